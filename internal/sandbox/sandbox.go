@@ -1,0 +1,223 @@
+// Package sandbox is the contract between the pool and the engines that run
+// sandboxes. The pool decides who gets which sandbox and when one starts or
+// stops; an engine makes that true on a machine or a cluster. Neither knows
+// the other's insides.
+//
+// # What every engine promises
+//
+// Isolation. Code inside a sandbox is hostile. It reaches no other sandbox, not
+// the host, and no network unless the template says so. A security part that
+// the engine cannot set up is an error of Prepare or Start, never a weaker
+// sandbox.
+//
+// Ownership. A sandbox is known by the ID that the caller chose. An engine
+// never invents, reuses or renames one, and everything that it takes from the
+// host for a sandbox (processes, cgroups, namespaces, mounts, files) can be
+// found from the ID alone, so that a sandbox whose Start was cut short by
+// kill -9 is still found by List and given back by Stop.
+//
+// Clones. Starting may be restoring a snapshot, so two sandboxes of one template may
+// share everything that was random when the snapshot was taken. Whoever starts
+// sandboxes gives each its own seed before use (see package agent).
+//
+// Independence. Sandboxes outlive the process that started them. After a
+// restart the new process learns of them by List and uses them by the Handle
+// that Start returned, which the caller stores.
+//
+// # Concurrency
+//
+// All methods may be called at the same time from many goroutines. Calls for
+// one ID are serialised by the engine: a Stop during a Start waits for it or
+// cuts it short, and after the Stop has returned nothing of the sandbox exists.
+// A method whose context ends returns promptly with the context's error; what
+// it had built by then is undone before it returns (Start, Prepare) or can be
+// undone by Stop.
+//
+// The conformance suite of this contract is package sandboxtest.
+package sandbox
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/sandpool/sandpool"
+)
+
+// ID names one sandbox; see sandpool.SandboxID.
+type ID = sandpool.SandboxID
+
+// Template is everything that the sandboxes of one pool revision have in
+// common. It is a plain value: two equal templates yield the same Prepared.
+type Template struct {
+	// Root is the root filesystem, shared read-only by all sandboxes. Writes go
+	// to a layer of each sandbox's own, bounded by Limits.Disk.
+	Root Layer
+	// Layers are further read-only filesystems, each with a Target.
+	Layers []Layer
+	// Args is the command line of the first process, Env its environment as
+	// KEY=value, Dir its working directory. It runs as user 0 inside the sandbox
+	// (which is nobody of importance on the host).
+	Args []string
+	Env  []string
+	Dir  string
+	// Ready says when a started sandbox may be used.
+	Ready Check
+	// Start says how further sandboxes come to be.
+	Start StartMode
+	// Limits bound one sandbox.
+	Limits Limits
+	// Network says whether a sandbox may reach other hosts.
+	Network sandpool.NetworkStatus
+}
+
+// Layer is a read-only filesystem image on the host.
+type Layer struct {
+	// Digest identifies the content ("sha256:…"); it is part of a snapshot's key.
+	Digest string
+	// Path is an EROFS image file, uncompressed and without inline data.
+	Path string
+	// Target is where it is mounted; "/" or empty for the root.
+	Target string
+}
+
+// Check is a readiness check: an HTTP GET of Path on Port, answered 200. The
+// engine repeats it until it passes or Timeout ends.
+type Check struct {
+	Port    int
+	Path    string
+	Timeout time.Duration // of a boot, warm-up included; zero means 60 s
+}
+
+// StartMode says how sandboxes of a template are started.
+type StartMode string
+
+// The start modes.
+const (
+	// Restore starts a sandbox from a snapshot that Prepare took of a booted,
+	// warmed up and checked sandbox.
+	Restore StartMode = "restore"
+	// Boot starts every sandbox from nothing.
+	Boot StartMode = "boot"
+)
+
+// Limits bound what one sandbox takes from the host. All are required: a zero
+// field is an error of Prepare.
+type Limits struct {
+	CPU    float64 // cores; may be fractional
+	Memory int64   // bytes; over it the sandbox is killed whole
+	PIDs   int64   // host threads
+	Disk   int64   // bytes of the writable layer
+}
+
+// Prepared is what Prepare returns and Start takes. Key names it in logs; the rest
+// belongs to the engine. It is meaningful only to the engine value that made it.
+type Prepared struct {
+	Key      string
+	Template Template
+	// Engine is the engine's own data.
+	Engine any
+}
+
+// Handle is what an engine needs to find a sandbox again, as stored bytes with a
+// version inside. The caller keeps it and does not look inside.
+type Handle struct {
+	ID   ID
+	Data []byte
+}
+
+// Progress is a step of a long Prepare, for people.
+type Progress struct {
+	Step    string // "boot", "warm", "snapshot"
+	Elapsed time.Duration
+}
+
+// ExitReason says why a sandbox ended.
+type ExitReason string
+
+// The reasons of an exit.
+const (
+	// Exited: the first process ended by itself; Exit.Code is its code.
+	Exited ExitReason = "exited"
+	// OutOfMemory: the sandbox went over Limits.Memory and was killed.
+	OutOfMemory ExitReason = "out of memory"
+	// Killed: something outside ended it: a signal, or the host.
+	Killed ExitReason = "killed"
+	// Stopped: Stop was called.
+	Stopped ExitReason = "stopped"
+)
+
+// Exit says how a sandbox ended.
+type Exit struct {
+	Reason ExitReason
+	Code   int // of Exited; 128+signal of Killed
+}
+
+// Found is a sandbox that List met.
+type Found struct {
+	ID ID
+	// Running is false for remains: a half-started or dead sandbox of which
+	// something is left. Stop gives it back.
+	Running bool
+}
+
+// Runtime is an engine.
+type Runtime interface {
+	// Prepare makes Start of t fast: it checks that the layers exist and, for
+	// StartMode Restore, boots a sandbox, waits for its check and takes a
+	// snapshot. It is idempotent: a second call for an equal template returns at once,
+	// also after a restart of the process; two at the same time do the work
+	// once. Nothing half-made is ever used: a Prepare cut short by kill -9
+	// starts again. progress may be nil.
+	Prepare(ctx context.Context, t Template, progress func(Progress)) (Prepared, error)
+
+	// Start makes a sandbox and returns when its readiness check has passed.
+	// An ID that exists already is an error of class Conflict. If Start
+	// returns an error nothing of the sandbox is left.
+	Start(ctx context.Context, id ID, p Prepared) (Handle, error)
+
+	// Dial opens a byte stream to a TCP port on the sandbox's loopback
+	// interface. The stream supports deadlines and is closed when the sandbox ends.
+	// A refused port is an error at Dial or an end of file at the first read.
+	// After the sandbox ended, Dial fails with an error of class Ended.
+	Dial(ctx context.Context, h Handle, port int) (net.Conn, error)
+
+	// Stop ends a sandbox, running or not, and gives back everything it held.
+	// It is idempotent; stopping an unknown ID is not an error. Only the ID of h need be set.
+	// When it returns an error, some of it may be left and the call is to be repeated.
+	Stop(ctx context.Context, h Handle) error
+
+	// List returns every sandbox of which anything exists under this engine's
+	// state, whoever started it. Sandboxes that Prepare uses inside itself are not listed
+	// while a live process prepares; remains of a dead one are.
+	List(ctx context.Context) ([]Found, error)
+
+	// Wait blocks until the sandbox has ended and says why. It works after a
+	// restart and may be called many times; after Stop it reports Stopped. Of a sandbox that is unknown it
+	// reports Killed.
+	Wait(ctx context.Context, h Handle) (Exit, error)
+}
+
+// Stats is what one sandbox uses.
+type Stats struct {
+	Memory  int64         // bytes charged to the sandbox on the host
+	CPUTime time.Duration // since it started
+}
+
+// StatsReader is the optional ability to measure a sandbox.
+type StatsReader interface {
+	Stats(ctx context.Context, h Handle) (Stats, error)
+}
+
+// Requirement is something an engine needs of its host.
+type Requirement struct {
+	Name   string // "cgroup memory controller"
+	OK     bool
+	Detail string // what was found
+	Fix    string // how to get it, if OK is false
+}
+
+// Doctor is the optional ability to say what the host lacks.
+type Doctor interface {
+	Check(ctx context.Context) []Requirement
+}

@@ -1,0 +1,102 @@
+package sandpool
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Defaults of a pool's place in the resource tree.
+const (
+	DefaultSubscription  = "00000000-0000-0000-0000-000000000000"
+	DefaultResourceGroup = "default"
+)
+
+// PoolID is a pool's place in the resource tree. Azure Resource Manager
+// compares such names without regard to case: compare Key, show String.
+type PoolID struct {
+	Subscription  string
+	ResourceGroup string
+	Name          string
+}
+
+// String returns the resource id,
+// /subscriptions/S/resourceGroups/G/providers/Microsoft.App/sessionPools/N.
+func (id PoolID) String() string {
+	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.App/sessionPools/%s",
+		id.Subscription, id.ResourceGroup, id.Name)
+}
+
+// Key returns the canonical form of the id for comparison and storage.
+func (id PoolID) Key() string { return strings.ToLower(id.String()) }
+
+// ContainerType says what a pool's sandboxes run. The names are those of the
+// resource type Microsoft.App/sessionPools.
+type ContainerType string
+
+// The container types that the resource type knows.
+const (
+	PythonLTS       ContainerType = "PythonLTS"
+	NodeLTS         ContainerType = "NodeLTS"
+	Shell           ContainerType = "Shell"
+	CustomContainer ContainerType = "CustomContainer"
+)
+
+// NetworkStatus says whether sandboxes may reach other hosts.
+type NetworkStatus string
+
+// The network modes.
+const (
+	EgressDisabled NetworkStatus = "EgressDisabled"
+	EgressEnabled  NetworkStatus = "EgressEnabled"
+)
+
+// ProvisioningState is where a pool is on its way from request to use.
+//
+//	InProgress ──▶ Succeeded ──▶ Deleting ──▶ (gone)
+//	     └───────▶ Failed ───────────┘
+//
+// A PUT or PATCH that changes the template leads back to InProgress.
+type ProvisioningState string
+
+// The provisioning states.
+const (
+	InProgress ProvisioningState = "InProgress"
+	Succeeded  ProvisioningState = "Succeeded"
+	Failed     ProvisioningState = "Failed"
+	Deleting   ProvisioningState = "Deleting"
+)
+
+// Resources are one sandbox's limits. Zero means the server's default.
+type Resources struct {
+	CPU    float64 // cores
+	Memory int64   // bytes
+	PIDs   int64   // processes and threads on the host side
+	Disk   int64   // bytes of the writable layer
+}
+
+// Pool is a session pool as its owner wants it, and what became of it.
+type Pool struct {
+	ID            PoolID
+	Location      string
+	Tags          map[string]string
+	ContainerType ContainerType
+	// Image names the root filesystem; empty means the container type's own.
+	Image string
+	// MaxSessions bounds sessions at the same time; ReadySessions is how many
+	// unclaimed sandboxes are kept warm.
+	MaxSessions   int
+	ReadySessions int
+	// Cooldown is the time without a request after which a session ends.
+	Cooldown  time.Duration
+	Network   NetworkStatus
+	Resources Resources
+
+	// Revision grows with every change that makes existing ready sandboxes stale.
+	Revision int64
+	State    ProvisioningState
+	// Problem says why State is Failed, or why refilling is held up, in a sentence.
+	Problem   string
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}

@@ -1,0 +1,122 @@
+package sandpool
+
+import (
+	"fmt"
+	"time"
+)
+
+// SandboxID names one sandbox for ever: random, lower-case letters and digits,
+// usable as a host name and as a path element.
+type SandboxID string
+
+// SandboxState is where a sandbox is in its life.
+//
+//	            claim (nothing ready)
+//	          ┌───────────────┐
+//	          │               ▼
+//	(new) ─▶ starting ─▶ ready ─▶ claimed ─▶ stopping ─▶ (gone)
+//	             │         │                    ▲
+//	             └─────────┴────────────────────┘
+//
+// A sandbox never goes back: once claimed it serves one identifier until it is
+// gone. Starting may carry an identifier already, when a claim found nothing
+// ready; it then becomes claimed without having been ready.
+type SandboxState string
+
+// The states of a sandbox.
+const (
+	Starting SandboxState = "starting"
+	Ready    SandboxState = "ready"
+	Claimed  SandboxState = "claimed"
+	Stopping SandboxState = "stopping"
+)
+
+var transitions = map[SandboxState][]SandboxState{
+	Starting: {Ready, Claimed, Stopping},
+	Ready:    {Claimed, Stopping},
+	Claimed:  {Stopping},
+	Stopping: nil,
+}
+
+// ParseSandboxState is the inverse of a conversion to string.
+func ParseSandboxState(s string) (SandboxState, error) {
+	if _, ok := transitions[SandboxState(s)]; !ok {
+		return "", fmt.Errorf("sandbox state %q is unknown", s)
+	}
+	return SandboxState(s), nil
+}
+
+// CanBecome reports whether a sandbox in state s may enter state next.
+func (s SandboxState) CanBecome(next SandboxState) bool {
+	for _, t := range transitions[s] {
+		if t == next {
+			return true
+		}
+	}
+	return false
+}
+
+// Sandbox is a sandbox's row in the store: what must survive a crash.
+type Sandbox struct {
+	ID       SandboxID
+	Pool     PoolID
+	Revision int64
+	State    SandboxState
+	// Identifier is who holds the sandbox; empty while nobody does.
+	Identifier Identifier
+	// Secret is the token that the host shows to the agent inside.
+	Secret string
+	// Handle is the engine's own record, enough to adopt the sandbox after a
+	// restart; nil until the engine has started it.
+	Handle []byte
+	// Reason says why a stopping sandbox is stopped, for logs.
+	Reason     string
+	CreatedAt  time.Time
+	ClaimedAt  time.Time
+	LastUsedAt time.Time
+}
+
+// Session is an identifier's hold on a sandbox, as callers see it.
+type Session struct {
+	Pool       PoolID
+	Identifier Identifier
+	Sandbox    SandboxID // shown as the session's etag
+	CreatedAt  time.Time // when it was claimed
+	LastUsedAt time.Time
+	ExpiresAt  time.Time // LastUsedAt plus the pool's cooldown
+}
+
+// ClaimRequest asks the store for a sandbox for Identifier.
+type ClaimRequest struct {
+	Pool       PoolID
+	Identifier Identifier
+	// Revision is the pool's present one: older ready sandboxes are not given out.
+	Revision int64
+	// Max is the pool's maximum of sessions.
+	Max int
+	Now time.Time
+	// NewID and NewSecret are used if a sandbox has to be started for the claim.
+	NewID     SandboxID
+	NewSecret string
+}
+
+// ClaimOutcome says how a claim ended.
+type ClaimOutcome int
+
+// The outcomes of a claim.
+const (
+	// ClaimFull: the pool has its maximum of sessions; nothing changed.
+	ClaimFull ClaimOutcome = iota
+	// ClaimExisting: the identifier held the sandbox already (claimed, or
+	// starting on its behalf).
+	ClaimExisting
+	// ClaimReady: a ready sandbox now belongs to the identifier.
+	ClaimReady
+	// ClaimNew: nothing was ready; a starting row with NewID and the
+	// identifier was written, and the caller must start that sandbox.
+	ClaimNew
+)
+
+func (o ClaimOutcome) String() string {
+	return [...]string{"full", "existing", "ready", "new"}[o]
+}
