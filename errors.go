@@ -59,6 +59,9 @@ type Error struct {
 	Message string
 	// RetryAfter is when trying again makes sense; zero means no advice.
 	RetryAfter time.Duration
+	// TraceID finds the request in the server's log. Only the client sets it,
+	// from the answer; a server gives one to every answer by itself.
+	TraceID string
 	// Details are further errors found in the same request.
 	Details []*Error
 	// Err is the cause, for the log alone.
