@@ -1,0 +1,66 @@
+# Everything a developer does here. `make help` lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# gVisor starts this very binary inside a chroot, where a dynamic linker is not to be found.
+export CGO_ENABLED := 0
+
+# Images, snapshots and the store of `make run` live here; delete it to start anew.
+DATA := $(CURDIR)/.sandpool
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: root
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "sandpool makes namespaces and cgroups, so this target needs root: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
+
+.PHONY: go
+go:
+	@command -v go >/dev/null || { echo "Go is missing: install go1.26 or newer from https://go.dev/dl and run again" >&2; exit 1; }
+
+.PHONY: deps
+deps: ## install what the image build needs from the distribution
+	@scripts/deps
+
+.PHONY: build
+build: go ## build bin/sandpool and bin/sandpool-agent (static)
+	@echo "building bin/sandpool and bin/sandpool-agent (the first build compiles gVisor and takes 2 to 4 minutes)" >&2
+	@mkdir -p bin
+	@go build $(GOFLAGS_BUILD) -o bin/sandpool ./cmd/sandpool
+	@go build $(GOFLAGS_BUILD) -o bin/sandpool-agent ./cmd/sandpool-agent
+
+.PHONY: run
+run: root deps build ## serve pool "python" with 3 ready sessions, run a sample, stay up until Ctrl-C
+	@exec bin/sandpool serve --quickstart --data-dir $(DATA)
+
+.PHONY: image
+image: root deps build ## build the Python image if it is missing
+	@bin/sandpool image build python --if-missing --data-dir $(DATA)
+
+.PHONY: test
+test: image ## all tests, real gVisor sandboxes included
+	SANDPOOL_TEST_DATA=$(DATA) go test -shuffle=on -timeout 30m ./...
+
+.PHONY: race
+race: ## the packages without gVisor under the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race -shuffle=on $$(go list ./... | grep -v -e sandbox/gvisor -e internal/server -e cmd/sandpool$$ -e /test)
+
+.PHONY: soak
+soak: image ## the long form of the kill test: SOAK_SESSIONS=10000 make soak
+	SANDPOOL_TEST_DATA=$(DATA) SANDPOOL_TEST_SOAK=$${SOAK_SESSIONS:-10000} go test -count=1 -timeout 6h -v -run TestSoak ./test/soak
+
+.PHONY: bench
+bench: image ## measure sandpool and its peers in one run
+	@SANDPOOL_TEST_DATA=$(DATA) go run ./test/bench
+
+.PHONY: lint
+lint: go ## golangci-lint, pinned
+	go tool -modfile=tools/go.mod golangci-lint run
+
+.PHONY: clean
+clean: ## remove binaries; images and sessions stay
+	rm -rf bin

@@ -1,0 +1,203 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Config is everything an operator can set. Each field has a default; it is
+// read from a YAML file, then from the environment (SANDPOOL_ and the field's
+// path in capitals, such as SANDPOOL_LIMITS_MIN_COOLDOWN), then from flags.
+type Config struct {
+	// DataDir holds everything the server keeps: store, images, snapshots, tokens.
+	DataDir string `yaml:"data_dir"`
+	// ImageDir holds the images; empty means the directory images below DataDir.
+	ImageDir string `yaml:"image_dir"`
+	// Listen is the address of the API, host:port. Port 0 picks a free one.
+	Listen string `yaml:"listen"`
+	// PublicURL is how callers reach the API, without a trailing slash; it is
+	// the beginning of every poolManagementEndpoint. Empty means the listener's own address.
+	PublicURL string `yaml:"public_url"`
+	// TLS serves HTTPS if both files are named.
+	TLS TLS `yaml:"tls"`
+	// Agent is the path of the sandpool-agent program; empty means beside this program.
+	Agent string `yaml:"agent"`
+	// FullStatus is the HTTP status of a claim beyond a pool's maximum: 404 or 429.
+	FullStatus int `yaml:"full_status"`
+	// OnExit says what becomes of sandboxes when the server stops in an orderly way.
+	OnExit OnExit `yaml:"on_exit"`
+	// Starts bounds how many sandboxes are started at the same time.
+	Starts int `yaml:"starts"`
+	// Limits are the ranges that pools may use.
+	Limits Limits `yaml:"limits"`
+	// Sandbox is what one sandbox may take from the host.
+	Sandbox Sandbox `yaml:"sandbox"`
+}
+
+// TLS names the files of a certificate chain and its key, in PEM.
+type TLS struct {
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// OnExit is what an orderly stop does with sandboxes.
+type OnExit string
+
+// The modes of OnExit.
+const (
+	// KeepSandboxes leaves sessions running; the next start adopts them.
+	KeepSandboxes OnExit = "keep"
+	// StopSandboxes ends every session.
+	StopSandboxes OnExit = "stop"
+)
+
+// Limits are the ranges of a pool's settings. The defaults are those that the
+// Azure documentation gives for code interpreter pools.
+type Limits struct {
+	MinCooldown time.Duration `yaml:"min_cooldown"`
+	MaxCooldown time.Duration `yaml:"max_cooldown"`
+	MaxSessions int           `yaml:"max_sessions"`
+	// MaxExecution is the longest timeout that one execution may ask for.
+	MaxExecution time.Duration `yaml:"max_execution"`
+}
+
+// Sandbox bounds one sandbox.
+type Sandbox struct {
+	CPU      float64 `yaml:"cpu"`       // cores
+	MemoryMB int64   `yaml:"memory_mb"` // MiB
+	PIDs     int64   `yaml:"pids"`      // host threads
+	DiskMB   int64   `yaml:"disk_mb"`   // MiB of files that it may write
+}
+
+// DefaultConfig returns the configuration of a server that was told nothing.
+func DefaultConfig() Config {
+	return Config{
+		DataDir:    "/var/lib/sandpool",
+		Listen:     "127.0.0.1:8090",
+		FullStatus: http.StatusNotFound,
+		OnExit:     KeepSandboxes,
+		Starts:     max(2, runtime.NumCPU()),
+		Limits: Limits{
+			MinCooldown: 300 * time.Second, MaxCooldown: 3600 * time.Second,
+			MaxSessions: 600, MaxExecution: 220 * time.Second,
+		},
+		Sandbox: Sandbox{CPU: 1, MemoryMB: 1024, PIDs: 1024, DiskMB: 1024},
+	}
+}
+
+// LoadConfig returns the defaults changed by the YAML file at path (none if
+// empty) and by the variables of env (KEY=value). Unknown names are errors, and
+// all problems are reported at once.
+func LoadConfig(path string, env []string) (Config, error) {
+	cfg := DefaultConfig()
+	var problems []error
+	if path != "" {
+		if err := readYAML(path, &cfg); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	problems = append(problems, applyEnv(&cfg, env)...)
+	problems = append(problems, cfg.Validate())
+	return cfg, errors.Join(problems...)
+}
+
+func readYAML(path string, cfg *Config) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("configuration file: %w", err)
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec.KnownFields(true)
+	if err := dec.Decode(cfg); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("configuration file %q: %w", path, err)
+	}
+	return nil
+}
+
+// clientEnv are the variables of the same prefix that belong to the command
+// line client.
+var clientEnv = map[string]bool{"ENDPOINT": true, "TOKEN": true, "POOL": true, "CONFIG": true}
+
+func applyEnv(cfg *Config, env []string) []error {
+	fields := map[string]reflect.Value{}
+	collect(reflect.ValueOf(cfg).Elem(), "", fields)
+	var problems []error
+	for _, kv := range env {
+		key, value, _ := strings.Cut(kv, "=")
+		name, ours := strings.CutPrefix(key, "SANDPOOL_")
+		if !ours || clientEnv[name] || strings.HasPrefix(name, "TEST_") {
+			continue
+		}
+		field, known := fields[name]
+		if !known {
+			problems = append(problems, fmt.Errorf("environment: %s is not a setting", key))
+			continue
+		}
+		if err := yaml.Unmarshal([]byte(value), field.Addr().Interface()); err != nil {
+			problems = append(problems, fmt.Errorf("environment: %s=%q: %w", key, value, err))
+		}
+	}
+	return problems
+}
+
+// collect maps the upper-case path of every leaf field below v to the field.
+func collect(v reflect.Value, prefix string, into map[string]reflect.Value) {
+	for i := range v.NumField() {
+		name := prefix + strings.ToUpper(v.Type().Field(i).Tag.Get("yaml"))
+		if v.Field(i).Kind() == reflect.Struct {
+			collect(v.Field(i), name+"_", into)
+			continue
+		}
+		into[name] = v.Field(i)
+	}
+}
+
+// Images is the directory of the images.
+func (c Config) Images() string {
+	if c.ImageDir != "" {
+		return c.ImageDir
+	}
+	return filepath.Join(c.DataDir, "images")
+}
+
+// Validate reports every field that is out of range.
+func (c Config) Validate() error {
+	var problems []error
+	need := func(ok bool, field, fix string) {
+		if !ok {
+			problems = append(problems, fmt.Errorf("configuration: %s %s", field, fix))
+		}
+	}
+	_, port, err := net.SplitHostPort(c.Listen)
+	_, perr := strconv.ParseUint(port, 10, 16)
+	need(err == nil && perr == nil, "listen", fmt.Sprintf("is %q; use host:port, such as 127.0.0.1:8090", c.Listen))
+	need(filepath.IsAbs(c.DataDir), "data_dir", fmt.Sprintf("is %q; use an absolute path", c.DataDir))
+	need((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls", "needs both cert and key, or neither")
+	need(c.PublicURL == "" || strings.HasPrefix(c.PublicURL, "http://") || strings.HasPrefix(c.PublicURL, "https://"),
+		"public_url", fmt.Sprintf("is %q; begin it with http:// or https://", c.PublicURL))
+	need(c.FullStatus == http.StatusNotFound || c.FullStatus == http.StatusTooManyRequests, "full_status", "is 404 or 429")
+	need(c.OnExit == KeepSandboxes || c.OnExit == StopSandboxes, "on_exit", "is keep or stop")
+	need(c.Starts >= 1, "starts", "is at least 1")
+	need(c.Limits.MinCooldown >= time.Second, "limits.min_cooldown", "is at least 1s")
+	need(c.Limits.MaxCooldown >= c.Limits.MinCooldown, "limits.max_cooldown", "is at least limits.min_cooldown")
+	need(c.Limits.MaxSessions >= 1, "limits.max_sessions", "is at least 1")
+	need(c.Limits.MaxExecution >= time.Second, "limits.max_execution", "is at least 1s")
+	need(c.Sandbox.CPU >= 0.1, "sandbox.cpu", "is at least 0.1 cores")
+	need(c.Sandbox.MemoryMB >= 256, "sandbox.memory_mb", "is at least 256: an interpreter with its libraries takes about 150")
+	need(c.Sandbox.PIDs >= 128, "sandbox.pids", "is at least 128: the sandbox's own kernel takes about 40 threads")
+	need(c.Sandbox.DiskMB >= 16, "sandbox.disk_mb", "is at least 16")
+	return errors.Join(problems...)
+}
