@@ -1,0 +1,284 @@
+package sandboxtest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// Fake is an engine in memory. Its sandboxes are HTTP servers that answer with
+// the handler given to New, on the port of the template's readiness check and
+// on the further ports given. Everything goes right unless Order says otherwise.
+type Fake struct {
+	world   *world
+	handler http.Handler
+	ports   []int
+}
+
+// world is what outlives one Fake value: the machine, so to say.
+type world struct {
+	mu       sync.Mutex // guards everything below
+	boxes    map[sandbox.ID]*box
+	exits    map[sandbox.ID]sandbox.Exit // of sandboxes that are gone
+	prepared map[string]bool
+	orders   map[Call][]order
+	counts   map[Call]int
+}
+
+// box is one sandbox. Its fields are guarded by world.mu; the channels are
+// closed once.
+type box struct {
+	template sandbox.Template
+	running  bool
+	server   *server
+	started  time.Time
+	cancel   context.CancelFunc // cuts Start short
+	settled  chan struct{}      // closed when Start has returned
+	ended    chan struct{}      // closed when exit is set
+	exit     sandbox.Exit
+}
+
+var (
+	_ sandbox.Runtime     = (*Fake)(nil)
+	_ sandbox.StatsReader = (*Fake)(nil)
+)
+
+// New returns a Fake on a new, empty machine. A nil handler answers 200 to everything.
+func New(h http.Handler, ports ...int) *Fake {
+	if h == nil {
+		h = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	}
+	w := &world{boxes: map[sandbox.ID]*box{}, exits: map[sandbox.ID]sandbox.Exit{}, prepared: map[string]bool{},
+		orders: map[Call][]order{}, counts: map[Call]int{}}
+	return &Fake{world: w, handler: h, ports: ports}
+}
+
+// Reopen returns a new engine value on the same machine, as a restarted process has it.
+func (f *Fake) Reopen() *Fake {
+	return &Fake{world: f.world, handler: f.handler, ports: f.ports}
+}
+
+// Close ends all sandboxes, so that no goroutine is left.
+func (f *Fake) Close() {
+	w := f.world
+	w.mu.Lock()
+	boxes := w.boxes
+	w.boxes = map[sandbox.ID]*box{}
+	w.mu.Unlock()
+	for _, b := range boxes {
+		if b.server != nil {
+			b.server.stop()
+		}
+	}
+}
+
+// End ends a running sandbox as if by itself; its remains stay until Stop.
+func (f *Fake) End(id sandbox.ID, exit sandbox.Exit) {
+	w := f.world
+	w.mu.Lock()
+	b := w.boxes[id]
+	if b == nil || !b.running {
+		w.mu.Unlock()
+		return
+	}
+	b.running, b.exit = false, exit
+	close(b.ended)
+	w.mu.Unlock()
+	b.server.stop()
+}
+
+// Leave makes the remains of a half-started sandbox, as a kill -9 during Start does.
+func (f *Fake) Leave(id sandbox.ID) {
+	w := f.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.boxes[id] = remains()
+}
+
+func remains() *box {
+	b := &box{cancel: func() {}, settled: make(chan struct{}), ended: make(chan struct{}),
+		exit: sandbox.Exit{Reason: sandbox.Killed, Code: 137}}
+	close(b.settled)
+	close(b.ended)
+	return b
+}
+
+// Running returns the ids of the running sandboxes, sorted.
+func (f *Fake) Running() []sandbox.ID {
+	w := f.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var ids []sandbox.ID
+	for id, b := range w.boxes {
+		if b.running {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Prepare implements sandbox.Runtime.
+func (f *Fake) Prepare(ctx context.Context, t sandbox.Template, progress func(sandbox.Progress)) (sandbox.Prepared, error) {
+	began := time.Now()
+	fault := f.world.next(Prepare)
+	if err := fault.wait(ctx); err != nil {
+		return sandbox.Prepared{}, err
+	}
+	if fault.Err != nil {
+		return sandbox.Prepared{}, fault.Err
+	}
+	if l := t.Limits; l.CPU <= 0 || l.Memory <= 0 || l.PIDs <= 0 || l.Disk <= 0 {
+		return sandbox.Prepared{}, sandpool.Errorf(sandpool.Invalid, "", "limits", "Every limit of a template must be set: %+v.", l)
+	}
+	key := keyOf(t)
+	f.world.mu.Lock()
+	done := f.world.prepared[key]
+	f.world.mu.Unlock()
+	if !done {
+		if err := f.check(ctx, "prepare", t.Ready); err != nil {
+			return sandbox.Prepared{}, err
+		}
+		if progress != nil {
+			progress(sandbox.Progress{Step: "boot", Elapsed: time.Since(began)})
+		}
+		f.world.mu.Lock()
+		f.world.prepared[key] = true
+		f.world.mu.Unlock()
+	}
+	return sandbox.Prepared{Key: key, Template: t, Engine: f}, nil
+}
+
+func keyOf(t sandbox.Template) string {
+	data, err := json.Marshal(t)
+	if err != nil {
+		panic(err) // a Template holds nothing that JSON cannot
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:8])
+}
+
+// check repeats the readiness check until it passes.
+func (f *Fake) check(ctx context.Context, id sandbox.ID, c sandbox.Check) error {
+	limit := c.Timeout
+	if limit == 0 {
+		limit = time.Minute
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	ctx = context.WithValue(ctx, place{}, location{id, c.Port})
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		answer := httptest.NewRecorder()
+		f.handler.ServeHTTP(answer, httptest.NewRequestWithContext(ctx, http.MethodGet, "http://sandbox"+c.Path, nil))
+		if answer.Code == http.StatusOK {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Start implements sandbox.Runtime.
+func (f *Fake) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (sandbox.Handle, error) {
+	fault := f.world.next(Start)
+	if p.Engine != f {
+		return sandbox.Handle{}, sandpool.Errorf(sandpool.Invalid, "", "prepared", "Start of %q got what another engine value prepared.", id)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	b := &box{template: p.Template, cancel: cancel, settled: make(chan struct{}), ended: make(chan struct{})}
+	if err := f.world.insert(id, b); err != nil {
+		return sandbox.Handle{}, err
+	}
+	defer close(b.settled)
+	err := fault.wait(ctx)
+	if err == nil {
+		err = f.check(ctx, id, p.Template.Ready)
+	}
+	if err == nil {
+		err = fault.Err
+	}
+	if err := f.settle(id, b, fault, err); err != nil {
+		return sandbox.Handle{}, err
+	}
+	if fault.Exit != nil {
+		f.End(id, *fault.Exit)
+	}
+	return sandbox.Handle{ID: id, Data: []byte("fake.1 " + id)}, nil
+}
+
+func (w *world) insert(id sandbox.ID, b *box) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, gone := w.exits[id]
+	if w.boxes[id] != nil || gone {
+		return sandpool.Errorf(sandpool.Conflict, "", "id", "The sandbox %q exists or existed already.", id)
+	}
+	w.boxes[id] = b
+	return nil
+}
+
+// settle makes b a running sandbox, its remains, or nothing.
+func (f *Fake) settle(id sandbox.ID, b *box, fault Fault, err error) error {
+	w := f.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case err == nil:
+		b.running, b.started, b.server = true, time.Now(), serve(id, f.handler)
+	case fault.Leave:
+		w.boxes[id] = remains()
+	default:
+		delete(w.boxes, id)
+		b.exit = sandbox.Exit{Reason: sandbox.Killed}
+		close(b.ended)
+	}
+	return err
+}
+
+// Dial implements sandbox.Runtime.
+func (f *Fake) Dial(ctx context.Context, h sandbox.Handle, port int) (net.Conn, error) {
+	fault := f.world.next(Dial)
+	if err := fault.wait(ctx); err != nil {
+		return nil, err
+	}
+	if fault.Err != nil {
+		return nil, fault.Err
+	}
+	w := f.world
+	w.mu.Lock()
+	b := w.boxes[h.ID]
+	if b == nil || !b.running {
+		w.mu.Unlock()
+		return nil, ended(h.ID)
+	}
+	s, open := b.server, port == b.template.Ready.Port || slices.Contains(f.ports, port)
+	w.mu.Unlock()
+	if !open {
+		return nil, sandpool.Errorf(sandpool.Unavailable, "", "port", "Nothing listens on port %d of sandbox %q.", port, h.ID)
+	}
+	conn, err := s.dial(ctx, port)
+	if err == net.ErrClosed {
+		return nil, ended(h.ID)
+	}
+	return conn, err
+}
+
+func ended(id sandbox.ID) error {
+	return sandpool.Errorf(sandpool.Ended, "", "", "The sandbox %q has ended.", id)
+}

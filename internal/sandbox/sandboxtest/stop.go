@@ -1,0 +1,109 @@
+package sandboxtest
+
+import (
+	"context"
+	"time"
+
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// Stop implements sandbox.Runtime.
+func (f *Fake) Stop(ctx context.Context, h sandbox.Handle) error {
+	w := f.world
+	fault := w.next(Stop)
+	if err := fault.wait(ctx); err != nil {
+		return err
+	}
+	if fault.Err != nil {
+		return fault.Err
+	}
+	w.mu.Lock()
+	b := w.boxes[h.ID]
+	w.mu.Unlock()
+	if b == nil {
+		return nil
+	}
+	b.cancel()
+	select {
+	case <-b.settled:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	w.remove(h.ID)
+	return nil
+}
+
+// remove deletes what is left of a sandbox whose Start has returned.
+func (w *world) remove(id sandbox.ID) {
+	w.mu.Lock()
+	b := w.boxes[id]
+	if b == nil {
+		w.mu.Unlock()
+		return
+	}
+	delete(w.boxes, id)
+	w.exits[id] = sandbox.Exit{Reason: sandbox.Stopped}
+	running := b.running
+	if running {
+		b.running, b.exit = false, w.exits[id]
+		close(b.ended)
+	}
+	w.mu.Unlock()
+	if running {
+		b.server.stop()
+	}
+}
+
+// List implements sandbox.Runtime.
+func (f *Fake) List(ctx context.Context) ([]sandbox.Found, error) {
+	w := f.world
+	fault := w.next(List)
+	if err := fault.wait(ctx); err != nil {
+		return nil, err
+	}
+	if fault.Err != nil {
+		return nil, fault.Err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var found []sandbox.Found
+	for id, b := range w.boxes {
+		found = append(found, sandbox.Found{ID: id, Running: b.running})
+	}
+	return found, nil
+}
+
+// Wait implements sandbox.Runtime.
+func (f *Fake) Wait(ctx context.Context, h sandbox.Handle) (sandbox.Exit, error) {
+	w := f.world
+	w.mu.Lock()
+	b := w.boxes[h.ID]
+	exit, gone := w.exits[h.ID]
+	w.mu.Unlock()
+	if b == nil {
+		if gone {
+			return exit, nil
+		}
+		return sandbox.Exit{Reason: sandbox.Killed}, nil
+	}
+	select {
+	case <-b.ended:
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return b.exit, nil
+	case <-ctx.Done():
+		return sandbox.Exit{}, ctx.Err()
+	}
+}
+
+// Stats implements sandbox.StatsReader. Every sandbox uses 1 MiB and no time.
+func (f *Fake) Stats(_ context.Context, h sandbox.Handle) (sandbox.Stats, error) {
+	w := f.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b := w.boxes[h.ID]
+	if b == nil || !b.running {
+		return sandbox.Stats{}, ended(h.ID)
+	}
+	return sandbox.Stats{Memory: 1 << 20, CPUTime: time.Millisecond}, nil
+}

@@ -1,0 +1,233 @@
+// Package sandboxtest is the conformance suite of sandbox.Runtime, and Fake, an
+// engine in memory whose faults can be ordered. The suite asks what the
+// contract's comments promise and nothing else, so that the fake and every real
+// engine pass the same one, and what the pool is tested against is what it runs on.
+package sandboxtest
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// Target is an engine under test. The suite removes every sandbox it starts and
+// looks at no other, so several tests may share an engine's state.
+type Target struct {
+	Runtime sandbox.Runtime
+	// Template passes its readiness check, and answers 200 to the same request at any later time.
+	Template sandbox.Template
+	// Reopen returns a new Runtime value on the same state, as a restart does.
+	Reopen func(t *testing.T) sandbox.Runtime
+	// Crash ends a running sandbox from outside, without the engine. Nil skips its tests.
+	Crash func(t *testing.T, id sandbox.ID)
+	// Leave makes the remains of a Start that kill -9 cut short. Nil skips its tests.
+	Leave func(t *testing.T, id sandbox.ID)
+}
+
+// limit is the deadline of a subtest: far beyond any engine's need.
+const limit = 2 * time.Minute
+
+// Run runs the suite, with what open returns for each subtest.
+func Run(t *testing.T, open func(t *testing.T) Target) {
+	tests := []struct {
+		name string
+		run  func(*suite)
+	}{
+		{"Prepare/twice", prepareTwice},
+		{"Prepare/needs limits", prepareLimits},
+		{"Prepare/cancelled", prepareCancelled},
+		{"Start/answers", startAnswers},
+		{"Start/conflict", startConflict},
+		{"Start/race of one id", startRace},
+		{"Start/cancelled", startCancelled},
+		{"Start/cut short", startCutShort},
+		{"Start/stopped meanwhile", startStopped},
+		{"Start/many at once", startMany},
+		{"Dial/refused", dialRefused},
+		{"Dial/deadline", dialDeadline},
+		{"Dial/unknown", dialUnknown},
+		{"Dial/cancelled", dialCancelled},
+		{"Stop/idempotent", stopIdempotent},
+		{"Stop/at once", stopConcurrent},
+		{"Stop/closes streams", stopCloses},
+		{"Wait/stopped", waitStopped},
+		{"Wait/unknown", waitUnknown},
+		{"Wait/cancelled", waitCancelled},
+		{"Adopt/running", adoptRunning},
+		{"Adopt/crashed", adoptCrashed},
+		{"Crash", crash},
+		{"Remains", leftBehind},
+		{"Stats", stats},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			t.Cleanup(cancel)
+			test.run(&suite{T: t, Target: open(t), ctx: ctx})
+		})
+	}
+}
+
+// suite is one subtest.
+type suite struct {
+	*testing.T
+	Target
+	ctx context.Context
+}
+
+// id returns a new id, whose sandbox is stopped when the test ends.
+func (s *suite) id() sandbox.ID {
+	id := sandbox.ID("t" + strings.ToLower(rand.Text()[:15]))
+	s.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		if err := s.Runtime.Stop(ctx, sandbox.Handle{ID: id}); err != nil {
+			s.Errorf("Stop(%s) at the end: %v", id, err)
+		}
+	})
+	return id
+}
+
+func (s *suite) prepare() sandbox.Prepared {
+	s.Helper()
+	p, err := s.Runtime.Prepare(s.ctx, s.Template, nil)
+	if err != nil {
+		s.Fatalf("Prepare: %v", err)
+	}
+	return p
+}
+
+func (s *suite) start() sandbox.Handle {
+	s.Helper()
+	h, err := s.Runtime.Start(s.ctx, s.id(), s.prepare())
+	if err != nil {
+		s.Fatalf("Start: %v", err)
+	}
+	return h
+}
+
+func (s *suite) stop(h sandbox.Handle) {
+	s.Helper()
+	if err := s.Runtime.Stop(s.ctx, h); err != nil {
+		s.Fatalf("Stop(%s): %v", h.ID, err)
+	}
+}
+
+// answers fails the test unless the sandbox answers a request of its readiness check.
+func (s *suite) answers(h sandbox.Handle) {
+	s.Helper()
+	if err := s.get(h); err != nil {
+		s.Fatalf("sandbox %s: %v", h.ID, err)
+	}
+}
+
+func (s *suite) get(h sandbox.Handle) error {
+	conn, err := s.Runtime.Dial(s.ctx, h, s.Template.Ready.Port)
+	if err != nil {
+		return fmt.Errorf("dial: %w", err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		return fmt.Errorf("set deadline: %w", err)
+	}
+	request, err := http.NewRequestWithContext(s.ctx, http.MethodGet, "http://sandbox"+s.Template.Ready.Path, nil)
+	if err != nil {
+		return err
+	}
+	request.Close = true
+	if err := request.Write(conn); err != nil {
+		return fmt.Errorf("write request: %w", err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(conn), request)
+	if err != nil {
+		return fmt.Errorf("read answer: %w", err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("answer is %s", answer.Status)
+	}
+	return nil
+}
+
+// found returns what List of r says of id.
+func (s *suite) found(r sandbox.Runtime, id sandbox.ID) (f sandbox.Found, ok bool) {
+	s.Helper()
+	list, err := r.List(s.ctx)
+	if err != nil {
+		s.Fatalf("List: %v", err)
+	}
+	for _, each := range list {
+		if each.ID == id {
+			if ok {
+				s.Errorf("List has %s twice", id)
+			}
+			f, ok = each, true
+		}
+	}
+	return f, ok
+}
+
+func (s *suite) wantGone(id sandbox.ID) {
+	s.Helper()
+	if f, ok := s.found(s.Runtime, id); ok {
+		s.Errorf("List still has %+v", f)
+	}
+}
+
+func (s *suite) wantRunning(r sandbox.Runtime, id sandbox.ID) {
+	s.Helper()
+	if f, ok := s.found(r, id); !ok || !f.Running {
+		s.Errorf("List says %+v, %v of %s; want it running", f, ok, id)
+	}
+}
+
+func (s *suite) wantClass(err error, want sandpool.Class) {
+	s.Helper()
+	if err == nil || sandpool.ClassOf(err) != want {
+		s.Errorf("error is %v (class %s), want class %s", err, sandpool.ClassOf(err), want)
+	}
+}
+
+// wait returns what Wait says, in a channel.
+func (s *suite) wait(r sandbox.Runtime, h sandbox.Handle) <-chan sandbox.Exit {
+	exits := make(chan sandbox.Exit, 1)
+	go func() {
+		exit, err := r.Wait(s.ctx, h)
+		if err != nil {
+			s.Errorf("Wait(%s): %v", h.ID, err)
+		}
+		exits <- exit
+	}()
+	return exits
+}
+
+// until polls for a condition that another goroutine brings about.
+func (s *suite) until(what string, ok func() bool) {
+	s.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-s.ctx.Done():
+			s.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+// isTimeout reports whether err is that of a deadline on a connection.
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
+}
