@@ -1,0 +1,75 @@
+package arm
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/sandpool/sandpool"
+)
+
+// DecodeJSON reads the body of r, at most limit bytes, into into. Names are
+// matched without regard to case and unknown ones are ignored, as Azure
+// Resource Manager does it; a value of the wrong type is an error that names the
+// field's path. The content type is not looked at: no client is known that sends
+// anything but JSON here, and several send it under another name.
+func DecodeJSON(w http.ResponseWriter, r *http.Request, limit int64, into any) error {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
+	if err := dec.Decode(into); err != nil {
+		return jsonError(err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		var big *http.MaxBytesError
+		if errors.As(err, &big) {
+			return tooLarge(big.Limit)
+		}
+		return invalidJSON("", "The request body has text after the JSON value.")
+	}
+	return nil
+}
+
+func invalidJSON(target, format string, args ...any) *sandpool.Error {
+	return sandpool.Errorf(sandpool.Invalid, "InvalidRequestContent", target, format, args...)
+}
+
+// jsonError tells the caller what a decoding error means for the body.
+func jsonError(err error) error {
+	var (
+		big    *http.MaxBytesError
+		typ    *json.UnmarshalTypeError
+		syntax *json.SyntaxError
+	)
+	switch {
+	case errors.As(err, &big):
+		return tooLarge(big.Limit)
+	case errors.Is(err, io.EOF):
+		return invalidJSON("", "The request body is empty; send a JSON object.")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return invalidJSON("", "The request body ends in the middle of a JSON value.")
+	case errors.As(err, &typ) && typ.Field != "":
+		return invalidJSON(typ.Field, "The value of %s is a JSON %s; it must be of type %s.", typ.Field, typ.Value, kindName(typ))
+	case errors.As(err, &typ):
+		return invalidJSON("", "The request body is a JSON %s; send a JSON object.", typ.Value)
+	case errors.As(err, &syntax):
+		return invalidJSON("", "The request body is not JSON: %s, at byte %d.", syntax.Error(), syntax.Offset)
+	}
+	return &sandpool.Error{Class: sandpool.Invalid, Code: "InvalidRequestContent", Message: "The request body was not understood as JSON.", Err: err}
+}
+
+// kindName names what the field takes in JSON's words.
+func kindName(e *json.UnmarshalTypeError) string {
+	switch e.Type.Kind().String() {
+	case "int", "int8", "int16", "int32", "int64", "uint", "uint8", "uint16", "uint32", "uint64":
+		return "integer"
+	case "float32", "float64":
+		return "number"
+	case "bool":
+		return "boolean"
+	case "slice", "array":
+		return "array"
+	case "map", "struct":
+		return "object"
+	}
+	return "string"
+}

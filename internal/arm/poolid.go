@@ -1,0 +1,72 @@
+package arm
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/sandpool/sandpool"
+)
+
+// The routes below which the resources of a pool are found, as patterns of
+// http.ServeMux without a method. Their wildcards are those that ParsePoolID reads.
+const (
+	SubscriptionPath  = "/subscriptions/{subscription}/providers/Microsoft.App"
+	ResourceGroupPath = "/subscriptions/{subscription}/resourceGroups/{resourceGroup}/providers/Microsoft.App"
+	// PoolPath is a pool in the control plane.
+	PoolPath = ResourceGroupPath + "/sessionPools/{pool}"
+	// EndpointPath is a pool's data-plane endpoint.
+	EndpointPath = "/subscriptions/{subscription}/resourceGroups/{resourceGroup}/sessionPools/{pool}"
+)
+
+// EndpointOf returns the path of a pool's data-plane endpoint. The names of a
+// valid id need no escaping.
+func EndpointOf(id sandpool.PoolID) string {
+	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/sessionPools/%s", id.Subscription, id.ResourceGroup, id.Name)
+}
+
+// The rules of names. A pool's is stricter than its published pattern in nothing
+// and wider in one thing: that pattern, ^[a-z][a-z0-9]*$, forbids the hyphens that
+// Azure's documentation and practice use.
+// A subscription is a UUID in Azure; any short word is allowed here.
+var (
+	poolName          = regexp.MustCompile(`^[a-z]([a-z0-9-]*[a-z0-9])?$`)
+	subscriptionName  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?$`)
+	resourceGroupName = regexp.MustCompile(`^[A-Za-z0-9_().-]{0,89}[A-Za-z0-9_()-]$`)
+)
+
+// ParsePoolID returns the id in the path values of r, whose pattern begins with
+// PoolPath or EndpointPath.
+func ParsePoolID(r *http.Request) (sandpool.PoolID, error) {
+	id := sandpool.PoolID{Subscription: r.PathValue("subscription"), ResourceGroup: r.PathValue("resourceGroup"), Name: r.PathValue("pool")}
+	return id, CheckPoolID(id)
+}
+
+// CheckPoolID reports what is wrong with the names of id. The case of a pool's
+// name does not matter, as everywhere in Resource Manager.
+func CheckPoolID(id sandpool.PoolID) error {
+	if err := CheckScope(id.Subscription, id.ResourceGroup); err != nil {
+		return err
+	}
+	if n := len(id.Name); n < 3 || n > 63 || !poolName.MatchString(strings.ToLower(id.Name)) {
+		return sandpool.Errorf(sandpool.Invalid, "InvalidSessionPoolName", "sessionPoolName",
+			"The session pool name %q is not allowed. Use 3 to 63 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen.", id.Name)
+	}
+	return nil
+}
+
+// CheckScope reports what is wrong with the names of a subscription and a
+// resource group; an empty group means the whole subscription.
+func CheckScope(subscription, group string) error {
+	if !subscriptionName.MatchString(subscription) {
+		return sandpool.Errorf(sandpool.Invalid, "InvalidSubscriptionId", "subscriptionId",
+			"The subscription id %q is not allowed. Use a UUID, or up to 64 letters, digits and hyphens; the server's own is %s.",
+			subscription, sandpool.DefaultSubscription)
+	}
+	if group != "" && (!resourceGroupName.MatchString(group) || strings.Trim(group, ".") == "") {
+		return sandpool.Errorf(sandpool.Invalid, "InvalidResourceGroupName", "resourceGroupName",
+			"The resource group name %q is not allowed. Use up to 90 letters, digits and _ - ( ) . and do not end with a period.", group)
+	}
+	return nil
+}

@@ -1,0 +1,206 @@
+package arm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+)
+
+// statusClientGone is written when the caller has gone away; nobody reads it, but
+// access logs show it (the number is nginx's).
+const statusClientGone = 499
+
+// Responder turns the errors of handlers into answers.
+type Responder struct {
+	// Log gets what callers do not see: internal errors and causes. Required.
+	Log *slog.Logger
+	// FullStatus is the status of class Full, 404 or 429; zero means 404.
+	FullStatus int
+}
+
+// Handle returns a handler that calls fn and writes the error it returns, if
+// any. A panic of fn is an internal error. An error after the answer has begun
+// cannot be told to the caller any more: it is logged and the connection is cut, so that
+// nobody takes half an answer for a whole one.
+func (rs *Responder) Handle(fn func(w http.ResponseWriter, r *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sw := &startedWriter{ResponseWriter: w}
+		err := rs.call(fn, sw, r)
+		switch {
+		case err == nil:
+		case sw.started:
+			rs.log(r, err, 0)
+			panic(http.ErrAbortHandler)
+		default:
+			rs.Error(w, r, err)
+		}
+	})
+}
+
+func (rs *Responder) call(fn func(http.ResponseWriter, *http.Request) error, w http.ResponseWriter, r *http.Request) (err error) {
+	defer func() {
+		switch p := recover(); {
+		case p == nil:
+		case p == http.ErrAbortHandler:
+			panic(p)
+		default:
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return fn(w, r)
+}
+
+// NotFound answers requests that no route takes.
+func (rs *Responder) NotFound() http.Handler {
+	return rs.Handle(func(_ http.ResponseWriter, r *http.Request) error {
+		return sandpool.Errorf(sandpool.NotFound, "InvalidResourcePath", r.URL.Path,
+			"There is nothing at %s %q.", r.Method, r.URL.Path)
+	})
+}
+
+// Error writes err as the answer to r. Handlers return their errors to Handle;
+// middleware calls Error.
+func (rs *Responder) Error(w http.ResponseWriter, r *http.Request, err error) {
+	e := classify(err)
+	status := Status(e.Class, e.Code, rs.FullStatus)
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+		status = statusClientGone
+	}
+	rs.log(r, err, status)
+	detail := body(e)
+	detail.TraceID = TraceID(r.Context())
+	if e.Class == sandpool.Internal {
+		detail.Message = fmt.Sprintf("The server met an error. Its log says more under trace id %s.", detail.TraceID)
+		detail.Details, detail.Target = []api.ErrorDetail{}, ""
+	}
+	h := w.Header()
+	h.Set("X-Ms-Error-Code", detail.Code)
+	if wait := max(e.RetryAfter, 0); wait > 0 || rowOf(e.Class).retry > 0 {
+		if wait == 0 {
+			wait = rowOf(e.Class).retry
+		}
+		h.Set("Retry-After", strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10))
+	}
+	// A handler may have prepared these for the answer that it did not give.
+	for _, k := range []string{"Content-Length", "Content-Encoding", "Content-Disposition", "Etag", "Last-Modified"} {
+		h.Del(k)
+	}
+	h.Set("Cache-Control", "no-store")
+	_ = WriteJSON(w, status, api.ErrorBody{Error: detail}) // a caller that is gone needs no answer
+}
+
+// log writes what callers do not see: an internal error's text, and the cause
+// behind any other error. Errors that the answer tells in full are not logged.
+func (rs *Responder) log(r *http.Request, err error, status int) {
+	e := classify(err)
+	level := slog.LevelInfo
+	switch {
+	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
+		level = slog.LevelDebug
+	case e.Class == sandpool.Internal:
+		level = slog.LevelError
+	case e.Class == sandpool.Unavailable:
+		level = slog.LevelWarn
+	case e.Err == nil && status != 0:
+		return
+	}
+	rs.Log.LogAttrs(r.Context(), level, "request", slog.String("trace", TraceID(r.Context())), slog.String("method", r.Method),
+		slog.String("path", r.URL.Path), slog.Int("status", status), slog.String("class", e.Class.String()), slog.Any("error", err))
+}
+
+// classify returns err as an Error.
+func classify(err error) *sandpool.Error {
+	var e *sandpool.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	var big *http.MaxBytesError
+	switch {
+	case errors.As(err, &big):
+		return tooLarge(big.Limit)
+	case errors.Is(err, context.DeadlineExceeded):
+		return &sandpool.Error{Class: sandpool.Unavailable, Message: "The server did not finish the request in time. Try again.", Err: err}
+	}
+	return &sandpool.Error{Class: sandpool.Internal, Err: err}
+}
+
+func tooLarge(limit int64) *sandpool.Error {
+	return sandpool.Errorf(sandpool.TooLarge, "", "", "The request body is larger than the %d bytes that are allowed here.", limit)
+}
+
+// body renders e and its details for the caller.
+func body(e *sandpool.Error) api.ErrorDetail {
+	d := api.ErrorDetail{Code: e.Code, Message: e.Message, Target: e.Target, Details: []api.ErrorDetail{}}
+	class := DefaultCode(e.Class)
+	switch {
+	case !isCode(d.Code) || e.Class == sandpool.Internal:
+		d.Code = class
+	case d.Code != class:
+		d.InnerError = &api.InnerError{Code: class}
+	}
+	if d.Message == "" {
+		d.Message = e.Class.String()
+	}
+	for _, sub := range e.Details {
+		d.Details = append(d.Details, body(sub))
+	}
+	return d
+}
+
+// isCode reports whether s may stand in a header as an error code.
+func isCode(s string) bool {
+	return s != "" && strings.IndexFunc(s, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9')
+	}) < 0
+}
+
+// WriteJSON writes v as the answer. Its error is for callers that can still do
+// something about it: encoding v, or the connection.
+func WriteJSON(w http.ResponseWriter, status int, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	w.WriteHeader(status)
+	_, err = w.Write(b)
+	return err
+}
+
+// startedWriter knows whether the answer has begun.
+type startedWriter struct {
+	http.ResponseWriter
+	started bool
+}
+
+func (w *startedWriter) WriteHeader(status int) {
+	w.started = w.started || status >= 200 || status == http.StatusSwitchingProtocols
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *startedWriter) Write(b []byte) (int, error) {
+	w.started = true
+	return w.ResponseWriter.Write(b)
+}
+
+// Flush is here for callers that look for http.Flusher.
+func (w *startedWriter) Flush() {
+	w.started = true
+	_ = http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Unwrap lets http.ResponseController reach the rest.
+func (w *startedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,55 @@
+package arm
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"net/http"
+	"strings"
+)
+
+type traceKey struct{}
+
+// Trace gives every request a trace id: that of a valid W3C traceparent header
+// (https://www.w3.org/TR/trace-context/), else a random one. The id is in the
+// context, and in the answer's header x-ms-request-id.
+func Trace(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, ok := parseTraceparent(r.Header.Get("Traceparent"))
+		if !ok {
+			id = newTraceID()
+		}
+		w.Header().Set("X-Ms-Request-Id", id)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), traceKey{}, id)))
+	})
+}
+
+// TraceID returns the trace id of the request that ctx belongs to, and "" outside one.
+func TraceID(ctx context.Context) string {
+	id, _ := ctx.Value(traceKey{}).(string)
+	return id
+}
+
+func newTraceID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails since Go 1.24
+	return hex.EncodeToString(b[:])
+}
+
+// parseTraceparent returns the trace id of version-traceid-parentid-flags.
+// Versions above 00 may have more parts; ff is forbidden.
+func parseTraceparent(s string) (string, bool) {
+	parts := strings.Split(s, "-")
+	if len(parts) < 4 || !isHex(parts[0], 2) || parts[0] == "ff" || parts[0] == "00" && len(parts) != 4 {
+		return "", false
+	}
+	id, parent := parts[1], parts[2]
+	ok := isHex(id, 32) && isHex(parent, 16) && isHex(parts[3], 2) &&
+		strings.Trim(id, "0") != "" && strings.Trim(parent, "0") != ""
+	return id, ok
+}
+
+// isHex reports whether s is n lower-case hexadecimal digits.
+func isHex(s string, n int) bool {
+	return len(s) == n && strings.Trim(s, "0123456789abcdef") == ""
+}
