@@ -1,0 +1,68 @@
+package archtest
+
+import (
+	"os"
+	"testing"
+	"testing/fstest"
+)
+
+// A rule finds what it forbids.
+type rule struct {
+	name  string
+	check func(*tree) []string
+}
+
+func rules() []rule {
+	return []rule{
+		{"imports", checkImports},
+		{"sizes", checkSizes},
+		{"package comments", checkPackageComments},
+		{"comments", checkComments},
+		{"state", checkState},
+		{"processes", checkProcesses},
+		{"contexts", checkContexts},
+		{"sleeps", checkSleeps},
+	}
+}
+
+// The repository keeps every rule.
+func TestRepository(t *testing.T) {
+	fsys := os.DirFS("../..")
+	tree, err := parseTree(fsys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(tree.pkgs) < 3 {
+		t.Fatalf("found %d packages: the module is not where this test looks", len(tree.pkgs))
+	}
+	for _, r := range rules() {
+		t.Run(r.name, func(t *testing.T) {
+			for _, finding := range r.check(tree) {
+				t.Error(finding)
+			}
+		})
+	}
+	t.Run("text", func(t *testing.T) {
+		found, err := checkText(fsys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, finding := range found {
+			t.Error(finding)
+		}
+	})
+}
+
+// inMemory parses files of a module m.
+func inMemory(t *testing.T, files map[string]string) *tree {
+	t.Helper()
+	fsys := fstest.MapFS{"go.mod": {Data: []byte("module m\n")}}
+	for name, text := range files {
+		fsys[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	tree, err := parseTree(fsys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}

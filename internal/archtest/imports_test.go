@@ -1,0 +1,122 @@
+package archtest
+
+import (
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// mayImport says which packages of the module the shipped files of a folder may
+// import; "." is the root package. A folder without an entry takes that of the nearest
+// folder above, and a package may import what lies beneath itself.
+func mayImport() map[string][]string {
+	vocabulary := []string{"."}
+	contract := []string{".", "internal/sandbox"}
+	handlers := []string{".", "api", "internal/arm", "internal/auth", "internal/agent", "internal/pool"}
+	return map[string][]string{
+		".":                            nil,
+		"api":                          vocabulary,
+		"images":                       nil,
+		"client":                       {".", "api", "internal/arm"},
+		"cmd/sandpool":                 {".", "api", "client", "internal/image", "internal/server"},
+		"cmd/sandpool-agent":           {".", "internal/agent", "internal/agent/kernels"},
+		"internal/archtest":            nil,
+		"internal/arm":                 {".", "api"},
+		"internal/auth":                vocabulary,
+		"internal/agent":               vocabulary,
+		"internal/agent/kernels":       nil,
+		"internal/pool":                contract,
+		"internal/pool/storetest":      append(contract, "internal/pool"),
+		"internal/sandbox":             vocabulary,
+		"internal/sandbox/sandboxtest": contract,
+		"internal/sandbox/gvisor":      contract,
+		"internal/sandbox/kube":        contract,
+		"internal/sqlite":              contract,
+		"internal/image":               append(contract, "images"),
+		"internal/control":             handlers,
+		"internal/gateway":             handlers,
+		"internal/mcp":                 handlers,
+		"internal/web":                 handlers,
+		"internal/server": append(handlers, "images", "internal/control", "internal/gateway", "internal/mcp", "internal/web",
+			"internal/sandbox", "internal/sandbox/gvisor", "internal/sandbox/kube", "internal/sqlite", "internal/image"),
+		"test": {".", "api", "client", "internal/arm"},
+	}
+}
+
+// outsideHomes says where a dependency may be imported; a dependency without an
+// entry may be imported anywhere but in the packages of stdOnly.
+func outsideHomes() map[string][]string {
+	return map[string][]string{
+		// cmd/sandpool hands over to gVisor when it is run as one of gVisor's own processes.
+		"gvisor.dev/gvisor":          {"internal/sandbox/gvisor", "cmd/sandpool"},
+		"modernc.org/":               {"internal/sqlite"},
+		"github.com/alecthomas/kong": {"cmd/sandpool"},
+		"github.com/vishvananda/":    {"internal/sandbox/gvisor"},
+	}
+}
+
+// stdOnly are the packages that every program may import without a second thought.
+func stdOnly() []string { return []string{".", "api", "images"} }
+
+// checkImports finds imports against the table.
+func checkImports(t *tree) (found []string) {
+	table := mayImport()
+	for _, p := range t.pkgs {
+		entry, ok := nearest(table, p.dir)
+		if !ok && len(p.shipped()) > 0 {
+			found = append(found, p.dir+": no entry in mayImport says what this package may import")
+			continue
+		}
+		for _, f := range p.shipped() {
+			for _, spec := range f.ast.Imports {
+				target, err := strconv.Unquote(spec.Path.Value)
+				if err != nil {
+					continue
+				}
+				if why := refuse(t.module, p.dir, target, table[entry]); why != "" {
+					found = append(found, t.at(spec, "%s", why))
+				}
+			}
+		}
+	}
+	return found
+}
+
+// refuse says why the package in dir may not import target, or "".
+func refuse(module, dir, target string, allowed []string) string {
+	inside, ours := strings.CutPrefix(target, module+"/")
+	if target == module {
+		inside, ours = ".", true
+	}
+	switch {
+	case ours && (slices.Contains(allowed, inside) || strings.HasPrefix(inside, dir+"/")):
+		return ""
+	case ours:
+		return "package " + dir + " may not import " + inside
+	case !strings.Contains(strings.Split(target, "/")[0], "."):
+		return "" // std
+	case slices.Contains(stdOnly(), dir):
+		return "package " + dir + " imports std only, not " + target
+	}
+	for prefix, homes := range outsideHomes() {
+		if strings.HasPrefix(target, prefix) && !slices.ContainsFunc(homes, func(h string) bool { return within(dir, h) }) {
+			return target + " belongs to " + strings.Join(homes, ", ") + ", not to " + dir
+		}
+	}
+	return ""
+}
+
+// within says whether dir is home or beneath it.
+func within(dir, home string) bool { return dir == home || strings.HasPrefix(dir, home+"/") }
+
+// nearest finds the table's entry for dir or for the nearest folder above it.
+func nearest(table map[string][]string, dir string) (string, bool) {
+	if _, ok := table[dir]; ok {
+		return dir, true
+	}
+	if parent := path.Dir(dir); parent != "." {
+		return nearest(table, parent)
+	}
+	return "", false
+}

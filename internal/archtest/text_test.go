@@ -1,0 +1,56 @@
+package archtest
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"strings"
+)
+
+// checkText finds what ties the repository to one machine: a path that exists
+// only where somebody works, or a package index named in something that is run. An
+// index is chosen by whoever builds, in the environment.
+func checkText(fsys fs.FS) (found []string, err error) {
+	workplace := regexp.MustCompile(`(^|[\s"'=(:])/` + `work/`)
+	index := regexp.MustCompile(`--(extra-)?index-url|--find-links|--trusted-host|GOPROXY=`)
+	err = fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			if err == nil && (name == ".git" || name == ".sandpool") {
+				return fs.SkipDir
+			}
+			return err
+		}
+		if !textual(name) {
+			return nil
+		}
+		text, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			return err
+		}
+		n := 0
+		for line := range strings.Lines(string(text)) {
+			n++
+			if workplace.MatchString(line) {
+				found = append(found, fmt.Sprintf("%s:%d: a path of one machine", name, n))
+			}
+			if path.Ext(name) != ".go" && path.Ext(name) != ".md" && index.MatchString(line) {
+				found = append(found, fmt.Sprintf("%s:%d: a package index, which the environment chooses", name, n))
+			}
+		}
+		return nil
+	})
+	return found, err
+}
+
+func textual(name string) bool {
+	switch path.Ext(name) {
+	case ".go", ".md", ".sh", ".py", ".js", ".yml", ".yaml", ".json", ".txt", ".txtar", ".sql", ".html", ".in", ".lock", ".packages":
+		return true
+	}
+	switch path.Base(name) {
+	case "Makefile", "Containerfile", "run":
+		return true
+	}
+	return false
+}
