@@ -1,0 +1,91 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sandpool/sandpool/api"
+)
+
+// longestExecution is how long Execute waits when neither the request nor the
+// context says: the longest that a server allows by default, and the way.
+const longestExecution = 220*time.Second + executionGrace
+
+// Run is a piece of code to execute.
+type Run struct {
+	Code string
+	// Timeout bounds the run; zero means the server's default. It travels in whole
+	// seconds, rounded up.
+	Timeout time.Duration
+	// OutputLimit bounds stdout and stderr, each, in bytes; zero means the
+	// server's default.
+	OutputLimit int
+}
+
+// Execution is what came of a Run. Code that raised, ran out of time or out of
+// memory is an Execution with status api.StatusFailed, not an error.
+type Execution struct {
+	api.Execution
+	// Timing is where the server spent its time, by the names of its Server-Timing
+	// header; "claim" is how long it took to give the identifier a sandbox.
+	Timing map[string]time.Duration
+}
+
+// Failed reports whether the code did not run to its end.
+func (e Execution) Failed() bool { return e.Status != api.StatusSucceeded }
+
+// Execute runs code in the identifier's session, which is created if there is none.
+func (c *Client) Execute(ctx context.Context, pool, identifier string, run Run) (Execution, error) {
+	fields := api.ExecuteFields{Code: &run.Code, CodeInputType: "Inline", ExecutionType: "Synchronous"}
+	if run.Timeout > 0 {
+		n := json.Number(strconv.FormatInt(int64((run.Timeout+time.Second-1)/time.Second), 10))
+		fields.TimeoutInSeconds = &n
+	}
+	if run.OutputLimit > 0 {
+		n := json.Number(strconv.Itoa(run.OutputLimit))
+		fields.OutputStreamsMaxLength = &n
+	}
+	wait := longestExecution
+	if run.Timeout > 0 {
+		wait = run.Timeout + executionGrace
+	}
+	var out Execution
+	_, header, err := c.do(ctx, call{
+		method: http.MethodPost, path: c.data(pool, "executions"), query: sessionQuery(identifier),
+		body: api.ExecuteRequest{ExecuteFields: fields}, timeout: wait,
+	}, &out.Execution)
+	if err != nil {
+		return Execution{}, err
+	}
+	out.Timing = parseServerTiming(header)
+	return out, nil
+}
+
+// sessionQuery is the query of a call on a session.
+func sessionQuery(identifier string) url.Values {
+	return url.Values{"identifier": {identifier}, "api-version": {dataVersion}}
+}
+
+// parseServerTiming reads the Server-Timing header (W3C Server Timing): metrics
+// separated by commas, each "name;dur=milliseconds". What does not parse is left out.
+func parseServerTiming(h http.Header) map[string]time.Duration {
+	timing := map[string]time.Duration{}
+	for _, metric := range strings.Split(strings.Join(h.Values("Server-Timing"), ","), ",") {
+		parts := strings.Split(metric, ";")
+		for _, p := range parts[1:] {
+			value, ok := strings.CutPrefix(strings.TrimSpace(p), "dur=")
+			if !ok {
+				continue
+			}
+			if ms, err := strconv.ParseFloat(strings.Trim(value, `"`), 64); err == nil && ms >= 0 && ms < 1e9 {
+				timing[strings.TrimSpace(parts[0])] = time.Duration(ms * float64(time.Millisecond))
+			}
+		}
+	}
+	return timing
+}

@@ -1,0 +1,192 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+	"sync"
+
+	"github.com/sandpool/sandpool/api"
+)
+
+// A file's name is a path below the session's file root, /mnt/data, with
+// slashes between directories: "a.csv", "reports/2026/q1.xlsx". A leading
+// "/mnt/data/" or "/" is ignored.
+
+// UploadFile stores what r holds under name, replacing a file of that name. It
+// streams: the content is in memory nowhere. On an error the content may
+// have been read in part.
+func (c *Client) UploadFile(ctx context.Context, pool, identifier, name string, r io.Reader) (api.File, error) {
+	dir, base := splitName(name)
+	pr, pw := io.Pipe()
+	form := multipart.NewWriter(pw)
+	source := &source{r: r}
+	go func() { pw.CloseWithError(writeForm(form, base, source)) }()
+	// Ends the writer if the request ends before all is read.
+	defer pr.CloseWithError(errUploadOver)
+
+	var f api.File
+	_, _, err := c.do(ctx, call{
+		method: http.MethodPost, path: c.data(pool, "files"), query: fileQuery(identifier, dir),
+		header: http.Header{"Content-Type": {form.FormDataContentType()}}, stream: pr, timeout: transferTimeout,
+	}, &f)
+	if serr := source.failed(); serr != nil {
+		return api.File{}, fmt.Errorf("upload %q: %w", name, serr)
+	}
+	return f, err
+}
+
+// source remembers why reading failed: to the transport, a body that cannot be
+// read looks like a server that cannot be reached.
+type source struct {
+	r   io.Reader
+	mu  sync.Mutex // guards err
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.mu.Lock()
+		s.err = err
+		s.mu.Unlock()
+	}
+	return n, err
+}
+
+func (s *source) failed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+var errUploadOver = errors.New("upload is over")
+
+func writeForm(form *multipart.Writer, name string, r io.Reader) error {
+	part, err := form.CreateFormFile("file", name)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(part, r); err != nil {
+		return err
+	}
+	return form.Close()
+}
+
+// Files lists the files and directories of dir ("" means the file root); with recursive,
+// also of all directories below it.
+func (c *Client) Files(ctx context.Context, pool, identifier, dir string, recursive bool) ([]api.File, error) {
+	query := fileQuery(identifier, dir)
+	if recursive {
+		query.Set("recursive", "true")
+	}
+	all := []api.File{}
+	err := c.pages(ctx, call{method: http.MethodGet, path: c.data(pool, "files"), query: query},
+		func(ctx context.Context, r call) (string, error) {
+			var page api.Files
+			_, _, err := c.do(ctx, r, &page)
+			all = append(all, page.Value...)
+			if page.NextLink == nil {
+				return "", err
+			}
+			return *page.NextLink, err
+		})
+	return all, err
+}
+
+// StatFile describes one file.
+func (c *Client) StatFile(ctx context.Context, pool, identifier, name string) (api.File, error) {
+	dir, base := splitName(name)
+	var f api.File
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.data(pool, "files", base), query: fileQuery(identifier, dir)}, &f)
+	return f, err
+}
+
+// DeleteFile removes a file.
+func (c *Client) DeleteFile(ctx context.Context, pool, identifier, name string) error {
+	dir, base := splitName(name)
+	_, _, err := c.do(ctx, call{method: http.MethodDelete, path: c.data(pool, "files", base), query: fileQuery(identifier, dir)}, nil)
+	return err
+}
+
+// Range is a part of a file: Length bytes from Offset. A Length of zero means
+// up to the end; the zero Range is the whole file.
+type Range struct {
+	Offset, Length int64
+}
+
+func (r Range) header() http.Header {
+	switch {
+	case r == Range{}:
+		return nil
+	case r.Length <= 0:
+		return http.Header{"Range": {fmt.Sprintf("bytes=%d-", r.Offset)}}
+	}
+	return http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", r.Offset, r.Offset+r.Length-1)}}
+}
+
+// Content is a file on its way. The caller reads it to the end and closes it.
+type Content struct {
+	io.ReadCloser
+	// Size is how many bytes will come; -1 means the server did not say.
+	Size int64
+	// ContentType is the server's idea of what they are.
+	ContentType string
+}
+
+// Download opens a file, or a part of it. A server that ignores the range and
+// sends the whole file is an error.
+func (c *Client) Download(ctx context.Context, pool, identifier, name string, r Range) (*Content, error) {
+	dir, base := splitName(name)
+	req := call{method: http.MethodGet, path: c.data(pool, "files", base, "content"), query: fileQuery(identifier, dir),
+		header: r.header(), timeout: transferTimeout}
+	ctx, cancel := req.bound(ctx)
+	resp, err := c.send(ctx, req)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	body := &content{body: resp.Body, cancel: cancel}
+	if (r != Range{}) && resp.StatusCode != http.StatusPartialContent {
+		return nil, errors.Join(fmt.Errorf("download %q: the server sent the whole file instead of a part", name), body.Close())
+	}
+	return &Content{ReadCloser: body, Size: resp.ContentLength, ContentType: resp.Header.Get("Content-Type")}, nil
+}
+
+// content gives back the connection and the deadline with the body.
+type content struct {
+	body   io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (c *content) Read(p []byte) (int, error) { return c.body.Read(p) }
+
+// Close cuts off what was not read: the rest of a large file is not worth
+// keeping the connection for.
+func (c *content) Close() error {
+	err := c.body.Close()
+	c.cancel()
+	return err
+}
+
+// splitName separates directory and base name. The directory travels in the query, as az
+// sends it, because a slash in a path element does not survive every proxy.
+func splitName(name string) (dir, base string) {
+	name = strings.TrimPrefix(name, "/mnt/data/")
+	dir, base = path.Split(strings.TrimLeft(name, "/"))
+	return strings.TrimRight(dir, "/"), base
+}
+
+func fileQuery(identifier, dir string) url.Values {
+	q := sessionQuery(identifier)
+	if dir != "" {
+		q.Set("path", dir)
+	}
+	return q
+}

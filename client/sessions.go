@@ -1,0 +1,71 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+)
+
+// Session returns the identifier's session. One that does not exist is an error of
+// class NotFound; asking does not create it.
+func (c *Client) Session(ctx context.Context, pool, identifier string) (api.SessionView, error) {
+	var s api.SessionView
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.data(pool, "session"), query: sessionQuery(identifier)}, &s)
+	return s, err
+}
+
+// DeleteSession ends the identifier's session and destroys its sandbox. One that
+// does not exist is an error of class NotFound.
+func (c *Client) DeleteSession(ctx context.Context, pool, identifier string) error {
+	_, _, err := c.do(ctx, call{method: http.MethodDelete, path: c.data(pool, "session"), query: sessionQuery(identifier)}, nil)
+	return err
+}
+
+// Sessions returns all sessions of a pool, page after page.
+func (c *Client) Sessions(ctx context.Context, pool string) ([]api.SessionView, error) {
+	next := call{method: http.MethodGet, path: c.data(pool, "listSessions"), query: url.Values{"api-version": {dataVersion}}}
+	all := []api.SessionView{}
+	err := c.pages(ctx, next, func(ctx context.Context, r call) (string, error) {
+		var page api.Sessions
+		_, _, err := c.do(ctx, r, &page)
+		all = append(all, page.Sessions...)
+		return page.NextLink, err
+	})
+	return all, err
+}
+
+// Metadata describes what code of a pool finds: runtimes and packages.
+func (c *Client) Metadata(ctx context.Context, pool string) (api.Metadata, error) {
+	var m api.Metadata
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.data(pool, "metadata"),
+		query: url.Values{"api-version": {dataVersion}}}, &m)
+	return m, err
+}
+
+// Health returns nil if the server says that it can serve. It needs no token.
+func (c *Client) Health(ctx context.Context) error {
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: "/health", timeout: 5 * time.Second}, nil)
+	return err
+}
+
+// maxPages bounds a list: a server whose links go round in circles must not
+// keep the caller for ever.
+const maxPages = 1000
+
+// pages calls get for the first page and for every page that the one before links to.
+func (c *Client) pages(ctx context.Context, next call, get func(context.Context, call) (link string, err error)) error {
+	for range maxPages {
+		link, err := get(ctx, next)
+		if err != nil || link == "" {
+			return err
+		}
+		if next, err = c.sameServer(link); err != nil {
+			return err
+		}
+	}
+	return sandpool.Errorf(sandpool.Internal, "", "nextLink", "The list of %s has more than %d pages.", next.path, maxPages)
+}
