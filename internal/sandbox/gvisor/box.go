@@ -1,0 +1,205 @@
+package gvisor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/unet"
+	"gvisor.dev/gvisor/pkg/urpc"
+	"gvisor.dev/gvisor/runsc/boot"
+
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// box is a sandbox process that this engine started or adopted.
+type box struct {
+	id     sandbox.ID
+	pid    int
+	pidfd  *os.File
+	status chan unix.WaitStatus // of an adopted one, what the sentry said in the end
+
+	stopping atomic.Bool
+	left     chan struct{} // closed when the engine is closed
+	done     chan struct{} // closed when the process has ended; exit is set before
+	exit     sandbox.Exit
+}
+
+// watch makes a box of a process and waits for its end in the background.
+// The goroutine ends with the process or with the engine.
+func (e *Engine) watch(id sandbox.ID, pid int, pidfd *os.File, adopted bool) *box {
+	b := &box{id: id, pid: pid, pidfd: pidfd, left: make(chan struct{}), done: make(chan struct{})}
+	if adopted {
+		b.status = make(chan unix.WaitStatus, 1)
+		go e.askStatus(b)
+	}
+	e.mu.Lock()
+	e.boxes[id] = b
+	e.mu.Unlock()
+	go func() {
+		defer b.pidfd.Close()
+		if err := waitReadable(b.pidfd); err != nil {
+			return // the engine was closed
+		}
+		b.exit = e.exitOf(b)
+		close(b.done)
+	}()
+	return b
+}
+
+// abandon ends the watching without an answer.
+func (b *box) abandon() {
+	select {
+	case <-b.done:
+	default:
+		b.pidfd.Close()
+		close(b.left)
+	}
+}
+
+// waitReadable returns when the process of a pidfd has ended. It takes no thread.
+func waitReadable(pidfd *os.File) error {
+	conn, err := pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return conn.Read(func(fd uintptr) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return err == nil && n > 0
+	})
+}
+
+// askStatus has the sentry of an adopted sandbox say how its first process
+// ended. The kernel tells a process that is not the parent only since Linux 6.15.
+func (e *Engine) askStatus(b *box) {
+	socket, err := unet.Connect(e.socket(b.id), false)
+	if err != nil {
+		return // it is ending; the kernel may know
+	}
+	client := urpc.NewClient(socket)
+	defer client.Close()
+	answered := make(chan struct{})
+	defer close(answered)
+	go func() {
+		select {
+		case <-b.left:
+			_ = socket.Shutdown()
+		case <-answered:
+		}
+	}()
+	name := string(b.id)
+	var status unix.WaitStatus
+	if client.Call(boot.ContMgrWait, &name, &status) == nil {
+		b.status <- status
+	}
+}
+
+// exitOf finds out why the process of b ended. Called once, after it did.
+func (e *Engine) exitOf(b *box) sandbox.Exit {
+	status, known := endStatus(b)
+	switch kills, err := e.cgroups.oomKills(b.id); {
+	case b.stopping.Load():
+		return sandbox.Exit{Reason: sandbox.Stopped}
+	case err == nil && kills > 0:
+		return sandbox.Exit{Reason: sandbox.OutOfMemory, Code: 128 + int(unix.SIGKILL)}
+	case !known:
+		return sandbox.Exit{Reason: sandbox.Killed, Code: 128 + int(unix.SIGKILL)}
+	case status.Signaled():
+		return sandbox.Exit{Reason: sandbox.Killed, Code: 128 + int(status.Signal())}
+	case e.crashReport(b.id) != "":
+		e.log.Error("sandbox process crashed", "sandbox", b.id, "report", e.crashReport(b.id))
+		return sandbox.Exit{Reason: sandbox.Killed, Code: 128 + int(unix.SIGABRT)}
+	default:
+		return sandbox.Exit{Reason: sandbox.Exited, Code: status.ExitStatus()}
+	}
+}
+
+// endStatus returns the status of an ended process: as its parent, which reaps
+// it; from the kernel; or from the sentry's own last word.
+func endStatus(b *box) (unix.WaitStatus, bool) {
+	var status unix.WaitStatus
+	for {
+		pid, err := unix.Wait4(b.pid, &status, unix.WNOHANG, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err == nil && pid == b.pid {
+			return status, true
+		}
+		break
+	}
+	if status, ok := pidfdStatus(b.pidfd); ok {
+		return status, true
+	}
+	select {
+	case status := <-b.status:
+		return status, true
+	default:
+		return 0, false
+	}
+}
+
+// pidfdStatus asks the kernel (PIDFD_GET_INFO with PIDFD_INFO_EXIT, Linux 6.15).
+func pidfdStatus(pidfd *os.File) (status unix.WaitStatus, ok bool) {
+	conn, err := pidfd.SyscallConn()
+	if err != nil {
+		return 0, false
+	}
+	err = conn.Control(func(fd uintptr) {
+		info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+		if unix.IoctlPidfdInfo(int(fd), &info) == nil && info.Mask&unix.PIDFD_INFO_EXIT != 0 {
+			status, ok = unix.WaitStatus(info.Exit_code), true
+		}
+	})
+	return status, ok && err == nil
+}
+
+// adopt watches every sandbox that was started completely and runs.
+func (e *Engine) adopt() error {
+	found, err := e.remains()
+	if err != nil {
+		return err
+	}
+	for _, id := range found {
+		if _, err := os.Stat(filepath.Join(e.dir(id), startedName)); err != nil {
+			continue // half-started: List shows it, Stop removes it
+		}
+		pid, err := e.mainPID(id)
+		if err != nil {
+			return err
+		}
+		if pid == 0 {
+			continue
+		}
+		fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+		if err != nil {
+			continue // it ended just now
+		}
+		e.watch(id, pid, os.NewFile(uintptr(fd), "pidfd"), true)
+		e.log.Info("adopted a running sandbox", "sandbox", id, "pid", pid)
+	}
+	return nil
+}
+
+// mainPID returns the sentry among the processes of a sandbox's cgroup: the
+// one whose parent is outside. 0 means there is none.
+func (e *Engine) mainPID(id sandbox.ID) (int, error) {
+	pids, err := cgroupPIDs(e.cgroups.dirs(id)[0])
+	if err != nil {
+		return 0, err
+	}
+	inside := map[int]bool{}
+	for _, pid := range pids {
+		inside[pid] = true
+	}
+	for _, pid := range pids {
+		ppid, err := readField(fmt.Sprintf("/proc/%d/status", pid), "PPid:")
+		if err == nil && !inside[int(ppid)] {
+			return pid, nil
+		}
+	}
+	return 0, nil
+}

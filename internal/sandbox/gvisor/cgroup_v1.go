@@ -1,0 +1,132 @@
+package gvisor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// cgroupV1 has one directory for each controller; parents[i] belongs to
+// names[i]. Memory comes first: it is the hierarchy that processes are counted in.
+type cgroupV1 struct {
+	parents []string
+	memory  string
+	cpu     string
+	cpuacct string
+	pids    string
+}
+
+func newCgroupV1(mounts map[string]string, name string) (*cgroupV1, error) {
+	c := &cgroupV1{
+		memory:  filepath.Join(mounts["memory"], name),
+		cpu:     filepath.Join(mounts["cpu"], name),
+		cpuacct: filepath.Join(mounts["cpuacct"], name),
+		pids:    filepath.Join(mounts["pids"], name),
+	}
+	c.parents = []string{c.memory, c.cpu, c.pids}
+	if c.cpuacct != c.cpu { // they are often mounted together
+		c.parents = append(c.parents, c.cpuacct)
+	}
+	for _, dir := range c.parents {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, fmt.Errorf("make cgroup %q: %w", dir, err)
+		}
+	}
+	return c, nil
+}
+
+func (c *cgroupV1) dirs(id sandbox.ID) []string {
+	dirs := make([]string, len(c.parents))
+	for i, p := range c.parents {
+		dirs[i] = filepath.Join(p, string(id))
+	}
+	return dirs
+}
+
+func (c *cgroupV1) create(id sandbox.ID, l sandbox.Limits) error {
+	for _, dir := range c.dirs(id) {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return fmt.Errorf("make cgroup %q: %w", dir, err)
+		}
+	}
+	for _, set := range []struct {
+		parent, file string
+		value        int64
+	}{
+		{c.memory, "memory.limit_in_bytes", l.Memory},
+		{c.cpu, "cpu.cfs_period_us", cpuPeriod},
+		{c.cpu, "cpu.cfs_quota_us", cpuQuota(l.CPU)},
+		{c.pids, "pids.max", l.PIDs},
+	} {
+		path := filepath.Join(set.parent, string(id), set.file)
+		if err := setFile(path, strconv.FormatInt(set.value, 10)); err != nil {
+			return fmt.Errorf("set %q to %d: %w", path, set.value, err)
+		}
+	}
+	return nil
+}
+
+// start forks from a thread that has joined the group. Only that thread
+// joins, never the server, and it ends afterwards instead of going back.
+// Writing "0" to tasks moves the calling thread and is the one form of the
+// write that does not wait for a grace period of the whole machine.
+func (c *cgroupV1) start(id sandbox.ID, cmd *exec.Cmd) error {
+	return onOwnThread(func() error {
+		for _, dir := range c.dirs(id) {
+			if err := setFile(filepath.Join(dir, "tasks"), "0"); err != nil {
+				return fmt.Errorf("join cgroup %q: %w", dir, err)
+			}
+		}
+		return cmd.Start()
+	})
+}
+
+// onOwnThread runs f on a thread that is used for nothing else and ends with
+// f. The main thread cannot end, so if the runtime offers that one, it is held
+// while another is asked for.
+func onOwnThread(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			defer runtime.UnlockOSThread()
+			done <- onOwnThread(f)
+			return
+		}
+		done <- f() // a goroutine that ends locked takes its thread with it
+	}()
+	return <-done
+}
+
+func (c *cgroupV1) oomKills(id sandbox.ID) (int64, error) {
+	return readField(filepath.Join(c.memory, string(id), "memory.oom_control"), "oom_kill")
+}
+
+func (c *cgroupV1) usage(id sandbox.ID) (sandbox.Stats, error) {
+	memory, err := readInt(filepath.Join(c.memory, string(id), "memory.usage_in_bytes"))
+	cpu, err2 := readInt(filepath.Join(c.cpuacct, string(id), "cpuacct.usage"))
+	return sandbox.Stats{Memory: memory, CPUTime: time.Duration(cpu)}, errors.Join(err, err2)
+}
+
+func (c *cgroupV1) close() error { return removeEmpty(c.parents) }
+
+// removeEmpty removes directories that nothing is in, and leaves the others.
+func removeEmpty(dirs []string) error {
+	var errs []error
+	for _, dir := range dirs {
+		err := unix.Rmdir(dir)
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) {
+			errs = append(errs, fmt.Errorf("remove cgroup %q: %w", dir, err))
+		}
+	}
+	return errors.Join(errs...)
+}

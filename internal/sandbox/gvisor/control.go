@@ -1,0 +1,124 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"gvisor.dev/gvisor/pkg/sentry/control"
+	"gvisor.dev/gvisor/pkg/sentry/state/checkpointfiles"
+	"gvisor.dev/gvisor/pkg/state/statefile"
+	"gvisor.dev/gvisor/pkg/unet"
+	"gvisor.dev/gvisor/pkg/urpc"
+	"gvisor.dev/gvisor/runsc/boot"
+
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// socket returns the path of the control socket of id, by way of a
+// descriptor of the directory: a socket's path has at most 107 bytes.
+func (e *Engine) socket(id sandbox.ID) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s/%s", e.boxDir.Fd(), id, socketName)
+}
+
+// call makes one request to the sentry of id. A context that ends cuts the
+// connection, which the sentry may or may not notice.
+func (e *Engine) call(ctx context.Context, id sandbox.ID, method string, arg, result any) error {
+	socket, err := unet.Connect(e.socket(id), false)
+	if err != nil {
+		return fmt.Errorf("connect to the sandbox process of %q: %w", id, err)
+	}
+	client := urpc.NewClient(socket)
+	defer client.Close()
+	stop := context.AfterFunc(ctx, func() { _ = socket.Shutdown() })
+	defer stop()
+	if err := client.Call(method, arg, result); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("%s of %q: %w", method, id, err)
+	}
+	return nil
+}
+
+// setNetwork gives the guest a loopback device and nothing else.
+func (e *Engine) setNetwork(ctx context.Context, id sandbox.ID, restore bool) error {
+	return e.call(ctx, id, boot.ContMgrSetNetworkArgs, &boot.CreateLinksAndRoutesArgs{
+		LoopbackLinks: []boot.LoopbackLink{boot.DefaultLoopbackLink},
+		IsRestore:     restore,
+	}, nil)
+}
+
+// run starts the guest's first process.
+func (e *Engine) run(ctx context.Context, id sandbox.ID) error {
+	if err := e.setNetwork(ctx, id, false); err != nil {
+		return err
+	}
+	name := string(id)
+	return e.call(ctx, id, boot.ContMgrRootContainerStart, &name, nil)
+}
+
+// restore fills the guest from the snapshot in dir and lets it run.
+func (e *Engine) restore(ctx context.Context, id sandbox.ID, dir string) error {
+	files, err := openAll(dir, os.O_RDONLY)
+	if err != nil {
+		return fmt.Errorf("open the snapshot: %w", err)
+	}
+	defer closeAll(files)
+	if err := e.setNetwork(ctx, id, true); err != nil {
+		return err
+	}
+	return e.call(ctx, id, boot.ContMgrRestore, &boot.RestoreOpts{
+		FilePayload:   urpc.FilePayload{Files: files},
+		HavePagesFile: true,
+	}, nil)
+}
+
+// checkpoint writes the guest of id into dir; the sandbox ends by it. Pages
+// stay uncompressed so that a restore reads them straight into place.
+func (e *Engine) checkpoint(ctx context.Context, id sandbox.ID, dir string) error {
+	files, err := openAll(dir, os.O_CREATE|os.O_EXCL|os.O_RDWR)
+	if err != nil {
+		return fmt.Errorf("create the snapshot's files: %w", err)
+	}
+	defer closeAll(files)
+	err = e.call(ctx, id, boot.ContMgrCheckpoint, &control.SaveOpts{
+		Metadata:                       statefile.CompressionLevelNone.ToMetadata(),
+		AppMFExcludeCommittedZeroPages: true,
+		HavePagesFile:                  true,
+		FilePayload:                    urpc.FilePayload{Files: files},
+	}, nil)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := f.Sync(); err != nil {
+			return fmt.Errorf("write %q to disk: %w", f.Name(), err)
+		}
+	}
+	return nil
+}
+
+// openAll opens a snapshot's files in the order that the protocol wants.
+func openAll(dir string, flags int) (files []*os.File, err error) {
+	for _, name := range []string{
+		checkpointfiles.StateFileName, checkpointfiles.PagesMetadataFileName, checkpointfiles.PagesFileName,
+	} {
+		f, err := os.OpenFile(filepath.Join(dir, name), flags, 0o600)
+		if err != nil {
+			return nil, errors.Join(err, closeAll(files))
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+func closeAll(files []*os.File) error {
+	var errs []error
+	for _, f := range files {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,166 @@
+package gvisor
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	glog "gvisor.dev/gvisor/pkg/log"
+
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// Directories and files in Config.Root.
+const (
+	boxesName     = "sandboxes"
+	snapshotsName = "snapshots"
+	lockName      = "lock"
+)
+
+// Engine runs sandboxes on this machine. See the package comment.
+type Engine struct {
+	log     *slog.Logger
+	cfg     Config
+	lock    *os.File // holds Config.Root for this process
+	boxDir  *os.File // Config.Root/sandboxes
+	cgroups cgroups
+
+	ids  keyLocks // one holder for each sandbox ID: Start or Stop
+	keys keyLocks // one holder for each snapshot key: Prepare or Prune
+
+	mu        sync.Mutex                        // guards what follows; taken last, held briefly
+	boxes     map[sandbox.ID]*box               // processes that run or whose end nobody has cleaned up
+	starting  map[sandbox.ID]context.CancelFunc // cuts a Start short
+	preparing map[sandbox.ID]bool               // sandboxes inside Prepare
+	stopped   history                           // what Stop has removed, for Wait
+}
+
+var (
+	_ sandbox.Runtime     = (*Engine)(nil)
+	_ sandbox.StatsReader = (*Engine)(nil)
+	_ sandbox.Doctor      = (*Engine)(nil)
+)
+
+// New takes over the state directory cfg.Root, which it makes if it is
+// missing, sweeps half-made snapshots, and adopts the sandboxes that run.
+// It fails if another process owns the directory, or if the host lacks
+// something; see Check. log may be nil for none.
+func New(log *slog.Logger, cfg Config) (*Engine, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	glog.SetTarget(&toSlog{log}) // gVisor's client code logs to a target of the whole process
+	e := &Engine{
+		log:       log,
+		cfg:       cfg,
+		boxes:     map[sandbox.ID]*box{},
+		starting:  map[sandbox.ID]context.CancelFunc{},
+		preparing: map[sandbox.ID]bool{},
+	}
+	if err := e.open(); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+func (e *Engine) open() (err error) {
+	for _, name := range []string{boxesName, snapshotsName} {
+		if err := os.MkdirAll(filepath.Join(e.cfg.Root, name), 0o700); err != nil {
+			return fmt.Errorf("engine root: %w", err)
+		}
+	}
+	if e.lock, err = lockFile(filepath.Join(e.cfg.Root, lockName)); err != nil {
+		return err
+	}
+	if e.boxDir, err = os.Open(filepath.Join(e.cfg.Root, boxesName)); err != nil {
+		return fmt.Errorf("engine root: %w", err)
+	}
+	if e.cgroups, err = newCgroups(e.cfg.cgroupName()); err != nil {
+		return err
+	}
+	if err := e.sweepSnapshots(); err != nil {
+		return err
+	}
+	return e.adopt()
+}
+
+// cgroupName is the engine's own cgroup. Its name comes from the state directory,
+// so that engines beside each other never see each other's sandboxes.
+func (c Config) cgroupName() string {
+	sum := sha256.Sum256([]byte(c.Root))
+	return fmt.Sprintf("%s/%x", c.CgroupParent, sum[:6])
+}
+
+// lockWait is how long a new process waits for the lock of one that has just
+// died: a child that it was starting holds it until its execve.
+const lockWait = 2 * time.Second
+
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("engine lock: %w", err)
+	}
+	for end := time.Now().Add(lockWait); ; time.Sleep(10 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			f.Close()
+			return nil, fmt.Errorf("engine state %q is in use by another process: %w", filepath.Dir(path), err)
+		}
+	}
+}
+
+// Close lets go of the state directory. Sandboxes keep running; the next
+// engine on the directory adopts them.
+func (e *Engine) Close() error {
+	var errs []error
+	if e.cgroups != nil {
+		errs = append(errs, e.cgroups.close())
+	}
+	e.mu.Lock()
+	for _, b := range e.boxes {
+		b.abandon()
+	}
+	e.mu.Unlock()
+	for _, f := range []*os.File{e.boxDir, e.lock} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// dir is the directory of a sandbox.
+func (e *Engine) dir(id sandbox.ID) string {
+	return filepath.Join(e.cfg.Root, boxesName, string(id))
+}
+
+func (e *Engine) box(id sandbox.ID) *box {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.boxes[id]
+}
+
+// toSlog takes gVisor's log lines: they are details of errors that the
+// calls return as well.
+type toSlog struct{ log *slog.Logger }
+
+// Emit implements gVisor's log.Emitter.
+func (t *toSlog) Emit(_ int, level glog.Level, _ time.Time, format string, args ...any) {
+	if level == glog.Warning {
+		t.log.Debug(fmt.Sprintf(format, args...), "from", "gvisor")
+	}
+}

@@ -1,0 +1,257 @@
+package gvisor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/control/server"
+
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// nobody is who a sandbox process is on the host.
+const nobody = 65534
+
+// Names in a sandbox's directory.
+const (
+	socketName  = "control.sock"
+	panicName   = "panic.log"
+	startedName = "started" // its presence says that Start has succeeded
+)
+
+// Capabilities (capabilities(7)) that the sentry has in its own new user
+// namespace while it builds its empty root, and drops before it starts.
+const (
+	capSetPCap   = 8
+	capSysChroot = 18
+	capSysAdmin  = 21
+)
+
+// sentryFlags are gVisor's own settings. What is not named here has its
+// default, which is the strict one for everything that touches the host
+// (no host sockets, no host pipes, no raw sockets).
+func sentryFlags() []string {
+	return []string{
+		"--platform=systrap",
+		"--network=sandbox", // netstack; the namespace around it is empty
+		"--directfs=false",  // no host filesystem beside the images
+		"--host-uds=none",
+		"--host-fifo=none",
+		"--net-raw=false",
+		"--overlay2=none",    // overlays are set for each mount instead
+		"--traceback=single", // bounds what a crash writes
+		"--in-sandbox-cgroup=v2",
+	}
+}
+
+// sentry is a sandbox process that has just been started.
+type sentry struct {
+	pid   int
+	pidfd *os.File
+	ready *os.File // one byte, or end of file if it died
+}
+
+// files of the child, in order; numbers begin at 3 after the standard streams.
+type childFiles struct {
+	list []*os.File
+	args []string
+}
+
+func (c *childFiles) add(flag string, files ...*os.File) {
+	for _, f := range files {
+		c.args = append(c.args, fmt.Sprintf("--%s=%d", flag, 3+len(c.list)))
+		c.list = append(c.list, f)
+	}
+}
+
+func (c *childFiles) close() {
+	for _, f := range c.list {
+		f.Close()
+	}
+}
+
+// spawn starts a sentry for t in the cgroup of id, which exists already. It
+// waits for no answer; see sentry.wait.
+func (e *Engine) spawn(id sandbox.ID, t sandbox.Template) (_ *sentry, err error) {
+	var files childFiles
+	defer files.close()
+	global, err := e.openFiles(id, t, &files)
+	if err != nil {
+		return nil, err
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("make the start pipe: %w", err)
+	}
+	files.add("start-sync-fd", write)
+	args := append(sentryFlags(), global...)
+	args = append(args, "boot", "--bundle=/", "--apply-caps", "--setup-root", "--gofer-mount-confs="+mountConfs(t))
+	args = append(args, files.args...)
+	args = append(args, resourceArgs(t.Limits)...)
+	args = append(args, string(id))
+
+	pidfd := -1
+	cmd := &exec.Cmd{
+		Path:        "/proc/self/exe",
+		Args:        append([]string{sentryName}, args...),
+		Env:         []string{},
+		Dir:         "/",
+		ExtraFiles:  files.list,
+		SysProcAttr: sentryAttr(&pidfd),
+	}
+	if err := e.cgroups.start(id, cmd); err != nil {
+		read.Close()
+		return nil, fmt.Errorf("start the sandbox process of %q: %w", id, err)
+	}
+	if pidfd < 0 {
+		return nil, errors.Join(fmt.Errorf("the kernel gives no pidfd"), cmd.Process.Kill(), read.Close())
+	}
+	pid := cmd.Process.Pid
+	_ = cmd.Process.Release() // the pidfd is used instead; see watch
+	f, err := pidfdFile(pidfd)
+	if err != nil {
+		return nil, errors.Join(err, read.Close())
+	}
+	return &sentry{pid: pid, pidfd: f, ready: read}, nil
+}
+
+// openFiles opens what the sentry gets from the host, and returns the
+// arguments that go before the subcommand. The standard streams of the guest
+// are /dev/null: nothing of the server's is shared with it.
+func (e *Engine) openFiles(id sandbox.ID, t sandbox.Template, files *childFiles) (global []string, err error) {
+	dir := e.dir(id)
+	logFile, err := os.OpenFile(filepath.Join(dir, panicName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	files.add("panic-log-fd", logFile)
+	global, files.args = files.args, nil
+
+	spec, err := guestSpec(t)
+	if err != nil {
+		return nil, err
+	}
+	specFile, err := memFile("spec", spec)
+	if err != nil {
+		return nil, err
+	}
+	files.add("spec-fd", specFile)
+	socket, err := server.CreateSocket(e.socket(id))
+	if err != nil {
+		return nil, fmt.Errorf("make the control socket: %w", err)
+	}
+	files.add("controller-fd", os.NewFile(uintptr(socket), "control"))
+	for _, l := range append([]sandbox.Layer{t.Root}, t.Layers...) {
+		f, err := os.Open(l.Path)
+		if err != nil {
+			return nil, fmt.Errorf("open layer: %w", err)
+		}
+		files.add("io-fds", f)
+	}
+	for range 3 {
+		f, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		if err != nil {
+			return nil, err
+		}
+		files.add("stdio-fds", f)
+	}
+	return global, nil
+}
+
+// resourceArgs tell the guest what it has.
+func resourceArgs(l sandbox.Limits) []string {
+	var info unix.Sysinfo_t
+	total := uint64(l.Memory)
+	if unix.Sysinfo(&info) == nil {
+		total = uint64(info.Totalram) * uint64(info.Unit)
+	}
+	// Fewer than two processors make some programs drop locks that they need
+	// (gVisor has the same floor).
+	cpus := min(max(int(l.CPU+0.999), 2), max(runtime.NumCPU(), 1))
+	return []string{
+		"--cpu-num=" + strconv.Itoa(cpus),
+		"--cpu-quota=" + strconv.FormatInt(cpuQuota(l.CPU), 10),
+		"--cpu-period=" + strconv.Itoa(cpuPeriod),
+		"--total-host-memory=" + strconv.FormatUint(total, 10),
+		"--total-memory=" + strconv.FormatUint(min(total, uint64(l.Memory)), 10),
+	}
+}
+
+// sentryAttr describes who the sandbox process is on the host: nobody, alone in
+// every namespace, with the capabilities to build its root inside its own
+// user namespace and none outside. Its network namespace has not even a
+// loopback device that is up. It is in a session of its own and
+// no death signal ties it to the server, because it outlives it.
+func sentryAttr(pidfd *int) *syscall.SysProcAttr {
+	id := []syscall.SysProcIDMap{{ContainerID: nobody, HostID: nobody, Size: 1}}
+	return &syscall.SysProcAttr{
+		Setsid:     true,
+		Credential: &syscall.Credential{Uid: nobody, Gid: nobody},
+		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID |
+			unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
+		UidMappings: id,
+		GidMappings: id,
+		AmbientCaps: []uintptr{capSysAdmin, capSysChroot, capSetPCap},
+		PidFD:       pidfd,
+	}
+}
+
+// memFile returns a file in memory that holds data.
+func memFile(name string, data []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make a memory file: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if _, err := f.Write(data); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write a memory file: %w", err)
+	}
+	return f, nil
+}
+
+// pidfdFile wraps a pidfd so that waiting for it costs no thread.
+func pidfdFile(fd int) (*os.File, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("make pidfd non-blocking: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "pidfd"), nil
+}
+
+// wait returns when the sentry answers on its control socket.
+func (s *sentry) wait(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = s.ready.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	defer s.ready.Close()
+	if _, err := io.ReadFull(s.ready, make([]byte, 1)); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("the sandbox process ended while it started: %w", err)
+	}
+	return nil
+}
+
+// panicTail is how much of a crash report goes into an error.
+const panicTail = 2 << 10
+
+// crashReport returns the end of what the sentry wrote when it died.
+func (e *Engine) crashReport(id sandbox.ID) string {
+	data, err := os.ReadFile(filepath.Join(e.dir(id), panicName))
+	if err != nil {
+		return ""
+	}
+	return string(bytes.TrimSpace(data[max(0, len(data)-panicTail):]))
+}

@@ -1,0 +1,199 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// prepared is the engine's part of a sandbox.Prepared.
+type prepared struct {
+	snapshot string // directory; empty for StartMode Boot
+}
+
+var errStopped = errors.New("the sandbox was stopped while it started")
+
+// validID is what an ID may look like: it becomes a path element, a cgroup's
+// name and an argument.
+var validID = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
+func checkID(id sandbox.ID) error {
+	if !validID.MatchString(string(id)) {
+		return sandpool.Errorf(sandpool.Invalid, "InvalidSandboxID", "id",
+			"The sandbox id %q must be 1 to 63 lower-case letters, digits and dashes, and not begin with a dash.", id)
+	}
+	return nil
+}
+
+// Start implements sandbox.Runtime.
+func (e *Engine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (sandbox.Handle, error) {
+	own, ok := p.Engine.(*prepared)
+	if !ok {
+		return sandbox.Handle{}, invalid("prepared", "The template %q was not prepared by this engine; call Prepare first.", p.Key)
+	}
+	timeout := e.cfg.StartTimeout
+	if own.snapshot == "" {
+		timeout = e.bootTimeout(p.Template)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the sandbox %q is not ready after %v", id, timeout))
+	defer cancel()
+	if err := e.launch(ctx, id, p.Template, own.snapshot); err != nil {
+		return sandbox.Handle{}, err
+	}
+	return sandbox.Handle{ID: id, Data: []byte(`{"v":1,"engine":"gvisor"}`)}, nil
+}
+
+func (e *Engine) bootTimeout(t sandbox.Template) time.Duration {
+	if t.Ready.Timeout > 0 {
+		return t.Ready.Timeout
+	}
+	return e.cfg.BootTimeout
+}
+
+// launch starts a sandbox from a snapshot, or from nothing, and returns when
+// it is ready. After an error nothing of it is left.
+func (e *Engine) launch(ctx context.Context, id sandbox.ID, t sandbox.Template, snapshot string) error {
+	if err := checkID(id); err != nil {
+		return err
+	}
+	release, err := e.ids.acquire(ctx, string(id))
+	if err != nil {
+		return err
+	}
+	defer release()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	e.setStarting(id, func() { cancel(errStopped) })
+	defer e.setStarting(id, nil)
+
+	if exists, err := e.exists(id); err != nil || exists {
+		if err != nil {
+			return err
+		}
+		return sandpool.Errorf(sandpool.Conflict, "SandboxExists", "id", "The sandbox %q exists already.", id)
+	}
+	if err := e.build(ctx, id, t, snapshot); err != nil {
+		if report := e.crashReport(id); report != "" {
+			err = fmt.Errorf("%w; the sandbox process said: %s", err, report)
+		}
+		return errors.Join(err, e.demolish(ctx, id))
+	}
+	return nil
+}
+
+func (e *Engine) setStarting(id sandbox.ID, cut func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if cut == nil {
+		delete(e.starting, id)
+		return
+	}
+	e.starting[id] = cut
+}
+
+// exists reports whether the host has anything of id.
+func (e *Engine) exists(id sandbox.ID) (bool, error) {
+	for _, dir := range append(e.cgroups.dirs(id), e.dir(id)) {
+		if _, err := os.Lstat(dir); err == nil {
+			return true, nil
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// build takes the steps of a start, each of which demolish can undo.
+func (e *Engine) build(ctx context.Context, id sandbox.ID, t sandbox.Template, snapshot string) error {
+	if err := os.Mkdir(e.dir(id), 0o700); err != nil {
+		return fmt.Errorf("make the sandbox's directory: %w", err)
+	}
+	if err := e.cgroups.create(id, t.Limits); err != nil {
+		return err
+	}
+	s, err := e.spawn(id, t)
+	if err != nil {
+		return err
+	}
+	b := e.watch(id, s.pid, s.pidfd, false)
+	if err := s.wait(ctx); err != nil {
+		return err
+	}
+	if snapshot != "" {
+		err = e.restore(ctx, id, snapshot)
+	} else {
+		err = e.run(ctx, id)
+	}
+	if err != nil {
+		return err
+	}
+	if err := e.awaitReady(ctx, b, t.Ready); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(e.dir(id), startedName), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// Times between two attempts of a readiness check.
+const (
+	firstCheckWait = 2 * time.Millisecond
+	lastCheckWait  = 100 * time.Millisecond
+)
+
+// awaitReady repeats the check until it passes, the sandbox ends or ctx does.
+func (e *Engine) awaitReady(ctx context.Context, b *box, check sandbox.Check) error {
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return e.dial(ctx, b.id, check.Port)
+		},
+	}}
+	url := fmt.Sprintf("http://127.0.0.1:%d%s", check.Port, check.Path)
+	for wait := firstCheckWait; ; wait = min(2*wait, lastCheckWait) {
+		err := get(ctx, client, url)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-b.done:
+			return fmt.Errorf("before it was ready: %w", ended(b.id, b.exit))
+		default:
+		}
+		if pause(ctx, wait) != nil {
+			return fmt.Errorf("%w; its last readiness check: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+// checkTimeout bounds one attempt, so that a lost answer is asked for again.
+const checkTimeout = 5 * time.Second
+
+func get(ctx context.Context, client *http.Client, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s answers %s", url, resp.Status)
+	}
+	return nil
+}

@@ -1,0 +1,170 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// Stop implements sandbox.Runtime.
+func (e *Engine) Stop(ctx context.Context, h sandbox.Handle) error {
+	if err := checkID(h.ID); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	if cut := e.starting[h.ID]; cut != nil {
+		cut()
+	}
+	e.mu.Unlock()
+	release, err := e.ids.acquire(ctx, string(h.ID))
+	if err != nil {
+		return err
+	}
+	defer release()
+	exists, err := e.exists(h.ID)
+	if err != nil || !exists {
+		return err
+	}
+	return e.demolish(ctx, h.ID)
+}
+
+// demolish removes everything of id; the caller holds its lock. It goes on when ctx ends: half a
+// removal helps nobody, and every step has a deadline.
+func (e *Engine) demolish(ctx context.Context, id sandbox.ID) error {
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), e.cfg.StopTimeout,
+		fmt.Errorf("not stopped after %v", e.cfg.StopTimeout))
+	defer cancel()
+	b := e.box(id)
+	if b != nil {
+		b.stopping.Store(true)
+		b.kill()
+	}
+	dirs := e.cgroups.dirs(id)
+	for _, dir := range dirs {
+		if err := killCgroup(ctx, dir); err != nil {
+			return fmt.Errorf("stop sandbox %q: %w", id, err)
+		}
+	}
+	if b != nil {
+		select {
+		case <-b.done:
+		case <-ctx.Done():
+			return fmt.Errorf("stop sandbox %q: %w", id, context.Cause(ctx))
+		}
+	}
+	if err := removeDirs(ctx, dirs); err != nil {
+		return fmt.Errorf("stop sandbox %q: %w", id, err)
+	}
+	if err := os.RemoveAll(e.dir(id)); err != nil {
+		return fmt.Errorf("stop sandbox %q: %w", id, err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.boxes, id)
+	e.stopped.add(id)
+	return nil
+}
+
+// kill ends the sentry, and with it, as it is the first process of its own
+// process namespace, everything in the sandbox.
+func (b *box) kill() {
+	conn, err := b.pidfd.SyscallConn()
+	if err != nil {
+		return // it has ended
+	}
+	_ = conn.Control(func(fd uintptr) { _ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) })
+}
+
+// List implements sandbox.Runtime.
+func (e *Engine) List(ctx context.Context) ([]sandbox.Found, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ids, err := e.remains()
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	found := make([]sandbox.Found, 0, len(ids))
+	for _, id := range ids {
+		if e.preparing[id] {
+			continue
+		}
+		b, starting := e.boxes[id], e.starting[id] != nil
+		found = append(found, sandbox.Found{ID: id, Running: b != nil && !b.ended() && !starting})
+	}
+	return found, nil
+}
+
+func (b *box) ended() bool {
+	select {
+	case <-b.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// remains returns every ID of which the host has a directory or a cgroup.
+func (e *Engine) remains() ([]sandbox.ID, error) {
+	seen := map[sandbox.ID]bool{}
+	var ids []sandbox.ID
+	for _, dir := range append(e.cgroups.dirs(""), e.dir("")) {
+		entries, err := os.ReadDir(filepath.Clean(dir))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("list sandboxes: %w", err)
+		}
+		for _, entry := range entries {
+			id := sandbox.ID(entry.Name())
+			if entry.IsDir() && !seen[id] && checkID(id) == nil {
+				seen[id] = true
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids, nil
+}
+
+// Wait implements sandbox.Runtime.
+func (e *Engine) Wait(ctx context.Context, h sandbox.Handle) (sandbox.Exit, error) {
+	e.mu.Lock()
+	b, stopped := e.boxes[h.ID], e.stopped.has(h.ID)
+	e.mu.Unlock()
+	switch {
+	case b == nil && stopped:
+		return sandbox.Exit{Reason: sandbox.Stopped}, nil
+	case b == nil:
+		return sandbox.Exit{Reason: sandbox.Killed, Code: 128 + int(unix.SIGKILL)}, nil
+	}
+	select {
+	case <-b.done:
+		return b.exit, nil
+	case <-b.left:
+		return sandbox.Exit{}, errors.New("the engine was closed")
+	case <-ctx.Done():
+		return sandbox.Exit{}, context.Cause(ctx)
+	}
+}
+
+// Stats implements sandbox.StatsReader.
+func (e *Engine) Stats(ctx context.Context, h sandbox.Handle) (sandbox.Stats, error) {
+	if err := ctx.Err(); err != nil {
+		return sandbox.Stats{}, err
+	}
+	if err := checkID(h.ID); err != nil {
+		return sandbox.Stats{}, err
+	}
+	s, err := e.cgroups.usage(h.ID)
+	if err != nil {
+		return sandbox.Stats{}, fmt.Errorf("measure sandbox %q: %w", h.ID, err)
+	}
+	return s, nil
+}
