@@ -1,0 +1,93 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+
+	lib "modernc.org/sqlite/lib"
+
+	"github.com/sandpool/sandpool"
+)
+
+const poolColumns = `subscription, resource_group, name, location, tags, container_type, image,
+	max_sessions, ready_sessions, cooldown, network, cpu, memory, pids, disk,
+	revision, state, problem, created_at, updated_at`
+
+const putPool = `INSERT INTO pools (key, ` + poolColumns + `)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	ON CONFLICT (key) DO UPDATE SET
+		subscription = excluded.subscription, resource_group = excluded.resource_group, name = excluded.name,
+		location = excluded.location, tags = excluded.tags, container_type = excluded.container_type,
+		image = excluded.image, max_sessions = excluded.max_sessions, ready_sessions = excluded.ready_sessions,
+		cooldown = excluded.cooldown, network = excluded.network, cpu = excluded.cpu, memory = excluded.memory,
+		pids = excluded.pids, disk = excluded.disk, revision = excluded.revision, state = excluded.state,
+		problem = excluded.problem, created_at = excluded.created_at, updated_at = excluded.updated_at`
+
+// Pools implements pool.PoolStore.
+func (s *Store) Pools(ctx context.Context) ([]sandpool.Pool, error) {
+	rows, err := s.reads.QueryContext(ctx, "SELECT "+poolColumns+" FROM pools ORDER BY key")
+	if err != nil {
+		return nil, fmt.Errorf("read pools: %w", explain(err))
+	}
+	defer rows.Close()
+	var pools []sandpool.Pool
+	for rows.Next() {
+		p, err := scanPool(rows)
+		if err != nil {
+			return nil, fmt.Errorf("read pools: %w", explain(err))
+		}
+		pools = append(pools, p)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read pools: %w", explain(err))
+	}
+	return pools, nil
+}
+
+func scanPool(rows *sql.Rows) (p sandpool.Pool, err error) {
+	var tags string
+	var created, updated int64
+	err = rows.Scan(&p.ID.Subscription, &p.ID.ResourceGroup, &p.ID.Name, &p.Location, &tags, &p.ContainerType, &p.Image,
+		&p.MaxSessions, &p.ReadySessions, &p.Cooldown, &p.Network,
+		&p.Resources.CPU, &p.Resources.Memory, &p.Resources.PIDs, &p.Resources.Disk,
+		&p.Revision, &p.State, &p.Problem, &created, &updated)
+	if err != nil {
+		return p, err
+	}
+	p.CreatedAt, p.UpdatedAt = timeOf(created), timeOf(updated)
+	if err := json.Unmarshal([]byte(tags), &p.Tags); err != nil {
+		return p, fmt.Errorf("tags of pool %q: %w", p.ID.Key(), err)
+	}
+	return p, nil
+}
+
+// PutPool implements pool.PoolStore.
+func (s *Store) PutPool(ctx context.Context, p sandpool.Pool) error {
+	tags, err := json.Marshal(p.Tags)
+	if err != nil {
+		return fmt.Errorf("write pool %q: %w", p.ID.Key(), err)
+	}
+	return s.writeSynced(ctx, fmt.Sprintf("write pool %q", p.ID.Key()), func(ctx context.Context) error {
+		_, err := s.stmts.putPool.ExecContext(ctx, p.ID.Key(), p.ID.Subscription, p.ID.ResourceGroup, p.ID.Name,
+			p.Location, string(tags), p.ContainerType, p.Image,
+			p.MaxSessions, p.ReadySessions, p.Cooldown, p.Network,
+			p.Resources.CPU, p.Resources.Memory, p.Resources.PIDs, p.Resources.Disk,
+			p.Revision, p.State, p.Problem, nanos(p.CreatedAt), nanos(p.UpdatedAt))
+		return err
+	})
+}
+
+// DeletePool implements pool.PoolStore.
+func (s *Store) DeletePool(ctx context.Context, id sandpool.PoolID) error {
+	err := s.writeSynced(ctx, fmt.Sprintf("delete pool %q", id.Key()), func(ctx context.Context) error {
+		_, err := s.stmts.deletePool.ExecContext(ctx, id.Key())
+		return err
+	})
+	// ON DELETE RESTRICT is carried out like a trigger, hence the second code.
+	if isConstraint(err, lib.SQLITE_CONSTRAINT_FOREIGNKEY, lib.SQLITE_CONSTRAINT_TRIGGER) {
+		return &sandpool.Error{Class: sandpool.Conflict, Message: fmt.Sprintf("The pool %q still has sandboxes.", id.Name), Err: err}
+	}
+	return err
+}

@@ -1,0 +1,144 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	lib "modernc.org/sqlite/lib"
+
+	"github.com/sandpool/sandpool"
+)
+
+const selectSandbox = `SELECT s.id, p.subscription, p.resource_group, p.name, s.revision, s.state, s.identifier,
+	s.secret, s.handle, s.reason, s.created_at, s.claimed_at, s.last_used_at
+	FROM sandboxes s JOIN pools p ON p.key = s.pool`
+
+const insertSandbox = `INSERT INTO sandboxes
+	(id, pool, revision, state, identifier, secret, handle, reason, created_at, claimed_at, last_used_at)
+	VALUES (?, ?, ?, 'starting', ?, ?, NULL, '', ?, ?, ?)`
+
+const started = `UPDATE sandboxes SET handle = ?1, last_used_at = ?2,
+	state = CASE identifier WHEN '' THEN 'ready' ELSE 'claimed' END
+	WHERE id = ?3`
+
+// scanner is a row or the present one of several.
+type scanner interface{ Scan(...any) error }
+
+func scanSandbox(row scanner) (b sandpool.Sandbox, err error) {
+	var created, claimed, used int64
+	err = row.Scan(&b.ID, &b.Pool.Subscription, &b.Pool.ResourceGroup, &b.Pool.Name, &b.Revision, &b.State, &b.Identifier,
+		&b.Secret, &b.Handle, &b.Reason, &created, &claimed, &used)
+	b.CreatedAt, b.ClaimedAt, b.LastUsedAt = timeOf(created), timeOf(claimed), timeOf(used)
+	return b, err
+}
+
+// Sandboxes implements pool.SandboxStore.
+func (s *Store) Sandboxes(ctx context.Context) ([]sandpool.Sandbox, error) {
+	rows, err := s.reads.QueryContext(ctx, selectSandbox+" ORDER BY s.created_at, s.rowid")
+	if err != nil {
+		return nil, fmt.Errorf("read sandboxes: %w", explain(err))
+	}
+	defer rows.Close()
+	var boxes []sandpool.Sandbox
+	for rows.Next() {
+		b, err := scanSandbox(rows)
+		if err != nil {
+			return nil, fmt.Errorf("read sandboxes: %w", explain(err))
+		}
+		boxes = append(boxes, b)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read sandboxes: %w", explain(err))
+	}
+	return boxes, nil
+}
+
+// Insert implements pool.SandboxStore.
+func (s *Store) Insert(ctx context.Context, b sandpool.Sandbox) error {
+	if b.State != sandpool.Starting || b.Identifier != "" {
+		return sandpool.Errorf(sandpool.Conflict, "", "state", "The new sandbox %q is %s for identifier %q; it must be starting for nobody.", b.ID, b.State, b.Identifier)
+	}
+	err := s.write(ctx, fmt.Sprintf("insert sandbox %q", b.ID), func(ctx context.Context) error {
+		_, err := s.stmts.insert.ExecContext(ctx, b.ID, b.Pool.Key(), b.Revision, "", b.Secret,
+			nanos(b.CreatedAt), nanos(b.ClaimedAt), nanos(b.LastUsedAt))
+		return err
+	})
+	return insertError(err, b.ID, b.Pool)
+}
+
+// insertError gives the violations that a caller may cause their classes.
+func insertError(err error, id sandpool.SandboxID, pool sandpool.PoolID) error {
+	switch {
+	case isConstraint(err, lib.SQLITE_CONSTRAINT_PRIMARYKEY):
+		return &sandpool.Error{Class: sandpool.Conflict, Message: fmt.Sprintf("The sandbox %q exists.", id), Err: err}
+	case isConstraint(err, lib.SQLITE_CONSTRAINT_FOREIGNKEY):
+		return &sandpool.Error{Class: sandpool.NotFound, Message: fmt.Sprintf("The pool %q does not exist.", pool.Name), Err: err}
+	}
+	return err
+}
+
+// Started implements pool.SandboxStore.
+func (s *Store) Started(ctx context.Context, id sandpool.SandboxID, handle []byte, now time.Time) (b sandpool.Sandbox, err error) {
+	if handle == nil {
+		handle = []byte{} // an empty handle is one; NULL says that there is none
+	}
+	err = s.write(ctx, fmt.Sprintf("record start of sandbox %q", id), func(ctx context.Context) error {
+		if b, err = s.byID(ctx, id); err != nil {
+			return err
+		}
+		if b.State != sandpool.Starting {
+			return sandpool.Errorf(sandpool.Conflict, "", "state", "The sandbox %q is %s already.", id, b.State)
+		}
+		if _, err := s.stmts.started.ExecContext(ctx, handle, nanos(now), id); err != nil {
+			return err
+		}
+		b, err = s.byID(ctx, id)
+		return err
+	})
+	return b, err
+}
+
+func (s *Store) byID(ctx context.Context, id sandpool.SandboxID) (sandpool.Sandbox, error) {
+	b, err := scanSandbox(s.stmts.byID.QueryRowContext(ctx, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return b, sandpool.Errorf(sandpool.NotFound, "", "sandbox", "There is no sandbox %q.", id)
+	}
+	return b, err
+}
+
+// Stopping implements pool.SandboxStore.
+func (s *Store) Stopping(ctx context.Context, id sandpool.SandboxID, reason string) error {
+	return s.write(ctx, fmt.Sprintf("mark sandbox %q stopping", id), func(ctx context.Context) error {
+		if _, err := s.byID(ctx, id); err != nil {
+			return err
+		}
+		_, err := s.stmts.stopping.ExecContext(ctx, reason, id)
+		return err
+	})
+}
+
+// Touch implements pool.SandboxStore.
+func (s *Store) Touch(ctx context.Context, used map[sandpool.SandboxID]time.Time) error {
+	if len(used) == 0 {
+		return nil
+	}
+	return s.write(ctx, "record use of sandboxes", func(ctx context.Context) error {
+		for id, at := range used {
+			if _, err := s.stmts.touch.ExecContext(ctx, nanos(at), id); err != nil {
+				return fmt.Errorf("sandbox %q: %w", id, err)
+			}
+		}
+		return nil
+	})
+}
+
+// Remove implements pool.SandboxStore.
+func (s *Store) Remove(ctx context.Context, id sandpool.SandboxID) error {
+	return s.write(ctx, fmt.Sprintf("remove sandbox %q", id), func(ctx context.Context) error {
+		_, err := s.stmts.remove.ExecContext(ctx, id)
+		return err
+	})
+}

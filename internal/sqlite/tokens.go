@@ -1,0 +1,82 @@
+package sqlite
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/sandpool/sandpool"
+)
+
+const selectToken = `SELECT id, name, hash, role, pool_subscription, pool_resource_group, pool_name,
+	created_at, expires_at FROM tokens`
+
+const putToken = `INSERT INTO tokens
+	(id, name, hash, role, pool_subscription, pool_resource_group, pool_name, created_at, expires_at)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+	ON CONFLICT (id) DO UPDATE SET name = excluded.name, hash = excluded.hash, role = excluded.role,
+		pool_subscription = excluded.pool_subscription, pool_resource_group = excluded.pool_resource_group,
+		pool_name = excluded.pool_name, created_at = excluded.created_at, expires_at = excluded.expires_at`
+
+func scanToken(row scanner) (t sandpool.Token, err error) {
+	var created, expires int64
+	err = row.Scan(&t.ID, &t.Name, &t.Hash, &t.Role, &t.Pool.Subscription, &t.Pool.ResourceGroup, &t.Pool.Name,
+		&created, &expires)
+	t.CreatedAt, t.ExpiresAt = timeOf(created), timeOf(expires)
+	return t, err
+}
+
+// Tokens returns all tokens, oldest first.
+func (s *Store) Tokens(ctx context.Context) ([]sandpool.Token, error) {
+	rows, err := s.reads.QueryContext(ctx, selectToken+" ORDER BY created_at, id")
+	if err != nil {
+		return nil, fmt.Errorf("read tokens: %w", explain(err))
+	}
+	defer rows.Close()
+	var tokens []sandpool.Token
+	for rows.Next() {
+		t, err := scanToken(rows)
+		if err != nil {
+			return nil, fmt.Errorf("read tokens: %w", explain(err))
+		}
+		tokens = append(tokens, t)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read tokens: %w", explain(err))
+	}
+	return tokens, nil
+}
+
+// Token returns the token with the given public id, or an error of class NotFound.
+func (s *Store) Token(ctx context.Context, id string) (sandpool.Token, error) {
+	t, err := scanToken(s.reads.QueryRowContext(ctx, selectToken+" WHERE id = ?", id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return t, sandpool.Errorf(sandpool.NotFound, "", "token", "There is no token %q.", id)
+	}
+	if err != nil {
+		return t, fmt.Errorf("read token %q: %w", id, explain(err))
+	}
+	return t, nil
+}
+
+// PutToken inserts t or replaces the token with its id.
+func (s *Store) PutToken(ctx context.Context, t sandpool.Token) error {
+	if len(t.Hash) != sha256.Size {
+		return sandpool.Errorf(sandpool.Invalid, "", "hash", "The hash of token %q has %d bytes; SHA-256 has %d.", t.ID, len(t.Hash), sha256.Size)
+	}
+	return s.writeSynced(ctx, fmt.Sprintf("write token %q", t.ID), func(ctx context.Context) error {
+		_, err := s.stmts.putToken.ExecContext(ctx, t.ID, t.Name, t.Hash, t.Role,
+			t.Pool.Subscription, t.Pool.ResourceGroup, t.Pool.Name, nanos(t.CreatedAt), nanos(t.ExpiresAt))
+		return err
+	})
+}
+
+// DeleteToken removes a token. An unknown id is not an error.
+func (s *Store) DeleteToken(ctx context.Context, id string) error {
+	return s.writeSynced(ctx, fmt.Sprintf("delete token %q", id), func(ctx context.Context) error {
+		_, err := s.stmts.deleteToken.ExecContext(ctx, id)
+		return err
+	})
+}
