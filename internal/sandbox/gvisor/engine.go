@@ -134,6 +134,7 @@ func (e *Engine) Close() error {
 	for _, b := range e.boxes {
 		b.abandon()
 	}
+	clear(e.boxes)
 	e.mu.Unlock()
 	for _, f := range []*os.File{e.boxDir, e.lock} {
 		if f != nil {

@@ -1,0 +1,61 @@
+package gvisor
+
+import (
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/sandboxtest"
+)
+
+func TestConformance(t *testing.T) {
+	for _, mode := range []sandbox.StartMode{sandbox.Restore, sandbox.Boot} {
+		t.Run(string(mode), func(t *testing.T) {
+			root := t.TempDir() // shared, so that the snapshot is made once
+			sandboxtest.Run(t, func(t *testing.T) sandboxtest.Target {
+				e := openAt(t, root)
+				return sandboxtest.Target{
+					Runtime:  e,
+					Template: template(t, mode),
+					Reopen: func(t *testing.T) sandbox.Runtime {
+						if err := e.Close(); err != nil {
+							t.Fatal(err)
+						}
+						return openAt(t, root)
+					},
+					Crash: func(t *testing.T, id sandbox.ID) {
+						pid, err := e.mainPID(id)
+						if err != nil || pid == 0 {
+							t.Fatalf("process of %s: %d, %v", id, pid, err)
+						}
+						if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+							t.Fatal(err)
+						}
+					},
+					Leave: func(t *testing.T, id sandbox.ID) { leave(t, e, id) },
+				}
+			})
+		})
+	}
+}
+
+// leave makes what a server leaves that is killed after it started a sandbox
+// process and before it restored it.
+func leave(t *testing.T, e *Engine, id sandbox.ID) {
+	t.Helper()
+	tmpl := template(t, sandbox.Boot)
+	if err := os.Mkdir(e.dir(id), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.cgroups.create(id, tmpl.Limits); err != nil {
+		t.Fatal(err)
+	}
+	s, err := e.spawn(id, tmpl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ready.Close()
+	s.pidfd.Close()
+}

@@ -1,0 +1,140 @@
+// Guest is the program inside the sandboxes of this package's tests. It
+// answers on a port of its loopback interface, and does to its sandbox what
+// hostile code would do.
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "sleep" {
+		select {}
+	}
+	m := http.NewServeMux()
+	m.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
+	m.HandleFunc("POST /echo", func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+	m.HandleFunc("GET /exit", func(_ http.ResponseWriter, r *http.Request) { os.Exit(number(r, "code")) })
+	m.HandleFunc("GET /state", state)
+	m.HandleFunc("GET /memory", memory)
+	m.HandleFunc("GET /disk", disk)
+	m.HandleFunc("GET /forks", forks)
+	m.HandleFunc("GET /connect", connect)
+	m.HandleFunc("GET /socket", socket)
+	m.HandleFunc("GET /read", read)
+	m.HandleFunc("GET /mount", mount)
+	m.HandleFunc("GET /user", user)
+	log.Fatal(http.ListenAndServe("127.0.0.1:8080", m))
+}
+
+func number(r *http.Request, key string) int {
+	n, _ := strconv.Atoi(r.FormValue(key))
+	return n
+}
+
+// state counts the requests of this sandbox: a restored one continues the count.
+var requests struct {
+	sync.Mutex
+	n int
+}
+
+func state(w http.ResponseWriter, _ *http.Request) {
+	requests.Lock()
+	defer requests.Unlock()
+	requests.n++
+	fmt.Fprint(w, requests.n)
+}
+
+var kept [][]byte
+
+func memory(w http.ResponseWriter, r *http.Request) {
+	for range number(r, "mb") {
+		kept = append(kept, bytes.Repeat([]byte{1}, 1<<20))
+	}
+	fmt.Fprint(w, "kept")
+}
+
+func disk(w http.ResponseWriter, r *http.Request) {
+	f, err := os.Create(r.FormValue("path"))
+	if err != nil {
+		fmt.Fprint(w, err)
+		return
+	}
+	defer f.Close()
+	chunk := bytes.Repeat([]byte{1}, 1<<20)
+	for i := range number(r, "mb") {
+		if _, err := f.Write(chunk); err != nil {
+			fmt.Fprintf(w, "after %d MB: %v", i, errors.Unwrap(err))
+			return
+		}
+	}
+	fmt.Fprint(w, "written")
+}
+
+func forks(w http.ResponseWriter, r *http.Request) {
+	for i := range number(r, "n") {
+		if err := exec.Command("/proc/self/exe", "sleep").Start(); err != nil {
+			fmt.Fprintf(w, "after %d: %v", i, err)
+			return
+		}
+	}
+	fmt.Fprint(w, "started")
+}
+
+func connect(w http.ResponseWriter, r *http.Request) {
+	c, err := net.DialTimeout(r.FormValue("net"), r.FormValue("addr"), 3*time.Second)
+	if err == nil {
+		_, err = c.Write([]byte("x"))
+		c.Close()
+	}
+	fmt.Fprint(w, err)
+}
+
+func socket(w http.ResponseWriter, r *http.Request) {
+	_, err := syscall.Socket(number(r, "family"), number(r, "type"), number(r, "proto"))
+	fmt.Fprint(w, err)
+}
+
+func read(w http.ResponseWriter, r *http.Request) {
+	data, err := os.ReadFile(r.FormValue("path"))
+	if err != nil {
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, err)
+		return
+	}
+	_, _ = w.Write(data)
+}
+
+func mount(w http.ResponseWriter, _ *http.Request) {
+	fmt.Fprint(w, syscall.Mount("tmpfs", "/tmp", "tmpfs", 0, ""))
+}
+
+// user starts a process as another user, as the agent does.
+func user(w http.ResponseWriter, r *http.Request) {
+	cmd := exec.Command("/proc/self/exe", "sleep")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
+	if err := cmd.Start(); err != nil {
+		fmt.Fprint(w, err)
+		return
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	info, err := os.Stat(fmt.Sprintf("/proc/%d", cmd.Process.Pid))
+	if err != nil {
+		fmt.Fprint(w, err)
+		return
+	}
+	fmt.Fprint(w, info.Sys().(*syscall.Stat_t).Uid)
+}
