@@ -1,0 +1,142 @@
+package api
+
+import "encoding/json"
+
+// ExecuteRequest is the body of every execute call of the data plane. Callers
+// of the first api-versions wrap the fields in Properties, later ones send them
+// flat; some do either on any path, so one type reads both and Properties wins.
+//
+// Pointers tell an absent field from a zero one.
+type ExecuteRequest struct {
+	Properties *ExecuteFields `json:"properties,omitempty"`
+	ExecuteFields
+}
+
+// ExecuteFields are the fields of an execute call.
+type ExecuteFields struct {
+	// Code is the source; PythonCode is its name on the legacy path python/execute.
+	Code       *string `json:"code,omitempty"`
+	PythonCode *string `json:"pythonCode,omitempty"`
+	// CodeInputType is "inline", "inlineText" or "inlineBase64", in any case.
+	CodeInputType string `json:"codeInputType,omitempty"`
+	// ExecutionType is "synchronous" or "asynchronous", in any case.
+	ExecutionType string `json:"executionType,omitempty"`
+	// TimeoutInSeconds bounds the run; absent means the server's default.
+	TimeoutInSeconds *json.Number `json:"timeoutInSeconds,omitempty"`
+	// OutputStreamsMaxLength bounds stdout and stderr, each, in bytes of UTF-8.
+	OutputStreamsMaxLength *json.Number `json:"outputStreamsMaxLength,omitempty"`
+	// Identifier is the session, for callers that do not put it into the query.
+	Identifier string `json:"identifier,omitempty"`
+	// ShellCommand and ExecCommandAndArgs belong to Shell pools.
+	ShellCommand       *string  `json:"shellCommand,omitempty"`
+	ExecCommandAndArgs []string `json:"execCommandAndArgs,omitempty"`
+	// UseEmptyKernel and ReturnJupyterFormatExecutionResult are options of the
+	// code interpreter image that some callers know.
+	UseEmptyKernel                     bool `json:"useEmptyKernel,omitempty"`
+	ReturnJupyterFormatExecutionResult bool `json:"returnJupyterFormatExecutionResult,omitempty"`
+}
+
+// The values of status in the envelope up to 2024-08-02-preview.
+const (
+	OldSuccess = "Success"
+	OldFailure = "Failure"
+)
+
+// The values of status in the envelope from 2024-10-02-preview on.
+const (
+	StatusSucceeded = "Succeeded"
+	StatusFailed    = "Failed"
+)
+
+// OldExecution answers code/execute: the envelope up to 2024-08-02-preview.
+type OldExecution struct {
+	SerialID   string       `json:"$id"`
+	Properties OldExecProps `json:"properties"`
+}
+
+// OldExecProps is an execution in the old envelope. Result and ExecutionResult
+// are the same value: captured answers of the service name it result, its
+// tutorials executionResult. Both are always present, because Semantic Kernel
+// and AutoGen index the map without a default.
+type OldExecProps struct {
+	SerialID        string          `json:"$id"`
+	Status          string          `json:"status"`
+	Stdout          string          `json:"stdout"`
+	Stderr          string          `json:"stderr"`
+	Result          json.RawMessage `json:"result"`
+	ExecutionResult json.RawMessage `json:"executionResult"`
+	Milliseconds    int64           `json:"executionTimeInMilliseconds"`
+	ExecutionExtras
+}
+
+// LegacyExecution answers python/execute, whose clients read top-level fields,
+// and execute, of which no published schema exists: the flat fields, and a copy of them
+// under properties.
+type LegacyExecution struct {
+	OldExecProps
+	Properties OldExecProps `json:"properties"`
+}
+
+// Execution answers executions: the envelope from 2024-10-02-preview on.
+type Execution struct {
+	SerialID      string          `json:"$id"`
+	ID            string          `json:"id"`
+	Identifier    string          `json:"identifier"`
+	SessionID     string          `json:"sessionId"`
+	ExecutionType string          `json:"executionType"`
+	Status        string          `json:"status"`
+	Result        ExecutionResult `json:"result"`
+	// Error is set when Status is Failed.
+	Error *ExecutionErrorBody `json:"error,omitempty"`
+}
+
+// ExecutionResult is what an execution left behind.
+type ExecutionResult struct {
+	SerialID        string          `json:"$id"`
+	Stdout          string          `json:"stdout"`
+	Stderr          string          `json:"stderr"`
+	ExecutionResult json.RawMessage `json:"executionResult"`
+	Milliseconds    int64           `json:"executionTimeInMilliseconds"`
+	ExecutionExtras
+}
+
+// ExecutionExtras are fields of sandpool's own, in every envelope, each absent
+// when it has nothing to say.
+type ExecutionExtras struct {
+	// StdoutTruncated and StderrTruncated say that a stream met its limit.
+	StdoutTruncated bool `json:"stdoutTruncated,omitempty"`
+	StderrTruncated bool `json:"stderrTruncated,omitempty"`
+	// Images are all images in order when there is more than one; the first of
+	// them is also the result.
+	Images []Image `json:"images,omitempty"`
+	// DisplayData are the other outputs of display() as MIME type to content,
+	// and the value of the last expression if an image took its place as the result.
+	DisplayData []map[string]string `json:"displayData,omitempty"`
+	// DisplayDataTruncated says that displays, images among them, were dropped.
+	DisplayDataTruncated bool `json:"displayDataTruncated,omitempty"`
+	// ErrorName and ErrorMessage name the exception, or "Timeout", "KernelDied",
+	// "Aborted".
+	ErrorName    string `json:"errorName,omitempty"`
+	ErrorMessage string `json:"errorMessage,omitempty"`
+	// StateLost says that variables of earlier cells are gone.
+	StateLost bool `json:"stateLost,omitempty"`
+}
+
+// Image is an image as a result.
+type Image struct {
+	Type   string `json:"type"`        // always "image"
+	Format string `json:"format"`      // "png", "jpeg", "svg", "gif", "webp"
+	Data   string `json:"base64_data"` // standard base64
+}
+
+// ExecutionErrorBody is the error of a failed execution in the new envelope: the
+// shape of an HTTP error's body, of which clients read error.code and error.message.
+type ExecutionErrorBody struct {
+	Error ExecutionError `json:"error"`
+}
+
+// ExecutionError names what ended an execution.
+type ExecutionError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}

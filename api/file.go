@@ -1,0 +1,51 @@
+package api
+
+// OldFiles answers the file calls up to 2024-08-02-preview: a list, also for one file.
+type OldFiles struct {
+	SerialID string    `json:"$id"`
+	Value    []OldFile `json:"value"`
+}
+
+// OldFile wraps a file's properties.
+type OldFile struct {
+	SerialID   string       `json:"$id"`
+	Properties OldFileProps `json:"properties"`
+}
+
+// OldFileProps is a file in the old envelope.
+type OldFileProps struct {
+	SerialID string `json:"$id"`
+	// Filename is relative to /mnt/data, directories included.
+	Filename         string `json:"filename"`
+	Size             int64  `json:"size"`
+	LastModifiedTime string `json:"lastModifiedTime"` // RFC 3339
+}
+
+// Message answers DELETE of a file in the old envelope.
+type Message struct {
+	Message string `json:"message"`
+}
+
+// The values of File.Type. FoundationaLLM compares them in lower case.
+const (
+	TypeFile      = "file"
+	TypeDirectory = "directory"
+)
+
+// File is a SessionResourceFile, from 2024-10-02-preview on.
+type File struct {
+	Name        string `json:"name"`
+	Type        string `json:"type"`
+	ContentType string `json:"contentType,omitempty"`
+	SizeInBytes int64  `json:"sizeInBytes"`
+	// LastModifiedAt is RFC 3339.
+	LastModifiedAt string `json:"lastModifiedAt"`
+	// Directory is where the file is, relative to /mnt/data; empty at its top.
+	Directory string `json:"directory,omitempty"`
+}
+
+// Files is a page of File; NextLink is null on the last page.
+type Files struct {
+	Value    []File  `json:"value"`
+	NextLink *string `json:"nextLink"`
+}

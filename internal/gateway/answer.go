@@ -1,0 +1,139 @@
+package gateway
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/agent"
+)
+
+// The words of the service for executions that did not end by themselves, which
+// clients look for in stderr.
+const (
+	timedOutPhrase = "Request timed out waiting for code execution to complete"
+	abortedPhrase  = "Execution aborted"
+)
+
+// answerOf turns what the agent reports into an answer.
+func answerOf(res agent.ExecuteResult, x execution) answer {
+	images, rest := sortDisplays(res)
+	a := answer{ok: true, stdout: res.Stdout, stderr: res.Stderr, result: valueOf(res, images),
+		milliseconds: res.Duration.Milliseconds(), took: res.Duration,
+		extras: api.ExecutionExtras{StdoutTruncated: res.StdoutTruncated, StderrTruncated: res.StderrTruncated,
+			DisplayData: rest, DisplayDataTruncated: res.DisplaysTruncated, StateLost: res.KernelRestarted}}
+	if len(images) > 1 {
+		a.extras.Images = images
+	}
+	switch res.Outcome {
+	case agent.OK:
+	case agent.TimeoutInterrupted:
+		a.fail("Timeout", timeoutMessage(x, "The code was interrupted; variables and files are kept."))
+	case agent.TimeoutRestarted:
+		a.extras.StateLost = true
+		a.fail("Timeout", timeoutMessage(x, "The code did not react to the interrupt, so the interpreter was restarted: variables are lost, files are kept."))
+	case agent.Interrupted:
+		a.fail("Interrupted", "Execution interrupted. Variables and files are kept.")
+	case agent.KernelDied:
+		a.extras.StateLost = true
+		a.fail("KernelDied", abortedPhrase+": "+whyDied(res)+". Variables are lost, files are kept.")
+	default:
+		a.raised(res)
+	}
+	return a
+}
+
+func timeoutMessage(x execution, then string) string {
+	return fmt.Sprintf("%s after %d s (timeoutInSeconds). %s", timedOutPhrase, int64(x.timeout/time.Second), then)
+}
+
+// whyDied says what the agent knows of a kernel's end.
+func whyDied(res agent.ExecuteResult) string {
+	if res.Error == nil || res.Error.Message == "" {
+		return "the interpreter process ended while the code ran"
+	}
+	return strings.TrimSuffix(res.Error.Message, ".")
+}
+
+// fail marks an answer as failed for a reason that the code itself did not print.
+func (a *answer) fail(name, message string) {
+	a.ok = false
+	a.result = json.RawMessage(noValue)
+	a.stderr = appendLine(a.stderr, message)
+	a.extras.ErrorName, a.extras.ErrorMessage = name, message
+}
+
+// raised marks an answer as ended by an exception.
+func (a *answer) raised(res agent.ExecuteResult) {
+	a.ok = false
+	a.result = json.RawMessage(noValue)
+	if res.Error == nil {
+		a.extras.ErrorName, a.extras.ErrorMessage = "Error", "The code failed."
+		return
+	}
+	a.stderr = appendLine(a.stderr, res.Error.Traceback)
+	a.extras.ErrorName, a.extras.ErrorMessage = res.Error.Name, res.Error.Message
+}
+
+// abortedBy is the answer to an execution whose session ended under it. Like every
+// other end of the code it is an answer and not an HTTP error.
+func abortedBy(ended *sandpool.Error, took time.Duration) answer {
+	a := answer{took: took, milliseconds: took.Milliseconds(), extras: api.ExecutionExtras{StateLost: true}}
+	why := strings.TrimSuffix(ended.Message, ".")
+	if why == "" {
+		why = "the session ended"
+	}
+	a.fail("Aborted", fmt.Sprintf("%s: %s. The next request with this identifier gets a fresh session.", abortedPhrase, why))
+	return a
+}
+
+// appendLine adds a line to output, which may end within one.
+func appendLine(output, line string) string {
+	if output != "" && !strings.HasSuffix(output, "\n") {
+		output += "\n"
+	}
+	return output + line
+}
+
+// sortDisplays separates the images of an execution from its other displays. The
+// value's own image comes first; a figure that is shown and also the value is one
+// image. If an image takes the value's place as the result, the value's text is a display.
+func sortDisplays(res agent.ExecuteResult) (images []api.Image, rest []map[string]string) {
+	own, ownImage := imageIn(res.Value)
+	if ownImage {
+		images = append(images, own)
+	}
+	for _, d := range res.Displays {
+		switch image, ok := imageIn(d.Data); {
+		case !ok:
+			rest = append(rest, d.Data)
+		case !ownImage || image != own:
+			images = append(images, image)
+		}
+	}
+	if len(images) > 0 && res.HasValue && res.Text != "" && !ownImage {
+		rest = append(rest, map[string]string{"text/plain": res.Text})
+	}
+	return images, rest
+}
+
+// imageIn returns the image of a display, the raster form before the vector one.
+func imageIn(d map[string]string) (api.Image, bool) {
+	for _, f := range [...]struct{ mime, format string }{
+		{"image/png", "png"}, {"image/jpeg", "jpeg"}, {"image/gif", "gif"}, {"image/webp", "webp"}, {"image/svg+xml", "svg"},
+	} {
+		data, ok := d[f.mime]
+		if !ok {
+			continue
+		}
+		if f.format == "svg" { // a text, unlike the others
+			data = base64.StdEncoding.EncodeToString([]byte(data))
+		}
+		return api.Image{Type: "image", Format: f.format, Data: strings.TrimSpace(data)}, true
+	}
+	return api.Image{}, false
+}

@@ -1,0 +1,226 @@
+package gateway
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/agent"
+)
+
+// Error codes that clients of the service know.
+const (
+	codeMissing     = "SessionPropertiesMissing"
+	codeValidation  = "SessionRequestValidationFailed"
+	codeUnsupported = "SessionRequestNotSupported"
+)
+
+// execution is a checked request to run code.
+type execution struct {
+	code string
+	// identifier is the body's own; the query's goes before it.
+	identifier string
+	timeout    time.Duration
+	maxOutput  int
+}
+
+// readExecution reads and checks the body of an execute call.
+func (o Options) readExecution(w http.ResponseWriter, r *http.Request) (execution, error) {
+	if r.ContentLength > o.MaxBody {
+		return execution{}, o.bodyTooLarge()
+	}
+	data, err := readBody(http.MaxBytesReader(w, r.Body, o.MaxBody), r.ContentLength)
+	if err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return execution{}, o.bodyTooLarge()
+		}
+		return execution{}, &sandpool.Error{Class: sandpool.Invalid, Code: codeValidation, Target: "body",
+			Message: "The request body ended early; send it whole.", Err: err}
+	}
+	return o.parseExecution(data)
+}
+
+// readBody reads r to its end; size is what the caller announced, or negative.
+func readBody(r io.Reader, size int64) ([]byte, error) {
+	// An announced size is believed only as far as one small buffer: memory is
+	// spent as bytes arrive, not as they are promised.
+	var b bytes.Buffer
+	b.Grow(int(min(max(size, 0), 64<<10)) + bytes.MinRead)
+	_, err := b.ReadFrom(r)
+	return b.Bytes(), err
+}
+
+func (o Options) bodyTooLarge() error {
+	return sandpool.Errorf(sandpool.TooLarge, "", "body",
+		"The request body is larger than %d bytes; upload large data as a file and read it from /mnt/data.", o.MaxBody)
+}
+
+// parseExecution checks the body of an execute call, wrapped or flat.
+func (o Options) parseExecution(data []byte) (execution, error) {
+	var req api.ExecuteRequest
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	if len(bytes.TrimSpace(data)) == 0 {
+		return execution{}, sandpool.Errorf(sandpool.Invalid, codeMissing, "body",
+			`The request has no body; send JSON such as {"code":"1+1"}.`)
+	}
+	if err := json.Unmarshal(data, &req); err != nil {
+		return execution{}, jsonError(err)
+	}
+	f := req.ExecuteFields
+	if req.Properties != nil {
+		f = *req.Properties
+	}
+	if err := refuse(f); err != nil {
+		return execution{}, err
+	}
+	code, err := source(f)
+	if err != nil {
+		return execution{}, err
+	}
+	if len(code) > agent.MaxCode {
+		return execution{}, sandpool.Errorf(sandpool.TooLarge, "", "code",
+			"The code has %d bytes, of at most %d; upload large data as a file and read it from /mnt/data.", len(code), agent.MaxCode)
+	}
+	seconds, err := integer("timeoutInSeconds", f.TimeoutInSeconds, int64(o.DefaultTimeout/time.Second), 1, int64(o.MaxTimeout/time.Second))
+	if err != nil {
+		return execution{}, err
+	}
+	output, err := integer("outputStreamsMaxLength", f.OutputStreamsMaxLength, int64(o.DefaultOutput), 1, int64(o.MaxOutput))
+	if err != nil {
+		return execution{}, err
+	}
+	return execution{code: code, identifier: f.Identifier, timeout: time.Duration(seconds) * time.Second, maxOutput: int(output)}, nil
+}
+
+// refuse rejects what the API knows and this server does not do: accepting it
+// in silence would give the caller something else than asked for.
+func refuse(f api.ExecuteFields) error {
+	notYet := func(field, format string, args ...any) error {
+		return sandpool.Errorf(sandpool.Unsupported, codeUnsupported, field, format, args...)
+	}
+	switch t := strings.ToLower(f.ExecutionType); t {
+	case "", "synchronous":
+	case "asynchronous":
+		return notYet("executionType", "The executionType 'asynchronous' is not supported yet; use 'synchronous'.")
+	default:
+		return sandpool.Errorf(sandpool.Invalid, codeValidation, "executionType",
+			"The executionType %q is unknown; use 'synchronous'.", clip(f.ExecutionType))
+	}
+	switch {
+	case f.UseEmptyKernel:
+		return notYet("useEmptyKernel", "The option useEmptyKernel is not supported; leave it out and use a new identifier for an empty session.")
+	case f.ReturnJupyterFormatExecutionResult:
+		return notYet("returnJupyterFormatExecutionResult", "The option returnJupyterFormatExecutionResult is not supported; leave it out.")
+	case f.Code == nil && f.PythonCode == nil && (f.ShellCommand != nil || f.ExecCommandAndArgs != nil):
+		return sandpool.Errorf(sandpool.Invalid, codeMissing, "code",
+			"This pool runs code, not shell commands; send the source as 'code' (a line that starts with '!' runs in a shell).")
+	}
+	return nil
+}
+
+// source returns the code of a request as text.
+func source(f api.ExecuteFields) (string, error) {
+	code := f.Code
+	if code == nil {
+		code = f.PythonCode
+	}
+	if code == nil {
+		return "", sandpool.Errorf(sandpool.Invalid, codeMissing, "code",
+			`The field 'code' is missing; send {"code":"…"}, or {"properties":{"code":"…"}}.`)
+	}
+	switch strings.ToLower(f.CodeInputType) {
+	case "", "inline", "inlinetext":
+		return *code, nil
+	case "inlinebase64":
+		return decodeBase64(*code)
+	}
+	return "", sandpool.Errorf(sandpool.Invalid, codeValidation, "codeInputType",
+		"The codeInputType %q is unknown; use 'inline' or 'inlineBase64'.", clip(f.CodeInputType))
+}
+
+// decodeBase64 accepts both alphabets, with and without padding.
+func decodeBase64(s string) (string, error) {
+	s = strings.NewReplacer("-", "+", "_", "/", "\n", "", "\r", "", "=", "").Replace(s)
+	b, err := base64.RawStdEncoding.DecodeString(s)
+	if err != nil || !utf8.Valid(b) {
+		return "", &sandpool.Error{Class: sandpool.Invalid, Code: codeValidation, Target: "code",
+			Message: "The field 'code' is not base64 of UTF-8 text, which codeInputType 'inlineBase64' asks for.", Err: err}
+	}
+	return string(b), nil
+}
+
+// integer reads a whole number between low and high; nil means fallback.
+func integer(field string, n *json.Number, fallback, low, high int64) (int64, error) {
+	if n == nil {
+		return fallback, nil
+	}
+	v, err := n.Int64()
+	if err != nil {
+		// Some JSON writers send every number as a float.
+		f, ferr := n.Float64()
+		if v = int64(f); ferr != nil || float64(v) != f {
+			v = low - 1
+		}
+	}
+	if v < low || v > high {
+		return 0, sandpool.Errorf(sandpool.Invalid, codeValidation, field,
+			"The field '%s' is %s; use a whole number from %d to %d.", field, clip(n.String()), low, high)
+	}
+	return v, nil
+}
+
+// jsonError says what is wrong with a body without repeating it.
+func jsonError(err error) error {
+	e := &sandpool.Error{Class: sandpool.Invalid, Code: codeValidation, Target: "body", Err: err}
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &kind) && kind.Field != "":
+		e.Target = kind.Field[strings.LastIndexByte(kind.Field, '.')+1:]
+		e.Message = fmt.Sprintf("The field '%s' is a JSON %s; it must be a %s.", e.Target, clip(kind.Value), jsonKind(kind))
+	case errors.As(err, &kind):
+		e.Message = fmt.Sprintf("The request body is a JSON %s; it must be an object.", clip(kind.Value))
+	case errors.As(err, &syntax):
+		e.Message = fmt.Sprintf("The request body is not valid JSON at byte %d: %s.", syntax.Offset, syntax)
+	case strings.Contains(err.Error(), "invalid number literal"): // the decoder does not say where
+		e.Message = "The fields timeoutInSeconds and outputStreamsMaxLength must be whole numbers."
+	default:
+		e.Message = "The request body is not the JSON that this call takes: " + clip(err.Error()) + "."
+	}
+	return e
+}
+
+// jsonKind names the JSON type that a field wants.
+func jsonKind(e *json.UnmarshalTypeError) string {
+	switch e.Type.Kind().String() {
+	case "string":
+		if e.Type.String() == "json.Number" {
+			return "number"
+		}
+		return "string"
+	case "bool":
+		return "boolean"
+	case "slice":
+		return "list of strings"
+	}
+	return "object"
+}
+
+// clip shortens text of the caller's for a message.
+func clip(s string) string {
+	const most = 80
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}

@@ -1,0 +1,148 @@
+package gateway
+
+import (
+	"encoding/json"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool"
+)
+
+func TestParseExecution(t *testing.T) {
+	o := Options{}.withDefaults()
+	for _, tt := range []struct {
+		name, body string
+		want       execution
+	}{
+		{"flat", `{"code":"1"}`, execution{code: "1"}},
+		{"wrapped", `{"properties":{"code":"1","timeoutInSeconds":100}}`, execution{code: "1", timeout: 100 * time.Second}},
+		{"wrapped goes first", `{"code":"2","properties":{"code":"1"}}`, execution{code: "1"}},
+		{"null wrapper", `{"properties":null,"code":"1"}`, execution{code: "1"}},
+		{"any case", `{"Code":"1","CodeInputType":"INLINE","executiontype":"Synchronous"}`, execution{code: "1"}},
+		{"inline text", `{"code":"1","codeInputType":"InlineText"}`, execution{code: "1"}},
+		{"base64", `{"code":"MSsx","codeInputType":"inlineBase64"}`, execution{code: "1+1"}},
+		{"base64 without padding, URL alphabet", `{"code":"J-KCrD8_Jw","codeInputType":"InlineBase64"}`, execution{code: "'€??'"}},
+		{"legacy", `{"properties":{"pythonCode":"1","identifier":"abcd"}}`, execution{code: "1", identifier: "abcd"}},
+		{"empty code", `{"code":""}`, execution{}},
+		{"unknown fields", `{"code":"1","networkStatus":"EgressEnabled","x":{"y":[1]}}`, execution{code: "1"}},
+		{"float timeout", `{"code":"1","timeoutInSeconds":60.0}`, execution{code: "1", timeout: time.Minute}},
+		{"longest timeout", `{"code":"1","timeoutInSeconds":220}`, execution{code: "1", timeout: 220 * time.Second}},
+		{"output limit", `{"code":"1","outputStreamsMaxLength":4096}`, execution{code: "1", maxOutput: 4096}},
+		{"byte order mark", "\ufeff{\"code\":\"1\"}", execution{code: "1"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.want.timeout == 0 {
+				tt.want.timeout = 120 * time.Second
+			}
+			if tt.want.maxOutput == 0 {
+				tt.want.maxOutput = 1 << 20
+			}
+			got, err := o.parseExecution([]byte(tt.body))
+			if err != nil || got != tt.want {
+				t.Errorf("got %+v, %v, want %+v", got, err, tt.want)
+			}
+		})
+	}
+}
+
+// TestRefusedBodies checks that every refusal names the field.
+func TestRefusedBodies(t *testing.T) {
+	o := Options{}.withDefaults()
+	for _, tt := range []struct{ body, target, code string }{
+		{``, "body", codeMissing},
+		{`  `, "body", codeMissing},
+		{`{}`, "code", codeMissing},
+		{`{"properties":{}}`, "code", codeMissing},
+		{`{"code":null}`, "code", codeMissing},
+		{`{"shellCommand":"ls"}`, "code", codeMissing},
+		{`{"execCommandAndArgs":["ls"]}`, "code", codeMissing},
+		{`{"code":"1"`, "body", codeValidation},
+		{`{"code":"1"} {}`, "body", codeValidation},
+		{`[1]`, "body", codeValidation},
+		{`"x"`, "body", codeValidation},
+		{`{"code":1}`, "code", codeValidation},
+		{`{"properties":{"code":["1"]}}`, "code", codeValidation},
+		{`{"code":"1","codeInputType":"file"}`, "codeInputType", codeValidation},
+		{`{"code":"%%%","codeInputType":"inlineBase64"}`, "code", codeValidation},
+		{`{"code":"/w==","codeInputType":"inlineBase64"}`, "code", codeValidation},
+		{`{"code":"1","executionType":"asynchronous"}`, "executionType", codeUnsupported},
+		{`{"code":"1","executionType":"later"}`, "executionType", codeValidation},
+		{`{"code":"1","timeoutInSeconds":0}`, "timeoutInSeconds", codeValidation},
+		{`{"code":"1","timeoutInSeconds":221}`, "timeoutInSeconds", codeValidation},
+		{`{"code":"1","timeoutInSeconds":-1}`, "timeoutInSeconds", codeValidation},
+		{`{"code":"1","timeoutInSeconds":1.5}`, "timeoutInSeconds", codeValidation},
+		{`{"code":"1","timeoutInSeconds":1e400}`, "timeoutInSeconds", codeValidation},
+		{`{"code":"1","timeoutInSeconds":99999999999999999999}`, "timeoutInSeconds", codeValidation},
+		{`{"code":"1","timeoutInSeconds":"soon"}`, "body", codeValidation},
+		{`{"code":"1","timeoutInSeconds":true}`, "timeoutInSeconds", codeValidation},
+		{`{"code":"1","outputStreamsMaxLength":0}`, "outputStreamsMaxLength", codeValidation},
+		{`{"code":"1","outputStreamsMaxLength":16777217}`, "outputStreamsMaxLength", codeValidation},
+		{`{"code":"1","useEmptyKernel":true}`, "useEmptyKernel", codeUnsupported},
+		{`{"code":"1","returnJupyterFormatExecutionResult":true}`, "returnJupyterFormatExecutionResult", codeUnsupported},
+		{strings.Repeat(`{"a":`, 20000) + `1` + strings.Repeat(`}`, 20000), "body", codeValidation},
+	} {
+		name := tt.body
+		if len(name) > 60 {
+			name = name[:60]
+		}
+		t.Run(name, func(t *testing.T) {
+			_, err := o.parseExecution([]byte(tt.body))
+			e := asError(err)
+			if e == nil || e.Target != tt.target || e.Code != tt.code || len(e.Message) > 300 {
+				t.Errorf("got %+v, want target %q and code %q", e, tt.target, tt.code)
+			}
+		})
+	}
+}
+
+func TestLargeBody(t *testing.T) {
+	w := newWorld(t, Options{MaxBody: 1000})
+	body := `{"code":"` + strings.Repeat("#", 1000) + `"}`
+	if got := w.do("POST", "executions?identifier=abcd", body); got.status != 413 {
+		t.Errorf("announced: %d %s", got.status, got.body)
+	}
+	o := Options{MaxBody: 1000}.withDefaults()
+	r := httptest.NewRequest("POST", "/", strings.NewReader(body))
+	r.ContentLength = -1
+	if _, err := o.readExecution(httptest.NewRecorder(), r); sandpool.ClassOf(err) != sandpool.TooLarge {
+		t.Errorf("chunked: %v", err)
+	}
+	if acquired, _ := w.counts(); acquired != 0 {
+		t.Errorf("a refused body acquired %d leases", acquired)
+	}
+}
+
+func FuzzParseExecution(f *testing.F) {
+	f.Add([]byte(`{"properties":{"code":"1","timeoutInSeconds":1e2,"codeInputType":"inlineBase64"}}`))
+	f.Add([]byte(`{"code":"1","outputStreamsMaxLength":"7"}`))
+	o := Options{}.withDefaults()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		x, err := o.parseExecution(data)
+		if err != nil {
+			if e := asError(err); e == nil || e.Target == "" || e.Message == "" || len(e.Message) > 500 {
+				t.Errorf("%q: error %#v", data, err)
+			}
+			return
+		}
+		if x.timeout < time.Second || x.timeout > o.MaxTimeout || x.maxOutput < 1 || x.maxOutput > o.MaxOutput {
+			t.Errorf("%q: out of range: %+v", data, x)
+		}
+	})
+}
+
+// FuzzTextValue checks that every printed value becomes valid JSON.
+func FuzzTextValue(f *testing.F) {
+	for _, s := range []string{"1", "nan", "None", "\xff", "{", "[1, 2]", "\u2028"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if v := textValue(s); !json.Valid(v) {
+			t.Errorf("%q became %q", s, v)
+		}
+		if v := stringify(textValue(s)); len(v) == 0 || v[0] != '"' || !json.Valid(v) {
+			t.Errorf("%q became %q as a string", s, v)
+		}
+	})
+}

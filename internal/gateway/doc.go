@@ -1,0 +1,13 @@
+// Package gateway is the data plane of code pools: it turns a session
+// identifier into a session and an HTTP request into one operation of the
+// interpreter inside that session's sandbox.
+//
+// A request goes one way. It is authorised, before anything shows whether the
+// pool exists; its identifier and body are checked, before anything is started
+// on its behalf; a lease is acquired, which keeps the session alive until the
+// answer is written; the agent in the sandbox does the work; the answer is
+// encoded in the envelope that the path belongs to.
+//
+// The gateway knows no store and no engine. It sees the pool through Pools and
+// Lease and the sandbox through a Lease's Dial alone.
+package gateway

@@ -1,0 +1,194 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/auth"
+)
+
+// Responder turns a handler that returns an error into an http.Handler; arm's does.
+type Responder interface {
+	Handle(fn func(w http.ResponseWriter, r *http.Request) error) http.Handler
+}
+
+// Options are the limits of the data plane. Zero means the default.
+type Options struct {
+	// MaxTimeout bounds timeoutInSeconds; default 220 s, the limit of the
+	// service that clients know. DefaultTimeout applies when a request has none;
+	// default 120 s, that of the code interpreter image.
+	MaxTimeout, DefaultTimeout time.Duration
+	// DefaultOutput is how much of stdout and of stderr an answer holds when the
+	// request does not say, in bytes; default 1 MiB. MaxOutput bounds what a request may
+	// ask for; default 16 MiB.
+	DefaultOutput, MaxOutput int
+	// MaxBody bounds an execute call's body in bytes; default 32 MiB.
+	MaxBody int64
+	// MaxUpload bounds one uploaded file in bytes; default 128 MiB.
+	MaxUpload int64
+	// Stall is how long an upload or a download may make no progress; default 30 s.
+	Stall time.Duration
+	// PublicURL is the scheme and host of links in answers, such as
+	// "https://pools.example.com"; empty means those of the request.
+	PublicURL string
+	// Connect reaches the interpreter in a leased sandbox; nil means by the agent's protocol.
+	Connect func(Lease) Interpreter
+}
+
+func (o Options) withDefaults() Options {
+	o.MaxTimeout = or(o.MaxTimeout, 220*time.Second)
+	o.DefaultTimeout = min(or(o.DefaultTimeout, 120*time.Second), o.MaxTimeout)
+	o.MaxOutput = or(o.MaxOutput, 16<<20)
+	o.DefaultOutput = min(or(o.DefaultOutput, 1<<20), o.MaxOutput)
+	o.MaxBody = or(o.MaxBody, 32<<20)
+	o.MaxUpload = or(o.MaxUpload, 128<<20)
+	o.Stall = or(o.Stall, 30*time.Second)
+	o.PublicURL = strings.TrimSuffix(o.PublicURL, "/")
+	return o
+}
+
+// or returns v, or fallback if v is not positive.
+func or[T int | int64 | time.Duration](v, fallback T) T {
+	if v > 0 {
+		return v
+	}
+	return fallback
+}
+
+// Gateway serves the data plane of code pools.
+type Gateway struct {
+	log     *slog.Logger
+	pools   Pools
+	respond Responder
+	options Options
+	routes  []pattern
+	clients *clients
+}
+
+// New returns a Gateway. All of log, pools and respond are required.
+func New(log *slog.Logger, pools Pools, respond Responder, o Options) (*Gateway, error) {
+	if log == nil || pools == nil || respond == nil {
+		return nil, errors.New("gateway: log, pools and respond are required")
+	}
+	o = o.withDefaults()
+	connect := o.Connect
+	if connect == nil {
+		connect = connectAgent
+	}
+	return &Gateway{log: log, pools: pools, respond: respond, options: o,
+		routes: compile(routes()), clients: newClients(connect)}, nil
+}
+
+// Register adds the data plane to mux: everything below
+// /subscriptions/S/resourceGroups/G/sessionPools/P, for every method.
+func (g *Gateway) Register(mux *http.ServeMux) {
+	h := g.respond.Handle(g.serve)
+	mux.Handle(arm.EndpointPath, h)
+	mux.Handle(arm.EndpointPath+"/{rest...}", h)
+}
+
+// call is one request on its way through the gateway.
+type call struct {
+	w       http.ResponseWriter
+	r       *http.Request
+	started time.Time
+	pool    sandpool.PoolID
+	query   query
+	// inPath is the identifier of a path that begins with identifier/NAME.
+	inPath string
+	// name is what "*" stands for in the route's path.
+	name string
+}
+
+func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
+	started := time.Now()
+	pool, badPool := arm.ParsePoolID(r)
+	c := &call{w: w, r: r, started: started, query: query{r.URL.RawQuery}, pool: pool}
+	segments := split(r.URL.EscapedPath())
+	if len(segments) > 2 && strings.EqualFold(segments[0], "identifier") {
+		c.inPath, segments = segments[1], segments[2:]
+	}
+	route, err := g.find(c, segments)
+	action := auth.Execute
+	if err == nil {
+		action = route.action
+	}
+	if denied := auth.Require(r.Context(), action, c.pool); denied != nil {
+		return denied
+	}
+	if err := cmp.Or(badPool, err); err != nil {
+		return err
+	}
+	return route.serve(g, c)
+}
+
+// find returns the route of a request. HEAD is served as GET for files, where
+// GET changes nothing; net/http drops the body.
+func (g *Gateway) find(c *call, segments []string) (route, error) {
+	method := c.r.Method
+	if method == http.MethodHead && len(segments) > 0 && strings.EqualFold(segments[0], "files") {
+		method = http.MethodGet
+	}
+	var allowed []string
+	for _, p := range g.routes {
+		name, ok := p.match(segments)
+		if ok && p.method == method {
+			c.name = name
+			return p.route, nil
+		}
+		if ok {
+			allowed = append(allowed, p.method)
+		}
+	}
+	path := strings.Join(segments, "/")
+	if allowed != nil {
+		c.w.Header().Set("Allow", strings.Join(allowed, ", "))
+		return route{}, sandpool.Errorf(sandpool.Invalid, "MethodNotAllowed", "method",
+			"%s is not supported on %q; use %s.", clip(c.r.Method), clip(path), strings.Join(allowed, " or "))
+	}
+	return route{}, sandpool.Errorf(sandpool.NotFound, "InvalidResourcePath", "path",
+		"This pool has no operation at %q; code runs by POST to 'executions' or 'code/execute', files are below 'files'.", clip(path))
+}
+
+// identifier reads and checks the session identifier of the call.
+func (c *call) identifier() (sandpool.Identifier, error) { return c.identifierOr("") }
+
+// identifierOr is identifier with a fallback: the first clients put the
+// identifier into the body of an execute call and nowhere else.
+func (c *call) identifierOr(fallback string) (sandpool.Identifier, error) {
+	s, err := c.query.get("identifier")
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case c.inPath == "":
+	case s == "":
+		s = c.inPath
+	case s != c.inPath:
+		return "", sandpool.Errorf(sandpool.Invalid, codeValidation, "identifier",
+			"The path and the query name two different session identifiers; give one.")
+	}
+	return sandpool.ParseIdentifier(cmp.Or(s, fallback))
+}
+
+// acquire gets the lease on the identifier's session.
+func (g *Gateway) acquire(ctx context.Context, pool sandpool.PoolID, identifier sandpool.Identifier) (Lease, error) {
+	l, err := g.pools.Acquire(ctx, pool, identifier)
+	var e *sandpool.Error
+	if err == nil || !errors.As(err, &e) || e.Class != sandpool.Full {
+		return l, err
+	}
+	// Clients of the service look for this phrase to know that they may try again.
+	full := *e
+	full.Code, full.Target = "SessionPoolMaxSessionsReached", "identifier"
+	full.Message = "Error happened when allocating pod for identifier " + string(identifier) + " in pool " + pool.Name + ": " + e.Message
+	full.RetryAfter = or(full.RetryAfter, 5*time.Second)
+	return nil, &full
+}

@@ -1,0 +1,268 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/auth"
+)
+
+// endpoint is the path of the pool that tests use.
+const endpoint = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/default/sessionPools/python"
+
+// world is a pool in memory, whose sandboxes answer as a test orders, behind a
+// real HTTP server with the real middleware.
+type world struct {
+	t   *testing.T
+	url string
+
+	mu       sync.Mutex // guards the fields below it
+	sessions map[sandpool.Identifier]*lease
+	acquired int
+	released int
+	full     error
+	// execute answers executions; nil means an empty success.
+	execute func(ctx context.Context, l *lease, r agent.ExecuteRequest) (agent.ExecuteResult, error)
+}
+
+// newWorld starts a world. The role of every request is admin unless the header
+// Test-Role says otherwise.
+func newWorld(t *testing.T, o Options) *world {
+	t.Helper()
+	w := &world{t: t, sessions: map[sandpool.Identifier]*lease{}}
+	responder := &arm.Responder{Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	if o.Connect == nil {
+		o.Connect = func(l Lease) Interpreter { return &interpreter{w: w, l: l.(*lease)} }
+	}
+	g, err := New(responder.Log, Adapt(w), responder, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	g.Register(mux)
+	server := httptest.NewServer(arm.Trace(responder.Normalise(withRole(mux))))
+	t.Cleanup(server.Close)
+	w.url = server.URL
+	return w
+}
+
+func withRole(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p := auth.Principal{Name: "test", Role: auth.Admin}
+		if role := r.Header.Get("Test-Role"); role != "" {
+			p.Role = role
+		}
+		next.ServeHTTP(w, r.WithContext(auth.WithPrincipal(r.Context(), p)))
+	})
+}
+
+func (w *world) Acquire(_ context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (*lease, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, err := w.pool(id); err != nil {
+		return nil, err
+	}
+	if w.full != nil && w.sessions[identifier] == nil {
+		return nil, w.full
+	}
+	w.acquired++
+	l := w.sessions[identifier]
+	if l == nil {
+		l = newLease(w, identifier)
+		w.sessions[identifier] = l
+	}
+	return l, nil
+}
+
+func (w *world) pool(id sandpool.PoolID) (sandpool.Pool, error) {
+	if !strings.EqualFold(id.Name, "python") {
+		return sandpool.Pool{}, sandpool.Errorf(sandpool.NotFound, "ResourceNotFound", "sessionPool", "There is no pool %s.", id.Name)
+	}
+	return sandpool.Pool{ID: id, ContainerType: sandpool.PythonLTS}, nil
+}
+
+func (w *world) Pool(_ context.Context, id sandpool.PoolID) (sandpool.Pool, error) { return w.pool(id) }
+
+func (w *world) Session(_ context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (sandpool.Session, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, err := w.pool(id); err != nil {
+		return sandpool.Session{}, err
+	}
+	l := w.sessions[identifier]
+	if l == nil {
+		return sandpool.Session{}, sandpool.Errorf(sandpool.NotFound, "SessionWithIdentifierNotFound", "identifier", "no session")
+	}
+	return l.Session(), nil
+}
+
+func (w *world) Sessions(_ context.Context, id sandpool.PoolID, skip, limit int) ([]sandpool.Session, bool, error) {
+	if _, err := w.pool(id); err != nil {
+		return nil, false, err
+	}
+	const all = 5
+	var page []sandpool.Session
+	for i := skip; i < min(skip+limit, all); i++ {
+		page = append(page, sandpool.Session{Identifier: sandpool.Identifier("session-" + string(rune('a'+i)))})
+	}
+	return page, skip+limit < all, nil
+}
+
+func (w *world) StopSession(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) error {
+	if _, err := w.Session(ctx, id, identifier); err != nil {
+		return err
+	}
+	w.end(identifier, sandpool.Errorf(sandpool.Ended, "", "identifier", "The session was deleted."))
+	return nil
+}
+
+// end ends a session for the reason given.
+func (w *world) end(identifier sandpool.Identifier, why error) {
+	w.mu.Lock()
+	l := w.sessions[identifier]
+	delete(w.sessions, identifier)
+	w.mu.Unlock()
+	l.cancel(why)
+}
+
+func (w *world) counts() (acquired, released int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.acquired, w.released
+}
+
+// lease is a session of a world.
+type lease struct {
+	w       *world
+	session sandpool.Session
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+}
+
+func newLease(w *world, identifier sandpool.Identifier) *lease {
+	at := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
+	l := &lease{w: w, session: sandpool.Session{Identifier: identifier, Sandbox: "sb" + sandpool.SandboxID(identifier),
+		CreatedAt: at, LastUsedAt: at.Add(time.Minute), ExpiresAt: at.Add(6 * time.Minute)}}
+	l.ctx, l.cancel = context.WithCancelCause(w.t.Context())
+	return l
+}
+
+func (l *lease) Sandbox() sandpool.Sandbox { return sandpool.Sandbox{ID: l.session.Sandbox} }
+func (l *lease) Session() sandpool.Session { return l.session }
+func (l *lease) Context() context.Context  { return l.ctx }
+func (l *lease) ClaimTime() time.Duration  { return 213 * time.Microsecond }
+func (l *lease) StartTime() time.Duration  { return 0 }
+func (l *lease) Release() {
+	l.w.mu.Lock()
+	l.w.released++
+	l.w.mu.Unlock()
+}
+func (l *lease) Dial(context.Context, int) (net.Conn, error) { return nil, io.ErrClosedPipe }
+
+// interpreter answers for a lease as its world orders.
+type interpreter struct {
+	Interpreter // what a test does not order is not called
+	w           *world
+	l           *lease
+}
+
+func (in *interpreter) Execute(ctx context.Context, r agent.ExecuteRequest) (agent.ExecuteResult, error) {
+	if in.w.execute == nil {
+		return agent.ExecuteResult{Outcome: agent.OK}, nil
+	}
+	return in.w.execute(ctx, in.l, r)
+}
+
+func (in *interpreter) Close() {}
+
+// returns orders executions to end with res.
+func (w *world) returns(res agent.ExecuteResult) {
+	w.execute = func(context.Context, *lease, agent.ExecuteRequest) (agent.ExecuteResult, error) { return res, nil }
+}
+
+// reply is an HTTP answer read to its end.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// json decodes the body.
+func (r reply) json(t *testing.T) map[string]any {
+	t.Helper()
+	var m map[string]any
+	dec := json.NewDecoder(strings.NewReader(r.body))
+	dec.UseNumber()
+	if err := dec.Decode(&m); err != nil {
+		t.Fatalf("answer %d %q: %v", r.status, r.body, err)
+	}
+	return m
+}
+
+// do sends a request below the pool's endpoint. Headers are pairs of name and value.
+func (w *world) do(method, path, body string, headers ...string) reply {
+	w.t.Helper()
+	return w.raw(method, endpoint+"/"+path, body, headers...)
+}
+
+func (w *world) raw(method, path, body string, headers ...string) reply {
+	w.t.Helper()
+	req, err := http.NewRequestWithContext(w.t.Context(), method, w.url+path, bytes.NewReader([]byte(body)))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return reply{resp.StatusCode, resp.Header, string(data)}
+}
+
+// post sends a body under a context of its own.
+func post(ctx context.Context, url, body string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err == nil {
+		resp.Body.Close()
+	}
+	return resp, err
+}
+
+// wait returns when done is true, and fails the test after ten seconds.
+func wait(t *testing.T, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(10 * time.Second)
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("waited 10 s in vain")
+		}
+	}
+}

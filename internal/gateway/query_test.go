@@ -1,0 +1,123 @@
+package gateway
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/sandpool/sandpool"
+)
+
+// TestIdentifiers sends identifiers through a real request.
+func TestIdentifiers(t *testing.T) {
+	w := newWorld(t, Options{})
+	long := strings.Repeat("a", 128)
+	for _, tt := range []struct{ name, query, want string }{
+		{"plain", "identifier=chat-42ab", "chat-42ab"},
+		{"any case of the name", "Identifier=chat-42ab", "chat-42ab"},
+		{"encoded", "identifier=a%7Cb%26c%23d", "a|b&c#d"},
+		{"decoded once", "identifier=a%2541b", "a%41b"},
+		{"raw punctuation", "identifier=a|b{c}[d]^e;f", "a|b{c}[d]^e;f"},
+		{"plus is a plus", "identifier=a+b+c", "a+b+c"},
+		{"encoded plus", "identifier=a%2Bb+c", "a+b+c"},
+		{"raw percent", "identifier=100%25-of%", "100%-of%"},
+		{"equals sign", "identifier=abc=def", "abc=def"},
+		{"longest", "identifier=" + long, long},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := w.do("POST", "executions?api-version=2025-10-02-preview&"+tt.query, `{"code":"1"}`)
+			if got.status != 200 || got.json(t)["identifier"] != tt.want {
+				t.Errorf("answer %d %s, want identifier %q", got.status, got.body, tt.want)
+			}
+		})
+	}
+	for _, tt := range []struct{ name, query, code string }{
+		{"missing", "", codeValidation},
+		{"empty", "identifier=", codeValidation},
+		{"short", "identifier=abc", "InvalidLengthOfSessionIdentifier"},
+		{"long", "identifier=" + long + "a", "InvalidLengthOfSessionIdentifier"},
+		{"twice", "identifier=abcd&identifier=abce", codeValidation},
+		{"twice the same", "identifier=abcd&IDENTIFIER=abcd", codeValidation},
+		{"space", "identifier=ab%20cd", codeValidation},
+		{"backslash", "identifier=ab%5Ccd", codeValidation},
+		{"NUL", "identifier=ab%00cd", codeValidation},
+		{"not ASCII", "identifier=ab%C3%A9cd", codeValidation},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := w.do("POST", "executions?"+tt.query, `{"code":"1"}`)
+			e, _ := got.json(t)["error"].(map[string]any)
+			if got.status != 400 || e["code"] != tt.code || e["target"] != "identifier" || e["traceId"] == "" || got.header.Get("X-Ms-Error-Code") != tt.code {
+				t.Errorf("answer %d %s, want code %s", got.status, got.body, tt.code)
+			}
+		})
+	}
+	if got := w.do("POST", "identifier/abce/executions?identifier=abcd", `{"code":"1"}`); got.status != 400 {
+		t.Errorf("two identifiers: %d %s", got.status, got.body)
+	}
+}
+
+func FuzzQuery(f *testing.F) {
+	f.Add("identifier=a%2541b&api-version=1", "a|b")
+	f.Add("&&=&identifier", "x+y z")
+	f.Fuzz(func(t *testing.T, raw, value string) {
+		q := query{raw}
+		v, err := q.get("identifier")
+		if n := len(q.values("identifier")); (err != nil) != (n > 1) || n == 0 && v != "" {
+			t.Errorf("%q: %d values, %q, %v", raw, n, v, err)
+		}
+		if left := (query{q.without("identifier")}).values("identifier"); left != nil {
+			t.Errorf("%q: without left %q", raw, left)
+		}
+		encoded := strings.ReplaceAll(url.QueryEscape(value), "+", "%20")
+		if got := decodeOnce(encoded); got != value {
+			t.Errorf("%q came back as %q", value, got)
+		}
+		if id, err := sandpool.ParseIdentifier(value); err == nil && !strings.ContainsAny(value, "%&") {
+			if got, err := (query{"a=b&identifier=" + string(id)}).get("identifier"); err != nil || got != value {
+				t.Errorf("unencoded %q came back as %q, %v", value, got, err)
+			}
+		}
+	})
+}
+
+func TestPaths(t *testing.T) {
+	w := newWorld(t, Options{})
+	for _, tt := range []struct {
+		method, path string
+		status       int
+	}{
+		{"POST", endpoint + "//code/execute?identifier=abcd", 200},
+		{"POST", endpoint + "/code/execute/?identifier=abcd", 200},
+		{"POST", endpoint + "/Code/Execute?identifier=abcd", 200},
+		{"POST", strings.ToLower(endpoint) + "/executions?identifier=abcd", 200},
+		{"GET", endpoint + "/executions?identifier=abcd", 405},
+		{"PUT", endpoint + "/code/execute?identifier=abcd", 405},
+		{"POST", endpoint + "/nothing?identifier=abcd", 404},
+		{"GET", endpoint, 404},
+		{"GET", endpoint + "/executions/123?identifier=abcd", 404},
+		{"POST", strings.Replace(endpoint, "python", "other", 1) + "/executions?identifier=abcd", 404},
+		{"POST", strings.Replace(endpoint, "python", "P%2F", 1) + "/executions?identifier=abcd", 400},
+		{"HEAD", endpoint + "/.management/stopSession?identifier=abcd", 405},
+	} {
+		if got := w.raw(tt.method, tt.path, `{"code":"1"}`); got.status != tt.status {
+			t.Errorf("%s %s: %d %s, want %d", tt.method, tt.path, got.status, got.body, tt.status)
+		}
+	}
+}
+
+// TestDenied checks that a caller without the permission learns nothing, not even
+// whether a pool or an operation exists.
+func TestDenied(t *testing.T) {
+	w := newWorld(t, Options{})
+	for _, path := range []string{"/executions?identifier=abcd", "/nothing", "/session?identifier=abcd", "/listSessions", "/.management/stopSession?identifier=abcd"} {
+		for _, pool := range []string{"python", "other"} {
+			got := w.raw("POST", strings.Replace(endpoint, "python", pool, 1)+path, `{`, "Test-Role", "pool-contributor")
+			if got.status != 403 {
+				t.Errorf("%s of %s: %d %s", path, pool, got.status, got.body)
+			}
+		}
+	}
+	if acquired, _ := w.counts(); acquired != 0 {
+		t.Errorf("denied requests acquired %d leases", acquired)
+	}
+}

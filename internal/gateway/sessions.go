@@ -1,0 +1,152 @@
+package gateway
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/arm"
+)
+
+// pageSize is the most sessions that one page lists, the documented figure of the service.
+const pageSize = 300
+
+// getSession describes a session and creates none.
+func (g *Gateway) getSession(c *call) error {
+	identifier, err := c.identifier()
+	if err != nil {
+		return err
+	}
+	s, err := g.pools.Session(c.r.Context(), c.pool, identifier)
+	if err != nil {
+		return noSession(err, identifier, c.pool)
+	}
+	return arm.WriteJSON(c.w, http.StatusOK, viewOf(s))
+}
+
+// deleteSession ends a session; the identifier's next call gets a fresh one.
+func (g *Gateway) deleteSession(c *call) error {
+	if _, err := g.stop(c); err != nil {
+		return err
+	}
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// stopSession is deleteSession in the words of .management.
+func (g *Gateway) stopSession(c *call) error {
+	identifier, err := g.stop(c)
+	if err != nil {
+		return err
+	}
+	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	c.w.Header().Set("X-Content-Type-Options", "nosniff")
+	_, err = io.WriteString(c.w, fmt.Sprintf("Session %s in session pool %s stopped.", identifier, c.pool.Name))
+	return err
+}
+
+func (g *Gateway) stop(c *call) (sandpool.Identifier, error) {
+	identifier, err := c.identifier()
+	if err != nil {
+		return "", err
+	}
+	if err := g.pools.StopSession(c.r.Context(), c.pool, identifier); err != nil {
+		return "", noSession(err, identifier, c.pool)
+	}
+	return identifier, nil
+}
+
+func (g *Gateway) listSessions(c *call) error {
+	views, next, err := g.page(c)
+	if err != nil {
+		return err
+	}
+	return arm.WriteJSON(c.w, http.StatusOK, api.Sessions{Sessions: views, NextLink: next})
+}
+
+func (g *Gateway) manageSessions(c *call) error {
+	views, next, err := g.page(c)
+	if err != nil {
+		return err
+	}
+	return arm.WriteJSON(c.w, http.StatusOK, api.ManagedSessions{Value: views, Count: len(views), NextLink: next})
+}
+
+// page reads skip and limit and returns that page of sessions, with a link to the next.
+func (g *Gateway) page(c *call) ([]api.SessionView, string, error) {
+	skip, err := c.number("skip", 0, 0, 1<<31-1)
+	if err != nil {
+		return nil, "", err
+	}
+	limit, err := c.number("limit", pageSize, 1, pageSize)
+	if err != nil {
+		return nil, "", err
+	}
+	sessions, more, err := g.pools.Sessions(c.r.Context(), c.pool, skip, limit)
+	if err != nil {
+		return nil, "", err
+	}
+	views := make([]api.SessionView, len(sessions))
+	for i, s := range sessions {
+		views[i] = viewOf(s)
+	}
+	if !more {
+		return views, "", nil
+	}
+	return views, g.link(c, "skip", strconv.Itoa(skip+len(sessions))), nil
+}
+
+// number reads a whole number from the query.
+func (c *call) number(name string, fallback, low, high int) (int, error) {
+	s, err := c.query.get(name)
+	if err != nil || s == "" {
+		return fallback, err
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < low || n > high {
+		return 0, sandpool.Errorf(sandpool.Invalid, codeValidation, name,
+			"The query parameter '%s' is %q; use a whole number from %d to %d.", name, clip(s), low, high)
+	}
+	return n, nil
+}
+
+// link returns the absolute URL of the call with one query parameter replaced.
+func (g *Gateway) link(c *call, name, value string) string {
+	base := g.options.PublicURL
+	if base == "" {
+		base = "http://" + c.r.Host
+		if c.r.TLS != nil {
+			base = "https://" + c.r.Host
+		}
+	}
+	q := c.query.without(name)
+	if q != "" {
+		q += "&"
+	}
+	return base + c.r.URL.EscapedPath() + "?" + q + name + "=" + url.QueryEscape(value)
+}
+
+// noSession gives a missing session the code that clients tolerate. A missing
+// pool keeps its own error.
+func noSession(err error, identifier sandpool.Identifier, pool sandpool.PoolID) error {
+	e := asError(err)
+	if e == nil || e.Class != sandpool.NotFound || e.Target == "sessionPool" || e.Code == "ResourceNotFound" {
+		return err
+	}
+	return &sandpool.Error{Class: sandpool.NotFound, Code: "SessionWithIdentifierNotFound", Target: "identifier", Err: e.Err,
+		Message: fmt.Sprintf("There is no session with identifier %s in session pool %s.", identifier, pool.Name)}
+}
+
+func viewOf(s sandpool.Session) api.SessionView {
+	end := stamp(s.ExpiresAt)
+	return api.SessionView{Identifier: string(s.Identifier), ETag: string(s.Sandbox),
+		CreatedAt: stamp(s.CreatedAt), LastAccessedAt: stamp(s.LastUsedAt), ExpireAt: end, ExpiresAt: end}
+}
+
+// stamp renders a time as the service does, in UTC with seven digits.
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000000Z") }

@@ -1,0 +1,85 @@
+package gateway
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/sandpool/sandpool/internal/agent"
+)
+
+// TestValues is the table of section b.5 of the compatibility reference.
+func TestValues(t *testing.T) {
+	value := func(text string) agent.ExecuteResult {
+		return agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: text}
+	}
+	for _, tt := range []struct {
+		name string
+		res  agent.ExecuteResult
+		want string
+	}{
+		{"statement", agent.ExecuteResult{Outcome: agent.OK}, `""`},
+		{"int", value("2"), `2`},
+		{"float", value("1.5"), `1.5`},
+		{"huge int", value("123456789012345678901234567890"), `123456789012345678901234567890`},
+		{"negative exponent", value("1e-07"), `1e-07`},
+		{"True", value("True"), `"True"`},
+		{"None", value("None"), `null`},
+		{"str", value("'abc'"), `"'abc'"`},
+		{"str nan", value("'nan'"), `"'nan'"`},
+		{"nan", value("nan"), `"nan"`},
+		{"infinity", value("inf"), `"inf"`},
+		{"list", value("[1, 2]"), `[1,2]`},
+		{"list of str", value("['a',\n 'b']"), `"['a',\n 'b']"`},
+		{"dict", value("{'a': 1}"), `"{'a': 1}"`},
+		{"int keys", value("{1: 2}"), `"{1: 2}"`},
+		{"empty dict", value("{}"), `{}`},
+		{"DataFrame", value("   a  b\n0  1  2"), `"   a  b\n0  1  2"`},
+		{"own empty repr", value(""), `""`},
+		{"octal-like", value("007"), `"007"`},
+		{"tuple", value("(1, 2)"), `"(1, 2)"`},
+		{"figure", agent.ExecuteResult{Outcome: agent.OK, Displays: []agent.Display{{Data: map[string]string{"image/png": "iVBORw==\n", "text/plain": "<Figure>"}}}},
+			`{"type":"image","format":"png","base64_data":"iVBORw=="}`},
+		{"figure beside a value", agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: "[<Line2D>]", Displays: []agent.Display{{Data: map[string]string{"image/png": "iVBORw=="}}}},
+			`{"type":"image","format":"png","base64_data":"iVBORw=="}`},
+		{"svg", agent.ExecuteResult{Outcome: agent.OK, Displays: []agent.Display{{Data: map[string]string{"image/svg+xml": "<svg/>"}}}},
+			`{"type":"image","format":"svg","base64_data":"PHN2Zy8+"}`},
+		{"html display", agent.ExecuteResult{Outcome: agent.OK, Displays: []agent.Display{{Data: map[string]string{"text/html": "<b>"}}}}, `""`},
+		{"raised after a figure", agent.ExecuteResult{Outcome: agent.Failed, Displays: []agent.Display{{Data: map[string]string{"image/png": "iVBORw=="}}}}, `""`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := encode(answerOf(tt.res, execution{}).result)
+			if string(got) != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestSeveralFigures checks that no figure and no value is lost.
+func TestSeveralFigures(t *testing.T) {
+	a := answerOf(agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: "7", Displays: []agent.Display{
+		{Data: map[string]string{"image/png": "AAAA"}}, {Data: map[string]string{"text/html": "<i>"}}, {Data: map[string]string{"image/jpeg": "BBBB"}}}}, execution{})
+	if got, want := string(encode(a.result)), `{"type":"image","format":"png","base64_data":"AAAA"}`; got != want {
+		t.Errorf("result %s, want %s", got, want)
+	}
+	if got, want := string(encode(a.extras)), `{"images":[{"type":"image","format":"png","base64_data":"AAAA"},{"type":"image","format":"jpeg","base64_data":"BBBB"}],`+
+		`"displayData":[{"text/html":"\u003ci\u003e"},{"text/plain":"7"}]}`; got != want {
+		t.Errorf("extras %s, want %s", got, want)
+	}
+}
+
+// TestStringsForSemanticKernel checks that the .NET client, and no other, gets strings.
+func TestStringsForSemanticKernel(t *testing.T) {
+	const dotnet, python = "Semantic-Kernel/1.30.0.0 (Language=dotnet)", "Semantic-Kernel/1.30.0 (Language=Python)"
+	for _, tt := range []struct{ text, agent, want string }{
+		{"2", dotnet, `"2"`}, {"None", dotnet, `"None"`}, {"'a'", dotnet, `"'a'"`}, {"[1, 2]", dotnet, `"[1, 2]"`},
+		{"2", python, `2`}, {"None", python, `null`}, {"[1, 2]", python, `[1,2]`},
+	} {
+		w := newWorld(t, Options{})
+		w.returns(agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: tt.text})
+		got := w.do("POST", "executions?identifier=abcd", `{"code":"x"}`, "User-Agent", tt.agent)
+		if !strings.Contains(got.body, `"executionResult":`+tt.want+`,`) {
+			t.Errorf("%s for %s: %s lacks %s", tt.text, tt.agent, got.body, tt.want)
+		}
+	}
+}
