@@ -126,7 +126,9 @@ func hasWord(list, word string) bool {
 	return false
 }
 
-// cgroupPIDs returns the processes of a group. A group that does not exist has none.
+// cgroupPIDs returns the processes of a group, but never this one, of which a
+// thread may be inside for a moment (see cgroupV1.start). A group that does
+// not exist has none.
 func cgroupPIDs(dir string) ([]int, error) {
 	data, err := readString(filepath.Join(dir, "cgroup.procs"))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
@@ -141,7 +143,9 @@ func cgroupPIDs(dir string) ([]int, error) {
 		if err != nil {
 			return nil, fmt.Errorf("process id %q in %q: %w", line, dir, err)
 		}
-		pids = append(pids, pid)
+		if pid != os.Getpid() {
+			pids = append(pids, pid)
+		}
 	}
 	return pids, nil
 }

@@ -40,6 +40,7 @@ type Engine struct {
 	starting  map[sandbox.ID]context.CancelFunc // cuts a Start short
 	preparing map[sandbox.ID]bool               // sandboxes inside Prepare
 	stopped   history                           // what Stop has removed, for Wait
+	closed    bool
 }
 
 var (
@@ -124,18 +125,22 @@ func lockFile(path string) (*os.File, error) {
 }
 
 // Close lets go of the state directory. Sandboxes keep running; the next
-// engine on the directory adopts them.
+// engine on the directory adopts them. A second call does nothing.
 func (e *Engine) Close() error {
 	var errs []error
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil
+	}
+	e.closed = true
 	if e.cgroups != nil {
 		errs = append(errs, e.cgroups.close())
 	}
-	e.mu.Lock()
 	for _, b := range e.boxes {
 		b.abandon()
 	}
 	clear(e.boxes)
-	e.mu.Unlock()
 	for _, f := range []*os.File{e.boxDir, e.lock} {
 		if f != nil {
 			errs = append(errs, f.Close())

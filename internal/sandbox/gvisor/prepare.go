@@ -26,6 +26,9 @@ func (e *Engine) Prepare(ctx context.Context, t sandbox.Template, progress func(
 	if err := checkTemplate(t); err != nil {
 		return sandbox.Prepared{}, err
 	}
+	if ctx.Err() != nil {
+		return sandbox.Prepared{}, context.Cause(ctx)
+	}
 	key, err := snapshotKey(t)
 	if err != nil {
 		return sandbox.Prepared{}, err

@@ -65,6 +65,9 @@ func (e *Engine) launch(ctx context.Context, id sandbox.ID, t sandbox.Template, 
 	if err := checkID(id); err != nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	release, err := e.ids.acquire(ctx, string(id))
 	if err != nil {
 		return err
