@@ -1,0 +1,230 @@
+package image
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sandpool/sandpool"
+)
+
+// suite is the Debian release that images are made of.
+const suite = "trixie"
+
+// missing says what this machine lacks for a build.
+func missing() error {
+	var packages []string
+	for _, need := range [][2]string{{"mmdebstrap", "mmdebstrap"}, {"apt-get", "apt"}, {"dpkg", "dpkg"}, {"unshare", "util-linux"}} {
+		if _, err := exec.LookPath(need[0]); err != nil {
+			packages = append(packages, need[1])
+		}
+	}
+	if _, err := os.Stat("/usr/share/keyrings/debian-archive-keyring.gpg"); err != nil {
+		packages = append(packages, "debian-archive-keyring")
+	}
+	if len(packages) > 0 {
+		return sandpool.Errorf(sandpool.Unsupported, "MissingTools", "host",
+			"Building an image needs Debian packages that this machine lacks; run: apt-get install %s", strings.Join(packages, " "))
+	}
+	if os.Geteuid() != 0 {
+		return sandpool.Errorf(sandpool.Unsupported, "NotRoot", "host", "Building an image needs root; run the command with sudo.")
+	}
+	return nil
+}
+
+// makeRoot makes the root filesystem that r describes in root, with work for
+// temporary files.
+func makeRoot(ctx context.Context, r Recipe, work, root string, p *reporter) error {
+	inputs, tmp := filepath.Join(work, "inputs"), filepath.Join(work, "tmp")
+	if err := os.CopyFS(inputs, r.Files); err != nil {
+		return err
+	}
+	if err := os.Mkdir(tmp, 0o755); err != nil {
+		return err
+	}
+	env, err := buildEnv(inputs)
+	if err != nil {
+		return err
+	}
+	args, err := mmdebstrapArgs(ctx, r, root)
+	if err != nil {
+		return err
+	}
+	p.step("debian")
+	// A mount and process namespace of its own: whatever way the build ends,
+	// the kernel then ends all its processes and undoes all its mounts.
+	cmd := exec.CommandContext(ctx, "unshare", append([]string{"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap"}, args...)...)
+	cmd.Env = append(env, "SANDPOOL_INPUTS="+inputs, "TMPDIR="+tmp)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return runTold(ctx, cmd, p)
+}
+
+// mmdebstrapArgs is the command line of mmdebstrap for r.
+func mmdebstrapArgs(ctx context.Context, r Recipe, root string) ([]string, error) {
+	packages, err := r.packages()
+	if err != nil {
+		return nil, err
+	}
+	args := []string{
+		"--mode=root", "--variant=essential", "--format=directory",
+		"--include=" + strings.Join(packages, ","),
+		`--aptopt=Apt::Install-Recommends "false"`,
+		`--aptopt=Acquire::Languages "none"`,
+		"--dpkgopt=path-exclude=/usr/share/man/*",
+		"--dpkgopt=path-exclude=/usr/share/locale/*",
+		`--customize-hook=cp -R "$SANDPOOL_INPUTS" "$1/build"`,
+		`--customize-hook=chroot "$1" /bin/sh /build/` + setupFile + ` /build`,
+		`--customize-hook=rm -rf "$1/build" "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap"`,
+	}
+	conf, err := aptConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, line := range conf {
+		args = append(args, "--aptopt="+line)
+	}
+	args = append(args, suite, root)
+	if mirror := os.Getenv("SANDPOOL_DEBIAN_MIRROR"); mirror != "" {
+		args = append(args, mirror)
+	}
+	return args, nil
+}
+
+// aptConfig returns the lines of this machine's apt configuration that say how to reach
+// a mirror; mmdebstrap ignores that configuration.
+func aptConfig(ctx context.Context) ([]string, error) {
+	out, err := exec.CommandContext(ctx, "apt-config", "dump", "--format", "%F %v%n").Output()
+	if err != nil {
+		return nil, fmt.Errorf("read apt's configuration: %w", err)
+	}
+	return pickAptConfig(string(out)), nil
+}
+
+func pickAptConfig(dump string) []string {
+	var lines []string
+	for line := range strings.Lines(dump) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		low := strings.ToLower(key)
+		if value == "" || !strings.HasPrefix(low, "acquire::") {
+			continue
+		}
+		last := low[strings.LastIndex(low, ":")+1:]
+		if strings.Contains(low, "::proxy") || slices.Contains([]string{"check-date", "check-valid-until", "retries", "timeout", "cainfo", "forceipv4"}, last) {
+			lines = append(lines, key+" "+strconv.Quote(value))
+		}
+	}
+	return lines
+}
+
+// buildEnv is the environment of a build: nothing of the caller's but how
+// to reach the package index. Files that it names are copied to inputs, which
+// setup sees as /build.
+func buildEnv(inputs string) ([]string, error) {
+	env := []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"HOME=/root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive",
+		"SOURCE_DATE_EPOCH=" + strconv.Itoa(Stamp),
+		"PYTHONHASHSEED=0", // the order of sets, as it gets into compiled files
+		"PIP_DISABLE_PIP_VERSION_CHECK=1",
+	}
+	for _, name := range []string{
+		"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_PROXY", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES",
+		"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "all_proxy",
+	} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	home := os.Getenv("HOME")
+	config := []string{os.Getenv("PIP_CONFIG_FILE"), filepath.Join(home, ".config/pip/pip.conf"), filepath.Join(home, ".pip/pip.conf"), "/etc/pip.conf"}
+	bundles := []string{os.Getenv("PIP_CERT"), os.Getenv("SSL_CERT_FILE"), "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"}
+	for _, c := range []struct {
+		name, set string
+		from      []string
+	}{
+		{"pip.conf", "PIP_CONFIG_FILE=/build/pip.conf", config},
+		{"ca.crt", "PIP_CERT=/build/ca.crt", bundles},
+	} {
+		ok, err := copyFirst(filepath.Join(inputs, c.name), c.from)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			env = append(env, c.set)
+		}
+	}
+	return env, nil
+}
+
+// copyFirst copies the first file of from that exists to file.
+func copyFirst(file string, from []string) (bool, error) {
+	for _, name := range from {
+		if name == "" {
+			continue
+		}
+		text, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		return true, os.WriteFile(file, text, 0o644)
+	}
+	return false, nil
+}
+
+// runTold runs cmd and tells p what it writes. The error holds the last lines.
+func runTold(ctx context.Context, cmd *exec.Cmd, p *reporter) error {
+	// The kernel sends Pdeathsig when the thread that started the process ends, so
+	// this goroutine keeps its thread until the process has ended.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	read, write := io.Pipe()
+	cmd.Stdout, cmd.Stderr = write, write
+	cmd.WaitDelay = 10 * time.Second
+	told := make(chan []string, 1)
+	go func() { told <- tell(read, p) }()
+	err := cmd.Run()
+	write.Close()
+	last := <-told
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w; its last lines were:\n%s", filepath.Base(cmd.Path), err, strings.Join(last, "\n"))
+	}
+	return nil
+}
+
+// tell reports each line of r, and returns the last ones.
+func tell(r io.Reader, p *reporter) []string {
+	const keep = 20
+	var last []string
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		if name, ok := strings.CutPrefix(line, "step: "); ok {
+			p.step(name)
+			continue
+		}
+		last = append(last, line)
+		last = last[max(0, len(last)-keep):]
+		p.note(line)
+	}
+	_, _ = io.Copy(io.Discard, r) // a line too long must not block the writer
+	return last
+}

@@ -1,0 +1,221 @@
+package image
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// Image is one image of a Store.
+type Image struct {
+	// Name is what the image is called; empty if a later build took the name over.
+	Name   string `json:"name,omitempty"`
+	Digest string `json:"digest"` // "sha256:…" of the file
+	Path   string `json:"-"`      // the EROFS file
+	Size   int64  `json:"size"`   // bytes on disk
+	// Created is when the build ended.
+	Created time.Time `json:"created"`
+	// Packages are the Debian packages ("deb:python3=3.13.5-1") and Python
+	// distributions ("py:numpy==2.5.5") inside, if it was built from a recipe.
+	Packages []string `json:"packages,omitempty"`
+	// Drift says where the Debian packages differ from the recipe's lock, because
+	// Debian released newer ones since.
+	Drift []string `json:"drift,omitempty"`
+}
+
+// Layer is the image as an engine mounts it at target; "/" is the root.
+func (i Image) Layer(target string) sandbox.Layer {
+	return sandbox.Layer{Digest: i.Digest, Path: i.Path, Target: target}
+}
+
+// Store is a folder of images. Its methods may be called at the same time,
+// also by several processes with the same folder.
+type Store struct {
+	dir string
+}
+
+const digestPrefix = "sha256:"
+
+var (
+	namePattern   = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$`)
+	digestPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+)
+
+// Open returns the store in dir, which is made if it does not exist, and
+// removes what killed builds left there.
+func Open(dir string) (*Store, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{dir: dir}
+	for _, sub := range []string{s.blobs(), s.names(), s.tmp()} {
+		if err := os.MkdirAll(sub, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	return s, s.sweep()
+}
+
+func (s *Store) blobs() string { return filepath.Join(s.dir, "sha256") }
+func (s *Store) names() string { return filepath.Join(s.dir, "names") }
+func (s *Store) tmp() string   { return filepath.Join(s.dir, "tmp") }
+
+func (s *Store) blob(digest string) string {
+	return filepath.Join(s.blobs(), strings.TrimPrefix(digest, digestPrefix)+".erofs")
+}
+
+// List returns all images: those with a name in the order of their names, then those
+// without one.
+func (s *Store) List() ([]Image, error) {
+	named, err := s.named()
+	if err != nil {
+		return nil, err
+	}
+	files, err := os.ReadDir(s.blobs())
+	if err != nil {
+		return nil, err
+	}
+	out := slices.Clone(named)
+	for _, f := range files {
+		hex, ok := strings.CutSuffix(f.Name(), ".erofs")
+		digest := digestPrefix + hex
+		if !ok || slices.ContainsFunc(named, func(i Image) bool { return i.Digest == digest }) {
+			continue
+		}
+		info, err := f.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Image{Digest: digest, Path: s.blob(digest), Size: info.Size(), Created: info.ModTime()})
+	}
+	return out, nil
+}
+
+// named returns the images that have a name.
+func (s *Store) named() ([]Image, error) {
+	files, err := filepath.Glob(filepath.Join(s.names(), "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	var out []Image
+	for _, file := range files {
+		i, err := s.read(strings.TrimSuffix(filepath.Base(file), ".json"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, i)
+	}
+	return out, nil
+}
+
+// read returns what name means now.
+func (s *Store) read(name string) (Image, error) {
+	text, err := os.ReadFile(filepath.Join(s.names(), name+".json"))
+	if err != nil {
+		return Image{}, err
+	}
+	var i Image
+	if err := json.Unmarshal(text, &i); err != nil {
+		return Image{}, fmt.Errorf("read image %q: %w", name, err)
+	}
+	if !digestPattern.MatchString(i.Digest) {
+		return Image{}, fmt.Errorf("read image %q: %q is not a digest", name, i.Digest)
+	}
+	i.Name, i.Path = name, s.blob(i.Digest)
+	return i, nil
+}
+
+// Resolve returns the image with the given name or digest. The error for an unknown
+// one is of class NotFound and says how to get it.
+func (s *Store) Resolve(ref string) (Image, error) {
+	all, err := s.List()
+	if err != nil {
+		return Image{}, err
+	}
+	for _, i := range all {
+		if i.Name != ref && i.Digest != ref {
+			continue
+		}
+		if _, err := os.Stat(i.Path); err != nil {
+			return Image{}, fmt.Errorf("resolve image %q: %w", ref, err)
+		}
+		return i, nil
+	}
+	return Image{}, sandpool.Errorf(sandpool.NotFound, "ImageNotFound", "image",
+		"There is no image %q here; see sandpool image list, or build it with: sandpool image build %s", ref, ref)
+}
+
+// Remove forgets the image with the given name or digest, and deletes its file
+// unless another name means it too. A sandbox that runs keeps what it has
+// open, but none can be started from it any more. An unknown image is an
+// error of class NotFound.
+func (s *Store) Remove(ref string) error {
+	i, err := s.Resolve(ref)
+	if err != nil {
+		return err
+	}
+	if i.Name != "" {
+		if err := os.Remove(filepath.Join(s.names(), i.Name+".json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	named, err := s.named()
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(named, func(o Image) bool { return o.Digest == i.Digest }) {
+		return nil
+	}
+	if err := os.Remove(i.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Prune deletes the images that have no name and that keep does not want, and
+// returns how many bytes that freed. A build that takes over a name leaves the earlier
+// image to be pruned when no sandbox and no snapshot needs it.
+func (s *Store) Prune(keep func(digest string) bool) (int64, error) {
+	all, err := s.List()
+	if err != nil {
+		return 0, err
+	}
+	var freed int64
+	for _, i := range all {
+		if i.Name != "" || keep(i.Digest) {
+			continue
+		}
+		if err := os.Remove(i.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return freed, err
+		}
+		freed += i.Size
+	}
+	return freed, nil
+}
+
+// checkName refuses names that could not be a file's or would be taken for a digest.
+func checkName(name string) error {
+	if namePattern.MatchString(name) {
+		return nil
+	}
+	return sandpool.Errorf(sandpool.Invalid, "InvalidImageName", "name",
+		"%q is no name for an image: use 1 to 64 lower-case letters, digits, dots, dashes and underscores, "+
+			"a letter or digit first and last.", name)
+}
