@@ -70,3 +70,22 @@ func CheckScope(subscription, group string) error {
 	}
 	return nil
 }
+
+// ParseResourceID reads a pool's resource id, or the path of its data-plane endpoint.
+func ParseResourceID(s string) (sandpool.PoolID, error) {
+	path, err := normalPath(s)
+	if err != nil {
+		path = ""
+	}
+	seg := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	if len(seg) == 8 && seg[4] == "providers" && seg[5] == "Microsoft.App" {
+		seg = append(seg[:4:4], seg[6:]...)
+	}
+	if len(seg) != 6 || seg[0] != "subscriptions" || seg[2] != "resourceGroups" || seg[4] != "sessionPools" {
+		return sandpool.PoolID{}, sandpool.Errorf(sandpool.Invalid, "InvalidResourceId", "pool",
+			"%.200q is not the resource id of a session pool. Write it as %s.", s,
+			sandpool.PoolID{Subscription: sandpool.DefaultSubscription, ResourceGroup: sandpool.DefaultResourceGroup, Name: "NAME"})
+	}
+	id := sandpool.PoolID{Subscription: seg[1], ResourceGroup: seg[3], Name: seg[5]}
+	return id, CheckPoolID(id)
+}

@@ -1,0 +1,99 @@
+package api
+
+import "encoding/json"
+
+// SessionPoolType is the resource type of pools.
+const SessionPoolType = "Microsoft.App/sessionPools"
+
+// SessionPool is a pool in the control plane, for every api-version. ID, Name,
+// Type and SystemData are set by the server and ignored in requests.
+type SessionPool struct {
+	ID         string                 `json:"id,omitempty"`
+	Name       string                 `json:"name,omitempty"`
+	Type       string                 `json:"type,omitempty"`
+	Location   string                 `json:"location,omitempty"`
+	Tags       map[string]string      `json:"tags,omitempty"`
+	Identity   *Identity              `json:"identity,omitempty"`
+	Properties *SessionPoolProperties `json:"properties,omitempty"`
+	SystemData *SystemData            `json:"systemData,omitempty"`
+}
+
+// SessionPools is a page of pools; NextLink is the address of the next one.
+type SessionPools struct {
+	Value    []SessionPool `json:"value"`
+	NextLink string        `json:"nextLink,omitempty"`
+}
+
+// Identity is the managed identity of a resource.
+type Identity struct {
+	Type string `json:"type,omitempty"` // "None", "SystemAssigned", …
+}
+
+// SessionPoolProperties are a pool's settings and state. Pointers tell an absent
+// field from a zero one. PoolManagementEndpoint and ProvisioningState are set by
+// the server and ignored in requests. A raw field is one whose content no code pool has.
+type SessionPoolProperties struct {
+	EnvironmentID               string                       `json:"environmentId,omitempty"`
+	ContainerType               string                       `json:"containerType,omitempty"`
+	PoolManagementType          string                       `json:"poolManagementType,omitempty"`
+	ScaleConfiguration          *ScaleConfiguration          `json:"scaleConfiguration,omitempty"`
+	Secrets                     []json.RawMessage            `json:"secrets,omitempty"`
+	DynamicPoolConfiguration    *DynamicPoolConfiguration    `json:"dynamicPoolConfiguration,omitempty"`
+	CustomContainerTemplate     json.RawMessage              `json:"customContainerTemplate,omitempty"`
+	SessionNetworkConfiguration *SessionNetworkConfiguration `json:"sessionNetworkConfiguration,omitempty"`
+	ManagedIdentitySettings     []json.RawMessage            `json:"managedIdentitySettings,omitempty"`
+	McpServerSettings           *McpServerSettings           `json:"mcpServerSettings,omitempty"`
+	PoolManagementEndpoint      string                       `json:"poolManagementEndpoint,omitempty"`
+	ProvisioningState           string                       `json:"provisioningState,omitempty"`
+	// Sandpool holds what Azure's resource type does not know.
+	Sandpool *SandpoolSettings `json:"sandpool,omitempty"`
+}
+
+// ScaleConfiguration bounds the number of sessions.
+type ScaleConfiguration struct {
+	MaxConcurrentSessions *int `json:"maxConcurrentSessions,omitempty"`
+	ReadySessionInstances *int `json:"readySessionInstances,omitempty"`
+}
+
+// DynamicPoolConfiguration says when sessions end. Versions up to
+// 2024-10-02-preview have ExecutionType and the cooldown flat, later ones
+// have LifecycleConfiguration.
+type DynamicPoolConfiguration struct {
+	ExecutionType           string                  `json:"executionType,omitempty"`
+	CooldownPeriodInSeconds *int                    `json:"cooldownPeriodInSeconds,omitempty"`
+	LifecycleConfiguration  *LifecycleConfiguration `json:"lifecycleConfiguration,omitempty"`
+}
+
+// LifecycleConfiguration is how sessions end from 2025-01-01 on.
+type LifecycleConfiguration struct {
+	LifecycleType           string `json:"lifecycleType,omitempty"` // "Timed", "OnContainerExit"
+	CooldownPeriodInSeconds *int   `json:"cooldownPeriodInSeconds,omitempty"`
+	MaxAlivePeriodInSeconds *int   `json:"maxAlivePeriodInSeconds,omitempty"`
+}
+
+// SessionNetworkConfiguration says whether sandboxes may reach other hosts.
+type SessionNetworkConfiguration struct {
+	Status string `json:"status,omitempty"` // "EgressDisabled", "EgressEnabled"
+}
+
+// McpServerSettings says whether a pool has an MCP endpoint.
+type McpServerSettings struct {
+	IsMcpServerEnabled        bool `json:"isMcpServerEnabled,omitempty"`
+	IsMcpServerAPIKeyDisabled bool `json:"isMcpServerApiKeyDisabled,omitempty"`
+}
+
+// SandpoolSettings are settings of a pool's sandboxes that Azure's resource type
+// has no name for. Absent ones take the server's defaults. Sizes are written as "512Mi", "1.5Gi" or
+// a number of bytes. Revision and Problem are set by the server and ignored in requests.
+type SandpoolSettings struct {
+	// Image names an image of the server; absent means the container type's own.
+	Image  string   `json:"image,omitempty"`
+	CPU    *float64 `json:"cpu,omitempty"` // cores
+	Memory string   `json:"memory,omitempty"`
+	PIDs   *int64   `json:"pids,omitempty"` // processes and threads
+	Disk   string   `json:"disk,omitempty"` // files that a session may write
+	// Revision grows when the settings of sandboxes change.
+	Revision int64 `json:"revision,omitempty"`
+	// Problem says why the pool failed, or why it is held up.
+	Problem string `json:"problem,omitempty"`
+}

@@ -1,0 +1,195 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// Pools is what the control plane needs of package pool. Unknown pools are
+// errors of class NotFound.
+type Pools interface {
+	// Put creates or changes the pool of p's id and returns what it then is.
+	Put(ctx context.Context, p sandpool.Pool) (sandpool.Pool, error)
+	Pool(ctx context.Context, id sandpool.PoolID) (sandpool.Pool, error)
+	// Pools returns all pools, ordered by key.
+	Pools(ctx context.Context) ([]sandpool.Pool, error)
+	// Delete begins or ends the deletion of a pool and its sessions.
+	Delete(ctx context.Context, id sandpool.PoolID) error
+	Sandboxes(ctx context.Context, id sandpool.PoolID) ([]sandpool.Sandbox, error)
+	Stats(ctx context.Context, s sandpool.Sandbox) (sandbox.Stats, error)
+}
+
+// Tokens is what the operator's calls need of package auth.
+type Tokens interface {
+	Create(ctx context.Context, name string, role auth.Role, scope sandpool.PoolID, expires time.Time) (sandpool.Token, string, error)
+	List(ctx context.Context) ([]sandpool.Token, error)
+	Revoke(ctx context.Context, id string) error
+}
+
+var _ Tokens = (*auth.Authenticator)(nil)
+
+// Limits are the ranges of a pool's settings. A zero field means the default.
+type Limits struct {
+	// MinCooldown and MaxCooldown default to 300 s and 3600 s.
+	MinCooldown time.Duration
+	MaxCooldown time.Duration
+	// MaxSessions bounds maxConcurrentSessions; the default is 600.
+	MaxSessions int
+	// Resources is the most that a pool may give one sandbox; a zero field
+	// there means no bound.
+	Resources sandpool.Resources
+}
+
+// Options are the parts of the control plane that the server chooses.
+type Options struct {
+	Limits Limits
+	// BaseURL is how the caller of r reaches this server, without a trailing
+	// slash; nil means the scheme and host of the request.
+	BaseURL func(r *http.Request) string
+	// Endpoint is the data-plane endpoint of a pool; nil means its path below BaseURL.
+	Endpoint func(id sandpool.PoolID, r *http.Request) string
+	// Location is that of pools whose request names none; empty means "local".
+	Location string
+	// PageSize bounds a page of a list; zero means 100.
+	PageSize int
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Control serves the control plane.
+type Control struct {
+	respond *arm.Responder
+	pools   Pools
+	tokens  Tokens
+	o       Options
+
+	// writing holds one token: reading a pool, deciding on a change and
+	// writing it are one step. A channel, because waiting for it ends with the request.
+	writing chan struct{}
+}
+
+// New returns a Control that changes pools and tokens and answers errors by respond.
+func New(respond *arm.Responder, pools Pools, tokens Tokens, o Options) (*Control, error) {
+	if respond == nil || pools == nil || tokens == nil {
+		return nil, errors.New("control: a responder, pools and tokens are required")
+	}
+	c := &Control{respond: respond, pools: pools, tokens: tokens, o: o, writing: make(chan struct{}, 1)}
+	c.defaults()
+	return c, nil
+}
+
+func (c *Control) defaults() {
+	l := &c.o.Limits
+	if l.MinCooldown == 0 {
+		l.MinCooldown = 300 * time.Second
+	}
+	if l.MaxCooldown == 0 {
+		l.MaxCooldown = 3600 * time.Second
+	}
+	if l.MaxSessions == 0 {
+		l.MaxSessions = 600
+	}
+	if c.o.BaseURL == nil {
+		c.o.BaseURL = requestBase
+	}
+	if c.o.Endpoint == nil {
+		c.o.Endpoint = func(id sandpool.PoolID, r *http.Request) string { return c.o.BaseURL(r) + arm.EndpointOf(id) }
+	}
+	if c.o.Location == "" {
+		c.o.Location = "local"
+	}
+	if c.o.PageSize == 0 {
+		c.o.PageSize = 100
+	}
+	if c.o.Now == nil {
+		c.o.Now = time.Now
+	}
+}
+
+func requestBase(r *http.Request) string {
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
+// Register puts the routes on mux, whose paths must have been normalised and whose
+// requests carry a principal (auth.Authenticator.Middleware).
+func (c *Control) Register(mux *http.ServeMux) {
+	handle := func(pattern string, fn func(http.ResponseWriter, *http.Request) error) {
+		mux.Handle(pattern, c.respond.Handle(fn))
+	}
+	handle("GET "+arm.SubscriptionPath+"/sessionPools", c.list)
+	handle("GET "+arm.ResourceGroupPath+"/sessionPools", c.list)
+	handle("GET "+arm.SubscriptionPath+"/locations/{location}/containerappOperationStatuses/{operation}", c.operationStatus)
+	handle("GET "+arm.SubscriptionPath+"/locations/{location}/containerappOperationResults/{operation}", c.operationResult)
+
+	handle("PUT "+arm.PoolPath, c.onPool(auth.WritePool, c.put))
+	handle("GET "+arm.PoolPath, c.onPool(auth.ReadPool, c.get))
+	handle("PATCH "+arm.PoolPath, c.onPool(auth.WritePool, c.patch))
+	handle("DELETE "+arm.PoolPath, c.onPool(auth.DeletePool, c.delete))
+	handle(arm.PoolPath, c.onPool(auth.ReadPool, methodNotAllowed))
+	handle("GET "+arm.PoolPath+"/status", c.onPool(auth.ReadStatus, c.status))
+	for _, action := range []string{"fetchMCPServerCredentials", "rotateMCPServerCredentials", "regenerateCredentials"} {
+		handle("POST "+arm.PoolPath+"/"+action, c.onPool(auth.WritePool, c.noMCP))
+	}
+	handle(arm.PoolPath+"/providers/Microsoft.Authorization/roleAssignments/{assignment}", c.onPool(auth.WritePool, noRoleAssignments))
+
+	handle("GET /sandpool/tokens", c.onTokens(c.listTokens))
+	handle("POST /sandpool/tokens", c.onTokens(c.createToken))
+	handle("GET /sandpool/tokens/{id}", c.onTokens(c.getToken))
+	handle("DELETE /sandpool/tokens/{id}", c.onTokens(c.deleteToken))
+}
+
+// onPool reads the pool's id, checks the permission, and only then calls fn.
+func (c *Control) onPool(a auth.Action, fn func(http.ResponseWriter, *http.Request, sandpool.PoolID) error) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		id, err := arm.ParsePoolID(r)
+		if err != nil {
+			return err
+		}
+		if err := auth.Require(r.Context(), a, id); err != nil {
+			return err
+		}
+		return fn(w, r, id)
+	}
+}
+
+// lock waits for the right to change pools. The caller calls unlock.
+func (c *Control) lock(ctx context.Context) (unlock func(), err error) {
+	select {
+	case c.writing <- struct{}{}:
+		return func() { <-c.writing }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func methodNotAllowed(w http.ResponseWriter, r *http.Request, _ sandpool.PoolID) error {
+	w.Header().Set("Allow", "GET, HEAD, PUT, PATCH, DELETE")
+	return sandpool.Errorf(sandpool.Invalid, "MethodNotAllowed", "", "A session pool does not know the method %s. Use GET, PUT, PATCH or DELETE.", r.Method)
+}
+
+// noMCP answers for the credentials of an MCP endpoint.
+func (c *Control) noMCP(_ http.ResponseWriter, r *http.Request, id sandpool.PoolID) error {
+	if _, err := c.pools.Pool(r.Context(), id); err != nil {
+		return err
+	}
+	return sandpool.Errorf(sandpool.Unsupported, "SessionMCPServerNotEnabled", "properties.mcpServerSettings",
+		"The session pool %q has no MCP endpoint.", id.Name)
+}
+
+// noRoleAssignments answers the role assignment that az sends after it has
+// created a pool; az shows the message as a warning.
+func noRoleAssignments(_ http.ResponseWriter, _ *http.Request, id sandpool.PoolID) error {
+	return sandpool.Errorf(sandpool.Unsupported, "RoleAssignmentsNotSupported", "roleAssignments",
+		"This server has no role assignments: a token carries its role. "+
+			"Make one with 'sandpool token create --role %s' for the session pool %q.", auth.SessionExecutor, id.Name)
+}

@@ -1,0 +1,195 @@
+package control
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"sort"
+	"strings"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/auth"
+)
+
+// maxBody bounds the body of a control-plane request.
+const maxBody = 256 << 10
+
+func (c *Control) get(w http.ResponseWriter, r *http.Request, id sandpool.PoolID) error {
+	p, err := c.pools.Pool(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return arm.WriteJSON(w, http.StatusOK, c.render(p, r))
+}
+
+func (c *Control) put(w http.ResponseWriter, r *http.Request, id sandpool.PoolID) error {
+	var body api.SessionPool
+	if err := arm.DecodeJSON(w, r, maxBody, &body); err != nil {
+		return err
+	}
+	unlock, err := c.lock(r.Context())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	old, err := c.existing(r, id)
+	if err != nil {
+		return err
+	}
+	want, err := c.parse(id, body, old)
+	if err != nil {
+		return err
+	}
+	got, err := c.pools.Put(r.Context(), want)
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if old == nil {
+		// az looks for the operation after every 201, finished or not.
+		status = http.StatusCreated
+	}
+	if old == nil || got.State == sandpool.InProgress {
+		c.setOperation(w, r, got, putOperation)
+	}
+	return arm.WriteJSON(w, status, c.render(got, r))
+}
+
+func (c *Control) patch(w http.ResponseWriter, r *http.Request, id sandpool.PoolID) error {
+	var body map[string]any
+	if err := arm.DecodeJSON(w, r, maxBody, &body); err != nil {
+		return err
+	}
+	unlock, err := c.lock(r.Context())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	old, err := c.existing(r, id)
+	if err != nil {
+		return err
+	}
+	if old == nil {
+		_, err := c.pools.Pool(r.Context(), id)
+		return err
+	}
+	merged, err := mergePatch(wire(*old, ""), body)
+	if err != nil {
+		return err
+	}
+	want, err := c.parse(id, merged, old)
+	if err != nil {
+		return err
+	}
+	got, err := c.pools.Put(r.Context(), want)
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if got.State == sandpool.InProgress {
+		status = http.StatusAccepted
+		c.setOperation(w, r, got, putOperation)
+		c.setLocation(w, r, got, putOperation)
+	}
+	return arm.WriteJSON(w, status, c.render(got, r))
+}
+
+func (c *Control) delete(w http.ResponseWriter, r *http.Request, id sandpool.PoolID) error {
+	unlock, err := c.lock(r.Context())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	begun := c.o.Now()
+	p, err := c.pools.Pool(r.Context(), id)
+	if err == nil && p.State != sandpool.Deleting {
+		if err := c.pools.Delete(r.Context(), id); err != nil && sandpool.ClassOf(err) != sandpool.NotFound {
+			return err
+		}
+		p, err = c.pools.Pool(r.Context(), id)
+	}
+	switch {
+	case sandpool.ClassOf(err) == sandpool.NotFound && err != nil:
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	case err != nil:
+		return err
+	}
+	p.UpdatedAt = begun
+	c.setLocation(w, r, p, deleteOperation)
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
+// existing returns the pool with the given id, and nil if there is none. A pool
+// that is being deleted cannot be changed.
+func (c *Control) existing(r *http.Request, id sandpool.PoolID) (*sandpool.Pool, error) {
+	p, err := c.pools.Pool(r.Context(), id)
+	switch {
+	case err == nil && p.State == sandpool.Deleting:
+		e := sandpool.Errorf(sandpool.Conflict, "SessionPoolIsBeingDeleted", id.String(),
+			"The session pool %q is being deleted. Wait until it is gone, then create it again.", id.Name)
+		e.RetryAfter = retryAfter
+		return nil, e
+	case err == nil:
+		return &p, nil
+	case sandpool.ClassOf(err) == sandpool.NotFound:
+		return nil, nil
+	}
+	return nil, err
+}
+
+// list answers for a subscription, and for a resource group if the path has one.
+func (c *Control) list(w http.ResponseWriter, r *http.Request) error {
+	subscription, group := r.PathValue("subscription"), r.PathValue("resourceGroup")
+	if err := arm.CheckScope(subscription, group); err != nil {
+		return err
+	}
+	if err := auth.Require(r.Context(), auth.ListPools, sandpool.PoolID{}); err != nil {
+		return err
+	}
+	who, _ := auth.FromContext(r.Context())
+	after, err := skipToken(r)
+	if err != nil {
+		return err
+	}
+	pools, err := c.pools.Pools(r.Context())
+	if err != nil {
+		return err
+	}
+	sort.Slice(pools, func(i, j int) bool { return pools[i].ID.Key() < pools[j].ID.Key() })
+	page, last := api.SessionPools{Value: []api.SessionPool{}}, ""
+	for _, p := range pools {
+		in := strings.EqualFold(p.ID.Subscription, subscription) && (group == "" || strings.EqualFold(p.ID.ResourceGroup, group))
+		if !in || !who.Sees(p.ID) || p.ID.Key() <= after {
+			continue
+		}
+		if len(page.Value) == c.o.PageSize {
+			page.NextLink = c.nextLink(r, last)
+			break
+		}
+		page.Value = append(page.Value, c.render(p, r))
+		last = p.ID.Key()
+	}
+	return arm.WriteJSON(w, http.StatusOK, page)
+}
+
+// skipParameter says where a page begins: after the pool whose key it holds.
+const skipParameter = "$skipToken"
+
+func skipToken(r *http.Request) (string, error) {
+	key, err := base64.RawURLEncoding.DecodeString(r.URL.Query().Get(skipParameter))
+	if err != nil {
+		return "", sandpool.Errorf(sandpool.Invalid, "InvalidSkipToken", skipParameter, "The %s is not one that this server gave. Follow nextLink as it is.", skipParameter)
+	}
+	return string(key), nil
+}
+
+func (c *Control) nextLink(r *http.Request, last string) string {
+	q := r.URL.Query()
+	q.Set(skipParameter, base64.RawURLEncoding.EncodeToString([]byte(last)))
+	u := url.URL{Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: q.Encode()}
+	return c.o.BaseURL(r) + u.String()
+}

@@ -1,0 +1,45 @@
+package control
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/sandpool/sandpool/api"
+)
+
+// refuse reports every property that asks for something this server does not
+// build. Values that ask for nothing (null, empty, off) are what az and the SDKs send
+// for a code pool, and pass.
+func refuse(ps *problems, identity *api.Identity, props *api.SessionPoolProperties) {
+	if identity != nil && identity.Type != "" && !strings.EqualFold(identity.Type, "None") {
+		ps.unsupported("identity.type", "managed identities")
+	}
+	if props.EnvironmentID != "" {
+		ps.unsupported("properties.environmentId", "managed environments")
+	}
+	if t := props.PoolManagementType; t != "" && !strings.EqualFold(t, dynamicType) {
+		ps.unsupported("properties.poolManagementType", "pool management other than "+dynamicType)
+	}
+	if len(props.Secrets) > 0 {
+		ps.unsupported("properties.secrets", "secrets")
+	}
+	if !emptyJSON(props.CustomContainerTemplate) {
+		ps.unsupported("properties.customContainerTemplate", "custom containers")
+	}
+	if len(props.ManagedIdentitySettings) > 0 {
+		ps.unsupported("properties.managedIdentitySettings", "managed identities")
+	}
+	if m := props.McpServerSettings; m != nil && m.IsMcpServerEnabled {
+		ps.unsupported("properties.mcpServerSettings.isMcpServerEnabled", "an MCP endpoint of a pool")
+	}
+	if m := props.McpServerSettings; m != nil && m.IsMcpServerAPIKeyDisabled {
+		ps.unsupported("properties.mcpServerSettings.isMcpServerApiKeyDisabled", "an MCP endpoint of a pool")
+	}
+}
+
+// emptyJSON reports whether raw is absent, null or an object without members.
+func emptyJSON(raw []byte) bool {
+	s := bytes.TrimSpace(raw)
+	inner, isObject := bytes.CutPrefix(s, []byte("{"))
+	return len(s) == 0 || bytes.Equal(s, []byte("null")) || isObject && bytes.Equal(bytes.TrimSpace(inner), []byte("}"))
+}

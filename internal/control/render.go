@@ -1,0 +1,111 @@
+package control
+
+import (
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+)
+
+// lastFlatVersion is the last api-version whose dynamicPoolConfiguration has no
+// lifecycleConfiguration.
+const lastFlatVersion = "2024-10-02"
+
+// apiVersion returns the api-version that r names. It is a hint, which chooses
+// the form of the answer: every version is served, and so is none.
+func apiVersion(r *http.Request) string { return r.URL.Query().Get("api-version") }
+
+// flatVersion reports whether callers of version v read the flat form.
+func flatVersion(v string) bool {
+	date := v[:min(len(v), len(lastFlatVersion))]
+	_, err := time.Parse(time.DateOnly, date)
+	return err == nil && date <= lastFlatVersion
+}
+
+// render returns p as the caller of r reads it.
+func (c *Control) render(p sandpool.Pool, r *http.Request) api.SessionPool {
+	w := wire(p, apiVersion(r))
+	w.Properties.PoolManagementEndpoint = c.o.Endpoint(p.ID, r)
+	return w
+}
+
+// wire returns p in the form of an api-version, without what depends on the caller.
+func wire(p sandpool.Pool, version string) api.SessionPool {
+	seconds := int(p.Cooldown / time.Second)
+	dynamic := &api.DynamicPoolConfiguration{LifecycleConfiguration: &api.LifecycleConfiguration{
+		LifecycleType: timed, CooldownPeriodInSeconds: &seconds}}
+	if flatVersion(version) {
+		dynamic = &api.DynamicPoolConfiguration{ExecutionType: timed, CooldownPeriodInSeconds: &seconds}
+	}
+	return api.SessionPool{
+		ID: p.ID.String(), Name: p.ID.Name, Type: api.SessionPoolType, Location: p.Location, Tags: p.Tags,
+		SystemData: &api.SystemData{CreatedAt: stamp(p.CreatedAt), LastModifiedAt: stamp(p.UpdatedAt)},
+		Properties: &api.SessionPoolProperties{
+			ContainerType:               string(p.ContainerType),
+			PoolManagementType:          dynamicType,
+			ScaleConfiguration:          &api.ScaleConfiguration{MaxConcurrentSessions: &p.MaxSessions, ReadySessionInstances: &p.ReadySessions},
+			DynamicPoolConfiguration:    dynamic,
+			SessionNetworkConfiguration: &api.SessionNetworkConfiguration{Status: string(p.Network)},
+			ProvisioningState:           string(p.State),
+			Sandpool:                    settings(p),
+		},
+	}
+}
+
+func settings(p sandpool.Pool) *api.SandpoolSettings {
+	s := &api.SandpoolSettings{Image: p.Image, Memory: formatSize(p.Resources.Memory), Disk: formatSize(p.Resources.Disk),
+		Revision: p.Revision, Problem: p.Problem}
+	if p.Resources.CPU != 0 {
+		s.CPU = &p.Resources.CPU
+	}
+	if p.Resources.PIDs != 0 {
+		s.PIDs = &p.Resources.PIDs
+	}
+	return s
+}
+
+// plainLocation is a location for comparison: "East US" and "eastus" are one.
+func plainLocation(s string) string {
+	return strings.ToLower(strings.ReplaceAll(s, " ", ""))
+}
+
+var units = [...]struct {
+	suffix string
+	bytes  float64
+}{{"Ki", 1 << 10}, {"Mi", 1 << 20}, {"Gi", 1 << 30}, {"Ti", 1 << 40}}
+
+// parseSize reads "512Mi", "1.5Gi" or a number of bytes.
+func parseSize(s string) (int64, bool) {
+	factor := 1.0
+	for _, u := range units {
+		if n, ok := strings.CutSuffix(s, u.suffix); ok {
+			s, factor = n, u.bytes
+			break
+		}
+	}
+	if strings.Trim(s, "0123456789.") != "" {
+		return 0, false // no sign, exponent, infinity or hexadecimal
+	}
+	n, err := strconv.ParseFloat(s, 64)
+	if err != nil || n*factor >= math.MaxInt64 {
+		return 0, false
+	}
+	return int64(n * factor), true
+}
+
+// formatSize is the inverse of parseSize; zero is "".
+func formatSize(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	for i := len(units) - 1; i >= 0; i-- {
+		if b := int64(units[i].bytes); n%b == 0 {
+			return strconv.FormatInt(n/b, 10) + units[i].suffix
+		}
+	}
+	return strconv.FormatInt(n, 10)
+}

@@ -1,0 +1,300 @@
+package control
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+)
+
+// Words of the resource type.
+const (
+	timed       = "Timed"
+	dynamicType = "Dynamic"
+)
+
+// What a pool gets whose request says nothing: the defaults of az.
+const (
+	defaultMaxSessions   = 10
+	defaultReadySessions = 5
+	defaultCooldown      = 300 * time.Second
+)
+
+// Codes of the problems of a pool's request.
+const (
+	codeInvalid     = "SessionPoolInvalidProperty"
+	codeReady       = "SessionPoolInvalidReadySessionInstances"
+	codeImmutable   = "SessionPoolPropertyChangeNotAllowed"
+	codeUnsupported = "SessionPoolFeatureNotSupported"
+)
+
+// problems collects what is wrong with a request, so that its caller learns
+// everything at once.
+type problems []*sandpool.Error
+
+func (ps *problems) add(class sandpool.Class, code, target, format string, args ...any) {
+	*ps = append(*ps, sandpool.Errorf(class, code, target, format, args...))
+}
+
+func (ps *problems) invalid(target, format string, args ...any) {
+	ps.add(sandpool.Invalid, codeInvalid, target, format, args...)
+}
+
+// unsupported reports a property that Azure has and this server does not build.
+func (ps *problems) unsupported(target, what string) {
+	ps.add(sandpool.Unsupported, codeUnsupported, target, "%s: this server does not support %s. Leave %s out.", target, what, target)
+}
+
+// err returns nil, the only problem, or one error with all of them as details.
+func (ps problems) err() error {
+	switch len(ps) {
+	case 0:
+		return nil
+	case 1:
+		return ps[0]
+	}
+	sum := sandpool.Error{Class: ps[0].Class, Code: ps[0].Code, Details: ps}
+	targets := make([]string, 0, len(ps))
+	for _, p := range ps {
+		targets = append(targets, p.Target)
+		if p.Class != sum.Class {
+			sum.Class = sandpool.Invalid
+		}
+		if p.Code != sum.Code {
+			sum.Code = "SessionPoolValidationFailed"
+		}
+	}
+	sum.Message = fmt.Sprintf("The session pool has %d problems, in %s. The details say what each is.", len(ps), strings.Join(targets, ", "))
+	return &sum
+}
+
+// parse checks the request for the pool id and returns the pool that it
+// describes. old is the pool as it is, nil if there is none.
+func (c *Control) parse(id sandpool.PoolID, body api.SessionPool, old *sandpool.Pool) (sandpool.Pool, error) {
+	var ps problems
+	props := body.Properties
+	if props == nil {
+		props = &api.SessionPoolProperties{}
+	}
+	p := sandpool.Pool{ID: id, Location: body.Location, Tags: body.Tags}
+	if old != nil {
+		p = *old
+		p.Tags = body.Tags
+	} else if id.Name != strings.ToLower(id.Name) {
+		ps.add(sandpool.Invalid, "InvalidSessionPoolName", "sessionPoolName", "The session pool name %q has capitals. Use lower-case letters, digits and hyphens.", id.Name)
+	}
+	c.parsePlace(&ps, &p, body, old)
+	refuse(&ps, body.Identity, props)
+	parseType(&ps, &p, props, old)
+	c.parseScale(&ps, &p, props.ScaleConfiguration)
+	c.parseLifecycle(&ps, &p, props.DynamicPoolConfiguration)
+	parseNetwork(&ps, &p, props.SessionNetworkConfiguration)
+	c.parseSandpool(&ps, &p, props.Sandpool)
+	return p, ps.err()
+}
+
+// The bounds of tags are those of Resource Manager.
+const (
+	maxTags     = 50
+	maxTagName  = 512
+	maxTagValue = 256
+)
+
+var locationName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._-]{0,89}$`)
+
+// parsePlace reads the location and the tags. A pool cannot move.
+func (c *Control) parsePlace(ps *problems, p *sandpool.Pool, body api.SessionPool, old *sandpool.Pool) {
+	switch {
+	case old != nil && body.Location != "" && plainLocation(body.Location) != plainLocation(old.Location):
+		ps.add(sandpool.Conflict, "InvalidResourceLocation", "location", "The session pool is in %q and cannot move to %q. Delete it and create it there.", old.Location, body.Location)
+	case old == nil && body.Location == "":
+		p.Location = c.o.Location
+	case old == nil && !locationName.MatchString(body.Location):
+		ps.invalid("location", "location is %q; use up to 90 letters, digits and spaces.", body.Location)
+	}
+	if len(body.Tags) > maxTags {
+		ps.invalid("tags", "tags has %d entries; use at most %d.", len(body.Tags), maxTags)
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(body.Tags)) {
+		if value := body.Tags[name]; name == "" || len(name) > maxTagName || len(value) > maxTagValue || hasControl(name) || hasControl(value) {
+			ps.invalid("tags", "The tag %.60q is not allowed. Use a name of 1 to %d and a value of up to %d characters, without control characters.", name, maxTagName, maxTagValue)
+		}
+	}
+}
+
+func hasControl(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0
+}
+
+// parseType reads what a pool's sandboxes run, which never changes.
+func parseType(ps *problems, p *sandpool.Pool, props *api.SessionPoolProperties, old *sandpool.Pool) {
+	const target = "properties.containerType"
+	known := []sandpool.ContainerType{sandpool.PythonLTS, sandpool.NodeLTS, sandpool.Shell, sandpool.CustomContainer}
+	want := sandpool.PythonLTS
+	if props.ContainerType != "" {
+		i := slices.IndexFunc(known, func(t sandpool.ContainerType) bool { return strings.EqualFold(string(t), props.ContainerType) })
+		if i < 0 {
+			ps.invalid(target, "%s is %q; use %s.", target, props.ContainerType, sandpool.PythonLTS)
+			return
+		}
+		want = known[i]
+	} else if old != nil {
+		want = old.ContainerType
+	}
+	switch {
+	case old != nil && want != old.ContainerType:
+		ps.add(sandpool.Conflict, codeImmutable, target, "%s is %s and cannot become %s. Delete the session pool and create it again.", target, old.ContainerType, want)
+	case want != sandpool.PythonLTS:
+		ps.add(sandpool.Unsupported, codeUnsupported, target, "%s: this server does not support %s. Use %s.", target, want, sandpool.PythonLTS)
+	}
+	p.ContainerType = want
+}
+
+func (c *Control) parseScale(ps *problems, p *sandpool.Pool, s *api.ScaleConfiguration) {
+	const (
+		maxTarget   = "properties.scaleConfiguration.maxConcurrentSessions"
+		readyTarget = "properties.scaleConfiguration.readySessionInstances"
+	)
+	if s == nil {
+		s = &api.ScaleConfiguration{}
+	}
+	p.MaxSessions = min(defaultMaxSessions, c.o.Limits.MaxSessions)
+	if s.MaxConcurrentSessions != nil {
+		p.MaxSessions = *s.MaxConcurrentSessions
+	}
+	if p.MaxSessions < 1 || p.MaxSessions > c.o.Limits.MaxSessions {
+		ps.invalid(maxTarget, "%s is %d; use 1 to %d.", maxTarget, p.MaxSessions, c.o.Limits.MaxSessions)
+		if s.ReadySessionInstances == nil {
+			return // its default would follow from a wrong number
+		}
+	}
+	p.ReadySessions = max(0, min(defaultReadySessions, p.MaxSessions-1))
+	if s.ReadySessionInstances != nil {
+		p.ReadySessions = *s.ReadySessionInstances
+	}
+	if p.ReadySessions < 0 || p.ReadySessions >= p.MaxSessions && p.ReadySessions != 0 {
+		ps.add(sandpool.Invalid, codeReady, readyTarget, "%s is %d; it must be at least 0 and smaller than maxConcurrentSessions, which is %d.", readyTarget, p.ReadySessions, p.MaxSessions)
+	}
+}
+
+// parseLifecycle reads both forms of dynamicPoolConfiguration.
+func (c *Control) parseLifecycle(ps *problems, p *sandpool.Pool, d *api.DynamicPoolConfiguration) {
+	const target = "properties.dynamicPoolConfiguration"
+	if d == nil {
+		d = &api.DynamicPoolConfiguration{}
+	}
+	lifecycle, seconds, at := d.ExecutionType, d.CooldownPeriodInSeconds, target
+	field := target + ".executionType"
+	if l := d.LifecycleConfiguration; l != nil {
+		if lifecycle != "" && l.LifecycleType != "" && !strings.EqualFold(lifecycle, l.LifecycleType) ||
+			seconds != nil && l.CooldownPeriodInSeconds != nil && *seconds != *l.CooldownPeriodInSeconds {
+			ps.invalid(target, "%s says one thing by itself and another in lifecycleConfiguration. Use one of the two forms.", target)
+			return
+		}
+		if l.LifecycleType != "" {
+			lifecycle, field = l.LifecycleType, target+".lifecycleConfiguration.lifecycleType"
+		}
+		if l.CooldownPeriodInSeconds != nil {
+			seconds, at = l.CooldownPeriodInSeconds, target+".lifecycleConfiguration"
+		}
+		if l.MaxAlivePeriodInSeconds != nil {
+			ps.unsupported(target+".lifecycleConfiguration.maxAlivePeriodInSeconds", "the lifecycle type OnContainerExit")
+		}
+	}
+	switch {
+	case strings.EqualFold(lifecycle, "OnContainerExit"):
+		ps.unsupported(field, "the lifecycle type OnContainerExit")
+	case lifecycle != "" && !strings.EqualFold(lifecycle, timed):
+		ps.invalid(field, "%s is %q; use %s.", field, lifecycle, timed)
+	}
+	c.parseCooldown(ps, p, at+".cooldownPeriodInSeconds", seconds)
+}
+
+func (c *Control) parseCooldown(ps *problems, p *sandpool.Pool, target string, seconds *int) {
+	l := c.o.Limits
+	p.Cooldown = min(max(defaultCooldown, l.MinCooldown), l.MaxCooldown)
+	if seconds == nil {
+		return
+	}
+	least, most := int((l.MinCooldown+time.Second-1)/time.Second), int(l.MaxCooldown/time.Second)
+	if *seconds < least || *seconds > most { // compared as seconds: as a Duration a large number would overflow
+		ps.invalid(target, "%s is %d; use %d to %d.", target, *seconds, least, most)
+		return
+	}
+	p.Cooldown = time.Duration(*seconds) * time.Second
+}
+
+func parseNetwork(ps *problems, p *sandpool.Pool, n *api.SessionNetworkConfiguration) {
+	const target = "properties.sessionNetworkConfiguration.status"
+	p.Network = sandpool.EgressDisabled
+	switch {
+	case n == nil || n.Status == "" || strings.EqualFold(n.Status, string(sandpool.EgressDisabled)):
+	case strings.EqualFold(n.Status, string(sandpool.EgressEnabled)):
+		ps.add(sandpool.Unsupported, codeUnsupported, target, "%s: this server does not support %s. Use %s.", target, sandpool.EgressEnabled, sandpool.EgressDisabled)
+	default:
+		ps.invalid(target, "%s is %q; use %s.", target, n.Status, sandpool.EgressDisabled)
+	}
+}
+
+// The least that a sandbox with an interpreter works in.
+const (
+	minCPU    = 0.1
+	minMemory = 256 << 20
+	minPIDs   = 128
+	minDisk   = 16 << 20
+)
+
+var imageName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,254}$`)
+
+// parseSandpool reads the settings of sandpool's own. Absent ones are the
+// server's defaults, which are zeros in a Pool.
+func (c *Control) parseSandpool(ps *problems, p *sandpool.Pool, s *api.SandpoolSettings) {
+	const target = "properties.sandpool."
+	if s == nil {
+		s = &api.SandpoolSettings{}
+	}
+	p.Image, p.Resources = s.Image, sandpool.Resources{}
+	if s.Image != "" && (!imageName.MatchString(s.Image) || strings.Contains(s.Image, "..")) {
+		ps.invalid(target+"image", "%simage is %q; use the name of an image as 'sandpool image list' shows it.", target, s.Image)
+	}
+	most := c.o.Limits.Resources
+	if s.CPU != nil {
+		p.Resources.CPU = *s.CPU
+		if *s.CPU < minCPU || most.CPU > 0 && *s.CPU > most.CPU {
+			ps.invalid(target+"cpu", "%scpu is %g; use %s cores.", target, *s.CPU, span(fmt.Sprint(minCPU), fmt.Sprint(most.CPU), most.CPU > 0))
+		}
+	}
+	if s.PIDs != nil {
+		p.Resources.PIDs = *s.PIDs
+		if *s.PIDs < minPIDs || most.PIDs > 0 && *s.PIDs > most.PIDs {
+			ps.invalid(target+"pids", "%spids is %d; use %s.", target, *s.PIDs, span(fmt.Sprint(minPIDs), fmt.Sprint(most.PIDs), most.PIDs > 0))
+		}
+	}
+	p.Resources.Memory = parseBytes(ps, target+"memory", s.Memory, minMemory, most.Memory)
+	p.Resources.Disk = parseBytes(ps, target+"disk", s.Disk, minDisk, most.Disk)
+}
+
+func parseBytes(ps *problems, target, s string, least, most int64) int64 {
+	if s == "" {
+		return 0
+	}
+	n, ok := parseSize(s)
+	if !ok || n < least || most > 0 && n > most {
+		ps.invalid(target, "%s is %q; use %s, written as 512Mi or 1.5Gi.", target, s, span(formatSize(least), formatSize(most), most > 0))
+	}
+	return n
+}
+
+// span words a range for people.
+func span(least, most string, bounded bool) string {
+	if !bounded {
+		return "at least " + least
+	}
+	return least + " to " + most
+}
