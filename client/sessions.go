@@ -69,3 +69,18 @@ func (c *Client) pages(ctx context.Context, next call, get func(context.Context,
 	}
 	return sandpool.Errorf(sandpool.Internal, "", "nextLink", "The list of %s has more than %d pages.", next.path, maxPages)
 }
+
+// WaitHealthy waits until the server serves.
+func (c *Client) WaitHealthy(ctx context.Context) error {
+	ctx, cancel := call{timeout: 30 * time.Second}.bound(ctx)
+	defer cancel()
+	for {
+		err := c.Health(ctx)
+		if err == nil {
+			return nil
+		}
+		if pause(ctx, pollInterval/2) != nil {
+			return err
+		}
+	}
+}

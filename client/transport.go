@@ -122,9 +122,14 @@ func (c *Client) unreachable(ctx context.Context, r call, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("%s %s: %w", r.method, r.path, context.Canceled)
 	}
-	msg := fmt.Sprintf("No answer from %s.", c.endpoint)
-	if ctx.Err() != nil || isTimeout(err) {
-		msg = fmt.Sprintf("No answer from %s in time.", c.endpoint)
+	msg := fmt.Sprintf("No answer from %s in time.", c.endpoint)
+	if ctx.Err() == nil && !isTimeout(err) {
+		cause := err
+		var u *url.Error
+		if errors.As(err, &u) {
+			cause = u.Err // without the method and the long URL, which the message replaces
+		}
+		msg = fmt.Sprintf("No answer from %s: %v.", c.endpoint, cause)
 	}
 	return &sandpool.Error{Class: sandpool.Unavailable, Code: CodeUnreachable, Target: "endpoint", Message: msg, Err: err}
 }

@@ -41,6 +41,9 @@ func mayImport() map[string][]string {
 		"internal/server": append(handlers, "images", "internal/control", "internal/gateway", "internal/mcp", "internal/web",
 			"internal/sandbox", "internal/sandbox/gvisor", "internal/sandbox/kube", "internal/sqlite", "internal/image"),
 		"test": {".", "api", "client", "internal/arm"},
+		// Measures the engine beside the whole product.
+		"test/bench": {".", "api", "client", "internal/agent", "internal/bench", "internal/image", "internal/sandbox",
+			"internal/sandbox/gvisor", "internal/server"},
 	}
 }
 

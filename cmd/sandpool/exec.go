@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/client"
+)
+
+// maxSource bounds the code that exec reads from a file or from stdin.
+const maxSource = 64 << 20
+
+// execCmd runs code. Where the code comes from is decided by this rule, first
+// match wins:
+//
+//  1. -c CODE: CODE, and no argument beside it.
+//  2. No argument, or "-": stdin, if that is not a terminal.
+//  3. The argument names something that exists: that file's content.
+//  4. The argument looks like a file's name (one word that ends in .py or .ipy):
+//     an error, because somebody mistyped it.
+//  5. Otherwise the argument is the code.
+type execCmd struct {
+	Source  string        `arg:"" optional:"" help:"File to run, '-' for stdin, or the code itself if no such file exists and it does not end in .py."`
+	Code    string        `short:"c" help:"Code to run." placeholder:"CODE"`
+	Session string        `aliases:"identifier" help:"Session to run in (also --identifier), 4 to 128 characters. Without it the code runs in a session of its own that is deleted afterwards."`
+	Keep    bool          `help:"Keep the session that exec made for itself."`
+	Timeout time.Duration `help:"Longest run, such as 30s. Without it the server's default." placeholder:"DURATION"`
+	Figures string        `help:"Directory for figures." default:"." placeholder:"DIR"`
+	poolFlag
+}
+
+// Help documents the rule in the command's help.
+func (execCmd) Help() string {
+	return "The code is CODE of -c; else, without an argument or with '-', stdin; else the file that the argument names; " +
+		"else, unless the argument is one word ending in .py or .ipy, the argument itself.\n\n" +
+		"stdout and stderr of the code go to stdout and stderr, then the value of its last expression to stdout. " +
+		"Figures are saved as figure-1.png and so on, never over a file that exists, and named on stderr. " +
+		"The exit code is 1 if the code failed."
+}
+
+// execOutput is the result of exec as JSON.
+type execOutput struct {
+	Pool    string `json:"pool"`
+	Session string `json:"session"`
+	Kept    bool   `json:"kept"` // the session still exists
+	Status  string `json:"status"`
+	Stdout  string `json:"stdout"`
+	Stderr  string `json:"stderr"`
+	// Result is the value of the last expression; "" means it has none.
+	Result       json.RawMessage `json:"result"`
+	Milliseconds int64           `json:"executionTimeInMilliseconds"`
+	api.ExecutionExtras
+	// Figures are the names of the files that figures were saved to. Their
+	// bytes are in no other field.
+	Figures []string `json:"figures"`
+}
+
+// Run runs the code and prints what came of it.
+func (c *execCmd) Run(ctx context.Context, a *app) error {
+	code, err := c.source(a.stdin)
+	if err != nil {
+		return err
+	}
+	if c.Timeout < 0 {
+		return usageError("--timeout is negative")
+	}
+	if c.Keep && c.Session != "" {
+		return usageError("--keep belongs to a session that exec makes for itself; one named by --session is always kept")
+	}
+	cl, err := a.client()
+	if err != nil {
+		return err
+	}
+	session, own := c.Session, c.Session == ""
+	if own {
+		session = newIdentifier()
+	}
+	e, err := cl.Execute(ctx, c.Pool, session, client.Run{Code: code, Timeout: c.Timeout})
+	if own {
+		c.endOwn(ctx, a, cl, session, err == nil)
+	}
+	if err != nil {
+		return err
+	}
+	return c.print(a, e, session, !own || c.Keep)
+}
+
+// endOwn deletes the session that exec made for itself, or says how to go on in it.
+func (c *execCmd) endOwn(ctx context.Context, a *app, cl *client.Client, session string, ran bool) {
+	if c.Keep && ran {
+		a.say("session %s is kept; go on with --session %s", session, session)
+		return
+	}
+	// Deleted also when the user pressed Ctrl-C: that is what ends the code.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+	defer cancel()
+	if err := cl.DeleteSession(ctx, c.Pool, session); ran && err != nil {
+		a.say("session %s was not deleted and ends with the pool's cooldown: %v", session, err)
+	} else if ran && !a.json() {
+		a.say("ran in a session of its own, deleted now; --session NAME or --keep keeps variables and files")
+	}
+}
+
+// source applies the rule of execCmd.
+func (c *execCmd) source(stdin io.Reader) (string, error) {
+	switch {
+	case c.Code != "" && c.Source != "":
+		return "", usageError("give the code with -c or as an argument, not both")
+	case c.Code != "":
+		return c.Code, nil
+	case c.Source == "" || c.Source == "-":
+		if f, ok := stdin.(*os.File); ok && c.Source == "" && term.IsTerminal(int(f.Fd())) {
+			return "", usageError("no code: give a file, -c CODE, the code itself, or pipe it in\n" +
+				"for example: sandpool exec 'print(6*7)'")
+		}
+		return readSource("stdin", stdin)
+	}
+	f, err := os.Open(c.Source)
+	switch {
+	case err == nil:
+		defer f.Close()
+		return readSource(c.Source, f)
+	case looksLikeFile(c.Source):
+		return "", usageError(fmt.Sprintf("there is no file %q; to run that text as code, use -c", c.Source))
+	case errors.Is(err, fs.ErrPermission):
+		return "", usageError(err.Error())
+	}
+	return c.Source, nil
+}
+
+// looksLikeFile reports whether text that names no file was meant to name one.
+func looksLikeFile(s string) bool {
+	return !strings.ContainsAny(s, " \t\n\"'()=") && (strings.HasSuffix(s, ".py") || strings.HasSuffix(s, ".ipy"))
+}
+
+func readSource(name string, r io.Reader) (string, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxSource+1))
+	if err != nil {
+		return "", fmt.Errorf("read code from %q: %w", name, err)
+	}
+	if len(data) > maxSource {
+		return "", usageError(fmt.Sprintf("the code in %q is over %s", name, bytesText(maxSource)))
+	}
+	return string(data), nil
+}
+
+// print shows what came of the code, on both streams or as JSON.
+func (c *execCmd) print(a *app, e client.Execution, session string, kept bool) error {
+	result, images := splitResult(e.Result)
+	saved, err := saveFigures(c.Figures, images)
+	for _, name := range saved {
+		a.say("saved %s", name)
+	}
+	if err != nil {
+		return err
+	}
+	if a.json() {
+		r := e.Result
+		extras := r.ExecutionExtras
+		extras.Images = nil
+		err = a.printJSON(execOutput{Pool: c.Pool, Session: session, Kept: kept, Status: e.Status, Stdout: r.Stdout, Stderr: r.Stderr,
+			Result: result, Milliseconds: r.Milliseconds, ExecutionExtras: extras, Figures: saved})
+	} else {
+		err = printStreams(a, e, result)
+	}
+	if err != nil {
+		return err
+	}
+	if e.Failed() {
+		return exitError(exitNegative)
+	}
+	return nil
+}
+
+func printStreams(a *app, e client.Execution, result json.RawMessage) error {
+	r := e.Result
+	_, err := io.WriteString(a.stdout, r.Stdout)
+	if err != nil {
+		return err
+	}
+	writeLine(a.stderr, r.Stderr)
+	if r.StdoutTruncated || r.StderrTruncated {
+		a.say("the output was longer than the server's limit and is cut")
+	}
+	if text := resultText(result); text != "" {
+		if r.Stdout != "" && !strings.HasSuffix(r.Stdout, "\n") {
+			text = "\n" + text
+		}
+		if _, err := fmt.Fprintln(a.stdout, text); err != nil {
+			return err
+		}
+	}
+	if e.Failed() && e.Error != nil && !strings.Contains(r.Stderr, e.Error.Error.Message) {
+		a.say("%s: %s", e.Error.Error.Code, e.Error.Error.Message)
+	}
+	if r.StateLost {
+		a.say("the session's variables are lost; its files remain")
+	}
+	return nil
+}
+
+// writeLine writes text and ends its last line.
+func writeLine(w io.Writer, text string) {
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	_, _ = io.WriteString(w, text)
+}
+
+// newIdentifier returns an identifier that nobody can guess.
+func newIdentifier() string { return "exec-" + strings.ToLower(rand.Text()) }

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/sandpool/sandpool/api"
+)
+
+// poolSettings are the flags that create and update share. Their names are those
+// of "az containerapp sessionpool". All of them reach the server, which says what
+// it does not serve; nothing is dropped on the way.
+type poolSettings struct {
+	MaxSessions    *int     `help:"Most sessions at the same time." placeholder:"N"`
+	ReadySessions  *int     `help:"Sandboxes kept ready." placeholder:"N"`
+	CooldownPeriod *int     `help:"Seconds without a request after which a session ends." placeholder:"SECONDS"`
+	LifecycleType  string   `help:"Timed or OnContainerExit." placeholder:"TYPE"`
+	MaxAlivePeriod *int     `help:"Longest life of a session, with OnContainerExit." placeholder:"SECONDS"`
+	NetworkStatus  string   `help:"EgressDisabled or EgressEnabled." placeholder:"STATUS"`
+	CPU            *float64 `name:"cpu" help:"Cores of one sandbox." placeholder:"CORES"`
+	Memory         string   `help:"Memory of one sandbox, such as 1.0Gi." placeholder:"SIZE"`
+	Image          string   `short:"i" help:"Image of the sandboxes." placeholder:"IMAGE"`
+	Tags           []string `help:"Tags, KEY=VALUE each." sep:"none" placeholder:"KEY=VALUE"`
+	NoWait         bool     `help:"Do not wait until the pool can be used."`
+
+	Environment   string   `group:"Custom containers" help:"Managed environment." placeholder:"ID"`
+	ContainerName string   `group:"Custom containers" help:"Name of the container." placeholder:"NAME"`
+	Command       []string `group:"Custom containers" help:"Command line to start." sep:"none" placeholder:"WORD"`
+	Args          []string `group:"Custom containers" help:"Arguments of the command." sep:"none" placeholder:"WORD"`
+	TargetPort    *int     `group:"Custom containers" help:"Port that the container serves." placeholder:"PORT"`
+	EnvVars       []string `group:"Custom containers" help:"Environment, KEY=VALUE or KEY=secretref:NAME each." sep:"none" placeholder:"KEY=VALUE"`
+	Secrets       []string `group:"Custom containers" short:"s" help:"Secrets, NAME=VALUE each." sep:"none" placeholder:"NAME=VALUE"`
+
+	RegistryServer   string `group:"Custom containers" help:"Registry of the image." placeholder:"HOST"`
+	RegistryUsername string `group:"Custom containers" help:"User of the registry." placeholder:"NAME"`
+	RegistryPassword string `group:"Custom containers" help:"Password of the registry." placeholder:"PASSWORD"`
+	RegistryIdentity string `group:"Custom containers" help:"Identity that pulls the image." placeholder:"ID"`
+
+	MISystemAssigned bool     `name:"mi-system-assigned" group:"Custom containers" help:"Give sessions a system-assigned identity."`
+	MIUserAssigned   []string `name:"mi-user-assigned" group:"Custom containers" help:"Identities of sessions." placeholder:"ID"`
+}
+
+// body returns the settings as a resource: whole for a PUT, a merge patch for a PATCH.
+func (s *poolSettings) body(kind string) (api.SessionPool, error) {
+	tags, err := pairs("tags", s.Tags)
+	if err != nil {
+		return api.SessionPool{}, err
+	}
+	props := &api.SessionPoolProperties{EnvironmentID: s.Environment}
+	if s.MaxSessions != nil || s.ReadySessions != nil {
+		props.ScaleConfiguration = &api.ScaleConfiguration{MaxConcurrentSessions: s.MaxSessions, ReadySessionInstances: s.ReadySessions}
+	}
+	if s.CooldownPeriod != nil || s.MaxAlivePeriod != nil || s.LifecycleType != "" {
+		life := s.LifecycleType
+		if life == "" && s.CooldownPeriod != nil {
+			life = "Timed"
+		}
+		props.DynamicPoolConfiguration = &api.DynamicPoolConfiguration{LifecycleConfiguration: &api.LifecycleConfiguration{
+			LifecycleType: life, CooldownPeriodInSeconds: s.CooldownPeriod, MaxAlivePeriodInSeconds: s.MaxAlivePeriod}}
+	}
+	if s.NetworkStatus != "" {
+		props.SessionNetworkConfiguration = &api.SessionNetworkConfiguration{Status: s.NetworkStatus}
+	}
+	pool := api.SessionPool{Tags: tags, Properties: props}
+	if strings.EqualFold(kind, "CustomContainer") || s.customOnly() {
+		err = s.custom(props)
+	} else if s.CPU != nil || s.Memory != "" || s.Image != "" {
+		props.Sandpool = &api.SandpoolSettings{Image: s.Image, CPU: s.CPU, Memory: s.Memory}
+	}
+	s.identity(&pool)
+	return pool, err
+}
+
+// customOnly reports whether a flag was given that means a custom container.
+func (s *poolSettings) customOnly() bool {
+	return s.ContainerName != "" || len(s.Command) > 0 || len(s.Args) > 0 || s.TargetPort != nil || len(s.EnvVars) > 0 ||
+		len(s.Secrets) > 0 || s.RegistryServer != "" || s.RegistryUsername != "" || s.RegistryPassword != "" || s.RegistryIdentity != ""
+}
+
+// custom fills the template of custom containers.
+func (s *poolSettings) custom(props *api.SessionPoolProperties) error {
+	env, err := s.environment()
+	if err != nil {
+		return err
+	}
+	container := map[string]any{}
+	set(container, "image", s.Image)
+	set(container, "name", s.ContainerName)
+	set(container, "command", s.Command)
+	set(container, "args", s.Args)
+	set(container, "env", env)
+	resources := map[string]any{}
+	if s.CPU != nil {
+		resources["cpu"] = *s.CPU
+	}
+	set(resources, "memory", s.Memory)
+	set(container, "resources", resources)
+	template := map[string]any{"containers": []any{container}}
+	if s.TargetPort != nil {
+		template["ingress"] = map[string]any{"targetPort": *s.TargetPort}
+	}
+	registry := map[string]any{}
+	set(registry, "server", s.RegistryServer)
+	set(registry, "username", s.RegistryUsername)
+	set(registry, "identity", s.RegistryIdentity)
+	secrets, err := pairs("secrets", s.Secrets)
+	if err != nil {
+		return err
+	}
+	if s.RegistryPassword != "" {
+		const name = "registry-password"
+		registry["passwordSecretRef"] = name
+		if secrets == nil {
+			secrets = map[string]string{}
+		}
+		secrets[name] = s.RegistryPassword
+	}
+	set(template, "registryCredentials", registry)
+	for name, value := range secrets {
+		raw, err := json.Marshal(map[string]string{"name": name, "value": value})
+		if err != nil {
+			return err
+		}
+		props.Secrets = append(props.Secrets, raw)
+	}
+	props.CustomContainerTemplate, err = json.Marshal(template)
+	return err
+}
+
+func (s *poolSettings) environment() ([]map[string]string, error) {
+	var env []map[string]string
+	for _, kv := range s.EnvVars {
+		name, value, ok := strings.Cut(kv, "=")
+		if !ok || name == "" {
+			return nil, usageError(fmt.Sprintf("--env-vars %q: write KEY=VALUE or KEY=secretref:NAME", kv))
+		}
+		if ref, isRef := strings.CutPrefix(value, "secretref:"); isRef {
+			env = append(env, map[string]string{"name": name, "secretRef": ref})
+			continue
+		}
+		env = append(env, map[string]string{"name": name, "value": value})
+	}
+	return env, nil
+}
+
+// identity fills the managed identities.
+func (s *poolSettings) identity(pool *api.SessionPool) {
+	var kinds, ids []string
+	if s.MISystemAssigned {
+		kinds, ids = append(kinds, "SystemAssigned"), append(ids, "system")
+	}
+	if len(s.MIUserAssigned) > 0 {
+		kinds, ids = append(kinds, "UserAssigned"), append(ids, s.MIUserAssigned...)
+	}
+	if len(kinds) == 0 {
+		return
+	}
+	pool.Identity = &api.Identity{Type: strings.Join(kinds, ",")}
+	for _, id := range ids {
+		raw, err := json.Marshal(map[string]string{"identity": id, "lifecycle": "Main"})
+		if err == nil { // two strings always encode
+			pool.Properties.ManagedIdentitySettings = append(pool.Properties.ManagedIdentitySettings, raw)
+		}
+	}
+}
+
+// set adds v under key unless it is empty.
+func set[T string | []string | []map[string]string | map[string]any](m map[string]any, key string, v T) {
+	switch x := any(v).(type) {
+	case string:
+		if x == "" {
+			return
+		}
+	case []string:
+		if len(x) == 0 {
+			return
+		}
+	case []map[string]string:
+		if len(x) == 0 {
+			return
+		}
+	case map[string]any:
+		if len(x) == 0 {
+			return
+		}
+	}
+	m[key] = v
+}
+
+// pairs reads KEY=VALUE arguments of a flag.
+func pairs(flag string, args []string) (map[string]string, error) {
+	if len(args) == 0 {
+		return nil, nil
+	}
+	m := map[string]string{}
+	for _, kv := range args {
+		k, v, ok := strings.Cut(kv, "=")
+		if !ok || k == "" {
+			return nil, usageError(fmt.Sprintf("--%s %q: write KEY=VALUE", flag, kv))
+		}
+		m[k] = v
+	}
+	return m, nil
+}

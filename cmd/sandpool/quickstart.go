@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/client"
+	"github.com/sandpool/sandpool/internal/image"
+	"github.com/sandpool/sandpool/internal/server"
+)
+
+// What the quickstart makes.
+const (
+	quickPool  = "python"
+	quickReady = 3
+	quickMax   = 20
+)
+
+// quickSample is Python that a machine without the image could not run.
+const quickSample = `import sys, numpy as np
+print("Python", sys.version.split()[0], "on", open("/proc/version").read().split()[0], "in a gVisor sandbox")
+int((np.arange(1, 7) * 2).sum())`
+
+// quickstart takes a server that has just started to an answer: image, pool,
+// sample. Each step is left out if an earlier start has done it.
+func quickstart(ctx context.Context, a *app, cfg server.Config, conn client.Config) error {
+	images, err := image.Open(cfg.Images())
+	if err != nil {
+		return err
+	}
+	if _, _, err := buildImage(ctx, a, images, quickPool, true); err != nil {
+		return fmt.Errorf("build the image: %w", err)
+	}
+	cl, err := client.New(conn)
+	if err != nil {
+		return err
+	}
+	if err := cl.WaitHealthy(ctx); err != nil {
+		return err
+	}
+	if err := quickPoolReady(ctx, a, cl); err != nil {
+		return fmt.Errorf("pool %q: %w", quickPool, err)
+	}
+	return quickAnswer(ctx, a, cl, filepath.Join(cfg.DataDir, "admin-token"))
+}
+
+// quickPoolReady makes the pool, if there is none, and waits until its ready sandboxes are there.
+func quickPoolReady(ctx context.Context, a *app, cl *client.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	p := newProgress(a.stderr)
+	defer p.clear()
+	p.update("creating pool "+quickPool, "")
+	_, err := cl.Pool(ctx, quickPool)
+	if sandpool.ClassOf(err) == sandpool.NotFound && err != nil {
+		ready, most := quickReady, quickMax
+		_, err = cl.BeginPutPool(ctx, quickPool, api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
+			ContainerType:      string(sandpool.PythonLTS),
+			PoolManagementType: "Dynamic",
+			ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most, ReadySessionInstances: &ready}}})
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := cl.WaitPool(ctx, quickPool, func(s api.SessionPool) {
+		p.update("preparing pool "+quickPool, "boot, warm up, snapshot")
+	}); err != nil {
+		return err
+	}
+	s, err := cl.WaitReady(ctx, quickPool, func(s api.PoolStatus) {
+		p.update("starting sandboxes", fmt.Sprintf("%d/%d ready", s.Ready, s.ReadySessions))
+	})
+	if err != nil {
+		return err
+	}
+	p.done(fmt.Sprintf("pool %s has %d ready sessions", quickPool, s.Ready))
+	return nil
+}
+
+// quickAnswer runs the sample through the public API and says how to go on.
+func quickAnswer(ctx context.Context, a *app, cl *client.Client, tokenFile string) error {
+	id := newIdentifier()
+	begin := time.Now()
+	e, err := cl.Execute(ctx, quickPool, id, client.Run{Code: quickSample, Timeout: time.Minute})
+	if err != nil {
+		return fmt.Errorf("run the sample: %w", err)
+	}
+	took := time.Since(begin)
+	if err := cl.DeleteSession(ctx, quickPool, id); err != nil {
+		return fmt.Errorf("delete the sample's session: %w", err)
+	}
+	if e.Failed() {
+		return fmt.Errorf("run the sample: %s", e.Result.Stderr)
+	}
+	a.say("ran a sample in a new session, answered after %s:", took.Round(100*time.Microsecond))
+	fmt.Fprintf(a.stdout, "%s%s\n", e.Result.Stdout, resultText(e.Result.ExecutionResult))
+	fmt.Fprintf(a.stdout, "\nendpoint  %s\n\n%s\n", cl.PoolEndpoint(quickPool), quickCurl(cl.PoolEndpoint(quickPool), tokenFile))
+	a.say("\nor, in another terminal of this user:  bin/sandpool exec 'print(6*7)'\nCtrl-C stops the server")
+	return nil
+}
+
+// quickCurl is a line to paste into a shell.
+func quickCurl(endpoint, tokenFile string) string {
+	return fmt.Sprintf(`curl -sS -H "Authorization: Bearer $(cat %s)" -H 'Content-Type: application/json' \
+  '%s/executions?api-version=2025-10-02-preview&identifier=my-session' \
+  -d '{"codeInputType":"Inline","executionType":"Synchronous","code":"print(6*7)"}'`, shellQuote(tokenFile), endpoint)
+}
+
+// shellQuote quotes s for a POSIX shell if it needs it.
+func shellQuote(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+", r)
+	}) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sandpool/sandpool/client"
+	"github.com/sandpool/sandpool/internal/server"
+)
+
+// serverFlags name the configuration of a server on this machine. Flags win over
+// SANDPOOL_ variables, these over the file, this over the defaults.
+type serverFlags struct {
+	Config  string `help:"Configuration file (YAML)." type:"path" placeholder:"FILE"`
+	DataDir string `help:"Directory of everything the server keeps." type:"path" placeholder:"DIR"`
+}
+
+// config loads the configuration and reports all its problems at once.
+func (f *serverFlags) config() (server.Config, error) {
+	cfg, err := server.LoadConfig(f.Config, os.Environ())
+	if err != nil {
+		return cfg, usageError(err.Error())
+	}
+	if f.DataDir != "" {
+		cfg.DataDir = f.DataDir
+	}
+	return cfg, nil
+}
+
+type serveCmd struct {
+	serverFlags
+	Listen     string `help:"Address of the API, host:port; port 0 picks a free one." placeholder:"ADDR"`
+	PublicURL  string `name:"public-url" help:"URL under which callers reach the API, if it is not the address." placeholder:"URL"`
+	LogLevel   string `enum:"debug,info,warn,error," default:"" help:"Least important log line to write: debug, info, warn or error (default info; with --quickstart warn)."`
+	LogFormat  string `enum:"text,json" default:"text" help:"Form of the log on stderr: text or json."`
+	Quickstart bool   `help:"Also build the Python image if it is missing, create pool 'python' with 3 ready sessions, and run a sample in it."`
+}
+
+// Help says what serve leaves on the machine.
+func (serveCmd) Help() string {
+	return "Runs until Ctrl-C. Needs no configuration: the state is in one data directory, the API listens on loopback, " +
+		"an administrator's token is made at the first start (admin-token in the data directory), and a client configuration " +
+		"is written so that other sandpool commands of this user find the server."
+}
+
+// Run serves until ctx ends.
+func (c *serveCmd) Run(ctx context.Context, a *app) error {
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	if c.Listen != "" {
+		cfg.Listen = c.Listen
+	}
+	if c.PublicURL != "" {
+		cfg.PublicURL = c.PublicURL
+	}
+	log, err := c.logger(a)
+	if err != nil {
+		return err
+	}
+	srv, err := server.New(ctx, log, cfg)
+	if err != nil {
+		return err
+	}
+	conn := client.Config{Endpoint: reachable(srv.URL()), Token: srv.AdminToken()}
+	a.say("serving %s", conn.Endpoint)
+	a.writeClientConfig(conn)
+	return errors.Join(c.serve(ctx, a, srv, cfg, conn), srv.Close())
+}
+
+func (c *serveCmd) serve(ctx context.Context, a *app, srv *server.Server, cfg server.Config, conn client.Config) error {
+	g, run := errgroup.WithContext(ctx)
+	g.Go(func() error { return srv.Run(run) })
+	if c.Quickstart {
+		g.Go(func() error { return quickstart(run, a, cfg, conn) })
+	}
+	err := g.Wait()
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		a.say("stopped")
+		return nil
+	}
+	return err
+}
+
+func (c *serveCmd) logger(a *app) (*slog.Logger, error) {
+	level := slog.LevelInfo
+	if c.Quickstart {
+		level = slog.LevelWarn
+	}
+	if c.LogLevel != "" {
+		if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+			return nil, usageError(err.Error())
+		}
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(a.stderr, opts)), nil
+	}
+	return slog.New(slog.NewTextHandler(a.stderr, opts)), nil
+}
+
+// writeClientConfig lets other commands of this user find the server. A
+// configuration that leads to another machine is somebody's choice and stays.
+func (a *app) writeClientConfig(conn client.Config) {
+	path, err := client.ConfigPath(os.Getenv)
+	if err != nil {
+		a.say("%v; set SANDPOOL_CONFIG to have one written", err)
+		return
+	}
+	old, err := client.LoadConfig(path)
+	switch {
+	case err == nil && old.Endpoint != "" && !isLoopback(old.Endpoint):
+		a.say("%s leads to %s and is left as it is; use --endpoint %s", path, old.Endpoint, conn.Endpoint)
+		return
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		a.say("%v; it is left as it is", err)
+		return
+	}
+	if err := client.SaveConfig(path, conn); err != nil {
+		a.say("%v", err)
+	}
+}
+
+func isLoopback(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || (ip != nil && ip.IsLoopback())
+}
+
+// reachable replaces a wildcard address, which is where a server listens but
+// nobody connects to, by loopback.
+func reachable(endpoint string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return endpoint
+	}
+	ip := net.ParseIP(u.Hostname())
+	if ip == nil || !ip.IsUnspecified() {
+		return endpoint
+	}
+	host := "127.0.0.1"
+	if ip.To4() == nil {
+		host = "::1"
+	}
+	u.Host = net.JoinHostPort(host, u.Port())
+	return u.String()
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sandpool/sandpool/api"
+)
+
+type tokenCmd struct {
+	Create tokenCreateCmd `cmd:"" help:"Create a token and print it, this once."`
+	List   tokenListCmd   `cmd:"" help:"List tokens, without their secrets."`
+	Revoke tokenRevokeCmd `cmd:"" help:"End a token at once."`
+}
+
+type tokenCreateCmd struct {
+	Name    string        `arg:"" help:"What to call the token."`
+	Role    string        `enum:"admin,pool-contributor,session-executor" default:"session-executor" help:"What it allows: admin, pool-contributor (pools and sessions) or session-executor (sessions)."`
+	Pool    string        `help:"The one pool it is good for; without it every pool." placeholder:"POOL"`
+	Expires time.Duration `help:"Time until it expires, such as 24h; without it never." placeholder:"DURATION"`
+}
+
+// Run creates a token. stdout gets the token and nothing else, so that
+// TOKEN=$(sandpool token create ci) works.
+func (c *tokenCreateCmd) Run(ctx context.Context, a *app) error {
+	if c.Expires < 0 {
+		return usageError("--expires is negative")
+	}
+	cl, err := a.client()
+	if err != nil {
+		return err
+	}
+	req := api.TokenRequest{Name: c.Name, Role: c.Role}
+	if c.Pool != "" {
+		req.Pool = cl.PoolID(c.Pool).String()
+	}
+	if c.Expires > 0 {
+		req.ExpiresAt = time.Now().Add(c.Expires).UTC().Format(time.RFC3339)
+	}
+	t, err := cl.CreateToken(ctx, req)
+	if err != nil {
+		return err
+	}
+	if a.json() {
+		return a.printJSON(t)
+	}
+	a.say("token %s (%s) is shown this once; 'sandpool token revoke %s' ends it", t.ID, t.Role, t.ID)
+	_, err = fmt.Fprintln(a.stdout, t.Text)
+	return err
+}
+
+type tokenListCmd struct{}
+
+// Run lists tokens.
+func (c *tokenListCmd) Run(ctx context.Context, a *app) error {
+	cl, err := a.client()
+	if err != nil {
+		return err
+	}
+	list, err := cl.Tokens(ctx)
+	if err != nil {
+		return err
+	}
+	if a.json() {
+		if list == nil {
+			list = []api.Token{}
+		}
+		return a.printJSON(list)
+	}
+	t := table{heading: []string{"ID", "NAME", "ROLE", "POOL", "CREATED", "EXPIRES"}}
+	for _, k := range list {
+		t.add(k.ID, k.Name, k.Role, k.Pool, k.CreatedAt, k.ExpiresAt)
+	}
+	return t.write(a.stdout)
+}
+
+type tokenRevokeCmd struct {
+	ID string `arg:"" help:"Id of the token, as 'token list' shows it."`
+}
+
+// Run ends a token.
+func (c *tokenRevokeCmd) Run(ctx context.Context, a *app) error {
+	cl, err := a.client()
+	if err != nil {
+		return err
+	}
+	if err := cl.RevokeToken(ctx, c.ID); err != nil {
+		return err
+	}
+	a.say("token %s is revoked", c.ID)
+	if a.json() {
+		return a.printJSON(struct {
+			Revoked string `json:"revoked"`
+		}{c.ID})
+	}
+	return nil
+}

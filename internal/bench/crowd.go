@@ -1,0 +1,140 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+)
+
+// crowdResult is what one of many callers met.
+type crowdResult struct {
+	took time.Duration
+	err  error
+}
+
+// crowd asks for n new sessions at once and returns what each caller met, and the
+// time from the common start to the last answer.
+func (b *bench) crowd(ctx context.Context, pool, part string, n int) ([]crowdResult, time.Duration) {
+	results := make([]crowdResult, n)
+	var begin time.Time
+	start := make(chan struct{})
+	var done sync.WaitGroup
+	for i := range n {
+		done.Go(func() {
+			<-start
+			_, _, err := b.answer(ctx, pool, b.identifier(part, i))
+			results[i] = crowdResult{time.Since(begin), err}
+		})
+	}
+	begin = time.Now()
+	close(start)
+	done.Wait()
+	return results, time.Since(begin)
+}
+
+// endCrowd deletes the sessions that crowd made, a few at a time.
+func (b *bench) endCrowd(ctx context.Context, pool, part string, results []crowdResult) {
+	const atOnce = 8
+	var s series
+	var mu sync.Mutex // guards s and the report's failures
+	tickets := make(chan struct{}, atOnce)
+	var done sync.WaitGroup
+	for i, r := range results {
+		if r.err != nil {
+			continue
+		}
+		tickets <- struct{}{}
+		done.Go(func() {
+			defer func() { <-tickets }()
+			if err := b.client.DeleteSession(ctx, pool, b.identifier(part, i)); err != nil {
+				mu.Lock()
+				b.failed(&s, fmt.Errorf("delete session: %w", err))
+				mu.Unlock()
+			}
+		})
+	}
+	done.Wait()
+	if s.errors > 0 {
+		b.note("%d sessions could not be deleted one by one; they went with their pool", s.errors)
+	}
+}
+
+// burst measures many new sessions at once, and what ready and used sandboxes cost.
+func (b *bench) burst(ctx context.Context) error {
+	n := b.fits(b.opts.Burst)
+	free := memInfo("MemAvailable")
+	// A maximum of one more than are ready leaves the server one sandbox to start
+	// while the burst is answered: what is measured is claiming, not refilling.
+	return b.withPool(ctx, "burst", n, n+1, func(pool string) error {
+		b.note("the burst and the figures per sandbox come from a pool with %d ready", n)
+		if used := free - memInfo("MemAvailable"); used > 0 {
+			var s series
+			s.value(float64(used) / float64(n) / (1 << 20))
+			b.add(s.measure("available memory per ready", "MB", "MemAvailable of the machine before the pool was made less after, divided by the ready sandboxes"))
+		}
+		if err := b.idle(ctx, pool, "ready"); err != nil {
+			return err
+		}
+		b.opts.Progress("new sessions at once", fmt.Sprint(n))
+		results, all := b.crowd(ctx, pool, "burst", n)
+		defer b.endCrowd(ctx, pool, "burst", results)
+		var each, total series
+		for _, r := range results {
+			if r.err != nil {
+				b.failed(&each, r.err)
+				continue
+			}
+			each.duration(r.took)
+		}
+		total.duration(all)
+		total.errors = each.errors
+		b.add(each.measure("burst", "ms", fmt.Sprintf("%d new identifiers at once, 1+1 each: time from the common start to each answer", n)))
+		b.add(total.measure("burst, all answered", "ms", fmt.Sprintf("time from the common start to the last of %d answers", n)))
+		return b.idle(ctx, pool, "claimed")
+	})
+}
+
+// fits returns how many sandboxes, of n wanted, may be ready at the same time: each takes
+// about 100 MB, and a third of the machine's available memory is left to others.
+func (b *bench) fits(n int) int {
+	const each = 100 << 20
+	available := memInfo("MemAvailable")
+	if available == 0 {
+		return n
+	}
+	most := max(1, int(available*2/3/each))
+	if n > most {
+		b.note("%d sessions at once were asked for; memory for %d is available", n, most)
+	}
+	return min(n, most)
+}
+
+// refill measures how fast drained sandboxes are replaced.
+func (b *bench) refill(ctx context.Context) error {
+	n := b.fits(2*b.opts.Refill) / 2
+	n = max(n, 1)
+	return b.withPool(ctx, "refill", n, 2*n+1, func(pool string) error {
+		b.opts.Progress("refill", fmt.Sprintf("draining %d", n))
+		begin := time.Now()
+		results, _ := b.crowd(ctx, pool, "refill", n)
+		defer b.endCrowd(ctx, pool, "refill", results)
+		if err := b.settled(ctx, pool, n); err != nil {
+			return err
+		}
+		rate := float64(n) / time.Since(begin).Seconds()
+		var s, perCore series
+		for _, r := range results {
+			if r.err != nil {
+				b.failed(&s, r.err)
+			}
+		}
+		s.value(rate)
+		perCore.value(math.Round(100*rate/float64(b.report.Machine.Cores)) / 100)
+		perCore.errors = s.errors
+		b.add(s.measure("refill", "sandboxes/s", fmt.Sprintf("from %d claims at once to %d ready again; the claims are in the time", n, n)))
+		b.add(perCore.measure("refill per core", "sandboxes/s", "refill divided by the machine's cores"))
+		return nil
+	})
+}
