@@ -200,4 +200,6 @@ func (b *bench) cold(ctx context.Context) error {
 }
 
 // identifier names a session of this run.
-func (b *bench) identifier(part string, i int) string { return fmt.Sprintf("%s-%s-%d", b.prefix, part, i) }
+func (b *bench) identifier(part string, i int) string {
+	return fmt.Sprintf("%s-%s-%d", b.prefix, part, i)
+}
