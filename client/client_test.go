@@ -158,15 +158,20 @@ func TestSessionsFollowsPages(t *testing.T) {
 	}
 }
 
-func TestNextLinkElsewhereIsNotFollowed(t *testing.T) {
+func TestLinkLeadsNowhereElse(t *testing.T) {
 	reached := false
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
 	defer other.Close()
-	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `{"sessions":[],"nextLink":%q}`, other.URL+"/steal")
+	paths := []string{}
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		paths = append(paths, r.URL.RequestURI())
+		if len(paths) == 1 {
+			fmt.Fprintf(w, `{"sessions":[],"nextLink":%q}`, other.URL+"/next?skip=1")
+		}
 	})
-	if _, err := c.Sessions(t.Context(), "python"); err == nil || reached {
-		t.Errorf("err = %v, other server reached: %v", err, reached)
+	_, err := c.Sessions(t.Context(), "python")
+	if err != nil || reached || len(paths) != 2 || paths[1] != "/next?skip=1" {
+		t.Errorf("err = %v, other server reached: %v, requests %q", err, reached, paths)
 	}
 }
 

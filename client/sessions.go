@@ -48,7 +48,7 @@ func (c *Client) Metadata(ctx context.Context, pool string) (api.Metadata, error
 
 // Health returns nil if the server says that it can serve. It needs no token.
 func (c *Client) Health(ctx context.Context) error {
-	_, _, err := c.do(ctx, call{method: http.MethodGet, path: "/health", timeout: 5 * time.Second}, nil)
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: "/healthz", timeout: 5 * time.Second}, nil)
 	return err
 }
 
@@ -63,7 +63,7 @@ func (c *Client) pages(ctx context.Context, next call, get func(context.Context,
 		if err != nil || link == "" {
 			return err
 		}
-		if next, err = c.sameServer(link); err != nil {
+		if next, err = c.follow(link); err != nil {
 			return err
 		}
 	}

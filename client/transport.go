@@ -146,16 +146,13 @@ func drain(body io.ReadCloser) {
 	_ = body.Close()
 }
 
-// sameServer returns the path and query of link as a call, if link leads to
-// the server that the client was made for. The token goes nowhere else.
-func (c *Client) sameServer(link string) (call, error) {
+// follow returns the call that a link of the server leads to. Only the link's path and
+// query are used: a server behind a proxy may call itself by another name, and the
+// token goes nowhere but to the endpoint that the client was made for.
+func (c *Client) follow(link string) (call, error) {
 	u, err := c.endpoint.Parse(link)
 	if err != nil {
 		return call{}, fmt.Errorf("follow link %q: %w", link, err)
-	}
-	if u.Scheme != c.endpoint.Scheme || u.Host != c.endpoint.Host {
-		return call{}, sandpool.Errorf(sandpool.Internal, "", "nextLink",
-			"The server sent a link to another server, %s; it is not followed.", u.Redacted())
 	}
 	return call{method: http.MethodGet, path: strings.TrimPrefix(u.EscapedPath(), c.endpoint.EscapedPath()), query: u.Query()}, nil
 }
