@@ -1,0 +1,34 @@
+// Command sandpool-agent is the first process of an interpreter sandbox. It
+// drives the kernel and answers the host; see package agent.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+
+	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/agent/guest"
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	cfg := guest.Config{Env: os.Environ()}
+	flag.StringVar(&cfg.Addr, "listen", fmt.Sprintf("127.0.0.1:%d", agent.Port), "where to listen")
+	flag.StringVar(&cfg.Python, "python", "python3", "the interpreter, a path or a name in PATH")
+	flag.StringVar(&cfg.DataDir, "data", agent.DataDir, "where cells start, and the root of the files API")
+	flag.StringVar(&cfg.Home, "home", "/home/sandbox", "home directory of the user that cells run as")
+	flag.IntVar(&cfg.User.UID, "uid", agent.UserID, "user that cells run as")
+	flag.IntVar(&cfg.User.GID, "gid", agent.GroupID, "group that cells run as")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer stop()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if err := guest.Run(ctx, log, cfg); err != nil {
+		log.Error("agent", "error", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,181 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/sandpool/sandpool"
+)
+
+// maxAnswer bounds an answer of the agent, whose parts are bounded too: two
+// streams, a value, the displays, and what JSON adds to them.
+const maxAnswer = 256 << 20
+
+// Client talks to the agent of one sandbox. It keeps connections open between calls; Close
+// closes them. All methods may be called at the same time.
+//
+// Errors of class Internal are of the connection: the sandbox may have ended.
+type Client struct {
+	http      *http.Client
+	transport *http.Transport
+	secret    string
+}
+
+// NewClient returns a client that reaches the sandbox by dial and shows secret.
+func NewClient(dial func(ctx context.Context, port int) (net.Conn, error), secret string) *Client {
+	t := &http.Transport{
+		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, Port) },
+		MaxIdleConns:        16,
+		MaxIdleConnsPerHost: 16,
+		IdleConnTimeout:     5 * time.Minute,
+		DisableCompression:  true,
+		// The agent can refuse an upload before it has been sent in vain.
+		ExpectContinueTimeout: time.Second,
+	}
+	// The agent never redirects; whoever does so in its place is not followed.
+	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &Client{http: &http.Client{Transport: t, CheckRedirect: noRedirect}, transport: t, secret: secret}
+}
+
+// Close closes the connections that no call uses.
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
+
+// Init makes a restored sandbox an individual. The second call for a sandbox is refused
+// with class Conflict.
+func (c *Client) Init(ctx context.Context, req InitRequest) (InitResult, error) {
+	var res InitResult
+	err := c.call(ctx, http.MethodPost, "/init", nil, req, &res)
+	return res, err
+}
+
+// Execute runs a cell and returns how it ended; an exception in the cell is
+// not an error. Cells run one after another, in the order of their arrival. If ctx ends
+// before the cell has started it never runs; a cell that runs goes on
+// until its end or its timeout, whoever waits for it.
+func (c *Client) Execute(ctx context.Context, req ExecuteRequest) (ExecuteResult, error) {
+	var res ExecuteResult
+	err := c.call(ctx, http.MethodPost, "/execute", nil, req, &res)
+	return res, err
+}
+
+// ExecuteStream is Execute with output as it comes. Displays that are updated
+// arrive again with the same ID. The last event carries the result, whose Stdout and
+// Stderr hold the whole output again. An error of emit ends the call, not the cell.
+func (c *Client) ExecuteStream(ctx context.Context, req ExecuteRequest, emit func(Event) error) error {
+	resp, err := c.send(ctx, http.MethodPost, "/execute", url.Values{"stream": {"1"}}, req)
+	if err != nil {
+		return err
+	}
+	defer discard(resp)
+	dec := json.NewDecoder(io.LimitReader(resp.Body, 2*maxAnswer))
+	for {
+		var ev Event
+		if err := dec.Decode(&ev); err != nil {
+			return fmt.Errorf("agent: read event: %w", unexpected(err))
+		}
+		if err := emit(ev); err != nil {
+			return err
+		}
+		if ev.Result != nil {
+			return nil
+		}
+	}
+}
+
+// Interrupt interrupts the cell that runs now; without one it does nothing.
+func (c *Client) Interrupt(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "/interrupt", nil, nil, nil)
+}
+
+// Metadata describes the kernel and the packages of the image.
+func (c *Client) Metadata(ctx context.Context) (Metadata, error) {
+	var m Metadata
+	err := c.call(ctx, http.MethodGet, "/metadata", nil, nil, &m)
+	return m, err
+}
+
+// call sends a request with a JSON body and reads a JSON answer.
+func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	resp, err := c.send(ctx, method, path, query, in)
+	if err != nil {
+		return err
+	}
+	defer discard(resp)
+	if out == nil {
+		return nil
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("agent: %s %q: %w", method, path, unexpected(err))
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return fmt.Errorf("agent: %s %q: decode: %w", method, path, err)
+	}
+	return nil
+}
+
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return nil, fmt.Errorf("agent: %s %q: encode: %w", method, path, err)
+		}
+		body = bytes.NewReader(data)
+	}
+	req, err := c.request(ctx, method, path, query, body)
+	if err != nil {
+		return nil, err
+	}
+	return c.do(req)
+}
+
+func (c *Client) request(ctx context.Context, method, path string, query url.Values, body io.Reader) (*http.Request, error) {
+	u := url.URL{Scheme: "http", Host: "agent", Path: path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
+	if err != nil {
+		return nil, fmt.Errorf("agent: %s %q: %w", method, path, err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.secret)
+	return req, nil
+}
+
+// do returns the answer if its status is 2xx; the caller closes its body.
+func (c *Client) do(req *http.Request) (*http.Response, error) {
+	resp, err := c.http.Do(req)
+	if err != nil {
+		var known *sandpool.Error
+		if errors.As(err, &known) {
+			return nil, known
+		}
+		return nil, fmt.Errorf("agent: %s %q: %w", req.Method, req.URL.Path, err)
+	}
+	if resp.StatusCode/100 == 2 {
+		return resp, nil
+	}
+	defer discard(resp)
+	return nil, readError(req.Method+" "+req.URL.Path, resp)
+}
+
+// discard reads what little may be left of an answer, without which its
+// connection could not be used again.
+func discard(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
+	_ = resp.Body.Close()
+}
+
+// unexpected names an answer that ends too early for what it is.
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

@@ -1,0 +1,46 @@
+// Package agent is the protocol between the host and the program inside an
+// interpreter sandbox: its messages, and the client that the host uses. The
+// server side is package guest beneath it, the program cmd/sandpool-agent.
+//
+// The agent is the first process of its sandbox. It listens on Port of the
+// sandbox's loopback interface and speaks HTTP/1.1:
+//
+//	GET    /ready                200 once the kernel is warm; needs no secret
+//	POST   /init                 InitRequest, exactly once; brings the secret
+//	POST   /execute              ExecuteRequest → ExecuteResult
+//	POST   /execute?stream=1     ExecuteRequest → Events, one JSON object a line
+//	POST   /interrupt            interrupts the running execution
+//	GET    /metadata             Metadata
+//	GET    /files?path=&recursive=   list of FileInfo
+//	PUT    /file?path=&limit=    uploads a file whole or not at all
+//	GET    /file?path=           content, with ranges
+//	DELETE /file?path=           deletes a file or a directory with all in it
+//	GET    /stat?path=           FileInfo
+//	POST   /directory?path=      makes a directory and its parents
+//
+// # Life
+//
+// A sandbox is booted, its kernel warmed, and a snapshot taken as soon as
+// /ready answers. Every restored clone gets one /init with a secret and a seed
+// of its own before any user code: until then everything but /ready and /init
+// is refused, and from then on everything but /ready needs the secret as
+// bearer token.
+//
+// # Trust
+//
+// Code in the sandbox is hostile and runs as user UserID. It can reach the port, not the
+// secret, which exists in the agent's memory alone. It can break its own
+// kernel and lie in its own results; the client bounds everything that comes
+// back and takes nothing from it as a fact about anyone else.
+package agent
+
+// Port is where the agent listens on the sandbox's loopback interface.
+const Port = 7077
+
+// What the agent expects of the image: the user that cells run as, and the
+// directory that is their working directory and the root of the files API.
+const (
+	UserID  = 1000
+	GroupID = 1000
+	DataDir = "/mnt/data"
+)

@@ -1,0 +1,73 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/sandpool/sandpool"
+)
+
+// fault is an error on the wire. Its class travels by name, since the numbers
+// of the host and of the agent may be of different builds.
+type fault struct {
+	Class   string `json:"class"`
+	Code    string `json:"code,omitempty"`
+	Target  string `json:"target,omitempty"`
+	Message string `json:"message"`
+}
+
+// statusOf maps the classes that the agent uses; the body says which it is.
+func statusOf(c sandpool.Class) int {
+	switch c {
+	case sandpool.Invalid:
+		return http.StatusBadRequest
+	case sandpool.Unauthenticated:
+		return http.StatusUnauthorized
+	case sandpool.Denied:
+		return http.StatusForbidden
+	case sandpool.NotFound:
+		return http.StatusNotFound
+	case sandpool.Conflict:
+		return http.StatusConflict
+	case sandpool.TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case sandpool.Unavailable:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+// WriteError answers a request with err, in the form that the Client turns
+// back into a sandpool.Error.
+func WriteError(w http.ResponseWriter, err error) {
+	f := fault{Class: sandpool.ClassOf(err).String(), Message: err.Error()}
+	var e *sandpool.Error
+	if errors.As(err, &e) {
+		f.Code, f.Target, f.Message = e.Code, e.Target, e.Message
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(statusOf(sandpool.ClassOf(err)))
+	// A client that is gone needs no answer.
+	_ = json.NewEncoder(w).Encode(f)
+}
+
+// readError reads the error that an answer other than 2xx carries.
+func readError(operation string, resp *http.Response) error {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return fmt.Errorf("agent: %s: status %d: %w", operation, resp.StatusCode, err)
+	}
+	var f fault
+	if err := json.Unmarshal(body, &f); err != nil {
+		return fmt.Errorf("agent: %s: status %d with an unreadable body", operation, resp.StatusCode)
+	}
+	for c := sandpool.Internal; c <= sandpool.Ended; c++ {
+		if c.String() == f.Class {
+			return &sandpool.Error{Class: c, Code: f.Code, Target: f.Target, Message: f.Message}
+		}
+	}
+	return fmt.Errorf("agent: %s: %s", operation, f.Message)
+}

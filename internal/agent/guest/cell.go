@@ -1,0 +1,237 @@
+package guest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/agent"
+)
+
+const (
+	// yieldGrace is how long an interrupted cell may take to end.
+	yieldGrace = time.Second
+	// exitNotice is how long news of a kernel's own end may take to arrive.
+	exitNotice = 300 * time.Millisecond
+)
+
+// kernelFrame is what a kernel says. A hostile cell can say anything: whatever
+// has not the present execution's id ends the kernel.
+type kernelFrame struct {
+	Op      string                `json:"op"`
+	ID      string                `json:"id"`
+	Data    map[string]string     `json:"data"`    // display
+	Display string                `json:"display"` // display: its id, if it has one
+	Update  bool                  `json:"update"`  // display: replaces the one with its id
+	Value   map[string]string     `json:"value"`   // done
+	Error   *agent.ExecutionError `json:"error"`   // done
+	NS      int64                 `json:"ns"`      // done
+}
+
+// cell is one execution on its way.
+type cell struct {
+	d       *Driver
+	k       *kernel
+	id      string
+	feed    *feed // nil without streaming
+	start   time.Time
+	res     agent.ExecuteResult
+	bytes   int  // of displays kept
+	expired bool // the time was over
+}
+
+// Execute runs a cell; feed may be nil. Once the cell has started, it runs to its end or
+// its timeout, whatever becomes of ctx.
+func (d *Driver) Execute(ctx context.Context, req agent.ExecuteRequest, feed *feed) (agent.ExecuteResult, error) {
+	if err := d.take(ctx); err != nil {
+		return agent.ExecuteResult{}, err
+	}
+	lasting := context.WithoutCancel(ctx)
+	if err := d.revive(lasting); err != nil {
+		d.release()
+		return agent.ExecuteResult{}, &sandpool.Error{Class: sandpool.Unavailable, Code: "KernelUnavailable",
+			Message: "The kernel could not be restarted. Try again, or delete the session.", RetryAfter: time.Second, Err: err}
+	}
+	c := &cell{d: d, k: d.kernel, id: rand.Text(), feed: feed, start: time.Now()}
+	c.res.KernelRestarted = d.lost
+	d.lost = false
+	c.run(req)
+	if c.res.Outcome == agent.KernelDied || c.res.Outcome == agent.TimeoutRestarted {
+		c.res.KernelRestarted = true
+		d.kernel = nil
+		go d.renew(lasting)
+	} else {
+		d.release()
+	}
+	return c.res, nil
+}
+
+// revive replaces a kernel that ended since the last cell.
+func (d *Driver) revive(ctx context.Context) error {
+	if d.kernel != nil {
+		select {
+		case <-d.kernel.over:
+		default:
+			return nil
+		}
+		d.lost = true
+		if _, err := d.kernel.destroy(d.cfg.User, 0); err != nil {
+			return err
+		}
+		d.kernel = nil
+	}
+	return d.replace(ctx)
+}
+
+func (c *cell) run(req agent.ExecuteRequest) {
+	limit := req.MaxOutput
+	c.k.out.begin(limit, c.feed.stdout())
+	c.k.err.begin(limit, c.feed.stderr())
+	c.d.setRunning(c.k)
+	err := c.converse(req)
+	wanted := c.d.setRunning(nil)
+	if err != nil {
+		c.broken(err)
+	}
+	c.res.Stdout, c.res.StdoutTruncated = c.k.out.end()
+	c.res.Stderr, c.res.StderrTruncated = c.k.err.end()
+	switch {
+	case err != nil:
+		c.bury()
+	case c.expired:
+		c.res.Outcome = agent.TimeoutInterrupted
+	case c.res.Error == nil:
+		c.res.Outcome = agent.OK
+	case wanted && c.res.Error.Name == "KeyboardInterrupt":
+		c.res.Outcome = agent.Interrupted
+	default:
+		c.res.Outcome = agent.Failed
+	}
+}
+
+// setRunning says whose cell Interrupt reaches, and reports whether it was called since.
+func (d *Driver) setRunning(k *kernel) (interrupted bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	interrupted, d.interrupted = d.interrupted, false
+	d.running = k
+	return interrupted
+}
+
+// converse sends the cell and takes what comes until it is done. An error means
+// that the kernel is of no more use.
+func (c *cell) converse(req agent.ExecuteRequest) error {
+	frame, err := encodeFrame(map[string]string{"op": "run", "id": c.id, "code": req.Code})
+	if err != nil {
+		return err
+	}
+	if err := c.k.control.SetDeadline(c.start.Add(req.Timeout)); err != nil {
+		return err
+	}
+	if _, err := c.k.control.Write(frame); err != nil {
+		return err
+	}
+	for {
+		var f kernelFrame
+		err := c.k.frames.next(&f)
+		if errors.Is(err, os.ErrDeadlineExceeded) && !c.expired {
+			c.expired = true
+			c.k.interrupt()
+			if err := c.k.control.SetDeadline(time.Now().Add(yieldGrace)); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if f.ID != c.id {
+			return fmt.Errorf("the kernel answered for another execution")
+		}
+		switch f.Op {
+		case "display":
+			c.show(f)
+		case "done":
+			c.done(f)
+			return nil
+		default:
+			return fmt.Errorf("the kernel said %q", f.Op)
+		}
+	}
+}
+
+// show keeps a display, within the bounds.
+func (c *cell) show(f kernelFrame) {
+	size := 0
+	for mime, data := range f.Data {
+		size += len(mime) + len(data)
+	}
+	if c.bytes += size; c.bytes > agent.MaxDisplayBytes || len(c.res.Displays) >= agent.MaxDisplays {
+		c.bytes -= size
+		c.res.DisplaysTruncated = true
+		return
+	}
+	shown := agent.Display{ID: f.Display, Data: f.Data}
+	c.feed.display(shown)
+	if f.Update {
+		for i := range c.res.Displays {
+			if c.res.Displays[i].ID == f.Display {
+				c.res.Displays[i] = shown
+			}
+		}
+		return
+	}
+	c.res.Displays = append(c.res.Displays, shown)
+}
+
+func (c *cell) done(f kernelFrame) {
+	c.res.Error = f.Error
+	c.res.HasValue = f.Value != nil
+	c.res.Value = f.Value
+	c.res.Text = f.Value["text/plain"]
+	c.res.Duration = time.Since(c.start)
+	if own := time.Duration(f.NS); own > 0 && own < c.res.Duration {
+		c.res.Duration = own
+	}
+}
+
+// broken says why the kernel is of no more use, before it is cleared away.
+func (c *cell) broken(err error) {
+	c.res.Duration = time.Since(c.start)
+	c.res.Outcome = agent.KernelDied
+	c.res.Error = &agent.ExecutionError{Name: "KernelDied", Message: "The kernel ended. Its state is lost."}
+	if c.expired {
+		c.res.Outcome = agent.TimeoutRestarted
+		c.res.Error = &agent.ExecutionError{Name: "Timeout",
+			Message: "The time was over and the code did not react to an interrupt. The kernel was restarted; its state is lost."}
+	}
+	c.d.log.Info("kernel lost", "outcome", c.res.Outcome, "cause", err)
+}
+
+// bury clears the kernel away and adds how it ended.
+func (c *cell) bury() {
+	notice := exitNotice
+	if c.expired {
+		notice = 0
+	}
+	status, err := c.k.destroy(c.d.cfg.User, notice)
+	if err != nil {
+		c.d.log.Error("destroy the kernel", "error", err)
+	}
+	if c.res.Outcome == agent.KernelDied {
+		c.res.Error.Message = describeExit(status)
+	}
+}
+
+func describeExit(status syscall.WaitStatus) string {
+	const lost = "Its state is lost and a new one has been started."
+	if status.Signaled() {
+		return fmt.Sprintf("The kernel was ended by signal %d (%s). %s", int(status.Signal()), status.Signal(), lost)
+	}
+	return fmt.Sprintf("The kernel exited with code %d. %s", status.ExitStatus(), lost)
+}

@@ -1,0 +1,318 @@
+package guest
+
+import (
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/agent"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxListed bounds a listing.
+	maxListed = 20000
+	// uploadPrefix marks files that are still arriving; listings leave them out.
+	uploadPrefix = ".sandpool-upload-"
+)
+
+// files serves the files beneath Config.DataDir with the user's rights. Paths are
+// resolved by os.Root, element by element, so that no link leads out.
+type files struct{ cfg Config }
+
+// with calls f as the user with the root opened.
+func (s *files) with(f func(root *os.Root) error) error {
+	return s.cfg.User.do(func() error {
+		root, err := os.OpenRoot(s.cfg.DataDir)
+		if err != nil {
+			return fmt.Errorf("open %q: %w", s.cfg.DataDir, err)
+		}
+		defer root.Close()
+		return f(root)
+	})
+}
+
+// target returns the request's path as os.Root wants it.
+func target(r *http.Request) (string, error) {
+	p, err := agent.CleanPath(r.URL.Query().Get("path"))
+	return cmp.Or(p, "."), err
+}
+
+func notRoot(name string) error {
+	if name == "." {
+		return sandpool.Errorf(sandpool.Invalid, "InvalidFilePath", "path", "The path names no file. Give a name.")
+	}
+	return nil
+}
+
+func (s *files) list(w http.ResponseWriter, r *http.Request) error {
+	name, err := target(r)
+	if err != nil {
+		return err
+	}
+	recursive := r.URL.Query().Get("recursive") == "true"
+	found := []agent.FileInfo{}
+	err = s.with(func(root *os.Root) error {
+		found, err = walk(root, name, recursive, found)
+		return err
+	})
+	if err != nil {
+		return classify(err, name)
+	}
+	slices.SortFunc(found, func(a, b agent.FileInfo) int { return strings.Compare(a.Path, b.Path) })
+	return answer(w, found)
+}
+
+// walk lists a directory. It keeps one directory open at a time, however deep the tree is.
+func walk(root *os.Root, name string, recursive bool, found []agent.FileInfo) ([]agent.FileInfo, error) {
+	pending := []string{name}
+	for len(pending) > 0 {
+		dir := pending[len(pending)-1]
+		pending = pending[:len(pending)-1]
+		entries, err := readDir(root, dir, maxListed-len(found))
+		if err != nil {
+			if dir != name {
+				continue // unreadable, or gone meanwhile: the rest is still worth listing
+			}
+			return nil, err
+		}
+		for _, info := range entries {
+			if strings.HasPrefix(info.Name(), uploadPrefix) {
+				continue
+			}
+			p := path.Join(dir, info.Name())
+			found = append(found, describe(p, resolve(root, p, info)))
+			if recursive && info.IsDir() {
+				pending = append(pending, p)
+			}
+		}
+	}
+	return found, nil
+}
+
+// resolve follows a link that leads to something beneath the root.
+func resolve(root *os.Root, p string, info fs.FileInfo) fs.FileInfo {
+	if info.Mode()&fs.ModeSymlink != 0 {
+		if to, err := root.Stat(p); err == nil {
+			return to
+		}
+	}
+	return info
+}
+
+func readDir(root *os.Root, name string, room int) ([]fs.FileInfo, error) {
+	dir, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	entries, err := dir.Readdir(room + 1)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if len(entries) > room {
+		return nil, sandpool.Errorf(sandpool.TooLarge, "TooManyFiles", "path",
+			"The listing has more than %d entries. List a subdirectory, without recursive.", maxListed)
+	}
+	return entries, nil
+}
+
+func describe(p string, info fs.FileInfo) agent.FileInfo {
+	out := agent.FileInfo{Name: path.Base(p), Path: p, Type: agent.Other, Size: info.Size(), ModTime: info.ModTime().UTC()}
+	switch {
+	case info.Mode().IsRegular():
+		out.Type, out.ContentType = agent.File, agent.ContentType(p)
+	case info.IsDir():
+		out.Type, out.Size = agent.Directory, 0
+	}
+	return out
+}
+
+func (s *files) stat(w http.ResponseWriter, r *http.Request) error {
+	name, err := target(r)
+	if err != nil {
+		return err
+	}
+	var info fs.FileInfo
+	err = s.with(func(root *os.Root) error {
+		info, err = root.Stat(name)
+		return err
+	})
+	if err != nil {
+		return classify(err, name)
+	}
+	return answer(w, describe(name, info))
+}
+
+func (s *files) open(w http.ResponseWriter, r *http.Request) error {
+	name, err := target(r)
+	if err != nil {
+		return err
+	}
+	var file *os.File
+	err = s.with(func(root *os.Root) error {
+		// Without O_NONBLOCK a named pipe would hold the call until someone writes.
+		file, err = root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+		return err
+	})
+	if err != nil {
+		return classify(err, name)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return classify(err, name)
+	}
+	if !info.Mode().IsRegular() {
+		return notRegular(name)
+	}
+	w.Header().Set("Content-Type", agent.ContentType(name))
+	http.ServeContent(w, r, "", info.ModTime(), file)
+	return nil
+}
+
+func notRegular(name string) error {
+	return sandpool.Errorf(sandpool.Conflict, "NotAFile", "path", "%q is not a regular file. Only regular files have content.", name)
+}
+
+func (s *files) upload(w http.ResponseWriter, r *http.Request) error {
+	name, err := target(r)
+	if err == nil {
+		err = notRoot(name)
+	}
+	if err != nil {
+		return err
+	}
+	limit, err := strconv.ParseInt(r.URL.Query().Get("limit"), 10, 64)
+	if err != nil || limit < 0 {
+		return sandpool.Errorf(sandpool.Invalid, "", "limit", "The limit is missing or not a number of bytes.")
+	}
+	if r.ContentLength > limit {
+		return agent.TooLarge(limit)
+	}
+	part := path.Join(path.Dir(name), uploadPrefix+rand.Text())
+	file, err := s.create(name, part)
+	if err != nil {
+		return classify(err, name)
+	}
+	info, err := s.receive(file, http.MaxBytesReader(w, r.Body, limit), name, part)
+	if err != nil {
+		_ = s.with(func(root *os.Root) error { return root.Remove(part) })
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return agent.TooLarge(limit)
+		}
+		return classify(err, name)
+	}
+	return answer(w, info)
+}
+
+// create makes the file that an upload fills, beside its final place.
+func (s *files) create(name, part string) (file *os.File, err error) {
+	err = s.with(func(root *os.Root) error {
+		if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
+			return err
+		}
+		if info, err := root.Stat(name); err == nil && info.IsDir() {
+			return unix.EISDIR
+		}
+		file, err = root.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		return err
+	})
+	return file, err
+}
+
+// receive fills the file and moves it to its place.
+func (s *files) receive(file *os.File, body io.Reader, name, part string) (agent.FileInfo, error) {
+	_, err := io.Copy(file, body)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return agent.FileInfo{}, err
+	}
+	var info fs.FileInfo
+	err = s.with(func(root *os.Root) error {
+		if err := root.Rename(part, name); err != nil {
+			return err
+		}
+		info, err = root.Stat(name)
+		return err
+	})
+	if err != nil {
+		return agent.FileInfo{}, err
+	}
+	return describe(name, info), nil
+}
+
+func (s *files) remove(w http.ResponseWriter, r *http.Request) error {
+	name, err := target(r)
+	if err == nil {
+		err = notRoot(name)
+	}
+	if err != nil {
+		return err
+	}
+	err = s.with(func(root *os.Root) error {
+		if _, err := root.Lstat(name); err != nil {
+			return err // RemoveAll is silent about what does not exist
+		}
+		return root.RemoveAll(name)
+	})
+	if err != nil {
+		return classify(err, name)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *files) mkdir(w http.ResponseWriter, r *http.Request) error {
+	name, err := target(r)
+	if err != nil {
+		return err
+	}
+	if err := s.with(func(root *os.Root) error { return root.MkdirAll(name, 0o755) }); err != nil {
+		return classify(err, name)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// classify turns an error of the file system into one for the caller.
+func classify(err error, name string) error {
+	var known *sandpool.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	fault := func(class sandpool.Class, code, format string) error {
+		e := sandpool.Errorf(class, code, "path", format, name)
+		e.Err = err
+		return e
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fault(sandpool.NotFound, "FileNotFound", "There is no file %q. List the files to see which there are.")
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fault(sandpool.TooLarge, "DiskFull", "There is no room for %q: the session's disk is full. Delete files.")
+	case errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.EINVAL):
+		return fault(sandpool.Invalid, "InvalidFilePath", "The file system cannot hold the name %q. Use a shorter or plainer one.")
+	case errors.Is(err, unix.ENXIO):
+		return notRegular(name)
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR), errors.Is(err, fs.ErrExist), errors.Is(err, unix.ENOTEMPTY):
+		return fault(sandpool.Conflict, "FileConflict", "%q collides with a file or directory that exists. Use another name.")
+	case errors.Is(err, fs.ErrPermission):
+		return fault(sandpool.Denied, "FileDenied", "The session's user may not do this with %q.")
+	case errors.Is(err, unix.ELOOP), strings.Contains(err.Error(), "path escapes from parent"):
+		return fault(sandpool.Invalid, "InvalidFilePath", "%q leads out of the data directory. Only files beneath it can be reached.")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fault(sandpool.Invalid, "", "The upload of %q ended before its end.")
+	}
+	return fmt.Errorf("file %q: %w", name, err)
+}

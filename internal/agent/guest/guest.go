@@ -1,0 +1,116 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Config says how the agent runs. The zero value of no field is useful but Env's.
+type Config struct {
+	// Addr is where to listen.
+	Addr string
+	// Python is the interpreter: a path, or a name to be found in PATH.
+	Python string
+	// User is who cells run as, Home its home directory.
+	User User
+	Home string
+	// DataDir is where cells start and what the files API shows.
+	DataDir string
+	// Env is the environment of the kernel, as KEY=value, before ours.
+	Env []string
+}
+
+// environ is the environment of the interpreter.
+func (c Config) environ() []string {
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "SHELL=/bin/sh"}
+	for _, kv := range c.Env {
+		if !strings.HasPrefix(kv, "SANDPOOL_") {
+			env = append(env, kv)
+		}
+	}
+	return append(env, "HOME="+c.Home, "USER=sandbox", "LOGNAME=sandbox", "TERM=dumb", "PAGER=cat",
+		"MPLBACKEND=module://matplotlib_inline.backend_inline")
+}
+
+// interpreter finds the interpreter in the PATH that it will have.
+func (c Config) interpreter() (string, error) {
+	if strings.Contains(c.Python, "/") {
+		return c.Python, nil
+	}
+	path := ""
+	for _, kv := range c.environ() {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			path = v
+		}
+	}
+	for _, dir := range filepath.SplitList(path) {
+		file := filepath.Join(dir, c.Python)
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("the interpreter %q is in none of the directories %q", c.Python, path)
+}
+
+// Run is the agent: it serves until ctx ends. Its first connections are
+// answered while the kernel still warms up.
+func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// The memory holds the secret; nobody but root may look into it.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("protect the agent's memory: %w", err)
+	}
+	go reap(ctx)
+	listener, err := net.Listen("tcp", cfg.Addr)
+	if err != nil {
+		return fmt.Errorf("listen on %q: %w", cfg.Addr, err)
+	}
+	server := NewServer(log, cfg)
+	web := &http.Server{
+		Handler:           server.Handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- web.Serve(listener) }()
+	start := time.Now()
+	driver, err := NewDriver(ctx, log, cfg)
+	if err != nil {
+		_ = web.Close()
+		return fmt.Errorf("start the kernel: %w", err)
+	}
+	log.Info("ready", "after", time.Since(start).Round(time.Millisecond))
+	server.SetDriver(driver)
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+		err = web.Close()
+	}
+	return errors.Join(err, driver.Close())
+}
+
+// setHostname names the sandbox. Anywhere else it would rename the machine.
+func setHostname(name string) error {
+	if name == "" {
+		return nil
+	}
+	if os.Getpid() != 1 {
+		return errors.New("not the first process of a sandbox")
+	}
+	if err := unix.Sethostname([]byte(name)); err != nil {
+		return fmt.Errorf("set host name %q: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,215 @@
+package guest_test
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/agent/guest"
+	"golang.org/x/sys/unix"
+)
+
+// The test binary is the agent when this variable holds where it is to listen.
+const agentAddr = "GUEST_TEST_LISTEN"
+
+func TestMain(m *testing.M) {
+	if addr := os.Getenv(agentAddr); addr != "" {
+		os.Exit(runAgent(addr))
+	}
+	os.Exit(m.Run())
+}
+
+// runAgent is the agent as the first process of a process namespace, which is
+// what it is in a sandbox.
+func runAgent(addr string) int {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		log.Error("mount", "error", err)
+		return 1
+	}
+	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+		log.Error("mount", "error", err)
+		return 1
+	}
+	cfg := guest.Config{Addr: addr, Python: os.Getenv("GUEST_TEST_PYTHON"), User: guest.User{UID: agent.UserID, GID: agent.GroupID},
+		Home: os.Getenv("GUEST_TEST_HOME"), DataDir: os.Getenv("GUEST_TEST_DATA")}
+	if err := guest.Run(context.Background(), log, cfg); err != nil {
+		log.Error("agent", "error", err)
+		return 1
+	}
+	return 0
+}
+
+// sandbox is a running agent and a client of it.
+type sandbox struct {
+	*agent.Client
+	dial func(context.Context, int) (net.Conn, error)
+	addr string
+	data string
+	pid  int
+}
+
+// boot starts an agent that has had no init call yet.
+func boot(t testing.TB) *sandbox {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root: the agent changes users and makes namespaces")
+	}
+	python := interpreter(t)
+	s := &sandbox{addr: freeAddr(t), data: userDir(t)}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), agentAddr + "=" + s.addr, "GUEST_TEST_PYTHON=" + python,
+		"GUEST_TEST_HOME=" + userDir(t), "GUEST_TEST_DATA=" + s.data}
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS, Pdeathsig: unix.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.pid = cmd.Process.Pid
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait(); close(ended) }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // and with the first process the whole namespace
+		<-ended
+	})
+	s.dial = func(ctx context.Context, _ int) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", s.addr)
+	}
+	s.awaitReady(t, ended)
+	return s
+}
+
+// start boots an agent and gives it its secret.
+func start(t testing.TB) *sandbox {
+	t.Helper()
+	s := boot(t)
+	secret := rand.Text()
+	s.Client = agent.NewClient(s.dial, secret)
+	t.Cleanup(s.Close)
+	if _, err := s.Init(t.Context(), agent.InitRequest{Secret: secret, Seed: []byte(rand.Text())}); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (s *sandbox) awaitReady(t testing.TB, ended <-chan error) {
+	t.Helper()
+	deadline := time.Now().Add(2 * time.Minute)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for time.Now().Before(deadline) {
+		if status, _ := s.raw(t, "GET", "/ready", "", ""); status == 200 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case err := <-ended:
+			t.Fatalf("the agent ended: %v", err)
+		}
+	}
+	t.Fatal("the agent was not ready in time")
+}
+
+// run executes code with a minute's time and fails the test if there is no result.
+func (s *sandbox) run(t testing.TB, code string) agent.ExecuteResult {
+	t.Helper()
+	return s.runFor(t, time.Minute, code)
+}
+
+func (s *sandbox) runFor(t testing.TB, timeout time.Duration, code string) agent.ExecuteResult {
+	t.Helper()
+	res, err := s.Execute(t.Context(), agent.ExecuteRequest{Code: code, Timeout: timeout})
+	if err != nil {
+		t.Fatalf("execute %q: %v", code, err)
+	}
+	return res
+}
+
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// userDir makes a directory that belongs to the user.
+func userDir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(dir, agent.UserID, agent.GroupID); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// interpreter returns a Python with what the image has, which it installs
+// inside the checkout the first time.
+func interpreter(t testing.TB) string {
+	t.Helper()
+	if p := os.Getenv("SANDPOOL_TEST_PYTHON"); p != "" {
+		return p
+	}
+	venv := filepath.Join(checkout(t), ".sandpool", "agent-venv")
+	python := filepath.Join(venv, "bin", "python")
+	unlock := lockFile(t, venv+".lock")
+	defer unlock()
+	if exec.Command(python, "-c", "import IPython, matplotlib_inline, numpy, pandas").Run() == nil {
+		return python
+	}
+	for _, args := range [][]string{
+		{"/usr/bin/python3", "-m", "venv", "--clear", venv},
+		{python, "-m", "pip", "install", "-q", "ipython", "matplotlib-inline", "matplotlib", "numpy", "pandas"},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Skipf("no interpreter for a kernel on this host; the same runs in a sandbox of the image: %s: %v: %s", strings.Join(args, " "), err, out)
+		}
+	}
+	return python
+}
+
+func lockFile(t testing.TB, path string) (unlock func()) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	return func() { _ = f.Close() }
+}
+
+func checkout(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dir != "/" {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
+	t.Fatal(fmt.Errorf("no go.mod above the test"))
+	return ""
+}

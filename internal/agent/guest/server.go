@@ -1,0 +1,238 @@
+package guest
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/agent"
+)
+
+// Server answers the host. Until a Driver is set it is not ready; until Init it refuses
+// everything else.
+type Server struct {
+	log    *slog.Logger
+	cfg    Config
+	driver atomic.Pointer[Driver]
+	taken  atomic.Bool              // an Init was accepted
+	secret atomic.Pointer[[32]byte] // hash of the secret, once Init is done
+}
+
+// NewServer returns a server that is not ready yet.
+func NewServer(log *slog.Logger, cfg Config) *Server { return &Server{log: log, cfg: cfg} }
+
+// SetDriver makes the server ready.
+func (s *Server) SetDriver(d *Driver) { s.driver.Store(d) }
+
+// Handler returns the HTTP side, described in package agent.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /ready", s.ready)
+	mux.HandleFunc("POST /init", s.init)
+	guarded := func(pattern string, h func(http.ResponseWriter, *http.Request) error) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			err := s.authorise(r)
+			if err == nil {
+				err = h(w, r)
+			}
+			if err != nil {
+				agent.WriteError(w, err)
+			}
+		})
+	}
+	guarded("POST /execute", s.execute)
+	guarded("POST /interrupt", s.interrupt)
+	guarded("GET /metadata", s.metadata)
+	f := &files{cfg: s.cfg}
+	guarded("GET /files", f.list)
+	guarded("GET /stat", f.stat)
+	guarded("GET /file", f.open)
+	guarded("PUT /file", f.upload)
+	guarded("DELETE /file", f.remove)
+	guarded("POST /directory", f.mkdir)
+	return mux
+}
+
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	if s.driver.Load() == nil {
+		http.Error(w, "warming up", http.StatusServiceUnavailable)
+		return
+	}
+	w.WriteHeader(http.StatusOK)
+}
+
+// authorise compares hashes, so that neither content nor length of the secret
+// shows in the time it takes.
+func (s *Server) authorise(r *http.Request) error {
+	want := s.secret.Load()
+	if want == nil {
+		return sandpool.Errorf(sandpool.Unavailable, "NotInitialised", "", "The sandbox waits for its init call.")
+	}
+	shown, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	got := sha256.Sum256([]byte(shown))
+	if !ok || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+		return sandpool.Errorf(sandpool.Unauthenticated, "", "Authorization", "The bearer token is missing or wrong.")
+	}
+	return nil
+}
+
+func (s *Server) init(w http.ResponseWriter, r *http.Request) {
+	res, err := s.initialise(w, r)
+	if err != nil {
+		agent.WriteError(w, err)
+		return
+	}
+	_ = answer(w, res)
+}
+
+func (s *Server) initialise(w http.ResponseWriter, r *http.Request) (agent.InitResult, error) {
+	var req agent.InitRequest
+	var res agent.InitResult
+	d := s.driver.Load()
+	if d == nil {
+		return res, sandpool.Errorf(sandpool.Unavailable, "NotReady", "", "The kernel is warming up. Wait for /ready.")
+	}
+	if err := decode(w, r, 64<<10, &req); err != nil {
+		return res, err
+	}
+	if n := len(req.Secret); n < 16 || n > 256 {
+		return res, sandpool.Errorf(sandpool.Invalid, "", "secret", "The secret has %d bytes; use 16 to 256.", n)
+	}
+	if n := len(req.Seed); n < 16 || n > 64 {
+		return res, sandpool.Errorf(sandpool.Invalid, "", "seed", "The seed has %d bytes; use 16 to 64.", n)
+	}
+	if !s.taken.CompareAndSwap(false, true) {
+		return res, sandpool.Errorf(sandpool.Conflict, "AlreadyInitialised", "", "The sandbox has had its init call.")
+	}
+	if err := d.Seed(r.Context(), req.Seed); err != nil {
+		return res, fmt.Errorf("seed: %w", err)
+	}
+	if err := setHostname(req.Hostname); err != nil {
+		res.HostnameError = err.Error()
+	}
+	if !req.Time.IsZero() {
+		res.Skew = time.Since(req.Time)
+	}
+	hash := sha256.Sum256([]byte(req.Secret))
+	s.secret.Store(&hash)
+	return res, nil
+}
+
+func (s *Server) execute(w http.ResponseWriter, r *http.Request) error {
+	var req agent.ExecuteRequest
+	if err := decode(w, r, 2*agent.MaxCode, &req); err != nil {
+		return err
+	}
+	if err := normalise(&req); err != nil {
+		return err
+	}
+	if r.URL.Query().Get("stream") != "" {
+		return s.stream(w, r, req)
+	}
+	res, err := s.driver.Load().Execute(r.Context(), req, nil)
+	if err != nil {
+		return err
+	}
+	return answer(w, res)
+}
+
+// normalise puts in the defaults and checks the bounds.
+func normalise(req *agent.ExecuteRequest) error {
+	if len(req.Code) > agent.MaxCode {
+		return sandpool.Errorf(sandpool.TooLarge, "", "code", "The code has %d bytes; %d is the most. Upload data as a file.", len(req.Code), agent.MaxCode)
+	}
+	if req.Timeout < 0 || req.MaxOutput < 0 {
+		return sandpool.Errorf(sandpool.Invalid, "", "timeout", "Timeout and maximum of output must not be negative.")
+	}
+	if req.Timeout == 0 {
+		req.Timeout = agent.DefaultTimeout
+	}
+	if req.MaxOutput == 0 {
+		req.MaxOutput = agent.DefaultMaxOutput
+	}
+	req.MaxOutput = min(req.MaxOutput, agent.LimitMaxOutput)
+	return nil
+}
+
+// stream sends events as they come. A client that does not read misses events,
+// and holds up nothing.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, req agent.ExecuteRequest) error {
+	f := newFeed(req.MaxOutput)
+	var res agent.ExecuteResult
+	var failed error
+	over := make(chan struct{})
+	d := s.driver.Load()
+	go func() {
+		defer close(over)
+		res, failed = d.Execute(r.Context(), req, f)
+	}()
+	control := http.NewResponseController(w)
+	encoder := json.NewEncoder(w)
+	var broken error
+	send := func(events ...agent.Event) {
+		for _, ev := range events {
+			if broken != nil {
+				return
+			}
+			_ = control.SetWriteDeadline(time.Now().Add(30 * time.Second))
+			if broken = encoder.Encode(ev); broken == nil {
+				broken = control.Flush()
+			}
+		}
+	}
+	for running := true; running; {
+		select {
+		case <-f.wake:
+			send(f.take()...)
+		case <-over:
+			running = false
+		}
+	}
+	if failed != nil {
+		return failed
+	}
+	send(f.take()...)
+	send(agent.Event{Result: &res})
+	_ = control.SetWriteDeadline(time.Time{})
+	return nil
+}
+
+func (s *Server) interrupt(w http.ResponseWriter, _ *http.Request) error {
+	s.driver.Load().Interrupt()
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *Server) metadata(w http.ResponseWriter, _ *http.Request) error {
+	return answer(w, s.driver.Load().Metadata())
+}
+
+func decode(w http.ResponseWriter, r *http.Request, limit int64, v any) error {
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit)).Decode(v)
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return sandpool.Errorf(sandpool.TooLarge, "", "body", "The request has more than %d bytes.", limit)
+	}
+	if err != nil {
+		return &sandpool.Error{Class: sandpool.Invalid, Target: "body", Message: "The request is not the JSON it should be.", Err: err}
+	}
+	return nil
+}
+
+func answer(w http.ResponseWriter, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(body) // a client that is gone needs no answer
+	return nil
+}

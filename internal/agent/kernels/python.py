@@ -1,0 +1,545 @@
+"""Runs Python cells for the agent.
+
+One process, the nursery, imports everything and then only forks. Each fork is a
+kernel: it drops to the unprivileged user, gets its own control socket and
+output pipes, and runs cells one after another in its main thread. A kernel
+that had to be killed is replaced by another fork in milliseconds.
+
+The nursery keeps real and saved user id 0, so that cells can neither signal
+nor trace it, and works with the effective id of the user, so that what it
+writes while importing belongs to the user. It imports nothing once cells run.
+
+A frame, in both directions, is a 4 byte big-endian length and a JSON object.
+  nursery: in {op: fork} with three descriptors (control, stdout, stderr)
+           out {op: warm, info}, {op: forked, pid}, {op: exit, pid, status}
+  kernel:  in {op: run, id, code}, {op: init, seed}, {op: warm}
+           out {op: display, id, ...} while a cell runs, {op: done, id, ...}
+
+Output needs no marker: everything that a cell wrote is in the pipes before
+its done frame is sent, because both streams are unbuffered.
+"""
+
+import ast
+import asyncio
+import base64
+import builtins
+import ctypes
+import errno
+import fcntl
+import gc
+import importlib
+import io
+import json
+import os
+import platform
+import random
+import resource
+import select
+import signal
+import site
+import socket
+import struct
+import sys
+import threading
+import time
+import traceback
+
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+from IPython.core.error import StdinNotImplementedError, UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets import Type
+from traitlets.config import Config
+
+MAX_TEXT = 1 << 20  # characters of a value's text and of a traceback
+MAX_MIME = 8 << 20  # characters of one representation of a display
+MAX_PROCESSES = 256  # processes and threads of the user
+CONTROL_FD = 700  # beyond what a cell closes by habit
+PARSE = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+FUTURES = 0
+for _feature in __import__("__future__").all_feature_names:
+    FUTURES |= getattr(__import__("__future__"), _feature).compiler_flag
+COROUTINE = 0x80  # inspect.CO_COROUTINE
+PLAIN = frozenset((int, float, complex, bool, str, bytes))
+libc = ctypes.CDLL(None)
+
+
+class Pipe(io.FileIO):
+    """An unbuffered output stream that writes all or fails.
+
+    It survives a child that made the shared pipe non-blocking, and a cell
+    that closed descriptor 1 or 2.
+    """
+
+    def __init__(self, fd):
+        super().__init__(fd, "wb", closefd=False)
+        self.spare = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, CONTROL_FD + 1)
+
+    def write(self, data):
+        view = memoryview(data).cast("B")
+        total = len(view)
+        fd = self.fileno()
+        while view:
+            try:
+                view = view[os.write(fd, view):]
+            except BlockingIOError:
+                select.select([], [fd], [])
+            except OSError as e:
+                if e.errno != errno.EBADF:
+                    raise
+                os.dup2(self.spare, fd)
+        return total
+
+
+def stream(fd):
+    return io.TextIOWrapper(Pipe(fd), "utf-8", "backslashreplace", write_through=True)
+
+
+def no_input(*args, **kwargs):
+    raise StdinNotImplementedError(
+        "input() is not available: nobody can type into this session. Put the value into the code or into a file.")
+
+
+def send(fd, message, fds=()):
+    body = json.dumps(message).encode()
+    data = memoryview(struct.pack(">I", len(body)) + body)
+    while data:
+        data = data[os.write(fd, data):]
+
+
+class Reader:
+    """Reads frames from a control socket, usually with one system call each."""
+
+    def __init__(self, fd):
+        self.fd = fd
+        self.rest = b""
+
+    def next(self):
+        data = self.rest
+        while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "big"):
+            more = os.read(self.fd, 1 << 20)
+            if not more:
+                raise EOFError
+            data += more
+        end = 4 + int.from_bytes(data[:4], "big")
+        self.rest = data[end:]
+        return json.loads(data[4:end])
+
+
+def encode(bundle):
+    """Makes every representation a string of bounded size; drops what cannot be."""
+    out = {}
+    for mime, value in bundle.items():
+        try:
+            if isinstance(value, (bytes, bytearray)):
+                value = base64.b64encode(value).decode()
+            elif not isinstance(value, str):
+                value = json.dumps(value)
+        except (TypeError, ValueError, RecursionError):
+            continue
+        if mime == "text/plain":
+            out[mime] = value[:MAX_TEXT]
+        elif len(value) <= MAX_MIME:
+            out[str(mime)] = value
+    return out
+
+
+class Publisher(DisplayPublisher):
+    """Sends what display() shows to the agent."""
+
+    def publish(self, data, metadata=None, source=None, *, transient=None, update=False, **kwargs):
+        self.shell.kernel.display(data, (transient or {}).get("display_id"), update)
+
+    def clear_output(self, wait=False):
+        pass
+
+
+class Shell(InteractiveShell):
+    """IPython without a terminal."""
+
+    display_pub_class = Type(Publisher)
+    kernel = None
+    system = InteractiveShell.system_raw
+
+    def enable_gui(self, gui=None):
+        pass
+
+    def ask_exit(self):
+        raise SystemExit
+
+    def _showtraceback(self, etype, evalue, stb):
+        print(self.InteractiveTB.stb2text(stb), file=sys.stderr)
+
+    def init_history(self):
+        super().init_history()
+        self.history_manager.enabled = False
+
+
+class Kernel:
+    """Runs cells and answers on the control socket."""
+
+    def __init__(self, shell):
+        self.shell = shell
+        shell.kernel = self
+        self.fd = -1
+        self.id = ""
+        self.running = False  # a SIGINT counts
+        self.sending = False  # a SIGINT has to wait
+        self.interrupted = False
+        self.forked = False
+        self.lock = threading.Lock()
+        self.futures = 0
+        self.loop = None
+
+    # Signals.
+
+    def on_interrupt(self, signum, frame):
+        if self.sending:
+            self.interrupted = True
+        elif self.running:
+            raise KeyboardInterrupt
+
+    def send(self, message):
+        """Sends one frame whole: a SIGINT in its middle is kept for later."""
+        main = threading.current_thread() is threading.main_thread()
+        if main:
+            self.sending = True
+        try:
+            with self.lock:
+                if self.fd >= 0:
+                    send(self.fd, message)
+        finally:
+            if main:
+                self.sending = False
+                late, self.interrupted = self.interrupted, False
+                if late and self.running:
+                    raise KeyboardInterrupt
+
+    def display(self, data, display_id=None, update=False):
+        bundle = encode(data)
+        if bundle:
+            self.send({"op": "display", "id": self.id, "data": bundle,
+                       "display": str(display_id or ""), "update": bool(update)})
+
+    # Cells.
+
+    def parse(self, code):
+        """Returns the syntax tree, the name for tracebacks, and the plain source.
+
+        What parses as Python needs none of IPython's transformations, which
+        cost more than most cells.
+        """
+        shell = self.shell
+        try:
+            if code.startswith("In ["):
+                raise SyntaxError
+            tree = compile(code, "<cell>", "exec", PARSE | self.futures, dont_inherit=True)
+            source = code
+        except (SyntaxError, ValueError):
+            source = shell.transform_cell(code)
+            tree = None
+        name = shell.compile.cache(source, shell.execution_count, raw_code=code)
+        if tree is None:
+            tree = compile(source, name, "exec", PARSE | self.futures, dont_inherit=True)
+        history = shell.history_manager
+        history.input_hist_parsed.append(source)
+        history.input_hist_raw.append(code)
+        if shell.ast_transformers:
+            tree = shell.transform_ast(tree)
+        return tree, name, source
+
+    def evaluate(self, tree, name, mode):
+        code = compile(tree, name, mode, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | self.futures, dont_inherit=True)
+        self.futures |= code.co_flags & FUTURES
+        value = eval(code, self.shell.user_global_ns, self.shell.user_ns)
+        if code.co_flags & COROUTINE:
+            value = self.wait(value)
+        return value
+
+    def wait(self, coroutine):
+        """Runs a coroutine in the event loop that all cells share."""
+        if self.loop is None or self.loop.is_closed():
+            self.loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self.loop)
+        task = self.loop.create_task(coroutine)
+        try:
+            return self.loop.run_until_complete(task)
+        except KeyboardInterrupt:
+            task.cancel()
+            self.loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+            raise
+
+    def cell(self, code):
+        """Runs one cell; returns its value's representations, or None."""
+        shell = self.shell
+        events = shell.events
+        events.trigger("pre_execute")
+        events.trigger("pre_run_cell", None)
+        try:
+            tree, self.name, source = self.parse(code)
+            body = tree.body
+            last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
+            if body:
+                self.evaluate(tree, self.name, "exec")
+            if last is None:
+                return None
+            value = self.evaluate(ast.Expression(last.value), self.name, "eval")
+            if value is None or (";" in source and DisplayHook.semicolon_at_end_of_expression(source)):
+                return None
+            return self.represent(value)
+        finally:
+            events.trigger("post_execute")
+            events.trigger("post_run_cell", None)
+
+    def represent(self, value):
+        shell = self.shell
+        if value is not shell.user_ns["_oh"]:
+            shell.displayhook.update_user_ns(value)
+        formatter = shell.display_formatter
+        if type(value) in PLAIN:
+            return encode({"text/plain": formatter.formatters["text/plain"](value)})
+        return encode(formatter.format(value)[0]) or None
+
+    def execute(self, request):
+        self.id = request["id"]
+        reply = {"op": "done", "id": self.id}
+        self.name = None
+        self.interrupted = False
+        if signal.getsignal(signal.SIGINT) is not self.handler:
+            signal.signal(signal.SIGINT, self.handler)
+        start = time.perf_counter_ns()
+        try:
+            try:
+                self.running = True
+                reply["value"] = self.cell(request["code"])
+                self.running = False
+            except BaseException as e:
+                self.running = False
+                reply["error"] = self.describe(e)
+        except KeyboardInterrupt as e:
+            self.running = False
+            reply["error"] = self.describe(e)
+        libc.fflush(None)
+        reply["ns"] = time.perf_counter_ns() - start
+        self.shell.execution_count += 1
+        if self.forked:
+            self.leave(reply)
+        return reply
+
+    def leave(self, reply):
+        """Ends a child that a cell forked and that came to the end of the cell."""
+        error = reply.get("error")
+        if error and error["name"] != "SystemExit":
+            print(error["traceback"], file=sys.stderr)
+        os._exit(1 if error else 0)
+
+    def describe(self, e):
+        """Describes an exception. Nothing that it holds may stop that."""
+        name = type(e).__name__
+        try:
+            message = str(e)[:MAX_TEXT]
+        except BaseException:
+            message = "(the message cannot be shown)"
+        try:
+            text = self.render(e, name, message)
+        except BaseException:
+            text = "".join(traceback.format_tb(e.__traceback__, 20)) + f"{name}: {message}"
+        if len(text) > MAX_TEXT:
+            text = text[:MAX_TEXT // 2] + "\n[... cut ...]\n" + text[-MAX_TEXT // 2:]
+        return {"name": name, "message": message, "traceback": text}
+
+    def render(self, e, name, message):
+        if isinstance(e, (SystemExit, UsageError)):
+            return f"{name}: {message}"
+        tb = e.__traceback__
+        while tb is not None and tb.tb_frame.f_code.co_filename != self.name:
+            tb = tb.tb_next
+        shell = self.shell
+        if isinstance(e, SyntaxError) and tb is None:
+            stb = shell.SyntaxTB.structured_traceback(type(e), e, [])
+            return shell.SyntaxTB.stb2text(stb)
+        e = e.with_traceback(tb or e.__traceback__)
+        sys.last_type, sys.last_value, sys.last_traceback = type(e), e, e.__traceback__
+        if hasattr(e, "_render_traceback_"):
+            return "\n".join(e._render_traceback_())
+        stb = shell.InteractiveTB.structured_traceback(type(e), e, e.__traceback__, tb_offset=0)
+        return shell.InteractiveTB.stb2text(stb)
+
+    # Life.
+
+    def seed(self, request):
+        """Makes this clone of a snapshot different from its siblings."""
+        data = bytes.fromhex(request["seed"])
+        random.seed(data)
+        modules = sys.modules
+        if "numpy" in modules:
+            modules["numpy"].random.seed([int.from_bytes(data[i:i + 4], "big") for i in range(0, len(data), 4)])
+        if "ssl" in modules:
+            modules["ssl"].RAND_add(data, float(len(data)))
+        if "tempfile" in modules:
+            modules["tempfile"]._name_sequence = None
+        if "uuid" in modules:
+            modules["uuid"]._last_timestamp = None
+            modules["uuid"]._node = None
+        if "logging" in modules:
+            modules["logging"]._startTime = time.time()
+        self.execute({"id": "", "code": "1+1"})
+        self.reset()
+
+    def reset(self):
+        self.shell.reset(new_session=True)
+        self.shell.user_ns["_"] = self.shell.user_ns["__"] = self.shell.user_ns["___"] = ""
+
+    def warm(self):
+        """Runs what first cells run, so that neither imports nor page faults are left to them."""
+        fd, self.fd = self.fd, -1
+        for code in ("1+1", "print(end='')", "1/0", "%who_ls", "!true", "import os; os.getcwd()",
+                     "import asyncio; await asyncio.sleep(0)", "[1, {'a': (2, 'b')}]", "x = (", "import numpy; numpy.arange(3)",
+                     "import pandas; pandas.DataFrame({'a': [1, 2]})",
+                     "import matplotlib.pyplot as plt; plt.plot([1, 2])"):
+            self.execute({"id": "", "code": code})
+        if self.loop is not None:
+            self.loop.close()
+            self.loop = None
+            asyncio.set_event_loop(None)
+        self.reset()
+        self.fd = fd
+
+    def serve(self, fd):
+        self.fd = fd
+        self.handler = self.on_interrupt
+        signal.signal(signal.SIGINT, self.handler)
+        os.register_at_fork(after_in_child=self.child)
+        reader = Reader(fd)
+        while True:
+            request = reader.next()
+            op = request["op"]
+            if op == "run":
+                self.send(self.execute(request))
+            elif op == "init":
+                self.seed(request)
+                self.send({"op": "done", "id": request["id"]})
+            elif op == "warm":
+                self.warm()
+                self.send({"op": "done", "id": request["id"]})
+
+    def child(self):
+        """In a process that a cell forked: it is no kernel and must not answer as one."""
+        self.forked = True
+        self.lock = threading.Lock()
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def become_kernel(kernel, fds, uid, gid, directory):
+    """Turns a fork of the nursery into a kernel; never returns."""
+    control, out, err = fds
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid()
+    null = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, CONTROL_FD)
+    os.closerange(3, CONTROL_FD)
+    os.seteuid(0)
+    os.setegid(0)
+    for what, limit in ((resource.RLIMIT_NPROC, MAX_PROCESSES), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 4096)):
+        resource.setrlimit(what, (limit, limit))
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: /proc/self belongs to the user
+    os.umask(0o022)
+    os.chdir(directory)
+    sys.stdout, sys.stderr = stream(1), stream(2)
+    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    sys.path.insert(0, "")
+    sys.argv = [""]
+    kernel.serve(CONTROL_FD)
+
+
+def describe_runtime():
+    """What /metadata tells. Gathered before any cell runs, so cells cannot change it."""
+    from importlib import metadata
+
+    packages = {}
+    for dist in metadata.distributions():
+        name = dist.metadata["Name"]
+        if name:
+            packages[name.lower()] = {"name": name, "version": dist.version}
+    return {"runtime": "python", "version": platform.python_version(), "kernel": "ipython",
+            "kernelVersion": importlib.import_module("IPython").__version__,
+            "packages": [packages[k] for k in sorted(packages)]}
+
+
+def make_shell():
+    config = Config()
+    config.HistoryManager.enabled = False
+    config.HistoryManager.hist_file = ":memory:"
+    config.InteractiveShell.history_load_length = 0
+    config.InteractiveShell.colors = "nocolor"
+    config.InteractiveShell.xmode = "Context"
+    shell = Shell.instance(config=config)
+    shell.builtin_trap.activate()
+    builtins.input = no_input
+    importlib.import_module("getpass").getpass = no_input
+    return shell
+
+
+def nursery(uid, gid, directory):
+    control = 3
+    os.set_inheritable(control, False)
+    os.setegid(gid)
+    os.seteuid(uid)
+    os.makedirs(site.getusersitepackages(), exist_ok=True)
+    sys.path.append(site.getusersitepackages())
+    kernel = Kernel(make_shell())
+    kernel.handler = signal.SIG_IGN
+    for name in ("numpy", "pandas", "matplotlib.pyplot", "matplotlib_inline.backend_inline", "subprocess", "tempfile", "uuid"):
+        try:
+            importlib.import_module(name)
+        except Exception:  # an image need not have all of them
+            pass
+    kernel.warm()
+    sys.stdout.flush()
+    gc.collect()
+    gc.freeze()
+
+    def reap(signum, frame):
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            send(control, {"op": "exit", "pid": pid, "status": status})
+
+    signal.signal(signal.SIGCHLD, reap)
+    connection = socket.socket(fileno=control)
+    send(control, {"op": "warm", "info": describe_runtime()})
+    while True:
+        data, fds, _, _ = socket.recv_fds(connection, 1, 3)
+        if not data:
+            os._exit(0)
+        try:
+            pid = os.fork()
+        except OSError as e:
+            send(control, {"op": "forked", "pid": 0, "message": str(e)})
+            pid = -1
+        if pid == 0:
+            try:
+                become_kernel(kernel, fds, uid, gid, directory)
+            except BaseException as e:
+                if not isinstance(e, EOFError):
+                    traceback.print_exc()
+            os._exit(1)
+        for fd in fds:
+            os.close(fd)
+        if pid > 0:
+            send(control, {"op": "forked", "pid": pid})
+
+
+nursery(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -1,0 +1,146 @@
+package agent
+
+import "time"
+
+// InitRequest makes a restored clone an individual. It is accepted once.
+type InitRequest struct {
+	// Secret is the bearer token of all further calls: 16 to 256 bytes.
+	Secret string `json:"secret"`
+	// Seed is mixed into every generator that a snapshot froze: 16 to 64 bytes
+	// of fresh randomness.
+	Seed     []byte    `json:"seed"`
+	Hostname string    `json:"hostname,omitempty"`
+	Time     time.Time `json:"time,omitzero"` // the host's, to tell the skew
+}
+
+// InitResult says what of an InitRequest the sandbox could not do.
+type InitResult struct {
+	// HostnameError is why the host name was left as it is; empty if it was set.
+	HostnameError string `json:"hostnameError,omitempty"`
+	// Skew is how far the sandbox's clock is ahead of the host's.
+	Skew time.Duration `json:"skew"`
+}
+
+// Bounds of an execution.
+const (
+	MaxCode          = 16 << 20 // bytes of code
+	DefaultMaxOutput = 1 << 20  // bytes kept of each stream
+	LimitMaxOutput   = 16 << 20 // the most that MaxOutput may ask for
+	DefaultTimeout   = 220 * time.Second
+	MaxDisplays      = 128      // displays kept of one execution
+	MaxDisplayBytes  = 24 << 20 // bytes kept of all displays together
+)
+
+// ExecuteRequest is one cell.
+type ExecuteRequest struct {
+	Code string `json:"code"`
+	// Timeout is from the start of the cell, without the time in the queue.
+	// Zero means DefaultTimeout.
+	Timeout time.Duration `json:"timeout"`
+	// MaxOutput bounds the bytes kept of each of stdout and stderr. Beyond it the
+	// first and the last half are kept with a line in between that says how much is
+	// missing. Zero means DefaultMaxOutput.
+	MaxOutput int `json:"maxOutput,omitempty"`
+}
+
+// Outcome says how an execution ended.
+type Outcome string
+
+// The outcomes of an execution.
+const (
+	// OK: the cell came to its end.
+	OK Outcome = "ok"
+	// Failed: the cell raised an exception, which is in Error.
+	Failed Outcome = "error"
+	// Interrupted: Interrupt was called and the cell yielded; the state is kept.
+	Interrupted Outcome = "interrupted"
+	// TimeoutInterrupted: the time was over and the cell yielded to an
+	// interrupt; the state is kept.
+	TimeoutInterrupted Outcome = "timeout-interrupted"
+	// TimeoutRestarted: the time was over and the cell did not yield; the kernel
+	// was killed with all its processes and replaced, the state is lost.
+	TimeoutRestarted Outcome = "timeout-restarted"
+	// KernelDied: the kernel ended under the cell and was replaced; the state is lost.
+	KernelDied Outcome = "kernel-died"
+)
+
+// ExecuteResult is what became of a cell.
+type ExecuteResult struct {
+	Outcome         Outcome `json:"outcome"`
+	Stdout          string  `json:"stdout"`
+	Stderr          string  `json:"stderr"`
+	StdoutTruncated bool    `json:"stdoutTruncated,omitempty"`
+	StderrTruncated bool    `json:"stderrTruncated,omitempty"`
+	// HasValue says that the last expression had a value other than None.
+	HasValue bool `json:"hasValue,omitempty"`
+	// Text is the value as IPython prints it (text/plain).
+	Text string `json:"text,omitempty"`
+	// Value holds every representation of the value by MIME type; binary ones are base64.
+	Value map[string]string `json:"value,omitempty"`
+	// Displays are what display() and figures showed, in order.
+	Displays          []Display       `json:"displays,omitempty"`
+	DisplaysTruncated bool            `json:"displaysTruncated,omitempty"`
+	Error             *ExecutionError `json:"error,omitempty"`
+	// Duration is the kernel's own measure of the cell, or the agent's if the kernel has none.
+	Duration time.Duration `json:"duration"`
+	// KernelRestarted says that the kernel was replaced since the previous
+	// execution's start: what earlier cells defined is gone.
+	KernelRestarted bool `json:"kernelRestarted,omitempty"`
+}
+
+// Display is one thing shown, by MIME type; binary representations are base64.
+type Display struct {
+	ID   string            `json:"id,omitempty"` // of displays that are updated later
+	Data map[string]string `json:"data"`
+}
+
+// ExecutionError is an exception, or why a kernel ended.
+type ExecutionError struct {
+	Name      string `json:"name"`
+	Message   string `json:"message"`
+	Traceback string `json:"traceback,omitempty"` // plain text, without colours
+}
+
+// Event is a part of a running execution. Exactly one field is set.
+type Event struct {
+	Stdout  string         `json:"stdout,omitempty"`
+	Stderr  string         `json:"stderr,omitempty"`
+	Display *Display       `json:"display,omitempty"`
+	Result  *ExecuteResult `json:"result,omitempty"` // the last event
+}
+
+// Metadata describes the kernel and what is installed beside it.
+type Metadata struct {
+	Runtime       string    `json:"runtime"` // "python"
+	Version       string    `json:"version"`
+	Kernel        string    `json:"kernel"` // "ipython"
+	KernelVersion string    `json:"kernelVersion"`
+	Packages      []Package `json:"packages"`
+}
+
+// Package is one installed package.
+type Package struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+// FileType says what a FileInfo is about.
+type FileType string
+
+// The types of files. Other stands for links that lead out, pipes, sockets
+// and devices: they are listed, and cannot be read.
+const (
+	File      FileType = "file"
+	Directory FileType = "directory"
+	Other     FileType = "other"
+)
+
+// FileInfo is a file or directory beneath DataDir.
+type FileInfo struct {
+	Name        string    `json:"name"`
+	Path        string    `json:"path"` // from DataDir, with slashes, without a leading one
+	Type        FileType  `json:"type"`
+	Size        int64     `json:"size"`
+	ModTime     time.Time `json:"modTime"`
+	ContentType string    `json:"contentType,omitempty"` // of files, by extension
+}
