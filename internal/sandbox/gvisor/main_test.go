@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -169,7 +170,7 @@ func ask(t testing.TB, e *Engine, h sandbox.Handle, path string, values url.Valu
 func tryAsk(ctx context.Context, e *Engine, h sandbox.Handle, path string, values url.Values) (string, error) {
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return e.Dial(ctx, h, 8080) },
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return e.Dial(ctx, h, 8080) },
 	}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://guest"+path+"?"+values.Encode(), nil)
 	if err != nil {
@@ -182,4 +183,37 @@ func tryAsk(ctx context.Context, e *Engine, h sandbox.Handle, path string, value
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	return string(body), err
+}
+
+func procPath(pid int, name string) string { return fmt.Sprintf("/proc/%d/%s", pid, name) }
+
+// procStatus returns the fields of /proc/PID/status, blanks made single.
+func procStatus(t testing.TB, pid int) map[string]string {
+	t.Helper()
+	data, err := os.ReadFile(procPath(pid, "status"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := map[string]string{}
+	for line := range strings.Lines(string(data)) {
+		if words := strings.Fields(line); len(words) > 0 {
+			fields[words[0]] = strings.Join(words[1:], " ")
+		}
+	}
+	return fields
+}
+
+// fds returns what a process has open.
+func fds(t testing.TB, pid int) (targets []string) {
+	t.Helper()
+	entries, err := os.ReadDir(procPath(pid, "fd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if target, err := os.Readlink(procPath(pid, "fd/"+entry.Name())); err == nil {
+			targets = append(targets, target)
+		}
+	}
+	return targets
 }

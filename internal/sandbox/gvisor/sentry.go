@@ -105,7 +105,7 @@ func (e *Engine) spawn(id sandbox.ID, t sandbox.Template) (_ *sentry, err error)
 	cmd := &exec.Cmd{
 		Path:        "/proc/self/exe",
 		Args:        append([]string{sentryName}, args...),
-		Env:         []string{},
+		Env:         []string{"GOGC=400"},
 		Dir:         "/",
 		ExtraFiles:  files.list,
 		SysProcAttr: sentryAttr(&pidfd),

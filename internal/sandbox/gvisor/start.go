@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -117,6 +118,7 @@ func (e *Engine) exists(id sandbox.ID) (bool, error) {
 
 // build takes the steps of a start, each of which demolish can undo.
 func (e *Engine) build(ctx context.Context, id sandbox.ID, t sandbox.Template, snapshot string) error {
+	watch := newStopwatch()
 	if err := os.Mkdir(e.dir(id), 0o700); err != nil {
 		return fmt.Errorf("make the sandbox's directory: %w", err)
 	}
@@ -127,10 +129,12 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, t sandbox.Template, s
 	if err != nil {
 		return err
 	}
+	watch.lap("spawn")
 	b := e.watch(id, s.pid, s.pidfd, false)
 	if err := s.wait(ctx); err != nil {
 		return err
 	}
+	watch.lap("boot")
 	if snapshot != "" {
 		err = e.restore(ctx, id, snapshot)
 	} else {
@@ -139,9 +143,12 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, t sandbox.Template, s
 	if err != nil {
 		return err
 	}
+	watch.lap("fill")
 	if err := e.awaitReady(ctx, b, t.Ready); err != nil {
 		return err
 	}
+	watch.lap("ready")
+	e.log.Debug("sandbox started", "sandbox", id, "restored", snapshot != "", watch.laps())
 	f, err := os.OpenFile(filepath.Join(e.dir(id), startedName), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -200,3 +207,19 @@ func get(ctx context.Context, client *http.Client, url string) error {
 	}
 	return nil
 }
+
+// stopwatch takes the time of the steps of a start, for the log.
+type stopwatch struct {
+	last time.Time
+	attr []any
+}
+
+func newStopwatch() *stopwatch { return &stopwatch{last: time.Now()} }
+
+func (w *stopwatch) lap(step string) {
+	now := time.Now()
+	w.attr = append(w.attr, slog.Duration(step, now.Sub(w.last)))
+	w.last = now
+}
+
+func (w *stopwatch) laps() slog.Attr { return slog.Group("took", w.attr...) }

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,8 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == "sleep" {
 		select {}
 	}
+	mb, _ := strconv.Atoi(os.Getenv("GUEST_MEGABYTES"))
+	warm(mb)
 	m := http.NewServeMux()
 	m.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
 	m.HandleFunc("POST /echo", func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
@@ -137,4 +140,15 @@ func user(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprint(w, info.Sys().(*syscall.Stat_t).Uid)
+}
+
+// warm fills memory with what a language runtime would have loaded: no two pages alike.
+func warm(mb int) {
+	for i := range mb {
+		block := make([]byte, 1<<20)
+		for j := 0; j < len(block); j += 8 {
+			binary.LittleEndian.PutUint64(block[j:], uint64(i)<<32|uint64(j)*2654435761)
+		}
+		kept = append(kept, block)
+	}
 }

@@ -1,0 +1,152 @@
+package gvisor
+
+import (
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// attack starts one sandbox for a test of what hostile code gets to do.
+func attack(t *testing.T, change func(*sandbox.Template)) (*Engine, sandbox.Handle) {
+	t.Helper()
+	e := open(t)
+	tmpl := template(t, sandbox.Restore)
+	if change != nil {
+		change(&tmpl)
+	}
+	return e, start(t, e, prepare(t, e, tmpl), "victim")
+}
+
+func TestNoWayOut(t *testing.T) {
+	e, h := attack(t, nil)
+	for _, to := range []struct{ network, addr string }{
+		{"tcp", "169.254.169.254:80"}, {"tcp", "1.1.1.1:443"}, {"udp", "8.8.8.8:53"},
+		{"tcp", "[2606:4700::1111]:443"}, {"tcp", "10.0.0.1:22"},
+	} {
+		got := ask(t, e, h, "/connect", url.Values{"net": {to.network}, "addr": {to.addr}})
+		if !strings.Contains(got, "unreachable") {
+			t.Errorf("connect to %s %s: %s; want unreachable", to.network, to.addr, got)
+		}
+	}
+	sockets := map[string]url.Values{
+		"raw":    {"family": {"2"}, "type": {"3"}, "proto": {"1"}},
+		"packet": {"family": {"17"}, "type": {"3"}, "proto": {"768"}},
+	}
+	for name, values := range sockets {
+		if got := ask(t, e, h, "/socket", values); !strings.Contains(got, "not permitted") {
+			t.Errorf("%s socket: %s; want not permitted", name, got)
+		}
+	}
+}
+
+func TestFewRights(t *testing.T) {
+	e, h := attack(t, nil)
+	if got := ask(t, e, h, "/mount", nil); !strings.Contains(got, "not permitted") {
+		t.Errorf("mount: %s; want not permitted", got)
+	}
+	if got := ask(t, e, h, "/user", nil); got != "1000" {
+		t.Errorf("a process of user 1000 belongs to %s", got)
+	}
+	for _, path := range []string{"/proc/1/root/etc/shadow", "/etc/shadow", "/proc/kcore", "/dev/mem", "/dev/kvm"} {
+		if body, err := tryAsk(t.Context(), e, h, "/read", url.Values{"path": {path}}); err == nil && !strings.Contains(body, "no such") &&
+			!strings.Contains(body, "denied") && body != "" {
+			t.Errorf("read %s: %.60q", path, body)
+		}
+	}
+}
+
+// TestHostSide looks at the sandbox's processes as the host sees them.
+func TestHostSide(t *testing.T) {
+	e, h := attack(t, nil)
+	pid, err := e.mainPID(h.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status := procStatus(t, pid)
+	for field, want := range map[string]string{
+		"Uid:": "65534 65534 65534 65534", "Gid:": "65534 65534 65534 65534", "Groups:": "",
+		"CapEff:": strings.Repeat("0", 16), "CapPrm:": strings.Repeat("0", 16), "CapBnd:": strings.Repeat("0", 16),
+		"CapAmb:": strings.Repeat("0", 16), "Seccomp:": "2", "NoNewPrivs:": "1",
+	} {
+		if got := status[field]; got != want {
+			t.Errorf("%s is %q, want %q", field, got, want)
+		}
+	}
+	for _, ns := range []string{"net", "mnt", "pid", "ipc", "uts", "user"} {
+		ours, err1 := os.Readlink("/proc/self/ns/" + ns)
+		theirs, err2 := os.Readlink(procPath(pid, "ns/"+ns))
+		if err1 != nil || err2 != nil || ours == theirs {
+			t.Errorf("namespace %s: ours %q %v, the sandbox's %q %v", ns, ours, err1, theirs, err2)
+		}
+	}
+	for _, fd := range fds(t, pid) {
+		for _, bad := range []string{"/" + lockName, "/" + boxesName, "cgroup"} {
+			if strings.Contains(fd, bad) && !strings.HasSuffix(fd, "/"+panicName) { // its own crash log
+				t.Errorf("the sandbox holds %q", fd)
+			}
+		}
+	}
+}
+
+func TestMemoryBomb(t *testing.T) {
+	e, h := attack(t, nil)
+	if _, err := tryAsk(t.Context(), e, h, "/memory", url.Values{"mb": {"400"}}); err == nil {
+		t.Error("400 MB fit into 256 MB")
+	}
+	exit, err := e.Wait(t.Context(), h)
+	if err != nil || exit.Reason != sandbox.OutOfMemory {
+		t.Errorf("Wait = %+v, %v; want out of memory", exit, err)
+	}
+	if _, err := e.Dial(t.Context(), h, 8080); sandpool.ClassOf(err) != sandpool.Ended {
+		t.Errorf("Dial after the end: %v; want class ended", err)
+	}
+}
+
+func TestDiskBomb(t *testing.T) {
+	e, h := attack(t, nil)
+	for _, path := range []string{"/root/big", "/tmp/big", "/dev/shm/big"} {
+		got := ask(t, e, h, "/disk", url.Values{"path": {path}, "mb": {"100"}})
+		if !strings.Contains(got, "no space left") {
+			t.Errorf("100 MB to %s: %s; want no space left", path, got)
+		}
+	}
+	if got := ask(t, e, h, "/state", nil); got != "1" {
+		t.Errorf("the sandbox answers %q after it", got)
+	}
+}
+
+func TestForkBomb(t *testing.T) {
+	e, h := attack(t, func(tmpl *sandbox.Template) { tmpl.Limits.PIDs = 100 })
+	body, err := tryAsk(t.Context(), e, h, "/forks", url.Values{"n": {"400"}})
+	t.Logf("400 processes: %q, %v", body, err)
+	for _, dir := range e.cgroups.dirs(h.ID) {
+		if pids, err := readInt(dir + "/pids.current"); err == nil {
+			t.Logf("%d threads on the host", pids)
+			if pids > 100 {
+				t.Errorf("the host has %d threads of the sandbox, want at most 100", pids)
+			}
+		}
+	}
+	if b := e.box(h.ID); b.ended() {
+		t.Logf("the sandbox ended: %+v", b.exit)
+	}
+	begin := time.Now()
+	if err := e.Stop(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("stopped after %v", time.Since(begin))
+}
+
+func TestExitCode(t *testing.T) {
+	e, h := attack(t, nil)
+	_, _ = tryAsk(t.Context(), e, h, "/exit", url.Values{"code": {"7"}}) // it ends before it answers
+	exit, err := e.Wait(t.Context(), h)
+	if want := (sandbox.Exit{Reason: sandbox.Exited, Code: 7}); err != nil || exit != want {
+		t.Errorf("Wait = %+v, %v; want %+v", exit, err, want)
+	}
+}
