@@ -9,7 +9,7 @@ import (
 	"path"
 )
 
-//go:embed */*.packages */*.lock */*.sh */*.py
+//go:embed */debian.packages */*.lock */*.sh */*.py
 var recipes embed.FS
 
 // Names lists the recipes, in order.

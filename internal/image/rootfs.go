@@ -62,10 +62,14 @@ func makeRoot(ctx context.Context, r Recipe, work, root string, p *reporter) err
 	if err != nil {
 		return err
 	}
+	mmdebstrap, err := exec.LookPath("mmdebstrap")
+	if err != nil {
+		return err
+	}
 	p.step("debian")
 	// A mount and process namespace of its own: whatever way the build ends,
 	// the kernel then ends all its processes and undoes all its mounts.
-	cmd := exec.CommandContext(ctx, "unshare", append([]string{"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap"}, args...)...)
+	cmd := exec.CommandContext(ctx, "unshare", append([]string{"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", mmdebstrap}, args...)...)
 	cmd.Env = append(env, "SANDPOOL_INPUTS="+inputs, "TMPDIR="+tmp)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return runTold(ctx, cmd, p)
@@ -136,7 +140,6 @@ func buildEnv(inputs string) ([]string, error) {
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"HOME=/root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive",
 		"SOURCE_DATE_EPOCH=" + strconv.Itoa(Stamp),
-		"PYTHONHASHSEED=0", // the order of sets, as it gets into compiled files
 		"PIP_DISABLE_PIP_VERSION_CHECK=1",
 	}
 	for _, name := range []string{
