@@ -43,8 +43,7 @@ func mayImport() map[string][]string {
 			"internal/sandbox", "internal/sandbox/gvisor", "internal/sandbox/kube", "internal/sqlite", "internal/image"),
 		"test": {".", "api", "client", "internal/arm"},
 		// Measures the engine beside the whole product.
-		"test/bench": {".", "api", "client", "internal/agent", "internal/bench", "internal/image", "internal/sandbox",
-			"internal/sandbox/gvisor", "internal/server"},
+		"test/bench": {".", "client", "internal/bench", "internal/image", "internal/sandbox", "internal/sandbox/gvisor"},
 	}
 }
 

@@ -145,7 +145,7 @@ func (b *bench) oneByOne(ctx context.Context) error {
 			}
 		}
 		b.add(claim.measure("claim", "ms", "a ready sandbox is given to a new identifier; measured by the server (Server-Timing)"))
-		b.add(first.measure("new session", "ms", "POST executions with a new identifier, 1+1, until the answer is read; one at a time, 3 ready before each"))
+		b.add(first.measure(NewSession, "ms", "POST executions with a new identifier, 1+1, until the answer is read; one at a time, 3 ready before each"))
 		return b.roundTrips(ctx, pool)
 	})
 }
@@ -170,7 +170,7 @@ func (b *bench) roundTrips(ctx context.Context, pool string) error {
 		}
 		b.opts.Progress("round trips", fmt.Sprintf("%d/%d", i+1, warm+10*b.opts.N))
 	}
-	b.add(trips.measure("round trip", "ms", "POST executions with 1+1 in a live session, one after another on a kept-alive connection"))
+	b.add(trips.measure(RoundTrip, "ms", "POST executions with 1+1 in a live session, one after another on a kept-alive connection"))
 	return b.client.DeleteSession(ctx, pool, id)
 }
 
@@ -194,7 +194,7 @@ func (b *bench) cold(ctx context.Context) error {
 				b.failed(&s, fmt.Errorf("delete session: %w", err))
 			}
 		}
-		b.add(s.measure("cold claim", "ms", "as new session, in a pool with no ready sandboxes: one is restored for the call"))
+		b.add(s.measure(ColdClaim, "ms", "as new session, in a pool with no ready sandboxes: one is restored for the call"))
 		return nil
 	})
 }

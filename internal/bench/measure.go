@@ -23,6 +23,19 @@ type Measure struct {
 	Max    float64 `json:"max"`
 }
 
+// The names of the measures that others compare with.
+const (
+	NewSession = "new session"
+	RoundTrip  = "round trip"
+	ColdClaim  = "cold claim"
+)
+
+// Summarise makes a Measure of values that somebody else took.
+func Summarise(name, unit, how string, values []float64) Measure {
+	s := series{values: append([]float64(nil), values...)}
+	return s.measure(name, unit, how)
+}
+
 // series collects samples.
 type series struct {
 	values []float64

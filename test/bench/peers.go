@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/bench"
+	"github.com/sandpool/sandpool/internal/image"
+	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
+)
+
+// How often a peer is measured: once in so many samples of ours.
+const (
+	processEvery = 4
+	bootEvery    = 20
+)
+
+// answerPort is where the booted peer answers.
+const answerPort = 8000
+
+// answerScript is the smallest server that computes its answer in the sandbox's own Python. It
+// imports nothing of what our sandboxes have imported, which favours the peer.
+const answerScript = `
+import http.server
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = str(eval("1+1")).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *a): pass
+http.server.HTTPServer(("127.0.0.1", 8000), H).serve_forever()
+`
+
+// peers are what sandpool is compared with.
+type peers struct {
+	python  string // the real interpreter, not a wrapper script
+	engine  *gvisor.Engine
+	booted  sandbox.Prepared
+	process []float64 // ms
+	boot    []float64 // ms
+}
+
+func newPeers(ctx context.Context, dir, images string) (_ *peers, err error) {
+	p := &peers{}
+	out, err := exec.CommandContext(ctx, "python3", "-c", "import sys; print(sys.executable)").Output()
+	if err != nil {
+		return nil, fmt.Errorf("find python3: %w", err)
+	}
+	p.python = strings.TrimSpace(string(out))
+	store, err := image.Open(images)
+	if err != nil {
+		return nil, err
+	}
+	img, err := store.Resolve("python")
+	if err != nil {
+		return nil, err
+	}
+	p.engine, err = gvisor.New(slog.New(slog.DiscardHandler), gvisor.Config{Root: filepath.Join(dir, "peer"), CgroupParent: "sandpool-bench"})
+	if err != nil {
+		return nil, fmt.Errorf("engine of the peer: %w", err)
+	}
+	p.booted, err = p.engine.Prepare(ctx, sandbox.Template{
+		Root:    img.Layer("/"),
+		Args:    []string{"/usr/bin/python3", "-c", answerScript},
+		Env:     []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8"},
+		Dir:     "/",
+		Ready:   sandbox.Check{Port: answerPort, Path: "/", Timeout: time.Minute},
+		Start:   sandbox.Boot,
+		Limits:  sandbox.Limits{CPU: 1, Memory: 1 << 30, PIDs: 1024, Disk: 1 << 30},
+		Network: sandpool.EgressDisabled,
+	}, nil)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare the booting peer: %w", err), p.engine.Close())
+	}
+	return p, nil
+}
+
+func (p *peers) close() error { return p.engine.Close() }
+
+// between is called between samples of ours.
+func (p *peers) between(ctx context.Context, sample int) error {
+	if sample%processEvery == 0 {
+		if err := p.runProcess(ctx); err != nil {
+			return err
+		}
+	}
+	if sample%bootEvery == 0 {
+		return p.runBoot(ctx)
+	}
+	return nil
+}
+
+func (p *peers) runProcess(ctx context.Context) error {
+	begin := time.Now()
+	out, err := exec.CommandContext(ctx, p.python, "-c", "print(1+1)").Output()
+	took := time.Since(begin)
+	if err != nil || strings.TrimSpace(string(out)) != "2" {
+		return fmt.Errorf("plain process: %q, %w", out, err)
+	}
+	p.process = append(p.process, ms(took))
+	return nil
+}
+
+func (p *peers) runBoot(ctx context.Context) (err error) {
+	id := sandbox.ID("peer" + strings.ToLower(rand.Text()[:12]))
+	begin := time.Now()
+	h, err := p.engine.Start(ctx, id, p.booted)
+	if err != nil {
+		return fmt.Errorf("boot the peer: %w", err)
+	}
+	defer func() {
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		err = first(err, p.engine.Stop(clean, h))
+	}()
+	if err := p.ask(ctx, h); err != nil {
+		return fmt.Errorf("ask the peer: %w", err)
+	}
+	p.boot = append(p.boot, ms(time.Since(begin)))
+	return nil
+}
+
+func (p *peers) ask(ctx context.Context, h sandbox.Handle) error {
+	conn, err := p.engine.Dial(ctx, h, answerPort)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n"); err != nil {
+		return err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || string(body) != "2" {
+		return fmt.Errorf("the answer is %q, %w", body, err)
+	}
+	return nil
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// The names of the peers' measures.
+const (
+	processName = "peer: plain python3 process"
+	bootName    = "peer: fresh gVisor boot"
+)
+
+func (p *peers) measures() []bench.Measure {
+	return []bench.Measure{
+		bench.Summarise(processName, "ms", p.python+" -c 'print(1+1)' from start to exit; no isolation, nothing imported", p.process),
+		bench.Summarise(bootName, "ms", "the same image booted for the call to the first answer of its Python; nothing imported", p.boot),
+	}
+}
