@@ -13,20 +13,22 @@ import (
 func mayImport() map[string][]string {
 	vocabulary := []string{"."}
 	contract := []string{".", "internal/sandbox"}
-	handlers := []string{".", "api", "internal/arm", "internal/auth", "internal/agent", "internal/pool"}
+	// Handlers know the words of the contract (statistics, why a sandbox ended), never an engine.
+	handlers := append(contract, "api", "internal/arm", "internal/auth", "internal/agent", "internal/pool")
 	return map[string][]string{
 		".":                            nil,
 		"api":                          vocabulary,
 		"images":                       nil,
 		"client":                       {".", "api", "internal/arm"},
 		"cmd/sandpool":                 {".", "api", "client", "internal/bench", "internal/image", "internal/server"},
-		"cmd/sandpool-agent":           {".", "internal/agent", "internal/agent/kernels"},
+		"cmd/sandpool-agent":           {".", "internal/agent", "internal/agent/guest"},
 		"internal/archtest":            nil,
 		"internal/arm":                 {".", "api"},
 		"internal/auth":                vocabulary,
 		"internal/bench":               {".", "api", "client"},
 		"internal/agent":               vocabulary,
 		"internal/agent/kernels":       nil,
+		"internal/agent/guest":         {".", "internal/agent", "internal/agent/kernels"},
 		"internal/pool":                contract,
 		"internal/pool/storetest":      append(contract, "internal/pool"),
 		"internal/sandbox":             vocabulary,
@@ -40,7 +42,7 @@ func mayImport() map[string][]string {
 		"internal/mcp":                 handlers,
 		"internal/web":                 handlers,
 		"internal/server": append(handlers, "images", "internal/control", "internal/gateway", "internal/mcp", "internal/web",
-			"internal/sandbox", "internal/sandbox/gvisor", "internal/sandbox/kube", "internal/sqlite", "internal/image"),
+			"internal/sandbox/gvisor", "internal/sandbox/kube", "internal/sqlite", "internal/image"),
 		"test": {".", "api", "client", "internal/arm"},
 		// Measures the engine beside the whole product.
 		"test/bench": {".", "client", "internal/bench", "internal/image", "internal/sandbox", "internal/sandbox/gvisor"},
