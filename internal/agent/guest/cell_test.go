@@ -1,42 +1,221 @@
 package guest_test
 
 import (
-	"io"
-	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sandpool/sandpool/internal/agent"
 )
 
-// raw sends a request without the client and returns status and body; status 0 stands
-// for no answer.
-func (s *sandbox) raw(t testing.TB, method, path, token, body string) (int, string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.addr+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(text)
+// want is what a cell must come to. Empty fields are compared too, unless any is set.
+type want struct {
+	outcome        agent.Outcome
+	stdout, stderr string
+	text           string
+	error          string // name of the exception
 }
 
-func TestCell(t *testing.T) {
+func (w want) check(t *testing.T, code string, res agent.ExecuteResult) {
+	t.Helper()
+	if w.outcome == "" {
+		w.outcome = agent.OK
+	}
+	got := want{outcome: res.Outcome, stdout: res.Stdout, stderr: res.Stderr, text: res.Text}
+	if res.Error != nil {
+		got.error = res.Error.Name
+	}
+	if got != w {
+		t.Errorf("%s\n got %+v\nwant %+v\nerror %+v", code, got, w, res.Error)
+	}
+	if res.HasValue != (w.text != "") {
+		t.Errorf("%s: has value %v with text %q", code, res.HasValue, res.Text)
+	}
+}
+
+// TestValues: the value of a cell is that of its last expression, as IPython prints it.
+func TestValues(t *testing.T) {
 	s := start(t)
-	res := s.run(t, "print('hi')\n1 + 1")
-	if res.Outcome != agent.OK || res.Stdout != "hi\n" || !res.HasValue || res.Text != "2" {
-		t.Errorf("result %+v", res)
+	for _, c := range []struct {
+		code string
+		want want
+	}{
+		{"1 + 1", want{text: "2"}},
+		{"_ + 1", want{text: "3"}},
+		{"print('hi')\n40 + 2", want{stdout: "hi\n", text: "42"}},
+		{"x = 1", want{}},
+		{"x", want{text: "1"}},
+		{"x;", want{}},
+		{"'a;b'", want{text: "'a;b'"}},
+		{"None", want{}},
+		{"", want{}},
+		{"# nothing", want{}},
+		{"True", want{text: "True"}},
+		{"float('nan')", want{text: "nan"}},
+		{"'abc'", want{text: "'abc'"}},
+		{"{'a': 1}", want{text: "{'a': 1}"}},
+		{"['x' * 40, 'y' * 40]", want{text: "['xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx',\n 'yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy']"}},
+		{"if True:\n  5", want{}},
+		{"def f():\n  return 'é\\ud800'\nprint(f())", want{stdout: "é\\ud800\n"}},
+		{"import os; os.getcwd() == os.environ.get('PWD', os.getcwd())", want{text: "True"}},
+		{"import numpy as np; np.arange(3)", want{text: "array([0, 1, 2])"}},
+		{"import pandas as pd; pd.DataFrame({'a': [1, 2]})", want{text: "   a\n0  1\n1  2"}},
+		{"from __future__ import annotations\ndef g(a: undefined): pass", want{}},
+		{"def h(a: undefined): pass\nh.__annotations__", want{text: "{'a': 'undefined'}"}},
+		{"class R:\n  def __repr__(self): raise ValueError('x')\n0", want{text: "0"}},
+		{"Out[1]", want{text: "2"}},
+	} {
+		c.want.check(t, c.code, s.run(t, c.code))
+	}
+}
+
+// TestShell: cells may use IPython's additions, and child processes write into their cell.
+func TestShell(t *testing.T) {
+	s := start(t)
+	for _, c := range []struct {
+		code string
+		want want
+	}{
+		{"!echo shell; echo problem >&2", want{stdout: "shell\n", stderr: "problem\n"}},
+		{"x = !echo one two\nx[0].split()", want{text: "['one', 'two']"}},
+		{"%%bash\necho from bash", want{stdout: "from bash\n"}},
+		{"%cd /\n%pwd", want{stdout: "/\n", text: "'/'"}},
+		{"%%writefile /tmp/w.txt\nhello", want{stdout: "Overwriting /tmp/w.txt\n"}},
+		{"%nosuchmagic", want{outcome: agent.Failed, error: "UsageError"}},
+		{"await __import__('asyncio').sleep(0, 'slept')", want{text: "'slept'"}},
+		{"import asyncio\nasync def f():\n  await asyncio.sleep(0)\n  return 6\nt = asyncio.ensure_future(f()) if False else await f()\nt", want{text: "6"}},
+		{"asyncio.run(f())", want{text: "6"}},
+		{"import sys, os, subprocess\nprint('a', end=''); os.write(1, b'b'); subprocess.run(['echo', 'c']); sys.stdout.buffer.write(b'd'); print('e');", want{stdout: "abc\nde\n"}},
+		{"import warnings\nwarnings.simplefilter('always')\nwarnings.showwarning = lambda m, *a: print('warn', m, file=sys.stderr)\nwarnings.warn('careful')", want{stderr: "warn careful\n"}},
+		{"os.open('/dev/stdout', os.O_WRONLY) > 2", want{text: "True"}},
+		{"pid = os.fork()\nif pid == 0: print('child')\nelse: os.waitpid(pid, 0)\n'end'", want{stdout: "child\n", text: "'end'"}},
+		{"import ctypes; ctypes.CDLL(None).printf(b'from C\\n');", want{stdout: "from C\n"}},
+	} {
+		if strings.Contains(c.code, "w.txt") {
+			s.run(t, "!touch /tmp/w.txt")
+		}
+		c.want.check(t, c.code, s.run(t, c.code))
+	}
+}
+
+// TestErrors: whatever a cell raises is a result with a traceback, and the kernel goes on.
+func TestErrors(t *testing.T) {
+	s := start(t)
+	s.run(t, "kept = 1")
+	for _, c := range []struct{ code, name, message, traceback string }{
+		{"def f():\n  1/0\nf()", "ZeroDivisionError", "division by zero", "in f()"},
+		{"x = (", "SyntaxError", "", "SyntaxError"},
+		{"raise KeyError('k')", "KeyError", "'k'", "KeyError: 'k'"},
+		{"input('name? ')", "StdinNotImplementedError", "input() is not available", "Put the value into the code"},
+		{"import getpass; getpass.getpass()", "StdinNotImplementedError", "input() is not available", ""},
+		{"import sys; sys.exit(3)", "SystemExit", "3", "SystemExit: 3"},
+		{"exit()", "SystemExit", "", ""},
+		{"raise KeyboardInterrupt", "KeyboardInterrupt", "", "KeyboardInterrupt"},
+		{"def r(): return r()\nr()", "RecursionError", "maximum recursion depth", "RecursionError"},
+		{"bytearray(1 << 60)", "MemoryError", "", "MemoryError"},
+		{"class E(Exception):\n  def __str__(self): 1/0\nraise E", "E", "", ""},
+		{"await (lambda: None)()", "TypeError", "", ""},
+		{"(" + strings.Repeat("(", 5000), "", "", ""},
+		{"x = " + strings.Repeat("-", 100000) + "1", "", "", ""},
+		{"raise BaseExceptionGroup('g', [KeyError(1)])", "ExceptionGroup", "", ""},
+		{"'\\ud800'.encode()", "UnicodeEncodeError", "", ""},
+		{"a\x00b", "", "", ""},
+	} {
+		res := s.run(t, c.code)
+		head := c.code[:min(len(c.code), 60)]
+		if res.Outcome != agent.Failed || res.Error == nil {
+			t.Errorf("%s: outcome %s, want an error", head, res.Outcome)
+			continue
+		}
+		if c.name != "" && res.Error.Name != c.name || !strings.Contains(res.Error.Message, c.message) ||
+			!strings.Contains(res.Error.Traceback, c.traceback) || strings.Contains(res.Error.Traceback, "\x1b") {
+			t.Errorf("%s: error %+v", head, res.Error)
+		}
+		if got := s.run(t, "kept"); got.Text != "1" || got.KernelRestarted {
+			t.Fatalf("after %s: state lost: %+v", head, got)
+		}
+	}
+}
+
+// TestFigures: each open figure is shown once, closed, and does not return.
+func TestFigures(t *testing.T) {
+	s := start(t)
+	count := func(res agent.ExecuteResult) (n int) {
+		for _, d := range res.Displays {
+			if strings.HasPrefix(d.Data["image/png"], "iVBOR") {
+				n++
+			}
+		}
+		return n
+	}
+	for _, c := range []struct {
+		code string
+		want int
+	}{
+		{"import matplotlib.pyplot as plt\nplt.plot([1, 2]);", 1},
+		{"1", 0},
+		{"for i in range(3):\n  plt.figure(); plt.plot([i])", 3},
+		{"plt.plot([1]); plt.show(); plt.plot([2]);", 2},
+		{"plt.plot([1]); plt.savefig('f.png')", 1},
+		{"plt.plot([1]); raise ValueError", 1},
+		{"%matplotlib inline\nplt.plot([1]);", 1},
+		{"fig = plt.figure(); plt.close(fig)", 0},
+	} {
+		if res := s.run(t, c.code); count(res) != c.want {
+			t.Errorf("%s: %d figures, want %d: %+v", c.code, count(res), c.want, res.Error)
+		}
+	}
+	res := s.run(t, "h = display({'text/plain': 'one'}, raw=True, display_id='d')\nh.update({'text/plain': 'two'}, raw=True)")
+	if len(res.Displays) != 1 || res.Displays[0].Data["text/plain"] != "two" {
+		t.Errorf("updated display: %+v, error %+v", res.Displays, res.Error)
+	}
+	res = s.run(t, "fig, ax = plt.subplots(); plt.close(fig); fig")
+	if !strings.HasPrefix(res.Value["image/png"], "iVBOR") {
+		t.Errorf("a figure as value has representations %v", len(res.Value))
+	}
+}
+
+// TestBackground: processes that stay behind hold nothing up; what they print
+// comes with the next cell.
+func TestBackground(t *testing.T) {
+	s := start(t)
+	s.run(t, "import subprocess, threading, time\np = subprocess.Popen('sleep 1000', shell=True)")
+	s.run(t, "threading.Thread(target=time.sleep, args=(1000,)).start()")
+	if res := s.run(t, "p.poll() is None"); res.Text != "True" {
+		t.Errorf("the background process is gone: %+v", res)
+	}
+	s.run(t, "subprocess.Popen('(until test -e go; do sleep 0.01; done; echo late; touch done)', shell=True);")
+	s.run(t, "open('go', 'w').close()\nimport os\nwhile not os.path.exists('done'): time.sleep(0.01)")
+	res := s.run(t, "q = subprocess.Popen(['yes'])\ntime.sleep(0.2)\n'over'")
+	if res.Text != "'over'" || !res.StdoutTruncated || len(res.Stdout) > agent.DefaultMaxOutput+200 {
+		t.Errorf("a flood in the background: text %q, %d bytes, cut %v", res.Text, len(res.Stdout), res.StdoutTruncated)
+	}
+	if res := s.run(t, "q.kill(); q.wait()"); res.Text != "-9" {
+		t.Errorf("kill the flood: %+v", res.Error)
+	}
+}
+
+// TestOrder: cells of a session run one after another in the order they came.
+func TestOrder(t *testing.T) {
+	s := start(t)
+	s.run(t, "seen = []")
+	const n = 8
+	results := make(chan error, n)
+	for i := range n {
+		code := "import time; time.sleep(0.15); seen.append(" + string(rune('0'+i)) + ")"
+		go func() {
+			_, err := s.Execute(t.Context(), agent.ExecuteRequest{Code: code, Timeout: time.Minute})
+			results <- err
+		}()
+		<-time.After(30 * time.Millisecond) // the order of arrival is what is tested
+	}
+	for range n {
+		if err := <-results; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if res := s.run(t, "seen"); res.Text != "[0, 1, 2, 3, 4, 5, 6, 7]" {
+		t.Errorf("ran in the order %s", res.Text)
 	}
 }
 

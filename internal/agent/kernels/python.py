@@ -54,6 +54,7 @@ from traitlets.config import Config
 MAX_TEXT = 1 << 20  # characters of a value's text and of a traceback
 MAX_MIME = 8 << 20  # characters of one representation of a display
 MAX_PROCESSES = 256  # processes and threads of the user
+MAX_OUTPUTS = 200  # values that Out keeps
 CONTROL_FD = 700  # beyond what a cell closes by habit
 PARSE = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 FUTURES = 0
@@ -190,6 +191,7 @@ class Kernel:
         self.lock = threading.Lock()
         self.futures = 0
         self.loop = None
+        self.last = ""  # the value that we called _
 
     # Signals.
 
@@ -292,13 +294,24 @@ class Kernel:
             events.trigger("post_run_cell", None)
 
     def represent(self, value):
-        shell = self.shell
-        if value is not shell.user_ns["_oh"]:
-            shell.displayhook.update_user_ns(value)
-        formatter = shell.display_formatter
+        self.remember(value)
+        formatter = self.shell.display_formatter
         if type(value) in PLAIN:
             return encode({"text/plain": formatter.formatters["text/plain"](value)})
         return encode(formatter.format(value)[0]) or None
+
+    def remember(self, value):
+        """Keeps a value as _ and in Out, which forgets the oldest of many."""
+        ns = self.shell.user_ns
+        outputs = ns["_oh"]
+        if value is outputs:
+            return
+        if ns.get("_") is self.last:  # else the cells use the name for their own
+            ns["___"], ns["__"], ns["_"] = ns.get("__"), self.last, value
+            self.last = value
+        outputs[self.shell.execution_count] = value
+        if len(outputs) > MAX_OUTPUTS:
+            del outputs[next(iter(outputs))]
 
     def execute(self, request):
         self.id = request["id"]
@@ -388,7 +401,8 @@ class Kernel:
 
     def reset(self):
         self.shell.reset(new_session=True)
-        self.shell.user_ns["_"] = self.shell.user_ns["__"] = self.shell.user_ns["___"] = ""
+        self.last = ""
+        self.shell.user_ns.update(_="", __="", ___="")
 
     def warm(self):
         """Runs what first cells run, so that neither imports nor page faults are left to them."""
