@@ -20,7 +20,7 @@ type benchCmd struct {
 // Help says what bench does to the server.
 func (benchCmd) Help() string {
 	return "Makes pools of its own on the server, one at a time, and deletes them with all their sessions. " +
-		"Needs the role pool-contributor. stdout gets one table, or with --output json one document."
+		"Needs the role admin. stdout gets one table, or with --output json one document."
 }
 
 // Run measures and prints the report. It is printed also when the run was cut short.

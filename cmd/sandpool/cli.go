@@ -160,7 +160,7 @@ func nextStep(e *sandpool.Error) string {
 		return "Give a valid token with SANDPOOL_TOKEN; 'sandpool token create' makes one."
 	case e.Class == sandpool.Full && e.RetryAfter > 0:
 		return fmt.Sprintf("Try again in %s, end a session with 'sandpool session delete', or raise --max-sessions of the pool.", e.RetryAfter)
-	case e.Class == sandpool.NotFound && (e.Target == "pool" || e.Target == "sessionPoolName" || e.Code == "ResourceNotFound"):
+	case e.Code == "SessionPoolNotFound":
 		return "'sandpool pool list' shows the pools that exist."
 	}
 	return ""

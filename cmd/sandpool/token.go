@@ -16,7 +16,7 @@ type tokenCmd struct {
 
 type tokenCreateCmd struct {
 	Name    string        `arg:"" help:"What to call the token."`
-	Role    string        `enum:"admin,pool-contributor,session-executor" default:"session-executor" help:"What it allows: admin, pool-contributor (pools and sessions) or session-executor (sessions)."`
+	Role    string        `enum:"admin,pool-contributor,session-executor" default:"session-executor" help:"What it allows: admin, pool-contributor (pools, but no sessions) or session-executor (sessions)."`
 	Pool    string        `help:"The one pool it is good for; without it every pool." placeholder:"POOL"`
 	Expires time.Duration `help:"Time until it expires, such as 24h; without it never." placeholder:"DURATION"`
 }
