@@ -163,9 +163,10 @@ func (b *bench) roundTrips(ctx context.Context, pool string) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case i < warm:
 		case err != nil:
 			b.failed(&trips, err)
-		case i >= warm:
+		default:
 			trips.duration(took)
 		}
 		b.opts.Progress("round trips", fmt.Sprintf("%d/%d", i+1, warm+10*b.opts.N))
