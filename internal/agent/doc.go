@@ -37,6 +37,10 @@ package agent
 // Port is where the agent listens on the sandbox's loopback interface.
 const Port = 7077
 
+// Path is where the program is in a sandbox: on a read-only layer of its own,
+// so that images need hold nothing of ours.
+const Path = "/opt/sandpool/sandpool-agent"
+
 // What the agent expects of the image: the user that cells run as, and the
 // directory that is their working directory and the root of the files API.
 const (
