@@ -1,0 +1,194 @@
+package pool
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// adopt learns what an earlier process left, and tries again until it can; it reports
+// false if ctx ended before that.
+func (m *Manager) adopt(ctx context.Context) bool {
+	var pause backoff
+	for {
+		err := m.adoptOnce(ctx)
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err() == nil
+		}
+		pause.fail(time.Now())
+		m.log.ErrorContext(ctx, "sandboxes of an earlier run cannot be adopted", "error", err, "retry", pause.next())
+		timer := time.NewTimer(time.Until(pause.next()))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return false
+		}
+	}
+}
+
+func (m *Manager) adoptOnce(ctx context.Context) error {
+	pools, err := m.store.Pools(ctx)
+	if err != nil {
+		return fmt.Errorf("adopt: %w", err)
+	}
+	rows, err := m.store.Sandboxes(ctx)
+	if err != nil {
+		return fmt.Errorf("adopt: %w", err)
+	}
+	found, err := m.list(ctx)
+	if err != nil {
+		return fmt.Errorf("adopt: %w", err)
+	}
+	reasons := m.judge(ctx, pools, rows, found)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range pools {
+		m.pools[p.ID.Key()] = newPoolState(p)
+	}
+	for i, row := range rows {
+		m.adoptRow(row, reasons[i])
+	}
+	for id := range found {
+		m.adoptStray(id)
+	}
+	return nil
+}
+
+// list is what the engine knows, with whether it runs.
+func (m *Manager) list(ctx context.Context) (map[sandpool.SandboxID]bool, error) {
+	list, err := m.engine.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list sandboxes: %w", err)
+	}
+	found := map[sandpool.SandboxID]bool{}
+	for _, f := range list {
+		found[f.ID] = f.Running
+	}
+	return found, nil
+}
+
+// maxChecks bounds the checks of ready sandboxes at the same time, checkTimeout each of them.
+const (
+	maxChecks    = 8
+	checkTimeout = 5 * time.Second
+)
+
+// judge says for each row why its sandbox must not be used; "" means that it may.
+func (m *Manager) judge(ctx context.Context, pools []sandpool.Pool, rows []sandpool.Sandbox, running map[sandpool.SandboxID]bool) []string {
+	byKey := map[string]sandpool.Pool{}
+	for _, p := range pools {
+		byKey[p.ID.Key()] = p
+	}
+	reasons := make([]string, len(rows))
+	var wait sync.WaitGroup
+	turns := make(chan struct{}, maxChecks)
+	for i, row := range rows {
+		reasons[i] = unfit(byKey[row.Pool.Key()], row, running[row.ID])
+		if reasons[i] != "" || row.State != sandpool.Ready || m.options.Alive == nil {
+			continue
+		}
+		turns <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-turns }()
+			ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+			defer cancel()
+			if err := m.options.Alive(ctx, row, m.dialer(row)); err != nil {
+				reasons[i] = "the sandbox did not answer after a restart: " + err.Error()
+			}
+		})
+	}
+	wait.Wait()
+	return reasons
+}
+
+// unfit judges a row by what is written down.
+func unfit(p sandpool.Pool, row sandpool.Sandbox, running bool) string {
+	switch {
+	case row.State == sandpool.Stopping:
+		return row.Reason
+	case row.State == sandpool.Starting:
+		return "the server ended while the sandbox started"
+	case !running:
+		return "the sandbox ended while no server ran"
+	case p.State == sandpool.Deleting:
+		return reasonDeleted
+	case row.State == sandpool.Ready && row.Revision != p.Revision:
+		return reasonStale
+	}
+	return ""
+}
+
+// adoptRow makes the box of a row. Its idle time begins now: nobody could use the session
+// while no server ran. The caller holds mu.
+func (m *Manager) adoptRow(row sandpool.Sandbox, reason string) {
+	now := time.Now()
+	p := m.pools[row.Pool.Key()]
+	b := newBox(m.life, p, row, now)
+	m.boxes[row.ID] = b
+	if reason != "" || row.State == sandpool.Stopping {
+		if row.State != sandpool.Stopping {
+			m.retire(b, ended("%s", reason))
+			m.log.Info("sandbox of an earlier run is stopped", "sandbox", row.ID, "pool", row.Pool.Name, "state", row.State, "reason", reason)
+		}
+		return
+	}
+	if row.State == sandpool.Claimed {
+		p.sessions[row.Identifier] = &entry{box: b}
+		b.dirty = true
+	}
+	m.watch(b)
+}
+
+// adoptStray makes the box of something that only the engine knows, to stop it. The caller holds mu.
+func (m *Manager) adoptStray(id sandpool.SandboxID) {
+	if m.boxes[id] != nil {
+		return
+	}
+	m.log.Warn("sandbox without a row is stopped", "sandbox", id)
+	b := newBox(m.life, nil, sandpool.Sandbox{ID: id, State: sandpool.Starting}, time.Now())
+	m.boxes[id] = b
+	m.retire(b, ended("the sandbox has no row"))
+}
+
+// sweep compares memory, store and engine: what nobody knows is stopped, and a
+// session whose sandbox is gone ends. It sees what the watchers missed.
+func (m *Manager) sweep(ctx context.Context) {
+	m.mu.Lock()
+	var live []*box
+	for _, b := range m.boxes {
+		if b.row.State == sandpool.Ready || b.row.State == sandpool.Claimed {
+			live = append(live, b)
+		}
+	}
+	m.mu.Unlock()
+	// Memory was read before the engine, so that a box in live must be found; and memory is
+	// read again after it, so that a sandbox found must have a box.
+	found, err := m.list(ctx)
+	if err != nil {
+		m.log.WarnContext(ctx, "sweep", "error", err)
+		return
+	}
+	rows, err := m.store.Sandboxes(ctx)
+	if err != nil {
+		m.log.WarnContext(ctx, "sweep", "error", err)
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, b := range live {
+		if !found[b.row.ID] {
+			m.died(ctx, b, sandbox.Exit{Reason: sandbox.Killed})
+		}
+	}
+	for id := range found {
+		m.adoptStray(id)
+	}
+	for _, row := range rows {
+		m.adoptStray(row.ID)
+	}
+}

@@ -1,0 +1,171 @@
+package pool
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// poolState is what memory knows of a pool. Manager.mu guards it.
+type poolState struct {
+	pool     sandpool.Pool // as the store has it
+	prep     preparation
+	sessions map[sandpool.Identifier]*entry
+	backoff  backoff // of starts
+	refills  int64   // refills that went wrong, ever
+	claims   [sandpool.ClaimNew + 1]int64
+	unsaved  bool // pool differs from its row in State or Problem
+	removing bool // the row is being deleted
+}
+
+func newPoolState(p sandpool.Pool) *poolState {
+	return &poolState{pool: p, sessions: map[sandpool.Identifier]*entry{}, prep: preparation{changed: make(chan struct{})}}
+}
+
+// entry is an identifier's place in a pool: a session, a claim in progress, or
+// both when the session has ended and a claim for the next one began.
+type entry struct {
+	box   *box
+	claim *claim
+}
+
+// box is what memory knows of one sandbox. Manager.mu guards it.
+//
+// State follows the row's, and may be ahead of it in one case: a sandbox that
+// ended is Stopping here before the store says so, so that no further request reaches it.
+type box struct {
+	row   sandpool.Sandbox
+	pool  *poolState // nil: a stray, known to the engine or the store alone
+	since time.Time  // when row.State was entered
+	limit int64      // its memory limit in bytes; zero if unknown
+	ctx   context.Context
+	end   context.CancelCauseFunc
+
+	leases int
+	used   time.Time // when the last lease ended, with the monotonic clock
+	dirty  bool      // used is not in the store yet
+
+	starting bool // its start is under way; only the starter may touch it
+	stopping bool // an attempt to stop is under way
+	backoff  backoff
+}
+
+// handleOf is how the engine finds a row's sandbox.
+func handleOf(row sandpool.Sandbox) sandbox.Handle {
+	return sandbox.Handle{ID: row.ID, Data: row.Handle}
+}
+
+func (b *box) enter(s sandpool.SandboxState, now time.Time) { b.row.State, b.since = s, now }
+
+// newBox returns the box of a row. ctx gives its lease contexts their values only.
+func newBox(ctx context.Context, p *poolState, row sandpool.Sandbox, now time.Time) *box {
+	b := &box{row: row, pool: p, since: now, used: now}
+	b.ctx, b.end = context.WithCancelCause(context.WithoutCancel(ctx))
+	return b
+}
+
+// retire ends what the box is for: leases' contexts end with cause, no further
+// lease is given, and the next plan stops the sandbox. The caller holds mu.
+func (m *Manager) retire(b *box, cause *sandpool.Error) {
+	if b.row.State == sandpool.Stopping {
+		return
+	}
+	b.enter(sandpool.Stopping, time.Now())
+	b.row.Reason = cause.Message
+	b.end(cause)
+	m.kick()
+}
+
+// forget removes the box of a sandbox that is gone. The caller holds mu.
+func (m *Manager) forget(b *box) {
+	b.end(ended("the session has ended"))
+	delete(m.boxes, b.row.ID)
+	if p := b.pool; p != nil {
+		if e := p.sessions[b.row.Identifier]; e != nil && e.box == b {
+			e.box = nil
+			p.tidy(b.row.Identifier)
+		}
+	}
+	if len(m.boxes) == 0 && m.empty != nil {
+		close(m.empty)
+		m.empty = nil
+	}
+	m.kick()
+}
+
+// tidy drops an entry that holds nothing.
+func (p *poolState) tidy(identifier sandpool.Identifier) {
+	if e := p.sessions[identifier]; e != nil && e.box == nil && e.claim == nil {
+		delete(p.sessions, identifier)
+	}
+}
+
+// live returns the sandbox that serves the identifier, or nil.
+func (p *poolState) live(identifier sandpool.Identifier) *box {
+	if e := p.sessions[identifier]; e != nil && e.box != nil && e.box.row.State == sandpool.Claimed {
+		return e.box
+	}
+	return nil
+}
+
+// ended is the cause of a lease's context: a session ended, and why.
+func ended(format string, args ...any) *sandpool.Error {
+	return sandpool.Errorf(sandpool.Ended, "", "", format, args...)
+}
+
+// endedBy says in words how a sandbox ended by itself.
+func (b *box) endedBy(exit sandbox.Exit) *sandpool.Error {
+	switch exit.Reason {
+	case sandbox.OutOfMemory:
+		if b.limit > 0 {
+			return ended("out of memory: the sandbox used more than its limit of %s", size(b.limit))
+		}
+		return ended("out of memory: the sandbox used more than its limit")
+	case sandbox.Exited:
+		return ended("the sandbox's first process exited with code %d", exit.Code)
+	case sandbox.Stopped:
+		return ended("the sandbox was stopped")
+	}
+	return ended("the sandbox was killed from outside (code %d)", exit.Code)
+}
+
+// size writes a number of bytes for people, in the largest binary unit that divides it well.
+func size(bytes int64) string {
+	units := []string{"bytes", "KiB", "MiB", "GiB", "TiB"}
+	n, unit := float64(bytes), 0
+	for n >= 1024 && unit < len(units)-1 {
+		n, unit = n/1024, unit+1
+	}
+	return fmt.Sprintf("%.4g %s", n, units[unit])
+}
+
+// backoff says when something that failed may be tried again.
+type backoff struct {
+	failures int
+	last     time.Time
+}
+
+// Bounds of the time between attempts.
+const (
+	firstRetry = time.Second
+	lastRetry  = time.Minute
+)
+
+func (b *backoff) fail(now time.Time) { b.failures, b.last = b.failures+1, now }
+
+func (b *backoff) reset() { *b = backoff{} }
+
+// next is when the next attempt may begin; the zero time if nothing failed.
+func (b backoff) next() time.Time {
+	if b.failures == 0 {
+		return time.Time{}
+	}
+	delay := lastRetry
+	if shift := b.failures - 1; shift < 6 { // 2^6 s is past lastRetry
+		delay = min(firstRetry<<shift, lastRetry)
+	}
+	return b.last.Add(delay)
+}

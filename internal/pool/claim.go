@@ -1,0 +1,256 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sandpool/sandpool"
+)
+
+// claim is a claim in progress, on which every caller of its identifier waits. It
+// belongs to Run, not to the request that caused it: a caller that gives up leaves it to the others.
+type claim struct {
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when the fields below are set
+
+	box       *box
+	outcome   sandpool.ClaimOutcome
+	claimTime time.Duration
+	startTime time.Duration
+	err       error
+}
+
+// Acquire gives the identifier its sandbox: the one it holds, else a ready
+// one, else one that is started now. A pool with its maximum of sessions is an error of
+// class Full. The session stays alive until the lease is released and the
+// pool's cooldown has passed.
+func (m *Manager) Acquire(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (*Lease, error) {
+	if err := m.ready(ctx); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	p, err := m.pool(id)
+	if err != nil {
+		m.mu.Unlock()
+		return nil, err
+	}
+	if b := p.live(identifier); b != nil {
+		p.claims[sandpool.ClaimExisting]++
+		lease := m.lease(b, sandpool.ClaimExisting)
+		m.mu.Unlock()
+		lease.claimTime = time.Since(began)
+		return lease, nil
+	}
+	c, first, err := m.join(p, identifier)
+	m.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-c.done:
+		return m.take(p, c, first)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// take turns a finished claim into a lease of one caller.
+func (m *Manager) take(p *poolState, c *claim, first bool) (*Lease, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c.err != nil {
+		if sandpool.ClassOf(c.err) == sandpool.Full {
+			p.claims[sandpool.ClaimFull]++
+		}
+		return nil, c.err
+	}
+	if c.box.row.State != sandpool.Claimed {
+		return nil, context.Cause(c.box.ctx)
+	}
+	outcome := c.outcome
+	if !first {
+		outcome = sandpool.ClaimExisting
+	}
+	p.claims[outcome]++
+	lease := m.lease(c.box, outcome)
+	lease.claimTime, lease.startTime = c.claimTime, c.startTime
+	return lease, nil
+}
+
+// join returns the claim in progress for the identifier, and begins one if
+// there is none; first says so. The caller holds mu.
+func (m *Manager) join(p *poolState, identifier sandpool.Identifier) (c *claim, first bool, err error) {
+	if p.pool.State == sandpool.Deleting {
+		return nil, false, sandpool.Errorf(sandpool.Conflict, "SessionPoolDeleting", "sessionPool", "The session pool %q is being deleted.", p.pool.ID.Name)
+	}
+	if m.draining {
+		return nil, false, unavailable("The server is stopping its sessions.", nil)
+	}
+	e := p.sessions[identifier]
+	if e == nil {
+		e = &entry{}
+		p.sessions[identifier] = e
+	}
+	if e.claim != nil {
+		return e.claim, false, nil
+	}
+	ctx, cancel := context.WithCancelCause(m.life)
+	c = &claim{done: make(chan struct{}), cancel: cancel}
+	prior := e.box
+	if !m.spawn(func(context.Context) { m.run(ctx, p, identifier, c, prior) }) {
+		cancel(nil)
+		p.tidy(identifier)
+		return nil, false, unavailable("The server is shutting down.", nil)
+	}
+	e.claim = c
+	return c, true, nil
+}
+
+// run carries a claim out and publishes its result.
+func (m *Manager) run(ctx context.Context, p *poolState, identifier sandpool.Identifier, c *claim, prior *box) {
+	b, err := m.claim(ctx, p, identifier, c, prior)
+	if err != nil && ctx.Err() != nil {
+		err = m.cutShort(ctx)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c.cancel(nil)
+	e := p.sessions[identifier]
+	e.claim, c.box, c.err = nil, b, err
+	if err == nil && b.row.State == sandpool.Claimed {
+		e.box = b
+	}
+	p.tidy(identifier)
+	close(c.done)
+	m.kick()
+}
+
+// cutShort is the error of a claim whose context ended: its session was stopped while it
+// started, or the server is shutting down.
+func (m *Manager) cutShort(ctx context.Context) error {
+	var why *sandpool.Error
+	if errors.As(context.Cause(ctx), &why) {
+		return why
+	}
+	return unavailable("The server is shutting down.", context.Cause(ctx))
+}
+
+// maxAsks bounds how often a claim begins anew because its sandbox turned out
+// to have ended, or the pool was changed.
+const maxAsks = 3
+
+// claim asks the store for a sandbox and starts it if the store says so.
+func (m *Manager) claim(ctx context.Context, p *poolState, identifier sandpool.Identifier, c *claim, prior *box) (*box, error) {
+	if prior != nil {
+		// Memory knows that the identifier's sandbox ended; make sure that the store does.
+		if err := m.markStopping(ctx, prior); err != nil {
+			return nil, err
+		}
+	}
+	for range maxAsks {
+		if err := m.awaitStartable(ctx, p); err != nil {
+			return nil, err
+		}
+		b, err := m.ask(ctx, p, identifier, c)
+		if errors.Is(err, errSuperseded) {
+			continue // the pool was changed meanwhile: start from its new template
+		}
+		if err != nil || b != nil {
+			return b, err
+		}
+	}
+	return nil, unavailable("The sandboxes of this pool ended, or the pool was changed, as soon as they were claimed; try again.", nil)
+}
+
+// ask is one question to the store. It returns nil without an error if the
+// sandbox that the store gave had ended already.
+func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Identifier, c *claim) (*box, error) {
+	began := time.Now()
+	m.mu.Lock()
+	if p.pool.State == sandpool.Deleting {
+		m.mu.Unlock()
+		return nil, ended("the session pool was deleted")
+	}
+	spare := m.reserve(p, identifier, began)
+	r := sandpool.ClaimRequest{Pool: p.pool.ID, Identifier: identifier, Revision: p.pool.Revision, Max: p.pool.MaxSessions,
+		Now: began, NewID: spare.row.ID, NewSecret: spare.row.Secret}
+	m.mu.Unlock()
+	row, outcome, err := m.store.Claim(ctx, r)
+	c.claimTime, c.outcome = time.Since(began), outcome
+	if outcome == sandpool.ClaimNew && err == nil {
+		started := time.Now()
+		err := m.start(ctx, spare, true)
+		c.startTime = time.Since(started)
+		return spare, err
+	}
+	m.mu.Lock()
+	m.forget(spare)
+	if err != nil {
+		m.mu.Unlock()
+		return nil, fmt.Errorf("claim a session: %w", err)
+	}
+	if outcome == sandpool.ClaimFull {
+		defer m.mu.Unlock()
+		return nil, m.full(p, identifier)
+	}
+	b, dead := m.own(ctx, p, row)
+	m.mu.Unlock()
+	if dead {
+		return nil, m.markStopping(ctx, b)
+	}
+	return b, nil
+}
+
+// reserve makes the box of a sandbox that may have to be started, before its
+// row exists, so that no sweep takes it for a stray. The caller holds mu.
+func (m *Manager) reserve(p *poolState, identifier sandpool.Identifier, now time.Time) *box {
+	row := sandpool.Sandbox{ID: newID(), Pool: p.pool.ID, Revision: p.pool.Revision, State: sandpool.Starting,
+		Identifier: identifier, Secret: newSecret(), CreatedAt: now, ClaimedAt: now, LastUsedAt: now}
+	if identifier == "" {
+		row.ClaimedAt, row.LastUsedAt = time.Time{}, time.Time{}
+	}
+	b := newBox(m.life, p, row, now)
+	b.starting = true
+	m.boxes[row.ID] = b
+	return b
+}
+
+// own makes the sandbox that the store gave the identifier's in memory; dead
+// says that it has ended. The caller holds mu.
+func (m *Manager) own(ctx context.Context, p *poolState, row sandpool.Sandbox) (b *box, dead bool) {
+	now := time.Now()
+	b = m.boxes[row.ID]
+	if b == nil || b.row.State == sandpool.Stopping || row.State != sandpool.Claimed {
+		// Memory mirrors the store; where it does not, the sandbox is not one to trust.
+		if b == nil {
+			b = newBox(ctx, p, row, now)
+			m.boxes[row.ID] = b
+		}
+		m.retire(b, ended("the sandbox has ended"))
+		return b, true
+	}
+	b.row, b.since, b.used = row, now, now
+	return b, false
+}
+
+// full is the error of a claim beyond the maximum of sessions. Clients look
+// for the phrase "Error happened when allocating pod" to try again. The caller holds mu.
+func (m *Manager) full(p *poolState, identifier sandpool.Identifier) error {
+	now := time.Now()
+	wait := p.pool.Cooldown
+	for _, e := range p.sessions {
+		if e.box != nil && e.box.row.State == sandpool.Claimed && e.box.leases == 0 {
+			wait = min(wait, e.box.used.Add(p.pool.Cooldown).Sub(now))
+		}
+	}
+	return &sandpool.Error{Class: sandpool.Full, Code: "SessionPoolMaxSessionsReached", Target: "identifier",
+		Message: fmt.Sprintf("Error happened when allocating pod for identifier %s in pool %s: the pool has reached its maximum of %d sessions. Delete a session, or try again when one has ended.",
+			identifier, p.pool.ID.Name, p.pool.MaxSessions),
+		RetryAfter: max(wait, time.Second)}
+}

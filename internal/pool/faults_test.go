@@ -1,0 +1,51 @@
+package pool_test
+
+import (
+	"context"
+	"sync"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/pool"
+)
+
+// storeFaults is a store whose Claim and Stopping can be made to fail.
+type storeFaults struct {
+	pool.Store
+	mu       sync.Mutex
+	claim    error
+	stopping error
+	asked    int // claims
+}
+
+func (s *storeFaults) fail(claim, stopping error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.claim, s.stopping = claim, stopping
+}
+
+func (s *storeFaults) claims() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
+}
+
+func (s *storeFaults) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox, sandpool.ClaimOutcome, error) {
+	s.mu.Lock()
+	s.asked++
+	err := s.claim
+	s.mu.Unlock()
+	if err != nil {
+		return sandpool.Sandbox{}, sandpool.ClaimFull, err
+	}
+	return s.Store.Claim(ctx, r)
+}
+
+func (s *storeFaults) Stopping(ctx context.Context, id sandpool.SandboxID, reason string) error {
+	s.mu.Lock()
+	err := s.stopping
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.Store.Stopping(ctx, id, reason)
+}

@@ -1,0 +1,177 @@
+package pool
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// Dialer opens a byte stream to a port of one sandbox.
+type Dialer func(ctx context.Context, port int) (net.Conn, error)
+
+// Options are a Manager's settings. Zero durations and numbers mean the default that is named.
+type Options struct {
+	// Template says what a pool's sandboxes are started from. Required.
+	Template func(context.Context, sandpool.Pool) (sandbox.Template, error)
+	// Init gives a fresh sandbox what makes it unlike its siblings: its secret, seed and
+	// host name. A sandbox counts as started once Init has returned. Required, because
+	// clones of a snapshot share their random state and an empty secret.
+	Init func(ctx context.Context, s sandpool.Sandbox, dial func(ctx context.Context, port int) (net.Conn, error)) error
+	// Alive checks a ready sandbox that is adopted after a restart. Nil trusts the engine's list.
+	Alive func(ctx context.Context, s sandpool.Sandbox, dial func(ctx context.Context, port int) (net.Conn, error)) error
+	// MaxStarts bounds the sandboxes being started at the same time; two for each core.
+	MaxStarts int
+	// StartTimeout bounds one start, Init included, and the wait for a turn to start; 60 s.
+	StartTimeout time.Duration
+	// StopTimeout bounds one attempt to stop; 30 s. A stop is repeated until it succeeds.
+	StopTimeout time.Duration
+	// PrepareTimeout bounds making a pool's template ready; 15 min.
+	PrepareTimeout time.Duration
+	// SweepInterval is the time between comparisons of memory, store and engine; 30 s.
+	SweepInterval time.Duration
+}
+
+func (o *Options) complete() error {
+	if o.Template == nil {
+		return errors.New("options: Template is nil")
+	}
+	if o.Init == nil {
+		return errors.New("options: Init is nil; without it the sandboxes of a pool share their secret")
+	}
+	if o.MaxStarts < 0 || o.StartTimeout < 0 || o.StopTimeout < 0 || o.PrepareTimeout < 0 || o.SweepInterval < 0 {
+		return errors.New("options: a number or duration is negative")
+	}
+	if o.MaxStarts == 0 {
+		o.MaxStarts = 2 * runtime.NumCPU()
+	}
+	for _, each := range []struct {
+		d         *time.Duration
+		byDefault time.Duration
+	}{
+		{&o.StartTimeout, time.Minute}, {&o.StopTimeout, 30 * time.Second},
+		{&o.PrepareTimeout, 15 * time.Minute}, {&o.SweepInterval, 30 * time.Second},
+	} {
+		if *each.d == 0 {
+			*each.d = each.byDefault
+		}
+	}
+	return nil
+}
+
+// Manager keeps pools: it is the one writer of the store's sandboxes and the one caller of the
+// engine. Its methods may be called from many goroutines, and wait until Run has adopted what
+// an earlier process left.
+type Manager struct {
+	log     *slog.Logger
+	store   Store
+	engine  sandbox.Runtime
+	options Options
+
+	opened chan struct{} // closed when adoption is complete
+	wake   chan struct{} // one token: there may be something to do
+
+	// rows serialises changes of pools' rows, so that the store sees them in
+	// the order in which memory does. It is taken before mu.
+	rows sync.Mutex
+
+	mu       sync.Mutex            // guards everything below, and what hangs off it
+	life     context.Context       // of Run; nil before, ended after
+	pools    map[string]*poolState // by PoolID.Key
+	boxes    map[sandpool.SandboxID]*box
+	starts   slots
+	stops    int           // attempts to stop in progress
+	draining bool          // StopAll was called
+	empty    chan struct{} // non-nil while StopAll waits; closed when boxes is empty
+	closed   bool          // Run waits for work: no more of it
+	work     sync.WaitGroup
+}
+
+// New returns a Manager that serves once Run runs. The logger, the store, the engine and the options'
+// required functions must not be nil.
+func New(log *slog.Logger, store Store, engine sandbox.Runtime, o Options) (*Manager, error) {
+	if log == nil || store == nil || engine == nil {
+		return nil, errors.New("new pool manager: the logger, the store or the engine is nil")
+	}
+	if err := o.complete(); err != nil {
+		return nil, errors.Join(errors.New("new pool manager"), err)
+	}
+	return &Manager{
+		log: log, store: store, engine: engine, options: o,
+		opened: make(chan struct{}), wake: make(chan struct{}, 1),
+		pools: map[string]*poolState{}, boxes: map[sandpool.SandboxID]*box{},
+		starts: slots{limit: o.MaxStarts},
+	}, nil
+}
+
+// openWait is how long a call waits for adoption before it answers "try again".
+const openWait = 10 * time.Second
+
+// ready waits until adoption is complete.
+func (m *Manager) ready(ctx context.Context) error {
+	select {
+	case <-m.opened:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(openWait)
+	defer timer.Stop()
+	select {
+	case <-m.opened:
+		return nil
+	case <-timer.C:
+		return unavailable("The server is starting and still looks for the sandboxes that run; try again.", nil)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func unavailable(message string, err error) error {
+	return &sandpool.Error{Class: sandpool.Unavailable, Message: message, RetryAfter: time.Second, Err: err}
+}
+
+// kick makes Run look for work.
+func (m *Manager) kick() {
+	select {
+	case m.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// spawn runs do in a goroutine that Run waits for, with Run's context. It
+// reports whether it does: not when Run has ended. The caller holds mu.
+func (m *Manager) spawn(do func(context.Context)) bool {
+	if m.life == nil || m.life.Err() != nil || m.closed {
+		return false
+	}
+	life := m.life
+	m.work.Go(func() { do(life) })
+	return true
+}
+
+// undo returns a context for giving back what a cancelled call took.
+func (m *Manager) undo(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), m.options.StopTimeout)
+}
+
+// newID returns an id with 130 random bits, of lower-case letters and digits.
+func newID() sandpool.SandboxID { return sandpool.SandboxID(strings.ToLower(rand.Text())) }
+
+// newSecret returns a secret with 130 random bits.
+func newSecret() string { return rand.Text() }
+
+// pool returns the state of a pool. The caller holds mu.
+func (m *Manager) pool(id sandpool.PoolID) (*poolState, error) {
+	if p := m.pools[id.Key()]; p != nil {
+		return p, nil
+	}
+	return nil, sandpool.Errorf(sandpool.NotFound, "SessionPoolNotFound", "sessionPool", "There is no session pool %q in resource group %q.", id.Name, id.ResourceGroup)
+}

@@ -1,0 +1,147 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// preparation is how far a pool's template is. Manager.mu guards it.
+type preparation struct {
+	revision int64 // what prepared or err is about
+	prepared sandbox.Prepared
+	done     bool // prepared is set
+	err      error
+	backoff  backoff
+
+	running bool
+	cancel  context.CancelFunc // of the one that runs
+	changed chan struct{}      // closed and replaced when anything above changes
+}
+
+func (p *preparation) change() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// beginPrepare prepares the pool's present revision in a goroutine. The caller holds mu.
+func (m *Manager) beginPrepare(p *poolState) {
+	want := p.pool
+	m.spawn(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, m.options.PrepareTimeout)
+		defer cancel()
+		m.mu.Lock()
+		p.prep.cancel = cancel
+		m.mu.Unlock()
+		prepared, err := m.prepare(ctx, want)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.endPrepare(ctx, p, want.Revision, prepared, err)
+	})
+	p.prep.running, p.prep.cancel = true, func() {}
+}
+
+func (m *Manager) prepare(ctx context.Context, p sandpool.Pool) (sandbox.Prepared, error) {
+	t, err := m.options.Template(ctx, p)
+	if err != nil {
+		return sandbox.Prepared{}, fmt.Errorf("make the template: %w", err)
+	}
+	prepared, err := m.engine.Prepare(ctx, t, func(step sandbox.Progress) {
+		m.log.InfoContext(ctx, "preparing pool", "pool", p.ID.Name, "step", step.Step, "elapsed", step.Elapsed)
+	})
+	if err != nil {
+		return sandbox.Prepared{}, fmt.Errorf("prepare the template: %w", err)
+	}
+	return prepared, nil
+}
+
+// endPrepare records a result, unless the pool has changed meanwhile. The caller holds mu.
+func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, prepared sandbox.Prepared, err error) {
+	defer m.kick()
+	defer p.prep.change()
+	p.prep.running = false
+	if m.life.Err() != nil || revision != p.pool.Revision || p.pool.State == sandpool.Deleting {
+		return
+	}
+	now := time.Now()
+	p.prep.revision, p.prep.done, p.prep.prepared, p.prep.err = revision, err == nil, prepared, err
+	p.unsaved, p.pool.UpdatedAt = true, now
+	if err != nil {
+		p.prep.backoff.fail(now)
+		p.pool.State, p.pool.Problem = sandpool.Failed, "The pool's sandboxes cannot be prepared: "+err.Error()
+		m.log.WarnContext(ctx, "pool cannot be prepared", "pool", p.pool.ID.Name, "error", err, "retry", p.prep.backoff.next())
+		return
+	}
+	p.prep.backoff.reset()
+	p.backoff.reset()
+	p.pool.State, p.pool.Problem = sandpool.Succeeded, ""
+	for _, b := range m.boxes {
+		if b.pool == p && b.row.Revision == revision && b.limit == 0 {
+			b.limit = prepared.Template.Limits.Memory // adopted before the template was known
+		}
+	}
+}
+
+// errSuperseded is why a start ends whose pool was changed meanwhile.
+var errSuperseded = errors.New("the session pool was changed while a sandbox started")
+
+// prepared waits until the template of the revision is prepared.
+func (m *Manager) prepared(ctx context.Context, p *poolState, revision int64) (sandbox.Prepared, error) {
+	for {
+		m.mu.Lock()
+		prep, changed := p.prep, p.prep.changed
+		superseded := revision != p.pool.Revision || p.pool.State == sandpool.Deleting
+		m.mu.Unlock()
+		switch {
+		case superseded:
+			return sandbox.Prepared{}, errSuperseded
+		case prep.done && prep.revision == revision:
+			return prep.prepared, nil
+		case prep.err != nil && prep.revision == revision && !prep.running:
+			return sandbox.Prepared{}, &sandpool.Error{Class: sandpool.Unavailable, Code: "SessionPoolFailed", Target: "sessionPool",
+				Message:    fmt.Sprintf("The session pool %q cannot start sandboxes; its provisioning state says why.", p.pool.ID.Name),
+				RetryAfter: max(time.Second, time.Until(prep.backoff.next())), Err: prep.err}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return sandbox.Prepared{}, m.late(ctx, p)
+		}
+	}
+}
+
+// late is the error of a wait for a template that was cut short.
+func (m *Manager) late(ctx context.Context, p *poolState) error {
+	if context.Cause(ctx) != context.DeadlineExceeded {
+		return context.Cause(ctx)
+	}
+	return unavailable(fmt.Sprintf("The session pool %q is still being prepared; try again.", p.pool.ID.Name), context.DeadlineExceeded)
+}
+
+// awaitStartable waits until a claim can be served: by a ready sandbox, or by a start.
+func (m *Manager) awaitStartable(ctx context.Context, p *poolState) error {
+	m.mu.Lock()
+	revision := p.pool.Revision
+	if p.prep.done && p.prep.revision == revision {
+		m.mu.Unlock()
+		return nil
+	}
+	for _, b := range m.boxes {
+		if b.pool == p && b.row.State == sandpool.Ready && b.row.Revision == revision {
+			m.mu.Unlock()
+			return nil
+		}
+	}
+	m.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, m.options.StartTimeout)
+	defer cancel()
+	_, err := m.prepared(ctx, p, revision)
+	if errors.Is(err, errSuperseded) {
+		return nil // the store's answer, at the new revision, decides
+	}
+	return err
+}

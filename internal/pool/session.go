@@ -1,0 +1,108 @@
+package pool
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/sandpool/sandpool"
+)
+
+// session is the box of a claimed sandbox as callers see it. The caller holds mu.
+func (b *box) session(now time.Time) sandpool.Session {
+	used := b.used
+	if b.leases > 0 {
+		used = now
+	}
+	return sandpool.Session{Pool: b.pool.pool.ID, Identifier: b.row.Identifier, Sandbox: b.row.ID,
+		CreatedAt: b.row.ClaimedAt, LastUsedAt: used, ExpiresAt: used.Add(b.pool.pool.Cooldown)}
+}
+
+func noSession(id sandpool.PoolID, identifier sandpool.Identifier) error {
+	return sandpool.Errorf(sandpool.NotFound, "SessionWithIdentifierNotFound", "identifier",
+		"There is no session with identifier %s in pool %s.", identifier, id.Name)
+}
+
+// Session returns the identifier's session. It neither begins one nor counts as its use.
+func (m *Manager) Session(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (sandpool.Session, error) {
+	if err := m.ready(ctx); err != nil {
+		return sandpool.Session{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, err := m.pool(id)
+	if err != nil {
+		return sandpool.Session{}, err
+	}
+	if b := p.live(identifier); b != nil {
+		return b.session(time.Now()), nil
+	}
+	return sandpool.Session{}, noSession(id, identifier)
+}
+
+// Sessions returns up to limit sessions after the first skip, oldest first, and whether there are more.
+func (m *Manager) Sessions(ctx context.Context, id sandpool.PoolID, skip, limit int) (list []sandpool.Session, more bool, err error) {
+	if skip < 0 || limit <= 0 {
+		return nil, false, sandpool.Errorf(sandpool.Invalid, "", "skip", "skip must not be negative, and the page size must be at least 1.")
+	}
+	if err := m.ready(ctx); err != nil {
+		return nil, false, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, err := m.pool(id)
+	if err != nil {
+		return nil, false, err
+	}
+	now := time.Now()
+	for identifier := range p.sessions {
+		if b := p.live(identifier); b != nil {
+			list = append(list, b.session(now))
+		}
+	}
+	slices.SortFunc(list, func(a, b sandpool.Session) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.Identifier, b.Identifier))
+	})
+	list = list[min(skip, len(list)):]
+	return list[:min(limit, len(list))], len(list) > limit, nil
+}
+
+// StopSession ends the identifier's session. When it returns, the identifier is
+// free: the next Acquire gets another sandbox. A session that is still starting is cut short.
+func (m *Manager) StopSession(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) error {
+	if err := m.ready(ctx); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	p, err := m.pool(id)
+	if err != nil {
+		m.mu.Unlock()
+		return err
+	}
+	cause := ended("the session was deleted")
+	b, e := p.live(identifier), p.sessions[identifier]
+	if b == nil && e != nil && e.claim != nil {
+		c := e.claim
+		c.cancel(cause)
+		m.mu.Unlock()
+		select {
+		case <-c.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		m.mu.Lock()
+		if c.box == nil {
+			m.mu.Unlock()
+			return nil
+		}
+		b = c.box // it was claimed at the same moment
+	}
+	if b == nil {
+		m.mu.Unlock()
+		return noSession(id, identifier)
+	}
+	m.retire(b, cause)
+	m.mu.Unlock()
+	return m.markStopping(ctx, b)
+}

@@ -1,0 +1,202 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/sandpool/sandpool"
+)
+
+// slots bounds the starts in progress. Claims queue for a slot; refills take
+// one only if nobody queues. Manager.mu guards it.
+type slots struct {
+	limit, used int
+	queue       []chan struct{} // closed to hand over a slot
+}
+
+func (s *slots) free() int { return max(0, s.limit-s.used-len(s.queue)) }
+
+// give returns a slot, to the first in the queue if there is one.
+func (s *slots) give() {
+	if len(s.queue) == 0 {
+		s.used--
+		return
+	}
+	close(s.queue[0])
+	s.queue = s.queue[1:]
+}
+
+// takeSlot waits for a slot.
+func (m *Manager) takeSlot(ctx context.Context) error {
+	m.mu.Lock()
+	if m.starts.free() > 0 {
+		m.starts.used++
+		m.mu.Unlock()
+		return nil
+	}
+	turn := make(chan struct{})
+	m.starts.queue = append(m.starts.queue, turn)
+	m.mu.Unlock()
+	select {
+	case <-turn:
+		return nil
+	case <-ctx.Done():
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if i := slices.Index(m.starts.queue, turn); i >= 0 {
+		m.starts.queue = slices.Delete(m.starts.queue, i, i+1)
+	} else {
+		m.starts.give() // it came at the same moment
+	}
+	return fmt.Errorf("wait for a turn to start: %w", context.Cause(ctx))
+}
+
+// start makes a sandbox of a box whose row is in the store. queue says that it has no
+// slot yet. When it returns an error the identifier is free again and the
+// sandbox is on its way out.
+func (m *Manager) start(ctx context.Context, b *box, queue bool) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(b.ctx, func() { cancel(context.Cause(b.ctx)) })()
+	row, err := m.boot(ctx, b, queue)
+	m.mu.Lock()
+	b.starting = false
+	if err == nil && b.row.State == sandpool.Starting {
+		b.row, b.since, b.used = row, time.Now(), time.Now()
+		m.watch(b)
+		m.kick()
+		m.mu.Unlock()
+		return nil
+	}
+	b.row.Handle = row.Handle
+	if b.row.State == sandpool.Stopping {
+		err = context.Cause(b.ctx) // it was ended while it started
+	} else {
+		m.failed(ctx, b, err)
+	}
+	m.mu.Unlock()
+	undo, done := m.undo(ctx)
+	defer done()
+	// Should this go wrong the next claim finds the row starting, knows better, and repeats it.
+	if err := m.markStopping(undo, b); err != nil {
+		m.log.WarnContext(ctx, "sandbox that did not start cannot be marked", "sandbox", b.row.ID, "error", err)
+	}
+	return startError(err)
+}
+
+// startError gives a failed start a class that callers can act on.
+func startError(err error) error {
+	if errors.Is(err, errSuperseded) {
+		return err
+	}
+	var e *sandpool.Error
+	if errors.As(err, &e) && (e.Class == sandpool.Unavailable || e.Class == sandpool.Ended) {
+		return e
+	}
+	return unavailable("The sandbox for this session did not start; try again.", err)
+}
+
+// rowOf returns a copy of the box's row.
+func (m *Manager) rowOf(b *box) sandpool.Sandbox {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return b.row
+}
+
+// failed records a start that went wrong by itself, and retires the box. The caller holds mu.
+func (m *Manager) failed(ctx context.Context, b *box, err error) {
+	onPurpose := b.row.State == sandpool.Stopping || ctx.Err() != nil || errors.Is(err, errSuperseded)
+	m.retire(b, ended("the sandbox did not start: %v", err))
+	if onPurpose {
+		return
+	}
+	m.log.WarnContext(ctx, "sandbox did not start", "sandbox", b.row.ID, "pool", b.row.Pool.Name, "error", err)
+	m.holdUp(b, "Sandboxes of this pool do not start: "+err.Error())
+}
+
+// holdUp slows the pool's refills down after a failure. The caller holds mu.
+func (m *Manager) holdUp(b *box, problem string) {
+	p := b.pool
+	p.backoff.fail(time.Now())
+	if b.row.Identifier == "" {
+		p.refills++
+	}
+	if p.pool.State == sandpool.Succeeded && p.pool.Problem != problem {
+		p.pool.Problem, p.unsaved = problem, true
+	}
+}
+
+// boot starts the sandbox, makes it unlike its siblings and records it.
+func (m *Manager) boot(ctx context.Context, b *box, queue bool) (sandpool.Sandbox, error) {
+	row := m.rowOf(b)
+	if queue {
+		wait, cancel := context.WithTimeout(ctx, m.options.StartTimeout)
+		defer cancel()
+		if err := m.takeSlot(wait); err != nil {
+			return row, err
+		}
+	}
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.starts.give()
+		m.kick()
+	}()
+	ctx, cancel := context.WithTimeout(ctx, m.options.StartTimeout)
+	defer cancel()
+	prepared, err := m.prepared(ctx, b.pool, row.Revision)
+	if err != nil {
+		return row, err
+	}
+	h, err := m.engine.Start(ctx, row.ID, prepared)
+	if err != nil {
+		return row, fmt.Errorf("start sandbox %q: %w", row.ID, err)
+	}
+	row.Handle = h.Data
+	m.mu.Lock()
+	b.limit = prepared.Template.Limits.Memory
+	m.mu.Unlock()
+	if err := m.options.Init(ctx, row, m.dialer(row)); err != nil {
+		return row, fmt.Errorf("initialise sandbox %q: %w", row.ID, err)
+	}
+	began, err := m.store.Started(ctx, row.ID, h.Data, time.Now())
+	if err != nil {
+		return row, fmt.Errorf("record the start of sandbox %q: %w", row.ID, err)
+	}
+	return began, nil
+}
+
+// dialer dials into one sandbox.
+func (m *Manager) dialer(row sandpool.Sandbox) func(context.Context, int) (net.Conn, error) {
+	return func(ctx context.Context, port int) (net.Conn, error) {
+		return m.engine.Dial(ctx, handleOf(row), port)
+	}
+}
+
+// beginRefill starts one more ready sandbox in a goroutine. The caller holds mu.
+func (m *Manager) beginRefill(p *poolState) {
+	b := m.reserve(p, "", time.Now())
+	m.starts.used++
+	if !m.spawn(func(ctx context.Context) { m.refill(ctx, b) }) {
+		m.starts.give()
+		m.forget(b)
+	}
+}
+
+func (m *Manager) refill(ctx context.Context, b *box) {
+	if err := m.store.Insert(ctx, m.rowOf(b)); err != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.starts.give()
+		b.starting = false
+		m.failed(ctx, b, fmt.Errorf("record a new sandbox: %w", err))
+		return
+	}
+	// The outcome is in the box, and a failure in the pool's problem.
+	_ = m.start(ctx, b, false)
+}

@@ -1,0 +1,159 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// markStopping makes the store say what memory knows: the sandbox is on its way out.
+func (m *Manager) markStopping(ctx context.Context, b *box) error {
+	m.mu.Lock()
+	id, reason := b.row.ID, b.row.Reason
+	m.mu.Unlock()
+	err := m.store.Stopping(ctx, id, reason)
+	if err != nil && sandpool.ClassOf(err) != sandpool.NotFound {
+		return fmt.Errorf("end sandbox %q: %w", id, err)
+	}
+	return nil
+}
+
+// beginStop stops a retired sandbox in a goroutine. The caller holds mu.
+func (m *Manager) beginStop(b *box) {
+	b.stopping = true
+	m.stops++
+	if !m.spawn(func(ctx context.Context) { m.stop(ctx, b) }) {
+		b.stopping = false
+		m.stops--
+	}
+}
+
+// stop is one attempt to give back everything of a sandbox, row last.
+func (m *Manager) stop(ctx context.Context, b *box) {
+	ctx, cancel := context.WithTimeout(ctx, m.options.StopTimeout)
+	defer cancel()
+	err := m.giveBack(ctx, b)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stops--
+	b.stopping = false
+	if err == nil {
+		m.forget(b)
+		return
+	}
+	b.backoff.fail(time.Now())
+	if ctx.Err() == nil {
+		m.log.WarnContext(ctx, "sandbox cannot be stopped", "sandbox", b.row.ID, "error", err, "retry", b.backoff.next())
+	}
+}
+
+func (m *Manager) giveBack(ctx context.Context, b *box) error {
+	if err := m.markStopping(ctx, b); err != nil {
+		return err
+	}
+	if err := m.engine.Stop(ctx, handleOf(b.row)); err != nil {
+		return fmt.Errorf("stop sandbox: %w", err)
+	}
+	if err := m.store.Remove(ctx, b.row.ID); err != nil {
+		return fmt.Errorf("remove the sandbox's row: %w", err)
+	}
+	return nil
+}
+
+// watch retires the box when its sandbox ends by itself. The caller holds mu.
+func (m *Manager) watch(b *box) {
+	h := handleOf(b.row)
+	m.spawn(func(ctx context.Context) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(b.ctx, cancel)()
+		exit, err := m.await(ctx, h)
+		if err != nil {
+			return // the box was retired, or Run ended
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.died(ctx, b, exit)
+	})
+}
+
+// await is Wait, repeated while the engine cannot say.
+func (m *Manager) await(ctx context.Context, h sandbox.Handle) (sandbox.Exit, error) {
+	var pause backoff
+	for {
+		exit, err := m.engine.Wait(ctx, h)
+		if err == nil || ctx.Err() != nil {
+			return exit, errors.Join(err, ctx.Err())
+		}
+		pause.fail(time.Now())
+		m.log.WarnContext(ctx, "sandbox cannot be watched", "sandbox", h.ID, "error", err)
+		timer := time.NewTimer(time.Until(pause.next()))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return exit, ctx.Err()
+		}
+	}
+}
+
+// died retires a sandbox that ended by itself. One that nobody had claimed yet is
+// its template's failure. The caller holds mu.
+func (m *Manager) died(ctx context.Context, b *box, exit sandbox.Exit) {
+	if b.row.State == sandpool.Stopping {
+		return
+	}
+	cause := b.endedBy(exit)
+	m.log.WarnContext(ctx, "sandbox ended by itself", "sandbox", b.row.ID, "pool", b.row.Pool.Name,
+		"state", b.row.State, "reason", exit.Reason, "code", exit.Code)
+	if b.row.State == sandpool.Ready && b.pool != nil {
+		m.holdUp(b, "Sandboxes of this pool end before they are used: "+cause.Message)
+	}
+	m.retire(b, cause)
+}
+
+// StopAll ends every session and every sandbox, and returns when nothing is
+// left or ctx ends. From then on the Manager gives no session. Run must be running.
+func (m *Manager) StopAll(ctx context.Context) error {
+	if err := m.ready(ctx); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.draining = true
+	for _, p := range m.pools {
+		p.cancelClaims(ended("the server is stopping its sessions"))
+	}
+	for _, b := range m.boxes {
+		m.retire(b, ended("the server is stopping its sessions"))
+	}
+	if len(m.boxes) == 0 {
+		m.mu.Unlock()
+		return nil
+	}
+	if m.empty == nil {
+		m.empty = make(chan struct{})
+	}
+	empty, life := m.empty, m.life
+	m.mu.Unlock()
+	select {
+	case <-empty:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stop all sandboxes: %w", ctx.Err())
+	case <-life.Done():
+		return errors.New("stop all sandboxes: the server is shutting down")
+	}
+}
+
+// cancelClaims ends the claims in progress. The caller holds Manager.mu.
+func (p *poolState) cancelClaims(cause *sandpool.Error) {
+	for _, e := range p.sessions {
+		if e.claim != nil {
+			e.claim.cancel(cause)
+		}
+	}
+}
