@@ -49,8 +49,9 @@ func textual(name string) bool {
 		return true
 	}
 	switch path.Base(name) {
-	case "Makefile", "Containerfile", "run":
+	case "Makefile", "Containerfile":
 		return true
 	}
-	return false
+	dir := path.Dir(name)
+	return dir == "scripts" || dir == ".ci"
 }

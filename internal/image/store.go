@@ -142,15 +142,16 @@ func (s *Store) read(name string) (Image, error) {
 	return i, nil
 }
 
-// Resolve returns the image with the given name or digest. The error for an unknown
-// one is of class NotFound and says how to get it.
+// Resolve returns the image with the given name or digest; of a digest the first 12 of
+// its 64 digits are enough. The error for an unknown image is of class
+// NotFound and says how to get it.
 func (s *Store) Resolve(ref string) (Image, error) {
 	all, err := s.List()
 	if err != nil {
 		return Image{}, err
 	}
 	for _, i := range all {
-		if i.Name != ref && i.Digest != ref {
+		if i.Name != ref && !isDigestOf(ref, i.Digest) {
 			continue
 		}
 		if _, err := os.Stat(i.Path); err != nil {
@@ -158,8 +159,17 @@ func (s *Store) Resolve(ref string) (Image, error) {
 		}
 		return i, nil
 	}
-	return Image{}, sandpool.Errorf(sandpool.NotFound, "ImageNotFound", "image",
-		"There is no image %q here; see sandpool image list, or build it with: sandpool image build %s", ref, ref)
+	advice := "sandpool image list shows what there is"
+	if slices.Contains(Recipes(), ref) {
+		advice = "build it with: sandpool image build " + ref
+	}
+	return Image{}, sandpool.Errorf(sandpool.NotFound, "ImageNotFound", "image", "There is no image %q here; %s.", ref, advice)
+}
+
+// isDigestOf says whether ref is digest or enough of it.
+func isDigestOf(ref, digest string) bool {
+	const enough = len(digestPrefix) + 12
+	return len(ref) >= enough && strings.HasPrefix(digest, ref)
 }
 
 // Remove forgets the image with the given name or digest, and deletes its file

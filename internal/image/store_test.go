@@ -50,7 +50,7 @@ func TestStorePutResolve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, ref := range []string{"agent", i.Digest} {
+	for _, ref := range []string{"agent", i.Digest, i.Digest[:len("sha256:")+12]} {
 		got, err := again.Resolve(ref)
 		if err != nil || got.Digest != i.Digest || got.Path != i.Path || got.Size != i.Size || !got.Created.Equal(i.Created) {
 			t.Errorf("resolve %q: %+v, %v; want %+v", ref, got, err, i)
@@ -64,6 +64,21 @@ func TestStorePutResolve(t *testing.T) {
 	}
 	if l := i.Layer("/opt"); l.Digest != i.Digest || l.Path != i.Path || l.Target != "/opt" {
 		t.Errorf("layer %+v", l)
+	}
+}
+
+// What is not there is an error that says how to get it; part of a digest
+// that could be many images' finds none.
+func TestStoreResolveUnknown(t *testing.T) {
+	s := openStore(t)
+	i := put(t, s, "agent", "one")
+	for ref, advice := range map[string]string{
+		"python": "image build python", "pythonn": "image list", i.Digest[:12]: "image list", "": "image list",
+	} {
+		_, err := s.Resolve(ref)
+		if sandpool.ClassOf(err) != sandpool.NotFound || !strings.Contains(err.Error(), advice) {
+			t.Errorf("resolve %q: %v, want class not found with %q", ref, err, advice)
+		}
 	}
 }
 
