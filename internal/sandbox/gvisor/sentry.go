@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/control/server"
+	"gvisor.dev/gvisor/pkg/sentry/pgalloc"
 
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
@@ -159,6 +160,11 @@ func (e *Engine) openFiles(id sandbox.ID, t sandbox.Template, files *childFiles)
 		}
 		files.add("io-fds", f)
 	}
+	store, err := e.openStore()
+	if err != nil {
+		return nil, err
+	}
+	files.add("gofer-filestore-fds", store)
 	for range 3 {
 		f, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 		if err != nil {
@@ -167,6 +173,18 @@ func (e *Engine) openFiles(id sandbox.ID, t sandbox.Template, files *childFiles)
 		files.add("stdio-fds", f)
 	}
 	return global, nil
+}
+
+// openStore makes the file behind a sandbox's writable layer. It has no name
+// and is gone with the last descriptor, the sentry's.
+func (e *Engine) openStore() (*os.File, error) {
+	dir := filepath.Join(e.cfg.Root, boxesName)
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("make a file without a name in %q (ext4, xfs, btrfs and tmpfs can): %w", dir, err)
+	}
+	pgalloc.IMAWorkAroundForMemFile(uintptr(fd))
+	return os.NewFile(uintptr(fd), "writable layer"), nil
 }
 
 // resourceArgs tell the guest what it has.

@@ -49,6 +49,7 @@ func guestSpec(t sandbox.Template) ([]byte, error) {
 			Rlimits: []specs.POSIXRlimit{
 				{Type: "RLIMIT_NOFILE", Soft: 65536, Hard: 65536},
 				{Type: "RLIMIT_CORE"},
+				{Type: "RLIMIT_NPROC", Soft: uint64(t.Limits.PIDs), Hard: uint64(t.Limits.PIDs)},
 			},
 		},
 		Mounts: guestMounts(t),
@@ -82,7 +83,7 @@ func guestMounts(t sandbox.Template) []specs.Mount {
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", size(devSize)}},
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
 		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: append([]string{"mode=1777", size(shmSize)}, hard...)},
-		{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "mode=1777", size(t.Limits.Disk)}},
+		{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "mode=1777", size(min(t.Limits.Disk, t.Limits.Memory/2))}},
 	}
 	for _, l := range t.Layers {
 		mounts = append(mounts, specs.Mount{
@@ -93,11 +94,13 @@ func guestMounts(t sandbox.Template) []specs.Mount {
 }
 
 // mountConfs tells the sentry how the root and each layer are made, in the
-// order of their file descriptors. The writable layer is a tmpfs of the
-// sentry over the root, bounded by Limits.Disk.
+// order of their file descriptors. The writable layer is a filesystem of the
+// sentry over the root whose data is in a host file that has no name, bounded
+// by Limits.Disk. In memory it would be as fast, but then a session that
+// writes files is killed for want of memory where it should meet a full disk.
 func mountConfs(t sandbox.Template) string {
 	confs := specutils.GoferMountConfFlags{{
-		Lower: specutils.Erofs, Upper: specutils.MemoryOverlay, Size: strconv.FormatInt(t.Limits.Disk, 10),
+		Lower: specutils.Erofs, Upper: specutils.AnonOverlay, Size: strconv.FormatInt(t.Limits.Disk, 10),
 	}}
 	for range t.Layers {
 		confs = append(confs, specutils.GoferMountConf{Lower: specutils.Erofs, Upper: specutils.NoOverlay})

@@ -20,7 +20,7 @@ import (
 // layout is the version of what the engine makes of a template. It is part of
 // a snapshot's key: raise it with every change of guestSpec, of the sentry's
 // flags or of the snapshot's files.
-const layout = 1
+const layout = 2
 
 func invalid(target, format string, args ...any) error {
 	return sandpool.Errorf(sandpool.Invalid, "InvalidTemplate", target, format, args...)
@@ -128,9 +128,10 @@ func snapshotKey(t sandbox.Template) (string, error) {
 	data, err := json.Marshal(struct {
 		Layout   int
 		GVisor   string
+		Flags    []string
 		Features string
 		Template sandbox.Template
-	}{layout, gvisorVersion(), fs.FlagString(), t})
+	}{layout, gvisorVersion(), sentryFlags(), fs.FlagString(), t})
 	if err != nil {
 		return "", fmt.Errorf("encode the template: %w", err)
 	}

@@ -1,0 +1,157 @@
+package gvisor
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// serverRoot is set in the environment of a process that plays the server.
+const serverRoot = "GVISOR_TEST_ROOT"
+
+// TestServer is not a test of its own: TestKill runs it in another process,
+// which prepares and then starts sandboxes until it is killed.
+func TestServer(t *testing.T) {
+	root := os.Getenv(serverRoot)
+	if root == "" {
+		t.Skip("runs in the process that TestKill starts")
+	}
+	e, err := New(nil, Config{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := template(t, sandbox.Restore)
+	tmpl.Root.Path, tmpl.Root.Digest = os.Getenv("GVISOR_TEST_IMAGE"), "test"
+	fmt.Println("preparing")
+	p, err := e.Prepare(t.Context(), tmpl, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; ; i++ {
+		id := sandbox.ID(fmt.Sprintf("k%d-%d", os.Getpid(), i))
+		if _, err := e.Start(t.Context(), id, p); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("started", id)
+	}
+}
+
+// TestKill kills the server at many moments. Each time the next one adopts
+// what had been started, finds the rest, and gives everything back.
+func TestKill(t *testing.T) {
+	image := template(t, sandbox.Boot).Root.Path
+	root := t.TempDir()
+	before := hostState(t, root)
+	adopted := 0
+	for after := time.Duration(0); after < 600*time.Millisecond; after += 73 * time.Millisecond {
+		started := killServer(t, root, image, after)
+		e := openAt(t, root)
+		running := map[sandbox.ID]bool{}
+		found, err := e.List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range found {
+			running[f.ID] = f.Running
+		}
+		for _, id := range started {
+			if !running[id] {
+				t.Errorf("killed after %v: sandbox %s is lost", after, id)
+				continue
+			}
+			adopted++
+			if got := ask(t, e, sandbox.Handle{ID: id}, "/ready", nil); got != "ok" {
+				t.Errorf("adopted sandbox %s answers %q", id, got)
+			}
+		}
+		for _, f := range found {
+			if err := e.Stop(t.Context(), sandbox.Handle{ID: f.ID}); err != nil {
+				t.Error(err)
+			}
+		}
+		if left, err := e.List(t.Context()); err != nil || len(left) > 0 {
+			t.Errorf("killed after %v: left %v, %v", after, left, err)
+		}
+		if halves, _ := filepath.Glob(e.snapshotDir(halfPrefix + "*")); len(halves) > 0 {
+			t.Errorf("killed after %v: half snapshots %v", after, halves)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+		if now := hostState(t, root); now != before {
+			t.Errorf("killed after %v: the host had %s, has %s", after, before, now)
+		}
+	}
+	if adopted == 0 {
+		t.Error("no sandbox was ever adopted")
+	}
+}
+
+// killServer runs a server and kills it some time after it began to work. It
+// returns the sandboxes whose Start had returned.
+func killServer(t *testing.T, root, image string, after time.Duration) (started []sandbox.ID) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestServer$")
+	cmd.Env = append(os.Environ(), serverRoot+"="+root, "GVISOR_TEST_IMAGE="+image)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		switch words := strings.Fields(lines.Text()); {
+		case len(words) == 1 && words[0] == "preparing":
+			time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
+		case len(words) == 2 && words[0] == "started":
+			started = append(started, sandbox.ID(words[1]))
+		}
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Fatal("the server ended by itself")
+	}
+	return started
+}
+
+// hostState counts what the engine on root could leave on the host: processes,
+// zombies of ours, mounts, and cgroups.
+func hostState(t *testing.T, root string) string {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := filepath.Base(Config{Root: root}.cgroupName())
+	sentries, zombies := 0, 0
+	procs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, proc := range procs {
+		cgroup, _ := os.ReadFile(proc + "/cgroup")
+		if strings.Contains(string(cgroup), group) {
+			sentries++
+		}
+		stat, _ := os.ReadFile(proc + "/stat")
+		if strings.Contains(string(stat), fmt.Sprintf(") Z %d ", os.Getpid())) {
+			zombies++
+		}
+	}
+	groups := 0
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.Contains(path, group) {
+			groups++
+		}
+		return nil
+	})
+	return fmt.Sprintf("%d mounts, %d processes, %d zombies, %d cgroups", strings.Count(string(mounts), "\n"), sentries, zombies, groups)
+}
