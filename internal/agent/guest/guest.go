@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,16 +31,24 @@ type Config struct {
 	Env []string
 }
 
-// environ is the environment of the interpreter.
+// environ is the environment of the interpreter: Env between our defaults and
+// what must be so. Of several values for one name the last counts.
 func (c Config) environ() []string {
-	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "SHELL=/bin/sh"}
-	for _, kv := range c.Env {
-		if !strings.HasPrefix(kv, "SANDPOOL_") {
+	all := slices.Concat(
+		[]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "SHELL=/bin/sh"},
+		c.Env,
+		[]string{"HOME=" + c.Home, "USER=sandbox", "LOGNAME=sandbox", "TERM=dumb", "PAGER=cat",
+			"MPLBACKEND=module://matplotlib_inline.backend_inline"})
+	seen := map[string]bool{}
+	var env []string
+	for _, kv := range slices.Backward(all) {
+		name, _, _ := strings.Cut(kv, "=")
+		if !seen[name] && !strings.HasPrefix(name, "SANDPOOL_") {
+			seen[name] = true
 			env = append(env, kv)
 		}
 	}
-	return append(env, "HOME="+c.Home, "USER=sandbox", "LOGNAME=sandbox", "TERM=dumb", "PAGER=cat",
-		"MPLBACKEND=module://matplotlib_inline.backend_inline")
+	return env
 }
 
 // interpreter finds the interpreter in the PATH that it will have.

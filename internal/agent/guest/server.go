@@ -94,6 +94,7 @@ func (s *Server) init(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) initialise(w http.ResponseWriter, r *http.Request) (agent.InitResult, error) {
+	received := time.Now()
 	var req agent.InitRequest
 	var res agent.InitResult
 	d := s.driver.Load()
@@ -119,7 +120,7 @@ func (s *Server) initialise(w http.ResponseWriter, r *http.Request) (agent.InitR
 		res.HostnameError = err.Error()
 	}
 	if !req.Time.IsZero() {
-		res.Skew = time.Since(req.Time)
+		res.Skew = received.Sub(req.Time)
 	}
 	hash := sha256.Sum256([]byte(req.Secret))
 	s.secret.Store(&hash)

@@ -396,13 +396,18 @@ class Kernel:
             modules["uuid"]._node = None
         if "logging" in modules:
             modules["logging"]._startTime = time.time()
-        self.execute({"id": "", "code": "1+1"})
-        self.reset()
+        self.execute({"id": "", "code": "1+1"})  # reads in the pages that every cell needs
+        self.forget()
 
-    def reset(self):
-        self.shell.reset(new_session=True)
+    def forget(self):
+        """Leaves no trace of the cells so far but what they defined."""
+        shell = self.shell
+        shell.execution_count = 1
+        shell.history_manager.input_hist_parsed[:] = [""]
+        shell.history_manager.input_hist_raw[:] = [""]
+        shell.user_ns["_oh"].clear()
+        shell.user_ns.update(_="", __="", ___="")
         self.last = ""
-        self.shell.user_ns.update(_="", __="", ___="")
 
     def warm(self):
         """Runs what first cells run, so that neither imports nor page faults are left to them."""
@@ -416,7 +421,8 @@ class Kernel:
             self.loop.close()
             self.loop = None
             asyncio.set_event_loop(None)
-        self.reset()
+        self.shell.reset(new_session=True)
+        self.forget()
         self.fd = fd
 
     def serve(self, fd):

@@ -1,0 +1,200 @@
+package agent_test
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/image"
+	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
+)
+
+func TestMain(m *testing.M) {
+	gvisor.HandOver()
+	os.Exit(m.Run())
+}
+
+// machine restores sandboxes of the Python image.
+type machine struct {
+	engine   *gvisor.Engine
+	prepared sandbox.Prepared
+	boxes    int
+}
+
+// newMachine takes a snapshot of the warm agent. It needs root and the image,
+// which make test builds before.
+func newMachine(t testing.TB) *machine {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root: sandboxes take namespaces and cgroups")
+	}
+	images := os.Getenv("SANDPOOL_TEST_IMAGES")
+	if images == "" {
+		images = filepath.Join("..", "..", ".sandpool", "images")
+	}
+	store, err := image.Open(images)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := store.Resolve("python")
+	if err != nil {
+		t.Skipf("no Python image in %s: %v", images, err)
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	e, err := gvisor.New(log, gvisor.Config{Root: t.TempDir(), CgroupParent: "sandpool-agent-test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	start := time.Now()
+	p, err := e.Prepare(t.Context(), sandbox.Template{
+		Root:    img.Layer("/"),
+		Layers:  []sandbox.Layer{agentLayer(t)},
+		Args:    []string{agent.Path},
+		Env:     []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+		Dir:     "/",
+		Ready:   sandbox.Check{Port: agent.Port, Path: "/ready", Timeout: time.Minute},
+		Start:   sandbox.Restore,
+		Limits:  sandbox.Limits{CPU: 2, Memory: 1 << 30, PIDs: 1024, Disk: 1 << 30},
+		Network: sandpool.EgressDisabled,
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("snapshot after %v", time.Since(start))
+	return &machine{engine: e, prepared: p}
+}
+
+func agentLayer(t testing.TB) sandbox.Layer {
+	t.Helper()
+	dir := t.TempDir()
+	program := filepath.Join(dir, path.Base(agent.Path))
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "github.com/sandpool/sandpool/cmd/sandpool-agent")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the agent: %v: %s", err, out)
+	}
+	store, err := image.Open(filepath.Join(dir, "layers"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, err := image.HostFile(path.Base(agent.Path), 0o755, program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := store.Put(t.Context(), "agent", []image.Entry{entry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img.Layer(path.Dir(agent.Path))
+}
+
+// restore starts a sandbox and gives it its secret.
+func (m *machine) restore(t testing.TB) *agent.Client {
+	t.Helper()
+	m.boxes++
+	id := sandbox.ID(fmt.Sprintf("agent%d", m.boxes))
+	start := time.Now()
+	h, err := m.engine.Start(t.Context(), id, m.prepared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored := time.Since(start)
+	t.Cleanup(func() {
+		if err := m.engine.Stop(context.WithoutCancel(t.Context()), h); err != nil {
+			t.Error(err)
+		}
+	})
+	secret := rand.Text()
+	c := agent.NewClient(func(ctx context.Context, port int) (net.Conn, error) { return m.engine.Dial(ctx, h, port) }, secret)
+	t.Cleanup(c.Close)
+	res, err := c.Init(t.Context(), agent.InitRequest{Secret: secret, Seed: []byte(rand.Text()), Hostname: string(id), Time: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("restored in %v, init in %v: %+v", restored, time.Since(start)-restored, res)
+	return c
+}
+
+func run(t testing.TB, c *agent.Client, timeout time.Duration, code string) agent.ExecuteResult {
+	t.Helper()
+	start := time.Now()
+	res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: code, Timeout: timeout})
+	if err != nil {
+		t.Fatalf("execute %q: %v", code, err)
+	}
+	t.Logf("%-40.40q %-20s %v", code, res.Outcome, time.Since(start))
+	return res
+}
+
+// TestSandbox: in a real sandbox cells run, clones differ, and a broken kernel is replaced.
+func TestSandbox(t *testing.T) {
+	m := newMachine(t)
+	a, b := m.restore(t), m.restore(t)
+	for _, code := range []string{
+		"import random; random.random()", "import numpy as np; np.random.rand()", "import os; os.urandom(8)",
+		"import uuid; uuid.uuid4()", "import tempfile; tempfile.mktemp()", "import ssl; ssl.RAND_bytes(8)",
+	} {
+		if x, y := run(t, a, time.Minute, code), run(t, b, time.Minute, code); x.Text == y.Text || x.Text == "" {
+			t.Errorf("%s: clones have %q and %q: %+v", code, x.Text, y.Text, x.Error)
+		}
+	}
+	for _, c := range []struct {
+		code    string
+		timeout time.Duration
+		outcome agent.Outcome
+		stdout  string
+	}{
+		{"1 + 1", time.Minute, agent.OK, ""},
+		{"1 / 0", time.Minute, agent.Failed, ""},
+		{"!echo hi; id -un", time.Minute, agent.OK, "hi\nsandbox\n"},
+		{"import matplotlib.pyplot as plt; plt.plot([1, 2])", time.Minute, agent.OK, ""},
+		{"plt.plot([2, 1])", time.Minute, agent.OK, ""},
+		{"await __import__('asyncio').sleep(0.01)", time.Minute, agent.OK, ""},
+		{"print(open('/dev/stdout', 'w') is None)", time.Minute, agent.OK, "False\n"},
+		{"import time; time.sleep(60)", 300 * time.Millisecond, agent.TimeoutInterrupted, ""},
+		{"import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [2])\nwhile True: pass", 300 * time.Millisecond, agent.TimeoutRestarted, ""},
+		{"import os; os._exit(3)", time.Minute, agent.KernelDied, ""},
+		{"import os; os.kill(os.getpid(), 9)", time.Minute, agent.KernelDied, ""},
+		{"import os; os.kill(os.getpid(), 19)", 300 * time.Millisecond, agent.TimeoutInterrupted, ""},
+		{"import os\nwhile True:\n  try: os.fork()\n  except OSError: pass", time.Second, agent.TimeoutRestarted, ""},
+		{"print('x' * 300_000_000)", time.Minute, agent.OK, "?"},
+		{"import threading, os; len(os.listdir('/proc')) < 20", time.Minute, agent.OK, ""},
+	} {
+		res := run(t, a, c.timeout, c.code)
+		if res.Outcome != c.outcome || c.stdout != "?" && res.Stdout != c.stdout {
+			t.Errorf("%s: %s %q %+v", c.code, res.Outcome, res.Stdout[:min(200, len(res.Stdout))], res.Error)
+		}
+	}
+	info, err := a.Upload(t.Context(), "/mnt/data/sub/ä b#%.txt", strings.NewReader("content"), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res := run(t, a, time.Minute, "open('/mnt/data/"+info.Path+"').read() + str(os.stat('/mnt/data/"+info.Path+"').st_uid)"); res.Text != "'content1000'" {
+		t.Errorf("uploaded file holds %s: %+v", res.Text, res.Error)
+	}
+}
+
+// BenchmarkRoundTrip is the time of 1+1 in a live session, from the host to
+// the kernel and back.
+func BenchmarkRoundTrip(b *testing.B) {
+	c := newMachine(b).restore(b)
+	for b.Loop() {
+		res, err := c.Execute(b.Context(), agent.ExecuteRequest{Code: "1+1"})
+		if err != nil || res.Text != "2" {
+			b.Fatalf("%+v, %v", res, err)
+		}
+	}
+}
