@@ -73,7 +73,7 @@ func FuzzNormalise(f *testing.F) {
 		if err != nil || u.Host != "" || u.Path == "" {
 			t.Skip()
 		}
-		r := &http.Request{Method: "POST", URL: u, Header: http.Header{}, Body: http.NoBody}
+		r := &http.Request{Method: "POST", RequestURI: path, URL: u, Header: http.Header{}, Body: http.NoBody}
 		rec := httptest.NewRecorder()
 		testMux().ServeHTTP(rec, r)
 		if rec.Code/100 == 3 {
