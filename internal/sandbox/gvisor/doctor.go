@@ -2,11 +2,215 @@ package gvisor
 
 import (
 	"context"
+	"debug/elf"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
 // Check implements sandbox.Doctor.
 func (e *Engine) Check(ctx context.Context) []sandbox.Requirement {
-	return nil
+	return CheckHost(ctx, e.cfg.Root)
+}
+
+// CheckHost says what this host has and lacks of what the engine needs. It
+// needs no engine, so that it can explain why New fails. root is the state
+// directory, which may not exist yet. It changes nothing.
+func CheckHost(_ context.Context, root string) []sandbox.Requirement {
+	checks := []func() sandbox.Requirement{
+		checkUser, checkMachine, checkKernel, checkBinary, checkCgroups,
+		checkNamespaces, checkSeccomp, checkPtrace,
+		func() sandbox.Requirement { return checkStore(root) },
+		func() sandbox.Requirement { return checkSpace(root) },
+	}
+	found := make([]sandbox.Requirement, len(checks))
+	for i, check := range checks {
+		found[i] = check()
+	}
+	return found
+}
+
+// requirement fills in the advice only where it is needed.
+func requirement(name string, ok bool, detail, fix string) sandbox.Requirement {
+	if ok {
+		fix = ""
+	}
+	return sandbox.Requirement{Name: name, OK: ok, Detail: detail, Fix: fix}
+}
+
+func checkUser() sandbox.Requirement {
+	uid := os.Geteuid()
+	return requirement("root", uid == 0, fmt.Sprintf("user %d", uid),
+		"Run the server as root: it makes cgroups and namespaces. Sandboxes themselves run as nobody.")
+}
+
+func checkMachine() sandbox.Requirement {
+	ok := runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64"
+	return requirement("processor", ok, runtime.GOARCH, "gVisor runs on amd64 and arm64; use such a machine.")
+}
+
+// minKernel is the first with everything that the engine calls: CLONE_INTO_CGROUP
+// came with 5.7, PIDFD_NONBLOCK with 5.10.
+const minMajor, minMinor = 5, 10
+
+func checkKernel() sandbox.Requirement {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return requirement("kernel", false, err.Error(), "Find out why uname(2) fails.")
+	}
+	release := unix.ByteSliceToString(u.Release[:])
+	return requirement("kernel", kernelAtLeast(release, minMajor, minMinor), "Linux "+release,
+		fmt.Sprintf("Install Linux %d.%d or later.", minMajor, minMinor))
+}
+
+// kernelAtLeast compares a release such as "6.18.44-fc".
+func kernelAtLeast(release string, major, minor int) bool {
+	parts := strings.SplitN(release, ".", 3)
+	if len(parts) < 2 {
+		return false
+	}
+	digits := func(s string) int {
+		end := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' })
+		if end < 0 {
+			end = len(s)
+		}
+		n, err := strconv.Atoi(s[:end])
+		if err != nil {
+			return -1
+		}
+		return n
+	}
+	a, b := digits(parts[0]), digits(parts[1])
+	return a > major || a == major && b >= minor
+}
+
+// checkBinary looks at this program: gVisor executes it again as nobody, inside a root
+// directory that has no dynamic loader.
+func checkBinary() sandbox.Requirement {
+	const name, self = "static binary", "/proc/self/exe"
+	f, err := elf.Open(self)
+	if err != nil {
+		return requirement(name, false, err.Error(), "Make the server's binary readable.")
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return requirement(name, false, "dynamically linked", "Build the server with CGO_ENABLED=0.")
+		}
+	}
+	info, err := os.Stat(self)
+	if err != nil {
+		return requirement(name, false, err.Error(), "Make the server's binary readable.")
+	}
+	return requirement(name, info.Mode().Perm()&0o005 == 0o005, "static, mode "+info.Mode().Perm().String(),
+		"Make the server's binary readable and executable for everyone (chmod a+rx); sandboxes run it as nobody.")
+}
+
+func checkCgroups() sandbox.Requirement {
+	const name = "cgroup controllers"
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return requirement(name, false, err.Error(), "Mount /proc.")
+	}
+	defer f.Close()
+	m, err := findCgroups(f)
+	if err != nil {
+		return requirement(name, false, err.Error(), "Mount /proc.")
+	}
+	if len(missingV2(m)) == 0 {
+		return requirement(name, writable(m.v2), "cgroup v2 at "+m.v2, "Mount "+m.v2+" writable; in a container, run it with its own writable cgroups.")
+	}
+	missing := missingV1(m)
+	detail := "cgroup v1"
+	if len(missing) > 0 {
+		detail = "missing: " + strings.Join(missing, ", ")
+	}
+	return requirement(name, len(missing) == 0 && writable(m.v1["memory"]), detail,
+		"Boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1), or mount the v1 controllers cpu, cpuacct, memory and pids writable.")
+}
+
+func writable(dir string) bool { return unix.Access(dir, unix.W_OK) == nil }
+
+func checkNamespaces() sandbox.Requirement {
+	var lacking []string
+	for _, ns := range []string{"user", "mnt", "pid", "net", "ipc", "uts"} {
+		_, err := os.Stat("/proc/self/ns/" + ns)
+		limit, err2 := readInt("/proc/sys/user/max_" + ns + "_namespaces")
+		if err != nil || err2 == nil && limit == 0 {
+			lacking = append(lacking, ns)
+		}
+	}
+	detail := "user, mount, pid, net, ipc and uts"
+	if len(lacking) > 0 {
+		detail = "missing: " + strings.Join(lacking, ", ")
+	}
+	return requirement("namespaces", len(lacking) == 0, detail,
+		"Use a kernel with namespaces, and set the limits user.max_*_namespaces (sysctl) above zero.")
+}
+
+func checkSeccomp() sandbox.Requirement {
+	actions, err := readString("/proc/sys/kernel/seccomp/actions_avail")
+	ok := err == nil && hasWord(actions, "trap") && hasWord(actions, "errno") && hasWord(actions, "kill_process")
+	if err != nil {
+		actions = err.Error()
+	}
+	return requirement("seccomp", ok, actions, "Use a kernel with CONFIG_SECCOMP_FILTER.")
+}
+
+// checkPtrace: gVisor's systrap platform attaches to the stub processes that it
+// forks. Yama allows that to a parent up to level 1.
+func checkPtrace() sandbox.Requirement {
+	scope, err := readInt("/proc/sys/kernel/yama/ptrace_scope")
+	if err != nil {
+		return requirement("ptrace", true, "not restricted", "")
+	}
+	return requirement("ptrace", scope <= 1, fmt.Sprintf("kernel.yama.ptrace_scope is %d", scope),
+		"Set kernel.yama.ptrace_scope to 1 (sysctl -w kernel.yama.ptrace_scope=1).")
+}
+
+// checkStore tries what openStore does.
+func checkStore(root string) sandbox.Requirement {
+	dir := existing(root)
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return requirement("state directory", false, fmt.Sprintf("%s: %v", dir, err),
+			"Put the data directory on a writable local filesystem that has files without names: ext4, xfs, btrfs or tmpfs.")
+	}
+	unix.Close(fd)
+	return requirement("state directory", true, dir, "")
+}
+
+// minSpace is room for a snapshot and the writable layers of a few sandboxes.
+const minSpace = 2 << 30
+
+func checkSpace(root string) sandbox.Requirement {
+	dir := existing(root)
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return requirement("disk space", false, err.Error(), "Choose a data directory on a local filesystem.")
+	}
+	free := s.Bavail * uint64(s.Bsize)
+	return requirement("disk space", free >= minSpace, fmt.Sprintf("%d MB free at %s", free>>20, dir),
+		fmt.Sprintf("Free at least %d MB, or choose another data directory.", minSpace>>20))
+}
+
+// existing returns the nearest directory above path that exists.
+func existing(path string) string {
+	for {
+		if info, err := os.Stat(path); err == nil && info.IsDir() {
+			return path
+		}
+		up := filepath.Dir(path)
+		if up == path {
+			return path
+		}
+		path = up
+	}
 }

@@ -1,6 +1,7 @@
 package gvisor
 
 import (
+	"net/url"
 	"testing"
 	"time"
 
@@ -22,5 +23,74 @@ func TestRestore(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// TestLayers mounts a second image, and restores it.
+func TestLayers(t *testing.T) {
+	e := open(t)
+	tmpl := template(t, sandbox.Restore)
+	layer, err := pack(t.TempDir(), map[string]string{"/hello": "from the layer"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer.Target = "/layer"
+	tmpl.Layers = []sandbox.Layer{layer}
+	h := start(t, e, prepare(t, e, tmpl), "layers")
+	for path, want := range map[string]string{"/layer/hello": "from the layer", "/etc/image": "root\n"} {
+		if got := ask(t, e, h, "/read", url.Values{"path": {path}}); got != want {
+			t.Errorf("%s holds %q, want %q", path, got, want)
+		}
+	}
+	if got := ask(t, e, h, "/disk", url.Values{"path": {"/layer/new"}, "mb": {"1"}}); got == "written" {
+		t.Error("a layer is writable")
+	}
+}
+
+// TestClones checks that sandboxes of one snapshot share its past and not each other's present.
+func TestClones(t *testing.T) {
+	e := open(t)
+	p := prepare(t, e, template(t, sandbox.Restore))
+	a, b := start(t, e, p, "a"), start(t, e, p, "b")
+	for range 3 {
+		ask(t, e, a, "/state", nil)
+	}
+	ask(t, e, a, "/disk", url.Values{"path": {"/root/mine"}, "mb": {"1"}})
+	if got := ask(t, e, b, "/state", nil); got != "1" {
+		t.Errorf("the second clone counts %s, want 1", got)
+	}
+	if got := ask(t, e, b, "/read", url.Values{"path": {"/root/mine"}}); len(got) > 1<<10 {
+		t.Error("the second clone sees a file of the first")
+	}
+}
+
+func TestPrune(t *testing.T) {
+	e := open(t)
+	tmpl := template(t, sandbox.Restore)
+	keep := prepare(t, e, tmpl)
+	tmpl.Env = append(tmpl.Env, "OTHER=1")
+	gone := prepare(t, e, tmpl)
+	if err := e.Prune(t.Context(), []string{keep.Key}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Start(t.Context(), "x", gone); err == nil {
+		t.Error("a pruned snapshot starts")
+	}
+	start(t, e, keep, "y")
+	start(t, e, prepare(t, e, tmpl), "z")
+}
+
+func TestOutlivesEngine(t *testing.T) {
+	root := t.TempDir()
+	e := openAt(t, root)
+	h := start(t, e, prepare(t, e, template(t, sandbox.Restore)), "adopted")
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	next := openAt(t, root)
+	_, _ = tryAsk(t.Context(), next, h, "/exit", url.Values{"code": {"9"}}) // it ends before it answers
+	exit, err := next.Wait(t.Context(), h)
+	if want := (sandbox.Exit{Reason: sandbox.Exited, Code: 9}); err != nil || exit != want {
+		t.Errorf("Wait of an adopted sandbox = %+v, %v; want %+v", exit, err, want)
 	}
 }

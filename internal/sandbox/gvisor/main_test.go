@@ -25,28 +25,35 @@ import (
 
 func TestMain(m *testing.M) {
 	HandOver()
-	os.Exit(m.Run())
+	code := m.Run()
+	os.RemoveAll(imageDir())
+	os.Exit(code)
 }
+
+// imageDir holds the images that all tests share.
+var imageDir = sync.OnceValue(func() string {
+	dir, err := os.MkdirTemp("", "sandpool-images-")
+	if err != nil {
+		panic(err)
+	}
+	return dir
+})
 
 // guestImage builds the guest once and packs it into an image.
 var guestImage = sync.OnceValues(func() (sandbox.Layer, error) {
-	dir, err := os.MkdirTemp("", "sandpool-guest-")
-	if err != nil {
-		return sandbox.Layer{}, err
-	}
-	defer os.RemoveAll(dir)
+	dir := imageDir()
 	program := filepath.Join(dir, "guest")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./testdata/guest")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return sandbox.Layer{}, fmt.Errorf("build the guest: %w: %s", err, out)
 	}
-	return pack(map[string]string{"/guest": program, "/etc/image": "root\n"})
+	return pack(dir, map[string]string{"/guest": program, "/etc/image": "root\n"})
 })
 
-// pack makes an image: of a host file where the value is an absolute path, else of a file with that text.
-func pack(content map[string]string) (sandbox.Layer, error) {
-	out, err := os.CreateTemp("", "sandpool-image-")
+// pack makes an image in dir: of a host file where the value is an absolute path, else of a file with that text.
+func pack(dir string, content map[string]string) (sandbox.Layer, error) {
+	out, err := os.CreateTemp(dir, "image-")
 	if err != nil {
 		return sandbox.Layer{}, err
 	}
