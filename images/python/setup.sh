@@ -6,6 +6,8 @@
 set -eu
 recipe=$1
 site=/usr/local/lib/python3.13/dist-packages
+# Only the compile step below writes compiled files, in the form it says.
+export PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0
 step() { echo "step: $*" >&2; }
 
 step user
@@ -42,7 +44,7 @@ step compile
 # depends on what the same process compiled before, so each package has a process.
 find /usr/lib/python3 /usr/lib/python3.13 "$site" -name __pycache__ -prune -exec rm -rf {} +
 { echo /usr/lib/python3.13 && find /usr/lib/python3/dist-packages "$site" -mindepth 1 -maxdepth 1; } |
-	PYTHONHASHSEED=0 xargs -P "$(nproc)" -n 1 python3 -m compileall -q --invalidation-mode unchecked-hash >&2
+	xargs -P "$(nproc)" -n 1 python3 -m compileall -q --invalidation-mode unchecked-hash >&2
 
 step fonts
 # matplotlib scans fonts for seconds at its first import unless this exists.
