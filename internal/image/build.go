@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -128,13 +127,9 @@ func readPackages(root string) ([]string, error) {
 // progress: what vanishes under it does not matter.
 func folderSize(dir string) int64 {
 	var sum int64
-	//nolint:errcheck // see above
-	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return nil
-		}
-		if d.IsDir() && strings.TrimPrefix(path, dir) == "/proc" {
-			return fs.SkipDir
 		}
 		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
 			sum += info.Size()

@@ -288,6 +288,27 @@ func TestPackCancel(t *testing.T) {
 	}
 }
 
+// A file of the host is packed with its content; what is no file is refused.
+func TestHostFile(t *testing.T) {
+	host := filepath.Join(t.TempDir(), "agent")
+	if err := os.WriteFile(host, []byte("program"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e, err := HostFile("opt/agent", 0o755, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fact{Mode: syscall.S_IFREG | 0o755, Links: 1, Mtime: Stamp, Content: "program"}
+	if got := readBack(t, pack(t, []Entry{e}))["opt/agent"]; got != want {
+		t.Errorf("read %+v, want %+v", got, want)
+	}
+	for _, bad := range []string{filepath.Dir(host), host + "x"} {
+		if _, err := HostFile("opt/agent", 0o755, bad); err == nil || !strings.Contains(err.Error(), bad) {
+			t.Errorf("%q: error %v, want one that names it", bad, err)
+		}
+	}
+}
+
 // A folder of the host is packed with owners, links and modes, without what
 // lies beneath mount points.
 func TestScan(t *testing.T) {
