@@ -38,14 +38,13 @@ func (o Options) readExecution(w http.ResponseWriter, r *http.Request) (executio
 	if r.ContentLength > o.MaxBody {
 		return execution{}, o.bodyTooLarge()
 	}
-	data, err := readBody(http.MaxBytesReader(w, r.Body, o.MaxBody), r.ContentLength)
+	body := newSteady(w, http.MaxBytesReader(w, r.Body, o.MaxBody), o.Stall)
+	data, err := readBody(body, r.ContentLength)
+	if sandpool.ClassOf(body.or(err)) == sandpool.TooLarge {
+		return execution{}, o.bodyTooLarge()
+	}
 	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			return execution{}, o.bodyTooLarge()
-		}
-		return execution{}, &sandpool.Error{Class: sandpool.Invalid, Code: codeValidation, Target: "body",
-			Message: "The request body ended early; send it whole.", Err: err}
+		return execution{}, body.or(err)
 	}
 	return o.parseExecution(data)
 }

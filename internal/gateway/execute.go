@@ -74,7 +74,7 @@ func (g *Gateway) run(ctx context.Context, l Lease, x execution) (answer, error)
 
 // within returns a context for calls to l's sandbox: it ends with ctx and with the session.
 func within(ctx context.Context, l Lease) (context.Context, context.CancelFunc) {
-	inner, cancel := context.WithCancelCause(context.WithValue(ctx, leaseKey{}, l))
+	inner, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(l.Context(), func() { cancel(context.Cause(l.Context())) })
 	return inner, func() { stop(); cancel(nil) }
 }

@@ -70,6 +70,7 @@ type Gateway struct {
 	options Options
 	routes  []pattern
 	clients *clients
+	found   *metadataCache
 }
 
 // New returns a Gateway. All of log, pools and respond are required.
@@ -83,7 +84,8 @@ func New(log *slog.Logger, pools Pools, respond Responder, o Options) (*Gateway,
 		connect = connectAgent
 	}
 	return &Gateway{log: log, pools: pools, respond: respond, options: o,
-		routes: compile(routes()), clients: newClients(connect)}, nil
+		routes: compile(routes()), clients: newClients(connect),
+		found: newMetadataCache()}, nil
 }
 
 // Register adds the data plane to mux: everything below

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"io"
-	"net"
 
 	"github.com/sandpool/sandpool/internal/agent"
 )
@@ -25,18 +24,7 @@ type Interpreter interface {
 
 var _ Interpreter = (*agent.Client)(nil)
 
-// leaseKey marks a context with the lease of the request that it belongs to.
-type leaseKey struct{}
-
 // connectAgent speaks the agent's protocol with l's sandbox. The client serves all
-// later leases on the sandbox too, so a connection is dialled by the lease of the
-// request that needs it: l may have been given back by then.
-func connectAgent(l Lease) Interpreter {
-	dial := func(ctx context.Context, port int) (net.Conn, error) {
-		if current, ok := ctx.Value(leaseKey{}).(Lease); ok {
-			return current.Dial(ctx, port)
-		}
-		return l.Dial(ctx, port)
-	}
-	return agent.NewClient(dial, l.Sandbox().Secret)
-}
+// later leases on the sandbox too: a lease dials as long as its session lives, also
+// when it has been released.
+func connectAgent(l Lease) Interpreter { return agent.NewClient(l.Dial, l.Sandbox().Secret) }

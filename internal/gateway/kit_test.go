@@ -34,6 +34,7 @@ type world struct {
 	acquired int
 	released int
 	full     error
+	files    map[string][]byte // of all sessions together
 	// execute answers executions; nil means an empty success.
 	execute func(ctx context.Context, l *lease, r agent.ExecuteRequest) (agent.ExecuteResult, error)
 }
@@ -42,7 +43,7 @@ type world struct {
 // Test-Role says otherwise.
 func newWorld(t *testing.T, o Options) *world {
 	t.Helper()
-	w := &world{t: t, sessions: map[sandpool.Identifier]*lease{}}
+	w := &world{t: t, sessions: map[sandpool.Identifier]*lease{}, files: map[string][]byte{}}
 	responder := &arm.Responder{Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	if o.Connect == nil {
 		o.Connect = func(l Lease) Interpreter { return &interpreter{w: w, l: l.(*lease)} }
@@ -171,22 +172,6 @@ func (l *lease) Release() {
 	l.w.mu.Unlock()
 }
 func (l *lease) Dial(context.Context, int) (net.Conn, error) { return nil, io.ErrClosedPipe }
-
-// interpreter answers for a lease as its world orders.
-type interpreter struct {
-	Interpreter // what a test does not order is not called
-	w           *world
-	l           *lease
-}
-
-func (in *interpreter) Execute(ctx context.Context, r agent.ExecuteRequest) (agent.ExecuteResult, error) {
-	if in.w.execute == nil {
-		return agent.ExecuteResult{Outcome: agent.OK}, nil
-	}
-	return in.w.execute(ctx, in.l, r)
-}
-
-func (in *interpreter) Close() {}
 
 // returns orders executions to end with res.
 func (w *world) returns(res agent.ExecuteResult) {

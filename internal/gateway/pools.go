@@ -34,7 +34,8 @@ type Lease interface {
 	// Sandbox and Session describe what is held.
 	Sandbox() sandpool.Sandbox
 	Session() sandpool.Session
-	// Dial connects to a TCP port inside the sandbox.
+	// Dial connects to a TCP port inside the sandbox, until the session ends: also
+	// when the lease has been released.
 	Dial(ctx context.Context, port int) (net.Conn, error)
 	// Context ends when the session ends, for whatever reason; its cause is an
 	// error of class Ended that says which.

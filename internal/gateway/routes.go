@@ -8,6 +8,7 @@ import (
 )
 
 // route is one operation of the data plane. Its path is below the pool's
+// endpoint; "*" stands for one or more segments, because clients send file names
 // with slashes both encoded and not.
 type route struct {
 	method string
@@ -17,6 +18,7 @@ type route struct {
 }
 
 // routes lists the data plane. Of two routes that match, the first is taken:
+// the path files/content/content is the file "content" in the old spelling.
 func routes() []route {
 	const run, look = auth.Execute, auth.ReadSessions
 	return []route{
@@ -26,9 +28,21 @@ func routes() []route {
 		{"POST", "python/execute", run, executeAs(legacyEnvelope)},
 		{"GET", "executions/*", run, (*Gateway).getExecution},
 
+		{"POST", "files/upload", run, (*Gateway).uploadOld},
+		{"POST", "python/uploadFile", run, (*Gateway).uploadOld},
+		{"POST", "files", run, (*Gateway).uploadNew},
+		{"GET", "files", run, (*Gateway).listFiles},
+		{"GET", "python/files", run, (*Gateway).listFilesOld},
+		{"GET", "python/downloadFile", run, (*Gateway).downloadFile},
+		{"GET", "files/content/*", run, (*Gateway).fileContent},
+		{"GET", "files/*/content", run, (*Gateway).fileContent},
+		{"GET", "files/*", run, (*Gateway).statFile},
+		{"DELETE", "files/*", run, (*Gateway).deleteFile},
+
 		{"GET", "session", look, (*Gateway).getSession},
 		{"DELETE", "session", run, (*Gateway).deleteSession},
 		{"GET", "listSessions", look, (*Gateway).listSessions},
+		{"GET", "metadata", run, (*Gateway).metadata},
 		{"POST", ".management/getSession", look, (*Gateway).getSession},
 		{"GET", ".management/getSession", look, (*Gateway).getSession},
 		{"POST", ".management/listSessions", look, (*Gateway).manageSessions},

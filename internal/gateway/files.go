@@ -1,0 +1,217 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/arm"
+)
+
+// use calls fn with the interpreter of the call's session, which is created if there is
+// none. The context ends with the session.
+func (g *Gateway) use(c *call, fn func(ctx context.Context, in Interpreter) error) error {
+	identifier, err := c.identifier()
+	if err != nil {
+		return err
+	}
+	lease, err := g.acquire(c.r.Context(), c.pool, identifier)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	ctx, cancel := within(c.r.Context(), lease)
+	defer cancel()
+	err = fn(ctx, g.clients.of(lease))
+	switch {
+	case err == nil:
+		return nil
+	case c.r.Context().Err() != nil && asError(err) == nil:
+		return context.Cause(c.r.Context())
+	}
+	if ended := whyEnded(c.r.Context(), lease, err); ended != nil {
+		return ended
+	}
+	return unreachable(err)
+}
+
+// isOld reports whether the call's api-version belongs to the old envelope. It
+// decides only where the path does not; a version that is absent or unknown is new.
+func (c *call) isOld() (bool, error) {
+	v, err := c.query.get("api-version")
+	const firstNew = "2024-10-02"
+	dated := len(v) >= len(firstNew) && strings.Trim(v[:len(firstNew)], "0123456789-") == ""
+	return dated && v[:len(firstNew)] < firstNew, err
+}
+
+// directory returns the call's path parameter, relative to /mnt/data.
+func (c *call) directory() (string, error) {
+	p, err := c.query.get("path")
+	if err != nil {
+		return "", err
+	}
+	return agent.CleanPath(p)
+}
+
+// resolve returns the path of a file that a caller names, relative to /mnt/data: name
+// below the call's path parameter, or name alone if it begins with /mnt/data.
+func (c *call) resolve(name string) (string, error) {
+	dir, err := c.directory()
+	if err != nil {
+		return "", err
+	}
+	if strings.HasPrefix(name, agent.DataDir+"/") {
+		dir = ""
+	}
+	file, err := agent.CleanPath(name)
+	if err != nil {
+		return "", err
+	}
+	if file == "" {
+		return "", sandpool.Errorf(sandpool.Invalid, codeValidation, "filename",
+			"The file has no name; give one such as 'data.csv' or 'reports/data.csv'.")
+	}
+	return agent.CleanPath(path.Join(dir, file))
+}
+
+// file returns the path of the file in the call's URL. Callers that put
+// /mnt/data/x into a URL lose the first slash to the one before it.
+func (c *call) file() (string, error) {
+	name := c.name
+	if strings.HasPrefix("/"+name, agent.DataDir+"/") {
+		name = "/" + name
+	}
+	return c.resolve(name)
+}
+
+func (g *Gateway) listFiles(c *call) error {
+	old, err := c.isOld()
+	if err != nil {
+		return err
+	}
+	if old {
+		return g.listFilesOld(c)
+	}
+	dir, err := c.directory()
+	if err != nil {
+		return err
+	}
+	recursive, err := c.flag("recursive")
+	if err != nil {
+		return err
+	}
+	return g.use(c, func(ctx context.Context, in Interpreter) error {
+		found, err := in.List(ctx, dir, recursive)
+		if err != nil {
+			return err
+		}
+		files := make([]api.File, len(found))
+		for i, f := range found {
+			files[i] = newFile(f)
+		}
+		return arm.WriteJSON(c.w, http.StatusOK, api.Files{Value: files})
+	})
+}
+
+// listFilesOld lists files in the old envelope. It cannot tell a directory from
+// a file, so the list holds the files of all directories by their paths.
+func (g *Gateway) listFilesOld(c *call) error {
+	dir, err := c.directory()
+	if err != nil {
+		return err
+	}
+	return g.use(c, func(ctx context.Context, in Interpreter) error {
+		found, err := in.List(ctx, dir, true)
+		if err != nil {
+			return err
+		}
+		files := found[:0]
+		for _, f := range found {
+			if f.Type == agent.File {
+				files = append(files, f)
+			}
+		}
+		return arm.WriteJSON(c.w, http.StatusOK, oldFiles(files))
+	})
+}
+
+// flag reads a truth value from the query.
+func (c *call) flag(name string) (bool, error) {
+	s, err := c.query.get(name)
+	if err != nil || s == "" {
+		return false, err
+	}
+	b, err := strconv.ParseBool(strings.ToLower(s))
+	if err != nil {
+		return false, sandpool.Errorf(sandpool.Invalid, codeValidation, name,
+			"The query parameter '%s' is %q; use true or false.", name, clip(s))
+	}
+	return b, nil
+}
+
+func (g *Gateway) statFile(c *call) error {
+	old, err := c.isOld()
+	if err != nil {
+		return err
+	}
+	file, err := c.file()
+	if err != nil {
+		return err
+	}
+	return g.use(c, func(ctx context.Context, in Interpreter) error {
+		f, err := in.Stat(ctx, file)
+		switch {
+		case err != nil:
+			return err
+		case old:
+			return arm.WriteJSON(c.w, http.StatusOK, oldFiles([]agent.FileInfo{f}))
+		}
+		return arm.WriteJSON(c.w, http.StatusOK, newFile(f))
+	})
+}
+
+// deleteFile deletes a file, or a directory with all that is in it.
+func (g *Gateway) deleteFile(c *call) error {
+	old, err := c.isOld()
+	if err != nil {
+		return err
+	}
+	file, err := c.file()
+	if err != nil {
+		return err
+	}
+	return g.use(c, func(ctx context.Context, in Interpreter) error {
+		if err := in.Delete(ctx, file); err != nil {
+			return err
+		}
+		if old {
+			return arm.WriteJSON(c.w, http.StatusOK, api.Message{Message: "file deleted successfully"})
+		}
+		c.w.WriteHeader(http.StatusNoContent)
+		return nil
+	})
+}
+
+func newFile(f agent.FileInfo) api.File {
+	dir := path.Dir(f.Path)
+	if dir == "." {
+		dir = ""
+	}
+	return api.File{Name: cmp.Or(f.Name, path.Base(f.Path)), Type: string(f.Type), ContentType: f.ContentType,
+		SizeInBytes: f.Size, LastModifiedAt: stamp(f.ModTime), Directory: dir}
+}
+
+func oldFiles(files []agent.FileInfo) api.OldFiles {
+	list := api.OldFiles{SerialID: "1", Value: make([]api.OldFile, len(files))}
+	for i, f := range files {
+		list.Value[i] = api.OldFile{SerialID: strconv.Itoa(2 + 2*i), Properties: api.OldFileProps{SerialID: strconv.Itoa(3 + 2*i),
+			Filename: f.Path, Size: f.Size, LastModifiedTime: stamp(f.ModTime)}}
+	}
+	return list
+}

@@ -1,0 +1,182 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/arm"
+)
+
+const (
+	// formOverhead is what a form may take beside its file.
+	formOverhead = 1 << 20
+	// drainMost and drainTime bound what is read of a refused upload. Most clients
+	// look for the answer only when they have sent everything.
+	drainMost = 64 << 20
+	drainTime = 5 * time.Second
+)
+
+// uploadOld and uploadNew store a file and answer in the old or the new envelope.
+func (g *Gateway) uploadOld(c *call) error { return g.uploadOr(c, true) }
+func (g *Gateway) uploadNew(c *call) error { return g.uploadOr(c, false) }
+
+func (g *Gateway) uploadOr(c *call, old bool) error {
+	err := g.upload(c, old)
+	if err != nil {
+		drain(c)
+	}
+	return err
+}
+
+func (g *Gateway) upload(c *call, old bool) error {
+	if c.r.ContentLength > g.options.MaxUpload+formOverhead {
+		return agent.TooLarge(g.options.MaxUpload)
+	}
+	f, err := g.openForm(c)
+	if err != nil {
+		return err
+	}
+	// The form is read up to the file before a session is made for it.
+	part, err := f.next()
+	if err != nil {
+		return err
+	}
+	if part == nil {
+		return sandpool.Errorf(sandpool.Invalid, codeValidation, "file",
+			"The form has no part named 'file'; send the content as multipart/form-data under that name, with a filename.")
+	}
+	file, err := c.resolve(filename(part, c.r.UserAgent()))
+	if err != nil {
+		return err
+	}
+	return g.use(c, func(ctx context.Context, in Interpreter) error {
+		content := &gate{w: c.w, r: part}
+		stored, err := in.Upload(ctx, file, content, g.options.MaxUpload)
+		if err != nil {
+			return f.body.or(content.shut(err))
+		}
+		switch extra, err := f.next(); {
+		case err != nil:
+			return err
+		case extra != nil:
+			return sandpool.Errorf(sandpool.Invalid, codeValidation, "file",
+				"The form has more than one part named 'file'; send one file a request. The first, %s, is stored.", clip(file))
+		case old:
+			return arm.WriteJSON(c.w, http.StatusOK, oldFiles([]agent.FileInfo{stored}))
+		}
+		return arm.WriteJSON(c.w, http.StatusOK, newFile(stored))
+	})
+}
+
+// form is a multipart body that is read as it comes.
+type form struct {
+	parts *multipart.Reader
+	body  *steady
+}
+
+// openForm checks that the call has a form, and bounds it.
+func (g *Gateway) openForm(c *call) (*form, error) {
+	kind, params, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
+	if err != nil || !strings.HasPrefix(kind, "multipart/") || params["boundary"] == "" {
+		return nil, &sandpool.Error{Class: sandpool.Invalid, Code: codeValidation, Target: "Content-Type", Err: err,
+			Message: "The Content-Type is not multipart/form-data with a boundary; send the file as a form with a part named 'file'."}
+	}
+	limit := g.options.MaxUpload + formOverhead
+	body := newSteady(c.w, http.MaxBytesReader(c.w, c.r.Body, limit), g.options.Stall)
+	return &form{parts: multipart.NewReader(body, params["boundary"]), body: body}, nil
+}
+
+// next returns the next part named file, or nil after the last. Other parts are skipped.
+func (f *form) next() (*multipart.Part, error) {
+	for {
+		part, err := f.parts.NextRawPart()
+		if errors.Is(err, io.EOF) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, f.body.or(badForm(err))
+		}
+		if strings.EqualFold(part.FormName(), "file") {
+			return part, nil
+		}
+	}
+}
+
+// filename returns the name that a part was given, directories included.
+func filename(part *multipart.Part, userAgent string) string {
+	_, params, err := mime.ParseMediaType(part.Header.Get("Content-Disposition"))
+	if err != nil {
+		return ""
+	}
+	name := params["filename"]
+	// aiohttp, on which AutoGen is built, percent-encodes the names in forms.
+	if strings.Contains(userAgent, "aiohttp/") {
+		name = decodeOnce(name)
+	}
+	return name
+}
+
+// gate stands between a form and the upload that reads it. An upload that is
+// refused in the middle may leave a reader behind, which must not touch the
+// request any more.
+type gate struct {
+	w    http.ResponseWriter
+	mu   sync.Mutex // guards the fields below it, and reading
+	r    io.Reader
+	err  error // of r
+	over bool
+}
+
+// Read reads from the form until the gate is shut.
+func (t *gate) Read(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	n, err := t.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		t.err = err
+	}
+	return n, err
+}
+
+// shut ends reading and returns why the upload failed: the form, if it did, else err.
+func (t *gate) shut(err error) error {
+	control := http.NewResponseController(t.w)
+	_ = control.SetReadDeadline(time.Unix(1, 0)) // wakes a reader that holds the lock
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
+	if t.err != nil && asError(err) == nil {
+		return badForm(t.err)
+	}
+	return err
+}
+
+func badForm(err error) error {
+	return &sandpool.Error{Class: sandpool.Invalid, Code: codeValidation, Target: "body", Err: err,
+		Message: "The form is not valid multipart/form-data, or it ends early."}
+}
+
+// drain reads what a refused upload still has to send, within bounds.
+func drain(c *call) {
+	control := http.NewResponseController(c.w)
+	if c.w.Header().Get("Connection") == "close" || setReadDeadline(control, time.Now().Add(drainTime)) != nil {
+		return
+	}
+	if _, err := io.CopyN(io.Discard, c.r.Body, drainMost); !errors.Is(err, io.EOF) {
+		giveUp(c.w)
+		return
+	}
+	_ = setReadDeadline(control, time.Time{})
+}
