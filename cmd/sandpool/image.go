@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -59,7 +58,7 @@ func buildImage(ctx context.Context, a *app, store *image.Store, name string, if
 	}
 	recipe, err := image.BuiltIn(name)
 	if err != nil {
-		return image.Image{}, false, fmt.Errorf("%w; recipes are: %s", err, strings.Join(image.Recipes(), ", "))
+		return image.Image{}, false, err
 	}
 	a.say("building image %s: downloads a few hundred MB and takes some minutes", name)
 	p := newProgress(a.stderr)

@@ -1,0 +1,337 @@
+// Package soak_test is a day of use in small: many sessions in a row, while
+// kernels, sandboxes and the server itself are killed at random. Every answer
+// must be right or a clear error, and at the end nothing may be left.
+package soak_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/client"
+	"github.com/sandpool/sandpool/test/leaks"
+)
+
+const (
+	shortSessions = 1000 // SANDPOOL_TEST_SOAK sets another number
+	poolSize      = 20
+	workers       = 4
+)
+
+// tally counts what became of the sessions.
+type tally struct {
+	mu     sync.Mutex
+	counts map[string]int
+}
+
+func (c *tally) add(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts[what]++
+}
+
+func TestSoak(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("sandboxes need root")
+	}
+	n := shortSessions
+	if s := os.Getenv("SANDPOOL_TEST_SOAK"); s != "" {
+		var err error
+		if n, err = strconv.Atoi(s); err != nil {
+			t.Fatalf("SANDPOOL_TEST_SOAK=%q is not a number", s)
+		}
+	}
+	srv := newProgram(t)
+	before, err := leaks.Count(srv.data, "/sandpool")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.start(t)
+	c := srv.client(t)
+	put(t, c)
+
+	got := tally{counts: map[string]int{}}
+	ctx, stop := context.WithCancel(t.Context())
+	var killer, users sync.WaitGroup
+	killer.Go(func() { killAtRandom(ctx, t, srv, &got) })
+	next := make(chan int)
+	for range workers {
+		users.Go(func() {
+			for i := range next {
+				oneSession(t, c, i, &got)
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	users.Wait()
+	stop()
+	killer.Wait()
+
+	srv.stop(t)
+	t.Logf("%d sessions: %v", n, got.counts)
+	if got.counts["right"] < n*8/10 {
+		t.Errorf("only %d of %d sessions were served; kills alone do not explain that", got.counts["right"], n)
+	}
+	after, err := leaks.Count(srv.data, "/sandpool")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range after.Diff(before) {
+		t.Errorf("left behind: %s", line)
+	}
+}
+
+// put makes the pool and waits until it can be used.
+func put(t *testing.T, c *client.Client) {
+	t.Helper()
+	var p api.SessionPool
+	p.Location = "local"
+	p.Properties.ContainerType = string(sandpool.PythonLTS)
+	p.Properties.ScaleConfiguration = &api.ScaleConfiguration{MaxConcurrentSessions: new(4 * poolSize), ReadySessionInstances: new(poolSize)}
+	if _, err := c.PutPool(t.Context(), "soak", p); err != nil {
+		t.Fatalf("put pool: %v", err)
+	}
+}
+
+// oneSession is one user: two cells that depend on each other, sometimes a
+// kernel killed between them, and the session deleted at the end.
+func oneSession(t *testing.T, c *client.Client, i int, got *tally) {
+	ident := fmt.Sprintf("soak-%d", i)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	outcome := func() string {
+		if rand.IntN(20) == 0 {
+			return killedKernel(ctx, t, c, ident)
+		}
+		a, err := c.Execute(ctx, "soak", ident, client.Run{Code: fmt.Sprintf("x = %d\nprint(x * x)", i)})
+		if err != nil {
+			return clearError(t, err)
+		}
+		if a.Failed() {
+			return clearFailure(t, a)
+		}
+		if want := fmt.Sprintf("%d\n", i*i); a.Result.Stdout != want {
+			t.Errorf("session %d: stdout %q, want %q", i, a.Result.Stdout, want)
+			return "wrong"
+		}
+		b, err := c.Execute(ctx, "soak", ident, client.Run{Code: "x + 1"})
+		if err != nil {
+			return clearError(t, err)
+		}
+		if b.Failed() {
+			return clearFailure(t, b)
+		}
+		if want := strconv.Itoa(i + 1); string(b.Result.ExecutionResult) != want {
+			t.Errorf("session %d: result %s, want %s", i, b.Result.ExecutionResult, want)
+			return "wrong"
+		}
+		return "right"
+	}()
+	got.add(outcome)
+	for c.DeleteSession(ctx, "soak", ident) != nil && ctx.Err() == nil {
+		// The server may be down just now; a session left would hold its
+		// sandbox for the whole cooldown.
+		wait(ctx, 200*time.Millisecond)
+	}
+}
+
+// killedKernel has the kernel kill itself: the answer must say so, and the session must go on.
+func killedKernel(ctx context.Context, t *testing.T, c *client.Client, ident string) string {
+	a, err := c.Execute(ctx, "soak", ident, client.Run{Code: "import os; os.kill(os.getpid(), 9)"})
+	if err != nil {
+		return clearError(t, err)
+	}
+	if !a.Failed() {
+		t.Errorf("%s: a killed kernel was reported as success", ident)
+		return "wrong"
+	}
+	b, err := c.Execute(ctx, "soak", ident, client.Run{Code: "6 * 7"})
+	if err != nil {
+		return clearError(t, err)
+	}
+	if b.Failed() {
+		return clearFailure(t, b)
+	}
+	if string(b.Result.ExecutionResult) != "42" {
+		t.Errorf("%s: after a killed kernel: %s", ident, b.Result.ExecutionResult)
+		return "wrong"
+	}
+	return "right"
+}
+
+// clearFailure accepts a failed execution whose text tells the user why, and a
+// NameError, which is what a user meets whose session was replaced between two cells.
+func clearFailure(t *testing.T, e client.Execution) string {
+	for _, reason := range []string{"Execution aborted", "kernel", "session", "NameError: name 'x'"} {
+		if strings.Contains(e.Result.Stderr, reason) {
+			return "failed with a reason"
+		}
+	}
+	t.Errorf("a failed execution does not say why: %q", e.Result.Stderr)
+	return "wrong"
+}
+
+// clearError accepts an error with a class other than Internal and a message.
+func clearError(t *testing.T, err error) string {
+	var e *sandpool.Error
+	if errors.As(err, &e) && e.Class != sandpool.Internal && e.Message != "" {
+		return "error: " + e.Class.String()
+	}
+	t.Errorf("an unclear error: %v", err)
+	return "wrong"
+}
+
+// killAtRandom kills a sandbox every other second and the server every fifteen, on average.
+func killAtRandom(ctx context.Context, t *testing.T, srv *program, got *tally) {
+	for wait(ctx, time.Second) {
+		switch r := rand.IntN(30); {
+		case r < 2:
+			got.add("server kills")
+			srv.kill(t)
+			srv.start(t)
+		case r < 17:
+			found, err := leaks.Count(srv.data, "/sandpool")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if pids := found.Sandboxes(); len(pids) > 0 {
+				got.add("sandbox kills")
+				// It may have ended by itself meanwhile; that is as good.
+				_ = syscall.Kill(pids[rand.IntN(len(pids))], syscall.SIGKILL)
+			}
+		}
+	}
+}
+
+// wait pauses for d and reports whether ctx still goes on.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// program is the real server as a process of its own, so that it can be killed.
+type program struct {
+	dir, data, bin, addr string
+	cmd                  *exec.Cmd
+	log                  *os.File
+}
+
+func newProgram(t *testing.T) *program {
+	t.Helper()
+	p := &program{dir: t.TempDir()}
+	p.data = filepath.Join(p.dir, "data")
+	p.bin = filepath.Join(p.dir, "bin")
+	for _, name := range []string{"sandpool", "sandpool-agent"} {
+		build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(p.bin, name), "../../cmd/"+name)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("build %s: %v\n%s", name, err, out)
+		}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.addr = l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if p.log, err = os.Create(filepath.Join(p.dir, "server.log")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if p.cmd != nil {
+			p.stop(t)
+		}
+		if t.Failed() {
+			if b, err := os.ReadFile(p.log.Name()); err == nil {
+				t.Logf("server log, end:\n%s", b[max(0, len(b)-8<<10):])
+			}
+		}
+	})
+	return p
+}
+
+func (p *program) start(t *testing.T) {
+	t.Helper()
+	// Not bound to the test's context: it is stopped in order, and the test
+	// framework's kill would look like one of ours.
+	p.cmd = exec.Command(filepath.Join(p.bin, "sandpool"), "serve", "--data-dir", p.data, "--listen", p.addr)
+	p.cmd.Env = append(os.Environ(), "SANDPOOL_IMAGE_DIR="+filepath.Join(os.Getenv("SANDPOOL_TEST_DATA"), "images"),
+		"SANDPOOL_ON_EXIT=stop", "HOME="+p.dir)
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for {
+		c, err := client.New(client.Config{Endpoint: "http://" + p.addr, Token: "none"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Health(ctx) == nil {
+			return
+		}
+		if !wait(ctx, 20*time.Millisecond) {
+			t.Fatal("the server does not answer")
+		}
+	}
+}
+
+func (p *program) client(t *testing.T) *client.Client {
+	t.Helper()
+	token, err := os.ReadFile(filepath.Join(p.data, "admin-token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(client.Config{Endpoint: "http://" + p.addr, Token: strings.TrimSpace(string(token))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.CloseIdle)
+	return c
+}
+
+// kill ends the server as a crash does.
+func (p *program) kill(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = p.cmd.Wait() // reports the kill
+	p.cmd = nil
+}
+
+// stop ends the server in order; it stops all sandboxes before it exits.
+func (p *program) stop(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if err := p.cmd.Wait(); err != nil {
+		t.Errorf("server: %v", err)
+	}
+	p.cmd = nil
+}
