@@ -2,11 +2,15 @@ package pool_test
 
 import (
 	"context"
+	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/sandboxtest"
 )
 
 func TestClaimRefillCooldown(t *testing.T) {
@@ -63,5 +67,181 @@ func TestFull(t *testing.T) {
 		w.acquire("user-1", sandpool.ClaimExisting).Release()
 		w.pass(5*time.Minute + time.Second)
 		w.acquire("user-3", sandpool.ClaimNew).Release()
+	})
+}
+
+func TestClaimsOfOneIdentifierShareOneStart(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(0, 5))
+		w.fake.Order(sandboxtest.Start, 1, sandboxtest.Fault{After: 3 * time.Second})
+		var mu sync.Mutex
+		got := map[sandpool.SandboxID]int{}
+		outcomes := map[sandpool.ClaimOutcome]int{}
+		for range 50 {
+			go func() {
+				l, err := w.Acquire(w.Context(), python, "user-1")
+				if err != nil {
+					w.Errorf("Acquire: %v", err)
+					return
+				}
+				defer l.Release()
+				mu.Lock()
+				defer mu.Unlock()
+				got[l.Sandbox().ID]++
+				outcomes[l.Outcome()]++
+			}()
+		}
+		w.settle()
+		impatient, cancel := context.WithTimeout(w.Context(), time.Second)
+		defer cancel()
+		if _, err := w.Acquire(impatient, python, "user-1"); !errors.Is(err, context.DeadlineExceeded) {
+			w.Errorf("the impatient caller got %v", err)
+		}
+		w.pass(3 * time.Second)
+		if len(got) != 1 || outcomes[sandpool.ClaimNew] != 1 || outcomes[sandpool.ClaimExisting] != 49 {
+			w.Errorf("50 callers got %v with outcomes %v", got, outcomes)
+		}
+		if n := w.fake.Count(sandboxtest.Start); n != 1 {
+			w.Errorf("%d starts, want 1", n)
+		}
+	})
+}
+
+func TestFirstCallerGivesUp(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(0, 5))
+		w.fake.Order(sandboxtest.Start, 1, sandboxtest.Fault{After: 3 * time.Second})
+		impatient, cancel := context.WithTimeout(w.Context(), time.Second)
+		defer cancel()
+		if _, err := w.Acquire(impatient, python, "user-1"); !errors.Is(err, context.DeadlineExceeded) {
+			w.Errorf("the impatient caller got %v", err)
+		}
+		l := w.acquire("user-1", sandpool.ClaimExisting)
+		if l.StartTime() != 3*time.Second {
+			w.Errorf("the start took %s, want 3s", l.StartTime())
+		}
+		l.Release()
+		w.wantCounts(0, 0, 1, 0)
+	})
+}
+
+func TestStartFails(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(0, 1))
+		w.fake.Order(sandboxtest.Start, 1, sandboxtest.Fault{After: time.Second, Err: errors.New("no memory left"), Leave: true})
+		for range 3 {
+			go func() {
+				_, err := w.Acquire(w.Context(), python, "user-1")
+				w.wantClass(err, sandpool.Unavailable)
+				if err != nil && !strings.Contains(err.Error(), "no memory left") {
+					w.Errorf("the error hides its cause: %v", err)
+				}
+			}()
+		}
+		w.pass(2 * time.Second)
+		w.wantCounts(0, 0, 0, 0)
+		w.acquire("user-1", sandpool.ClaimNew).Release()
+		w.wantCounts(0, 0, 1, 0)
+	})
+}
+
+func TestStartNeverEnds(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(0, 1))
+		w.fake.Order(sandboxtest.Start, 1, sandboxtest.Fault{Until: make(chan struct{})})
+		_, err := w.Acquire(w.Context(), python, "user-1")
+		w.wantClass(err, sandpool.Unavailable)
+		w.settle()
+		w.wantCounts(0, 0, 0, 0)
+	})
+}
+
+func TestInitFails(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(0, 1))
+		w.fake.Order(sandboxtest.Dial, 1, sandboxtest.Fault{Err: errors.New("agent is mute")})
+		_, err := w.Acquire(w.Context(), python, "user-1")
+		w.wantClass(err, sandpool.Unavailable)
+		w.settle()
+		w.wantCounts(0, 0, 0, 0)
+	})
+}
+
+func TestStoreFails(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(1, 2))
+		w.store.fail(errors.New("disk on fire"), nil)
+		if _, err := w.Acquire(w.Context(), python, "user-1"); err == nil || !strings.Contains(err.Error(), "disk on fire") {
+			w.Errorf("Acquire with a broken store: %v", err)
+		}
+		w.store.fail(nil, nil)
+		l := w.acquire("user-1", sandpool.ClaimReady)
+		l.Release()
+		asked := w.store.claims()
+		w.acquire("user-1", sandpool.ClaimExisting).Release()
+		if w.store.claims() != asked {
+			w.Error("a session that memory knows was asked of the store")
+		}
+		// The identifier must not get its dead sandbox back while the store cannot be told.
+		w.store.fail(nil, errors.New("disk on fire"))
+		w.fake.End(l.Sandbox().ID, sandbox.Exit{Reason: sandbox.Killed})
+		w.settle()
+		if _, err := w.Acquire(w.Context(), python, "user-1"); err == nil {
+			w.Error("Acquire after the sandbox died: no error")
+		}
+		w.store.fail(nil, nil)
+		next := w.acquire("user-1", sandpool.ClaimReady)
+		if next.Sandbox().ID == l.Sandbox().ID {
+			w.Error("the dead sandbox was given again")
+		}
+		next.Release()
+	})
+}
+
+func TestClaimOfDeadReady(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(2, 3))
+		// Its watcher has not run yet when the claim comes.
+		w.fake.End(w.fake.Running()[0], sandbox.Exit{Reason: sandbox.Killed})
+		w.fake.End(w.fake.Running()[0], sandbox.Exit{Reason: sandbox.Killed})
+		for range 5 {
+			l, err := w.Acquire(w.Context(), python, "user-1")
+			if err != nil {
+				w.wantClass(err, sandpool.Ended)
+				continue
+			}
+			w.settle()
+			if l.Context().Err() == nil {
+				if _, err := l.Dial(w.Context(), 8080); err != nil {
+					w.Errorf("Dial: %v", err)
+				}
+				l.Release()
+				return
+			}
+			w.wantClass(context.Cause(l.Context()), sandpool.Ended)
+			l.Release()
+		}
+		w.Error("no living sandbox after 5 claims")
+	})
+}
+
+func TestUnknownPool(t *testing.T) {
+	within(t, func(w *world) {
+		_, err := w.Acquire(w.Context(), python, "user-1")
+		w.wantClass(err, sandpool.NotFound)
+		_, err = w.Pool(w.Context(), python)
+		w.wantClass(err, sandpool.NotFound)
+		_, err = w.Status(w.Context(), python)
+		w.wantClass(err, sandpool.NotFound)
+		w.wantClass(w.StopSession(w.Context(), python, "user-1"), sandpool.NotFound)
+		_, _, err = w.Sessions(w.Context(), python, 0, 10)
+		w.wantClass(err, sandpool.NotFound)
+		if err := w.Delete(w.Context(), python); err != nil {
+			w.Errorf("Delete of an unknown pool: %v", err)
+		}
+		for _, bad := range []sandpool.Pool{{}, {ID: python}, {ID: python, MaxSessions: 1}, {ID: python, MaxSessions: 1, ReadySessions: -1, Cooldown: 1}} {
+			_, err := w.Put(w.Context(), bad)
+			w.wantClass(err, sandpool.Invalid)
+		}
 	})
 }

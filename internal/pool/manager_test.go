@@ -84,7 +84,7 @@ func options() pool.Options {
 // run starts a manager on the same store and engine: the first, or one after a restart.
 func (w *world) run() {
 	w.Helper()
-	m, err := pool.New(slog.New(slog.NewTextHandler(w.Output(), nil)), w.store, w.fake, w.options)
+	m, err := pool.New(w.log(), w.store, w.fake, w.options)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -169,3 +169,5 @@ func (w *world) wantClass(err error, want sandpool.Class) {
 		w.Errorf("error is %v (class %s), want class %s", err, sandpool.ClassOf(err), want)
 	}
 }
+
+func (w *world) log() *slog.Logger { return slog.New(slog.NewTextHandler(w.Output(), nil)) }

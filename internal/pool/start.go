@@ -162,13 +162,30 @@ func (m *Manager) boot(ctx context.Context, b *box, queue bool) (sandpool.Sandbo
 	b.limit = prepared.Template.Limits.Memory
 	m.mu.Unlock()
 	if err := m.options.Init(ctx, row, m.dialer(row)); err != nil {
-		return row, fmt.Errorf("initialise sandbox %q: %w", row.ID, err)
+		return row, fmt.Errorf("initialise sandbox %q: %w", row.ID, m.explain(ctx, b, row, err))
 	}
 	began, err := m.store.Started(ctx, row.ID, h.Data, time.Now())
 	if err != nil {
 		return row, fmt.Errorf("record the start of sandbox %q: %w", row.ID, err)
 	}
 	return began, nil
+}
+
+// explainTime bounds the question why a sandbox could not be used: one that has
+// ended is told apart at once, one that runs says nothing.
+const explainTime = 100 * time.Millisecond
+
+// explain adds to err how the sandbox ended, if it has.
+func (m *Manager) explain(ctx context.Context, b *box, row sandpool.Sandbox, err error) error {
+	ctx, cancel := context.WithTimeout(ctx, explainTime)
+	defer cancel()
+	exit, waitErr := m.engine.Wait(ctx, handleOf(row))
+	if waitErr != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return fmt.Errorf("%s: %w", b.endedBy(exit).Message, err)
 }
 
 // dialer dials into one sandbox.

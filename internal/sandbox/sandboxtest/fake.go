@@ -282,3 +282,15 @@ func (f *Fake) Dial(ctx context.Context, h sandbox.Handle, port int) (net.Conn, 
 func ended(id sandbox.ID) error {
 	return sandpool.Errorf(sandpool.Ended, "", "", "The sandbox %q has ended.", id)
 }
+
+// Vanish makes a running sandbox disappear without anybody who waits for it being told.
+func (f *Fake) Vanish(id sandbox.ID) {
+	w := f.world
+	w.mu.Lock()
+	b := w.boxes[id]
+	delete(w.boxes, id)
+	w.mu.Unlock()
+	if b != nil && b.server != nil {
+		b.server.stop()
+	}
+}

@@ -1,0 +1,229 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/pool"
+	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/sandboxtest"
+)
+
+func TestRestartAdopts(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(2, 5))
+		l := w.acquire("user-1", sandpool.ClaimReady)
+		l.Release()
+		w.settle()
+		before := w.fake.Running()
+		w.pass(4 * time.Minute)
+		w.restart()
+		next := w.acquire("user-1", sandpool.ClaimExisting)
+		if next.Sandbox().ID != l.Sandbox().ID || next.Sandbox().Secret != l.Sandbox().Secret {
+			w.Errorf("after a restart the identifier has %+v, before %+v", next.Sandbox(), l.Sandbox())
+		}
+		if _, err := next.Dial(w.Context(), 8080); err != nil {
+			w.Errorf("Dial of an adopted session: %v", err)
+		}
+		next.Release()
+		w.settle()
+		w.wantCounts(2, 0, 1, 0)
+		if after := w.fake.Running(); len(after) != len(before) || after[0] != before[0] || after[1] != before[1] {
+			w.Errorf("sandboxes before %v, after %v", before, after)
+		}
+		w.fake.End(l.Sandbox().ID, sandbox.Exit{Reason: sandbox.OutOfMemory})
+		<-next.Context().Done()
+		if cause := context.Cause(next.Context()); cause.Error() != "out of memory: the sandbox used more than its limit of 1 GiB" {
+			w.Errorf("an adopted session ended because %v", cause)
+		}
+	})
+}
+
+// No session ends early because the server was away: the idle time begins anew.
+func TestRestartKeepsIdleSessions(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(0, 5))
+		w.acquire("user-1", sandpool.ClaimNew).Release()
+		w.stop()
+		w.pass(time.Hour)
+		w.restart()
+		w.pass(4 * time.Minute)
+		w.wantCounts(0, 0, 1, 0)
+		w.pass(time.Minute + time.Second)
+		w.wantCounts(0, 0, 0, 0)
+	})
+}
+
+func TestRestartStopsTheRest(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(2, 5))
+		w.acquire("alive", sandpool.ClaimReady).Release()
+		dead := w.acquire("dead", sandpool.ClaimReady)
+		w.settle()
+		doomed := w.acquire("doomed", sandpool.ClaimReady)
+		w.settle()
+		w.stop()
+		// What a killed server leaves: a session whose sandbox died, one that was being stopped,
+		// a start without its row's end, a row without a sandbox, remains, and a stray.
+		w.fake.End(dead.Sandbox().ID, sandbox.Exit{Reason: sandbox.Killed})
+		ctx := w.Context()
+		w.must(w.store.Stopping(ctx, doomed.Sandbox().ID, "deleted"))
+		for _, id := range []sandpool.SandboxID{"half", "rowonly"} {
+			w.must(w.store.Insert(ctx, sandpool.Sandbox{ID: id, Pool: python, Revision: 1, State: sandpool.Starting, CreatedAt: time.Now()}))
+		}
+		_, outcome, err := w.store.Claim(ctx, sandpool.ClaimRequest{Pool: python, Identifier: "starting", Revision: 99, Max: 9, NewID: "claimed-half"})
+		if err != nil || outcome != sandpool.ClaimNew {
+			w.Fatalf("Claim = %s, %v", outcome, err)
+		}
+		template, err := w.options.Template(ctx, spec(2, 5))
+		w.must(err)
+		prepared, err := w.fake.Prepare(ctx, template, nil)
+		w.must(err)
+		for _, id := range []sandpool.SandboxID{"half", "stray", "claimed-half"} {
+			_, err := w.fake.Start(ctx, id, prepared)
+			w.must(err)
+		}
+		w.fake.Leave("remains")
+		w.restart()
+		w.settle()
+		w.wantCounts(2, 0, 1, 0)
+		found, err := w.fake.List(ctx)
+		if err != nil || len(found) != 3 {
+			w.Errorf("the engine has %v, %v; want the 3 that are used", found, err)
+		}
+		w.acquire("alive", sandpool.ClaimExisting).Release()
+		w.acquire("dead", sandpool.ClaimReady).Release()
+		w.acquire("starting", sandpool.ClaimReady).Release()
+	})
+}
+
+func (w *world) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+func TestRestartChecksTheReady(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(2, 5))
+		mute := w.fake.Running()[0]
+		w.options.Alive = func(_ context.Context, s sandpool.Sandbox, _ func(context.Context, int) (net.Conn, error)) error {
+			if s.ID == mute {
+				return errors.New("no answer")
+			}
+			return nil
+		}
+		w.restart()
+		w.settle()
+		w.wantCounts(2, 0, 0, 0)
+		for _, id := range w.fake.Running() {
+			if id == mute {
+				w.Error("a sandbox that does not answer was adopted")
+			}
+		}
+	})
+}
+
+func TestRestartWithNewRevision(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(1, 5))
+		w.stop()
+		p := spec(1, 5)
+		p.Revision, p.State, p.Image = 2, sandpool.InProgress, "python:next"
+		w.must(w.store.PutPool(w.Context(), p))
+		w.restart()
+		w.settle()
+		l := w.acquire("user-1", sandpool.ClaimReady)
+		if l.Sandbox().Revision != 2 {
+			w.Errorf("got revision %d", l.Sandbox().Revision)
+		}
+		l.Release()
+	})
+}
+
+func TestRestartWhileDeleting(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(1, 5))
+		w.stop()
+		p := spec(1, 5)
+		p.Revision, p.State = 1, sandpool.Deleting
+		w.must(w.store.PutPool(w.Context(), p))
+		w.restart()
+		w.settle()
+		_, err := w.Pool(w.Context(), python)
+		w.wantClass(err, sandpool.NotFound)
+		if ids := w.fake.Running(); len(ids) != 0 {
+			w.Errorf("%v run", ids)
+		}
+	})
+}
+
+func TestAcquireWaitsForAdoption(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(1, 5))
+		w.acquire("user-1", sandpool.ClaimReady).Release()
+		w.stop()
+		w.fake.Order(sandboxtest.List, 2, sandboxtest.Fault{Err: errors.New("busy")})
+		w.restart()
+		began := time.Now()
+		w.acquire("user-1", sandpool.ClaimExisting).Release()
+		if took := time.Since(began); took != 3*time.Second {
+			w.Errorf("Acquire took %s, want the 1 s and 2 s between attempts", took)
+		}
+		w.stop()
+		w.fake.Order(sandboxtest.List, -1, sandboxtest.Fault{Err: errors.New("busy")})
+		w.restart()
+		_, err := w.Acquire(w.Context(), python, "user-1")
+		w.wantClass(err, sandpool.Unavailable)
+	})
+}
+
+func TestSweep(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(1, 5))
+		l := w.acquire("user-1", sandpool.ClaimReady)
+		w.settle()
+		w.fake.Leave("remains")
+		w.must(w.store.Insert(w.Context(), sandpool.Sandbox{ID: "forgotten", Pool: python, State: sandpool.Starting}))
+		w.fake.Vanish(l.Sandbox().ID) // and its watcher is not told
+		w.pass(31 * time.Second)
+		w.wantClass(context.Cause(l.Context()), sandpool.Ended)
+		l.Release()
+		w.wantCounts(1, 0, 0, 0)
+		found, err := w.fake.List(w.Context())
+		if err != nil || len(found) != 1 {
+			w.Errorf("the engine has %v, %v; want the ready one", found, err)
+		}
+		rows, err := w.store.Sandboxes(w.Context())
+		if err != nil || len(rows) != 1 {
+			w.Errorf("rows %v, %v", rows, err)
+		}
+	})
+}
+
+func TestNew(t *testing.T) {
+	within(t, func(w *world) {
+		log := w.log()
+		w.settle()
+		for name, o := range map[string]pool.Options{
+			"no Template":      {Init: w.options.Init},
+			"no Init":          {Template: w.options.Template},
+			"negative timeout": {Init: w.options.Init, Template: w.options.Template, StopTimeout: -1},
+		} {
+			if _, err := pool.New(log, w.store, w.fake, o); err == nil {
+				w.Errorf("New with %s: no error", name)
+			}
+		}
+		if _, err := pool.New(log, nil, w.fake, w.options); err == nil {
+			w.Error("New without a store: no error")
+		}
+		if err := w.Manager.Run(w.Context()); err == nil {
+			w.Error("Run again: no error")
+		}
+	})
+}

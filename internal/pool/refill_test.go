@@ -1,0 +1,210 @@
+package pool_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/sandboxtest"
+)
+
+func (w *world) pool() sandpool.Pool {
+	w.Helper()
+	p, err := w.Pool(w.Context(), python)
+	if err != nil {
+		w.Fatalf("Pool: %v", err)
+	}
+	return p
+}
+
+func TestRefillBacksOff(t *testing.T) {
+	within(t, func(w *world) {
+		w.fake.Order(sandboxtest.Start, -1, sandboxtest.Fault{Err: errors.New("no memory left")})
+		w.put(spec(1, 5))
+		w.pass(10 * time.Minute)
+		// After 1, 2, 4 … 60 seconds: about 15 attempts in 10 minutes.
+		if n := w.fake.Count(sandboxtest.Start); n < 10 || n > 20 {
+			w.Errorf("%d attempts in 10 minutes", n)
+		}
+		if p := w.pool(); p.State != sandpool.Succeeded || !strings.Contains(p.Problem, "no memory left") {
+			w.Errorf("the pool is %s with problem %q", p.State, p.Problem)
+		}
+		if s := w.status(); s.RefillFailures < 10 {
+			w.Errorf("%d refill failures counted", s.RefillFailures)
+		}
+		w.fake.Forget(sandboxtest.Start)
+		w.pass(2 * time.Minute)
+		w.wantCounts(1, 0, 0, 0)
+		if p := w.pool(); p.Problem != "" {
+			w.Errorf("the problem stays: %q", p.Problem)
+		}
+	})
+}
+
+func TestCrashLoopBacksOff(t *testing.T) {
+	within(t, func(w *world) {
+		w.fake.Order(sandboxtest.Start, -1, sandboxtest.Fault{Exit: &sandbox.Exit{Reason: sandbox.OutOfMemory, Code: 137}})
+		w.put(spec(5, 5))
+		w.pass(10 * time.Minute)
+		if n := w.fake.Count(sandboxtest.Start); n < 10 || n > 30 {
+			w.Errorf("%d starts of sandboxes that die, in 10 minutes", n)
+		}
+		if p := w.pool(); !strings.Contains(p.Problem, "limit of 1 GiB") {
+			w.Errorf("problem %q", p.Problem)
+		}
+		w.fake.Forget(sandboxtest.Start)
+		w.pass(2 * time.Minute)
+		w.wantCounts(5, 0, 0, 0)
+	})
+}
+
+// A user's crash is not the template's fault.
+func TestUsedSandboxesMayDie(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(2, 5))
+		for range 10 {
+			l := w.acquire("user-1", sandpool.ClaimReady)
+			w.fake.End(l.Sandbox().ID, sandbox.Exit{Reason: sandbox.OutOfMemory})
+			<-l.Context().Done()
+			l.Release()
+			w.settle()
+			w.wantCounts(2, 0, 0, 0)
+		}
+	})
+}
+
+func TestClaimsStartBeforeRefills(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(0, 20))
+		w.fake.Order(sandboxtest.Start, -1, sandboxtest.Fault{After: 10 * time.Second})
+		w.put(spec(10, 20)) // takes all 4 slots
+		w.wantCounts(0, 4, 0, 0)
+		for _, identifier := range []sandpool.Identifier{"user-1", "user-2", "user-3"} {
+			go func() {
+				if l, err := w.Acquire(w.Context(), python, identifier); err == nil {
+					l.Release()
+				}
+			}()
+		}
+		w.pass(11 * time.Second)
+		s := w.status()
+		if s.Claimed != 0 || s.Ready != 4 || s.Starting != 4 {
+			w.Errorf("after the first refills: %+v", s)
+		}
+		w.pass(10 * time.Second)
+		if s := w.status(); s.Claimed != 3 {
+			w.Errorf("after the next starts: %+v; want the 3 claims served first", s)
+		}
+		w.pass(time.Minute)
+		w.wantCounts(10, 0, 3, 0)
+	})
+}
+
+func TestFewerReady(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(5, 10))
+		w.wantCounts(5, 0, 0, 0)
+		if p := w.put(spec(2, 10)); p.Revision != 1 || p.State != sandpool.Succeeded {
+			w.Errorf("a change of numbers made %+v", p)
+		}
+		w.wantCounts(2, 0, 0, 0)
+	})
+}
+
+func TestNewRevision(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(2, 5))
+		old := w.acquire("user-1", sandpool.ClaimReady)
+		defer old.Release()
+		w.settle()
+		next := spec(2, 5)
+		next.Image = "python:next"
+		if p := w.put(next); p.Revision != 2 || p.State != sandpool.InProgress {
+			w.Errorf("a change of image made %+v", p)
+		}
+		if p := w.pool(); p.State != sandpool.Succeeded {
+			w.Errorf("the pool is %s", p.State)
+		}
+		w.wantCounts(2, 0, 1, 0)
+		if l := w.acquire("user-2", sandpool.ClaimReady); l.Sandbox().Revision != 2 {
+			w.Errorf("a new session got revision %d", l.Sandbox().Revision)
+		}
+		if err := old.Context().Err(); err != nil {
+			w.Errorf("the old session ended: %v", err)
+		}
+	})
+}
+
+func TestUpdateDuringClaim(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(0, 6))
+		w.fake.Order(sandboxtest.Start, 4, sandboxtest.Fault{After: 10 * time.Second})
+		revisions := make(chan int64, 6)
+		for _, identifier := range []sandpool.Identifier{"user-1", "user-2", "user-3", "user-4", "user-5", "user-6"} {
+			go func() {
+				l, err := w.Acquire(w.Context(), python, identifier)
+				if err != nil {
+					w.Errorf("Acquire(%s): %v", identifier, err)
+					return
+				}
+				revisions <- l.Sandbox().Revision
+			}()
+		}
+		w.pass(time.Second)
+		next := spec(0, 6)
+		next.Image = "python:next"
+		w.put(next)
+		w.pass(time.Minute)
+		// Four had begun with revision 1; two waited for their turn and begin with revision 2.
+		count := map[int64]int{}
+		for range len(revisions) {
+			count[<-revisions]++
+		}
+		if count[1] != 4 || count[2] != 2 {
+			w.Errorf("sessions by revision: %v", count)
+		}
+	})
+}
+
+func TestPrepareFails(t *testing.T) {
+	within(t, func(w *world) {
+		w.fake.Order(sandboxtest.Prepare, -1, sandboxtest.Fault{Err: errors.New("image is broken")})
+		w.put(spec(1, 5))
+		if p := w.pool(); p.State != sandpool.Failed || !strings.Contains(p.Problem, "image is broken") {
+			w.Errorf("the pool is %s with problem %q", p.State, p.Problem)
+		}
+		_, err := w.Acquire(w.Context(), python, "user-1")
+		w.wantClass(err, sandpool.Unavailable)
+		w.pass(10 * time.Minute)
+		if n := w.fake.Count(sandboxtest.Prepare); n < 10 || n > 20 {
+			w.Errorf("%d attempts in 10 minutes", n)
+		}
+		w.fake.Forget(sandboxtest.Prepare)
+		if p := w.put(spec(1, 5)); p.State != sandpool.InProgress {
+			w.Errorf("another PUT leaves the pool %s", p.State)
+		}
+		w.wantCounts(1, 0, 0, 0)
+	})
+}
+
+func TestAcquireWaitsForPrepare(t *testing.T) {
+	within(t, func(w *world) {
+		w.fake.Order(sandboxtest.Prepare, 1, sandboxtest.Fault{After: 20 * time.Second})
+		w.put(spec(0, 5))
+		began := time.Now()
+		w.acquire("user-1", sandpool.ClaimNew).Release()
+		if took := time.Since(began); took != 20*time.Second {
+			w.Errorf("Acquire took %s", took)
+		}
+		w.fake.Order(sandboxtest.Prepare, 1, sandboxtest.Fault{After: time.Hour})
+		next := spec(0, 5)
+		next.Image = "slow"
+		w.put(next)
+		_, err := w.Acquire(w.Context(), python, "user-2")
+		w.wantClass(err, sandpool.Unavailable)
+		w.acquire("user-1", sandpool.ClaimExisting).Release()
+	})
+}
