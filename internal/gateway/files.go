@@ -21,7 +21,7 @@ func (g *Gateway) use(c *call, fn func(ctx context.Context, in Interpreter) erro
 	if err != nil {
 		return err
 	}
-	lease, err := g.acquire(c.r.Context(), c.pool, identifier)
+	lease, err := g.pools.Acquire(c.r.Context(), c.pool, identifier)
 	if err != nil {
 		return err
 	}

@@ -300,4 +300,3 @@ func TestStalledUpload(t *testing.T) {
 		t.Errorf("acquired %d leases, released %d", acquired, released)
 	}
 }
-

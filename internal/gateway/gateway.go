@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -178,19 +177,4 @@ func (c *call) identifierOr(fallback string) (sandpool.Identifier, error) {
 			"The path and the query name two different session identifiers; give one.")
 	}
 	return sandpool.ParseIdentifier(cmp.Or(s, fallback))
-}
-
-// acquire gets the lease on the identifier's session.
-func (g *Gateway) acquire(ctx context.Context, pool sandpool.PoolID, identifier sandpool.Identifier) (Lease, error) {
-	l, err := g.pools.Acquire(ctx, pool, identifier)
-	var e *sandpool.Error
-	if err == nil || !errors.As(err, &e) || e.Class != sandpool.Full {
-		return l, err
-	}
-	// Clients of the service look for this phrase to know that they may try again.
-	full := *e
-	full.Code, full.Target = "SessionPoolMaxSessionsReached", "identifier"
-	full.Message = "Error happened when allocating pod for identifier " + string(identifier) + " in pool " + pool.Name + ": " + e.Message
-	full.RetryAfter = or(full.RetryAfter, 5*time.Second)
-	return nil, &full
 }

@@ -26,7 +26,7 @@ const endpoint = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGr
 // world is a pool in memory, whose sandboxes answer as a test orders, behind a
 // real HTTP server with the real middleware.
 type world struct {
-	t   *testing.T
+	t   testing.TB
 	url string
 
 	mu       sync.Mutex // guards the fields below it
@@ -41,7 +41,7 @@ type world struct {
 
 // newWorld starts a world. The role of every request is admin unless the header
 // Test-Role says otherwise.
-func newWorld(t *testing.T, o Options) *world {
+func newWorld(t testing.TB, o Options) *world {
 	t.Helper()
 	w := &world{t: t, sessions: map[sandpool.Identifier]*lease{}, files: map[string][]byte{}}
 	responder := &arm.Responder{Log: slog.New(slog.NewTextHandler(t.Output(), nil))}

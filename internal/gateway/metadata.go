@@ -94,7 +94,7 @@ func (g *Gateway) packages(ctx context.Context, p sandpool.Pool) (agent.Metadata
 // question and ended after it.
 func (g *Gateway) look(ctx context.Context, pool sandpool.PoolID) (agent.Metadata, error) {
 	identifier := sandpool.Identifier("metadata-" + strings.ToLower(rand.Text()))
-	lease, err := g.acquire(ctx, pool, identifier)
+	lease, err := g.pools.Acquire(ctx, pool, identifier)
 	if err != nil {
 		return agent.Metadata{}, err
 	}

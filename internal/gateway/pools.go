@@ -11,7 +11,8 @@ import (
 // Pools is what the gateway needs of the pool.
 type Pools interface {
 	// Acquire gives the identifier its sandbox, making one its own if it has
-	// none, and keeps the session alive until the lease is released.
+	// none, and keeps the session alive until the lease is released. Of a pool that has its
+	// maximum of sessions the error is of class Full.
 	Acquire(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (Lease, error)
 	sessions
 }
@@ -20,11 +21,13 @@ type Pools interface {
 type sessions interface {
 	// Pool returns a pool.
 	Pool(ctx context.Context, id sandpool.PoolID) (sandpool.Pool, error)
-	// Session returns the identifier's session; an identifier without one is an error of class NotFound.
+	// Session returns the identifier's session; an identifier
+	// without one is an error of class NotFound and code SessionWithIdentifierNotFound.
 	Session(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (sandpool.Session, error)
 	// Sessions returns at most limit sessions after the first skip ones, and whether there are more.
 	Sessions(ctx context.Context, id sandpool.PoolID, skip, limit int) ([]sandpool.Session, bool, error)
-	// StopSession ends the identifier's session; an identifier without one is an error of class NotFound.
+	// StopSession ends the identifier's session; an identifier
+	// without one is an error of class NotFound and code SessionWithIdentifierNotFound.
 	StopSession(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) error
 }
 

@@ -24,7 +24,7 @@ func (g *Gateway) getSession(c *call) error {
 	}
 	s, err := g.pools.Session(c.r.Context(), c.pool, identifier)
 	if err != nil {
-		return noSession(err, identifier, c.pool)
+		return err
 	}
 	return arm.WriteJSON(c.w, http.StatusOK, viewOf(s))
 }
@@ -56,7 +56,7 @@ func (g *Gateway) stop(c *call) (sandpool.Identifier, error) {
 		return "", err
 	}
 	if err := g.pools.StopSession(c.r.Context(), c.pool, identifier); err != nil {
-		return "", noSession(err, identifier, c.pool)
+		return "", err
 	}
 	return identifier, nil
 }
@@ -129,17 +129,6 @@ func (g *Gateway) link(c *call, name, value string) string {
 		q += "&"
 	}
 	return base + c.r.URL.EscapedPath() + "?" + q + name + "=" + url.QueryEscape(value)
-}
-
-// noSession gives a missing session the code that clients tolerate. A missing
-// pool keeps its own error.
-func noSession(err error, identifier sandpool.Identifier, pool sandpool.PoolID) error {
-	e := asError(err)
-	if e == nil || e.Class != sandpool.NotFound || e.Target == "sessionPool" || e.Code == "ResourceNotFound" {
-		return err
-	}
-	return &sandpool.Error{Class: sandpool.NotFound, Code: "SessionWithIdentifierNotFound", Target: "identifier", Err: e.Err,
-		Message: fmt.Sprintf("There is no session with identifier %s in session pool %s.", identifier, pool.Name)}
 }
 
 func viewOf(s sandpool.Session) api.SessionView {
