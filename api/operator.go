@@ -36,17 +36,21 @@ type Tokens struct {
 // PoolStatus answers GET POOL/status: what a pool's sandboxes are doing.
 // Identifiers are not in it: who knows one reaches its session.
 type PoolStatus struct {
-	ID                string         `json:"id"`
-	ProvisioningState string         `json:"provisioningState"`
-	Problem           string         `json:"problem,omitempty"`
-	Revision          int64          `json:"revision"`
-	MaxSessions       int            `json:"maxConcurrentSessions"`
-	ReadySessions     int            `json:"readySessionInstances"`
-	Starting          int            `json:"starting"`
-	Ready             int            `json:"ready"`
-	Claimed           int            `json:"claimed"`
-	Stopping          int            `json:"stopping"`
-	Sandboxes         []SandboxStats `json:"sandboxes"`
+	ID                string `json:"id"`
+	ProvisioningState string `json:"provisioningState"`
+	Problem           string `json:"problem,omitempty"`
+	Revision          int64  `json:"revision"`
+	MaxSessions       int    `json:"maxConcurrentSessions"`
+	ReadySessions     int    `json:"readySessionInstances"`
+	Starting          int    `json:"starting"`
+	Ready             int    `json:"ready"`
+	Claimed           int    `json:"claimed"`
+	Stopping          int    `json:"stopping"`
+	// RefillFailures and Claims count since the server started; the claims by
+	// outcome: "ready", "existing", "new", "full".
+	RefillFailures int64            `json:"refillFailures"`
+	Claims         map[string]int64 `json:"claims"`
+	Sandboxes      []SandboxStats   `json:"sandboxes"`
 }
 
 // SandboxStats is one sandbox of a pool. Times are in RFC 3339. Memory and CPU

@@ -9,6 +9,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -22,6 +23,7 @@ type Pools interface {
 	Pools(ctx context.Context) ([]sandpool.Pool, error)
 	// Delete begins or ends the deletion of a pool and its sessions.
 	Delete(ctx context.Context, id sandpool.PoolID) error
+	Status(ctx context.Context, id sandpool.PoolID) (pool.Status, error)
 	Sandboxes(ctx context.Context, id sandpool.PoolID) ([]sandpool.Sandbox, error)
 	Stats(ctx context.Context, s sandpool.Sandbox) (sandbox.Stats, error)
 }
@@ -33,7 +35,10 @@ type Tokens interface {
 	Revoke(ctx context.Context, id string) error
 }
 
-var _ Tokens = (*auth.Authenticator)(nil)
+var (
+	_ Pools  = (*pool.Manager)(nil)
+	_ Tokens = (*auth.Authenticator)(nil)
+)
 
 // Limits are the ranges of a pool's settings. A zero field means the default.
 type Limits struct {

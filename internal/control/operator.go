@@ -20,17 +20,21 @@ func (c *Control) status(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 	if err != nil {
 		return err
 	}
+	n, err := c.pools.Status(r.Context(), id)
+	if err != nil {
+		return err
+	}
 	out := api.PoolStatus{
 		ID: p.ID.String(), ProvisioningState: string(p.State), Problem: p.Problem, Revision: p.Revision,
-		MaxSessions: p.MaxSessions, ReadySessions: p.ReadySessions, Sandboxes: make([]api.SandboxStats, 0, len(sandboxes)),
+		MaxSessions: p.MaxSessions, ReadySessions: p.ReadySessions,
+		Starting: n.Starting, Ready: n.Ready, Claimed: n.Claimed, Stopping: n.Stopping,
+		RefillFailures: n.RefillFailures, Claims: make(map[string]int64, len(n.Claims)),
+		Sandboxes: make([]api.SandboxStats, 0, len(sandboxes)),
 	}
-	count := map[sandpool.SandboxState]*int{
-		sandpool.Starting: &out.Starting, sandpool.Ready: &out.Ready, sandpool.Claimed: &out.Claimed, sandpool.Stopping: &out.Stopping,
+	for outcome, count := range n.Claims {
+		out.Claims[outcome.String()] = count
 	}
 	for _, s := range sandboxes {
-		if n := count[s.State]; n != nil {
-			*n++
-		}
 		out.Sandboxes = append(out.Sandboxes, c.measure(r, s))
 	}
 	if err := r.Context().Err(); err != nil {

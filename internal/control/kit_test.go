@@ -1,0 +1,262 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/pool"
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// fakePools is a Pools whose pools become what the test says after a number of looks.
+type fakePools struct {
+	mu    sync.Mutex
+	pools map[string]*fakePool
+	// next is what new pools and revisions become; looks is how many reads
+	// see them on the way, and how many see a pool that is being deleted.
+	next   sandpool.ProvisioningState
+	looks  int
+	now    time.Time
+	putErr error
+	// boxes are the sandboxes of every pool.
+	boxes []sandpool.Sandbox
+}
+
+type fakePool struct {
+	pool  sandpool.Pool
+	looks int
+}
+
+func (f *fakePools) tick() time.Time { f.now = f.now.Add(time.Second); return f.now }
+
+func (f *fakePools) Put(_ context.Context, p sandpool.Pool) (sandpool.Pool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.putErr != nil {
+		return sandpool.Pool{}, f.putErr
+	}
+	p.UpdatedAt = f.tick()
+	p.State, p.Revision = sandpool.InProgress, 1
+	if old := f.pools[p.ID.Key()]; old != nil {
+		p.CreatedAt, p.Revision = old.pool.CreatedAt, old.pool.Revision+1
+	} else {
+		p.CreatedAt = p.UpdatedAt
+	}
+	f.pools[p.ID.Key()] = &fakePool{pool: p, looks: f.looks}
+	if f.looks == 0 {
+		p.State = f.next
+		f.pools[p.ID.Key()].pool.State = f.next
+	}
+	return p, nil
+}
+
+func (f *fakePools) Pool(_ context.Context, id sandpool.PoolID) (sandpool.Pool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.pools[id.Key()]
+	missing := sandpool.Errorf(sandpool.NotFound, "ResourceNotFound", id.String(), "There is no session pool %q.", id.Name)
+	if p == nil {
+		return sandpool.Pool{}, missing
+	}
+	if p.looks > 0 {
+		p.looks--
+	} else if p.pool.State == sandpool.Deleting {
+		delete(f.pools, id.Key())
+		return sandpool.Pool{}, missing
+	} else if p.pool.State == sandpool.InProgress {
+		p.pool.State = f.next
+		if f.next == sandpool.Failed {
+			p.pool.Problem = "The image is broken."
+		}
+	}
+	return p.pool, nil
+}
+
+func (f *fakePools) Pools(context.Context) ([]sandpool.Pool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []sandpool.Pool
+	for _, p := range f.pools {
+		out = append(out, p.pool)
+	}
+	return out, nil
+}
+
+func (f *fakePools) Delete(_ context.Context, id sandpool.PoolID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.pools[id.Key()]
+	p.pool.State, p.looks, p.pool.UpdatedAt = sandpool.Deleting, f.looks, f.tick()
+	return nil
+}
+
+func (f *fakePools) Status(context.Context, sandpool.PoolID) (pool.Status, error) {
+	return pool.Status{Ready: 2, Claimed: 1, Claims: map[sandpool.ClaimOutcome]int64{sandpool.ClaimReady: 7}}, nil
+}
+
+func (f *fakePools) Sandboxes(context.Context, sandpool.PoolID) ([]sandpool.Sandbox, error) {
+	return f.boxes, nil
+}
+
+func (f *fakePools) Stats(_ context.Context, s sandpool.Sandbox) (sandbox.Stats, error) {
+	if s.ID == "gone" {
+		return sandbox.Stats{}, errors.New("it has just ended")
+	}
+	return sandbox.Stats{Memory: 42 << 20, CPUTime: 1500 * time.Millisecond}, nil
+}
+
+// tokenMemory is a TokenStore in memory.
+type tokenMemory struct {
+	mu   sync.Mutex
+	rows []sandpool.Token
+}
+
+func (m *tokenMemory) Tokens(context.Context) ([]sandpool.Token, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]sandpool.Token(nil), m.rows...), nil
+}
+
+func (m *tokenMemory) Token(_ context.Context, id string) (sandpool.Token, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, t := range m.rows {
+		if t.ID == id {
+			return t, nil
+		}
+	}
+	return sandpool.Token{}, sandpool.Errorf(sandpool.NotFound, "TokenNotFound", "id", "There is no token with the id %q.", id)
+}
+
+func (m *tokenMemory) PutToken(_ context.Context, t sandpool.Token) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rows = append(m.rows, t)
+	return nil
+}
+
+func (m *tokenMemory) DeleteToken(_ context.Context, id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, t := range m.rows {
+		if t.ID == id {
+			m.rows = append(m.rows[:i:i], m.rows[i+1:]...)
+		}
+	}
+	return nil
+}
+
+// kit is a served control plane and a token for each role.
+type kit struct {
+	t      *testing.T
+	pools  *fakePools
+	tokens *auth.Authenticator
+	srv    *httptest.Server
+	admin  string
+}
+
+func newKit(t *testing.T, o Options) *kit {
+	t.Helper()
+	k := &kit{t: t, pools: &fakePools{pools: map[string]*fakePool{}, next: sandpool.Succeeded, now: time.Now()}}
+	respond := &arm.Responder{Log: slog.New(slog.DiscardHandler)}
+	var err error
+	if k.tokens, err = auth.NewAuthenticator(&tokenMemory{}, auth.Options{Fail: respond.Error}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(respond, k.pools, k.tokens, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	c.Register(mux)
+	mux.Handle("/", respond.NotFound())
+	k.srv = httptest.NewTLSServer(arm.Trace(respond.Normalise(k.tokens.Middleware(mux))))
+	t.Cleanup(k.srv.Close)
+	k.admin = k.token(auth.Admin, sandpool.PoolID{})
+	return k
+}
+
+func (k *kit) token(role auth.Role, scope sandpool.PoolID) string {
+	k.t.Helper()
+	_, text, err := k.tokens.Create(k.t.Context(), "test "+role, role, scope, time.Time{})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return text
+}
+
+const (
+	rg      = "/subscriptions/s1/resourceGroups/lab/providers/Microsoft.App/sessionPools"
+	pypool  = rg + "/pypool"
+	version = "?api-version=2025-07-01"
+)
+
+type reply struct {
+	status int
+	header http.Header
+	body   []byte
+	pool   api.SessionPool
+	err    api.ErrorDetail
+}
+
+// as sends a request with the given token; target is a path or a whole address.
+func (k *kit) as(token, method, target, body string) reply {
+	k.t.Helper()
+	if strings.HasPrefix(target, "/") {
+		target = k.srv.URL + target
+	}
+	req, err := http.NewRequestWithContext(k.t.Context(), method, target, strings.NewReader(body))
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := k.srv.Client().Do(req)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	out := reply{status: resp.StatusCode, header: resp.Header}
+	if out.body, err = io.ReadAll(resp.Body); err != nil {
+		k.t.Fatal(err)
+	}
+	var e api.ErrorBody
+	switch {
+	case resp.StatusCode >= 400:
+		err = json.Unmarshal(out.body, &e)
+		out.err = e.Error
+	case len(bytes.TrimSpace(out.body)) > 0:
+		err = json.Unmarshal(out.body, &out.pool)
+	}
+	if err != nil {
+		k.t.Fatalf("%s %s: body %q: %v", method, target, out.body, err)
+	}
+	return out
+}
+
+func (k *kit) do(method, target, body string) reply {
+	k.t.Helper()
+	return k.as(k.admin, method, target, body)
+}
+
+// want fails the test unless r has the given status.
+func (k *kit) want(status int, r reply) reply {
+	k.t.Helper()
+	if r.status != status {
+		k.t.Fatalf("status %d, want %d: %s", r.status, status, r.body)
+	}
+	return r
+}
