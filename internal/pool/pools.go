@@ -46,7 +46,12 @@ func (m *Manager) Put(ctx context.Context, want sandpool.Pool) (sandpool.Pool, e
 
 // adoptPool makes next the pool. The caller holds rows and mu.
 func (m *Manager) adoptPool(p *poolState, next sandpool.Pool) {
-	if next.State == sandpool.InProgress {
+	if old := p.pool; next.Revision == old.Revision && old.State != sandpool.Failed {
+		// A preparation may have ended since merge looked.
+		p.unsaved = next.State != old.State || next.Problem != old.Problem
+		next.State, next.Problem = old.State, old.Problem
+	} else {
+		p.unsaved = false
 		p.prep.backoff.reset()
 		p.backoff.reset()
 		p.prep.done, p.prep.err = false, nil
@@ -55,7 +60,7 @@ func (m *Manager) adoptPool(p *poolState, next sandpool.Pool) {
 		}
 		p.prep.change()
 	}
-	p.pool, p.unsaved = next, false
+	p.pool = next
 	m.kick()
 }
 
