@@ -125,7 +125,7 @@ func (b *bench) oneByOne(ctx context.Context) error {
 		var claim, first series
 		for i := range b.opts.N {
 			b.opts.Progress("new sessions one by one", fmt.Sprintf("%d/%d", i+1, b.opts.N))
-			if err := errors.Join(b.opts.Between(ctx, i), b.settled(ctx, pool, ready)); err != nil {
+			if err := errors.Join(b.opts.Between(ctx, i), b.settled(ctx, pool)); err != nil {
 				return err
 			}
 			id := b.identifier("one", i)
@@ -153,7 +153,7 @@ func (b *bench) oneByOne(ctx context.Context) error {
 // roundTrips measures 1+1 in one live session.
 func (b *bench) roundTrips(ctx context.Context, pool string) error {
 	const warm = 20 // calls that let connection and caches settle; none is counted
-	if err := b.settled(ctx, pool, 3); err != nil {
+	if err := b.settled(ctx, pool); err != nil {
 		return err
 	}
 	id := b.identifier("live", 0)
@@ -181,7 +181,7 @@ func (b *bench) cold(ctx context.Context) error {
 		var s series
 		for i := range b.opts.Cold {
 			b.opts.Progress("claims with nothing ready", fmt.Sprintf("%d/%d", i+1, b.opts.Cold))
-			if err := errors.Join(b.opts.Between(ctx, i), b.settled(ctx, pool, 0)); err != nil {
+			if err := errors.Join(b.opts.Between(ctx, i), b.settled(ctx, pool)); err != nil {
 				return err
 			}
 			id := b.identifier("cold", i)

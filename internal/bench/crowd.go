@@ -10,8 +10,9 @@ import (
 
 // crowdResult is what one of many callers met.
 type crowdResult struct {
-	took time.Duration
-	err  error
+	took  time.Duration
+	claim time.Duration // of it, as the server says
+	err   error
 }
 
 // crowd asks for n new sessions at once and returns what each caller met, and the
@@ -24,8 +25,8 @@ func (b *bench) crowd(ctx context.Context, pool, part string, n int) ([]crowdRes
 	for i := range n {
 		done.Go(func() {
 			<-start
-			_, _, err := b.answer(ctx, pool, b.identifier(part, i))
-			results[i] = crowdResult{time.Since(begin), err}
+			_, e, err := b.answer(ctx, pool, b.identifier(part, i))
+			results[i] = crowdResult{time.Since(begin), e.Timing["claim"], err}
 		})
 	}
 	begin = time.Now()
@@ -80,16 +81,18 @@ func (b *bench) burst(ctx context.Context) error {
 		b.opts.Progress("new sessions at once", fmt.Sprint(n))
 		results, all := b.crowd(ctx, pool, "burst", n)
 		defer b.endCrowd(ctx, pool, "burst", results)
-		var each, total series
+		var claim, each, total series
 		for _, r := range results {
 			if r.err != nil {
 				b.failed(&each, r.err)
 				continue
 			}
+			claim.duration(r.claim)
 			each.duration(r.took)
 		}
 		total.duration(all)
 		total.errors = each.errors
+		b.add(claim.measure("burst, claim", "ms", "the server's part in giving each of them a sandbox (Server-Timing)"))
 		b.add(each.measure("burst", "ms", fmt.Sprintf("%d new identifiers at once, 1+1 each: time from the common start to each answer", n)))
 		b.add(total.measure("burst, all answered", "ms", fmt.Sprintf("time from the common start to the last of %d answers", n)))
 		return b.idle(ctx, pool, "claimed")
@@ -120,7 +123,7 @@ func (b *bench) refill(ctx context.Context) error {
 		begin := time.Now()
 		results, _ := b.crowd(ctx, pool, "refill", n)
 		defer b.endCrowd(ctx, pool, "refill", results)
-		if err := b.settled(ctx, pool, n); err != nil {
+		if err := b.settled(ctx, pool); err != nil {
 			return err
 		}
 		rate := float64(n) / time.Since(begin).Seconds()

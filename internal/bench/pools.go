@@ -30,19 +30,17 @@ func (b *bench) withPool(ctx context.Context, part string, ready, most int, fn f
 	}}); err != nil {
 		return fmt.Errorf("make pool %q: %w", pool, err)
 	}
-	if err := b.settled(ctx, pool, ready); err != nil {
+	if _, err := b.client.WaitReady(ctx, pool, func(s api.PoolStatus) {
+		b.opts.Progress("filling pool "+part, fmt.Sprintf("%d/%d ready", s.Ready, ready))
+	}); err != nil {
 		return err
 	}
 	return fn(pool)
 }
 
-// settled waits until ready sandboxes are ready and none is starting or stopping.
-func (b *bench) settled(ctx context.Context, pool string, ready int) error {
-	_, err := b.client.WaitReady(ctx, pool, func(s api.PoolStatus) {
-		if s.Ready < ready {
-			b.opts.Progress("waiting for "+pool, fmt.Sprintf("%d/%d ready", s.Ready, ready))
-		}
-	})
+// settled waits until the pool is full and no sandbox is starting or stopping.
+func (b *bench) settled(ctx context.Context, pool string) error {
+	_, err := b.client.WaitReady(ctx, pool, nil)
 	return err
 }
 
