@@ -66,8 +66,11 @@ func (m *Manager) start(ctx context.Context, b *box, queue bool) error {
 	row, err := m.boot(ctx, b, queue)
 	m.mu.Lock()
 	b.starting = false
-	if err == nil && b.row.State == sandpool.Starting {
-		b.row, b.since, b.used = row, time.Now(), time.Now()
+	if err == nil && b.row.State != sandpool.Stopping {
+		// The store may have given it to a claim before memory heard that it is ready.
+		if b.row.State == sandpool.Starting {
+			b.row, b.since, b.used = row, time.Now(), time.Now()
+		}
 		m.watch(b)
 		m.kick()
 		m.mu.Unlock()

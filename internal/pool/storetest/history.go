@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,31 +17,51 @@ type History struct {
 	ops []porcupine.Operation
 }
 
-// ask is a call's input: a claim for an identifier, or the stop of a sandbox.
+// ask is a call's input: a claim for an identifier, the stop of a sandbox, or
+// the stop of whatever an identifier holds.
 type ask struct {
 	identifier sandpool.Identifier
-	stop       sandpool.SandboxID
+	sandbox    sandpool.SandboxID // to stop
+	stop       bool
 }
 
-// answer is what a claim got.
+// answer is what a call got.
 type answer struct {
 	sandbox sandpool.SandboxID
 	outcome sandpool.ClaimOutcome
+	either  bool // of a claim: whether the sandbox was held before is not told
+	none    bool // of a stop: the identifier held nothing
 }
 
 // Claim records do, a claim for identifier, and returns the sandbox it got.
 func (h *History) Claim(client int, identifier sandpool.Identifier, do func() (sandpool.SandboxID, sandpool.ClaimOutcome)) sandpool.SandboxID {
 	call := time.Now()
 	id, outcome := do()
-	h.add(client, call, ask{identifier: identifier}, answer{id, outcome})
+	h.add(client, call, ask{identifier: identifier}, answer{sandbox: id, outcome: outcome})
 	return id
+}
+
+// Acquire records do, which gets identifier its sandbox, held before or not. A
+// call that got none and changed nothing returns "", and is not recorded.
+func (h *History) Acquire(client int, identifier sandpool.Identifier, do func() sandpool.SandboxID) {
+	call := time.Now()
+	if id := do(); id != "" {
+		h.add(client, call, ask{identifier: identifier}, answer{sandbox: id, either: true})
+	}
 }
 
 // Stop records do, which frees the sandbox's identifier. It may be repeated for one sandbox.
 func (h *History) Stop(client int, id sandpool.SandboxID, do func()) {
 	call := time.Now()
 	do()
-	h.add(client, call, ask{stop: id}, answer{})
+	h.add(client, call, ask{sandbox: id, stop: true}, answer{})
+}
+
+// StopSession records do, which frees identifier and reports whether it found a session.
+func (h *History) StopSession(client int, identifier sandpool.Identifier, do func() bool) {
+	call := time.Now()
+	found := do()
+	h.add(client, call, ask{identifier: identifier, stop: true}, answer{none: !found})
 }
 
 func (h *History) add(client int, call time.Time, in ask, out answer) {
@@ -74,16 +95,28 @@ func (h *History) Check(t *testing.T) {
 	}
 }
 
-// sessions models one identifier: its state is the sandbox it holds, or "".
-// A stop belongs to the identifier that owns the sandbox.
+// session is the state of one identifier: the sandbox it holds, and those that it held.
+type session struct {
+	held sandpool.SandboxID
+	gone string
+}
+
+func (s session) stop() session {
+	if s.held == "" {
+		return s
+	}
+	return session{gone: s.gone + " " + string(s.held)}
+}
+
+// sessions models the identifiers, each for itself. A stop belongs to the identifier that owns the sandbox.
 func sessions(owner map[sandpool.SandboxID]sandpool.Identifier) porcupine.Model {
 	return porcupine.Model{
 		Partition: func(ops []porcupine.Operation) [][]porcupine.Operation {
 			parts := map[sandpool.Identifier][]porcupine.Operation{}
 			for _, op := range ops {
 				in := op.Input.(ask)
-				if in.stop != "" {
-					in.identifier = owner[in.stop]
+				if in.sandbox != "" {
+					in.identifier = owner[in.sandbox]
 				}
 				parts[in.identifier] = append(parts[in.identifier], op)
 			}
@@ -93,24 +126,27 @@ func sessions(owner map[sandpool.SandboxID]sandpool.Identifier) porcupine.Model 
 			}
 			return list
 		},
-		Init: func() any { return sandpool.SandboxID("") },
+		Init: func() any { return session{} },
 		Step: func(state, input, output any) (bool, any) {
-			return step(state.(sandpool.SandboxID), input.(ask), output.(answer))
+			return step(state.(session), input.(ask), output.(answer))
 		},
 	}
 }
 
-func step(held sandpool.SandboxID, in ask, out answer) (bool, any) {
+func step(s session, in ask, out answer) (bool, any) {
 	switch {
-	case in.stop != "":
-		if in.stop == held {
-			return true, sandpool.SandboxID("")
+	case in.stop && in.sandbox != "":
+		if in.sandbox == s.held {
+			return true, s.stop()
 		}
-		return true, held
-	case out.outcome == sandpool.ClaimFull:
-		return held == "", held
-	case out.outcome == sandpool.ClaimExisting:
-		return held != "" && out.sandbox == held, held
+		return true, s
+	case in.stop:
+		return !out.none || s.held == "", s.stop()
+	case out.either && s.held != "", out.outcome == sandpool.ClaimExisting && !out.either:
+		return s.held != "" && out.sandbox == s.held, s
+	case out.outcome == sandpool.ClaimFull && !out.either:
+		return s.held == "", s
 	}
-	return held == "" && out.sandbox != "", out.sandbox
+	fresh := out.sandbox != "" && !strings.Contains(s.gone, string(out.sandbox))
+	return s.held == "" && fresh, session{held: out.sandbox, gone: s.gone}
 }
