@@ -171,7 +171,7 @@ type kit struct {
 
 func newKit(t *testing.T, o Options) *kit {
 	t.Helper()
-	k := &kit{t: t, pools: &fakePools{pools: map[string]*fakePool{}, next: sandpool.Succeeded, now: time.Now()}}
+	k := &kit{t: t, pools: &fakePools{pools: map[string]*fakePool{}, next: sandpool.Succeeded, now: time.Now().Add(-time.Hour)}}
 	respond := &arm.Responder{Log: slog.New(slog.DiscardHandler)}
 	var err error
 	if k.tokens, err = auth.NewAuthenticator(&tokenMemory{}, auth.Options{Fail: respond.Error}); err != nil {
