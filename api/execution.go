@@ -106,8 +106,8 @@ type ExecutionExtras struct {
 	// StdoutTruncated and StderrTruncated say that a stream met its limit.
 	StdoutTruncated bool `json:"stdoutTruncated,omitempty"`
 	StderrTruncated bool `json:"stderrTruncated,omitempty"`
-	// Images are all images in order when there is more than one; the first of
-	// them is also the result.
+	// Images are all images in order, when there is more than one or the code failed;
+	// else the one image is the result.
 	Images []Image `json:"images,omitempty"`
 	// DisplayData are the other outputs of display() as MIME type to content,
 	// and the value of the last expression if an image took its place as the result.

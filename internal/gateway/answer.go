@@ -26,9 +26,6 @@ func answerOf(res agent.ExecuteResult, x execution) answer {
 		milliseconds: res.Duration.Milliseconds(), took: res.Duration,
 		extras: api.ExecutionExtras{StdoutTruncated: res.StdoutTruncated, StderrTruncated: res.StderrTruncated,
 			DisplayData: rest, DisplayDataTruncated: res.DisplaysTruncated, StateLost: res.KernelRestarted}}
-	if len(images) > 1 {
-		a.extras.Images = images
-	}
 	switch res.Outcome {
 	case agent.OK:
 	case agent.TimeoutInterrupted:
@@ -43,6 +40,9 @@ func answerOf(res agent.ExecuteResult, x execution) answer {
 		a.fail("KernelDied", abortedPhrase+": "+whyDied(res)+". Variables are lost, files are kept.")
 	default:
 		a.raised(res)
+	}
+	if len(images) > 1 || !a.ok { // else the result says it all
+		a.extras.Images = images
 	}
 	return a
 }
@@ -136,4 +136,44 @@ func imageIn(d map[string]string) (api.Image, bool) {
 		return api.Image{Type: "image", Format: f.format, Data: strings.TrimSpace(data)}, true
 	}
 	return api.Image{}, false
+}
+
+// noValue is the result of code that leaves none: the empty string, which
+// clients that index the result need.
+const noValue = `""`
+
+// valueOf returns the result of an execution as the service shows it: an image
+// if there is one, else the text of the last expression's value, as JSON if it
+// happens to be JSON and as a string if not.
+func valueOf(res agent.ExecuteResult, images []api.Image) json.RawMessage {
+	if len(images) > 0 {
+		return encode(images[0])
+	}
+	if !res.HasValue {
+		return json.RawMessage(noValue)
+	}
+	return textValue(res.Text)
+}
+
+// textValue turns the printed form of a value into JSON. None is what Python
+// prints for null; every other form is the same in both or is no JSON at all.
+// Numbers keep all their digits, because the text itself is the JSON.
+func textValue(text string) json.RawMessage {
+	trimmed := strings.TrimSpace(text)
+	if trimmed == "None" {
+		return json.RawMessage("null")
+	}
+	if json.Valid([]byte(trimmed)) {
+		return json.RawMessage(trimmed)
+	}
+	return encode(text)
+}
+
+// encode marshals what cannot fail to marshal.
+func encode(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("gateway: encode a plain value: " + err.Error())
+	}
+	return b
 }

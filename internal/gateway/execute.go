@@ -2,8 +2,11 @@ package gateway
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -117,4 +120,61 @@ func unreachable(err error) error {
 	}
 	return &sandpool.Error{Class: sandpool.Unavailable, Target: "identifier", Err: err,
 		Message: "The session's sandbox did not answer. Try again; if it stays so, delete the session and start a new one."}
+}
+
+// timing is where the time of an execution went.
+type timing struct {
+	// prepare is from the request's arrival to the code's departure for the
+	// sandbox; claim and start are the parts of it that the pool took.
+	prepare, claim, start time.Duration
+	// exchange is the round trip to the sandbox; execute what the code took there.
+	exchange, execute time.Duration
+	overall           time.Duration
+}
+
+// write sets the headers that callers of the service know, in whole
+// milliseconds, and Server-Timing (https://www.w3.org/TR/server-timing/) with
+// fractions. What the exchange took beyond the execution is the reading of the answer.
+func (t timing) write(h http.Header) {
+	set := func(name string, d time.Duration) {
+		h[name] = []string{strconv.FormatInt(d.Milliseconds(), 10)}
+	}
+	set("X-Ms-Overall-Execution-Time", t.overall)
+	set("X-Ms-Preparation-Time", t.prepare)
+	set("X-Ms-Allocation-Time", t.claim+t.start)
+	set("X-Ms-Execution-Request-Time", t.exchange)
+	set("X-Ms-Execution-Read-Response-Time", max(t.exchange-t.execute, 0))
+	set("X-Ms-Container-Execution-Duration", t.execute)
+	b := make([]byte, 0, 128)
+	b = appendMetric(b, "claim", t.claim)
+	b = appendMetric(b, "start", t.start)
+	b = appendMetric(b, "prepare", t.prepare)
+	b = appendMetric(b, "exchange", t.exchange)
+	b = appendMetric(b, "execute", t.execute)
+	b = appendMetric(b, "total", t.overall)
+	h["Server-Timing"] = []string{string(b)}
+}
+
+func appendMetric(b []byte, name string, d time.Duration) []byte {
+	if len(b) > 0 {
+		b = append(b, ", "...)
+	}
+	b = append(b, name...)
+	b = append(b, ";dur="...)
+	return strconv.AppendFloat(b, float64(d)/float64(time.Millisecond), 'f', 3, 64)
+}
+
+// operationID returns the id of an execution: the caller's own if it is fit to
+// stand in a header and a URL, else a random one.
+func operationID(r *http.Request) string {
+	const most = 128
+	id := r.Header.Get("Operation-Id")
+	if id != "" && len(id) <= most && strings.IndexFunc(id, unfit) < 0 {
+		return id
+	}
+	return strings.ToLower(rand.Text())
+}
+
+func unfit(c rune) bool {
+	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.'
 }

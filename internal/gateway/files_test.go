@@ -9,8 +9,11 @@ import (
 	"mime/multipart"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/textproto"
 	"net/url"
+	"path"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -299,4 +302,29 @@ func TestStalledUpload(t *testing.T) {
 	if acquired, released := w.counts(); acquired != 1 || released != 1 {
 		t.Errorf("acquired %d leases, released %d", acquired, released)
 	}
+}
+
+// FuzzNames checks that whatever a caller names a file, it stays below the root.
+func FuzzNames(f *testing.F) {
+	f.Add("files/content/a%2F..%2Fb", "path=/mnt/data/x", "../x")
+	f.Add("files/%2e%2e/content", "path=a//b&identifier=abcd", "/mnt/data/mnt/data/c")
+	g := &Gateway{routes: compile(routes())}
+	f.Fuzz(func(t *testing.T, rest, raw, name string) {
+		check := func(p string, err error) {
+			if err != nil {
+				if e := asError(err); e == nil || e.Target == "" {
+					t.Errorf("%q %q %q: error %#v", rest, raw, name, err)
+				}
+				return
+			}
+			if p == "" || !filepath.IsLocal(p) || strings.ContainsRune(p, 0) || p != path.Clean(p) {
+				t.Errorf("%q %q %q: path %q", rest, raw, name, p)
+			}
+		}
+		c := &call{r: &http.Request{Method: http.MethodGet}, w: httptest.NewRecorder(), query: query{raw}}
+		check(c.resolve(name))
+		if _, err := g.find(c, split("/subscriptions/s/resourceGroups/g/sessionPools/p/"+rest)); err == nil && c.name != "" {
+			check(c.file())
+		}
+	})
 }

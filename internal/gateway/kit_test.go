@@ -14,11 +14,15 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // endpoint is the path of the pool that tests use.
 const endpoint = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/default/sessionPools/python"

@@ -68,6 +68,15 @@ func TestSeveralFigures(t *testing.T) {
 	}
 }
 
+// TestFigureBeforeFailure checks that what was drawn before an exception is kept.
+func TestFigureBeforeFailure(t *testing.T) {
+	a := answerOf(agent.ExecuteResult{Outcome: agent.Failed, Displays: []agent.Display{{Data: map[string]string{"image/png": "AAAA"}}},
+		Error: &agent.ExecutionError{Name: "ValueError", Message: "no", Traceback: "ValueError: no"}}, execution{})
+	if len(a.extras.Images) != 1 || a.extras.Images[0].Data != "AAAA" {
+		t.Errorf("images %v", a.extras.Images)
+	}
+}
+
 // TestStringsForSemanticKernel checks that the .NET client, and no other, gets strings.
 func TestStringsForSemanticKernel(t *testing.T) {
 	const dotnet, python = "Semantic-Kernel/1.30.0.0 (Language=dotnet)", "Semantic-Kernel/1.30.0 (Language=Python)"
