@@ -86,7 +86,7 @@ type Sandbox struct {
 func DefaultConfig() Config {
 	return Config{
 		DataDir:    "/var/lib/sandpool",
-		Listen:     "127.0.0.1:8090",
+		Listen:     "127.0.0.1:8720",
 		FullStatus: http.StatusNotFound,
 		OnExit:     KeepSandboxes,
 		Starts:     max(2, runtime.NumCPU()),
@@ -183,7 +183,7 @@ func (c Config) Validate() error {
 	}
 	_, port, err := net.SplitHostPort(c.Listen)
 	_, perr := strconv.ParseUint(port, 10, 16)
-	need(err == nil && perr == nil, "listen", fmt.Sprintf("is %q; use host:port, such as 127.0.0.1:8090", c.Listen))
+	need(err == nil && perr == nil, "listen", fmt.Sprintf("is %q; use host:port, such as 127.0.0.1:8720", c.Listen))
 	need(filepath.IsAbs(c.DataDir), "data_dir", fmt.Sprintf("is %q; use an absolute path", c.DataDir))
 	need((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls", "needs both cert and key, or neither")
 	need(c.PublicURL == "" || strings.HasPrefix(c.PublicURL, "http://") || strings.HasPrefix(c.PublicURL, "https://"),

@@ -1,0 +1,236 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/image"
+	"github.com/sandpool/sandpool/internal/pool"
+	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
+	"github.com/sandpool/sandpool/internal/sqlite"
+)
+
+// shutdownGrace is how long requests in flight may still take when the server stops.
+const shutdownGrace = 10 * time.Second
+
+// stopGrace bounds stopping all sandboxes when the server stops.
+const stopGrace = time.Minute
+
+// lockWait is how long a new server waits for the lock of one that has just
+// died: a child that it was starting holds the lock until its execve.
+const lockWait = 3 * time.Second
+
+// HandOver must be the first call of main: the engine starts this program again
+// for its sandboxes, and those processes must not become servers. It does not return in them.
+func HandOver() { gvisor.HandOver() }
+
+// Server is a whole sandpool server.
+type Server struct {
+	log      *slog.Logger
+	cfg      Config
+	lock     *os.File
+	store    *sqlite.Store
+	engine   *gvisor.Engine
+	manager  *pool.Manager
+	listener net.Listener
+	http     *http.Server
+	token    string
+}
+
+// New opens everything that the server needs and starts listening, but serves
+// nothing until Run. Close gives it all back.
+func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{log: log, cfg: cfg}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if s.lock, err = lockDir(ctx, cfg.DataDir); err != nil {
+		return nil, err
+	}
+	if s.store, err = sqlite.Open(ctx, log, filepath.Join(cfg.DataDir, "sandpool.db")); err != nil {
+		return nil, err
+	}
+	if s.token, err = adminToken(ctx, s.store, cfg.DataDir); err != nil {
+		return nil, err
+	}
+	if s.engine, err = gvisor.New(log, gvisor.Config{Root: filepath.Join(cfg.DataDir, "engine")}); err != nil {
+		return nil, err
+	}
+	images, err := image.Open(cfg.Images())
+	if err != nil {
+		return nil, err
+	}
+	tpl, err := newTemplates(ctx, cfg, images)
+	if err != nil {
+		return nil, err
+	}
+	s.manager, err = pool.New(log, s.store, s.engine, pool.Options{
+		Template: tpl.template, Init: initAgent, MaxStarts: cfg.Starts,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if s.listener, err = listen(ctx, cfg); err != nil {
+		return nil, err
+	}
+	handler, err := s.routes(log)
+	if err != nil {
+		return nil, err
+	}
+	s.http = &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// Run serves until ctx ends, then lets requests in flight finish, leaves or
+// stops the sandboxes as Config.OnExit says, and returns.
+func (s *Server) Run(ctx context.Context) error {
+	// The manager goes on while the server shuts down: requests in flight need
+	// their sandboxes, and it is the manager that stops them.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	g, stopping := errgroup.WithContext(ctx)
+	g.Go(func() error { return ignoring(context.Canceled, s.manager.Run(life)) })
+	g.Go(func() error { return ignoring(http.ErrServerClosed, s.http.Serve(s.listener)) })
+	g.Go(func() error {
+		<-stopping.Done()
+		defer end()
+		return s.shutDown(context.WithoutCancel(ctx))
+	})
+	return g.Wait()
+}
+
+// ignoring returns err unless it is the way a part ends when it was told to.
+func ignoring(expected, err error) error {
+	if errors.Is(err, expected) {
+		return nil
+	}
+	return err
+}
+
+// shutDown ends the HTTP server and then, if so configured, every session.
+func (s *Server) shutDown(ctx context.Context) error {
+	grace, cancel := context.WithTimeout(ctx, shutdownGrace)
+	defer cancel()
+	err := s.http.Shutdown(grace)
+	if err != nil {
+		s.log.Warn("requests in flight were cut off", "after", shutdownGrace)
+		err = s.http.Close()
+	}
+	if s.cfg.OnExit != StopSandboxes {
+		return err
+	}
+	stop, cancel := context.WithTimeout(ctx, stopGrace)
+	defer cancel()
+	return errors.Join(err, s.manager.StopAll(stop))
+}
+
+// Close gives back what New opened. It may be called once Run has returned.
+func (s *Server) Close() error {
+	var errs []error
+	if s.listener != nil {
+		if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	if s.engine != nil {
+		errs = append(errs, s.engine.Close())
+	}
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// URL is where callers reach the API, without a trailing slash.
+func (s *Server) URL() string {
+	if s.cfg.PublicURL != "" {
+		return s.cfg.PublicURL
+	}
+	scheme := "http"
+	if s.cfg.TLS.Cert != "" {
+		scheme = "https"
+	}
+	return scheme + "://" + s.listener.Addr().String()
+}
+
+// AdminToken is the text of the administrator's token.
+func (s *Server) AdminToken() string { return s.token }
+
+// Check says what the host has and lacks for serving.
+func Check(ctx context.Context, cfg Config) []sandbox.Requirement {
+	return gvisor.CheckHost(ctx, filepath.Join(cfg.DataDir, "engine"))
+}
+
+// listen opens the API's listener, with TLS if configured.
+func listen(ctx context.Context, cfg Config) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %q: %w (choose another address with --listen)", cfg.Listen, err)
+	}
+	if cfg.TLS.Cert == "" {
+		return l, nil
+	}
+	cert, err := tls.LoadX509KeyPair(cfg.TLS.Cert, cfg.TLS.Key)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("tls: %w", err), l.Close())
+	}
+	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert},
+		NextProtos: []string{"http/1.1"}}), nil
+}
+
+// lockDir makes the data directory and takes its lock: two servers on one
+// directory would each stop the other's sandboxes as strays.
+func lockDir(ctx context.Context, dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	retry := time.NewTicker(50 * time.Millisecond)
+	defer retry.Stop()
+	for end := time.Now().Add(lockWait); ; {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			return nil, errors.Join(sandpool.Errorf(sandpool.Conflict, "", "data_dir",
+				"The data directory %s is in use by another sandpool server. Stop it, or choose another with --data-dir.", dir), f.Close())
+		}
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), f.Close())
+		}
+	}
+}

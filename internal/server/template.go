@@ -1,0 +1,124 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net"
+	"os"
+	"path"
+	"path/filepath"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/image"
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// seedBytes is how much fresh randomness a clone gets before its first use.
+const seedBytes = 32
+
+// templates turns pools into templates.
+type templates struct {
+	cfg    Config
+	images *image.Store
+	agent  sandbox.Layer
+}
+
+// newTemplates packs the agent program into the read-only layer that every
+// interpreter sandbox mounts.
+func newTemplates(ctx context.Context, cfg Config, images *image.Store) (*templates, error) {
+	program := cfg.Agent
+	if program == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find the agent: %w", err)
+		}
+		program = filepath.Join(filepath.Dir(self), "sandpool-agent")
+	}
+	if _, err := os.Stat(program); err != nil {
+		return nil, sandpool.Errorf(sandpool.Invalid, "", "agent",
+			"The program sandpool-agent is not at %s. Install it beside sandpool, or name it with the setting agent.", program)
+	}
+	layer, err := packAgent(ctx, filepath.Join(cfg.DataDir, "layers"), program)
+	if err != nil {
+		return nil, fmt.Errorf("pack the agent %q: %w", program, err)
+	}
+	return &templates{cfg: cfg, images: images, agent: layer}, nil
+}
+
+// packAgent makes an image of the agent program. Sandboxes that were started
+// with an earlier one have it open, so that is removed without harm.
+func packAgent(ctx context.Context, dir, program string) (sandbox.Layer, error) {
+	store, err := image.Open(dir)
+	if err != nil {
+		return sandbox.Layer{}, err
+	}
+	entry, err := image.HostFile(path.Base(agent.Path), 0o755, program)
+	if err != nil {
+		return sandbox.Layer{}, err
+	}
+	img, err := store.Put(ctx, "agent", []image.Entry{entry})
+	if err != nil {
+		return sandbox.Layer{}, err
+	}
+	if _, err := store.Prune(func(string) bool { return false }); err != nil {
+		return sandbox.Layer{}, err
+	}
+	return img.Layer(path.Dir(agent.Path)), nil
+}
+
+// template implements pool.Options.Template.
+func (t *templates) template(_ context.Context, p sandpool.Pool) (sandbox.Template, error) {
+	name := p.Image
+	if name == "" {
+		name = "python"
+	}
+	img, err := t.images.Resolve(name)
+	if err != nil {
+		return sandbox.Template{}, fmt.Errorf("image %q: %w", name, err)
+	}
+	return sandbox.Template{
+		Root:    sandbox.Layer{Digest: img.Digest, Path: img.Path, Target: "/"},
+		Layers:  []sandbox.Layer{t.agent},
+		Args:    []string{agent.Path},
+		Env:     []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root"},
+		Dir:     "/",
+		Ready:   sandbox.Check{Port: agent.Port, Path: "/ready", Timeout: time.Minute},
+		Start:   sandbox.Restore,
+		Limits:  t.limits(p.Resources),
+		Network: p.Network,
+	}, nil
+}
+
+// limits fills what the pool leaves open with the server's defaults.
+func (t *templates) limits(r sandpool.Resources) sandbox.Limits {
+	l := sandbox.Limits{CPU: r.CPU, Memory: r.Memory, PIDs: r.PIDs, Disk: r.Disk}
+	if l.CPU == 0 {
+		l.CPU = t.cfg.Sandbox.CPU
+	}
+	if l.Memory == 0 {
+		l.Memory = t.cfg.Sandbox.MemoryMB << 20
+	}
+	if l.PIDs == 0 {
+		l.PIDs = t.cfg.Sandbox.PIDs
+	}
+	if l.Disk == 0 {
+		l.Disk = t.cfg.Sandbox.DiskMB << 20
+	}
+	return l
+}
+
+// initAgent makes a fresh clone an individual: it gives the agent its secret,
+// its host name, the time, and randomness that no other clone has.
+func initAgent(ctx context.Context, s sandpool.Sandbox, dial func(ctx context.Context, port int) (net.Conn, error)) error {
+	seed := make([]byte, seedBytes)
+	if _, err := rand.Read(seed); err != nil {
+		return err
+	}
+	c := agent.NewClient(dial, s.Secret)
+	defer c.Close()
+	_, err := c.Init(ctx, agent.InitRequest{Secret: s.Secret, Seed: seed, Hostname: string(s.ID), Time: time.Now()})
+	return err
+}
