@@ -198,3 +198,14 @@ func BenchmarkRoundTrip(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkCall is a call that does nothing in the sandbox: what of a round
+// trip is not the kernel's.
+func BenchmarkCall(b *testing.B) {
+	c := newMachine(b).restore(b)
+	for b.Loop() {
+		if err := c.Interrupt(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

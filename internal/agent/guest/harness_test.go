@@ -238,3 +238,7 @@ func (s *sandbox) raw(t testing.TB, method, path, token, body string) (int, stri
 	}
 	return resp.StatusCode, string(text)
 }
+
+func contextFor(t testing.TB, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.Context(), d)
+}

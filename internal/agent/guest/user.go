@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,9 +56,13 @@ func (u User) become() (back func() bool, err error) {
 	}, nil
 }
 
-// killAll kills every process of the user in one system call, which even a
-// fork bomb does not outrun. It is for the first process of a sandbox only:
-// elsewhere it would reach processes that are none of ours.
+// killPatience is how long killed processes may take to be gone.
+const killPatience = 3 * time.Second
+
+// killAll kills every process of the user, all in one system call, which even
+// a fork bomb does not outrun, and waits until they are gone. It is for the
+// first process of a sandbox only: elsewhere it would reach processes that are
+// none of ours.
 func (u User) killAll() error {
 	if os.Getpid() != 1 {
 		return nil
@@ -65,16 +70,28 @@ func (u User) killAll() error {
 	result := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends as the user
-		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(u.UID), uintptr(u.UID), uintptr(u.UID)); e != 0 {
+		id := uintptr(u.UID)
+		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, id, id, id); e != 0 {
 			result <- fmt.Errorf("become user %d: %w", u.UID, e)
 			return
 		}
-		_, _, e := unix.RawSyscall(unix.SYS_KILL, unchanged, uintptr(unix.SIGKILL), 0)
-		if e != 0 && e != unix.ESRCH {
-			result <- fmt.Errorf("kill processes of user %d: %w", u.UID, e)
-			return
-		}
-		result <- nil
+		result <- killUntilGone(u.UID)
 	}()
 	return <-result
+}
+
+// killUntilGone repeats the call until it finds nobody.
+func killUntilGone(uid int) error {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(killPatience); time.Now().Before(end); <-tick.C {
+		switch _, _, e := unix.RawSyscall(unix.SYS_KILL, unchanged, uintptr(unix.SIGKILL), 0); e {
+		case 0:
+		case unix.ESRCH:
+			return nil
+		default:
+			return fmt.Errorf("kill processes of user %d: %w", uid, e)
+		}
+	}
+	return nil // all have their signal; whoever is left is on its way out
 }

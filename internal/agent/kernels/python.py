@@ -48,20 +48,21 @@ from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import StdinNotImplementedError, UsageError
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.lib.pretty import _repr_pprint
 from traitlets import Type
 from traitlets.config import Config
 
 MAX_TEXT = 1 << 20  # characters of a value's text and of a traceback
 MAX_MIME = 8 << 20  # characters of one representation of a display
 MAX_PROCESSES = 256  # processes and threads of the user
-MAX_OUTPUTS = 200  # values that Out keeps
+MAX_OUTPUTS = 200  # cells whose values Out keeps
 CONTROL_FD = 700  # beyond what a cell closes by habit
 PARSE = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 FUTURES = 0
 for _feature in __import__("__future__").all_feature_names:
     FUTURES |= getattr(__import__("__future__"), _feature).compiler_flag
 COROUTINE = 0x80  # inspect.CO_COROUTINE
-PLAIN = frozenset((int, float, complex, bool, str, bytes))
+PLAIN = frozenset((int, float, bool, str, bytes))
 libc = ctypes.CDLL(None)
 
 
@@ -268,8 +269,8 @@ class Kernel:
             return self.loop.run_until_complete(task)
         except KeyboardInterrupt:
             task.cancel()
-            self.loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
-            raise
+            where = self.loop.run_until_complete(asyncio.gather(task, return_exceptions=True))[0]
+            raise KeyboardInterrupt().with_traceback(getattr(where, "__traceback__", None)) from None
 
     def cell(self, code):
         """Runs one cell; returns its value's representations, or None."""
@@ -296,12 +297,14 @@ class Kernel:
     def represent(self, value):
         self.remember(value)
         formatter = self.shell.display_formatter
-        if type(value) in PLAIN:
-            return encode({"text/plain": formatter.formatters["text/plain"](value)})
+        if type(value) in PLAIN:  # no other representations
+            plain = formatter.formatters["text/plain"]
+            default = plain.type_printers.get(type(value)) is _repr_pprint
+            return encode({"text/plain": repr(value) if default else plain(value)})
         return encode(formatter.format(value)[0]) or None
 
     def remember(self, value):
-        """Keeps a value as _ and in Out, which forgets the oldest of many."""
+        """Keeps a value as _ and in Out, which forgets those of long ago."""
         ns = self.shell.user_ns
         outputs = ns["_oh"]
         if value is outputs:
@@ -310,8 +313,7 @@ class Kernel:
             ns["___"], ns["__"], ns["_"] = ns.get("__"), self.last, value
             self.last = value
         outputs[self.shell.execution_count] = value
-        if len(outputs) > MAX_OUTPUTS:
-            del outputs[next(iter(outputs))]
+        outputs.pop(self.shell.execution_count - MAX_OUTPUTS, None)
 
     def execute(self, request):
         self.id = request["id"]
@@ -320,6 +322,9 @@ class Kernel:
         self.interrupted = False
         if signal.getsignal(signal.SIGINT) is not self.handler:
             signal.signal(signal.SIGINT, self.handler)
+        for name, fd in (("stdout", 1), ("stderr", 2)):
+            if getattr(getattr(sys, name), "closed", False):
+                setattr(sys, name, stream(fd))
         start = time.perf_counter_ns()
         try:
             try:
@@ -368,15 +373,24 @@ class Kernel:
         while tb is not None and tb.tb_frame.f_code.co_filename != self.name:
             tb = tb.tb_next
         shell = self.shell
-        if isinstance(e, SyntaxError) and tb is None:
-            stb = shell.SyntaxTB.structured_traceback(type(e), e, [])
-            return shell.SyntaxTB.stb2text(stb)
-        e = e.with_traceback(tb or e.__traceback__)
+        if tb is None:  # it did not come from within the cell
+            if isinstance(e, SyntaxError):
+                return shell.SyntaxTB.stb2text(shell.SyntaxTB.structured_traceback(type(e), e, []))
+            return f"{name}: {message}"
+        self.hide_handler(tb)
+        e = e.with_traceback(tb)
         sys.last_type, sys.last_value, sys.last_traceback = type(e), e, e.__traceback__
         if hasattr(e, "_render_traceback_"):
             return "\n".join(e._render_traceback_())
         stb = shell.InteractiveTB.structured_traceback(type(e), e, e.__traceback__, tb_offset=0)
         return shell.InteractiveTB.stb2text(stb)
+
+    def hide_handler(self, tb):
+        """Cuts our signal handler off the end of a traceback."""
+        while tb is not None:
+            if tb.tb_next is not None and tb.tb_next.tb_frame.f_code is Kernel.on_interrupt.__code__:
+                tb.tb_next = None
+            tb = tb.tb_next
 
     # Life.
 
