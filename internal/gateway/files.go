@@ -295,7 +295,7 @@ func (g *Gateway) pour(w http.ResponseWriter, r io.Reader) error {
 		case errors.Is(readErr, io.EOF):
 			return nil
 		case readErr != nil:
-			return fmt.Errorf("read the file's content: %w", readErr)
+			return &sandpool.Error{Class: sandpool.Unavailable, Message: "The file's content ended early.", Err: readErr}
 		}
 	}
 }

@@ -39,6 +39,7 @@ type world struct {
 	released int
 	full     error
 	files    map[string][]byte // of all sessions together
+	agent    string            // address of an agent, if leases are to have one
 	// execute answers executions; nil means an empty success.
 	execute func(ctx context.Context, l *lease, r agent.ExecuteRequest) (agent.ExecuteResult, error)
 }
@@ -175,7 +176,9 @@ func (l *lease) Release() {
 	l.w.released++
 	l.w.mu.Unlock()
 }
-func (l *lease) Dial(context.Context, int) (net.Conn, error) { return nil, io.ErrClosedPipe }
+func (l *lease) Dial(ctx context.Context, _ int) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", l.w.agent)
+}
 
 // returns orders executions to end with res.
 func (w *world) returns(res agent.ExecuteResult) {

@@ -1,0 +1,113 @@
+package gateway
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/agent"
+)
+
+// served starts an agent that is h, behind the protocol's real client.
+func (w *world) served(h http.HandlerFunc) {
+	server := httptest.NewServer(h)
+	w.t.Cleanup(server.Close)
+	w.agent = server.Listener.Addr().String()
+}
+
+// TestUploadsReachTheAgentWholeOrNotAtAll checks what the agent sees of uploads
+// that end badly, and that the call after each works.
+func TestUploadsReachTheAgentWholeOrNotAtAll(t *testing.T) {
+	const limit = 4 << 20
+	w := newWorld(t, Options{MaxUpload: limit, Connect: connectAgent})
+	type seen struct {
+		n   int64
+		err error
+	}
+	arrived := make(chan seen, 1)
+	w.served(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("path") == "refused" {
+			_, _ = io.CopyN(io.Discard, r.Body, 1000)
+			agent.WriteError(rw, sandpool.Errorf(sandpool.Conflict, "IsADirectory", "path", "There is a directory."))
+			return
+		}
+		n, err := io.Copy(io.Discard, r.Body)
+		arrived <- seen{n, err}
+		if err == nil {
+			_, _ = io.WriteString(rw, `{"name":"a","path":"a","type":"file"}`)
+		}
+	})
+	whole, kind := fileForm("a", strings.Repeat("x", limit))
+	large, largeKind := fileForm("a", strings.Repeat("x", limit+1))
+	refused, refusedKind := fileForm("refused", strings.Repeat("x", limit))
+	for _, tt := range []struct {
+		name, body, kind  string
+		status            int
+		reaches, complete bool
+	}{
+		{"whole", whole, kind, 200, true, true},
+		{"too large", large, largeKind, 413, true, false},
+		{"whole again", whole, kind, 200, true, true},
+		{"refused in the middle", refused, refusedKind, 409, false, false},
+		{"cut off", whole[:limit/2], kind, 400, true, false},
+		{"whole once more", whole, kind, 200, true, true},
+	} {
+		got := w.do("POST", "files?identifier=abcd", tt.body, "Content-Type", tt.kind)
+		if got.status != tt.status {
+			t.Errorf("%s: %d %s, want %d", tt.name, got.status, got.body, tt.status)
+		}
+		if !tt.reaches {
+			continue
+		}
+		if s := <-arrived; (s.err == nil) != tt.complete || tt.complete && s.n != limit {
+			t.Errorf("%s: the agent read %d bytes and %v", tt.name, s.n, s.err)
+		}
+	}
+	if acquired, released := w.counts(); acquired != released {
+		t.Errorf("acquired %d leases, released %d", acquired, released)
+	}
+}
+
+// TestDownloadThroughTheAgent checks that ranges are the agent's to cut, and that
+// a content cut short is not taken for a whole one.
+func TestDownloadThroughTheAgent(t *testing.T) {
+	w := newWorld(t, Options{Connect: connectAgent})
+	w.served(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("path") == "short" {
+			rw.Header().Set("Content-Length", "1000000")
+			_, _ = rw.Write(make([]byte, 500000))
+			panic(http.ErrAbortHandler)
+		}
+		http.ServeContent(rw, r, "a.txt", newLease(w, "abcd").session.CreatedAt, bytes.NewReader([]byte("0123456789")))
+	})
+	got := w.do("GET", "files/a.txt/content?identifier=abcd", "", "Range", "bytes=2-4")
+	if got.status != 206 || got.body != "234" || got.header.Get("Content-Range") != "bytes 2-4/10" {
+		t.Errorf("range: %d %q %v", got.status, got.body, got.header)
+	}
+	resp, err := http.Get(w.url + endpoint + "/files/short/content?identifier=abcd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if n, err := io.Copy(io.Discard, resp.Body); err == nil {
+		t.Errorf("content that was cut short arrived as %d whole bytes", n)
+	}
+}
+
+// TestExecuteThroughTheAgent checks the request that reaches the agent.
+func TestExecuteThroughTheAgent(t *testing.T) {
+	w := newWorld(t, Options{Connect: connectAgent})
+	var body []byte
+	w.served(func(rw http.ResponseWriter, r *http.Request) {
+		body, _ = io.ReadAll(r.Body)
+		_, _ = io.WriteString(rw, `{"outcome":"ok","hasValue":true,"text":"2"}`)
+	})
+	got := w.do("POST", "executions?identifier=abcd", `{"code":"1+1","timeoutInSeconds":7,"outputStreamsMaxLength":99}`)
+	if got.status != 200 || string(body) != `{"code":"1+1","timeout":7000000000,"maxOutput":99}` {
+		t.Errorf("answer %d %s; the agent got %s", got.status, got.body, body)
+	}
+}
