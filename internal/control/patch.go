@@ -119,21 +119,27 @@ func member(m map[string]any, name string) (key string, value any) {
 }
 
 // merge applies patch to target as RFC 7396 has it. The depth of patch is
-// bounded by the JSON decoder.
+// bounded by the JSON decoder. Keys are found by an index: comparing each with
+// each would make a large patch slow, while other changes wait for this one.
 func merge(target map[string]any, patch map[string]any) map[string]any {
 	if target == nil {
 		target = map[string]any{}
 	}
+	keys := make(map[string]string, len(target))
+	for key := range target {
+		keys[strings.ToLower(key)] = key
+	}
 	for name, v := range patch {
-		key, old := member(target, name)
-		if key == "" {
+		key, known := keys[strings.ToLower(name)]
+		if !known {
 			key = name
+			keys[strings.ToLower(name)] = name
 		}
 		switch v := v.(type) {
 		case nil:
 			delete(target, key)
 		case map[string]any:
-			object, _ := old.(map[string]any)
+			object, _ := target[key].(map[string]any)
 			target[key] = merge(object, v)
 		default:
 			target[key] = v

@@ -347,6 +347,23 @@ func TestOddRequests(t *testing.T) {
 	}
 }
 
+// A small patch must neither take long nor be answered at length.
+func TestPatchOfManyNames(t *testing.T) {
+	k := newKit(t, Options{})
+	k.want(201, k.do("PUT", pypool, `{}`))
+	var names strings.Builder
+	for i := range 20000 {
+		fmt.Fprintf(&names, `"n%d":"",`, i)
+	}
+	many := strings.TrimSuffix(names.String(), ",")
+	if r := k.want(400, k.do("PATCH", pypool, `{"properties":{`+many+`}}`)); len(r.err.Details) != maxProblems {
+		t.Errorf("%d details", len(r.err.Details))
+	}
+	if r := k.want(400, k.do("PATCH", pypool, `{"tags":{`+many+`}}`)); r.err.Target != "tags" {
+		t.Errorf("%.300s", r.body)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(azBody)
 	f.Add(`{"properties":{"dynamicPoolConfiguration":{"cooldownPeriodInSeconds":400},"sandpool":{"memory":"0.5Gi","cpu":1e300}}}`)

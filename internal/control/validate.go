@@ -37,7 +37,13 @@ const (
 // everything at once.
 type problems []*sandpool.Error
 
+// maxProblems bounds what one answer reports: a small body can hold very many wrong names.
+const maxProblems = 50
+
 func (ps *problems) add(class sandpool.Class, code, target, format string, args ...any) {
+	if len(*ps) == maxProblems {
+		return
+	}
 	*ps = append(*ps, sandpool.Errorf(class, code, target, format, args...))
 }
 
