@@ -117,6 +117,13 @@ func (p poolView) retire(now time.Time) []action {
 		todo = append(todo, action{act: actRetire, pool: p.key, box: b.id, reason: reason})
 	}
 	surplus := p.count(p.isReady) - p.target()
+	if p.claims > 0 {
+		// A claim in progress counts as a session already, while memory shows
+		// as ready what the store may have given to it: a burst of claims near
+		// the maximum would have the rest of the ready sandboxes stopped under it. What
+		// is too much shows when the claims are over.
+		surplus = 0
+	}
 	for _, b := range slices.Backward(p.boxes) {
 		switch {
 		case b.state == sandpool.Stopping:

@@ -268,3 +268,23 @@ func TestSize(t *testing.T) {
 		}
 	}
 }
+
+// TestPlanKeepsReadyForClaimsInProgress: callers who ask at the same time find the
+// sandboxes that are ready for them, also in a pool near its maximum.
+func TestPlanKeepsReadyForClaimsInProgress(t *testing.T) {
+	const ready = 12
+	p := poolView{key: "p", prepared: true, claims: ready, pool: sandpool.Pool{MaxSessions: ready + 1, ReadySessions: ready,
+		Cooldown: 5 * time.Minute, Revision: 1, State: sandpool.Succeeded}}
+	for i := range ready {
+		p.boxes = append(p.boxes,
+			boxView{id: sandpool.SandboxID(fmt.Sprint("ready", i)), state: sandpool.Ready, revision: 1, since: epoch},
+			boxView{id: sandpool.SandboxID(fmt.Sprint("spare", i)), state: sandpool.Starting, revision: 1, session: true, busy: true, since: epoch})
+	}
+	if got := plan(snapshot{starts: 2, pools: []poolView{p}}, epoch); len(got) != 0 {
+		t.Errorf("plan = %+v, want nothing to do", got)
+	}
+	p.claims = 0
+	if got := plan(snapshot{pools: []poolView{p}}, epoch); len(got) != ready-1 || got[0].reason != reasonSurplus {
+		t.Errorf("without claims in progress: %d actions, want %d retirements", len(got), ready-1)
+	}
+}
