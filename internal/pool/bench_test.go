@@ -11,7 +11,7 @@ import (
 
 // BenchmarkAcquireExisting is the hot path: a request of a session that lives.
 func BenchmarkAcquireExisting(b *testing.B) {
-	m, _ := real(b, spec(0, 1))
+	m, _ := inRealTime(b, spec(0, 1))
 	for b.Loop() {
 		l, err := m.Acquire(b.Context(), python, "user-1")
 		if err != nil {
@@ -23,7 +23,7 @@ func BenchmarkAcquireExisting(b *testing.B) {
 
 // BenchmarkAcquireReady claims ready sandboxes, while the pool refills behind it.
 func BenchmarkAcquireReady(b *testing.B) {
-	m, _ := real(b, spec(100, 300))
+	m, _ := inRealTime(b, spec(100, 300))
 	var times []time.Duration
 	for n := 0; b.Loop(); n++ {
 		b.StopTimer()

@@ -198,30 +198,28 @@ func TestStoreFails(t *testing.T) {
 	})
 }
 
+// The store can be late to hear that a ready sandbox died; a claim must not get it.
 func TestClaimOfDeadReady(t *testing.T) {
 	within(t, func(w *world) {
-		w.put(spec(2, 3))
-		// Its watcher has not run yet when the claim comes.
-		w.fake.End(w.fake.Running()[0], sandbox.Exit{Reason: sandbox.Killed})
-		w.fake.End(w.fake.Running()[0], sandbox.Exit{Reason: sandbox.Killed})
-		for range 5 {
-			l, err := w.Acquire(w.Context(), python, "user-1")
-			if err != nil {
-				w.wantClass(err, sandpool.Ended)
-				continue
-			}
-			w.settle()
-			if l.Context().Err() == nil {
-				if _, err := l.Dial(w.Context(), 8080); err != nil {
-					w.Errorf("Dial: %v", err)
-				}
-				l.Release()
-				return
-			}
-			w.wantClass(context.Cause(l.Context()), sandpool.Ended)
-			l.Release()
+		w.put(spec(1, 3))
+		dead := w.fake.Running()[0]
+		w.store.fail(nil, errors.New("disk on fire"))
+		w.fake.End(dead, sandbox.Exit{Reason: sandbox.Killed})
+		w.settle() // the store still calls it ready, and may not be told otherwise
+		if l, err := w.Acquire(w.Context(), python, "user-1"); err == nil {
+			w.Errorf("the claim got %s, the dead sandbox is %s", l.Sandbox().ID, dead)
 		}
-		w.Error("no living sandbox after 5 claims")
+		w.store.fail(nil, nil)
+		l, err := w.Acquire(w.Context(), python, "user-1")
+		if err != nil || l.Sandbox().ID == dead {
+			w.Fatalf("the next claim got %v, %v", l, err)
+		}
+		if _, err := l.Dial(w.Context(), 8080); err != nil {
+			w.Errorf("Dial: %v", err)
+		}
+		l.Release()
+		w.pass(time.Minute)
+		w.wantCounts(1, 0, 1, 0)
 	})
 }
 

@@ -18,8 +18,8 @@ import (
 	"github.com/sandpool/sandpool/internal/sqlite"
 )
 
-// real returns a running manager in real time, with a pool.
-func real(t testing.TB, p sandpool.Pool) (*pool.Manager, *sandboxtest.Fake) {
+// inRealTime returns a running manager in real time, with a pool.
+func inRealTime(t testing.TB, p sandpool.Pool) (*pool.Manager, *sandboxtest.Fake) {
 	log := slog.New(slog.DiscardHandler)
 	db, err := sqlite.Open(t.Context(), log, filepath.Join(t.TempDir(), "state.db"))
 	if err != nil {
@@ -53,7 +53,7 @@ func real(t testing.TB, p sandpool.Pool) (*pool.Manager, *sandboxtest.Fake) {
 // asks whether what they saw can be explained one step at a time.
 func TestHistory(t *testing.T) {
 	const clients, steps = 8, 60
-	m, fake := real(t, spec(3, 10))
+	m, fake := inRealTime(t, spec(3, 10))
 	fake.Order(sandboxtest.Start, -1, sandboxtest.Fault{After: time.Millisecond})
 	var history storetest.History
 	var wait sync.WaitGroup
@@ -121,7 +121,7 @@ func crashOne(t *testing.T, m *pool.Manager, fake *sandboxtest.Fake, history *st
 
 // TestFiftyCallers: fifty at once, one identifier, nothing ready: one sandbox.
 func TestFiftyCallers(t *testing.T) {
-	m, fake := real(t, spec(0, 100))
+	m, fake := inRealTime(t, spec(0, 100))
 	fake.Order(sandboxtest.Start, -1, sandboxtest.Fault{After: 5 * time.Millisecond})
 	var history storetest.History
 	for round := range 5 {

@@ -9,11 +9,11 @@ import (
 	"github.com/sandpool/sandpool"
 )
 
-// claimReady takes the oldest ready sandbox; RETURNING names it.
+// claimReady takes the oldest ready sandbox and returns what the claim does not know of it.
 const claimReady = `UPDATE sandboxes SET state = 'claimed', identifier = ?1, claimed_at = ?2, last_used_at = ?2
 	WHERE id = (SELECT id FROM sandboxes WHERE pool = ?3 AND revision = ?4 AND state = 'ready'
 		ORDER BY created_at, rowid LIMIT 1)
-	RETURNING id`
+	RETURNING id, revision, secret, handle, reason, created_at`
 
 // Claim implements pool.SandboxStore.
 func (s *Store) Claim(ctx context.Context, r sandpool.ClaimRequest) (b sandpool.Sandbox, outcome sandpool.ClaimOutcome, err error) {
@@ -46,11 +46,13 @@ func (s *Store) claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sa
 		return b, sandpool.ClaimFull, nil
 	}
 	now := nanos(r.Now)
-	var id sandpool.SandboxID
-	switch err := s.stmts.claimReady.QueryRowContext(ctx, r.Identifier, now, r.Pool.Key(), r.Revision).Scan(&id); {
+	var created int64
+	row := s.stmts.claimReady.QueryRowContext(ctx, r.Identifier, now, r.Pool.Key(), r.Revision)
+	switch err := row.Scan(&b.ID, &b.Revision, &b.Secret, &b.Handle, &b.Reason, &created); {
 	case err == nil:
-		b, err = s.byID(ctx, id)
-		return b, sandpool.ClaimReady, err
+		b.Pool, b.State, b.Identifier = r.Pool, sandpool.Claimed, r.Identifier
+		b.CreatedAt, b.ClaimedAt, b.LastUsedAt = timeOf(created), timeOf(now), timeOf(now)
+		return b, sandpool.ClaimReady, nil
 	case !errors.Is(err, sql.ErrNoRows):
 		return b, sandpool.ClaimFull, err
 	}
