@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sandpool/sandpool"
 )
 
 // Config is everything an operator can set. Each field has a default; it is
@@ -43,7 +45,7 @@ type Config struct {
 	Starts int `yaml:"starts"`
 	// Limits are the ranges that pools may use.
 	Limits Limits `yaml:"limits"`
-	// Sandbox is what one sandbox may take from the host.
+	// Sandbox is what one sandbox gets where its pool does not say.
 	Sandbox Sandbox `yaml:"sandbox"`
 }
 
@@ -72,9 +74,11 @@ type Limits struct {
 	MaxSessions int           `yaml:"max_sessions"`
 	// MaxExecution is the longest timeout that one execution may ask for.
 	MaxExecution time.Duration `yaml:"max_execution"`
+	// Sandbox is the most that a pool may ask for each of its sandboxes.
+	Sandbox Sandbox `yaml:"sandbox"`
 }
 
-// Sandbox bounds one sandbox.
+// Sandbox is what one sandbox may take from the host.
 type Sandbox struct {
 	CPU      float64 `yaml:"cpu"`       // cores
 	MemoryMB int64   `yaml:"memory_mb"` // MiB
@@ -93,6 +97,7 @@ func DefaultConfig() Config {
 		Limits: Limits{
 			MinCooldown: 300 * time.Second, MaxCooldown: 3600 * time.Second,
 			MaxSessions: 600, MaxExecution: 220 * time.Second,
+			Sandbox: Sandbox{CPU: 2, MemoryMB: 4096, PIDs: 4096, DiskMB: 8192},
 		},
 		Sandbox: Sandbox{CPU: 1, MemoryMB: 1024, PIDs: 1024, DiskMB: 1024},
 	}
@@ -165,6 +170,11 @@ func collect(v reflect.Value, prefix string, into map[string]reflect.Value) {
 	}
 }
 
+// resources returns s in the units of the vocabulary.
+func (s Sandbox) resources() sandpool.Resources {
+	return sandpool.Resources{CPU: s.CPU, Memory: s.MemoryMB << 20, PIDs: s.PIDs, Disk: s.DiskMB << 20}
+}
+
 // Images is the directory of the images.
 func (c Config) Images() string {
 	if c.ImageDir != "" {
@@ -195,6 +205,9 @@ func (c Config) Validate() error {
 	need(c.Limits.MaxCooldown >= c.Limits.MinCooldown, "limits.max_cooldown", "is at least limits.min_cooldown")
 	need(c.Limits.MaxSessions >= 1, "limits.max_sessions", "is at least 1")
 	need(c.Limits.MaxExecution >= time.Second, "limits.max_execution", "is at least 1s")
+	most := c.Limits.Sandbox
+	need(c.Sandbox.CPU <= most.CPU && c.Sandbox.MemoryMB <= most.MemoryMB && c.Sandbox.PIDs <= most.PIDs && c.Sandbox.DiskMB <= most.DiskMB,
+		"limits.sandbox", "is at least sandbox in every field")
 	need(c.Sandbox.CPU >= 0.1, "sandbox.cpu", "is at least 0.1 cores")
 	need(c.Sandbox.MemoryMB >= 256, "sandbox.memory_mb", "is at least 256: an interpreter with its libraries takes about 150")
 	need(c.Sandbox.PIDs >= 128, "sandbox.pids", "is at least 128: the sandbox's own kernel takes about 40 threads")

@@ -27,6 +27,7 @@ func (s *Server) routes(log *slog.Logger) (http.Handler, error) {
 			MinCooldown: s.cfg.Limits.MinCooldown,
 			MaxCooldown: s.cfg.Limits.MaxCooldown,
 			MaxSessions: s.cfg.Limits.MaxSessions,
+			Resources:   s.cfg.Limits.Sandbox.resources(),
 		},
 		BaseURL: s.baseURL(),
 	})

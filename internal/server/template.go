@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -94,20 +95,13 @@ func (t *templates) template(_ context.Context, p sandpool.Pool) (sandbox.Templa
 
 // limits fills what the pool leaves open with the server's defaults.
 func (t *templates) limits(r sandpool.Resources) sandbox.Limits {
-	l := sandbox.Limits{CPU: r.CPU, Memory: r.Memory, PIDs: r.PIDs, Disk: r.Disk}
-	if l.CPU == 0 {
-		l.CPU = t.cfg.Sandbox.CPU
+	d := t.cfg.Sandbox.resources()
+	return sandbox.Limits{
+		CPU:    cmp.Or(r.CPU, d.CPU),
+		Memory: cmp.Or(r.Memory, d.Memory),
+		PIDs:   cmp.Or(r.PIDs, d.PIDs),
+		Disk:   cmp.Or(r.Disk, d.Disk),
 	}
-	if l.Memory == 0 {
-		l.Memory = t.cfg.Sandbox.MemoryMB << 20
-	}
-	if l.PIDs == 0 {
-		l.PIDs = t.cfg.Sandbox.PIDs
-	}
-	if l.Disk == 0 {
-		l.Disk = t.cfg.Sandbox.DiskMB << 20
-	}
-	return l
 }
 
 // initAgent makes a fresh clone an individual: it gives the agent its secret,
