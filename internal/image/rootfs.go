@@ -86,6 +86,7 @@ func mmdebstrapArgs(ctx context.Context, r Recipe, root string) ([]string, error
 		"--include=" + strings.Join(packages, ","),
 		`--aptopt=Apt::Install-Recommends "false"`,
 		`--aptopt=Acquire::Languages "none"`,
+		"--dpkgopt=force-unsafe-io", // a build that is cut short starts anew; the image is synced
 		"--dpkgopt=path-exclude=/usr/share/man/*",
 		"--dpkgopt=path-exclude=/usr/share/locale/*",
 		`--customize-hook=cp -R "$SANDPOOL_INPUTS" "$1/build"`,
