@@ -178,12 +178,41 @@ func TestSandbox(t *testing.T) {
 			t.Errorf("%s: %s %q %+v", c.code, res.Outcome, res.Stdout[:min(200, len(res.Stdout))], res.Error)
 		}
 	}
+	separated(t, a)
 	info, err := a.Upload(t.Context(), "/mnt/data/sub/ä b#%.txt", strings.NewReader("content"), 100)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if res := run(t, a, time.Minute, "open('/mnt/data/"+info.Path+"').read() + str(os.stat('/mnt/data/"+info.Path+"').st_uid)"); res.Text != "'content1000'" {
 		t.Errorf("uploaded file holds %s: %+v", res.Text, res.Error)
+	}
+}
+
+// separated checks that code can neither signal, trace nor read the processes
+// that watch it.
+func separated(t *testing.T, c *agent.Client) {
+	t.Helper()
+	res := run(t, c, time.Minute, `
+import os, ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+others = [int(p) for p in os.listdir('/proc') if p.isdigit() and 'Uid:\t1000' not in open('/proc/%s/status' % p).read()]
+assert 1 in others and len(others) == 2, others
+for pid in others:
+    try:
+        os.kill(pid, 0); print('signal', pid)
+    except PermissionError: pass
+    if libc.ptrace(16, pid, 0, 0) == 0: print('trace', pid)
+    for name in ('mem', 'environ', 'maps', 'fd/0', 'root', 'cwd'):
+        try:
+            (os.readlink if name in ('fd/0', 'root', 'cwd') else open)('/proc/%d/%s' % (pid, name)); print('open', pid, name)
+        except OSError: pass
+for path in ('/opt/sandpool/x', '/etc/x', '/x', '/usr/x'):
+    try:
+        open(path, 'w'); print('write', path)
+    except OSError: pass
+`)
+	if res.Outcome != agent.OK || res.Stdout != "" {
+		t.Errorf("separation: %q %+v", res.Stdout, res.Error)
 	}
 }
 

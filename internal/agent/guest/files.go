@@ -22,6 +22,8 @@ import (
 const (
 	// maxListed bounds a listing.
 	maxListed = 20000
+	// maxDepth bounds how far a recursive listing goes down.
+	maxDepth = 100
 	// uploadPrefix marks files that are still arriving; listings leave them out.
 	uploadPrefix = ".sandpool-upload-"
 )
@@ -60,10 +62,20 @@ func (s *files) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	recursive := r.URL.Query().Get("recursive") == "true"
+	depth := 0
+	if r.URL.Query().Get("recursive") == "true" {
+		depth = maxDepth
+	}
 	found := []agent.FileInfo{}
 	err = s.with(func(root *os.Root) error {
-		found, err = walk(root, name, recursive, found)
+		dir, err := root.OpenRoot(name)
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		l := &lister{top: root, found: found}
+		err = l.walk(dir, name, depth)
+		found = l.found
 		return err
 	})
 	if err != nil {
@@ -73,31 +85,43 @@ func (s *files) list(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, found)
 }
 
-// walk lists a directory. It keeps one directory open at a time, however deep the tree is.
-func walk(root *os.Root, name string, recursive bool, found []agent.FileInfo) ([]agent.FileInfo, error) {
-	pending := []string{name}
-	for len(pending) > 0 {
-		dir := pending[len(pending)-1]
-		pending = pending[:len(pending)-1]
-		entries, err := readDir(root, dir, maxListed-len(found))
-		if err != nil {
-			if dir != name {
-				continue // unreadable, or gone meanwhile: the rest is still worth listing
-			}
-			return nil, err
+// lister walks a directory tree.
+type lister struct {
+	top   *os.Root
+	found []agent.FileInfo
+}
+
+// walk adds what is in dir, whose path from the top is name, and beneath it down
+// to depth levels. Every directory is opened from the one above it: resolving
+// whole paths would take a hostile tree's depth squared.
+func (l *lister) walk(dir *os.Root, name string, depth int) error {
+	entries, err := readDir(dir, maxListed-len(l.found))
+	if err != nil {
+		return err
+	}
+	for _, info := range entries {
+		if strings.HasPrefix(info.Name(), uploadPrefix) {
+			continue
 		}
-		for _, info := range entries {
-			if strings.HasPrefix(info.Name(), uploadPrefix) {
-				continue
-			}
-			p := path.Join(dir, info.Name())
-			found = append(found, describe(p, resolve(root, p, info)))
-			if recursive && info.IsDir() {
-				pending = append(pending, p)
-			}
+		p := path.Join(name, info.Name())
+		l.found = append(l.found, describe(p, resolve(l.top, p, info)))
+		if depth == 0 || !info.IsDir() {
+			continue
+		}
+		if err := l.descend(dir, p, depth); sandpool.ClassOf(err) == sandpool.TooLarge {
+			return err // any other error: unreadable, or gone meanwhile; the rest is still worth listing
 		}
 	}
-	return found, nil
+	return nil
+}
+
+func (l *lister) descend(dir *os.Root, p string, depth int) error {
+	sub, err := dir.OpenRoot(path.Base(p))
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	return l.walk(sub, p, depth-1)
 }
 
 // resolve follows a link that leads to something beneath the root.
@@ -110,8 +134,8 @@ func resolve(root *os.Root, p string, info fs.FileInfo) fs.FileInfo {
 	return info
 }
 
-func readDir(root *os.Root, name string, room int) ([]fs.FileInfo, error) {
-	dir, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_DIRECTORY, 0)
+func readDir(root *os.Root, room int) ([]fs.FileInfo, error) {
+	dir, err := root.Open(".")
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,134 @@
+package guest_test
+
+import (
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/agent"
+)
+
+// TestInit: nothing answers before init, init is accepted once, and then only with
+// the secret.
+func TestInit(t *testing.T) {
+	s := boot(t)
+	calls := []string{"POST /execute", "POST /interrupt", "GET /metadata", "GET /files", "GET /stat", "GET /file", "PUT /file", "DELETE /file", "POST /directory"}
+	each := func(token string, want int) {
+		t.Helper()
+		for _, call := range calls {
+			method, path, _ := strings.Cut(call, " ")
+			if status, body := s.raw(t, method, path, token, "{}"); status != want {
+				t.Errorf("%s with %q: %d %s, want %d", call, token, status, body, want)
+			}
+		}
+	}
+	each("", 503)
+	each("secret", 503)
+	secret := rand.Text()
+	c := agent.NewClient(s.dial, secret)
+	defer c.Close()
+	for _, bad := range []agent.InitRequest{{}, {Secret: "short", Seed: make([]byte, 32)}, {Secret: secret, Seed: make([]byte, 8)}} {
+		_, err := c.Init(t.Context(), bad)
+		if sandpool.ClassOf(err) != sandpool.Invalid {
+			t.Errorf("init %+v: %v", bad, err)
+		}
+	}
+	req := agent.InitRequest{Secret: secret, Seed: make([]byte, 32), Time: time.Now().Add(-time.Hour)}
+	res, err := c.Init(t.Context(), req)
+	if err != nil || res.Skew < time.Hour || res.Skew > time.Hour+time.Minute {
+		t.Fatalf("init: %+v, %v", res, err)
+	}
+	if _, err := c.Init(t.Context(), req); sandpool.ClassOf(err) != sandpool.Conflict {
+		t.Errorf("second init: %v", err)
+	}
+	each("", 401)
+	each("wrong", 401)
+	each(secret+"x", 401)
+	s.Client = c
+	if res := s.run(t, "In, len(Out), _"); res.Text != "(['', 'In, len(Out), _'], 0, '')" {
+		t.Errorf("what users find of the warm-up: %s", res.Text)
+	}
+	meta, err := c.Metadata(t.Context())
+	if err != nil || meta.Runtime != "python" || !strings.HasPrefix(meta.Version, "3.") || len(meta.Packages) < 10 {
+		t.Errorf("metadata: %+v, %v", meta, err)
+	}
+}
+
+// TestSeed: clones with different seeds differ, those with the same do not, and
+// neither does a replaced kernel repeat its forerunner.
+func TestSeed(t *testing.T) {
+	draw := func(s *sandbox) string {
+		return s.run(t, "import random, numpy as np; (random.random(), np.random.rand())").Text
+	}
+	var first, second [2]string
+	for i, seed := range []byte{1, 2} {
+		s := boot(t)
+		s.Client = agent.NewClient(s.dial, "a secret of tests")
+		defer s.Close()
+		if _, err := s.Init(t.Context(), agent.InitRequest{Secret: "a secret of tests", Seed: []byte(strings.Repeat(string(rune(seed)), 32))}); err != nil {
+			t.Fatal(err)
+		}
+		first[i] = draw(s)
+		s.run(t, "import os; os._exit(0)")
+		second[i] = draw(s)
+	}
+	all := map[string]bool{first[0]: true, first[1]: true, second[0]: true, second[1]: true}
+	if len(all) != 4 || all[""] {
+		t.Errorf("draws repeat: %q %q", first, second)
+	}
+}
+
+// TestStream: output arrives while the cell runs, in order, and the result last.
+func TestStream(t *testing.T) {
+	s := start(t)
+	var got []string
+	var took time.Duration
+	began := time.Now()
+	code := "import time, sys\nprint('a'); time.sleep(0.3); print('b', file=sys.stderr); time.sleep(0.3)\ndisplay({'text/plain': 'c'}, raw=True); time.sleep(0.3); print('é'); 7"
+	err := s.ExecuteStream(t.Context(), agent.ExecuteRequest{Code: code}, func(ev agent.Event) error {
+		switch {
+		case ev.Stdout == "\n" || ev.Stderr == "\n": // print writes it by itself
+			got[len(got)-1] += "\n"
+		case ev.Stdout != "":
+			got = append(got, "out "+ev.Stdout)
+		case ev.Stderr != "":
+			got = append(got, "err "+ev.Stderr)
+		case ev.Display != nil:
+			got = append(got, "display "+ev.Display.Data["text/plain"])
+		case ev.Result != nil:
+			got = append(got, fmt.Sprintf("result %s %q %q", ev.Result.Text, ev.Result.Stdout, ev.Result.Stderr))
+		}
+		if len(got) == 1 {
+			took = time.Since(began)
+		}
+		return nil
+	})
+	want := `["out a\n" "err b\n" "display c" "out é\n" "result 7 \"a\\né\\n\" \"b\\n\""]`
+	if err != nil || fmt.Sprintf("%q", got) != want {
+		t.Errorf("events %q, want %s; %v", got, want, err)
+	}
+	if whole := time.Since(began); whole-took < 500*time.Millisecond {
+		t.Errorf("the first event came after %v of %v: nothing was streamed", took, whole)
+	}
+}
+
+// TestBounds: requests beyond the bounds are refused with the field that is at fault.
+func TestBounds(t *testing.T) {
+	s := start(t)
+	for _, req := range []agent.ExecuteRequest{
+		{Code: strings.Repeat("#", agent.MaxCode+1)},
+		{Timeout: -1}, {MaxOutput: -1},
+	} {
+		_, err := s.Execute(t.Context(), req)
+		if c := sandpool.ClassOf(err); c != sandpool.Invalid && c != sandpool.TooLarge {
+			t.Errorf("code of %d, %v, %d: %v", len(req.Code), req.Timeout, req.MaxOutput, err)
+		}
+	}
+	res, err := s.Execute(t.Context(), agent.ExecuteRequest{Code: "print('x' * 100)", MaxOutput: 10})
+	if err != nil || !res.StdoutTruncated || res.Stdout != "xxxxx\n[... 91 bytes left out ...]\nxxxx\n" {
+		t.Errorf("bounded output: %q, %v", res.Stdout, err)
+	}
+}
