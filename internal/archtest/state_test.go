@@ -78,7 +78,8 @@ func embedded(doc *ast.CommentGroup) bool {
 		return false
 	}
 	for _, c := range doc.List {
-		if strings.HasPrefix(c.Text, "//go:embed ") {
+		// A linkname'd variable is another package's; it is not this one's state.
+		if strings.HasPrefix(c.Text, "//go:embed ") || strings.HasPrefix(c.Text, "//go:linkname ") {
 			return true
 		}
 	}

@@ -51,8 +51,15 @@ func TestKill(t *testing.T) {
 	root := t.TempDir()
 	before := hostState(t, root)
 	adopted := 0
-	for after := time.Duration(0); after < 600*time.Millisecond; after += 73 * time.Millisecond {
-		started := killServer(t, root, image, after)
+	for _, moment := range []struct {
+		event string
+		after time.Duration
+	}{
+		{"preparing", 0}, {"preparing", 50 * time.Millisecond}, {"preparing", 150 * time.Millisecond},
+		{"preparing", 400 * time.Millisecond}, {"started", 0}, {"started", 20 * time.Millisecond},
+		{"started", 60 * time.Millisecond}, {"started", 200 * time.Millisecond},
+	} {
+		started := killServer(t, root, image, moment.event, moment.after)
 		e := openAt(t, root)
 		running := map[sandbox.ID]bool{}
 		found, err := e.List(t.Context())
@@ -64,7 +71,7 @@ func TestKill(t *testing.T) {
 		}
 		for _, id := range started {
 			if !running[id] {
-				t.Errorf("killed after %v: sandbox %s is lost", after, id)
+				t.Errorf("killed %v: sandbox %s is lost", moment, id)
 				continue
 			}
 			adopted++
@@ -78,16 +85,16 @@ func TestKill(t *testing.T) {
 			}
 		}
 		if left, err := e.List(t.Context()); err != nil || len(left) > 0 {
-			t.Errorf("killed after %v: left %v, %v", after, left, err)
+			t.Errorf("killed %v: left %v, %v", moment, left, err)
 		}
 		if halves, _ := filepath.Glob(e.snapshotDir(halfPrefix + "*")); len(halves) > 0 {
-			t.Errorf("killed after %v: half snapshots %v", after, halves)
+			t.Errorf("killed %v: half snapshots %v", moment, halves)
 		}
 		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
 		if now := hostState(t, root); now != before {
-			t.Errorf("killed after %v: the host had %s, has %s", after, before, now)
+			t.Errorf("killed %v: the host had %s, has %s", moment, before, now)
 		}
 	}
 	if adopted == 0 {
@@ -95,9 +102,9 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// killServer runs a server and kills it some time after it began to work. It
-// returns the sandboxes whose Start had returned.
-func killServer(t *testing.T, root, image string, after time.Duration) (started []sandbox.ID) {
+// killServer runs a server and kills it some time after it first said event.
+// It returns the sandboxes whose Start had returned.
+func killServer(t *testing.T, root, image, event string, after time.Duration) (started []sandbox.ID) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -112,11 +119,12 @@ func killServer(t *testing.T, root, image string, after time.Duration) (started 
 		t.Fatal(err)
 	}
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		switch words := strings.Fields(lines.Text()); {
-		case len(words) == 1 && words[0] == "preparing":
-			time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
-		case len(words) == 2 && words[0] == "started":
+		words := strings.Fields(lines.Text())
+		if len(words) == 2 && words[0] == "started" {
 			started = append(started, sandbox.ID(words[1]))
+		}
+		if len(words) > 0 && words[0] == event {
+			time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
 		}
 	}
 	if err := cmd.Wait(); err == nil {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -91,11 +92,16 @@ func (e *Engine) spawn(id sandbox.ID, t sandbox.Template) (_ *sentry, err error)
 	if err != nil {
 		return nil, err
 	}
+	filters, err := e.filters()
+	if err != nil {
+		return nil, err
+	}
 	read, write, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make the start pipe: %w", err)
 	}
 	files.add("start-sync-fd", write)
+	extra := append(slices.Clone(files.list), filters) // which is kept, unlike the others
 	args := append(sentryFlags(), global...)
 	args = append(args, "boot", "--bundle=/", "--apply-caps", "--setup-root", "--gofer-mount-confs="+mountConfs(t))
 	args = append(args, files.args...)
@@ -106,9 +112,9 @@ func (e *Engine) spawn(id sandbox.ID, t sandbox.Template) (_ *sentry, err error)
 	cmd := &exec.Cmd{
 		Path:        "/proc/self/exe",
 		Args:        append([]string{sentryName}, args...),
-		Env:         []string{"GOGC=400"},
+		Env:         []string{fmt.Sprintf("%s=%d", filterVariable, 2+len(extra))},
 		Dir:         "/",
-		ExtraFiles:  files.list,
+		ExtraFiles:  extra,
 		SysProcAttr: sentryAttr(&pidfd),
 	}
 	if err := e.cgroups.start(id, cmd); err != nil {
@@ -227,7 +233,7 @@ func sentryAttr(pidfd *int) *syscall.SysProcAttr {
 
 // memFile returns a file in memory that holds data.
 func memFile(name string, data []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, fmt.Errorf("make a memory file: %w", err)
 	}
