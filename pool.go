@@ -56,7 +56,9 @@ const (
 //	InProgress ──▶ Succeeded ──▶ Deleting ──▶ (gone)
 //	     └───────▶ Failed ───────────┘
 //
-// A PUT or PATCH that changes the template leads back to InProgress.
+// A PUT or PATCH that changes the template leads back to InProgress. A preparation that
+// failed is tried again, so Failed becomes Succeeded by itself when the cause has gone; and
+// Succeeded becomes Failed when a restarted server cannot prepare the template any more.
 type ProvisioningState string
 
 // The provisioning states.

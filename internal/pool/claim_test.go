@@ -3,6 +3,7 @@ package pool_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -240,6 +241,33 @@ func TestUnknownPool(t *testing.T) {
 		for _, bad := range []sandpool.Pool{{}, {ID: python}, {ID: python, MaxSessions: 1}, {ID: python, MaxSessions: 1, ReadySessions: -1, Cooldown: 1}} {
 			_, err := w.Put(w.Context(), bad)
 			w.wantClass(err, sandpool.Invalid)
+		}
+	})
+}
+
+// Callers that come at once, as many as are ready, each get a ready sandbox, also when the
+// pool has hardly room for more.
+func TestBurst(t *testing.T) {
+	within(t, func(w *world) {
+		const ready = 20
+		w.put(spec(ready, ready+1))
+		w.fake.Order(sandboxtest.Start, -1, sandboxtest.Fault{After: time.Second})
+		var wait sync.WaitGroup
+		for n := range ready {
+			wait.Go(func() {
+				l, err := w.Acquire(w.Context(), python, sandpool.Identifier(fmt.Sprintf("user-%d", n)))
+				if err != nil || l.Outcome() != sandpool.ClaimReady {
+					w.Errorf("caller %d got %v, %v; want a ready sandbox", n, l, err)
+					return
+				}
+				l.Release()
+			})
+		}
+		wait.Wait()
+		w.pass(time.Minute)
+		w.wantCounts(1, 0, ready, 0)
+		if s := w.status(); s.Claims[sandpool.ClaimReady] != ready {
+			w.Errorf("claims counted: %v", s.Claims)
 		}
 	})
 }
