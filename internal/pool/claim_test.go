@@ -252,6 +252,8 @@ func TestBurst(t *testing.T) {
 		const ready = 20
 		w.put(spec(ready, ready+1))
 		w.fake.Order(sandboxtest.Start, -1, sandboxtest.Fault{After: time.Second})
+		busy := make(chan struct{})
+		w.store.hold = busy
 		var wait sync.WaitGroup
 		for n := range ready {
 			wait.Go(func() {
@@ -263,6 +265,8 @@ func TestBurst(t *testing.T) {
 				l.Release()
 			})
 		}
+		w.pass(2 * time.Second) // the manager plans while the store is busy
+		close(busy)
 		wait.Wait()
 		w.pass(time.Minute)
 		w.wantCounts(1, 0, ready, 0)

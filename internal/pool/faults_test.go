@@ -14,7 +14,8 @@ type storeFaults struct {
 	mu       sync.Mutex
 	claim    error
 	stopping error
-	asked    int // claims
+	asked    int             // claims
+	hold     <-chan struct{} // claims wait until it is closed
 }
 
 func (s *storeFaults) fail(claim, stopping error) {
@@ -32,8 +33,11 @@ func (s *storeFaults) claims() int {
 func (s *storeFaults) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox, sandpool.ClaimOutcome, error) {
 	s.mu.Lock()
 	s.asked++
-	err := s.claim
+	err, hold := s.claim, s.hold
 	s.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
 	if err != nil {
 		return sandpool.Sandbox{}, sandpool.ClaimFull, err
 	}
