@@ -1,12 +1,16 @@
 package gvisor
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox"
@@ -134,5 +138,40 @@ func TestTemplateErrors(t *testing.T) {
 	bad.Network = sandpool.EgressEnabled
 	if _, err := e.Prepare(t.Context(), bad, nil); sandpool.ClassOf(err) != sandpool.Unsupported {
 		t.Errorf("egress enabled: %v, want class unsupported", err)
+	}
+}
+
+// TestCgroupV2Start starts a process inside a real group of cgroup v2, of
+// which a machine with cgroup v1 has one without controllers.
+func TestCgroupV2Start(t *testing.T) {
+	mounts, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mounts.Close()
+	m, err := findCgroups(mounts)
+	if err != nil || m.v2 == "" || os.Geteuid() != 0 {
+		t.Skip("needs root and a mounted cgroup v2", err)
+	}
+	c := &cgroupV2{parent: filepath.Join(m.v2, fmt.Sprintf("sandpool-test-%d", os.Getpid()))}
+	dir := c.dirs("a")[0]
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Skip("cgroup v2 is not writable", err)
+	}
+	cmd := exec.Command("sleep", "60")
+	if err := c.start("a", cmd); err != nil {
+		t.Fatal(err)
+	}
+	if pids, err := cgroupPIDs(dir); err != nil || len(pids) != 1 || pids[0] != cmd.Process.Pid {
+		t.Errorf("the group has %v, %v; want %d", pids, err, cmd.Process.Pid)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	go func() { _ = cmd.Wait() }()
+	if err := killCgroup(ctx, dir); err != nil {
+		t.Error(err)
+	}
+	if err := removeDirs(ctx, []string{dir, c.parent}); err != nil {
+		t.Error(err)
 	}
 }
