@@ -96,6 +96,10 @@ type Pool struct {
 
 	// Revision grows with every change that makes existing ready sandboxes stale.
 	Revision int64
+	// Template names what the sandboxes of Revision are started from, as the engine
+	// prepared it; empty until it has. If a restarted server prepares something else (a newer
+	// image of the same name, another agent), the pool gets a new revision.
+	Template string
 	State    ProvisioningState
 	// Problem says why State is Failed, or why refilling is held up, in a sentence.
 	Problem   string

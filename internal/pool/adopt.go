@@ -44,6 +44,7 @@ func (m *Manager) adoptOnce(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("adopt: %w", err)
 	}
+	m.prune(ctx, pools)
 	reasons := m.judge(ctx, pools, rows, found)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -57,6 +58,24 @@ func (m *Manager) adoptOnce(ctx context.Context) error {
 		m.adoptStray(id)
 	}
 	return nil
+}
+
+// prune gives back the snapshots that no pool names. Here alone no preparation is under
+// way, whose key nobody could know yet.
+func (m *Manager) prune(ctx context.Context, pools []sandpool.Pool) {
+	pruner, ok := m.engine.(sandbox.Pruner)
+	if !ok {
+		return
+	}
+	var keep []string
+	for _, p := range pools {
+		if p.Template != "" && p.State != sandpool.Deleting {
+			keep = append(keep, p.Template)
+		}
+	}
+	if err := pruner.Prune(ctx, keep); err != nil {
+		m.log.WarnContext(ctx, "snapshots that no pool uses cannot be removed", "error", err)
+	}
 }
 
 // list is what the engine knows, with whether it runs.

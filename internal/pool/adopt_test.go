@@ -146,6 +146,43 @@ func TestRestartWithNewRevision(t *testing.T) {
 	})
 }
 
+// A new server may start the same pool's sandboxes from something else: another agent, or
+// a newer image of the same name. What is ready is then out of date; what nothing is started from goes.
+func TestRestartWithNewTemplate(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(2, 5))
+		w.acquire("user-1", sandpool.ClaimReady).Release()
+		w.settle()
+		w.restart()
+		w.settle()
+		if p := w.pool(); p.Revision != 1 || p.Template == "" {
+			w.Errorf("a restart without a change made revision %d of %q", p.Revision, p.Template)
+		}
+		before := w.fake.Prepared()
+		plain := w.options.Template
+		w.options.Template = func(ctx context.Context, p sandpool.Pool) (sandbox.Template, error) {
+			template, err := plain(ctx, p)
+			template.Env = []string{"AGENT=new"}
+			return template, err
+		}
+		w.restart()
+		w.settle()
+		if p := w.pool(); p.Revision != 2 || p.State != sandpool.Succeeded {
+			w.Errorf("a restart with another agent made %+v", p)
+		}
+		w.wantCounts(2, 0, 1, 0)
+		w.acquire("user-1", sandpool.ClaimExisting).Release()
+		if l := w.acquire("user-2", sandpool.ClaimReady); l.Sandbox().Revision != 2 {
+			w.Errorf("a new session got revision %d", l.Sandbox().Revision)
+		}
+		w.restart()
+		w.settle()
+		if after := w.fake.Prepared(); len(after) != 1 || len(before) != 1 || after[0] == before[0] {
+			w.Errorf("snapshots before %v, after %v", before, after)
+		}
+	})
+}
+
 func TestRestartWhileDeleting(t *testing.T) {
 	within(t, func(w *world) {
 		w.put(spec(1, 5))

@@ -44,14 +44,19 @@ func (m *Manager) Put(ctx context.Context, want sandpool.Pool) (sandpool.Pool, e
 	return clonePool(p.pool), nil
 }
 
-// adoptPool makes next the pool. The caller holds rows and mu.
+// adoptPool makes next the pool. The store has it already, but a preparation may have
+// ended since merge looked. The caller holds rows and mu.
 func (m *Manager) adoptPool(p *poolState, next sandpool.Pool) {
-	if old := p.pool; next.Revision == old.Revision && old.State != sandpool.Failed {
-		// A preparation may have ended since merge looked.
-		p.unsaved = next.State != old.State || next.Problem != old.Problem
+	old, stored := p.pool, next
+	same := sameTemplate(old, next)
+	if same {
+		next.Revision, next.Template = old.Revision, old.Template
+	} else {
+		next.Revision = max(next.Revision, old.Revision+1)
+	}
+	if same && old.State != sandpool.Failed {
 		next.State, next.Problem = old.State, old.Problem
 	} else {
-		p.unsaved = false
 		p.prep.backoff.reset()
 		p.backoff.reset()
 		p.prep.done, p.prep.err = false, nil
@@ -61,6 +66,8 @@ func (m *Manager) adoptPool(p *poolState, next sandpool.Pool) {
 		p.prep.change()
 	}
 	p.pool = next
+	p.unsaved = next.Revision != stored.Revision || next.Template != stored.Template ||
+		next.State != stored.State || next.Problem != stored.Problem
 	m.kick()
 }
 
@@ -81,7 +88,7 @@ func checkPool(p sandpool.Pool) error {
 // merge is want with what the pool it replaces decides. The caller holds mu.
 func (m *Manager) merge(want sandpool.Pool, now time.Time) (sandpool.Pool, error) {
 	next := clonePool(want)
-	next.State, next.Problem, next.Revision = sandpool.InProgress, "", 1
+	next.State, next.Problem, next.Revision, next.Template = sandpool.InProgress, "", 1, ""
 	next.CreatedAt, next.UpdatedAt = now, now
 	p := m.pools[want.ID.Key()]
 	if p == nil {
@@ -96,6 +103,7 @@ func (m *Manager) merge(want sandpool.Pool, now time.Time) (sandpool.Pool, error
 		next.Revision++
 		return next, nil
 	}
+	next.Template = old.Template
 	if old.State != sandpool.Failed {
 		next.State, next.Problem = old.State, old.Problem
 	}

@@ -68,6 +68,14 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, 
 		return
 	}
 	now := time.Now()
+	if err == nil {
+		if p.pool.Template != "" && p.pool.Template != prepared.Key {
+			p.pool.Revision++ // what is ready was started from something else
+			revision = p.pool.Revision
+			m.log.InfoContext(ctx, "the pool's template has changed", "pool", p.pool.ID.Name, "revision", revision)
+		}
+		p.pool.Template = prepared.Key
+	}
 	p.prep.revision, p.prep.done, p.prep.prepared, p.prep.err = revision, err == nil, prepared, err
 	p.unsaved, p.pool.UpdatedAt = true, now
 	if err != nil {

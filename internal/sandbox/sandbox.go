@@ -209,6 +209,13 @@ type StatsReader interface {
 	Stats(ctx context.Context, h Handle) (Stats, error)
 }
 
+// Pruner is the optional ability to give back what Prepare keeps on disk.
+type Pruner interface {
+	// Prune removes what Prepare made for every key that keep does not hold. A
+	// Start of a pruned key needs another Prepare.
+	Prune(ctx context.Context, keep []string) error
+}
+
 // Requirement is something an engine needs of its host.
 type Requirement struct {
 	Name   string // "cgroup memory controller"

@@ -13,16 +13,16 @@ import (
 
 const poolColumns = `subscription, resource_group, name, location, tags, container_type, image,
 	max_sessions, ready_sessions, cooldown, network, cpu, memory, pids, disk,
-	revision, state, problem, created_at, updated_at`
+	revision, template, state, problem, created_at, updated_at`
 
 const putPool = `INSERT INTO pools (key, ` + poolColumns + `)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 	ON CONFLICT (key) DO UPDATE SET
 		subscription = excluded.subscription, resource_group = excluded.resource_group, name = excluded.name,
 		location = excluded.location, tags = excluded.tags, container_type = excluded.container_type,
 		image = excluded.image, max_sessions = excluded.max_sessions, ready_sessions = excluded.ready_sessions,
 		cooldown = excluded.cooldown, network = excluded.network, cpu = excluded.cpu, memory = excluded.memory,
-		pids = excluded.pids, disk = excluded.disk, revision = excluded.revision, state = excluded.state,
+		pids = excluded.pids, disk = excluded.disk, revision = excluded.revision, template = excluded.template, state = excluded.state,
 		problem = excluded.problem, created_at = excluded.created_at, updated_at = excluded.updated_at`
 
 // Pools implements pool.PoolStore.
@@ -52,7 +52,7 @@ func scanPool(rows *sql.Rows) (p sandpool.Pool, err error) {
 	err = rows.Scan(&p.ID.Subscription, &p.ID.ResourceGroup, &p.ID.Name, &p.Location, &tags, &p.ContainerType, &p.Image,
 		&p.MaxSessions, &p.ReadySessions, &p.Cooldown, &p.Network,
 		&p.Resources.CPU, &p.Resources.Memory, &p.Resources.PIDs, &p.Resources.Disk,
-		&p.Revision, &p.State, &p.Problem, &created, &updated)
+		&p.Revision, &p.Template, &p.State, &p.Problem, &created, &updated)
 	if err != nil {
 		return p, err
 	}
@@ -74,7 +74,7 @@ func (s *Store) PutPool(ctx context.Context, p sandpool.Pool) error {
 			p.Location, string(tags), p.ContainerType, p.Image,
 			p.MaxSessions, p.ReadySessions, p.Cooldown, p.Network,
 			p.Resources.CPU, p.Resources.Memory, p.Resources.PIDs, p.Resources.Disk,
-			p.Revision, p.State, p.Problem, nanos(p.CreatedAt), nanos(p.UpdatedAt))
+			p.Revision, p.Template, p.State, p.Problem, nanos(p.CreatedAt), nanos(p.UpdatedAt))
 		return err
 	})
 }

@@ -88,7 +88,7 @@ func samplePool(name string) sandpool.Pool {
 		Location: "westus2", Tags: map[string]string{"owner": "Ann"}, ContainerType: sandpool.PythonLTS, Image: "python:3",
 		MaxSessions: 10, ReadySessions: 3, Cooldown: 5 * time.Minute, Network: sandpool.EgressDisabled,
 		Resources: sandpool.Resources{CPU: 0.5, Memory: 1 << 30, PIDs: 64, Disk: 1 << 31},
-		Revision:  7, State: sandpool.Succeeded, Problem: "none", CreatedAt: at(0), UpdatedAt: at(1),
+		Revision:  7, Template: "key", State: sandpool.Succeeded, Problem: "none", CreatedAt: at(0), UpdatedAt: at(1),
 	}
 }
 

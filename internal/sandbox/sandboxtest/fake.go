@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -51,6 +52,7 @@ type box struct {
 var (
 	_ sandbox.Runtime     = (*Fake)(nil)
 	_ sandbox.StatsReader = (*Fake)(nil)
+	_ sandbox.Pruner      = (*Fake)(nil)
 )
 
 // New returns a Fake on a new, empty machine. A nil handler answers 200 to everything.
@@ -142,10 +144,7 @@ func (f *Fake) Prepare(ctx context.Context, t sandbox.Template, progress func(sa
 		return sandbox.Prepared{}, sandpool.Errorf(sandpool.Invalid, "", "limits", "Every limit of a template must be set: %+v.", l)
 	}
 	key := keyOf(t)
-	f.world.mu.Lock()
-	done := f.world.prepared[key]
-	f.world.mu.Unlock()
-	if !done {
+	if !f.world.isPrepared(key) {
 		if err := f.check(ctx, "prepare", t.Ready); err != nil {
 			return sandbox.Prepared{}, err
 		}
@@ -157,6 +156,29 @@ func (f *Fake) Prepare(ctx context.Context, t sandbox.Template, progress func(sa
 		f.world.mu.Unlock()
 	}
 	return sandbox.Prepared{Key: key, Template: t, Engine: f}, nil
+}
+
+func (w *world) isPrepared(key string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.prepared[key]
+}
+
+// Prune implements sandbox.Pruner.
+func (f *Fake) Prune(_ context.Context, keep []string) error {
+	w := f.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maps.DeleteFunc(w.prepared, func(key string, _ bool) bool { return !slices.Contains(keep, key) })
+	return nil
+}
+
+// Prepared returns the keys of the templates that are prepared, sorted.
+func (f *Fake) Prepared() []string {
+	w := f.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Sorted(maps.Keys(w.prepared))
 }
 
 func keyOf(t sandbox.Template) string {
@@ -202,6 +224,9 @@ func (f *Fake) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (sa
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	b := &box{template: p.Template, cancel: cancel, settled: make(chan struct{}), ended: make(chan struct{})}
+	if !f.world.isPrepared(p.Key) {
+		return sandbox.Handle{}, sandpool.Errorf(sandpool.Invalid, "", "prepared", "The template %q was pruned.", p.Key)
+	}
 	if err := f.world.insert(id, b); err != nil {
 		return sandbox.Handle{}, err
 	}
