@@ -74,6 +74,7 @@ type bench struct {
 	client *client.Client
 	opts   Options
 	prefix string // of the names of everything the run makes
+	each   int64  // bytes that one ready sandbox takes; see weigh
 	report Report
 }
 
@@ -122,6 +123,9 @@ func (b *bench) answer(ctx context.Context, pool, id string) (time.Duration, cli
 func (b *bench) oneByOne(ctx context.Context) error {
 	const ready = 3
 	return b.withPool(ctx, "one", ready, ready+3, func(pool string) error {
+		if err := b.weigh(ctx, pool); err != nil {
+			return err
+		}
 		var claim, first series
 		for i := range b.opts.N {
 			b.opts.Progress("new sessions one by one", fmt.Sprintf("%d/%d", i+1, b.opts.N))

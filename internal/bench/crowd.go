@@ -99,19 +99,33 @@ func (b *bench) burst(ctx context.Context) error {
 	})
 }
 
-// fits returns how many sandboxes, of n wanted, may be ready at the same time: each takes
-// about 100 MB, and a third of the machine's available memory is left to others.
+// fits returns how many sandboxes, of n wanted, may exist at the same time: as many as
+// the machine's available memory holds, less a margin for the rest of the machine.
 func (b *bench) fits(n int) int {
-	const each = 100 << 20
-	available := memInfo("MemAvailable")
+	available := memInfo("MemAvailable") / 100 * 85
 	if available == 0 {
 		return n
 	}
-	most := max(1, int(available*2/3/each))
+	most := max(1, int(available/b.each))
 	if n > most {
-		b.note("%d sessions at once were asked for; memory for %d is available", n, most)
+		b.note("%d sandboxes at once were asked for; available memory holds %d of %d MB", n, most, b.each>>20)
 	}
 	return min(n, most)
+}
+
+// weigh finds out what one ready sandbox is charged for, before many are made.
+func (b *bench) weigh(ctx context.Context, pool string) error {
+	b.each = 256 << 20 // where the server cannot measure
+	s, err := b.client.PoolStatus(ctx, pool)
+	if err != nil {
+		return err
+	}
+	for _, box := range s.Sandboxes {
+		if box.MemoryBytes != nil && *box.MemoryBytes > 1<<20 {
+			b.each = *box.MemoryBytes
+		}
+	}
+	return nil
 }
 
 // refill measures how fast drained sandboxes are replaced.
