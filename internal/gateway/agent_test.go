@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
@@ -31,8 +32,12 @@ func TestUploadsReachTheAgentWholeOrNotAtAll(t *testing.T) {
 	arrived := make(chan seen, 1)
 	w.served(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("path") == "refused" {
+			control := http.NewResponseController(rw)
+			_ = control.EnableFullDuplex() // the answer comes while the upload goes on
 			_, _ = io.CopyN(io.Discard, r.Body, 1000)
 			agent.WriteError(rw, sandpool.Errorf(sandpool.Conflict, "IsADirectory", "path", "There is a directory."))
+			_ = control.Flush()
+			_, _ = io.Copy(io.Discard, r.Body)
 			return
 		}
 		n, err := io.Copy(io.Discard, r.Body)
@@ -63,8 +68,13 @@ func TestUploadsReachTheAgentWholeOrNotAtAll(t *testing.T) {
 		if !tt.reaches {
 			continue
 		}
-		if s := <-arrived; (s.err == nil) != tt.complete || tt.complete && s.n != limit {
-			t.Errorf("%s: the agent read %d bytes and %v", tt.name, s.n, s.err)
+		select {
+		case s := <-arrived:
+			if (s.err == nil) != tt.complete || tt.complete && s.n != limit {
+				t.Errorf("%s: the agent read %d bytes and %v", tt.name, s.n, s.err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: the upload did not reach the agent; the answer was %d %s", tt.name, got.status, got.body)
 		}
 	}
 	if acquired, released := w.counts(); acquired != released {

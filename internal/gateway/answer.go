@@ -37,7 +37,7 @@ func answerOf(res agent.ExecuteResult, x execution) answer {
 		a.fail("Interrupted", "Execution interrupted. Variables and files are kept.")
 	case agent.KernelDied:
 		a.extras.StateLost = true
-		a.fail("KernelDied", abortedPhrase+": "+whyDied(res)+". Variables are lost, files are kept.")
+		a.fail("KernelDied", abortedPhrase+": "+whyDied(res)+" Files are kept.")
 	default:
 		a.raised(res)
 	}
@@ -54,9 +54,9 @@ func timeoutMessage(x execution, then string) string {
 // whyDied says what the agent knows of a kernel's end.
 func whyDied(res agent.ExecuteResult) string {
 	if res.Error == nil || res.Error.Message == "" {
-		return "the interpreter process ended while the code ran"
+		return "The interpreter ended while the code ran. Variables are lost."
 	}
-	return strings.TrimSuffix(res.Error.Message, ".")
+	return res.Error.Message
 }
 
 // fail marks an answer as failed for a reason that the code itself did not print.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -24,6 +25,7 @@ type steady struct {
 	started time.Time
 	read    int64
 	err     error // the first failure, whatever became of it on its way
+	stopped atomic.Bool
 }
 
 func newSteady(w http.ResponseWriter, r io.Reader, stall time.Duration) *steady {
@@ -44,11 +46,17 @@ func (s *steady) Read(p []byte) (int, error) {
 		_ = setReadDeadline(s.control, time.Time{})
 	default:
 		giveUp(s.w)
-		if s.err == nil {
+		if s.err == nil && !s.stopped.Load() {
 			s.err = s.explain(err)
 		}
 	}
 	return n, err
+}
+
+// stop makes a Read in progress fail, which does not count as a failure of the body.
+func (s *steady) stop() {
+	s.stopped.Store(true)
+	giveUp(s.w)
 }
 
 // deadline is when the next bytes must be there: within the stall limit, and so
@@ -70,7 +78,8 @@ func setReadDeadline(control *http.ResponseController, t time.Time) error {
 }
 
 // giveUp ends the connection with the answer. The server would else wait, without a
-// deadline, for the rest of a body that nobody wants any more.
+// deadline, for the rest of a body that nobody wants any more; and a read that
+// fails, for whatever reason, cancels the contexts of all further requests on its connection.
 func giveUp(w http.ResponseWriter) {
 	w.Header().Set("Connection", "close")
 	_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))

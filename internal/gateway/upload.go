@@ -32,7 +32,7 @@ func (g *Gateway) uploadNew(c *call) error { return g.uploadOr(c, false) }
 func (g *Gateway) uploadOr(c *call, old bool) error {
 	err := g.upload(c, old)
 	if err != nil {
-		drain(c)
+		g.drain(c)
 	}
 	return err
 }
@@ -59,10 +59,10 @@ func (g *Gateway) upload(c *call, old bool) error {
 		return err
 	}
 	return g.use(c, func(ctx context.Context, in Interpreter) error {
-		content := &gate{w: c.w, r: part}
+		content := &gate{body: f.body, r: part}
 		stored, err := in.Upload(ctx, file, content, g.options.MaxUpload)
 		if err != nil {
-			return f.body.or(content.shut(err))
+			return content.shut(err)
 		}
 		switch extra, err := f.next(); {
 		case err != nil:
@@ -129,7 +129,7 @@ func filename(part *multipart.Part, userAgent string) string {
 // refused in the middle may leave a reader behind, which must not touch the
 // request any more.
 type gate struct {
-	w    http.ResponseWriter
+	body *steady
 	mu   sync.Mutex // guards the fields below it, and reading
 	r    io.Reader
 	err  error // of r
@@ -144,23 +144,26 @@ func (t *gate) Read(p []byte) (int, error) {
 		return 0, http.ErrBodyReadAfterClose
 	}
 	n, err := t.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && !errors.Is(err, io.EOF) && !t.body.stopped.Load() {
 		t.err = err
 	}
 	return n, err
 }
 
-// shut ends reading and returns why the upload failed: the form, if it did, else err.
+// shut ends reading and returns why an upload failed with err: for a reason of its
+// own, or because the request's body or the form in it did.
 func (t *gate) shut(err error) error {
-	control := http.NewResponseController(t.w)
-	_ = control.SetReadDeadline(time.Unix(1, 0)) // wakes a reader that holds the lock
+	t.body.stop() // wakes a reader that holds the lock
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.over = true
-	if t.err != nil && asError(err) == nil {
-		return badForm(t.err)
+	if asError(err) != nil {
+		return err
 	}
-	return err
+	if t.err != nil {
+		err = badForm(t.err)
+	}
+	return t.body.or(err)
 }
 
 func badForm(err error) error {
@@ -169,9 +172,10 @@ func badForm(err error) error {
 }
 
 // drain reads what a refused upload still has to send, within bounds.
-func drain(c *call) {
+func (g *Gateway) drain(c *call) {
+	patience := min(drainTime, g.options.Stall)
 	control := http.NewResponseController(c.w)
-	if c.w.Header().Get("Connection") == "close" || setReadDeadline(control, time.Now().Add(drainTime)) != nil {
+	if setReadDeadline(control, time.Now().Add(patience)) != nil {
 		return
 	}
 	if _, err := io.CopyN(io.Discard, c.r.Body, drainMost); !errors.Is(err, io.EOF) {
