@@ -8,12 +8,13 @@ import (
 	"github.com/sandpool/sandpool/internal/pool"
 )
 
-// storeFaults is a store whose Claim and Stopping can be made to fail.
+// storeFaults is a store whose Claim, Stopping and PutPool can be made to fail.
 type storeFaults struct {
 	pool.Store
 	mu       sync.Mutex
 	claim    error
 	stopping error
+	put      error
 	asked    int             // claims
 	hold     <-chan struct{} // claims wait until it is closed
 }
@@ -22,6 +23,22 @@ func (s *storeFaults) fail(claim, stopping error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.claim, s.stopping = claim, stopping
+}
+
+func (s *storeFaults) failPut(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.put = err
+}
+
+func (s *storeFaults) PutPool(ctx context.Context, p sandpool.Pool) error {
+	s.mu.Lock()
+	err := s.put
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.Store.PutPool(ctx, p)
 }
 
 func (s *storeFaults) claims() int {

@@ -17,6 +17,7 @@ const (
 	Dial    Call = "dial"
 	Stop    Call = "stop"
 	List    Call = "list"
+	Wait    Call = "wait"
 )
 
 // Fault is what goes wrong in one call. The zero Fault is a call that works.

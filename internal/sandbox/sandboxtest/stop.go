@@ -76,6 +76,13 @@ func (f *Fake) List(ctx context.Context) ([]sandbox.Found, error) {
 // Wait implements sandbox.Runtime.
 func (f *Fake) Wait(ctx context.Context, h sandbox.Handle) (sandbox.Exit, error) {
 	w := f.world
+	fault := w.next(Wait)
+	if err := fault.wait(ctx); err != nil {
+		return sandbox.Exit{}, err
+	}
+	if fault.Err != nil {
+		return sandbox.Exit{}, fault.Err
+	}
 	w.mu.Lock()
 	b := w.boxes[h.ID]
 	exit, gone := w.exits[h.ID]
