@@ -5,11 +5,14 @@ package kernels
 
 import _ "embed"
 
-// Python is the runner of Python cells; its first comment describes how the
-// agent talks to it.
-//
-//go:embed python.py
-var python string
+// The runner of Python cells, in the order of its parts. The first comment
+// describes how the agent talks to it.
+var (
+	//go:embed python.py
+	pythonKernel string
+	//go:embed nursery.py
+	pythonNursery string
+)
 
 // Python returns the source of the Python runner.
-func Python() string { return python }
+func Python() string { return pythonKernel + "\n\n" + pythonNursery }
