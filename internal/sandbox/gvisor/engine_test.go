@@ -2,6 +2,7 @@ package gvisor
 
 import (
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,6 +55,11 @@ func TestClones(t *testing.T) {
 	a, b := start(t, e, p, "a"), start(t, e, p, "b")
 	for range 3 {
 		ask(t, e, a, "/state", nil)
+	}
+	for _, h := range []sandbox.Handle{a, b} {
+		if got := strings.TrimSpace(ask(t, e, h, "/read", url.Values{"path": {"/proc/sys/kernel/hostname"}})); got != string(h.ID) {
+			t.Errorf("the host name of %s is %q", h.ID, got)
+		}
 	}
 	ask(t, e, a, "/disk", url.Values{"path": {"/root/mine"}, "mb": {"1"}})
 	if got := ask(t, e, b, "/state", nil); got != "1" {

@@ -145,7 +145,7 @@ func (e *Engine) openFiles(id sandbox.ID, t sandbox.Template, files *childFiles)
 	files.add("panic-log-fd", logFile)
 	global, files.args = files.args, nil
 
-	spec, err := guestSpec(t)
+	spec, err := guestSpec(t, id)
 	if err != nil {
 		return nil, err
 	}

@@ -171,9 +171,10 @@ const (
 	shmSize = 64 << 20
 )
 
-// guestSpec returns the OCI specification of a sandbox of t. It must depend on
-// t alone: gVisor refuses to restore a snapshot into a different one.
-func guestSpec(t sandbox.Template) ([]byte, error) {
+// guestSpec returns the OCI specification of a sandbox of t. But for the host
+// name it must depend on t alone: gVisor refuses to restore a snapshot into a
+// different one. The host name it sets anew in every clone.
+func guestSpec(t sandbox.Template, host sandbox.ID) ([]byte, error) {
 	dir := t.Dir
 	if dir == "" {
 		dir = "/"
@@ -181,7 +182,7 @@ func guestSpec(t sandbox.Template) ([]byte, error) {
 	caps := guestCapabilities()
 	s := specs.Spec{
 		Version:  "1.2.0",
-		Hostname: "sandbox",
+		Hostname: string(host),
 		Root:     &specs.Root{Path: "/"},
 		Process: &specs.Process{
 			Args: t.Args,
