@@ -89,7 +89,8 @@ func TestRefusedUploads(t *testing.T) {
 		target                  string
 	}{
 		{"no form", "", `{"file":"x"}`, "application/json", 400, "Content-Type"},
-		{"no boundary", "", whole, "multipart/form-data", 400, "Content-Type"},
+		{"no form, short", "", "x", "application/json", 400, "Content-Type"},
+		{"an empty form", "", "--b--\r\n", "application/json", 400, "Content-Type"},
 		{"no file part", "", noFile, noFileType, 400, "file"},
 		{"no filename", "", noName, noNameType, 400, "filename"},
 		{"dots", "", up, upType, 400, "path"},
@@ -107,6 +108,11 @@ func TestRefusedUploads(t *testing.T) {
 				t.Errorf("answer %d %s, want %d for %s", got.status, got.body, tt.status, tt.target)
 			}
 		})
+	}
+	for _, kind := range []string{"multipart/form-data", "application/json", ""} {
+		if got := w.do("POST", "files?"+newVersion, whole, "Content-Type", kind); got.status != 200 {
+			t.Errorf("a form sent as %q: %d %s", kind, got.status, got.body)
+		}
 	}
 	exact, exactType := fileForm("exact.txt", strings.Repeat("x", 1000))
 	if got := w.do("POST", "files?"+newVersion, exact, "Content-Type", exactType); got.status != 200 {

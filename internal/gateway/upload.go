@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -85,14 +86,31 @@ type form struct {
 
 // openForm checks that the call has a form, and bounds it.
 func (g *Gateway) openForm(c *call) (*form, error) {
-	kind, params, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
-	if err != nil || !strings.HasPrefix(kind, "multipart/") || params["boundary"] == "" {
-		return nil, &sandpool.Error{Class: sandpool.Invalid, Code: codeValidation, Target: "Content-Type", Err: err,
-			Message: "The Content-Type is not multipart/form-data with a boundary; send the file as a form with a part named 'file'."}
+	body := newSteady(c.w, http.MaxBytesReader(c.w, c.r.Body, g.options.MaxUpload+formOverhead), g.options.Stall)
+	content := bufio.NewReader(body)
+	_, params, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
+	boundary := params["boundary"]
+	if boundary == "" {
+		boundary = sniffBoundary(content)
 	}
-	limit := g.options.MaxUpload + formOverhead
-	body := newSteady(c.w, http.MaxBytesReader(c.w, c.r.Body, limit), g.options.Stall)
-	return &form{parts: multipart.NewReader(body, params["boundary"]), body: body}, nil
+	if boundary == "" {
+		return nil, body.or(&sandpool.Error{Class: sandpool.Invalid, Code: codeValidation, Target: "Content-Type", Err: err,
+			Message: "The body is not multipart/form-data with a boundary; send the file as a form with a part named 'file'."})
+	}
+	return &form{parts: multipart.NewReader(content, boundary), body: body}, nil
+}
+
+// sniffBoundary reads the boundary of a form from its first line. Semantic Kernel
+// for Python, once it has executed code, sends its forms as application/json.
+func sniffBoundary(r *bufio.Reader) string {
+	const longest = 2 + 70 + 2 // RFC 2046: "--", the boundary, the end of the line
+	head, _ := r.Peek(longest)
+	line, _, ok := strings.Cut(string(head), "\r\n")
+	boundary, dashes := strings.CutPrefix(line, "--")
+	if !ok || !dashes || strings.HasSuffix(boundary, "--") {
+		return ""
+	}
+	return boundary
 }
 
 // next returns the next part named file, or nil after the last. Other parts are skipped.
