@@ -83,7 +83,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 		return nil, err
 	}
 	s.manager, err = pool.New(log, s.store, s.engine, pool.Options{
-		Template: tpl.template, Init: initAgent, MaxStarts: cfg.Starts,
+		Template: tpl.template, Init: initAgent, Alive: aliveAgent, MaxStarts: cfg.Starts,
 	})
 	if err != nil {
 		return nil, err

@@ -116,3 +116,12 @@ func initAgent(ctx context.Context, s sandpool.Sandbox, dial func(ctx context.Co
 	_, err := c.Init(ctx, agent.InitRequest{Secret: s.Secret, Seed: seed, Hostname: string(s.ID), Time: time.Now()})
 	return err
 }
+
+// aliveAgent checks that the agent of an adopted sandbox answers and knows the
+// sandbox's secret. Listing files takes both the agent and its helper.
+func aliveAgent(ctx context.Context, s sandpool.Sandbox, dial func(ctx context.Context, port int) (net.Conn, error)) error {
+	c := agent.NewClient(dial, s.Secret)
+	defer c.Close()
+	_, err := c.List(ctx, "", false)
+	return err
+}

@@ -100,10 +100,10 @@ func TestSoak(t *testing.T) {
 // put makes the pool and waits until it can be used.
 func put(t *testing.T, c *client.Client) {
 	t.Helper()
-	var p api.SessionPool
-	p.Location = "local"
-	p.Properties.ContainerType = string(sandpool.PythonLTS)
-	p.Properties.ScaleConfiguration = &api.ScaleConfiguration{MaxConcurrentSessions: new(4 * poolSize), ReadySessionInstances: new(poolSize)}
+	p := api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
+		ContainerType:      string(sandpool.PythonLTS),
+		ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: new(4 * poolSize), ReadySessionInstances: new(poolSize)},
+	}}
 	if _, err := c.PutPool(t.Context(), "soak", p); err != nil {
 		t.Fatalf("put pool: %v", err)
 	}
