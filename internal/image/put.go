@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -14,7 +15,7 @@ import (
 
 // Put makes an image of entries and gives it name. If the store has an
 // image of the same content, that one is used.
-func (s *Store) Put(ctx context.Context, name string, entries []Entry) (Image, error) {
+func (s *Store) Put(ctx context.Context, name string, entries []Entry) (i Image, err error) {
 	if err := checkName(name); err != nil {
 		return Image{}, err
 	}
@@ -22,8 +23,8 @@ func (s *Store) Put(ctx context.Context, name string, entries []Entry) (Image, e
 	if err != nil {
 		return Image{}, err
 	}
-	defer work.remove()
-	i, err := s.pack(ctx, work, entries, nil)
+	defer func() { err = errors.Join(err, work.remove()) }()
+	i, err = s.pack(ctx, work, entries, nil)
 	if err != nil {
 		return Image{}, err
 	}

@@ -178,7 +178,11 @@ func TestStoreSweep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer alive.remove()
+	defer func() {
+		if err := alive.remove(); err != nil {
+			t.Error(err)
+		}
+	}()
 	dead, err := s.newWork()
 	if err != nil {
 		t.Fatal(err)
