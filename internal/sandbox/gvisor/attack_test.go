@@ -131,6 +131,31 @@ func TestDiskIsNotMemory(t *testing.T) {
 	}
 }
 
+// TestLimits reads the limits of a started sandbox back from the kernel.
+func TestLimits(t *testing.T) {
+	e, h := attack(t, nil)
+	c, ok := e.cgroups.(*cgroupV1)
+	if !ok {
+		t.Skip("reads the files of cgroup v1")
+	}
+	for path, want := range map[string]int64{
+		c.memory + "/victim/memory.limit_in_bytes": 256 << 20, c.pids + "/victim/pids.max": 256,
+		c.cpu + "/victim/cpu.cfs_quota_us": 100_000, c.cpu + "/victim/cpu.cfs_period_us": 100_000,
+	} {
+		if got, err := readInt(path); err != nil || got != want {
+			t.Errorf("%s is %d, %v; want %d", path, got, err, want)
+		}
+	}
+	pid, err := e.mainPID(h.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups, err := os.ReadFile(procPath(pid, "cgroup"))
+	if got := strings.Count(string(groups), "/victim\n"); err != nil || got != len(c.parents) {
+		t.Errorf("the sandbox is in %d groups of its own, want %d:\n%s", got, len(c.parents), groups)
+	}
+}
+
 func TestForkBomb(t *testing.T) {
 	e, h := attack(t, func(tmpl *sandbox.Template) { tmpl.Limits.PIDs = 100 })
 	body, err := tryAsk(t.Context(), e, h, "/forks", url.Values{"n": {"400"}})

@@ -23,8 +23,11 @@ import (
 // a parent directory, and one group for each sandbox. It has two versions
 // of each operation because the two cgroup versions share almost nothing.
 type cgroups interface {
-	// create makes the group and sets its limits. A limit that cannot be set is an error.
+	// create makes the group and sets its limits but that of the processor. A
+	// limit that cannot be set is an error.
 	create(id sandbox.ID, l sandbox.Limits) error
+	// limitCPU sets the limit of the processor.
+	limitCPU(id sandbox.ID, cores float64) error
 	// start starts cmd inside the group: it is never outside, not even for a moment.
 	start(id sandbox.ID, cmd *exec.Cmd) error
 	// dirs returns every directory that makes up the group.
@@ -153,7 +156,7 @@ func cgroupPIDs(dir string) ([]int, error) {
 // killCgroup sends SIGKILL to everything in the group and waits until it is
 // empty. New processes may appear between two looks, so it looks again.
 func killCgroup(ctx context.Context, dir string) error {
-	for {
+	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
 		pids, err := cgroupPIDs(dir)
 		if err != nil || len(pids) == 0 {
 			return err
@@ -163,7 +166,7 @@ func killCgroup(ctx context.Context, dir string) error {
 				return err
 			}
 		}
-		if err := pause(ctx, time.Millisecond); err != nil {
+		if err := pause(ctx, wait); err != nil {
 			return fmt.Errorf("%d processes in %q do not end: %w", len(pids), dir, err)
 		}
 	}

@@ -58,19 +58,23 @@ func (c *cgroupV1) create(id sandbox.ID, l sandbox.Limits) error {
 			return fmt.Errorf("make cgroup %q: %w", dir, err)
 		}
 	}
-	for _, set := range []struct {
-		parent, file string
-		value        int64
-	}{
-		{c.memory, "memory.limit_in_bytes", l.Memory},
-		{c.cpu, "cpu.cfs_period_us", cpuPeriod},
-		{c.cpu, "cpu.cfs_quota_us", cpuQuota(l.CPU)},
-		{c.pids, "pids.max", l.PIDs},
-	} {
-		path := filepath.Join(set.parent, string(id), set.file)
-		if err := setFile(path, strconv.FormatInt(set.value, 10)); err != nil {
-			return fmt.Errorf("set %q to %d: %w", path, set.value, err)
-		}
+	if err := setV1(c.memory, id, "memory.limit_in_bytes", l.Memory); err != nil {
+		return err
+	}
+	return setV1(c.pids, id, "pids.max", l.PIDs)
+}
+
+func (c *cgroupV1) limitCPU(id sandbox.ID, cores float64) error {
+	if err := setV1(c.cpu, id, "cpu.cfs_period_us", cpuPeriod); err != nil {
+		return err
+	}
+	return setV1(c.cpu, id, "cpu.cfs_quota_us", cpuQuota(cores))
+}
+
+func setV1(parent string, id sandbox.ID, file string, value int64) error {
+	path := filepath.Join(parent, string(id), file)
+	if err := setFile(path, strconv.FormatInt(value, 10)); err != nil {
+		return fmt.Errorf("set %q to %d: %w", path, value, err)
 	}
 	return nil
 }

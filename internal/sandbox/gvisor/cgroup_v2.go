@@ -47,7 +47,6 @@ func (c *cgroupV2) create(id sandbox.ID, l sandbox.Limits) error {
 	for _, set := range []struct{ file, value string }{
 		{"memory.max", fmt.Sprint(l.Memory)},
 		{"memory.oom.group", "1"},
-		{"cpu.max", fmt.Sprintf("%d %d", cpuQuota(l.CPU), cpuPeriod)},
 		{"pids.max", fmt.Sprint(l.PIDs)},
 	} {
 		if err := setFile(filepath.Join(dir, set.file), set.value); err != nil {
@@ -58,6 +57,14 @@ func (c *cgroupV2) create(id sandbox.ID, l sandbox.Limits) error {
 	err := setFile(filepath.Join(dir, "memory.swap.max"), "0")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("turn off swap in cgroup %q: %w", dir, err)
+	}
+	return nil
+}
+
+func (c *cgroupV2) limitCPU(id sandbox.ID, cores float64) error {
+	path := filepath.Join(c.dirs(id)[0], "cpu.max")
+	if err := setFile(path, fmt.Sprintf("%d %d", cpuQuota(cores), cpuPeriod)); err != nil {
+		return fmt.Errorf("set %q to %g cores: %w", path, cores, err)
 	}
 	return nil
 }

@@ -75,6 +75,9 @@ func (e *Engine) socket(id sandbox.ID) string {
 // call makes one request to the sentry of id. A context that ends cuts the
 // connection, which the sentry may or may not notice.
 func (e *Engine) call(ctx context.Context, id sandbox.ID, method string, arg, result any) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	socket, err := unet.Connect(e.socket(id), false)
 	if err != nil {
 		return fmt.Errorf("connect to the sandbox process of %q: %w", id, err)

@@ -89,6 +89,7 @@ func (e *Engine) snapshot(ctx context.Context, t sandbox.Template, dir string, t
 		return fmt.Errorf("publish the snapshot: %w", err)
 	}
 	tell("done")
+	e.log.Info("snapshot taken", "key", filepath.Base(dir)[:12], "bytes", sizeOf(dir))
 	return syncDir(filepath.Dir(dir))
 }
 
@@ -100,6 +101,20 @@ func (e *Engine) setPreparing(id sandbox.ID, on bool) {
 		return
 	}
 	delete(e.preparing, id)
+}
+
+// sizeOf returns the size of the files in dir.
+func sizeOf(dir string) (bytes int64) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0
+	}
+	for _, entry := range entries {
+		if info, err := entry.Info(); err == nil {
+			bytes += info.Size()
+		}
+	}
+	return bytes
 }
 
 func syncDir(path string) error {

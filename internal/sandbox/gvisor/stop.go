@@ -45,18 +45,16 @@ func (e *Engine) demolish(ctx context.Context, id sandbox.ID) error {
 	if b != nil {
 		b.stopping.Store(true)
 		b.kill()
+		select { // the rest of its process namespace has ended before it does
+		case <-b.done:
+		case <-ctx.Done():
+			return fmt.Errorf("stop sandbox %q: %w", id, context.Cause(ctx))
+		}
 	}
 	dirs := e.cgroups.dirs(id)
 	for _, dir := range dirs {
 		if err := killCgroup(ctx, dir); err != nil {
 			return fmt.Errorf("stop sandbox %q: %w", id, err)
-		}
-	}
-	if b != nil {
-		select {
-		case <-b.done:
-		case <-ctx.Done():
-			return fmt.Errorf("stop sandbox %q: %w", id, context.Cause(ctx))
 		}
 	}
 	if err := removeDirs(ctx, dirs); err != nil {
