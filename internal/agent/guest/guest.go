@@ -89,6 +89,7 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 	web := &http.Server{
 		Handler:           server.Handler(),
 		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       10 * time.Minute, // longer than the client keeps one
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}

@@ -3,6 +3,7 @@ package guest_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -160,60 +162,76 @@ func userDir(t testing.TB) string {
 	return dir
 }
 
+// installed is the outcome of install, once a process.
+var installed = sync.OnceValues(func() (string, error) {
+	if p := os.Getenv("SANDPOOL_TEST_PYTHON"); p != "" {
+		return p, nil
+	}
+	root, err := checkout()
+	if err != nil {
+		return "", err
+	}
+	return install(filepath.Join(root, ".sandpool", "agent-venv"))
+})
+
 // interpreter returns a Python with what the image has, which it installs
 // inside the checkout the first time.
 func interpreter(t testing.TB) string {
 	t.Helper()
-	if p := os.Getenv("SANDPOOL_TEST_PYTHON"); p != "" {
-		return p
+	python, err := installed()
+	if err != nil {
+		t.Skipf("no interpreter for a kernel on this host; TestSandbox runs the same in the image: %v", err)
 	}
-	venv := filepath.Join(checkout(t), ".sandpool", "agent-venv")
+	return python
+}
+
+func install(venv string) (string, error) {
 	python := filepath.Join(venv, "bin", "python")
-	unlock := lockFile(t, venv+".lock")
+	unlock, err := lockFile(venv + ".lock")
+	if err != nil {
+		return "", err
+	}
 	defer unlock()
 	if exec.Command(python, "-c", "import IPython, matplotlib_inline, numpy, pandas").Run() == nil {
-		return python
+		return python, nil
 	}
 	for _, args := range [][]string{
 		{"/usr/bin/python3", "-m", "venv", "--clear", venv},
 		{python, "-m", "pip", "install", "-q", "ipython", "matplotlib-inline", "matplotlib", "numpy", "pandas"},
 	} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("no interpreter for a kernel on this host; the same runs in a sandbox of the image: %s: %v: %s", strings.Join(args, " "), err, out)
+			return "", fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
 		}
 	}
-	return python
+	return python, nil
 }
 
-func lockFile(t testing.TB, path string) (unlock func()) {
-	t.Helper()
+func lockFile(path string) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	return func() { _ = f.Close() }
+	return func() { _ = f.Close() }, nil
 }
 
-func checkout(t testing.TB) string {
-	t.Helper()
+// checkout is the folder of go.mod.
+func checkout() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	for dir != "/" {
+	for ; dir != "/"; dir = filepath.Dir(dir) {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
+			return dir, nil
 		}
-		dir = filepath.Dir(dir)
 	}
-	t.Fatal(fmt.Errorf("no go.mod above the test"))
-	return ""
+	return "", errors.New("no go.mod above the test")
 }
 
 // raw sends a request without the client and returns status and body; status 0
