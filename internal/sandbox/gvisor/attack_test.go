@@ -107,6 +107,25 @@ func TestMemoryBomb(t *testing.T) {
 	}
 }
 
+func TestTooLittleMemory(t *testing.T) {
+	e, tmpl := open(t), template(t, sandbox.Restore)
+	tmpl.Limits.Memory = 64 << 20
+	tmpl.Env = append(tmpl.Env, "GUEST_MEGABYTES=100")
+	_, err := e.Prepare(t.Context(), tmpl, nil)
+	if err == nil || !strings.Contains(err.Error(), "memory limit") {
+		t.Errorf("100 MB in 64 MB: %v", err)
+	}
+}
+
+func TestNoSuchProgram(t *testing.T) {
+	e, tmpl := open(t), template(t, sandbox.Boot)
+	tmpl.Args = []string{"/missing"}
+	_, err := e.Start(t.Context(), "x", prepare(t, e, tmpl))
+	if err == nil || !strings.Contains(err.Error(), "/missing") {
+		t.Errorf("start of a missing program: %v", err)
+	}
+}
+
 func TestDiskBomb(t *testing.T) {
 	e, h := attack(t, nil)
 	for _, path := range []string{"/root/big", "/tmp/big", "/dev/shm/big"} {

@@ -86,12 +86,35 @@ func (e *Engine) launch(ctx context.Context, id sandbox.ID, t sandbox.Template, 
 		return sandpool.Errorf(sandpool.Conflict, "SandboxExists", "id", "The sandbox %q exists already.", id)
 	}
 	if err := e.build(ctx, id, t, snapshot); err != nil {
-		if report := e.crashReport(id); report != "" {
-			err = fmt.Errorf("%w; the sandbox process said: %s", err, report)
-		}
-		return errors.Join(err, e.demolish(ctx, id))
+		return errors.Join(e.explain(ctx, id, t, err), e.demolish(ctx, id))
 	}
 	return nil
+}
+
+// deathWait is how long a process takes at most from closing its sockets to its end.
+const deathWait = time.Second
+
+// explain adds to the error of a start what became of the process: a request
+// that was cut off does not say why.
+func (e *Engine) explain(ctx context.Context, id sandbox.ID, t sandbox.Template, err error) error {
+	b := e.box(id)
+	if b == nil || ctx.Err() != nil {
+		return err
+	}
+	timer := time.NewTimer(deathWait)
+	defer timer.Stop()
+	select {
+	case <-b.done:
+	case <-timer.C:
+		return err
+	}
+	if b.exit.Reason == sandbox.OutOfMemory {
+		return fmt.Errorf("the sandbox needs more than its memory limit of %d bytes to start: %w", t.Limits.Memory, err)
+	}
+	if report := e.crashReport(id); report != "" {
+		return fmt.Errorf("%w; the sandbox process said: %s", err, report)
+	}
+	return err
 }
 
 func (e *Engine) setStarting(id sandbox.ID, cut func()) {
