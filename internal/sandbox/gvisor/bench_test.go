@@ -3,6 +3,7 @@ package gvisor
 import (
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -56,21 +57,32 @@ func benchmarkStart(b *testing.B, workers int, tmpl sandbox.Template) {
 	}
 	e := openAt(b, root)
 	p := prepare(b, e, tmpl)
-	var n, nanos atomic.Int64
+	var n, nanos, memory atomic.Int64
 	before := children(b)
-	b.SetParallelism(workers)
 	b.ResetTimer()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			begin := time.Now()
-			h := start(b, e, p, sandbox.ID(fmt.Sprintf("b%d", n.Add(1))))
-			nanos.Add(int64(time.Since(begin)))
-			if err := e.Stop(b.Context(), h); err != nil {
-				b.Error(err)
+	var wait sync.WaitGroup
+	for range workers {
+		wait.Go(func() {
+			for i := n.Add(1); i <= int64(b.N); i = n.Add(1) {
+				begin := time.Now()
+				h, err := e.Start(b.Context(), sandbox.ID(fmt.Sprintf("b%d", i)), p)
+				nanos.Add(int64(time.Since(begin)))
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				if s, err := e.Stats(b.Context(), h); err == nil {
+					memory.Store(s.Memory)
+				}
+				if err := e.Stop(b.Context(), h); err != nil {
+					b.Error(err)
+				}
 			}
-		}
-	})
+		})
+	}
+	wait.Wait()
 	b.StopTimer()
+	b.ReportMetric(float64(memory.Load())/(1<<20), "MB")
 	b.ReportMetric(float64(children(b)-before)/float64(b.N)/1e6, "cpu-ms/op")
 	b.ReportMetric(float64(nanos.Load())/float64(b.N)/1e6, "start-ms")
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -95,7 +96,28 @@ func (e *Engine) open() (err error) {
 	if err := e.sweepSnapshots(); err != nil {
 		return err
 	}
+	if e.cfg.TuneHost {
+		e.tuneHost(largePagesFile)
+	}
 	return e.adopt()
+}
+
+// largePagesFile is the setting that Config.TuneHost changes (Linux 6.11; see
+// the kernel's Documentation/admin-guide/mm/transhuge.rst).
+const largePagesFile = "/sys/kernel/mm/transparent_hugepage/hugepages-64kB/shmem_enabled"
+
+// tuneHost turns large pages on if nobody has chosen a setting. It is about
+// speed alone, so a failure is a line in the log.
+func (e *Engine) tuneHost(path string) {
+	setting, err := readString(path)
+	if err != nil || !strings.Contains(setting, "[never]") {
+		return
+	}
+	if err := setFile(path, "always"); err != nil {
+		e.log.Warn("large pages stay off; restores are slower", "setting", path, "error", err)
+		return
+	}
+	e.log.Info("turned on large pages for shared memory", "setting", path)
 }
 
 // cgroupName is the engine's own cgroup. Its name comes from the state directory,
@@ -186,6 +208,11 @@ type Config struct {
 	// BootTimeout bounds a boot whose template's check names no time; zero
 	// means 60 s.
 	BootTimeout time.Duration
+	// TuneHost lets New change one setting of the machine, until its next
+	// start: shared memory, in which gVisor keeps the memory of its guests,
+	// comes in pieces of 64 kB instead of 4 kB. Measured with a snapshot of 177 MB
+	// it takes a restore from 440-570 to 265-380 ms of processor time.
+	TuneHost bool
 	// StopTimeout bounds how long Stop waits for killed processes to be gone;
 	// zero means 20 s.
 	StopTimeout time.Duration

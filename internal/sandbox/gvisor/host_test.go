@@ -99,6 +99,19 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
+func TestTuneHost(t *testing.T) {
+	e, path := open(t), filepath.Join(t.TempDir(), "shmem_enabled")
+	for before, want := range map[string]string{
+		"always inherit advise [never]\n": "always", "always [inherit] advise never\n": "always [inherit] advise never",
+	} {
+		write(t, path, before)
+		e.tuneHost(path)
+		if got, err := readString(path); err != nil || !strings.HasPrefix(got, want) {
+			t.Errorf("of %q it makes %q, %v; want %q", before, got, err, want)
+		}
+	}
+}
+
 func TestOneOwner(t *testing.T) {
 	e := open(t)
 	if second, err := New(nil, Config{Root: e.cfg.Root}); err == nil {
