@@ -14,8 +14,12 @@ import (
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
-// serverRoot is set in the environment of a process that plays the server.
-const serverRoot = "GVISOR_TEST_ROOT"
+// What a process that plays the server finds in its environment: the state
+// directory, and the image to run.
+const (
+	serverRoot  = "GVISOR_TEST_ROOT"
+	serverImage = "GVISOR_TEST_IMAGE"
+)
 
 // TestServer is not a test of its own: TestKill runs it in another process,
 // which prepares and then starts sandboxes until it is killed.
@@ -28,10 +32,8 @@ func TestServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmpl := template(t, sandbox.Restore)
-	tmpl.Root.Path, tmpl.Root.Digest = os.Getenv("GVISOR_TEST_IMAGE"), "test"
 	fmt.Println("preparing")
-	p, err := e.Prepare(t.Context(), tmpl, nil)
+	p, err := e.Prepare(t.Context(), template(t, sandbox.Restore), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +111,7 @@ func killServer(t *testing.T, root, image, event string, after time.Duration) (s
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestServer$")
-	cmd.Env = append(os.Environ(), serverRoot+"="+root, "GVISOR_TEST_IMAGE="+image)
+	cmd.Env = append(os.Environ(), serverRoot+"="+root, serverImage+"="+image)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
