@@ -1,7 +1,10 @@
 package gvisor
 
 import (
+	"context"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -85,6 +88,26 @@ func benchmarkStart(b *testing.B, workers int, tmpl sandbox.Template) {
 	b.ReportMetric(float64(memory.Load())/(1<<20), "MB")
 	b.ReportMetric(float64(children(b)-before)/float64(b.N)/1e6, "cpu-ms/op")
 	b.ReportMetric(float64(nanos.Load())/float64(b.N)/1e6, "start-ms")
+}
+
+// BenchmarkDial measures a new stream with one request on it, and a request on
+// a stream that is open.
+func BenchmarkDial(b *testing.B) {
+	e := open(b)
+	h := start(b, e, prepare(b, e, template(b, sandbox.Restore)), "dial")
+	for _, reuse := range []bool{false, true} {
+		b.Run(fmt.Sprintf("reuse=%t", reuse), func(b *testing.B) {
+			client := &http.Client{Transport: &http.Transport{
+				DisableKeepAlives: !reuse,
+				DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return e.Dial(ctx, h, 8080) },
+			}}
+			for b.Loop() {
+				if err := get(b.Context(), client, "http://guest/ready"); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
 
 // children returns the processor time in nanoseconds of this process and of its children that have ended.
