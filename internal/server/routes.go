@@ -35,7 +35,7 @@ func (s *Server) routes(log *slog.Logger) (http.Handler, error) {
 		return nil, err
 	}
 	data, err := gateway.New(log, gateway.Adapt(s.manager), respond, gateway.Options{
-		MaxTimeout: s.cfg.Limits.MaxExecution, PublicURL: s.cfg.PublicURL,
+		MaxTimeout: s.cfg.Limits.MaxExecution, PublicURL: s.cfg.PublicURL, Connect: s.agents.connect,
 	})
 	if err != nil {
 		return nil, err

@@ -45,6 +45,7 @@ type Server struct {
 	store    *sqlite.Store
 	engine   *gvisor.Engine
 	manager  *pool.Manager
+	agents   *agents
 	listener net.Listener
 	http     *http.Server
 	token    string
@@ -56,7 +57,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{log: log, cfg: cfg}
+	s := &Server{log: log, cfg: cfg, agents: newAgents()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -83,7 +84,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 		return nil, err
 	}
 	s.manager, err = pool.New(log, s.store, s.engine, pool.Options{
-		Template: tpl.template, Init: initAgent, Alive: aliveAgent, MaxStarts: cfg.Starts,
+		Template: tpl.template, Init: s.agents.init, Alive: s.agents.alive, MaxStarts: cfg.Starts,
 	})
 	if err != nil {
 		return nil, err

@@ -3,9 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"fmt"
-	"net"
 	"os"
 	"path"
 	"path/filepath"
@@ -16,9 +14,6 @@ import (
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
-
-// seedBytes is how much fresh randomness a clone gets before its first use.
-const seedBytes = 32
 
 // templates turns pools into templates.
 type templates struct {
@@ -102,26 +97,4 @@ func (t *templates) limits(r sandpool.Resources) sandbox.Limits {
 		PIDs:   cmp.Or(r.PIDs, d.PIDs),
 		Disk:   cmp.Or(r.Disk, d.Disk),
 	}
-}
-
-// initAgent makes a fresh clone an individual: it gives the agent its secret,
-// its host name, the time, and randomness that no other clone has.
-func initAgent(ctx context.Context, s sandpool.Sandbox, dial func(ctx context.Context, port int) (net.Conn, error)) error {
-	seed := make([]byte, seedBytes)
-	if _, err := rand.Read(seed); err != nil {
-		return err
-	}
-	c := agent.NewClient(dial, s.Secret)
-	defer c.Close()
-	_, err := c.Init(ctx, agent.InitRequest{Secret: s.Secret, Seed: seed, Hostname: string(s.ID), Time: time.Now()})
-	return err
-}
-
-// aliveAgent checks that the agent of an adopted sandbox answers and knows the
-// sandbox's secret. Listing files takes both the agent and its helper.
-func aliveAgent(ctx context.Context, s sandpool.Sandbox, dial func(ctx context.Context, port int) (net.Conn, error)) error {
-	c := agent.NewClient(dial, s.Secret)
-	defer c.Close()
-	_, err := c.List(ctx, "", false)
-	return err
 }

@@ -1,0 +1,104 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/gateway"
+)
+
+// seedBytes is how much fresh randomness a clone gets before its first use.
+const seedBytes = 32
+
+// dialer opens a byte stream to a port of one sandbox.
+type dialer = func(ctx context.Context, port int) (net.Conn, error)
+
+// agents keeps the connection over which a ready sandbox was initialised, until
+// the first request for its session takes it over. Opening another one would cost that
+// request more than everything else on its way (4 ms of 6, measured).
+type agents struct {
+	mu   sync.Mutex // guards idle
+	idle map[sandpool.SandboxID]*agent.Client
+}
+
+func newAgents() *agents { return &agents{idle: map[sandpool.SandboxID]*agent.Client{}} }
+
+// init makes a fresh clone an individual: it gives the agent its secret, the
+// time, and randomness that no other clone has.
+func (a *agents) init(ctx context.Context, s sandpool.Sandbox, dial dialer) error {
+	seed := make([]byte, seedBytes)
+	if _, err := rand.Read(seed); err != nil {
+		return err
+	}
+	c := a.client(s, dial)
+	_, err := c.Init(ctx, agent.InitRequest{Secret: s.Secret, Seed: seed, Time: time.Now()})
+	return a.unless(err, s.ID, c)
+}
+
+// alive checks that the agent of an adopted sandbox answers and knows the
+// sandbox's secret. Listing files takes all of the agent.
+func (a *agents) alive(ctx context.Context, s sandpool.Sandbox, dial dialer) error {
+	c := a.client(s, dial)
+	_, err := c.List(ctx, "", false)
+	return a.unless(err, s.ID, c)
+}
+
+// connect implements gateway.Options.Connect.
+func (a *agents) connect(l gateway.Lease) gateway.Interpreter {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	id := l.Sandbox().ID
+	if c, ok := a.idle[id]; ok {
+		delete(a.idle, id)
+		return c
+	}
+	return agent.NewClient(l.Dial, l.Sandbox().Secret)
+}
+
+// unless gives up the client of a sandbox that did not answer as it should.
+func (a *agents) unless(err error, id sandpool.SandboxID, c *agent.Client) error {
+	if err != nil {
+		a.drop(id)
+		c.Close()
+	}
+	return err
+}
+
+// client makes the client of a sandbox that nobody has claimed. Its place in a
+// ends with its connection: a sandbox that is stopped unclaimed breaks that.
+func (a *agents) client(s sandpool.Sandbox, dial dialer) *agent.Client {
+	c := agent.NewClient(func(ctx context.Context, port int) (net.Conn, error) {
+		conn, err := dial(ctx, port)
+		if err != nil {
+			return nil, err
+		}
+		return &noticed{Conn: conn, closed: func() { a.drop(s.ID) }}, nil
+	}, s.Secret)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.idle[s.ID] = c
+	return c
+}
+
+func (a *agents) drop(id sandpool.SandboxID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.idle, id)
+}
+
+// noticed is a connection that says when it is closed.
+type noticed struct {
+	net.Conn
+	closed func()
+}
+
+// Close implements net.Conn.
+func (n *noticed) Close() error {
+	n.closed()
+	return n.Conn.Close()
+}
