@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
+	"time"
 
 	"github.com/sandpool/sandpool"
 )
@@ -13,8 +15,23 @@ import (
 // matched without regard to case and unknown ones are ignored, as Azure
 // Resource Manager does it; a value of the wrong type is an error that names the
 // field's path. The content type is not looked at: no client is known that sends
-// anything but JSON here, and several send it under another name.
+// anything but JSON here, and several send it under another name. The body must arrive
+// within bodyTime.
 func DecodeJSON(w http.ResponseWriter, r *http.Request, limit int64, into any) error {
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // tests' writers have none
+	err := decodeJSON(w, r, limit, into)
+	if err == nil {
+		// The server reads on, to notice a caller that leaves: that has no deadline.
+		_ = control.SetReadDeadline(time.Time{})
+	}
+	return err
+}
+
+// bodyTime is ample for the small bodies that DecodeJSON reads.
+const bodyTime = 30 * time.Second
+
+func decodeJSON(w http.ResponseWriter, r *http.Request, limit int64, into any) error {
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
 	if err := dec.Decode(into); err != nil {
 		return jsonError(err)
@@ -43,6 +60,8 @@ func jsonError(err error) error {
 	switch {
 	case errors.As(err, &big):
 		return tooLarge(big.Limit)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return invalidJSON("", "The request body came too slowly; send it without pauses.")
 	case errors.Is(err, io.EOF):
 		return invalidJSON("", "The request body is empty; send a JSON object.")
 	case errors.Is(err, io.ErrUnexpectedEOF):

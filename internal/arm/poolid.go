@@ -31,7 +31,7 @@ func EndpointOf(id sandpool.PoolID) string {
 // Azure's documentation and practice use.
 // A subscription is a UUID in Azure; any short word is allowed here.
 var (
-	poolName          = regexp.MustCompile(`^[a-z]([a-z0-9-]*[a-z0-9])?$`)
+	poolName          = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?$`)
 	subscriptionName  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?$`)
 	resourceGroupName = regexp.MustCompile(`^[A-Za-z0-9_().-]{0,89}[A-Za-z0-9_()-]$`)
 )
@@ -44,12 +44,13 @@ func ParsePoolID(r *http.Request) (sandpool.PoolID, error) {
 }
 
 // CheckPoolID reports what is wrong with the names of id. The case of a pool's
-// name does not matter, as everywhere in Resource Manager.
+// name does not matter, as everywhere in Resource Manager. That is the case of ASCII letters
+// alone: there are others, such as the sign for kelvin, whose lower case is one.
 func CheckPoolID(id sandpool.PoolID) error {
 	if err := CheckScope(id.Subscription, id.ResourceGroup); err != nil {
 		return err
 	}
-	if n := len(id.Name); n < 3 || n > 63 || !poolName.MatchString(strings.ToLower(id.Name)) {
+	if n := len(id.Name); n < 3 || n > 63 || !poolName.MatchString(id.Name) {
 		return sandpool.Errorf(sandpool.Invalid, "InvalidSessionPoolName", "sessionPoolName",
 			"The session pool name %q is not allowed. Use 3 to 63 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen.", id.Name)
 	}

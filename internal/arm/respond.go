@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -164,8 +165,15 @@ func isCode(s string) bool {
 	}) < 0
 }
 
+// pieceSize is how much of an answer a caller must take within pieceTime. The
+// server sets no deadline for writing, and a handler may hold a session meanwhile.
+const (
+	pieceSize = 64 << 10
+	pieceTime = 30 * time.Second
+)
+
 // WriteJSON writes v as the answer. Its error is for callers that can still do
-// something about it: encoding v, or the connection.
+// something about it: encoding v, or the connection, which a caller that stops reading loses.
 func WriteJSON(w http.ResponseWriter, status int, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -176,8 +184,16 @@ func WriteJSON(w http.ResponseWriter, status int, v any) error {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Length", strconv.Itoa(len(b)))
 	w.WriteHeader(status)
-	_, err = w.Write(b)
-	return err
+	control := http.NewResponseController(w)
+	for piece := range slices.Chunk(b, pieceSize) {
+		if err := control.SetWriteDeadline(time.Now().Add(pieceTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return fmt.Errorf("set the write deadline: %w", err)
+		}
+		if _, err := w.Write(piece); err != nil {
+			return fmt.Errorf("write answer: %w", err)
+		}
+	}
+	return nil
 }
 
 // startedWriter knows whether the answer has begun.

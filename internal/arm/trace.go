@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"net/http"
 	"strings"
+	"time"
 )
 
 type traceKey struct{}
@@ -21,7 +22,21 @@ func Trace(next http.Handler) http.Handler {
 		}
 		w.Header().Set("X-Ms-Request-Id", id)
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), traceKey{}, id)))
+		linger(w)
 	})
+}
+
+// lingerTime is how long the rest of a body may take that no handler has read.
+const lingerTime = 5 * time.Second
+
+// linger bounds how long the server reads a request's body after its handler is done. It
+// does so before it sends the answer and without a deadline of its own, so anybody, also a caller
+// without a token, could keep connections by announcing a body and not sending it. A
+// handler that closes the connection has dealt with the body itself.
+func linger(w http.ResponseWriter) {
+	if w.Header().Get("Connection") != "close" {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTime)) // tests' writers have none
+	}
 }
 
 // TraceID returns the trace id of the request that ctx belongs to, and "" outside one.
