@@ -99,7 +99,7 @@ func (c *Control) look(r *http.Request) (api.Operation, sandpool.Pool, error) {
 	if op.kind == deleteOperation {
 		out.Status = deleteStatus(op, p, gone)
 	} else {
-		out.Status, out.Error = putStatus(p, gone)
+		out.Status, out.Error = putStatus(shown(r.Context(), p), gone)
 	}
 	if out.Status != api.OperationInProgress {
 		out.EndTime = stamp(later(op.start, p.UpdatedAt))

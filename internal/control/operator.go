@@ -25,7 +25,7 @@ func (c *Control) status(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 		return err
 	}
 	out := api.PoolStatus{
-		ID: p.ID.String(), ProvisioningState: string(p.State), Problem: p.Problem, Revision: p.Revision,
+		ID: p.ID.String(), ProvisioningState: string(p.State), Problem: shown(r.Context(), p).Problem, Revision: p.Revision,
 		MaxSessions: p.MaxSessions, ReadySessions: p.ReadySessions,
 		Starting: n.Starting, Ready: n.Ready, Claimed: n.Claimed, Stopping: n.Stopping,
 		RefillFailures: n.RefillFailures, Claims: make(map[string]int64, len(n.Claims)),

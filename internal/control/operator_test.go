@@ -74,6 +74,26 @@ func TestFailedOperation(t *testing.T) {
 	}
 }
 
+// TestProblemIsForAdministrators: the engine's words name the host's files.
+func TestProblemIsForAdministrators(t *testing.T) {
+	k := newKit(t, Options{})
+	k.pools.next = sandpool.Failed
+	at := k.want(201, k.do("PUT", pypool, azBody)).header.Get("Azure-AsyncOperation")
+	k.do("GET", pypool, "")
+	scope := sandpool.PoolID{Subscription: "s1", ResourceGroup: "lab", Name: "pypool"}
+	for _, token := range []string{k.token(auth.SessionExecutor, sandpool.PoolID{}), k.token(auth.PoolContributor, scope), k.token(auth.Admin, scope)} {
+		for _, target := range []string{pypool, pypool + "/status", rg, at} {
+			r := k.want(200, k.as(token, "GET", target, ""))
+			if strings.Contains(string(r.body), "The image is broken.") || !strings.Contains(string(r.body), hiddenProblem) {
+				t.Errorf("%s: %s", target, r.body)
+			}
+		}
+	}
+	if r := k.want(200, k.do("GET", pypool+"/status", "")); !strings.Contains(string(r.body), "The image is broken.") {
+		t.Errorf("an administrator reads %s", r.body)
+	}
+}
+
 func TestDeleteOperation(t *testing.T) {
 	k := newKit(t, Options{})
 	k.want(204, k.do("DELETE", pypool+version, ""))

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"math"
 	"net/http"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/auth"
 )
 
 // lastFlatVersion is the last api-version whose dynamicPoolConfiguration has no
@@ -28,9 +30,21 @@ func flatVersion(v string) bool {
 
 // render returns p as the caller of r reads it.
 func (c *Control) render(p sandpool.Pool, r *http.Request) api.SessionPool {
-	w := wire(p, apiVersion(r))
+	w := wire(shown(r.Context(), p), apiVersion(r))
 	w.Properties.PoolManagementEndpoint = c.o.Endpoint(p.ID, r)
 	return w
+}
+
+// hiddenProblem is what callers read of a problem whose text is not for them.
+const hiddenProblem = "The server cannot start the pool's sandboxes. An administrator sees why in the pool's status and in the server's log."
+
+// shown returns p as the caller may see it. The text of a problem comes from the engine and
+// names the host's files, so it is for the server's administrators.
+func shown(ctx context.Context, p sandpool.Pool) sandpool.Pool {
+	if p.Problem != "" && auth.Require(ctx, auth.ManageTokens, sandpool.PoolID{}) != nil {
+		p.Problem = hiddenProblem
+	}
+	return p
 }
 
 // wire returns p in the form of an api-version, without what depends on the caller.
