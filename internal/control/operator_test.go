@@ -78,8 +78,11 @@ func TestFailedOperation(t *testing.T) {
 func TestProblemIsForAdministrators(t *testing.T) {
 	k := newKit(t, Options{})
 	k.pools.next = sandpool.Failed
+	k.pools.looks = 1
 	at := k.want(201, k.do("PUT", pypool, azBody)).header.Get("Azure-AsyncOperation")
-	k.do("GET", pypool, "")
+	for range 2 {
+		k.do("GET", pypool, "")
+	}
 	scope := sandpool.PoolID{Subscription: "s1", ResourceGroup: "lab", Name: "pypool"}
 	for _, token := range []string{k.token(auth.SessionExecutor, sandpool.PoolID{}), k.token(auth.PoolContributor, scope), k.token(auth.Admin, scope)} {
 		for _, target := range []string{pypool, pypool + "/status", rg, at} {
