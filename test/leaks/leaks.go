@@ -4,46 +4,45 @@ package leaks
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
 )
 
-// Found is what exists on the host on behalf of one data directory: processes
-// that name it in their command line, cgroups that such processes' sandboxes
-// belong to, mounts beneath it, and files of sandboxes in it.
+// Found is what exists on the host on behalf of one data directory.
 type Found struct {
-	Processes []string
-	Cgroups   []string
-	Mounts    []string
-	Files     []string
-	Netns     int // network namespaces on the whole host
+	// Sandboxes are the process ids in the engine's cgroups: gVisor's kernels
+	// and the processes that they keep.
+	Sandboxes []int
+	// Servers are the processes that name the directory in their command line.
+	Servers []string
+	Cgroups []string
+	Mounts  []string
+	Files   []string
+	// Namespaces are those of the whole host that a mount keeps. One without a
+	// mount ends with the processes in it and the descriptors on it.
+	Namespaces []string
 }
 
-// Count looks at the host. cgroups holds the sandboxes' cgroup path below each
-// controller, such as /sandpool.
-func Count(dataDir, cgroups string) (Found, error) {
+// Count looks at the host on behalf of the server on dataDir.
+func Count(dataDir string) (Found, error) {
 	var f Found
-	netns := map[string]bool{}
-	procs, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
+	var err error
+	if f.Cgroups, err = cgroupDirs(cgroupOf(dataDir)); err != nil {
 		return f, err
 	}
-	for _, p := range procs {
-		if ns, err := os.Readlink(filepath.Join(p, "ns/net")); err == nil {
-			netns[ns] = true
-		}
-		cmd, err := os.ReadFile(filepath.Join(p, "cmdline"))
-		if err == nil && bytes.Contains(cmd, []byte(dataDir)) {
-			f.Processes = append(f.Processes, filepath.Base(p)+" "+strings.ReplaceAll(string(cmd), "\x00", " "))
-		}
+	for _, dir := range f.Cgroups {
+		f.Sandboxes = append(f.Sandboxes, members(dir)...)
 	}
-	f.Netns = len(netns)
-	if f.Cgroups, err = cgroupDirs(cgroups); err != nil {
+	slices.Sort(f.Sandboxes)
+	f.Sandboxes = slices.Compact(f.Sandboxes)
+	if f.Servers, err = servers(dataDir); err != nil {
 		return f, err
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
@@ -51,12 +50,53 @@ func Count(dataDir, cgroups string) (Found, error) {
 		return f, err
 	}
 	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, dataDir) {
+		switch {
+		case strings.Contains(line, dataDir):
 			f.Mounts = append(f.Mounts, strings.TrimSpace(line))
+		case strings.Contains(line, " - nsfs "):
+			f.Namespaces = append(f.Namespaces, strings.TrimSpace(line))
 		}
 	}
 	f.Files, err = sandboxFiles(dataDir)
 	return f, err
+}
+
+// servers finds the processes that name dataDir.
+func servers(dataDir string) ([]string, error) {
+	procs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, p := range procs {
+		cmd, err := os.ReadFile(filepath.Join(p, "cmdline"))
+		if err == nil && bytes.Contains(cmd, []byte(dataDir)) {
+			found = append(found, filepath.Base(p)+" "+strings.ReplaceAll(string(cmd), "\x00", " "))
+		}
+	}
+	return found, nil
+}
+
+// cgroupOf is the cgroup of the engine on dataDir, whose name comes from the
+// engine's directory.
+func cgroupOf(dataDir string) string {
+	sum := sha256.Sum256([]byte(filepath.Join(dataDir, "engine")))
+	return fmt.Sprintf("/sandpool/%x", sum[:6])
+}
+
+// members returns the processes of a cgroup.
+func members(dir string) []int {
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return nil // it went away while we looked
+	}
+	var pids []int
+	for _, field := range strings.Fields(string(b)) {
+		if pid, err := strconv.Atoi(field); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // cgroupDirs lists the cgroups below path in every hierarchy.
@@ -85,7 +125,7 @@ func cgroupDirs(path string) ([]string, error) {
 }
 
 // sandboxFiles lists what the engine keeps below the data directory, snapshots
-// aside: those belong to templates and outlive sandboxes.
+// and its lock aside: those belong to templates and to the directory.
 func sandboxFiles(dataDir string) ([]string, error) {
 	var files []string
 	root := filepath.Join(dataDir, "engine")
@@ -96,25 +136,12 @@ func sandboxFiles(dataDir string) ([]string, error) {
 		if d.IsDir() && d.Name() == "snapshots" {
 			return filepath.SkipDir
 		}
-		if !d.IsDir() {
+		if !d.IsDir() && p != filepath.Join(root, "lock") {
 			files = append(files, p)
 		}
 		return nil
 	})
 	return files, err
-}
-
-// Sandboxes returns the process ids of the sandbox processes (not their
-// helpers) that serve dataDir.
-func (f Found) Sandboxes() []int {
-	var pids []int
-	for _, p := range f.Processes {
-		pid, cmd, _ := strings.Cut(p, " ")
-		if n, err := strconv.Atoi(pid); err == nil && strings.HasPrefix(cmd, "runsc-sandbox") {
-			pids = append(pids, n)
-		}
-	}
-	return pids
 }
 
 // Diff says what f has that before had not, one line each; nothing means no leak.
@@ -131,12 +158,15 @@ func (f Found) Diff(before Found) []string {
 			}
 		}
 	}
-	add("process", f.Processes, before.Processes)
+	for _, pid := range f.Sandboxes {
+		if !slices.Contains(before.Sandboxes, pid) {
+			out = append(out, fmt.Sprintf("sandbox process: %d", pid))
+		}
+	}
+	add("server", f.Servers, before.Servers)
 	add("cgroup", f.Cgroups, before.Cgroups)
 	add("mount", f.Mounts, before.Mounts)
 	add("file", f.Files, before.Files)
-	if f.Netns > before.Netns {
-		out = append(out, fmt.Sprintf("network namespaces: %d, were %d", f.Netns, before.Netns))
-	}
+	add("namespace", f.Namespaces, before.Namespaces)
 	return out
 }
