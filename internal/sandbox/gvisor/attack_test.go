@@ -1,6 +1,7 @@
 package gvisor
 
 import (
+	"context"
 	"net/url"
 	"os"
 	"strings"
@@ -77,6 +78,16 @@ func TestHostSide(t *testing.T) {
 			t.Errorf("%s is %q, want %q", field, got, want)
 		}
 	}
+	pids, err := cgroupPIDs(e.cgroups.dirs(h.ID)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pids {
+		score, err := readInt(procPath(p, "oom_score_adj"))
+		if err == nil && (score == maxOOMScore) != (p == pid) {
+			t.Errorf("process %d has the OOM score %d; the sentry alone, %d, should have %d", p, score, pid, maxOOMScore)
+		}
+	}
 	for _, ns := range []string{"net", "mnt", "pid", "ipc", "uts", "user"} {
 		ours, err1 := os.Readlink("/proc/self/ns/" + ns)
 		theirs, err2 := os.Readlink(procPath(pid, "ns/"+ns))
@@ -104,6 +115,34 @@ func TestMemoryBomb(t *testing.T) {
 	}
 	if _, err := e.Dial(t.Context(), h, 8080); sandpool.ClassOf(err) != sandpool.Ended {
 		t.Errorf("Dial after the end: %v; want class ended", err)
+	}
+}
+
+// TestMemoryBombOfChildren: the kernel would end one of the host's processes
+// that the guest's processes run in, which leaves the sandbox without a limb.
+func TestMemoryBombOfChildren(t *testing.T) {
+	e, h := attack(t, func(tmpl *sandbox.Template) { tmpl.Limits.Memory = 512 << 20 })
+	bombByChildren(t, e, h)
+}
+
+func TestMemoryBombOfAdopted(t *testing.T) {
+	e, h := attack(t, func(tmpl *sandbox.Template) { tmpl.Limits.Memory = 512 << 20 })
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	bombByChildren(t, openAt(t, e.cfg.Root), h)
+}
+
+func bombByChildren(t *testing.T, e *Engine, h sandbox.Handle) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if body, err := tryAsk(ctx, e, h, "/children", url.Values{"n": {"1"}}); err == nil {
+		t.Errorf("the guest outlives its children: %s", body)
+	}
+	exit, err := e.Wait(ctx, h)
+	if err != nil || exit.Reason != sandbox.OutOfMemory {
+		t.Errorf("Wait = %+v, %v; want out of memory", exit, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -23,14 +24,16 @@ type box struct {
 	status chan unix.WaitStatus // of an adopted one, what the sentry said in the end
 
 	stopping atomic.Bool
+	oom      atomic.Bool   // it went over its memory limit, and was killed for that
 	left     chan struct{} // closed when the engine is closed
 	done     chan struct{} // closed when the process has ended; exit is set before
 	exit     sandbox.Exit
 }
 
 // watch makes a box of a process and waits for its end in the background.
-// The goroutine ends with the process or with the engine.
-func (e *Engine) watch(id sandbox.ID, pid int, pidfd *os.File, adopted bool) *box {
+// The goroutines end with the process or with the engine. After an error the box
+// is there, so that Stop can end it.
+func (e *Engine) watch(id sandbox.ID, pid int, pidfd *os.File, adopted bool) (*box, error) {
 	b := &box{id: id, pid: pid, pidfd: pidfd, left: make(chan struct{}), done: make(chan struct{})}
 	if adopted {
 		b.status = make(chan unix.WaitStatus, 1)
@@ -47,7 +50,7 @@ func (e *Engine) watch(id sandbox.ID, pid int, pidfd *os.File, adopted bool) *bo
 		b.exit = e.exitOf(b)
 		close(b.done)
 	}()
-	return b
+	return b, e.killOverLimit(b)
 }
 
 // abandon ends the watching without an answer.
@@ -103,7 +106,7 @@ func (e *Engine) exitOf(b *box) sandbox.Exit {
 	switch kills, err := e.cgroups.oomKills(b.id); {
 	case b.stopping.Load():
 		return sandbox.Exit{Reason: sandbox.Stopped}
-	case err == nil && kills > 0:
+	case b.oom.Load(), err == nil && kills > 0:
 		return sandbox.Exit{Reason: sandbox.OutOfMemory, Code: 128 + int(unix.SIGKILL)}
 	case !known:
 		return sandbox.Exit{Reason: sandbox.Killed, Code: 128 + int(unix.SIGKILL)}
@@ -178,7 +181,9 @@ func (e *Engine) adopt() error {
 		if err != nil {
 			continue // it ended just now
 		}
-		e.watch(id, pid, os.NewFile(uintptr(fd), "pidfd"), true)
+		if _, err := e.watch(id, pid, os.NewFile(uintptr(fd), "pidfd"), true); err != nil {
+			return err
+		}
 		e.log.Info("adopted a running sandbox", "sandbox", id, "pid", pid)
 	}
 	return nil
@@ -202,4 +207,59 @@ func (e *Engine) mainPID(id sandbox.ID) (int, error) {
 		}
 	}
 	return 0, nil
+}
+
+// A sandbox over its memory limit is killed whole. Left alone, the OOM killer of cgroup
+// v1 ends the one process that maps the most, and that may be a stub in which a
+// process of the guest runs: the guest sees it die of a signal, nobody
+// learns why, and the sandbox goes on. Two things together prevent that. The
+// sentry is made the first choice, which also holds while no server
+// runs and when the host itself is out of memory; and the engine ends the
+// sandbox at the first sign that its group has no memory left.
+
+// maxOOMScore makes a process the OOM killer's first choice (proc_pid_oom_score_adj(5)).
+const maxOOMScore = 1000
+
+// preferToKill makes a sentry the OOM killer's choice. It is called when the stub
+// from which all others are cloned exists: they would inherit the value.
+func preferToKill(pid int) error {
+	path := fmt.Sprintf("/proc/%d/oom_score_adj", pid)
+	if err := setFile(path, strconv.Itoa(maxOOMScore)); err != nil {
+		return fmt.Errorf("set %q to %d: %w", path, maxOOMScore, err)
+	}
+	return nil
+}
+
+// killOverLimit watches the memory of b in the background and kills it when
+// it is over its limit, or was already, before this engine adopted it. What
+// watches ends with the process or with the engine.
+func (e *Engine) killOverLimit(b *box) error {
+	events, err := e.cgroups.oomEvents(b.id)
+	if err != nil {
+		return err
+	}
+	if kills, err := e.cgroups.oomKills(b.id); err == nil && kills > 0 {
+		b.killForMemory()
+	}
+	if events == nil {
+		return nil
+	}
+	go func() {
+		if _, err := events.Read(make([]byte, 8)); err == nil {
+			b.killForMemory()
+		}
+	}()
+	go func() {
+		defer events.Close()
+		select {
+		case <-b.done:
+		case <-b.left:
+		}
+	}()
+	return nil
+}
+
+func (b *box) killForMemory() {
+	b.oom.Store(true)
+	b.kill()
 }

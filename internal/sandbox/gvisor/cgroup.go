@@ -34,6 +34,9 @@ type cgroups interface {
 	dirs(id sandbox.ID) []string
 	// oomKills counts processes of the group killed for want of memory.
 	oomKills(id sandbox.ID) (int64, error)
+	// oomEvents returns what becomes readable when the group has no memory
+	// left, or nil if the kernel then ends the whole group by itself.
+	oomEvents(id sandbox.ID) (*os.File, error)
 	// usage returns what the group uses.
 	usage(id sandbox.ID) (sandbox.Stats, error)
 	// close removes the parent directory if it is empty.

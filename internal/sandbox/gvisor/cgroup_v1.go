@@ -115,6 +115,26 @@ func (c *cgroupV1) oomKills(id sandbox.ID) (int64, error) {
 	return readField(filepath.Join(c.memory, string(id), "memory.oom_control"), "oom_kill")
 }
 
+// oomEvents registers an eventfd with the group (the kernel's
+// Documentation/admin-guide/cgroup-v1/memory.rst, section 10).
+func (c *cgroupV1) oomEvents(id sandbox.ID) (*os.File, error) {
+	dir := filepath.Join(c.memory, string(id))
+	control, err := os.Open(filepath.Join(dir, "memory.oom_control"))
+	if err != nil {
+		return nil, err
+	}
+	defer control.Close() // the kernel needs it for the registration alone
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("make an eventfd: %w", err)
+	}
+	events := os.NewFile(uintptr(fd), "oom events")
+	if err := setFile(filepath.Join(dir, "cgroup.event_control"), fmt.Sprintf("%d %d", fd, control.Fd())); err != nil {
+		return nil, errors.Join(fmt.Errorf("watch the memory of cgroup %q: %w", dir, err), events.Close())
+	}
+	return events, nil
+}
+
 func (c *cgroupV1) usage(id sandbox.ID) (sandbox.Stats, error) {
 	memory, err := readInt(filepath.Join(c.memory, string(id), "memory.usage_in_bytes"))
 	cpu, err2 := readInt(filepath.Join(c.cpuacct, string(id), "cpuacct.usage"))

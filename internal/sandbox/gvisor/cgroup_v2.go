@@ -87,6 +87,9 @@ func (c *cgroupV2) oomKills(id sandbox.ID) (int64, error) {
 	return readField(filepath.Join(c.dirs(id)[0], "memory.events"), "oom_kill")
 }
 
+// oomEvents returns nil: memory.oom.group makes the kernel kill the group whole.
+func (c *cgroupV2) oomEvents(sandbox.ID) (*os.File, error) { return nil, nil }
+
 func (c *cgroupV2) usage(id sandbox.ID) (sandbox.Stats, error) {
 	dir := c.dirs(id)[0]
 	memory, err := readInt(filepath.Join(dir, "memory.current"))

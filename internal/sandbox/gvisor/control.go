@@ -118,7 +118,7 @@ func (e *Engine) restore(ctx context.Context, id sandbox.ID, dir string) error {
 	if err != nil {
 		return fmt.Errorf("open the snapshot: %w", err)
 	}
-	defer closeAll(files)
+	defer func() { _ = closeAll(files) }() // read only; the sentry has its own
 	if err := e.setNetwork(ctx, id, true); err != nil {
 		return err
 	}
@@ -131,12 +131,12 @@ func (e *Engine) restore(ctx context.Context, id sandbox.ID, dir string) error {
 
 // checkpoint writes the guest of id into dir; the sandbox ends by it. Pages
 // stay uncompressed so that a restore reads them straight into place.
-func (e *Engine) checkpoint(ctx context.Context, id sandbox.ID, dir string) error {
+func (e *Engine) checkpoint(ctx context.Context, id sandbox.ID, dir string) (err error) {
 	files, err := openAll(dir, os.O_CREATE|os.O_EXCL|os.O_RDWR)
 	if err != nil {
 		return fmt.Errorf("create the snapshot's files: %w", err)
 	}
-	defer closeAll(files)
+	defer func() { err = errors.Join(err, closeAll(files)) }()
 	err = e.call(ctx, id, boot.ContMgrCheckpoint, &control.SaveOpts{
 		Metadata:                       statefile.CompressionLevelNone.ToMetadata(),
 		AppMFExcludeCommittedZeroPages: true,

@@ -32,6 +32,7 @@ const sentryName = "runsc-sandbox"
 func HandOver() {
 	if isSentry(os.Args) {
 		collectLess()
+		keepProcessors()
 		useFilters()
 		maincli.Main()
 		os.Exit(128) // Main exits by itself; 128 is its own code for a failure
@@ -51,6 +52,21 @@ func collectLess() {
 	debug.SetGCPercent(startGCPercent)
 	time.AfterFunc(settled, func() { debug.SetGCPercent(usualGCPercent) })
 }
+
+// readers is how many goroutines gVisor starts to read a snapshot's pages, and by how
+// much it raises GOMAXPROCS meanwhile: on a small machine that is some hundred
+// threads that come and go, in each restore.
+const readers = 128
+
+// extraProcessors is what gVisor has added to GOMAXPROCS. The linker refuses
+// to build if a later version has it no more.
+//
+//go:linkname extraProcessors gvisor.dev/gvisor/pkg/gomaxprocs.temp
+var extraProcessors int
+
+// keepProcessors makes the readers add up to nothing, so that GOMAXPROCS stays what
+// the engine has set in the environment.
+func keepProcessors() { extraProcessors = -readers }
 
 // isSentry reports whether gVisor started the process for itself: as the
 // kernel of a sandbox, or as the short helper that unmounts /proc beneath it.

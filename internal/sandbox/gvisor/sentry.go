@@ -110,9 +110,12 @@ func (e *Engine) spawn(id sandbox.ID, t sandbox.Template) (_ *sentry, err error)
 
 	pidfd := -1
 	cmd := &exec.Cmd{
-		Path:        "/proc/self/exe",
-		Args:        append([]string{sentryName}, args...),
-		Env:         []string{fmt.Sprintf("%s=%d", filterVariable, 2+len(extra))},
+		Path: "/proc/self/exe",
+		Args: append([]string{sentryName}, args...),
+		Env: []string{
+			fmt.Sprintf("%s=%d", filterVariable, 2+len(extra)),
+			"GOMAXPROCS=" + strconv.Itoa(processors(t.Limits)),
+		},
 		Dir:         "/",
 		ExtraFiles:  extra,
 		SysProcAttr: sentryAttr(&pidfd),
@@ -193,6 +196,12 @@ func (e *Engine) openStore() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "writable layer"), nil
 }
 
+// processors is how many a sandbox sees. Fewer than two make some programs drop
+// locks that they need (gVisor has the same floor).
+func processors(l sandbox.Limits) int {
+	return min(max(int(l.CPU+0.999), 2), max(runtime.NumCPU(), 1))
+}
+
 // resourceArgs tell the guest what it has.
 func resourceArgs(l sandbox.Limits) []string {
 	var info unix.Sysinfo_t
@@ -200,11 +209,8 @@ func resourceArgs(l sandbox.Limits) []string {
 	if unix.Sysinfo(&info) == nil {
 		total = uint64(info.Totalram) * uint64(info.Unit)
 	}
-	// Fewer than two processors make some programs drop locks that they need
-	// (gVisor has the same floor).
-	cpus := min(max(int(l.CPU+0.999), 2), max(runtime.NumCPU(), 1))
 	return []string{
-		"--cpu-num=" + strconv.Itoa(cpus),
+		"--cpu-num=" + strconv.Itoa(processors(l)),
 		"--cpu-quota=" + strconv.FormatInt(cpuQuota(l.CPU), 10),
 		"--cpu-period=" + strconv.Itoa(cpuPeriod),
 		"--total-host-memory=" + strconv.FormatUint(total, 10),

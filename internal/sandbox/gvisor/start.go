@@ -154,11 +154,17 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, t sandbox.Template, s
 		return err
 	}
 	watch.lap("spawn")
-	b := e.watch(id, s.pid, s.pidfd, false)
+	b, err := e.watch(id, s.pid, s.pidfd, false)
+	if err != nil {
+		return errors.Join(err, s.ready.Close())
+	}
 	if err := s.wait(ctx); err != nil {
 		return err
 	}
 	watch.lap("boot")
+	if err := preferToKill(s.pid); err != nil {
+		return err
+	}
 	if snapshot != "" {
 		err = e.restore(ctx, id, snapshot)
 	} else {
@@ -193,12 +199,15 @@ const (
 
 // awaitReady repeats the check until it passes, the sandbox ends or ctx does.
 func (e *Engine) awaitReady(ctx context.Context, b *box, check sandbox.Check) error {
+	// One connection for all attempts: each that is closed stays in the guest's
+	// network stack for a minute, and so gets into the snapshot and costs every restore.
 	client := &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
+		MaxConnsPerHost: 1,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return e.dial(ctx, b.id, check.Port)
 		},
 	}}
+	defer client.CloseIdleConnections()
 	url := fmt.Sprintf("http://127.0.0.1:%d%s", check.Port, check.Path)
 	for wait := firstCheckWait; ; wait = min(2*wait, lastCheckWait) {
 		err := get(ctx, client, url)

@@ -24,6 +24,9 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == "sleep" {
 		select {}
 	}
+	if len(os.Args) > 1 && os.Args[1] == "grow" {
+		grow()
+	}
 	mb, _ := strconv.Atoi(os.Getenv("GUEST_MEGABYTES"))
 	warm(mb)
 	m := http.NewServeMux()
@@ -32,6 +35,7 @@ func main() {
 	m.HandleFunc("GET /exit", func(_ http.ResponseWriter, r *http.Request) { os.Exit(number(r, "code")) })
 	m.HandleFunc("GET /state", state)
 	m.HandleFunc("GET /memory", memory)
+	m.HandleFunc("GET /children", children)
 	m.HandleFunc("GET /disk", disk)
 	m.HandleFunc("GET /forks", forks)
 	m.HandleFunc("GET /connect", connect)
@@ -67,6 +71,25 @@ func memory(w http.ResponseWriter, r *http.Request) {
 		kept = append(kept, bytes.Repeat([]byte{1}, 1<<20))
 	}
 	fmt.Fprint(w, "kept")
+}
+
+// children starts processes that take memory until somebody ends them, and
+// says how the first one that ended did.
+func children(w http.ResponseWriter, r *http.Request) {
+	ends := make(chan error)
+	for range number(r, "n") {
+		cmd := exec.Command("/proc/self/exe", "grow")
+		cmd.Env = append(os.Environ(), "GOGC=off", "GOMAXPROCS=1")
+		go func() { ends <- cmd.Run() }()
+	}
+	fmt.Fprint(w, <-ends)
+}
+
+// grow takes memory in many small pieces.
+func grow() {
+	for {
+		kept = append(kept, bytes.Repeat([]byte{1}, 32<<10))
+	}
 }
 
 func disk(w http.ResponseWriter, r *http.Request) {
