@@ -8,15 +8,12 @@ type InitRequest struct {
 	Secret string `json:"secret"`
 	// Seed is mixed into every generator that a snapshot froze: 16 to 64 bytes
 	// of fresh randomness.
-	Seed     []byte    `json:"seed"`
-	Hostname string    `json:"hostname,omitempty"`
-	Time     time.Time `json:"time,omitzero"` // the host's, to tell the skew
+	Seed []byte    `json:"seed"`
+	Time time.Time `json:"time,omitzero"` // the host's, to tell the skew
 }
 
-// InitResult says what of an InitRequest the sandbox could not do.
+// InitResult is what the sandbox found at its init call.
 type InitResult struct {
-	// HostnameError is why the host name was left as it is; empty if it was set.
-	HostnameError string `json:"hostnameError,omitempty"`
 	// Skew is how far the sandbox's clock is ahead of the host's.
 	Skew time.Duration `json:"skew"`
 }

@@ -31,6 +31,7 @@ type kernelFrame struct {
 	Value   map[string]string     `json:"value"`   // done
 	Error   *agent.ExecutionError `json:"error"`   // done
 	NS      int64                 `json:"ns"`      // done
+	Info    agent.Metadata        `json:"info"`    // done, of warm
 }
 
 // cell is one execution on its way.
@@ -51,11 +52,14 @@ func (d *Driver) Execute(ctx context.Context, req agent.ExecuteRequest, feed *fe
 	if err := d.take(ctx); err != nil {
 		return agent.ExecuteResult{}, err
 	}
-	lasting := context.WithoutCancel(ctx)
-	if err := d.revive(lasting); err != nil {
+	if err := d.revive(); err != nil {
 		d.release()
 		return agent.ExecuteResult{}, &sandpool.Error{Class: sandpool.Unavailable, Code: "KernelUnavailable",
 			Message: "The kernel could not be restarted. Try again, or delete the session.", RetryAfter: time.Second, Err: err}
+	}
+	if err := ctx.Err(); err != nil {
+		d.release()
+		return agent.ExecuteResult{}, fmt.Errorf("wait for the kernel: %w", err)
 	}
 	c := &cell{d: d, k: d.kernel, id: rand.Text(), feed: feed, start: time.Now()}
 	c.res.KernelRestarted = d.lost
@@ -64,7 +68,7 @@ func (d *Driver) Execute(ctx context.Context, req agent.ExecuteRequest, feed *fe
 	if c.res.Outcome == agent.KernelDied || c.res.Outcome == agent.TimeoutRestarted {
 		c.res.KernelRestarted = true
 		d.kernel = nil
-		go d.renew(lasting)
+		go d.renew()
 	} else {
 		d.release()
 	}
@@ -72,7 +76,7 @@ func (d *Driver) Execute(ctx context.Context, req agent.ExecuteRequest, feed *fe
 }
 
 // revive replaces a kernel that ended since the last cell.
-func (d *Driver) revive(ctx context.Context) error {
+func (d *Driver) revive() error {
 	if d.kernel != nil {
 		select {
 		case <-d.kernel.over:
@@ -80,12 +84,12 @@ func (d *Driver) revive(ctx context.Context) error {
 			return nil
 		}
 		d.lost = true
-		if _, err := d.kernel.destroy(d.cfg.User, 0); err != nil {
+		if _, err := d.kernel.destroy(0); err != nil {
 			return err
 		}
 		d.kernel = nil
 	}
-	return d.replace(ctx)
+	return d.replace()
 }
 
 func (c *cell) run(req agent.ExecuteRequest) {
@@ -219,7 +223,7 @@ func (c *cell) bury() {
 	if c.expired {
 		notice = 0
 	}
-	status, err := c.k.destroy(c.d.cfg.User, notice)
+	status, err := c.k.destroy(notice)
 	if err != nil {
 		c.d.log.Error("destroy the kernel", "error", err)
 	}

@@ -4,20 +4,22 @@
 //
 // # Processes
 //
-//	agent (root) ── nursery (root, acts as the user; runs no cells)
-//	                  └── kernel (user) ── whatever cells start (user)
+//	agent (root)
+//	  └── kernel (user) ── whatever cells start (user)
 //
-// The nursery is an interpreter that has imported everything; a kernel is a
-// fork of it, so replacing a killed kernel takes milliseconds. Agent and kernel
+// The kernel is an interpreter that imports and warms up what cells use before the
+// snapshot is taken. It is the only one: one more, to fork replacements from, would
+// cost every sandbox its memory again. So a kernel that had to be killed is
+// replaced by one that starts from nothing, while the answer is on its way, and
+// imports what cells ask for when they do. Agent and kernel
 // talk over a socket pair; a kernel's standard output and error are pipes that
 // the agent empties all the time, so that nothing in the sandbox ever waits for a reader.
 //
 // # Who may do what
 //
-// The user can signal and trace neither agent nor nursery, whose real and saved
-// user ids are root's. The secret is in the agent's memory alone. The files
-// API acts with the user's effective id on a thread of its own, beneath one
-// directory.
+// The user can neither signal nor trace the agent, which is another user's. The
+// secret is in the agent's memory alone. The files API acts with the user's
+// effective id on a thread of its own, beneath one directory.
 //
 // # Locks
 //

@@ -18,54 +18,54 @@ import (
 // Bounds of the driver.
 const (
 	maxQueue     = 128              // executions that wait for their turn
-	warmPatience = 2 * time.Minute  // for an interpreter to import everything
-	seedPatience = 20 * time.Second // for a kernel to take its seed
+	warmPatience = 2 * time.Minute  // for an interpreter to start and import everything
+	seedPatience = 20 * time.Second // for one to start and take its seed
 )
 
 // Driver runs cells in a kernel and replaces it when it breaks.
 type Driver struct {
-	log *slog.Logger
-	cfg Config
+	log   *slog.Logger
+	cfg   Config
+	procs *reaper
 
 	waiting atomic.Int64
 	slot    chan struct{} // holds one value while someone uses what follows
-	nursery *nursery
-	kernel  *kernel // nil after a failed replacement
-	lost    bool    // a replacement that no execution has reported yet
-	seed    []byte  // nil before Init
-	forks   uint64
+	kernel  *kernel       // nil after a failed replacement
+	lost    bool          // a replacement that no execution has reported yet
+	seed    []byte        // nil before Init
+	seeded  uint64        // kernels that have had a seed
 
 	mu          sync.Mutex
 	running     *kernel // whose cell may be interrupted
 	interrupted bool
 
-	meta atomic.Pointer[agent.Metadata]
+	meta agent.Metadata
 }
 
-// NewDriver starts an interpreter and a kernel and returns when both are warm.
-func NewDriver(ctx context.Context, log *slog.Logger, cfg Config) (*Driver, error) {
-	d := &Driver{log: log, cfg: cfg, slot: make(chan struct{}, 1)}
-	if err := d.replace(ctx); err != nil {
+// NewDriver starts a kernel and returns when it is warm.
+func NewDriver(log *slog.Logger, procs *reaper, cfg Config) (*Driver, error) {
+	d := &Driver{log: log, cfg: cfg, procs: procs, slot: make(chan struct{}, 1)}
+	if err := d.replace(); err != nil {
 		return nil, err
 	}
-	if err := d.kernel.call(map[string]any{"op": "warm"}, warmPatience); err != nil {
+	f, err := d.kernel.call(map[string]string{"op": "warm"}, warmPatience)
+	if err != nil {
+		_, _ = d.kernel.destroy(0)
 		return nil, fmt.Errorf("warm up: %w", err)
 	}
+	d.meta = f.Info
 	return d, nil
 }
 
-// Close ends the kernel and the interpreter.
+// Close ends the kernel.
 func (d *Driver) Close() error {
 	d.slot <- struct{}{}
-	defer func() { <-d.slot }()
-	var err error
-	if d.kernel != nil {
-		_, err = d.kernel.destroy(d.cfg.User, 0)
-		d.kernel = nil
+	defer d.release()
+	if d.kernel == nil {
+		return nil
 	}
-	if d.nursery != nil {
-		d.nursery.close()
-	}
+	_, err := d.kernel.destroy(0)
+	d.kernel = nil
 	return err
 }
 
@@ -79,14 +79,16 @@ func (d *Driver) Seed(ctx context.Context, seed []byte) error {
 	return d.seedKernel()
 }
 
+// seedKernel gives the kernel a seed that no other has.
 func (d *Driver) seedKernel() error {
-	d.forks++
-	sum := sha256.Sum256(binary.BigEndian.AppendUint64(append([]byte(nil), d.seed...), d.forks))
-	return d.kernel.call(map[string]any{"op": "init", "seed": hex.EncodeToString(sum[:])}, seedPatience)
+	d.seeded++
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(append([]byte(nil), d.seed...), d.seeded))
+	_, err := d.kernel.call(map[string]string{"op": "init", "seed": hex.EncodeToString(sum[:])}, seedPatience)
+	return err
 }
 
 // Metadata describes the interpreter.
-func (d *Driver) Metadata() agent.Metadata { return *d.meta.Load() }
+func (d *Driver) Metadata() agent.Metadata { return d.meta }
 
 // Interrupt interrupts the cell that runs.
 func (d *Driver) Interrupt() {
@@ -121,23 +123,10 @@ func (d *Driver) take(ctx context.Context) error {
 
 func (d *Driver) release() { <-d.slot }
 
-// replace makes a new kernel, and a new nursery if there is none. It is called under slot.
-func (d *Driver) replace(ctx context.Context) error {
-	if d.nursery != nil {
-		select {
-		case <-d.nursery.gone:
-			d.nursery = nil
-		default:
-		}
-	}
-	if d.nursery == nil {
-		if err := d.hatch(ctx); err != nil {
-			return err
-		}
-	}
-	k, err := startKernel(d.nursery, d.cfg.User)
+// replace makes a new kernel. It is called under slot.
+func (d *Driver) replace() error {
+	k, err := startKernel(d.cfg, d.procs)
 	if err != nil {
-		d.nursery.close()
 		return err
 	}
 	d.kernel = k
@@ -145,42 +134,18 @@ func (d *Driver) replace(ctx context.Context) error {
 		return nil
 	}
 	if err := d.seedKernel(); err != nil {
-		_, _ = k.destroy(d.cfg.User, 0)
+		_, _ = k.destroy(0)
 		d.kernel = nil
 		return err
 	}
 	return nil
 }
 
-// hatch starts an interpreter and waits until it is warm.
-func (d *Driver) hatch(ctx context.Context) error {
-	n, err := startNursery(d.cfg)
-	if err != nil {
-		return err
-	}
-	timer := time.NewTimer(warmPatience)
-	defer timer.Stop()
-	select {
-	case meta := <-n.warm:
-		d.meta.Store(&meta)
-		d.nursery = n
-		return nil
-	case <-n.gone:
-		return fmt.Errorf("the interpreter %q ended while it warmed up; its standard error says why", d.cfg.Python)
-	case <-timer.C:
-		n.close()
-		return fmt.Errorf("the interpreter %q was not warm after %v", d.cfg.Python, warmPatience)
-	case <-ctx.Done():
-		n.close()
-		return fmt.Errorf("warm up: %w", ctx.Err())
-	}
-}
-
 // renew replaces a kernel that is over and gives the slot back. The answer to the
-// execution that lost the kernel does not wait for it.
-func (d *Driver) renew(ctx context.Context) {
+// execution that lost the kernel does not wait for it; the next execution does.
+func (d *Driver) renew() {
 	defer d.release()
-	if err := d.replace(ctx); err != nil {
+	if err := d.replace(); err != nil {
 		d.log.Error("replace the kernel", "error", err)
 	}
 }

@@ -35,7 +35,10 @@ type Config struct {
 // what must be so. Of several values for one name the last counts.
 func (c Config) environ() []string {
 	all := slices.Concat(
-		[]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "SHELL=/bin/sh"},
+		[]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "SHELL=/bin/sh",
+			// Threads of numpy are memory and wake-ups of every sandbox; few may use
+			// more than one processor. Code that does can ask for more (threadpoolctl).
+			"OPENBLAS_NUM_THREADS=1"},
 		c.Env,
 		[]string{"HOME=" + c.Home, "USER=sandbox", "LOGNAME=sandbox", "TERM=dumb", "PAGER=cat",
 			"MPLBACKEND=module://matplotlib_inline.backend_inline"})
@@ -80,7 +83,8 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("protect the agent's memory: %w", err)
 	}
-	go reap(ctx)
+	procs := newReaper()
+	go procs.run(ctx)
 	listener, err := net.Listen("tcp", cfg.Addr)
 	if err != nil {
 		return fmt.Errorf("listen on %q: %w", cfg.Addr, err)
@@ -96,7 +100,7 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 	served := make(chan error, 1)
 	go func() { served <- web.Serve(listener) }()
 	start := time.Now()
-	driver, err := NewDriver(ctx, log, cfg)
+	driver, err := NewDriver(log, procs, cfg)
 	if err != nil {
 		_ = web.Close()
 		return fmt.Errorf("start the kernel: %w", err)
@@ -109,18 +113,4 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 		err = web.Close()
 	}
 	return errors.Join(err, driver.Close())
-}
-
-// setHostname names the sandbox. Anywhere else it would rename the machine.
-func setHostname(name string) error {
-	if name == "" {
-		return nil
-	}
-	if os.Getpid() != 1 {
-		return errors.New("not the first process of a sandbox")
-	}
-	if err := unix.Sethostname([]byte(name)); err != nil {
-		return fmt.Errorf("set host name %q: %w", name, err)
-	}
-	return nil
 }

@@ -3,16 +3,23 @@ package guest
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"syscall"
 	"time"
 
+	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/agent/kernels"
 	"golang.org/x/sys/unix"
 )
 
 // exitGrace is how long a killed kernel may take to be gone.
 const exitGrace = 5 * time.Second
+
+// bootstrap reads the runner from descriptor 4, so that it is neither a file in the
+// sandbox nor a command line that ps shows.
+const bootstrap = "import os; exec(compile(os.fdopen(4).read(), 'sandpool-python', 'exec'))"
 
 // kernel is one running kernel. It is used under Driver.slot.
 type kernel struct {
@@ -20,14 +27,14 @@ type kernel struct {
 	control  *net.UnixConn
 	frames   frameReader
 	out, err *sink
-	nursery  *nursery
 
 	over chan struct{}      // closed when the kernel has ended
 	exit syscall.WaitStatus // valid then
 }
 
-// startKernel forks a kernel from a warm nursery.
-func startKernel(n *nursery, user User) (*kernel, error) {
+// startKernel starts an interpreter as the user. It answers its first call as soon
+// as it has imported what it needs itself.
+func startKernel(cfg Config, procs *reaper) (*kernel, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("kernel: socket pair: %w", err)
@@ -38,25 +45,69 @@ func startKernel(n *nursery, user User) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &kernel{control: control, nursery: n, frames: frameReader{r: control}, over: make(chan struct{})}
+	k := &kernel{control: control, frames: frameReader{r: control}, over: make(chan struct{})}
 	var outEnd, errEnd *os.File
-	k.out, outEnd, err = openSink(user)
+	k.out, outEnd, err = openSink(cfg.User)
 	if err == nil {
 		defer outEnd.Close()
-		k.err, errEnd, err = openSink(user)
+		k.err, errEnd, err = openSink(cfg.User)
 	}
 	if err == nil {
 		defer errEnd.Close()
-		k.pid, err = n.fork(theirs, outEnd, errEnd)
+		err = k.spawn(cfg, procs, outEnd, errEnd, theirs)
 	}
 	if err != nil {
 		k.close()
 		return nil, err
 	}
-	go k.watch()
 	go k.out.run()
 	go k.err.run()
 	return k, nil
+}
+
+// spawn starts the process with the given output and control, and hands it its program.
+func (k *kernel) spawn(cfg Config, procs *reaper, out, err, control *os.File) error {
+	python, e := cfg.interpreter()
+	if e != nil {
+		return e
+	}
+	source, feed, e := os.Pipe()
+	if e != nil {
+		return fmt.Errorf("kernel: pipe: %w", e)
+	}
+	defer source.Close()
+	defer feed.Close()
+	null, e := os.Open(os.DevNull)
+	if e != nil {
+		return fmt.Errorf("kernel: %w", e)
+	}
+	defer null.Close()
+	attr := &syscall.ProcAttr{
+		Dir:   "/",
+		Env:   cfg.environ(),
+		Files: []uintptr{null.Fd(), out.Fd(), err.Fd(), control.Fd(), source.Fd()},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Credential: cfg.User.credential()},
+	}
+	pid, exit, e := procs.start([]string{python, "-I", "-c", bootstrap, cfg.DataDir}, attr)
+	if e != nil {
+		return fmt.Errorf("kernel: %w", e)
+	}
+	k.pid = pid
+	go k.watch(exit)
+	if _, e := io.WriteString(feed, kernels.Python()); e != nil {
+		return fmt.Errorf("kernel: write program: %w", e)
+	}
+	return nil
+}
+
+func unixConn(fd int) (*net.UnixConn, error) {
+	file := os.NewFile(uintptr(fd), "control")
+	defer file.Close()
+	conn, err := net.FileConn(file)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	return conn.(*net.UnixConn), nil
 }
 
 // openSink makes an output pipe; the second result is the end to write to.
@@ -81,27 +132,39 @@ func openSink(user User) (*sink, *os.File, error) {
 	return s, writer, nil
 }
 
-// call sends a request and waits for its done frame; it is for requests that run no user code.
-func (k *kernel) call(request map[string]any, patience time.Duration) error {
+// call sends a request and returns its done frame; it is for requests that run
+// no user code. What they print is forgotten.
+func (k *kernel) call(request map[string]string, patience time.Duration) (kernelFrame, error) {
 	request["id"] = "agent"
 	frame, err := encodeFrame(request)
 	if err != nil {
-		return err
+		return kernelFrame{}, err
 	}
+	k.out.begin(agent.DefaultMaxOutput, nil)
+	k.err.begin(agent.DefaultMaxOutput, nil)
+	f, err := k.converse(frame, patience)
+	k.out.end()
+	said, _ := k.err.end()
+	if err != nil {
+		return kernelFrame{}, fmt.Errorf("kernel: %q: %w; its standard error: %q", request["op"], err, said)
+	}
+	return f, nil
+}
+
+func (k *kernel) converse(frame []byte, patience time.Duration) (f kernelFrame, err error) {
 	if err := k.control.SetDeadline(time.Now().Add(patience)); err != nil {
-		return fmt.Errorf("kernel: %w", err)
+		return f, err
 	}
 	if _, err := k.control.Write(frame); err != nil {
-		return fmt.Errorf("kernel: %q: %w", request["op"], err)
+		return f, err
 	}
-	var f kernelFrame
 	if err := k.frames.next(&f); err != nil {
-		return fmt.Errorf("kernel: %q: %w", request["op"], err)
+		return f, err
 	}
 	if f.Op != "done" || f.ID != "agent" {
-		return fmt.Errorf("kernel: %q: answered by %q", request["op"], f.Op)
+		return f, fmt.Errorf("answered by %q", f.Op)
 	}
-	return nil
+	return f, nil
 }
 
 // interrupt sends the kernel and its children what Ctrl-C sends, and wakes
@@ -113,12 +176,12 @@ func (k *kernel) interrupt() {
 
 // destroy ends the kernel and every process of the user, and returns how the
 // kernel ended. notice is how long news of an end of its own may take.
-func (k *kernel) destroy(user User, notice time.Duration) (syscall.WaitStatus, error) {
+func (k *kernel) destroy(notice time.Duration) (syscall.WaitStatus, error) {
 	defer k.close()
 	over := k.ended(notice)
-	// Whoever is left shares the group, or is found by its user.
+	// Whoever is left shares the group, or is found as one of the sandbox.
 	_ = unix.Kill(-k.pid, unix.SIGKILL)
-	err := user.killAll()
+	err := killAll()
 	if err == nil && !over && !k.ended(exitGrace) {
 		err = errors.New("kernel: killed and not gone in time")
 	}
@@ -130,14 +193,10 @@ func (k *kernel) destroy(user User, notice time.Duration) (syscall.WaitStatus, e
 
 // watch notes how the kernel ends. A process that a cell left behind may hold
 // the other end of the control socket: it must not keep us waiting.
-func (k *kernel) watch() {
-	select {
-	case k.exit = <-k.nursery.exit(k.pid):
-		k.nursery.forget(k.pid)
-		close(k.over)
-		_ = k.control.CloseRead()
-	case <-k.nursery.gone:
-	}
+func (k *kernel) watch(exit <-chan syscall.WaitStatus) {
+	k.exit = <-exit
+	close(k.over)
+	_ = k.control.CloseRead()
 }
 
 // ended waits for the kernel's end.
@@ -147,8 +206,6 @@ func (k *kernel) ended(patience time.Duration) bool {
 	select {
 	case <-k.over:
 		return true
-	case <-k.nursery.gone:
-		return false
 	case <-timer.C:
 		return false
 	}

@@ -116,9 +116,6 @@ func (s *Server) initialise(w http.ResponseWriter, r *http.Request) (agent.InitR
 	if err := d.Seed(r.Context(), req.Seed); err != nil {
 		return res, fmt.Errorf("seed: %w", err)
 	}
-	if err := setHostname(req.Hostname); err != nil {
-		res.HostnameError = err.Error()
-	}
 	if !req.Time.IsZero() {
 		res.Skew = received.Sub(req.Time)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,11 @@ const unchanged = ^uintptr(0)
 
 // User is who cells run as.
 type User struct{ UID, GID int }
+
+// credential is what a process of the user starts with: no other groups.
+func (u User) credential() *syscall.Credential {
+	return &syscall.Credential{Uid: uint32(u.UID), Gid: uint32(u.GID)} //nolint:gosec // ids of our own configuration
+}
 
 // do calls f on a thread whose effective ids are the user's. Real and saved ids stay
 // root's, so that the user can neither signal nor trace the thread. f must not
@@ -59,38 +65,23 @@ func (u User) become() (back func() bool, err error) {
 // killPatience is how long killed processes may take to be gone.
 const killPatience = 3 * time.Second
 
-// killAll kills every process of the user, all in one system call, which even
+// killAll kills every process but this one, all in one system call, which even
 // a fork bomb does not outrun, and waits until they are gone. It is for the
-// first process of a sandbox only: elsewhere it would reach processes that are
-// none of ours.
-func (u User) killAll() error {
+// first process of a sandbox only, where all others are the user's: elsewhere it
+// would reach processes that are none of ours.
+func killAll() error {
 	if os.Getpid() != 1 {
 		return nil
 	}
-	result := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends as the user
-		id := uintptr(u.UID)
-		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, id, id, id); e != 0 {
-			result <- fmt.Errorf("become user %d: %w", u.UID, e)
-			return
-		}
-		result <- killUntilGone(u.UID)
-	}()
-	return <-result
-}
-
-// killUntilGone repeats the call until it finds nobody.
-func killUntilGone(uid int) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(killPatience); time.Now().Before(end); <-tick.C {
-		switch _, _, e := unix.RawSyscall(unix.SYS_KILL, unchanged, uintptr(unix.SIGKILL), 0); e {
-		case 0:
+		switch err := unix.Kill(-1, unix.SIGKILL); err {
+		case nil:
 		case unix.ESRCH:
 			return nil
 		default:
-			return fmt.Errorf("kill processes of user %d: %w", uid, e)
+			return fmt.Errorf("kill the processes of the sandbox: %w", err)
 		}
 	}
 	return nil // all have their signal; whoever is left is on its way out

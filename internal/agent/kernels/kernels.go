@@ -10,9 +10,9 @@ import _ "embed"
 var (
 	//go:embed python.py
 	pythonKernel string
-	//go:embed nursery.py
-	pythonNursery string
+	//go:embed start.py
+	pythonStart string
 )
 
 // Python returns the source of the Python runner.
-func Python() string { return pythonKernel + "\n\n" + pythonNursery }
+func Python() string { return pythonKernel + "\n\n" + pythonStart }

@@ -1,19 +1,11 @@
 """Runs Python cells for the agent.
 
-One process, the nursery, imports everything and then only forks. Each fork is a
-kernel: it drops to the unprivileged user, gets its own control socket and
-output pipes, and runs cells one after another in its main thread. A kernel
-that had to be killed is replaced by another fork in milliseconds.
-
-The nursery keeps real and saved user id 0, so that cells can neither signal
-nor trace it, and works with the effective id of the user, so that what it
-writes while importing belongs to the user. It imports nothing once cells run.
+It starts as the unprivileged user, with its control socket and its output
+pipes, and runs cells one after another in its main thread.
 
 A frame, in both directions, is a 4 byte big-endian length and a JSON object.
-  nursery: in {op: fork} with three descriptors (control, stdout, stderr)
-           out {op: warm, info}, {op: forked, pid}, {op: exit, pid, status}
-  kernel:  in {op: run, id, code}, {op: init, seed}, {op: warm}
-           out {op: display, id, ...} while a cell runs, {op: done, id, ...}
+  in  {op: warm, id}, {op: init, id, seed}, {op: run, id, code}
+  out {op: display, id, ...} while a cell runs, {op: done, id, ...}
 
 Output needs no marker: everything that a cell wrote is in the pipes before
 its done frame is sent, because both streams are unbuffered.
@@ -37,7 +29,6 @@ import resource
 import select
 import signal
 import site
-import socket
 import struct
 import sys
 import threading
@@ -66,14 +57,12 @@ PLAIN = frozenset((int, float, bool, str, bytes))
 libc = ctypes.CDLL(None)
 
 
-# What the nursery runs so that everything is imported and compiled, and what a
-# kernel runs so that its own copies of the pages of every cell are there. The
-# second is short: each page touched is memory that nursery and kernel no longer share.
-NURSERY_CELLS = (
+# What is imported and run before a snapshot, so that no session waits for it.
+WARM_MODULES = ("numpy", "pandas", "matplotlib.pyplot", "matplotlib_inline.backend_inline", "subprocess", "tempfile", "uuid")
+WARM_CELLS = (
     "1+1", "print(end='')", "1/0", "%who_ls", "!true", "import asyncio; await asyncio.sleep(0)", "[1, {'a': (2, 'b')}]",
     "x = (", "import numpy; numpy.arange(3)", "import pandas; pandas.DataFrame({'a': [1, 2]})",
     "import matplotlib.pyplot as plt; plt.plot([1, 2])")
-KERNEL_CELLS = NURSERY_CELLS[:3] + ("import pandas; pandas.DataFrame({'a': [1, 2]})",)
 
 
 class Pipe(io.FileIO):
@@ -433,10 +422,15 @@ class Kernel:
         shell.user_ns.update(_="", __="", ___="")
         self.last = ""
 
-    def warm(self, cells):
-        """Runs what first cells run, so that neither imports nor page faults are left to them."""
+    def warm(self):
+        """Imports and runs what first cells use, so that they need not wait for it."""
+        for name in WARM_MODULES:
+            try:
+                importlib.import_module(name)
+            except Exception:  # an image need not have all of them
+                pass
         fd, self.fd = self.fd, -1
-        for code in cells:
+        for code in WARM_CELLS:
             self.execute({"id": "", "code": code})
         if self.loop is not None:
             self.loop.close()
@@ -445,6 +439,8 @@ class Kernel:
         self.shell.reset(new_session=True)
         self.forget()
         self.fd = fd
+        gc.collect()
+        gc.freeze()
 
     def serve(self, fd):
         self.fd = fd
@@ -461,8 +457,9 @@ class Kernel:
                 self.seed(request)
                 self.send({"op": "done", "id": request["id"]})
             elif op == "warm":
-                self.warm(KERNEL_CELLS)
-                self.send({"op": "done", "id": request["id"]})
+                info = describe_runtime()
+                self.warm()
+                self.send({"op": "done", "id": request["id"], "info": info})
 
     def child(self):
         """In a process that a cell forked: it is no kernel and must not answer as one."""
