@@ -103,7 +103,7 @@ func (w *walk) begin() {
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
 	w.manager = m
-	w.end = func() { cancel(); <-done }
+	w.end = func() { cancel(); _ = <-done }
 }
 
 func (w *walk) run(moves []move) []string {
