@@ -14,6 +14,7 @@ type imageCmd struct {
 	Build  imageBuildCmd  `cmd:"" help:"Build an image from a recipe of this program."`
 	List   imageListCmd   `cmd:"" help:"List images and the disk they use."`
 	Remove imageRemoveCmd `cmd:"" help:"Remove an image."`
+	Prune  imagePruneCmd  `cmd:"" help:"Remove the images without a name, which later builds have replaced."`
 }
 
 // store opens the images of the server on this machine.
@@ -138,4 +139,30 @@ func (c *imageRemoveCmd) Run(a *app) error {
 		}{removed}))
 	}
 	return errors.Join(errs...)
+}
+
+type imagePruneCmd struct{ serverFlags }
+
+// Help says when not to.
+func (imagePruneCmd) Help() string {
+	return "A server that was started before the image was replaced goes on using the old one: restart it first."
+}
+
+// Run removes the images that no name leads to.
+func (c *imagePruneCmd) Run(a *app) error {
+	store, err := c.store()
+	if err != nil {
+		return err
+	}
+	freed, err := store.Prune(func(string) bool { return false })
+	if err != nil {
+		return err
+	}
+	a.say("freed %s", bytesText(freed))
+	if a.json() {
+		return a.printJSON(struct {
+			Freed int64 `json:"freedBytes"`
+		}{freed})
+	}
+	return nil
 }
