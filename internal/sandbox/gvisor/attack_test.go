@@ -165,6 +165,15 @@ func TestNoSuchProgram(t *testing.T) {
 	}
 }
 
+// TestLastWords: an agent that gives up says why, and Prepare passes it on.
+func TestLastWords(t *testing.T) {
+	e, tmpl := open(t), template(t, sandbox.Restore)
+	tmpl.Args = append(tmpl.Args, "fail")
+	if _, err := e.Prepare(t.Context(), tmpl, nil); err == nil || !strings.Contains(err.Error(), "ate my interpreter") {
+		t.Errorf("a first process that fails: %v", err)
+	}
+}
+
 func TestDiskBomb(t *testing.T) {
 	e, h := attack(t, nil)
 	for _, path := range []string{"/root/big", "/tmp/big", "/dev/shm/big"} {

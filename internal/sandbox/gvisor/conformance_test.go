@@ -52,7 +52,7 @@ func leave(t *testing.T, e *Engine, id sandbox.ID) {
 	if err := e.cgroups.create(id, tmpl.Limits); err != nil {
 		t.Fatal(err)
 	}
-	s, err := e.spawn(id, tmpl)
+	s, err := e.spawn(id, tmpl, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package gvisor
 import (
 	"context"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,7 +24,21 @@ func (e *Engine) Check(ctx context.Context) []sandbox.Requirement {
 // CheckHost says what this host has and lacks of what the engine needs. It
 // needs no engine, so that it can explain why New fails. root is the state
 // directory, which may not exist yet. It changes nothing.
-func CheckHost(_ context.Context, root string) []sandbox.Requirement {
+func CheckHost(_ context.Context, root string) []sandbox.Requirement { return checkHost(root) }
+
+// missing is the error of a host that lacks something. A disk that is nearly full is
+// none: a server must start on it, to stop sandboxes.
+func missing(found []sandbox.Requirement) error {
+	var errs []error
+	for _, r := range found {
+		if !r.OK && r.Name != spaceName {
+			errs = append(errs, fmt.Errorf("the host lacks %q: %s. %s", r.Name, r.Detail, r.Fix))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkHost(root string) []sandbox.Requirement {
 	checks := []func() sandbox.Requirement{
 		checkUser, checkMachine, checkKernel, checkBinary, checkCgroups,
 		checkNamespaces, checkSeccomp, checkPtrace,
@@ -188,6 +203,8 @@ func checkStore(root string) sandbox.Requirement {
 	return requirement("state directory", true, dir, "")
 }
 
+const spaceName = "disk space"
+
 // minSpace is room for a snapshot and the writable layers of a few sandboxes.
 const minSpace = 2 << 30
 
@@ -195,10 +212,10 @@ func checkSpace(root string) sandbox.Requirement {
 	dir := existing(root)
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
-		return requirement("disk space", false, err.Error(), "Choose a data directory on a local filesystem.")
+		return requirement(spaceName, false, err.Error(), "Choose a data directory on a local filesystem.")
 	}
 	free := s.Bavail * uint64(s.Bsize)
-	return requirement("disk space", free >= minSpace, fmt.Sprintf("%d MB free at %s", free>>20, dir),
+	return requirement(spaceName, free >= minSpace, fmt.Sprintf("%d MB free at %s", free>>20, dir),
 		fmt.Sprintf("Free at least %d MB, or choose another data directory.", minSpace>>20))
 }
 

@@ -63,6 +63,9 @@ func New(log *slog.Logger, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := missing(checkHost(cfg.Root)); err != nil {
+		return nil, err
+	}
 	glog.SetTarget(&toSlog{log}) // gVisor's client code logs to a target of the whole process
 	e := &Engine{
 		log:       log,

@@ -32,6 +32,21 @@ func TestCheckHost(t *testing.T) {
 	}
 }
 
+func TestMissing(t *testing.T) {
+	full := sandbox.Requirement{Name: spaceName, Fix: "delete"}
+	if err := missing([]sandbox.Requirement{{Name: "kernel", OK: true}, full}); err != nil {
+		t.Errorf("a full disk: %v", err)
+	}
+	err := missing([]sandbox.Requirement{full, {Name: "seccomp", Detail: "none", Fix: "Use another kernel."}})
+	if err == nil || !strings.Contains(err.Error(), "seccomp") || !strings.Contains(err.Error(), "Use another kernel.") {
+		t.Errorf("without seccomp: %v", err)
+	}
+	// A state directory that cannot hold nameless files is refused by New itself.
+	if e, err := New(nil, Config{Root: "/proc/nowhere"}); err == nil || !strings.Contains(err.Error(), "state directory") {
+		t.Errorf("New in /proc: %v, %v", e, err)
+	}
+}
+
 func TestKernelAtLeast(t *testing.T) {
 	for release, want := range map[string]bool{
 		"5.10.0-28-amd64": true, "5.9.16": false, "6.1": true, "4.19.300": false, "10.0-rc1": true, "": false, "x.y": false,

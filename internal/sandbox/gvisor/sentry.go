@@ -85,10 +85,10 @@ func (c *childFiles) close() {
 
 // spawn starts a sentry for t in the cgroup of id, which exists already. It
 // waits for no answer; see sentry.wait.
-func (e *Engine) spawn(id sandbox.ID, t sandbox.Template) (_ *sentry, err error) {
+func (e *Engine) spawn(id sandbox.ID, t sandbox.Template, console *os.File) (_ *sentry, err error) {
 	var files childFiles
 	defer files.close()
-	global, err := e.openFiles(id, t, &files)
+	global, err := e.openFiles(id, t, console, &files)
 	if err != nil {
 		return nil, err
 	}
@@ -138,8 +138,9 @@ func (e *Engine) spawn(id sandbox.ID, t sandbox.Template) (_ *sentry, err error)
 
 // openFiles opens what the sentry gets from the host, and returns the
 // arguments that go before the subcommand. The standard streams of the guest
-// are /dev/null: nothing of the server's is shared with it.
-func (e *Engine) openFiles(id sandbox.ID, t sandbox.Template, files *childFiles) (global []string, err error) {
+// are /dev/null, but for the standard error of a boot: nothing of the server's
+// is shared with it.
+func (e *Engine) openFiles(id sandbox.ID, t sandbox.Template, console *os.File, files *childFiles) (global []string, err error) {
 	dir := e.dir(id)
 	logFile, err := os.OpenFile(filepath.Join(dir, panicName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -174,8 +175,12 @@ func (e *Engine) openFiles(id sandbox.ID, t sandbox.Template, files *childFiles)
 		return nil, err
 	}
 	files.add("gofer-filestore-fds", store)
-	for range 3 {
-		f, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	streams := []string{os.DevNull, os.DevNull, os.DevNull}
+	if console != nil {
+		streams[2] = fmt.Sprintf("/proc/self/fd/%d", console.Fd())
+	}
+	for _, path := range streams {
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -272,6 +277,35 @@ func (s *sentry) wait(ctx context.Context) error {
 		return fmt.Errorf("the sandbox process ended while it started: %w", err)
 	}
 	return nil
+}
+
+// consoleSize bounds what a boot's first process can say on its standard error.
+const consoleSize = 64 << 10
+
+// console returns a file in memory for that which cannot grow. It is no pipe: a
+// snapshot with one can be restored only with a pipe in its place.
+func console() (*os.File, error) {
+	f, err := memFile("console", make([]byte, consoleSize))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_GROW|unix.F_SEAL_SHRINK); err != nil {
+		return nil, errors.Join(fmt.Errorf("seal a memory file: %w", err), f.Close())
+	}
+	return f, nil
+}
+
+// tail returns the end of the text in the first size bytes of f, which may be nil.
+func tail(f *os.File, size int64) string {
+	if f == nil {
+		return ""
+	}
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, size))
+	if err != nil {
+		return ""
+	}
+	data = bytes.TrimSpace(bytes.Trim(data, "\x00"))
+	return string(data[max(0, len(data)-panicTail):])
 }
 
 // panicTail is how much of a crash report goes into an error.

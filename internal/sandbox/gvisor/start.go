@@ -86,8 +86,19 @@ func (e *Engine) launch(ctx context.Context, id sandbox.ID, t sandbox.Template, 
 		}
 		return sandpool.Errorf(sandpool.Conflict, "SandboxExists", "id", "The sandbox %q exists already.", id)
 	}
-	if err := e.build(ctx, id, t, snapshot); err != nil {
-		return errors.Join(e.explain(ctx, id, t, err), e.demolish(ctx, id))
+	var said *os.File
+	if snapshot == "" {
+		if said, err = console(); err != nil {
+			return err
+		}
+		defer said.Close()
+	}
+	if err := e.build(ctx, id, t, snapshot, said); err != nil {
+		err = e.explain(ctx, id, t, err)
+		if text := tail(said, consoleSize); text != "" {
+			err = fmt.Errorf("%w; its first process said: %s", err, text)
+		}
+		return errors.Join(err, e.demolish(ctx, id))
 	}
 	return nil
 }
@@ -141,7 +152,7 @@ func (e *Engine) exists(id sandbox.ID) (bool, error) {
 }
 
 // build takes the steps of a start, each of which demolish can undo.
-func (e *Engine) build(ctx context.Context, id sandbox.ID, t sandbox.Template, snapshot string) error {
+func (e *Engine) build(ctx context.Context, id sandbox.ID, t sandbox.Template, snapshot string, console *os.File) error {
 	watch := newStopwatch()
 	if err := os.Mkdir(e.dir(id), 0o700); err != nil {
 		return fmt.Errorf("make the sandbox's directory: %w", err)
@@ -149,7 +160,7 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, t sandbox.Template, s
 	if err := e.cgroups.create(id, t.Limits); err != nil {
 		return err
 	}
-	s, err := e.spawn(id, t)
+	s, err := e.spawn(id, t, console)
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,9 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == "sleep" {
 		select {}
 	}
+	if len(os.Args) > 1 && os.Args[1] == "fail" {
+		log.Fatal("the dog ate my interpreter")
+	}
 	if len(os.Args) > 1 && os.Args[1] == "grow" {
 		grow()
 	}
