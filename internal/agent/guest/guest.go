@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -105,6 +106,10 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 		_ = web.Close()
 		return fmt.Errorf("start the kernel: %w", err)
 	}
+	if err := server.rehearse(ctx, driver); err != nil {
+		return errors.Join(fmt.Errorf("rehearse: %w", err), web.Close(), driver.Close())
+	}
+	debug.FreeOSMemory() // what is not in the snapshot need not be restored
 	log.Info("ready", "after", time.Since(start).Round(time.Millisecond))
 	server.SetDriver(driver)
 	select {

@@ -409,7 +409,6 @@ class Kernel:
             modules["uuid"]._node = None
         if "logging" in modules:
             modules["logging"]._startTime = time.time()
-        self.execute({"id": "", "code": "1+1"})  # reads in the pages that every cell needs
         self.forget()
 
     def forget(self):
@@ -441,6 +440,7 @@ class Kernel:
         self.fd = fd
         gc.collect()
         gc.freeze()
+        libc.malloc_trim(0)
 
     def serve(self, fd):
         self.fd = fd
