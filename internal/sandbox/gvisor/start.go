@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -212,10 +214,17 @@ const (
 func (e *Engine) awaitReady(ctx context.Context, b *box, check sandbox.Check) error {
 	// One connection for all attempts: each that is closed stays in the guest's
 	// network stack for a minute, and so gets into the snapshot and costs every restore.
+	var last atomic.Pointer[checkConn]
 	client := &http.Client{Transport: &http.Transport{
 		MaxConnsPerHost: 1,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return e.dial(ctx, b.id, check.Port)
+			conn, err := e.dial(ctx, b.id, check.Port)
+			if err != nil {
+				return nil, err
+			}
+			c := &checkConn{Conn: conn, over: make(chan struct{})}
+			last.Store(c)
+			return c, nil
 		},
 	}}
 	defer client.CloseIdleConnections()
@@ -223,6 +232,7 @@ func (e *Engine) awaitReady(ctx context.Context, b *box, check sandbox.Check) er
 	for wait := firstCheckWait; ; wait = min(2*wait, lastCheckWait) {
 		err := get(ctx, client, url)
 		if err == nil {
+			last.Load().hangUp()
 			return nil
 		}
 		select {
@@ -233,6 +243,35 @@ func (e *Engine) awaitReady(ctx context.Context, b *box, check sandbox.Check) er
 		if pause(ctx, wait) != nil {
 			return fmt.Errorf("%w; its last readiness check: %w", context.Cause(ctx), err)
 		}
+	}
+}
+
+// checkConn is a connection of a readiness check.
+type checkConn struct {
+	net.Conn
+	once sync.Once
+	over chan struct{} // closed at the first error of Read, such as the end of the file
+}
+
+func (c *checkConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.once.Do(func() { close(c.over) })
+	}
+	return n, err
+}
+
+// hangUp ends the connection and waits until the sentry has let go of it,
+// which it says by closing its end: a checkpoint fails while it holds one.
+func (c *checkConn) hangUp() {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+		return
+	}
+	timer := time.NewTimer(deathWait)
+	defer timer.Stop()
+	select {
+	case <-c.over:
+	case <-timer.C:
 	}
 }
 
