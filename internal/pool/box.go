@@ -17,12 +17,23 @@ type poolState struct {
 	backoff  backoff // of starts
 	refills  int64   // refills that went wrong, ever
 	claims   [sandpool.ClaimNew + 1]int64
-	unsaved  bool // pool differs from its row in State or Problem
-	removing bool // the row is being deleted
+	// burstAt and claimedAt are the first and the last claim of a ready
+	// sandbox in the present or last burst; see calm.
+	burstAt, claimedAt time.Time
+	unsaved            bool // pool differs from its row in State or Problem
+	removing           bool // the row is being deleted
 }
 
 func newPoolState(p sandpool.Pool) *poolState {
 	return &poolState{pool: p, sessions: map[sandpool.Identifier]*entry{}, prep: preparation{changed: make(chan struct{})}}
+}
+
+// noteClaim records that a claim took a ready sandbox.
+func (p *poolState) noteClaim(now time.Time) {
+	if now.Sub(p.claimedAt) >= calm {
+		p.burstAt = now
+	}
+	p.claimedAt = now
 }
 
 // entry is an identifier's place in a pool: a session, a claim in progress, or

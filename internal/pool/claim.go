@@ -200,6 +200,10 @@ func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Ide
 		return nil, m.full(p, identifier)
 	}
 	b, dead := m.own(ctx, p, row)
+	if outcome == sandpool.ClaimReady {
+		p.noteClaim(time.Now())
+		time.AfterFunc(calm, m.kick) // refills may have waited for this
+	}
 	m.mu.Unlock()
 	if dead {
 		return nil, m.markStopping(ctx, b)

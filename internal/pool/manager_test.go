@@ -119,8 +119,12 @@ func (w *world) put(p sandpool.Pool) sandpool.Pool {
 	return got
 }
 
-// settle waits until the manager has done what is due.
-func (w *world) settle() { synctest.Wait() }
+// settle waits until the manager has done what is due, refills that wait for calm included.
+func (w *world) settle() {
+	synctest.Wait()
+	<-time.After(100 * time.Millisecond)
+	synctest.Wait()
+}
 
 func (w *world) pass(d time.Duration) {
 	<-time.After(d)

@@ -14,6 +14,14 @@ const maxStops = 16
 // stable is how long a ready sandbox must live before earlier failures are forgiven.
 const stable = 10 * time.Second
 
+// A claim is worth more than a refill: restoring a sandbox keeps a core busy for
+// longer than hundreds of claims take. So while a burst of claims finds
+// sandboxes ready, refills wait for a pause of calm, but not longer than patience.
+const (
+	calm     = 100 * time.Millisecond
+	patience = time.Second
+)
+
 // snapshot is everything that plan looks at.
 type snapshot struct {
 	pools    []poolView
@@ -31,6 +39,8 @@ type poolView struct {
 	prepareAt time.Time // not before
 	refillAt  time.Time // not before; the zero time if no start failed lately
 	claims    int       // claims in progress
+	burstAt   time.Time // first claim of a ready sandbox without a calm since
+	claimedAt time.Time // last one
 	removing  bool
 	boxes     []boxView // longest in their state first
 }
@@ -231,6 +241,9 @@ func (p poolView) lack(now time.Time) int {
 	lack := p.target() - p.count(p.isReady) - under
 	if !p.refillAt.IsZero() {
 		return min(lack, 1-under)
+	}
+	if p.count(p.isReady) > 0 && now.Sub(p.claimedAt) < calm && now.Sub(p.burstAt) < patience {
+		return 0
 	}
 	return lack
 }

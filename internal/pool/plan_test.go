@@ -288,3 +288,36 @@ func TestPlanKeepsReadyForClaimsInProgress(t *testing.T) {
 		t.Errorf("without claims in progress: %d actions, want %d retirements", len(got), ready-1)
 	}
 }
+
+// TestRefillWaitsForCalm: while claims find sandboxes ready, refills wait, but not for ever
+// and not when nothing is ready.
+func TestRefillWaitsForCalm(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for name, c := range map[string]struct {
+		ready          int
+		burst, claimed time.Duration // ago
+		want           int
+	}{
+		"in a burst":         {ready: 2, burst: calm / 2, claimed: calm / 2, want: 0},
+		"in a long burst":    {ready: 2, burst: patience, claimed: calm / 2, want: 3},
+		"after a burst":      {ready: 2, burst: 2 * calm, claimed: calm, want: 3},
+		"with nothing ready": {ready: 0, burst: calm / 2, claimed: calm / 2, want: 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := poolView{key: "p", prepared: true, burstAt: now.Add(-c.burst), claimedAt: now.Add(-c.claimed),
+				pool: sandpool.Pool{State: sandpool.Succeeded, MaxSessions: 100, ReadySessions: 5}}
+			for i := range c.ready {
+				p.boxes = append(p.boxes, boxView{id: sandpool.SandboxID(rune('a' + i)), state: sandpool.Ready})
+			}
+			got := 0
+			for _, a := range plan(snapshot{pools: []poolView{p}, starts: 10}, now) {
+				if a.act == actRefill {
+					got++
+				}
+			}
+			if got != c.want {
+				t.Errorf("%d refills, want %d", got, c.want)
+			}
+		})
+	}
+}

@@ -193,8 +193,8 @@ func TestPrepareFails(t *testing.T) {
 func TestAcquireWaitsForPrepare(t *testing.T) {
 	within(t, func(w *world) {
 		w.fake.Order(sandboxtest.Prepare, 1, sandboxtest.Fault{After: 20 * time.Second})
-		w.put(spec(0, 5))
 		began := time.Now()
+		w.put(spec(0, 5))
 		w.acquire("user-1", sandpool.ClaimNew).Release()
 		if took := time.Since(began); took != 20*time.Second {
 			w.Errorf("Acquire took %s", took)

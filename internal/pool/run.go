@@ -116,6 +116,7 @@ func (p *poolState) view(key string, boxes []boxView) poolView {
 		}
 	}
 	return poolView{key: key, pool: p.pool, boxes: boxes, claims: claims, removing: p.removing,
+		burstAt: p.burstAt, claimedAt: p.claimedAt,
 		prepared:  p.prep.done && p.prep.revision == p.pool.Revision,
 		preparing: p.prep.running, prepareAt: p.prep.backoff.next(), refillAt: p.backoff.next()}
 }
