@@ -10,8 +10,8 @@
 // The kernel is an interpreter that imports and warms up what cells use before the
 // snapshot is taken. It is the only one: one more, to fork replacements from, would
 // cost every sandbox its memory again. So a kernel that had to be killed is
-// replaced by one that starts from nothing, while the answer is on its way, and
-// imports what cells ask for when they do. Agent and kernel
+// replaced by one that starts from nothing, while the answer is on its way: half a
+// second, and one more for the cell that first imports pandas. Agent and kernel
 // talk over a socket pair; a kernel's standard output and error are pipes that
 // the agent empties all the time, so that nothing in the sandbox ever waits for a reader.
 //

@@ -110,6 +110,11 @@ func TestDeath(t *testing.T) {
 	if res := s.run(t, "1"); res.Text != "1" || !res.KernelRestarted {
 		t.Errorf("after a death between cells: %+v", res)
 	}
+	// The new kernel imports what the first one had, when a cell asks for it.
+	res := s.run(t, "import matplotlib.pyplot as plt, pandas as pd; plt.plot([1, 2]); pd.DataFrame({'a': [1]})")
+	if len(res.Displays) != 1 || res.Text != "   a\n0  1" {
+		t.Errorf("a figure and a table in a new kernel: %+v, error %+v", res, res.Error)
+	}
 }
 
 // TestForgedEnd: a cell that claims its own end early gains nothing: the next
