@@ -2,11 +2,14 @@ package gvisor
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox"
@@ -100,6 +103,36 @@ func TestHostSide(t *testing.T) {
 			if strings.Contains(fd, bad) && !strings.HasSuffix(fd, "/"+panicName) && !strings.HasSuffix(fd, "(deleted)") { // its own crash log and writable layer
 				t.Errorf("the sandbox holds %q", fd)
 			}
+		}
+	}
+}
+
+// TestNothingInherited: a sandbox process holds nothing that the engine did not give it,
+// even if the server has it open without close-on-exec and under a number that gVisor uses.
+func TestNothingInherited(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	const taken = 254
+	if err := unix.Dup3(int(r.Fd()), taken, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(taken)
+	secret, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", taken))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, h := attack(t, nil)
+	pid, err := e.mainPID(h.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds(t, pid) {
+		if strings.Contains(fd, secret) {
+			t.Errorf("the sandbox holds %q, which is the server's", fd)
 		}
 	}
 }

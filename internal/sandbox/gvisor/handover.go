@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,11 +32,38 @@ const sentryName = "runsc-sandbox"
 // again in every sandbox process.
 func HandOver() {
 	if isSentry(os.Args) {
+		closeStrays()
 		collectLess()
 		keepProcessors()
 		useFilters()
 		maincli.Main()
 		os.Exit(128) // Main exits by itself; 128 is its own code for a failure
+	}
+}
+
+// closeStrays closes what a new sentry inherits and was not given: descriptors
+// that the server itself inherited, and the control connections to other
+// sandboxes, which gVisor opens without close-on-exec. A sentry that is broken
+// into must not hold them, and gVisor refuses to start where one has a number that it wants for itself.
+// The engine's own descriptors end with the filter's.
+func closeStrays() {
+	last, err := strconv.Atoi(os.Getenv(filterVariable))
+	if err != nil || !slices.Contains(os.Args, setUpRoot) {
+		return // a later step of the same start: what is open then belongs there
+	}
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		panic(fmt.Sprintf("sandpool: descriptors cannot be listed: %v", err))
+	}
+	for _, entry := range fds {
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil || fd <= last {
+			continue
+		}
+		target, err := os.Readlink("/proc/self/fd/" + entry.Name())
+		if err == nil && !strings.HasPrefix(target, "anon_inode:") { // those are the Go runtime's
+			_ = unix.Close(fd) // it was open a moment ago
+		}
 	}
 }
 
@@ -89,6 +117,9 @@ func isSentry(args []string) bool {
 
 // filterVariable is the environment variable with the descriptor of the filter.
 const filterVariable = "SANDPOOL_SECCOMP_FD"
+
+// setUpRoot is the flag of the first of the steps in which a sentry starts.
+const setUpRoot = "--setup-root"
 
 // filterRules is gVisor's list of what a sentry may ask of the host. The
 // linker refuses to build if a later version has it no more.

@@ -103,7 +103,7 @@ func (e *Engine) spawn(id sandbox.ID, t sandbox.Template, console *os.File) (_ *
 	files.add("start-sync-fd", write)
 	extra := append(slices.Clone(files.list), filters) // which is kept, unlike the others
 	args := append(sentryFlags(), global...)
-	args = append(args, "boot", "--bundle=/", "--apply-caps", "--setup-root", "--gofer-mount-confs="+mountConfs(t))
+	args = append(args, "boot", "--bundle=/", "--apply-caps", setUpRoot, "--gofer-mount-confs="+mountConfs(t))
 	args = append(args, files.args...)
 	args = append(args, resourceArgs(t.Limits)...)
 	args = append(args, string(id))
