@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,9 +16,22 @@ import (
 	"github.com/sandpool/sandpool"
 )
 
-// maxAnswer bounds an answer of the agent, whose parts are bounded too: two
-// streams, a value, the displays, and what JSON adds to them.
-const maxAnswer = 256 << 20
+// Bounds of what is read of a sandbox, whose agent may have been taken over.
+const (
+	// maxAnswer is of answers that hold a few fields, or the packages of an image.
+	maxAnswer = 4 << 20
+	// maxListing holds the 20,000 entries that the agent lists at most, with long paths.
+	maxListing = 32 << 20
+	// maxHeader is of an answer's header.
+	maxHeader = 64 << 10
+)
+
+// maxExecution bounds the answer to an execution: two streams, of which JSON makes six
+// times as much if they are all control characters, the displays, the value, and the rest.
+func maxExecution(req ExecuteRequest) int64 {
+	output := cmp.Or(max(req.MaxOutput, 0), DefaultMaxOutput)
+	return 6*2*int64(min(output, LimitMaxOutput)) + 2*MaxDisplayBytes + 1<<20
+}
 
 // Client talks to the agent of one sandbox. It keeps connections open between calls; Close
 // closes them. All methods may be called at the same time.
@@ -35,8 +49,11 @@ func NewClient(dial func(ctx context.Context, port int) (net.Conn, error), secre
 		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, Port) },
 		MaxIdleConns:        16,
 		MaxIdleConnsPerHost: 16,
-		IdleConnTimeout:     5 * time.Minute,
-		DisableCompression:  true,
+		// A connection ends with its sandbox, which may wait for hours: the first
+		// call of its session finds the connection open.
+		IdleConnTimeout:        0,
+		MaxResponseHeaderBytes: maxHeader,
+		DisableCompression:     true,
 		// The agent can refuse an upload before it has been sent in vain.
 		ExpectContinueTimeout: time.Second,
 	}
@@ -52,7 +69,7 @@ func (c *Client) Close() { c.transport.CloseIdleConnections() }
 // with class Conflict.
 func (c *Client) Init(ctx context.Context, req InitRequest) (InitResult, error) {
 	var res InitResult
-	err := c.call(ctx, http.MethodPost, "/init", nil, req, &res)
+	err := c.call(ctx, http.MethodPost, "/init", nil, req, &res, maxAnswer)
 	return res, err
 }
 
@@ -62,7 +79,7 @@ func (c *Client) Init(ctx context.Context, req InitRequest) (InitResult, error) 
 // until its end or its timeout, whoever waits for it.
 func (c *Client) Execute(ctx context.Context, req ExecuteRequest) (ExecuteResult, error) {
 	var res ExecuteResult
-	err := c.call(ctx, http.MethodPost, "/execute", nil, req, &res)
+	err := c.call(ctx, http.MethodPost, "/execute", nil, req, &res, maxExecution(req))
 	return res, err
 }
 
@@ -75,10 +92,16 @@ func (c *Client) ExecuteStream(ctx context.Context, req ExecuteRequest, emit fun
 		return err
 	}
 	defer discard(resp)
-	dec := json.NewDecoder(io.LimitReader(resp.Body, 2*maxAnswer))
+	// The events hold what the result holds again.
+	limit := 2 * maxExecution(req)
+	body := &io.LimitedReader{R: resp.Body, N: limit}
+	dec := json.NewDecoder(body)
 	for {
 		var ev Event
 		if err := dec.Decode(&ev); err != nil {
+			if body.N <= 0 {
+				return oversized(limit)
+			}
 			return fmt.Errorf("agent: read event: %w", unexpected(err))
 		}
 		if err := emit(ev); err != nil {
@@ -92,18 +115,18 @@ func (c *Client) ExecuteStream(ctx context.Context, req ExecuteRequest, emit fun
 
 // Interrupt interrupts the cell that runs now; without one it does nothing.
 func (c *Client) Interrupt(ctx context.Context) error {
-	return c.call(ctx, http.MethodPost, "/interrupt", nil, nil, nil)
+	return c.call(ctx, http.MethodPost, "/interrupt", nil, nil, nil, 0)
 }
 
 // Metadata describes the kernel and the packages of the image.
 func (c *Client) Metadata(ctx context.Context) (Metadata, error) {
 	var m Metadata
-	err := c.call(ctx, http.MethodGet, "/metadata", nil, nil, &m)
+	err := c.call(ctx, http.MethodGet, "/metadata", nil, nil, &m, maxAnswer)
 	return m, err
 }
 
-// call sends a request with a JSON body and reads a JSON answer.
-func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+// call sends a request with a JSON body and reads a JSON answer of at most limit bytes.
+func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any, limit int64) error {
 	resp, err := c.send(ctx, method, path, query, in)
 	if err != nil {
 		return err
@@ -112,7 +135,13 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 	if out == nil {
 		return nil
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if resp.ContentLength > limit {
+		return oversized(limit)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if int64(len(body)) > limit {
+		return oversized(limit)
+	}
 	if err != nil {
 		return fmt.Errorf("agent: %s %q: %w", method, path, unexpected(err))
 	}
@@ -120,6 +149,12 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 		return fmt.Errorf("agent: %s %q: decode: %w", method, path, err)
 	}
 	return nil
+}
+
+// oversized is the error of an answer that no honest agent gives.
+func oversized(limit int64) error {
+	return sandpool.Errorf(sandpool.Internal, "", "",
+		"The sandbox's answer is larger than %d bytes, the most that is read of it.", limit)
 }
 
 func (c *Client) send(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {

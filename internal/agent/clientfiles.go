@@ -69,7 +69,7 @@ func (c *Client) List(ctx context.Context, dir string, recursive bool) ([]FileIn
 		query.Set("recursive", "true")
 	}
 	files := []FileInfo{}
-	err = c.call(ctx, http.MethodGet, "/files", query, nil, &files)
+	err = c.call(ctx, http.MethodGet, "/files", query, nil, &files, maxListing)
 	return files, err
 }
 
@@ -80,7 +80,7 @@ func (c *Client) Stat(ctx context.Context, path string) (FileInfo, error) {
 		return FileInfo{}, err
 	}
 	var info FileInfo
-	err = c.call(ctx, http.MethodGet, "/stat", query, nil, &info)
+	err = c.call(ctx, http.MethodGet, "/stat", query, nil, &info, maxAnswer)
 	return info, err
 }
 
@@ -142,7 +142,7 @@ func (c *Client) onPath(ctx context.Context, method, endpoint, path string) erro
 	if err != nil {
 		return err
 	}
-	return c.call(ctx, method, endpoint, query, nil, nil)
+	return c.call(ctx, method, endpoint, query, nil, nil, 0)
 }
 
 func pathQuery(path string) (url.Values, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/sandpool/sandpool"
 )
@@ -64,10 +65,28 @@ func readError(operation string, resp *http.Response) error {
 	if err := json.Unmarshal(body, &f); err != nil {
 		return fmt.Errorf("agent: %s: status %d with an unreadable body", operation, resp.StatusCode)
 	}
-	for c := sandpool.Internal; c <= sandpool.Ended; c++ {
-		if c.String() == f.Class {
-			return &sandpool.Error{Class: c, Code: f.Code, Target: f.Target, Message: f.Message}
+	for c := sandpool.Internal; c <= sandpool.Unavailable; c++ {
+		if c.String() == f.Class && isOfAgent(c) {
+			return &sandpool.Error{Class: c, Code: word(f.Code), Target: word(f.Target), Message: f.Message}
 		}
 	}
-	return fmt.Errorf("agent: %s: %s", operation, f.Message)
+	return fmt.Errorf("agent: %s: status %d of an unknown class: %.200q", operation, resp.StatusCode, f.Message)
+}
+
+// isOfAgent reports whether the agent has errors of class c. The others are the
+// pool's to give: that a session ended, or that there is no room for one.
+func isOfAgent(c sandpool.Class) bool {
+	return c == sandpool.Internal || statusOf(c) != http.StatusInternalServerError
+}
+
+// word returns s if it can be a name in an answer of the API, else nothing.
+func word(s string) string {
+	const most = 64
+	unfit := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	}
+	if len(s) > most || strings.IndexFunc(s, unfit) >= 0 {
+		return ""
+	}
+	return s
 }

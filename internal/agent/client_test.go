@@ -1,0 +1,113 @@
+package agent_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/agent"
+)
+
+// clientOf returns a client of a sandbox whose agent is h.
+func clientOf(t *testing.T, h http.HandlerFunc) *agent.Client {
+	t.Helper()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	c := agent.NewClient(func(ctx context.Context, _ int) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", server.Listener.Addr().String())
+	}, "secret")
+	t.Cleanup(c.Close)
+	return c
+}
+
+// TestOversizedAnswers checks that a sandbox cannot make the host read without end,
+// and that the largest answers that are asked for still come through.
+func TestOversizedAnswers(t *testing.T) {
+	var before, unit string
+	var size int
+	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, before)
+		for n := 0; n < size; n += 60000 {
+			if _, err := io.WriteString(w, strings.Repeat(unit, 60000/len(unit))); err != nil {
+				return
+			}
+		}
+		_, _ = io.WriteString(w, `"}`)
+	})
+	request := agent.ExecuteRequest{Code: "1", MaxOutput: 1 << 20}
+	execute := func() error { _, err := c.Execute(t.Context(), request); return err }
+	for _, tt := range []struct {
+		name, before, unit string
+		size               int
+		call               func() error
+		fits               bool
+	}{
+		{"control characters", `{"outcome":"ok","stdout":"`, `\u0001`, 6 << 20, execute, true},
+		{"an endless stream", `{"outcome":"ok","stdout":"`, "xxxxxx", 64 << 20, execute, false},
+		{"a long description", `{"runtime":"`, "xxxxxx", 1 << 20, func() error { _, err := c.Metadata(t.Context()); return err }, true},
+		{"an endless description", `{"runtime":"`, "xxxxxx", 5 << 20, func() error { _, err := c.Metadata(t.Context()); return err }, false},
+		{"an endless name", `{"name":"`, "xxxxxx", 5 << 20, func() error { _, err := c.Stat(t.Context(), "a"); return err }, false},
+		{"an endless listing", `[{"name":"`, "xxxxxx", 33 << 20, func() error { _, err := c.List(t.Context(), "", true); return err }, false},
+		{"an endless event", `{"stdout":"`, "xxxxxx", 125 << 20, func() error {
+			return c.ExecuteStream(t.Context(), request, func(agent.Event) error { return nil })
+		}, false},
+	} {
+		before, unit, size = tt.before, tt.unit, tt.size
+		err := tt.call()
+		if tt.fits != (err == nil) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if !tt.fits && (err == nil || !strings.Contains(err.Error(), "larger than")) {
+			t.Errorf("%s: %v, which does not say that the answer is too large", tt.name, err)
+		}
+	}
+}
+
+// TestOversizedHeader checks that the header of an answer is bounded too.
+func TestOversizedHeader(t *testing.T) {
+	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X", strings.Repeat("x", 128<<10))
+		_, _ = io.WriteString(w, "{}")
+	})
+	if _, err := c.Stat(t.Context(), "a"); err == nil {
+		t.Error("a header of 128 KiB was read")
+	}
+}
+
+// TestFaults checks what of a sandbox's error reaches the caller.
+func TestFaults(t *testing.T) {
+	var body string
+	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, body)
+	})
+	for _, tt := range []struct {
+		name, body string
+		class      sandpool.Class
+		known      bool
+		code       string
+	}{
+		{"of the agent", `{"class":"not found","code":"FileNotFound","message":"m"}`, sandpool.NotFound, true, "FileNotFound"},
+		{"internal", `{"class":"internal","message":"m"}`, sandpool.Internal, true, ""},
+		{"a long code", `{"class":"not found","code":"` + strings.Repeat("x", 65) + `"}`, sandpool.NotFound, true, ""},
+		{"a code of other letters", `{"class":"not found","code":"a\r\nb"}`, sandpool.NotFound, true, ""},
+		{"of the pool: ended", `{"class":"ended","message":"m"}`, sandpool.Internal, false, ""},
+		{"of the pool: full", `{"class":"full","message":"m"}`, sandpool.Internal, false, ""},
+		{"of nobody", `{"class":"x","message":"m"}`, sandpool.Internal, false, ""},
+	} {
+		body = tt.body
+		_, err := c.Stat(t.Context(), "a")
+		var e *sandpool.Error
+		if known := errors.As(err, &e); err == nil || known != tt.known || sandpool.ClassOf(err) != tt.class {
+			t.Errorf("%s: %v (%v)", tt.name, err, sandpool.ClassOf(err))
+		} else if known && e.Code != tt.code {
+			t.Errorf("%s: code %q, want %q", tt.name, e.Code, tt.code)
+		}
+	}
+}
