@@ -41,10 +41,11 @@ func (g *Gateway) execute(c *call, form envelope) error {
 
 	t := timing{prepare: time.Since(c.started), claim: lease.ClaimTime(), start: lease.StartTime()}
 	sent := time.Now()
-	a, err := g.run(c.r.Context(), lease, x)
+	a, giveBack, err := g.run(c.r.Context(), lease, x)
 	if err != nil {
 		return err
 	}
+	defer giveBack()
 	t.exchange, t.execute = time.Since(sent), a.took
 	t.overall = time.Since(c.started)
 
@@ -57,29 +58,38 @@ func (g *Gateway) execute(c *call, form envelope) error {
 }
 
 // run executes code in the leased sandbox. Whatever the code does to itself or its sandbox
-// is an answer; an error is a fault of the server, or a caller that has gone.
-func (g *Gateway) run(ctx context.Context, l Lease, x execution) (answer, error) {
+// is an answer; an error is a fault of the server, a sandbox that does not answer, or a caller
+// that has gone. The answer's room is given back when it has been written.
+func (g *Gateway) run(ctx context.Context, l Lease, x execution) (a answer, giveBack func(), err error) {
 	inner, cancel := within(ctx, l)
-	defer cancel()
+	defer cancel(nil)
+	defer newPatience(cancel, g.executionTime(x)).pause()
 	started := time.Now()
 	res, err := g.clients.of(l).Execute(inner, agent.ExecuteRequest{Code: x.code, Timeout: x.timeout, MaxOutput: x.maxOutput})
 	if err == nil {
-		return answerOf(res, x), nil
+		if giveBack, err = g.room.take(ctx, res); err != nil {
+			return answer{}, nil, err
+		}
+		return answerOf(res, x), giveBack, nil
 	}
 	if ctx.Err() != nil {
-		return answer{}, context.Cause(ctx)
+		return answer{}, nil, context.Cause(ctx)
+	}
+	if s := silent(inner); s != nil {
+		return answer{}, nil, unreachable(s)
 	}
 	if ended := whyEnded(ctx, l, err); ended != nil {
-		return abortedBy(ended, time.Since(started)), nil
+		return abortedBy(ended, time.Since(started)), func() {}, nil
 	}
-	return answer{}, unreachable(err)
+	return answer{}, nil, unreachable(err)
 }
 
-// within returns a context for calls to l's sandbox: it ends with ctx and with the session.
-func within(ctx context.Context, l Lease) (context.Context, context.CancelFunc) {
+// within returns a context for calls to l's sandbox: it ends with ctx and with the session,
+// and must be cancelled.
+func within(ctx context.Context, l Lease) (context.Context, context.CancelCauseFunc) {
 	inner, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(l.Context(), func() { cancel(context.Cause(l.Context())) })
-	return inner, func() { stop(); cancel(nil) }
+	return inner, func(why error) { stop(); cancel(why) }
 }
 
 // whyEnded returns why the session ended under a call that failed with err, or nil

@@ -20,7 +20,8 @@ import (
 )
 
 // use calls fn with the interpreter of the call's session, which is created if there is
-// none. The context ends with the session.
+// none. The context ends with the session, and when the call's patience does: fn has
+// answerTime for all that it asks, unless it says otherwise.
 func (g *Gateway) use(c *call, fn func(ctx context.Context, in Interpreter) error) error {
 	identifier, err := c.identifier()
 	if err != nil {
@@ -32,13 +33,18 @@ func (g *Gateway) use(c *call, fn func(ctx context.Context, in Interpreter) erro
 	}
 	defer lease.Release()
 	ctx, cancel := within(c.r.Context(), lease)
-	defer cancel()
+	defer cancel(nil)
+	c.patience = newPatience(cancel, answerTime)
+	defer c.patience.pause()
 	err = fn(ctx, g.clients.of(lease))
 	switch {
 	case err == nil:
 		return nil
 	case c.r.Context().Err() != nil && asError(err) == nil:
 		return context.Cause(c.r.Context())
+	}
+	if s := silent(ctx); s != nil {
+		return unreachable(s)
 	}
 	if ended := whyEnded(c.r.Context(), lease, err); ended != nil {
 		return ended
@@ -255,7 +261,7 @@ func (g *Gateway) send(c *call, file string) error {
 		if c.r.Method == http.MethodHead || content.Status == http.StatusRequestedRangeNotSatisfiable {
 			return nil
 		}
-		return g.pour(c.w, content.Body)
+		return g.pour(c, content.Body)
 	})
 }
 
@@ -275,19 +281,22 @@ func describe(h http.Header, content *agent.Content, file string) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// pour copies r to the caller, who must take each piece within the stall limit.
-func (g *Gateway) pour(w http.ResponseWriter, r io.Reader) error {
-	control := http.NewResponseController(w)
+// pour copies r to the caller. The sandbox must give and the caller must take each piece
+// within the stall limit.
+func (g *Gateway) pour(c *call, r io.Reader) error {
+	control := http.NewResponseController(c.w)
 	// The server sets no deadline of its own for the connection's next answer.
 	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
 	buf := make([]byte, 64<<10)
 	for {
+		c.patience.renew(g.options.Stall)
 		n, readErr := r.Read(buf)
+		c.patience.pause()
 		if n > 0 {
 			if err := control.SetWriteDeadline(time.Now().Add(g.options.Stall)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 				return fmt.Errorf("set the write deadline: %w", err)
 			}
-			if _, err := w.Write(buf[:n]); err != nil {
+			if _, err := c.w.Write(buf[:n]); err != nil {
 				return &sandpool.Error{Class: sandpool.Unavailable, Message: "The caller took no more of the file.", Err: err}
 			}
 		}

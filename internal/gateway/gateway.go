@@ -32,7 +32,8 @@ type Options struct {
 	MaxBody int64
 	// MaxUpload bounds one uploaded file in bytes; default 128 MiB.
 	MaxUpload int64
-	// Stall is how long an upload or a download may make no progress; default 30 s.
+	// Stall is how long an upload or a download may make no progress, be it the caller's
+	// or the sandbox's fault; default 30 s.
 	Stall time.Duration
 	// PublicURL is the scheme and host of links in answers, such as
 	// "https://pools.example.com"; empty means those of the request.
@@ -70,6 +71,7 @@ type Gateway struct {
 	routes  []pattern
 	clients *clients
 	found   *metadataCache
+	room    *room
 }
 
 // New returns a Gateway. All of log, pools and respond are required.
@@ -84,7 +86,7 @@ func New(log *slog.Logger, pools Pools, respond Responder, o Options) (*Gateway,
 	}
 	return &Gateway{log: log, pools: pools, respond: respond, options: o,
 		routes: compile(routes()), clients: newClients(connect),
-		found: newMetadataCache()}, nil
+		found: newMetadataCache(), room: newRoom()}, nil
 }
 
 // Register adds the data plane to mux: everything below
@@ -106,6 +108,8 @@ type call struct {
 	inPath string
 	// name is what "*" stands for in the route's path.
 	name string
+	// patience is with the sandbox, once use has one for the call.
+	patience *patience
 }
 
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {

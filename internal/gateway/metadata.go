@@ -14,8 +14,12 @@ import (
 	"github.com/sandpool/sandpool/internal/arm"
 )
 
-// undoTime bounds the end of a session that was made for a question.
-const undoTime = 30 * time.Second
+const (
+	// undoTime bounds the end of a session that was made for a question.
+	undoTime = 30 * time.Second
+	// turnTime is how long a question waits for the one before it.
+	turnTime = 30 * time.Second
+)
 
 // getExecution answers for asynchronous executions, which are refused when they
 // are posted: there is none to be found.
@@ -27,14 +31,42 @@ func (g *Gateway) getExecution(c *call) error {
 // metadataCache remembers what each pool's sandboxes hold. It is the same for all
 // sandboxes of a pool's revision.
 type metadataCache struct {
-	// turn holds one token: who has it may ask a sandbox.
-	turn  chan struct{}
-	mu    sync.Mutex // guards known
+	mu    sync.Mutex // guards the fields below it
 	known map[string]knownMetadata
+	// turns holds a channel for each pool that has been asked about, with room for one
+	// token: who has put it there may ask a sandbox of the pool.
+	turns map[string]chan struct{}
 }
 
 func newMetadataCache() *metadataCache {
-	return &metadataCache{turn: make(chan struct{}, 1), known: map[string]knownMetadata{}}
+	return &metadataCache{known: map[string]knownMetadata{}, turns: map[string]chan struct{}{}}
+}
+
+// turn waits for the turn to ask a sandbox of the pool; the caller ends it.
+func (m *metadataCache) turn(ctx context.Context, p sandpool.Pool) (end func(), err error) {
+	turn := m.turnOf(p)
+	late := time.NewTimer(turnTime)
+	defer late.Stop()
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	case <-late.C:
+		return nil, sandpool.Errorf(sandpool.Unavailable, "", "sessionPool",
+			"The pool is slow to start a sandbox, of which the metadata is asked. Try again.")
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (m *metadataCache) turnOf(p sandpool.Pool) chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	turn, ok := m.turns[p.ID.Key()]
+	if !ok {
+		turn = make(chan struct{}, 1)
+		m.turns[p.ID.Key()] = turn
+	}
+	return turn
 }
 
 type knownMetadata struct {
@@ -74,12 +106,11 @@ func (g *Gateway) packages(ctx context.Context, p sandpool.Pool) (agent.Metadata
 	if md, ok := g.found.get(p); ok {
 		return md, nil
 	}
-	select {
-	case g.found.turn <- struct{}{}:
-	case <-ctx.Done():
-		return agent.Metadata{}, context.Cause(ctx)
+	end, err := g.found.turn(ctx, p)
+	if err != nil {
+		return agent.Metadata{}, err
 	}
-	defer func() { <-g.found.turn }()
+	defer end()
 	if md, ok := g.found.get(p); ok {
 		return md, nil
 	}
@@ -99,11 +130,16 @@ func (g *Gateway) look(ctx context.Context, pool sandpool.PoolID) (agent.Metadat
 		return agent.Metadata{}, err
 	}
 	inner, cancel := within(ctx, lease)
+	patience := newPatience(cancel, answerTime)
 	md, err := g.clients.of(lease).Metadata(inner)
-	cancel()
+	patience.pause()
+	if s := silent(inner); s != nil && err != nil {
+		err = unreachable(s)
+	}
+	cancel(nil)
 	lease.Release()
-	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
-	defer cancel()
+	undo, done := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer done()
 	if stopErr := g.pools.StopSession(undo, pool, identifier); stopErr != nil {
 		g.log.WarnContext(ctx, "end a session made for metadata", "pool", pool.String(), "error", stopErr)
 	}

@@ -60,8 +60,9 @@ func (g *Gateway) upload(c *call, old bool) error {
 		return err
 	}
 	return g.use(c, func(ctx context.Context, in Interpreter) error {
-		content := &gate{body: f.body, r: part}
+		content := &gate{body: f.body, r: part, patience: c.patience}
 		stored, err := in.Upload(ctx, file, content, g.options.MaxUpload)
+		c.patience.pause() // the rest is the caller's
 		if err != nil {
 			return content.shut(err)
 		}
@@ -148,6 +149,10 @@ func filename(part *multipart.Part, userAgent string) string {
 // request any more.
 type gate struct {
 	body *steady
+	// patience is with the sandbox, which has answerTime to take each piece; the
+	// caller's pace is the body's business.
+	patience *patience
+
 	mu   sync.Mutex // guards the fields below it, and reading
 	r    io.Reader
 	err  error // of r
@@ -161,7 +166,9 @@ func (t *gate) Read(p []byte) (int, error) {
 	if t.over {
 		return 0, http.ErrBodyReadAfterClose
 	}
+	t.patience.pause()
 	n, err := t.r.Read(p)
+	t.patience.renew(answerTime)
 	if err != nil && !errors.Is(err, io.EOF) && !t.body.stopped.Load() {
 		t.err = err
 	}
