@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -9,6 +10,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
@@ -110,4 +113,38 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%s: code %q, want %q", tt.name, e.Code, tt.code)
 		}
 	}
+}
+
+// TestIdleConnection checks that a sandbox which has waited for hours is reached by the
+// connection that it has.
+func TestIdleConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dials := 0
+		c := agent.NewClient(func(context.Context, int) (net.Conn, error) {
+			dials++
+			host, guest := net.Pipe()
+			go func() {
+				r := bufio.NewReader(guest)
+				for {
+					if _, err := http.ReadRequest(r); err != nil {
+						return
+					}
+					if _, err := io.WriteString(guest, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"); err != nil {
+						return
+					}
+				}
+			}()
+			return host, nil
+		}, "secret")
+		defer c.Close()
+		for range 3 {
+			if _, err := c.Stat(t.Context(), "a"); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(5 * time.Hour)
+		}
+		if dials != 1 {
+			t.Errorf("%d connections were made, want 1", dials)
+		}
+	})
 }
