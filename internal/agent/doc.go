@@ -48,3 +48,11 @@ const (
 	GroupID = 1000
 	DataDir = "/mnt/data"
 )
+
+// SendBuffer is the default send buffer of TCP connections in a sandbox. gVisor forwards
+// what the host sends through a connection of its own inside the sandbox, and drops what
+// that connection's buffer does not take at once. So the buffer must hold the
+// largest request whole, however slowly the agent reads: an upload with its chunked
+// encoding. Memory is used for what is in flight only, and counts towards
+// the sandbox's limit.
+const SendBuffer = 1 << 30

@@ -41,7 +41,7 @@ func (k *target) bombs(t *testing.T) {
 		{"giant number", "class D:\n  def __repr__(self): return '1e' + '9' * 100000\nD()", 0, "", false},
 		{"displays", "from IPython.display import display, HTML\nfor i in range(300): display(HTML('y' * 100000))", 15 * time.Second, "", false},
 		{"a figure that is none", "from IPython.display import display\ndisplay({'image/png': '!' * 1000, 'x/../y': '\\r\\n'}, raw=True)", 0, "", false},
-		{"giant code", "x = '" + strings.Repeat("z", 1<<20) + "'", 0, "", false},
+		{"giant code", "x = '" + strings.Repeat("z", 8<<20) + "'", 0, "", false},
 		{"giant exception", "raise Exception('e' * (32 << 20))", 0, "Exception", false},
 		{"a name of an exception", "raise type('A\\r\\nB' * 10, (Exception,), {})('x')", 0, "", false},
 		{"hostile repr", "class D:\n  def __repr__(self):\n    while True: pass\nD()", time.Second, "timed out", false},

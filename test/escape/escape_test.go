@@ -70,6 +70,7 @@ func TestEscape(t *testing.T) {
 			"stalled":      (*target).stalled,
 			"big bodies":   (*target).bigBodies,
 			"delete":       (*target).deleteDuring,
+			"transfer":     (*target).transfer,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

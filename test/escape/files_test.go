@@ -93,9 +93,8 @@ with open('sparse', 'wb') as f:
     try: f.truncate(1 << 40)
     except OSError: f.truncate(1 << 24)
 `)
-	// gVisor follows a link to a directory where Linux would not (O_NOFOLLOW with O_DIRECTORY), so those
-	// lead as far as the session's own code reaches, and with its rights.
-	for _, name := range []string{"passwd", "me/environ", "me/maps", "me/mem", "me/fd/3", "me/cmdline", "mem", "zero", "agent", "loop", "fd", "pipe", "socket"} {
+	// gVisor follows a link to a directory where Linux would not (O_NOFOLLOW with O_DIRECTORY).
+	for _, name := range []string{"etc/passwd", "up/etc/passwd", "root/etc/passwd", "etc", "up/tmp/out", "self/etc/passwd", "passwd", "me/environ", "me/maps", "me/mem", "me/fd/3", "me/cmdline", "mem", "zero", "agent", "loop", "fd", "pipe", "socket"} {
 		c, err := k.Download(t.Context(), mine, s.id, name, client.Range{})
 		if err == nil {
 			head, _ := io.ReadAll(io.LimitReader(c, 100))
@@ -103,6 +102,16 @@ with open('sparse', 'wb') as f:
 			t.Errorf("content of %s: %.60q", name, head)
 		} else if sandpool.ClassOf(err) == sandpool.Internal {
 			t.Errorf("content of %s: %v", name, err)
+		}
+	}
+	for _, name := range []string{"etc/passwd", "me/environ", "passwd"} {
+		if _, err := k.Download(t.Context(), mine, s.id, name, client.Range{}); err == nil || !strings.Contains(err.Error(), "leads out of the data directory") {
+			t.Errorf("content of %s: the error %v does not say why", name, err)
+		}
+	}
+	for _, name := range []string{"etc", "me", "up", "etc/ssl"} {
+		if _, err := k.Files(t.Context(), mine, s.id, name, false); err == nil || !strings.Contains(err.Error(), "leads out of the data directory") {
+			t.Errorf("list of %s: the error %v does not say why", name, err)
 		}
 	}
 	for _, name := range []string{"passwd/new", "etc/new", "me/new", "root/new", "up/new", "loop/new", "pipe/new", "etc/passwd", "root/opt/sandpool/sandpool-agent"} {

@@ -28,19 +28,19 @@ const (
 	uploadPrefix = ".sandpool-upload-"
 )
 
-// files serves the files beneath Config.DataDir with the user's rights. Paths are
-// resolved by os.Root, element by element, so that no link leads out.
+// files serves the files beneath Config.DataDir with the user's rights; a tree
+// keeps links from leading out.
 type files struct{ cfg Config }
 
-// with calls f as the user with the root opened.
-func (s *files) with(f func(root *os.Root) error) error {
+// with calls f as the user with the data directory opened.
+func (s *files) with(f func(t *tree) error) error {
 	return s.cfg.User.do(func() error {
-		root, err := os.OpenRoot(s.cfg.DataDir)
+		t, err := openTree(s.cfg.DataDir)
 		if err != nil {
-			return fmt.Errorf("open %q: %w", s.cfg.DataDir, err)
+			return err
 		}
-		defer root.Close()
-		return f(root)
+		defer t.root.Close()
+		return f(t)
 	})
 }
 
@@ -67,13 +67,13 @@ func (s *files) list(w http.ResponseWriter, r *http.Request) error {
 		depth = maxDepth
 	}
 	found := []agent.FileInfo{}
-	err = s.with(func(root *os.Root) error {
-		dir, err := root.OpenRoot(name)
+	err = s.with(func(t *tree) error {
+		dir, err := t.directory(name)
 		if err != nil {
 			return err
 		}
 		defer dir.Close()
-		l := &lister{top: root, found: found}
+		l := &lister{tree: t, found: found}
 		err = l.walk(dir, name, depth)
 		found = l.found
 		return err
@@ -87,7 +87,7 @@ func (s *files) list(w http.ResponseWriter, r *http.Request) error {
 
 // lister walks a directory tree.
 type lister struct {
-	top   *os.Root
+	tree  *tree
 	found []agent.FileInfo
 }
 
@@ -104,7 +104,7 @@ func (l *lister) walk(dir *os.Root, name string, depth int) error {
 			continue
 		}
 		p := path.Join(name, info.Name())
-		l.found = append(l.found, describe(p, resolve(l.top, p, info)))
+		l.found = append(l.found, describe(p, l.resolve(p, info)))
 		if depth == 0 || !info.IsDir() {
 			continue
 		}
@@ -116,7 +116,7 @@ func (l *lister) walk(dir *os.Root, name string, depth int) error {
 }
 
 func (l *lister) descend(dir *os.Root, p string, depth int) error {
-	sub, err := dir.OpenRoot(path.Base(p))
+	sub, err := l.tree.within(dir, path.Base(p))
 	if err != nil {
 		return err
 	}
@@ -124,10 +124,10 @@ func (l *lister) descend(dir *os.Root, p string, depth int) error {
 	return l.walk(sub, p, depth-1)
 }
 
-// resolve follows a link that leads to something beneath the root.
-func resolve(root *os.Root, p string, info fs.FileInfo) fs.FileInfo {
+// resolve follows a link that leads to something in the tree.
+func (l *lister) resolve(p string, info fs.FileInfo) fs.FileInfo {
 	if info.Mode()&fs.ModeSymlink != 0 {
-		if to, err := root.Stat(p); err == nil {
+		if to, err := l.tree.stat(p); err == nil {
 			return to
 		}
 	}
@@ -168,8 +168,8 @@ func (s *files) stat(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var info fs.FileInfo
-	err = s.with(func(root *os.Root) error {
-		info, err = root.Stat(name)
+	err = s.with(func(t *tree) error {
+		info, err = t.stat(name)
 		return err
 	})
 	if err != nil {
@@ -184,9 +184,8 @@ func (s *files) open(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var file *os.File
-	err = s.with(func(root *os.Root) error {
-		// Without O_NONBLOCK a named pipe would hold the call until someone writes.
-		file, err = root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	err = s.with(func(t *tree) error {
+		file, err = t.open(name)
 		return err
 	})
 	if err != nil {
@@ -224,14 +223,15 @@ func (s *files) upload(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength > limit {
 		return agent.TooLarge(limit)
 	}
-	part := path.Join(path.Dir(name), uploadPrefix+rand.Text())
-	file, err := s.create(name, part)
+	part := uploadPrefix + rand.Text()
+	dir, file, err := s.create(name, part)
 	if err != nil {
 		return classify(err, name)
 	}
-	info, err := s.receive(file, http.MaxBytesReader(w, r.Body, limit), name, part)
+	defer dir.Close()
+	info, err := s.receive(dir, file, http.MaxBytesReader(w, r.Body, limit), name)
 	if err != nil {
-		_ = s.with(func(root *os.Root) error { return root.Remove(part) })
+		_ = s.cfg.User.do(func() error { return dir.Remove(part) })
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
 			return agent.TooLarge(limit)
@@ -241,33 +241,36 @@ func (s *files) upload(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, info)
 }
 
-// create makes the file that an upload fills, beside its final place.
-func (s *files) create(name, part string) (file *os.File, err error) {
-	err = s.with(func(root *os.Root) error {
-		if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
+// create makes the file that an upload fills, in the directory of its final place.
+func (s *files) create(name, part string) (dir *os.Root, file *os.File, err error) {
+	err = s.with(func(t *tree) error {
+		if dir, err = t.mkdirAll(path.Dir(name)); err != nil {
 			return err
 		}
-		if info, err := root.Stat(name); err == nil && info.IsDir() {
-			return unix.EISDIR
+		info, err := dir.Lstat(path.Base(name))
+		if err == nil && info.IsDir() {
+			return errors.Join(unix.EISDIR, dir.Close())
 		}
-		file, err = root.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-		return err
+		if file, err = dir.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644); err != nil {
+			return errors.Join(err, dir.Close())
+		}
+		return nil
 	})
-	return file, err
+	return dir, file, err
 }
 
 // receive fills the file and moves it to its place.
-func (s *files) receive(file *os.File, body io.Reader, name, part string) (agent.FileInfo, error) {
+func (s *files) receive(dir *os.Root, file *os.File, body io.Reader, name string) (agent.FileInfo, error) {
 	_, err := io.Copy(file, body)
 	if err := errors.Join(err, file.Close()); err != nil {
 		return agent.FileInfo{}, err
 	}
 	var info fs.FileInfo
-	err = s.with(func(root *os.Root) error {
-		if err := root.Rename(part, name); err != nil {
+	err = s.cfg.User.do(func() error {
+		if err := dir.Rename(path.Base(file.Name()), path.Base(name)); err != nil {
 			return err
 		}
-		info, err = root.Stat(name)
+		info, err = dir.Lstat(path.Base(name))
 		return err
 	})
 	if err != nil {
@@ -284,11 +287,16 @@ func (s *files) remove(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	err = s.with(func(root *os.Root) error {
-		if _, err := root.Lstat(name); err != nil {
+	err = s.with(func(t *tree) error {
+		dir, err := t.directory(path.Dir(name))
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		if _, err := dir.Lstat(path.Base(name)); err != nil {
 			return err // RemoveAll is silent about what does not exist
 		}
-		return root.RemoveAll(name)
+		return dir.RemoveAll(path.Base(name))
 	})
 	if err != nil {
 		return classify(err, name)
@@ -302,7 +310,14 @@ func (s *files) mkdir(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.with(func(root *os.Root) error { return root.MkdirAll(name, 0o755) }); err != nil {
+	err = s.with(func(t *tree) error {
+		dir, err := t.mkdirAll(name)
+		if err != nil {
+			return err
+		}
+		return dir.Close()
+	})
+	if err != nil {
 		return classify(err, name)
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -321,6 +336,8 @@ func classify(err error, name string) error {
 		return e
 	}
 	switch {
+	case errors.Is(err, errOutside), errors.Is(err, unix.ELOOP), strings.Contains(err.Error(), "path escapes from parent"):
+		return fault(sandpool.Invalid, "InvalidFilePath", "%q leads out of the data directory. Only files beneath it can be reached.")
 	case errors.Is(err, fs.ErrNotExist):
 		return fault(sandpool.NotFound, "FileNotFound", "There is no file %q. List the files to see which there are.")
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
@@ -333,8 +350,6 @@ func classify(err error, name string) error {
 		return fault(sandpool.Conflict, "FileConflict", "%q collides with a file or directory that exists. Use another name.")
 	case errors.Is(err, fs.ErrPermission):
 		return fault(sandpool.Denied, "FileDenied", "The session's user may not do this with %q.")
-	case errors.Is(err, unix.ELOOP), strings.Contains(err.Error(), "path escapes from parent"):
-		return fault(sandpool.Invalid, "InvalidFilePath", "%q leads out of the data directory. Only files beneath it can be reached.")
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fault(sandpool.Invalid, "", "The upload of %q ended before its end.")
 	}
