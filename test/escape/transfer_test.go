@@ -29,8 +29,8 @@ func (k *target) transfer(t *testing.T) {
 			t.Errorf("upload %d is stored as %s", i, got)
 		}
 	}
-	got, err := k.Execute(t.Context(), mine, s.id, client.Run{Code: "x = '" + string(bytes.Repeat([]byte("z"), 8<<20)) + "'", Timeout: 5 * time.Second})
+	got, err := k.Execute(t.Context(), mine, s.id, client.Run{Code: "x = '" + string(bytes.Repeat([]byte("z"), 8<<20)) + "'", Timeout: time.Minute})
 	if err != nil || got.Failed() {
-		t.Errorf("8 MB of code: %s %v", got.Status, err)
+		t.Errorf("8 MB of code: %s %v %.300q", got.Status, err, got.Result.Stderr)
 	}
 }
