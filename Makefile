@@ -7,8 +7,7 @@ export CGO_ENABLED := 0
 
 # Images, snapshots and the store of `make run` live here; delete it to start anew.
 DATA := $(CURDIR)/.sandpool
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-GOFLAGS_BUILD := -ldflags "-s -w -X main.version=$(VERSION)"
+GOFLAGS_BUILD := -ldflags "-s -w"
 
 .PHONY: help
 help: ## list the targets
