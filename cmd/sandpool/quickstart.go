@@ -101,7 +101,7 @@ func quickAnswer(ctx context.Context, a *app, cl *client.Client, tokenFile strin
 	a.say("ran a sample in a new session, answered after %s:", took.Round(100*time.Microsecond))
 	fmt.Fprintf(a.stdout, "%s%s\n", e.Result.Stdout, resultText(e.Result.ExecutionResult))
 	fmt.Fprintf(a.stdout, "\nendpoint  %s\n\n%s\n", cl.PoolEndpoint(quickPool), quickCurl(cl.PoolEndpoint(quickPool), tokenFile))
-	a.say("\nor, in another terminal of this user:  %s exec 'print(6*7)'\nCtrl-C stops the server", shellQuote(os.Args[0]))
+	a.say("\nor, in another terminal of this user:  %s exec 'print(6*7)'\nCtrl-C stops the server and its sandboxes", shellQuote(os.Args[0]))
 	return nil
 }
 

@@ -40,7 +40,7 @@ type serveCmd struct {
 	PublicURL  string `name:"public-url" help:"URL under which callers reach the API, if it is not the address." placeholder:"URL"`
 	LogLevel   string `enum:"debug,info,warn,error," default:"" help:"Least important log line to write: debug, info, warn or error (default info; with --quickstart warn)."`
 	LogFormat  string `enum:"text,json" default:"text" help:"Form of the log on stderr: text or json."`
-	Quickstart bool   `help:"Also build the Python image if it is missing, create pool 'python' with 3 ready sessions, and run a sample in it."`
+	Quickstart bool   `help:"Also build the Python image if it is missing, create pool 'python' with 3 ready sessions, and run a sample in it; stop all sandboxes at the end."`
 }
 
 // Help says what serve leaves on the machine.
@@ -61,6 +61,10 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 	}
 	if c.PublicURL != "" {
 		cfg.PublicURL = c.PublicURL
+	}
+	if c.Quickstart {
+		// Who tries it out expects that Ctrl-C leaves nothing behind.
+		cfg.OnExit = server.StopSandboxes
 	}
 	log, err := c.logger(a)
 	if err != nil {
