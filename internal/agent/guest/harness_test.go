@@ -26,6 +26,9 @@ import (
 // The test binary is the agent when this variable holds where it is to listen.
 const agentAddr = "GUEST_TEST_LISTEN"
 
+// venvMount is where the agent under test finds its interpreter.
+const venvMount = "/mnt"
+
 func TestMain(m *testing.M) {
 	if addr := os.Getenv(agentAddr); addr != "" {
 		os.Exit(runAgent(addr))
@@ -45,7 +48,12 @@ func runAgent(addr string) int {
 		log.Error("mount", "error", err)
 		return 1
 	}
-	cfg := guest.Config{Addr: addr, Python: os.Getenv("GUEST_TEST_PYTHON"), User: guest.User{UID: agent.UserID, GID: agent.GroupID},
+	// The kernel's user need not be able to reach the checkout, where the interpreter is.
+	if err := unix.Mount(os.Getenv("GUEST_TEST_VENV"), venvMount, "", unix.MS_BIND, ""); err != nil {
+		log.Error("mount", "error", err)
+		return 1
+	}
+	cfg := guest.Config{Addr: addr, Python: filepath.Join(venvMount, "bin", "python"), User: guest.User{UID: agent.UserID, GID: agent.GroupID},
 		Home: os.Getenv("GUEST_TEST_HOME"), DataDir: os.Getenv("GUEST_TEST_DATA")}
 	if err := guest.Run(context.Background(), log, cfg); err != nil {
 		log.Error("agent", "error", err)
@@ -72,7 +80,7 @@ func boot(t testing.TB) *sandbox {
 	python := interpreter(t)
 	s := &sandbox{addr: freeAddr(t), data: userDir(t)}
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), agentAddr + "=" + s.addr, "GUEST_TEST_PYTHON=" + python,
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), agentAddr + "=" + s.addr, "GUEST_TEST_VENV=" + filepath.Dir(filepath.Dir(python)),
 		"GUEST_TEST_HOME=" + userDir(t), "GUEST_TEST_DATA=" + s.data}
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS, Pdeathsig: unix.SIGKILL}
