@@ -103,6 +103,7 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 		IdleTimeout:       0, // the host keeps connections as long as the sandbox
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnContext:       boundAnswers,
 	}
 	served := make(chan error, 1)
 	go func() { served <- web.Serve(listener) }()
@@ -124,6 +125,18 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 		err = web.Close()
 	}
 	return errors.Join(err, driver.Close())
+}
+
+// answerBuffer is how much of an answer waits in the sandbox for a host that does not read.
+const answerBuffer = 256 << 10
+
+// boundAnswers takes the large default of SendBuffer from the agent's own end
+// of a connection: a few downloads that nobody reads would fill the sandbox's memory.
+func boundAnswers(ctx context.Context, conn net.Conn) context.Context {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(answerBuffer) // fails only on a connection that is over
+	}
+	return ctx
 }
 
 // setSendBuffer comes before the agent listens: a connection takes the default of the
