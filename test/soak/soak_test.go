@@ -31,6 +31,9 @@ const (
 	workers       = 4
 )
 
+// serverDown is the outcome of a session whose caller got no answer at all.
+const serverDown = "error: server down"
+
 // tally counts what became of the sessions.
 type tally struct {
 	mu     sync.Mutex
@@ -85,8 +88,8 @@ func TestSoak(t *testing.T) {
 
 	srv.stop(t)
 	t.Logf("%d sessions: %v", n, got.counts)
-	if got.counts["right"] < n/2 {
-		t.Errorf("only %d of %d sessions were served; kills alone do not explain that", got.counts["right"], n)
+	if reached := n - got.counts[serverDown]; got.counts["right"] < reached*8/10 {
+		t.Errorf("only %d of the %d sessions that met a server were served; kills alone do not explain that", got.counts["right"], reached)
 	}
 	after, err := leaks.Count(srv.data)
 	if err != nil {
@@ -145,7 +148,11 @@ func oneSession(t *testing.T, c *client.Client, i int, got *tally) {
 	}()
 	got.add(outcome)
 	if strings.HasPrefix(outcome, "error") {
-		wait(ctx, time.Second) // as a caller does that was told to try again
+		// As a caller does that was told to try again.
+		if err := c.WaitHealthy(ctx); err != nil {
+			t.Errorf("session %d: the server does not come back: %v", i, err)
+		}
+		wait(ctx, time.Second)
 	}
 	for {
 		err := c.DeleteSession(ctx, "soak", ident)
@@ -200,6 +207,9 @@ func clearFailure(t *testing.T, e client.Execution) string {
 // clearError accepts an error with a class other than Internal and a message.
 func clearError(t *testing.T, err error) string {
 	var e *sandpool.Error
+	if errors.As(err, &e) && e.Code == client.CodeUnreachable {
+		return serverDown
+	}
 	if errors.As(err, &e) && e.Class != sandpool.Internal && e.Message != "" {
 		return "error: " + e.Class.String()
 	}
@@ -295,19 +305,13 @@ func (p *program) start(t *testing.T) {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	for {
-		c, err := client.New(client.Config{Endpoint: "http://" + p.addr, Token: "none"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if c.Health(ctx) == nil {
-			return
-		}
-		if !wait(ctx, 20*time.Millisecond) {
-			t.Fatal("the server does not answer")
-		}
+	c, err := client.New(client.Config{Endpoint: "http://" + p.addr, Token: "none"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseIdle()
+	if err := c.WaitHealthy(t.Context()); err != nil {
+		t.Fatalf("the server does not answer: %v", err)
 	}
 }
 
