@@ -2,10 +2,10 @@ package guest
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -61,7 +61,8 @@ func (d *Driver) Execute(ctx context.Context, req agent.ExecuteRequest, feed *fe
 		d.release()
 		return agent.ExecuteResult{}, fmt.Errorf("wait for the kernel: %w", err)
 	}
-	c := &cell{d: d, k: d.kernel, id: rand.Text(), feed: feed, start: time.Now()}
+	d.cells++
+	c := &cell{d: d, k: d.kernel, id: strconv.FormatUint(d.cells, 10), feed: feed, start: time.Now()}
 	c.res.KernelRestarted = d.lost
 	d.lost = false
 	c.run(req)

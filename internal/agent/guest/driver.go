@@ -34,6 +34,7 @@ type Driver struct {
 	lost    bool          // a replacement that no execution has reported yet
 	seed    []byte        // nil before Init
 	seeded  uint64        // kernels that have had a seed
+	cells   uint64        // begun; the number is a cell's id
 
 	mu          sync.Mutex
 	running     *kernel // whose cell may be interrupted

@@ -106,7 +106,7 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 		ConnContext:       boundAnswers,
 	}
 	served := make(chan error, 1)
-	go func() { served <- web.Serve(listener) }()
+	go func() { served <- web.Serve(quietListener{listener.(*net.TCPListener)}) }()
 	start := time.Now()
 	driver, err := NewDriver(log, procs, cfg)
 	if err != nil {
@@ -133,7 +133,7 @@ const answerBuffer = 256 << 10
 // boundAnswers takes the large default of SendBuffer from the agent's own end
 // of a connection: a few downloads that nobody reads would fill the sandbox's memory.
 func boundAnswers(ctx context.Context, conn net.Conn) context.Context {
-	if tcp, ok := conn.(*net.TCPConn); ok {
+	if tcp, ok := conn.(*quietTCP); ok {
 		_ = tcp.SetWriteBuffer(answerBuffer) // fails only on a connection that is over
 	}
 	return ctx

@@ -24,7 +24,7 @@ const bootstrap = "import os; exec(compile(os.fdopen(4).read(), 'sandpool-python
 // kernel is one running kernel. It is used under Driver.slot.
 type kernel struct {
 	pid      int
-	control  *net.UnixConn
+	control  *quietUnix
 	frames   frameReader
 	out, err *sink
 
@@ -100,14 +100,14 @@ func (k *kernel) spawn(cfg Config, procs *reaper, out, err, control *os.File) er
 	return nil
 }
 
-func unixConn(fd int) (*net.UnixConn, error) {
+func unixConn(fd int) (*quietUnix, error) {
 	file := os.NewFile(uintptr(fd), "control")
 	defer file.Close()
 	conn, err := net.FileConn(file)
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	return conn.(*net.UnixConn), nil
+	return newQuietUnix(conn.(*net.UnixConn))
 }
 
 // openSink makes an output pipe; the second result is the end to write to.

@@ -123,23 +123,23 @@ func (s *sink) read(fd int) bool {
 }
 
 func (s *sink) readLocked(fd int) (int, error) {
-	n, err := unix.Read(fd, s.chunk)
-	for err == unix.EINTR {
-		n, err = unix.Read(fd, s.chunk)
-	}
+	n, errno := quietRead(fd, s.chunk)
 	switch {
 	case n > 0:
 		s.kept.write(s.chunk[:n])
 		if s.emit != nil {
 			s.emit(s.chunk[:n])
 		}
-	case err == nil:
-		err = io.EOF
+	case n == 0:
 		s.ended = true
-	case err != unix.EAGAIN:
+		return 0, io.EOF
+	case errno == unix.EAGAIN:
+		return 0, errno
+	default:
 		s.ended = true
+		return 0, errno
 	}
-	return n, err
+	return n, nil
 }
 
 // begin starts a cell. What was written since the last one belongs to it.
