@@ -104,7 +104,6 @@ func (m *Manager) forget(b *box) {
 		close(m.empty)
 		m.empty = nil
 	}
-	m.kick()
 }
 
 // tidy drops an entry that holds nothing.

@@ -128,7 +128,7 @@ func (m *Manager) run(ctx context.Context, p *poolState, identifier sandpool.Ide
 	}
 	p.tidy(identifier)
 	close(c.done)
-	m.kick()
+	m.nudge()
 }
 
 // cutShort is the error of a claim whose context ended: its session was stopped while it
@@ -202,7 +202,7 @@ func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Ide
 	b, dead := m.own(ctx, p, row)
 	if outcome == sandpool.ClaimReady {
 		p.noteClaim(time.Now())
-		time.AfterFunc(calm, m.kick) // refills may have waited for this
+		m.lull.Reset(calm) // refills wait for this
 	}
 	m.mu.Unlock()
 	if dead {

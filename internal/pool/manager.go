@@ -78,6 +78,7 @@ type Manager struct {
 
 	opened chan struct{} // closed when adoption is complete
 	wake   chan struct{} // one token: there may be something to do
+	lull   *time.Timer   // wakes Run when no ready sandbox was claimed for calm
 
 	// rows serialises changes of pools' rows, so that the store sees them in
 	// the order in which memory does. It is taken before mu.
@@ -88,6 +89,7 @@ type Manager struct {
 	pools    map[string]*poolState // by PoolID.Key
 	boxes    map[sandpool.SandboxID]*box
 	starts   slots
+	nudged   bool          // a nudge is on its way
 	stops    int           // attempts to stop in progress
 	draining bool          // StopAll was called
 	empty    chan struct{} // non-nil while StopAll waits; closed when boxes is empty
@@ -104,12 +106,14 @@ func New(log *slog.Logger, store Store, engine sandbox.Runtime, o Options) (*Man
 	if err := o.complete(); err != nil {
 		return nil, errors.Join(errors.New("new pool manager"), err)
 	}
-	return &Manager{
+	m := &Manager{
 		log: log, store: store, engine: engine, options: o,
 		opened: make(chan struct{}), wake: make(chan struct{}, 1),
 		pools: map[string]*poolState{}, boxes: map[sandpool.SandboxID]*box{},
 		starts: slots{limit: o.MaxStarts},
-	}, nil
+	}
+	m.lull = time.AfterFunc(calm, m.kick)
+	return m, nil
 }
 
 // openWait is how long a call waits for adoption before it answers "try again".
@@ -144,6 +148,24 @@ func (m *Manager) kick() {
 	case m.wake <- struct{}{}:
 	default: // it will look anyway
 	}
+}
+
+// nudgeDelay is how long a nudge waits for others. A plan looks at every sandbox, so that a plan
+// for each claim would make a burst of claims cost as its square.
+const nudgeDelay = 20 * time.Millisecond
+
+// nudge is kick for what may wait a little: many of them are one look. The caller holds mu.
+func (m *Manager) nudge() {
+	if m.nudged {
+		return
+	}
+	m.nudged = true
+	time.AfterFunc(nudgeDelay, func() {
+		m.mu.Lock()
+		m.nudged = false
+		m.mu.Unlock()
+		m.kick()
+	})
 }
 
 // spawn runs do in a goroutine that Run waits for, with Run's context. It

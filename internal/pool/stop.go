@@ -43,6 +43,7 @@ func (m *Manager) stop(ctx context.Context, b *box) {
 	b.stopping = false
 	if err == nil {
 		m.forget(b)
+		m.kick()
 		return
 	}
 	b.backoff.fail(time.Now())
