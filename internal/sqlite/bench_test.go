@@ -4,36 +4,25 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/sqlite"
 )
 
 // BenchmarkClaim claims ready sandboxes out of a hundred, and reports the median.
 func BenchmarkClaim(b *testing.B) {
 	s, ctx := open(b, filepath.Join(b.TempDir(), "state.db")), b.Context()
-	id := sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "n"}
-	if err := s.PutPool(ctx, sandpool.Pool{ID: id, State: sandpool.Succeeded}); err != nil {
-		b.Fatal(err)
-	}
+	id := putBenchPool(b, s)
 	const ready = 100
 	var times []time.Duration
-	refill := func(round int) {
-		for i := range ready {
-			box := sandpool.SandboxID(fmt.Sprintf("b%d-%d", round, i))
-			if err := s.Insert(ctx, sandpool.Sandbox{ID: box, Pool: id, State: sandpool.Starting}); err != nil {
-				b.Fatal(err)
-			}
-			if _, err := s.Started(ctx, box, []byte("handle"), time.Now()); err != nil {
-				b.Fatal(err)
-			}
-		}
-	}
 	for n := 0; b.Loop(); n++ {
 		if n%ready == 0 {
 			b.StopTimer()
-			refill(n)
+			insertReady(b, s, id, n, ready)
 			b.StartTimer()
 		}
 		start := time.Now()
@@ -66,4 +55,76 @@ func BenchmarkTouch(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkClaimBurst claims a hundred ready sandboxes from a hundred goroutines, and reports
+// the processor time of a claim.
+func BenchmarkClaimBurst(b *testing.B) {
+	s, ctx := open(b, filepath.Join(b.TempDir(), "state.db")), b.Context()
+	id := putBenchPool(b, s)
+	const ready = 100
+	var used time.Duration
+	for n := 0; b.Loop(); n++ {
+		b.StopTimer()
+		insertReady(b, s, id, n, ready)
+		before := cpuTime(b)
+		b.StartTimer()
+		var callers sync.WaitGroup
+		for i := range ready {
+			callers.Go(func() {
+				_, outcome, err := s.Claim(ctx, sandpool.ClaimRequest{Pool: id, Identifier: sandpool.Identifier(fmt.Sprintf("user-%d-%d", n, i)),
+					Max: ready + 1, Now: time.Now(), NewID: "never"})
+				if err != nil || outcome != sandpool.ClaimReady {
+					b.Errorf("Claim = %s, %v", outcome, err)
+				}
+			})
+		}
+		callers.Wait()
+		b.StopTimer()
+		used += cpuTime(b) - before
+		if b.Failed() {
+			b.FailNow()
+		}
+		for i := range ready {
+			if err := s.Remove(ctx, benchBox(n, i)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(used.Microseconds())/float64(b.N*ready), "cpu-µs/claim")
+}
+
+func putBenchPool(b *testing.B, s *sqlite.Store) sandpool.PoolID {
+	id := sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "n"}
+	if err := s.PutPool(b.Context(), sandpool.Pool{ID: id, State: sandpool.Succeeded}); err != nil {
+		b.Fatal(err)
+	}
+	return id
+}
+
+func benchBox(round, i int) sandpool.SandboxID {
+	return sandpool.SandboxID(fmt.Sprintf("b%d-%d", round, i))
+}
+
+// insertReady makes n ready sandboxes.
+func insertReady(b *testing.B, s *sqlite.Store, id sandpool.PoolID, round, n int) {
+	for i := range n {
+		box := benchBox(round, i)
+		if err := s.Insert(b.Context(), sandpool.Sandbox{ID: box, Pool: id, State: sandpool.Starting}); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := s.Started(b.Context(), box, []byte("handle"), time.Now()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// cpuTime is what this process has used.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

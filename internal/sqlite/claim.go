@@ -5,49 +5,131 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/sandpool/sandpool"
 )
 
-// claimReady takes the oldest ready sandbox and returns what the claim does not know of it.
+// sessionsOf selects a pool's sessions, by the index that makes them unique.
+const sessionsOf = ` FROM sandboxes WHERE pool = ?3 AND identifier <> '' AND state IN ('starting', 'claimed')`
+
+// claimReady takes the oldest ready sandbox, if the identifier has no session and the pool is not
+// full, and returns what the claim does not know of it. In one statement, because most
+// claims end here, and each statement costs as much as what this one looks up.
 const claimReady = `UPDATE sandboxes SET state = 'claimed', identifier = ?1, claimed_at = ?2, last_used_at = ?2
-	WHERE id = (SELECT id FROM sandboxes WHERE pool = ?3 AND revision = ?4 AND state = 'ready'
+	WHERE rowid = (SELECT rowid FROM sandboxes WHERE pool = ?3 AND revision = ?4 AND state = 'ready'
 		ORDER BY created_at, rowid LIMIT 1)
+	AND NOT EXISTS (SELECT 1` + sessionsOf + ` AND identifier = ?1)
+	AND (SELECT count(*)` + sessionsOf + `) < ?5
 	RETURNING id, revision, secret, handle, reason, created_at`
 
-// Claim implements pool.SandboxStore.
-func (s *Store) Claim(ctx context.Context, r sandpool.ClaimRequest) (b sandpool.Sandbox, outcome sandpool.ClaimOutcome, err error) {
-	if r.Identifier == "" {
-		return b, sandpool.ClaimFull, sandpool.Errorf(sandpool.Invalid, "", "identifier", "A claim needs an identifier.")
-	}
-	err = s.write(ctx, fmt.Sprintf("claim a sandbox of pool %q", r.Pool.Key()), func(ctx context.Context) error {
-		b, outcome, err = s.claim(ctx, r)
-		return err
-	})
-	if err != nil {
-		return sandpool.Sandbox{}, sandpool.ClaimFull, insertError(err, r.NewID, r.Pool)
-	}
-	return b, outcome, nil
+// claims are claims that wait for the writing connection. Whoever gets it serves all of them in
+// one transaction: a burst of claims costs fewer commits than claims.
+type claims struct {
+	mu      sync.Mutex // guards waiting
+	waiting []*claim
 }
 
-func (s *Store) claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox, sandpool.ClaimOutcome, error) {
-	b, err := scanSandbox(s.stmts.bySession.QueryRowContext(ctx, r.Pool.Key(), r.Identifier))
-	if err == nil {
-		return b, sandpool.ClaimExisting, nil
+// claim is one of them. Who serves it sets the fields below done and closes done.
+type claim struct {
+	request sandpool.ClaimRequest
+	done    chan struct{}
+	box     sandpool.Sandbox
+	outcome sandpool.ClaimOutcome
+	err     error
+}
+
+func (q *claims) add(r sandpool.ClaimRequest) *claim {
+	c := &claim{request: r, done: make(chan struct{})}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = append(q.waiting, c)
+	return c
+}
+
+// withdraw reports whether nobody has begun to serve c, and nobody will.
+func (q *claims) withdraw(c *claim) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i := slices.Index(q.waiting, c)
+	if i >= 0 {
+		q.waiting = slices.Delete(q.waiting, i, i+1)
 	}
-	if !errors.Is(err, sql.ErrNoRows) {
-		return b, sandpool.ClaimFull, err
+	return i >= 0
+}
+
+// take returns the claims that wait.
+func (q *claims) take() []*claim {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	all := q.waiting
+	q.waiting = nil
+	return all
+}
+
+// Claim implements pool.SandboxStore.
+func (s *Store) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox, sandpool.ClaimOutcome, error) {
+	if r.Identifier == "" {
+		return sandpool.Sandbox{}, sandpool.ClaimFull, sandpool.Errorf(sandpool.Invalid, "", "identifier", "A claim needs an identifier.")
 	}
-	var sessions int
-	if err := s.stmts.count.QueryRowContext(ctx, r.Pool.Key()).Scan(&sessions); err != nil {
-		return b, sandpool.ClaimFull, err
+	c, err := s.await(ctx, r)
+	if err != nil {
+		err = fmt.Errorf("claim a sandbox of pool %q: %w", r.Pool.Key(), explain(err))
+		return sandpool.Sandbox{}, sandpool.ClaimFull, insertError(err, r.NewID, r.Pool)
 	}
-	if sessions >= r.Max {
-		return b, sandpool.ClaimFull, nil
+	return c.box, c.outcome, nil
+}
+
+// await returns the claim when it was served, by this goroutine or by another.
+func (s *Store) await(ctx context.Context, r sandpool.ClaimRequest) (*claim, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
-	now := nanos(r.Now)
+	c := s.claims.add(r)
+	select {
+	case <-c.done:
+	case <-s.turn:
+		// Now c is among those that wait, or was served in an earlier turn.
+		s.serve(context.WithoutCancel(ctx))
+	case <-ctx.Done():
+		if s.claims.withdraw(c) {
+			return nil, ctx.Err()
+		}
+	}
+	<-c.done
+	return c, c.err
+}
+
+// serve carries the claims that wait out in one transaction, and gives the turn back.
+func (s *Store) serve(ctx context.Context) {
+	defer func() { s.turn <- struct{}{} }()
+	all := s.claims.take()
+	if len(all) == 0 {
+		return
+	}
+	err := s.transact(ctx, func(ctx context.Context) error {
+		for _, c := range all {
+			c.box, c.outcome, c.err = s.claim(ctx, c.request)
+			if c.err != nil && !undone(c.err) {
+				return c.err
+			}
+		}
+		return nil
+	})
+	for _, c := range all {
+		if err != nil {
+			c.err = err
+		}
+		close(c.done)
+	}
+}
+
+// claim is one claim in a transaction. It changes at most one row, in one statement.
+func (s *Store) claim(ctx context.Context, r sandpool.ClaimRequest) (b sandpool.Sandbox, outcome sandpool.ClaimOutcome, err error) {
+	pool, now := r.Pool.Key(), nanos(r.Now)
 	var created int64
-	row := s.stmts.claimReady.QueryRowContext(ctx, r.Identifier, now, r.Pool.Key(), r.Revision)
+	row := s.stmts.claimReady.QueryRowContext(ctx, r.Identifier, now, pool, r.Revision, r.Max)
 	switch err := row.Scan(&b.ID, &b.Revision, &b.Secret, &b.Handle, &b.Reason, &created); {
 	case err == nil:
 		b.Pool, b.State, b.Identifier = r.Pool, sandpool.Claimed, r.Identifier
@@ -56,7 +138,21 @@ func (s *Store) claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sa
 	case !errors.Is(err, sql.ErrNoRows):
 		return b, sandpool.ClaimFull, err
 	}
-	_, err = s.stmts.insert.ExecContext(ctx, r.NewID, r.Pool.Key(), r.Revision, r.Identifier, r.NewSecret, now, now, now)
+	b, err = scanSandbox(s.stmts.bySession.QueryRowContext(ctx, pool, r.Identifier))
+	if err == nil {
+		return b, sandpool.ClaimExisting, nil
+	}
+	if !errors.Is(err, sql.ErrNoRows) {
+		return b, sandpool.ClaimFull, err
+	}
+	var sessions int
+	if err := s.stmts.count.QueryRowContext(ctx, pool).Scan(&sessions); err != nil {
+		return b, sandpool.ClaimFull, err
+	}
+	if sessions >= r.Max {
+		return b, sandpool.ClaimFull, nil
+	}
+	_, err = s.stmts.insert.ExecContext(ctx, r.NewID, pool, r.Revision, r.Identifier, r.NewSecret, now, now, now)
 	if err != nil {
 		return b, sandpool.ClaimFull, err
 	}

@@ -56,3 +56,11 @@ func isConstraint(err error, kinds ...int) bool {
 	}
 	return false
 }
+
+// undone reports whether err undid the statement that it came from and nothing else: its
+// transaction goes on (https://sqlite.org/lang_conflict.html, ABORT). After other errors
+// nobody knows what is left of the transaction.
+func undone(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code()&primary == lib.SQLITE_CONSTRAINT
+}

@@ -24,6 +24,7 @@ type Store struct {
 	writes *sql.DB // one connection, which writer holds
 	writer *sql.Conn
 	turn   chan struct{} // holds one token, the right to use writer
+	claims claims        // that wait for it
 	stmts  statements
 }
 
