@@ -67,6 +67,10 @@ func (l *Lease) Release() {
 	m := l.manager
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l.box.leases--
-	l.box.used, l.box.dirty = time.Now(), true
+	b := l.box
+	b.leases--
+	b.used, b.dirty = time.Now(), true
+	if b.leases == 0 && b.used.Sub(b.since) < calm {
+		m.nudge() // refills may wait for a first request
+	}
 }

@@ -122,7 +122,7 @@ func (w *world) put(p sandpool.Pool) sandpool.Pool {
 // settle waits until the manager has done what is due, refills that wait for calm included.
 func (w *world) settle() {
 	synctest.Wait()
-	<-time.After(100 * time.Millisecond)
+	<-time.After(300 * time.Millisecond)
 	synctest.Wait()
 }
 

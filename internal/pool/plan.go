@@ -15,10 +15,11 @@ const maxStops = 16
 const stable = 10 * time.Second
 
 // A claim is worth more than a refill: restoring a sandbox keeps a core busy for
-// longer than hundreds of claims take. So while a burst of claims finds
-// sandboxes ready, refills wait for a pause of calm, but not longer than patience.
+// longer than hundreds of claims take, or dozens of first answers. So while a burst of claims
+// finds sandboxes ready, refills wait for a pause of calm, but not longer than patience. When
+// nothing is ready any more, the pause ends with the first requests of the sessions claimed.
 const (
-	calm     = 100 * time.Millisecond
+	calm     = 300 * time.Millisecond
 	patience = time.Second
 )
 
@@ -242,8 +243,20 @@ func (p poolView) lack(now time.Time) int {
 	if !p.refillAt.IsZero() {
 		return min(lack, 1-under)
 	}
-	if p.count(p.isReady) > 0 && now.Sub(p.claimedAt) < calm && now.Sub(p.burstAt) < patience {
+	if p.inBurst(now) && (p.count(p.isReady) > 0 || p.answersFirst(now)) {
 		return 0
 	}
 	return lack
+}
+
+// inBurst reports whether claims have just found sandboxes ready.
+func (p poolView) inBurst(now time.Time) bool {
+	return now.Sub(p.claimedAt) < calm && now.Sub(p.burstAt) < patience
+}
+
+// answersFirst reports whether a session that has just begun still works on its first request.
+func (p poolView) answersFirst(now time.Time) bool {
+	return slices.ContainsFunc(p.boxes, func(b boxView) bool {
+		return b.state == sandpool.Claimed && b.leases > 0 && now.Sub(b.since) < calm
+	})
 }

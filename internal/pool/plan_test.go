@@ -289,19 +289,23 @@ func TestPlanKeepsReadyForClaimsInProgress(t *testing.T) {
 	}
 }
 
-// TestRefillWaitsForCalm: while claims find sandboxes ready, refills wait, but not for ever
-// and not when nothing is ready.
+// TestRefillWaitsForCalm: while claims find sandboxes ready, refills wait, but not for ever,
+// and when nothing is ready no longer than the first requests take.
 func TestRefillWaitsForCalm(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for name, c := range map[string]struct {
 		ready          int
 		burst, claimed time.Duration // ago
+		leases         int           // of the session claimed then
 		want           int
 	}{
-		"in a burst":         {ready: 2, burst: calm / 2, claimed: calm / 2, want: 0},
-		"in a long burst":    {ready: 2, burst: patience, claimed: calm / 2, want: 3},
-		"after a burst":      {ready: 2, burst: 2 * calm, claimed: calm, want: 3},
-		"with nothing ready": {ready: 0, burst: calm / 2, claimed: calm / 2, want: 5},
+		"in a burst":                     {ready: 2, burst: calm / 2, claimed: calm / 2, want: 0},
+		"in a long burst":                {ready: 2, burst: patience, claimed: calm / 2, leases: 1, want: 3},
+		"after a burst":                  {ready: 2, burst: 2 * calm, claimed: calm, leases: 1, want: 3},
+		"nothing ready, in a request":    {ready: 0, burst: calm / 2, claimed: calm / 2, leases: 1, want: 0},
+		"nothing ready, in a long one":   {ready: 0, burst: 2 * calm, claimed: calm, leases: 1, want: 5},
+		"nothing ready, in a long burst": {ready: 0, burst: patience, claimed: calm / 2, leases: 1, want: 5},
+		"nothing ready, all answered":    {ready: 0, burst: calm / 2, claimed: calm / 2, want: 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := poolView{key: "p", prepared: true, burstAt: now.Add(-c.burst), claimedAt: now.Add(-c.claimed),
@@ -309,6 +313,8 @@ func TestRefillWaitsForCalm(t *testing.T) {
 			for i := range c.ready {
 				p.boxes = append(p.boxes, boxView{id: sandpool.SandboxID(rune('a' + i)), state: sandpool.Ready})
 			}
+			p.boxes = append(p.boxes, boxView{id: "claimed", state: sandpool.Claimed, session: true,
+				since: now.Add(-c.claimed), used: now, leases: c.leases})
 			got := 0
 			for _, a := range plan(snapshot{pools: []poolView{p}, starts: 10}, now) {
 				if a.act == actRefill {

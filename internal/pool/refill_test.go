@@ -208,3 +208,24 @@ func TestAcquireWaitsForPrepare(t *testing.T) {
 		w.acquire("user-1", sandpool.ClaimExisting).Release()
 	})
 }
+
+// A restore would keep a core busy that the first answers of a burst need.
+func TestRefillWaitsForFirstAnswers(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(2, 10))
+		one, two := w.acquire("user-1", sandpool.ClaimReady), w.acquire("user-2", sandpool.ClaimReady)
+		w.pass(50 * time.Millisecond)
+		one.Release()
+		w.pass(50 * time.Millisecond)
+		w.wantCounts(0, 0, 2, 0)
+		two.Release()
+		w.pass(50 * time.Millisecond)
+		w.wantCounts(2, 0, 2, 0)
+		// What runs for long delays nothing for long.
+		defer w.acquire("user-3", sandpool.ClaimReady).Release()
+		defer w.acquire("user-4", sandpool.ClaimReady).Release()
+		w.wantCounts(0, 0, 4, 0)
+		w.settle()
+		w.wantCounts(2, 0, 4, 0)
+	})
+}
