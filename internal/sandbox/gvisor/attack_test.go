@@ -2,9 +2,13 @@ package gvisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -134,6 +138,33 @@ func TestNothingInherited(t *testing.T) {
 		if strings.Contains(fd, secret) {
 			t.Errorf("the sandbox holds %q, which is the server's", fd)
 		}
+	}
+}
+
+// TestUmounter: the helper that unmounts a sentry's /proc says that it failed if it was not told to.
+func TestUmounter(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("its code is for x86-64")
+	}
+	program, err := umountProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "umount")
+	if err := os.WriteFile(path, program, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	w.Close() // no byte will come
+	cmd := exec.Command(path)
+	cmd.ExtraFiles = []*os.File{r}
+	var exit *exec.ExitError
+	if err := cmd.Run(); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("without a byte: %v, want exit status 1", err)
 	}
 }
 
