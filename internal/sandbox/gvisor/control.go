@@ -137,6 +137,10 @@ func (e *Engine) checkpoint(ctx context.Context, id sandbox.ID, dir string) (err
 		return fmt.Errorf("create the snapshot's files: %w", err)
 	}
 	defer func() { err = errors.Join(err, closeAll(files)) }()
+	only := &control.MetricsExportOpts{OnlyMetrics: "sandpool"} // to read it forgets names; see dropNames
+	if err := e.call(ctx, id, boot.MetricsExport, only, &control.MetricsExportData{}); err != nil {
+		return err
+	}
 	err = e.call(ctx, id, boot.ContMgrCheckpoint, &control.SaveOpts{
 		Metadata:                       statefile.CompressionLevelNone.ToMetadata(),
 		AppMFExcludeCommittedZeroPages: true,

@@ -1,10 +1,15 @@
 package gvisor
 
 import (
+	"bytes"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"gvisor.dev/gvisor/pkg/sentry/state/checkpointfiles"
 
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
@@ -45,6 +50,32 @@ func TestLayers(t *testing.T) {
 	}
 	if got := ask(t, e, h, "/disk", url.Values{"path": {"/layer/new"}, "mb": {"1"}}); got == "written" {
 		t.Error("a layer is writable")
+	}
+}
+
+// TestForgottenNames: a snapshot does not hold the name of every file that the warm-up looked at.
+func TestForgottenNames(t *testing.T) {
+	e := open(t)
+	tmpl := template(t, sandbox.Restore)
+	layer, err := pack(t.TempDir(), map[string]string{"/looked-at-once": "text"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer.Target = "/layer"
+	tmpl.Layers = []sandbox.Layer{layer}
+	p := prepare(t, e, tmpl)
+	state, err := os.ReadFile(filepath.Join(e.snapshotDir(p.Key), checkpointfiles.StateFileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(state, []byte("erofs.filesystem")) {
+		t.Error("the snapshot's state is not what this test takes it for")
+	}
+	if bytes.Contains(state, []byte("looked-at-once")) {
+		t.Error("the snapshot holds the name of a file that nothing refers to")
+	}
+	if got := ask(t, e, start(t, e, p, "names"), "/read", url.Values{"path": {"/layer/looked-at-once"}}); got != "text" {
+		t.Errorf("the file holds %q", got)
 	}
 }
 

@@ -103,6 +103,12 @@ func (e *Engine) setPreparing(id sandbox.ID, on bool) {
 	delete(e.preparing, id)
 }
 
+func (e *Engine) isPreparing(id sandbox.ID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.preparing[id]
+}
+
 // sizeOf returns the size of the files in dir.
 func sizeOf(dir string) (bytes int64) {
 	entries, err := os.ReadDir(dir)

@@ -120,6 +120,9 @@ func (e *Engine) spawn(id sandbox.ID, t sandbox.Template, console *os.File) (_ *
 		ExtraFiles:  extra,
 		SysProcAttr: sentryAttr(&pidfd),
 	}
+	if e.isPreparing(id) {
+		cmd.Env = append(cmd.Env, snapshotVariable+"=1")
+	}
 	if err := e.cgroups.start(id, cmd); err != nil {
 		read.Close()
 		return nil, fmt.Errorf("start the sandbox process of %q: %w", id, err)

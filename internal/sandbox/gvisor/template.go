@@ -23,7 +23,7 @@ import (
 // layout is the version of what the engine makes of a template. It is part of
 // a snapshot's key: raise it with every change of guestSpec, of the sentry's
 // flags or of the snapshot's files.
-const layout = 3
+const layout = 4
 
 func invalid(target, format string, args ...any) error {
 	return sandpool.Errorf(sandpool.Invalid, "InvalidTemplate", target, format, args...)

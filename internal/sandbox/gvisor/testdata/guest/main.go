@@ -32,6 +32,7 @@ func main() {
 	}
 	mb, _ := strconv.Atoi(os.Getenv("GUEST_MEGABYTES"))
 	warm(mb)
+	lookUp("/layer")
 	m := http.NewServeMux()
 	m.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
 	m.HandleFunc("POST /echo", func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
@@ -166,6 +167,14 @@ func user(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprint(w, info.Sys().(*syscall.Stat_t).Uid)
+}
+
+// lookUp has the kernel look at every file of a directory.
+func lookUp(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, entry := range entries {
+		_, _ = entry.Info()
+	}
 }
 
 // warm fills memory with what a language runtime would have loaded: no two pages alike.
