@@ -1,6 +1,9 @@
 # The second part of the Python runner: how its process starts. It follows
 # python.py in the same program.
 
+from IPython.paths import get_ipython_dir
+
+
 def describe_runtime():
     """What /metadata tells. Gathered before any cell runs, so cells cannot change it."""
     from importlib import metadata
@@ -16,6 +19,12 @@ def describe_runtime():
 
 
 def make_shell():
+    # With this directory missing, IPython makes it and puts a text into it: the one file
+    # in the writable layer of a snapshot, which costs each restore 5 ms of processor time.
+    try:
+        os.makedirs(os.path.join(get_ipython_dir(), "profile_default", "startup"), exist_ok=True)
+    except OSError:
+        pass
     config = Config()
     config.HistoryManager.enabled = False
     config.HistoryManager.hist_file = ":memory:"
