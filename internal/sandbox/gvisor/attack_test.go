@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -143,10 +142,10 @@ func TestNothingInherited(t *testing.T) {
 
 // TestUmounter: the helper that unmounts a sentry's /proc says that it failed if it was not told to.
 func TestUmounter(t *testing.T) {
-	if runtime.GOARCH != "amd64" {
+	if !tinyPrograms {
 		t.Skip("its code is for x86-64")
 	}
-	program, err := umountProgram()
+	program, err := program(umountCode)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,17 +1,13 @@
 package gvisor
 
 import (
-	"debug/elf"
-	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -46,6 +42,7 @@ const sentryName = "runsc-sandbox"
 // again in every sandbox process.
 func HandOver() {
 	if isSentry(os.Args) {
+		checkBounding()
 		closeStrays()
 		collectLess()
 		keepProcessors()
@@ -63,6 +60,19 @@ func HandOver() {
 	}
 }
 
+// checkBounding stops a sentry in which the launcher has not emptied the bounding set
+// of capabilities: gVisor then has no right to, and does not say so.
+func checkBounding() {
+	if !tinyPrograms || !slices.Contains(os.Args, setUpRoot) {
+		return
+	}
+	for c := range 64 {
+		if held, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0); err == nil && held != 0 {
+			panic(fmt.Sprintf("sandpool: the bounding set holds capability %d", c))
+		}
+	}
+}
+
 // closeStrays closes what a new sentry inherits and was not given: descriptors
 // that the server itself inherited, and the control connections to other
 // sandboxes, which gVisor opens without close-on-exec. A sentry that is broken
@@ -76,6 +86,10 @@ func closeStrays() {
 	fds, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		panic(fmt.Sprintf("sandpool: descriptors cannot be listed: %v", err))
+	}
+	if tinyPrograms {
+		_ = unix.Close(programFD)
+		_ = unix.Close(launcherFD)
 	}
 	for _, entry := range fds {
 		fd, err := strconv.Atoi(entry.Name())
@@ -234,85 +248,15 @@ func skipTracePoints() { tracePoints.Do(func() {}) }
 //go:linkname tracePoints gvisor.dev/gvisor/pkg/sentry/seccheck.initOnce
 var tracePoints sync.Once
 
-// Just before a sentry confines itself it has a child unmount /proc, as it has
-// dropped its own capabilities by then. gVisor starts this whole program again for
-// that, which takes 15 ms; a program of one system call does the same.
-
-// umountCode is that program for Linux on x86-64. Like gVisor's own helper it waits
-// for a byte from descriptor 3. It exits with 0 if all went well; the sentry goes
-// on only then, and only if /proc is gone.
-const umountCode = "" +
-	"\x31\xc0" + // xor eax, eax: read(
-	"\xbf\x03\x00\x00\x00" + // mov edi, 3
-	"\x48\x8d\x74\x24\xf8" + // lea rsi, [rsp-8]
-	"\xba\x01\x00\x00\x00" + // mov edx, 1
-	"\x0f\x05" + // syscall
-	"\xff\xc8" + // dec eax
-	"\x75\x15" + // jnz end: it is not the one byte
-	"\xb8\xa6\x00\x00\x00" + // mov eax, 166: umount2(
-	"\x48\x8d\x3d\x16\x00\x00\x00" + // lea rdi, [rip+22]: "/proc"
-	"\xbe\x02\x00\x00\x00" + // mov esi, 2: MNT_DETACH
-	"\x0f\x05" + // syscall
-	"\x85\xc0" + // test eax, eax
-	"\x0f\x95\xc0" + // end: setnz al
-	"\x0f\xb6\xf8" + // movzx edi, al
-	"\xb8\xe7\x00\x00\x00" + // mov eax, 231: exit_group(
-	"\x0f\x05" + // syscall
-	"/proc\x00"
-
-// useUmounter has gVisor start that program where it would start this one. It is a
-// file in memory, because the sentry's own root is empty. Where it cannot be made,
-// gVisor's way remains.
+// useUmounter has gVisor start umountCode where it would start this whole program.
+// Where that cannot be made, gVisor's way remains.
 func useUmounter() {
-	if runtime.GOARCH != "amd64" {
+	if !tinyPrograms {
 		return
 	}
-	fd, err := unix.MemfdCreate("umount", unix.MFD_CLOEXEC|unix.MFD_EXEC)
-	if errors.Is(err, unix.EINVAL) { // before Linux 6.3 every such file is executable
-		fd, err = unix.MemfdCreate("umount", unix.MFD_CLOEXEC)
-	}
-	if err != nil {
-		return
-	}
-	f := os.NewFile(uintptr(fd), "umount")
-	defer f.Close() // what is open for writing cannot be executed
-	program, err := umountProgram()
-	if err != nil {
-		return
-	}
-	if _, err := f.Write(program); err != nil {
-		return
-	}
-	if fd, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
+	if fd, err := programFile("umount", umountCode); err == nil { // it stays open: the number is what gVisor gets
 		specutils.ExePath = fmt.Sprintf("/proc/self/fd/%d", fd)
 	}
-}
-
-// umountProgram returns the smallest ELF file that holds umountCode (elf(5)).
-func umountProgram() ([]byte, error) {
-	const base = 0x400000
-	var header elf.Header64
-	var load elf.Prog64
-	start := uint64(binary.Size(header) + binary.Size(load))
-	size := start + uint64(len(umountCode))
-	header = elf.Header64{
-		Ident: [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
-		Type:  uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Version: uint32(elf.EV_CURRENT),
-		Entry: base + start, Phoff: uint64(binary.Size(header)),
-		Ehsize: uint16(binary.Size(header)), Phentsize: uint16(binary.Size(load)), Phnum: 1,
-	}
-	load = elf.Prog64{
-		Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X),
-		Vaddr: base, Paddr: base, Filesz: size, Memsz: size, Align: 4096,
-	}
-	data, err := binary.Append(nil, binary.LittleEndian, header)
-	if err != nil {
-		return nil, err
-	}
-	if data, err = binary.Append(data, binary.LittleEndian, load); err != nil {
-		return nil, err
-	}
-	return append(data, umountCode...), nil
 }
 
 // gVisor keeps the names of the last thousand files of each image that were looked up, which a

@@ -77,6 +77,25 @@ func (c *childFiles) add(flag string, files ...*os.File) {
 	}
 }
 
+// addPrograms adds what starts a sentry, and returns its path in the child.
+func (c *childFiles) addPrograms() (string, error) {
+	const own = "/proc/self/exe"
+	if !tinyPrograms {
+		return own, nil
+	}
+	self, err := os.OpenFile(own, unix.O_PATH, 0)
+	if err != nil {
+		return "", fmt.Errorf("open the program: %w", err)
+	}
+	c.list = append(c.list, self)
+	launcher, err := programFile("launch", launchCode)
+	if err != nil {
+		return "", err
+	}
+	c.list = append(c.list, os.NewFile(uintptr(launcher), "launch"))
+	return fmt.Sprintf("/proc/self/fd/%d", launcherFD), nil
+}
+
 func (c *childFiles) close() {
 	for _, f := range c.list {
 		f.Close()
@@ -88,6 +107,10 @@ func (c *childFiles) close() {
 func (e *Engine) spawn(id sandbox.ID, t sandbox.Template, console *os.File) (_ *sentry, err error) {
 	var files childFiles
 	defer files.close()
+	path, err := files.addPrograms()
+	if err != nil {
+		return nil, err
+	}
 	global, err := e.openFiles(id, t, console, &files)
 	if err != nil {
 		return nil, err
@@ -110,7 +133,7 @@ func (e *Engine) spawn(id sandbox.ID, t sandbox.Template, console *os.File) (_ *
 
 	pidfd := -1
 	cmd := &exec.Cmd{
-		Path: "/proc/self/exe",
+		Path: path,
 		Args: append([]string{sentryName}, args...),
 		Env: []string{
 			fmt.Sprintf("%s=%d", filterVariable, 2+len(extra)),
