@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -40,7 +41,12 @@ func maxExecution(req ExecuteRequest) int64 {
 type Client struct {
 	http      *http.Client
 	transport *http.Transport
+	dial      func(ctx context.Context, port int) (net.Conn, error)
 	secret    string
+
+	waiting atomic.Int64
+	turn    chan struct{} // holds one value while a cell is on its way
+	link    atomic.Pointer[link]
 }
 
 // NewClient returns a client that reaches the sandbox by dial and shows secret.
@@ -59,11 +65,15 @@ func NewClient(dial func(ctx context.Context, port int) (net.Conn, error), secre
 	}
 	// The agent never redirects; whoever does so in its place is not followed.
 	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Client{http: &http.Client{Transport: t, CheckRedirect: noRedirect}, transport: t, secret: secret}
+	return &Client{http: &http.Client{Transport: t, CheckRedirect: noRedirect}, transport: t, dial: dial, secret: secret,
+		turn: make(chan struct{}, 1)}
 }
 
-// Close closes the connections that no call uses.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+// Close closes the connections that no call uses, and the one that executions take.
+func (c *Client) Close() {
+	c.transport.CloseIdleConnections()
+	c.disconnect()
+}
 
 // Init makes a restored sandbox an individual. The second call for a sandbox is refused
 // with class Conflict.
@@ -73,14 +83,85 @@ func (c *Client) Init(ctx context.Context, req InitRequest) (InitResult, error) 
 	return res, err
 }
 
+// Connect opens the connection that executions take, for which the first would otherwise wait.
+func (c *Client) Connect(ctx context.Context) error {
+	if err := c.take(ctx); err != nil {
+		return err
+	}
+	defer c.yield()
+	_, err := c.connect(ctx)
+	return err
+}
+
 // Execute runs a cell and returns how it ended; an exception in the cell is
 // not an error. Cells run one after another, in the order of their arrival. If ctx ends
-// before the cell has started it never runs; a cell that runs goes on
-// until its end or its timeout, whoever waits for it.
+// before the cell has started it never runs; a cell that runs is interrupted, and if it does
+// not yield goes on until its timeout.
 func (c *Client) Execute(ctx context.Context, req ExecuteRequest) (ExecuteResult, error) {
-	var res ExecuteResult
-	err := c.call(ctx, http.MethodPost, "/execute", nil, req, &res, maxExecution(req))
+	if err := c.take(ctx); err != nil {
+		return ExecuteResult{}, err
+	}
+	defer c.yield()
+	l, err := c.connect(ctx)
+	if err != nil {
+		return ExecuteResult{}, err
+	}
+	res, usable, err := l.execute(ctx, req)
+	if !usable {
+		c.disconnect()
+	}
+	if err != nil && ctx.Err() != nil {
+		c.abandon(ctx)
+	}
 	return res, err
+}
+
+// abandonTime is how long a sandbox may take to hear that nobody waits for its cell.
+const abandonTime = 5 * time.Second
+
+// abandon interrupts the cell that the caller leaves behind, for which the next one of the
+// session would wait. It is called with the turn: no other cell can be hit.
+func (c *Client) abandon(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTime)
+	defer cancel()
+	_ = c.Interrupt(ctx) // the sandbox may be gone as well
+}
+
+// maxQueue is how many executions wait for their turn.
+const maxQueue = 128
+
+// take waits for the caller's turn to execute, in the order of arrival, until ctx ends.
+func (c *Client) take(ctx context.Context) error {
+	defer c.waiting.Add(-1)
+	if c.waiting.Add(1) > maxQueue {
+		return TooMany(maxQueue)
+	}
+	select {
+	case c.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (c *Client) yield() { <-c.turn }
+
+// connect returns the link. It is called with the turn.
+func (c *Client) connect(ctx context.Context) (*link, error) {
+	if l := c.link.Load(); l != nil {
+		return l, nil
+	}
+	l, err := c.openLink(ctx)
+	if err == nil {
+		c.link.Store(l)
+	}
+	return l, err
+}
+
+func (c *Client) disconnect() {
+	if l := c.link.Swap(nil); l != nil {
+		_ = l.conn.Close()
+	}
 }
 
 // ExecuteStream is Execute with output as it comes. Displays that are updated

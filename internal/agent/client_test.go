@@ -3,12 +3,14 @@ package agent_test
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,19 +31,108 @@ func clientOf(t *testing.T, h http.HandlerFunc) *agent.Client {
 	return c
 }
 
+// takeOver makes a link of the connection of a request.
+func takeOver(t *testing.T, w http.ResponseWriter) net.Conn {
+	t.Helper()
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+agent.LinkProtocol+"\r\n\r\n")
+	return conn
+}
+
+// TestLink checks that executions share a connection, that faults leave it open, and that one
+// which was given up is not answered with the answer to another.
+func TestLink(t *testing.T) {
+	var links, interrupts atomic.Int32
+	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/interrupt" {
+			interrupts.Add(1)
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		links.Add(1)
+		conn := takeOver(t, w)
+		defer conn.Close()
+		frames := agent.NewFrameReader(conn, 1<<20)
+		for {
+			var req agent.ExecuteRequest
+			if frames.Next(&req) != nil {
+				return
+			}
+			a := agent.Answer{Result: &agent.ExecuteResult{Outcome: agent.OK, Text: req.Code}}
+			switch req.Code {
+			case "late":
+				<-time.After(200 * time.Millisecond)
+			case "fault":
+				a = agent.Answer{Fault: agent.FaultOf(sandpool.Errorf(sandpool.Invalid, "", "code", "no"))}
+			case "empty":
+				a = agent.Answer{}
+			}
+			frame, err := agent.EncodeFrame(a)
+			if err != nil {
+				t.Error(err)
+			}
+			_, _ = conn.Write(frame)
+		}
+	})
+	if err := c.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		code  string
+		fits  func(error) bool
+		links int32
+	}{
+		{"a", nil, 1}, {"b", nil, 1},
+		{"fault", func(err error) bool { return sandpool.ClassOf(err) == sandpool.Invalid }, 1},
+		{"c", nil, 1},
+		{"late", func(err error) bool { return errors.Is(err, context.DeadlineExceeded) }, 1},
+		{"d", nil, 2},
+		{"empty", func(err error) bool { return err != nil }, 2},
+		{"e", nil, 3},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		res, err := c.Execute(ctx, agent.ExecuteRequest{Code: tt.code})
+		cancel()
+		if tt.fits == nil && (err != nil || res.Text != tt.code) || tt.fits != nil && !tt.fits(err) || links.Load() != tt.links {
+			t.Errorf("%s: %q, %v, %d links, want %d", tt.code, res.Text, err, links.Load(), tt.links)
+		}
+	}
+	if n := interrupts.Load(); n != 1 {
+		t.Errorf("%d interrupts, want one of the cell that nobody waits for", n)
+	}
+}
+
 // TestOversizedAnswers checks that a sandbox cannot make the host read without end,
 // and that the largest answers that are asked for still come through.
 func TestOversizedAnswers(t *testing.T) {
 	var before, unit string
 	var size int
-	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+	send := func(w io.Writer, after string) {
 		_, _ = io.WriteString(w, before)
 		for n := 0; n < size; n += 60000 {
 			if _, err := io.WriteString(w, strings.Repeat(unit, 60000/len(unit))); err != nil {
 				return
 			}
 		}
-		_, _ = io.WriteString(w, `"}`)
+		_, _ = io.WriteString(w, after)
+	}
+	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/link" {
+			send(w, `"}`)
+			return
+		}
+		conn := takeOver(t, w)
+		defer conn.Close()
+		frames := agent.NewFrameReader(conn, 1<<20)
+		var req agent.ExecuteRequest
+		for frames.Next(&req) == nil {
+			length := len(before) + (size+59999)/60000*(60000/len(unit)*len(unit)) + len(`"}}`)
+			_, _ = conn.Write(binary.BigEndian.AppendUint32(nil, uint32(length)))
+			send(conn, `"}}`)
+		}
 	})
 	request := agent.ExecuteRequest{Code: "1", MaxOutput: 1 << 20}
 	execute := func() error { _, err := c.Execute(t.Context(), request); return err }
@@ -51,8 +142,8 @@ func TestOversizedAnswers(t *testing.T) {
 		call               func() error
 		fits               bool
 	}{
-		{"control characters", `{"outcome":"ok","stdout":"`, `\u0001`, 6 << 20, execute, true},
-		{"an endless stream", `{"outcome":"ok","stdout":"`, "xxxxxx", 64 << 20, execute, false},
+		{"control characters", `{"result":{"outcome":"ok","stdout":"`, `\u0001`, 6 << 20, execute, true},
+		{"an endless answer", `{"result":{"outcome":"ok","stdout":"`, "xxxxxx", 64 << 20, execute, false},
 		{"a long description", `{"runtime":"`, "xxxxxx", 1 << 20, func() error { _, err := c.Metadata(t.Context()); return err }, true},
 		{"an endless description", `{"runtime":"`, "xxxxxx", 5 << 20, func() error { _, err := c.Metadata(t.Context()); return err }, false},
 		{"an endless name", `{"name":"`, "xxxxxx", 5 << 20, func() error { _, err := c.Stat(t.Context(), "a"); return err }, false},

@@ -9,6 +9,7 @@
 //	POST   /init                 InitRequest, exactly once; brings the secret
 //	POST   /execute              ExecuteRequest → ExecuteResult
 //	POST   /execute?stream=1     ExecuteRequest → Events, one JSON object a line
+//	POST   /link                 upgrade: ExecuteRequests in frames, each answered by an Answer
 //	POST   /interrupt            interrupts the running execution
 //	GET    /metadata             Metadata
 //	GET    /files?path=&recursive=   list of FileInfo
@@ -17,6 +18,8 @@
 //	DELETE /file?path=           deletes a file or a directory with all in it
 //	GET    /stat?path=           FileInfo
 //	POST   /directory?path=      makes a directory and its parents
+//
+// A frame is a 4 byte big-endian length and JSON.
 //
 // # Life
 //

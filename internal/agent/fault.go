@@ -7,13 +7,14 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/sandpool/sandpool"
 )
 
-// fault is an error on the wire. Its class travels by name, since the numbers
+// Fault is an error on the wire. Its class travels by name, since the numbers
 // of the host and of the agent may be of different builds.
-type fault struct {
+type Fault struct {
 	Class   string `json:"class"`
 	Code    string `json:"code,omitempty"`
 	Target  string `json:"target,omitempty"`
@@ -41,14 +42,20 @@ func statusOf(c sandpool.Class) int {
 	return http.StatusInternalServerError
 }
 
-// WriteError answers a request with err, in the form that the Client turns
-// back into a sandpool.Error.
-func WriteError(w http.ResponseWriter, err error) {
-	f := fault{Class: sandpool.ClassOf(err).String(), Message: err.Error()}
+// FaultOf returns the form in which err travels.
+func FaultOf(err error) *Fault {
+	f := &Fault{Class: sandpool.ClassOf(err).String(), Message: err.Error()}
 	var e *sandpool.Error
 	if errors.As(err, &e) {
 		f.Code, f.Target, f.Message = e.Code, e.Target, e.Message
 	}
+	return f
+}
+
+// WriteError answers a request with err, in the form that the Client turns
+// back into a sandpool.Error.
+func WriteError(w http.ResponseWriter, err error) {
+	f := FaultOf(err)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(statusOf(sandpool.ClassOf(err)))
 	// A client that is gone needs no answer.
@@ -61,16 +68,27 @@ func readError(operation string, resp *http.Response) error {
 	if err != nil {
 		return fmt.Errorf("agent: %s: status %d: %w", operation, resp.StatusCode, err)
 	}
-	var f fault
+	var f Fault
 	if err := json.Unmarshal(body, &f); err != nil {
 		return fmt.Errorf("agent: %s: status %d with an unreadable body", operation, resp.StatusCode)
 	}
+	return f.asError(fmt.Sprintf("%s: status %d", operation, resp.StatusCode))
+}
+
+// asError turns a fault back into the error that it was, as far as it is the agent's to give.
+func (f *Fault) asError(operation string) error {
 	for c := sandpool.Internal; c <= sandpool.Unavailable; c++ {
 		if c.String() == f.Class && isOfAgent(c) {
 			return &sandpool.Error{Class: c, Code: word(f.Code), Target: word(f.Target), Message: f.Message}
 		}
 	}
-	return fmt.Errorf("agent: %s: status %d of an unknown class: %.200q", operation, resp.StatusCode, f.Message)
+	return fmt.Errorf("agent: %s: an error of the unknown class %.32q: %.200q", operation, f.Class, f.Message)
+}
+
+// TooMany is the error of one execution more than the limit of those that wait.
+func TooMany(limit int) error {
+	return &sandpool.Error{Class: sandpool.Unavailable, Code: "TooManyExecutions", RetryAfter: time.Second,
+		Message: fmt.Sprintf("%d executions of this session wait already. Wait for some of them.", limit)}
 }
 
 // isOfAgent reports whether the agent has errors of class c. The others are the

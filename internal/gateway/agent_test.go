@@ -111,13 +111,26 @@ func TestDownloadThroughTheAgent(t *testing.T) {
 // TestExecuteThroughTheAgent checks the request that reaches the agent.
 func TestExecuteThroughTheAgent(t *testing.T) {
 	w := newWorld(t, Options{Connect: connectAgent})
-	var body []byte
-	w.served(func(rw http.ResponseWriter, r *http.Request) {
-		body, _ = io.ReadAll(r.Body)
-		_, _ = io.WriteString(rw, `{"outcome":"ok","hasValue":true,"text":"2"}`)
+	var req agent.ExecuteRequest
+	w.served(func(rw http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(rw).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+agent.LinkProtocol+"\r\n\r\n")
+		if err := agent.NewFrameReader(conn, 1<<20).Next(&req); err != nil {
+			t.Error(err)
+		}
+		frame, err := agent.EncodeFrame(agent.Answer{Result: &agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: "2"}})
+		if err != nil {
+			t.Error(err)
+		}
+		_, _ = conn.Write(frame)
 	})
 	got := w.do("POST", "executions?identifier=abcd", `{"code":"1+1","timeoutInSeconds":7,"outputStreamsMaxLength":99}`)
-	if got.status != 200 || string(body) != `{"code":"1+1","timeout":7000000000,"maxOutput":99}` {
-		t.Errorf("answer %d %s; the agent got %s", got.status, got.body, body)
+	if got.status != 200 || req != (agent.ExecuteRequest{Code: "1+1", Timeout: 7 * time.Second, MaxOutput: 99}) {
+		t.Errorf("answer %d %s; the agent got %+v", got.status, got.body, req)
 	}
 }

@@ -17,14 +17,24 @@ func TestAgentsForgetUnclaimed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAgents()
 		s := sandpool.Sandbox{ID: "box", Secret: "0123456789abcdef"}
-		ours, theirs := net.Pipe()
-		guest := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "application/json")
-			_, _ = w.Write([]byte("{}"))
+		link := make(chan net.Conn, 1)
+		guest := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/link" {
+				w.Header().Set("Content-Type", "application/json")
+				_, _ = w.Write([]byte("{}"))
+				return
+			}
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\n\r\n"))
+			link <- conn
 		})}
-		l := &oneConn{conn: theirs, done: make(chan struct{})}
+		l := &conns{next: make(chan net.Conn), done: make(chan struct{})}
 		go func() { _ = guest.Serve(l) }()
-		if err := a.init(t.Context(), s, func(context.Context, int) (net.Conn, error) { return ours, nil }); err != nil {
+		if err := a.init(t.Context(), s, l.dial); err != nil {
 			t.Fatal(err)
 		}
 		if len(a.idle) != 1 {
@@ -38,6 +48,9 @@ func TestAgentsForgetUnclaimed(t *testing.T) {
 		defer a.mu.Unlock()
 		if len(a.idle) != 0 {
 			t.Error("the client of an ended sandbox is kept")
+		}
+		if _, err := (<-link).Read(make([]byte, 1)); err == nil {
+			t.Error("its link is open")
 		}
 	})
 }
@@ -56,22 +69,28 @@ func TestAgentsForgetFailed(t *testing.T) {
 	}
 }
 
-// oneConn is a listener of one connection.
-type oneConn struct {
-	conn net.Conn
+// conns is a listener of pipes.
+type conns struct {
+	next chan net.Conn
 	done chan struct{}
 }
 
-func (l *oneConn) Accept() (net.Conn, error) {
-	if c := l.conn; c != nil {
-		l.conn = nil
-		return c, nil
-	}
-	<-l.done
-	return nil, net.ErrClosed
+func (l *conns) dial(context.Context, int) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	l.next <- theirs
+	return ours, nil
 }
 
-func (l *oneConn) Close() error {
+func (l *conns) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.next:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *conns) Close() error {
 	select {
 	case <-l.done:
 	default:
@@ -80,4 +99,4 @@ func (l *oneConn) Close() error {
 	return nil
 }
 
-func (l *oneConn) Addr() net.Addr { return &net.UnixAddr{Name: "guest"} }
+func (l *conns) Addr() net.Addr { return &net.UnixAddr{Name: "guest"} }

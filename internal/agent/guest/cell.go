@@ -20,8 +20,8 @@ const (
 	exitNotice = 300 * time.Millisecond
 )
 
-// kernelFrame is what a kernel says. A hostile cell can say anything: whatever
-// has not the present execution's id ends the kernel.
+// kernelFrame is what a kernel says. A hostile cell can say anything: what has not
+// the present execution's id is left alone.
 type kernelFrame struct {
 	Op      string                `json:"op"`
 	ID      string                `json:"id"`
@@ -131,7 +131,7 @@ func (d *Driver) setRunning(k *kernel) (interrupted bool) {
 // converse sends the cell and takes what comes until it is done. An error means
 // that the kernel is of no more use.
 func (c *cell) converse(req agent.ExecuteRequest) error {
-	frame, err := encodeFrame(map[string]string{"op": "run", "id": c.id, "code": req.Code})
+	frame, err := agent.EncodeFrame(map[string]string{"op": "run", "id": c.id, "code": req.Code})
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func (c *cell) converse(req agent.ExecuteRequest) error {
 	}
 	for {
 		var f kernelFrame
-		err := c.k.frames.next(&f)
+		err := c.k.frames.Next(&f)
 		if errors.Is(err, os.ErrDeadlineExceeded) && !c.expired {
 			c.expired = true
 			c.k.interrupt()
@@ -155,13 +155,11 @@ func (c *cell) converse(req agent.ExecuteRequest) error {
 		if err != nil {
 			return err
 		}
-		if f.ID != c.id {
-			return fmt.Errorf("the kernel answered for another execution")
-		}
-		switch f.Op {
-		case "display":
+		switch {
+		case f.ID != c.id: // of a thread, say, that an earlier cell left behind
+		case f.Op == "display":
 			c.show(f)
-		case "done":
+		case f.Op == "done":
 			c.done(f)
 			return nil
 		default:

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
 )
 
@@ -105,8 +104,7 @@ func (d *Driver) Interrupt() {
 func (d *Driver) take(ctx context.Context) error {
 	if d.waiting.Add(1) > maxQueue {
 		d.waiting.Add(-1)
-		return &sandpool.Error{Class: sandpool.Unavailable, Code: "TooManyExecutions", RetryAfter: time.Second,
-			Message: fmt.Sprintf("%d executions of this session wait already. Wait for some of them.", maxQueue)}
+		return agent.TooMany(maxQueue)
 	}
 	defer d.waiting.Add(-1)
 	select {

@@ -94,7 +94,6 @@ func TestDeath(t *testing.T) {
 		{"import os, subprocess; p = subprocess.Popen(['sleep', '1000']); os.kill(-1, 9); os._exit(1)", ""},
 		{"import ctypes, os\nif ctypes.CDLL(None).fork() == 0:\n  import time; time.sleep(100)\nos._exit(4)", "exited with code 4"},
 		{"import os; os.write(get_ipython().kernel.fd, b'\\xff\\xff\\xff\\xff' * 10); __import__('time').sleep(60)", ""},
-		{"import os, struct, json\nb = json.dumps({'op': 'done', 'id': 'wrong'}).encode()\nos.write(get_ipython().kernel.fd, struct.pack('>I', len(b)) + b); __import__('time').sleep(60)", ""},
 		{"import os, struct\nb = b'[' * 1000000\nos.write(get_ipython().kernel.fd, struct.pack('>I', len(b)) + b); __import__('time').sleep(60)", ""},
 	} {
 		res := s.run(t, "print('before')\n"+c.code)
@@ -117,24 +116,36 @@ func TestDeath(t *testing.T) {
 	}
 }
 
-// TestForgedEnd: a cell that claims its own end early gains nothing: the next
-// answer is not believed.
+// TestForgedEnd: a cell that claims its own end early gains nothing: its later answers
+// are not taken for those of the next cell.
 func TestForgedEnd(t *testing.T) {
 	s := start(t)
 	forge := `
 import os, struct, json, time
 k = get_ipython().kernel
-b = json.dumps({"op": "done", "id": k.id, "value": {"text/plain": "forged"}}).encode()
-os.write(k.fd, struct.pack(">I", len(b)) + b)
+for id in ("wrong", k.id):
+    b = json.dumps({"op": "done", "id": id, "value": {"text/plain": "forged " + id}}).encode()
+    os.write(k.fd, struct.pack(">I", len(b)) + b)
 time.sleep(0.5)`
-	if res := s.run(t, forge); res.Text != "forged" {
-		t.Fatalf("a cell may lie about itself: %+v", res)
+	if res := s.run(t, forge); !strings.HasPrefix(res.Text, "forged ") || res.Text == "forged wrong" {
+		t.Fatalf("a cell may lie about itself: %+v, error %+v", res, res.Error)
 	}
-	if res := s.run(t, "'honest'"); res.Outcome != agent.KernelDied {
-		t.Errorf("the next cell: %+v", res)
+	for range 2 {
+		if res := s.run(t, "'honest'"); res.Text != "'honest'" || res.KernelRestarted {
+			t.Errorf("the next cell: %+v, error %+v", res, res.Error)
+		}
 	}
-	if res := s.run(t, "'honest'"); res.Text != "'honest'" {
-		t.Errorf("the cell after that: %+v", res)
+}
+
+// TestLateDisplay: what a thread displays while no cell runs harms nobody.
+func TestLateDisplay(t *testing.T) {
+	s := start(t)
+	for range 3 {
+		s.run(t, "import threading; kept = 1\nthreading.Timer(0.05, lambda: display(1)).start()")
+		<-time.After(200 * time.Millisecond)
+		if res := s.run(t, "kept"); res.Text != "1" || res.KernelRestarted {
+			t.Errorf("after a late display: %+v, error %+v", res, res.Error)
+		}
 	}
 }
 

@@ -14,6 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// maxFrame bounds what a kernel may send at once. Its runner keeps well below;
+// only a cell that forges frames goes beyond.
+const maxFrame = 48 << 20
+
 // exitGrace is how long a killed kernel may take to be gone.
 const exitGrace = 5 * time.Second
 
@@ -25,7 +29,7 @@ const bootstrap = "import os; exec(compile(os.fdopen(4).read(), 'sandpool-python
 type kernel struct {
 	pid      int
 	control  *quietUnix
-	frames   frameReader
+	frames   *agent.FrameReader
 	out, err *sink
 
 	over chan struct{}      // closed when the kernel has ended
@@ -45,7 +49,7 @@ func startKernel(cfg Config, procs *reaper) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &kernel{control: control, frames: frameReader{r: control}, over: make(chan struct{})}
+	k := &kernel{control: control, frames: agent.NewFrameReader(control, maxFrame), over: make(chan struct{})}
 	var outEnd, errEnd *os.File
 	k.out, outEnd, err = openSink(cfg.User)
 	if err == nil {
@@ -136,7 +140,7 @@ func openSink(user User) (*sink, *os.File, error) {
 // no user code. What they print is forgotten.
 func (k *kernel) call(request map[string]string, patience time.Duration) (kernelFrame, error) {
 	request["id"] = "agent"
-	frame, err := encodeFrame(request)
+	frame, err := agent.EncodeFrame(request)
 	if err != nil {
 		return kernelFrame{}, err
 	}
@@ -158,7 +162,7 @@ func (k *kernel) converse(frame []byte, patience time.Duration) (f kernelFrame, 
 	if _, err := k.control.Write(frame); err != nil {
 		return f, err
 	}
-	if err := k.frames.next(&f); err != nil {
+	if err := k.frames.Next(&f); err != nil {
 		return f, err
 	}
 	if f.Op != "done" || f.ID != "agent" {
@@ -207,6 +211,11 @@ func (k *kernel) ended(patience time.Duration) bool {
 	case <-k.over:
 		return true
 	case <-timer.C:
+	}
+	select { // both may have been true
+	case <-k.over:
+		return true
+	default:
 		return false
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/sandpool/sandpool/internal/agent"
 	"unicode/utf8"
 )
 
@@ -55,25 +57,25 @@ func TestBounded(t *testing.T) {
 func TestFrames(t *testing.T) {
 	var wire bytes.Buffer
 	for _, op := range []string{"a", strings.Repeat("b", 100_000), "c"} {
-		frame, err := encodeFrame(map[string]string{"op": op})
+		frame, err := agent.EncodeFrame(map[string]string{"op": op})
 		if err != nil {
 			t.Fatal(err)
 		}
 		wire.Write(frame)
 	}
-	r := frameReader{r: iotest.HalfReader(&wire)}
+	r := agent.NewFrameReader(iotest.HalfReader(&wire), maxFrame)
 	for _, want := range []int{1, 100_000, 1} {
 		var f kernelFrame
-		if err := r.next(&f); err != nil || len(f.Op) != want {
+		if err := r.Next(&f); err != nil || len(f.Op) != want {
 			t.Fatalf("frame of %d: %d, %v", want, len(f.Op), err)
 		}
 	}
 	var f kernelFrame
-	if err := r.next(&f); !errors.Is(err, io.EOF) {
+	if err := r.Next(&f); !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %v", err)
 	}
 	for _, bad := range [][]byte{{0xff, 0xff, 0xff, 0xff}, append(binary.BigEndian.AppendUint32(nil, 3), "[[["...)} {
-		if err := (&frameReader{r: bytes.NewReader(bad)}).next(&f); err == nil || errors.Is(err, io.EOF) {
+		if err := agent.NewFrameReader(bytes.NewReader(bad), maxFrame).Next(&f); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("%x: %v", bad, err)
 		}
 	}
@@ -82,10 +84,10 @@ func TestFrames(t *testing.T) {
 func FuzzFrame(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x02{}\x00\x00\x00\x09{\"op\":\"\"}"))
 	f.Fuzz(func(_ *testing.T, data []byte) {
-		r := frameReader{r: bytes.NewReader(data)}
+		r := agent.NewFrameReader(bytes.NewReader(data), maxFrame)
 		for {
 			var k kernelFrame
-			if r.next(&k) != nil {
+			if r.Next(&k) != nil {
 				return
 			}
 		}

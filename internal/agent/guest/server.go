@@ -50,6 +50,7 @@ func (s *Server) Handler() http.Handler {
 		})
 	}
 	guarded("POST /execute", s.execute)
+	guarded("POST /link", s.link)
 	guarded("POST /interrupt", s.interrupt)
 	guarded("GET /metadata", s.metadata)
 	f := &files{cfg: s.cfg}
@@ -152,7 +153,7 @@ func (s *Server) execute(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) executeOn(d *Driver, w http.ResponseWriter, r *http.Request) error {
 	var req agent.ExecuteRequest
-	if err := decode(w, r, 2*agent.MaxCode, &req); err != nil {
+	if err := decode(w, r, maxRequest, &req); err != nil {
 		return err
 	}
 	if err := normalise(&req); err != nil {

@@ -1,0 +1,80 @@
+package agent
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+)
+
+// keptBuffer is the largest buffer that a reader keeps between frames.
+const keptBuffer = 64 << 10
+
+// EncodeFrame returns v as a frame: a 4 byte big-endian length, then JSON.
+func EncodeFrame(v any) ([]byte, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode frame: %w", err)
+	}
+	frame := make([]byte, 4, 4+len(body))
+	binary.BigEndian.PutUint32(frame, uint32(len(body))) //nolint:gosec // bounded by MaxCode and the limits of readers
+	return append(frame, body...), nil
+}
+
+// FrameReader reads frames. A read that a deadline cuts short keeps what it has
+// and is continued by the next call. Memory grows with what arrived, not with
+// what a header promises.
+type FrameReader struct {
+	// Limit is the most bytes that a frame may have; a larger one is an error.
+	Limit int64
+	r     io.Reader
+	buf   []byte
+}
+
+// NewFrameReader reads frames of at most limit bytes from r.
+func NewFrameReader(r io.Reader, limit int64) *FrameReader { return &FrameReader{Limit: limit, r: r} }
+
+// Next decodes the next frame into v.
+func (f *FrameReader) Next(v any) error {
+	for {
+		if body, ok, err := f.cut(); err != nil {
+			return err
+		} else if ok {
+			if err := json.Unmarshal(body, v); err != nil {
+				return fmt.Errorf("decode frame: %w", err)
+			}
+			return nil
+		}
+		if cap(f.buf)-len(f.buf) < 2048 {
+			grown := make([]byte, len(f.buf), 2*cap(f.buf)+4<<10)
+			copy(grown, f.buf)
+			f.buf = grown
+		}
+		n, err := f.r.Read(f.buf[len(f.buf):cap(f.buf)])
+		f.buf = f.buf[:len(f.buf)+n]
+		if err != nil && n == 0 {
+			return err
+		}
+	}
+}
+
+// cut takes a whole frame off the buffer. The result is valid until the next read.
+func (f *FrameReader) cut() ([]byte, bool, error) {
+	if len(f.buf) < 4 {
+		return nil, false, nil
+	}
+	size := int64(binary.BigEndian.Uint32(f.buf))
+	if size > f.Limit {
+		return nil, false, oversized(f.Limit)
+	}
+	if int64(len(f.buf)) < 4+size {
+		return nil, false, nil
+	}
+	body := f.buf[4 : 4+size : 4+size]
+	if rest := f.buf[4+size:]; len(rest) == 0 && cap(f.buf) <= keptBuffer {
+		f.buf = f.buf[:0]
+	} else {
+		f.buf = append([]byte(nil), rest...)
+	}
+	return body, true, nil
+}
