@@ -40,8 +40,12 @@ run: root deps build ## serve pool "python" with 3 ready sessions, run a sample,
 image: root deps build ## build the Python image if it is missing
 	@bin/sandpool image build python --if-missing --data-dir $(DATA)
 
+.PHONY: test-deps
+test-deps: root
+	@scripts/deps --tests
+
 .PHONY: test
-test: image ## all tests, real gVisor sandboxes included
+test: test-deps image ## all tests, real gVisor sandboxes included
 	SANDPOOL_TEST_DATA=$(DATA) go test -shuffle=on -timeout 30m ./...
 
 .PHONY: race
