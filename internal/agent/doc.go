@@ -12,6 +12,8 @@
 //	POST   /link                 upgrade: ExecuteRequests in frames, each answered by an Answer
 //	POST   /interrupt            interrupts the running execution
 //	GET    /metadata             Metadata
+//	GET    /processes            list of Process
+//	POST   /terminal?columns=&rows=  upgrade: a shell, in frames of a kind each
 //	GET    /files?path=&recursive=   list of FileInfo
 //	PUT    /file?path=&limit=    uploads a file whole or not at all
 //	GET    /file?path=           content, with ranges
@@ -19,7 +21,13 @@
 //	GET    /stat?path=           FileInfo
 //	POST   /directory?path=      makes a directory and its parents
 //
-// A frame is a 4 byte big-endian length and JSON.
+// A frame is a 4 byte big-endian length and JSON. That of a terminal has a byte before, its
+// TerminalKind, and instead of JSON: what was typed or written (kind 0, both ways, at most
+// MaxTerminalData bytes), columns and rows as two big-endian bytes each (1, to
+// the agent), or a byte each of the code and the signal that ended the shell (2, from the
+// agent, the last). A terminal lasts as long as its connection: whoever closes it hangs
+// up, and the processes of the shell's session get SIGHUP and after two seconds SIGKILL. Output
+// waits for the host; input that programs do not take for five seconds is dropped.
 //
 // # Life
 //

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -32,20 +34,60 @@ type link struct {
 
 // openLink asks the agent for a link.
 func (c *Client) openLink(ctx context.Context) (*link, error) {
-	conn, err := c.dial(ctx, Port)
+	conn, r, err := c.upgrade(ctx, "/link", nil, LinkProtocol)
 	if err != nil {
 		return nil, err
 	}
+	if r.Buffered() > 0 {
+		return nil, errors.Join(errors.New("agent: open a link: the agent spoke before it was asked"), conn.Close())
+	}
+	return &link{conn: conn, frames: NewFrameReader(conn, 0)}, nil
+}
+
+// upgrade opens a connection and takes it out of HTTP. What the agent has sent already is
+// in the reader.
+func (c *Client) upgrade(ctx context.Context, path string, query url.Values, protocol string) (net.Conn, *bufio.Reader, error) {
+	conn, err := c.dial(ctx, Port)
+	if err != nil {
+		return nil, nil, err
+	}
 	release := cut(ctx, conn)
-	err = c.upgrade(ctx, conn)
+	r, err := c.negotiate(ctx, conn, path, query, protocol)
 	if cause := release(); cause != nil {
 		err = cause
 	}
 	if err != nil {
 		_ = conn.Close()
+		return nil, nil, err
+	}
+	return conn, r, nil
+}
+
+func (c *Client) negotiate(ctx context.Context, conn net.Conn, path string, query url.Values, protocol string) (*bufio.Reader, error) {
+	req, err := c.request(ctx, http.MethodPost, path, query, nil)
+	if err != nil {
 		return nil, err
 	}
-	return &link{conn: conn, frames: NewFrameReader(conn, 0)}, nil
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", protocol)
+	if err := req.Write(conn); err != nil {
+		return nil, fmt.Errorf("agent: POST %q: %w", path, err)
+	}
+	header := &io.LimitedReader{R: conn, N: maxHeader}
+	r := bufio.NewReader(header)
+	resp, err := http.ReadResponse(r, req)
+	if err != nil {
+		return nil, fmt.Errorf("agent: POST %q: %w", path, unexpected(err))
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		return nil, readError("POST "+path, resp)
+	}
+	if resp.Header.Get("Upgrade") != protocol {
+		return nil, errors.New("agent: POST " + path + ": upgraded to another protocol")
+	}
+	header.N = math.MaxInt64 // what follows has bounds of its own
+	return r, nil
 }
 
 // cut makes the calls on conn fail when ctx ends. What it returns ends that, and says
@@ -58,32 +100,6 @@ func cut(ctx context.Context, conn net.Conn) func() error {
 		}
 		return context.Cause(ctx)
 	}
-}
-
-// upgrade makes a link of a new connection.
-func (c *Client) upgrade(ctx context.Context, conn net.Conn) error {
-	req, err := c.request(ctx, http.MethodPost, "/link", nil, nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Connection", "Upgrade")
-	req.Header.Set("Upgrade", LinkProtocol)
-	if err := req.Write(conn); err != nil {
-		return fmt.Errorf("agent: open a link: %w", err)
-	}
-	r := bufio.NewReader(io.LimitReader(conn, maxHeader))
-	resp, err := http.ReadResponse(r, req)
-	if err != nil {
-		return fmt.Errorf("agent: open a link: %w", unexpected(err))
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusSwitchingProtocols {
-		return readError("POST /link", resp)
-	}
-	if r.Buffered() > 0 {
-		return errors.New("agent: open a link: the agent spoke before it was asked")
-	}
-	return nil
 }
 
 // execute runs a cell. After an error that the agent did not send, the link is of no more use.

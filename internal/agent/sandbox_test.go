@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -207,6 +209,8 @@ func TestSandbox(t *testing.T) {
 		}
 	}
 	separated(t, a)
+	inTerminal(t, a)
+	hangUp(t, b)
 	info, err := a.Upload(t.Context(), "/mnt/data/sub/ä b#%.txt", strings.NewReader("content"), 100)
 	if err != nil {
 		t.Fatal(err)
@@ -214,6 +218,119 @@ func TestSandbox(t *testing.T) {
 	if res := run(t, a, time.Minute, "open('/mnt/data/"+info.Path+"').read() + str(os.stat('/mnt/data/"+info.Path+"').st_uid)"); res.Text != "'content1000'" {
 		t.Errorf("uploaded file holds %s: %+v", res.Text, res.Error)
 	}
+}
+
+// inTerminal checks that a real sandbox has terminals and tells of its processes.
+func inTerminal(t *testing.T, c *agent.Client) {
+	t.Helper()
+	term, err := c.Terminal(t.Context(), agent.TerminalSize{Columns: 300, Rows: 50})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer term.Close()
+	defer time.AfterFunc(time.Minute, func() { _ = term.Close() }).Stop()
+	say := func(text string) {
+		if _, err := io.WriteString(term, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var seen strings.Builder
+	await := func(want string) {
+		buf := make([]byte, 4096)
+		for !strings.Contains(seen.String(), want) {
+			n, err := term.Read(buf)
+			seen.Write(buf[:n])
+			if err != nil {
+				t.Fatalf("%q instead of %q: %v", seen.String(), want, err)
+			}
+		}
+		seen.Reset()
+	}
+	say("echo $(id -u) $(stty size) $(tty); pwd > $(tty); ulimit -p\n")
+	await("1000 50 300 /dev/pts/0\r\n/mnt/data\r\n128\r\n")
+	say(`sh -c 'trap "echo re\"\"sized \$(stty size)" WINCH; sleep 1000 & wait; echo wai""ted; wait'` + "\n")
+	for end := time.Now().Add(20 * time.Second); ; {
+		all, err := c.Processes(t.Context())
+		if err != nil || len(all) < 3 || all[0].PID != 1 || all[0].Command != agent.Path || all[0].UserID != 0 {
+			t.Fatalf("processes: %+v, %v", all, err)
+		}
+		if i := slices.IndexFunc(all, func(p agent.Process) bool {
+			return p.Command == "sleep 1000" && p.State == agent.ProcessSleeping
+		}); i > 0 {
+			if p := all[i]; p.UserID != agent.UserID || p.ResidentBytes == 0 || time.Since(p.Started).Abs() > 20*time.Second {
+				t.Errorf("%+v", p)
+			}
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("sleep does not run: %+v", all)
+		}
+	}
+	if err := term.Resize(agent.TerminalSize{Columns: 301, Rows: 51}); err != nil {
+		t.Fatal(err)
+	}
+	await("resized 51 301\r\nwaited\r\n")
+	say("\x03")
+	say("(trap '' HUP; sleep 1001) & for i in 1 2 3; do head -c 100000 /dev/zero | tr '\\0' x; done; exit 5\n")
+	out, err := io.ReadAll(term)
+	exit, _ := term.Exit()
+	if n := strings.Count(string(out), "x"); err != nil || exit.Code != 5 || n < 300000 || n > 300010 {
+		t.Errorf("exit %+v after %d bytes, %v", exit, n, err)
+	}
+	all, err := c.Processes(t.Context())
+	if i := slices.IndexFunc(all, func(p agent.Process) bool { return strings.HasPrefix(p.Command, "sleep") }); i >= 0 || err != nil {
+		t.Errorf("left by the terminal: %+v, %v", all, err)
+	}
+}
+
+// hangUp checks that a sandbox notices when the host closes a terminal, whichever way it is stuck.
+func hangUp(t *testing.T, c *agent.Client) {
+	t.Helper()
+	marks := []string{"sleep 2001", "yes 2002", "sleep 2003"}
+	running := func() (n int) {
+		all, err := c.Processes(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range all {
+			if slices.Contains(marks, p.Command) {
+				n++
+			}
+		}
+		return n
+	}
+	await := func(n int) {
+		t.Helper()
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for end := time.Now().Add(20 * time.Second); running() != n; <-tick.C {
+			if time.Now().After(end) {
+				t.Fatalf("%d of the processes %q run, want %d", running(), marks, n)
+			}
+		}
+	}
+	var open []*agent.Terminal
+	for _, mark := range marks {
+		term, err := c.Terminal(t.Context(), agent.TerminalSize{Columns: 80, Rows: 24})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer term.Close()
+		open = append(open, term)
+		if _, err := io.WriteString(term, "stty raw -echo; "+mark+"\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(len(marks))
+	if _, err := open[2].Write(make([]byte, 4<<20)); err != nil { // which nobody reads
+		t.Fatal(err)
+	}
+	for _, term := range open {
+		if err := term.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(0)
 }
 
 // separated checks that code can neither signal, trace nor read the processes

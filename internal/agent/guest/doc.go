@@ -5,7 +5,8 @@
 // # Processes
 //
 //	agent (root)
-//	  └── kernel (user) ── whatever cells start (user)
+//	  ├── kernel (user) ── whatever cells start (user)
+//	  └── shell of each terminal (user) ── its session (user)
 //
 // The kernel is an interpreter that imports and warms up what cells use before the
 // snapshot is taken. It is the only one: one more, to fork replacements from, would
@@ -14,6 +15,9 @@
 // second, and one more for the cell that first imports pandas. Agent and kernel
 // talk over a socket pair; a kernel's standard output and error are pipes that
 // the agent empties all the time, so that nothing in the sandbox ever waits for a reader.
+//
+// A terminal's shell and session end with its connection. They end with a kernel that has to
+// be killed too, because only a signal to all processes at once reaches a fork bomb.
 //
 // # Who may do what
 //

@@ -36,8 +36,8 @@ type Config struct {
 }
 
 // environ is the environment of the interpreter: Env between our defaults and
-// what must be so. Of several values for one name the last counts.
-func (c Config) environ() []string {
+// what must be so, last what is in more. Of several values for one name the last counts.
+func (c Config) environ(more ...string) []string {
 	all := slices.Concat(
 		[]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "SHELL=/bin/sh",
 			// Threads of numpy are memory and wake-ups of every sandbox; few may use
@@ -45,7 +45,8 @@ func (c Config) environ() []string {
 			"OPENBLAS_NUM_THREADS=1"},
 		c.Env,
 		[]string{"HOME=" + c.Home, "USER=sandbox", "LOGNAME=sandbox", "TERM=dumb", "PAGER=cat",
-			"MPLBACKEND=module://matplotlib_inline.backend_inline"})
+			"MPLBACKEND=module://matplotlib_inline.backend_inline"},
+		more)
 	seen := map[string]bool{}
 	var env []string
 	for _, kv := range slices.Backward(all) {

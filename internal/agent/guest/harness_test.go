@@ -69,6 +69,8 @@ type sandbox struct {
 	addr string
 	data string
 	pid  int
+
+	secret string
 }
 
 // boot starts an agent that has had no init call yet.
@@ -106,6 +108,7 @@ func start(t testing.TB) *sandbox {
 	t.Helper()
 	s := boot(t)
 	secret := rand.Text()
+	s.secret = secret
 	s.Client = agent.NewClient(s.dial, secret)
 	t.Cleanup(s.Close)
 	if _, err := s.Init(t.Context(), agent.InitRequest{Secret: secret, Seed: []byte(rand.Text())}); err != nil {

@@ -15,7 +15,7 @@ import (
 // the secret.
 func TestInit(t *testing.T) {
 	s := boot(t)
-	calls := []string{"POST /execute", "POST /link", "POST /interrupt", "GET /metadata", "GET /files", "GET /stat", "GET /file", "PUT /file", "DELETE /file", "POST /directory"}
+	calls := []string{"POST /execute", "POST /link", "POST /interrupt", "GET /metadata", "GET /processes", "POST /terminal", "GET /files", "GET /stat", "GET /file", "PUT /file", "DELETE /file", "POST /directory"}
 	each := func(token string, want int) {
 		t.Helper()
 		for _, call := range calls {

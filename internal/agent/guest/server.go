@@ -25,6 +25,8 @@ type Server struct {
 	driver atomic.Pointer[Driver]
 	taken  atomic.Bool              // an Init was accepted
 	secret atomic.Pointer[[32]byte] // hash of the secret, once Init is done
+
+	terminals atomic.Int64 // that are open, and those that are refused
 }
 
 // NewServer returns a server that is not ready yet.
@@ -53,6 +55,8 @@ func (s *Server) Handler() http.Handler {
 	guarded("POST /link", s.link)
 	guarded("POST /interrupt", s.interrupt)
 	guarded("GET /metadata", s.metadata)
+	guarded("GET /processes", s.processes)
+	guarded("POST /terminal", s.terminal)
 	f := &files{cfg: s.cfg}
 	guarded("GET /files", f.list)
 	guarded("GET /stat", f.stat)

@@ -1,0 +1,122 @@
+package guest
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/agent/guest/process"
+	"github.com/sandpool/sandpool/internal/agent/guest/terminal"
+	"golang.org/x/sys/unix"
+)
+
+const procDir = "/proc"
+
+func (s *Server) processes(w http.ResponseWriter, _ *http.Request) error {
+	all, err := process.List(procDir)
+	if err != nil {
+		return fmt.Errorf("list the processes: %w", err)
+	}
+	return answer(w, all)
+}
+
+// login makes a shell of what it is called with. Its limits are those that the kernel gives
+// itself, so that a terminal is no way around them: dash sets the number of processes by -p,
+// which is something else to bash.
+const login = `umask 022; { ulimit -p 128 2>/dev/null || ulimit -u 128; } && ulimit -c 0 && ulimit -n 4096 && exec "$0"`
+
+func (s *Server) terminal(w http.ResponseWriter, r *http.Request) error {
+	size, err := sizeOf(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	defer s.terminals.Add(-1)
+	if s.terminals.Add(1) > agent.MaxTerminals {
+		return &sandpool.Error{Class: sandpool.Unavailable, Code: "TooManyTerminals", RetryAfter: time.Second,
+			Message: fmt.Sprintf("%d terminals of this session are open already. Close one of them.", agent.MaxTerminals)}
+	}
+	// A kernel's TERM is for output that nobody sees as a terminal.
+	env := s.cfg.environ("TERM=xterm-256color")
+	t, err := terminal.Open(terminal.Config{
+		Args: []string{"/bin/sh", "-c", login, shellOf(env)}, Env: env, Dir: s.cfg.DataDir,
+		UID: s.cfg.User.UID, GID: s.cfg.User.GID, Size: size,
+		Start: s.driver.Load().procs.start, HangUp: hangUp,
+	})
+	if err != nil {
+		return fmt.Errorf("open a terminal: %w", err)
+	}
+	if err := s.serveTerminal(w, t); err != nil {
+		s.log.Warn("terminal", "error", err)
+	}
+	return nil
+}
+
+// serveTerminal takes the connection of the request out of HTTP and serves t on it.
+func (s *Server) serveTerminal(w http.ResponseWriter, t *terminal.Terminal) error {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		_ = t.Close()
+		return fmt.Errorf("take the connection over: %w", err)
+	}
+	// If the host is gone, so Serve finds.
+	_, _ = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", agent.TerminalProtocol)
+	return t.Serve(conn)
+}
+
+func sizeOf(query url.Values) (agent.TerminalSize, error) {
+	columns, err1 := strconv.Atoi(query.Get("columns"))
+	rows, err2 := strconv.Atoi(query.Get("rows"))
+	if err1 != nil || err2 != nil {
+		columns, rows = 0, 0
+	}
+	size := agent.TerminalSize{Columns: columns, Rows: rows}
+	return size, size.Check()
+}
+
+// shellOf returns the shell of an environment.
+func shellOf(env []string) string {
+	for _, kv := range env {
+		if shell, ok := strings.CutPrefix(kv, "SHELL="); ok && strings.HasPrefix(shell, "/") {
+			return shell
+		}
+	}
+	return "/bin/sh"
+}
+
+// hangUpGrace is how long the programs of a terminal may take to end by themselves.
+const hangUpGrace = 2 * time.Second
+
+// hangUp ends the processes of a session: by the signal of a line that is cut, then by force.
+// It signals groups, all of a group in one system call, of which a fork bomb is one.
+func hangUp(session int) error {
+	const tick = 50 * time.Millisecond
+	timer := time.NewTicker(tick)
+	defer timer.Stop()
+	began := time.Now()
+	for round := 0; ; round++ {
+		groups, err := process.Groups(procDir, session)
+		if err != nil || len(groups) == 0 {
+			return err
+		}
+		waited := time.Since(began)
+		for _, group := range groups {
+			switch {
+			case group <= 1: // cannot be: it would stand for other processes than those of a group
+			case waited >= hangUpGrace:
+				_ = unix.Kill(-group, unix.SIGKILL)
+			case round == 0:
+				_ = unix.Kill(-group, unix.SIGHUP)
+				_ = unix.Kill(-group, unix.SIGCONT) // those that are stopped would not notice
+			}
+		}
+		if waited > hangUpGrace+killPatience {
+			return fmt.Errorf("%d process groups of session %d do not end", len(groups), session)
+		}
+		<-timer.C
+	}
+}
