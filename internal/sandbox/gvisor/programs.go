@@ -25,11 +25,21 @@ const (
 	launcherFD = 4
 )
 
-// launchCode empties the bounding set of capabilities and becomes the sentry, without
+// givenFDs bounds the numbers of the descriptors that a sentry is given. The launcher closes
+// all from it on: the Go runtime of a sentry opens its own before any of our code
+// runs, and those must not come after strays, where gVisor wants numbers for itself.
+const givenFDs = 64
+
+// launchCode closes descriptors, empties the bounding set of capabilities and becomes the sentry, without
 // CAP_SETPCAP. gVisor would empty the set in each of its threads, by a signal to every
 // thread for each capability: 6 ms, and 30 on a machine whose cores are all busy. The
 // sentry checks the result; see checkBounding.
 const launchCode = "" +
+	"\xb8\xb4\x01\x00\x00" + // mov eax, 436: close_range(
+	"\xbf\x40\x00\x00\x00" + // mov edi, givenFDs
+	"\xbe\xff\xff\xff\xff" + // mov esi, -1
+	"\x31\xd2" + // xor edx, edx)
+	"\x0f\x05" + // syscall
 	"\xbb\x3f\x00\x00\x00" + // mov ebx, 63
 	"\xb8\x9d\x00\x00\x00" + // next: mov eax, 157: prctl(
 	"\xbf\x18\x00\x00\x00" + // mov edi, 24: PR_CAPBSET_DROP

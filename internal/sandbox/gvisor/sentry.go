@@ -125,6 +125,9 @@ func (e *Engine) spawn(id sandbox.ID, t sandbox.Template, console *os.File) (_ *
 	}
 	files.add("start-sync-fd", write)
 	extra := append(slices.Clone(files.list), filters) // which is kept, unlike the others
+	if n := 3 + len(extra); n > givenFDs {
+		return nil, errors.Join(invalid("layers", "The template has %d layers, which take more than the %d descriptors of a sandbox.", len(t.Layers), givenFDs), read.Close())
+	}
 	args := append(sentryFlags(), global...)
 	args = append(args, "boot", "--bundle=/", "--apply-caps", setUpRoot, "--gofer-mount-confs="+mountConfs(t))
 	args = append(args, files.args...)
