@@ -196,6 +196,13 @@ func TestTerminal(t *testing.T) {
 	if _, exit := sh.end(t); exit != (agent.TerminalExit{Signal: 9}) {
 		t.Errorf("a killed shell: %+v", exit)
 	}
+	sh = s.shell(t)
+	sh.write(t, "echo run''ning\n")
+	sh.await(t, "running\r\n")
+	s.run(t, "import os; os._exit(1)") // with a kernel all processes of the user end
+	if _, exit := sh.end(t); exit != (agent.TerminalExit{Signal: 9}) {
+		t.Errorf("a shell after the end of the kernel: %+v", exit)
+	}
 	s.gone(t, "/bin/sh")
 }
 
