@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -159,6 +160,58 @@ func TestOversizedAnswers(t *testing.T) {
 		}
 		if !tt.fits && (err == nil || !strings.Contains(err.Error(), "larger than")) {
 			t.Errorf("%s: %v, which does not say that the answer is too large", tt.name, err)
+		}
+	}
+}
+
+// TestManySmallThings checks that a sandbox cannot fill the host's memory with entries that are
+// larger in memory than in JSON.
+func TestManySmallThings(t *testing.T) {
+	few := func(unit string) string { return strings.TrimSuffix(strings.Repeat(unit+",", 3), ",") }
+	many := func(unit string) string { return strings.TrimSuffix(strings.Repeat(unit+",", 100_000), ",") }
+	keys := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `"%d":"",`, i)
+		}
+		return strings.TrimSuffix(b.String(), ",")
+	}
+	var body string
+	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/link" {
+			_, _ = io.WriteString(w, body)
+			return
+		}
+		conn := takeOver(t, w)
+		defer conn.Close()
+		frames := agent.NewFrameReader(conn, 1<<20)
+		var req agent.ExecuteRequest
+		for frames.Next(&req) == nil {
+			_, _ = conn.Write(binary.BigEndian.AppendUint32(nil, uint32(len(body))))
+			_, _ = io.WriteString(conn, body)
+		}
+	})
+	execute := func() error { _, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1"}); return err }
+	list := func() error { _, err := c.List(t.Context(), "", true); return err }
+	for _, tt := range []struct {
+		name string
+		call func() error
+		body string
+		fits bool
+	}{
+		{"displays", execute, `{"result":{"displays":[` + few("{}") + `],"value":null}}`, true},
+		{"no displays", execute, `{"result":{"displays":null}}`, true},
+		{"too many displays", execute, `{"result":{"displays":[` + many("{}") + `]}}`, false},
+		{"displays that are no list", execute, `{"result":{"displays":{}}}`, false},
+		{"representations", execute, `{"result":{"value":{` + keys(3) + `}}}`, true},
+		{"too many representations", execute, `{"result":{"value":{` + keys(100_000) + `}}}`, false},
+		{"too many of a display", execute, `{"result":{"displays":[{"data":{` + keys(100_000) + `}}]}}`, false},
+		{"files", list, `[` + few("{}") + `]`, true},
+		{"too many files", list, `[` + many("{}") + `]`, false},
+	} {
+		body = tt.body
+		if err := tt.call(); tt.fits != (err == nil) {
+			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
 }

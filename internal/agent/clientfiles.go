@@ -68,9 +68,18 @@ func (c *Client) List(ctx context.Context, dir string, recursive bool) ([]FileIn
 	if recursive {
 		query.Set("recursive", "true")
 	}
-	files := []FileInfo{}
+	files := listing{}
 	err = c.call(ctx, http.MethodGet, "/files", query, nil, &files, maxListing)
 	return files, err
+}
+
+// listing is the list as it is read.
+type listing []FileInfo
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *listing) UnmarshalJSON(text []byte) (err error) {
+	*l, err = decodeList[FileInfo](text, MaxEntries)
+	return err
 }
 
 // Stat describes a file or directory.

@@ -1,11 +1,7 @@
 package agent
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"net/http"
 	"time"
 )
@@ -56,27 +52,11 @@ func (c *Client) Processes(ctx context.Context) ([]Process, error) {
 	return all, err
 }
 
-// processes is a list that takes no more memory than an honest one: a few bytes
-// of JSON can be a whole Process.
+// processes is the list as it is read.
 type processes []Process
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (p *processes) UnmarshalJSON(text []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(text))
-	if first, err := dec.Token(); err != nil || first != json.Delim('[') {
-		return errors.New("the list of processes is not a list")
-	}
-	var all []Process
-	for dec.More() {
-		if len(all) == MaxProcesses {
-			return fmt.Errorf("there are more than %d processes", MaxProcesses)
-		}
-		var one Process
-		if err := dec.Decode(&one); err != nil {
-			return err
-		}
-		all = append(all, one)
-	}
-	*p = all
-	return nil
+func (p *processes) UnmarshalJSON(text []byte) (err error) {
+	*p, err = decodeList[Process](text, MaxProcesses)
+	return err
 }

@@ -73,9 +73,9 @@ type ExecuteResult struct {
 	// Text is the value as IPython prints it (text/plain).
 	Text string `json:"text,omitempty"`
 	// Value holds every representation of the value by MIME type; binary ones are base64.
-	Value map[string]string `json:"value,omitempty"`
+	Value Bundle `json:"value,omitempty"`
 	// Displays are what display() and figures showed, in order.
-	Displays          []Display       `json:"displays,omitempty"`
+	Displays          Displays        `json:"displays,omitempty"`
 	DisplaysTruncated bool            `json:"displaysTruncated,omitempty"`
 	Error             *ExecutionError `json:"error,omitempty"`
 	// Duration is the kernel's own measure of the cell, or the agent's if the kernel has none.
@@ -87,8 +87,8 @@ type ExecuteResult struct {
 
 // Display is one thing shown, by MIME type; binary representations are base64.
 type Display struct {
-	ID   string            `json:"id,omitempty"` // of displays that are updated later
-	Data map[string]string `json:"data"`
+	ID   string `json:"id,omitempty"` // of displays that are updated later
+	Data Bundle `json:"data"`
 }
 
 // ExecutionError is an exception, or why a kernel ended.
@@ -120,6 +120,9 @@ type Package struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
 }
+
+// MaxEntries is the most files and directories that a listing has.
+const MaxEntries = 20000
 
 // FileType says what a FileInfo is about.
 type FileType string

@@ -21,7 +21,7 @@ import (
 
 const (
 	// maxListed bounds a listing.
-	maxListed = 20000
+	maxListed = agent.MaxEntries
 	// maxDepth bounds how far a recursive listing goes down.
 	maxDepth = 100
 	// uploadPrefix marks files that are still arriving; listings leave them out.

@@ -41,7 +41,7 @@ func missing(found []sandbox.Requirement) error {
 func checkHost(root string) []sandbox.Requirement {
 	checks := []func() sandbox.Requirement{
 		checkUser, checkMachine, checkKernel, checkBinary, checkCgroups,
-		checkNamespaces, checkSeccomp, checkPtrace,
+		checkNamespaces, checkSeccomp, checkPtrace, checkPrograms,
 		func() sandbox.Requirement { return checkStore(root) },
 		func() sandbox.Requirement { return checkSpace(root) },
 		checkLargePages,
@@ -189,6 +189,20 @@ func checkPtrace() sandbox.Requirement {
 	}
 	return requirement("ptrace", scope <= 1, fmt.Sprintf("kernel.yama.ptrace_scope is %d", scope),
 		"Set kernel.yama.ptrace_scope to 1 (sysctl -w kernel.yama.ptrace_scope=1).")
+}
+
+// checkPrograms tries what addPrograms does.
+func checkPrograms() sandbox.Requirement {
+	const name = "programs in memory"
+	if !tinyPrograms {
+		return requirement(name, true, "not needed on this processor", "")
+	}
+	fd, err := programFile("check", launchCode)
+	if err != nil {
+		return requirement(name, false, err.Error(), "Set vm.memfd_noexec to 0 or 1 (sysctl -w vm.memfd_noexec=1).")
+	}
+	unix.Close(fd)
+	return requirement(name, true, "allowed", "")
 }
 
 // checkStore tries what openStore does.
