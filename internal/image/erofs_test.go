@@ -67,7 +67,9 @@ func visit(img *erofs.Image, name string, nid uint64, out map[string]fact) error
 	got := fact{Mode: node.Mode(), UID: node.UID(), GID: node.GID(), Links: node.Nlink(), Mtime: node.Mtime()}
 	switch {
 	case node.IsSymlink():
-		got.Content, err = node.Readlink()
+		var target string
+		target, err = node.Readlink()
+		got.Content = contentFact(target)
 	case node.IsRegular() && node.Size() > 0:
 		var off uint64
 		off, err = node.DataOffset() // what gVisor maps; refuses inline data

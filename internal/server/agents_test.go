@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/agent"
 )
 
 // TestAgentsForgetUnclaimed: the client of a sandbox that ends before anybody
@@ -29,7 +30,7 @@ func TestAgentsForgetUnclaimed(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			_, _ = conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\n\r\n"))
+			_, _ = conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: " + agent.LinkProtocol + "\r\n\r\n"))
 			link <- conn
 		})}
 		l := &conns{next: make(chan net.Conn), done: make(chan struct{})}
