@@ -100,10 +100,16 @@ func (w *walk) begin() {
 		w.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(w.t.Context())
-	done := make(chan error, 1)
-	go func() { done <- m.Run(ctx) }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = m.Run(ctx) // what went wrong shows in what it did
+	}()
 	w.manager = m
-	w.end = func() { cancel(); _ = <-done }
+	w.end = func() {
+		cancel()
+		<-done
+	}
 }
 
 func (w *walk) run(moves []move) []string {

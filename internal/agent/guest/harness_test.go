@@ -94,7 +94,8 @@ func boot(t testing.TB) *sandbox {
 	go func() { ended <- cmd.Wait(); close(ended) }()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill() // and with the first process the whole namespace
-		<-ended
+		for range ended {
+		}
 	})
 	s.dial = func(ctx context.Context, _ int) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", s.addr)
