@@ -3,6 +3,7 @@ package guest_test
 import (
 	"context"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -95,6 +96,7 @@ func TestShell(t *testing.T) {
 	} {
 		if strings.Contains(c.code, "w.txt") {
 			s.run(t, "!touch /tmp/w.txt")
+			defer os.Remove("/tmp/w.txt") // which is the machine's here
 		}
 		c.want.check(t, c.code, s.run(t, c.code))
 	}
