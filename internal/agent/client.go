@@ -127,14 +127,11 @@ func (c *Client) abandon(ctx context.Context) {
 	_ = c.Interrupt(ctx) // the sandbox may be gone as well
 }
 
-// maxQueue is how many executions wait for their turn.
-const maxQueue = 128
-
 // take waits for the caller's turn to execute, in the order of arrival, until ctx ends.
 func (c *Client) take(ctx context.Context) error {
 	defer c.waiting.Add(-1)
-	if c.waiting.Add(1) > maxQueue {
-		return TooMany(maxQueue)
+	if c.waiting.Add(1) > MaxQueue {
+		return TooMany()
 	}
 	select {
 	case c.turn <- struct{}{}:

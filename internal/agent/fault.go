@@ -85,10 +85,10 @@ func (f *Fault) asError(operation string) error {
 	return fmt.Errorf("agent: %s: an error of the unknown class %.32q: %.200q", operation, f.Class, f.Message)
 }
 
-// TooMany is the error of one execution more than the limit of those that wait.
-func TooMany(limit int) error {
+// TooMany is the error of one execution more than may wait.
+func TooMany() error {
 	return &sandpool.Error{Class: sandpool.Unavailable, Code: "TooManyExecutions", RetryAfter: time.Second,
-		Message: fmt.Sprintf("%d executions of this session wait already. Wait for some of them.", limit)}
+		Message: fmt.Sprintf("%d executions of this session wait already. Wait for some of them.", MaxQueue)}
 }
 
 // isOfAgent reports whether the agent has errors of class c. The others are the

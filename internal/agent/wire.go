@@ -24,6 +24,7 @@ const (
 	DefaultMaxOutput = 1 << 20  // bytes kept of each stream
 	LimitMaxOutput   = 16 << 20 // the most that MaxOutput may ask for
 	DefaultTimeout   = 220 * time.Second
+	MaxQueue         = 128      // executions that wait for their turn
 	MaxDisplays      = 128      // displays kept of one execution
 	MaxDisplayBytes  = 24 << 20 // bytes kept of all displays together
 )

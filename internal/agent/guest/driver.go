@@ -16,7 +16,6 @@ import (
 
 // Bounds of the driver.
 const (
-	maxQueue     = 128              // executions that wait for their turn
 	warmPatience = 2 * time.Minute  // for an interpreter to start and import everything
 	seedPatience = 20 * time.Second // for one to start and take its seed
 )
@@ -102,9 +101,9 @@ func (d *Driver) Interrupt() {
 
 // take waits for the slot in the order of arrival, until ctx ends.
 func (d *Driver) take(ctx context.Context) error {
-	if d.waiting.Add(1) > maxQueue {
+	if d.waiting.Add(1) > agent.MaxQueue {
 		d.waiting.Add(-1)
-		return agent.TooMany(maxQueue)
+		return agent.TooMany()
 	}
 	defer d.waiting.Add(-1)
 	select {

@@ -114,7 +114,7 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 		_ = web.Close()
 		return fmt.Errorf("start the kernel: %w", err)
 	}
-	if err := server.rehearse(ctx, driver); err != nil {
+	if err := rehearse(ctx, driver); err != nil {
 		return errors.Join(fmt.Errorf("rehearse: %w", err), web.Close(), driver.Close())
 	}
 	debug.FreeOSMemory() // what is not in the snapshot need not be restored

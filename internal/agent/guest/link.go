@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -12,14 +13,24 @@ import (
 // maxRequest bounds a request in JSON.
 const maxRequest = 2 * agent.MaxCode
 
-// link takes the connection of the request out of HTTP and serves executions on it.
-func (s *Server) link(w http.ResponseWriter, r *http.Request) error {
+// takeOver takes the connection of the request out of HTTP and tells the host what it
+// speaks from now on. That the host is gone shows at the next read.
+func takeOver(w http.ResponseWriter, protocol string) (net.Conn, error) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return fmt.Errorf("take the connection over: %w", err)
+		return nil, fmt.Errorf("take the connection over: %w", err)
+	}
+	_, _ = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", protocol)
+	return conn, nil
+}
+
+// link serves executions on the connection of the request.
+func (s *Server) link(w http.ResponseWriter, r *http.Request) error {
+	conn, err := takeOver(w, agent.LinkProtocol)
+	if err != nil {
+		return err
 	}
 	defer conn.Close()
-	_, err = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", agent.LinkProtocol)
 	frames := agent.NewFrameReader(conn, maxRequest)
 	ctx := context.WithoutCancel(r.Context())
 	for err == nil {
@@ -35,20 +46,43 @@ func (s *Server) serveOne(ctx context.Context, conn net.Conn, frames *agent.Fram
 		return err
 	}
 	var a agent.Answer
-	err := normalise(&req)
-	if err == nil {
-		var res agent.ExecuteResult
-		if res, err = s.driver.Load().Execute(ctx, req, nil); err == nil {
-			a.Result = &res
-		}
-	}
-	if err != nil {
+	if res, err := perform(ctx, s.driver.Load(), req); err != nil {
 		a.Fault = agent.FaultOf(err)
+	} else {
+		a.Result = &res
 	}
 	frame, err := agent.EncodeFrame(a)
 	if err != nil {
 		return err
 	}
 	_, err = conn.Write(frame)
+	return err
+}
+
+// perform runs the cell of a request.
+func perform(ctx context.Context, d *Driver, req agent.ExecuteRequest) (agent.ExecuteResult, error) {
+	if err := normalise(&req); err != nil {
+		return agent.ExecuteResult{}, err
+	}
+	return d.Execute(ctx, req, nil)
+}
+
+// rehearse executes a cell as a request on a link does. Before the snapshot it leaves in
+// memory what is made at the first use; after the restore it reads in the pages of which
+// the first request would otherwise wait for each.
+func rehearse(ctx context.Context, d *Driver) error {
+	request, err := agent.EncodeFrame(agent.ExecuteRequest{Code: "print()\n1+1"})
+	if err != nil {
+		return err
+	}
+	var req agent.ExecuteRequest
+	if err := agent.NewFrameReader(bytes.NewReader(request), maxRequest).Next(&req); err != nil {
+		return err
+	}
+	res, err := perform(ctx, d, req)
+	if err != nil {
+		return err
+	}
+	_, err = agent.EncodeFrame(agent.Answer{Result: &res})
 	return err
 }

@@ -1,7 +1,6 @@
 package guest
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -119,7 +118,7 @@ func (s *Server) initialise(w http.ResponseWriter, r *http.Request) (agent.InitR
 	if !s.taken.CompareAndSwap(false, true) {
 		return res, sandpool.Errorf(sandpool.Conflict, "AlreadyInitialised", "", "The sandbox has had its init call.")
 	}
-	if err := s.rehearse(r.Context(), d); err != nil {
+	if err := rehearse(r.Context(), d); err != nil {
 		return res, fmt.Errorf("rehearse: %w", err)
 	}
 	if err := d.Seed(r.Context(), req.Seed); err != nil {
@@ -133,40 +132,18 @@ func (s *Server) initialise(w http.ResponseWriter, r *http.Request) (agent.InitR
 	return res, nil
 }
 
-// rehearse executes a cell as a request does. Before the snapshot it leaves in
-// memory what is made at the first use; after the restore it reads in the pages of which
-// the first request would otherwise wait for each.
-func (s *Server) rehearse(ctx context.Context, d *Driver) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "/execute", strings.NewReader(`{"code": "print()\n1+1"}`))
-	if err != nil {
-		return err
-	}
-	return s.executeOn(d, nowhere{}, r)
-}
-
-// nowhere takes an answer that nobody waits for.
-type nowhere struct{}
-
-func (nowhere) Header() http.Header         { return http.Header{} }
-func (nowhere) WriteHeader(int)             {}
-func (nowhere) Write(p []byte) (int, error) { return len(p), nil }
-
 func (s *Server) execute(w http.ResponseWriter, r *http.Request) error {
-	return s.executeOn(s.driver.Load(), w, r)
-}
-
-func (s *Server) executeOn(d *Driver, w http.ResponseWriter, r *http.Request) error {
 	var req agent.ExecuteRequest
 	if err := decode(w, r, maxRequest, &req); err != nil {
 		return err
 	}
-	if err := normalise(&req); err != nil {
-		return err
-	}
 	if r.URL.Query().Get("stream") != "" {
+		if err := normalise(&req); err != nil {
+			return err
+		}
 		return s.stream(w, r, req)
 	}
-	res, err := d.Execute(r.Context(), req, nil)
+	res, err := perform(r.Context(), s.driver.Load(), req)
 	if err != nil {
 		return err
 	}

@@ -58,13 +58,11 @@ func (s *Server) terminal(w http.ResponseWriter, r *http.Request) error {
 
 // serveTerminal takes the connection of the request out of HTTP and serves t on it.
 func (s *Server) serveTerminal(w http.ResponseWriter, t *terminal.Terminal) error {
-	conn, _, err := http.NewResponseController(w).Hijack()
+	conn, err := takeOver(w, agent.TerminalProtocol)
 	if err != nil {
 		_ = t.Close()
-		return fmt.Errorf("take the connection over: %w", err)
+		return err
 	}
-	// If the host is gone, so Serve finds.
-	_, _ = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", agent.TerminalProtocol)
 	return t.Serve(conn)
 }
 
