@@ -8,13 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -103,18 +103,22 @@ func closeStrays() {
 	}
 }
 
-// A sentry's heap grows from nothing to its size within its start, and with Go's usual
-// setting a sixth of the start's processor time goes into collecting it (by
-// perf). So it collects less until it has settled.
+// A sentry's heap grows from nothing to some 12 MB within its start, and with Go's usual
+// setting a sixth of the start's processor time goes into collecting it (by perf). Lowering
+// the setting some time after the start made it worse where it hurts most: the next
+// allocation, which is the first request's, then began a collection, a third of what a
+// hundred first answers at once cost. So nothing is collected until the heap has this size,
+// or Go's timer of two minutes has run out on an idle sandbox; and as usual from then on.
 const (
-	startGCPercent = 400
+	firstHeap      = 32 << 20
+	smallestHeap   = 4 << 20 // Go's, for a setting of 100
 	usualGCPercent = 100
-	settled        = 10 * time.Second
 )
 
 func collectLess() {
-	debug.SetGCPercent(startGCPercent)
-	time.AfterFunc(settled, func() { debug.SetGCPercent(usualGCPercent) })
+	debug.SetGCPercent(firstHeap / smallestHeap * usualGCPercent)
+	first := &struct{ *sync.Once }{} // which nobody refers to, so that the first collection finds it
+	runtime.AddCleanup(first, func(percent int) { debug.SetGCPercent(percent) }, usualGCPercent)
 }
 
 // readers is how many goroutines gVisor starts to read a snapshot's pages, and by how
