@@ -308,6 +308,28 @@ func (s *sentry) wait(ctx context.Context) error {
 	return nil
 }
 
+// monitorSlack is by how much the sleeps of a sentry's monitor thread may overrun.
+const monitorSlack = time.Millisecond
+
+// calm makes the monitor thread of the sentry's Go runtime wake less often. While the
+// sentry has work it wakes every 20 µs, and where a hundred sandboxes share two cores, half of
+// the processor time of their first answers went into that (by perf). Go has no setting
+// for it; Linux has one for the timers of a thread. What the monitor does is none the
+// worse for a millisecond: it takes processors back from system calls that last, and
+// preempts after 10 ms. An error costs time only.
+func (s *sentry) calm() error {
+	dir, err := os.Open(fmt.Sprintf("/proc/%d/task", s.pid))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	threads, err := dir.Readdirnames(2) // in the order of their creation, and the monitor is what a Go program creates first
+	if err != nil || len(threads) < 2 {
+		return errors.Join(errors.New("the sandbox process has no second thread"), err)
+	}
+	return os.WriteFile(fmt.Sprintf("/proc/%s/timerslack_ns", threads[1]), strconv.AppendInt(nil, monitorSlack.Nanoseconds(), 10), 0)
+}
+
 // consoleSize bounds what a boot's first process can say on its standard error.
 const consoleSize = 64 << 10
 

@@ -191,6 +191,9 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, t sandbox.Template, s
 		return err
 	}
 	watch.lap("ready")
+	if err := s.calm(); err != nil {
+		e.log.Debug("the sandbox process keeps an eager monitor thread", "sandbox", id, "error", err)
+	}
 	e.log.Debug("sandbox started", "sandbox", id, "restored", snapshot != "", watch.laps())
 	// Until here only the template's own programs have run. They get what the
 	// machine has: a restore under a limit of a quarter of a core takes seconds.
