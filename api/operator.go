@@ -50,8 +50,15 @@ type PoolStatus struct {
 	// outcome: "ready", "existing", "new", "full".
 	RefillFailures int64            `json:"refillFailures"`
 	Claims         map[string]int64 `json:"claims"`
-	Sandboxes      []SandboxStats   `json:"sandboxes"`
+	// Sandboxes is there if the query has $expand=sandboxes: each is measured for it.
+	Sandboxes []SandboxStats `json:"sandboxes,omitzero"`
 }
+
+// The parameter of the query that asks for PoolStatus.Sandboxes, and its only value.
+const (
+	ExpandParameter = "$expand"
+	ExpandSandboxes = "sandboxes"
+)
 
 // SandboxStats is one sandbox of a pool. Times are in RFC 3339. Memory and CPU
 // are absent when they could not be measured.

@@ -143,10 +143,16 @@ func (c *Client) DeletePool(ctx context.Context, name string) (existed bool, err
 	}
 }
 
-// PoolStatus says what a pool's sandboxes are doing and what they use.
+// PoolStatus says what a pool's sandboxes are doing and what each of them uses.
 func (c *Client) PoolStatus(ctx context.Context, name string) (api.PoolStatus, error) {
+	query := controlQuery()
+	query.Set(api.ExpandParameter, api.ExpandSandboxes)
+	return c.status(ctx, name, query)
+}
+
+func (c *Client) status(ctx context.Context, name string, query url.Values) (api.PoolStatus, error) {
 	var s api.PoolStatus
-	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.control(name, "status"), query: controlQuery()}, &s)
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.control(name, "status"), query: query}, &s)
 	return s, err
 }
 
@@ -169,12 +175,12 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // WaitReady waits until a pool has as many ready sandboxes as it is to keep (or
 // as its maximum leaves room for), and neither starts nor stops any. progress sees
-// every state on the way; nil means nobody looks.
+// every state on the way, without the single sandboxes; nil means nobody looks.
 func (c *Client) WaitReady(ctx context.Context, name string, progress func(api.PoolStatus)) (api.PoolStatus, error) {
 	ctx, cancel := call{timeout: provisionTimeout}.bound(ctx)
 	defer cancel()
 	for {
-		s, err := c.PoolStatus(ctx, name)
+		s, err := c.status(ctx, name, controlQuery())
 		if err != nil {
 			return s, err
 		}

@@ -16,9 +16,9 @@ func (c *Control) status(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 	if err != nil {
 		return err
 	}
-	sandboxes, err := c.pools.Sandboxes(r.Context(), id)
-	if err != nil {
-		return err
+	expand := r.URL.Query().Get(api.ExpandParameter)
+	if expand != "" && expand != api.ExpandSandboxes {
+		return sandpool.Errorf(sandpool.Invalid, "InvalidExpand", api.ExpandParameter, "%s is %.60q; the only value is %q.", api.ExpandParameter, expand, api.ExpandSandboxes)
 	}
 	n, err := c.pools.Status(r.Context(), id)
 	if err != nil {
@@ -29,18 +29,29 @@ func (c *Control) status(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 		MaxSessions: p.MaxSessions, ReadySessions: p.ReadySessions,
 		Starting: n.Starting, Ready: n.Ready, Claimed: n.Claimed, Stopping: n.Stopping,
 		RefillFailures: n.RefillFailures, Claims: make(map[string]int64, len(n.Claims)),
-		Sandboxes: make([]api.SandboxStats, 0, len(sandboxes)),
 	}
 	for outcome, count := range n.Claims {
 		out.Claims[outcome.String()] = count
 	}
-	for _, s := range sandboxes {
-		out.Sandboxes = append(out.Sandboxes, c.measure(r, s))
-	}
-	if err := r.Context().Err(); err != nil {
-		return err
+	if expand == api.ExpandSandboxes {
+		if out.Sandboxes, err = c.sandboxes(r, id); err != nil {
+			return err
+		}
 	}
 	return arm.WriteJSON(w, http.StatusOK, out)
+}
+
+// sandboxes measures what the pool has.
+func (c *Control) sandboxes(r *http.Request, id sandpool.PoolID) ([]api.SandboxStats, error) {
+	rows, err := c.pools.Sandboxes(r.Context(), id)
+	if err != nil {
+		return nil, err
+	}
+	stats := make([]api.SandboxStats, 0, len(rows))
+	for _, s := range rows {
+		stats = append(stats, c.measure(r, s))
+	}
+	return stats, r.Context().Err()
 }
 
 // measure describes s. A sandbox that cannot be measured (it is starting, it has

@@ -141,7 +141,13 @@ func TestStatus(t *testing.T) {
 		{ID: "one", State: sandpool.Claimed, Identifier: "very-secret-name", Secret: "agent-secret", Handle: []byte("h"), CreatedAt: time.Now()},
 		{ID: "gone", State: sandpool.Ready}, {ID: "new", State: sandpool.Starting},
 	}
-	r := k.want(200, k.do("GET", pypool+"/STATUS", ""))
+	if r := k.want(200, k.do("GET", pypool+"/status", "")); strings.Contains(string(r.body), `"sandboxes"`) || !strings.Contains(string(r.body), `"ready":2`) {
+		t.Errorf("without $expand: %s", r.body)
+	}
+	if r := k.want(400, k.do("GET", pypool+"/status?$expand=boxes", "")); !strings.Contains(string(r.body), `"target":"$expand"`) {
+		t.Errorf("a wrong $expand: %s", r.body)
+	}
+	r := k.want(200, k.do("GET", pypool+"/STATUS?$expand=sandboxes", ""))
 	var s api.PoolStatus
 	if err := json.Unmarshal(r.body, &s); err != nil {
 		t.Fatal(err)
