@@ -5,6 +5,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +102,50 @@ func TestClones(t *testing.T) {
 	}
 	if got := ask(t, e, b, "/read", url.Values{"path": {"/root/mine"}}); len(got) > 1<<10 {
 		t.Error("the second clone sees a file of the first")
+	}
+}
+
+// TestMonitorSleepsLonger: of the threads that a started sandbox process has, its Go
+// runtime's monitor, which is the second, has the longer timers, and the first has not.
+func TestMonitorSleepsLonger(t *testing.T) {
+	e := open(t)
+	start(t, e, prepare(t, e, template(t, sandbox.Restore)), "calm")
+	pid := e.box("calm").pid
+	threads, err := os.Open(procPath(pid, "task"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer threads.Close()
+	ids, err := threads.Readdirnames(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"50000", strconv.Itoa(int(monitorSlack))} {
+		slack, err := os.ReadFile("/proc/" + ids[i] + "/timerslack_ns")
+		if err != nil || strings.TrimSpace(string(slack)) != want {
+			t.Errorf("thread %d: timer slack %q ns (%v), want %s", i+1, slack, err, want)
+		}
+	}
+}
+
+// TestCollectLess: nothing is collected in a small heap, and after the first collection as usual.
+func TestCollectLess(t *testing.T) {
+	percent := func() uint64 {
+		s := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+		metrics.Read(s)
+		return s[0].Value.Uint64()
+	}
+	before := int(percent())
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+	collectLess()
+	if got := percent(); got <= usualGCPercent {
+		t.Errorf("at first collections begin at %d %%", got)
+	}
+	for deadline := time.Now().Add(10 * time.Second); percent() != usualGCPercent; {
+		if time.Now().After(deadline) {
+			t.Fatalf("after a collection the setting is %d %%", percent())
+		}
+		runtime.GC()
 	}
 }
 
