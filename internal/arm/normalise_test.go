@@ -113,7 +113,12 @@ func TestCheckPoolID(t *testing.T) {
 			t.Errorf("name %q: %v", name, err)
 		}
 	}
+	longest := sandpool.PoolID{Subscription: strings.Repeat("s", 64), ResourceGroup: strings.Repeat("g", 90), Name: "abc"}
+	if err := CheckPoolID(longest); err != nil {
+		t.Error(err)
+	}
 	for _, bad := range []sandpool.PoolID{
+		{Subscription: strings.Repeat("s", 65), ResourceGroup: "g", Name: "abc"},
 		{Subscription: "", ResourceGroup: "g", Name: "abc"}, {Subscription: "a/b", ResourceGroup: "g", Name: "abc"},
 		{Subscription: "s", ResourceGroup: "g/", Name: "abc"}, {Subscription: "s", ResourceGroup: "g.", Name: "abc"},
 		{Subscription: "s", ResourceGroup: "a\x00b", Name: "abc"}, {Subscription: "s", ResourceGroup: strings.Repeat("g", 91), Name: "abc"},

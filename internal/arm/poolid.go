@@ -29,11 +29,12 @@ func EndpointOf(id sandpool.PoolID) string {
 // The rules of names. A pool's is stricter than its published pattern in nothing
 // and wider in one thing: that pattern, ^[a-z][a-z0-9]*$, forbids the hyphens that
 // Azure's documentation and practice use.
-// A subscription is a UUID in Azure; any short word is allowed here.
+// A subscription is a UUID in Azure; any short word is allowed here. Lengths are checked
+// apart: a repetition that is counted compiles to as many copies, whenever the program starts.
 var (
 	poolName          = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?$`)
-	subscriptionName  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?$`)
-	resourceGroupName = regexp.MustCompile(`^[A-Za-z0-9_().-]{0,89}[A-Za-z0-9_()-]$`)
+	subscriptionName  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$`)
+	resourceGroupName = regexp.MustCompile(`^[A-Za-z0-9_().-]*[A-Za-z0-9_()-]$`)
 )
 
 // ParsePoolID returns the id in the path values of r, whose pattern begins with
@@ -60,12 +61,12 @@ func CheckPoolID(id sandpool.PoolID) error {
 // CheckScope reports what is wrong with the names of a subscription and a
 // resource group; an empty group means the whole subscription.
 func CheckScope(subscription, group string) error {
-	if !subscriptionName.MatchString(subscription) {
+	if len(subscription) > 64 || !subscriptionName.MatchString(subscription) {
 		return sandpool.Errorf(sandpool.Invalid, "InvalidSubscriptionId", "subscriptionId",
 			"The subscription id %q is not allowed. Use a UUID, or up to 64 letters, digits and hyphens; the server's own is %s.",
 			subscription, sandpool.DefaultSubscription)
 	}
-	if group != "" && (!resourceGroupName.MatchString(group) || strings.Trim(group, ".") == "") {
+	if group != "" && (len(group) > 90 || !resourceGroupName.MatchString(group) || strings.Trim(group, ".") == "") {
 		return sandpool.Errorf(sandpool.Invalid, "InvalidResourceGroupName", "resourceGroupName",
 			"The resource group name %q is not allowed. Use up to 90 letters, digits and _ - ( ) . and do not end with a period.", group)
 	}

@@ -135,12 +135,14 @@ func TestPutRefuses(t *testing.T) {
 		}
 	}
 	for body, target := range map[string]string{
-		`{"identity":{"type":"SystemAssigned, UserAssigned"}}`: "identity.type",
-		`{"location":"a\u0000b"}`:                              "location",
-		`{"tags":{"a":"` + strings.Repeat("x", 257) + `"}}`:    "tags",
-		`{"tags":{"":"x"}}`:                                    "tags",
-		`{"tags":{"a":1}}`:                                     "tags",
-		`[]`:                                                   "",
+		`{"identity":{"type":"SystemAssigned, UserAssigned"}}`:                                    "identity.type",
+		`{"location":"a\u0000b"}`:                                                                 "location",
+		`{"location":"` + strings.Repeat("x", 91) + `"}`:                                          "location",
+		`{"location":"x","properties":{"sandpool":{"image":"` + strings.Repeat("x", 256) + `"}}}`: "properties.sandpool.image",
+		`{"tags":{"a":"` + strings.Repeat("x", 257) + `"}}`:                                       "tags",
+		`{"tags":{"":"x"}}`: "tags",
+		`{"tags":{"a":1}}`:  "tags",
+		`[]`:                "",
 	} {
 		if r := k.do("PUT", pypool+version, body); r.status != 400 || r.err.Target != target {
 			t.Errorf("%.60s: status %d, %s", body, r.status, r.body)

@@ -111,7 +111,7 @@ const (
 	maxTagValue = 256
 )
 
-var locationName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._-]{0,89}$`)
+var locationName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._-]*$`)
 
 // parsePlace reads the location and the tags. A pool cannot move.
 func (c *Control) parsePlace(ps *problems, p *sandpool.Pool, body api.SessionPool, old *sandpool.Pool) {
@@ -120,7 +120,7 @@ func (c *Control) parsePlace(ps *problems, p *sandpool.Pool, body api.SessionPoo
 		ps.add(sandpool.Conflict, "InvalidResourceLocation", "location", "The session pool is in %q and cannot move to %q. Delete it and create it there.", old.Location, body.Location)
 	case old == nil && body.Location == "":
 		p.Location = c.o.Location
-	case old == nil && !locationName.MatchString(body.Location):
+	case old == nil && (len(body.Location) > 90 || !locationName.MatchString(body.Location)):
 		ps.invalid("location", "location is %q; use up to 90 letters, digits and spaces.", body.Location)
 	}
 	if len(body.Tags) > maxTags {
@@ -256,7 +256,7 @@ const (
 	minDisk   = 16 << 20
 )
 
-var imageName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,254}$`)
+var imageName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$`)
 
 // parseSandpool reads the settings of sandpool's own. Absent ones are the
 // server's defaults, which are zeros in a Pool.
@@ -266,7 +266,7 @@ func (c *Control) parseSandpool(ps *problems, p *sandpool.Pool, s *api.SandpoolS
 		s = &api.SandpoolSettings{}
 	}
 	p.Image, p.Resources = s.Image, sandpool.Resources{}
-	if s.Image != "" && (!imageName.MatchString(s.Image) || strings.Contains(s.Image, "..")) {
+	if s.Image != "" && (len(s.Image) > 255 || !imageName.MatchString(s.Image) || strings.Contains(s.Image, "..")) {
 		ps.invalid(target+"image", "%simage is %q; use the name of an image as 'sandpool image list' shows it.", target, s.Image)
 	}
 	most := c.o.Limits.Resources

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,8 +48,8 @@ type Store struct {
 const digestPrefix = "sha256:"
 
 var (
-	namePattern   = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$`)
-	digestPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	namePattern   = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$`)
+	digestPattern = regexp.MustCompile(`^sha256:[0-9a-f]+$`)
 )
 
 // Open returns the store in dir, which is made if it does not exist, and
@@ -135,7 +136,7 @@ func (s *Store) read(name string) (Image, error) {
 	if err := json.Unmarshal(text, &i); err != nil {
 		return Image{}, fmt.Errorf("read image %q: %w", name, err)
 	}
-	if !digestPattern.MatchString(i.Digest) {
+	if len(i.Digest) != len(digestPrefix)+2*sha256.Size || !digestPattern.MatchString(i.Digest) {
 		return Image{}, fmt.Errorf("read image %q: %q is not a digest", name, i.Digest)
 	}
 	i.Name, i.Path = name, s.blob(i.Digest)
@@ -222,7 +223,7 @@ func (s *Store) Prune(keep func(digest string) bool) (int64, error) {
 
 // checkName refuses names that could not be a file's or would be taken for a digest.
 func checkName(name string) error {
-	if namePattern.MatchString(name) {
+	if len(name) <= 64 && namePattern.MatchString(name) {
 		return nil
 	}
 	return sandpool.Errorf(sandpool.Invalid, "InvalidImageName", "name",
