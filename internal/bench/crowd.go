@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -62,6 +63,9 @@ func (b *bench) endCrowd(ctx context.Context, pool, part string, results []crowd
 	}
 }
 
+// rounds is how often what takes many sandboxes at once is measured, so that it has a median.
+const rounds = 3
+
 // burst measures many new sessions at once, and what ready and used sandboxes cost.
 func (b *bench) burst(ctx context.Context) error {
 	n := b.fits(b.opts.Burst)
@@ -78,24 +82,35 @@ func (b *bench) burst(ctx context.Context) error {
 		if err := b.idle(ctx, pool, "ready"); err != nil {
 			return err
 		}
-		b.opts.Progress("new sessions at once", fmt.Sprint(n))
-		results, all := b.crowd(ctx, pool, "burst", n)
-		defer b.endCrowd(ctx, pool, "burst", results)
 		var claim, each, total series
-		for _, r := range results {
-			if r.err != nil {
-				b.failed(&each, r.err)
-				continue
+		for i := range rounds {
+			if err := b.settled(ctx, pool); err != nil {
+				return err
 			}
-			claim.duration(r.claim)
-			each.duration(r.took)
+			b.opts.Progress("new sessions at once", fmt.Sprintf("%d, %d/%d", n, i+1, rounds))
+			part := fmt.Sprintf("burst%d", i)
+			results, all := b.crowd(ctx, pool, part, n)
+			for _, r := range results {
+				if r.err != nil {
+					b.failed(&each, r.err)
+					continue
+				}
+				claim.duration(r.claim)
+				each.duration(r.took)
+			}
+			total.duration(all)
+			if i == rounds-1 {
+				if err := b.idle(ctx, pool, "claimed"); err != nil {
+					return err
+				}
+			}
+			b.endCrowd(ctx, pool, part, results)
 		}
-		total.duration(all)
 		total.errors = each.errors
 		b.add(claim.measure("burst, claim", "ms", "the server's part in giving each of them a sandbox (Server-Timing)"))
 		b.add(each.measure("burst", "ms", fmt.Sprintf("%d new identifiers at once, 1+1 each: time from the common start to each answer", n)))
 		b.add(total.measure("burst, all answered", "ms", fmt.Sprintf("time from the common start to the last of %d answers", n)))
-		return b.idle(ctx, pool, "claimed")
+		return nil
 	})
 }
 
@@ -133,22 +148,26 @@ func (b *bench) refill(ctx context.Context) error {
 	n := b.fits(2*b.opts.Refill) / 2
 	n = max(n, 1)
 	return b.withPool(ctx, "refill", n, 2*n+1, func(pool string) error {
-		b.opts.Progress("refill", fmt.Sprintf("draining %d", n))
-		begin := time.Now()
-		results, _ := b.crowd(ctx, pool, "refill", n)
-		defer b.endCrowd(ctx, pool, "refill", results)
-		if err := b.settled(ctx, pool); err != nil {
-			return err
-		}
-		rate := float64(n) / time.Since(begin).Seconds()
 		var s, perCore series
-		for _, r := range results {
-			if r.err != nil {
-				b.failed(&s, r.err)
+		for i := range rounds {
+			b.opts.Progress("refill", fmt.Sprintf("draining %d, %d/%d", n, i+1, rounds))
+			part := fmt.Sprintf("refill%d", i)
+			begin := time.Now()
+			results, _ := b.crowd(ctx, pool, part, n)
+			err := b.settled(ctx, pool)
+			rate := float64(n) / time.Since(begin).Seconds()
+			b.endCrowd(ctx, pool, part, results)
+			if err := errors.Join(err, b.settled(ctx, pool)); err != nil {
+				return err
 			}
+			for _, r := range results {
+				if r.err != nil {
+					b.failed(&s, r.err)
+				}
+			}
+			s.value(rate)
+			perCore.value(math.Round(100*rate/float64(b.report.Machine.Cores)) / 100)
 		}
-		s.value(rate)
-		perCore.value(math.Round(100*rate/float64(b.report.Machine.Cores)) / 100)
 		perCore.errors = s.errors
 		b.add(s.measure("refill", "sandboxes/s", fmt.Sprintf("from %d claims at once to %d ready again; the claims are in the time", n, n)))
 		b.add(perCore.measure("refill per core", "sandboxes/s", "refill divided by the machine's cores"))
