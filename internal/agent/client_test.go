@@ -43,6 +43,25 @@ func takeOver(t *testing.T, w http.ResponseWriter) net.Conn {
 	return conn
 }
 
+// clientSaying returns a client of an agent that answers every execution on a link with what
+// frame writes, and every other request with what body does.
+func clientSaying(t *testing.T, body, frame func(io.Writer)) *agent.Client {
+	t.Helper()
+	return clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/link" {
+			body(w)
+			return
+		}
+		conn := takeOver(t, w)
+		defer conn.Close()
+		frames := agent.NewFrameReader(conn, 1<<20)
+		var req agent.ExecuteRequest
+		for frames.Next(&req) == nil {
+			frame(conn)
+		}
+	})
+}
+
 // TestLink checks that executions share a connection, that faults leave it open, and that one
 // which was given up is not answered with the answer to another.
 func TestLink(t *testing.T) {
@@ -120,20 +139,10 @@ func TestOversizedAnswers(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, after)
 	}
-	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/link" {
-			send(w, `"}`)
-			return
-		}
-		conn := takeOver(t, w)
-		defer conn.Close()
-		frames := agent.NewFrameReader(conn, 1<<20)
-		var req agent.ExecuteRequest
-		for frames.Next(&req) == nil {
-			length := len(before) + (size+59999)/60000*(60000/len(unit)*len(unit)) + len(`"}}`)
-			_, _ = conn.Write(binary.BigEndian.AppendUint32(nil, uint32(length)))
-			send(conn, `"}}`)
-		}
+	c := clientSaying(t, func(w io.Writer) { send(w, `"}`) }, func(w io.Writer) {
+		length := len(before) + (size+59999)/60000*(60000/len(unit)*len(unit)) + len(`"}}`)
+		_, _ = w.Write(binary.BigEndian.AppendUint32(nil, uint32(length)))
+		send(w, `"}}`)
 	})
 	request := agent.ExecuteRequest{Code: "1", MaxOutput: 1 << 20}
 	execute := func() error { _, err := c.Execute(t.Context(), request); return err }
@@ -177,19 +186,10 @@ func TestManySmallThings(t *testing.T) {
 		return strings.TrimSuffix(b.String(), ",")
 	}
 	var body string
-	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/link" {
-			_, _ = io.WriteString(w, body)
-			return
-		}
-		conn := takeOver(t, w)
-		defer conn.Close()
-		frames := agent.NewFrameReader(conn, 1<<20)
-		var req agent.ExecuteRequest
-		for frames.Next(&req) == nil {
-			_, _ = conn.Write(binary.BigEndian.AppendUint32(nil, uint32(len(body))))
-			_, _ = io.WriteString(conn, body)
-		}
+	say := func(w io.Writer) { _, _ = io.WriteString(w, body) }
+	c := clientSaying(t, say, func(w io.Writer) {
+		_, _ = w.Write(binary.BigEndian.AppendUint32(nil, uint32(len(body))))
+		say(w)
 	})
 	execute := func() error { _, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1"}); return err }
 	list := func() error { _, err := c.List(t.Context(), "", true); return err }

@@ -312,9 +312,9 @@ func (s *sentry) wait(ctx context.Context) error {
 const monitorSlack = time.Millisecond
 
 // calm makes the monitor thread of the sentry's Go runtime wake less often. While the
-// sentry has work it wakes every 20 µs, and where a hundred sandboxes share two cores, half of
-// the processor time of their first answers went into that (by perf). Go has no setting
-// for it; Linux has one for the timers of a thread. What the monitor does is none the
+// sentry has work it wakes every 20 µs, and where a hundred sandboxes share two cores, a
+// seventh of the processor time of their first answers went into that (by perf). Go has no
+// setting for it; Linux has one for the timers of a thread. What the monitor does is none the
 // worse for a millisecond: it takes processors back from system calls that last, and
 // preempts after 10 ms. An error costs time only.
 func (s *sentry) calm() error {
