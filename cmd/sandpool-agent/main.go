@@ -8,12 +8,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime"
 
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/agent/guest"
-	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -29,10 +27,8 @@ func main() {
 	flag.IntVar(&cfg.User.GID, "gid", agent.GroupID, "group that cells run as")
 	flag.IntVar(&cfg.SendBuffer, "send-buffer", sendBuffer(), "default TCP send buffer of the sandbox, in bytes; 0 leaves it as it is")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
-	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if err := guest.Run(ctx, log, cfg); err != nil {
+	if err := guest.Run(context.Background(), log, cfg); err != nil {
 		log.Error("agent", "error", err)
 		os.Exit(1)
 	}

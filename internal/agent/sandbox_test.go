@@ -180,6 +180,11 @@ func TestSandbox(t *testing.T) {
 			t.Errorf("%s: clones have %q and %q: %+v", code, x.Text, y.Text, x.Error)
 		}
 	}
+	// Each thread is in the snapshot, and Python warns of a fork where there is more than one.
+	const few = "[len(__import__('os').listdir(f'/proc/{p}/task')) <= n for p, n in (('1', 5), ('self', 1))]"
+	if res := run(t, a, time.Minute, few); res.Text != "[True, True]" {
+		t.Errorf("agent and kernel have few threads: %s, should be [True, True]: %+v", res.Text, res.Error)
+	}
 	for _, c := range []struct {
 		code    string
 		timeout time.Duration

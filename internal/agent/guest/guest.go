@@ -42,7 +42,10 @@ func (c Config) environ(more ...string) []string {
 		[]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "SHELL=/bin/sh",
 			// Threads of numpy are memory and wake-ups of every sandbox; few may use
 			// more than one processor. Code that does can ask for more (threadpoolctl).
-			"OPENBLAS_NUM_THREADS=1"},
+			"OPENBLAS_NUM_THREADS=1",
+			// pyarrow's memory allocator keeps a thread, which wakes now and then, costs every
+			// restore, and has Python warn of each os.fork.
+			"JE_ARROW_MALLOC_CONF=background_thread:false"},
 		c.Env,
 		[]string{"HOME=" + c.Home, "USER=sandbox", "LOGNAME=sandbox", "TERM=dumb", "PAGER=cat",
 			"MPLBACKEND=module://matplotlib_inline.backend_inline"},

@@ -2,9 +2,8 @@ package guest
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"sync"
 	"syscall"
 
@@ -14,11 +13,15 @@ import (
 // reaper waits for every process that ends as a child of this one: kernels, and
 // the orphans of the sandbox, since this is its first process.
 type reaper struct {
+	started chan struct{} // holds a value after a start
+
 	mu   sync.Mutex                      // guards what follows, and is held from a start or a wait to its record
 	exit map[int]chan syscall.WaitStatus // of processes that somebody waits for
 }
 
-func newReaper() *reaper { return &reaper{exit: map[int]chan syscall.WaitStatus{}} }
+func newReaper() *reaper {
+	return &reaper{started: make(chan struct{}, 1), exit: map[int]chan syscall.WaitStatus{}}
+}
 
 // start starts a program; how it ended arrives in the channel. It is not
 // os/exec, whose Wait and ours would wait for the same process.
@@ -31,21 +34,27 @@ func (r *reaper) start(args []string, attr *syscall.ProcAttr) (int, <-chan sysca
 	}
 	exit := make(chan syscall.WaitStatus, 1)
 	r.exit[pid] = exit
+	select {
+	case r.started <- struct{}{}:
+	default:
+	}
 	return pid, exit, nil
 }
 
-// run reaps until ctx ends.
+// run reaps until ctx ends, and then until the next process does. It blocks a thread rather than
+// take SIGCHLD: os/signal keeps three, and each thread is in the snapshot and in every restore.
 func (r *reaper) run(ctx context.Context) {
-	ended := make(chan os.Signal, 1)
-	signal.Notify(ended, unix.SIGCHLD)
-	defer signal.Stop(ended)
-	for {
+	for ctx.Err() == nil {
+		// The process stays to be waited for under the lock: its start may not be recorded yet.
+		err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOWAIT, nil)
 		for r.reap() {
 		}
-		select {
-		case <-ended:
+		if !errors.Is(err, unix.ECHILD) {
+			continue
+		}
+		select { // there is nothing to wait for
+		case <-r.started:
 		case <-ctx.Done():
-			return
 		}
 	}
 }
