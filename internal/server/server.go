@@ -18,6 +18,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/pool"
+	"github.com/sandpool/sandpool/internal/quiet"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 	"github.com/sandpool/sandpool/internal/sqlite"
@@ -192,10 +193,11 @@ func Check(ctx context.Context, cfg Config) []sandbox.Requirement {
 // listen opens the API's listener, with TLS if configured.
 func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", cfg.Listen)
+	tcp, err := lc.Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %q: %w (choose another address with --listen)", cfg.Listen, err)
 	}
+	l := quiet.Listener{TCPListener: tcp.(*net.TCPListener)}
 	if cfg.TLS.Cert == "" {
 		return l, nil
 	}

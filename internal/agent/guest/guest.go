@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sandpool/sandpool/internal/quiet"
 	"golang.org/x/sys/unix"
 )
 
@@ -110,7 +111,7 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 		ConnContext:       boundAnswers,
 	}
 	served := make(chan error, 1)
-	go func() { served <- web.Serve(quietListener{listener.(*net.TCPListener)}) }()
+	go func() { served <- web.Serve(quiet.Listener{TCPListener: listener.(*net.TCPListener)}) }()
 	start := time.Now()
 	driver, err := NewDriver(log, procs, cfg)
 	if err != nil {
@@ -137,7 +138,7 @@ const answerBuffer = 256 << 10
 // boundAnswers takes the large default of SendBuffer from the agent's own end
 // of a connection: a few downloads that nobody reads would fill the sandbox's memory.
 func boundAnswers(ctx context.Context, conn net.Conn) context.Context {
-	if tcp, ok := conn.(*quietTCP); ok {
+	if tcp, ok := conn.(*quiet.TCP); ok {
 		_ = tcp.SetWriteBuffer(answerBuffer) // fails only on a connection that is over
 	}
 	return ctx

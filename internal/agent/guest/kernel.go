@@ -11,6 +11,7 @@ import (
 
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/agent/kernels"
+	"github.com/sandpool/sandpool/internal/quiet"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,7 +29,7 @@ const bootstrap = "import os; exec(compile(os.fdopen(4).read(), 'sandpool-python
 // kernel is one running kernel. It is used under Driver.slot.
 type kernel struct {
 	pid      int
-	control  *quietUnix
+	control  *quiet.Unix
 	frames   *agent.FrameReader
 	out, err *sink
 
@@ -104,14 +105,14 @@ func (k *kernel) spawn(cfg Config, procs *reaper, out, err, control *os.File) er
 	return nil
 }
 
-func unixConn(fd int) (*quietUnix, error) {
+func unixConn(fd int) (*quiet.Unix, error) {
 	file := os.NewFile(uintptr(fd), "control")
 	defer file.Close()
 	conn, err := net.FileConn(file)
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	return newQuietUnix(conn.(*net.UnixConn))
+	return quiet.NewUnix(conn.(*net.UnixConn))
 }
 
 // openSink makes an output pipe; the second result is the end to write to.

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"unicode/utf8"
 
+	"github.com/sandpool/sandpool/internal/quiet"
 	"golang.org/x/sys/unix"
 )
 
@@ -123,7 +124,7 @@ func (s *sink) read(fd int) bool {
 }
 
 func (s *sink) readLocked(fd int) (int, error) {
-	n, errno := quietRead(fd, s.chunk)
+	n, errno := quiet.Read(fd, s.chunk)
 	switch {
 	case n > 0:
 		s.kept.write(s.chunk[:n])

@@ -18,6 +18,7 @@ import (
 	"gvisor.dev/gvisor/runsc/boot"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/quiet"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -58,7 +59,15 @@ func (e *Engine) dial(ctx context.Context, id sandbox.ID, port int) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	return net.FileConn(near)
+	conn, err := net.FileConn(near)
+	if err != nil {
+		return nil, err
+	}
+	own, err := quiet.NewUnix(conn.(*net.UnixConn))
+	if err != nil {
+		return nil, err
+	}
+	return own, nil
 }
 
 // ended is the error of using a sandbox that is over.

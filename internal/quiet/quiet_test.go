@@ -1,0 +1,119 @@
+package quiet_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool/internal/quiet"
+)
+
+// pairs returns both ends of one connection of each kind; the first end is quiet.
+func pairs(t *testing.T) map[string][2]net.Conn {
+	t.Helper()
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	local, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string][2]net.Conn{"tcp": connect(t, quiet.Listener{TCPListener: tcp.(*net.TCPListener)}), "unix": connect(t, local)}
+	own, err := quiet.NewUnix(all["unix"][0].(*net.UnixConn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all["unix"] = [2]net.Conn{own, all["unix"][1]}
+	return all
+}
+
+// connect returns the accepted end and the one that dialled.
+func connect(t *testing.T, l net.Listener) [2]net.Conn {
+	t.Helper()
+	defer l.Close()
+	far, err := net.Dial(l.Addr().Network(), l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = errors.Join(near.Close(), far.Close()) })
+	return [2]net.Conn{near, far}
+}
+
+// More than any buffer holds arrives whole in both directions, and then the end.
+func TestWhole(t *testing.T) {
+	for name, c := range pairs(t) {
+		t.Run(name, func(t *testing.T) {
+			sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+			go func() {
+				_, _ = io.Copy(c[1], io.LimitReader(c[1], int64(len(sent))))
+				_ = c[1].Close()
+			}()
+			go func() { _, _ = c[0].Write(sent) }()
+			got, err := io.ReadAll(c[0])
+			if err != nil || !bytes.Equal(got, sent) {
+				t.Errorf("%d of %d bytes came back, error %v", len(got), len(sent), err)
+			}
+		})
+	}
+}
+
+// A deadline ends a read that waits, and the connection can be used on.
+func TestDeadline(t *testing.T) {
+	for name, c := range pairs(t) {
+		t.Run(name, func(t *testing.T) {
+			if err := c[0].SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+				t.Fatal(err)
+			}
+			var timeout net.Error
+			if _, err := c[0].Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || !errors.As(err, &timeout) || !timeout.Timeout() {
+				t.Fatalf("a read beyond its deadline: %v", err)
+			}
+			if err := c[0].SetReadDeadline(time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c[1].Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := c[0].Read(make([]byte, 2)); n != 1 || err != nil {
+				t.Errorf("a read after it: %d bytes, %v", n, err)
+			}
+		})
+	}
+}
+
+// A close ends a read that waits, and writes to a peer that is gone fail.
+func TestClosed(t *testing.T) {
+	for name, c := range pairs(t) {
+		t.Run(name, func(t *testing.T) {
+			if err := c[1].Close(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c[0].Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+				t.Errorf("a read from a peer that is gone: %v", err)
+			}
+			var err error
+			for range 1000 { // the first writes may go into buffers
+				if _, err = c[0].Write(make([]byte, 1<<16)); err != nil {
+					break
+				}
+			}
+			if err == nil {
+				t.Error("a megabyte was written to nobody")
+			}
+			_ = c[0].Close()
+			if _, err := c[0].Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("a read after the close: %v", err)
+			}
+		})
+	}
+}
