@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -68,6 +69,12 @@ func (c *Unix) Read(p []byte) (int, error) { return c.calls.Read(p) }
 // Write implements net.Conn.
 func (c *Unix) Write(p []byte) (int, error) { return c.calls.Write(p) }
 
+// Await waits until the next Read need not wait, for at most patience; see Poll. A
+// connection that is closed is not waited for.
+func (c *Unix) Await(patience time.Duration) {
+	_ = c.calls.raw.Control(func(fd uintptr) { Poll(patience, int(fd)) })
+}
+
 // calls reads and writes a non-blocking descriptor. Deadlines of its owner count.
 type calls struct{ raw syscall.RawConn }
 
@@ -120,6 +127,27 @@ func Read(fd int, p []byte) (int, syscall.Errno) {
 			return int(n), errno
 		}
 	}
+}
+
+// Poll waits until one of the descriptors can be read or is over, for at most patience,
+// and says for each whether it is so. It keeps the processor of the caller's goroutine
+// for all that time. After an error all count as ready: a read will tell.
+func Poll(patience time.Duration, fds ...int) []bool {
+	polled := make([]unix.PollFd, len(fds))
+	for i, fd := range fds {
+		polled[i] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN} //nolint:gosec // descriptors are small
+	}
+	left := unix.NsecToTimespec(patience.Nanoseconds()) // of which the kernel takes what it waited
+	errno := unix.EINTR
+	for errno == unix.EINTR {
+		_, _, errno = unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&polled[0])), uintptr(len(polled)),
+			uintptr(unsafe.Pointer(&left)), 0, 0, 0)
+	}
+	ready := make([]bool, len(fds))
+	for i, p := range polled {
+		ready[i] = errno != 0 || p.Revents != 0
+	}
+	return ready
 }
 
 // write is write(2) of p, which is not empty, to a non-blocking descriptor.

@@ -7,10 +7,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/sandpool/sandpool/internal/quiet"
+	"golang.org/x/sys/unix"
 )
 
 // pairs returns both ends of one connection of each kind; the first end is quiet.
@@ -116,4 +118,48 @@ func TestClosed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Poll tells what can be read from what cannot, and a peer that is gone can be read.
+func TestPoll(t *testing.T) {
+	var fds [2][2]int
+	for i := range fds {
+		if err := unix.Pipe2(fds[i][:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fds[i][0])
+	}
+	poll := func(when string, want ...bool) {
+		t.Helper()
+		if got := quiet.Poll(time.Millisecond, fds[0][0], fds[1][0]); !slices.Equal(got, want) {
+			t.Errorf("%s: readable are %v, want %v", when, got, want)
+		}
+	}
+	poll("at first", false, false)
+	if _, err := unix.Write(fds[1][1], []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	poll("after a write", false, true)
+	if err := errors.Join(unix.Close(fds[0][1]), unix.Close(fds[1][1])); err != nil {
+		t.Fatal(err)
+	}
+	poll("after the end", true, true)
+}
+
+// Await returns at what there is to read, not at the end of its patience.
+func TestAwait(t *testing.T) {
+	c := pairs(t)["unix"]
+	if _, err := c[1].Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	c[0].(*quiet.Unix).Await(time.Hour)
+	if took := time.Since(begin); took > time.Minute {
+		t.Errorf("it took %v", took)
+	}
+	c[0].(*quiet.Unix).Await(time.Nanosecond) // both ways to end are fine
+	if err := c[0].Close(); err != nil {
+		t.Fatal(err)
+	}
+	c[0].(*quiet.Unix).Await(time.Hour)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/quiet"
 )
 
 const (
@@ -18,6 +19,10 @@ const (
 	yieldGrace = time.Second
 	// exitNotice is how long news of a kernel's own end may take to arrive.
 	exitNotice = 300 * time.Millisecond
+	// shortCell is how long the agent waits for a cell and for nothing else. Most are over
+	// by then, and the runtime's way to wait takes three system calls more. Whoever else
+	// wants something of the agent waits as long.
+	shortCell = 2 * time.Millisecond
 )
 
 // kernelFrame is what a kernel says. A hostile cell can say anything: what has not
@@ -103,8 +108,9 @@ func (c *cell) run(req agent.ExecuteRequest) {
 	if err != nil {
 		c.broken(err)
 	}
-	c.res.Stdout, c.res.StdoutTruncated = c.k.out.end()
-	c.res.Stderr, c.res.StderrTruncated = c.k.err.end()
+	left := quiet.Poll(0, c.k.out.fd, c.k.err.fd) // one call, where most cells print nothing
+	c.res.Stdout, c.res.StdoutTruncated = c.k.out.end(!left[0])
+	c.res.Stderr, c.res.StderrTruncated = c.k.err.end(!left[1])
 	switch {
 	case err != nil:
 		c.bury()
@@ -141,6 +147,7 @@ func (c *cell) converse(req agent.ExecuteRequest) error {
 	if _, err := c.k.control.Write(frame); err != nil {
 		return err
 	}
+	c.k.control.Await(shortCell)
 	for {
 		var f kernelFrame
 		err := c.k.frames.Next(&f)

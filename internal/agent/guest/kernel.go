@@ -148,8 +148,8 @@ func (k *kernel) call(request map[string]string, patience time.Duration) (kernel
 	k.out.begin(agent.DefaultMaxOutput, nil)
 	k.err.begin(agent.DefaultMaxOutput, nil)
 	f, err := k.converse(frame, patience)
-	k.out.end()
-	said, _ := k.err.end()
+	k.out.end(false)
+	said, _ := k.err.end(false)
 	if err != nil {
 		return kernelFrame{}, fmt.Errorf("kernel: %q: %w; its standard error: %q", request["op"], err, said)
 	}

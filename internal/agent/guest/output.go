@@ -83,6 +83,7 @@ func wholeRunes(p []byte) []byte {
 type sink struct {
 	file *os.File
 	conn syscall.RawConn
+	fd   int // of file, while that is open
 
 	mu    sync.Mutex // guards all below, and is held from a read to the append
 	chunk []byte
@@ -97,7 +98,11 @@ func newSink(file *os.File) (*sink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("output pipe: %w", err)
 	}
-	return &sink{file: file, conn: conn, chunk: make([]byte, 64<<10), kept: bounded{limit: betweenCells}}, nil
+	s := &sink{file: file, conn: conn, chunk: make([]byte, 64<<10), kept: bounded{limit: betweenCells}}
+	if err := conn.Control(func(fd uintptr) { s.fd = int(fd) }); err != nil {
+		return nil, fmt.Errorf("output pipe: %w", err)
+	}
+	return s, nil
 }
 
 // run reads until every writer is gone or the file is closed.
@@ -161,18 +166,17 @@ func (s *sink) begin(limit int, emit func([]byte)) {
 // end returns the cell's output. Everything that was written before the kernel
 // said that the cell is over is in the pipe or in kept by now; a pipe that a
 // background process fills faster than it is emptied is left to the next cell.
-func (s *sink) end() (string, bool) {
+// empty says that nothing was in the pipe since then.
+func (s *sink) end(empty bool) (string, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_ = s.conn.Control(func(fd uintptr) {
-		for total := 0; total < pipeCapacity && !s.ended; {
-			n, err := s.readLocked(int(fd))
-			if err != nil {
-				return
-			}
-			total += n
+	for total := 0; total < pipeCapacity && !s.ended && !empty; {
+		n, err := s.readLocked(s.fd)
+		if err != nil {
+			break
 		}
-	})
+		total += n
+	}
 	text, cut := s.kept.text()
 	s.kept = bounded{limit: betweenCells}
 	s.emit = nil
