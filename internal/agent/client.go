@@ -93,6 +93,12 @@ func (c *Client) Connect(ctx context.Context) error {
 	return err
 }
 
+// Attach makes executions take conn, which is the agent's standard input, until it breaks.
+// It comes before the first of them.
+func (c *Client) Attach(conn net.Conn) {
+	c.link.Store(&link{conn: conn, frames: NewFrameReader(conn, 0)})
+}
+
 // Execute runs a cell and returns how it ended; an exception in the cell is
 // not an error. Cells run one after another, in the order of their arrival. If ctx ends
 // before the cell has started it never runs; a cell that runs is interrupted, and if it does

@@ -292,3 +292,37 @@ func TestIdleConnection(t *testing.T) {
 		}
 	})
 }
+
+// TestAttach checks that executions take an attached connection, and one to the port once it is broken.
+func TestAttach(t *testing.T) {
+	saying := func(text string) func(io.Writer) {
+		return func(w io.Writer) {
+			frame, err := agent.EncodeFrame(agent.Answer{Result: &agent.ExecuteResult{Outcome: agent.OK, Text: text}})
+			if err != nil {
+				t.Error(err)
+			}
+			_, _ = w.Write(frame)
+		}
+	}
+	c := clientSaying(t, func(io.Writer) {}, saying("port"))
+	near, far := net.Pipe()
+	defer near.Close()
+	c.Attach(near)
+	go func() {
+		var req agent.ExecuteRequest
+		if err := agent.NewFrameReader(far, 1<<20).Next(&req); err != nil {
+			t.Error(err)
+		}
+		saying("channel")(far)
+		_ = far.Close()
+	}()
+	if res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1"}); err != nil || res.Text != "channel" {
+		t.Errorf("over the channel: %q, %v", res.Text, err)
+	}
+	if res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1"}); err == nil {
+		t.Errorf("over a channel that is broken: %q", res.Text)
+	}
+	if res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1"}); err != nil || res.Text != "port" {
+		t.Errorf("after it: %q, %v", res.Text, err)
+	}
+}

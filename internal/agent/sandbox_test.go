@@ -69,6 +69,7 @@ func newMachine(t testing.TB) *machine {
 		Args:    []string{agent.Path},
 		Env:     []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 		Dir:     "/",
+		Channel: true,
 		Ready:   sandbox.Check{Port: agent.Port, Path: "/ready", Timeout: time.Minute},
 		Start:   sandbox.Restore,
 		Limits:  sandbox.Limits{CPU: 2, Memory: 1 << 30, PIDs: 1024, Disk: 1 << 30},
@@ -152,6 +153,14 @@ func (m *machine) restore(t testing.TB) *agent.Client {
 	res, err := c.Init(t.Context(), agent.InitRequest{Secret: secret, Seed: []byte(rand.Text()), Time: time.Now()})
 	if err != nil {
 		t.Fatal(err)
+	}
+	channel, err := m.engine.Dial(t.Context(), h, sandbox.Channel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Attach(channel)
+	if _, err := m.engine.Dial(t.Context(), h, sandbox.Channel); sandpool.ClassOf(err) != sandpool.Conflict {
+		t.Errorf("the channel is given twice: %v", err)
 	}
 	t.Logf("restored in %v, init in %v: %+v", restored, time.Since(start)-restored, res)
 	return c

@@ -61,6 +61,9 @@ type Template struct {
 	Args []string
 	Env  []string
 	Dir  string
+	// Channel makes the standard input of the first process a stream socket to the host,
+	// which Dial hands out as the port Channel; else it is empty.
+	Channel bool
 	// Ready says when a started sandbox may be used.
 	Ready Check
 	// Start says how further sandboxes come to be.
@@ -70,6 +73,10 @@ type Template struct {
 	// Network says whether a sandbox may reach other hosts.
 	Network sandpool.NetworkStatus
 }
+
+// Channel is what Dial takes in place of a port for the channel of a sandbox whose
+// template has one.
+const Channel = 0
 
 // Layer is a read-only filesystem image on the host.
 type Layer struct {
@@ -180,6 +187,10 @@ type Runtime interface {
 	// interface. The stream supports deadlines and is closed when the sandbox ends.
 	// A refused port is an error at Dial or an end of file at the first read.
 	// After the sandbox ended, Dial fails with an error of class Ended.
+	//
+	// Channel is another kind of stream: what is written before the first process reads is
+	// kept for it. It is there once, and only for the process that started the sandbox;
+	// any other Dial of it is an error, after which a port is to be used.
 	Dial(ctx context.Context, h Handle, port int) (net.Conn, error)
 
 	// Stop ends a sandbox, running or not, and gives back everything it held.

@@ -10,6 +10,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/gateway"
+	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
 // seedBytes is how much fresh randomness a clone gets before its first use.
@@ -38,9 +39,19 @@ func (a *agents) init(ctx context.Context, s sandpool.Sandbox, dial dialer) erro
 	c := a.client(s, dial)
 	_, err := c.Init(ctx, agent.InitRequest{Secret: s.Secret, Seed: seed, Time: time.Now()})
 	if err == nil {
-		err = c.Connect(ctx)
+		err = a.attach(ctx, s, dial, c)
 	}
 	return a.unless(err, s.ID, c)
+}
+
+// attach gives c what its executions take: the sandbox's channel, or a connection to the agent's port.
+func (a *agents) attach(ctx context.Context, s sandpool.Sandbox, dial dialer, c *agent.Client) error {
+	conn, err := dial(ctx, sandbox.Channel)
+	if err != nil {
+		return c.Connect(ctx)
+	}
+	c.Attach(&noticed{Conn: conn, closed: func() { a.drop(s.ID) }})
+	return nil
 }
 
 // alive checks that the agent of an adopted sandbox answers and knows the

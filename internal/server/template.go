@@ -81,6 +81,7 @@ func (t *templates) template(_ context.Context, p sandpool.Pool) (sandbox.Templa
 		Args:    []string{agent.Path},
 		Env:     []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root"},
 		Dir:     "/",
+		Channel: true,
 		Ready:   sandbox.Check{Port: agent.Port, Path: "/ready", Timeout: time.Minute},
 		Start:   sandbox.Restore,
 		Limits:  t.limits(p.Resources),

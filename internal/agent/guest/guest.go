@@ -124,6 +124,7 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 	debug.FreeOSMemory() // what is not in the snapshot need not be restored
 	log.Info("ready", "after", time.Since(start).Round(time.Millisecond))
 	server.SetDriver(driver)
+	go server.serveChannel(ctx, os.Stdin)
 	select {
 	case err = <-served:
 	case <-ctx.Done():

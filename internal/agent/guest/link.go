@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/quiet"
 )
 
 // maxRequest bounds a request in JSON.
@@ -31,12 +33,34 @@ func (s *Server) link(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer conn.Close()
+	s.serveLink(context.WithoutCancel(r.Context()), conn)
+	return nil
+}
+
+// serveLink answers requests until the host is gone, or does not speak as it should.
+func (s *Server) serveLink(ctx context.Context, conn net.Conn) {
 	frames := agent.NewFrameReader(conn, maxRequest)
-	ctx := context.WithoutCancel(r.Context())
-	for err == nil {
-		err = s.serveOne(ctx, conn, frames)
+	for s.serveOne(ctx, conn, frames) == nil {
 	}
-	return nil // the host is gone, or does not speak as it should
+}
+
+// serveChannel serves executions on a link that is there from the start: the agent's
+// standard input, if that is a socket. Nobody but the host has its other end, so it
+// needs no secret.
+func (s *Server) serveChannel(ctx context.Context, input *os.File) {
+	defer input.Close()
+	conn, err := net.FileConn(input)
+	if err != nil {
+		return // no socket: the host opens links itself
+	}
+	defer conn.Close()
+	socket, ok := conn.(*net.UnixConn)
+	if !ok {
+		return
+	}
+	if own, err := quiet.NewUnix(socket); err == nil {
+		s.serveLink(ctx, own)
+	}
 }
 
 // serveOne answers one request. The cell runs to its end even if the host is gone.

@@ -24,9 +24,10 @@ type box struct {
 	status chan unix.WaitStatus // of an adopted one, what the sentry said in the end
 
 	stopping atomic.Bool
-	oom      atomic.Bool   // it went over its memory limit, and was killed for that
-	left     chan struct{} // closed when the engine is closed
-	done     chan struct{} // closed when the process has ended; exit is set before
+	oom      atomic.Bool             // it went over its memory limit, and was killed for that
+	channel  atomic.Pointer[os.File] // of the host, until Dial takes it
+	left     chan struct{}           // closed when the engine is closed
+	done     chan struct{}           // closed when the process has ended; exit is set before
 	exit     sandbox.Exit
 }
 
@@ -48,13 +49,22 @@ func (e *Engine) watch(id sandbox.ID, pid int, pidfd *os.File, adopted bool) (*b
 			return // the engine was closed
 		}
 		b.exit = e.exitOf(b)
+		b.dropChannel()
 		close(b.done)
 	}()
 	return b, e.killOverLimit(b)
 }
 
+// dropChannel closes the channel if nobody has taken it.
+func (b *box) dropChannel() {
+	if f := b.channel.Swap(nil); f != nil {
+		_ = f.Close()
+	}
+}
+
 // abandon ends the watching without an answer.
 func (b *box) abandon() {
+	b.dropChannel()
 	select {
 	case <-b.done:
 	default:

@@ -30,11 +30,14 @@ func (e *Engine) Dial(ctx context.Context, h sandbox.Handle, port int) (net.Conn
 	if b == nil {
 		return nil, sandpool.Errorf(sandpool.Ended, "", "", "The sandbox %s does not run.", h.ID)
 	}
-	if port < 1 || port > 65535 {
+	if port < 0 || port > 65535 {
 		return nil, invalid("port", "The port is %d; use 1 to 65535.", port)
 	}
 	if b.ended() {
 		return nil, ended(b.id, b.exit)
+	}
+	if port == sandbox.Channel {
+		return b.takeChannel()
 	}
 	conn, err := e.dial(ctx, b.id, port)
 	if err != nil && ctx.Err() == nil && b.ended() {
@@ -59,7 +62,22 @@ func (e *Engine) dial(ctx context.Context, id sandbox.ID, port int) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	conn, err := net.FileConn(near)
+	return connection(near)
+}
+
+// takeChannel hands the channel out.
+func (b *box) takeChannel() (net.Conn, error) {
+	f := b.channel.Swap(nil)
+	if f == nil {
+		return nil, sandpool.Errorf(sandpool.Conflict, "", "port", "The sandbox %s has no channel, or it is taken.", b.id)
+	}
+	defer f.Close() // net.FileConn duplicates it
+	return connection(f)
+}
+
+// connection makes a connection of a socket.
+func connection(socket *os.File) (net.Conn, error) {
+	conn, err := net.FileConn(socket)
 	if err != nil {
 		return nil, err
 	}

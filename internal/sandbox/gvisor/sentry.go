@@ -62,12 +62,16 @@ type sentry struct {
 	pid   int
 	pidfd *os.File
 	ready *os.File // one byte, or end of file if it died
+
+	channel *os.File // the host's end; nil without one
 }
 
 // files of the child, in order; numbers begin at 3 after the standard streams.
 type childFiles struct {
 	list []*os.File
 	args []string
+
+	channel *os.File // the host's end, which the child does not get; nil without one
 }
 
 func (c *childFiles) add(flag string, files ...*os.File) {
@@ -96,6 +100,19 @@ func (c *childFiles) addPrograms() (string, error) {
 	return fmt.Sprintf("/proc/self/fd/%d", launcherFD), nil
 }
 
+// addChannel adds a stream to the host as the guest's standard input. gVisor hands the
+// guest's system calls on it to the host; a connection to a port takes three more
+// goroutines of the sentry each way, and the guest's network stack.
+func (c *childFiles) addChannel() error {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make the channel: %w", err)
+	}
+	c.channel = os.NewFile(uintptr(fds[0]), "channel")
+	c.add("stdio-fds", os.NewFile(uintptr(fds[1]), "guest's end of the channel"))
+	return nil
+}
+
 func (c *childFiles) close() {
 	for _, f := range c.list {
 		f.Close()
@@ -107,6 +124,11 @@ func (c *childFiles) close() {
 func (e *Engine) spawn(id sandbox.ID, t sandbox.Template, console *os.File) (_ *sentry, err error) {
 	var files childFiles
 	defer files.close()
+	defer func() {
+		if err != nil && files.channel != nil {
+			_ = files.channel.Close()
+		}
+	}()
 	path, err := files.addPrograms()
 	if err != nil {
 		return nil, err
@@ -162,13 +184,13 @@ func (e *Engine) spawn(id sandbox.ID, t sandbox.Template, console *os.File) (_ *
 	if err != nil {
 		return nil, errors.Join(err, read.Close())
 	}
-	return &sentry{pid: pid, pidfd: f, ready: read}, nil
+	return &sentry{pid: pid, pidfd: f, ready: read, channel: files.channel}, nil
 }
 
 // openFiles opens what the sentry gets from the host, and returns the
 // arguments that go before the subcommand. The standard streams of the guest
-// are /dev/null, but for the standard error of a boot: nothing of the server's
-// is shared with it.
+// are /dev/null, but for the standard error of a boot and the channel of a template
+// that has one: nothing of the server's is shared with it.
 func (e *Engine) openFiles(id sandbox.ID, t sandbox.Template, console *os.File, files *childFiles) (global []string, err error) {
 	dir := e.dir(id)
 	logFile, err := os.OpenFile(filepath.Join(dir, panicName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -207,6 +229,12 @@ func (e *Engine) openFiles(id sandbox.ID, t sandbox.Template, console *os.File, 
 	streams := []string{os.DevNull, os.DevNull, os.DevNull}
 	if console != nil {
 		streams[2] = fmt.Sprintf("/proc/self/fd/%d", console.Fd())
+	}
+	if t.Channel {
+		if err := files.addChannel(); err != nil {
+			return nil, err
+		}
+		streams = streams[1:]
 	}
 	for _, path := range streams {
 		f, err := os.OpenFile(path, os.O_RDWR, 0)
