@@ -49,10 +49,18 @@ func (e *Engine) watch(id sandbox.ID, pid int, pidfd *os.File, adopted bool) (*b
 			return // the engine was closed
 		}
 		b.exit = e.exitOf(b)
-		b.dropChannel()
 		close(b.done)
+		b.dropChannel() // after done: see keepChannel
 	}()
 	return b, e.killOverLimit(b)
+}
+
+// keepChannel keeps the host's end of a channel, nil for none, until Dial takes it or the process ends.
+func (b *box) keepChannel(f *os.File) {
+	b.channel.Store(f)
+	if b.ended() {
+		b.dropChannel()
+	}
 }
 
 // dropChannel closes the channel if nobody has taken it.

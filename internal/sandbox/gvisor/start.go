@@ -168,7 +168,7 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, t sandbox.Template, s
 	}
 	watch.lap("spawn")
 	b, err := e.watch(id, s.pid, s.pidfd, false)
-	b.channel.Store(s.channel)
+	b.keepChannel(s.channel)
 	if err != nil {
 		return errors.Join(err, s.ready.Close())
 	}
