@@ -93,7 +93,7 @@ func DefaultConfig() Config {
 		Listen:     "127.0.0.1:8720",
 		FullStatus: http.StatusNotFound,
 		OnExit:     KeepSandboxes,
-		Starts:     max(2, runtime.NumCPU()),
+		Starts:     2 * runtime.NumCPU(),
 		Limits: Limits{
 			MinCooldown: 300 * time.Second, MaxCooldown: 3600 * time.Second,
 			MaxSessions: 600, MaxExecution: 220 * time.Second,
