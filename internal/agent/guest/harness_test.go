@@ -76,6 +76,12 @@ type sandbox struct {
 // boot starts an agent that has had no init call yet.
 func boot(t testing.TB) *sandbox {
 	t.Helper()
+	return bootOn(t, nil)
+}
+
+// bootOn is boot with a standard input; nil stands for /dev/null.
+func bootOn(t testing.TB, input *os.File) *sandbox {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root: the agent changes users and makes namespaces")
 	}
@@ -85,6 +91,9 @@ func boot(t testing.TB) *sandbox {
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), agentAddr + "=" + s.addr, "GUEST_TEST_VENV=" + filepath.Dir(filepath.Dir(python)),
 		"GUEST_TEST_HOME=" + userDir(t), "GUEST_TEST_DATA=" + s.data}
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if input != nil {
+		cmd.Stdin = input
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS, Pdeathsig: unix.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -149,6 +158,24 @@ func (s *sandbox) runFor(t testing.TB, timeout time.Duration, code string) agent
 		t.Fatalf("execute %q: %v", code, err)
 	}
 	return res
+}
+
+// socketPair returns two ends of a stream, of which one is to be handed to a process.
+func socketPair(t testing.TB) (*net.UnixConn, *os.File) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, far := os.NewFile(uintptr(fds[0]), "near"), os.NewFile(uintptr(fds[1]), "far")
+	defer near.Close() // net.FileConn duplicates it
+	t.Cleanup(func() { _ = far.Close() })
+	conn, err := net.FileConn(near)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn.(*net.UnixConn), far
 }
 
 func freeAddr(t testing.TB) string {

@@ -46,12 +46,15 @@ func (s *Server) serveLink(ctx context.Context, conn net.Conn) {
 
 // serveChannel serves executions on a link that is there from the start: the agent's
 // standard input, if that is a socket. Nobody but the host has its other end, so it
-// needs no secret.
+// needs no secret. An input of another kind is left as it is: the host opens links itself.
 func (s *Server) serveChannel(ctx context.Context, input *os.File) {
-	defer input.Close()
+	if info, err := input.Stat(); err != nil || info.Mode()&os.ModeSocket == 0 {
+		return
+	}
+	defer input.Close() // at the end, so that the host learns of it
 	conn, err := net.FileConn(input)
 	if err != nil {
-		return // no socket: the host opens links itself
+		return
 	}
 	defer conn.Close()
 	socket, ok := conn.(*net.UnixConn)

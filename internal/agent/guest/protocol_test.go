@@ -3,6 +3,8 @@ package guest_test
 import (
 	"crypto/rand"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +57,67 @@ func TestInit(t *testing.T) {
 	if err != nil || meta.Runtime != "python" || !strings.HasPrefix(meta.Version, "3.") || len(meta.Packages) < 10 {
 		t.Errorf("metadata: %+v, %v", meta, err)
 	}
+}
+
+// TestChannel: on its standard input the agent answers executions without a secret, until
+// that ends or does not hold what it should; its port serves on.
+func TestChannel(t *testing.T) {
+	for name, end := range map[string]func(*net.UnixConn) error{
+		"an end":   (*net.UnixConn).CloseWrite,
+		"nonsense": func(conn *net.UnixConn) error { _, err := conn.Write([]byte("GET / HTTP/1.1\r\n\r\n")); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			near, far := socketPair(t)
+			s := bootOn(t, far)
+			_ = far.Close() // the agent has its own
+			if err := near.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			answers := agent.NewFrameReader(near, 1<<20)
+			for _, tt := range []struct {
+				req  agent.ExecuteRequest
+				want string
+			}{
+				{agent.ExecuteRequest{Code: "x = 6 * 7"}, ""}, {agent.ExecuteRequest{Code: "x"}, "42"},
+				{agent.ExecuteRequest{Timeout: -1}, "invalid"}, {agent.ExecuteRequest{Code: "x + 1"}, "43"},
+			} {
+				frame, err := agent.EncodeFrame(tt.req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := near.Write(frame); err != nil {
+					t.Fatal(err)
+				}
+				var a agent.Answer
+				if err := answers.Next(&a); err != nil {
+					t.Fatalf("%+v: %v", tt.req, err)
+				}
+				if got := textOf(a); got != tt.want {
+					t.Errorf("%+v: %q, want %q", tt.req, got, tt.want)
+				}
+			}
+			if err := end(near); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := near.Read(make([]byte, 1)); err != io.EOF {
+				t.Errorf("after it the agent says %d bytes, %v; want the end of the file", n, err)
+			}
+			if status, body := s.raw(t, "GET", "/ready", "", ""); status != 200 {
+				t.Errorf("its port says %d %s", status, body)
+			}
+		})
+	}
+}
+
+// textOf returns the text of an answer's result, or the class of its fault.
+func textOf(a agent.Answer) string {
+	switch {
+	case a.Fault != nil:
+		return a.Fault.Class
+	case a.Result != nil:
+		return a.Result.Text
+	}
+	return "neither a result nor a fault"
 }
 
 // TestSeed: clones with different seeds differ, those with the same do not, and
