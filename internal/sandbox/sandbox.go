@@ -189,8 +189,9 @@ type Runtime interface {
 	// After the sandbox ended, Dial fails with an error of class Ended.
 	//
 	// Channel is another kind of stream: what is written before the first process reads is
-	// kept for it. It is there once, and only for the process that started the sandbox;
-	// any other Dial of it is an error, after which a port is to be used.
+	// kept for it, and when the stream is closed its input is at an end. It is there once, and
+	// only for the process that started the sandbox; any other Dial of it, while the sandbox
+	// runs, is an error of class Conflict, after which a port is to be used.
 	Dial(ctx context.Context, h Handle, port int) (net.Conn, error)
 
 	// Stop ends a sandbox, running or not, and gives back everything it held.

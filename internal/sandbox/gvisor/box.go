@@ -32,10 +32,11 @@ type box struct {
 }
 
 // watch makes a box of a process and waits for its end in the background.
-// The goroutines end with the process or with the engine. After an error the box
-// is there, so that Stop can end it.
-func (e *Engine) watch(id sandbox.ID, pid int, pidfd *os.File, adopted bool) (*box, error) {
+// The goroutines end with the process or with the engine, and with either the channel, nil for
+// none, if nobody has taken it. After an error the box is there, so that Stop can end it.
+func (e *Engine) watch(id sandbox.ID, pid int, pidfd, channel *os.File, adopted bool) (*box, error) {
 	b := &box{id: id, pid: pid, pidfd: pidfd, left: make(chan struct{}), done: make(chan struct{})}
+	b.channel.Store(channel)
 	if adopted {
 		b.status = make(chan unix.WaitStatus, 1)
 		go e.askStatus(b)
@@ -49,18 +50,10 @@ func (e *Engine) watch(id sandbox.ID, pid int, pidfd *os.File, adopted bool) (*b
 			return // the engine was closed
 		}
 		b.exit = e.exitOf(b)
+		b.dropChannel()
 		close(b.done)
-		b.dropChannel() // after done: see keepChannel
 	}()
 	return b, e.killOverLimit(b)
-}
-
-// keepChannel keeps the host's end of a channel, nil for none, until Dial takes it or the process ends.
-func (b *box) keepChannel(f *os.File) {
-	b.channel.Store(f)
-	if b.ended() {
-		b.dropChannel()
-	}
 }
 
 // dropChannel closes the channel if nobody has taken it.
@@ -199,7 +192,7 @@ func (e *Engine) adopt() error {
 		if err != nil {
 			continue // it ended just now
 		}
-		if _, err := e.watch(id, pid, os.NewFile(uintptr(fd), "pidfd"), true); err != nil {
+		if _, err := e.watch(id, pid, os.NewFile(uintptr(fd), "pidfd"), nil, true); err != nil {
 			return err
 		}
 		e.log.Info("adopted a running sandbox", "sandbox", id, "pid", pid)

@@ -1,7 +1,9 @@
 package gvisor
 
 import (
+	"context"
 	"os"
+	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -35,10 +37,20 @@ func TestConformance(t *testing.T) {
 						}
 					},
 					Leave: func(t *testing.T, id sandbox.ID) { leave(t, e, id) },
+					Input: func(ctx context.Context, id sandbox.ID) (int64, error) { return inputOf(ctx, e, id) },
 				}
 			})
 		})
 	}
+}
+
+// inputOf waits until the guest has met the end of its input.
+func inputOf(ctx context.Context, e *Engine, id sandbox.ID) (int64, error) {
+	body, err := tryAsk(ctx, e, sandbox.Handle{ID: id}, "/input", nil)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(body, 10, 64)
 }
 
 // leave makes what a server leaves that is killed after it started a sandbox

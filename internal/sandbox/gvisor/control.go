@@ -37,7 +37,7 @@ func (e *Engine) Dial(ctx context.Context, h sandbox.Handle, port int) (net.Conn
 		return nil, ended(b.id, b.exit)
 	}
 	if port == sandbox.Channel {
-		return b.takeChannel()
+		return b.takeChannel(ctx)
 	}
 	conn, err := e.dial(ctx, b.id, port)
 	if err != nil && ctx.Err() == nil && b.ended() {
@@ -65,8 +65,11 @@ func (e *Engine) dial(ctx context.Context, id sandbox.ID, port int) (net.Conn, e
 	return connection(near)
 }
 
-// takeChannel hands the channel out.
-func (b *box) takeChannel() (net.Conn, error) {
+// takeChannel hands the channel out, which a caller that has gone must not take along.
+func (b *box) takeChannel(ctx context.Context) (net.Conn, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	f := b.channel.Swap(nil)
 	if f == nil {
 		return nil, sandpool.Errorf(sandpool.Conflict, "", "port", "The sandbox %s has no channel, or it is taken.", b.id)

@@ -2,6 +2,7 @@ package gvisor
 
 import (
 	"bytes"
+	"context"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -178,4 +179,24 @@ func TestOutlivesEngine(t *testing.T) {
 	if want := (sandbox.Exit{Reason: sandbox.Exited, Code: 9}); err != nil || exit != want {
 		t.Errorf("Wait of an adopted sandbox = %+v, %v; want %+v", exit, err, want)
 	}
+}
+
+// TestChannelEndsWithEngine: a channel that nobody took is closed with the engine, and the
+// guest learns of it.
+func TestChannelEndsWithEngine(t *testing.T) {
+	root := t.TempDir()
+	e := openAt(t, root)
+	tmpl := template(t, sandbox.Restore)
+	tmpl.Channel = true
+	h := start(t, e, prepare(t, e, tmpl), "channel")
+	kept := e.box(h.ID).channel.Load()
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if got, err := inputOf(ctx, openAt(t, root), h.ID); err != nil || got != 0 {
+		t.Errorf("the guest has read %d bytes, %v; want 0 and the end", got, err)
+	}
+	runtime.KeepAlive(kept) // which else closes when it is collected
 }

@@ -167,8 +167,7 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, t sandbox.Template, s
 		return err
 	}
 	watch.lap("spawn")
-	b, err := e.watch(id, s.pid, s.pidfd, false)
-	b.keepChannel(s.channel)
+	b, err := e.watch(id, s.pid, s.pidfd, s.channel, false)
 	if err != nil {
 		return errors.Join(err, s.ready.Close())
 	}

@@ -19,7 +19,8 @@ import (
 
 // Fake is an engine in memory. Its sandboxes are HTTP servers that answer with
 // the handler given to New, on the port of the template's readiness check and
-// on the further ports given. Everything goes right unless Order says otherwise.
+// on the further ports given; their first process sends back what it reads on its standard
+// input. Everything goes right unless Order says otherwise.
 type Fake struct {
 	world   *world
 	handler http.Handler
@@ -42,6 +43,7 @@ type box struct {
 	template sandbox.Template
 	running  bool
 	server   *server
+	input    *input
 	started  time.Time
 	cancel   context.CancelFunc // cuts Start short
 	settled  chan struct{}      // closed when Start has returned
@@ -78,9 +80,7 @@ func (f *Fake) Close() {
 	w.boxes = map[sandbox.ID]*box{}
 	w.mu.Unlock()
 	for _, b := range boxes {
-		if b.server != nil {
-			b.server.stop()
-		}
+		b.halt()
 	}
 }
 
@@ -96,7 +96,15 @@ func (f *Fake) End(id sandbox.ID, exit sandbox.Exit) {
 	b.running, b.exit = false, exit
 	close(b.ended)
 	w.mu.Unlock()
-	b.server.stop()
+	b.halt()
+}
+
+// halt ends what runs in b, if anything does.
+func (b *box) halt() {
+	if b.server != nil {
+		b.server.stop()
+		b.input.end()
+	}
 }
 
 // Leave makes the remains of a half-started sandbox, as a kill -9 during Start does.
@@ -238,6 +246,9 @@ func (f *Fake) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (sa
 	if err == nil {
 		err = fault.Err
 	}
+	if err == nil {
+		b.input, err = newInput(f, p.Template.Channel)
+	}
 	if err := f.settle(id, b, fault, err); err != nil {
 		return sandbox.Handle{}, err
 	}
@@ -294,6 +305,9 @@ func (f *Fake) Dial(ctx context.Context, h sandbox.Handle, port int) (net.Conn, 
 	}
 	s, open := b.server, port == b.template.Ready.Port || slices.Contains(f.ports, port)
 	w.mu.Unlock()
+	if port == sandbox.Channel {
+		return f.channel(h.ID, b)
+	}
 	if !open {
 		return nil, sandpool.Errorf(sandpool.Unavailable, "", "port", "Nothing listens on port %d of sandbox %q.", port, h.ID)
 	}
@@ -315,7 +329,7 @@ func (f *Fake) Vanish(id sandbox.ID) {
 	b := w.boxes[id]
 	delete(w.boxes, id)
 	w.mu.Unlock()
-	if b != nil && b.server != nil {
-		b.server.stop()
+	if b != nil {
+		b.halt()
 	}
 }

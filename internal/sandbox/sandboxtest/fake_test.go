@@ -23,19 +23,28 @@ var template = sandbox.Template{
 }
 
 func TestFake(t *testing.T) {
-	sandboxtest.Run(t, func(t *testing.T) sandboxtest.Target {
-		fake := sandboxtest.New(nil)
-		t.Cleanup(fake.Close)
-		return sandboxtest.Target{
-			Runtime:  fake,
-			Template: template,
-			Reopen:   func(*testing.T) sandbox.Runtime { return fake.Reopen() },
-			Crash: func(_ *testing.T, id sandbox.ID) {
-				fake.End(id, sandbox.Exit{Reason: sandbox.OutOfMemory, Code: 137})
-			},
-			Leave: func(_ *testing.T, id sandbox.ID) { fake.Leave(id) },
-		}
-	})
+	for _, mode := range []sandbox.StartMode{sandbox.Restore, sandbox.Boot} {
+		t.Run(string(mode), func(t *testing.T) {
+			sandboxtest.Run(t, func(t *testing.T) sandboxtest.Target { return target(t, mode) })
+		})
+	}
+}
+
+func target(t *testing.T, mode sandbox.StartMode) sandboxtest.Target {
+	fake := sandboxtest.New(nil)
+	t.Cleanup(fake.Close)
+	started := template
+	started.Start = mode
+	return sandboxtest.Target{
+		Runtime:  fake,
+		Template: started,
+		Reopen:   func(*testing.T) sandbox.Runtime { return fake.Reopen() },
+		Crash: func(_ *testing.T, id sandbox.ID) {
+			fake.End(id, sandbox.Exit{Reason: sandbox.OutOfMemory, Code: 137})
+		},
+		Leave: func(_ *testing.T, id sandbox.ID) { fake.Leave(id) },
+		Input: fake.Input,
+	}
 }
 
 // The suite must hold for an engine that takes its time, too.

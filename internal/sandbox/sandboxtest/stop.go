@@ -50,7 +50,7 @@ func (w *world) remove(id sandbox.ID) {
 	}
 	w.mu.Unlock()
 	if running {
-		b.server.stop()
+		b.halt()
 	}
 }
 

@@ -25,7 +25,8 @@ import (
 // looks at no other, so several tests may share an engine's state.
 type Target struct {
 	Runtime sandbox.Runtime
-	// Template passes its readiness check, and answers 200 to the same request at any later time.
+	// Template passes its readiness check, and answers 200 to the same request at any later
+	// time. It has no channel; with one its first process sends back what it reads there.
 	Template sandbox.Template
 	// Reopen returns a new Runtime value on the same state, as a restart does.
 	Reopen func(t *testing.T) sandbox.Runtime
@@ -33,6 +34,9 @@ type Target struct {
 	Crash func(t *testing.T, id sandbox.ID)
 	// Leave makes the remains of a Start that kill -9 cut short. Nil skips its tests.
 	Leave func(t *testing.T, id sandbox.ID)
+	// Input waits until the first process of a running sandbox has met the end of its standard
+	// input, and returns how many bytes it has read there. Nil skips what needs it.
+	Input func(ctx context.Context, id sandbox.ID) (int64, error)
 }
 
 // limit is the deadline of a subtest: far beyond any engine's need.
@@ -58,6 +62,14 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 		{"Dial/deadline", dialDeadline},
 		{"Dial/unknown", dialUnknown},
 		{"Dial/cancelled", dialCancelled},
+		{"Channel/echoes", channelEchoes},
+		{"Channel/of each clone", channelApart},
+		{"Channel/race", channelRace},
+		{"Channel/none", channelNone},
+		{"Channel/hung up", channelHungUp},
+		{"Channel/adopted", channelAdopted},
+		{"Channel/ended", channelStopped},
+		{"Channel/not taken", channelNotTaken},
 		{"Stop/idempotent", stopIdempotent},
 		{"Stop/at once", stopConcurrent},
 		{"Stop/closes streams", stopCloses},

@@ -33,9 +33,11 @@ func main() {
 	mb, _ := strconv.Atoi(os.Getenv("GUEST_MEGABYTES"))
 	warm(mb)
 	lookUp("/layer")
+	go echo()
 	m := http.NewServeMux()
 	m.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
 	m.HandleFunc("POST /echo", func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+	m.HandleFunc("GET /input", input)
 	m.HandleFunc("GET /exit", func(_ http.ResponseWriter, r *http.Request) { os.Exit(number(r, "code")) })
 	m.HandleFunc("GET /state", state)
 	m.HandleFunc("GET /memory", memory)
@@ -53,6 +55,34 @@ func main() {
 func number(r *http.Request, key string) int {
 	n, _ := strconv.Atoi(r.FormValue(key))
 	return n
+}
+
+// arrived is what came on the standard input, whole when done is closed.
+var arrived = struct {
+	n    int64
+	done chan struct{}
+}{done: make(chan struct{})}
+
+// echo sends back on the standard input what comes there.
+func echo() {
+	defer close(arrived.done)
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := os.Stdin.Read(buf)
+		arrived.n += int64(n)
+		if err != nil {
+			return
+		}
+		if _, err := os.Stdin.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// input says how much came on the standard input, when it is over.
+func input(w http.ResponseWriter, _ *http.Request) {
+	<-arrived.done
+	fmt.Fprint(w, arrived.n)
 }
 
 // state counts the requests of this sandbox: a restored one continues the count.
