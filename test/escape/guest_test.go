@@ -92,7 +92,7 @@ init = json.dumps({'secret': 'a' * 64, 'seed': 'YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFh
 try_('second init', lambda: ask('POST', '/init', None, init))
 for sig in 1, 2, 3, 9, 11, 15, 18, 19:
     try_('kill %d' % sig, lambda: os.kill(1, sig))
-for path in 'mem', 'environ', 'maps', 'cwd/x', 'root/etc/passwd', 'fd', 'task/1/mem', 'exe':
+for path in 'mem', 'environ', 'maps', 'cwd/x', 'root/etc/passwd', 'fd', 'fd/0', 'task/1/fd/0', 'task/1/mem', 'exe':
     p = '/proc/1/' + path
     try_(p, lambda: os.listdir(p) if os.path.isdir(p) else open(p, 'rb').read(64) or 1/0)
 for r in 16, 0x4206:
@@ -101,7 +101,9 @@ class iovec(ctypes.Structure): _fields_ = [('base', ctypes.c_void_p), ('len', ct
 buf = ctypes.create_string_buffer(8)
 here, there = iovec(ctypes.addressof(buf), 8), iovec(0x400000, 8)
 try_('process_vm_readv', lambda: call(libc.process_vm_readv, 1, ctypes.byref(here), 1, ctypes.byref(there), 1, 0))
-try_('pidfd_getfd', lambda: call(libc.syscall, 438, os.pidfd_open(1), 3, 0))
+for fd in range(10): # 0 is the host's channel
+    try_('pidfd_getfd %d' % fd, lambda: call(libc.syscall, 438, os.pidfd_open(1), fd, 0))
+try_('a channel of its own', lambda: socket.socket(fileno=os.dup(0)))
 def bind(host, *options):
     c = socket.socket()
     for o in options: c.setsockopt(socket.SOL_SOCKET, o, 1)
