@@ -13,7 +13,7 @@ type benchCmd struct {
 	N      int           `short:"n" help:"New sessions to measure one by one; round trips are ten times as many." default:"100"`
 	Burst  int           `aliases:"concurrency" help:"New sessions at once (also --concurrency)." default:"100"`
 	Cold   int           `help:"Claims with nothing ready." default:"10"`
-	Refill int           `help:"Sandboxes to drain for the refill rate." default:"40"`
+	Refill int           `help:"Sandboxes to drain for the refill rate." default:"20"`
 	Idle   time.Duration `help:"Time to watch idle sandboxes for." default:"10s"`
 }
 

@@ -21,7 +21,7 @@ type Options struct {
 	Burst int
 	// Cold is how many claims with nothing ready are measured (default 10).
 	Cold int
-	// Refill is how many sandboxes are drained to measure refilling (default 40).
+	// Refill is how many sandboxes are drained to measure refilling (default 20).
 	Refill int
 	// Idle is for how long idle sandboxes are watched (default 10 s).
 	Idle time.Duration
@@ -41,7 +41,7 @@ func (o Options) withDefaults() Options {
 	def(&o.N, 100)
 	def(&o.Burst, 100)
 	def(&o.Cold, 10)
-	def(&o.Refill, 40)
+	def(&o.Refill, 20)
 	if o.Idle <= 0 {
 		o.Idle = 10 * time.Second
 	}
