@@ -25,20 +25,11 @@ func main() {
 	flag.StringVar(&cfg.Home, "home", "/home/sandbox", "home directory of the user that cells run as")
 	flag.IntVar(&cfg.User.UID, "uid", agent.UserID, "user that cells run as")
 	flag.IntVar(&cfg.User.GID, "gid", agent.GroupID, "group that cells run as")
-	flag.IntVar(&cfg.SendBuffer, "send-buffer", sendBuffer(), "default TCP send buffer of the sandbox, in bytes; 0 leaves it as it is")
+	flag.IntVar(&cfg.SendBuffer, "send-buffer", 0, "default TCP send buffer of the sandbox, in bytes; 0 leaves it as it is")
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if err := guest.Run(context.Background(), log, cfg); err != nil {
 		log.Error("agent", "error", err)
 		os.Exit(1)
 	}
-}
-
-// sendBuffer is for the first process, which the agent is in every sandbox. Elsewhere
-// the setting is the machine's, not ours.
-func sendBuffer() int {
-	if os.Getpid() == 1 {
-		return agent.SendBuffer
-	}
-	return 0
 }

@@ -48,6 +48,8 @@
 // back and takes nothing from it as a fact about anyone else.
 package agent
 
+import "strconv"
+
 // Port is where the agent listens on the sandbox's loopback interface.
 const Port = 7077
 
@@ -70,3 +72,7 @@ const (
 // encoding. Memory is used for what is in flight only, and counts towards
 // the sandbox's limit.
 const SendBuffer = 1 << 30
+
+// Args is the command line of the agent in a sandbox. It names what must not be set anywhere else:
+// outside a sandbox the buffers are the machine's.
+func Args() []string { return []string{Path, "-send-buffer=" + strconv.Itoa(SendBuffer)} }

@@ -78,7 +78,7 @@ func (t *templates) template(_ context.Context, p sandpool.Pool) (sandbox.Templa
 	return sandbox.Template{
 		Root:    sandbox.Layer{Digest: img.Digest, Path: img.Path, Target: "/"},
 		Layers:  []sandbox.Layer{t.agent},
-		Args:    []string{agent.Path},
+		Args:    agent.Args(),
 		Env:     []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root"},
 		Dir:     "/",
 		Channel: true,
