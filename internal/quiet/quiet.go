@@ -8,6 +8,8 @@
 package quiet
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -53,14 +55,21 @@ type Unix struct {
 	calls calls
 }
 
-// NewUnix takes conn over, also after an error.
-func NewUnix(conn *net.UnixConn) (*Unix, error) {
-	raw, err := conn.SyscallConn()
+// FromFile makes a connection of a Unix socket, and leaves socket to the caller (net.FileConn).
+func FromFile(socket *os.File) (*Unix, error) {
+	conn, err := net.FileConn(socket)
 	if err != nil {
-		_ = conn.Close()
 		return nil, err
 	}
-	return &Unix{UnixConn: conn, calls: calls{raw}}, nil
+	own, ok := conn.(*net.UnixConn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("%q is no Unix socket", socket.Name()), conn.Close())
+	}
+	raw, err := own.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
+	return &Unix{UnixConn: own, calls: calls{raw}}, nil
 }
 
 // Read implements net.Conn.

@@ -27,7 +27,15 @@ func pairs(t *testing.T) map[string][2]net.Conn {
 		t.Fatal(err)
 	}
 	all := map[string][2]net.Conn{"tcp": connect(t, quiet.Listener{TCPListener: tcp.(*net.TCPListener)}), "unix": connect(t, local)}
-	own, err := quiet.NewUnix(all["unix"][0].(*net.UnixConn))
+	file, err := all["unix"][0].(*net.UnixConn).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := all["unix"][0].Close(); err != nil {
+		t.Fatal(err)
+	}
+	own, err := quiet.FromFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}

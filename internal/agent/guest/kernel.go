@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"syscall"
 	"time"
@@ -108,11 +107,11 @@ func (k *kernel) spawn(cfg Config, procs *reaper, out, err, control *os.File) er
 func unixConn(fd int) (*quiet.Unix, error) {
 	file := os.NewFile(uintptr(fd), "control")
 	defer file.Close()
-	conn, err := net.FileConn(file)
+	conn, err := quiet.FromFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	return quiet.NewUnix(conn.(*net.UnixConn))
+	return conn, nil
 }
 
 // openSink makes an output pipe; the second result is the end to write to.

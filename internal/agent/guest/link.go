@@ -52,18 +52,12 @@ func (s *Server) serveChannel(ctx context.Context, input *os.File) {
 		return
 	}
 	defer input.Close() // at the end, so that the host learns of it
-	conn, err := net.FileConn(input)
+	conn, err := quiet.FromFile(input)
 	if err != nil {
 		return
 	}
 	defer conn.Close()
-	socket, ok := conn.(*net.UnixConn)
-	if !ok {
-		return
-	}
-	if own, err := quiet.NewUnix(socket); err == nil {
-		s.serveLink(ctx, own)
-	}
+	s.serveLink(ctx, conn)
 }
 
 // serveOne answers one request. The cell runs to its end even if the host is gone.

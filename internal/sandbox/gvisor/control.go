@@ -78,17 +78,13 @@ func (b *box) takeChannel(ctx context.Context) (net.Conn, error) {
 	return connection(f)
 }
 
-// connection makes a connection of a socket.
+// connection is quiet.FromFile with a result that is nil after an error.
 func connection(socket *os.File) (net.Conn, error) {
-	conn, err := net.FileConn(socket)
+	conn, err := quiet.FromFile(socket)
 	if err != nil {
 		return nil, err
 	}
-	own, err := quiet.NewUnix(conn.(*net.UnixConn))
-	if err != nil {
-		return nil, err
-	}
-	return own, nil
+	return conn, nil
 }
 
 // ended is the error of using a sandbox that is over.
