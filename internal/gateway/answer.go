@@ -158,15 +158,10 @@ func valueOf(res agent.ExecuteResult, images []api.Image) json.RawMessage {
 	return textValue(res.Text)
 }
 
-// textValue turns the printed form of a value into JSON. None is what Python
-// prints for null; every other form is the same in both or is no JSON at all.
-// Numbers keep all their digits, because the text itself is the JSON.
+// textValue turns the printed form of a value into JSON: it is the same in both
+// or no JSON at all. Numbers keep all their digits, because the text itself is the JSON.
 func textValue(text string) json.RawMessage {
-	trimmed := strings.TrimSpace(text)
-	if trimmed == "None" {
-		return json.RawMessage("null")
-	}
-	if json.Valid([]byte(trimmed)) {
+	if trimmed := strings.TrimSpace(text); json.Valid([]byte(trimmed)) {
 		return json.RawMessage(trimmed)
 	}
 	return encode(text)

@@ -90,7 +90,7 @@ func (o Options) parseExecution(data []byte) (execution, error) {
 		return execution{}, sandpool.Errorf(sandpool.TooLarge, "", "code",
 			"The code has %d bytes, of at most %d; upload large data as a file and read it from /mnt/data.", len(code), agent.MaxCode)
 	}
-	seconds, err := integer("timeoutInSeconds", f.TimeoutInSeconds, int64(o.DefaultTimeout/time.Second), 1, int64(o.MaxTimeout/time.Second))
+	seconds, err := o.seconds(f.TimeoutInSeconds)
 	if err != nil {
 		return execution{}, err
 	}
@@ -99,6 +99,18 @@ func (o Options) parseExecution(data []byte) (execution, error) {
 		return execution{}, err
 	}
 	return execution{code: code, identifier: f.Identifier, timeout: time.Duration(seconds) * time.Second, maxOutput: int(output)}, nil
+}
+
+// seconds is the time that an execution may take. More than the most is the most,
+// as in the service: its callers send 300 and 600.
+func (o Options) seconds(n *json.Number) (int64, error) {
+	most := int64(o.MaxTimeout / time.Second)
+	if n != nil {
+		if f, err := n.Float64(); err == nil && f > float64(most) {
+			return most, nil
+		}
+	}
+	return integer("timeoutInSeconds", n, most, 1, most)
 }
 
 // refuse rejects what the API knows and this server does not do: accepting it

@@ -29,12 +29,14 @@ func TestParseExecution(t *testing.T) {
 		{"unknown fields", `{"code":"1","networkStatus":"EgressEnabled","x":{"y":[1]}}`, execution{code: "1"}},
 		{"float timeout", `{"code":"1","timeoutInSeconds":60.0}`, execution{code: "1", timeout: time.Minute}},
 		{"longest timeout", `{"code":"1","timeoutInSeconds":220}`, execution{code: "1", timeout: 220 * time.Second}},
+		{"beyond the longest", `{"code":"1","timeoutInSeconds":221}`, execution{code: "1", timeout: 220 * time.Second}},
+		{"far beyond", `{"code":"1","timeoutInSeconds":1e30}`, execution{code: "1", timeout: 220 * time.Second}},
 		{"output limit", `{"code":"1","outputStreamsMaxLength":4096}`, execution{code: "1", maxOutput: 4096}},
 		{"byte order mark", "\ufeff{\"code\":\"1\"}", execution{code: "1"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.want.timeout == 0 {
-				tt.want.timeout = 120 * time.Second
+				tt.want.timeout = 220 * time.Second
 			}
 			if tt.want.maxOutput == 0 {
 				tt.want.maxOutput = 1 << 20
@@ -70,11 +72,10 @@ func TestRefusedBodies(t *testing.T) {
 		{`{"code":"1","executionType":"asynchronous"}`, "executionType", codeUnsupported},
 		{`{"code":"1","executionType":"later"}`, "executionType", codeValidation},
 		{`{"code":"1","timeoutInSeconds":0}`, "timeoutInSeconds", codeValidation},
-		{`{"code":"1","timeoutInSeconds":221}`, "timeoutInSeconds", codeValidation},
 		{`{"code":"1","timeoutInSeconds":-1}`, "timeoutInSeconds", codeValidation},
 		{`{"code":"1","timeoutInSeconds":1.5}`, "timeoutInSeconds", codeValidation},
 		{`{"code":"1","timeoutInSeconds":1e400}`, "timeoutInSeconds", codeValidation},
-		{`{"code":"1","timeoutInSeconds":99999999999999999999}`, "timeoutInSeconds", codeValidation},
+		{`{"code":"1","timeoutInSeconds":-99999999999999999999}`, "timeoutInSeconds", codeValidation},
 		{`{"code":"1","timeoutInSeconds":"soon"}`, "body", codeValidation},
 		{`{"code":"1","timeoutInSeconds":true}`, "timeoutInSeconds", codeValidation},
 		{`{"code":"1","outputStreamsMaxLength":0}`, "outputStreamsMaxLength", codeValidation},

@@ -150,7 +150,7 @@ func (t timing) write(h http.Header) {
 		h[name] = []string{strconv.FormatInt(d.Milliseconds(), 10)}
 	}
 	set("X-Ms-Overall-Execution-Time", t.overall)
-	set("X-Ms-Preparation-Time", t.prepare)
+	set("X-Ms-Preparation-Time", max(t.prepare-t.claim-t.start, 0))
 	set("X-Ms-Allocation-Time", t.claim+t.start)
 	set("X-Ms-Execution-Request-Time", t.exchange)
 	set("X-Ms-Execution-Read-Response-Time", max(t.exchange-t.execute, 0))

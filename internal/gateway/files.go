@@ -131,7 +131,8 @@ func (g *Gateway) listFiles(c *call) error {
 }
 
 // listFilesOld lists files in the old envelope. It cannot tell a directory from
-// a file, so the list holds the files of all directories by their paths.
+// a file, so the list holds the files of all directories by their paths; of a
+// tree that is too large to be listed, those of the directory itself.
 func (g *Gateway) listFilesOld(c *call) error {
 	dir, err := c.directory()
 	if err != nil {
@@ -139,6 +140,9 @@ func (g *Gateway) listFilesOld(c *call) error {
 	}
 	return g.use(c, func(ctx context.Context, in Interpreter) error {
 		found, err := in.List(ctx, dir, true)
+		if sandpool.ClassOf(err) == sandpool.TooLarge {
+			found, err = in.List(ctx, dir, false)
+		}
 		if err != nil {
 			return err
 		}

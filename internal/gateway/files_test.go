@@ -123,6 +123,22 @@ func TestRefusedUploads(t *testing.T) {
 	}
 }
 
+// TestLargeTree checks that a tree which is too large to be listed leaves the old
+// list, which always holds the whole tree, with what is at its top.
+func TestLargeTree(t *testing.T) {
+	w := newWorld(t, Options{})
+	for _, name := range []string{"top.txt", "a/1", "a/2", "a/3"} {
+		w.files[name] = []byte("x")
+	}
+	w.mostListed = 3
+	if got := w.do("GET", "files?"+oldVersion, ""); got.status != 200 || !strings.Contains(got.body, "top.txt") || strings.Contains(got.body, "a/1") {
+		t.Errorf("the old list: %d %s", got.status, got.body)
+	}
+	if got := w.do("GET", "files?recursive=true&"+newVersion, ""); got.status != 413 {
+		t.Errorf("the new list, recursive: %d %s", got.status, got.body)
+	}
+}
+
 // TestFileEnvelopes checks each call's answer, byte for byte.
 func TestFileEnvelopes(t *testing.T) {
 	w := newWorld(t, Options{})

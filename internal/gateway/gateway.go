@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
 )
@@ -20,10 +21,9 @@ type Responder interface {
 
 // Options are the limits of the data plane. Zero means the default.
 type Options struct {
-	// MaxTimeout bounds timeoutInSeconds; default 220 s, the limit of the
-	// service that clients know. DefaultTimeout applies when a request has none;
-	// default 120 s, that of the code interpreter image.
-	MaxTimeout, DefaultTimeout time.Duration
+	// MaxTimeout bounds timeoutInSeconds, and is what a request without it gets;
+	// default 220 s, the limit of the service that clients know.
+	MaxTimeout time.Duration
 	// DefaultOutput is how much of stdout and of stderr an answer holds when the
 	// request does not say, in bytes; default 1 MiB. MaxOutput bounds what a request may
 	// ask for; default 16 MiB.
@@ -38,13 +38,15 @@ type Options struct {
 	// PublicURL is the scheme and host of links in answers, such as
 	// "https://pools.example.com"; empty means those of the request.
 	PublicURL string
+	// Metadata returns what the sandboxes of a pool's revision hold, if it is known;
+	// nil knows none. A sandbox of the pool is asked where it is not.
+	Metadata func(sandpool.Pool) (agent.Metadata, bool)
 	// Connect reaches the interpreter in a leased sandbox; nil means by the agent's protocol.
 	Connect func(Lease) Interpreter
 }
 
 func (o Options) withDefaults() Options {
 	o.MaxTimeout = or(o.MaxTimeout, 220*time.Second)
-	o.DefaultTimeout = min(or(o.DefaultTimeout, 120*time.Second), o.MaxTimeout)
 	o.MaxOutput = or(o.MaxOutput, 16<<20)
 	o.DefaultOutput = min(or(o.DefaultOutput, 1<<20), o.MaxOutput)
 	o.MaxBody = or(o.MaxBody, 32<<20)
@@ -157,6 +159,10 @@ func (g *Gateway) find(c *call, segments []string) (route, error) {
 		c.w.Header().Set("Allow", strings.Join(allowed, ", "))
 		return route{}, sandpool.Errorf(sandpool.Invalid, "MethodNotAllowed", "method",
 			"%s is not supported on %q; use %s.", clip(c.r.Method), clip(path), strings.Join(allowed, " or "))
+	}
+	if len(segments) == 1 && strings.EqualFold(segments[0], "mcp") {
+		return route{}, sandpool.Errorf(sandpool.Unsupported, codeUnsupported, "path",
+			"This server has no MCP endpoint yet; code runs by POST to 'executions'.")
 	}
 	return route{}, sandpool.Errorf(sandpool.NotFound, "InvalidResourcePath", "path",
 		"This pool has no operation at %q; code runs by POST to 'executions' or 'code/execute', files are below 'files'.", clip(path))

@@ -74,6 +74,9 @@ func (in *interpreter) List(_ context.Context, dir string, recursive bool) ([]ag
 			found[p] = in.info(p)
 		}
 	}
+	if most := in.w.mostListed; most > 0 && len(found) > most {
+		return nil, sandpool.Errorf(sandpool.TooLarge, "TooManyFiles", "path", "The listing has more than %d entries.", most)
+	}
 	files := []agent.FileInfo{}
 	for _, f := range found {
 		files = append(files, f)

@@ -40,6 +40,8 @@ type world struct {
 	full     error
 	files    map[string][]byte // of all sessions together
 	agent    string            // address of an agent, if leases are to have one
+	// mostListed is the most that a listing may hold; 0 means no bound.
+	mostListed int
 	// execute answers executions; nil means an empty success.
 	execute func(ctx context.Context, l *lease, r agent.ExecuteRequest) (agent.ExecuteResult, error)
 }

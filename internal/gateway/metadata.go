@@ -71,6 +71,7 @@ func (m *metadataCache) turnOf(p sandpool.Pool) chan struct{} {
 
 type knownMetadata struct {
 	revision int64
+	created  time.Time // the pool: one that is made anew begins at the first revision again
 	metadata agent.Metadata
 }
 
@@ -78,13 +79,13 @@ func (m *metadataCache) get(p sandpool.Pool) (agent.Metadata, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	k, ok := m.known[p.ID.Key()]
-	return k.metadata, ok && k.revision == p.Revision
+	return k.metadata, ok && k.revision == p.Revision && k.created.Equal(p.CreatedAt)
 }
 
 func (m *metadataCache) put(p sandpool.Pool, md agent.Metadata) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.known[p.ID.Key()] = knownMetadata{p.Revision, md}
+	m.known[p.ID.Key()] = knownMetadata{p.Revision, p.CreatedAt, md}
 }
 
 // metadata describes what code of the pool finds.
@@ -103,6 +104,11 @@ func (g *Gateway) metadata(c *call) error {
 // packages returns the metadata of a pool. Of many who ask at the same time one asks a
 // sandbox, since each question takes a session of the pool's.
 func (g *Gateway) packages(ctx context.Context, p sandpool.Pool) (agent.Metadata, error) {
+	if known := g.options.Metadata; known != nil {
+		if md, ok := known(p); ok {
+			return md, nil
+		}
+	}
 	if md, ok := g.found.get(p); ok {
 		return md, nil
 	}

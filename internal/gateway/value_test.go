@@ -23,7 +23,7 @@ func TestValues(t *testing.T) {
 		{"huge int", value("123456789012345678901234567890"), `123456789012345678901234567890`},
 		{"negative exponent", value("1e-07"), `1e-07`},
 		{"True", value("True"), `"True"`},
-		{"None", value("None"), `null`},
+		{"repr None", value("None"), `"None"`},
 		{"str", value("'abc'"), `"'abc'"`},
 		{"str nan", value("'nan'"), `"'nan'"`},
 		{"nan", value("nan"), `"nan"`},
@@ -82,7 +82,7 @@ func TestStringsForSemanticKernel(t *testing.T) {
 	const dotnet, python = "Semantic-Kernel/1.30.0.0 (Language=dotnet)", "Semantic-Kernel/1.30.0 (Language=Python)"
 	for _, tt := range []struct{ text, agent, want string }{
 		{"2", dotnet, `"2"`}, {"None", dotnet, `"None"`}, {"'a'", dotnet, `"'a'"`}, {"[1, 2]", dotnet, `"[1, 2]"`},
-		{"2", python, `2`}, {"None", python, `null`}, {"[1, 2]", python, `[1,2]`},
+		{"2", python, `2`}, {"None", python, `"None"`}, {"[1, 2]", python, `[1,2]`},
 	} {
 		w := newWorld(t, Options{})
 		w.returns(agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: tt.text})

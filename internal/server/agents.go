@@ -23,11 +23,51 @@ type dialer = func(ctx context.Context, port int) (net.Conn, error)
 // the first request for its session takes them over. Opening another one would cost that
 // request more than everything else on its way (4 ms of 6, measured).
 type agents struct {
-	mu   sync.Mutex // guards idle
-	idle map[sandpool.SandboxID]*agent.Client
+	mu    sync.Mutex // guards the fields below it
+	idle  map[sandpool.SandboxID]*agent.Client
+	found map[string]finding // by the key of a pool
 }
 
-func newAgents() *agents { return &agents{idle: map[sandpool.SandboxID]*agent.Client{}} }
+// finding is what the sandboxes of a pool's revision hold.
+type finding struct {
+	revision int64
+	since    time.Time // when the sandbox that was asked was made
+	metadata agent.Metadata
+}
+
+func newAgents() *agents {
+	return &agents{idle: map[sandpool.SandboxID]*agent.Client{}, found: map[string]finding{}}
+}
+
+// learn asks the first sandbox of a pool's revision what code finds in it, so that
+// a question for it takes no session of the pool's.
+func (a *agents) learn(ctx context.Context, s sandpool.Sandbox, c *agent.Client) error {
+	a.mu.Lock()
+	known := a.found[s.Pool.Key()].revision == s.Revision
+	a.mu.Unlock()
+	if known {
+		return nil
+	}
+	md, err := c.Metadata(ctx)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.found[s.Pool.Key()] = finding{s.Revision, s.CreatedAt, md}
+	return nil
+}
+
+// metadata implements gateway.Options.Metadata.
+func (a *agents) metadata(p sandpool.Pool) (agent.Metadata, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f := a.found[p.ID.Key()]
+	if f.since.Before(p.CreatedAt) {
+		delete(a.found, p.ID.Key()) // of an earlier pool of this name, whose revisions began at one, too
+	}
+	return f.metadata, f.revision == p.Revision && !f.since.Before(p.CreatedAt)
+}
 
 // init makes a fresh clone an individual: it gives the agent its secret, the
 // time, and randomness that no other clone has.
@@ -40,6 +80,9 @@ func (a *agents) init(ctx context.Context, s sandpool.Sandbox, dial dialer) erro
 	_, err := c.Init(ctx, agent.InitRequest{Secret: s.Secret, Seed: seed, Time: time.Now()})
 	if err == nil {
 		err = a.attach(ctx, s, dial, c)
+	}
+	if err == nil {
+		err = a.learn(ctx, s, c)
 	}
 	return a.unless(err, s.ID, c)
 }
@@ -59,6 +102,9 @@ func (a *agents) attach(ctx context.Context, s sandpool.Sandbox, dial dialer, c 
 func (a *agents) alive(ctx context.Context, s sandpool.Sandbox, dial dialer) error {
 	c := a.client(s, dial)
 	_, err := c.List(ctx, "", false)
+	if err == nil {
+		err = a.learn(ctx, s, c)
+	}
 	return a.unless(err, s.ID, c)
 }
 

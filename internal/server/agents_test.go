@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
@@ -104,3 +105,44 @@ func (l *conns) Close() error {
 }
 
 func (l *conns) Addr() net.Addr { return &net.UnixAddr{Name: "guest"} }
+
+// TestAgentsLearn: what the first sandbox of a revision holds is known of all, and
+// not of an earlier pool of the same name.
+func TestAgentsLearn(t *testing.T) {
+	asked := 0
+	guest := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"runtime":"python"}`))
+	})}
+	l := &conns{next: make(chan net.Conn), done: make(chan struct{})}
+	go func() { _ = guest.Serve(l) }()
+	defer guest.Close()
+	a := newAgents()
+	made := time.Unix(1000, 0)
+	box := sandpool.Sandbox{ID: "box", Pool: sandpool.PoolID{Name: "p"}, Revision: 1, Secret: "0123456789abcdef", CreatedAt: made.Add(time.Minute)}
+	pool := sandpool.Pool{ID: box.Pool, Revision: 1, CreatedAt: made}
+	if _, ok := a.metadata(pool); ok {
+		t.Error("something is known before anybody was asked")
+	}
+	c := a.client(box, l.dial)
+	defer c.Close()
+	for range 2 {
+		if err := a.learn(t.Context(), box, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if md, ok := a.metadata(pool); !ok || md.Runtime != "python" || asked != 1 {
+		t.Errorf("metadata %+v, %t after %d questions, want python after one", md, ok, asked)
+	}
+	next := pool
+	next.Revision = 2
+	if _, ok := a.metadata(next); ok {
+		t.Error("known of a revision that nobody asked")
+	}
+	again := pool
+	again.CreatedAt = box.CreatedAt.Add(time.Minute)
+	if _, ok := a.metadata(again); ok {
+		t.Error("known of a pool that was made since")
+	}
+}

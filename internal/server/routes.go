@@ -36,6 +36,7 @@ func (s *Server) routes(log *slog.Logger) (http.Handler, error) {
 	}
 	data, err := gateway.New(log, gateway.Adapt(s.manager), respond, gateway.Options{
 		MaxTimeout: s.cfg.Limits.MaxExecution, PublicURL: s.cfg.PublicURL, Connect: s.agents.connect,
+		Metadata: s.agents.metadata,
 	})
 	if err != nil {
 		return nil, err
