@@ -2,10 +2,12 @@ package gateway
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -80,6 +82,36 @@ func TestUploadsReachTheAgentWholeOrNotAtAll(t *testing.T) {
 	if acquired, released := w.counts(); acquired != released {
 		t.Errorf("acquired %d leases, released %d", acquired, released)
 	}
+}
+
+// TestAgentThatAnswersEarly checks that an agent which was taken over cannot have the
+// form read from two sides, which could end the server.
+func TestAgentThatAnswersEarly(t *testing.T) {
+	const limit = 32 << 20 // more than sockets hold
+	w := newWorld(t, Options{Connect: connectAgent, MaxUpload: limit})
+	w.served(func(rw http.ResponseWriter, _ *http.Request) {
+		conn, body, err := http.NewResponseController(rw).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		const praise = `{"name":"a","path":"a","type":"file"}`
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(praise), praise)
+		for err == nil {
+			_, err = io.CopyN(io.Discard, body, 4<<10) // the host goes on to read the form meanwhile
+		}
+	})
+	form, kind := fileForm("a", strings.Repeat("x", limit))
+	var callers sync.WaitGroup
+	for range 4 {
+		callers.Go(func() {
+			if got := w.do("POST", "files?identifier=abcd", form, "Content-Type", kind); got.status != 503 {
+				t.Errorf("the answer is %d %s, want 503", got.status, got.body)
+			}
+		})
+	}
+	callers.Wait()
 }
 
 // TestDownloadThroughTheAgent checks that ranges are the agent's to cut, and that

@@ -39,6 +39,9 @@ func (s *steady) Read(p []byte) (int, error) {
 	if err := setReadDeadline(s.control, s.deadline(time.Now())); err != nil {
 		return 0, err
 	}
+	if s.stopped.Load() { // just now, so that the deadline is not stop's
+		return 0, http.ErrBodyReadAfterClose
+	}
 	n, err := s.r.Read(p)
 	s.read += int64(n)
 	switch {
@@ -56,9 +59,10 @@ func (s *steady) Read(p []byte) (int, error) {
 }
 
 // stop makes a Read in progress fail, which does not count as a failure of the body.
+// It leaves the answer's header alone, which that Read may be about to change.
 func (s *steady) stop() {
 	s.stopped.Store(true)
-	giveUp(s.w)
+	_ = s.control.SetReadDeadline(time.Unix(1, 0))
 }
 
 // deadline is when the next bytes must be there: within the stall limit, and so

@@ -63,6 +63,9 @@ func (g *Gateway) upload(c *call, old bool) error {
 		content := &gate{body: f.body, r: part, patience: c.patience}
 		stored, err := in.Upload(ctx, file, content, g.options.MaxUpload)
 		c.patience.pause() // the rest is the caller's
+		if err == nil && !content.done() {
+			err = errEarly
+		}
 		if err != nil {
 			return content.shut(err)
 		}
@@ -144,6 +147,10 @@ func filename(part *multipart.Part, userAgent string) string {
 	return name
 }
 
+// errEarly is the error of an agent that praises a file before it has it all, as only
+// one does that was taken over. Its upload may have left a reader behind.
+var errEarly = errors.New("the sandbox answered before it had the whole file")
+
 // gate stands between a form and the upload that reads it. An upload that is
 // refused in the middle may leave a reader behind, which must not touch the
 // request any more.
@@ -169,10 +176,18 @@ func (t *gate) Read(p []byte) (int, error) {
 	t.patience.pause()
 	n, err := t.r.Read(p)
 	t.patience.renew(answerTime)
-	if err != nil && !errors.Is(err, io.EOF) && !t.body.stopped.Load() {
+	t.over = errors.Is(err, io.EOF)
+	if err != nil && !t.over && !t.body.stopped.Load() {
 		t.err = err
 	}
 	return n, err
+}
+
+// done reports whether all has been read, so that nobody reads any more.
+func (t *gate) done() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.over
 }
 
 // shut ends reading and returns why an upload failed with err: for a reason of its
@@ -182,6 +197,7 @@ func (t *gate) shut(err error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.over = true
+	giveUp(t.body.w)
 	if asError(err) != nil {
 		return err
 	}
