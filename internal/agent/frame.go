@@ -27,8 +27,13 @@ func EncodeFrame(v any) ([]byte, error) {
 type FrameReader struct {
 	// Limit is the most bytes that a frame may have; a larger one is an error.
 	Limit int64
+	// Large, if set, is asked about a frame of more than keptBuffer bytes before the rest of
+	// it is read. Its error ends reading.
+	Large func(size int64) error
+
 	r     io.Reader
 	buf   []byte
+	asked bool // about the frame that begins buf
 }
 
 // NewFrameReader reads frames of at most limit bytes from r.
@@ -45,10 +50,11 @@ func (f *FrameReader) Next(v any) error {
 			}
 			return nil
 		}
+		if err := f.ask(); err != nil {
+			return err
+		}
 		if cap(f.buf)-len(f.buf) < 2048 {
-			grown := make([]byte, len(f.buf), 2*cap(f.buf)+4<<10)
-			copy(grown, f.buf)
-			f.buf = grown
+			f.grow(2*cap(f.buf) + 4<<10)
 		}
 		n, err := f.r.Read(f.buf[len(f.buf):cap(f.buf)])
 		f.buf = f.buf[:len(f.buf)+n]
@@ -56,6 +62,29 @@ func (f *FrameReader) Next(v any) error {
 			return err
 		}
 	}
+}
+
+// ask asks Large about the frame that begins, whose memory is then taken at once.
+func (f *FrameReader) ask() error {
+	if f.Large == nil || f.asked || len(f.buf) < 4 {
+		return nil
+	}
+	f.asked = true
+	size := int64(binary.BigEndian.Uint32(f.buf))
+	if size <= keptBuffer {
+		return nil
+	}
+	if err := f.Large(size); err != nil {
+		return err
+	}
+	f.grow(int(size) + 4 + 2048)
+	return nil
+}
+
+func (f *FrameReader) grow(capacity int) {
+	grown := make([]byte, len(f.buf), capacity)
+	copy(grown, f.buf)
+	f.buf = grown
 }
 
 // cut takes a whole frame off the buffer. The result is valid until the next read.
@@ -70,6 +99,7 @@ func (f *FrameReader) cut() ([]byte, bool, error) {
 	if int64(len(f.buf)) < 4+size {
 		return nil, false, nil
 	}
+	f.asked = false
 	body := f.buf[4 : 4+size : 4+size]
 	if rest := f.buf[4+size:]; len(rest) == 0 && cap(f.buf) <= keptBuffer {
 		f.buf = f.buf[:0]

@@ -102,6 +102,9 @@ func cut(ctx context.Context, conn net.Conn) func() error {
 	}
 }
 
+// largeTime is how long a large answer may take to come, once it has room that others wait for.
+const largeTime = 30 * time.Second
+
 // execute runs a cell. After an error that the agent did not send, the link is of no more use.
 func (l *link) execute(ctx context.Context, req ExecuteRequest) (res ExecuteResult, usable bool, err error) {
 	frame, err := EncodeFrame(req)
@@ -111,8 +114,20 @@ func (l *link) execute(ctx context.Context, req ExecuteRequest) (res ExecuteResu
 	release := cut(ctx, l.conn)
 	var a Answer
 	l.frames.Limit = maxExecution(req)
+	var late *time.Timer
+	l.frames.Large = func(size int64) error {
+		if req.Room == nil || size <= LargeAnswer {
+			return nil
+		}
+		err := req.Room.Take(ctx, size)
+		late = time.AfterFunc(largeTime, func() { _ = l.conn.SetDeadline(time.Unix(1, 0)) })
+		return err
+	}
 	if _, err = l.conn.Write(frame); err == nil {
 		err = l.frames.Next(&a)
+	}
+	if late != nil {
+		late.Stop()
 	}
 	if cause := release(); cause != nil {
 		return res, false, cause

@@ -1,6 +1,9 @@
 package agent
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // InitRequest makes a restored clone an individual. It is accepted once.
 type InitRequest struct {
@@ -22,7 +25,7 @@ type InitResult struct {
 const (
 	MaxCode          = 16 << 20 // bytes of code
 	DefaultMaxOutput = 1 << 20  // bytes kept of each stream
-	LimitMaxOutput   = 16 << 20 // the most that MaxOutput may ask for
+	LimitMaxOutput   = 4 << 20  // the most that MaxOutput may ask for
 	DefaultTimeout   = 220 * time.Second
 	MaxQueue         = 128      // executions that wait for their turn
 	MaxDisplays      = 128      // displays kept of one execution
@@ -39,6 +42,18 @@ type ExecuteRequest struct {
 	// first and the last half are kept with a line in between that says how much is
 	// missing. Zero means DefaultMaxOutput.
 	MaxOutput int `json:"maxOutput,omitempty"`
+	// Room is asked for the memory of an answer of more than LargeAnswer bytes before the
+	// answer is read; nil means that there always is room.
+	Room Room `json:"-"`
+}
+
+// LargeAnswer is the size in bytes, as it is sent, beyond which an answer needs room.
+const LargeAnswer = 4 << 20
+
+// Room is memory for large answers. Code decides how large an answer is.
+type Room interface {
+	// Take waits until there is room for bytes, or fails; the caller then loses the answer.
+	Take(ctx context.Context, bytes int64) error
 }
 
 // Outcome says how an execution ended.

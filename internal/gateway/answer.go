@@ -177,56 +177,39 @@ func encode(v any) json.RawMessage {
 }
 
 const (
-	// bigAnswer is the size in bytes beyond which an answer needs room.
-	bigAnswer = 4 << 20
-	// allRoom is the bytes of big answers that are in work at the same time, as they come
-	// from the sandbox; envelopes make several times as much of them.
-	allRoom = 128 << 20
+	// allRoom is the bytes of large answers that are in work at the same time, as they come
+	// from the sandbox; what is made of them takes up to ten times as much.
+	allRoom = 64 << 20
 	// roomTime is how long an answer waits for room.
 	roomTime = 30 * time.Second
 )
 
-// room bounds the memory of big answers: each has its room from when it
-// has been read until it has been written. Small ones pass by.
+// room bounds the memory of large answers: each has a share of it from before it
+// is read until it has been written. Small ones pass by.
 type room struct{ left *semaphore.Weighted }
 
 func newRoom() *room { return &room{semaphore.NewWeighted(allRoom)} }
 
-// take waits until there is room for res; the caller gives it back.
-func (r *room) take(ctx context.Context, res agent.ExecuteResult) (giveBack func(), err error) {
-	size := sizeOf(res)
-	if size <= bigAnswer {
-		return func() {}, nil
-	}
+// share is what one answer has of the room. It implements agent.Room.
+type share struct {
+	of   *room
+	size int64
+}
+
+// Take waits until there is room. An answer that is larger than all of it takes all.
+func (s *share) Take(ctx context.Context, size int64) error {
 	size = min(size, allRoom)
 	wait, cancel := context.WithTimeout(ctx, roomTime)
 	defer cancel()
-	if err := r.left.Acquire(wait, size); err != nil {
+	if err := s.of.left.Acquire(wait, size); err != nil {
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
-		return nil, &sandpool.Error{Class: sandpool.Unavailable, Err: err,
+		return &sandpool.Error{Class: sandpool.Unavailable, Err: err,
 			Message: "The code ran, but the server has too many large answers to send. Write large results to files in /mnt/data and download them."}
 	}
-	return func() { r.left.Release(size) }, nil
+	s.size += size
+	return nil
 }
 
-// sizeOf returns the bytes of what code can make large.
-func sizeOf(res agent.ExecuteResult) int64 {
-	size := len(res.Stdout) + len(res.Stderr) + len(res.Text) + sizeOfDisplay(res.Value)
-	for _, d := range res.Displays {
-		size += sizeOfDisplay(d.Data)
-	}
-	if res.Error != nil {
-		size += len(res.Error.Name) + len(res.Error.Message) + len(res.Error.Traceback)
-	}
-	return int64(size)
-}
-
-func sizeOfDisplay(data map[string]string) int {
-	size := 0
-	for mime, d := range data {
-		size += len(mime) + len(d)
-	}
-	return size
-}
+func (s *share) giveBack() { s.of.left.Release(s.size) }

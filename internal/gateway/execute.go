@@ -65,13 +65,12 @@ func (g *Gateway) run(ctx context.Context, l Lease, x execution) (a answer, give
 	defer cancel(nil)
 	defer newPatience(cancel, g.executionTime(x)).pause()
 	started := time.Now()
-	res, err := g.clients.of(l).Execute(inner, agent.ExecuteRequest{Code: x.code, Timeout: x.timeout, MaxOutput: x.maxOutput})
+	space := &share{of: g.room}
+	res, err := g.clients.of(l).Execute(inner, agent.ExecuteRequest{Code: x.code, Timeout: x.timeout, MaxOutput: x.maxOutput, Room: space})
 	if err == nil {
-		if giveBack, err = g.room.take(ctx, res); err != nil {
-			return answer{}, nil, err
-		}
-		return answerOf(res, x), giveBack, nil
+		return answerOf(res, x), space.giveBack, nil
 	}
+	space.giveBack()
 	if ctx.Err() != nil {
 		return answer{}, nil, context.Cause(ctx)
 	}

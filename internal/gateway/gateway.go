@@ -26,7 +26,7 @@ type Options struct {
 	MaxTimeout time.Duration
 	// DefaultOutput is how much of stdout and of stderr an answer holds when the
 	// request does not say, in bytes; default 1 MiB. MaxOutput bounds what a request may
-	// ask for; default 16 MiB.
+	// ask for; default 4 MiB.
 	DefaultOutput, MaxOutput int
 	// MaxBody bounds an execute call's body in bytes; default 32 MiB.
 	MaxBody int64
@@ -47,7 +47,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	o.MaxTimeout = or(o.MaxTimeout, 220*time.Second)
-	o.MaxOutput = or(o.MaxOutput, 16<<20)
+	o.MaxOutput = or(o.MaxOutput, agent.LimitMaxOutput)
 	o.DefaultOutput = min(or(o.DefaultOutput, 1<<20), o.MaxOutput)
 	o.MaxBody = or(o.MaxBody, 32<<20)
 	o.MaxUpload = or(o.MaxUpload, 128<<20)

@@ -27,7 +27,11 @@ func (in *interpreter) Execute(ctx context.Context, r agent.ExecuteRequest) (age
 	if in.w.execute == nil {
 		return agent.ExecuteResult{Outcome: agent.OK}, nil
 	}
-	return in.w.execute(ctx, in.l, r)
+	res, err := in.w.execute(ctx, in.l, r)
+	if frame, _ := agent.EncodeFrame(res); err == nil && r.Room != nil && len(frame) > agent.LargeAnswer {
+		err = r.Room.Take(ctx, int64(len(frame)))
+	}
+	return res, err
 }
 
 func (in *interpreter) Close() {}

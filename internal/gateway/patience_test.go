@@ -186,7 +186,7 @@ func TestMetadataTurns(t *testing.T) {
 func TestRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, g := offline(t, func(l Lease) Interpreter { return &interpreter{w: l.(*lease).w, l: l.(*lease)} })
-		big := agent.ExecuteResult{Outcome: agent.OK, Stdout: strings.Repeat("x", 64<<20)}
+		big := agent.ExecuteResult{Outcome: agent.OK, Stdout: strings.Repeat("x", 30<<20)}
 		l := newLease(w, "abcd")
 		run := func(res agent.ExecuteResult) (func(), error) {
 			w.returns(res)
@@ -206,7 +206,7 @@ func TestRoom(t *testing.T) {
 			t.Errorf("a third big answer: %v after %v", err, time.Since(started))
 		}
 		started = time.Now()
-		small, err := run(agent.ExecuteResult{Outcome: agent.OK, Stdout: strings.Repeat("x", bigAnswer)})
+		small, err := run(agent.ExecuteResult{Outcome: agent.OK, Stdout: strings.Repeat("x", agent.LargeAnswer-100)})
 		if err != nil || time.Since(started) != 0 {
 			t.Errorf("a small answer: %v after %v", err, time.Since(started))
 		}
