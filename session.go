@@ -1,9 +1,6 @@
 package sandpool
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // SandboxID names one sandbox for ever: random, lower-case letters and digits,
 // usable as a host name and as a path element.
@@ -30,31 +27,6 @@ const (
 	Claimed  SandboxState = "claimed"
 	Stopping SandboxState = "stopping"
 )
-
-var transitions = map[SandboxState][]SandboxState{
-	Starting: {Ready, Claimed, Stopping},
-	Ready:    {Claimed, Stopping},
-	Claimed:  {Stopping},
-	Stopping: nil,
-}
-
-// ParseSandboxState is the inverse of a conversion to string.
-func ParseSandboxState(s string) (SandboxState, error) {
-	if _, ok := transitions[SandboxState(s)]; !ok {
-		return "", fmt.Errorf("sandbox state %q is unknown", s)
-	}
-	return SandboxState(s), nil
-}
-
-// CanBecome reports whether a sandbox in state s may enter state next.
-func (s SandboxState) CanBecome(next SandboxState) bool {
-	for _, t := range transitions[s] {
-		if t == next {
-			return true
-		}
-	}
-	return false
-}
 
 // Sandbox is a sandbox's row in the store: what must survive a crash.
 type Sandbox struct {

@@ -35,15 +35,12 @@ func mayImport() map[string][]string {
 		"internal/sandbox":             vocabulary,
 		"internal/sandbox/sandboxtest": contract,
 		"internal/sandbox/gvisor":      append(contract, "internal/quiet"),
-		"internal/sandbox/kube":        contract,
 		"internal/sqlite":              contract,
 		"internal/image":               append(contract, "images"),
 		"internal/control":             handlers,
 		"internal/gateway":             handlers,
-		"internal/mcp":                 handlers,
-		"internal/web":                 handlers,
-		"internal/server": append(handlers, "images", "internal/control", "internal/gateway", "internal/mcp", "internal/web",
-			"internal/sandbox/gvisor", "internal/sandbox/kube", "internal/sqlite", "internal/image", "internal/quiet"),
+		"internal/server": append(handlers, "images", "internal/control", "internal/gateway",
+			"internal/sandbox/gvisor", "internal/sqlite", "internal/image", "internal/quiet"),
 		"test": {".", "api", "client", "internal/arm"},
 		// Measures the engine beside the whole product.
 		"test/bench": {".", "client", "internal/bench", "internal/image", "internal/sandbox", "internal/sandbox/gvisor"},
@@ -58,7 +55,6 @@ func outsideHomes() map[string][]string {
 		"gvisor.dev/gvisor":          {"internal/sandbox/gvisor", "cmd/sandpool"},
 		"modernc.org/":               {"internal/sqlite"},
 		"github.com/alecthomas/kong": {"cmd/sandpool"},
-		"github.com/vishvananda/":    {"internal/sandbox/gvisor"},
 	}
 }
 

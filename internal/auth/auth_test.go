@@ -398,3 +398,11 @@ func FuzzParseToken(f *testing.F) {
 		}
 	})
 }
+
+// TestEntraTokens checks that callers who bring the service's own kind of token learn which one they need.
+func TestEntraTokens(t *testing.T) {
+	_, err := Verify(t.Context(), nil, "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.", time.Unix(0, 0))
+	if sandpool.ClassOf(err) != sandpool.Unauthenticated || !strings.Contains(err.Error(), "sandpool token create") {
+		t.Errorf("error %v", err)
+	}
+}

@@ -96,7 +96,11 @@ func parseToken(text string) (id, secret string, ok bool) {
 // Unauthenticated that does not say which.
 func Verify(ctx context.Context, store TokenStore, text string, now time.Time) (Principal, error) {
 	id, secret, ok := parseToken(text)
-	if !ok {
+	switch {
+	case ok:
+	case strings.HasPrefix(text, "eyJ") && strings.Count(text, ".") == 2: // a JSON Web Token
+		return Principal{}, entra()
+	default:
 		return Principal{}, refused()
 	}
 	t, err := find(ctx, store, id)
@@ -132,6 +136,12 @@ func check(t sandpool.Token, secret string, now time.Time) (Principal, error) {
 		return Principal{}, refused()
 	}
 	return Principal{TokenID: t.ID, Name: t.Name, Role: t.Role, Pool: t.Pool}, nil
+}
+
+// entra is the error of a token that a Microsoft service has made.
+func entra() error {
+	return sandpool.Errorf(sandpool.Unauthenticated, "InvalidAuthenticationToken", "Authorization",
+		"Microsoft Entra tokens are not accepted; use a token of this server, as 'sandpool token create' makes them.")
 }
 
 func refused() error {

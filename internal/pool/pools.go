@@ -96,7 +96,7 @@ func (m *Manager) merge(want sandpool.Pool, now time.Time) (sandpool.Pool, error
 	}
 	old := p.pool
 	if old.State == sandpool.Deleting {
-		return next, sandpool.Errorf(sandpool.Conflict, "SessionPoolDeleting", "sessionPool", "The session pool %q is being deleted.", want.ID.Name)
+		return next, beingDeleted(want.ID)
 	}
 	next.ID, next.CreatedAt, next.Revision = old.ID, old.CreatedAt, old.Revision
 	if !sameTemplate(old, next) {
@@ -185,4 +185,12 @@ func (m *Manager) Delete(ctx context.Context, id sandpool.PoolID) error {
 	}
 	m.kick()
 	return nil
+}
+
+// beingDeleted is the error of a call for a pool that is on its way out.
+func beingDeleted(id sandpool.PoolID) error {
+	e := sandpool.Errorf(sandpool.Conflict, "SessionPoolIsBeingDeleted", "sessionPool",
+		"The session pool %q is being deleted. Wait until it is gone, then create it again.", id.Name)
+	e.RetryAfter = 2 * time.Second
+	return e
 }

@@ -21,7 +21,8 @@ type PoolStore interface {
 // SandboxStore keeps the rows of sandboxes and is the allocator: which identifier
 // owns which sandbox is true once Claim has returned, and not before. Each
 // method is one transaction that has reached the disk's journal when it returns.
-// Changes that sandpool.SandboxState.CanBecome forbids are errors of class Conflict;
+// A sandbox starts, is ready, is claimed and stops, in this order, of which it may leave steps out;
+// other changes are errors of class Conflict;
 // unknown ids are errors of class NotFound.
 type SandboxStore interface {
 	// Sandboxes returns all rows, oldest first.

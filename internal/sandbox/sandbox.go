@@ -135,7 +135,7 @@ type Handle struct {
 
 // Progress is a step of a long Prepare, for people.
 type Progress struct {
-	Step    string // "boot", "warm", "snapshot"
+	Step    string // "boot", "snapshot" or "done"
 	Elapsed time.Duration
 }
 
@@ -234,9 +234,4 @@ type Requirement struct {
 	OK     bool
 	Detail string // what was found
 	Fix    string // how to get it, if OK is false
-}
-
-// Doctor is the optional ability to say what the host lacks.
-type Doctor interface {
-	Check(ctx context.Context) []Requirement
 }

@@ -186,8 +186,8 @@ func (s *Server) URL() string {
 func (s *Server) AdminToken() string { return s.token }
 
 // Check says what the host has and lacks for serving.
-func Check(ctx context.Context, cfg Config) []sandbox.Requirement {
-	return gvisor.CheckHost(ctx, filepath.Join(cfg.DataDir, "engine"))
+func Check(_ context.Context, cfg Config) []sandbox.Requirement {
+	return gvisor.CheckHost(filepath.Join(cfg.DataDir, "engine"))
 }
 
 // listen opens the API's listener, with TLS if configured.

@@ -1,7 +1,6 @@
 package gvisor
 
 import (
-	"context"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -16,29 +15,10 @@ import (
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
-// Check implements sandbox.Doctor.
-func (e *Engine) Check(ctx context.Context) []sandbox.Requirement {
-	return CheckHost(ctx, e.cfg.Root)
-}
-
 // CheckHost says what this host has and lacks of what the engine needs. It
 // needs no engine, so that it can explain why New fails. root is the state
 // directory, which may not exist yet. It changes nothing.
-func CheckHost(_ context.Context, root string) []sandbox.Requirement { return checkHost(root) }
-
-// missing is the error of a host that lacks something. A disk that is nearly full is
-// none: a server must start on it, to stop sandboxes.
-func missing(found []sandbox.Requirement) error {
-	var errs []error
-	for _, r := range found {
-		if !r.OK && r.Name != spaceName {
-			errs = append(errs, fmt.Errorf("the host lacks %q: %s. %s", r.Name, r.Detail, r.Fix))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func checkHost(root string) []sandbox.Requirement {
+func CheckHost(root string) []sandbox.Requirement {
 	checks := []func() sandbox.Requirement{
 		checkUser, checkMachine, checkKernel, checkBinary, checkCgroups,
 		checkNamespaces, checkSeccomp, checkPtrace, checkPrograms,
@@ -51,6 +31,18 @@ func checkHost(root string) []sandbox.Requirement {
 		found[i] = check()
 	}
 	return found
+}
+
+// missing is the error of a host that lacks something. A disk that is nearly full is
+// none: a server must start on it, to stop sandboxes.
+func missing(found []sandbox.Requirement) error {
+	var errs []error
+	for _, r := range found {
+		if !r.OK && r.Name != spaceName {
+			errs = append(errs, fmt.Errorf("the host lacks %q: %s. %s", r.Name, r.Detail, r.Fix))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // requirement fills in the advice only where it is needed.
@@ -86,7 +78,7 @@ func checkKernel() sandbox.Requirement {
 		fmt.Sprintf("Install Linux %d.%d or later.", minMajor, minMinor))
 }
 
-// kernelAtLeast compares a release such as "6.18.44-fc".
+// kernelAtLeast compares a release such as "6.12.9-amd64".
 func kernelAtLeast(release string, major, minor int) bool {
 	parts := strings.SplitN(release, ".", 3)
 	if len(parts) < 2 {

@@ -48,7 +48,7 @@ type Engine struct {
 var (
 	_ sandbox.Runtime     = (*Engine)(nil)
 	_ sandbox.StatsReader = (*Engine)(nil)
-	_ sandbox.Doctor      = (*Engine)(nil)
+	_ sandbox.Pruner      = (*Engine)(nil)
 )
 
 // New takes over the state directory cfg.Root, which it makes if it is
@@ -63,7 +63,7 @@ func New(log *slog.Logger, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := missing(checkHost(cfg.Root)); err != nil {
+	if err := missing(CheckHost(cfg.Root)); err != nil {
 		return nil, err
 	}
 	glog.SetTarget(&toSlog{log}) // gVisor's client code logs to a target of the whole process
