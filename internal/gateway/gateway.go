@@ -38,8 +38,8 @@ type Options struct {
 	// PublicURL is the scheme and host of links in answers, such as
 	// "https://pools.example.com"; empty means those of the request.
 	PublicURL string
-	// Metadata returns what the sandboxes of a pool's revision hold, if it is known;
-	// nil knows none. A sandbox of the pool is asked where it is not.
+	// Metadata returns what the sandboxes of a pool's revision hold, which is known
+	// when one of them has been leased. Required.
 	Metadata func(sandpool.Pool) (agent.Metadata, bool)
 	// Connect reaches the interpreter in a leased sandbox; nil means by the agent's protocol.
 	Connect func(Lease) Interpreter
@@ -72,14 +72,14 @@ type Gateway struct {
 	options Options
 	routes  []pattern
 	clients *clients
-	found   *metadataCache
+	turns   *turns
 	room    *room
 }
 
 // New returns a Gateway. All of log, pools and respond are required.
 func New(log *slog.Logger, pools Pools, respond Responder, o Options) (*Gateway, error) {
-	if log == nil || pools == nil || respond == nil {
-		return nil, errors.New("gateway: log, pools and respond are required")
+	if log == nil || pools == nil || respond == nil || o.Metadata == nil {
+		return nil, errors.New("gateway: log, pools, respond and Options.Metadata are required")
 	}
 	o = o.withDefaults()
 	connect := o.Connect
@@ -88,7 +88,7 @@ func New(log *slog.Logger, pools Pools, respond Responder, o Options) (*Gateway,
 	}
 	return &Gateway{log: log, pools: pools, respond: respond, options: o,
 		routes: compile(routes()), clients: newClients(connect),
-		found: newMetadataCache(), room: newRoom()}, nil
+		turns: &turns{of: map[string]chan struct{}{}}, room: newRoom()}, nil
 }
 
 // Register adds the data plane to mux: everything below

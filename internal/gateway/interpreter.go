@@ -13,7 +13,6 @@ import (
 // It is safe for use by several goroutines.
 type Interpreter interface {
 	Execute(ctx context.Context, r agent.ExecuteRequest) (agent.ExecuteResult, error)
-	Metadata(ctx context.Context) (agent.Metadata, error)
 	// The paths of files are relative to /mnt/data.
 	Upload(ctx context.Context, path string, r io.Reader, limit int64) (agent.FileInfo, error)
 	List(ctx context.Context, dir string, recursive bool) ([]agent.FileInfo, error)

@@ -36,11 +36,6 @@ func (in *interpreter) Execute(ctx context.Context, r agent.ExecuteRequest) (age
 
 func (in *interpreter) Close() {}
 
-func (in *interpreter) Metadata(context.Context) (agent.Metadata, error) {
-	return agent.Metadata{Runtime: "python", Version: "3.13.5", Kernel: "ipython", KernelVersion: "9.1.0",
-		Packages: []agent.Package{{Name: "numpy", Version: "2.3.1"}}}, nil
-}
-
 func (in *interpreter) Upload(_ context.Context, p string, r io.Reader, limit int64) (agent.FileInfo, error) {
 	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {

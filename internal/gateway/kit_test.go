@@ -46,6 +46,13 @@ type world struct {
 	execute func(ctx context.Context, l *lease, r agent.ExecuteRequest) (agent.ExecuteResult, error)
 }
 
+// metadata is known once a sandbox has been leased.
+func (w *world) metadata(sandpool.Pool) (agent.Metadata, bool) {
+	acquired, _ := w.counts()
+	return agent.Metadata{Runtime: "python", Version: "3.13.5", Kernel: "ipython", KernelVersion: "9.1.0",
+		Packages: []agent.Package{{Name: "numpy", Version: "2.3.1"}}}, acquired > 0
+}
+
 // newWorld starts a world. The role of every request is admin unless the header
 // Test-Role says otherwise.
 func newWorld(t testing.TB, o Options) *world {
@@ -54,6 +61,9 @@ func newWorld(t testing.TB, o Options) *world {
 	responder := &arm.Responder{Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	if o.Connect == nil {
 		o.Connect = func(l Lease) Interpreter { return &interpreter{w: w, l: l.(*lease)} }
+	}
+	if o.Metadata == nil {
+		o.Metadata = w.metadata
 	}
 	g, err := New(responder.Log, Adapt(w), responder, o)
 	if err != nil {

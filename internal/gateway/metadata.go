@@ -28,23 +28,16 @@ func (g *Gateway) getExecution(c *call) error {
 		"No execution available for operation Id: %s. Asynchronous executions are not supported yet; the answer of a synchronous one is in the response to its POST.", clip(c.name))
 }
 
-// metadataCache remembers what each pool's sandboxes hold. It is the same for all
-// sandboxes of a pool's revision.
-type metadataCache struct {
-	mu    sync.Mutex // guards the fields below it
-	known map[string]knownMetadata
-	// turns holds a channel for each pool that has been asked about, with room for one
-	// token: who has put it there may ask a sandbox of the pool.
-	turns map[string]chan struct{}
+// turns holds a channel for each pool that has been asked about, with room for one
+// token: who has put it there may start a sandbox of the pool to learn what it holds.
+type turns struct {
+	mu sync.Mutex // guards of
+	of map[string]chan struct{}
 }
 
-func newMetadataCache() *metadataCache {
-	return &metadataCache{known: map[string]knownMetadata{}, turns: map[string]chan struct{}{}}
-}
-
-// turn waits for the turn to ask a sandbox of the pool; the caller ends it.
-func (m *metadataCache) turn(ctx context.Context, p sandpool.Pool) (end func(), err error) {
-	turn := m.turnOf(p)
+// take waits for the turn; the caller ends it.
+func (t *turns) take(ctx context.Context, pool sandpool.PoolID) (end func(), err error) {
+	turn := t.turn(pool)
 	late := time.NewTimer(turnTime)
 	defer late.Stop()
 	select {
@@ -58,34 +51,15 @@ func (m *metadataCache) turn(ctx context.Context, p sandpool.Pool) (end func(), 
 	}
 }
 
-func (m *metadataCache) turnOf(p sandpool.Pool) chan struct{} {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	turn, ok := m.turns[p.ID.Key()]
+func (t *turns) turn(pool sandpool.PoolID) chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	turn, ok := t.of[pool.Key()]
 	if !ok {
 		turn = make(chan struct{}, 1)
-		m.turns[p.ID.Key()] = turn
+		t.of[pool.Key()] = turn
 	}
 	return turn
-}
-
-type knownMetadata struct {
-	revision int64
-	created  time.Time // the pool: one that is made anew begins at the first revision again
-	metadata agent.Metadata
-}
-
-func (m *metadataCache) get(p sandpool.Pool) (agent.Metadata, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	k, ok := m.known[p.ID.Key()]
-	return k.metadata, ok && k.revision == p.Revision && k.created.Equal(p.CreatedAt)
-}
-
-func (m *metadataCache) put(p sandpool.Pool, md agent.Metadata) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.known[p.ID.Key()] = knownMetadata{p.Revision, p.CreatedAt, md}
 }
 
 // metadata describes what code of the pool finds.
@@ -101,58 +75,43 @@ func (g *Gateway) metadata(c *call) error {
 	return arm.WriteJSON(c.w, http.StatusOK, describePool(p, md))
 }
 
-// packages returns the metadata of a pool. Of many who ask at the same time one asks a
-// sandbox, since each question takes a session of the pool's.
+// packages returns the metadata of a pool. It is known once a sandbox of the pool has
+// started. Of many who ask before that, one has a sandbox started, since that takes a session of the pool's.
 func (g *Gateway) packages(ctx context.Context, p sandpool.Pool) (agent.Metadata, error) {
-	if known := g.options.Metadata; known != nil {
-		if md, ok := known(p); ok {
-			return md, nil
-		}
-	}
-	if md, ok := g.found.get(p); ok {
+	if md, ok := g.options.Metadata(p); ok {
 		return md, nil
 	}
-	end, err := g.found.turn(ctx, p)
+	end, err := g.turns.take(ctx, p.ID)
 	if err != nil {
 		return agent.Metadata{}, err
 	}
 	defer end()
-	if md, ok := g.found.get(p); ok {
+	if md, ok := g.options.Metadata(p); ok {
 		return md, nil
 	}
-	md, err := g.look(ctx, p.ID)
-	if err == nil {
-		g.found.put(p, md)
+	if err := g.startOne(ctx, p.ID); err != nil {
+		return agent.Metadata{}, err
 	}
-	return md, err
+	if md, ok := g.options.Metadata(p); ok {
+		return md, nil
+	}
+	return agent.Metadata{}, sandpool.Errorf(sandpool.Unavailable, "", "sessionPool", "The pool was changed meanwhile. Try again.")
 }
 
-// look asks a sandbox of the pool. The call has no session, so one is made for the
-// question and ended after it.
-func (g *Gateway) look(ctx context.Context, pool sandpool.PoolID) (agent.Metadata, error) {
+// startOne has a session that nobody asked for, and ends it.
+func (g *Gateway) startOne(ctx context.Context, pool sandpool.PoolID) error {
 	identifier := sandpool.Identifier("metadata-" + strings.ToLower(rand.Text()))
 	lease, err := g.pools.Acquire(ctx, pool, identifier)
 	if err != nil {
-		return agent.Metadata{}, err
+		return err
 	}
-	inner, cancel := within(ctx, lease)
-	patience := newPatience(cancel, answerTime)
-	md, err := g.clients.of(lease).Metadata(inner)
-	patience.pause()
-	if s := silent(inner); s != nil && err != nil {
-		err = unreachable(s)
-	}
-	cancel(nil)
 	lease.Release()
 	undo, done := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer done()
-	if stopErr := g.pools.StopSession(undo, pool, identifier); stopErr != nil {
-		g.log.WarnContext(ctx, "end a session made for metadata", "pool", pool.String(), "error", stopErr)
+	if err := g.pools.StopSession(undo, pool, identifier); err != nil {
+		g.log.WarnContext(ctx, "end a session made for metadata", "pool", pool.String(), "error", err)
 	}
-	if err != nil && asError(err) == nil && ctx.Err() == nil {
-		err = unreachable(err)
-	}
-	return md, err
+	return nil
 }
 
 func describePool(p sandpool.Pool, md agent.Metadata) api.Metadata {

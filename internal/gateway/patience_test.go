@@ -29,11 +29,6 @@ func (m *mute) Execute(ctx context.Context, _ agent.ExecuteRequest) (agent.Execu
 	return agent.ExecuteResult{}, ctx.Err()
 }
 
-func (m *mute) Metadata(ctx context.Context) (agent.Metadata, error) {
-	<-ctx.Done()
-	return agent.Metadata{}, ctx.Err()
-}
-
 func (m *mute) Upload(ctx context.Context, _ string, r io.Reader, _ int64) (agent.FileInfo, error) {
 	_, _ = io.CopyN(io.Discard, r, m.takes)
 	<-ctx.Done()
@@ -76,7 +71,7 @@ func offline(t *testing.T, connect func(Lease) Interpreter) (*world, *Gateway) {
 	t.Helper()
 	w := &world{t: t, sessions: map[sandpool.Identifier]*lease{}, files: map[string][]byte{}}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	g, err := New(log, Adapt(w), &arm.Responder{Log: log}, Options{Connect: connect})
+	g, err := New(log, Adapt(w), &arm.Responder{Log: log}, Options{Connect: connect, Metadata: w.metadata})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +99,6 @@ func TestSilentSandbox(t *testing.T) {
 		{"download", "GET", "", (*Gateway).fileContent, mute{opens: true}, 30 * time.Second},
 		{"upload not read", "POST", form, (*Gateway).uploadNew, mute{}, 60 * time.Second},
 		{"upload not answered", "POST", form, (*Gateway).uploadNew, mute{takes: 1 << 20}, 60 * time.Second},
-		{"metadata", "GET", "", (*Gateway).metadata, mute{}, 60 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -155,7 +149,7 @@ func TestMetadataTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, g := offline(t, func(l Lease) Interpreter { return &interpreter{w: l.(*lease).w, l: l.(*lease)} })
 		slow, quick := sandpool.Pool{ID: sandpool.PoolID{Name: "slow"}}, sandpool.Pool{ID: python()}
-		end, err := g.found.turn(t.Context(), slow)
+		end, err := g.turns.take(t.Context(), slow.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,7 +167,7 @@ func TestMetadataTurns(t *testing.T) {
 			t.Errorf("the slow pool: waited %v, want %v", took, turnTime)
 		}
 		end()
-		again, err := g.found.turn(t.Context(), slow)
+		again, err := g.turns.take(t.Context(), slow.ID)
 		if err != nil {
 			t.Fatalf("the turn was not given back: %v", err)
 		}

@@ -6,9 +6,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/sandpool/sandpool"
-	"github.com/sandpool/sandpool/internal/agent"
 )
 
 // TestSessions follows one session through every call about it.
@@ -98,17 +95,6 @@ func TestMetadata(t *testing.T) {
 	}
 	if acquired, released := w.counts(); acquired != 1 || released != 1 || len(w.sessions) != 0 {
 		t.Errorf("acquired %d leases, released %d, left %d sessions", acquired, released, len(w.sessions))
-	}
-}
-
-// TestKnownMetadata checks that no sandbox is asked for what is known.
-func TestKnownMetadata(t *testing.T) {
-	w := newWorld(t, Options{Metadata: func(sandpool.Pool) (agent.Metadata, bool) { return agent.Metadata{Runtime: "python"}, true }})
-	if got := w.do("GET", "metadata", ""); got.status != 200 || !strings.Contains(got.body, `"runtimes":[{"name":"python"`) {
-		t.Errorf("answer %d %s", got.status, got.body)
-	}
-	if acquired, _ := w.counts(); acquired != 0 {
-		t.Errorf("acquired %d leases, want none", acquired)
 	}
 }
 
