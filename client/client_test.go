@@ -275,3 +275,19 @@ func TestConnectionsAreReused(t *testing.T) {
 		t.Errorf("20 calls in a row took %d connections, want 1", len(conns))
 	}
 }
+
+func TestQueriesArriveAtTheServerAsTheyAre(t *testing.T) {
+	var got string
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		got = r.URL.RawQuery
+		fmt.Fprint(w, `{"value":[]}`)
+	})
+	if _, err := c.Files(t.Context(), "python", "a+b%c", "my dir/ü", false); err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"identifier=a%2Bb%25c", "path=my%20dir%2F%C3%BC"} {
+		if !strings.Contains(got, part) {
+			t.Errorf("the query is %s, want %s in it", got, part)
+		}
+	}
+}
