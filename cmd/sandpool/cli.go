@@ -66,7 +66,19 @@ type poolFlag struct {
 
 // sessionFlag names a session; the second name is what az calls it.
 type sessionFlag struct {
-	Session string `aliases:"identifier" required:"" help:"Identifier of the session, 4 to 128 characters (also --identifier)."`
+	Session sessionName `aliases:"identifier" required:"" help:"Identifier of the session, 4 to 128 characters (also --identifier)." placeholder:"NAME"`
+}
+
+// sessionName is a session's identifier on the command line.
+type sessionName string
+
+// Validate refuses what the server refuses, before anything is sent.
+func (n sessionName) Validate() error {
+	if n == "" {
+		return errors.New("the session identifier is empty")
+	}
+	_, err := sandpool.ParseIdentifier(string(n))
+	return err
 }
 
 // app is what commands work with.

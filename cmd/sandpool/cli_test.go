@@ -81,7 +81,7 @@ func TestExecPutsEachThingInItsPlace(t *testing.T) {
 }
 
 func TestExecKeepsWhatIsNamed(t *testing.T) {
-	for _, args := range [][]string{{"--session", "mine"}, {"--identifier", "mine"}, {"--keep"}} {
+	for _, args := range [][]string{{"--session", "mine"}, {"--identifier", "mi+ne"}, {"--keep"}} {
 		f := &fakeServer{execution: ok}
 		got := command(t, f, "", append([]string{"exec", "1"}, args...)...)
 		if got.code != exitDone || len(f.calls) != 1 {
@@ -214,6 +214,15 @@ func TestUsage(t *testing.T) {
 		{"pool", "show", "a", "--name", "b"}, {"files", "upload", "-", "--session", "abcd"}, {"token", "create", "x", "--role", "king"}} {
 		if got := command(t, &fakeServer{}, "", args...); got.code != exitUsage || got.stdout != "" || got.stderr == "" {
 			t.Errorf("%q: %+v; want exit code 2 and a message on stderr", args, got)
+		}
+	}
+	for _, args := range [][]string{{"exec", "1"}, {"files", "list"}, {"session", "delete"}} {
+		for _, name := range []string{"wei rd", "weiü", "abc", ""} {
+			f := &fakeServer{}
+			got := command(t, f, "", append(args, "--session", name)...)
+			if got.code != exitUsage || !strings.Contains(got.stderr, "identifier") || len(f.calls) > 0 {
+				t.Errorf("%q --session %q: %+v, calls %q; want exit code 2 and no call", args, name, got, f.calls)
+			}
 		}
 	}
 	if got := command(t, nil, "", "exec", "--help"); got.code != exitDone || got.stdout == "" {

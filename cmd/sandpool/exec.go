@@ -33,7 +33,7 @@ const maxSource = 64 << 20
 type execCmd struct {
 	Source  string        `arg:"" optional:"" help:"File to run, '-' for stdin, or the code itself if no such file exists and it does not end in .py."`
 	Code    string        `short:"c" help:"Code to run." placeholder:"CODE"`
-	Session string        `aliases:"identifier" help:"Session to run in (also --identifier), 4 to 128 characters. Without it the code runs in a session of its own that is deleted afterwards."`
+	Session sessionName   `aliases:"identifier" help:"Session to run in (also --identifier), 4 to 128 characters. Without it the code runs in a session of its own that is deleted afterwards." placeholder:"NAME"`
 	Keep    bool          `help:"Keep the session that exec made for itself."`
 	Timeout time.Duration `help:"Longest run, such as 30s. Without it the server's default." placeholder:"DURATION"`
 	Figures string        `help:"Directory for figures." default:"." placeholder:"DIR"`
@@ -82,7 +82,7 @@ func (c *execCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	session, own := c.Session, c.Session == ""
+	session, own := string(c.Session), c.Session == ""
 	if own {
 		session = newIdentifier()
 	}

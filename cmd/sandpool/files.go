@@ -62,7 +62,7 @@ func (c *filesUploadCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	p := newProgress(a.stderr)
-	f, err := cl.UploadFile(ctx, c.Pool, c.Session, name, &counted{Reader: from, p: p, step: "uploading " + name, size: size})
+	f, err := cl.UploadFile(ctx, c.Pool, string(c.Session), name, &counted{Reader: from, p: p, step: "uploading " + name, size: size})
 	p.clear()
 	if err != nil {
 		return err
@@ -127,7 +127,7 @@ func (c *filesListCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	list, err := cl.Files(ctx, c.Pool, c.Session, c.Path, c.Recursive)
+	list, err := cl.Files(ctx, c.Pool, string(c.Session), c.Path, c.Recursive)
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (c *filesDownloadCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	content, err := cl.Download(ctx, c.Pool, c.Session, c.Name, client.Range{Offset: c.Offset, Length: c.Length})
+	content, err := cl.Download(ctx, c.Pool, string(c.Session), c.Name, client.Range{Offset: c.Offset, Length: c.Length})
 	if err != nil {
 		return err
 	}
@@ -221,7 +221,7 @@ func (c *filesShowCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	f, err := cl.StatFile(ctx, c.Pool, c.Session, c.Name)
+	f, err := cl.StatFile(ctx, c.Pool, string(c.Session), c.Name)
 	if err != nil {
 		return err
 	}
@@ -243,7 +243,7 @@ func (c *filesDeleteCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if err := cl.DeleteFile(ctx, c.Pool, c.Session, c.Name); err != nil {
+	if err := cl.DeleteFile(ctx, c.Pool, string(c.Session), c.Name); err != nil {
 		return err
 	}
 	a.say("deleted %s", printable(c.Name))
