@@ -178,6 +178,18 @@ func nextStep(e *sandpool.Error) string {
 	return ""
 }
 
+// interruptible returns what r holds, up to the end of ctx: a read of a terminal or
+// a pipe does not end by itself when somebody presses Ctrl-C.
+func interruptible(ctx context.Context, r io.Reader) io.ReadCloser {
+	out, in := io.Pipe()
+	go func() {
+		_, err := io.Copy(in, r)
+		in.CloseWithError(err)
+	}()
+	context.AfterFunc(ctx, func() { in.CloseWithError(ctx.Err()) })
+	return out
+}
+
 // client connects to the server that flags, environment and the configuration
 // file name, in this order.
 func (a *app) client() (*client.Client, error) {

@@ -20,6 +20,7 @@ type fakeServer struct {
 	execution string // body of every answer to executions
 	status    int    // of it; 0 is 200
 	code      string // of the last execution
+	gone      bool   // sessions have ended before they are deleted
 	calls     []string
 }
 
@@ -36,6 +37,9 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(f.status)
 		}
 		fmt.Fprint(w, f.execution)
+	case strings.HasSuffix(rest, "/session") && r.Method == http.MethodDelete && f.gone:
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, `{"error":{"code":"SessionWithIdentifierNotFound","message":"There is no session."}}`)
 	case strings.HasSuffix(rest, "/session") && r.Method == http.MethodDelete:
 		w.WriteHeader(http.StatusNoContent)
 	default:
@@ -111,6 +115,10 @@ func TestExecSource(t *testing.T) {
 		{[]string{plain}, "from plain"},
 		{[]string{"print(6*7)"}, "print(6*7)"},
 		{[]string{"open('x.py')"}, "open('x.py')"},
+		{[]string{"22/7"}, "22/7"},
+		{[]string{"foo/bar.txt"}, ""},
+		{[]string{"/nonexistent/file"}, ""},
+		{[]string{"-c", ""}, ""},
 		{[]string{filepath.Join(dir, "typo.py")}, ""},
 		{[]string{file, "-c", "1"}, ""},
 		{[]string{"1", "--timeout", "-1s"}, ""},

@@ -52,7 +52,7 @@ func (c *filesUploadCmd) Run(ctx context.Context, a *app) error {
 		}
 		name = filepath.Base(c.File)
 	}
-	from, size, err := openUpload(c.File, a.stdin)
+	from, size, err := openUpload(ctx, c.File, a.stdin)
 	if err != nil {
 		return err
 	}
@@ -74,9 +74,9 @@ func (c *filesUploadCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
-func openUpload(name string, stdin io.Reader) (io.ReadCloser, int64, error) {
+func openUpload(ctx context.Context, name string, stdin io.Reader) (io.ReadCloser, int64, error) {
 	if name == "-" {
-		return io.NopCloser(stdin), -1, nil
+		return interruptible(ctx, stdin), -1, nil
 	}
 	f, err := os.Open(name)
 	if err != nil {
