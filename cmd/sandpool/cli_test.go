@@ -146,7 +146,7 @@ func TestExecFails(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	f = &fakeServer{status: http.StatusForbidden, execution: `{"error":{"code":"AuthorizationFailed","message":"needs role session-executor","traceId":"abc"}}`}
-	if got := command(t, f, "", "exec", "1"); got.code != exitTrouble || !strings.Contains(got.stderr, "needs role session-executor") || !strings.Contains(got.stderr, "abc") {
+	if got := command(t, f, "", "exec", "1"); got.code != exitTrouble || !strings.Contains(got.stderr, "needs role session-executor") || strings.Contains(got.stderr, "abc") {
 		t.Errorf("%+v", got)
 	}
 }
