@@ -286,6 +286,18 @@ func TestDownloadOverwritesNothing(t *testing.T) {
 	if got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to", to); got.code != exitUsage {
 		t.Errorf("%+v", got)
 	}
+	for place, want := range map[string]string{filepath.Join(dir, "none", "x"): "there is no directory", dir: "is a directory"} {
+		got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to", place, "--force")
+		if got.code != exitUsage || !strings.Contains(got.stderr, want) {
+			t.Errorf("--to %s: %+v, want %q", place, got, want)
+		}
+	}
+	if got := command(t, f, "", "files", "download", "a\x1b\nb", "--session", "abcd", "--to", filepath.Join(dir, "x\x1b\ny")); strings.Contains(got.stderr, "\x1b") {
+		t.Errorf("%+v", got)
+	}
+	if err := os.Remove(filepath.Join(dir, "x\x1b\ny")); err != nil {
+		t.Fatal(err)
+	}
 	if got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to", to, "--force"); got.code != exitDone {
 		t.Errorf("--force: %+v", got)
 	}

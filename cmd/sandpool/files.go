@@ -62,12 +62,12 @@ func (c *filesUploadCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	p := newProgress(a.stderr)
-	f, err := cl.UploadFile(ctx, c.Pool, string(c.Session), name, &counted{Reader: from, p: p, step: "uploading " + name, size: size})
+	f, err := cl.UploadFile(ctx, c.Pool, string(c.Session), name, &counted{Reader: from, p: p, step: "uploading " + printable(name), size: size})
 	p.clear()
 	if err != nil {
 		return err
 	}
-	a.say("uploaded %s, %s", path.Join(f.Directory, f.Name), bytesText(f.SizeInBytes))
+	a.say("uploaded %s, %s", printable(path.Join(f.Directory, f.Name)), bytesText(f.SizeInBytes))
 	if a.json() {
 		return a.printJSON(f)
 	}
@@ -152,6 +152,10 @@ func (c *filesDownloadCmd) Run(ctx context.Context, a *app) error {
 	if c.Offset < 0 || c.Length < 0 {
 		return usageError("--offset and --length are not negative")
 	}
+	to, err := c.place()
+	if err != nil {
+		return err
+	}
 	cl, err := a.client()
 	if err != nil {
 		return err
@@ -161,12 +165,8 @@ func (c *filesDownloadCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer content.Close()
-	to := c.To
-	if to == "" {
-		to = path.Base(c.Name)
-	}
 	p := newProgress(a.stderr)
-	from := &counted{Reader: content, p: p, step: "downloading " + c.Name, size: content.Size}
+	from := &counted{Reader: content, p: p, step: "downloading " + printable(c.Name), size: content.Size}
 	if to == "-" {
 		_, err = io.Copy(a.stdout, from)
 		p.clear()
@@ -177,7 +177,7 @@ func (c *filesDownloadCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	a.say("downloaded %s, %s", to, bytesText(from.n))
+	a.say("downloaded %s, %s", printable(to), bytesText(from.n))
 	if a.json() {
 		return a.printJSON(struct {
 			File string `json:"file"`
@@ -187,13 +187,35 @@ func (c *filesDownloadCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
+// place returns where to write the file, if it can be written there.
+func (c *filesDownloadCmd) place() (string, error) {
+	to := c.To
+	if to == "" {
+		to = path.Base(c.Name)
+	}
+	if to == "-" {
+		return to, nil
+	}
+	dir := filepath.Dir(to)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return "", usageError(fmt.Sprintf("there is no directory %q", dir))
+	}
+	info, err := os.Lstat(to)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return to, nil
+	case err != nil:
+		return "", err
+	case info.IsDir():
+		return "", usageError(fmt.Sprintf("%q is a directory; --to FILE names the file to write", to))
+	case !c.Force:
+		return "", usageError(fmt.Sprintf("%q exists; --force overwrites it, --to FILE writes elsewhere", to))
+	}
+	return to, nil
+}
+
 // save writes the content to a file beside its place and moves it there when it is whole.
 func (c *filesDownloadCmd) save(to string, from io.Reader) error {
-	if _, err := os.Lstat(to); err == nil && !c.Force {
-		return usageError(fmt.Sprintf("%s exists; --force overwrites it, --to FILE writes elsewhere", to))
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	tmp, err := os.CreateTemp(filepath.Dir(to), ".download-*")
 	if err != nil {
 		return err
