@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -151,6 +152,14 @@ func TestExecFails(t *testing.T) {
 	}
 }
 
+func TestExecInAFailedPool(t *testing.T) {
+	f := &fakeServer{status: http.StatusServiceUnavailable, execution: `{"error":{"code":"SessionPoolFailed","message":"no","traceId":"abc"}}`}
+	got := command(t, f, "", "exec", "1")
+	if got.code != exitTrouble || !strings.Contains(got.stderr, "sandpool pool status") || !strings.Contains(got.stderr, "abc") {
+		t.Errorf("%+v", got)
+	}
+}
+
 const png = `{"type":"image","format":"png","base64_data":"aGVsbG8="}`
 
 func TestExecSavesFigures(t *testing.T) {
@@ -196,6 +205,25 @@ func TestWhereTheServerIsKnownFrom(t *testing.T) {
 	}
 }
 
+func TestWhatToDoWithoutAnAnswer(t *testing.T) {
+	secure := httptest.NewUnstartedServer(&fakeServer{})
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // a handshake that fails is no news
+	secure.StartTLS()
+	defer secure.Close()
+	plain := httptest.NewServer(&fakeServer{})
+	defer plain.Close()
+	t.Setenv("SANDPOOL_TOKEN", "t")
+	for endpoint, want := range map[string]string{
+		secure.URL: "SSL_CERT_FILE", strings.Replace(plain.URL, "http:", "https:", 1): "http://", "http://127.0.0.1:1": "Is the server running?",
+	} {
+		t.Setenv("SANDPOOL_ENDPOINT", endpoint)
+		got := command(t, nil, "", "pool", "list")
+		if got.code != exitTrouble || !strings.Contains(got.stderr, want) || strings.Contains(got.stderr, "running?") != strings.Contains(want, "running?") {
+			t.Errorf("%s: %+v, want %q", endpoint, got, want)
+		}
+	}
+}
+
 func TestFileTokenStaysWithItsServer(t *testing.T) {
 	var auth string
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -219,7 +247,8 @@ func TestFileTokenStaysWithItsServer(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{{"bogus"}, {"exec", "--bogus"}, {"session", "show"}, {"pool", "create"},
-		{"pool", "show", "a", "--name", "b"}, {"files", "upload", "-", "--session", "abcd"}, {"token", "create", "x", "--role", "king"}} {
+		{"pool", "show", "a", "--name", "b"}, {"files", "upload", "-", "--session", "abcd"}, {"token", "create", "x", "--role", "king"},
+		{"pool", "update", "abc"}, {"pool", "update", "abc", "--no-wait"}, {"pool", "create", "abc", "--cpu", "nan"}} {
 		if got := command(t, &fakeServer{}, "", args...); got.code != exitUsage || got.stdout != "" || got.stderr == "" {
 			t.Errorf("%q: %+v; want exit code 2 and a message on stderr", args, got)
 		}
@@ -249,7 +278,7 @@ func TestPoolFlagsReachTheServer(t *testing.T) {
 	})
 	got := command(t, f, "", "pool", "create", "--name", "p", "--container-type", "CustomContainer", "--image", "i", "--target-port", "80",
 		"--env-vars", "A=1", "--env-vars", "B=secretref:s", "--secrets", "s=v", "--registry-server", "r", "--registry-password", "pw",
-		"--max-sessions", "10", "--ready-sessions", "0", "--cooldown-period", "300", "--network-status", "EgressEnabled",
+		"--max-sessions", "-1", "--ready-sessions", "0", "--cooldown-period", "300", "--network-status", "EgressEnabled",
 		"--cpu", "0.5", "--memory", "1.0Gi", "--environment", "e", "--mi-system-assigned")
 	if got.code != exitTrouble || !strings.Contains(got.stderr, "no custom containers") || !strings.Contains(got.stderr, "no secrets") {
 		t.Errorf("%+v", got)
@@ -259,7 +288,7 @@ func TestPoolFlagsReachTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, part := range []string{`"image":"i"`, `"targetPort":80`, `"secretRef":"s"`, `"server":"r"`, `"passwordSecretRef":"registry-password"`,
-		`"readySessionInstances":0`, `"maxConcurrentSessions":10`, `"cooldownPeriodInSeconds":300`, `"status":"EgressEnabled"`, `"cpu":0.5`,
+		`"readySessionInstances":0`, `"maxConcurrentSessions":-1`, `"cooldownPeriodInSeconds":300`, `"status":"EgressEnabled"`, `"cpu":0.5`,
 		`"memory":"1.0Gi"`, `"environmentId":"e"`, `"SystemAssigned"`} {
 		if !strings.Contains(string(text), part) {
 			t.Errorf("the server did not get %s: %s", part, text)
