@@ -1,6 +1,9 @@
 package sandpool
 
-import "fmt"
+import (
+	"fmt"
+	"unicode/utf8"
+)
 
 // Identifier is the caller's name for a session: 4 to 128 printable ASCII
 // characters without space and backslash, which is the pattern that the public
@@ -22,12 +25,12 @@ func ParseIdentifier(s string) (Identifier, error) {
 		return "", &Error{Class: Invalid, Code: "SessionRequestValidationFailed", Target: "identifier",
 			Message: "The query parameter 'identifier' is missing. Add ?identifier=NAME, 4 to 128 characters that name the session."}
 	}
-	if len(s) < MinIdentifier || len(s) > MaxIdentifier {
+	if n := utf8.RuneCountInString(s); n < MinIdentifier || n > MaxIdentifier {
 		return "", &Error{Class: Invalid, Code: "InvalidLengthOfSessionIdentifier", Target: "identifier",
-			Message: fmt.Sprintf("The session identifier has %d characters; use %d to %d.", len(s), MinIdentifier, MaxIdentifier)}
+			Message: fmt.Sprintf("The session identifier has %d characters; use %d to %d.", n, MinIdentifier, MaxIdentifier)}
 	}
-	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c >= 0x7f || c == '\\' {
+	for i, c := range s {
+		if c <= ' ' || c >= 0x7f || c == '\\' {
 			return "", &Error{Class: Invalid, Code: "SessionRequestValidationFailed", Target: "identifier",
 				Message: fmt.Sprintf("The session identifier has %q at position %d; use printable ASCII characters without space and backslash.", c, i+1)}
 		}

@@ -96,8 +96,30 @@ func TestErrorKeepsWhatTheServerSaid(t *testing.T) {
 		t.Fatalf("error is %T: %v", err, err)
 	}
 	if e.Class != sandpool.Full || e.Code != "SessionPoolMaxSessionsReached" || e.Message != "full" || e.Target != "pool" ||
-		e.TraceID != "t1" || e.RetryAfter != 5*time.Second || len(e.Details) != 1 || e.Details[0].Message != "more" {
+		e.TraceID != "" || e.RetryAfter != 5*time.Second || len(e.Details) != 1 || e.Details[0].Message != "more" {
 		t.Errorf("error = %+v", e)
+	}
+}
+
+func TestTraceIDFindsWhatIsLogged(t *testing.T) {
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		fmt.Fprint(w, `{"error":{"code":"InternalServerError","message":"oops","traceId":"t1"}}`)
+	})
+	_, err := c.Session(t.Context(), "python", "abcd")
+	var e *sandpool.Error
+	if !errors.As(err, &e) || e.TraceID != "t1" {
+		t.Errorf("error = %+v", e)
+	}
+}
+
+func TestDownloadBeyondTheEnd(t *testing.T) {
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "f", time.Time{}, strings.NewReader("01234"))
+	})
+	_, err := c.Download(t.Context(), "python", "abcd", "f", Range{Offset: 10})
+	if sandpool.ClassOf(err) != sandpool.Invalid || !strings.Contains(err.Error(), "beyond the end of the file, which has 5 bytes") {
+		t.Errorf("error = %v", err)
 	}
 }
 
@@ -273,5 +295,21 @@ func TestConnectionsAreReused(t *testing.T) {
 	}
 	if len(conns) != 1 {
 		t.Errorf("20 calls in a row took %d connections, want 1", len(conns))
+	}
+}
+
+func TestQueriesArriveAtTheServerAsTheyAre(t *testing.T) {
+	var got string
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		got = r.URL.RawQuery
+		fmt.Fprint(w, `{"value":[]}`)
+	})
+	if _, err := c.Files(t.Context(), "python", "a+b%c", "my dir/ü", false); err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"identifier=a%2Bb%25c", "path=my%20dir%2F%C3%BC"} {
+		if !strings.Contains(got, part) {
+			t.Errorf("the query is %s, want %s in it", got, part)
+		}
 	}
 }

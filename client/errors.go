@@ -35,7 +35,10 @@ func readError(resp *http.Response) error {
 }
 
 func toError(status int, d api.ErrorDetail) *sandpool.Error {
-	e := &sandpool.Error{Class: arm.ClassOf(status, d.Code), Code: d.Code, Target: d.Target, Message: d.Message, TraceID: d.TraceID}
+	e := &sandpool.Error{Class: arm.ClassOf(status, d.Code), Code: d.Code, Target: d.Target, Message: d.Message}
+	if status >= http.StatusInternalServerError {
+		e.TraceID = d.TraceID // the log has nothing on an answer that says it all
+	}
 	if d.InnerError != nil {
 		// The particular code is in Code; the class's own decides the class.
 		e.Class = arm.ClassOf(status, d.InnerError.Code)
@@ -50,6 +53,9 @@ func foreignMessage(resp *http.Response, data []byte) string {
 	text := strings.Join(strings.Fields(string(data)), " ")
 	if len(text) > 300 {
 		text = text[:300] + "…"
+	}
+	if size, ok := strings.CutPrefix(resp.Header.Get("Content-Range"), "bytes */"); ok && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+		return fmt.Sprintf("The range begins beyond the end of the file, which has %s bytes.", size)
 	}
 	if text == "" {
 		return fmt.Sprintf("The server answered %s.", resp.Status)

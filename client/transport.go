@@ -97,7 +97,8 @@ func (c *Client) request(ctx context.Context, r call) (*http.Request, error) {
 	}
 	u := c.endpoint.String() + r.path
 	if len(r.query) > 0 {
-		u += "?" + r.query.Encode()
+		// A "+" in a query is a plus sign to the server; Encode writes a space so.
+		u += "?" + strings.ReplaceAll(r.query.Encode(), "+", "%20")
 	}
 	req, err := http.NewRequestWithContext(ctx, r.method, u, body)
 	if err != nil {

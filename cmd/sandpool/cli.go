@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 
 	"github.com/alecthomas/kong"
@@ -49,6 +52,14 @@ type grammar struct {
 	Version versionCmd `cmd:"" help:"Print the version of this program."`
 }
 
+// Help says what all commands have in common.
+func (grammar) Help() string {
+	return "The server and the token come from flags, else from the environment, else from the client configuration: " +
+		"the file that SANDPOOL_CONFIG names, else ~/.config/sandpool/client.yaml, which 'sandpool serve' writes.\n\n" +
+		"Exit codes: 0 done; 1 the code that exec ran failed, or doctor found something missing; 2 the command line is wrong; " +
+		"3 anything else failed. Code that exec runs may set others with sys.exit."
+}
+
 // globals are the flags of every command. What a flag leaves open comes from the
 // environment, then from the client configuration file.
 type globals struct {
@@ -66,7 +77,19 @@ type poolFlag struct {
 
 // sessionFlag names a session; the second name is what az calls it.
 type sessionFlag struct {
-	Session string `aliases:"identifier" required:"" help:"Identifier of the session, 4 to 128 characters (also --identifier)."`
+	Session sessionName `aliases:"identifier" required:"" help:"Identifier of the session, 4 to 128 characters (also --identifier)." placeholder:"NAME"`
+}
+
+// sessionName is a session's identifier on the command line.
+type sessionName string
+
+// Validate refuses what the server refuses, before anything is sent.
+func (n sessionName) Validate() error {
+	if n == "" {
+		return errors.New("the session identifier is empty")
+	}
+	_, err := sandpool.ParseIdentifier(string(n))
+	return err
 }
 
 // app is what commands work with.
@@ -85,6 +108,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }),
 		kong.Vars{"subscription": sandpool.DefaultSubscription, "resourceGroup": sandpool.DefaultResourceGroup},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.WithHyphenPrefixedParameters(true), // negative numbers
 		kong.BindTo(ctx, (*context.Context)(nil)))
 	if err != nil {
 		fmt.Fprintf(stderr, "sandpool: the command line grammar is broken: %v\n", err)
@@ -155,15 +179,49 @@ func explain(err error) string {
 func nextStep(e *sandpool.Error) string {
 	switch {
 	case e.Code == client.CodeUnreachable:
-		return "Is the server running? Start it with 'sandpool serve', or name another with --endpoint or SANDPOOL_ENDPOINT."
+		return unreachableStep(e)
 	case e.Class == sandpool.Unauthenticated:
 		return "Give a valid token with SANDPOOL_TOKEN; 'sandpool token create' makes one."
 	case e.Class == sandpool.Full && e.RetryAfter > 0:
 		return fmt.Sprintf("Try again in %s, end a session with 'sandpool session delete', or raise --max-sessions of the pool.", e.RetryAfter)
+	case e.Code == "SessionPoolFailed":
+		return "'sandpool pool status NAME' shows why."
 	case e.Code == "SessionPoolNotFound":
 		return "'sandpool pool list' shows the pools that exist."
 	}
 	return ""
+}
+
+// unreachableStep is what usually mends that e's server gave no answer. One whose
+// TLS fails does run.
+func unreachableStep(e *sandpool.Error) string {
+	var (
+		unknown     x509.UnknownAuthorityError
+		certificate *tls.CertificateVerificationError
+		alert       tls.AlertError
+		record      tls.RecordHeaderError
+	)
+	switch {
+	case errors.As(e, &unknown):
+		return "To trust its certificate, set SSL_CERT_FILE to a PEM file that holds it or its issuer's."
+	case errors.Is(e, http.ErrSchemeMismatch):
+		return "Begin the server's URL with http://, or give the server a certificate."
+	case errors.As(e, &certificate), errors.As(e, &alert), errors.As(e, &record):
+		return ""
+	}
+	return "Is the server running? Start it with 'sandpool serve', or name another with --endpoint or SANDPOOL_ENDPOINT."
+}
+
+// interruptible returns what r holds, up to the end of ctx: a read of a terminal or
+// a pipe does not end by itself when somebody presses Ctrl-C.
+func interruptible(ctx context.Context, r io.Reader) io.ReadCloser {
+	out, in := io.Pipe()
+	go func() {
+		_, err := io.Copy(in, r)
+		in.CloseWithError(err)
+	}()
+	context.AfterFunc(ctx, func() { in.CloseWithError(ctx.Err()) })
+	return out
 }
 
 // client connects to the server that flags, environment and the configuration

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,6 +21,7 @@ type fakeServer struct {
 	execution string // body of every answer to executions
 	status    int    // of it; 0 is 200
 	code      string // of the last execution
+	gone      bool   // sessions have ended before they are deleted
 	calls     []string
 }
 
@@ -36,6 +38,9 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(f.status)
 		}
 		fmt.Fprint(w, f.execution)
+	case strings.HasSuffix(rest, "/session") && r.Method == http.MethodDelete && f.gone:
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, `{"error":{"code":"SessionWithIdentifierNotFound","message":"There is no session."}}`)
 	case strings.HasSuffix(rest, "/session") && r.Method == http.MethodDelete:
 		w.WriteHeader(http.StatusNoContent)
 	default:
@@ -81,7 +86,7 @@ func TestExecPutsEachThingInItsPlace(t *testing.T) {
 }
 
 func TestExecKeepsWhatIsNamed(t *testing.T) {
-	for _, args := range [][]string{{"--session", "mine"}, {"--identifier", "mine"}, {"--keep"}} {
+	for _, args := range [][]string{{"--session", "mine"}, {"--identifier", "mi+ne"}, {"--keep"}} {
 		f := &fakeServer{execution: ok}
 		got := command(t, f, "", append([]string{"exec", "1"}, args...)...)
 		if got.code != exitDone || len(f.calls) != 1 {
@@ -111,6 +116,10 @@ func TestExecSource(t *testing.T) {
 		{[]string{plain}, "from plain"},
 		{[]string{"print(6*7)"}, "print(6*7)"},
 		{[]string{"open('x.py')"}, "open('x.py')"},
+		{[]string{"22/7"}, "22/7"},
+		{[]string{"foo/bar.txt"}, ""},
+		{[]string{"/nonexistent/file"}, ""},
+		{[]string{"-c", ""}, ""},
 		{[]string{filepath.Join(dir, "typo.py")}, ""},
 		{[]string{file, "-c", "1"}, ""},
 		{[]string{"1", "--timeout", "-1s"}, ""},
@@ -138,7 +147,15 @@ func TestExecFails(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	f = &fakeServer{status: http.StatusForbidden, execution: `{"error":{"code":"AuthorizationFailed","message":"needs role session-executor","traceId":"abc"}}`}
-	if got := command(t, f, "", "exec", "1"); got.code != exitTrouble || !strings.Contains(got.stderr, "needs role session-executor") || !strings.Contains(got.stderr, "abc") {
+	if got := command(t, f, "", "exec", "1"); got.code != exitTrouble || !strings.Contains(got.stderr, "needs role session-executor") || strings.Contains(got.stderr, "abc") {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestExecInAFailedPool(t *testing.T) {
+	f := &fakeServer{status: http.StatusServiceUnavailable, execution: `{"error":{"code":"SessionPoolFailed","message":"no","traceId":"abc"}}`}
+	got := command(t, f, "", "exec", "1")
+	if got.code != exitTrouble || !strings.Contains(got.stderr, "sandpool pool status") || !strings.Contains(got.stderr, "abc") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -188,6 +205,25 @@ func TestWhereTheServerIsKnownFrom(t *testing.T) {
 	}
 }
 
+func TestWhatToDoWithoutAnAnswer(t *testing.T) {
+	secure := httptest.NewUnstartedServer(&fakeServer{})
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // a handshake that fails is no news
+	secure.StartTLS()
+	defer secure.Close()
+	plain := httptest.NewServer(&fakeServer{})
+	defer plain.Close()
+	t.Setenv("SANDPOOL_TOKEN", "t")
+	for endpoint, want := range map[string]string{
+		secure.URL: "SSL_CERT_FILE", strings.Replace(plain.URL, "http:", "https:", 1): "http://", "http://127.0.0.1:1": "Is the server running?",
+	} {
+		t.Setenv("SANDPOOL_ENDPOINT", endpoint)
+		got := command(t, nil, "", "pool", "list")
+		if got.code != exitTrouble || !strings.Contains(got.stderr, want) || strings.Contains(got.stderr, "running?") != strings.Contains(want, "running?") {
+			t.Errorf("%s: %+v, want %q", endpoint, got, want)
+		}
+	}
+}
+
 func TestFileTokenStaysWithItsServer(t *testing.T) {
 	var auth string
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -211,9 +247,19 @@ func TestFileTokenStaysWithItsServer(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{{"bogus"}, {"exec", "--bogus"}, {"session", "show"}, {"pool", "create"},
-		{"pool", "show", "a", "--name", "b"}, {"files", "upload", "-", "--session", "abcd"}, {"token", "create", "x", "--role", "king"}} {
+		{"pool", "show", "a", "--name", "b"}, {"files", "upload", "-", "--session", "abcd"}, {"token", "create", "x", "--role", "king"},
+		{"pool", "update", "abc"}, {"pool", "update", "abc", "--no-wait"}, {"pool", "create", "abc", "--cpu", "nan"}} {
 		if got := command(t, &fakeServer{}, "", args...); got.code != exitUsage || got.stdout != "" || got.stderr == "" {
 			t.Errorf("%q: %+v; want exit code 2 and a message on stderr", args, got)
+		}
+	}
+	for _, args := range [][]string{{"exec", "1"}, {"files", "list"}, {"session", "delete"}} {
+		for _, name := range []string{"wei rd", "weiü", "abc", ""} {
+			f := &fakeServer{}
+			got := command(t, f, "", append(args, "--session", name)...)
+			if got.code != exitUsage || !strings.Contains(got.stderr, "identifier") || len(f.calls) > 0 {
+				t.Errorf("%q --session %q: %+v, calls %q; want exit code 2 and no call", args, name, got, f.calls)
+			}
 		}
 	}
 	if got := command(t, nil, "", "exec", "--help"); got.code != exitDone || got.stdout == "" {
@@ -232,7 +278,7 @@ func TestPoolFlagsReachTheServer(t *testing.T) {
 	})
 	got := command(t, f, "", "pool", "create", "--name", "p", "--container-type", "CustomContainer", "--image", "i", "--target-port", "80",
 		"--env-vars", "A=1", "--env-vars", "B=secretref:s", "--secrets", "s=v", "--registry-server", "r", "--registry-password", "pw",
-		"--max-sessions", "10", "--ready-sessions", "0", "--cooldown-period", "300", "--network-status", "EgressEnabled",
+		"--max-sessions", "-1", "--ready-sessions", "0", "--cooldown-period", "300", "--network-status", "EgressEnabled",
 		"--cpu", "0.5", "--memory", "1.0Gi", "--environment", "e", "--mi-system-assigned")
 	if got.code != exitTrouble || !strings.Contains(got.stderr, "no custom containers") || !strings.Contains(got.stderr, "no secrets") {
 		t.Errorf("%+v", got)
@@ -242,7 +288,7 @@ func TestPoolFlagsReachTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, part := range []string{`"image":"i"`, `"targetPort":80`, `"secretRef":"s"`, `"server":"r"`, `"passwordSecretRef":"registry-password"`,
-		`"readySessionInstances":0`, `"maxConcurrentSessions":10`, `"cooldownPeriodInSeconds":300`, `"status":"EgressEnabled"`, `"cpu":0.5`,
+		`"readySessionInstances":0`, `"maxConcurrentSessions":-1`, `"cooldownPeriodInSeconds":300`, `"status":"EgressEnabled"`, `"cpu":0.5`,
 		`"memory":"1.0Gi"`, `"environmentId":"e"`, `"SystemAssigned"`} {
 		if !strings.Contains(string(text), part) {
 			t.Errorf("the server did not get %s: %s", part, text)
@@ -268,6 +314,18 @@ func TestDownloadOverwritesNothing(t *testing.T) {
 	f := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "theirs") })
 	if got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to", to); got.code != exitUsage {
 		t.Errorf("%+v", got)
+	}
+	for place, want := range map[string]string{filepath.Join(dir, "none", "x"): "there is no directory", dir: "is a directory"} {
+		got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to", place, "--force")
+		if got.code != exitUsage || !strings.Contains(got.stderr, want) {
+			t.Errorf("--to %s: %+v, want %q", place, got, want)
+		}
+	}
+	if got := command(t, f, "", "files", "download", "a\x1b\nb", "--session", "abcd", "--to", filepath.Join(dir, "x\x1b\ny")); strings.Contains(got.stderr, "\x1b") {
+		t.Errorf("%+v", got)
+	}
+	if err := os.Remove(filepath.Join(dir, "x\x1b\ny")); err != nil {
+		t.Fatal(err)
 	}
 	if got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to", to, "--force"); got.code != exitDone {
 		t.Errorf("--force: %+v", got)

@@ -11,9 +11,11 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/term"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/client"
 )
@@ -27,26 +29,27 @@ const maxSource = 64 << 20
 //  1. -c CODE: CODE, and no argument beside it.
 //  2. No argument, or "-": stdin, if that is not a terminal.
 //  3. The argument names something that exists: that file's content.
-//  4. The argument looks like a file's name (one word that ends in .py or .ipy):
-//     an error, because somebody mistyped it.
+//  4. The argument looks like a file's name (one word that ends in .py or .ipy, or
+//     has a slash and letters): an error, because somebody mistyped it.
 //  5. Otherwise the argument is the code.
 type execCmd struct {
-	Source  string        `arg:"" optional:"" help:"File to run, '-' for stdin, or the code itself if no such file exists and it does not end in .py."`
-	Code    string        `short:"c" help:"Code to run." placeholder:"CODE"`
-	Session string        `aliases:"identifier" help:"Session to run in (also --identifier), 4 to 128 characters. Without it the code runs in a session of its own that is deleted afterwards."`
+	Source  string        `arg:"" optional:"" help:"File to run, '-' for stdin, or the code itself if no such file exists and it does not look like one's name."`
+	Code    *string       `short:"c" help:"Code to run." placeholder:"CODE"`
+	Session sessionName   `aliases:"identifier" help:"Session to run in (also --identifier), 4 to 128 characters. Without it the code runs in a session of its own that is deleted afterwards." placeholder:"NAME"`
 	Keep    bool          `help:"Keep the session that exec made for itself."`
 	Timeout time.Duration `help:"Longest run, such as 30s. Without it the server's default." placeholder:"DURATION"`
-	Figures string        `help:"Directory for figures." default:"." placeholder:"DIR"`
+	Figures string        `help:"Directory for figures, made if it is missing." default:"." placeholder:"DIR"`
 	poolFlag
 }
 
 // Help documents the rule in the command's help.
 func (execCmd) Help() string {
 	return "The code is CODE of -c; else, without an argument or with '-', stdin; else the file that the argument names; " +
-		"else, unless the argument is one word ending in .py or .ipy, the argument itself.\n\n" +
-		"stdout and stderr of the code go to stdout and stderr, then the value of its last expression to stdout. " +
+		"else, unless the argument is one word that looks like a file's name, the argument itself.\n\n" +
+		"stdout and stderr of the code go to stdout and stderr, then the text of what it displayed " +
+		"and the value of its last expression to stdout. " +
 		"Figures are saved as figure-1.png and so on, never over a file that exists, and named on stderr. " +
-		"The exit code is 1 if the code failed."
+		"The exit code is 1 if the code failed; code that ends with sys.exit(N) sets it to N."
 }
 
 // execOutput is the result of exec as JSON.
@@ -68,7 +71,7 @@ type execOutput struct {
 
 // Run runs the code and prints what came of it.
 func (c *execCmd) Run(ctx context.Context, a *app) error {
-	code, err := c.source(a.stdin)
+	code, err := c.source(ctx, a.stdin)
 	if err != nil {
 		return err
 	}
@@ -82,49 +85,57 @@ func (c *execCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	session, own := c.Session, c.Session == ""
+	// Code may have run for an hour when its figures are saved.
+	if err := os.MkdirAll(c.Figures, 0o777); err != nil {
+		return usageError("--figures: " + err.Error())
+	}
+	session, own := string(c.Session), c.Session == ""
 	if own {
 		session = newIdentifier()
 	}
 	e, err := cl.Execute(ctx, c.Pool, session, client.Run{Code: code, Timeout: c.Timeout})
 	if own {
-		c.endOwn(ctx, a, cl, session, err == nil)
+		c.endOwn(ctx, a, cl, session, err == nil && !sessionEnded(e.Result))
 	}
 	if err != nil {
 		return err
 	}
-	return c.print(a, e, session, !own || c.Keep)
+	return c.print(a, e, session)
 }
 
-// endOwn deletes the session that exec made for itself, or says how to go on in it.
-func (c *execCmd) endOwn(ctx context.Context, a *app, cl *client.Client, session string, ran bool) {
-	if c.Keep && ran {
+// endOwn deletes the session that exec made for itself, or says how to go on in
+// it. Unless alive, nothing came of the session, and there is nothing to say of it.
+func (c *execCmd) endOwn(ctx context.Context, a *app, cl *client.Client, session string, alive bool) {
+	if c.Keep && alive {
 		a.say("session %s is kept; go on with --session %s", session, session)
 		return
 	}
 	// Deleted also when the user pressed Ctrl-C: that is what ends the code.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
-	if err := cl.DeleteSession(ctx, c.Pool, session); ran && err != nil {
+	err := cl.DeleteSession(ctx, c.Pool, session)
+	if alive && err != nil && sandpool.ClassOf(err) != sandpool.NotFound {
 		a.say("session %s was not deleted and ends with the pool's cooldown: %v", session, err)
-	} else if ran && !a.json() {
+	} else if alive && !a.json() {
 		a.say("ran in a session of its own, deleted now; --session NAME or --keep keeps variables and files")
 	}
 }
 
 // source applies the rule of execCmd.
-func (c *execCmd) source(stdin io.Reader) (string, error) {
+func (c *execCmd) source(ctx context.Context, stdin io.Reader) (string, error) {
 	switch {
-	case c.Code != "" && c.Source != "":
+	case c.Code != nil && c.Source != "":
 		return "", usageError("give the code with -c or as an argument, not both")
-	case c.Code != "":
-		return c.Code, nil
+	case c.Code != nil && *c.Code == "":
+		return "", usageError("the code of -c is empty")
+	case c.Code != nil:
+		return *c.Code, nil
 	case c.Source == "" || c.Source == "-":
 		if f, ok := stdin.(*os.File); ok && c.Source == "" && term.IsTerminal(int(f.Fd())) {
 			return "", usageError("no code: give a file, -c CODE, the code itself, or pipe it in\n" +
 				"for example: sandpool exec 'print(6*7)'")
 		}
-		return readSource("stdin", stdin)
+		return readSource("stdin", interruptible(ctx, stdin))
 	}
 	f, err := os.Open(c.Source)
 	switch {
@@ -139,9 +150,11 @@ func (c *execCmd) source(stdin io.Reader) (string, error) {
 	return c.Source, nil
 }
 
-// looksLikeFile reports whether text that names no file was meant to name one.
+// looksLikeFile reports whether text that names no file was meant to name one. A
+// slash between numbers is a division.
 func looksLikeFile(s string) bool {
-	return !strings.ContainsAny(s, " \t\n\"'()=") && (strings.HasSuffix(s, ".py") || strings.HasSuffix(s, ".ipy"))
+	return !strings.ContainsAny(s, " \t\n\"'()=") && (strings.HasSuffix(s, ".py") || strings.HasSuffix(s, ".ipy") ||
+		strings.Contains(s, "/") && strings.ContainsFunc(s, unicode.IsLetter))
 }
 
 func readSource(name string, r io.Reader) (string, error) {
@@ -155,67 +168,34 @@ func readSource(name string, r io.Reader) (string, error) {
 	return string(data), nil
 }
 
-// print shows what came of the code, on both streams or as JSON.
-func (c *execCmd) print(a *app, e client.Execution, session string, kept bool) error {
+// thrownAway reports whether the session ends with the command.
+func (c *execCmd) thrownAway() bool { return c.Session == "" && !c.Keep }
+
+// print shows what came of the code, on both streams or as JSON. Figures that
+// cannot be saved do not keep the rest from being shown.
+func (c *execCmd) print(a *app, e client.Execution, session string) error {
 	result, images := splitResult(e.Result)
-	saved, err := saveFigures(c.Figures, images)
+	saved, unsaved := saveFigures(c.Figures, images)
 	for _, name := range saved {
 		a.say("saved %s", name)
 	}
-	if err != nil {
-		return err
-	}
+	var err error
 	if a.json() {
 		r := e.Result
 		extras := r.ExecutionExtras
 		extras.Images = nil
-		err = a.printJSON(execOutput{Pool: c.Pool, Session: session, Kept: kept, Status: e.Status, Stdout: r.Stdout, Stderr: r.Stderr,
-			Result: result, Milliseconds: r.Milliseconds, ExecutionExtras: extras, Figures: saved})
+		err = a.printJSON(execOutput{Pool: c.Pool, Session: session, Kept: !c.thrownAway() && !sessionEnded(r), Status: e.Status,
+			Stdout: r.Stdout, Stderr: r.Stderr, Result: result, Milliseconds: r.Milliseconds, ExecutionExtras: extras, Figures: saved})
 	} else {
-		err = printStreams(a, e, result)
+		err = printStreams(a, e, result, c.thrownAway())
 	}
-	if err != nil {
+	if err := errors.Join(err, unsaved); err != nil {
 		return err
 	}
-	if e.Failed() {
-		return exitError(exitNegative)
+	if code := exitCode(e); code != exitDone {
+		return exitError(code)
 	}
 	return nil
-}
-
-func printStreams(a *app, e client.Execution, result json.RawMessage) error {
-	r := e.Result
-	_, err := io.WriteString(a.stdout, r.Stdout)
-	if err != nil {
-		return err
-	}
-	writeLine(a.stderr, r.Stderr)
-	if r.StdoutTruncated || r.StderrTruncated {
-		a.say("the output was longer than the server's limit and is cut")
-	}
-	if text := resultText(result); text != "" {
-		if r.Stdout != "" && !strings.HasSuffix(r.Stdout, "\n") {
-			text = "\n" + text
-		}
-		if _, err := fmt.Fprintln(a.stdout, text); err != nil {
-			return err
-		}
-	}
-	if e.Failed() && e.Error != nil && !strings.Contains(r.Stderr, e.Error.Error.Message) {
-		a.say("%s: %s", e.Error.Error.Code, e.Error.Error.Message)
-	}
-	if r.StateLost {
-		a.say("the session's variables are lost; its files remain")
-	}
-	return nil
-}
-
-// writeLine writes text and ends its last line.
-func writeLine(w io.Writer, text string) {
-	if text != "" && !strings.HasSuffix(text, "\n") {
-		text += "\n"
-	}
-	_, _ = io.WriteString(w, text)
 }
 
 // newIdentifier returns an identifier that nobody can guess.

@@ -52,7 +52,7 @@ func (c *filesUploadCmd) Run(ctx context.Context, a *app) error {
 		}
 		name = filepath.Base(c.File)
 	}
-	from, size, err := openUpload(c.File, a.stdin)
+	from, size, err := openUpload(ctx, c.File, a.stdin)
 	if err != nil {
 		return err
 	}
@@ -62,21 +62,21 @@ func (c *filesUploadCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	p := newProgress(a.stderr)
-	f, err := cl.UploadFile(ctx, c.Pool, c.Session, name, &counted{Reader: from, p: p, step: "uploading " + name, size: size})
+	f, err := cl.UploadFile(ctx, c.Pool, string(c.Session), name, &counted{Reader: from, p: p, step: "uploading " + printable(name), size: size})
 	p.clear()
 	if err != nil {
 		return err
 	}
-	a.say("uploaded %s, %s", path.Join(f.Directory, f.Name), bytesText(f.SizeInBytes))
+	a.say("uploaded %s, %s", printable(path.Join(f.Directory, f.Name)), bytesText(f.SizeInBytes))
 	if a.json() {
 		return a.printJSON(f)
 	}
 	return nil
 }
 
-func openUpload(name string, stdin io.Reader) (io.ReadCloser, int64, error) {
+func openUpload(ctx context.Context, name string, stdin io.Reader) (io.ReadCloser, int64, error) {
 	if name == "-" {
-		return io.NopCloser(stdin), -1, nil
+		return interruptible(ctx, stdin), -1, nil
 	}
 	f, err := os.Open(name)
 	if err != nil {
@@ -127,7 +127,7 @@ func (c *filesListCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	list, err := cl.Files(ctx, c.Pool, c.Session, c.Path, c.Recursive)
+	list, err := cl.Files(ctx, c.Pool, string(c.Session), c.Path, c.Recursive)
 	if err != nil {
 		return err
 	}
@@ -152,21 +152,21 @@ func (c *filesDownloadCmd) Run(ctx context.Context, a *app) error {
 	if c.Offset < 0 || c.Length < 0 {
 		return usageError("--offset and --length are not negative")
 	}
+	to, err := c.place()
+	if err != nil {
+		return err
+	}
 	cl, err := a.client()
 	if err != nil {
 		return err
 	}
-	content, err := cl.Download(ctx, c.Pool, c.Session, c.Name, client.Range{Offset: c.Offset, Length: c.Length})
+	content, err := cl.Download(ctx, c.Pool, string(c.Session), c.Name, client.Range{Offset: c.Offset, Length: c.Length})
 	if err != nil {
 		return err
 	}
 	defer content.Close()
-	to := c.To
-	if to == "" {
-		to = path.Base(c.Name)
-	}
 	p := newProgress(a.stderr)
-	from := &counted{Reader: content, p: p, step: "downloading " + c.Name, size: content.Size}
+	from := &counted{Reader: content, p: p, step: "downloading " + printable(c.Name), size: content.Size}
 	if to == "-" {
 		_, err = io.Copy(a.stdout, from)
 		p.clear()
@@ -177,7 +177,7 @@ func (c *filesDownloadCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	a.say("downloaded %s, %s", to, bytesText(from.n))
+	a.say("downloaded %s, %s", printable(to), bytesText(from.n))
 	if a.json() {
 		return a.printJSON(struct {
 			File string `json:"file"`
@@ -187,13 +187,35 @@ func (c *filesDownloadCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
+// place returns where to write the file, if it can be written there.
+func (c *filesDownloadCmd) place() (string, error) {
+	to := c.To
+	if to == "" {
+		to = path.Base(c.Name)
+	}
+	if to == "-" {
+		return to, nil
+	}
+	dir := filepath.Dir(to)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return "", usageError(fmt.Sprintf("there is no directory %q", dir))
+	}
+	info, err := os.Lstat(to)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return to, nil
+	case err != nil:
+		return "", err
+	case info.IsDir():
+		return "", usageError(fmt.Sprintf("%q is a directory; --to FILE names the file to write", to))
+	case !c.Force:
+		return "", usageError(fmt.Sprintf("%q exists; --force overwrites it, --to FILE writes elsewhere", to))
+	}
+	return to, nil
+}
+
 // save writes the content to a file beside its place and moves it there when it is whole.
 func (c *filesDownloadCmd) save(to string, from io.Reader) error {
-	if _, err := os.Lstat(to); err == nil && !c.Force {
-		return usageError(fmt.Sprintf("%s exists; --force overwrites it, --to FILE writes elsewhere", to))
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	tmp, err := os.CreateTemp(filepath.Dir(to), ".download-*")
 	if err != nil {
 		return err
@@ -221,7 +243,7 @@ func (c *filesShowCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	f, err := cl.StatFile(ctx, c.Pool, c.Session, c.Name)
+	f, err := cl.StatFile(ctx, c.Pool, string(c.Session), c.Name)
 	if err != nil {
 		return err
 	}
@@ -243,7 +265,7 @@ func (c *filesDeleteCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if err := cl.DeleteFile(ctx, c.Pool, c.Session, c.Name); err != nil {
+	if err := cl.DeleteFile(ctx, c.Pool, string(c.Session), c.Name); err != nil {
 		return err
 	}
 	a.say("deleted %s", printable(c.Name))

@@ -8,6 +8,7 @@
 //
 // Exit codes: 0 done; 1 the code that exec ran failed, or doctor found
 // something missing; 2 the command line is wrong; 3 anything else failed.
+// Code that exec ran sets its own with sys.exit.
 package main
 
 import (

@@ -37,7 +37,7 @@ func (n poolName) name() (string, error) {
 type poolCreateCmd struct {
 	poolName
 	Location      string `short:"l" help:"Location to record." default:"local"`
-	ContainerType string `help:"Kind of sandbox: PythonLTS, NodeLTS, Shell or CustomContainer." default:"PythonLTS"`
+	ContainerType string `help:"Kind of sandbox: PythonLTS. NodeLTS, Shell and CustomContainer are not served yet." default:"PythonLTS"`
 	poolSettings
 }
 
@@ -72,6 +72,9 @@ func (c *poolUpdateCmd) Run(ctx context.Context, a *app) error {
 	name, err := c.name()
 	if err != nil {
 		return err
+	}
+	if c.empty() {
+		return usageError("there is nothing to change: give a setting, such as --ready-sessions N")
 	}
 	cl, err := a.client()
 	if err != nil {

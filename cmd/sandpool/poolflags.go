@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math"
+	"reflect"
 	"strings"
 
 	"github.com/sandpool/sandpool/api"
@@ -12,33 +14,39 @@ import (
 // of "az containerapp sessionpool". All of them reach the server, which says what
 // it does not serve; nothing is dropped on the way.
 type poolSettings struct {
-	MaxSessions    *int     `help:"Most sessions at the same time." placeholder:"N"`
-	ReadySessions  *int     `help:"Sandboxes kept ready." placeholder:"N"`
-	CooldownPeriod *int     `help:"Seconds without a request after which a session ends." placeholder:"SECONDS"`
-	LifecycleType  string   `help:"Timed or OnContainerExit." placeholder:"TYPE"`
-	MaxAlivePeriod *int     `help:"Longest life of a session, with OnContainerExit." placeholder:"SECONDS"`
-	NetworkStatus  string   `help:"EgressDisabled or EgressEnabled." placeholder:"STATUS"`
+	MaxSessions    *int     `help:"Most sessions at the same time (a new pool: 10)." placeholder:"N"`
+	ReadySessions  *int     `help:"Sandboxes kept ready (a new pool: 5)." placeholder:"N"`
+	CooldownPeriod *int     `help:"Seconds without a request after which a session ends (a new pool: 300)." placeholder:"SECONDS"`
+	LifecycleType  string   `help:"Timed. OnContainerExit is not served yet." placeholder:"TYPE"`
+	MaxAlivePeriod *int     `help:"Longest life of a session, with OnContainerExit; not served yet." placeholder:"SECONDS"`
+	NetworkStatus  string   `help:"EgressDisabled. EgressEnabled is not served yet." placeholder:"STATUS"`
 	CPU            *float64 `name:"cpu" help:"Cores of one sandbox." placeholder:"CORES"`
 	Memory         string   `help:"Memory of one sandbox, such as 1.0Gi." placeholder:"SIZE"`
 	Image          string   `short:"i" help:"Image of the sandboxes." placeholder:"IMAGE"`
 	Tags           []string `help:"Tags, KEY=VALUE each." sep:"none" placeholder:"KEY=VALUE"`
 	NoWait         bool     `help:"Do not wait until the pool can be used."`
 
-	Environment   string   `group:"Custom containers" help:"Managed environment." placeholder:"ID"`
-	ContainerName string   `group:"Custom containers" help:"Name of the container." placeholder:"NAME"`
-	Command       []string `group:"Custom containers" help:"Command line to start." sep:"none" placeholder:"WORD"`
-	Args          []string `group:"Custom containers" help:"Arguments of the command." sep:"none" placeholder:"WORD"`
-	TargetPort    *int     `group:"Custom containers" help:"Port that the container serves." placeholder:"PORT"`
-	EnvVars       []string `group:"Custom containers" help:"Environment, KEY=VALUE or KEY=secretref:NAME each." sep:"none" placeholder:"KEY=VALUE"`
-	Secrets       []string `group:"Custom containers" short:"s" help:"Secrets, NAME=VALUE each." sep:"none" placeholder:"NAME=VALUE"`
+	Environment   string   `group:"Custom containers and identities, not served yet" help:"Managed environment." placeholder:"ID"`
+	ContainerName string   `group:"Custom containers and identities, not served yet" help:"Name of the container." placeholder:"NAME"`
+	Command       []string `group:"Custom containers and identities, not served yet" help:"Command line to start." sep:"none" placeholder:"WORD"`
+	Args          []string `group:"Custom containers and identities, not served yet" help:"Arguments of the command." sep:"none" placeholder:"WORD"`
+	TargetPort    *int     `group:"Custom containers and identities, not served yet" help:"Port that the container serves." placeholder:"PORT"`
+	EnvVars       []string `group:"Custom containers and identities, not served yet" help:"Environment, KEY=VALUE or KEY=secretref:NAME each." sep:"none" placeholder:"KEY=VALUE"`
+	Secrets       []string `group:"Custom containers and identities, not served yet" short:"s" help:"Secrets, NAME=VALUE each." sep:"none" placeholder:"NAME=VALUE"`
 
-	RegistryServer   string `group:"Custom containers" help:"Registry of the image." placeholder:"HOST"`
-	RegistryUsername string `group:"Custom containers" help:"User of the registry." placeholder:"NAME"`
-	RegistryPassword string `group:"Custom containers" help:"Password of the registry." placeholder:"PASSWORD"`
-	RegistryIdentity string `group:"Custom containers" help:"Identity that pulls the image." placeholder:"ID"`
+	RegistryServer   string `group:"Custom containers and identities, not served yet" help:"Registry of the image." placeholder:"HOST"`
+	RegistryUsername string `group:"Custom containers and identities, not served yet" help:"User of the registry." placeholder:"NAME"`
+	RegistryPassword string `group:"Custom containers and identities, not served yet" help:"Password of the registry." placeholder:"PASSWORD"`
+	RegistryIdentity string `group:"Custom containers and identities, not served yet" help:"Identity that pulls the image." placeholder:"ID"`
 
-	MISystemAssigned bool     `name:"mi-system-assigned" group:"Custom containers" help:"Give sessions a system-assigned identity."`
-	MIUserAssigned   []string `name:"mi-user-assigned" group:"Custom containers" help:"Identities of sessions." placeholder:"ID"`
+	MISystemAssigned bool     `name:"mi-system-assigned" group:"Custom containers and identities, not served yet" help:"Give sessions a system-assigned identity."`
+	MIUserAssigned   []string `name:"mi-user-assigned" group:"Custom containers and identities, not served yet" help:"Identities of sessions." placeholder:"ID"`
+}
+
+// empty reports whether no setting was given.
+func (s poolSettings) empty() bool {
+	s.NoWait = false
+	return reflect.ValueOf(s).IsZero()
 }
 
 // body returns the settings as a resource: whole for a PUT, a merge patch for a PATCH.
@@ -46,6 +54,9 @@ func (s *poolSettings) body(kind string) (api.SessionPool, error) {
 	tags, err := pairs("tags", s.Tags)
 	if err != nil {
 		return api.SessionPool{}, err
+	}
+	if s.CPU != nil && (math.IsNaN(*s.CPU) || math.IsInf(*s.CPU, 0)) {
+		return api.SessionPool{}, usageError(fmt.Sprintf("--cpu %v: give a number of cores, such as 0.5", *s.CPU))
 	}
 	props := &api.SessionPoolProperties{EnvironmentID: s.Environment}
 	if s.MaxSessions != nil || s.ReadySessions != nil {

@@ -44,7 +44,7 @@ func (c *sessionShowCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	s, err := cl.Session(ctx, c.Pool, c.Session)
+	s, err := cl.Session(ctx, c.Pool, string(c.Session))
 	if err != nil {
 		return err
 	}
@@ -87,14 +87,14 @@ func (c *sessionDeleteCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if err := cl.DeleteSession(ctx, c.Pool, c.Session); err != nil {
+	if err := cl.DeleteSession(ctx, c.Pool, string(c.Session)); err != nil {
 		return err
 	}
-	a.say("session %s of pool %s is deleted", printable(c.Session), c.Pool)
+	a.say("session %s of pool %s is deleted", printable(string(c.Session)), c.Pool)
 	if a.json() {
 		return a.printJSON(struct {
 			Deleted string `json:"deleted"`
-		}{c.Session})
+		}{string(c.Session)})
 	}
 	return nil
 }

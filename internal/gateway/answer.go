@@ -90,7 +90,7 @@ func abortedBy(ended *sandpool.Error, took time.Duration) answer {
 	if why == "" {
 		why = "the session ended"
 	}
-	a.fail("Aborted", fmt.Sprintf("%s: %s. The next request with this identifier gets a fresh session.", abortedPhrase, why))
+	a.fail("Aborted", fmt.Sprintf("%s: %s. The session's variables and files are lost.", abortedPhrase, why))
 	return a
 }
 

@@ -122,7 +122,7 @@ func TestSessionEndsDuringExecution(t *testing.T) {
 		}
 		got := w.do("POST", "code/execute?identifier=abcd", `{"code":"x = 'a' * 10**12"}`)
 		props, _ := got.json(t)["properties"].(map[string]any)
-		if got.status != 200 || props["status"] != "Failure" || !strings.Contains(props["stderr"].(string), "Execution aborted: The session went over its memory limit of 512 MiB") {
+		if got.status != 200 || props["status"] != "Failure" || !strings.Contains(props["stderr"].(string), "Execution aborted: The session went over its memory limit of 512 MiB. The session's variables and files are lost.") {
 			t.Fatalf("breaksFirst %v: answer %d %s", breaksFirst, got.status, got.body)
 		}
 		if got := w.do("POST", "code/execute?identifier=abcd", `{"code":"1"}`); got.status != 200 || !strings.Contains(got.body, "Success") {

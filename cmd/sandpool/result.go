@@ -5,11 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/client"
 )
 
 // maxFigureNumber ends the search for a free name.
@@ -86,4 +90,82 @@ func writeNew(dir, suffix string, number *int, data []byte) (string, error) {
 		return name, errors.Join(err, f.Close())
 	}
 	return "", fmt.Errorf("directory %q is full of figures", dir)
+}
+
+// exitCode is the exit code of an execution: what the code gave sys.exit, as far as
+// that is one, else whether it failed.
+func exitCode(e client.Execution) int {
+	r := e.Result
+	switch {
+	case !e.Failed():
+		return exitDone
+	case r.ErrorName != "SystemExit":
+		return exitNegative
+	case r.ErrorMessage == "" || r.ErrorMessage == "None":
+		return exitDone
+	}
+	if n, err := strconv.ParseUint(r.ErrorMessage, 10, 8); err == nil {
+		return int(n)
+	}
+	return exitNegative
+}
+
+// sessionEnded reports whether the session ended under the code, with its files.
+func sessionEnded(r api.ExecutionResult) bool { return r.StateLost && r.ErrorName == "Aborted" }
+
+// printStreams writes what came of the code. thrownAway says that nothing of its
+// session is kept.
+func printStreams(a *app, e client.Execution, result json.RawMessage, thrownAway bool) error {
+	r := e.Result
+	out := r.Stdout
+	for _, d := range r.DisplayData {
+		out = addLine(out, d["text/plain"])
+	}
+	out = addLine(out, resultText(result))
+	if _, err := io.WriteString(a.stdout, out); err != nil {
+		return err
+	}
+	text, why := splitStderr(r)
+	switch {
+	case e.Failed() && exitCode(e) == exitDone:
+		text = strings.TrimSuffix(text, "SystemExit: "+r.ErrorMessage)
+	case thrownAway:
+		// The sentences after the first say what is left for the session's next execution.
+		first, _, more := strings.Cut(why, ". ")
+		if why = first; more {
+			why += "."
+		}
+	}
+	fmt.Fprint(a.stderr, addLine(addLine("", text), why))
+	if r.StdoutTruncated || r.StderrTruncated || r.DisplayDataTruncated {
+		a.say("the output was longer than the server's limit and is cut")
+	}
+	if e.Failed() && e.Error != nil && !strings.Contains(r.Stderr, e.Error.Error.Message) {
+		a.say("%s: %s", e.Error.Error.Code, e.Error.Error.Message)
+	}
+	if r.StateLost && why == "" {
+		a.say("the session's variables are lost; its files remain")
+	}
+	return nil
+}
+
+// splitStderr separates what the code wrote from the server's own words on why it
+// was ended, which are last and on lines of their own.
+func splitStderr(r api.ExecutionResult) (text, why string) {
+	text, ok := strings.CutSuffix(r.Stderr, r.ErrorMessage)
+	if !ok || text != "" && !strings.HasSuffix(text, "\n") {
+		return r.Stderr, ""
+	}
+	return text, r.ErrorMessage
+}
+
+// addLine adds text to out on a line of its own. No text adds nothing.
+func addLine(out, text string) string {
+	if text == "" {
+		return out
+	}
+	if out != "" && !strings.HasSuffix(out, "\n") {
+		out += "\n"
+	}
+	return out + strings.TrimSuffix(text, "\n") + "\n"
 }
