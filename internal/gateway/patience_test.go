@@ -147,8 +147,12 @@ func TestQueuedExecution(t *testing.T) {
 // pools nor, without end, those who ask about itself.
 func TestMetadataTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, g := offline(t, func(l Lease) Interpreter { return &interpreter{w: l.(*lease).w, l: l.(*lease)} })
+		w, g := offline(t, func(l Lease) Interpreter { return &interpreter{w: l.(*lease).w, l: l.(*lease)} })
 		slow, quick := sandpool.Pool{ID: sandpool.PoolID{Name: "slow"}}, sandpool.Pool{ID: python()}
+		g.options.Metadata = func(p sandpool.Pool) (agent.Metadata, bool) {
+			md, ok := w.metadata(p)
+			return md, ok && p.ID == quick.ID
+		}
 		end, err := g.turns.take(t.Context(), slow.ID)
 		if err != nil {
 			t.Fatal(err)
