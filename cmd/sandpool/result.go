@@ -41,7 +41,7 @@ func splitResult(r api.ExecutionResult) (json.RawMessage, []api.Image) {
 }
 
 // resultText renders the value of the last expression: a text as it is, anything
-// else as the JSON that came. No value, and None, are "".
+// else as the JSON that came. No value is "".
 func resultText(result json.RawMessage) string {
 	var s string
 	if json.Unmarshal(result, &s) == nil {

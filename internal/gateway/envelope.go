@@ -75,11 +75,8 @@ func wantsStrings(userAgent string) bool {
 
 // stringify returns a result as a JSON string, if it is something else.
 func stringify(result json.RawMessage) json.RawMessage {
-	switch {
-	case len(result) > 0 && result[0] == '"':
+	if len(result) > 0 && result[0] == '"' {
 		return result
-	case string(result) == "null":
-		return json.RawMessage(`"None"`)
 	}
 	return encode(string(result))
 }
