@@ -26,9 +26,9 @@ const quickSample = `import sys, numpy as np
 print("Python", sys.version.split()[0], "on", open("/proc/version").read().split()[0], "in a gVisor sandbox")
 int((np.arange(1, 7) * 2).sum())`
 
-// quickstart takes a server that has just started to an answer: image, pool,
-// sample. Each step is left out if an earlier start has done it.
-func quickstart(ctx context.Context, a *app, cfg server.Config, conn client.Config, tokenFile, settings string) error {
+// quickImage builds the image if it is missing. It comes before the server runs, whose
+// pools could not be prepared without it.
+func quickImage(ctx context.Context, a *app, cfg server.Config) error {
 	images, err := image.Open(cfg.Images())
 	if err != nil {
 		return err
@@ -36,6 +36,12 @@ func quickstart(ctx context.Context, a *app, cfg server.Config, conn client.Conf
 	if _, _, err := buildImage(ctx, a, images, quickPool, true); err != nil {
 		return fmt.Errorf("build the image: %w", err)
 	}
+	return nil
+}
+
+// quickstart takes a server that has just started to an answer: pool, sample. The pool is
+// left as it is if an earlier start has made it.
+func quickstart(ctx context.Context, a *app, conn client.Config, tokenFile, settings string) error {
 	cl, err := client.New(conn)
 	if err != nil {
 		return err

@@ -82,20 +82,29 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 }
 
 func (c *serveCmd) serve(ctx context.Context, a *app, srv *server.Server, cfg server.Config, conn client.Config) error {
+	err := c.serveUntil(ctx, a, srv, cfg, conn)
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		a.say("stopped")
+		return nil
+	}
+	return err
+}
+
+func (c *serveCmd) serveUntil(ctx context.Context, a *app, srv *server.Server, cfg server.Config, conn client.Config) error {
+	if c.Quickstart {
+		if err := quickImage(ctx, a, cfg); err != nil {
+			return err
+		}
+	}
 	a.say("serving %s", conn.Endpoint)
 	tokenFile := filepath.Join(cfg.DataDir, "admin-token")
 	settings := a.writeClientConfig(ctx, conn, tokenFile)
 	g, run := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.Run(run) })
 	if c.Quickstart {
-		g.Go(func() error { return quickstart(run, a, cfg, conn, tokenFile, settings) })
+		g.Go(func() error { return quickstart(run, a, conn, tokenFile, settings) })
 	}
-	err := g.Wait()
-	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
-		a.say("stopped")
-		return nil
-	}
-	return err
+	return g.Wait()
 }
 
 func (c *serveCmd) logger(a *app) (*slog.Logger, error) {
