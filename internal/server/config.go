@@ -183,6 +183,18 @@ func (c Config) Images() string {
 	return filepath.Join(c.DataDir, "images")
 }
 
+// agentProgram is the path of sandpool-agent.
+func (c Config) agentProgram() (string, error) {
+	if c.Agent != "" {
+		return c.Agent, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find the agent: %w", err)
+	}
+	return filepath.Join(filepath.Dir(self), "sandpool-agent"), nil
+}
+
 // Validate reports every field that is out of range.
 func (c Config) Validate() error {
 	var problems []error

@@ -19,7 +19,6 @@ import (
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/quiet"
-	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 	"github.com/sandpool/sandpool/internal/sqlite"
 )
@@ -57,6 +56,10 @@ type Server struct {
 func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	if os.Geteuid() != 0 {
+		return nil, sandpool.Errorf(sandpool.Unsupported, "NotRoot", "host",
+			"The server makes namespaces and cgroups, which needs root; run the command with sudo.")
 	}
 	s := &Server{log: log, cfg: cfg, agents: newAgents()}
 	defer func() {
@@ -185,11 +188,6 @@ func (s *Server) URL() string {
 // AdminToken is the text of the administrator's token.
 func (s *Server) AdminToken() string { return s.token }
 
-// Check says what the host has and lacks for serving.
-func Check(ctx context.Context, cfg Config) []sandbox.Requirement {
-	return gvisor.CheckHost(ctx, filepath.Join(cfg.DataDir, "engine"))
-}
-
 // listen opens the API's listener, with TLS if configured.
 func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 	var lc net.ListenConfig
@@ -214,6 +212,10 @@ func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 func lockDir(ctx context.Context, dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if r := checkDir(dir); !r.OK {
+		return nil, sandpool.Errorf(sandpool.Invalid, "", "data_dir",
+			"The data directory is to hold tokens and snapshots, but other users can get at %s. %s", r.Detail, r.Fix)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
