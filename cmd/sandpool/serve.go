@@ -65,6 +65,9 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 	if c.PublicURL != "" {
 		cfg.PublicURL = c.PublicURL
 	}
+	if err := cfg.Validate(); err != nil {
+		return usageError(err.Error())
+	}
 	if c.Quickstart {
 		// Who tries it out expects that Ctrl-C leaves nothing behind.
 		cfg.OnExit = server.StopSandboxes

@@ -55,3 +55,16 @@ func TestClientConfigurationStaysWithALivingServer(t *testing.T) {
 		}
 	}
 }
+
+func TestBadConfigurationIsUsage(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(file, []byte("listen: foo\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"--listen", "foo"}, {"--config", file}, {"--public-url", "foo"}} {
+		got := command(t, nil, "", append([]string{"serve", "--data-dir", t.TempDir()}, args...)...)
+		if got.code != exitUsage || !strings.Contains(got.stderr, `is "foo"; use `) {
+			t.Errorf("%q: %+v; want exit code 2 and what to use", args, got)
+		}
+	}
+}
