@@ -87,8 +87,13 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 func (c *serveCmd) serve(ctx context.Context, a *app, srv *server.Server, cfg server.Config, conn client.Config) error {
 	err := c.serveUntil(ctx, a, srv, cfg, conn)
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
-		a.say("stopped")
-		return nil
+		kept, err := srv.Kept(context.WithoutCancel(ctx))
+		if kept > 0 {
+			a.say("stopped; sandboxes that stay for the next start: %d (on_exit: stop ends them)", kept)
+		} else {
+			a.say("stopped")
+		}
+		return err
 	}
 	return err
 }

@@ -153,6 +153,19 @@ func (s *Server) shutDown(ctx context.Context) error {
 	return errors.Join(err, s.manager.StopAll(stop))
 }
 
+// Kept is how many sandboxes stay for the next start. It may be called once Run has
+// returned, before Close.
+func (s *Server) Kept(ctx context.Context) (int, error) {
+	rows, err := s.store.Sandboxes(ctx)
+	kept := 0
+	for _, r := range rows {
+		if r.State == sandpool.Ready || r.State == sandpool.Claimed {
+			kept++
+		}
+	}
+	return kept, err
+}
+
 // Close gives back what New opened. It may be called once Run has returned.
 func (s *Server) Close() error {
 	var errs []error
