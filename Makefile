@@ -27,7 +27,7 @@ deps: ## install what the image build needs from the distribution
 
 .PHONY: build
 build: go ## build bin/sandpool and bin/sandpool-agent (static)
-	@echo "building bin/sandpool and bin/sandpool-agent (the first build compiles gVisor and takes 2 to 4 minutes)" >&2
+	@[ -e bin/sandpool ] || echo "building bin/sandpool and bin/sandpool-agent: the first build compiles gVisor and takes 2 to 4 minutes" >&2
 	@mkdir -p bin
 	@go build $(GOFLAGS_BUILD) -o bin/sandpool ./cmd/sandpool
 	@go build $(GOFLAGS_BUILD) -o bin/sandpool-agent ./cmd/sandpool-agent

@@ -61,9 +61,12 @@ func buildImage(ctx context.Context, a *app, store *image.Store, name string, if
 	if err != nil {
 		return image.Image{}, false, err
 	}
-	a.say("building image %s: downloads a few hundred MB and takes some minutes", name)
-	p := newProgress(a.stderr)
+	p, begun := newProgress(a.stderr), false
 	img, err := store.Build(ctx, recipe, func(g image.Progress) {
+		if !begun {
+			begun = true // what a build lacks shows before its first step
+			a.say("building image %s: downloads a few hundred MB and takes some minutes", name)
+		}
 		p.update(fmt.Sprintf("step %d/%d %s", g.Step, g.Steps, g.Name), bytesText(g.Bytes))
 	})
 	p.clear()
@@ -93,7 +96,7 @@ func (c *imageListCmd) Run(a *app) error {
 		list = []image.Image{}
 	}
 	if len(list) == 0 {
-		a.say("no images; 'sandpool image build python' makes one")
+		a.say("no images in %s; 'sandpool image build python' makes one", store.Dir())
 	}
 	return printImages(a, list, list)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -27,9 +26,9 @@ const quickSample = `import sys, numpy as np
 print("Python", sys.version.split()[0], "on", open("/proc/version").read().split()[0], "in a gVisor sandbox")
 int((np.arange(1, 7) * 2).sum())`
 
-// quickstart takes a server that has just started to an answer: image, pool,
-// sample. Each step is left out if an earlier start has done it.
-func quickstart(ctx context.Context, a *app, cfg server.Config, conn client.Config) error {
+// quickImage builds the image if it is missing. It comes before the server runs, whose
+// pools could not be prepared without it.
+func quickImage(ctx context.Context, a *app, cfg server.Config) error {
 	images, err := image.Open(cfg.Images())
 	if err != nil {
 		return err
@@ -37,6 +36,12 @@ func quickstart(ctx context.Context, a *app, cfg server.Config, conn client.Conf
 	if _, _, err := buildImage(ctx, a, images, quickPool, true); err != nil {
 		return fmt.Errorf("build the image: %w", err)
 	}
+	return nil
+}
+
+// quickstart takes a server that has just started to an answer: pool, sample. The pool is
+// left as it is if an earlier start has made it.
+func quickstart(ctx context.Context, a *app, conn client.Config, tokenFile, settings string) error {
 	cl, err := client.New(conn)
 	if err != nil {
 		return err
@@ -47,7 +52,7 @@ func quickstart(ctx context.Context, a *app, cfg server.Config, conn client.Conf
 	if err := quickPoolReady(ctx, a, cl); err != nil {
 		return fmt.Errorf("pool %q: %w", quickPool, err)
 	}
-	return quickAnswer(ctx, a, cl, filepath.Join(cfg.DataDir, "admin-token"))
+	return quickAnswer(ctx, a, cl, tokenFile, settings)
 }
 
 // quickPoolReady makes the pool, if there is none, and waits until its ready sandboxes are there.
@@ -84,7 +89,7 @@ func quickPoolReady(ctx context.Context, a *app, cl *client.Client) error {
 }
 
 // quickAnswer runs the sample through the public API and says how to go on.
-func quickAnswer(ctx context.Context, a *app, cl *client.Client, tokenFile string) error {
+func quickAnswer(ctx context.Context, a *app, cl *client.Client, tokenFile, settings string) error {
 	id := newIdentifier()
 	begin := time.Now()
 	e, err := cl.Execute(ctx, quickPool, id, client.Run{Code: quickSample, Timeout: time.Minute})
@@ -101,7 +106,7 @@ func quickAnswer(ctx context.Context, a *app, cl *client.Client, tokenFile strin
 	a.say("ran a sample in a new session, answered after %s:", took.Round(100*time.Microsecond))
 	fmt.Fprintf(a.stdout, "%s%s\n", e.Result.Stdout, resultText(e.Result.ExecutionResult))
 	fmt.Fprintf(a.stdout, "\nendpoint  %s\n\n%s\n", cl.PoolEndpoint(quickPool), quickCurl(cl.PoolEndpoint(quickPool), tokenFile))
-	a.say("\nor, in another terminal of this user:  %s exec 'print(6*7)'\nCtrl-C stops the server and its sandboxes", shellQuote(os.Args[0]))
+	a.say("\nor, in another terminal of this user:  %s%s exec 'print(6*7)'\nCtrl-C stops the server and its sandboxes", settings, shellQuote(os.Args[0]))
 	return nil
 }
 

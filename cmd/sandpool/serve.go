@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -46,8 +49,8 @@ type serveCmd struct {
 // Help says what serve leaves on the machine.
 func (serveCmd) Help() string {
 	return "Runs until Ctrl-C. Needs no configuration: the state is in one data directory, the API listens on loopback, " +
-		"an administrator's token is made at the first start (admin-token in the data directory), and a client configuration " +
-		"is written so that other sandpool commands of this user find the server."
+		"an administrator's token is made at the first start (admin-token in the data directory), and the client configuration " +
+		"of this user leads to the server from then on, unless it leads to another one that answers."
 }
 
 // Run serves until ctx ends.
@@ -62,6 +65,9 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 	if c.PublicURL != "" {
 		cfg.PublicURL = c.PublicURL
 	}
+	if err := cfg.Validate(); err != nil {
+		return usageError(err.Error())
+	}
 	if c.Quickstart {
 		// Who tries it out expects that Ctrl-C leaves nothing behind.
 		cfg.OnExit = server.StopSandboxes
@@ -75,23 +81,38 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	conn := client.Config{Endpoint: reachable(srv.URL()), Token: srv.AdminToken()}
-	a.say("serving %s", conn.Endpoint)
-	a.writeClientConfig(conn)
 	return errors.Join(c.serve(ctx, a, srv, cfg, conn), srv.Close())
 }
 
 func (c *serveCmd) serve(ctx context.Context, a *app, srv *server.Server, cfg server.Config, conn client.Config) error {
+	err := c.serveUntil(ctx, a, srv, cfg, conn)
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		kept, err := srv.Kept(context.WithoutCancel(ctx))
+		if kept > 0 {
+			a.say("stopped; sandboxes that stay for the next start: %d (on_exit: stop ends them)", kept)
+		} else {
+			a.say("stopped")
+		}
+		return err
+	}
+	return err
+}
+
+func (c *serveCmd) serveUntil(ctx context.Context, a *app, srv *server.Server, cfg server.Config, conn client.Config) error {
+	if c.Quickstart {
+		if err := quickImage(ctx, a, cfg); err != nil {
+			return err
+		}
+	}
+	a.say("serving %s", conn.Endpoint)
+	tokenFile := filepath.Join(cfg.DataDir, "admin-token")
+	settings := a.writeClientConfig(ctx, conn, tokenFile)
 	g, run := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.Run(run) })
 	if c.Quickstart {
-		g.Go(func() error { return quickstart(run, a, cfg, conn) })
+		g.Go(func() error { return quickstart(run, a, conn, tokenFile, settings) })
 	}
-	err := g.Wait()
-	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
-		a.say("stopped")
-		return nil
-	}
-	return err
+	return g.Wait()
 }
 
 func (c *serveCmd) logger(a *app) (*slog.Logger, error) {
@@ -111,26 +132,49 @@ func (c *serveCmd) logger(a *app) (*slog.Logger, error) {
 	return slog.New(slog.NewTextHandler(a.stderr, opts)), nil
 }
 
-// writeClientConfig lets other commands of this user find the server. A
-// configuration that leads to another machine is somebody's choice and stays.
-func (a *app) writeClientConfig(conn client.Config) {
+// writeClientConfig lets other commands of this user find the server. It returns what a
+// shell must put before them if the file leads to another one; else nothing.
+func (a *app) writeClientConfig(ctx context.Context, conn client.Config, tokenFile string) string {
 	path, err := client.ConfigPath(os.Getenv)
-	if err != nil {
-		a.say("%v; set SANDPOOL_CONFIG to have one written", err)
-		return
+	if err == nil {
+		err = leadTo(ctx, path, conn)
 	}
+	if err != nil {
+		settings := fmt.Sprintf(`SANDPOOL_ENDPOINT=%s SANDPOOL_TOKEN="$(cat %s)"`, shellQuote(conn.Endpoint), shellQuote(tokenFile))
+		a.say("%v\nto use this server instead:  export %s", err, settings)
+		return settings + " "
+	}
+	a.say("other sandpool commands of this user use it: %s leads there", path)
+	return ""
+}
+
+// healthWait is how long the server that a client configuration leads to has to show that it lives.
+const healthWait = 2 * time.Second
+
+// leadTo writes conn to the client configuration at path. One that leads to another
+// machine is somebody's choice, and one that leads to a server that answers is in use: they stay.
+func leadTo(ctx context.Context, path string, conn client.Config) error {
 	old, err := client.LoadConfig(path)
 	switch {
-	case err == nil && old.Endpoint != "" && !isLoopback(old.Endpoint):
-		a.say("%s leads to %s and is left as it is; use --endpoint %s", path, old.Endpoint, conn.Endpoint)
-		return
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		a.say("%v; it is left as it is", err)
-		return
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return fmt.Errorf("%w; it is left as it is", err)
+	case old.Endpoint == "" || old.Endpoint == conn.Endpoint:
+	case !isLoopback(old.Endpoint) || answers(ctx, old):
+		return fmt.Errorf("other sandpool commands of this user go on using %s: %s leads there", old.Endpoint, path)
 	}
-	if err := client.SaveConfig(path, conn); err != nil {
-		a.say("%v", err)
+	return client.SaveConfig(path, conn)
+}
+
+func answers(ctx context.Context, conn client.Config) bool {
+	ctx, cancel := context.WithTimeout(ctx, healthWait)
+	defer cancel()
+	cl, err := client.New(conn)
+	if err != nil {
+		return false
 	}
+	defer cl.CloseIdle()
+	return cl.Health(ctx) == nil
 }
 
 func isLoopback(endpoint string) bool {

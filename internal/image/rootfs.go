@@ -23,9 +23,8 @@ import (
 // suite is the Debian release that images are made of.
 const suite = "trixie"
 
-// missing says what this machine lacks for a build.
-func missing() error {
-	var packages []string
+// Lacking returns the Debian packages that a build needs and this machine does not have.
+func Lacking() (packages []string) {
 	for _, need := range [][2]string{{"mmdebstrap", "mmdebstrap"}, {"apt-get", "apt"}, {"dpkg", "dpkg"}, {"unshare", "util-linux"}} {
 		if _, err := exec.LookPath(need[0]); err != nil {
 			packages = append(packages, need[1])
@@ -34,7 +33,12 @@ func missing() error {
 	if _, err := os.Stat("/usr/share/keyrings/debian-archive-keyring.gpg"); err != nil {
 		packages = append(packages, "debian-archive-keyring")
 	}
-	if len(packages) > 0 {
+	return packages
+}
+
+// missing says what this machine lacks for a build.
+func missing() error {
+	if packages := Lacking(); len(packages) > 0 {
 		return sandpool.Errorf(sandpool.Unsupported, "MissingTools", "host",
 			"Building an image needs Debian packages that this machine lacks; run: apt-get install %s", strings.Join(packages, " "))
 	}

@@ -52,21 +52,30 @@ var (
 	digestPattern = regexp.MustCompile(`^sha256:[0-9a-f]+$`)
 )
 
-// Open returns the store in dir, which is made if it does not exist, and
-// removes what killed builds left there.
+// Open returns the store in dir, and removes what killed builds left there. A dir that
+// does not exist is a store without images; the first Put or Build makes it.
 func Open(dir string) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{dir: dir}
-	for _, sub := range []string{s.blobs(), s.names(), s.tmp()} {
-		if err := os.MkdirAll(sub, 0o755); err != nil {
-			return nil, err
-		}
-	}
 	return s, s.sweep()
 }
+
+// makeDirs makes the folders. Those above them are private, too: one of them may become a
+// server's data directory.
+func (s *Store) makeDirs() error {
+	for _, sub := range []string{s.blobs(), s.names(), s.tmp()} {
+		if err := os.MkdirAll(sub, 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Dir is the folder of the store.
+func (s *Store) Dir() string { return s.dir }
 
 func (s *Store) blobs() string { return filepath.Join(s.dir, "sha256") }
 func (s *Store) names() string { return filepath.Join(s.dir, "names") }
@@ -84,7 +93,7 @@ func (s *Store) List() ([]Image, error) {
 		return nil, err
 	}
 	files, err := os.ReadDir(s.blobs())
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	out := slices.Clone(named)

@@ -149,6 +149,7 @@ func TestStoreBadNames(t *testing.T) {
 // A damaged name file is an error that names it, never a path outside the store.
 func TestStoreDamagedName(t *testing.T) {
 	s := openStore(t)
+	put(t, s, "y", "whole")
 	for _, text := range []string{"", "{", `{"digest":"../../../etc/passwd"}`} {
 		if err := os.WriteFile(filepath.Join(s.names(), "x.json"), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -258,5 +259,33 @@ func TestStoreNameFile(t *testing.T) {
 	}
 	if got["digest"] != i.Digest || got["size"] != float64(i.Size) || got["path"] != nil {
 		t.Errorf("the file says %v", got)
+	}
+}
+
+// Looking at a store that is not there makes nothing; what makes it lets nobody else in.
+func TestStoreIsMadeByWriters(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	dir := filepath.Join(data, "images")
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all := list(t, s); len(all) != 0 {
+		t.Errorf("listed %+v", all)
+	}
+	if _, err := s.Resolve("python"); sandpool.ClassOf(err) != sandpool.NotFound {
+		t.Errorf("resolve: %v, want class not found", err)
+	}
+	if freed, err := s.Prune(func(string) bool { return false }); err != nil || freed != 0 {
+		t.Errorf("prune: %d, %v", freed, err)
+	}
+	if _, err := os.Stat(data); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("reading made %s: %v", data, err)
+	}
+	put(t, s, "a", "x")
+	for _, d := range []string{data, dir} {
+		if info, err := os.Stat(d); err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, %v; want mode 0700", d, info, err)
+		}
 	}
 }

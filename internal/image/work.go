@@ -25,6 +25,9 @@ type work struct {
 // newWork makes a folder for a build. Another process that sweeps between the
 // making and the locking may take it for remains; then the next one is tried.
 func (s *Store) newWork() (*work, error) {
+	if err := s.makeDirs(); err != nil {
+		return nil, err
+	}
 	var last error
 	for range 10 {
 		dir, err := os.MkdirTemp(s.tmp(), "build-")
@@ -76,7 +79,7 @@ func unmounted(dir string) error {
 // sweep removes the remains of killed builds.
 func (s *Store) sweep() error {
 	entries, err := os.ReadDir(s.tmp())
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	var errs []error
@@ -110,6 +113,9 @@ func (s *Store) sweepFile(e fs.DirEntry) error {
 // lockBuild lets one build run at a time: two of them would do the same work and
 // compete for the same machine.
 func (s *Store) lockBuild() (*os.File, error) {
+	if err := s.makeDirs(); err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(filepath.Join(s.dir, "build.lock"), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err

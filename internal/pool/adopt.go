@@ -49,6 +49,9 @@ func (m *Manager) adoptOnce(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range pools {
+		if p.State == sandpool.Failed {
+			p.State, p.Problem = sandpool.InProgress, "" // it is tried again now, and may have been mended
+		}
 		m.pools[p.ID.Key()] = newPoolState(p)
 	}
 	for i, row := range rows {

@@ -129,6 +129,25 @@ func TestRestartChecksTheReady(t *testing.T) {
 	})
 }
 
+// What failed before a restart says nothing about the attempt that begins with it.
+func TestRestartTriesFailedPoolsAgain(t *testing.T) {
+	within(t, func(w *world) {
+		w.fake.Order(sandboxtest.Prepare, -1, sandboxtest.Fault{Err: errors.New("there is no image")})
+		if w.put(spec(1, 5)); w.pool().State != sandpool.Failed {
+			w.Fatalf("the pool is %s", w.pool().State)
+		}
+		w.stop()
+		w.fake.Forget(sandboxtest.Prepare)
+		w.fake.Order(sandboxtest.Prepare, 1, sandboxtest.Fault{After: 20 * time.Second})
+		w.restart()
+		if p := w.pool(); p.State != sandpool.InProgress || p.Problem != "" {
+			w.Errorf("after a restart the pool is %s with problem %q", p.State, p.Problem)
+		}
+		w.pass(time.Minute)
+		w.wantCounts(1, 0, 0, 0)
+	})
+}
+
 func TestRestartWithNewRevision(t *testing.T) {
 	within(t, func(w *world) {
 		w.put(spec(1, 5))

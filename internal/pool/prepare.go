@@ -59,12 +59,13 @@ func (m *Manager) prepare(ctx context.Context, p sandpool.Pool) (sandbox.Prepare
 	return prepared, nil
 }
 
-// endPrepare records a result, unless the pool has changed meanwhile. The caller holds mu.
+// endPrepare records a result, unless the preparation was cancelled or the pool has changed
+// meanwhile. The caller holds mu.
 func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, prepared sandbox.Prepared, err error) {
 	defer m.kick()
 	defer p.prep.change()
 	p.prep.running = false
-	if m.life.Err() != nil || revision != p.pool.Revision || p.pool.State == sandpool.Deleting {
+	if errors.Is(ctx.Err(), context.Canceled) || revision != p.pool.Revision || p.pool.State == sandpool.Deleting {
 		return
 	}
 	now := time.Now()

@@ -190,6 +190,26 @@ func TestPrepareFails(t *testing.T) {
 	})
 }
 
+// A PUT of a failed pool cuts the attempt that runs short and begins another: the first one's end is no failure.
+func TestPutDuringRetry(t *testing.T) {
+	within(t, func(w *world) {
+		w.fake.Order(sandboxtest.Prepare, 1, sandboxtest.Fault{Err: errors.New("image is broken")})
+		w.fake.Order(sandboxtest.Prepare, 2, sandboxtest.Fault{After: time.Minute})
+		w.put(spec(1, 5))
+		w.pass(5 * time.Second)
+		if p := w.pool(); p.State != sandpool.Failed || w.fake.Count(sandboxtest.Prepare) != 2 {
+			w.Fatalf("the pool is %s after %d attempts, want a second one to run", p.State, w.fake.Count(sandboxtest.Prepare))
+		}
+		w.put(spec(1, 5))
+		w.settle()
+		if p := w.pool(); p.State != sandpool.InProgress {
+			w.Errorf("during the third attempt the pool is %s: %s", p.State, p.Problem)
+		}
+		w.pass(2 * time.Minute)
+		w.wantCounts(1, 0, 0, 0)
+	})
+}
+
 func TestAcquireWaitsForPrepare(t *testing.T) {
 	within(t, func(w *world) {
 		w.fake.Order(sandboxtest.Prepare, 1, sandboxtest.Fault{After: 20 * time.Second})

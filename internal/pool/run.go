@@ -33,12 +33,11 @@ func (m *Manager) Run(ctx context.Context) error {
 	beat, sweep := time.NewTicker(pulse), time.NewTicker(m.options.SweepInterval)
 	defer beat.Stop()
 	defer sweep.Stop()
-	for {
+	for ctx.Err() == nil {
 		m.act()
 		m.save(ctx)
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-m.wake:
 		case <-beat.C:
 			m.touch(ctx)
@@ -48,6 +47,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			m.mu.Unlock()
 		}
 	}
+	return nil
 }
 
 // close waits for the goroutines of this Manager and writes down what only memory knows.
@@ -182,7 +182,9 @@ func (m *Manager) savePool(ctx context.Context, p *poolState) {
 		return
 	}
 	if err := m.store.PutPool(ctx, row); err != nil {
-		m.log.WarnContext(ctx, "state of pool cannot be recorded", "pool", row.ID.Name, "error", err)
+		if ctx.Err() == nil { // else it is close's to do
+			m.log.WarnContext(ctx, "state of pool cannot be recorded", "pool", row.ID.Name, "error", err)
+		}
 		m.mu.Lock()
 		p.unsaved = true // the next pulse tries again
 		m.mu.Unlock()

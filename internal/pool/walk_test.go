@@ -140,10 +140,11 @@ func (w *walk) move(m move) {
 	case "acquire":
 		w.acquire(ctx, identifier)
 	case "start in background":
+		manager := w.manager // a restart may come first
 		go func() {
 			ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Second)
 			defer cancel()
-			if l, err := w.manager.Acquire(ctx, python, identifier); err == nil {
+			if l, err := manager.Acquire(ctx, python, identifier); err == nil {
 				l.Release()
 			}
 		}()

@@ -233,5 +233,5 @@ type Requirement struct {
 	Name   string // "cgroup memory controller"
 	OK     bool
 	Detail string // what was found
-	Fix    string // how to get it, if OK is false
+	Fix    string // how to get it, if OK is false; advice, if it is true
 }

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -127,7 +129,7 @@ func readYAML(path string, cfg *Config) error {
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	dec.KnownFields(true)
 	if err := dec.Decode(cfg); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("configuration file %q: %w", path, err)
+		return fmt.Errorf("configuration file %q: %s", path, plain(err, slices.Sorted(maps.Keys(settings(cfg)))))
 	}
 	return nil
 }
@@ -138,7 +140,9 @@ var clientEnv = map[string]bool{"ENDPOINT": true, "TOKEN": true, "POOL": true, "
 
 func applyEnv(cfg *Config, env []string) []error {
 	fields := map[string]reflect.Value{}
-	collect(reflect.ValueOf(cfg).Elem(), "", fields)
+	for path, field := range settings(cfg) {
+		fields["SANDPOOL_"+strings.ToUpper(strings.ReplaceAll(path, ".", "_"))] = field
+	}
 	var problems []error
 	for _, kv := range env {
 		key, value, _ := strings.Cut(kv, "=")
@@ -146,24 +150,31 @@ func applyEnv(cfg *Config, env []string) []error {
 		if !ours || clientEnv[name] || strings.HasPrefix(name, "TEST_") {
 			continue
 		}
-		field, known := fields[name]
+		field, known := fields[key]
 		if !known {
-			problems = append(problems, fmt.Errorf("environment: %s is not a setting", key))
+			problems = append(problems, fmt.Errorf("environment: %s is not a setting%s", key, suggest(key, slices.Sorted(maps.Keys(fields)))))
 			continue
 		}
 		if err := yaml.Unmarshal([]byte(value), field.Addr().Interface()); err != nil {
-			problems = append(problems, fmt.Errorf("environment: %s=%q: %w", key, value, err))
+			problems = append(problems, fmt.Errorf("environment: %s: %s", key, strings.TrimPrefix(plain(err, nil), "line 1: ")))
 		}
 	}
 	return problems
 }
 
-// collect maps the upper-case path of every leaf field below v to the field.
+// settings returns the fields of cfg by their paths, such as limits.min_cooldown.
+func settings(cfg *Config) map[string]reflect.Value {
+	fields := map[string]reflect.Value{}
+	collect(reflect.ValueOf(cfg).Elem(), "", fields)
+	return fields
+}
+
+// collect maps the path of every leaf field below v to the field.
 func collect(v reflect.Value, prefix string, into map[string]reflect.Value) {
 	for i := range v.NumField() {
-		name := prefix + strings.ToUpper(v.Type().Field(i).Tag.Get("yaml"))
+		name := prefix + v.Type().Field(i).Tag.Get("yaml")
 		if v.Field(i).Kind() == reflect.Struct {
-			collect(v.Field(i), name+"_", into)
+			collect(v.Field(i), name+".", into)
 			continue
 		}
 		into[name] = v.Field(i)
@@ -183,34 +194,52 @@ func (c Config) Images() string {
 	return filepath.Join(c.DataDir, "images")
 }
 
+// agentProgram is the path of sandpool-agent.
+func (c Config) agentProgram() (string, error) {
+	if c.Agent != "" {
+		return c.Agent, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find the agent: %w", err)
+	}
+	return filepath.Join(filepath.Dir(self), "sandpool-agent"), nil
+}
+
 // Validate reports every field that is out of range.
 func (c Config) Validate() error {
 	var problems []error
-	need := func(ok bool, field, fix string) {
+	need := func(ok bool, field string, value any, fix string) {
+		if text, quoted := value.(string); quoted {
+			value = strconv.Quote(text)
+		}
 		if !ok {
-			problems = append(problems, fmt.Errorf("configuration: %s %s", field, fix))
+			problems = append(problems, fmt.Errorf("configuration: %s is %v; use %s", field, value, fix))
 		}
 	}
 	_, port, err := net.SplitHostPort(c.Listen)
 	_, perr := strconv.ParseUint(port, 10, 16)
-	need(err == nil && perr == nil, "listen", fmt.Sprintf("is %q; use host:port, such as 127.0.0.1:8720", c.Listen))
-	need(filepath.IsAbs(c.DataDir), "data_dir", fmt.Sprintf("is %q; use an absolute path", c.DataDir))
-	need((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls", "needs both cert and key, or neither")
+	need(err == nil && perr == nil, "listen", c.Listen, "host:port, such as 127.0.0.1:8720")
+	need(filepath.IsAbs(c.DataDir), "data_dir", c.DataDir, "an absolute path")
+	need((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls", fmt.Sprintf("%q and %q", c.TLS.Cert, c.TLS.Key), "both cert and key, or neither")
 	need(c.PublicURL == "" || strings.HasPrefix(c.PublicURL, "http://") || strings.HasPrefix(c.PublicURL, "https://"),
-		"public_url", fmt.Sprintf("is %q; begin it with http:// or https://", c.PublicURL))
-	need(c.FullStatus == http.StatusNotFound || c.FullStatus == http.StatusTooManyRequests, "full_status", "is 404 or 429")
-	need(c.OnExit == KeepSandboxes || c.OnExit == StopSandboxes, "on_exit", "is keep or stop")
-	need(c.Starts >= 1, "starts", "is at least 1")
-	need(c.Limits.MinCooldown >= time.Second, "limits.min_cooldown", "is at least 1s")
-	need(c.Limits.MaxCooldown >= c.Limits.MinCooldown, "limits.max_cooldown", "is at least limits.min_cooldown")
-	need(c.Limits.MaxSessions >= 1, "limits.max_sessions", "is at least 1")
-	need(c.Limits.MaxExecution >= time.Second, "limits.max_execution", "is at least 1s")
-	most := c.Limits.Sandbox
-	need(c.Sandbox.CPU <= most.CPU && c.Sandbox.MemoryMB <= most.MemoryMB && c.Sandbox.PIDs <= most.PIDs && c.Sandbox.DiskMB <= most.DiskMB,
-		"limits.sandbox", "is at least sandbox in every field")
-	need(c.Sandbox.CPU >= 0.1, "sandbox.cpu", "is at least 0.1 cores")
-	need(c.Sandbox.MemoryMB >= 256, "sandbox.memory_mb", "is at least 256: an interpreter with its libraries takes about 150")
-	need(c.Sandbox.PIDs >= 128, "sandbox.pids", "is at least 128: the sandbox's own kernel takes about 40 threads")
-	need(c.Sandbox.DiskMB >= 16, "sandbox.disk_mb", "is at least 16")
+		"public_url", c.PublicURL, "a URL that begins with http:// or https://")
+	need(c.FullStatus == http.StatusNotFound || c.FullStatus == http.StatusTooManyRequests, "full_status", c.FullStatus, "404 or 429")
+	need(c.OnExit == KeepSandboxes || c.OnExit == StopSandboxes, "on_exit", string(c.OnExit), "keep or stop")
+	need(c.Starts >= 1, "starts", c.Starts, "at least 1")
+	need(c.Limits.MinCooldown >= time.Second, "limits.min_cooldown", c.Limits.MinCooldown, "at least 1s")
+	need(c.Limits.MaxCooldown >= c.Limits.MinCooldown, "limits.max_cooldown", c.Limits.MaxCooldown,
+		fmt.Sprintf("at least limits.min_cooldown, %s", c.Limits.MinCooldown))
+	need(c.Limits.MaxSessions >= 1, "limits.max_sessions", c.Limits.MaxSessions, "at least 1")
+	need(c.Limits.MaxExecution >= time.Second, "limits.max_execution", c.Limits.MaxExecution, "at least 1s")
+	most, one := c.Limits.Sandbox, c.Sandbox
+	need(one.CPU >= 0.1, "sandbox.cpu", one.CPU, "at least 0.1 cores")
+	need(one.MemoryMB >= 256, "sandbox.memory_mb", one.MemoryMB, "at least 256: an interpreter with its libraries takes about 150")
+	need(one.PIDs >= 128, "sandbox.pids", one.PIDs, "at least 128: the sandbox's own kernel takes about 40 threads")
+	need(one.DiskMB >= 16, "sandbox.disk_mb", one.DiskMB, "at least 16")
+	need(most.CPU >= one.CPU, "limits.sandbox.cpu", most.CPU, fmt.Sprintf("at least sandbox.cpu, %v", one.CPU))
+	need(most.MemoryMB >= one.MemoryMB, "limits.sandbox.memory_mb", most.MemoryMB, fmt.Sprintf("at least sandbox.memory_mb, %d", one.MemoryMB))
+	need(most.PIDs >= one.PIDs, "limits.sandbox.pids", most.PIDs, fmt.Sprintf("at least sandbox.pids, %d", one.PIDs))
+	need(most.DiskMB >= one.DiskMB, "limits.sandbox.disk_mb", most.DiskMB, fmt.Sprintf("at least sandbox.disk_mb, %d", one.DiskMB))
 	return errors.Join(problems...)
 }

@@ -41,6 +41,42 @@ func TestLoadConfigReportsEverythingAtOnce(t *testing.T) {
 	}
 }
 
+// What is wrong is told in the words of the file, with what was found and what to write.
+func TestLoadConfigSpeaksPlainly(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.yaml")
+	for content, want := range map[string]string{
+		"limits:\n  min_cooldown: 10\n":     `line 2: "10" does not fit; use a duration such as 10s`,
+		"starts: many\n":                    `line 1: "many" does not fit; use a whole number`,
+		"listen: [1]\n":                     `line 1: what is there does not fit; use text`,
+		"limits: 7\n":                       `line 1: "7" does not fit; use settings with their names`,
+		"data_dirr: /x\n":                   `line 1: data_dirr is not a setting here; did you mean data_dir?`,
+		"min_cooldown: 10s\n":               `line 1: min_cooldown is not a setting here; did you mean limits.min_cooldown?`,
+		"colour: red\nstartz: 1\n":          `line 1: colour is not a setting here; line 2: startz is not a setting here; did you mean starts?`,
+		"starts: 0\n":                       `starts is 0; use at least 1`,
+		"full_status: 500\n":                `full_status is 500; use 404 or 429`,
+		"on_exit: kepe\n":                   `on_exit is "kepe"; use keep or stop`,
+		"sandbox: {cpu: 3}\n":               `limits.sandbox.cpu is 2; use at least sandbox.cpu, 3`,
+		"limits: {max_cooldown: 5s}\n":      `limits.max_cooldown is 5s; use at least limits.min_cooldown, 5m0s`,
+		"listen: 127.0.0.1:1\n listen: [\n": "line 2: ",
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := LoadConfig(path, nil)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "server.") || strings.Contains(err.Error(), "yaml:") {
+			t.Errorf("%q: %v\nwant %s", content, err, want)
+		}
+	}
+	for kv, want := range map[string]string{
+		"SANDPOOL_LISTN=x":                 "SANDPOOL_LISTN is not a setting; did you mean SANDPOOL_LISTEN?",
+		"SANDPOOL_LIMITS_MIN_COOLDOWN=300": `SANDPOOL_LIMITS_MIN_COOLDOWN: "300" does not fit; use a duration such as 10s`,
+	} {
+		if _, err := LoadConfig("", []string{kv}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v\nwant %s", kv, err, want)
+		}
+	}
+}
+
 func TestDefaultConfigIsValid(t *testing.T) {
 	if err := DefaultConfig().Validate(); err != nil {
 		t.Error(err)

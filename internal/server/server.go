@@ -19,7 +19,6 @@ import (
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/quiet"
-	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 	"github.com/sandpool/sandpool/internal/sqlite"
 )
@@ -57,6 +56,10 @@ type Server struct {
 func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	if os.Geteuid() != 0 {
+		return nil, sandpool.Errorf(sandpool.Unsupported, "NotRoot", "host",
+			"The server makes namespaces and cgroups, which needs root; run the command with sudo.")
 	}
 	s := &Server{log: log, cfg: cfg, agents: newAgents()}
 	defer func() {
@@ -150,6 +153,19 @@ func (s *Server) shutDown(ctx context.Context) error {
 	return errors.Join(err, s.manager.StopAll(stop))
 }
 
+// Kept is how many sandboxes stay for the next start. It may be called once Run has
+// returned, before Close.
+func (s *Server) Kept(ctx context.Context) (int, error) {
+	rows, err := s.store.Sandboxes(ctx)
+	kept := 0
+	for _, r := range rows {
+		if r.State == sandpool.Ready || r.State == sandpool.Claimed {
+			kept++
+		}
+	}
+	return kept, err
+}
+
 // Close gives back what New opened. It may be called once Run has returned.
 func (s *Server) Close() error {
 	var errs []error
@@ -185,11 +201,6 @@ func (s *Server) URL() string {
 // AdminToken is the text of the administrator's token.
 func (s *Server) AdminToken() string { return s.token }
 
-// Check says what the host has and lacks for serving.
-func Check(_ context.Context, cfg Config) []sandbox.Requirement {
-	return gvisor.CheckHost(filepath.Join(cfg.DataDir, "engine"))
-}
-
 // listen opens the API's listener, with TLS if configured.
 func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 	var lc net.ListenConfig
@@ -214,6 +225,10 @@ func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 func lockDir(ctx context.Context, dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if r := checkDir(dir); !r.OK {
+		return nil, sandpool.Errorf(sandpool.Invalid, "", "data_dir",
+			"The data directory is to hold tokens and snapshots, but other users can get at %s. %s", r.Detail, r.Fix)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
 	"path"
 	"path/filepath"
 	"time"
@@ -14,6 +13,9 @@ import (
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
+
+// defaultImage is the image of pools that name none.
+const defaultImage = "python"
 
 // templates turns pools into templates.
 type templates struct {
@@ -25,17 +27,12 @@ type templates struct {
 // newTemplates packs the agent program into the read-only layer that every
 // interpreter sandbox mounts.
 func newTemplates(ctx context.Context, cfg Config, images *image.Store) (*templates, error) {
-	program := cfg.Agent
-	if program == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return nil, fmt.Errorf("find the agent: %w", err)
-		}
-		program = filepath.Join(filepath.Dir(self), "sandpool-agent")
+	program, err := cfg.agentProgram()
+	if err != nil {
+		return nil, err
 	}
-	if _, err := os.Stat(program); err != nil {
-		return nil, sandpool.Errorf(sandpool.Invalid, "", "agent",
-			"The program sandpool-agent is not at %s. Install it beside sandpool, or name it with the setting agent.", program)
+	if r := checkAgent(program); !r.OK {
+		return nil, sandpool.Errorf(sandpool.Invalid, "", "agent", "The program sandpool-agent is missing: %s. %s", r.Detail, r.Fix)
 	}
 	layer, err := packAgent(ctx, filepath.Join(cfg.DataDir, "layers"), program)
 	if err != nil {
@@ -69,7 +66,7 @@ func packAgent(ctx context.Context, dir, program string) (sandbox.Layer, error) 
 func (t *templates) template(_ context.Context, p sandpool.Pool) (sandbox.Template, error) {
 	name := p.Image
 	if name == "" {
-		name = "python"
+		name = defaultImage
 	}
 	img, err := t.images.Resolve(name)
 	if err != nil {

@@ -1,0 +1,76 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/sandpool/sandpool/internal/image"
+	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
+)
+
+// Check says what this machine has and lacks for serving. What only some uses need, such as
+// building an image, is OK with a Fix. It changes nothing.
+func Check(ctx context.Context, cfg Config) []sandbox.Requirement {
+	found := append(gvisor.CheckHost(filepath.Join(cfg.DataDir, "engine")), checkDir(cfg.DataDir))
+	program, err := cfg.agentProgram()
+	if err != nil {
+		program = err.Error()
+	}
+	return append(found, checkAgent(program), checkImage(cfg.Images()), checkTools())
+}
+
+// checkDir looks at the data directory, which may not exist yet. One that others can get at
+// is refused, not changed: it may be anything that somebody named by mistake.
+func checkDir(dir string) sandbox.Requirement {
+	r := sandbox.Requirement{Name: "data directory", OK: true, Detail: dir + ", not there yet"}
+	info, err := os.Stat(dir)
+	switch {
+	case err == nil:
+		r.OK, r.Detail = info.Mode().Perm()&0o077 == 0, fmt.Sprintf("%s, mode %04o", dir, info.Mode().Perm())
+	case !errors.Is(err, fs.ErrNotExist):
+		r.OK, r.Detail = false, err.Error()
+	}
+	if !r.OK {
+		r.Fix = "Keep it to root (chmod 700 " + dir + "), or choose another with --data-dir."
+	}
+	return r
+}
+
+// checkAgent looks for what runs in every sandbox.
+func checkAgent(program string) sandbox.Requirement {
+	r := sandbox.Requirement{Name: "sandpool-agent", OK: true, Detail: program}
+	if info, err := os.Stat(program); err != nil || !info.Mode().IsRegular() {
+		r.OK, r.Detail = false, "not at "+program
+		r.Fix = "Install it beside sandpool, or name it with the setting agent."
+	}
+	return r
+}
+
+// checkImage looks for the image that pools use by default. Servers start without one.
+func checkImage(dir string) sandbox.Requirement {
+	r := sandbox.Requirement{Name: "image " + defaultImage, OK: true, Detail: dir}
+	images, err := image.Open(dir)
+	if err == nil {
+		_, err = images.Resolve(defaultImage)
+	}
+	if err != nil {
+		r.Detail, r.Fix = "not in "+dir, "Python pools need it: sandpool image build "+defaultImage
+	}
+	return r
+}
+
+// checkTools looks for what building an image needs.
+func checkTools() sandbox.Requirement {
+	r := sandbox.Requirement{Name: "image build", OK: true, Detail: "mmdebstrap, its tools and the archive's keys"}
+	if lacking := image.Lacking(); len(lacking) > 0 {
+		list := strings.Join(lacking, " ")
+		r.Detail, r.Fix = "not installed: "+list, "Building an image needs it: apt-get install "+list
+	}
+	return r
+}
