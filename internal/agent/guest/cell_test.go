@@ -1,8 +1,6 @@
 package guest_test
 
 import (
-	"context"
-	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -229,20 +227,5 @@ func BenchmarkRoundTrip(b *testing.B) {
 		if res := s.run(b, "1+1"); res.Text != "2" {
 			b.Fatalf("result %+v", res)
 		}
-	}
-}
-
-// TestCallerLeaves: a cell whose caller is gone is interrupted; the state is kept, and the next
-// cell does not wait for the end of the first.
-func TestCallerLeaves(t *testing.T) {
-	s := start(t)
-	ctx, leave := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer leave()
-	if _, err := s.Execute(ctx, agent.ExecuteRequest{Code: "kept = 1\nimport time; time.sleep(60)"}); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("the call ended with %v", err)
-	}
-	begin := time.Now()
-	if res := s.run(t, "kept"); res.Text != "1" || res.KernelRestarted || time.Since(begin) > 20*time.Second {
-		t.Errorf("the next cell: %+v, error %+v, after %v", res, res.Error, time.Since(begin))
 	}
 }
