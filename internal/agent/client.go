@@ -157,6 +157,8 @@ func (c *Client) disconnect() {
 // arrive again with the same ID. The last event carries the result, whose Stdout and
 // Stderr hold the whole output again. An error of emit ends the call as the end of ctx does.
 func (c *Client) ExecuteStream(ctx context.Context, req ExecuteRequest, emit func(Event) error) error {
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
 	resp, err := c.send(ctx, http.MethodPost, "/execute", url.Values{"stream": {"1"}}, req)
 	if err != nil {
 		return err
@@ -175,6 +177,7 @@ func (c *Client) ExecuteStream(ctx context.Context, req ExecuteRequest, emit fun
 			return fmt.Errorf("agent: read event: %w", unexpected(err))
 		}
 		if err := emit(ev); err != nil {
+			leave() // else what is left would be waited for
 			return err
 		}
 		if ev.Result != nil {

@@ -47,10 +47,10 @@ func TestCallerLeaves(t *testing.T) {
 		s.leave(t, 300*time.Millisecond, code)
 		s.promptly(t, code, "kept", "1")
 	}
-	enough := errors.New("enough")
+	enough, begin := errors.New("enough"), time.Now()
 	err := s.ExecuteStream(t.Context(), agent.ExecuteRequest{Code: "print('go'); time.sleep(60)"}, func(agent.Event) error { return enough })
-	if !errors.Is(err, enough) {
-		t.Errorf("a stream that was left: %v", err)
+	if !errors.Is(err, enough) || time.Since(begin) > 20*time.Second {
+		t.Errorf("a stream that was left: %v after %v", err, time.Since(begin))
 	}
 	s.promptly(t, "a stream", "kept", "1")
 }
