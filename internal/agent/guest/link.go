@@ -12,8 +12,8 @@ import (
 	"github.com/sandpool/sandpool/internal/quiet"
 )
 
-// maxRequest bounds a request in JSON.
-const maxRequest = 2 * agent.MaxCode
+// maxRequest bounds a request in JSON, which makes six bytes of a control character.
+const maxRequest = 6*agent.MaxCode + 64<<10
 
 // takeOver takes the connection of the request out of HTTP and tells the host what it
 // speaks from now on. That the host is gone shows at the next read.

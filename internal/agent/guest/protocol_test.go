@@ -195,3 +195,15 @@ func TestBounds(t *testing.T) {
 		t.Errorf("bounded output: %q, %v", res.Stdout, err)
 	}
 }
+
+// TestLargeCode: whatever code keeps the bound is run, however JSON writes it.
+func TestLargeCode(t *testing.T) {
+	s := start(t)
+	for unit, n := range map[string]int{"<": agent.MaxCode, "\x01": agent.MaxCode} {
+		n -= 32
+		res := s.run(t, "x = '"+strings.Repeat(unit, n)+"'\nlen(x)")
+		if res.Text != fmt.Sprint(n) {
+			t.Errorf("%d of %q: %q, error %+v", n, unit, res.Text, res.Error)
+		}
+	}
+}

@@ -116,7 +116,7 @@ class Reader:
         self.rest = b""
 
     def next(self):
-        data = self.rest
+        data = bytearray(self.rest)  # bytes would be copied at each of the many reads of a large frame
         while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "big"):
             more = os.read(self.fd, 1 << 20)
             if not more:
