@@ -139,6 +139,24 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestSyntaxErrors: what is wrong with a cell is said once, and without our own part in finding it.
+func TestSyntaxErrors(t *testing.T) {
+	s := start(t)
+	for code, last := range map[string]string{
+		"x = (":          "SyntaxError: '(' was never closed",
+		"for x in y\n  1": "SyntaxError: expected ':'",
+		"return 1":       "SyntaxError: 'return' outside function",
+		"exec('x = (')":  "SyntaxError: '(' was never closed (<string>, line 1)",
+		"\tx\n y":        "IndentationError: unindent does not match any outer indentation level",
+	} {
+		res := s.run(t, code)
+		if res.Error == nil || strings.Count(res.Error.Traceback, last) != 1 || !strings.HasSuffix(strings.TrimSpace(res.Error.Traceback), last) ||
+			strings.Contains(res.Error.Traceback, "sandpool") {
+			t.Errorf("%q: error %+v, want one %q", code, res.Error, last)
+		}
+	}
+}
+
 // TestFigures: each open figure is shown once, closed, and does not return.
 func TestFigures(t *testing.T) {
 	s := start(t)
