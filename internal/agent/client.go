@@ -100,9 +100,9 @@ func (c *Client) Attach(conn net.Conn) {
 }
 
 // Execute runs a cell and returns how it ended; an exception in the cell is
-// not an error. Cells run one after another, in the order of their arrival. If ctx ends
-// before the cell has started it never runs; a cell that runs is interrupted, and if it does
-// not yield goes on until its timeout.
+// not an error. Cells run one after another, in the order of their arrival. If ctx ends while
+// the cell waits for its turn, it never runs; a cell that runs is interrupted until it yields,
+// and if it does not, goes on until its timeout. What tells the agent is the end of the link.
 func (c *Client) Execute(ctx context.Context, req ExecuteRequest) (ExecuteResult, error) {
 	if err := c.take(ctx); err != nil {
 		return ExecuteResult{}, err
@@ -116,21 +116,7 @@ func (c *Client) Execute(ctx context.Context, req ExecuteRequest) (ExecuteResult
 	if !usable {
 		c.disconnect()
 	}
-	if err != nil && ctx.Err() != nil {
-		c.abandon(ctx)
-	}
 	return res, err
-}
-
-// abandonTime is how long a sandbox may take to hear that nobody waits for its cell.
-const abandonTime = 5 * time.Second
-
-// abandon interrupts the cell that the caller leaves behind, for which the next one of the
-// session would wait. It is called with the turn: no other cell can be hit.
-func (c *Client) abandon(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTime)
-	defer cancel()
-	_ = c.Interrupt(ctx) // the sandbox may be gone as well
 }
 
 // take waits for the caller's turn to execute, in the order of arrival, until ctx ends.
@@ -169,8 +155,10 @@ func (c *Client) disconnect() {
 
 // ExecuteStream is Execute with output as it comes. Displays that are updated
 // arrive again with the same ID. The last event carries the result, whose Stdout and
-// Stderr hold the whole output again. An error of emit ends the call, not the cell.
+// Stderr hold the whole output again. An error of emit ends the call as the end of ctx does.
 func (c *Client) ExecuteStream(ctx context.Context, req ExecuteRequest, emit func(Event) error) error {
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
 	resp, err := c.send(ctx, http.MethodPost, "/execute", url.Values{"stream": {"1"}}, req)
 	if err != nil {
 		return err
@@ -189,6 +177,7 @@ func (c *Client) ExecuteStream(ctx context.Context, req ExecuteRequest, emit fun
 			return fmt.Errorf("agent: read event: %w", unexpected(err))
 		}
 		if err := emit(ev); err != nil {
+			leave() // else what is left would be waited for
 			return err
 		}
 		if ev.Result != nil {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
@@ -65,11 +67,10 @@ func clientSaying(t *testing.T, body, frame func(io.Writer)) *agent.Client {
 // TestLink checks that executions share a connection, that faults leave it open, and that one
 // which was given up is not answered with the answer to another.
 func TestLink(t *testing.T) {
-	var links, interrupts atomic.Int32
+	var links, others atomic.Int32
 	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/interrupt" {
-			interrupts.Add(1)
-			w.WriteHeader(http.StatusNoContent)
+		if r.URL.Path != "/link" {
+			others.Add(1)
 			return
 		}
 		links.Add(1)
@@ -120,8 +121,8 @@ func TestLink(t *testing.T) {
 			t.Errorf("%s: %q, %v, %d links, want %d", tt.code, res.Text, err, links.Load(), tt.links)
 		}
 	}
-	if n := interrupts.Load(); n != 1 {
-		t.Errorf("%d interrupts, want one of the cell that nobody waits for", n)
+	if n := others.Load(); n != 0 {
+		t.Errorf("%d other requests, of which whoever leaves would wait for the answer", n)
 	}
 }
 
@@ -255,6 +256,31 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%s: %v (%v)", tt.name, err, sandpool.ClassOf(err))
 		} else if known && e.Code != tt.code {
 			t.Errorf("%s: code %q, want %q", tt.name, e.Code, tt.code)
+		}
+	}
+}
+
+// TestLongFaults checks that the message of a fault is bounded, whichever way it comes.
+func TestLongFaults(t *testing.T) {
+	fault := agent.FaultOf(sandpool.Errorf(sandpool.Invalid, "", "", "first %s", strings.Repeat("é", 25<<10)))
+	c := clientSaying(t, func(w io.Writer) {
+		w.(http.ResponseWriter).WriteHeader(http.StatusBadRequest)
+		if err := json.NewEncoder(w).Encode(fault); err != nil {
+			t.Error(err)
+		}
+	}, func(w io.Writer) {
+		frame, err := agent.EncodeFrame(agent.Answer{Fault: fault})
+		if err != nil {
+			t.Error(err)
+		}
+		_, _ = w.Write(frame)
+	})
+	_, byLink := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1"})
+	_, byHTTP := c.Stat(t.Context(), "a")
+	for name, err := range map[string]error{"link": byLink, "HTTP": byHTTP} {
+		var e *sandpool.Error
+		if !errors.As(err, &e) || !strings.HasPrefix(e.Message, "first é") || !utf8.ValidString(e.Message) || len(e.Message) > 20<<10 {
+			t.Errorf("%s: %.100v, %v", name, err, sandpool.ClassOf(err))
 		}
 	}
 }

@@ -24,6 +24,9 @@
 // If its standard input is a socket, that is a link from the start, which needs no upgrade and no
 // secret: whoever started the agent alone has the other end.
 //
+// An execution is for whoever waits for its answer. When the connection of its request ends, or a
+// link says anything before the answer, it does not start, or is interrupted until it yields.
+//
 // A frame is a 4 byte big-endian length and JSON. That of a terminal has a byte before, its
 // TerminalKind, and instead of JSON: what was typed or written (kind 0, both ways, at most
 // MaxTerminalData bytes), columns and rows as two big-endian bytes each (1, to

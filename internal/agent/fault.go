@@ -12,6 +12,10 @@ import (
 	"github.com/sandpool/sandpool"
 )
 
+// maxMessage bounds what is taken of a fault's message. The longest of the agent's hold a path of
+// 4000 bytes, each of which may take four in quotes.
+const maxMessage = 17 << 10
+
 // Fault is an error on the wire. Its class travels by name, since the numbers
 // of the host and of the agent may be of different builds.
 type Fault struct {
@@ -79,7 +83,7 @@ func readError(operation string, resp *http.Response) error {
 func (f *Fault) asError(operation string) error {
 	for c := sandpool.Internal; c <= sandpool.Unavailable; c++ {
 		if c.String() == f.Class && isOfAgent(c) {
-			return &sandpool.Error{Class: c, Code: word(f.Code), Target: word(f.Target), Message: f.Message}
+			return &sandpool.Error{Class: c, Code: word(f.Code), Target: word(f.Target), Message: clip(f.Message)}
 		}
 	}
 	return fmt.Errorf("agent: %s: an error of the unknown class %.32q: %.200q", operation, f.Class, f.Message)
@@ -95,6 +99,14 @@ func TooMany() error {
 // pool's to give: that a session ended, or that there is no room for one.
 func isOfAgent(c sandpool.Class) bool {
 	return c == sandpool.Internal || statusOf(c) != http.StatusInternalServerError
+}
+
+// clip returns the beginning of a message that is longer than maxMessage.
+func clip(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	return strings.ToValidUTF8(message[:maxMessage], "") + "…"
 }
 
 // word returns s if it can be a name in an answer of the API, else nothing.

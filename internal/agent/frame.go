@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -12,13 +13,15 @@ const keptBuffer = 64 << 10
 
 // EncodeFrame returns v as a frame: a 4 byte big-endian length, then JSON.
 func EncodeFrame(v any) ([]byte, error) {
-	body, err := json.Marshal(v)
-	if err != nil {
+	buf := bytes.NewBuffer(make([]byte, 4, 512))
+	enc := json.NewEncoder(buf)
+	enc.SetEscapeHTML(false) // it would make six bytes of each of <, > and &
+	if err := enc.Encode(v); err != nil {
 		return nil, fmt.Errorf("encode frame: %w", err)
 	}
-	frame := make([]byte, 4, 4+len(body))
-	binary.BigEndian.PutUint32(frame, uint32(len(body))) //nolint:gosec // bounded by MaxCode and the limits of readers
-	return append(frame, body...), nil
+	frame := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
+	binary.BigEndian.PutUint32(frame, uint32(len(frame)-4)) //nolint:gosec // bounded by MaxCode and the limits of readers
+	return frame, nil
 }
 
 // FrameReader reads frames. A read that a deadline cuts short keeps what it has

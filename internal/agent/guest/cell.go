@@ -17,6 +17,10 @@ import (
 const (
 	// yieldGrace is how long an interrupted cell may take to end.
 	yieldGrace = time.Second
+	// firstRepeat is when a cell that nobody waits for is interrupted again, the next time
+	// after twice as long, up to yieldGrace. The first interrupt may have come too
+	// early, or the cell made something else of it.
+	firstRepeat = 100 * time.Millisecond
 	// exitNotice is how long news of a kernel's own end may take to arrive.
 	exitNotice = 300 * time.Millisecond
 	// shortCell is how long the agent waits for a cell and for nothing else. Most are over
@@ -41,6 +45,7 @@ type kernelFrame struct {
 
 // cell is one execution on its way.
 type cell struct {
+	ctx     context.Context // of who waits for it
 	d       *Driver
 	k       *kernel
 	id      string
@@ -51,23 +56,24 @@ type cell struct {
 	expired bool // the time was over
 }
 
-// Execute runs a cell; feed may be nil. Once the cell has started, it runs to its end or
-// its timeout, whatever becomes of ctx.
+// Execute runs a cell; feed may be nil. If ctx ends while the cell waits for its turn, it
+// does not start; later it is interrupted until it yields, or its time is over.
 func (d *Driver) Execute(ctx context.Context, req agent.ExecuteRequest, feed *feed) (agent.ExecuteResult, error) {
 	if err := d.take(ctx); err != nil {
 		return agent.ExecuteResult{}, err
 	}
-	if err := d.revive(); err != nil {
-		d.release()
-		return agent.ExecuteResult{}, &sandpool.Error{Class: sandpool.Unavailable, Code: "KernelUnavailable",
-			Message: "The kernel could not be restarted. Try again, or delete the session.", RetryAfter: time.Second, Err: err}
-	}
-	if err := ctx.Err(); err != nil {
-		d.release()
-		return agent.ExecuteResult{}, fmt.Errorf("wait for the kernel: %w", err)
+	if !d.kernel.alive() {
+		if err := d.revive(); err != nil {
+			d.release()
+			return agent.ExecuteResult{}, &sandpool.Error{Class: sandpool.Unavailable, Code: "KernelUnavailable",
+				Message: "The kernel could not be restarted. Try again, or delete the session.", RetryAfter: time.Second, Err: err}
+		}
+		if err := d.check(ctx); err != nil {
+			return agent.ExecuteResult{}, err
+		}
 	}
 	d.cells++
-	c := &cell{d: d, k: d.kernel, id: strconv.FormatUint(d.cells, 10), feed: feed, start: time.Now()}
+	c := &cell{ctx: ctx, d: d, k: d.kernel, id: strconv.FormatUint(d.cells, 10), feed: feed, start: time.Now()}
 	c.res.KernelRestarted = d.lost
 	d.lost = false
 	c.run(req)
@@ -81,14 +87,9 @@ func (d *Driver) Execute(ctx context.Context, req agent.ExecuteRequest, feed *fe
 	return c.res, nil
 }
 
-// revive replaces a kernel that ended since the last cell.
+// revive replaces a kernel that ended since the last cell, or could not be replaced then.
 func (d *Driver) revive() error {
 	if d.kernel != nil {
-		select {
-		case <-d.kernel.over:
-		default:
-			return nil
-		}
 		d.lost = true
 		if _, err := d.kernel.destroy(0); err != nil {
 			return err
@@ -148,6 +149,11 @@ func (c *cell) converse(req agent.ExecuteRequest) error {
 		return err
 	}
 	c.k.control.Await(shortCell)
+	// What came in time is most likely the end.
+	attended := time.Since(c.start) >= shortCell
+	if attended {
+		defer c.attend()()
+	}
 	for {
 		var f kernelFrame
 		err := c.k.frames.Next(&f)
@@ -171,6 +177,38 @@ func (c *cell) converse(req agent.ExecuteRequest) error {
 			return nil
 		default:
 			return fmt.Errorf("the kernel said %q", f.Op)
+		}
+		if !attended {
+			attended = true
+			defer c.attend()()
+		}
+	}
+}
+
+// attend sees to it that the cell is interrupted once nobody waits for it, until what it
+// returns is called.
+func (c *cell) attend() (stop func()) {
+	over, ended := make(chan struct{}), make(chan struct{})
+	untold := context.AfterFunc(c.ctx, func() {
+		defer close(ended)
+		c.drop(over)
+	})
+	return func() {
+		close(over)
+		if !untold() {
+			<-ended // an interrupt that comes later could hit the next cell
+		}
+	}
+}
+
+// drop interrupts the cell again and again until it is over.
+func (c *cell) drop(over <-chan struct{}) {
+	for pause := firstRepeat; ; pause = min(2*pause, yieldGrace) {
+		c.k.interrupt()
+		select {
+		case <-over:
+			return
+		case <-time.After(pause):
 		}
 	}
 }

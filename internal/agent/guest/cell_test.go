@@ -1,8 +1,6 @@
 package guest_test
 
 import (
-	"context"
-	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -141,6 +139,24 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestSyntaxErrors: what is wrong with a cell is said once, and without our own part in finding it.
+func TestSyntaxErrors(t *testing.T) {
+	s := start(t)
+	for code, last := range map[string]string{
+		"x = (":          "SyntaxError: '(' was never closed",
+		"for x in y\n  1": "SyntaxError: expected ':'",
+		"return 1":       "SyntaxError: 'return' outside function",
+		"exec('x = (')":  "SyntaxError: '(' was never closed (<string>, line 1)",
+		"\tx\n y":        "IndentationError: unindent does not match any outer indentation level",
+	} {
+		res := s.run(t, code)
+		if res.Error == nil || strings.Count(res.Error.Traceback, last) != 1 || !strings.HasSuffix(strings.TrimSpace(res.Error.Traceback), last) ||
+			strings.Contains(res.Error.Traceback, "sandpool") {
+			t.Errorf("%q: error %+v, want one %q", code, res.Error, last)
+		}
+	}
+}
+
 // TestFigures: each open figure is shown once, closed, and does not return.
 func TestFigures(t *testing.T) {
 	s := start(t)
@@ -229,20 +245,5 @@ func BenchmarkRoundTrip(b *testing.B) {
 		if res := s.run(b, "1+1"); res.Text != "2" {
 			b.Fatalf("result %+v", res)
 		}
-	}
-}
-
-// TestCallerLeaves: a cell whose caller is gone is interrupted; the state is kept, and the next
-// cell does not wait for the end of the first.
-func TestCallerLeaves(t *testing.T) {
-	s := start(t)
-	ctx, leave := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer leave()
-	if _, err := s.Execute(ctx, agent.ExecuteRequest{Code: "kept = 1\nimport time; time.sleep(60)"}); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("the call ended with %v", err)
-	}
-	begin := time.Now()
-	if res := s.run(t, "kept"); res.Text != "1" || res.KernelRestarted || time.Since(begin) > 20*time.Second {
-		t.Errorf("the next cell: %+v, error %+v, after %v", res, res.Error, time.Since(begin))
 	}
 }

@@ -99,25 +99,38 @@ func (d *Driver) Interrupt() {
 	}
 }
 
-// take waits for the slot in the order of arrival, until ctx ends.
+// take waits for the slot in the order of arrival, until ctx ends. A slot that is free is
+// taken without a look at ctx, which would cost a short cell more than it gains.
 func (d *Driver) take(ctx context.Context) error {
-	if d.waiting.Add(1) > agent.MaxQueue {
-		d.waiting.Add(-1)
-		return agent.TooMany()
-	}
-	defer d.waiting.Add(-1)
 	select {
 	case d.slot <- struct{}{}:
-		// Both may have been possible; a caller that is gone must not start a cell.
-		if err := ctx.Err(); err != nil {
-			<-d.slot
-			return fmt.Errorf("wait for the kernel: %w", err)
-		}
 		return nil
+	default:
+	}
+	defer d.waiting.Add(-1)
+	if d.waiting.Add(1) > agent.MaxQueue {
+		return agent.TooMany()
+	}
+	select {
+	case d.slot <- struct{}{}:
+		return d.check(ctx)
 	case <-ctx.Done():
-		return fmt.Errorf("wait for the kernel: %w", ctx.Err())
+		return left(ctx.Err())
 	}
 }
+
+// check gives the slot back if ctx has ended: a caller that is gone must not start a cell.
+func (d *Driver) check(ctx context.Context) error {
+	err := ctx.Err()
+	if err != nil {
+		d.release()
+		err = left(err)
+	}
+	return err
+}
+
+// left is the error of an execution whose caller did not wait for its start.
+func left(err error) error { return fmt.Errorf("wait for the kernel: %w", err) }
 
 func (d *Driver) release() { <-d.slot }
 

@@ -69,6 +69,9 @@ func (s *files) list(w http.ResponseWriter, r *http.Request) error {
 	found := []agent.FileInfo{}
 	err = s.with(func(t *tree) error {
 		dir, err := t.directory(name)
+		if errors.Is(err, unix.ENOTDIR) {
+			return notDirectory(name)
+		}
 		if err != nil {
 			return err
 		}
@@ -208,6 +211,10 @@ func notRegular(name string) error {
 	return sandpool.Errorf(sandpool.Conflict, "NotAFile", "path", "%q is not a regular file. Only regular files have content.", name)
 }
 
+func notDirectory(name string) error {
+	return sandpool.Errorf(sandpool.Conflict, "NotADirectory", "path", "%q is not a directory. Only directories can be listed.", name)
+}
+
 func (s *files) upload(w http.ResponseWriter, r *http.Request) error {
 	name, err := target(r)
 	if err == nil {
@@ -229,9 +236,12 @@ func (s *files) upload(w http.ResponseWriter, r *http.Request) error {
 		return classify(err, name)
 	}
 	defer dir.Close()
-	info, err := s.receive(dir, file, http.MaxBytesReader(w, r.Body, limit), name)
+	body := http.MaxBytesReader(w, r.Body, limit)
+	info, err := s.receive(dir, file, body, name)
 	if err != nil {
 		_ = s.cfg.User.do(func() error { return dir.Remove(part) })
+		// A host that cannot send the rest learns that, and not why.
+		_, _ = io.Copy(io.Discard, body)
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
 			return agent.TooLarge(limit)

@@ -131,6 +131,31 @@ func TestUploadIsAtomic(t *testing.T) {
 	}
 }
 
+// TestFullDisk: an upload for which there is no room is told so, however much of it is still to come.
+func TestFullDisk(t *testing.T) {
+	dir, c := share(t)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,mode=777"); err != nil {
+		t.Skipf("no file system to fill: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	for range 20 {
+		_, err := c.Upload(t.Context(), "f", io.LimitReader(zeros{}, 32<<20), 64<<20)
+		var e *sandpool.Error
+		if !errors.As(err, &e) || e.Code != "DiskFull" {
+			t.Errorf("an upload to a full disk: %v", err)
+		}
+	}
+	if got := names(t, c, "", true); len(got) != 0 {
+		t.Errorf("left over: %q", got)
+	}
+	upload(t, c, "f", "there is room again")
+}
+
+// zeros is an endless reader.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
 // TestRanges: content comes in parts, with what HTTP clients need to know.
 func TestRanges(t *testing.T) {
 	_, c := share(t)
@@ -227,6 +252,12 @@ func TestFileErrors(t *testing.T) {
 	wantClass(t, "stat beneath a file", err, sandpool.Conflict)
 	_, err = c.List(t.Context(), "none", false)
 	wantClass(t, "list what is not there", err, sandpool.NotFound)
+	for _, file := range []string{"d/f", "d/f/g"} {
+		_, err = c.List(t.Context(), file, false)
+		if wantClass(t, "list "+file, err, sandpool.Conflict); err == nil || !strings.Contains(err.Error(), "not a directory") {
+			t.Errorf("list %s: %v", file, err)
+		}
+	}
 	_, err = c.Upload(t.Context(), "d", strings.NewReader("x"), 10)
 	wantClass(t, "upload over a directory", err, sandpool.Conflict)
 	_, err = c.Upload(t.Context(), "d/f/g", strings.NewReader("x"), 10)

@@ -166,8 +166,10 @@ func TestFloods(t *testing.T) {
 			t.Errorf("%s: kept %d bytes, cut %v %v", c, n, res.StdoutTruncated, res.StderrTruncated)
 		}
 	}
-	if res := s.run(t, "'x' * 50_000_000"); len(res.Text) > 1<<20 || len(res.Text) < 1<<19 {
-		t.Errorf("a giant value has %d bytes", len(res.Text))
+	res := s.run(t, "'x' * 50_000_000")
+	n := strings.Count(res.Text, "x")
+	if mark := fmt.Sprintf("x\n[... %d characters left out ...]", 50_000_002-n-1); len(res.Text) > 1<<20 || n < 1<<19 || !strings.HasSuffix(res.Text, mark) {
+		t.Errorf("a giant value has %d bytes and ends with %q; want %q", len(res.Text), res.Text[max(0, len(res.Text)-60):], mark)
 	}
 	if res := s.run(t, "list(range(10_000_000))"); len(res.Text) > 1<<20 || res.Text == "" {
 		t.Errorf("a long list has %d bytes", len(res.Text))
@@ -175,7 +177,7 @@ func TestFloods(t *testing.T) {
 	if res := s.run(t, "raise ValueError('x' * 50_000_000)"); len(res.Error.Traceback)+len(res.Error.Message) > 3<<20 {
 		t.Errorf("a giant message has %d bytes", len(res.Error.Traceback)+len(res.Error.Message))
 	}
-	res := s.run(t, "for i in range(300): display({'text/plain': str(i)}, raw=True)\nfor i in range(9): display({'a/b': 'x' * 8_000_000}, raw=True)")
+	res = s.run(t, "for i in range(300): display({'text/plain': str(i)}, raw=True)\nfor i in range(9): display({'a/b': 'x' * 8_000_000}, raw=True)")
 	if len(res.Displays) != agent.MaxDisplays || !res.DisplaysTruncated {
 		t.Errorf("%d displays, cut %v", len(res.Displays), res.DisplaysTruncated)
 	}

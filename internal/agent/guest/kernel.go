@@ -203,6 +203,19 @@ func (k *kernel) watch(exit <-chan syscall.WaitStatus) {
 	_ = k.control.CloseRead()
 }
 
+// alive reports whether there is a kernel that has not ended.
+func (k *kernel) alive() bool {
+	if k == nil {
+		return false
+	}
+	select {
+	case <-k.over:
+		return false
+	default:
+		return true
+	}
+}
+
 // ended waits for the kernel's end.
 func (k *kernel) ended(patience time.Duration) bool {
 	timer := time.NewTimer(patience)
@@ -212,12 +225,7 @@ func (k *kernel) ended(patience time.Duration) bool {
 		return true
 	case <-timer.C:
 	}
-	select { // both may have been true
-	case <-k.over:
-		return true
-	default:
-		return false
-	}
+	return !k.alive() // both may have been true
 }
 
 func (k *kernel) close() {

@@ -12,8 +12,8 @@ import (
 	"github.com/sandpool/sandpool/internal/quiet"
 )
 
-// maxRequest bounds a request in JSON.
-const maxRequest = 2 * agent.MaxCode
+// maxRequest bounds a request in JSON, which makes six bytes of a control character.
+const maxRequest = 6*agent.MaxCode + 64<<10
 
 // takeOver takes the connection of the request out of HTTP and tells the host what it
 // speaks from now on. That the host is gone shows at the next read.
@@ -33,14 +33,21 @@ func (s *Server) link(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer conn.Close()
-	s.serveLink(context.WithoutCancel(r.Context()), conn)
+	if line, ok := conn.(linkConn); ok { // as all are that have a descriptor
+		s.serveLink(context.WithoutCancel(r.Context()), line)
+	}
 	return nil
 }
 
 // serveLink answers requests until the host is gone, or does not speak as it should.
-func (s *Server) serveLink(ctx context.Context, conn net.Conn) {
+func (s *Server) serveLink(ctx context.Context, conn linkConn) {
+	host, err := newCaller(ctx, conn)
+	if err != nil {
+		return // the connection is closed
+	}
+	defer host.leave()
 	frames := agent.NewFrameReader(conn, maxRequest)
-	for s.serveOne(ctx, conn, frames) == nil {
+	for s.serveOne(host, frames) == nil {
 	}
 }
 
@@ -60,14 +67,19 @@ func (s *Server) serveChannel(ctx context.Context, input *os.File) {
 	s.serveLink(ctx, conn)
 }
 
-// serveOne answers one request. The cell runs to its end even if the host is gone.
-func (s *Server) serveOne(ctx context.Context, conn net.Conn, frames *agent.FrameReader) error {
+// serveOne answers one request. Nothing is said to a host that has hung up.
+func (s *Server) serveOne(host *caller, frames *agent.FrameReader) error {
 	var req agent.ExecuteRequest
 	if err := frames.Next(&req); err != nil {
 		return err
 	}
 	var a agent.Answer
-	if res, err := perform(ctx, s.driver.Load(), req); err != nil {
+	res, err := perform(host, s.driver.Load(), req)
+	host.rest()
+	if gone := host.Context.Err(); gone != nil {
+		return gone
+	}
+	if err != nil {
 		a.Fault = agent.FaultOf(err)
 	} else {
 		a.Result = &res
@@ -76,11 +88,11 @@ func (s *Server) serveOne(ctx context.Context, conn net.Conn, frames *agent.Fram
 	if err != nil {
 		return err
 	}
-	_, err = conn.Write(frame)
+	_, err = host.conn.Write(frame)
 	return err
 }
 
-// perform runs the cell of a request.
+// perform runs the cell of a request, for as long as ctx says that somebody waits for it.
 func perform(ctx context.Context, d *Driver, req agent.ExecuteRequest) (agent.ExecuteResult, error) {
 	if err := normalise(&req); err != nil {
 		return agent.ExecuteResult{}, err

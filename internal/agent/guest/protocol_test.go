@@ -53,6 +53,22 @@ func TestInit(t *testing.T) {
 	if res := s.run(t, "In, len(Out), _"); res.Text != "(['', 'In, len(Out), _'], 0, '')" {
 		t.Errorf("what users find of the warm-up: %s", res.Text)
 	}
+	for code, want := range map[string]string{
+		"import sys; [k for k in dir(sys) if k.startswith('last_')]":                    "[]",
+		"import linecache; len([k for k in linecache.cache if 'ipython' in k])":         "N",
+		"len(get_ipython().compile._filename_map)":                                      "N",
+		"get_ipython().SyntaxTB.last_syntax_error, get_ipython().last_execution_result": "(None, None)",
+		"%debug": "",
+		"%tb":    "",
+	} {
+		res := s.run(t, code)
+		if want == "N" { // this cell and those before it
+			want = s.run(t, "len(In) - 2").Text
+		}
+		if res.Text != want || strings.Contains(res.Stdout+res.Stderr, "1/0") || res.Outcome != agent.OK {
+			t.Errorf("what users find of the warm-up in %s: %q, %q, error %+v; want %q", code, res.Text, res.Stdout+res.Stderr, res.Error, want)
+		}
+	}
 	meta, err := c.Metadata(t.Context())
 	if err != nil || meta.Runtime != "python" || !strings.HasPrefix(meta.Version, "3.") || len(meta.Packages) < 10 {
 		t.Errorf("metadata: %+v, %v", meta, err)
@@ -193,5 +209,17 @@ func TestBounds(t *testing.T) {
 	res, err := s.Execute(t.Context(), agent.ExecuteRequest{Code: "print('x' * 100)", MaxOutput: 10})
 	if err != nil || !res.StdoutTruncated || res.Stdout != "xxxxx\n[... 91 bytes left out ...]\nxxxx\n" {
 		t.Errorf("bounded output: %q, %v", res.Stdout, err)
+	}
+}
+
+// TestLargeCode: whatever code keeps the bound is run, however JSON writes it.
+func TestLargeCode(t *testing.T) {
+	s := start(t)
+	for unit, n := range map[string]int{"<": agent.MaxCode, "\x01": agent.MaxCode} {
+		n -= 32
+		res := s.run(t, "x = '"+strings.Repeat(unit, n)+"'\nlen(x)")
+		if res.Text != fmt.Sprint(n) {
+			t.Errorf("%d of %q: %q, error %+v", n, unit, res.Text, res.Error)
+		}
 	}
 }

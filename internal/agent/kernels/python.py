@@ -22,6 +22,7 @@ import gc
 import importlib
 import io
 import json
+import linecache
 import os
 import platform
 import random
@@ -116,7 +117,7 @@ class Reader:
         self.rest = b""
 
     def next(self):
-        data = self.rest
+        data = bytearray(self.rest)  # bytes would be copied at each of the many reads of a large frame
         while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "big"):
             more = os.read(self.fd, 1 << 20)
             if not more:
@@ -125,6 +126,14 @@ class Reader:
         end = 4 + int.from_bytes(data[:4], "big")
         self.rest = data[end:]
         return json.loads(data[4:end])
+
+
+def clip(text):
+    """Bounds a text; one that is cut says so at its end, as cut output does."""
+    if len(text) <= MAX_TEXT:
+        return text
+    kept = MAX_TEXT - 64
+    return f"{text[:kept]}\n[... {len(text) - kept} characters left out ...]"
 
 
 def encode(bundle):
@@ -139,7 +148,7 @@ def encode(bundle):
         except (TypeError, ValueError, RecursionError):
             continue
         if mime == "text/plain":
-            out[mime] = value[:MAX_TEXT]
+            out[mime] = clip(value)
         elif len(value) <= MAX_MIME:
             out[str(mime)] = value
     return out
@@ -238,8 +247,9 @@ class Kernel:
             tree = compile(code, "<cell>", "exec", PARSE | self.futures, dont_inherit=True)
             source = code
         except (SyntaxError, ValueError):
-            source = shell.transform_cell(code)
             tree = None
+        if tree is None:  # not above: of what is wrong with the cell, this error alone is shown
+            source = shell.transform_cell(code)
         name = shell.compile.cache(source, shell.execution_count, raw_code=code)
         if tree is None:
             tree = compile(source, name, "exec", PARSE | self.futures, dont_inherit=True)
@@ -354,7 +364,7 @@ class Kernel:
         """Describes an exception. Nothing that it holds may stop that."""
         name = type(e).__name__
         try:
-            message = str(e)[:MAX_TEXT]
+            message = clip(str(e))
         except BaseException:
             message = "(the message cannot be shown)"
         try:
@@ -420,6 +430,14 @@ class Kernel:
         shell.user_ns["_oh"].clear()
         shell.user_ns.update(_="", __="", ___="")
         self.last = ""
+        for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+            vars(sys).pop(name, None)
+        vars(shell.InteractiveTB).pop("tb", None)  # what %debug opens
+        shell.SyntaxTB.last_syntax_error = None
+        names = getattr(shell.compile, "_filename_map", {})
+        for name in names:
+            linecache.cache.pop(name, None)
+        names.clear()
 
     def warm(self):
         """Imports and runs what first cells use, so that they need not wait for it."""

@@ -1,0 +1,119 @@
+package guest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool/internal/agent"
+)
+
+// leave executes code for a caller that leaves after a time, before there can be an answer.
+func (s *sandbox) leave(t testing.TB, after time.Duration, code string) {
+	t.Helper()
+	ctx, cancel := contextFor(t, after)
+	defer cancel()
+	if res, err := s.Execute(ctx, agent.ExecuteRequest{Code: code}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%q: %+v, %v after its caller left", code, res, err)
+	}
+}
+
+// promptly executes a cell, which must not wait for those that were left.
+func (s *sandbox) promptly(t testing.TB, after, code, want string) {
+	t.Helper()
+	begin := time.Now()
+	res := s.run(t, code)
+	if took := time.Since(begin); res.Text != want || res.KernelRestarted || took > 20*time.Second {
+		t.Errorf("after %s: %q after %v, kernel lost %v, error %+v; want %q", after, res.Text, took, res.KernelRestarted, res.Error, want)
+	}
+}
+
+// TestCallerLeaves: a cell whose caller is gone is interrupted until it yields; the state
+// is kept, and the next cell does not wait for the end of the first.
+func TestCallerLeaves(t *testing.T) {
+	s := start(t)
+	s.run(t, "kept = 1\nimport time")
+	for _, code := range []string{
+		"time.sleep(60)",
+		"while True: pass",
+		"!sleep 60",
+		"await __import__('asyncio').sleep(60)",
+		"display(1); time.sleep(60)",
+		"try: time.sleep(60)\nexcept KeyboardInterrupt: time.sleep(60)",
+	} {
+		s.leave(t, 300*time.Millisecond, code)
+		s.promptly(t, code, "kept", "1")
+	}
+	enough, begin := errors.New("enough"), time.Now()
+	err := s.ExecuteStream(t.Context(), agent.ExecuteRequest{Code: "print('go'); time.sleep(60)"}, func(agent.Event) error { return enough })
+	if !errors.Is(err, enough) || time.Since(begin) > 20*time.Second {
+		t.Errorf("a stream that was left: %v after %v", err, time.Since(begin))
+	}
+	s.promptly(t, "a stream", "kept", "1")
+}
+
+// TestCallerLeavesAtOnce: it does not matter how early a caller leaves.
+func TestCallerLeavesAtOnce(t *testing.T) {
+	s := start(t)
+	s.run(t, "kept = 1\nimport time")
+	for i := range 100 {
+		after := time.Duration(i%25) * 100 * time.Microsecond
+		s.leave(t, after, "time.sleep(30)")
+		s.promptly(t, after.String(), "kept", "1")
+	}
+}
+
+// TestChannelEnds: a host that hangs up on the standard input is noticed as well.
+func TestChannelEnds(t *testing.T) {
+	for _, after := range []time.Duration{0, time.Millisecond, 300 * time.Millisecond} {
+		near, far := socketPair(t)
+		s := bootOn(t, far)
+		_ = far.Close() // the agent has its own
+		s.Client = agent.NewClient(s.dial, "a secret of tests")
+		t.Cleanup(s.Close)
+		if _, err := s.Init(t.Context(), agent.InitRequest{Secret: "a secret of tests", Seed: make([]byte, 32)}); err != nil {
+			t.Fatal(err)
+		}
+		s.Attach(near)
+		s.run(t, "kept = 1")
+		s.leave(t, after, "import time; time.sleep(60)")
+		s.promptly(t, after.String()+" on the channel", "kept", "1")
+	}
+}
+
+// stubborn is a cell that no interrupt ends, for a time.
+const stubborn = `import time
+end = time.monotonic() + 1.5
+while time.monotonic() < end:
+  try: time.sleep(0.1)
+  except BaseException: pass`
+
+// TestGoneBeforeTheStart: a cell whose caller leaves while it waits, for another cell or for a new
+// kernel, never runs.
+func TestGoneBeforeTheStart(t *testing.T) {
+	s := start(t)
+	for name, busy := range map[string]func(){
+		"another cell": func() { s.leave(t, 200*time.Millisecond, stubborn) },
+		"the next kernel": func() {
+			if res := s.run(t, "import os; os._exit(3)"); res.Outcome != agent.KernelDied {
+				t.Errorf("the kernel did not die: %+v", res)
+			}
+		},
+		"a kernel that ended between cells": func() {
+			s.run(t, "import os, threading; threading.Timer(0.05, os._exit, [7]).start()")
+			<-time.After(300 * time.Millisecond)
+		},
+	} {
+		mark := strings.ReplaceAll(name, " ", "-")
+		busy()
+		for i := range 3 {
+			s.leave(t, 50*time.Millisecond, fmt.Sprintf("open('%s-%d', 'w').close()", mark, i))
+		}
+		if res := s.run(t, "import glob; glob.glob('"+mark+"*')"); res.Text != "[]" {
+			t.Errorf("while it waited for %s its caller left, and it ran: %s, error %+v", name, res.Text, res.Error)
+		}
+	}
+}
