@@ -27,7 +27,7 @@ func (c *doctorCmd) Run(ctx context.Context, a *app) error {
 	}
 	list := []requirementOutput{}
 	missing, notes := 0, 0
-	for _, r := range server.Check(ctx, cfg) {
+	for _, r := range server.Check(cfg) {
 		switch {
 		case !r.OK:
 			missing++

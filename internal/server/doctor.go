@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,7 +15,7 @@ import (
 
 // Check says what this machine has and lacks for serving. What only some uses need, such as
 // building an image, is OK with a Fix. It changes nothing.
-func Check(ctx context.Context, cfg Config) []sandbox.Requirement {
+func Check(cfg Config) []sandbox.Requirement {
 	found := append(gvisor.CheckHost(filepath.Join(cfg.DataDir, "engine")), checkDir(cfg.DataDir))
 	program, err := cfg.agentProgram()
 	if err != nil {

@@ -20,7 +20,7 @@ func TestCheckFindsWhatServeRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := map[string]sandbox.Requirement{}
-	for _, r := range Check(t.Context(), cfg) {
+	for _, r := range Check(cfg) {
 		found[r.Name] = r
 	}
 	for name, ok := range map[string]bool{"sandpool-agent": false, "data directory": false, "image python": true} {
