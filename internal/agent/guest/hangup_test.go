@@ -109,8 +109,8 @@ func TestGoneBeforeTheStart(t *testing.T) {
 	} {
 		mark := strings.ReplaceAll(name, " ", "-")
 		busy()
-		for i := range 3 {
-			s.leave(t, 50*time.Millisecond, fmt.Sprintf("open('%s-%d', 'w').close()", mark, i))
+		for i := range 2 { // a kernel takes 150 ms to start
+			s.leave(t, 20*time.Millisecond, fmt.Sprintf("open('%s-%d', 'w').close()", mark, i))
 		}
 		if res := s.run(t, "import glob; glob.glob('"+mark+"*')"); res.Text != "[]" {
 			t.Errorf("while it waited for %s its caller left, and it ran: %s, error %+v", name, res.Text, res.Error)
