@@ -143,11 +143,11 @@ func TestErrors(t *testing.T) {
 func TestSyntaxErrors(t *testing.T) {
 	s := start(t)
 	for code, last := range map[string]string{
-		"x = (":          "SyntaxError: '(' was never closed",
+		"x = (":           "SyntaxError: '(' was never closed",
 		"for x in y\n  1": "SyntaxError: expected ':'",
-		"return 1":       "SyntaxError: 'return' outside function",
-		"exec('x = (')":  "SyntaxError: '(' was never closed (<string>, line 1)",
-		"\tx\n y":        "IndentationError: unindent does not match any outer indentation level",
+		"return 1":        "SyntaxError: 'return' outside function",
+		"exec('x = (')":   "SyntaxError: '(' was never closed (<string>, line 1)",
+		"\tx\n y":         "IndentationError: unindent does not match any outer indentation level",
 	} {
 		res := s.run(t, code)
 		if res.Error == nil || strings.Count(res.Error.Traceback, last) != 1 || !strings.HasSuffix(strings.TrimSpace(res.Error.Traceback), last) ||
