@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,23 @@ while time.monotonic() < end:
   try: time.sleep(0.1)
   except BaseException: pass`
 
+// awaitEnd waits for the end of a process.
+func (s *sandbox) awaitEnd(t testing.TB, pid string) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); <-tick.C {
+		all, err := s.Processes(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(all, func(p agent.Process) bool { return fmt.Sprint(p.PID) == pid }) {
+			return
+		}
+	}
+	t.Errorf("process %s is still there", pid)
+}
+
 // TestGoneBeforeTheStart: a cell whose caller leaves while it waits, for another cell or for a new
 // kernel, never runs.
 func TestGoneBeforeTheStart(t *testing.T) {
@@ -103,14 +121,13 @@ func TestGoneBeforeTheStart(t *testing.T) {
 			}
 		},
 		"a kernel that ended between cells": func() {
-			s.run(t, "import os, threading; threading.Timer(0.05, os._exit, [7]).start()")
-			<-time.After(300 * time.Millisecond)
+			s.awaitEnd(t, s.run(t, "import os, threading; threading.Timer(0.2, os._exit, [7]).start(); os.getpid()").Text)
 		},
 	} {
 		mark := strings.ReplaceAll(name, " ", "-")
 		busy()
-		for i := range 3 {
-			s.leave(t, 50*time.Millisecond, fmt.Sprintf("open('%s-%d', 'w').close()", mark, i))
+		for i := range 2 { // a kernel takes 150 ms to start
+			s.leave(t, 20*time.Millisecond, fmt.Sprintf("open('%s-%d', 'w').close()", mark, i))
 		}
 		if res := s.run(t, "import glob; glob.glob('"+mark+"*')"); res.Text != "[]" {
 			t.Errorf("while it waited for %s its caller left, and it ran: %s, error %+v", name, res.Text, res.Error)

@@ -364,7 +364,7 @@ class Kernel:
         """Describes an exception. Nothing that it holds may stop that."""
         name = type(e).__name__
         try:
-            message = clip(str(e))
+            message = clip(str(e.msg) if isinstance(e, SyntaxError) and self.within(e) is None else str(e))
         except BaseException:
             message = "(the message cannot be shown)"
         try:
@@ -378,11 +378,9 @@ class Kernel:
     def render(self, e, name, message):
         if isinstance(e, (SystemExit, UsageError)):
             return f"{name}: {message}"
-        tb = e.__traceback__
-        while tb is not None and tb.tb_frame.f_code.co_filename != self.name:
-            tb = tb.tb_next
+        tb = self.within(e)
         shell = self.shell
-        if tb is None:  # it did not come from within the cell
+        if tb is None:
             if isinstance(e, SyntaxError):
                 return shell.SyntaxTB.stb2text(shell.SyntaxTB.structured_traceback(type(e), e, []))
             return f"{name}: {message}"
@@ -393,6 +391,13 @@ class Kernel:
             return "\n".join(e._render_traceback_())
         stb = shell.InteractiveTB.structured_traceback(type(e), e, e.__traceback__, tb_offset=0)
         return shell.InteractiveTB.stb2text(stb)
+
+    def within(self, e):
+        """Returns the traceback from the cell on, or None of what did not come from within it."""
+        tb = e.__traceback__
+        while tb is not None and tb.tb_frame.f_code.co_filename != self.name:
+            tb = tb.tb_next
+        return tb
 
     def hide_handler(self, tb):
         """Cuts our signal handler off the end of a traceback."""
