@@ -8,6 +8,5 @@
 //
 // Every failure that the server reports, and every failure to reach it, is a
 // *sandpool.Error: Class says what to do, Code and Target are for programs, Message is for
-// people, TraceID finds the request in the server's log,
-// where it is logged.
+// people, TraceID finds the request in the server's log, where it is logged.
 package client

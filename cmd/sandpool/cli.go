@@ -108,6 +108,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }),
 		kong.Vars{"subscription": sandpool.DefaultSubscription, "resourceGroup": sandpool.DefaultResourceGroup},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.ExplicitGroups([]kong.Group{{Key: "later", Title: "Custom containers and identities, not served yet"}}),
 		kong.WithHyphenPrefixedParameters(true), // negative numbers
 		kong.BindTo(ctx, (*context.Context)(nil)))
 	if err != nil {

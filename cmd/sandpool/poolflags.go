@@ -26,21 +26,21 @@ type poolSettings struct {
 	Tags           []string `help:"Tags, KEY=VALUE each." sep:"none" placeholder:"KEY=VALUE"`
 	NoWait         bool     `help:"Do not wait until the pool can be used."`
 
-	Environment   string   `group:"Custom containers and identities, not served yet" help:"Managed environment." placeholder:"ID"`
-	ContainerName string   `group:"Custom containers and identities, not served yet" help:"Name of the container." placeholder:"NAME"`
-	Command       []string `group:"Custom containers and identities, not served yet" help:"Command line to start." sep:"none" placeholder:"WORD"`
-	Args          []string `group:"Custom containers and identities, not served yet" help:"Arguments of the command." sep:"none" placeholder:"WORD"`
-	TargetPort    *int     `group:"Custom containers and identities, not served yet" help:"Port that the container serves." placeholder:"PORT"`
-	EnvVars       []string `group:"Custom containers and identities, not served yet" help:"Environment, KEY=VALUE or KEY=secretref:NAME each." sep:"none" placeholder:"KEY=VALUE"`
-	Secrets       []string `group:"Custom containers and identities, not served yet" short:"s" help:"Secrets, NAME=VALUE each." sep:"none" placeholder:"NAME=VALUE"`
+	Environment   string   `group:"later" help:"Managed environment." placeholder:"ID"`
+	ContainerName string   `group:"later" help:"Name of the container." placeholder:"NAME"`
+	Command       []string `group:"later" help:"Command line to start." sep:"none" placeholder:"WORD"`
+	Args          []string `group:"later" help:"Arguments of the command." sep:"none" placeholder:"WORD"`
+	TargetPort    *int     `group:"later" help:"Port that the container serves." placeholder:"PORT"`
+	EnvVars       []string `group:"later" help:"Environment, KEY=VALUE or KEY=secretref:NAME each." sep:"none" placeholder:"KEY=VALUE"`
+	Secrets       []string `group:"later" short:"s" help:"Secrets, NAME=VALUE each." sep:"none" placeholder:"NAME=VALUE"`
 
-	RegistryServer   string `group:"Custom containers and identities, not served yet" help:"Registry of the image." placeholder:"HOST"`
-	RegistryUsername string `group:"Custom containers and identities, not served yet" help:"User of the registry." placeholder:"NAME"`
-	RegistryPassword string `group:"Custom containers and identities, not served yet" help:"Password of the registry." placeholder:"PASSWORD"`
-	RegistryIdentity string `group:"Custom containers and identities, not served yet" help:"Identity that pulls the image." placeholder:"ID"`
+	RegistryServer   string `group:"later" help:"Registry of the image." placeholder:"HOST"`
+	RegistryUsername string `group:"later" help:"User of the registry." placeholder:"NAME"`
+	RegistryPassword string `group:"later" help:"Password of the registry." placeholder:"PASSWORD"`
+	RegistryIdentity string `group:"later" help:"Identity that pulls the image." placeholder:"ID"`
 
-	MISystemAssigned bool     `name:"mi-system-assigned" group:"Custom containers and identities, not served yet" help:"Give sessions a system-assigned identity."`
-	MIUserAssigned   []string `name:"mi-user-assigned" group:"Custom containers and identities, not served yet" help:"Identities of sessions." placeholder:"ID"`
+	MISystemAssigned bool     `name:"mi-system-assigned" group:"later" help:"Give sessions a system-assigned identity."`
+	MIUserAssigned   []string `name:"mi-user-assigned" group:"later" help:"Identities of sessions." placeholder:"ID"`
 }
 
 // empty reports whether no setting was given.

@@ -11,6 +11,7 @@ import (
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/pool"
 )
 
 // maxBody bounds the body of a control-plane request.
@@ -129,10 +130,7 @@ func (c *Control) existing(r *http.Request, id sandpool.PoolID) (*sandpool.Pool,
 	p, err := c.pools.Pool(r.Context(), id)
 	switch {
 	case err == nil && p.State == sandpool.Deleting:
-		e := sandpool.Errorf(sandpool.Conflict, "SessionPoolIsBeingDeleted", id.String(),
-			"The session pool %q is being deleted. Wait until it is gone, then create it again.", id.Name)
-		e.RetryAfter = retryAfter
-		return nil, e
+		return nil, pool.BeingDeleted(id, id.String())
 	case err == nil:
 		return &p, nil
 	case sandpool.ClassOf(err) == sandpool.NotFound:

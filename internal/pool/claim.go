@@ -87,7 +87,7 @@ func (m *Manager) take(p *poolState, c *claim, first bool) (*Lease, error) {
 // there is none; first says so. The caller holds mu.
 func (m *Manager) join(p *poolState, identifier sandpool.Identifier) (c *claim, first bool, err error) {
 	if p.pool.State == sandpool.Deleting {
-		return nil, false, beingDeleted(p.pool.ID)
+		return nil, false, BeingDeleted(p.pool.ID, "sessionPool")
 	}
 	if m.draining {
 		return nil, false, unavailable("The server is stopping its sessions.", nil)

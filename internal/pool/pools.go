@@ -96,7 +96,7 @@ func (m *Manager) merge(want sandpool.Pool, now time.Time) (sandpool.Pool, error
 	}
 	old := p.pool
 	if old.State == sandpool.Deleting {
-		return next, beingDeleted(want.ID)
+		return next, BeingDeleted(want.ID, "sessionPool")
 	}
 	next.ID, next.CreatedAt, next.Revision = old.ID, old.CreatedAt, old.Revision
 	if !sameTemplate(old, next) {
@@ -187,9 +187,10 @@ func (m *Manager) Delete(ctx context.Context, id sandpool.PoolID) error {
 	return nil
 }
 
-// beingDeleted is the error of a call for a pool that is on its way out.
-func beingDeleted(id sandpool.PoolID) error {
-	e := sandpool.Errorf(sandpool.Conflict, "SessionPoolIsBeingDeleted", "sessionPool",
+// BeingDeleted is the error of a call for a pool that is on its way out; target is how the
+// caller named it.
+func BeingDeleted(id sandpool.PoolID, target string) error {
+	e := sandpool.Errorf(sandpool.Conflict, "SessionPoolIsBeingDeleted", target,
 		"The session pool %q is being deleted. Wait until it is gone, then create it again.", id.Name)
 	e.RetryAfter = 2 * time.Second
 	return e

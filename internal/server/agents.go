@@ -65,8 +65,9 @@ func (a *agents) metadata(p sandpool.Pool) (agent.Metadata, bool) {
 	f := a.found[p.ID.Key()]
 	if f.since.Before(p.CreatedAt) {
 		delete(a.found, p.ID.Key()) // of an earlier pool of this name, whose revisions began at one, too
+		return agent.Metadata{}, false
 	}
-	return f.metadata, f.revision == p.Revision && !f.since.Before(p.CreatedAt)
+	return f.metadata, f.revision == p.Revision
 }
 
 // init makes a fresh clone an individual: it gives the agent its secret, the
