@@ -5,6 +5,10 @@ SHELL := /bin/bash
 # gVisor starts this very binary inside a chroot, where a dynamic linker is not to be found.
 export CGO_ENABLED := 0
 
+# Everything is built with gVisor as third_party/gvisor changes it. A plain "go build" or "go
+# test" works as well and takes gVisor as it is: sandboxes are then larger and start slower.
+export GOFLAGS := -modfile=$(CURDIR)/.build/go.mod -trimpath
+
 # Images, snapshots and the store of `make run` live here; delete it to start anew.
 DATA := $(CURDIR)/.sandpool
 GOFLAGS_BUILD := -ldflags "-s -w"
@@ -21,12 +25,16 @@ root:
 go:
 	@command -v go >/dev/null || { echo "Go is missing: install go1.26 or newer from https://go.dev/dl and run again" >&2; exit 1; }
 
+.PHONY: gvisor
+gvisor: go
+	@scripts/gvisor
+
 .PHONY: deps
-deps: ## install what the image build needs from the distribution
+deps: ## install what builds need from the distribution
 	@scripts/deps
 
 .PHONY: build
-build: go ## build bin/sandpool and bin/sandpool-agent (static)
+build: gvisor ## build bin/sandpool and bin/sandpool-agent (static)
 	@[ -e bin/sandpool ] || echo "building bin/sandpool and bin/sandpool-agent: the first build compiles gVisor and takes 2 to 4 minutes" >&2
 	@mkdir -p bin
 	@go build $(GOFLAGS_BUILD) -o bin/sandpool ./cmd/sandpool
@@ -49,7 +57,7 @@ test: test-deps image ## all tests, real gVisor sandboxes included
 	SANDPOOL_TEST_DATA=$(DATA) go test -shuffle=on -timeout 30m ./...
 
 .PHONY: race
-race: ## the packages without gVisor under the race detector (needs a C compiler)
+race: gvisor ## the packages without gVisor under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race -shuffle=on $$(go list ./... | grep -v -e sandbox/gvisor -e internal/server -e cmd/sandpool$$ -e /test)
 
 .PHONY: soak
@@ -61,7 +69,7 @@ bench: image ## measure sandpool and its peers in one run
 	@SANDPOOL_TEST_DATA=$(DATA) go run ./test/bench
 
 .PHONY: lint
-lint: go ## golangci-lint, pinned
+lint: gvisor ## golangci-lint, pinned
 	go tool -modfile=tools/go.mod golangci-lint run
 
 .PHONY: clean

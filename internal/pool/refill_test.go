@@ -249,3 +249,29 @@ func TestRefillWaitsForFirstAnswers(t *testing.T) {
 		w.wantCounts(2, 0, 4, 0)
 	})
 }
+
+// What a sandbox used is recorded before a user's code can run in it.
+func TestRecordBeforeUse(t *testing.T) {
+	within(t, func(w *world) {
+		done := make(chan struct{})
+		w.fake.Order(sandboxtest.Record, 1, sandboxtest.Fault{Until: done})
+		w.put(spec(1, 5))
+		w.pass(time.Second)
+		w.wantCounts(0, 1, 0, 0)
+		close(done)
+		w.pass(time.Second)
+		w.wantCounts(1, 0, 0, 0)
+	})
+}
+
+// A sandbox of which nothing can be learned is as good as any.
+func TestRecordFails(t *testing.T) {
+	within(t, func(w *world) {
+		w.fake.Order(sandboxtest.Record, -1, sandboxtest.Fault{Err: errors.New("no memory file")})
+		w.put(spec(1, 5))
+		w.wantCounts(1, 0, 0, 0)
+		if p := w.pool(); p.State != sandpool.Succeeded || p.Problem != "" {
+			w.Errorf("the pool is %s with problem %q", p.State, p.Problem)
+		}
+	})
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
 // slots bounds the starts in progress. Claims queue for a slot; refills take
@@ -166,6 +167,11 @@ func (m *Manager) boot(ctx context.Context, b *box, queue bool) (sandpool.Sandbo
 	m.mu.Unlock()
 	if err := m.options.Init(ctx, row, m.dialer(row)); err != nil {
 		return row, fmt.Errorf("initialise sandbox %q: %w", row.ID, m.explain(ctx, b, row, err))
+	}
+	if recorder, ok := m.engine.(sandbox.WorkingSetRecorder); ok {
+		if err := recorder.RecordWorkingSet(ctx, prepared, h); err != nil {
+			m.log.WarnContext(ctx, "sandboxes will start slower than they could", "pool", row.Pool.Name, "error", err)
+		}
 	}
 	began, err := m.store.Started(ctx, row.ID, h.Data, time.Now())
 	if err != nil {

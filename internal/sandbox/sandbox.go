@@ -221,6 +221,15 @@ type StatsReader interface {
 	Stats(ctx context.Context, h Handle) (Stats, error)
 }
 
+// WorkingSetRecorder is the optional ability to learn from one sandbox what those
+// after it need first of a snapshot, so that they need not wait for it, nor hold the rest.
+type WorkingSetRecorder interface {
+	// RecordWorkingSet notes what h has used of the snapshot of p since its Start,
+	// unless that is known. It holds for all later sandboxes of p: call it before code of a
+	// user runs in h.
+	RecordWorkingSet(ctx context.Context, p Prepared, h Handle) error
+}
+
 // Pruner is the optional ability to give back what Prepare keeps on disk.
 type Pruner interface {
 	// Prune removes what Prepare made for every key that keep does not hold. A

@@ -459,7 +459,7 @@ class Kernel:
             self.loop = None
             asyncio.set_event_loop(None)
         self.shell.reset(new_session=True)
-        self.forget()
+        self.seed({"seed": "00" * 32})
         self.fd = fd
         gc.collect()
         gc.freeze()

@@ -140,7 +140,7 @@ func (e *Engine) run(ctx context.Context, id sandbox.ID) error {
 
 // restore fills the guest from the snapshot in dir and lets it run.
 func (e *Engine) restore(ctx context.Context, id sandbox.ID, dir string) error {
-	files, err := openAll(dir, os.O_RDONLY)
+	files, err := openAll(dir, metadataName(dir), os.O_RDONLY)
 	if err != nil {
 		return fmt.Errorf("open the snapshot: %w", err)
 	}
@@ -158,7 +158,7 @@ func (e *Engine) restore(ctx context.Context, id sandbox.ID, dir string) error {
 // checkpoint writes the guest of id into dir; the sandbox ends by it. Pages
 // stay uncompressed so that a restore reads them straight into place.
 func (e *Engine) checkpoint(ctx context.Context, id sandbox.ID, dir string) (err error) {
-	files, err := openAll(dir, os.O_CREATE|os.O_EXCL|os.O_RDWR)
+	files, err := openAll(dir, checkpointfiles.PagesMetadataFileName, os.O_CREATE|os.O_EXCL|os.O_RDWR)
 	if err != nil {
 		return fmt.Errorf("create the snapshot's files: %w", err)
 	}
@@ -185,10 +185,8 @@ func (e *Engine) checkpoint(ctx context.Context, id sandbox.ID, dir string) (err
 }
 
 // openAll opens a snapshot's files in the order that the protocol wants.
-func openAll(dir string, flags int) (files []*os.File, err error) {
-	for _, name := range []string{
-		checkpointfiles.StateFileName, checkpointfiles.PagesMetadataFileName, checkpointfiles.PagesFileName,
-	} {
+func openAll(dir, metadata string, flags int) (files []*os.File, err error) {
+	for _, name := range []string{checkpointfiles.StateFileName, metadata, checkpointfiles.PagesFileName} {
 		f, err := os.OpenFile(filepath.Join(dir, name), flags, 0o600)
 		if err != nil {
 			return nil, errors.Join(err, closeAll(files))

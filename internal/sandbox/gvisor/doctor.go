@@ -21,7 +21,7 @@ import (
 func CheckHost(root string) []sandbox.Requirement {
 	checks := []func() sandbox.Requirement{
 		checkUser, checkMachine, checkKernel, checkBinary, checkCgroups,
-		checkNamespaces, checkSeccomp, checkPtrace, checkPrograms,
+		checkNamespaces, checkSeccomp, checkPtrace, checkPrograms, checkGVisor,
 		func() sandbox.Requirement { return checkStore(root) },
 		func() sandbox.Requirement { return checkSpace(root) },
 		checkLargePages,
@@ -223,6 +223,15 @@ func checkSpace(root string) sandbox.Requirement {
 	free := s.Bavail * uint64(s.Bsize)
 	return requirement(spaceName, free >= minSpace, fmt.Sprintf("%d MB free at %s", free>>20, dir),
 		fmt.Sprintf("Free at least %d MB, or choose another data directory.", minSpace>>20))
+}
+
+// checkGVisor never fails: as it is gVisor is slower and no worse.
+func checkGVisor() sandbox.Requirement {
+	const name = "pages on demand"
+	if !patchedGVisor() {
+		return requirement(name, true, "no; sandboxes hold all of their snapshot, and start slower, until the program is built by make", "")
+	}
+	return requirement(name, true, "yes", "")
 }
 
 // checkLargePages never fails: without them the engine is slower and no worse.

@@ -47,8 +47,9 @@ type Engine struct {
 
 var (
 	_ sandbox.Runtime     = (*Engine)(nil)
-	_ sandbox.StatsReader = (*Engine)(nil)
-	_ sandbox.Pruner      = (*Engine)(nil)
+	_ sandbox.StatsReader        = (*Engine)(nil)
+	_ sandbox.Pruner             = (*Engine)(nil)
+	_ sandbox.WorkingSetRecorder = (*Engine)(nil)
 )
 
 // New takes over the state directory cfg.Root, which it makes if it is

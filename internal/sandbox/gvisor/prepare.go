@@ -3,13 +3,18 @@ package gvisor
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/sentry/state/checkpointfiles"
 
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
@@ -181,4 +186,119 @@ func (e *Engine) sweepSnapshots() error {
 		}
 	}
 	return nil
+}
+
+// workingSetName is the metadata of a snapshot's pages with its working set
+// behind them, which gVisor as third_party/gvisor changes it loads at once; without the change it stops reading before.
+const workingSetName = "pages_meta_working_set.img"
+
+// metadataName returns which file of the snapshot in dir tells of its pages.
+func metadataName(dir string) string {
+	if _, err := os.Stat(filepath.Join(dir, workingSetName)); err == nil {
+		return workingSetName
+	}
+	return checkpointfiles.PagesMetadataFileName
+}
+
+// RecordWorkingSet implements sandbox.WorkingSetRecorder. What a sandbox has
+// used of its snapshot is what its memory file holds.
+func (e *Engine) RecordWorkingSet(ctx context.Context, p sandbox.Prepared, h sandbox.Handle) error {
+	own, ok := p.Engine.(*prepared)
+	if !ok || own.snapshot == "" || own.recorded.Load() {
+		return nil
+	}
+	release, err := e.keys.acquire(ctx, p.Key)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if metadataName(own.snapshot) != workingSetName {
+		if err := e.recordWorkingSet(h.ID, own.snapshot); err != nil {
+			return fmt.Errorf("record the working set of %q: %w", h.ID, err)
+		}
+	}
+	own.recorded.Store(true)
+	return nil
+}
+
+func (e *Engine) recordWorkingSet(id sandbox.ID, dir string) error {
+	b := e.box(id)
+	if b == nil {
+		return errors.New("the sandbox is unknown")
+	}
+	memory, err := openMemory(b.pid)
+	if err != nil {
+		return err
+	}
+	defer memory.Close()
+	set, err := dataRanges(memory)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(filepath.Join(dir, checkpointfiles.PagesMetadataFileName))
+	if err != nil {
+		return err
+	}
+	for _, r := range set {
+		text = binary.LittleEndian.AppendUint64(text, uint64(r.start))
+		text = binary.LittleEndian.AppendUint64(text, uint64(r.end))
+	}
+	half := filepath.Join(dir, halfPrefix+workingSetName)
+	if err := os.WriteFile(half, text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(half, filepath.Join(dir, workingSetName))
+}
+
+// memoryLink is what gVisor's memory file is called in /proc/PID/fd.
+const memoryLink = "/memfd:runsc-memory (deleted)"
+
+// openMemory opens the file that holds the guest's memory, of the sentry pid.
+func openMemory(pid int) (*os.File, error) {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, entry := range entries {
+		name := filepath.Join(dir, entry.Name())
+		if target, err := os.Readlink(name); err == nil && target == memoryLink {
+			return os.Open(name)
+		}
+	}
+	return nil, errors.New("the sandbox process has no memory file")
+}
+
+// span is a range of bytes of a file.
+type span struct{ start, end int64 }
+
+// smallGap is how far two pieces of a working set may be apart to be loaded as
+// one. What is contiguous is mapped into a guest at once, what is not costs it a fault for
+// each piece; beyond this the memory is dearer.
+const smallGap = 128 << 10
+
+// dataRanges returns where f has data, with small gaps.
+func dataRanges(f *os.File) (found []span, err error) {
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	for end := int64(0); end < size; {
+		start, err := f.Seek(end, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			break // no data from here on
+		}
+		if err == nil {
+			end, err = f.Seek(start, unix.SEEK_HOLE)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n := len(found); n > 0 && start-found[n-1].end <= smallGap {
+			found[n-1].end = end
+			continue
+		}
+		found = append(found, span{start, end})
+	}
+	return found, nil
 }

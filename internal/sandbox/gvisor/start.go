@@ -21,7 +21,8 @@ import (
 
 // prepared is the engine's part of a sandbox.Prepared.
 type prepared struct {
-	snapshot string // directory; empty for StartMode Boot
+	snapshot string      // directory; empty for StartMode Boot
+	recorded atomic.Bool // its working set is known
 }
 
 var errStopped = errors.New("the sandbox was stopped while it started")

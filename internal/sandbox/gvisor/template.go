@@ -23,7 +23,7 @@ import (
 // layout is the version of what the engine makes of a template. It is part of
 // a snapshot's key: raise it with every change of guestSpec, of the sentry's
 // flags or of the snapshot's files.
-const layout = 4
+const layout = 5
 
 func invalid(target, format string, args ...any) error {
 	return sandpool.Errorf(sandpool.Invalid, "InvalidTemplate", target, format, args...)
@@ -142,18 +142,37 @@ func snapshotKey(t sandbox.Template) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// gvisorVersion returns the version of the gVisor module in this binary.
+// gvisorVersion returns the version of the gVisor module in this binary, and
+// which changes it was built with.
 func gvisorVersion() string {
+	m := gvisorModule()
+	switch {
+	case m == nil:
+		return "unknown"
+	case m.Replace != nil:
+		return m.Version + " as " + m.Replace.Path // whose name tells changes apart; see scripts/gvisor
+	default:
+		return m.Version + " " + m.Sum
+	}
+}
+
+// patchedGVisor reports whether gVisor was built as third_party/gvisor changes it.
+func patchedGVisor() bool {
+	m := gvisorModule()
+	return m != nil && m.Replace != nil
+}
+
+func gvisorModule() *debug.Module {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return "unknown"
+		return nil
 	}
 	for _, m := range info.Deps {
 		if m.Path == "gvisor.dev/gvisor" {
-			return m.Version + " " + m.Sum
+			return m
 		}
 	}
-	return "unknown"
+	return nil
 }
 
 // guestCapabilities is what the first process may do inside the sandbox, to

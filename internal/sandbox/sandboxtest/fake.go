@@ -52,9 +52,10 @@ type box struct {
 }
 
 var (
-	_ sandbox.Runtime     = (*Fake)(nil)
-	_ sandbox.StatsReader = (*Fake)(nil)
-	_ sandbox.Pruner      = (*Fake)(nil)
+	_ sandbox.Runtime            = (*Fake)(nil)
+	_ sandbox.StatsReader        = (*Fake)(nil)
+	_ sandbox.Pruner             = (*Fake)(nil)
+	_ sandbox.WorkingSetRecorder = (*Fake)(nil)
 )
 
 // New returns a Fake on a new, empty machine. A nil handler answers 200 to everything.
@@ -179,6 +180,15 @@ func (f *Fake) Prune(_ context.Context, keep []string) error {
 	defer w.mu.Unlock()
 	maps.DeleteFunc(w.prepared, func(key string, _ bool) bool { return !slices.Contains(keep, key) })
 	return nil
+}
+
+// RecordWorkingSet implements sandbox.WorkingSetRecorder. There is nothing to learn of a sandbox in memory.
+func (f *Fake) RecordWorkingSet(ctx context.Context, _ sandbox.Prepared, _ sandbox.Handle) error {
+	fault := f.world.next(Record)
+	if err := fault.wait(ctx); err != nil {
+		return err
+	}
+	return fault.Err
 }
 
 // Prepared returns the keys of the templates that are prepared, sorted.

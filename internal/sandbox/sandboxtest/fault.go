@@ -18,6 +18,7 @@ const (
 	Stop    Call = "stop"
 	List    Call = "list"
 	Wait    Call = "wait"
+	Record  Call = "record"
 )
 
 // Fault is what goes wrong in one call. The zero Fault is a call that works.

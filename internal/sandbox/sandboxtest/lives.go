@@ -203,3 +203,18 @@ func stats(s *suite) {
 		s.Errorf("Stats of a stopped sandbox = %+v, no error", got)
 	}
 }
+
+func workingSet(s *suite) {
+	recorder, ok := s.Runtime.(sandbox.WorkingSetRecorder)
+	if !ok {
+		s.Skip("the engine learns nothing")
+	}
+	for range 2 { // the second time it is known
+		h := s.start()
+		if err := recorder.RecordWorkingSet(s.ctx, s.prepare(), h); err != nil {
+			s.Errorf("RecordWorkingSet: %v", err)
+		}
+		s.answers(h)
+		s.stop(h)
+	}
+}

@@ -81,6 +81,7 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 		{"Crash", crash},
 		{"Remains", leftBehind},
 		{"Stats", stats},
+		{"Working set", workingSet},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -33,6 +33,9 @@ func main() {
 	mb, _ := strconv.Atoi(os.Getenv("GUEST_MEGABYTES"))
 	warm(mb)
 	lookUp("/layer")
+	if err := sow(); err != nil {
+		log.Fatal(err)
+	}
 	go echo()
 	m := http.NewServeMux()
 	m.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
@@ -49,6 +52,8 @@ func main() {
 	m.HandleFunc("GET /read", read)
 	m.HandleFunc("GET /mount", mount)
 	m.HandleFunc("GET /user", user)
+	m.HandleFunc("GET /reap", reap)
+	m.HandleFunc("GET /split", split)
 	log.Fatal(http.ListenAndServe("127.0.0.1:8080", m))
 }
 
