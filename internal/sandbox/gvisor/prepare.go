@@ -190,7 +190,10 @@ func (e *Engine) sweepSnapshots() error {
 
 // workingSetName is the metadata of a snapshot's pages with its working set
 // behind them, which gVisor as third_party/gvisor changes it loads at once; without the change it stops reading before.
-const workingSetName = "pages_meta_working_set.img"
+const (
+	workingSetName  = "pages_meta_working_set.img"
+	workingSetMagic = "workset1" // then the first byte of each range, and the one behind its last
+)
 
 // metadataName returns which file of the snapshot in dir tells of its pages.
 func metadataName(dir string) string {
@@ -239,6 +242,7 @@ func (e *Engine) recordWorkingSet(id sandbox.ID, dir string) error {
 	if err != nil {
 		return err
 	}
+	text = append(text, workingSetMagic...)
 	for _, r := range set {
 		text = binary.LittleEndian.AppendUint64(text, uint64(r.start))
 		text = binary.LittleEndian.AppendUint64(text, uint64(r.end))
