@@ -69,8 +69,8 @@ bench: image ## measure sandpool and its peers in one run
 	@SANDPOOL_TEST_DATA=$(DATA) go run ./test/bench
 
 .PHONY: lint
-lint: gvisor ## golangci-lint, pinned
-	go tool -modfile=tools/go.mod golangci-lint run
+lint: go ## golangci-lint, pinned
+	@GOFLAGS= go tool -modfile=tools/go.mod golangci-lint run
 
 .PHONY: clean
 clean: ## remove binaries; images and sessions stay

@@ -46,7 +46,7 @@ type Engine struct {
 }
 
 var (
-	_ sandbox.Runtime     = (*Engine)(nil)
+	_ sandbox.Runtime            = (*Engine)(nil)
 	_ sandbox.StatsReader        = (*Engine)(nil)
 	_ sandbox.Pruner             = (*Engine)(nil)
 	_ sandbox.WorkingSetRecorder = (*Engine)(nil)
