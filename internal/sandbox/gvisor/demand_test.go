@@ -1,11 +1,15 @@
 package gvisor
 
 import (
+	"bytes"
+	"encoding/binary"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
@@ -77,28 +81,58 @@ func TestSnapshotIsNotMemory(t *testing.T) {
 	}
 }
 
-// TestWorkingSet: what is recorded names what was used, once.
+// TestWorkingSet: what is recorded is what was used, and is recorded once.
 func TestWorkingSet(t *testing.T) {
 	e := open(t)
 	p := prepare(t, e, template(t, sandbox.Restore))
 	record(t, e, p, "one")
 	name := filepath.Join(e.snapshotDir(p.Key), workingSetName)
-	first, err := os.Stat(name)
-	if err != nil || first.Size()%8 != 0 && first.Size() < 32 {
-		t.Fatalf("the working set: %v, %v", first, err)
+	first, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
 	}
-	p2 := prepare(t, e, p.Template) // as after a restart
-	record(t, e, p2, "two")
-	if second, err := os.Stat(name); err != nil || !second.ModTime().Equal(first.ModTime()) {
-		t.Errorf("a second record is %v, %v", second, err)
+	_, list, ok := bytes.Cut(first, []byte(workingSetMagic))
+	if !ok || len(list) == 0 || len(list)%16 != 0 {
+		t.Fatalf("the working set is %d bytes, %t", len(list), ok)
 	}
-	if err := e.RecordWorkingSet(t.Context(), prepare(t, e, p.Template), sandbox.Handle{ID: "none"}); err != nil {
-		t.Errorf("a record of what is known: %v", err)
+	var last, total uint64
+	for ; len(list) > 0; list = list[16:] {
+		start, end := binary.LittleEndian.Uint64(list), binary.LittleEndian.Uint64(list[8:])
+		if start >= end || start%4096 != 0 || end%4096 != 0 || last > 0 && start <= last+smallGap {
+			t.Errorf("%#x to %#x is recorded behind %#x", start, end, last)
+		}
+		last, total = end, total+end-start
+	}
+	if total > 64<<20 {
+		t.Errorf("a working set of %d bytes", total)
+	}
+
+	record(t, e, prepare(t, e, p.Template), "two") // as after a restart
+	if second, err := os.ReadFile(name); err != nil || !bytes.Equal(second, first) {
+		t.Errorf("a second record changed the first: %v", err)
 	}
 	if err := e.Prune(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := e.RecordWorkingSet(t.Context(), prepare(t, e, p.Template), sandbox.Handle{ID: "none"}); err == nil {
 		t.Error("the working set of a sandbox that is not there was recorded")
+	}
+}
+
+// TestTooManyRanges: what a sandbox does to its memory file cannot fill the server's.
+func TestTooManyRanges(t *testing.T) {
+	fd, err := unix.MemfdCreate("holes", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "holes")
+	defer f.Close()
+	for i := range maxRanges + 1 {
+		if _, err := f.WriteAt([]byte{1}, int64(i)*4*smallGap); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if found, err := dataRanges(f); err == nil {
+		t.Errorf("%d ranges were found, no error", len(found))
 	}
 }

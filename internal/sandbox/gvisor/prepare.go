@@ -281,6 +281,9 @@ type span struct{ start, end int64 }
 // each piece; beyond this the memory is dearer.
 const smallGap = 128 << 10
 
+// maxRanges is far beyond what a working set has.
+const maxRanges = 4096
+
 // dataRanges returns where f has data, with small gaps.
 func dataRanges(f *os.File) (found []span, err error) {
 	size, err := f.Seek(0, io.SeekEnd)
@@ -302,7 +305,9 @@ func dataRanges(f *os.File) (found []span, err error) {
 			found[n-1].end = end
 			continue
 		}
-		found = append(found, span{start, end})
+		if found = append(found, span{start, end}); len(found) > maxRanges {
+			return nil, fmt.Errorf("more than %d ranges have data", maxRanges)
+		}
 	}
 	return found, nil
 }
