@@ -459,7 +459,7 @@ class Kernel:
             self.loop = None
             asyncio.set_event_loop(None)
         self.shell.reset(new_session=True)
-        self.seed({"seed": "00" * 32})
+        self.seed({"seed": "00" * 32})  # what libraries set up for it once is then in the snapshot
         self.fd = fd
         gc.collect()
         gc.freeze()

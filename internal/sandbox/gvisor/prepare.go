@@ -189,25 +189,31 @@ func (e *Engine) sweepSnapshots() error {
 }
 
 // workingSetName is the metadata of a snapshot's pages with its working set
-// behind them, which gVisor as third_party/gvisor changes it loads at once; without the change it stops reading before.
+// behind them: workingSetMagic, and of each range the offsets of its first byte and of the one behind its last.
+// gVisor as third_party/gvisor changes it loads these at once; without the change it stops reading before.
 const (
 	workingSetName  = "pages_meta_working_set.img"
-	workingSetMagic = "workset1" // then the first byte of each range, and the one behind its last
+	workingSetMagic = "workset1"
 )
 
 // metadataName returns which file of the snapshot in dir tells of its pages.
 func metadataName(dir string) string {
-	if _, err := os.Stat(filepath.Join(dir, workingSetName)); err == nil {
+	if hasWorkingSet(dir) {
 		return workingSetName
 	}
 	return checkpointfiles.PagesMetadataFileName
+}
+
+func hasWorkingSet(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, workingSetName))
+	return err == nil
 }
 
 // RecordWorkingSet implements sandbox.WorkingSetRecorder. What a sandbox has
 // used of its snapshot is what its memory file holds.
 func (e *Engine) RecordWorkingSet(ctx context.Context, p sandbox.Prepared, h sandbox.Handle) error {
 	own, ok := p.Engine.(*prepared)
-	if !ok || own.snapshot == "" || own.recorded.Load() {
+	if !ok || own.snapshot == "" || hasWorkingSet(own.snapshot) {
 		return nil
 	}
 	release, err := e.keys.acquire(ctx, p.Key)
@@ -215,16 +221,17 @@ func (e *Engine) RecordWorkingSet(ctx context.Context, p sandbox.Prepared, h san
 		return err
 	}
 	defer release()
-	if metadataName(own.snapshot) != workingSetName {
-		if err := e.recordWorkingSet(h.ID, own.snapshot); err != nil {
-			return fmt.Errorf("record the working set of %q: %w", h.ID, err)
-		}
+	if hasWorkingSet(own.snapshot) {
+		return nil // another sandbox was first
 	}
-	own.recorded.Store(true)
+	if err := e.saveWorkingSet(h.ID, own.snapshot); err != nil {
+		return fmt.Errorf("record the working set of %q: %w", h.ID, err)
+	}
 	return nil
 }
 
-func (e *Engine) recordWorkingSet(id sandbox.ID, dir string) error {
+// saveWorkingSet makes what id has used the working set of the snapshot in dir.
+func (e *Engine) saveWorkingSet(id sandbox.ID, dir string) error {
 	b := e.box(id)
 	if b == nil {
 		return errors.New("the sandbox is unknown")

@@ -21,8 +21,7 @@ import (
 
 // prepared is the engine's part of a sandbox.Prepared.
 type prepared struct {
-	snapshot string      // directory; empty for StartMode Boot
-	recorded atomic.Bool // its working set is known
+	snapshot string // directory; empty for StartMode Boot
 }
 
 var errStopped = errors.New("the sandbox was stopped while it started")
