@@ -78,10 +78,15 @@ func (c *Unix) Read(p []byte) (int, error) { return c.calls.Read(p) }
 // Write implements net.Conn.
 func (c *Unix) Write(p []byte) (int, error) { return c.calls.Write(p) }
 
-// Await waits until the next Read need not wait, for at most patience; see Poll. A
-// connection that is closed is not waited for.
-func (c *Unix) Await(patience time.Duration) {
-	_ = c.calls.raw.Control(func(fd uintptr) { Poll(patience, int(fd)) })
+// Await waits until the next Read need not wait, or one of the other descriptors can be
+// read, for at most patience. It says for each whether it is so, as Poll does, of the
+// connection first. One that is closed is not waited for: a read will tell.
+func (c *Unix) Await(patience time.Duration, others ...int) []bool {
+	ready := make([]bool, 1+len(others))
+	if err := c.calls.raw.Control(func(fd uintptr) { ready = Poll(patience, append([]int{int(fd)}, others...)...) }); err != nil {
+		ready[0] = true
+	}
+	return ready
 }
 
 // calls reads and writes a non-blocking descriptor. Deadlines of its owner count.
@@ -139,14 +144,14 @@ func Read(fd int, p []byte) (int, syscall.Errno) {
 }
 
 // Poll waits until one of the descriptors can be read or is over, for at most patience,
-// and says for each whether it is so. It keeps the processor of the caller's goroutine
+// and says for each whether it is so, looking at them in their order. It keeps the processor of the caller's goroutine
 // for all that time. After an error all count as ready: a read will tell.
 func Poll(patience time.Duration, fds ...int) []bool {
 	polled := make([]unix.PollFd, len(fds))
 	for i, fd := range fds {
 		polled[i] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN} //nolint:gosec // descriptors are small
 	}
-	left := unix.NsecToTimespec(patience.Nanoseconds()) // of which the kernel takes what it waited
+	left := unix.NsecToTimespec(max(0, patience.Nanoseconds())) // of which the kernel takes what it waited
 	errno := unix.EINTR
 	for errno == unix.EINTR {
 		_, _, errno = unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&polled[0])), uintptr(len(polled)),

@@ -154,20 +154,36 @@ func TestPoll(t *testing.T) {
 	poll("after the end", true, true)
 }
 
-// Await returns at what there is to read, not at the end of its patience.
+// Await returns at what there is to read, not at the end of its patience, and says of what.
 func TestAwait(t *testing.T) {
 	c := pairs(t)["unix"]
+	conn := c[0].(*quiet.Unix)
+	var pipe [2]int
+	if err := unix.Pipe(pipe[:]); err != nil {
+		t.Fatal(err)
+	}
+	await := func(when string, patience time.Duration, want ...bool) {
+		t.Helper()
+		begin := time.Now()
+		if got := conn.Await(patience, pipe[0]); !slices.Equal(got, want) || time.Since(begin) > time.Minute {
+			t.Errorf("%s: %v after %v, want %v", when, got, time.Since(begin), want)
+		}
+	}
+	await("nothing to read", time.Nanosecond, false, false)
+	if _, err := unix.Write(pipe[1], []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	await("the other one can be read", time.Hour, false, true)
 	if _, err := c[1].Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	begin := time.Now()
-	c[0].(*quiet.Unix).Await(time.Hour)
-	if took := time.Since(begin); took > time.Minute {
-		t.Errorf("it took %v", took)
-	}
-	c[0].(*quiet.Unix).Await(time.Nanosecond) // both ways to end are fine
-	if err := c[0].Close(); err != nil {
+	await("both can be read", time.Hour, true, true)
+	if _, err := unix.Read(pipe[0], make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	c[0].(*quiet.Unix).Await(time.Hour)
+	await("the connection can be read", time.Hour, true, false)
+	if err := errors.Join(conn.Close(), unix.Close(pipe[0]), unix.Close(pipe[1])); err != nil {
+		t.Fatal(err)
+	}
+	await("after the end", time.Hour, true, false)
 }

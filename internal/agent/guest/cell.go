@@ -54,6 +54,7 @@ type cell struct {
 	res     agent.ExecuteResult
 	bytes   int  // of displays kept
 	expired bool // the time was over
+	silent  bool // it has printed nothing; if false, a look will tell
 }
 
 // Execute runs a cell; feed may be nil. If ctx ends while the cell waits for its turn, it
@@ -109,7 +110,10 @@ func (c *cell) run(req agent.ExecuteRequest) {
 	if err != nil {
 		c.broken(err)
 	}
-	left := quiet.Poll(0, c.k.out.fd, c.k.err.fd) // one call, where most cells print nothing
+	left := []bool{false, false}
+	if !c.silent {
+		left = quiet.Poll(0, c.k.out.fd, c.k.err.fd)
+	}
 	c.res.Stdout, c.res.StdoutTruncated = c.k.out.end(!left[0])
 	c.res.Stderr, c.res.StderrTruncated = c.k.err.end(!left[1])
 	switch {
@@ -148,7 +152,7 @@ func (c *cell) converse(req agent.ExecuteRequest) error {
 	if _, err := c.k.control.Write(frame); err != nil {
 		return err
 	}
-	c.k.control.Await(shortCell)
+	silent := c.await()
 	// What came in time is most likely the end.
 	attended := time.Since(c.start) >= shortCell
 	if attended {
@@ -174,6 +178,7 @@ func (c *cell) converse(req agent.ExecuteRequest) error {
 			c.show(f)
 		case f.Op == "done":
 			c.done(f)
+			c.silent = silent && !attended // nothing came in between
 			return nil
 		default:
 			return fmt.Errorf("the kernel said %q", f.Op)
@@ -183,6 +188,16 @@ func (c *cell) converse(req agent.ExecuteRequest) error {
 			defer c.attend()()
 		}
 	}
+}
+
+// await waits for the kernel's word, for shortCell at most, and reports whether it came before
+// any output. The word is looked for first: what was printed before it is in the pipes by then.
+func (c *cell) await() (silent bool) {
+	ready := c.k.control.Await(shortCell, c.k.out.fd, c.k.err.fd)
+	if !ready[0] {
+		c.k.control.Await(shortCell - time.Since(c.start))
+	}
+	return ready[0] && !ready[1] && !ready[2]
 }
 
 // attend sees to it that the cell is interrupted once nobody waits for it, until what it

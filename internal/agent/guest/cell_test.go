@@ -195,6 +195,35 @@ func TestFigures(t *testing.T) {
 	}
 }
 
+// TestWhoseOutput: what a cell printed is in its result, whatever else it said and when.
+func TestWhoseOutput(t *testing.T) {
+	s := start(t)
+	s.run(t, "import sys, os, time")
+	for _, c := range []struct{ code, out, err string }{
+		{"1", "", ""},
+		{"print('a'); 1", "a\n", ""},
+		{"print('b', file=sys.stderr); 1", "", "b\n"},
+		{"display('c'); print('d'); 1", "d\n", ""},
+		{"print('e'); display('f'); print('g', file=sys.stderr); 1", "e\n", "g\n"},
+		{"os.system('echo h'); 1", "h\n", ""},
+		{"time.sleep(0.005); print('i'); 1", "i\n", ""},
+		{"print('j', flush=True); time.sleep(0.005); print('k'); 1", "j\nk\n", ""},
+		{"print('l' * 200_000, end=''); 1", strings.Repeat("l", 200_000), ""},
+	} {
+		for range 10 {
+			res, err := s.Execute(t.Context(), agent.ExecuteRequest{Code: c.code, Timeout: time.Minute, MaxOutput: 1 << 20})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res.Text != "1" || res.Stdout != c.out || res.Stderr != c.err {
+				t.Errorf("%s: value %q, output %q, errors %q", c.code, res.Text, head(res.Stdout), head(res.Stderr))
+			}
+		}
+	}
+}
+
+func head(s string) string { return s[:min(len(s), 100)] }
+
 // TestBackground: processes that stay behind hold nothing up; what they print
 // comes with the next cell.
 func TestBackground(t *testing.T) {

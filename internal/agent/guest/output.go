@@ -176,6 +176,7 @@ func (s *sink) end(empty bool) (string, bool) {
 			break
 		}
 		total += n
+		empty = n < len(s.chunk) // a pipe gives all it has
 	}
 	text, cut := s.kept.text()
 	s.kept = bounded{limit: betweenCells}
