@@ -3,10 +3,12 @@ package gvisor
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/unet"
@@ -14,6 +16,7 @@ import (
 	"gvisor.dev/gvisor/runsc/boot"
 
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor/cores"
 )
 
 // box is a sandbox process that this engine started or adopted.
@@ -24,10 +27,12 @@ type box struct {
 	status chan unix.WaitStatus // of an adopted one, what the sentry said in the end
 
 	stopping atomic.Bool
-	oom      atomic.Bool             // it went over its memory limit, and was killed for that
-	channel  atomic.Pointer[os.File] // of the host, until Dial takes it
-	left     chan struct{}           // closed when the engine is closed
-	done     chan struct{}           // closed when the process has ended; exit is set before
+	oom      atomic.Bool                // it went over its memory limit, and was killed for that
+	channel  atomic.Pointer[os.File]    // of the host, until Dial takes it
+	called   atomic.Bool                // by way of the channel, at least once
+	stay     atomic.Pointer[cores.Stay] // nil before it is bound to a core
+	left     chan struct{}              // closed when the engine is closed
+	done     chan struct{}              // closed when the process has ended; exit is set before
 	exit     sandbox.Exit
 }
 
@@ -52,6 +57,7 @@ func (e *Engine) watch(id sandbox.ID, pid int, pidfd, channel *os.File, adopted 
 		b.exit = e.exitOf(b)
 		b.dropChannel()
 		close(b.done)
+		b.stay.Load().Leave() // bind looks the other way round
 	}()
 	return b, e.killOverLimit(b)
 }
@@ -71,6 +77,7 @@ func (b *box) abandon() {
 	default:
 		b.pidfd.Close()
 		close(b.left)
+		b.stay.Load().Leave()
 	}
 }
 
@@ -171,6 +178,93 @@ func pidfdStatus(pidfd *os.File) (status unix.WaitStatus, ok bool) {
 	return status, ok && err == nil
 }
 
+// threads are those of a sandbox, for package cores.
+type threads struct {
+	engine *Engine
+	id     sandbox.ID
+}
+
+// Threads implements cores.Group.
+func (t threads) Threads() ([]int, error) { return cgroupThreads(t.engine.cgroups.dirs(t.id)[0]) }
+
+// CPUTime implements cores.Group.
+func (t threads) CPUTime() (time.Duration, error) {
+	s, err := t.engine.cgroups.usage(t.id)
+	return s.CPUTime, err
+}
+
+// unwanted is how long a sandbox waits for its first call before it is bound to a core. One
+// that is wanted sooner needs all of them to answer soon.
+const unwanted = 200 * time.Millisecond
+
+// bind keeps a sandbox on one core while it does little, if it is not wanted at once. It
+// is about speed alone.
+func (e *Engine) bind(b *box) {
+	select {
+	case <-time.After(unwanted):
+	case <-b.done:
+		return
+	case <-b.left:
+		return
+	}
+	if b.called.Load() {
+		return
+	}
+	stay, err := e.cores.Bind(threads{e, b.id})
+	if err != nil {
+		e.log.Debug("the sandbox runs on all cores", "sandbox", b.id, "error", err)
+	}
+	b.stay.Store(stay)
+	select {
+	case <-b.done:
+		stay.Leave()
+	case <-b.left:
+		e.unbind(b)
+	default:
+		if b.called.Load() { // meanwhile, and that was not seen
+			e.unbind(b)
+		}
+	}
+}
+
+// unbind lets it run on all cores.
+func (e *Engine) unbind(b *box) {
+	b.stay.Load().Leave()
+	if err := e.cores.Free(threads{e, b.id}); err != nil && !b.ended() {
+		e.log.Warn("the sandbox stays on one core", "sandbox", b.id, "error", err)
+	}
+}
+
+// observed is a channel on which calls and answers are seen. Without it nobody would see
+// that the sandbox computes.
+type observed struct {
+	net.Conn
+	engine *Engine
+	box    *box
+}
+
+// Write implements net.Conn.
+func (c *observed) Write(p []byte) (int, error) {
+	c.box.called.Store(true)
+	c.box.stay.Load().Called()
+	return c.Conn.Write(p)
+}
+
+// Read implements net.Conn.
+func (c *observed) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.box.stay.Load().Answered()
+	return n, err
+}
+
+// Close implements net.Conn.
+func (c *observed) Close() error {
+	if !c.box.stopping.Load() && !c.box.ended() {
+		c.engine.unbind(c.box)
+	}
+	return c.Conn.Close()
+}
+
 // adopt watches every sandbox that was started completely and runs.
 func (e *Engine) adopt() error {
 	found, err := e.remains()
@@ -192,9 +286,11 @@ func (e *Engine) adopt() error {
 		if err != nil {
 			continue // it ended just now
 		}
-		if _, err := e.watch(id, pid, os.NewFile(uintptr(fd), "pidfd"), nil, true); err != nil {
+		b, err := e.watch(id, pid, os.NewFile(uintptr(fd), "pidfd"), nil, true)
+		if err != nil {
 			return err
 		}
+		e.unbind(b) // it has no channel any more
 		e.log.Info("adopted a running sandbox", "sandbox", id, "pid", pid)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -143,17 +144,31 @@ func cgroupPIDs(dir string) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	var pids []int
-	for line := range strings.FieldsSeq(data) {
-		pid, err := strconv.Atoi(line)
-		if err != nil {
-			return nil, fmt.Errorf("process id %q in %q: %w", line, dir, err)
-		}
-		if pid != os.Getpid() {
-			pids = append(pids, pid)
-		}
+	pids, err := numbers(dir, data)
+	return slices.DeleteFunc(pids, func(pid int) bool { return pid == os.Getpid() }), err
+}
+
+// cgroupThreads returns the threads of a group.
+func cgroupThreads(dir string) ([]int, error) {
+	data, err := readString(filepath.Join(dir, "cgroup.threads"))
+	if errors.Is(err, fs.ErrNotExist) {
+		data, err = readString(filepath.Join(dir, "tasks")) // the name in cgroup v1
 	}
-	return pids, nil
+	if err != nil {
+		return nil, err
+	}
+	return numbers(dir, data)
+}
+
+func numbers(dir, data string) (ids []int, err error) {
+	for line := range strings.FieldsSeq(data) {
+		id, err := strconv.Atoi(line)
+		if err != nil {
+			return nil, fmt.Errorf("id %q in %q: %w", line, dir, err)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
 }
 
 // killCgroup sends SIGKILL to everything in the group and waits until it is

@@ -37,7 +37,7 @@ func (e *Engine) Dial(ctx context.Context, h sandbox.Handle, port int) (net.Conn
 		return nil, ended(b.id, b.exit)
 	}
 	if port == sandbox.Channel {
-		return b.takeChannel(ctx)
+		return e.takeChannel(ctx, b)
 	}
 	conn, err := e.dial(ctx, b.id, port)
 	if err != nil && ctx.Err() == nil && b.ended() {
@@ -66,7 +66,7 @@ func (e *Engine) dial(ctx context.Context, id sandbox.ID, port int) (net.Conn, e
 }
 
 // takeChannel hands the channel out, which a caller that has gone must not take along.
-func (b *box) takeChannel(ctx context.Context) (net.Conn, error) {
+func (e *Engine) takeChannel(ctx context.Context, b *box) (net.Conn, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -75,7 +75,11 @@ func (b *box) takeChannel(ctx context.Context) (net.Conn, error) {
 		return nil, sandpool.Errorf(sandpool.Conflict, "", "port", "The sandbox %s has no channel, or it is taken.", b.id)
 	}
 	defer f.Close() // net.FileConn duplicates it
-	return connection(f)
+	conn, err := connection(f)
+	if err != nil {
+		return nil, err
+	}
+	return &observed{Conn: conn, engine: e, box: b}, nil
 }
 
 // connection is quiet.FromFile with a result that is nil after an error.

@@ -16,6 +16,7 @@ import (
 	glog "gvisor.dev/gvisor/pkg/log"
 
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor/cores"
 )
 
 // Directories and files in Config.Root.
@@ -32,6 +33,7 @@ type Engine struct {
 	lock    *os.File // holds Config.Root for this process
 	boxDir  *os.File // Config.Root/sandboxes
 	cgroups cgroups
+	cores   *cores.Cores
 	filters func() (*os.File, error) // of sentries, compiled once
 
 	ids  keyLocks // one holder for each sandbox ID: Start or Stop
@@ -95,6 +97,9 @@ func (e *Engine) open() (err error) {
 		return fmt.Errorf("engine root: %w", err)
 	}
 	if e.cgroups, err = newCgroups(e.cfg.cgroupName()); err != nil {
+		return err
+	}
+	if e.cores, err = cores.New(); err != nil {
 		return err
 	}
 	if err := e.sweepSnapshots(); err != nil {

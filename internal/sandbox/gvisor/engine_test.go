@@ -3,6 +3,8 @@ package gvisor
 import (
 	"bytes"
 	"context"
+	"io"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -14,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/sentry/state/checkpointfiles"
 
 	"github.com/sandpool/sandpool/internal/sandbox"
@@ -125,6 +128,94 @@ func TestMonitorSleepsLonger(t *testing.T) {
 		slack, err := os.ReadFile("/proc/" + ids[i] + "/timerslack_ns")
 		if err != nil || strings.TrimSpace(string(slack)) != want {
 			t.Errorf("thread %d: timer slack %q ns (%v), want %s", i+1, slack, err, want)
+		}
+	}
+}
+
+// TestCores: a sandbox that waits is on one core, and stays there for short calls. One that is
+// wanted at once, computes, or whose calls are seen no more may use all.
+func TestCores(t *testing.T) {
+	if runtime.NumCPU() < 2 {
+		t.Skip("needs two cores")
+	}
+	root := t.TempDir()
+	e := openAt(t, root)
+	tmpl := template(t, sandbox.Restore)
+	tmpl.Channel = true
+	tmpl.Limits.CPU = 1
+	p := prepare(t, e, tmpl)
+	wanted := start(t, e, p, "wanted")
+	call(t, e, wanted)
+	calm, busy, shut, kept := start(t, e, p, "still"), start(t, e, p, "busy"), start(t, e, p, "shut"), start(t, e, p, "kept")
+	for _, h := range []sandbox.Handle{calm, busy, shut, kept} {
+		awaitCores(t, e, h, 1)
+	}
+	all := runtime.NumCPU()
+	awaitCores(t, e, wanted, all) // it started first
+
+	conn := call(t, e, calm)
+	for range 50 {
+		echo(t, conn)
+	}
+	if _, err := call(t, e, busy).Write([]byte("asks and does not wait for the answer")); err != nil {
+		t.Fatal(err)
+	}
+	ask(t, e, busy, "/compute", url.Values{"ms": {"100"}})
+	awaitCores(t, e, busy, all)
+	if err := call(t, e, shut).Close(); err != nil {
+		t.Fatal(err)
+	}
+	awaitCores(t, e, shut, all)
+	awaitCores(t, e, calm, 1)
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e = openAt(t, root) // another adopts them, and sees no calls
+	awaitCores(t, e, kept, all)
+}
+
+// call takes the channel of a sandbox and uses it once.
+func call(t *testing.T, e *Engine, h sandbox.Handle) net.Conn {
+	t.Helper()
+	conn, err := e.Dial(t.Context(), h, sandbox.Channel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	echo(t, conn)
+	return conn
+}
+
+func echo(t *testing.T, conn net.Conn) {
+	t.Helper()
+	if _, err := conn.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// awaitCores waits until every thread of a sandbox may use so many cores.
+func awaitCores(t *testing.T, e *Engine, h sandbox.Handle, want int) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; <-time.After(5 * time.Millisecond) {
+		counts := map[int]int{}
+		ids, err := threads{e, h.ID}.Threads()
+		if err != nil || len(ids) == 0 {
+			t.Fatalf("threads of %s: %v, %v", h.ID, ids, err)
+		}
+		for _, id := range ids {
+			var set unix.CPUSet
+			if unix.SchedGetaffinity(id, &set) == nil { // else it has ended
+				counts[set.Count()]++
+			}
+		}
+		if len(counts) == 1 && counts[want] > 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("threads of %s by the number of cores that they may use: %v; want %d for all", h.ID, counts, want)
 		}
 	}
 }

@@ -53,6 +53,9 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (
 	if err := e.launch(ctx, id, p.Template, own.snapshot); err != nil {
 		return sandbox.Handle{}, err
 	}
+	if b := e.box(id); b != nil && p.Template.Channel && p.Template.Limits.CPU <= 1 {
+		go e.bind(b)
+	}
 	return sandbox.Handle{ID: id, Data: []byte(`{"v":1,"engine":"gvisor"}`)}, nil
 }
 

@@ -43,6 +43,7 @@ func main() {
 	m.HandleFunc("GET /input", input)
 	m.HandleFunc("GET /exit", func(_ http.ResponseWriter, r *http.Request) { os.Exit(number(r, "code")) })
 	m.HandleFunc("GET /state", state)
+	m.HandleFunc("GET /compute", compute)
 	m.HandleFunc("GET /memory", memory)
 	m.HandleFunc("GET /children", children)
 	m.HandleFunc("GET /disk", disk)
@@ -104,6 +105,13 @@ func state(w http.ResponseWriter, _ *http.Request) {
 }
 
 var kept [][]byte
+
+// compute keeps a processor busy.
+func compute(w http.ResponseWriter, r *http.Request) {
+	for end := time.Now().Add(time.Duration(number(r, "ms")) * time.Millisecond); time.Now().Before(end); {
+	}
+	fmt.Fprint(w, "done")
+}
 
 func memory(w http.ResponseWriter, r *http.Request) {
 	for range number(r, "mb") {
