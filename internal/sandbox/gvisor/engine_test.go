@@ -160,7 +160,7 @@ func TestCores(t *testing.T) {
 	if _, err := call(t, e, busy).Write([]byte("asks and does not wait for the answer")); err != nil {
 		t.Fatal(err)
 	}
-	ask(t, e, busy, "/compute", url.Values{"ms": {"100"}})
+	ask(t, e, busy, "/compute", url.Values{"ms": {"300"}})
 	awaitCores(t, e, busy, all)
 	if err := call(t, e, shut).Close(); err != nil {
 		t.Fatal(err)

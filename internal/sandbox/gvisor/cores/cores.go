@@ -5,7 +5,7 @@
 // wait. Linux likes to wake a thread on a core that is idle. In a virtual machine that takes some
 // 50 µs, since the idle core has left for the hypervisor; on the core of the thread that wakes it, 4 µs.
 // But two sandboxes that compute on one core would get half of it each while another
-// core may be idle, so the first 10 ms of processor time in one call end the stay.
+// core may be idle, so a call that takes 40 ms of processor time ends the stay.
 package cores
 
 import (
@@ -25,8 +25,10 @@ const (
 	look = 10 * time.Millisecond
 	// lastLook is the longest time between two looks at one call, which doubles from look on.
 	lastLook = 160 * time.Millisecond
-	// short is the processor time in one call, after the first look, that ends a stay.
-	short = 10 * time.Millisecond
+	// short is the processor time in one call, after the first look, that ends a stay. The
+	// first answers of many new sessions at once take 6 ms each, or twice that on a slow day, and must
+	// not: to end a stay takes a millisecond by itself.
+	short = 40 * time.Millisecond
 	// linger is how long the watching goes on without a call. To begin costs more than to go on.
 	linger = time.Second
 )
