@@ -102,7 +102,7 @@ func perform(ctx context.Context, d *Driver, req agent.ExecuteRequest) (agent.Ex
 
 // rehearsals is how often a cell is executed before the first of a user. Each takes a little more
 // memory, which in a machine that has not used it lately costs more than the cell: after one, a first
-// answer touched 13 new pieces of 64 KB, after three it touches 3.
+// answer touched 13 new pieces of 64 KB, after three it touches 3 to 7.
 const rehearsals = 3
 
 // rehearse executes cells as requests on a link do. Before the snapshot they leave in

@@ -29,7 +29,7 @@ type box struct {
 	stopping atomic.Bool
 	oom      atomic.Bool                // it went over its memory limit, and was killed for that
 	channel  atomic.Pointer[os.File]    // of the host, until Dial takes it
-	called   atomic.Bool                // by way of the channel, at least once
+	called   atomic.Bool                // by way of the channel, or that is closed
 	stay     atomic.Pointer[cores.Stay] // nil before it is bound to a core
 	left     chan struct{}              // closed when the engine is closed
 	done     chan struct{}              // closed when the process has ended; exit is set before
@@ -229,8 +229,7 @@ func (e *Engine) bind(b *box) {
 
 // unbind lets it run on all cores.
 func (e *Engine) unbind(b *box) {
-	b.stay.Load().Leave()
-	if err := e.cores.Free(threads{e, b.id}); err != nil && !b.ended() {
+	if err := b.stay.Load().Free(); err != nil && !b.ended() {
 		e.log.Warn("the sandbox stays on one core", "sandbox", b.id, "error", err)
 	}
 }
@@ -259,6 +258,7 @@ func (c *observed) Read(p []byte) (int, error) {
 
 // Close implements net.Conn.
 func (c *observed) Close() error {
+	c.box.called.Store(true)
 	if !c.box.stopping.Load() && !c.box.ended() {
 		c.engine.unbind(c.box)
 	}
@@ -290,7 +290,9 @@ func (e *Engine) adopt() error {
 		if err != nil {
 			return err
 		}
-		e.unbind(b) // it has no channel any more
+		if err := e.cores.Free(threads{e, id}); err != nil && !b.ended() { // it has no channel any more
+			e.log.Warn("the sandbox stays on one core", "sandbox", id, "error", err)
+		}
 		e.log.Info("adopted a running sandbox", "sandbox", id, "pid", pid)
 	}
 	return nil

@@ -144,25 +144,32 @@ func TestCores(t *testing.T) {
 	tmpl.Channel = true
 	tmpl.Limits.CPU = 1
 	p := prepare(t, e, tmpl)
-	wanted := start(t, e, p, "wanted")
-	call(t, e, wanted)
+	wanted, unseen := start(t, e, p, "wanted"), start(t, e, p, "unseen")
+	echo(t, dialChannel(t, e, wanted))
+	if err := dialChannel(t, e, unseen).Close(); err != nil {
+		t.Fatal(err)
+	}
 	calm, busy, shut, kept := start(t, e, p, "still"), start(t, e, p, "busy"), start(t, e, p, "shut"), start(t, e, p, "kept")
+	conns := map[sandbox.ID]net.Conn{}
+	for _, h := range []sandbox.Handle{calm, busy, shut, kept} {
+		conns[h.ID] = dialChannel(t, e, h) // taken, and not used yet
+	}
 	for _, h := range []sandbox.Handle{calm, busy, shut, kept} {
 		awaitCores(t, e, h, 1)
 	}
 	all := runtime.NumCPU()
-	awaitCores(t, e, wanted, all) // it started first
+	awaitCores(t, e, wanted, all) // these two started first
+	awaitCores(t, e, unseen, all)
 
-	conn := call(t, e, calm)
 	for range 50 {
-		echo(t, conn)
+		echo(t, conns[calm.ID])
 	}
-	if _, err := call(t, e, busy).Write([]byte("asks and does not wait for the answer")); err != nil {
+	if _, err := conns[busy.ID].Write([]byte("asks and does not wait for the answer")); err != nil {
 		t.Fatal(err)
 	}
 	ask(t, e, busy, "/compute", url.Values{"ms": {"300"}})
 	awaitCores(t, e, busy, all)
-	if err := call(t, e, shut).Close(); err != nil {
+	if err := conns[shut.ID].Close(); err != nil {
 		t.Fatal(err)
 	}
 	awaitCores(t, e, shut, all)
@@ -174,15 +181,13 @@ func TestCores(t *testing.T) {
 	awaitCores(t, e, kept, all)
 }
 
-// call takes the channel of a sandbox and uses it once.
-func call(t *testing.T, e *Engine, h sandbox.Handle) net.Conn {
+func dialChannel(t *testing.T, e *Engine, h sandbox.Handle) net.Conn {
 	t.Helper()
 	conn, err := e.Dial(t.Context(), h, sandbox.Channel)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	echo(t, conn)
 	return conn
 }
 

@@ -94,8 +94,7 @@ func (c *Cores) Bind(g Group) (*Stay, error) {
 	var one unix.CPUSet
 	one.Set(core)
 	if err := move(g, &one); err != nil {
-		s.Leave()
-		return nil, errors.Join(err, c.Free(g))
+		return nil, errors.Join(err, s.Free())
 	}
 	return s, nil
 }
@@ -154,20 +153,29 @@ func (s *Stay) Answered() {
 	delete(s.cores.calls, s)
 }
 
-// Leave ends the stay, of a sandbox that is gone or about to go elsewhere. A second call
-// does nothing.
-func (s *Stay) Leave() {
+// Free ends the stay and lets the sandbox run on all cores. After the end it does nothing.
+func (s *Stay) Free() error {
+	if !s.Leave() {
+		return nil
+	}
+	return s.cores.Free(s.group)
+}
+
+// Leave ends the stay of a sandbox that is gone, and reports whether it had not ended before.
+func (s *Stay) Leave() bool {
 	if s == nil {
-		return
+		return false
 	}
 	c := s.cores
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.core >= 0 {
-		c.stays[s.core]--
-		s.core = -1
+	if s.core < 0 {
+		return false
 	}
+	c.stays[s.core]--
+	s.core = -1
 	delete(c.calls, s)
+	return true
 }
 
 // watch looks at calls until there has been none for a while.
@@ -213,12 +221,9 @@ func (c *Cores) rest() bool {
 // inspect ends the stay of a group that computes. A group of which nothing can be learned
 // is about to end.
 func (c *Cores) inspect(s *Stay) {
-	used, err := s.group.CPUTime()
-	if err != nil || !c.computes(s, used) {
-		return
+	if used, err := s.group.CPUTime(); err == nil && c.computes(s, used) {
+		_ = s.Free()
 	}
-	s.Leave()
-	_ = c.Free(s.group)
 }
 
 // computes notes the processor time of a group, and reports whether its call has taken much.

@@ -115,7 +115,7 @@ func bind(t *testing.T, c *Cores, g Group) *Stay {
 	if err != nil || s == nil {
 		t.Fatalf("a stay %v, error %v", s, err)
 	}
-	t.Cleanup(s.Leave)
+	t.Cleanup(func() { s.Leave() })
 	return s
 }
 
