@@ -19,6 +19,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/erofs"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
@@ -114,11 +115,11 @@ func agentLayer(t testing.TB) sandbox.Layer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entry, err := image.HostFile(path.Base(agent.Path), 0o755, program)
+	entry, err := erofs.HostFile(path.Base(agent.Path), 0o755, program)
 	if err != nil {
 		t.Fatal(err)
 	}
-	img, err := store.Put(t.Context(), "agent", []image.Entry{entry})
+	img, err := store.Put(t.Context(), "agent", []erofs.Entry{entry})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func mayImport() map[string][]string {
 		"api":                          vocabulary,
 		"images":                       nil,
 		"client":                       {".", "api", "internal/arm"},
-		"cmd/sandpool":                 {".", "api", "client", "internal/bench", "internal/image", "internal/server"},
+		"cmd/sandpool":                 {".", "api", "client", "internal/bench", "internal/image", "internal/oci", "internal/server"},
 		"cmd/sandpool-agent":           {".", "internal/agent", "internal/agent/guest"},
 		"internal/archtest":            nil,
 		"internal/arm":                 {".", "api"},
@@ -36,11 +36,14 @@ func mayImport() map[string][]string {
 		"internal/sandbox/sandboxtest": contract,
 		"internal/sandbox/gvisor":      append(contract, "internal/quiet"),
 		"internal/sqlite":              contract,
-		"internal/image":               append(contract, "images"),
+		"internal/erofs":               nil,
+		"internal/image":               append(contract, "images", "internal/erofs"),
+		"internal/oci":                 {".", "internal/erofs", "internal/image"},
+		"internal/oci/layer":           {"internal/erofs"},
 		"internal/control":             handlers,
 		"internal/gateway":             handlers,
 		"internal/server": append(handlers, "images", "internal/control", "internal/gateway",
-			"internal/sandbox/gvisor", "internal/sqlite", "internal/image", "internal/quiet"),
+			"internal/sandbox/gvisor", "internal/sqlite", "internal/image", "internal/erofs", "internal/oci", "internal/quiet"),
 		"test": {".", "api", "client", "internal/arm"},
 		// Measures the engine beside the whole product.
 		"test/bench": {".", "client", "internal/bench", "internal/image", "internal/sandbox", "internal/sandbox/gvisor"},
@@ -52,9 +55,11 @@ func mayImport() map[string][]string {
 func outsideHomes() map[string][]string {
 	return map[string][]string{
 		// cmd/sandpool hands over to gVisor when it is run as one of gVisor's own processes.
-		"gvisor.dev/gvisor":          {"internal/sandbox/gvisor", "cmd/sandpool"},
-		"modernc.org/":               {"internal/sqlite"},
-		"github.com/alecthomas/kong": {"cmd/sandpool"},
+		"gvisor.dev/gvisor":                      {"internal/sandbox/gvisor", "cmd/sandpool", "internal/erofs/erofstest"},
+		"modernc.org/":                           {"internal/sqlite"},
+		"github.com/google/go-containerregistry": {"internal/oci"},
+		"github.com/klauspost/compress":          {"internal/oci"},
+		"github.com/alecthomas/kong":             {"cmd/sandpool"},
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"time"
+
+	"github.com/sandpool/sandpool/internal/erofs"
 )
 
 // Progress is where a build is, for people.
@@ -82,7 +84,7 @@ func (s *Store) build(ctx context.Context, r Recipe, w *work, progress func(Prog
 	if err != nil {
 		return Image{}, err
 	}
-	entries, err := scan(ctx, root, hollow())
+	entries, err := erofs.Scan(ctx, root, hollow())
 	if err != nil {
 		return Image{}, err
 	}

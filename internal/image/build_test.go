@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/erofs/erofstest"
 )
 
 // buildIn is set in the process that TestBuildKilled kills: the folder of its store.
@@ -94,7 +95,7 @@ func TestBuild(t *testing.T) {
 	if last.Elapsed <= 0 {
 		t.Errorf("elapsed %s", last.Elapsed)
 	}
-	got := readBack(t, i.Path)
+	got := erofstest.Read(t, i.Path)
 	if _, ok := got["proc/left"]; ok {
 		t.Error("what lay beneath a mount point is in the image")
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/erofs"
 )
 
 // suite is the Debian release that images are made of.
@@ -144,7 +145,7 @@ func buildEnv(inputs string) ([]string, error) {
 	env := []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"HOME=/root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive",
-		"SOURCE_DATE_EPOCH=" + strconv.Itoa(Stamp),
+		"SOURCE_DATE_EPOCH=" + strconv.Itoa(erofs.Stamp),
 		"PIP_DISABLE_PIP_VERSION_CHECK=1",
 	}
 	for _, name := range []string{

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/erofs"
+	"github.com/sandpool/sandpool/internal/erofs/erofstest"
 )
 
 func openStore(t *testing.T) *Store {
@@ -26,7 +28,7 @@ func openStore(t *testing.T) *Store {
 
 func put(t *testing.T, s *Store, name, content string) Image {
 	t.Helper()
-	i, err := s.Put(t.Context(), name, []Entry{File("f", 0o644, []byte(content))})
+	i, err := s.Put(t.Context(), name, []erofs.Entry{erofs.File("f", 0o644, []byte(content))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +58,7 @@ func TestStorePutResolve(t *testing.T) {
 			t.Errorf("resolve %q: %+v, %v; want %+v", ref, got, err, i)
 		}
 	}
-	if got := readBack(t, i.Path)["f"].Content; got != "one" {
+	if got := erofstest.Read(t, i.Path)["f"].Content; got != "one" {
 		t.Errorf("read back %q", got)
 	}
 	if info, err := os.Stat(i.Path); err != nil || info.Size() != i.Size || info.Mode().Perm()&0o222 != 0 {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/erofs"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
@@ -48,11 +49,11 @@ func packAgent(ctx context.Context, dir, program string) (sandbox.Layer, error) 
 	if err != nil {
 		return sandbox.Layer{}, err
 	}
-	entry, err := image.HostFile(path.Base(agent.Path), 0o755, program)
+	entry, err := erofs.HostFile(path.Base(agent.Path), 0o755, program)
 	if err != nil {
 		return sandbox.Layer{}, err
 	}
-	img, err := store.Put(ctx, "agent", []image.Entry{entry})
+	img, err := store.Put(ctx, "agent", []erofs.Entry{entry})
 	if err != nil {
 		return sandbox.Layer{}, err
 	}

@@ -1,4 +1,4 @@
-package image
+package erofs
 
 import (
 	"encoding/binary"
@@ -83,7 +83,7 @@ func check(e Entry, given map[string]bool) error {
 	if e.Mode.IsRegular() && (e.Size < 0 || e.Size > 0 && e.Open == nil) {
 		return fmt.Errorf("pack %q: a file of %d bytes without content", e.Path, e.Size)
 	}
-	return nil
+	return checkXattrs(e)
 }
 
 func folder(e Entry) *node { return &node{entry: e, children: map[string]*node{}, links: 2} }

@@ -1,113 +1,33 @@
-package image
+package erofs
 
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	goerofs "github.com/erofs/go-erofs"
 	"github.com/google/go-cmp/cmp"
-	"gvisor.dev/gvisor/pkg/erofs"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
+
+	"github.com/sandpool/sandpool/internal/erofs/erofstest"
 )
-
-// A fact is what a reader finds at one path.
-type fact struct {
-	Mode    uint16
-	UID     uint32
-	GID     uint32
-	Links   uint32
-	Mtime   uint64
-	Content string // of a file or a link; of a long one its hash
-}
-
-func contentFact(b string) string {
-	if len(b) <= 64 {
-		return b
-	}
-	return fmt.Sprintf("%d bytes %x", len(b), sha256.Sum256([]byte(b)))
-}
-
-// readBack reads an image with gVisor's own reader, as a sandbox does.
-func readBack(t testing.TB, file string) map[string]fact {
-	t.Helper()
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err := erofs.OpenImage(f)
-	if err != nil {
-		t.Fatalf("gVisor does not open the image: %v", err)
-	}
-	defer img.Close()
-	out := map[string]fact{}
-	if err := visit(img, ".", img.RootNid(), out); err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-func visit(img *erofs.Image, name string, nid uint64, out map[string]fact) error {
-	node, err := img.Inode(nid)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	got := fact{Mode: node.Mode(), UID: node.UID(), GID: node.GID(), Links: node.Nlink(), Mtime: node.Mtime()}
-	switch {
-	case node.IsSymlink():
-		var target string
-		target, err = node.Readlink()
-		got.Content = contentFact(target)
-	case node.IsRegular() && node.Size() > 0:
-		var off uint64
-		off, err = node.DataOffset() // what gVisor maps; refuses inline data
-		if err == nil {
-			var b []byte
-			b, err = img.BytesAt(off, node.Size())
-			got.Content = contentFact(string(b))
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	out[name] = got
-	if !node.IsDir() {
-		return nil
-	}
-	seen := ""
-	return node.IterDirents(func(child string, typ uint8, to uint64) error {
-		if child <= seen {
-			return fmt.Errorf("%s: %q follows %q", name, child, seen)
-		}
-		seen = child
-		// Lookup goes another way than listing: it searches.
-		found, err := node.Lookup(child)
-		if err != nil || found != to {
-			return fmt.Errorf("%s/%s: lookup finds %d, %v; the listing says %d", name, child, found, err, to)
-		}
-		if child == "." || child == ".." {
-			return nil
-		}
-		return visit(img, path.Join(name, child), to, out)
-	})
-}
 
 func pack(t testing.TB, entries []Entry) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "image.erofs")
-	if _, _, err := packFile(context.Background(), file, entries, nil); err != nil {
+	if _, _, err := WriteFile(context.Background(), file, entries, nil); err != nil {
 		t.Fatal(err)
 	}
 	return file
@@ -130,13 +50,13 @@ func TestPackReadBack(t *testing.T) {
 		{Path: "su", Mode: fs.ModeSetuid | fs.ModeSetgid | 0o755},
 	}
 	file := pack(t, entries)
-	dir := func(mode uint16, uid, gid, links uint32) fact {
-		return fact{Mode: syscall.S_IFDIR | mode, UID: uid, GID: gid, Links: links, Mtime: Stamp}
+	dir := func(mode uint16, uid, gid, links uint32) erofstest.Fact {
+		return erofstest.Fact{Mode: syscall.S_IFDIR | mode, UID: uid, GID: gid, Links: links, Mtime: Stamp}
 	}
-	plain := func(mode uint16, links uint32, content string) fact {
-		return fact{Mode: mode, Links: links, Mtime: Stamp, Content: contentFact(content)}
+	plain := func(mode uint16, links uint32, content string) erofstest.Fact {
+		return erofstest.Fact{Mode: mode, Links: links, Mtime: Stamp, Content: erofstest.Content(content)}
 	}
-	want := map[string]fact{
+	want := map[string]erofstest.Fact{
 		".":                           dir(0o711, 3, 4, 4),
 		"opt":                         dir(0o755, 0, 0, 3),
 		"opt/sandpool":                dir(0o755, 0, 0, 2),
@@ -152,7 +72,7 @@ func TestPackReadBack(t *testing.T) {
 		"pipe":                        plain(syscall.S_IFIFO|0o620, 1, ""),
 		"su":                          plain(syscall.S_IFREG|syscall.S_ISUID|syscall.S_ISGID|0o755, 1, ""),
 	}
-	if diff := cmp.Diff(want, readBack(t, file)); diff != "" {
+	if diff := cmp.Diff(want, erofstest.Read(t, file)); diff != "" {
 		t.Errorf("gVisor reads (-want +got):\n%s", diff)
 	}
 	checkOther(t, file, map[string]string{"big": big, "second": big, "bigger": big + "x", "opt/sandpool/sandpool-agent": "agent"})
@@ -189,7 +109,7 @@ func TestPackWideFolder(t *testing.T) {
 	for i := range 3000 {
 		entries = append(entries, File(fmt.Sprintf("wide/%s%d", strings.Repeat("n", i%200), i), 0o644, []byte{byte(i)}))
 	}
-	got := readBack(t, pack(t, entries))
+	got := erofstest.Read(t, pack(t, entries))
 	if len(got) != len(entries)+2 {
 		t.Errorf("read %d names, want %d", len(got), len(entries)+2)
 	}
@@ -204,18 +124,18 @@ func TestPackAnyTree(t *testing.T) {
 			rt.Fatal(err)
 		}
 		file := filepath.Join(dir, "a")
-		digest, _, err := packFile(t.Context(), file, entries, nil)
+		digest, _, err := WriteFile(t.Context(), file, entries, nil)
 		if err != nil {
 			rt.Fatal(err)
 		}
-		got := readBack(t, file)
+		got := erofstest.Read(t, file)
 		for name, f := range want {
 			if got[name] != f {
 				rt.Errorf("%q: read %+v, want %+v", name, got[name], f)
 			}
 		}
 		slices.Reverse(entries)
-		again, _, err := packFile(t.Context(), filepath.Join(dir, "b"), entries, nil)
+		again, _, err := WriteFile(t.Context(), filepath.Join(dir, "b"), entries, nil)
 		if err != nil || again != digest {
 			rt.Errorf("packed the other way round: %s, %v; want %s", again, err, digest)
 		}
@@ -223,21 +143,21 @@ func TestPackAnyTree(t *testing.T) {
 }
 
 // drawTree draws files and links in folders that may nest.
-func drawTree(rt *rapid.T) ([]Entry, map[string]fact) {
+func drawTree(rt *rapid.T) ([]Entry, map[string]erofstest.Fact) {
 	var entries []Entry
-	want := map[string]fact{}
+	want := map[string]erofstest.Fact{}
 	names := rapid.SliceOfNDistinct(rapid.StringMatching(`[a-c]{1,2}(/[a-c]{1,40}){0,2}/f[a-z]{0,60}`), 0, 60, rapid.ID[string]).Draw(rt, "names")
 	for _, name := range names {
 		if rapid.Bool().Draw(rt, "link") {
 			target := rapid.StringMatching(`[a-z/]{1,300}`).Draw(rt, "target")
 			entries = append(entries, Entry{Path: name, Mode: fs.ModeSymlink | 0o777, Target: target})
-			want[name] = fact{Mode: syscall.S_IFLNK | 0o777, Links: 1, Mtime: Stamp, Content: contentFact(target)}
+			want[name] = erofstest.Fact{Mode: syscall.S_IFLNK | 0o777, Links: 1, Mtime: Stamp, Content: erofstest.Content(target)}
 			continue
 		}
 		content := strings.Repeat("x", rapid.SampledFrom([]int{0, 1, 63, 4031, 4032, 4033, 4095, 4096, 4097, 9000}).Draw(rt, "size"))
 		mode := fs.FileMode(rapid.IntRange(0, 0o777).Draw(rt, "mode"))
 		entries = append(entries, File(name, mode, []byte(content)))
-		want[name] = fact{Mode: syscall.S_IFREG | uint16(mode), Links: 1, Mtime: Stamp, Content: contentFact(content)}
+		want[name] = erofstest.Fact{Mode: syscall.S_IFREG | uint16(mode), Links: 1, Mtime: Stamp, Content: erofstest.Content(content)}
 	}
 	return entries, want
 }
@@ -263,12 +183,16 @@ func TestPackRefuses(t *testing.T) {
 		{"long name", []Entry{File(strings.Repeat("n", 256), 0o644, nil)}, "255 bytes"},
 		{"long target", []Entry{{Path: "a", Mode: fs.ModeSymlink, Target: strings.Repeat("t", 4096)}}, "target"},
 		{"empty target", []Entry{{Path: "a", Mode: fs.ModeSymlink}}, "target"},
+		{"strange attribute", []Entry{{Path: "a", Xattrs: map[string]string{"trusted.overlay.opaque": "y"}}}, "trusted.overlay.opaque"},
+		{"attribute without a name", []Entry{{Path: "a", Xattrs: map[string]string{"user.": "y"}}}, `"user."`},
+		{"long attributes", []Entry{{Path: "a", Xattrs: map[string]string{"user.a": strings.Repeat("v", 4020)}}}, "of at most 4032"},
+		{"attribute of a link", []Entry{{Path: "a", Mode: fs.ModeSymlink, Target: "b", Xattrs: map[string]string{"user.a": ""}}}, "only files and folders"},
 		{"no content", []Entry{{Path: "a", Mode: 0o644, Size: 1}}, "without content"},
 		{"shorter", []Entry{short}, "shorter"},
 		{"longer", []Entry{long}, "longer"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err := writeEROFS(t.Context(), io.Discard, c.entries, nil)
+			err := Write(t.Context(), io.Discard, c.entries, nil)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want one with %q", err, c.want)
 			}
@@ -284,7 +208,7 @@ func TestPackCancel(t *testing.T) {
 		cancel()
 		return io.NopCloser(bytes.NewReader([]byte("x"))), nil
 	}
-	err := writeEROFS(ctx, io.Discard, []Entry{e, File("c", 0o644, []byte("y"))}, nil)
+	err := Write(ctx, io.Discard, []Entry{e, File("c", 0o644, []byte("y"))}, nil)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want the context's", err)
 	}
@@ -300,8 +224,8 @@ func TestHostFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fact{Mode: syscall.S_IFREG | 0o755, Links: 1, Mtime: Stamp, Content: "program"}
-	if got := readBack(t, pack(t, []Entry{e}))["opt/agent"]; got != want {
+	want := erofstest.Fact{Mode: syscall.S_IFREG | 0o755, Links: 1, Mtime: Stamp, Content: "program"}
+	if got := erofstest.Read(t, pack(t, []Entry{e}))["opt/agent"]; got != want {
 		t.Errorf("read %+v, want %+v", got, want)
 	}
 	for _, bad := range []string{filepath.Dir(host), host + "x"} {
@@ -328,12 +252,12 @@ func TestScan(t *testing.T) {
 	must(os.Link(filepath.Join(root, "a/f"), filepath.Join(root, "a/g")))
 	must(os.Symlink("f", filepath.Join(root, "a/l")))
 	must(os.Chmod(filepath.Join(root, "a"), 0o2750|os.ModeSetgid))
-	entries, err := scan(t.Context(), root, []string{"proc"})
+	entries, err := Scan(t.Context(), root, []string{"proc"})
 	must(err)
 	uid, gid := uint32(os.Getuid()), uint32(os.Getgid())
-	got := readBack(t, pack(t, entries))
+	got := erofstest.Read(t, pack(t, entries))
 	delete(got, ".")
-	want := map[string]fact{
+	want := map[string]erofstest.Fact{
 		"proc":   {Mode: syscall.S_IFDIR | 0o755, UID: uid, GID: gid, Links: 2, Mtime: Stamp},
 		"a":      {Mode: syscall.S_IFDIR | syscall.S_ISGID | 0o750, UID: uid, GID: gid, Links: 3, Mtime: Stamp},
 		"a/proc": {Mode: syscall.S_IFDIR | 0o755, UID: uid, GID: gid, Links: 2, Mtime: Stamp},
@@ -343,5 +267,39 @@ func TestScan(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("read back (-want +got):\n%s", diff)
+	}
+}
+
+// Times and extended attributes come back; the same attributes make the same image.
+func TestPackXattrs(t *testing.T) {
+	capability := "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	changed := time.Date(2020, 1, 2, 3, 4, 5, 6, time.UTC)
+	ping := File("bin/ping", 0o755, []byte("ping"))
+	ping.Xattrs = map[string]string{"security.capability": capability, "user.a": "", "user.long": strings.Repeat("v", 3000)}
+	ping.ModTime = changed
+	// Between the attributes and the block's end there is no room for the listing.
+	folder := Entry{Path: "full", Mode: fs.ModeDir | 0o755, Xattrs: map[string]string{"user.x": strings.Repeat("v", 4000)}}
+	old := File("old", 0o644, nil)
+	old.ModTime = time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC)
+	file := pack(t, []Entry{ping, folder, old, File("full/one", 0o644, []byte("1")), File("plain", 0o644, []byte("2"))})
+	for name, want := range map[string]map[string]string{"bin/ping": ping.Xattrs, "full": folder.Xattrs, "plain": nil} {
+		if diff := cmp.Diff(want, erofstest.Xattrs(t, file, name), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", name, diff)
+		}
+	}
+	checkOther(t, file, map[string]string{"bin/ping": "ping", "full/one": "1", "plain": "2"})
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	img, err := goerofs.Open(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]time.Time{"bin/ping": changed, "old": time.Unix(0, 0), "plain": time.Unix(Stamp, 0)} {
+		if info, err := fs.Stat(img, name); err != nil || !info.ModTime().Equal(want) {
+			t.Errorf("%q: %v, %v; want the time %s", name, info, err, want)
+		}
 	}
 }

@@ -1,21 +1,35 @@
-package image
+// Package erofs writes read-only file systems in the format of Linux' EROFS, as gVisor mounts
+// them.
+//
+// An image is written from a list of entries in one go, so what makes the list never touches the
+// host's file system: names, owners, modes and links are bytes in a file. The same entries
+// make the same bytes, in whatever order they come.
+//
+// gVisor maps an image into the memory of a sandbox, so the writer keeps to what it can map. A
+// gVisor as it is released reads no extended attributes, and refuses an inode that has some;
+// third_party/gvisor teaches it.
+package erofs
 
 import (
+	"bufio"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"io/fs"
 	"math"
+	"os"
 )
 
 // The on-disk format is described in the Linux kernel's
 // Documentation/filesystems/erofs.rst and fs/erofs/erofs_fs.h. This writer
 // makes the small part of it that gVisor maps into memory as it is: extended
-// inodes, no compression, no extended attributes, content of regular files in whole
-// blocks. Only folders and symbolic links, which gVisor reads through the
-// inode, sit in the metadata where they fit.
+// inodes, no compression, content of regular files in whole blocks. Only folders and
+// symbolic links, which gVisor reads through the inode, sit in the metadata where they fit.
+// Extended attributes follow their inode and are never shared.
 const (
 	blockSize   = 4096
 	blockBits   = 12
@@ -34,13 +48,13 @@ const (
 	layoutInline = 2
 )
 
-// Stamp is the time, in seconds since 1970, of every file in an image: 2026-01-01. Files have no
-// other time, so that equal content makes an equal image.
+// Stamp is the time, in seconds since 1970, of every entry that brings none: 2026-01-01. What is
+// built from a recipe has no other time, so that equal content makes an equal image.
 const Stamp = 1767225600
 
-// writeEROFS writes an image of entries to w. Equal entries, in whatever order,
+// Write writes an image of entries to w. Equal entries, in whatever order,
 // make equal bytes. note, if not nil, is told how many bytes are written so far.
-func writeEROFS(ctx context.Context, w io.Writer, entries []Entry, note func(int64)) error {
+func Write(ctx context.Context, w io.Writer, entries []Entry, note func(int64)) error {
 	root, err := grow(entries)
 	if err != nil {
 		return err
@@ -70,6 +84,32 @@ func writeEROFS(ctx context.Context, w io.Writer, entries []Entry, note func(int
 	return nil
 }
 
+// WriteFile writes an image of entries to file, which must not exist, through to the disk. It
+// returns the digest of the file ("sha256:…") and its size.
+func WriteFile(ctx context.Context, file string, entries []Entry, note func(int64)) (digest string, size int64, err error) {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
+	if err != nil {
+		return "", 0, err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	out := bufio.NewWriterSize(io.MultiWriter(f, sum), 1<<20)
+	if err := Write(ctx, out, entries, note); err != nil {
+		return "", 0, err
+	}
+	if err := out.Flush(); err != nil {
+		return "", 0, err
+	}
+	if err := f.Sync(); err != nil {
+		return "", 0, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return "", 0, err
+	}
+	return "sha256:" + hex.EncodeToString(sum.Sum(nil)), info.Size(), f.Close()
+}
+
 // place gives every node its number and every content its block. It returns the
 // length of the superblock and metadata, the folders whose listing is in blocks of their own, and
 // the number of blocks of the whole image.
@@ -88,9 +128,10 @@ func place(nodes []*node) (meta int64, dirs []*node, blocks int64, err error) {
 		default:
 			n.size = n.entry.Size
 		}
-		n.inline = !n.entry.Mode.IsRegular() && n.size > 0 && n.size <= blockSize-inodeSize
+		tail = n.xattrSize()
+		n.inline = !n.entry.Mode.IsRegular() && n.size > 0 && tail+n.size <= blockSize-inodeSize
 		if n.inline {
-			tail = n.size
+			tail += n.size
 		}
 		if at%blockSize+inodeSize+tail > blockSize {
 			at = roundUp(at, blockSize)
@@ -127,10 +168,12 @@ func metadata(nodes []*node, size, blocks int64) []byte {
 	for _, n := range nodes {
 		at := n.nid * slotSize
 		n.inode(b[at : at+inodeSize])
+		at += inodeSize
+		at += uint64(copy(b[at:], n.xattrs()))
 		if n.inline && n.entry.Mode.IsDir() {
-			copy(b[at+inodeSize:], n.listing())
+			copy(b[at:], n.listing())
 		} else if n.inline {
-			copy(b[at+inodeSize:], n.entry.Target)
+			copy(b[at:], n.entry.Target)
 		}
 	}
 	super := b[superOffset:]
@@ -159,14 +202,29 @@ func (n *node) inode(b []byte) {
 	}
 	le := binary.LittleEndian
 	le.PutUint16(b[0:], 1|layout<<1) // extended
+	le.PutUint16(b[2:], xattrCount(n.xattrSize()))
 	le.PutUint16(b[4:], unixMode(n.entry.Mode))
 	le.PutUint64(b[8:], uint64(n.size))
 	le.PutUint32(b[16:], address)
 	le.PutUint32(b[20:], uint32(n.nid))
 	le.PutUint32(b[24:], n.entry.UID)
 	le.PutUint32(b[28:], n.entry.GID)
-	le.PutUint64(b[32:], Stamp)
+	seconds, nanoseconds := n.mtime()
+	le.PutUint64(b[32:], seconds)
+	le.PutUint32(b[40:], nanoseconds)
 	le.PutUint32(b[44:], n.links)
+}
+
+// mtime is when n was last changed; times before 1970 are 1970.
+func (n *node) mtime() (seconds uint64, nanoseconds uint32) {
+	t := n.entry.ModTime
+	switch {
+	case t.IsZero():
+		return Stamp, 0
+	case t.Unix() < 0:
+		return 0, 0
+	}
+	return uint64(t.Unix()), uint32(t.Nanosecond())
 }
 
 // counter writes and counts.

@@ -1,4 +1,4 @@
-package image
+package erofs
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 )
 
 // Entry is one name in an image.
@@ -33,6 +34,11 @@ type Entry struct {
 	Link string
 	// Device is the number of a device.
 	Device uint32
+	// ModTime is when the content was last changed; zero means Stamp.
+	ModTime time.Time
+	// Xattrs are extended attributes of a file or a folder, by their whole names
+	// ("security.capability"). Those of the namespaces user and security can be kept.
+	Xattrs map[string]string
 }
 
 // File is an entry of a regular file of user 0.
@@ -58,10 +64,10 @@ func HostFile(name string, perm fs.FileMode, host string) (Entry, error) {
 	}, nil
 }
 
-// scan returns the entries of the folder root, links to the same file included.
+// Scan returns the entries of the folder root, links to the same file included.
 // What lies beneath the folders named in hollow is left out: they
 // are mount points.
-func scan(ctx context.Context, root string, hollow []string) ([]Entry, error) {
+func Scan(ctx context.Context, root string, hollow []string) ([]Entry, error) {
 	type inode struct{ dev, ino uint64 }
 	first := map[inode]string{}
 	var out []Entry
