@@ -2,6 +2,7 @@ package sandpool
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 )
@@ -30,27 +31,6 @@ func (id PoolID) String() string {
 // Key returns the canonical form of the id for comparison and storage.
 func (id PoolID) Key() string { return strings.ToLower(id.String()) }
 
-// ContainerType says what a pool's sandboxes run. The names are those of the
-// resource type Microsoft.App/sessionPools.
-type ContainerType string
-
-// The container types that the resource type knows.
-const (
-	PythonLTS       ContainerType = "PythonLTS"
-	NodeLTS         ContainerType = "NodeLTS"
-	Shell           ContainerType = "Shell"
-	CustomContainer ContainerType = "CustomContainer"
-)
-
-// NetworkStatus says whether sandboxes may reach other hosts.
-type NetworkStatus string
-
-// The network modes.
-const (
-	EgressDisabled NetworkStatus = "EgressDisabled"
-	EgressEnabled  NetworkStatus = "EgressEnabled"
-)
-
 // ProvisioningState is where a pool is on its way from request to use.
 //
 //	InProgress ──▶ Succeeded ──▶ Deleting ──▶ (gone)
@@ -69,32 +49,21 @@ const (
 	Deleting   ProvisioningState = "Deleting"
 )
 
-// Resources are one sandbox's limits. Zero means the server's default.
-type Resources struct {
-	CPU    float64 // cores
-	Memory int64   // bytes
-	PIDs   int64   // processes and threads on the host side
-	Disk   int64   // bytes of the writable layer
-}
-
 // Pool is a session pool as its owner wants it, and what became of it.
 type Pool struct {
-	ID            PoolID
-	Location      string
-	Tags          map[string]string
-	ContainerType ContainerType
-	// Image names the root filesystem; empty means the container type's own.
-	Image string
+	ID       PoolID
+	Location string
+	Tags     map[string]string
+	// Spec is what its sandboxes are.
+	Spec Spec
 	// MaxSessions bounds sessions at the same time; ReadySessions is how many
 	// unclaimed sandboxes are kept warm.
 	MaxSessions   int
 	ReadySessions int
 	// Cooldown is the time without a request after which a session ends.
-	Cooldown  time.Duration
-	Network   NetworkStatus
-	Resources Resources
+	Cooldown time.Duration
 
-	// Revision grows with every change that makes existing ready sandboxes stale.
+	// Revision grows with every change of Spec that makes ready sandboxes stale.
 	Revision int64
 	// Template names what the sandboxes of Revision are started from, as the engine
 	// prepared it; empty until it has. If a restarted server prepares something else (a newer
@@ -105,4 +74,10 @@ type Pool struct {
 	Problem   string
 	CreatedAt time.Time
 	UpdatedAt time.Time
+}
+
+// Clone returns a copy that shares nothing with p.
+func (p Pool) Clone() Pool {
+	p.Tags, p.Spec = maps.Clone(p.Tags), p.Spec.Clone()
+	return p
 }

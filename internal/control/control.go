@@ -16,8 +16,9 @@ import (
 // Pools is what the control plane needs of package pool. Unknown pools are
 // errors of class NotFound.
 type Pools interface {
-	// Put creates or changes the pool of p's id and returns what it then is.
-	Put(ctx context.Context, p sandpool.Pool) (sandpool.Pool, error)
+	// Put creates or changes the pool of p's id and returns what it then is. secrets become its
+	// only ones; nil keeps all that it has, and one without a value keeps that of its name.
+	Put(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets) (sandpool.Pool, error)
 	Pool(ctx context.Context, id sandpool.PoolID) (sandpool.Pool, error)
 	// Pools returns all pools, ordered by key.
 	Pools(ctx context.Context) ([]sandpool.Pool, error)

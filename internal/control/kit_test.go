@@ -43,7 +43,7 @@ type fakePool struct {
 
 func (f *fakePools) tick() time.Time { f.now = f.now.Add(time.Second); return f.now }
 
-func (f *fakePools) Put(_ context.Context, p sandpool.Pool) (sandpool.Pool, error) {
+func (f *fakePools) Put(_ context.Context, p sandpool.Pool, _ sandpool.Secrets) (sandpool.Pool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.putErr != nil {

@@ -43,7 +43,7 @@ func (c *Control) put(w http.ResponseWriter, r *http.Request, id sandpool.PoolID
 	if err != nil {
 		return err
 	}
-	got, err := c.pools.Put(r.Context(), want)
+	got, err := c.pools.Put(r.Context(), want, nil)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (c *Control) patch(w http.ResponseWriter, r *http.Request, id sandpool.Pool
 	if err != nil {
 		return err
 	}
-	got, err := c.pools.Put(r.Context(), want)
+	got, err := c.pools.Put(r.Context(), want, nil)
 	if err != nil {
 		return err
 	}

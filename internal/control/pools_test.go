@@ -63,7 +63,7 @@ func TestDefaults(t *testing.T) {
 		k := newKit(t, Options{Limits: c.limits})
 		k.want(201, k.do("PUT", pypool+version, c.body))
 		p := k.pools.pools[strings.ToLower(pypool)].pool
-		got := []any{p.MaxSessions, p.ReadySessions, p.Cooldown, p.ContainerType, p.Network, p.Location, p.Resources}
+		got := []any{p.MaxSessions, p.ReadySessions, p.Cooldown, p.Spec.Kind, p.Spec.Network.Status, p.Location, p.Spec.Resources}
 		want := []any{c.sessions, c.ready, c.cooldown, sandpool.PythonLTS, sandpool.EgressDisabled, "local", sandpool.Resources{}}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("%s: %s", name, d)
@@ -180,7 +180,7 @@ func TestAllProblemsAreReportedAtOnce(t *testing.T) {
 func TestWhatCannotChange(t *testing.T) {
 	k := newKit(t, Options{})
 	k.want(201, k.do("PUT", pypool+version, azBody))
-	k.pools.pools[strings.ToLower(pypool)].pool.ContainerType = sandpool.CustomContainer
+	k.pools.pools[strings.ToLower(pypool)].pool.Spec.Kind = sandpool.CustomContainer
 	for body, target := range map[string]string{
 		`{"properties":{"containerType":"PythonLTS"}}`:                              "properties.containerType",
 		`{"location":"elsewhere","properties":{"containerType":"CustomContainer"}}`: "location",
@@ -192,7 +192,7 @@ func TestWhatCannotChange(t *testing.T) {
 			}
 		}
 	}
-	k.pools.pools[strings.ToLower(pypool)].pool.ContainerType = sandpool.PythonLTS
+	k.pools.pools[strings.ToLower(pypool)].pool.Spec.Kind = sandpool.PythonLTS
 	k.want(200, k.do("PUT", pypool+version, strings.Replace(azBody, "northcentralus", "North Central US", 1)))
 	if r := k.want(409, k.do("PUT", pypool+version, strings.Replace(azBody, "northcentralus", "eastus", 1))); r.err.Code != "InvalidResourceLocation" {
 		t.Errorf("%s", r.body)
@@ -220,7 +220,7 @@ func TestPatch(t *testing.T) {
 	  "scaleConfiguration":{"maxConcurrentSessions":50,"readySessionInstances":7},"dynamicPoolConfiguration":{"cooldownPeriodInSeconds":400}}}`))
 	state := func() []any {
 		p := k.pools.pools[strings.ToLower(pypool)].pool
-		return []any{p.Tags, p.MaxSessions, p.ReadySessions, p.Cooldown, p.Resources.CPU, p.Resources.Memory}
+		return []any{p.Tags, p.MaxSessions, p.ReadySessions, p.Cooldown, p.Spec.Resources.CPU, p.Spec.Resources.Memory}
 	}
 	for _, c := range []struct {
 		body string
@@ -377,7 +377,8 @@ func FuzzParse(f *testing.F) {
 		if json.Unmarshal([]byte(text), &patch) != nil {
 			t.Skip()
 		}
-		base := sandpool.Pool{ID: id, Location: "x", ContainerType: sandpool.PythonLTS, MaxSessions: 10, ReadySessions: 5, Cooldown: 300 * time.Second, Network: sandpool.EgressDisabled}
+		base := sandpool.Pool{ID: id, Location: "x", MaxSessions: 10, ReadySessions: 5, Cooldown: 300 * time.Second,
+			Spec: sandpool.Spec{Kind: sandpool.PythonLTS, Network: sandpool.Network{Status: sandpool.EgressDisabled}}}
 		check := func(p sandpool.Pool, err error) {
 			if err != nil {
 				if c := sandpool.ClassOf(err); c == sandpool.Internal {
@@ -386,7 +387,7 @@ func FuzzParse(f *testing.F) {
 				return
 			}
 			if p.MaxSessions < 1 || p.MaxSessions > 600 || p.ReadySessions < 0 || p.ReadySessions >= p.MaxSessions || p.Cooldown < 300*time.Second ||
-				p.Cooldown > time.Hour || p.ContainerType != sandpool.PythonLTS || p.Network != sandpool.EgressDisabled || p.ID != id {
+				p.Cooldown > time.Hour || p.Spec.Kind != sandpool.PythonLTS || p.Spec.Network.Status != sandpool.EgressDisabled || p.ID != id {
 				t.Fatalf("%s is accepted as %+v", text, p)
 			}
 		}

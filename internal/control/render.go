@@ -59,11 +59,11 @@ func wire(p sandpool.Pool, version string) api.SessionPool {
 		ID: p.ID.String(), Name: p.ID.Name, Type: api.SessionPoolType, Location: p.Location, Tags: p.Tags,
 		SystemData: &api.SystemData{CreatedAt: stamp(p.CreatedAt), LastModifiedAt: stamp(p.UpdatedAt)},
 		Properties: &api.SessionPoolProperties{
-			ContainerType:               string(p.ContainerType),
+			ContainerType:               string(p.Spec.Kind),
 			PoolManagementType:          dynamicType,
 			ScaleConfiguration:          &api.ScaleConfiguration{MaxConcurrentSessions: &p.MaxSessions, ReadySessionInstances: &p.ReadySessions},
 			DynamicPoolConfiguration:    dynamic,
-			SessionNetworkConfiguration: &api.SessionNetworkConfiguration{Status: string(p.Network)},
+			SessionNetworkConfiguration: &api.SessionNetworkConfiguration{Status: string(p.Spec.Network.Status)},
 			ProvisioningState:           string(p.State),
 			Sandpool:                    settings(p),
 		},
@@ -71,13 +71,13 @@ func wire(p sandpool.Pool, version string) api.SessionPool {
 }
 
 func settings(p sandpool.Pool) *api.SandpoolSettings {
-	s := &api.SandpoolSettings{Image: p.Image, Memory: formatSize(p.Resources.Memory), Disk: formatSize(p.Resources.Disk),
+	s := &api.SandpoolSettings{Image: p.Spec.Image, Memory: formatSize(p.Spec.Resources.Memory), Disk: formatSize(p.Spec.Resources.Disk),
 		Revision: p.Revision, Problem: p.Problem}
-	if p.Resources.CPU != 0 {
-		s.CPU = &p.Resources.CPU
+	if p.Spec.Resources.CPU != 0 {
+		s.CPU = &p.Spec.Resources.CPU
 	}
-	if p.Resources.PIDs != 0 {
-		s.PIDs = &p.Resources.PIDs
+	if p.Spec.Resources.PIDs != 0 {
+		s.PIDs = &p.Spec.Resources.PIDs
 	}
 	return s
 }

@@ -151,15 +151,15 @@ func parseType(ps *problems, p *sandpool.Pool, props *api.SessionPoolProperties,
 		}
 		want = known[i]
 	} else if old != nil {
-		want = old.ContainerType
+		want = old.Spec.Kind
 	}
 	switch {
-	case old != nil && want != old.ContainerType:
-		ps.add(sandpool.Conflict, codeImmutable, target, "%s is %s and cannot become %s. Delete the session pool and create it again.", target, old.ContainerType, want)
+	case old != nil && want != old.Spec.Kind:
+		ps.add(sandpool.Conflict, codeImmutable, target, "%s is %s and cannot become %s. Delete the session pool and create it again.", target, old.Spec.Kind, want)
 	case want != sandpool.PythonLTS:
 		ps.add(sandpool.Unsupported, codeUnsupported, target, "%s: this server does not support %s. Use %s.", target, want, sandpool.PythonLTS)
 	}
-	p.ContainerType = want
+	p.Spec.Kind = want
 }
 
 func (c *Control) parseScale(ps *problems, p *sandpool.Pool, s *api.ScaleConfiguration) {
@@ -238,7 +238,7 @@ func (c *Control) parseCooldown(ps *problems, p *sandpool.Pool, target string, s
 
 func parseNetwork(ps *problems, p *sandpool.Pool, n *api.SessionNetworkConfiguration) {
 	const target = "properties.sessionNetworkConfiguration.status"
-	p.Network = sandpool.EgressDisabled
+	p.Spec.Network.Status = sandpool.EgressDisabled
 	switch {
 	case n == nil || n.Status == "" || strings.EqualFold(n.Status, string(sandpool.EgressDisabled)):
 	case strings.EqualFold(n.Status, string(sandpool.EgressEnabled)):
@@ -265,25 +265,25 @@ func (c *Control) parseSandpool(ps *problems, p *sandpool.Pool, s *api.SandpoolS
 	if s == nil {
 		s = &api.SandpoolSettings{}
 	}
-	p.Image, p.Resources = s.Image, sandpool.Resources{}
+	p.Spec.Image, p.Spec.Resources = s.Image, sandpool.Resources{}
 	if s.Image != "" && (len(s.Image) > 255 || !imageName.MatchString(s.Image) || strings.Contains(s.Image, "..")) {
 		ps.invalid(target+"image", "%simage is %q; use the name of an image as 'sandpool image list' shows it.", target, s.Image)
 	}
 	most := c.o.Limits.Resources
 	if s.CPU != nil {
-		p.Resources.CPU = *s.CPU
+		p.Spec.Resources.CPU = *s.CPU
 		if *s.CPU < minCPU || most.CPU > 0 && *s.CPU > most.CPU {
 			ps.invalid(target+"cpu", "%scpu is %g; use %s cores.", target, *s.CPU, span(fmt.Sprint(minCPU), fmt.Sprint(most.CPU), most.CPU > 0))
 		}
 	}
 	if s.PIDs != nil {
-		p.Resources.PIDs = *s.PIDs
+		p.Spec.Resources.PIDs = *s.PIDs
 		if *s.PIDs < minPIDs || most.PIDs > 0 && *s.PIDs > most.PIDs {
 			ps.invalid(target+"pids", "%spids is %d; use %s.", target, *s.PIDs, span(fmt.Sprint(minPIDs), fmt.Sprint(most.PIDs), most.PIDs > 0))
 		}
 	}
-	p.Resources.Memory = parseBytes(ps, target+"memory", s.Memory, minMemory, most.Memory)
-	p.Resources.Disk = parseBytes(ps, target+"disk", s.Disk, minDisk, most.Disk)
+	p.Spec.Resources.Memory = parseBytes(ps, target+"memory", s.Memory, minMemory, most.Memory)
+	p.Spec.Resources.Disk = parseBytes(ps, target+"disk", s.Disk, minDisk, most.Disk)
 }
 
 func parseBytes(ps *problems, target, s string, least, most int64) int64 {

@@ -109,7 +109,7 @@ func (w *world) pool(id sandpool.PoolID) (sandpool.Pool, error) {
 	if !strings.EqualFold(id.Name, "python") {
 		return sandpool.Pool{}, sandpool.Errorf(sandpool.NotFound, "ResourceNotFound", "sessionPool", "There is no pool %s.", id.Name)
 	}
-	return sandpool.Pool{ID: id, ContainerType: sandpool.PythonLTS}, nil
+	return sandpool.Pool{ID: id, Spec: sandpool.Spec{Kind: sandpool.PythonLTS}}, nil
 }
 
 func (w *world) Pool(_ context.Context, id sandpool.PoolID) (sandpool.Pool, error) { return w.pool(id) }

@@ -153,8 +153,8 @@ func TestRestartWithNewRevision(t *testing.T) {
 		w.put(spec(1, 5))
 		w.stop()
 		p := spec(1, 5)
-		p.Revision, p.State, p.Image = 2, sandpool.InProgress, "python:next"
-		w.must(w.store.PutPool(w.Context(), p))
+		p.Revision, p.State, p.Spec.Image = 2, sandpool.InProgress, "python:next"
+		w.must(w.store.PutPool(w.Context(), p, nil))
 		w.restart()
 		w.settle()
 		l := w.acquire("user-1", sandpool.ClaimReady)
@@ -208,7 +208,7 @@ func TestRestartWhileDeleting(t *testing.T) {
 		w.stop()
 		p := spec(1, 5)
 		p.Revision, p.State = 1, sandpool.Deleting
-		w.must(w.store.PutPool(w.Context(), p))
+		w.must(w.store.PutPool(w.Context(), p, nil))
 		w.restart()
 		w.settle()
 		_, err := w.Pool(w.Context(), python)

@@ -239,7 +239,7 @@ func TestUnknownPool(t *testing.T) {
 			w.Errorf("Delete of an unknown pool: %v", err)
 		}
 		for _, bad := range []sandpool.Pool{{}, {ID: python}, {ID: python, MaxSessions: 1}, {ID: python, MaxSessions: 1, ReadySessions: -1, Cooldown: 1}} {
-			_, err := w.Put(w.Context(), bad)
+			_, err := w.Put(w.Context(), bad, nil)
 			w.wantClass(err, sandpool.Invalid)
 		}
 	})

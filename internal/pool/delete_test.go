@@ -26,7 +26,7 @@ func TestDelete(t *testing.T) {
 		}
 		_, err := w.Acquire(w.Context(), python, "user-2")
 		w.wantClass(err, sandpool.Conflict)
-		_, err = w.Put(w.Context(), spec(2, 5))
+		_, err = w.Put(w.Context(), spec(2, 5), nil)
 		w.wantClass(err, sandpool.Conflict)
 		w.pass(time.Minute)
 		_, err = w.Pool(w.Context(), python)

@@ -31,14 +31,14 @@ func (s *storeFaults) failPut(err error) {
 	s.put = err
 }
 
-func (s *storeFaults) PutPool(ctx context.Context, p sandpool.Pool) error {
+func (s *storeFaults) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets) error {
 	s.mu.Lock()
 	err := s.put
 	s.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	return s.Store.PutPool(ctx, p)
+	return s.Store.PutPool(ctx, p, secrets)
 }
 
 func (s *storeFaults) claims() int {

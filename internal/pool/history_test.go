@@ -43,7 +43,7 @@ func inRealTime(t testing.TB, p sandpool.Pool) (*pool.Manager, *sandboxtest.Fake
 			t.Errorf("close store: %v", err)
 		}
 	})
-	if _, err := m.Put(t.Context(), p); err != nil {
+	if _, err := m.Put(t.Context(), p, nil); err != nil {
 		t.Fatal(err)
 	}
 	return m, fake

@@ -26,8 +26,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var python = sandpool.PoolID{Subscription: "sub", ResourceGroup: "group", Name: "python"}
 
 func spec(ready, most int) sandpool.Pool {
-	return sandpool.Pool{ID: python, ContainerType: sandpool.PythonLTS, MaxSessions: most, ReadySessions: ready,
-		Cooldown: 5 * time.Minute, Network: sandpool.EgressDisabled}
+	return sandpool.Pool{ID: python, Spec: sandpool.Spec{Kind: sandpool.PythonLTS}, MaxSessions: most, ReadySessions: ready,
+		Cooldown: 5 * time.Minute}
 }
 
 // world is a manager with what is around it. It lives in a synctest bubble.
@@ -67,7 +67,7 @@ func hello(w http.ResponseWriter, r *http.Request) {
 func options() pool.Options {
 	return pool.Options{
 		Template: func(_ context.Context, p sandpool.Pool) (sandbox.Template, error) {
-			return sandbox.Template{Args: []string{"/agent", p.Image}, Ready: sandbox.Check{Port: 8080, Path: "/"}, Start: sandbox.Restore,
+			return sandbox.Template{Args: []string{"/agent", p.Spec.Image}, Ready: sandbox.Check{Port: 8080, Path: "/"}, Start: sandbox.Restore,
 				Limits: sandbox.Limits{CPU: 1, Memory: 1 << 30, PIDs: 64, Disk: 1 << 30}}, nil
 		},
 		Init: func(ctx context.Context, s sandpool.Sandbox, dial func(context.Context, int) (net.Conn, error)) error {
@@ -111,7 +111,7 @@ func (w *world) restart() {
 // put creates or changes the pool and waits until nothing more happens by itself.
 func (w *world) put(p sandpool.Pool) sandpool.Pool {
 	w.Helper()
-	got, err := w.Put(w.Context(), p)
+	got, err := w.Put(w.Context(), p, nil)
 	if err != nil {
 		w.Fatalf("Put: %v", err)
 	}

@@ -31,8 +31,8 @@ type mortalStore struct {
 	*life
 }
 
-func (s mortalStore) PutPool(ctx context.Context, p sandpool.Pool) error {
-	return s.unless(func() error { return s.Store.PutPool(ctx, p) })
+func (s mortalStore) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets) error {
+	return s.unless(func() error { return s.Store.PutPool(ctx, p, secrets) })
 }
 
 func (s mortalStore) DeletePool(ctx context.Context, id sandpool.PoolID) error {

@@ -3,6 +3,7 @@ package pool
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,7 +16,10 @@ import (
 // stored. It does not wait for the pool's sandboxes: State goes from
 // InProgress to Succeeded or Failed when the template is prepared. A change of what sandboxes
 // are started from makes a new revision; sessions keep the sandboxes they have.
-func (m *Manager) Put(ctx context.Context, want sandpool.Pool) (sandpool.Pool, error) {
+//
+// secrets become the pool's only ones; one without a value keeps the value that the pool has
+// under its name, and nil keeps all of them. Spec.Secrets of want is not looked at.
+func (m *Manager) Put(ctx context.Context, want sandpool.Pool, secrets sandpool.Secrets) (sandpool.Pool, error) {
 	if err := checkPool(want); err != nil {
 		return sandpool.Pool{}, err
 	}
@@ -24,13 +28,18 @@ func (m *Manager) Put(ctx context.Context, want sandpool.Pool) (sandpool.Pool, e
 	}
 	m.rows.Lock()
 	defer m.rows.Unlock()
+	secrets, versions, err := m.mergeSecrets(ctx, want.ID, secrets)
+	if err != nil {
+		return sandpool.Pool{}, err
+	}
+	want.Spec.Secrets = versions
 	m.mu.Lock()
 	next, err := m.merge(want, time.Now())
 	m.mu.Unlock()
 	if err != nil {
 		return sandpool.Pool{}, err
 	}
-	if err := m.store.PutPool(ctx, next); err != nil {
+	if err := m.store.PutPool(ctx, next, secrets); err != nil {
 		return sandpool.Pool{}, fmt.Errorf("put pool %q: %w", want.ID.Name, err)
 	}
 	m.mu.Lock()
@@ -41,14 +50,14 @@ func (m *Manager) Put(ctx context.Context, want sandpool.Pool) (sandpool.Pool, e
 		m.pools[next.ID.Key()] = p
 	}
 	m.adoptPool(p, next)
-	return clonePool(p.pool), nil
+	return p.pool.Clone(), nil
 }
 
 // adoptPool makes next the pool. The store has it already, but a preparation may have
 // ended since merge looked. The caller holds rows and mu.
 func (m *Manager) adoptPool(p *poolState, next sandpool.Pool) {
 	old, stored := p.pool, next
-	same := sameTemplate(old, next)
+	same := old.Spec.SameSandbox(next.Spec)
 	if same {
 		next.Revision, next.Template = old.Revision, old.Template
 	} else {
@@ -87,7 +96,7 @@ func checkPool(p sandpool.Pool) error {
 
 // merge is want with what the pool it replaces decides. The caller holds mu.
 func (m *Manager) merge(want sandpool.Pool, now time.Time) (sandpool.Pool, error) {
-	next := clonePool(want)
+	next := want.Clone()
 	next.State, next.Problem, next.Revision, next.Template = sandpool.InProgress, "", 1, ""
 	next.CreatedAt, next.UpdatedAt = now, now
 	p := m.pools[want.ID.Key()]
@@ -99,7 +108,7 @@ func (m *Manager) merge(want sandpool.Pool, now time.Time) (sandpool.Pool, error
 		return next, BeingDeleted(want.ID, "sessionPool")
 	}
 	next.ID, next.CreatedAt, next.Revision = old.ID, old.CreatedAt, old.Revision
-	if !sameTemplate(old, next) {
+	if !old.Spec.SameSandbox(next.Spec) {
 		next.Revision++
 		return next, nil
 	}
@@ -108,16 +117,6 @@ func (m *Manager) merge(want sandpool.Pool, now time.Time) (sandpool.Pool, error
 		next.State, next.Problem = old.State, old.Problem
 	}
 	return next, nil
-}
-
-// sameTemplate reports whether sandboxes of a may serve as sandboxes of b.
-func sameTemplate(a, b sandpool.Pool) bool {
-	return a.ContainerType == b.ContainerType && a.Image == b.Image && a.Network == b.Network && a.Resources == b.Resources
-}
-
-func clonePool(p sandpool.Pool) sandpool.Pool {
-	p.Tags = maps.Clone(p.Tags)
-	return p
 }
 
 // Pool returns a pool, or an error of class NotFound.
@@ -131,7 +130,7 @@ func (m *Manager) Pool(ctx context.Context, id sandpool.PoolID) (sandpool.Pool, 
 	if err != nil {
 		return sandpool.Pool{}, err
 	}
-	return clonePool(p.pool), nil
+	return p.pool.Clone(), nil
 }
 
 // Pools returns all pools, ordered by PoolID.Key.
@@ -143,7 +142,7 @@ func (m *Manager) Pools(ctx context.Context) ([]sandpool.Pool, error) {
 	defer m.mu.Unlock()
 	var list []sandpool.Pool
 	for _, p := range m.pools {
-		list = append(list, clonePool(p.pool))
+		list = append(list, p.pool.Clone())
 	}
 	slices.SortFunc(list, func(a, b sandpool.Pool) int { return cmp.Compare(a.ID.Key(), b.ID.Key()) })
 	return list, nil
@@ -163,10 +162,10 @@ func (m *Manager) Delete(ctx context.Context, id sandpool.PoolID) error {
 		m.mu.Unlock()
 		return nil
 	}
-	next := clonePool(p.pool)
+	next := p.pool.Clone()
 	m.mu.Unlock()
 	next.State, next.Problem, next.UpdatedAt = sandpool.Deleting, "", time.Now()
-	if err := m.store.PutPool(ctx, next); err != nil {
+	if err := m.store.PutPool(ctx, next, sandpool.Secrets{}); err != nil {
 		return fmt.Errorf("delete pool %q: %w", id.Name, err)
 	}
 	m.mu.Lock()
@@ -194,4 +193,52 @@ func BeingDeleted(id sandpool.PoolID, target string) error {
 		"The session pool %q is being deleted. Wait until it is gone, then create it again.", id.Name)
 	e.RetryAfter = 2 * time.Second
 	return e
+}
+
+// mergeSecrets says what a pool's secrets become: their values, for the store, and their
+// versions, for the pool's spec. A given secret without a value keeps the one that the pool has.
+// Memory holds the versions alone; the values are read from the store when they are needed.
+func (m *Manager) mergeSecrets(ctx context.Context, id sandpool.PoolID, given sandpool.Secrets) (sandpool.Secrets, map[string]string, error) {
+	m.mu.Lock()
+	var old map[string]string
+	if p := m.pools[id.Key()]; p != nil {
+		old = maps.Clone(p.pool.Spec.Secrets)
+	}
+	m.mu.Unlock()
+	if given == nil {
+		return nil, old, nil
+	}
+	stored := sandpool.Secrets{}
+	if len(old) > 0 {
+		var err error
+		if stored, err = m.store.Secrets(ctx, id); err != nil {
+			return nil, nil, err
+		}
+	}
+	values, versions := sandpool.Secrets{}, map[string]string{}
+	for _, name := range given.Names() {
+		value, had := stored[name]
+		switch {
+		case given[name].IsZero() && !had:
+			return nil, nil, sandpool.Errorf(sandpool.Invalid, "SecretValueMissing", "properties.secrets",
+				"The secret %q has no value, and the session pool has none of this name to keep. Send its value.", name)
+		case given[name].IsZero(), had && given[name].Equal(value):
+			values[name], versions[name] = value, old[name]
+		default:
+			values[name], versions[name] = given[name], rand.Text()
+		}
+	}
+	return values, versions, nil
+}
+
+// secrets returns the values of a pool's secrets.
+func (m *Manager) secrets(ctx context.Context, p sandpool.Pool) (sandpool.Secrets, error) {
+	if len(p.Spec.Secrets) == 0 {
+		return nil, nil
+	}
+	s, err := m.store.Secrets(ctx, p.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read the pool's secrets: %w", err)
+	}
+	return s, nil
 }

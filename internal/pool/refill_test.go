@@ -121,7 +121,7 @@ func TestNewRevision(t *testing.T) {
 		defer old.Release()
 		w.settle()
 		next := spec(2, 5)
-		next.Image = "python:next"
+		next.Spec.Image = "python:next"
 		if p := w.put(next); p.Revision != 2 || p.State != sandpool.InProgress {
 			w.Errorf("a change of image made %+v", p)
 		}
@@ -155,7 +155,7 @@ func TestUpdateDuringClaim(t *testing.T) {
 		}
 		w.pass(time.Second)
 		next := spec(0, 6)
-		next.Image = "python:next"
+		next.Spec.Image = "python:next"
 		w.put(next)
 		w.pass(time.Minute)
 		// Four had begun with revision 1; two waited for their turn and begin with revision 2.
@@ -221,7 +221,7 @@ func TestAcquireWaitsForPrepare(t *testing.T) {
 		}
 		w.fake.Order(sandboxtest.Prepare, 1, sandboxtest.Fault{After: time.Hour})
 		next := spec(0, 5)
-		next.Image = "slow"
+		next.Spec.Image = "slow"
 		w.put(next)
 		_, err := w.Acquire(w.Context(), python, "user-2")
 		w.wantClass(err, sandpool.Unavailable)

@@ -175,13 +175,13 @@ func (m *Manager) savePool(ctx context.Context, p *poolState) {
 	m.rows.Lock()
 	defer m.rows.Unlock()
 	m.mu.Lock()
-	row, needed := clonePool(p.pool), p.unsaved && m.pools[p.pool.ID.Key()] == p
+	row, needed := p.pool.Clone(), p.unsaved && m.pools[p.pool.ID.Key()] == p
 	p.unsaved = false
 	m.mu.Unlock()
 	if !needed {
 		return
 	}
-	if err := m.store.PutPool(ctx, row); err != nil {
+	if err := m.store.PutPool(ctx, row, nil); err != nil {
 		if ctx.Err() == nil { // else it is close's to do
 			m.log.WarnContext(ctx, "state of pool cannot be recorded", "pool", row.ID.Name, "error", err)
 		}

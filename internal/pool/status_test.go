@@ -61,7 +61,7 @@ func TestStateIsSavedLater(t *testing.T) {
 		if p := w.pool(); p.State != sandpool.Succeeded {
 			w.Errorf("the pool is %s", p.State)
 		}
-		if _, err := w.Put(w.Context(), spec(2, 5)); err == nil {
+		if _, err := w.Put(w.Context(), spec(2, 5), nil); err == nil {
 			w.Error("Put with a broken store: no error")
 		}
 		w.store.failPut(nil)

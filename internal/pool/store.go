@@ -11,9 +11,13 @@ import (
 type PoolStore interface {
 	// Pools returns all pools, ordered by key.
 	Pools(ctx context.Context) ([]sandpool.Pool, error)
-	// PutPool inserts p or replaces the pool of the same id.
-	PutPool(ctx context.Context, p sandpool.Pool) error
-	// DeletePool removes the pool's row. A pool that still has sandbox rows is
+	// PutPool inserts p or replaces the pool of the same id. In the same transaction secrets
+	// become its only secrets; nil leaves them as they are.
+	PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets) error
+	// Secrets returns the secrets of a pool, none for an unknown one. Nothing else that a store
+	// returns holds them.
+	Secrets(ctx context.Context, id sandpool.PoolID) (sandpool.Secrets, error)
+	// DeletePool removes the pool's row and secrets. A pool that still has sandbox rows is
 	// an error of class Conflict; an unknown one is not an error.
 	DeletePool(ctx context.Context, id sandpool.PoolID) error
 }

@@ -82,7 +82,7 @@ func newWalk(t *testing.T) *walk {
 		held: map[sandpool.Identifier]*pool.Lease{}, owner: map[sandpool.SandboxID]sandpool.Identifier{}}
 	w.spec.Cooldown = 24 * time.Hour // the walk is shorter
 	w.begin()
-	if _, err := w.manager.Put(t.Context(), w.spec); err != nil {
+	if _, err := w.manager.Put(t.Context(), w.spec, nil); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -180,8 +180,8 @@ func (w *walk) move(m move) {
 	case "bad stop":
 		w.fake.Order(sandboxtest.Stop, m.who, sandboxtest.Fault{Err: errKilled})
 	case "revise":
-		w.spec.Image = fmt.Sprintf("image-%d", m.who)
-		if _, err := w.manager.Put(ctx, w.spec); err != nil {
+		w.spec.Spec.Image = fmt.Sprintf("image-%d", m.who)
+		if _, err := w.manager.Put(ctx, w.spec, nil); err != nil {
 			w.fault("revise: %v", err)
 		}
 	}

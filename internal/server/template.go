@@ -65,7 +65,7 @@ func packAgent(ctx context.Context, dir, program string) (sandbox.Layer, error) 
 
 // template implements pool.Options.Template.
 func (t *templates) template(_ context.Context, p sandpool.Pool) (sandbox.Template, error) {
-	name := p.Image
+	name := p.Spec.Image
 	if name == "" {
 		name = defaultImage
 	}
@@ -82,8 +82,8 @@ func (t *templates) template(_ context.Context, p sandpool.Pool) (sandbox.Templa
 		Channel: true,
 		Ready:   sandbox.Check{Port: agent.Port, Path: "/ready", Timeout: time.Minute},
 		Start:   sandbox.Restore,
-		Limits:  t.limits(p.Resources),
-		Network: p.Network,
+		Limits:  t.limits(p.Spec.Resources),
+		Network: p.Spec.Network.Status,
 	}, nil
 }
 

@@ -97,7 +97,7 @@ func BenchmarkClaimBurst(b *testing.B) {
 
 func putBenchPool(b *testing.B, s *sqlite.Store) sandpool.PoolID {
 	id := sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "n"}
-	if err := s.PutPool(b.Context(), sandpool.Pool{ID: id, State: sandpool.Succeeded}); err != nil {
+	if err := s.PutPool(b.Context(), sandpool.Pool{ID: id, State: sandpool.Succeeded}, nil); err != nil {
 		b.Fatal(err)
 	}
 	return id

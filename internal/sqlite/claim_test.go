@@ -24,7 +24,7 @@ func together(t *testing.T, limit int, requests []sandpool.ClaimRequest, givesUp
 			t.Fatal(err)
 		}
 		defer s.Close()
-		if err := s.PutPool(t.Context(), sandpool.Pool{ID: claimPool, State: sandpool.Succeeded}); err != nil {
+		if err := s.PutPool(t.Context(), sandpool.Pool{ID: claimPool, State: sandpool.Succeeded}, nil); err != nil {
 			t.Fatal(err)
 		}
 		if limit > 0 {

@@ -90,7 +90,7 @@ func claimForEver(path string) error {
 		return err
 	}
 	p := sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "n"}, State: sandpool.Succeeded}
-	if err := s.PutPool(ctx, p); err != nil {
+	if err := s.PutPool(ctx, p, nil); err != nil {
 		return err
 	}
 	for n := 0; ; n++ {

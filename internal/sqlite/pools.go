@@ -11,19 +11,19 @@ import (
 	"github.com/sandpool/sandpool"
 )
 
-const poolColumns = `subscription, resource_group, name, location, tags, container_type, image,
-	max_sessions, ready_sessions, cooldown, network, cpu, memory, pids, disk,
-	revision, template, state, problem, created_at, updated_at`
+const poolColumns = `subscription, resource_group, name, location, tags, spec,
+	max_sessions, ready_sessions, cooldown, revision, template, state, problem, created_at, updated_at`
 
 const putPool = `INSERT INTO pools (key, ` + poolColumns + `)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 	ON CONFLICT (key) DO UPDATE SET
-		subscription = excluded.subscription, resource_group = excluded.resource_group, name = excluded.name,
-		location = excluded.location, tags = excluded.tags, container_type = excluded.container_type,
-		image = excluded.image, max_sessions = excluded.max_sessions, ready_sessions = excluded.ready_sessions,
-		cooldown = excluded.cooldown, network = excluded.network, cpu = excluded.cpu, memory = excluded.memory,
-		pids = excluded.pids, disk = excluded.disk, revision = excluded.revision, template = excluded.template, state = excluded.state,
-		problem = excluded.problem, created_at = excluded.created_at, updated_at = excluded.updated_at`
+		subscription = excluded.subscription, resource_group = excluded.resource_group,
+		name = excluded.name, location = excluded.location, tags = excluded.tags,
+		spec = excluded.spec, max_sessions = excluded.max_sessions,
+		ready_sessions = excluded.ready_sessions, cooldown = excluded.cooldown,
+		revision = excluded.revision, template = excluded.template, state = excluded.state,
+		problem = excluded.problem, created_at = excluded.created_at,
+		updated_at = excluded.updated_at`
 
 // Pools implements pool.PoolStore.
 func (s *Store) Pools(ctx context.Context) ([]sandpool.Pool, error) {
@@ -47,11 +47,10 @@ func (s *Store) Pools(ctx context.Context) ([]sandpool.Pool, error) {
 }
 
 func scanPool(rows *sql.Rows) (p sandpool.Pool, err error) {
-	var tags string
+	var tags, spec string
 	var created, updated int64
-	err = rows.Scan(&p.ID.Subscription, &p.ID.ResourceGroup, &p.ID.Name, &p.Location, &tags, &p.ContainerType, &p.Image,
-		&p.MaxSessions, &p.ReadySessions, &p.Cooldown, &p.Network,
-		&p.Resources.CPU, &p.Resources.Memory, &p.Resources.PIDs, &p.Resources.Disk,
+	err = rows.Scan(&p.ID.Subscription, &p.ID.ResourceGroup, &p.ID.Name, &p.Location, &tags, &spec,
+		&p.MaxSessions, &p.ReadySessions, &p.Cooldown,
 		&p.Revision, &p.Template, &p.State, &p.Problem, &created, &updated)
 	if err != nil {
 		return p, err
@@ -60,23 +59,68 @@ func scanPool(rows *sql.Rows) (p sandpool.Pool, err error) {
 	if err := json.Unmarshal([]byte(tags), &p.Tags); err != nil {
 		return p, fmt.Errorf("tags of pool %q: %w", p.ID.Key(), err)
 	}
+	if err := json.Unmarshal([]byte(spec), &p.Spec); err != nil {
+		return p, fmt.Errorf("spec of pool %q: %w", p.ID.Key(), err)
+	}
 	return p, nil
 }
 
 // PutPool implements pool.PoolStore.
-func (s *Store) PutPool(ctx context.Context, p sandpool.Pool) error {
+func (s *Store) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets) error {
 	tags, err := json.Marshal(p.Tags)
+	if err != nil {
+		return fmt.Errorf("write pool %q: %w", p.ID.Key(), err)
+	}
+	spec, err := json.Marshal(p.Spec)
 	if err != nil {
 		return fmt.Errorf("write pool %q: %w", p.ID.Key(), err)
 	}
 	return s.writeSynced(ctx, fmt.Sprintf("write pool %q", p.ID.Key()), func(ctx context.Context) error {
 		_, err := s.stmts.putPool.ExecContext(ctx, p.ID.Key(), p.ID.Subscription, p.ID.ResourceGroup, p.ID.Name,
-			p.Location, string(tags), p.ContainerType, p.Image,
-			p.MaxSessions, p.ReadySessions, p.Cooldown, p.Network,
-			p.Resources.CPU, p.Resources.Memory, p.Resources.PIDs, p.Resources.Disk,
+			p.Location, string(tags), string(spec), p.MaxSessions, p.ReadySessions, p.Cooldown,
 			p.Revision, p.Template, p.State, p.Problem, nanos(p.CreatedAt), nanos(p.UpdatedAt))
-		return err
+		if err != nil || secrets == nil {
+			return err
+		}
+		return s.replaceSecrets(ctx, p.ID, secrets)
 	})
+}
+
+// replaceSecrets makes secrets the only ones of a pool.
+func (s *Store) replaceSecrets(ctx context.Context, id sandpool.PoolID, secrets sandpool.Secrets) error {
+	if _, err := s.stmts.clearSecrets.ExecContext(ctx, id.Key()); err != nil {
+		return err
+	}
+	for _, name := range secrets.Names() {
+		if _, err := s.stmts.putSecret.ExecContext(ctx, id.Key(), name, secrets[name].Reveal()); err != nil {
+			return fmt.Errorf("secret %q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// Secrets implements pool.PoolStore.
+func (s *Store) Secrets(ctx context.Context, id sandpool.PoolID) (sandpool.Secrets, error) {
+	fail := func(err error) (sandpool.Secrets, error) {
+		return nil, fmt.Errorf("read the secrets of pool %q: %w", id.Key(), explain(err))
+	}
+	rows, err := s.reads.QueryContext(ctx, "SELECT name, value FROM secrets WHERE pool = ?", id.Key())
+	if err != nil {
+		return fail(err)
+	}
+	defer rows.Close()
+	secrets := sandpool.Secrets{}
+	for rows.Next() {
+		var name, value string
+		if err := rows.Scan(&name, &value); err != nil {
+			return fail(err)
+		}
+		secrets[name] = sandpool.NewSecret(value)
+	}
+	if err := rows.Err(); err != nil {
+		return fail(err)
+	}
+	return secrets, nil
 }
 
 // DeletePool implements pool.PoolStore.

@@ -13,8 +13,9 @@ type statements struct {
 	begin, commit, rollback *sql.Stmt
 	syncEach, syncLater     *sql.Stmt
 
-	putPool, deletePool   *sql.Stmt
-	putToken, deleteToken *sql.Stmt
+	putPool, deletePool     *sql.Stmt
+	putSecret, clearSecrets *sql.Stmt
+	putToken, deleteToken   *sql.Stmt
 
 	insert, byID, bySession, count *sql.Stmt
 	claimReady                     *sql.Stmt
@@ -36,6 +37,8 @@ func (s *statements) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&s.syncLater, "PRAGMA synchronous=NORMAL"},
 		{&s.putPool, putPool},
 		{&s.deletePool, "DELETE FROM pools WHERE key = ?"},
+		{&s.putSecret, "INSERT INTO secrets (pool, name, value) VALUES (?, ?, ?)"},
+		{&s.clearSecrets, "DELETE FROM secrets WHERE pool = ?"},
 		{&s.putToken, putToken},
 		{&s.deleteToken, "DELETE FROM tokens WHERE id = ?"},
 		{&s.insert, insertSandbox},

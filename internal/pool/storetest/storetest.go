@@ -5,12 +5,9 @@ package storetest
 
 import (
 	"crypto/rand"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/pool"
@@ -32,6 +29,7 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 		{"Pools/keeps every field", poolFields},
 		{"Pools/case of ids", poolCase},
 		{"Pools/delete", poolDelete},
+		{"Pools/secrets", poolSecrets},
 		{"Sandboxes/life", sandboxLife},
 		{"Sandboxes/order", sandboxOrder},
 		{"Sandboxes/insert", sandboxInsert},
@@ -72,78 +70,6 @@ func at(seconds int) time.Time {
 }
 
 func newID() sandpool.SandboxID { return sandpool.SandboxID(strings.ToLower(rand.Text())) }
-
-func (s *suite) putPool(name string) sandpool.PoolID {
-	s.Helper()
-	p := samplePool(name)
-	if err := s.Store.PutPool(s.Context(), p); err != nil {
-		s.Fatalf("PutPool(%s): %v", name, err)
-	}
-	return p.ID
-}
-
-func samplePool(name string) sandpool.Pool {
-	return sandpool.Pool{
-		ID:       sandpool.PoolID{Subscription: "Sub", ResourceGroup: "Group", Name: name},
-		Location: "westus2", Tags: map[string]string{"owner": "Ann"}, ContainerType: sandpool.PythonLTS, Image: "python:3",
-		MaxSessions: 10, ReadySessions: 3, Cooldown: 5 * time.Minute, Network: sandpool.EgressDisabled,
-		Resources: sandpool.Resources{CPU: 0.5, Memory: 1 << 30, PIDs: 64, Disk: 1 << 31},
-		Revision:  7, Template: "key", State: sandpool.Succeeded, Problem: "none", CreatedAt: at(0), UpdatedAt: at(1),
-	}
-}
-
-// poolFields also fails when sandpool.Pool gets a field that the sample lacks,
-// so that a store cannot forget to keep it.
-func poolFields(s *suite) {
-	want := samplePool("python")
-	v := reflect.ValueOf(want)
-	for i := range v.NumField() {
-		if v.Field(i).IsZero() {
-			s.Errorf("the sample pool has no %s: give it one, and keep it in the store", v.Type().Field(i).Name)
-		}
-	}
-	bare := sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "bare"}, State: sandpool.InProgress}
-	if err := s.Store.PutPool(s.Context(), bare); err != nil {
-		s.Fatal(err)
-	}
-	s.wantPools(want, bare)
-	want.State, want.Problem, want.Tags, want.Revision = sandpool.Deleting, "", nil, 8
-	if err := s.Store.PutPool(s.Context(), want); err != nil {
-		s.Fatal(err)
-	}
-	s.wantPools(want, bare)
-}
-
-func poolCase(s *suite) {
-	again := samplePool("PYTHON")
-	if err := s.Store.PutPool(s.Context(), again); err != nil {
-		s.Fatal(err)
-	}
-	s.wantPools(again)
-}
-
-func poolDelete(s *suite) {
-	b := s.insert(1)
-	if err := s.Store.DeletePool(s.Context(), s.pool); sandpool.ClassOf(err) != sandpool.Conflict {
-		s.Errorf("DeletePool with a sandbox: %v, want class conflict", err)
-	}
-	s.must(s.Store.Remove(s.Context(), b.ID))
-	s.must(s.Store.DeletePool(s.Context(), s.pool))
-	s.must(s.Store.DeletePool(s.Context(), s.pool))
-	s.wantPools()
-}
-
-func (s *suite) wantPools(want ...sandpool.Pool) {
-	s.Helper()
-	got, err := s.Store.Pools(s.Context())
-	if err != nil {
-		s.Fatal(err)
-	}
-	byKey := func(a, b sandpool.Pool) bool { return a.ID.Key() < b.ID.Key() }
-	if diff := cmp.Diff(sorted(want, byKey), got); diff != "" {
-		s.Errorf("Pools: -want +got\n%s", diff)
-	}
-}
 
 func (s *suite) must(err error) {
 	s.Helper()

@@ -1,0 +1,155 @@
+package storetest
+
+import (
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sandpool/sandpool"
+)
+
+func (s *suite) putPool(name string) sandpool.PoolID {
+	s.Helper()
+	p := samplePool(name)
+	if err := s.Store.PutPool(s.Context(), p, nil); err != nil {
+		s.Fatalf("PutPool(%s): %v", name, err)
+	}
+	return p.ID
+}
+
+// samplePool has something in every field; see poolFields.
+func samplePool(name string) sandpool.Pool {
+	return sandpool.Pool{
+		ID:       sandpool.PoolID{Subscription: "Sub", ResourceGroup: "Group", Name: name},
+		Location: "westus2", Tags: map[string]string{"owner": "Ann"}, Spec: sampleSpec(),
+		MaxSessions: 10, ReadySessions: 3, Cooldown: 5 * time.Minute,
+		Revision: 7, Template: "key", State: sandpool.Succeeded, Problem: "none", CreatedAt: at(0), UpdatedAt: at(1),
+	}
+}
+
+func sampleSpec() sandpool.Spec {
+	probe := &sandpool.Probe{
+		HTTP: sandpool.HTTPProbe{Port: 80, Path: "/up", TLS: true, Host: "app",
+			Headers: []sandpool.Header{{Name: "X-Probe", Value: "1"}}},
+		TCP: sandpool.TCPProbe{Port: 81}, Exec: []string{"/bin/true"},
+		Delay: time.Second, Period: 2 * time.Second, Timeout: 3 * time.Second,
+		Failures: 4, Successes: 5, Grace: 6 * time.Second,
+	}
+	return sandpool.Spec{
+		Kind: sandpool.CustomContainer, Image: "registry.example/app:1",
+		Resources: sandpool.Resources{CPU: 0.5, Memory: 1 << 30, PIDs: 64, Disk: 1 << 31},
+		Network: sandpool.Network{Status: sandpool.EgressEnabled,
+			Allow: []string{"*.example.com"}, Deny: []string{"192.0.2.0/24"}},
+		WarmStart: sandpool.WarmStart{Mode: sandpool.StartBySnapshot, Hook: "/reseed"},
+		Secrets:   map[string]string{"password": "v1"},
+		Container: &sandpool.Container{
+			Name:     "app",
+			Registry: sandpool.Registry{Server: "registry.example", Username: "ann", PasswordRef: "password"},
+			Command:  []string{"/app"}, Args: []string{"-v"}, Dir: "/srv",
+			Env:     []sandpool.EnvVar{{Name: "A", Value: "1", SecretRef: "password"}},
+			Startup: probe, Liveness: probe.Clone(),
+		},
+		Lifecycle:   sandpool.Lifecycle{Type: sandpool.OnContainerExit, MaxAlive: time.Hour},
+		Forwarding:  sandpool.Forwarding{Port: 80, Ports: []int{81}, KeepAuthorization: true, KeepCookies: true},
+		Environment: "/subscriptions/s/env",
+	}
+}
+
+// zeros finds the fields of v, at any depth, that have nothing in them.
+func zeros(v reflect.Value, path string) (found []string) {
+	switch {
+	case v.IsZero():
+		return []string{path}
+	case v.Kind() == reflect.Pointer:
+		return zeros(v.Elem(), path)
+	case v.Kind() == reflect.Slice:
+		for i := range v.Len() {
+			found = append(found, zeros(v.Index(i), fmt.Sprintf("%s[%d]", path, i))...)
+		}
+	case v.Kind() == reflect.Struct && v.Type() != reflect.TypeFor[time.Time]():
+		for i := range v.NumField() {
+			found = append(found, zeros(v.Field(i), path+"."+v.Type().Field(i).Name)...)
+		}
+	}
+	return found
+}
+
+// poolFields also fails when sandpool.Pool gets a field, however deep, that the sample lacks,
+// so that a store cannot forget to keep it.
+func poolFields(s *suite) {
+	want := samplePool("python")
+	for _, path := range zeros(reflect.ValueOf(want), "Pool") {
+		s.Errorf("the sample has no %s: give it one, and keep it in the store", path)
+	}
+	bare := sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "bare"}, State: sandpool.InProgress}
+	if err := s.Store.PutPool(s.Context(), bare, nil); err != nil {
+		s.Fatal(err)
+	}
+	s.wantPools(want, bare)
+	want.State, want.Problem, want.Tags, want.Revision = sandpool.Deleting, "", nil, 8
+	want.Spec = sandpool.Spec{Kind: sandpool.PythonLTS}
+	if err := s.Store.PutPool(s.Context(), want, nil); err != nil {
+		s.Fatal(err)
+	}
+	s.wantPools(want, bare)
+}
+
+func poolCase(s *suite) {
+	again := samplePool("PYTHON")
+	if err := s.Store.PutPool(s.Context(), again, nil); err != nil {
+		s.Fatal(err)
+	}
+	s.wantPools(again)
+}
+
+func poolDelete(s *suite) {
+	b := s.insert(1)
+	if err := s.Store.DeletePool(s.Context(), s.pool); sandpool.ClassOf(err) != sandpool.Conflict {
+		s.Errorf("DeletePool with a sandbox: %v, want class conflict", err)
+	}
+	s.must(s.Store.Remove(s.Context(), b.ID))
+	s.must(s.Store.DeletePool(s.Context(), s.pool))
+	s.must(s.Store.DeletePool(s.Context(), s.pool))
+	s.wantPools()
+}
+
+func poolSecrets(s *suite) {
+	other := s.putPool("other")
+	p := samplePool("python")
+	two := sandpool.Secrets{"a": sandpool.NewSecret("1"), "b": sandpool.NewSecret("")}
+	one := sandpool.Secrets{"a": sandpool.NewSecret("2")}
+	for _, step := range []struct{ put, want sandpool.Secrets }{
+		{nil, sandpool.Secrets{}}, {two, two}, {nil, two}, {one, one}, {sandpool.Secrets{}, sandpool.Secrets{}}, {two, two},
+	} {
+		s.must(s.Store.PutPool(s.Context(), p, step.put))
+		s.wantSecrets(s.pool, step.want)
+		s.wantSecrets(other, sandpool.Secrets{})
+	}
+	s.must(s.Store.DeletePool(s.Context(), s.pool))
+	s.wantSecrets(s.pool, sandpool.Secrets{})
+	s.putPool("python")
+	s.wantSecrets(s.pool, sandpool.Secrets{})
+}
+
+func (s *suite) wantSecrets(id sandpool.PoolID, want sandpool.Secrets) {
+	s.Helper()
+	got, err := s.Store.Secrets(s.Context(), id)
+	s.must(err)
+	if !got.Equal(want) {
+		s.Errorf("Secrets of %s have the names %q, or other values, want %q", id.Name, got.Names(), want.Names())
+	}
+}
+
+func (s *suite) wantPools(want ...sandpool.Pool) {
+	s.Helper()
+	got, err := s.Store.Pools(s.Context())
+	if err != nil {
+		s.Fatal(err)
+	}
+	byKey := func(a, b sandpool.Pool) bool { return a.ID.Key() < b.ID.Key() }
+	if diff := cmp.Diff(sorted(want, byKey), got); diff != "" {
+		s.Errorf("Pools: -want +got\n%s", diff)
+	}
+}

@@ -1,0 +1,221 @@
+package sandpool
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+)
+
+// Spec is what the sandboxes of a pool are, as the pool's owner wants them. It is one value: a
+// store keeps it as one JSON document, and one comparison (SameSandbox) says whether ready
+// sandboxes have become stale. It holds no secret, only the names of secrets.
+//
+// A field that is added here makes sandboxes stale when it changes, unless server says otherwise.
+type Spec struct {
+	Kind ContainerType `json:"kind"`
+	// Image names the root filesystem. Of a code pool it is an image of the server, and empty
+	// means the kind's own; of a custom container it is a reference into a registry.
+	Image     string    `json:"image,omitempty"`
+	Resources Resources `json:"resources,omitzero"`
+	Network   Network   `json:"network,omitzero"`
+	WarmStart WarmStart `json:"warmStart,omitzero"`
+	// Secrets holds a version for the name of each secret of the pool. The version changes
+	// when the value does, and says nothing about it.
+	Secrets map[string]string `json:"secrets,omitempty"`
+	// Container is there if Kind is CustomContainer.
+	Container *Container `json:"container,omitempty"`
+
+	// What follows is about how the server treats sandboxes, not about what they are: a
+	// change holds for all of them at once.
+
+	Lifecycle  Lifecycle  `json:"lifecycle,omitzero"`
+	Forwarding Forwarding `json:"forwarding,omitzero"`
+	// Environment is the resource id of the managed environment that the owner named. It is
+	// kept because clients compare it; it has no effect.
+	Environment string `json:"environment,omitempty"`
+}
+
+// SameSandbox reports whether a sandbox that was made by s may serve as one made by t.
+func (s Spec) SameSandbox(t Spec) bool {
+	return reflect.DeepEqual(s.sandbox(), t.sandbox())
+}
+
+// sandbox returns s without what does not change a sandbox that runs, and with one form of what
+// can be written in several.
+func (s Spec) sandbox() Spec {
+	s.Lifecycle, s.Forwarding, s.Environment = Lifecycle{}, Forwarding{}, ""
+	s.Secrets = s.usedSecrets()
+	if s.Container != nil {
+		c := *s.Container
+		c.Liveness = nil // asked of a running sandbox from outside
+		c.Name = ""
+		c.Registry = Registry{} // says how to get the image, not what it is
+		c.Command, c.Args = someOf(c.Command), someOf(c.Args)
+		c.Env = someOf(c.Env)
+		s.Container = &c
+	}
+	s.Network.Allow, s.Network.Deny = someOf(s.Network.Allow), someOf(s.Network.Deny)
+	return s
+}
+
+// someOf makes an empty list nil, which DeepEqual tells apart.
+func someOf[E any](list []E) []E {
+	if len(list) == 0 {
+		return nil
+	}
+	return list
+}
+
+// usedSecrets are the secrets that get into a sandbox.
+func (s Spec) usedSecrets() map[string]string {
+	used := map[string]string{}
+	if s.Container != nil {
+		for _, e := range s.Container.Env {
+			if e.SecretRef != "" {
+				used[e.SecretRef] = s.Secrets[e.SecretRef]
+			}
+		}
+	}
+	return used
+}
+
+// Clone returns a copy that shares nothing with s.
+func (s Spec) Clone() Spec {
+	s.Secrets = maps.Clone(s.Secrets)
+	s.Network.Allow, s.Network.Deny = slices.Clone(s.Network.Allow), slices.Clone(s.Network.Deny)
+	if s.Container != nil {
+		c := *s.Container
+		c.Command, c.Args, c.Env = slices.Clone(c.Command), slices.Clone(c.Args), slices.Clone(c.Env)
+		c.Startup, c.Liveness = c.Startup.Clone(), c.Liveness.Clone()
+		s.Container = &c
+	}
+	s.Forwarding.Ports = slices.Clone(s.Forwarding.Ports)
+	return s
+}
+
+// ContainerType says what a pool's sandboxes run. The names are those of the resource type
+// Microsoft.App/sessionPools.
+type ContainerType string
+
+// The container types that the resource type knows.
+const (
+	PythonLTS       ContainerType = "PythonLTS"
+	NodeLTS         ContainerType = "NodeLTS"
+	Shell           ContainerType = "Shell"
+	CustomContainer ContainerType = "CustomContainer"
+)
+
+// Resources bound what one sandbox takes from the host. In a Spec, zero means the server's
+// default; an engine is given none that is zero.
+type Resources struct {
+	CPU    float64 `json:"cpu,omitempty"`    // cores; may be fractional
+	Memory int64   `json:"memory,omitempty"` // bytes; over it the sandbox is killed whole
+	PIDs   int64   `json:"pids,omitempty"`   // processes and threads on the host side
+	Disk   int64   `json:"disk,omitempty"`   // bytes of the writable layer
+}
+
+// NetworkStatus says whether sandboxes may reach other hosts.
+type NetworkStatus string
+
+// The network modes.
+const (
+	EgressDisabled NetworkStatus = "EgressDisabled"
+	EgressEnabled  NetworkStatus = "EgressEnabled"
+)
+
+// Network says what a sandbox may reach besides itself. The zero value means nothing.
+type Network struct {
+	Status NetworkStatus `json:"status,omitempty"`
+	// Allow and Deny narrow EgressEnabled. An entry is a host name, "*." and a host name, an
+	// address or a prefix, each with ":PORT" behind it if only that port is meant. Without an
+	// entry in Allow every public address is allowed. Deny goes before Allow.
+	Allow []string `json:"allow,omitempty"`
+	Deny  []string `json:"deny,omitempty"`
+}
+
+// Enabled reports whether sandboxes may reach other hosts at all.
+func (n Network) Enabled() bool { return n.Status == EgressEnabled }
+
+// StartMode says how the sandboxes of a pool come to be.
+type StartMode string
+
+// The start modes. An empty one means the default of the kind: a snapshot for code pools, whose
+// agent makes clones unlike each other, and a boot for containers, which know nothing of clones.
+const (
+	StartByBoot     StartMode = "boot"
+	StartBySnapshot StartMode = "snapshot"
+)
+
+// WarmStart is how ready sandboxes are made before anybody asks for them.
+type WarmStart struct {
+	Mode StartMode `json:"mode,omitempty"`
+	// Hook is a path on the target port to which the server posts after each restore, so that
+	// the application can take new random seeds. Empty means none. Only with StartBySnapshot.
+	Hook string `json:"hook,omitempty"`
+}
+
+// Lifecycle says when a session ends besides by its cooldown, which stands beside the numbers
+// of sessions in Pool.
+type Lifecycle struct {
+	Type LifecycleType `json:"type,omitempty"`
+	// MaxAlive bounds the life of a session of type OnContainerExit; zero means no bound.
+	MaxAlive time.Duration `json:"maxAlive,omitempty"`
+}
+
+// LifecycleType names what ends a session.
+type LifecycleType string
+
+// The lifecycle types; an empty one means Timed.
+const (
+	// Timed ends a session after the cooldown without a request.
+	Timed LifecycleType = "Timed"
+	// OnContainerExit ends a session when its first process exits, or after MaxAlive. There
+	// is no cooldown.
+	OnContainerExit LifecycleType = "OnContainerExit"
+)
+
+// Forwarding says what of a request reaches a custom container.
+type Forwarding struct {
+	// Port is where requests go inside the sandbox.
+	Port int `json:"port,omitempty"`
+	// Ports are further ones that a tunnel may reach.
+	Ports []int `json:"ports,omitempty"`
+	// KeepAuthorization passes the header Authorization on, and KeepCookies the cookie that
+	// carries the identifier. By default a session does not see its caller's credentials.
+	KeepAuthorization bool `json:"keepAuthorization,omitempty"`
+	KeepCookies       bool `json:"keepCookies,omitempty"`
+}
+
+// Container is what a custom container runs.
+type Container struct {
+	Name     string   `json:"name,omitempty"` // for people
+	Registry Registry `json:"registry,omitzero"`
+	// Command and Args take the place of the image's entrypoint and command, as in
+	// Kubernetes; if empty they are the image's.
+	Command []string `json:"command,omitempty"`
+	Args    []string `json:"args,omitempty"`
+	// Dir is the working directory; empty means the image's.
+	Dir string   `json:"dir,omitempty"`
+	Env []EnvVar `json:"env,omitempty"`
+	// Startup says when a new container may be used, and Liveness whether it still can; nil
+	// means a connection to the target port, and no check.
+	Startup  *Probe `json:"startup,omitempty"`
+	Liveness *Probe `json:"liveness,omitempty"`
+}
+
+// Registry is where an image comes from. Without Username the registry is asked anonymously.
+type Registry struct {
+	Server   string `json:"server,omitempty"` // a host, with a port if it is not the usual one
+	Username string `json:"username,omitempty"`
+	// PasswordRef is the name of the pool's secret that holds the password.
+	PasswordRef string `json:"passwordRef,omitempty"`
+}
+
+// EnvVar is one variable of a container's environment: a value, or the name of the pool's
+// secret that holds it.
+type EnvVar struct {
+	Name      string `json:"name"`
+	Value     string `json:"value,omitempty"`
+	SecretRef string `json:"secretRef,omitempty"`
+}
