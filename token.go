@@ -2,6 +2,15 @@ package sandpool
 
 import "time"
 
+// Role names what a grant allows; package auth says what that is.
+type Role string
+
+// Grant gives a role in a scope.
+type Grant struct {
+	Role  Role
+	Scope Scope
+}
+
 // Token is a bearer token's row in the store. The secret itself is shown once,
 // when the token is made, and is kept nowhere.
 type Token struct {
@@ -10,9 +19,8 @@ type Token struct {
 	// Hash is the SHA-256 of the secret part. The secret is random and 32 bytes long,
 	// so a slow hash would add nothing.
 	Hash []byte
-	Role string // see package auth
-	// Pool limits the token to one pool; the zero PoolID means every pool.
-	Pool      PoolID
+	// Grants are what the token allows. Without any it allows nothing.
+	Grants    []Grant
 	CreatedAt time.Time
 	ExpiresAt time.Time // zero means never
 }

@@ -1,24 +1,40 @@
 package api
 
-// TokenRequest is the body of POST /sandpool/tokens.
+// TokenRequest is the body of POST /sandpool/tokens: one grant, as Role and Pool or Scope, or
+// several as Grants.
 type TokenRequest struct {
 	Name string `json:"name"`
-	Role string `json:"role"` // "admin", "pool-contributor", "session-executor"
+	Role string `json:"role,omitempty"` // "admin", "pool-contributor", "session-executor"
 	// Pool is the resource id of the one pool that the token is good for;
 	// absent means every pool.
 	Pool string `json:"pool,omitempty"`
+	// Scope is what the token is good for in place of Pool; see Grant.
+	Scope string `json:"scope,omitempty"`
+	// Grants are instead of Role, Pool and Scope.
+	Grants []Grant `json:"grants,omitempty"`
 	// ExpiresAt is in RFC 3339; absent means never.
 	ExpiresAt string `json:"expiresAt,omitempty"`
 }
 
-// Token is a bearer token without its secret.
+// Grant gives a role in a scope: "/" is everything; the resource id of a subscription, a
+// resource group or a pool is that and what lies below it; and below a pool,
+// POOL/identifiers/NAME is one session, and POOL/identifiers/BEGINNING* are those whose
+// identifiers begin so.
+type Grant struct {
+	Role  string `json:"role"`
+	Scope string `json:"scope"`
+}
+
+// Token is a bearer token without its secret. Role is that of a token with one grant, and
+// Pool its scope, if that is a pool.
 type Token struct {
-	ID        string `json:"id"`
-	Name      string `json:"name"`
-	Role      string `json:"role"`
-	Pool      string `json:"pool,omitempty"`
-	CreatedAt string `json:"createdAt"`
-	ExpiresAt string `json:"expiresAt,omitempty"`
+	ID        string  `json:"id"`
+	Name      string  `json:"name"`
+	Role      string  `json:"role,omitempty"`
+	Pool      string  `json:"pool,omitempty"`
+	Grants    []Grant `json:"grants"`
+	CreatedAt string  `json:"createdAt"`
+	ExpiresAt string  `json:"expiresAt,omitempty"`
 }
 
 // NewToken answers POST /sandpool/tokens. Token is its text, which the server

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool/api"
@@ -18,6 +19,7 @@ type tokenCreateCmd struct {
 	Name    string        `arg:"" help:"What to call the token."`
 	Role    string        `enum:"admin,pool-contributor,session-executor" default:"session-executor" help:"What it allows: admin, pool-contributor (pools, but no sessions) or session-executor (sessions)."`
 	Pool    string        `help:"The one pool it is good for; without it every pool." placeholder:"POOL"`
+	Session string        `help:"The one session of --pool it is good for, or with a star at the end those whose identifiers begin so, such as 'tenant-7-*'." placeholder:"IDENTIFIER"`
 	Expires time.Duration `help:"Time until it expires, such as 24h; without it never." placeholder:"DURATION"`
 }
 
@@ -32,7 +34,17 @@ func (c *tokenCreateCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	req := api.TokenRequest{Name: c.Name, Role: c.Role}
-	if c.Pool != "" {
+	switch {
+	case c.Session != "" && c.Pool == "":
+		return usageError("--session is of a pool: give --pool too")
+	case c.Session != "":
+		scope := cl.PoolID(c.Pool).Scope()
+		scope.Identifier, scope.Prefix = strings.CutSuffix(c.Session, "*")
+		if scope.Identifier == "" {
+			return usageError("--session *: leave it out for all sessions of the pool")
+		}
+		req.Scope = scope.String()
+	case c.Pool != "":
 		req.Pool = cl.PoolID(c.Pool).String()
 	}
 	if c.Expires > 0 {
@@ -45,7 +57,7 @@ func (c *tokenCreateCmd) Run(ctx context.Context, a *app) error {
 	if a.json() {
 		return a.printJSON(t)
 	}
-	a.say("token %s (%s) is shown this once; 'sandpool token revoke %s' ends it", t.ID, t.Role, t.ID)
+	a.say("token %s (%s) is shown this once; 'sandpool token revoke %s' ends it", t.ID, c.Role, t.ID)
 	_, err = fmt.Fprintln(a.stdout, t.Text)
 	return err
 }
@@ -68,9 +80,13 @@ func (c *tokenListCmd) Run(ctx context.Context, a *app) error {
 		}
 		return a.printJSON(list)
 	}
-	t := table{heading: []string{"ID", "NAME", "ROLE", "POOL", "CREATED", "EXPIRES"}}
+	t := table{heading: []string{"ID", "NAME", "ROLE", "SCOPE", "CREATED", "EXPIRES"}}
 	for _, k := range list {
-		t.add(k.ID, k.Name, k.Role, k.Pool, k.CreatedAt, k.ExpiresAt)
+		var roles, scopes []string
+		for _, g := range k.Grants {
+			roles, scopes = append(roles, g.Role), append(scopes, g.Scope)
+		}
+		t.add(k.ID, k.Name, strings.Join(roles, ","), strings.Join(scopes, ","), k.CreatedAt, k.ExpiresAt)
 	}
 	return t.write(a.stdout)
 }

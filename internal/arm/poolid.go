@@ -73,6 +73,19 @@ func CheckScope(subscription, group string) error {
 	return nil
 }
 
+// ParseScope reads a scope, as sandpool.ParseScope does, and checks the names in it.
+func ParseScope(s string) (sandpool.Scope, error) {
+	scope, err := sandpool.ParseScope(s)
+	switch {
+	case err != nil || scope == (sandpool.Scope{}):
+	case scope.Pool != "":
+		err = CheckPoolID(scope.PoolID())
+	default:
+		err = CheckScope(scope.Subscription, scope.ResourceGroup)
+	}
+	return scope, err
+}
+
 // ParseResourceID reads a pool's resource id, or the path of its data-plane endpoint.
 func ParseResourceID(s string) (sandpool.PoolID, error) {
 	path, err := normalPath(s)

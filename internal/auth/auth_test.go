@@ -69,15 +69,14 @@ func (m *memory) DeleteToken(_ context.Context, id string) error {
 }
 
 var (
-	poolA = sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "alpha"}
-	poolB = sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "beta"}
-	every sandpool.PoolID
+	every sandpool.Scope
 	epoch = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// kit is an Authenticator over a memory store at a clock that the test moves.
+// kit is an Authenticator of tokens in a memory store at a clock that the test moves.
 type kit struct {
 	*Authenticator
+	*Tokens
 	store *memory
 	now   time.Time
 }
@@ -85,27 +84,36 @@ type kit struct {
 func newKit(t *testing.T) *kit {
 	t.Helper()
 	k := &kit{store: newMemory(), now: epoch}
-	a, err := NewAuthenticator(k.store, Options{
-		Open: []string{"/healthz"},
-		Now:  func() time.Time { return k.now },
-		Fail: func(w http.ResponseWriter, _ *http.Request, err error) {
-			http.Error(w, err.Error(), map[sandpool.Class]int{sandpool.Unauthenticated: 401, sandpool.Unavailable: 503}[sandpool.ClassOf(err)])
-		},
-	})
+	tokens, err := NewTokens(k.store, func() time.Time { return k.now })
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.Authenticator = a
+	a, err := NewAuthenticator(Options{
+		Open: []string{"/healthz"},
+		Fail: func(w http.ResponseWriter, _ *http.Request, err error) {
+			http.Error(w, err.Error(), map[sandpool.Class]int{sandpool.Unauthenticated: 401, sandpool.Unavailable: 503}[sandpool.ClassOf(err)])
+		},
+	}, tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Authenticator, k.Tokens = a, tokens
 	return k
 }
 
-func (k *kit) token(t *testing.T, role Role, scope sandpool.PoolID, expires time.Time) (sandpool.Token, string) {
+func (k *kit) token(t *testing.T, role sandpool.Role, scope sandpool.Scope, expires time.Time) (sandpool.Token, string) {
 	t.Helper()
-	row, text, err := k.Create(t.Context(), "test", role, scope, expires)
+	row, text, err := k.Create(t.Context(), "test", []sandpool.Grant{{Role: role, Scope: scope}}, expires)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return row, text
+}
+
+// verify returns the error of a token's text.
+func (k *kit) verify(t *testing.T, text string) error {
+	_, err := k.Verify(t.Context(), Credential{Kind: Bearer, Text: text})
+	return err
 }
 
 // get sends a request through Middleware and returns its status.
@@ -117,7 +125,7 @@ func (k *kit) get(target string, headers ...string) *httptest.ResponseRecorder {
 	rec := httptest.NewRecorder()
 	k.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, ok := FromContext(r.Context())
-		w.Header().Set("Principal", p.TokenID)
+		w.Header().Set("Principal", p.Subject)
 		if !ok && r.URL.Path != "/healthz" {
 			w.WriteHeader(http.StatusTeapot)
 		}
@@ -171,7 +179,7 @@ func TestMiddlewareDeniesByDefault(t *testing.T) {
 		}
 	}
 	for _, scheme := range []string{"Bearer ", "bearer ", "BEARER  "} {
-		if rec := k.get("/x", scheme+text); rec.Code != 200 || rec.Header().Get("Principal") != row.ID {
+		if rec := k.get("/x", scheme+text); rec.Code != 200 || rec.Header().Get("Principal") != "token:"+row.ID {
 			t.Errorf("%q: status %d", scheme, rec.Code)
 		}
 	}
@@ -192,19 +200,19 @@ func TestSecretIsNotStored(t *testing.T) {
 func TestExpiry(t *testing.T) {
 	k := newKit(t)
 	_, text := k.token(t, Admin, every, epoch.Add(time.Minute))
-	if _, err := k.Verify(t.Context(), text); err != nil {
+	if err := k.verify(t, text); err != nil {
 		t.Fatal(err)
 	}
 	// One nanosecond before the cached row ends and at the very end.
 	k.now = epoch.Add(time.Minute - 1)
-	if _, err := k.Verify(t.Context(), text); err != nil {
+	if err := k.verify(t, text); err != nil {
 		t.Errorf("before expiry: %v", err)
 	}
 	k.now = epoch.Add(time.Minute)
-	if _, err := k.Verify(t.Context(), text); sandpool.ClassOf(err) != sandpool.Unauthenticated {
+	if err := k.verify(t, text); sandpool.ClassOf(err) != sandpool.Unauthenticated {
 		t.Errorf("at expiry: %v", err)
 	}
-	if _, _, err := NewToken("x", Admin, every, epoch, epoch); sandpool.ClassOf(err) != sandpool.Invalid {
+	if _, _, err := NewToken("x", []sandpool.Grant{{Role: Admin}}, epoch, epoch); sandpool.ClassOf(err) != sandpool.Invalid {
 		t.Errorf("a token that is expired at birth: %v", err)
 	}
 }
@@ -213,7 +221,7 @@ func TestRevocationIsAtOnce(t *testing.T) {
 	k := newKit(t)
 	row, text := k.token(t, Admin, every, time.Time{})
 	for range 3 {
-		if _, err := k.Verify(t.Context(), text); err != nil {
+		if err := k.verify(t, text); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -223,7 +231,7 @@ func TestRevocationIsAtOnce(t *testing.T) {
 	if err := k.Revoke(t.Context(), row.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.Verify(t.Context(), text); sandpool.ClassOf(err) != sandpool.Unauthenticated {
+	if err := k.verify(t, text); sandpool.ClassOf(err) != sandpool.Unauthenticated {
 		t.Errorf("after revocation: %v", err)
 	}
 	if err := k.Revoke(t.Context(), row.ID); sandpool.ClassOf(err) != sandpool.NotFound {
@@ -242,8 +250,8 @@ func TestRevocationDuringALook(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	_, _ = k.Verify(t.Context(), text)
-	if _, err := k.Verify(t.Context(), text); sandpool.ClassOf(err) != sandpool.Unauthenticated {
+	_ = k.verify(t, text)
+	if err := k.verify(t, text); sandpool.ClassOf(err) != sandpool.Unauthenticated {
 		t.Errorf("after revocation: %v", err)
 	}
 }
@@ -251,14 +259,14 @@ func TestRevocationDuringALook(t *testing.T) {
 func TestForeignChangeIsSeenSoon(t *testing.T) {
 	k := newKit(t)
 	row, text := k.token(t, Admin, every, time.Time{})
-	if _, err := k.Verify(t.Context(), text); err != nil {
+	if err := k.verify(t, text); err != nil {
 		t.Fatal(err)
 	}
 	if err := k.store.DeleteToken(t.Context(), row.ID); err != nil {
 		t.Fatal(err)
 	}
 	k.now = k.now.Add(cacheFor)
-	if _, err := k.Verify(t.Context(), text); sandpool.ClassOf(err) != sandpool.Unauthenticated {
+	if err := k.verify(t, text); sandpool.ClassOf(err) != sandpool.Unauthenticated {
 		t.Errorf("after %v: %v", cacheFor, err)
 	}
 }
@@ -268,7 +276,7 @@ func TestGuessesNeitherFillNorUseTheCache(t *testing.T) {
 	row, text := k.token(t, Admin, every, time.Time{})
 	wrong := tokenPrefix + row.ID + "_" + strings.Repeat("a", secretLen)
 	for range 2 {
-		if _, err := k.Verify(t.Context(), wrong); sandpool.ClassOf(err) != sandpool.Unauthenticated {
+		if err := k.verify(t, wrong); sandpool.ClassOf(err) != sandpool.Unauthenticated {
 			t.Errorf("wrong secret: %v", err)
 		}
 	}
@@ -277,14 +285,14 @@ func TestGuessesNeitherFillNorUseTheCache(t *testing.T) {
 	}
 	for range cacheMax + 5 {
 		_, other := k.token(t, Admin, every, time.Time{})
-		if _, err := k.Verify(t.Context(), other); err != nil {
+		if err := k.verify(t, other); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if len(k.cache) > cacheMax {
 		t.Errorf("the cache has grown to %d", len(k.cache))
 	}
-	if _, err := k.Verify(t.Context(), text); err != nil {
+	if err := k.verify(t, text); err != nil {
 		t.Errorf("token pushed out of the cache: %v", err)
 	}
 }
@@ -307,84 +315,86 @@ func TestRowWithoutHashOpensToNobody(t *testing.T) {
 		if err := k.store.PutToken(t.Context(), row); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Verify(t.Context(), k.store, text, epoch); sandpool.ClassOf(err) != sandpool.Unauthenticated {
+		k.now = k.now.Add(cacheFor)
+		if err := k.verify(t, text); sandpool.ClassOf(err) != sandpool.Unauthenticated {
 			t.Errorf("hash of %d bytes: %v", len(h), err)
 		}
 	}
 }
 
-func TestAllow(t *testing.T) {
-	all := []Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus, Execute, ReadSessions, ManageTokens}
-	may := map[Role][]Action{
-		Admin:           all,
-		PoolContributor: {ListPools, ReadPool, WritePool, DeletePool, ReadStatus},
-		SessionExecutor: {ListPools, ReadPool, ReadStatus, Execute, ReadSessions},
-		"":              nil,
-		"Admin":         nil, // roles are compared exactly
-	}
-	for role, actions := range may {
-		for _, a := range append(slices.Clone(all), "unheard of", "") {
-			p := Principal{TokenID: "id1", Name: "ci", Role: role}
-			err := Allow(p, a, poolA)
-			if (err == nil) != slices.Contains(actions, a) {
-				t.Errorf("role %q, action %q: %v", role, a, err)
-			}
-			if err != nil && (sandpool.ClassOf(err) != sandpool.Denied || !strings.Contains(err.Error(), string(a)) || !strings.Contains(err.Error(), "id1")) {
-				t.Errorf("role %q, action %q: the error does not name both: %v", role, a, err)
-			}
-			p.Pool = poolA
-			other := Allow(p, a, poolB)
-			if other == nil && a != ListPools {
-				t.Errorf("role %q limited to %s may %s in %s", role, poolA.Name, a, poolB.Name)
-			}
-		}
-	}
-}
-
-func TestScope(t *testing.T) {
-	p := Principal{Role: Admin, Pool: poolA}
-	same := sandpool.PoolID{Subscription: "S", ResourceGroup: "G", Name: "ALPHA"}
-	if err := Allow(p, Execute, same); err != nil {
-		t.Errorf("case matters: %v", err)
-	}
-	if err := Allow(p, ManageTokens, every); err == nil {
-		t.Error("an administrator of one pool may make tokens for all")
-	}
-	if err := Allow(Principal{Role: Admin}, Execute, every); err == nil {
-		t.Error("an action on a pool is allowed without a pool")
-	}
-	for _, id := range []sandpool.PoolID{{Subscription: "s", ResourceGroup: "g", Name: "alph"}, {Subscription: "s", ResourceGroup: "g2", Name: "alpha"}, {Subscription: "s2", ResourceGroup: "g", Name: "alpha"}} {
-		if p.Sees(id) {
-			t.Errorf("scope %s includes %s", p.Pool, id)
-		}
-	}
-}
-
 func TestRequireWithoutPrincipal(t *testing.T) {
-	if err := Require(t.Context(), ListPools, every); sandpool.ClassOf(err) != sandpool.Unauthenticated || err == nil {
+	if err := Require(t.Context(), ListPools, sandpool.Scope{}); sandpool.ClassOf(err) != sandpool.Unauthenticated || err == nil {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestNewTokenRefuses(t *testing.T) {
-	for _, c := range []struct{ name, role string }{{"", Admin}, {"a\nb", Admin}, {" a", Admin}, {strings.Repeat("a", 101), Admin}, {"x", "root"}, {"x", ""}} {
-		if _, _, err := NewToken(c.name, c.role, every, time.Time{}, epoch); sandpool.ClassOf(err) != sandpool.Invalid || err == nil {
-			t.Errorf("name %q, role %q: %v", c.name, c.role, err)
+	one := []sandpool.Grant{{Role: Admin}}
+	for name, c := range map[string]struct {
+		name   string
+		grants []sandpool.Grant
+	}{
+		"no name":         {"", one},
+		"a line":          {"a\nb", one},
+		"space before":    {" a", one},
+		"long":            {strings.Repeat("a", 101), one},
+		"no such role":    {"x", []sandpool.Grant{{Role: "root"}}},
+		"no role":         {"x", []sandpool.Grant{{}}},
+		"one of them":     {"x", []sandpool.Grant{{Role: Admin}, {Role: "admin "}}},
+		"no grant":        {"x", nil},
+		"too many grants": {"x", slices.Repeat(one, maxGrants+1)},
+	} {
+		if _, _, err := NewToken(c.name, c.grants, time.Time{}, epoch); sandpool.ClassOf(err) != sandpool.Invalid || err == nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
 func TestNilPartsAreErrors(t *testing.T) {
-	if _, err := NewAuthenticator(nil, Options{Fail: func(http.ResponseWriter, *http.Request, error) {}}); err == nil {
+	if _, err := NewTokens(nil, nil); err == nil {
 		t.Error("no store is accepted")
 	}
-	if _, err := NewAuthenticator(newMemory(), Options{}); err == nil {
+	fail := func(http.ResponseWriter, *http.Request, error) {}
+	if _, err := NewAuthenticator(Options{}, &Tokens{}); err == nil {
 		t.Error("no Fail is accepted")
+	}
+	for _, vs := range [][]Verifier{nil, {nil}, {&Tokens{}, nil}} {
+		if _, err := NewAuthenticator(Options{Fail: fail}, vs...); err == nil {
+			t.Errorf("the verifiers %v are accepted", vs)
+		}
+	}
+}
+
+// stub is a Verifier of the texts that begin with its own.
+type stub string
+
+func (s stub) Recognizes(c Credential) bool { return strings.HasPrefix(c.Text, string(s)) }
+
+func (s stub) Verify(_ context.Context, c Credential) (Principal, error) {
+	if c.Text != string(s)+"right" {
+		return Principal{}, refused()
+	}
+	return Principal{Subject: string(s)}, nil
+}
+
+// TestOneVerifierDecides: a credential that its verifier refuses is shown to no other.
+func TestOneVerifierDecides(t *testing.T) {
+	a, err := NewAuthenticator(Options{Fail: func(http.ResponseWriter, *http.Request, error) {}}, stub("one-"), stub("two-"), stub(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{"one-right": "one-", "two-right": "two-", "one-wrong": "", "two-one-right": "", "right": ""} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Authorization", "Bearer "+text)
+		p, err := a.Authenticate(r)
+		if p.Subject != want || (err == nil) != (want != "" || text == "right") {
+			t.Errorf("%s: principal %q, %v", text, p.Subject, err)
+		}
 	}
 }
 
 func FuzzParseToken(f *testing.F) {
-	_, text, err := NewToken("x", Admin, every, time.Time{}, epoch)
+	_, text, err := NewToken("x", []sandpool.Grant{{Role: Admin}}, time.Time{}, epoch)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -401,8 +411,8 @@ func FuzzParseToken(f *testing.F) {
 
 // TestEntraTokens checks that callers who bring the service's own kind of token learn which one they need.
 func TestEntraTokens(t *testing.T) {
-	_, err := Verify(t.Context(), nil, "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.", time.Unix(0, 0))
-	if sandpool.ClassOf(err) != sandpool.Unauthenticated || !strings.Contains(err.Error(), "sandpool token create") {
-		t.Errorf("error %v", err)
+	rec := newKit(t).get("/x", "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.")
+	if rec.Code != 401 || !strings.Contains(rec.Body.String(), "sandpool token create") {
+		t.Errorf("%d %s", rec.Code, rec.Body)
 	}
 }

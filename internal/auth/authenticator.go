@@ -6,21 +6,41 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/sandpool/sandpool"
 )
 
+// maxHeader bounds an Authorization header. A token of this server has 72 bytes, the JSON Web
+// Tokens of others have 1 to 4 KB.
+const maxHeader = 16 << 10
+
+// Credential is what a request shows of who it comes from.
+type Credential struct {
+	// Kind is where it was found.
+	Kind Kind
+	// Text is the secret itself.
+	Text string
+}
+
+// Kind is a way to show a credential.
+type Kind int
+
+// The kinds of credential.
 const (
-	// cacheFor bounds how long a token is believed without a look at the store.
-	// Revoke is at once; this is for a store that somebody else changes.
-	cacheFor = 5 * time.Second
-	// cacheMax bounds the number of cached tokens.
-	cacheMax = 1024
-	// maxHeader bounds an Authorization header; a token has 72 bytes.
-	maxHeader = 4096
+	// Bearer is a token in the Authorization header (RFC 6750).
+	Bearer Kind = iota
 )
+
+// Verifier finds out who a credential belongs to.
+type Verifier interface {
+	// Recognizes reports whether c has the form of the credentials that this verifier knows.
+	// At most one verifier of a server recognizes a credential.
+	Recognizes(c Credential) bool
+	// Verify returns the principal of a credential that is recognized. One that is not valid
+	// is an error of class Unauthenticated, which does not say why; class Unavailable means
+	// that it cannot be checked at the moment.
+	Verify(ctx context.Context, c Credential) (Principal, error)
+}
 
 // Options are the parts of an Authenticator that the server chooses.
 type Options struct {
@@ -28,41 +48,23 @@ type Options struct {
 	Fail func(w http.ResponseWriter, r *http.Request, err error)
 	// Open lists the exact paths that are answered without a principal.
 	Open []string
-	// Now is the clock; nil means time.Now.
-	Now func() time.Time
 }
 
-// Authenticator finds the principal of requests. It keeps the tokens of the
-// last seconds in memory, so that a request costs no look at the store.
+// Authenticator finds the principals of requests.
 type Authenticator struct {
-	store TokenStore
-	o     Options
-
-	// mu guards the fields below it.
-	mu    sync.Mutex
-	cache map[string]cached
-	// changes counts revocations. A token that was read from the store before
-	// a revocation must not enter the cache after it.
-	changes int
+	verifiers []Verifier
+	o         Options
 }
 
-type cached struct {
-	token sandpool.Token
-	until time.Time
-}
-
-// NewAuthenticator returns an Authenticator of the tokens in store.
-func NewAuthenticator(store TokenStore, o Options) (*Authenticator, error) {
-	if store == nil || o.Fail == nil {
-		return nil, errors.New("authenticator: a token store and Options.Fail are required")
+// NewAuthenticator returns an Authenticator that asks the verifiers given, in this order.
+func NewAuthenticator(o Options, verifiers ...Verifier) (*Authenticator, error) {
+	if o.Fail == nil || len(verifiers) == 0 || slices.Contains(verifiers, nil) {
+		return nil, errors.New("authenticator: Options.Fail and a verifier are required")
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	return &Authenticator{store: store, o: o, cache: map[string]cached{}}, nil
+	return &Authenticator{verifiers: verifiers, o: o}, nil
 }
 
-// Middleware refuses requests without a valid token, and gives the others'
+// Middleware refuses requests without a valid credential, and gives the others'
 // principal to the context, where FromContext and Require find it. It must come after the
 // path has been normalised.
 func (a *Authenticator) Middleware(next http.Handler) http.Handler {
@@ -89,74 +91,16 @@ func (a *Authenticator) Authenticate(r *http.Request) (Principal, error) {
 	if err != nil {
 		return Principal{}, err
 	}
-	return a.Verify(r.Context(), text)
-}
-
-// Verify returns the principal of a token's text.
-func (a *Authenticator) Verify(ctx context.Context, text string) (Principal, error) {
-	id, secret, ok := parseToken(text)
-	if !ok {
-		return Principal{}, refused()
-	}
-	now := a.o.Now()
-	a.mu.Lock()
-	c, hit := a.cache[id]
-	changes := a.changes
-	a.mu.Unlock()
-	if !hit || !now.Before(c.until) {
-		t, err := find(ctx, a.store, id)
-		if err != nil {
-			return Principal{}, err
+	c := Credential{Kind: Bearer, Text: text}
+	for _, v := range a.verifiers {
+		if v.Recognizes(c) {
+			return v.Verify(r.Context(), c)
 		}
-		c = cached{token: t, until: now.Add(cacheFor)}
 	}
-	p, err := check(c.token, secret, now)
-	if err == nil {
-		a.remember(id, c, changes)
+	if strings.HasPrefix(text, "eyJ") && strings.Count(text, ".") == 2 { // a JSON Web Token
+		return Principal{}, entra()
 	}
-	return p, err
-}
-
-// remember caches c unless a token was revoked since changes was read. Only
-// tokens whose secret was right get here, so guesses cannot push them out.
-func (a *Authenticator) remember(id string, c cached, changes int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.changes != changes {
-		return
-	}
-	if _, known := a.cache[id]; !known && len(a.cache) >= cacheMax {
-		clear(a.cache)
-	}
-	a.cache[id] = c
-}
-
-// Create stores a new token and returns its text, which is not kept.
-func (a *Authenticator) Create(ctx context.Context, name string, role Role, scope sandpool.PoolID, expires time.Time) (sandpool.Token, string, error) {
-	t, text, err := NewToken(name, role, scope, expires, a.o.Now())
-	if err != nil {
-		return sandpool.Token{}, "", err
-	}
-	return t, text, a.store.PutToken(ctx, t)
-}
-
-// List returns all tokens, oldest first.
-func (a *Authenticator) List(ctx context.Context) ([]sandpool.Token, error) {
-	return a.store.Tokens(ctx)
-}
-
-// Revoke deletes the token with the given id. No request that begins after
-// Revoke has returned is let in by it. An unknown id is an error of class NotFound.
-func (a *Authenticator) Revoke(ctx context.Context, id string) error {
-	if _, err := a.store.Token(ctx, id); err != nil {
-		return err
-	}
-	err := a.store.DeleteToken(ctx, id)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.changes++
-	delete(a.cache, id)
-	return err
+	return Principal{}, refused()
 }
 
 // bearer returns the token's text that r carries, in its one Authorization header.
@@ -184,25 +128,13 @@ func missing(format string, args ...any) error {
 	return sandpool.Errorf(sandpool.Unauthenticated, "AuthenticationFailed", "Authorization", format, args...)
 }
 
-type principalKey struct{}
-
-// WithPrincipal returns a context that carries p.
-func WithPrincipal(ctx context.Context, p Principal) context.Context {
-	return context.WithValue(ctx, principalKey{}, p)
+// entra is the error of a token that a Microsoft service has made.
+func entra() error {
+	return sandpool.Errorf(sandpool.Unauthenticated, "InvalidAuthenticationToken", "Authorization",
+		"Microsoft Entra tokens are not accepted; use a token of this server, as 'sandpool token create' makes them.")
 }
 
-// FromContext returns the principal of the request that ctx belongs to.
-func FromContext(ctx context.Context) (Principal, bool) {
-	p, ok := ctx.Value(principalKey{}).(Principal)
-	return p, ok
-}
-
-// Require returns nil if the principal in ctx may take action a on pool; see
-// Allow. Without a principal it is an error of class Unauthenticated.
-func Require(ctx context.Context, a Action, pool sandpool.PoolID) error {
-	p, ok := FromContext(ctx)
-	if !ok {
-		return missing("The request has no principal.")
-	}
-	return Allow(p, a, pool)
+func refused() error {
+	return sandpool.Errorf(sandpool.Unauthenticated, "InvalidAuthenticationToken", "Authorization",
+		"The bearer token is not valid: it is unknown, wrong, revoked or expired.")
 }

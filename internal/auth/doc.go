@@ -1,10 +1,13 @@
 // Package auth decides who a request comes from and what it may do.
 //
-// A caller shows a bearer token. The token's row in the store says its role
-// and, if it is limited to one pool, which. Authenticator turns a request into a
-// Principal; Allow, a pure function, says whether that principal may take an
-// action on a pool. Everything is denied that Allow does not permit, and
-// nothing but the paths that the server names as open is answered without a principal.
+// A request shows one credential. Of the verifiers that the server has, the one whose form
+// the credential has turns it into a Principal: a subject, and grants of roles in scopes.
+// Allow, a pure function, says whether a principal may take an action on a part of the
+// resource tree. Everything is denied that Allow does not permit, and nothing but the paths
+// that the server names as open is answered without a principal.
+//
+//	request ─▶ Authenticator ─▶ Credential ─▶ Verifier ─▶ Principal ─▶ Allow
+//	                                          (Tokens: the server's own)
 //
 // Permission is checked before a resource is looked up. So a caller without it
 // gets the same answer whether the resource exists or not.

@@ -31,14 +31,14 @@ type Pools interface {
 
 // Tokens is what the operator's calls need of package auth.
 type Tokens interface {
-	Create(ctx context.Context, name string, role auth.Role, scope sandpool.PoolID, expires time.Time) (sandpool.Token, string, error)
+	Create(ctx context.Context, name string, grants []sandpool.Grant, expires time.Time) (sandpool.Token, string, error)
 	List(ctx context.Context) ([]sandpool.Token, error)
 	Revoke(ctx context.Context, id string) error
 }
 
 var (
 	_ Pools  = (*pool.Manager)(nil)
-	_ Tokens = (*auth.Authenticator)(nil)
+	_ Tokens = (*auth.Tokens)(nil)
 )
 
 // Limits are the ranges of a pool's settings. A zero field means the default.
@@ -161,7 +161,7 @@ func (c *Control) onPool(a auth.Action, fn func(http.ResponseWriter, *http.Reque
 		if err != nil {
 			return err
 		}
-		if err := auth.Require(r.Context(), a, id); err != nil {
+		if err := auth.Require(r.Context(), a, id.Scope()); err != nil {
 			return err
 		}
 		return fn(w, r, id)

@@ -164,7 +164,7 @@ func (m *tokenMemory) DeleteToken(_ context.Context, id string) error {
 type kit struct {
 	t      *testing.T
 	pools  *fakePools
-	tokens *auth.Authenticator
+	tokens *auth.Tokens
 	srv    *httptest.Server
 	admin  string
 }
@@ -174,7 +174,11 @@ func newKit(t *testing.T, o Options) *kit {
 	k := &kit{t: t, pools: &fakePools{pools: map[string]*fakePool{}, next: sandpool.Succeeded, now: time.Now().Add(-time.Hour)}}
 	respond := &arm.Responder{Log: slog.New(slog.DiscardHandler)}
 	var err error
-	if k.tokens, err = auth.NewAuthenticator(&tokenMemory{}, auth.Options{Fail: respond.Error}); err != nil {
+	if k.tokens, err = auth.NewTokens(&tokenMemory{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	callers, err := auth.NewAuthenticator(auth.Options{Fail: respond.Error}, k.tokens)
+	if err != nil {
 		t.Fatal(err)
 	}
 	c, err := New(respond, k.pools, k.tokens, o)
@@ -184,15 +188,19 @@ func newKit(t *testing.T, o Options) *kit {
 	mux := http.NewServeMux()
 	c.Register(mux)
 	mux.Handle("/", respond.NotFound())
-	k.srv = httptest.NewTLSServer(arm.Trace(respond.Normalise(k.tokens.Middleware(mux))))
+	k.srv = httptest.NewTLSServer(arm.Trace(respond.Normalise(callers.Middleware(mux))))
 	t.Cleanup(k.srv.Close)
 	k.admin = k.token(auth.Admin, sandpool.PoolID{})
 	return k
 }
 
-func (k *kit) token(role auth.Role, scope sandpool.PoolID) string {
+func (k *kit) token(role sandpool.Role, pool sandpool.PoolID) string {
 	k.t.Helper()
-	_, text, err := k.tokens.Create(k.t.Context(), "test "+role, role, scope, time.Time{})
+	grant := sandpool.Grant{Role: role}
+	if pool != (sandpool.PoolID{}) {
+		grant.Scope = pool.Scope()
+	}
+	_, text, err := k.tokens.Create(k.t.Context(), "test "+string(role), []sandpool.Grant{grant}, time.Time{})
 	if err != nil {
 		k.t.Fatal(err)
 	}

@@ -87,7 +87,7 @@ func (c *Control) look(r *http.Request) (api.Operation, sandpool.Pool, error) {
 	if err != nil {
 		return api.Operation{}, sandpool.Pool{}, err
 	}
-	if err := auth.Require(r.Context(), auth.ReadPool, op.pool); err != nil {
+	if err := auth.Require(r.Context(), auth.ReadPool, op.pool.Scope()); err != nil {
 		return api.Operation{}, sandpool.Pool{}, err
 	}
 	p, err := c.pools.Pool(r.Context(), op.pool)

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/auth"
@@ -189,14 +191,50 @@ func TestTokens(t *testing.T) {
 	k.want(404, k.do("GET", "/sandpool/tokens/"+made.ID, ""))
 	for body, target := range map[string]string{
 		`{"name":"x"}`: "role", `{"name":"x","role":"root"}`: "role", `{"role":"admin"}`: "name",
-		`{"name":"x","role":"admin","pool":"python"}`:                    "pool",
-		`{"name":"x","role":"admin","expiresAt":"tomorrow"}`:             "expiresAt",
-		`{"name":"x","role":"admin","expiresAt":"2001-01-01T00:00:00Z"}`: "expiresAt",
+		`{"name":"x","role":"admin","pool":"python"}`:                            "pool",
+		`{"name":"x","role":"admin","expiresAt":"tomorrow"}`:                     "expiresAt",
+		`{"name":"x","role":"admin","expiresAt":"2001-01-01T00:00:00Z"}`:         "expiresAt",
+		`{"name":"x","role":"admin","scope":"/subscriptions"}`:                   "scope",
+		`{"name":"x","role":"admin","scope":"/subscriptions/a b"}`:               "subscriptionId",
+		`{"name":"x","role":"admin","scope":"/","pool":"` + pypool + `"}`:        "scope",
+		`{"name":"x","role":"admin","grants":[{"role":"admin","scope":"/"}]}`:    "grants",
+		`{"name":"x","grants":[{"role":"admin"}]}`:                               "scope",
+		`{"name":"x","grants":[{"role":"x","scope":"/"}]}`:                       "role",
+		`{"name":"x","role":"admin","scope":"` + pypool + `/identifiers/x y z"}`: "identifier",
 	} {
 		if r := k.do("POST", "/sandpool/tokens", body); r.status != http.StatusBadRequest || r.err.Target != target {
 			t.Errorf("%s: status %d, %s", body, r.status, r.body)
 		}
 	}
+}
+
+// TestTokenGrants: a token's scopes are kept, shown and obeyed.
+func TestTokenGrants(t *testing.T) {
+	k := newKit(t, Options{})
+	k.want(201, k.do("PUT", pypool, "{}"))
+	k.want(201, k.do("PUT", rg+"/other", "{}"))
+	var made api.NewToken
+	r := k.want(201, k.do("POST", "/sandpool/tokens", `{"name":"ci","grants":[{"role":"pool-contributor","scope":"`+pypool+`"},`+
+		`{"role":"session-executor","scope":"`+rg+`/other/identifiers/t-*"}]}`))
+	if err := json.Unmarshal(r.body, &made); err != nil {
+		t.Fatal(err)
+	}
+	want := []api.Grant{{Role: "pool-contributor", Scope: pypool}, {Role: "session-executor", Scope: rg + "/other/identifiers/t-*"}}
+	if !cmp.Equal(made.Grants, want) || made.Role != "" || made.Pool != "" {
+		t.Errorf("%s", r.body)
+	}
+	k.want(200, k.as(made.Text, "PATCH", pypool, `{"tags":{"a":"b"}}`))
+	k.want(403, k.as(made.Text, "GET", rg+"/other", ""))
+	if r := k.want(200, k.as(made.Text, "GET", rg, "")); strings.Contains(string(r.body), "/other") || !strings.Contains(string(r.body), pypool) {
+		t.Errorf("lists %s", r.body)
+	}
+	r = k.want(201, k.do("POST", "/sandpool/tokens", `{"name":"ci","role":"admin","scope":"/subscriptions/s1/resourceGroups/lab"}`))
+	if err := json.Unmarshal(r.body, &made); err != nil {
+		t.Fatal(err)
+	}
+	k.want(200, k.as(made.Text, "GET", rg+"/other", ""))
+	k.want(403, k.as(made.Text, "GET", strings.Replace(pypool, "lab", "lab2", 1), ""))
+	k.want(403, k.as(made.Text, "POST", "/sandpool/tokens", `{"name":"up","role":"admin"}`))
 }
 
 func FuzzParseOperation(f *testing.F) {

@@ -145,7 +145,7 @@ func (c *Control) list(w http.ResponseWriter, r *http.Request) error {
 	if err := arm.CheckScope(subscription, group); err != nil {
 		return err
 	}
-	if err := auth.Require(r.Context(), auth.ListPools, sandpool.PoolID{}); err != nil {
+	if err := auth.Require(r.Context(), auth.ListPools, sandpool.Scope{}); err != nil {
 		return err
 	}
 	who, _ := auth.FromContext(r.Context())
@@ -161,7 +161,7 @@ func (c *Control) list(w http.ResponseWriter, r *http.Request) error {
 	page, last := api.SessionPools{Value: []api.SessionPool{}}, ""
 	for _, p := range pools {
 		in := strings.EqualFold(p.ID.Subscription, subscription) && (group == "" || strings.EqualFold(p.ID.ResourceGroup, group))
-		if !in || !who.Sees(p.ID) || p.ID.Key() <= after {
+		if !in || auth.Allow(who, auth.ReadPool, p.ID.Scope()) != nil || p.ID.Key() <= after {
 			continue
 		}
 		if len(page.Value) == c.o.PageSize {

@@ -41,7 +41,7 @@ const hiddenProblem = "The server cannot start the pool's sandboxes. An administ
 // shown returns p as the caller may see it. The text of a problem comes from the engine and
 // names the host's files, so it is for the server's administrators.
 func shown(ctx context.Context, p sandpool.Pool) sandpool.Pool {
-	if p.Problem != "" && auth.Require(ctx, auth.ManageTokens, sandpool.PoolID{}) != nil {
+	if p.Problem != "" && auth.Require(ctx, auth.ReadHost, sandpool.Scope{}) != nil {
 		p.Problem = hiddenProblem
 	}
 	return p

@@ -110,6 +110,10 @@ type call struct {
 	inPath string
 	// name is what "*" stands for in the route's path.
 	name string
+	// action is what the call does, and narrow says that its caller may do it to some of
+	// the pool's sessions alone; see authorize.
+	action auth.Action
+	narrow bool
 	// patience is with the sandbox, once use has one for the call.
 	patience *patience
 }
@@ -123,17 +127,44 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 		c.inPath, segments = segments[1], segments[2:]
 	}
 	route, err := g.find(c, segments)
-	action := auth.Execute
-	if err == nil {
-		action = route.action
+	if err != nil {
+		route.action = auth.Execute
 	}
-	if denied := auth.Require(r.Context(), action, c.pool); denied != nil {
+	if denied := c.authorize(route); denied != nil {
 		return denied
 	}
 	if err := cmp.Or(badPool, err); err != nil {
 		return err
 	}
 	return route.serve(g, c)
+}
+
+// authorize checks that the caller may take the route, before anything else is said of the
+// request. Callers whose grants include some of the pool's sessions alone are asked again by
+// identifier, once the call's session is known for certain.
+func (c *call) authorize(to route) error {
+	ctx, pool := c.r.Context(), c.pool.Scope()
+	c.action = to.action
+	denied := auth.Require(ctx, c.action, pool)
+	if denied == nil || to.touches == ofPool {
+		return denied
+	}
+	c.narrow = true
+	if err := auth.RequireSome(ctx, c.action, pool); err != nil || to.touches == ofList {
+		return err
+	}
+	if _, err := c.identifier(); err != nil && sandpool.ClassOf(err) == sandpool.Denied {
+		return err
+	}
+	return nil // what else is wrong with the identifier is the operation's to say
+}
+
+// may returns nil if the caller's grants include the pool's session of that name.
+func (c *call) may(identifier sandpool.Identifier) error {
+	if !c.narrow {
+		return nil
+	}
+	return auth.Require(c.r.Context(), c.action, c.pool.Scope().Session(identifier))
 }
 
 // find returns the route of a request. HEAD is served as GET for files, where
@@ -168,7 +199,7 @@ func (g *Gateway) find(c *call, segments []string) (route, error) {
 		"This pool has no operation at %q; code runs by POST to 'executions' or 'code/execute', files are below 'files'.", clip(path))
 }
 
-// identifier reads and checks the session identifier of the call.
+// identifier reads and checks the session identifier of the call, whose caller may use it.
 func (c *call) identifier() (sandpool.Identifier, error) { return c.identifierOr("") }
 
 // identifierOr is identifier with a fallback: the first clients put the
@@ -186,5 +217,9 @@ func (c *call) identifierOr(fallback string) (sandpool.Identifier, error) {
 		return "", sandpool.Errorf(sandpool.Invalid, codeValidation, "identifier",
 			"The path and the query name two different session identifiers; give one.")
 	}
-	return sandpool.ParseIdentifier(cmp.Or(s, fallback))
+	identifier, err := sandpool.ParseIdentifier(cmp.Or(s, fallback))
+	if err != nil {
+		return "", err
+	}
+	return identifier, c.may(identifier)
 }

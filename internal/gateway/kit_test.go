@@ -30,8 +30,10 @@ const endpoint = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGr
 // world is a pool in memory, whose sandboxes answer as a test orders, behind a
 // real HTTP server with the real middleware.
 type world struct {
-	t   testing.TB
-	url string
+	// listed are the sessions of lists; nil means five of its own.
+	listed []sandpool.Identifier
+	t      testing.TB
+	url    string
 
 	mu       sync.Mutex // guards the fields below it
 	sessions map[sandpool.Identifier]*lease
@@ -53,8 +55,8 @@ func (w *world) metadata(sandpool.Pool) (agent.Metadata, bool) {
 		Packages: []agent.Package{{Name: "numpy", Version: "2.3.1"}}}, acquired > 0
 }
 
-// newWorld starts a world. The role of every request is admin unless the header
-// Test-Role says otherwise.
+// newWorld starts a world. Every request comes from an administrator unless the headers
+// Test-Role and Test-Scope say otherwise.
 func newWorld(t testing.TB, o Options) *world {
 	t.Helper()
 	w := &world{t: t, sessions: map[sandpool.Identifier]*lease{}, files: map[string][]byte{}}
@@ -79,10 +81,17 @@ func newWorld(t testing.TB, o Options) *world {
 
 func withRole(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p := auth.Principal{Name: "test", Role: auth.Admin}
+		grant := sandpool.Grant{Role: auth.Admin}
 		if role := r.Header.Get("Test-Role"); role != "" {
-			p.Role = role
+			grant.Role = sandpool.Role(role)
 		}
+		if scope := r.Header.Get("Test-Scope"); scope != "" {
+			var err error
+			if grant.Scope, err = sandpool.ParseScope(scope); err != nil {
+				panic(err)
+			}
+		}
+		p := auth.Principal{Subject: "token:test", Name: "test", Grants: []sandpool.Grant{grant}}
 		next.ServeHTTP(w, r.WithContext(auth.WithPrincipal(r.Context(), p)))
 	})
 }
@@ -131,12 +140,15 @@ func (w *world) Sessions(_ context.Context, id sandpool.PoolID, skip, limit int)
 	if _, err := w.pool(id); err != nil {
 		return nil, false, err
 	}
-	const all = 5
-	var page []sandpool.Session
-	for i := skip; i < min(skip+limit, all); i++ {
-		page = append(page, sandpool.Session{Identifier: sandpool.Identifier("session-" + string(rune('a'+i)))})
+	names := w.listed
+	if names == nil {
+		names = []sandpool.Identifier{"session-a", "session-b", "session-c", "session-d", "session-e"}
 	}
-	return page, skip+limit < all, nil
+	var page []sandpool.Session
+	for _, name := range names[min(skip, len(names)):min(skip+limit, len(names))] {
+		page = append(page, sandpool.Session{Identifier: name})
+	}
+	return page, skip+limit < len(names), nil
 }
 
 func (w *world) StopSession(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) error {

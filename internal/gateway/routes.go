@@ -11,44 +11,59 @@ import (
 // endpoint; "*" stands for one or more segments, because clients send file names
 // with slashes both encoded and not.
 type route struct {
-	method string
-	path   string
-	action auth.Action
-	serve  func(*Gateway, *call) error
+	method  string
+	path    string
+	action  auth.Action
+	touches extent
+	serve   func(*Gateway, *call) error
 }
+
+// extent is what an operation touches, and so what its caller's grants must include.
+type extent int
+
+const (
+	// ofPool: the pool as a whole.
+	ofPool extent = iota
+	// ofSession: one session, whose identifier call.identifier returns to callers who may
+	// use it.
+	ofSession
+	// ofList: a list of sessions, which holds those that the caller may see.
+	ofList
+)
 
 // routes lists the data plane. Of two routes that match, the first is taken:
 // the path files/content/content is the file "content" in the old spelling.
 func routes() []route {
 	const run, look = auth.Execute, auth.ReadSessions
+	const pool, one, list = ofPool, ofSession, ofList
 	return []route{
-		{"POST", "code/execute", run, executeAs(oldEnvelope)},
-		{"POST", "executions", run, executeAs(newEnvelope)},
-		{"POST", "execute", run, executeAs(legacyEnvelope)},
-		{"POST", "python/execute", run, executeAs(legacyEnvelope)},
-		{"GET", "executions/*", run, (*Gateway).getExecution},
+		{"POST", "code/execute", run, one, executeAs(oldEnvelope)},
+		{"POST", "executions", run, one, executeAs(newEnvelope)},
+		{"POST", "execute", run, one, executeAs(legacyEnvelope)},
+		{"POST", "python/execute", run, one, executeAs(legacyEnvelope)},
+		{"GET", "executions/*", run, pool, (*Gateway).getExecution},
 
-		{"POST", "files/upload", run, (*Gateway).uploadOld},
-		{"POST", "python/uploadFile", run, (*Gateway).uploadOld},
-		{"POST", "files", run, (*Gateway).uploadNew},
-		{"GET", "files", run, (*Gateway).listFiles},
-		{"GET", "python/files", run, (*Gateway).listFilesOld},
-		{"GET", "python/downloadFile", run, (*Gateway).downloadFile},
-		{"GET", "files/content/*", run, (*Gateway).fileContent},
-		{"GET", "files/*/content", run, (*Gateway).fileContent},
-		{"GET", "files/*", run, (*Gateway).statFile},
-		{"DELETE", "files/*", run, (*Gateway).deleteFile},
+		{"POST", "files/upload", run, one, (*Gateway).uploadOld},
+		{"POST", "python/uploadFile", run, one, (*Gateway).uploadOld},
+		{"POST", "files", run, one, (*Gateway).uploadNew},
+		{"GET", "files", run, one, (*Gateway).listFiles},
+		{"GET", "python/files", run, one, (*Gateway).listFilesOld},
+		{"GET", "python/downloadFile", run, one, (*Gateway).downloadFile},
+		{"GET", "files/content/*", run, one, (*Gateway).fileContent},
+		{"GET", "files/*/content", run, one, (*Gateway).fileContent},
+		{"GET", "files/*", run, one, (*Gateway).statFile},
+		{"DELETE", "files/*", run, one, (*Gateway).deleteFile},
 
-		{"GET", "session", look, (*Gateway).getSession},
-		{"DELETE", "session", run, (*Gateway).deleteSession},
-		{"GET", "listSessions", look, (*Gateway).listSessions},
-		{"GET", "metadata", run, (*Gateway).metadata},
-		{"POST", ".management/getSession", look, (*Gateway).getSession},
-		{"GET", ".management/getSession", look, (*Gateway).getSession},
-		{"POST", ".management/listSessions", look, (*Gateway).manageSessions},
-		{"GET", ".management/listSessions", look, (*Gateway).manageSessions},
-		{"POST", ".management/stopSession", run, (*Gateway).stopSession},
-		{"GET", ".management/stopSession", run, (*Gateway).stopSession},
+		{"GET", "session", look, one, (*Gateway).getSession},
+		{"DELETE", "session", run, one, (*Gateway).deleteSession},
+		{"GET", "listSessions", look, list, (*Gateway).listSessions},
+		{"GET", "metadata", run, pool, (*Gateway).metadata},
+		{"POST", ".management/getSession", look, one, (*Gateway).getSession},
+		{"GET", ".management/getSession", look, one, (*Gateway).getSession},
+		{"POST", ".management/listSessions", look, list, (*Gateway).manageSessions},
+		{"GET", ".management/listSessions", look, list, (*Gateway).manageSessions},
+		{"POST", ".management/stopSession", run, one, (*Gateway).stopSession},
+		{"GET", ".management/stopSession", run, one, (*Gateway).stopSession},
 	}
 }
 

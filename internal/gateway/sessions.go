@@ -87,7 +87,7 @@ func (g *Gateway) page(c *call) ([]api.SessionView, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	sessions, more, err := g.pools.Sessions(c.r.Context(), c.pool, skip, limit)
+	sessions, more, err := g.sessions(c, skip, limit)
 	if err != nil {
 		return nil, "", err
 	}
@@ -99,6 +99,29 @@ func (g *Gateway) page(c *call) ([]api.SessionView, string, error) {
 		return views, "", nil
 	}
 	return views, g.link(c, "skip", strconv.Itoa(skip+len(sessions))), nil
+}
+
+// sessions returns limit of the sessions that the caller may see, after the first skip of
+// them, and whether there are more.
+func (g *Gateway) sessions(c *call, skip, limit int) ([]sandpool.Session, bool, error) {
+	if !c.narrow {
+		return g.pools.Sessions(c.r.Context(), c.pool, skip, limit)
+	}
+	var seen []sandpool.Session
+	for from, more := 0, true; more && len(seen) <= skip+limit; from += pageSize {
+		var page []sandpool.Session
+		var err error
+		if page, more, err = g.pools.Sessions(c.r.Context(), c.pool, from, pageSize); err != nil {
+			return nil, false, err
+		}
+		for _, s := range page {
+			if c.may(s.Identifier) == nil {
+				seen = append(seen, s)
+			}
+		}
+	}
+	seen = seen[min(skip, len(seen)):]
+	return seen[:min(limit, len(seen))], len(seen) > limit, nil
 }
 
 // number reads a whole number from the query.

@@ -19,14 +19,14 @@ const adminTokenFile = "admin-token"
 
 // adminToken returns the text of the administrator's token, making one if there is none
 // or if the one on disk is not in the store (revoked, or another store).
-func adminToken(ctx context.Context, store auth.TokenStore, dir string) (string, error) {
+func adminToken(ctx context.Context, store auth.TokenStore, tokens *auth.Tokens, dir string) (string, error) {
 	path := filepath.Join(dir, adminTokenFile)
 	b, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("administrator's token: %w", err)
 	}
 	if text := strings.TrimSpace(string(b)); text != "" {
-		_, err := auth.Verify(ctx, store, text, time.Now())
+		_, err := tokens.Verify(ctx, auth.Credential{Kind: auth.Bearer, Text: text})
 		if err == nil {
 			return text, nil
 		}
@@ -34,7 +34,7 @@ func adminToken(ctx context.Context, store auth.TokenStore, dir string) (string,
 			return "", fmt.Errorf("administrator's token: %w", err)
 		}
 	}
-	row, text, err := auth.NewToken("admin", auth.Admin, sandpool.PoolID{}, time.Time{}, time.Now())
+	row, text, err := auth.NewToken("admin", []sandpool.Grant{{Role: auth.Admin}}, time.Time{}, time.Now())
 	if err != nil {
 		return "", fmt.Errorf("administrator's token: %w", err)
 	}

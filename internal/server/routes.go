@@ -18,11 +18,11 @@ const healthPath = "/healthz"
 // trace id, one spelling of its path, and a principal.
 func (s *Server) routes(log *slog.Logger) (http.Handler, error) {
 	respond := &arm.Responder{Log: log, FullStatus: s.cfg.FullStatus}
-	tokens, err := auth.NewAuthenticator(s.store, auth.Options{Fail: respond.Error, Open: []string{healthPath}})
+	callers, err := auth.NewAuthenticator(auth.Options{Fail: respond.Error, Open: []string{healthPath}}, s.tokens)
 	if err != nil {
 		return nil, err
 	}
-	planes, err := control.New(respond, s.manager, tokens, control.Options{
+	planes, err := control.New(respond, s.manager, s.tokens, control.Options{
 		Limits: control.Limits{
 			MinCooldown: s.cfg.Limits.MinCooldown,
 			MaxCooldown: s.cfg.Limits.MaxCooldown,
@@ -49,7 +49,7 @@ func (s *Server) routes(log *slog.Logger) (http.Handler, error) {
 		_, _ = io.WriteString(w, "ok\n") // a caller that has gone away does not matter
 	})
 	mux.Handle("/", respond.NotFound())
-	return arm.Trace(respond.Normalise(tokens.Middleware(mux))), nil
+	return arm.Trace(respond.Normalise(callers.Middleware(mux))), nil
 }
 
 // baseURL is how callers reach the server in links of answers: as configured,

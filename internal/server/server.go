@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/quiet"
@@ -48,7 +49,8 @@ type Server struct {
 	agents   *agents
 	listener net.Listener
 	http     *http.Server
-	token    string
+	tokens   *auth.Tokens
+	token    string // the administrator's
 }
 
 // New opens everything that the server needs and starts listening, but serves
@@ -73,7 +75,10 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if s.store, err = sqlite.Open(ctx, log, filepath.Join(cfg.DataDir, "sandpool.db")); err != nil {
 		return nil, err
 	}
-	if s.token, err = adminToken(ctx, s.store, cfg.DataDir); err != nil {
+	if s.tokens, err = auth.NewTokens(s.store, nil); err != nil {
+		return nil, err
+	}
+	if s.token, err = adminToken(ctx, s.store, s.tokens, cfg.DataDir); err != nil {
 		return nil, err
 	}
 	if s.engine, err = gvisor.New(log, gvisor.Config{Root: filepath.Join(cfg.DataDir, "engine"), TuneHost: true}); err != nil {

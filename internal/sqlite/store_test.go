@@ -49,10 +49,11 @@ func TestStore(t *testing.T) {
 
 func TestTokens(t *testing.T) {
 	s, ctx := open(t, filepath.Join(t.TempDir(), "state.db")), t.Context()
-	one := sandpool.Token{ID: "one", Name: "Ann's", Hash: []byte(strings.Repeat("x", 32)), Role: "admin",
+	one := sandpool.Token{ID: "one", Name: "Ann's", Hash: []byte(strings.Repeat("x", 32)), Grants: []sandpool.Grant{{Role: "admin"}},
 		CreatedAt: time.Unix(1, 2).UTC()}
-	two := sandpool.Token{ID: "two", Name: "Bob's", Hash: []byte(strings.Repeat("y", 32)), Role: "executor",
-		Pool:      sandpool.PoolID{Subscription: "S", ResourceGroup: "G", Name: "N"},
+	two := sandpool.Token{ID: "two", Name: "Bob's", Hash: []byte(strings.Repeat("y", 32)),
+		Grants: []sandpool.Grant{{Role: "executor", Scope: sandpool.PoolID{Subscription: "S", ResourceGroup: "G", Name: "N"}.Scope()},
+			{Role: "reader", Scope: sandpool.Scope{Subscription: "S", ResourceGroup: "G", Pool: "N", Identifier: "a/b*", Prefix: true}}},
 		CreatedAt: time.Unix(3, 4).UTC(), ExpiresAt: time.Unix(5, 6).UTC()}
 	for _, token := range []sandpool.Token{two, one, one} {
 		if err := s.PutToken(ctx, token); err != nil {
@@ -75,6 +76,52 @@ func TestTokens(t *testing.T) {
 	}
 	if err := s.PutToken(ctx, sandpool.Token{ID: "three"}); sandpool.ClassOf(err) != sandpool.Invalid {
 		t.Errorf("PutToken without a hash: %v", err)
+	}
+}
+
+// TestTokensOfTheFirstSchema: tokens that were made before they had grants go on to allow
+// what they did.
+func TestTokensOfTheFirstSchema(t *testing.T) {
+	path, ctx := filepath.Join(t.TempDir(), "state.db"), t.Context()
+	for _, name := range []string{"migrations/0001_pools_sandboxes_tokens.sql", "migrations/0002_pool_template.sql"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := run(ctx, path, string(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := run(ctx, path, `INSERT INTO tokens VALUES
+		('one', 'all', zeroblob(32), 'admin', '', '', '', 1, 0),
+		('two', 'one pool', zeroblob(32), 'session-executor', 'S', 'G', 'N', 2, 3);
+		PRAGMA user_version=2; PRAGMA application_id=0x736e6470`); err != nil {
+		t.Fatal(err)
+	}
+	want := []sandpool.Token{
+		{ID: "one", Name: "all", Hash: make([]byte, 32), Grants: []sandpool.Grant{{Role: "admin"}}, CreatedAt: time.Unix(0, 1).UTC()},
+		{ID: "two", Name: "one pool", Hash: make([]byte, 32), CreatedAt: time.Unix(0, 2).UTC(), ExpiresAt: time.Unix(0, 3).UTC(),
+			Grants: []sandpool.Grant{{Role: "session-executor", Scope: sandpool.PoolID{Subscription: "S", ResourceGroup: "G", Name: "N"}.Scope()}}},
+	}
+	if got, err := open(t, path).Tokens(ctx); err != nil || !cmp.Equal(got, want) {
+		t.Errorf("Tokens = %+v, %v", got, err)
+	}
+}
+
+// TestForeignGrant: a grant that this program does not understand allows nothing.
+func TestForeignGrant(t *testing.T) {
+	path, ctx := filepath.Join(t.TempDir(), "state.db"), t.Context()
+	s := open(t, path)
+	if err := s.PutToken(ctx, sandpool.Token{ID: "one", Hash: make([]byte, 32), Grants: []sandpool.Grant{{Role: "admin"}}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, grants := range []string{`[{"role":"admin"}]`, `[{"role":"admin","scope":""}]`, `[{"role":"admin","scope":"/x"}]`, `[1]`} {
+		if err := run(ctx, path, "UPDATE tokens SET grants = '"+grants+"'"); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Token(ctx, "one"); err == nil {
+			t.Errorf("%s is read as %+v", grants, got.Grants)
+		}
 	}
 }
 

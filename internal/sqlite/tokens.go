@@ -4,27 +4,60 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/sandpool/sandpool"
 )
 
-const selectToken = `SELECT id, name, hash, role, pool_subscription, pool_resource_group, pool_name,
-	created_at, expires_at FROM tokens`
+const selectToken = `SELECT id, name, hash, grants, created_at, expires_at FROM tokens`
 
-const putToken = `INSERT INTO tokens
-	(id, name, hash, role, pool_subscription, pool_resource_group, pool_name, created_at, expires_at)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-	ON CONFLICT (id) DO UPDATE SET name = excluded.name, hash = excluded.hash, role = excluded.role,
-		pool_subscription = excluded.pool_subscription, pool_resource_group = excluded.pool_resource_group,
-		pool_name = excluded.pool_name, created_at = excluded.created_at, expires_at = excluded.expires_at`
+const putToken = `INSERT INTO tokens (id, name, hash, grants, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)
+	ON CONFLICT (id) DO UPDATE SET name = excluded.name, hash = excluded.hash, grants = excluded.grants,
+		created_at = excluded.created_at, expires_at = excluded.expires_at`
+
+// grant is a sandpool.Grant in a row.
+type grant struct {
+	Role  string `json:"role"`
+	Scope string `json:"scope"`
+}
+
+func grantsText(grants []sandpool.Grant) (string, error) {
+	rows := make([]grant, 0, len(grants))
+	for _, g := range grants {
+		rows = append(rows, grant{Role: string(g.Role), Scope: g.Scope.String()})
+	}
+	text, err := json.Marshal(rows)
+	return string(text), err
+}
+
+// parseGrants reads what grantsText writes. What it does not understand is an error, never a
+// wider grant.
+func parseGrants(text string) ([]sandpool.Grant, error) {
+	var rows []grant
+	if err := json.Unmarshal([]byte(text), &rows); err != nil {
+		return nil, fmt.Errorf("grants: %w", err)
+	}
+	var grants []sandpool.Grant
+	for _, r := range rows {
+		scope, err := sandpool.ParseScope(r.Scope)
+		if err != nil {
+			return nil, fmt.Errorf("grants: %w", err)
+		}
+		grants = append(grants, sandpool.Grant{Role: sandpool.Role(r.Role), Scope: scope})
+	}
+	return grants, nil
+}
 
 func scanToken(row scanner) (t sandpool.Token, err error) {
 	var created, expires int64
-	err = row.Scan(&t.ID, &t.Name, &t.Hash, &t.Role, &t.Pool.Subscription, &t.Pool.ResourceGroup, &t.Pool.Name,
-		&created, &expires)
+	var grants string
+	if err := row.Scan(&t.ID, &t.Name, &t.Hash, &grants, &created, &expires); err != nil {
+		return t, err
+	}
 	t.CreatedAt, t.ExpiresAt = timeOf(created), timeOf(expires)
+	t.Grants, err = parseGrants(grants)
 	return t, err
 }
 
@@ -66,9 +99,12 @@ func (s *Store) PutToken(ctx context.Context, t sandpool.Token) error {
 	if len(t.Hash) != sha256.Size {
 		return sandpool.Errorf(sandpool.Invalid, "", "hash", "The hash of token %q has %d bytes; SHA-256 has %d.", t.ID, len(t.Hash), sha256.Size)
 	}
+	grants, err := grantsText(t.Grants)
+	if err != nil {
+		return fmt.Errorf("write token %q: %w", t.ID, err)
+	}
 	return s.writeSynced(ctx, fmt.Sprintf("write token %q", t.ID), func(ctx context.Context) error {
-		_, err := s.stmts.putToken.ExecContext(ctx, t.ID, t.Name, t.Hash, t.Role,
-			t.Pool.Subscription, t.Pool.ResourceGroup, t.Pool.Name, nanos(t.CreatedAt), nanos(t.ExpiresAt))
+		_, err := s.stmts.putToken.ExecContext(ctx, t.ID, t.Name, t.Hash, grants, nanos(t.CreatedAt), nanos(t.ExpiresAt))
 		return err
 	})
 }

@@ -73,7 +73,7 @@ func (k *target) noToken(t *testing.T) {
 // scopedToken: a token of one pool learns nothing of another, not even that it exists.
 func (k *target) scopedToken(t *testing.T) {
 	for _, role := range auth.Roles() {
-		made, err := k.CreateToken(t.Context(), api.TokenRequest{Name: "attacker", Role: role, Pool: k.PoolID(theirs).String()})
+		made, err := k.CreateToken(t.Context(), api.TokenRequest{Name: "attacker", Role: string(role), Pool: k.PoolID(theirs).String()})
 		if err != nil {
 			t.Fatal(err)
 		}

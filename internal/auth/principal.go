@@ -1,0 +1,110 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/sandpool/sandpool"
+)
+
+// Principal is who a request comes from.
+type Principal struct {
+	// Subject is the principal's name for records: the kind of its credential, a colon, and
+	// a name that is its own among that kind, such as "token:4kq2…".
+	Subject string
+	// Name is what people call it.
+	Name string
+	// Grants are what it may do; without any it may do nothing.
+	Grants []sandpool.Grant
+}
+
+// Allow returns nil if p may take action a on all of the scope on, and otherwise an error of
+// class Denied that names both. For an action about the server on is not looked at, and p
+// needs a grant of everything. For ListPools it is not looked at either: the caller filters
+// the list.
+func Allow(p Principal, a Action, on sandpool.Scope) error {
+	return decide(p, a, on, sandpool.Scope.Contains)
+}
+
+// AllowSome returns nil if p may take action a on some part of the scope on. What the part
+// is must still be asked of Allow.
+func AllowSome(p Principal, a Action, on sandpool.Scope) error {
+	return decide(p, a, on, sandpool.Scope.Touches)
+}
+
+func decide(p Principal, a Action, on sandpool.Scope, fits func(grant, on sandpool.Scope) bool) error {
+	permitted := false
+	for _, g := range p.Grants {
+		if !permits(g.Role, a) {
+			continue
+		}
+		permitted = true
+		switch about(a) {
+		case ofLists:
+			return nil
+		case ofServer:
+			if g.Scope == (sandpool.Scope{}) {
+				return nil
+			}
+		case ofPools:
+			if on.Pool != "" && fits(g.Scope, on) {
+				return nil
+			}
+		}
+	}
+	switch {
+	case !permitted:
+		return denied(p, a, rolesOf(p))
+	case about(a) == ofServer:
+		return denied(p, a, "that takes a grant of everything, and its own are narrower")
+	}
+	on.Identifier, on.Prefix = "", false // an identifier is a secret
+	return denied(p, a, "its scope does not include "+on.String())
+}
+
+func rolesOf(p Principal) string {
+	switch len(p.Grants) {
+	case 0:
+		return "it has no role"
+	case 1:
+		return fmt.Sprintf("the role %q does not permit it", p.Grants[0].Role)
+	}
+	return "none of its roles permits it"
+}
+
+func denied(p Principal, a Action, why string) error {
+	return sandpool.Errorf(sandpool.Denied, "AuthorizationFailed", "",
+		"%q (%s) may not %s: %s. An administrator can make a token that may, with 'sandpool token create'.", p.Name, p.Subject, a, why)
+}
+
+type principalKey struct{}
+
+// WithPrincipal returns a context that carries p.
+func WithPrincipal(ctx context.Context, p Principal) context.Context {
+	return context.WithValue(ctx, principalKey{}, p)
+}
+
+// FromContext returns the principal of the request that ctx belongs to.
+func FromContext(ctx context.Context) (Principal, bool) {
+	p, ok := ctx.Value(principalKey{}).(Principal)
+	return p, ok
+}
+
+// Require returns nil if the principal in ctx may take action a on all of the scope on; see
+// Allow. Without a principal it is an error of class Unauthenticated.
+func Require(ctx context.Context, a Action, on sandpool.Scope) error {
+	p, ok := FromContext(ctx)
+	if !ok {
+		return missing("The request has no principal.")
+	}
+	return Allow(p, a, on)
+}
+
+// RequireSome is Require for some part of the scope; see AllowSome.
+func RequireSome(ctx context.Context, a Action, on sandpool.Scope) error {
+	p, ok := FromContext(ctx)
+	if !ok {
+		return missing("The request has no principal.")
+	}
+	return AllowSome(p, a, on)
+}

@@ -1,0 +1,128 @@
+package control
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/auth"
+)
+
+// onTokens checks the permission before it calls fn.
+func (c *Control) onTokens(fn func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if err := auth.Require(r.Context(), auth.ManageTokens, sandpool.Scope{}); err != nil {
+			return err
+		}
+		return fn(w, r)
+	}
+}
+
+func (c *Control) createToken(w http.ResponseWriter, r *http.Request) error {
+	var body api.TokenRequest
+	if err := arm.DecodeJSON(w, r, maxBody, &body); err != nil {
+		return err
+	}
+	grants, err := parseGrants(body)
+	if err != nil {
+		return err
+	}
+	var expires time.Time
+	if body.ExpiresAt != "" {
+		t, err := time.Parse(time.RFC3339, body.ExpiresAt)
+		if err != nil {
+			return sandpool.Errorf(sandpool.Invalid, "InvalidTokenExpiry", "expiresAt", "expiresAt is %.60q; write it as 2030-01-31T00:00:00Z.", body.ExpiresAt)
+		}
+		expires = t
+	}
+	t, text, err := c.tokens.Create(r.Context(), body.Name, grants, expires)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	return arm.WriteJSON(w, http.StatusCreated, api.NewToken{Token: renderToken(t), Text: text})
+}
+
+func (c *Control) listTokens(w http.ResponseWriter, r *http.Request) error {
+	tokens, err := c.tokens.List(r.Context())
+	if err != nil {
+		return err
+	}
+	out := api.Tokens{Value: make([]api.Token, 0, len(tokens))}
+	for _, t := range tokens {
+		out.Value = append(out.Value, renderToken(t))
+	}
+	return arm.WriteJSON(w, http.StatusOK, out)
+}
+
+func (c *Control) getToken(w http.ResponseWriter, r *http.Request) error {
+	tokens, err := c.tokens.List(r.Context())
+	if err != nil {
+		return err
+	}
+	for _, t := range tokens {
+		if t.ID == r.PathValue("id") {
+			return arm.WriteJSON(w, http.StatusOK, renderToken(t))
+		}
+	}
+	return sandpool.Errorf(sandpool.NotFound, "TokenNotFound", "id", "There is no token with the id %.60q.", r.PathValue("id"))
+}
+
+func (c *Control) deleteToken(w http.ResponseWriter, r *http.Request) error {
+	if err := c.tokens.Revoke(r.Context(), r.PathValue("id")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// parseGrants reads either form of a token's grants.
+func parseGrants(body api.TokenRequest) ([]sandpool.Grant, error) {
+	if len(body.Grants) == 0 {
+		scope, err := parseScope(body)
+		return []sandpool.Grant{{Role: sandpool.Role(body.Role), Scope: scope}}, err
+	}
+	if body.Role != "" || body.Pool != "" || body.Scope != "" {
+		return nil, sandpool.Errorf(sandpool.Invalid, "InvalidGrants", "grants",
+			"The token has grants, and also a role, a pool or a scope of its own. Use one of the two forms.")
+	}
+	var grants []sandpool.Grant
+	for _, g := range body.Grants {
+		scope, err := arm.ParseScope(g.Scope)
+		if err != nil {
+			return nil, err
+		}
+		grants = append(grants, sandpool.Grant{Role: sandpool.Role(g.Role), Scope: scope})
+	}
+	return grants, nil
+}
+
+func parseScope(body api.TokenRequest) (sandpool.Scope, error) {
+	switch {
+	case body.Pool != "" && body.Scope != "":
+		return sandpool.Scope{}, sandpool.Errorf(sandpool.Invalid, "InvalidScope", "scope", "The token has a pool and a scope. Use one of the two.")
+	case body.Pool != "":
+		id, err := arm.ParseResourceID(body.Pool)
+		return id.Scope(), err
+	case body.Scope != "":
+		return arm.ParseScope(body.Scope)
+	}
+	return sandpool.Scope{}, nil
+}
+
+func renderToken(t sandpool.Token) api.Token {
+	out := api.Token{ID: t.ID, Name: t.Name, Grants: []api.Grant{}, CreatedAt: stamp(t.CreatedAt), ExpiresAt: stamp(t.ExpiresAt)}
+	for _, g := range t.Grants {
+		out.Grants = append(out.Grants, api.Grant{Role: string(g.Role), Scope: g.Scope.String()})
+	}
+	if len(t.Grants) == 1 {
+		g := t.Grants[0]
+		out.Role = string(g.Role)
+		if id := g.Scope.PoolID(); id != (sandpool.PoolID{}) && g.Scope == id.Scope() {
+			out.Pool = id.String()
+		}
+	}
+	return out
+}
