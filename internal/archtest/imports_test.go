@@ -31,6 +31,7 @@ func mayImport() map[string][]string {
 		"internal/agent/guest":         {".", "internal/agent", "internal/agent/kernels", "internal/quiet"},
 		"internal/quiet":               nil,
 		"internal/pool":                contract,
+		"internal/proxy":               vocabulary,
 		"internal/pool/storetest":      append(contract, "internal/pool"),
 		"internal/sandbox":             vocabulary,
 		"internal/sandbox/sandboxtest": contract,

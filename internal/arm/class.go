@@ -35,11 +35,17 @@ var table = [...]row{
 }
 
 // special lists the codes whose status or class the row of their class does
-// not give. Azure answers 400 for a session that does not exist.
+// not give. Azure answers 400 for a session that does not exist. Clients of custom pools take
+// 502, 503 and 504 for a container that cannot be reached.
 var special = [...]row{
 	{sandpool.NotFound, http.StatusBadRequest, "SessionWithIdentifierNotFound", 0},
 	{sandpool.NotFound, http.StatusBadRequest, "SessionNotFound", 0},
 	{sandpool.Invalid, http.StatusMethodNotAllowed, "MethodNotAllowed", 0},
+	{sandpool.Invalid, http.StatusRequestTimeout, "RequestTimeout", 0},
+	// A container that a request was to be forwarded to.
+	{sandpool.Unavailable, http.StatusBadGateway, "ContainerUnreachable", 0},
+	{sandpool.Unavailable, http.StatusBadGateway, "ContainerAnswerInvalid", 0},
+	{sandpool.Unavailable, http.StatusGatewayTimeout, "ContainerTimeout", 0},
 }
 
 // rowOf returns the row of class c; an unknown class is Internal.

@@ -21,6 +21,10 @@ import (
 // access logs show it (the number is nginx's).
 const statusClientGone = 499
 
+// OwnHeader is in every answer that the server gives instead of a container, with the error's code. A
+// container's answer never has it, whatever the container sends.
+const OwnHeader = "X-Sandpool-Error"
+
 // Responder turns the errors of handlers into answers.
 type Responder struct {
 	// Log gets what callers do not see: internal errors and causes. Required.
@@ -86,6 +90,7 @@ func (rs *Responder) Error(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	h := w.Header()
 	h.Set("X-Ms-Error-Code", detail.Code)
+	h.Set(OwnHeader, detail.Code)
 	if wait := max(e.RetryAfter, 0); wait > 0 || rowOf(e.Class).retry > 0 {
 		if wait == 0 {
 			wait = rowOf(e.Class).retry

@@ -1,0 +1,175 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// switchProtocols hands a 101 on and from then on bytes, both ways.
+func (x *exchange) switchProtocols(stop func() bool) error {
+	st := x.st
+	defer x.s.drop(st)
+	if !strings.EqualFold(x.head.get("Upgrade"), x.upgrade) {
+		return x.s.why(badAnswer("it changes to %q instead of %q", clip(x.head.get("Upgrade")), x.upgrade))
+	}
+	h := x.w.Header()
+	x.head.copyTo(h, x.t)
+	h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{x.upgrade}
+	caller, err := takeOver(x.w)
+	if err != nil {
+		return err
+	}
+	defer caller.Close()
+	if !stop() {
+		return nil // the caller has gone
+	}
+	x.started = true
+	if !x.s.hold(caller) {
+		return nil
+	}
+	defer x.s.let(caller)
+	_ = caller.SetWriteDeadline(time.Now().Add(x.p.options.Stall)) // the write will tell what is wrong
+	if _, err := caller.Write(switchHead(h)); err != nil {
+		return nil // the caller has gone
+	}
+	st.unpin()
+	x.p.pump(caller, &buffered{Conn: st.Conn, ahead: append([]byte(nil), st.buffered()...)}, x.t.Idle)
+	return nil
+}
+
+// switchHead is a 101 as it is written to a caller's connection.
+func switchHead(h http.Header) []byte {
+	var b strings.Builder
+	b.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	for name, values := range h {
+		for _, v := range values {
+			b.WriteString(name + ": " + v + "\r\n")
+		}
+	}
+	b.WriteString("\r\n")
+	return []byte(b.String())
+}
+
+// A buffered is a connection of which something has been read ahead.
+type buffered struct {
+	net.Conn
+	ahead []byte
+}
+
+// Read implements net.Conn.
+func (c *buffered) Read(p []byte) (int, error) {
+	if len(c.ahead) > 0 {
+		n := copy(p, c.ahead)
+		if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+			c.ahead = nil
+		}
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
+
+// CloseWrite ends what is written. What cannot end one direction ends both.
+func (c *buffered) CloseWrite() error { return closeWrite(c.Conn) }
+
+func closeWrite(c net.Conn) error {
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Close()
+}
+
+// takeOver takes the caller's connection from the server, with what it has read of it.
+func takeOver(w http.ResponseWriter) (*buffered, error) {
+	conn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, refuse("Upgrade", "The protocol cannot be changed on this connection; use HTTP/1.1.")
+	}
+	c := &buffered{Conn: conn}
+	if n := rw.Reader.Buffered(); n > 0 {
+		c.ahead = make([]byte, n)
+		_, err = io.ReadFull(rw.Reader, c.ahead)
+	}
+	return c, errors.Join(err, conn.SetDeadline(time.Time{}))
+}
+
+// pump copies both ways until both have ended, one has failed, or nothing has flowed for idle
+// (zero: for ever). It closes both.
+func (p *Proxy) pump(a, b net.Conn, idle time.Duration) {
+	var flowed atomic.Int64 // Unix time in nanoseconds
+	flowed.Store(time.Now().UnixNano())
+	done := make(chan bool, 1)
+	half := func(dst, src net.Conn) bool {
+		whole := p.flow(dst, src, idle, &flowed)
+		if whole {
+			whole = closeWrite(dst) == nil
+		}
+		if !whole {
+			_, _ = a.Close(), b.Close()
+		}
+		return whole
+	}
+	go func() { done <- half(b, a) }()
+	half(a, b)
+	<-done
+	_, _ = a.Close(), b.Close()
+}
+
+// flow copies src to dst and reports whether src came to its end. While nothing comes it holds a
+// small buffer, since thousands of connections may wait.
+func (p *Proxy) flow(dst, src net.Conn, idle time.Duration, flowed *atomic.Int64) bool {
+	buf := p.buffers.get(smallBuffer)
+	defer func() { p.buffers.put(buf) }()
+	var readBy, writeBy time.Time
+	for {
+		if by, due := renew(readBy, idle); idle > 0 && due {
+			readBy = by
+			_ = src.SetReadDeadline(by) // the read will tell what is wrong
+		}
+		n, err := src.Read(buf)
+		if n > 0 {
+			flowed.Store(time.Now().UnixNano())
+			if by, due := renew(writeBy, p.options.Quiet); due {
+				writeBy = by
+				_ = dst.SetWriteDeadline(by) // the write will tell what is wrong
+			}
+			if _, werr := dst.Write(buf[:n]); werr != nil {
+				return false
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return true
+		case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(time.Unix(0, flowed.Load())) < idle:
+			readBy = time.Time{} // the other direction flows
+		case err != nil:
+			return false
+		}
+		if want := sizeAfter(n, len(buf)); want != len(buf) {
+			p.buffers.put(buf)
+			buf = p.buffers.get(want)
+		}
+	}
+}
+
+// sizeAfter is the size of buffer for the read after one that filled n bytes of size.
+func sizeAfter(n, size int) int {
+	switch {
+	case n == size:
+		return largeBuffer
+	case n < smallBuffer:
+		return smallBuffer
+	}
+	return size
+}
+
+// watch closes c when ctx ends, until the returned function is called.
+func watch(ctx context.Context, c io.Closer) func() bool {
+	return context.AfterFunc(ctx, func() { _ = c.Close() })
+}
