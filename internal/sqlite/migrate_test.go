@@ -63,3 +63,17 @@ func TestMigrate(t *testing.T) {
 		t.Errorf("Sandboxes = %+v, %v", boxes, err)
 	}
 }
+
+// TestMigrationNumbers holds that each migration's number is its place in the order: a file that
+// sorts before one that has been applied would be skipped for ever.
+func TestMigrationNumbers(t *testing.T) {
+	files, err := filepath.Glob("migrations/*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range files {
+		if want := fmt.Sprintf("%04d_", i+1); !strings.HasPrefix(filepath.Base(name), want) {
+			t.Errorf("%s: its name must begin with %s", name, want)
+		}
+	}
+}
