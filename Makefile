@@ -5,8 +5,8 @@ SHELL := /bin/bash
 # gVisor starts this very binary inside a chroot, where a dynamic linker is not to be found.
 export CGO_ENABLED := 0
 
-# Everything is built with gVisor as third_party/gvisor changes it. A plain "go build" or "go
-# test" works as well and takes gVisor as it is: sandboxes are then larger and start slower.
+# Everything is built with gVisor as third_party/gvisor changes it. A plain "go build" takes gVisor
+# as it is, and what it builds refuses to run sandboxes: streams into them would lose data.
 export GOFLAGS := -modfile=$(CURDIR)/.build/go.mod -trimpath
 
 # Images, snapshots and the store of `make run` live here; delete it to start anew.

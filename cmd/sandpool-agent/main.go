@@ -25,7 +25,6 @@ func main() {
 	flag.StringVar(&cfg.Home, "home", "/home/sandbox", "home directory of the user that cells run as")
 	flag.IntVar(&cfg.User.UID, "uid", agent.UserID, "user that cells run as")
 	flag.IntVar(&cfg.User.GID, "gid", agent.GroupID, "group that cells run as")
-	flag.IntVar(&cfg.SendBuffer, "send-buffer", 0, "default TCP send buffer of the sandbox, in bytes; 0 leaves it as it is")
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if err := guest.Run(context.Background(), log, cfg); err != nil {

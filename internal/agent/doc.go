@@ -51,8 +51,6 @@
 // back and takes nothing from it as a fact about anyone else.
 package agent
 
-import "strconv"
-
 // Port is where the agent listens on the sandbox's loopback interface.
 const Port = 7077
 
@@ -68,14 +66,5 @@ const (
 	DataDir = "/mnt/data"
 )
 
-// SendBuffer is the default send buffer of TCP connections in a sandbox. gVisor forwards
-// what the host sends through a connection of its own inside the sandbox, and drops what
-// that connection's buffer does not take at once. So the buffer must hold the
-// largest request whole, however slowly the agent reads: an upload with its chunked
-// encoding. Memory is used for what is in flight only, and counts towards
-// the sandbox's limit.
-const SendBuffer = 1 << 30
-
-// Args is the command line of the agent in a sandbox. It names what must not be set anywhere else:
-// outside a sandbox the buffers are the machine's.
-func Args() []string { return []string{Path, "-send-buffer=" + strconv.Itoa(SendBuffer)} }
+// Args is the command line of the agent in a sandbox.
+func Args() []string { return []string{Path} }

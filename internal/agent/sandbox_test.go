@@ -1,8 +1,10 @@
 package agent_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"io/fs"
@@ -224,6 +226,8 @@ func TestSandbox(t *testing.T) {
 		}
 	}
 	separated(t, a)
+	backPressure(t, a)
+	largeUpload(t, a)
 	inTerminal(t, a)
 	hangUp(t, b)
 	info, err := a.Upload(t.Context(), "/mnt/data/sub/ä b#%.txt", strings.NewReader("content"), 100)
@@ -346,6 +350,67 @@ func hangUp(t *testing.T, c *agent.Client) {
 		}
 	}
 	await(0)
+}
+
+// backPressure checks that code which sends to a peer that never reads has to wait, as on any
+// other machine.
+func backPressure(t *testing.T, c *agent.Client) {
+	t.Helper()
+	res := run(t, c, time.Minute, `
+import asyncio, socket
+server = socket.create_server(("127.0.0.1", 0))
+near = socket.create_connection(server.getsockname())
+far, _ = server.accept()
+near.setblocking(False)
+sent = 0
+try:
+    while sent < 300 << 20: sent += near.send(bytes(1 << 16))
+except BlockingIOError: pass
+if sent > 16 << 20: print("taken", sent)
+for s in (near, far, server): s.close()
+
+async def main():
+    async def silent(reader, writer):
+        reader._transport.pause_reading()
+        await asyncio.sleep(60)
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    drained = 0
+    try:
+        while drained < 300 << 20:
+            writer.write(bytes(1 << 20))
+            await asyncio.wait_for(writer.drain(), 1)
+            drained += 1 << 20
+    except TimeoutError: pass
+    if drained > 16 << 20: print("drained", drained)
+    writer.transport.abort()
+await main()
+`)
+	if res.Outcome != agent.OK || res.Stdout != "" {
+		t.Errorf("sent to a peer that never reads: %q %+v", res.Stdout, res.Error)
+	}
+}
+
+// largeUpload checks that an upload to an agent that has little time arrives whole.
+func largeUpload(t *testing.T, c *agent.Client) {
+	t.Helper()
+	run(t, c, time.Minute, `
+import hashlib, threading
+busy = True
+def spin():
+    while busy: hashlib.sha256(bytes(1 << 20)).digest()
+for _ in range(4): threading.Thread(target=spin).start()
+`)
+	const size = 100 << 20
+	data := make([]byte, size)
+	_, _ = rand.Read(data) // it never fails
+	if _, err := c.Upload(t.Context(), "/mnt/data/large", bytes.NewReader(data), size); err != nil {
+		t.Error(err)
+	}
+	res := run(t, c, time.Minute, "busy = False; hashlib.sha256(open('/mnt/data/large', 'rb').read()).hexdigest()")
+	if want := fmt.Sprintf("'%x'", sha256.Sum256(data)); res.Text != want {
+		t.Errorf("the file has the sum %s, want %s: %+v", res.Text, want, res.Error)
+	}
 }
 
 // separated checks that code can neither signal, trace nor read the processes

@@ -29,9 +29,6 @@ type Config struct {
 	Home string
 	// DataDir is where cells start and what the files API shows.
 	DataDir string
-	// SendBuffer is the default send buffer of the sandbox's TCP connections, in bytes;
-	// see agent.SendBuffer. Zero, outside a sandbox, leaves the machine's alone.
-	SendBuffer int
 	// Env is the environment of the kernel, as KEY=value, before ours.
 	Env []string
 }
@@ -92,9 +89,6 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("protect the agent's memory: %w", err)
 	}
-	if err := cfg.setSendBuffer(); err != nil {
-		return err
-	}
 	procs := newReaper()
 	go procs.run(ctx)
 	listener, err := net.Listen("tcp", cfg.Addr)
@@ -108,7 +102,6 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 		IdleTimeout:       0, // the host keeps connections as long as the sandbox
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ConnContext:       boundAnswers,
 	}
 	served := make(chan error, 1)
 	go func() { served <- web.Serve(quiet.Listener{TCPListener: listener.(*net.TCPListener)}) }()
@@ -131,37 +124,4 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 		err = web.Close()
 	}
 	return errors.Join(err, driver.Close())
-}
-
-// answerBuffer is how much of an answer waits in the sandbox for a host that does not read.
-const answerBuffer = 256 << 10
-
-// boundAnswers takes the large default of SendBuffer from the agent's own end
-// of a connection: a few downloads that nobody reads would fill the sandbox's memory.
-func boundAnswers(ctx context.Context, conn net.Conn) context.Context {
-	if tcp, ok := conn.(*quiet.TCP); ok {
-		_ = tcp.SetWriteBuffer(answerBuffer) // fails only on a connection that is over
-	}
-	return ctx
-}
-
-// setSendBuffer comes before the agent listens: a connection takes the default of the
-// moment it is made. The default is part of the snapshot.
-func (c Config) setSendBuffer() error {
-	if c.SendBuffer == 0 {
-		return nil
-	}
-	const name = "/proc/sys/net/ipv4/tcp_wmem"
-	text := fmt.Sprintf("4096 %d %d", c.SendBuffer, c.SendBuffer)
-	if err := os.WriteFile(name, []byte(text), 0); err != nil {
-		return fmt.Errorf("set the send buffer, without which requests lose data: %w", err)
-	}
-	got, err := os.ReadFile(name)
-	if err != nil {
-		return fmt.Errorf("check the send buffer: %w", err)
-	}
-	if !slices.Equal(strings.Fields(string(got)), strings.Fields(text)) {
-		return fmt.Errorf("%q is %q after %q was written: requests would lose data", name, got, text)
-	}
-	return nil
 }

@@ -24,7 +24,7 @@ import (
 
 // Dial implements sandbox.Runtime. The stream is one end of a socket pair;
 // the sentry copies between the other end and the guest's TCP port. No port and
-// no address of the host takes part.
+// no address of the host takes part. A stream to a port has CloseWrite, as net.TCPConn has.
 func (e *Engine) Dial(ctx context.Context, h sandbox.Handle, port int) (net.Conn, error) {
 	b := e.box(h.ID)
 	if b == nil {

@@ -66,9 +66,6 @@ func record(t *testing.T, e *Engine, p sandbox.Prepared, id sandbox.ID) {
 // TestSnapshotIsNotMemory: a sandbox holds what it used of its snapshot, before
 // and after a working set is recorded, and no more.
 func TestSnapshotIsNotMemory(t *testing.T) {
-	if !patchedGVisor() {
-		t.Skip("this gVisor loads every page; make test builds the one that does not")
-	}
 	e := open(t)
 	p := prepare(t, e, fieldTemplate(t))
 	for _, id := range []sandbox.ID{"before", "after"} {

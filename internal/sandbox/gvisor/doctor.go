@@ -225,13 +225,10 @@ func checkSpace(root string) sandbox.Requirement {
 		fmt.Sprintf("Free at least %d MB, or choose another data directory.", minSpace>>20))
 }
 
-// checkGVisor never fails: as it is gVisor is slower and no worse.
+// checkGVisor refuses gVisor as it is, whose streams lose data; see third_party/gvisor.
 func checkGVisor() sandbox.Requirement {
-	const name = "pages on demand"
-	if !patchedGVisor() {
-		return requirement(name, true, "no; sandboxes hold all of their snapshot, and start slower, until the program is built by make", "")
-	}
-	return requirement(name, true, "yes", "")
+	return requirement("gVisor with our changes", changedGVisor(), gvisorVersion(),
+		"Build the program with make: as it is, gVisor loses a part of what is sent to a slow reader.")
 }
 
 // checkLargePages never fails: without them the engine is slower and no worse.

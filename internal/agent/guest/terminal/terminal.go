@@ -181,8 +181,7 @@ func (t *Terminal) receive(conn net.Conn) {
 // what comes later is offered until some is taken again.
 //
 // Terminals drop what nobody reads. To wait instead would be to never see the end of the
-// connection, which comes after the input, and to keep that input in the sandbox's memory,
-// however much the host sends: see agent.SendBuffer.
+// connection, which comes after the input.
 const (
 	patience   = 5 * time.Second
 	impatience = time.Millisecond

@@ -37,6 +37,7 @@ func main() {
 		log.Fatal(err)
 	}
 	go echo()
+	streams()
 	m := http.NewServeMux()
 	m.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
 	m.HandleFunc("POST /echo", func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
@@ -55,6 +56,9 @@ func main() {
 	m.HandleFunc("GET /user", user)
 	m.HandleFunc("GET /reap", reap)
 	m.HandleFunc("GET /split", split)
+	m.HandleFunc("GET /hear", hear)
+	m.HandleFunc("GET /leave", leave)
+	m.HandleFunc("GET /press", press)
 	log.Fatal(http.ListenAndServe("127.0.0.1:8080", m))
 }
 
