@@ -14,7 +14,7 @@ func mayImport() map[string][]string {
 	vocabulary := []string{"."}
 	contract := []string{".", "internal/sandbox"}
 	// Handlers know the words of the contract (statistics, why a sandbox ended), never an engine.
-	handlers := append(contract, "api", "internal/arm", "internal/auth", "internal/agent", "internal/pool")
+	handlers := append(contract, "api", "internal/arm", "internal/auth", "internal/agent", "internal/pool", "internal/interpreter")
 	return map[string][]string{
 		".":                            nil,
 		"api":                          vocabulary,
@@ -29,6 +29,7 @@ func mayImport() map[string][]string {
 		"internal/agent":               vocabulary,
 		"internal/agent/kernels":       nil,
 		"internal/agent/guest":         {".", "internal/agent", "internal/agent/kernels", "internal/quiet"},
+		"internal/interpreter":         append(contract, "internal/agent"),
 		"internal/quiet":               nil,
 		"internal/pool":                contract,
 		"internal/proxy":               vocabulary,

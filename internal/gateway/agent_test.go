@@ -26,7 +26,7 @@ func (w *world) served(h http.HandlerFunc) {
 // that end badly, and that the call after each works.
 func TestUploadsReachTheAgentWholeOrNotAtAll(t *testing.T) {
 	const limit = 4 << 20
-	w := newWorld(t, Options{MaxUpload: limit, Connect: connectAgent})
+	w := newWorldOf(t, Options{MaxUpload: limit}, nil)
 	type seen struct {
 		n   int64
 		err error
@@ -88,7 +88,7 @@ func TestUploadsReachTheAgentWholeOrNotAtAll(t *testing.T) {
 // form read from two sides, which could end the server.
 func TestAgentThatAnswersEarly(t *testing.T) {
 	const limit = 32 << 20 // more than sockets hold
-	w := newWorld(t, Options{Connect: connectAgent, MaxUpload: limit})
+	w := newWorldOf(t, Options{MaxUpload: limit}, nil)
 	w.served(func(rw http.ResponseWriter, _ *http.Request) {
 		conn, body, err := http.NewResponseController(rw).Hijack()
 		if err != nil {
@@ -117,7 +117,7 @@ func TestAgentThatAnswersEarly(t *testing.T) {
 // TestDownloadThroughTheAgent checks that ranges are the agent's to cut, and that
 // a content cut short is not taken for a whole one.
 func TestDownloadThroughTheAgent(t *testing.T) {
-	w := newWorld(t, Options{Connect: connectAgent})
+	w := newWorldOf(t, Options{}, nil)
 	w.served(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("path") == "short" {
 			rw.Header().Set("Content-Length", "1000000")
@@ -142,7 +142,7 @@ func TestDownloadThroughTheAgent(t *testing.T) {
 
 // TestExecuteThroughTheAgent checks the request that reaches the agent.
 func TestExecuteThroughTheAgent(t *testing.T) {
-	w := newWorld(t, Options{Connect: connectAgent})
+	w := newWorldOf(t, Options{}, nil)
 	var req agent.ExecuteRequest
 	w.served(func(rw http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(rw).Hijack()

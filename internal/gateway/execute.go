@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"net/http"
@@ -13,11 +12,6 @@ import (
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
 )
-
-// endGrace is how long the gateway waits, after a sandbox stopped answering,
-// for the pool to find out why. An engine notices a dead sandbox within
-// milliseconds; the rest is room for a loaded machine.
-const endGrace = 3 * time.Second
 
 // executeAs returns the operation that runs code and answers in the given envelope.
 func executeAs(e envelope) func(*Gateway, *call) error {
@@ -41,11 +35,17 @@ func (g *Gateway) execute(c *call, form envelope) error {
 
 	t := timing{prepare: time.Since(c.started), claim: lease.ClaimTime(), start: lease.StartTime()}
 	sent := time.Now()
-	a, giveBack, err := g.run(c.r.Context(), lease, x)
-	if err != nil {
+	res, err := g.within.Of(lease).Execute(c.r.Context(), agent.ExecuteRequest{Code: x.code, Timeout: x.timeout, MaxOutput: x.maxOutput})
+	var a answer
+	switch ended := asError(err); {
+	case err == nil:
+		defer res.Release() // when the answer has been written
+		a = answerOf(res.ExecuteResult, x)
+	case ended != nil && ended.Class == sandpool.Ended:
+		a = abortedBy(ended, time.Since(sent))
+	default:
 		return err
 	}
-	defer giveBack()
 	t.exchange, t.execute = time.Since(sent), a.took
 	t.overall = time.Since(c.started)
 
@@ -57,62 +57,6 @@ func (g *Gateway) execute(c *call, form envelope) error {
 	return arm.WriteJSON(c.w, http.StatusOK, form(a, of))
 }
 
-// run executes code in the leased sandbox. Whatever the code does to itself or its sandbox
-// is an answer; an error is a fault of the server, a sandbox that does not answer, or a caller
-// that has gone. The answer's room is given back when it has been written.
-func (g *Gateway) run(ctx context.Context, l Lease, x execution) (a answer, giveBack func(), err error) {
-	inner, cancel := within(ctx, l)
-	defer cancel(nil)
-	defer newPatience(cancel, g.executionTime(x)).pause()
-	started := time.Now()
-	space := &share{of: g.room}
-	res, err := g.clients.of(l).Execute(inner, agent.ExecuteRequest{Code: x.code, Timeout: x.timeout, MaxOutput: x.maxOutput, Room: space})
-	if err == nil {
-		return answerOf(res, x), space.giveBack, nil
-	}
-	space.giveBack()
-	if ctx.Err() != nil {
-		return answer{}, nil, context.Cause(ctx)
-	}
-	if s := silent(inner); s != nil {
-		return answer{}, nil, unreachable(s)
-	}
-	if ended := whyEnded(ctx, l, err); ended != nil {
-		return abortedBy(ended, time.Since(started)), func() {}, nil
-	}
-	return answer{}, nil, unreachable(err)
-}
-
-// within returns a context for calls to l's sandbox: it ends with ctx and with the session,
-// and must be cancelled.
-func within(ctx context.Context, l Lease) (context.Context, context.CancelCauseFunc) {
-	inner, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(l.Context(), func() { cancel(context.Cause(l.Context())) })
-	return inner, func(why error) { stop(); cancel(why) }
-}
-
-// whyEnded returns why the session ended under a call that failed with err, or nil
-// if it did not end. The broken connection often comes before the news of the end.
-func whyEnded(ctx context.Context, l Lease, err error) *sandpool.Error {
-	if e := asError(err); e != nil && e.Class != sandpool.Ended {
-		return nil // the agent has answered, so the sandbox lives
-	}
-	wait, cancel := context.WithTimeout(ctx, endGrace)
-	defer cancel()
-	select {
-	case <-l.Context().Done():
-	case <-wait.Done():
-		if e := asError(err); e != nil && e.Class == sandpool.Ended {
-			return e
-		}
-		return nil
-	}
-	if e := asError(context.Cause(l.Context())); e != nil {
-		return e
-	}
-	return sandpool.Errorf(sandpool.Ended, "", "identifier", "The session ended.")
-}
-
 // asError returns the first sandpool.Error in err's chain, or nil.
 func asError(err error) *sandpool.Error {
 	var e *sandpool.Error
@@ -120,15 +64,6 @@ func asError(err error) *sandpool.Error {
 		return e
 	}
 	return nil
-}
-
-// unreachable is the error of a sandbox that lives and does not answer.
-func unreachable(err error) error {
-	if asError(err) != nil {
-		return err
-	}
-	return &sandpool.Error{Class: sandpool.Unavailable, Target: "identifier", Err: err,
-		Message: "The session's sandbox did not answer. Try again; if it stays so, delete the session and start a new one."}
 }
 
 // timing is where the time of an execution went.

@@ -17,12 +17,11 @@ import (
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/interpreter"
 )
 
-// use calls fn with the interpreter of the call's session, which is created if there is
-// none. The context ends with the session, and when the call's patience does: fn has
-// answerTime for all that it asks, unless it says otherwise.
-func (g *Gateway) use(c *call, fn func(ctx context.Context, in Interpreter) error) error {
+// use calls fn with the interpreter of the call's session, which is created if there is none.
+func (g *Gateway) use(c *call, fn func(ctx context.Context, in *interpreter.Interpreter) error) error {
 	identifier, err := c.identifier()
 	if err != nil {
 		return err
@@ -32,24 +31,7 @@ func (g *Gateway) use(c *call, fn func(ctx context.Context, in Interpreter) erro
 		return err
 	}
 	defer lease.Release()
-	ctx, cancel := within(c.r.Context(), lease)
-	defer cancel(nil)
-	c.patience = newPatience(cancel, answerTime)
-	defer c.patience.pause()
-	err = fn(ctx, g.clients.of(lease))
-	switch {
-	case err == nil:
-		return nil
-	case c.r.Context().Err() != nil && asError(err) == nil:
-		return context.Cause(c.r.Context())
-	}
-	if s := silent(ctx); s != nil {
-		return unreachable(s)
-	}
-	if ended := whyEnded(c.r.Context(), lease, err); ended != nil {
-		return ended
-	}
-	return unreachable(err)
+	return fn(c.r.Context(), g.within.Of(lease))
 }
 
 // isOld reports whether the call's api-version belongs to the old envelope. It
@@ -117,7 +99,7 @@ func (g *Gateway) listFiles(c *call) error {
 	if err != nil {
 		return err
 	}
-	return g.use(c, func(ctx context.Context, in Interpreter) error {
+	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
 		found, err := in.List(ctx, dir, recursive)
 		if err != nil {
 			return err
@@ -138,7 +120,7 @@ func (g *Gateway) listFilesOld(c *call) error {
 	if err != nil {
 		return err
 	}
-	return g.use(c, func(ctx context.Context, in Interpreter) error {
+	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
 		found, err := in.List(ctx, dir, true)
 		if sandpool.ClassOf(err) == sandpool.TooLarge {
 			found, err = in.List(ctx, dir, false)
@@ -179,7 +161,7 @@ func (g *Gateway) statFile(c *call) error {
 	if err != nil {
 		return err
 	}
-	return g.use(c, func(ctx context.Context, in Interpreter) error {
+	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
 		f, err := in.Stat(ctx, file)
 		switch {
 		case err != nil:
@@ -201,7 +183,7 @@ func (g *Gateway) deleteFile(c *call) error {
 	if err != nil {
 		return err
 	}
-	return g.use(c, func(ctx context.Context, in Interpreter) error {
+	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
 		if err := in.Delete(ctx, file); err != nil {
 			return err
 		}
@@ -254,7 +236,7 @@ func (g *Gateway) downloadFile(c *call) error {
 }
 
 func (g *Gateway) send(c *call, file string) error {
-	return g.use(c, func(ctx context.Context, in Interpreter) error {
+	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
 		content, err := in.Open(ctx, file, c.r.Header.Get("Range"))
 		if err != nil {
 			return err
@@ -285,17 +267,14 @@ func describe(h http.Header, content *agent.Content, file string) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// pour copies r to the caller. The sandbox must give and the caller must take each piece
-// within the stall limit.
+// pour copies r to the caller, who must take each piece within the stall limit.
 func (g *Gateway) pour(c *call, r io.Reader) error {
 	control := http.NewResponseController(c.w)
 	// The server sets no deadline of its own for the connection's next answer.
 	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
 	buf := make([]byte, 64<<10)
 	for {
-		c.patience.renew(g.options.Stall)
 		n, readErr := r.Read(buf)
-		c.patience.pause()
 		if n > 0 {
 			if err := control.SetWriteDeadline(time.Now().Add(g.options.Stall)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 				return fmt.Errorf("set the write deadline: %w", err)

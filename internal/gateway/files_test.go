@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/interpreter"
 )
 
 const (
@@ -252,7 +253,7 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // counter is an interpreter that counts what is uploaded and keeps nothing.
 type counter struct {
-	Interpreter
+	interpreter.Agent
 	largest int
 	total   int64
 }
@@ -285,7 +286,7 @@ func TestLargeUploads(t *testing.T) {
 		status int
 	}{{limit, 200}, {limit + 1, 413}} {
 		c := &counter{}
-		w := newWorld(t, Options{Connect: func(Lease) Interpreter { return c }})
+		w := newWorldOf(t, Options{}, func(interpreter.Session) interpreter.Agent { return c })
 		body, kind := endless(tt.size)
 		req, err := http.NewRequestWithContext(t.Context(), "POST", w.url+endpoint+"/files/upload?"+oldVersion, body)
 		if err != nil {

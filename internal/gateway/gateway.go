@@ -12,6 +12,7 @@ import (
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/interpreter"
 )
 
 // Responder turns a handler that returns an error into an http.Handler; arm's does.
@@ -38,11 +39,6 @@ type Options struct {
 	// PublicURL is the scheme and host of links in answers, such as
 	// "https://pools.example.com"; empty means those of the request.
 	PublicURL string
-	// Metadata returns what the sandboxes of a pool's revision hold, which is known
-	// when one of them has been leased. Required.
-	Metadata func(sandpool.Pool) (agent.Metadata, bool)
-	// Connect reaches the interpreter in a leased sandbox; nil means by the agent's protocol.
-	Connect func(Lease) Interpreter
 }
 
 func (o Options) withDefaults() Options {
@@ -68,27 +64,20 @@ func or[T int | int64 | time.Duration](v, fallback T) T {
 type Gateway struct {
 	log     *slog.Logger
 	pools   Pools
+	within  *interpreter.Set
 	respond Responder
 	options Options
 	routes  []pattern
-	clients *clients
-	turns   *turns
-	room    *room
 }
 
-// New returns a Gateway. All of log, pools and respond are required.
-func New(log *slog.Logger, pools Pools, respond Responder, o Options) (*Gateway, error) {
-	if log == nil || pools == nil || respond == nil || o.Metadata == nil {
-		return nil, errors.New("gateway: log, pools, respond and Options.Metadata are required")
+// New returns a Gateway to the sandboxes of pools, within which are the interpreters. All of log,
+// pools, within and respond are required.
+func New(log *slog.Logger, pools Pools, within *interpreter.Set, respond Responder, o Options) (*Gateway, error) {
+	if log == nil || pools == nil || within == nil || respond == nil {
+		return nil, errors.New("gateway: log, pools, within and respond are required")
 	}
-	o = o.withDefaults()
-	connect := o.Connect
-	if connect == nil {
-		connect = connectAgent
-	}
-	return &Gateway{log: log, pools: pools, respond: respond, options: o,
-		routes: compile(routes()), clients: newClients(connect),
-		turns: &turns{of: map[string]chan struct{}{}}, room: newRoom()}, nil
+	return &Gateway{log: log, pools: pools, within: within, respond: respond, options: o.withDefaults(),
+		routes: compile(routes())}, nil
 }
 
 // Register adds the data plane to mux: everything below
@@ -114,8 +103,6 @@ type call struct {
 	// the pool's sessions alone; see authorize.
 	action auth.Action
 	narrow bool
-	// patience is with the sandbox, once use has one for the call.
-	patience *patience
 }
 
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {

@@ -20,6 +20,7 @@ import (
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/interpreter"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -44,30 +45,28 @@ type world struct {
 	agent    string            // address of an agent, if leases are to have one
 	// mostListed is the most that a listing may hold; 0 means no bound.
 	mostListed int
+	// within are the interpreters; claimed, if set, is called for each lease.
+	within  *interpreter.Set
+	claimed func()
 	// execute answers executions; nil means an empty success.
 	execute func(ctx context.Context, l *lease, r agent.ExecuteRequest) (agent.ExecuteResult, error)
-}
-
-// metadata is known once a sandbox has been leased.
-func (w *world) metadata(sandpool.Pool) (agent.Metadata, bool) {
-	acquired, _ := w.counts()
-	return agent.Metadata{Runtime: "python", Version: "3.13.5", Kernel: "ipython", KernelVersion: "9.1.0",
-		Packages: []agent.Package{{Name: "numpy", Version: "2.3.1"}}}, acquired > 0
 }
 
 // newWorld starts a world. Every request comes from an administrator unless the headers
 // Test-Role and Test-Scope say otherwise.
 func newWorld(t testing.TB, o Options) *world {
 	t.Helper()
-	w := &world{t: t, sessions: map[sandpool.Identifier]*lease{}, files: map[string][]byte{}}
+	return newWorldOf(t, o, func(s interpreter.Session) interpreter.Agent { return &fakeAgent{w: s.(*lease).w, l: s.(*lease)} })
+}
+
+// newWorldOf is newWorld with sandboxes whose agents are reached by connect; nil means by
+// the agent's protocol.
+func newWorldOf(t testing.TB, o Options, connect func(interpreter.Session) interpreter.Agent) *world {
+	t.Helper()
+	w := &world{t: t, sessions: map[sandpool.Identifier]*lease{}, files: map[string][]byte{},
+		within: interpreter.New(interpreter.Options{Connect: connect})}
 	responder := &arm.Responder{Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
-	if o.Connect == nil {
-		o.Connect = func(l Lease) Interpreter { return &interpreter{w: w, l: l.(*lease)} }
-	}
-	if o.Metadata == nil {
-		o.Metadata = w.metadata
-	}
-	g, err := New(responder.Log, Adapt(w), responder, o)
+	g, err := New(responder.Log, w, w.within, responder, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +95,10 @@ func withRole(next http.Handler) http.Handler {
 	})
 }
 
-func (w *world) Acquire(_ context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (*lease, error) {
+func (w *world) Acquire(_ context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (Lease, error) {
+	if w.claimed != nil {
+		w.claimed()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, err := w.pool(id); err != nil {

@@ -1,11 +1,14 @@
 package gateway
 
 import (
-	"context"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sandpool/sandpool"
 )
 
 // TestSessions follows one session through every call about it.
@@ -87,6 +90,19 @@ func TestListSessions(t *testing.T) {
 // and only once.
 func TestMetadata(t *testing.T) {
 	w := newWorld(t, Options{})
+	w.served(func(rw http.ResponseWriter, r *http.Request) {
+		answer := "[]"
+		if r.URL.Path == "/metadata" {
+			answer = `{"runtime":"python","version":"3.13.5","kernel":"ipython","kernelVersion":"9.1.0","packages":[{"name":"numpy","version":"2.3.1"}]}`
+		}
+		_, _ = io.WriteString(rw, answer)
+	})
+	w.claimed = func() { // the pool has a sandbox now, and lets it be looked at
+		id := sandpool.PoolID{Subscription: sandpool.DefaultSubscription, ResourceGroup: sandpool.DefaultResourceGroup, Name: "python"}
+		if err := w.within.Alive(t.Context(), sandpool.Sandbox{ID: "box", Pool: id}, newLease(w, "box").Dial); err != nil {
+			t.Error(err)
+		}
+	}
 	const want = `{"runtimes":[{"name":"python","version":"3.13.5"}],"preInstalledPackages":[{"name":"numpy","version":"2.3.1"}],`
 	for range 3 {
 		if got := w.do("GET", "metadata?api-version=2025-10-02-preview", ""); got.status != 200 || !strings.HasPrefix(got.body, want) {
@@ -96,20 +112,4 @@ func TestMetadata(t *testing.T) {
 	if acquired, released := w.counts(); acquired != 1 || released != 1 || len(w.sessions) != 0 {
 		t.Errorf("acquired %d leases, released %d, left %d sessions", acquired, released, len(w.sessions))
 	}
-}
-
-// TestClientsAreForgotten checks that nothing is kept of a session that ended.
-func TestClientsAreForgotten(t *testing.T) {
-	w := newWorld(t, Options{})
-	cs := newClients(func(l Lease) Interpreter { return &interpreter{w: w, l: l.(*lease)} })
-	l := newLease(w, "abcd")
-	if cs.of(l) != cs.of(l) {
-		t.Error("one sandbox has two clients")
-	}
-	l.cancel(context.Canceled)
-	wait(t, func() bool {
-		cs.mu.Lock()
-		defer cs.mu.Unlock()
-		return len(cs.known) == 0
-	})
 }

@@ -1,9 +1,7 @@
 package gateway
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -112,51 +110,4 @@ func (s *steady) explain(err error) error {
 	}
 	return &sandpool.Error{Class: sandpool.Invalid, Code: codeValidation, Target: "body", Err: err,
 		Message: "The request body ended early; send it whole."}
-}
-
-// Deadlines of what is asked of a sandbox, which may never answer: it runs hostile code.
-const (
-	// answerTime is for what takes no longer than the sandbox's disk does: to look at
-	// files, list and delete them, to open one, and to describe the interpreter.
-	answerTime = 60 * time.Second
-	// executionGrace is for the way to the sandbox and back, and for the end of
-	// code that does not yield to its timeout.
-	executionGrace = 30 * time.Second
-)
-
-// executionTime bounds an execution as the caller sees it. The cells of a session run
-// in their order, so that one waits for another, which may take the longest timeout;
-// with more cells before it, it is given up, unless the sandbox gets to it in time.
-func (g *Gateway) executionTime(x execution) time.Duration {
-	return x.timeout + g.options.MaxTimeout + executionGrace
-}
-
-// patience ends the context of calls to a sandbox that does nothing for too long.
-type patience struct{ timer *time.Timer }
-
-// newPatience returns a patience that ends with cancel after d.
-func newPatience(cancel context.CancelCauseFunc, d time.Duration) *patience {
-	return &patience{time.AfterFunc(d, func() { cancel(silence(d)) })}
-}
-
-// renew gives the sandbox d from now.
-func (p *patience) renew(d time.Duration) { p.timer.Reset(d) }
-
-// pause lets the sandbox be: it is not its turn.
-func (p *patience) pause() { p.timer.Stop() }
-
-// silence is why calls end when patience does.
-type silence time.Duration
-
-func (s silence) Error() string {
-	return fmt.Sprintf("the sandbox has not answered within %v", time.Duration(s))
-}
-
-// silent returns the silence that ended ctx, or nil.
-func silent(ctx context.Context) error {
-	var s silence
-	if ctx.Err() != nil && errors.As(context.Cause(ctx), &s) {
-		return s
-	}
-	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/interpreter"
 )
 
 const (
@@ -59,13 +60,9 @@ func (g *Gateway) upload(c *call, old bool) error {
 	if err != nil {
 		return err
 	}
-	return g.use(c, func(ctx context.Context, in Interpreter) error {
-		content := &gate{body: f.body, r: part, patience: c.patience}
+	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
+		content := &gate{body: f.body, r: part}
 		stored, err := in.Upload(ctx, file, content, g.options.MaxUpload)
-		c.patience.pause() // the rest is the caller's
-		if err == nil && !content.done() {
-			err = errEarly
-		}
 		if err != nil {
 			return content.shut(err)
 		}
@@ -147,18 +144,11 @@ func filename(part *multipart.Part, userAgent string) string {
 	return name
 }
 
-// errEarly is the error of an agent that praises a file before it has it all, as only
-// one does that was taken over. Its upload may have left a reader behind.
-var errEarly = errors.New("the sandbox answered before it had the whole file")
-
 // gate stands between a form and the upload that reads it. An upload that is
 // refused in the middle may leave a reader behind, which must not touch the
 // request any more.
 type gate struct {
 	body *steady
-	// patience is with the sandbox, which has answerTime to take each piece; the
-	// caller's pace is the body's business.
-	patience *patience
 
 	mu   sync.Mutex // guards the fields below it, and reading
 	r    io.Reader
@@ -173,21 +163,12 @@ func (t *gate) Read(p []byte) (int, error) {
 	if t.over {
 		return 0, http.ErrBodyReadAfterClose
 	}
-	t.patience.pause()
 	n, err := t.r.Read(p)
-	t.patience.renew(answerTime)
 	t.over = errors.Is(err, io.EOF)
 	if err != nil && !t.over && !t.body.stopped.Load() {
 		t.err = err
 	}
 	return n, err
-}
-
-// done reports whether all has been read, so that nobody reads any more.
-func (t *gate) done() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.over
 }
 
 // shut ends reading and returns why an upload failed with err: for a reason of its

@@ -1,14 +1,17 @@
 package server
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/control"
 	"github.com/sandpool/sandpool/internal/gateway"
+	"github.com/sandpool/sandpool/internal/pool"
 )
 
 // healthPath is the only path that is answered without a token.
@@ -34,9 +37,8 @@ func (s *Server) routes(log *slog.Logger) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := gateway.New(log, gateway.Adapt(s.manager), respond, gateway.Options{
-		MaxTimeout: s.cfg.Limits.MaxExecution, PublicURL: s.cfg.PublicURL, Connect: s.agents.connect,
-		Metadata: s.agents.metadata,
+	data, err := gateway.New(log, leases{s.manager}, s.within, respond, gateway.Options{
+		MaxTimeout: s.cfg.Limits.MaxExecution, PublicURL: s.cfg.PublicURL,
 	})
 	if err != nil {
 		return nil, err
@@ -50,6 +52,18 @@ func (s *Server) routes(log *slog.Logger) (http.Handler, error) {
 	})
 	mux.Handle("/", respond.NotFound())
 	return arm.Trace(respond.Normalise(callers.Middleware(mux))), nil
+}
+
+// leases is the manager as the data plane sees it.
+type leases struct{ *pool.Manager }
+
+// Acquire implements gateway.Pools.
+func (l leases) Acquire(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (gateway.Lease, error) {
+	lease, err := l.Manager.Acquire(ctx, id, identifier)
+	if err != nil {
+		return nil, err // not lease: a nil pointer in an interface is not nil
+	}
+	return lease, nil
 }
 
 // baseURL is how callers reach the server in links of answers: as configured,

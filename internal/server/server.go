@@ -18,6 +18,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/image"
+	"github.com/sandpool/sandpool/internal/interpreter"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/quiet"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
@@ -46,7 +47,7 @@ type Server struct {
 	store    *sqlite.Store
 	engine   *gvisor.Engine
 	manager  *pool.Manager
-	agents   *agents
+	within   *interpreter.Set
 	listener net.Listener
 	http     *http.Server
 	tokens   *auth.Tokens
@@ -63,7 +64,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 		return nil, sandpool.Errorf(sandpool.Unsupported, "NotRoot", "host",
 			"The server makes namespaces and cgroups, which needs root; run the command with sudo.")
 	}
-	s := &Server{log: log, cfg: cfg, agents: newAgents()}
+	s := &Server{log: log, cfg: cfg, within: interpreter.New(interpreter.Options{MaxTimeout: cfg.Limits.MaxExecution})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -93,7 +94,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 		return nil, err
 	}
 	s.manager, err = pool.New(log, s.store, s.engine, pool.Options{
-		Template: tpl.template, Init: s.agents.init, Alive: s.agents.alive, MaxStarts: cfg.Starts,
+		Template: tpl.template, Init: s.within.Init, Alive: s.within.Alive, MaxStarts: cfg.Starts,
 	})
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package server
+package interpreter
 
 import (
 	"context"
@@ -13,11 +13,11 @@ import (
 	"github.com/sandpool/sandpool/internal/agent"
 )
 
-// TestAgentsForgetUnclaimed: the client of a sandbox that ends before anybody
+// TestForgetUnclaimed: the client of a sandbox that ends before anybody
 // claims it is not kept.
-func TestAgentsForgetUnclaimed(t *testing.T) {
+func TestForgetUnclaimed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newAgents()
+		a := New(Options{})
 		s := sandpool.Sandbox{ID: "box", Secret: "0123456789abcdef"}
 		link := make(chan net.Conn, 1)
 		guest := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -36,11 +36,11 @@ func TestAgentsForgetUnclaimed(t *testing.T) {
 		})}
 		l := &conns{next: make(chan net.Conn), done: make(chan struct{})}
 		go func() { _ = guest.Serve(l) }()
-		if err := a.init(t.Context(), s, l.dial); err != nil {
+		if err := a.Init(t.Context(), s, l.dial); err != nil {
 			t.Fatal(err)
 		}
-		if len(a.idle) != 1 {
-			t.Fatalf("%d clients kept after init, want 1", len(a.idle))
+		if len(a.known) != 1 {
+			t.Fatalf("%d clients kept after init, want 1", len(a.known))
 		}
 		if err := guest.Close(); err != nil {
 			t.Fatal(err)
@@ -48,7 +48,7 @@ func TestAgentsForgetUnclaimed(t *testing.T) {
 		synctest.Wait()
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if len(a.idle) != 0 {
+		if len(a.known) != 0 {
 			t.Error("the client of an ended sandbox is kept")
 		}
 		if _, err := (<-link).Read(make([]byte, 1)); err == nil {
@@ -57,16 +57,16 @@ func TestAgentsForgetUnclaimed(t *testing.T) {
 	})
 }
 
-// TestAgentsForgetFailed: nothing is kept of a sandbox that could not be initialised.
-func TestAgentsForgetFailed(t *testing.T) {
-	a := newAgents()
+// TestForgetFailed: nothing is kept of a sandbox that could not be initialised.
+func TestForgetFailed(t *testing.T) {
+	a := New(Options{})
 	broken := errors.New("no way in")
-	err := a.init(t.Context(), sandpool.Sandbox{ID: "box", Secret: "0123456789abcdef"},
+	err := a.Init(t.Context(), sandpool.Sandbox{ID: "box", Secret: "0123456789abcdef"},
 		func(context.Context, int) (net.Conn, error) { return nil, broken })
 	if !errors.Is(err, broken) {
 		t.Errorf("error %v, want %v", err, broken)
 	}
-	if len(a.idle) != 0 {
+	if len(a.known) != 0 {
 		t.Error("a client is kept")
 	}
 }
@@ -106,9 +106,9 @@ func (l *conns) Close() error {
 
 func (l *conns) Addr() net.Addr { return &net.UnixAddr{Name: "guest"} }
 
-// TestAgentsLearn: what the first sandbox of a revision holds is known of all, and
+// TestLearn: what the first sandbox of a revision holds is known of all, and
 // not of an earlier pool of the same name.
-func TestAgentsLearn(t *testing.T) {
+func TestLearn(t *testing.T) {
 	asked := 0
 	guest := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked++
@@ -118,14 +118,14 @@ func TestAgentsLearn(t *testing.T) {
 	l := &conns{next: make(chan net.Conn), done: make(chan struct{})}
 	go func() { _ = guest.Serve(l) }()
 	defer guest.Close()
-	a := newAgents()
+	a := New(Options{})
 	made := time.Unix(1000, 0)
 	box := sandpool.Sandbox{ID: "box", Pool: sandpool.PoolID{Name: "p"}, Revision: 1, Secret: "0123456789abcdef", CreatedAt: made.Add(time.Minute)}
 	pool := sandpool.Pool{ID: box.Pool, Revision: 1, CreatedAt: made}
 	if _, ok := a.metadata(pool); ok {
 		t.Error("something is known before anybody was asked")
 	}
-	c := a.client(box, l.dial)
+	c, _ := a.meet(box, l.dial)
 	defer c.Close()
 	for range 2 {
 		if err := a.learn(t.Context(), box, c); err != nil {

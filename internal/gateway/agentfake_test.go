@@ -13,17 +13,18 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/interpreter"
 )
 
-// interpreter answers for a lease: executions as its world orders, files from memory.
-type interpreter struct {
+// fakeAgent answers for a lease: executions as its world orders, files from memory.
+type fakeAgent struct {
 	w *world
 	l *lease
 }
 
-var _ Interpreter = (*interpreter)(nil)
+var _ interpreter.Agent = (*fakeAgent)(nil)
 
-func (in *interpreter) Execute(ctx context.Context, r agent.ExecuteRequest) (agent.ExecuteResult, error) {
+func (in *fakeAgent) Execute(ctx context.Context, r agent.ExecuteRequest) (agent.ExecuteResult, error) {
 	if in.w.execute == nil {
 		return agent.ExecuteResult{Outcome: agent.OK}, nil
 	}
@@ -34,9 +35,9 @@ func (in *interpreter) Execute(ctx context.Context, r agent.ExecuteRequest) (age
 	return res, err
 }
 
-func (in *interpreter) Close() {}
+func (in *fakeAgent) Close() {}
 
-func (in *interpreter) Upload(_ context.Context, p string, r io.Reader, limit int64) (agent.FileInfo, error) {
+func (in *fakeAgent) Upload(_ context.Context, p string, r io.Reader, limit int64) (agent.FileInfo, error) {
 	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
 		return agent.FileInfo{}, err
@@ -50,12 +51,12 @@ func (in *interpreter) Upload(_ context.Context, p string, r io.Reader, limit in
 	return in.info(p), nil
 }
 
-func (in *interpreter) info(p string) agent.FileInfo {
+func (in *fakeAgent) info(p string) agent.FileInfo {
 	return agent.FileInfo{Name: path.Base(p), Path: p, Type: agent.File, Size: int64(len(in.w.files[p])),
 		ModTime: time.Date(2026, 5, 4, 3, 2, 1, 123456700, time.UTC), ContentType: agent.ContentType(p)}
 }
 
-func (in *interpreter) List(_ context.Context, dir string, recursive bool) ([]agent.FileInfo, error) {
+func (in *fakeAgent) List(_ context.Context, dir string, recursive bool) ([]agent.FileInfo, error) {
 	in.w.mu.Lock()
 	defer in.w.mu.Unlock()
 	found := map[string]agent.FileInfo{}
@@ -84,7 +85,7 @@ func (in *interpreter) List(_ context.Context, dir string, recursive bool) ([]ag
 	return files, nil
 }
 
-func (in *interpreter) Stat(_ context.Context, p string) (agent.FileInfo, error) {
+func (in *fakeAgent) Stat(_ context.Context, p string) (agent.FileInfo, error) {
 	in.w.mu.Lock()
 	defer in.w.mu.Unlock()
 	if _, ok := in.w.files[p]; !ok {
@@ -93,7 +94,7 @@ func (in *interpreter) Stat(_ context.Context, p string) (agent.FileInfo, error)
 	return in.info(p), nil
 }
 
-func (in *interpreter) Open(ctx context.Context, p, rangeHeader string) (*agent.Content, error) {
+func (in *fakeAgent) Open(ctx context.Context, p, rangeHeader string) (*agent.Content, error) {
 	info, err := in.Stat(ctx, p)
 	if err != nil {
 		return nil, err
@@ -110,7 +111,7 @@ func (in *interpreter) Open(ctx context.Context, p, rangeHeader string) (*agent.
 	return &agent.Content{Status: rec.Code, Header: rec.Header(), Body: rec.Result().Body}, nil
 }
 
-func (in *interpreter) Delete(_ context.Context, p string) error {
+func (in *fakeAgent) Delete(_ context.Context, p string) error {
 	in.w.mu.Lock()
 	defer in.w.mu.Unlock()
 	found := false
