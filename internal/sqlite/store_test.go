@@ -3,6 +3,7 @@ package sqlite_test
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -76,6 +77,20 @@ func TestTokens(t *testing.T) {
 	}
 	if err := s.PutToken(ctx, sandpool.Token{ID: "three"}); sandpool.ClassOf(err) != sandpool.Invalid {
 		t.Errorf("PutToken without a hash: %v", err)
+	}
+}
+
+// TestMigrationsAreNumbered: the schema's version counts migrations, so two of one number
+// would run in an order that nobody chose.
+func TestMigrationsAreNumbered(t *testing.T) {
+	files, err := os.ReadDir("migrations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range files {
+		if want := fmt.Sprintf("%04d_", i+1); !strings.HasPrefix(f.Name(), want) {
+			t.Errorf("migration %s does not begin with %s", f.Name(), want)
+		}
 	}
 }
 
