@@ -49,6 +49,10 @@ func mayImport() map[string][]string {
 		"test": {".", "api", "client", "internal/arm"},
 		// Measures the engine beside the whole product.
 		"test/bench": {".", "client", "internal/bench", "internal/image", "internal/sandbox", "internal/sandbox/gvisor"},
+
+		// Parts of the engine.
+		"internal/sandbox/gvisor/cgroup":   append(contract, "internal/sandbox/gvisor/kernfile"),
+		"internal/sandbox/gvisor/kernfile": nil,
 	}
 }
 

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +19,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
 )
 
 // attack starts one sandbox for a test of what hostile code gets to do.
@@ -84,12 +88,12 @@ func TestHostSide(t *testing.T) {
 			t.Errorf("%s is %q, want %q", field, got, want)
 		}
 	}
-	pids, err := cgroupPIDs(e.cgroups.dirs(h.ID)[0])
+	pids, err := e.cgroups.PIDs(h.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range pids {
-		score, err := readInt(procPath(p, "oom_score_adj"))
+		score, err := kernfile.Int(procPath(p, "oom_score_adj"))
 		if err == nil && (score == maxOOMScore) != (p == pid) {
 			t.Errorf("process %d has the OOM score %d; the sentry alone, %d, should have %d", p, score, pid, maxOOMScore)
 		}
@@ -265,19 +269,36 @@ func TestDiskIsNotMemory(t *testing.T) {
 	}
 }
 
-// TestLimits reads the limits of a started sandbox back from the kernel.
+// TestLimits reads the limits of a started sandbox back from the kernel, under the names that
+// either version of cgroups has for them.
 func TestLimits(t *testing.T) {
 	e, h := attack(t, nil)
-	c, ok := e.cgroups.(*cgroupV1)
-	if !ok {
-		t.Skip("reads the files of cgroup v1")
-	}
-	for path, want := range map[string]int64{
-		c.memory + "/victim/memory.limit_in_bytes": 256 << 20, c.pids + "/victim/pids.max": 256,
-		c.cpu + "/victim/cpu.cfs_quota_us": 100_000, c.cpu + "/victim/cpu.cfs_period_us": 100_000,
+	dirs := e.cgroups.Dirs(h.ID)
+	for _, limit := range []struct {
+		files map[string]string
+		must  bool
+	}{
+		{map[string]string{"memory.limit_in_bytes": "268435456", "memory.max": "268435456"}, true},
+		{map[string]string{"pids.max": "256"}, true},
+		{map[string]string{"cpu.cfs_quota_us": "100000", "cpu.max": "100000 100000"}, true},
+		{map[string]string{"cpu.cfs_period_us": "100000"}, false},
+		{map[string]string{"memory.oom.group": "1"}, false},
+		{map[string]string{"memory.swap.max": "0"}, false},
 	} {
-		if got, err := readInt(path); err != nil || got != want {
-			t.Errorf("%s is %d, %v; want %d", path, got, err, want)
+		found := 0
+		for file, want := range limit.files {
+			for _, dir := range dirs {
+				got, err := kernfile.Text(filepath.Join(dir, file))
+				if errors.Is(err, fs.ErrNotExist) {
+					continue
+				}
+				if found++; err != nil || got != want {
+					t.Errorf("%s of %s is %q, %v; want %q", file, dir, got, err, want)
+				}
+			}
+		}
+		if limit.must && found != 1 {
+			t.Errorf("%d of %q are set in %q, want 1", found, slices.Collect(maps.Keys(limit.files)), dirs)
 		}
 	}
 	pid, err := e.mainPID(h.ID)
@@ -285,8 +306,8 @@ func TestLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	groups, err := os.ReadFile(procPath(pid, "cgroup"))
-	if got := strings.Count(string(groups), "/victim\n"); err != nil || got != len(c.parents) {
-		t.Errorf("the sandbox is in %d groups of its own, want %d:\n%s", got, len(c.parents), groups)
+	if got := strings.Count(string(groups), "/victim\n"); err != nil || got != len(dirs) {
+		t.Errorf("the sandbox is in %d groups of its own, want %d:\n%s", got, len(dirs), groups)
 	}
 }
 
@@ -294,8 +315,8 @@ func TestForkBomb(t *testing.T) {
 	e, h := attack(t, func(tmpl *sandbox.Template) { tmpl.Limits.PIDs = 100 })
 	body, err := tryAsk(t.Context(), e, h, "/forks", url.Values{"n": {"400"}})
 	t.Logf("400 processes: %q, %v", body, err)
-	for _, dir := range e.cgroups.dirs(h.ID) {
-		if pids, err := readInt(dir + "/pids.current"); err == nil {
+	for _, dir := range e.cgroups.Dirs(h.ID) {
+		if pids, err := kernfile.Int(dir + "/pids.current"); err == nil {
 			t.Logf("%d threads on the host", pids)
 			if pids > 100 {
 				t.Errorf("the host has %d threads of the sandbox, want at most 100", pids)

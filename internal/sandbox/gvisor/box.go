@@ -17,6 +17,7 @@ import (
 
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/cores"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
 )
 
 // box is a sandbox process that this engine started or adopted.
@@ -121,7 +122,7 @@ func (e *Engine) askStatus(b *box) {
 // exitOf finds out why the process of b ended. Called once, after it did.
 func (e *Engine) exitOf(b *box) sandbox.Exit {
 	status, known := endStatus(b)
-	switch kills, err := e.cgroups.oomKills(b.id); {
+	switch kills, err := e.cgroups.OOMKills(b.id); {
 	case b.stopping.Load():
 		return sandbox.Exit{Reason: sandbox.Stopped}
 	case b.oom.Load(), err == nil && kills > 0:
@@ -185,11 +186,11 @@ type threads struct {
 }
 
 // Threads implements cores.Group.
-func (t threads) Threads() ([]int, error) { return cgroupThreads(t.engine.cgroups.dirs(t.id)[0]) }
+func (t threads) Threads() ([]int, error) { return t.engine.cgroups.Threads(t.id) }
 
 // CPUTime implements cores.Group.
 func (t threads) CPUTime() (time.Duration, error) {
-	s, err := t.engine.cgroups.usage(t.id)
+	s, err := t.engine.cgroups.Usage(t.id)
 	return s.CPUTime, err
 }
 
@@ -301,7 +302,7 @@ func (e *Engine) adopt() error {
 // mainPID returns the sentry among the processes of a sandbox's cgroup: the
 // one whose parent is outside. 0 means there is none.
 func (e *Engine) mainPID(id sandbox.ID) (int, error) {
-	pids, err := cgroupPIDs(e.cgroups.dirs(id)[0])
+	pids, err := e.cgroups.PIDs(id)
 	if err != nil {
 		return 0, err
 	}
@@ -310,7 +311,7 @@ func (e *Engine) mainPID(id sandbox.ID) (int, error) {
 		inside[pid] = true
 	}
 	for _, pid := range pids {
-		ppid, err := readField(fmt.Sprintf("/proc/%d/status", pid), "PPid:")
+		ppid, err := kernfile.Field(fmt.Sprintf("/proc/%d/status", pid), "PPid:")
 		if err == nil && !inside[int(ppid)] {
 			return pid, nil
 		}
@@ -333,7 +334,7 @@ const maxOOMScore = 1000
 // from which all others are cloned exists: they would inherit the value.
 func preferToKill(pid int) error {
 	path := fmt.Sprintf("/proc/%d/oom_score_adj", pid)
-	if err := setFile(path, strconv.Itoa(maxOOMScore)); err != nil {
+	if err := kernfile.Set(path, strconv.Itoa(maxOOMScore)); err != nil {
 		return fmt.Errorf("set %q to %d: %w", path, maxOOMScore, err)
 	}
 	return nil
@@ -343,11 +344,11 @@ func preferToKill(pid int) error {
 // it is over its limit, or was already, before this engine adopted it. What
 // watches ends with the process or with the engine.
 func (e *Engine) killOverLimit(b *box) error {
-	events, err := e.cgroups.oomEvents(b.id)
+	events, err := e.cgroups.OOMEvents(b.id)
 	if err != nil {
 		return err
 	}
-	if kills, err := e.cgroups.oomKills(b.id); err == nil && kills > 0 {
+	if kills, err := e.cgroups.OOMKills(b.id); err == nil && kills > 0 {
 		b.killForMemory()
 	}
 	if events == nil {

@@ -61,7 +61,7 @@ func leave(t *testing.T, e *Engine, id sandbox.ID) {
 	if err := os.Mkdir(e.dir(id), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.cgroups.create(id, tmpl.Limits); err != nil {
+	if err := e.cgroups.Create(id, tmpl.Limits); err != nil {
 		t.Fatal(err)
 	}
 	s, err := e.spawn(id, tmpl, nil)

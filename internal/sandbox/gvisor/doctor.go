@@ -7,12 +7,15 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor/cgroup"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
 )
 
 // CheckHost says what this host has and lacks of what the engine needs. It
@@ -123,34 +126,19 @@ func checkBinary() sandbox.Requirement {
 
 func checkCgroups() sandbox.Requirement {
 	const name = "cgroup controllers"
-	f, err := os.Open("/proc/self/mountinfo")
+	detail, err := cgroup.Check()
 	if err != nil {
-		return requirement(name, false, err.Error(), "Mount /proc.")
+		return requirement(name, false, err.Error(), "Boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1), or mount the v1 controllers "+
+			"cpu, cpuacct, memory and pids, writable; in a container, run it with its own writable cgroups.")
 	}
-	defer f.Close()
-	m, err := findCgroups(f)
-	if err != nil {
-		return requirement(name, false, err.Error(), "Mount /proc.")
-	}
-	if len(missingV2(m)) == 0 {
-		return requirement(name, writable(m.v2), "cgroup v2 at "+m.v2, "Mount "+m.v2+" writable; in a container, run it with its own writable cgroups.")
-	}
-	missing := missingV1(m)
-	detail := "cgroup v1"
-	if len(missing) > 0 {
-		detail = "missing: " + strings.Join(missing, ", ")
-	}
-	return requirement(name, len(missing) == 0 && writable(m.v1["memory"]), detail,
-		"Boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1), or mount the v1 controllers cpu, cpuacct, memory and pids writable.")
+	return requirement(name, true, detail, "")
 }
-
-func writable(dir string) bool { return unix.Access(dir, unix.W_OK) == nil }
 
 func checkNamespaces() sandbox.Requirement {
 	var lacking []string
 	for _, ns := range []string{"user", "mnt", "pid", "net", "ipc", "uts"} {
 		_, err := os.Stat("/proc/self/ns/" + ns)
-		limit, err2 := readInt("/proc/sys/user/max_" + ns + "_namespaces")
+		limit, err2 := kernfile.Int("/proc/sys/user/max_" + ns + "_namespaces")
 		if err != nil || err2 == nil && limit == 0 {
 			lacking = append(lacking, ns)
 		}
@@ -164,8 +152,11 @@ func checkNamespaces() sandbox.Requirement {
 }
 
 func checkSeccomp() sandbox.Requirement {
-	actions, err := readString("/proc/sys/kernel/seccomp/actions_avail")
-	ok := err == nil && hasWord(actions, "trap") && hasWord(actions, "errno") && hasWord(actions, "kill_process")
+	actions, err := kernfile.Text("/proc/sys/kernel/seccomp/actions_avail")
+	ok := err == nil
+	for _, need := range []string{"trap", "errno", "kill_process"} {
+		ok = ok && slices.Contains(strings.Fields(actions), need)
+	}
 	if err != nil {
 		actions = err.Error()
 	}
@@ -175,7 +166,7 @@ func checkSeccomp() sandbox.Requirement {
 // checkPtrace: gVisor's systrap platform attaches to the stub processes that it
 // forks. Yama allows that to a parent up to level 1.
 func checkPtrace() sandbox.Requirement {
-	scope, err := readInt("/proc/sys/kernel/yama/ptrace_scope")
+	scope, err := kernfile.Int("/proc/sys/kernel/yama/ptrace_scope")
 	if err != nil {
 		return requirement("ptrace", true, "not restricted", "")
 	}
@@ -234,7 +225,7 @@ func checkGVisor() sandbox.Requirement {
 // checkLargePages never fails: without them the engine is slower and no worse.
 func checkLargePages() sandbox.Requirement {
 	const name = "large pages"
-	setting, err := readString(largePagesFile)
+	setting, err := kernfile.Text(largePagesFile)
 	switch {
 	case err != nil:
 		return requirement(name, true, "this kernel has none for shared memory (Linux 6.11 has); restores take more processor time", "")

@@ -16,7 +16,9 @@ import (
 	glog "gvisor.dev/gvisor/pkg/log"
 
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor/cgroup"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/cores"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
 )
 
 // Directories and files in Config.Root.
@@ -32,7 +34,7 @@ type Engine struct {
 	cfg     Config
 	lock    *os.File // holds Config.Root for this process
 	boxDir  *os.File // Config.Root/sandboxes
-	cgroups cgroups
+	cgroups *cgroup.Tree
 	cores   *cores.Cores
 	filters func() (*os.File, error) // of sentries, compiled once
 
@@ -96,7 +98,7 @@ func (e *Engine) open() (err error) {
 	if e.boxDir, err = os.Open(filepath.Join(e.cfg.Root, boxesName)); err != nil {
 		return fmt.Errorf("engine root: %w", err)
 	}
-	if e.cgroups, err = newCgroups(e.cfg.cgroupName()); err != nil {
+	if e.cgroups, err = cgroup.Open(e.cfg.cgroupName()); err != nil {
 		return err
 	}
 	if e.cores, err = cores.New(); err != nil {
@@ -118,11 +120,11 @@ const largePagesFile = "/sys/kernel/mm/transparent_hugepage/hugepages-64kB/shmem
 // tuneHost turns large pages on if nobody has chosen a setting. It is about
 // speed alone, so a failure is a line in the log.
 func (e *Engine) tuneHost(path string) {
-	setting, err := readString(path)
+	setting, err := kernfile.Text(path)
 	if err != nil || !strings.Contains(setting, "[never]") {
 		return
 	}
-	if err := setFile(path, "always"); err != nil {
+	if err := kernfile.Set(path, "always"); err != nil {
 		e.log.Warn("large pages stay off; restores are slower", "setting", path, "error", err)
 		return
 	}
@@ -167,9 +169,7 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	e.closed = true
-	if e.cgroups != nil {
-		errs = append(errs, e.cgroups.close())
-	}
+	errs = append(errs, e.cgroups.Close())
 	for _, b := range e.boxes {
 		b.abandon()
 	}

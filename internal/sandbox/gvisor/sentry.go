@@ -20,6 +20,7 @@ import (
 	"gvisor.dev/gvisor/pkg/sentry/pgalloc"
 
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor/cgroup"
 )
 
 // nobody is who a sandbox process is on the host.
@@ -171,7 +172,7 @@ func (e *Engine) spawn(id sandbox.ID, t sandbox.Template, console *os.File) (_ *
 	if e.isPreparing(id) {
 		cmd.Env = append(cmd.Env, snapshotVariable+"=1")
 	}
-	if err := e.cgroups.start(id, cmd); err != nil {
+	if err := e.cgroups.Start(id, cmd); err != nil {
 		read.Close()
 		return nil, fmt.Errorf("start the sandbox process of %q: %w", id, err)
 	}
@@ -273,8 +274,8 @@ func resourceArgs(l sandbox.Limits) []string {
 	}
 	return []string{
 		"--cpu-num=" + strconv.Itoa(processors(l)),
-		"--cpu-quota=" + strconv.FormatInt(cpuQuota(l.CPU), 10),
-		"--cpu-period=" + strconv.Itoa(cpuPeriod),
+		"--cpu-quota=" + strconv.FormatInt(cgroup.CPUQuota(l.CPU), 10),
+		"--cpu-period=" + strconv.Itoa(cgroup.CPUPeriod),
 		"--total-host-memory=" + strconv.FormatUint(total, 10),
 		"--total-memory=" + strconv.FormatUint(min(total, uint64(l.Memory)), 10),
 	}

@@ -146,14 +146,12 @@ func (e *Engine) setStarting(id sandbox.ID, cut func()) {
 
 // exists reports whether the host has anything of id.
 func (e *Engine) exists(id sandbox.ID) (bool, error) {
-	for _, dir := range append(e.cgroups.dirs(id), e.dir(id)) {
-		if _, err := os.Lstat(dir); err == nil {
-			return true, nil
-		} else if !errors.Is(err, os.ErrNotExist) {
-			return false, err
-		}
+	if _, err := os.Lstat(e.dir(id)); err == nil {
+		return true, nil
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return false, err
 	}
-	return false, nil
+	return e.cgroups.Exists(id)
 }
 
 // build takes the steps of a start, each of which demolish can undo.
@@ -162,7 +160,7 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, t sandbox.Template, s
 	if err := os.Mkdir(e.dir(id), 0o700); err != nil {
 		return fmt.Errorf("make the sandbox's directory: %w", err)
 	}
-	if err := e.cgroups.create(id, t.Limits); err != nil {
+	if err := e.cgroups.Create(id, t.Limits); err != nil {
 		return err
 	}
 	s, err := e.spawn(id, t, console)
@@ -200,7 +198,7 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, t sandbox.Template, s
 	e.log.Debug("sandbox started", "sandbox", id, "restored", snapshot != "", watch.laps())
 	// Until here only the template's own programs have run. They get what the
 	// machine has: a restore under a limit of a quarter of a core takes seconds.
-	if err := e.cgroups.limitCPU(id, t.Limits.CPU); err != nil {
+	if err := e.cgroups.LimitCPU(id, t.Limits.CPU); err != nil {
 		return err
 	}
 	f, err := os.OpenFile(filepath.Join(e.dir(id), startedName), os.O_CREATE|os.O_WRONLY, 0o600)
@@ -244,10 +242,9 @@ func (e *Engine) awaitReady(ctx context.Context, b *box, check sandbox.Check) er
 		select {
 		case <-b.done:
 			return fmt.Errorf("before it was ready: %w", ended(b.id, b.exit))
-		default:
-		}
-		if pause(ctx, wait) != nil {
+		case <-ctx.Done():
 			return fmt.Errorf("%w; its last readiness check: %w", context.Cause(ctx), err)
+		case <-time.After(wait):
 		}
 	}
 }

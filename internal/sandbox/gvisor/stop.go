@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -51,13 +50,7 @@ func (e *Engine) demolish(ctx context.Context, id sandbox.ID) error {
 			return fmt.Errorf("stop sandbox %q: %w", id, context.Cause(ctx))
 		}
 	}
-	dirs := e.cgroups.dirs(id)
-	for _, dir := range dirs {
-		if err := killCgroup(ctx, dir); err != nil {
-			return fmt.Errorf("stop sandbox %q: %w", id, err)
-		}
-	}
-	if err := removeDirs(ctx, dirs); err != nil {
+	if err := e.cgroups.Remove(ctx, id); err != nil {
 		return fmt.Errorf("stop sandbox %q: %w", id, err)
 	}
 	if err := os.RemoveAll(e.dir(id)); err != nil {
@@ -113,19 +106,25 @@ func (b *box) ended() bool {
 
 // remains returns every ID of which the host has a directory or a cgroup.
 func (e *Engine) remains() ([]sandbox.ID, error) {
+	names, err := e.cgroups.List()
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(filepath.Dir(e.dir("any")))
+	if err != nil {
+		return nil, fmt.Errorf("list sandboxes: %w", err)
+	}
+	for _, entry := range entries {
+		if entry.IsDir() {
+			names = append(names, entry.Name())
+		}
+	}
 	seen := map[sandbox.ID]bool{}
 	var ids []sandbox.ID
-	for _, dir := range append(e.cgroups.dirs(""), e.dir("")) {
-		entries, err := os.ReadDir(filepath.Clean(dir))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("list sandboxes: %w", err)
-		}
-		for _, entry := range entries {
-			id := sandbox.ID(entry.Name())
-			if entry.IsDir() && !seen[id] && checkID(id) == nil {
-				seen[id] = true
-				ids = append(ids, id)
-			}
+	for _, name := range names {
+		if id := sandbox.ID(name); !seen[id] && checkID(id) == nil {
+			seen[id] = true
+			ids = append(ids, id)
 		}
 	}
 	return ids, nil
@@ -160,7 +159,7 @@ func (e *Engine) Stats(ctx context.Context, h sandbox.Handle) (sandbox.Stats, er
 	if err := checkID(h.ID); err != nil {
 		return sandbox.Stats{}, err
 	}
-	s, err := e.cgroups.usage(h.ID)
+	s, err := e.cgroups.Usage(h.ID)
 	if err != nil {
 		return sandbox.Stats{}, fmt.Errorf("measure sandbox %q: %w", h.ID, err)
 	}

@@ -1,0 +1,103 @@
+package cgroup
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
+)
+
+func TestFind(t *testing.T) {
+	const v1 = `30 24 0:27 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+31 30 0:28 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
+32 30 0:29 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+33 30 0:30 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+`
+	m, err := parse(strings.NewReader(v1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.v2 != "/sys/fs/cgroup/unified" || m.v1["cpuacct"] != "/sys/fs/cgroup/cpu,cpuacct" {
+		t.Errorf("found %+v", m)
+	}
+	if got, want := m.missingV1(), []string{"pids"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("missing %v, want %v", got, want)
+	}
+}
+
+// TestFilesOfV2 runs the code of cgroup v2 on a directory that has the files of one.
+func TestFilesOfV2(t *testing.T) {
+	mount := t.TempDir()
+	for _, dir := range []string{"", "sandpool", "sandpool/x"} {
+		write(t, filepath.Join(mount, dir, "cgroup.subtree_control"), "")
+	}
+	c, err := openV2(mount, "sandpool/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := kernfile.Text(filepath.Join(mount, "sandpool/x/cgroup.subtree_control")); got != "+cpu +memory +pids" {
+		t.Errorf("enabled %q", got)
+	}
+	limits := sandbox.Limits{CPU: 1.5, Memory: 1 << 30, PIDs: 200, Disk: 1 << 20}
+	if err := c.Create("a", limits); err == nil {
+		t.Error("create succeeds although the limits' files are missing")
+	}
+	dir := c.Dirs("a")[0]
+	write(t, filepath.Join(dir, "memory.current"), "4096\n")
+	write(t, filepath.Join(dir, "cpu.stat"), "usage_usec 1500\nuser_usec 1000\n")
+	write(t, filepath.Join(dir, "memory.events"), "low 0\noom 1\noom_kill 2\n")
+	if s, err := c.Usage("a"); err != nil || s.Memory != 4096 || s.CPUTime.Microseconds() != 1500 {
+		t.Errorf("usage = %+v, %v", s, err)
+	}
+	if n, err := c.OOMKills("a"); err != nil || n != 2 {
+		t.Errorf("oomKills = %d, %v", n, err)
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestStartInV2 starts a process inside a real group of cgroup v2, of
+// which a machine with cgroup v1 has one without controllers.
+func TestStartInV2(t *testing.T) {
+	m, err := find()
+	if err != nil || m.v2 == "" || os.Geteuid() != 0 {
+		t.Skip("needs root and a mounted cgroup v2", err)
+	}
+	c := &Tree{version: v2{}, parents: []string{filepath.Join(m.v2, fmt.Sprintf("sandpool-test-%d", os.Getpid()))}}
+	dir := c.Dirs("a")[0]
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Skip("cgroup v2 is not writable", err)
+	}
+	cmd := exec.Command("sleep", "60")
+	if err := c.Start("a", cmd); err != nil {
+		t.Fatal(err)
+	}
+	if pids, err := c.PIDs("a"); err != nil || len(pids) != 1 || pids[0] != cmd.Process.Pid {
+		t.Errorf("the group has %v, %v; want %d", pids, err, cmd.Process.Pid)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	go func() { _ = cmd.Wait() }()
+	if err := c.Remove(ctx, "a"); err != nil {
+		t.Error(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}

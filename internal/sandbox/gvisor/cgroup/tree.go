@@ -1,0 +1,254 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
+)
+
+// Tree is the groups of one engine. Its methods may be called at the same time.
+type Tree struct {
+	version version
+	parents []string // a directory in each hierarchy; the first is that whose members count
+}
+
+// version is what the two versions of cgroups do differently. dirs are those of one group, in
+// the order of Tree.parents.
+type version interface {
+	// limit sets the limits of a new group but that of the processor. A limit that cannot be
+	// set is an error.
+	limit(dirs []string, l sandbox.Limits) error
+	// limitCPU sets the limit of the processor.
+	limitCPU(dirs []string, cores float64) error
+	// start starts cmd inside the group.
+	start(dirs []string, cmd *exec.Cmd) error
+	// threads returns the file with the threads of a group in the hierarchy of dir.
+	threads(dir string) string
+	// oomKills counts processes of the group killed for want of memory.
+	oomKills(dirs []string) (int64, error)
+	// oomEvents returns what becomes readable when the group has no memory left, or nil if
+	// the kernel then ends the whole group by itself.
+	oomEvents(dirs []string) (*os.File, error)
+	// usage returns what the group uses.
+	usage(dirs []string) (sandbox.Stats, error)
+}
+
+// Open makes the parent group called name, a relative path, if it is missing.
+func Open(name string) (*Tree, error) {
+	m, err := find()
+	if err != nil {
+		return nil, err
+	}
+	if len(m.missingV2()) == 0 {
+		return openV2(m.v2, name)
+	}
+	if err := m.missing(); err != nil {
+		return nil, err
+	}
+	return openV1(m.v1, name)
+}
+
+// Close removes the parent group if it is empty. That of a nil Tree does nothing.
+func (t *Tree) Close() error {
+	if t == nil {
+		return nil
+	}
+	var errs []error
+	for _, dir := range t.parents {
+		err := unix.Rmdir(dir)
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) {
+			errs = append(errs, fmt.Errorf("remove cgroup %q: %w", dir, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Dirs returns every directory that makes up a group.
+func (t *Tree) Dirs(id sandbox.ID) []string {
+	dirs := make([]string, len(t.parents))
+	for i, parent := range t.parents {
+		dirs[i] = filepath.Join(parent, string(id))
+	}
+	return dirs
+}
+
+// Create makes the group of id and sets its limits but that of the processor. A limit that
+// cannot be set is an error. What it had made by then is Remove's.
+func (t *Tree) Create(id sandbox.ID, l sandbox.Limits) error {
+	dirs := t.Dirs(id)
+	for _, dir := range dirs {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return fmt.Errorf("make cgroup %q: %w", dir, err)
+		}
+	}
+	return t.version.limit(dirs, l)
+}
+
+// LimitCPU sets the limit of the processor.
+func (t *Tree) LimitCPU(id sandbox.ID, cores float64) error {
+	return t.version.limitCPU(t.Dirs(id), cores)
+}
+
+// Start starts cmd inside the group of id: it is never outside, not even for a moment.
+func (t *Tree) Start(id sandbox.ID, cmd *exec.Cmd) error { return t.version.start(t.Dirs(id), cmd) }
+
+// Exists reports whether anything of the group is there.
+func (t *Tree) Exists(id sandbox.ID) (bool, error) {
+	for _, dir := range t.Dirs(id) {
+		if _, err := os.Lstat(dir); err == nil {
+			return true, nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// List returns the names of all groups of which anything is there.
+func (t *Tree) List() (names []string, err error) {
+	for _, dir := range t.parents {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("list cgroups: %w", err)
+		}
+		for _, entry := range entries {
+			if entry.IsDir() && !slices.Contains(names, entry.Name()) {
+				names = append(names, entry.Name())
+			}
+		}
+	}
+	return names, nil
+}
+
+// PIDs returns the processes of the group. One that does not exist has none.
+func (t *Tree) PIDs(id sandbox.ID) ([]int, error) { return pids(t.Dirs(id)[0]) }
+
+// pids returns the processes of a group, but never this one, of which a thread may be inside
+// for a moment (see v1.start).
+func pids(dir string) ([]int, error) {
+	found, err := kernfile.Ints(filepath.Join(dir, "cgroup.procs"))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+		return nil, nil
+	}
+	return slices.DeleteFunc(found, func(pid int) bool { return pid == os.Getpid() }), err
+}
+
+// Threads returns the threads of the group, which must exist.
+func (t *Tree) Threads(id sandbox.ID) ([]int, error) {
+	return kernfile.Ints(t.version.threads(t.Dirs(id)[0]))
+}
+
+// OOMKills counts processes of the group that were killed for want of memory.
+func (t *Tree) OOMKills(id sandbox.ID) (int64, error) { return t.version.oomKills(t.Dirs(id)) }
+
+// OOMEvents returns what becomes readable when the group has no memory left, or nil if the
+// kernel then ends the whole group by itself.
+func (t *Tree) OOMEvents(id sandbox.ID) (*os.File, error) { return t.version.oomEvents(t.Dirs(id)) }
+
+// Usage returns what the group uses.
+func (t *Tree) Usage(id sandbox.ID) (sandbox.Stats, error) { return t.version.usage(t.Dirs(id)) }
+
+// Remove kills what is in the group, waits until it is gone, and removes the group. One that
+// does not exist is no error.
+func (t *Tree) Remove(ctx context.Context, id sandbox.ID) error {
+	dirs := t.Dirs(id)
+	for _, dir := range dirs {
+		if err := kill(ctx, dir); err != nil {
+			return err
+		}
+	}
+	for _, dir := range dirs {
+		if err := remove(ctx, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kill sends SIGKILL to everything in the group and waits until it is empty. New processes
+// may appear between two looks, so it looks again.
+func kill(ctx context.Context, dir string) error {
+	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
+		found, err := pids(dir)
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		for _, pid := range found {
+			if err := killMember(dir, pid); err != nil {
+				return err
+			}
+		}
+		if err := pause(ctx, wait); err != nil {
+			return fmt.Errorf("%d processes in %q do not end: %w", len(found), dir, err)
+		}
+	}
+}
+
+// killMember kills pid if it is (still) in the group. A pidfd pins the
+// process first, so that a process id used again is never hit.
+func killMember(dir string, pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return ignoreGone(err)
+	}
+	defer unix.Close(fd)
+	found, err := pids(dir)
+	if err != nil || !slices.Contains(found, pid) {
+		return err
+	}
+	return ignoreGone(unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0))
+}
+
+func ignoreGone(err error) error {
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	return err
+}
+
+// remove removes an empty group. The kernel answers EBUSY until the last
+// thread has left, which can be a little after its process was seen to end.
+func remove(ctx context.Context, dir string) error {
+	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
+		err := unix.Rmdir(dir)
+		if err == nil || errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("remove cgroup %q: %w", dir, err)
+		}
+		if err := pause(ctx, wait); err != nil {
+			return fmt.Errorf("cgroup %q stays busy: %w", dir, err)
+		}
+	}
+}
+
+// pause waits for d or for the end of ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}
+
+// CPUPeriod is the time over which a CPU limit is kept, in microseconds; the
+// kernel's own default.
+const CPUPeriod = 100_000
+
+// CPUQuota returns the CPU time of cores in one period, at least the kernel's minimum of 1 ms.
+func CPUQuota(cores float64) int64 { return max(int64(cores*CPUPeriod), 1000) }
