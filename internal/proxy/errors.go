@@ -17,6 +17,7 @@ const (
 var (
 	errTooLong      = errors.New("the head of the answer is too long")
 	errSessionEnded = errors.New("the session has ended")
+	errAnswered     = errors.New("the caller has its answer")
 	errCallerGone   = errors.New("the caller has gone")
 )
 

@@ -193,10 +193,14 @@ func (x *exchange) answer2(ctx context.Context, resp *http.Response) error {
 			h.Add("Trailer", name)
 		}
 	}
+	if h["Trailer"] != nil && x.r.ProtoMajor == 1 {
+		delete(h, "Content-Length") // HTTP/1.1 has trailers only behind chunks
+	}
 	x.allow()
 	x.w.WriteHeader(resp.StatusCode)
 	x.started = true
-	if err := x.flush(); err != nil {
+	// An answer that is over with its head must stay so: gRPC's "trailers only" is one.
+	if resp.ContentLength != 0 && x.flush() != nil {
 		return errCallerGone
 	}
 	quiet := time.AfterFunc(x.p.options.Quiet, func() { _ = resp.Body.Close() })

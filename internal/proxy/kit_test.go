@@ -146,13 +146,17 @@ func (c *container) answers(port int, text string) {
 // front is a server as the product has it, with the proxy where its routes would be.
 func front(t testing.TB, p *Proxy, to Session, target Target) *httptest.Server {
 	t.Helper()
-	respond := &arm.Responder{Log: slog.New(slog.DiscardHandler)}
-	h := respond.Handle(func(w http.ResponseWriter, r *http.Request) error {
+	return serveFunc(t, func(w http.ResponseWriter, r *http.Request) error {
 		t := target
-		t.Path, _, _ = strings.Cut(r.RequestURI, "?")
+		t.Path = RawPath(r)
 		return p.Serve(w, r, to, t)
 	})
-	srv := httptest.NewUnstartedServer(arm.Trace(h))
+}
+
+func serveFunc(t testing.TB, f func(http.ResponseWriter, *http.Request) error) *httptest.Server {
+	t.Helper()
+	respond := &arm.Responder{Log: slog.New(slog.DiscardHandler)}
+	srv := httptest.NewUnstartedServer(arm.Trace(respond.Handle(f)))
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)

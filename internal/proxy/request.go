@@ -256,6 +256,8 @@ func checkRequest(r *http.Request, t Target) error {
 		return refuse("path", "The path does not begin with a slash.")
 	case !printable(t.Path):
 		return refuse("path", "The path has a space or a control character; send it escaped.")
+	case !hasBody(r) && !zeroLength(r.Header["Content-Length"]):
+		return refuse("Content-Length", "The header Content-Length promises a body that the request does not have.")
 	case !printable(r.URL.RawQuery):
 		return refuse("query", "The query has a space or a control character; send it escaped.")
 	case !printable(r.Host) || strings.ContainsAny(r.Host, `"\,;/@`):
@@ -267,6 +269,27 @@ func checkRequest(r *http.Request, t Target) error {
 		}
 	}
 	return nil
+}
+
+// zeroLength reports whether Content-Length fields allow a request without a body.
+func zeroLength(values []string) bool {
+	for _, v := range values {
+		if n, err := strconv.ParseUint(v, 10, 63); err != nil || n != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// RawPath returns the path of r byte for byte as its caller has sent it, escapes included and without the query; the path in
+// r.URL may be written in another way. It is empty for an address without one.
+func RawPath(r *http.Request) string {
+	uri := r.RequestURI
+	if _, rest, absolute := strings.Cut(uri, "://"); absolute && uri[0] != '/' {
+		uri = rest[min(len(rest), max(0, strings.IndexAny(rest+"/", "/?#"))):]
+	}
+	path, _, _ := strings.Cut(uri, "?")
+	return path
 }
 
 // checkField refuses a field that could end its line.

@@ -1,12 +1,10 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -102,39 +100,70 @@ func takeOver(w http.ResponseWriter) (*buffered, error) {
 // pump copies both ways until both have ended, one has failed, or nothing has flowed for idle
 // (zero: for ever). It closes both.
 func (p *Proxy) pump(a, b net.Conn, idle time.Duration) {
-	var flowed atomic.Int64 // Unix time in nanoseconds
-	flowed.Store(time.Now().UnixNano())
-	done := make(chan bool, 1)
-	half := func(dst, src net.Conn) bool {
-		whole := p.flow(dst, src, idle, &flowed)
-		if whole {
-			whole = closeWrite(dst) == nil
-		}
-		if !whole {
-			_, _ = a.Close(), b.Close()
-		}
-		return whole
+	end := func() { _, _ = a.Close(), b.Close() }
+	defer end()
+	var flowed atomic.Int64 // bytes
+	if idle > 0 {
+		watch := &watchdog{idle: idle, flowed: &flowed, end: end}
+		watch.start()
+		defer watch.stop()
 	}
-	go func() { done <- half(b, a) }()
+	half := func(dst, src net.Conn) {
+		if !p.flow(dst, src, &flowed) || closeWrite(dst) != nil {
+			end()
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		half(b, a)
+		close(done)
+	}()
 	half(a, b)
 	<-done
-	_, _ = a.Close(), b.Close()
+}
+
+// A watchdog calls end when flowed has not changed for idle, give or take an eighth.
+type watchdog struct {
+	idle   time.Duration
+	flowed *atomic.Int64
+	end    func()
+	ticker *time.Timer
+
+	// last and same are what was seen, and how often in a row. Only one tick runs at a time.
+	last int64
+	same int
+}
+
+// ticks is how often the watchdog looks while idle passes.
+const ticks = 8
+
+func (w *watchdog) start() {
+	ready := make(chan struct{})
+	w.ticker = time.AfterFunc(w.idle/ticks, func() { <-ready; w.tick() })
+	close(ready)
+}
+
+func (w *watchdog) stop() { w.ticker.Stop() }
+
+func (w *watchdog) tick() {
+	if n := w.flowed.Load(); n != w.last {
+		w.last, w.same = n, 0
+	} else if w.same++; w.same >= ticks {
+		w.end()
+		return
+	}
+	w.ticker.Reset(w.idle / ticks)
 }
 
 // flow copies src to dst and reports whether src came to its end. While nothing comes it holds a
 // small buffer, since thousands of connections may wait.
-func (p *Proxy) flow(dst, src net.Conn, idle time.Duration, flowed *atomic.Int64) bool {
+func (p *Proxy) flow(dst, src net.Conn, flowed *atomic.Int64) bool {
 	buf := p.buffers.get(smallBuffer)
 	defer func() { p.buffers.put(buf) }()
-	var readBy, writeBy time.Time
+	var writeBy time.Time
 	for {
-		if by, due := renew(readBy, idle); idle > 0 && due {
-			readBy = by
-			_ = src.SetReadDeadline(by) // the read will tell what is wrong
-		}
 		n, err := src.Read(buf)
 		if n > 0 {
-			flowed.Store(time.Now().UnixNano())
 			if by, due := renew(writeBy, p.options.Quiet); due {
 				writeBy = by
 				_ = dst.SetWriteDeadline(by) // the write will tell what is wrong
@@ -142,14 +171,10 @@ func (p *Proxy) flow(dst, src net.Conn, idle time.Duration, flowed *atomic.Int64
 			if _, werr := dst.Write(buf[:n]); werr != nil {
 				return false
 			}
+			flowed.Add(int64(n))
 		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return true
-		case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(time.Unix(0, flowed.Load())) < idle:
-			readBy = time.Time{} // the other direction flows
-		case err != nil:
-			return false
+		if err != nil {
+			return errors.Is(err, io.EOF)
 		}
 		if want := sizeAfter(n, len(buf)); want != len(buf) {
 			p.buffers.put(buf)
@@ -167,9 +192,4 @@ func sizeAfter(n, size int) int {
 		return smallBuffer
 	}
 	return size
-}
-
-// watch closes c when ctx ends, until the returned function is called.
-func watch(ctx context.Context, c io.Closer) func() bool {
-	return context.AfterFunc(ctx, func() { _ = c.Close() })
 }
