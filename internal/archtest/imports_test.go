@@ -14,7 +14,7 @@ func mayImport() map[string][]string {
 	vocabulary := []string{"."}
 	contract := []string{".", "internal/sandbox"}
 	// Handlers know the words of the contract (statistics, why a sandbox ended), never an engine.
-	handlers := append(contract, "api", "internal/arm", "internal/auth", "internal/agent", "internal/pool", "internal/interpreter")
+	handlers := append(contract, "api", "internal/arm", "internal/auth", "internal/agent", "internal/event", "internal/pool", "internal/interpreter")
 	return map[string][]string{
 		".":                            nil,
 		"api":                          vocabulary,
@@ -31,6 +31,7 @@ func mayImport() map[string][]string {
 		"internal/agent/guest":         {".", "internal/agent", "internal/agent/kernels", "internal/quiet"},
 		"internal/interpreter":         append(contract, "internal/agent"),
 		"internal/quiet":               nil,
+		"internal/event":               vocabulary,
 		"internal/pool":                contract,
 		"internal/proxy":               vocabulary,
 		"internal/pool/storetest":      append(contract, "internal/pool"),

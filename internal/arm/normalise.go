@@ -81,7 +81,7 @@ var words = func() map[string]string {
 	m := map[string]string{}
 	for _, w := range []string{"subscriptions", "resourceGroups", "providers", "sessionPools", "locations",
 		"containerappOperationStatuses", "containerappOperationResults", "Microsoft.App", "Microsoft.Authorization",
-		"roleAssignments", "fetchMCPServerCredentials", "rotateMCPServerCredentials", "regenerateCredentials", "status"} {
+		"roleAssignments", "fetchMCPServerCredentials", "rotateMCPServerCredentials", "regenerateCredentials", "status", "events"} {
 		m[strings.ToLower(w)] = w
 	}
 	return m

@@ -9,6 +9,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
@@ -67,6 +68,9 @@ type Options struct {
 	PageSize int
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// Events hears what happens to pools and answers questions for it; nil means one of the
+	// control plane's own.
+	Events *event.Bus
 }
 
 // Control serves the control plane.
@@ -117,6 +121,9 @@ func (c *Control) defaults() {
 	if c.o.Now == nil {
 		c.o.Now = time.Now
 	}
+	if c.o.Events == nil {
+		c.o.Events = event.New()
+	}
 }
 
 func requestBase(r *http.Request) string {
@@ -143,6 +150,8 @@ func (c *Control) Register(mux *http.ServeMux) {
 	handle("DELETE "+arm.PoolPath, c.onPool(auth.DeletePool, c.delete))
 	handle(arm.PoolPath, c.onPool(auth.ReadPool, methodNotAllowed))
 	handle("GET "+arm.PoolPath+"/status", c.onPool(auth.ReadStatus, c.status))
+	handle("GET "+arm.PoolPath+"/events", c.onPool(auth.ReadStatus, c.poolEvents))
+	handle("GET /sandpool/events", c.serverEvents)
 	for _, action := range []string{"fetchMCPServerCredentials", "rotateMCPServerCredentials", "regenerateCredentials"} {
 		handle("POST "+arm.PoolPath+"/"+action, c.onPool(auth.WritePool, c.noMCP))
 	}

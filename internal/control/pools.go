@@ -11,6 +11,7 @@ import (
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool"
 )
 
@@ -47,11 +48,12 @@ func (c *Control) put(w http.ResponseWriter, r *http.Request, id sandpool.PoolID
 	if err != nil {
 		return err
 	}
-	status := http.StatusOK
+	status, done := http.StatusOK, event.PoolUpdated
 	if old == nil {
 		// az looks for the operation after every 201, finished or not.
-		status = http.StatusCreated
+		status, done = http.StatusCreated, event.PoolCreated
 	}
+	c.tell(r, done, id)
 	if old == nil || got.State == sandpool.InProgress {
 		c.setOperation(w, r, got, putOperation)
 	}
@@ -88,6 +90,7 @@ func (c *Control) patch(w http.ResponseWriter, r *http.Request, id sandpool.Pool
 	if err != nil {
 		return err
 	}
+	c.tell(r, event.PoolUpdated, id)
 	status := http.StatusOK
 	if got.State == sandpool.InProgress {
 		status = http.StatusAccepted
@@ -106,7 +109,10 @@ func (c *Control) delete(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 	begun := c.o.Now()
 	p, err := c.pools.Pool(r.Context(), id)
 	if err == nil && p.State != sandpool.Deleting {
-		if err := c.pools.Delete(r.Context(), id); err != nil && sandpool.ClassOf(err) != sandpool.NotFound {
+		switch err := c.pools.Delete(r.Context(), id); {
+		case err == nil:
+			c.tell(r, event.PoolDeleting, id)
+		case sandpool.ClassOf(err) != sandpool.NotFound:
 			return err
 		}
 		p, err = c.pools.Pool(r.Context(), id)

@@ -1,0 +1,157 @@
+package event
+
+// Name says what happened. Names are part of the API: they are never changed, only added.
+type Name string
+
+// Stream is the kind of record that an event belongs to. The names are those of the
+// diagnostic logs of Azure's managed environments, so that queries and dashboards move.
+type Stream string
+
+// The streams.
+const (
+	// Lifecycle is what happens to sessions.
+	Lifecycle Stream = "AppEnvSessionLifecycleLogs"
+	// PoolEvents is what happens to pools and to the sandboxes that stand ready.
+	PoolEvents Stream = "AppEnvSessionPoolEventLogs"
+	// Server is what happens to the server as a whole.
+	Server Stream = "SandpoolServerLogs"
+)
+
+// Level says how much an event matters.
+type Level int
+
+// The levels.
+const (
+	// Debug is for those who count: it happens all the time.
+	Debug Level = iota
+	// Info is a change that somebody wanted.
+	Info
+	// Warning is something that went wrong and is mended or tried again.
+	Warning
+	// Error is something that an operator has to mend.
+	Error
+)
+
+func (l Level) String() string { return [...]string{"debug", "info", "warning", "error"}[l] }
+
+// What happens to pools.
+const (
+	// PoolCreated, PoolUpdated: a request has made or changed a pool. By is who asked.
+	PoolCreated Name = "PoolCreated"
+	PoolUpdated Name = "PoolUpdated"
+	// PoolDeleting: a request has begun the deletion; PoolDeleted: nothing is left.
+	PoolDeleting Name = "PoolDeleting"
+	PoolDeleted  Name = "PoolDeleted"
+	// PoolPreparing: a step of making what sandboxes start from; Outcome names it.
+	PoolPreparing Name = "PoolPreparing"
+	// PoolReady: sandboxes can be started. PoolFailed: they cannot, and it is tried again.
+	PoolReady  Name = "PoolReady"
+	PoolFailed Name = "PoolFailed"
+	// PoolRenewed: what sandboxes start from has changed under the pool (a newer image, another agent).
+	PoolRenewed Name = "PoolRenewed"
+	// PoolUnsaved: the pool's state could not be written to the store, and is tried again.
+	PoolUnsaved Name = "PoolUnsaved"
+)
+
+// What happens to sandboxes.
+const (
+	// SandboxStarted: a sandbox is ready. Took is the start.
+	SandboxStarted Name = "SandboxStarted"
+	// SandboxNotStarted: a start went wrong.
+	SandboxNotStarted Name = "SandboxNotStarted"
+	// SandboxSlow: the snapshot's working set is not known, so sandboxes start slower than they could.
+	SandboxSlow Name = "SandboxSlow"
+	// SandboxEnded: a sandbox ended by itself. Outcome is how: "exited", "killed", "out of memory".
+	SandboxEnded Name = "SandboxEnded"
+	// SandboxStopped: a sandbox that was told to stop is gone.
+	SandboxStopped Name = "SandboxStopped"
+	// SandboxNotStopped: it could not be stopped, and it is tried again.
+	SandboxNotStopped Name = "SandboxNotStopped"
+	// SandboxUnwatched: the engine cannot say whether a sandbox still runs; it is asked again.
+	SandboxUnwatched Name = "SandboxUnwatched"
+	// SandboxAdopted, SandboxDropped: the server found a sandbox of an earlier run, and keeps it or not.
+	SandboxAdopted Name = "SandboxAdopted"
+	SandboxDropped Name = "SandboxDropped"
+	// SandboxStray: the engine has a sandbox that the store does not know; it is stopped.
+	SandboxStray Name = "SandboxStray"
+	// SandboxUnsaved: the end of a sandbox could not be written to the store, and is tried again.
+	SandboxUnsaved Name = "SandboxUnsaved"
+)
+
+// What happens to sessions.
+const (
+	// SessionAllocated: an identifier got a sandbox. Outcome is "ready" or "new"; Took is the wait.
+	SessionAllocated Name = "SessionAllocated"
+	// SessionRefused: the pool has its maximum of sessions.
+	SessionRefused Name = "SessionRefused"
+	// SessionEnded: a session is over. Message says why; Took is how long it lasted.
+	SessionEnded Name = "SessionEnded"
+	// ExecutionEnded: code has run. Outcome is how it ended; Took is the time in the sandbox.
+	ExecutionEnded Name = "ExecutionEnded"
+)
+
+// What happens to the server.
+const (
+	// AdoptionFailed: what an earlier run left cannot be read; it is tried again.
+	AdoptionFailed Name = "AdoptionFailed"
+	// SnapshotsKept: snapshots that no pool uses could not be removed.
+	SnapshotsKept Name = "SnapshotsKept"
+	// SweepFailed: memory, store and engine could not be compared.
+	SweepFailed Name = "SweepFailed"
+	// UseUnsaved: when sessions were used could not be written to the store.
+	UseUnsaved Name = "UseUnsaved"
+	// EventsLost: a sink was too slow. Count is how many events it did not get.
+	EventsLost Name = "EventsLost"
+)
+
+// kind is what is the same in all events of a name.
+type kind struct {
+	stream Stream
+	level  Level
+	text   string // for people
+}
+
+// kinds describes each name.
+var kinds = map[Name]kind{
+	PoolCreated:   {PoolEvents, Info, "the pool was created"},
+	PoolUpdated:   {PoolEvents, Info, "the pool was changed"},
+	PoolDeleting:  {PoolEvents, Info, "the pool is being deleted"},
+	PoolDeleted:   {PoolEvents, Info, "the pool was deleted"},
+	PoolPreparing: {PoolEvents, Info, "preparing pool"},
+	PoolReady:     {PoolEvents, Info, "the pool can be used"},
+	PoolFailed:    {PoolEvents, Warning, "the pool cannot be prepared"},
+	PoolRenewed:   {PoolEvents, Info, "what the pool's sandboxes start from has changed"},
+	PoolUnsaved:   {PoolEvents, Warning, "the pool's state cannot be recorded"},
+
+	SandboxStarted:    {PoolEvents, Debug, "a sandbox was started"},
+	SandboxNotStarted: {PoolEvents, Warning, "a sandbox did not start"},
+	SandboxSlow:       {PoolEvents, Warning, "sandboxes will start slower than they could"},
+	SandboxEnded:      {PoolEvents, Warning, "a sandbox ended by itself"},
+	SandboxStopped:    {PoolEvents, Debug, "a sandbox was stopped"},
+	SandboxNotStopped: {PoolEvents, Warning, "a sandbox cannot be stopped"},
+	SandboxUnwatched:  {PoolEvents, Warning, "a sandbox cannot be watched"},
+	SandboxAdopted:    {PoolEvents, Debug, "a sandbox of an earlier run is kept"},
+	SandboxDropped:    {PoolEvents, Info, "a sandbox of an earlier run is stopped"},
+	SandboxStray:      {Server, Warning, "a sandbox without a row is stopped"},
+	SandboxUnsaved:    {PoolEvents, Warning, "the end of a sandbox cannot be recorded"},
+
+	SessionAllocated: {Lifecycle, Debug, "a session was allocated"},
+	SessionRefused:   {Lifecycle, Debug, "a session was refused"},
+	SessionEnded:     {Lifecycle, Debug, "a session ended"},
+	ExecutionEnded:   {Lifecycle, Debug, "an execution ended"},
+
+	AdoptionFailed: {Server, Error, "sandboxes of an earlier run cannot be adopted"},
+	SnapshotsKept:  {Server, Warning, "snapshots that no pool uses cannot be removed"},
+	SweepFailed:    {Server, Warning, "memory, store and engine cannot be compared"},
+	UseUnsaved:     {Server, Warning, "the use of sessions cannot be recorded"},
+	EventsLost:     {Server, Warning, "events were lost before they were passed on"},
+}
+
+// Stream is the stream of events of the name.
+func (n Name) Stream() Stream { return kinds[n].stream }
+
+// Level is the level of events of the name.
+func (n Name) Level() Level { return kinds[n].level }
+
+// Text says in a few words what events of the name are.
+func (n Name) Text() string { return kinds[n].text }
