@@ -94,11 +94,13 @@ func TestEventsWait(t *testing.T) {
 	k := newKit(t, Options{Events: bus})
 	k.want(201, k.do("PUT", pypool, "{}"))
 	next := jsonText(t, k.events(k.admin, pypool+"/events").Next)
-	time.AfterFunc(50*time.Millisecond, func() { k.want(202, k.do("DELETE", pypool, "")) })
 	k.pools.looks = 5
+	deleted := make(chan reply, 1)
+	time.AfterFunc(50*time.Millisecond, func() { deleted <- k.do("DELETE", pypool, "") })
 	if got := names(k.events(k.admin, pypool+"/events?wait=30&after="+next)); got != "PoolDeleting" {
 		t.Errorf("the answer holds %q", got)
 	}
+	k.want(202, <-deleted)
 	if page := k.events(k.admin, pypool+"/events?after="+jsonText(t, k.events(k.admin, pypool+"/events").Next)); len(page.Value) != 0 {
 		t.Errorf("an answer without wait holds %q", names(page))
 	}

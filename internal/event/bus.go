@@ -42,6 +42,7 @@ type Bus struct {
 	kept   int           // events in pools
 	gone   uint64        // the greatest number in a ring that was dropped
 	change chan struct{} // closed by the next event; nil if nobody waits
+	over   chan struct{} // closed by EndFollowing
 }
 
 // poolRing is the events of one pool.
@@ -57,7 +58,7 @@ var _ Observer = (*Bus)(nil)
 func New(sinks ...Sink) *Bus {
 	start := uint64(time.Now().UnixMicro())
 	return &Bus{sinks: sinks, now: time.Now, start: start, wake: make(chan struct{}, 1), seq: start,
-		all: ring{most: inAll}, pools: map[sandpool.PoolID]*poolRing{}}
+		all: ring{most: inAll}, pools: map[sandpool.PoolID]*poolRing{}, over: make(chan struct{})}
 }
 
 // Observe implements Observer.
@@ -172,6 +173,18 @@ func (b *Bus) page(q Query) Page {
 	return page
 }
 
+// EndFollowing makes all calls of Follow return, now and from now on: the server waits for
+// its requests when it stops.
+func (b *Bus) EndFollowing() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	select {
+	case <-b.over:
+	default:
+		close(b.over)
+	}
+}
+
 // Follow is Recent that waits for an event if there is none. When ctx ends it returns what it
 // has, which is nothing.
 func (b *Bus) Follow(ctx context.Context, q Query) Page {
@@ -190,6 +203,8 @@ func (b *Bus) Follow(ctx context.Context, q Query) Page {
 		select {
 		case <-change:
 		case <-ctx.Done():
+		case <-b.over:
+			return page
 		}
 	}
 }

@@ -180,6 +180,13 @@ func TestFollow(t *testing.T) {
 		if p := b.Follow(ctx, Query{After: b.Recent(Query{}).Next}); len(p.Events) != 0 {
 			t.Errorf("a follower gets %v after its time", p.Events)
 		}
+		time.AfterFunc(time.Minute, b.EndFollowing)
+		for range 2 {
+			if p := b.Follow(t.Context(), Query{After: b.Recent(Query{}).Next}); len(p.Events) != 0 {
+				t.Errorf("a follower gets %v when the server stops", p.Events)
+			}
+		}
+		b.EndFollowing()
 	})
 }
 

@@ -33,6 +33,7 @@ func (s *Server) routes(log *slog.Logger) (http.Handler, error) {
 			Resources:   s.cfg.Limits.Sandbox.resources(),
 		},
 		BaseURL: s.baseURL(),
+		Events:  s.events,
 	})
 	if err != nil {
 		return nil, err

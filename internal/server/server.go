@@ -17,6 +17,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/interpreter"
 	"github.com/sandpool/sandpool/internal/pool"
@@ -50,6 +51,7 @@ type Server struct {
 	within   *interpreter.Set
 	listener net.Listener
 	http     *http.Server
+	events   *event.Bus
 	tokens   *auth.Tokens
 	token    string // the administrator's
 }
@@ -64,7 +66,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 		return nil, sandpool.Errorf(sandpool.Unsupported, "NotRoot", "host",
 			"The server makes namespaces and cgroups, which needs root; run the command with sudo.")
 	}
-	s := &Server{log: log, cfg: cfg, within: interpreter.New(interpreter.Options{MaxTimeout: cfg.Limits.MaxExecution})}
+	s := &Server{log: log, cfg: cfg, events: event.New(event.Log(log)), within: interpreter.New(interpreter.Options{MaxTimeout: cfg.Limits.MaxExecution})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -124,7 +126,12 @@ func (s *Server) Run(ctx context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	g, stopping := errgroup.WithContext(ctx)
-	g.Go(func() error { return ignoring(context.Canceled, s.manager.Run(life)) })
+	told, silence := context.WithCancel(context.WithoutCancel(ctx)) // until the manager has said its last
+	g.Go(func() error { return s.events.Run(told) })
+	g.Go(func() error {
+		defer silence()
+		return ignoring(context.Canceled, s.manager.Run(life))
+	})
 	g.Go(func() error { return ignoring(http.ErrServerClosed, s.http.Serve(s.listener)) })
 	g.Go(func() error {
 		<-stopping.Done()
@@ -144,6 +151,7 @@ func ignoring(expected, err error) error {
 
 // shutDown ends the HTTP server and then, if so configured, every session.
 func (s *Server) shutDown(ctx context.Context) error {
+	s.events.EndFollowing()
 	grace, cancel := context.WithTimeout(ctx, shutdownGrace)
 	defer cancel()
 	err := s.http.Shutdown(grace)
