@@ -37,9 +37,9 @@ type SessionPoolProperties struct {
 	ContainerType               string                       `json:"containerType,omitempty"`
 	PoolManagementType          string                       `json:"poolManagementType,omitempty"`
 	ScaleConfiguration          *ScaleConfiguration          `json:"scaleConfiguration,omitempty"`
-	Secrets                     []json.RawMessage            `json:"secrets,omitempty"`
+	Secrets                     []PoolSecret                 `json:"secrets,omitempty"`
 	DynamicPoolConfiguration    *DynamicPoolConfiguration    `json:"dynamicPoolConfiguration,omitempty"`
-	CustomContainerTemplate     json.RawMessage              `json:"customContainerTemplate,omitempty"`
+	CustomContainerTemplate     *CustomContainerTemplate     `json:"customContainerTemplate,omitempty"`
 	SessionNetworkConfiguration *SessionNetworkConfiguration `json:"sessionNetworkConfiguration,omitempty"`
 	ManagedIdentitySettings     []json.RawMessage            `json:"managedIdentitySettings,omitempty"`
 	McpServerSettings           *McpServerSettings           `json:"mcpServerSettings,omitempty"`
@@ -92,6 +92,18 @@ type SandpoolSettings struct {
 	Memory string   `json:"memory,omitempty"`
 	PIDs   *int64   `json:"pids,omitempty"` // processes and threads
 	Disk   string   `json:"disk,omitempty"` // files that a session may write
+	// WarmStart says how ready sandboxes are made: "boot" or "snapshot". WarmStartHook is a path
+	// of the target port to which the server posts after each restore of a snapshot.
+	WarmStart     string `json:"warmStart,omitempty"`
+	WarmStartHook string `json:"warmStartHook,omitempty"`
+	// WorkingDir is the container's working directory; absent means the image's.
+	WorkingDir string `json:"workingDir,omitempty"`
+	// Ports are those that a tunnel may reach besides the target port.
+	Ports []int `json:"ports,omitempty"`
+	// KeepAuthorization passes the header Authorization on to the container, KeepCookies the
+	// cookie with the session's identifier.
+	KeepAuthorization bool `json:"keepAuthorization,omitempty"`
+	KeepCookies       bool `json:"keepCookies,omitempty"`
 	// Revision grows when the settings of sandboxes change.
 	Revision int64 `json:"revision,omitempty"`
 	// Problem says why the pool failed, or why it is held up.

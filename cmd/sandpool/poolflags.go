@@ -3,8 +3,10 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/sandpool/sandpool/api"
@@ -95,62 +97,50 @@ func (s *poolSettings) custom(props *api.SessionPoolProperties) error {
 	if err != nil {
 		return err
 	}
-	container := map[string]any{}
-	set(container, "image", s.Image)
-	set(container, "name", s.ContainerName)
-	set(container, "command", s.Command)
-	set(container, "args", s.Args)
-	set(container, "env", env)
-	resources := map[string]any{}
-	if s.CPU != nil {
-		resources["cpu"] = *s.CPU
+	container := api.Container{Image: s.Image, Name: s.ContainerName, Command: s.Command, Args: s.Args, Env: env}
+	if s.CPU != nil || s.Memory != "" {
+		container.Resources = &api.ContainerResources{CPU: s.CPU, Memory: s.Memory}
 	}
-	set(resources, "memory", s.Memory)
-	set(container, "resources", resources)
-	template := map[string]any{"containers": []any{container}}
+	template := &api.CustomContainerTemplate{Containers: []api.Container{container}}
 	if s.TargetPort != nil {
-		template["ingress"] = map[string]any{"targetPort": *s.TargetPort}
+		template.Ingress = &api.Ingress{TargetPort: s.TargetPort}
 	}
-	registry := map[string]any{}
-	set(registry, "server", s.RegistryServer)
-	set(registry, "username", s.RegistryUsername)
-	set(registry, "identity", s.RegistryIdentity)
 	secrets, err := pairs("secrets", s.Secrets)
 	if err != nil {
 		return err
 	}
+	registry := api.RegistryCredentials{Server: s.RegistryServer, Username: s.RegistryUsername, Identity: s.RegistryIdentity}
 	if s.RegistryPassword != "" {
 		const name = "registry-password"
-		registry["passwordSecretRef"] = name
+		registry.PasswordSecretRef = name
 		if secrets == nil {
 			secrets = map[string]string{}
 		}
 		secrets[name] = s.RegistryPassword
 	}
-	set(template, "registryCredentials", registry)
-	for name, value := range secrets {
-		raw, err := json.Marshal(map[string]string{"name": name, "value": value})
-		if err != nil {
-			return err
-		}
-		props.Secrets = append(props.Secrets, raw)
+	if registry != (api.RegistryCredentials{}) {
+		template.RegistryCredentials = &registry
 	}
-	props.CustomContainerTemplate, err = json.Marshal(template)
-	return err
+	for _, name := range slices.Sorted(maps.Keys(secrets)) {
+		value := secrets[name]
+		props.Secrets = append(props.Secrets, api.PoolSecret{Name: name, Value: &value})
+	}
+	props.CustomContainerTemplate = template
+	return nil
 }
 
-func (s *poolSettings) environment() ([]map[string]string, error) {
-	var env []map[string]string
+func (s *poolSettings) environment() ([]api.EnvironmentVar, error) {
+	var env []api.EnvironmentVar
 	for _, kv := range s.EnvVars {
 		name, value, ok := strings.Cut(kv, "=")
 		if !ok || name == "" {
 			return nil, usageError(fmt.Sprintf("--env-vars %q: write KEY=VALUE or KEY=secretref:NAME", kv))
 		}
 		if ref, isRef := strings.CutPrefix(value, "secretref:"); isRef {
-			env = append(env, map[string]string{"name": name, "secretRef": ref})
+			env = append(env, api.EnvironmentVar{Name: name, SecretRef: ref})
 			continue
 		}
-		env = append(env, map[string]string{"name": name, "value": value})
+		env = append(env, api.EnvironmentVar{Name: name, Value: &value})
 	}
 	return env, nil
 }
@@ -174,29 +164,6 @@ func (s *poolSettings) identity(pool *api.SessionPool) {
 			pool.Properties.ManagedIdentitySettings = append(pool.Properties.ManagedIdentitySettings, raw)
 		}
 	}
-}
-
-// set adds v under key unless it is empty.
-func set[T string | []string | []map[string]string | map[string]any](m map[string]any, key string, v T) {
-	switch x := any(v).(type) {
-	case string:
-		if x == "" {
-			return
-		}
-	case []string:
-		if len(x) == 0 {
-			return
-		}
-	case []map[string]string:
-		if len(x) == 0 {
-			return
-		}
-	case map[string]any:
-		if len(x) == 0 {
-			return
-		}
-	}
-	m[key] = v
 }
 
 // pairs reads KEY=VALUE arguments of a flag.

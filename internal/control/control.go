@@ -62,6 +62,8 @@ type Options struct {
 	BaseURL func(r *http.Request) string
 	// Endpoint is the data-plane endpoint of a pool; nil means its path below BaseURL.
 	Endpoint func(id sandpool.PoolID, r *http.Request) string
+	// Kinds are the container types that the server builds; nil means PythonLTS alone.
+	Kinds []sandpool.ContainerType
 	// Location is that of pools whose request names none; empty means "local".
 	Location string
 	// PageSize bounds a page of a list; zero means 100.
@@ -105,6 +107,9 @@ func (c *Control) defaults() {
 	}
 	if l.MaxSessions == 0 {
 		l.MaxSessions = 600
+	}
+	if c.o.Kinds == nil {
+		c.o.Kinds = []sandpool.ContainerType{sandpool.PythonLTS}
 	}
 	if c.o.BaseURL == nil {
 		c.o.BaseURL = requestBase

@@ -32,6 +32,8 @@ type fakePools struct {
 	looks  int
 	now    time.Time
 	putErr error
+	// secrets are those of the last Put that spoke of them.
+	secrets sandpool.Secrets
 	// boxes are the sandboxes of every pool.
 	boxes []sandpool.Sandbox
 }
@@ -43,11 +45,18 @@ type fakePool struct {
 
 func (f *fakePools) tick() time.Time { f.now = f.now.Add(time.Second); return f.now }
 
-func (f *fakePools) Put(_ context.Context, p sandpool.Pool, _ sandpool.Secrets) (sandpool.Pool, error) {
+func (f *fakePools) Put(_ context.Context, p sandpool.Pool, secrets sandpool.Secrets) (sandpool.Pool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.putErr != nil {
 		return sandpool.Pool{}, f.putErr
+	}
+	if secrets != nil {
+		p.Spec.Secrets = map[string]string{}
+		for _, name := range secrets.Names() {
+			p.Spec.Secrets[name] = "v1"
+		}
+		f.secrets = secrets
 	}
 	p.UpdatedAt = f.tick()
 	p.State, p.Revision = sandpool.InProgress, 1

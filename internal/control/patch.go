@@ -43,6 +43,7 @@ func mergePatch(pool api.SessionPool, patch map[string]any) (api.SessionPool, er
 		}
 		checkNames(&ps, "properties.", m, patchableProperties)
 		nestLifecycle(m)
+		pool = leaveLifecycle(pool, m)
 	}
 	if err := ps.err(); err != nil {
 		return pool, err
@@ -106,6 +107,24 @@ func nestLifecycle(properties map[string]any) {
 		inner[nested] = value
 		delete(dynamic, key)
 	}
+}
+
+// leaveLifecycle returns pool without the settings of its lifecycle if the patch changes its type:
+// each type has its own, which the other does not know.
+func leaveLifecycle(pool api.SessionPool, properties map[string]any) api.SessionPool {
+	_, dynamic := member(properties, "dynamicPoolConfiguration")
+	outer, _ := dynamic.(map[string]any)
+	_, lifecycle := member(outer, "lifecycleConfiguration")
+	inner, _ := lifecycle.(map[string]any)
+	_, want := member(inner, "lifecycleType")
+	kind, ok := want.(string)
+	now := pool.Properties.DynamicPoolConfiguration
+	if ok && !strings.EqualFold(kind, now.LifecycleConfiguration.LifecycleType) {
+		props := *pool.Properties
+		props.DynamicPoolConfiguration = nil
+		pool.Properties = &props
+	}
+	return pool
 }
 
 // member finds a member of m without regard to case; key is "" if there is none.

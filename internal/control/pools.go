@@ -40,11 +40,11 @@ func (c *Control) put(w http.ResponseWriter, r *http.Request, id sandpool.PoolID
 	if err != nil {
 		return err
 	}
-	want, err := c.parse(id, body, old)
+	want, secrets, err := c.parse(id, body, old)
 	if err != nil {
 		return err
 	}
-	got, err := c.pools.Put(r.Context(), want, nil)
+	got, err := c.pools.Put(r.Context(), want, secrets)
 	if err != nil {
 		return err
 	}
@@ -82,11 +82,11 @@ func (c *Control) patch(w http.ResponseWriter, r *http.Request, id sandpool.Pool
 	if err != nil {
 		return err
 	}
-	want, err := c.parse(id, merged, old)
+	want, secrets, err := c.parse(id, merged, old)
 	if err != nil {
 		return err
 	}
-	got, err := c.pools.Put(r.Context(), want, nil)
+	got, err := c.pools.Put(r.Context(), want, secrets)
 	if err != nil {
 		return err
 	}

@@ -163,7 +163,7 @@ func TestPutRefuses(t *testing.T) {
 
 func TestAllProblemsAreReportedAtOnce(t *testing.T) {
 	k := newKit(t, Options{})
-	r := k.want(400, k.do("PUT", pypool+version, `{"identity":{"type":"SystemAssigned"},"properties":{"containerType":"Shell","secrets":[1],
+	r := k.want(400, k.do("PUT", pypool+version, `{"identity":{"type":"SystemAssigned"},"properties":{"containerType":"Shell","secrets":[{"name":"a"}],
 	  "scaleConfiguration":{"maxConcurrentSessions":700,"readySessionInstances":800},"dynamicPoolConfiguration":{"cooldownPeriodInSeconds":1}}}`))
 	want := []string{"identity.type", "properties.secrets", "properties.containerType", "properties.scaleConfiguration.maxConcurrentSessions",
 		"properties.scaleConfiguration.readySessionInstances", "properties.dynamicPoolConfiguration.cooldownPeriodInSeconds"}
@@ -379,7 +379,7 @@ func FuzzParse(f *testing.F) {
 		}
 		base := sandpool.Pool{ID: id, Location: "x", MaxSessions: 10, ReadySessions: 5, Cooldown: 300 * time.Second,
 			Spec: sandpool.Spec{Kind: sandpool.PythonLTS, Network: sandpool.Network{Status: sandpool.EgressDisabled}}}
-		check := func(p sandpool.Pool, err error) {
+		check := func(p sandpool.Pool, _ sandpool.Secrets, err error) {
 			if err != nil {
 				if c := sandpool.ClassOf(err); c == sandpool.Internal {
 					t.Fatalf("%s: %v", text, err)
@@ -398,7 +398,7 @@ func FuzzParse(f *testing.F) {
 		}
 		merged, err := mergePatch(wire(base, ""), patch)
 		if err != nil {
-			check(base, err)
+			check(base, nil, err)
 			return
 		}
 		check(c.parse(id, merged, &base))

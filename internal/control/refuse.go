@@ -1,7 +1,6 @@
 package control
 
 import (
-	"bytes"
 	"strings"
 
 	"github.com/sandpool/sandpool/api"
@@ -10,21 +9,21 @@ import (
 // refuse reports every property that asks for something this server does not
 // build. Values that ask for nothing (null, empty, off) are what az and the SDKs send
 // for a code pool, and pass.
-func refuse(ps *problems, identity *api.Identity, props *api.SessionPoolProperties) {
+func refuse(ps *problems, identity *api.Identity, props *api.SessionPoolProperties, custom bool) {
 	if identity != nil && identity.Type != "" && !strings.EqualFold(identity.Type, "None") {
 		ps.unsupported("identity.type", "managed identities")
 	}
-	if props.EnvironmentID != "" {
+	if props.EnvironmentID != "" && !custom {
 		ps.unsupported("properties.environmentId", "managed environments")
 	}
 	if t := props.PoolManagementType; t != "" && !strings.EqualFold(t, dynamicType) {
 		ps.unsupported("properties.poolManagementType", "pool management other than "+dynamicType)
 	}
-	if len(props.Secrets) > 0 {
+	if len(props.Secrets) > 0 && !custom {
 		ps.unsupported("properties.secrets", "secrets")
 	}
-	if !emptyJSON(props.CustomContainerTemplate) {
-		ps.unsupported("properties.customContainerTemplate", "custom containers")
+	if props.CustomContainerTemplate != nil && !custom && !emptyTemplate(*props.CustomContainerTemplate) {
+		ps.unsupported("properties.customContainerTemplate", "custom containers in pools of other types")
 	}
 	if len(props.ManagedIdentitySettings) > 0 {
 		ps.unsupported("properties.managedIdentitySettings", "managed identities")
@@ -37,9 +36,8 @@ func refuse(ps *problems, identity *api.Identity, props *api.SessionPoolProperti
 	}
 }
 
-// emptyJSON reports whether raw is absent, null or an object without members.
-func emptyJSON(raw []byte) bool {
-	s := bytes.TrimSpace(raw)
-	inner, isObject := bytes.CutPrefix(s, []byte("{"))
-	return len(s) == 0 || bytes.Equal(s, []byte("null")) || isObject && bytes.Equal(bytes.TrimSpace(inner), []byte("}"))
+// emptyTemplate reports whether t asks for nothing.
+func emptyTemplate(t api.CustomContainerTemplate) bool {
+	return t.Containers == nil && t.InitContainers == nil && t.Volumes == nil &&
+		t.Ingress == nil && t.RegistryCredentials == nil
 }

@@ -2,8 +2,10 @@ package control
 
 import (
 	"context"
+	"maps"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,37 +51,88 @@ func shown(ctx context.Context, p sandpool.Pool) sandpool.Pool {
 
 // wire returns p in the form of an api-version, without what depends on the caller.
 func wire(p sandpool.Pool, version string) api.SessionPool {
-	seconds := int(p.Cooldown / time.Second)
-	dynamic := &api.DynamicPoolConfiguration{LifecycleConfiguration: &api.LifecycleConfiguration{
-		LifecycleType: timed, CooldownPeriodInSeconds: &seconds}}
-	if flatVersion(version) {
-		dynamic = &api.DynamicPoolConfiguration{ExecutionType: timed, CooldownPeriodInSeconds: &seconds}
-	}
-	return api.SessionPool{
+	out := api.SessionPool{
 		ID: p.ID.String(), Name: p.ID.Name, Type: api.SessionPoolType, Location: p.Location, Tags: p.Tags,
 		SystemData: &api.SystemData{CreatedAt: stamp(p.CreatedAt), LastModifiedAt: stamp(p.UpdatedAt)},
 		Properties: &api.SessionPoolProperties{
 			ContainerType:               string(p.Spec.Kind),
 			PoolManagementType:          dynamicType,
 			ScaleConfiguration:          &api.ScaleConfiguration{MaxConcurrentSessions: &p.MaxSessions, ReadySessionInstances: &p.ReadySessions},
-			DynamicPoolConfiguration:    dynamic,
+			DynamicPoolConfiguration:    lifecycle(p, version),
 			SessionNetworkConfiguration: &api.SessionNetworkConfiguration{Status: string(p.Spec.Network.Status)},
 			ProvisioningState:           string(p.State),
 			Sandpool:                    settings(p),
 		},
 	}
+	if p.Spec.Container != nil {
+		wireContainer(out.Properties, p.Spec)
+	}
+	return out
+}
+
+// lifecycle is when the sessions of p end. OnContainerExit has no flat form.
+func lifecycle(p sandpool.Pool, version string) *api.DynamicPoolConfiguration {
+	if l := p.Spec.Lifecycle; l.Type == sandpool.OnContainerExit {
+		return &api.DynamicPoolConfiguration{LifecycleConfiguration: &api.LifecycleConfiguration{
+			LifecycleType: string(l.Type), MaxAlivePeriodInSeconds: secondsOrNil(l.MaxAlive)}}
+	}
+	seconds := int(p.Cooldown / time.Second)
+	if flatVersion(version) {
+		return &api.DynamicPoolConfiguration{ExecutionType: timed, CooldownPeriodInSeconds: &seconds}
+	}
+	return &api.DynamicPoolConfiguration{LifecycleConfiguration: &api.LifecycleConfiguration{
+		LifecycleType: timed, CooldownPeriodInSeconds: &seconds}}
+}
+
+// wireContainer fills in what only pools of custom containers have. parseContainer reads it
+// again: a PATCH is merged into this form.
+func wireContainer(props *api.SessionPoolProperties, s sandpool.Spec) {
+	c := s.Container
+	one := api.Container{Image: s.Image, Name: c.Name, Command: c.Command, Args: c.Args, Probes: probes(c)}
+	for _, e := range c.Env {
+		v := api.EnvironmentVar{Name: e.Name, SecretRef: e.SecretRef}
+		if e.SecretRef == "" {
+			v.Value = &e.Value
+		}
+		one.Env = append(one.Env, v)
+	}
+	if r := s.Resources; r.CPU != 0 || r.Memory != 0 {
+		one.Resources = &api.ContainerResources{Memory: formatSize(r.Memory)}
+		if r.CPU != 0 {
+			one.Resources.CPU = &r.CPU
+		}
+	}
+	props.EnvironmentID = s.Environment
+	props.CustomContainerTemplate = &api.CustomContainerTemplate{
+		Containers: []api.Container{one}, Ingress: &api.Ingress{TargetPort: &s.Forwarding.Port}}
+	if r := c.Registry; r != (sandpool.Registry{}) {
+		props.CustomContainerTemplate.RegistryCredentials = &api.RegistryCredentials{
+			Server: r.Server, Username: r.Username, PasswordSecretRef: r.PasswordRef}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Secrets)) {
+		props.Secrets = append(props.Secrets, api.PoolSecret{Name: name})
+	}
 }
 
 func settings(p sandpool.Pool) *api.SandpoolSettings {
-	s := &api.SandpoolSettings{Image: p.Spec.Image, Memory: formatSize(p.Spec.Resources.Memory), Disk: formatSize(p.Spec.Resources.Disk),
-		Revision: p.Revision, Problem: p.Problem}
-	if p.Spec.Resources.CPU != 0 {
-		s.CPU = &p.Spec.Resources.CPU
+	r := p.Spec.Resources
+	s := &api.SandpoolSettings{Disk: formatSize(r.Disk), PIDs: nonZero(r.PIDs), Revision: p.Revision, Problem: p.Problem,
+		WarmStart: string(p.Spec.WarmStart.Mode), WarmStartHook: p.Spec.WarmStart.Hook}
+	if c := p.Spec.Container; c != nil {
+		f := p.Spec.Forwarding
+		s.WorkingDir, s.Ports, s.KeepAuthorization, s.KeepCookies = c.Dir, f.Ports, f.KeepAuthorization, f.KeepCookies
+		return s
 	}
-	if p.Spec.Resources.PIDs != 0 {
-		s.PIDs = &p.Spec.Resources.PIDs
-	}
+	s.Image, s.CPU, s.Memory = p.Spec.Image, nonZero(r.CPU), formatSize(r.Memory)
 	return s
+}
+
+// nonZero returns nil for zero.
+func nonZero[T int64 | float64](n T) *T {
+	if n == 0 {
+		return nil
+	}
+	return &n
 }
 
 // plainLocation is a location for comparison: "East US" and "eastus" are one.

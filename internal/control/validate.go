@@ -81,7 +81,8 @@ func (ps problems) err() error {
 
 // parse checks the request for the pool id and returns the pool that it
 // describes. old is the pool as it is, nil if there is none.
-func (c *Control) parse(id sandpool.PoolID, body api.SessionPool, old *sandpool.Pool) (sandpool.Pool, error) {
+// The secrets are those of Pools.Put.
+func (c *Control) parse(id sandpool.PoolID, body api.SessionPool, old *sandpool.Pool) (sandpool.Pool, sandpool.Secrets, error) {
 	var ps problems
 	props := body.Properties
 	if props == nil {
@@ -90,18 +91,27 @@ func (c *Control) parse(id sandpool.PoolID, body api.SessionPool, old *sandpool.
 	p := sandpool.Pool{ID: id, Location: body.Location, Tags: body.Tags}
 	if old != nil {
 		p = *old
-		p.Tags = body.Tags
+		p.Tags, p.Spec = body.Tags, sandpool.Spec{Secrets: old.Spec.Secrets}
 	} else if id.Name != strings.ToLower(id.Name) {
 		ps.add(sandpool.Invalid, "InvalidSessionPoolName", "sessionPoolName", "The session pool name %q has capitals. Use lower-case letters, digits and hyphens.", id.Name)
 	}
 	c.parsePlace(&ps, &p, body, old)
-	refuse(&ps, body.Identity, props)
-	parseType(&ps, &p, props, old)
+	custom := c.isCustom(props, old)
+	refuse(&ps, body.Identity, props, custom)
+	c.parseType(&ps, &p, props, old)
 	c.parseScale(&ps, &p, props.ScaleConfiguration)
 	c.parseLifecycle(&ps, &p, props.DynamicPoolConfiguration)
 	parseNetwork(&ps, &p, props.SessionNetworkConfiguration)
-	c.parseSandpool(&ps, &p, props.Sandpool)
-	return p, ps.err()
+	c.parseSandpool(&ps, &p, props.Sandpool, custom)
+	secrets := parseSecrets(&ps, props.Secrets)
+	if custom {
+		names := secrets.Names()
+		if secrets == nil {
+			names = slices.Sorted(maps.Keys(p.Spec.Secrets))
+		}
+		c.parseContainer(&ps, &p, props, names)
+	}
+	return p, secrets, ps.err()
 }
 
 // The bounds of tags are those of Resource Manager.
@@ -138,8 +148,18 @@ func hasControl(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0
 }
 
+// isCustom reports whether the request is for a pool of custom containers, which this server
+// builds; parseType reports the others.
+func (c *Control) isCustom(props *api.SessionPoolProperties, old *sandpool.Pool) bool {
+	kind := props.ContainerType
+	if kind == "" && old != nil {
+		kind = string(old.Spec.Kind)
+	}
+	return strings.EqualFold(kind, string(sandpool.CustomContainer)) && slices.Contains(c.o.Kinds, sandpool.CustomContainer)
+}
+
 // parseType reads what a pool's sandboxes run, which never changes.
-func parseType(ps *problems, p *sandpool.Pool, props *api.SessionPoolProperties, old *sandpool.Pool) {
+func (c *Control) parseType(ps *problems, p *sandpool.Pool, props *api.SessionPoolProperties, old *sandpool.Pool) {
 	const target = "properties.containerType"
 	known := []sandpool.ContainerType{sandpool.PythonLTS, sandpool.NodeLTS, sandpool.Shell, sandpool.CustomContainer}
 	want := sandpool.PythonLTS
@@ -156,7 +176,7 @@ func parseType(ps *problems, p *sandpool.Pool, props *api.SessionPoolProperties,
 	switch {
 	case old != nil && want != old.Spec.Kind:
 		ps.add(sandpool.Conflict, codeImmutable, target, "%s is %s and cannot become %s. Delete the session pool and create it again.", target, old.Spec.Kind, want)
-	case want != sandpool.PythonLTS:
+	case !slices.Contains(c.o.Kinds, want):
 		ps.add(sandpool.Unsupported, codeUnsupported, target, "%s: this server does not support %s. Use %s.", target, want, sandpool.PythonLTS)
 	}
 	p.Spec.Kind = want
@@ -209,17 +229,48 @@ func (c *Control) parseLifecycle(ps *problems, p *sandpool.Pool, d *api.DynamicP
 		if l.CooldownPeriodInSeconds != nil {
 			seconds, at = l.CooldownPeriodInSeconds, target+".lifecycleConfiguration"
 		}
-		if l.MaxAlivePeriodInSeconds != nil {
-			ps.unsupported(target+".lifecycleConfiguration.maxAlivePeriodInSeconds", "the lifecycle type OnContainerExit")
-		}
+	}
+	onExit := strings.EqualFold(lifecycle, string(sandpool.OnContainerExit))
+	switch {
+	case onExit && p.Spec.Kind != sandpool.CustomContainer:
+		ps.unsupported(field, "the lifecycle type OnContainerExit of pools other than "+string(sandpool.CustomContainer))
+	case onExit && seconds != nil:
+		ps.invalid(at+".cooldownPeriodInSeconds", "%s.cooldownPeriodInSeconds has no meaning with %s: a session lives until its container exits. Leave it out.", at, sandpool.OnContainerExit)
+	case lifecycle != "" && !onExit && !strings.EqualFold(lifecycle, timed):
+		ps.invalid(field, "%s is %q; use %s or %s.", field, lifecycle, timed, sandpool.OnContainerExit)
+	}
+	c.parseMaxAlive(ps, p, target+".lifecycleConfiguration.maxAlivePeriodInSeconds", d.LifecycleConfiguration, onExit)
+	c.parseCooldown(ps, p, at+".cooldownPeriodInSeconds", seconds)
+}
+
+// The longest life of a session that ends when its container exits: what it is by default, as in
+// az, and what it can be.
+const (
+	defaultMaxAlive = time.Hour
+	mostMaxAlive    = 7 * 24 * time.Hour
+)
+
+func (c *Control) parseMaxAlive(ps *problems, p *sandpool.Pool, target string, l *api.LifecycleConfiguration, onExit bool) {
+	var seconds *int
+	if l != nil {
+		seconds = l.MaxAlivePeriodInSeconds
 	}
 	switch {
-	case strings.EqualFold(lifecycle, "OnContainerExit"):
-		ps.unsupported(field, "the lifecycle type OnContainerExit")
-	case lifecycle != "" && !strings.EqualFold(lifecycle, timed):
-		ps.invalid(field, "%s is %q; use %s.", field, lifecycle, timed)
+	case !onExit && seconds != nil && p.Spec.Kind != sandpool.CustomContainer:
+		ps.unsupported(target, "the lifecycle type OnContainerExit of pools other than "+string(sandpool.CustomContainer))
+	case !onExit && seconds != nil:
+		ps.invalid(target, "%s is for the lifecycle type %s; leave it out.", target, sandpool.OnContainerExit)
+	case !onExit:
+		p.Spec.Lifecycle = sandpool.Lifecycle{Type: sandpool.Timed}
+	default:
+		p.Spec.Lifecycle = sandpool.Lifecycle{Type: sandpool.OnContainerExit, MaxAlive: defaultMaxAlive}
+		least, most := int((c.o.Limits.MinCooldown+time.Second-1)/time.Second), int(mostMaxAlive/time.Second)
+		if seconds != nil && (*seconds < least || *seconds > most) {
+			ps.invalid(target, "%s is %d; use %d to %d.", target, *seconds, least, most)
+		} else if seconds != nil {
+			p.Spec.Lifecycle.MaxAlive = time.Duration(*seconds) * time.Second
+		}
 	}
-	c.parseCooldown(ps, p, at+".cooldownPeriodInSeconds", seconds)
 }
 
 func (c *Control) parseCooldown(ps *problems, p *sandpool.Pool, target string, seconds *int) {
@@ -260,30 +311,56 @@ var imageName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$`)
 
 // parseSandpool reads the settings of sandpool's own. Absent ones are the
 // server's defaults, which are zeros in a Pool.
-func (c *Control) parseSandpool(ps *problems, p *sandpool.Pool, s *api.SandpoolSettings) {
+func (c *Control) parseSandpool(ps *problems, p *sandpool.Pool, s *api.SandpoolSettings, custom bool) {
 	const target = "properties.sandpool."
 	if s == nil {
 		s = &api.SandpoolSettings{}
 	}
-	p.Spec.Image, p.Spec.Resources = s.Image, sandpool.Resources{}
-	if s.Image != "" && (len(s.Image) > 255 || !imageName.MatchString(s.Image) || strings.Contains(s.Image, "..")) {
-		ps.invalid(target+"image", "%simage is %q; use the name of an image as 'sandpool image list' shows it.", target, s.Image)
-	}
 	most := c.o.Limits.Resources
-	if s.CPU != nil {
-		p.Spec.Resources.CPU = *s.CPU
-		if *s.CPU < minCPU || most.CPU > 0 && *s.CPU > most.CPU {
-			ps.invalid(target+"cpu", "%scpu is %g; use %s cores.", target, *s.CPU, span(fmt.Sprint(minCPU), fmt.Sprint(most.CPU), most.CPU > 0))
-		}
-	}
 	if s.PIDs != nil {
 		p.Spec.Resources.PIDs = *s.PIDs
 		if *s.PIDs < minPIDs || most.PIDs > 0 && *s.PIDs > most.PIDs {
 			ps.invalid(target+"pids", "%spids is %d; use %s.", target, *s.PIDs, span(fmt.Sprint(minPIDs), fmt.Sprint(most.PIDs), most.PIDs > 0))
 		}
 	}
-	p.Spec.Resources.Memory = parseBytes(ps, target+"memory", s.Memory, minMemory, most.Memory)
 	p.Spec.Resources.Disk = parseBytes(ps, target+"disk", s.Disk, minDisk, most.Disk)
+	parseWarmStart(ps, p, s, custom)
+	if custom {
+		return // the rest is where Azure has it
+	}
+	p.Spec.Image = s.Image
+	if s.Image != "" && (len(s.Image) > 255 || !imageName.MatchString(s.Image) || strings.Contains(s.Image, "..")) {
+		ps.invalid(target+"image", "%simage is %q; use the name of an image as 'sandpool image list' shows it.", target, s.Image)
+	}
+	if s.CPU != nil {
+		p.Spec.Resources.CPU = *s.CPU
+		if *s.CPU < minCPU || most.CPU > 0 && *s.CPU > most.CPU {
+			ps.invalid(target+"cpu", "%scpu is %g; use %s cores.", target, *s.CPU, span(fmt.Sprint(minCPU), fmt.Sprint(most.CPU), most.CPU > 0))
+		}
+	}
+	p.Spec.Resources.Memory = parseBytes(ps, target+"memory", s.Memory, minMemory, most.Memory)
+	if s.WorkingDir != "" || len(s.Ports) > 0 || s.KeepAuthorization || s.KeepCookies {
+		ps.invalid("properties.sandpool", "workingDir, ports, keepAuthorization and keepCookies in properties.sandpool are for pools of type %s.", sandpool.CustomContainer)
+	}
+}
+
+// parseWarmStart reads how ready sandboxes are made. Code pools always restore a snapshot.
+func parseWarmStart(ps *problems, p *sandpool.Pool, s *api.SandpoolSettings, custom bool) {
+	const target = "properties.sandpool.warmStart"
+	w := sandpool.WarmStart{Mode: sandpool.StartMode(strings.ToLower(s.WarmStart)), Hook: s.WarmStartHook}
+	switch {
+	case w == (sandpool.WarmStart{}):
+		return
+	case !custom:
+		ps.invalid(target, "%s and warmStartHook are for pools of type %s.", target, sandpool.CustomContainer)
+	case w.Mode != "" && w.Mode != sandpool.StartByBoot && w.Mode != sandpool.StartBySnapshot:
+		ps.invalid(target, "%s is %.60q; use %s or %s.", target, s.WarmStart, sandpool.StartByBoot, sandpool.StartBySnapshot)
+	case w.Hook != "" && w.Mode != sandpool.StartBySnapshot:
+		ps.invalid(target+"Hook", "%sHook is called after a restore; set %s to %s as well.", target, target, sandpool.StartBySnapshot)
+	case w.Hook != "" && (!strings.HasPrefix(w.Hook, "/") || len(w.Hook) > 2048 || strings.ContainsAny(w.Hook, " #") || hasControl(w.Hook)):
+		ps.invalid(target+"Hook", "%sHook is %.120q; use a path that begins with a slash, without spaces.", target, w.Hook)
+	}
+	p.Spec.WarmStart = w
 }
 
 func parseBytes(ps *problems, target, s string, least, most int64) int64 {
