@@ -20,6 +20,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 )
 
 // Config is everything an operator can set. Each field has a default; it is
@@ -43,6 +44,9 @@ type Config struct {
 	FullStatus int `yaml:"full_status"`
 	// OnExit says what becomes of sandboxes when the server stops in an orderly way.
 	OnExit OnExit `yaml:"on_exit"`
+	// CgroupParent is the cgroup beneath which those of the sandboxes are: a path from the root
+	// of each hierarchy, without a slash before it.
+	CgroupParent string `yaml:"cgroup_parent"`
 	// Starts bounds how many sandboxes are started at the same time.
 	Starts int `yaml:"starts"`
 	// Limits are the ranges that pools may use.
@@ -95,7 +99,10 @@ func DefaultConfig() Config {
 		Listen:     "127.0.0.1:8720",
 		FullStatus: http.StatusNotFound,
 		OnExit:     KeepSandboxes,
-		Starts:     2 * runtime.NumCPU(),
+
+		CgroupParent: "sandpool",
+
+		Starts: 2 * runtime.NumCPU(),
 		Limits: Limits{
 			MinCooldown: 300 * time.Second, MaxCooldown: 3600 * time.Second,
 			MaxSessions: 600, MaxExecution: 220 * time.Second,
@@ -194,6 +201,11 @@ func (c Config) Images() string {
 	return filepath.Join(c.DataDir, "images")
 }
 
+// engine is the configuration of the gVisor engine.
+func (c Config) engine() gvisor.Config {
+	return gvisor.Config{Root: filepath.Join(c.DataDir, "engine"), CgroupParent: c.CgroupParent, TuneHost: true}
+}
+
 // agentProgram is the path of sandpool-agent.
 func (c Config) agentProgram() (string, error) {
 	if c.Agent != "" {
@@ -226,6 +238,8 @@ func (c Config) Validate() error {
 		"public_url", c.PublicURL, "a URL that begins with http:// or https://")
 	need(c.FullStatus == http.StatusNotFound || c.FullStatus == http.StatusTooManyRequests, "full_status", c.FullStatus, "404 or 429")
 	need(c.OnExit == KeepSandboxes || c.OnExit == StopSandboxes, "on_exit", string(c.OnExit), "keep or stop")
+	need(c.CgroupParent != "" && filepath.IsLocal(c.CgroupParent) && filepath.Clean(c.CgroupParent) == c.CgroupParent && c.CgroupParent[0] != '.',
+		"cgroup_parent", c.CgroupParent, "a relative path without dots, such as sandpool or machine.slice/sandpool")
 	need(c.Starts >= 1, "starts", c.Starts, "at least 1")
 	need(c.Limits.MinCooldown >= time.Second, "limits.min_cooldown", c.Limits.MinCooldown, "at least 1s")
 	need(c.Limits.MaxCooldown >= c.Limits.MinCooldown, "limits.max_cooldown", c.Limits.MaxCooldown,

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/sandpool/sandpool/internal/image"
@@ -14,9 +13,9 @@ import (
 )
 
 // Check says what this machine has and lacks for serving. What only some uses need, such as
-// building an image, is OK with a Fix. It changes nothing.
+// building an image, is OK with a Fix. It takes back what it does; see gvisor.CheckHost.
 func Check(cfg Config) []sandbox.Requirement {
-	found := append(gvisor.CheckHost(filepath.Join(cfg.DataDir, "engine")), checkDir(cfg.DataDir))
+	found := append(gvisor.CheckHost(cfg.engine()), checkDir(cfg.DataDir))
 	program, err := cfg.agentProgram()
 	if err != nil {
 		program = err.Error()

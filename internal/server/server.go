@@ -84,7 +84,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if s.token, err = adminToken(ctx, s.store, s.tokens, cfg.DataDir); err != nil {
 		return nil, err
 	}
-	if s.engine, err = gvisor.New(log, gvisor.Config{Root: filepath.Join(cfg.DataDir, "engine"), TuneHost: true}); err != nil {
+	if s.engine, err = gvisor.New(log, cfg.engine()); err != nil {
 		return nil, err
 	}
 	images, err := image.Open(cfg.Images())

@@ -19,14 +19,19 @@ import (
 )
 
 // CheckHost says what this host has and lacks of what the engine needs. It
-// needs no engine, so that it can explain why New fails. root is the state
-// directory, which may not exist yet. It changes nothing.
-func CheckHost(root string) []sandbox.Requirement {
+// needs no engine, so that it can explain why New fails. The state directory, cfg.Root, may
+// not exist yet. It takes back what it does, but for an empty group called cfg.CgroupParent.
+func CheckHost(cfg Config) []sandbox.Requirement {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return []sandbox.Requirement{requirement("configuration", false, err.Error(), "Correct it.")}
+	}
 	checks := []func() sandbox.Requirement{
-		checkUser, checkMachine, checkKernel, checkBinary, checkCgroups,
+		checkUser, checkMachine, checkKernel, checkBinary,
+		func() sandbox.Requirement { return checkCgroups(cfg.CgroupParent) },
 		checkNamespaces, checkSeccomp, checkPtrace, checkPrograms, checkGVisor,
-		func() sandbox.Requirement { return checkStore(root) },
-		func() sandbox.Requirement { return checkSpace(root) },
+		func() sandbox.Requirement { return checkStore(cfg.Root) },
+		func() sandbox.Requirement { return checkSpace(cfg.Root) },
 		checkLargePages,
 	}
 	found := make([]sandbox.Requirement, len(checks))
@@ -124,14 +129,19 @@ func checkBinary() sandbox.Requirement {
 		"Make the server's binary readable and executable for everyone (chmod a+rx); sandboxes run it as nobody.")
 }
 
-func checkCgroups() sandbox.Requirement {
+// checkCgroups does what the engine does for a sandbox.
+func checkCgroups(parent string) sandbox.Requirement {
 	const name = "cgroup controllers"
-	detail, err := cgroup.Check()
-	if err != nil {
-		return requirement(name, false, err.Error(), "Boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1), or mount the v1 controllers "+
-			"cpu, cpuacct, memory and pids, writable; in a container, run it with its own writable cgroups.")
+	detail, err := cgroup.Check(parent)
+	var lack *cgroup.Lack
+	switch {
+	case err == nil:
+		return requirement(name, true, detail, "")
+	case errors.As(err, &lack):
+		return requirement(name, false, lack.Err.Error(), lack.Fix)
+	default:
+		return requirement(name, false, err.Error(), "Give the server a cgroup that it may change; see cgroups(7).")
 	}
-	return requirement(name, true, detail, "")
 }
 
 func checkNamespaces() sandbox.Requirement {

@@ -68,7 +68,7 @@ func New(log *slog.Logger, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := missing(CheckHost(cfg.Root)); err != nil {
+	if err := missing(CheckHost(cfg)); err != nil {
 		return nil, err
 	}
 	glog.SetTarget(&toSlog{log}) // gVisor's client code logs to a target of the whole process

@@ -16,12 +16,12 @@ func TestCheckHost(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	for _, r := range CheckHost(filepath.Join(t.TempDir(), "not", "yet")) {
+	for _, r := range CheckHost(Config{Root: filepath.Join(t.TempDir(), "not", "yet")}) {
 		if !r.OK || r.Fix != "" || r.Name == "" || r.Detail == "" {
 			t.Errorf("on a host that runs these tests: %+v", r)
 		}
 	}
-	for _, r := range CheckHost("/proc/nowhere") {
+	for _, r := range CheckHost(Config{Root: "/proc/nowhere"}) {
 		if r.Name == "state directory" && (r.OK || r.Fix == "") {
 			t.Errorf("a state directory in /proc: %+v", r)
 		}

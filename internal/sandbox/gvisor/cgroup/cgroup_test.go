@@ -2,14 +2,19 @@ package cgroup
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
@@ -69,6 +74,74 @@ func write(t *testing.T, path, text string) {
 	}
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestCheck: what is tried works where these tests run sandboxes, is taken back, and says what
+// keeps it from working in a mount namespace in which one hierarchy is read-only.
+func TestCheck(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	m, err := find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := m.v1["pids"]
+	if len(m.missingV2()) == 0 {
+		dir = m.v2
+	}
+	name := fmt.Sprintf("sandpool-test-%d", os.Getpid())
+	if detail, err := Check(name); err != nil || !strings.HasPrefix(detail, "cgroup v") {
+		t.Errorf("Check = %q, %v", detail, err)
+	}
+	err = onOwnThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return err
+		}
+		if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+			return err
+		}
+		_, err := Check(name)
+		return err
+	})
+	var lack *Lack
+	if !errors.As(err, &lack) || !errors.Is(err, unix.EROFS) || !strings.Contains(lack.Fix, "remount,rw") {
+		t.Errorf("with %s read-only: %v", dir, err)
+	}
+	for _, root := range append(slices.Collect(maps.Values(m.v1)), m.v2) {
+		if root == "" {
+			continue
+		}
+		parent := filepath.Join(root, name)
+		if left, err := filepath.Glob(filepath.Join(parent, "check-*")); err != nil || len(left) > 0 {
+			t.Errorf("left behind: %q, %v", left, err)
+		}
+		if err := unix.Rmdir(parent); err != nil && !errors.Is(err, unix.ENOENT) {
+			t.Error(err)
+		}
+	}
+}
+
+// TestLack: errors of the kernel that somebody can do something about carry advice.
+func TestLack(t *testing.T) {
+	for _, known := range []error{unix.EROFS, unix.EACCES, unix.EPERM, unix.EBUSY, unix.ENOENT, unix.ENOSPC} {
+		err := lacking(fmt.Errorf("try: %w", known))
+		var lack *Lack
+		if !errors.As(err, &lack) || lack.Fix == "" || !errors.Is(err, known) || !strings.HasPrefix(err.Error(), "try: ") {
+			t.Errorf("%v becomes %v", known, err)
+		}
+	}
+	if err := lacking(unix.EIO); err != unix.EIO || lacking(nil) != nil {
+		t.Errorf("EIO becomes %v", err)
+	}
+}
+
+// TestCloseNothing: a Tree that was never opened is closed like any other.
+func TestCloseNothing(t *testing.T) {
+	var none *Tree
+	if err := none.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

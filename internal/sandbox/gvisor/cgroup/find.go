@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
 )
 
@@ -86,29 +84,16 @@ func (m mounts) missingV2() (missing []string) {
 	return missing
 }
 
-// missing is an error if neither version has all controllers.
-func (m mounts) missing() error {
-	if lacking := m.missingV1(); len(lacking) > 0 && len(m.missingV2()) > 0 {
-		return fmt.Errorf("the cgroup controllers %s are missing", strings.Join(lacking, ", "))
+// open opens the tree of the version that has all controllers.
+func (m mounts) open(name string) (*Tree, error) {
+	if len(m.missingV2()) == 0 {
+		return openV2(m.v2, name)
 	}
-	return nil
-}
-
-// Check says which version of cgroups this host has, or what keeps Open from using it.
-func Check() (detail string, err error) {
-	m, err := find()
-	if err != nil {
-		return "", err
+	if lacking := m.missingV1(); len(lacking) > 0 {
+		return nil, &Lack{
+			Err: fmt.Errorf("no cgroup controllers %s", strings.Join(lacking, ", ")),
+			Fix: "Boot with cgroup v2 (kernel option systemd.unified_cgroup_hierarchy=1), or mount these controllers of cgroup v1.",
+		}
 	}
-	if err := m.missing(); err != nil {
-		return "", err
-	}
-	detail, dir := "cgroup v2 at "+m.v2, m.v2
-	if len(m.missingV2()) > 0 {
-		detail, dir = "cgroup v1", m.v1["memory"]
-	}
-	if err := unix.Access(dir, unix.W_OK); err != nil {
-		return "", fmt.Errorf("%q is not writable: %w", dir, err)
-	}
-	return detail, nil
+	return openV1(m.v1, name)
 }

@@ -21,6 +21,8 @@ import (
 type Tree struct {
 	version version
 	parents []string // a directory in each hierarchy; the first is that whose members count
+	left    string   // the group that this process has left for a leaf of it, if it has; see v2.go
+	made    []string // groups above the parent that were missing; of version 2
 }
 
 // version is what the two versions of cgroups do differently. dirs are those of one group, in
@@ -44,19 +46,14 @@ type version interface {
 	usage(dirs []string) (sandbox.Stats, error)
 }
 
-// Open makes the parent group called name, a relative path, if it is missing.
+// Open makes the parent group called name, a relative path, if it is missing. An error that
+// somebody can do something about is, or wraps, a Lack.
 func Open(name string) (*Tree, error) {
 	m, err := find()
 	if err != nil {
 		return nil, err
 	}
-	if len(m.missingV2()) == 0 {
-		return openV2(m.v2, name)
-	}
-	if err := m.missing(); err != nil {
-		return nil, err
-	}
-	return openV1(m.v1, name)
+	return m.open(name)
 }
 
 // Close removes the parent group if it is empty. That of a nil Tree does nothing.
@@ -89,7 +86,7 @@ func (t *Tree) Create(id sandbox.ID, l sandbox.Limits) error {
 	dirs := t.Dirs(id)
 	for _, dir := range dirs {
 		if err := os.Mkdir(dir, 0o755); err != nil {
-			return fmt.Errorf("make cgroup %q: %w", dir, err)
+			return fmt.Errorf("make a cgroup: %w", err)
 		}
 	}
 	return t.version.limit(dirs, l)
@@ -137,12 +134,15 @@ func (t *Tree) PIDs(id sandbox.ID) ([]int, error) { return pids(t.Dirs(id)[0]) }
 // pids returns the processes of a group, but never this one, of which a thread may be inside
 // for a moment (see v1.start).
 func pids(dir string) ([]int, error) {
-	found, err := kernfile.Ints(filepath.Join(dir, "cgroup.procs"))
+	found, err := kernfile.Ints(filepath.Join(dir, membersName))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
 		return nil, nil
 	}
 	return slices.DeleteFunc(found, func(pid int) bool { return pid == os.Getpid() }), err
 }
+
+// membersName is the file with the processes of a group, in both versions.
+const membersName = "cgroup.procs"
 
 // Threads returns the threads of the group, which must exist.
 func (t *Tree) Threads(id sandbox.ID) ([]int, error) {
@@ -162,24 +162,20 @@ func (t *Tree) Usage(id sandbox.ID) (sandbox.Stats, error) { return t.version.us
 // Remove kills what is in the group, waits until it is gone, and removes the group. One that
 // does not exist is no error.
 func (t *Tree) Remove(ctx context.Context, id sandbox.ID) error {
+	wait := func(d time.Duration) error { return pause(ctx, d) }
 	dirs := t.Dirs(id)
 	for _, dir := range dirs {
-		if err := kill(ctx, dir); err != nil {
+		if err := kill(dir, wait); err != nil {
 			return err
 		}
 	}
-	for _, dir := range dirs {
-		if err := remove(ctx, dir); err != nil {
-			return err
-		}
-	}
-	return nil
+	return removeAll(dirs, wait)
 }
 
 // kill sends SIGKILL to everything in the group and waits until it is empty. New processes
 // may appear between two looks, so it looks again.
-func kill(ctx context.Context, dir string) error {
-	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
+func kill(dir string, wait func(time.Duration) error) error {
+	for delay := firstDelay; ; delay = min(2*delay, lastDelay) {
 		found, err := pids(dir)
 		if err != nil || len(found) == 0 {
 			return err
@@ -189,7 +185,7 @@ func kill(ctx context.Context, dir string) error {
 				return err
 			}
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := wait(delay); err != nil {
 			return fmt.Errorf("%d processes in %q do not end: %w", len(found), dir, err)
 		}
 	}
@@ -217,22 +213,31 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// remove removes an empty group. The kernel answers EBUSY until the last
+// removeAll removes empty groups. The kernel answers EBUSY until the last
 // thread has left, which can be a little after its process was seen to end.
-func remove(ctx context.Context, dir string) error {
-	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
-		err := unix.Rmdir(dir)
-		if err == nil || errors.Is(err, unix.ENOENT) {
-			return nil
-		}
-		if !errors.Is(err, unix.EBUSY) {
-			return fmt.Errorf("remove cgroup %q: %w", dir, err)
-		}
-		if err := pause(ctx, wait); err != nil {
-			return fmt.Errorf("cgroup %q stays busy: %w", dir, err)
+func removeAll(dirs []string, wait func(time.Duration) error) error {
+	for _, dir := range dirs {
+		for delay := firstDelay; ; delay = min(2*delay, lastDelay) {
+			err := unix.Rmdir(dir)
+			if err == nil || errors.Is(err, unix.ENOENT) {
+				break
+			}
+			if !errors.Is(err, unix.EBUSY) {
+				return fmt.Errorf("remove cgroup %q: %w", dir, err)
+			}
+			if err := wait(delay); err != nil {
+				return fmt.Errorf("cgroup %q stays busy: %w", dir, err)
+			}
 		}
 	}
+	return nil
 }
+
+// Times between two looks at a group that is to be empty.
+const (
+	firstDelay = time.Millisecond
+	lastDelay  = 20 * time.Millisecond
+)
 
 // pause waits for d or for the end of ctx.
 func pause(ctx context.Context, d time.Duration) error {

@@ -27,7 +27,7 @@ func openV1(mounts map[string]string, name string) (*Tree, error) {
 	for _, controller := range []string{"memory", "cpu", "pids", "cpuacct"} {
 		dir := filepath.Join(mounts[controller], name)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, fmt.Errorf("make cgroup %q: %w", dir, err)
+			return nil, errors.Join(lacking(fmt.Errorf("make a cgroup: %w", err)), t.Close())
 		}
 		i := slices.Index(t.parents, dir)
 		if i < 0 {

@@ -7,9 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
@@ -18,22 +22,117 @@ import (
 // v2 has one directory for everything.
 type v2 struct{}
 
-func openV2(mount, name string) (*Tree, error) {
-	enable := "+" + strings.Join(controllers(), " +")
+// openV2 makes the group and those above it that are missing, and has all of them hand the
+// controllers down.
+func openV2(mount, name string) (_ *Tree, err error) {
+	t := &Tree{version: v2{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, t.goBack())
+		}
+	}()
 	dir := mount
 	for part := range strings.SplitSeq(name, "/") {
-		if err := kernfile.Set(filepath.Join(dir, "cgroup.subtree_control"), enable); err != nil {
-			return nil, fmt.Errorf("enable the controllers %s beneath cgroup %q: %w", enable, dir, err)
+		if err := t.enable(dir); err != nil {
+			return nil, err
 		}
 		dir = filepath.Join(dir, part)
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("make cgroup %q: %w", dir, err)
+		err := os.Mkdir(dir, 0o755)
+		if err == nil {
+			t.made = append(t.made, dir)
+		} else if !errors.Is(err, fs.ErrExist) {
+			return nil, lacking(fmt.Errorf("make a cgroup: %w", err))
 		}
 	}
-	if err := kernfile.Set(filepath.Join(dir, "cgroup.subtree_control"), enable); err != nil {
-		return nil, fmt.Errorf("enable the controllers %s beneath cgroup %q: %w", enable, dir, err)
+	if err := t.enable(dir); err != nil {
+		return nil, err
 	}
-	return &Tree{version: v2{}, parents: []string{dir}}, nil
+	t.parents = []string{dir}
+	return t, nil
+}
+
+// enable has a group hand the controllers down to those beneath it.
+func (t *Tree) enable(dir string) error {
+	file := filepath.Join(dir, subtreeControl)
+	have, err := kernfile.Text(file)
+	if err != nil {
+		return lacking(fmt.Errorf("look at the controllers of cgroup %q: %w", dir, err))
+	}
+	var more []string
+	for _, c := range controllers() {
+		if !slices.Contains(strings.Fields(have), c) {
+			more = append(more, "+"+c)
+		}
+	}
+	if len(more) == 0 {
+		return nil
+	}
+	enable := strings.Join(more, " ")
+	err = kernfile.Set(file, enable)
+	if errors.Is(err, unix.EBUSY) {
+		if err := t.leave(dir); err != nil {
+			return err
+		}
+		err = kernfile.Set(file, enable)
+	}
+	if err != nil {
+		return lacking(fmt.Errorf("enable the controllers %s beneath cgroup %q: %w", enable, dir, err))
+	}
+	return nil
+}
+
+const subtreeControl = "cgroup.subtree_control"
+
+// leafName is the group that the server makes for itself.
+const leafName = "sandpool-server"
+
+// leave moves this process into a group beneath dir. A group, but for that of the whole machine,
+// hands no controllers down while processes are in it ("no internal processes", cgroups(7)). In a
+// container with cgroups of its own, and in a systemd unit that delegates its group, that
+// process is often the server alone.
+func (t *Tree) leave(dir string) error {
+	members, err := kernfile.Ints(filepath.Join(dir, membersName))
+	if err != nil {
+		return err
+	}
+	var others []string
+	for _, pid := range members {
+		if pid != os.Getpid() {
+			name, _ := kernfile.Text(fmt.Sprintf("/proc/%d/comm", pid)) // it may be over, or of another namespace
+			others = append(others, strings.TrimSpace(fmt.Sprintf("%d %s", pid, name)))
+		}
+	}
+	if len(others) > 0 {
+		return &Lack{
+			Err: fmt.Errorf("cgroup %q has processes in it (%s), so it cannot have groups for sandboxes beneath it", dir, strings.Join(others, ", ")),
+			Fix: "Start the server as the first process of its container or service, or move these processes into a group of their own: " +
+				"mkdir " + dir + "/init, and write their numbers to " + dir + "/init/" + membersName + ".",
+		}
+	}
+	leaf := filepath.Join(dir, leafName)
+	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return lacking(fmt.Errorf("make a cgroup: %w", err))
+	}
+	if err := kernfile.Set(filepath.Join(leaf, membersName), strconv.Itoa(os.Getpid())); err != nil {
+		return lacking(fmt.Errorf("move the server into cgroup %q: %w", leaf, err))
+	}
+	t.left = dir
+	return nil
+}
+
+// goBack undoes leave, for a Tree that has been closed.
+func (t *Tree) goBack() error {
+	if t.left == "" {
+		return nil
+	}
+	for _, dir := range slices.Backward(t.made) {
+		_ = unix.Rmdir(dir) // what others use stays
+	}
+	off := "-" + strings.Join(controllers(), " -")
+	return errors.Join(
+		kernfile.Set(filepath.Join(t.left, subtreeControl), off),
+		kernfile.Set(filepath.Join(t.left, membersName), strconv.Itoa(os.Getpid())),
+		unix.Rmdir(filepath.Join(t.left, leafName)))
 }
 
 func (v2) limit(dirs []string, l sandbox.Limits) error {
