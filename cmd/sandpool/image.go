@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -157,10 +158,11 @@ func (c *imagePruneCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	freed, err := store.Prune(func(string) bool { return false })
+	removed, err := store.Prune(nil)
 	if err != nil {
 		return err
 	}
+	freed := freedBytes(removed)
 	a.say("freed %s", bytesText(freed))
 	if a.json() {
 		return a.printJSON(struct {
@@ -168,4 +170,17 @@ func (c *imagePruneCmd) Run(a *app) error {
 		}{freed})
 	}
 	return nil
+}
+
+// freedBytes is how much disk the removal of images has freed: several may have shared a file.
+func freedBytes(removed []image.Image) (sum int64) {
+	seen := map[string]bool{}
+	for _, i := range removed {
+		if _, err := os.Stat(i.Path); seen[i.Path] || err == nil {
+			continue
+		}
+		seen[i.Path] = true
+		sum += i.Size
+	}
+	return sum
 }

@@ -99,7 +99,7 @@ func (s *Store) build(ctx context.Context, r Recipe, w *work, progress func(Prog
 	if i.Drift, err = r.drift(packages); err != nil {
 		return Image{}, err
 	}
-	return i, s.call(i)
+	return i, s.publish(i, w)
 }
 
 // readPackages reads the list of what is in the root filesystem.

@@ -27,26 +27,43 @@ func (s *Store) Put(ctx context.Context, name string, entries []erofs.Entry) (i 
 		return Image{}, err
 	}
 	i.Name = name
-	return i, s.call(i)
+	return i, s.publish(i, work)
 }
 
-// pack writes entries to a file of the store and returns it, as yet without a name.
-func (s *Store) pack(ctx context.Context, work *work, entries []erofs.Entry, note func(int64)) (Image, error) {
-	file := filepath.Join(work.dir, "image.erofs")
-	digest, size, err := erofs.WriteFile(ctx, file, entries, note)
+// pack writes entries to a file of work and describes the image that publish makes of it.
+func (s *Store) pack(ctx context.Context, w *work, entries []erofs.Entry, note func(int64)) (Image, error) {
+	digest, size, err := erofs.WriteFile(ctx, w.image(), entries, note)
 	if err != nil {
 		return Image{}, err
 	}
-	path := s.blob(digest)
-	if err := os.Rename(file, path); err != nil {
-		return Image{}, err
+	return Image{Digest: digest, Path: s.blob(digest), Size: size, Created: time.Now().UTC().Truncate(time.Second)}, nil
+}
+
+// publish puts the packed file of w where i says that it is, and makes i.Name mean it. Nobody
+// prunes between the two.
+func (s *Store) publish(i Image, w *work) error {
+	return s.locked(func() error {
+		if err := s.place(i, w); err != nil {
+			return err
+		}
+		return s.call(i)
+	})
+}
+
+// place puts the packed file of w where i says that it is.
+func (s *Store) place(i Image, w *work) error {
+	if err := os.Rename(w.image(), i.Path); err != nil {
+		return err
 	}
-	return Image{Digest: digest, Path: path, Size: size, Created: time.Now().UTC().Truncate(time.Second)}, syncDir(s.blobs())
+	return syncDir(s.blobs())
 }
 
 // call makes i.Name mean i, from one moment to the next.
-func (s *Store) call(i Image) error {
-	text, err := json.MarshalIndent(i, "", "  ")
+func (s *Store) call(i Image) error { return s.record(filepath.Join(s.names(), i.Name+".json"), i) }
+
+// record writes v to file, whole or not at all.
+func (s *Store) record(file string, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -65,10 +82,10 @@ func (s *Store) call(i Image) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), filepath.Join(s.names(), i.Name+".json")); err != nil {
+	if err := os.Rename(f.Name(), file); err != nil {
 		return err
 	}
-	return syncDir(s.names())
+	return syncDir(filepath.Dir(file))
 }
 
 // syncDir makes the names in dir last through a power cut.

@@ -32,6 +32,18 @@ type Image struct {
 	// Drift says where the Debian packages differ from the recipe's lock, because
 	// Debian released newer ones since.
 	Drift []string `json:"drift,omitempty"`
+
+	// Manifest is the digest of the container image that this was unpacked from, References are
+	// what it was asked for by; both are empty if it was built here. A reference means the
+	// image that it was last pulled as.
+	Manifest   string   `json:"manifest,omitempty"`
+	References []string `json:"references,omitempty"`
+	// Config is what the container image says of its process; nil if it was built here.
+	Config *Config `json:"config,omitempty"`
+	// Notes say what of the container image was left out, and why.
+	Notes []string `json:"notes,omitempty"`
+	// Used is when the image was last asked for.
+	Used time.Time `json:"-"`
 }
 
 // Layer is the image as an engine mounts it at target; "/" is the root.
@@ -66,7 +78,7 @@ func Open(dir string) (*Store, error) {
 // makeDirs makes the folders. Those above them are private, too: one of them may become a
 // server's data directory.
 func (s *Store) makeDirs() error {
-	for _, sub := range []string{s.blobs(), s.names(), s.tmp()} {
+	for _, sub := range []string{s.blobs(), s.names(), s.pulled(), s.uses(), s.tmp()} {
 		if err := os.MkdirAll(sub, 0o700); err != nil {
 			return err
 		}
@@ -77,18 +89,20 @@ func (s *Store) makeDirs() error {
 // Dir is the folder of the store.
 func (s *Store) Dir() string { return s.dir }
 
-func (s *Store) blobs() string { return filepath.Join(s.dir, "sha256") }
-func (s *Store) names() string { return filepath.Join(s.dir, "names") }
-func (s *Store) tmp() string   { return filepath.Join(s.dir, "tmp") }
+func (s *Store) blobs() string  { return filepath.Join(s.dir, "sha256") }
+func (s *Store) names() string  { return filepath.Join(s.dir, "names") }
+func (s *Store) pulled() string { return filepath.Join(s.dir, "pulled") }
+func (s *Store) uses() string   { return filepath.Join(s.dir, "uses") }
+func (s *Store) tmp() string    { return filepath.Join(s.dir, "tmp") }
 
 func (s *Store) blob(digest string) string {
 	return filepath.Join(s.blobs(), strings.TrimPrefix(digest, digestPrefix)+".erofs")
 }
 
 // List returns all images: those with a name in the order of their names, then those
-// without one.
+// that were pulled, then files that nothing leads to.
 func (s *Store) List() ([]Image, error) {
-	named, err := s.named()
+	named, err := s.known()
 	if err != nil {
 		return nil, err
 	}
@@ -110,58 +124,74 @@ func (s *Store) List() ([]Image, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, Image{Digest: digest, Path: s.blob(digest), Size: info.Size(), Created: info.ModTime()})
+		out = append(out, Image{Digest: digest, Path: s.blob(digest), Size: info.Size(), Created: info.ModTime(), Used: info.ModTime()})
 	}
 	return out, nil
 }
 
-// named returns the images that have a name.
-func (s *Store) named() ([]Image, error) {
-	files, err := filepath.Glob(filepath.Join(s.names(), "*.json"))
-	if err != nil {
-		return nil, err
-	}
+// known returns the images that have a name and those that were pulled.
+func (s *Store) known() ([]Image, error) {
 	var out []Image
-	for _, file := range files {
-		i, err := s.read(strings.TrimSuffix(filepath.Base(file), ".json"))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // removed meanwhile
-		}
+	for _, dir := range []string{s.names(), s.pulled()} {
+		files, err := filepath.Glob(filepath.Join(dir, "*.json"))
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, i)
+		for _, file := range files {
+			i, err := s.read(file)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // removed meanwhile
+			}
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, i)
+		}
 	}
 	return out, nil
 }
 
-// read returns what name means now.
-func (s *Store) read(name string) (Image, error) {
-	text, err := os.ReadFile(filepath.Join(s.names(), name+".json"))
+// read returns the image that a record describes.
+func (s *Store) read(file string) (Image, error) {
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return Image{}, err
 	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return Image{}, err
+	}
+	name := strings.TrimSuffix(filepath.Base(file), ".json")
 	var i Image
 	if err := json.Unmarshal(text, &i); err != nil {
 		return Image{}, fmt.Errorf("read image %q: %w", name, err)
 	}
-	if len(i.Digest) != len(digestPrefix)+2*sha256.Size || !digestPattern.MatchString(i.Digest) {
+	if !isDigest(i.Digest) {
 		return Image{}, fmt.Errorf("read image %q: %q is not a digest", name, i.Digest)
 	}
-	i.Name, i.Path = name, s.blob(i.Digest)
+	i.Name, i.Manifest = name, ""
+	if filepath.Dir(file) == s.pulled() {
+		i.Name, i.Manifest = "", digestPrefix+name
+	}
+	i.Path, i.Used = s.blob(i.Digest), info.ModTime()
 	return i, nil
 }
 
-// Resolve returns the image with the given name or digest; of a digest the first 12 of
-// its 64 digits are enough. The error for an unknown image is of class
-// NotFound and says how to get it.
+// isDigest says whether digest is the whole digest of something.
+func isDigest(digest string) bool {
+	return len(digest) == len(digestPrefix)+2*sha256.Size && digestPattern.MatchString(digest)
+}
+
+// Resolve returns the image with the given name, reference or digest, which is that of the file
+// or of the container image; of a digest the first 12 of its 64 digits are enough. The error for
+// an unknown image is of class NotFound and says how to get it.
 func (s *Store) Resolve(ref string) (Image, error) {
 	all, err := s.List()
 	if err != nil {
 		return Image{}, err
 	}
 	for _, i := range all {
-		if i.Name != ref && !isDigestOf(ref, i.Digest) {
+		if !i.called(ref) {
 			continue
 		}
 		if _, err := os.Stat(i.Path); err != nil {
@@ -176,58 +206,16 @@ func (s *Store) Resolve(ref string) (Image, error) {
 	return Image{}, sandpool.Errorf(sandpool.NotFound, "ImageNotFound", "image", "There is no image %q here; %s.", ref, advice)
 }
 
+// called says whether ref means i.
+func (i Image) called(ref string) bool {
+	return ref != "" && i.Name == ref || slices.Contains(i.References, ref) ||
+		isDigestOf(ref, i.Digest) || isDigestOf(ref, i.Manifest)
+}
+
 // isDigestOf says whether ref is digest or enough of it.
 func isDigestOf(ref, digest string) bool {
 	const enough = len(digestPrefix) + 12
 	return len(ref) >= enough && strings.HasPrefix(digest, ref)
-}
-
-// Remove forgets the image with the given name or digest, and deletes its file
-// unless another name means it too. A sandbox that runs keeps what it has
-// open, but none can be started from it any more. An unknown image is an
-// error of class NotFound.
-func (s *Store) Remove(ref string) error {
-	i, err := s.Resolve(ref)
-	if err != nil {
-		return err
-	}
-	if i.Name != "" {
-		if err := os.Remove(filepath.Join(s.names(), i.Name+".json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	named, err := s.named()
-	if err != nil {
-		return err
-	}
-	if slices.ContainsFunc(named, func(o Image) bool { return o.Digest == i.Digest }) {
-		return nil
-	}
-	if err := os.Remove(i.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// Prune deletes the images that have no name and that keep does not want, and
-// returns how many bytes that freed. A build that takes over a name leaves the earlier
-// image to be pruned when no sandbox and no snapshot needs it.
-func (s *Store) Prune(keep func(digest string) bool) (int64, error) {
-	all, err := s.List()
-	if err != nil {
-		return 0, err
-	}
-	var freed int64
-	for _, i := range all {
-		if i.Name != "" || keep(i.Digest) {
-			continue
-		}
-		if err := os.Remove(i.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return freed, err
-		}
-		freed += i.Size
-	}
-	return freed, nil
 }
 
 // checkName refuses names that could not be a file's or would be taken for a digest.

@@ -108,11 +108,11 @@ func TestStoreNames(t *testing.T) {
 	if len(all) != 2 || all[1].Name != "" || all[1].Digest != later.Digest || all[1].Size == 0 {
 		t.Fatalf("listed %+v, want a and the image it meant", all)
 	}
-	if freed, err := s.Prune(func(d string) bool { return d == later.Digest }); err != nil || freed != 0 {
-		t.Errorf("pruned %d bytes of what is kept, %v", freed, err)
+	if gone, err := s.Prune(func(i Image) bool { return i.Digest == later.Digest }); err != nil || len(gone) > 0 {
+		t.Errorf("pruned %+v, which was to be kept, %v", gone, err)
 	}
-	if freed, err := s.Prune(func(string) bool { return false }); err != nil || freed != later.Size {
-		t.Errorf("pruned %d bytes, %v; want %d", freed, err, later.Size)
+	if gone, err := s.Prune(nil); err != nil || len(gone) != 1 || gone[0].Digest != later.Digest {
+		t.Errorf("pruned %+v, %v; want %s", gone, err, later.Digest)
 	}
 	if all := list(t, s); len(all) != 1 || all[0].Name != "a" {
 		t.Errorf("after pruning: %+v, want a", all)
@@ -278,8 +278,8 @@ func TestStoreIsMadeByWriters(t *testing.T) {
 	if _, err := s.Resolve("python"); sandpool.ClassOf(err) != sandpool.NotFound {
 		t.Errorf("resolve: %v, want class not found", err)
 	}
-	if freed, err := s.Prune(func(string) bool { return false }); err != nil || freed != 0 {
-		t.Errorf("prune: %d, %v", freed, err)
+	if gone, err := s.Prune(nil); err != nil || len(gone) > 0 {
+		t.Errorf("prune: %+v, %v", gone, err)
 	}
 	if _, err := os.Stat(data); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("reading made %s: %v", data, err)

@@ -22,6 +22,9 @@ type work struct {
 	lock *os.File
 }
 
+// image is the file that is being packed.
+func (w *work) image() string { return filepath.Join(w.dir, "image.erofs") }
+
 // newWork makes a folder for a build. Another process that sweeps between the
 // making and the locking may take it for remains; then the next one is tried.
 func (s *Store) newWork() (*work, error) {

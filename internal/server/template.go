@@ -42,8 +42,8 @@ func newTemplates(ctx context.Context, cfg Config, images *image.Store) (*templa
 	return &templates{cfg: cfg, images: images, agent: layer}, nil
 }
 
-// packAgent makes an image of the agent program. Sandboxes that were started
-// with an earlier one have it open, so that is removed without harm.
+// packAgent makes an image of the agent program. An earlier one goes when no sandbox that was
+// started with it is left.
 func packAgent(ctx context.Context, dir, program string) (sandbox.Layer, error) {
 	store, err := image.Open(dir)
 	if err != nil {
@@ -57,7 +57,7 @@ func packAgent(ctx context.Context, dir, program string) (sandbox.Layer, error) 
 	if err != nil {
 		return sandbox.Layer{}, err
 	}
-	if _, err := store.Prune(func(string) bool { return false }); err != nil {
+	if _, err := store.Prune(nil); err != nil {
 		return sandbox.Layer{}, err
 	}
 	return img.Layer(path.Dir(agent.Path)), nil

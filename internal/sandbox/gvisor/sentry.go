@@ -221,6 +221,11 @@ func (e *Engine) openFiles(id sandbox.ID, t sandbox.Template, console *os.File, 
 			return nil, fmt.Errorf("open layer: %w", err)
 		}
 		files.add("io-fds", f)
+		// The lock belongs to what the sandbox holds open: it tells whoever tidies up the images
+		// that this one is used, as long as the sandbox lives.
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_SH); err != nil {
+			return nil, fmt.Errorf("lock layer %q: %w", l.Path, err)
+		}
 	}
 	store, err := e.openStore()
 	if err != nil {
