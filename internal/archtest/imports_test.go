@@ -42,7 +42,7 @@ func mayImport() map[string][]string {
 		"internal/erofs":               nil,
 		"internal/image":               append(contract, "images", "internal/erofs"),
 		"internal/oci":                 {".", "internal/erofs", "internal/image"},
-		"internal/oci/layer":           {"internal/erofs"},
+		"internal/oci/layer":           {".", "internal/erofs"},
 		"internal/control":             handlers,
 		"internal/gateway":             handlers,
 		"internal/server": append(handlers, "images", "internal/control", "internal/gateway",
