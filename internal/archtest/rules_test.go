@@ -138,6 +138,7 @@ func receiverExported(d *ast.FuncDecl) bool {
 func checkProcesses(t *tree) (found []string) {
 	homes := []string{
 		"internal/sandbox/gvisor", "internal/image",
+		"internal/oci",                         // docker's credential helpers
 		"internal/agent", "cmd/sandpool-agent", // inside the sandbox, where kernels are processes
 		"test/bench", // which measures a plain process as a peer
 	}
