@@ -30,6 +30,7 @@ func mayImport() map[string][]string {
 		"internal/agent/kernels":       nil,
 		"internal/agent/guest":         {".", "internal/agent", "internal/agent/kernels", "internal/quiet"},
 		"internal/interpreter":         append(contract, "internal/agent"),
+		"internal/endpoint":            {".", "internal/arm", "internal/auth", "internal/proxy"},
 		"internal/quiet":               nil,
 		"internal/event":               vocabulary,
 		"internal/pool":                contract,
@@ -45,7 +46,7 @@ func mayImport() map[string][]string {
 		"internal/oci/layer":           {".", "internal/erofs"},
 		"internal/control":             handlers,
 		"internal/gateway":             handlers,
-		"internal/server": append(handlers, "images", "internal/control", "internal/gateway",
+		"internal/server": append(handlers, "images", "internal/control", "internal/gateway", "internal/endpoint", "internal/proxy",
 			"internal/sandbox/gvisor", "internal/sqlite", "internal/image", "internal/erofs", "internal/oci", "internal/quiet"),
 		"test": {".", "api", "client", "internal/arm"},
 		// Measures the engine beside the whole product.

@@ -26,6 +26,15 @@ func EndpointOf(id sandpool.PoolID) string {
 	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/sessionPools/%s", id.Subscription, id.ResourceGroup, id.Name)
 }
 
+// BaseURL is how the caller of r reaches this server, without a trailing slash, as far as the
+// request tells.
+func BaseURL(r *http.Request) string {
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
 // The rules of names. A pool's is stricter than its published pattern in nothing
 // and wider in one thing: that pattern, ^[a-z][a-z0-9]*$, forbids the hyphens that
 // Azure's documentation and practice use.

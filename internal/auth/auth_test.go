@@ -89,7 +89,7 @@ func newKit(t *testing.T) *kit {
 		t.Fatal(err)
 	}
 	a, err := NewAuthenticator(Options{
-		Open: []string{"/healthz"},
+		Open: func(r *http.Request) bool { return r.URL.EscapedPath() == "/healthz" },
 		Fail: func(w http.ResponseWriter, _ *http.Request, err error) {
 			http.Error(w, err.Error(), map[sandpool.Class]int{sandpool.Unauthenticated: 401, sandpool.Unavailable: 503}[sandpool.ClassOf(err)])
 		},

@@ -46,8 +46,8 @@ type Verifier interface {
 type Options struct {
 	// Fail writes an error as the answer. Required.
 	Fail func(w http.ResponseWriter, r *http.Request, err error)
-	// Open lists the exact paths that are answered without a principal.
-	Open []string
+	// Open reports whether a request is answered without a principal; nil means that none is.
+	Open func(r *http.Request) bool
 }
 
 // Authenticator finds the principals of requests.
@@ -65,11 +65,10 @@ func NewAuthenticator(o Options, verifiers ...Verifier) (*Authenticator, error) 
 }
 
 // Middleware refuses requests without a valid credential, and gives the others'
-// principal to the context, where FromContext and Require find it. It must come after the
-// path has been normalised.
+// principal to the context, where FromContext and Require find it.
 func (a *Authenticator) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if slices.Contains(a.o.Open, r.URL.EscapedPath()) {
+		if a.o.Open != nil && a.o.Open(r) {
 			next.ServeHTTP(w, r)
 			return
 		}

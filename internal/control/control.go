@@ -61,7 +61,7 @@ type Options struct {
 	// slash; nil means the scheme and host of the request.
 	BaseURL func(r *http.Request) string
 	// Endpoint is the data-plane endpoint of a pool; nil means its path below BaseURL.
-	Endpoint func(id sandpool.PoolID, r *http.Request) string
+	Endpoint func(p sandpool.Pool, r *http.Request) string
 	// Kinds are the container types that the server builds; nil means PythonLTS alone.
 	Kinds []sandpool.ContainerType
 	// Location is that of pools whose request names none; empty means "local".
@@ -112,10 +112,10 @@ func (c *Control) defaults() {
 		c.o.Kinds = []sandpool.ContainerType{sandpool.PythonLTS}
 	}
 	if c.o.BaseURL == nil {
-		c.o.BaseURL = requestBase
+		c.o.BaseURL = arm.BaseURL
 	}
 	if c.o.Endpoint == nil {
-		c.o.Endpoint = func(id sandpool.PoolID, r *http.Request) string { return c.o.BaseURL(r) + arm.EndpointOf(id) }
+		c.o.Endpoint = func(p sandpool.Pool, r *http.Request) string { return c.o.BaseURL(r) + arm.EndpointOf(p.ID) }
 	}
 	if c.o.Location == "" {
 		c.o.Location = "local"
@@ -129,13 +129,6 @@ func (c *Control) defaults() {
 	if c.o.Events == nil {
 		c.o.Events = event.New()
 	}
-}
-
-func requestBase(r *http.Request) string {
-	if r.TLS != nil {
-		return "https://" + r.Host
-	}
-	return "http://" + r.Host
 }
 
 // Register puts the routes on mux, whose paths must have been normalised and whose

@@ -33,7 +33,7 @@ func flatVersion(v string) bool {
 // render returns p as the caller of r reads it.
 func (c *Control) render(p sandpool.Pool, r *http.Request) api.SessionPool {
 	w := wire(shown(r.Context(), p), apiVersion(r))
-	w.Properties.PoolManagementEndpoint = c.o.Endpoint(p.ID, r)
+	w.Properties.PoolManagementEndpoint = c.o.Endpoint(p, r)
 	return w
 }
 

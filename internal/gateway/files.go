@@ -37,7 +37,7 @@ func (g *Gateway) use(c *call, fn func(ctx context.Context, in *interpreter.Inte
 // isOld reports whether the call's api-version belongs to the old envelope. It
 // decides only where the path does not; a version that is absent or unknown is new.
 func (c *call) isOld() (bool, error) {
-	v, err := c.query.get("api-version")
+	v, err := c.query.Get("api-version")
 	const firstNew = "2024-10-02"
 	dated := len(v) >= len(firstNew) && strings.Trim(v[:len(firstNew)], "0123456789-") == ""
 	return dated && v[:len(firstNew)] < firstNew, err
@@ -45,7 +45,7 @@ func (c *call) isOld() (bool, error) {
 
 // directory returns the call's path parameter, relative to /mnt/data.
 func (c *call) directory() (string, error) {
-	p, err := c.query.get("path")
+	p, err := c.query.Get("path")
 	if err != nil {
 		return "", err
 	}
@@ -140,7 +140,7 @@ func (g *Gateway) listFilesOld(c *call) error {
 
 // flag reads a truth value from the query.
 func (c *call) flag(name string) (bool, error) {
-	s, err := c.query.get(name)
+	s, err := c.query.Get(name)
 	if err != nil || s == "" {
 		return false, err
 	}
@@ -224,7 +224,7 @@ func (g *Gateway) fileContent(c *call) error {
 
 // downloadFile is fileContent on a legacy path, which has the name in the query.
 func (g *Gateway) downloadFile(c *call) error {
-	name, err := c.query.get("filename")
+	name, err := c.query.Get("filename")
 	if err != nil {
 		return err
 	}

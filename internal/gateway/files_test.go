@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/interpreter"
 )
 
@@ -344,7 +345,7 @@ func FuzzNames(f *testing.F) {
 				t.Errorf("%q %q %q: path %q", rest, raw, name, p)
 			}
 		}
-		c := &call{r: &http.Request{Method: http.MethodGet}, w: httptest.NewRecorder(), query: query{raw}}
+		c := &call{r: &http.Request{Method: http.MethodGet}, w: httptest.NewRecorder(), query: arm.Query{Raw: raw}}
 		check(c.resolve(name))
 		if _, err := g.find(c, split("/subscriptions/s/resourceGroups/g/sessionPools/p/"+rest)); err == nil && c.name != "" {
 			check(c.file())

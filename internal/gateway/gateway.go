@@ -94,7 +94,7 @@ type call struct {
 	r       *http.Request
 	started time.Time
 	pool    sandpool.PoolID
-	query   query
+	query   arm.Query
 	// inPath is the identifier of a path that begins with identifier/NAME.
 	inPath string
 	// name is what "*" stands for in the route's path.
@@ -108,7 +108,7 @@ type call struct {
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 	started := time.Now()
 	pool, badPool := arm.ParsePoolID(r)
-	c := &call{w: w, r: r, started: started, query: query{r.URL.RawQuery}, pool: pool}
+	c := &call{w: w, r: r, started: started, query: arm.Query{Raw: r.URL.RawQuery}, pool: pool}
 	segments := split(r.URL.EscapedPath())
 	if len(segments) > 2 && strings.EqualFold(segments[0], "identifier") {
 		c.inPath, segments = segments[1], segments[2:]
@@ -192,7 +192,7 @@ func (c *call) identifier() (sandpool.Identifier, error) { return c.identifierOr
 // identifierOr is identifier with a fallback: the first clients put the
 // identifier into the body of an execute call and nowhere else.
 func (c *call) identifierOr(fallback string) (sandpool.Identifier, error) {
-	s, err := c.query.get("identifier")
+	s, err := c.query.Get("identifier")
 	if err != nil {
 		return "", err
 	}

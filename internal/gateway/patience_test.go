@@ -106,7 +106,7 @@ func TestSilentSandbox(t *testing.T) {
 				w, g := offline(t, func(interpreter.Session) interpreter.Agent { return &tt.in })
 				r := httptest.NewRequestWithContext(t.Context(), tt.method, "/?identifier=abcd", strings.NewReader(tt.body))
 				r.Header.Set("Content-Type", kind)
-				c := &call{w: httptest.NewRecorder(), r: r, pool: python(), query: query{r.URL.RawQuery}, name: "a"}
+				c := &call{w: httptest.NewRecorder(), r: r, pool: python(), query: arm.Query{Raw: r.URL.RawQuery}, name: "a"}
 				started := time.Now()
 				err := tt.serve(g, c)
 				if sandpool.ClassOf(err) != sandpool.Unavailable {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/arm"
 )
 
 // TestIdentifiers sends identifiers through a real request.
@@ -60,20 +61,20 @@ func FuzzQuery(f *testing.F) {
 	f.Add("identifier=a%2541b&api-version=1", "a|b")
 	f.Add("&&=&identifier", "x+y z")
 	f.Fuzz(func(t *testing.T, raw, value string) {
-		q := query{raw}
-		v, err := q.get("identifier")
-		if n := len(q.values("identifier")); (err != nil) != (n > 1) || n == 0 && v != "" {
+		q := arm.Query{Raw: raw}
+		v, err := q.Get("identifier")
+		if n := len(q.Values("identifier")); (err != nil) != (n > 1) || n == 0 && v != "" {
 			t.Errorf("%q: %d values, %q, %v", raw, n, v, err)
 		}
-		if left := (query{q.without("identifier")}).values("identifier"); left != nil {
+		if left := (arm.Query{Raw: q.Without("identifier")}).Values("identifier"); left != nil {
 			t.Errorf("%q: without left %q", raw, left)
 		}
 		encoded := strings.ReplaceAll(url.QueryEscape(value), "+", "%20")
-		if got := decodeOnce(encoded); got != value {
+		if got := arm.DecodeOnce(encoded); got != value {
 			t.Errorf("%q came back as %q", value, got)
 		}
 		if id, err := sandpool.ParseIdentifier(value); err == nil && !strings.ContainsAny(value, "%&") {
-			if got, err := (query{"a=b&identifier=" + string(id)}).get("identifier"); err != nil || got != value {
+			if got, err := (arm.Query{Raw: "a=b&identifier=" + string(id)}).Get("identifier"); err != nil || got != value {
 				t.Errorf("unencoded %q came back as %q, %v", value, got, err)
 			}
 		}

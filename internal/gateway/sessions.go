@@ -126,7 +126,7 @@ func (g *Gateway) sessions(c *call, skip, limit int) ([]sandpool.Session, bool, 
 
 // number reads a whole number from the query.
 func (c *call) number(name string, fallback, low, high int) (int, error) {
-	s, err := c.query.get(name)
+	s, err := c.query.Get(name)
 	if err != nil || s == "" {
 		return fallback, err
 	}
@@ -142,12 +142,9 @@ func (c *call) number(name string, fallback, low, high int) (int, error) {
 func (g *Gateway) link(c *call, name, value string) string {
 	base := g.options.PublicURL
 	if base == "" {
-		base = "http://" + c.r.Host
-		if c.r.TLS != nil {
-			base = "https://" + c.r.Host
-		}
+		base = arm.BaseURL(c.r)
 	}
-	q := c.query.without(name)
+	q := c.query.Without(name)
 	if q != "" {
 		q += "&"
 	}

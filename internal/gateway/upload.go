@@ -139,7 +139,7 @@ func filename(part *multipart.Part, userAgent string) string {
 	name := params["filename"]
 	// aiohttp, on which AutoGen is built, percent-encodes the names in forms.
 	if strings.Contains(userAgent, "aiohttp/") {
-		name = decodeOnce(name)
+		name = arm.DecodeOnce(name)
 	}
 	return name
 }

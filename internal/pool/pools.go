@@ -119,6 +119,20 @@ func (m *Manager) merge(want sandpool.Pool, now time.Time) (sandpool.Pool, error
 	return next, nil
 }
 
+// Kind returns the kind of a pool. Unlike Pool it copies nothing: every request asks.
+func (m *Manager) Kind(ctx context.Context, id sandpool.PoolID) (sandpool.ContainerType, error) {
+	if err := m.ready(ctx); err != nil {
+		return "", err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, err := m.pool(id)
+	if err != nil {
+		return "", err
+	}
+	return p.pool.Spec.Kind, nil
+}
+
 // Pool returns a pool, or an error of class NotFound.
 func (m *Manager) Pool(ctx context.Context, id sandpool.PoolID) (sandpool.Pool, error) {
 	if err := m.ready(ctx); err != nil {

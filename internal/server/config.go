@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -22,6 +23,9 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 )
+
+// hostName is a name of two labels or more.
+var hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$`)
 
 // Config is everything an operator can set. Each field has a default; it is
 // read from a YAML file, then from the environment (SANDPOOL_ and the field's
@@ -36,6 +40,9 @@ type Config struct {
 	// PublicURL is how callers reach the API, without a trailing slash; it is
 	// the beginning of every poolManagementEndpoint. Empty means the listener's own address.
 	PublicURL string `yaml:"public_url"`
+	// EndpointSuffix gives each pool a host name of its own, {pool}.{suffix}, at which its endpoint has the root
+	// path. Empty means none: pools are reached below their path alone.
+	EndpointSuffix string `yaml:"endpoint_suffix"`
 	// TLS serves HTTPS if both files are named.
 	TLS TLS `yaml:"tls"`
 	// Agent is the path of the sandpool-agent program; empty means beside this program.
@@ -236,6 +243,8 @@ func (c Config) Validate() error {
 	need((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls", fmt.Sprintf("%q and %q", c.TLS.Cert, c.TLS.Key), "both cert and key, or neither")
 	need(c.PublicURL == "" || strings.HasPrefix(c.PublicURL, "http://") || strings.HasPrefix(c.PublicURL, "https://"),
 		"public_url", c.PublicURL, "a URL that begins with http:// or https://")
+	need(c.EndpointSuffix == "" || hostName.MatchString(c.EndpointSuffix), "endpoint_suffix", c.EndpointSuffix,
+		"a host name in lower case, such as pools.example.com")
 	need(c.FullStatus == http.StatusNotFound || c.FullStatus == http.StatusTooManyRequests, "full_status", c.FullStatus, "404 or 429")
 	need(c.OnExit == KeepSandboxes || c.OnExit == StopSandboxes, "on_exit", string(c.OnExit), "keep or stop")
 	need(c.CgroupParent != "" && filepath.IsLocal(c.CgroupParent) && filepath.Clean(c.CgroupParent) == c.CgroupParent && c.CgroupParent[0] != '.',

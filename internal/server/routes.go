@@ -5,11 +5,13 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"path"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/control"
+	"github.com/sandpool/sandpool/internal/endpoint"
 	"github.com/sandpool/sandpool/internal/gateway"
 	"github.com/sandpool/sandpool/internal/pool"
 )
@@ -17,14 +19,10 @@ import (
 // healthPath is the only path that is answered without a token.
 const healthPath = "/healthz"
 
-// routes puts both planes on one mux, behind what every request passes: a
-// trace id, one spelling of its path, and a principal.
+// routes puts both planes on one mux, behind what every request passes: a trace id, a principal,
+// the branch by the kind of its pool, and, unless its path is a container's, one spelling of that.
 func (s *Server) routes(log *slog.Logger) (http.Handler, error) {
 	respond := &arm.Responder{Log: log, FullStatus: s.cfg.FullStatus}
-	callers, err := auth.NewAuthenticator(auth.Options{Fail: respond.Error, Open: []string{healthPath}}, s.tokens)
-	if err != nil {
-		return nil, err
-	}
 	planes, err := control.New(respond, s.manager, s.tokens, control.Options{
 		Limits: control.Limits{
 			MinCooldown: s.cfg.Limits.MinCooldown,
@@ -32,8 +30,9 @@ func (s *Server) routes(log *slog.Logger) (http.Handler, error) {
 			MaxSessions: s.cfg.Limits.MaxSessions,
 			Resources:   s.cfg.Limits.Sandbox.resources(),
 		},
-		BaseURL: s.baseURL(),
-		Events:  s.events,
+		BaseURL:  s.baseURL(),
+		Endpoint: s.endpoint(),
+		Events:   s.events,
 	})
 	if err != nil {
 		return nil, err
@@ -52,11 +51,29 @@ func (s *Server) routes(log *slog.Logger) (http.Handler, error) {
 		_, _ = io.WriteString(w, "ok\n") // a caller that has gone away does not matter
 	})
 	mux.Handle("/", respond.NotFound())
-	return arm.Trace(respond.Normalise(callers.Middleware(mux))), nil
+	branch, err := endpoint.NewBranch(s.manager, respond, endpoint.NewCustom(holds{s.manager}, s.proxy),
+		s.cfg.EndpointSuffix, respond.Normalise(mux))
+	if err != nil {
+		return nil, err
+	}
+	isHealth := func(r *http.Request) bool { return path.Clean(r.URL.EscapedPath()) == healthPath && !branch.OwnHost(r) }
+	callers, err := auth.NewAuthenticator(auth.Options{Fail: respond.Error, Open: isHealth}, s.tokens)
+	if err != nil {
+		return nil, err
+	}
+	return arm.Trace(callers.Middleware(branch)), nil
 }
 
-// leases is the manager as the data plane sees it.
-type leases struct{ *pool.Manager }
+// leases is the manager as the data plane of code pools sees it, holds as that of custom pools does.
+type (
+	leases struct{ *pool.Manager }
+	holds  struct{ *pool.Manager }
+)
+
+// Acquire implements endpoint.Pools.
+func (h holds) Acquire(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (endpoint.Lease, error) {
+	return leases(h).Acquire(ctx, id, identifier)
+}
 
 // Acquire implements gateway.Pools.
 func (l leases) Acquire(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (gateway.Lease, error) {
@@ -65,6 +82,24 @@ func (l leases) Acquire(ctx context.Context, id sandpool.PoolID, identifier sand
 		return nil, err // not lease: a nil pointer in an interface is not nil
 	}
 	return lease, nil
+}
+
+// endpoint is the endpoint of a pool as the control plane shows it: that of a custom pool is a host name of
+// its own if pools have one, since its containers' pages know of no path before theirs.
+func (s *Server) endpoint() func(sandpool.Pool, *http.Request) string {
+	if s.cfg.EndpointSuffix == "" {
+		return nil
+	}
+	return func(p sandpool.Pool, r *http.Request) string {
+		base := s.cfg.PublicURL
+		if base == "" {
+			base = arm.BaseURL(r)
+		}
+		if p.Spec.Kind != sandpool.CustomContainer {
+			return base + arm.EndpointOf(p.ID)
+		}
+		return endpoint.URL(base, p.ID, s.cfg.EndpointSuffix)
+	}
 }
 
 // baseURL is how callers reach the server in links of answers: as configured,

@@ -21,6 +21,7 @@ import (
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/interpreter"
 	"github.com/sandpool/sandpool/internal/pool"
+	"github.com/sandpool/sandpool/internal/proxy"
 	"github.com/sandpool/sandpool/internal/quiet"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 	"github.com/sandpool/sandpool/internal/sqlite"
@@ -49,6 +50,7 @@ type Server struct {
 	engine   *gvisor.Engine
 	manager  *pool.Manager
 	within   *interpreter.Set
+	proxy    *proxy.Proxy
 	listener net.Listener
 	http     *http.Server
 	events   *event.Bus
@@ -66,7 +68,8 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 		return nil, sandpool.Errorf(sandpool.Unsupported, "NotRoot", "host",
 			"The server makes namespaces and cgroups, which needs root; run the command with sudo.")
 	}
-	s := &Server{log: log, cfg: cfg, events: event.New(event.Log(log)), within: interpreter.New(interpreter.Options{MaxTimeout: cfg.Limits.MaxExecution})}
+	s := &Server{log: log, cfg: cfg, events: event.New(event.Log(log)),
+		within: interpreter.New(interpreter.Options{MaxTimeout: cfg.Limits.MaxExecution}), proxy: proxy.New(proxy.Options{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -159,6 +162,7 @@ func (s *Server) shutDown(ctx context.Context) error {
 		s.log.Warn("requests in flight were cut off", "after", shutdownGrace)
 		err = s.http.Close()
 	}
+	s.proxy.Close() // tunnels, which the HTTP server knows nothing of
 	if s.cfg.OnExit != StopSandboxes {
 		return err
 	}

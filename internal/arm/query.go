@@ -1,4 +1,4 @@
-package gateway
+package arm
 
 import (
 	"net/url"
@@ -7,53 +7,56 @@ import (
 	"github.com/sandpool/sandpool"
 )
 
-// query is a request's query string, parsed the way the clients of this API
+// codeParameter is the code of errors about the query, which clients of the data plane know.
+const codeParameter = "SessionRequestValidationFailed"
+
+// Query is a request's query string, parsed the way the clients of this API
 // write it: many put the identifier in unescaped, so a '+' is a plus sign and
 // not a space, ';' is a character and not a separator, and a '%' that starts no escape is itself.
 // Parameter names are matched without regard to case.
-type query struct{ raw string }
+type Query struct{ Raw string }
 
-// values returns every value of the parameter name, in order.
-func (q query) values(name string) []string {
+// Values returns every value of the parameter name, in order.
+func (q Query) Values(name string) []string {
 	var vs []string
-	for part := range strings.SplitSeq(q.raw, "&") {
+	for part := range strings.SplitSeq(q.Raw, "&") {
 		k, v, _ := strings.Cut(part, "=")
-		if strings.EqualFold(decodeOnce(k), name) {
-			vs = append(vs, decodeOnce(v))
+		if strings.EqualFold(DecodeOnce(k), name) {
+			vs = append(vs, DecodeOnce(v))
 		}
 	}
 	return vs
 }
 
-// get returns the value of the parameter name, or "". Repeating a parameter is
+// Get returns the value of the parameter name, or "". Repeating a parameter is
 // an error: two readers of one request must not see two different values.
-func (q query) get(name string) (string, error) {
-	vs := q.values(name)
+func (q Query) Get(name string) (string, error) {
+	vs := q.Values(name)
 	switch len(vs) {
 	case 0:
 		return "", nil
 	case 1:
 		return vs[0], nil
 	}
-	return "", sandpool.Errorf(sandpool.Invalid, codeValidation, name,
+	return "", sandpool.Errorf(sandpool.Invalid, codeParameter, name,
 		"The query parameter '%s' is given %d times; give it once.", name, len(vs))
 }
 
-// without returns the query string less every parameter name.
-func (q query) without(name string) string {
+// Without returns the query string less every parameter name.
+func (q Query) Without(name string) string {
 	var kept []string
-	for part := range strings.SplitSeq(q.raw, "&") {
-		if k, _, _ := strings.Cut(part, "="); part != "" && !strings.EqualFold(decodeOnce(k), name) {
+	for part := range strings.SplitSeq(q.Raw, "&") {
+		if k, _, _ := strings.Cut(part, "="); part != "" && !strings.EqualFold(DecodeOnce(k), name) {
 			kept = append(kept, part)
 		}
 	}
 	return strings.Join(kept, "&")
 }
 
-// decodeOnce undoes percent-encoding exactly once. A '%' that is not followed by two
+// DecodeOnce undoes percent-encoding exactly once. A '%' that is not followed by two
 // hexadecimal digits stays as it is, because identifiers may contain it and
 // clients that do not encode send it so.
-func decodeOnce(s string) string {
+func DecodeOnce(s string) string {
 	if !strings.Contains(s, "%") {
 		return s
 	}

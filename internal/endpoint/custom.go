@@ -1,0 +1,84 @@
+package endpoint
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/proxy"
+)
+
+// Pools is what custom pools need of the pool.
+type Pools interface {
+	// Pool returns a pool.
+	Pool(ctx context.Context, id sandpool.PoolID) (sandpool.Pool, error)
+	// Acquire gives the identifier its sandbox, making one its own if it has none, and
+	// keeps the session alive until the lease is released.
+	Acquire(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (Lease, error)
+}
+
+// Lease is a hold on a session, which lives on without it.
+type Lease interface {
+	proxy.Session
+	// Release gives the hold back. Calling it again does nothing.
+	Release()
+}
+
+// Custom serves the requests of custom pools: it finds the session that a request is for, and has
+// it forwarded to the container there.
+type Custom struct {
+	pools Pools
+	proxy *proxy.Proxy
+}
+
+// NewCustom returns a Custom.
+func NewCustom(pools Pools, p *proxy.Proxy) *Custom { return &Custom{pools: pools, proxy: p} }
+
+// manages reports whether an operation below .management is for the container.
+func (c *Custom) manages(string) bool { return false }
+
+// serve forwards a request. A container sees nothing of one that is not allowed.
+func (c *Custom) serve(w http.ResponseWriter, r *http.Request, t Target, _ string) error {
+	ctx, scope := r.Context(), t.Pool.Scope()
+	narrow := auth.Require(ctx, auth.Execute, scope) != nil
+	if narrow {
+		if err := auth.RequireSome(ctx, auth.Execute, scope); err != nil {
+			return err
+		}
+	}
+	named, err := arm.Query{Raw: r.URL.RawQuery}.Get("identifier")
+	if err != nil {
+		return err
+	}
+	identifier, err := proxy.Identify(r, named, t.OwnHost)
+	if err != nil {
+		return err
+	}
+	if narrow {
+		if err := auth.Require(ctx, auth.Execute, scope.Session(identifier)); err != nil {
+			return err
+		}
+	}
+	pool, err := c.pools.Pool(ctx, t.Pool)
+	if err != nil {
+		return err
+	}
+	lease, err := c.pools.Acquire(ctx, t.Pool, identifier)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	if t.OwnHost && named != "" {
+		proxy.Remember(w, r, identifier)
+	}
+	return c.proxy.Serve(w, r, lease, targetOf(pool.Spec.Forwarding, t))
+}
+
+// targetOf is where the proxy takes a request.
+func targetOf(f sandpool.Forwarding, t Target) proxy.Target {
+	return proxy.Target{Port: f.Port, Ports: f.Ports, KeepCredentials: f.KeepAuthorization,
+		Path: cmp.Or(t.Path, "/"), Prefix: t.Prefix}
+}
