@@ -33,7 +33,7 @@ func mayImport() map[string][]string {
 		"internal/endpoint":            {".", "internal/arm", "internal/auth", "internal/proxy"},
 		"internal/quiet":               nil,
 		"internal/event":               vocabulary,
-		"internal/pool":                contract,
+		"internal/pool":                append(contract, "internal/event"),
 		"internal/proxy":               vocabulary,
 		"internal/pool/storetest":      append(contract, "internal/pool"),
 		"internal/sandbox":             vocabulary,

@@ -2,11 +2,13 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -20,7 +22,7 @@ func (m *Manager) adopt(ctx context.Context) bool {
 			return ctx.Err() == nil
 		}
 		pause.fail(time.Now())
-		m.log.ErrorContext(ctx, "sandboxes of an earlier run cannot be adopted", "error", err, "retry", pause.next())
+		m.events.Observe(event.Event{Name: event.AdoptionFailed, Err: err, Retry: pause.next()})
 		timer := time.NewTimer(time.Until(pause.next()))
 		select {
 		case <-timer.C:
@@ -77,7 +79,7 @@ func (m *Manager) prune(ctx context.Context, pools []sandpool.Pool) {
 		}
 	}
 	if err := pruner.Prune(ctx, keep); err != nil {
-		m.log.WarnContext(ctx, "snapshots that no pool uses cannot be removed", "error", err)
+		m.events.Observe(event.Event{Name: event.SnapshotsKept, Err: err})
 	}
 }
 
@@ -155,10 +157,11 @@ func (m *Manager) adoptRow(row sandpool.Sandbox, reason string) {
 	if reason != "" || row.State == sandpool.Stopping {
 		if row.State != sandpool.Stopping {
 			m.retire(b, ended("%s", reason))
-			m.log.Info("sandbox of an earlier run is stopped", "sandbox", row.ID, "pool", row.Pool.Name, "state", row.State, "reason", reason)
+			m.events.Observe(event.Event{Name: event.SandboxDropped, Pool: row.Pool, Sandbox: row.ID, Outcome: string(row.State), Err: errors.New(reason)})
 		}
 		return
 	}
+	m.events.Observe(event.Event{Name: event.SandboxAdopted, Pool: row.Pool, Sandbox: row.ID, Outcome: string(row.State)})
 	if row.State == sandpool.Claimed {
 		p.sessions[row.Identifier] = &entry{box: b}
 		b.dirty = true
@@ -171,7 +174,7 @@ func (m *Manager) adoptStray(id sandpool.SandboxID) {
 	if m.boxes[id] != nil {
 		return
 	}
-	m.log.Warn("sandbox without a row is stopped", "sandbox", id)
+	m.events.Observe(event.Event{Name: event.SandboxStray, Sandbox: id})
 	b := newBox(m.life, nil, sandpool.Sandbox{ID: id, State: sandpool.Starting}, time.Now())
 	m.boxes[id] = b
 	m.retire(b, ended("the sandbox has no row"))
@@ -192,19 +195,19 @@ func (m *Manager) sweep(ctx context.Context) {
 	// read again after it, so that a sandbox found must have a box.
 	found, err := m.list(ctx)
 	if err != nil {
-		m.log.WarnContext(ctx, "sweep", "error", err)
+		m.events.Observe(event.Event{Name: event.SweepFailed, Err: err})
 		return
 	}
 	rows, err := m.store.Sandboxes(ctx)
 	if err != nil {
-		m.log.WarnContext(ctx, "sweep", "error", err)
+		m.events.Observe(event.Event{Name: event.SweepFailed, Err: err})
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, b := range live {
 		if !found[b.row.ID] {
-			m.died(ctx, b, sandbox.Exit{Reason: sandbox.Killed})
+			m.died(b, sandbox.Exit{Reason: sandbox.Killed})
 		}
 	}
 	for id := range found {

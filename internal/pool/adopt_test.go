@@ -264,19 +264,21 @@ func TestSweep(t *testing.T) {
 
 func TestNew(t *testing.T) {
 	within(t, func(w *world) {
-		log := w.log()
 		w.settle()
 		for name, o := range map[string]pool.Options{
 			"no Template":      {Init: w.options.Init},
 			"no Init":          {Template: w.options.Template},
 			"negative timeout": {Init: w.options.Init, Template: w.options.Template, StopTimeout: -1},
 		} {
-			if _, err := pool.New(log, w.store, w.fake, o); err == nil {
+			if _, err := pool.New(w, w.store, w.fake, o); err == nil {
 				w.Errorf("New with %s: no error", name)
 			}
 		}
-		if _, err := pool.New(log, nil, w.fake, w.options); err == nil {
+		if _, err := pool.New(w, nil, w.fake, w.options); err == nil {
 			w.Error("New without a store: no error")
+		}
+		if _, err := pool.New(nil, w.store, w.fake, w.options); err == nil {
+			w.Error("New without an observer: no error")
 		}
 		if err := w.Manager.Run(w.Context()); err == nil {
 			w.Error("Run again: no error")

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -84,7 +85,11 @@ func (m *Manager) retire(b *box, cause *sandpool.Error) {
 	if b.row.State == sandpool.Stopping {
 		return
 	}
-	b.enter(sandpool.Stopping, time.Now())
+	now := time.Now()
+	if b.row.State == sandpool.Claimed {
+		m.events.Observe(event.Event{Name: event.SessionEnded, Pool: b.row.Pool, Sandbox: b.row.ID, Message: cause.Message, Took: now.Sub(b.row.ClaimedAt)})
+	}
+	b.enter(sandpool.Stopping, now)
 	b.row.Reason = cause.Message
 	b.end(cause)
 	m.kick()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/event"
 )
 
 // claim is a claim in progress, on which every caller of its identifier waits. It
@@ -67,6 +68,7 @@ func (m *Manager) take(p *poolState, c *claim, first bool) (*Lease, error) {
 	if c.err != nil {
 		if sandpool.ClassOf(c.err) == sandpool.Full {
 			p.claims[sandpool.ClaimFull]++
+			m.events.Observe(event.Event{Name: event.SessionRefused, Pool: p.pool.ID})
 		}
 		return nil, c.err
 	}
@@ -125,6 +127,8 @@ func (m *Manager) run(ctx context.Context, p *poolState, identifier sandpool.Ide
 	e.claim, c.box, c.err = nil, b, err
 	if err == nil && b.row.State == sandpool.Claimed {
 		e.box = b
+		m.events.Observe(event.Event{Name: event.SessionAllocated, Pool: p.pool.ID, Sandbox: b.row.ID,
+			Outcome: c.outcome.String(), Took: c.claimTime + c.startTime})
 	}
 	p.tidy(identifier)
 	close(c.done)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/pool/storetest"
 	"github.com/sandpool/sandpool/internal/sandbox"
@@ -26,7 +27,7 @@ func inRealTime(t testing.TB, p sandpool.Pool) (*pool.Manager, *sandboxtest.Fake
 		t.Fatal(err)
 	}
 	fake := sandboxtest.New(nil)
-	m, err := pool.New(log, db, fake, options())
+	m, err := pool.New(event.Discard{}, db, fake, options())
 	if err != nil {
 		t.Fatal(err)
 	}

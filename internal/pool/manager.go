@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"log/slog"
 	"net"
 	"runtime"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -71,7 +71,7 @@ func (o *Options) complete() error {
 // engine. Its methods may be called from many goroutines, and wait until Run has adopted what
 // an earlier process left.
 type Manager struct {
-	log     *slog.Logger
+	events  event.Observer
 	store   Store
 	engine  sandbox.Runtime
 	options Options
@@ -97,17 +97,17 @@ type Manager struct {
 	work     sync.WaitGroup
 }
 
-// New returns a Manager that serves once Run runs. The logger, the store, the engine and the options'
-// required functions must not be nil.
-func New(log *slog.Logger, store Store, engine sandbox.Runtime, o Options) (*Manager, error) {
-	if log == nil || store == nil || engine == nil {
-		return nil, errors.New("new pool manager: the logger, the store or the engine is nil")
+// New returns a Manager that serves once Run runs, and tells events what happens. The
+// observer, the store, the engine and the options' required functions must not be nil.
+func New(events event.Observer, store Store, engine sandbox.Runtime, o Options) (*Manager, error) {
+	if events == nil || store == nil || engine == nil {
+		return nil, errors.New("new pool manager: the observer, the store or the engine is nil")
 	}
 	if err := o.complete(); err != nil {
 		return nil, errors.Join(errors.New("new pool manager"), err)
 	}
 	m := &Manager{
-		log: log, store: store, engine: engine, options: o,
+		events: events, store: store, engine: engine, options: o,
 		opened: make(chan struct{}), wake: make(chan struct{}, 1),
 		pools: map[string]*poolState{}, boxes: map[sandpool.SandboxID]*box{},
 		starts: slots{limit: o.MaxStarts},

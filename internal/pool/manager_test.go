@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/sandboxtest"
@@ -38,6 +40,9 @@ type world struct {
 	options pool.Options
 	*pool.Manager
 	stop func() // ends Run, as the end of the process does
+
+	told   sync.Mutex // guards events
+	events []event.Event
 }
 
 // within runs do in a bubble with a running manager.
@@ -84,7 +89,7 @@ func options() pool.Options {
 // run starts a manager on the same store and engine: the first, or one after a restart.
 func (w *world) run() {
 	w.Helper()
-	m, err := pool.New(w.log(), w.store, w.fake, w.options)
+	m, err := pool.New(w, w.store, w.fake, w.options)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -174,4 +179,24 @@ func (w *world) wantClass(err error, want sandpool.Class) {
 	}
 }
 
-func (w *world) log() *slog.Logger { return slog.New(slog.NewTextHandler(w.Output(), nil)) }
+// Observe implements event.Observer.
+func (w *world) Observe(e event.Event) {
+	w.Logf("%s %s %s %s %v", e.Name, e.Sandbox, e.Outcome, e.Message, e.Err)
+	w.told.Lock()
+	defer w.told.Unlock()
+	w.events = append(w.events, e)
+}
+
+// take returns the events since the last call, without those of the name PoolPreparing, whose
+// number is the engine's affair.
+func (w *world) take() (names []event.Name, events []event.Event) {
+	w.told.Lock()
+	defer w.told.Unlock()
+	for _, e := range w.events {
+		if e.Name != event.PoolPreparing {
+			names, events = append(names, e.Name), append(events, e)
+		}
+	}
+	w.events = nil
+	return names, events
+}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -51,7 +52,7 @@ func (m *Manager) prepare(ctx context.Context, p sandpool.Pool) (sandbox.Prepare
 		return sandbox.Prepared{}, fmt.Errorf("make the template: %w", err)
 	}
 	prepared, err := m.engine.Prepare(ctx, t, func(step sandbox.Progress) {
-		m.log.InfoContext(ctx, "preparing pool", "pool", p.ID.Name, "step", step.Step, "elapsed", step.Elapsed)
+		m.events.Observe(event.Event{Name: event.PoolPreparing, Pool: p.ID, Outcome: step.Step, Took: step.Elapsed})
 	})
 	if err != nil {
 		return sandbox.Prepared{}, fmt.Errorf("prepare the template: %w", err)
@@ -73,7 +74,7 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, 
 		if p.pool.Template != "" && p.pool.Template != prepared.Key {
 			p.pool.Revision++ // what is ready was started from something else
 			revision = p.pool.Revision
-			m.log.InfoContext(ctx, "the pool's template has changed", "pool", p.pool.ID.Name, "revision", revision)
+			m.events.Observe(event.Event{Name: event.PoolRenewed, Pool: p.pool.ID})
 		}
 		p.pool.Template = prepared.Key
 	}
@@ -82,9 +83,10 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, 
 	if err != nil {
 		p.prep.backoff.fail(now)
 		p.pool.State, p.pool.Problem = sandpool.Failed, "The pool's sandboxes cannot be prepared: "+err.Error()
-		m.log.WarnContext(ctx, "pool cannot be prepared", "pool", p.pool.ID.Name, "error", err, "retry", p.prep.backoff.next())
+		m.events.Observe(event.Event{Name: event.PoolFailed, Pool: p.pool.ID, Err: err, Retry: p.prep.backoff.next()})
 		return
 	}
+	m.events.Observe(event.Event{Name: event.PoolReady, Pool: p.pool.ID})
 	p.prep.backoff.reset()
 	p.backoff.reset()
 	p.pool.State, p.pool.Problem = sandpool.Succeeded, ""

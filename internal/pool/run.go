@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/event"
 )
 
 // pulse is the time between looks at what time alone brings about: cooldowns,
@@ -145,7 +146,7 @@ func (m *Manager) touch(ctx context.Context) {
 		return
 	}
 	if err := m.store.Touch(ctx, used); err != nil {
-		m.log.WarnContext(ctx, "use of sessions cannot be recorded", "error", err)
+		m.events.Observe(event.Event{Name: event.UseUnsaved, Err: err})
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		for id := range used {
@@ -183,7 +184,7 @@ func (m *Manager) savePool(ctx context.Context, p *poolState) {
 	}
 	if err := m.store.PutPool(ctx, row, nil); err != nil {
 		if ctx.Err() == nil { // else it is close's to do
-			m.log.WarnContext(ctx, "state of pool cannot be recorded", "pool", row.ID.Name, "error", err)
+			m.events.Observe(event.Event{Name: event.PoolUnsaved, Pool: row.ID, Err: err})
 		}
 		m.mu.Lock()
 		p.unsaved = true // the next pulse tries again
@@ -201,9 +202,10 @@ func (m *Manager) beginRemove(p *poolState) {
 		defer m.mu.Unlock()
 		p.removing = false
 		if err != nil {
-			m.log.WarnContext(ctx, "pool cannot be removed", "pool", p.pool.ID.Name, "error", err)
+			m.events.Observe(event.Event{Name: event.PoolUnsaved, Pool: p.pool.ID, Err: err})
 			return // the next pulse tries again
 		}
+		m.events.Observe(event.Event{Name: event.PoolDeleted, Pool: p.pool.ID})
 		delete(m.pools, p.pool.ID.Key())
 	})
 }

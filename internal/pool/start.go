@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -74,6 +75,7 @@ func (m *Manager) start(ctx context.Context, b *box, queue bool) error {
 		}
 		m.watch(b)
 		m.kick()
+		m.events.Observe(event.Event{Name: event.SandboxStarted, Pool: row.Pool, Sandbox: row.ID, Took: time.Since(row.CreatedAt)})
 		m.mu.Unlock()
 		return nil
 	}
@@ -88,7 +90,7 @@ func (m *Manager) start(ctx context.Context, b *box, queue bool) error {
 	defer done()
 	// Should this go wrong the next claim finds the row starting, knows better, and repeats it.
 	if err := m.markStopping(undo, b); err != nil {
-		m.log.WarnContext(ctx, "sandbox that did not start cannot be marked", "sandbox", b.row.ID, "error", err)
+		m.events.Observe(event.Event{Name: event.SandboxUnsaved, Pool: row.Pool, Sandbox: row.ID, Err: err})
 	}
 	return startError(err)
 }
@@ -119,7 +121,7 @@ func (m *Manager) failed(ctx context.Context, b *box, err error) {
 	if onPurpose {
 		return
 	}
-	m.log.WarnContext(ctx, "sandbox did not start", "sandbox", b.row.ID, "pool", b.row.Pool.Name, "error", err)
+	m.events.Observe(event.Event{Name: event.SandboxNotStarted, Pool: b.row.Pool, Sandbox: b.row.ID, Err: err})
 	m.holdUp(b, "Sandboxes of this pool do not start: "+err.Error())
 }
 
@@ -170,7 +172,7 @@ func (m *Manager) boot(ctx context.Context, b *box, queue bool) (sandpool.Sandbo
 	}
 	if recorder, ok := m.engine.(sandbox.WorkingSetRecorder); ok {
 		if err := recorder.RecordWorkingSet(ctx, prepared, h); err != nil {
-			m.log.WarnContext(ctx, "sandboxes will start slower than they could", "pool", row.Pool.Name, "error", err)
+			m.events.Observe(event.Event{Name: event.SandboxSlow, Pool: row.Pool, Sandbox: row.ID, Err: err})
 		}
 	}
 	began, err := m.store.Started(ctx, row.ID, h.Data, time.Now())

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -42,13 +43,14 @@ func (m *Manager) stop(ctx context.Context, b *box) {
 	m.stops--
 	b.stopping = false
 	if err == nil {
+		m.events.Observe(event.Event{Name: event.SandboxStopped, Pool: b.row.Pool, Sandbox: b.row.ID})
 		m.forget(b)
 		m.kick()
 		return
 	}
 	b.backoff.fail(time.Now())
 	if ctx.Err() == nil {
-		m.log.WarnContext(ctx, "sandbox cannot be stopped", "sandbox", b.row.ID, "error", err, "retry", b.backoff.next())
+		m.events.Observe(event.Event{Name: event.SandboxNotStopped, Pool: b.row.Pool, Sandbox: b.row.ID, Err: err, Retry: b.backoff.next()})
 	}
 }
 
@@ -72,18 +74,18 @@ func (m *Manager) watch(b *box) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(b.ctx, cancel)()
-		exit, err := m.await(ctx, h)
+		exit, err := m.await(ctx, b, h)
 		if err != nil {
 			return // the box was retired, or Run ended
 		}
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.died(ctx, b, exit)
+		m.died(b, exit)
 	})
 }
 
 // await is Wait, repeated while the engine cannot say.
-func (m *Manager) await(ctx context.Context, h sandbox.Handle) (sandbox.Exit, error) {
+func (m *Manager) await(ctx context.Context, b *box, h sandbox.Handle) (sandbox.Exit, error) {
 	var pause backoff
 	for {
 		exit, err := m.engine.Wait(ctx, h)
@@ -91,7 +93,7 @@ func (m *Manager) await(ctx context.Context, h sandbox.Handle) (sandbox.Exit, er
 			return exit, errors.Join(err, ctx.Err())
 		}
 		pause.fail(time.Now())
-		m.log.WarnContext(ctx, "sandbox cannot be watched", "sandbox", h.ID, "error", err)
+		m.events.Observe(event.Event{Name: event.SandboxUnwatched, Pool: b.row.Pool, Sandbox: h.ID, Err: err, Retry: pause.next()})
 		timer := time.NewTimer(time.Until(pause.next()))
 		select {
 		case <-timer.C:
@@ -104,13 +106,12 @@ func (m *Manager) await(ctx context.Context, h sandbox.Handle) (sandbox.Exit, er
 
 // died retires a sandbox that ended by itself. One that nobody had claimed yet is
 // its template's failure. The caller holds mu.
-func (m *Manager) died(ctx context.Context, b *box, exit sandbox.Exit) {
+func (m *Manager) died(b *box, exit sandbox.Exit) {
 	if b.row.State == sandpool.Stopping {
 		return
 	}
 	cause := b.endedBy(exit)
-	m.log.WarnContext(ctx, "sandbox ended by itself", "sandbox", b.row.ID, "pool", b.row.Pool.Name,
-		"state", b.row.State, "reason", exit.Reason, "code", exit.Code)
+	m.events.Observe(event.Event{Name: event.SandboxEnded, Pool: b.row.Pool, Sandbox: b.row.ID, Outcome: string(exit.Reason), Message: cause.Message})
 	if b.row.State == sandpool.Ready && b.pool != nil {
 		m.holdUp(b, "Sandboxes of this pool end before they are used: "+cause.Message)
 	}

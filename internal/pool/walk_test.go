@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/sandboxtest"
@@ -95,7 +96,7 @@ func (w *walk) fault(format string, args ...any) {
 func (w *walk) begin() {
 	w.life = &life{}
 	w.fake = w.fake.Reopen()
-	m, err := pool.New(slog.New(slog.DiscardHandler), mortalStore{w.store, w.life}, mortalEngine{w.fake, w.life}, options())
+	m, err := pool.New(event.Discard{}, mortalStore{w.store, w.life}, mortalEngine{w.fake, w.life}, options())
 	if err != nil {
 		w.t.Fatal(err)
 	}

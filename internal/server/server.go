@@ -98,7 +98,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if err != nil {
 		return nil, err
 	}
-	s.manager, err = pool.New(log, s.store, s.engine, pool.Options{
+	s.manager, err = pool.New(s.events, s.store, s.engine, pool.Options{
 		Template: tpl.template, Init: s.within.Init, Alive: s.within.Alive, MaxStarts: cfg.Starts,
 	})
 	if err != nil {
