@@ -11,7 +11,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
-	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/fault"
 )
 
 // CodeUnreachable is the code of an error that says that the server gave no
@@ -35,13 +35,13 @@ func readError(resp *http.Response) error {
 }
 
 func toError(status int, d api.ErrorDetail) *sandpool.Error {
-	e := &sandpool.Error{Class: arm.ClassOf(status, d.Code), Code: d.Code, Target: d.Target, Message: d.Message}
+	e := &sandpool.Error{Class: fault.ClassOf(status, d.Code), Code: d.Code, Target: d.Target, Message: d.Message}
 	if status >= http.StatusInternalServerError {
 		e.TraceID = d.TraceID // the log has nothing on an answer that says it all
 	}
 	if d.InnerError != nil {
 		// The particular code is in Code; the class's own decides the class.
-		e.Class = arm.ClassOf(status, d.InnerError.Code)
+		e.Class = fault.ClassOf(status, d.InnerError.Code)
 	}
 	for _, sub := range d.Details {
 		e.Details = append(e.Details, toError(status, sub))

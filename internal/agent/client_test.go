@@ -245,6 +245,7 @@ func TestFaults(t *testing.T) {
 		{"internal", `{"class":"internal","message":"m"}`, sandpool.Internal, true, ""},
 		{"a long code", `{"class":"not found","code":"` + strings.Repeat("x", 65) + `"}`, sandpool.NotFound, true, ""},
 		{"a code of other letters", `{"class":"not found","code":"a\r\nb"}`, sandpool.NotFound, true, ""},
+		{"with advice", `{"class":"unavailable","code":"Busy","message":"m","retryAfter":5000000000}`, sandpool.Unavailable, true, "Busy"},
 		{"of the pool: ended", `{"class":"ended","message":"m"}`, sandpool.Internal, false, ""},
 		{"of the pool: full", `{"class":"full","message":"m"}`, sandpool.Internal, false, ""},
 		{"of nobody", `{"class":"x","message":"m"}`, sandpool.Internal, false, ""},
@@ -256,6 +257,8 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%s: %v (%v)", tt.name, err, sandpool.ClassOf(err))
 		} else if known && e.Code != tt.code {
 			t.Errorf("%s: code %q, want %q", tt.name, e.Code, tt.code)
+		} else if known && (e.RetryAfter == 5*time.Second) != strings.Contains(tt.body, "retryAfter") {
+			t.Errorf("%s: try again after %v", tt.name, e.RetryAfter)
 		}
 	}
 }

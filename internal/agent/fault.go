@@ -10,11 +10,15 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/fault"
 )
 
 // maxMessage bounds what is taken of a fault's message. The longest of the agent's hold a path of
 // 4000 bytes, each of which may take four in quotes.
 const maxMessage = 17 << 10
+
+// maxRetryAfter bounds for how long a sandbox can send its callers away.
+const maxRetryAfter = time.Minute
 
 // Fault is an error on the wire. Its class travels by name, since the numbers
 // of the host and of the agent may be of different builds.
@@ -23,27 +27,8 @@ type Fault struct {
 	Code    string `json:"code,omitempty"`
 	Target  string `json:"target,omitempty"`
 	Message string `json:"message"`
-}
-
-// statusOf maps the classes that the agent uses; the body says which it is.
-func statusOf(c sandpool.Class) int {
-	switch c {
-	case sandpool.Invalid:
-		return http.StatusBadRequest
-	case sandpool.Unauthenticated:
-		return http.StatusUnauthorized
-	case sandpool.Denied:
-		return http.StatusForbidden
-	case sandpool.NotFound:
-		return http.StatusNotFound
-	case sandpool.Conflict:
-		return http.StatusConflict
-	case sandpool.TooLarge:
-		return http.StatusRequestEntityTooLarge
-	case sandpool.Unavailable:
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusInternalServerError
+	// RetryAfter is when to try again; zero means no advice.
+	RetryAfter time.Duration `json:"retryAfter,omitempty"`
 }
 
 // FaultOf returns the form in which err travels.
@@ -51,7 +36,7 @@ func FaultOf(err error) *Fault {
 	f := &Fault{Class: sandpool.ClassOf(err).String(), Message: err.Error()}
 	var e *sandpool.Error
 	if errors.As(err, &e) {
-		f.Code, f.Target, f.Message = e.Code, e.Target, e.Message
+		f.Code, f.Target, f.Message, f.RetryAfter = e.Code, e.Target, e.Message, e.RetryAfter
 	}
 	return f
 }
@@ -61,7 +46,7 @@ func FaultOf(err error) *Fault {
 func WriteError(w http.ResponseWriter, err error) {
 	f := FaultOf(err)
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(statusOf(sandpool.ClassOf(err)))
+	w.WriteHeader(fault.Status(sandpool.ClassOf(err), "", 0))
 	// A client that is gone needs no answer.
 	_ = json.NewEncoder(w).Encode(f)
 }
@@ -81,9 +66,10 @@ func readError(operation string, resp *http.Response) error {
 
 // asError turns a fault back into the error that it was, as far as it is the agent's to give.
 func (f *Fault) asError(operation string) error {
-	for c := sandpool.Internal; c <= sandpool.Unavailable; c++ {
-		if c.String() == f.Class && isOfAgent(c) {
-			return &sandpool.Error{Class: c, Code: word(f.Code), Target: word(f.Target), Message: clip(f.Message)}
+	for c := sandpool.Internal; c <= sandpool.Ended; c++ {
+		if c.String() == f.Class && fault.OfGuest(c) {
+			return &sandpool.Error{Class: c, Code: word(f.Code), Target: word(f.Target), Message: clip(f.Message),
+				RetryAfter: min(max(f.RetryAfter, 0), maxRetryAfter)}
 		}
 	}
 	return fmt.Errorf("agent: %s: an error of the unknown class %.32q: %.200q", operation, f.Class, f.Message)
@@ -93,12 +79,6 @@ func (f *Fault) asError(operation string) error {
 func TooMany() error {
 	return &sandpool.Error{Class: sandpool.Unavailable, Code: "TooManyExecutions", RetryAfter: time.Second,
 		Message: fmt.Sprintf("%d executions of this session wait already. Wait for some of them.", MaxQueue)}
-}
-
-// isOfAgent reports whether the agent has errors of class c. The others are the
-// pool's to give: that a session ended, or that there is no room for one.
-func isOfAgent(c sandpool.Class) bool {
-	return c == sandpool.Internal || statusOf(c) != http.StatusInternalServerError
 }
 
 // clip returns the beginning of a message that is longer than maxMessage.

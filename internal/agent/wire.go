@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"time"
+
+	"github.com/sandpool/sandpool/api"
 )
 
 // InitRequest makes a restored clone an individual. It is accepted once.
@@ -124,17 +126,11 @@ type Event struct {
 
 // Metadata describes the kernel and what is installed beside it.
 type Metadata struct {
-	Runtime       string    `json:"runtime"` // "python"
-	Version       string    `json:"version"`
-	Kernel        string    `json:"kernel"` // "ipython"
-	KernelVersion string    `json:"kernelVersion"`
-	Packages      []Package `json:"packages"`
-}
-
-// Package is one installed package.
-type Package struct {
-	Name    string `json:"name"`
-	Version string `json:"version"`
+	Runtime       string        `json:"runtime"` // "python"
+	Version       string        `json:"version"`
+	Kernel        string        `json:"kernel"` // "ipython"
+	KernelVersion string        `json:"kernelVersion"`
+	Packages      []api.Package `json:"packages"`
 }
 
 // MaxEntries is the most files and directories that a listing has.

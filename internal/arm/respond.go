@@ -1,6 +1,7 @@
 package arm
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/fault"
 )
 
 // statusClientGone is written when the caller has gone away; nobody reads it, but
@@ -77,7 +79,7 @@ func (rs *Responder) NotFound() http.Handler {
 // middleware calls Error.
 func (rs *Responder) Error(w http.ResponseWriter, r *http.Request, err error) {
 	e := classify(err)
-	status := Status(e.Class, e.Code, rs.FullStatus)
+	status := fault.Status(e.Class, e.Code, rs.FullStatus)
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 		status = statusClientGone
 	}
@@ -91,10 +93,7 @@ func (rs *Responder) Error(w http.ResponseWriter, r *http.Request, err error) {
 	h := w.Header()
 	h.Set("X-Ms-Error-Code", detail.Code)
 	h.Set(OwnHeader, detail.Code)
-	if wait := max(e.RetryAfter, 0); wait > 0 || rowOf(e.Class).retry > 0 {
-		if wait == 0 {
-			wait = rowOf(e.Class).retry
-		}
+	if wait := cmp.Or(max(e.RetryAfter, 0), fault.RetryAfter(e.Class)); wait > 0 {
 		h.Set("Retry-After", strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10))
 	}
 	// A handler may have prepared these for the answer that it did not give.
@@ -147,7 +146,7 @@ func tooLarge(limit int64) *sandpool.Error {
 // body renders e and its details for the caller.
 func body(e *sandpool.Error) api.ErrorDetail {
 	d := api.ErrorDetail{Code: e.Code, Message: e.Message, Target: e.Target, Details: []api.ErrorDetail{}}
-	class := DefaultCode(e.Class)
+	class := fault.Code(e.Class)
 	switch {
 	case !isCode(d.Code) || e.Class == sandpool.Internal:
 		d.Code = class

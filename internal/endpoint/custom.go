@@ -37,11 +37,14 @@ type Custom struct {
 // NewCustom returns a Custom.
 func NewCustom(pools Pools, p *proxy.Proxy) *Custom { return &Custom{pools: pools, proxy: p} }
 
+// tunnel is the one operation below .management that is the container's.
+const tunnel = "tunnel"
+
 // manages reports whether an operation below .management is for the container.
-func (c *Custom) manages(string) bool { return false }
+func (c *Custom) manages(operation string) bool { return operation == tunnel }
 
 // serve forwards a request. A container sees nothing of one that is not allowed.
-func (c *Custom) serve(w http.ResponseWriter, r *http.Request, t Target, _ string) error {
+func (c *Custom) serve(w http.ResponseWriter, r *http.Request, t Target, operation string) error {
 	ctx, scope := r.Context(), t.Pool.Scope()
 	narrow := auth.Require(ctx, auth.Execute, scope) != nil
 	if narrow {
@@ -49,9 +52,16 @@ func (c *Custom) serve(w http.ResponseWriter, r *http.Request, t Target, _ strin
 			return err
 		}
 	}
-	named, err := arm.Query{Raw: r.URL.RawQuery}.Get("identifier")
+	query := arm.Query{Raw: r.URL.RawQuery}
+	named, err := query.Get("identifier")
 	if err != nil {
 		return err
+	}
+	port := ""
+	if operation == tunnel {
+		if port, err = query.Get("port"); err != nil {
+			return err
+		}
 	}
 	identifier, err := proxy.Identify(r, named, t.OwnHost)
 	if err != nil {
@@ -71,10 +81,14 @@ func (c *Custom) serve(w http.ResponseWriter, r *http.Request, t Target, _ strin
 		return err
 	}
 	defer lease.Release()
+	to := targetOf(pool.Spec.Forwarding, t)
+	if operation == tunnel {
+		return c.proxy.Tunnel(w, r, lease, to, port)
+	}
 	if t.OwnHost && named != "" {
 		proxy.Remember(w, r, identifier)
 	}
-	return c.proxy.Serve(w, r, lease, targetOf(pool.Spec.Forwarding, t))
+	return c.proxy.Serve(w, r, lease, to)
 }
 
 // targetOf is where the proxy takes a request.

@@ -156,6 +156,25 @@ func TestBranch(t *testing.T) {
 	}
 }
 
+// TestTunnel checks that a tunnel leads to the container, and to nothing else that is not exposed.
+func TestTunnel(t *testing.T) {
+	w := &world{}
+	addr := w.start(t)
+	const tunnel = "GET " + custom + "/.management/tunnel?identifier=abcd"
+	for line, want := range map[string]int{tunnel: 101, tunnel + "&port=81": 403, tunnel + "&port=80&port=81": 400} {
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, _ = fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", line)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || resp.StatusCode != want {
+			t.Errorf("%s: %v, %v; want %d", line, resp, err, want)
+		}
+	}
+}
+
 // TestNothingPassesUnchecked checks that no container sees a request without permission, without a
 // session, or with two of them.
 func TestNothingPassesUnchecked(t *testing.T) {

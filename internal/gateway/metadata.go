@@ -53,9 +53,9 @@ func (g *Gateway) startOne(ctx context.Context, pool sandpool.PoolID) error {
 }
 
 func describePool(p sandpool.Pool, md agent.Metadata) api.Metadata {
-	packages := make([]api.Package, len(md.Packages))
-	for i, pkg := range md.Packages {
-		packages[i] = api.Package{Name: pkg.Name, Version: pkg.Version}
+	packages := md.Packages
+	if packages == nil {
+		packages = []api.Package{} // clients want a list
 	}
 	return api.Metadata{
 		Runtimes:             []api.Package{{Name: md.Runtime, Version: md.Version}},

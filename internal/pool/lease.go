@@ -9,11 +9,17 @@ import (
 	"github.com/sandpool/sandpool"
 )
 
-// Lease is the right to use a session for one request. It keeps the session alive until Release.
+// Session is a claimed sandbox, for as long as it serves its identifier. It can be used whether or
+// not a lease on it is out; only a lease keeps it alive.
+type Session struct {
+	manager *Manager
+	box     *box
+	sandbox sandpool.Sandbox
+}
+
+// Lease is a hold on a session, for one request. It keeps the session alive until Release.
 type Lease struct {
-	manager   *Manager
-	box       *box
-	sandbox   sandpool.Sandbox
+	Session
 	outcome   sandpool.ClaimOutcome
 	claimTime time.Duration
 	startTime time.Duration
@@ -23,22 +29,32 @@ type Lease struct {
 // lease returns a lease on a claimed sandbox. The caller holds mu.
 func (m *Manager) lease(b *box, outcome sandpool.ClaimOutcome) *Lease {
 	b.leases++
-	return &Lease{manager: m, box: b, sandbox: b.row, outcome: outcome}
+	return &Lease{Session: Session{manager: m, box: b, sandbox: b.row}, outcome: outcome}
 }
 
 // Sandbox returns the sandbox's row as it was when the lease began.
-func (l *Lease) Sandbox() sandpool.Sandbox { return l.sandbox }
+func (s *Session) Sandbox() sandpool.Sandbox { return s.sandbox }
 
-// Session returns the session as it is now.
-func (l *Lease) Session() sandpool.Session {
-	l.manager.mu.Lock()
-	defer l.manager.mu.Unlock()
-	return l.box.session(time.Now())
+// View returns the session as callers see it now.
+func (s *Session) View() sandpool.Session {
+	s.manager.mu.Lock()
+	defer s.manager.mu.Unlock()
+	return s.box.session(time.Now())
 }
 
-// Context returns a context that ends when the session does, not when the lease is
-// released. Its cause is then a *sandpool.Error of class Ended that says why.
-func (l *Lease) Context() context.Context { return l.box.ctx }
+// Context returns a context that ends when the session does. Its cause is then a
+// *sandpool.Error of class Ended that says why.
+func (s *Session) Context() context.Context { return s.box.ctx }
+
+// Dial opens a byte stream to a port of the sandbox. Once the session has
+// ended the error says why.
+func (s *Session) Dial(ctx context.Context, port int) (net.Conn, error) {
+	conn, err := s.manager.engine.Dial(ctx, handleOf(s.sandbox), port)
+	if err != nil && s.box.ctx.Err() != nil {
+		return nil, context.Cause(s.box.ctx)
+	}
+	return conn, err
+}
 
 // Outcome says how the sandbox was found.
 func (l *Lease) Outcome() sandpool.ClaimOutcome { return l.outcome }
@@ -48,16 +64,6 @@ func (l *Lease) ClaimTime() time.Duration { return l.claimTime }
 
 // StartTime is what starting the sandbox took; zero if it ran already.
 func (l *Lease) StartTime() time.Duration { return l.startTime }
-
-// Dial opens a byte stream to a port of the sandbox. Once the session has
-// ended the error says why.
-func (l *Lease) Dial(ctx context.Context, port int) (net.Conn, error) {
-	conn, err := l.manager.engine.Dial(ctx, handleOf(l.sandbox), port)
-	if err != nil && l.box.ctx.Err() != nil {
-		return nil, context.Cause(l.box.ctx)
-	}
-	return conn, err
-}
 
 // Release ends the lease; the session's idle time begins with the last one. Further calls do nothing.
 func (l *Lease) Release() {

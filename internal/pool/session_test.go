@@ -173,7 +173,7 @@ func TestSessionTimes(t *testing.T) {
 		l := w.acquire("user-1", sandpool.ClaimNew)
 		w.pass(time.Minute)
 		now := time.Now()
-		if s := l.Session(); !s.CreatedAt.Equal(began) || !s.LastUsedAt.Equal(now) || !s.ExpiresAt.Equal(now.Add(5*time.Minute)) {
+		if s := l.View(); !s.CreatedAt.Equal(began) || !s.LastUsedAt.Equal(now) || !s.ExpiresAt.Equal(now.Add(5*time.Minute)) {
 			w.Errorf("session in use: %+v", s)
 		}
 		l.Release()
