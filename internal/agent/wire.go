@@ -101,6 +101,8 @@ type ExecuteResult struct {
 	// KernelRestarted says that the kernel was replaced since the previous
 	// execution's start: what earlier cells defined is gone.
 	KernelRestarted bool `json:"kernelRestarted,omitempty"`
+	// Notice says why the kernel was replaced before the cell began, for the reader of the answer.
+	Notice string `json:"notice,omitempty"`
 }
 
 // Display is one thing shown, by MIME type; binary representations are base64.
@@ -121,7 +123,13 @@ type Event struct {
 	Stdout  string         `json:"stdout,omitempty"`
 	Stderr  string         `json:"stderr,omitempty"`
 	Display *Display       `json:"display,omitempty"`
+	Clear   *Clear         `json:"clear,omitempty"`
 	Result  *ExecuteResult `json:"result,omitempty"` // the last event
+}
+
+// Clear says that all output of the execution so far is to be forgotten.
+type Clear struct {
+	Wait bool `json:"wait,omitempty"` // only when there is new output
 }
 
 // Metadata describes the kernel and what is installed beside it.

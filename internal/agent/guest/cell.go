@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -37,10 +38,19 @@ type kernelFrame struct {
 	Data    map[string]string     `json:"data"`    // display
 	Display string                `json:"display"` // display: its id, if it has one
 	Update  bool                  `json:"update"`  // display: replaces the one with its id
+	Wait    bool                  `json:"wait"`    // clear: only when there is new output
 	Value   map[string]string     `json:"value"`   // done
 	Error   *agent.ExecutionError `json:"error"`   // done
 	NS      int64                 `json:"ns"`      // done
 	Info    agent.Metadata        `json:"info"`    // done, of warm
+}
+
+// runFrame asks a kernel to run a cell.
+type runFrame struct {
+	Op   string `json:"op"`
+	ID   string `json:"id"`
+	Code string `json:"code"`
+	Live bool   `json:"live,omitempty"` // somebody watches it
 }
 
 // cell is one execution on its way.
@@ -52,15 +62,18 @@ type cell struct {
 	feed    *feed // nil without streaming
 	start   time.Time
 	res     agent.ExecuteResult
-	bytes   int  // of displays kept
-	expired bool // the time was over
-	silent  bool // it has printed nothing; if false, a look will tell
+	clear   clearing
+	cleared int64 // how often the output was cleared, when a display was last kept
+	bytes   int   // of displays kept
+	expired bool  // the time was over
+	silent  bool  // it has printed nothing; if false, a look will tell
+	evicted atomic.Bool
 }
 
 // Execute runs a cell; feed may be nil. If ctx ends while the cell waits for its turn, it
 // does not start; later it is interrupted until it yields, or its time is over.
 func (d *Driver) Execute(ctx context.Context, req agent.ExecuteRequest, feed *feed) (agent.ExecuteResult, error) {
-	if err := d.take(ctx); err != nil {
+	if err := d.take(ctx, req.Timeout); err != nil {
 		return agent.ExecuteResult{}, err
 	}
 	if !d.kernel.alive() {
@@ -75,11 +88,14 @@ func (d *Driver) Execute(ctx context.Context, req agent.ExecuteRequest, feed *fe
 	}
 	d.cells++
 	c := &cell{ctx: ctx, d: d, k: d.kernel, id: strconv.FormatUint(d.cells, 10), feed: feed, start: time.Now()}
-	c.res.KernelRestarted = d.lost
-	d.lost = false
+	c.res.KernelRestarted, c.res.Notice = d.lost != "", d.lost
+	d.lost = ""
 	c.run(req)
 	if c.res.Outcome == agent.KernelDied || c.res.Outcome == agent.TimeoutRestarted {
 		c.res.KernelRestarted = true
+		if ctx.Err() != nil { // nobody hears it of this cell
+			d.lost = c.whyLost()
+		}
 		d.kernel = nil
 		go d.renew()
 	} else {
@@ -91,8 +107,8 @@ func (d *Driver) Execute(ctx context.Context, req agent.ExecuteRequest, feed *fe
 // revive replaces a kernel that ended since the last cell, or could not be replaced then.
 func (d *Driver) revive() error {
 	if d.kernel != nil {
-		d.lost = true
-		if _, err := d.kernel.destroy(0); err != nil {
+		d.lost = lostBetween
+		if err := d.kernel.destroy(); err != nil {
 			return err
 		}
 		d.kernel = nil
@@ -102,23 +118,25 @@ func (d *Driver) revive() error {
 
 func (c *cell) run(req agent.ExecuteRequest) {
 	limit := req.MaxOutput
-	c.k.out.begin(limit, c.feed.stdout())
-	c.k.err.begin(limit, c.feed.stderr())
+	c.k.out.begin(limit, c.feed.stdout(), &c.clear)
+	c.k.err.begin(limit, c.feed.stderr(), &c.clear)
 	c.d.setRunning(c.k)
+	watched := c.watch()
 	err := c.converse(req)
+	watched()
 	wanted := c.d.setRunning(nil)
+	left := []bool{false, false}
 	if err != nil {
 		c.broken(err)
-	}
-	left := []bool{false, false}
-	if !c.silent {
+		c.bury()
+		defer c.k.close()
+	} else if !c.silent {
 		left = quiet.Poll(0, c.k.out.fd, c.k.err.fd)
 	}
 	c.res.Stdout, c.res.StdoutTruncated = c.k.out.end(!left[0])
 	c.res.Stderr, c.res.StderrTruncated = c.k.err.end(!left[1])
 	switch {
-	case err != nil:
-		c.bury()
+	case err != nil: // broken has said how
 	case c.expired:
 		c.res.Outcome = agent.TimeoutInterrupted
 	case c.res.Error == nil:
@@ -142,7 +160,7 @@ func (d *Driver) setRunning(k *kernel) (interrupted bool) {
 // converse sends the cell and takes what comes until it is done. An error means
 // that the kernel is of no more use.
 func (c *cell) converse(req agent.ExecuteRequest) error {
-	frame, err := agent.EncodeFrame(map[string]string{"op": "run", "id": c.id, "code": req.Code})
+	frame, err := agent.EncodeFrame(runFrame{Op: "run", ID: c.id, Code: req.Code, Live: c.feed != nil})
 	if err != nil {
 		return err
 	}
@@ -174,8 +192,10 @@ func (c *cell) converse(req agent.ExecuteRequest) error {
 		}
 		switch {
 		case f.ID != c.id: // of a thread, say, that an earlier cell left behind
-		case f.Op == "display":
-			c.show(f)
+		case f.Op == "display" || f.Op == "clear" || f.Op == "sync":
+			if err := c.between(f); err != nil {
+				return err
+			}
 		case f.Op == "done":
 			c.done(f)
 			c.silent = silent && !attended // nothing came in between
@@ -200,36 +220,33 @@ func (c *cell) await() (silent bool) {
 	return ready[0] && !ready[1] && !ready[2]
 }
 
-// attend sees to it that the cell is interrupted once nobody waits for it, until what it
-// returns is called.
-func (c *cell) attend() (stop func()) {
-	over, ended := make(chan struct{}), make(chan struct{})
-	untold := context.AfterFunc(c.ctx, func() {
-		defer close(ended)
-		c.drop(over)
-	})
-	return func() {
-		close(over)
-		if !untold() {
-			<-ended // an interrupt that comes later could hit the next cell
-		}
+// between takes what a kernel shows or clears. Output that came before it comes first.
+func (c *cell) between(f kernelFrame) error {
+	if c.feed != nil || f.Op == "clear" {
+		c.k.out.drain()
+		c.k.err.drain()
 	}
+	switch {
+	case f.Op == "display":
+		c.show(f)
+	case f.Op == "clear" && f.Wait:
+		c.clear.atNext()
+		c.feed.clear(true)
+	case f.Op == "clear":
+		c.clear.now()
+		c.feed.clear(false)
+	}
+	if c.feed == nil {
+		return nil
+	}
+	_, err := c.k.control.Write(acknowledgement)
+	return err
 }
 
-// drop interrupts the cell again and again until it is over.
-func (c *cell) drop(over <-chan struct{}) {
-	for pause := firstRepeat; ; pause = min(2*pause, yieldGrace) {
-		c.k.interrupt()
-		select {
-		case <-over:
-			return
-		case <-time.After(pause):
-		}
-	}
-}
-
-// show keeps a display, within the bounds.
+// show keeps a display, within the bounds. An update of one that an earlier cell showed is kept
+// as one of this cell.
 func (c *cell) show(f kernelFrame) {
+	c.forget(true)
 	size := 0
 	for mime, data := range f.Data {
 		size += len(mime) + len(data)
@@ -241,18 +258,28 @@ func (c *cell) show(f kernelFrame) {
 	}
 	shown := agent.Display{ID: f.Display, Data: f.Data}
 	c.feed.display(shown)
-	if f.Update {
-		for i := range c.res.Displays {
-			if c.res.Displays[i].ID == f.Display {
-				c.res.Displays[i] = shown
-			}
+	updated := false
+	for i := range c.res.Displays {
+		if f.Update && c.res.Displays[i].ID == f.Display {
+			c.res.Displays[i] = shown
+			updated = true
 		}
-		return
 	}
-	c.res.Displays = append(c.res.Displays, shown)
+	if !updated {
+		c.res.Displays = append(c.res.Displays, shown)
+	}
+}
+
+// forget drops displays that were shown before the output was cleared.
+func (c *cell) forget(fresh bool) {
+	if n := c.clear.seen(fresh); n != c.cleared {
+		c.cleared = n
+		c.res.Displays, c.res.DisplaysTruncated, c.bytes = nil, false, 0
+	}
 }
 
 func (c *cell) done(f kernelFrame) {
+	c.forget(false)
 	c.res.Error = f.Error
 	c.res.HasValue = f.Value != nil
 	c.res.Value = f.Value
@@ -276,16 +303,17 @@ func (c *cell) broken(err error) {
 	c.d.log.Info("kernel lost", "outcome", c.res.Outcome, "cause", err)
 }
 
-// bury clears the kernel away and adds how it ended.
+// bury ends the kernel, takes what it printed last, and adds how it ended.
 func (c *cell) bury() {
 	notice := exitNotice
 	if c.expired {
 		notice = 0
 	}
-	status, err := c.k.destroy(notice)
+	status, err := c.k.stop(notice)
 	if err != nil {
-		c.d.log.Error("destroy the kernel", "error", err)
+		c.d.log.Error("end the kernel", "error", err)
 	}
+	c.k.gathered()
 	if c.res.Outcome == agent.KernelDied {
 		c.res.Error.Message = describeExit(status)
 	}

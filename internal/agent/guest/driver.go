@@ -29,27 +29,28 @@ type Driver struct {
 	waiting atomic.Int64
 	slot    chan struct{} // holds one value while someone uses what follows
 	kernel  *kernel       // nil after a failed replacement
-	lost    bool          // a replacement that no execution has reported yet
+	lost    string        // why there was a replacement that no execution has reported yet
 	seed    []byte        // nil before Init
 	seeded  uint64        // kernels that have had a seed
 	cells   uint64        // begun; the number is a cell's id
 
-	mu          sync.Mutex
-	running     *kernel // whose cell may be interrupted
+	mu          sync.Mutex // guards the following three
+	running     *kernel    // whose cell may be interrupted
 	interrupted bool
+	waiters     map[*waiter]struct{}
 
 	meta agent.Metadata
 }
 
 // NewDriver starts a kernel and returns when it is warm.
 func NewDriver(log *slog.Logger, procs *reaper, cfg Config) (*Driver, error) {
-	d := &Driver{log: log, cfg: cfg, procs: procs, slot: make(chan struct{}, 1)}
+	d := &Driver{log: log, cfg: cfg, procs: procs, slot: make(chan struct{}, 1), waiters: map[*waiter]struct{}{}}
 	if err := d.replace(); err != nil {
 		return nil, err
 	}
 	f, err := d.kernel.call(map[string]string{"op": "warm"}, warmPatience)
 	if err != nil {
-		_, _ = d.kernel.destroy(0)
+		_ = d.kernel.destroy()
 		return nil, fmt.Errorf("warm up: %w", err)
 	}
 	d.meta = f.Info
@@ -63,14 +64,14 @@ func (d *Driver) Close() error {
 	if d.kernel == nil {
 		return nil
 	}
-	_, err := d.kernel.destroy(0)
+	err := d.kernel.destroy()
 	d.kernel = nil
 	return err
 }
 
 // Seed gives the clone its own randomness, now and for every later kernel.
 func (d *Driver) Seed(ctx context.Context, seed []byte) error {
-	if err := d.take(ctx); err != nil {
+	if err := d.take(ctx, 0); err != nil {
 		return err
 	}
 	defer d.release()
@@ -100,8 +101,9 @@ func (d *Driver) Interrupt() {
 }
 
 // take waits for the slot in the order of arrival, until ctx ends. A slot that is free is
-// taken without a look at ctx, which would cost a short cell more than it gains.
-func (d *Driver) take(ctx context.Context) error {
+// taken without a look at ctx, which would cost a short cell more than it gains. patience is
+// how long a cell that nobody waits for may be in the way; zero is for ever.
+func (d *Driver) take(ctx context.Context, patience time.Duration) error {
 	select {
 	case d.slot <- struct{}{}:
 		return nil
@@ -111,6 +113,7 @@ func (d *Driver) take(ctx context.Context) error {
 	if d.waiting.Add(1) > agent.MaxQueue {
 		return agent.TooMany()
 	}
+	defer d.wait(patience)()
 	select {
 	case d.slot <- struct{}{}:
 		return d.check(ctx)
@@ -145,7 +148,7 @@ func (d *Driver) replace() error {
 		return nil
 	}
 	if err := d.seedKernel(); err != nil {
-		_, _ = k.destroy(0)
+		_ = k.destroy()
 		d.kernel = nil
 		return err
 	}

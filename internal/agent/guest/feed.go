@@ -59,9 +59,18 @@ func (f *feed) display(d agent.Display) {
 	f.add(agent.Event{Display: &d})
 }
 
+func (f *feed) clear(wait bool) {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.add(agent.Event{Clear: &agent.Clear{Wait: wait}})
+}
+
 // add appends under mu. Small pieces of one stream become one event.
 func (f *feed) add(ev agent.Event) {
-	if n := len(f.events); n > 0 && ev.Display == nil && f.events[n-1].Display == nil {
+	if n := len(f.events); n > 0 && isText(ev) && isText(f.events[n-1]) {
 		last := &f.events[n-1]
 		if (ev.Stdout != "") == (last.Stdout != "") && len(last.Stdout)+len(last.Stderr) < 32<<10 {
 			last.Stdout += ev.Stdout
@@ -75,6 +84,8 @@ func (f *feed) add(ev agent.Event) {
 	default:
 	}
 }
+
+func isText(ev agent.Event) bool { return ev.Stdout != "" || ev.Stderr != "" }
 
 // take returns the events since the last call.
 func (f *feed) take() []agent.Event {

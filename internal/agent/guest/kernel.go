@@ -31,6 +31,7 @@ type kernel struct {
 	control  *quiet.Unix
 	frames   *agent.FrameReader
 	out, err *sink
+	shared   *outputs // what it has gathered for both
 
 	over chan struct{}      // closed when the kernel has ended
 	exit syscall.WaitStatus // valid then
@@ -58,6 +59,9 @@ func startKernel(cfg Config, procs *reaper) (*kernel, error) {
 	}
 	if err == nil {
 		defer errEnd.Close()
+		k.shared, err = newOutputs()
+	}
+	if err == nil {
 		err = k.spawn(cfg, procs, outEnd, errEnd, theirs)
 	}
 	if err != nil {
@@ -89,8 +93,12 @@ func (k *kernel) spawn(cfg Config, procs *reaper, out, err, control *os.File) er
 	attr := &syscall.ProcAttr{
 		Dir:   "/",
 		Env:   cfg.environ(),
-		Files: []uintptr{null.Fd(), out.Fd(), err.Fd(), control.Fd(), source.Fd()},
+		Files: []uintptr{null.Fd(), out.Fd(), err.Fd(), control.Fd(), source.Fd(), k.shared.file.Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Credential: cfg.User.credential()},
+	}
+	program, e := kernels.Python()
+	if e != nil {
+		return e
 	}
 	pid, exit, e := procs.start([]string{python, "-I", "-c", bootstrap, cfg.DataDir}, attr)
 	if e != nil {
@@ -98,7 +106,7 @@ func (k *kernel) spawn(cfg Config, procs *reaper, out, err, control *os.File) er
 	}
 	k.pid = pid
 	go k.watch(exit)
-	if _, e := io.WriteString(feed, kernels.Python()); e != nil {
+	if _, e := io.WriteString(feed, program); e != nil {
 		return fmt.Errorf("kernel: write program: %w", e)
 	}
 	return nil
@@ -144,8 +152,8 @@ func (k *kernel) call(request map[string]string, patience time.Duration) (kernel
 	if err != nil {
 		return kernelFrame{}, err
 	}
-	k.out.begin(agent.DefaultMaxOutput, nil)
-	k.err.begin(agent.DefaultMaxOutput, nil)
+	k.out.begin(agent.DefaultMaxOutput, nil, nil)
+	k.err.begin(agent.DefaultMaxOutput, nil, nil)
 	f, err := k.converse(frame, patience)
 	k.out.end(false)
 	said, _ := k.err.end(false)
@@ -178,13 +186,21 @@ func (k *kernel) interrupt() {
 	_ = unix.Kill(-k.pid, unix.SIGCONT)
 }
 
-// destroy ends the kernel and every process of the user, and returns how the
-// kernel ended. notice is how long news of an end of its own may take.
-func (k *kernel) destroy(notice time.Duration) (syscall.WaitStatus, error) {
+// kill ends the kernel and its group without waiting for it.
+func (k *kernel) kill() { _ = unix.Kill(-k.pid, unix.SIGKILL) }
+
+// destroy ends the kernel and forgets what it put out.
+func (k *kernel) destroy() error {
 	defer k.close()
+	_, err := k.stop(0)
+	return err
+}
+
+// stop ends the kernel and every process of the user, and returns how the kernel ended.
+// notice is how long news of an end of its own may take.
+func (k *kernel) stop(notice time.Duration) (syscall.WaitStatus, error) {
 	over := k.ended(notice)
-	// Whoever is left shares the group, or is found as one of the sandbox.
-	_ = unix.Kill(-k.pid, unix.SIGKILL)
+	k.kill() // whoever is left shares the group, or is found as one of the sandbox
 	err := killAll()
 	if err == nil && !over && !k.ended(exitGrace) {
 		err = errors.New("kernel: killed and not gone in time")
@@ -201,6 +217,22 @@ func (k *kernel) watch(exit <-chan syscall.WaitStatus) {
 	k.exit = <-exit
 	close(k.over)
 	_ = k.control.CloseRead()
+}
+
+// gathered takes what the kernel printed and did not move into its pipes.
+func (k *kernel) gathered() {
+	k.out.gathered(k.shared.area(0))
+	k.err.gathered(k.shared.area(1))
+}
+
+// glance is gathered while the kernel runs, if there is something and the kernel is not
+// about to move it itself.
+func (k *kernel) glance() {
+	if (k.shared.area(0).empty() && k.shared.area(1).empty()) || !k.shared.lock() {
+		return
+	}
+	defer k.shared.unlock()
+	k.gathered()
 }
 
 // alive reports whether there is a kernel that has not ended.
@@ -234,5 +266,8 @@ func (k *kernel) close() {
 		if s != nil {
 			s.close()
 		}
+	}
+	if k.shared != nil {
+		k.shared.close()
 	}
 }

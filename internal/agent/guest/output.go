@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"unicode/utf8"
 
@@ -79,17 +80,45 @@ func wholeRunes(p []byte) []byte {
 	return p
 }
 
+// clearing says when what a cell has put out is to be forgotten: at once, or when it puts out
+// something new. Each part of the output follows when it next looks. All methods of a nil
+// clearing do nothing.
+type clearing struct {
+	wanted atomic.Bool  // at the next output
+	count  atomic.Int64 // of times that it happened
+}
+
+func (c *clearing) now() {
+	c.wanted.Store(false)
+	c.count.Add(1)
+}
+
+func (c *clearing) atNext() { c.wanted.Store(true) }
+
+// seen returns how often output was cleared; fresh says that there is new output.
+func (c *clearing) seen(fresh bool) int64 {
+	if c == nil {
+		return 0
+	}
+	if fresh && c.wanted.CompareAndSwap(true, false) {
+		c.count.Add(1)
+	}
+	return c.count.Load()
+}
+
 // sink empties one output pipe of a kernel for as long as anyone can write to it.
 type sink struct {
 	file *os.File
 	conn syscall.RawConn
 	fd   int // of file, while that is open
 
-	mu    sync.Mutex // guards all below, and is held from a read to the append
-	chunk []byte
-	kept  bounded
-	emit  func([]byte) // of the running cell; may be nil, must not block
-	ended bool
+	mu      sync.Mutex // guards all below, and is held from a read to the append
+	chunk   []byte
+	kept    bounded
+	emit    func([]byte) // of the running cell; may be nil, must not block
+	clear   *clearing    // of the running cell; may be nil
+	cleared int64        // how often it was, when something was last kept
+	ended   bool
 }
 
 // newSink takes over the reading end of a pipe, which must be non-blocking.
@@ -132,10 +161,7 @@ func (s *sink) readLocked(fd int) (int, error) {
 	n, errno := quiet.Read(fd, s.chunk)
 	switch {
 	case n > 0:
-		s.kept.write(s.chunk[:n])
-		if s.emit != nil {
-			s.emit(s.chunk[:n])
-		}
+		s.add(s.chunk[:n])
 	case n == 0:
 		s.ended = true
 		return 0, io.EOF
@@ -148,39 +174,77 @@ func (s *sink) readLocked(fd int) (int, error) {
 	return n, nil
 }
 
+// add keeps output and passes it on. It is called under mu.
+func (s *sink) add(p []byte) {
+	s.forget(true)
+	s.kept.write(p)
+	if s.emit != nil {
+		s.emit(p)
+	}
+}
+
+// forget drops what was kept before the output was cleared. It is called under mu.
+func (s *sink) forget(fresh bool) {
+	if n := s.clear.seen(fresh); n != s.cleared {
+		s.cleared = n
+		s.kept = bounded{limit: s.kept.limit}
+	}
+}
+
 // begin starts a cell. What was written since the last one belongs to it.
-func (s *sink) begin(limit int, emit func([]byte)) {
+func (s *sink) begin(limit int, emit func([]byte), clear *clearing) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before, _ := s.kept.text()
 	s.kept = bounded{limit: limit}
-	s.emit = emit
+	s.emit, s.clear, s.cleared = emit, clear, 0
 	if before != "" {
-		s.kept.write([]byte(before))
-		if emit != nil {
-			emit([]byte(before))
+		s.add([]byte(before))
+	}
+}
+
+// drain takes what is in the pipe; of a pipe that a background process fills faster than it
+// is emptied, as much as it can hold.
+func (s *sink) drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drainLocked()
+}
+
+func (s *sink) drainLocked() {
+	for total := 0; total < pipeCapacity && !s.ended; {
+		n, err := s.readLocked(s.fd)
+		if err != nil || n < len(s.chunk) { // a pipe gives all it has
+			return
 		}
+		total += n
+	}
+}
+
+// gathered takes what is in the pipe and then what the kernel has gathered for it. No kernel
+// may write meanwhile.
+func (s *sink) gathered(a area) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drainLocked()
+	if text := a.take(); len(text) > 0 {
+		s.add(text)
 	}
 }
 
 // end returns the cell's output. Everything that was written before the kernel
-// said that the cell is over is in the pipe or in kept by now; a pipe that a
-// background process fills faster than it is emptied is left to the next cell.
-// empty says that nothing was in the pipe since then.
+// said that the cell is over is in the pipe or in kept by now. empty says that nothing
+// was in the pipe since then.
 func (s *sink) end(empty bool) (string, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for total := 0; total < pipeCapacity && !s.ended && !empty; {
-		n, err := s.readLocked(s.fd)
-		if err != nil {
-			break
-		}
-		total += n
-		empty = n < len(s.chunk) // a pipe gives all it has
+	if !empty {
+		s.drainLocked()
 	}
+	s.forget(false)
 	text, cut := s.kept.text()
 	s.kept = bounded{limit: betweenCells}
-	s.emit = nil
+	s.emit, s.clear, s.cleared = nil, nil, 0
 	return text, cut
 }
 

@@ -1,0 +1,82 @@
+package guest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+
+	"github.com/sandpool/sandpool/internal/agent/kernels"
+	"golang.org/x/sys/unix"
+)
+
+// outputs is the memory in which a kernel gathers what it prints before it moves it into
+// its pipes; package kernels describes it. Hostile code can write anything there: what says
+// where text starts and ends is checked, and the memory cannot be made smaller under us.
+type outputs struct {
+	file *os.File
+	mem  []byte
+}
+
+// newOutputs makes the memory. Its file is to be handed to a kernel.
+func newOutputs() (*outputs, error) {
+	fd, err := unix.MemfdCreate("output", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("memory for output: %w", err)
+	}
+	file := os.NewFile(uintptr(fd), "output")
+	if err := file.Truncate(kernels.OutputSize); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("memory for output: %w", err)
+	}
+	const whole = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
+	if _, err := unix.FcntlInt(file.Fd(), unix.F_ADD_SEALS, whole); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("seal the memory for output: %w", err)
+	}
+	mem, err := unix.Mmap(fd, 0, kernels.OutputSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("map the memory for output: %w", err)
+	}
+	return &outputs{file: file, mem: mem}, nil
+}
+
+// area returns the part of one stream: 0 is standard output, 1 standard error.
+func (o *outputs) area(stream int) area {
+	start := stream * kernels.AreaSize
+	return o.mem[start : start+kernels.AreaSize : start+kernels.AreaSize]
+}
+
+// lock keeps the kernel from moving text until unlock. It reports false if the kernel is
+// about to do that, or code holds the lock.
+func (o *outputs) lock() bool {
+	return unix.FcntlFlock(o.file.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}) == nil
+}
+
+func (o *outputs) unlock() {
+	_ = unix.FcntlFlock(o.file.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_UNLCK}) // cannot fail on a file that is open
+}
+
+func (o *outputs) close() {
+	_ = unix.Munmap(o.mem)
+	_ = o.file.Close()
+}
+
+// area is what a kernel gathered for one stream.
+type area []byte
+
+// empty reports that there is nothing to take.
+func (a area) empty() bool {
+	return binary.LittleEndian.Uint64(a) >= binary.LittleEndian.Uint64(a[8:])
+}
+
+// take returns a copy of the gathered text and marks it as taken.
+func (a area) take() []byte {
+	start, end := binary.LittleEndian.Uint64(a), binary.LittleEndian.Uint64(a[8:])
+	if start >= end || end > uint64(len(a)-kernels.AreaHeader) {
+		return nil
+	}
+	text := append([]byte(nil), a[kernels.AreaHeader+start:kernels.AreaHeader+end]...)
+	binary.LittleEndian.PutUint64(a, end)
+	return text
+}

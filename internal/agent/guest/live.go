@@ -1,0 +1,36 @@
+package guest
+
+import "time"
+
+// lookEvery is how long what a cell prints in a hurry may wait until who watches sees it.
+const lookEvery = 20 * time.Millisecond
+
+// acknowledgement tells the kernel of a cell that is watched that what it sent has been taken,
+// with all that was printed before.
+var acknowledgement = []byte("\x00\x00\x00\x0c{\"op\":\"ack\"}") //nolint:gochecknoglobals // a constant
+
+// watch passes on what a cell has gathered and not put into its pipes yet, until what
+// it returns is called. Without a feed nobody waits for it.
+func (c *cell) watch() (stop func()) {
+	if c.feed == nil {
+		return func() {}
+	}
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(lookEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+				c.k.glance()
+			}
+		}
+	}()
+	return func() {
+		close(over)
+		<-ended
+	}
+}

@@ -1,0 +1,102 @@
+"""Shows the figures of matplotlib.
+
+With the inline backend, the default, IPython's own package does it. Cells
+choose others, most of all "agg", which draws and shows nothing. So whatever
+backend draws without a screen shows its figures here: at plt.show(), and at the
+end of a cell those that are open.
+"""
+
+import sys
+from importlib.machinery import PathFinder
+
+from IPython.core.getipython import get_ipython
+
+BASES = "matplotlib.backend_bases"
+HELPERS = "matplotlib._pylab_helpers"
+INLINE = "matplotlib_inline.backend_inline"
+
+
+def show_open(shell):
+    """Shows and closes the open figures."""
+    helpers = sys.modules.get(HELPERS)
+    managers = helpers.Gcf.get_all_fig_managers() if helpers else ()
+    if not managers:
+        return
+    from IPython.core.pylabtools import select_figure_formats
+    from IPython.display import display
+    from matplotlib.figure import Figure
+    from matplotlib_inline.config import InlineBackend
+
+    png = shell.display_formatter.formatters["image/png"]
+    if Figure not in png.type_printers and not any(
+            Figure in f.type_printers for f in shell.display_formatter.formatters.values() if f is not shell.display_formatter.formatters["text/plain"]):
+        cfg = InlineBackend.instance(parent=shell)
+        select_figure_formats(shell, cfg.figure_formats, **cfg.print_figure_kwargs)
+    try:
+        for manager in managers:
+            display(manager.canvas.figure)
+    finally:
+        helpers.Gcf.destroy_all()
+
+
+def at_end(shell):
+    """Shows what figures a cell has left open, unless the inline backend sees to them."""
+    helpers = sys.modules.get(HELPERS)
+    if helpers is None or not helpers.Gcf.figs:
+        return
+    backend = sys.modules["matplotlib"].rcParams._get("backend")
+    if backend not in ("inline", "module://" + INLINE):
+        show_open(shell)
+
+
+def patch(bases):
+    """Makes plt.show() show figures, whichever backend draws them without a screen."""
+    base = bases.FigureManagerBase
+    general = base.__dict__["pyplot_show"].__func__
+
+    def pyplot_show(cls, *, block=None):
+        shell = get_ipython()
+        if shell is None or cls.start_main_loop.__func__ is not base.start_main_loop.__func__:
+            return general(cls, block=block)
+        return show_open(shell)
+
+    pyplot_show.__doc__ = general.__doc__
+    base.pyplot_show = classmethod(pyplot_show)
+
+
+class Watcher:
+    """Patches matplotlib once it is imported. It is in sys.meta_path until then."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != BASES:
+            return None
+        sys.meta_path.remove(self)
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module):
+                execute(module)
+                patch(module)
+
+            spec.loader.exec_module = exec_module
+        return spec
+
+
+def watch():
+    sys.meta_path.insert(0, Watcher())
+
+
+def saying(e):
+    """Says in one line that a backend needs a screen."""
+    if not isinstance(e, ImportError):
+        return None
+    tb = e.__traceback__
+    while tb is not None:
+        code = tb.tb_frame.f_code
+        if code.co_name == "switch_backend" and code.co_filename.endswith("matplotlib/pyplot.py"):
+            name = tb.tb_frame.f_locals.get("newbackend")
+            return (f"The backend {name!r} of matplotlib cannot be used: it needs a screen or a browser, and this session has "
+                    "none. Figures are shown without choosing a backend, and with 'agg'.")
+        tb = tb.tb_next
+    return None

@@ -1,0 +1,33 @@
+"""What cells are told about a network that there may not be."""
+
+import os
+from os import environ
+
+
+def present():
+    """Whether there is a network beyond this machine's own."""
+    try:
+        with open("/proc/net/dev") as f:
+            names = {line.partition(":")[0].strip() for line in f if ":" in line}
+    except OSError:
+        return True
+    return bool(names - {"lo"})
+
+
+# pip asks its index five times and then says that there is no such package.
+OFFLINE = "PIP_NO_INDEX"
+
+
+def tell_pip():
+    """Has pip not even try to reach an index that it cannot reach."""
+    if present():
+        environ.pop(OFFLINE, None)
+    else:
+        environ[OFFLINE] = "1"
+
+
+def explain(kernel, code):
+    """Says why pip could not install something."""
+    if "pip" in code and "install" in code and kernel.ns.get("_exit_code") and OFFLINE in environ:
+        kernel.say("This session has no network, so pip cannot download packages. Upload wheels to /mnt/data and install "
+                   "them with: %pip install /mnt/data/NAME.whl\n")

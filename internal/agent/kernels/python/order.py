@@ -1,0 +1,71 @@
+"""Keeps what is printed in order with what else writes to the same pipes.
+
+Printed text is gathered (streams.py), so it moves into the pipe before a child
+process starts, before this process ends or becomes another program, and before
+a cell writes to a descriptor itself. These calls are wrapped, and nothing else
+of the interpreter is. C code that prints is seen only when ctypes looks it up.
+"""
+
+import _posixsubprocess
+import ctypes
+import os
+from functools import wraps
+
+# What writes to a descriptor, or changes what one is.
+WRITERS = ("write", "writev", "sendfile", "dup", "dup2")
+# What starts a program. os.fork has hooks of its own.
+STARTERS = ("system", "posix_spawn", "posix_spawnp", "execv", "execve")
+# Functions of C that write, or start what writes.
+PRINTERS = frozenset((
+    "dprintf", "fork", "fprintf", "fputc", "fputs", "fwrite", "perror", "popen", "posix_spawn", "printf", "psignal",
+    "putc", "putchar", "puts", "system", "vdprintf", "vfork", "vfprintf", "vprintf", "write", "writev"))
+LINE_BUFFERED = 1  # _IOLBF
+
+
+def after(step, function):
+    """Returns function, which calls step first."""
+
+    @wraps(function)
+    def call(*args, **kwargs):
+        step()
+        return function(*args, **kwargs)
+
+    call.__module__ = "os"  # so that it can be pickled by its name
+    return call
+
+
+def watch(outputs):
+    """Wraps what else writes to the pipes of outputs."""
+    for name in WRITERS:
+        setattr(os, name, after(outputs.drain, getattr(os, name)))
+    for name in STARTERS:
+        setattr(os, name, after(outputs.crowd, getattr(os, name)))
+    # subprocess and multiprocessing start their programs with it.
+    _posixsubprocess.fork_exec = after(outputs.crowd, _posixsubprocess.fork_exec)
+    os.register_at_fork(before=outputs.crowd)
+    look_up = ctypes.CDLL.__getitem__
+
+    @wraps(look_up)
+    def find(library, name):
+        if name in PRINTERS:
+            outputs.direct()
+        return look_up(library, name)
+
+    ctypes.CDLL.__getitem__ = find
+    # C code writes whole lines too, as it does on a terminal.
+    libc = ctypes.CDLL(None)
+    libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, LINE_BUFFERED, 0)
+
+
+def part(outputs):
+    """In a process that a cell forked: what it printed last is not lost if it just exits."""
+    outputs.part()
+    os._exit = after(outputs.drain, os._exit)
+
+
+def flush_c():
+    """Writes what C code has gathered itself."""
+    _flush(None)
+
+
+_flush = ctypes.CDLL(None).fflush
