@@ -135,6 +135,7 @@ func (c *cell) run(req agent.ExecuteRequest) {
 	}
 	c.res.Stdout, c.res.StdoutTruncated = c.k.out.end(!left[0])
 	c.res.Stderr, c.res.StderrTruncated = c.k.err.end(!left[1])
+	c.forget(false)
 	switch {
 	case err != nil: // broken has said how
 	case c.expired:
@@ -236,7 +237,7 @@ func (c *cell) between(f kernelFrame) error {
 		c.clear.now()
 		c.feed.clear(false)
 	}
-	if c.feed == nil {
+	if c.feed == nil && f.Op != "clear" {
 		return nil
 	}
 	_, err := c.k.control.Write(acknowledgement)
@@ -279,7 +280,6 @@ func (c *cell) forget(fresh bool) {
 }
 
 func (c *cell) done(f kernelFrame) {
-	c.forget(false)
 	c.res.Error = f.Error
 	c.res.HasValue = f.Value != nil
 	c.res.Value = f.Value

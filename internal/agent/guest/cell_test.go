@@ -180,18 +180,66 @@ func TestFigures(t *testing.T) {
 		{"plt.plot([1]); raise ValueError", 1},
 		{"%matplotlib inline\nplt.plot([1]);", 1},
 		{"fig = plt.figure(); plt.close(fig)", 0},
+		{"import matplotlib; matplotlib.use('Agg')\nplt.plot([1]);", 1},
+		{"for i in range(3):\n  plt.plot([i]); plt.show()", 3},
+		{"plt.plot([1]); plt.savefig('f.png'); plt.close()", 0},
+		{"fig, ax = plt.subplots(); fig.show()", 1},
+		{"plt.plot([1]); raise ValueError", 1},
+		{"1", 0},
+		{"plt.switch_backend('svg'); plt.plot([1]);", 1},
+		{"matplotlib.use('pdf'); plt.plot([1]); plt.show()", 1},
+		{"matplotlib.rcParams['backend'] = 'agg'; plt.plot([1]);", 1},
+		{"plt.switch_backend('template'); plt.plot([1]);", 1},
+		{"%matplotlib agg\nplt.plot([1]);", 1},
+		{"%matplotlib inline\nplt.plot([1]);", 1},
+		{"import os; os.environ['MPLBACKEND'] = 'agg'; plt.plot([1]);", 1},
+		{"matplotlib.use('agg'); matplotlib.use('inline'); plt.plot([1]); plt.show(); plt.plot([2]);", 2},
+		{"from matplotlib.figure import Figure; f = Figure(); f.subplots().plot([1]); display(f)", 1},
+		// A kernel that replaces another imports matplotlib in a cell.
+		{"os._exit(3)", 0},
+		{"import matplotlib; matplotlib.use('agg'); import matplotlib.pyplot as plt\nfor i in range(2):\n  plt.plot([i]); plt.show()", 2},
 	} {
 		if res := s.run(t, c.code); count(res) != c.want {
 			t.Errorf("%s: %d figures, want %d: %+v", c.code, count(res), c.want, res.Error)
 		}
 	}
-	res := s.run(t, "h = display({'text/plain': 'one'}, raw=True, display_id='d')\nh.update({'text/plain': 'two'}, raw=True)")
-	if len(res.Displays) != 1 || res.Displays[0].Data["text/plain"] != "two" {
-		t.Errorf("updated display: %+v, error %+v", res.Displays, res.Error)
-	}
-	res = s.run(t, "fig, ax = plt.subplots(); plt.close(fig); fig")
+	s.run(t, "matplotlib.use('inline')")
+	res := s.run(t, "fig, ax = plt.subplots(); plt.close(fig); fig")
 	if !strings.HasPrefix(res.Value["image/png"], "iVBOR") {
 		t.Errorf("a figure as value has representations %v", len(res.Value))
+	}
+}
+
+// TestDisplays: what is shown can be updated, also later, and cleared.
+func TestDisplays(t *testing.T) {
+	s := start(t)
+	s.run(t, "from IPython.display import *; import sys")
+	plain := func(res agent.ExecuteResult) string {
+		var all []string
+		for _, d := range res.Displays {
+			all = append(all, d.Data["text/plain"])
+		}
+		return strings.Join(all, ",")
+	}
+	for _, c := range []struct{ code, displays, stdout, stderr string }{
+		{"h = display({'text/plain': 'one'}, raw=True, display_id='d')\nh.update({'text/plain': 'two'}, raw=True)", "two", "", ""},
+		{"h.update({'text/plain': 'three'}, raw=True)", "three", "", ""},
+		{"update_display({'text/plain': 'four'}, raw=True, display_id='d'); h.display({'text/plain': 'five'}, raw=True)", "four,five", "", ""},
+		{"print('a'); display(1); clear_output(); print('b'); display(2)", "2", "b\n", ""},
+		{"print('a'); print('e', file=sys.stderr); display(1); clear_output(wait=True)", "1", "a\n", "e\n"},
+		{"print('a'); print('e', file=sys.stderr); display(1); clear_output(wait=True); print('b')", "", "b\n", ""},
+		{"for i in range(100): clear_output(wait=True); print('step', i); display(i)", "99", "step 99\n", ""},
+		{"print('a'); clear_output(True); display(1); print('b', file=sys.stderr)", "1", "", "b\n"},
+		{"print('a'); display(1); clear_output()", "", "", ""},
+		{"import os; clear_output(True); os.system('echo child');", "", "child\n", ""},
+		{"display({'text/plain': 'p', 5: 'x', 'a/b': object()}, raw=True)", "p", "", ""},
+		{"import threading; t = threading.Timer(0.05, lambda: display('late')); t.start()", "", "", ""},
+		{"t.join(); 0", "'late'", "", ""},
+	} {
+		res := s.run(t, c.code)
+		if got := plain(res); got != c.displays || res.Stdout != c.stdout || res.Stderr != c.stderr {
+			t.Errorf("%s: displays %q, %q, %q; want %q, %q, %q; error %+v", c.code, got, res.Stdout, res.Stderr, c.displays, c.stdout, c.stderr, res.Error)
+		}
 	}
 }
 

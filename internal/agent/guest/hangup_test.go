@@ -134,3 +134,41 @@ func TestGoneBeforeTheStart(t *testing.T) {
 		}
 	}
 }
+
+// TestStubbornAndLeft: a cell that no interrupt ends and nobody waits for is in the way of the next call
+// for as long as that would let its own code run; then the kernel is replaced, and the answer says so.
+func TestStubbornAndLeft(t *testing.T) {
+	s := start(t)
+	s.run(t, "kept = 1")
+	const forever = "import time\nend = time.monotonic() + 60\nwhile time.monotonic() < end:\n  try: time.sleep(0.1)\n  except BaseException: pass"
+	s.leave(t, 300*time.Millisecond, forever)
+	begin := time.Now()
+	res := s.runFor(t, 2*time.Second, "'kept' in globals()")
+	if took := time.Since(begin); res.Text != "False" || !res.KernelRestarted || !strings.Contains(res.Notice, "did not react to interrupts") ||
+		took < 1500*time.Millisecond || took > 20*time.Second {
+		t.Errorf("%+v after %v, error %+v", res, took, res.Error)
+	}
+	if res := s.run(t, "kept = 1"); res.KernelRestarted || res.Notice != "" {
+		t.Errorf("it is said twice: %+v", res)
+	}
+	s.leave(t, 300*time.Millisecond, stubborn)
+	if res := s.run(t, "kept"); res.Text != "1" || res.KernelRestarted {
+		t.Errorf("a cell that ended within the patience of the next: %+v", res)
+	}
+	s.leave(t, 300*time.Millisecond, "import time, os\nend = time.monotonic() + 1\nwhile time.monotonic() < end:\n  try: time.sleep(0.1)\n  except BaseException: pass\nos._exit(3)")
+	if res := s.run(t, "1"); res.Text != "1" || !res.KernelRestarted || res.Notice == "" {
+		t.Errorf("a kernel that ended under a cell that was left: %+v", res)
+	}
+	// Of two that wait, the less patient one decides.
+	s.leave(t, 300*time.Millisecond, forever)
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.Execute(t.Context(), agent.ExecuteRequest{Code: "2", Timeout: time.Minute})
+		done <- err
+	}()
+	begin = time.Now()
+	s.runFor(t, time.Second, "1")
+	if err := <-done; err != nil || time.Since(begin) > 20*time.Second {
+		t.Errorf("two that wait: %v after %v", err, time.Since(begin))
+	}
+}

@@ -5,8 +5,7 @@ import "time"
 // lookEvery is how long what a cell prints in a hurry may wait until who watches sees it.
 const lookEvery = 20 * time.Millisecond
 
-// acknowledgement tells the kernel of a cell that is watched that what it sent has been taken,
-// with all that was printed before.
+// acknowledgement tells a kernel that what it sent has been taken, with all that was printed before.
 var acknowledgement = []byte("\x00\x00\x00\x0c{\"op\":\"ack\"}") //nolint:gochecknoglobals // a constant
 
 // watch passes on what a cell has gathered and not put into its pipes yet, until what

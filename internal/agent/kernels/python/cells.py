@@ -5,8 +5,9 @@
       runs, {op: done, id, ...}
 
 Output needs no marker: everything that a cell printed is in the pipes before
-its done frame is sent. While somebody watches a cell (live), each of the frames
-before that is acknowledged, so that what is printed after it comes after it.
+its done frame is sent. A clear frame is acknowledged, and while somebody
+watches a cell (live) each of the frames before done, so that what is printed
+after it comes after it.
 
 What a cell left behind decides what happens next: streams, handlers and hooks
 of its own, builtins that do not work, a timer whose handler raises. So whatever
@@ -106,8 +107,8 @@ class Kernel:
                 while True:
                     if self.fd >= 0:
                         self.writer.send(message)
-                        if self.live and not last:
-                            self.reader.next()
+                        if not last and (self.live or message["op"] == "clear"):
+                            self.reader.next()  # that it was taken
                     if not self.backlog:
                         break
                     message = self.backlog.pop(0)
@@ -283,12 +284,10 @@ class Kernel:
         """Writes what is kept by whatever stands for the streams now, then what we keep."""
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name, None)
-            if stream is self.out or stream is self.err or stream is None:
+            if stream is self.out or stream is self.err or not usable(name) or not hasattr(stream, "flush"):
                 continue
             try:
                 stream.flush()
-            except AttributeError:
-                pass
             except Exception as e:
                 self.say(f"sys.{name}.flush() failed: {brief(e).traceback}\n")
             except BaseException:  # it hangs, and would at the end of each cell

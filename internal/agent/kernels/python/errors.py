@@ -7,10 +7,10 @@ fails, is interrupted or takes too long: IPython's, a plain one, a brief one
 that runs no code of the exception.
 """
 
-import linecache
 import sys
 from _signal import ITIMER_VIRTUAL, SIGVTALRM, getsignal, setitimer
 from _signal import signal as set_handler
+from linecache import getline, getlines
 from sys import getrecursionlimit, setrecursionlimit
 from types import TracebackType
 
@@ -122,7 +122,7 @@ def plain(d, e, shell, first):
         d.hopeless = not isinstance(why, Exception)
     for saying in sayings:
         d.message = saying(e) or d.message
-    said = f"{d.name}: {d.message}"
+    said = f"{d.name}: {d.message}" if d.message else d.name
     if speaks(e):
         d.traceback = said
         return
@@ -133,6 +133,9 @@ def plain(d, e, shell, first):
             lines.append(f"  [... {left_out} frames left out ...]")
         code = tb.tb_frame.f_code
         lines.append(f'  File "{code.co_filename}", line {tb.tb_lineno}, in {code.co_name}')
+        source = getline(code.co_filename, tb.tb_lineno).strip()
+        if source:
+            lines.append("    " + source[:200])
     d.traceback = clip_middle("\n".join((*lines, said)) if frames else said)
     if isinstance(e, BaseExceptionGroup):
         d.traceback = clip_middle("\n".join((d.traceback, *members(e))))
@@ -248,7 +251,7 @@ class Shortened:
 
 def is_large(filename):
     """Whether it takes long to show a source: IPython parses it whole."""
-    return sum(map(len, linecache.getlines(filename))) > MAX_SOURCE
+    return sum(map(len, getlines(filename))) > MAX_SOURCE
 
 
 def ends(tb):

@@ -7,6 +7,7 @@ end of a cell those that are open.
 """
 
 import sys
+from functools import wraps
 from importlib.machinery import PathFinder
 
 from IPython.core.getipython import get_ipython
@@ -27,9 +28,8 @@ def show_open(shell):
     from matplotlib.figure import Figure
     from matplotlib_inline.config import InlineBackend
 
-    png = shell.display_formatter.formatters["image/png"]
-    if Figure not in png.type_printers and not any(
-            Figure in f.type_printers for f in shell.display_formatter.formatters.values() if f is not shell.display_formatter.formatters["text/plain"]):
+    pictures = [f for mime, f in shell.display_formatter.formatters.items() if mime.startswith(("image/", "application/pdf"))]
+    if not any(Figure in f.type_printers for f in pictures):
         cfg = InlineBackend.instance(parent=shell)
         select_figure_formats(shell, cfg.figure_formats, **cfg.print_figure_kwargs)
     try:
@@ -51,17 +51,27 @@ def at_end(shell):
 
 def patch(bases):
     """Makes plt.show() show figures, whichever backend draws them without a screen."""
-    base = bases.FigureManagerBase
-    general = base.__dict__["pyplot_show"].__func__
+    base, backend = bases.FigureManagerBase, bases._Backend
 
-    def pyplot_show(cls, *, block=None):
+    def without_screen(manager):
+        return manager.start_main_loop.__func__ is base.start_main_loop.__func__
+
+    replace(base, "pyplot_show", without_screen)
+    replace(backend, "show", lambda cls: cls.mainloop is None)
+
+
+def replace(owner, name, ours):
+    """Replaces a class method that shows all figures, for the classes that are ours to show."""
+    general = vars(owner)[name].__func__
+
+    @wraps(general)
+    def show(cls, *, block=None):
         shell = get_ipython()
-        if shell is None or cls.start_main_loop.__func__ is not base.start_main_loop.__func__:
+        if shell is None or not ours(cls):
             return general(cls, block=block)
         return show_open(shell)
 
-    pyplot_show.__doc__ = general.__doc__
-    base.pyplot_show = classmethod(pyplot_show)
+    setattr(owner, name, classmethod(show))
 
 
 class Watcher:
