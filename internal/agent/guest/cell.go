@@ -12,6 +12,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/agent/guest/output"
 	"github.com/sandpool/sandpool/internal/quiet"
 )
 
@@ -59,10 +60,10 @@ type cell struct {
 	d       *Driver
 	k       *kernel
 	id      string
-	feed    *feed // nil without streaming
+	feed    *output.Feed // nil without streaming
 	start   time.Time
 	res     agent.ExecuteResult
-	clear   clearing
+	clear   output.Clearing
 	cleared int64 // how often the output was cleared, when a display was last kept
 	bytes   int   // of displays kept
 	expired bool  // the time was over
@@ -72,7 +73,7 @@ type cell struct {
 
 // Execute runs a cell; feed may be nil. If ctx ends while the cell waits for its turn, it
 // does not start; later it is interrupted until it yields, or its time is over.
-func (d *Driver) Execute(ctx context.Context, req agent.ExecuteRequest, feed *feed) (agent.ExecuteResult, error) {
+func (d *Driver) Execute(ctx context.Context, req agent.ExecuteRequest, feed *output.Feed) (agent.ExecuteResult, error) {
 	if err := d.take(ctx, req.Timeout); err != nil {
 		return agent.ExecuteResult{}, err
 	}
@@ -118,8 +119,8 @@ func (d *Driver) revive() error {
 
 func (c *cell) run(req agent.ExecuteRequest) {
 	limit := req.MaxOutput
-	c.k.out.begin(limit, c.feed.stdout(), &c.clear)
-	c.k.err.begin(limit, c.feed.stderr(), &c.clear)
+	c.k.Out.Begin(limit, c.feed.Stdout(), &c.clear)
+	c.k.Err.Begin(limit, c.feed.Stderr(), &c.clear)
 	c.d.setRunning(c.k)
 	watched := c.watch()
 	err := c.converse(req)
@@ -131,10 +132,10 @@ func (c *cell) run(req agent.ExecuteRequest) {
 		c.bury()
 		defer c.k.close()
 	} else if !c.silent {
-		left = quiet.Poll(0, c.k.out.fd, c.k.err.fd)
+		left = quiet.Poll(0, c.k.Out.FD(), c.k.Err.FD())
 	}
-	c.res.Stdout, c.res.StdoutTruncated = c.k.out.end(!left[0])
-	c.res.Stderr, c.res.StderrTruncated = c.k.err.end(!left[1])
+	c.res.Stdout, c.res.StdoutTruncated = c.k.Out.End(!left[0])
+	c.res.Stderr, c.res.StderrTruncated = c.k.Err.End(!left[1])
 	c.forget(false)
 	switch {
 	case err != nil: // broken has said how
@@ -214,7 +215,7 @@ func (c *cell) converse(req agent.ExecuteRequest) error {
 // await waits for the kernel's word, for shortCell at most, and reports whether it came before
 // any output. The word is looked for first: what was printed before it is in the pipes by then.
 func (c *cell) await() (silent bool) {
-	ready := c.k.control.Await(shortCell, c.k.out.fd, c.k.err.fd)
+	ready := c.k.control.Await(shortCell, c.k.Out.FD(), c.k.Err.FD())
 	if !ready[0] {
 		c.k.control.Await(shortCell - time.Since(c.start))
 	}
@@ -224,24 +225,22 @@ func (c *cell) await() (silent bool) {
 // between takes what a kernel shows or clears. Output that came before it comes first.
 func (c *cell) between(f kernelFrame) error {
 	if c.feed != nil || f.Op == "clear" {
-		c.k.out.drain()
-		c.k.err.drain()
+		c.k.Drain()
 	}
 	switch {
 	case f.Op == "display":
 		c.show(f)
 	case f.Op == "clear" && f.Wait:
-		c.clear.atNext()
-		c.feed.clear(true)
+		c.clear.AtNext()
+		c.feed.Clear(true)
 	case f.Op == "clear":
-		c.clear.now()
-		c.feed.clear(false)
+		c.clear.Now()
+		c.feed.Clear(false)
 	}
 	if c.feed == nil && f.Op != "clear" {
 		return nil
 	}
-	_, err := c.k.control.Write(acknowledgement)
-	return err
+	return c.acknowledge()
 }
 
 // show keeps a display, within the bounds. An update of one that an earlier cell showed is kept
@@ -258,7 +257,7 @@ func (c *cell) show(f kernelFrame) {
 		return
 	}
 	shown := agent.Display{ID: f.Display, Data: f.Data}
-	c.feed.display(shown)
+	c.feed.Display(shown)
 	updated := false
 	for i := range c.res.Displays {
 		if f.Update && c.res.Displays[i].ID == f.Display {
@@ -273,7 +272,7 @@ func (c *cell) show(f kernelFrame) {
 
 // forget drops displays that were shown before the output was cleared.
 func (c *cell) forget(fresh bool) {
-	if n := c.clear.seen(fresh); n != c.cleared {
+	if n := c.clear.Seen(fresh); n != c.cleared {
 		c.cleared = n
 		c.res.Displays, c.res.DisplaysTruncated, c.bytes = nil, false, 0
 	}
@@ -313,7 +312,7 @@ func (c *cell) bury() {
 	if err != nil {
 		c.d.log.Error("end the kernel", "error", err)
 	}
-	c.k.gathered()
+	c.k.Gather()
 	if c.res.Outcome == agent.KernelDied {
 		c.res.Error.Message = describeExit(status)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/agent/guest/output"
 	"github.com/sandpool/sandpool/internal/agent/kernels"
 	"github.com/sandpool/sandpool/internal/quiet"
 	"golang.org/x/sys/unix"
@@ -27,11 +28,10 @@ const bootstrap = "import os; exec(compile(os.fdopen(4).read(), 'sandpool-python
 
 // kernel is one running kernel. It is used under Driver.slot.
 type kernel struct {
-	pid      int
-	control  *quiet.Unix
-	frames   *agent.FrameReader
-	out, err *sink
-	shared   *outputs // what it has gathered for both
+	pid     int
+	control *quiet.Unix
+	frames  *agent.FrameReader
+	*output.Outputs
 
 	over chan struct{}      // closed when the kernel has ended
 	exit syscall.WaitStatus // valid then
@@ -50,31 +50,24 @@ func startKernel(cfg Config, procs *reaper) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &kernel{control: control, frames: agent.NewFrameReader(control, maxFrame), over: make(chan struct{})}
-	var outEnd, errEnd *os.File
-	k.out, outEnd, err = openSink(cfg.User)
-	if err == nil {
-		defer outEnd.Close()
-		k.err, errEnd, err = openSink(cfg.User)
-	}
-	if err == nil {
-		defer errEnd.Close()
-		k.shared, err = newOutputs()
-	}
-	if err == nil {
-		err = k.spawn(cfg, procs, outEnd, errEnd, theirs)
-	}
+	outputs, ends, err := output.Open(cfg.User.UID, cfg.User.GID)
 	if err != nil {
+		_ = control.Close()
+		return nil, err
+	}
+	defer ends.Close()
+	k := &kernel{control: control, frames: agent.NewFrameReader(control, maxFrame), Outputs: outputs, over: make(chan struct{})}
+	if err := k.spawn(cfg, procs, ends, theirs); err != nil {
 		k.close()
 		return nil, err
 	}
-	go k.out.run()
-	go k.err.run()
+	go k.Out.Run()
+	go k.Err.Run()
 	return k, nil
 }
 
 // spawn starts the process with the given output and control, and hands it its program.
-func (k *kernel) spawn(cfg Config, procs *reaper, out, err, control *os.File) error {
+func (k *kernel) spawn(cfg Config, procs *reaper, ends output.Ends, control *os.File) error {
 	python, e := cfg.interpreter()
 	if e != nil {
 		return e
@@ -93,7 +86,7 @@ func (k *kernel) spawn(cfg Config, procs *reaper, out, err, control *os.File) er
 	attr := &syscall.ProcAttr{
 		Dir:   "/",
 		Env:   cfg.environ(),
-		Files: []uintptr{null.Fd(), out.Fd(), err.Fd(), control.Fd(), source.Fd(), k.shared.file.Fd()},
+		Files: []uintptr{null.Fd(), ends.Out.Fd(), ends.Err.Fd(), control.Fd(), source.Fd(), ends.Memory.Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Credential: cfg.User.credential()},
 	}
 	program, e := kernels.Python()
@@ -122,28 +115,6 @@ func unixConn(fd int) (*quiet.Unix, error) {
 	return conn, nil
 }
 
-// openSink makes an output pipe; the second result is the end to write to.
-func openSink(user User) (*sink, *os.File, error) {
-	var fds [2]int
-	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
-		return nil, nil, fmt.Errorf("output pipe: %w", err)
-	}
-	writer := os.NewFile(uintptr(fds[1]), "output")
-	// So that a child may open /dev/stdout. Without it that one thing fails.
-	_ = unix.Fchown(fds[1], user.UID, user.GID)
-	if err := unix.SetNonblock(fds[0], true); err != nil {
-		_ = unix.Close(fds[0])
-		_ = writer.Close()
-		return nil, nil, fmt.Errorf("output pipe: %w", err)
-	}
-	s, err := newSink(os.NewFile(uintptr(fds[0]), "output"))
-	if err != nil {
-		_ = writer.Close()
-		return nil, nil, err
-	}
-	return s, writer, nil
-}
-
 // call sends a request and returns its done frame; it is for requests that run
 // no user code. What they print is forgotten.
 func (k *kernel) call(request map[string]string, patience time.Duration) (kernelFrame, error) {
@@ -152,11 +123,11 @@ func (k *kernel) call(request map[string]string, patience time.Duration) (kernel
 	if err != nil {
 		return kernelFrame{}, err
 	}
-	k.out.begin(agent.DefaultMaxOutput, nil, nil)
-	k.err.begin(agent.DefaultMaxOutput, nil, nil)
+	k.Out.Begin(agent.DefaultMaxOutput, nil, nil)
+	k.Err.Begin(agent.DefaultMaxOutput, nil, nil)
 	f, err := k.converse(frame, patience)
-	k.out.end(false)
-	said, _ := k.err.end(false)
+	k.Out.End(false)
+	said, _ := k.Err.End(false)
 	if err != nil {
 		return kernelFrame{}, fmt.Errorf("kernel: %q: %w; its standard error: %q", request["op"], err, said)
 	}
@@ -219,22 +190,6 @@ func (k *kernel) watch(exit <-chan syscall.WaitStatus) {
 	_ = k.control.CloseRead()
 }
 
-// gathered takes what the kernel printed and did not move into its pipes.
-func (k *kernel) gathered() {
-	k.out.gathered(k.shared.area(0))
-	k.err.gathered(k.shared.area(1))
-}
-
-// glance is gathered while the kernel runs, if there is something and the kernel is not
-// about to move it itself.
-func (k *kernel) glance() {
-	if (k.shared.area(0).empty() && k.shared.area(1).empty()) || !k.shared.lock() {
-		return
-	}
-	defer k.shared.unlock()
-	k.gathered()
-}
-
 // alive reports whether there is a kernel that has not ended.
 func (k *kernel) alive() bool {
 	if k == nil {
@@ -262,12 +217,5 @@ func (k *kernel) ended(patience time.Duration) bool {
 
 func (k *kernel) close() {
 	_ = k.control.Close()
-	for _, s := range []*sink{k.out, k.err} {
-		if s != nil {
-			s.close()
-		}
-	}
-	if k.shared != nil {
-		k.shared.close()
-	}
+	k.Outputs.Close()
 }

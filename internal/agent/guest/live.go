@@ -5,8 +5,11 @@ import "time"
 // lookEvery is how long what a cell prints in a hurry may wait until who watches sees it.
 const lookEvery = 20 * time.Millisecond
 
-// acknowledgement tells a kernel that what it sent has been taken, with all that was printed before.
-var acknowledgement = []byte("\x00\x00\x00\x0c{\"op\":\"ack\"}") //nolint:gochecknoglobals // a constant
+// acknowledge tells the kernel that what it sent has been taken, with all that was printed before.
+func (c *cell) acknowledge() error {
+	_, err := c.k.control.Write([]byte("\x00\x00\x00\x0c{\"op\":\"ack\"}"))
+	return err
+}
 
 // watch passes on what a cell has gathered and not put into its pipes yet, until what
 // it returns is called. Without a feed nobody waits for it.
@@ -24,7 +27,7 @@ func (c *cell) watch() (stop func()) {
 			case <-over:
 				return
 			case <-tick.C:
-				c.k.glance()
+				c.k.Glance()
 			}
 		}
 	}()

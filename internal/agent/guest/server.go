@@ -14,6 +14,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/agent/guest/output"
 )
 
 // Server answers the host. Until a Driver is set it is not ready; until Init it refuses
@@ -171,7 +172,7 @@ func normalise(req *agent.ExecuteRequest) error {
 // stream sends events as they come. A client that does not read misses events,
 // and holds up nothing.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, req agent.ExecuteRequest) error {
-	f := newFeed(req.MaxOutput)
+	f := output.NewFeed(req.MaxOutput)
 	var res agent.ExecuteResult
 	var failed error
 	over := make(chan struct{})
@@ -196,8 +197,8 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, req agent.Execut
 	}
 	for running := true; running; {
 		select {
-		case <-f.wake:
-			send(f.take()...)
+		case <-f.Wake:
+			send(f.Take()...)
 		case <-over:
 			running = false
 		}
@@ -205,7 +206,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, req agent.Execut
 	if failed != nil {
 		return failed
 	}
-	send(f.take()...)
+	send(f.Take()...)
 	send(agent.Event{Result: &res})
 	_ = control.SetWriteDeadline(time.Time{})
 	return nil

@@ -1,4 +1,4 @@
-package guest
+package output
 
 import (
 	"fmt"
@@ -80,23 +80,25 @@ func wholeRunes(p []byte) []byte {
 	return p
 }
 
-// clearing says when what a cell has put out is to be forgotten: at once, or when it puts out
+// Clearing says when what a cell has put out is to be forgotten: at once, or when it puts out
 // something new. Each part of the output follows when it next looks. All methods of a nil
-// clearing do nothing.
-type clearing struct {
+// Clearing do nothing.
+type Clearing struct {
 	wanted atomic.Bool  // at the next output
 	count  atomic.Int64 // of times that it happened
 }
 
-func (c *clearing) now() {
+// Now forgets the output so far.
+func (c *Clearing) Now() {
 	c.wanted.Store(false)
 	c.count.Add(1)
 }
 
-func (c *clearing) atNext() { c.wanted.Store(true) }
+// AtNext forgets the output so far when there is new output.
+func (c *Clearing) AtNext() { c.wanted.Store(true) }
 
-// seen returns how often output was cleared; fresh says that there is new output.
-func (c *clearing) seen(fresh bool) int64 {
+// Seen returns how often output was cleared; fresh says that there is new output.
+func (c *Clearing) Seen(fresh bool) int64 {
 	if c == nil {
 		return 0
 	}
@@ -106,8 +108,8 @@ func (c *clearing) seen(fresh bool) int64 {
 	return c.count.Load()
 }
 
-// sink empties one output pipe of a kernel for as long as anyone can write to it.
-type sink struct {
+// Sink empties one output pipe of a kernel for as long as anyone can write to it.
+type Sink struct {
 	file *os.File
 	conn syscall.RawConn
 	fd   int // of file, while that is open
@@ -116,26 +118,26 @@ type sink struct {
 	chunk   []byte
 	kept    bounded
 	emit    func([]byte) // of the running cell; may be nil, must not block
-	clear   *clearing    // of the running cell; may be nil
+	clear   *Clearing    // of the running cell; may be nil
 	cleared int64        // how often it was, when something was last kept
 	ended   bool
 }
 
 // newSink takes over the reading end of a pipe, which must be non-blocking.
-func newSink(file *os.File) (*sink, error) {
+func newSink(file *os.File) (*Sink, error) {
 	conn, err := file.SyscallConn()
 	if err != nil {
 		return nil, fmt.Errorf("output pipe: %w", err)
 	}
-	s := &sink{file: file, conn: conn, chunk: make([]byte, 64<<10), kept: bounded{limit: betweenCells}}
+	s := &Sink{file: file, conn: conn, chunk: make([]byte, 64<<10), kept: bounded{limit: betweenCells}}
 	if err := conn.Control(func(fd uintptr) { s.fd = int(fd) }); err != nil {
 		return nil, fmt.Errorf("output pipe: %w", err)
 	}
 	return s, nil
 }
 
-// run reads until every writer is gone or the file is closed.
-func (s *sink) run() {
+// Run reads until every writer is gone or the file is closed.
+func (s *Sink) Run() {
 	for !s.done() {
 		if err := s.conn.Read(func(fd uintptr) bool { return s.read(int(fd)) }); err != nil {
 			return
@@ -143,21 +145,21 @@ func (s *sink) run() {
 	}
 }
 
-func (s *sink) done() bool {
+func (s *Sink) done() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ended
 }
 
 // read reads once and reports false if there was nothing to read yet.
-func (s *sink) read(fd int) bool {
+func (s *Sink) read(fd int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, err := s.readLocked(fd)
 	return err != unix.EAGAIN
 }
 
-func (s *sink) readLocked(fd int) (int, error) {
+func (s *Sink) readLocked(fd int) (int, error) {
 	n, errno := quiet.Read(fd, s.chunk)
 	switch {
 	case n > 0:
@@ -175,7 +177,7 @@ func (s *sink) readLocked(fd int) (int, error) {
 }
 
 // add keeps output and passes it on. It is called under mu.
-func (s *sink) add(p []byte) {
+func (s *Sink) add(p []byte) {
 	s.forget(true)
 	s.kept.write(p)
 	if s.emit != nil {
@@ -184,15 +186,15 @@ func (s *sink) add(p []byte) {
 }
 
 // forget drops what was kept before the output was cleared. It is called under mu.
-func (s *sink) forget(fresh bool) {
-	if n := s.clear.seen(fresh); n != s.cleared {
+func (s *Sink) forget(fresh bool) {
+	if n := s.clear.Seen(fresh); n != s.cleared {
 		s.cleared = n
 		s.kept = bounded{limit: s.kept.limit}
 	}
 }
 
-// begin starts a cell. What was written since the last one belongs to it.
-func (s *sink) begin(limit int, emit func([]byte), clear *clearing) {
+// Begin starts a cell. What was written since the last one belongs to it.
+func (s *Sink) Begin(limit int, emit func([]byte), clear *Clearing) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before, _ := s.kept.text()
@@ -203,15 +205,15 @@ func (s *sink) begin(limit int, emit func([]byte), clear *clearing) {
 	}
 }
 
-// drain takes what is in the pipe; of a pipe that a background process fills faster than it
+// Drain takes what is in the pipe; of a pipe that a background process fills faster than it
 // is emptied, as much as it can hold.
-func (s *sink) drain() {
+func (s *Sink) Drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.drainLocked()
 }
 
-func (s *sink) drainLocked() {
+func (s *Sink) drainLocked() {
 	for total := 0; total < pipeCapacity && !s.ended; {
 		n, err := s.readLocked(s.fd)
 		if err != nil || n < len(s.chunk) { // a pipe gives all it has
@@ -223,7 +225,7 @@ func (s *sink) drainLocked() {
 
 // gathered takes what is in the pipe and then what the kernel has gathered for it. No kernel
 // may write meanwhile.
-func (s *sink) gathered(a area) {
+func (s *Sink) gathered(a area) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.drainLocked()
@@ -232,10 +234,10 @@ func (s *sink) gathered(a area) {
 	}
 }
 
-// end returns the cell's output. Everything that was written before the kernel
+// End returns the cell's output. Everything that was written before the kernel
 // said that the cell is over is in the pipe or in kept by now. empty says that nothing
 // was in the pipe since then.
-func (s *sink) end(empty bool) (string, bool) {
+func (s *Sink) End(empty bool) (string, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !empty {
@@ -248,4 +250,7 @@ func (s *sink) end(empty bool) (string, bool) {
 	return text, cut
 }
 
-func (s *sink) close() { _ = s.file.Close() }
+// FD is the descriptor that can be read when there is output.
+func (s *Sink) FD() int { return s.fd }
+
+func (s *Sink) close() { _ = s.file.Close() }

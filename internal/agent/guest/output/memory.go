@@ -1,4 +1,4 @@
-package guest
+package output
 
 import (
 	"encoding/binary"
@@ -9,16 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// outputs is the memory in which a kernel gathers what it prints before it moves it into
+// memory is the memory in which a kernel gathers what it prints before it moves it into
 // its pipes; package kernels describes it. Hostile code can write anything there: what says
 // where text starts and ends is checked, and the memory cannot be made smaller under us.
-type outputs struct {
+type memory struct {
 	file *os.File
 	mem  []byte
 }
 
-// newOutputs makes the memory. Its file is to be handed to a kernel.
-func newOutputs() (*outputs, error) {
+// newMemory makes the memory. Its file is to be handed to a kernel.
+func newMemory() (*memory, error) {
 	fd, err := unix.MemfdCreate("output", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, fmt.Errorf("memory for output: %w", err)
@@ -38,26 +38,26 @@ func newOutputs() (*outputs, error) {
 		_ = file.Close()
 		return nil, fmt.Errorf("map the memory for output: %w", err)
 	}
-	return &outputs{file: file, mem: mem}, nil
+	return &memory{file: file, mem: mem}, nil
 }
 
 // area returns the part of one stream: 0 is standard output, 1 standard error.
-func (o *outputs) area(stream int) area {
+func (o *memory) area(stream int) area {
 	start := stream * kernels.AreaSize
 	return o.mem[start : start+kernels.AreaSize : start+kernels.AreaSize]
 }
 
 // lock keeps the kernel from moving text until unlock. It reports false if the kernel is
 // about to do that, or code holds the lock.
-func (o *outputs) lock() bool {
+func (o *memory) lock() bool {
 	return unix.FcntlFlock(o.file.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}) == nil
 }
 
-func (o *outputs) unlock() {
+func (o *memory) unlock() {
 	_ = unix.FcntlFlock(o.file.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_UNLCK}) // cannot fail on a file that is open
 }
 
-func (o *outputs) close() {
+func (o *memory) close() {
 	_ = unix.Munmap(o.mem)
 	_ = o.file.Close()
 }

@@ -1,4 +1,4 @@
-package guest
+package output
 
 import (
 	"sync"
@@ -6,11 +6,12 @@ import (
 	"github.com/sandpool/sandpool/internal/agent"
 )
 
-// feed holds the events of a running cell for a client that may read slowly or
+// Feed holds the events of a running cell for a client that may read slowly or
 // not at all. It is bounded by what a result may hold, so the cell never waits for it. All
-// methods of a nil feed do nothing.
-type feed struct {
-	wake chan struct{}
+// methods of a nil Feed do nothing.
+type Feed struct {
+	// Wake holds a value when there are events to take.
+	Wake chan struct{}
 
 	mu     sync.Mutex // guards all below
 	events []agent.Event
@@ -18,21 +19,25 @@ type feed struct {
 	parts  [2][]byte // an incomplete rune at the end of each stream
 }
 
-func newFeed(limit int) *feed {
-	return &feed{wake: make(chan struct{}, 1), left: [2]int{limit, limit}}
+// NewFeed returns a feed that takes at most limit bytes of each stream.
+func NewFeed(limit int) *Feed {
+	return &Feed{Wake: make(chan struct{}, 1), left: [2]int{limit, limit}}
 }
 
-func (f *feed) stdout() func([]byte) { return f.stream(0) }
-func (f *feed) stderr() func([]byte) { return f.stream(1) }
+// Stdout returns what takes standard output.
+func (f *Feed) Stdout() func([]byte) { return f.stream(0) }
 
-func (f *feed) stream(i int) func([]byte) {
+// Stderr returns what takes standard error.
+func (f *Feed) Stderr() func([]byte) { return f.stream(1) }
+
+func (f *Feed) stream(i int) func([]byte) {
 	if f == nil {
 		return nil
 	}
 	return func(p []byte) { f.write(i, p) }
 }
 
-func (f *feed) write(i int, p []byte) {
+func (f *Feed) write(i int, p []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p = p[:min(len(p), f.left[i])]
@@ -50,7 +55,8 @@ func (f *feed) write(i int, p []byte) {
 	f.add(ev)
 }
 
-func (f *feed) display(d agent.Display) {
+// Display adds what a cell shows.
+func (f *Feed) Display(d agent.Display) {
 	if f == nil {
 		return
 	}
@@ -59,7 +65,8 @@ func (f *feed) display(d agent.Display) {
 	f.add(agent.Event{Display: &d})
 }
 
-func (f *feed) clear(wait bool) {
+// Clear adds that the output so far is to be forgotten, with wait only when there is new output.
+func (f *Feed) Clear(wait bool) {
 	if f == nil {
 		return
 	}
@@ -69,7 +76,7 @@ func (f *feed) clear(wait bool) {
 }
 
 // add appends under mu. Small pieces of one stream become one event.
-func (f *feed) add(ev agent.Event) {
+func (f *Feed) add(ev agent.Event) {
 	if n := len(f.events); n > 0 && isText(ev) && isText(f.events[n-1]) {
 		last := &f.events[n-1]
 		if (ev.Stdout != "") == (last.Stdout != "") && len(last.Stdout)+len(last.Stderr) < 32<<10 {
@@ -80,15 +87,15 @@ func (f *feed) add(ev agent.Event) {
 	}
 	f.events = append(f.events, ev)
 	select {
-	case f.wake <- struct{}{}:
+	case f.Wake <- struct{}{}:
 	default:
 	}
 }
 
 func isText(ev agent.Event) bool { return ev.Stdout != "" || ev.Stderr != "" }
 
-// take returns the events since the last call.
-func (f *feed) take() []agent.Event {
+// Take returns the events since the last call.
+func (f *Feed) Take() []agent.Event {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	events := f.events
