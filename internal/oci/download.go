@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"time"
@@ -76,7 +77,7 @@ func lasting(err error) bool {
 		out    blocked
 	)
 	switch {
-	case errors.As(err, &known), errors.As(err, &file), errors.As(err, &out), tlsTrouble(err) != "":
+	case errors.As(err, &known), errors.As(err, &file), errors.Is(err, fs.ErrNotExist), errors.As(err, &out), tlsTrouble(err) != "":
 		return true
 	case errors.As(err, &answer):
 		return answer.StatusCode < http.StatusInternalServerError && answer.StatusCode != http.StatusTooManyRequests &&

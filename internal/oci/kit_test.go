@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -168,8 +169,8 @@ func (h *testHub) push(tag string, p pictured) descriptor {
 	return h.put(tag, typeManifest, m)
 }
 
-// archive makes a layer of files by name and content.
-func archive(t testing.TB, files ...string) []byte {
+// tarball makes a layer of files by name and content.
+func tarball(t testing.TB, files ...string) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -203,7 +204,7 @@ func squeeze(t testing.TB, b []byte) []byte {
 // small is an image with two layers.
 func small(t testing.TB) pictured {
 	return pictured{
-		layers: [][]byte{archive(t, "bin/app", "program", "etc/old", "old"), archive(t, "etc/.wh.old", "", "etc/new", "new")},
+		layers: [][]byte{tarball(t, "bin/app", "program", "etc/old", "old"), tarball(t, "etc/.wh.old", "", "etc/new", "new")},
 		config: map[string]any{"Entrypoint": []string{"/bin/app"}, "Cmd": []string{"--serve"}, "Env": []string{"A=b"}, "User": "1000:1000",
 			"WorkingDir": "/srv", "ExposedPorts": map[string]any{"8080/tcp": struct{}{}, "53/udp": struct{}{}}, "StopSignal": "SIGINT",
 			"Healthcheck": map[string]any{"Test": []string{"CMD", "false"}}},
@@ -248,8 +249,8 @@ func pull(t *testing.T, c *Client, ref string, cred Credentials) (image.Image, e
 // wantCode checks an error's code, and that its message is short, printable and has part in it.
 func wantCode(t *testing.T, err error, code, part string) {
 	t.Helper()
-	e, ok := err.(*sandpool.Error)
-	if !ok || e.Code != code || !strings.Contains(e.Message, part) {
+	var e *sandpool.Error
+	if !errors.As(err, &e) || e.Code != code || !strings.Contains(e.Message, part) {
 		t.Errorf("error %v (%T), want the code %s with %q", err, err, code, part)
 	}
 	if err != nil && (len(err.Error()) > 800 || strings.ContainsFunc(err.Error(), func(r rune) bool { return r < ' ' || r == 0x7f })) {

@@ -64,8 +64,11 @@ type descriptor struct {
 		OS           string `json:"os"`
 		Architecture string `json:"architecture"`
 		Variant      string `json:"variant"`
-	} `json:"platform"`
-	Annotations map[string]string `json:"annotations"`
+	} `json:"platform,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+
+	// place, from 1, is which layer of a saved image this is.
+	place int
 }
 
 // manifest is a manifest or an index.

@@ -160,7 +160,11 @@ func (c *Client) Pull(ctx context.Context, q Request) (image.Image, error) {
 			if err != nil {
 				return err
 			}
-			i, err = c.bring(ctx, s, r.String(), d, m, claim, report)
+			p, err := c.examine(ctx, s, r.String(), d, m)
+			if err != nil {
+				return err
+			}
+			i, err = c.bring(ctx, s, p, claim, report)
 			return err
 		})
 	})
@@ -170,8 +174,8 @@ func (c *Client) Pull(ctx context.Context, q Request) (image.Image, error) {
 	return c.store.Claim(r.Digest, claim) // somebody else's pull brought it
 }
 
-// bring makes an image of what m describes.
-func (c *Client) bring(ctx context.Context, s source, ref string, d digest, m manifest, claim image.Claim, report func(Progress)) (i image.Image, err error) {
+// bring makes an image of p.
+func (c *Client) bring(ctx context.Context, s source, p picture, claim image.Claim, report func(Progress)) (i image.Image, err error) {
 	t := &tracker{report: report}
 	t.step(Waiting)
 	select {
@@ -180,10 +184,6 @@ func (c *Client) bring(ctx context.Context, s source, ref string, d digest, m ma
 		return i, ctx.Err()
 	}
 	defer func() { <-c.slots }()
-	p, err := c.examine(ctx, s, ref, d, m)
-	if err != nil {
-		return i, err
-	}
 	work, err := c.store.Workspace()
 	if err != nil {
 		return i, err

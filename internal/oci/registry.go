@@ -21,9 +21,6 @@ type source interface {
 	manifest(ctx context.Context, which string) (body []byte, mediaType string, err error)
 	// blob opens a blob at an offset. A source that cannot do that begins at 0, as start says.
 	blob(ctx context.Context, d descriptor, offset int64) (r io.ReadCloser, start int64, err error)
-	// describe makes an error of the other methods one for callers.
-	describe(err error) error
-	close()
 }
 
 // registry is a source: one repository in a registry or a mirror of it.
@@ -195,7 +192,7 @@ func rangeStart(text string) (int64, bool) {
 	return n, ok && dash && err == nil
 }
 
-// describe implements source.
+// describe makes an error of this source one for callers.
 func (r *registry) describe(err error) error { return describe(err, r.host, r.ref.String(), r.shown) }
 
 func (r *registry) close() { r.guard.close() }

@@ -28,7 +28,7 @@ const (
 // ("sha256:…") of what it decompresses to. After an error the tree is of no use.
 func (t *Tree) Apply(ctx context.Context, r io.Reader, diffID string) error {
 	t.layer++
-	plain, err := decompress(&meter{r: r, ctx: ctx, count: &t.spent.in})
+	plain, _, err := Decompress(&meter{r: r, ctx: ctx, count: &t.spent.in})
 	if err != nil {
 		return explain(err)
 	}

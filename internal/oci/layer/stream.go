@@ -20,30 +20,31 @@ var errCompression = errors.New("the compression is damaged")
 // flag to read more.
 const maxWindow = 128 << 20
 
-// decompress reads r by its first bytes: the media type of a layer is often wrong.
-func decompress(r io.Reader) (io.ReadCloser, error) {
+// Decompress reads r by its first bytes, and says whether it is compressed: the media type of a
+// layer is often wrong. How much comes out is the caller's to bound.
+func Decompress(r io.Reader) (plain io.ReadCloser, is bool, err error) {
 	b := bufio.NewReaderSize(r, 256<<10)
 	magic, err := b.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
+		return nil, false, err
 	}
 	switch {
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
 		z, err := gzip.NewReader(b)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", errCompression, err)
+			return nil, false, fmt.Errorf("%w: %w", errCompression, err)
 		}
-		return compressed{z, z.Close}, nil
+		return compressed{z, z.Close}, true, nil
 	case bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}), skippable(magic):
 		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", errCompression, err)
+			return nil, false, fmt.Errorf("%w: %w", errCompression, err)
 		}
-		return compressed{z, func() error { z.Close(); return nil }}, nil
+		return compressed{z, func() error { z.Close(); return nil }}, true, nil
 	case bytes.HasPrefix(magic, []byte("BZh")), bytes.HasPrefix(magic, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
-		return nil, invalid("A layer is compressed with bzip2 or xz; gzip, zstd and none are read.")
+		return nil, false, invalid("A layer is compressed with bzip2 or xz; gzip, zstd and none are read.")
 	}
-	return io.NopCloser(b), nil
+	return io.NopCloser(b), false, nil
 }
 
 // skippable says whether a zstd stream begins with a frame to be skipped, as those with an
