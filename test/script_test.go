@@ -40,7 +40,7 @@ func TestScript(t *testing.T) {
 			e.Setenv("IMAGES", images)
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "registry": registry},
 	})
 }
 

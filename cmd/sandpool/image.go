@@ -4,18 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/image"
+	"github.com/sandpool/sandpool/internal/oci"
 )
 
 type imageCmd struct {
 	Build  imageBuildCmd  `cmd:"" help:"Build an image from a recipe of this program."`
+	Pull   imagePullCmd   `cmd:"" help:"Bring a container image from a registry, an OCI layout or a file of docker save."`
 	List   imageListCmd   `cmd:"" help:"List images and the disk they use."`
+	Show   imageShowCmd   `cmd:"" help:"Show what an image is, what it runs and who uses it."`
 	Remove imageRemoveCmd `cmd:"" help:"Remove an image."`
-	Prune  imagePruneCmd  `cmd:"" help:"Remove the images without a name, which later builds have replaced."`
+	Prune  imagePruneCmd  `cmd:"" help:"Remove the images that have no name and that nothing uses."`
 }
 
 // store opens the images of the server on this machine.
@@ -81,6 +87,100 @@ func buildImage(ctx context.Context, a *app, store *image.Store, name string, if
 	return img, true, nil
 }
 
+type imagePullCmd struct {
+	Images        []string `arg:"" name:"image" help:"Reference, such as nginx:1.29 or registry.example.com/app@sha256:…; oci:FOLDER for an OCI layout; docker-archive:FILE for what docker save writes."`
+	Username      string   `help:"Name to show to the registry; without it docker's configuration of this user is asked." placeholder:"USER"`
+	PasswordStdin bool     `help:"Read the password from stdin."`
+	Tag           string   `help:"Which image of a layout or a file with several."`
+	Name          string   `help:"What to call an image of a layout or a file: pools name it local:NAME."`
+	serverFlags
+}
+
+// Run pulls images, one after the other.
+func (c *imagePullCmd) Run(ctx context.Context, a *app) error {
+	if (c.Username != "") != c.PasswordStdin {
+		return usageError("--username and --password-stdin go together")
+	}
+	cred := oci.Credentials{Username: c.Username}
+	if c.PasswordStdin {
+		text, err := io.ReadAll(io.LimitReader(interruptible(ctx, a.stdin), 64<<10))
+		if err != nil {
+			return err
+		}
+		cred.Password = strings.TrimRight(string(text), "\r\n")
+	}
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	if cfg.Registries.DockerConfig == "" {
+		cfg.Registries.DockerConfig = dockerConfig(os.Getenv)
+	}
+	store, err := image.Open(cfg.Images())
+	if err != nil {
+		return err
+	}
+	client, err := oci.New(store, cfg.OCI())
+	if err != nil {
+		return err
+	}
+	list := []image.Image{}
+	for _, ref := range c.Images {
+		i, err := c.pull(ctx, a, client, ref, cred)
+		if err != nil {
+			return err
+		}
+		list = append(list, i)
+	}
+	return printImages(a, list, list)
+}
+
+// pull brings one image, with progress on stderr.
+func (c *imagePullCmd) pull(ctx context.Context, a *app, client *oci.Client, ref string, cred oci.Credentials) (i image.Image, err error) {
+	p := newProgress(a.stderr)
+	tell := func(g oci.Progress) {
+		p.update(fmt.Sprintf("%s %s, layer %d of %d", g.Step, printable(ref), min(g.Done+1, g.Layers), g.Layers),
+			fmt.Sprintf("%s of %s", bytesText(g.Bytes), bytesText(g.Total)))
+	}
+	path, local := strings.CutPrefix(ref, "oci:")
+	if !local {
+		path, local = strings.CutPrefix(ref, "docker-archive:")
+	}
+	if local {
+		i, err = client.Load(ctx, oci.LoadRequest{Path: path, Tag: c.Tag, Name: c.Name, Progress: tell})
+	} else {
+		var pinned string
+		if pinned, err = client.Resolve(ctx, ref, cred); err == nil {
+			i, err = client.Pull(ctx, oci.Request{Pinned: pinned, Reference: ref, Credentials: cred, Progress: tell})
+		}
+	}
+	p.clear()
+	if err != nil {
+		return i, err
+	}
+	for _, n := range i.Notes {
+		a.say("%s", printable(n))
+	}
+	p.done(fmt.Sprintf("pulled %s, %s", printable(title(i)), bytesText(i.Size)))
+	return i, nil
+}
+
+// dockerConfig is where this user's docker or podman keeps logins, or "".
+func dockerConfig(getenv func(string) string) string {
+	home, _ := os.UserHomeDir()
+	for _, dir := range [][2]string{
+		{getenv("DOCKER_CONFIG"), "config.json"}, {home, ".docker/config.json"},
+		{getenv("REGISTRY_AUTH_FILE"), ""}, {getenv("XDG_RUNTIME_DIR"), "containers/auth.json"},
+	} {
+		if file := filepath.Join(dir[0], dir[1]); dir[0] != "" {
+			if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
+				return file
+			}
+		}
+	}
+	return ""
+}
+
 type imageListCmd struct{ serverFlags }
 
 // Run lists images.
@@ -97,7 +197,7 @@ func (c *imageListCmd) Run(a *app) error {
 		list = []image.Image{}
 	}
 	if len(list) == 0 {
-		a.say("no images in %s; 'sandpool image build python' makes one", store.Dir())
+		a.say("no images in %s; 'sandpool image build python' makes one, 'sandpool image pull nginx' brings one", store.Dir())
 	}
 	return printImages(a, list, list)
 }
@@ -108,17 +208,105 @@ func printImages(a *app, v any, list []image.Image) error {
 	}
 	t := table{heading: []string{"NAME", "DIGEST", "SIZE", "CREATED"}}
 	for _, i := range list {
-		digest := i.Digest
-		if len(digest) > len("sha256:")+12 {
-			digest = digest[:len("sha256:")+12]
-		}
-		t.add(i.Name, digest, bytesText(i.Size), i.Created.UTC().Format(time.RFC3339))
+		t.add(title(i), shortDigest(identity(i)), bytesText(i.Size), i.Created.UTC().Format(time.RFC3339))
 	}
 	return t.write(a.stdout)
 }
 
+// title is what people call an image.
+func title(i image.Image) string {
+	if i.Name == "" && len(i.References) > 0 {
+		return strings.Join(i.References, ", ")
+	}
+	return i.Name
+}
+
+// identity is the digest that people know an image by: of a container image, its manifest's.
+func identity(i image.Image) string {
+	if i.Manifest != "" {
+		return i.Manifest
+	}
+	return i.Digest
+}
+
+func shortDigest(digest string) string {
+	const enough = len("sha256:") + 12
+	return digest[:min(len(digest), enough)]
+}
+
+type imageShowCmd struct {
+	Image string `arg:"" help:"Name, reference or digest."`
+	serverFlags
+}
+
+// Run shows an image.
+func (c *imageShowCmd) Run(a *app) error {
+	store, err := c.store()
+	if err != nil {
+		return err
+	}
+	i, err := resolveImage(store, c.Image)
+	if err != nil {
+		return err
+	}
+	users, err := store.UsersOf(i)
+	if err != nil {
+		return err
+	}
+	if a.json() {
+		return a.printJSON(struct {
+			image.Image
+			UsedBy []string `json:"usedBy,omitempty"`
+		}{i, users})
+	}
+	t := table{heading: []string{"name", title(i)}}
+	add := func(name string, values ...string) {
+		for _, v := range values {
+			if v != "" {
+				t.add(name, v)
+			}
+			name = ""
+		}
+	}
+	add("digest", identity(i))
+	add("size", bytesText(i.Size))
+	add("created", i.Created.UTC().Format(time.RFC3339))
+	if cfg := i.Config; cfg != nil {
+		add("entrypoint", strings.Join(cfg.Entrypoint, " "))
+		add("cmd", strings.Join(cfg.Cmd, " "))
+		add("user", cfg.User)
+		add("directory", cfg.WorkingDir)
+		add("ports", strings.Join(cfg.Ports, " "))
+		add("stop signal", cfg.StopSignal)
+		add("environment", cfg.Env...)
+	}
+	add("packages", fmt.Sprint(len(i.Packages)))
+	add("note", i.Notes...)
+	add("used by", users...)
+	return t.write(a.stdout)
+}
+
+// resolveImage finds an image by what people write: also a reference in its short form.
+func resolveImage(store *image.Store, ref string) (image.Image, error) {
+	i, err := store.Resolve(ref)
+	if sandpool.ClassOf(err) != sandpool.NotFound {
+		return i, err
+	}
+	parsed, bad := oci.ParseReference(ref)
+	if bad != nil {
+		return i, err
+	}
+	if whole, found := store.Resolve(parsed.String()); found == nil {
+		return whole, nil
+	}
+	if parsed.Digest != "" {
+		return store.Resolve(parsed.Digest)
+	}
+	return i, err
+}
+
 type imageRemoveCmd struct {
-	Images []string `arg:"" name:"image" help:"Name or digest."`
+	Images []string `arg:"" name:"image" help:"Name, reference or digest."`
 	serverFlags
 }
 
@@ -130,7 +318,11 @@ func (c *imageRemoveCmd) Run(a *app) error {
 	}
 	removed, errs := []string{}, []error{}
 	for _, ref := range c.Images {
-		if err := store.Remove(ref); err != nil {
+		i, err := resolveImage(store, ref)
+		if err == nil {
+			err = store.Remove(key(i))
+		}
+		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -145,11 +337,23 @@ func (c *imageRemoveCmd) Run(a *app) error {
 	return errors.Join(errs...)
 }
 
-type imagePruneCmd struct{ serverFlags }
+// key is what the store knows an image by for certain.
+func key(i image.Image) string {
+	if i.Name != "" {
+		return i.Name
+	}
+	return identity(i)
+}
 
-// Help says when not to.
+type imagePruneCmd struct {
+	UnusedFor time.Duration `help:"Keep the images that were pulled or asked for more recently." placeholder:"TIME"`
+	serverFlags
+}
+
+// Help says what goes and what does not.
 func (imagePruneCmd) Help() string {
-	return "A server that was started before the image was replaced goes on using the old one: restart it first."
+	return "Removed are container images that no pool and no running sandbox uses, and what an image built again has replaced. " +
+		"A server that was started before that goes on using the old one for new sandboxes: restart it first."
 }
 
 // Run removes the images that no name leads to.
@@ -158,11 +362,14 @@ func (c *imagePruneCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	removed, err := store.Prune(nil)
+	removed, err := store.Prune(func(i image.Image) bool { return time.Since(i.Used) < c.UnusedFor })
 	if err != nil {
 		return err
 	}
 	freed := freedBytes(removed)
+	for _, i := range removed {
+		a.say("image %s is removed", key(i))
+	}
 	a.say("freed %s", bytesText(freed))
 	if a.json() {
 		return a.printJSON(struct {

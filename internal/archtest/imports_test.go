@@ -48,7 +48,7 @@ func mayImport() map[string][]string {
 		"internal/control":             handlers,
 		"internal/gateway":             handlers,
 		"internal/server": append(handlers, "images", "internal/control", "internal/gateway", "internal/endpoint", "internal/proxy",
-			"internal/sandbox/gvisor", "internal/sqlite", "internal/image", "internal/erofs", "internal/oci", "internal/quiet"),
+			"internal/sandbox/gvisor", "internal/sqlite", "internal/image", "internal/erofs", "internal/oci", "internal/oci/layer", "internal/quiet"),
 		"test": {".", "api", "client", "internal/arm"},
 		// Measures the engine beside the whole product.
 		"test/bench": {".", "client", "internal/bench", "internal/image", "internal/sandbox", "internal/sandbox/gvisor"},

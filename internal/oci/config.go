@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,22 +75,7 @@ const pullsAtOnce = 2
 func New(store *image.Store, cfg Config) (*Client, error) {
 	fill(&cfg.Limits)
 	c := &Client{store: store, cfg: cfg, slots: make(chan struct{}, pullsAtOnce)}
-	var problems []error
-	for _, list := range [][]string{cfg.Allow, cfg.Deny} {
-		for _, pattern := range list {
-			problems = append(problems, checkPattern(pattern))
-		}
-	}
-	for _, host := range cfg.PlainHTTP {
-		problems = append(problems, checkHost(host))
-	}
-	for registry, mirrors := range cfg.Mirrors {
-		problems = append(problems, checkHost(registry))
-		for _, m := range mirrors {
-			host, _, _ := strings.Cut(m, "/")
-			problems = append(problems, checkHost(host))
-		}
-	}
+	problems := cfg.Validate()
 	if cfg.CAFile != "" {
 		var err error
 		c.roots, err = readRoots(cfg.CAFile)
@@ -100,6 +86,27 @@ func New(store *image.Store, cfg Config) (*Client, error) {
 		problems = append(problems, err)
 	}
 	return c, errors.Join(problems...)
+}
+
+// Validate reports what is wrong with the text of cfg; New looks at the files as well.
+func (cfg Config) Validate() (problems []error) {
+	for field, list := range map[string][]string{"allow": cfg.Allow, "deny": cfg.Deny} {
+		for _, pattern := range list {
+			host, _, _ := strings.Cut(pattern, "/")
+			problems = append(problems, checkHost(field, strings.TrimPrefix(host, "*.")))
+		}
+	}
+	for _, host := range cfg.PlainHTTP {
+		problems = append(problems, checkHost("plain_http", host))
+	}
+	for registry, mirrors := range cfg.Mirrors {
+		problems = append(problems, checkHost("mirrors", registry))
+		for _, m := range mirrors {
+			host, _, _ := strings.Cut(m, "/")
+			problems = append(problems, checkHost("mirrors", host))
+		}
+	}
+	return slices.DeleteFunc(problems, func(err error) bool { return err == nil })
 }
 
 // fill sets the limits that are zero.
@@ -131,30 +138,24 @@ func fill(l *Limits) {
 func readRoots(file string) (*x509.CertPool, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("registries: certificates: %w", err)
+		return nil, fmt.Errorf("configuration: registries.ca_file: %w", err)
 	}
 	roots, err := x509.SystemCertPool()
 	if err != nil {
-		return nil, fmt.Errorf("registries: the system's certificates: %w", err)
+		return nil, fmt.Errorf("the system's certificates: %w", err)
 	}
 	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("registries: %q holds no certificate in PEM", file)
+		return nil, fmt.Errorf("configuration: registries.ca_file is %q, which holds no certificate in PEM", file)
 	}
 	return roots, nil
 }
 
 // checkHost refuses what cannot be the host of a URL.
-func checkHost(host string) error {
+func checkHost(field, host string) error {
 	if u, err := url.Parse("//" + host); err != nil || u.Host != host || host == "" {
-		return fmt.Errorf("registries: %q is not a host, such as registry.example.com or 10.0.0.5:5000", host)
+		return fmt.Errorf("configuration: registries.%s has %q; use a host, such as registry.example.com or 10.0.0.5:5000", field, host)
 	}
 	return nil
-}
-
-// checkPattern refuses patterns that match nothing.
-func checkPattern(pattern string) error {
-	host, _, _ := strings.Cut(pattern, "/")
-	return checkHost(strings.TrimPrefix(host, "*."))
 }
 
 // matches says whether pattern is about the repository on the registry host.

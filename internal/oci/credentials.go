@@ -80,15 +80,15 @@ func readDockerConfig(file string) (dockerConfig, error) {
 	var cfg dockerConfig
 	f, err := os.Open(file)
 	if err != nil {
-		return cfg, fmt.Errorf("registries: docker's configuration: %w", err)
+		return cfg, fmt.Errorf("docker's configuration: %w", err)
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxDockerConfig))
 	if err != nil {
-		return cfg, fmt.Errorf("registries: docker's configuration: %w", err)
+		return cfg, fmt.Errorf("docker's configuration: %w", err)
 	}
 	if json.Unmarshal(text, &cfg) != nil {
-		return cfg, fmt.Errorf("registries: %q is not a docker configuration file in JSON", file)
+		return cfg, fmt.Errorf("%q is not a docker configuration file in JSON", file)
 	}
 	return cfg, nil
 }

@@ -144,7 +144,14 @@ func (c *Client) Pull(ctx context.Context, q Request) (image.Image, error) {
 	if r.Digest == "" {
 		return image.Image{}, sandpool.Errorf(sandpool.Invalid, CodeReference, "image", "%s is not pinned to a digest.", r)
 	}
-	claim := image.Claim{Reference: q.Reference, User: q.User}
+	claim := image.Claim{User: q.User}
+	if q.Reference != "" && !r.Local() {
+		called, err := ParseReference(q.Reference)
+		if err != nil {
+			return image.Image{}, err
+		}
+		claim.Reference = called.String()
+	}
 	i, err := c.store.Claim(r.Digest, claim)
 	if r.Local() || sandpool.ClassOf(err) != sandpool.NotFound {
 		return i, err

@@ -58,6 +58,8 @@ type Config struct {
 	Starts int `yaml:"starts"`
 	// Limits are the ranges that pools may use.
 	Limits Limits `yaml:"limits"`
+	// Registries are where container images may come from.
+	Registries Registries `yaml:"registries"`
 	// Sandbox is what one sandbox gets where its pool does not say.
 	Sandbox Sandbox `yaml:"sandbox"`
 }
@@ -89,6 +91,8 @@ type Limits struct {
 	MaxExecution time.Duration `yaml:"max_execution"`
 	// Sandbox is the most that a pool may ask for each of its sandboxes.
 	Sandbox Sandbox `yaml:"sandbox"`
+	// Image bounds the image of a custom container.
+	Image ImageLimits `yaml:"image"`
 }
 
 // Sandbox is what one sandbox may take from the host.
@@ -114,6 +118,7 @@ func DefaultConfig() Config {
 			MinCooldown: 300 * time.Second, MaxCooldown: 3600 * time.Second,
 			MaxSessions: 600, MaxExecution: 220 * time.Second,
 			Sandbox: Sandbox{CPU: 2, MemoryMB: 4096, PIDs: 4096, DiskMB: 8192},
+			Image:   defaultImageLimits(),
 		},
 		Sandbox: Sandbox{CPU: 1, MemoryMB: 1024, PIDs: 1024, DiskMB: 1024},
 	}
@@ -255,6 +260,10 @@ func (c Config) Validate() error {
 		fmt.Sprintf("at least limits.min_cooldown, %s", c.Limits.MinCooldown))
 	need(c.Limits.MaxSessions >= 1, "limits.max_sessions", c.Limits.MaxSessions, "at least 1")
 	need(c.Limits.MaxExecution >= time.Second, "limits.max_execution", c.Limits.MaxExecution, "at least 1s")
+	need(c.Limits.Image.DownloadMB >= 1, "limits.image.download_mb", c.Limits.Image.DownloadMB, "at least 1")
+	need(c.Limits.Image.UnpackedMB >= 1, "limits.image.unpacked_mb", c.Limits.Image.UnpackedMB, "at least 1")
+	need(c.Limits.Image.Entries >= 1000, "limits.image.entries", c.Limits.Image.Entries, "at least 1000")
+	problems = append(problems, c.OCI().Validate()...)
 	most, one := c.Limits.Sandbox, c.Sandbox
 	need(one.CPU >= 0.1, "sandbox.cpu", one.CPU, "at least 0.1 cores")
 	need(one.MemoryMB >= 256, "sandbox.memory_mb", one.MemoryMB, "at least 256: an interpreter with its libraries takes about 150")

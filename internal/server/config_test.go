@@ -13,12 +13,16 @@ func TestLoadConfigLayers(t *testing.T) {
 	if err := os.WriteFile(path, []byte("listen: 127.0.0.1:1\nlimits:\n  min_cooldown: 2s\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := LoadConfig(path, []string{"SANDPOOL_LISTEN=127.0.0.1:2", "SANDPOOL_SANDBOX_CPU=0.5", "SANDPOOL_TOKEN=x", "HOME=/"})
+	cfg, err := LoadConfig(path, []string{"SANDPOOL_LISTEN=127.0.0.1:2", "SANDPOOL_SANDBOX_CPU=0.5",
+		"SANDPOOL_REGISTRIES_ALLOW=[docker.io, 10.0.0.5:5000]", "SANDPOOL_REGISTRIES_MIRRORS={docker.io: [mirror.example.com/hub]}", "SANDPOOL_TOKEN=x", "HOME=/"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if cfg.Listen != "127.0.0.1:2" || cfg.Limits.MinCooldown != 2*time.Second || cfg.Sandbox.CPU != 0.5 {
 		t.Errorf("got %+v", cfg)
+	}
+	if r := cfg.OCI(); len(r.Allow) != 2 || r.Mirrors["docker.io"][0] != "mirror.example.com/hub" || r.Limits.Layer.Entries != 500_000 {
+		t.Errorf("registries: %+v", r)
 	}
 	if cfg.Limits.MaxCooldown != time.Hour {
 		t.Errorf("max_cooldown = %v, want the default", cfg.Limits.MaxCooldown)
@@ -52,6 +56,8 @@ func TestLoadConfigSpeaksPlainly(t *testing.T) {
 		"data_dirr: /x\n":                   `line 1: data_dirr is not a setting here; did you mean data_dir?`,
 		"min_cooldown: 10s\n":               `line 1: min_cooldown is not a setting here; did you mean limits.min_cooldown?`,
 		"colour: red\nstartz: 1\n":          `line 1: colour is not a setting here; line 2: startz is not a setting here; did you mean starts?`,
+		"registries: {allow: [\"a b\"]}\n":  `registries.allow has "a b"; use a host`,
+		"limits: {image: {entries: 1}}\n":   `limits.image.entries is 1; use at least 1000`,
 		"starts: 0\n":                       `starts is 0; use at least 1`,
 		"full_status: 500\n":                `full_status is 500; use 404 or 429`,
 		"on_exit: kepe\n":                   `on_exit is "kepe"; use keep or stop`,
