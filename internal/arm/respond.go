@@ -61,7 +61,7 @@ func (rs *Responder) call(fn func(http.ResponseWriter, *http.Request) error, w h
 		case p == http.ErrAbortHandler:
 			panic(p)
 		default:
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			err = &panicError{value: p, stack: debug.Stack()}
 		}
 	}()
 	return fn(w, r)
@@ -102,25 +102,6 @@ func (rs *Responder) Error(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	h.Set("Cache-Control", "no-store")
 	_ = WriteJSON(w, status, api.ErrorBody{Error: detail}) // a caller that is gone needs no answer
-}
-
-// log writes what callers do not see: an internal error's text, and the cause
-// behind any other error. Errors that the answer tells in full are not logged.
-func (rs *Responder) log(r *http.Request, err error, status int) {
-	e := classify(err)
-	level := slog.LevelInfo
-	switch {
-	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
-		level = slog.LevelDebug
-	case e.Class == sandpool.Internal:
-		level = slog.LevelError
-	case e.Class == sandpool.Unavailable:
-		level = slog.LevelWarn
-	case e.Err == nil && status != 0:
-		return
-	}
-	rs.Log.LogAttrs(r.Context(), level, "request", slog.String("trace", TraceID(r.Context())), slog.String("method", r.Method),
-		slog.String("path", r.URL.Path), slog.Int("status", status), slog.String("class", e.Class.String()), slog.Any("error", err))
 }
 
 // classify returns err as an Error.
@@ -191,10 +172,10 @@ func WriteJSON(w http.ResponseWriter, status int, v any) error {
 	control := http.NewResponseController(w)
 	for piece := range slices.Chunk(b, pieceSize) {
 		if err := control.SetWriteDeadline(time.Now().Add(pieceTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return fmt.Errorf("set the write deadline: %w", err)
+			return NotTaken(err)
 		}
 		if _, err := w.Write(piece); err != nil {
-			return fmt.Errorf("write answer: %w", err)
+			return NotTaken(err)
 		}
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -277,10 +276,10 @@ func (g *Gateway) pour(c *call, r io.Reader) error {
 		n, readErr := r.Read(buf)
 		if n > 0 {
 			if err := control.SetWriteDeadline(time.Now().Add(g.options.Stall)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-				return fmt.Errorf("set the write deadline: %w", err)
+				return arm.NotTaken(err)
 			}
 			if _, err := c.w.Write(buf[:n]); err != nil {
-				return &sandpool.Error{Class: sandpool.Unavailable, Message: "The caller took no more of the file.", Err: err}
+				return arm.NotTaken(err)
 			}
 		}
 		switch {

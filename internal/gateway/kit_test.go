@@ -36,6 +36,8 @@ type world struct {
 	t      testing.TB
 	url    string
 
+	logged   logged
+	finish   func()     // waits for all requests
 	mu       sync.Mutex // guards the fields below it
 	sessions map[sandpool.Identifier]*lease
 	acquired int
@@ -52,6 +54,25 @@ type world struct {
 	execute func(ctx context.Context, l *lease, r agent.ExecuteRequest) (agent.ExecuteResult, error)
 }
 
+// logged is what a world's log holds.
+type logged struct {
+	mu   sync.Mutex // guards text
+	text strings.Builder
+}
+
+// Write implements io.Writer.
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // newWorld starts a world. Every request comes from an administrator unless the headers
 // Test-Role and Test-Scope say otherwise.
 func newWorld(t testing.TB, o Options) *world {
@@ -65,7 +86,7 @@ func newWorldOf(t testing.TB, o Options, connect func(interpreter.Session) inter
 	t.Helper()
 	w := &world{t: t, sessions: map[sandpool.Identifier]*lease{}, files: map[string][]byte{},
 		within: interpreter.New(interpreter.Options{Connect: connect})}
-	responder := &arm.Responder{Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	responder := &arm.Responder{Log: slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), &w.logged), nil))}
 	g, err := New(responder.Log, w, w.within, responder, o)
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +95,7 @@ func newWorldOf(t testing.TB, o Options, connect func(interpreter.Session) inter
 	g.Register(mux)
 	server := httptest.NewServer(arm.Trace(responder.Normalise(withRole(mux))))
 	t.Cleanup(server.Close)
-	w.url = server.URL
+	w.url, w.finish = server.URL, server.Close
 	return w
 }
 

@@ -46,8 +46,10 @@ func (g *Gateway) stopSession(c *call) error {
 	}
 	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	c.w.Header().Set("X-Content-Type-Options", "nosniff")
-	_, err = io.WriteString(c.w, fmt.Sprintf("Session %s in session pool %s stopped.", identifier, c.pool.Name))
-	return err
+	if _, err := io.WriteString(c.w, fmt.Sprintf("Session %s in session pool %s stopped.", identifier, c.pool.Name)); err != nil {
+		return arm.NotTaken(err)
+	}
+	return nil
 }
 
 func (g *Gateway) stop(c *call) (sandpool.Identifier, error) {
