@@ -6,8 +6,8 @@
 // make the same bytes, in whatever order they come.
 //
 // gVisor maps an image into the memory of a sandbox, so the writer keeps to what it can map. A
-// gVisor as it is released reads no extended attributes, and refuses an inode that has some;
-// third_party/gvisor teaches it.
+// gVisor as it is released refuses files with extended attributes; third_party/gvisor teaches it
+// to read those that follow their inode, as file capabilities do here.
 package erofs
 
 import (

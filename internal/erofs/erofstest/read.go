@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
+	"strings"
 	"testing"
 
 	goerofs "github.com/erofs/go-erofs"
@@ -95,22 +97,55 @@ func visit(img *erofs.Image, name string, nid uint64, out map[string]Fact) error
 	})
 }
 
-// Xattrs reads the extended attributes of one path, with an independent implementation of the
-// format.
+// Xattrs reads the extended attributes of one path, with gVisor's reader and with an independent
+// implementation of the format, which must agree.
 func Xattrs(t testing.TB, file, name string) map[string]string {
 	t.Helper()
 	f, err := os.Open(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	img, err := goerofs.Open(f)
+	other, err := goerofs.Open(f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, err := fs.Stat(img, name)
+	info, err := fs.Stat(other, name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return info.(interface{ GetAllXattr() map[string]string }).GetAllXattr()
+	want := info.(interface{ GetAllXattr() map[string]string }).GetAllXattr()
+	img, err := erofs.OpenImage(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer img.Close()
+	nid := img.RootNid()
+	for part := range strings.SplitSeq(name, "/") {
+		dir, err := img.Inode(nid)
+		if err == nil {
+			nid, err = dir.Lookup(part)
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	node, err := img.Inode(nid)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	// What third_party/gvisor adds; without it the inode could not be read.
+	reader, ok := any(&node).(interface {
+		IterXattrs(func(name, value string) bool) error
+	})
+	if !ok {
+		t.Fatal("this gVisor reads no extended attributes: run make gvisor")
+	}
+	got := map[string]string{}
+	if err := reader.IterXattrs(func(name, value string) bool { got[name] = value; return true }); err != nil {
+		t.Fatal(err)
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("%s: gVisor reads %q, the other reader %q", name, got, want)
+	}
+	return got
 }
