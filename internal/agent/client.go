@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"sync/atomic"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -43,10 +42,7 @@ type Client struct {
 	transport *http.Transport
 	dial      func(ctx context.Context, port int) (net.Conn, error)
 	secret    string
-
-	waiting atomic.Int64
-	turn    chan struct{} // holds one value while a cell is on its way
-	link    atomic.Pointer[link]
+	links     links
 }
 
 // NewClient returns a client that reaches the sandbox by dial and shows secret.
@@ -65,14 +61,13 @@ func NewClient(dial func(ctx context.Context, port int) (net.Conn, error), secre
 	}
 	// The agent never redirects; whoever does so in its place is not followed.
 	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Client{http: &http.Client{Transport: t, CheckRedirect: noRedirect}, transport: t, dial: dial, secret: secret,
-		turn: make(chan struct{}, 1)}
+	return &Client{http: &http.Client{Transport: t, CheckRedirect: noRedirect}, transport: t, dial: dial, secret: secret}
 }
 
-// Close closes the connections that no call uses, and the one that executions take.
+// Close closes the connections that no call uses. The others are closed after their call.
 func (c *Client) Close() {
 	c.transport.CloseIdleConnections()
-	c.disconnect()
+	c.links.close()
 }
 
 // Init makes a restored sandbox an individual. The second call for a sandbox is refused
@@ -83,74 +78,46 @@ func (c *Client) Init(ctx context.Context, req InitRequest) (InitResult, error) 
 	return res, err
 }
 
-// Connect opens the connection that executions take, for which the first would otherwise wait.
+// Connect opens the link that an execution takes, for which the first would otherwise wait.
 func (c *Client) Connect(ctx context.Context) error {
-	if err := c.take(ctx); err != nil {
-		return err
+	l, err := c.takeLink(ctx)
+	if err == nil {
+		c.links.put(l)
 	}
-	defer c.yield()
-	_, err := c.connect(ctx)
 	return err
 }
 
 // Attach makes executions take conn, which is the agent's standard input, until it breaks.
 // It comes before the first of them.
 func (c *Client) Attach(conn net.Conn) {
-	c.link.Store(&link{conn: conn, frames: NewFrameReader(conn, 0)})
+	c.links.put(&link{conn: conn, frames: NewFrameReader(conn, 0), channel: true})
 }
 
 // Execute runs a cell and returns how it ended; an exception in the cell is
-// not an error. Cells run one after another, in the order of their arrival. If ctx ends while
+// not an error. The agent runs cells one after another, in the order of their arrival there; one
+// more than MaxQueue that wait is refused (TooMany). If ctx ends while
 // the cell waits for its turn, it never runs; a cell that runs is interrupted until it yields,
 // and if it does not, goes on until its timeout. What tells the agent is the end of the link.
 func (c *Client) Execute(ctx context.Context, req ExecuteRequest) (ExecuteResult, error) {
-	if err := c.take(ctx); err != nil {
-		return ExecuteResult{}, err
-	}
-	defer c.yield()
-	l, err := c.connect(ctx)
+	l, err := c.takeLink(ctx)
 	if err != nil {
 		return ExecuteResult{}, err
 	}
 	res, usable, err := l.execute(ctx, req)
 	if !usable {
-		c.disconnect()
+		_ = l.conn.Close()
+		return res, err
 	}
+	c.links.put(l)
 	return res, err
 }
 
-// take waits for the caller's turn to execute, in the order of arrival, until ctx ends.
-func (c *Client) take(ctx context.Context) error {
-	defer c.waiting.Add(-1)
-	if c.waiting.Add(1) > MaxQueue {
-		return TooMany()
-	}
-	select {
-	case c.turn <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (c *Client) yield() { <-c.turn }
-
-// connect returns the link. It is called with the turn.
-func (c *Client) connect(ctx context.Context) (*link, error) {
-	if l := c.link.Load(); l != nil {
+// takeLink returns a link that no other call uses: one that is there, else another.
+func (c *Client) takeLink(ctx context.Context) (*link, error) {
+	if l := c.links.take(); l != nil {
 		return l, nil
 	}
-	l, err := c.openLink(ctx)
-	if err == nil {
-		c.link.Store(l)
-	}
-	return l, err
-}
-
-func (c *Client) disconnect() {
-	if l := c.link.Swap(nil); l != nil {
-		_ = l.conn.Close()
-	}
+	return c.openLink(ctx)
 }
 
 // ExecuteStream is Execute with output as it comes. Displays that are updated

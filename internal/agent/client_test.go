@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -353,5 +354,69 @@ func TestAttach(t *testing.T) {
 	}
 	if res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1"}); err != nil || res.Text != "port" {
 		t.Errorf("after it: %q, %v", res.Text, err)
+	}
+}
+
+// TestLinks checks that each execution which waits in the agent has a link of its own, that few
+// are kept afterwards, and the channel among them.
+func TestLinks(t *testing.T) {
+	var open atomic.Int32
+	begin := make(chan struct{})
+	answer := func(conn net.Conn, name string) {
+		frames := agent.NewFrameReader(conn, 1<<20)
+		for {
+			var req agent.ExecuteRequest
+			if frames.Next(&req) != nil {
+				return
+			}
+			if req.Code == "wait" {
+				<-begin
+			}
+			frame, err := agent.EncodeFrame(agent.Answer{Result: &agent.ExecuteResult{Outcome: agent.OK, Text: name}})
+			if err != nil {
+				t.Error(err)
+			}
+			_, _ = conn.Write(frame)
+		}
+	}
+	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+		open.Add(1)
+		defer open.Add(-1)
+		conn := takeOver(t, w)
+		defer conn.Close()
+		answer(conn, "port")
+	})
+	near, far := net.Pipe()
+	c.Attach(near)
+	go answer(far, "channel")
+	results := make(chan string)
+	const callers = 20
+	for range callers {
+		go func() {
+			res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "wait"})
+			results <- fmt.Sprint(res.Text, err)
+		}()
+	}
+	for deadline := time.Now().Add(10 * time.Second); open.Load() < callers-1 && time.Now().Before(deadline); {
+		runtime.Gosched()
+	}
+	close(begin)
+	got := map[string]int{}
+	for range callers {
+		got[<-results]++
+	}
+	if got["channel<nil>"] != 1 || got["port<nil>"] != callers-1 {
+		t.Errorf("answers: %v", got)
+	}
+	for deadline := time.Now().Add(10 * time.Second); open.Load() > 4 && time.Now().Before(deadline); {
+		runtime.Gosched()
+	}
+	if n := open.Load(); n != 4 {
+		t.Errorf("%d links are kept, want 4", n)
+	}
+	for range 3 {
+		if res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1"}); err != nil || res.Text != "channel" {
+			t.Errorf("afterwards: %q, %v", res.Text, err)
+		}
 	}
 }

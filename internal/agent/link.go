@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -28,8 +30,61 @@ type Answer struct {
 // rather than in HTTP: under gVisor a short execution costs what its system calls cost, of which a
 // web server makes a third more. It is used by one caller at a time.
 type link struct {
-	conn   net.Conn
-	frames *FrameReader
+	conn    net.Conn
+	frames  *FrameReader
+	channel bool // the agent's standard input, which is quicker than the others, and there once
+}
+
+// spareLinks is how many links are kept besides the channel. More are there while executions wait
+// for one that runs, each with a link of its own.
+const spareLinks = 4
+
+// links are those that no call uses.
+type links struct {
+	mu     sync.Mutex // guards the fields below it
+	free   []*link    // the channel, if it is among them, is the last
+	closed bool
+}
+
+// take returns a link that is there, the channel if it can be, or nil.
+func (ls *links) take() *link {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	n := len(ls.free)
+	if n == 0 {
+		return nil
+	}
+	l := ls.free[n-1]
+	ls.free = ls.free[:n-1]
+	return l
+}
+
+// put keeps a link for the next call, or closes it.
+func (ls *links) put(l *link) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	spare := len(ls.free)
+	if spare > 0 && ls.free[spare-1].channel {
+		spare--
+	}
+	switch {
+	case ls.closed || !l.channel && spare == spareLinks:
+		_ = l.conn.Close()
+	case l.channel:
+		ls.free = append(ls.free, l)
+	default:
+		ls.free = slices.Insert(ls.free, spare, l)
+	}
+}
+
+func (ls *links) close() {
+	ls.mu.Lock()
+	free := ls.free
+	ls.free, ls.closed = nil, true
+	ls.mu.Unlock()
+	for _, l := range free {
+		_ = l.conn.Close() // which may call back
+	}
 }
 
 // openLink asks the agent for a link.
