@@ -44,6 +44,9 @@ func (rs *Responder) Normalise(next http.Handler) http.Handler {
 	})
 }
 
+// dots is what is wrong with a path that leads up.
+const dots = "has a segment that is . or .. ; write the path without it"
+
 func badPath(what string) error {
 	return sandpool.Errorf(sandpool.Invalid, "InvalidRequestUri", "path", "The path %s.", what)
 }
@@ -67,12 +70,33 @@ func normalPath(esc string) (string, error) {
 			return "", badPath("has an invalid escape")
 		}
 		if plain == "." || plain == ".." {
-			return "", badPath("has a segment that is . or .. ; write the path without it")
+			return "", badPath(dots)
 		}
 		segs = append(segs, s)
 	}
 	foldResourceID(segs)
 	return "/" + strings.Join(segs, "/"), nil
+}
+
+// Segments returns the segments of an escaped path, each decoded once and after the cut, so that an
+// encoded slash is part of a name. Repeated slashes and one at the end make no segment; one that
+// is a dot or two, plain or encoded, is refused.
+func Segments(esc string) ([]string, error) {
+	segs := make([]string, 0, 4)
+	for s := range strings.SplitSeq(esc, "/") {
+		if s == "" {
+			continue
+		}
+		plain, err := url.PathUnescape(s)
+		if err != nil {
+			return nil, badPath("has an invalid escape")
+		}
+		if plain == "." || plain == ".." {
+			return nil, badPath(dots)
+		}
+		segs = append(segs, plain)
+	}
+	return segs, nil
 }
 
 // words are the fixed words of the resource ids that are served, by their

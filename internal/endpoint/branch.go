@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/sandpool/sandpool"
@@ -22,24 +21,35 @@ type Responder interface {
 	Handle(fn func(w http.ResponseWriter, r *http.Request) error) http.Handler
 }
 
+// Code serves the data plane of code pools, and what is below .management of every pool.
+type Code interface {
+	// Serve answers a request for a pool, about which nothing has been checked. The segments
+	// are those of the path below the pool's endpoint, decoded.
+	Serve(w http.ResponseWriter, r *http.Request, pool sandpool.PoolID, segments []string) error
+}
+
+// Parts are what a Branch hands requests to. All are required.
+type Parts struct {
+	Code   Code
+	Custom *Custom
+	// Rest gets the requests that are for no pool's data plane.
+	Rest http.Handler
+}
+
 // Branch hands requests on by the kind of their pool.
 type Branch struct {
 	kinds   Kinds
 	respond Responder
-	custom  *Custom
+	to      Parts
 	suffix  string
-	rest    http.Handler
 }
 
-// NewBranch returns a Branch. custom serves custom pools, rest everything else, and below
-// .management those too, at the pool's path. suffix is that of pools' host names; empty means that they
-// have none.
-func NewBranch(kinds Kinds, respond Responder, custom *Custom, suffix string, rest http.Handler) (*Branch, error) {
-	if kinds == nil || respond == nil || custom == nil || rest == nil {
-		return nil, errors.New("endpoint: kinds, respond, custom and rest are required")
+// NewBranch returns a Branch. suffix is that of pools' host names; empty means that they have none.
+func NewBranch(kinds Kinds, respond Responder, suffix string, to Parts) (*Branch, error) {
+	if kinds == nil || respond == nil || to.Code == nil || to.Custom == nil || to.Rest == nil {
+		return nil, errors.New("endpoint: kinds, respond and all parts are required")
 	}
-	return &Branch{kinds: kinds, respond: respond, custom: custom, rest: rest,
-		suffix: strings.ToLower(strings.Trim(suffix, "."))}, nil
+	return &Branch{kinds: kinds, respond: respond, to: to, suffix: strings.ToLower(strings.Trim(suffix, "."))}, nil
 }
 
 // OwnHost reports whether r came to a host name of a pool's own, where everything is the pool's.
@@ -52,22 +62,24 @@ func (b *Branch) OwnHost(r *http.Request) bool {
 func (b *Branch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t, ok := Find(r, b.suffix)
 	if !ok {
-		b.rest.ServeHTTP(w, r)
+		b.to.Rest.ServeHTTP(w, r)
 		return
 	}
+	b.respond.Handle(func(w http.ResponseWriter, r *http.Request) error { return b.serve(w, r, t) }).ServeHTTP(w, r)
+}
+
+func (b *Branch) serve(w http.ResponseWriter, r *http.Request, t Target) error {
 	if b.isCustom(r.Context(), t.Pool) {
 		operation, management := t.management()
-		if !management || b.custom.manages(operation) {
-			b.respond.Handle(func(w http.ResponseWriter, r *http.Request) error {
-				return b.custom.serve(w, r, t, operation)
-			}).ServeHTTP(w, r)
-			return
+		if !management || b.to.Custom.manages(operation) {
+			return b.to.Custom.serve(w, r, t, operation)
 		}
 	}
-	if t.OwnHost {
-		r = atPath(r, t)
+	segments, err := arm.Segments(t.Path)
+	if err != nil {
+		return err
 	}
-	b.rest.ServeHTTP(w, r)
+	return b.to.Code.Serve(w, r, t.Pool, segments)
 }
 
 // isCustom says whether a pool's requests belong to its containers. What is wrong with a pool is
@@ -78,18 +90,4 @@ func (b *Branch) isCustom(ctx context.Context, id sandpool.PoolID) bool {
 	}
 	kind, err := b.kinds.Kind(ctx, id)
 	return err == nil && kind == sandpool.CustomContainer
-}
-
-// atPath returns a request to a pool's own host as one to its path.
-func atPath(r *http.Request, t Target) *http.Request {
-	u := *r.URL
-	u.RawPath = arm.EndpointOf(t.Pool) + t.Path
-	path, err := url.PathUnescape(u.RawPath)
-	if err != nil {
-		path = u.RawPath // which is refused where the path is given one spelling
-	}
-	u.Path = path
-	moved := *r
-	moved.URL = &u
-	return &moved
 }

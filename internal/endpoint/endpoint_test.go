@@ -26,7 +26,8 @@ const (
 )
 
 // world has a custom pool "web", whose one container answers with the request line it sees, and
-// a code pool "python"; whatever is not for a container is answered with "rest" and the path.
+// a code pool "python", whose answers name the pool and the segments of the path; whatever is for
+// no pool is answered with "rest" and the path.
 type world struct {
 	container string // its address
 	ctx       context.Context
@@ -60,6 +61,12 @@ func (w *world) Dial(ctx context.Context, _ int) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "tcp", w.container)
 }
 
+// Serve implements endpoint.Code.
+func (w *world) Serve(rw http.ResponseWriter, _ *http.Request, pool sandpool.PoolID, segments []string) error {
+	_, err := io.WriteString(rw, "code "+pool.Name+" "+strings.Join(segments, "|"))
+	return err
+}
+
 // start serves w and returns the server's address.
 func (w *world) start(t *testing.T) string {
 	t.Helper()
@@ -74,7 +81,7 @@ func (w *world) start(t *testing.T) string {
 	})
 	responder := &arm.Responder{Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	p := proxy.New(proxy.Options{})
-	b, err := endpoint.NewBranch(w, responder, endpoint.NewCustom(w, p), suffix, responder.Normalise(rest))
+	b, err := endpoint.NewBranch(w, responder, suffix, endpoint.Parts{Code: w, Custom: endpoint.NewCustom(w, p), Rest: responder.Normalise(rest)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,17 +137,18 @@ func TestBranch(t *testing.T) {
 		{"x", "DELETE " + custom + "/executions" + id, "container DELETE /executions" + id},
 		{"x", "GET http://x" + custom + "/abs%20olute" + id, "container GET /abs%20olute" + id},
 		{"x", "GET " + strings.ToUpper(custom[:14]) + "/" + custom[14:] + "/a" + id, "container GET /a" + id},
-		{"x", "GET " + custom + "/.management/getSession" + id, "rest " + custom + "/.management/getSession"},
-		{"x", "GET " + custom + "/.Management//getSession" + id, "rest " + custom + "/.Management/getSession"},
+		{"x", "GET " + custom + "/.management/getSession" + id, "code web .management|getSession"},
+		{"x", "GET " + custom + "/.Management//getSession" + id, "code web .Management|getSession"},
 		{"x", "GET " + custom + "//.management/getSession" + id, "container GET //.management/getSession" + id},
-		{"x", "GET " + code + "//executions" + id, "rest " + code + "/executions"},
-		{"x", "GET " + strings.Replace(code, "python", "none", 1) + "/a" + id, "rest " + strings.Replace(code, "python", "none", 1) + "/a"},
+		{"x", "GET " + code + "//executions" + id, "code python executions"},
+		{"x", "GET " + code + "/files//a%2Fb%41;c/" + id, "code python files|a/bA;c"},
+		{"x", "GET " + strings.Replace(code, "python", "none", 1) + "/a" + id, "code none a"},
 		{"x", "GET " + strings.Replace(custom, "/sessionPools", "/providers/Microsoft.App/sessionPools", 1), "rest " + strings.Replace(custom, "/sessionPools", "/providers/Microsoft.App/sessionPools", 1)},
 		{"web." + suffix, "GET /" + id, "container GET /" + id},
 		{"web." + suffix + ":443", "GET //a/..%2F;" + id, "container GET //a/..%2F;" + id},
 		{"WEB." + suffix + ".", "GET " + code + id, "container GET " + code + id},
-		{"web." + suffix, "GET /.management/listSessions", "rest " + custom + "/.management/listSessions"},
-		{"python." + suffix, "GET /executions" + id, "rest " + code + "/executions"},
+		{"web." + suffix, "GET /.management/listSessions", "code web .management|listSessions"},
+		{"python." + suffix, "GET /executions" + id, "code python executions"},
 		{"web.other.sub." + suffix, "GET /b" + id, "container GET /b" + id},
 		{"web.o.t.sub." + suffix, "GET /b" + id, "container GET /b" + id},
 		{"web.other." + suffix, "GET /c", "rest /c"},

@@ -48,7 +48,7 @@ func answerOf(res agent.ExecuteResult, x execution) answer {
 }
 
 func timeoutMessage(x execution, then string) string {
-	return fmt.Sprintf("%s after %d s (timeoutInSeconds). %s", timedOutPhrase, int64(x.timeout/time.Second), then)
+	return fmt.Sprintf("%s after %d s (timeoutInSeconds). %s", timedOutPhrase, int64(x.Timeout/time.Second), then)
 }
 
 // whyDied says what the agent knows of a kernel's end.

@@ -26,11 +26,9 @@ const (
 
 // execution is a checked request to run code.
 type execution struct {
-	code string
+	agent.ExecuteRequest
 	// identifier is the body's own; the query's goes before it.
 	identifier string
-	timeout    time.Duration
-	maxOutput  int
 }
 
 // readExecution reads and checks the body of an execute call.
@@ -98,7 +96,8 @@ func (o Options) parseExecution(data []byte) (execution, error) {
 	if err != nil {
 		return execution{}, err
 	}
-	return execution{code: code, identifier: f.Identifier, timeout: time.Duration(seconds) * time.Second, maxOutput: int(output)}, nil
+	return execution{identifier: f.Identifier, ExecuteRequest: agent.ExecuteRequest{
+		Code: code, Timeout: time.Duration(seconds) * time.Second, MaxOutput: int(output)}}, nil
 }
 
 // seconds is the time that an execution may take. More than the most is the most,

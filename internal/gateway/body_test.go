@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/agent"
 )
 
 func TestParseExecution(t *testing.T) {
@@ -16,30 +17,30 @@ func TestParseExecution(t *testing.T) {
 		name, body string
 		want       execution
 	}{
-		{"flat", `{"code":"1"}`, execution{code: "1"}},
-		{"wrapped", `{"properties":{"code":"1","timeoutInSeconds":100}}`, execution{code: "1", timeout: 100 * time.Second}},
-		{"wrapped goes first", `{"code":"2","properties":{"code":"1"}}`, execution{code: "1"}},
-		{"null wrapper", `{"properties":null,"code":"1"}`, execution{code: "1"}},
-		{"any case", `{"Code":"1","CodeInputType":"INLINE","executiontype":"Synchronous"}`, execution{code: "1"}},
-		{"inline text", `{"code":"1","codeInputType":"InlineText"}`, execution{code: "1"}},
-		{"base64", `{"code":"MSsx","codeInputType":"inlineBase64"}`, execution{code: "1+1"}},
-		{"base64 without padding, URL alphabet", `{"code":"J-KCrD8_Jw","codeInputType":"InlineBase64"}`, execution{code: "'€??'"}},
-		{"legacy", `{"properties":{"pythonCode":"1","identifier":"abcd"}}`, execution{code: "1", identifier: "abcd"}},
+		{"flat", `{"code":"1"}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
+		{"wrapped", `{"properties":{"code":"1","timeoutInSeconds":100}}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: 100 * time.Second}}},
+		{"wrapped goes first", `{"code":"2","properties":{"code":"1"}}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
+		{"null wrapper", `{"properties":null,"code":"1"}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
+		{"any case", `{"Code":"1","CodeInputType":"INLINE","executiontype":"Synchronous"}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
+		{"inline text", `{"code":"1","codeInputType":"InlineText"}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
+		{"base64", `{"code":"MSsx","codeInputType":"inlineBase64"}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1+1"}}},
+		{"base64 without padding, URL alphabet", `{"code":"J-KCrD8_Jw","codeInputType":"InlineBase64"}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "'€??'"}}},
+		{"legacy", `{"properties":{"pythonCode":"1","identifier":"abcd"}}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}, identifier: "abcd"}},
 		{"empty code", `{"code":""}`, execution{}},
-		{"unknown fields", `{"code":"1","networkStatus":"EgressEnabled","x":{"y":[1]}}`, execution{code: "1"}},
-		{"float timeout", `{"code":"1","timeoutInSeconds":60.0}`, execution{code: "1", timeout: time.Minute}},
-		{"longest timeout", `{"code":"1","timeoutInSeconds":220}`, execution{code: "1", timeout: 220 * time.Second}},
-		{"beyond the longest", `{"code":"1","timeoutInSeconds":221}`, execution{code: "1", timeout: 220 * time.Second}},
-		{"far beyond", `{"code":"1","timeoutInSeconds":1e30}`, execution{code: "1", timeout: 220 * time.Second}},
-		{"output limit", `{"code":"1","outputStreamsMaxLength":4096}`, execution{code: "1", maxOutput: 4096}},
-		{"byte order mark", "\ufeff{\"code\":\"1\"}", execution{code: "1"}},
+		{"unknown fields", `{"code":"1","networkStatus":"EgressEnabled","x":{"y":[1]}}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
+		{"float timeout", `{"code":"1","timeoutInSeconds":60.0}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: time.Minute}}},
+		{"longest timeout", `{"code":"1","timeoutInSeconds":220}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: 220 * time.Second}}},
+		{"beyond the longest", `{"code":"1","timeoutInSeconds":221}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: 220 * time.Second}}},
+		{"far beyond", `{"code":"1","timeoutInSeconds":1e30}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: 220 * time.Second}}},
+		{"output limit", `{"code":"1","outputStreamsMaxLength":4096}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", MaxOutput: 4096}}},
+		{"byte order mark", "\ufeff{\"code\":\"1\"}", execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if tt.want.timeout == 0 {
-				tt.want.timeout = 220 * time.Second
+			if tt.want.Timeout == 0 {
+				tt.want.Timeout = 220 * time.Second
 			}
-			if tt.want.maxOutput == 0 {
-				tt.want.maxOutput = 1 << 20
+			if tt.want.MaxOutput == 0 {
+				tt.want.MaxOutput = 1 << 20
 			}
 			got, err := o.parseExecution([]byte(tt.body))
 			if err != nil || got != tt.want {
@@ -127,7 +128,7 @@ func FuzzParseExecution(f *testing.F) {
 			}
 			return
 		}
-		if x.timeout < time.Second || x.timeout > o.MaxTimeout || x.maxOutput < 1 || x.maxOutput > o.MaxOutput {
+		if x.Timeout < time.Second || x.Timeout > o.MaxTimeout || x.MaxOutput < 1 || x.MaxOutput > o.MaxOutput {
 			t.Errorf("%q: out of range: %+v", data, x)
 		}
 	})

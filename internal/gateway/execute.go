@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
-	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
 )
 
@@ -35,7 +34,7 @@ func (g *Gateway) execute(c *call, form envelope) error {
 
 	t := timing{prepare: time.Since(c.started), claim: lease.ClaimTime(), start: lease.StartTime()}
 	sent := time.Now()
-	res, err := g.within.Of(lease).Execute(c.r.Context(), agent.ExecuteRequest{Code: x.code, Timeout: x.timeout, MaxOutput: x.maxOutput})
+	res, err := g.within.Of(lease).Execute(c.r.Context(), x.ExecuteRequest)
 	var a answer
 	switch ended := asError(err); {
 	case err == nil:

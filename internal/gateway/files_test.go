@@ -347,7 +347,11 @@ func FuzzNames(f *testing.F) {
 		}
 		c := &call{r: &http.Request{Method: http.MethodGet}, w: httptest.NewRecorder(), query: arm.Query{Raw: raw}}
 		check(c.resolve(name))
-		if _, err := g.find(c, split("/subscriptions/s/resourceGroups/g/sessionPools/p/"+rest)); err == nil && c.name != "" {
+		segments, err := arm.Segments(rest)
+		if err != nil {
+			return
+		}
+		if _, err := g.find(c, segments); err == nil && c.name != "" {
 			check(c.file())
 		}
 	})

@@ -15,11 +15,6 @@ import (
 	"github.com/sandpool/sandpool/internal/interpreter"
 )
 
-// Responder turns a handler that returns an error into an http.Handler; arm's does.
-type Responder interface {
-	Handle(fn func(w http.ResponseWriter, r *http.Request) error) http.Handler
-}
-
 // Options are the limits of the data plane. Zero means the default.
 type Options struct {
 	// MaxTimeout bounds timeoutInSeconds, and is what a request without it gets;
@@ -65,27 +60,17 @@ type Gateway struct {
 	log     *slog.Logger
 	pools   Pools
 	within  *interpreter.Set
-	respond Responder
 	options Options
 	routes  []pattern
 }
 
 // New returns a Gateway to the sandboxes of pools, within which are the interpreters. All of log,
-// pools, within and respond are required.
-func New(log *slog.Logger, pools Pools, within *interpreter.Set, respond Responder, o Options) (*Gateway, error) {
-	if log == nil || pools == nil || within == nil || respond == nil {
-		return nil, errors.New("gateway: log, pools, within and respond are required")
+// pools and within are required.
+func New(log *slog.Logger, pools Pools, within *interpreter.Set, o Options) (*Gateway, error) {
+	if log == nil || pools == nil || within == nil {
+		return nil, errors.New("gateway: log, pools and within are required")
 	}
-	return &Gateway{log: log, pools: pools, within: within, respond: respond, options: o.withDefaults(),
-		routes: compile(routes())}, nil
-}
-
-// Register adds the data plane to mux: everything below
-// /subscriptions/S/resourceGroups/G/sessionPools/P, for every method.
-func (g *Gateway) Register(mux *http.ServeMux) {
-	h := g.respond.Handle(g.serve)
-	mux.Handle(arm.EndpointPath, h)
-	mux.Handle(arm.EndpointPath+"/{rest...}", h)
+	return &Gateway{log: log, pools: pools, within: within, options: o.withDefaults(), routes: compile(routes())}, nil
 }
 
 // call is one request on its way through the gateway.
@@ -105,11 +90,10 @@ type call struct {
 	narrow bool
 }
 
-func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
-	started := time.Now()
-	pool, badPool := arm.ParsePoolID(r)
-	c := &call{w: w, r: r, started: started, query: arm.Query{Raw: r.URL.RawQuery}, pool: pool}
-	segments := split(r.URL.EscapedPath())
+// Serve implements endpoint.Code. The segments are those of a path below the pool's endpoint,
+// for every method.
+func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, pool sandpool.PoolID, segments []string) error {
+	c := &call{w: w, r: r, started: time.Now(), query: arm.Query{Raw: r.URL.RawQuery}, pool: pool}
 	if len(segments) > 2 && strings.EqualFold(segments[0], "identifier") {
 		c.inPath, segments = segments[1], segments[2:]
 	}
@@ -120,7 +104,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 	if denied := c.authorize(route); denied != nil {
 		return denied
 	}
-	if err := cmp.Or(badPool, err); err != nil {
+	if err := cmp.Or(arm.CheckPoolID(pool), err); err != nil {
 		return err
 	}
 	return route.serve(g, c)

@@ -20,6 +20,7 @@ import (
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	door "github.com/sandpool/sandpool/internal/endpoint"
 	"github.com/sandpool/sandpool/internal/interpreter"
 )
 
@@ -87,13 +88,16 @@ func newWorldOf(t testing.TB, o Options, connect func(interpreter.Session) inter
 	w := &world{t: t, sessions: map[sandpool.Identifier]*lease{}, files: map[string][]byte{},
 		within: interpreter.New(interpreter.Options{Connect: connect})}
 	responder := &arm.Responder{Log: slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), &w.logged), nil))}
-	g, err := New(responder.Log, w, w.within, responder, o)
+	g, err := New(responder.Log, w, w.within, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	mux := http.NewServeMux()
-	g.Register(mux)
-	server := httptest.NewServer(arm.Trace(responder.Normalise(withRole(mux))))
+	branch, err := door.NewBranch(w, responder, "", door.Parts{
+		Code: g, Custom: door.NewCustom(nil, nil), Rest: responder.NotFound()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(arm.Trace(withRole(branch)))
 	t.Cleanup(server.Close)
 	w.url, w.finish = server.URL, server.Close
 	return w
@@ -142,6 +146,11 @@ func (w *world) pool(id sandpool.PoolID) (sandpool.Pool, error) {
 		return sandpool.Pool{}, sandpool.Errorf(sandpool.NotFound, "ResourceNotFound", "sessionPool", "There is no pool %s.", id.Name)
 	}
 	return sandpool.Pool{ID: id, Spec: sandpool.Spec{Kind: sandpool.PythonLTS}}, nil
+}
+
+func (w *world) Kind(_ context.Context, id sandpool.PoolID) (sandpool.ContainerType, error) {
+	p, err := w.pool(id)
+	return p.Spec.Kind, err
 }
 
 func (w *world) Pool(_ context.Context, id sandpool.PoolID) (sandpool.Pool, error) { return w.pool(id) }

@@ -72,7 +72,7 @@ func offline(t *testing.T, connect func(interpreter.Session) interpreter.Agent) 
 	w := &world{t: t, sessions: map[sandpool.Identifier]*lease{}, files: map[string][]byte{},
 		within: interpreter.New(interpreter.Options{Connect: connect})}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	g, err := New(log, w, w.within, &arm.Responder{Log: log}, Options{})
+	g, err := New(log, w, w.within, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"net/url"
 	"strings"
 
 	"github.com/sandpool/sandpool/internal/auth"
@@ -107,25 +106,4 @@ func matchTail(segments []string, at int, tail []string) (string, bool) {
 		}
 	}
 	return strings.Join(segments[at:end], "/"), true
-}
-
-// split cuts what follows the pool in an escaped path into decoded segments.
-// Each is decoded once and after the cut, so that an encoded slash is part of a name.
-func split(escaped string) []string {
-	const before = 7 // "", subscriptions, S, resourceGroups, G, sessionPools, P
-	parts := strings.SplitN(escaped, "/", before+1)
-	if len(parts) <= before {
-		return nil
-	}
-	rest := strings.TrimSuffix(parts[before], "/")
-	if rest == "" {
-		return nil
-	}
-	segments := strings.Split(rest, "/")
-	for i, s := range segments {
-		if d, err := url.PathUnescape(s); err == nil {
-			segments[i] = d
-		}
-	}
-	return segments
 }

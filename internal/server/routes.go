@@ -19,8 +19,8 @@ import (
 // healthPath is the only path that is answered without a token.
 const healthPath = "/healthz"
 
-// routes puts both planes on one mux, behind what every request passes: a trace id, a principal,
-// the branch by the kind of its pool, and, unless its path is a container's, one spelling of that.
+// routes puts both planes behind what every request passes: a trace id, a principal, and the branch
+// by the pool that it is for. The control plane's paths get one spelling before they reach its mux.
 func (s *Server) routes(log *slog.Logger) (http.Handler, error) {
 	respond := &arm.Responder{Log: log, FullStatus: s.cfg.FullStatus}
 	planes, err := control.New(respond, s.manager, s.tokens, control.Options{
@@ -37,7 +37,7 @@ func (s *Server) routes(log *slog.Logger) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := gateway.New(log, leases{s.manager}, s.within, respond, gateway.Options{
+	data, err := gateway.New(log, leases{s.manager}, s.within, gateway.Options{
 		MaxTimeout: s.cfg.Limits.MaxExecution, PublicURL: s.cfg.PublicURL,
 	})
 	if err != nil {
@@ -45,14 +45,13 @@ func (s *Server) routes(log *slog.Logger) (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	planes.Register(mux)
-	data.Register(mux)
 	mux.HandleFunc("GET "+healthPath, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = io.WriteString(w, "ok\n") // a caller that has gone away does not matter
 	})
 	mux.Handle("/", respond.NotFound())
-	branch, err := endpoint.NewBranch(s.manager, respond, endpoint.NewCustom(holds{s.manager}, s.proxy),
-		s.cfg.EndpointSuffix, respond.Normalise(mux))
+	branch, err := endpoint.NewBranch(s.manager, respond, s.cfg.EndpointSuffix, endpoint.Parts{
+		Code: data, Custom: endpoint.NewCustom(holds{s.manager}, s.proxy), Rest: respond.Normalise(mux)})
 	if err != nil {
 		return nil, err
 	}
