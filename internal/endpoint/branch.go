@@ -85,9 +85,6 @@ func (b *Branch) serve(w http.ResponseWriter, r *http.Request, t Target) error {
 // isCustom says whether a pool's requests belong to its containers. What is wrong with a pool is
 // said where permission is checked.
 func (b *Branch) isCustom(ctx context.Context, id sandpool.PoolID) bool {
-	if arm.CheckPoolID(id) != nil {
-		return false
-	}
 	kind, err := b.kinds.Kind(ctx, id)
 	return err == nil && kind == sandpool.CustomContainer
 }
