@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -13,10 +14,10 @@ import (
 
 // DecodeJSON reads the body of r, at most limit bytes, into into. Names are
 // matched without regard to case and unknown ones are ignored, as Azure
-// Resource Manager does it; a value of the wrong type is an error that names the
-// field's path. The content type is not looked at: no client is known that sends
-// anything but JSON here, and several send it under another name. The body must arrive
-// within bodyTime.
+// Resource Manager does it; numbers and truth values may be text, see Unmarshal; a value of the
+// wrong type is an error that names the field's path. Of the content type only the charset is
+// looked at: no client is known that sends anything but JSON here, and several send it under
+// another name. The body must arrive within bodyTime.
 func DecodeJSON(w http.ResponseWriter, r *http.Request, limit int64, into any) error {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // tests' writers have none
@@ -32,16 +33,19 @@ func DecodeJSON(w http.ResponseWriter, r *http.Request, limit int64, into any) e
 const bodyTime = 30 * time.Second
 
 func decodeJSON(w http.ResponseWriter, r *http.Request, limit int64, into any) error {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
-	if err := dec.Decode(into); err != nil {
+	body, err := Body(w, r)
+	if err != nil {
+		return err
+	}
+	data, err := io.ReadAll(http.MaxBytesReader(w, body, limit))
+	if err != nil {
 		return jsonError(err)
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		var big *http.MaxBytesError
-		if errors.As(err, &big) {
-			return tooLarge(big.Limit)
-		}
-		return invalidJSON("", "The request body has text after the JSON value.")
+	if data, err = UTF8(data, r.Header.Get("Content-Type")); err != nil {
+		return err
+	}
+	if err := Unmarshal(data, into); err != nil {
+		return jsonError(err)
 	}
 	return nil
 }
@@ -57,19 +61,26 @@ func jsonError(err error) error {
 		typ    *json.UnmarshalTypeError
 		syntax *json.SyntaxError
 	)
+	var ours *sandpool.Error
 	switch {
+	case errors.As(err, &ours):
+		return ours
 	case errors.As(err, &big):
 		return tooLarge(big.Limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return invalidJSON("", "The request body came too slowly; send it without pauses.")
-	case errors.Is(err, io.EOF):
-		return invalidJSON("", "The request body is empty; send a JSON object.")
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return invalidJSON("", "The request body ends in the middle of a JSON value.")
+		return invalidJSON("", "The request body ended early; send it whole.")
 	case errors.As(err, &typ) && typ.Field != "":
-		return invalidJSON(typ.Field, "The value of %s is a JSON %s; it must be of type %s.", typ.Field, typ.Value, kindName(typ))
+		return invalidJSON(typ.Field, "The value of %s is a JSON %s; it must be of type %s.", typ.Field, clip(typ.Value, 60), kindName(typ))
 	case errors.As(err, &typ):
-		return invalidJSON("", "The request body is a JSON %s; send a JSON object.", typ.Value)
+		return invalidJSON("", "The request body is a JSON %s; send a JSON object.", clip(typ.Value, 60))
+	case errors.As(err, &syntax) && syntax.Offset == 0:
+		return invalidJSON("", "The request body is empty; send a JSON object.")
+	case errors.As(err, &syntax) && syntax.Error() == "unexpected end of JSON input":
+		return invalidJSON("", "The request body ends in the middle of a JSON value.")
+	case errors.As(err, &syntax) && strings.HasSuffix(syntax.Error(), "after top-level value"):
+		return invalidJSON("", "The request body has text after the JSON value.")
 	case errors.As(err, &syntax):
 		return invalidJSON("", "The request body is not JSON: %s, at byte %d.", syntax.Error(), syntax.Offset)
 	}

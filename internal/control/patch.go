@@ -10,6 +10,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/arm"
 )
 
 // The properties that PATCH takes. Those that cannot change are among them:
@@ -62,9 +63,9 @@ func mergePatch(pool api.SessionPool, patch map[string]any) (api.SessionPool, er
 	}
 	var out api.SessionPool
 	var typ *json.UnmarshalTypeError
-	switch err := json.Unmarshal(merged, &out); {
+	switch err := arm.Unmarshal(merged, &out); {
 	case errors.As(err, &typ):
-		return pool, sandpool.Errorf(sandpool.Invalid, "InvalidRequestContent", typ.Field, "The value of %s is a JSON %s, which is not what it takes.", typ.Field, typ.Value)
+		return pool, sandpool.Errorf(sandpool.Invalid, "InvalidRequestContent", typ.Field, "The value of %s is a JSON %s, which is not what it takes.", typ.Field, typ.Value[:min(len(typ.Value), 60)])
 	case err != nil:
 		return pool, fmt.Errorf("patch: %w", err)
 	}

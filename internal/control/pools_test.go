@@ -94,7 +94,7 @@ func TestPutRefuses(t *testing.T) {
 		{`"scaleConfiguration":{"maxConcurrentSessions":0}`, codeInvalid, scale + "maxConcurrentSessions"},
 		{`"scaleConfiguration":{"maxConcurrentSessions":601}`, codeInvalid, scale + "maxConcurrentSessions"},
 		{`"scaleConfiguration":{"maxConcurrentSessions":-1}`, codeInvalid, scale + "maxConcurrentSessions"},
-		{`"scaleConfiguration":{"maxConcurrentSessions":"5"}`, "InvalidRequestContent", scale + "maxConcurrentSessions"},
+		{`"scaleConfiguration":{"maxConcurrentSessions":"five"}`, "InvalidRequestContent", scale + "maxConcurrentSessions"},
 		{`"scaleConfiguration":{"maxConcurrentSessions":5,"readySessionInstances":5}`, codeReady, scale + "readySessionInstances"},
 		{`"scaleConfiguration":{"readySessionInstances":-1}`, codeReady, scale + "readySessionInstances"},
 		{`"SCALEconfiguration":{"MAXconcurrentSESSIONS":601}`, codeInvalid, scale + "maxConcurrentSessions"},

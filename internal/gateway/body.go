@@ -15,6 +15,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/arm"
 )
 
 // Error codes that clients of the service know.
@@ -36,13 +37,20 @@ func (o Options) readExecution(w http.ResponseWriter, r *http.Request) (executio
 	if r.ContentLength > o.MaxBody {
 		return execution{}, o.bodyTooLarge()
 	}
-	body := newSteady(w, http.MaxBytesReader(w, r.Body, o.MaxBody), o.Stall)
+	plain, err := arm.Body(w, r)
+	if err != nil {
+		return execution{}, err
+	}
+	body := newSteady(w, http.MaxBytesReader(w, plain, o.MaxBody), o.Stall)
 	data, err := readBody(body, r.ContentLength)
 	if sandpool.ClassOf(body.or(err)) == sandpool.TooLarge {
 		return execution{}, o.bodyTooLarge()
 	}
 	if err != nil {
 		return execution{}, body.or(err)
+	}
+	if data, err = arm.UTF8(data, r.Header.Get("Content-Type")); err != nil {
+		return execution{}, err
 	}
 	return o.parseExecution(data)
 }
@@ -65,12 +73,11 @@ func (o Options) bodyTooLarge() error {
 // parseExecution checks the body of an execute call, wrapped or flat.
 func (o Options) parseExecution(data []byte) (execution, error) {
 	var req api.ExecuteRequest
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	if len(bytes.TrimSpace(data)) == 0 {
 		return execution{}, sandpool.Errorf(sandpool.Invalid, codeMissing, "body",
 			`The request has no body; send JSON such as {"code":"1+1"}.`)
 	}
-	if err := json.Unmarshal(data, &req); err != nil {
+	if err := arm.Unmarshal(data, &req); err != nil {
 		return execution{}, jsonError(err)
 	}
 	f := req.ExecuteFields

@@ -33,7 +33,6 @@ func TestParseExecution(t *testing.T) {
 		{"beyond the longest", `{"code":"1","timeoutInSeconds":221}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: 220 * time.Second}}},
 		{"far beyond", `{"code":"1","timeoutInSeconds":1e30}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: 220 * time.Second}}},
 		{"output limit", `{"code":"1","outputStreamsMaxLength":4096}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", MaxOutput: 4096}}},
-		{"byte order mark", "\ufeff{\"code\":\"1\"}", execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.want.Timeout == 0 {

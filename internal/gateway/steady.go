@@ -101,7 +101,9 @@ func (s *steady) or(err error) error {
 // explain says what went wrong in the caller's terms.
 func (s *steady) explain(err error) error {
 	var big *http.MaxBytesError
-	switch {
+	switch ours := asError(err); {
+	case ours != nil:
+		return ours
 	case errors.As(err, &big):
 		return sandpool.Errorf(sandpool.TooLarge, "", "body", "The request body is larger than the limit of %d bytes.", big.Limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -87,7 +87,11 @@ type form struct {
 
 // openForm checks that the call has a form, and bounds it.
 func (g *Gateway) openForm(c *call) (*form, error) {
-	body := newSteady(c.w, http.MaxBytesReader(c.w, c.r.Body, g.options.MaxUpload+formOverhead), g.options.Stall)
+	plain, err := arm.Body(c.w, c.r)
+	if err != nil {
+		return nil, err
+	}
+	body := newSteady(c.w, http.MaxBytesReader(c.w, plain, g.options.MaxUpload+formOverhead), g.options.Stall)
 	content := bufio.NewReader(body)
 	_, params, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
 	boundary := params["boundary"]
