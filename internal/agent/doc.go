@@ -51,6 +51,12 @@
 // back and takes nothing from it as a fact about anyone else.
 package agent
 
+import (
+	"time"
+
+	"github.com/sandpool/sandpool"
+)
+
 // Port is where the agent listens on the sandbox's loopback interface.
 const Port = 7077
 
@@ -68,3 +74,14 @@ const (
 
 // Args is the command line of the agent in a sandbox.
 func Args() []string { return []string{Path} }
+
+// Ready asks the agent whether its kernels are warm.
+func Ready() sandpool.Probe {
+	return sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: Port, Path: "/ready"}, Timeout: 5 * time.Second}
+}
+
+// Capabilities are what the agent needs inside its sandbox: to take another user for what it
+// starts, signal it, and manage its files.
+func Capabilities() []string {
+	return []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"}
+}

@@ -67,16 +67,19 @@ func newMachine(t testing.TB) *machine {
 	t.Cleanup(func() { _ = e.Close() })
 	start := time.Now()
 	p, err := e.Prepare(t.Context(), sandbox.Template{
-		Root:    img.Layer("/"),
-		Layers:  []sandbox.Layer{agentLayer(t)},
-		Args:    agent.Args(),
-		Env:     []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-		Dir:     "/",
+		Root:   img.Root(),
+		Layers: []sandbox.Layer{agentLayer(t)},
+		Args:   agent.Args(),
+		Env:    []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+		Dir:    "/",
+
+		Capabilities: agent.Capabilities(),
+
 		Channel: true,
-		Ready:   sandbox.Check{Port: agent.Port, Path: "/ready", Timeout: time.Minute},
+		Ready:   agent.Ready(),
 		Start:   sandbox.Restore,
-		Limits:  sandbox.Limits{CPU: 2, Memory: 1 << 30, PIDs: 1024, Disk: 1 << 30},
-		Network: sandpool.EgressDisabled,
+		Limits:  sandpool.Resources{CPU: 2, Memory: 1 << 30, PIDs: 1024, Disk: 1 << 30},
+		Network: sandpool.Network{Status: sandpool.EgressDisabled},
 	}, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -46,7 +46,10 @@ type Image struct {
 	Used time.Time `json:"-"`
 }
 
-// Layer is the image as an engine mounts it at target; "/" is the root.
+// Root is the image as the root filesystem of an engine that takes the paths of files.
+func (i Image) Root() sandbox.Image { return sandbox.Image{Reference: i.Path, Digest: i.Digest} }
+
+// Layer is the image as an engine mounts it at target.
 func (i Image) Layer(target string) sandbox.Layer {
 	return sandbox.Layer{Digest: i.Digest, Path: i.Path, Target: target}
 }

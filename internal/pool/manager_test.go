@@ -72,8 +72,8 @@ func hello(w http.ResponseWriter, r *http.Request) {
 func options() pool.Options {
 	return pool.Options{
 		Template: func(_ context.Context, p sandpool.Pool) (sandbox.Template, error) {
-			return sandbox.Template{Args: []string{"/agent", p.Spec.Image}, Ready: sandbox.Check{Port: 8080, Path: "/"}, Start: sandbox.Restore,
-				Limits: sandbox.Limits{CPU: 1, Memory: 1 << 30, PIDs: 64, Disk: 1 << 30}}, nil
+			return sandbox.Template{Args: []string{"/agent", p.Spec.Image}, Ready: sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: 8080}}, Start: sandbox.Restore,
+				Limits: sandpool.Resources{CPU: 1, Memory: 1 << 30, PIDs: 64, Disk: 1 << 30}}, nil
 		},
 		Init: func(ctx context.Context, s sandpool.Sandbox, dial func(context.Context, int) (net.Conn, error)) error {
 			conn, err := dial(ctx, 8080)

@@ -47,76 +47,6 @@ import (
 // ID names one sandbox; see sandpool.SandboxID.
 type ID = sandpool.SandboxID
 
-// Template is everything that the sandboxes of one pool revision have in
-// common. It is a plain value: two equal templates yield the same Prepared.
-type Template struct {
-	// Root is the root filesystem, shared read-only by all sandboxes. Writes go
-	// to a layer of each sandbox's own, bounded by Limits.Disk.
-	Root Layer
-	// Layers are further read-only filesystems, each with a Target.
-	Layers []Layer
-	// Args is the command line of the first process, Env its environment as
-	// KEY=value, Dir its working directory. It runs as user 0 inside the sandbox
-	// (which is nobody of importance on the host).
-	Args []string
-	Env  []string
-	Dir  string
-	// Channel makes the standard input of the first process a stream socket to the host,
-	// which Dial hands out as the port Channel; else it is empty.
-	Channel bool
-	// Ready says when a started sandbox may be used.
-	Ready Check
-	// Start says how further sandboxes come to be.
-	Start StartMode
-	// Limits bound one sandbox.
-	Limits Limits
-	// Network says whether a sandbox may reach other hosts.
-	Network sandpool.NetworkStatus
-}
-
-// Channel is what Dial takes in place of a port for the channel of a sandbox whose
-// template has one.
-const Channel = 0
-
-// Layer is a read-only filesystem image on the host.
-type Layer struct {
-	// Digest identifies the content ("sha256:…"); it is part of a snapshot's key.
-	Digest string
-	// Path is an EROFS image file, uncompressed and without inline data.
-	Path string
-	// Target is where it is mounted; "/" or empty for the root.
-	Target string
-}
-
-// Check is a readiness check: an HTTP GET of Path on Port, answered 200. The
-// engine repeats it until it passes or Timeout ends.
-type Check struct {
-	Port    int
-	Path    string
-	Timeout time.Duration // of a boot, warm-up included; zero means 60 s
-}
-
-// StartMode says how sandboxes of a template are started.
-type StartMode string
-
-// The start modes.
-const (
-	// Restore starts a sandbox from a snapshot that Prepare took of a booted,
-	// warmed up and checked sandbox.
-	Restore StartMode = "restore"
-	// Boot starts every sandbox from nothing.
-	Boot StartMode = "boot"
-)
-
-// Limits bound what one sandbox takes from the host. All are required: a zero
-// field is an error of Prepare.
-type Limits struct {
-	CPU    float64 // cores; may be fractional
-	Memory int64   // bytes; over it the sandbox is killed whole
-	PIDs   int64   // host threads
-	Disk   int64   // bytes of the writable layer
-}
-
 // Prepared is what Prepare returns and Start takes. Key names it in logs; the rest
 // belongs to the engine. It is meaningful only to the engine value that made it.
 type Prepared struct {
@@ -139,27 +69,6 @@ type Progress struct {
 	Elapsed time.Duration
 }
 
-// ExitReason says why a sandbox ended.
-type ExitReason string
-
-// The reasons of an exit.
-const (
-	// Exited: the first process ended by itself; Exit.Code is its code.
-	Exited ExitReason = "exited"
-	// OutOfMemory: the sandbox went over Limits.Memory and was killed.
-	OutOfMemory ExitReason = "out of memory"
-	// Killed: something outside ended it: a signal, or the host.
-	Killed ExitReason = "killed"
-	// Stopped: Stop was called.
-	Stopped ExitReason = "stopped"
-)
-
-// Exit says how a sandbox ended.
-type Exit struct {
-	Reason ExitReason
-	Code   int // of Exited; 128+signal of Killed
-}
-
 // Found is a sandbox that List met.
 type Found struct {
 	ID ID
@@ -170,7 +79,7 @@ type Found struct {
 
 // Runtime is an engine.
 type Runtime interface {
-	// Prepare makes Start of t fast: it checks that the layers exist and, for
+	// Prepare makes Start of t fast: it gets the root, checks that the layers exist and, for
 	// StartMode Restore, boots a sandbox, waits for its check and takes a
 	// snapshot. It is idempotent: a second call for an equal template returns at once,
 	// also after a restart of the process; two at the same time do the work
@@ -195,7 +104,9 @@ type Runtime interface {
 	Dial(ctx context.Context, h Handle, port int) (net.Conn, error)
 
 	// Stop ends a sandbox, running or not, and gives back everything it held.
-	// It is idempotent; stopping an unknown ID is not an error. Only the ID of h need be set.
+	// It is idempotent; stopping an unknown ID is not an error. Only the ID of h need be set;
+	// with the rest of h the first process of a template with a Grace first gets its stop
+	// signal, and that time to end by itself.
 	// When it returns an error, some of it may be left and the call is to be repeated.
 	Stop(ctx context.Context, h Handle) error
 
@@ -208,33 +119,6 @@ type Runtime interface {
 	// restart and may be called many times; after Stop it reports Stopped. Of a sandbox that is unknown it
 	// reports Killed.
 	Wait(ctx context.Context, h Handle) (Exit, error)
-}
-
-// Stats is what one sandbox uses.
-type Stats struct {
-	Memory  int64         // bytes charged to the sandbox on the host
-	CPUTime time.Duration // since it started
-}
-
-// StatsReader is the optional ability to measure a sandbox.
-type StatsReader interface {
-	Stats(ctx context.Context, h Handle) (Stats, error)
-}
-
-// WorkingSetRecorder is the optional ability to learn from one sandbox what those
-// after it need first of a snapshot, so that they need not wait for it, nor hold the rest.
-type WorkingSetRecorder interface {
-	// RecordWorkingSet notes what h has used of the snapshot of p since its Start,
-	// unless that is known. It holds for all later sandboxes of p: call it before code of a
-	// user runs in h.
-	RecordWorkingSet(ctx context.Context, p Prepared, h Handle) error
-}
-
-// Pruner is the optional ability to give back what Prepare keeps on disk.
-type Pruner interface {
-	// Prune removes what Prepare made for every key that keep does not hold. A
-	// Start of a pruned key needs another Prepare.
-	Prune(ctx context.Context, keep []string) error
 }
 
 // Requirement is something an engine needs of its host.

@@ -23,6 +23,7 @@ import (
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/proxy"
 	"github.com/sandpool/sandpool/internal/quiet"
+	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 	"github.com/sandpool/sandpool/internal/sqlite"
 )
@@ -87,11 +88,16 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if s.token, err = adminToken(ctx, s.store, s.tokens, cfg.DataDir); err != nil {
 		return nil, err
 	}
-	if s.engine, err = gvisor.New(log, cfg.engine()); err != nil {
-		return nil, err
-	}
 	images, err := image.Open(cfg.Images())
 	if err != nil {
+		return nil, err
+	}
+	engine := cfg.engine()
+	engine.Image = func(_ context.Context, i sandbox.Image) (string, error) {
+		img, err := images.Resolve(i.Digest)
+		return img.Path, err
+	}
+	if s.engine, err = gvisor.New(log, engine); err != nil {
 		return nil, err
 	}
 	tpl, err := newTemplates(ctx, cfg, images)

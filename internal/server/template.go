@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
-	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
@@ -74,23 +73,26 @@ func (t *templates) template(_ context.Context, p sandpool.Pool) (sandbox.Templa
 		return sandbox.Template{}, fmt.Errorf("image %q: %w", name, err)
 	}
 	return sandbox.Template{
-		Root:    sandbox.Layer{Digest: img.Digest, Path: img.Path, Target: "/"},
-		Layers:  []sandbox.Layer{t.agent},
-		Args:    agent.Args(),
-		Env:     []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root"},
-		Dir:     "/",
+		Root:   sandbox.Image{Reference: name, Digest: img.Digest},
+		Layers: []sandbox.Layer{t.agent},
+		Args:   agent.Args(),
+		Env:    []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root"},
+		Dir:    "/",
+
+		Capabilities: agent.Capabilities(),
+
 		Channel: true,
-		Ready:   sandbox.Check{Port: agent.Port, Path: "/ready", Timeout: time.Minute},
+		Ready:   agent.Ready(),
 		Start:   sandbox.Restore,
 		Limits:  t.limits(p.Spec.Resources),
-		Network: p.Spec.Network.Status,
+		Network: p.Spec.Network,
 	}, nil
 }
 
 // limits fills what the pool leaves open with the server's defaults.
-func (t *templates) limits(r sandpool.Resources) sandbox.Limits {
+func (t *templates) limits(r sandpool.Resources) sandpool.Resources {
 	d := t.cfg.Sandbox.resources()
-	return sandbox.Limits{
+	return sandpool.Resources{
 		CPU:    cmp.Or(r.CPU, d.CPU),
 		Memory: cmp.Or(r.Memory, d.Memory),
 		PIDs:   cmp.Or(r.PIDs, d.PIDs),

@@ -101,14 +101,14 @@ func newPeers(ctx context.Context, dir, images string) (_ *peers, err error) {
 // template is a sandbox of the image that runs a script instead of the agent.
 func template(img image.Image, script string) sandbox.Template {
 	return sandbox.Template{
-		Root:    img.Layer("/"),
+		Root:    img.Root(),
 		Args:    []string{"/usr/bin/python3", "-c", script},
 		Env:     []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "MPLCONFIGDIR=/tmp", "HOME=/tmp"},
 		Dir:     "/",
-		Ready:   sandbox.Check{Port: answerPort, Path: "/", Timeout: time.Minute},
+		Ready:   sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: answerPort}},
 		Start:   sandbox.Boot,
-		Limits:  sandbox.Limits{CPU: 1, Memory: 1 << 30, PIDs: 1024, Disk: 1 << 30},
-		Network: sandpool.EgressDisabled,
+		Limits:  sandpool.Resources{CPU: 1, Memory: 1 << 30, PIDs: 1024, Disk: 1 << 30},
+		Network: sandpool.Network{Status: sandpool.EgressDisabled},
 	}
 }
 

@@ -3,6 +3,7 @@ package gvisor
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -26,13 +28,16 @@ func BenchmarkImage(b *testing.B) {
 	for _, workers := range []int{1, 2, 4} {
 		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
 			benchmarkStart(b, workers, sandbox.Template{
-				Root:   sandbox.Layer{Digest: root, Path: root},
+				Root:   sandbox.Image{Digest: root, Reference: root},
 				Layers: []sandbox.Layer{{Digest: agent, Path: agent, Target: "/opt/sandpool"}},
 				Args:   []string{"/opt/sandpool/sandpool-agent"},
 				Env:    []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "HOME=/root"},
-				Ready:  sandbox.Check{Port: 7077, Path: "/ready"},
+				Ready:  sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: 7077, Path: "/ready"}},
 				Start:  sandbox.Restore,
-				Limits: sandbox.Limits{CPU: 2, Memory: 1 << 30, PIDs: 512, Disk: 1 << 30},
+
+				Capabilities: []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"},
+
+				Limits: sandpool.Resources{CPU: 2, Memory: 1 << 30, PIDs: 512, Disk: 1 << 30},
 			})
 		})
 	}
@@ -102,9 +107,14 @@ func BenchmarkDial(b *testing.B) {
 				DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return e.Dial(ctx, h, 8080) },
 			}}
 			for b.Loop() {
-				if err := get(b.Context(), client, "http://guest/ready"); err != nil {
+				resp, err := client.Get("http://guest/ready")
+				if err != nil {
 					b.Fatal(err)
 				}
+				if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+					b.Fatal(err)
+				}
+				resp.Body.Close()
 			}
 		})
 	}

@@ -2,6 +2,8 @@ package gvisor
 
 import (
 	"context"
+	"encoding/json"
+	"net/url"
 	"os"
 	"strconv"
 	"testing"
@@ -25,7 +27,8 @@ func TestConformance(t *testing.T) {
 						if err := e.Close(); err != nil {
 							t.Fatal(err)
 						}
-						return openAt(t, root)
+						e = openAt(t, root)
+						return e
 					},
 					Crash: func(t *testing.T, id sandbox.ID) {
 						pid, err := e.mainPID(id)
@@ -37,6 +40,18 @@ func TestConformance(t *testing.T) {
 						}
 					},
 					Leave: func(t *testing.T, id sandbox.ID) { leave(t, e, id) },
+					Self: func(ctx context.Context, h sandbox.Handle) (self sandboxtest.Self, err error) {
+						body, err := tryAsk(ctx, e, h, "/self", nil)
+						if err != nil {
+							return self, err
+						}
+						return self, json.Unmarshal([]byte(body), &self)
+					},
+					Quit: func(t *testing.T, h sandbox.Handle, code int) {
+						// The answer never comes: it exits.
+						_, _ = tryAsk(t.Context(), e, h, "/exit", url.Values{"code": {strconv.Itoa(code)}})
+					},
+					Exit:  func(code int) []string { return []string{"/guest", "exit", strconv.Itoa(code)} },
 					Input: func(ctx context.Context, id sandbox.ID) (int64, error) { return inputOf(ctx, e, id) },
 				}
 			})
@@ -64,7 +79,11 @@ func leave(t *testing.T, e *Engine, id sandbox.ID) {
 	if err := e.cgroups.Create(id, tmpl.Limits); err != nil {
 		t.Fatal(err)
 	}
-	s, err := e.spawn(id, tmpl, nil)
+	p, err := e.plan(t.Context(), tmpl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := e.spawn(id, p, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

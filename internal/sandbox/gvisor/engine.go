@@ -53,6 +53,7 @@ var (
 	_ sandbox.Runtime            = (*Engine)(nil)
 	_ sandbox.StatsReader        = (*Engine)(nil)
 	_ sandbox.Pruner             = (*Engine)(nil)
+	_ sandbox.Executor           = (*Engine)(nil)
 	_ sandbox.WorkingSetRecorder = (*Engine)(nil)
 )
 
@@ -214,9 +215,9 @@ type Config struct {
 	CgroupParent string
 	// StartTimeout bounds a restore up to its readiness check; zero means 30 s.
 	StartTimeout time.Duration
-	// BootTimeout bounds a boot whose template's check names no time; zero
-	// means 60 s.
-	BootTimeout time.Duration
+	// Image returns the EROFS file of an image on this host, and may fetch it first. Nil means
+	// that a template's reference is the path of the file.
+	Image func(ctx context.Context, i sandbox.Image) (path string, err error)
 	// TuneHost lets New change one setting of the machine, until its next
 	// start: shared memory, in which gVisor keeps the memory of its guests,
 	// comes in pieces of 64 kB instead of 4 kB. Measured with a snapshot of 177 MB
@@ -237,6 +238,9 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("engine root %q: %w", c.Root, err)
 	}
 	c.Root = root
+	if c.Image == nil {
+		c.Image = func(_ context.Context, i sandbox.Image) (string, error) { return i.Reference, nil }
+	}
 	if c.CgroupParent == "" {
 		c.CgroupParent = "sandpool"
 	}
@@ -248,7 +252,6 @@ func (c Config) withDefaults() (Config, error) {
 		standard time.Duration
 	}{
 		{&c.StartTimeout, 30 * time.Second},
-		{&c.BootTimeout, 60 * time.Second},
 		{&c.StopTimeout, 20 * time.Second},
 	} {
 		if *d.field <= 0 {

@@ -90,18 +90,20 @@ func TestTemplateErrors(t *testing.T) {
 		"limits.memory": func(t *sandbox.Template) { t.Limits.Memory = 1 << 20 },
 		"limits.pids":   func(t *sandbox.Template) { t.Limits.PIDs = 3 },
 		"limits.disk":   func(t *sandbox.Template) { t.Limits.Disk = -1 },
-		"args":          func(t *sandbox.Template) { t.Args = []string{"guest"} },
+		"args":          func(t *sandbox.Template) { t.Args = nil },
 		"env":           func(t *sandbox.Template) { t.Env = []string{"=x"} },
 		"dir":           func(t *sandbox.Template) { t.Dir = "tmp" },
-		"ready.port":    func(t *sandbox.Template) { t.Ready.Port = 70000 },
-		"ready.path":    func(t *sandbox.Template) { t.Ready.Path = "ready" },
+		"ready.port":    func(t *sandbox.Template) { t.Ready.HTTP.Port = 70000 },
+		"ready.path":    func(t *sandbox.Template) { t.Ready.HTTP.Path = "ready" },
 		"start":         func(t *sandbox.Template) { t.Start = "" },
-		"root.path":     func(t *sandbox.Template) { t.Root.Path = "/etc/passwd" },
+		"root.path":     func(t *sandbox.Template) { t.Root.Reference = "/etc/passwd" },
+		"ready":         func(t *sandbox.Template) { t.Ready.TCP.Port = 1 },
+		"capabilities":  func(t *sandbox.Template) { t.Capabilities = []string{"CAP_SYS_ADMIN"} },
 		"root.digest":   func(t *sandbox.Template) { t.Root.Digest = "" },
 		"layers[0].target": func(t *sandbox.Template) {
-			t.Layers = []sandbox.Layer{{Digest: "x", Path: t.Root.Path, Target: "/a/../b"}}
+			t.Layers = []sandbox.Layer{{Digest: "x", Path: t.Root.Reference, Target: "/a/../b"}}
 		},
-		"network": func(t *sandbox.Template) { t.Network = "Open" },
+		"network": func(t *sandbox.Template) { t.Network.Status = "Open" },
 	} {
 		bad := good
 		spoil(&bad)
@@ -112,7 +114,7 @@ func TestTemplateErrors(t *testing.T) {
 		}
 	}
 	bad := good
-	bad.Network = sandpool.EgressEnabled
+	bad.Network.Status = sandpool.EgressEnabled
 	if _, err := e.Prepare(t.Context(), bad, nil); sandpool.ClassOf(err) != sandpool.Unsupported {
 		t.Errorf("egress enabled: %v, want class unsupported", err)
 	}

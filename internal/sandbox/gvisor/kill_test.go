@@ -49,7 +49,7 @@ func TestServer(t *testing.T) {
 // TestKill kills the server at many moments. Each time the next one adopts
 // what had been started, finds the rest, and gives everything back.
 func TestKill(t *testing.T) {
-	image := template(t, sandbox.Boot).Root.Path
+	image := template(t, sandbox.Boot).Root.Reference
 	root := t.TempDir()
 	before := hostState(t, root)
 	adopted := 0

@@ -21,6 +21,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/sandboxtest"
 )
 
 func TestMain(m *testing.M) {
@@ -51,7 +52,8 @@ var guestImage = sync.OnceValues(func() (sandbox.Layer, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return sandbox.Layer{}, fmt.Errorf("build the guest: %w: %s", err, out)
 	}
-	return pack(dir, map[string]string{"/guest": program, "/etc/image": "root\n"})
+	return pack(dir, map[string]string{"/guest": program, "/etc/image": "root\n",
+		"/etc/passwd": sandboxtest.Users, "/etc/group": sandboxtest.Groups})
 })
 
 // pack makes an image in dir: of a host file where the value is an absolute path, else of a file with that text.
@@ -105,13 +107,15 @@ func template(t testing.TB, start sandbox.StartMode) sandbox.Template {
 		t.Fatal(err)
 	}
 	return sandbox.Template{
-		Root:    root,
+		Root:    sandbox.Image{Reference: root.Path, Digest: root.Digest},
 		Args:    []string{"/guest"},
 		Env:     []string{"PATH=/"},
-		Ready:   sandbox.Check{Port: 8080, Path: "/ready"},
+		Ready:   sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: 8080, Path: "/ready"}, Timeout: 5 * time.Second},
 		Start:   start,
-		Limits:  sandbox.Limits{CPU: 1, Memory: 256 << 20, PIDs: 256, Disk: 32 << 20},
-		Network: sandpool.EgressDisabled,
+		Limits:  sandpool.Resources{CPU: 1, Memory: 256 << 20, PIDs: 256, Disk: 32 << 20},
+		Network: sandpool.Network{Status: sandpool.EgressDisabled},
+
+		Capabilities: []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"},
 	}
 }
 

@@ -38,7 +38,18 @@ func (e *Engine) Prepare(ctx context.Context, t sandbox.Template, progress func(
 	if err != nil {
 		return sandbox.Prepared{}, err
 	}
-	p := sandbox.Prepared{Key: key, Template: t, Engine: &prepared{}}
+	begin := time.Now()
+	tell := func(step string) {
+		e.log.Info("preparing", "key", key[:12], "step", step, "elapsed", time.Since(begin))
+		if progress != nil {
+			progress(sandbox.Progress{Step: step, Elapsed: time.Since(begin)})
+		}
+	}
+	own, err := e.plan(ctx, t)
+	if err != nil {
+		return sandbox.Prepared{}, err
+	}
+	p := sandbox.Prepared{Key: key, Template: t, Engine: own}
 	if t.Start == sandbox.Boot {
 		return p, nil
 	}
@@ -48,27 +59,21 @@ func (e *Engine) Prepare(ctx context.Context, t sandbox.Template, progress func(
 	}
 	defer release()
 	dir := e.snapshotDir(key)
-	p.Engine = &prepared{snapshot: dir}
 	if _, err := os.Stat(dir); err == nil {
+		own.snapshot = dir
 		return p, nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return sandbox.Prepared{}, fmt.Errorf("look for the snapshot: %w", err)
 	}
-	begin := time.Now()
-	tell := func(step string) {
-		e.log.Info("preparing", "key", key[:12], "step", step, "elapsed", time.Since(begin))
-		if progress != nil {
-			progress(sandbox.Progress{Step: step, Elapsed: time.Since(begin)})
-		}
-	}
-	if err := e.snapshot(ctx, t, dir, tell); err != nil {
+	if err := e.snapshot(ctx, own, dir, tell); err != nil {
 		return sandbox.Prepared{}, fmt.Errorf("prepare the template: %w", err)
 	}
+	own.snapshot = dir
 	return p, nil
 }
 
 // snapshot boots a sandbox of t, waits until it is ready, and publishes its checkpoint as dir.
-func (e *Engine) snapshot(ctx context.Context, t sandbox.Template, dir string, tell func(step string)) (err error) {
+func (e *Engine) snapshot(ctx context.Context, p *prepared, dir string, tell func(step string)) (err error) {
 	id := sandbox.ID("prepare-" + strings.ToLower(rand.Text()))
 	e.setPreparing(id, true)
 	defer e.setPreparing(id, false)
@@ -78,11 +83,11 @@ func (e *Engine) snapshot(ctx context.Context, t sandbox.Template, dir string, t
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(half)) }()
 
-	timeout := e.bootTimeout(t)
+	timeout := p.template.BootTimeout()
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the sandbox is not ready after %v", timeout))
 	defer cancel()
 	tell("boot")
-	if err := e.launch(ctx, id, t, ""); err != nil {
+	if err := e.launch(ctx, id, p); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Stop(context.WithoutCancel(ctx), sandbox.Handle{ID: id})) }()

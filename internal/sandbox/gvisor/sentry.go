@@ -120,9 +120,10 @@ func (c *childFiles) close() {
 	}
 }
 
-// spawn starts a sentry for t in the cgroup of id, which exists already. It
+// spawn starts a sentry for p in the cgroup of id, which exists already. It
 // waits for no answer; see sentry.wait.
-func (e *Engine) spawn(id sandbox.ID, t sandbox.Template, console *os.File) (_ *sentry, err error) {
+func (e *Engine) spawn(id sandbox.ID, p *prepared, console *os.File) (_ *sentry, err error) {
+	t := p.template
 	var files childFiles
 	defer files.close()
 	defer func() {
@@ -134,7 +135,7 @@ func (e *Engine) spawn(id sandbox.ID, t sandbox.Template, console *os.File) (_ *
 	if err != nil {
 		return nil, err
 	}
-	global, err := e.openFiles(id, t, console, &files)
+	global, err := e.openFiles(id, p, console, &files)
 	if err != nil {
 		return nil, err
 	}
@@ -152,6 +153,9 @@ func (e *Engine) spawn(id sandbox.ID, t sandbox.Template, console *os.File) (_ *
 		return nil, errors.Join(invalid("layers", "The template has %d layers, which take more than the %d descriptors of a sandbox.", len(t.Layers), givenFDs), read.Close())
 	}
 	args := append(sentryFlags(), global...)
+	if t.Setuid {
+		args = append(args, "--allow-suid")
+	}
 	args = append(args, "boot", "--bundle=/", "--apply-caps", setUpRoot, "--gofer-mount-confs="+mountConfs(t))
 	args = append(args, files.args...)
 	args = append(args, resourceArgs(t.Limits)...)
@@ -192,7 +196,8 @@ func (e *Engine) spawn(id sandbox.ID, t sandbox.Template, console *os.File) (_ *
 // arguments that go before the subcommand. The standard streams of the guest
 // are /dev/null, but for the standard error of a boot and the channel of a template
 // that has one: nothing of the server's is shared with it.
-func (e *Engine) openFiles(id sandbox.ID, t sandbox.Template, console *os.File, files *childFiles) (global []string, err error) {
+func (e *Engine) openFiles(id sandbox.ID, p *prepared, console *os.File, files *childFiles) (global []string, err error) {
+	t := p.template
 	dir := e.dir(id)
 	logFile, err := os.OpenFile(filepath.Join(dir, panicName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -201,7 +206,7 @@ func (e *Engine) openFiles(id sandbox.ID, t sandbox.Template, console *os.File, 
 	files.add("panic-log-fd", logFile)
 	global, files.args = files.args, nil
 
-	spec, err := guestSpec(t, id)
+	spec, err := guestSpec(p, id)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +220,7 @@ func (e *Engine) openFiles(id sandbox.ID, t sandbox.Template, console *os.File, 
 		return nil, fmt.Errorf("make the control socket: %w", err)
 	}
 	files.add("controller-fd", os.NewFile(uintptr(socket), "control"))
-	for _, l := range append([]sandbox.Layer{t.Root}, t.Layers...) {
+	for _, l := range append([]sandbox.Layer{p.root}, t.Layers...) {
 		f, err := os.Open(l.Path)
 		if err != nil {
 			return nil, fmt.Errorf("open layer: %w", err)
@@ -232,6 +237,9 @@ func (e *Engine) openFiles(id sandbox.ID, t sandbox.Template, console *os.File, 
 		return nil, err
 	}
 	files.add("gofer-filestore-fds", store)
+	if err := p.addHostFiles(id, files); err != nil {
+		return nil, err
+	}
 	streams := []string{os.DevNull, os.DevNull, os.DevNull}
 	if console != nil {
 		streams[2] = fmt.Sprintf("/proc/self/fd/%d", console.Fd())
@@ -250,6 +258,27 @@ func (e *Engine) openFiles(id sandbox.ID, t sandbox.Template, console *os.File, 
 		files.add("stdio-fds", f)
 	}
 	return global, nil
+}
+
+// addHostFiles adds the archive with the files that the guest gets over its root's. A snapshot
+// has them already.
+func (p *prepared) addHostFiles(id sandbox.ID, files *childFiles) error {
+	if !p.template.HostFiles || p.snapshot != "" || !p.etc {
+		return nil
+	}
+	data, err := hostFiles(id)
+	if err != nil {
+		return fmt.Errorf("write the host files: %w", err)
+	}
+	f, err := memFile("host files", data)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil { // the sentry reads from where it is
+		return errors.Join(err, f.Close())
+	}
+	files.add("rootfs-upper-tar-fd", f)
+	return nil
 }
 
 // openStore makes the file behind a sandbox's writable layer. It has no name

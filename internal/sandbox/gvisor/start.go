@@ -4,25 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/probe"
 )
-
-// prepared is the engine's part of a sandbox.Prepared.
-type prepared struct {
-	snapshot string // directory; empty for StartMode Boot
-}
 
 var errStopped = errors.New("the sandbox was stopped while it started")
 
@@ -46,29 +38,22 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (
 	}
 	timeout := e.cfg.StartTimeout
 	if own.snapshot == "" {
-		timeout = e.bootTimeout(p.Template)
+		timeout = p.Template.BootTimeout()
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the sandbox %q is not ready after %v", id, timeout))
 	defer cancel()
-	if err := e.launch(ctx, id, p.Template, own.snapshot); err != nil {
+	if err := e.launch(ctx, id, own); err != nil {
 		return sandbox.Handle{}, err
 	}
 	if b := e.box(id); b != nil && p.Template.Channel && p.Template.Limits.CPU <= 1 {
 		go e.bind(b)
 	}
-	return sandbox.Handle{ID: id, Data: []byte(`{"v":1,"engine":"gvisor"}`)}, nil
-}
-
-func (e *Engine) bootTimeout(t sandbox.Template) time.Duration {
-	if t.Ready.Timeout > 0 {
-		return t.Ready.Timeout
-	}
-	return e.cfg.BootTimeout
+	return newHandle(id, own)
 }
 
 // launch starts a sandbox from a snapshot, or from nothing, and returns when
 // it is ready. After an error nothing of it is left.
-func (e *Engine) launch(ctx context.Context, id sandbox.ID, t sandbox.Template, snapshot string) error {
+func (e *Engine) launch(ctx context.Context, id sandbox.ID, p *prepared) error {
 	if err := checkID(id); err != nil {
 		return err
 	}
@@ -92,14 +77,14 @@ func (e *Engine) launch(ctx context.Context, id sandbox.ID, t sandbox.Template, 
 		return sandpool.Errorf(sandpool.Conflict, "SandboxExists", "id", "The sandbox %q exists already.", id)
 	}
 	var said *os.File
-	if snapshot == "" {
+	if p.snapshot == "" {
 		if said, err = console(); err != nil {
 			return err
 		}
 		defer said.Close()
 	}
-	if err := e.build(ctx, id, t, snapshot, said); err != nil {
-		err = e.explain(ctx, id, t, err)
+	if err := e.build(ctx, id, p, said); err != nil {
+		err = e.explain(ctx, id, p.template, err)
 		if text := tail(said, consoleSize); text != "" {
 			err = fmt.Errorf("%w; its first process said: %s", err, text)
 		}
@@ -155,15 +140,15 @@ func (e *Engine) exists(id sandbox.ID) (bool, error) {
 }
 
 // build takes the steps of a start, each of which demolish can undo.
-func (e *Engine) build(ctx context.Context, id sandbox.ID, t sandbox.Template, snapshot string, console *os.File) error {
+func (e *Engine) build(ctx context.Context, id sandbox.ID, p *prepared, console *os.File) error {
 	watch := newStopwatch()
 	if err := os.Mkdir(e.dir(id), 0o700); err != nil {
 		return fmt.Errorf("make the sandbox's directory: %w", err)
 	}
-	if err := e.cgroups.Create(id, t.Limits); err != nil {
+	if err := e.cgroups.Create(id, p.template.Limits); err != nil {
 		return err
 	}
-	s, err := e.spawn(id, t, console)
+	s, err := e.spawn(id, p, console)
 	if err != nil {
 		return err
 	}
@@ -179,8 +164,8 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, t sandbox.Template, s
 	if err := preferToKill(s.pid); err != nil {
 		return err
 	}
-	if snapshot != "" {
-		err = e.restore(ctx, id, snapshot)
+	if p.snapshot != "" {
+		err = e.restore(ctx, id, p.snapshot)
 	} else {
 		err = e.run(ctx, id)
 	}
@@ -188,17 +173,17 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, t sandbox.Template, s
 		return err
 	}
 	watch.lap("fill")
-	if err := e.awaitReady(ctx, b, t.Ready); err != nil {
+	if err := e.awaitReady(ctx, b, p); err != nil {
 		return err
 	}
 	watch.lap("ready")
 	if err := s.calm(); err != nil {
 		e.log.Debug("the sandbox process keeps an eager monitor thread", "sandbox", id, "error", err)
 	}
-	e.log.Debug("sandbox started", "sandbox", id, "restored", snapshot != "", watch.laps())
+	e.log.Debug("sandbox started", "sandbox", id, "restored", p.snapshot != "", watch.laps())
 	// Until here only the template's own programs have run. They get what the
 	// machine has: a restore under a limit of a quarter of a core takes seconds.
-	if err := e.cgroups.LimitCPU(id, t.Limits.CPU); err != nil {
+	if err := e.cgroups.LimitCPU(id, p.template.Limits.CPU); err != nil {
 		return err
 	}
 	f, err := os.OpenFile(filepath.Join(e.dir(id), startedName), os.O_CREATE|os.O_WRONLY, 0o600)
@@ -208,99 +193,52 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, t sandbox.Template, s
 	return f.Close()
 }
 
-// Times between two attempts of a readiness check.
+// Times between two attempts of a readiness check; the probe's own period may be shorter.
 const (
 	firstCheckWait = 2 * time.Millisecond
 	lastCheckWait  = 100 * time.Millisecond
 )
 
-// awaitReady repeats the check until it passes, the sandbox ends or ctx does.
-func (e *Engine) awaitReady(ctx context.Context, b *box, check sandbox.Check) error {
-	// One connection for all attempts: each that is closed stays in the guest's
-	// network stack for a minute, and so gets into the snapshot and costs every restore.
-	var last atomic.Pointer[checkConn]
-	client := &http.Client{Transport: &http.Transport{
-		MaxConnsPerHost: 1,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			conn, err := e.dial(ctx, b.id, check.Port)
-			if err != nil {
-				return nil, err
-			}
-			c := &checkConn{Conn: conn, over: make(chan struct{})}
-			last.Store(c)
-			return c, nil
-		},
-	}}
-	defer client.CloseIdleConnections()
-	url := fmt.Sprintf("http://127.0.0.1:%d%s", check.Port, check.Path)
-	for wait := firstCheckWait; ; wait = min(2*wait, lastCheckWait) {
-		err := get(ctx, client, url)
-		if err == nil {
-			last.Load().hangUp()
-			return nil
-		}
+// awaitReady asks the sandbox until its probe passes, it ends or ctx does.
+func (e *Engine) awaitReady(ctx context.Context, b *box, p *prepared) error {
+	check := p.template.Ready.WithDefaults()
+	asker := probe.New(check,
+		func(ctx context.Context, port int) (net.Conn, error) { return e.dial(ctx, b.id, port) },
+		func(ctx context.Context, args []string) error { return e.check(ctx, b, p, args) })
+	defer asker.Close()
+	wait, passes := check.Delay, 0
+	if p.snapshot != "" {
+		wait = 0 // the snapshot was taken after it
+	}
+	next := firstCheckWait
+	var last error
+	for {
 		select {
 		case <-b.done:
 			return fmt.Errorf("before it was ready: %w", ended(b.id, b.exit))
 		case <-ctx.Done():
-			return fmt.Errorf("%w; its last readiness check: %w", context.Cause(ctx), err)
+			return fmt.Errorf("%w; its last readiness check: %w", context.Cause(ctx), last)
 		case <-time.After(wait):
 		}
+		if last = asker.Once(ctx); last == nil {
+			if passes++; passes >= check.Successes {
+				return nil
+			}
+		} else {
+			passes = 0
+		}
+		wait, next = next, min(2*next, lastCheckWait, check.Period)
 	}
 }
 
-// checkConn is a connection of a readiness check.
-type checkConn struct {
-	net.Conn
-	once sync.Once
-	over chan struct{} // closed at the first error of Read, such as the end of the file
-}
-
-func (c *checkConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if err != nil {
-		c.once.Do(func() { close(c.over) })
+// check runs a program that says by its exit code whether the sandbox is ready.
+func (e *Engine) check(ctx context.Context, b *box, p *prepared, args []string) error {
+	who := handle{UID: p.user.UID, GID: p.user.GID, Groups: p.user.Groups}
+	got, err := e.exec(ctx, b, who, sandbox.Program{Args: args, Env: p.environment(), Dir: p.template.Dir})
+	if err == nil && got.Code != 0 {
+		err = fmt.Errorf("%.120q exits with %d: %s", args[0], got.Code, got.Output)
 	}
-	return n, err
-}
-
-// hangUp ends the connection and waits until the sentry has let go of it,
-// which it says by closing its end: a checkpoint fails while it holds one.
-func (c *checkConn) hangUp() {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
-		return
-	}
-	timer := time.NewTimer(deathWait)
-	defer timer.Stop()
-	select {
-	case <-c.over:
-	case <-timer.C:
-	}
-}
-
-// checkTimeout bounds one attempt, so that a lost answer is asked for again.
-const checkTimeout = 5 * time.Second
-
-func get(ctx context.Context, client *http.Client, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	// Read, so that a connection which is kept can serve the next request; bounded, as the guest wrote it.
-	if _, err := io.CopyN(io.Discard, resp.Body, 1<<16); err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s answers %s", url, resp.Status)
-	}
-	return nil
+	return err
 }
 
 // stopwatch takes the time of the steps of a start, for the log.

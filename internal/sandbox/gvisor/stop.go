@@ -31,6 +31,9 @@ func (e *Engine) Stop(ctx context.Context, h sandbox.Handle) error {
 	if err != nil || !exists {
 		return err
 	}
+	if b := e.box(h.ID); b != nil {
+		e.askToEnd(ctx, b, h)
+	}
 	return e.demolish(ctx, h.ID)
 }
 

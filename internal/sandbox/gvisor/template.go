@@ -10,10 +10,12 @@ import (
 	"path"
 	"reflect"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/cpuid"
 	"gvisor.dev/gvisor/runsc/boot/portforward"
 	"gvisor.dev/gvisor/runsc/specutils"
@@ -25,7 +27,7 @@ import (
 // layout is the version of what the engine makes of a template. It is part of
 // a snapshot's key: raise it with every change of guestSpec, of the sentry's
 // flags or of the snapshot's files.
-const layout = 5
+const layout = 6
 
 func invalid(target, format string, args ...any) error {
 	return sandpool.Errorf(sandpool.Invalid, "InvalidTemplate", target, format, args...)
@@ -34,19 +36,19 @@ func invalid(target, format string, args ...any) error {
 // checkTemplate refuses what the engine cannot run, before anything is made.
 func checkTemplate(t sandbox.Template) error {
 	switch {
-	case t.Network == sandpool.EgressEnabled:
+	case t.Network.Enabled():
 		return sandpool.Errorf(sandpool.Unsupported, "NetworkStatusNotSupported", "sessionNetworkConfiguration.status",
 			"The gVisor engine has no way out to the network yet; use EgressDisabled.")
-	case t.Network != sandpool.EgressDisabled && t.Network != "":
-		return invalid("network", "The network status %q is unknown; use EgressDisabled.", t.Network)
-	case len(t.Args) == 0 || !path.IsAbs(t.Args[0]):
-		return invalid("args", "The command line %q must begin with an absolute path inside the root filesystem.", t.Args)
+	case t.Network.Status != sandpool.EgressDisabled && t.Network.Status != "":
+		return invalid("network", "The network status %q is unknown; use EgressDisabled.", t.Network.Status)
+	case len(t.Args) == 0 || t.Args[0] == "":
+		return invalid("args", "The command line %q names no program.", t.Args)
 	case t.Dir != "" && !path.IsAbs(t.Dir):
 		return invalid("dir", "The working directory %q must be an absolute path inside the sandbox.", t.Dir)
-	case t.Ready.Port < 1 || t.Ready.Port > 65535:
-		return invalid("ready.port", "The readiness check's port is %d; use 1 to 65535.", t.Ready.Port)
-	case !strings.HasPrefix(t.Ready.Path, "/"):
-		return invalid("ready.path", "The readiness check's path %q must begin with a slash.", t.Ready.Path)
+	case t.Start == sandbox.Restore && len(t.SecretEnv) > 0:
+		return invalid("secretEnv", "A snapshot would hold the secret %q; start sandboxes with secrets by %q.", t.SecretEnv[0].Name, sandbox.Boot)
+	case t.StopSignal != "" && unix.SignalNum(t.StopSignal) == 0:
+		return invalid("stopSignal", "The stop signal %q is unknown; use a name such as SIGTERM.", t.StopSignal)
 	case t.Start != sandbox.Restore && t.Start != sandbox.Boot:
 		return invalid("start", "The start mode %q is unknown; use %q or %q.", t.Start, sandbox.Restore, sandbox.Boot)
 	}
@@ -54,6 +56,19 @@ func checkTemplate(t sandbox.Template) error {
 		if i := strings.IndexByte(kv, '='); i < 1 {
 			return invalid("env", "The environment entry %q is not of the form KEY=value.", kv)
 		}
+	}
+	for _, v := range t.SecretEnv {
+		if v.Name == "" || strings.Contains(v.Name, "=") {
+			return invalid("secretEnv", "The name %q of a secret variable is empty or has a '=' in it.", v.Name)
+		}
+	}
+	for _, c := range t.Capabilities {
+		if !slices.Contains(knownCapabilities(), c) {
+			return invalid("capabilities", "The capability %q is unknown, or reaches beyond the sandbox.", c)
+		}
+	}
+	if err := checkReady(t.Ready); err != nil {
+		return err
 	}
 	if err := checkLimits(t.Limits); err != nil {
 		return err
@@ -79,12 +94,6 @@ func checkLimits(l sandbox.Limits) error {
 }
 
 func checkLayers(t sandbox.Template) error {
-	if err := checkImage("root", t.Root); err != nil {
-		return err
-	}
-	if t.Root.Target != "" && t.Root.Target != "/" {
-		return invalid("root.target", "The root filesystem's target is %q; leave it empty.", t.Root.Target)
-	}
 	for i, l := range t.Layers {
 		name := fmt.Sprintf("layers[%d]", i)
 		if err := checkImage(name, l); err != nil {
@@ -129,7 +138,9 @@ func checkImage(name string, l sandbox.Layer) error {
 func snapshotKey(t sandbox.Template) (string, error) {
 	cpuid.Initialize()
 	fs := cpuid.HostFeatureSet()
-	t.Ready.Timeout = 0 // how long one waits does not change what one gets
+	// How long one waits does not change what one gets.
+	t.Ready, t.ReadyTimeout = sandpool.Probe{HTTP: t.Ready.HTTP, TCP: t.Ready.TCP, Exec: t.Ready.Exec}, 0
+	t.StopSignal, t.Grace, t.Network = "", 0, sandpool.Network{}
 	data, err := json.Marshal(struct {
 		Layout   int
 		GVisor   string
@@ -178,12 +189,44 @@ func gvisorModule() *debug.Module {
 	return nil
 }
 
-// guestCapabilities is what the first process may do inside the sandbox, to
-// things of the sandbox alone: take another user for what it starts, signal
-// it, and manage its files. They mean nothing on the host. Raw sockets,
-// mounting, tracing other users and changing the network are not among them.
-func guestCapabilities() []string {
-	return []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"}
+// checkReady refuses a probe that can never pass.
+func checkReady(p sandpool.Probe) error {
+	ways := 0
+	for _, used := range []bool{p.HTTP.Port != 0, p.TCP.Port != 0, len(p.Exec) > 0} {
+		if used {
+			ways++
+		}
+	}
+	for _, port := range []int{p.HTTP.Port, p.TCP.Port} {
+		if port < 0 || port > 65535 {
+			return invalid("ready.port", "The readiness check's port is %d; use 1 to 65535.", port)
+		}
+	}
+	if ways != 1 {
+		return invalid("ready", "The readiness check asks in %d ways; use one of HTTP, TCP and a program.", ways)
+	}
+	if p.HTTP.Path != "" && !strings.HasPrefix(p.HTTP.Path, "/") {
+		return invalid("ready.path", "The readiness check's path %q must begin with a slash.", p.HTTP.Path)
+	}
+	return nil
+}
+
+// knownCapabilities are those that a template may give: they are about things of the sandbox
+// alone, and mean nothing on the host. Raw sockets, mounting and changing the network are not
+// among them.
+func knownCapabilities() []string {
+	return append(sandbox.DefaultCapabilities(), "CAP_SYS_PTRACE", "CAP_SYS_NICE", "CAP_IPC_LOCK", "CAP_DAC_READ_SEARCH")
+}
+
+// capabilities are what the first process has and can gain. As with Linux's own rules for a
+// change of user, only user 0 has them in effect.
+func (p *prepared) capabilities() *specs.LinuxCapabilities {
+	caps := slices.Sorted(slices.Values(p.template.Capabilities))
+	c := &specs.LinuxCapabilities{Bounding: caps}
+	if p.user.UID == 0 {
+		c.Effective, c.Permitted = caps, caps
+	}
+	return c
 }
 
 // Sizes of the guest's memory filesystems. They count towards the sandbox's
@@ -193,27 +236,27 @@ const (
 	shmSize = 64 << 20
 )
 
-// guestSpec returns the OCI specification of a sandbox of t. But for the host
-// name it must depend on t alone: gVisor refuses to restore a snapshot into a
+// guestSpec returns the OCI specification of a sandbox of p. But for the host
+// name it must depend on p alone: gVisor refuses to restore a snapshot into a
 // different one. The host name it sets anew in every clone.
-func guestSpec(t sandbox.Template, host sandbox.ID) ([]byte, error) {
+func guestSpec(p *prepared, host sandbox.ID) ([]byte, error) {
+	t := p.template
 	dir := t.Dir
 	if dir == "" {
 		dir = "/"
 	}
-	caps := guestCapabilities()
 	s := specs.Spec{
 		Version:  "1.2.0",
 		Hostname: string(host),
 		Root:     &specs.Root{Path: "/"},
 		Process: &specs.Process{
 			Args: t.Args,
-			Env:  t.Env,
+			Env:  p.environment(),
 			Cwd:  dir,
-			Capabilities: &specs.LinuxCapabilities{
-				Bounding: caps, Effective: caps, Permitted: caps,
-			},
-			NoNewPrivileges: true,
+			User: specs.User{UID: p.user.UID, GID: p.user.GID, AdditionalGids: p.user.Groups},
+
+			Capabilities:    p.capabilities(),
+			NoNewPrivileges: !t.Setuid,
 			Rlimits: []specs.POSIXRlimit{
 				{Type: "RLIMIT_NOFILE", Soft: 65536, Hard: 65536},
 				{Type: "RLIMIT_CORE"},
@@ -223,7 +266,7 @@ func guestSpec(t sandbox.Template, host sandbox.ID) ([]byte, error) {
 		Mounts: guestMounts(t),
 		Annotations: map[string]string{
 			"dev.gvisor.spec.rootfs.type":    "erofs",
-			"dev.gvisor.spec.rootfs.source":  t.Root.Path,
+			"dev.gvisor.spec.rootfs.source":  p.root.Path,
 			"dev.gvisor.spec.rootfs.overlay": "memory",
 		},
 		Linux: &specs.Linux{

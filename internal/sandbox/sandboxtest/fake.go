@@ -8,19 +8,21 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/passwd"
 )
 
 // Fake is an engine in memory. Its sandboxes are HTTP servers that answer with
 // the handler given to New, on the port of the template's readiness check and
 // on the further ports given; their first process sends back what it reads on its standard
-// input. Everything goes right unless Order says otherwise.
+// input, and says there which stop signal it got, before it ends. Their root has the users and
+// groups that Target.Template describes, and one program, "/exit CODE".
+// Everything goes right unless Order says otherwise.
 type Fake struct {
 	world   *world
 	handler http.Handler
@@ -41,6 +43,7 @@ type world struct {
 // closed once.
 type box struct {
 	template sandbox.Template
+	user     passwd.Identity
 	running  bool
 	server   *server
 	input    *input
@@ -55,6 +58,7 @@ var (
 	_ sandbox.Runtime            = (*Fake)(nil)
 	_ sandbox.StatsReader        = (*Fake)(nil)
 	_ sandbox.Pruner             = (*Fake)(nil)
+	_ sandbox.Executor           = (*Fake)(nil)
 	_ sandbox.WorkingSetRecorder = (*Fake)(nil)
 )
 
@@ -152,9 +156,12 @@ func (f *Fake) Prepare(ctx context.Context, t sandbox.Template, progress func(sa
 	if l := t.Limits; l.CPU <= 0 || l.Memory <= 0 || l.PIDs <= 0 || l.Disk <= 0 {
 		return sandbox.Prepared{}, sandpool.Errorf(sandpool.Invalid, "", "limits", "Every limit of a template must be set: %+v.", l)
 	}
+	if _, err := checkProcess(t); err != nil {
+		return sandbox.Prepared{}, err
+	}
 	key := keyOf(t)
 	if !f.world.isPrepared(key) {
-		if err := f.check(ctx, "prepare", t.Ready); err != nil {
+		if err := f.check(ctx, "prepare", t); err != nil {
 			return sandbox.Prepared{}, err
 		}
 		if progress != nil {
@@ -208,31 +215,6 @@ func keyOf(t sandbox.Template) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// check repeats the readiness check until it passes.
-func (f *Fake) check(ctx context.Context, id sandbox.ID, c sandbox.Check) error {
-	limit := c.Timeout
-	if limit == 0 {
-		limit = time.Minute
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	ctx = context.WithValue(ctx, place{}, location{id, c.Port})
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		answer := httptest.NewRecorder()
-		f.handler.ServeHTTP(answer, httptest.NewRequestWithContext(ctx, http.MethodGet, "http://sandbox"+c.Path, nil))
-		if answer.Code == http.StatusOK {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
 // Start implements sandbox.Runtime.
 func (f *Fake) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (sandbox.Handle, error) {
 	fault := f.world.next(Start)
@@ -242,6 +224,10 @@ func (f *Fake) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (sa
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	b := &box{template: p.Template, cancel: cancel, settled: make(chan struct{}), ended: make(chan struct{})}
+	var err error
+	if b.user, err = checkProcess(p.Template); err != nil {
+		return sandbox.Handle{}, err
+	}
 	if !f.world.isPrepared(p.Key) {
 		return sandbox.Handle{}, sandpool.Errorf(sandpool.Invalid, "", "prepared", "The template %q was pruned.", p.Key)
 	}
@@ -249,9 +235,9 @@ func (f *Fake) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (sa
 		return sandbox.Handle{}, err
 	}
 	defer close(b.settled)
-	err := fault.wait(ctx)
+	err = fault.wait(ctx)
 	if err == nil {
-		err = f.check(ctx, id, p.Template.Ready)
+		err = f.check(ctx, id, p.Template)
 	}
 	if err == nil {
 		err = fault.Err
@@ -313,7 +299,7 @@ func (f *Fake) Dial(ctx context.Context, h sandbox.Handle, port int) (net.Conn, 
 		w.mu.Unlock()
 		return nil, ended(h.ID)
 	}
-	s, open := b.server, port == b.template.Ready.Port || slices.Contains(f.ports, port)
+	s, open := b.server, f.listens(b.template, port)
 	w.mu.Unlock()
 	if port == sandbox.Channel {
 		return f.channel(h.ID, b)

@@ -3,6 +3,7 @@ package sandboxtest_test
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"testing"
 	"time"
 
@@ -17,9 +18,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var template = sandbox.Template{
 	Args:   []string{"/agent"},
-	Ready:  sandbox.Check{Port: 8080, Path: "/healthz"},
+	Ready:  sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: 8080, Path: "/healthz"}},
 	Start:  sandbox.Restore,
-	Limits: sandbox.Limits{CPU: 1, Memory: 1 << 30, PIDs: 64, Disk: 1 << 30},
+	Limits: sandpool.Resources{CPU: 1, Memory: 1 << 30, PIDs: 64, Disk: 1 << 30},
 }
 
 func TestFake(t *testing.T) {
@@ -44,6 +45,11 @@ func target(t *testing.T, mode sandbox.StartMode) sandboxtest.Target {
 		},
 		Leave: func(_ *testing.T, id sandbox.ID) { fake.Leave(id) },
 		Input: fake.Input,
+		Self:  fake.Self,
+		Quit: func(_ *testing.T, h sandbox.Handle, code int) {
+			fake.End(h.ID, sandbox.Exit{Reason: sandbox.Exited, Code: code})
+		},
+		Exit: func(code int) []string { return []string{"/exit", strconv.Itoa(code)} },
 	}
 }
 

@@ -27,7 +27,7 @@ func dialRefused(s *suite) {
 
 func dialDeadline(s *suite) {
 	h := s.start()
-	conn, err := s.Runtime.Dial(s.ctx, h, s.Template.Ready.Port)
+	conn, err := s.Runtime.Dial(s.ctx, h, s.Template.Ready.HTTP.Port)
 	if err != nil {
 		s.Fatalf("Dial: %v", err)
 	}
@@ -41,7 +41,7 @@ func dialDeadline(s *suite) {
 }
 
 func dialUnknown(s *suite) {
-	_, err := s.Runtime.Dial(s.ctx, sandbox.Handle{ID: s.id()}, s.Template.Ready.Port)
+	_, err := s.Runtime.Dial(s.ctx, sandbox.Handle{ID: s.id()}, s.Template.Ready.HTTP.Port)
 	s.wantClass(err, sandpool.Ended)
 }
 
@@ -49,7 +49,7 @@ func dialCancelled(s *suite) {
 	h := s.start()
 	ctx, cancel := context.WithCancel(s.ctx)
 	cancel()
-	if conn, err := s.Runtime.Dial(ctx, h, s.Template.Ready.Port); !errors.Is(err, context.Canceled) {
+	if conn, err := s.Runtime.Dial(ctx, h, s.Template.Ready.HTTP.Port); !errors.Is(err, context.Canceled) {
 		s.Errorf("Dial with a cancelled context = %v, %v", conn, err)
 	}
 }
@@ -60,7 +60,7 @@ func stopIdempotent(s *suite) {
 	s.wantGone(h.ID)
 	s.stop(h)
 	s.stop(sandbox.Handle{ID: s.id()})
-	_, err := s.Runtime.Dial(s.ctx, h, s.Template.Ready.Port)
+	_, err := s.Runtime.Dial(s.ctx, h, s.Template.Ready.HTTP.Port)
 	s.wantClass(err, sandpool.Ended)
 }
 
@@ -80,7 +80,7 @@ func stopConcurrent(s *suite) {
 
 func stopCloses(s *suite) {
 	h := s.start()
-	conn, err := s.Runtime.Dial(s.ctx, h, s.Template.Ready.Port)
+	conn, err := s.Runtime.Dial(s.ctx, h, s.Template.Ready.HTTP.Port)
 	if err != nil {
 		s.Fatalf("Dial: %v", err)
 	}
@@ -164,7 +164,7 @@ func crash(s *suite) {
 	if f, ok := s.found(s.Runtime, h.ID); ok && f.Running {
 		s.Errorf("List says that a crashed sandbox runs")
 	}
-	_, err := s.Runtime.Dial(s.ctx, h, s.Template.Ready.Port)
+	_, err := s.Runtime.Dial(s.ctx, h, s.Template.Ready.HTTP.Port)
 	s.wantClass(err, sandpool.Ended)
 	s.stop(h)
 	s.wantGone(h.ID)

@@ -29,7 +29,29 @@ func (f *Fake) Stop(ctx context.Context, h sandbox.Handle) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if len(h.Data) > 0 {
+		if err := b.hear(ctx); err != nil {
+			return err
+		}
+	}
 	w.remove(h.ID)
+	return nil
+}
+
+// hear is what the first process does with its stop signal.
+func (b *box) hear(ctx context.Context) error {
+	t := b.template
+	if t.Grace == 0 || b.input == nil {
+		return nil
+	}
+	for _, kv := range t.Env {
+		if kv == "GUEST_SIGNALS=deaf" {
+			return Fault{After: t.Grace}.wait(ctx)
+		}
+	}
+	if b.input.far != nil {
+		_, _ = b.input.far.Write([]byte(t.StopSignal + "\n")) // the host may not listen
+	}
 	return nil
 }
 

@@ -25,8 +25,11 @@ import (
 // looks at no other, so several tests may share an engine's state.
 type Target struct {
 	Runtime sandbox.Runtime
-	// Template passes its readiness check, and answers 200 to the same request at any later
-	// time. It has no channel; with one its first process sends back what it reads there.
+	// Template passes its readiness check, which is one by HTTP, and answers 200 to the same
+	// request and to one for "/" at any later time. It has no channel; with one its first process
+	// sends back what it reads there. With the variable GUEST_SIGNALS it writes the name of a
+	// signal there as a line, and ends, or does not if the value is "deaf". Its root has Users and
+	// Groups.
 	Template sandbox.Template
 	// Reopen returns a new Runtime value on the same state, as a restart does.
 	Reopen func(t *testing.T) sandbox.Runtime
@@ -37,6 +40,13 @@ type Target struct {
 	// Input waits until the first process of a running sandbox has met the end of its standard
 	// input, and returns how many bytes it has read there. Nil skips what needs it.
 	Input func(ctx context.Context, id sandbox.ID) (int64, error)
+	// Self asks the first process of a running sandbox. Nil skips what needs it.
+	Self func(ctx context.Context, h sandbox.Handle) (Self, error)
+	// Quit makes the first process exit with a code. Nil skips what needs it.
+	Quit func(t *testing.T, h sandbox.Handle, code int)
+	// Exit is the command line of a program in the root that prints "code" and exits with one.
+	// Nil skips what needs it.
+	Exit func(code int) []string
 }
 
 // limit is the deadline of a subtest: far beyond any engine's need.
@@ -70,12 +80,22 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 		{"Channel/adopted", channelAdopted},
 		{"Channel/ended", channelStopped},
 		{"Channel/not taken", channelNotTaken},
+		{"Process/user", processUser},
+		{"Process/secrets", processSecrets},
+		{"Process/host files", processFiles},
+		{"Probe/tcp", probeTCP},
+		{"Probe/program", probeExec},
+		{"Probe/never", probeNever},
+		{"Exec", execCodes},
+		{"Stop/signal", stopSignal},
+		{"Stop/deaf", stopDeaf},
 		{"Stop/idempotent", stopIdempotent},
 		{"Stop/at once", stopConcurrent},
 		{"Stop/closes streams", stopCloses},
 		{"Wait/stopped", waitStopped},
 		{"Wait/unknown", waitUnknown},
 		{"Wait/cancelled", waitCancelled},
+		{"Wait/exited", waitExited},
 		{"Adopt/running", adoptRunning},
 		{"Adopt/crashed", adoptCrashed},
 		{"Crash", crash},
@@ -145,8 +165,20 @@ func (s *suite) answers(h sandbox.Handle) {
 	}
 }
 
+// answersAt is answers for a port and a path.
+func (s *suite) answersAt(h sandbox.Handle, port int, path string) {
+	s.Helper()
+	if err := s.getAt(h, port, path); err != nil {
+		s.Fatalf("sandbox %s: %v", h.ID, err)
+	}
+}
+
 func (s *suite) get(h sandbox.Handle) error {
-	conn, err := s.Runtime.Dial(s.ctx, h, s.Template.Ready.Port)
+	return s.getAt(h, s.Template.Ready.HTTP.Port, s.Template.Ready.HTTP.Path)
+}
+
+func (s *suite) getAt(h sandbox.Handle, port int, path string) error {
+	conn, err := s.Runtime.Dial(s.ctx, h, port)
 	if err != nil {
 		return fmt.Errorf("dial: %w", err)
 	}
@@ -154,7 +186,7 @@ func (s *suite) get(h sandbox.Handle) error {
 	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		return fmt.Errorf("set deadline: %w", err)
 	}
-	request, err := http.NewRequestWithContext(s.ctx, http.MethodGet, "http://sandbox"+s.Template.Ready.Path, nil)
+	request, err := http.NewRequestWithContext(s.ctx, http.MethodGet, "http://sandbox"+path, nil)
 	if err != nil {
 		return err
 	}

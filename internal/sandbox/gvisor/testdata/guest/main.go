@@ -30,6 +30,12 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == "grow" {
 		grow()
 	}
+	if len(os.Args) > 2 && os.Args[1] == "exit" {
+		code, _ := strconv.Atoi(os.Args[2])
+		fmt.Println("code", code)
+		os.Exit(code)
+	}
+	obey(os.Getenv("GUEST_SIGNALS"))
 	mb, _ := strconv.Atoi(os.Getenv("GUEST_MEGABYTES"))
 	warm(mb)
 	lookUp("/layer")
@@ -39,6 +45,8 @@ func main() {
 	go echo()
 	streams()
 	m := http.NewServeMux()
+	m.HandleFunc("GET /{$}", func(http.ResponseWriter, *http.Request) {})
+	m.HandleFunc("GET /self", self)
 	m.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
 	m.HandleFunc("POST /echo", func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
 	m.HandleFunc("GET /input", input)

@@ -1,0 +1,127 @@
+package sandbox
+
+import (
+	"time"
+
+	"github.com/sandpool/sandpool"
+)
+
+// Template is everything that the sandboxes of one pool revision have in
+// common. It is a plain value: two templates that are equal but for SecretEnv yield the same
+// snapshot.
+type Template struct {
+	// Root is the root filesystem, shared read-only by all sandboxes. Writes go
+	// to a layer of each sandbox's own, bounded by Limits.Disk.
+	Root Image
+	// Layers are further read-only filesystems, each with a Target.
+	Layers []Layer
+
+	// Args is the command line of the first process: a path inside the root, or a name that is
+	// looked up in the PATH of Env. Dir is its working directory, "/" if empty.
+	Args []string
+	Env  []string // KEY=value
+	Dir  string
+	// SecretEnv is further environment, which may be in no snapshot, log or key. With StartMode
+	// Restore it is an error of class Invalid: a snapshot of a process holds its environment.
+	SecretEnv []SecretVar
+	// User runs the first process: "name", "uid", "name:group" or "uid:gid", where names are
+	// those of the root's /etc/passwd and /etc/group; empty means user 0. Groups are
+	// supplementary ones, by name or number, besides those of /etc/group. All of them mean nothing
+	// on the host. A name that the root does not know is an error of class Invalid.
+	User   string
+	Groups []string
+	// Capabilities (capabilities(7), with CAP_) are what the first process may use, and what
+	// programs that it starts may gain: of user 0 they are in effect, of others only gained.
+	// They are about things of the sandbox. An engine may refuse those that reach beyond.
+	Capabilities []string
+	// Setuid lets programs with a set-user-ID bit or file capabilities gain privileges inside.
+	Setuid bool
+	// HostFiles makes the engine write /etc/hosts, /etc/hostname and /etc/resolv.conf over
+	// those of the root.
+	HostFiles bool
+	// StopSignal ("SIGTERM" if empty) is what Stop sends to the first process, and Grace how
+	// long it may take to end by itself after that. Without Grace it is killed at once.
+	StopSignal string
+	Grace      time.Duration
+	// Channel makes the standard input of the first process a stream socket to the host,
+	// which Dial hands out as the port Channel; else it is empty.
+	Channel bool
+
+	// Ready says when a started sandbox may be used. The engine asks until it passes; Period is
+	// the longest time between two attempts. ReadyTimeout bounds a boot, warm-up included; zero
+	// means what Ready's Delay, Period and Failures amount to if it has Failures, else 60 s.
+	Ready        sandpool.Probe
+	ReadyTimeout time.Duration
+	// Start says how further sandboxes come to be.
+	Start StartMode
+	// Limits bound one sandbox. All are required: a zero field is an error of Prepare.
+	Limits sandpool.Resources
+	// Network says what a sandbox may reach.
+	Network sandpool.Network
+}
+
+// SecretVar is a variable of the environment whose value is a secret.
+type SecretVar struct {
+	Name  string
+	Value sandpool.Secret
+}
+
+// Channel is what Dial takes in place of a port for the channel of a sandbox whose
+// template has one.
+const Channel = 0
+
+// Image names a root filesystem. Each engine gets it in its own way: from a file of the host, or
+// by a node that pulls Reference.
+type Image struct {
+	// Reference is how people and registries name it.
+	Reference string
+	// Digest identifies the content ("sha256:…"); it is part of a snapshot's key.
+	Digest string
+}
+
+// Layer is a read-only filesystem image on the host.
+type Layer struct {
+	// Digest identifies the content ("sha256:…"); it is part of a snapshot's key.
+	Digest string
+	// Path is an EROFS image file, uncompressed and without inline data.
+	Path string
+	// Target is where it is mounted.
+	Target string
+}
+
+// StartMode says how sandboxes of a template are started.
+type StartMode = sandpool.StartMode
+
+// The start modes.
+const (
+	// Restore starts a sandbox from a snapshot that Prepare took of a booted,
+	// warmed up and checked sandbox.
+	Restore = sandpool.StartBySnapshot
+	// Boot starts every sandbox from nothing.
+	Boot = sandpool.StartByBoot
+)
+
+// Limits is what bounds one sandbox.
+type Limits = sandpool.Resources
+
+// DefaultReadyTimeout bounds a boot whose template names no time.
+const DefaultReadyTimeout = time.Minute
+
+// BootTimeout is how long a boot of t may take until it is ready.
+func (t Template) BootTimeout() time.Duration {
+	switch {
+	case t.ReadyTimeout > 0:
+		return t.ReadyTimeout
+	case t.Ready.Failures > 0:
+		p := t.Ready.WithDefaults()
+		return p.Delay + time.Duration(p.Failures)*p.Period
+	}
+	return DefaultReadyTimeout
+}
+
+// DefaultCapabilities are those that containers usually have, as far as they are about the
+// sandbox alone: no raw sockets, no device nodes.
+func DefaultCapabilities() []string {
+	return []string{"CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL",
+		"CAP_NET_BIND_SERVICE", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT"}
+}
