@@ -152,7 +152,7 @@ func readRoots(file string) (*x509.CertPool, error) {
 
 // checkHost refuses what cannot be the host of a URL.
 func checkHost(field, host string) error {
-	if u, err := url.Parse("//" + host); err != nil || u.Host != host || host == "" {
+	if u, err := url.Parse("//" + host); err != nil || u.Host != host || host == "" || strings.HasSuffix(host, ":") {
 		return fmt.Errorf("configuration: registries.%s has %q; use a host, such as registry.example.com or 10.0.0.5:5000", field, host)
 	}
 	return nil

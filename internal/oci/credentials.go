@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -169,18 +168,18 @@ func askHelper(ctx context.Context, helper, server string) (Credentials, error) 
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "docker-credential-"+helper, "get")
 	cmd.Stdin = strings.NewReader(server)
-	out := &bounded{limit: maxDockerConfig}
+	out := &bounded{limit: maxDockerConfig, over: cancel}
 	cmd.Stdout = out
 	cmd.WaitDelay = time.Second
 	if err := cmd.Run(); err != nil {
-		if strings.Contains(out.String(), "credentials not found") {
+		if strings.Contains(string(out.text), "credentials not found") {
 			return Credentials{}, nil
 		}
 		// Neither its output nor its errors: they may hold what it is to keep.
 		return Credentials{}, fmt.Errorf("credential helper docker-credential-%s for %s: %w", helper, server, err)
 	}
 	var got struct{ Username, Secret string }
-	if json.Unmarshal(out.Bytes(), &got) != nil {
+	if json.Unmarshal(out.text, &got) != nil {
 		return Credentials{}, fmt.Errorf("credential helper docker-credential-%s for %s: its answer is not JSON", helper, server)
 	}
 	if got.Username == "<token>" {
@@ -189,16 +188,19 @@ func askHelper(ctx context.Context, helper, server string) (Credentials, error) 
 	return Credentials{Username: got.Username, Password: got.Secret}, nil
 }
 
-// bounded is a buffer that takes no more than limit.
+// bounded keeps what is written to it, up to limit, and calls over if that is not enough.
 type bounded struct {
-	bytes.Buffer
+	text  []byte // no bytes.Buffer: its ReadFrom would go past Write
 	limit int
+	over  func()
 }
 
 // Write implements io.Writer.
 func (b *bounded) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > b.limit {
+	if len(b.text)+len(p) > b.limit {
+		b.over()
 		return 0, errors.New("the output is too long")
 	}
-	return b.Buffer.Write(p)
+	b.text = append(b.text, p...)
+	return len(p), nil
 }

@@ -157,8 +157,9 @@ const (
 var (
 	// awsMetadata is the metadata service of AWS, which has an address in a private range.
 	awsMetadata = netip.MustParseAddr("fd00:ec2::254")
-	// shared are addresses of carriers' private networks, RFC 6598; Alibaba's cloud has its
-	// metadata service there.
+	// alibabaMetadata is that of Alibaba's cloud, among the shared ones.
+	alibabaMetadata = netip.MustParseAddr("100.100.100.200")
+	// shared are addresses of carriers' private networks, RFC 6598.
 	shared = netip.MustParsePrefix("100.64.0.0/10")
 	// translated are IPv4 addresses written as IPv6 ones, RFC 6052.
 	translated = netip.MustParsePrefix("64:ff9b::/96")
@@ -172,7 +173,7 @@ func reach(addr netip.Addr) place {
 		addr = netip.AddrFrom4([4]byte(b[12:]))
 	}
 	switch {
-	case !addr.IsValid(), addr.IsUnspecified(), addr.IsMulticast(), addr.IsLinkLocalUnicast(), addr == awsMetadata,
+	case !addr.IsValid(), addr.IsUnspecified(), addr.IsMulticast(), addr.IsLinkLocalUnicast(), addr == awsMetadata, addr == alibabaMetadata,
 		addr.Is4() && (addr.As4()[0] == 0 || addr.As4()[0] >= 240):
 		return nowhere
 	case addr.IsLoopback(), addr.IsPrivate(), shared.Contains(addr):

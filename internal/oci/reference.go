@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -28,6 +29,16 @@ type Reference struct {
 	Tag    string
 	Digest string
 }
+
+// The grammar of references. Package name is more generous, and lets names through that would
+// lead a URL's path upwards.
+//
+// https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests
+var (
+	hostPattern       = regexp.MustCompile(`^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?$`)
+	repositoryPattern = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
+	tagPattern        = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+)
 
 // ParseReference reads a reference as container engines do: "nginx" is
 // docker.io/library/nginx:latest. Errors are of class Invalid.
@@ -58,6 +69,10 @@ func ParseReference(text string) (Reference, error) {
 		}
 	case name.Tag:
 		r.Tag = p.TagStr()
+	}
+	if !hostPattern.MatchString(r.Host) || !repositoryPattern.MatchString(r.Repository) || r.Tag != "" && !tagPattern.MatchString(r.Tag) ||
+		r.Digest != "" && !digest(r.Digest).valid() {
+		return bad(reason(text))
 	}
 	return r, nil
 }
