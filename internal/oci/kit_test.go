@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -273,4 +275,32 @@ func clean(t *testing.T, s *image.Store, images int) {
 func problem(w http.ResponseWriter, status int, code, message string) {
 	w.WriteHeader(status)
 	fmt.Fprintf(w, `{"errors":[{"code":%q,"message":%q}]}`, code, message)
+}
+
+// TestMain is also the process that TestPullKilled kills.
+func TestMain(m *testing.M) {
+	if dir, ref, ok := strings.Cut(os.Getenv(pullIn), " "); ok {
+		store, err := image.Open(dir)
+		if err == nil {
+			var c *Client
+			if c, err = New(store, Config{}); err == nil {
+				var pinned string
+				if pinned, err = c.Resolve(context.Background(), ref, Credentials{}); err == nil {
+					_, err = c.Pull(context.Background(), Request{Pinned: pinned})
+				}
+			}
+		}
+		fmt.Println("ended:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// command is this program, to pull ref into the store in dir.
+func command(t *testing.T, dir, ref string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), pullIn+"="+dir+" "+ref)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	return cmd
 }

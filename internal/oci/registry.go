@@ -2,6 +2,7 @@ package oci
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -74,24 +77,93 @@ func apiHost(host string) string {
 	return host
 }
 
-// connect finds out how the registry wants to be asked. It is called before all else.
+// connect finds out how the registry wants to be asked. It is called before all else. TLS is
+// left out only where the guard lets that be, and only if the registry does not speak it.
 func (r *registry) connect(ctx context.Context) error {
+	err := r.try(ctx, "https")
+	if err == nil || !r.guard.mayBePlain(apiHost(r.host)) || speaksTLS(err) {
+		return err
+	}
+	return r.try(ctx, "http")
+}
+
+// speaksTLS says whether err came from somebody who speaks TLS: an answer, or a certificate.
+func speaksTLS(err error) bool {
+	var (
+		answer      *transport.Error
+		certificate *tls.CertificateVerificationError
+		alert       tls.AlertError
+	)
+	return errors.As(err, &answer) || errors.As(err, &certificate) || errors.As(err, &alert)
+}
+
+// try connects by one scheme. The registry library would try both at once where it thinks that
+// fit, and then blame either.
+func (r *registry) try(ctx context.Context, scheme string) error {
 	var options []name.Option
-	if r.guard.mayBePlain(apiHost(r.host)) {
+	if scheme == "http" {
 		options = append(options, name.Insecure)
 	}
 	reg, err := name.NewRegistry(apiHost(r.host), options...)
 	if err != nil {
 		return err
 	}
+	first := &firstTry{scheme: scheme, next: limited{r.guard}}
 	scope := reg.Repo(r.path).Scope(transport.PullScope)
-	authenticated, err := transport.NewWithContext(ctx, reg, r.shown.authenticator(), limited{r.guard}, []string{scope})
+	authenticated, err := transport.NewWithContext(ctx, reg, r.shown.authenticator(), first, []string{scope})
 	if err != nil {
-		return err
+		return first.explain(err)
 	}
+	first.done.Store(true)
 	r.client = &http.Client{Transport: authenticated, CheckRedirect: checkRedirect}
-	r.baseURL = url.URL{Scheme: "https", Host: apiHost(r.host)} // the transport knows better
+	r.baseURL = url.URL{Scheme: scheme, Host: apiHost(r.host)}
 	return nil
+}
+
+// firstTry lets the first request go by one scheme only. The others can go by both: a token
+// service has TLS where a registry on the loopback interface has none.
+type firstTry struct {
+	scheme string
+	next   http.RoundTripper
+	done   atomic.Bool
+
+	mu     sync.Mutex // guards failed
+	failed error
+}
+
+var errOtherScheme = errors.New("the other scheme is tried")
+
+// RoundTrip implements http.RoundTripper.
+func (f *firstTry) RoundTrip(r *http.Request) (*http.Response, error) {
+	if !f.done.Load() && r.URL.Scheme != f.scheme {
+		return nil, errOtherScheme
+	}
+	answer, err := f.next.RoundTrip(r)
+	if err == nil {
+		f.done.Store(true)
+		return answer, nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failed = err
+	return nil, err
+}
+
+// explain is err without the attempt that was not made.
+func (f *firstTry) explain(err error) error {
+	var answer *transport.Error
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case errors.As(err, &answer):
+		return answer
+	case errors.Is(err, errOtherScheme) && f.failed != nil:
+		return f.failed
+	case errors.Is(err, errOtherScheme):
+		_, after, _ := strings.Cut(err.Error(), errOtherScheme.Error())
+		return errors.New(strings.TrimPrefix(after, "; "))
+	}
+	return err
 }
 
 // checkRedirect bounds redirects. What they lead to is the guard's matter; that credentials are
@@ -106,19 +178,31 @@ func checkRedirect(_ *http.Request, via []*http.Request) error {
 // limited cuts off answers that nobody reads to the end on purpose: pings, tokens, errors.
 type limited struct{ next http.RoundTripper }
 
-// maxAnswer is more than any answer but a blob may have.
-const maxAnswer = maxManifest + 1
+const (
+	// maxAnswer is more than any answer but a blob may have.
+	maxAnswer = maxManifest + 1
+	// maxError is what the registry library reads of an error.
+	maxError = 64 << 10
+)
 
 // RoundTrip implements http.RoundTripper.
 func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer, err := l.next.RoundTrip(r)
-	if err == nil && r.Context().Value(wantsBlob{}) == nil {
-		answer.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.LimitReader(answer.Body, maxAnswer), answer.Body}
+	if err != nil {
+		return nil, err
 	}
-	return answer, err
+	most := int64(maxAnswer)
+	switch {
+	case answer.StatusCode >= http.StatusBadRequest:
+		most = maxError
+	case r.Context().Value(wantsBlob{}) != nil:
+		return answer, nil
+	}
+	answer.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(answer.Body, most), answer.Body}
+	return answer, nil
 }
 
 // wantsBlob marks the context of requests whose answer is bounded by the caller.
