@@ -139,6 +139,10 @@ func (b *box) endedBy(exit sandbox.Exit) *sandpool.Error {
 			return ended("out of memory: the sandbox used more than its limit of %s", size(b.limit))
 		}
 		return ended("out of memory: the sandbox used more than its limit")
+	case sandbox.HostOutOfMemory:
+		return ended("the machine ran out of memory and ended this sandbox, which had not reached its own limit")
+	case sandbox.Crashed:
+		return ended("the sandbox's own kernel crashed (code %d); the server's log says how", exit.Code)
 	case sandbox.Exited:
 		return ended("the sandbox's first process exited with code %d", exit.Code)
 	case sandbox.Stopped:

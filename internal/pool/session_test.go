@@ -16,9 +16,11 @@ import (
 
 func TestSessionEndsWithItsSandbox(t *testing.T) {
 	for want, exit := range map[string]sandbox.Exit{
-		"out of memory: the sandbox used more than its limit of 1 GiB": {Reason: sandbox.OutOfMemory, Code: 137},
-		"the sandbox's first process exited with code 3":               {Reason: sandbox.Exited, Code: 3},
-		"the sandbox was killed from outside (code 137)":               {Reason: sandbox.Killed, Code: 137},
+		"out of memory: the sandbox used more than its limit of 1 GiB":                              {Reason: sandbox.OutOfMemory, Code: 137},
+		"the sandbox's first process exited with code 3":                                            {Reason: sandbox.Exited, Code: 3},
+		"the machine ran out of memory and ended this sandbox, which had not reached its own limit": {Reason: sandbox.HostOutOfMemory, Code: 137},
+		"the sandbox's own kernel crashed (code 134); the server's log says how":                    {Reason: sandbox.Crashed, Code: 134},
+		"the sandbox was killed from outside (code 137)":                                            {Reason: sandbox.Killed, Code: 137},
 	} {
 		t.Run(string(exit.Reason), func(t *testing.T) {
 			within(t, func(w *world) {

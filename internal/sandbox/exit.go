@@ -10,6 +10,12 @@ const (
 	Exited ExitReason = "exited"
 	// OutOfMemory: the sandbox went over Limits.Memory and was killed.
 	OutOfMemory ExitReason = "out of memory"
+	// HostOutOfMemory: the host, or a group of sandboxes that has a limit together, had no
+	// memory left, and this one was killed for it. It had not reached its own limit.
+	HostOutOfMemory ExitReason = "host out of memory"
+	// Crashed: what isolates the sandbox failed, through a fault of its own. The engine has
+	// written to its log how.
+	Crashed ExitReason = "crashed"
 	// Killed: something outside ended it: a signal, or the host.
 	Killed ExitReason = "killed"
 	// Stopped: Stop was called.
@@ -19,5 +25,5 @@ const (
 // Exit says how a sandbox ended.
 type Exit struct {
 	Reason ExitReason
-	Code   int // of Exited; 128+signal of Killed
+	Code   int // of Exited; else 128 and a signal's number, or 0 where there was none
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -73,6 +74,7 @@ func TestFewRights(t *testing.T) {
 
 // TestHostSide looks at the sandbox's processes as the host sees them.
 func TestHostSide(t *testing.T) {
+	inGroups(t, 0, 4242)
 	e, h := attack(t, nil)
 	pid, err := e.mainPID(h.ID)
 	if err != nil {
@@ -112,6 +114,26 @@ func TestHostSide(t *testing.T) {
 			}
 		}
 	}
+}
+
+// inGroups gives this process supplementary groups, as a login does, until the test ends.
+func inGroups(t *testing.T, groups ...int) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	before, err := syscall.Getgroups()
+	if err == nil {
+		err = syscall.Setgroups(groups)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Setgroups(before); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestNothingInherited: a sandbox process holds nothing that the engine did not give it,

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ type box struct {
 
 	stopping atomic.Bool
 	oom      atomic.Bool                // it went over its memory limit, and was killed for that
+	memory   *os.File                   // becomes readable when it has no memory left; may be nil
 	channel  atomic.Pointer[os.File]    // of the host, until Dial takes it
 	called   atomic.Bool                // by way of the channel, or that is closed
 	stay     atomic.Pointer[cores.Stay] // nil before it is bound to a core
@@ -41,7 +43,8 @@ type box struct {
 // The goroutines end with the process or with the engine, and with either the channel, nil for
 // none, if nobody has taken it. After an error the box is there, so that Stop can end it.
 func (e *Engine) watch(id sandbox.ID, pid int, pidfd, channel *os.File, adopted bool) (*box, error) {
-	b := &box{id: id, pid: pid, pidfd: pidfd, left: make(chan struct{}), done: make(chan struct{})}
+	events, err := e.cgroups.OOMEvents(id)
+	b := &box{id: id, pid: pid, pidfd: pidfd, memory: events, left: make(chan struct{}), done: make(chan struct{})}
 	b.channel.Store(channel)
 	if adopted {
 		b.status = make(chan unix.WaitStatus, 1)
@@ -60,7 +63,8 @@ func (e *Engine) watch(id sandbox.ID, pid int, pidfd, channel *os.File, adopted 
 		close(b.done)
 		b.stay.Load().Leave() // bind looks the other way round
 	}()
-	return b, e.killOverLimit(b)
+	e.killOverLimit(b, events)
+	return b, err
 }
 
 // dropChannel closes the channel if nobody has taken it.
@@ -82,9 +86,10 @@ func (b *box) abandon() {
 	}
 }
 
-// waitReadable returns when the process of a pidfd has ended. It takes no thread.
-func waitReadable(pidfd *os.File) error {
-	conn, err := pidfd.SyscallConn()
+// waitReadable returns when a file can be read, which of a pidfd is when its process has
+// ended. It takes no thread.
+func waitReadable(f *os.File) error {
+	conn, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}
@@ -122,21 +127,33 @@ func (e *Engine) askStatus(b *box) {
 // exitOf finds out why the process of b ended. Called once, after it did.
 func (e *Engine) exitOf(b *box) sandbox.Exit {
 	status, known := endStatus(b)
-	switch kills, err := e.cgroups.OOMKills(b.id); {
+	const killed = 128 + int(unix.SIGKILL)
+	want, err := e.cgroups.Want(b.id)
+	switch report := e.crashReport(b.id); {
 	case b.stopping.Load():
 		return sandbox.Exit{Reason: sandbox.Stopped}
-	case b.oom.Load(), err == nil && kills > 0:
-		return sandbox.Exit{Reason: sandbox.OutOfMemory, Code: 128 + int(unix.SIGKILL)}
+	case b.oom.Load(), err == nil && want.Kills > 0 && want.Own && b.toldOfMemory():
+		return sandbox.Exit{Reason: sandbox.OutOfMemory, Code: killed}
+	case err == nil && want.Kills > 0:
+		return sandbox.Exit{Reason: sandbox.HostOutOfMemory, Code: killed}
+	case report != "":
+		e.log.Error("sandbox process crashed", "sandbox", b.id, "report", report)
+		return sandbox.Exit{Reason: sandbox.Crashed, Code: 128 + int(unix.SIGABRT)}
 	case !known:
-		return sandbox.Exit{Reason: sandbox.Killed, Code: 128 + int(unix.SIGKILL)}
+		return sandbox.Exit{Reason: sandbox.Killed, Code: killed}
+	case status.Signaled() && isFault(status.Signal()):
+		e.log.Error("sandbox process crashed", "sandbox", b.id, "signal", status.Signal())
+		return sandbox.Exit{Reason: sandbox.Crashed, Code: 128 + int(status.Signal())}
 	case status.Signaled():
 		return sandbox.Exit{Reason: sandbox.Killed, Code: 128 + int(status.Signal())}
-	case e.crashReport(b.id) != "":
-		e.log.Error("sandbox process crashed", "sandbox", b.id, "report", e.crashReport(b.id))
-		return sandbox.Exit{Reason: sandbox.Killed, Code: 128 + int(unix.SIGABRT)}
 	default:
 		return sandbox.Exit{Reason: sandbox.Exited, Code: status.ExitStatus()}
 	}
+}
+
+// isFault reports whether a signal is one that a process brings on itself.
+func isFault(s unix.Signal) bool {
+	return slices.Contains([]unix.Signal{unix.SIGABRT, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGSEGV, unix.SIGSYS, unix.SIGTRAP}, s)
 }
 
 // endStatus returns the status of an ended process: as its parent, which reaps
@@ -343,20 +360,23 @@ func preferToKill(pid int) error {
 // killOverLimit watches the memory of b in the background and kills it when
 // it is over its limit, or was already, before this engine adopted it. What
 // watches ends with the process or with the engine.
-func (e *Engine) killOverLimit(b *box) error {
-	events, err := e.cgroups.OOMEvents(b.id)
-	if err != nil {
-		return err
+func (e *Engine) killOverLimit(b *box, events *os.File) {
+	kill := func() {
+		// Of cgroup v1 a group above that has no memory left, or the server's own container, tells all
+		// groups beneath it. Whom that ends is the kernel's choice.
+		if want, err := e.cgroups.Want(b.id); err == nil && want.Own {
+			b.killForMemory()
+		}
 	}
-	if kills, err := e.cgroups.OOMKills(b.id); err == nil && kills > 0 {
-		b.killForMemory()
+	if want, err := e.cgroups.Want(b.id); err == nil && want.Kills > 0 {
+		kill()
 	}
 	if events == nil {
-		return nil
+		return
 	}
 	go func() {
-		if _, err := events.Read(make([]byte, 8)); err == nil {
-			b.killForMemory()
+		if waitReadable(events) == nil {
+			kill()
 		}
 	}()
 	go func() {
@@ -366,7 +386,24 @@ func (e *Engine) killOverLimit(b *box) error {
 		case <-b.left:
 		}
 	}()
-	return nil
+}
+
+// toldOfMemory reports whether the group of b, or one above it, is known to have had no memory
+// left, or there is nothing that would have told.
+func (b *box) toldOfMemory() bool {
+	if b.memory == nil || b.status != nil { // an adopted one may have lived when nobody listened
+		return true
+	}
+	conn, err := b.memory.SyscallConn()
+	if err != nil {
+		return true
+	}
+	told := false
+	_ = conn.Control(func(fd uintptr) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		told = err == nil && n > 0
+	})
+	return told
 }
 
 func (b *box) killForMemory() {

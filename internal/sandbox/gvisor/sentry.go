@@ -329,8 +329,10 @@ func sentryAttr(pidfd *int) *syscall.SysProcAttr {
 			unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
 		UidMappings: id,
 		GidMappings: id,
-		AmbientCaps: []uintptr{capSysAdmin, capSysChroot, capSetPCap},
-		PidFD:       pidfd,
+		// Without it Go leaves the child in the groups that the server is in.
+		GidMappingsEnableSetgroups: true,
+		AmbientCaps:                []uintptr{capSysAdmin, capSysChroot, capSetPCap},
+		PidFD:                      pidfd,
 	}
 }
 
@@ -419,17 +421,23 @@ func tail(f *os.File, size int64) string {
 		return ""
 	}
 	data = bytes.TrimSpace(bytes.Trim(data, "\x00"))
-	return string(data[max(0, len(data)-panicTail):])
+	return string(data[max(0, len(data)-reportSize):])
 }
 
-// panicTail is how much of a crash report goes into an error.
-const panicTail = 2 << 10
+// reportSize is how much of what a process said goes into an error.
+const reportSize = 2 << 10
 
-// crashReport returns the end of what the sentry wrote when it died.
+// crashReport returns the beginning of what the sentry wrote when it died. There a Go program
+// says what was wrong; stacks follow.
 func (e *Engine) crashReport(id sandbox.ID) string {
-	data, err := os.ReadFile(filepath.Join(e.dir(id), panicName))
+	f, err := os.Open(filepath.Join(e.dir(id), panicName))
 	if err != nil {
 		return ""
 	}
-	return string(bytes.TrimSpace(data[max(0, len(data)-panicTail):]))
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, reportSize))
+	if err != nil {
+		return ""
+	}
+	return string(bytes.TrimSpace(data))
 }

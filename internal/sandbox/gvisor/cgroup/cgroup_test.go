@@ -62,8 +62,13 @@ func TestFilesOfV2(t *testing.T) {
 	if s, err := c.Usage("a"); err != nil || s.Memory != 4096 || s.CPUTime.Microseconds() != 1500 {
 		t.Errorf("usage = %+v, %v", s, err)
 	}
-	if n, err := c.OOMKills("a"); err != nil || n != 2 {
-		t.Errorf("oomKills = %d, %v", n, err)
+	for events, want := range map[string]Want{
+		"low 0\noom 1\noom_kill 2\n": {Kills: 2, Own: true}, "low 0\noom 0\noom_kill 1\n": {Kills: 1}, "low 3\noom 0\noom_kill 0\n": {},
+	} {
+		write(t, filepath.Join(dir, "memory.events"), events)
+		if got, err := c.Want("a"); err != nil || got != want {
+			t.Errorf("of %q: %+v, %v; want %+v", events, got, err, want)
+		}
 	}
 }
 

@@ -82,7 +82,7 @@ func (t *Tree) try(id sandbox.ID) error {
 	if _, err := t.Usage(id); err != nil {
 		return lacking(fmt.Errorf("measure a cgroup: %w", err))
 	}
-	if _, err := t.OOMKills(id); err != nil {
+	if _, err := t.Want(id); err != nil {
 		return lacking(fmt.Errorf("count the ends of a cgroup for want of memory: %w", err))
 	}
 	events, err := t.OOMEvents(id)

@@ -37,8 +37,8 @@ type version interface {
 	start(dirs []string, cmd *exec.Cmd) error
 	// threads returns the file with the threads of a group in the hierarchy of dir.
 	threads(dir string) string
-	// oomKills counts processes of the group killed for want of memory.
-	oomKills(dirs []string) (int64, error)
+	// want returns what became of the group for want of memory.
+	want(dirs []string) (Want, error)
 	// oomEvents returns what becomes readable when the group has no memory left, or nil if
 	// the kernel then ends the whole group by itself.
 	oomEvents(dirs []string) (*os.File, error)
@@ -149,11 +149,20 @@ func (t *Tree) Threads(id sandbox.ID) ([]int, error) {
 	return kernfile.Ints(t.version.threads(t.Dirs(id)[0]))
 }
 
-// OOMKills counts processes of the group that were killed for want of memory.
-func (t *Tree) OOMKills(id sandbox.ID) (int64, error) { return t.version.oomKills(t.Dirs(id)) }
+// Want is what became of a group for want of memory.
+type Want struct {
+	// Kills counts processes of the group that were killed for it, whoever's it was.
+	Kills int64
+	// Own says that the group has reached its own limit, and could not make room. It may have
+	// been a group above it that did, or the machine.
+	Own bool
+}
 
-// OOMEvents returns what becomes readable when the group has no memory left, or nil if the
-// kernel then ends the whole group by itself.
+// Want returns what became of the group for want of memory.
+func (t *Tree) Want(id sandbox.ID) (Want, error) { return t.version.want(t.Dirs(id)) }
+
+// OOMEvents returns what becomes readable when the group, or one above it, has no memory left,
+// or nil if the kernel then ends the whole group by itself.
 func (t *Tree) OOMEvents(id sandbox.ID) (*os.File, error) { return t.version.oomEvents(t.Dirs(id)) }
 
 // Usage returns what the group uses.

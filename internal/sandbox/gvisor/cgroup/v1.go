@@ -95,8 +95,13 @@ func onOwnThread(f func() error) error {
 
 func (v1) threads(dir string) string { return filepath.Join(dir, "tasks") }
 
-func (v v1) oomKills(dirs []string) (int64, error) {
-	return kernfile.Field(filepath.Join(dirs[v["memory"]], "memory.oom_control"), "oom_kill")
+// want tells the group's own limit from others by the count of attempts to go over it. These
+// may have been long ago, and been met by dropping pages of files.
+func (v v1) want(dirs []string) (Want, error) {
+	dir := dirs[v["memory"]]
+	kills, err := kernfile.Field(filepath.Join(dir, "memory.oom_control"), "oom_kill")
+	hits, err2 := kernfile.Int(filepath.Join(dir, "memory.failcnt"))
+	return Want{Kills: kills, Own: hits > 0}, errors.Join(err, err2)
 }
 
 // oomEvents registers an eventfd with the group (the kernel's

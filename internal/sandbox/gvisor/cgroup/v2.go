@@ -178,8 +178,12 @@ func (v2) start(dirs []string, cmd *exec.Cmd) error {
 
 func (v2) threads(dir string) string { return filepath.Join(dir, "cgroup.threads") }
 
-func (v2) oomKills(dirs []string) (int64, error) {
-	return kernfile.Field(filepath.Join(dirs[0], "memory.events"), "oom_kill")
+// want: the kernel counts "oom" in the group whose limit it was, and "oom_kill" in those of its victims.
+func (v2) want(dirs []string) (Want, error) {
+	file := filepath.Join(dirs[0], "memory.events")
+	kills, err := kernfile.Field(file, "oom_kill")
+	own, err2 := kernfile.Field(file, "oom")
+	return Want{Kills: kills, Own: own > 0}, errors.Join(err, err2)
 }
 
 // oomEvents returns nil: memory.oom.group makes the kernel kill the group whole.
