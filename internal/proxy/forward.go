@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -35,7 +36,9 @@ type exchange struct {
 	kind bodyKind
 	// sent receives the sender's result; nil if there is none or it has been received.
 	sent chan error
-	head head
+	// fault is why the caller's body did not come, known before the stream is aborted for it.
+	fault atomic.Pointer[errBody]
+	head  head
 	// wrote is when the caller's deadline was last set.
 	wrote   time.Time
 	started bool
@@ -133,13 +136,13 @@ func (x *exchange) try() (again bool, err error) {
 
 // failed says what err means before the answer has begun.
 func (x *exchange) failed(err error) (again bool, _ error) {
-	var caller errBody
 	var told *sandpool.Error
+	fault := x.fault.Load()
 	switch {
+	case fault != nil:
+		return false, callerFault(fault.error)
 	case x.r.Context().Err() != nil:
 		return false, context.Cause(x.r.Context())
-	case errors.As(err, &caller):
-		return false, callerFault(caller.error)
 	case errors.As(err, &told):
 		return false, err
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -183,6 +186,7 @@ func (x *exchange) sendBody() error {
 		x.p.buffers.put(d.buf)
 		var caller errBody
 		if errors.As(err, &caller) {
+			x.fault.Store(&caller)
 			x.st.abort() // the container sees a body that is cut short, and we its end of file
 		}
 		sent <- err
