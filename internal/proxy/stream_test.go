@@ -118,7 +118,7 @@ func TestExpect(t *testing.T) {
 		}
 		n, _ := io.Copy(io.Discard, req.Body)
 		text := fmt.Sprint(n)
-		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(text), text)
 	})
 	p := New(Options{})
 	t.Cleanup(p.Close)

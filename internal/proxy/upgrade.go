@@ -98,9 +98,18 @@ func takeOver(w http.ResponseWriter) (*buffered, error) {
 }
 
 // pump copies both ways until both have ended, one has failed, or nothing has flowed for idle
-// (zero: for ever). It closes both.
-func (p *Proxy) pump(a, b net.Conn, idle time.Duration) {
-	end := func() { _, _ = a.Close(), b.Close() }
+// (zero: for ever). It closes both connections.
+//
+//	caller    container
+//	ends      is told so, and goes on              (half-close)
+//	fails     is closed
+//	is told   ends, and the caller goes on         (half-close)
+//	is told   fails, and the caller has linger left
+//
+// A caller that still sends when its connection is closed would lose what it has not yet read: the
+// kernel answers with a reset. So what it sends is thrown away for a moment.
+func (p *Proxy) pump(caller, container net.Conn, idle time.Duration) {
+	end := func() { _, _ = caller.Close(), container.Close() }
 	defer end()
 	var flowed atomic.Int64 // bytes
 	if idle > 0 {
@@ -108,19 +117,36 @@ func (p *Proxy) pump(a, b net.Conn, idle time.Duration) {
 		watch.start()
 		defer watch.stop()
 	}
-	half := func(dst, src net.Conn) {
-		if !p.flow(dst, src, &flowed) || closeWrite(dst) != nil {
-			end()
-		}
-	}
 	done := make(chan struct{})
 	go func() {
-		half(b, a)
-		close(done)
+		defer close(done)
+		switch p.flow(caller, container, &flowed) {
+		case srcEnded:
+			_ = closeWrite(caller)
+		case srcFailed:
+			_ = closeWrite(caller)
+			_ = caller.SetReadDeadline(time.Now().Add(linger))
+		case dstFailed:
+			end()
+		}
 	}()
-	half(a, b)
+	switch p.flow(container, caller, &flowed) {
+	case srcEnded:
+		if closeWrite(container) != nil {
+			end()
+		}
+	case srcFailed:
+		end()
+	case dstFailed:
+		_ = caller.SetReadDeadline(time.Now().Add(linger))
+		_, _ = io.Copy(io.Discard, caller)
+		_ = container.SetReadDeadline(time.Now().Add(linger))
+	}
 	<-done
 }
+
+// linger is for how long what a caller sends to nobody is read.
+const linger = 500 * time.Millisecond
 
 // A watchdog calls end when flowed has not changed for idle, give or take an eighth.
 type watchdog struct {
@@ -155,9 +181,18 @@ func (w *watchdog) tick() {
 	w.ticker.Reset(w.idle / ticks)
 }
 
-// flow copies src to dst and reports whether src came to its end. While nothing comes it holds a
-// small buffer, since thousands of connections may wait.
-func (p *Proxy) flow(dst, src net.Conn, flowed *atomic.Int64) bool {
+// An outcome says how a flow ended.
+type outcome int
+
+const (
+	srcEnded outcome = iota
+	srcFailed
+	dstFailed
+)
+
+// flow copies src to dst. While nothing comes it holds a small buffer, since thousands of
+// connections may wait.
+func (p *Proxy) flow(dst, src net.Conn, flowed *atomic.Int64) outcome {
 	buf := p.buffers.get(smallBuffer)
 	defer func() { p.buffers.put(buf) }()
 	var writeBy time.Time
@@ -169,12 +204,15 @@ func (p *Proxy) flow(dst, src net.Conn, flowed *atomic.Int64) bool {
 				_ = dst.SetWriteDeadline(by) // the write will tell what is wrong
 			}
 			if _, werr := dst.Write(buf[:n]); werr != nil {
-				return false
+				return dstFailed
 			}
 			flowed.Add(int64(n))
 		}
-		if err != nil {
-			return errors.Is(err, io.EOF)
+		switch {
+		case errors.Is(err, io.EOF):
+			return srcEnded
+		case err != nil:
+			return srcFailed
 		}
 		if want := sizeAfter(n, len(buf)); want != len(buf) {
 			p.buffers.put(buf)
