@@ -185,7 +185,20 @@ type Forwarding struct {
 	// carries the identifier. By default a session does not see its caller's credentials.
 	KeepAuthorization bool `json:"keepAuthorization,omitempty"`
 	KeepCookies       bool `json:"keepCookies,omitempty"`
+	// Transport is what the container speaks on Port; empty means TransportHTTP.
+	Transport Transport `json:"transport,omitempty"`
+	// TunnelIdle ends tunnels, WebSockets among them, in which nothing flows; zero means never.
+	TunnelIdle time.Duration `json:"tunnelIdle,omitempty"`
 }
+
+// Transport is what a container speaks on its target port, in the words of Azure's ingress.
+type Transport string
+
+// The transports. Calls of gRPC go by HTTP/2 in either.
+const (
+	TransportHTTP  Transport = "http"  // HTTP/1.1
+	TransportHTTP2 Transport = "http2" // HTTP/2 without TLS
+)
 
 // Container is what a custom container runs.
 type Container struct {

@@ -104,6 +104,10 @@ type SandpoolSettings struct {
 	// cookie with the session's identifier.
 	KeepAuthorization bool `json:"keepAuthorization,omitempty"`
 	KeepCookies       bool `json:"keepCookies,omitempty"`
+	// Transport is what the container speaks on its target port: "http" or "http2".
+	Transport string `json:"transport,omitempty"`
+	// TunnelIdleInSeconds ends tunnels and WebSockets in which nothing flows; absent means never.
+	TunnelIdleInSeconds *int64 `json:"tunnelIdleInSeconds,omitempty"`
 	// Revision grows when the settings of sandboxes change.
 	Revision int64 `json:"revision,omitempty"`
 	// Problem says why the pool failed, or why it is held up.

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
@@ -182,9 +183,26 @@ func parseRegistry(ps *problems, r *api.RegistryCredentials, names []string) san
 	return out
 }
 
+// maxTunnelIdle is a week, in seconds.
+const maxTunnelIdle = 7 * 24 * 3600
+
 func parseForwarding(ps *problems, p *sandpool.Pool, in *api.Ingress, own *api.SandpoolSettings) {
 	const target = templateTarget + ".ingress.targetPort"
 	p.Spec.Forwarding = sandpool.Forwarding{Ports: own.Ports, KeepAuthorization: own.KeepAuthorization, KeepCookies: own.KeepCookies}
+	switch t := sandpool.Transport(strings.ToLower(own.Transport)); t {
+	case "", sandpool.TransportHTTP, sandpool.TransportHTTP2:
+		p.Spec.Forwarding.Transport = t
+	default:
+		ps.invalid("properties.sandpool.transport", "properties.sandpool.transport is %.80q; use http or http2.", own.Transport)
+	}
+	if idle := own.TunnelIdleInSeconds; idle != nil {
+		if *idle < 1 || *idle > maxTunnelIdle {
+			ps.invalid("properties.sandpool.tunnelIdleInSeconds",
+				"properties.sandpool.tunnelIdleInSeconds is %d; use 1 to %d, or leave it out for no limit.", *idle, maxTunnelIdle)
+		} else {
+			p.Spec.Forwarding.TunnelIdle = time.Duration(*idle) * time.Second
+		}
+	}
 	if in == nil || in.TargetPort == nil {
 		ps.invalid(target, "%s is missing; it is the port on which the container serves.", target)
 		return

@@ -120,12 +120,13 @@ func TestContainerSettings(t *testing.T) {
 	k := newKit(t, containers())
 	k.want(201, k.do("PUT", pypool+version, azContainer))
 	k.want(200, k.do("PATCH", pypool+version, `{"properties":{"sandpool":{"warmStart":"Snapshot","warmStartHook":"/reseed",
-		"workingDir":"/srv","ports":[5432],"keepAuthorization":true,"keepCookies":true,"pids":500,"disk":"1Gi"},
+		"workingDir":"/srv","ports":[5432],"keepAuthorization":true,"keepCookies":true,"transport":"HTTP2","tunnelIdleInSeconds":90,"pids":500,"disk":"1Gi"},
 		"dynamicPoolConfiguration":{"lifecycleConfiguration":{"lifecycleType":"OnContainerExit","maxAlivePeriodInSeconds":600}}}}`))
 	want := containerSpec()
 	want.WarmStart = sandpool.WarmStart{Mode: sandpool.StartBySnapshot, Hook: "/reseed"}
 	want.Container.Dir = "/srv"
-	want.Forwarding = sandpool.Forwarding{Port: 8080, Ports: []int{5432}, KeepAuthorization: true, KeepCookies: true}
+	want.Forwarding = sandpool.Forwarding{Port: 8080, Ports: []int{5432}, KeepAuthorization: true, KeepCookies: true,
+		Transport: sandpool.TransportHTTP2, TunnelIdle: 90 * time.Second}
 	want.Resources.PIDs, want.Resources.Disk = 500, 1<<30
 	want.Lifecycle = sandpool.Lifecycle{Type: sandpool.OnContainerExit, MaxAlive: 10 * time.Minute}
 	k.wantSpec(want)
@@ -171,6 +172,8 @@ func TestContainerProblems(t *testing.T) {
 		"key vault":          {`"keyVaultUrl":""`, `"keyVaultUrl":"https://v"`, "properties.secrets[0].keyVaultUrl"},
 		"secret's name":      {`"name":"key","value":"hunter3"`, `"name":"-"`, "properties.secrets[1].name"},
 		"password alone":     {`"username":"ann"`, `"username":""`, at + ".registryCredentials"},
+		"transport":          {`"customContainerTemplate":{`, `"sandpool":{"transport":"http3"},"customContainerTemplate":{`, "properties.sandpool.transport"},
+		"tunnels":            {`"customContainerTemplate":{`, `"sandpool":{"tunnelIdleInSeconds":0},"customContainerTemplate":{`, "properties.sandpool.tunnelIdleInSeconds"},
 		"cooldown and exit":  {`"lifecycleType":"Timed"`, `"lifecycleType":"OnContainerExit"`, "properties.dynamicPoolConfiguration.lifecycleConfiguration.cooldownPeriodInSeconds"},
 		"max alive of timed": {`"maxAlivePeriodInSeconds":null`, `"maxAlivePeriodInSeconds":600`, "properties.dynamicPoolConfiguration.lifecycleConfiguration.maxAlivePeriodInSeconds"},
 		"wrong kind":         {`"CustomContainer"`, `"PythonLTS"`, ""},

@@ -121,6 +121,7 @@ func settings(p sandpool.Pool) *api.SandpoolSettings {
 	if c := p.Spec.Container; c != nil {
 		f := p.Spec.Forwarding
 		s.WorkingDir, s.Ports, s.KeepAuthorization, s.KeepCookies = c.Dir, f.Ports, f.KeepAuthorization, f.KeepCookies
+		s.Transport, s.TunnelIdleInSeconds = string(f.Transport), nonZero(int64(f.TunnelIdle/time.Second))
 		return s
 	}
 	s.Image, s.CPU, s.Memory = p.Spec.Image, nonZero(r.CPU), formatSize(r.Memory)

@@ -339,8 +339,9 @@ func (c *Control) parseSandpool(ps *problems, p *sandpool.Pool, s *api.SandpoolS
 		}
 	}
 	p.Spec.Resources.Memory = parseBytes(ps, target+"memory", s.Memory, minMemory, most.Memory)
-	if s.WorkingDir != "" || len(s.Ports) > 0 || s.KeepAuthorization || s.KeepCookies {
-		ps.invalid("properties.sandpool", "workingDir, ports, keepAuthorization and keepCookies in properties.sandpool are for pools of type %s.", sandpool.CustomContainer)
+	if s.WorkingDir != "" || len(s.Ports) > 0 || s.KeepAuthorization || s.KeepCookies || s.Transport != "" || s.TunnelIdleInSeconds != nil {
+		ps.invalid("properties.sandpool", "workingDir, ports, keepAuthorization, keepCookies, transport and tunnelIdleInSeconds "+
+			"in properties.sandpool are for pools of type %s.", sandpool.CustomContainer)
 	}
 }
 

@@ -93,6 +93,7 @@ func (c *Custom) serve(w http.ResponseWriter, r *http.Request, t Target, operati
 
 // targetOf is where the proxy takes a request.
 func targetOf(f sandpool.Forwarding, t Target) proxy.Target {
-	return proxy.Target{Port: f.Port, Ports: f.Ports, KeepCredentials: f.KeepAuthorization,
+	return proxy.Target{Port: f.Port, HTTP2: f.Transport == sandpool.TransportHTTP2, Ports: f.Ports,
+		KeepAuthorization: f.KeepAuthorization, KeepCookies: f.KeepCookies, Idle: f.TunnelIdle,
 		Path: cmp.Or(t.Path, "/"), Prefix: t.Prefix}
 }

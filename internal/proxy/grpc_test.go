@@ -133,7 +133,7 @@ func TestHTTP2(t *testing.T) {
 	}))
 	p := New(Options{})
 	t.Cleanup(p.Close)
-	srv := front(t, p, c, Target{Port: 8080, Protocol: HTTP2})
+	srv := front(t, p, c, Target{Port: 8080, HTTP2: true})
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
 	two := &http.Client{Transport: &http.Transport{Protocols: &protocols}}
@@ -168,7 +168,7 @@ func TestNoHTTP2(t *testing.T) {
 	c.answers(8080, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 	p := New(Options{})
 	t.Cleanup(p.Close)
-	srv := front(t, p, c, Target{Port: 8080, Protocol: HTTP2})
+	srv := front(t, p, c, Target{Port: 8080, HTTP2: true})
 	resp, err := http.Get(srv.URL)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -8,10 +9,12 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const nginxConf = `
-daemon off; user root; worker_processes 2; pid %[1]s/pid; error_log stderr crit;
+daemon off; user root; worker_processes 2; pid %[1]s/pid; error_log %[1]s/log;
 events { worker_connections 1024; }
 http {
   access_log off; client_max_body_size 0; keepalive_requests 100000000;
@@ -45,13 +48,15 @@ func nginx(t testing.TB, path string) string {
 	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, path, addr), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("nginx", "-p", dir, "-c", conf)
-	cmd.Stderr = os.Stderr
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	cmd := exec.CommandContext(ctx, "nginx", "-p", dir, "-c", conf)
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) } // its workers end with it
+	cmd.WaitDelay = 5 * time.Second
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("%v: make test-deps installs nginx", err)
 	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
+		stop()
 		_ = cmd.Wait()
 	})
 	end := time.After(10 * time.Second)

@@ -24,30 +24,20 @@ type Session interface {
 	Dial(ctx context.Context, port int) (net.Conn, error)
 }
 
-// Protocol is what a container speaks on its target port.
-type Protocol string
-
-// The protocols.
-const (
-	// HTTP1 is HTTP/1.1. Calls of gRPC are forwarded by HTTP/2 all the same, since there is
-	// no other form of them. It is the default.
-	HTTP1 Protocol = "http1"
-	// HTTP2 is HTTP/2 without TLS, which the container must speak without being asked by an
-	// upgrade. A change of protocol, such as WebSocket's, still goes by HTTP/1.1.
-	HTTP2 Protocol = "http2"
-)
-
 // A Target is where a request goes: what its pool says, and its path.
 type Target struct {
 	// Port is the container's port, 1 to 65535.
 	Port int
-	// Protocol is the one of Port; empty means HTTP1.
-	Protocol Protocol
+	// HTTP2 says that the container speaks HTTP/2 on Port, without TLS and without being asked by an
+	// upgrade, and not HTTP/1.1. A change of protocol, such as WebSocket's, still goes by HTTP/1.1, and
+	// calls of gRPC by HTTP/2 in any case, since there is no other form of them.
+	HTTP2 bool
 	// Ports are further ones that tunnels may reach.
 	Ports []int
-	// KeepCredentials lets Authorization through, for containers that check it themselves. They
-	// then see the token by which the caller uses the pool, unless it came some other way.
-	KeepCredentials bool
+	// KeepAuthorization lets the header Authorization through, for containers that check it
+	// themselves. They then see the token by which the caller uses the pool, unless that came some
+	// other way. KeepCookies does the same for the cookie that names the session.
+	KeepAuthorization, KeepCookies bool
 	// Idle ends tunnels, WebSockets among them, in which nothing flows; zero means never.
 	Idle time.Duration
 	// Path is what the container sees, escaped as the caller has sent it, beginning with a slash.
@@ -133,7 +123,7 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, s Session, t Targe
 		return err
 	}
 	defer session.leave()
-	if upgradeOf(r) == "" && (t.Protocol == HTTP2 || isGRPC(r)) {
+	if upgradeOf(r) == "" && (t.HTTP2 || isGRPC(r)) {
 		return p.forward2(w, r, session, t)
 	}
 	return p.forward1(w, r, session, t)

@@ -102,9 +102,9 @@ func (p *Proxy) each(r *http.Request, t Target, f func(name, value string)) {
 		switch {
 		case hopByHop[low] || framing[low] || private(low) || listed(drop, low):
 			continue
-		case low == "authorization" && !t.KeepCredentials:
+		case low == "authorization" && !t.KeepAuthorization:
 			continue
-		case low == "cookie":
+		case low == "cookie" && !t.KeepCookies:
 			for _, v := range values {
 				if v = otherCookies(v); v != "" {
 					f(name, v)

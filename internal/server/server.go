@@ -117,8 +117,14 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if err != nil {
 		return nil, err
 	}
+	// Calls of gRPC need HTTP/2, by TLS or with prior knowledge.
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
 	s.http = &http.Server{
 		Handler:           handler,
+		Protocols:         &protocols,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
@@ -241,7 +247,7 @@ func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 		return nil, errors.Join(fmt.Errorf("tls: %w", err), l.Close())
 	}
 	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert},
-		NextProtos: []string{"http/1.1"}}), nil
+		NextProtos: []string{"h2", "http/1.1"}}), nil
 }
 
 // lockDir makes the data directory and takes its lock: two servers on one
