@@ -2,14 +2,19 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
 
 	"github.com/sandpool/sandpool/api"
 )
 
 type sessionCmd struct {
-	Show   sessionShowCmd   `cmd:"" help:"Show a session."`
-	List   sessionListCmd   `cmd:"" help:"List the sessions of a pool."`
-	Delete sessionDeleteCmd `cmd:"" help:"End a session and destroy its sandbox."`
+	Show    sessionShowCmd    `cmd:"" help:"Show a session."`
+	List    sessionListCmd    `cmd:"" help:"List the sessions of a pool."`
+	Delete  sessionDeleteCmd  `cmd:"" help:"End a session and destroy its sandbox."`
+	Forward sessionForwardCmd `cmd:"" help:"Reach a port of a session's container from this machine."`
 }
 
 // sessionOutput is a session as JSON.
@@ -97,4 +102,62 @@ func (c *sessionDeleteCmd) Run(ctx context.Context, a *app) error {
 		}{string(c.Session)})
 	}
 	return nil
+}
+
+type sessionForwardCmd struct {
+	sessionFlag
+	poolFlag
+	Ports portPair `arg:"" help:"Local and container's port, such as 6379:6379; local port 0 takes a free one. HOST:LOCAL:PORT listens on another address than 127.0.0.1." placeholder:"LOCAL:PORT"`
+}
+
+// portPair is where to listen, and the port that connections lead to.
+type portPair struct {
+	listen string
+	port   int
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *portPair) UnmarshalText(text []byte) error {
+	host, rest := "127.0.0.1", string(text)
+	if i := strings.LastIndexByte(rest, ':'); i >= 0 {
+		if j := strings.LastIndexByte(rest[:i], ':'); j >= 0 {
+			host, rest = strings.Trim(rest[:j], "[]"), rest[j+1:]
+		}
+	}
+	local, port, _ := strings.Cut(rest, ":")
+	from, err := strconv.ParseUint(local, 10, 16)
+	to, err2 := strconv.ParseUint(port, 10, 16)
+	if err != nil || err2 != nil || to == 0 {
+		return fmt.Errorf("%q is not LOCAL:PORT, two port numbers such as 6379:6379", text)
+	}
+	*p = portPair{net.JoinHostPort(host, strconv.FormatUint(from, 10)), int(to)}
+	return nil
+}
+
+// Run forwards connections until it is interrupted, which is the way it ends.
+func (c *sessionForwardCmd) Run(ctx context.Context, a *app) error {
+	cl, err := a.client()
+	if err != nil {
+		return err
+	}
+	// One tunnel before all others says at once what is wrong, and has the session begin.
+	first, err := cl.Tunnel(ctx, c.Pool, string(c.Session), c.Ports.port)
+	if err != nil {
+		return err
+	}
+	_ = first.Close()
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Ports.listen)
+	if err != nil {
+		return err
+	}
+	a.say("%s leads to port %d of session %s; Ctrl-C ends it", l.Addr(), c.Ports.port, printable(string(c.Session)))
+	if a.json() {
+		if err := a.printJSON(struct {
+			Address string `json:"address"`
+			Port    int    `json:"port"`
+		}{l.Addr().String(), c.Ports.port}); err != nil {
+			return err
+		}
+	}
+	return cl.Forward(ctx, l, c.Pool, string(c.Session), c.Ports.port, func(err error) { a.say("sandpool: %s", explain(err)) })
 }
