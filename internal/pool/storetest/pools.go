@@ -52,7 +52,8 @@ func sampleSpec() sandpool.Spec {
 			Startup: probe, Liveness: probe.Clone(),
 		},
 		Lifecycle:   sandpool.Lifecycle{Type: sandpool.OnContainerExit, MaxAlive: time.Hour},
-		Forwarding:  sandpool.Forwarding{Port: 80, Ports: []int{81}, KeepAuthorization: true, KeepCookies: true},
+		Forwarding:  sandpool.Forwarding{Port: 80, Ports: []int{81}, KeepAuthorization: true, KeepCookies: true,
+			Transport: sandpool.TransportHTTP2, TunnelIdle: time.Hour},
 		Environment: "/subscriptions/s/env",
 	}
 }
