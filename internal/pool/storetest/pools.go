@@ -51,8 +51,8 @@ func sampleSpec() sandpool.Spec {
 			Env:     []sandpool.EnvVar{{Name: "A", Value: "1", SecretRef: "password"}},
 			Startup: probe, Liveness: probe.Clone(),
 		},
-		Lifecycle:   sandpool.Lifecycle{Type: sandpool.OnContainerExit, MaxAlive: time.Hour},
-		Forwarding:  sandpool.Forwarding{Port: 80, Ports: []int{81}, KeepAuthorization: true, KeepCookies: true,
+		Lifecycle: sandpool.Lifecycle{Type: sandpool.OnContainerExit, MaxAlive: time.Hour},
+		Forwarding: sandpool.Forwarding{Port: 80, Ports: []int{81}, KeepAuthorization: true, KeepCookies: true,
 			Transport: sandpool.TransportHTTP2, TunnelIdle: time.Hour},
 		Environment: "/subscriptions/s/env",
 	}
