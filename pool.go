@@ -69,7 +69,9 @@ type Pool struct {
 	// prepared it; empty until it has. If a restarted server prepares something else (a newer
 	// image of the same name, another agent), the pool gets a new revision.
 	Template string
-	State    ProvisioningState
+	// ImageDigest identifies what Spec.Image meant when Template was prepared.
+	ImageDigest string
+	State       ProvisioningState
 	// Problem says why State is Failed, or why refilling is held up, in a sentence.
 	Problem   string
 	CreatedAt time.Time

@@ -63,6 +63,8 @@ const (
 	SandboxSlow Name = "SandboxSlow"
 	// SandboxEnded: a sandbox ended by itself. Outcome is how: "exited", "killed", "out of memory".
 	SandboxEnded Name = "SandboxEnded"
+	// SandboxSick: a sandbox did not pass its liveness check, and is ended.
+	SandboxSick Name = "SandboxSick"
 	// SandboxStopped: a sandbox that was told to stop is gone.
 	SandboxStopped Name = "SandboxStopped"
 	// SandboxNotStopped: it could not be stopped, and it is tried again.
@@ -127,6 +129,7 @@ var kinds = map[Name]kind{
 	SandboxNotStarted: {PoolEvents, Warning, "a sandbox did not start"},
 	SandboxSlow:       {PoolEvents, Warning, "sandboxes will start slower than they could"},
 	SandboxEnded:      {PoolEvents, Warning, "a sandbox ended by itself"},
+	SandboxSick:       {PoolEvents, Warning, "a sandbox did not pass its liveness check"},
 	SandboxStopped:    {PoolEvents, Debug, "a sandbox was stopped"},
 	SandboxNotStopped: {PoolEvents, Warning, "a sandbox cannot be stopped"},
 	SandboxUnwatched:  {PoolEvents, Warning, "a sandbox cannot be watched"},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/pool/plan"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -54,7 +55,7 @@ func (m *Manager) adoptOnce(ctx context.Context) error {
 		if p.State == sandpool.Failed {
 			p.State, p.Problem = sandpool.InProgress, "" // it is tried again now, and may have been mended
 		}
-		m.pools[p.ID.Key()] = newPoolState(p)
+		m.pools[p.ID.Key()] = m.newPoolState(p)
 	}
 	for i, row := range rows {
 		m.adoptRow(row, reasons[i])
@@ -96,11 +97,8 @@ func (m *Manager) list(ctx context.Context) (map[sandpool.SandboxID]bool, error)
 	return found, nil
 }
 
-// maxChecks bounds the checks of ready sandboxes at the same time, checkTimeout each of them.
-const (
-	maxChecks    = 8
-	checkTimeout = 5 * time.Second
-)
+// checkTimeout bounds the check of a ready sandbox that is adopted.
+const checkTimeout = 5 * time.Second
 
 // judge says for each row why its sandbox must not be used; "" means that it may.
 func (m *Manager) judge(ctx context.Context, pools []sandpool.Pool, rows []sandpool.Sandbox, running map[sandpool.SandboxID]bool) []string {
@@ -110,10 +108,11 @@ func (m *Manager) judge(ctx context.Context, pools []sandpool.Pool, rows []sandp
 	}
 	reasons := make([]string, len(rows))
 	var wait sync.WaitGroup
-	turns := make(chan struct{}, maxChecks)
+	turns := make(chan struct{}, plan.MaxChecks)
 	for i, row := range rows {
 		reasons[i] = unfit(byKey[row.Pool.Key()], row, running[row.ID])
-		if reasons[i] != "" || row.State != sandpool.Ready || m.options.Alive == nil {
+		guest, err := m.options.Guest(byKey[row.Pool.Key()])
+		if reasons[i] != "" || row.State != sandpool.Ready || err != nil || guest.Alive == nil {
 			continue
 		}
 		turns <- struct{}{}
@@ -121,7 +120,7 @@ func (m *Manager) judge(ctx context.Context, pools []sandpool.Pool, rows []sandp
 			defer func() { <-turns }()
 			ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 			defer cancel()
-			if err := m.options.Alive(ctx, row, m.dialer(row)); err != nil {
+			if err := guest.Alive(ctx, row, m.dialer(row)); err != nil {
 				reasons[i] = "the sandbox did not answer after a restart: " + err.Error()
 			}
 		})
@@ -140,9 +139,9 @@ func unfit(p sandpool.Pool, row sandpool.Sandbox, running bool) string {
 	case !running:
 		return "the sandbox ended while no server ran"
 	case p.State == sandpool.Deleting:
-		return reasonDeleted
+		return plan.ReasonDeleted
 	case row.State == sandpool.Ready && row.Revision != p.Revision:
-		return reasonStale
+		return plan.ReasonStale
 	}
 	return ""
 }
@@ -167,6 +166,7 @@ func (m *Manager) adoptRow(row sandpool.Sandbox, reason string) {
 		b.dirty = true
 	}
 	m.watch(b)
+	b.checkAt = now
 }
 
 // adoptStray makes the box of something that only the engine knows, to stop it. The caller holds mu.

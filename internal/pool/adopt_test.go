@@ -3,7 +3,6 @@ package pool_test
 import (
 	"context"
 	"errors"
-	"net"
 	"testing"
 	"time"
 
@@ -79,7 +78,7 @@ func TestRestartStopsTheRest(t *testing.T) {
 		if err != nil || outcome != sandpool.ClaimNew {
 			w.Fatalf("Claim = %s, %v", outcome, err)
 		}
-		template, err := w.options.Template(ctx, spec(2, 5))
+		template, err := guest().Template(ctx, spec(2, 5), nil)
 		w.must(err)
 		prepared, err := w.fake.Prepare(ctx, template, nil)
 		w.must(err)
@@ -112,7 +111,7 @@ func TestRestartChecksTheReady(t *testing.T) {
 	within(t, func(w *world) {
 		w.put(spec(2, 5))
 		mute := w.fake.Running()[0]
-		w.options.Alive = func(_ context.Context, s sandpool.Sandbox, _ func(context.Context, int) (net.Conn, error)) error {
+		w.guest.Alive = func(_ context.Context, s sandpool.Sandbox, _ pool.Dialer) error {
 			if s.ID == mute {
 				return errors.New("no answer")
 			}
@@ -178,9 +177,9 @@ func TestRestartWithNewTemplate(t *testing.T) {
 			w.Errorf("a restart without a change made revision %d of %q", p.Revision, p.Template)
 		}
 		before := w.fake.Prepared()
-		plain := w.options.Template
-		w.options.Template = func(ctx context.Context, p sandpool.Pool) (sandbox.Template, error) {
-			template, err := plain(ctx, p)
+		plain := w.guest.Template
+		w.guest.Template = func(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets) (sandbox.Template, error) {
+			template, err := plain(ctx, p, secrets)
 			template.Env = []string{"AGENT=new"}
 			return template, err
 		}
@@ -266,9 +265,8 @@ func TestNew(t *testing.T) {
 	within(t, func(w *world) {
 		w.settle()
 		for name, o := range map[string]pool.Options{
-			"no Template":      {Init: w.options.Init},
-			"no Init":          {Template: w.options.Template},
-			"negative timeout": {Init: w.options.Init, Template: w.options.Template, StopTimeout: -1},
+			"no Guest":         {},
+			"negative timeout": {Guest: w.options.Guest, StopTimeout: -1},
 		} {
 			if _, err := pool.New(w, w.store, w.fake, o); err == nil {
 				w.Errorf("New with %s: no error", name)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/pool/plan"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -18,23 +19,21 @@ type poolState struct {
 	backoff  backoff // of starts
 	refills  int64   // refills that went wrong, ever
 	claims   [sandpool.ClaimNew + 1]int64
-	// burstAt and claimedAt are the first and the last claim of a ready
-	// sandbox in the present or last burst; see calm.
-	burstAt, claimedAt time.Time
-	unsaved            bool // pool differs from its row in State or Problem
-	removing           bool // the row is being deleted
+	burst    plan.Burst
+	guest    Guest
+	guestErr error // why there is no guest
+	trial    bool  // no sandbox of a template that boots has started yet
+	crashes  int64 // sandboxes that ended by themselves, ever
+	losses   map[sandpool.Identifier]loss
+	unsaved  bool // pool differs from its row in State or Problem
+	removing bool // the row is being deleted
 }
 
-func newPoolState(p sandpool.Pool) *poolState {
-	return &poolState{pool: p, sessions: map[sandpool.Identifier]*entry{}, prep: preparation{changed: make(chan struct{})}}
-}
-
-// noteClaim records that a claim took a ready sandbox.
-func (p *poolState) noteClaim(now time.Time) {
-	if now.Sub(p.claimedAt) >= calm {
-		p.burstAt = now
-	}
-	p.claimedAt = now
+func (m *Manager) newPoolState(p sandpool.Pool) *poolState {
+	s := &poolState{pool: p, sessions: map[sandpool.Identifier]*entry{}, losses: map[sandpool.Identifier]loss{},
+		prep: preparation{changed: make(chan struct{})}}
+	m.setGuest(s)
+	return s
 }
 
 // entry is an identifier's place in a pool: a session, a claim in progress, or
@@ -63,6 +62,10 @@ type box struct {
 	starting bool // its start is under way; only the starter may touch it
 	stopping bool // an attempt to stop is under way
 	backoff  backoff
+
+	checking bool      // it is being asked whether it lives
+	checkAt  time.Time // when it is asked next
+	failures int       // of that, in a row
 }
 
 // handleOf is how the engine finds a row's sandbox.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/pool/plan"
 )
 
 // claim is a claim in progress, on which every caller of its identifier waits. It
@@ -47,6 +48,10 @@ func (m *Manager) Acquire(ctx context.Context, id sandpool.PoolID, identifier sa
 		m.mu.Unlock()
 		lease.claimTime = time.Since(began)
 		return lease, nil
+	}
+	if lost := p.tell(identifier, began); lost != nil {
+		m.mu.Unlock()
+		return nil, lost
 	}
 	c, first, err := m.join(p, identifier)
 	m.mu.Unlock()
@@ -205,8 +210,8 @@ func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Ide
 	}
 	b, dead := m.own(ctx, p, row)
 	if outcome == sandpool.ClaimReady {
-		p.noteClaim(time.Now())
-		m.lull.Reset(calm) // refills wait for this
+		p.burst.Note(time.Now())
+		m.lull.Reset(plan.Calm) // refills wait for this
 	}
 	m.mu.Unlock()
 	if dead {
@@ -253,8 +258,11 @@ func (m *Manager) full(p *poolState, identifier sandpool.Identifier) error {
 	now := time.Now()
 	wait := p.pool.Cooldown
 	for _, e := range p.sessions {
-		if e.box != nil && e.box.row.State == sandpool.Claimed && e.box.leases == 0 {
-			wait = min(wait, e.box.used.Add(p.pool.Cooldown).Sub(now))
+		if e.box == nil || e.box.row.State != sandpool.Claimed || e.box.leases > 0 {
+			continue
+		}
+		if at := p.expires(e.box, e.box.used); !at.IsZero() {
+			wait = min(wait, at.Sub(now))
 		}
 	}
 	return &sandpool.Error{Class: sandpool.Full, Code: "SessionPoolMaxSessionsReached", Target: "identifier",

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/pool/plan"
 )
 
 // Session is a claimed sandbox, for as long as it serves its identifier. It can be used whether or
@@ -76,7 +77,7 @@ func (l *Lease) Release() {
 	b := l.box
 	b.leases--
 	b.used, b.dirty = time.Now(), true
-	if b.leases == 0 && b.used.Sub(b.since) < calm {
+	if b.leases == 0 && b.used.Sub(b.since) < plan.Calm {
 		m.nudge() // refills may wait for a first request
 	}
 }

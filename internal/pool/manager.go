@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"net"
 	"runtime"
 	"strings"
 	"sync"
@@ -12,25 +11,19 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/pool/plan"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
-// Dialer opens a byte stream to a port of one sandbox.
-type Dialer func(ctx context.Context, port int) (net.Conn, error)
-
 // Options are a Manager's settings. Zero durations and numbers mean the default that is named.
 type Options struct {
-	// Template says what a pool's sandboxes are started from. Required.
-	Template func(context.Context, sandpool.Pool) (sandbox.Template, error)
-	// Init gives a fresh sandbox what makes it unlike its siblings: its secret, seed and
-	// host name. A sandbox counts as started once Init has returned. Required, because
-	// clones of a snapshot share their random state and an empty secret.
-	Init func(ctx context.Context, s sandpool.Sandbox, dial func(ctx context.Context, port int) (net.Conn, error)) error
-	// Alive checks a ready sandbox that is adopted after a restart. Nil trusts the engine's list.
-	Alive func(ctx context.Context, s sandpool.Sandbox, dial func(ctx context.Context, port int) (net.Conn, error)) error
+	// Guest says what runs in a pool's sandboxes. It is asked whenever the pool has changed, and
+	// answers at once. Required.
+	Guest func(p sandpool.Pool) (Guest, error)
 	// MaxStarts bounds the sandboxes being started at the same time; two for each core.
 	MaxStarts int
-	// StartTimeout bounds one start, Init included, and the wait for a turn to start; 60 s.
+	// StartTimeout bounds one start, Init included, and the wait for a turn to start; 60 s. A
+	// sandbox that boots has the time that its template grants besides.
 	StartTimeout time.Duration
 	// StopTimeout bounds one attempt to stop; 30 s. A stop is repeated until it succeeds.
 	StopTimeout time.Duration
@@ -41,11 +34,8 @@ type Options struct {
 }
 
 func (o *Options) complete() error {
-	if o.Template == nil {
-		return errors.New("options: Template is nil")
-	}
-	if o.Init == nil {
-		return errors.New("options: Init is nil; without it the sandboxes of a pool share their secret")
+	if o.Guest == nil {
+		return errors.New("options: Guest is nil")
 	}
 	if o.MaxStarts < 0 || o.StartTimeout < 0 || o.StopTimeout < 0 || o.PrepareTimeout < 0 || o.SweepInterval < 0 {
 		return errors.New("options: a number or duration is negative")
@@ -91,6 +81,7 @@ type Manager struct {
 	starts   slots
 	nudged   bool          // a nudge is on its way
 	stops    int           // attempts to stop in progress
+	checks   int           // questions whether a sandbox lives, in progress
 	draining bool          // StopAll was called
 	empty    chan struct{} // non-nil while StopAll waits; closed when boxes is empty
 	closed   bool          // Run waits for work: no more of it
@@ -112,7 +103,7 @@ func New(events event.Observer, store Store, engine sandbox.Runtime, o Options) 
 		pools: map[string]*poolState{}, boxes: map[sandpool.SandboxID]*box{},
 		starts: slots{limit: o.MaxStarts},
 	}
-	m.lull = time.AfterFunc(calm, m.kick)
+	m.lull = time.AfterFunc(plan.Calm, m.kick)
 	return m, nil
 }
 

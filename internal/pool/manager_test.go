@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"path/filepath"
 	"sync"
@@ -38,6 +37,7 @@ type world struct {
 	fake    *sandboxtest.Fake
 	store   *storeFaults
 	options pool.Options
+	guest   pool.Guest // of every pool; a change holds from the next Put or restart on
 	*pool.Manager
 	stop func() // ends Run, as the end of the process does
 
@@ -48,7 +48,8 @@ type world struct {
 // within runs do in a bubble with a running manager.
 func within(t *testing.T, do func(*world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, fake: sandboxtest.New(http.HandlerFunc(hello)), options: options()}
+		w := &world{T: t, fake: sandboxtest.New(http.HandlerFunc(hello)), options: options(), guest: guest()}
+		w.options.Guest = func(sandpool.Pool) (pool.Guest, error) { return w.guest, nil }
 		db, err := sqlite.Open(t.Context(), slog.New(slog.DiscardHandler), filepath.Join(t.TempDir(), "state.db"))
 		if err != nil {
 			t.Fatal(err)
@@ -71,18 +72,25 @@ func hello(w http.ResponseWriter, r *http.Request) {
 
 func options() pool.Options {
 	return pool.Options{
-		Template: func(_ context.Context, p sandpool.Pool) (sandbox.Template, error) {
+		Guest: func(sandpool.Pool) (pool.Guest, error) { return guest(), nil },
+
+		MaxStarts: 4,
+	}
+}
+
+func guest() pool.Guest {
+	return pool.Guest{
+		Template: func(_ context.Context, p sandpool.Pool, _ sandpool.Secrets) (sandbox.Template, error) {
 			return sandbox.Template{Args: []string{"/agent", p.Spec.Image}, Ready: sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: 8080}}, Start: sandbox.Restore,
 				Limits: sandpool.Resources{CPU: 1, Memory: 1 << 30, PIDs: 64, Disk: 1 << 30}}, nil
 		},
-		Init: func(ctx context.Context, s sandpool.Sandbox, dial func(context.Context, int) (net.Conn, error)) error {
+		Init: func(ctx context.Context, s sandpool.Sandbox, dial pool.Dialer) error {
 			conn, err := dial(ctx, 8080)
 			if err != nil {
 				return err
 			}
 			return conn.Close()
 		},
-		MaxStarts: 4,
 	}
 }
 

@@ -46,7 +46,7 @@ func (m *Manager) Put(ctx context.Context, want sandpool.Pool, secrets sandpool.
 	defer m.mu.Unlock()
 	p := m.pools[next.ID.Key()]
 	if p == nil {
-		p = newPoolState(next)
+		p = m.newPoolState(next)
 		m.pools[next.ID.Key()] = p
 	}
 	m.adoptPool(p, next)
@@ -59,7 +59,7 @@ func (m *Manager) adoptPool(p *poolState, next sandpool.Pool) {
 	old, stored := p.pool, next
 	same := old.Spec.SameSandbox(next.Spec)
 	if same {
-		next.Revision, next.Template = old.Revision, old.Template
+		next.Revision, next.Template, next.ImageDigest = old.Revision, old.Template, old.ImageDigest
 	} else {
 		next.Revision = max(next.Revision, old.Revision+1)
 	}
@@ -75,7 +75,8 @@ func (m *Manager) adoptPool(p *poolState, next sandpool.Pool) {
 		p.prep.change()
 	}
 	p.pool = next
-	p.unsaved = next.Revision != stored.Revision || next.Template != stored.Template ||
+	m.setGuest(p)
+	p.unsaved = next.Revision != stored.Revision || next.Template != stored.Template || next.ImageDigest != stored.ImageDigest ||
 		next.State != stored.State || next.Problem != stored.Problem
 	m.kick()
 }
@@ -97,7 +98,7 @@ func checkPool(p sandpool.Pool) error {
 // merge is want with what the pool it replaces decides. The caller holds mu.
 func (m *Manager) merge(want sandpool.Pool, now time.Time) (sandpool.Pool, error) {
 	next := want.Clone()
-	next.State, next.Problem, next.Revision, next.Template = sandpool.InProgress, "", 1, ""
+	next.State, next.Problem, next.Revision, next.Template, next.ImageDigest = sandpool.InProgress, "", 1, "", ""
 	next.CreatedAt, next.UpdatedAt = now, now
 	p := m.pools[want.ID.Key()]
 	if p == nil {
@@ -112,7 +113,7 @@ func (m *Manager) merge(want sandpool.Pool, now time.Time) (sandpool.Pool, error
 		next.Revision++
 		return next, nil
 	}
-	next.Template = old.Template
+	next.Template, next.ImageDigest = old.Template, old.ImageDigest
 	if old.State != sandpool.Failed {
 		next.State, next.Problem = old.State, old.Problem
 	}

@@ -15,7 +15,8 @@ import (
 type preparation struct {
 	revision int64 // what prepared or err is about
 	prepared sandbox.Prepared
-	done     bool // prepared is set
+	done     bool   // prepared is set
+	note     string // what the owner should know although all is well
 	err      error
 	backoff  backoff
 
@@ -38,31 +39,50 @@ func (m *Manager) beginPrepare(p *poolState) {
 		m.mu.Lock()
 		p.prep.cancel = cancel
 		m.mu.Unlock()
-		prepared, err := m.prepare(ctx, want)
+		prepared, note, err := m.prepare(ctx, want)
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.endPrepare(ctx, p, want.Revision, prepared, err)
+		m.endPrepare(ctx, p, want.Revision, prepared, note, err)
 	})
 	p.prep.running, p.prep.cancel = true, func() {}
 }
 
-func (m *Manager) prepare(ctx context.Context, p sandpool.Pool) (sandbox.Prepared, error) {
-	t, err := m.options.Template(ctx, p)
+// prepare makes the template ready. The note is for the owner of a pool that is not as wanted.
+func (m *Manager) prepare(ctx context.Context, p sandpool.Pool) (prepared sandbox.Prepared, note string, err error) {
+	guest, err := m.options.Guest(p)
 	if err != nil {
-		return sandbox.Prepared{}, fmt.Errorf("make the template: %w", err)
+		return prepared, "", err
 	}
-	prepared, err := m.engine.Prepare(ctx, t, func(step sandbox.Progress) {
+	secrets, err := m.secrets(ctx, p)
+	if err != nil {
+		return prepared, "", err
+	}
+	t, err := guest.Template(ctx, p, secrets)
+	if err != nil {
+		return prepared, "", fmt.Errorf("make the template: %w", err)
+	}
+	tell := func(step sandbox.Progress) {
 		m.events.Observe(event.Event{Name: event.PoolPreparing, Pool: p.ID, Outcome: step.Step, Took: step.Elapsed})
-	})
-	if err != nil {
-		return sandbox.Prepared{}, fmt.Errorf("prepare the template: %w", err)
 	}
-	return prepared, nil
+	prepared, err = m.engine.Prepare(ctx, t, tell)
+	if err == nil {
+		return prepared, "", nil
+	}
+	err = fmt.Errorf("prepare the template: %w", err)
+	if !guest.BootInstead || t.Start != sandbox.Restore || ctx.Err() != nil {
+		return prepared, "", err
+	}
+	t.Start = sandbox.Boot
+	booted, bootErr := m.engine.Prepare(ctx, t, tell)
+	if bootErr != nil {
+		return booted, "", err
+	}
+	return booted, "Sandboxes are booted, because no snapshot can be taken: " + err.Error(), nil
 }
 
 // endPrepare records a result, unless the preparation was cancelled or the pool has changed
 // meanwhile. The caller holds mu.
-func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, prepared sandbox.Prepared, err error) {
+func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, prepared sandbox.Prepared, note string, err error) {
 	defer m.kick()
 	defer p.prep.change()
 	p.prep.running = false
@@ -76,9 +96,9 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, 
 			revision = p.pool.Revision
 			m.events.Observe(event.Event{Name: event.PoolRenewed, Pool: p.pool.ID})
 		}
-		p.pool.Template = prepared.Key
+		p.pool.Template, p.pool.ImageDigest = prepared.Key, prepared.Template.Root.Digest
 	}
-	p.prep.revision, p.prep.done, p.prep.prepared, p.prep.err = revision, err == nil, prepared, err
+	p.prep.revision, p.prep.done, p.prep.prepared, p.prep.note, p.prep.err = revision, err == nil, prepared, note, err
 	p.unsaved, p.pool.UpdatedAt = true, now
 	if err != nil {
 		p.prep.backoff.fail(now)
@@ -86,10 +106,15 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, 
 		m.events.Observe(event.Event{Name: event.PoolFailed, Pool: p.pool.ID, Err: err, Retry: p.prep.backoff.next()})
 		return
 	}
-	m.events.Observe(event.Event{Name: event.PoolReady, Pool: p.pool.ID})
+	if !p.trial {
+		m.events.Observe(event.Event{Name: event.PoolReady, Pool: p.pool.ID})
+	}
 	p.prep.backoff.reset()
 	p.backoff.reset()
-	p.pool.State, p.pool.Problem = sandpool.Succeeded, ""
+	p.pool.State, p.pool.Problem = sandpool.Succeeded, note
+	if p.trial = m.beginTrial(p); p.trial {
+		p.pool.State, p.pool.Problem = sandpool.InProgress, ""
+	}
 	for _, b := range m.boxes {
 		if b.pool == p && b.row.Revision == revision && b.limit == 0 {
 			b.limit = prepared.Template.Limits.Memory // adopted before the template was known
@@ -125,6 +150,13 @@ func (m *Manager) prepared(ctx context.Context, p *poolState, revision int64) (s
 	}
 }
 
+// preparedInTime is prepared for no longer than a start may take.
+func (m *Manager) preparedInTime(ctx context.Context, p *poolState, revision int64) (sandbox.Prepared, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.options.StartTimeout)
+	defer cancel()
+	return m.prepared(ctx, p, revision)
+}
+
 // late is the error of a wait for a template that was cut short.
 func (m *Manager) late(ctx context.Context, p *poolState) error {
 	if context.Cause(ctx) != context.DeadlineExceeded {
@@ -148,9 +180,7 @@ func (m *Manager) awaitStartable(ctx context.Context, p *poolState) error {
 		}
 	}
 	m.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, m.options.StartTimeout)
-	defer cancel()
-	_, err := m.prepared(ctx, p, revision)
+	_, err := m.preparedInTime(ctx, p, revision)
 	if errors.Is(err, errSuperseded) {
 		return nil // the store's answer, at the new revision, decides
 	}

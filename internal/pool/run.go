@@ -9,6 +9,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/pool/plan"
 )
 
 // pulse is the time between looks at what time alone brings about: cooldowns,
@@ -68,63 +69,60 @@ func (m *Manager) act() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	for _, a := range plan(m.look(), now) {
-		p, b := m.pools[a.pool], m.boxes[a.box]
-		switch a.act {
-		case actPrepare:
+	for _, a := range plan.Next(m.look(), now) {
+		p, b := m.pools[a.Pool], m.boxes[a.Sandbox]
+		switch a.Act {
+		case plan.Prepare:
 			m.beginPrepare(p)
-		case actRefill:
+		case plan.Refill:
 			m.beginRefill(p)
-		case actForgive:
+		case plan.Forgive:
 			p.backoff.reset()
-			p.pool.Problem, p.unsaved = "", true
+			p.pool.Problem, p.unsaved = p.prep.note, true
 			m.kick()
-		case actRetire:
-			m.retire(b, ended("%s", a.reason))
-		case actStop:
+		case plan.Check:
+			m.beginCheck(b)
+		case plan.Retire:
+			m.retire(b, ended("%s", a.Reason))
+		case plan.Stop:
 			m.beginStop(b)
-		case actRemove:
+		case plan.Remove:
 			m.beginRemove(p)
 		}
 	}
 }
 
 // look takes the snapshot. The caller holds mu.
-func (m *Manager) look() snapshot {
-	s := snapshot{starts: m.starts.free(), stops: m.stops, draining: m.draining}
-	views := map[*poolState][]boxView{}
+func (m *Manager) look() plan.Snapshot {
+	s := plan.Snapshot{Starts: m.starts.free(), Stops: m.stops, Checks: m.checks, Draining: m.draining}
+	views := map[*poolState][]plan.Sandbox{}
 	for _, b := range m.boxes {
 		views[b.pool] = append(views[b.pool], b.view())
 	}
 	for _, boxes := range views {
-		slices.SortFunc(boxes, func(a, b boxView) int {
-			return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.id, b.id))
+		slices.SortFunc(boxes, func(a, b plan.Sandbox) int {
+			return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
 		})
 	}
-	s.strays = views[nil]
+	s.Strays = views[nil]
 	for key, p := range m.pools {
-		s.pools = append(s.pools, p.view(key, views[p]))
+		s.Pools = append(s.Pools, p.view(key, views[p]))
 	}
-	slices.SortFunc(s.pools, func(a, b poolView) int { return cmp.Compare(a.key, b.key) })
+	slices.SortFunc(s.Pools, func(a, b plan.Pool) int { return cmp.Compare(a.Key, b.Key) })
 	return s
 }
 
-func (p *poolState) view(key string, boxes []boxView) poolView {
+func (p *poolState) view(key string, boxes []plan.Sandbox) plan.Pool {
 	claims := 0
 	for _, e := range p.sessions {
 		if e.claim != nil {
 			claims++
 		}
 	}
-	return poolView{key: key, pool: p.pool, boxes: boxes, claims: claims, removing: p.removing,
-		burstAt: p.burstAt, claimedAt: p.claimedAt,
-		prepared:  p.prep.done && p.prep.revision == p.pool.Revision,
-		preparing: p.prep.running, prepareAt: p.prep.backoff.next(), refillAt: p.backoff.next()}
-}
-
-func (b *box) view() boxView {
-	return boxView{id: b.row.ID, state: b.row.State, revision: b.row.Revision, session: b.row.Identifier != "",
-		leases: b.leases, used: b.used, since: b.since, busy: b.starting || b.stopping, retryAt: b.backoff.next()}
+	return plan.Pool{Key: key, Pool: p.pool, Sandboxes: boxes, Claims: claims, Removing: p.removing, Burst: p.burst,
+		Prepared:  p.prep.done && p.prep.revision == p.pool.Revision,
+		Preparing: p.prep.running, PrepareAt: p.prep.backoff.next(), RefillAt: p.backoff.next(),
+		Trial: p.trial, Liveness: p.guest.Liveness != nil && p.guest.Alive != nil}
 }
 
 // touch writes down when sessions were last used.

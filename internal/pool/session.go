@@ -16,7 +16,7 @@ func (b *box) session(now time.Time) sandpool.Session {
 		used = now
 	}
 	return sandpool.Session{Pool: b.pool.pool.ID, Identifier: b.row.Identifier, Sandbox: b.row.ID,
-		CreatedAt: b.row.ClaimedAt, LastUsedAt: used, ExpiresAt: used.Add(b.pool.pool.Cooldown)}
+		CreatedAt: b.row.ClaimedAt, LastUsedAt: used, ExpiresAt: b.pool.expires(b, used)}
 }
 
 func noSession(id sandpool.PoolID, identifier sandpool.Identifier) error {

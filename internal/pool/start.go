@@ -73,7 +73,14 @@ func (m *Manager) start(ctx context.Context, b *box, queue bool) error {
 		if b.row.State == sandpool.Starting {
 			b.row, b.since, b.used = row, time.Now(), time.Now()
 		}
+		b.checkAt = time.Now()
+		if live := b.pool.guest.Liveness; live != nil {
+			b.checkAt = b.checkAt.Add(live.Delay)
+		}
 		m.watch(b)
+		if b.row.Revision == b.pool.pool.Revision {
+			m.endTrial(b.pool)
+		}
 		m.kick()
 		m.events.Observe(event.Event{Name: event.SandboxStarted, Pool: row.Pool, Sandbox: row.ID, Took: time.Since(row.CreatedAt)})
 		m.mu.Unlock()
@@ -114,6 +121,13 @@ func (m *Manager) rowOf(b *box) sandpool.Sandbox {
 	return b.row
 }
 
+// guestOf returns what runs in the box's sandbox.
+func (m *Manager) guestOf(b *box) Guest {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return b.pool.guest
+}
+
 // failed records a start that went wrong by itself, and retires the box. The caller holds mu.
 func (m *Manager) failed(ctx context.Context, b *box, err error) {
 	onPurpose := b.row.State == sandpool.Stopping || ctx.Err() != nil || errors.Is(err, errSuperseded)
@@ -123,6 +137,9 @@ func (m *Manager) failed(ctx context.Context, b *box, err error) {
 	}
 	m.events.Observe(event.Event{Name: event.SandboxNotStarted, Pool: b.row.Pool, Sandbox: b.row.ID, Err: err})
 	m.holdUp(b, "Sandboxes of this pool do not start: "+err.Error())
+	if b.row.Revision == b.pool.pool.Revision {
+		m.failTrial(b.pool, err)
+	}
 }
 
 // holdUp slows the pool's refills down after a failure. The caller holds mu.
@@ -153,12 +170,16 @@ func (m *Manager) boot(ctx context.Context, b *box, queue bool) (sandpool.Sandbo
 		m.starts.give()
 		m.kick()
 	}()
-	ctx, cancel := context.WithTimeout(ctx, m.options.StartTimeout)
-	defer cancel()
-	prepared, err := m.prepared(ctx, b.pool, row.Revision)
+	prepared, err := m.preparedInTime(ctx, b.pool, row.Revision)
 	if err != nil {
 		return row, err
 	}
+	timeout := m.options.StartTimeout
+	if prepared.Template.Start == sandbox.Boot {
+		timeout += prepared.Template.BootTimeout()
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	h, err := m.engine.Start(ctx, row.ID, prepared)
 	if err != nil {
 		return row, fmt.Errorf("start sandbox %q: %w", row.ID, err)
@@ -167,7 +188,7 @@ func (m *Manager) boot(ctx context.Context, b *box, queue bool) (sandpool.Sandbo
 	m.mu.Lock()
 	b.limit = prepared.Template.Limits.Memory
 	m.mu.Unlock()
-	if err := m.options.Init(ctx, row, m.dialer(row)); err != nil {
+	if err := m.guestOf(b).Init(ctx, row, m.dialer(row)); err != nil {
 		return row, fmt.Errorf("initialise sandbox %q: %w", row.ID, m.explain(ctx, b, row, err))
 	}
 	if recorder, ok := m.engine.(sandbox.WorkingSetRecorder); ok {
@@ -200,7 +221,7 @@ func (m *Manager) explain(ctx context.Context, b *box, row sandpool.Sandbox, err
 }
 
 // dialer dials into one sandbox.
-func (m *Manager) dialer(row sandpool.Sandbox) func(context.Context, int) (net.Conn, error) {
+func (m *Manager) dialer(row sandpool.Sandbox) Dialer {
 	return func(ctx context.Context, port int) (net.Conn, error) {
 		return m.engine.Dial(ctx, handleOf(row), port)
 	}

@@ -19,6 +19,9 @@ type Status struct {
 	// RefillFailures counts, since the server started, the ready sandboxes that did not start or
 	// ended before they were claimed.
 	RefillFailures int64
+	// Crashes counts, since the server started, the sandboxes that ended by themselves or did not
+	// pass their liveness check.
+	Crashes int64
 	// Claims counts the calls of Acquire since the server started.
 	Claims map[sandpool.ClaimOutcome]int64
 }
@@ -34,7 +37,7 @@ func (m *Manager) Status(ctx context.Context, id sandpool.PoolID) (Status, error
 	if err != nil {
 		return Status{}, err
 	}
-	s := Status{RefillFailures: p.refills, Claims: map[sandpool.ClaimOutcome]int64{}}
+	s := Status{RefillFailures: p.refills, Crashes: p.crashes, Claims: map[sandpool.ClaimOutcome]int64{}}
 	for outcome, n := range p.claims {
 		s.Claims[sandpool.ClaimOutcome(outcome)] = n
 	}

@@ -104,20 +104,6 @@ func (m *Manager) await(ctx context.Context, b *box, h sandbox.Handle) (sandbox.
 	}
 }
 
-// died retires a sandbox that ended by itself. One that nobody had claimed yet is
-// its template's failure. The caller holds mu.
-func (m *Manager) died(b *box, exit sandbox.Exit) {
-	if b.row.State == sandpool.Stopping {
-		return
-	}
-	cause := b.endedBy(exit)
-	m.events.Observe(event.Event{Name: event.SandboxEnded, Pool: b.row.Pool, Sandbox: b.row.ID, Outcome: string(exit.Reason), Message: cause.Message})
-	if b.row.State == sandpool.Ready && b.pool != nil {
-		m.holdUp(b, "Sandboxes of this pool end before they are used: "+cause.Message)
-	}
-	m.retire(b, cause)
-}
-
 // StopAll ends every session and every sandbox, and returns when nothing is
 // left or ctx ends. From then on the Manager gives no session. Run must be running.
 func (m *Manager) StopAll(ctx context.Context) error {

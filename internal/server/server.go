@@ -105,7 +105,13 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 		return nil, err
 	}
 	s.manager, err = pool.New(s.events, s.store, s.engine, pool.Options{
-		Template: tpl.template, Init: s.within.Init, Alive: s.within.Alive, MaxStarts: cfg.Starts,
+		Guest: func(p sandpool.Pool) (pool.Guest, error) {
+			if p.Spec.Kind == sandpool.CustomContainer {
+				return pool.Guest{}, sandpool.Errorf(sandpool.Unsupported, "", "", "This server does not run custom containers.")
+			}
+			return pool.Guest{Template: tpl.template, Init: s.within.Init, Alive: s.within.Alive}, nil
+		},
+		MaxStarts: cfg.Starts,
 	})
 	if err != nil {
 		return nil, err

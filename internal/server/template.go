@@ -62,8 +62,8 @@ func packAgent(ctx context.Context, dir, program string) (sandbox.Layer, error) 
 	return img.Layer(path.Dir(agent.Path)), nil
 }
 
-// template implements pool.Options.Template.
-func (t *templates) template(_ context.Context, p sandpool.Pool) (sandbox.Template, error) {
+// template implements pool.Guest.Template.
+func (t *templates) template(_ context.Context, p sandpool.Pool, _ sandpool.Secrets) (sandbox.Template, error) {
 	name := p.Spec.Image
 	if name == "" {
 		name = defaultImage

@@ -12,16 +12,17 @@ import (
 )
 
 const poolColumns = `subscription, resource_group, name, location, tags, spec,
-	max_sessions, ready_sessions, cooldown, revision, template, state, problem, created_at, updated_at`
+	max_sessions, ready_sessions, cooldown, revision, template, image_digest, state, problem, created_at, updated_at`
 
 const putPool = `INSERT INTO pools (key, ` + poolColumns + `)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 	ON CONFLICT (key) DO UPDATE SET
 		subscription = excluded.subscription, resource_group = excluded.resource_group,
 		name = excluded.name, location = excluded.location, tags = excluded.tags,
 		spec = excluded.spec, max_sessions = excluded.max_sessions,
 		ready_sessions = excluded.ready_sessions, cooldown = excluded.cooldown,
-		revision = excluded.revision, template = excluded.template, state = excluded.state,
+		revision = excluded.revision, template = excluded.template,
+		image_digest = excluded.image_digest, state = excluded.state,
 		problem = excluded.problem, created_at = excluded.created_at,
 		updated_at = excluded.updated_at`
 
@@ -51,7 +52,7 @@ func scanPool(rows *sql.Rows) (p sandpool.Pool, err error) {
 	var created, updated int64
 	err = rows.Scan(&p.ID.Subscription, &p.ID.ResourceGroup, &p.ID.Name, &p.Location, &tags, &spec,
 		&p.MaxSessions, &p.ReadySessions, &p.Cooldown,
-		&p.Revision, &p.Template, &p.State, &p.Problem, &created, &updated)
+		&p.Revision, &p.Template, &p.ImageDigest, &p.State, &p.Problem, &created, &updated)
 	if err != nil {
 		return p, err
 	}
@@ -78,7 +79,7 @@ func (s *Store) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.S
 	return s.writeSynced(ctx, fmt.Sprintf("write pool %q", p.ID.Key()), func(ctx context.Context) error {
 		_, err := s.stmts.putPool.ExecContext(ctx, p.ID.Key(), p.ID.Subscription, p.ID.ResourceGroup, p.ID.Name,
 			p.Location, string(tags), string(spec), p.MaxSessions, p.ReadySessions, p.Cooldown,
-			p.Revision, p.Template, p.State, p.Problem, nanos(p.CreatedAt), nanos(p.UpdatedAt))
+			p.Revision, p.Template, p.ImageDigest, p.State, p.Problem, nanos(p.CreatedAt), nanos(p.UpdatedAt))
 		if err != nil || secrets == nil {
 			return err
 		}

@@ -25,7 +25,7 @@ func samplePool(name string) sandpool.Pool {
 		ID:       sandpool.PoolID{Subscription: "Sub", ResourceGroup: "Group", Name: name},
 		Location: "westus2", Tags: map[string]string{"owner": "Ann"}, Spec: sampleSpec(),
 		MaxSessions: 10, ReadySessions: 3, Cooldown: 5 * time.Minute,
-		Revision: 7, Template: "key", State: sandpool.Succeeded, Problem: "none", CreatedAt: at(0), UpdatedAt: at(1),
+		Revision: 7, Template: "key", ImageDigest: "sha256:1", State: sandpool.Succeeded, Problem: "none", CreatedAt: at(0), UpdatedAt: at(1),
 	}
 }
 

@@ -124,7 +124,7 @@ func (a *Asker) get(ctx context.Context, p sandpool.HTTPProbe) error {
 		return err
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 399 {
-		return fmt.Errorf("GET %s://127.0.0.1:%d%s answers %s", scheme, p.Port, p.Path, resp.Status)
+		return fmt.Errorf("GET %s://127.0.0.1:%d%s answers %d", scheme, p.Port, path, resp.StatusCode)
 	}
 	return nil
 }

@@ -1,0 +1,207 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/pool/plan"
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// Dialer opens a byte stream to a port of one sandbox.
+type Dialer = func(ctx context.Context, port int) (net.Conn, error)
+
+// Guest is what runs in a pool's sandboxes, as far as the pool has to know: an agent of ours, or
+// somebody's container.
+type Guest struct {
+	// Template says what the pool's sandboxes are started from. It may take its time: an image is
+	// fetched for it. p.ImageDigest is what the image was the last time, if it is to be the same.
+	// Required.
+	Template func(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets) (sandbox.Template, error)
+	// Init makes a fresh sandbox unlike its siblings: an agent gets its secret and a seed, a
+	// container that was restored gets word of it. A sandbox counts as started once Init has
+	// returned. Required, because clones of a snapshot share their random state.
+	Init func(ctx context.Context, s sandpool.Sandbox, dial Dialer) error
+	// Alive asks a sandbox whether it can be used: a ready one that is adopted after a restart, and
+	// each as Liveness says. Nil trusts the engine.
+	Alive func(ctx context.Context, s sandpool.Sandbox, dial Dialer) error
+	// Liveness says when and how often ready and claimed sandboxes are asked, and how many
+	// failures in a row end one; what it asks is Alive's to know. Nil asks after a restart alone.
+	Liveness *sandpool.Probe
+	// BootInstead makes sandboxes boot if no snapshot can be taken; the pool's problem says why.
+	BootInstead bool
+}
+
+// setGuest finds out what runs in p's sandboxes, after p.pool was set. The caller holds mu.
+func (m *Manager) setGuest(p *poolState) {
+	p.guest, p.guestErr = m.options.Guest(p.pool)
+	if p.guestErr == nil && (p.guest.Template == nil || p.guest.Init == nil) {
+		p.guestErr = errors.New("the guest has no template, or nothing that makes its clones unlike")
+	}
+}
+
+// beginCheck asks a sandbox in a goroutine whether it lives. The caller holds mu.
+func (m *Manager) beginCheck(b *box) {
+	guest := b.pool.guest
+	if b.row.State == sandpool.Stopping || guest.Alive == nil || guest.Liveness == nil {
+		return
+	}
+	probe, row := guest.Liveness.WithDefaults(), b.row
+	b.checking = m.spawn(func(life context.Context) {
+		ctx, cancel := context.WithTimeout(life, probe.Timeout)
+		defer cancel()
+		err := guest.Alive(ctx, row, m.dialer(row))
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.checks--
+		b.checking, b.checkAt = false, time.Now().Add(probe.Period)
+		switch {
+		case life.Err() != nil:
+		case err == nil:
+			b.failures = 0
+		default:
+			if b.failures++; b.failures >= probe.Failures {
+				m.sick(b, err)
+			}
+		}
+	})
+	if b.checking {
+		m.checks++
+	}
+}
+
+// sick retires a sandbox that has failed its liveness check too often. The caller holds mu.
+func (m *Manager) sick(b *box, err error) {
+	if b.row.State == sandpool.Stopping {
+		return
+	}
+	cause := ended("the sandbox did not pass its liveness check %d times in a row", b.failures)
+	m.events.Observe(event.Event{Name: event.SandboxSick, Pool: b.row.Pool, Sandbox: b.row.ID, Message: cause.Message, Err: err})
+	m.lost(b, cause, "Sandboxes of this pool do not pass their liveness check.")
+}
+
+// died retires a sandbox that ended by itself. The caller holds mu.
+func (m *Manager) died(b *box, exit sandbox.Exit) {
+	if b.row.State == sandpool.Stopping {
+		return
+	}
+	cause := b.endedBy(exit)
+	m.events.Observe(event.Event{Name: event.SandboxEnded, Pool: b.row.Pool, Sandbox: b.row.ID, Outcome: string(exit.Reason), Message: cause.Message})
+	if b.pool != nil && b.pool.pool.Spec.Lifecycle.Type == sandpool.OnContainerExit && b.row.State == sandpool.Claimed &&
+		exit == (sandbox.Exit{Reason: sandbox.Exited}) {
+		m.retire(b, cause) // that is how its sessions end
+		return
+	}
+	m.lost(b, cause, "Sandboxes of this pool end before they are used: "+cause.Message)
+}
+
+// lost retires a sandbox that failed under the pool. One that nobody had claimed yet is its
+// template's failure. The caller holds mu.
+func (m *Manager) lost(b *box, cause *sandpool.Error, problem string) {
+	if p := b.pool; p != nil {
+		p.crashes++
+		switch {
+		case b.row.State == sandpool.Ready:
+			m.holdUp(b, problem)
+		case b.row.State == sandpool.Claimed && b.leases == 0 && p.pool.Spec.Kind == sandpool.CustomContainer:
+			p.mourn(b.row.Identifier, cause, time.Now())
+		}
+	}
+	m.retire(b, cause)
+}
+
+// A container's state is its session's, which its caller believes to be there. So the first
+// request after a session was lost while nobody used it is told so, and the next gets a fresh one.
+
+// maxLosses bounds what is remembered in one pool.
+const maxLosses = 1024
+
+// loss is a session that was lost, and that its caller does not know of yet.
+type loss struct {
+	cause *sandpool.Error
+	until time.Time
+}
+
+// mourn remembers a lost session as long as its caller might have used it. The caller holds
+// Manager.mu.
+func (p *poolState) mourn(identifier sandpool.Identifier, cause *sandpool.Error, now time.Time) {
+	if len(p.losses) >= maxLosses {
+		for id, l := range p.losses {
+			if now.After(l.until) {
+				delete(p.losses, id)
+			}
+		}
+	}
+	if len(p.losses) < maxLosses {
+		p.losses[identifier] = loss{cause, now.Add(max(p.pool.Cooldown, p.pool.Spec.Lifecycle.MaxAlive))}
+	}
+}
+
+// tell returns what the caller of an identifier has to be told once, or nil. The caller holds
+// Manager.mu.
+func (p *poolState) tell(identifier sandpool.Identifier, now time.Time) *sandpool.Error {
+	l, ok := p.losses[identifier]
+	if !ok {
+		return nil
+	}
+	delete(p.losses, identifier)
+	if now.After(l.until) {
+		return nil
+	}
+	return l.cause
+}
+
+// beginTrial says that a sandbox must start before the pool counts as prepared: a template that
+// boots was not tried by the engine. The caller holds mu.
+func (m *Manager) beginTrial(p *poolState) bool {
+	if p.prep.prepared.Template.Start != sandbox.Boot {
+		return false
+	}
+	for _, b := range m.boxes {
+		if b.pool == p && b.row.Revision == p.pool.Revision && (b.row.State == sandpool.Ready || b.row.State == sandpool.Claimed) {
+			return false
+		}
+	}
+	return true
+}
+
+// endTrial is called when a sandbox of the present revision has started. The caller holds mu.
+func (m *Manager) endTrial(p *poolState) {
+	if !p.trial {
+		return
+	}
+	p.trial = false
+	p.pool.State, p.pool.Problem, p.unsaved = sandpool.Succeeded, p.prep.note, true
+	m.events.Observe(event.Event{Name: event.PoolReady, Pool: p.pool.ID})
+}
+
+// failTrial is called when it has not. The pool tries again. The caller holds mu.
+func (m *Manager) failTrial(p *poolState, err error) {
+	if !p.trial || p.pool.State == sandpool.Deleting {
+		return
+	}
+	p.pool.State, p.pool.Problem, p.unsaved = sandpool.Failed, "The pool's sandboxes do not start: "+err.Error(), true
+	m.events.Observe(event.Event{Name: event.PoolFailed, Pool: p.pool.ID, Err: err, Retry: p.backoff.next()})
+}
+
+// expires is when a session ends at the latest by itself; zero means that nothing is known.
+func (p *poolState) expires(b *box, used time.Time) time.Time {
+	if l := p.pool.Spec.Lifecycle; l.Type == sandpool.OnContainerExit {
+		if l.MaxAlive == 0 {
+			return time.Time{}
+		}
+		return b.row.ClaimedAt.Add(l.MaxAlive)
+	}
+	return used.Add(p.pool.Cooldown)
+}
+
+// view is b for a plan. The caller holds Manager.mu.
+func (b *box) view() plan.Sandbox {
+	return plan.Sandbox{ID: b.row.ID, State: b.row.State, Revision: b.row.Revision, Session: b.row.Identifier != "",
+		Leases: b.leases, Used: b.used, Claimed: b.row.ClaimedAt, Since: b.since, Busy: b.starting || b.stopping,
+		RetryAt: b.backoff.next(), Checking: b.checking, CheckAt: b.checkAt}
+}
