@@ -36,7 +36,7 @@ const (
 type File struct {
 	Name        string `json:"name"`
 	Type        string `json:"type"`
-	ContentType string `json:"contentType,omitempty"`
+	ContentType string `json:"contentType"` // of a directory "inode/directory"
 	SizeInBytes int64  `json:"sizeInBytes"`
 	// LastModifiedAt is RFC 3339.
 	LastModifiedAt string `json:"lastModifiedAt"`

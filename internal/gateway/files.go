@@ -194,12 +194,23 @@ func (g *Gateway) deleteFile(c *call) error {
 	})
 }
 
+// The content types of what is no file with a name that tells one. Clients for .NET need
+// one of everything in a list.
+const (
+	directoryContent = "inode/directory" // https://specifications.freedesktop.org/shared-mime-info-spec
+	otherContent     = "application/octet-stream"
+)
+
 func newFile(f agent.FileInfo) api.File {
 	dir := path.Dir(f.Path)
 	if dir == "." {
 		dir = ""
 	}
-	return api.File{Name: cmp.Or(f.Name, path.Base(f.Path)), Type: string(f.Type), ContentType: f.ContentType,
+	kind := f.ContentType
+	if kind == "" && f.Type == agent.Directory {
+		kind = directoryContent
+	}
+	return api.File{Name: cmp.Or(f.Name, path.Base(f.Path)), Type: string(f.Type), ContentType: cmp.Or(kind, otherContent),
 		SizeInBytes: f.Size, LastModifiedAt: stamp(f.ModTime), Directory: dir}
 }
 

@@ -64,6 +64,19 @@ func TestUploadNames(t *testing.T) {
 		{`form-data; name="file"; filename="a%20b.txt"`, "", "Python/3.13 aiohttp/3.12", "a b.txt"},
 		{`form-data; name="file"; filename="a%20b.txt"`, "", "python-requests/2.32", "a%20b.txt"},
 		{`form-data; name=file; filename=a.txt`, "", "", "a.txt"},
+		{`form-data; name="file"; filename="=?utf-8?B?Z3LDvMOfZS50eHQ=?="`, "", "", "grüße.txt"},
+		{`form-data; name=file; filename="=?UTF-8?Q?gr=C3=BC=C3=9Fe_a.txt?="`, "", "", "grüße a.txt"},
+		{`form-data; name=file; filename="=?utf-8?B?Z3LDvA==?= =?utf-8?B?w59lLnR4dA==?="`, "", "", "grüße.txt"},
+		{`form-data; name=file; filename="=?iso-8859-1?Q?gr=FC=DFe.txt?="`, "", "", "grüße.txt"},
+		{`form-data; name=file; filename="=?koi8-r?B?xg==?="`, "", "", "=?koi8-r?B?xg==?="},
+		{`form-data; name="file"; filename="=?utf-8?B?ISE?="`, "", "", "=?utf-8?B?ISE?="},
+		{`form-data; name="file"; filename="gr_e.txt"; filename*=UTF-8''gr%C3%BC%C3%9Fe.txt`, "", "", "grüße.txt"},
+		{`form-data; name="file"; filename*=iso-8859-1''gr%FC%DFe.txt; filename="a.txt"`, "", "", "a.txt"},
+		{`form-data; name="file"; filename="a \"b\".txt"`, "", "", `a "b".txt`},
+		{`form-data; name="file"; filename="a%22b.txt"`, "", "Mozilla/5.0", "a%22b.txt"},
+		{`form-data; name="file"; filename=my report.txt`, "", "", "my report.txt"},
+		{`form-data; name="file"; filename=grüße.txt`, "", "", "grüße.txt"},
+		{`form-data; filename=my report.txt; name="file"`, "", "", "my report.txt"},
 	} {
 		body, contentType := formOf(`form-data; name="note"`, "before", tt.disposition, "content", `form-data; name="end"`, "after")
 		for _, call := range []string{"files/upload?" + oldVersion, "files?" + newVersion} {
@@ -150,7 +163,7 @@ func TestFileEnvelopes(t *testing.T) {
 		oldA   = `{"$id":"2","properties":{"$id":"3","filename":"a.txt","size":5,"lastModifiedTime":"` + at + `"}}`
 		oldC   = `{"$id":"4","properties":{"$id":"5","filename":"b/c d.csv","size":3,"lastModifiedTime":"` + at + `"}}`
 		newA   = `{"name":"a.txt","type":"file","contentType":"text/plain; charset=utf-8","sizeInBytes":5,"lastModifiedAt":"` + at + `"}`
-		newB   = `{"name":"b","type":"directory","sizeInBytes":0,"lastModifiedAt":"` + at + `"}`
+		newB   = `{"name":"b","type":"directory","contentType":"inode/directory","sizeInBytes":0,"lastModifiedAt":"` + at + `"}`
 		newC   = `{"name":"c d.csv","type":"file","contentType":"text/csv; charset=utf-8","sizeInBytes":3,"lastModifiedAt":"` + at + `","directory":"b"}`
 		oldC1  = `{"$id":"2","properties":{"$id":"3","filename":"b/c d.csv","size":3,"lastModifiedTime":"` + at + `"}}`
 		closed = `],"nextLink":null}`

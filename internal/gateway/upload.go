@@ -128,24 +128,42 @@ func (f *form) next() (*multipart.Part, error) {
 		if err != nil {
 			return nil, f.body.or(badForm(err))
 		}
-		if strings.EqualFold(part.FormName(), "file") {
+		if strings.EqualFold(disposition(part, "name"), "file") {
 			return part, nil
 		}
 	}
 }
 
-// filename returns the name that a part was given, directories included.
+// filename returns the name that a part was given, directories included. Names that are not
+// ASCII come in many forms: as they are (browsers, most libraries), by RFC 5987 (filename*=),
+// by RFC 2047 (.NET and mail libraries), and percent-encoded (aiohttp, on which AutoGen is
+// built).
 func filename(part *multipart.Part, userAgent string) string {
-	_, params, err := mime.ParseMediaType(part.Header.Get("Content-Disposition"))
-	if err != nil {
-		return ""
-	}
-	name := params["filename"]
-	// aiohttp, on which AutoGen is built, percent-encodes the names in forms.
+	name := disposition(part, "filename")
 	if strings.Contains(userAgent, "aiohttp/") {
 		name = arm.DecodeOnce(name)
 	}
+	if plain, err := new(mime.WordDecoder).DecodeHeader(name); err == nil {
+		name = plain
+	}
 	return name
+}
+
+// disposition returns a parameter of a part's Content-Disposition. In a header that is not by
+// its grammar, because a name with spaces or other letters is not quoted, it is what stands
+// between the parameter and the next semicolon.
+func disposition(part *multipart.Part, parameter string) string {
+	header := part.Header.Get("Content-Disposition")
+	if _, params, err := mime.ParseMediaType(header); err == nil {
+		return params[parameter]
+	}
+	for piece := range strings.SplitSeq(header, ";") {
+		key, value, _ := strings.Cut(piece, "=")
+		if strings.EqualFold(strings.TrimSpace(key), parameter) {
+			return strings.Trim(strings.TrimSpace(value), `"`)
+		}
+	}
+	return ""
 }
 
 // gate stands between a form and the upload that reads it. An upload that is
