@@ -9,6 +9,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/arm"
 )
 
 // Limits of waiting for a pool, if the context has no deadline of its own.
@@ -32,9 +33,13 @@ func (c *Client) PutPool(ctx context.Context, name string, p api.SessionPool) (a
 	return c.WaitPool(ctx, name, nil)
 }
 
-// BeginPutPool is PutPool without waiting.
+// BeginPutPool is PutPool without waiting. A name that no pool can have is an error of class
+// Invalid before the server is asked.
 func (c *Client) BeginPutPool(ctx context.Context, name string, p api.SessionPool) (api.SessionPool, error) {
 	var got api.SessionPool
+	if err := arm.CheckPoolID(c.PoolID(name)); err != nil {
+		return got, err
+	}
 	_, _, err := c.do(ctx, call{method: http.MethodPut, path: c.control(name), query: controlQuery(), body: p}, &got)
 	return got, err
 }

@@ -20,7 +20,7 @@ func states(t *testing.T, names ...string) (*Client, *int) {
 	t.Helper()
 	gets := new(int)
 	return serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != controlRoot+"/p" || r.URL.Query().Get("api-version") == "" {
+		if r.URL.Path != controlRoot+"/one" || r.URL.Query().Get("api-version") == "" {
 			t.Errorf("request to %s", r.URL)
 		}
 		switch r.Method {
@@ -36,14 +36,14 @@ func states(t *testing.T, names ...string) (*Client, *int) {
 			fmt.Fprint(w, `{"error":{"code":"SessionPoolNotFound","message":"none"}}`)
 			return
 		}
-		_ = json.NewEncoder(w).Encode(api.SessionPool{Name: "p", Properties: &api.SessionPoolProperties{
+		_ = json.NewEncoder(w).Encode(api.SessionPool{Name: "one", Properties: &api.SessionPoolProperties{
 			ProvisioningState: state, Sandpool: &api.SandpoolSettings{Problem: "no image"}}})
 	}), gets
 }
 
 func TestPutPoolWaits(t *testing.T) {
 	c, gets := states(t, "InProgress", "InProgress", "Succeeded")
-	p, err := c.PutPool(t.Context(), "p", api.SessionPool{})
+	p, err := c.PutPool(t.Context(), "one", api.SessionPool{})
 	if err != nil || p.Properties.ProvisioningState != "Succeeded" || *gets != 3 {
 		t.Errorf("%+v, %v after %d looks", p, err, *gets)
 	}
@@ -51,33 +51,43 @@ func TestPutPoolWaits(t *testing.T) {
 
 func TestPutPoolSaysWhyItFailed(t *testing.T) {
 	c, _ := states(t, "InProgress", "Failed")
-	_, err := c.PutPool(t.Context(), "p", api.SessionPool{})
+	_, err := c.PutPool(t.Context(), "one", api.SessionPool{})
 	if sandpool.ClassOf(err) != sandpool.Unavailable || !strings.Contains(err.Error(), "no image") {
 		t.Errorf("err = %v, want class Unavailable with the reason", err)
+	}
+}
+
+// TestShortNameIsNotAsked: a name that no pool can have is refused here, in words.
+func TestShortNameIsNotAsked(t *testing.T) {
+	c, _ := states(t)
+	for _, name := range []string{"py", "", strings.Repeat("x", 64), "a_b", "1ab", "ab-"} {
+		if _, err := c.PutPool(t.Context(), name, api.SessionPool{}); sandpool.ClassOf(err) != sandpool.Invalid || !strings.Contains(err.Error(), "3 to 63") {
+			t.Errorf("%q: %v", name, err)
+		}
 	}
 }
 
 func TestWaitingEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	c, _ := states(t, "InProgress")
-	_, err := c.WaitPool(ctx, "p", func(api.SessionPool) { cancel() })
+	_, err := c.WaitPool(ctx, "one", func(api.SessionPool) { cancel() })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	short, done := context.WithTimeout(t.Context(), pollInterval*2)
 	defer done()
-	if _, err := c.WaitPool(short, "p", nil); sandpool.ClassOf(err) != sandpool.Unavailable || err == nil {
+	if _, err := c.WaitPool(short, "one", nil); sandpool.ClassOf(err) != sandpool.Unavailable || err == nil {
 		t.Errorf("out of time: %v", err)
 	}
 }
 
 func TestDeletePoolWaitsUntilGone(t *testing.T) {
 	c, gets := states(t, "Deleting", "Deleting", "gone")
-	if existed, err := c.DeletePool(t.Context(), "p"); err != nil || !existed || *gets != 3 {
+	if existed, err := c.DeletePool(t.Context(), "one"); err != nil || !existed || *gets != 3 {
 		t.Errorf("%v, %v after %d looks", existed, err, *gets)
 	}
 	none := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	if existed, err := none.DeletePool(t.Context(), "p"); err != nil || existed {
+	if existed, err := none.DeletePool(t.Context(), "one"); err != nil || existed {
 		t.Errorf("an absent pool: %v, %v", existed, err)
 	}
 }
@@ -93,7 +103,7 @@ func TestWaitReady(t *testing.T) {
 		_ = json.NewEncoder(w).Encode(answers[min(looks, len(answers)-1)])
 		looks++
 	})
-	if s, err := c.WaitReady(t.Context(), "p", nil); err != nil || s.Ready != 2 || looks != 3 {
+	if s, err := c.WaitReady(t.Context(), "one", nil); err != nil || s.Ready != 2 || looks != 3 {
 		t.Errorf("%+v, %v after %d looks; want 3", s, err, looks)
 	}
 }

@@ -276,7 +276,7 @@ func TestPoolFlagsReachTheServer(t *testing.T) {
 		w.WriteHeader(http.StatusBadRequest)
 		fmt.Fprint(w, `{"error":{"code":"SessionPoolNotSupported","message":"no custom containers","details":[{"code":"x","target":"properties.secrets","message":"no secrets"}]}}`)
 	})
-	got := command(t, f, "", "pool", "create", "--name", "p", "--container-type", "CustomContainer", "--image", "i", "--target-port", "80",
+	got := command(t, f, "", "pool", "create", "--name", "web", "--container-type", "CustomContainer", "--image", "i", "--target-port", "80",
 		"--env-vars", "A=1", "--env-vars", "B=secretref:s", "--secrets", "s=v", "--registry-server", "r", "--registry-password", "pw",
 		"--max-sessions", "-1", "--ready-sessions", "0", "--cooldown-period", "300", "--network-status", "EgressEnabled",
 		"--cpu", "0.5", "--memory", "1.0Gi", "--environment", "e", "--mi-system-assigned")

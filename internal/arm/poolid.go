@@ -26,15 +26,6 @@ func EndpointOf(id sandpool.PoolID) string {
 	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/sessionPools/%s", id.Subscription, id.ResourceGroup, id.Name)
 }
 
-// BaseURL is how the caller of r reaches this server, without a trailing slash, as far as the
-// request tells.
-func BaseURL(r *http.Request) string {
-	if r.TLS != nil {
-		return "https://" + r.Host
-	}
-	return "http://" + r.Host
-}
-
 // The rules of names. A pool's is stricter than its published pattern in nothing
 // and wider in one thing: that pattern, ^[a-z][a-z0-9]*$, forbids the hyphens that
 // Azure's documentation and practice use.
@@ -62,7 +53,7 @@ func CheckPoolID(id sandpool.PoolID) error {
 	}
 	if n := len(id.Name); n < 3 || n > 63 || !poolName.MatchString(id.Name) {
 		return sandpool.Errorf(sandpool.Invalid, "InvalidSessionPoolName", "sessionPoolName",
-			"The session pool name %q is not allowed. Use 3 to 63 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen.", id.Name)
+			"The session pool name %q is not allowed. Use 3 to 63 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen.", clip(id.Name, 100))
 	}
 	return nil
 }

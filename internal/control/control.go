@@ -144,6 +144,7 @@ func (c *Control) Register(mux *http.ServeMux) {
 
 	handle("PUT "+arm.PoolPath, c.onPool(auth.WritePool, c.put))
 	handle("GET "+arm.PoolPath, c.onPool(auth.ReadPool, c.get))
+	handle("HEAD "+arm.PoolPath, c.onPool(auth.ReadPool, c.head))
 	handle("PATCH "+arm.PoolPath, c.onPool(auth.WritePool, c.patch))
 	handle("DELETE "+arm.PoolPath, c.onPool(auth.DeletePool, c.delete))
 	handle(arm.PoolPath, c.onPool(auth.ReadPool, methodNotAllowed))

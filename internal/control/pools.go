@@ -26,6 +26,16 @@ func (c *Control) get(w http.ResponseWriter, r *http.Request, id sandpool.PoolID
 	return arm.WriteJSON(w, http.StatusOK, c.render(p, r))
 }
 
+// head answers whether a pool exists, as clients of Resource Manager read it: they take a 200
+// for a mistake.
+func (c *Control) head(w http.ResponseWriter, r *http.Request, id sandpool.PoolID) error {
+	if _, err := c.pools.Pool(r.Context(), id); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 func (c *Control) put(w http.ResponseWriter, r *http.Request, id sandpool.PoolID) error {
 	var body api.SessionPool
 	if err := arm.DecodeJSON(w, r, maxBody, &body); err != nil {

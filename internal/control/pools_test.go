@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -81,6 +83,64 @@ func targets(e api.ErrorDetail) []string {
 		out = append(out, d.Target)
 	}
 	return out
+}
+
+// TestHead: existence is 204 or 404.
+func TestHead(t *testing.T) {
+	k := newKit(t, Options{})
+	head := func(token string, want int) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodHead, k.srv.URL+pypool+version, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		resp, err := k.srv.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("status %d, want %d", resp.StatusCode, want)
+		}
+	}
+	head(k.admin, http.StatusNotFound)
+	k.want(201, k.do("PUT", pypool, "{}"))
+	head(k.admin, http.StatusNoContent)
+	head(k.token(auth.Admin, sandpool.PoolID{Subscription: "s1", ResourceGroup: "lab", Name: "other"}), http.StatusForbidden)
+	head("x", http.StatusUnauthorized)
+}
+
+// TestForeignHost: links of answers do not lead where a request's Host says.
+func TestForeignHost(t *testing.T) {
+	k := newKit(t, Options{PageSize: 1})
+	send := func(method, target, body string) reply {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, k.srv.URL+target, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = "evil.example"
+		req.Header.Set("Authorization", "Bearer "+k.admin)
+		resp, err := k.srv.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		all, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply{status: resp.StatusCode, header: resp.Header, body: all}
+	}
+	answers := []reply{send("PUT", pypool, "{}"), send("PUT", rg+"/other", "{}"), send("GET", rg, "")}
+	k.pools.looks = 3
+	for _, r := range append(answers, send("DELETE", pypool, "")) {
+		all := fmt.Sprint(r.header, string(r.body))
+		if strings.Contains(all, "evil") || !strings.Contains(all, k.srv.URL) {
+			t.Errorf("%d: %s", r.status, all)
+		}
+	}
 }
 
 func TestPutRefuses(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -45,6 +46,8 @@ type Config struct {
 	EndpointSuffix string `yaml:"endpoint_suffix"`
 	// TLS serves HTTPS if both files are named.
 	TLS TLS `yaml:"tls"`
+	// CORS lets pages in browsers use the API.
+	CORS CORS `yaml:"cors"`
 	// Agent is the path of the sandpool-agent program; empty means beside this program.
 	Agent string `yaml:"agent"`
 	// FullStatus is the HTTP status of a claim beyond a pool's maximum: 404 or 429.
@@ -62,6 +65,18 @@ type Config struct {
 	Registries Registries `yaml:"registries"`
 	// Sandbox is what one sandbox gets where its pool does not say.
 	Sandbox Sandbox `yaml:"sandbox"`
+}
+
+// CORS names the origins whose pages may use the API from a browser, such as
+// https://app.example.com, or "*" for every one. None may if there are none.
+type CORS struct {
+	Origins []string `yaml:"origins"`
+}
+
+// isOrigin reports whether s is an origin as browsers write it, or "*".
+func isOrigin(s string) bool {
+	u, err := url.Parse(s)
+	return s == "*" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && s == u.Scheme+"://"+u.Host
 }
 
 // TLS names the files of a certificate chain and its key, in PEM.
@@ -250,6 +265,9 @@ func (c Config) Validate() error {
 		"public_url", c.PublicURL, "a URL that begins with http:// or https://")
 	need(c.EndpointSuffix == "" || hostName.MatchString(c.EndpointSuffix), "endpoint_suffix", c.EndpointSuffix,
 		"a host name in lower case, such as pools.example.com")
+	for _, origin := range c.CORS.Origins {
+		need(isOrigin(origin), "cors.origins", origin, `a scheme and a host, such as https://app.example.com, or "*"`)
+	}
 	need(c.FullStatus == http.StatusNotFound || c.FullStatus == http.StatusTooManyRequests, "full_status", c.FullStatus, "404 or 429")
 	need(c.OnExit == KeepSandboxes || c.OnExit == StopSandboxes, "on_exit", string(c.OnExit), "keep or stop")
 	need(c.CgroupParent != "" && filepath.IsLocal(c.CgroupParent) && filepath.Clean(c.CgroupParent) == c.CgroupParent && c.CgroupParent[0] != '.',

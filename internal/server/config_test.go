@@ -49,21 +49,23 @@ func TestLoadConfigReportsEverythingAtOnce(t *testing.T) {
 func TestLoadConfigSpeaksPlainly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.yaml")
 	for content, want := range map[string]string{
-		"limits:\n  min_cooldown: 10\n":     `line 2: "10" does not fit; use a duration such as 10s`,
-		"starts: many\n":                    `line 1: "many" does not fit; use a whole number`,
-		"listen: [1]\n":                     `line 1: what is there does not fit; use text`,
-		"limits: 7\n":                       `line 1: "7" does not fit; use settings with their names`,
-		"data_dirr: /x\n":                   `line 1: data_dirr is not a setting here; did you mean data_dir?`,
-		"min_cooldown: 10s\n":               `line 1: min_cooldown is not a setting here; did you mean limits.min_cooldown?`,
-		"colour: red\nstartz: 1\n":          `line 1: colour is not a setting here; line 2: startz is not a setting here; did you mean starts?`,
-		"registries: {allow: [\"a b\"]}\n":  `registries.allow has "a b"; use a host`,
-		"limits: {image: {entries: 1}}\n":   `limits.image.entries is 1; use at least 1000`,
-		"starts: 0\n":                       `starts is 0; use at least 1`,
-		"full_status: 500\n":                `full_status is 500; use 404 or 429`,
-		"on_exit: kepe\n":                   `on_exit is "kepe"; use keep or stop`,
-		"sandbox: {cpu: 3}\n":               `limits.sandbox.cpu is 2; use at least sandbox.cpu, 3`,
-		"limits: {max_cooldown: 5s}\n":      `limits.max_cooldown is 5s; use at least limits.min_cooldown, 5m0s`,
-		"listen: 127.0.0.1:1\n listen: [\n": "line 2: ",
+		"limits:\n  min_cooldown: 10\n":       `line 2: "10" does not fit; use a duration such as 10s`,
+		"starts: many\n":                      `line 1: "many" does not fit; use a whole number`,
+		"listen: [1]\n":                       `line 1: what is there does not fit; use text`,
+		"limits: 7\n":                         `line 1: "7" does not fit; use settings with their names`,
+		"data_dirr: /x\n":                     `line 1: data_dirr is not a setting here; did you mean data_dir?`,
+		"min_cooldown: 10s\n":                 `line 1: min_cooldown is not a setting here; did you mean limits.min_cooldown?`,
+		"colour: red\nstartz: 1\n":            `line 1: colour is not a setting here; line 2: startz is not a setting here; did you mean starts?`,
+		"registries: {allow: [\"a b\"]}\n":    `registries.allow has "a b"; use a host`,
+		"limits: {image: {entries: 1}}\n":     `limits.image.entries is 1; use at least 1000`,
+		"starts: 0\n":                         `starts is 0; use at least 1`,
+		"full_status: 500\n":                  `full_status is 500; use 404 or 429`,
+		"cors: {origins: [app.example]}\n":    `cors.origins is "app.example"; use a scheme and a host`,
+		"cors: {origins: [\"http://a/b\"]}\n": `cors.origins is "http://a/b"; use a scheme and a host`,
+		"on_exit: kepe\n":                     `on_exit is "kepe"; use keep or stop`,
+		"sandbox: {cpu: 3}\n":                 `limits.sandbox.cpu is 2; use at least sandbox.cpu, 3`,
+		"limits: {max_cooldown: 5s}\n":        `limits.max_cooldown is 5s; use at least limits.min_cooldown, 5m0s`,
+		"listen: 127.0.0.1:1\n listen: [\n":   "line 2: ",
 	} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)

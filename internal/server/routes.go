@@ -21,8 +21,7 @@ const healthPath = "/healthz"
 
 // routes puts both planes behind what every request passes: a trace id, a principal, and the branch
 // by the pool that it is for. The control plane's paths get one spelling before they reach its mux.
-func (s *Server) routes(log *slog.Logger) (http.Handler, error) {
-	respond := &arm.Responder{Log: log, FullStatus: s.cfg.FullStatus}
+func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler, error) {
 	planes, err := control.New(respond, s.manager, s.tokens, control.Options{
 		Limits: control.Limits{
 			MinCooldown: s.cfg.Limits.MinCooldown,
@@ -60,7 +59,7 @@ func (s *Server) routes(log *slog.Logger) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return arm.Trace(callers.Middleware(branch)), nil
+	return arm.Trace(respond.CORS(s.cfg.CORS.Origins, callers.Middleware(branch))), nil
 }
 
 // leases is the manager as the data plane of code pools sees it, holds as that of custom pools does.

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/image"
@@ -119,7 +120,8 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if s.listener, err = listen(ctx, cfg); err != nil {
 		return nil, err
 	}
-	handler, err := s.routes(log)
+	respond := &arm.Responder{Log: log, FullStatus: cfg.FullStatus}
+	handler, err := s.routes(log, respond)
 	if err != nil {
 		return nil, err
 	}
@@ -136,6 +138,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+	s.listener = respond.Refusals(s.http, s.listener)
 	return s, nil
 }
 
