@@ -47,9 +47,10 @@ func mayImport() map[string][]string {
 		"internal/image":               append(contract, "images", "internal/erofs"),
 		"internal/oci":                 {".", "internal/erofs", "internal/image"},
 		"internal/oci/layer":           {".", "internal/erofs"},
+		"internal/container":           append(contract, "internal/image", "internal/oci", "internal/pool", "internal/sandbox/probe"),
 		"internal/control":             handlers,
 		"internal/gateway":             handlers,
-		"internal/server": append(handlers, "images", "internal/control", "internal/gateway", "internal/endpoint", "internal/proxy",
+		"internal/server": append(handlers, "images", "internal/container", "internal/control", "internal/gateway", "internal/endpoint", "internal/proxy",
 			"internal/sandbox/gvisor", "internal/sqlite", "internal/image", "internal/erofs", "internal/oci", "internal/oci/layer", "internal/quiet"),
 		"test": {".", "api", "client", "internal/arm"},
 		// Measures the engine beside the whole product.

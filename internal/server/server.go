@@ -18,9 +18,11 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/container"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/interpreter"
+	"github.com/sandpool/sandpool/internal/oci"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/proxy"
 	"github.com/sandpool/sandpool/internal/quiet"
@@ -105,10 +107,18 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if err != nil {
 		return nil, err
 	}
+	registries, err := oci.New(images, cfg.OCI())
+	if err != nil {
+		return nil, err
+	}
+	containers, err := container.New(registries, container.Options{Limits: tpl.limits})
+	if err != nil {
+		return nil, err
+	}
 	s.manager, err = pool.New(s.events, s.store, s.engine, pool.Options{
 		Guest: func(p sandpool.Pool) (pool.Guest, error) {
 			if p.Spec.Kind == sandpool.CustomContainer {
-				return pool.Guest{}, sandpool.Errorf(sandpool.Unsupported, "", "", "This server does not run custom containers.")
+				return containers.Guest(p)
 			}
 			return pool.Guest{Template: tpl.template, Init: s.within.Init, Alive: s.within.Alive}, nil
 		},

@@ -1,0 +1,111 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/image"
+	"github.com/sandpool/sandpool/internal/oci"
+	"github.com/sandpool/sandpool/internal/pool"
+	"github.com/sandpool/sandpool/internal/sandbox/probe"
+)
+
+// Images brings images to this machine; *oci.Client does.
+type Images interface {
+	Resolve(ctx context.Context, reference string, cred oci.Credentials) (string, error)
+	Pull(ctx context.Context, q oci.Request) (image.Image, error)
+}
+
+// Options are what Containers needs besides images.
+type Options struct {
+	// Limits fills what a pool leaves open with the server's defaults. Required.
+	Limits func(sandpool.Resources) sandpool.Resources
+	// Progress is told how the pull for a pool goes. It may be nil.
+	Progress func(sandpool.PoolID, oci.Progress)
+}
+
+// Containers makes guests of pools of custom containers.
+type Containers struct {
+	images  Images
+	options Options
+}
+
+// New returns a Containers. Neither images nor o.Limits may be nil.
+func New(images Images, o Options) (*Containers, error) {
+	if images == nil || o.Limits == nil {
+		return nil, errors.New("new containers: the images or Options.Limits is nil")
+	}
+	return &Containers{images: images, options: o}, nil
+}
+
+// Guest is what runs in the sandboxes of p, a pool of the kind CustomContainer.
+func (c *Containers) Guest(p sandpool.Pool) (pool.Guest, error) {
+	if p.Spec.Container == nil {
+		return pool.Guest{}, sandpool.Errorf(sandpool.Invalid, "", "properties.customContainerTemplate", "The pool has no container.")
+	}
+	g := pool.Guest{Template: c.template, Init: individual(p.Spec), BootInstead: true}
+	if live := p.Spec.Container.Liveness; live != nil {
+		g.Liveness, g.Alive = live.Clone(), asks(*live)
+	}
+	return g, nil
+}
+
+// asks returns a check by p.
+func asks(p sandpool.Probe) func(context.Context, sandpool.Sandbox, pool.Dialer) error {
+	return func(ctx context.Context, _ sandpool.Sandbox, dial pool.Dialer) error {
+		a := probe.New(p, dial, nil)
+		defer a.Close()
+		return a.Once(ctx)
+	}
+}
+
+// hookTime bounds the call of a hook. It is part of a start, which somebody may wait for.
+const hookTime = 10 * time.Second
+
+// individual returns what is done with a fresh sandbox before it counts as started. A container
+// that was booted needs nothing; one that was restored is told so, if its owner has named a hook.
+func individual(s sandpool.Spec) func(context.Context, sandpool.Sandbox, pool.Dialer) error {
+	if !restores(s) || s.WarmStart.Hook == "" {
+		return func(context.Context, sandpool.Sandbox, pool.Dialer) error { return nil }
+	}
+	return func(ctx context.Context, _ sandpool.Sandbox, dial pool.Dialer) error {
+		ctx, cancel := context.WithTimeoutCause(ctx, hookTime, fmt.Errorf("no answer within %v", hookTime))
+		defer cancel()
+		if err := callHook(ctx, s.Forwarding.Port, s.WarmStart.Hook, dial); err != nil {
+			return fmt.Errorf("call the hook %q after the restore: %w", s.WarmStart.Hook, err)
+		}
+		return nil
+	}
+}
+
+// callHook posts to a path of the container.
+func callHook(ctx context.Context, port int, path string, dial pool.Dialer) error {
+	transport := &http.Transport{
+		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, port) },
+	}
+	client := &http.Client{Transport: transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d%s", port, path), nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("User-Agent", "sandpool-restore")
+	resp, err := client.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	defer resp.Body.Close() // what it says is not read: the status counts
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return fmt.Errorf("the container answers %d", resp.StatusCode)
+	}
+	return nil
+}

@@ -1,0 +1,35 @@
+// Command app is the application of the tests' container image: a web server that counts.
+package main
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+)
+
+func main() {
+	var count atomic.Int64
+	http.HandleFunc("/count", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, count.Add(1)) })
+	http.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+	http.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, strings.Join(os.Environ(), "\n"))
+	})
+	http.HandleFunc("/who", func(w http.ResponseWriter, _ *http.Request) {
+		host, _ := os.Hostname()
+		dir, _ := os.Getwd()
+		fmt.Fprintln(w, os.Getuid(), os.Getgid(), dir, host, os.Args[1:])
+	})
+	http.HandleFunc("/exit", func(_ http.ResponseWriter, r *http.Request) {
+		code, _ := strconv.Atoi(r.URL.Query().Get("code"))
+		log.Printf("asked to exit with %d", code)
+		os.Exit(code)
+	})
+	http.HandleFunc("/reseed", func(http.ResponseWriter, *http.Request) { count.Store(1000) })
+	fmt.Println("the app listens")
+	log.Fatal(http.ListenAndServe(":8080", nil))
+}
