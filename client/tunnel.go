@@ -15,8 +15,8 @@ import (
 	"github.com/sandpool/sandpool"
 )
 
-// A Tunnel is a byte stream to a port of a session's container. CloseWrite ends what is sent and leaves the
-// other direction open.
+// A Tunnel is a byte stream to a port of a session's container. CloseWrite ends what is sent and
+// leaves the other direction open.
 type Tunnel struct {
 	net.Conn
 	body io.ReadWriteCloser
@@ -39,11 +39,12 @@ func (t *Tunnel) CloseWrite() error {
 	return t.Close()
 }
 
-// Tunnel connects with a TCP port of the session's container, for whatever protocol; the pool must expose it. A session that does
-// not exist begins. ctx bounds the connecting alone.
+// Tunnel connects with a TCP port of the session's container, for whatever protocol; the pool must
+// expose it. A session that does not exist begins. ctx bounds the connecting alone.
 func (c *Client) Tunnel(ctx context.Context, pool, identifier string, port int) (*Tunnel, error) {
 	r := call{method: http.MethodGet, path: c.data(pool, ".management", "tunnel"),
-		query:  url.Values{"api-version": {dataVersion}, "identifier": {identifier}, "port": {strconv.Itoa(port)}},
+		query: url.Values{"api-version": {dataVersion}, "identifier": {identifier},
+			"port": {strconv.Itoa(port)}},
 		header: http.Header{"Connection": {"Upgrade"}, "Upgrade": {"tcp"}}}
 	ctx, cancel := r.bound(ctx)
 	defer cancel()
@@ -68,12 +69,16 @@ func (c *Client) Tunnel(ctx context.Context, pool, identifier string, port int) 
 		return nil, readError(resp)
 	}
 	_ = resp.Body.Close()
-	return nil, sandpool.Errorf(sandpool.Internal, "", "", "%s answered %s where a tunnel was asked for; is it a sandpool server?", c.endpoint, resp.Status)
+	return nil, sandpool.Errorf(sandpool.Internal, "", "",
+		"%s answered %s where a tunnel was asked for; is it a sandpool server?", c.endpoint, resp.Status)
 }
 
-// Forward accepts connections of l and connects each with the port of the session's container, until ctx ends; it then
-// closes them all and l, and returns nil. A connection that cannot be made is told to failed and closed.
-func (c *Client) Forward(ctx context.Context, l net.Listener, pool, identifier string, port int, failed func(error)) error {
+// Forward accepts connections of l and connects each with the port of the session's container,
+// until ctx ends; it then closes them all and l, and returns nil. A connection that cannot be made
+// is told to failed and closed.
+func (c *Client) Forward(
+	ctx context.Context, l net.Listener, pool, identifier string, port int, failed func(error),
+) error {
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
 	defer l.Close()

@@ -15,7 +15,8 @@ import (
 	"github.com/sandpool/sandpool"
 )
 
-// tunnelServer answers what comes through a tunnel, when its end has come, with its length; port 1 is refused.
+// tunnelServer answers what comes through a tunnel, when its end has come, with its length; port 1
+// is refused.
 func tunnelServer(t *testing.T) *Client {
 	t.Helper()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

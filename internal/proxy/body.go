@@ -13,8 +13,11 @@ import (
 const maxChunkLine = 4 << 10
 
 // readBody hands the body of an answer with head h to sink, piece by piece, and a chunked one's
-// trailers to trailer. whole is false of a body that ends with its connection, which then cannot be used again.
-func (s *stream) readBody(h *head, sink func([]byte) error, trailer func(name, value string)) error {
+// trailers to trailer. whole is false of a body that ends with its connection, which then cannot be
+// used again.
+func (s *stream) readBody(
+	h *head, sink func([]byte) error, trailer func(name, value string),
+) error {
 	switch {
 	case h.chunked:
 		return s.readChunked(sink, trailer)

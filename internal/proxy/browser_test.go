@@ -42,7 +42,8 @@ const report = () => fetch("report", {method: "POST", body: seen.join(" ")});
   location.href = location.hash.slice(1);
 })().catch(e => { seen.push(String(e)); report(); });`
 
-// evil is a page of another pool, whose host has the same parent. It tries what a page can without leave.
+// evil is a page of another pool, whose host has the same parent. It tries what a page can without
+// leave.
 const evil = `<!doctype html><body><script>
 const target = "%s", seen = [];
 (async () => {
@@ -56,7 +57,8 @@ const target = "%s", seen = [];
 })();
 </script>`
 
-// A browserWorld is a server with two pools' hosts: web, where the sessions chat-42 and chat-43 live, and evil.
+// A browserWorld is a server with two pools' hosts: web, where the sessions chat-42 and chat-43
+// live, and evil.
 type browserWorld struct {
 	addr     string
 	mu       sync.Mutex
@@ -176,8 +178,8 @@ func (b *browserWorld) browse(t *testing.T, url string, n int) (reports []string
 }
 
 // A web application's page works in a real browser: its relative links, scripts, forms, events and
-// WebSocket find the session that its address named once. A page of another pool, open in the same browser, cannot
-// reach that session, although the browser sends the cookie along.
+// WebSocket find the session that its address named once. A page of another pool, open in the same
+// browser, cannot reach that session, although the browser sends the cookie along.
 func TestBrowser(t *testing.T) {
 	b := newBrowserWorld(t)
 	got := b.browse(t, "http://"+b.web()+"/?identifier=chat-42#http://evil.pools.localhost"+b.addr+"/", 2)

@@ -111,8 +111,8 @@ func exchangeBy(t *testing.T, network, addr, raw string, arrived <-chan message)
 	return s
 }
 
-// compared are exchanges whose messages are to be the same without a proxy, through nginx and through
-// ours, but for what a case names.
+// compared are exchanges whose messages are to be the same without a proxy, through nginx and
+// through ours, but for what a case names.
 var compared = []struct {
 	name, request, answer string
 	// nginx says what it does differently, and is then not compared.
@@ -186,8 +186,8 @@ var compared = []struct {
 		nginx:  "it answers expectations itself"},
 }
 
-// TestCompare: what arrives and what comes back is the same through the proxy as without it, and as through nginx, byte for
-// byte, but for the fields that the proxy's documentation names.
+// TestCompare: what arrives and what comes back is the same through the proxy as without it, and as
+// through nginx, byte for byte, but for the fields that the proxy's documentation names.
 func TestCompare(t *testing.T) {
 	for _, test := range compared {
 		t.Run(test.name, func(t *testing.T) {

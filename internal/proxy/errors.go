@@ -41,7 +41,8 @@ func lost(err error) error {
 
 // badAnswer is the error of an answer that is not HTTP, or could be read in two ways.
 func badAnswer(format string, args ...any) error {
-	return sandpool.Errorf(sandpool.Unavailable, codeInvalid, "container", "The container's answer is not valid HTTP: "+format+".", args...)
+	return sandpool.Errorf(sandpool.Unavailable, codeInvalid, "container",
+		"The container's answer is not valid HTTP: "+format+".", args...)
 }
 
 // silent is the error of a container that has not answered in time.

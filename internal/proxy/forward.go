@@ -46,7 +46,8 @@ type exchange struct {
 
 // forward1 forwards a request by HTTP/1.1.
 func (p *Proxy) forward1(w http.ResponseWriter, r *http.Request, s *session, t Target) (err error) {
-	x := &exchange{p: p, s: s, w: w, control: http.NewResponseController(w), r: r, t: t, upgrade: upgradeOf(r), kind: kindOf(r)}
+	x := &exchange{p: p, s: s, w: w, control: http.NewResponseController(w), r: r, t: t,
+		upgrade: upgradeOf(r), kind: kindOf(r)}
 	size := smallBuffer
 	if r.ContentLength > smallBuffer/2 {
 		size = largeBuffer
@@ -89,7 +90,8 @@ func callerFault(err error) error {
 		return &sandpool.Error{Class: sandpool.Invalid, Code: "RequestTimeout", Target: "body",
 			Message: "The request body came too slowly.", Err: err}
 	}
-	return &sandpool.Error{Class: sandpool.Invalid, Target: "body", Message: "The request body did not arrive whole.", Err: err}
+	return &sandpool.Error{Class: sandpool.Invalid, Target: "body",
+		Message: "The request body did not arrive whole.", Err: err}
 }
 
 // try makes the exchange on x.st. again is true if a stream that had been used before was closed
@@ -153,11 +155,12 @@ func (x *exchange) failed(err error) (again bool, _ error) {
 	return false, x.s.why(lost(err))
 }
 
-// repeatable reports whether the request may be sent twice (RFC 9110, section 9.2.2) and can be: nothing of
-// its body is gone.
+// repeatable reports whether the request may be sent twice (RFC 9110, section 9.2.2) and can be:
+// nothing of its body is gone.
 func (x *exchange) repeatable() bool {
 	switch x.r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace,
+		http.MethodPut, http.MethodDelete:
 		return x.kind == noBody
 	}
 	return false
@@ -178,7 +181,8 @@ func (x *exchange) sendBody() error {
 		// Without it, the server reads the whole body before it sends the answer's first byte.
 		_ = x.control.EnableFullDuplex() // tests' writers have none
 	}
-	d := &sender{st: x.st, r: x.r, kind: x.kind, limit: x.limitBody, buf: x.p.buffers.get(largeBuffer)}
+	d := &sender{st: x.st, r: x.r, kind: x.kind, limit: x.limitBody,
+		buf: x.p.buffers.get(largeBuffer)}
 	sent := make(chan error, 1)
 	x.sent = sent
 	go func() {
@@ -194,8 +198,8 @@ func (x *exchange) sendBody() error {
 	return nil
 }
 
-// limitBody bounds the next read of the body. Who announced its length has it and is to send it; any
-// other may be a conversation, whose parts come when they come.
+// limitBody bounds the next read of the body. Who announced its length has it and is to send it;
+// any other may be a conversation, whose parts come when they come.
 func (x *exchange) limitBody() {
 	wait := x.p.options.Quiet
 	if x.kind == sizedBody {
@@ -215,7 +219,8 @@ func (x *exchange) awaitLeave() error {
 	return err
 }
 
-// stopSending ends the sender, whatever it waits for, before the handler returns: the body is the server's.
+// stopSending ends the sender, whatever it waits for, before the handler returns: the body is the
+// server's.
 func (x *exchange) stopSending() {
 	select {
 	case <-x.sent:

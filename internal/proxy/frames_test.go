@@ -175,7 +175,8 @@ func (c frameCase) play(t *testing.T, network, addr string) []byte {
 	return got
 }
 
-// TestWebSocketFrames: a conversation by WebSocket, right or wrong, has the same bytes through the proxy as without it.
+// TestWebSocketFrames: a conversation by WebSocket, right or wrong, has the same bytes through the
+// proxy as without it.
 func TestWebSocketFrames(t *testing.T) {
 	c := newContainer(t)
 	c.serve(8080, http.HandlerFunc(echo))

@@ -37,8 +37,8 @@ func grpcFront(t *testing.T) (testgrpc.TestServiceClient, *container) {
 	return testgrpc.NewTestServiceClient(conn), c
 }
 
-// The interoperability cases of gRPC's authors pass: all four forms, metadata, statuses, deadlines, cancellation. A case that
-// fails ends the test program.
+// The interoperability cases of gRPC's authors pass: all four forms, metadata, statuses, deadlines,
+// cancellation. A case that fails ends the test program.
 func TestGRPC(t *testing.T) {
 	client, _ := grpcFront(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

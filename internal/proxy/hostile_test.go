@@ -89,7 +89,8 @@ func TestHostileAnswers(t *testing.T) {
 	}
 }
 
-// A body that breaks off or is framed wrongly is cut for the caller too: nobody takes it for a whole one.
+// A body that breaks off or is framed wrongly is cut for the caller too: nobody takes it for a
+// whole one.
 func TestHostileBodies(t *testing.T) {
 	const head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 	for name, answer := range map[string]string{

@@ -75,11 +75,13 @@ func (p *Proxy) forward2(w http.ResponseWriter, r *http.Request, s *session, t T
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(s.to.Context(), func() { cancel(context.Cause(s.to.Context())) })()
-	x := &exchange{p: p, s: s, w: w, control: http.NewResponseController(w), r: r, t: t, kind: kindOf(r)}
+	x := &exchange{p: p, s: s, w: w, control: http.NewResponseController(w), r: r, t: t,
+		kind: kindOf(r)}
 	if r.ProtoMajor == 1 && x.kind != noBody {
 		_ = x.control.EnableFullDuplex() // tests' writers have none
 	}
-	out := x.request2(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: x.inform2}))
+	trace := &httptrace.ClientTrace{Got1xxResponse: x.inform2}
+	out := x.request2(httptrace.WithClientTrace(ctx, trace))
 	resp, err := client.transport.RoundTrip(out)
 	if err != nil {
 		return x.failed2(ctx, err)
@@ -100,13 +102,16 @@ func (x *exchange) request2(ctx context.Context) *http.Request {
 	}
 	out := &http.Request{
 		Method: x.r.Method,
-		// The client sends what is behind the host as it is: a path of url.URL would be escaped anew.
+		// The client sends what is behind the host as it is: a path of url.URL would be escaped
+		// anew.
 		URL:           &url.URL{Scheme: "http", Host: host, Opaque: "//" + host + target},
 		Host:          host,
 		Header:        http.Header{},
 		ContentLength: x.r.ContentLength,
 	}
-	x.p.each(x.r, x.t, func(name, value string) { out.Header[name] = append(out.Header[name], value) })
+	x.p.each(x.r, x.t, func(name, value string) {
+		out.Header[name] = append(out.Header[name], value)
+	})
 	if lists(x.r.Header, "Te", "trailers") {
 		out.Header["Te"] = []string{"trailers"}
 	}

@@ -8,7 +8,8 @@ import (
 	"github.com/sandpool/sandpool"
 )
 
-// IdentifierHeader is the request header that names a session instead of the query. It never reaches a container.
+// IdentifierHeader is the request header that names a session instead of the query. It never
+// reaches a container.
 const IdentifierHeader = "X-Ms-Session-Identifier"
 
 // The cookie's names. A browser accepts the first only from the very host, over TLS: no page of
@@ -25,20 +26,23 @@ func cookieName(r *http.Request) string {
 	return plainCookie
 }
 
-// Identify returns the identifier of the session that r is for. fromQuery is the query's, empty if it has none; then
-// the header IdentifierHeader counts, and then, at a host of the pool's own, the cookie that Remember sets.
+// Identify returns the identifier of the session that r is for. fromQuery is the query's, empty if
+// it has none; then the header IdentifierHeader counts, and then, at a host of the pool's own, the
+// cookie that Remember sets.
 //
-// The cookie is not a key: it names a session, and the request needs the pool's
-// authentication like any other. A browser may have a way to authenticate by itself, however, and a page elsewhere can
-// make it send requests. So the cookie counts only in requests that the pool's own pages make, or that somebody typed
-// or followed; a page of another origin gets an error of class Denied.
+// The cookie is not a key: it names a session, and the request needs the pool's authentication like
+// any other. A browser may have a way to authenticate by itself, however, and a page elsewhere can
+// make it send requests. So the cookie counts only in requests that the pool's own pages make, or
+// that somebody typed or followed; a page of another origin gets an error of class Denied.
 func Identify(r *http.Request, fromQuery string, ownHost bool) (sandpool.Identifier, error) {
 	header := r.Header.Values(IdentifierHeader)
 	switch {
 	case len(header) > 1:
-		return "", refuse(IdentifierHeader, "The header %s is given %d times; give it once.", IdentifierHeader, len(header))
+		return "", refuse(IdentifierHeader, "The header %s is given %d times; give it once.",
+			IdentifierHeader, len(header))
 	case len(header) == 1 && fromQuery != "" && header[0] != fromQuery:
-		return "", refuse("identifier", "The query and the header %s name two sessions; name one.", IdentifierHeader)
+		return "", refuse("identifier", "The query and the header %s name two sessions; name one.",
+			IdentifierHeader)
 	case fromQuery != "":
 		return sandpool.ParseIdentifier(fromQuery)
 	case len(header) == 1:
@@ -52,7 +56,8 @@ func Identify(r *http.Request, fromQuery string, ownHost bool) (sandpool.Identif
 	}
 	if value != "" && !ownPage(r) {
 		return "", sandpool.Errorf(sandpool.Denied, "CrossSiteRequest", "Origin",
-			"A page of another site may not use the session that this browser has open. Name the session with ?identifier=NAME.")
+			"A page of another site may not use the session that this browser has open. "+
+				"Name the session with ?identifier=NAME.")
 	}
 	return sandpool.ParseIdentifier(value)
 }
@@ -69,11 +74,13 @@ func cookieValue(r *http.Request) (string, error) {
 		}
 	}
 	if found > 1 {
-		return "", refuse("Cookie", "The cookie %s is given %d times; delete the cookies of this site.", name, found)
+		return "", refuse("Cookie",
+			"The cookie %s is given %d times; delete the cookies of this site.", name, found)
 	}
 	plain, err := url.PathUnescape(value)
 	if err != nil {
-		return "", refuse("Cookie", "The cookie %s is not escaped as it was set; delete the cookies of this site.", name)
+		return "", refuse("Cookie",
+			"The cookie %s is not escaped as it was set; delete the cookies of this site.", name)
 	}
 	return plain, nil
 }
@@ -99,8 +106,8 @@ func ownPage(r *http.Request) bool {
 }
 
 // Remember sets the cookie that names the session, if r opens a page at a host of the pool's own
-// with the identifier in its query: the page's relative links, scripts and WebSockets then find the same session. Other
-// clients never see a cookie. It must be called before Serve.
+// with the identifier in its query: the page's relative links, scripts and WebSockets then find the
+// same session. Other clients never see a cookie. It must be called before Serve.
 func Remember(w http.ResponseWriter, r *http.Request, identifier sandpool.Identifier) {
 	navigates := r.Header.Get("Sec-Fetch-Mode") == "navigate" ||
 		r.Header.Get("Sec-Fetch-Mode") == "" && strings.Contains(r.Header.Get("Accept"), "text/html")

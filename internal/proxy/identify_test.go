@@ -75,7 +75,8 @@ func TestIdentify(t *testing.T) {
 	}
 }
 
-// The cookie is for pages alone, lasts no longer than the browser, and is out of reach of scripts and other sites.
+// The cookie is for pages alone, lasts no longer than the browser, and is out of reach of scripts
+// and other sites.
 func TestRemember(t *testing.T) {
 	for name, c := range map[string]struct {
 		header http.Header

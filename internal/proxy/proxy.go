@@ -28,9 +28,9 @@ type Session interface {
 type Target struct {
 	// Port is the container's port, 1 to 65535.
 	Port int
-	// HTTP2 says that the container speaks HTTP/2 on Port, without TLS and without being asked by an
-	// upgrade, and not HTTP/1.1. A change of protocol, such as WebSocket's, still goes by HTTP/1.1, and
-	// calls of gRPC by HTTP/2 in any case, since there is no other form of them.
+	// HTTP2 says that the container speaks HTTP/2 on Port, without TLS and without being asked by
+	// an upgrade, and not HTTP/1.1. A change of protocol, such as WebSocket's, still goes by
+	// HTTP/1.1, and calls of gRPC by HTTP/2 in any case, since there is no other form of them.
 	HTTP2 bool
 	// Ports are further ones that tunnels may reach.
 	Ports []int
@@ -51,8 +51,8 @@ type Options struct {
 	// Quiet ends a request during which neither side has sent anything, or the container has taken
 	// nothing; default 30 min.
 	Quiet time.Duration
-	// Stall ends a request whose caller takes nothing of the answer, or sends nothing of a body whose length it
-	// has announced; default 2 min.
+	// Stall ends a request whose caller takes nothing of the answer, or sends nothing of a body
+	// whose length it has announced; default 2 min.
 	Stall time.Duration
 	// MaxCalls bounds the requests and tunnels of one session at a time; default 1024.
 	MaxCalls int
@@ -92,7 +92,8 @@ type Proxy struct {
 
 // New returns a Proxy.
 func New(o Options) *Proxy {
-	return &Proxy{options: o.withDefaults(), buffers: newBuffers(), sessions: map[sandpool.SandboxID]*session{}}
+	return &Proxy{options: o.withDefaults(), buffers: newBuffers(),
+		sessions: map[sandpool.SandboxID]*session{}}
 }
 
 // Close ends every request and tunnel, and closes every stream.
@@ -107,8 +108,8 @@ func (p *Proxy) Close() {
 	}
 }
 
-// Serve forwards r to the container behind s and its answer to w. An error is for the caller if the answer has not begun,
-// and means otherwise that it was cut short.
+// Serve forwards r to the container behind s and its answer to w. An error is for the caller if the
+// answer has not begun, and means otherwise that it was cut short.
 func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, s Session, t Target) error {
 	if r.Method == http.MethodConnect {
 		w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE")
@@ -147,8 +148,10 @@ func (p *Proxy) enter(to Session) (*session, error) {
 	case s.ended:
 		return nil, context.Cause(to.Context())
 	case s.calls >= p.options.MaxCalls:
-		return nil, &sandpool.Error{Class: sandpool.Unavailable, Code: "TooManySessionRequests", Target: "session", RetryAfter: time.Second,
-			Message: "The session has too many requests and tunnels under way. Wait until one has ended."}
+		return nil, &sandpool.Error{Class: sandpool.Unavailable, Code: "TooManySessionRequests",
+			Target: "session", RetryAfter: time.Second,
+			Message: "The session has too many requests and tunnels under way. " +
+				"Wait until one has ended."}
 	}
 	s.calls++
 	return s, nil
@@ -169,7 +172,8 @@ func (p *Proxy) session(to Session) (*session, error) {
 		return s, nil
 	}
 	if p.closed {
-		return nil, &sandpool.Error{Class: sandpool.Unavailable, Message: "The server is shutting down.", Err: errors.New("proxy: closed")}
+		return nil, &sandpool.Error{Class: sandpool.Unavailable, Message: "The server is shutting down.",
+			Err: errors.New("proxy: closed")}
 	}
 	s := &session{proxy: p, to: to, busy: map[io.Closer]struct{}{}}
 	p.sessions[id] = s

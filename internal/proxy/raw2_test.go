@@ -13,8 +13,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// ask2 sends one request by HTTP/2 without any of the checks that clients make, and returns the status of the
-// answer: "reset" if the stream or the connection is refused.
+// ask2 sends one request by HTTP/2 without any of the checks that clients make, and returns the
+// status of the answer: "reset" if the stream or the connection is refused.
 func ask2(t *testing.T, addr string, fields map[string]string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)

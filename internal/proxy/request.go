@@ -30,7 +30,8 @@ var (
 // private reports whether the request field name, in lower case, is one that only we set or
 // that is meant for us.
 func private(name string) bool {
-	return ours[name] || strings.HasPrefix(name, "x-forwarded-") || strings.HasPrefix(name, "x-sandpool-")
+	return ours[name] || strings.HasPrefix(name, "x-forwarded-") ||
+		strings.HasPrefix(name, "x-sandpool-")
 }
 
 // lower returns name in lower case with hyphens for underscores. Most names are canonical, and
@@ -257,7 +258,8 @@ func checkRequest(r *http.Request, t Target) error {
 	case !printable(t.Path):
 		return refuse("path", "The path has a space or a control character; send it escaped.")
 	case !hasBody(r) && !zeroLength(r.Header["Content-Length"]):
-		return refuse("Content-Length", "The header Content-Length promises a body that the request does not have.")
+		return refuse("Content-Length",
+			"The header Content-Length promises a body that the request does not have.")
 	case !printable(r.URL.RawQuery):
 		return refuse("query", "The query has a space or a control character; send it escaped.")
 	case !printable(r.Host) || strings.ContainsAny(r.Host, `"\,;/@`):
@@ -281,8 +283,9 @@ func zeroLength(values []string) bool {
 	return true
 }
 
-// RawPath returns the path of r byte for byte as its caller has sent it, escapes included and without the query; the path in
-// r.URL may be written in another way. It is empty for an address without one.
+// RawPath returns the path of r byte for byte as its caller has sent it, escapes included and
+// without the query; the path in r.URL may be written in another way. It is empty for an address
+// without one.
 func RawPath(r *http.Request) string {
 	uri := r.RequestURI
 	if _, rest, absolute := strings.Cut(uri, "://"); absolute && uri[0] != '/' {

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// maxHead bounds the head of a container's answer, and its trailer section; nginx allows 32 KiB at most
-// unless told otherwise, Go's client 1 MiB.
+// maxHead bounds the head of a container's answer, and its trailer section; nginx allows 32 KiB at
+// most unless told otherwise, Go's client 1 MiB.
 const maxHead = 64 << 10
 
 // A head is the head of a container's answer.
@@ -118,8 +118,8 @@ func parseFields(fields []string, text string) ([]string, error) {
 		}
 		text = rest
 		name, value, ok := strings.Cut(line, ":")
-		// White space before the colon is taken away, as RFC 9112, section 5.1, has it; a folded line,
-		// which begins with white space, is refused (section 5.2).
+		// White space before the colon is taken away, as RFC 9112, section 5.1, has it; a folded
+		// line, which begins with white space, is refused (section 5.2).
 		name = strings.TrimRight(name, " \t")
 		value = strings.Trim(value, " \t")
 		if !ok || !isToken(name, "") || !fieldText(value) {
@@ -168,7 +168,8 @@ func (h *head) frame() error {
 
 // bodyless reports whether an answer with h to method has no body, whatever its fields say.
 func (h *head) bodyless(method string) bool {
-	return method == http.MethodHead || h.status < 200 || h.status == http.StatusNoContent || h.status == http.StatusNotModified
+	return method == http.MethodHead || h.status < 200 ||
+		h.status == http.StatusNoContent || h.status == http.StatusNotModified
 }
 
 // get returns the value of the first field with the canonical name.
@@ -181,8 +182,8 @@ func (h *head) get(name string) string {
 	return ""
 }
 
-// copyTo puts the fields that are for the caller into out. What net/http would add by itself, it does not:
-// a content type that the container did not give.
+// copyTo puts the fields that are for the caller into out. What net/http would add by itself, it
+// does not: a content type that the container did not give.
 func (h *head) copyTo(out http.Header, t Target) {
 	values := make([]string, 0, len(h.fields)/2+2)
 	var buf [64]byte

@@ -97,7 +97,8 @@ func TestBothWays(t *testing.T) {
 	}
 }
 
-// A body behind an expectation is not sent before the container asks for it, nor if it answers at once.
+// A body behind an expectation is not sent before the container asks for it, nor if it answers at
+// once.
 func TestExpect(t *testing.T) {
 	c := newContainer(t)
 	c.serveRaw(8080, func(conn net.Conn) {
@@ -149,7 +150,8 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// An answer that comes before the end of the request's body reaches the caller, and ends the sending.
+// An answer that comes before the end of the request's body reaches the caller, and ends the
+// sending.
 func TestEarlyAnswer(t *testing.T) {
 	c := newContainer(t)
 	c.answers(8080, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 7\r\nConnection: close\r\n\r\ntoo big")
@@ -190,7 +192,8 @@ func TestIdleStreamClosed(t *testing.T) {
 		}
 		body, _ := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		// The close may still be on its way when the next request is sent; then only what may be repeated is.
+		// The close may still be on its way when the next request is sent; then only what may be
+		// repeated is.
 		if string(body) != "ok" && i%2 == 0 && resp.Header.Get("X-Sandpool-Error") != codeUnreachable {
 			t.Fatalf("request %d: %s %q", i, resp.Status, body)
 		}

@@ -18,11 +18,12 @@ import (
 // tunnelHelp tells how a tunnel is opened.
 const tunnelHelp = "GET .management/tunnel?port=PORT with the header Upgrade: tcp, or as a WebSocket"
 
-// Tunnel connects the caller with a port of the container, for whatever protocol. port is as the caller wrote it; empty
-// means the target port. Others must be among Target.Ports.
+// Tunnel connects the caller with a port of the container, for whatever protocol. port is as the
+// caller wrote it; empty means the target port. Others must be among Target.Ports.
 //
-// With Upgrade: tcp, the caller's connection becomes the tunnel, and each side can end what it sends on its own. As
-// a WebSocket, bytes go in binary messages whose bounds mean nothing; a close ends both directions.
+// With Upgrade: tcp, the caller's connection becomes the tunnel, and each side can end what it
+// sends on its own. As a WebSocket, bytes go in binary messages whose bounds mean nothing; a close
+// ends both directions.
 func (p *Proxy) Tunnel(w http.ResponseWriter, r *http.Request, s Session, t Target, port string) error {
 	number, err := tunnelPort(t, port)
 	if err != nil {
@@ -31,7 +32,8 @@ func (p *Proxy) Tunnel(w http.ResponseWriter, r *http.Request, s Session, t Targ
 	protocol := strings.ToLower(upgradeOf(r))
 	if r.Method != http.MethodGet || protocol != "tcp" && protocol != "websocket" {
 		w.Header().Set("Upgrade", "tcp, websocket")
-		return sandpool.Errorf(sandpool.Unsupported, "UpgradeRequired", "Upgrade", "A tunnel is opened by %s.", tunnelHelp)
+		return sandpool.Errorf(sandpool.Unsupported, "UpgradeRequired", "Upgrade",
+			"A tunnel is opened by %s.", tunnelHelp)
 	}
 	session, err := p.enter(s)
 	if err != nil {
@@ -76,13 +78,15 @@ func tunnelPort(t Target, port string) (int, error) {
 		return number, nil
 	}
 	return 0, sandpool.Errorf(sandpool.Denied, "PortNotExposed", "port",
-		"The pool does not expose port %d. It exposes its target port, %d, and those of properties.sandpool.ports.", n, t.Port)
+		"The pool does not expose port %d. It exposes its target port, %d, and those of "+
+			"properties.sandpool.ports.", n, t.Port)
 }
 
 // open makes the caller's connection the end of a tunnel.
 func open(w http.ResponseWriter, r *http.Request, protocol string) (net.Conn, error) {
 	if protocol == "websocket" {
-		c, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled})
+		c, err := websocket.Accept(w, r,
+			&websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled})
 		if err != nil {
 			return nil, errAnswered
 		}

@@ -38,7 +38,8 @@ func (x *exchange) switchProtocols(stop func() bool) error {
 		return nil // the caller has gone
 	}
 	st.unpin()
-	x.p.pump(caller, &buffered{Conn: st.Conn, ahead: append([]byte(nil), st.buffered()...)}, x.t.Idle)
+	ahead := append([]byte(nil), st.buffered()...)
+	x.p.pump(caller, &buffered{Conn: st.Conn, ahead: ahead}, x.t.Idle)
 	return nil
 }
 

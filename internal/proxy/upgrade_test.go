@@ -64,8 +64,8 @@ func TestWebSocket(t *testing.T) {
 	}
 }
 
-// A container's refusal of an upgrade is an answer like any other, and what the caller has sent too early is
-// its next request, never bytes for the container.
+// A container's refusal of an upgrade is an answer like any other, and what the caller has sent too
+// early is its next request, never bytes for the container.
 func TestUpgradeRefused(t *testing.T) {
 	var paths []string
 	srv, _ := newFront(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -43,7 +43,8 @@ type forwardWay struct {
 	dial func() (net.Conn, error)
 }
 
-// forwardWays are the bare stream, the proxy of ours behind what every request passes, and the standard library's.
+// forwardWays are the bare stream, the proxy of ours behind what every request passes, and the
+// standard library's.
 func forwardWays(b *testing.B) []forwardWay {
 	e := open(b)
 	s := held{e, start(b, e, prepare(b, e, template(b, sandbox.Boot)), "forward"), b.Context()}
@@ -109,8 +110,8 @@ func (c *forwardClient) ask() error {
 	}
 }
 
-// BenchmarkForward prints what a forwarded request costs beyond the bare stream to the same server in a sandbox: the median on one
-// connection, and requests a second on 16, each way in turn.
+// BenchmarkForward prints what a forwarded request costs beyond the bare stream to the same server
+// in a sandbox: the median on one connection, and requests a second on 16, each way in turn.
 func BenchmarkForward(b *testing.B) {
 	ways := forwardWays(b)
 	took := make([][]time.Duration, len(ways))
