@@ -139,10 +139,10 @@ func (x *exchange) try() (again bool, err error) {
 // failed says what err means before the answer has begun.
 func (x *exchange) failed(err error) (again bool, _ error) {
 	var told *sandpool.Error
-	fault := x.fault.Load()
+	fault := x.callerFault()
 	switch {
 	case fault != nil:
-		return false, callerFault(fault.error)
+		return false, fault
 	case x.r.Context().Err() != nil:
 		return false, context.Cause(x.r.Context())
 	case errors.As(err, &told):
@@ -153,6 +153,24 @@ func (x *exchange) failed(err error) (again bool, _ error) {
 		return true, nil
 	}
 	return false, x.s.why(lost(err))
+}
+
+// callerFault returns the error of a body that did not come, nil if that is not what went wrong. The
+// server cancels a request's context a moment before its body says why.
+func (x *exchange) callerFault() error {
+	if x.r.Context().Err() != nil && x.sent != nil {
+		wait := time.NewTimer(endGrace)
+		defer wait.Stop()
+		select {
+		case <-x.sent:
+			x.sent = nil
+		case <-wait.C:
+		}
+	}
+	if fault := x.fault.Load(); fault != nil {
+		return callerFault(fault.error)
+	}
+	return nil
 }
 
 // repeatable reports whether the request may be sent twice (RFC 9110, section 9.2.2) and can be:
