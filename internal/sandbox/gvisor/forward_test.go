@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"slices"
@@ -176,3 +179,51 @@ func BenchmarkForwardBulk(b *testing.B) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestForward: a body goes into a real sandbox and comes back whole, and a tunnel's two directions end apart.
+func TestForward(t *testing.T) {
+	e := open(t)
+	s := held{e, start(t, e, prepare(t, e, template(t, sandbox.Boot)), "forwarded"), t.Context()}
+	p := proxy.New(proxy.Options{})
+	t.Cleanup(p.Close)
+	respond := &arm.Responder{Log: slog.New(slog.DiscardHandler)}
+	srv := httptest.NewServer(respond.Handle(func(w http.ResponseWriter, r *http.Request) error {
+		to := proxy.Target{Port: 8080, Path: proxy.RawPath(r)}
+		if r.Header.Get("Upgrade") != "" {
+			return p.Tunnel(w, r, s, to, "")
+		}
+		return p.Serve(w, r, s, to)
+	}))
+	t.Cleanup(srv.Close)
+
+	const size = 64 << 20
+	sent, got := crc32.NewIEEE(), crc32.NewIEEE()
+	source := rand.NewChaCha8([32]byte{1})
+	resp, err := http.Post(srv.URL+"/echo", "text/plain", io.TeeReader(io.LimitReader(source, size), sent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if n, err := io.Copy(got, resp.Body); err != nil || n != size || got.Sum32() != sent.Sum32() {
+		t.Errorf("%d of %d bytes came back, %v", n, size, err)
+	}
+
+	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+	r := bufio.NewReader(conn)
+	if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatal(resp, err)
+	}
+	_, _ = io.WriteString(conn, "POST /echo HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello")
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := io.ReadAll(r); err != nil || !strings.HasSuffix(string(all), "\r\n\r\nhello") {
+		t.Errorf("after the half-close: %q, %v", all, err)
+	}
+}

@@ -48,7 +48,10 @@ func main() {
 	m.HandleFunc("GET /{$}", func(http.ResponseWriter, *http.Request) {})
 	m.HandleFunc("GET /self", self)
 	m.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
-	m.HandleFunc("POST /echo", func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+	m.HandleFunc("POST /echo", func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex() // else the first write ends the reading
+		_, _ = io.Copy(w, r.Body)
+	})
 	m.HandleFunc("GET /input", input)
 	m.HandleFunc("GET /exit", func(_ http.ResponseWriter, r *http.Request) { os.Exit(number(r, "code")) })
 	m.HandleFunc("GET /state", state)
