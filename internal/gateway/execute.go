@@ -9,7 +9,10 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/event"
 )
 
 // executeAs returns the operation that runs code and answers in the given envelope.
@@ -36,10 +39,11 @@ func (g *Gateway) execute(c *call, form envelope) error {
 	sent := time.Now()
 	res, err := g.within.Of(lease).Execute(c.r.Context(), x.ExecuteRequest)
 	var a answer
+	outcome := "aborted"
 	switch ended := asError(err); {
 	case err == nil:
 		defer res.Release() // when the answer has been written
-		a = answerOf(res.ExecuteResult, x)
+		a, outcome = answerOf(res.ExecuteResult, x), outcomeOf(res.Outcome)
 	case ended != nil && ended.Class == sandpool.Ended:
 		a = abortedBy(ended, time.Since(sent))
 	default:
@@ -47,6 +51,7 @@ func (g *Gateway) execute(c *call, form envelope) error {
 	}
 	t.exchange, t.execute = time.Since(sent), a.took
 	t.overall = time.Since(c.started)
+	g.tell(c, lease.Sandbox().ID, outcome, a.took)
 
 	of := about{operation: operationID(c.r), identifier: identifier, sandbox: lease.Sandbox().ID, userAgent: c.r.UserAgent()}
 	h := c.w.Header()
@@ -54,6 +59,22 @@ func (g *Gateway) execute(c *call, form envelope) error {
 	h["X-Ms-Session-Guid"] = []string{string(of.sandbox)}
 	t.write(h)
 	return arm.WriteJSON(c.w, http.StatusOK, form(a, of))
+}
+
+// tell lets observers know that code has run.
+func (g *Gateway) tell(c *call, id sandpool.SandboxID, outcome string, took time.Duration) {
+	who, _ := auth.FromContext(c.r.Context())
+	g.options.Events.Observe(event.Event{Name: event.ExecutionEnded, Pool: c.pool, Sandbox: id, By: who.Subject,
+		Outcome: outcome, Took: took})
+}
+
+// outcomeOf is the word for an execution's end; what an agent says is not repeated unread.
+func outcomeOf(o agent.Outcome) string {
+	switch o {
+	case agent.OK, agent.Interrupted, agent.TimeoutInterrupted, agent.TimeoutRestarted, agent.KernelDied:
+		return string(o)
+	}
+	return string(agent.Failed)
 }
 
 // asError returns the first sandpool.Error in err's chain, or nil.

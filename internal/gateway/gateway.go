@@ -12,6 +12,7 @@ import (
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/interpreter"
 )
 
@@ -34,6 +35,8 @@ type Options struct {
 	// PublicURL is the scheme and host of links in answers, such as
 	// "https://pools.example.com"; empty means those of the request.
 	PublicURL string
+	// Events hears of executions; nil means that nobody does.
+	Events event.Observer
 }
 
 func (o Options) withDefaults() Options {
@@ -44,6 +47,9 @@ func (o Options) withDefaults() Options {
 	o.MaxUpload = or(o.MaxUpload, 128<<20)
 	o.Stall = or(o.Stall, 30*time.Second)
 	o.PublicURL = strings.TrimSuffix(o.PublicURL, "/")
+	if o.Events == nil {
+		o.Events = event.Discard{}
+	}
 	return o
 }
 
