@@ -5,10 +5,13 @@ package test
 import (
 	"bytes"
 	"context"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -40,7 +43,7 @@ func TestScript(t *testing.T) {
 			e.Setenv("IMAGES", images)
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "registry": registry},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "hold": hold, "registry": registry},
 	})
 }
 
@@ -62,6 +65,23 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s does not match %q: %v\n%s", args[0], args[1], err, data)
 		case <-time.After(50 * time.Millisecond):
 		}
+	}
+}
+
+// hold opens connections to the server of a client configuration, which say nothing until the
+// script ends: hold FILE NUMBER.
+func hold(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 || neg {
+		ts.Fatalf("usage: hold FILE NUMBER")
+	}
+	conn, err := client.LoadConfig(ts.MkAbs(args[0]))
+	ts.Check(err)
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	for range n {
+		c, err := net.Dial("tcp", strings.TrimPrefix(conn.Endpoint, "http://"))
+		ts.Check(err)
+		ts.Defer(func() { c.Close() })
 	}
 }
 

@@ -51,10 +51,13 @@ func mayImport() map[string][]string {
 		"internal/control":             handlers,
 		"internal/gateway":             handlers,
 		"internal/server": append(handlers, "images", "internal/container", "internal/control", "internal/gateway", "internal/endpoint", "internal/proxy",
-			"internal/sandbox/gvisor", "internal/sqlite", "internal/image", "internal/erofs", "internal/oci", "internal/oci/layer", "internal/quiet"),
+			"internal/sandbox/gvisor", "internal/sqlite", "internal/image", "internal/erofs", "internal/oci", "internal/oci/layer", "internal/quiet",
+			"internal/descriptor"),
 		"test": {".", "api", "client", "internal/arm"},
 		// Measures the engine beside the whole product.
 		"test/bench": {".", "client", "internal/bench", "internal/image", "internal/sandbox", "internal/sandbox/gvisor"},
+
+		"internal/descriptor": nil,
 
 		// Parts of the engine.
 		"internal/sandbox/gvisor/cgroup":   append(contract, "internal/sandbox/gvisor/kernfile"),

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/sandpool/sandpool/internal/descriptor"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
@@ -20,7 +21,26 @@ func Check(cfg Config) []sandbox.Requirement {
 	if err != nil {
 		program = err.Error()
 	}
-	return append(found, checkAgent(program), checkImage(cfg.Images()), checkTools())
+	return append(found, checkFiles(), checkAgent(program), checkImage(cfg.Images()), checkTools())
+}
+
+// enoughFiles is what the largest pool by default needs: some five descriptors for each of 600 sandboxes, a
+// dozen for each that starts, and as many again for connections.
+const enoughFiles = 8192
+
+// checkFiles raises the limit, as serve does.
+func checkFiles() sandbox.Requirement {
+	r := sandbox.Requirement{Name: "file descriptors", OK: true}
+	limit, err := descriptor.Raise()
+	if err != nil {
+		r.OK, r.Detail, r.Fix = false, err.Error(), "Find out why prlimit(2) fails."
+		return r
+	}
+	r.Detail = fmt.Sprintf("%d, of which %d for connections", limit, descriptor.Share(limit))
+	if limit < enoughFiles {
+		r.Fix = fmt.Sprintf("Many sandboxes need more: raise the limit to %d (ulimit -n; in a systemd unit, LimitNOFILE=).", enoughFiles)
+	}
+	return r
 }
 
 // checkDir looks at the data directory, which may not exist yet. One that others can get at

@@ -19,6 +19,7 @@ import (
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/container"
+	"github.com/sandpool/sandpool/internal/descriptor"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/interpreter"
@@ -140,8 +141,13 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
+	files, err := descriptor.Raise()
+	if err != nil {
+		return nil, err
+	}
 	s.http = &http.Server{
 		Handler:           handler,
+		ConnState:         descriptor.NewConns(descriptor.Share(files)).Watch,
 		Protocols:         &protocols,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
