@@ -62,6 +62,7 @@ func mayImport() map[string][]string {
 		// Parts of the engine.
 		"internal/sandbox/gvisor/cgroup":   append(contract, "internal/sandbox/gvisor/kernfile"),
 		"internal/sandbox/gvisor/kernfile": nil,
+		"internal/sandbox/gvisor/logs":     vocabulary,
 	}
 }
 

@@ -25,8 +25,9 @@ type poolState struct {
 	trial    bool  // no sandbox of a template that boots has started yet
 	crashes  int64 // sandboxes that ended by themselves, ever
 	losses   map[sandpool.Identifier]loss
-	unsaved  bool // pool differs from its row in State or Problem
-	removing bool // the row is being deleted
+	past     []past // sandboxes that are over, oldest first
+	unsaved  bool   // pool differs from its row in State or Problem
+	removing bool   // the row is being deleted
 }
 
 func (m *Manager) newPoolState(p sandpool.Pool) *poolState {
@@ -91,6 +92,9 @@ func (m *Manager) retire(b *box, cause *sandpool.Error) {
 	now := time.Now()
 	if b.row.State == sandpool.Claimed {
 		m.events.Observe(event.Event{Name: event.SessionEnded, Pool: b.row.Pool, Sandbox: b.row.ID, Message: cause.Message, Took: now.Sub(b.row.ClaimedAt)})
+	}
+	if b.pool != nil {
+		b.pool.remember(b.row)
 	}
 	b.enter(sandpool.Stopping, now)
 	b.row.Reason = cause.Message

@@ -32,6 +32,31 @@ type Pruner interface {
 	Prune(ctx context.Context, keep []string) error
 }
 
+// LogReader is the optional ability to read what the first process of a sandbox wrote, if its
+// template has Logs: the last of it, while it runs, after a restart, and for a while after its end.
+type LogReader interface {
+	// ReadLog returns whole lines. An ID of which nothing is kept is an error of class NotFound.
+	ReadLog(ctx context.Context, id ID, q LogQuery) (LogPage, error)
+}
+
+// LogQuery says what to read of a log.
+type LogQuery struct {
+	// From is a position: 0 for the beginning, or LogPage.Next to go on.
+	From int64
+	// Limit bounds the bytes of the page; zero means 64 KiB. It is at least that of one line.
+	Limit int
+	// Follow waits for a line if there is none, unless the sandbox has ended.
+	Follow bool
+}
+
+// LogPage is a piece of a log. Start is beyond LogQuery.From if what was there is not kept any
+// more. Each line has the time in RFC 3339, "stdout" or "stderr", "F" for a whole line or "P" for a
+// part of a long one, and the text, with a space between them.
+type LogPage struct {
+	Lines       []byte
+	Start, Next int64
+}
+
 // Executor is the optional ability to run further programs in a sandbox.
 type Executor interface {
 	// Exec runs a program as the user of the sandbox's first process, and returns when it has

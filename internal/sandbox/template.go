@@ -47,6 +47,10 @@ type Template struct {
 	// which Dial hands out as the port Channel; else it is empty.
 	Channel bool
 
+	// Logs keeps what the first process and its children write to its standard output and error,
+	// for a LogReader; otherwise it is lost.
+	Logs bool
+
 	// Ready says when a started sandbox may be used. The engine asks until it passes; Period is
 	// the longest time between two attempts. ReadyTimeout bounds a boot, warm-up included; zero
 	// means what Ready's Delay, Period and Failures amount to if it has Failures, else 60 s.

@@ -311,6 +311,9 @@ func (e *Engine) adopt() error {
 		if err := e.cores.Free(threads{e, id}); err != nil && !b.ended() { // it has no channel any more
 			e.log.Warn("the sandbox stays on one core", "sandbox", id, "error", err)
 		}
+		if err := e.logs.Collect(id, e.dir(id)); err != nil {
+			e.log.Warn("the log of a sandbox is lost from here on", "sandbox", id, "error", err)
+		}
 		e.log.Info("adopted a running sandbox", "sandbox", id, "pid", pid)
 	}
 	return nil

@@ -51,6 +51,9 @@ func TestConformance(t *testing.T) {
 						// The answer never comes: it exits.
 						_, _ = tryAsk(t.Context(), e, h, "/exit", url.Values{"code": {strconv.Itoa(code)}})
 					},
+					Say: func(t *testing.T, h sandbox.Handle, toErr bool, text string) {
+						ask(t, e, h, "/say", url.Values{"err": {strconv.FormatBool(toErr)}, "text": {text}})
+					},
 					Exit:  func(code int) []string { return []string{"/guest", "exit", strconv.Itoa(code)} },
 					Input: func(ctx context.Context, id sandbox.ID) (int64, error) { return inputOf(ctx, e, id) },
 				}

@@ -19,12 +19,14 @@ import (
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/cgroup"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/cores"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor/logs"
 )
 
 // Directories and files in Config.Root.
 const (
 	boxesName     = "sandboxes"
 	snapshotsName = "snapshots"
+	logsName      = "logs"
 	lockName      = "lock"
 )
 
@@ -36,6 +38,7 @@ type Engine struct {
 	boxDir  *os.File // Config.Root/sandboxes
 	cgroups *cgroup.Tree
 	cores   *cores.Cores
+	logs    *logs.Store
 	filters func() (*os.File, error) // of sentries, compiled once
 
 	ids  keyLocks // one holder for each sandbox ID: Start or Stop
@@ -54,6 +57,7 @@ var (
 	_ sandbox.StatsReader        = (*Engine)(nil)
 	_ sandbox.Pruner             = (*Engine)(nil)
 	_ sandbox.Executor           = (*Engine)(nil)
+	_ sandbox.LogReader          = (*Engine)(nil)
 	_ sandbox.WorkingSetRecorder = (*Engine)(nil)
 )
 
@@ -103,6 +107,13 @@ func (e *Engine) open() (err error) {
 		return err
 	}
 	if e.cores, err = cores.New(); err != nil {
+		return err
+	}
+	e.logs, err = logs.Open(filepath.Join(e.cfg.Root, logsName), func(id sandbox.ID) bool {
+		_, err := os.Stat(e.dir(id))
+		return err == nil
+	})
+	if err != nil {
 		return err
 	}
 	if err := e.sweepSnapshots(); err != nil {
@@ -175,6 +186,9 @@ func (e *Engine) Close() error {
 		b.abandon()
 	}
 	clear(e.boxes)
+	if e.logs != nil {
+		e.logs.Close()
+	}
 	for _, f := range []*os.File{e.boxDir, e.lock} {
 		if f != nil {
 			errs = append(errs, f.Close())

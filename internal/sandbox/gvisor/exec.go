@@ -1,6 +1,7 @@
 package gvisor
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,6 +64,31 @@ func (e *Engine) askToEnd(ctx context.Context, b *box, h sandbox.Handle) {
 	case <-b.done:
 	case <-ctx.Done():
 	}
+}
+
+// logPage is how much of a log is returned if the caller names no limit.
+const logPage = 64 << 10
+
+// ReadLog implements sandbox.LogReader.
+func (e *Engine) ReadLog(ctx context.Context, id sandbox.ID, q sandbox.LogQuery) (sandbox.LogPage, error) {
+	if err := checkID(id); err != nil {
+		return sandbox.LogPage{}, err
+	}
+	lines, start, next, err := e.logs.Read(ctx, id, max(0, q.From), max(q.Limit, logPage), q.Follow)
+	return sandbox.LogPage{Lines: lines, Start: start, Next: next}, err
+}
+
+// lastBytes is how much of a log goes into an error.
+const lastBytes = 2 << 10
+
+// lastWords is the end of what the first process of id wrote.
+func (e *Engine) lastWords(ctx context.Context, id sandbox.ID) string {
+	page, err := e.ReadLog(context.WithoutCancel(ctx), id, sandbox.LogQuery{Limit: 2 << 20})
+	if err != nil {
+		return ""
+	}
+	lines := bytes.TrimSpace(page.Lines)
+	return string(lines[max(0, len(lines)-lastBytes):])
 }
 
 // Exec implements sandbox.Executor.

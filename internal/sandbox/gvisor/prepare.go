@@ -77,6 +77,7 @@ func (e *Engine) snapshot(ctx context.Context, p *prepared, dir string, tell fun
 	id := sandbox.ID("prepare-" + strings.ToLower(rand.Text()))
 	e.setPreparing(id, true)
 	defer e.setPreparing(id, false)
+	defer e.logs.Remove(id)
 	half := filepath.Join(filepath.Dir(dir), halfPrefix+string(id))
 	if err := os.Mkdir(half, 0o700); err != nil {
 		return fmt.Errorf("make the snapshot's directory: %w", err)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/cgroup"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor/logs"
 )
 
 // nobody is who a sandbox process is on the host.
@@ -250,14 +251,35 @@ func (e *Engine) openFiles(id sandbox.ID, p *prepared, console *os.File, files *
 		}
 		streams = streams[1:]
 	}
-	for _, path := range streams {
-		f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if t.Logs {
+		out, errs, err := logs.Make(dir)
 		if err != nil {
 			return nil, err
 		}
-		files.add("stdio-fds", f)
+		for _, path := range streams[:len(streams)-2] {
+			if err := files.addStream(path); err != nil {
+				return nil, errors.Join(err, out.Close(), errs.Close())
+			}
+		}
+		files.add("stdio-fds", out, errs)
+		return global, nil
+	}
+	for _, path := range streams {
+		if err := files.addStream(path); err != nil {
+			return nil, err
+		}
 	}
 	return global, nil
+}
+
+// addStream adds a standard stream of the guest.
+func (c *childFiles) addStream(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	c.add("stdio-fds", f)
+	return nil
 }
 
 // addHostFiles adds the archive with the files that the guest gets over its root's. A snapshot

@@ -77,7 +77,7 @@ func (e *Engine) launch(ctx context.Context, id sandbox.ID, p *prepared) error {
 		return sandpool.Errorf(sandpool.Conflict, "SandboxExists", "id", "The sandbox %q exists already.", id)
 	}
 	var said *os.File
-	if p.snapshot == "" {
+	if p.snapshot == "" && !p.template.Logs {
 		if said, err = console(); err != nil {
 			return err
 		}
@@ -85,7 +85,11 @@ func (e *Engine) launch(ctx context.Context, id sandbox.ID, p *prepared) error {
 	}
 	if err := e.build(ctx, id, p, said); err != nil {
 		err = e.explain(ctx, id, p.template, err)
-		if text := tail(said, consoleSize); text != "" {
+		text := tail(said, consoleSize)
+		if p.template.Logs {
+			text = e.lastWords(ctx, id)
+		}
+		if text != "" {
 			err = fmt.Errorf("%w; its first process said: %s", err, text)
 		}
 		return errors.Join(err, e.demolish(ctx, id))
@@ -151,6 +155,11 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, p *prepared, console 
 	s, err := e.spawn(id, p, console)
 	if err != nil {
 		return err
+	}
+	if p.template.Logs {
+		if err := e.logs.Collect(id, e.dir(id)); err != nil {
+			return errors.Join(err, s.ready.Close())
+		}
 	}
 	watch.lap("spawn")
 	b, err := e.watch(id, s.pid, s.pidfd, s.channel, false)

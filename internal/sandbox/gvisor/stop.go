@@ -59,6 +59,7 @@ func (e *Engine) demolish(ctx context.Context, id sandbox.ID) error {
 	if err := os.RemoveAll(e.dir(id)); err != nil {
 		return fmt.Errorf("stop sandbox %q: %w", id, err)
 	}
+	e.logs.End(id)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.boxes, id)

@@ -35,6 +35,7 @@ type world struct {
 	boxes    map[sandbox.ID]*box
 	exits    map[sandbox.ID]sandbox.Exit // of sandboxes that are gone
 	prepared map[string]bool
+	logs     map[sandbox.ID]*record
 	orders   map[Call][]order
 	counts   map[Call]int
 }
@@ -59,6 +60,7 @@ var (
 	_ sandbox.StatsReader        = (*Fake)(nil)
 	_ sandbox.Pruner             = (*Fake)(nil)
 	_ sandbox.Executor           = (*Fake)(nil)
+	_ sandbox.LogReader          = (*Fake)(nil)
 	_ sandbox.WorkingSetRecorder = (*Fake)(nil)
 )
 
@@ -67,7 +69,7 @@ func New(h http.Handler, ports ...int) *Fake {
 	if h == nil {
 		h = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	}
-	w := &world{boxes: map[sandbox.ID]*box{}, exits: map[sandbox.ID]sandbox.Exit{}, prepared: map[string]bool{},
+	w := &world{boxes: map[sandbox.ID]*box{}, exits: map[sandbox.ID]sandbox.Exit{}, prepared: map[string]bool{}, logs: map[sandbox.ID]*record{},
 		orders: map[Call][]order{}, counts: map[Call]int{}}
 	return &Fake{world: w, handler: h, ports: ports}
 }
@@ -100,6 +102,7 @@ func (f *Fake) End(id sandbox.ID, exit sandbox.Exit) {
 	}
 	b.running, b.exit = false, exit
 	close(b.ended)
+	w.endLog(id)
 	w.mu.Unlock()
 	b.halt()
 }
@@ -273,6 +276,9 @@ func (f *Fake) settle(id sandbox.ID, b *box, fault Fault, err error) error {
 	switch {
 	case err == nil:
 		b.running, b.started, b.server = true, time.Now(), serve(id, f.handler)
+		if b.template.Logs {
+			w.logs[id] = &record{change: make(chan struct{})}
+		}
 	case fault.Leave:
 		w.boxes[id] = remains()
 	default:

@@ -49,6 +49,7 @@ func target(t *testing.T, mode sandbox.StartMode) sandboxtest.Target {
 		Quit: func(_ *testing.T, h sandbox.Handle, code int) {
 			fake.End(h.ID, sandbox.Exit{Reason: sandbox.Exited, Code: code})
 		},
+		Say:  func(_ *testing.T, h sandbox.Handle, toErr bool, text string) { fake.Say(h.ID, toErr, text) },
 		Exit: func(code int) []string { return []string{"/exit", strconv.Itoa(code)} },
 	}
 }

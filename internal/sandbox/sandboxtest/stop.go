@@ -64,6 +64,7 @@ func (w *world) remove(id sandbox.ID) {
 		return
 	}
 	delete(w.boxes, id)
+	w.endLog(id)
 	w.exits[id] = sandbox.Exit{Reason: sandbox.Stopped}
 	running := b.running
 	if running {

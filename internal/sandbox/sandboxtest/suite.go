@@ -44,6 +44,9 @@ type Target struct {
 	Self func(ctx context.Context, h sandbox.Handle) (Self, error)
 	// Quit makes the first process exit with a code. Nil skips what needs it.
 	Quit func(t *testing.T, h sandbox.Handle, code int)
+	// Say makes the first process write text to its standard output, or its standard error. Nil
+	// skips what needs it.
+	Say func(t *testing.T, h sandbox.Handle, toErr bool, text string)
 	// Exit is the command line of a program in the root that prints "code" and exits with one.
 	// Nil skips what needs it.
 	Exit func(code int) []string
@@ -87,6 +90,9 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 		{"Probe/program", probeExec},
 		{"Probe/never", probeNever},
 		{"Exec", execCodes},
+		{"Log/kept", logKept},
+		{"Log/followed", logFollowed},
+		{"Log/none", logNone},
 		{"Stop/signal", stopSignal},
 		{"Stop/deaf", stopDeaf},
 		{"Stop/idempotent", stopIdempotent},

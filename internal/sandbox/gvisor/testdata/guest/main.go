@@ -47,6 +47,7 @@ func main() {
 	m := http.NewServeMux()
 	m.HandleFunc("GET /{$}", func(http.ResponseWriter, *http.Request) {})
 	m.HandleFunc("GET /self", self)
+	m.HandleFunc("GET /say", say)
 	m.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
 	m.HandleFunc("POST /echo", func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex() // else the first write ends the reading

@@ -73,3 +73,12 @@ func caps(field string) (names []string) {
 	slices.Sort(names)
 	return names
 }
+
+// say writes to the standard output or error.
+func say(_ http.ResponseWriter, r *http.Request) {
+	w := os.Stdout
+	if r.FormValue("err") == "true" {
+		w = os.Stderr
+	}
+	fmt.Fprintln(w, r.FormValue("text"))
+}
