@@ -64,12 +64,21 @@ type ClaimRequest struct {
 	Identifier Identifier
 	// Revision is the pool's present one: older ready sandboxes are not given out.
 	Revision int64
+	// Epoch is that of the pool's owner.
+	Epoch int64
 	// Max is the pool's maximum of sessions.
 	Max int
 	Now time.Time
 	// NewID and NewSecret are used if a sandbox has to be started for the claim.
 	NewID     SandboxID
 	NewSecret string
+}
+
+// Use is when a sandbox was last used by its session.
+type Use struct {
+	ID    SandboxID
+	At    time.Time
+	Epoch int64 // of the owner of its pool
 }
 
 // ClaimOutcome says how a claim ended.

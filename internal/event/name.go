@@ -49,6 +49,9 @@ const (
 	PoolFailed Name = "PoolFailed"
 	// PoolRenewed: what sandboxes start from has changed under the pool (a newer image, another agent).
 	PoolRenewed Name = "PoolRenewed"
+	// PoolLost: another server owns the pool now. PoolTaken: this one has taken it over.
+	PoolLost  Name = "PoolLost"
+	PoolTaken Name = "PoolTaken"
 	// PoolUnsaved: the pool's state could not be written to the store, and is tried again.
 	PoolUnsaved Name = "PoolUnsaved"
 )
@@ -100,6 +103,8 @@ const (
 	SnapshotsKept Name = "SnapshotsKept"
 	// SweepFailed: memory, store and engine could not be compared.
 	SweepFailed Name = "SweepFailed"
+	// OwnershipUnsaved: the ownership of pools could not be renewed, and it is tried again.
+	OwnershipUnsaved Name = "OwnershipUnsaved"
 	// UseUnsaved: when sessions were used could not be written to the store.
 	UseUnsaved Name = "UseUnsaved"
 	// EventsLost: a sink was too slow. Count is how many events it did not get.
@@ -123,6 +128,8 @@ var kinds = map[Name]kind{
 	PoolReady:     {PoolEvents, Info, "the pool can be used"},
 	PoolFailed:    {PoolEvents, Warning, "the pool cannot be prepared"},
 	PoolRenewed:   {PoolEvents, Info, "what the pool's sandboxes start from has changed"},
+	PoolLost:      {PoolEvents, Warning, "another server owns the pool now"},
+	PoolTaken:     {PoolEvents, Info, "the pool is owned by this server"},
 	PoolUnsaved:   {PoolEvents, Warning, "the pool's state cannot be recorded"},
 
 	SandboxStarted:    {PoolEvents, Debug, "a sandbox was started"},
@@ -143,11 +150,12 @@ var kinds = map[Name]kind{
 	SessionEnded:     {Lifecycle, Debug, "a session ended"},
 	ExecutionEnded:   {Lifecycle, Debug, "an execution ended"},
 
-	AdoptionFailed: {Server, Error, "sandboxes of an earlier run cannot be adopted"},
-	SnapshotsKept:  {Server, Warning, "snapshots that no pool uses cannot be removed"},
-	SweepFailed:    {Server, Warning, "memory, store and engine cannot be compared"},
-	UseUnsaved:     {Server, Warning, "the use of sessions cannot be recorded"},
-	EventsLost:     {Server, Warning, "events were lost before they were passed on"},
+	AdoptionFailed:   {Server, Error, "sandboxes of an earlier run cannot be adopted"},
+	SnapshotsKept:    {Server, Warning, "snapshots that no pool uses cannot be removed"},
+	SweepFailed:      {Server, Warning, "memory, store and engine cannot be compared"},
+	OwnershipUnsaved: {Server, Warning, "the ownership of pools cannot be renewed"},
+	UseUnsaved:       {Server, Warning, "the use of sessions cannot be recorded"},
+	EventsLost:       {Server, Warning, "events were lost before they were passed on"},
 }
 
 // Stream is the stream of events of the name.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,15 +40,42 @@ func (m *Manager) adoptOnce(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("adopt: %w", err)
 	}
-	rows, err := m.store.Sandboxes(ctx)
-	if err != nil {
+	m.prune(ctx, pools)
+	if err := m.adoptPools(ctx, pools); err != nil {
 		return fmt.Errorf("adopt: %w", err)
+	}
+	if err := m.adoptStrays(ctx); err != nil {
+		return fmt.Errorf("adopt: %w", err)
+	}
+	return nil
+}
+
+// adoptPools makes this Manager the owner of those of the pools that it may have, and learns what
+// they have.
+func (m *Manager) adoptPools(ctx context.Context, pools []sandpool.Pool) error {
+	until := time.Now().Add(ownTime)
+	mine, foreign, err := m.ownPools(ctx, pools)
+	if err != nil {
+		return err
+	}
+	m.setForeign(foreign)
+	if len(mine) == 0 {
+		return nil
+	}
+	// Now nobody else changes what these pools have.
+	if pools, err = m.store.Pools(ctx); err != nil {
+		return err
+	}
+	all, err := m.store.Sandboxes(ctx)
+	if err != nil {
+		return err
 	}
 	found, err := m.list(ctx)
 	if err != nil {
-		return fmt.Errorf("adopt: %w", err)
+		return err
 	}
-	m.prune(ctx, pools)
+	pools = slices.DeleteFunc(pools, func(p sandpool.Pool) bool { return mine[p.ID.Key()] == 0 })
+	rows := slices.DeleteFunc(all, func(s sandpool.Sandbox) bool { return mine[s.Pool.Key()] == 0 })
 	reasons := m.judge(ctx, pools, rows, found)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -55,15 +83,49 @@ func (m *Manager) adoptOnce(ctx context.Context) error {
 		if p.State == sandpool.Failed {
 			p.State, p.Problem = sandpool.InProgress, "" // it is tried again now, and may have been mended
 		}
-		m.pools[p.ID.Key()] = m.newPoolState(p)
+		s := m.newPoolState(p)
+		s.epoch, s.until = mine[p.ID.Key()], until
+		m.pools[p.ID.Key()] = s
 	}
 	for i, row := range rows {
 		m.adoptRow(row, reasons[i])
 	}
-	for id := range found {
-		m.adoptStray(id)
-	}
+	m.kick()
 	return nil
+}
+
+// adoptStrays finds what the engine has and the store does not know.
+func (m *Manager) adoptStrays(ctx context.Context) error {
+	found, err := m.list(ctx)
+	if err != nil {
+		return err
+	}
+	rows, err := m.store.Sandboxes(ctx)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.strays(found, rows)
+	return nil
+}
+
+// strays makes boxes, to be stopped, of sandboxes that memory does not have and should: of the engine's
+// those without a row, and the rows of this Manager's own pools. The caller holds mu, and has asked
+// the engine before the store.
+func (m *Manager) strays(found map[sandpool.SandboxID]bool, rows []sandpool.Sandbox) {
+	known := map[sandpool.SandboxID]bool{}
+	for _, row := range rows {
+		known[row.ID] = true
+		if p := m.pools[row.Pool.Key()]; p != nil && m.boxes[row.ID] == nil {
+			m.adoptStray(row, p)
+		}
+	}
+	for id := range found {
+		if !known[id] && m.boxes[id] == nil {
+			m.adoptStray(sandpool.Sandbox{ID: id, State: sandpool.Starting}, nil)
+		}
+	}
 }
 
 // prune gives back the snapshots that no pool names. Here alone no preparation is under
@@ -169,15 +231,16 @@ func (m *Manager) adoptRow(row sandpool.Sandbox, reason string) {
 	b.checkAt = now
 }
 
-// adoptStray makes the box of something that only the engine knows, to stop it. The caller holds mu.
-func (m *Manager) adoptStray(id sandpool.SandboxID) {
-	if m.boxes[id] != nil {
-		return
+// adoptStray makes the box of a sandbox that is to be stopped. The caller holds mu.
+func (m *Manager) adoptStray(row sandpool.Sandbox, p *poolState) {
+	m.events.Observe(event.Event{Name: event.SandboxStray, Pool: row.Pool, Sandbox: row.ID})
+	row.Identifier = "" // nobody is served by it
+	if row.State != sandpool.Stopping {
+		row.State = sandpool.Starting
 	}
-	m.events.Observe(event.Event{Name: event.SandboxStray, Sandbox: id})
-	b := newBox(m.life, nil, sandpool.Sandbox{ID: id, State: sandpool.Starting}, time.Now())
-	m.boxes[id] = b
-	m.retire(b, ended("the sandbox has no row"))
+	b := newBox(m.life, p, row, time.Now())
+	m.boxes[row.ID] = b
+	m.retire(b, ended("the server does not know the sandbox"))
 }
 
 // sweep compares memory, store and engine: what nobody knows is stopped, and a
@@ -210,10 +273,5 @@ func (m *Manager) sweep(ctx context.Context) {
 			m.died(b, sandbox.Exit{Reason: sandbox.Killed})
 		}
 	}
-	for id := range found {
-		m.adoptStray(id)
-	}
-	for _, row := range rows {
-		m.adoptStray(row.ID)
-	}
+	m.strays(found, rows)
 }

@@ -70,11 +70,11 @@ func TestRestartStopsTheRest(t *testing.T) {
 		// a start without its row's end, a row without a sandbox, remains, and a stray.
 		w.fake.End(dead.Sandbox().ID, sandbox.Exit{Reason: sandbox.Killed})
 		ctx := w.Context()
-		w.must(w.store.Stopping(ctx, doomed.Sandbox().ID, "deleted"))
+		w.must(w.store.Stopping(ctx, doomed.Sandbox().ID, "deleted", 1))
 		for _, id := range []sandpool.SandboxID{"half", "rowonly"} {
-			w.must(w.store.Insert(ctx, sandpool.Sandbox{ID: id, Pool: python, Revision: 1, State: sandpool.Starting, CreatedAt: time.Now()}))
+			w.must(w.store.Insert(ctx, sandpool.Sandbox{ID: id, Pool: python, Revision: 1, State: sandpool.Starting, CreatedAt: time.Now()}, 1))
 		}
-		_, outcome, err := w.store.Claim(ctx, sandpool.ClaimRequest{Pool: python, Identifier: "starting", Revision: 99, Max: 9, NewID: "claimed-half"})
+		_, outcome, err := w.store.Claim(ctx, sandpool.ClaimRequest{Pool: python, Epoch: 1, Identifier: "starting", Revision: 99, Max: 9, NewID: "claimed-half"})
 		if err != nil || outcome != sandpool.ClaimNew {
 			w.Fatalf("Claim = %s, %v", outcome, err)
 		}
@@ -153,7 +153,7 @@ func TestRestartWithNewRevision(t *testing.T) {
 		w.stop()
 		p := spec(1, 5)
 		p.Revision, p.State, p.Spec.Image = 2, sandpool.InProgress, "python:next"
-		w.must(w.store.PutPool(w.Context(), p, nil))
+		w.must(w.store.PutPool(w.Context(), p, nil, w.epoch()))
 		w.restart()
 		w.settle()
 		l := w.acquire("user-1", sandpool.ClaimReady)
@@ -207,7 +207,7 @@ func TestRestartWhileDeleting(t *testing.T) {
 		w.stop()
 		p := spec(1, 5)
 		p.Revision, p.State = 1, sandpool.Deleting
-		w.must(w.store.PutPool(w.Context(), p, nil))
+		w.must(w.store.PutPool(w.Context(), p, nil, w.epoch()))
 		w.restart()
 		w.settle()
 		_, err := w.Pool(w.Context(), python)
@@ -244,7 +244,7 @@ func TestSweep(t *testing.T) {
 		l := w.acquire("user-1", sandpool.ClaimReady)
 		w.settle()
 		w.fake.Leave("remains")
-		w.must(w.store.Insert(w.Context(), sandpool.Sandbox{ID: "forgotten", Pool: python, State: sandpool.Starting}))
+		w.must(w.store.Insert(w.Context(), sandpool.Sandbox{ID: "forgotten", Pool: python, State: sandpool.Starting}, 1))
 		w.fake.Vanish(l.Sandbox().ID) // and its watcher is not told
 		w.pass(31 * time.Second)
 		w.wantClass(context.Cause(l.Context()), sandpool.Ended)

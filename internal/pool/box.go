@@ -22,6 +22,9 @@ type poolState struct {
 	burst    plan.Burst
 	guest    Guest
 	guestErr error // why there is no guest
+	epoch    int64     // of this Manager's ownership
+	until    time.Time // when it ends unless it is renewed
+	lost     bool  // somebody else owns it; nothing of it is to be touched
 	trial    bool  // no sandbox of a template that boots has started yet
 	crashes  int64 // sandboxes that ended by themselves, ever
 	losses   map[sandpool.Identifier]loss
@@ -112,6 +115,11 @@ func (m *Manager) forget(b *box) {
 			p.tidy(b.row.Identifier)
 		}
 	}
+	m.tellEmpty()
+}
+
+// tellEmpty lets StopAll go on when no sandbox is left. The caller holds mu.
+func (m *Manager) tellEmpty() {
 	if len(m.boxes) == 0 && m.empty != nil {
 		close(m.empty)
 		m.empty = nil

@@ -4,12 +4,54 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool/plan"
+	"github.com/sandpool/sandpool/internal/store"
 )
+
+// Lease is a hold on a session, for one request. It keeps the session alive until Release.
+type Lease struct {
+	Session
+	outcome   sandpool.ClaimOutcome
+	claimTime time.Duration
+	startTime time.Duration
+	released  atomic.Bool
+}
+
+// lease returns a lease on a claimed sandbox. The caller holds mu.
+func (m *Manager) lease(b *box, outcome sandpool.ClaimOutcome) *Lease {
+	b.leases++
+	return &Lease{Session: Session{manager: m, box: b, sandbox: b.row}, outcome: outcome}
+}
+
+// Outcome says how the sandbox was found.
+func (l *Lease) Outcome() sandpool.ClaimOutcome { return l.outcome }
+
+// ClaimTime is what finding the sandbox took: memory, or the store's transaction.
+func (l *Lease) ClaimTime() time.Duration { return l.claimTime }
+
+// StartTime is what starting the sandbox took; zero if it ran already.
+func (l *Lease) StartTime() time.Duration { return l.startTime }
+
+// Release ends the lease; the session's idle time begins with the last one. Further calls do nothing.
+func (l *Lease) Release() {
+	if l.released.Swap(true) {
+		return
+	}
+	m := l.manager
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := l.box
+	b.leases--
+	b.used, b.dirty = time.Now(), true
+	if b.leases == 0 && b.used.Sub(b.since) < plan.Calm {
+		m.nudge() // refills may wait for a first request
+	}
+}
 
 // claim is a claim in progress, on which every caller of its identifier waits. It
 // belongs to Run, not to the request that caused it: a caller that gives up leaves it to the others.
@@ -182,15 +224,20 @@ func (m *Manager) claim(ctx context.Context, p *poolState, identifier sandpool.I
 func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Identifier, c *claim) (*box, error) {
 	began := time.Now()
 	m.mu.Lock()
+	if p.lost {
+		m.mu.Unlock()
+		return nil, store.NotOwner(p.pool.ID)
+	}
 	if p.pool.State == sandpool.Deleting {
 		m.mu.Unlock()
 		return nil, ended("the session pool was deleted")
 	}
 	spare := m.reserve(p, identifier, began)
-	r := sandpool.ClaimRequest{Pool: p.pool.ID, Identifier: identifier, Revision: p.pool.Revision, Max: p.pool.MaxSessions,
+	r := sandpool.ClaimRequest{Pool: p.pool.ID, Identifier: identifier, Revision: p.pool.Revision, Max: p.pool.MaxSessions, Epoch: p.epoch,
 		Now: began, NewID: spare.row.ID, NewSecret: spare.row.Secret}
 	m.mu.Unlock()
 	row, outcome, err := m.store.Claim(ctx, r)
+	err = m.fenced(p, err)
 	c.claimTime, c.outcome = time.Since(began), outcome
 	if outcome == sandpool.ClaimNew && err == nil {
 		started := time.Now()

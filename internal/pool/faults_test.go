@@ -2,15 +2,16 @@ package pool_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/sandpool/sandpool"
-	"github.com/sandpool/sandpool/internal/pool"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 // storeFaults is a store whose Claim, Stopping and PutPool can be made to fail.
 type storeFaults struct {
-	pool.Store
+	store.Store
 	mu       sync.Mutex
 	claim    error
 	stopping error
@@ -31,14 +32,14 @@ func (s *storeFaults) failPut(err error) {
 	s.put = err
 }
 
-func (s *storeFaults) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets) error {
+func (s *storeFaults) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets, epoch int64) error {
 	s.mu.Lock()
 	err := s.put
 	s.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	return s.Store.PutPool(ctx, p, secrets)
+	return s.Store.PutPool(ctx, p, secrets, epoch)
 }
 
 func (s *storeFaults) claims() int {
@@ -61,12 +62,26 @@ func (s *storeFaults) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandp
 	return s.Store.Claim(ctx, r)
 }
 
-func (s *storeFaults) Stopping(ctx context.Context, id sandpool.SandboxID, reason string) error {
+func (s *storeFaults) Stopping(ctx context.Context, id sandpool.SandboxID, reason string, epoch int64) error {
 	s.mu.Lock()
 	err := s.stopping
 	s.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	return s.Store.Stopping(ctx, id, reason)
+	return s.Store.Stopping(ctx, id, reason, epoch)
+}
+
+// epoch is that of the pool's present owner, by way of a claim that changes nothing.
+func (w *world) epoch() int64 {
+	w.Helper()
+	for epoch := range int64(100) {
+		_, _, err := w.store.Store.Claim(w.Context(), sandpool.ClaimRequest{Pool: python, Identifier: "nobody", Epoch: epoch})
+		if !errors.Is(err, store.ErrNotOwner) {
+			w.must(err)
+			return epoch
+		}
+	}
+	w.Fatal("the pool's epoch is beyond all that the test does")
+	return 0
 }

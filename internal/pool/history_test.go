@@ -13,10 +13,10 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool"
-	"github.com/sandpool/sandpool/internal/pool/storetest"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/sandboxtest"
 	"github.com/sandpool/sandpool/internal/sqlite"
+	"github.com/sandpool/sandpool/internal/store/storetest"
 )
 
 // inRealTime returns a running manager in real time, with a pool.

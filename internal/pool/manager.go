@@ -13,6 +13,7 @@ import (
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool/plan"
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 // Options are a Manager's settings. Zero durations and numbers mean the default that is named.
@@ -20,6 +21,9 @@ type Options struct {
 	// Guest says what runs in a pool's sandboxes. It is asked whenever the pool has changed, and
 	// answers at once. Required.
 	Guest func(p sandpool.Pool) (Guest, error)
+	// Owner names this server among those that share the store: the same one after a restart, and
+	// no two that run at the same time. Empty means that nobody shares it.
+	Owner string
 	// MaxStarts bounds the sandboxes being started at the same time; two for each core.
 	MaxStarts int
 	// StartTimeout bounds one start, Init included, and the wait for a turn to start; 60 s. A
@@ -62,7 +66,7 @@ func (o *Options) complete() error {
 // an earlier process left.
 type Manager struct {
 	events  event.Observer
-	store   Store
+	store   store.Store
 	engine  sandbox.Runtime
 	options Options
 
@@ -77,6 +81,9 @@ type Manager struct {
 	mu       sync.Mutex            // guards everything below, and what hangs off it
 	life     context.Context       // of Run; nil before, ended after
 	pools    map[string]*poolState // by PoolID.Key
+	foreign  map[string]bool       // pools of other servers, by PoolID.Key
+	renewed  time.Time             // when ownership was last renewed
+	owning   bool                  // that is under way
 	boxes    map[sandpool.SandboxID]*box
 	starts   slots
 	nudged   bool          // a nudge is on its way
@@ -90,17 +97,17 @@ type Manager struct {
 
 // New returns a Manager that serves once Run runs, and tells events what happens. The
 // observer, the store, the engine and the options' required functions must not be nil.
-func New(events event.Observer, store Store, engine sandbox.Runtime, o Options) (*Manager, error) {
-	if events == nil || store == nil || engine == nil {
+func New(events event.Observer, rows store.Store, engine sandbox.Runtime, o Options) (*Manager, error) {
+	if events == nil || rows == nil || engine == nil {
 		return nil, errors.New("new pool manager: the observer, the store or the engine is nil")
 	}
 	if err := o.complete(); err != nil {
 		return nil, errors.Join(errors.New("new pool manager"), err)
 	}
 	m := &Manager{
-		events: events, store: store, engine: engine, options: o,
+		events: events, store: rows, engine: engine, options: o,
 		opened: make(chan struct{}), wake: make(chan struct{}, 1),
-		pools: map[string]*poolState{}, boxes: map[sandpool.SandboxID]*box{},
+		pools: map[string]*poolState{}, foreign: map[string]bool{}, boxes: map[sandpool.SandboxID]*box{},
 		starts: slots{limit: o.MaxStarts},
 	}
 	m.lull = time.AfterFunc(plan.Calm, m.kick)
@@ -183,8 +190,11 @@ func newSecret() string { return rand.Text() }
 
 // pool returns the state of a pool. The caller holds mu.
 func (m *Manager) pool(id sandpool.PoolID) (*poolState, error) {
-	if p := m.pools[id.Key()]; p != nil {
+	if p := m.pools[id.Key()]; p != nil && !m.overdue(p) {
 		return p, nil
+	}
+	if m.foreign[id.Key()] || m.pools[id.Key()] != nil {
+		return nil, store.NotOwner(id)
 	}
 	return nil, sandpool.Errorf(sandpool.NotFound, "SessionPoolNotFound", "sessionPool", "There is no session pool %q in resource group %q.", id.Name, id.ResourceGroup)
 }

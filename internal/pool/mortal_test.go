@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
-	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/sandboxtest"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 // life is a process's: once it is over, none of its calls reaches store or
@@ -27,32 +27,56 @@ func (l *life) check() error {
 
 // mortalStore is a store of one life.
 type mortalStore struct {
-	pool.Store
+	store.Store
 	*life
 }
 
-func (s mortalStore) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets) error {
-	return s.unless(func() error { return s.Store.PutPool(ctx, p, secrets) })
+func (s mortalStore) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets, epoch int64) error {
+	return s.unless(func() error { return s.Store.PutPool(ctx, p, secrets, epoch) })
 }
 
-func (s mortalStore) DeletePool(ctx context.Context, id sandpool.PoolID) error {
-	return s.unless(func() error { return s.Store.DeletePool(ctx, id) })
+func (s mortalStore) CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets, owner string, until time.Time) (epoch int64, err error) {
+	err = s.unless(func() error {
+		epoch, err = s.Store.CreatePool(ctx, p, secrets, owner, until)
+		return err
+	})
+	return epoch, err
 }
 
-func (s mortalStore) Insert(ctx context.Context, b sandpool.Sandbox) error {
-	return s.unless(func() error { return s.Store.Insert(ctx, b) })
+func (s mortalStore) Own(ctx context.Context, id sandpool.PoolID, owner string, now, until time.Time) (epoch int64, err error) {
+	err = s.unless(func() error {
+		epoch, err = s.Store.Own(ctx, id, owner, now, until)
+		return err
+	})
+	return epoch, err
 }
 
-func (s mortalStore) Stopping(ctx context.Context, id sandpool.SandboxID, reason string) error {
-	return s.unless(func() error { return s.Store.Stopping(ctx, id, reason) })
+func (s mortalStore) Renew(ctx context.Context, epochs map[sandpool.PoolID]int64, until time.Time) (lost []sandpool.PoolID, err error) {
+	err = s.unless(func() error {
+		lost, err = s.Store.Renew(ctx, epochs, until)
+		return err
+	})
+	return lost, err
 }
 
-func (s mortalStore) Touch(ctx context.Context, used map[sandpool.SandboxID]time.Time) error {
+func (s mortalStore) DeletePool(ctx context.Context, id sandpool.PoolID, epoch int64) error {
+	return s.unless(func() error { return s.Store.DeletePool(ctx, id, epoch) })
+}
+
+func (s mortalStore) Insert(ctx context.Context, b sandpool.Sandbox, epoch int64) error {
+	return s.unless(func() error { return s.Store.Insert(ctx, b, epoch) })
+}
+
+func (s mortalStore) Stopping(ctx context.Context, id sandpool.SandboxID, reason string, epoch int64) error {
+	return s.unless(func() error { return s.Store.Stopping(ctx, id, reason, epoch) })
+}
+
+func (s mortalStore) Touch(ctx context.Context, used []sandpool.Use) error {
 	return s.unless(func() error { return s.Store.Touch(ctx, used) })
 }
 
-func (s mortalStore) Remove(ctx context.Context, id sandpool.SandboxID) error {
-	return s.unless(func() error { return s.Store.Remove(ctx, id) })
+func (s mortalStore) Remove(ctx context.Context, id sandpool.SandboxID, epoch int64) error {
+	return s.unless(func() error { return s.Store.Remove(ctx, id, epoch) })
 }
 
 func (s mortalStore) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox, sandpool.ClaimOutcome, error) {
@@ -62,11 +86,11 @@ func (s mortalStore) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpo
 	return s.Store.Claim(ctx, r)
 }
 
-func (s mortalStore) Started(ctx context.Context, id sandpool.SandboxID, handle []byte, now time.Time) (sandpool.Sandbox, error) {
+func (s mortalStore) Started(ctx context.Context, id sandpool.SandboxID, handle []byte, now time.Time, epoch int64) (sandpool.Sandbox, error) {
 	if err := s.check(); err != nil {
 		return sandpool.Sandbox{}, err
 	}
-	return s.Store.Started(ctx, id, handle, now)
+	return s.Store.Started(ctx, id, handle, now, epoch)
 }
 
 func (l *life) unless(do func() error) error {

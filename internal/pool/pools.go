@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 // Put creates the pool, or changes it to what want says, and returns it as
@@ -39,7 +40,9 @@ func (m *Manager) Put(ctx context.Context, want sandpool.Pool, secrets sandpool.
 	if err != nil {
 		return sandpool.Pool{}, err
 	}
-	if err := m.store.PutPool(ctx, next, secrets); err != nil {
+	began := time.Now()
+	epoch, err := m.write(ctx, next, secrets)
+	if err != nil {
 		return sandpool.Pool{}, fmt.Errorf("put pool %q: %w", want.ID.Name, err)
 	}
 	m.mu.Lock()
@@ -47,10 +50,26 @@ func (m *Manager) Put(ctx context.Context, want sandpool.Pool, secrets sandpool.
 	p := m.pools[next.ID.Key()]
 	if p == nil {
 		p = m.newPoolState(next)
+		p.epoch, p.until = epoch, began.Add(ownTime)
 		m.pools[next.ID.Key()] = p
 	}
 	m.adoptPool(p, next)
 	return p.pool.Clone(), nil
+}
+
+// write puts the row of a pool that this Manager owns, or of a new one.
+func (m *Manager) write(ctx context.Context, next sandpool.Pool, secrets sandpool.Secrets) (epoch int64, err error) {
+	m.mu.Lock()
+	p := m.pools[next.ID.Key()]
+	m.mu.Unlock()
+	if p != nil {
+		return p.epoch, m.fenced(p, m.store.PutPool(ctx, next, secrets, p.epoch))
+	}
+	epoch, err = m.store.CreatePool(ctx, next, secrets, m.owner(), time.Now().Add(ownTime))
+	if err != nil && sandpool.ClassOf(err) == sandpool.Conflict {
+		return 0, store.NotOwner(next.ID) // somebody else was quicker
+	}
+	return epoch, err
 }
 
 // adoptPool makes next the pool. The store has it already, but a preparation may have
@@ -180,7 +199,7 @@ func (m *Manager) Delete(ctx context.Context, id sandpool.PoolID) error {
 	next := p.pool.Clone()
 	m.mu.Unlock()
 	next.State, next.Problem, next.UpdatedAt = sandpool.Deleting, "", time.Now()
-	if err := m.store.PutPool(ctx, next, sandpool.Secrets{}); err != nil {
+	if err := m.fenced(p, m.store.PutPool(ctx, next, sandpool.Secrets{}, p.epoch)); err != nil {
 		return fmt.Errorf("delete pool %q: %w", id.Name, err)
 	}
 	m.mu.Lock()

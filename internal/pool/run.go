@@ -43,6 +43,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		case <-m.wake:
 		case <-beat.C:
 			m.touch(ctx)
+			m.keepOwning(ctx)
 		case <-sweep.C:
 			m.mu.Lock()
 			m.spawn(m.sweep)
@@ -62,6 +63,9 @@ func (m *Manager) close(ctx context.Context) {
 	defer cancel()
 	m.touch(ctx)
 	m.save(ctx)
+	if err := m.renew(ctx, time.Now()); err != nil { // another server may have the pools at once
+		m.events.Observe(event.Event{Name: event.OwnershipUnsaved, Err: err})
+	}
 }
 
 // act carries the plan out. Nothing in it blocks.
@@ -128,14 +132,14 @@ func (p *poolState) view(key string, boxes []plan.Sandbox) plan.Pool {
 // touch writes down when sessions were last used.
 func (m *Manager) touch(ctx context.Context) {
 	m.mu.Lock()
-	used := map[sandpool.SandboxID]time.Time{}
+	var used []sandpool.Use
 	now := time.Now()
 	for id, b := range m.boxes {
 		if b.leases > 0 {
 			b.used, b.dirty = now, true
 		}
 		if b.dirty && b.row.State == sandpool.Claimed {
-			used[id] = b.used
+			used = append(used, sandpool.Use{ID: id, At: b.used, Epoch: b.pool.epoch})
 		}
 		b.dirty = false
 	}
@@ -147,8 +151,8 @@ func (m *Manager) touch(ctx context.Context) {
 		m.events.Observe(event.Event{Name: event.UseUnsaved, Err: err})
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		for id := range used {
-			if b := m.boxes[id]; b != nil {
+		for _, u := range used {
+			if b := m.boxes[u.ID]; b != nil {
 				b.dirty = true // the next pulse tries again
 			}
 		}
@@ -180,7 +184,7 @@ func (m *Manager) savePool(ctx context.Context, p *poolState) {
 	if !needed {
 		return
 	}
-	if err := m.store.PutPool(ctx, row, nil); err != nil {
+	if err := m.fenced(p, m.store.PutPool(ctx, row, nil, p.epoch)); err != nil {
 		if ctx.Err() == nil { // else it is close's to do
 			m.events.Observe(event.Event{Name: event.PoolUnsaved, Pool: row.ID, Err: err})
 		}
@@ -195,7 +199,7 @@ func (m *Manager) beginRemove(p *poolState) {
 	p.removing = m.spawn(func(ctx context.Context) {
 		m.rows.Lock()
 		defer m.rows.Unlock()
-		err := m.store.DeletePool(ctx, p.pool.ID)
+		err := m.fenced(p, m.store.DeletePool(ctx, p.pool.ID, p.epoch))
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		p.removing = false

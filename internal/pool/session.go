@@ -3,11 +3,44 @@ package pool
 import (
 	"cmp"
 	"context"
+	"net"
 	"slices"
 	"time"
 
 	"github.com/sandpool/sandpool"
 )
+
+// Session is a claimed sandbox, for as long as it serves its identifier. It can be used whether or
+// not a lease on it is out; only a lease keeps it alive.
+type Session struct {
+	manager *Manager
+	box     *box
+	sandbox sandpool.Sandbox
+}
+
+// Sandbox returns the sandbox's row as it was when the lease began.
+func (s *Session) Sandbox() sandpool.Sandbox { return s.sandbox }
+
+// View returns the session as callers see it now.
+func (s *Session) View() sandpool.Session {
+	s.manager.mu.Lock()
+	defer s.manager.mu.Unlock()
+	return s.box.session(time.Now())
+}
+
+// Context returns a context that ends when the session does. Its cause is then a
+// *sandpool.Error of class Ended that says why.
+func (s *Session) Context() context.Context { return s.box.ctx }
+
+// Dial opens a byte stream to a port of the sandbox. Once the session has
+// ended the error says why.
+func (s *Session) Dial(ctx context.Context, port int) (net.Conn, error) {
+	conn, err := s.manager.engine.Dial(ctx, handleOf(s.sandbox), port)
+	if err != nil && s.box.ctx.Err() != nil {
+		return nil, context.Cause(s.box.ctx)
+	}
+	return conn, err
+}
 
 // session is the box of a claimed sandbox as callers see it. The caller holds mu.
 func (b *box) session(now time.Time) sandpool.Session {

@@ -11,6 +11,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 // slots bounds the starts in progress. Claims queue for a slot; refills take
@@ -196,7 +197,13 @@ func (m *Manager) boot(ctx context.Context, b *box, queue bool) (sandpool.Sandbo
 			m.events.Observe(event.Event{Name: event.SandboxSlow, Pool: row.Pool, Sandbox: row.ID, Err: err})
 		}
 	}
-	began, err := m.store.Started(ctx, row.ID, h.Data, time.Now())
+	began, err := m.store.Started(ctx, row.ID, h.Data, time.Now(), b.pool.epoch)
+	if err = m.fenced(b.pool, err); errors.Is(err, store.ErrNotOwner) {
+		// The new owner may have looked for this sandbox before it was there.
+		undo, done := m.undo(ctx)
+		defer done()
+		err = errors.Join(err, m.engine.Stop(undo, h))
+	}
 	if err != nil {
 		return row, fmt.Errorf("record the start of sandbox %q: %w", row.ID, err)
 	}
@@ -238,7 +245,7 @@ func (m *Manager) beginRefill(p *poolState) {
 }
 
 func (m *Manager) refill(ctx context.Context, b *box) {
-	if err := m.store.Insert(ctx, m.rowOf(b)); err != nil {
+	if err := m.fenced(b.pool, m.store.Insert(ctx, m.rowOf(b), b.pool.epoch)); err != nil {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.starts.give()

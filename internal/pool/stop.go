@@ -14,9 +14,9 @@ import (
 // markStopping makes the store say what memory knows: the sandbox is on its way out.
 func (m *Manager) markStopping(ctx context.Context, b *box) error {
 	m.mu.Lock()
-	id, reason := b.row.ID, b.row.Reason
+	id, reason, epoch := b.row.ID, b.row.Reason, b.pool.ownEpoch()
 	m.mu.Unlock()
-	err := m.store.Stopping(ctx, id, reason)
+	err := m.fenced(b.pool, m.store.Stopping(ctx, id, reason, epoch))
 	if err != nil && sandpool.ClassOf(err) != sandpool.NotFound {
 		return fmt.Errorf("end sandbox %q: %w", id, err)
 	}
@@ -61,7 +61,7 @@ func (m *Manager) giveBack(ctx context.Context, b *box) error {
 	if err := m.engine.Stop(ctx, handleOf(b.row)); err != nil {
 		return fmt.Errorf("stop sandbox: %w", err)
 	}
-	if err := m.store.Remove(ctx, b.row.ID); err != nil {
+	if err := m.fenced(b.pool, m.store.Remove(ctx, b.row.ID, b.pool.ownEpoch())); err != nil {
 		return fmt.Errorf("remove the sandbox's row: %w", err)
 	}
 	return nil

@@ -18,7 +18,8 @@ const sessionsOf = ` FROM sandboxes WHERE pool = ?3 AND identifier <> '' AND sta
 // full, and returns what the claim does not know of it. In one statement, because most
 // claims end here, and each statement costs as much as what this one looks up.
 const claimReady = `UPDATE sandboxes SET state = 'claimed', identifier = ?1, claimed_at = ?2, last_used_at = ?2
-	WHERE rowid = (SELECT rowid FROM sandboxes WHERE pool = ?3 AND revision = ?4 AND state = 'ready'
+	WHERE (SELECT epoch FROM pools WHERE key = ?3) = ?6
+	AND rowid = (SELECT rowid FROM sandboxes WHERE pool = ?3 AND revision = ?4 AND state = 'ready'
 		ORDER BY created_at, rowid LIMIT 1)
 	AND NOT EXISTS (SELECT 1` + sessionsOf + ` AND identifier = ?1)
 	AND (SELECT count(*)` + sessionsOf + `) < ?5
@@ -68,7 +69,7 @@ func (q *claims) take() []*claim {
 	return all
 }
 
-// Claim implements pool.SandboxStore.
+// Claim implements store.Sandboxes.
 func (s *Store) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox, sandpool.ClaimOutcome, error) {
 	if r.Identifier == "" {
 		return sandpool.Sandbox{}, sandpool.ClaimFull, sandpool.Errorf(sandpool.Invalid, "", "identifier", "A claim needs an identifier.")
@@ -129,13 +130,16 @@ func (s *Store) serve(ctx context.Context) {
 func (s *Store) claim(ctx context.Context, r sandpool.ClaimRequest) (b sandpool.Sandbox, outcome sandpool.ClaimOutcome, err error) {
 	pool, now := r.Pool.Key(), nanos(r.Now)
 	var created int64
-	row := s.stmts.claimReady.QueryRowContext(ctx, r.Identifier, now, pool, r.Revision, r.Max)
+	row := s.stmts.claimReady.QueryRowContext(ctx, r.Identifier, now, pool, r.Revision, r.Max, r.Epoch)
 	switch err := row.Scan(&b.ID, &b.Revision, &b.Secret, &b.Handle, &b.Reason, &created); {
 	case err == nil:
 		b.Pool, b.State, b.Identifier = r.Pool, sandpool.Claimed, r.Identifier
 		b.CreatedAt, b.ClaimedAt, b.LastUsedAt = timeOf(created), timeOf(now), timeOf(now)
 		return b, sandpool.ClaimReady, nil
 	case !errors.Is(err, sql.ErrNoRows):
+		return b, sandpool.ClaimFull, err
+	}
+	if err := s.fence(ctx, r.Pool, r.Epoch); err != nil {
 		return b, sandpool.ClaimFull, err
 	}
 	b, err = scanSandbox(s.stmts.bySession.QueryRowContext(ctx, pool, r.Identifier))

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sqlite"
@@ -24,7 +25,7 @@ func together(t *testing.T, limit int, requests []sandpool.ClaimRequest, givesUp
 			t.Fatal(err)
 		}
 		defer s.Close()
-		if err := s.PutPool(t.Context(), sandpool.Pool{ID: claimPool, State: sandpool.Succeeded}, nil); err != nil {
+		if _, err := s.CreatePool(t.Context(), sandpool.Pool{ID: claimPool, State: sandpool.Succeeded}, nil, "test", time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		if limit > 0 {
@@ -75,7 +76,7 @@ func together(t *testing.T, limit int, requests []sandpool.ClaimRequest, givesUp
 var claimPool = sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "n"}
 
 func claimFor(who sandpool.Identifier) sandpool.ClaimRequest {
-	return sandpool.ClaimRequest{Pool: claimPool, Identifier: who, Max: 100, NewID: sandpool.SandboxID("box-of-" + who), NewSecret: "secret"}
+	return sandpool.ClaimRequest{Epoch: 1, Pool: claimPool, Identifier: who, Max: 100, NewID: sandpool.SandboxID("box-of-" + who), NewSecret: "secret"}
 }
 
 // Claims that share a transaction do not share their errors.

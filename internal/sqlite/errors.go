@@ -61,6 +61,10 @@ func isConstraint(err error, kinds ...int) bool {
 // transaction goes on (https://sqlite.org/lang_conflict.html, ABORT). After other errors
 // nobody knows what is left of the transaction.
 func undone(err error) bool {
+	var own *sandpool.Error
+	if errors.As(err, &own) {
+		return true // a claim that was refused has written nothing
+	}
 	var e *sqlite.Error
 	return errors.As(err, &e) && e.Code()&primary == lib.SQLITE_CONSTRAINT
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sqlite"
@@ -90,12 +91,12 @@ func claimForEver(path string) error {
 		return err
 	}
 	p := sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "n"}, State: sandpool.Succeeded}
-	if err := s.PutPool(ctx, p, nil); err != nil {
+	if _, err := s.CreatePool(ctx, p, nil, "test", time.Now()); err != nil && sandpool.ClassOf(err) != sandpool.Conflict {
 		return err
 	}
 	for n := 0; ; n++ {
 		name := fmt.Sprintf("%d-%d", os.Getpid(), n)
-		b, _, err := s.Claim(ctx, sandpool.ClaimRequest{Pool: p.ID, Identifier: sandpool.Identifier("user-" + name), Max: 1 << 30,
+		b, _, err := s.Claim(ctx, sandpool.ClaimRequest{Pool: p.ID, Epoch: 1, Identifier: sandpool.Identifier("user-" + name), Max: 1 << 30,
 			NewID: sandpool.SandboxID("box-" + name)})
 		if err != nil {
 			return err

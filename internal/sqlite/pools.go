@@ -4,29 +4,28 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"time"
 
 	lib "modernc.org/sqlite/lib"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 const poolColumns = `subscription, resource_group, name, location, tags, spec,
 	max_sessions, ready_sessions, cooldown, revision, template, image_digest, state, problem, created_at, updated_at`
 
-const putPool = `INSERT INTO pools (key, ` + poolColumns + `)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-	ON CONFLICT (key) DO UPDATE SET
-		subscription = excluded.subscription, resource_group = excluded.resource_group,
-		name = excluded.name, location = excluded.location, tags = excluded.tags,
-		spec = excluded.spec, max_sessions = excluded.max_sessions,
-		ready_sessions = excluded.ready_sessions, cooldown = excluded.cooldown,
-		revision = excluded.revision, template = excluded.template,
-		image_digest = excluded.image_digest, state = excluded.state,
-		problem = excluded.problem, created_at = excluded.created_at,
-		updated_at = excluded.updated_at`
+const createPool = `INSERT INTO pools (key, ` + poolColumns + `, owner, owner_until, epoch)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)`
 
-// Pools implements pool.PoolStore.
+const putPool = `UPDATE pools SET subscription = ?2, resource_group = ?3, name = ?4, location = ?5, tags = ?6,
+	spec = ?7, max_sessions = ?8, ready_sessions = ?9, cooldown = ?10, revision = ?11, template = ?12,
+	image_digest = ?13, state = ?14, problem = ?15, created_at = ?16, updated_at = ?17
+	WHERE key = ?1 AND epoch = ?18`
+
+// Pools implements store.Pools.
 func (s *Store) Pools(ctx context.Context) ([]sandpool.Pool, error) {
 	rows, err := s.reads.QueryContext(ctx, "SELECT "+poolColumns+" FROM pools ORDER BY key")
 	if err != nil {
@@ -66,22 +65,55 @@ func scanPool(rows *sql.Rows) (p sandpool.Pool, err error) {
 	return p, nil
 }
 
-// PutPool implements pool.PoolStore.
-func (s *Store) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets) error {
+// poolValues are those of key and poolColumns.
+func poolValues(p sandpool.Pool) ([]any, error) {
 	tags, err := json.Marshal(p.Tags)
 	if err != nil {
-		return fmt.Errorf("write pool %q: %w", p.ID.Key(), err)
+		return nil, err
 	}
 	spec, err := json.Marshal(p.Spec)
+	if err != nil {
+		return nil, err
+	}
+	return []any{p.ID.Key(), p.ID.Subscription, p.ID.ResourceGroup, p.ID.Name, p.Location, string(tags), string(spec),
+		p.MaxSessions, p.ReadySessions, p.Cooldown, p.Revision, p.Template, p.ImageDigest, p.State, p.Problem,
+		nanos(p.CreatedAt), nanos(p.UpdatedAt)}, nil
+}
+
+// CreatePool implements store.Pools.
+func (s *Store) CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets, owner string, until time.Time) (int64, error) {
+	values, err := poolValues(p)
+	if err != nil {
+		return 0, fmt.Errorf("write pool %q: %w", p.ID.Key(), err)
+	}
+	err = s.writeSynced(ctx, fmt.Sprintf("write pool %q", p.ID.Key()), func(ctx context.Context) error {
+		if _, err := s.stmts.createPool.ExecContext(ctx, append(values, owner, nanos(until))...); err != nil {
+			return err
+		}
+		return s.replaceSecrets(ctx, p.ID, secrets)
+	})
+	if isConstraint(err, lib.SQLITE_CONSTRAINT_PRIMARYKEY) {
+		return 0, &sandpool.Error{Class: sandpool.Conflict, Message: fmt.Sprintf("The pool %q exists.", p.ID.Name), Err: err}
+	}
+	return 1, err
+}
+
+// PutPool implements store.Pools.
+func (s *Store) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets, epoch int64) error {
+	values, err := poolValues(p)
 	if err != nil {
 		return fmt.Errorf("write pool %q: %w", p.ID.Key(), err)
 	}
 	return s.writeSynced(ctx, fmt.Sprintf("write pool %q", p.ID.Key()), func(ctx context.Context) error {
-		_, err := s.stmts.putPool.ExecContext(ctx, p.ID.Key(), p.ID.Subscription, p.ID.ResourceGroup, p.ID.Name,
-			p.Location, string(tags), string(spec), p.MaxSessions, p.ReadySessions, p.Cooldown,
-			p.Revision, p.Template, p.ImageDigest, p.State, p.Problem, nanos(p.CreatedAt), nanos(p.UpdatedAt))
-		if err != nil || secrets == nil {
+		done, err := s.stmts.putPool.ExecContext(ctx, append(values, epoch)...)
+		if err != nil {
 			return err
+		}
+		if n, err := done.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(store.NotOwner(p.ID), err)
+		}
+		if secrets == nil {
+			return nil
 		}
 		return s.replaceSecrets(ctx, p.ID, secrets)
 	})
@@ -100,7 +132,7 @@ func (s *Store) replaceSecrets(ctx context.Context, id sandpool.PoolID, secrets 
 	return nil
 }
 
-// Secrets implements pool.PoolStore.
+// Secrets implements store.Pools.
 func (s *Store) Secrets(ctx context.Context, id sandpool.PoolID) (sandpool.Secrets, error) {
 	fail := func(err error) (sandpool.Secrets, error) {
 		return nil, fmt.Errorf("read the secrets of pool %q: %w", id.Key(), explain(err))
@@ -124,9 +156,12 @@ func (s *Store) Secrets(ctx context.Context, id sandpool.PoolID) (sandpool.Secre
 	return secrets, nil
 }
 
-// DeletePool implements pool.PoolStore.
-func (s *Store) DeletePool(ctx context.Context, id sandpool.PoolID) error {
+// DeletePool implements store.Pools.
+func (s *Store) DeletePool(ctx context.Context, id sandpool.PoolID, epoch int64) error {
 	err := s.writeSynced(ctx, fmt.Sprintf("delete pool %q", id.Key()), func(ctx context.Context) error {
+		if err := s.fence(ctx, id, epoch); err != nil {
+			return ignoreUnknown(err)
+		}
 		_, err := s.stmts.deletePool.ExecContext(ctx, id.Key())
 		return err
 	})

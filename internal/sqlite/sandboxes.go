@@ -35,7 +35,7 @@ func scanSandbox(row scanner) (b sandpool.Sandbox, err error) {
 	return b, err
 }
 
-// Sandboxes implements pool.SandboxStore.
+// Sandboxes implements store.Sandboxes.
 func (s *Store) Sandboxes(ctx context.Context) ([]sandpool.Sandbox, error) {
 	rows, err := s.reads.QueryContext(ctx, selectSandbox+" ORDER BY s.created_at, s.rowid")
 	if err != nil {
@@ -56,12 +56,15 @@ func (s *Store) Sandboxes(ctx context.Context) ([]sandpool.Sandbox, error) {
 	return boxes, nil
 }
 
-// Insert implements pool.SandboxStore.
-func (s *Store) Insert(ctx context.Context, b sandpool.Sandbox) error {
+// Insert implements store.Sandboxes.
+func (s *Store) Insert(ctx context.Context, b sandpool.Sandbox, epoch int64) error {
 	if b.State != sandpool.Starting || b.Identifier != "" {
 		return sandpool.Errorf(sandpool.Conflict, "", "state", "The new sandbox %q is %s for identifier %q; it must be starting for nobody.", b.ID, b.State, b.Identifier)
 	}
 	err := s.write(ctx, fmt.Sprintf("insert sandbox %q", b.ID), func(ctx context.Context) error {
+		if err := s.fence(ctx, b.Pool, epoch); err != nil {
+			return err
+		}
 		_, err := s.stmts.insert.ExecContext(ctx, b.ID, b.Pool.Key(), b.Revision, "", b.Secret,
 			nanos(b.CreatedAt), nanos(b.ClaimedAt), nanos(b.LastUsedAt))
 		return err
@@ -75,18 +78,18 @@ func insertError(err error, id sandpool.SandboxID, pool sandpool.PoolID) error {
 	case isConstraint(err, lib.SQLITE_CONSTRAINT_PRIMARYKEY):
 		return &sandpool.Error{Class: sandpool.Conflict, Message: fmt.Sprintf("The sandbox %q exists.", id), Err: err}
 	case isConstraint(err, lib.SQLITE_CONSTRAINT_FOREIGNKEY):
-		return &sandpool.Error{Class: sandpool.NotFound, Message: fmt.Sprintf("The pool %q does not exist.", pool.Name), Err: err}
+		return unknownPool(pool, err)
 	}
 	return err
 }
 
-// Started implements pool.SandboxStore.
-func (s *Store) Started(ctx context.Context, id sandpool.SandboxID, handle []byte, now time.Time) (b sandpool.Sandbox, err error) {
+// Started implements store.Sandboxes.
+func (s *Store) Started(ctx context.Context, id sandpool.SandboxID, handle []byte, now time.Time, epoch int64) (b sandpool.Sandbox, err error) {
 	if handle == nil {
 		handle = []byte{} // an empty handle is one; NULL says that there is none
 	}
 	err = s.write(ctx, fmt.Sprintf("record start of sandbox %q", id), func(ctx context.Context) error {
-		if b, err = s.byID(ctx, id); err != nil {
+		if b, err = s.mine(ctx, id, epoch); err != nil {
 			return err
 		}
 		if b.State != sandpool.Starting {
@@ -109,10 +112,19 @@ func (s *Store) byID(ctx context.Context, id sandpool.SandboxID) (sandpool.Sandb
 	return b, err
 }
 
-// Stopping implements pool.SandboxStore.
-func (s *Store) Stopping(ctx context.Context, id sandpool.SandboxID, reason string) error {
+// mine is byID for a write of the owner of the sandbox's pool.
+func (s *Store) mine(ctx context.Context, id sandpool.SandboxID, epoch int64) (sandpool.Sandbox, error) {
+	b, err := s.byID(ctx, id)
+	if err == nil {
+		err = s.fence(ctx, b.Pool, epoch)
+	}
+	return b, err
+}
+
+// Stopping implements store.Sandboxes.
+func (s *Store) Stopping(ctx context.Context, id sandpool.SandboxID, reason string, epoch int64) error {
 	return s.write(ctx, fmt.Sprintf("mark sandbox %q stopping", id), func(ctx context.Context) error {
-		if _, err := s.byID(ctx, id); err != nil {
+		if _, err := s.mine(ctx, id, epoch); err != nil {
 			return err
 		}
 		_, err := s.stmts.stopping.ExecContext(ctx, reason, id)
@@ -120,24 +132,27 @@ func (s *Store) Stopping(ctx context.Context, id sandpool.SandboxID, reason stri
 	})
 }
 
-// Touch implements pool.SandboxStore.
-func (s *Store) Touch(ctx context.Context, used map[sandpool.SandboxID]time.Time) error {
-	if len(used) == 0 {
+// Touch implements store.Sandboxes.
+func (s *Store) Touch(ctx context.Context, uses []sandpool.Use) error {
+	if len(uses) == 0 {
 		return nil
 	}
 	return s.write(ctx, "record use of sandboxes", func(ctx context.Context) error {
-		for id, at := range used {
-			if _, err := s.stmts.touch.ExecContext(ctx, nanos(at), id); err != nil {
-				return fmt.Errorf("sandbox %q: %w", id, err)
+		for _, u := range uses {
+			if _, err := s.stmts.touch.ExecContext(ctx, nanos(u.At), u.ID, u.Epoch); err != nil {
+				return fmt.Errorf("sandbox %q: %w", u.ID, err)
 			}
 		}
 		return nil
 	})
 }
 
-// Remove implements pool.SandboxStore.
-func (s *Store) Remove(ctx context.Context, id sandpool.SandboxID) error {
+// Remove implements store.Sandboxes.
+func (s *Store) Remove(ctx context.Context, id sandpool.SandboxID, epoch int64) error {
 	return s.write(ctx, fmt.Sprintf("remove sandbox %q", id), func(ctx context.Context) error {
+		if _, err := s.mine(ctx, id, epoch); err != nil {
+			return ignoreUnknown(err)
+		}
 		_, err := s.stmts.remove.ExecContext(ctx, id)
 		return err
 	})

@@ -15,12 +15,12 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sandpool/sandpool"
-	"github.com/sandpool/sandpool/internal/pool"
-	"github.com/sandpool/sandpool/internal/pool/storetest"
 	"github.com/sandpool/sandpool/internal/sqlite"
+	"github.com/sandpool/sandpool/internal/store"
+	"github.com/sandpool/sandpool/internal/store/storetest"
 )
 
-var _ pool.Store = (*sqlite.Store)(nil)
+var _ store.Store = (*sqlite.Store)(nil)
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -43,7 +43,7 @@ func TestStore(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "state.db")
 		return storetest.Target{
 			Store:  open(t, path),
-			Reopen: func(t *testing.T) pool.Store { return open(t, path) },
+			Reopen: func(t *testing.T) store.Store { return open(t, path) },
 		}
 	})
 }

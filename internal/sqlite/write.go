@@ -13,7 +13,9 @@ type statements struct {
 	begin, commit, rollback *sql.Stmt
 	syncEach, syncLater     *sql.Stmt
 
-	putPool, deletePool     *sql.Stmt
+	createPool, putPool     *sql.Stmt
+	deletePool              *sql.Stmt
+	own, renew, epoch       *sql.Stmt
 	putSecret, clearSecrets *sql.Stmt
 	putToken, deleteToken   *sql.Stmt
 
@@ -35,7 +37,11 @@ func (s *statements) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&s.rollback, "ROLLBACK"},
 		{&s.syncEach, "PRAGMA synchronous=FULL"},
 		{&s.syncLater, "PRAGMA synchronous=NORMAL"},
+		{&s.createPool, createPool},
 		{&s.putPool, putPool},
+		{&s.own, own},
+		{&s.renew, "UPDATE pools SET owner_until = ?1 WHERE key = ?2 AND epoch = ?3"},
+		{&s.epoch, "SELECT epoch FROM pools WHERE key = ?"},
 		{&s.deletePool, "DELETE FROM pools WHERE key = ?"},
 		{&s.putSecret, "INSERT INTO secrets (pool, name, value) VALUES (?, ?, ?)"},
 		{&s.clearSecrets, "DELETE FROM secrets WHERE pool = ?"},
@@ -48,7 +54,8 @@ func (s *statements) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&s.claimReady, claimReady},
 		{&s.started, started},
 		{&s.stopping, "UPDATE sandboxes SET state = 'stopping', reason = ? WHERE id = ? AND state <> 'stopping'"},
-		{&s.touch, "UPDATE sandboxes SET last_used_at = ?1 WHERE id = ?2 AND last_used_at < ?1"},
+		{&s.touch, `UPDATE sandboxes SET last_used_at = ?1 WHERE id = ?2 AND last_used_at < ?1
+			AND (SELECT epoch FROM pools WHERE key = sandboxes.pool) = ?3`},
 		{&s.remove, "DELETE FROM sandboxes WHERE id = ?"},
 	} {
 		stmt, err := conn.PrepareContext(ctx, each.text)

@@ -11,7 +11,7 @@ import (
 )
 
 func (s *suite) request(identifier sandpool.Identifier) sandpool.ClaimRequest {
-	return sandpool.ClaimRequest{Pool: s.pool, Identifier: identifier, Revision: 7, Max: 3, Now: at(100),
+	return sandpool.ClaimRequest{Pool: s.pool, Identifier: identifier, Revision: 7, Max: 3, Now: at(100), Epoch: 1,
 		NewID: newID(), NewSecret: "fresh"}
 }
 
@@ -70,7 +70,7 @@ func claimNew(s *suite) {
 		s.Errorf("Claim: -want +got\n%s", diff)
 	}
 	s.claim(s.request("user-1"), sandpool.ClaimExisting)
-	got, err := s.Store.Started(s.Context(), r.NewID, []byte("handle"), at(101))
+	got, err := s.Store.Started(s.Context(), r.NewID, []byte("handle"), at(101), 1)
 	s.must(err)
 	want.State, want.Handle, want.LastUsedAt = sandpool.Claimed, []byte("handle"), at(101)
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -97,7 +97,7 @@ func claimFull(s *suite) {
 
 func claimAfterStopping(s *suite) {
 	first := s.claim(s.request("user-1"), sandpool.ClaimNew)
-	s.must(s.Store.Stopping(s.Context(), first.ID, "deleted"))
+	s.must(s.Store.Stopping(s.Context(), first.ID, "deleted", 1))
 	r := s.request("user-1")
 	r.Max = 1 // the stopping sandbox is no session
 	if b := s.claim(r, sandpool.ClaimNew); b.ID == first.ID {
@@ -162,12 +162,12 @@ func claimHistory(s *suite) {
 				case 0:
 					id := newID()
 					b := sandpool.Sandbox{ID: id, Pool: s.pool, Revision: 7, State: sandpool.Starting, CreatedAt: time.Now()}
-					s.check(store.Insert(s.Context(), b))
-					_, err := store.Started(s.Context(), id, []byte("handle"), time.Now())
+					s.check(store.Insert(s.Context(), b, 1))
+					_, err := store.Started(s.Context(), id, []byte("handle"), time.Now(), 1)
 					s.check(err)
 				case 1:
 					if mine != "" {
-						history.Stop(client, mine, func() { s.check(store.Stopping(s.Context(), mine, "")) })
+						history.Stop(client, mine, func() { s.check(store.Stopping(s.Context(), mine, "", 1)) })
 					}
 				default:
 					mine = history.Claim(client, identifier, func() (sandpool.SandboxID, sandpool.ClaimOutcome) {

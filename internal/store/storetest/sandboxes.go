@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sort"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -20,14 +19,14 @@ func sorted[T any](list []T, less func(a, b T) bool) []T {
 func (s *suite) insert(created int) sandpool.Sandbox {
 	s.Helper()
 	b := sandpool.Sandbox{ID: newID(), Pool: s.pool, Revision: 7, State: sandpool.Starting, Secret: "hush", CreatedAt: at(created)}
-	s.must(s.Store.Insert(s.Context(), b))
+	s.must(s.Store.Insert(s.Context(), b, 1))
 	return b
 }
 
 // ready writes a ready sandbox.
 func (s *suite) ready(created int) sandpool.Sandbox {
 	s.Helper()
-	b, err := s.Store.Started(s.Context(), s.insert(created).ID, []byte("handle"), at(created+1))
+	b, err := s.Store.Started(s.Context(), s.insert(created).ID, []byte("handle"), at(created+1), 1)
 	s.must(err)
 	return b
 }
@@ -44,17 +43,17 @@ func (s *suite) wantRows(want ...sandpool.Sandbox) {
 func sandboxLife(s *suite) {
 	b := s.insert(0)
 	s.wantRows(b)
-	got, err := s.Store.Started(s.Context(), b.ID, []byte("handle"), at(1))
+	got, err := s.Store.Started(s.Context(), b.ID, []byte("handle"), at(1), 1)
 	s.must(err)
 	b.State, b.Handle, b.LastUsedAt = sandpool.Ready, []byte("handle"), at(1)
 	if diff := cmp.Diff(b, got); diff != "" {
 		s.Errorf("Started: -want +got\n%s", diff)
 	}
-	s.must(s.Store.Stopping(s.Context(), b.ID, "old revision"))
-	s.must(s.Store.Stopping(s.Context(), b.ID, "another reason"))
+	s.must(s.Store.Stopping(s.Context(), b.ID, "old revision", 1))
+	s.must(s.Store.Stopping(s.Context(), b.ID, "another reason", 1))
 	b.State, b.Reason = sandpool.Stopping, "old revision"
 	s.wantRows(b)
-	s.must(s.Store.Remove(s.Context(), b.ID))
+	s.must(s.Store.Remove(s.Context(), b.ID, 1))
 	s.wantRows()
 }
 
@@ -65,25 +64,25 @@ func sandboxOrder(s *suite) {
 
 func sandboxInsert(s *suite) {
 	b := s.insert(0)
-	s.wantClass(s.Store.Insert(s.Context(), b), sandpool.Conflict)
+	s.wantClass(s.Store.Insert(s.Context(), b, 1), sandpool.Conflict)
 	claimed := b
 	claimed.ID, claimed.Identifier = newID(), "somebody"
-	s.wantClass(s.Store.Insert(s.Context(), claimed), sandpool.Conflict)
+	s.wantClass(s.Store.Insert(s.Context(), claimed, 1), sandpool.Conflict)
 	ready := b
 	ready.ID, ready.State = newID(), sandpool.Ready
-	s.wantClass(s.Store.Insert(s.Context(), ready), sandpool.Conflict)
+	s.wantClass(s.Store.Insert(s.Context(), ready, 1), sandpool.Conflict)
 	stray := b
 	stray.ID, stray.Pool.Name = newID(), "unknown"
-	s.wantClass(s.Store.Insert(s.Context(), stray), sandpool.NotFound)
+	s.wantClass(s.Store.Insert(s.Context(), stray, 1), sandpool.NotFound)
 	s.wantRows(b)
 }
 
 func sandboxForbidden(s *suite) {
 	b := s.ready(0)
-	_, err := s.Store.Started(s.Context(), b.ID, []byte("other"), at(2))
+	_, err := s.Store.Started(s.Context(), b.ID, []byte("other"), at(2), 1)
 	s.wantClass(err, sandpool.Conflict)
-	s.must(s.Store.Stopping(s.Context(), b.ID, "gone"))
-	_, err = s.Store.Started(s.Context(), b.ID, []byte("other"), at(2))
+	s.must(s.Store.Stopping(s.Context(), b.ID, "gone", 1))
+	_, err = s.Store.Started(s.Context(), b.ID, []byte("other"), at(2), 1)
 	s.wantClass(err, sandpool.Conflict)
 	b.State, b.Reason = sandpool.Stopping, "gone"
 	s.wantRows(b)
@@ -91,18 +90,18 @@ func sandboxForbidden(s *suite) {
 
 func sandboxTouch(s *suite) {
 	b := s.ready(0)
-	s.must(s.Store.Touch(s.Context(), map[sandpool.SandboxID]time.Time{b.ID: at(20), "unknown": at(20)}))
-	s.must(s.Store.Touch(s.Context(), map[sandpool.SandboxID]time.Time{b.ID: at(10)}))
+	s.must(s.Store.Touch(s.Context(), []sandpool.Use{{ID: b.ID, At: at(20), Epoch: 1}, {ID: "unknown", At: at(20), Epoch: 1}}))
+	s.must(s.Store.Touch(s.Context(), []sandpool.Use{{ID: b.ID, At: at(10), Epoch: 1}}))
 	s.must(s.Store.Touch(s.Context(), nil))
 	b.LastUsedAt = at(20)
 	s.wantRows(b)
 }
 
 func sandboxUnknown(s *suite) {
-	_, err := s.Store.Started(s.Context(), "unknown", nil, at(0))
+	_, err := s.Store.Started(s.Context(), "unknown", nil, at(0), 1)
 	s.wantClass(err, sandpool.NotFound)
-	s.wantClass(s.Store.Stopping(s.Context(), "unknown", ""), sandpool.NotFound)
-	s.must(s.Store.Remove(s.Context(), "unknown"))
+	s.wantClass(s.Store.Stopping(s.Context(), "unknown", "", 1), sandpool.NotFound)
+	s.must(s.Store.Remove(s.Context(), "unknown", 1))
 	s.wantRows()
 }
 

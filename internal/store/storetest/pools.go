@@ -13,10 +13,19 @@ import (
 func (s *suite) putPool(name string) sandpool.PoolID {
 	s.Helper()
 	p := samplePool(name)
-	if err := s.Store.PutPool(s.Context(), p, nil); err != nil {
-		s.Fatalf("PutPool(%s): %v", name, err)
-	}
+	s.create(p, nil)
 	return p.ID
+}
+
+// me is the owner of the suite's pools, with epoch 1.
+const me = "me"
+
+func (s *suite) create(p sandpool.Pool, secrets sandpool.Secrets) {
+	s.Helper()
+	epoch, err := s.Store.CreatePool(s.Context(), p, secrets, me, at(1000))
+	if err != nil || epoch != 1 {
+		s.Fatalf("CreatePool(%s) = %d, %v", p.ID.Name, epoch, err)
+	}
 }
 
 // samplePool has something in every field; see poolFields.
@@ -85,13 +94,11 @@ func poolFields(s *suite) {
 		s.Errorf("the sample has no %s: give it one, and keep it in the store", path)
 	}
 	bare := sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "bare"}, State: sandpool.InProgress}
-	if err := s.Store.PutPool(s.Context(), bare, nil); err != nil {
-		s.Fatal(err)
-	}
+	s.create(bare, nil)
 	s.wantPools(want, bare)
 	want.State, want.Problem, want.Tags, want.Revision = sandpool.Deleting, "", nil, 8
 	want.Spec = sandpool.Spec{Kind: sandpool.PythonLTS}
-	if err := s.Store.PutPool(s.Context(), want, nil); err != nil {
+	if err := s.Store.PutPool(s.Context(), want, nil, 1); err != nil {
 		s.Fatal(err)
 	}
 	s.wantPools(want, bare)
@@ -99,7 +106,7 @@ func poolFields(s *suite) {
 
 func poolCase(s *suite) {
 	again := samplePool("PYTHON")
-	if err := s.Store.PutPool(s.Context(), again, nil); err != nil {
+	if err := s.Store.PutPool(s.Context(), again, nil, 1); err != nil {
 		s.Fatal(err)
 	}
 	s.wantPools(again)
@@ -107,12 +114,12 @@ func poolCase(s *suite) {
 
 func poolDelete(s *suite) {
 	b := s.insert(1)
-	if err := s.Store.DeletePool(s.Context(), s.pool); sandpool.ClassOf(err) != sandpool.Conflict {
+	if err := s.Store.DeletePool(s.Context(), s.pool, 1); sandpool.ClassOf(err) != sandpool.Conflict {
 		s.Errorf("DeletePool with a sandbox: %v, want class conflict", err)
 	}
-	s.must(s.Store.Remove(s.Context(), b.ID))
-	s.must(s.Store.DeletePool(s.Context(), s.pool))
-	s.must(s.Store.DeletePool(s.Context(), s.pool))
+	s.must(s.Store.Remove(s.Context(), b.ID, 1))
+	s.must(s.Store.DeletePool(s.Context(), s.pool, 1))
+	s.must(s.Store.DeletePool(s.Context(), s.pool, 1))
 	s.wantPools()
 }
 
@@ -124,11 +131,11 @@ func poolSecrets(s *suite) {
 	for _, step := range []struct{ put, want sandpool.Secrets }{
 		{nil, sandpool.Secrets{}}, {two, two}, {nil, two}, {one, one}, {sandpool.Secrets{}, sandpool.Secrets{}}, {two, two},
 	} {
-		s.must(s.Store.PutPool(s.Context(), p, step.put))
+		s.must(s.Store.PutPool(s.Context(), p, step.put, 1))
 		s.wantSecrets(s.pool, step.want)
 		s.wantSecrets(other, sandpool.Secrets{})
 	}
-	s.must(s.Store.DeletePool(s.Context(), s.pool))
+	s.must(s.Store.DeletePool(s.Context(), s.pool, 1))
 	s.wantSecrets(s.pool, sandpool.Secrets{})
 	s.putPool("python")
 	s.wantSecrets(s.pool, sandpool.Secrets{})

@@ -1,4 +1,4 @@
-// Package storetest is the conformance suite of pool.Store: what every store
+// Package storetest is the conformance suite of package store: what every store
 // must do so that the pool's promises hold, and a Porcupine model of claims, against which
 // histories of the store and of the pool itself are checked.
 package storetest
@@ -10,14 +10,14 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
-	"github.com/sandpool/sandpool/internal/pool"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 // Target is an empty store under test.
 type Target struct {
-	Store pool.Store
+	Store store.Store
 	// Reopen returns another store on the same state, as a restart does. The first may still be used.
-	Reopen func(t *testing.T) pool.Store
+	Reopen func(t *testing.T) store.Store
 }
 
 // Run runs the suite, with a new store from open for each subtest.
@@ -30,6 +30,11 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 		{"Pools/case of ids", poolCase},
 		{"Pools/delete", poolDelete},
 		{"Pools/secrets", poolSecrets},
+		{"Owners/created", ownCreated},
+		{"Owners/passed on", ownPassed},
+		{"Owners/renewed", ownRenewed},
+		{"Owners/writes of an earlier one", ownFenced},
+		{"Owners/two that fight", ownFight},
 		{"Sandboxes/life", sandboxLife},
 		{"Sandboxes/order", sandboxOrder},
 		{"Sandboxes/insert", sandboxInsert},
