@@ -21,12 +21,12 @@ type poolState struct {
 	claims   [sandpool.ClaimNew + 1]int64
 	burst    plan.Burst
 	guest    Guest
-	guestErr error // why there is no guest
+	guestErr error     // why there is no guest
 	epoch    int64     // of this Manager's ownership
 	until    time.Time // when it ends unless it is renewed
-	lost     bool  // somebody else owns it; nothing of it is to be touched
-	trial    bool  // no sandbox of a template that boots has started yet
-	crashes  int64 // sandboxes that ended by themselves, ever
+	lost     bool      // somebody else owns it; nothing of it is to be touched
+	trial    bool      // no sandbox of a template that boots has started yet
+	crashes  int64     // sandboxes that ended by themselves, ever
 	losses   map[sandpool.Identifier]loss
 	past     []past // sandboxes that are over, oldest first
 	unsaved  bool   // pool differs from its row in State or Problem
