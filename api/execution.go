@@ -110,7 +110,8 @@ type ExecutionExtras struct {
 	// else the one image is the result.
 	Images []Image `json:"images,omitempty"`
 	// DisplayData are the other outputs of display() as MIME type to content,
-	// and the value of the last expression if an image took its place as the result.
+	// and the value of the last expression if an image took its place as the result, or
+	// if it has other representations than text, such as HTML; it is then the last.
 	DisplayData []map[string]string `json:"displayData,omitempty"`
 	// DisplayDataTruncated says that displays, images among them, were dropped.
 	DisplayDataTruncated bool `json:"displayDataTruncated,omitempty"`

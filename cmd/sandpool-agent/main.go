@@ -25,6 +25,7 @@ func main() {
 	flag.StringVar(&cfg.Home, "home", "/home/sandbox", "home directory of the user that cells run as")
 	flag.IntVar(&cfg.User.UID, "uid", agent.UserID, "user that cells run as")
 	flag.IntVar(&cfg.User.GID, "gid", agent.GroupID, "group that cells run as")
+	flag.StringVar(&cfg.Hosts, "hosts", "", "file of host names that the sandbox's own is added to; without it none")
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if err := guest.Run(context.Background(), log, cfg); err != nil {

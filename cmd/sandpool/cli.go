@@ -10,6 +10,9 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"reflect"
+	"strconv"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -110,6 +113,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.ExplicitGroups([]kong.Group{{Key: "later", Title: "Custom containers and identities, not served yet"}}),
 		kong.WithHyphenPrefixedParameters(true), // negative numbers
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeDuration)),
 		kong.BindTo(ctx, (*context.Context)(nil)))
 	if err != nil {
 		fmt.Fprintf(stderr, "sandpool: the command line grammar is broken: %v\n", err)
@@ -262,5 +266,23 @@ func fillFromFile(cfg *client.Config) error {
 		return usageError(fmt.Sprintf("no token for %s: --token, SANDPOOL_TOKEN and %s give none.\n"+
 			"Whoever runs the server makes one with 'sandpool token create'.", cfg.Endpoint, path))
 	}
+	return nil
+}
+
+// decodeDuration reads the value of a flag that is a time: a number of seconds, or one with units.
+func decodeDuration(ctx *kong.DecodeContext, target reflect.Value) error {
+	token, err := ctx.Scan.PopValue("duration")
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprint(token.Value)
+	d, err := time.ParseDuration(text)
+	if seconds, number := strconv.ParseFloat(text, 64); number == nil {
+		d, err = time.ParseDuration(strconv.FormatFloat(seconds, 'f', -1, 64) + "s")
+	}
+	if err != nil {
+		return fmt.Errorf("%q is no time: use a number of seconds, such as 30, or a time with units, such as 30s or 5m", text)
+	}
+	target.SetInt(int64(d))
 	return nil
 }

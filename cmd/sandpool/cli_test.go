@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,6 +22,7 @@ type fakeServer struct {
 	execution string // body of every answer to executions
 	status    int    // of it; 0 is 200
 	code      string // of the last execution
+	timeout   int    // of the last execution, in seconds
 	gone      bool   // sessions have ended before they are deleted
 	calls     []string
 }
@@ -33,6 +35,9 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		var req api.ExecuteRequest
 		if err := json.NewDecoder(r.Body).Decode(&req); err == nil && req.Code != nil {
 			f.code = *req.Code
+			if req.TimeoutInSeconds != nil {
+				f.timeout, _ = strconv.Atoi(req.TimeoutInSeconds.String())
+			}
 		}
 		if f.status != 0 {
 			w.WriteHeader(f.status)
@@ -45,6 +50,17 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 	default:
 		http.NotFound(w, r)
+	}
+}
+
+// TestTimes: a time on the command line is a number of seconds, or has units.
+func TestTimes(t *testing.T) {
+	for text, want := range map[string]int{"2": 2, "2.0": 2, "90": 90, "3s": 3, "2m": 120, "": 0, "two": 0, "-1": 0, "1e400": 0, "NaN": 0} {
+		f := &fakeServer{execution: ok}
+		got := command(t, f, "", "exec", "1", "--timeout", text)
+		if want == 0 && (got.code != exitUsage || !strings.Contains(got.stderr, "timeout")) || want > 0 && (got.code != exitDone || f.timeout != want) {
+			t.Errorf("--timeout %q: %d s, %+v; want %d s", text, f.timeout, got, want)
+		}
 	}
 }
 

@@ -37,7 +37,7 @@ type execCmd struct {
 	Code    *string       `short:"c" help:"Code to run." placeholder:"CODE"`
 	Session sessionName   `aliases:"identifier" help:"Session to run in (also --identifier), 4 to 128 characters. Without it the code runs in a session of its own that is deleted afterwards." placeholder:"NAME"`
 	Keep    bool          `help:"Keep the session that exec made for itself."`
-	Timeout time.Duration `help:"Longest run, such as 30s. Without it the server's default." placeholder:"DURATION"`
+	Timeout time.Duration `help:"Longest run, in seconds or such as 30s. Without it the server's default." placeholder:"DURATION"`
 	Figures string        `help:"Directory for figures, made if it is missing." default:"." placeholder:"DIR"`
 	poolFlag
 }

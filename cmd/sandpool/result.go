@@ -118,17 +118,21 @@ func sessionEnded(r api.ExecutionResult) bool { return r.StateLost && r.ErrorNam
 func printStreams(a *app, e client.Execution, result json.RawMessage, thrownAway bool) error {
 	r := e.Result
 	out := r.Stdout
-	for _, d := range r.DisplayData {
+	text := resultText(result)
+	for i, d := range r.DisplayData {
+		if i == len(r.DisplayData)-1 && len(d) > 1 && d["text/plain"] == text {
+			continue // the value itself, in its other representations
+		}
 		out = addLine(out, d["text/plain"])
 	}
-	out = addLine(out, resultText(result))
+	out = addLine(out, text)
 	if _, err := io.WriteString(a.stdout, out); err != nil {
 		return err
 	}
-	text, why := splitStderr(r)
+	said, why := splitStderr(r)
 	switch {
 	case e.Failed() && exitCode(e) == exitDone:
-		text = strings.TrimSuffix(text, "SystemExit: "+r.ErrorMessage)
+		said = strings.TrimSuffix(strings.TrimSuffix(said, "SystemExit: "+r.ErrorMessage), "SystemExit")
 	case thrownAway:
 		// The sentences after the first say what is left for the session's next execution.
 		first, _, more := strings.Cut(why, ". ")
@@ -136,14 +140,14 @@ func printStreams(a *app, e client.Execution, result json.RawMessage, thrownAway
 			why += "."
 		}
 	}
-	fmt.Fprint(a.stderr, addLine(addLine("", text), why))
+	fmt.Fprint(a.stderr, addLine(addLine("", said), why))
 	if r.StdoutTruncated || r.StderrTruncated || r.DisplayDataTruncated {
 		a.say("the output was longer than the server's limit and is cut")
 	}
 	if e.Failed() && e.Error != nil && !strings.Contains(r.Stderr, e.Error.Error.Message) {
 		a.say("%s: %s", e.Error.Error.Code, e.Error.Error.Message)
 	}
-	if r.StateLost && why == "" {
+	if r.StateLost && why == "" && !strings.Contains(r.Stderr, "Variables are lost") {
 		a.say("the session's variables are lost; its files remain")
 	}
 	return nil

@@ -122,3 +122,21 @@ func (s stdinRead) Read(p []byte) (int, error) {
 	s.then()
 	return s.Reader.Read(p)
 }
+
+// TestExecPrintsAValueOnce: a value that has other representations is displayed as well; its text is
+// printed once.
+func TestExecPrintsAValueOnce(t *testing.T) {
+	const bundle = `{"text/plain":"   a\n0  1","text/html":"<table>"}`
+	for displays, want := range map[string]string{
+		bundle:                         "   a\n0  1\n",
+		bundle + "," + bundle:          "   a\n0  1\n   a\n0  1\n",
+		`{"text/plain":"x"},` + bundle: "x\n   a\n0  1\n",
+		bundle + `,{"text/plain":"x"}`: "   a\n0  1\nx\n   a\n0  1\n",
+		`{"text/plain":"   a\n0  1"}`:  "   a\n0  1\n   a\n0  1\n",
+	} {
+		f := &fakeServer{execution: `{"status":"Succeeded","result":{"executionResult":"   a\n0  1","displayData":[` + displays + `]}}`}
+		if got := command(t, f, "", "exec", "df"); got.stdout != want {
+			t.Errorf("%s: printed %q, want %q", displays, got.stdout, want)
+		}
+	}
+}

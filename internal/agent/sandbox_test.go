@@ -187,6 +187,7 @@ func run(t testing.TB, c *agent.Client, timeout time.Duration, code string) agen
 func TestSandbox(t *testing.T) {
 	m := newMachine(t)
 	a, b := m.restore(t), m.restore(t)
+	likeFresh(t, m.restore(t))
 	for _, code := range []string{
 		"import random; random.random()", "import numpy as np; np.random.rand()", "import os; os.urandom(8)",
 		"import uuid; uuid.uuid4()", "import tempfile; tempfile.mktemp()", "import ssl; ssl.RAND_bytes(8)",

@@ -22,7 +22,7 @@ const (
 // answerOf turns what the agent reports into an answer.
 func answerOf(res agent.ExecuteResult, x execution) answer {
 	images, rest := sortDisplays(res)
-	a := answer{ok: true, stdout: res.Stdout, stderr: res.Stderr, result: valueOf(res, images),
+	a := answer{ok: true, stdout: res.Stdout, stderr: noticed(res), result: valueOf(res, images),
 		milliseconds: res.Duration.Milliseconds(), took: res.Duration,
 		extras: api.ExecutionExtras{StdoutTruncated: res.StdoutTruncated, StderrTruncated: res.StderrTruncated,
 			DisplayData: rest, DisplayDataTruncated: res.DisplaysTruncated, StateLost: res.KernelRestarted}}
@@ -45,6 +45,14 @@ func answerOf(res agent.ExecuteResult, x execution) answer {
 		a.extras.Images = images
 	}
 	return a
+}
+
+// noticed returns what the code wrote to standard error, after what has to be said before it.
+func noticed(res agent.ExecuteResult) string {
+	if res.Notice == "" {
+		return res.Stderr
+	}
+	return res.Notice + "\n" + res.Stderr
 }
 
 func timeoutMessage(x execution, then string) string {
@@ -101,7 +109,8 @@ func appendLine(output, line string) string {
 
 // sortDisplays separates the images of an execution from its other displays. The
 // value's own image comes first; a figure that is shown and also the value is one
-// image. If an image takes the value's place as the result, the value's text is a display.
+// image. If an image takes the value's place as the result, the value's text is a display; so
+// are the value's other representations, such as HTML, which the result cannot hold.
 func sortDisplays(res agent.ExecuteResult) (images []api.Image, rest []map[string]string) {
 	own, ownImage := imageIn(res.Value)
 	if ownImage {
@@ -115,10 +124,23 @@ func sortDisplays(res agent.ExecuteResult) (images []api.Image, rest []map[strin
 			images = append(images, image)
 		}
 	}
-	if len(images) > 0 && res.HasValue && res.Text != "" && !ownImage {
+	if faces := facesOf(res.Value); len(faces) > 1 || len(faces) == 1 && res.Text == "" {
+		rest = append(rest, faces)
+	} else if len(images) > 0 && res.HasValue && res.Text != "" && !ownImage {
 		rest = append(rest, map[string]string{"text/plain": res.Text})
 	}
 	return images, rest
+}
+
+// facesOf returns the representations of a value that are no images.
+func facesOf(value agent.Bundle) map[string]string {
+	faces := map[string]string{}
+	for mime, data := range value {
+		if !strings.HasPrefix(mime, "image/") {
+			faces[mime] = data
+		}
+	}
+	return faces
 }
 
 // imageIn returns the image of a display, the raster form before the vector one.

@@ -95,3 +95,42 @@ func TestStringsForSemanticKernel(t *testing.T) {
 		}
 	}
 }
+
+// TestFacesOfAValue: what a value has besides its text is displayed, as display() would.
+func TestFacesOfAValue(t *testing.T) {
+	table := agent.Bundle{"text/plain": "   a", "text/html": "a table"}
+	figure := agent.Display{Data: agent.Bundle{"image/png": "aGk=", "text/plain": "Figure()"}}
+	for _, tt := range []struct {
+		name   string
+		res    agent.ExecuteResult
+		result string
+		want   string // displayData
+	}{
+		{"a table", agent.ExecuteResult{HasValue: true, Text: "   a", Value: table}, `"   a"`, `[{"text/html":"a table","text/plain":"   a"}]`},
+		{"HTML alone", agent.ExecuteResult{HasValue: true, Value: agent.Bundle{"text/html": "bold"}}, `""`, `[{"text/html":"bold"}]`},
+		{"text", agent.ExecuteResult{HasValue: true, Text: "1", Value: agent.Bundle{"text/plain": "1"}}, `1`, `null`},
+		{"a table beside a figure", agent.ExecuteResult{HasValue: true, Text: "   a", Value: table, Displays: agent.Displays{figure}},
+			`{"type":"image","format":"png","base64_data":"aGk="}`, `[{"text/html":"a table","text/plain":"   a"}]`},
+		{"a table after a display", agent.ExecuteResult{HasValue: true, Text: "   a", Value: table, Displays: agent.Displays{{Data: agent.Bundle{"text/markdown": "*m*"}}}},
+			`"   a"`, `[{"text/markdown":"*m*"},{"text/html":"a table","text/plain":"   a"}]`},
+		{"an image with HTML", agent.ExecuteResult{HasValue: true, Text: "Image()", Value: agent.Bundle{"image/png": "aGk=", "text/html": "img", "text/plain": "Image()"}},
+			`{"type":"image","format":"png","base64_data":"aGk="}`, `[{"text/html":"img","text/plain":"Image()"}]`},
+		{"an image", agent.ExecuteResult{HasValue: true, Text: "Image()", Value: agent.Bundle{"image/png": "aGk=", "text/plain": "Image()"}},
+			`{"type":"image","format":"png","base64_data":"aGk="}`, `null`},
+		{"nothing", agent.ExecuteResult{}, `""`, `null`},
+	} {
+		tt.res.Outcome = agent.OK
+		a := answerOf(tt.res, execution{})
+		if got := string(encode(a.extras.DisplayData)); got != tt.want || string(a.result) != tt.result {
+			t.Errorf("%s: result %s, displays %s; want %s, %s", tt.name, a.result, got, tt.result, tt.want)
+		}
+	}
+}
+
+// TestNotice: why variables are lost is said before what the code wrote.
+func TestNotice(t *testing.T) {
+	a := answerOf(agent.ExecuteResult{Outcome: agent.OK, KernelRestarted: true, Notice: "It was restarted.", Stderr: "warned"}, execution{})
+	if a.stderr != "It was restarted.\nwarned" || !a.extras.StateLost || !a.ok {
+		t.Errorf("%+v", a)
+	}
+}

@@ -65,6 +65,12 @@ func TestValues(t *testing.T) {
 		{"def h(a: undefined): pass\nh.__annotations__", want{text: "{'a': 'undefined'}"}},
 		{"class R:\n  def __repr__(self): raise ValueError('x')\n0", want{text: "0"}},
 		{"Out[1]", want{text: "2"}},
+		{"\ufeffprint('marked')", want{stdout: "marked\n"}},
+		{"x = 1\r\nx + 1\r\n", want{text: "2"}},
+		{"help(len)", want{stdout: "Help on built-in function len in module builtins:\n\nlen(obj, /)\n    Return the number of items in a container.\n\n"}},
+		{"import pickle\nclass P: x = 1\npickle.loads(pickle.dumps(P())).x", want{text: "1"}},
+		{"import dataclasses, typing\n@dataclasses.dataclass\nclass D:\n  y: typing.ClassVar[int] = 3\nD()", want{text: "D()"}},
+		{"def src(): return 1\nimport inspect; inspect.getsource(src)", want{text: "'def src(): return 1\\n'"}},
 	} {
 		c.want.check(t, c.code, s.run(t, c.code))
 	}

@@ -29,6 +29,9 @@ type Config struct {
 	Home string
 	// DataDir is where cells start and what the files API shows.
 	DataDir string
+	// Hosts is the file of host names that the sandbox's own is added to, which it has
+	// since it was restored; "", outside a sandbox, is none.
+	Hosts string
 	// Env is the environment of the kernel, as KEY=value, before ours.
 	Env []string
 }
@@ -124,4 +127,21 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 		err = web.Close()
 	}
 	return errors.Join(err, driver.Close())
+}
+
+// nameHost makes the sandbox's own host name resolve, as programs take for granted that it does.
+func (c Config) nameHost() error {
+	if c.Hosts == "" {
+		return nil
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("own host name: %w", err)
+	}
+	f, err := os.OpenFile(c.Hosts, os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o644) //nolint:gosec // every user reads it
+	if err != nil {
+		return fmt.Errorf("name the host: %w", err)
+	}
+	_, err = fmt.Fprintf(f, "127.0.1.1\t%s\n", name)
+	return errors.Join(err, f.Close())
 }

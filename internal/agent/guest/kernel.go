@@ -85,7 +85,7 @@ func (k *kernel) spawn(cfg Config, procs *reaper, ends output.Ends, control *os.
 	defer null.Close()
 	attr := &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   cfg.environ(),
+		Env:   cfg.environ("HOME=/"), // the runner sets the true one when it is there
 		Files: []uintptr{null.Fd(), ends.Out.Fd(), ends.Err.Fd(), control.Fd(), source.Fd(), ends.Memory.Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Credential: cfg.User.credential()},
 	}
@@ -93,7 +93,7 @@ func (k *kernel) spawn(cfg Config, procs *reaper, ends output.Ends, control *os.
 	if e != nil {
 		return e
 	}
-	pid, exit, e := procs.start([]string{python, "-I", "-c", bootstrap, cfg.DataDir}, attr)
+	pid, exit, e := procs.start([]string{python, "-c", bootstrap, cfg.DataDir, cfg.Home}, attr)
 	if e != nil {
 		return fmt.Errorf("kernel: %w", e)
 	}

@@ -125,6 +125,9 @@ func (s *Server) initialise(w http.ResponseWriter, r *http.Request) (agent.InitR
 	if err := d.Seed(r.Context(), req.Seed); err != nil {
 		return res, fmt.Errorf("seed: %w", err)
 	}
+	if err := s.cfg.nameHost(); err != nil { // which an image may make impossible
+		s.log.Warn("the sandbox's own name does not resolve", "error", err)
+	}
 	if !req.Time.IsZero() {
 		res.Skew = received.Sub(req.Time)
 	}

@@ -55,5 +55,5 @@ func Python() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("encode the Python runner: %w", err)
 	}
-	return load + "\nload(" + string(dictionary) + ")('start').main(__import__('sys').argv[1])\n", nil
+	return load + "\nload(" + string(dictionary) + ")('start').main(*__import__('sys').argv[1:])\n", nil
 }

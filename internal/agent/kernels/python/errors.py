@@ -133,7 +133,10 @@ def plain(d, e, shell, first):
             lines.append(f"  [... {left_out} frames left out ...]")
         code = tb.tb_frame.f_code
         lines.append(f'  File "{code.co_filename}", line {tb.tb_lineno}, in {code.co_name}')
-        source = getline(code.co_filename, tb.tb_lineno).strip()
+        try:
+            source = getline(code.co_filename, tb.tb_lineno).strip()
+        except Exception:  # a cell has broken what it uses
+            source = ""
         if source:
             lines.append("    " + source[:200])
     d.traceback = clip_middle("\n".join((*lines, said)) if frames else said)

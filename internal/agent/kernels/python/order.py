@@ -36,10 +36,15 @@ def after(step, function):
 
 def watch(outputs):
     """Wraps what else writes to the pipes of outputs."""
-    for name in WRITERS:
-        setattr(os, name, after(outputs.drain, getattr(os, name)))
-    for name in STARTERS:
-        setattr(os, name, after(outputs.crowd, getattr(os, name)))
+    for names, step in ((WRITERS, outputs.drain), (STARTERS, outputs.crowd)):
+        for name in names:
+            function = getattr(os, name)
+            wrapped = after(step, function)
+            setattr(os, name, wrapped)
+            for able in (os.supports_fd, os.supports_dir_fd):
+                if function in able:
+                    able.remove(function)
+                    able.add(wrapped)
     # subprocess and multiprocessing start their programs with it.
     _posixsubprocess.fork_exec = after(outputs.crowd, _posixsubprocess.fork_exec)
     os.register_at_fork(before=outputs.crowd)

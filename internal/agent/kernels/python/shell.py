@@ -88,6 +88,8 @@ def main_module():
     """Returns a module like that of an interpreter that has just started."""
     module = ModuleType("__main__")
     module.__loader__ = importlib.machinery.BuiltinImporter
+    if sys.version_info < (3, 14):
+        module.__annotations__ = {}
     module.__builtins__ = builtins
     return module
 
@@ -116,10 +118,18 @@ def make_shell():
 
 
 def add_user_site():
-    """Lets packages that cells install be found, as other interpreters find them."""
+    """Lets packages that cells install be found, where other interpreters find them."""
+    site.USER_BASE = site.USER_SITE = None  # of another home
+    site.getusersitepackages()
+    if not site.ENABLE_USER_SITE:  # a virtual environment
+        return
     directory = site.getusersitepackages()
     try:
         os.makedirs(directory, exist_ok=True)
     except OSError:
         pass
-    sys.path.append(directory)
+    before = list(sys.path)
+    site.addsitedir(directory)
+    added = sys.path[len(before):]
+    first = next((i for i, path in enumerate(before) if path.endswith("-packages")), len(before))
+    sys.path[:] = before[:first] + added + before[first:]

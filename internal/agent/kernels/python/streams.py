@@ -24,7 +24,6 @@ from _thread import RLock, get_ident
 from errno import EAGAIN, EBADF, EINTR
 from fcntl import F_DUPFD_CLOEXEC, F_SETFL, LOCK_EX, LOCK_UN, fcntl, lockf
 from io import BufferedWriter, FileIO, TextIOWrapper
-from mmap import mmap
 from os import WEXITED, WNOHANG, WNOWAIT, P_ALL, dup2, waitid, write
 from select import select
 from time import perf_counter_ns as clock
@@ -88,7 +87,7 @@ class Port(BufferedWriter):
         self.pipe = pipe
         pipe.port = self
         self.locked = lock  # the descriptor of the shared memory, while the agent takes text of a running cell
-        self.room(memoryview(shared)[offset:offset + AREA])
+        self.room(memoryview(shared).cast("B")[offset:offset + AREA])
         self.due = 0  # when the next line may go into the pipe, by PACE
         self.owner = 0  # the thread whose line is not over
         self.crowd = False  # there may be child processes
@@ -243,7 +242,7 @@ class Stream(TextIOWrapper):
     """Text for a port."""
 
     def __init__(self, port):
-        super().__init__(port, "utf-8", "backslashreplace")
+        super().__init__(port, "utf-8", "backslashreplace", line_buffering=port.pipe.number == 2)
         self.mode = "w"
         self.port = port
         self.plain = True

@@ -7,6 +7,7 @@ started just now.
 
 import gc
 import importlib
+import inspect
 import linecache
 import os
 import platform
@@ -67,7 +68,7 @@ class State:
         self.names = dict(kernel.shell.user_ns)
         self.environ = dict(os.environ)
         self.path = list(sys.path)
-        self.filters = list(warnings.filters)
+        self.filters = [f for f in warnings.filters if f[2].__name__ != "ProvisionalCompleterWarning"]  # IPython's
         self.handlers = {s: signal.getsignal(s) for s in signal.valid_signals()}
 
     def restore(self):
@@ -131,6 +132,9 @@ def forget(kernel):
     for name in names:
         linecache.cache.pop(name, None)
     names.clear()
+    for cache in (vars(linecache).get("_interactive_cache"), vars(inspect).get("modulesbyfile"), vars(inspect).get("_filesbymodname")):
+        if cache:
+            cache.clear()
 
 
 def handle(kernel, request):
