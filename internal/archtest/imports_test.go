@@ -47,6 +47,7 @@ func mayImport() map[string][]string {
 		"internal/erofs":               nil,
 		"internal/image":               append(contract, "images", "internal/erofs"),
 		"internal/oci":                 {".", "internal/erofs", "internal/image"},
+		"internal/oci/ocitest":         {"internal/image"},
 		"internal/oci/layer":           {".", "internal/erofs"},
 		"internal/container":           append(contract, "internal/image", "internal/oci", "internal/pool", "internal/sandbox/probe"),
 		"internal/control":             handlers,

@@ -21,8 +21,8 @@ import (
 	"github.com/sandpool/sandpool/internal/erofs"
 )
 
-// suite is the Debian release that images are made of.
-const suite = "trixie"
+// DebianSuite is the Debian release that images are made of.
+const DebianSuite = "trixie"
 
 // Lacking returns the Debian packages that a build needs and this machine does not have.
 func Lacking() (packages []string) {
@@ -98,18 +98,25 @@ func mmdebstrapArgs(ctx context.Context, r Recipe, root string) ([]string, error
 		`--customize-hook=chroot "$1" /bin/sh /build/` + setupFile + ` /build`,
 		`--customize-hook=rm -rf "$1/build" "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap"`,
 	}
-	conf, err := aptConfig(ctx)
+	options, err := AptOptions(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, line := range conf {
-		args = append(args, "--aptopt="+line)
-	}
-	args = append(args, suite, root)
+	args = append(args, options...)
+	args = append(args, DebianSuite, root)
 	if mirror := os.Getenv("SANDPOOL_DEBIAN_MIRROR"); mirror != "" {
 		args = append(args, mirror)
 	}
 	return args, nil
+}
+
+// AptOptions are the flags by which mmdebstrap reaches a Debian mirror as apt does here.
+func AptOptions(ctx context.Context) (flags []string, err error) {
+	lines, err := aptConfig(ctx)
+	for _, line := range lines {
+		flags = append(flags, "--aptopt="+line)
+	}
+	return flags, err
 }
 
 // aptConfig returns the lines of this machine's apt configuration that say how to reach

@@ -23,6 +23,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/image"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 )
 
 // A hub is a registry in the test, with what a hostile one may do in between.
@@ -277,8 +278,9 @@ func problem(w http.ResponseWriter, status int, code, message string) {
 	fmt.Fprintf(w, `{"errors":[{"code":%q,"message":%q}]}`, code, message)
 }
 
-// TestMain is also the process that TestPullKilled kills.
+// TestMain is also the process that TestPullKilled kills, and the kernel of sandboxes.
 func TestMain(m *testing.M) {
+	gvisor.HandOver()
 	if dir, ref, ok := strings.Cut(os.Getenv(pullIn), " "); ok {
 		store, err := image.Open(dir)
 		if err == nil {
