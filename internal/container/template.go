@@ -99,7 +99,7 @@ func credentials(r sandpool.Registry, ref oci.Reference, secrets sandpool.Secret
 }
 
 // User is how the image store knows that a pool uses an image.
-func User(id sandpool.PoolID) string { return "pool " + id.Key() }
+func User(id sandpool.PoolID) string { return userPrefix + id.Key() }
 
 // startup is the check by which a new sandbox is ready: the pool's Startup probe, or a connection
 // to the target port.

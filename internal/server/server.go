@@ -53,6 +53,7 @@ type Server struct {
 	lock     *os.File
 	store    *sqlite.Store
 	engine   *gvisor.Engine
+	images   *image.Store
 	manager  *pool.Manager
 	within   *interpreter.Set
 	proxy    *proxy.Proxy
@@ -96,6 +97,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if err != nil {
 		return nil, err
 	}
+	s.images = images
 	engine := cfg.engine()
 	engine.Image = func(_ context.Context, i sandbox.Image) (string, error) {
 		img, err := images.Resolve(i.Digest)
@@ -173,6 +175,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return ignoring(context.Canceled, s.manager.Run(life))
 	})
 	g.Go(func() error { return ignoring(http.ErrServerClosed, s.http.Serve(s.listener)) })
+	g.Go(func() error { s.tidyImages(stopping); return nil })
 	g.Go(func() error {
 		<-stopping.Done()
 		defer end()

@@ -1,0 +1,87 @@
+package container_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/container"
+	"github.com/sandpool/sandpool/internal/erofs"
+	"github.com/sandpool/sandpool/internal/image"
+)
+
+// Images go when no pool has used them for a while, and not before; those that cannot be had
+// again stay.
+func TestTidy(t *testing.T) {
+	store, err := image.Open(filepath.Join(t.TempDir(), "images"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := func(digit string) string { return "sha256:" + strings.Repeat(digit, 64) }
+	old := time.Now().Add(-48 * time.Hour)
+	put := func(digit string, c image.Claim, recent bool) {
+		t.Helper()
+		w, err := store.Workspace()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = w.Put(t.Context(), image.Image{Manifest: digest(digit)}, []erofs.Entry{erofs.File("f", 0o644, []byte(digit))}, c, nil)
+		if err := errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if !recent {
+			if err := os.Chtimes(filepath.Join(store.Dir(), "pulled", strings.Repeat(digit, 64)+".json"), old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	pool := func(name, digit string) sandpool.Pool {
+		p := sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: name}}
+		p.Spec.Kind = sandpool.CustomContainer
+		if digit != "" {
+			p.ImageDigest = digest(digit)
+		}
+		return p
+	}
+	kept, changed, making, gone := pool("kept", "1"), pool("changed", "3"), pool("making", ""), pool("gone", "")
+	put("1", image.Claim{User: container.User(kept.ID)}, false)
+	put("2", image.Claim{User: container.User(changed.ID)}, false) // what it used before
+	put("3", image.Claim{User: container.User(changed.ID)}, false)
+	put("4", image.Claim{User: container.User(making.ID)}, false)
+	put("5", image.Claim{User: container.User(gone.ID)}, false)
+	put("6", image.Claim{User: container.User(gone.ID)}, true)
+	put("7", image.Claim{Reference: "docker.io/library/ahead:1"}, true) // pulled ahead
+	put("8", image.Claim{Reference: "local:web"}, false)
+	put("9", image.Claim{User: "somebody else"}, false)
+	built, err := store.Put(t.Context(), "built", []erofs.Entry{erofs.File("f", 0o644, []byte("one"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Put(t.Context(), "built", []erofs.Entry{erofs.File("f", 0o644, []byte("two"))}); err != nil {
+		t.Fatal(err)
+	}
+
+	removed, err := container.Tidy(store, []sandpool.Pool{kept, changed, making}, 24*time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, i := range removed {
+		got = append(got, i.Manifest[len("sha256:"):][:1])
+	}
+	slices.Sort(got)
+	if want := []string{"2", "5"}; !slices.Equal(got, want) {
+		t.Errorf("removed %v, want %v", got, want)
+	}
+	if _, err := os.Stat(built.Path); err != nil {
+		t.Errorf("what a build has replaced is gone: %v", err)
+	}
+	if users, err := store.Users(); err != nil || slices.Contains(users, container.User(gone.ID)) || len(users) != 4 {
+		t.Errorf("users %v, %v", users, err)
+	}
+}

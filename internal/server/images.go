@@ -1,0 +1,44 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/sandpool/sandpool/internal/container"
+)
+
+const (
+	// tidyEvery is how often container images that nothing uses are looked for.
+	tidyEvery = time.Hour
+	// keepUnused is how long they stay after they were last asked for: a pool that is made again
+	// soon need not pull again.
+	keepUnused = 24 * time.Hour
+)
+
+// tidyImages removes container images that nothing uses, until ctx ends. Images
+// that servers share are left alone: one server does not know the pools of the others.
+func (s *Server) tidyImages(ctx context.Context) {
+	if s.cfg.ImageDir != "" {
+		return
+	}
+	tick := time.NewTicker(tidyEvery)
+	defer tick.Stop()
+	for {
+		pools, err := s.store.Pools(ctx)
+		if err == nil {
+			removed, failed := container.Tidy(s.images, pools, keepUnused)
+			for _, i := range removed {
+				s.log.Info("a container image that nothing used is removed", "image", i.Manifest, "references", i.References, "bytes", i.Size)
+			}
+			err = failed
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("container images are not tidied up", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
