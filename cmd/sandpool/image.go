@@ -139,7 +139,8 @@ func (c *imagePullCmd) Run(ctx context.Context, a *app) error {
 func (c *imagePullCmd) pull(ctx context.Context, a *app, client *oci.Client, ref string, cred oci.Credentials) (i image.Image, err error) {
 	p := newProgress(a.stderr)
 	tell := func(g oci.Progress) {
-		p.update(fmt.Sprintf("%s %s, layer %d of %d", g.Step, printable(ref), min(g.Done+1, g.Layers), g.Layers),
+		p.update(fmt.Sprintf("%s %s, layer %d of %d", g.Step, printable(ref), min(g.Done+1,
+			g.Layers), g.Layers),
 			fmt.Sprintf("%s of %s", bytesText(g.Bytes), bytesText(g.Total)))
 	}
 	path, local := strings.CutPrefix(ref, "oci:")
@@ -151,7 +152,8 @@ func (c *imagePullCmd) pull(ctx context.Context, a *app, client *oci.Client, ref
 	} else {
 		var pinned string
 		if pinned, err = client.Resolve(ctx, ref, cred); err == nil {
-			i, err = client.Pull(ctx, oci.Request{Pinned: pinned, Reference: ref, Credentials: cred, Progress: tell})
+			i, err = client.Pull(ctx, oci.Request{Pinned: pinned, Reference: ref, Credentials: cred,
+				Progress: tell})
 		}
 	}
 	p.clear()
@@ -208,7 +210,8 @@ func printImages(a *app, v any, list []image.Image) error {
 	}
 	t := table{heading: []string{"NAME", "DIGEST", "SIZE", "CREATED"}}
 	for _, i := range list {
-		t.add(title(i), shortDigest(identity(i)), bytesText(i.Size), i.Created.UTC().Format(time.RFC3339))
+		t.add(title(i), shortDigest(identity(i)), bytesText(i.Size),
+			i.Created.UTC().Format(time.RFC3339))
 	}
 	return t.write(a.stdout)
 }

@@ -44,7 +44,10 @@ func Tidy(store *image.Store, pools []sandpool.Pool, keep time.Duration) ([]imag
 		}
 	}
 	return store.Prune(func(i image.Image) bool {
-		local := slices.ContainsFunc(i.References, func(r string) bool { return strings.HasPrefix(r, "local:") })
+		local := slices.ContainsFunc(i.References, func(r string) bool {
+			return strings.HasPrefix(r,
+				"local:")
+		})
 		return i.Manifest == "" || local || time.Since(i.Used) < keep
 	})
 }

@@ -30,12 +30,14 @@ func TestTidy(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = w.Put(t.Context(), image.Image{Manifest: digest(digit)}, []erofs.Entry{erofs.File("f", 0o644, []byte(digit))}, c, nil)
+		_, err = w.Put(t.Context(), image.Image{Manifest: digest(digit)},
+			[]erofs.Entry{erofs.File("f", 0o644, []byte(digit))}, c, nil)
 		if err := errors.Join(err, w.Close()); err != nil {
 			t.Fatal(err)
 		}
 		if !recent {
-			if err := os.Chtimes(filepath.Join(store.Dir(), "pulled", strings.Repeat(digit, 64)+".json"), old, old); err != nil {
+			if err := os.Chtimes(filepath.Join(store.Dir(), "pulled", strings.Repeat(digit,
+				64)+".json"), old, old); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -48,7 +50,8 @@ func TestTidy(t *testing.T) {
 		}
 		return p
 	}
-	kept, changed, making, gone := pool("kept", "1"), pool("changed", "3"), pool("making", ""), pool("gone", "")
+	kept, changed, making, gone := pool("kept", "1"), pool("changed", "3"), pool("making",
+		""), pool("gone", "")
 	put("1", image.Claim{User: container.User(kept.ID)}, false)
 	put("2", image.Claim{User: container.User(changed.ID)}, false) // what it used before
 	put("3", image.Claim{User: container.User(changed.ID)}, false)
@@ -62,7 +65,8 @@ func TestTidy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Put(t.Context(), "built", []erofs.Entry{erofs.File("f", 0o644, []byte("two"))}); err != nil {
+	if _, err := store.Put(t.Context(), "built", []erofs.Entry{erofs.File("f", 0o644,
+		[]byte("two"))}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -81,7 +85,8 @@ func TestTidy(t *testing.T) {
 	if _, err := os.Stat(built.Path); err != nil {
 		t.Errorf("what a build has replaced is gone: %v", err)
 	}
-	if users, err := store.Users(); err != nil || slices.Contains(users, container.User(gone.ID)) || len(users) != 4 {
+	if users, err := store.Users(); err != nil || slices.Contains(users, container.User(gone.ID)) ||
+		len(users) != 4 {
 		t.Errorf("users %v, %v", users, err)
 	}
 }

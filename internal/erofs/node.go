@@ -74,7 +74,8 @@ func grow(entries []Entry) (*node, error) {
 // check refuses entries that an image cannot hold, and second entries of one path.
 func check(e Entry, given map[string]bool) error {
 	if !fs.ValidPath(e.Path) || len(path.Base(e.Path)) > maxNameLen {
-		return fmt.Errorf("pack %q: not a relative path with names of at most %d bytes", e.Path, maxNameLen)
+		return fmt.Errorf("pack %q: not a relative path with names of at most %d bytes", e.Path,
+			maxNameLen)
 	}
 	if given[e.Path] {
 		return fmt.Errorf("pack %q: given twice", e.Path)

@@ -123,7 +123,8 @@ func place(nodes []*node) (meta int64, dirs []*node, blocks int64, err error) {
 		case n.entry.Mode&fs.ModeSymlink != 0:
 			n.size = int64(len(n.entry.Target))
 			if n.size == 0 || n.size > blockSize-inodeSize {
-				return 0, nil, 0, fmt.Errorf("pack %q: the link's target has %d bytes, of 1 to %d", n.entry.Path, n.size, blockSize-inodeSize)
+				return 0, nil, 0, fmt.Errorf("pack %q: the link's target has %d bytes, of 1 to %d",
+					n.entry.Path, n.size, blockSize-inodeSize)
 			}
 		default:
 			n.size = n.entry.Size

@@ -51,10 +51,12 @@ func TestPackReadBack(t *testing.T) {
 	}
 	file := pack(t, entries)
 	dir := func(mode uint16, uid, gid, links uint32) erofstest.Fact {
-		return erofstest.Fact{Mode: syscall.S_IFDIR | mode, UID: uid, GID: gid, Links: links, Mtime: Stamp}
+		return erofstest.Fact{Mode: syscall.S_IFDIR | mode, UID: uid, GID: gid, Links: links,
+			Mtime: Stamp}
 	}
 	plain := func(mode uint16, links uint32, content string) erofstest.Fact {
-		return erofstest.Fact{Mode: mode, Links: links, Mtime: Stamp, Content: erofstest.Content(content)}
+		return erofstest.Fact{Mode: mode, Links: links, Mtime: Stamp,
+			Content: erofstest.Content(content)}
 	}
 	want := map[string]erofstest.Fact{
 		".":                           dir(0o711, 3, 4, 4),
@@ -70,12 +72,14 @@ func TestPackReadBack(t *testing.T) {
 		"link":                        plain(syscall.S_IFLNK|0o777, 1, "opt/sandpool"),
 		"null":                        plain(syscall.S_IFCHR|0o666, 1, ""),
 		"pipe":                        plain(syscall.S_IFIFO|0o620, 1, ""),
-		"su":                          plain(syscall.S_IFREG|syscall.S_ISUID|syscall.S_ISGID|0o755, 1, ""),
+		"su": plain(syscall.S_IFREG|syscall.S_ISUID|syscall.S_ISGID|0o755,
+			1, ""),
 	}
 	if diff := cmp.Diff(want, erofstest.Read(t, file)); diff != "" {
 		t.Errorf("gVisor reads (-want +got):\n%s", diff)
 	}
-	checkOther(t, file, map[string]string{"big": big, "second": big, "bigger": big + "x", "opt/sandpool/sandpool-agent": "agent"})
+	checkOther(t, file, map[string]string{"big": big, "second": big, "bigger": big + "x",
+		"opt/sandpool/sandpool-agent": "agent"})
 	if fsck, err := exec.LookPath("fsck.erofs"); err == nil {
 		if out, err := exec.Command(fsck, file).CombinedOutput(); err != nil {
 			t.Errorf("fsck.erofs: %v\n%s", err, out)
@@ -107,7 +111,8 @@ func checkOther(t *testing.T, file string, want map[string]string) {
 func TestPackWideFolder(t *testing.T) {
 	var entries []Entry
 	for i := range 3000 {
-		entries = append(entries, File(fmt.Sprintf("wide/%s%d", strings.Repeat("n", i%200), i), 0o644, []byte{byte(i)}))
+		entries = append(entries, File(fmt.Sprintf("wide/%s%d", strings.Repeat("n", i%200), i),
+			0o644, []byte{byte(i)}))
 	}
 	got := erofstest.Read(t, pack(t, entries))
 	if len(got) != len(entries)+2 {
@@ -151,13 +156,16 @@ func drawTree(rt *rapid.T) ([]Entry, map[string]erofstest.Fact) {
 		if rapid.Bool().Draw(rt, "link") {
 			target := rapid.StringMatching(`[a-z/]{1,300}`).Draw(rt, "target")
 			entries = append(entries, Entry{Path: name, Mode: fs.ModeSymlink | 0o777, Target: target})
-			want[name] = erofstest.Fact{Mode: syscall.S_IFLNK | 0o777, Links: 1, Mtime: Stamp, Content: erofstest.Content(target)}
+			want[name] = erofstest.Fact{Mode: syscall.S_IFLNK | 0o777, Links: 1, Mtime: Stamp,
+				Content: erofstest.Content(target)}
 			continue
 		}
-		content := strings.Repeat("x", rapid.SampledFrom([]int{0, 1, 63, 4031, 4032, 4033, 4095, 4096, 4097, 9000}).Draw(rt, "size"))
+		content := strings.Repeat("x", rapid.SampledFrom([]int{0, 1, 63, 4031, 4032, 4033, 4095,
+			4096, 4097, 9000}).Draw(rt, "size"))
 		mode := fs.FileMode(rapid.IntRange(0, 0o777).Draw(rt, "mode"))
 		entries = append(entries, File(name, mode, []byte(content)))
-		want[name] = erofstest.Fact{Mode: syscall.S_IFREG | uint16(mode), Links: 1, Mtime: Stamp, Content: erofstest.Content(content)}
+		want[name] = erofstest.Fact{Mode: syscall.S_IFREG | uint16(mode), Links: 1, Mtime: Stamp,
+			Content: erofstest.Content(content)}
 	}
 	return entries, want
 }
@@ -177,16 +185,23 @@ func TestPackRefuses(t *testing.T) {
 		{"upwards", []Entry{File("a/../../b", 0o644, nil)}, "a/../../b"},
 		{"twice", []Entry{File("a", 0o644, nil), File("a", 0o644, nil)}, "given twice"},
 		{"beneath a file", []Entry{File("a", 0o644, nil), File("a/b", 0o644, nil)}, "not a folder"},
-		{"file over a folder", []Entry{File("a/b", 0o644, nil), File("a", 0o644, nil)}, "folder and something else"},
+		{"file over a folder", []Entry{File("a/b", 0o644, nil), File("a", 0o644, nil)},
+			"folder and something else"},
 		{"link to nothing", []Entry{{Path: "a", Link: "b"}}, `no file "b"`},
-		{"link to a folder", []Entry{{Path: "b", Mode: fs.ModeDir}, {Path: "a", Link: "b"}}, `no file "b"`},
+		{"link to a folder", []Entry{{Path: "b", Mode: fs.ModeDir}, {Path: "a", Link: "b"}},
+			`no file "b"`},
 		{"long name", []Entry{File(strings.Repeat("n", 256), 0o644, nil)}, "255 bytes"},
-		{"long target", []Entry{{Path: "a", Mode: fs.ModeSymlink, Target: strings.Repeat("t", 4096)}}, "target"},
+		{"long target", []Entry{{Path: "a", Mode: fs.ModeSymlink, Target: strings.Repeat("t",
+			4096)}}, "target"},
 		{"empty target", []Entry{{Path: "a", Mode: fs.ModeSymlink}}, "target"},
-		{"strange attribute", []Entry{{Path: "a", Xattrs: map[string]string{"trusted.overlay.opaque": "y"}}}, "trusted.overlay.opaque"},
-		{"attribute without a name", []Entry{{Path: "a", Xattrs: map[string]string{"user.": "y"}}}, `"user."`},
-		{"long attributes", []Entry{{Path: "a", Xattrs: map[string]string{"user.a": strings.Repeat("v", 4020)}}}, "of at most 4032"},
-		{"attribute of a link", []Entry{{Path: "a", Mode: fs.ModeSymlink, Target: "b", Xattrs: map[string]string{"user.a": ""}}}, "only files and folders"},
+		{"strange attribute", []Entry{{Path: "a",
+			Xattrs: map[string]string{"trusted.overlay.opaque": "y"}}}, "trusted.overlay.opaque"},
+		{"attribute without a name", []Entry{{Path: "a", Xattrs: map[string]string{"user.": "y"}}},
+			`"user."`},
+		{"long attributes", []Entry{{Path: "a",
+			Xattrs: map[string]string{"user.a": strings.Repeat("v", 4020)}}}, "of at most 4032"},
+		{"attribute of a link", []Entry{{Path: "a", Mode: fs.ModeSymlink, Target: "b",
+			Xattrs: map[string]string{"user.a": ""}}}, "only files and folders"},
 		{"no content", []Entry{{Path: "a", Mode: 0o644, Size: 1}}, "without content"},
 		{"shorter", []Entry{short}, "shorter"},
 		{"longer", []Entry{long}, "longer"},
@@ -229,7 +244,8 @@ func TestHostFile(t *testing.T) {
 		t.Errorf("read %+v, want %+v", got, want)
 	}
 	for _, bad := range []string{filepath.Dir(host), host + "x"} {
-		if _, err := HostFile("opt/agent", 0o755, bad); err == nil || !strings.Contains(err.Error(), bad) {
+		if _, err := HostFile("opt/agent", 0o755, bad); err == nil || !strings.Contains(err.Error(),
+			bad) {
 			t.Errorf("%q: error %v, want one that names it", bad, err)
 		}
 	}
@@ -258,12 +274,16 @@ func TestScan(t *testing.T) {
 	got := erofstest.Read(t, pack(t, entries))
 	delete(got, ".")
 	want := map[string]erofstest.Fact{
-		"proc":   {Mode: syscall.S_IFDIR | 0o755, UID: uid, GID: gid, Links: 2, Mtime: Stamp},
-		"a":      {Mode: syscall.S_IFDIR | syscall.S_ISGID | 0o750, UID: uid, GID: gid, Links: 3, Mtime: Stamp},
+		"proc": {Mode: syscall.S_IFDIR | 0o755, UID: uid, GID: gid, Links: 2, Mtime: Stamp},
+		"a": {Mode: syscall.S_IFDIR | syscall.S_ISGID | 0o750, UID: uid, GID: gid, Links: 3,
+			Mtime: Stamp},
 		"a/proc": {Mode: syscall.S_IFDIR | 0o755, UID: uid, GID: gid, Links: 2, Mtime: Stamp},
-		"a/f":    {Mode: syscall.S_IFREG | 0o640, UID: uid, GID: gid, Links: 2, Mtime: Stamp, Content: "content"},
-		"a/g":    {Mode: syscall.S_IFREG | 0o640, UID: uid, GID: gid, Links: 2, Mtime: Stamp, Content: "content"},
-		"a/l":    {Mode: syscall.S_IFLNK | 0o777, UID: uid, GID: gid, Links: 1, Mtime: Stamp, Content: "f"},
+		"a/f": {Mode: syscall.S_IFREG | 0o640, UID: uid, GID: gid, Links: 2, Mtime: Stamp,
+			Content: "content"},
+		"a/g": {Mode: syscall.S_IFREG | 0o640, UID: uid, GID: gid, Links: 2, Mtime: Stamp,
+			Content: "content"},
+		"a/l": {Mode: syscall.S_IFLNK | 0o777, UID: uid, GID: gid, Links: 1, Mtime: Stamp,
+			Content: "f"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("read back (-want +got):\n%s", diff)
@@ -275,14 +295,18 @@ func TestPackXattrs(t *testing.T) {
 	capability := "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 	changed := time.Date(2020, 1, 2, 3, 4, 5, 6, time.UTC)
 	ping := File("bin/ping", 0o755, []byte("ping"))
-	ping.Xattrs = map[string]string{"security.capability": capability, "user.a": "", "user.long": strings.Repeat("v", 3000)}
+	ping.Xattrs = map[string]string{"security.capability": capability, "user.a": "",
+		"user.long": strings.Repeat("v", 3000)}
 	ping.ModTime = changed
 	// Between the attributes and the block's end there is no room for the listing.
-	folder := Entry{Path: "full", Mode: fs.ModeDir | 0o755, Xattrs: map[string]string{"user.x": strings.Repeat("v", 4000)}}
+	folder := Entry{Path: "full", Mode: fs.ModeDir | 0o755,
+		Xattrs: map[string]string{"user.x": strings.Repeat("v", 4000)}}
 	old := File("old", 0o644, nil)
 	old.ModTime = time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC)
-	file := pack(t, []Entry{ping, folder, old, File("full/one", 0o644, []byte("1")), File("plain", 0o644, []byte("2"))})
-	for name, want := range map[string]map[string]string{"bin/ping": ping.Xattrs, "full": folder.Xattrs, "plain": nil} {
+	file := pack(t, []Entry{ping, folder, old, File("full/one", 0o644, []byte("1")), File("plain",
+		0o644, []byte("2"))})
+	for name, want := range map[string]map[string]string{"bin/ping": ping.Xattrs,
+		"full": folder.Xattrs, "plain": nil} {
 		if diff := cmp.Diff(want, erofstest.Xattrs(t, file, name), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", name, diff)
 		}
@@ -297,7 +321,8 @@ func TestPackXattrs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]time.Time{"bin/ping": changed, "old": time.Unix(0, 0), "plain": time.Unix(Stamp, 0)} {
+	for name, want := range map[string]time.Time{"bin/ping": changed, "old": time.Unix(0, 0),
+		"plain": time.Unix(Stamp, 0)} {
 		if info, err := fs.Stat(img, name); err != nil || !info.ModTime().Equal(want) {
 			t.Errorf("%q: %v, %v; want the time %s", name, info, err, want)
 		}

@@ -47,7 +47,8 @@ func checkXattrs(e Entry) error {
 		}
 	}
 	if size := XattrSize(e.Xattrs); size > MaxXattrs {
-		return fmt.Errorf("pack %q: its extended attributes take %d bytes, of at most %d", e.Path, size, MaxXattrs)
+		return fmt.Errorf("pack %q: its extended attributes take %d bytes, of at most %d", e.Path,
+			size, MaxXattrs)
 	}
 	return nil
 }

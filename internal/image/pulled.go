@@ -50,7 +50,8 @@ type Claim struct {
 // claims it. note, if not nil, is told how many bytes are written so far.
 func (w *Workspace) Put(ctx context.Context, i Image, entries []erofs.Entry, c Claim, note func(int64)) (Image, error) {
 	if !isDigest(i.Manifest) {
-		return Image{}, sandpool.Errorf(sandpool.Invalid, "InvalidDigest", "digest", "%q is not a digest of the form sha256:….", i.Manifest)
+		return Image{}, sandpool.Errorf(sandpool.Invalid, "InvalidDigest", "digest",
+			"%q is not a digest of the form sha256:….", i.Manifest)
 	}
 	packed, err := w.store.pack(ctx, w.work, entries, note)
 	if err != nil {
@@ -71,9 +72,11 @@ func (w *Workspace) Put(ctx context.Context, i Image, entries []erofs.Entry, c C
 // claims it. If there is none, the error is of class NotFound.
 func (s *Store) Claim(manifest string, c Claim) (i Image, err error) {
 	if !isDigest(manifest) {
-		return Image{}, sandpool.Errorf(sandpool.Invalid, "InvalidDigest", "digest", "%q is not a digest of the form sha256:….", manifest)
+		return Image{}, sandpool.Errorf(sandpool.Invalid, "InvalidDigest", "digest",
+			"%q is not a digest of the form sha256:….", manifest)
 	}
-	missing := sandpool.Errorf(sandpool.NotFound, "ImageNotFound", "image", "The image %s is not on this machine.", manifest)
+	missing := sandpool.Errorf(sandpool.NotFound, "ImageNotFound", "image",
+		"The image %s is not on this machine.", manifest)
 	if _, err := os.Stat(s.pulledFile(manifest)); errors.Is(err, fs.ErrNotExist) {
 		return Image{}, missing // a store that does not exist need not be made for this
 	}

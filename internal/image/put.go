@@ -36,7 +36,8 @@ func (s *Store) pack(ctx context.Context, w *work, entries []erofs.Entry, note f
 	if err != nil {
 		return Image{}, err
 	}
-	return Image{Digest: digest, Path: s.blob(digest), Size: size, Created: time.Now().UTC().Truncate(time.Second)}, nil
+	return Image{Digest: digest, Path: s.blob(digest), Size: size,
+		Created: time.Now().UTC().Truncate(time.Second)}, nil
 }
 
 // publish puts the packed file of w where i says that it is, and makes i.Name mean it. Nobody

@@ -127,7 +127,8 @@ func (s *Store) List() ([]Image, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, Image{Digest: digest, Path: s.blob(digest), Size: info.Size(), Created: info.ModTime(), Used: info.ModTime()})
+		out = append(out, Image{Digest: digest, Path: s.blob(digest), Size: info.Size(),
+			Created: info.ModTime(), Used: info.ModTime()})
 	}
 	return out, nil
 }
@@ -206,7 +207,8 @@ func (s *Store) Resolve(ref string) (Image, error) {
 	if slices.Contains(Recipes(), ref) {
 		advice = "build it with: sandpool image build " + ref
 	}
-	return Image{}, sandpool.Errorf(sandpool.NotFound, "ImageNotFound", "image", "There is no image %q here; %s.", ref, advice)
+	return Image{}, sandpool.Errorf(sandpool.NotFound, "ImageNotFound", "image",
+		"There is no image %q here; %s.", ref, advice)
 }
 
 // called says whether ref means i.

@@ -55,7 +55,8 @@ type Limits struct {
 
 // DefaultLimits are generous for any image that is worth a warm sandbox.
 func DefaultLimits() Limits {
-	return Limits{Layer: layer.DefaultLimits(), Download: 16 << 30, Layers: 256, Time: 30 * time.Minute, Stall: 30 * time.Second}
+	return Limits{Layer: layer.DefaultLimits(), Download: 16 << 30, Layers: 256,
+		Time: 30 * time.Minute, Stall: 30 * time.Second}
 }
 
 // Client pulls images into a store. Its methods may be called at the same time.
@@ -152,7 +153,8 @@ func readRoots(file string) (*x509.CertPool, error) {
 
 // checkHost refuses what cannot be the host of a URL.
 func checkHost(field, host string) error {
-	if u, err := url.Parse("//" + host); err != nil || u.Host != host || host == "" || strings.HasSuffix(host, ":") {
+	if u, err := url.Parse("//" + host); err != nil || u.Host != host || host == "" ||
+		strings.HasSuffix(host, ":") {
 		return fmt.Errorf("configuration: registries.%s has %q; use a host, such as registry.example.com or 10.0.0.5:5000", field, host)
 	}
 	return nil
@@ -170,5 +172,6 @@ func matches(pattern, host, repository string) bool {
 		return false
 	}
 	wantRepository = strings.Trim(wantRepository, "/")
-	return wantRepository == "" || repository == wantRepository || strings.HasPrefix(repository, wantRepository+"/")
+	return wantRepository == "" || repository == wantRepository || strings.HasPrefix(repository,
+		wantRepository+"/")
 }

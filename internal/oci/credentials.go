@@ -46,12 +46,14 @@ func (c Credentials) authenticator() authn.Authenticator {
 	if c.IsZero() {
 		return authn.Anonymous
 	}
-	return authn.FromConfig(authn.AuthConfig{Username: c.Username, Password: c.Password, IdentityToken: c.identity})
+	return authn.FromConfig(authn.AuthConfig{Username: c.Username, Password: c.Password,
+		IdentityToken: c.identity})
 }
 
 // scrub takes the secrets out of text that a registry wrote.
 func (c Credentials) scrub(text string) string {
-	for _, secret := range []string{c.Password, c.identity, base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password))} {
+	for _, secret := range []string{c.Password, c.identity,
+		base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password))} {
 		if len(secret) >= 4 {
 			text = strings.ReplaceAll(text, secret, redacted)
 		}
@@ -176,7 +178,8 @@ func askHelper(ctx context.Context, helper, server string) (Credentials, error) 
 			return Credentials{}, nil
 		}
 		// Neither its output nor its errors: they may hold what it is to keep.
-		return Credentials{}, fmt.Errorf("credential helper docker-credential-%s for %s: %w", helper, server, err)
+		return Credentials{}, fmt.Errorf("credential helper docker-credential-%s for %s: %w",
+			helper, server, err)
 	}
 	var got struct{ Username, Secret string }
 	if json.Unmarshal(out.text, &got) != nil {

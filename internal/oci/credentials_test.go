@@ -25,9 +25,11 @@ func TestCredentialsHidden(t *testing.T) {
 	}
 	out := log.String() + string(text)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x"} {
-		out += fmt.Sprintf(verb, c) + fmt.Sprintf(verb, &c) + fmt.Sprintf(verb, Request{Credentials: c}) + fmt.Sprintf(verb, []Credentials{c})
+		out += fmt.Sprintf(verb, c) + fmt.Sprintf(verb, &c) + fmt.Sprintf(verb,
+			Request{Credentials: c}) + fmt.Sprintf(verb, []Credentials{c})
 	}
-	for _, secret := range []string{"somebody", "open-sesame", "refresh-me", fmt.Sprintf("%x", "open-sesame")} {
+	for _, secret := range []string{"somebody", "open-sesame", "refresh-me", fmt.Sprintf("%x",
+		"open-sesame")} {
 		if strings.Contains(out, secret) {
 			t.Errorf("%q shows in:\n%s", secret, out)
 		}
@@ -38,7 +40,8 @@ func TestCredentialsHidden(t *testing.T) {
 func helper(t *testing.T, name, script string) {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "docker-credential-"+name), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "docker-credential-"+name),
+		[]byte("#!/bin/sh\n"+script), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
@@ -90,12 +93,14 @@ esac
 		host, repository, _ := strings.Cut(where, "/")
 		got, err := client.credentialsFor(t.Context(), host, repository)
 		if err != nil || got != want {
-			t.Errorf("%s: user %q, password %q, identity %q, %v; want %q", where, got.Username, got.Password, got.identity, err, want.Username)
+			t.Errorf("%s: user %q, password %q, identity %q, %v; want %q", where, got.Username,
+				got.Password, got.identity, err, want.Username)
 		}
 	}
 	for host, part := range map[string]string{"broken.example": "docker-credential-test for broken.example", "bad.example": "not a name"} {
 		_, err := client.credentialsFor(t.Context(), host, "app")
-		if err == nil || !strings.Contains(err.Error(), part) || strings.Contains(err.Error(), "secret") {
+		if err == nil || !strings.Contains(err.Error(), part) || strings.Contains(err.Error(),
+			"secret") {
 			t.Errorf("%s: %v, want an error with %q", host, err, part)
 		}
 	}
@@ -116,10 +121,12 @@ func TestDockerHelperBad(t *testing.T) {
 }
 
 func TestDockerConfigBroken(t *testing.T) {
-	for text, part := range map[string]string{`{"auths": "secret"`: "not a docker configuration", `[]`: "not a docker configuration"} {
+	for text, part := range map[string]string{`{"auths": "secret"`: "not a docker configuration",
+		`[]`: "not a docker configuration"} {
 		file := dockerFile(t, text)
 		_, err := New(nil, Config{DockerConfig: file})
-		if err == nil || !strings.Contains(err.Error(), part) || strings.Contains(err.Error(), "secret") {
+		if err == nil || !strings.Contains(err.Error(), part) || strings.Contains(err.Error(),
+			"secret") {
 			t.Errorf("%s: %v", text, err)
 		}
 	}

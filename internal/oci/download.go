@@ -77,10 +77,12 @@ func lasting(err error) bool {
 		out    blocked
 	)
 	switch {
-	case errors.As(err, &known), errors.As(err, &file), errors.Is(err, fs.ErrNotExist), errors.As(err, &out), tlsTrouble(err) != "":
+	case errors.As(err, &known), errors.As(err, &file), errors.Is(err,
+		fs.ErrNotExist), errors.As(err, &out), tlsTrouble(err) != "":
 		return true
 	case errors.As(err, &answer):
-		return answer.StatusCode < http.StatusInternalServerError && answer.StatusCode != http.StatusTooManyRequests &&
+		return answer.StatusCode < http.StatusInternalServerError &&
+			answer.StatusCode != http.StatusTooManyRequests &&
 			answer.StatusCode != http.StatusRequestTimeout
 	}
 	return false

@@ -140,7 +140,11 @@ func TestDownloadLies(t *testing.T) {
 			sendPart(w, other, 0, len(other))
 			return true
 		}, CodeDamaged, "not what its digest says"},
-		"endless": {func(w http.ResponseWriter, _ *http.Request, _ int) bool { flood(w); return true }, CodeDamaged, "more than the"},
+		"endless": {func(w http.ResponseWriter, _ *http.Request,
+			_ int) bool {
+			flood(w)
+			return true
+		}, CodeDamaged, "more than the"},
 		"longer by one": {func(w http.ResponseWriter, _ *http.Request, _ int) bool {
 			_, _ = w.Write(append(bytes.Clone(layer), 0))
 			return true
@@ -163,7 +167,11 @@ func TestDownloadLies(t *testing.T) {
 			_, _ = w.Write(layer[1:])
 			return true
 		}, CodeUnreachable, "not asked for"},
-		"nothing": {func(w http.ResponseWriter, _ *http.Request, _ int) bool { w.WriteHeader(http.StatusOK); return true }, CodeUnreachable, "broke after 0 of"},
+		"nothing": {func(w http.ResponseWriter, _ *http.Request,
+			_ int) bool {
+			w.WriteHeader(http.StatusOK)
+			return true
+		}, CodeUnreachable, "broke after 0 of"},
 		"gone": {func(w http.ResponseWriter, _ *http.Request, _ int) bool {
 			problem(w, http.StatusNotFound, "BLOB_UNKNOWN", "gone")
 			return true
@@ -241,7 +249,8 @@ func TestPullTogether(t *testing.T) {
 	watched := make(chan Progress, 1000)
 	for n := range 3 {
 		go func() {
-			_, err := c.Pull(t.Context(), Request{Pinned: pinned, User: fmt.Sprint("stays ", n), Progress: func(p Progress) { watched <- p }})
+			_, err := c.Pull(t.Context(), Request{Pinned: pinned, User: fmt.Sprint("stays ", n),
+				Progress: func(p Progress) { watched <- p }})
 			ends <- err
 		}()
 		<-watched // it waits for the first pull, and is told how that goes

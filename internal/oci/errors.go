@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -46,20 +47,25 @@ func describe(err error, host, what string, c Credentials) error {
 	if err == nil || errors.As(err, &known) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	e := sandpool.Errorf(sandpool.Unavailable, CodeUnreachable, "image", "The registry %s cannot be reached: %s.", host, c.scrub(printable(cause(err), 200)))
+	e := sandpool.Errorf(sandpool.Unavailable, CodeUnreachable, "image",
+		"The registry %s cannot be reached: %s.", host, c.scrub(printable(cause(err), 200)))
 	var (
 		answer  *transport.Error
 		refused blocked
 		disk    syscall.Errno
+		file    *os.PathError
 	)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Code, e.Message = CodeSlow, fmt.Sprintf("Pulling %s took too long and was given up.", what)
 	case errors.As(err, &disk) && (disk == syscall.ENOSPC || disk == syscall.EDQUOT):
 		return diskFull()
+	case errors.As(err, &file):
+		return fmt.Errorf("pull %s: %w", what, err) // this machine's own fault
 	case errors.As(err, &refused):
 		e.Class, e.Code = sandpool.Denied, CodeNotAllowed
-		e.Message = fmt.Sprintf("The registry %s may not be asked: %s.", host, printable(refused.why, 300))
+		e.Message = fmt.Sprintf("The registry %s may not be asked: %s.", host,
+			printable(refused.why, 300))
 	case errors.As(err, &answer):
 		describeAnswer(e, answer, host, what, c)
 	default:
@@ -81,7 +87,8 @@ func diskFull() error {
 func describeAnswer(e *sandpool.Error, answer *transport.Error, host, what string, c Credentials) {
 	told := ""
 	for _, d := range answer.Errors {
-		told = fmt.Sprintf(" It says: %s.", strings.TrimSuffix(c.scrub(printable(string(d.Code)+" "+d.Message, 200)), "."))
+		told = fmt.Sprintf(" It says: %s.",
+			strings.TrimSuffix(c.scrub(printable(string(d.Code)+" "+d.Message, 200)), "."))
 		break
 	}
 	switch status := answer.StatusCode; {
@@ -99,7 +106,8 @@ func describeAnswer(e *sandpool.Error, answer *transport.Error, host, what strin
 		e.Message = fmt.Sprintf("The registry %s has had too many requests from here; try later, or give credentials.%s", host, told)
 	default:
 		e.Code = CodeRegistry
-		e.Message = fmt.Sprintf("The registry %s answers %d %s for %s.%s", host, status, http.StatusText(status), what, told)
+		e.Message = fmt.Sprintf("The registry %s answers %d %s for %s.%s", host, status,
+			http.StatusText(status), what, told)
 	}
 }
 

@@ -65,7 +65,8 @@ func (f *flights) do(ctx context.Context, d digest, progress func(Progress), pul
 // Others bring their own.
 func ofItsCaller(err error) bool {
 	var known *sandpool.Error
-	return errors.Is(err, context.Canceled) || errors.As(err, &known) && slices.Contains([]string{CodeCredentials, CodeSlow}, known.Code)
+	return errors.Is(err, context.Canceled) || errors.As(err, &known) &&
+		slices.Contains([]string{CodeCredentials, CodeSlow}, known.Code)
 }
 
 // watch has progress told from now on, until leave is called.

@@ -73,7 +73,8 @@ func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, blocked{fmt.Sprintf("%s would be asked without TLS, which registries.plain_http does not allow", r.URL.Host)}
 		}
 	default:
-		return nil, blocked{fmt.Sprintf("a redirect leads to a URL of the scheme %q", printable(r.URL.Scheme, 20))}
+		return nil, blocked{fmt.Sprintf("a redirect leads to a URL of the scheme %q",
+			printable(r.URL.Scheme, 20))}
 	}
 	return g.next.RoundTrip(r)
 }

@@ -39,11 +39,16 @@ func TestGuardJudges(t *testing.T) {
 		host, addr string
 		ok         bool
 	}{
-		{"public registry to a public host", dials("registry.example:5000", "93.184.216.34"), "cdn.example:443", "93.184.216.35", true},
-		{"public registry to a private host", dials("registry.example:5000", "93.184.216.34"), "cdn.example:443", "10.0.0.1", false},
-		{"public registry to this machine", dials("registry.example:5000", "93.184.216.34"), "localhost:80", "127.0.0.1", false},
-		{"private registry to a private host", dials("registry.example:5000", "10.0.0.2"), "auth.example:443", "10.0.0.1", true},
-		{"private registry to the metadata service", dials("registry.example:5000", "10.0.0.2"), "x.example:80", "169.254.169.254", false},
+		{"public registry to a public host", dials("registry.example:5000", "93.184.216.34"),
+			"cdn.example:443", "93.184.216.35", true},
+		{"public registry to a private host", dials("registry.example:5000", "93.184.216.34"),
+			"cdn.example:443", "10.0.0.1", false},
+		{"public registry to this machine", dials("registry.example:5000", "93.184.216.34"),
+			"localhost:80", "127.0.0.1", false},
+		{"private registry to a private host", dials("registry.example:5000", "10.0.0.2"),
+			"auth.example:443", "10.0.0.1", true},
+		{"private registry to the metadata service", dials("registry.example:5000", "10.0.0.2"),
+			"x.example:80", "169.254.169.254", false},
 		{"registry at the metadata service", dials(), "registry.example:5000", "169.254.169.254", false},
 		{"registry on this machine by another port", dials(), "registry.example:80", "127.0.0.1", true},
 	} {

@@ -54,7 +54,8 @@ func (h *testHub) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Test") == "" {
 			h.mu.Lock()
-			h.seen = append(h.seen, seen{r.Method, r.URL.Path, r.Header.Get("Authorization"), r.Header.Get("Range")})
+			h.seen = append(h.seen, seen{r.Method, r.URL.Path, r.Header.Get("Authorization"),
+				r.Header.Get("Range")})
 			h.mu.Unlock()
 			if h.before != nil && h.before(w, r) {
 				return
@@ -104,7 +105,8 @@ func (h *testHub) send(method, path, mediaType string, body []byte) {
 func (h *testHub) blob(mediaType string, content []byte) descriptor {
 	h.t.Helper()
 	d := descriptor{MediaType: mediaType, Digest: digestOf(content), Size: int64(len(content))}
-	h.send(http.MethodPost, "/v2/app/blobs/uploads/?digest="+string(d.Digest), "application/octet-stream", content)
+	h.send(http.MethodPost, "/v2/app/blobs/uploads/?digest="+string(d.Digest),
+		"application/octet-stream", content)
 	return d
 }
 
@@ -151,7 +153,8 @@ func (p pictured) parts(t *testing.T) (config []byte, layers [][]byte, m map[str
 		t.Fatal(err)
 	}
 	return config, layers, map[string]any{"schemaVersion": 2, "mediaType": typeManifest,
-		"config": descriptor{MediaType: typeConfig, Digest: digestOf(config), Size: int64(len(config))}, "layers": list}
+		"config": descriptor{MediaType: typeConfig, Digest: digestOf(config),
+			Size: int64(len(config))}, "layers": list}
 }
 
 // push pushes an image as app:tag; without a tag it is known by its digest alone.
@@ -178,7 +181,8 @@ func tarball(t testing.TB, files ...string) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for i := 0; i < len(files); i += 2 {
-		if err := w.WriteHeader(&tar.Header{Name: files[i], Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(files[i+1]))}); err != nil {
+		if err := w.WriteHeader(&tar.Header{Name: files[i], Typeflag: tar.TypeReg, Mode: 0o644,
+			Size: int64(len(files[i+1]))}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := io.WriteString(w, files[i+1]); err != nil {
@@ -207,9 +211,12 @@ func squeeze(t testing.TB, b []byte) []byte {
 // small is an image with two layers.
 func small(t testing.TB) pictured {
 	return pictured{
-		layers: [][]byte{tarball(t, "bin/app", "program", "etc/old", "old"), tarball(t, "etc/.wh.old", "", "etc/new", "new")},
-		config: map[string]any{"Entrypoint": []string{"/bin/app"}, "Cmd": []string{"--serve"}, "Env": []string{"A=b"}, "User": "1000:1000",
-			"WorkingDir": "/srv", "ExposedPorts": map[string]any{"8080/tcp": struct{}{}, "53/udp": struct{}{}}, "StopSignal": "SIGINT",
+		layers: [][]byte{tarball(t, "bin/app", "program", "etc/old", "old"), tarball(t,
+			"etc/.wh.old", "", "etc/new", "new")},
+		config: map[string]any{"Entrypoint": []string{"/bin/app"}, "Cmd": []string{"--serve"},
+			"Env": []string{"A=b"}, "User": "1000:1000",
+			"WorkingDir": "/srv", "ExposedPorts": map[string]any{"8080/tcp": struct{}{},
+				"53/udp": struct{}{}}, "StopSignal": "SIGINT",
 			"Healthcheck": map[string]any{"Test": []string{"CMD", "false"}}},
 	}
 }
@@ -256,7 +263,8 @@ func wantCode(t *testing.T, err error, code, part string) {
 	if !errors.As(err, &e) || e.Code != code || !strings.Contains(e.Message, part) {
 		t.Errorf("error %v (%T), want the code %s with %q", err, err, code, part)
 	}
-	if err != nil && (len(err.Error()) > 800 || strings.ContainsFunc(err.Error(), func(r rune) bool { return r < ' ' || r == 0x7f })) {
+	if err != nil && (len(err.Error()) > 800 || strings.ContainsFunc(err.Error(),
+		func(r rune) bool { return r < ' ' || r == 0x7f })) {
 		t.Errorf("the error is not for people: %.1000q", err)
 	}
 }
@@ -264,7 +272,8 @@ func wantCode(t *testing.T, err error, code, part string) {
 // clean fails the test if a pull has left something in the store.
 func clean(t *testing.T, s *image.Store, images int) {
 	t.Helper()
-	if left, err := os.ReadDir(filepath.Join(s.Dir(), "tmp")); len(left) > 0 || err != nil && !os.IsNotExist(err) {
+	if left, err := os.ReadDir(filepath.Join(s.Dir(), "tmp")); len(left) > 0 || err != nil &&
+		!os.IsNotExist(err) {
 		t.Errorf("work is left: %v, %v", left, err)
 	}
 	all, err := s.List()

@@ -68,7 +68,8 @@ func (c *Client) Load(ctx context.Context, q LoadRequest) (i image.Image, err er
 // describeLocal makes an error of a file one for people.
 func describeLocal(err error, file string) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return sandpool.Errorf(sandpool.NotFound, CodeMissing, "image", "There is no image at %q: %v.", file, err)
+		return sandpool.Errorf(sandpool.NotFound, CodeMissing, "image",
+			"There is no image at %q: %v.", file, err)
 	}
 	return describe(err, "on this disk", file, Credentials{})
 }
@@ -86,7 +87,8 @@ func localName(given, own, file string) (Reference, error) {
 	base, _, _ := strings.Cut(filepath.Base(file), ".")
 	r, err := ParseReference(localPrefix + strings.ToLower(base))
 	if err != nil {
-		return r, sandpool.Errorf(sandpool.Invalid, CodeReference, "name", "The image has no name that could be used here; give one with --name.")
+		return r, sandpool.Errorf(sandpool.Invalid, CodeReference, "name",
+			"The image has no name that could be used here; give one with --name.")
 	}
 	return r, nil
 }
@@ -337,7 +339,8 @@ func (s *local) docker(c *Client, list []saved) (picture, string, error) {
 	}
 	p := picture{digest: digestOf(config)}
 	if len(found[0].Layers) > c.cfg.Limits.Layers {
-		return p, "", tooLarge("%s has %d layers, of at most %d.", s.where, len(found[0].Layers), c.cfg.Limits.Layers)
+		return p, "", tooLarge("%s has %d layers, of at most %d.", s.where, len(found[0].Layers),
+			c.cfg.Limits.Layers)
 	}
 	for _, name := range found[0].Layers {
 		r, size, err := s.files.open(name)
@@ -360,7 +363,8 @@ func (s *local) ambiguous(n int, tags []string) error {
 	if n == 0 && s.tag == "" {
 		return damaged("%s holds no image.", s.where)
 	}
-	return sandpool.Errorf(sandpool.Invalid, CodeMissing, "tag", "%s holds %d images of that name; choose one with --tag: %s.",
+	return sandpool.Errorf(sandpool.Invalid, CodeMissing, "tag",
+		"%s holds %d images of that name; choose one with --tag: %s.",
 		s.where, n, printable(strings.Join(tags, ", "), 300))
 }
 

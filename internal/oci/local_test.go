@@ -35,10 +35,12 @@ func layout(t *testing.T, images map[string]pictured) string {
 			write(l)
 		}
 		text := encode(t, m)
-		list = append(list, descriptor{MediaType: typeManifest, Digest: write(text), Size: int64(len(text)),
+		list = append(list, descriptor{MediaType: typeManifest, Digest: write(text),
+			Size:        int64(len(text)),
 			Annotations: map[string]string{"org.opencontainers.image.ref.name": tag}})
 	}
-	if err := os.WriteFile(filepath.Join(dir, "index.json"), encode(t, map[string]any{"schemaVersion": 2, "manifests": list}), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "index.json"), encode(t,
+		map[string]any{"schemaVersion": 2, "manifests": list}), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -74,13 +76,15 @@ func savedFile(t *testing.T, p pictured, tags ...string) string {
 		dir := strings.Repeat("abcdef"[i:i+1], 64)
 		names = append(names, dir+"/layer.tar")
 		if i > 0 && bytes.Equal(l, p.layers[0]) {
-			add(tar.Header{Name: dir + "/layer.tar", Typeflag: tar.TypeSymlink, Linkname: "../" + names[0]}, nil)
+			add(tar.Header{Name: dir + "/layer.tar", Typeflag: tar.TypeSymlink,
+				Linkname: "../" + names[0]}, nil)
 			continue
 		}
 		add(tar.Header{Name: dir + "/layer.tar", Typeflag: tar.TypeReg}, l)
 	}
 	add(tar.Header{Name: "config.json", Typeflag: tar.TypeReg}, config)
-	add(tar.Header{Name: "manifest.json", Typeflag: tar.TypeReg}, encode(t, []saved{{Config: "config.json", RepoTags: tags, Layers: names}}))
+	add(tar.Header{Name: "manifest.json", Typeflag: tar.TypeReg}, encode(t,
+		[]saved{{Config: "config.json", RepoTags: tags, Layers: names}}))
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +125,8 @@ func TestLoad(t *testing.T) {
 		want string // reference
 	}{
 		{"layout", LoadRequest{Path: one, Name: "web:1"}, "local:web:1"},
-		{"layout by tag", LoadRequest{Path: layout(t, map[string]pictured{"v1": small(t), "v2": twice}), Tag: "v1", Name: "web"}, "local:web"},
+		{"layout by tag", LoadRequest{Path: layout(t, map[string]pictured{"v1": small(t),
+			"v2": twice}), Tag: "v1", Name: "web"}, "local:web"},
 		{"archive of a layout", LoadRequest{Path: packed(t, one)}, "local:web"},
 		{"docker save", LoadRequest{Path: savedFile(t, small(t), "acme/app:2")}, "local:acme/app:2"},
 		{"docker save without a tag", LoadRequest{Path: savedFile(t, small(t))}, "local:my-app"},
@@ -133,7 +138,8 @@ func TestLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := erofstest.Read(t, i.Path)["etc/new"].Content; got != "new" || i.Config.User != "1000:1000" {
+			if got := erofstest.Read(t, i.Path)["etc/new"].Content; got != "new" ||
+				i.Config.User != "1000:1000" {
 				t.Errorf("loaded %q and %+v", got, i.Config)
 			}
 			clean(t, store, 1)
@@ -178,7 +184,8 @@ func TestLoadRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file+".lie", bytes.Replace(b, []byte("program"), []byte("pirates"), 1), 0o644); err != nil {
+	if err := os.WriteFile(file+".lie", bytes.Replace(b, []byte("program"), []byte("pirates"), 1),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -189,11 +196,16 @@ func TestLoadRefused(t *testing.T) {
 	}{
 		{"nothing there", LoadRequest{Path: junk + "x"}, CodeMissing, "no such file"},
 		{"junk", LoadRequest{Path: junk}, CodeDamaged, "no archive"},
-		{"empty folder", LoadRequest{Path: t.TempDir()}, CodeDamaged, "neither index.json nor manifest.json"},
-		{"several", LoadRequest{Path: layout(t, map[string]pictured{"v1": small(t), "v2": small(t)})}, CodeMissing, "v1, v2"},
-		{"no such tag", LoadRequest{Path: layout(t, map[string]pictured{"v1": small(t)}), Tag: "v3"}, CodeMissing, "v1"},
-		{"no such tag of a saved file", LoadRequest{Path: savedFile(t, small(t), "a:1"), Tag: "a:2"}, CodeMissing, "a:1"},
-		{"other platform", LoadRequest{Path: layout(t, map[string]pictured{"v1": {platform: "linux/arm64"}})}, CodePlatform, "linux/arm64"},
+		{"empty folder", LoadRequest{Path: t.TempDir()}, CodeDamaged,
+			"neither index.json nor manifest.json"},
+		{"several", LoadRequest{Path: layout(t, map[string]pictured{"v1": small(t),
+			"v2": small(t)})}, CodeMissing, "v1, v2"},
+		{"no such tag", LoadRequest{Path: layout(t, map[string]pictured{"v1": small(t)}),
+			Tag: "v3"}, CodeMissing, "v1"},
+		{"no such tag of a saved file", LoadRequest{Path: savedFile(t, small(t), "a:1"),
+			Tag: "a:2"}, CodeMissing, "a:1"},
+		{"other platform", LoadRequest{Path: layout(t,
+			map[string]pictured{"v1": {platform: "linux/arm64"}})}, CodePlatform, "linux/arm64"},
 		{"a link out of the folder", LoadRequest{Path: out}, CodeDamaged, "neither"},
 		{"a layer is not there", LoadRequest{Path: lost}, CodeMissing, "no such file"},
 		{"a layer is another", LoadRequest{Path: changed}, CodeDamaged, "is not what its digest says"},

@@ -115,7 +115,8 @@ func tooLarge(format string, args ...any) error {
 }
 
 func notImage(ref, what string) error {
-	return sandpool.Errorf(sandpool.Invalid, CodeNotImage, "image", "%s is not a container image, but %s.", ref, what)
+	return sandpool.Errorf(sandpool.Invalid, CodeNotImage, "image",
+		"%s is not a container image, but %s.", ref, what)
 }
 
 // parseManifest reads a manifest or an index and says which it is.
@@ -191,7 +192,10 @@ func (m manifest) pick(ref string) (digest, error) {
 	if len(fit) == 0 {
 		return "", noPlatform(ref, slices.Sorted(maps.Keys(have)))
 	}
-	best := slices.MinFunc(fit, func(a, b descriptor) int { return strings.Compare(a.variant(), b.variant()) })
+	best := slices.MinFunc(fit, func(a, b descriptor) int {
+		return strings.Compare(a.variant(),
+			b.variant())
+	})
 	if !best.Digest.valid() {
 		return "", damaged("The list of images of %s has an entry without a digest of sha256.", ref)
 	}
@@ -210,7 +214,8 @@ func noPlatform(ref string, have []string) error {
 	if len(have) > 0 {
 		list = ", only for " + strings.Join(have, ", ")
 	}
-	return sandpool.Errorf(sandpool.Invalid, CodePlatform, "image", "%s is not there for %s/%s%s.", ref, platformOS, platformArch, list)
+	return sandpool.Errorf(sandpool.Invalid, CodePlatform, "image", "%s is not there for %s/%s%s.",
+		ref, platformOS, platformArch, list)
 }
 
 // examine reads what the image consists of and refuses it if it is too large or cannot run here.
@@ -221,7 +226,8 @@ func (c *Client) examine(ctx context.Context, s source, ref string, at digest, m
 	}
 	var sum int64
 	for _, d := range m.Layers {
-		if !strings.Contains(d.MediaType, ".tar") && !strings.Contains(d.MediaType, "rootfs.diff") || strings.HasSuffix(d.MediaType, "encrypted") {
+		if !strings.Contains(d.MediaType, ".tar") && !strings.Contains(d.MediaType,
+			"rootfs.diff") || strings.HasSuffix(d.MediaType, "encrypted") {
 			return p, notImage(ref, "something with a layer of the type "+kind(d.MediaType))
 		}
 		if !d.Digest.valid() || d.Size < 0 {
@@ -242,7 +248,8 @@ func (c *Client) examine(ctx context.Context, s source, ref string, at digest, m
 // readBlob returns a small blob.
 func readBlob(ctx context.Context, s source, d descriptor) ([]byte, error) {
 	if d.Size < 0 || d.Size > maxManifest {
-		return nil, tooLarge("The image's configuration has %d bytes, of at most %d.", d.Size, maxManifest)
+		return nil, tooLarge("The image's configuration has %d bytes, of at most %d.", d.Size,
+			maxManifest)
 	}
 	if !d.Digest.valid() {
 		return nil, damaged("The image's configuration has no digest of sha256.")
@@ -273,7 +280,8 @@ func (p *picture) read(ref string, text []byte) error {
 		return noPlatform(ref, []string{printable(c.OS+"/"+c.Architecture, 40)})
 	}
 	if len(c.RootFS.DiffIDs) != len(p.layers) {
-		return damaged("%s has %d layers, but its configuration speaks of %d.", ref, len(p.layers), len(c.RootFS.DiffIDs))
+		return damaged("%s has %d layers, but its configuration speaks of %d.", ref, len(p.layers),
+			len(c.RootFS.DiffIDs))
 	}
 	p.diffs = c.RootFS.DiffIDs
 	p.config = image.Config{

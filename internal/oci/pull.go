@@ -103,7 +103,8 @@ func (c *Client) resolveLocal(r Reference) (string, error) {
 		return "", err
 	}
 	if i.Manifest == "" {
-		return "", sandpool.Errorf(sandpool.Invalid, CodeNotImage, "image", "%s was built here and is no container image.", r)
+		return "", sandpool.Errorf(sandpool.Invalid, CodeNotImage, "image",
+			"%s was built here and is no container image.", r)
 	}
 	return Reference{Digest: i.Manifest}.String(), nil
 }
@@ -113,7 +114,10 @@ func (c *Client) resolveLocal(r Reference) (string, error) {
 func (c *Client) each(ctx context.Context, r Reference, cred Credentials, do func(*registry) error) error {
 	all, err := c.sources(ctx, r, cred)
 	if err != nil {
-		return &sandpool.Error{Class: sandpool.Internal, Code: CodeHelperFailed, Target: "image", Err: err}
+		e := sandpool.Errorf(sandpool.Internal, CodeHelperFailed, "image",
+			"The server's own logins for %s cannot be read.", r.Host)
+		e.Err = err
+		return e
 	}
 	for _, s := range all {
 		if err = s.connect(ctx); err == nil {
@@ -131,7 +135,8 @@ func (c *Client) each(ctx context.Context, r Reference, cred Credentials, do fun
 func everywhere(err error) bool {
 	var known *sandpool.Error
 	return errors.As(err, &known) &&
-		slices.Contains([]string{CodeTooLarge, CodeLayer, CodePlatform, CodeNotImage, CodeDiskFull}, known.Code)
+		slices.Contains([]string{CodeTooLarge, CodeLayer, CodePlatform, CodeNotImage, CodeDiskFull},
+			known.Code)
 }
 
 // Pull brings what is pinned into the store and returns it, with its configuration. If
@@ -142,7 +147,8 @@ func (c *Client) Pull(ctx context.Context, q Request) (image.Image, error) {
 		return image.Image{}, err
 	}
 	if r.Digest == "" {
-		return image.Image{}, sandpool.Errorf(sandpool.Invalid, CodeReference, "image", "%s is not pinned to a digest.", r)
+		return image.Image{}, sandpool.Errorf(sandpool.Invalid, CodeReference, "image",
+			"%s is not pinned to a digest.", r)
 	}
 	claim := image.Claim{User: q.User}
 	if q.Reference != "" && !r.Local() {
@@ -199,7 +205,8 @@ func (c *Client) bring(ctx context.Context, s source, p picture, claim image.Cla
 	if err := roomFor(work.Dir(), p.layers); err != nil {
 		return i, err
 	}
-	content, err := os.OpenFile(filepath.Join(work.Dir(), "content"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	content, err := os.OpenFile(filepath.Join(work.Dir(), "content"),
+		os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return i, err
 	}

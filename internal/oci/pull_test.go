@@ -20,7 +20,8 @@ func TestPull(t *testing.T) {
 		t.Fatalf("resolved to %q, %v; want %q", pinned, err, want)
 	}
 	var last Progress
-	i, err := c.Pull(t.Context(), Request{Pinned: pinned, Reference: ref, Progress: func(p Progress) { last = p }})
+	i, err := c.Pull(t.Context(), Request{Pinned: pinned, Reference: ref,
+		Progress: func(p Progress) { last = p }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +32,8 @@ func TestPull(t *testing.T) {
 	if _, ok := facts["etc/old"]; ok || facts["etc/new"].Content != "new" {
 		t.Errorf("the layers are not merged: %v", facts)
 	}
-	want := &image.Config{Entrypoint: []string{"/bin/app"}, Cmd: []string{"--serve"}, Env: []string{"A=b"}, User: "1000:1000",
+	want := &image.Config{Entrypoint: []string{"/bin/app"}, Cmd: []string{"--serve"},
+		Env: []string{"A=b"}, User: "1000:1000",
 		WorkingDir: "/srv", Ports: []string{"53/udp", "8080/tcp"}, StopSignal: "SIGINT"}
 	if diff := cmp.Diff(want, i.Config); diff != "" {
 		t.Errorf("configuration (-want +got):\n%s", diff)

@@ -70,7 +70,8 @@ func ParseReference(text string) (Reference, error) {
 	case name.Tag:
 		r.Tag = p.TagStr()
 	}
-	if !hostPattern.MatchString(r.Host) || !repositoryPattern.MatchString(r.Repository) || r.Tag != "" && !tagPattern.MatchString(r.Tag) ||
+	if !hostPattern.MatchString(r.Host) || !repositoryPattern.MatchString(r.Repository) ||
+		r.Tag != "" && !tagPattern.MatchString(r.Tag) ||
 		r.Digest != "" && !digest(r.Digest).valid() {
 		return bad(reason(text))
 	}
@@ -100,7 +101,8 @@ func parseLocal(text string, bad func(string) (Reference, error)) (Reference, er
 		}
 		return bad("the digest is not one")
 	}
-	if text == "" || len(text) > 128 || strings.Trim(text, "abcdefghijklmnopqrstuvwxyz0123456789._/:-") != "" {
+	if text == "" || len(text) > 128 || strings.Trim(text,
+		"abcdefghijklmnopqrstuvwxyz0123456789._/:-") != "" {
 		return bad("a local name has 1 to 128 small letters, digits and the signs . _ / : -")
 	}
 	return Reference{Repository: text}, nil
@@ -125,7 +127,8 @@ func (r Reference) String() string {
 // allowed refuses references to registries that the operator does not want.
 func (c *Client) allowed(r Reference) error {
 	about := func(pattern string) bool { return matches(pattern, r.Host, r.Repository) }
-	if slices.ContainsFunc(c.cfg.Deny, about) || len(c.cfg.Allow) > 0 && !slices.ContainsFunc(c.cfg.Allow, about) {
+	if slices.ContainsFunc(c.cfg.Deny, about) || len(c.cfg.Allow) > 0 &&
+		!slices.ContainsFunc(c.cfg.Allow, about) {
 		return sandpool.Errorf(sandpool.Denied, CodeNotAllowed, "image",
 			"Images from %s are not allowed here; whoever runs the server decides by registries.allow and registries.deny.", r.Host+"/"+r.Repository)
 	}

@@ -73,7 +73,8 @@ func TestParseReference(t *testing.T) {
 
 // Whatever parses is read back as it is, and its parts can be put into a path.
 func FuzzReference(f *testing.F) {
-	for _, seed := range []string{"nginx", "a.b:1/c/d:e", "x@sha256:" + strings.Repeat("0", 64), "local:a/b", "[::1]:5/a", "a/../b"} {
+	for _, seed := range []string{"nginx", "a.b:1/c/d:e", "x@sha256:" + strings.Repeat("0", 64),
+		"local:a/b", "[::1]:5/a", "a/../b"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -88,7 +89,8 @@ func FuzzReference(f *testing.F) {
 		if r.Local() {
 			return
 		}
-		if strings.ContainsAny(r.Host, "/@?# \\") || strings.ContainsAny(r.Repository, "@?# \\%:") || strings.Contains("/"+r.Repository+"/", "/../") {
+		if strings.ContainsAny(r.Host, "/@?# \\") || strings.ContainsAny(r.Repository,
+			"@?# \\%:") || strings.Contains("/"+r.Repository+"/", "/../") {
 			t.Errorf("%q is %+v", text, r)
 		}
 	})
@@ -125,7 +127,8 @@ func TestAllowed(t *testing.T) {
 			t.Errorf("allow %v, deny %v: %q: %v", c.allow, c.deny, c.ref, err)
 		}
 	}
-	for _, bad := range []Config{{Allow: []string{"https://ghcr.io"}}, {Deny: []string{""}}, {PlainHTTP: []string{"a b"}}, {Mirrors: map[string][]string{"docker.io": {"/x"}}}} {
+	for _, bad := range []Config{{Allow: []string{"https://ghcr.io"}}, {Deny: []string{""}},
+		{PlainHTTP: []string{"a b"}}, {Mirrors: map[string][]string{"docker.io": {"/x"}}}} {
 		if problems := bad.Validate(); len(problems) != 1 {
 			t.Errorf("%+v: %v", bad, problems)
 		}

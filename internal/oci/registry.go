@@ -66,7 +66,8 @@ func (c *Client) sources(ctx context.Context, r Reference, given Credentials) ([
 }
 
 func (c *Client) registry(r Reference, host, path string, shown Credentials) *registry {
-	return &registry{ref: r, host: host, path: path, shown: shown, guard: newGuard(apiHost(host), c.cfg.PlainHTTP, c.roots)}
+	return &registry{ref: r, host: host, path: path, shown: shown, guard: newGuard(apiHost(host),
+		c.cfg.PlainHTTP, c.roots)}
 }
 
 // apiHost is where the API of a registry is.
@@ -110,7 +111,8 @@ func (r *registry) try(ctx context.Context, scheme string) error {
 	}
 	first := &firstTry{scheme: scheme, next: limited{r.guard}}
 	scope := reg.Repo(r.path).Scope(transport.PullScope)
-	authenticated, err := transport.NewWithContext(ctx, reg, r.shown.authenticator(), first, []string{scope})
+	authenticated, err := transport.NewWithContext(ctx, reg, r.shown.authenticator(), first,
+		[]string{scope})
 	if err != nil {
 		return first.explain(err)
 	}
@@ -228,7 +230,8 @@ func (r *registry) get(ctx context.Context, kind, which string, header http.Head
 
 // manifest implements source.
 func (r *registry) manifest(ctx context.Context, which string) ([]byte, string, error) {
-	answer, err := r.get(ctx, "manifests", which, http.Header{"Accept": {strings.Join(acceptable(), ", ")}}, http.StatusOK)
+	answer, err := r.get(ctx, "manifests", which, http.Header{"Accept": {strings.Join(acceptable(),
+		", ")}}, http.StatusOK)
 	if err != nil {
 		return nil, "", err
 	}
@@ -241,7 +244,8 @@ func (r *registry) manifest(ctx context.Context, which string) ([]byte, string, 
 		return nil, "", tooLarge("The manifest of %s has more than %d MiB.", r.ref, maxManifest>>20)
 	}
 	if strings.HasPrefix(which, "sha256:") && digestOf(body) != digest(which) {
-		return nil, "", damaged("The registry %s sent something else than the manifest %s.", r.host, which)
+		return nil, "", damaged("The registry %s sent something else than the manifest %s.", r.host,
+			which)
 	}
 	return body, answer.Header.Get("Content-Type"), nil
 }
@@ -253,7 +257,8 @@ func (r *registry) blob(ctx context.Context, d descriptor, offset int64) (io.Rea
 		header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
 	ctx = context.WithValue(ctx, wantsBlob{}, true)
-	answer, err := r.get(ctx, "blobs", string(d.Digest), header, http.StatusOK, http.StatusPartialContent)
+	answer, err := r.get(ctx, "blobs", string(d.Digest), header, http.StatusOK,
+		http.StatusPartialContent)
 	if err != nil {
 		return nil, 0, err
 	}

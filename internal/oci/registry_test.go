@@ -25,7 +25,8 @@ func (h *testHub) basicOnly(user, password string) {
 		}
 		w.Header().Set("WWW-Authenticate", `Basic realm="hub"`)
 		// It repeats what was sent, as a careless or hostile one may.
-		problem(w, http.StatusUnauthorized, "UNAUTHORIZED", "not with "+p+" or "+r.Header.Get("Authorization"))
+		problem(w, http.StatusUnauthorized, "UNAUTHORIZED",
+			"not with "+p+" or "+r.Header.Get("Authorization"))
 		return true
 	}
 }
@@ -46,7 +47,8 @@ func (h *testHub) tokenOnly(user, password string) {
 		case r.Header.Get("Authorization") == "Bearer "+token:
 			return false
 		}
-		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="hub",scope="repository:app:pull"`, h.URL))
+		w.Header().Set("WWW-Authenticate",
+			fmt.Sprintf(`Bearer realm="%s/token",service="hub",scope="repository:app:pull"`, h.URL))
 		problem(w, http.StatusUnauthorized, "UNAUTHORIZED", "no token")
 		return true
 	}
@@ -55,14 +57,16 @@ func (h *testHub) tokenOnly(user, password string) {
 // Registries that want a password or a token get them; wrong ones are told apart from none,
 // and never repeated.
 func TestAuthentication(t *testing.T) {
-	for name, want := range map[string]func(*testHub, string, string){"basic": (*testHub).basicOnly, "token": (*testHub).tokenOnly} {
+	for name, want := range map[string]func(*testHub, string, string){"basic": (*testHub).basicOnly,
+		"token": (*testHub).tokenOnly} {
 		t.Run(name, func(t *testing.T) {
 			h := newHub(t)
 			h.push("1", small(t))
 			want(h, "me", "open-sesame")
 			ref := h.host() + "/app:1"
 			c, store := newClient(t, Config{})
-			if _, err := pull(t, c, ref, Credentials{Username: "me", Password: "open-sesame"}); err != nil {
+			if _, err := pull(t, c, ref, Credentials{Username: "me",
+				Password: "open-sesame"}); err != nil {
 				t.Fatal(err)
 			}
 			_, err := c.Resolve(t.Context(), ref, Credentials{})
@@ -70,7 +74,8 @@ func TestAuthentication(t *testing.T) {
 			wrong := Credentials{Username: "me", Password: "close-sesame"}
 			_, err = c.Resolve(t.Context(), ref, wrong)
 			wantCode(t, err, CodeCredentials, "refuses the credentials")
-			for _, secret := range []string{wrong.Password, base64.StdEncoding.EncodeToString([]byte("me:close-sesame"))} {
+			for _, secret := range []string{wrong.Password,
+				base64.StdEncoding.EncodeToString([]byte("me:close-sesame"))} {
 				if strings.Contains(err.Error(), secret) {
 					t.Errorf("the error repeats %q: %v", secret, err)
 				}
@@ -80,7 +85,8 @@ func TestAuthentication(t *testing.T) {
 				t.Error("a digest was resolved without a right to it")
 			}
 
-			configured, _ := newClient(t, Config{DockerConfig: dockerFile(t, fmt.Sprintf(`{"auths":{%q:{"username":"me","password":"open-sesame"}}}`, h.host()))})
+			configured, _ := newClient(t, Config{DockerConfig: dockerFile(t,
+				fmt.Sprintf(`{"auths":{%q:{"username":"me","password":"open-sesame"}}}`, h.host()))})
 			if _, err := pull(t, configured, ref, Credentials{}); err != nil {
 				t.Errorf("with docker's configuration: %v", err)
 			}
@@ -109,7 +115,8 @@ func TestRedirect(t *testing.T) {
 		other = append(other, r.Header.Get("Authorization"), r.Header.Get("Cookie"))
 		return false
 	}
-	for name, want := range map[string]func(*testHub, string, string){"basic": (*testHub).basicOnly, "token": (*testHub).tokenOnly} {
+	for name, want := range map[string]func(*testHub, string, string){"basic": (*testHub).basicOnly,
+		"token": (*testHub).tokenOnly} {
 		t.Run(name, func(t *testing.T) {
 			other = nil
 			h := newHub(t)
@@ -123,13 +130,15 @@ func TestRedirect(t *testing.T) {
 				}
 				if strings.Contains(r.URL.Path, "/blobs/") {
 					// Another name of the same address is another host.
-					http.Redirect(w, r, strings.Replace(elsewhere.URL, "127.0.0.1", "localhost", 1)+r.URL.Path, http.StatusTemporaryRedirect)
+					http.Redirect(w, r, strings.Replace(elsewhere.URL, "127.0.0.1", "localhost",
+						1)+r.URL.Path, http.StatusTemporaryRedirect)
 					return true
 				}
 				return false
 			}
 			c, _ := newClient(t, Config{})
-			if _, err := pull(t, c, h.host()+"/app:1", Credentials{Username: "me", Password: "open-sesame"}); err != nil {
+			if _, err := pull(t, c, h.host()+"/app:1", Credentials{Username: "me",
+				Password: "open-sesame"}); err != nil {
 				t.Fatal(err)
 			}
 			if len(other) == 0 || strings.Join(other, "") != "" {
@@ -142,11 +151,12 @@ func TestRedirect(t *testing.T) {
 // A registry cannot send the server to where clouds keep secrets, to other schemes or in circles.
 func TestRedirectRefused(t *testing.T) {
 	for name, c := range map[string]struct{ to, code, part string }{
-		"metadata":      {"http://169.254.169.254/latest/meta-data/", CodeNotAllowed, "without TLS"},
-		"metadata, TLS": {"https://169.254.169.254/latest/meta-data/", CodeNotAllowed, "where no registry is"},
-		"file":          {"file:///etc/passwd", CodeNotAllowed, "scheme"},
-		"plain":         {"http://registry.example/x", CodeNotAllowed, "without TLS"},
-		"circle":        {"", CodeUnreachable, "redirects without end"},
+		"metadata": {"http://169.254.169.254/latest/meta-data/", CodeNotAllowed, "without TLS"},
+		"metadata, TLS": {"https://169.254.169.254/latest/meta-data/", CodeNotAllowed,
+			"where no registry is"},
+		"file":   {"file:///etc/passwd", CodeNotAllowed, "scheme"},
+		"plain":  {"http://registry.example/x", CodeNotAllowed, "without TLS"},
+		"circle": {"", CodeUnreachable, "redirects without end"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHub(t)
@@ -178,7 +188,8 @@ func TestRealmRefused(t *testing.T) {
 		return true
 	}
 	c, _ := newClient(t, Config{})
-	if _, err := c.Resolve(t.Context(), h.host()+"/app:1", Credentials{Username: "me", Password: "open-sesame"}); err == nil || strings.Contains(err.Error(), "sesame") {
+	if _, err := c.Resolve(t.Context(), h.host()+"/app:1", Credentials{Username: "me",
+		Password: "open-sesame"}); err == nil || strings.Contains(err.Error(), "sesame") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -188,7 +199,11 @@ func TestRegistryErrors(t *testing.T) {
 	h := newHub(t)
 	h.push("1", small(t))
 	answer := func(status int, code, message string) func(http.ResponseWriter, *http.Request) bool {
-		return func(w http.ResponseWriter, _ *http.Request) bool { problem(w, status, code, message); return true }
+		return func(w http.ResponseWriter, _ *http.Request) bool {
+			problem(w, status, code,
+				message)
+			return true
+		}
 	}
 	for name, c := range map[string]struct {
 		before     func(http.ResponseWriter, *http.Request) bool
@@ -197,12 +212,19 @@ func TestRegistryErrors(t *testing.T) {
 	}{
 		"missing tag":        {nil, "/app:2", CodeMissing, "has no image"},
 		"missing repository": {nil, "/other:1", CodeMissing, "has no image"},
-		"missing digest":     {nil, "/app@sha256:" + strings.Repeat("0", 64), CodeMissing, "has no image"},
-		"busy":               {answer(http.StatusTooManyRequests, "TOOMANYREQUESTS", "slow down"), "/app:1", CodeBusy, "too many requests"},
-		"broken":             {answer(http.StatusInternalServerError, "UNKNOWN", "oh\x1b[2J no"), "/app:1", CodeRegistry, "500"},
-		"no registry":        {answer(http.StatusTeapot, "", ""), "/app:1", CodeRegistry, "418"},
-		"denied":             {answer(http.StatusForbidden, "DENIED", "not you"), "/app:1", CodeCredentials, "not you"},
-		"hangs up":           {func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }, "/app:1", CodeUnreachable, "cannot be reached"},
+		"missing digest": {nil, "/app@sha256:" + strings.Repeat("0", 64), CodeMissing,
+			"has no image"},
+		"busy": {answer(http.StatusTooManyRequests, "TOOMANYREQUESTS", "slow down"),
+			"/app:1", CodeBusy, "too many requests"},
+		"broken": {answer(http.StatusInternalServerError, "UNKNOWN", "oh\x1b[2J no"),
+			"/app:1", CodeRegistry, "500"},
+		"no registry": {answer(http.StatusTeapot, "", ""), "/app:1", CodeRegistry, "418"},
+		"denied": {answer(http.StatusForbidden, "DENIED", "not you"), "/app:1",
+			CodeCredentials, "not you"},
+		"hangs up": {func(http.ResponseWriter,
+			*http.Request) bool {
+			panic(http.ErrAbortHandler)
+		}, "/app:1", CodeUnreachable, "cannot be reached"},
 		"endless error": {func(w http.ResponseWriter, _ *http.Request) bool {
 			w.WriteHeader(http.StatusBadGateway)
 			flood(w)
@@ -215,7 +237,11 @@ func TestRegistryErrors(t *testing.T) {
 			flood(w)
 			return true
 		}, "/app:1", CodeTooLarge, "manifest"},
-		"endless ping": {func(w http.ResponseWriter, r *http.Request) bool { flood(w); return true }, "/app:1", CodeTooLarge, "manifest"},
+		"endless ping": {func(w http.ResponseWriter,
+			r *http.Request) bool {
+			flood(w)
+			return true
+		}, "/app:1", CodeTooLarge, "manifest"},
 		"endless token": {func(w http.ResponseWriter, r *http.Request) bool {
 			if r.URL.Path == "/token" {
 				flood(w)
@@ -268,7 +294,8 @@ func TestTLS(t *testing.T) {
 	_, err := c.Resolve(t.Context(), h.host()+"/app:1", Credentials{})
 	wantCode(t, err, CodeTLS, "registries.ca_file")
 	file := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.Certificate().Raw}), 0o600); err != nil {
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE",
+		Bytes: h.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	trusting, _ := newClient(t, Config{CAFile: file})
@@ -323,10 +350,14 @@ func TestChoose(t *testing.T) {
 	index := func(entries ...map[string]any) map[string]any {
 		return map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": entries}
 	}
-	h.put("multi", typeIndex, index(at(arm, "linux", "arm64", ""), at(strange, "linux", "amd64", "v3"), at(amd, "linux", "amd64", ""), at(arm, "unknown", "unknown", "")))
+	h.put("multi", typeIndex, index(at(arm, "linux", "arm64", ""), at(strange, "linux", "amd64",
+		"v3"), at(amd, "linux", "amd64", ""), at(arm, "unknown", "unknown", "")))
 	inner := h.put("inner", typeIndex, index(at(amd, "linux", "amd64", "")))
-	h.put("nested", typeIndex, map[string]any{"schemaVersion": 2, "manifests": []any{map[string]any{"mediaType": typeIndex, "digest": inner.Digest, "size": inner.Size}}})
-	h.put("docker", typeDockerIndex, map[string]any{"schemaVersion": 2, "mediaType": typeDockerIndex, "manifests": []any{at(amd, "linux", "amd64", "")}})
+	h.put("nested", typeIndex, map[string]any{"schemaVersion": 2,
+		"manifests": []any{map[string]any{"mediaType": typeIndex, "digest": inner.Digest,
+			"size": inner.Size}}})
+	h.put("docker", typeDockerIndex, map[string]any{"schemaVersion": 2,
+		"mediaType": typeDockerIndex, "manifests": []any{at(amd, "linux", "amd64", "")}})
 	c, _ := newClient(t, Config{})
 	for _, tag := range []string{"multi", "nested", "docker", "inner"} {
 		pinned, err := c.Resolve(t.Context(), h.host()+"/app:"+tag, Credentials{})
@@ -344,7 +375,8 @@ func TestChoose(t *testing.T) {
 	}
 	self := map[string]any{"schemaVersion": 2, "mediaType": typeIndex}
 	h.put("arm", typeIndex, index(at(arm, "linux", "arm64", ""), at(arm, "windows", "amd64", "")))
-	bad := encode(t, index(map[string]any{"digest": "sha256:../../etc", "platform": map[string]any{"os": "linux", "architecture": "amd64"}}))
+	bad := encode(t, index(map[string]any{"digest": "sha256:../../etc",
+		"platform": map[string]any{"os": "linux", "architecture": "amd64"}}))
 	h.before = func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasSuffix(r.URL.Path, "/bad-digest") {
 			return false
@@ -352,15 +384,20 @@ func TestChoose(t *testing.T) {
 		_, err := w.Write(bad)
 		return err == nil
 	}
-	h.put("both", typeManifest, manifest(map[string]any{"manifests": []any{at(amd, "linux", "amd64", "")}}))
+	h.put("both", typeManifest, manifest(map[string]any{"manifests": []any{at(amd, "linux", "amd64",
+		"")}}))
 	h.put("chart", typeManifest, manifest(map[string]any{"config": map[string]any{"mediaType": "application/vnd.cncf.helm.config.v1+json", "digest": amd.Digest, "size": 2}}))
-	h.put("artifact", typeManifest, manifest(map[string]any{"artifactType": "application/x-sbom", "config": map[string]any{"mediaType": "application/vnd.oci.empty.v1+json", "digest": amd.Digest, "size": 2}}))
+	h.put("artifact", typeManifest, manifest(map[string]any{"artifactType": "application/x-sbom",
+		"config": map[string]any{"mediaType": "application/vnd.oci.empty.v1+json",
+			"digest": amd.Digest, "size": 2}}))
 	h.put("old", typeDockerOld+"+prettyjws", map[string]any{"schemaVersion": 1, "fsLayers": []any{}})
 	h.put("nothing", typeManifest, map[string]any{"schemaVersion": 2})
 	h.put("empty", typeIndex, self)
 	for tag, want := range map[string][2]string{
-		"arm": {CodePlatform, "only for linux/arm64, windows/amd64"}, "bad-digest": {CodeDamaged, "without a digest"}, "both": {CodeDamaged, "at once"},
-		"chart": {CodeNotImage, "vnd.cncf.helm"}, "artifact": {CodeNotImage, "x-sbom"}, "old": {CodeNotImage, "before 2016"},
+		"arm": {CodePlatform, "only for linux/arm64, windows/amd64"}, "bad-digest": {CodeDamaged,
+			"without a digest"}, "both": {CodeDamaged, "at once"},
+		"chart": {CodeNotImage, "vnd.cncf.helm"}, "artifact": {CodeNotImage,
+			"x-sbom"}, "old": {CodeNotImage, "before 2016"},
 		"nothing": {CodeNotImage, "type"}, "empty": {CodePlatform, "not there for linux/amd64"},
 	} {
 		_, err := c.Resolve(t.Context(), h.host()+"/app:"+tag, Credentials{})
@@ -412,10 +449,14 @@ func TestExamine(t *testing.T) {
 		m["config"] = descriptor{MediaType: typeConfig, Digest: digestOf(nil), Size: 1 << 40}
 	})
 	for tag, want := range map[string][2]string{
-		"arm": {CodePlatform, "linux/arm64"}, "windows": {CodePlatform, "windows/amd64"}, "diffs": {CodeDamaged, "speaks of 0"},
-		"many": {CodeTooLarge, "4 layers"}, "large": {CodeTooLarge, "more than 1 MiB"}, "negative": {CodeDamaged, "size"},
-		"wasm": {CodeNotImage, "wasm"}, "encrypted": {CodeNotImage, "encrypted"}, "path": {CodeDamaged, "digest"},
-		"config-path": {CodeDamaged, "digest"}, "config-large": {CodeTooLarge, "configuration"}, "platformless": {},
+		"arm": {CodePlatform, "linux/arm64"}, "windows": {CodePlatform,
+			"windows/amd64"}, "diffs": {CodeDamaged, "speaks of 0"},
+		"many": {CodeTooLarge, "4 layers"}, "large": {CodeTooLarge,
+			"more than 1 MiB"}, "negative": {CodeDamaged, "size"},
+		"wasm": {CodeNotImage, "wasm"}, "encrypted": {CodeNotImage,
+			"encrypted"}, "path": {CodeDamaged, "digest"},
+		"config-path": {CodeDamaged, "digest"}, "config-large": {CodeTooLarge,
+			"configuration"}, "platformless": {},
 	} {
 		c, store := newClient(t, Config{Limits: limits})
 		h.seen = nil

@@ -49,9 +49,12 @@ id > /tmp/out/id; stat -c %a:%U:%G /var/mail /usr/local/bin/su8 /tmp > /tmp/out/
 	owned := ocitest.File("usr/local/bin/su8", 0o4750, "x")
 	owned.Uid, owned.Gid = 33, 60
 	hub.Push("web:1.0", ocitest.Image{
-		Layers: []string{debian, ocitest.Layer(t, program, owned, ocitest.File("etc/nginx/nginx.conf", 0o644, nginxConf),
-			ocitest.Entry{Header: tar.Header{Name: "usr/share/nginx/html", Typeflag: tar.TypeDir, Mode: 0o755}},
-			ocitest.File("usr/share/nginx/html/.wh..wh..opq", 0, ""), ocitest.File("usr/share/nginx/html/index.html", 0o644, "from a layer\n"))},
+		Layers: []string{debian, ocitest.Layer(t, program, owned,
+			ocitest.File("etc/nginx/nginx.conf", 0o644, nginxConf),
+			ocitest.Entry{Header: tar.Header{Name: "usr/share/nginx/html", Typeflag: tar.TypeDir,
+				Mode: 0o755}},
+			ocitest.File("usr/share/nginx/html/.wh..wh..opq", 0,
+				""), ocitest.File("usr/share/nginx/html/index.html", 0o644, "from a layer\n"))},
 		Config: v1.Config{Entrypoint: []string{"/bin/sh", "-c"}, Cmd: []string{start}, User: "www-data",
 			Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}},
 	})
@@ -122,7 +125,8 @@ func boot(t *testing.T, img image.Image) (*gvisor.Engine, sandbox.Handle) {
 	p, err := engine.Prepare(t.Context(), sandbox.Template{
 		Root: img.Root(), Args: args, Env: img.Config.Env, Dir: img.Config.WorkingDir, User: img.Config.User,
 		Capabilities: sandbox.DefaultCapabilities(), Setuid: true, HostFiles: true,
-		Ready:   sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: 8080, Path: "/"}, Timeout: 5 * time.Second},
+		Ready: sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: 8080, Path: "/"},
+			Timeout: 5 * time.Second},
 		Start:   sandbox.Boot,
 		Limits:  sandpool.Resources{CPU: 1, Memory: 512 << 20, PIDs: 512, Disk: 64 << 20},
 		Network: sandpool.Network{Status: sandpool.EgressDisabled},

@@ -57,7 +57,8 @@ func visit(img *erofs.Image, name string, nid uint64, out map[string]Fact) error
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	got := Fact{Mode: node.Mode(), UID: node.UID(), GID: node.GID(), Links: node.Nlink(), Mtime: node.Mtime()}
+	got := Fact{Mode: node.Mode(), UID: node.UID(), GID: node.GID(), Links: node.Nlink(),
+		Mtime: node.Mtime()}
 	switch {
 	case node.IsSymlink():
 		var target string
@@ -88,7 +89,8 @@ func visit(img *erofs.Image, name string, nid uint64, out map[string]Fact) error
 		// Lookup goes another way than listing: it searches.
 		found, err := node.Lookup(child)
 		if err != nil || found != to {
-			return fmt.Errorf("%s/%s: lookup finds %d, %v; the listing says %d", name, child, found, err, to)
+			return fmt.Errorf("%s/%s: lookup finds %d, %v; the listing says %d", name, child, found,
+				err, to)
 		}
 		if child == "." || child == ".." {
 			return nil
@@ -141,7 +143,11 @@ func Xattrs(t testing.TB, file, name string) map[string]string {
 		t.Fatal("this gVisor reads no extended attributes: run make gvisor")
 	}
 	got := map[string]string{}
-	if err := reader.IterXattrs(func(name, value string) bool { got[name] = value; return true }); err != nil {
+	if err := reader.IterXattrs(func(name,
+		value string) bool {
+		got[name] = value
+		return true
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if !maps.Equal(got, want) {

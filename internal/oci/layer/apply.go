@@ -46,14 +46,16 @@ func (t *Tree) Apply(ctx context.Context, r io.Reader, diffID string) error {
 		return explain(err)
 	}
 	if got := "sha256:" + hex.EncodeToString(s.sum.Sum(nil)); got != diffID {
-		return invalid("A layer unpacks to %s, but the image's configuration says %s.", got, short(diffID))
+		return invalid("A layer unpacks to %s, but the image's configuration says %s.", got,
+			short(diffID))
 	}
 	return nil
 }
 
 // explain makes an error of a damaged layer one that says so; others pass.
 func explain(err error) error {
-	for _, damaged := range []error{tar.ErrHeader, tar.ErrFieldTooLong, io.ErrUnexpectedEOF, errCompression} {
+	for _, damaged := range []error{tar.ErrHeader, tar.ErrFieldTooLong, io.ErrUnexpectedEOF,
+		errCompression} {
 		if errors.Is(err, damaged) {
 			return invalid("A layer is damaged: %s.", short(err.Error()))
 		}
@@ -228,7 +230,8 @@ func attributes(h *tar.Header) (erofs.Entry, error) {
 			continue
 		}
 		if len(attr) > maxName {
-			return e, invalid("An extended attribute's name has %d bytes, of at most %d.", len(attr), maxName)
+			return e, invalid("An extended attribute's name has %d bytes, of at most %d.",
+				len(attr), maxName)
 		}
 		if e.Xattrs == nil {
 			e.Xattrs = map[string]string{}
@@ -245,7 +248,8 @@ func attributes(h *tar.Header) (erofs.Entry, error) {
 // say something else than the type.
 func mode(h *tar.Header) fs.FileMode {
 	m := fs.FileMode(h.Mode) & fs.ModePerm
-	for bit, set := range map[int64]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
+	for bit, set := range map[int64]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid,
+		0o1000: fs.ModeSticky} {
 		if h.Mode&bit != 0 {
 			m |= set
 		}

@@ -42,7 +42,8 @@ func TestBombs(t *testing.T) {
 		{"bytes", produce(func(w io.Writer) error {
 			tw := tar.NewWriter(w)
 			for i := range 3 {
-				if err := tw.WriteHeader(&tar.Header{Name: fmt.Sprint(i), Typeflag: tar.TypeReg, Size: 60 << 20}); err != nil {
+				if err := tw.WriteHeader(&tar.Header{Name: fmt.Sprint(i), Typeflag: tar.TypeReg,
+					Size: 60 << 20}); err != nil {
 					return err
 				}
 				if _, err := io.CopyN(tw, zeros{}, 60<<20); err != nil {
@@ -54,7 +55,8 @@ func TestBombs(t *testing.T) {
 		{"ratio", produce(func(w io.Writer) error {
 			z := gzip.NewWriter(w)
 			tw := tar.NewWriter(z)
-			if err := tw.WriteHeader(&tar.Header{Name: "f", Typeflag: tar.TypeReg, Size: 100 << 20}); err != nil {
+			if err := tw.WriteHeader(&tar.Header{Name: "f", Typeflag: tar.TypeReg,
+				Size: 100 << 20}); err != nil {
 				return err
 			}
 			_, err := io.CopyN(tw, zeros{}, 100<<20)
@@ -70,9 +72,14 @@ func TestBombs(t *testing.T) {
 		{"a claim of size", bytes.NewReader(claim(t, 1<<60)), sandpool.TooLarge, "more than 128 MiB"},
 		{"sparse", bytes.NewReader(sparse(t, 1<<60)), sandpool.TooLarge, "more than 128 MiB"},
 		{"sparse ratio", bytes.NewReader(sparse(t, 100<<20)), sandpool.TooLarge, "more than 100 times"},
-		{"entries", produce(entries(func(i int) tar.Header { return file(fmt.Sprint("f", i)) })), sandpool.TooLarge, "more than 2000 files"},
-		{"entries of one name", produce(entries(func(int) tar.Header { return file("f") })), sandpool.TooLarge, "more than 2000 files"},
-		{"whiteouts", produce(entries(func(i int) tar.Header { return file(fmt.Sprint(".wh.", i)) })), sandpool.TooLarge, "more than 2000 files"},
+		{"entries", produce(entries(func(i int) tar.Header { return file(fmt.Sprint("f", i)) })),
+			sandpool.TooLarge, "more than 2000 files"},
+		{"entries of one name", produce(entries(func(int) tar.Header { return file("f") })),
+			sandpool.TooLarge, "more than 2000 files"},
+		{"whiteouts", produce(entries(func(i int) tar.Header {
+			return file(fmt.Sprint(".wh.",
+				i))
+		})), sandpool.TooLarge, "more than 2000 files"},
 		{"hard links", produce(entries(func(i int) tar.Header {
 			if i == 0 {
 				return file("f")
@@ -83,13 +90,18 @@ func TestBombs(t *testing.T) {
 		{"names", produce(entries(func(i int) tar.Header {
 			return dir(fmt.Sprintf("%s%d", strings.Repeat(strings.Repeat("d", 200)+"/", 15), i))
 		})), sandpool.TooLarge, "names, links and attributes"},
-		{"targets", produce(entries(func(i int) tar.Header { return link(fmt.Sprint(i), strings.Repeat("t", 4000)) })), sandpool.TooLarge, "names, links and attributes"},
+		{"targets", produce(entries(func(i int) tar.Header {
+			return link(fmt.Sprint(i),
+				strings.Repeat("t", 4000))
+		})), sandpool.TooLarge, "names, links and attributes"},
 		{"attributes", produce(entries(func(i int) tar.Header {
-			return tar.Header{Name: fmt.Sprint(i), Typeflag: tar.TypeDir, PAXRecords: map[string]string{"SCHILY.xattr.user.a": strings.Repeat("v", 3000)}}
+			return tar.Header{Name: fmt.Sprint(i), Typeflag: tar.TypeDir,
+				PAXRecords: map[string]string{"SCHILY.xattr.user.a": strings.Repeat("v", 3000)}}
 		})), sandpool.TooLarge, "names, links and attributes"},
 		{"steps", produce(entries(func(i int) tar.Header {
 			if i < 30 {
-				return link(fmt.Sprintf("l%d", i), fmt.Sprintf("l%d/%s", i+1, strings.Repeat("./", 1000)))
+				return link(fmt.Sprintf("l%d", i), fmt.Sprintf("l%d/%s", i+1, strings.Repeat("./",
+					1000)))
 			}
 			return file(fmt.Sprintf("l0/f%d", i))
 		})), sandpool.Invalid, "steps"},
@@ -141,7 +153,8 @@ func entries(header func(int) tar.Header) func(io.Writer) error {
 func claim(t *testing.T, size int64) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	if err := tar.NewWriter(&b).WriteHeader(&tar.Header{Name: "f", Typeflag: tar.TypeReg, Size: size}); err != nil {
+	if err := tar.NewWriter(&b).WriteHeader(&tar.Header{Name: "f", Typeflag: tar.TypeReg,
+		Size: size}); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -152,7 +165,8 @@ func claim(t *testing.T, size int64) []byte {
 func sparse(t *testing.T, size int64) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	records := map[string]string{"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "f", "GNU.sparse.realsize": fmt.Sprint(size)}
+	records := map[string]string{"GNU.sparse.major": "1", "GNU.sparse.minor": "0",
+		"GNU.sparse.name": "f", "GNU.sparse.realsize": fmt.Sprint(size)}
 	var pax bytes.Buffer
 	for key, value := range records {
 		pax.WriteString(record(key, value))
@@ -212,14 +226,16 @@ func TestCancel(t *testing.T) {
 func TestSourceErrors(t *testing.T) {
 	broken := errors.New("broken")
 	b := squeeze(t, pack(t, file("f")))
-	err := newTree(t, DefaultLimits()).Apply(t.Context(), io.MultiReader(bytes.NewReader(b[:20]), failing{broken}), "")
+	err := newTree(t, DefaultLimits()).Apply(t.Context(), io.MultiReader(bytes.NewReader(b[:20]),
+		failing{broken}), "")
 	if !errors.Is(err, broken) || sandpool.ClassOf(err) != sandpool.Internal {
 		t.Errorf("error %v, want that of the source", err)
 	}
 	tree := newTree(t, DefaultLimits())
 	tree.content.Close()
 	plain := pack(t, file("f"))
-	if err := tree.Apply(t.Context(), bytes.NewReader(plain), digest(plain)); err == nil || sandpool.ClassOf(err) != sandpool.Internal {
+	if err := tree.Apply(t.Context(), bytes.NewReader(plain), digest(plain)); err == nil ||
+		sandpool.ClassOf(err) != sandpool.Internal {
 		t.Errorf("error %v, want that of the file", err)
 	}
 }
@@ -231,7 +247,8 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 // Whatever the bytes, a layer is refused or makes a tree that can be written, whose paths stay
 // inside.
 func FuzzApply(f *testing.F) {
-	f.Add(pack(f, dir("a"), file("a/f"), link("l", "a"), hard("h", "l/f")), pack(f, file("l/.wh.f"), file("a/.wh..wh..opq")))
+	f.Add(pack(f, dir("a"), file("a/f"), link("l", "a"), hard("h", "l/f")), pack(f, file("l/.wh.f"),
+		file("a/.wh..wh..opq")))
 	f.Add(squeeze(f, pack(f, file("f"))), sparseSeed())
 	f.Add(negativeSize(f), pack(f, link("up", "../.."), file("up/f")))
 	f.Fuzz(func(t *testing.T, one, two []byte) {

@@ -38,7 +38,8 @@ func file(name string) tar.Header { return text(name, name[strings.LastIndex(nam
 
 // text keeps the content in a record of its own, which pack takes out.
 func text(name, content string) tar.Header {
-	return tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(content)), Gname: content}
+	return tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(content)),
+		Gname: content}
 }
 
 func pack(t testing.TB, headers ...tar.Header) []byte {
@@ -130,41 +131,66 @@ func TestMerge(t *testing.T) {
 		layers [][]byte
 		want   []string
 	}{
-		{"one layer", [][]byte{pack(t, dir("./"), dir("a/"), file("a/f"), link("a/l", "f"), hard("a/h", "a/f"))},
+		{"one layer", [][]byte{pack(t, dir("./"), dir("a/"), file("a/f"), link("a/l", "f"),
+			hard("a/h", "a/f"))},
 			[]string{"a/", "a/f = f", "a/h == a/f", "a/l -> f"}},
-		{"folders that nobody names", [][]byte{pack(t, file("a/b/f"))}, []string{"a/", "a/b/", "a/b/f = f"}},
-		{"absolute names are below the root", [][]byte{pack(t, file("/etc/f"))}, []string{"etc/", "etc/f = f"}},
-		{"later content", [][]byte{pack(t, text("f", "one"), file("g")), pack(t, text("f", "two"))}, []string{"f = two", "g = g"}},
+		{"folders that nobody names", [][]byte{pack(t, file("a/b/f"))}, []string{"a/", "a/b/",
+			"a/b/f = f"}},
+		{"absolute names are below the root", [][]byte{pack(t, file("/etc/f"))}, []string{"etc/",
+			"etc/f = f"}},
+		{"later content", [][]byte{pack(t, text("f", "one"), file("g")), pack(t, text("f", "two"))},
+			[]string{"f = two", "g = g"}},
 		{"twice in a layer", [][]byte{pack(t, text("f", "one"), text("f", "two"))}, []string{"f = two"}},
-		{"a folder over a folder keeps it", [][]byte{pack(t, file("a/f")), pack(t, dir("a"))}, []string{"a/", "a/f = f"}},
+		{"a folder over a folder keeps it", [][]byte{pack(t, file("a/f")), pack(t, dir("a"))},
+			[]string{"a/", "a/f = f"}},
 		{"a file over a folder", [][]byte{pack(t, file("a/f")), pack(t, file("a"))}, []string{"a = a"}},
-		{"a folder over a file", [][]byte{pack(t, file("a")), pack(t, dir("a"), file("a/f"))}, []string{"a/", "a/f = f"}},
-		{"a folder over a link", [][]byte{pack(t, dir("b"), link("a", "b")), pack(t, dir("a"), file("a/f"))}, []string{"a/", "a/f = f", "b/"}},
+		{"a folder over a file", [][]byte{pack(t, file("a")), pack(t, dir("a"), file("a/f"))},
+			[]string{"a/", "a/f = f"}},
+		{"a folder over a link", [][]byte{pack(t, dir("b"), link("a", "b")), pack(t, dir("a"),
+			file("a/f"))}, []string{"a/", "a/f = f", "b/"}},
 
-		{"whiteout", [][]byte{pack(t, file("a/f"), file("a/g")), pack(t, file("a/.wh.f"))}, []string{"a/", "a/g = g"}},
-		{"whiteout of a folder", [][]byte{pack(t, file("a/b/f"), file("g")), pack(t, file(".wh.a"))}, []string{"g = g"}},
-		{"whiteout of nothing", [][]byte{pack(t, file("f")), pack(t, file("no/.wh.such"))}, []string{"f = f"}},
-		{"whiteout spares its own layer", [][]byte{pack(t, text("f", "one")), pack(t, text("f", "two"), file(".wh.f"))}, []string{"f = two"}},
-		{"whiteout before its own layer", [][]byte{pack(t, file("a/old")), pack(t, file(".wh.a"), file("a/new"))}, []string{"a/", "a/new = new"}},
-		{"whiteout after its own layer", [][]byte{pack(t, file("a/old")), pack(t, file("a/new"), file(".wh.a"))}, []string{"a/", "a/new = new"}},
-		{"whiteout of one name of two", [][]byte{pack(t, file("f")), pack(t, hard("g", "f"), file(".wh.f"))}, []string{"g = f"}},
-		{"opaque", [][]byte{pack(t, file("a/f"), file("a/b/g")), pack(t, file("a/new"), file("a/.wh..wh..opq"))}, []string{"a/", "a/new = new"}},
-		{"opaque at the root", [][]byte{pack(t, file("a/f")), pack(t, file(".wh..wh..opq"), file("b"))}, []string{"b = b"}},
+		{"whiteout", [][]byte{pack(t, file("a/f"), file("a/g")), pack(t, file("a/.wh.f"))},
+			[]string{"a/", "a/g = g"}},
+		{"whiteout of a folder", [][]byte{pack(t, file("a/b/f"), file("g")), pack(t,
+			file(".wh.a"))}, []string{"g = g"}},
+		{"whiteout of nothing", [][]byte{pack(t, file("f")), pack(t, file("no/.wh.such"))},
+			[]string{"f = f"}},
+		{"whiteout spares its own layer", [][]byte{pack(t, text("f", "one")), pack(t, text("f",
+			"two"), file(".wh.f"))}, []string{"f = two"}},
+		{"whiteout before its own layer", [][]byte{pack(t, file("a/old")), pack(t, file(".wh.a"),
+			file("a/new"))}, []string{"a/", "a/new = new"}},
+		{"whiteout after its own layer", [][]byte{pack(t, file("a/old")), pack(t, file("a/new"),
+			file(".wh.a"))}, []string{"a/", "a/new = new"}},
+		{"whiteout of one name of two", [][]byte{pack(t, file("f")), pack(t, hard("g", "f"),
+			file(".wh.f"))}, []string{"g = f"}},
+		{"opaque", [][]byte{pack(t, file("a/f"), file("a/b/g")), pack(t, file("a/new"),
+			file("a/.wh..wh..opq"))}, []string{"a/", "a/new = new"}},
+		{"opaque at the root", [][]byte{pack(t, file("a/f")), pack(t, file(".wh..wh..opq"),
+			file("b"))}, []string{"b = b"}},
 		{"whiteout is no content", [][]byte{pack(t, file(".wh.f"))}, []string{}},
-		{"bookkeeping of AUFS", [][]byte{pack(t, file(".wh..wh.aufs"), dir(".wh..wh.plnk"), file(".wh..wh.plnk/1.2"))}, []string{".wh..wh.plnk/", ".wh..wh.plnk/1.2 = 1.2"}},
+		{"bookkeeping of AUFS", [][]byte{pack(t, file(".wh..wh.aufs"), dir(".wh..wh.plnk"),
+			file(".wh..wh.plnk/1.2"))}, []string{".wh..wh.plnk/", ".wh..wh.plnk/1.2 = 1.2"}},
 
-		{"through a link of an earlier layer", [][]byte{pack(t, dir("usr/lib"), link("lib", "usr/lib")), pack(t, file("lib/f"))},
+		{"through a link of an earlier layer", [][]byte{pack(t, dir("usr/lib"), link("lib",
+			"usr/lib")), pack(t, file("lib/f"))},
 			[]string{"lib -> usr/lib", "usr/", "usr/lib/", "usr/lib/f = f"}},
-		{"through an absolute link", [][]byte{pack(t, dir("usr/lib"), link("usr/lib64", "/usr/lib")), pack(t, file("usr/lib64/f"))},
+		{"through an absolute link", [][]byte{pack(t, dir("usr/lib"), link("usr/lib64",
+			"/usr/lib")), pack(t, file("usr/lib64/f"))},
 			[]string{"usr/", "usr/lib/", "usr/lib/f = f", "usr/lib64 -> /usr/lib"}},
-		{"through a link to nothing", [][]byte{pack(t, link("a", "b/c"), file("a/f"))}, []string{"a -> b/c", "b/", "b/c/", "b/c/f = f"}},
-		{"whiteout through a link", [][]byte{pack(t, file("usr/lib/f"), link("lib", "usr/lib")), pack(t, file("lib/.wh.f"))},
+		{"through a link to nothing", [][]byte{pack(t, link("a", "b/c"), file("a/f"))},
+			[]string{"a -> b/c", "b/", "b/c/", "b/c/f = f"}},
+		{"whiteout through a link", [][]byte{pack(t, file("usr/lib/f"), link("lib", "usr/lib")),
+			pack(t, file("lib/.wh.f"))},
 			[]string{"lib -> usr/lib", "usr/", "usr/lib/"}},
-		{"hard link through a link", [][]byte{pack(t, file("usr/f"), link("u", "usr"), hard("g", "u/f"))}, []string{"g = f", "u -> usr", "usr/", "usr/f == g"}},
-		{"hard link to a link", [][]byte{pack(t, link("a", "/etc"), hard("b", "a"))}, []string{"a -> /etc", "b == a"}},
-		{"a link that leads out leads to the root", [][]byte{pack(t, link("up", "../../../.."), file("up/etc/passwd"))},
+		{"hard link through a link", [][]byte{pack(t, file("usr/f"), link("u", "usr"), hard("g",
+			"u/f"))}, []string{"g = f", "u -> usr", "usr/", "usr/f == g"}},
+		{"hard link to a link", [][]byte{pack(t, link("a", "/etc"), hard("b", "a"))},
+			[]string{"a -> /etc", "b == a"}},
+		{"a link that leads out leads to the root", [][]byte{pack(t, link("up", "../../../.."),
+			file("up/etc/passwd"))},
 			[]string{"etc/", "etc/passwd = passwd", "up -> ../../../.."}},
-		{"devices are left out", [][]byte{pack(t, file("f")), pack(t, tar.Header{Name: "f", Typeflag: tar.TypeBlock}, tar.Header{Name: "dev/sda", Typeflag: tar.TypeBlock, Devmajor: 8})},
+		{"devices are left out", [][]byte{pack(t, file("f")), pack(t, tar.Header{Name: "f",
+			Typeflag: tar.TypeBlock}, tar.Header{Name: "dev/sda", Typeflag: tar.TypeBlock, Devmajor: 8})},
 			[]string{"dev/"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -195,7 +221,8 @@ func TestRefused(t *testing.T) {
 		{"folder upwards", pack(t, dir("..")), "leads upwards"},
 		{"hard link upwards", pack(t, hard("a", "../../etc/passwd")), "leads upwards"},
 		{"hard link out", pack(t, hard("a", "/etc/passwd")), "does not exist"},
-		{"hard link through a link out", pack(t, link("e", "/../../etc"), hard("a", "e/passwd")), "does not exist"},
+		{"hard link through a link out", pack(t, link("e", "/../../etc"), hard("a", "e/passwd")),
+			"does not exist"},
 		{"hard link to a folder", pack(t, dir("d"), hard("a", "d")), "is a folder"},
 		{"hard link to the root", pack(t, hard("a", "/")), "root"},
 		{"whiteout upwards", pack(t, file("a/.wh...")), "removes nothing"},
@@ -210,19 +237,25 @@ func TestRefused(t *testing.T) {
 		{"long name", pack(t, file(long)), "of at most 255"},
 		{"long name of a link's target", pack(t, link("a", long), file("a/f")), "of at most 255"},
 		{"long path", pack(t, file(deep+deep+"f")), "of at most 4096"},
-		{"long path by a link", pack(t, dir(deep), link("a", deep), dir("a/"+deep), file("f")), "of at most 4096"},
+		{"long path by a link", pack(t, dir(deep), link("a", deep), dir("a/"+deep), file("f")),
+			"of at most 4096"},
 		{"no target", pack(t, link("a", "")), "target"},
 		{"long target", pack(t, link("a", strings.Repeat("t", 5000))), "target"},
-		{"no such user", pack(t, tar.Header{Name: "a", Typeflag: tar.TypeReg, Uid: 1 << 40}), "belongs to user"},
-		{"negative user", pack(t, tar.Header{Name: "a", Typeflag: tar.TypeReg, Gid: -2, Format: tar.FormatGNU}), "belongs to user"},
+		{"no such user", pack(t, tar.Header{Name: "a", Typeflag: tar.TypeReg, Uid: 1 << 40}),
+			"belongs to user"},
+		{"negative user", pack(t, tar.Header{Name: "a", Typeflag: tar.TypeReg, Gid: -2,
+			Format: tar.FormatGNU}), "belongs to user"},
 		{"strange type", pack(t, tar.Header{Name: "a", Typeflag: 'Z'}), "type"},
-		{"long attributes", pack(t, tar.Header{Name: "a", Typeflag: tar.TypeReg, PAXRecords: map[string]string{"SCHILY.xattr.user.a": strings.Repeat("v", 5000)}}), "attributes"},
+		{"long attributes", pack(t, tar.Header{Name: "a", Typeflag: tar.TypeReg,
+			PAXRecords: map[string]string{"SCHILY.xattr.user.a": strings.Repeat("v",
+				5000)}}), "attributes"},
 		{"negative size", negativeSize(t), "damaged"},
 		{"truncated", pack(t, file("f"))[:400], "damaged"},
 		{"no archive", bytes.Repeat([]byte("junk"), 1000), "damaged"},
 		{"truncated gzip", squeeze(t, pack(t, file("f")))[:40], "damaged"},
 		{"damaged gzip", append([]byte{0x1f, 0x8b}, bytes.Repeat([]byte{0xff}, 100)...), "damaged"},
-		{"damaged zstd", append([]byte{0x28, 0xb5, 0x2f, 0xfd}, bytes.Repeat([]byte{0xff}, 100)...), "damaged"},
+		{"damaged zstd", append([]byte{0x28, 0xb5, 0x2f, 0xfd}, bytes.Repeat([]byte{0xff}, 100)...),
+			"damaged"},
 		{"xz", []byte{0xfd, '7', 'z', 'X', 'Z', 0, 0, 0}, "xz"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -278,7 +311,8 @@ func TestCompressions(t *testing.T) {
 	}
 	skip := append([]byte{0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0}, "skip"...)
 	for name, b := range map[string][]byte{
-		"plain": plain, "gzip": squeeze(t, plain), "zstd": z.EncodeAll(plain, nil), "zstd with a frame to skip": append(skip, z.EncodeAll(plain, nil)...),
+		"plain": plain, "gzip": squeeze(t, plain), "zstd": z.EncodeAll(plain,
+			nil), "zstd with a frame to skip": append(skip, z.EncodeAll(plain, nil)...),
 		"two gzip members": append(squeeze(t, plain[:512]), squeeze(t, plain[512:])...),
 	} {
 		tree := newTree(t, DefaultLimits())
@@ -293,10 +327,12 @@ func TestCompressions(t *testing.T) {
 // A layer that is not what its image says is refused, trailing bytes included.
 func TestDigest(t *testing.T) {
 	plain := pack(t, file("f"))
-	for name, b := range map[string][]byte{"other content": pack(t, file("g")), "more after the end": append(bytes.Clone(plain), "more"...)} {
+	for name, b := range map[string][]byte{"other content": pack(t, file("g")),
+		"more after the end": append(bytes.Clone(plain), "more"...)} {
 		tree := newTree(t, DefaultLimits())
 		err := tree.Apply(t.Context(), bytes.NewReader(b), digest(plain))
-		if sandpool.ClassOf(err) != sandpool.Invalid || !strings.Contains(err.Error(), "configuration says") {
+		if sandpool.ClassOf(err) != sandpool.Invalid || !strings.Contains(err.Error(),
+			"configuration says") {
 			t.Errorf("%s: %v, want a digest that differs", name, err)
 		}
 	}
@@ -308,8 +344,10 @@ func TestAttributes(t *testing.T) {
 	capability := "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 	tree, err := apply(t, pack(t,
 		tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o711, Uid: 5},
-		tar.Header{Name: "ping", Typeflag: tar.TypeReg, Mode: 0o040000 | 0o6755, Uid: 70000, Gid: 4294967294, ModTime: when, Format: tar.FormatPAX,
-			PAXRecords: map[string]string{"SCHILY.xattr.security.capability": capability, "SCHILY.xattr.user.a": "1",
+		tar.Header{Name: "ping", Typeflag: tar.TypeReg, Mode: 0o040000 | 0o6755, Uid: 70000,
+			Gid: 4294967294, ModTime: when, Format: tar.FormatPAX,
+			PAXRecords: map[string]string{"SCHILY.xattr.security.capability": capability,
+				"SCHILY.xattr.user.a":                 "1",
 				"SCHILY.xattr.trusted.overlay.opaque": "y", "SCHILY.xattr.security.selinux": "x", "LIBARCHIVE.xattr.user.b": "MQ=="}},
 		tar.Header{Name: "tmp", Typeflag: tar.TypeDir, Mode: 0o1777},
 		tar.Header{Name: "pipe", Typeflag: tar.TypeFifo, Mode: 0o600}))
@@ -329,8 +367,9 @@ func TestAttributes(t *testing.T) {
 		}
 	}
 	want := map[string]fact{
-		".":    {Mode: fs.ModeDir | 0o711, UID: 5},
-		"ping": {Mode: fs.ModeSetuid | fs.ModeSetgid | 0o755, UID: 70000, GID: 4294967294, Xattrs: map[string]string{"security.capability": capability, "user.a": "1"}},
+		".": {Mode: fs.ModeDir | 0o711, UID: 5},
+		"ping": {Mode: fs.ModeSetuid | fs.ModeSetgid | 0o755, UID: 70000, GID: 4294967294,
+			Xattrs: map[string]string{"security.capability": capability, "user.a": "1"}},
 		"tmp":  {Mode: fs.ModeDir | fs.ModeSticky | 0o777},
 		"pipe": {Mode: fs.ModeNamedPipe | 0o600},
 	}

@@ -94,7 +94,8 @@ func (s *spent) addEntry(path, more int) error {
 func (s *spent) step() error {
 	s.steps++
 	if s.steps > int64(s.limits.Entries)*stepsPerEntry {
-		return invalid("The paths of the image take more than %d steps to follow.", int64(s.limits.Entries)*stepsPerEntry)
+		return invalid("The paths of the image take more than %d steps to follow.",
+			int64(s.limits.Entries)*stepsPerEntry)
 	}
 	return nil
 }

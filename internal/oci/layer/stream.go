@@ -36,12 +36,14 @@ func Decompress(r io.Reader) (plain io.ReadCloser, is bool, err error) {
 		}
 		return compressed{z, z.Close}, true, nil
 	case bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}), skippable(magic):
-		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, false, fmt.Errorf("%w: %w", errCompression, err)
 		}
 		return compressed{z, func() error { z.Close(); return nil }}, true, nil
-	case bytes.HasPrefix(magic, []byte("BZh")), bytes.HasPrefix(magic, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
+	case bytes.HasPrefix(magic, []byte("BZh")), bytes.HasPrefix(magic, []byte{0xfd, '7', 'z', 'X',
+		'Z', 0}):
 		return nil, false, invalid("A layer is compressed with bzip2 or xz; gzip, zstd and none are read.")
 	}
 	return io.NopCloser(b), false, nil

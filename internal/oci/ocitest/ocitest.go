@@ -48,7 +48,8 @@ func NewHub(t testing.TB) *Hub {
 	h := &Hub{t: t}
 	inner := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))
 	h.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		pushes := r.Header.Get("User-Agent") == pusher || strings.HasPrefix(r.Header.Get("User-Agent"), pusher+" ")
+		pushes := r.Header.Get("User-Agent") == pusher ||
+			strings.HasPrefix(r.Header.Get("User-Agent"), pusher+" ")
 		if !pushes && h.Before != nil && h.Before(w, r) {
 			return
 		}
@@ -90,7 +91,8 @@ func (h *Hub) TokenAuth(user, password string) {
 			fmt.Fprintf(w, `{"token":%q}`, token)
 			return true
 		}
-		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="hub"`, h.server.URL))
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="hub"`,
+			h.server.URL))
 		w.WriteHeader(http.StatusUnauthorized)
 		return true
 	}
@@ -225,8 +227,10 @@ func Debian(t testing.TB, packages ...string) string {
 	half := filepath.Join(t.TempDir(), "debian.tar")
 	// apt's hooks are scripts of dash, which knows descriptors of one digit alone: what this
 	// process was given must not take them.
-	args := []string{"-c", `exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; exec unshare "$@"`, "sh", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap", "--mode=root", "--variant=essential",
-		"--include=" + strings.Join(packages, ","), "--dpkgopt=force-unsafe-io", `--aptopt=Apt::Install-Recommends "false"`,
+	args := []string{"-c", `exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; exec unshare "$@"`, "sh",
+		"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap", "--mode=root", "--variant=essential",
+		"--include=" + strings.Join(packages,
+			","), "--dpkgopt=force-unsafe-io", `--aptopt=Apt::Install-Recommends "false"`,
 		"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/doc/*"}
 	args = append(append(args, options...), image.DebianSuite, half)
 	if mirror := os.Getenv("SANDPOOL_DEBIAN_MIRROR"); mirror != "" {
