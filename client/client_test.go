@@ -166,7 +166,7 @@ func TestUnreachable(t *testing.T) {
 func TestSessionsFollowsPages(t *testing.T) {
 	var c *Client
 	c = serve(t, func(w http.ResponseWriter, r *http.Request) {
-		page := api.Sessions{Sessions: []api.SessionView{{Identifier: "s" + r.URL.Query().Get("skip")}}}
+		page := api.ManagedSessions{Value: []api.SessionView{{Identifier: "s" + r.URL.Query().Get("skip")}}}
 		if r.URL.Query().Get("skip") == "" {
 			page.NextLink = c.Endpoint() + r.URL.Path + "?skip=1"
 		}
@@ -188,7 +188,7 @@ func TestLinkLeadsNowhereElse(t *testing.T) {
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		paths = append(paths, r.URL.RequestURI())
 		if len(paths) == 1 {
-			fmt.Fprintf(w, `{"sessions":[],"nextLink":%q}`, other.URL+"/next?skip=1")
+			fmt.Fprintf(w, `{"value":[],"nextLink":%q}`, other.URL+"/next?skip=1")
 		}
 	})
 	_, err := c.Sessions(t.Context(), "python")
@@ -200,7 +200,7 @@ func TestLinkLeadsNowhereElse(t *testing.T) {
 func TestListThatNeverEnds(t *testing.T) {
 	var c *Client
 	c = serve(t, func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, `{"sessions":[],"nextLink":%q}`, c.Endpoint()+r.URL.Path)
+		fmt.Fprintf(w, `{"value":[],"nextLink":%q}`, c.Endpoint()+r.URL.Path)
 	})
 	if _, err := c.Sessions(t.Context(), "python"); sandpool.ClassOf(err) != sandpool.Internal || err == nil {
 		t.Errorf("err = %v", err)

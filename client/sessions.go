@@ -10,29 +10,33 @@ import (
 	"github.com/sandpool/sandpool/api"
 )
 
+// management is where sessions of pools of every kind are looked up and ended. Every other path
+// of a custom pool belongs to its containers.
+const management = ".management"
+
 // Session returns the identifier's session. One that does not exist is an error of
 // class NotFound; asking does not create it.
 func (c *Client) Session(ctx context.Context, pool, identifier string) (api.SessionView, error) {
 	var s api.SessionView
-	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.data(pool, "session"), query: sessionQuery(identifier)}, &s)
+	_, _, err := c.do(ctx, call{method: http.MethodPost, path: c.data(pool, management, "getSession"), query: sessionQuery(identifier)}, &s)
 	return s, err
 }
 
 // DeleteSession ends the identifier's session and destroys its sandbox. One that
 // does not exist is an error of class NotFound.
 func (c *Client) DeleteSession(ctx context.Context, pool, identifier string) error {
-	_, _, err := c.do(ctx, call{method: http.MethodDelete, path: c.data(pool, "session"), query: sessionQuery(identifier)}, nil)
+	_, _, err := c.do(ctx, call{method: http.MethodPost, path: c.data(pool, management, "stopSession"), query: sessionQuery(identifier)}, nil)
 	return err
 }
 
 // Sessions returns all sessions of a pool, page after page.
 func (c *Client) Sessions(ctx context.Context, pool string) ([]api.SessionView, error) {
-	next := call{method: http.MethodGet, path: c.data(pool, "listSessions"), query: url.Values{"api-version": {dataVersion}}}
+	next := call{method: http.MethodGet, path: c.data(pool, management, "listSessions"), query: url.Values{"api-version": {dataVersion}}}
 	all := []api.SessionView{}
 	err := c.pages(ctx, next, func(ctx context.Context, r call) (string, error) {
-		var page api.Sessions
+		var page api.ManagedSessions
 		_, _, err := c.do(ctx, r, &page)
-		all = append(all, page.Sessions...)
+		all = append(all, page.Value...)
 		return page.NextLink, err
 	})
 	return all, err

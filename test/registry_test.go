@@ -7,6 +7,8 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -18,11 +20,13 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sandpool/sandpool/client"
 )
 
 // registry serves container images for a script: app:1.0 to everybody, private/app:1.0 to the
-// user "me" with the password "open-sesame", and other:1.0, which is for another platform. $REGISTRY is
-// its host. The same image is in the folder layout, in app.tar as docker save writes it.
+// user "me" with the password "open-sesame", other:1.0, which is for another platform, and web:1.0 and
+// private/web:1.0, a web server on port 8080. $REGISTRY is its host. The same image is in the folder layout, in app.tar as docker save writes it.
 func registry(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 0 || neg {
 		ts.Fatalf("usage: registry")
@@ -40,8 +44,9 @@ func registry(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(server.Close)
 	host := strings.TrimPrefix(server.URL, "http://")
 	ts.Setenv("REGISTRY", host)
-	app := containerImage(ts, "amd64")
-	for tag, image := range map[string]v1.Image{"app:1.0": app, "private/app:1.0": app, "other:1.0": containerImage(ts, "arm64")} {
+	app, web := containerImage(ts, "amd64", []byte("app\n")), containerImage(ts, "amd64", webServer(ts))
+	for tag, image := range map[string]v1.Image{"app:1.0": app, "private/app:1.0": app, "web:1.0": web, "private/web:1.0": web,
+		"other:1.0": containerImage(ts, "arm64", []byte("app\n"))} {
 		ref, err := name.ParseReference(host + "/" + tag)
 		ts.Check(err)
 		ts.Check(remote.Write(ref, image))
@@ -54,12 +59,26 @@ func registry(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(tarball.WriteToFile(ts.MkAbs("app.tar"), ref, app))
 }
 
-// containerImage is an image with one file.
-func containerImage(ts *testscript.TestScript, arch string) v1.Image {
+// webServer is a program that serves HTTP on port 8080.
+func webServer(ts *testscript.TestScript) []byte {
+	out := ts.MkAbs("web-server")
+	cmd := exec.Command("go", "build", "-o", out, "./custom/testdata/app")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	text, err := cmd.CombinedOutput()
+	if err != nil {
+		ts.Fatalf("build the web server: %v\n%s", err, text)
+	}
+	program, err := os.ReadFile(out)
+	ts.Check(err)
+	return program
+}
+
+// containerImage is an image with one program.
+func containerImage(ts *testscript.TestScript, arch string, program []byte) v1.Image {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	ts.Check(w.WriteHeader(&tar.Header{Name: "bin/app", Typeflag: tar.TypeReg, Mode: 0o755, Size: 4}))
-	_, err := w.Write([]byte("app\n"))
+	ts.Check(w.WriteHeader(&tar.Header{Name: "bin/app", Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(program))}))
+	_, err := w.Write(program)
 	ts.Check(err)
 	ts.Check(w.WriteHeader(&tar.Header{Name: "dev/null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}))
 	ts.Check(w.Close())
@@ -77,4 +96,31 @@ func diffs(ts *testscript.TestScript, image v1.Image) []v1.Hash {
 	cfg, err := image.ConfigFile()
 	ts.Check(err)
 	return cfg.RootFS.DiffIDs
+}
+
+// request sends GET PATH to the container of a session and prints the answer:
+// request POOL IDENTIFIER PATH.
+func request(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: request POOL IDENTIFIER PATH")
+	}
+	cfg, err := client.LoadConfig(ts.Getenv("SANDPOOL_CONFIG"))
+	ts.Check(err)
+	c, err := client.New(cfg)
+	ts.Check(err)
+	defer c.CloseIdle()
+	r, err := http.NewRequest(http.MethodGet, c.PoolEndpoint(args[0])+args[2]+"?identifier="+args[1], nil)
+	ts.Check(err)
+	r.Header.Set("Authorization", "Bearer "+cfg.Token)
+	resp, err := http.DefaultClient.Do(r)
+	ts.Check(err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	if _, err := ts.Stdout().Write(text); err != nil {
+		ts.Fatalf("print the answer: %v", err)
+	}
+	if (resp.StatusCode >= 400) != neg {
+		ts.Fatalf("GET %s answers %d", args[2], resp.StatusCode)
+	}
 }

@@ -43,7 +43,7 @@ func TestScript(t *testing.T) {
 			e.Setenv("IMAGES", images)
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "hold": hold, "registry": registry},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "hold": hold, "registry": registry, "request": request},
 	})
 }
 

@@ -111,7 +111,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }),
 		kong.Vars{"subscription": sandpool.DefaultSubscription, "resourceGroup": sandpool.DefaultResourceGroup},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
-		kong.ExplicitGroups([]kong.Group{{Key: "later", Title: "Custom containers and identities, not served yet"}}),
+		kong.ExplicitGroups([]kong.Group{{Key: "container", Title: "Custom containers"}, {Key: "later", Title: "Identities, not served yet"}}),
 		kong.WithHyphenPrefixedParameters(true), // negative numbers
 		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeDuration)),
 		kong.BindTo(ctx, (*context.Context)(nil)))
@@ -122,7 +122,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	cmd, err := parser.Parse(args)
+	cmd, err := parser.Parse(spreadLists(args))
 	if helped {
 		return exitDone
 	}

@@ -96,7 +96,7 @@ func TestExecPutsEachThingInItsPlace(t *testing.T) {
 	if f.code != "print('hi'); 'x'" {
 		t.Errorf("the server got %q", f.code)
 	}
-	if want := []string{"POST python/executions", "DELETE python/session"}; strings.Join(f.calls, ",") != strings.Join(want, ",") {
+	if want := []string{"POST python/executions", "POST python/.management/stopSession"}; strings.Join(f.calls, ",") != strings.Join(want, ",") {
 		t.Errorf("calls = %q, want %q", f.calls, want)
 	}
 }
@@ -352,5 +352,21 @@ func TestDownloadOverwritesNothing(t *testing.T) {
 	}
 	if got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to", "-"); got.stdout != "theirs" {
 		t.Errorf("to stdout: %+v", got)
+	}
+}
+
+func TestListsAsAzWritesThem(t *testing.T) {
+	for given, want := range map[string]string{
+		"pool create web --env-vars A=1 B=2 --cpu 1":     "pool create web --env-vars A=1 --env-vars B=2 --cpu 1",
+		"pool create --secrets a=1 b=2 web":              "pool create --secrets a=1 --secrets b=2 web",
+		"pool create web --args run --port=80 8080":      "pool create web --args run --port=80 8080",
+		"pool create web --command sh -c --args a b c":   "pool create web --command sh -c --args a --args b --args c",
+		"pool update web -s a=1 b=2 --tags k=v x=y":      "pool update web -s a=1 -s b=2 --tags k=v --tags x=y",
+		"exec --env-vars A=1 B=2":                        "exec --env-vars A=1 B=2",
+		"pool create web --image a --ready-sessions 2 x": "pool create web --image a --ready-sessions 2 x",
+	} {
+		if got := strings.Join(spreadLists(strings.Fields(given)), " "); got != want {
+			t.Errorf("%s\nbecomes %s\n   want %s", given, got, want)
+		}
 	}
 }

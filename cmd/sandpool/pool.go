@@ -37,7 +37,7 @@ func (n poolName) name() (string, error) {
 type poolCreateCmd struct {
 	poolName
 	Location      string `short:"l" help:"Location to record." default:"local"`
-	ContainerType string `help:"Kind of sandbox: PythonLTS. NodeLTS, Shell and CustomContainer are not served yet." default:"PythonLTS"`
+	ContainerType string `help:"Kind of sandbox: PythonLTS or CustomContainer. NodeLTS and Shell are not served yet." default:"PythonLTS"`
 	poolSettings
 }
 
@@ -47,7 +47,7 @@ func (c *poolCreateCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	body, err := c.body(c.ContainerType)
+	body, err := c.body(c.ContainerType, nil)
 	if err != nil {
 		return err
 	}
@@ -84,11 +84,11 @@ func (c *poolUpdateCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	kind := ""
+	was := api.SessionPoolProperties{}
 	if old.Properties != nil {
-		kind = old.Properties.ContainerType
+		was = *old.Properties
 	}
-	body, err := c.body(kind)
+	body, err := c.body(was.ContainerType, &was)
 	if err != nil {
 		return err
 	}

@@ -1,13 +1,18 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/sandpool/sandpool/api"
 )
@@ -19,26 +24,32 @@ type poolSettings struct {
 	MaxSessions    *int     `help:"Most sessions at the same time (a new pool: 10)." placeholder:"N"`
 	ReadySessions  *int     `help:"Sandboxes kept ready (a new pool: 5)." placeholder:"N"`
 	CooldownPeriod *int     `help:"Seconds without a request after which a session ends (a new pool: 300)." placeholder:"SECONDS"`
-	LifecycleType  string   `help:"Timed. OnContainerExit is not served yet." placeholder:"TYPE"`
-	MaxAlivePeriod *int     `help:"Longest life of a session, with OnContainerExit; not served yet." placeholder:"SECONDS"`
+	LifecycleType  string   `help:"What ends sessions: Timed, or OnContainerExit of custom containers." placeholder:"TYPE"`
+	MaxAlivePeriod *int     `help:"Longest life of a session in seconds, with OnContainerExit." placeholder:"SECONDS"`
 	NetworkStatus  string   `help:"EgressDisabled. EgressEnabled is not served yet." placeholder:"STATUS"`
 	CPU            *float64 `name:"cpu" help:"Cores of one sandbox." placeholder:"CORES"`
 	Memory         string   `help:"Memory of one sandbox, such as 1.0Gi." placeholder:"SIZE"`
-	Image          string   `short:"i" help:"Image of the sandboxes." placeholder:"IMAGE"`
+	Image          string   `short:"i" help:"Image of the sandboxes; of custom containers a reference such as registry.example/app:1.0." placeholder:"IMAGE"`
 	Tags           []string `help:"Tags, KEY=VALUE each." sep:"none" placeholder:"KEY=VALUE"`
 	NoWait         bool     `help:"Do not wait until the pool can be used."`
 
-	Environment   string   `group:"later" help:"Managed environment." placeholder:"ID"`
-	ContainerName string   `group:"later" help:"Name of the container." placeholder:"NAME"`
-	Command       []string `group:"later" help:"Command line to start." sep:"none" placeholder:"WORD"`
-	Args          []string `group:"later" help:"Arguments of the command." sep:"none" placeholder:"WORD"`
-	TargetPort    *int     `group:"later" help:"Port that the container serves." placeholder:"PORT"`
-	EnvVars       []string `group:"later" help:"Environment, KEY=VALUE or KEY=secretref:NAME each." sep:"none" placeholder:"KEY=VALUE"`
-	Secrets       []string `group:"later" short:"s" help:"Secrets, NAME=VALUE each." sep:"none" placeholder:"NAME=VALUE"`
+	Environment   string   `group:"container" help:"Managed environment." placeholder:"ID"`
+	ContainerName string   `group:"container" help:"Name of the container." placeholder:"NAME"`
+	Command       []string `group:"container" help:"Command line to start." sep:"none" placeholder:"WORD"`
+	Args          []string `group:"container" help:"Arguments of the command." sep:"none" placeholder:"WORD"`
+	TargetPort    *int     `group:"container" help:"Port that the container serves." placeholder:"PORT"`
+	EnvVars       []string `group:"container" help:"Environment, KEY=VALUE or KEY=secretref:NAME each." sep:"none" placeholder:"KEY=VALUE"`
+	Secrets       []string `group:"container" short:"s" help:"Secrets, NAME=VALUE each." sep:"none" placeholder:"NAME=VALUE"`
 
-	RegistryServer   string `group:"later" help:"Registry of the image." placeholder:"HOST"`
-	RegistryUsername string `group:"later" help:"User of the registry." placeholder:"NAME"`
-	RegistryPassword string `group:"later" help:"Password of the registry." placeholder:"PASSWORD"`
+	WorkingDir    string `group:"container" help:"Working directory (the image's)." placeholder:"DIR"`
+	ExposedPorts  []int  `group:"container" help:"Ports that tunnels may reach besides the target port." placeholder:"PORT"`
+	WarmStart     string `group:"container" help:"How ready sandboxes are made: boot (the default) or snapshot." placeholder:"MODE"`
+	WarmStartHook string `group:"container" help:"Path to which the server posts after each restore of a snapshot." placeholder:"PATH"`
+	ProbeYAML     string `name:"probe-yaml" group:"container" help:"File with a list of probes, as az takes it." placeholder:"FILE"`
+
+	RegistryServer   string `group:"container" help:"Registry of the image." placeholder:"HOST"`
+	RegistryUsername string `group:"container" help:"User of the registry." placeholder:"NAME"`
+	RegistryPassword string `group:"container" help:"Password of the registry." placeholder:"PASSWORD"`
 	RegistryIdentity string `group:"later" help:"Identity that pulls the image." placeholder:"ID"`
 
 	MISystemAssigned bool     `name:"mi-system-assigned" group:"later" help:"Give sessions a system-assigned identity."`
@@ -51,8 +62,9 @@ func (s poolSettings) empty() bool {
 	return reflect.ValueOf(s).IsZero()
 }
 
-// body returns the settings as a resource: whole for a PUT, a merge patch for a PATCH.
-func (s *poolSettings) body(kind string) (api.SessionPool, error) {
+// body returns the settings as a resource: whole for a PUT, a merge patch on old for a PATCH. A
+// patch replaces lists whole, so what stays of a list is taken from old.
+func (s *poolSettings) body(kind string, old *api.SessionPoolProperties) (api.SessionPool, error) {
 	tags, err := pairs("tags", s.Tags)
 	if err != nil {
 		return api.SessionPool{}, err
@@ -77,7 +89,7 @@ func (s *poolSettings) body(kind string) (api.SessionPool, error) {
 	}
 	pool := api.SessionPool{Tags: tags, Properties: props}
 	if strings.EqualFold(kind, "CustomContainer") || s.customOnly() {
-		err = s.custom(props)
+		err = s.custom(props, old)
 	} else if s.CPU != nil || s.Memory != "" || s.Image != "" {
 		props.Sandpool = &api.SandpoolSettings{Image: s.Image, CPU: s.CPU, Memory: s.Memory}
 	}
@@ -88,20 +100,25 @@ func (s *poolSettings) body(kind string) (api.SessionPool, error) {
 // customOnly reports whether a flag was given that means a custom container.
 func (s *poolSettings) customOnly() bool {
 	return s.ContainerName != "" || len(s.Command) > 0 || len(s.Args) > 0 || s.TargetPort != nil || len(s.EnvVars) > 0 ||
-		len(s.Secrets) > 0 || s.RegistryServer != "" || s.RegistryUsername != "" || s.RegistryPassword != "" || s.RegistryIdentity != ""
+		len(s.Secrets) > 0 || s.ownSettings() != nil || s.ProbeYAML != "" || s.RegistryServer != "" || s.RegistryUsername != "" || s.RegistryPassword != "" || s.RegistryIdentity != ""
 }
 
 // custom fills the template of custom containers.
-func (s *poolSettings) custom(props *api.SessionPoolProperties) error {
-	env, err := s.environment()
+func (s *poolSettings) custom(props, old *api.SessionPoolProperties) error {
+	props.Sandpool = s.ownSettings()
+	template := &api.CustomContainerTemplate{}
+	given, err := s.container(api.Container{})
 	if err != nil {
 		return err
 	}
-	container := api.Container{Image: s.Image, Name: s.ContainerName, Command: s.Command, Args: s.Args, Env: env}
-	if s.CPU != nil || s.Memory != "" {
-		container.Resources = &api.ContainerResources{CPU: s.CPU, Memory: s.Memory}
+	if !reflect.ValueOf(given).IsZero() || old == nil {
+		if old != nil && old.CustomContainerTemplate != nil && len(old.CustomContainerTemplate.Containers) > 0 {
+			if given, err = s.container(old.CustomContainerTemplate.Containers[0]); err != nil {
+				return err
+			}
+		}
+		template.Containers = []api.Container{given}
 	}
-	template := &api.CustomContainerTemplate{Containers: []api.Container{container}}
 	if s.TargetPort != nil {
 		template.Ingress = &api.Ingress{TargetPort: s.TargetPort}
 	}
@@ -121,12 +138,91 @@ func (s *poolSettings) custom(props *api.SessionPoolProperties) error {
 	if registry != (api.RegistryCredentials{}) {
 		template.RegistryCredentials = &registry
 	}
+	if old != nil && len(secrets) > 0 {
+		for _, kept := range old.Secrets {
+			if _, ok := secrets[kept.Name]; !ok {
+				props.Secrets = append(props.Secrets, api.PoolSecret{Name: kept.Name})
+			}
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(secrets)) {
 		value := secrets[name]
 		props.Secrets = append(props.Secrets, api.PoolSecret{Name: name, Value: &value})
 	}
-	props.CustomContainerTemplate = template
+	if !reflect.ValueOf(*template).IsZero() {
+		props.CustomContainerTemplate = template
+	}
 	return nil
+}
+
+// container is c with what the flags say in its place.
+func (s *poolSettings) container(c api.Container) (api.Container, error) {
+	env, err := s.environment()
+	if err != nil {
+		return c, err
+	}
+	probes, err := readProbes(s.ProbeYAML)
+	if err != nil {
+		return c, err
+	}
+	c.Image, c.Name = cmp.Or(s.Image, c.Image), cmp.Or(s.ContainerName, c.Name)
+	c.Command, c.Args = someOf(s.Command, c.Command), someOf(s.Args, c.Args)
+	c.Env, c.Probes = someOf(env, c.Env), someOf(probes, c.Probes)
+	if s.CPU != nil || s.Memory != "" {
+		was := api.ContainerResources{}
+		if c.Resources != nil {
+			was = *c.Resources
+		}
+		c.Resources = &api.ContainerResources{CPU: cmp.Or(s.CPU, was.CPU), Memory: cmp.Or(s.Memory, was.Memory)}
+	}
+	return c, nil
+}
+
+// someOf returns list, or fallback if it is empty.
+func someOf[E any](list, fallback []E) []E {
+	if len(list) > 0 {
+		return list
+	}
+	return fallback
+}
+
+// ownSettings are those of custom containers that Azure's resource type has no name for; nil if
+// none was given.
+func (s *poolSettings) ownSettings() *api.SandpoolSettings {
+	own := api.SandpoolSettings{WarmStart: s.WarmStart, WarmStartHook: s.WarmStartHook, WorkingDir: s.WorkingDir, Ports: s.ExposedPorts}
+	if reflect.ValueOf(own).IsZero() {
+		return nil
+	}
+	return &own
+}
+
+// readProbes reads a list of probes from a YAML file: the list itself, or below the key "probes".
+func readProbes(file string) ([]api.ContainerProbe, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, usageError(fmt.Sprintf("--probe-yaml: %v", err))
+	}
+	var doc any
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return nil, usageError(fmt.Sprintf("--probe-yaml %s: %v", file, err))
+	}
+	if m, ok := doc.(map[string]any); ok {
+		doc = m["probes"]
+	}
+	raw, err := json.Marshal(doc)
+	if err != nil {
+		return nil, usageError(fmt.Sprintf("--probe-yaml %s: %v", file, err))
+	}
+	var probes []api.ContainerProbe
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&probes); err != nil {
+		return nil, usageError(fmt.Sprintf("--probe-yaml %s: write a list of probes: %v", file, err))
+	}
+	return probes, nil
 }
 
 func (s *poolSettings) environment() ([]api.EnvironmentVar, error) {
@@ -180,4 +276,34 @@ func pairs(flag string, args []string) (map[string]string, error) {
 		m[k] = v
 	}
 	return m, nil
+}
+
+// spreadLists lets the flags of lists be written as az writes them: once, with several values behind
+// them. Each further value gets the flag again. A value of a flag of pairs has a "=" in it, so a
+// pool's name may follow.
+func spreadLists(args []string) []string {
+	if len(args) < 2 || args[0] != "pool" {
+		return args
+	}
+	var out []string
+	flag, pairs := "", false
+	for _, arg := range args {
+		switch {
+		case strings.HasPrefix(arg, "-"):
+			flag = ""
+			switch arg {
+			case "--env-vars", "--secrets", "-s", "--tags":
+				flag, pairs = arg, true
+			case "--command", "--args", "--mi-user-assigned":
+				flag, pairs = arg, false
+			}
+		case flag == "" || out[len(out)-1] == flag:
+		case !pairs || strings.Contains(arg, "="):
+			out = append(out, flag)
+		default:
+			flag = ""
+		}
+		out = append(out, arg)
+	}
+	return out
 }
