@@ -5,7 +5,8 @@
 // wait. Linux likes to wake a thread on a core that is idle. In a virtual machine that takes some
 // 50 µs, since the idle core has left for the hypervisor; on the core of the thread that wakes it, 4 µs.
 // But two sandboxes that compute on one core would get half of it each while another
-// core may be idle, so a call that takes 40 ms of processor time ends the stay.
+// core may be idle, so a call that takes 40 ms of processor time ends the stay, and so does code
+// that a call has left behind and that takes an eighth of a core.
 package cores
 
 import (
@@ -20,17 +21,26 @@ import (
 )
 
 const (
-	// look is how old a call is when its processor time is first looked at, and how often the
-	// calls are gone through. No time is a deadline: one more look costs 20 µs.
-	look = 10 * time.Millisecond
-	// lastLook is the longest time between two looks at one call, which doubles from look on.
+	// firstLook is how old a call is when its processor time is first looked at, and how often
+	// the calls are gone through. No time is a deadline: one more look costs 20 µs.
+	firstLook = 10 * time.Millisecond
+	// lastLook is the longest time between two looks at one call, which doubles from firstLook on.
 	lastLook = 160 * time.Millisecond
 	// short is the processor time in one call, after the first look, that ends a stay. The
 	// first answers of many new sessions at once take 6 ms each, or twice that on a slow day, and must
 	// not: to end a stay takes a millisecond by itself.
 	short = 40 * time.Millisecond
-	// linger is how long the watching goes on without a call. To begin costs more than to go on.
+	// linger is how long calls are watched without there being one. To begin costs more than to go on.
 	linger = time.Second
+
+	// rest is the time from a call's end to the first look at what goes on without a call, and
+	// between this and the next; it doubles up to lastRest. The first look is only what the
+	// second is compared with: what a call itself leaves to be done is over by then.
+	rest     = time.Second
+	lastRest = 8 * time.Second
+	// background is the part of a core that what goes on without a call may take. A
+	// neighbour on the same core hardly notices that much.
+	background = 1. / 8
 )
 
 // Group is the threads of a sandbox.
@@ -45,18 +55,30 @@ type Group interface {
 type Cores struct {
 	all unix.CPUSet
 
-	mu       sync.Mutex  // guards what follows
-	stays    map[int]int // the sandboxes on each core
-	calls    map[*Stay]*call
-	watching bool
+	wake chan struct{} // ends the sleep of a watcher that waits for no call
+
+	mu    sync.Mutex      // guards what follows
+	stays map[int]int     // the sandboxes on each core
+	calls map[*Stay]*look // of calls that have not been answered
+	rests map[*Stay]*look // of those that have been called, between calls
+	state watching
 }
 
-// call is a call of a sandbox that has not been answered.
-type call struct {
+// watching is what is being watched.
+type watching int
+
+const (
+	nothing watching = iota // there is no watcher
+	callers                 // the watcher looks at calls, and at the rest now and then
+	resting                 // the watcher sleeps until the next look at a rest
+)
+
+// look is how a Stay is looked at.
+type look struct {
 	next  time.Time     // of the looks
 	pause time.Duration // between this look and the one after it
-	seen  bool
-	used  time.Duration // at the first look
+	seen  time.Time     // when used was taken: at the first look at a call, at the last one at a rest
+	used  time.Duration // the processor time then
 }
 
 // Stay is the time that a sandbox spends on one core. The methods of a nil Stay do nothing.
@@ -68,7 +90,7 @@ type Stay struct {
 
 // New finds the cores that this process may use.
 func New() (*Cores, error) {
-	c := &Cores{stays: map[int]int{}, calls: map[*Stay]*call{}}
+	c := &Cores{wake: make(chan struct{}, 1), stays: map[int]int{}, calls: map[*Stay]*look{}, rests: map[*Stay]*look{}}
 	if err := unix.SchedGetaffinity(0, &c.all); err != nil {
 		return nil, fmt.Errorf("find the cores of this process: %w", err)
 	}
@@ -136,11 +158,18 @@ func (s *Stay) Called() {
 	if s.core < 0 || c.calls[s] != nil {
 		return
 	}
-	c.calls[s] = &call{next: time.Now().Add(look), pause: look}
-	if !c.watching {
-		c.watching = true
+	c.calls[s] = &look{next: time.Now().Add(firstLook), pause: firstLook}
+	delete(c.rests, s)
+	switch c.state {
+	case nothing:
 		go c.watch()
+	case resting:
+		select {
+		case c.wake <- struct{}{}:
+		default: // it wakes already
+		}
 	}
+	c.state = callers
 }
 
 // Answered says that it has answered.
@@ -148,9 +177,13 @@ func (s *Stay) Answered() {
 	if s == nil {
 		return
 	}
-	s.cores.mu.Lock()
-	defer s.cores.mu.Unlock()
-	delete(s.cores.calls, s)
+	c := s.cores
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.calls[s] != nil {
+		delete(c.calls, s)
+		c.rests[s] = &look{next: time.Now().Add(rest), pause: rest}
+	}
 }
 
 // Free ends the stay and lets the sandbox run on all cores. After the end it does nothing.
@@ -175,67 +208,134 @@ func (s *Stay) Leave() bool {
 	c.stays[s.core]--
 	s.core = -1
 	delete(c.calls, s)
+	delete(c.rests, s)
 	return true
 }
 
-// watch looks at calls until there has been none for a while.
+// watch looks at what has been called, until that is gone.
 func (c *Cores) watch() {
-	tick := time.NewTicker(look)
+	for {
+		c.watchCalls()
+		for {
+			pause, ok := c.untilRest()
+			if !ok {
+				return
+			}
+			timer := time.NewTimer(pause)
+			select {
+			case <-timer.C:
+				c.inspect(c.dueRests())
+				continue
+			case <-c.wake:
+			}
+			timer.Stop()
+			break
+		}
+	}
+}
+
+// watchCalls looks at calls until there has been none for a while.
+func (c *Cores) watchCalls() {
+	tick := time.NewTicker(firstLook)
 	defer tick.Stop()
-	for last := time.Now(); ; {
-		<-tick.C
-		due, some := c.due()
-		for _, s := range due {
-			c.inspect(s)
+	lastCall, lastRests := time.Now(), time.Now()
+	for {
+		now := <-tick.C
+		due, some := c.dueCalls()
+		c.inspect(due)
+		if now.Sub(lastRests) > rest {
+			lastRests = now
+			c.inspect(c.dueRests())
 		}
 		if some {
-			last = time.Now()
-		} else if time.Since(last) > linger && c.rest() {
+			lastCall = now
+		} else if now.Sub(lastCall) > linger {
 			return
 		}
 	}
 }
 
-// due returns the stays whose calls are to be looked at, and whether there are any calls.
-func (c *Cores) due() (due []*Stay, some bool) {
+// dueCalls returns the stays whose calls are to be looked at, and whether there are any calls.
+func (c *Cores) dueCalls() (due []*Stay, some bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for s, call := range c.calls {
-		if now := time.Now(); !now.Before(call.next) {
-			call.pause = min(2*call.pause, lastLook)
-			call.next = now.Add(call.pause)
+	return dueOf(c.calls, lastLook), len(c.calls) > 0
+}
+
+// dueRests returns the stays that are to be looked at although they have no call.
+func (c *Cores) dueRests() []*Stay {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return dueOf(c.rests, lastRest)
+}
+
+// dueOf returns whose turn it is, and says when the next will be.
+func dueOf(looks map[*Stay]*look, last time.Duration) (due []*Stay) {
+	now := time.Now()
+	for s, l := range looks {
+		if !now.Before(l.next) {
+			l.pause = min(2*l.pause, last)
+			l.next = now.Add(l.pause)
 			due = append(due, s)
 		}
 	}
-	return due, len(c.calls) > 0
+	return due
 }
 
-// rest ends the watching unless there has been a call just now.
-func (c *Cores) rest() bool {
+// untilRest returns how long the watcher may sleep. It reports false, and that there is no watcher
+// any more, if there is nothing to watch; and no time at all if there is a call.
+func (c *Cores) untilRest() (pause time.Duration, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.watching = len(c.calls) > 0
-	return !c.watching
+	select {
+	case <-c.wake: // by a call that watchCalls has seen
+	default:
+	}
+	switch {
+	case len(c.calls) > 0:
+		c.wake <- struct{}{} // which is empty
+		return lastRest, true
+	case len(c.rests) == 0:
+		c.state = nothing
+		return 0, false
+	}
+	c.state = resting
+	next := time.Now().Add(lastRest)
+	for _, l := range c.rests {
+		if l.next.Before(next) {
+			next = l.next
+		}
+	}
+	return max(time.Until(next), firstLook), true
 }
 
-// inspect ends the stay of a group that computes. A group of which nothing can be learned
+// inspect ends the stays of groups that compute. A group of which nothing can be learned
 // is about to end.
-func (c *Cores) inspect(s *Stay) {
-	if used, err := s.group.CPUTime(); err == nil && c.computes(s, used) {
-		_ = s.Free()
+func (c *Cores) inspect(due []*Stay) {
+	for _, s := range due {
+		if used, err := s.group.CPUTime(); err == nil && c.computes(s, used) {
+			_ = s.Free()
+		}
 	}
 }
 
-// computes notes the processor time of a group, and reports whether its call has taken much.
+// computes notes the processor time of a group, and reports whether its call has taken much, or
+// what goes on without one.
 func (c *Cores) computes(s *Stay, used time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	call := c.calls[s]
-	if call == nil {
-		return false // answered meanwhile
+	now := time.Now()
+	if call := c.calls[s]; call != nil {
+		if call.seen.IsZero() {
+			call.seen, call.used = now, used
+		}
+		return used-call.used >= short
 	}
-	if !call.seen {
-		call.seen, call.used = true, used
+	between := c.rests[s]
+	if between == nil {
+		return false // it has left
 	}
-	return used-call.used >= short
+	before, then := between.used, between.seen
+	between.used, between.seen = used, now
+	return !then.IsZero() && (used-before).Seconds() >= background*now.Sub(then).Seconds()
 }

@@ -194,6 +194,31 @@ func TestBusy(t *testing.T) {
 	}
 }
 
+// A group that computes without a call is let go, one that does a little is not, and one that
+// has never been called is not even looked at.
+func TestBackground(t *testing.T) {
+	c := newCores(t)
+	busy, calm, ready := newCrew(t, 2), newCrew(t, 2), newCrew(t, 1)
+	for _, g := range []*crew{busy, calm} {
+		s := bind(t, c, g)
+		s.Called()
+		s.Answered()
+	}
+	bind(t, c, ready)
+	busy.settle(t, 1)
+	calm.settle(t, 1)
+	busy.work(lastRest)
+	calm.work(rest / 10)
+	eventually(t, "a group that computes between calls is on one core", func() bool { count, _ := busy.where(t); return count == c.all.Count() })
+	calm.settle(t, 1)
+	if count, _ := calm.where(t); count != 1 {
+		t.Errorf("a calm group may use %d cores, want 1", count)
+	}
+	if n := ready.looks.Load(); n > 0 {
+		t.Errorf("a group that has not been called was looked at %d times", n)
+	}
+}
+
 // Short calls, long ones that wait, and work between calls do not.
 func TestQuiet(t *testing.T) {
 	c := newCores(t)
@@ -213,23 +238,30 @@ func TestQuiet(t *testing.T) {
 	}
 }
 
-// Nothing watches once there have been no calls for a while, and calls are watched again.
+// Calls are not watched once there have been none for a while, are watched again when there
+// is one, and nothing is once what has been called has left.
 func TestRest(t *testing.T) {
 	c := newCores(t)
 	g := newCrew(t, 1)
 	s := bind(t, c, g)
-	watching := func() bool {
+	state := func() watching {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return c.watching
+		return c.state
 	}
 	for range 2 {
 		s.Called()
-		if !watching() {
+		if state() != callers {
 			t.Fatal("a call is not watched")
 		}
+		g.settle(t, 1)
 		s.Answered()
-		eventually(t, "the watching goes on", func() bool { return !watching() })
+		eventually(t, "the watching goes on", func() bool { return state() == resting })
+	}
+	s.Leave()
+	eventually(t, "the watcher stays", func() bool { return state() == nothing })
+	if len(c.rests) != 0 {
+		t.Errorf("%d are still to be looked at", len(c.rests))
 	}
 }
 
