@@ -241,6 +241,7 @@ func TestSandbox(t *testing.T) {
 	if res := run(t, a, time.Minute, "open('/mnt/data/"+info.Path+"').read() + str(os.stat('/mnt/data/"+info.Path+"').st_uid)"); res.Text != "'content1000'" {
 		t.Errorf("uploaded file holds %s: %+v", res.Text, res.Error)
 	}
+	limitsOfCode(t, a)
 }
 
 // inTerminal checks that a real sandbox has terminals and tells of its processes.
@@ -270,7 +271,7 @@ func inTerminal(t *testing.T, c *agent.Client) {
 		seen.Reset()
 	}
 	say("echo $(id -u) $(stty size) $(tty); pwd > $(tty); ulimit -p\n")
-	await("1000 50 300 /dev/pts/0\r\n/mnt/data\r\n128\r\n")
+	await("1000 50 300 /dev/pts/0\r\n/mnt/data\r\n488\r\n")
 	say(`sh -c 'trap "echo re\"\"sized \$(stty size)" WINCH; sleep 1000 & wait; echo wai""ted; wait'` + "\n")
 	for end := time.Now().Add(20 * time.Second); ; {
 		all, err := c.Processes(t.Context())
@@ -414,6 +415,33 @@ for _ in range(4): threading.Thread(target=spin).start()
 	res := run(t, c, time.Minute, "busy = False; hashlib.sha256(open('/mnt/data/large', 'rb').read()).hexdigest()")
 	if want := fmt.Sprintf("'%x'", sha256.Sum256(data)); res.Text != want {
 		t.Errorf("the file has the sum %s, want %s: %+v", res.Text, want, res.Error)
+	}
+}
+
+// limitsOfCode checks that code gets what the limits of its sandbox have room for, and that what
+// is too much ends in an error that says how much there is.
+func limitsOfCode(t *testing.T, c *agent.Client) {
+	t.Helper()
+	for _, test := range []struct{ code, want string }{ // of a template with 1 GiB and 1024 threads of the host
+		{"import os, time, concurrent.futures as f\n" +
+			"with f.ThreadPoolExecutor(200) as ex: print(sum(ex.map(lambda _: time.sleep(0.5) or 1, range(200))))", "200\n"},
+		{"with open('/dev/shm/m', 'wb') as m: m.write(bytes(300 << 20))\nprint('written')", "written\n"},
+		{"with open('/dev/shm/m', 'wb') as m:\n  while True: m.write(bytes(1 << 20))", "512 MiB in /dev/shm"},
+		{"import subprocess\nps = []\nwhile True: ps.append(subprocess.Popen(['sleep', '60']))", "488 processes and threads"},
+		{"print([p.kill() or p.wait() for p in ps] and 'all')", "all\n"},
+		{"import threading\nend = threading.Event()\nfor _ in range(1000): threading.Thread(target=end.wait).start()",
+			"488 processes and threads"},
+		{"end.set(); os.remove('/dev/shm/m')\nimport mmap\nf = open('/dev/shm/b', 'wb+'); f.truncate(600 << 20)\n" +
+			"m = mmap.mmap(f.fileno(), 600 << 20)\nfor i in range(0, 600 << 20, 4096): m[i] = 1", "/dev/shm, which holds 512 MiB"},
+	} {
+		res := run(t, c, time.Minute, test.code)
+		said := res.Stdout
+		if res.Error != nil {
+			said = res.Error.Message + res.Error.Traceback
+		}
+		if !strings.Contains(said, test.want) {
+			t.Errorf("%s: %s %q, want %q", test.code, res.Outcome, said, test.want)
+		}
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"golang.org/x/sys/unix"
+
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/agent/guest/output"
 	"github.com/sandpool/sandpool/internal/quiet"
@@ -321,7 +323,20 @@ func (c *cell) bury() {
 func describeExit(status syscall.WaitStatus) string {
 	const lost = "Its state is lost and a new one has been started."
 	if status.Signaled() {
+		if status.Signal() == syscall.SIGBUS {
+			return fmt.Sprintf("The kernel was ended by signal 7 (bus error). Memory that is mapped from a file had no more room, "+
+				"perhaps in /dev/shm, which holds %d MiB. %s", mib("/dev/shm"), lost)
+		}
 		return fmt.Sprintf("The kernel was ended by signal %d (%s). %s", int(status.Signal()), status.Signal(), lost)
 	}
 	return fmt.Sprintf("The kernel exited with code %d. %s", status.ExitStatus(), lost)
+}
+
+// mib is the size of a filesystem, or 0 if it cannot be learned.
+func mib(path string) uint64 {
+	var fs unix.Statfs_t
+	if unix.Statfs(path, &fs) != nil {
+		return 0
+	}
+	return fs.Blocks * uint64(fs.Bsize) >> 20 //nolint:gosec // a block's size is not negative
 }

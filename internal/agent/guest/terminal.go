@@ -26,9 +26,8 @@ func (s *Server) processes(w http.ResponseWriter, _ *http.Request) error {
 }
 
 // login makes a shell of what it is called with. Its limits are those that the kernel gives
-// itself, so that a terminal is no way around them: dash sets the number of processes by -p,
-// which is something else to bash.
-const login = `umask 022; { ulimit -p 128 2>/dev/null || ulimit -u 128; } && ulimit -c 0 && ulimit -n 4096 && exec "$0"`
+// itself, so that a terminal is no way around them.
+const login = `umask 022; ulimit -c 0 && ulimit -n 4096 && exec "$0"`
 
 func (s *Server) terminal(w http.ResponseWriter, r *http.Request) error {
 	size, err := sizeOf(r.URL.Query())

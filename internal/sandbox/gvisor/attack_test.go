@@ -270,9 +270,9 @@ func TestLastWords(t *testing.T) {
 func TestDiskBomb(t *testing.T) {
 	e, h := attack(t, nil)
 	for _, path := range []string{"/root/big", "/tmp/big", "/dev/shm/big"} {
-		got := ask(t, e, h, "/disk", url.Values{"path": {path}, "mb": {"100"}})
+		got := ask(t, e, h, "/disk", url.Values{"path": {path}, "mb": {"200"}})
 		if !strings.Contains(got, "no space left") {
-			t.Errorf("100 MB to %s: %s; want no space left", path, got)
+			t.Errorf("200 MB to %s: %s; want no space left", path, got)
 		}
 	}
 	if got := ask(t, e, h, "/state", nil); got != "1" {
@@ -345,8 +345,11 @@ func TestForkBomb(t *testing.T) {
 			}
 		}
 	}
-	if b := e.box(h.ID); b.ended() {
-		t.Logf("the sandbox ended: %+v", b.exit)
+	if err != nil || !strings.Contains(body, "resource temporarily unavailable") {
+		t.Errorf("400 processes: %q, %v; want an error of the one that is too many", body, err)
+	}
+	if got := ask(t, e, h, "/state", nil); got != "1" {
+		t.Errorf("the sandbox answers %q after it", got)
 	}
 	begin := time.Now()
 	if err := e.Stop(t.Context(), h); err != nil {

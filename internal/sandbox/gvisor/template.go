@@ -27,7 +27,7 @@ import (
 // layout is the version of what the engine makes of a template. It is part of
 // a snapshot's key: raise it with every change of guestSpec, of the sentry's
 // flags or of the snapshot's files.
-const layout = 6
+const layout = 7
 
 func invalid(target, format string, args ...any) error {
 	return sandpool.Errorf(sandpool.Invalid, "InvalidTemplate", target, format, args...)
@@ -229,12 +229,23 @@ func (p *prepared) capabilities() *specs.LinuxCapabilities {
 	return c
 }
 
-// Sizes of the guest's memory filesystems. They count towards the sandbox's
-// memory limit; the bound makes a full one an error of the writer.
+// devSize is that of the guest's /dev. Memory filesystems count towards the sandbox's memory
+// limit; the bound makes a full one an error of the writer. /dev/shm and /tmp have half of that limit,
+// which is what Linux gives a tmpfs.
+const devSize = 64 << 10
+
+// What of Limits.PIDs, which counts threads of the host, the guest's processes and threads get.
 const (
-	devSize = 64 << 10
-	shmSize = 64 << 20
+	sentryThreads = 48 // the most that gVisor itself was seen to take, and a little more
+	hostThreads   = 2  // of each process of the guest (measured: 200 for 100); a thread takes less
+	fewestTasks   = 16
 )
+
+// guestTasks is how many processes and threads a user of the guest may have. A sentry that
+// cannot make a thread ends with all that is in it, so that the guest must meet a limit before.
+func guestTasks(l sandbox.Limits) uint64 {
+	return uint64(max((l.PIDs-sentryThreads)/hostThreads, fewestTasks))
+}
 
 // guestSpec returns the OCI specification of a sandbox of p. But for the host
 // name it must depend on p alone: gVisor refuses to restore a snapshot into a
@@ -260,7 +271,7 @@ func guestSpec(p *prepared, host sandbox.ID) ([]byte, error) {
 			Rlimits: []specs.POSIXRlimit{
 				{Type: "RLIMIT_NOFILE", Soft: 65536, Hard: 65536},
 				{Type: "RLIMIT_CORE"},
-				{Type: "RLIMIT_NPROC", Soft: uint64(t.Limits.PIDs), Hard: uint64(t.Limits.PIDs)},
+				{Type: "RLIMIT_NPROC", Soft: guestTasks(t.Limits), Hard: guestTasks(t.Limits)},
 			},
 		},
 		Mounts: guestMounts(t),
@@ -293,7 +304,7 @@ func guestMounts(t sandbox.Template) []specs.Mount {
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: append([]string{"ro"}, hard...)},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", size(devSize)}},
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
-		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: append([]string{"mode=1777", size(shmSize)}, hard...)},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: append([]string{"mode=1777", size(t.Limits.Memory / 2)}, hard...)},
 		{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "mode=1777", size(min(t.Limits.Disk, t.Limits.Memory/2))}},
 	}
 	for _, l := range t.Layers {

@@ -10,7 +10,10 @@ that runs no code of the exception.
 import sys
 from _signal import ITIMER_VIRTUAL, SIGVTALRM, getsignal, setitimer
 from _signal import signal as set_handler
+from errno import ENOSPC
 from linecache import getline, getlines
+from os import statvfs
+from resource import RLIMIT_NPROC, getrlimit
 from sys import getrecursionlimit, setrecursionlimit
 from types import TracebackType
 
@@ -37,6 +40,30 @@ _traceback = BaseException.__dict__["__traceback__"]
 
 class TooLong(BaseException):
     """The time for a description is over."""
+
+
+def limit(e):
+    """Says in one line which limit of the session an exception has met."""
+    kind = type(e)
+    if kind is RuntimeError and e.args == ("can't start new thread",) or kind is BlockingIOError and _is_fork(e):
+        return f"This session may have {getrlimit(RLIMIT_NPROC)[0]} processes and threads at a time."
+    if kind is OSError and e.errno == ENOSPC:
+        sizes = ", ".join(f"{_mib(path)} MiB in {path}" for path in ("/tmp", "/dev/shm"))
+        return f"Files of this session may take {_mib('/')} MiB, {sizes}."
+    return None
+
+
+def _is_fork(e):
+    """Whether an exception comes from the start of a process; that of a socket is of the same kind."""
+    tb = e.__traceback__
+    while tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next
+    return tb is not None and tb.tb_frame.f_code.co_name in ("_execute_child", "_launch", "_fork_exec", "spawnv_passfds")
+
+
+def _mib(path):
+    size = statvfs(path)
+    return size.f_blocks * size.f_frsize >> 20
 
 
 def clip(text):

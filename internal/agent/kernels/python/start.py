@@ -22,7 +22,6 @@ from shell import add_user_site, make_shell
 from streams import AREA, Outputs
 from warm import handle
 
-MAX_PROCESSES = 128  # processes and threads of the user; a fork of a kernel takes 30 MB under gVisor
 CONTROL_FD = 700  # beyond what a cell closes by habit
 
 
@@ -30,7 +29,7 @@ def main(directory, home):
     control = fcntl(3, F_DUPFD_CLOEXEC, CONTROL_FD)
     shared = fcntl(5, F_DUPFD_CLOEXEC, CONTROL_FD)
     os.closerange(3, CONTROL_FD)
-    for what, limit in ((resource.RLIMIT_NPROC, MAX_PROCESSES), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 4096)):
+    for what, limit in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 4096)):
         resource.setrlimit(what, (limit, limit))
     os.umask(0o022)
     os.environ["HOME"] = home
@@ -41,7 +40,7 @@ def main(directory, home):
     outputs = Outputs(mapped(shared, 2 * AREA), shared)
     order.watch(outputs)
     figures.watch()
-    errors.sayings.append(figures.saying)
+    errors.sayings += figures.saying, errors.limit
     kernel = Kernel(make_shell(), outputs, control)
     sys.stdout = sys.__stdout__ = kernel.out
     sys.stderr = sys.__stderr__ = kernel.err
