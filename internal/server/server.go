@@ -179,9 +179,18 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error {
 		<-stopping.Done()
 		defer end()
+		s.tell(context.WithoutCancel(ctx), "STOPPING=1")
 		return s.shutDown(context.WithoutCancel(ctx))
 	})
+	s.tell(ctx, "READY=1") // connections have been taken since New
 	return g.Wait()
+}
+
+// tell tells systemd; that it does not listen is no reason not to serve.
+func (s *Server) tell(ctx context.Context, state string) {
+	if err := notify(ctx, state); err != nil {
+		s.log.Warn("systemd does not learn of the server's state", "error", err)
+	}
 }
 
 // ignoring returns err unless it is the way a part ends when it was told to.
