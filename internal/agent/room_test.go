@@ -2,79 +2,100 @@ package agent_test
 
 import (
 	"bytes"
-	"context"
-	"errors"
-	"io"
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sandpool/sandpool/internal/agent"
 )
 
-// scarce is a room that has err for everybody.
-type scarce struct {
-	err   error
-	taken []int64
+// backPressure checks that code which sends to a peer that never reads has to wait, as on any
+// other machine.
+func backPressure(t *testing.T, c *agent.Client) {
+	t.Helper()
+	res := run(t, c, time.Minute, `
+import asyncio, socket
+server = socket.create_server(("127.0.0.1", 0))
+near = socket.create_connection(server.getsockname())
+far, _ = server.accept()
+near.setblocking(False)
+sent = 0
+try:
+    while sent < 300 << 20: sent += near.send(bytes(1 << 16))
+except BlockingIOError: pass
+if sent > 16 << 20: print("taken", sent)
+for s in (near, far, server): s.close()
+
+async def main():
+    async def silent(reader, writer):
+        reader._transport.pause_reading()
+        await asyncio.sleep(60)
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    drained = 0
+    try:
+        while drained < 300 << 20:
+            writer.write(bytes(1 << 20))
+            await asyncio.wait_for(writer.drain(), 1)
+            drained += 1 << 20
+    except TimeoutError: pass
+    if drained > 16 << 20: print("drained", drained)
+    writer.transport.abort()
+await main()
+`)
+	if res.Outcome != agent.OK || res.Stdout != "" {
+		t.Errorf("sent to a peer that never reads: %q %+v", res.Stdout, res.Error)
+	}
 }
 
-func (s *scarce) Take(_ context.Context, n int64) error {
-	s.taken = append(s.taken, n)
-	return s.err
-}
-
-// TestRoomOfAnswers checks that a large answer waits for room before it is read, a
-// small one does not, and that one without room breaks the link alone.
-func TestRoomOfAnswers(t *testing.T) {
-	text := strings.Repeat("x", agent.LargeAnswer)
-	c := clientSaying(t, func(io.Writer) {}, func(w io.Writer) {
-		frame, err := agent.EncodeFrame(agent.Answer{Result: &agent.ExecuteResult{Outcome: agent.OK, Stdout: text}})
-		if err != nil {
-			t.Error(err)
-		}
-		_, _ = w.Write(frame)
-	})
-	room := &scarce{}
-	for range 2 {
-		if res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1", Room: room}); err != nil || res.Stdout != text {
-			t.Fatalf("with room: %d bytes, %v", len(res.Stdout), err)
-		}
+// largeUpload checks that an upload to an agent that has little time arrives whole.
+func largeUpload(t *testing.T, c *agent.Client) {
+	t.Helper()
+	run(t, c, time.Minute, `
+import hashlib, threading
+busy = True
+def spin():
+    while busy: hashlib.sha256(bytes(1 << 20)).digest()
+for _ in range(4): threading.Thread(target=spin).start()
+`)
+	const size = 100 << 20
+	data := make([]byte, size)
+	_, _ = rand.Read(data) // it never fails
+	if _, err := c.Upload(t.Context(), "/mnt/data/large", bytes.NewReader(data), size); err != nil {
+		t.Error(err)
 	}
-	if len(room.taken) != 2 || room.taken[0] <= agent.LargeAnswer {
-		t.Errorf("room was taken for %v, want twice, for more than %d bytes", room.taken, agent.LargeAnswer)
-	}
-	room.err = errors.New("no room")
-	if _, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1", Room: room}); !errors.Is(err, room.err) {
-		t.Errorf("without room: %v", err)
-	}
-	text = "small"
-	if res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1", Room: room}); err != nil || res.Stdout != text {
-		t.Errorf("a small answer after it: %q, %v", res.Stdout, err)
+	res := run(t, c, time.Minute, "busy = False; hashlib.sha256(open('/mnt/data/large', 'rb').read()).hexdigest()")
+	if want := fmt.Sprintf("'%x'", sha256.Sum256(data)); res.Text != want {
+		t.Errorf("the file has the sum %s, want %s: %+v", res.Text, want, res.Error)
 	}
 }
 
-// TestLargeFrames checks that a reader asks once about each large frame, however it arrives.
-func TestLargeFrames(t *testing.T) {
-	var wire bytes.Buffer
-	for _, text := range []string{strings.Repeat("a", 1<<20), "b", strings.Repeat("c", 2<<20)} {
-		frame, err := agent.EncodeFrame(text)
-		if err != nil {
-			t.Fatal(err)
+// limitsOfCode checks that code gets what the limits of its sandbox have room for, and that what
+// is too much ends in an error that says how much there is.
+func limitsOfCode(t *testing.T, c *agent.Client) {
+	t.Helper()
+	for _, test := range []struct{ code, want string }{ // of a template with 1 GiB and 1024 threads of the host
+		{"import os, time, concurrent.futures as f\n" +
+			"with f.ThreadPoolExecutor(200) as ex: print(sum(ex.map(lambda _: time.sleep(0.5) or 1, range(200))))", "200\n"},
+		{"with open('/dev/shm/m', 'wb') as m: m.write(bytes(300 << 20))\nprint('written')", "written\n"},
+		{"with open('/dev/shm/m', 'wb') as m:\n  while True: m.write(bytes(1 << 20))", "512 MiB in /dev/shm"},
+		{"import subprocess\nps = []\nwhile True: ps.append(subprocess.Popen(['sleep', '60']))", "488 processes and threads"},
+		{"print([p.kill() or p.wait() for p in ps] and 'all')", "all\n"},
+		{"import threading\nend = threading.Event()\nfor _ in range(1000): threading.Thread(target=end.wait).start()",
+			"488 processes and threads"},
+		{"end.set(); os.remove('/dev/shm/m')\nimport mmap\nf = open('/dev/shm/b', 'wb+'); f.truncate(600 << 20)\n" +
+			"m = mmap.mmap(f.fileno(), 600 << 20)\nfor i in range(0, 600 << 20, 4096): m[i] = 1", "/dev/shm, which holds 512 MiB"},
+	} {
+		res := run(t, c, time.Minute, test.code)
+		said := res.Stdout
+		if res.Error != nil {
+			said = res.Error.Message + res.Error.Traceback
 		}
-		wire.Write(frame)
-	}
-	var asked []int64
-	r := agent.NewFrameReader(&wire, 4<<20)
-	r.Large = func(size int64) error {
-		asked = append(asked, size)
-		return nil
-	}
-	var text string
-	for _, want := range []int{1 << 20, 1, 2 << 20} {
-		if err := r.Next(&text); err != nil || len(text) != want {
-			t.Fatalf("read %d bytes and %v, want %d", len(text), err, want)
+		if !strings.Contains(said, test.want) {
+			t.Errorf("%s: %s %q, want %q", test.code, res.Outcome, said, test.want)
 		}
-	}
-	if len(asked) != 2 || asked[0] != 1<<20+2 || asked[1] != 2<<20+2 {
-		t.Errorf("asked about %v", asked)
 	}
 }
