@@ -98,6 +98,20 @@ func (t *Tokens) Verify(ctx context.Context, c Credential) (Principal, error) {
 	return known.principal, nil
 }
 
+// Holder returns the principal of the token with the given id, for a verifier that has another
+// proof of who holds it. One that is unknown, revoked or expired is an error of class
+// Unauthenticated.
+func (t *Tokens) Holder(ctx context.Context, id string) (Principal, error) {
+	row, err := t.find(ctx, id)
+	if err != nil {
+		return Principal{}, err
+	}
+	if row.ID == "" || !row.ExpiresAt.IsZero() && !t.now().Before(row.ExpiresAt) {
+		return Principal{}, refused()
+	}
+	return principalOf(row), nil
+}
+
 // remember caches c unless a token was revoked since changes was read. Only
 // tokens whose secret was right get here, so guesses cannot push them out.
 func (t *Tokens) remember(id string, c cached, changes int) {

@@ -156,6 +156,8 @@ func (c *Control) Register(mux *http.ServeMux) {
 	}
 	handle(arm.PoolPath+"/providers/Microsoft.Authorization/roleAssignments/{assignment}", c.onPool(auth.WritePool, noRoleAssignments))
 
+	c.registerTree(handle)
+
 	handle("GET /sandpool/tokens", c.onTokens(c.listTokens))
 	handle("POST /sandpool/tokens", c.onTokens(c.createToken))
 	handle("GET /sandpool/tokens/{id}", c.onTokens(c.getToken))

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"path/filepath"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
@@ -13,6 +14,7 @@ import (
 	"github.com/sandpool/sandpool/internal/control"
 	"github.com/sandpool/sandpool/internal/endpoint"
 	"github.com/sandpool/sandpool/internal/gateway"
+	"github.com/sandpool/sandpool/internal/issuer"
 	"github.com/sandpool/sandpool/internal/pool"
 )
 
@@ -56,12 +58,37 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		return nil, err
 	}
 	isHealth := func(r *http.Request) bool { return path.Clean(r.URL.EscapedPath()) == healthPath && !branch.OwnHost(r) }
-	callers, err := auth.NewAuthenticator(auth.Options{Fail: respond.Error, Open: isHealth}, s.tokens)
+	clients, err := s.issuer()
 	if err != nil {
 		return nil, err
 	}
-	return arm.Trace(respond.CORS(s.cfg.CORS.Origins, callers.Middleware(branch))), nil
+	callers, err := auth.NewAuthenticator(auth.Options{Fail: respond.Error, Open: isHealth}, s.tokens, clients)
+	if err != nil {
+		return nil, err
+	}
+	inside := callers.Middleware(branch)
+	signIn := clients.Front(inside)
+	planesOrPool := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if branch.OwnHost(r) { // where everything is the pool's
+			inside.ServeHTTP(w, r)
+			return
+		}
+		signIn.ServeHTTP(w, r)
+	})
+	return arm.Trace(respond.CORS(s.cfg.CORS.Origins, planesOrPool)), nil
 }
+
+// issuer gives out and verifies the tokens of Azure's clients.
+func (s *Server) issuer() (*issuer.Issuer, error) {
+	base := s.baseURL()
+	if base == nil {
+		base = arm.BaseURL
+	}
+	return issuer.New(s.tokens, filepath.Join(s.cfg.DataDir, issuerKeyFile), base, nil)
+}
+
+// issuerKeyFile is where the issuer's key is kept, below the data directory.
+const issuerKeyFile = "issuer-key.pem"
 
 // leases is the manager as the data plane of code pools sees it, holds as that of custom pools does.
 type (

@@ -1,0 +1,182 @@
+package issuer
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/auth"
+)
+
+// lifetime is how long a JWT is good for; skew is what clocks may differ by.
+const (
+	lifetime = time.Hour
+	skew     = time.Minute
+)
+
+// Audiences are what tokens may be for: Resource Manager, and dynamic sessions under their
+// present and their first name. A token for one of them is good for the whole server.
+func Audiences() []string {
+	return []string{"https://management.azure.com", "https://management.core.windows.net",
+		"https://dynamicsessions.io", "https://acasessions.io"}
+}
+
+// Tokens is what the issuer needs of package auth.
+type Tokens interface {
+	// Verify returns the principal of a token's text.
+	Verify(ctx context.Context, c auth.Credential) (auth.Principal, error)
+	// Holder returns the principal of the token with the given id, if it is valid.
+	Holder(ctx context.Context, id string) (auth.Principal, error)
+}
+
+var _ Tokens = (*auth.Tokens)(nil)
+
+// Issuer gives out and verifies tokens.
+type Issuer struct {
+	tokens  Tokens
+	baseURL func(*http.Request) string
+	key     *ecdsa.PrivateKey
+	keyID   string
+	signer  jose.Signer
+	now     func() time.Time
+}
+
+var _ auth.Verifier = (*Issuer)(nil)
+
+// New returns the Issuer whose key is in the file at path, which is made if it is not there.
+// baseURL is how callers reach the server; now is the clock, nil means time.Now.
+func New(tokens Tokens, path string, baseURL func(*http.Request) string, now func() time.Time) (*Issuer, error) {
+	if tokens == nil || baseURL == nil {
+		return nil, errors.New("issuer: tokens and a base URL are required")
+	}
+	key, err := loadKey(path)
+	if err != nil {
+		return nil, fmt.Errorf("the issuer's key: %w", err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		return nil, fmt.Errorf("the issuer's key: %w", err)
+	}
+	sum := sha256.Sum256(public)
+	id := hex.EncodeToString(sum[:10])
+	options := (&jose.SignerOptions{}).WithType("JWT").WithHeader("kid", id)
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, options)
+	if err != nil {
+		return nil, fmt.Errorf("the issuer's key: %w", err)
+	}
+	if now == nil {
+		now = time.Now
+	}
+	return &Issuer{tokens: tokens, baseURL: baseURL, key: key, keyID: id, signer: signer, now: now}, nil
+}
+
+// loadKey reads the key at path, or makes one there that its owner alone can read.
+func loadKey(path string) (*ecdsa.PrivateKey, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return makeKey(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("%q holds no key in PEM; remove it and a new one is made", path)
+	}
+	return x509.ParseECPrivateKey(block.Bytes)
+}
+
+func makeKey(path string) (*ecdsa.PrivateKey, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
+	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
+		return nil, err
+	}
+	return key, os.Rename(path+".new", path)
+}
+
+// claims are what a token says beside the registered ones. Clients read the tenant from it.
+type claims struct {
+	jwt.Claims
+	Tenant string `json:"tid"`
+	Object string `json:"oid"`
+	App    string `json:"appid"`
+}
+
+// issue returns a token for the principal, whose subject is that of a token of the server.
+func (i *Issuer) issue(p auth.Principal, issuer, audience string) (string, error) {
+	now := i.now()
+	id := strings.TrimPrefix(p.Subject, subjectPrefix)
+	return jwt.Signed(i.signer).Claims(claims{
+		Claims: jwt.Claims{Issuer: issuer, Subject: p.Subject, Audience: jwt.Audience{audience},
+			IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(lifetime))},
+		Tenant: Tenant, Object: id, App: id,
+	}).Serialize()
+}
+
+// Tenant is the one tenant that there is.
+const Tenant = sandpool.DefaultSubscription
+
+// subjectPrefix begins the subjects of the server's own tokens.
+const subjectPrefix = "token:"
+
+// Recognizes implements auth.Verifier: a JSON Web Token that names the issuer's key.
+func (i *Issuer) Recognizes(c auth.Credential) bool {
+	if c.Kind != auth.Bearer || strings.Count(c.Text, ".") != 2 {
+		return false
+	}
+	t, err := jwt.ParseSigned(c.Text, []jose.SignatureAlgorithm{jose.ES256})
+	return err == nil && len(t.Headers) == 1 && t.Headers[0].KeyID == i.keyID
+}
+
+// Verify implements auth.Verifier.
+func (i *Issuer) Verify(ctx context.Context, c auth.Credential) (auth.Principal, error) {
+	t, err := jwt.ParseSigned(c.Text, []jose.SignatureAlgorithm{jose.ES256})
+	if err != nil {
+		return auth.Principal{}, refused()
+	}
+	var got claims
+	if err := t.Claims(&i.key.PublicKey, &got); err != nil {
+		return auth.Principal{}, refused()
+	}
+	if got.Expiry == nil || got.NotBefore == nil || got.Tenant != Tenant ||
+		got.ValidateWithLeeway(jwt.Expected{Time: i.now()}, skew) != nil {
+		return auth.Principal{}, refused()
+	}
+	if len(got.Audience) != 1 || !slices.Contains(Audiences(), got.Audience[0]) {
+		return auth.Principal{}, refused()
+	}
+	id, ok := strings.CutPrefix(got.Subject, subjectPrefix)
+	if !ok {
+		return auth.Principal{}, refused()
+	}
+	return i.tokens.Holder(ctx, id)
+}
+
+func refused() error {
+	return sandpool.Errorf(sandpool.Unauthenticated, "InvalidAuthenticationToken", "Authorization",
+		"The bearer token is not valid: it is wrong, expired, for something else, or its client was revoked.")
+}
