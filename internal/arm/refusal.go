@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,7 +26,7 @@ import (
 
 // Refusals makes srv refuse in the form of all other errors, and returns the listener that
 // it must serve in place of l. Its Handler must have been set. Connections of a TLS listener
-// (tls.NewListener) are served as HTTP/1.1.
+// (tls.NewListener) that are to speak HTTP/2 are left as they are: they have no such refusals.
 func (rs *Responder) Refusals(srv *http.Server, l net.Listener) net.Listener {
 	next := srv.Handler
 	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -42,7 +43,8 @@ func (rs *Responder) Refusals(srv *http.Server, l net.Listener) net.Listener {
 			w.mark(false)
 		}
 	}
-	return &watching{Listener: l, rs: rs, maxHeader: srv.MaxHeaderBytes}
+	return &watching{Listener: l, rs: rs, maxHeader: srv.MaxHeaderBytes,
+		accepted: make(chan accepted), over: make(chan struct{})}
 }
 
 type connKey struct{}
@@ -51,24 +53,94 @@ type connKey struct{}
 // is under way on it.
 type marked interface{ mark(handled bool) }
 
-// watching is a listener whose connections are watched.
+// watching is a listener whose connections are watched. net/http knows HTTP/2 by the type of
+// a connection, and which protocol it is shows when hands were shaken; so that is done here,
+// for each connection in a goroutine of its own.
 type watching struct {
 	net.Listener
 	rs        *Responder
 	maxHeader int
+
+	begin    sync.Once
+	accepted chan accepted
+	ending   sync.Once
+	over     chan struct{} // closed when the listener is
+}
+
+// accepted is what Accept returns.
+type accepted struct {
+	conn net.Conn
+	err  error
 }
 
 // Accept implements net.Listener.
 func (l *watching) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	l.begin.Do(func() { go l.acceptAll() })
+	select {
+	case a := <-l.accepted:
+		return a.conn, a.err
+	case <-l.over:
+		return nil, net.ErrClosed
 	}
-	w := &watched{Conn: c, l: l}
-	if t, ok := c.(*tls.Conn); ok {
-		return &watchedTLS{watched: w, tls: t}, nil
+}
+
+// acceptAll accepts connections until the listener is closed. An error waits until Accept takes
+// it, whose caller knows how long to wait before the next attempt.
+func (l *watching) acceptAll() {
+	for {
+		c, err := l.Listener.Accept()
+		t, secure := c.(*tls.Conn)
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			l.pass(accepted{err: err})
+		case secure:
+			go l.shakeHands(t)
+		default:
+			l.pass(accepted{conn: &watched{Conn: c, l: l}})
+		}
 	}
-	return w, nil
+}
+
+// pass hands a over to Accept.
+func (l *watching) pass(a accepted) {
+	select {
+	case l.accepted <- a:
+	case <-l.over:
+		if a.conn != nil {
+			_ = a.conn.Close()
+		}
+	}
+}
+
+// Close implements net.Listener.
+func (l *watching) Close() error {
+	l.ending.Do(func() { close(l.over) })
+	return l.Listener.Close()
+}
+
+// handshakeTime bounds a handshake.
+const handshakeTime = 10 * time.Second
+
+// shakeHands makes a connection ready to be accepted. Who forgot TLS learns it.
+func (l *watching) shakeHands(t *tls.Conn) {
+	_ = t.SetDeadline(time.Now().Add(handshakeTime))
+	if err := t.Handshake(); err != nil {
+		var plain tls.RecordHeaderError
+		if errors.As(err, &plain) && plain.Conn != nil && isHTTP(plain.RecordHeader) {
+			_, _ = plain.Conn.Write(l.refusal(http.StatusBadRequest, "InvalidRequest",
+				"This is an HTTPS port, and the request came without TLS. Use an address that begins with https://."))
+		}
+		_ = t.NetConn().Close()
+		return
+	}
+	_ = t.SetDeadline(time.Time{})
+	if t.ConnectionState().NegotiatedProtocol == "h2" {
+		l.pass(accepted{conn: t})
+		return
+	}
+	l.pass(accepted{conn: &watchedTLS{watched: &watched{Conn: t, l: l}, tls: t}})
 }
 
 // watched is a marked connection.
@@ -109,26 +181,8 @@ type watchedTLS struct {
 	tls *tls.Conn
 }
 
-// handshakeTime bounds a handshake.
-const handshakeTime = 10 * time.Second
-
-// ConnectionState is what net/http asks first, in the connection's own goroutine. It shakes
-// hands, which net/http does by itself only for connections of package tls. If that fails
-// nothing more can be read.
-func (c *watchedTLS) ConnectionState() tls.ConnectionState {
-	_ = c.SetDeadline(time.Now().Add(handshakeTime))
-	if err := c.tls.Handshake(); err != nil {
-		var plain tls.RecordHeaderError
-		if errors.As(err, &plain) && plain.Conn != nil && isHTTP(plain.RecordHeader) {
-			_, _ = plain.Conn.Write(c.l.refusal(http.StatusBadRequest, "InvalidRequest",
-				"This is an HTTPS port, and the request came without TLS. Use an address that begins with https://."))
-		}
-		_ = c.tls.NetConn().Close()
-		return tls.ConnectionState{}
-	}
-	_ = c.SetDeadline(time.Time{})
-	return c.tls.ConnectionState()
-}
+// ConnectionState is what net/http shows to handlers.
+func (c *watchedTLS) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
 
 // isHTTP reports whether what came in place of a TLS record is the beginning of a request.
 func isHTTP(head [5]byte) bool {

@@ -62,7 +62,7 @@ func refusing(t *testing.T, secure bool) (string, func() net.Conn) {
 		source.StartTLS()
 		certs := source.TLS.Certificates
 		source.Close()
-		l = tls.NewListener(l, &tls.Config{Certificates: certs, NextProtos: []string{"http/1.1"}})
+		l = tls.NewListener(l, &tls.Config{Certificates: certs, NextProtos: []string{"h2", "http/1.1"}})
 	}
 	srv := &http.Server{Handler: handler, MaxHeaderBytes: 4 << 10, ReadHeaderTimeout: 10 * time.Second}
 	watching := rs.Refusals(srv, l)
@@ -172,6 +172,49 @@ func TestAnswersAreNotRefusals(t *testing.T) {
 				t.Errorf("%d bytes, %v", len(b), err)
 			}
 		}
+	}
+}
+
+// TestHTTP2: a client that speaks it does.
+func TestHTTP2(t *testing.T) {
+	t.Parallel()
+	address, _ := refusing(t, true)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
+	defer transport.CloseIdleConnections()
+	for range 3 {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+address+"/echo", strings.NewReader("hello"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.ProtoMajor != 2 || string(b) != "hello" {
+			t.Errorf("%s %q, %v", resp.Proto, b, err)
+		}
+	}
+}
+
+// TestSilentHandshake: a caller that does not shake hands keeps nobody else waiting.
+func TestSilentHandshake(t *testing.T) {
+	t.Parallel()
+	address, dial := refusing(t, true)
+	for range 20 {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	conn := dial()
+	if _, err := io.WriteString(conn, "GET /tls HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || resp.StatusCode != 200 {
+		t.Errorf("%v, %v", resp, err)
 	}
 }
 
