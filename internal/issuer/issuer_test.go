@@ -219,7 +219,7 @@ func TestDiscovery(t *testing.T) {
 			t.Errorf("the token endpoint of %s: %d", path, status)
 		}
 	}
-	if status, got := k.ask("GET", "/metadata/endpoints?api-version=2022-09-01", nil); status != 200 || got["resourceManager"] != base+"/" || got["suffixes"] == nil {
+	if status, got := k.ask("GET", "//metadata/endpoints/?api-version=2022-09-01", nil); status != 200 || got["resourceManager"] != base+"/" || got["suffixes"] == nil {
 		t.Errorf("%d %v", status, got)
 	}
 	_, got := k.ask("GET", "/adfs/discovery/keys", nil)

@@ -36,7 +36,11 @@ func (i *Issuer) Front(next http.Handler) http.Handler {
 
 // find returns what answers r, and nil if it is not for the issuer.
 func (i *Issuer) find(r *http.Request) http.HandlerFunc {
-	path := strings.TrimSuffix(r.URL.Path, "/")
+	segments, err := arm.Segments(r.URL.EscapedPath())
+	if err != nil || len(segments) == 0 {
+		return nil
+	}
+	path := "/" + strings.Join(segments, "/") // az joins addresses with two slashes
 	switch {
 	case r.Method == http.MethodGet && path == "/metadata/endpoints":
 		return i.endpoints
@@ -45,7 +49,6 @@ func (i *Issuer) find(r *http.Request) http.HandlerFunc {
 	case r.Method == http.MethodGet && path == "/adfs/discovery/keys":
 		return i.keys
 	}
-	segments := strings.Split(strings.TrimPrefix(path, "/"), "/")
 	authority, rest := segments[0], strings.Join(segments[1:], "/")
 	rest = strings.TrimPrefix(rest, "adfs/") // the authority of a tenant that is called adfs
 	if !isTenant(authority) {
@@ -85,7 +88,7 @@ func (i *Issuer) endpoints(w http.ResponseWriter, r *http.Request) {
 // discovery answers OpenID Connect discovery for the authority that was asked.
 func (i *Issuer) discovery(w http.ResponseWriter, r *http.Request) {
 	base := i.baseURL(r)
-	authority := base + "/" + strings.Split(strings.TrimPrefix(r.URL.Path, "/"), "/")[0]
+	authority := base + "/" + strings.Split(strings.TrimLeft(r.URL.Path, "/"), "/")[0]
 	token, issuer := authority+"/oauth2/token", authority
 	if strings.Contains(r.URL.Path, "/v2.0/") {
 		token, issuer = authority+"/oauth2/v2.0/token", authority+"/v2.0"
