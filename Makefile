@@ -45,8 +45,8 @@ run: root deps build ## serve pool "python" with 3 ready sessions, run a sample,
 	@exec bin/sandpool serve --quickstart --data-dir $(DATA)
 
 .PHONY: image
-image: root deps build ## build the Python image if it is missing
-	@bin/sandpool image build python --if-missing --data-dir $(DATA)
+image: root deps build ## build the Python image if it is missing or its recipe has changed
+	@bin/sandpool image build python --if-changed --data-dir $(DATA)
 
 .PHONY: test-deps
 test-deps: root

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,8 +36,20 @@ func (f *serverFlags) store() (*image.Store, error) {
 
 type imageBuildCmd struct {
 	Recipe    string `arg:"" help:"Name of the recipe, such as python."`
-	IfMissing bool   `help:"Do nothing if there is an image of that name."`
+	Slim      bool   `help:"Build the variant with few packages. It takes the same name."`
+	Name      string `help:"Name of the image, if not the recipe's." placeholder:"NAME"`
+	IfMissing bool   `help:"Do nothing if there is an image of that name." xor:"if"`
+	IfChanged bool   `help:"Do nothing if the image of that name was built from the recipe as it is now." xor:"if"`
 	serverFlags
+}
+
+// want is what the flags ask for.
+func (c *imageBuildCmd) want() imageWant {
+	want := imageWant{recipe: c.Recipe, name: cmp.Or(c.Name, c.Recipe), ifMissing: c.IfMissing, ifChanged: c.IfChanged}
+	if c.Slim {
+		want.variant = image.Slim
+	}
+	return want
 }
 
 // Run builds an image.
@@ -45,7 +58,7 @@ func (c *imageBuildCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	img, built, err := buildImage(ctx, a, store, c.Recipe, c.IfMissing)
+	img, built, err := buildImage(ctx, a, store, c.want())
 	if err != nil {
 		return err
 	}
@@ -55,24 +68,35 @@ func (c *imageBuildCmd) Run(ctx context.Context, a *app) error {
 	return printImages(a, img, []image.Image{img})
 }
 
-// buildImage builds the named recipe with progress on stderr, unless ifMissing
-// and there is such an image. It reports whether it built.
-func buildImage(ctx context.Context, a *app, store *image.Store, name string, ifMissing bool) (image.Image, bool, error) {
-	if ifMissing {
-		img, err := store.Resolve(name)
-		if err == nil || sandpool.ClassOf(err) != sandpool.NotFound {
-			return img, false, err
-		}
-	}
-	recipe, err := image.BuiltIn(name)
+// imageWant says which image to build, and when not to.
+type imageWant struct {
+	recipe, variant      string
+	name                 string
+	ifMissing, ifChanged bool
+}
+
+// buildImage builds an image with progress on stderr, unless there is one that will do. It
+// reports whether it built.
+func buildImage(ctx context.Context, a *app, store *image.Store, want imageWant) (image.Image, bool, error) {
+	recipe, err := image.BuiltIn(want.recipe, want.variant)
 	if err != nil {
 		return image.Image{}, false, err
+	}
+	recipe.Name = want.name
+	if want.ifMissing || want.ifChanged {
+		img, err := store.Resolve(want.name)
+		if err != nil && sandpool.ClassOf(err) != sandpool.NotFound {
+			return img, false, err
+		}
+		if err == nil && (want.ifMissing || img.Of(recipe)) {
+			return img, false, nil
+		}
 	}
 	p, begun := newProgress(a.stderr), false
 	img, err := store.Build(ctx, recipe, func(g image.Progress) {
 		if !begun {
 			begun = true // what a build lacks shows before its first step
-			a.say("building image %s: downloads a few hundred MB and takes some minutes", name)
+			a.say("building image %s: downloads some hundred MB and takes a few minutes", want.name)
 		}
 		p.update(fmt.Sprintf("step %d/%d %s", g.Step, g.Steps, g.Name), bytesText(g.Bytes))
 	})
@@ -83,7 +107,7 @@ func buildImage(ctx context.Context, a *app, store *image.Store, name string, if
 	for _, d := range img.Drift {
 		a.say("differs from the lock: %s", d)
 	}
-	p.done(fmt.Sprintf("built image %s, %s", name, bytesText(img.Size)))
+	p.done(fmt.Sprintf("built image %s, %s", want.name, bytesText(img.Size)))
 	return img, true, nil
 }
 

@@ -33,7 +33,7 @@ func quickImage(ctx context.Context, a *app, cfg server.Config) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := buildImage(ctx, a, images, quickPool, true); err != nil {
+	if _, _, err := buildImage(ctx, a, images, imageWant{recipe: quickPool, name: quickPool, ifMissing: true}); err != nil {
 		return fmt.Errorf("build the image: %w", err)
 	}
 	return nil

@@ -1,6 +1,23 @@
-"""Imports what the image promises; a wheel that does not load fails the build."""
+"""Uses what the image promises; the build fails if something does not work.
+
+The programs stay in the image, in /usr/share/sandpool, so that a session can run them as well:
+
+    import runpy; runpy.run_path("/usr/share/sandpool/check.py", run_name="__main__")
+"""
 
 import importlib
+import io
+import locale
+import logging
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import warnings
 
 PROMISED = """
 IPython matplotlib_inline numpy pandas scipy scipy.stats scipy.optimize scipy.signal
@@ -10,5 +27,154 @@ PIL.Image lxml.etree bs4 requests tabulate setuptools pkg_resources pip
 ssl sqlite3 ctypes lzma bz2 zoneinfo multiprocessing
 """.split()
 
-for name in PROMISED:
-    importlib.import_module(name)
+features = []
+
+
+def feature(check):
+    """Adds a check. It is called in an empty working directory of its own."""
+    features.append(check)
+    return check
+
+
+def run(only=()):
+    """Runs the checks, or those named, and ends the program if one fails or warns."""
+    failed, records = [], []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = records.append
+    logging.getLogger().addHandler(handler)
+    for check in features:
+        if only and check.__name__ not in only:
+            continue
+        records.clear()
+        begin = time.perf_counter()
+        try:
+            with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+                os.chdir(folder)
+                warnings.simplefilter("error", UserWarning)
+                check()
+                os.chdir("/")
+            assert not records, [r.getMessage() for r in records]
+        except BaseException:
+            failed.append(check.__name__)
+            traceback.print_exc()
+        print(f"{check.__name__}: {time.perf_counter() - begin:.1f} s", file=sys.stderr)
+    if failed:
+        sys.exit("does not work: " + ", ".join(failed))
+
+
+def output(*command, stdin=None):
+    """The output of a program that has to succeed."""
+    return subprocess.run(command, check=True, capture_output=True, text=True, input=stdin).stdout
+
+
+def people():
+    import pandas as pd
+
+    return pd.DataFrame({"name": ["Ada", "Grace", "李"], "born": [1815, 1906, 1978], "score": [1.5, 2.5, None]})
+
+
+@feature
+def imports():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in PROMISED:
+            importlib.import_module(name)
+
+
+@feature
+def machine():
+    locale.setlocale(locale.LC_ALL, "en_US.UTF-8")
+    assert locale.format_string("%.2f", 1234567.891, grouping=True) == "1,234,567.89"
+    locale.setlocale(locale.LC_ALL, "C.UTF-8")
+    assert socket.gethostbyname(socket.gethostname())
+    import zoneinfo
+    assert zoneinfo.ZoneInfo("Asia/Kolkata")
+
+
+@feature
+def tables():
+    import pandas as pd
+
+    df = people()
+    df.to_excel("a.xlsx", index=False)
+    df.to_excel("b.xlsx", index=False, engine="xlsxwriter")
+    df.to_parquet("a.parquet")
+    df.to_feather("a.feather")
+    df.to_csv("a.csv", index=False)
+    df.to_json("a.json")
+    for again in (pd.read_excel("a.xlsx"), pd.read_excel("b.xlsx"), pd.read_parquet("a.parquet"),
+                  pd.read_feather("a.feather"), pd.read_csv("a.csv"), pd.read_json("a.json")):
+        pd.testing.assert_frame_equal(again, df, check_dtype=False)
+    with sqlite3.connect(":memory:") as db:
+        df.to_sql("people", db, index=False)
+        assert pd.read_sql("select sum(born) from people", db).iloc[0, 0] == 5699
+    assert "| Ada" in df.to_markdown()
+    df.to_xml("a.xml", index=False)
+    assert list(pd.read_xml("a.xml").name) == list(df.name)
+
+
+@feature
+def figures():
+    import matplotlib.pyplot as plt
+    import numpy as np
+    import seaborn as sns
+
+    people().plot(kind="bar", x="name", y="born")
+    plt.title("$\\int_0^1 x^2 dx$")
+    sns.heatmap(np.eye(3), annot=True)
+    for form in ("png", "svg", "pdf", "jpg", "webp"):
+        plt.savefig("a." + form)
+    plt.close("all")
+
+
+@feature
+def documents():
+    import docx
+    import pptx
+    from reportlab.pdfgen import canvas
+
+    doc = docx.Document()
+    doc.add_heading("Title")
+    doc.save("a.docx")
+    assert docx.Document("a.docx").paragraphs[0].text == "Title"
+    slides = pptx.Presentation()
+    slides.slides.add_slide(slides.slide_layouts[0]).shapes.title.text = "Title"
+    slides.save("a.pptx")
+    page = canvas.Canvas("a.pdf")
+    page.drawString(100, 700, "Title")
+    page.save()
+    assert open("a.pdf", "rb").read(5) == b"%PDF-"
+
+
+@feature
+def numbers():
+    import networkx as nx
+    import numpy as np
+    import statsmodels.api as sm
+    import sympy
+    from scipy import optimize
+    from sklearn.ensemble import RandomForestClassifier
+
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(200, 3))
+    assert RandomForestClassifier(10, random_state=1).fit(x, x[:, 0] > 0).score(x, x[:, 0] > 0) > 0.9
+    assert abs(optimize.brentq(np.cos, 0, 3) - np.pi / 2) < 1e-6
+    fit = sm.OLS(x @ [1, 2, 3] + 1, sm.add_constant(x)).fit()
+    assert np.allclose(fit.params, [1, 1, 2, 3]) and "R-squared" in str(fit.summary())
+    t = sympy.symbols("t")
+    assert sympy.integrate(t**2, (t, 0, 1)) == sympy.Rational(1, 3)
+    assert nx.shortest_path_length(nx.path_graph(5), 0, 4) == 4
+
+
+@feature
+def pictures():
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.new("RGB", (200, 100), "white")
+    ImageDraw.Draw(image).text((10, 10), "text", fill="black", font=ImageFont.load_default(20))
+    for form in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "PDF", "AVIF"):
+        image.save(io.BytesIO(), form)
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

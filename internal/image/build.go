@@ -95,7 +95,10 @@ func (s *Store) build(ctx context.Context, r Recipe, w *work, progress func(Prog
 	if err != nil {
 		return Image{}, err
 	}
-	i.Name, i.Packages = r.Name, packages
+	i.Name, i.Variant, i.Packages = r.Name, r.Variant, packages
+	if i.Recipe, err = r.digest(); err != nil {
+		return Image{}, err
+	}
 	if i.Drift, err = r.drift(packages); err != nil {
 		return Image{}, err
 	}

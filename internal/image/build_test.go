@@ -264,7 +264,7 @@ func TestBuiltIn(t *testing.T) {
 		t.Errorf("recipes %q, want python among them", Recipes())
 	}
 	for _, name := range Recipes() {
-		r, err := BuiltIn(name)
+		r, err := BuiltIn(name, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,7 +276,7 @@ func TestBuiltIn(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"nothing", "../python", "python/setup.sh", ""} {
-		if _, err := BuiltIn(name); sandpool.ClassOf(err) != sandpool.NotFound {
+		if _, err := BuiltIn(name, ""); sandpool.ClassOf(err) != sandpool.NotFound {
 			t.Errorf("recipe %q: %v, want class not found", name, err)
 		}
 	}
@@ -284,7 +284,7 @@ func TestBuiltIn(t *testing.T) {
 
 // Every wheel of the Python image is locked by hash.
 func TestPythonLock(t *testing.T) {
-	r, err := BuiltIn("python")
+	r, err := BuiltIn("python", "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ func TestBuildPython(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := BuiltIn("python")
+	r, err := BuiltIn("python", "")
 	if err != nil {
 		t.Fatal(err)
 	}

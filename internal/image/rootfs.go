@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/erofs"
@@ -97,6 +100,13 @@ func mmdebstrapArgs(ctx context.Context, r Recipe, root string) ([]string, error
 		`--customize-hook=cp -R "$SANDPOOL_INPUTS" "$1/build"`,
 		`--customize-hook=chroot "$1" /bin/sh /build/` + setupFile + ` /build`,
 		`--customize-hook=rm -rf "$1/build" "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap"`,
+	}
+	excluded, err := r.excluded()
+	if err != nil {
+		return nil, err
+	}
+	for _, pattern := range excluded {
+		args = append(args, "--dpkgopt=path-exclude="+pattern)
 	}
 	options, err := AptOptions(ctx)
 	if err != nil {
@@ -208,6 +218,10 @@ func runTold(ctx context.Context, cmd *exec.Cmd, p *reporter) error {
 	// this goroutine keeps its thread until the process has ended.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	// What this process has inherited stays with it: with two descriptors more than it expects,
+	// mmdebstrap numbers its own above 9, and Debian's sh knows no such redirection.
+	// Before Linux 5.11 this is an error, and the descriptors are passed on.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	read, write := io.Pipe()
 	cmd.Stdout, cmd.Stderr = write, write
 	cmd.WaitDelay = 10 * time.Second

@@ -20,7 +20,11 @@ import (
 // Image is one image of a Store.
 type Image struct {
 	// Name is what the image is called; empty if a later build took the name over.
-	Name   string `json:"name,omitempty"`
+	Name string `json:"name,omitempty"`
+	// Variant and Recipe say what it was built from: a variant, and the digest of the recipe's files.
+	Variant string `json:"variant,omitempty"`
+	Recipe  string `json:"recipe,omitempty"`
+
 	Digest string `json:"digest"` // "sha256:…" of the file
 	Path   string `json:"-"`      // the EROFS file
 	Size   int64  `json:"size"`   // bytes on disk
@@ -48,6 +52,12 @@ type Image struct {
 
 // Root is the image as the root filesystem of an engine that takes the paths of files.
 func (i Image) Root() sandbox.Image { return sandbox.Image{Reference: i.Path, Digest: i.Digest} }
+
+// Of reports whether the image was built from r as it is now. Debian's packages may be newer by now.
+func (i Image) Of(r Recipe) bool {
+	digest, err := r.digest()
+	return err == nil && i.Recipe == digest
+}
 
 // Layer is the image as an engine mounts it at target.
 func (i Image) Layer(target string) sandbox.Layer {
