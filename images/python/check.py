@@ -1,8 +1,8 @@
 """Uses what the image promises; the build fails if something does not work.
 
-The programs stay in the image, in /usr/share/sandpool, so that a session can run them as well:
+The programs stay in the image, so that a session can run them as well:
 
-    import runpy; runpy.run_path("/usr/share/sandpool/check.py", run_name="__main__")
+    !python3 /usr/share/sandpool/check.py
 """
 
 import importlib
@@ -37,29 +37,50 @@ def feature(check):
 
 
 def run(only=()):
-    """Runs the checks, or those named, and ends the program if one fails or warns."""
-    failed, records = [], []
+    """Runs the checks, or those named, and ends the program if one fails or warns.
+
+    Each has a process of its own, one a processor at a time: what one sets does not help another,
+    and all of them together need more memory than a session has.
+    """
+    importlib.import_module("pandas")
+    importlib.import_module("matplotlib.pyplot")
+    waiting = [check for check in features if not only or check.__name__ in only]
+    running, failed = {}, []
+    while waiting or running:
+        while waiting and len(running) < (os.cpu_count() or 1):
+            check = waiting.pop(0)
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0 if works(check) else 1)
+            running[pid] = check.__name__
+        pid, status = os.wait()
+        name = running.pop(pid, None)
+        if name and status != 0:
+            failed.append(name)
+    if failed:
+        sys.exit("does not work: " + ", ".join(failed))
+
+
+def works(check):
+    """Runs one check, and says what it took or what is wrong. Warnings are wrong."""
+    records = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = records.append
     logging.getLogger().addHandler(handler)
-    for check in features:
-        if only and check.__name__ not in only:
-            continue
-        records.clear()
-        begin = time.perf_counter()
-        try:
-            with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-                os.chdir(folder)
-                warnings.simplefilter("error", UserWarning)
-                check()
-                os.chdir("/")
-            assert not records, [r.getMessage() for r in records]
-        except BaseException:
-            failed.append(check.__name__)
-            traceback.print_exc()
-        print(f"{check.__name__}: {time.perf_counter() - begin:.1f} s", file=sys.stderr)
-    if failed:
-        sys.exit("does not work: " + ", ".join(failed))
+    begin = time.perf_counter()
+    try:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            os.chdir(folder)
+            warnings.simplefilter("error", UserWarning)
+            check()
+            os.chdir("/")
+        if records:
+            raise AssertionError([r.getMessage() for r in records])
+    except BaseException:
+        print(f"{check.__name__}: {traceback.format_exc()}", file=sys.stderr, flush=True)
+        return False
+    print(f"{check.__name__}: {time.perf_counter() - begin:.1f} s", file=sys.stderr, flush=True)
+    return True
 
 
 def output(*command, stdin=None):

@@ -2,9 +2,12 @@ package image
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/images"
 	"github.com/sandpool/sandpool/internal/erofs/erofstest"
 )
 
@@ -40,6 +44,7 @@ func TestMain(m *testing.M) {
 func testRecipe() Recipe {
 	return Recipe{Name: "small", Files: fstest.MapFS{
 		"debian.packages": {Data: []byte("# none\npython3\nzip\n")},
+		"debian.exclude":  {Data: []byte("# drivers\n/usr/lib/libLLVM*\n")},
 		"debian.lock":     {Data: []byte("python3=3.13\nzip=3.0\ngone=1\n")},
 		"setup.sh":        {Data: []byte("step one\nstep two\n")},
 	}}
@@ -65,7 +70,7 @@ func fakeDebian(t *testing.T, script string) {
 
 const goodDebian = `
 mkdir -p "$root/usr/share" "$root/proc" "$root/etc"
-echo "args: $*" >"$root/etc/args"
+for arg; do case $arg in *path-exclude=/usr/lib/*) echo "$arg" ;; esac; done >"$root/etc/left-out"
 cat "$SANDPOOL_INPUTS/debian.packages" >"$root/etc/wanted"
 mkdir "$root/proc/left"
 echo "I: installing"
@@ -100,8 +105,8 @@ func TestBuild(t *testing.T) {
 	if _, ok := got["proc/left"]; ok {
 		t.Error("what lay beneath a mount point is in the image")
 	}
-	if args := got["etc/args"].Content; args == "" {
-		t.Errorf("the image holds %v", got)
+	if out := got["etc/left-out"].Content; out != "--dpkgopt=path-exclude=/usr/lib/libLLVM*\n" {
+		t.Errorf("mmdebstrap was told to leave out %q", out)
 	}
 	wantPackages := []string{"deb:python3=3.13.5", "deb:zip=3.0", "deb:new=2", "py:numpy==2"}
 	if diff := cmp.Diff(wantPackages, i.Packages); diff != "" {
@@ -250,6 +255,7 @@ func TestRecipeInvalid(t *testing.T) {
 	for want, files := range map[string]fstest.MapFS{
 		"no setup.sh": {"debian.packages": {Data: []byte("zip")}},
 		`"zip,curl"`:  {"debian.packages": {Data: []byte("zip,curl")}, "setup.sh": {Data: []byte("x")}},
+		`"usr/x"`:     {"debian.exclude": {Data: []byte("usr/x")}, "setup.sh": {Data: []byte("x")}},
 	} {
 		_, err := s.Build(t.Context(), Recipe{Name: "x", Files: files}, nil)
 		if sandpool.ClassOf(err) != sandpool.Invalid || !strings.Contains(err.Error(), want) {
@@ -263,16 +269,19 @@ func TestBuiltIn(t *testing.T) {
 	if !slices.Contains(Recipes(), "python") {
 		t.Errorf("recipes %q, want python among them", Recipes())
 	}
-	for _, name := range Recipes() {
-		r, err := BuiltIn(name, "")
+	for name, variant := range builtIn() {
+		r, err := BuiltIn(name, variant)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if list, err := r.packages(); err != nil || len(list) == 0 {
-			t.Errorf("%s wants packages %q, %v", name, list, err)
+			t.Errorf("%s %s wants packages %q, %v", name, variant, list, err)
+		}
+		if _, err := r.excluded(); err != nil {
+			t.Errorf("%s %s: %v", name, variant, err)
 		}
 		if n, err := r.setupSteps(); err != nil || n < 2 {
-			t.Errorf("%s announces %d steps, %v", name, n, err)
+			t.Errorf("%s %s announces %d steps, %v", name, variant, n, err)
 		}
 	}
 	for _, name := range []string{"nothing", "../python", "python/setup.sh", ""} {
@@ -280,24 +289,86 @@ func TestBuiltIn(t *testing.T) {
 			t.Errorf("recipe %q: %v, want class not found", name, err)
 		}
 	}
+	if _, err := BuiltIn("python", "tiny"); sandpool.ClassOf(err) != sandpool.NotFound || !strings.Contains(err.Error(), `"tiny"`) {
+		t.Errorf("a variant that does not exist: %v, want class not found", err)
+	}
 }
 
-// Every wheel of the Python image is locked by hash.
-func TestPythonLock(t *testing.T) {
-	r, err := BuiltIn("python", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines, err := r.lines("requirements.lock")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, line := range lines {
-		if strings.HasPrefix(line, "--hash=sha256:") {
-			continue
+// builtIn is all names of recipes with their variants.
+func builtIn() iter.Seq2[string, string] {
+	return func(yield func(name, variant string) bool) {
+		for _, name := range Recipes() {
+			for _, variant := range images.Variants(name) {
+				if !yield(name, variant) {
+					return
+				}
+			}
 		}
-		if !strings.Contains(line, "==") || i+1 == len(lines) || !strings.HasPrefix(lines[i+1], "--hash=sha256:") {
-			t.Errorf("line %q has no version or no hash", line)
+	}
+}
+
+// The variants of a recipe differ in what they install and share how.
+func TestVariants(t *testing.T) {
+	full, err := BuiltIn("python", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	slim, err := BuiltIn("python", Slim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, same := range map[string]bool{"setup.sh": true, "base.sh": true, "requirements.lock": false, "debian.packages": false} {
+		a, err1 := fs.ReadFile(full.Files, name)
+		b, err2 := fs.ReadFile(slim.Files, name)
+		if err1 != nil || err2 != nil || bytes.Equal(a, b) != same {
+			t.Errorf("%s is the same: %t, %v, %v; want %t", name, bytes.Equal(a, b), err1, err2, same)
+		}
+	}
+	if _, err := fs.Stat(slim.Files, "check_full.py"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the slim variant has files of the full one: %v", err)
+	}
+}
+
+// An image knows the recipe that it was built from, and no other one.
+func TestImageOf(t *testing.T) {
+	fakeDebian(t, goodDebian)
+	s := openStore(t)
+	i, err := s.Build(t.Context(), testRecipe(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i, err = s.Resolve("small"); err != nil || !i.Of(testRecipe()) {
+		t.Errorf("the image is not of its recipe: %+v, %v", i, err)
+	}
+	changed := fstest.MapFS{"setup.sh": {Data: []byte("step one\nstep 2\n")}}
+	if i.Of(Recipe{Name: "small", Files: changed}) {
+		t.Error("the image is of a recipe that has changed since")
+	}
+	if (Image{}).Of(testRecipe()) {
+		t.Error("an image of no recipe is of one")
+	}
+}
+
+// Every wheel of the images is locked by hash.
+func TestWheelLocks(t *testing.T) {
+	for name, variant := range builtIn() {
+		r, err := BuiltIn(name, variant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range []string{"requirements.lock", "data.lock"} {
+			lines, err := r.lines(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, line := range lines {
+				if strings.HasPrefix(line, "--hash=sha256:") {
+					continue
+				}
+				if !strings.Contains(line, "==") || i+1 == len(lines) || !strings.HasPrefix(lines[i+1], "--hash=sha256:") {
+					t.Errorf("%s %s: line %q of %s has no version or no hash", name, variant, line, file)
+				}
+			}
 		}
 	}
 }

@@ -1,4 +1,4 @@
-"""Uses what the full image promises beyond the slim one. check.py says how to run it."""
+"""Uses what the full image promises, all that check.py does included, which says how to run it."""
 
 import io
 import locale
