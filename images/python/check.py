@@ -37,17 +37,24 @@ def feature(check):
 
 
 def run(only=()):
-    """Runs the checks, or those named, and ends the program if one fails or warns.
+    """Runs the checks, those named, or a part such as 2/5, and ends the program if one fails or warns.
 
-    Each has a process of its own, one a processor at a time: what one sets does not help another,
-    and all of them together need more memory than a session has.
+    Each has a process of its own, so that what one sets or leaves does not help another; as many
+    at a time as there are processors and GiB of memory.
     """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    jobs = max(1, min(os.cpu_count() or 1, memory >> 30))
     importlib.import_module("pandas")
     importlib.import_module("matplotlib.pyplot")
-    waiting = [check for check in features if not only or check.__name__ in only]
+    waiting = features[:]
+    if only and "/" in only[0]:
+        part, parts = map(int, only[0].split("/"))
+        waiting = features[part - 1::parts]
+    elif only:
+        waiting = [check for check in features if check.__name__ in only]
     running, failed = {}, []
     while waiting or running:
-        while waiting and len(running) < (os.cpu_count() or 1):
+        while waiting and len(running) < jobs:
             check = waiting.pop(0)
             pid = os.fork()
             if pid == 0:
