@@ -167,20 +167,28 @@ func (l *link) execute(ctx context.Context, req ExecuteRequest) (res ExecuteResu
 		return res, true, err
 	}
 	release := cut(ctx, l.conn)
-	var a Answer
+	room := req.Room
 	l.frames.Limit = maxExecution(req)
+	req = ExecuteRequest{} // the execution may wait for long, and its code need not
+	_, err = l.conn.Write(frame)
+	frame = nil
+	if room != nil {
+		room.Sent()
+	}
 	var late *time.Timer
 	l.frames.Large = func(size int64) error {
-		if req.Room == nil || size <= LargeAnswer {
+		if room == nil || size <= LargeAnswer {
 			return nil
 		}
-		err := req.Room.Take(ctx, size)
+		err := room.Take(ctx, size)
 		late = time.AfterFunc(largeTime, func() { _ = l.conn.SetDeadline(time.Unix(1, 0)) })
 		return err
 	}
-	if _, err = l.conn.Write(frame); err == nil {
+	var a Answer
+	if err == nil {
 		err = l.frames.Next(&a)
 	}
+	l.frames.Large = nil
 	if late != nil {
 		late.Stop()
 	}

@@ -44,17 +44,19 @@ type ExecuteRequest struct {
 	// first and the last half are kept with a line in between that says how much is
 	// missing. Zero means DefaultMaxOutput.
 	MaxOutput int `json:"maxOutput,omitempty"`
-	// Room is asked for the memory of an answer of more than LargeAnswer bytes before the
-	// answer is read; nil means that there always is room.
+	// Room is the host's memory for the execution; nil means that there always is some.
 	Room Room `json:"-"`
 }
 
 // LargeAnswer is the size in bytes, as it is sent, beyond which an answer needs room.
 const LargeAnswer = 4 << 20
 
-// Room is memory for large answers. Code decides how large an answer is.
+// Room is memory that an execution takes on the host.
 type Room interface {
-	// Take waits until there is room for bytes, or fails; the caller then loses the answer.
+	// Sent is called when the request is on its way, and takes no memory any more.
+	Sent()
+	// Take is called before an answer of more than LargeAnswer bytes is read: code decides how
+	// large one is. It waits until there is room for bytes, or fails; the caller then loses the answer.
 	Take(ctx context.Context, bytes int64) error
 }
 

@@ -14,7 +14,7 @@ func mayImport() map[string][]string {
 	vocabulary := []string{"."}
 	contract := []string{".", "internal/sandbox"}
 	// Handlers know the words of the contract (statistics, why a sandbox ended), never an engine.
-	handlers := append(contract, "api", "internal/arm", "internal/auth", "internal/agent", "internal/event", "internal/pool", "internal/interpreter")
+	handlers := append(contract, "api", "internal/arm", "internal/auth", "internal/agent", "internal/event", "internal/pool", "internal/interpreter", "internal/budget")
 	return map[string][]string{
 		".":                            nil,
 		"api":                          vocabulary,
@@ -25,12 +25,13 @@ func mayImport() map[string][]string {
 		"internal/archtest":            nil,
 		"internal/arm":                 {".", "api", "internal/fault"},
 		"internal/fault":               vocabulary,
+		"internal/budget":              nil,
 		"internal/auth":                vocabulary,
 		"internal/bench":               {".", "api", "client"},
 		"internal/agent":               {".", "api", "internal/fault"},
 		"internal/agent/kernels":       nil,
 		"internal/agent/guest":         {".", "internal/agent", "internal/agent/kernels", "internal/quiet"},
-		"internal/interpreter":         append(contract, "internal/agent"),
+		"internal/interpreter":         append(contract, "internal/agent", "internal/budget"),
 		"internal/endpoint":            {".", "internal/arm", "internal/auth", "internal/proxy"},
 		"internal/quiet":               nil,
 		"internal/event":               vocabulary,

@@ -3,13 +3,11 @@ package arm
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -148,37 +146,6 @@ func isCode(s string) bool {
 	return s != "" && strings.IndexFunc(s, func(c rune) bool {
 		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9')
 	}) < 0
-}
-
-// pieceSize is how much of an answer a caller must take within pieceTime. The
-// server sets no deadline for writing, and a handler may hold a session meanwhile.
-const (
-	pieceSize = 64 << 10
-	pieceTime = 30 * time.Second
-)
-
-// WriteJSON writes v as the answer. Its error is for callers that can still do
-// something about it: encoding v, or the connection, which a caller that stops reading loses.
-func WriteJSON(w http.ResponseWriter, status int, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("encode answer: %w", err)
-	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json; charset=utf-8")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Length", strconv.Itoa(len(b)))
-	w.WriteHeader(status)
-	control := http.NewResponseController(w)
-	for piece := range slices.Chunk(b, pieceSize) {
-		if err := control.SetWriteDeadline(time.Now().Add(pieceTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return NotTaken(err)
-		}
-		if _, err := w.Write(piece); err != nil {
-			return NotTaken(err)
-		}
-	}
-	return nil
 }
 
 // startedWriter knows whether the answer has begun.

@@ -32,17 +32,21 @@ type execution struct {
 	identifier string
 }
 
-// readExecution reads and checks the body of an execute call.
-func (o Options) readExecution(w http.ResponseWriter, r *http.Request) (execution, error) {
+// readExecution reads and checks the body of an execute call, whose memory h takes.
+func (o Options) readExecution(w http.ResponseWriter, r *http.Request, h *hold) (execution, error) {
 	if r.ContentLength > o.MaxBody {
 		return execution{}, o.bodyTooLarge()
+	}
+	if err := h.fits(r.ContentLength); err != nil {
+		return execution{}, err
 	}
 	plain, err := arm.Body(w, r)
 	if err != nil {
 		return execution{}, err
 	}
 	body := newSteady(w, http.MaxBytesReader(w, plain, o.MaxBody), o.Stall)
-	data, err := readBody(body, r.ContentLength)
+	body.pace = bodyPace
+	data, err := readBody(body, r.ContentLength, h.take)
 	if sandpool.ClassOf(body.or(err)) == sandpool.TooLarge {
 		return execution{}, o.bodyTooLarge()
 	}
@@ -55,14 +59,33 @@ func (o Options) readExecution(w http.ResponseWriter, r *http.Request) (executio
 	return o.parseExecution(data)
 }
 
-// readBody reads r to its end; size is what the caller announced, or negative.
-func readBody(r io.Reader, size int64) ([]byte, error) {
-	// An announced size is believed only as far as one small buffer: memory is
-	// spent as bytes arrive, not as they are promised.
-	var b bytes.Buffer
-	b.Grow(int(min(max(size, 0), 64<<10)) + bytes.MinRead)
-	_, err := b.ReadFrom(r)
-	return b.Bytes(), err
+// readBody reads r to its end; size is what the caller announced, or negative. Beyond a small
+// body, take is asked before memory is spent, which is as bytes arrive and not as they are promised.
+func readBody(r io.Reader, size int64, take func(int64) error) ([]byte, error) {
+	b, taken := make([]byte, 0, min(max(size, 0), small)+bytes.MinRead), int64(0)
+	for {
+		if len(b) == cap(b) {
+			more := cap(b)
+			if left := int(size) - cap(b) + bytes.MinRead; left > 0 {
+				more = min(more, left) // and then it has the size that was announced
+			}
+			if need := int64(cap(b)+more-small-bytes.MinRead) - taken; need > 0 {
+				if err := take(need); err != nil {
+					return nil, err
+				}
+				taken += need
+			}
+			b = append(make([]byte, 0, cap(b)+more), b...)
+		}
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if errors.Is(err, io.EOF) {
+			return b, nil
+		}
+		if err != nil {
+			return b, err
+		}
+	}
 }
 
 func (o Options) bodyTooLarge() error {

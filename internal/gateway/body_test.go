@@ -107,7 +107,7 @@ func TestLargeBody(t *testing.T) {
 	o := Options{MaxBody: 1000}.withDefaults()
 	r := httptest.NewRequest("POST", "/", strings.NewReader(body))
 	r.ContentLength = -1
-	if _, err := o.readExecution(httptest.NewRecorder(), r); sandpool.ClassOf(err) != sandpool.TooLarge {
+	if _, err := o.readExecution(httptest.NewRecorder(), r, &hold{}); sandpool.ClassOf(err) != sandpool.TooLarge {
 		t.Errorf("chunked: %v", err)
 	}
 	if acquired, _ := w.counts(); acquired != 0 {

@@ -13,6 +13,7 @@ import (
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/interpreter"
 )
 
 // executeAs returns the operation that runs code and answers in the given envelope.
@@ -21,12 +22,21 @@ func executeAs(e envelope) func(*Gateway, *call) error {
 }
 
 func (g *Gateway) execute(c *call, form envelope) error {
-	x, err := g.options.readExecution(c.w, c.r)
+	held := &hold{of: &g.memory, call: c}
+	defer held.release()
+	x, err := g.options.readExecution(c.w, c.r, held)
 	if err != nil {
+		if sandpool.ClassOf(err) == sandpool.Unavailable {
+			held.release()
+			g.drain(c) // so that the caller gets to the answer
+		}
 		return err
 	}
 	identifier, err := c.identifierOr(x.identifier)
 	if err != nil {
+		return err
+	}
+	if err := held.settle(identifier); err != nil {
 		return err
 	}
 	lease, err := g.pools.Acquire(c.r.Context(), c.pool, identifier)
@@ -37,12 +47,14 @@ func (g *Gateway) execute(c *call, form envelope) error {
 
 	t := timing{prepare: time.Since(c.started), claim: lease.ClaimTime(), start: lease.StartTime()}
 	sent := time.Now()
-	res, err := g.within.Of(lease).Execute(c.r.Context(), x.ExecuteRequest)
+	run := interpreter.Execution{ExecuteRequest: x.ExecuteRequest, Sent: held.sent}
+	x.Code = "" // it may wait for long, and is the sandbox's then
+	res, err := g.within.Of(lease).Execute(c.r.Context(), run)
 	var a answer
 	outcome := "aborted"
 	switch ended := asError(err); {
 	case err == nil:
-		defer res.Release() // when the answer has been written
+		defer res.Release()
 		a, outcome = answerOf(res.ExecuteResult, x), outcomeOf(res.Outcome)
 	case ended != nil && ended.Class == sandpool.Ended:
 		a = abortedBy(ended, time.Since(sent))
@@ -58,7 +70,12 @@ func (g *Gateway) execute(c *call, form envelope) error {
 	h["Operation-Id"] = []string{of.operation}
 	h["X-Ms-Session-Guid"] = []string{string(of.sandbox)}
 	t.write(h)
-	return arm.WriteJSON(c.w, http.StatusOK, form(a, of))
+	b, err := arm.Encode(form(a, of))
+	if err != nil {
+		return err
+	}
+	res.Release() // from now on it is the caller's pace that counts, and its part that is charged
+	return g.deliver(c, http.StatusOK, b)
 }
 
 // tell lets observers know that code has run.

@@ -32,6 +32,9 @@ type Options struct {
 	// Stall is how long an upload or a download may make no progress, be it the caller's
 	// or the sandbox's fault; default 30 s.
 	Stall time.Duration
+	// Idle is called when large bodies or answers have been dealt with, so that their memory can be
+	// given back to the machine. It must not block; nil means that nothing is done.
+	Idle func()
 	// PublicURL is the scheme and host of links in answers, such as
 	// "https://pools.example.com"; empty means those of the request.
 	PublicURL string
@@ -67,6 +70,7 @@ type Gateway struct {
 	pools   Pools
 	within  *interpreter.Set
 	options Options
+	memory  memory
 	routes  []pattern
 }
 
@@ -76,7 +80,8 @@ func New(log *slog.Logger, pools Pools, within *interpreter.Set, o Options) (*Ga
 	if log == nil || pools == nil || within == nil {
 		return nil, errors.New("gateway: log, pools and within are required")
 	}
-	return &Gateway{log: log, pools: pools, within: within, options: o.withDefaults(), routes: compile(routes())}, nil
+	return &Gateway{log: log, pools: pools, within: within, options: o.withDefaults(),
+		memory: newMemory(o.withDefaults()), routes: compile(routes())}, nil
 }
 
 // call is one request on its way through the gateway.
@@ -182,21 +187,26 @@ func (c *call) identifier() (sandpool.Identifier, error) { return c.identifierOr
 // identifierOr is identifier with a fallback: the first clients put the
 // identifier into the body of an execute call and nowhere else.
 func (c *call) identifierOr(fallback string) (sandpool.Identifier, error) {
-	s, err := c.query.Get("identifier")
+	named, err := c.named()
 	if err != nil {
 		return "", err
 	}
-	switch {
-	case c.inPath == "":
-	case s == "":
-		s = c.inPath
-	case s != c.inPath:
-		return "", sandpool.Errorf(sandpool.Invalid, codeValidation, "identifier",
-			"The path and the query name two different session identifiers; give one.")
-	}
-	identifier, err := sandpool.ParseIdentifier(cmp.Or(s, fallback))
+	identifier, err := sandpool.ParseIdentifier(cmp.Or(named, fallback))
 	if err != nil {
 		return "", err
 	}
 	return identifier, c.may(identifier)
+}
+
+// named returns the identifier that path or query name, unchecked, and "" if neither does.
+func (c *call) named() (string, error) {
+	s, err := c.query.Get("identifier")
+	if err != nil {
+		return "", err
+	}
+	if c.inPath != "" && s != "" && s != c.inPath {
+		return "", sandpool.Errorf(sandpool.Invalid, codeValidation, "identifier",
+			"The path and the query name two different session identifiers; give one.")
+	}
+	return cmp.Or(s, c.inPath), nil
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -115,7 +116,7 @@ func withRole(next http.Handler) http.Handler {
 				panic(err)
 			}
 		}
-		p := auth.Principal{Subject: "token:test", Name: "test", Grants: []sandpool.Grant{grant}}
+		p := auth.Principal{Subject: cmp.Or(r.Header.Get("Test-Subject"), "token:test"), Name: "test", Grants: []sandpool.Grant{grant}}
 		next.ServeHTTP(w, r.WithContext(auth.WithPrincipal(r.Context(), p)))
 	})
 }
@@ -142,7 +143,7 @@ func (w *world) Acquire(_ context.Context, id sandpool.PoolID, identifier sandpo
 }
 
 func (w *world) pool(id sandpool.PoolID) (sandpool.Pool, error) {
-	if !strings.EqualFold(id.Name, "python") {
+	if !strings.HasPrefix(strings.ToLower(id.Name), "python") {
 		return sandpool.Pool{}, sandpool.Errorf(sandpool.NotFound, "ResourceNotFound", "sessionPool", "There is no pool %s.", id.Name)
 	}
 	return sandpool.Pool{ID: id, Spec: sandpool.Spec{Kind: sandpool.PythonLTS}}, nil

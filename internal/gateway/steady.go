@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
@@ -15,6 +16,9 @@ import (
 // is given up.
 const slowest = 4 << 10
 
+// bodyPace is that of a body which is kept in memory until it is whole.
+const bodyPace = 32 << 10
+
 // steady reads a request's body and gives up on one that stalls or crawls: a
 // caller must not hold a session and a connection by sending a byte now and then.
 type steady struct {
@@ -22,6 +26,7 @@ type steady struct {
 	r       io.Reader
 	control *http.ResponseController
 	stall   time.Duration
+	pace    int64 // slowest, if zero
 	started time.Time
 	read    int64
 	err     error // the first failure, whatever became of it on its way
@@ -66,7 +71,7 @@ func (s *steady) stop() {
 // deadline is when the next bytes must be there: within the stall limit, and so
 // that the average keeps above the slowest pace.
 func (s *steady) deadline(now time.Time) time.Time {
-	next, pace := now.Add(s.stall), s.started.Add(s.stall+time.Duration(s.read/slowest)*time.Second)
+	next, pace := now.Add(s.stall), s.started.Add(s.stall+time.Duration(s.read/cmp.Or(s.pace, slowest))*time.Second)
 	if pace.Before(next) {
 		return pace
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/budget"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -94,7 +95,7 @@ func TestQueuedExecution(t *testing.T) {
 				return agent.ExecuteResult{}, ctx.Err()
 			}
 		}
-		res, err := set.Of(s).Execute(t.Context(), agent.ExecuteRequest{Code: "1", Timeout: 10 * time.Second})
+		res, err := set.Of(s).Execute(t.Context(), Execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: 10 * time.Second}})
 		if err != nil || res.Stdout != "done" {
 			t.Fatalf("result %+v, error %v", res, err)
 		}
@@ -143,7 +144,7 @@ func TestExplain(t *testing.T) {
 					}
 				})
 				started := time.Now()
-				_, err := set.Of(s).Execute(ctx, agent.ExecuteRequest{Code: "1", Timeout: time.Second})
+				_, err := set.Of(s).Execute(ctx, Execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: time.Second}})
 				if err == nil || tt.want != nil && !errors.Is(err, tt.want) || sandpool.ClassOf(err) != tt.class {
 					t.Errorf("error %v of class %v", err, sandpool.ClassOf(err))
 				}
@@ -164,7 +165,7 @@ func TestRoom(t *testing.T) {
 		set, s := newSet(), newSession(t, "box")
 		defer s.end(nil)
 		big := agent.ExecuteResult{Outcome: agent.OK, Stdout: strings.Repeat("x", 30<<20)}
-		request := agent.ExecuteRequest{Code: "1", Timeout: time.Second}
+		request := Execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: time.Second}}
 		run := func(res agent.ExecuteResult) (Result, error) {
 			s.returns(res)
 			return set.Of(s).Execute(t.Context(), request)
@@ -200,7 +201,7 @@ func TestRoom(t *testing.T) {
 		}
 		second.Release()
 		third.Release()
-		if !set.room.left.TryAcquire(allRoom) {
+		if set.work.Share(budget.Holder{}).Try(allRoom) != nil {
 			t.Error("room is missing at the end")
 		}
 	})

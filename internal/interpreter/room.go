@@ -4,45 +4,57 @@ import (
 	"context"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/budget"
 )
 
 const (
 	// allRoom is the bytes of large answers that are in work at the same time, as they come
-	// from the sandbox; what is made of them takes up to ten times as much.
-	allRoom = 64 << 20
+	// from the sandbox; what is made of them takes up to ten times as much. The sandboxes of a pool
+	// have poolRoom of it: one that announces much and sends little holds up its own kin.
+	allRoom  = 64 << 20
+	poolRoom = 32 << 20
 	// roomTime is how long an answer waits for room.
 	roomTime = 30 * time.Second
 )
 
-// room bounds the memory of large answers: each has a share of it from before it
-// is read until it has been written. Small ones pass by.
-type room struct{ left *semaphore.Weighted }
-
-func newRoom() *room { return &room{semaphore.NewWeighted(allRoom)} }
-
-// share is what one answer has of the room. It implements agent.Room.
-type share struct {
-	of   *room
-	size int64
+// room is what one execution has of the host's memory. It implements agent.Room. Small answers
+// pass by.
+type room struct {
+	in    *Interpreter
+	sent  func()
+	share *budget.Share // nil until the answer turns out to be large
 }
 
-// Take waits until there is room. An answer that is larger than all of it takes all.
-func (s *share) Take(ctx context.Context, size int64) error {
-	size = min(size, allRoom)
+// Sent implements agent.Room.
+func (r *room) Sent() {
+	if r.sent != nil {
+		r.sent()
+	}
+}
+
+// Take implements agent.Room.
+func (r *room) Take(ctx context.Context, size int64) error {
+	holder := budget.Holder{}
+	if pool := r.in.session.Sandbox().Pool; pool != (sandpool.PoolID{}) {
+		holder.Pool = pool.Key()
+	}
+	r.share = r.in.set.work.Share(holder)
 	wait, cancel := context.WithTimeout(ctx, roomTime)
 	defer cancel()
-	if err := s.of.left.Acquire(wait, size); err != nil {
+	if err := r.share.Take(wait, size); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		return &sandpool.Error{Class: sandpool.Unavailable, Err: err,
 			Message: "The code ran, but the server has too many large answers to send. Write large results to files in /mnt/data and download them."}
 	}
-	s.size += size
 	return nil
 }
 
-func (s *share) giveBack() { s.of.left.Release(s.size) }
+// giveBack gives the room back. Calling it again does nothing.
+func (r *room) giveBack() {
+	if r.share != nil {
+		r.share.Release()
+	}
+}

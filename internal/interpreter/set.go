@@ -9,6 +9,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/budget"
 )
 
 // Agent is what an Interpreter asks of the program in its sandbox; agent.Client describes
@@ -45,6 +46,9 @@ type Options struct {
 	MaxTimeout time.Duration
 	// Stall is how long the content of a file may make no progress; default 30 s.
 	Stall time.Duration
+	// Idle is called when large answers have been dealt with, so that their memory can be given
+	// back to the machine. It must not block; nil means that nothing is done.
+	Idle func()
 	// Connect reaches the agent of a session that the Set has not met; nil means by the
 	// agent's protocol.
 	Connect func(Session) Agent
@@ -66,7 +70,7 @@ func (o Options) withDefaults() Options {
 // Set is the interpreters of all sandboxes. Its methods may be called at the same time.
 type Set struct {
 	options Options
-	room    *room
+	work    *budget.Budget
 	turns   *turns
 
 	mu    sync.Mutex // guards the fields below it, and the session of each Interpreter
@@ -76,7 +80,7 @@ type Set struct {
 
 // New returns a Set that knows no sandbox yet.
 func New(o Options) *Set {
-	return &Set{options: o.withDefaults(), room: newRoom(), turns: &turns{of: map[string]chan struct{}{}},
+	return &Set{options: o.withDefaults(), work: budget.New(budget.Limits{Total: allRoom, Pool: poolRoom}, o.Idle), turns: &turns{of: map[string]chan struct{}{}},
 		known: map[sandpool.SandboxID]*Interpreter{}, found: map[string]finding{}}
 }
 

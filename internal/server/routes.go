@@ -40,7 +40,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		return nil, err
 	}
 	data, err := gateway.New(log, leases{s.manager}, s.within, gateway.Options{
-		MaxTimeout: s.cfg.Limits.MaxExecution, PublicURL: s.cfg.PublicURL, Events: s.events,
+		MaxTimeout: s.cfg.Limits.MaxExecution, PublicURL: s.cfg.PublicURL, Events: s.events, Idle: s.memory.free,
 	})
 	if err != nil {
 		return nil, err

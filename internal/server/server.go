@@ -56,6 +56,7 @@ type Server struct {
 	images   *image.Store
 	manager  *pool.Manager
 	within   *interpreter.Set
+	memory   memory
 	proxy    *proxy.Proxy
 	listener net.Listener
 	http     *http.Server
@@ -75,7 +76,8 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 			"The server makes namespaces and cgroups, which needs root; run the command with sudo.")
 	}
 	s := &Server{log: log, cfg: cfg, events: event.New(event.Log(log)),
-		within: interpreter.New(interpreter.Options{MaxTimeout: cfg.Limits.MaxExecution}), proxy: proxy.New(proxy.Options{})}
+		proxy: proxy.New(proxy.Options{})}
+	s.within = interpreter.New(interpreter.Options{MaxTimeout: cfg.Limits.MaxExecution, Idle: s.memory.free})
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
