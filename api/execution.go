@@ -141,3 +141,57 @@ type ExecutionError struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 }
+
+// The other values of status of an execution that was started asynchronously.
+const (
+	StatusNotStarted = "NotStarted"
+	StatusRunning    = "Running"
+	StatusCanceled   = "Canceled"
+)
+
+// PendingExecution is an execution in the new envelope while it has no result.
+type PendingExecution struct {
+	ID            string `json:"id"`
+	Identifier    string `json:"identifier"`
+	SessionID     string `json:"sessionId"`
+	ExecutionType string `json:"executionType"`
+	Status        string `json:"status"`
+	CreatedAt     string `json:"createdAt,omitempty"`
+	StartedAt     string `json:"startedAt,omitempty"`
+	EndedAt       string `json:"endedAt,omitempty"`
+	// Error is set when Status is Failed and there is no result at all.
+	Error *ExecutionErrorBody `json:"error,omitempty"`
+}
+
+// PendingExecutions lists the executions of a session that were started asynchronously or read as a
+// stream, the oldest first, without results.
+type PendingExecutions struct {
+	Value []PendingExecution `json:"value"`
+}
+
+// The types of ExecutionEvent.
+const (
+	EventStatus  = "status"  // Status
+	EventStdout  = "stdout"  // Text
+	EventStderr  = "stderr"  // Text
+	EventDisplay = "display" // Data, and DisplayID if it may be updated: that id again takes its place
+	EventClear   = "clear"   // the output so far is to be forgotten; with Wait, when there is more
+	EventResult  = "result"  // Execution; the last
+	EventError   = "error"   // Error; the last, if the stream cannot go on
+)
+
+// ExecutionEvent is a part of a running execution, as a caller reads it live.
+type ExecutionEvent struct {
+	// Sequence numbers the events of an execution from 1, with none left out.
+	Sequence  int64             `json:"sequence,omitempty"`
+	Type      string            `json:"type"`
+	Status    string            `json:"status,omitempty"`
+	Text      string            `json:"text,omitempty"`
+	Data      map[string]string `json:"data,omitempty"` // by MIME type; binary ones are base64
+	DisplayID string            `json:"displayId,omitempty"`
+	Wait      bool              `json:"wait,omitempty"`
+	// Execution is how it ended: an Execution whose streams are empty, since the events before are what
+	// they held, or a PendingExecution if there is no result.
+	Execution any          `json:"execution,omitempty"`
+	Error     *ErrorDetail `json:"error,omitempty"`
+}

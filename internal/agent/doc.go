@@ -10,6 +10,12 @@
 //	POST   /execute              ExecuteRequest → ExecuteResult
 //	POST   /execute?stream=1     ExecuteRequest → Events, one JSON object a line
 //	POST   /link                 upgrade: ExecuteRequests in frames, each answered by an Answer
+//	POST   /executions           StartRequest → Execution; it goes on without a caller
+//	GET    /executions           list of Execution
+//	GET    /execution?id=        Execution with its result, in a frame
+//	GET    /execution/end?id=    Execution, once it has ended
+//	GET    /execution/events?id=&after=  Records after a number, in frames, to the last
+//	DELETE /execution?id=        cancels → Execution
 //	POST   /interrupt            interrupts the running execution
 //	GET    /metadata             Metadata
 //	GET    /processes            list of Process

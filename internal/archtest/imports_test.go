@@ -14,8 +14,10 @@ func mayImport() map[string][]string {
 	vocabulary := []string{"."}
 	contract := []string{".", "internal/sandbox"}
 	// Handlers know the words of the contract (statistics, why a sandbox ended), never an engine.
-	handlers := append(contract, "api", "internal/arm", "internal/auth", "internal/agent", "internal/event", "internal/pool", "internal/interpreter", "internal/budget")
+	handlers := append(contract, "api", "internal/arm", "internal/auth", "internal/agent", "internal/event", "internal/pool", "internal/interpreter", "internal/budget", "internal/fault")
 	return map[string][]string{
+		"internal/agent/guest/executions": {".", "internal/agent", "internal/agent/guest/output"},
+
 		".":                            nil,
 		"api":                          vocabulary,
 		"images":                       nil,
@@ -54,6 +56,7 @@ func mayImport() map[string][]string {
 		"internal/container":           append(contract, "internal/image", "internal/oci", "internal/pool", "internal/sandbox/probe"),
 		"internal/control":             handlers,
 		"internal/gateway":             handlers,
+		"internal/gateway/live":        {"api"},
 		"internal/server": append(handlers, "internal/issuer", "images", "internal/container", "internal/control", "internal/gateway", "internal/endpoint", "internal/proxy",
 			"internal/sandbox/gvisor", "internal/sqlite", "internal/image", "internal/erofs", "internal/oci", "internal/oci/layer", "internal/quiet",
 			"internal/descriptor"),

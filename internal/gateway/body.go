@@ -30,6 +30,7 @@ type execution struct {
 	agent.ExecuteRequest
 	// identifier is the body's own; the query's goes before it.
 	identifier string
+	async      bool
 }
 
 // readExecution reads and checks the body of an execute call, whose memory h takes.
@@ -126,7 +127,7 @@ func (o Options) parseExecution(data []byte) (execution, error) {
 	if err != nil {
 		return execution{}, err
 	}
-	return execution{identifier: f.Identifier, ExecuteRequest: agent.ExecuteRequest{
+	return execution{identifier: f.Identifier, async: strings.EqualFold(f.ExecutionType, asynchronous), ExecuteRequest: agent.ExecuteRequest{
 		Code: code, Timeout: time.Duration(seconds) * time.Second, MaxOutput: int(output)}}, nil
 }
 
@@ -149,12 +150,10 @@ func refuse(f api.ExecuteFields) error {
 		return sandpool.Errorf(sandpool.Unsupported, codeUnsupported, field, format, args...)
 	}
 	switch t := strings.ToLower(f.ExecutionType); t {
-	case "", "synchronous":
-	case "asynchronous":
-		return notYet("executionType", "The executionType 'asynchronous' is not supported yet; use 'synchronous'.")
+	case "", "synchronous", "asynchronous":
 	default:
 		return sandpool.Errorf(sandpool.Invalid, codeValidation, "executionType",
-			"The executionType %q is unknown; use 'synchronous'.", clip(f.ExecutionType))
+			"The executionType %q is unknown; use 'synchronous' or 'asynchronous'.", clip(f.ExecutionType))
 	}
 	switch {
 	case f.UseEmptyKernel:

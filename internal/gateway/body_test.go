@@ -69,7 +69,6 @@ func TestRefusedBodies(t *testing.T) {
 		{`{"code":"1","codeInputType":"file"}`, "codeInputType", codeValidation},
 		{`{"code":"%%%","codeInputType":"inlineBase64"}`, "code", codeValidation},
 		{`{"code":"/w==","codeInputType":"inlineBase64"}`, "code", codeValidation},
-		{`{"code":"1","executionType":"asynchronous"}`, "executionType", codeUnsupported},
 		{`{"code":"1","executionType":"later"}`, "executionType", codeValidation},
 		{`{"code":"1","timeoutInSeconds":0}`, "timeoutInSeconds", codeValidation},
 		{`{"code":"1","timeoutInSeconds":-1}`, "timeoutInSeconds", codeValidation},

@@ -13,15 +13,21 @@ import (
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/gateway/live"
 	"github.com/sandpool/sandpool/internal/interpreter"
 )
 
-// executeAs returns the operation that runs code and answers in the given envelope.
+// executeAs returns the operation that runs code and answers in the given envelope, of those
+// that know no executions without a caller.
 func executeAs(e envelope) func(*Gateway, *call) error {
-	return func(g *Gateway, c *call) error { return g.execute(c, e) }
+	return func(g *Gateway, c *call) error { return g.execute(c, e, false) }
 }
 
-func (g *Gateway) execute(c *call, form envelope) error {
+// executeNew runs code and answers in the new envelope, with a stream, or with where the execution
+// is to be found, as the caller wants it.
+func (g *Gateway) executeNew(c *call) error { return g.execute(c, newEnvelope, true) }
+
+func (g *Gateway) execute(c *call, form envelope, background bool) error {
 	held := &hold{of: &g.memory, call: c}
 	defer held.release()
 	x, err := g.options.readExecution(c.w, c.r, held)
@@ -39,11 +45,18 @@ func (g *Gateway) execute(c *call, form envelope) error {
 	if err := held.settle(identifier); err != nil {
 		return err
 	}
+	if x.async && !background {
+		return sandpool.Errorf(sandpool.Unsupported, codeUnsupported, "executionType",
+			"This path answers synchronous executions alone; send asynchronous ones to 'executions'.")
+	}
 	lease, err := g.pools.Acquire(c.r.Context(), c.pool, identifier)
 	if err != nil {
 		return err
 	}
 	defer lease.Release()
+	if background && (x.async || live.Wanted(c.r) != "") {
+		return g.begin(c, lease, identifier, x, held)
+	}
 
 	t := timing{prepare: time.Since(c.started), claim: lease.ClaimTime(), start: lease.StartTime()}
 	sent := time.Now()

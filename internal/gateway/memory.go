@@ -131,10 +131,20 @@ func (h *hold) sent() {
 	}
 }
 
+// pass returns what the code that waits takes of its session's part, for whoever gives it back
+// from now on; nil if that is nothing.
+func (h *hold) pass() *budget.Share {
+	share := h.wait
+	h.wait = nil
+	return share
+}
+
 // release gives everything back.
 func (h *hold) release() {
 	if h.body != nil {
 		h.body.Release()
+	}
+	if h.wait != nil {
 		h.wait.Release()
 	}
 }

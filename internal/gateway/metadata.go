@@ -16,13 +16,6 @@ import (
 // undoTime bounds the end of a session that was made for a question.
 const undoTime = 30 * time.Second
 
-// getExecution answers for asynchronous executions, which are refused when they
-// are posted: there is none to be found.
-func (g *Gateway) getExecution(c *call) error {
-	return sandpool.Errorf(sandpool.NotFound, "ExecutionNotFound", "executionId",
-		"No execution available for operation Id: %s. Asynchronous executions are not supported yet; the answer of a synchronous one is in the response to its POST.", clip(c.name))
-}
-
 // metadata describes what code of the pool finds.
 func (g *Gateway) metadata(c *call) error {
 	p, err := g.pools.Pool(c.r.Context(), c.pool)

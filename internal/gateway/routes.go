@@ -37,10 +37,12 @@ func routes() []route {
 	const pool, one, list = ofPool, ofSession, ofList
 	return []route{
 		{"POST", "code/execute", run, one, executeAs(oldEnvelope)},
-		{"POST", "executions", run, one, executeAs(newEnvelope)},
+		{"POST", "executions", run, one, (*Gateway).executeNew},
 		{"POST", "execute", run, one, executeAs(legacyEnvelope)},
 		{"POST", "python/execute", run, one, executeAs(legacyEnvelope)},
-		{"GET", "executions/*", run, pool, (*Gateway).getExecution},
+		{"GET", "executions", run, one, (*Gateway).listExecutions},
+		{"GET", "executions/*", run, one, (*Gateway).getExecution},
+		{"DELETE", "executions/*", run, one, (*Gateway).cancelExecution},
 
 		{"POST", "files/upload", run, one, (*Gateway).uploadOld},
 		{"POST", "python/uploadFile", run, one, (*Gateway).uploadOld},

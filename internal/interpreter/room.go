@@ -39,6 +39,7 @@ func (r *room) Take(ctx context.Context, size int64) error {
 	if pool := r.in.session.Sandbox().Pool; pool != (sandpool.PoolID{}) {
 		holder.Pool = pool.Key()
 	}
+	r.giveBack() // of a record before this one
 	r.share = r.in.set.work.Share(holder)
 	wait, cancel := context.WithTimeout(ctx, roomTime)
 	defer cancel()

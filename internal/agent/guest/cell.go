@@ -121,6 +121,7 @@ func (d *Driver) revive() error {
 
 func (c *cell) run(req agent.ExecuteRequest) {
 	limit := req.MaxOutput
+	c.feed.Begin()
 	c.k.Out.Begin(limit, c.feed.Stdout(), &c.clear)
 	c.k.Err.Begin(limit, c.feed.Stderr(), &c.clear)
 	c.d.setRunning(c.k)

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/agent/guest/executions"
 	"github.com/sandpool/sandpool/internal/agent/guest/output"
 )
 
@@ -25,6 +27,8 @@ type Server struct {
 	driver atomic.Pointer[Driver]
 	taken  atomic.Bool              // an Init was accepted
 	secret atomic.Pointer[[32]byte] // hash of the secret, once Init is done
+
+	executions executions.Registry
 
 	terminals atomic.Int64 // that are open, and those that are refused
 }
@@ -54,6 +58,9 @@ func (s *Server) Handler() http.Handler {
 	guarded("POST /execute", s.execute)
 	guarded("POST /link", s.link)
 	guarded("POST /interrupt", s.interrupt)
+	s.executions.Register(guarded, normalise, func(ctx context.Context, req agent.ExecuteRequest, f *output.Feed) (agent.ExecuteResult, error) {
+		return s.driver.Load().Execute(ctx, req, f)
+	})
 	guarded("GET /metadata", s.metadata)
 	guarded("GET /processes", s.processes)
 	guarded("POST /terminal", s.terminal)

@@ -15,6 +15,7 @@ type Feed struct {
 
 	mu     sync.Mutex // guards all below
 	events []agent.Event
+	begun  bool
 	left   [2]int    // bytes that each stream may still add
 	parts  [2][]byte // an incomplete rune at the end of each stream
 }
@@ -22,6 +23,24 @@ type Feed struct {
 // NewFeed returns a feed that takes at most limit bytes of each stream.
 func NewFeed(limit int) *Feed {
 	return &Feed{Wake: make(chan struct{}, 1), left: [2]int{limit, limit}}
+}
+
+// Begin says that the cell runs: it does not wait for another any more.
+func (f *Feed) Begin() {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.begun = true
+	f.wake()
+}
+
+// Begun reports whether the cell runs, or has run.
+func (f *Feed) Begun() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.begun
 }
 
 // Stdout returns what takes standard output.
@@ -86,6 +105,10 @@ func (f *Feed) add(ev agent.Event) {
 		}
 	}
 	f.events = append(f.events, ev)
+	f.wake()
+}
+
+func (f *Feed) wake() {
 	select {
 	case f.Wake <- struct{}{}:
 	default:

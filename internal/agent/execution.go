@@ -1,0 +1,176 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/sandpool/sandpool"
+)
+
+// Bounds of executions that go on without a caller.
+const (
+	MaxExecutions  = 256      // that are known, those that have ended included
+	MaxExecutionID = 128      // bytes
+	MaxRecord      = 32 << 20 // bytes kept of those that have ended, events and results together
+)
+
+// StartRequest is an execution that goes on whether or not anybody waits for it.
+type StartRequest struct {
+	// ID names it in its sandbox: letters, digits, hyphens, underscores and dots.
+	ID string `json:"id"`
+	ExecuteRequest
+}
+
+// ExecutionState is where an execution is on its way.
+//
+//	waiting ──▶ running ──▶ ended
+//	   └────────────────────▲
+type ExecutionState string
+
+// The states of an execution.
+const (
+	ExecutionWaiting ExecutionState = "waiting" // for another one of its session
+	ExecutionRunning ExecutionState = "running"
+	ExecutionEnded   ExecutionState = "ended"
+)
+
+// Execution is one that goes on, or went on, without a caller.
+type Execution struct {
+	ID      string         `json:"id"`
+	State   ExecutionState `json:"state"`
+	Created time.Time      `json:"created"` // by the sandbox's clock, as the others
+	Started time.Time      `json:"started,omitzero"`
+	Ended   time.Time      `json:"ended,omitzero"`
+	// Timeout is the one that it was given.
+	Timeout time.Duration `json:"timeout"`
+	// Outcome and Took are those of the result, once there is one.
+	Outcome Outcome       `json:"outcome,omitempty"`
+	Took    time.Duration `json:"took,omitempty"`
+	// Canceled says that Cancel was called before it had ended.
+	Canceled bool `json:"canceled,omitempty"`
+	// Events is the number of the last event.
+	Events int64 `json:"events"`
+	// Result is there once it has ended, where it was asked for.
+	Result *ExecuteResult `json:"result,omitempty"`
+	// Fault is there if it ended without a result: it could not be run.
+	Fault *Fault `json:"fault,omitempty"`
+}
+
+// Record is an event of an execution with its number; the first is 1, and none is left out.
+type Record struct {
+	Number int64 `json:"number"`
+	Event
+	// State is the one that the execution has from now on, if that is what happened.
+	State ExecutionState `json:"state,omitempty"`
+	// Execution is the last record's: how the execution ended. Its result holds neither output
+	// nor displays, which the events before it are.
+	Execution *Execution `json:"execution,omitempty"`
+}
+
+// Start begins an execution that nobody needs to wait for. An ID that is taken is an error of
+// class Conflict.
+func (c *Client) Start(ctx context.Context, req StartRequest) (Execution, error) {
+	var e Execution
+	err := c.call(ctx, http.MethodPost, "/executions", nil, req, &e, maxAnswer)
+	if err == nil && req.Room != nil {
+		req.Room.Sent()
+	}
+	return e, err
+}
+
+// Executions lists the executions that were started, the oldest first, without results.
+func (c *Client) Executions(ctx context.Context) ([]Execution, error) {
+	var all executionList
+	err := c.call(ctx, http.MethodGet, "/executions", nil, nil, &all, maxAnswer)
+	return all, err
+}
+
+// executionList is the list as it is read.
+type executionList []Execution
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *executionList) UnmarshalJSON(text []byte) (err error) {
+	*l, err = decodeList[Execution](text, MaxExecutions)
+	return err
+}
+
+// Execution returns an execution that was started, with its result if it has ended. room is
+// asked for the memory of a large one; it may be nil.
+func (c *Client) Execution(ctx context.Context, id string, room Room) (Execution, error) {
+	var e Execution
+	err := c.frames(ctx, http.MethodGet, "/execution", url.Values{"id": {id}}, room, func(r *FrameReader) error {
+		return r.Next(&e)
+	})
+	return e, err
+}
+
+// Cancel ends an execution: one that waits does not start, one that runs is interrupted until it
+// yields, or its time is over. It does not wait for the end.
+func (c *Client) Cancel(ctx context.Context, id string) (Execution, error) {
+	var e Execution
+	err := c.call(ctx, http.MethodDelete, "/execution", url.Values{"id": {id}}, nil, &e, maxAnswer)
+	return e, err
+}
+
+// Wait returns when an execution has ended, without its result.
+func (c *Client) Wait(ctx context.Context, id string) (Execution, error) {
+	var e Execution
+	err := c.call(ctx, http.MethodGet, "/execution/end", url.Values{"id": {id}}, nil, &e, maxAnswer)
+	return e, err
+}
+
+// Follow calls emit with the records of an execution after the given number, those that are
+// there and those to come, until the last. If some of them are kept no more, the error has the class
+// NotFound and the code EventsNotKept. An error of emit ends the call.
+func (c *Client) Follow(ctx context.Context, id string, after int64, room Room, emit func(Record) error) error {
+	query := url.Values{"id": {id}, "after": {strconv.FormatInt(after, 10)}}
+	return c.frames(ctx, http.MethodGet, "/execution/events", query, room, func(r *FrameReader) error {
+		for next := after + 1; ; {
+			var rec Record
+			if err := r.Next(&rec); err != nil {
+				return err
+			}
+			if rec.Number < next {
+				return sandpool.Errorf(sandpool.Internal, "", "", "The sandbox sent event %d twice.", rec.Number)
+			}
+			next = rec.Number + 1
+			if err := emit(rec); err != nil || rec.Execution != nil {
+				return err
+			}
+		}
+	})
+}
+
+// maxRecord bounds one frame of an execution's record: its result, whose streams take six bytes
+// for one in JSON.
+const maxRecord = 6*2*LimitMaxOutput + 2*MaxDisplayBytes + 1<<20
+
+// frames sends a request whose answer is frames, and reads them by read.
+func (c *Client) frames(ctx context.Context, method, path string, query url.Values, room Room, read func(*FrameReader) error) error {
+	ctx, leave := context.WithCancel(ctx)
+	defer leave() // else what is left would be waited for
+	resp, err := c.send(ctx, method, path, query, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	r := NewFrameReader(resp.Body, maxRecord)
+	r.Large = func(size int64) error {
+		if room == nil || size <= LargeAnswer {
+			return nil
+		}
+		return room.Take(ctx, size)
+	}
+	err = read(r)
+	var known *sandpool.Error
+	if err == nil || errors.As(err, &known) || !errors.Is(err, io.EOF) {
+		return err
+	}
+	return fmt.Errorf("agent: %s %q: %w", method, path, unexpected(err))
+}

@@ -1,0 +1,72 @@
+// Package live writes the events of an execution as a stream that a caller reads while the code
+// runs: server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), or a JSON
+// object a line. Both say the same, and both number the events, so that a caller who was cut off can
+// go on where it was.
+package live
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/sandpool/sandpool/api"
+)
+
+// Form is a form of stream. The zero Form is none.
+type Form string
+
+// The forms, which are media types.
+const (
+	ServerSent Form = "text/event-stream"
+	Lines      Form = "application/x-ndjson"
+)
+
+// Wanted returns the form that a request asks for by its Accept header, and "" if it wants no
+// stream. Only a form that is named counts: "*/*" is what clients send who have no wish.
+func Wanted(r *http.Request) Form {
+	for _, value := range r.Header.Values("Accept") {
+		for part := range strings.SplitSeq(value, ",") {
+			name, _, _ := strings.Cut(part, ";")
+			switch form := Form(strings.ToLower(strings.TrimSpace(name))); form {
+			case ServerSent, Lines:
+				return form
+			case "application/ndjson":
+				return Lines
+			}
+		}
+	}
+	return ""
+}
+
+// Header sets the headers of a stream. Nothing between us and the caller shall keep or gather it.
+func (f Form) Header(h http.Header) {
+	h.Set("Content-Type", string(f)+"; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no")
+}
+
+// Encode returns an event in the form.
+func (f Form) Encode(e api.ExecutionEvent) ([]byte, error) {
+	text, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("encode event %d: %w", e.Sequence, err)
+	}
+	if f == Lines {
+		return append(text, '\n'), nil
+	}
+	// JSON has no line breaks, so one line of data is all.
+	b := make([]byte, 0, len(text)+64)
+	if e.Sequence > 0 {
+		b = append(b, "id: "...)
+		b = strconv.AppendInt(b, e.Sequence, 10)
+		b = append(b, '\n')
+	}
+	b = append(b, "event: "...)
+	b = append(b, e.Type...)
+	b = append(b, "\ndata: "...)
+	b = append(b, text...)
+	return append(b, "\n\n"...), nil
+}
