@@ -66,8 +66,11 @@ type waiter struct {
 	done  chan struct{} // closed when it has its bytes
 }
 
+// muchMemory is worth giving back to the machine.
+const muchMemory = 8 << 20
+
 // New returns a Budget. idle, if not nil, is called when all of it has been given back after a
-// quarter of it or more was held: that is the moment to give memory back to the machine. It
+// quarter of it, or muchMemory, was held: that is the moment to give memory back to the machine. It
 // must not block.
 func New(l Limits, idle func()) *Budget {
 	return &Budget{limits: l, idle: idle, held: map[part]int64{}}
@@ -220,7 +223,7 @@ func (s *Share) Keep(n int64) {
 	if s.of.held[s.parts[0]] > 0 {
 		return
 	}
-	if s.of.peak >= s.of.limits.Total/4 && s.of.idle != nil {
+	if s.of.peak >= min(s.of.limits.Total/4, muchMemory) && s.of.idle != nil {
 		s.of.idle()
 	}
 	s.of.peak = 0

@@ -198,8 +198,7 @@ func pending(e agent.Execution, of about) api.PendingExecution {
 	return p
 }
 
-// statusOf is the status of an execution, as far as it is known without a result: whether one that
-// has ended has failed is in that.
+// statusOf is the status of an execution.
 func statusOf(e agent.Execution) string {
 	switch {
 	case e.State == agent.ExecutionWaiting:
@@ -208,10 +207,10 @@ func statusOf(e agent.Execution) string {
 		return api.StatusRunning
 	case e.Canceled:
 		return api.StatusCanceled
-	case e.Fault != nil:
-		return api.StatusFailed
+	case e.Outcome == agent.OK:
+		return api.StatusSucceeded
 	}
-	return api.StatusSucceeded
+	return api.StatusFailed
 }
 
 // ended is an execution with its result, if there is one.

@@ -120,7 +120,7 @@ func TestAsynchronous(t *testing.T) {
 	}
 	wait(t, func() bool { return w.do("GET", "executions/op-3?identifier=abcd", "").json(t)["status"] == "Canceled" })
 	list, _ := w.do("GET", "executions?identifier=abcd", "").json(t)["value"].([]any)
-	if len(list) != 3 || list[0].(map[string]any)["id"] != "op-1" {
+	if len(list) != 3 || list[0].(map[string]any)["id"] != "op-1" || list[1].(map[string]any)["status"] != "Failed" {
 		t.Errorf("the list: %v", list)
 	}
 	for _, path := range []string{"executions/none?identifier=abcd", "executions/op-1?identifier=other"} {
