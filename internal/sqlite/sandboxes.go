@@ -22,7 +22,30 @@ const insertSandbox = `INSERT INTO sandboxes
 
 const started = `UPDATE sandboxes SET handle = ?1, last_used_at = ?2,
 	state = CASE identifier WHEN '' THEN 'ready' ELSE 'claimed' END
-	WHERE id = ?3`
+	WHERE id = ?3 AND state = 'starting'` + ofEpoch4
+
+// Each write of an owner compares the epoch in its own statement. Only one that changes nothing
+// is asked why.
+const (
+	ofEpoch2 = ` AND (SELECT epoch FROM pools WHERE key = sandboxes.pool) = ?2`
+	ofEpoch3 = ` AND (SELECT epoch FROM pools WHERE key = sandboxes.pool) = ?3`
+	ofEpoch4 = ` AND (SELECT epoch FROM pools WHERE key = sandboxes.pool) = ?4`
+)
+
+const (
+	stopping = "UPDATE sandboxes SET state = 'stopping', reason = ?1 WHERE id = ?2 AND state <> 'stopping'" + ofEpoch3
+	touch    = "UPDATE sandboxes SET last_used_at = ?1 WHERE id = ?2 AND last_used_at < ?1" + ofEpoch3
+	remove   = "DELETE FROM sandboxes WHERE id = ?1" + ofEpoch2
+)
+
+// changed reports whether a statement has changed a row.
+func changed(done sql.Result, err error) (bool, error) {
+	if err != nil {
+		return false, err
+	}
+	n, err := done.RowsAffected()
+	return n > 0, err
+}
 
 // scanner is a row or the present one of several.
 type scanner interface{ Scan(...any) error }
@@ -89,17 +112,17 @@ func (s *Store) Started(ctx context.Context, id sandpool.SandboxID, handle []byt
 		handle = []byte{} // an empty handle is one; NULL says that there is none
 	}
 	err = s.write(ctx, fmt.Sprintf("record start of sandbox %q", id), func(ctx context.Context) error {
-		if b, err = s.mine(ctx, id, epoch); err != nil {
+		done, err := changed(s.stmts.started.ExecContext(ctx, handle, nanos(now), id, epoch))
+		if err != nil {
 			return err
 		}
-		if b.State != sandpool.Starting {
+		if b, err = s.mine(ctx, id, epoch, done); err != nil {
+			return err
+		}
+		if !done {
 			return sandpool.Errorf(sandpool.Conflict, "", "state", "The sandbox %q is %s already.", id, b.State)
 		}
-		if _, err := s.stmts.started.ExecContext(ctx, handle, nanos(now), id); err != nil {
-			return err
-		}
-		b, err = s.byID(ctx, id)
-		return err
+		return nil
 	})
 	return b, err
 }
@@ -112,10 +135,10 @@ func (s *Store) byID(ctx context.Context, id sandpool.SandboxID) (sandpool.Sandb
 	return b, err
 }
 
-// mine is byID for a write of the owner of the sandbox's pool.
-func (s *Store) mine(ctx context.Context, id sandpool.SandboxID, epoch int64) (sandpool.Sandbox, error) {
+// mine is byID for a write of the owner of the sandbox's pool; done says that it has been compared.
+func (s *Store) mine(ctx context.Context, id sandpool.SandboxID, epoch int64, done bool) (sandpool.Sandbox, error) {
 	b, err := s.byID(ctx, id)
-	if err == nil {
+	if err == nil && !done {
 		err = s.fence(ctx, b.Pool, epoch)
 	}
 	return b, err
@@ -124,10 +147,10 @@ func (s *Store) mine(ctx context.Context, id sandpool.SandboxID, epoch int64) (s
 // Stopping implements store.Sandboxes.
 func (s *Store) Stopping(ctx context.Context, id sandpool.SandboxID, reason string, epoch int64) error {
 	return s.write(ctx, fmt.Sprintf("mark sandbox %q stopping", id), func(ctx context.Context) error {
-		if _, err := s.mine(ctx, id, epoch); err != nil {
-			return err
+		done, err := changed(s.stmts.stopping.ExecContext(ctx, reason, id, epoch))
+		if err == nil && !done {
+			_, err = s.mine(ctx, id, epoch, false)
 		}
-		_, err := s.stmts.stopping.ExecContext(ctx, reason, id)
 		return err
 	})
 }
@@ -150,10 +173,11 @@ func (s *Store) Touch(ctx context.Context, uses []sandpool.Use) error {
 // Remove implements store.Sandboxes.
 func (s *Store) Remove(ctx context.Context, id sandpool.SandboxID, epoch int64) error {
 	return s.write(ctx, fmt.Sprintf("remove sandbox %q", id), func(ctx context.Context) error {
-		if _, err := s.mine(ctx, id, epoch); err != nil {
-			return ignoreUnknown(err)
+		done, err := changed(s.stmts.remove.ExecContext(ctx, id, epoch))
+		if err == nil && !done {
+			_, err = s.mine(ctx, id, epoch, false)
+			err = ignoreUnknown(err)
 		}
-		_, err := s.stmts.remove.ExecContext(ctx, id)
 		return err
 	})
 }

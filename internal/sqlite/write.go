@@ -53,10 +53,9 @@ func (s *statements) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&s.count, "SELECT count(*) FROM sandboxes WHERE pool = ? AND identifier <> '' AND state IN ('starting', 'claimed')"},
 		{&s.claimReady, claimReady},
 		{&s.started, started},
-		{&s.stopping, "UPDATE sandboxes SET state = 'stopping', reason = ? WHERE id = ? AND state <> 'stopping'"},
-		{&s.touch, `UPDATE sandboxes SET last_used_at = ?1 WHERE id = ?2 AND last_used_at < ?1
-			AND (SELECT epoch FROM pools WHERE key = sandboxes.pool) = ?3`},
-		{&s.remove, "DELETE FROM sandboxes WHERE id = ?"},
+		{&s.stopping, stopping},
+		{&s.touch, touch},
+		{&s.remove, remove},
 	} {
 		stmt, err := conn.PrepareContext(ctx, each.text)
 		if err != nil {
