@@ -31,6 +31,11 @@ type Spec struct {
 
 	Lifecycle  Lifecycle  `json:"lifecycle,omitzero"`
 	Forwarding Forwarding `json:"forwarding,omitzero"`
+	// Queue is how callers of a full pool may wait for a slot; nil means as the server says.
+	Queue *Queue `json:"queue,omitempty"`
+	// EvictIdle, if not zero, lets a claim on a full pool end the session that has been idle
+	// longest, if that is at least so long.
+	EvictIdle time.Duration `json:"evictIdle,omitempty"`
 	// Environment is the resource id of the managed environment that the owner named. It is
 	// kept because clients compare it; it has no effect.
 	Environment string `json:"environment,omitempty"`
@@ -45,6 +50,7 @@ func (s Spec) SameSandbox(t Spec) bool {
 // can be written in several.
 func (s Spec) sandbox() Spec {
 	s.Lifecycle, s.Forwarding, s.Environment = Lifecycle{}, Forwarding{}, ""
+	s.Queue, s.EvictIdle = nil, 0
 	s.Secrets = s.usedSecrets()
 	if s.Container != nil {
 		c := *s.Container
@@ -91,7 +97,18 @@ func (s Spec) Clone() Spec {
 		s.Container = &c
 	}
 	s.Forwarding.Ports = slices.Clone(s.Forwarding.Ports)
+	if s.Queue != nil {
+		q := *s.Queue
+		s.Queue = &q
+	}
 	return s
+}
+
+// Queue bounds how callers wait for a slot of a full pool, first come, first served. With a
+// Length of zero nobody waits.
+type Queue struct {
+	Length int           `json:"length,omitempty" yaml:"length"` // callers at the same time
+	Wait   time.Duration `json:"wait,omitempty" yaml:"wait"`     // of each, at most
 }
 
 // ContainerType says what a pool's sandboxes run. The names are those of the resource type

@@ -62,6 +62,7 @@ type PoolStatus struct {
 	Ready             int    `json:"ready"`
 	Claimed           int    `json:"claimed"`
 	Stopping          int    `json:"stopping"`
+	Waiting           int    `json:"waiting"` // callers in line for a slot
 	// RefillFailures and Claims count since the server started; the claims by
 	// outcome: "ready", "existing", "new", "full".
 	RefillFailures int64            `json:"refillFailures"`

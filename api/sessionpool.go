@@ -82,6 +82,13 @@ type McpServerSettings struct {
 	IsMcpServerAPIKeyDisabled bool `json:"isMcpServerApiKeyDisabled,omitempty"`
 }
 
+// Queue is how callers of a full pool wait, first come, first served. WaitInSeconds absent
+// means 10.
+type Queue struct {
+	Length        *int64 `json:"length,omitempty"` // callers at the same time; 0 means none
+	WaitInSeconds *int64 `json:"waitInSeconds,omitempty"`
+}
+
 // SandpoolSettings are settings of a pool's sandboxes that Azure's resource type
 // has no name for. Absent ones take the server's defaults. Sizes are written as "512Mi", "1.5Gi" or
 // a number of bytes. Revision and Problem are set by the server and ignored in requests.
@@ -108,6 +115,11 @@ type SandpoolSettings struct {
 	Transport string `json:"transport,omitempty"`
 	// TunnelIdleInSeconds ends tunnels and WebSockets in which nothing flows; absent means never.
 	TunnelIdleInSeconds *int64 `json:"tunnelIdleInSeconds,omitempty"`
+	// Queue lets callers of a full pool wait for a slot; absent means as the server says.
+	Queue *Queue `json:"queue,omitempty"`
+	// EvictIdleAfterInSeconds lets a new session end the one that has been idle longest, if that
+	// is at least so long, when the pool is full; absent or 0 means never.
+	EvictIdleAfterInSeconds *int64 `json:"evictIdleAfterInSeconds,omitempty"`
 	// Revision grows when the settings of sandboxes change.
 	Revision int64 `json:"revision,omitempty"`
 	// Problem says why the pool failed, or why it is held up.

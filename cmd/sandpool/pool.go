@@ -251,8 +251,8 @@ func (c *poolStatusCmd) Run(ctx context.Context, a *app) error {
 	if a.json() {
 		return a.printJSON(s)
 	}
-	fmt.Fprintf(a.stdout, "%s: %d ready of %d, %d of at most %d sessions, %d starting, %d stopping\n",
-		s.ProvisioningState, s.Ready, s.ReadySessions, s.Claimed, s.MaxSessions, s.Starting, s.Stopping)
+	fmt.Fprintf(a.stdout, "%s: %d ready of %d, %d of at most %d sessions, %d starting, %d stopping, %d waiting\n",
+		s.ProvisioningState, s.Ready, s.ReadySessions, s.Claimed, s.MaxSessions, s.Starting, s.Stopping, s.Waiting)
 	if s.Problem != "" {
 		fmt.Fprintln(a.stdout, printable(s.Problem))
 	}

@@ -30,6 +30,9 @@ type poolSettings struct {
 	CPU            *float64 `name:"cpu" help:"Cores of one sandbox." placeholder:"CORES"`
 	Memory         string   `help:"Memory of one sandbox, such as 1.0Gi." placeholder:"SIZE"`
 	Image          string   `short:"i" help:"Image of the sandboxes; of custom containers a reference such as registry.example/app:1.0." placeholder:"IMAGE"`
+	QueueLength    *int64   `help:"Callers of the full pool that may wait for a slot." placeholder:"N"`
+	QueueWait      *int64   `help:"Seconds that each may wait, with --queue-length (10)." placeholder:"SECONDS"`
+	EvictIdleAfter *int64   `help:"In a full pool a new session ends the one idle longest, if so long; 0: never." placeholder:"SECONDS"`
 	Tags           []string `help:"Tags, KEY=VALUE each." sep:"none" placeholder:"KEY=VALUE"`
 	NoWait         bool     `help:"Do not wait until the pool can be used."`
 
@@ -93,8 +96,23 @@ func (s *poolSettings) body(kind string, old *api.SessionPoolProperties) (api.Se
 	} else if s.CPU != nil || s.Memory != "" || s.Image != "" {
 		props.Sandpool = &api.SandpoolSettings{Image: s.Image, CPU: s.CPU, Memory: s.Memory}
 	}
+	s.crowd(props)
 	s.identity(&pool)
 	return pool, err
+}
+
+// crowd fills in what a full pool does with further callers.
+func (s *poolSettings) crowd(props *api.SessionPoolProperties) {
+	if s.QueueLength == nil && s.QueueWait == nil && s.EvictIdleAfter == nil {
+		return
+	}
+	if props.Sandpool == nil {
+		props.Sandpool = &api.SandpoolSettings{}
+	}
+	props.Sandpool.EvictIdleAfterInSeconds = s.EvictIdleAfter
+	if s.QueueLength != nil || s.QueueWait != nil {
+		props.Sandpool.Queue = &api.Queue{Length: s.QueueLength, WaitInSeconds: s.QueueWait}
+	}
 }
 
 // customOnly reports whether a flag was given that means a custom container.

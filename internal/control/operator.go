@@ -25,7 +25,7 @@ func (c *Control) status(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 	out := api.PoolStatus{
 		ID: p.ID.String(), ProvisioningState: string(p.State), Problem: shown(r.Context(), p).Problem, Revision: p.Revision,
 		MaxSessions: p.MaxSessions, ReadySessions: p.ReadySessions,
-		Starting: n.Starting, Ready: n.Ready, Claimed: n.Claimed, Stopping: n.Stopping,
+		Starting: n.Starting, Ready: n.Ready, Claimed: n.Claimed, Stopping: n.Stopping, Waiting: n.Waiting,
 		RefillFailures: n.RefillFailures, Claims: make(map[string]int64, len(n.Claims)),
 	}
 	for outcome, count := range n.Claims {

@@ -188,6 +188,13 @@ func TestPutRefuses(t *testing.T) {
 		{`"sandpool":{"memory":"99999999999999999999Gi"}`, codeInvalid, "properties.sandpool.memory"},
 		{`"sandpool":{"disk":"1Ki"}`, codeInvalid, "properties.sandpool.disk"},
 		{`"sandpool":{"pids":1}`, codeInvalid, "properties.sandpool.pids"},
+		{`"sandpool":{"queue":{}}`, codeInvalid, "properties.sandpool.queue.length"},
+		{`"sandpool":{"queue":{"length":-1}}`, codeInvalid, "properties.sandpool.queue.length"},
+		{`"sandpool":{"queue":{"length":1001}}`, codeInvalid, "properties.sandpool.queue.length"},
+		{`"sandpool":{"queue":{"length":1,"waitInSeconds":0}}`, codeInvalid, "properties.sandpool.queue.waitInSeconds"},
+		{`"sandpool":{"queue":{"length":1,"waitInSeconds":9223372036854775807}}`, codeInvalid, "properties.sandpool.queue.waitInSeconds"},
+		{`"sandpool":{"evictIdleAfterInSeconds":-1}`, codeInvalid, "properties.sandpool.evictIdleAfterInSeconds"},
+		{`"sandpool":{"evictIdleAfterInSeconds":9223372036854775807}`, codeInvalid, "properties.sandpool.evictIdleAfterInSeconds"},
 	} {
 		r := k.do("PUT", pypool+version, `{"location":"x","properties":{`+c.props+`}}`)
 		if r.status != 400 || r.err.Code != c.code || !slices.Equal(targets(r.err), []string{c.target}) || r.header.Get("X-Ms-Error-Code") != c.code {

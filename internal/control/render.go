@@ -118,6 +118,7 @@ func settings(p sandpool.Pool) *api.SandpoolSettings {
 	r := p.Spec.Resources
 	s := &api.SandpoolSettings{Disk: formatSize(r.Disk), PIDs: nonZero(r.PIDs), Revision: p.Revision, Problem: p.Problem,
 		WarmStart: string(p.Spec.WarmStart.Mode), WarmStartHook: p.Spec.WarmStart.Hook}
+	s.Queue, s.EvictIdleAfterInSeconds = wireQueue(p.Spec.Queue), nonZero(int64(p.Spec.EvictIdle/time.Second))
 	if c := p.Spec.Container; c != nil {
 		f := p.Spec.Forwarding
 		s.WorkingDir, s.Ports, s.KeepAuthorization, s.KeepCookies = c.Dir, f.Ports, f.KeepAuthorization, f.KeepCookies
@@ -126,6 +127,14 @@ func settings(p sandpool.Pool) *api.SandpoolSettings {
 	}
 	s.Image, s.CPU, s.Memory = p.Spec.Image, nonZero(r.CPU), formatSize(r.Memory)
 	return s
+}
+
+func wireQueue(q *sandpool.Queue) *api.Queue {
+	if q == nil {
+		return nil
+	}
+	length := int64(q.Length)
+	return &api.Queue{Length: &length, WaitInSeconds: nonZero(int64(q.Wait / time.Second))}
 }
 
 // nonZero returns nil for zero.

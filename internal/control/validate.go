@@ -325,6 +325,7 @@ func (c *Control) parseSandpool(ps *problems, p *sandpool.Pool, s *api.SandpoolS
 	}
 	p.Spec.Resources.Disk = parseBytes(ps, target+"disk", s.Disk, minDisk, most.Disk)
 	parseWarmStart(ps, p, s, custom)
+	parseCrowd(ps, p, s)
 	if custom {
 		return // the rest is where Azure has it
 	}
@@ -362,6 +363,48 @@ func parseWarmStart(ps *problems, p *sandpool.Pool, s *api.SandpoolSettings, cus
 		ps.invalid(target+"Hook", "%sHook is %.120q; use a path that begins with a slash, without spaces.", target, w.Hook)
 	}
 	p.Spec.WarmStart = w
+}
+
+// Bounds of the line before a full pool. Nobody waits longer than clients and proxies wait for an
+// answer.
+const (
+	maxQueue         = 1000
+	maxQueueWait     = 60
+	defaultQueueWait = 10
+	maxEvictIdle     = 24 * 60 * 60
+)
+
+// parseCrowd reads what a full pool does with further callers.
+func parseCrowd(ps *problems, p *sandpool.Pool, s *api.SandpoolSettings) {
+	const queue, idle = "properties.sandpool.queue", "properties.sandpool.evictIdleAfterInSeconds"
+	if q := s.Queue; q != nil {
+		wait := int64(defaultQueueWait)
+		if q.WaitInSeconds != nil {
+			wait = *q.WaitInSeconds
+		}
+		switch {
+		case q.Length == nil:
+			ps.invalid(queue+".length", "%s.length is missing; say how many callers may wait, or 0 for none.", queue)
+		case *q.Length < 0 || *q.Length > maxQueue:
+			ps.invalid(queue+".length", "%s.length is %d; use 0 to %d.", queue, *q.Length, maxQueue)
+		case *q.Length == 0: // a patch may have left the other setting there
+			p.Spec.Queue = &sandpool.Queue{}
+		case wait < 1 || wait > maxQueueWait:
+			ps.invalid(queue+".waitInSeconds", "%s.waitInSeconds is %d; use 1 to %d.", queue, wait, maxQueueWait)
+		default:
+			p.Spec.Queue = &sandpool.Queue{Length: int(*q.Length), Wait: time.Duration(wait) * time.Second}
+		}
+	}
+	if n := s.EvictIdleAfterInSeconds; n != nil {
+		switch {
+		case *n < 0 || *n > maxEvictIdle:
+			ps.invalid(idle, "%s is %d; use 1 to %d, or 0 for never.", idle, *n, maxEvictIdle)
+		case *n > 0 && p.Spec.Lifecycle.Type == sandpool.OnContainerExit:
+			ps.invalid(idle, "%s has no meaning with %s: its sessions work without requests. Leave it out.", idle, sandpool.OnContainerExit)
+		default:
+			p.Spec.EvictIdle = time.Duration(*n) * time.Second
+		}
+	}
 }
 
 func parseBytes(ps *problems, target, s string, least, most int64) int64 {

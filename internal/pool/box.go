@@ -8,6 +8,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool/plan"
+	"github.com/sandpool/sandpool/internal/pool/queue"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -28,9 +29,10 @@ type poolState struct {
 	trial    bool      // no sandbox of a template that boots has started yet
 	crashes  int64     // sandboxes that ended by themselves, ever
 	losses   map[sandpool.Identifier]loss
-	past     []past // sandboxes that are over, oldest first
-	unsaved  bool   // pool differs from its row in State or Problem
-	removing bool   // the row is being deleted
+	past     []past     // sandboxes that are over, oldest first
+	unsaved  bool       // pool differs from its row in State or Problem
+	removing bool       // the row is being deleted
+	line     queue.Line // before a full pool
 }
 
 func (m *Manager) newPoolState(p sandpool.Pool) *poolState {
@@ -62,6 +64,7 @@ type box struct {
 	leases int
 	used   time.Time // when the last lease ended, with the monotonic clock
 	dirty  bool      // used is not in the store yet
+	left   bool      // the store has heard that its session is over
 
 	starting bool // its start is under way; only the starter may touch it
 	stopping bool // an attempt to stop is under way

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -67,9 +68,9 @@ type claim struct {
 }
 
 // Acquire gives the identifier its sandbox: the one it holds, else a ready
-// one, else one that is started now. A pool with its maximum of sessions is an error of
-// class Full. The session stays alive until the lease is released and the
-// pool's cooldown has passed.
+// one, else one that is started now. In a pool with its maximum of sessions the caller waits
+// for a slot as long as the pool's queue lets it; then that is an error of class Full. The session
+// stays alive until the lease is released and the pool's cooldown has passed.
 func (m *Manager) Acquire(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (*Lease, error) {
 	if err := m.ready(ctx); err != nil {
 		return nil, err
@@ -95,6 +96,21 @@ func (m *Manager) Acquire(ctx context.Context, id sandpool.PoolID, identifier sa
 		m.mu.Unlock()
 		return nil, lost
 	}
+	mark := p.line.Mark()
+	if p.line.Len() > 0 && !p.claiming(identifier) {
+		return m.lineUp(ctx, p, identifier, mark)
+	}
+	lease, err := m.attempt(ctx, p, identifier)
+	if sandpool.ClassOf(err) != sandpool.Full {
+		return lease, err
+	}
+	m.mu.Lock()
+	return m.lineUp(ctx, p, identifier, mark)
+}
+
+// attempt is one claim, or what it finds that another caller began. The caller holds mu, which
+// it gives up.
+func (m *Manager) attempt(ctx context.Context, p *poolState, identifier sandpool.Identifier) (*Lease, error) {
 	c, first, err := m.join(p, identifier)
 	m.mu.Unlock()
 	if err != nil {
@@ -108,15 +124,83 @@ func (m *Manager) Acquire(ctx context.Context, id sandpool.PoolID, identifier sa
 	}
 }
 
+// claiming reports whether a claim for the identifier is in progress. The caller holds mu.
+func (p *poolState) claiming(identifier sandpool.Identifier) bool {
+	e := p.sessions[identifier]
+	return e != nil && e.claim != nil
+}
+
+// queueOf is how a pool's callers may wait for a slot. The caller holds mu.
+func (m *Manager) queueOf(p *poolState) sandpool.Queue {
+	if q := p.pool.Spec.Queue; q != nil {
+		return *q
+	}
+	return m.options.Queue
+}
+
+// lineUp waits for a slot of a full pool, behind those who came before. A question for a slot
+// that began at mark was in vain. The caller holds mu, which it gives up.
+func (m *Manager) lineUp(ctx context.Context, p *poolState, identifier sandpool.Identifier, mark int64) (*Lease, error) {
+	defer func() { m.mu.Unlock() }()
+	q := m.queueOf(p)
+	if p.line.Len() >= q.Length {
+		return nil, m.refuse(p, identifier)
+	}
+	place := p.line.Join(identifier)
+	defer func() { p.line.Leave(place) }()
+	timer := time.NewTimer(q.Wait)
+	defer timer.Stop()
+	for {
+		turn := p.line.Wait(place, mark)
+		m.mu.Unlock()
+		var err error
+		late := false
+		select {
+		case <-turn:
+		case <-timer.C:
+			late = true
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-m.life.Done():
+			err = unavailable("The server is shutting down.", nil)
+		}
+		m.mu.Lock()
+		switch {
+		case err != nil:
+			return nil, err
+		case late:
+			return nil, m.refuse(p, identifier)
+		}
+		if now, err := m.pool(p.pool.ID); err != nil {
+			return nil, err // deleted, or somebody else's by now
+		} else if now != p {
+			return nil, unavailable("The session pool was created anew; try again.", nil)
+		}
+		if b := p.live(identifier); b != nil {
+			p.claims[sandpool.ClaimExisting]++
+			return m.lease(b, sandpool.ClaimExisting), nil
+		}
+		mark = p.line.Mark()
+		lease, err := m.attempt(ctx, p, identifier)
+		m.mu.Lock()
+		if sandpool.ClassOf(err) != sandpool.Full {
+			return lease, err
+		}
+	}
+}
+
+// refuse is the end of a claim for which there is no slot. The caller holds mu.
+func (m *Manager) refuse(p *poolState, identifier sandpool.Identifier) error {
+	p.claims[sandpool.ClaimFull]++
+	m.events.Observe(event.Event{Name: event.SessionRefused, Pool: p.pool.ID})
+	return m.full(p, identifier)
+}
+
 // take turns a finished claim into a lease of one caller.
 func (m *Manager) take(p *poolState, c *claim, first bool) (*Lease, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c.err != nil {
-		if sandpool.ClassOf(c.err) == sandpool.Full {
-			p.claims[sandpool.ClaimFull]++
-			m.events.Observe(event.Event{Name: event.SessionRefused, Pool: p.pool.ID})
-		}
 		return nil, c.err
 	}
 	if c.box.row.State != sandpool.Claimed {
@@ -179,6 +263,7 @@ func (m *Manager) run(ctx context.Context, p *poolState, identifier sandpool.Ide
 	}
 	p.tidy(identifier)
 	close(c.done)
+	p.line.Serve(identifier)
 	m.nudge()
 }
 
@@ -219,8 +304,8 @@ func (m *Manager) claim(ctx context.Context, p *poolState, identifier sandpool.I
 	return nil, unavailable("The sandboxes of this pool ended, or the pool was changed, as soon as they were claimed; try again.", nil)
 }
 
-// ask is one question to the store. It returns nil without an error if the
-// sandbox that the store gave had ended already.
+// ask is one question to the store. It returns nil without an error if it may be asked again: the
+// sandbox that the store gave had ended already, or a session was ended to make room.
 func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Identifier, c *claim) (*box, error) {
 	began := time.Now()
 	m.mu.Lock()
@@ -252,8 +337,13 @@ func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Ide
 		return nil, fmt.Errorf("claim a session: %w", err)
 	}
 	if outcome == sandpool.ClaimFull {
-		defer m.mu.Unlock()
-		return nil, m.full(p, identifier)
+		idle := m.evict(p, time.Now())
+		if idle == nil {
+			defer m.mu.Unlock()
+			return nil, m.full(p, identifier)
+		}
+		m.mu.Unlock()
+		return nil, m.markStopping(ctx, idle)
 	}
 	b, dead := m.own(ctx, p, row)
 	if outcome == sandpool.ClaimReady {
@@ -299,18 +389,49 @@ func (m *Manager) own(ctx context.Context, p *poolState, row sandpool.Sandbox) (
 	return b, false
 }
 
+// evict ends the session that a claim on a full pool may end, and returns it; nil if there is
+// none. The caller holds mu.
+func (m *Manager) evict(p *poolState, now time.Time) *box {
+	var idlest *box
+	for _, e := range p.sessions {
+		b := e.box
+		if b != nil && b.row.State == sandpool.Claimed && b.leases == 0 && (idlest == nil || b.used.Before(idlest.used)) {
+			idlest = b
+		}
+	}
+	if most := p.pool.Spec.EvictIdle; idlest == nil || most == 0 || now.Sub(idlest.used) < most {
+		return nil
+	}
+	m.retire(idlest, ended("%s", plan.ReasonEvicted))
+	return idlest
+}
+
 // full is the error of a claim beyond the maximum of sessions. Clients look
 // for the phrase "Error happened when allocating pod" to try again. The caller holds mu.
 func (m *Manager) full(p *poolState, identifier sandpool.Identifier) error {
 	now := time.Now()
-	wait := p.pool.Cooldown
+	var frees []time.Duration // when the sessions end, if nobody uses or deletes them
 	for _, e := range p.sessions {
-		if e.box == nil || e.box.row.State != sandpool.Claimed || e.box.leases > 0 {
+		b := e.box
+		if b == nil || b.row.State != sandpool.Claimed {
 			continue
 		}
-		if at := p.expires(e.box, e.box.used); !at.IsZero() {
-			wait = min(wait, at.Sub(now))
+		used := b.used
+		if b.leases > 0 {
+			used = now
 		}
+		at := p.expires(b, used)
+		if idle := used.Add(p.pool.Spec.EvictIdle); p.pool.Spec.EvictIdle > 0 && (at.IsZero() || idle.Before(at)) {
+			at = idle
+		}
+		if !at.IsZero() {
+			frees = append(frees, at.Sub(now))
+		}
+	}
+	slices.Sort(frees)
+	wait := p.pool.Cooldown
+	if len(frees) > 0 {
+		wait = frees[min(p.line.Len(), len(frees)-1)] // those who wait come first
 	}
 	return &sandpool.Error{Class: sandpool.Full, Code: "SessionPoolMaxSessionsReached", Target: "identifier",
 		Message: fmt.Sprintf("Error happened when allocating pod for identifier %s in pool %s: the pool has reached its maximum of %d sessions. Delete a session, or try again when one has ended.",

@@ -35,13 +35,16 @@ type Options struct {
 	PrepareTimeout time.Duration
 	// SweepInterval is the time between comparisons of memory, store and engine; 30 s.
 	SweepInterval time.Duration
+	// Queue is how callers of a full pool may wait, unless the pool says. Zero means not at all.
+	Queue sandpool.Queue
 }
 
 func (o *Options) complete() error {
 	if o.Guest == nil {
 		return errors.New("options: Guest is nil")
 	}
-	if o.MaxStarts < 0 || o.StartTimeout < 0 || o.StopTimeout < 0 || o.PrepareTimeout < 0 || o.SweepInterval < 0 {
+	if o.MaxStarts < 0 || o.StartTimeout < 0 || o.StopTimeout < 0 || o.PrepareTimeout < 0 || o.SweepInterval < 0 ||
+		o.Queue.Length < 0 || o.Queue.Wait < 0 {
 		return errors.New("options: a number or duration is negative")
 	}
 	if o.MaxStarts == 0 {

@@ -164,6 +164,7 @@ func (m *Manager) disown(p *poolState) {
 	cause := &sandpool.Error{}
 	errors.As(store.NotOwner(p.pool.ID), &cause)
 	p.lost = true
+	p.line.FreeAll()
 	p.cancelClaims(cause)
 	if p.prep.running {
 		p.prep.cancel()

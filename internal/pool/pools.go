@@ -94,6 +94,7 @@ func (m *Manager) adoptPool(p *poolState, next sandpool.Pool) {
 		p.prep.change()
 	}
 	p.pool = next
+	p.line.FreeAll() // there may be more slots now
 	m.setGuest(p)
 	p.unsaved = next.Revision != stored.Revision || next.Template != stored.Template || next.ImageDigest != stored.ImageDigest ||
 		next.State != stored.State || next.Problem != stored.Problem
@@ -210,6 +211,7 @@ func (m *Manager) Delete(ctx context.Context, id sandpool.PoolID) error {
 	}
 	p.prep.change()
 	cause := ended("the session pool was deleted")
+	p.line.FreeAll()
 	p.cancelClaims(cause)
 	for _, b := range m.boxes {
 		if b.pool == p {

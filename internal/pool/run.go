@@ -123,7 +123,7 @@ func (p *poolState) view(key string, boxes []plan.Sandbox) plan.Pool {
 			claims++
 		}
 	}
-	return plan.Pool{Key: key, Pool: p.pool, Sandboxes: boxes, Claims: claims, Removing: p.removing, Burst: p.burst,
+	return plan.Pool{Key: key, Pool: p.pool, Sandboxes: boxes, Claims: claims, Waiting: p.line.Waiting(), Removing: p.removing, Burst: p.burst,
 		Prepared:  p.prep.done && p.prep.revision == p.pool.Revision,
 		Preparing: p.prep.running, PrepareAt: p.prep.backoff.next(), RefillAt: p.backoff.next(),
 		Trial: p.trial, Liveness: p.guest.Liveness != nil && p.guest.Alive != nil}

@@ -16,6 +16,7 @@ type Status struct {
 	Starting int // for a claim or for the ready ones
 	Claimed  int
 	Stopping int
+	Waiting  int // callers in line for a slot
 	// RefillFailures counts, since the server started, the ready sandboxes that did not start or
 	// ended before they were claimed.
 	RefillFailures int64
@@ -37,7 +38,7 @@ func (m *Manager) Status(ctx context.Context, id sandpool.PoolID) (Status, error
 	if err != nil {
 		return Status{}, err
 	}
-	s := Status{RefillFailures: p.refills, Crashes: p.crashes, Claims: map[sandpool.ClaimOutcome]int64{}}
+	s := Status{Waiting: p.line.Len(), RefillFailures: p.refills, Crashes: p.crashes, Claims: map[sandpool.ClaimOutcome]int64{}}
 	for outcome, n := range p.claims {
 		s.Claims[sandpool.ClaimOutcome(outcome)] = n
 	}

@@ -20,6 +20,12 @@ func (m *Manager) markStopping(ctx context.Context, b *box) error {
 	if err != nil && sandpool.ClassOf(err) != sandpool.NotFound {
 		return fmt.Errorf("end sandbox %q: %w", id, err)
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if b.pool != nil && b.row.Identifier != "" && !b.left {
+		b.left = true
+		b.pool.line.Free()
+	}
 	return nil
 }
 
@@ -113,6 +119,7 @@ func (m *Manager) StopAll(ctx context.Context) error {
 	m.mu.Lock()
 	m.draining = true
 	for _, p := range m.pools {
+		p.line.FreeAll()
 		p.cancelClaims(ended("the server is stopping its sessions"))
 	}
 	for _, b := range m.boxes {

@@ -59,6 +59,8 @@ type Config struct {
 	CgroupParent string `yaml:"cgroup_parent"`
 	// Starts bounds how many sandboxes are started at the same time.
 	Starts int `yaml:"starts"`
+	// Queue is how callers of a full pool may wait for a slot, unless the pool says.
+	Queue sandpool.Queue `yaml:"queue"`
 	// Limits are the ranges that pools may use.
 	Limits Limits `yaml:"limits"`
 	// Registries are where container images may come from.
@@ -273,6 +275,9 @@ func (c Config) Validate() error {
 	need(c.CgroupParent != "" && filepath.IsLocal(c.CgroupParent) && filepath.Clean(c.CgroupParent) == c.CgroupParent && c.CgroupParent[0] != '.',
 		"cgroup_parent", c.CgroupParent, "a relative path without dots, such as sandpool or machine.slice/sandpool")
 	need(c.Starts >= 1, "starts", c.Starts, "at least 1")
+	need(c.Queue.Length >= 0 && c.Queue.Length <= 1000, "queue.length", c.Queue.Length, "0 to 1000")
+	need(c.Queue.Wait >= 0 && c.Queue.Wait <= time.Minute, "queue.wait", c.Queue.Wait, "at most 60s")
+	need((c.Queue.Length == 0) == (c.Queue.Wait == 0), "queue", fmt.Sprintf("%d callers and %s", c.Queue.Length, c.Queue.Wait), "both length and wait, or neither")
 	need(c.Limits.MinCooldown >= time.Second, "limits.min_cooldown", c.Limits.MinCooldown, "at least 1s")
 	need(c.Limits.MaxCooldown >= c.Limits.MinCooldown, "limits.max_cooldown", c.Limits.MaxCooldown,
 		fmt.Sprintf("at least limits.min_cooldown, %s", c.Limits.MinCooldown))

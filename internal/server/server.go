@@ -128,6 +128,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 			return pool.Guest{Template: tpl.template, Init: s.within.Init, Alive: s.within.Alive}, nil
 		},
 		MaxStarts: cfg.Starts,
+		Queue:     cfg.Queue,
 	})
 	if err != nil {
 		return nil, err

@@ -59,6 +59,7 @@ type Pool struct {
 	PrepareAt time.Time // not before
 	RefillAt  time.Time // not before; the zero time if no start failed lately
 	Claims    int       // claims in progress
+	Waiting   int       // callers in line for a slot who were not called yet
 	Burst     Burst     // of claims of ready sandboxes
 	Removing  bool      // its row is being deleted
 	Trial     bool      // one sandbox has to start before the pool counts as prepared
@@ -147,6 +148,7 @@ const (
 	ReasonStale   = "the session pool was changed"
 	ReasonSurplus = "fewer ready sandboxes are wanted"
 	ReasonDeleted = "the session pool was deleted"
+	ReasonEvicted = "the session ended, idle, to make room for another in a full pool"
 	ReasonOld     = "the session reached the longest time that it may live"
 )
 
@@ -178,7 +180,30 @@ func (p Pool) retire(now time.Time) []Action {
 			surplus--
 		}
 	}
+	for _, b := range p.evictable(now) {
+		end(b, ReasonEvicted)
+	}
 	return todo
+}
+
+// evictable are the sessions that end for those who wait in line, longest idle first.
+func (p Pool) evictable(now time.Time) []Sandbox {
+	most := p.Pool.Spec.EvictIdle
+	if p.Waiting == 0 || most == 0 || p.Pool.State == sandpool.Deleting {
+		return nil
+	}
+	// A session that is being stopped, or over by itself, is room already.
+	room := p.count(func(b Sandbox) bool {
+		return b.Session && (b.State == sandpool.Stopping || b.State == sandpool.Claimed && p.isOver(b, now))
+	})
+	var idle []Sandbox
+	for _, b := range p.Sandboxes {
+		if b.State == sandpool.Claimed && b.Leases == 0 && now.Sub(b.Used) >= most && !p.isOver(b, now) {
+			idle = append(idle, b)
+		}
+	}
+	slices.SortStableFunc(idle, func(a, b Sandbox) int { return a.Used.Compare(b.Used) })
+	return idle[:min(len(idle), max(0, p.Waiting-room))]
 }
 
 // isOver reports whether the time of a session has passed. A lifecycle that waits for the
