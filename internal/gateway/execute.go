@@ -50,6 +50,12 @@ func (g *Gateway) execute(c *call, form envelope, background bool) error {
 			"This path answers synchronous executions alone; send asynchronous ones to 'executions'.")
 	}
 	lease, err := g.pools.Acquire(c.r.Context(), c.pool, identifier)
+	if ended := asError(err); ended != nil && ended.Class == sandpool.Ended {
+		// The session was lost since its last call, and nothing has run in a new one.
+		of := about{operation: operationID(c.r), identifier: identifier, userAgent: c.r.UserAgent()}
+		c.w.Header()["Operation-Id"] = []string{of.operation}
+		return arm.WriteJSON(c.w, http.StatusOK, form(abortedBy(ended, 0), of))
+	}
 	if err != nil {
 		return err
 	}

@@ -166,6 +166,19 @@ func TestFull(t *testing.T) {
 	}
 }
 
+// A session that was lost since its last call is an aborted execution too: nothing has run.
+func TestLostBetweenCalls(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.full = sandpool.Errorf(sandpool.Ended, "", "", "out of memory: the sandbox used more than its limit of 1 GiB")
+	got := w.do("POST", "executions?identifier=abcd", `{"code":"1"}`)
+	if got.status != 200 || !strings.Contains(got.body, "Execution aborted: out of memory: the sandbox used more than its limit of 1 GiB. The session's variables and files are lost.") {
+		t.Errorf("answer %d %s", got.status, got.body)
+	}
+	if got := w.do("GET", "files?identifier=abcd", ""); got.status != 410 {
+		t.Errorf("a call for files: answer %d %s", got.status, got.body)
+	}
+}
+
 func TestHeaders(t *testing.T) {
 	w := newWorld(t, Options{})
 	got := w.do("POST", "executions?identifier=abcd", `{"code":"1"}`, "operation-id", "my op\t")

@@ -191,6 +191,9 @@ func (m *Manager) judge(ctx context.Context, pools []sandpool.Pool, rows []sandp
 	return reasons
 }
 
+// reasonGone is the end of a sandbox that a restarted server does not find running.
+const reasonGone = "the sandbox ended while no server ran"
+
 // unfit judges a row by what is written down.
 func unfit(p sandpool.Pool, row sandpool.Sandbox, running bool) string {
 	switch {
@@ -199,7 +202,7 @@ func unfit(p sandpool.Pool, row sandpool.Sandbox, running bool) string {
 	case row.State == sandpool.Starting:
 		return "the server ended while the sandbox started"
 	case !running:
-		return "the sandbox ended while no server ran"
+		return reasonGone
 	case p.State == sandpool.Deleting:
 		return plan.ReasonDeleted
 	case row.State == sandpool.Ready && row.Revision != p.Revision:
@@ -217,7 +220,11 @@ func (m *Manager) adoptRow(row sandpool.Sandbox, reason string) {
 	m.boxes[row.ID] = b
 	if reason != "" || row.State == sandpool.Stopping {
 		if row.State != sandpool.Stopping {
-			m.retire(b, ended("%s", reason))
+			cause := ended("%s", reason)
+			if row.State == sandpool.Claimed && reason == reasonGone {
+				p.mourn(row.Identifier, cause, now)
+			}
+			m.retire(b, cause)
 			m.events.Observe(event.Event{Name: event.SandboxDropped, Pool: row.Pool, Sandbox: row.ID, Outcome: string(row.State), Err: errors.New(reason)})
 		}
 		return

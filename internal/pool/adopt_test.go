@@ -95,6 +95,8 @@ func TestRestartStopsTheRest(t *testing.T) {
 			w.Errorf("the engine has %v, %v; want the 3 that are used", found, err)
 		}
 		w.acquire("alive", sandpool.ClaimExisting).Release()
+		_, err = w.Acquire(ctx, python, "dead")
+		w.wantEnded(err, "while no server ran") // told once
 		w.acquire("dead", sandpool.ClaimReady).Release()
 		w.acquire("starting", sandpool.ClaimReady).Release()
 	})

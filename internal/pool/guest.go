@@ -107,15 +107,16 @@ func (m *Manager) lost(b *box, cause *sandpool.Error, problem string) {
 		switch {
 		case b.row.State == sandpool.Ready:
 			m.holdUp(b, problem)
-		case b.row.State == sandpool.Claimed && b.leases == 0 && p.pool.Spec.Kind == sandpool.CustomContainer:
+		case b.row.State == sandpool.Claimed && b.leases == 0:
 			p.mourn(b.row.Identifier, cause, time.Now())
 		}
 	}
 	m.retire(b, cause)
 }
 
-// A container's state is its session's, which its caller believes to be there. So the first
-// request after a session was lost while nobody used it is told so, and the next gets a fresh one.
+// A session has state that its caller believes to be there: variables, files, a container's own. So
+// the first request after a session was lost while nobody used it is told so before anything runs,
+// and the next gets a fresh one.
 
 // maxLosses bounds what is remembered in one pool.
 const maxLosses = 1024

@@ -70,6 +70,27 @@ func TestContainerEndsUnderSession(t *testing.T) {
 	})
 }
 
+// Variables and files are lost as a container's state is: the next call of a code pool's session
+// hears of it too, unless its caller deleted the session.
+func TestCodeSessionIsLost(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(1, 5))
+		for _, id := range []sandpool.Identifier{"user-1", "user-2"} {
+			l := w.acquire(id, sandpool.ClaimReady)
+			l.Release()
+			w.settle()
+			w.fake.End(l.Sandbox().ID, sandbox.Exit{Reason: sandbox.OutOfMemory})
+			w.settle()
+		}
+		_, err := w.Acquire(w.Context(), python, "user-1")
+		w.wantEnded(err, "out of memory")
+		w.acquire("user-1", sandpool.ClaimReady).Release()
+		w.wantClass(w.StopSession(w.Context(), python, "user-2"), sandpool.NotFound)
+		w.settle()
+		w.acquire("user-2", sandpool.ClaimReady).Release()
+	})
+}
+
 // With the lifecycle OnContainerExit an exit with zero is the end that was wanted, there is no
 // cooldown, and no request makes a session live longer than it may.
 func TestOnContainerExit(t *testing.T) {
