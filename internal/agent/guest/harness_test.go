@@ -40,6 +40,11 @@ func TestMain(m *testing.M) {
 // what it is in a sandbox.
 func runAgent(addr string) int {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	// As the engine bounds the processes of a sandbox; it does not hold for root.
+	if err := unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: 128, Max: 128}); err != nil {
+		log.Error("limit processes", "error", err)
+		return 1
+	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		log.Error("mount", "error", err)
 		return 1
