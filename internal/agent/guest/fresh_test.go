@@ -13,7 +13,6 @@ func TestFresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := start(t)
-	// A file, so that the cell itself brings no names but what it runs.
 	code := string(source) + "\nsource = " + strconv.Quote(string(source)) + "\ndifferences(source)"
 	if res := s.run(t, code); res.Error != nil || res.Stdout != "" || res.Stderr != "" {
 		t.Errorf("differences:\n%s\n%s\nerror %+v", res.Stdout, res.Stderr, res.Error)
