@@ -141,13 +141,13 @@ func TestStreamOrder(t *testing.T) {
 	const mixed = `
 for i in range(50):
     print('out', i); print('err', i, file=sys.stderr); display(i); print('more', i)
-    if i % 10 == 0: subprocess.run(['echo', 'child', str(i)]); os.write(2, b'direct\n')
+    if i % 10 == 0: subprocess.run(['echo', 'child', str(i)]); os.write(1, b'direct\n')
     display({'text/plain': 'x'}, raw=True)`
 	want := ""
 	for i := range 50 {
 		want += fmt.Sprintf("out %d\nERR %d\n<%d>more %d\n", i, i, i, i)
 		if i%10 == 0 {
-			want += fmt.Sprintf("child %d\nDIRECT\n", i)
+			want += fmt.Sprintf("child %d\ndirect\n", i)
 		}
 		want += "<x>"
 	}

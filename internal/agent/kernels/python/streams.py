@@ -32,7 +32,7 @@ from time import sleep
 HEADER = 4096  # bytes of an area before its text: where that starts and ends, 8 bytes each
 AREA = 128 << 10  # bytes of the area of one stream
 SPARE_FD = 701  # and on: beyond what a cell closes by habit
-PACE = 1_000_000  # ns between lines that go into the pipe at once, on average
+PACE = 10_000_000  # ns between lines that go into the pipe at once, on average
 AHEAD = 32 * PACE  # so many of them may come in a row
 STEP = 5_000_000  # ns that a line of one thread keeps the others waiting
 LOOK = 10_000_000  # ns between looks for child processes

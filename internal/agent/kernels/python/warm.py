@@ -7,7 +7,6 @@ started just now.
 
 import gc
 import importlib
-import inspect
 import linecache
 import os
 import platform
@@ -132,9 +131,7 @@ def forget(kernel):
     for name in names:
         linecache.cache.pop(name, None)
     names.clear()
-    for cache in (vars(linecache).get("_interactive_cache"), vars(inspect).get("modulesbyfile"), vars(inspect).get("_filesbymodname")):
-        if cache:
-            cache.clear()
+    vars(linecache).get("_interactive_cache", {}).clear()
 
 
 def handle(kernel, request):
