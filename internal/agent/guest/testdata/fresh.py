@@ -13,7 +13,7 @@ wanted = {
     # The streams, and what else writes to their descriptors.
     'sys.stdout': '', 'sys.stderr': '', 'sys.__stdout__': '', 'sys.__stderr__': '',
     'os.write': '', 'os.writev': '', 'os.sendfile': '', 'os.dup': '', 'os.system': '', 'os.posix_spawn': '',
-    'os.execv': '', 'os.supports_': 'hold the above', '_posixsubprocess.fork_exec': '', 'ctypes.CDLL.__getitem__': '', 'CDLL.__getitem__': '',
+    'os.execv': '', 'os.supports_': 'hold the above', '_posixsubprocess.fork_exec': '', 'subprocess._fork_exec': '', 'ctypes.CDLL.__getitem__': '', 'CDLL.__getitem__': '',
     'fds': 'the socket of the kernel, and the fonts that matplotlib keeps open',
     # Interrupts end cells, not the kernel.
     'handler of 2': '',

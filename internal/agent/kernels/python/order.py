@@ -9,6 +9,7 @@ of the interpreter is. C code that prints is seen only when ctypes looks it up.
 import _posixsubprocess
 import ctypes
 import os
+import subprocess
 from functools import wraps
 
 # What writes to a descriptor, or changes what one is.
@@ -47,6 +48,7 @@ def watch(outputs):
                     able.add(wrapped)
     # subprocess and multiprocessing start their programs with it.
     _posixsubprocess.fork_exec = after(outputs.crowd, _posixsubprocess.fork_exec)
+    subprocess._fork_exec = _posixsubprocess.fork_exec
     os.register_at_fork(before=outputs.crowd)
     look_up = ctypes.CDLL.__getitem__
 
