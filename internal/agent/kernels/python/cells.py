@@ -368,11 +368,11 @@ class Kernel:
         return describe(e, self.shell, lambda filename: filename == name).reply()
 
     def hide_handler(self, e):
-        """Cuts our signal handler off the end of a traceback."""
+        """Takes our own frames out of a traceback: the signal handler, and what wraps functions of os."""
         tb = e.__traceback__
         while tb is not None:
-            if tb.tb_next is not None and tb.tb_next.tb_frame.f_code is Kernel.on_interrupt.__code__:
-                tb.tb_next = None
+            while tb.tb_next is not None and tb.tb_next.tb_frame.f_code.co_filename.startswith("sandpool/"):
+                tb.tb_next = tb.tb_next.tb_next
             tb = tb.tb_next
 
     # Life.
