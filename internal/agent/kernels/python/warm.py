@@ -42,11 +42,17 @@ def describe_runtime():
 
 def warm(kernel):
     """Imports and runs what first cells use, so that they need not wait for it."""
+    # pandas imports numexpr, which would start threads that every restore has to bring back.
+    theirs = os.environ.get("NUMEXPR_MAX_THREADS")
+    os.environ["NUMEXPR_MAX_THREADS"] = "1"
     for name in WARM_MODULES:
         try:
             importlib.import_module(name)
         except Exception:  # an image need not have all of them
             pass
+    del os.environ["NUMEXPR_MAX_THREADS"]
+    if theirs is not None:
+        os.environ["NUMEXPR_MAX_THREADS"] = theirs
     before = State(kernel)
     fd, kernel.fd = kernel.fd, -1
     for code in WARM_CELLS:
