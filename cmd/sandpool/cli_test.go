@@ -43,10 +43,10 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(f.status)
 		}
 		fmt.Fprint(w, f.execution)
-	case strings.HasSuffix(rest, "/session") && r.Method == http.MethodDelete && f.gone:
+	case strings.HasSuffix(rest, "/.management/stopSession") && f.gone:
 		w.WriteHeader(http.StatusBadRequest)
 		fmt.Fprint(w, `{"error":{"code":"SessionWithIdentifierNotFound","message":"There is no session."}}`)
-	case strings.HasSuffix(rest, "/session") && r.Method == http.MethodDelete:
+	case strings.HasSuffix(rest, "/.management/stopSession"):
 		w.WriteHeader(http.StatusNoContent)
 	default:
 		http.NotFound(w, r)

@@ -56,7 +56,7 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Server-Timing", "claim;dur=0.5")
 		fmt.Fprintf(w, `{"status":"Succeeded","result":{"executionResult":%d}}`, map[bool]int{true: 3, false: 2}[f.wrong > 0 && f.runs%f.wrong == 0])
 		return
-	case op == "session":
+	case op == ".management/stopSession":
 		delete(f.sessions, session)
 		w.WriteHeader(http.StatusNoContent)
 		return
