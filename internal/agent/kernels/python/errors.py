@@ -116,8 +116,8 @@ def brief(e):
 def describe(e, shell, first):
     """Describes an exception; first says whether a file's name is one of the cell's."""
     d = brief(e)
-    limit = getrecursionlimit()
-    if limit < DEPTH:  # a cell may have set a low one
+    low = getrecursionlimit()
+    if low < DEPTH:  # a cell may have set a low one
         setrecursionlimit(DEPTH)
     try:
         for form in (plain, full):
@@ -126,12 +126,24 @@ def describe(e, shell, first):
             except BaseException:
                 break
     finally:
-        if limit < DEPTH:
+        if low < DEPTH:
             try:
-                setrecursionlimit(limit)
+                setrecursionlimit(low)
             except RecursionError:  # we are deeper than that
                 pass
+    name_limit(d, e)
     return d
+
+
+def name_limit(d, e):
+    """Adds the limit that an exception has met to what is told of it."""
+    try:
+        hint = limit(e)
+    except BaseException:
+        return
+    if hint:
+        d.message = f"{d.message}. {hint}" if d.message else hint
+        d.traceback = f"{d.traceback}\n{hint}"
 
 
 def speaks(e):

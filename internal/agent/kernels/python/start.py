@@ -40,7 +40,7 @@ def main(directory, home):
     outputs = Outputs(mapped(shared, 2 * AREA), shared)
     order.watch(outputs)
     figures.watch()
-    errors.sayings += figures.saying, errors.limit
+    errors.sayings += figures.saying,
     kernel = Kernel(make_shell(), outputs, control)
     sys.stdout = sys.__stdout__ = kernel.out
     sys.stderr = sys.__stderr__ = kernel.err
