@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +37,11 @@ type exchange struct {
 	kind bodyKind
 	// sent receives the sender's result; nil if there is none or it has been received.
 	sent chan error
+	// reading guards the deadline of the caller's body, and over, which says that none may be set
+	// any more: the body is read by another goroutine, and once the handler has returned the
+	// server's connection is no longer ours to touch.
+	reading sync.Mutex
+	over    bool
 	// fault is why the caller's body did not come, known before the stream is aborted for it.
 	fault atomic.Pointer[errBody]
 	head  head
@@ -223,7 +229,22 @@ func (x *exchange) limitBody() {
 	if x.kind == sizedBody {
 		wait = x.p.options.Stall
 	}
-	_ = x.control.SetReadDeadline(time.Now().Add(wait)) // tests' writers have none
+	x.reading.Lock()
+	defer x.reading.Unlock()
+	if !x.over {
+		_ = x.control.SetReadDeadline(time.Now().Add(wait)) // tests' writers have none
+	}
+}
+
+// endBody says that no deadline of the caller's body may be set any more; now makes a read that
+// waits fail as well.
+func (x *exchange) endBody(now bool) {
+	x.reading.Lock()
+	defer x.reading.Unlock()
+	x.over = true
+	if now {
+		_ = x.control.SetReadDeadline(time.Now()) // tests' writers have none
+	}
 }
 
 // awaitLeave waits for a 100, for a final answer, which it leaves in x.head, or for continueWait.
@@ -244,7 +265,7 @@ func (x *exchange) stopSending() {
 	case <-x.sent:
 	default:
 		x.st.abort()
-		_ = x.control.SetReadDeadline(time.Now()) // tests' writers have none
+		x.endBody(true)
 		<-x.sent
 	}
 	x.sent = nil

@@ -80,6 +80,9 @@ func (p *Proxy) forward2(w http.ResponseWriter, r *http.Request, s *session, t T
 	if r.ProtoMajor == 1 && x.kind != noBody {
 		_ = x.control.EnableFullDuplex() // tests' writers have none
 	}
+	if x.kind != noBody {
+		defer x.endBody(false) // the client may read on for a moment
+	}
 	trace := &httptrace.ClientTrace{Got1xxResponse: x.inform2}
 	out := x.request2(httptrace.WithClientTrace(ctx, trace))
 	resp, err := client.transport.RoundTrip(out)
