@@ -58,7 +58,7 @@ test: test-deps image ## all tests, real gVisor sandboxes included
 
 .PHONY: race
 race: gvisor ## the packages without gVisor under the race detector (needs a C compiler)
-	CGO_ENABLED=1 go test -race -shuffle=on $$(go list ./... | grep -v -e sandbox/gvisor -e internal/server -e cmd/sandpool$$ -e /test)
+	CGO_ENABLED=1 go test -race -shuffle=on $$(go list ./... | grep -v -e sandbox/gvisor -e internal/server -e cmd/sandpool$$ -e cmd/sandpool/serve -e /test)
 
 .PHONY: soak
 soak: image ## the long form of the kill test: SOAK_SESSIONS=10000 make soak

@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/cmd/sandpool/console"
+	"github.com/sandpool/sandpool/cmd/sandpool/exec"
 )
 
 // fakeServer is a server whose cells all end alike; it remembers what it was asked.
@@ -58,7 +60,7 @@ func TestTimes(t *testing.T) {
 	for text, want := range map[string]int{"2": 2, "2.0": 2, "90": 90, "3s": 3, "2m": 120, "": 0, "two": 0, "-1": 0, "1e400": 0, "NaN": 0} {
 		f := &fakeServer{execution: ok}
 		got := command(t, f, "", "exec", "1", "--timeout", text)
-		if want == 0 && (got.code != exitUsage || !strings.Contains(got.stderr, "timeout")) || want > 0 && (got.code != exitDone || f.timeout != want) {
+		if want == 0 && (got.code != console.ExitUsage || !strings.Contains(got.stderr, "timeout")) || want > 0 && (got.code != console.ExitDone || f.timeout != want) {
 			t.Errorf("--timeout %q: %d s, %+v; want %d s", text, f.timeout, got, want)
 		}
 	}
@@ -90,7 +92,7 @@ const ok = `{"status":"Succeeded","result":{"stdout":"hi","stderr":"warned","exe
 func TestExecPutsEachThingInItsPlace(t *testing.T) {
 	f := &fakeServer{execution: ok}
 	got := command(t, f, "", "exec", "print('hi'); 'x'")
-	if got.code != exitDone || got.stdout != "hi\n'x'\n" || !strings.HasPrefix(got.stderr, "warned\n") && !strings.Contains(got.stderr, "\nwarned\n") {
+	if got.code != console.ExitDone || got.stdout != "hi\n'x'\n" || !strings.HasPrefix(got.stderr, "warned\n") && !strings.Contains(got.stderr, "\nwarned\n") {
 		t.Errorf("%+v", got)
 	}
 	if f.code != "print('hi'); 'x'" {
@@ -105,7 +107,7 @@ func TestExecKeepsWhatIsNamed(t *testing.T) {
 	for _, args := range [][]string{{"--session", "mine"}, {"--identifier", "mi+ne"}, {"--keep"}} {
 		f := &fakeServer{execution: ok}
 		got := command(t, f, "", append([]string{"exec", "1"}, args...)...)
-		if got.code != exitDone || len(f.calls) != 1 {
+		if got.code != console.ExitDone || len(f.calls) != 1 {
 			t.Errorf("%q: %+v, calls %q; want one call", args, got, f.calls)
 		}
 	}
@@ -146,10 +148,10 @@ func TestExecSource(t *testing.T) {
 		got := command(t, f, "from stdin", append([]string{"exec"}, tt.args...)...)
 		switch {
 		case tt.want == "error":
-			if got.code == exitDone || len(f.calls) > 0 {
+			if got.code == console.ExitDone || len(f.calls) > 0 {
 				t.Errorf("%q: %+v, calls %q; want an error before any call", tt.args, got, f.calls)
 			}
-		case tt.want == "" && (got.code != exitUsage || len(f.calls) > 0):
+		case tt.want == "" && (got.code != console.ExitUsage || len(f.calls) > 0):
 			t.Errorf("%q: %+v, calls %q; want exit code 2 and no call", tt.args, got, f.calls)
 		case tt.want != "" && f.code != tt.want:
 			t.Errorf("%q: the server got %q, want %q", tt.args, f.code, tt.want)
@@ -159,11 +161,11 @@ func TestExecSource(t *testing.T) {
 
 func TestExecFails(t *testing.T) {
 	f := &fakeServer{execution: `{"status":"Failed","result":{"stdout":"","stderr":"Traceback: boom","executionResult":""},"error":{"error":{"code":"ValueError","message":"boom"}}}`}
-	if got := command(t, f, "", "exec", "1/0"); got.code != exitNegative || got.stdout != "" || !strings.Contains(got.stderr, "Traceback: boom\n") {
+	if got := command(t, f, "", "exec", "1/0"); got.code != console.ExitNegative || got.stdout != "" || !strings.Contains(got.stderr, "Traceback: boom\n") {
 		t.Errorf("%+v", got)
 	}
 	f = &fakeServer{status: http.StatusForbidden, execution: `{"error":{"code":"AuthorizationFailed","message":"needs role session-executor","traceId":"abc"}}`}
-	if got := command(t, f, "", "exec", "1"); got.code != exitTrouble || !strings.Contains(got.stderr, "needs role session-executor") || strings.Contains(got.stderr, "abc") {
+	if got := command(t, f, "", "exec", "1"); got.code != console.ExitTrouble || !strings.Contains(got.stderr, "needs role session-executor") || strings.Contains(got.stderr, "abc") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -171,7 +173,7 @@ func TestExecFails(t *testing.T) {
 func TestExecInAFailedPool(t *testing.T) {
 	f := &fakeServer{status: http.StatusServiceUnavailable, execution: `{"error":{"code":"SessionPoolFailed","message":"no","traceId":"abc"}}`}
 	got := command(t, f, "", "exec", "1")
-	if got.code != exitTrouble || !strings.Contains(got.stderr, "sandpool pool status") || !strings.Contains(got.stderr, "abc") {
+	if got.code != console.ExitTrouble || !strings.Contains(got.stderr, "sandpool pool status") || !strings.Contains(got.stderr, "abc") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -188,7 +190,7 @@ func TestExecSavesFigures(t *testing.T) {
 	evil := `{"type":"image","format":"/../../evil","base64_data":"aGVsbG8="}`
 	f := &fakeServer{execution: `{"status":"Succeeded","result":{"executionResult":` + png + `,"images":[` + png + `,` + evil + `]}}`}
 	got := command(t, f, "", "exec", "plot()", "--figures", dir, "-o", "json")
-	var out execOutput
+	var out exec.Output
 	if err := json.Unmarshal([]byte(got.stdout), &out); err != nil {
 		t.Fatalf("stdout is not one JSON document: %v\n%s", err, got.stdout)
 	}
@@ -208,15 +210,15 @@ func TestExecSavesFigures(t *testing.T) {
 
 func TestWhereTheServerIsKnownFrom(t *testing.T) {
 	got := command(t, nil, "", "pool", "list")
-	if got.code != exitUsage || !strings.Contains(got.stderr, "sandpool serve") || !strings.Contains(got.stderr, "none.yaml") {
+	if got.code != console.ExitUsage || !strings.Contains(got.stderr, "sandpool serve") || !strings.Contains(got.stderr, "none.yaml") {
 		t.Errorf("without any configuration: %+v", got)
 	}
 	t.Setenv("SANDPOOL_ENDPOINT", "http://127.0.0.1:1")
-	if got := command(t, nil, "", "pool", "list"); got.code != exitUsage || !strings.Contains(got.stderr, "token") {
+	if got := command(t, nil, "", "pool", "list"); got.code != console.ExitUsage || !strings.Contains(got.stderr, "token") {
 		t.Errorf("without a token: %+v", got)
 	}
 	t.Setenv("SANDPOOL_TOKEN", "t")
-	if got := command(t, nil, "", "pool", "list"); got.code != exitTrouble || !strings.Contains(got.stderr, "sandpool serve") {
+	if got := command(t, nil, "", "pool", "list"); got.code != console.ExitTrouble || !strings.Contains(got.stderr, "sandpool serve") {
 		t.Errorf("without a server: %+v", got)
 	}
 }
@@ -234,7 +236,7 @@ func TestWhatToDoWithoutAnAnswer(t *testing.T) {
 	} {
 		t.Setenv("SANDPOOL_ENDPOINT", endpoint)
 		got := command(t, nil, "", "pool", "list")
-		if got.code != exitTrouble || !strings.Contains(got.stderr, want) || strings.Contains(got.stderr, "running?") != strings.Contains(want, "running?") {
+		if got.code != console.ExitTrouble || !strings.Contains(got.stderr, want) || strings.Contains(got.stderr, "running?") != strings.Contains(want, "running?") {
 			t.Errorf("%s: %+v, want %q", endpoint, got, want)
 		}
 	}
@@ -256,7 +258,7 @@ func TestFileTokenStaysWithItsServer(t *testing.T) {
 	if code := run(t.Context(), []string{"pool", "list", "-o", "json"}, nil, &stdout, &stderr); code != 0 || auth != "Bearer from-file" || stdout.String() != "[]\n" {
 		t.Errorf("exit %d, Authorization %q, stdout %q, stderr %s", code, auth, stdout.String(), stderr.String())
 	}
-	if code := run(t.Context(), []string{"pool", "list", "--endpoint", "http://127.0.0.1:1"}, nil, io.Discard, io.Discard); code != exitUsage {
+	if code := run(t.Context(), []string{"pool", "list", "--endpoint", "http://127.0.0.1:1"}, nil, io.Discard, io.Discard); code != console.ExitUsage {
 		t.Errorf("the file's token went to another endpoint: exit %d", code)
 	}
 }
@@ -265,7 +267,7 @@ func TestUsage(t *testing.T) {
 	for _, args := range [][]string{{"bogus"}, {"exec", "--bogus"}, {"session", "show"}, {"pool", "create"},
 		{"pool", "show", "a", "--name", "b"}, {"files", "upload", "-", "--session", "abcd"}, {"token", "create", "x", "--role", "king"},
 		{"pool", "update", "abc"}, {"pool", "update", "abc", "--no-wait"}, {"pool", "create", "abc", "--cpu", "nan"}} {
-		if got := command(t, &fakeServer{}, "", args...); got.code != exitUsage || got.stdout != "" || got.stderr == "" {
+		if got := command(t, &fakeServer{}, "", args...); got.code != console.ExitUsage || got.stdout != "" || got.stderr == "" {
 			t.Errorf("%q: %+v; want exit code 2 and a message on stderr", args, got)
 		}
 	}
@@ -273,12 +275,12 @@ func TestUsage(t *testing.T) {
 		for _, name := range []string{"wei rd", "weiü", "abc", ""} {
 			f := &fakeServer{}
 			got := command(t, f, "", append(args, "--session", name)...)
-			if got.code != exitUsage || !strings.Contains(got.stderr, "identifier") || len(f.calls) > 0 {
+			if got.code != console.ExitUsage || !strings.Contains(got.stderr, "identifier") || len(f.calls) > 0 {
 				t.Errorf("%q --session %q: %+v, calls %q; want exit code 2 and no call", args, name, got, f.calls)
 			}
 		}
 	}
-	if got := command(t, nil, "", "exec", "--help"); got.code != exitDone || got.stdout == "" {
+	if got := command(t, nil, "", "exec", "--help"); got.code != console.ExitDone || got.stdout == "" {
 		t.Errorf("--help: %+v", got)
 	}
 }
@@ -296,7 +298,7 @@ func TestPoolFlagsReachTheServer(t *testing.T) {
 		"--env-vars", "A=1", "--env-vars", "B=secretref:s", "--secrets", "s=v", "--registry-server", "r", "--registry-password", "pw",
 		"--max-sessions", "-1", "--ready-sessions", "0", "--cooldown-period", "300", "--network-status", "EgressEnabled",
 		"--cpu", "0.5", "--memory", "1.0Gi", "--environment", "e", "--mi-system-assigned")
-	if got.code != exitTrouble || !strings.Contains(got.stderr, "no custom containers") || !strings.Contains(got.stderr, "no secrets") {
+	if got.code != console.ExitTrouble || !strings.Contains(got.stderr, "no custom containers") || !strings.Contains(got.stderr, "no secrets") {
 		t.Errorf("%+v", got)
 	}
 	text, err := json.Marshal(body)
@@ -328,12 +330,12 @@ func TestDownloadOverwritesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "theirs") })
-	if got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to", to); got.code != exitUsage {
+	if got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to", to); got.code != console.ExitUsage {
 		t.Errorf("%+v", got)
 	}
 	for place, want := range map[string]string{filepath.Join(dir, "none", "x"): "there is no directory", dir: "is a directory"} {
 		got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to", place, "--force")
-		if got.code != exitUsage || !strings.Contains(got.stderr, want) {
+		if got.code != console.ExitUsage || !strings.Contains(got.stderr, want) {
 			t.Errorf("--to %s: %+v, want %q", place, got, want)
 		}
 	}
@@ -343,7 +345,7 @@ func TestDownloadOverwritesNothing(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "x\x1b\ny")); err != nil {
 		t.Fatal(err)
 	}
-	if got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to", to, "--force"); got.code != exitDone {
+	if got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to", to, "--force"); got.code != console.ExitDone {
 		t.Errorf("--force: %+v", got)
 	}
 	entries, err := os.ReadDir(dir)
@@ -355,18 +357,15 @@ func TestDownloadOverwritesNothing(t *testing.T) {
 	}
 }
 
-func TestListsAsAzWritesThem(t *testing.T) {
-	for given, want := range map[string]string{
-		"pool create web --env-vars A=1 B=2 --cpu 1":     "pool create web --env-vars A=1 --env-vars B=2 --cpu 1",
-		"pool create --secrets a=1 b=2 web":              "pool create --secrets a=1 --secrets b=2 web",
-		"pool create web --args run --port=80 8080":      "pool create web --args run --port=80 8080",
-		"pool create web --command sh -c --args a b c":   "pool create web --command sh -c --args a --args b --args c",
-		"pool update web -s a=1 b=2 --tags k=v x=y":      "pool update web -s a=1 -s b=2 --tags k=v --tags x=y",
-		"exec --env-vars A=1 B=2":                        "exec --env-vars A=1 B=2",
-		"pool create web --image a --ready-sessions 2 x": "pool create web --image a --ready-sessions 2 x",
-	} {
-		if got := strings.Join(spreadLists(strings.Fields(given)), " "); got != want {
-			t.Errorf("%s\nbecomes %s\n   want %s", given, got, want)
+func TestBadConfigurationIsUsage(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(file, []byte("listen: foo\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"--listen", "foo"}, {"--config", file}, {"--public-url", "foo"}} {
+		got := command(t, nil, "", append([]string{"serve", "--data-dir", t.TempDir()}, args...)...)
+		if got.code != console.ExitUsage || !strings.Contains(got.stderr, `is "foo"; use `) {
+			t.Errorf("%q: %+v; want exit code 2 and what to use", args, got)
 		}
 	}
 }

@@ -18,11 +18,25 @@ func mayImport() map[string][]string {
 	return map[string][]string{
 		"internal/agent/guest/executions": {".", "internal/agent", "internal/agent/guest/output"},
 
-		".":                            nil,
-		"api":                          vocabulary,
-		"images":                       nil,
-		"client":                       {".", "api", "internal/arm", "internal/fault"},
-		"cmd/sandpool":                 {".", "api", "client", "internal/bench", "internal/image", "internal/oci", "internal/server"},
+		".":      nil,
+		"api":    vocabulary,
+		"images": nil,
+		"client": {".", "api", "internal/arm", "internal/fault"},
+		// main.go alone knows every group of commands; the groups know the console, and each
+		// what it is about.
+		"cmd/sandpool":         {".", "internal/server"},
+		"cmd/sandpool/console": {".", "client"},
+		"cmd/sandpool/config":  {"cmd/sandpool/console", "internal/server"},
+		"cmd/sandpool/bench":   {"cmd/sandpool/console", "internal/bench"},
+		"cmd/sandpool/exec":    {".", "api", "client", "cmd/sandpool/console"},
+		"cmd/sandpool/files":   {"api", "client", "cmd/sandpool/console"},
+		"cmd/sandpool/image": {".", "cmd/sandpool/config", "cmd/sandpool/console", "internal/image",
+			"internal/oci"},
+		"cmd/sandpool/pool":    {"api", "cmd/sandpool/console"},
+		"cmd/sandpool/session": {"api", "cmd/sandpool/console"},
+		"cmd/sandpool/token":   {"api", "cmd/sandpool/console"},
+		"cmd/sandpool/serve": {".", "api", "client", "cmd/sandpool/config",
+			"cmd/sandpool/console", "cmd/sandpool/exec", "cmd/sandpool/image", "internal/server"},
 		"cmd/sandpool-agent":           {".", "internal/agent", "internal/agent/guest"},
 		"internal/archtest":            nil,
 		"internal/arm":                 {".", "api", "internal/fault"},
@@ -77,8 +91,7 @@ func mayImport() map[string][]string {
 // entry may be imported anywhere but in the packages of stdOnly.
 func outsideHomes() map[string][]string {
 	return map[string][]string{
-		// cmd/sandpool hands over to gVisor when it is run as one of gVisor's own processes.
-		"gvisor.dev/gvisor":                      {"internal/sandbox/gvisor", "cmd/sandpool", "internal/erofs/erofstest"},
+		"gvisor.dev/gvisor":                      {"internal/sandbox/gvisor", "internal/erofs/erofstest"},
 		"modernc.org/":                           {"internal/sqlite"},
 		"github.com/google/go-containerregistry": {"internal/oci"},
 		"github.com/klauspost/compress":          {"internal/oci"},

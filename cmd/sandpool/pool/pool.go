@@ -1,4 +1,6 @@
-package main
+// Package pool is the commands that create, change and show session pools. Its flags are those
+// of "az containerapp sessionpool".
+package pool
 
 import (
 	"context"
@@ -7,42 +9,44 @@ import (
 	"strings"
 
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/cmd/sandpool/console"
 )
 
-type poolCmd struct {
-	Create poolCreateCmd `cmd:"" help:"Create a pool, or change it to what the flags say."`
-	Show   poolShowCmd   `cmd:"" help:"Show a pool."`
-	List   poolListCmd   `cmd:"" help:"List the pools of the resource group."`
-	Update poolUpdateCmd `cmd:"" help:"Change some settings of a pool."`
-	Delete poolDeleteCmd `cmd:"" help:"Delete a pool and end its sessions."`
-	Status poolStatusCmd `cmd:"" help:"Show what the sandboxes of a pool are doing and what they use."`
+// Cmd groups the commands of pools.
+type Cmd struct {
+	Create createCmd `cmd:"" help:"Create a pool, or change it to what the flags say."`
+	Show   showCmd   `cmd:"" help:"Show a pool."`
+	List   listCmd   `cmd:"" help:"List the pools of the resource group."`
+	Update updateCmd `cmd:"" help:"Change some settings of a pool."`
+	Delete deleteCmd `cmd:"" help:"Delete a pool and end its sessions."`
+	Status statusCmd `cmd:"" help:"Show what the sandboxes of a pool are doing and what they use."`
 }
 
-// poolName is the pool's name as az writes it, or as a bare argument.
-type poolName struct {
+// naming is the pool's name as az writes it, or as a bare argument.
+type naming struct {
 	PoolArg string `arg:"" optional:"" name:"pool" help:"Name of the pool (also --name)."`
 	Name    string `short:"n" help:"Name of the pool." placeholder:"NAME"`
 }
 
-func (n poolName) name() (string, error) {
+func (n naming) name() (string, error) {
 	switch {
 	case n.Name == "" && n.PoolArg == "":
-		return "", usageError("no pool: give its name, or --name NAME")
+		return "", console.UsageError("no pool: give its name, or --name NAME")
 	case n.Name != "" && n.PoolArg != "" && n.Name != n.PoolArg:
-		return "", usageError(fmt.Sprintf("two pools are named: %q and --name %q", n.PoolArg, n.Name))
+		return "", console.UsageError(fmt.Sprintf("two pools are named: %q and --name %q", n.PoolArg, n.Name))
 	}
 	return n.Name + strings.TrimPrefix(n.PoolArg, n.Name), nil
 }
 
-type poolCreateCmd struct {
-	poolName
+type createCmd struct {
+	naming
 	Location      string `short:"l" help:"Location to record." default:"local"`
 	ContainerType string `help:"Kind of sandbox: PythonLTS or CustomContainer. NodeLTS and Shell are not served yet." default:"PythonLTS"`
-	poolSettings
+	settings
 }
 
 // Run creates the pool and waits until it can be used.
-func (c *poolCreateCmd) Run(ctx context.Context, a *app) error {
+func (c *createCmd) Run(ctx context.Context, a *console.App) error {
 	name, err := c.name()
 	if err != nil {
 		return err
@@ -54,7 +58,7 @@ func (c *poolCreateCmd) Run(ctx context.Context, a *app) error {
 	body.Location = c.Location
 	body.Properties.ContainerType = c.ContainerType
 	body.Properties.PoolManagementType = "Dynamic"
-	cl, err := a.client()
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
@@ -62,21 +66,21 @@ func (c *poolCreateCmd) Run(ctx context.Context, a *app) error {
 	return c.finish(ctx, a, name, p, err)
 }
 
-type poolUpdateCmd struct {
-	poolName
-	poolSettings
+type updateCmd struct {
+	naming
+	settings
 }
 
 // Run changes the pool and waits until it can be used.
-func (c *poolUpdateCmd) Run(ctx context.Context, a *app) error {
+func (c *updateCmd) Run(ctx context.Context, a *console.App) error {
 	name, err := c.name()
 	if err != nil {
 		return err
 	}
 	if c.empty() {
-		return usageError("there is nothing to change: give a setting, such as --ready-sessions N")
+		return console.UsageError("there is nothing to change: give a setting, such as --ready-sessions N")
 	}
-	cl, err := a.client()
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
@@ -97,34 +101,34 @@ func (c *poolUpdateCmd) Run(ctx context.Context, a *app) error {
 }
 
 // finish waits for a pool that was created or changed, and prints it.
-func (s *poolSettings) finish(ctx context.Context, a *app, name string, p api.SessionPool, err error) error {
+func (s *settings) finish(ctx context.Context, a *console.App, name string, p api.SessionPool, err error) error {
 	if err != nil {
 		return err
 	}
 	if s.NoWait {
-		a.say("pool %s is being made ready; 'sandpool pool show %s' says when it is", name, name)
+		a.Say("pool %s is being made ready; 'sandpool pool show %s' says when it is", name, name)
 		return printPools(a, p, []api.SessionPool{p})
 	}
-	cl, err := a.client()
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
-	bar := newProgress(a.stderr)
-	p, err = cl.WaitPool(ctx, name, func(p api.SessionPool) { bar.update("pool "+name, p.Properties.ProvisioningState) })
-	bar.clear()
+	bar := console.NewProgress(a.Stderr)
+	p, err = cl.WaitPool(ctx, name, func(p api.SessionPool) { bar.Update("pool "+name, p.Properties.ProvisioningState) })
+	bar.Clear()
 	if err != nil {
 		return err
 	}
-	a.say("pool %s can be used", name)
+	a.Say("pool %s can be used", name)
 	return printPools(a, p, []api.SessionPool{p})
 }
 
 // printPools prints the pools as a table, or v as JSON.
-func printPools(a *app, v any, list []api.SessionPool) error {
-	if a.json() {
-		return a.printJSON(v)
+func printPools(a *console.App, v any, list []api.SessionPool) error {
+	if a.JSON() {
+		return a.PrintJSON(v)
 	}
-	t := table{heading: []string{"NAME", "TYPE", "STATE", "MAX", "READY", "COOLDOWN", "NETWORK"}}
+	t := console.Table{Heading: []string{"NAME", "TYPE", "STATE", "MAX", "READY", "COOLDOWN", "NETWORK"}}
 	for _, p := range list {
 		props := p.Properties
 		if props == nil {
@@ -141,9 +145,9 @@ func printPools(a *app, v any, list []api.SessionPool) error {
 		if network != nil {
 			row[6] = network.Status
 		}
-		t.add(row...)
+		t.Add(row...)
 	}
-	return t.write(a.stdout)
+	return t.Write(a.Stdout)
 }
 
 // lifecycle finds the cooldown in either form of the schema.
@@ -165,15 +169,15 @@ func intText(n *int) string {
 	return strconv.Itoa(*n)
 }
 
-type poolShowCmd struct{ poolName }
+type showCmd struct{ naming }
 
 // Run shows a pool.
-func (c *poolShowCmd) Run(ctx context.Context, a *app) error {
+func (c *showCmd) Run(ctx context.Context, a *console.App) error {
 	name, err := c.name()
 	if err != nil {
 		return err
 	}
-	cl, err := a.client()
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
@@ -184,11 +188,11 @@ func (c *poolShowCmd) Run(ctx context.Context, a *app) error {
 	return printPools(a, p, []api.SessionPool{p})
 }
 
-type poolListCmd struct{}
+type listCmd struct{}
 
 // Run lists pools.
-func (c *poolListCmd) Run(ctx context.Context, a *app) error {
-	cl, err := a.client()
+func (c *listCmd) Run(ctx context.Context, a *console.App) error {
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
@@ -199,18 +203,18 @@ func (c *poolListCmd) Run(ctx context.Context, a *app) error {
 	return printPools(a, list, list)
 }
 
-type poolDeleteCmd struct {
-	poolName
+type deleteCmd struct {
+	naming
 	Yes bool `short:"y" help:"Accepted and without effect: this command never asks, so that scripts do not hang."`
 }
 
 // Run deletes a pool and waits until nothing of it is left.
-func (c *poolDeleteCmd) Run(ctx context.Context, a *app) error {
+func (c *deleteCmd) Run(ctx context.Context, a *console.App) error {
 	name, err := c.name()
 	if err != nil {
 		return err
 	}
-	cl, err := a.client()
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
@@ -219,12 +223,12 @@ func (c *poolDeleteCmd) Run(ctx context.Context, a *app) error {
 	case err != nil:
 		return err
 	case existed:
-		a.say("pool %s is deleted", name)
+		a.Say("pool %s is deleted", name)
 	default:
-		a.say("there is no pool %s", name)
+		a.Say("there is no pool %s", name)
 	}
-	if a.json() {
-		return a.printJSON(struct {
+	if a.JSON() {
+		return a.PrintJSON(struct {
 			Pool    string `json:"pool"`
 			Existed bool   `json:"existed"`
 		}{name, existed})
@@ -232,15 +236,15 @@ func (c *poolDeleteCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
-type poolStatusCmd struct{ poolName }
+type statusCmd struct{ naming }
 
 // Run shows a pool's sandboxes.
-func (c *poolStatusCmd) Run(ctx context.Context, a *app) error {
+func (c *statusCmd) Run(ctx context.Context, a *console.App) error {
 	name, err := c.name()
 	if err != nil {
 		return err
 	}
-	cl, err := a.client()
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
@@ -248,24 +252,24 @@ func (c *poolStatusCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if a.json() {
-		return a.printJSON(s)
+	if a.JSON() {
+		return a.PrintJSON(s)
 	}
-	fmt.Fprintf(a.stdout, "%s: %d ready of %d, %d of at most %d sessions, %d starting, %d stopping, %d waiting\n",
+	fmt.Fprintf(a.Stdout, "%s: %d ready of %d, %d of at most %d sessions, %d starting, %d stopping, %d waiting\n",
 		s.ProvisioningState, s.Ready, s.ReadySessions, s.Claimed, s.MaxSessions, s.Starting, s.Stopping, s.Waiting)
 	if s.Problem != "" {
-		fmt.Fprintln(a.stdout, printable(s.Problem))
+		fmt.Fprintln(a.Stdout, console.Printable(s.Problem))
 	}
-	t := table{heading: []string{"SANDBOX", "STATE", "CREATED", "LAST USED", "MEMORY", "CPU"}}
+	t := console.Table{Heading: []string{"SANDBOX", "STATE", "CREATED", "LAST USED", "MEMORY", "CPU"}}
 	for _, b := range s.Sandboxes {
 		row := []string{b.ID, b.State, b.CreatedAt, b.LastUsedAt, "", ""}
 		if b.MemoryBytes != nil {
-			row[4] = bytesText(*b.MemoryBytes)
+			row[4] = console.Bytes(*b.MemoryBytes)
 		}
 		if b.CPUSeconds != nil {
 			row[5] = fmt.Sprintf("%.2fs", *b.CPUSeconds)
 		}
-		t.add(row...)
+		t.Add(row...)
 	}
-	return t.write(a.stdout)
+	return t.Write(a.Stdout)
 }

@@ -1,4 +1,4 @@
-package main
+package serve
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sandpool/sandpool/client"
+	"github.com/sandpool/sandpool/cmd/sandpool/console"
 )
 
 // TestClientConfigurationStaysWithALivingServer: a new server takes the file over from one that
@@ -41,8 +42,8 @@ func TestClientConfigurationStaysWithALivingServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		var stderr bytes.Buffer
-		a := &app{stderr: &stderr}
-		settings := a.writeClientConfig(t.Context(), here, "/data/admin-token")
+		a := &console.App{Stderr: &stderr}
+		settings := writeClientConfig(t.Context(), a, here, "/data/admin-token")
 		b, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -56,15 +57,21 @@ func TestClientConfigurationStaysWithALivingServer(t *testing.T) {
 	}
 }
 
-func TestBadConfigurationIsUsage(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "c.yaml")
-	if err := os.WriteFile(file, []byte("listen: foo\n"), 0o600); err != nil {
-		t.Fatal(err)
+func TestShellQuote(t *testing.T) {
+	for in, want := range map[string]string{"/a/b-c.d": "/a/b-c.d", "/a b": "'/a b'", "it's": `'it'\''s'`, "$x": "'$x'"} {
+		if got := shellQuote(in); got != want {
+			t.Errorf("shellQuote(%q) = %s, want %s", in, got, want)
+		}
 	}
-	for _, args := range [][]string{{"--listen", "foo"}, {"--config", file}, {"--public-url", "foo"}} {
-		got := command(t, nil, "", append([]string{"serve", "--data-dir", t.TempDir()}, args...)...)
-		if got.code != exitUsage || !strings.Contains(got.stderr, `is "foo"; use `) {
-			t.Errorf("%q: %+v; want exit code 2 and what to use", args, got)
+}
+
+func TestReachable(t *testing.T) {
+	for in, want := range map[string]string{
+		"http://0.0.0.0:80": "http://127.0.0.1:80", "http://[::]:80": "http://[::1]:80",
+		"http://127.0.0.1:80": "http://127.0.0.1:80", "https://pool.example": "https://pool.example",
+	} {
+		if got := reachable(in); got != want {
+			t.Errorf("reachable(%q) = %q, want %q", in, got, want)
 		}
 	}
 }

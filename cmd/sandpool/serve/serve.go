@@ -1,4 +1,6 @@
-package main
+// Package serve is the commands that run a server on this machine (serve, with its quickstart) and
+// say what the machine lacks for one (doctor).
+package serve
 
 import (
 	"context"
@@ -15,30 +17,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sandpool/sandpool/client"
+	"github.com/sandpool/sandpool/cmd/sandpool/config"
+	"github.com/sandpool/sandpool/cmd/sandpool/console"
 	"github.com/sandpool/sandpool/internal/server"
 )
 
-// serverFlags name the configuration of a server on this machine. Flags win over
-// SANDPOOL_ variables, these over the file, this over the defaults.
-type serverFlags struct {
-	Config  string `help:"Configuration file (YAML)." type:"path" placeholder:"FILE"`
-	DataDir string `help:"Directory of everything the server keeps." type:"path" placeholder:"DIR"`
-}
-
-// config loads the configuration and reports all its problems at once.
-func (f *serverFlags) config() (server.Config, error) {
-	cfg, err := server.LoadConfig(f.Config, os.Environ())
-	if err != nil {
-		return cfg, usageError(err.Error())
-	}
-	if f.DataDir != "" {
-		cfg.DataDir = f.DataDir
-	}
-	return cfg, nil
-}
-
-type serveCmd struct {
-	serverFlags
+// Cmd runs a server.
+type Cmd struct {
+	config.Flags
 	Listen     string `help:"Address of the API, host:port; port 0 picks a free one." placeholder:"ADDR"`
 	PublicURL  string `name:"public-url" help:"URL under which callers reach the API, if it is not the address." placeholder:"URL"`
 	LogLevel   string `enum:"debug,info,warn,error," default:"" help:"Least important log line to write: debug, info, warn or error (default info; with --quickstart warn)."`
@@ -47,15 +33,15 @@ type serveCmd struct {
 }
 
 // Help says what serve leaves on the machine.
-func (serveCmd) Help() string {
+func (Cmd) Help() string {
 	return "Runs until Ctrl-C. Needs no configuration: the state is in one data directory, the API listens on loopback, " +
 		"an administrator's token is made at the first start (admin-token in the data directory), and the client configuration " +
 		"of this user leads to the server from then on, unless it leads to another one that answers."
 }
 
 // Run serves until ctx ends.
-func (c *serveCmd) Run(ctx context.Context, a *app) error {
-	cfg, err := c.config()
+func (c *Cmd) Run(ctx context.Context, a *console.App) error {
+	cfg, err := c.Load()
 	if err != nil {
 		return err
 	}
@@ -66,7 +52,7 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 		cfg.PublicURL = c.PublicURL
 	}
 	if err := cfg.Validate(); err != nil {
-		return usageError(err.Error())
+		return console.UsageError(err.Error())
 	}
 	if c.Quickstart {
 		// Who tries it out expects that Ctrl-C leaves nothing behind.
@@ -84,29 +70,29 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 	return errors.Join(c.serve(ctx, a, srv, cfg, conn), srv.Close())
 }
 
-func (c *serveCmd) serve(ctx context.Context, a *app, srv *server.Server, cfg server.Config, conn client.Config) error {
+func (c *Cmd) serve(ctx context.Context, a *console.App, srv *server.Server, cfg server.Config, conn client.Config) error {
 	err := c.serveUntil(ctx, a, srv, cfg, conn)
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		kept, err := srv.Kept(context.WithoutCancel(ctx))
 		if kept > 0 {
-			a.say("stopped; sandboxes that stay for the next start: %d (on_exit: stop ends them)", kept)
+			a.Say("stopped; sandboxes that stay for the next start: %d (on_exit: stop ends them)", kept)
 		} else {
-			a.say("stopped")
+			a.Say("stopped")
 		}
 		return err
 	}
 	return err
 }
 
-func (c *serveCmd) serveUntil(ctx context.Context, a *app, srv *server.Server, cfg server.Config, conn client.Config) error {
+func (c *Cmd) serveUntil(ctx context.Context, a *console.App, srv *server.Server, cfg server.Config, conn client.Config) error {
 	if c.Quickstart {
 		if err := quickImage(ctx, a, cfg); err != nil {
 			return err
 		}
 	}
-	a.say("serving %s", conn.Endpoint)
+	a.Say("serving %s", conn.Endpoint)
 	tokenFile := filepath.Join(cfg.DataDir, "admin-token")
-	settings := a.writeClientConfig(ctx, conn, tokenFile)
+	settings := writeClientConfig(ctx, a, conn, tokenFile)
 	g, run := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.Run(run) })
 	if c.Quickstart {
@@ -115,36 +101,36 @@ func (c *serveCmd) serveUntil(ctx context.Context, a *app, srv *server.Server, c
 	return g.Wait()
 }
 
-func (c *serveCmd) logger(a *app) (*slog.Logger, error) {
+func (c *Cmd) logger(a *console.App) (*slog.Logger, error) {
 	level := slog.LevelInfo
 	if c.Quickstart {
 		level = slog.LevelWarn
 	}
 	if c.LogLevel != "" {
 		if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
-			return nil, usageError(err.Error())
+			return nil, console.UsageError(err.Error())
 		}
 	}
 	opts := &slog.HandlerOptions{Level: level}
 	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(a.stderr, opts)), nil
+		return slog.New(slog.NewJSONHandler(a.Stderr, opts)), nil
 	}
-	return slog.New(slog.NewTextHandler(a.stderr, opts)), nil
+	return slog.New(slog.NewTextHandler(a.Stderr, opts)), nil
 }
 
 // writeClientConfig lets other commands of this user find the server. It returns what a
 // shell must put before them if the file leads to another one; else nothing.
-func (a *app) writeClientConfig(ctx context.Context, conn client.Config, tokenFile string) string {
+func writeClientConfig(ctx context.Context, a *console.App, conn client.Config, tokenFile string) string {
 	path, err := client.ConfigPath(os.Getenv)
 	if err == nil {
 		err = leadTo(ctx, path, conn)
 	}
 	if err != nil {
 		settings := fmt.Sprintf(`SANDPOOL_ENDPOINT=%s SANDPOOL_TOKEN="$(cat %s)"`, shellQuote(conn.Endpoint), shellQuote(tokenFile))
-		a.say("%v\nto use this server instead:  export %s", err, settings)
+		a.Say("%v\nto use this server instead:  export %s", err, settings)
 		return settings + " "
 	}
-	a.say("other sandpool commands of this user use it: %s leads there", path)
+	a.Say("other sandpool commands of this user use it: %s leads there", path)
 	return ""
 }
 

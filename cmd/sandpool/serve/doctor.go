@@ -1,13 +1,16 @@
-package main
+package serve
 
 import (
 	"context"
 
+	"github.com/sandpool/sandpool/cmd/sandpool/config"
+	"github.com/sandpool/sandpool/cmd/sandpool/console"
 	"github.com/sandpool/sandpool/internal/server"
 )
 
-type doctorCmd struct {
-	serverFlags
+// DoctorCmd says what this machine lacks for a server.
+type DoctorCmd struct {
+	config.Flags
 }
 
 // requirementOutput is something a server needs of this machine, as JSON. A fix of what
@@ -20,8 +23,8 @@ type requirementOutput struct {
 }
 
 // Run prints what this machine has and lacks; the exit code is 1 if it lacks something.
-func (c *doctorCmd) Run(ctx context.Context, a *app) error {
-	cfg, err := c.config()
+func (c *DoctorCmd) Run(ctx context.Context, a *console.App) error {
+	cfg, err := c.Load()
 	if err != nil {
 		return err
 	}
@@ -40,22 +43,22 @@ func (c *doctorCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	if missing > 0 {
-		a.say("%d of %d requirements are missing", missing, len(list))
-		return exitError(exitNegative)
+		a.Say("%d of %d requirements are missing", missing, len(list))
+		return console.ExitError(console.ExitNegative)
 	}
 	if notes > 0 {
-		a.say("nothing is missing for serving; see the notes")
+		a.Say("nothing is missing for serving; see the notes")
 		return nil
 	}
-	a.say("nothing is missing")
+	a.Say("nothing is missing")
 	return nil
 }
 
-func printRequirements(a *app, list []requirementOutput) error {
-	if a.json() {
-		return a.printJSON(list)
+func printRequirements(a *console.App, list []requirementOutput) error {
+	if a.JSON() {
+		return a.PrintJSON(list)
 	}
-	t := table{heading: []string{"", "REQUIREMENT", "FOUND", "FIX"}}
+	t := console.Table{Heading: []string{"", "REQUIREMENT", "FOUND", "FIX"}}
 	for _, r := range list {
 		mark := "OK"
 		switch {
@@ -64,7 +67,7 @@ func printRequirements(a *app, list []requirementOutput) error {
 		case r.Fix != "":
 			mark = "note"
 		}
-		t.add(mark, r.Name, r.Detail, r.Fix)
+		t.Add(mark, r.Name, r.Detail, r.Fix)
 	}
-	return t.write(a.stdout)
+	return t.Write(a.Stdout)
 }

@@ -1,4 +1,5 @@
-package main
+// Package image is the commands that build, pull and remove root filesystems on this machine.
+package image
 
 import (
 	"cmp"
@@ -12,128 +13,142 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/cmd/sandpool/config"
+	"github.com/sandpool/sandpool/cmd/sandpool/console"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/oci"
 )
 
-type imageCmd struct {
-	Build  imageBuildCmd  `cmd:"" help:"Build an image from a recipe of this program."`
-	Pull   imagePullCmd   `cmd:"" help:"Bring a container image from a registry, an OCI layout or a file of docker save."`
-	List   imageListCmd   `cmd:"" help:"List images and the disk they use."`
-	Show   imageShowCmd   `cmd:"" help:"Show what an image is, what it runs and who uses it."`
-	Remove imageRemoveCmd `cmd:"" help:"Remove an image."`
-	Prune  imagePruneCmd  `cmd:"" help:"Remove the images that have no name and that nothing uses."`
+// Cmd groups the commands of images.
+type Cmd struct {
+	Build  buildCmd  `cmd:"" help:"Build an image from a recipe of this program."`
+	Pull   pullCmd   `cmd:"" help:"Bring a container image from a registry, an OCI layout or a file of docker save."`
+	List   listCmd   `cmd:"" help:"List images and the disk they use."`
+	Show   showCmd   `cmd:"" help:"Show what an image is, what it runs and who uses it."`
+	Remove removeCmd `cmd:"" help:"Remove an image."`
+	Prune  pruneCmd  `cmd:"" help:"Remove the images that have no name and that nothing uses."`
 }
 
-// store opens the images of the server on this machine.
-func (f *serverFlags) store() (*image.Store, error) {
-	cfg, err := f.config()
+// open opens the images of the server on this machine.
+func open(f config.Flags) (*image.Store, error) {
+	cfg, err := f.Load()
 	if err != nil {
 		return nil, err
 	}
 	return image.Open(cfg.Images())
 }
 
-type imageBuildCmd struct {
+type buildCmd struct {
 	Recipe    string `arg:"" help:"Name of the recipe, such as python."`
 	Slim      bool   `help:"Build the variant with few packages. It takes the same name."`
 	Name      string `help:"Name of the image, if not the recipe's." placeholder:"NAME"`
 	IfMissing bool   `help:"Do nothing if there is an image of that name." xor:"if"`
 	IfChanged bool   `help:"Do nothing if the image of that name was built from the recipe as it is now." xor:"if"`
-	serverFlags
+	config.Flags
 }
 
 // want is what the flags ask for.
-func (c *imageBuildCmd) want() imageWant {
-	want := imageWant{recipe: c.Recipe, name: cmp.Or(c.Name, c.Recipe), ifMissing: c.IfMissing, ifChanged: c.IfChanged}
+func (c *buildCmd) want() want {
+	w := want{recipe: c.Recipe, name: cmp.Or(c.Name, c.Recipe), ifMissing: c.IfMissing, ifChanged: c.IfChanged}
 	if c.Slim {
-		want.variant = image.Slim
+		w.variant = image.Slim
 	}
-	return want
+	return w
 }
 
 // Run builds an image.
-func (c *imageBuildCmd) Run(ctx context.Context, a *app) error {
-	store, err := c.store()
+func (c *buildCmd) Run(ctx context.Context, a *console.App) error {
+	store, err := open(c.Flags)
 	if err != nil {
 		return err
 	}
-	img, built, err := buildImage(ctx, a, store, c.want())
+	img, built, err := build(ctx, a, store, c.want())
 	if err != nil {
 		return err
 	}
 	if !built {
-		a.say("image %s is there already", img.Name)
+		a.Say("image %s is there already", img.Name)
 	}
-	return printImages(a, img, []image.Image{img})
+	return print(a, img, []image.Image{img})
 }
 
-// imageWant says which image to build, and when not to.
-type imageWant struct {
+// want says which image to build, and when not to.
+type want struct {
 	recipe, variant      string
 	name                 string
 	ifMissing, ifChanged bool
 }
 
-// buildImage builds an image with progress on stderr, unless there is one that will do. It
+// build builds an image with progress on stderr, unless there is one that will do. It
 // reports whether it built.
-func buildImage(ctx context.Context, a *app, store *image.Store, want imageWant) (image.Image, bool, error) {
-	recipe, err := image.BuiltIn(want.recipe, want.variant)
+func build(ctx context.Context, a *console.App, store *image.Store, w want) (image.Image, bool, error) {
+	recipe, err := image.BuiltIn(w.recipe, w.variant)
 	if err != nil {
 		return image.Image{}, false, err
 	}
-	recipe.Name = want.name
-	if want.ifMissing || want.ifChanged {
-		img, err := store.Resolve(want.name)
+	recipe.Name = w.name
+	if w.ifMissing || w.ifChanged {
+		img, err := store.Resolve(w.name)
 		if err != nil && sandpool.ClassOf(err) != sandpool.NotFound {
 			return img, false, err
 		}
-		if err == nil && (want.ifMissing || img.Of(recipe)) {
+		if err == nil && (w.ifMissing || img.Of(recipe)) {
 			return img, false, nil
 		}
 	}
-	p, begun := newProgress(a.stderr), false
+	p, begun := console.NewProgress(a.Stderr), false
 	img, err := store.Build(ctx, recipe, func(g image.Progress) {
 		if !begun {
 			begun = true // what a build lacks shows before its first step
-			a.say("building image %s: downloads some hundred MB and takes a few minutes", want.name)
+			a.Say("building image %s: downloads some hundred MB and takes a few minutes", w.name)
 		}
-		p.update(fmt.Sprintf("step %d/%d %s", g.Step, g.Steps, g.Name), bytesText(g.Bytes))
+		p.Update(fmt.Sprintf("step %d/%d %s", g.Step, g.Steps, g.Name), console.Bytes(g.Bytes))
 	})
-	p.clear()
+	p.Clear()
 	if err != nil {
 		return img, false, err
 	}
 	for _, d := range img.Drift {
-		a.say("differs from the lock: %s", d)
+		a.Say("differs from the lock: %s", d)
 	}
-	p.done(fmt.Sprintf("built image %s, %s", want.name, bytesText(img.Size)))
+	p.Done(fmt.Sprintf("built image %s, %s", w.name, console.Bytes(img.Size)))
 	return img, true, nil
 }
 
-type imagePullCmd struct {
+// BuildIfMissing builds the image that a recipe of this program makes, with progress on stderr,
+// unless the store in dir has one of the recipe's name.
+func BuildIfMissing(ctx context.Context, a *console.App, dir, recipe string) error {
+	store, err := image.Open(dir)
+	if err != nil {
+		return err
+	}
+	_, _, err = build(ctx, a, store, want{recipe: recipe, name: recipe, ifMissing: true})
+	return err
+}
+
+type pullCmd struct {
 	Images        []string `arg:"" name:"image" help:"Reference, such as nginx:1.29 or registry.example.com/app@sha256:…; oci:FOLDER for an OCI layout; docker-archive:FILE for what docker save writes."`
 	Username      string   `help:"Name to show to the registry; without it docker's configuration of this user is asked." placeholder:"USER"`
 	PasswordStdin bool     `help:"Read the password from stdin."`
 	Tag           string   `help:"Which image of a layout or a file with several."`
 	Name          string   `help:"What to call an image of a layout or a file: pools name it local:NAME."`
-	serverFlags
+	config.Flags
 }
 
 // Run pulls images, one after the other.
-func (c *imagePullCmd) Run(ctx context.Context, a *app) error {
+func (c *pullCmd) Run(ctx context.Context, a *console.App) error {
 	if (c.Username != "") != c.PasswordStdin {
-		return usageError("--username and --password-stdin go together")
+		return console.UsageError("--username and --password-stdin go together")
 	}
 	cred := oci.Credentials{Username: c.Username}
 	if c.PasswordStdin {
-		text, err := io.ReadAll(io.LimitReader(interruptible(ctx, a.stdin), 64<<10))
+		text, err := io.ReadAll(io.LimitReader(console.Interruptible(ctx, a.Stdin), 64<<10))
 		if err != nil {
 			return err
 		}
 		cred.Password = strings.TrimRight(string(text), "\r\n")
 	}
-	cfg, err := c.config()
+	cfg, err := c.Load()
 	if err != nil {
 		return err
 	}
@@ -156,16 +171,16 @@ func (c *imagePullCmd) Run(ctx context.Context, a *app) error {
 		}
 		list = append(list, i)
 	}
-	return printImages(a, list, list)
+	return print(a, list, list)
 }
 
 // pull brings one image, with progress on stderr.
-func (c *imagePullCmd) pull(ctx context.Context, a *app, client *oci.Client, ref string, cred oci.Credentials) (i image.Image, err error) {
-	p := newProgress(a.stderr)
+func (c *pullCmd) pull(ctx context.Context, a *console.App, client *oci.Client, ref string, cred oci.Credentials) (i image.Image, err error) {
+	p := console.NewProgress(a.Stderr)
 	tell := func(g oci.Progress) {
-		p.update(fmt.Sprintf("%s %s, layer %d of %d", g.Step, printable(ref), min(g.Done+1,
+		p.Update(fmt.Sprintf("%s %s, layer %d of %d", g.Step, console.Printable(ref), min(g.Done+1,
 			g.Layers), g.Layers),
-			fmt.Sprintf("%s of %s", bytesText(g.Bytes), bytesText(g.Total)))
+			fmt.Sprintf("%s of %s", console.Bytes(g.Bytes), console.Bytes(g.Total)))
 	}
 	path, local := strings.CutPrefix(ref, "oci:")
 	if !local {
@@ -180,14 +195,14 @@ func (c *imagePullCmd) pull(ctx context.Context, a *app, client *oci.Client, ref
 				Progress: tell})
 		}
 	}
-	p.clear()
+	p.Clear()
 	if err != nil {
 		return i, err
 	}
 	for _, n := range i.Notes {
-		a.say("%s", printable(n))
+		a.Say("%s", console.Printable(n))
 	}
-	p.done(fmt.Sprintf("pulled %s, %s", printable(title(i)), bytesText(i.Size)))
+	p.Done(fmt.Sprintf("pulled %s, %s", console.Printable(title(i)), console.Bytes(i.Size)))
 	return i, nil
 }
 
@@ -207,11 +222,11 @@ func dockerConfig(getenv func(string) string) string {
 	return ""
 }
 
-type imageListCmd struct{ serverFlags }
+type listCmd struct{ config.Flags }
 
 // Run lists images.
-func (c *imageListCmd) Run(a *app) error {
-	store, err := c.store()
+func (c *listCmd) Run(a *console.App) error {
+	store, err := open(c.Flags)
 	if err != nil {
 		return err
 	}
@@ -223,21 +238,21 @@ func (c *imageListCmd) Run(a *app) error {
 		list = []image.Image{}
 	}
 	if len(list) == 0 {
-		a.say("no images in %s; 'sandpool image build python' makes one, 'sandpool image pull nginx' brings one", store.Dir())
+		a.Say("no images in %s; 'sandpool image build python' makes one, 'sandpool image pull nginx' brings one", store.Dir())
 	}
-	return printImages(a, list, list)
+	return print(a, list, list)
 }
 
-func printImages(a *app, v any, list []image.Image) error {
-	if a.json() {
-		return a.printJSON(v)
+func print(a *console.App, v any, list []image.Image) error {
+	if a.JSON() {
+		return a.PrintJSON(v)
 	}
-	t := table{heading: []string{"NAME", "DIGEST", "SIZE", "CREATED"}}
+	t := console.Table{Heading: []string{"NAME", "DIGEST", "SIZE", "CREATED"}}
 	for _, i := range list {
-		t.add(title(i), shortDigest(identity(i)), bytesText(i.Size),
+		t.Add(title(i), shortDigest(identity(i)), console.Bytes(i.Size),
 			i.Created.UTC().Format(time.RFC3339))
 	}
-	return t.write(a.stdout)
+	return t.Write(a.Stdout)
 }
 
 // title is what people call an image.
@@ -261,18 +276,18 @@ func shortDigest(digest string) string {
 	return digest[:min(len(digest), enough)]
 }
 
-type imageShowCmd struct {
+type showCmd struct {
 	Image string `arg:"" help:"Name, reference or digest."`
-	serverFlags
+	config.Flags
 }
 
 // Run shows an image.
-func (c *imageShowCmd) Run(a *app) error {
-	store, err := c.store()
+func (c *showCmd) Run(a *console.App) error {
+	store, err := open(c.Flags)
 	if err != nil {
 		return err
 	}
-	i, err := resolveImage(store, c.Image)
+	i, err := resolve(store, c.Image)
 	if err != nil {
 		return err
 	}
@@ -280,23 +295,23 @@ func (c *imageShowCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if a.json() {
-		return a.printJSON(struct {
+	if a.JSON() {
+		return a.PrintJSON(struct {
 			image.Image
 			UsedBy []string `json:"usedBy,omitempty"`
 		}{i, users})
 	}
-	t := table{heading: []string{"name", title(i)}}
+	t := console.Table{Heading: []string{"name", title(i)}}
 	add := func(name string, values ...string) {
 		for _, v := range values {
 			if v != "" {
-				t.add(name, v)
+				t.Add(name, v)
 			}
 			name = ""
 		}
 	}
 	add("digest", identity(i))
-	add("size", bytesText(i.Size))
+	add("size", console.Bytes(i.Size))
 	add("created", i.Created.UTC().Format(time.RFC3339))
 	if cfg := i.Config; cfg != nil {
 		add("entrypoint", strings.Join(cfg.Entrypoint, " "))
@@ -310,11 +325,11 @@ func (c *imageShowCmd) Run(a *app) error {
 	add("packages", fmt.Sprint(len(i.Packages)))
 	add("note", i.Notes...)
 	add("used by", users...)
-	return t.write(a.stdout)
+	return t.Write(a.Stdout)
 }
 
-// resolveImage finds an image by what people write: also a reference in its short form.
-func resolveImage(store *image.Store, ref string) (image.Image, error) {
+// resolve finds an image by what people write: also a reference in its short form.
+func resolve(store *image.Store, ref string) (image.Image, error) {
 	i, err := store.Resolve(ref)
 	if sandpool.ClassOf(err) != sandpool.NotFound {
 		return i, err
@@ -332,20 +347,20 @@ func resolveImage(store *image.Store, ref string) (image.Image, error) {
 	return i, err
 }
 
-type imageRemoveCmd struct {
+type removeCmd struct {
 	Images []string `arg:"" name:"image" help:"Name, reference or digest."`
-	serverFlags
+	config.Flags
 }
 
 // Run removes images; all of them are tried.
-func (c *imageRemoveCmd) Run(a *app) error {
-	store, err := c.store()
+func (c *removeCmd) Run(a *console.App) error {
+	store, err := open(c.Flags)
 	if err != nil {
 		return err
 	}
 	removed, errs := []string{}, []error{}
 	for _, ref := range c.Images {
-		i, err := resolveImage(store, ref)
+		i, err := resolve(store, ref)
 		if err == nil {
 			err = store.Remove(key(i))
 		}
@@ -353,11 +368,11 @@ func (c *imageRemoveCmd) Run(a *app) error {
 			errs = append(errs, err)
 			continue
 		}
-		a.say("image %s is removed", ref)
+		a.Say("image %s is removed", ref)
 		removed = append(removed, ref)
 	}
-	if a.json() {
-		errs = append(errs, a.printJSON(struct {
+	if a.JSON() {
+		errs = append(errs, a.PrintJSON(struct {
 			Removed []string `json:"removed"`
 		}{removed}))
 	}
@@ -372,20 +387,20 @@ func key(i image.Image) string {
 	return identity(i)
 }
 
-type imagePruneCmd struct {
+type pruneCmd struct {
 	UnusedFor time.Duration `help:"Keep the images that were pulled or asked for more recently." placeholder:"TIME"`
-	serverFlags
+	config.Flags
 }
 
 // Help says what goes and what does not.
-func (imagePruneCmd) Help() string {
+func (pruneCmd) Help() string {
 	return "Removed are container images that no pool and no running sandbox uses, and what an image built again has replaced. " +
 		"A server that was started before that goes on using the old one for new sandboxes: restart it first."
 }
 
 // Run removes the images that no name leads to.
-func (c *imagePruneCmd) Run(a *app) error {
-	store, err := c.store()
+func (c *pruneCmd) Run(a *console.App) error {
+	store, err := open(c.Flags)
 	if err != nil {
 		return err
 	}
@@ -395,11 +410,11 @@ func (c *imagePruneCmd) Run(a *app) error {
 	}
 	freed := freedBytes(removed)
 	for _, i := range removed {
-		a.say("image %s is removed", key(i))
+		a.Say("image %s is removed", key(i))
 	}
-	a.say("freed %s", bytesText(freed))
-	if a.json() {
-		return a.printJSON(struct {
+	a.Say("freed %s", console.Bytes(freed))
+	if a.JSON() {
+		return a.PrintJSON(struct {
 			Freed int64 `json:"freedBytes"`
 		}{freed})
 	}

@@ -1,4 +1,4 @@
-package main
+package exec
 
 import (
 	"encoding/base64"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/client"
+	"github.com/sandpool/sandpool/cmd/sandpool/console"
 )
 
 // maxFigureNumber ends the search for a free name.
@@ -40,9 +41,9 @@ func splitResult(r api.ExecutionResult) (json.RawMessage, []api.Image) {
 	return r.ExecutionResult, images
 }
 
-// resultText renders the value of the last expression: a text as it is, anything
+// ResultText renders the value of the last expression: a text as it is, anything
 // else as the JSON that came. No value is "".
-func resultText(result json.RawMessage) string {
+func ResultText(result json.RawMessage) string {
 	var s string
 	if json.Unmarshal(result, &s) == nil {
 		return s // null too leaves it empty
@@ -98,16 +99,16 @@ func exitCode(e client.Execution) int {
 	r := e.Result
 	switch {
 	case !e.Failed():
-		return exitDone
+		return console.ExitDone
 	case r.ErrorName != "SystemExit":
-		return exitNegative
+		return console.ExitNegative
 	case r.ErrorMessage == "" || r.ErrorMessage == "None":
-		return exitDone
+		return console.ExitDone
 	}
 	if n, err := strconv.ParseUint(r.ErrorMessage, 10, 8); err == nil {
 		return int(n)
 	}
-	return exitNegative
+	return console.ExitNegative
 }
 
 // sessionEnded reports whether the session ended under the code, with its files.
@@ -115,10 +116,10 @@ func sessionEnded(r api.ExecutionResult) bool { return r.StateLost && r.ErrorNam
 
 // printStreams writes what came of the code. thrownAway says that nothing of its
 // session is kept.
-func printStreams(a *app, e client.Execution, result json.RawMessage, thrownAway bool) error {
+func printStreams(a *console.App, e client.Execution, result json.RawMessage, thrownAway bool) error {
 	r := e.Result
 	out := r.Stdout
-	text := resultText(result)
+	text := ResultText(result)
 	for i, d := range r.DisplayData {
 		if i == len(r.DisplayData)-1 && len(d) > 1 && d["text/plain"] == text {
 			continue // the value itself, in its other representations
@@ -126,12 +127,12 @@ func printStreams(a *app, e client.Execution, result json.RawMessage, thrownAway
 		out = addLine(out, d["text/plain"])
 	}
 	out = addLine(out, text)
-	if _, err := io.WriteString(a.stdout, out); err != nil {
+	if _, err := io.WriteString(a.Stdout, out); err != nil {
 		return err
 	}
 	said, why := splitStderr(r)
 	switch {
-	case e.Failed() && exitCode(e) == exitDone:
+	case e.Failed() && exitCode(e) == console.ExitDone:
 		said = strings.TrimSuffix(strings.TrimSuffix(said, "SystemExit: "+r.ErrorMessage), "SystemExit")
 	case thrownAway:
 		// The sentences after the first say what is left for the session's next execution.
@@ -140,15 +141,15 @@ func printStreams(a *app, e client.Execution, result json.RawMessage, thrownAway
 			why += "."
 		}
 	}
-	fmt.Fprint(a.stderr, addLine(addLine("", said), why))
+	fmt.Fprint(a.Stderr, addLine(addLine("", said), why))
 	if r.StdoutTruncated || r.StderrTruncated || r.DisplayDataTruncated {
-		a.say("the output was longer than the server's limit and is cut")
+		a.Say("the output was longer than the server's limit and is cut")
 	}
 	if e.Failed() && e.Error != nil && !strings.Contains(r.Stderr, e.Error.Error.Message) {
-		a.say("%s: %s", e.Error.Error.Code, e.Error.Error.Message)
+		a.Say("%s: %s", e.Error.Error.Code, e.Error.Error.Message)
 	}
 	if r.StateLost && why == "" && !strings.Contains(r.Stderr, "Variables are lost") {
-		a.say("the session's variables are lost; its files remain")
+		a.Say("the session's variables are lost; its files remain")
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package main
+package serve
 
 import (
 	"context"
@@ -10,7 +10,9 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/client"
-	"github.com/sandpool/sandpool/internal/image"
+	"github.com/sandpool/sandpool/cmd/sandpool/console"
+	"github.com/sandpool/sandpool/cmd/sandpool/exec"
+	"github.com/sandpool/sandpool/cmd/sandpool/image"
 	"github.com/sandpool/sandpool/internal/server"
 )
 
@@ -28,12 +30,8 @@ int((np.arange(1, 7) * 2).sum())`
 
 // quickImage builds the image if it is missing. It comes before the server runs, whose
 // pools could not be prepared without it.
-func quickImage(ctx context.Context, a *app, cfg server.Config) error {
-	images, err := image.Open(cfg.Images())
-	if err != nil {
-		return err
-	}
-	if _, _, err := buildImage(ctx, a, images, imageWant{recipe: quickPool, name: quickPool, ifMissing: true}); err != nil {
+func quickImage(ctx context.Context, a *console.App, cfg server.Config) error {
+	if err := image.BuildIfMissing(ctx, a, cfg.Images(), quickPool); err != nil {
 		return fmt.Errorf("build the image: %w", err)
 	}
 	return nil
@@ -41,7 +39,7 @@ func quickImage(ctx context.Context, a *app, cfg server.Config) error {
 
 // quickstart takes a server that has just started to an answer: pool, sample. The pool is
 // left as it is if an earlier start has made it.
-func quickstart(ctx context.Context, a *app, conn client.Config, tokenFile, settings string) error {
+func quickstart(ctx context.Context, a *console.App, conn client.Config, tokenFile, settings string) error {
 	cl, err := client.New(conn)
 	if err != nil {
 		return err
@@ -56,12 +54,12 @@ func quickstart(ctx context.Context, a *app, conn client.Config, tokenFile, sett
 }
 
 // quickPoolReady makes the pool, if there is none, and waits until its ready sandboxes are there.
-func quickPoolReady(ctx context.Context, a *app, cl *client.Client) error {
+func quickPoolReady(ctx context.Context, a *console.App, cl *client.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	p := newProgress(a.stderr)
-	defer p.clear()
-	p.update("creating pool "+quickPool, "")
+	p := console.NewProgress(a.Stderr)
+	defer p.Clear()
+	p.Update("creating pool "+quickPool, "")
 	_, err := cl.Pool(ctx, quickPool)
 	if sandpool.ClassOf(err) == sandpool.NotFound && err != nil {
 		ready, most := quickReady, quickMax
@@ -74,23 +72,23 @@ func quickPoolReady(ctx context.Context, a *app, cl *client.Client) error {
 		return err
 	}
 	if _, err := cl.WaitPool(ctx, quickPool, func(s api.SessionPool) {
-		p.update("preparing pool "+quickPool, "boot, warm up, snapshot")
+		p.Update("preparing pool "+quickPool, "boot, warm up, snapshot")
 	}); err != nil {
 		return err
 	}
 	s, err := cl.WaitReady(ctx, quickPool, func(s api.PoolStatus) {
-		p.update("starting sandboxes", fmt.Sprintf("%d/%d ready", s.Ready, s.ReadySessions))
+		p.Update("starting sandboxes", fmt.Sprintf("%d/%d ready", s.Ready, s.ReadySessions))
 	})
 	if err != nil {
 		return err
 	}
-	p.done(fmt.Sprintf("pool %s has %d ready sessions", quickPool, s.Ready))
+	p.Done(fmt.Sprintf("pool %s has %d ready sessions", quickPool, s.Ready))
 	return nil
 }
 
 // quickAnswer runs the sample through the public API and says how to go on.
-func quickAnswer(ctx context.Context, a *app, cl *client.Client, tokenFile, settings string) error {
-	id := newIdentifier()
+func quickAnswer(ctx context.Context, a *console.App, cl *client.Client, tokenFile, settings string) error {
+	id := exec.NewIdentifier()
 	begin := time.Now()
 	e, err := cl.Execute(ctx, quickPool, id, client.Run{Code: quickSample, Timeout: time.Minute})
 	if err != nil {
@@ -103,10 +101,10 @@ func quickAnswer(ctx context.Context, a *app, cl *client.Client, tokenFile, sett
 	if e.Failed() {
 		return fmt.Errorf("run the sample: %s", e.Result.Stderr)
 	}
-	a.say("ran a sample in a new session, answered after %s:", took.Round(100*time.Microsecond))
-	fmt.Fprintf(a.stdout, "%s%s\n", e.Result.Stdout, resultText(e.Result.ExecutionResult))
-	fmt.Fprintf(a.stdout, "\nendpoint  %s\n\n%s\n", cl.PoolEndpoint(quickPool), quickCurl(cl.PoolEndpoint(quickPool), tokenFile))
-	a.say("\nor, in another terminal of this user:  %s%s exec 'print(6*7)'\nCtrl-C stops the server and its sandboxes", settings, shellQuote(os.Args[0]))
+	a.Say("ran a sample in a new session, answered after %s:", took.Round(100*time.Microsecond))
+	fmt.Fprintf(a.Stdout, "%s%s\n", e.Result.Stdout, exec.ResultText(e.Result.ExecutionResult))
+	fmt.Fprintf(a.Stdout, "\nendpoint  %s\n\n%s\n", cl.PoolEndpoint(quickPool), quickCurl(cl.PoolEndpoint(quickPool), tokenFile))
+	a.Say("\nor, in another terminal of this user:  %s%s exec 'print(6*7)'\nCtrl-C stops the server and its sandboxes", settings, shellQuote(os.Args[0]))
 	return nil
 }
 

@@ -1,4 +1,5 @@
-package main
+// Package token is the commands that create, list and revoke access tokens.
+package token
 
 import (
 	"context"
@@ -7,15 +8,17 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/cmd/sandpool/console"
 )
 
-type tokenCmd struct {
-	Create tokenCreateCmd `cmd:"" help:"Create a token and print it, this once."`
-	List   tokenListCmd   `cmd:"" help:"List tokens, without their secrets."`
-	Revoke tokenRevokeCmd `cmd:"" help:"End a token at once."`
+// Cmd groups the commands of tokens.
+type Cmd struct {
+	Create createCmd `cmd:"" help:"Create a token and print it, this once."`
+	List   listCmd   `cmd:"" help:"List tokens, without their secrets."`
+	Revoke revokeCmd `cmd:"" help:"End a token at once."`
 }
 
-type tokenCreateCmd struct {
+type createCmd struct {
 	Name    string        `arg:"" help:"What to call the token."`
 	Role    string        `enum:"admin,pool-contributor,session-executor" default:"session-executor" help:"What it allows: admin, pool-contributor (pools, but no sessions) or session-executor (sessions)."`
 	Pool    string        `help:"The one pool it is good for; without it every pool." placeholder:"POOL"`
@@ -25,23 +28,23 @@ type tokenCreateCmd struct {
 
 // Run creates a token. stdout gets the token and nothing else, so that
 // TOKEN=$(sandpool token create ci) works.
-func (c *tokenCreateCmd) Run(ctx context.Context, a *app) error {
+func (c *createCmd) Run(ctx context.Context, a *console.App) error {
 	if c.Expires < 0 {
-		return usageError("--expires is negative")
+		return console.UsageError("--expires is negative")
 	}
-	cl, err := a.client()
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
 	req := api.TokenRequest{Name: c.Name, Role: c.Role}
 	switch {
 	case c.Session != "" && c.Pool == "":
-		return usageError("--session is of a pool: give --pool too")
+		return console.UsageError("--session is of a pool: give --pool too")
 	case c.Session != "":
 		scope := cl.PoolID(c.Pool).Scope()
 		scope.Identifier, scope.Prefix = strings.CutSuffix(c.Session, "*")
 		if scope.Identifier == "" {
-			return usageError("--session *: leave it out for all sessions of the pool")
+			return console.UsageError("--session *: leave it out for all sessions of the pool")
 		}
 		req.Scope = scope.String()
 	case c.Pool != "":
@@ -54,19 +57,19 @@ func (c *tokenCreateCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if a.json() {
-		return a.printJSON(t)
+	if a.JSON() {
+		return a.PrintJSON(t)
 	}
-	a.say("token %s (%s) is shown this once; 'sandpool token revoke %s' ends it", t.ID, c.Role, t.ID)
-	_, err = fmt.Fprintln(a.stdout, t.Text)
+	a.Say("token %s (%s) is shown this once; 'sandpool token revoke %s' ends it", t.ID, c.Role, t.ID)
+	_, err = fmt.Fprintln(a.Stdout, t.Text)
 	return err
 }
 
-type tokenListCmd struct{}
+type listCmd struct{}
 
 // Run lists tokens.
-func (c *tokenListCmd) Run(ctx context.Context, a *app) error {
-	cl, err := a.client()
+func (c *listCmd) Run(ctx context.Context, a *console.App) error {
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
@@ -74,39 +77,39 @@ func (c *tokenListCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if a.json() {
+	if a.JSON() {
 		if list == nil {
 			list = []api.Token{}
 		}
-		return a.printJSON(list)
+		return a.PrintJSON(list)
 	}
-	t := table{heading: []string{"ID", "NAME", "ROLE", "SCOPE", "CREATED", "EXPIRES"}}
+	t := console.Table{Heading: []string{"ID", "NAME", "ROLE", "SCOPE", "CREATED", "EXPIRES"}}
 	for _, k := range list {
 		var roles, scopes []string
 		for _, g := range k.Grants {
 			roles, scopes = append(roles, g.Role), append(scopes, g.Scope)
 		}
-		t.add(k.ID, k.Name, strings.Join(roles, ","), strings.Join(scopes, ","), k.CreatedAt, k.ExpiresAt)
+		t.Add(k.ID, k.Name, strings.Join(roles, ","), strings.Join(scopes, ","), k.CreatedAt, k.ExpiresAt)
 	}
-	return t.write(a.stdout)
+	return t.Write(a.Stdout)
 }
 
-type tokenRevokeCmd struct {
+type revokeCmd struct {
 	ID string `arg:"" help:"Id of the token, as 'token list' shows it."`
 }
 
 // Run ends a token.
-func (c *tokenRevokeCmd) Run(ctx context.Context, a *app) error {
-	cl, err := a.client()
+func (c *revokeCmd) Run(ctx context.Context, a *console.App) error {
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
 	if err := cl.RevokeToken(ctx, c.ID); err != nil {
 		return err
 	}
-	a.say("token %s is revoked", c.ID)
-	if a.json() {
-		return a.printJSON(struct {
+	a.Say("token %s is revoked", c.ID)
+	if a.JSON() {
+		return a.PrintJSON(struct {
 			Revoked string `json:"revoked"`
 		}{c.ID})
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/cmd/sandpool/console"
+	"github.com/sandpool/sandpool/cmd/sandpool/exec"
 )
 
 // failed is the answer to code that did not end well.
@@ -50,11 +52,11 @@ func TestExecSaysWhatIsLeft(t *testing.T) {
 	} {
 		f := &fakeServer{execution: tt.execution, gone: true}
 		got := command(t, f, "", append([]string{"exec", "1"}, tt.args...)...)
-		if got.code != exitNegative || got.stderr != tt.want {
+		if got.code != console.ExitNegative || got.stderr != tt.want {
 			t.Errorf("%s: exit code %d, stderr\n%swant\n%s", tt.name, got.code, got.stderr, tt.want)
 		}
 	}
-	var out execOutput
+	var out exec.Output
 	got := command(t, &fakeServer{execution: aborted}, "", "exec", "1", "--session", "abcd", "-o", "json")
 	if err := json.Unmarshal([]byte(got.stdout), &out); err != nil || out.Kept {
 		t.Errorf("%+v, %v; want a session that is not kept", got, err)
@@ -86,11 +88,11 @@ func TestExecShowsTheOutputWithoutItsFigures(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := &fakeServer{execution: ok}
-	if got := command(t, f, "", "exec", "1", "--figures", file); got.code != exitUsage || len(f.calls) > 0 {
+	if got := command(t, f, "", "exec", "1", "--figures", file); got.code != console.ExitUsage || len(f.calls) > 0 {
 		t.Errorf("a file for a directory: %+v, calls %q", got, f.calls)
 	}
 	f = &fakeServer{execution: `{"status":"Succeeded","result":{"stdout":"out","executionResult":"","images":[{"type":"image","format":"png","base64_data":"!"}]}}`}
-	if got := command(t, f, "", "exec", "1", "--figures", filepath.Join(dir, "new", "dir")); got.code != exitTrouble || got.stdout != "out" {
+	if got := command(t, f, "", "exec", "1", "--figures", filepath.Join(dir, "new", "dir")); got.code != console.ExitTrouble || got.stdout != "out" {
 		t.Errorf("%+v", got)
 	}
 }
@@ -105,7 +107,7 @@ func TestInterruptEndsReadingStdin(t *testing.T) {
 		stdin, _ := io.Pipe() // nothing ever comes
 		reader := stdinRead{Reader: stdin, then: cancel}
 		var stderr bytes.Buffer
-		if code := run(ctx, args, reader, io.Discard, &stderr); code != exitTrouble || stderr.String() != "sandpool: interrupted\n" {
+		if code := run(ctx, args, reader, io.Discard, &stderr); code != console.ExitTrouble || stderr.String() != "sandpool: interrupted\n" {
 			t.Errorf("%q: exit code %d, stderr %s", args, code, &stderr)
 		}
 		cancel()

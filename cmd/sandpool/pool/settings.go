@@ -1,4 +1,4 @@
-package main
+package pool
 
 import (
 	"bytes"
@@ -15,12 +15,13 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/cmd/sandpool/console"
 )
 
-// poolSettings are the flags that create and update share. Their names are those
+// settings are the flags that create and update share. Their names are those
 // of "az containerapp sessionpool". All of them reach the server, which says what
 // it does not serve; nothing is dropped on the way.
-type poolSettings struct {
+type settings struct {
 	MaxSessions    *int     `help:"Most sessions at the same time (a new pool: 10)." placeholder:"N"`
 	ReadySessions  *int     `help:"Sandboxes kept ready (a new pool: 5)." placeholder:"N"`
 	CooldownPeriod *int     `help:"Seconds without a request after which a session ends (a new pool: 300)." placeholder:"SECONDS"`
@@ -60,20 +61,20 @@ type poolSettings struct {
 }
 
 // empty reports whether no setting was given.
-func (s poolSettings) empty() bool {
+func (s settings) empty() bool {
 	s.NoWait = false
 	return reflect.ValueOf(s).IsZero()
 }
 
 // body returns the settings as a resource: whole for a PUT, a merge patch on old for a PATCH. A
 // patch replaces lists whole, so what stays of a list is taken from old.
-func (s *poolSettings) body(kind string, old *api.SessionPoolProperties) (api.SessionPool, error) {
+func (s *settings) body(kind string, old *api.SessionPoolProperties) (api.SessionPool, error) {
 	tags, err := pairs("tags", s.Tags)
 	if err != nil {
 		return api.SessionPool{}, err
 	}
 	if s.CPU != nil && (math.IsNaN(*s.CPU) || math.IsInf(*s.CPU, 0)) {
-		return api.SessionPool{}, usageError(fmt.Sprintf("--cpu %v: give a number of cores, such as 0.5", *s.CPU))
+		return api.SessionPool{}, console.UsageError(fmt.Sprintf("--cpu %v: give a number of cores, such as 0.5", *s.CPU))
 	}
 	props := &api.SessionPoolProperties{EnvironmentID: s.Environment}
 	if s.MaxSessions != nil || s.ReadySessions != nil {
@@ -102,7 +103,7 @@ func (s *poolSettings) body(kind string, old *api.SessionPoolProperties) (api.Se
 }
 
 // crowd fills in what a full pool does with further callers.
-func (s *poolSettings) crowd(props *api.SessionPoolProperties) {
+func (s *settings) crowd(props *api.SessionPoolProperties) {
 	if s.QueueLength == nil && s.QueueWait == nil && s.EvictIdleAfter == nil {
 		return
 	}
@@ -116,13 +117,13 @@ func (s *poolSettings) crowd(props *api.SessionPoolProperties) {
 }
 
 // customOnly reports whether a flag was given that means a custom container.
-func (s *poolSettings) customOnly() bool {
+func (s *settings) customOnly() bool {
 	return s.ContainerName != "" || len(s.Command) > 0 || len(s.Args) > 0 || s.TargetPort != nil || len(s.EnvVars) > 0 ||
 		len(s.Secrets) > 0 || s.ownSettings() != nil || s.ProbeYAML != "" || s.RegistryServer != "" || s.RegistryUsername != "" || s.RegistryPassword != "" || s.RegistryIdentity != ""
 }
 
 // custom fills the template of custom containers.
-func (s *poolSettings) custom(props, old *api.SessionPoolProperties) error {
+func (s *settings) custom(props, old *api.SessionPoolProperties) error {
 	props.Sandpool = s.ownSettings()
 	template := &api.CustomContainerTemplate{}
 	given, err := s.container(api.Container{})
@@ -174,7 +175,7 @@ func (s *poolSettings) custom(props, old *api.SessionPoolProperties) error {
 }
 
 // container is c with what the flags say in its place.
-func (s *poolSettings) container(c api.Container) (api.Container, error) {
+func (s *settings) container(c api.Container) (api.Container, error) {
 	env, err := s.environment()
 	if err != nil {
 		return c, err
@@ -206,7 +207,7 @@ func someOf[E any](list, fallback []E) []E {
 
 // ownSettings are those of custom containers that Azure's resource type has no name for; nil if
 // none was given.
-func (s *poolSettings) ownSettings() *api.SandpoolSettings {
+func (s *settings) ownSettings() *api.SandpoolSettings {
 	own := api.SandpoolSettings{WarmStart: s.WarmStart, WarmStartHook: s.WarmStartHook, WorkingDir: s.WorkingDir, Ports: s.ExposedPorts}
 	if reflect.ValueOf(own).IsZero() {
 		return nil
@@ -221,34 +222,34 @@ func readProbes(file string) ([]api.ContainerProbe, error) {
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, usageError(fmt.Sprintf("--probe-yaml: %v", err))
+		return nil, console.UsageError(fmt.Sprintf("--probe-yaml: %v", err))
 	}
 	var doc any
 	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return nil, usageError(fmt.Sprintf("--probe-yaml %s: %v", file, err))
+		return nil, console.UsageError(fmt.Sprintf("--probe-yaml %s: %v", file, err))
 	}
 	if m, ok := doc.(map[string]any); ok {
 		doc = m["probes"]
 	}
 	raw, err := json.Marshal(doc)
 	if err != nil {
-		return nil, usageError(fmt.Sprintf("--probe-yaml %s: %v", file, err))
+		return nil, console.UsageError(fmt.Sprintf("--probe-yaml %s: %v", file, err))
 	}
 	var probes []api.ContainerProbe
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&probes); err != nil {
-		return nil, usageError(fmt.Sprintf("--probe-yaml %s: write a list of probes: %v", file, err))
+		return nil, console.UsageError(fmt.Sprintf("--probe-yaml %s: write a list of probes: %v", file, err))
 	}
 	return probes, nil
 }
 
-func (s *poolSettings) environment() ([]api.EnvironmentVar, error) {
+func (s *settings) environment() ([]api.EnvironmentVar, error) {
 	var env []api.EnvironmentVar
 	for _, kv := range s.EnvVars {
 		name, value, ok := strings.Cut(kv, "=")
 		if !ok || name == "" {
-			return nil, usageError(fmt.Sprintf("--env-vars %q: write KEY=VALUE or KEY=secretref:NAME", kv))
+			return nil, console.UsageError(fmt.Sprintf("--env-vars %q: write KEY=VALUE or KEY=secretref:NAME", kv))
 		}
 		if ref, isRef := strings.CutPrefix(value, "secretref:"); isRef {
 			env = append(env, api.EnvironmentVar{Name: name, SecretRef: ref})
@@ -260,7 +261,7 @@ func (s *poolSettings) environment() ([]api.EnvironmentVar, error) {
 }
 
 // identity fills the managed identities.
-func (s *poolSettings) identity(pool *api.SessionPool) {
+func (s *settings) identity(pool *api.SessionPool) {
 	var kinds, ids []string
 	if s.MISystemAssigned {
 		kinds, ids = append(kinds, "SystemAssigned"), append(ids, "system")
@@ -289,17 +290,17 @@ func pairs(flag string, args []string) (map[string]string, error) {
 	for _, kv := range args {
 		k, v, ok := strings.Cut(kv, "=")
 		if !ok || k == "" {
-			return nil, usageError(fmt.Sprintf("--%s %q: write KEY=VALUE", flag, kv))
+			return nil, console.UsageError(fmt.Sprintf("--%s %q: write KEY=VALUE", flag, kv))
 		}
 		m[k] = v
 	}
 	return m, nil
 }
 
-// spreadLists lets the flags of lists be written as az writes them: once, with several values behind
+// SpreadLists lets the flags of lists be written as az writes them: once, with several values behind
 // them. Each further value gets the flag again. A value of a flag of pairs has a "=" in it, so a
 // pool's name may follow.
-func spreadLists(args []string) []string {
+func SpreadLists(args []string) []string {
 	if len(args) < 2 || args[0] != "pool" {
 		return args
 	}

@@ -1,4 +1,5 @@
-package main
+// Package session is the commands that show and end sessions and reach ports of theirs.
+package session
 
 import (
 	"context"
@@ -8,17 +9,19 @@ import (
 	"strings"
 
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/cmd/sandpool/console"
 )
 
-type sessionCmd struct {
-	Show    sessionShowCmd    `cmd:"" help:"Show a session."`
-	List    sessionListCmd    `cmd:"" help:"List the sessions of a pool."`
-	Delete  sessionDeleteCmd  `cmd:"" help:"End a session and destroy its sandbox."`
-	Forward sessionForwardCmd `cmd:"" help:"Reach a port of a session's container from this machine."`
+// Cmd groups the commands of sessions.
+type Cmd struct {
+	Show    showCmd    `cmd:"" help:"Show a session."`
+	List    listCmd    `cmd:"" help:"List the sessions of a pool."`
+	Delete  deleteCmd  `cmd:"" help:"End a session and destroy its sandbox."`
+	Forward forwardCmd `cmd:"" help:"Reach a port of a session's container from this machine."`
 }
 
-// sessionOutput is a session as JSON.
-type sessionOutput struct {
+// output is a session as JSON.
+type output struct {
 	Identifier     string `json:"identifier"`
 	ETag           string `json:"etag"`
 	CreatedAt      string `json:"createdAt"`
@@ -26,26 +29,26 @@ type sessionOutput struct {
 	ExpiresAt      string `json:"expiresAt"`
 }
 
-func toSessionOutput(s api.SessionView) sessionOutput {
-	return sessionOutput{Identifier: s.Identifier, ETag: s.ETag, CreatedAt: s.CreatedAt, LastAccessedAt: s.LastAccessedAt, ExpiresAt: s.ExpiresAt}
+func toOutput(s api.SessionView) output {
+	return output{Identifier: s.Identifier, ETag: s.ETag, CreatedAt: s.CreatedAt, LastAccessedAt: s.LastAccessedAt, ExpiresAt: s.ExpiresAt}
 }
 
-func printSessions(a *app, list []sessionOutput) error {
-	t := table{heading: []string{"IDENTIFIER", "CREATED", "LAST USED", "EXPIRES"}}
+func printSessions(a *console.App, list []output) error {
+	t := console.Table{Heading: []string{"IDENTIFIER", "CREATED", "LAST USED", "EXPIRES"}}
 	for _, s := range list {
-		t.add(s.Identifier, s.CreatedAt, s.LastAccessedAt, s.ExpiresAt)
+		t.Add(s.Identifier, s.CreatedAt, s.LastAccessedAt, s.ExpiresAt)
 	}
-	return t.write(a.stdout)
+	return t.Write(a.Stdout)
 }
 
-type sessionShowCmd struct {
-	sessionFlag
-	poolFlag
+type showCmd struct {
+	console.SessionFlag
+	console.PoolFlag
 }
 
 // Run shows a session.
-func (c *sessionShowCmd) Run(ctx context.Context, a *app) error {
-	cl, err := a.client()
+func (c *showCmd) Run(ctx context.Context, a *console.App) error {
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
@@ -53,17 +56,17 @@ func (c *sessionShowCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if a.json() {
-		return a.printJSON(toSessionOutput(s))
+	if a.JSON() {
+		return a.PrintJSON(toOutput(s))
 	}
-	return printSessions(a, []sessionOutput{toSessionOutput(s)})
+	return printSessions(a, []output{toOutput(s)})
 }
 
-type sessionListCmd struct{ poolFlag }
+type listCmd struct{ console.PoolFlag }
 
 // Run lists the sessions of a pool.
-func (c *sessionListCmd) Run(ctx context.Context, a *app) error {
-	cl, err := a.client()
+func (c *listCmd) Run(ctx context.Context, a *console.App) error {
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
@@ -71,42 +74,42 @@ func (c *sessionListCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	list := make([]sessionOutput, len(views))
+	list := make([]output, len(views))
 	for i, v := range views {
-		list[i] = toSessionOutput(v)
+		list[i] = toOutput(v)
 	}
-	if a.json() {
-		return a.printJSON(list)
+	if a.JSON() {
+		return a.PrintJSON(list)
 	}
 	return printSessions(a, list)
 }
 
-type sessionDeleteCmd struct {
-	sessionFlag
-	poolFlag
+type deleteCmd struct {
+	console.SessionFlag
+	console.PoolFlag
 }
 
 // Run ends a session.
-func (c *sessionDeleteCmd) Run(ctx context.Context, a *app) error {
-	cl, err := a.client()
+func (c *deleteCmd) Run(ctx context.Context, a *console.App) error {
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
 	if err := cl.DeleteSession(ctx, c.Pool, string(c.Session)); err != nil {
 		return err
 	}
-	a.say("session %s of pool %s is deleted", printable(string(c.Session)), c.Pool)
-	if a.json() {
-		return a.printJSON(struct {
+	a.Say("session %s of pool %s is deleted", console.Printable(string(c.Session)), c.Pool)
+	if a.JSON() {
+		return a.PrintJSON(struct {
 			Deleted string `json:"deleted"`
 		}{string(c.Session)})
 	}
 	return nil
 }
 
-type sessionForwardCmd struct {
-	sessionFlag
-	poolFlag
+type forwardCmd struct {
+	console.SessionFlag
+	console.PoolFlag
 	Ports portPair `arg:"" help:"Local and container's port, such as 6379:6379; local port 0 takes a free one. HOST:LOCAL:PORT listens on another address than 127.0.0.1." placeholder:"LOCAL:PORT"`
 }
 
@@ -135,8 +138,8 @@ func (p *portPair) UnmarshalText(text []byte) error {
 }
 
 // Run forwards connections until it is interrupted, which is the way it ends.
-func (c *sessionForwardCmd) Run(ctx context.Context, a *app) error {
-	cl, err := a.client()
+func (c *forwardCmd) Run(ctx context.Context, a *console.App) error {
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
@@ -150,14 +153,14 @@ func (c *sessionForwardCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	a.say("%s leads to port %d of session %s; Ctrl-C ends it", l.Addr(), c.Ports.port, printable(string(c.Session)))
-	if a.json() {
-		if err := a.printJSON(struct {
+	a.Say("%s leads to port %d of session %s; Ctrl-C ends it", l.Addr(), c.Ports.port, console.Printable(string(c.Session)))
+	if a.JSON() {
+		if err := a.PrintJSON(struct {
 			Address string `json:"address"`
 			Port    int    `json:"port"`
 		}{l.Addr().String(), c.Ports.port}); err != nil {
 			return err
 		}
 	}
-	return cl.Forward(ctx, l, c.Pool, string(c.Session), c.Ports.port, func(err error) { a.say("sandpool: %s", explain(err)) })
+	return cl.Forward(ctx, l, c.Pool, string(c.Session), c.Ports.port, func(err error) { a.Say("sandpool: %s", console.Explain(err)) })
 }

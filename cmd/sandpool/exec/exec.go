@@ -1,4 +1,6 @@
-package main
+// Package exec is the command exec: where code comes from, the session that it runs in, and how
+// its output, its figures and its end reach the terminal.
+package exec
 
 import (
 	"context"
@@ -18,12 +20,13 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/client"
+	"github.com/sandpool/sandpool/cmd/sandpool/console"
 )
 
 // maxSource bounds the code that exec reads from a file or from stdin.
 const maxSource = 64 << 20
 
-// execCmd runs code. Where the code comes from is decided by this rule, first
+// Cmd runs code. Where the code comes from is decided by this rule, first
 // match wins:
 //
 //  1. -c CODE: CODE, and no argument beside it.
@@ -32,18 +35,18 @@ const maxSource = 64 << 20
 //  4. The argument looks like a file's name (one word that ends in .py or .ipy, or
 //     has a slash and letters): an error, because somebody mistyped it.
 //  5. Otherwise the argument is the code.
-type execCmd struct {
-	Source  string        `arg:"" optional:"" help:"File to run, '-' for stdin, or the code itself if no such file exists and it does not look like one's name."`
-	Code    *string       `short:"c" help:"Code to run." placeholder:"CODE"`
-	Session sessionName   `aliases:"identifier" help:"Session to run in (also --identifier), 4 to 128 characters. Without it the code runs in a session of its own that is deleted afterwards." placeholder:"NAME"`
-	Keep    bool          `help:"Keep the session that exec made for itself."`
-	Timeout time.Duration `help:"Longest run, in seconds or such as 30s. Without it the server's default." placeholder:"DURATION"`
-	Figures string        `help:"Directory for figures, made if it is missing." default:"." placeholder:"DIR"`
-	poolFlag
+type Cmd struct {
+	Source  string              `arg:"" optional:"" help:"File to run, '-' for stdin, or the code itself if no such file exists and it does not look like one's name."`
+	Code    *string             `short:"c" help:"Code to run." placeholder:"CODE"`
+	Session console.SessionName `aliases:"identifier" help:"Session to run in (also --identifier), 4 to 128 characters. Without it the code runs in a session of its own that is deleted afterwards." placeholder:"NAME"`
+	Keep    bool                `help:"Keep the session that exec made for itself."`
+	Timeout time.Duration       `help:"Longest run, in seconds or such as 30s. Without it the server's default." placeholder:"DURATION"`
+	Figures string              `help:"Directory for figures, made if it is missing." default:"." placeholder:"DIR"`
+	console.PoolFlag
 }
 
 // Help documents the rule in the command's help.
-func (execCmd) Help() string {
+func (Cmd) Help() string {
 	return "The code is CODE of -c; else, without an argument or with '-', stdin; else the file that the argument names; " +
 		"else, unless the argument is one word that looks like a file's name, the argument itself.\n\n" +
 		"stdout and stderr of the code go to stdout and stderr, then the text of what it displayed " +
@@ -52,8 +55,8 @@ func (execCmd) Help() string {
 		"The exit code is 1 if the code failed; code that ends with sys.exit(N) sets it to N."
 }
 
-// execOutput is the result of exec as JSON.
-type execOutput struct {
+// Output is the result of exec as JSON.
+type Output struct {
 	Pool    string `json:"pool"`
 	Session string `json:"session"`
 	Kept    bool   `json:"kept"` // the session still exists
@@ -70,28 +73,28 @@ type execOutput struct {
 }
 
 // Run runs the code and prints what came of it.
-func (c *execCmd) Run(ctx context.Context, a *app) error {
-	code, err := c.source(ctx, a.stdin)
+func (c *Cmd) Run(ctx context.Context, a *console.App) error {
+	code, err := c.source(ctx, a.Stdin)
 	if err != nil {
 		return err
 	}
 	if c.Timeout < 0 {
-		return usageError("--timeout is negative")
+		return console.UsageError("--timeout is negative")
 	}
 	if c.Keep && c.Session != "" {
-		return usageError("--keep belongs to a session that exec makes for itself; one named by --session is always kept")
+		return console.UsageError("--keep belongs to a session that exec makes for itself; one named by --session is always kept")
 	}
-	cl, err := a.client()
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
 	// Code may have run for an hour when its figures are saved.
 	if err := os.MkdirAll(c.Figures, 0o777); err != nil {
-		return usageError("--figures: " + err.Error())
+		return console.UsageError("--figures: " + err.Error())
 	}
 	session, own := string(c.Session), c.Session == ""
 	if own {
-		session = newIdentifier()
+		session = NewIdentifier()
 	}
 	e, err := cl.Execute(ctx, c.Pool, session, client.Run{Code: code, Timeout: c.Timeout})
 	if own {
@@ -105,9 +108,9 @@ func (c *execCmd) Run(ctx context.Context, a *app) error {
 
 // endOwn deletes the session that exec made for itself, or says how to go on in
 // it. Unless alive, nothing came of the session, and there is nothing to say of it.
-func (c *execCmd) endOwn(ctx context.Context, a *app, cl *client.Client, session string, alive bool) {
+func (c *Cmd) endOwn(ctx context.Context, a *console.App, cl *client.Client, session string, alive bool) {
 	if c.Keep && alive {
-		a.say("session %s is kept; go on with --session %s", session, session)
+		a.Say("session %s is kept; go on with --session %s", session, session)
 		return
 	}
 	// Deleted also when the user pressed Ctrl-C: that is what ends the code.
@@ -115,27 +118,27 @@ func (c *execCmd) endOwn(ctx context.Context, a *app, cl *client.Client, session
 	defer cancel()
 	err := cl.DeleteSession(ctx, c.Pool, session)
 	if alive && err != nil && sandpool.ClassOf(err) != sandpool.NotFound {
-		a.say("session %s was not deleted and ends with the pool's cooldown: %v", session, err)
-	} else if alive && !a.json() {
-		a.say("ran in a session of its own, deleted now; --session NAME or --keep keeps variables and files")
+		a.Say("session %s was not deleted and ends with the pool's cooldown: %v", session, err)
+	} else if alive && !a.JSON() {
+		a.Say("ran in a session of its own, deleted now; --session NAME or --keep keeps variables and files")
 	}
 }
 
-// source applies the rule of execCmd.
-func (c *execCmd) source(ctx context.Context, stdin io.Reader) (string, error) {
+// source applies the rule of Cmd.
+func (c *Cmd) source(ctx context.Context, stdin io.Reader) (string, error) {
 	switch {
 	case c.Code != nil && c.Source != "":
-		return "", usageError("give the code with -c or as an argument, not both")
+		return "", console.UsageError("give the code with -c or as an argument, not both")
 	case c.Code != nil && *c.Code == "":
-		return "", usageError("the code of -c is empty")
+		return "", console.UsageError("the code of -c is empty")
 	case c.Code != nil:
 		return *c.Code, nil
 	case c.Source == "" || c.Source == "-":
 		if f, ok := stdin.(*os.File); ok && c.Source == "" && term.IsTerminal(int(f.Fd())) {
-			return "", usageError("no code: give a file, -c CODE, the code itself, or pipe it in\n" +
+			return "", console.UsageError("no code: give a file, -c CODE, the code itself, or pipe it in\n" +
 				"for example: sandpool exec 'print(6*7)'")
 		}
-		return readSource("stdin", interruptible(ctx, stdin))
+		return readSource("stdin", console.Interruptible(ctx, stdin))
 	}
 	f, err := os.Open(c.Source)
 	switch {
@@ -143,9 +146,9 @@ func (c *execCmd) source(ctx context.Context, stdin io.Reader) (string, error) {
 		defer f.Close()
 		return readSource(c.Source, f)
 	case looksLikeFile(c.Source):
-		return "", usageError(fmt.Sprintf("there is no file %q; to run that text as code, use -c", c.Source))
+		return "", console.UsageError(fmt.Sprintf("there is no file %q; to run that text as code, use -c", c.Source))
 	case errors.Is(err, fs.ErrPermission):
-		return "", usageError(err.Error())
+		return "", console.UsageError(err.Error())
 	}
 	return c.Source, nil
 }
@@ -163,28 +166,28 @@ func readSource(name string, r io.Reader) (string, error) {
 		return "", fmt.Errorf("read code from %q: %w", name, err)
 	}
 	if len(data) > maxSource {
-		return "", usageError(fmt.Sprintf("the code in %q is over %s", name, bytesText(maxSource)))
+		return "", console.UsageError(fmt.Sprintf("the code in %q is over %s", name, console.Bytes(maxSource)))
 	}
 	return string(data), nil
 }
 
 // thrownAway reports whether the session ends with the command.
-func (c *execCmd) thrownAway() bool { return c.Session == "" && !c.Keep }
+func (c *Cmd) thrownAway() bool { return c.Session == "" && !c.Keep }
 
 // print shows what came of the code, on both streams or as JSON. Figures that
 // cannot be saved do not keep the rest from being shown.
-func (c *execCmd) print(a *app, e client.Execution, session string) error {
+func (c *Cmd) print(a *console.App, e client.Execution, session string) error {
 	result, images := splitResult(e.Result)
 	saved, unsaved := saveFigures(c.Figures, images)
 	for _, name := range saved {
-		a.say("saved %s", name)
+		a.Say("saved %s", name)
 	}
 	var err error
-	if a.json() {
+	if a.JSON() {
 		r := e.Result
 		extras := r.ExecutionExtras
 		extras.Images = nil
-		err = a.printJSON(execOutput{Pool: c.Pool, Session: session, Kept: !c.thrownAway() && !sessionEnded(r), Status: e.Status,
+		err = a.PrintJSON(Output{Pool: c.Pool, Session: session, Kept: !c.thrownAway() && !sessionEnded(r), Status: e.Status,
 			Stdout: r.Stdout, Stderr: r.Stderr, Result: result, Milliseconds: r.Milliseconds, ExecutionExtras: extras, Figures: saved})
 	} else {
 		err = printStreams(a, e, result, c.thrownAway())
@@ -192,11 +195,11 @@ func (c *execCmd) print(a *app, e client.Execution, session string) error {
 	if err := errors.Join(err, unsaved); err != nil {
 		return err
 	}
-	if code := exitCode(e); code != exitDone {
-		return exitError(code)
+	if code := exitCode(e); code != console.ExitDone {
+		return console.ExitError(code)
 	}
 	return nil
 }
 
-// newIdentifier returns an identifier that nobody can guess.
-func newIdentifier() string { return "exec-" + strings.ToLower(rand.Text()) }
+// NewIdentifier returns an identifier that nobody can guess.
+func NewIdentifier() string { return "exec-" + strings.ToLower(rand.Text()) }

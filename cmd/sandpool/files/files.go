@@ -1,4 +1,5 @@
-package main
+// Package files is the commands that move files into and out of a session.
+package files
 
 import (
 	"context"
@@ -14,77 +15,79 @@ import (
 
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/client"
+	"github.com/sandpool/sandpool/cmd/sandpool/console"
 )
 
-type filesCmd struct {
-	Upload   filesUploadCmd   `cmd:"" help:"Upload a file."`
-	List     filesListCmd     `cmd:"" help:"List files and directories."`
-	Download filesDownloadCmd `cmd:"" help:"Download a file."`
-	Show     filesShowCmd     `cmd:"" help:"Show what is known about a file."`
-	Delete   filesDeleteCmd   `cmd:"" help:"Delete a file."`
+// Cmd groups the commands of files.
+type Cmd struct {
+	Upload   uploadCmd   `cmd:"" help:"Upload a file."`
+	List     listCmd     `cmd:"" help:"List files and directories."`
+	Download downloadCmd `cmd:"" help:"Download a file."`
+	Show     showCmd     `cmd:"" help:"Show what is known about a file."`
+	Delete   deleteCmd   `cmd:"" help:"Delete a file."`
 }
 
-func printFiles(a *app, list []api.File) error {
-	t := table{heading: []string{"NAME", "TYPE", "SIZE", "MODIFIED"}}
+func printFiles(a *console.App, list []api.File) error {
+	t := console.Table{Heading: []string{"NAME", "TYPE", "SIZE", "MODIFIED"}}
 	for _, f := range list {
 		name := path.Join(f.Directory, f.Name)
 		if f.Type == api.TypeDirectory {
 			name += "/"
 		}
-		t.add(name, f.Type, strconv.FormatInt(f.SizeInBytes, 10), f.LastModifiedAt)
+		t.Add(name, f.Type, strconv.FormatInt(f.SizeInBytes, 10), f.LastModifiedAt)
 	}
-	return t.write(a.stdout)
+	return t.Write(a.Stdout)
 }
 
-type filesUploadCmd struct {
+type uploadCmd struct {
 	File string `arg:"" help:"File to upload; '-' uploads stdin and needs --as."`
 	As   string `help:"Name in the session, below /mnt/data; without it the file's own." placeholder:"NAME"`
-	sessionFlag
-	poolFlag
+	console.SessionFlag
+	console.PoolFlag
 }
 
 // Run uploads a file.
-func (c *filesUploadCmd) Run(ctx context.Context, a *app) error {
+func (c *uploadCmd) Run(ctx context.Context, a *console.App) error {
 	name := c.As
 	if name == "" {
 		if c.File == "-" {
-			return usageError("--as NAME is needed to upload stdin")
+			return console.UsageError("--as NAME is needed to upload stdin")
 		}
 		name = filepath.Base(c.File)
 	}
-	from, size, err := openUpload(ctx, c.File, a.stdin)
+	from, size, err := openUpload(ctx, c.File, a.Stdin)
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	cl, err := a.client()
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
-	p := newProgress(a.stderr)
-	f, err := cl.UploadFile(ctx, c.Pool, string(c.Session), name, &counted{Reader: from, p: p, step: "uploading " + printable(name), size: size})
-	p.clear()
+	p := console.NewProgress(a.Stderr)
+	f, err := cl.UploadFile(ctx, c.Pool, string(c.Session), name, &counted{Reader: from, p: p, step: "uploading " + console.Printable(name), size: size})
+	p.Clear()
 	if err != nil {
 		return err
 	}
-	a.say("uploaded %s, %s", printable(path.Join(f.Directory, f.Name)), bytesText(f.SizeInBytes))
-	if a.json() {
-		return a.printJSON(f)
+	a.Say("uploaded %s, %s", console.Printable(path.Join(f.Directory, f.Name)), console.Bytes(f.SizeInBytes))
+	if a.JSON() {
+		return a.PrintJSON(f)
 	}
 	return nil
 }
 
 func openUpload(ctx context.Context, name string, stdin io.Reader) (io.ReadCloser, int64, error) {
 	if name == "-" {
-		return interruptible(ctx, stdin), -1, nil
+		return console.Interruptible(ctx, stdin), -1, nil
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, 0, usageError(err.Error())
+		return nil, 0, console.UsageError(err.Error())
 	}
 	info, err := f.Stat()
 	if err == nil && info.IsDir() {
-		err = usageError(fmt.Sprintf("%s is a directory; upload its files one by one", name))
+		err = console.UsageError(fmt.Sprintf("%s is a directory; upload its files one by one", name))
 	}
 	if err != nil {
 		return nil, 0, errors.Join(err, f.Close())
@@ -95,7 +98,7 @@ func openUpload(ctx context.Context, name string, stdin io.Reader) (io.ReadClose
 // counted shows how much has passed through a reader, from the second second on.
 type counted struct {
 	io.Reader
-	p    *progress
+	p    *console.Progress
 	step string
 	size int64 // -1: unknown
 	n    int64
@@ -104,26 +107,26 @@ type counted struct {
 func (c *counted) Read(b []byte) (int, error) {
 	n, err := c.Reader.Read(b)
 	c.n += int64(n)
-	if c.p.elapsed() > time.Second {
-		text := bytesText(c.n)
+	if c.p.Elapsed() > time.Second {
+		text := console.Bytes(c.n)
 		if c.size >= 0 {
-			text += " of " + bytesText(c.size)
+			text += " of " + console.Bytes(c.size)
 		}
-		c.p.update(c.step, text)
+		c.p.Update(c.step, text)
 	}
 	return n, err
 }
 
-type filesListCmd struct {
+type listCmd struct {
 	Path      string `arg:"" optional:"" help:"Directory, below /mnt/data."`
 	Recursive bool   `short:"r" help:"Also list what is in directories."`
-	sessionFlag
-	poolFlag
+	console.SessionFlag
+	console.PoolFlag
 }
 
 // Run lists files.
-func (c *filesListCmd) Run(ctx context.Context, a *app) error {
-	cl, err := a.client()
+func (c *listCmd) Run(ctx context.Context, a *console.App) error {
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
@@ -131,32 +134,32 @@ func (c *filesListCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if a.json() {
-		return a.printJSON(list)
+	if a.JSON() {
+		return a.PrintJSON(list)
 	}
 	return printFiles(a, list)
 }
 
-type filesDownloadCmd struct {
+type downloadCmd struct {
 	Name   string `arg:"" help:"File in the session, below /mnt/data."`
 	To     string `help:"Where to write it; '-' is stdout. Without it, the file's own name in the working directory." placeholder:"FILE"`
 	Force  bool   `help:"Overwrite a file that exists."`
 	Offset int64  `help:"Begin after this many bytes." placeholder:"N"`
 	Length int64  `help:"End after this many bytes; 0 is all." placeholder:"N"`
-	sessionFlag
-	poolFlag
+	console.SessionFlag
+	console.PoolFlag
 }
 
 // Run downloads a file.
-func (c *filesDownloadCmd) Run(ctx context.Context, a *app) error {
+func (c *downloadCmd) Run(ctx context.Context, a *console.App) error {
 	if c.Offset < 0 || c.Length < 0 {
-		return usageError("--offset and --length are not negative")
+		return console.UsageError("--offset and --length are not negative")
 	}
 	to, err := c.place()
 	if err != nil {
 		return err
 	}
-	cl, err := a.client()
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
@@ -165,21 +168,21 @@ func (c *filesDownloadCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer content.Close()
-	p := newProgress(a.stderr)
-	from := &counted{Reader: content, p: p, step: "downloading " + printable(c.Name), size: content.Size}
+	p := console.NewProgress(a.Stderr)
+	from := &counted{Reader: content, p: p, step: "downloading " + console.Printable(c.Name), size: content.Size}
 	if to == "-" {
-		_, err = io.Copy(a.stdout, from)
-		p.clear()
+		_, err = io.Copy(a.Stdout, from)
+		p.Clear()
 		return err
 	}
 	err = c.save(to, from)
-	p.clear()
+	p.Clear()
 	if err != nil {
 		return err
 	}
-	a.say("downloaded %s, %s", printable(to), bytesText(from.n))
-	if a.json() {
-		return a.printJSON(struct {
+	a.Say("downloaded %s, %s", console.Printable(to), console.Bytes(from.n))
+	if a.JSON() {
+		return a.PrintJSON(struct {
 			File string `json:"file"`
 			Size int64  `json:"sizeInBytes"`
 		}{to, from.n})
@@ -188,7 +191,7 @@ func (c *filesDownloadCmd) Run(ctx context.Context, a *app) error {
 }
 
 // place returns where to write the file, if it can be written there.
-func (c *filesDownloadCmd) place() (string, error) {
+func (c *downloadCmd) place() (string, error) {
 	to := c.To
 	if to == "" {
 		to = path.Base(c.Name)
@@ -198,7 +201,7 @@ func (c *filesDownloadCmd) place() (string, error) {
 	}
 	dir := filepath.Dir(to)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return "", usageError(fmt.Sprintf("there is no directory %q", dir))
+		return "", console.UsageError(fmt.Sprintf("there is no directory %q", dir))
 	}
 	info, err := os.Lstat(to)
 	switch {
@@ -207,15 +210,15 @@ func (c *filesDownloadCmd) place() (string, error) {
 	case err != nil:
 		return "", err
 	case info.IsDir():
-		return "", usageError(fmt.Sprintf("%q is a directory; --to FILE names the file to write", to))
+		return "", console.UsageError(fmt.Sprintf("%q is a directory; --to FILE names the file to write", to))
 	case !c.Force:
-		return "", usageError(fmt.Sprintf("%q exists; --force overwrites it, --to FILE writes elsewhere", to))
+		return "", console.UsageError(fmt.Sprintf("%q exists; --force overwrites it, --to FILE writes elsewhere", to))
 	}
 	return to, nil
 }
 
 // save writes the content to a file beside its place and moves it there when it is whole.
-func (c *filesDownloadCmd) save(to string, from io.Reader) error {
+func (c *downloadCmd) save(to string, from io.Reader) error {
 	tmp, err := os.CreateTemp(filepath.Dir(to), ".download-*")
 	if err != nil {
 		return err
@@ -231,15 +234,15 @@ func (c *filesDownloadCmd) save(to string, from io.Reader) error {
 	return nil
 }
 
-type filesShowCmd struct {
+type showCmd struct {
 	Name string `arg:"" help:"File in the session, below /mnt/data."`
-	sessionFlag
-	poolFlag
+	console.SessionFlag
+	console.PoolFlag
 }
 
 // Run shows what is known about a file.
-func (c *filesShowCmd) Run(ctx context.Context, a *app) error {
-	cl, err := a.client()
+func (c *showCmd) Run(ctx context.Context, a *console.App) error {
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
@@ -247,30 +250,30 @@ func (c *filesShowCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if a.json() {
-		return a.printJSON(f)
+	if a.JSON() {
+		return a.PrintJSON(f)
 	}
 	return printFiles(a, []api.File{f})
 }
 
-type filesDeleteCmd struct {
+type deleteCmd struct {
 	Name string `arg:"" help:"File in the session, below /mnt/data."`
-	sessionFlag
-	poolFlag
+	console.SessionFlag
+	console.PoolFlag
 }
 
 // Run deletes a file.
-func (c *filesDeleteCmd) Run(ctx context.Context, a *app) error {
-	cl, err := a.client()
+func (c *deleteCmd) Run(ctx context.Context, a *console.App) error {
+	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
 	if err := cl.DeleteFile(ctx, c.Pool, string(c.Session), c.Name); err != nil {
 		return err
 	}
-	a.say("deleted %s", printable(c.Name))
-	if a.json() {
-		return a.printJSON(struct {
+	a.Say("deleted %s", console.Printable(c.Name))
+	if a.JSON() {
+		return a.PrintJSON(struct {
 			Deleted string `json:"deleted"`
 		}{c.Name})
 	}
