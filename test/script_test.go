@@ -21,16 +21,14 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/client"
+	"github.com/sandpool/sandpool/internal/need"
 )
 
 // TestScript runs testdata/script/*.txtar. The first line of each is the promise
 // that it keeps. All of them share one server with a pool "python" that has 3 ready
 // sessions; SANDPOOL_CONFIG leads to it. A script names its sessions and pools after itself.
 func TestScript(t *testing.T) {
-	images := filepath.Join(os.Getenv("SANDPOOL_TEST_DATA"), "images")
-	if os.Geteuid() != 0 || os.Getenv("SANDPOOL_TEST_DATA") == "" {
-		t.Skip("needs root and the Python image in SANDPOOL_TEST_DATA; run make test")
-	}
+	images := filepath.Join(need.Data(t), "images")
 	bin := buildProgram(t)
 	config := startServer(t, bin, images)
 	testscript.Run(t, testscript.Params{

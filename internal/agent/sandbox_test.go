@@ -21,6 +21,7 @@ import (
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/erofs"
 	"github.com/sandpool/sandpool/internal/image"
+	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 )
@@ -41,20 +42,13 @@ type machine struct {
 // which make test builds before.
 func newMachine(t testing.TB) *machine {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root: sandboxes take namespaces and cgroups")
-	}
-	images := os.Getenv("SANDPOOL_TEST_IMAGES")
-	if images == "" {
-		images = filepath.Join("..", "..", ".sandpool", "images")
-	}
-	store, err := image.Open(images)
+	store, err := image.Open(filepath.Join(need.Data(t), "images"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	img, err := store.Resolve("python")
 	if err != nil {
-		t.Skipf("no Python image in %s: %v", images, err)
+		need.Lack(t, "no Python image in SANDPOOL_TEST_DATA: %v", err)
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	root := t.TempDir()

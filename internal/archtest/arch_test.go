@@ -1,6 +1,7 @@
 package archtest
 
 import (
+	"io/fs"
 	"os"
 	"testing"
 	"testing/fstest"
@@ -22,6 +23,7 @@ func rules() []rule {
 		{"processes", checkProcesses},
 		{"contexts", checkContexts},
 		{"sleeps", checkSleeps},
+		{"skips", checkSkips},
 	}
 }
 
@@ -42,15 +44,17 @@ func TestRepository(t *testing.T) {
 			}
 		})
 	}
-	t.Run("text", func(t *testing.T) {
-		found, err := checkText(fsys)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, finding := range found {
-			t.Error(finding)
-		}
-	})
+	for name, check := range map[string]func(fs.FS) ([]string, error){"text": checkText, "skipped scripts": checkScripts} {
+		t.Run(name, func(t *testing.T) {
+			found, err := check(fsys)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, finding := range found {
+				t.Error(finding)
+			}
+		})
+	}
 }
 
 // inMemory parses files of a module m.

@@ -84,6 +84,16 @@ func TestRules(t *testing.T) {
 		{"sleep in a test", checkSleeps, one("a/a_test.go", "package a\nimport \"time\"\nfunc f() { time.Sleep(1) }"), "time.Sleep"},
 		{"sleep in a kit", checkSleeps, one("a/a.go", "package atest\nimport \"time\"\nfunc f() { time.Sleep(1) }"), "time.Sleep"},
 		{"sleep in the product", checkSleeps, one("a/a.go", "package a\nimport \"time\"\nfunc f() { time.Sleep(1) }"), ""},
+
+		{"skip", checkSkips, one("a/a_test.go", "package a\nimport \"testing\"\nfunc TestA(t *testing.T) { t.Skip() }"), "Skip in a test"},
+		{"skip of something embedded", checkSkips, one("a/a.go", "package atest\nfunc f(s *suite) { s.T.Skipf(\"no\") }"), "Skipf in a test"},
+		{"skip as a value", checkSkips, one("a/a_test.go", "package a\nimport \"testing\"\nfunc f(t *testing.T) { defer t.SkipNow() }"), "SkipNow in a test"},
+		{"skip at home", checkSkips, one("internal/need/a.go", "package need\nimport \"testing\"\nfunc f(t testing.TB) { t.Skip() }"), ""},
+		{"skip of the product", checkSkips, one("a/a.go", "package a\nfunc f(r *reader) { r.Skip() }"), ""},
+		{"short", checkSkips, one("a/a_test.go", "package a\nimport \"testing\"\nvar _ = testing.Short()"), "testing.Short"},
+		{"constraint", checkSkips, one("a/a_test.go", "//go:build slow\n\npackage a"), "build constraint"},
+		{"constraint in a name", checkSkips, one("a/a_arm64_test.go", "package a"), "build constraint"},
+		{"constraint of the product", checkSkips, one("a/a.go", "//go:build linux\n\npackage a"), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			found := c.check(inMemory(t, c.files))
@@ -136,6 +146,23 @@ func TestText(t *testing.T) {
 		found, err := checkText(fstest.MapFS{c.name: {Data: []byte(c.text)}})
 		if err != nil || len(found) != c.findings {
 			t.Errorf("%s %q: found %q, %v; want %d findings", c.name, c.text, found, err, c.findings)
+		}
+	}
+}
+
+func TestScripts(t *testing.T) {
+	for text, findings := range map[string]int{
+		"exec true\n":                       0,
+		"[!exec:curl] skip 'none'\n":        1,
+		"exec true\nskip\n":                 1,
+		"[unix] [amd64] stop\n":             1,
+		"[short] exec true\n":               1,
+		"exec true\n-- a.txt --\nskip it\n": 0,
+		"# skip nothing\nexec skip\n":       0,
+	} {
+		found, err := checkScripts(fstest.MapFS{"a/a.txtar": {Data: []byte(text)}})
+		if err != nil || len(found) != findings {
+			t.Errorf("%q: found %q, %v; want %d findings", text, found, err, findings)
 		}
 	}
 }

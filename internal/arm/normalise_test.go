@@ -71,7 +71,7 @@ func FuzzNormalise(f *testing.F) {
 	f.Fuzz(func(t *testing.T, path string) {
 		u, err := url.ParseRequestURI(path)
 		if err != nil || u.Host != "" || u.Path == "" {
-			t.Skip()
+			return
 		}
 		r := &http.Request{Method: "POST", RequestURI: path, URL: u, Header: http.Header{}, Body: http.NoBody}
 		rec := httptest.NewRecorder()

@@ -24,6 +24,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/images"
 	"github.com/sandpool/sandpool/internal/erofs/erofstest"
+	"github.com/sandpool/sandpool/internal/need"
 )
 
 // buildIn is set in the process that TestBuildKilled kills: the folder of its store.
@@ -54,9 +55,7 @@ func testRecipe() Recipe {
 // minute and a mirror; this one can also be told how to go wrong.
 func fakeDebian(t *testing.T, script string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("building needs root")
-	}
+	need.Root(t)
 	dir := t.TempDir()
 	text := "#!/bin/sh\nset -e\nfor root; do :; done\n" + script
 	if err := os.WriteFile(filepath.Join(dir, "mmdebstrap"), []byte(text), 0o755); err != nil {
@@ -64,7 +63,7 @@ func fakeDebian(t *testing.T, script string) {
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	if err := missing(); err != nil {
-		t.Skip("this machine cannot build: ", err)
+		need.Lack(t, "this machine cannot build: %v", err)
 	}
 }
 

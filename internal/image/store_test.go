@@ -15,6 +15,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/erofs"
 	"github.com/sandpool/sandpool/internal/erofs/erofstest"
+	"github.com/sandpool/sandpool/internal/need"
 )
 
 func openStore(t *testing.T) *Store {
@@ -216,9 +217,7 @@ func TestStoreSweep(t *testing.T) {
 
 // Nothing is deleted while something is mounted in it.
 func TestStoreSweepMounted(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("mounting needs root")
-	}
+	need.Root(t)
 	s := openStore(t)
 	w, err := s.newWork()
 	if err != nil {
@@ -229,7 +228,7 @@ func TestStoreSweepMounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := unix.Mount("tmpfs", at, "tmpfs", 0, ""); err != nil {
-		t.Skip("this machine lets nobody mount: ", err)
+		need.Lack(t, "this machine lets nobody mount: %v", err)
 	}
 	defer func() {
 		if err := unix.Unmount(at, 0); err != nil {

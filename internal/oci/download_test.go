@@ -17,6 +17,7 @@ import (
 
 	"github.com/sandpool/sandpool/internal/erofs/erofstest"
 	"github.com/sandpool/sandpool/internal/image"
+	"github.com/sandpool/sandpool/internal/need"
 )
 
 // large is an image whose one layer takes a while to send.
@@ -323,9 +324,7 @@ func TestPullKilled(t *testing.T) {
 
 // A disk without room is told as that, before and in the middle of a pull.
 func TestDiskFull(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to mount a small disk; make test runs as root")
-	}
+	need.Root(t) // to mount a small disk
 	h := newHub(t)
 	p, _ := large(t)
 	h.push("1", p)

@@ -41,11 +41,7 @@ func (m move) String() string {
 func TestWalk(t *testing.T) {
 	what := []string{"acquire", "acquire", "acquire", "release", "stop", "crash", "kill", "restart", "pass",
 		"slow start", "bad start", "bad stop", "revise", "start in background"}
-	walks := 0
 	rapid.Check(t, func(rt *rapid.T) {
-		if walks++; testing.Short() && walks > 10 {
-			return
-		}
 		var moves []move
 		for range rapid.IntRange(1, 40).Draw(rt, "length") {
 			moves = append(moves, move{rapid.SampledFrom(what).Draw(rt, "what"), rapid.IntRange(0, 4).Draw(rt, "who"), rapid.Bool().Draw(rt, "settle")})

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -31,9 +32,7 @@ func TestCheckFindsWhatServeRefuses(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
 		t.Errorf("the check made %v, %v", entries, err)
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("the rest needs root")
-	}
+	need.Root(t)
 	srv, err := New(t.Context(), slog.New(slog.DiscardHandler), cfg)
 	if err == nil || !strings.Contains(err.Error(), "chmod 700 "+dir) {
 		t.Errorf("New = %v, %v; want how to close the directory", srv, err)

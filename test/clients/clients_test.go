@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sandpool/sandpool/internal/need"
 )
 
 // scriptTime is how long one script may take; each takes a few seconds on an idle machine.
@@ -18,13 +20,10 @@ const scriptTime = 3 * time.Minute
 
 // TestClients runs every script of the folder python. What a script checks is in the script.
 func TestClients(t *testing.T) {
-	data := os.Getenv("SANDPOOL_TEST_DATA")
-	if os.Geteuid() != 0 || data == "" {
-		t.Skip("needs root and the Python image in SANDPOOL_TEST_DATA; run make test")
-	}
+	data := need.Data(t)
 	base, err := findPython(t.Context())
 	if err != nil {
-		t.Skipf("the clients are Python programs, and this machine cannot make an environment for them: %v", err)
+		need.Lack(t, "the clients are Python programs, and this machine cannot make an environment for them: %v", err)
 	}
 	scripts, err := filepath.Glob("python/*_client.py")
 	if err != nil || len(scripts) == 0 {

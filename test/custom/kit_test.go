@@ -25,6 +25,7 @@ import (
 
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/client"
+	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/server"
 	"github.com/sandpool/sandpool/test/leaks"
 )
@@ -40,9 +41,7 @@ type kit struct {
 
 func newKit(t *testing.T) *kit {
 	t.Helper()
-	if os.Geteuid() != 0 || os.Getenv("SANDPOOL_TEST_DATA") == "" {
-		t.Skip("needs root and SANDPOOL_TEST_DATA; run make test")
-	}
+	need.Data(t)
 	dir := t.TempDir()
 	k := &kit{http: &http.Client{Transport: &http.Transport{}}}
 	images := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))

@@ -22,6 +22,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/client"
+	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/server"
 	"github.com/sandpool/sandpool/test/leaks"
 )
@@ -40,9 +41,7 @@ const (
 // TestEscape starts one server and runs every attack on it. The attacks run beside each
 // other, as tenants do.
 func TestEscape(t *testing.T) {
-	if os.Geteuid() != 0 || os.Getenv("SANDPOOL_TEST_DATA") == "" {
-		t.Skip("needs root and the Python image in SANDPOOL_TEST_DATA; run make test")
-	}
+	need.Data(t)
 	k := newTarget(t)
 	t.Run("attacks", func(t *testing.T) {
 		for name, attack := range map[string]func(*target, *testing.T){

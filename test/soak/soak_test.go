@@ -22,6 +22,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/client"
+	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/test/leaks"
 )
 
@@ -47,9 +48,7 @@ func (c *tally) add(what string) {
 }
 
 func TestSoak(t *testing.T) {
-	if os.Geteuid() != 0 || os.Getenv("SANDPOOL_TEST_DATA") == "" {
-		t.Skip("sandboxes need root and an image; run this by make test or make soak")
-	}
+	need.Data(t)
 	n := shortSessions
 	if s := os.Getenv("SANDPOOL_TEST_SOAK"); s != "" {
 		var err error

@@ -20,6 +20,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/need"
 )
 
 // share serves a directory of the user without a kernel, and returns it with a client.
@@ -135,7 +136,7 @@ func TestUploadIsAtomic(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	dir, c := share(t)
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,mode=777"); err != nil {
-		t.Skipf("no file system to fill: %v", err)
+		need.Lack(t, "no file system to fill: %v", err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	for range 20 {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/agent/guest"
+	"github.com/sandpool/sandpool/internal/need"
 	"golang.org/x/sys/unix"
 )
 
@@ -87,9 +88,7 @@ func boot(t testing.TB) *sandbox {
 // bootOn is boot with a standard input; nil stands for /dev/null.
 func bootOn(t testing.TB, input *os.File) *sandbox {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root: the agent changes users and makes namespaces")
-	}
+	need.Root(t)
 	python := interpreter(t)
 	s := &sandbox{addr: freeAddr(t), data: userDir(t)}
 	cmd := exec.Command("/proc/self/exe")
@@ -224,7 +223,7 @@ func interpreter(t testing.TB) string {
 	t.Helper()
 	python, err := installed()
 	if err != nil {
-		t.Skipf("no interpreter for a kernel on this host; TestSandbox runs the same in the image: %v", err)
+		need.Lack(t, "no interpreter for a kernel on this host; TestSandbox runs the same in the image: %v", err)
 	}
 	return python
 }

@@ -31,6 +31,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/sandpool/sandpool/internal/image"
+	"github.com/sandpool/sandpool/internal/need"
 )
 
 // Hub is a registry without TLS on the loopback interface. It ends with the test.
@@ -210,10 +211,7 @@ func Read(t testing.TB, file, name string) string {
 // variable, or without root, are skipped.
 func Debian(t testing.TB, packages ...string) string {
 	t.Helper()
-	data := os.Getenv("SANDPOOL_TEST_DATA")
-	if data == "" || os.Geteuid() != 0 {
-		t.Skip("needs root and a folder in SANDPOOL_TEST_DATA; run make test")
-	}
+	data := need.Data(t)
 	packages = slices.Sorted(slices.Values(packages))
 	sum := sha256.Sum256([]byte(strings.Join(packages, " ")))
 	file := filepath.Join(data, fmt.Sprintf("debian-%x.tar", sum[:8]))

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
 )
@@ -119,9 +120,7 @@ func TestHostSide(t *testing.T) {
 // inGroups gives this process supplementary groups, as a login does, until the test ends.
 func inGroups(t *testing.T, groups ...int) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	need.Root(t)
 	before, err := syscall.Getgroups()
 	if err == nil {
 		err = syscall.Setgroups(groups)
@@ -173,7 +172,7 @@ func TestNothingInherited(t *testing.T) {
 // TestUmounter: the helper that unmounts a sentry's /proc says that it failed if it was not told to.
 func TestUmounter(t *testing.T) {
 	if !tinyPrograms {
-		t.Skip("its code is for x86-64")
+		need.Except(t, need.Processor, "its code is for x86-64")
 	}
 	program, err := program(umountCode)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -23,7 +24,7 @@ import (
 func BenchmarkImage(b *testing.B) {
 	root, agent := os.Getenv("GVISOR_BENCH_IMAGE"), os.Getenv("GVISOR_BENCH_AGENT")
 	if root == "" || agent == "" {
-		b.Skip("no image is named")
+		need.Except(b, need.OnRequest, "GVISOR_BENCH_IMAGE and GVISOR_BENCH_AGENT name no image")
 	}
 	for _, workers := range []int{1, 2, 4} {
 		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/runsc/boot/portforward"
 
+	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
 )
@@ -25,9 +26,7 @@ import (
 // TestHostOutOfMemory: of two sandboxes in a group that has less than both may use, the kernel ends
 // one when they use it. That is not said to be the sandbox's fault, and the other one lives.
 func TestHostOutOfMemory(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	need.Root(t)
 	parent := fmt.Sprintf("sandpool-test-%d", os.Getpid())
 	e, err := New(slog.New(slog.NewTextHandler(t.Output(), nil)), Config{Root: t.TempDir(), CgroupParent: parent})
 	if err != nil {
@@ -155,7 +154,7 @@ func TestCrash(t *testing.T) {
 func sabotage(t *testing.T, pid int) {
 	t.Helper()
 	if runtime.GOARCH != "amd64" {
-		t.Skip("knows an illegal instruction of amd64 alone")
+		need.Except(t, need.Processor, "it knows an illegal instruction of amd64 alone")
 	}
 	memory, err := os.OpenFile(procPath(pid, "mem"), os.O_WRONLY, 0)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/sentry/state/checkpointfiles"
 
+	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -135,9 +136,7 @@ func TestMonitorSleepsLonger(t *testing.T) {
 // TestCores: a sandbox that waits is on one core, and stays there for short calls. One that is
 // wanted at once, computes, or whose calls are seen no more may use all.
 func TestCores(t *testing.T) {
-	if runtime.NumCPU() < 2 {
-		t.Skip("needs two cores")
-	}
+	need.TwoCores(t)
 	root := t.TempDir()
 	e := openAt(t, root)
 	tmpl := template(t, sandbox.Restore)

@@ -8,14 +8,13 @@ import (
 	"testing"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
 )
 
 func TestCheckHost(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	need.Root(t)
 	for _, r := range CheckHost(Config{Root: filepath.Join(t.TempDir(), "not", "yet")}) {
 		if !r.OK || r.Fix != "" || r.Name == "" || r.Detail == "" {
 			t.Errorf("on a host that runs these tests: %+v", r)

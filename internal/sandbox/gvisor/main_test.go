@@ -20,6 +20,7 @@ import (
 	"github.com/erofs/go-erofs"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/sandboxtest"
 )
@@ -99,9 +100,7 @@ func pack(dir string, content map[string]string) (sandbox.Layer, error) {
 
 func template(t testing.TB, start sandbox.StartMode) sandbox.Template {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	need.Root(t)
 	root, err := guestImage()
 	if err != nil {
 		t.Fatal(err)
@@ -127,9 +126,7 @@ func open(t testing.TB) *Engine {
 
 func openAt(t testing.TB, root string) *Engine {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	need.Root(t)
 	e, err := New(slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), Config{Root: root})
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -140,7 +141,7 @@ func adoptRunning(s *suite) {
 
 func adoptCrashed(s *suite) {
 	if s.Crash == nil {
-		s.Skip("the target cannot crash a sandbox")
+		need.Lack(s, "the target cannot crash a sandbox")
 	}
 	h := s.start()
 	next := s.Reopen(s.T)
@@ -153,7 +154,7 @@ func adoptCrashed(s *suite) {
 
 func crash(s *suite) {
 	if s.Crash == nil {
-		s.Skip("the target cannot crash a sandbox")
+		need.Lack(s, "the target cannot crash a sandbox")
 	}
 	h := s.start()
 	exits := s.wait(s.Runtime, h)
@@ -172,7 +173,7 @@ func crash(s *suite) {
 
 func leftBehind(s *suite) {
 	if s.Leave == nil {
-		s.Skip("the target cannot leave remains")
+		need.Lack(s, "the target cannot leave remains")
 	}
 	id := s.id()
 	s.Leave(s.T, id)
@@ -191,7 +192,7 @@ func leftBehind(s *suite) {
 func stats(s *suite) {
 	reader, ok := s.Runtime.(sandbox.StatsReader)
 	if !ok {
-		s.Skip("the engine measures nothing")
+		need.Lack(s, "the engine measures nothing")
 	}
 	h := s.start()
 	got, err := reader.Stats(s.ctx, h)
@@ -207,7 +208,7 @@ func stats(s *suite) {
 func workingSet(s *suite) {
 	recorder, ok := s.Runtime.(sandbox.WorkingSetRecorder)
 	if !ok {
-		s.Skip("the engine learns nothing")
+		need.Lack(s, "the engine learns nothing")
 	}
 	for range 2 { // the second time it is known
 		h := s.start()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -14,7 +15,7 @@ func (s *suite) logger() (sandbox.LogReader, sandbox.Handle) {
 	s.Helper()
 	reader, ok := s.Runtime.(sandbox.LogReader)
 	if !ok || s.Say == nil {
-		s.Skip("the engine keeps no logs")
+		need.Lack(s, "the engine keeps no logs")
 	}
 	s.Template.Logs = true
 	return reader, s.start()
@@ -114,7 +115,7 @@ func logFollowed(s *suite) {
 func logNone(s *suite) {
 	reader, ok := s.Runtime.(sandbox.LogReader)
 	if !ok {
-		s.Skip("the engine keeps no logs")
+		need.Lack(s, "the engine keeps no logs")
 	}
 	_, err := reader.ReadLog(s.ctx, s.id(), sandbox.LogQuery{Follow: true})
 	s.wantClass(err, sandpool.NotFound)

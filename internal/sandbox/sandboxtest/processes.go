@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -18,7 +19,7 @@ import (
 func (s *suite) self() (Self, sandbox.Handle) {
 	s.Helper()
 	if s.Target.Self == nil {
-		s.Skip("the target's first process does not say what it is")
+		need.Lack(s, "the target's first process does not say what it is")
 	}
 	h := s.start()
 	got, err := s.Target.Self(s.ctx, h)
@@ -151,7 +152,7 @@ func stopDeaf(s *suite) {
 // waitExited checks that the code of the first process is told, also after a restart.
 func waitExited(s *suite) {
 	if s.Quit == nil {
-		s.Skip("the target's first process does not end by itself")
+		need.Lack(s, "the target's first process does not end by itself")
 	}
 	h := s.start()
 	exits := s.wait(s.Runtime, h)
@@ -175,7 +176,7 @@ func probeTCP(s *suite) {
 
 func probeExec(s *suite) {
 	if s.Exit == nil {
-		s.Skip("the target's root has no program that ends")
+		need.Lack(s, "the target's root has no program that ends")
 	}
 	port := s.Template.Ready.HTTP.Port
 	s.Template.Ready = sandpool.Probe{Exec: s.Exit(0)}
@@ -196,7 +197,7 @@ func probeNever(s *suite) {
 	s.Template.Ready = sandpool.Probe{HTTP: s.Template.Ready.HTTP, Period: 10 * time.Millisecond, Failures: 20}
 	s.Template.Ready.HTTP.Port, s.Template.Ready.HTTP.Path = 0, ""
 	if s.Exit == nil {
-		s.Skip("the target's root has no program that ends")
+		need.Lack(s, "the target's root has no program that ends")
 	}
 	s.Template.Ready.Exec = s.Exit(1)
 	began := time.Now()
@@ -214,7 +215,7 @@ func probeNever(s *suite) {
 func execCodes(s *suite) {
 	runner, ok := s.Runtime.(sandbox.Executor)
 	if !ok || s.Exit == nil {
-		s.Skip("the engine runs no further programs")
+		need.Lack(s, "the engine runs no further programs")
 	}
 	s.Template.User = "app"
 	h := s.start()

@@ -22,7 +22,8 @@ import (
 )
 
 // Target is an engine under test. The suite removes every sandbox it starts and
-// looks at no other, so several tests may share an engine's state.
+// looks at no other, so several tests may share an engine's state. A target without one of the
+// functions but Reopen lacks the tests that need it, which package need does not take lightly.
 type Target struct {
 	Runtime sandbox.Runtime
 	// Template passes its readiness check, which is one by HTTP, and answers 200 to the same
@@ -33,22 +34,20 @@ type Target struct {
 	Template sandbox.Template
 	// Reopen returns a new Runtime value on the same state, as a restart does.
 	Reopen func(t *testing.T) sandbox.Runtime
-	// Crash ends a running sandbox from outside, without the engine. Nil skips its tests.
+	// Crash ends a running sandbox from outside, without the engine.
 	Crash func(t *testing.T, id sandbox.ID)
-	// Leave makes the remains of a Start that kill -9 cut short. Nil skips its tests.
+	// Leave makes the remains of a Start that kill -9 cut short.
 	Leave func(t *testing.T, id sandbox.ID)
 	// Input waits until the first process of a running sandbox has met the end of its standard
-	// input, and returns how many bytes it has read there. Nil skips what needs it.
+	// input, and returns how many bytes it has read there.
 	Input func(ctx context.Context, id sandbox.ID) (int64, error)
-	// Self asks the first process of a running sandbox. Nil skips what needs it.
+	// Self asks the first process of a running sandbox.
 	Self func(ctx context.Context, h sandbox.Handle) (Self, error)
-	// Quit makes the first process exit with a code. Nil skips what needs it.
+	// Quit makes the first process exit with a code.
 	Quit func(t *testing.T, h sandbox.Handle, code int)
-	// Say makes the first process write text to its standard output, or its standard error. Nil
-	// skips what needs it.
+	// Say makes the first process write text to its standard output, or its standard error.
 	Say func(t *testing.T, h sandbox.Handle, toErr bool, text string)
 	// Exit is the command line of a program in the root that prints "code" and exits with one.
-	// Nil skips what needs it.
 	Exit func(code int) []string
 }
 

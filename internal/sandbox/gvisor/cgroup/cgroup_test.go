@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
 )
@@ -85,9 +86,7 @@ func write(t *testing.T, path, text string) {
 // TestCheck: what is tried works where these tests run sandboxes, is taken back, and says what
 // keeps it from working in a mount namespace in which one hierarchy is read-only.
 func TestCheck(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	need.Root(t)
 	m, err := find()
 	if err != nil {
 		t.Fatal(err)
@@ -153,14 +152,18 @@ func TestCloseNothing(t *testing.T) {
 // TestStartInV2 starts a process inside a real group of cgroup v2, of
 // which a machine with cgroup v1 has one without controllers.
 func TestStartInV2(t *testing.T) {
+	need.Root(t)
 	m, err := find()
-	if err != nil || m.v2 == "" || os.Geteuid() != 0 {
-		t.Skip("needs root and a mounted cgroup v2", err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.v2 == "" {
+		need.Except(t, need.Cgroups, "version 2 is not mounted")
 	}
 	c := &Tree{version: v2{}, parents: []string{filepath.Join(m.v2, fmt.Sprintf("sandpool-test-%d", os.Getpid()))}}
 	dir := c.Dirs("a")[0]
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Skip("cgroup v2 is not writable", err)
+		need.Lack(t, "cgroup v2 is not writable: %v", err)
 	}
 	cmd := exec.Command("sleep", "60")
 	if err := c.Start("a", cmd); err != nil {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sandpool/sandpool/internal/need"
 )
 
 // crew is a group of this process's own threads.
@@ -99,12 +101,10 @@ func (c *crew) settle(t *testing.T, times int64) {
 
 func newCores(t *testing.T) *Cores {
 	t.Helper()
+	need.TwoCores(t)
 	c, err := New()
 	if err != nil {
 		t.Fatal(err)
-	}
-	if c.all.Count() < 2 {
-		t.Skip("needs two cores")
 	}
 	return c
 }
