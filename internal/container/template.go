@@ -44,6 +44,7 @@ func (c *Containers) template(ctx context.Context, p sandpool.Pool, secrets sand
 		Capabilities: sandbox.DefaultCapabilities(),
 		Setuid:       true,
 		HostFiles:    true,
+		Logs:         true,
 		Start:        sandbox.Boot,
 		Limits:       c.options.Limits(p.Spec.Resources),
 		Network:      p.Spec.Network,

@@ -2,10 +2,12 @@ package gateway
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -14,7 +16,42 @@ import (
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/interpreter"
+	"github.com/sandpool/sandpool/internal/sandbox"
 )
+
+// Pools is what the gateway needs of the pool.
+type Pools interface {
+	// Acquire gives the identifier its sandbox, making one its own if it has
+	// none, and keeps the session alive until the lease is released. Of a pool that has its
+	// maximum of sessions the error is of class Full.
+	Acquire(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (Lease, error)
+	// Pool returns a pool.
+	Pool(ctx context.Context, id sandpool.PoolID) (sandpool.Pool, error)
+	// Session returns the identifier's session; an identifier
+	// without one is an error of class NotFound and code SessionWithIdentifierNotFound.
+	Session(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (sandpool.Session, error)
+	// Sessions returns at most limit sessions after the first skip ones, and whether there are more.
+	Sessions(ctx context.Context, id sandpool.PoolID, skip, limit int) ([]sandpool.Session, bool, error)
+	// StopSession ends the identifier's session; an identifier
+	// without one is an error of class NotFound and code SessionWithIdentifierNotFound.
+	StopSession(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) error
+	// SessionLog reads what a sandbox of the identifier's sessions wrote: the one that is named, or
+	// else the newest. SandboxLog reads that of any sandbox. What is not there is of class NotFound.
+	SessionLog(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier, of sandpool.SandboxID, q sandbox.LogQuery) (sandbox.LogPage, error)
+	SandboxLog(ctx context.Context, id sandpool.PoolID, of sandpool.SandboxID, q sandbox.LogQuery) (sandbox.LogPage, error)
+}
+
+// Lease is a hold on a session's sandbox. The session, which lives on without it, does not end
+// by its cooldown while a lease on it is out.
+type Lease interface {
+	interpreter.Session
+	// ClaimTime is what the claim took; StartTime what starting a sandbox for it
+	// took, zero if one was ready.
+	ClaimTime() time.Duration
+	StartTime() time.Duration
+	// Release gives the hold back. Calling it again does nothing.
+	Release()
+}
 
 // Options are the limits of the data plane. Zero means the default.
 type Options struct {
@@ -72,6 +109,8 @@ type Gateway struct {
 	options Options
 	memory  memory
 	routes  []pattern
+	over    chan struct{} // closed by EndFollowing
+	end     sync.Once     // guards that
 }
 
 // New returns a Gateway to the sandboxes of pools, within which are the interpreters. All of log,
@@ -81,8 +120,12 @@ func New(log *slog.Logger, pools Pools, within *interpreter.Set, o Options) (*Ga
 		return nil, errors.New("gateway: log, pools and within are required")
 	}
 	return &Gateway{log: log, pools: pools, within: within, options: o.withDefaults(),
-		memory: newMemory(o.withDefaults()), routes: compile(routes())}, nil
+		memory: newMemory(o.withDefaults()), routes: compile(routes()), over: make(chan struct{})}, nil
 }
+
+// EndFollowing ends the streams of logs, now and from now on: the server waits for its requests when
+// it stops.
+func (g *Gateway) EndFollowing() { g.end.Do(func() { close(g.over) }) }
 
 // call is one request on its way through the gateway.
 type call struct {

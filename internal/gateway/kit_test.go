@@ -39,6 +39,8 @@ type world struct {
 	url    string
 
 	logged   logged
+	gateway  *Gateway
+	tapes    tapes
 	finish   func()     // waits for all requests
 	mu       sync.Mutex // guards the fields below it
 	sessions map[sandpool.Identifier]*lease
@@ -93,6 +95,7 @@ func newWorldOf(t testing.TB, o Options, connect func(interpreter.Session) inter
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.gateway = g
 	branch, err := door.NewBranch(w, responder, "", door.Parts{
 		Code: g, Custom: door.NewCustom(nil, nil), Rest: responder.NotFound()})
 	if err != nil {

@@ -25,15 +25,15 @@ func (p *poolState) remember(row sandpool.Sandbox) {
 	p.past = append(p.past, past{row.ID, row.Identifier})
 }
 
-// SessionLog reads what the sandbox of the identifier's session wrote: the present one, or the last
-// one that is remembered. One without a log is an error of class NotFound.
-func (m *Manager) SessionLog(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier, q sandbox.LogQuery) (sandbox.LogPage, error) {
+// SessionLog reads what a sandbox of the identifier's sessions wrote: one that is named, or else the
+// present one, or the last one that is remembered. One without a log is an error of class NotFound.
+func (m *Manager) SessionLog(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier, of sandpool.SandboxID, q sandbox.LogQuery) (sandbox.LogPage, error) {
 	return m.readLog(ctx, id, q, func(p *poolState) (sandpool.SandboxID, error) {
-		if b := p.live(identifier); b != nil {
+		if b := p.live(identifier); b != nil && (of == "" || of == b.row.ID) {
 			return b.row.ID, nil
 		}
 		for i := len(p.past) - 1; i >= 0; i-- {
-			if identifier != "" && p.past[i].identifier == identifier {
+			if identifier != "" && p.past[i].identifier == identifier && (of == "" || of == p.past[i].id) {
 				return p.past[i].id, nil
 			}
 		}

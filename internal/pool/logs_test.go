@@ -28,23 +28,25 @@ func TestLogs(t *testing.T) {
 				t.Errorf("the log is %q, %v", page.Lines, err)
 			}
 		}
-		want(w.SessionLog(w.Context(), python, "user-1", sandbox.LogQuery{}))
+		want(w.SessionLog(w.Context(), python, "user-1", "", sandbox.LogQuery{}))
 		want(w.SandboxLog(w.Context(), python, id, sandbox.LogQuery{}))
 		w.must(w.StopSession(w.Context(), python, "user-1"))
 		w.settle()
-		want(w.SessionLog(w.Context(), python, "user-1", sandbox.LogQuery{}))
+		want(w.SessionLog(w.Context(), python, "user-1", "", sandbox.LogQuery{}))
 		want(w.SandboxLog(w.Context(), python, id, sandbox.LogQuery{}))
 		w.acquire("user-1", sandpool.ClaimReady).Release()
-		if page, err := w.SessionLog(w.Context(), python, "user-1", sandbox.LogQuery{}); err != nil || len(page.Lines) > 0 {
+		if page, err := w.SessionLog(w.Context(), python, "user-1", "", sandbox.LogQuery{}); err != nil || len(page.Lines) > 0 {
 			t.Errorf("the log of the next session is %q, %v", page.Lines, err)
 		}
+		want(w.SessionLog(w.Context(), python, "user-1", id, sandbox.LogQuery{})) // the earlier one's
 		other := sandpool.PoolID{Subscription: "sub", ResourceGroup: "group", Name: "other"}
 		p := container(0, 5)
 		p.ID = other
 		w.put(p)
 		for _, err := range []error{
-			second(w.SessionLog(w.Context(), python, "user-2", sandbox.LogQuery{})),
-			second(w.SessionLog(w.Context(), python, "", sandbox.LogQuery{})),
+			second(w.SessionLog(w.Context(), python, "user-2", "", sandbox.LogQuery{})),
+			second(w.SessionLog(w.Context(), python, "", "", sandbox.LogQuery{})),
+			second(w.SessionLog(w.Context(), python, "user-2", id, sandbox.LogQuery{})), // another session's
 			second(w.SandboxLog(w.Context(), python, "unknown", sandbox.LogQuery{})),
 			second(w.SandboxLog(w.Context(), other, id, sandbox.LogQuery{})), // another pool's
 		} {

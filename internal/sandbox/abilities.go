@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"bytes"
 	"context"
+	"iter"
 	"time"
 )
 
@@ -53,8 +55,38 @@ type LogQuery struct {
 // more. Each line has the time in RFC 3339, "stdout" or "stderr", "F" for a whole line or "P" for a
 // part of a long one, and the text, with a space between them.
 type LogPage struct {
+	Sandbox     ID
 	Lines       []byte
 	Start, Next int64
+}
+
+// LogRecord is one line of a log. Text is hostile: it is what a sandbox wrote.
+type LogRecord struct {
+	Time   string // RFC 3339
+	Stream string // "stdout" or "stderr"
+	Part   bool   // the text is a part of a line, and more of the line follows
+	Text   []byte
+	// Next is the position behind the line.
+	Next int64
+}
+
+// Records are the lines of the page, in order. What is no line of a log is left out.
+func (p LogPage) Records() iter.Seq[LogRecord] {
+	return func(yield func(LogRecord) bool) {
+		at := p.Start
+		for line := range bytes.Lines(p.Lines) {
+			at += int64(len(line))
+			fields := bytes.SplitN(bytes.TrimSuffix(line, []byte("\n")), []byte(" "), 4)
+			if len(fields) < 4 {
+				continue
+			}
+			r := LogRecord{Time: string(fields[0]), Stream: string(fields[1]), Part: string(fields[2]) == "P",
+				Text: fields[3], Next: at}
+			if !yield(r) {
+				return
+			}
+		}
+	}
 }
 
 // Executor is the optional ability to run further programs in a sandbox.

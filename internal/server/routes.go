@@ -45,6 +45,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	if err != nil {
 		return nil, err
 	}
+	s.endFollowing = data.EndFollowing
 	mux := http.NewServeMux()
 	planes.Register(mux)
 	mux.HandleFunc("GET "+healthPath, func(w http.ResponseWriter, _ *http.Request) {

@@ -61,8 +61,11 @@ type Server struct {
 	listener net.Listener
 	http     *http.Server
 	events   *event.Bus
-	tokens   *auth.Tokens
-	token    string // the administrator's
+
+	endFollowing func() // ends the streams of logs
+
+	tokens *auth.Tokens
+	token  string // the administrator's
 }
 
 // New opens everything that the server needs and starts listening, but serves
@@ -207,6 +210,7 @@ func ignoring(expected, err error) error {
 // shutDown ends the HTTP server and then, if so configured, every session.
 func (s *Server) shutDown(ctx context.Context) error {
 	s.events.EndFollowing()
+	s.endFollowing()
 	grace, cancel := context.WithTimeout(ctx, shutdownGrace)
 	defer cancel()
 	err := s.http.Shutdown(grace)

@@ -50,22 +50,44 @@ func (f Form) Header(h http.Header) {
 
 // Encode returns an event in the form.
 func (f Form) Encode(e api.ExecutionEvent) ([]byte, error) {
-	text, err := json.Marshal(e)
+	id := ""
+	if e.Sequence > 0 {
+		id = strconv.FormatInt(e.Sequence, 10)
+	}
+	return f.frame(nil, id, e.Type, e)
+}
+
+// AppendLine appends a line of a log in the form.
+func (f Form) AppendLine(b []byte, l api.LogLine) ([]byte, error) {
+	return f.frame(b, l.Next, "line", l)
+}
+
+// Heartbeat is a piece of a stream that says nothing, for what ends connections on which
+// nothing flows.
+func (f Form) Heartbeat() []byte {
+	if f == ServerSent {
+		return []byte(": \n\n")
+	}
+	return []byte("\n")
+}
+
+// frame appends one event to b. Neither id nor kind has a line break in it.
+func (f Form) frame(b []byte, id, kind string, v any) ([]byte, error) {
+	text, err := json.Marshal(v)
 	if err != nil {
-		return nil, fmt.Errorf("encode event %d: %w", e.Sequence, err)
+		return nil, fmt.Errorf("encode the event %q: %w", id, err)
 	}
 	if f == Lines {
-		return append(text, '\n'), nil
+		return append(append(b, text...), '\n'), nil
 	}
 	// JSON has no line breaks, so one line of data is all.
-	b := make([]byte, 0, len(text)+64)
-	if e.Sequence > 0 {
+	if id != "" {
 		b = append(b, "id: "...)
-		b = strconv.AppendInt(b, e.Sequence, 10)
+		b = append(b, id...)
 		b = append(b, '\n')
 	}
 	b = append(b, "event: "...)
-	b = append(b, e.Type...)
+	b = append(b, kind...)
 	b = append(b, "\ndata: "...)
 	b = append(b, text...)
 	return append(b, "\n\n"...), nil

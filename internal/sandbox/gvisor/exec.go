@@ -75,7 +75,7 @@ func (e *Engine) ReadLog(ctx context.Context, id sandbox.ID, q sandbox.LogQuery)
 		return sandbox.LogPage{}, err
 	}
 	lines, start, next, err := e.logs.Read(ctx, id, max(0, q.From), max(q.Limit, logPage), q.Follow)
-	return sandbox.LogPage{Lines: lines, Start: start, Next: next}, err
+	return sandbox.LogPage{Sandbox: id, Lines: lines, Start: start, Next: next}, err
 }
 
 // lastBytes is how much of a log goes into an error.

@@ -58,12 +58,12 @@ func (f *Fake) ReadLog(ctx context.Context, id sandbox.ID, q sandbox.LogQuery) (
 		lines, ended, change := r.lines[from:], r.ended, r.change
 		w.mu.Unlock()
 		if len(lines) > 0 || ended || !q.Follow {
-			return sandbox.LogPage{Lines: lines, Start: from, Next: from + int64(len(lines))}, nil
+			return sandbox.LogPage{Sandbox: id, Lines: lines, Start: from, Next: from + int64(len(lines))}, nil
 		}
 		select {
 		case <-change:
 		case <-ctx.Done():
-			return sandbox.LogPage{Start: from, Next: from}, nil
+			return sandbox.LogPage{Sandbox: id, Start: from, Next: from}, nil
 		}
 	}
 }

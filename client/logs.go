@@ -1,0 +1,94 @@
+package client
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+)
+
+// Logs says which lines SessionLogs reads.
+type Logs struct {
+	// Follow waits for further lines until the sandbox ends.
+	Follow bool
+	// After is api.LogLine.Next of the last line that is known; empty means none.
+	After string
+	// Sandbox names a sandbox of the pool, which need be no session's: the identifier may then be
+	// empty, for callers who may see all sessions of the pool.
+	Sandbox string
+}
+
+// longestLine bounds one line of a stream of logs: 16 KiB of text, escaped, with its place.
+const longestLine = 1 << 20
+
+// SessionLogs calls each for every line that the session's sandbox has written to its standard
+// output and error, as far as the server still has it, which it has for a while after the session's
+// end. It asks for no new session. ctx alone bounds how long it follows. The text is what hostile code may
+// have written: a terminal must not see it as it is.
+func (c *Client) SessionLogs(ctx context.Context, pool, identifier string, l Logs, each func(api.LogLine) error) error {
+	query := url.Values{"api-version": {dataVersion}, api.FollowParameter: {strconv.FormatBool(l.Follow)}}
+	for name, value := range map[string]string{"identifier": identifier, api.AfterParameter: l.After, api.SandboxParameter: l.Sandbox} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	r := call{method: http.MethodGet, path: c.data(pool, management, "logs"), query: query,
+		header: http.Header{"Accept": {"application/x-ndjson"}}}
+	resp, err := c.send(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() // not drained: it may go on for ever
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(make([]byte, 64<<10), longestLine)
+	for lines.Scan() {
+		text := bytes.TrimSpace(lines.Bytes())
+		if len(text) == 0 {
+			continue // the server shows that it is there
+		}
+		var line api.LogLine
+		if err := json.Unmarshal(text, &line); err != nil {
+			return &sandpool.Error{Class: sandpool.Internal, Err: err, Message: "The server's stream of logs is not what a sandpool server sends."}
+		}
+		if err := each(line); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return c.unreachable(ctx, r, err)
+	}
+	return nil
+}
+
+// Events asks what has happened.
+type Events struct {
+	// Pool is whose events they are; empty means those of the server with all its pools, for
+	// administrators.
+	Pool string
+	// After is api.Events.Next of the last answer; zero means the oldest that are kept.
+	After uint64
+	// Wait is how long to wait for one if there is none; at most 30 s, in whole seconds.
+	Wait time.Duration
+}
+
+// Events returns what has happened to a pool, or to the server, as far as it is kept, the oldest
+// first.
+func (c *Client) Events(ctx context.Context, e Events) (api.Events, error) {
+	query := controlQuery()
+	query.Set(api.AfterParameter, strconv.FormatUint(e.After, 10))
+	query.Set(api.WaitParameter, strconv.Itoa(int(e.Wait/time.Second)))
+	path := "/sandpool/events"
+	if e.Pool != "" {
+		path = c.control(e.Pool, "events")
+	}
+	var page api.Events
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: path, query: query, timeout: callTimeout + e.Wait}, &page)
+	return page, err
+}

@@ -1,0 +1,196 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/gateway/live"
+	"github.com/sandpool/sandpool/internal/sandbox"
+)
+
+// heartbeat is how often a stream that has nothing to say shows that it is there. It is below
+// the idle time of common proxies.
+const heartbeat = 15 * time.Second
+
+// tape is a log, and how far it has been read.
+type tape struct {
+	pool       sandpool.PoolID
+	identifier sandpool.Identifier // empty for a sandbox that is named
+	sandbox    sandpool.SandboxID  // empty for the session's newest
+	at         int64
+}
+
+// logs answers with what a session's sandbox wrote, or with the stream of it.
+func (g *Gateway) logs(c *call) error {
+	src, err := c.tape()
+	if err != nil {
+		return err
+	}
+	follow, err := c.truth(api.FollowParameter)
+	if err != nil {
+		return err
+	}
+	form := live.Wanted(c.r)
+	if form == "" && follow {
+		form = live.Lines
+	}
+	if form != "" {
+		return g.streamLog(c, &src, form, follow)
+	}
+	page, err := g.readLog(c.r.Context(), &src, false)
+	if err != nil {
+		return err
+	}
+	out := api.LogLines{Sandbox: string(src.sandbox), Value: page, Next: src.cursor(src.at)}
+	return arm.WriteJSON(c.w, http.StatusOK, out)
+}
+
+// tape reads which log a call is about. A sandbox without a session is for those who may see all of
+// the pool's sessions.
+func (c *call) tape() (tape, error) {
+	src := tape{pool: c.pool}
+	named, err := c.named()
+	if err != nil {
+		return src, err
+	}
+	box, err := c.query.Get(api.SandboxParameter)
+	if err != nil {
+		return src, err
+	}
+	src.sandbox = sandpool.SandboxID(box)
+	if named != "" || box == "" || c.narrow {
+		if src.identifier, err = c.identifier(); err != nil {
+			return src, err
+		}
+	}
+	after, err := c.query.Get(api.AfterParameter)
+	if err != nil {
+		return src, err
+	}
+	if after == "" {
+		after = c.r.Header.Get("Last-Event-Id")
+	}
+	return src, src.seek(after)
+}
+
+// cursor names a position for a later call.
+func (s *tape) cursor(at int64) string { return string(s.sandbox) + "." + strconv.FormatInt(at, 10) }
+
+// seek goes to the position that a cursor names.
+func (s *tape) seek(cursor string) error {
+	if cursor == "" {
+		return nil
+	}
+	box, at, ok := strings.Cut(cursor, ".")
+	n, err := strconv.ParseInt(at, 10, 64)
+	if !ok || box == "" || err != nil || n < 0 || s.sandbox != "" && s.sandbox != sandpool.SandboxID(box) {
+		return sandpool.Errorf(sandpool.Invalid, codeValidation, api.AfterParameter,
+			"The query parameter '%s' (or the header Last-Event-ID) is %q; use 'next' of what you have read.", api.AfterParameter, clip(cursor))
+	}
+	s.sandbox, s.at = sandpool.SandboxID(box), n
+	return nil
+}
+
+// truth reads a truth value from the query.
+func (c *call) truth(name string) (bool, error) {
+	s, err := c.query.Get(name)
+	if err != nil || s == "" {
+		return false, err
+	}
+	v, err := strconv.ParseBool(strings.ToLower(s))
+	if err != nil {
+		return false, sandpool.Errorf(sandpool.Invalid, codeValidation, name,
+			"The query parameter '%s' is %q; use true or false.", name, clip(s))
+	}
+	return v, nil
+}
+
+// readLog reads on. With follow it waits for a line until the sandbox or ctx has ended.
+func (g *Gateway) readLog(ctx context.Context, s *tape, follow bool) ([]api.LogLine, error) {
+	q := sandbox.LogQuery{From: s.at, Follow: follow}
+	read := func() (sandbox.LogPage, error) { return g.pools.SessionLog(ctx, s.pool, s.identifier, s.sandbox, q) }
+	if s.identifier == "" {
+		read = func() (sandbox.LogPage, error) { return g.pools.SandboxLog(ctx, s.pool, s.sandbox, q) }
+	}
+	page, err := read()
+	if err != nil {
+		return nil, err
+	}
+	s.sandbox = page.Sandbox
+	lines := []api.LogLine{}
+	for r := range page.Records() {
+		lines = append(lines, api.LogLine{Time: r.Time, Stream: r.Stream, Part: r.Part, Next: s.cursor(r.Next),
+			Text: strings.ToValidUTF8(string(r.Text), "\ufffd")})
+	}
+	if len(lines) > 0 {
+		lines[0].Missed = page.Start > s.at
+	}
+	s.at = page.Next
+	return lines, nil
+}
+
+// streamLog sends the lines of a log as they come: to the end of what there is, or with follow to the
+// end of the sandbox. Nothing waits for its reader but the stream.
+func (g *Gateway) streamLog(c *call, s *tape, form live.Form, follow bool) error {
+	ctx, cancel := context.WithCancel(c.r.Context())
+	defer cancel()
+	go func() {
+		select {
+		case <-g.over:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	lines, err := g.readLog(ctx, s, false) // an error is an answer of its own
+	if err != nil {
+		return err
+	}
+	form.Header(c.w.Header())
+	c.w.Header()["X-Ms-Session-Guid"] = []string{string(s.sandbox)}
+	control := http.NewResponseController(c.w)
+	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
+	if err := g.sendLines(c, control, form, lines); err != nil {
+		return err
+	}
+	for {
+		wait, done := context.WithTimeout(ctx, heartbeat)
+		lines, err = g.readLog(wait, s, follow)
+		idle := wait.Err() != nil
+		done()
+		if err != nil || ctx.Err() != nil || len(lines) == 0 && !(follow && idle) {
+			return ignoreEnd(err)
+		}
+		if err := g.sendLines(c, control, form, lines); err != nil {
+			return err
+		}
+	}
+}
+
+// ignoreEnd is for a log that goes while it is read: its reader has the rest.
+func ignoreEnd(err error) error {
+	if sandpool.ClassOf(err) == sandpool.NotFound {
+		return nil
+	}
+	return err
+}
+
+// sendLines sends a piece of a log, or a heartbeat if there is none.
+func (g *Gateway) sendLines(c *call, control *http.ResponseController, form live.Form, lines []api.LogLine) (err error) {
+	b := form.Heartbeat()
+	if len(lines) > 0 {
+		b = b[:0]
+	}
+	for _, l := range lines {
+		if b, err = form.AppendLine(b, l); err != nil {
+			return fmt.Errorf("encode a line of a log: %w", err)
+		}
+	}
+	return g.push(c, control, b)
+}
