@@ -125,7 +125,8 @@ func cgroupDirs(path string) ([]string, error) {
 }
 
 // sandboxFiles lists what the engine keeps below the data directory, snapshots
-// and its lock aside: those belong to templates and to the directory.
+// and its lock aside, which belong to templates and to the directory, and logs, which stay for
+// a while after their sandboxes.
 func sandboxFiles(dataDir string) ([]string, error) {
 	var files []string
 	root := filepath.Join(dataDir, "engine")
@@ -133,7 +134,7 @@ func sandboxFiles(dataDir string) ([]string, error) {
 		if err != nil {
 			return nil
 		}
-		if d.IsDir() && d.Name() == "snapshots" {
+		if d.IsDir() && filepath.Dir(p) == root && (d.Name() == "snapshots" || d.Name() == "logs") {
 			return filepath.SkipDir
 		}
 		if !d.IsDir() && p != filepath.Join(root, "lock") {

@@ -24,6 +24,12 @@ func main() {
 		dir, _ := os.Getwd()
 		fmt.Fprintln(w, os.Getuid(), os.Getgid(), dir, host, os.Args[1:])
 	})
+	http.HandleFunc("/print", func(_ http.ResponseWriter, r *http.Request) {
+		if text := r.URL.Query().Get("err"); text != "" {
+			fmt.Fprintln(os.Stderr, text)
+		}
+		fmt.Println(r.URL.Query().Get("out"))
+	})
 	http.HandleFunc("/exit", func(_ http.ResponseWriter, r *http.Request) {
 		code, _ := strconv.Atoi(r.URL.Query().Get("code"))
 		log.Printf("asked to exit with %d", code)
