@@ -71,6 +71,7 @@ func mayImport() map[string][]string {
 		"internal/control":             handlers,
 		"internal/gateway":             handlers,
 		"internal/gateway/live":        {"api"},
+		"internal/gateway/wire":        {".", "api", "internal/agent"},
 		"internal/server": append(handlers, "internal/issuer", "images", "internal/container", "internal/control", "internal/gateway", "internal/endpoint", "internal/proxy",
 			"internal/sandbox/gvisor", "internal/sqlite", "internal/image", "internal/erofs", "internal/oci", "internal/oci/layer", "internal/quiet",
 			"internal/descriptor"),

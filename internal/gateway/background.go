@@ -19,11 +19,9 @@ import (
 	"github.com/sandpool/sandpool/internal/budget"
 	"github.com/sandpool/sandpool/internal/fault"
 	"github.com/sandpool/sandpool/internal/gateway/live"
+	"github.com/sandpool/sandpool/internal/gateway/wire"
 	"github.com/sandpool/sandpool/internal/interpreter"
 )
-
-// asynchronous is how executions say that they go on without a caller.
-const asynchronous = "Asynchronous"
 
 // begin starts an execution that goes on without its caller, and answers with where it is to be
 // found, or with the stream of its events.
@@ -39,16 +37,16 @@ func (g *Gateway) begin(c *call, l Lease, identifier sandpool.Identifier, x exec
 		return err
 	}
 	go g.keep(c, hold, id, held.pass())
-	of := about{operation: id, identifier: identifier, sandbox: l.Sandbox().ID, userAgent: c.r.UserAgent()}
+	of := wire.About{Operation: id, Identifier: identifier, Sandbox: l.Sandbox().ID, UserAgent: c.r.UserAgent()}
 	h := c.w.Header()
 	h["Operation-Id"] = []string{id}
-	h["X-Ms-Session-Guid"] = []string{string(of.sandbox)}
+	h["X-Ms-Session-Guid"] = []string{string(of.Sandbox)}
 	h.Set("Operation-Location", g.operation(c, identifier, id))
 	if form := live.Wanted(c.r); form != "" {
 		return g.follow(c, in, of, form, 0)
 	}
 	h.Set("Retry-After", "1")
-	return arm.WriteJSON(c.w, http.StatusAccepted, pending(e, of))
+	return arm.WriteJSON(c.w, http.StatusAccepted, wire.Pending(e, of))
 }
 
 // keep holds a session, and the room of the code that waits in it, for as long as an execution goes
@@ -84,7 +82,7 @@ func (g *Gateway) operation(c *call, identifier sandpool.Identifier, id string) 
 
 // existing calls fn with the interpreter of the call's session, which must be there: a question for
 // an execution makes no session.
-func (g *Gateway) existing(c *call, fn func(in *interpreter.Interpreter, of about) error) error {
+func (g *Gateway) existing(c *call, fn func(in *interpreter.Interpreter, of wire.About) error) error {
 	identifier, err := c.identifier()
 	if err != nil {
 		return err
@@ -100,7 +98,7 @@ func (g *Gateway) existing(c *call, fn func(in *interpreter.Interpreter, of abou
 		return err
 	}
 	defer lease.Release()
-	return fn(g.within.Of(lease), about{operation: c.name, identifier: identifier, sandbox: lease.Sandbox().ID, userAgent: c.r.UserAgent()})
+	return fn(g.within.Of(lease), wire.About{Operation: c.name, Identifier: identifier, Sandbox: lease.Sandbox().ID, UserAgent: c.r.UserAgent()})
 }
 
 func noExecution(id string) error {
@@ -116,11 +114,11 @@ func (g *Gateway) getExecution(c *call) error {
 	if err != nil {
 		return err
 	}
-	return g.existing(c, func(in *interpreter.Interpreter, of about) error {
+	return g.existing(c, func(in *interpreter.Interpreter, of wire.About) error {
 		if form != "" {
 			return g.follow(c, in, of, form, after)
 		}
-		e, release, err := in.Execution(c.r.Context(), of.operation)
+		e, release, err := in.Execution(c.r.Context(), of.Operation)
 		defer release()
 		if err != nil {
 			return err
@@ -128,7 +126,7 @@ func (g *Gateway) getExecution(c *call) error {
 		if e.State != agent.ExecutionEnded {
 			c.w.Header().Set("Retry-After", "1")
 		}
-		b, err := arm.Encode(ended(e, of))
+		b, err := arm.Encode(wire.Ended(e, of))
 		if err != nil {
 			return err
 		}
@@ -157,15 +155,15 @@ func (c *call) after() (int64, error) {
 
 // listExecutions lists what was started in the session.
 func (g *Gateway) listExecutions(c *call) error {
-	return g.existing(c, func(in *interpreter.Interpreter, of about) error {
+	return g.existing(c, func(in *interpreter.Interpreter, of wire.About) error {
 		all, err := in.Executions(c.r.Context())
 		if err != nil {
 			return err
 		}
 		list := api.PendingExecutions{Value: make([]api.PendingExecution, len(all))}
 		for i, e := range all {
-			of.operation = e.ID
-			list.Value[i] = pending(e, of)
+			of.Operation = e.ID
+			list.Value[i] = wire.Pending(e, of)
 		}
 		return arm.WriteJSON(c.w, http.StatusOK, list)
 	})
@@ -173,62 +171,18 @@ func (g *Gateway) listExecutions(c *call) error {
 
 // cancelExecution ends an execution and answers with what it is then.
 func (g *Gateway) cancelExecution(c *call) error {
-	return g.existing(c, func(in *interpreter.Interpreter, of about) error {
-		e, err := in.Cancel(c.r.Context(), of.operation)
+	return g.existing(c, func(in *interpreter.Interpreter, of wire.About) error {
+		e, err := in.Cancel(c.r.Context(), of.Operation)
 		if err != nil {
 			return err
 		}
-		return arm.WriteJSON(c.w, http.StatusOK, pending(e, of))
+		return arm.WriteJSON(c.w, http.StatusOK, wire.Pending(e, of))
 	})
-}
-
-// pending is an execution without its result.
-func pending(e agent.Execution, of about) api.PendingExecution {
-	p := api.PendingExecution{ID: of.operation, Identifier: string(of.identifier), SessionID: string(of.sandbox),
-		ExecutionType: asynchronous, Status: statusOf(e), CreatedAt: stamp(e.Created)}
-	if !e.Started.IsZero() {
-		p.StartedAt = stamp(e.Started)
-	}
-	if !e.Ended.IsZero() {
-		p.EndedAt = stamp(e.Ended)
-	}
-	if e.Fault != nil && !e.Canceled {
-		p.Error = &api.ExecutionErrorBody{Error: api.ExecutionError{Code: "Aborted", Message: e.Fault.Message}}
-	}
-	return p
-}
-
-// statusOf is the status of an execution.
-func statusOf(e agent.Execution) string {
-	switch {
-	case e.State == agent.ExecutionWaiting:
-		return api.StatusNotStarted
-	case e.State == agent.ExecutionRunning:
-		return api.StatusRunning
-	case e.Canceled:
-		return api.StatusCanceled
-	case e.Outcome == agent.OK:
-		return api.StatusSucceeded
-	}
-	return api.StatusFailed
-}
-
-// ended is an execution with its result, if there is one.
-func ended(e agent.Execution, of about) any {
-	if e.Result == nil {
-		return pending(e, of)
-	}
-	full := newEnvelope(answerOf(*e.Result, execution{ExecuteRequest: agent.ExecuteRequest{Timeout: e.Timeout}}), of).(api.Execution)
-	full.ExecutionType = asynchronous
-	if e.Canceled {
-		full.Status = api.StatusCanceled
-	}
-	return full
 }
 
 // follow sends the events of an execution after a number, as they come, until the last. The
 // execution goes on whether or not the caller reads.
-func (g *Gateway) follow(c *call, in *interpreter.Interpreter, of about, form live.Form, after int64) error {
+func (g *Gateway) follow(c *call, in *interpreter.Interpreter, of wire.About, form live.Form, after int64) error {
 	form.Header(c.w.Header())
 	control := http.NewResponseController(c.w)
 	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
@@ -245,7 +199,7 @@ func (g *Gateway) follow(c *call, in *interpreter.Interpreter, of about, form li
 			return err
 		}, nil
 	}
-	err := in.Follow(c.r.Context(), of.operation, after, func(r agent.Record) (func() error, error) { return send(eventOf(r, of)) })
+	err := in.Follow(c.r.Context(), of.Operation, after, func(r agent.Record) (func() error, error) { return send(wire.EventOf(r, of)) })
 	if err == nil || !begun || gone || c.r.Context().Err() != nil {
 		return err
 	}
@@ -287,28 +241,4 @@ func (g *Gateway) push(c *call, control *http.ResponseController, b []byte) erro
 		return arm.NotTaken(err)
 	}
 	return nil
-}
-
-// eventOf is a record in the words of the wire.
-func eventOf(r agent.Record, of about) api.ExecutionEvent {
-	ev := api.ExecutionEvent{Sequence: r.Number}
-	switch {
-	case r.Execution != nil:
-		ev.Type, ev.Execution = api.EventResult, ended(*r.Execution, of)
-		ev.Status = statusOf(*r.Execution)
-		if full, ok := ev.Execution.(api.Execution); ok {
-			ev.Status = full.Status
-		}
-	case r.State != "":
-		ev.Type, ev.Status = api.EventStatus, statusOf(agent.Execution{State: r.State})
-	case r.Display != nil:
-		ev.Type, ev.Data, ev.DisplayID = api.EventDisplay, r.Display.Data, r.Display.ID
-	case r.Clear != nil:
-		ev.Type, ev.Wait = api.EventClear, r.Clear.Wait
-	case r.Stderr != "":
-		ev.Type, ev.Text = api.EventStderr, r.Stderr
-	default:
-		ev.Type, ev.Text = api.EventStdout, r.Stdout
-	}
-	return ev
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/gateway/wire"
 )
 
 // Error codes that clients of the service know.
@@ -127,7 +128,7 @@ func (o Options) parseExecution(data []byte) (execution, error) {
 	if err != nil {
 		return execution{}, err
 	}
-	return execution{identifier: f.Identifier, async: strings.EqualFold(f.ExecutionType, asynchronous), ExecuteRequest: agent.ExecuteRequest{
+	return execution{identifier: f.Identifier, async: strings.EqualFold(f.ExecutionType, wire.Asynchronous), ExecuteRequest: agent.ExecuteRequest{
 		Code: code, Timeout: time.Duration(seconds) * time.Second, MaxOutput: int(output)}}, nil
 }
 

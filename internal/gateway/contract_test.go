@@ -131,3 +131,19 @@ func (w *world) exchange(text string) string {
 
 // varying are the ids that the server makes up, which are long and random.
 var varying = regexp.MustCompile(`"(traceId|id)":"[0-9a-z]{26,32}"`)
+
+// TestStringsForSemanticKernel checks that the .NET client, and no other, gets strings.
+func TestStringsForSemanticKernel(t *testing.T) {
+	const dotnet, python = "Semantic-Kernel/1.30.0.0 (Language=dotnet)", "Semantic-Kernel/1.30.0 (Language=Python)"
+	for _, tt := range []struct{ text, agent, want string }{
+		{"2", dotnet, `"2"`}, {"None", dotnet, `"None"`}, {"'a'", dotnet, `"'a'"`}, {"[1, 2]", dotnet, `"[1, 2]"`},
+		{"2", python, `2`}, {"None", python, `"None"`}, {"[1, 2]", python, `[1,2]`},
+	} {
+		w := newWorld(t, Options{})
+		w.returns(agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: tt.text})
+		got := w.do("POST", "executions?identifier=abcd", `{"code":"x"}`, "User-Agent", tt.agent)
+		if !strings.Contains(got.body, `"executionResult":`+tt.want+`,`) {
+			t.Errorf("%s for %s: %s lacks %s", tt.text, tt.agent, got.body, tt.want)
+		}
+	}
+}

@@ -8,6 +8,6 @@
 // answer is written; the agent in the sandbox does the work; the answer is
 // encoded in the envelope that the path belongs to.
 //
-// The gateway owns the forms of the wire. What it knows of pools is Pools and Lease,
+// The forms of answers are those of package wire. What it knows of pools is Pools and Lease,
 // and what it knows of sandboxes is package interpreter.
 package gateway

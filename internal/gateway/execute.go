@@ -14,20 +14,21 @@ import (
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/gateway/live"
+	"github.com/sandpool/sandpool/internal/gateway/wire"
 	"github.com/sandpool/sandpool/internal/interpreter"
 )
 
 // executeAs returns the operation that runs code and answers in the given envelope, of those
 // that know no executions without a caller.
-func executeAs(e envelope) func(*Gateway, *call) error {
+func executeAs(e wire.Envelope) func(*Gateway, *call) error {
 	return func(g *Gateway, c *call) error { return g.execute(c, e, false) }
 }
 
 // executeNew runs code and answers in the new envelope, with a stream, or with where the execution
 // is to be found, as the caller wants it.
-func (g *Gateway) executeNew(c *call) error { return g.execute(c, newEnvelope, true) }
+func (g *Gateway) executeNew(c *call) error { return g.execute(c, wire.New, true) }
 
-func (g *Gateway) execute(c *call, form envelope, background bool) error {
+func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	held := &hold{of: &g.memory, call: c}
 	defer held.release()
 	x, err := g.options.readExecution(c.w, c.r, held)
@@ -52,9 +53,9 @@ func (g *Gateway) execute(c *call, form envelope, background bool) error {
 	lease, err := g.pools.Acquire(c.r.Context(), c.pool, identifier)
 	if ended := asError(err); ended != nil && ended.Class == sandpool.Ended {
 		// The session was lost since its last call, and nothing has run in a new one.
-		of := about{operation: operationID(c.r), identifier: identifier, userAgent: c.r.UserAgent()}
-		c.w.Header()["Operation-Id"] = []string{of.operation}
-		return arm.WriteJSON(c.w, http.StatusOK, form(abortedBy(ended, 0), of))
+		of := wire.About{Operation: operationID(c.r), Identifier: identifier, UserAgent: c.r.UserAgent()}
+		c.w.Header()["Operation-Id"] = []string{of.Operation}
+		return arm.WriteJSON(c.w, http.StatusOK, form(wire.AbortedBy(ended, 0), of))
 	}
 	if err != nil {
 		return err
@@ -69,25 +70,25 @@ func (g *Gateway) execute(c *call, form envelope, background bool) error {
 	run := interpreter.Execution{ExecuteRequest: x.ExecuteRequest, Sent: held.sent}
 	x.Code = "" // it may wait for long, and is the sandbox's then
 	res, err := g.within.Of(lease).Execute(c.r.Context(), run)
-	var a answer
+	var a wire.Answer
 	outcome := "aborted"
 	switch ended := asError(err); {
 	case err == nil:
 		defer res.Release()
-		a, outcome = answerOf(res.ExecuteResult, x), outcomeOf(res.Outcome)
+		a, outcome = wire.AnswerOf(res.ExecuteResult, x.Timeout), outcomeOf(res.Outcome)
 	case ended != nil && ended.Class == sandpool.Ended:
-		a = abortedBy(ended, time.Since(sent))
+		a = wire.AbortedBy(ended, time.Since(sent))
 	default:
 		return err
 	}
-	t.exchange, t.execute = time.Since(sent), a.took
+	t.exchange, t.execute = time.Since(sent), a.Took
 	t.overall = time.Since(c.started)
-	g.tell(c, lease.Sandbox().ID, outcome, a.took)
+	g.tell(c, lease.Sandbox().ID, outcome, a.Took)
 
-	of := about{operation: operationID(c.r), identifier: identifier, sandbox: lease.Sandbox().ID, userAgent: c.r.UserAgent()}
+	of := wire.About{Operation: operationID(c.r), Identifier: identifier, Sandbox: lease.Sandbox().ID, UserAgent: c.r.UserAgent()}
 	h := c.w.Header()
-	h["Operation-Id"] = []string{of.operation}
-	h["X-Ms-Session-Guid"] = []string{string(of.sandbox)}
+	h["Operation-Id"] = []string{of.Operation}
+	h["X-Ms-Session-Guid"] = []string{string(of.Sandbox)}
 	t.write(h)
 	b, err := arm.Encode(form(a, of))
 	if err != nil {

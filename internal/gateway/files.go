@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/gateway/wire"
 	"github.com/sandpool/sandpool/internal/interpreter"
 )
 
@@ -105,7 +105,7 @@ func (g *Gateway) listFiles(c *call) error {
 		}
 		files := make([]api.File, len(found))
 		for i, f := range found {
-			files[i] = newFile(f)
+			files[i] = wire.File(f)
 		}
 		return arm.WriteJSON(c.w, http.StatusOK, api.Files{Value: files})
 	})
@@ -133,7 +133,7 @@ func (g *Gateway) listFilesOld(c *call) error {
 				files = append(files, f)
 			}
 		}
-		return arm.WriteJSON(c.w, http.StatusOK, oldFiles(files))
+		return arm.WriteJSON(c.w, http.StatusOK, wire.OldFiles(files))
 	})
 }
 
@@ -166,9 +166,9 @@ func (g *Gateway) statFile(c *call) error {
 		case err != nil:
 			return err
 		case old:
-			return arm.WriteJSON(c.w, http.StatusOK, oldFiles([]agent.FileInfo{f}))
+			return arm.WriteJSON(c.w, http.StatusOK, wire.OldFiles([]agent.FileInfo{f}))
 		}
-		return arm.WriteJSON(c.w, http.StatusOK, newFile(f))
+		return arm.WriteJSON(c.w, http.StatusOK, wire.File(f))
 	})
 }
 
@@ -192,35 +192,6 @@ func (g *Gateway) deleteFile(c *call) error {
 		c.w.WriteHeader(http.StatusNoContent)
 		return nil
 	})
-}
-
-// The content types of what is no file with a name that tells one. Clients for .NET need
-// one of everything in a list.
-const (
-	directoryContent = "inode/directory" // https://specifications.freedesktop.org/shared-mime-info-spec
-	otherContent     = "application/octet-stream"
-)
-
-func newFile(f agent.FileInfo) api.File {
-	dir := path.Dir(f.Path)
-	if dir == "." {
-		dir = ""
-	}
-	kind := f.ContentType
-	if kind == "" && f.Type == agent.Directory {
-		kind = directoryContent
-	}
-	return api.File{Name: cmp.Or(f.Name, path.Base(f.Path)), Type: string(f.Type), ContentType: cmp.Or(kind, otherContent),
-		SizeInBytes: f.Size, LastModifiedAt: stamp(f.ModTime), Directory: dir}
-}
-
-func oldFiles(files []agent.FileInfo) api.OldFiles {
-	list := api.OldFiles{SerialID: "1", Value: make([]api.OldFile, len(files))}
-	for i, f := range files {
-		list.Value[i] = api.OldFile{SerialID: strconv.Itoa(2 + 2*i), Properties: api.OldFileProps{SerialID: strconv.Itoa(3 + 2*i),
-			Filename: f.Path, Size: f.Size, LastModifiedTime: stamp(f.ModTime)}}
-	}
-	return list
 }
 
 // fileContent sends a file, or the range of it that the call asks for.

@@ -8,9 +8,8 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
-	"github.com/sandpool/sandpool/api"
-	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/gateway/wire"
 )
 
 // undoTime bounds the end of a session that was made for a question.
@@ -26,7 +25,7 @@ func (g *Gateway) metadata(c *call) error {
 	if err != nil {
 		return err
 	}
-	return arm.WriteJSON(c.w, http.StatusOK, describePool(p, md))
+	return arm.WriteJSON(c.w, http.StatusOK, wire.Metadata(p, md))
 }
 
 // startOne has a session that nobody asked for, and ends it.
@@ -43,19 +42,4 @@ func (g *Gateway) startOne(ctx context.Context, pool sandpool.PoolID) error {
 		g.log.WarnContext(ctx, "end a session made for metadata", "pool", pool.String(), "error", err)
 	}
 	return nil
-}
-
-func describePool(p sandpool.Pool, md agent.Metadata) api.Metadata {
-	packages := md.Packages
-	if packages == nil {
-		packages = []api.Package{} // clients want a list
-	}
-	return api.Metadata{
-		Runtimes:             []api.Package{{Name: md.Runtime, Version: md.Version}},
-		PreInstalledPackages: packages,
-		CreatedAt:            stamp(p.CreatedAt),
-		LastUpdatedAt:        stamp(p.UpdatedAt),
-		JupyterKernel: api.JupyterKernel{Name: md.Kernel, Version: md.KernelVersion,
-			ProjectURL: "https://ipython.org", Description: "IPython's formatters, magics and display hooks, driven by sandpool's agent."},
-	}
 }

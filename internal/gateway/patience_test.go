@@ -13,6 +13,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/gateway/wire"
 	"github.com/sandpool/sandpool/internal/interpreter"
 )
 
@@ -92,7 +93,7 @@ func TestSilentSandbox(t *testing.T) {
 		in                 mute
 		want               time.Duration
 	}{
-		{"execute", "POST", `{"code":"1","timeoutInSeconds":10}`, executeAs(newEnvelope), mute{}, 10*time.Second + 220*time.Second + 30*time.Second},
+		{"execute", "POST", `{"code":"1","timeoutInSeconds":10}`, executeAs(wire.New), mute{}, 10*time.Second + 220*time.Second + 30*time.Second},
 		{"list", "GET", "", (*Gateway).listFiles, mute{}, 60 * time.Second},
 		{"stat", "GET", "", (*Gateway).statFile, mute{}, 60 * time.Second},
 		{"delete", "DELETE", "", (*Gateway).deleteFile, mute{}, 60 * time.Second},

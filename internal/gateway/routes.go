@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/gateway/wire"
 )
 
 // route is one operation of the data plane. Its path is below the pool's
@@ -36,10 +37,10 @@ func routes() []route {
 	const run, look = auth.Execute, auth.ReadSessions
 	const pool, one, list = ofPool, ofSession, ofList
 	return []route{
-		{"POST", "code/execute", run, one, executeAs(oldEnvelope)},
+		{"POST", "code/execute", run, one, executeAs(wire.Old)},
 		{"POST", "executions", run, one, (*Gateway).executeNew},
-		{"POST", "execute", run, one, executeAs(legacyEnvelope)},
-		{"POST", "python/execute", run, one, executeAs(legacyEnvelope)},
+		{"POST", "execute", run, one, executeAs(wire.Legacy)},
+		{"POST", "python/execute", run, one, executeAs(wire.Legacy)},
 		{"GET", "executions", run, one, (*Gateway).listExecutions},
 		{"GET", "executions/*", run, one, (*Gateway).getExecution},
 		{"DELETE", "executions/*", run, one, (*Gateway).cancelExecution},

@@ -6,11 +6,11 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/gateway/wire"
 )
 
 // pageSize is the most sessions that one page lists, the documented figure of the service.
@@ -26,7 +26,7 @@ func (g *Gateway) getSession(c *call) error {
 	if err != nil {
 		return err
 	}
-	return arm.WriteJSON(c.w, http.StatusOK, viewOf(s))
+	return arm.WriteJSON(c.w, http.StatusOK, wire.Session(s))
 }
 
 // deleteSession ends a session; the identifier's next call gets a fresh one.
@@ -95,7 +95,7 @@ func (g *Gateway) page(c *call) ([]api.SessionView, string, error) {
 	}
 	views := make([]api.SessionView, len(sessions))
 	for i, s := range sessions {
-		views[i] = viewOf(s)
+		views[i] = wire.Session(s)
 	}
 	if !more {
 		return views, "", nil
@@ -152,12 +152,3 @@ func (g *Gateway) link(c *call, name, value string) string {
 	}
 	return base + c.r.URL.EscapedPath() + "?" + q + name + "=" + url.QueryEscape(value)
 }
-
-func viewOf(s sandpool.Session) api.SessionView {
-	end := stamp(s.ExpiresAt)
-	return api.SessionView{Identifier: string(s.Identifier), ETag: string(s.Sandbox),
-		CreatedAt: stamp(s.CreatedAt), LastAccessedAt: stamp(s.LastUsedAt), ExpireAt: end, ExpiresAt: end}
-}
-
-// stamp renders a time as the service does, in UTC with seven digits.
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000000Z") }

@@ -15,6 +15,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/gateway/wire"
 	"github.com/sandpool/sandpool/internal/interpreter"
 )
 
@@ -73,9 +74,9 @@ func (g *Gateway) upload(c *call, old bool) error {
 			return sandpool.Errorf(sandpool.Invalid, codeValidation, "file",
 				"The form has more than one part named 'file'; send one file a request. The first, %s, is stored.", clip(file))
 		case old:
-			return arm.WriteJSON(c.w, http.StatusOK, oldFiles([]agent.FileInfo{stored}))
+			return arm.WriteJSON(c.w, http.StatusOK, wire.OldFiles([]agent.FileInfo{stored}))
 		}
-		return arm.WriteJSON(c.w, http.StatusOK, newFile(stored))
+		return arm.WriteJSON(c.w, http.StatusOK, wire.File(stored))
 	})
 }
 

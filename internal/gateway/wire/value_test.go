@@ -1,7 +1,7 @@
-package gateway
+package wire
 
 import (
-	"strings"
+	"encoding/json"
 	"testing"
 
 	"github.com/sandpool/sandpool/internal/agent"
@@ -50,7 +50,7 @@ func TestValues(t *testing.T) {
 		{"raised after a figure", agent.ExecuteResult{Outcome: agent.Failed, Displays: []agent.Display{{Data: map[string]string{"image/png": "iVBORw=="}}}}, `""`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := encode(answerOf(tt.res, execution{}).result)
+			got := encode(AnswerOf(tt.res, 0).result)
 			if string(got) != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
@@ -60,8 +60,8 @@ func TestValues(t *testing.T) {
 
 // TestSeveralFigures checks that no figure and no value is lost.
 func TestSeveralFigures(t *testing.T) {
-	a := answerOf(agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: "7", Displays: []agent.Display{
-		{Data: map[string]string{"image/png": "AAAA"}}, {Data: map[string]string{"text/html": "<i>"}}, {Data: map[string]string{"image/jpeg": "BBBB"}}}}, execution{})
+	a := AnswerOf(agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: "7", Displays: []agent.Display{
+		{Data: map[string]string{"image/png": "AAAA"}}, {Data: map[string]string{"text/html": "<i>"}}, {Data: map[string]string{"image/jpeg": "BBBB"}}}}, 0)
 	if got, want := string(encode(a.result)), `{"type":"image","format":"png","base64_data":"AAAA"}`; got != want {
 		t.Errorf("result %s, want %s", got, want)
 	}
@@ -73,26 +73,10 @@ func TestSeveralFigures(t *testing.T) {
 
 // TestFigureBeforeFailure checks that what was drawn before an exception is kept.
 func TestFigureBeforeFailure(t *testing.T) {
-	a := answerOf(agent.ExecuteResult{Outcome: agent.Failed, Displays: []agent.Display{{Data: map[string]string{"image/png": "AAAA"}}},
-		Error: &agent.ExecutionError{Name: "ValueError", Message: "no", Traceback: "ValueError: no"}}, execution{})
+	a := AnswerOf(agent.ExecuteResult{Outcome: agent.Failed, Displays: []agent.Display{{Data: map[string]string{"image/png": "AAAA"}}},
+		Error: &agent.ExecutionError{Name: "ValueError", Message: "no", Traceback: "ValueError: no"}}, 0)
 	if len(a.extras.Images) != 1 || a.extras.Images[0].Data != "AAAA" {
 		t.Errorf("images %v", a.extras.Images)
-	}
-}
-
-// TestStringsForSemanticKernel checks that the .NET client, and no other, gets strings.
-func TestStringsForSemanticKernel(t *testing.T) {
-	const dotnet, python = "Semantic-Kernel/1.30.0.0 (Language=dotnet)", "Semantic-Kernel/1.30.0 (Language=Python)"
-	for _, tt := range []struct{ text, agent, want string }{
-		{"2", dotnet, `"2"`}, {"None", dotnet, `"None"`}, {"'a'", dotnet, `"'a'"`}, {"[1, 2]", dotnet, `"[1, 2]"`},
-		{"2", python, `2`}, {"None", python, `"None"`}, {"[1, 2]", python, `[1,2]`},
-	} {
-		w := newWorld(t, Options{})
-		w.returns(agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: tt.text})
-		got := w.do("POST", "executions?identifier=abcd", `{"code":"x"}`, "User-Agent", tt.agent)
-		if !strings.Contains(got.body, `"executionResult":`+tt.want+`,`) {
-			t.Errorf("%s for %s: %s lacks %s", tt.text, tt.agent, got.body, tt.want)
-		}
 	}
 }
 
@@ -120,7 +104,7 @@ func TestFacesOfAValue(t *testing.T) {
 		{"nothing", agent.ExecuteResult{}, `""`, `null`},
 	} {
 		tt.res.Outcome = agent.OK
-		a := answerOf(tt.res, execution{})
+		a := AnswerOf(tt.res, 0)
 		if got := string(encode(a.extras.DisplayData)); got != tt.want || string(a.result) != tt.result {
 			t.Errorf("%s: result %s, displays %s; want %s, %s", tt.name, a.result, got, tt.result, tt.want)
 		}
@@ -129,8 +113,23 @@ func TestFacesOfAValue(t *testing.T) {
 
 // TestNotice: why variables are lost is said before what the code wrote.
 func TestNotice(t *testing.T) {
-	a := answerOf(agent.ExecuteResult{Outcome: agent.OK, KernelRestarted: true, Notice: "It was restarted.", Stderr: "warned"}, execution{})
+	a := AnswerOf(agent.ExecuteResult{Outcome: agent.OK, KernelRestarted: true, Notice: "It was restarted.", Stderr: "warned"}, 0)
 	if a.stderr != "It was restarted.\nwarned" || !a.extras.StateLost || !a.ok {
 		t.Errorf("%+v", a)
 	}
+}
+
+// FuzzTextValue checks that every printed value becomes valid JSON.
+func FuzzTextValue(f *testing.F) {
+	for _, s := range []string{"1", "nan", "None", "\xff", "{", "[1, 2]", "\u2028"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if v := textValue(s); !json.Valid(v) {
+			t.Errorf("%q became %q", s, v)
+		}
+		if v := stringify(textValue(s)); len(v) == 0 || v[0] != '"' || !json.Valid(v) {
+			t.Errorf("%q became %q as a string", s, v)
+		}
+	})
 }

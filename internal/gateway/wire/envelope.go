@@ -1,4 +1,4 @@
-package gateway
+package wire
 
 import (
 	"encoding/json"
@@ -9,38 +9,38 @@ import (
 	"github.com/sandpool/sandpool/api"
 )
 
-// answer is a finished execution before it is put in an envelope.
-type answer struct {
+// Answer is a finished execution before it is put in an envelope.
+type Answer struct {
 	ok             bool
 	stdout, stderr string
 	result         json.RawMessage
 	milliseconds   int64
-	took           time.Duration // in the sandbox
+	Took           time.Duration // in the sandbox
 	extras         api.ExecutionExtras
 }
 
-// about is what an envelope says of the execution besides its answer.
-type about struct {
-	operation  string
-	identifier sandpool.Identifier
-	sandbox    sandpool.SandboxID
-	userAgent  string
+// About is what an envelope says of the execution besides its answer.
+type About struct {
+	Operation  string
+	Identifier sandpool.Identifier
+	Sandbox    sandpool.SandboxID
+	UserAgent  string
 }
 
-// envelope puts an answer in the form that a path's clients read.
-type envelope func(answer, about) any
+// Envelope puts an answer in the form that a path's clients read.
+type Envelope func(Answer, About) any
 
-// oldEnvelope is the form up to 2024-08-02-preview.
-func oldEnvelope(a answer, _ about) any {
+// Old is the form up to 2024-08-02-preview.
+func Old(a Answer, _ About) any {
 	return api.OldExecution{SerialID: "1", Properties: oldProps("2", a)}
 }
 
-// legacyEnvelope is the form of the paths whose clients read top-level fields.
-func legacyEnvelope(a answer, _ about) any {
+// Legacy is the form of the paths whose clients read top-level fields.
+func Legacy(a Answer, _ About) any {
 	return api.LegacyExecution{OldExecProps: oldProps("1", a), Properties: oldProps("2", a)}
 }
 
-func oldProps(id string, a answer) api.OldExecProps {
+func oldProps(id string, a Answer) api.OldExecProps {
 	// AutoGen looks for these two words; "Failed" would pass for success.
 	status := api.OldFailure
 	if a.ok {
@@ -50,13 +50,13 @@ func oldProps(id string, a answer) api.OldExecProps {
 		Result: a.result, ExecutionResult: a.result, Milliseconds: a.milliseconds, ExecutionExtras: a.extras}
 }
 
-// newEnvelope is the form from 2024-10-02-preview on.
-func newEnvelope(a answer, of about) any {
-	e := api.Execution{SerialID: "1", ID: of.operation, Identifier: string(of.identifier), SessionID: string(of.sandbox),
+// New is the form from 2024-10-02-preview on.
+func New(a Answer, of About) any {
+	e := api.Execution{SerialID: "1", ID: of.Operation, Identifier: string(of.Identifier), SessionID: string(of.Sandbox),
 		ExecutionType: "Synchronous", Status: api.StatusSucceeded,
 		Result: api.ExecutionResult{SerialID: "2", Stdout: a.stdout, Stderr: a.stderr,
 			ExecutionResult: a.result, Milliseconds: a.milliseconds, ExecutionExtras: a.extras}}
-	if wantsStrings(of.userAgent) {
+	if wantsStrings(of.UserAgent) {
 		e.Result.ExecutionResult = stringify(a.result)
 	}
 	if !a.ok {

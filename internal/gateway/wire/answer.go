@@ -1,4 +1,4 @@
-package gateway
+package wire
 
 import (
 	"encoding/base64"
@@ -19,20 +19,20 @@ const (
 	abortedPhrase  = "Execution aborted"
 )
 
-// answerOf turns what the agent reports into an answer.
-func answerOf(res agent.ExecuteResult, x execution) answer {
+// AnswerOf turns what the agent reports into an answer.
+func AnswerOf(res agent.ExecuteResult, timeout time.Duration) Answer {
 	images, rest := sortDisplays(res)
-	a := answer{ok: true, stdout: res.Stdout, stderr: noticed(res), result: valueOf(res, images),
-		milliseconds: res.Duration.Milliseconds(), took: res.Duration,
+	a := Answer{ok: true, stdout: res.Stdout, stderr: noticed(res), result: valueOf(res, images),
+		milliseconds: res.Duration.Milliseconds(), Took: res.Duration,
 		extras: api.ExecutionExtras{StdoutTruncated: res.StdoutTruncated, StderrTruncated: res.StderrTruncated,
 			DisplayData: rest, DisplayDataTruncated: res.DisplaysTruncated, StateLost: res.KernelRestarted}}
 	switch res.Outcome {
 	case agent.OK:
 	case agent.TimeoutInterrupted:
-		a.fail("Timeout", timeoutMessage(x, "The code was interrupted; variables and files are kept."))
+		a.fail("Timeout", timeoutMessage(timeout, "The code was interrupted; variables and files are kept."))
 	case agent.TimeoutRestarted:
 		a.extras.StateLost = true
-		a.fail("Timeout", timeoutMessage(x, "The code did not react to the interrupt, so the interpreter was restarted: variables are lost, files are kept."))
+		a.fail("Timeout", timeoutMessage(timeout, "The code did not react to the interrupt, so the interpreter was restarted: variables are lost, files are kept."))
 	case agent.Interrupted:
 		a.fail("Interrupted", "Execution interrupted. Variables and files are kept.")
 	case agent.KernelDied:
@@ -55,8 +55,8 @@ func noticed(res agent.ExecuteResult) string {
 	return res.Notice + "\n" + res.Stderr
 }
 
-func timeoutMessage(x execution, then string) string {
-	return fmt.Sprintf("%s after %d s (timeoutInSeconds). %s", timedOutPhrase, int64(x.Timeout/time.Second), then)
+func timeoutMessage(timeout time.Duration, then string) string {
+	return fmt.Sprintf("%s after %d s (timeoutInSeconds). %s", timedOutPhrase, int64(timeout/time.Second), then)
 }
 
 // whyDied says what the agent knows of a kernel's end.
@@ -68,7 +68,7 @@ func whyDied(res agent.ExecuteResult) string {
 }
 
 // fail marks an answer as failed for a reason that the code itself did not print.
-func (a *answer) fail(name, message string) {
+func (a *Answer) fail(name, message string) {
 	a.ok = false
 	a.result = json.RawMessage(noValue)
 	a.stderr = appendLine(a.stderr, message)
@@ -76,7 +76,7 @@ func (a *answer) fail(name, message string) {
 }
 
 // raised marks an answer as ended by an exception.
-func (a *answer) raised(res agent.ExecuteResult) {
+func (a *Answer) raised(res agent.ExecuteResult) {
 	a.ok = false
 	a.result = json.RawMessage(noValue)
 	if res.Error == nil {
@@ -87,10 +87,10 @@ func (a *answer) raised(res agent.ExecuteResult) {
 	a.extras.ErrorName, a.extras.ErrorMessage = res.Error.Name, res.Error.Message
 }
 
-// abortedBy is the answer to an execution whose session ended under it. Like every
+// AbortedBy is the answer to an execution whose session ended under it. Like every
 // other end of the code it is an answer and not an HTTP error.
-func abortedBy(ended *sandpool.Error, took time.Duration) answer {
-	a := answer{took: took, milliseconds: took.Milliseconds(), extras: api.ExecutionExtras{StateLost: true}}
+func AbortedBy(ended *sandpool.Error, took time.Duration) Answer {
+	a := Answer{Took: took, milliseconds: took.Milliseconds(), extras: api.ExecutionExtras{StateLost: true}}
 	why := strings.TrimSuffix(ended.Message, ".")
 	if why == "" {
 		why = "the session ended"
@@ -191,7 +191,7 @@ func textValue(text string) json.RawMessage {
 func encode(v any) json.RawMessage {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic("gateway: encode a plain value: " + err.Error())
+		panic("wire: encode a plain value: " + err.Error())
 	}
 	return b
 }

@@ -1,0 +1,77 @@
+package wire
+
+import (
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/agent"
+)
+
+// Asynchronous is how executions say that they go on without a caller.
+const Asynchronous = "Asynchronous"
+
+// Pending is an execution without its result.
+func Pending(e agent.Execution, of About) api.PendingExecution {
+	p := api.PendingExecution{ID: of.Operation, Identifier: string(of.Identifier), SessionID: string(of.Sandbox),
+		ExecutionType: Asynchronous, Status: statusOf(e), CreatedAt: Stamp(e.Created)}
+	if !e.Started.IsZero() {
+		p.StartedAt = Stamp(e.Started)
+	}
+	if !e.Ended.IsZero() {
+		p.EndedAt = Stamp(e.Ended)
+	}
+	if e.Fault != nil && !e.Canceled {
+		p.Error = &api.ExecutionErrorBody{Error: api.ExecutionError{Code: "Aborted", Message: e.Fault.Message}}
+	}
+	return p
+}
+
+// statusOf is the status of an execution.
+func statusOf(e agent.Execution) string {
+	switch {
+	case e.State == agent.ExecutionWaiting:
+		return api.StatusNotStarted
+	case e.State == agent.ExecutionRunning:
+		return api.StatusRunning
+	case e.Canceled:
+		return api.StatusCanceled
+	case e.Outcome == agent.OK:
+		return api.StatusSucceeded
+	}
+	return api.StatusFailed
+}
+
+// Ended is an execution with its result, if there is one.
+func Ended(e agent.Execution, of About) any {
+	if e.Result == nil {
+		return Pending(e, of)
+	}
+	full := New(AnswerOf(*e.Result, e.Timeout), of).(api.Execution)
+	full.ExecutionType = Asynchronous
+	if e.Canceled {
+		full.Status = api.StatusCanceled
+	}
+	return full
+}
+
+// EventOf is a record in the words of the wire.
+func EventOf(r agent.Record, of About) api.ExecutionEvent {
+	ev := api.ExecutionEvent{Sequence: r.Number}
+	switch {
+	case r.Execution != nil:
+		ev.Type, ev.Execution = api.EventResult, Ended(*r.Execution, of)
+		ev.Status = statusOf(*r.Execution)
+		if full, ok := ev.Execution.(api.Execution); ok {
+			ev.Status = full.Status
+		}
+	case r.State != "":
+		ev.Type, ev.Status = api.EventStatus, statusOf(agent.Execution{State: r.State})
+	case r.Display != nil:
+		ev.Type, ev.Data, ev.DisplayID = api.EventDisplay, r.Display.Data, r.Display.ID
+	case r.Clear != nil:
+		ev.Type, ev.Wait = api.EventClear, r.Clear.Wait
+	case r.Stderr != "":
+		ev.Type, ev.Text = api.EventStderr, r.Stderr
+	default:
+		ev.Type, ev.Text = api.EventStdout, r.Stdout
+	}
+	return ev
+}

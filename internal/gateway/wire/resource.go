@@ -1,0 +1,69 @@
+package wire
+
+import (
+	"cmp"
+	"path"
+	"strconv"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/agent"
+)
+
+// The content types of what is no file with a name that tells one. Clients for .NET need
+// one of everything in a list.
+const (
+	directoryContent = "inode/directory" // https://specifications.freedesktop.org/shared-mime-info-spec
+	otherContent     = "application/octet-stream"
+)
+
+// File is a file or a directory in the new form.
+func File(f agent.FileInfo) api.File {
+	dir := path.Dir(f.Path)
+	if dir == "." {
+		dir = ""
+	}
+	kind := f.ContentType
+	if kind == "" && f.Type == agent.Directory {
+		kind = directoryContent
+	}
+	return api.File{Name: cmp.Or(f.Name, path.Base(f.Path)), Type: string(f.Type), ContentType: cmp.Or(kind, otherContent),
+		SizeInBytes: f.Size, LastModifiedAt: Stamp(f.ModTime), Directory: dir}
+}
+
+// OldFiles is a list of files in the form up to 2024-08-02-preview.
+func OldFiles(files []agent.FileInfo) api.OldFiles {
+	list := api.OldFiles{SerialID: "1", Value: make([]api.OldFile, len(files))}
+	for i, f := range files {
+		list.Value[i] = api.OldFile{SerialID: strconv.Itoa(2 + 2*i), Properties: api.OldFileProps{SerialID: strconv.Itoa(3 + 2*i),
+			Filename: f.Path, Size: f.Size, LastModifiedTime: Stamp(f.ModTime)}}
+	}
+	return list
+}
+
+// Session is a session as callers see it.
+func Session(s sandpool.Session) api.SessionView {
+	end := Stamp(s.ExpiresAt)
+	return api.SessionView{Identifier: string(s.Identifier), ETag: string(s.Sandbox),
+		CreatedAt: Stamp(s.CreatedAt), LastAccessedAt: Stamp(s.LastUsedAt), ExpireAt: end, ExpiresAt: end}
+}
+
+// Stamp renders a time as the service does, in UTC with seven digits.
+func Stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000000Z") }
+
+// Metadata says what code of a pool finds.
+func Metadata(p sandpool.Pool, md agent.Metadata) api.Metadata {
+	packages := md.Packages
+	if packages == nil {
+		packages = []api.Package{} // clients want a list
+	}
+	return api.Metadata{
+		Runtimes:             []api.Package{{Name: md.Runtime, Version: md.Version}},
+		PreInstalledPackages: packages,
+		CreatedAt:            Stamp(p.CreatedAt),
+		LastUpdatedAt:        Stamp(p.UpdatedAt),
+		JupyterKernel: api.JupyterKernel{Name: md.Kernel, Version: md.KernelVersion,
+			ProjectURL: "https://ipython.org", Description: "IPython's formatters, magics and display hooks, driven by sandpool's agent."},
+	}
+}
