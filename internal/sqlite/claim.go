@@ -5,10 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
-	"sync"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/store/burst"
 )
 
 // sessionsOf selects a pool's sessions, by the index that makes them unique.
@@ -25,48 +24,11 @@ const claimReady = `UPDATE sandboxes SET state = 'claimed', identifier = ?1, cla
 	AND (SELECT count(*)` + sessionsOf + `) < ?5
 	RETURNING id, revision, secret, handle, reason, created_at`
 
-// claims are claims that wait for the writing connection. Whoever gets it serves all of them in
-// one transaction: a burst of claims costs fewer commits than claims.
-type claims struct {
-	mu      sync.Mutex // guards waiting
-	waiting []*claim
-}
-
-// claim is one of them. Who serves it sets the fields below done and closes done.
+// claim is a claim and its answer.
 type claim struct {
 	request sandpool.ClaimRequest
-	done    chan struct{}
 	box     sandpool.Sandbox
 	outcome sandpool.ClaimOutcome
-	err     error
-}
-
-func (q *claims) add(r sandpool.ClaimRequest) *claim {
-	c := &claim{request: r, done: make(chan struct{})}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.waiting = append(q.waiting, c)
-	return c
-}
-
-// withdraw reports whether nobody has begun to serve c, and nobody will.
-func (q *claims) withdraw(c *claim) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	i := slices.Index(q.waiting, c)
-	if i >= 0 {
-		q.waiting = slices.Delete(q.waiting, i, i+1)
-	}
-	return i >= 0
-}
-
-// take returns the claims that wait.
-func (q *claims) take() []*claim {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	all := q.waiting
-	q.waiting = nil
-	return all
 }
 
 // Claim implements store.Sandboxes.
@@ -74,7 +36,7 @@ func (s *Store) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sa
 	if r.Identifier == "" {
 		return sandpool.Sandbox{}, sandpool.ClaimFull, sandpool.Errorf(sandpool.Invalid, "", "identifier", "A claim needs an identifier.")
 	}
-	c, err := s.await(ctx, r)
+	c, err := s.claims.Do(ctx, s.turn, claim{request: r}, s.serve)
 	if err != nil {
 		err = fmt.Errorf("claim a sandbox of pool %q: %w", r.Pool.Key(), explain(err))
 		return sandpool.Sandbox{}, sandpool.ClaimFull, insertError(err, r.NewID, r.Pool)
@@ -82,47 +44,21 @@ func (s *Store) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sa
 	return c.box, c.outcome, nil
 }
 
-// await returns the claim when it was served, by this goroutine or by another.
-func (s *Store) await(ctx context.Context, r sandpool.ClaimRequest) (*claim, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	c := s.claims.add(r)
-	select {
-	case <-c.done:
-	case <-s.turn:
-		// Now c is among those that wait, or was served in an earlier turn.
-		s.serve(context.WithoutCancel(ctx))
-	case <-ctx.Done():
-		if s.claims.withdraw(c) {
-			return nil, ctx.Err()
-		}
-	}
-	<-c.done
-	return c, c.err
-}
-
-// serve carries the claims that wait out in one transaction, and gives the turn back.
-func (s *Store) serve(ctx context.Context) {
-	defer func() { s.turn <- struct{}{} }()
-	all := s.claims.take()
-	if len(all) == 0 {
-		return
-	}
+// serve carries claims out in one transaction.
+func (s *Store) serve(ctx context.Context, all []*burst.Call[claim]) {
 	err := s.transact(ctx, func(ctx context.Context) error {
 		for _, c := range all {
-			c.box, c.outcome, c.err = s.claim(ctx, c.request)
-			if c.err != nil && !undone(c.err) {
-				return c.err
+			c.Value.box, c.Value.outcome, c.Err = s.claim(ctx, c.Value.request)
+			if c.Err != nil && !undone(c.Err) {
+				return c.Err
 			}
 		}
 		return nil
 	})
-	for _, c := range all {
-		if err != nil {
-			c.err = err
+	if err != nil {
+		for _, c := range all {
+			c.Err = err
 		}
-		close(c.done)
 	}
 }
 

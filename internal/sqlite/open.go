@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/sandpool/sandpool/internal/store/burst"
 )
 
 // readers is the number of reading connections: reads are short and rare.
@@ -24,7 +26,7 @@ type Store struct {
 	writes *sql.DB // one connection, which writer holds
 	writer *sql.Conn
 	turn   chan struct{} // holds one token, the right to use writer
-	claims claims        // that wait for it
+	claims burst.Queue[claim]
 	stmts  statements
 }
 

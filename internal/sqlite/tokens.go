@@ -4,11 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 const selectToken = `SELECT id, name, hash, grants, created_at, expires_at FROM tokens`
@@ -17,39 +17,6 @@ const putToken = `INSERT INTO tokens (id, name, hash, grants, created_at, expire
 	ON CONFLICT (id) DO UPDATE SET name = excluded.name, hash = excluded.hash, grants = excluded.grants,
 		created_at = excluded.created_at, expires_at = excluded.expires_at`
 
-// grant is a sandpool.Grant in a row.
-type grant struct {
-	Role  string `json:"role"`
-	Scope string `json:"scope"`
-}
-
-func grantsText(grants []sandpool.Grant) (string, error) {
-	rows := make([]grant, 0, len(grants))
-	for _, g := range grants {
-		rows = append(rows, grant{Role: string(g.Role), Scope: g.Scope.String()})
-	}
-	text, err := json.Marshal(rows)
-	return string(text), err
-}
-
-// parseGrants reads what grantsText writes. What it does not understand is an error, never a
-// wider grant.
-func parseGrants(text string) ([]sandpool.Grant, error) {
-	var rows []grant
-	if err := json.Unmarshal([]byte(text), &rows); err != nil {
-		return nil, fmt.Errorf("grants: %w", err)
-	}
-	var grants []sandpool.Grant
-	for _, r := range rows {
-		scope, err := sandpool.ParseScope(r.Scope)
-		if err != nil {
-			return nil, fmt.Errorf("grants: %w", err)
-		}
-		grants = append(grants, sandpool.Grant{Role: sandpool.Role(r.Role), Scope: scope})
-	}
-	return grants, nil
-}
-
 func scanToken(row scanner) (t sandpool.Token, err error) {
 	var created, expires int64
 	var grants string
@@ -57,7 +24,7 @@ func scanToken(row scanner) (t sandpool.Token, err error) {
 		return t, err
 	}
 	t.CreatedAt, t.ExpiresAt = timeOf(created), timeOf(expires)
-	t.Grants, err = parseGrants(grants)
+	t.Grants, err = store.ParseGrants(grants)
 	return t, err
 }
 
@@ -99,7 +66,7 @@ func (s *Store) PutToken(ctx context.Context, t sandpool.Token) error {
 	if len(t.Hash) != sha256.Size {
 		return sandpool.Errorf(sandpool.Invalid, "", "hash", "The hash of token %q has %d bytes; SHA-256 has %d.", t.ID, len(t.Hash), sha256.Size)
 	}
-	grants, err := grantsText(t.Grants)
+	grants, err := store.GrantsText(t.Grants)
 	if err != nil {
 		return fmt.Errorf("write token %q: %w", t.ID, err)
 	}

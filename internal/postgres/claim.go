@@ -1,0 +1,91 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/store"
+	"github.com/sandpool/sandpool/internal/store/burst"
+)
+
+// claim is a claim and its answer.
+type claim struct {
+	request sandpool.ClaimRequest
+	box     sandpool.Sandbox
+	outcome sandpool.ClaimOutcome
+}
+
+var claimQuery = "SELECT c.outcome, " + sandboxColumns("(c.box)") +
+	" FROM claim($1, $2, $3, $4, $5, $6, $7, $8, $9) c LEFT JOIN pools p ON p.key = (c.box).pool"
+
+// Claim implements store.Sandboxes.
+func (s *Store) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox, sandpool.ClaimOutcome, error) {
+	if r.Identifier == "" {
+		return sandpool.Sandbox{}, sandpool.ClaimFull, sandpool.Errorf(sandpool.Invalid, "", "identifier", "A claim needs an identifier.")
+	}
+	c, err := s.claims.Do(ctx, s.turn, claim{request: r}, s.serve)
+	if err != nil {
+		return sandpool.Sandbox{}, sandpool.ClaimFull, fmt.Errorf("claim a sandbox of pool %q: %w", r.Pool.Key(), err)
+	}
+	return c.box, c.outcome, nil
+}
+
+// serve carries claims out in one transaction. They are sent in the order of their pools, because that
+// is the order of locks; each pool's stay in the order in which they came.
+func (s *Store) serve(ctx context.Context, all []*burst.Call[claim]) {
+	slices.SortStableFunc(all, func(a, b *burst.Call[claim]) int {
+		return cmp.Compare(a.Value.request.Pool.Key(), b.Value.request.Pool.Key())
+	})
+	err := s.retry(ctx, fmt.Sprintf("%d claims", len(all)), func(ctx context.Context, again bool) error {
+		var batch pgx.Batch
+		for _, c := range all {
+			r := &c.Value.request
+			batch.Queue(claimQuery, r.Pool.Key(), r.Epoch, r.Identifier, r.Revision, r.Max, nanos(r.Now), r.NewID, r.NewSecret, again)
+		}
+		results := s.db.SendBatch(ctx, &batch)
+		for _, c := range all {
+			if err := c.Value.read(results.QueryRow(), &c.Err); err != nil {
+				_ = results.Close() // the first error says more
+				return err
+			}
+		}
+		return results.Close()
+	})
+	if err != nil {
+		for _, c := range all {
+			c.Err = err
+		}
+	}
+}
+
+// read reads the answer of the function claim. What it refuses is the call's own error, and none of
+// the transaction.
+func (c *claim) read(row pgx.Row, refused *error) (err error) {
+	var outcome string
+	if c.box, err = scanSandbox(row, &outcome); err != nil {
+		return err
+	}
+	c.outcome, *refused = sandpool.ClaimFull, nil
+	switch outcome {
+	case "ready":
+		c.outcome = sandpool.ClaimReady
+	case "new":
+		c.outcome = sandpool.ClaimNew
+	case "existing":
+		c.outcome = sandpool.ClaimExisting
+	case "full":
+		c.box = sandpool.Sandbox{}
+	case outcomeUnknown:
+		*refused = unknownPool(c.request.Pool)
+	case outcomeStale:
+		*refused = store.NotOwner(c.request.Pool)
+	default:
+		*refused = refusal(outcome, c.request.NewID, c.request.Pool)
+	}
+	return nil
+}
