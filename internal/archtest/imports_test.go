@@ -61,7 +61,9 @@ func mayImport() map[string][]string {
 		"internal/sandbox/probe":       vocabulary,
 		"internal/sandbox/sandboxtest": append(contract, "internal/sandbox/passwd", "internal/need"),
 		"internal/sandbox/gvisor":      append(contract, "internal/quiet", "internal/sandbox/passwd", "internal/sandbox/probe"),
-		"internal/sqlite":              {".", "internal/store"},
+		"internal/sqlite":              {".", "internal/store", "internal/store/burst"},
+		"internal/postgres":            {".", "internal/store", "internal/store/burst"},
+		"internal/store/burst":         nil,
 		"internal/erofs":               nil,
 		"internal/image":               append(contract, "images", "internal/erofs"),
 		"internal/oci":                 {".", "internal/erofs", "internal/image"},
@@ -73,7 +75,7 @@ func mayImport() map[string][]string {
 		"internal/gateway/live":        {"api"},
 		"internal/gateway/wire":        {".", "api", "internal/agent"},
 		"internal/server": append(handlers, "internal/issuer", "images", "internal/container", "internal/control", "internal/gateway", "internal/endpoint", "internal/proxy",
-			"internal/sandbox/gvisor", "internal/sqlite", "internal/image", "internal/erofs", "internal/oci", "internal/oci/layer", "internal/quiet",
+			"internal/sandbox/gvisor", "internal/sqlite", "internal/postgres", "internal/image", "internal/erofs", "internal/oci", "internal/oci/layer", "internal/quiet",
 			"internal/descriptor"),
 		"test": {".", "api", "client", "internal/arm"},
 		// Measures the engine beside the whole product.
@@ -97,6 +99,7 @@ func outsideHomes() map[string][]string {
 	return map[string][]string{
 		"gvisor.dev/gvisor":                      {"internal/sandbox/gvisor", "internal/erofs/erofstest"},
 		"modernc.org/":                           {"internal/sqlite"},
+		"github.com/jackc/pgx":                   {"internal/postgres"},
 		"github.com/google/go-containerregistry": {"internal/oci"},
 		"github.com/klauspost/compress":          {"internal/oci"},
 		"github.com/alecthomas/kong":             {"cmd/sandpool"},

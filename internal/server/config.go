@@ -34,6 +34,12 @@ var hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-
 type Config struct {
 	// DataDir holds everything the server keeps: store, images, snapshots, tokens.
 	DataDir string `yaml:"data_dir"`
+	// Store is the address of a PostgreSQL that keeps pools, sessions and tokens (postgres://…). Empty
+	// means a file below DataDir.
+	Store string `yaml:"store"`
+	// Name tells this server from others with the same Store: the same after a restart, and no two that
+	// run at the same time. Empty means the machine's host name.
+	Name string `yaml:"name"`
 	// ImageDir holds the images; empty means the directory images below DataDir.
 	ImageDir string `yaml:"image_dir"`
 	// Listen is the address of the API, host:port. Port 0 picks a free one.
@@ -262,6 +268,9 @@ func (c Config) Validate() error {
 	_, perr := strconv.ParseUint(port, 10, 16)
 	need(err == nil && perr == nil, "listen", c.Listen, "host:port, such as 127.0.0.1:8720")
 	need(filepath.IsAbs(c.DataDir), "data_dir", c.DataDir, "an absolute path")
+	scheme, _, _ := strings.Cut(c.Store, ":") // the rest may hold a password
+	need(c.Store == "" || scheme == "postgres" || scheme == "postgresql", "store", "an address with another scheme",
+		"one that begins with postgres://, or none for a file below data_dir")
 	need((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls", fmt.Sprintf("%q and %q", c.TLS.Cert, c.TLS.Key), "both cert and key, or neither")
 	need(c.PublicURL == "" || strings.HasPrefix(c.PublicURL, "http://") || strings.HasPrefix(c.PublicURL, "https://"),
 		"public_url", c.PublicURL, "a URL that begins with http:// or https://")

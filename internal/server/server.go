@@ -29,7 +29,6 @@ import (
 	"github.com/sandpool/sandpool/internal/quiet"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
-	"github.com/sandpool/sandpool/internal/sqlite"
 )
 
 // shutdownGrace is how long requests in flight may still take when the server stops.
@@ -51,7 +50,7 @@ type Server struct {
 	log      *slog.Logger
 	cfg      Config
 	lock     *os.File
-	store    *sqlite.Store
+	store    state
 	engine   *gvisor.Engine
 	images   *image.Store
 	manager  *pool.Manager
@@ -89,7 +88,11 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if s.lock, err = lockDir(ctx, cfg.DataDir); err != nil {
 		return nil, err
 	}
-	if s.store, err = sqlite.Open(ctx, log, filepath.Join(cfg.DataDir, "sandpool.db")); err != nil {
+	owner, err := cfg.owner()
+	if err != nil {
+		return nil, err
+	}
+	if s.store, err = openState(ctx, log, cfg); err != nil {
 		return nil, err
 	}
 	if s.tokens, err = auth.NewTokens(s.store, nil); err != nil {
@@ -130,6 +133,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 			}
 			return pool.Guest{Template: tpl.template, Init: s.within.Init, Alive: s.within.Alive}, nil
 		},
+		Owner:     owner,
 		MaxStarts: cfg.Starts,
 		Queue:     cfg.Queue,
 	})
