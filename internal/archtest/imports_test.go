@@ -75,7 +75,7 @@ func mayImport() map[string][]string {
 		"internal/gateway/live":        {"api"},
 		"internal/gateway/wire":        {".", "api", "internal/agent"},
 		"internal/server": append(handlers, "internal/issuer", "images", "internal/container", "internal/control", "internal/gateway", "internal/endpoint", "internal/proxy",
-			"internal/sandbox/gvisor", "internal/sqlite", "internal/postgres", "internal/image", "internal/erofs", "internal/oci", "internal/oci/layer", "internal/quiet",
+			"internal/sandbox/gvisor", "internal/sqlite", "internal/postgres", "internal/store", "internal/image", "internal/erofs", "internal/oci", "internal/oci/layer", "internal/quiet",
 			"internal/descriptor"),
 		"test": {".", "api", "client", "internal/arm"},
 		// Measures the engine beside the whole product.

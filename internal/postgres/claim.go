@@ -20,9 +20,6 @@ type claim struct {
 	outcome sandpool.ClaimOutcome
 }
 
-var claimQuery = "SELECT c.outcome, " + sandboxColumns("(c.box)") +
-	" FROM claim($1, $2, $3, $4, $5, $6, $7, $8, $9) c LEFT JOIN pools p ON p.key = (c.box).pool"
-
 // Claim implements store.Sandboxes.
 func (s *Store) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox, sandpool.ClaimOutcome, error) {
 	if r.Identifier == "" {
@@ -41,11 +38,13 @@ func (s *Store) serve(ctx context.Context, all []*burst.Call[claim]) {
 	slices.SortStableFunc(all, func(a, b *burst.Call[claim]) int {
 		return cmp.Compare(a.Value.request.Pool.Key(), b.Value.request.Pool.Key())
 	})
+	query := "SELECT c.outcome, " + sandboxColumns("(c.box)") +
+		" FROM claim($1, $2, $3, $4, $5, $6, $7, $8, $9) c LEFT JOIN pools p ON p.key = (c.box).pool"
 	err := s.retry(ctx, fmt.Sprintf("%d claims", len(all)), func(ctx context.Context, again bool) error {
 		var batch pgx.Batch
 		for _, c := range all {
 			r := &c.Value.request
-			batch.Queue(claimQuery, r.Pool.Key(), r.Epoch, r.Identifier, r.Revision, r.Max, nanos(r.Now), r.NewID, r.NewSecret, again)
+			batch.Queue(query, r.Pool.Key(), r.Epoch, r.Identifier, r.Revision, r.Max, nanos(r.Now), r.NewID, r.NewSecret, again)
 		}
 		results := s.db.SendBatch(ctx, &batch)
 		for _, c := range all {

@@ -23,13 +23,16 @@ import (
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/client"
 	"github.com/sandpool/sandpool/internal/need"
+	"github.com/sandpool/sandpool/internal/postgres/pgtest"
 	"github.com/sandpool/sandpool/test/leaks"
 )
 
 const (
 	shortSessions = 1000 // SANDPOOL_TEST_SOAK sets another number
-	poolSize      = 20
-	workers       = 4
+	// What is kept in a PostgreSQL is tried in short only: the store's own tests are long.
+	sharedSessions = 100
+	poolSize       = 20
+	workers        = 4
 )
 
 // serverDown is the outcome of a session whose caller got no answer at all.
@@ -56,7 +59,33 @@ func TestSoak(t *testing.T) {
 			t.Fatalf("SANDPOOL_TEST_SOAK=%q is not a number", s)
 		}
 	}
+	soak(t, newProgram(t), n)
+}
+
+// TestSoakSharedStore is the same with a PostgreSQL as the store, which is killed as well.
+func TestSoakSharedStore(t *testing.T) {
+	need.Data(t)
+	db, err := pgtest.Start(t.Context())
+	if err != nil {
+		need.Lack(t, "%v", err)
+	}
+	t.Cleanup(func() {
+		if err := db.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
 	srv := newProgram(t)
+	srv.database = db
+	address, err := db.Database(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.env = []string{"SANDPOOL_STORE=" + address, "SANDPOOL_NAME=one"}
+	soak(t, srv, sharedSessions)
+}
+
+// soak has n sessions while kills go on, and counts what is left.
+func soak(t *testing.T, srv *program, n int) {
 	before, err := leaks.Count(srv.data)
 	if err != nil {
 		t.Fatal(err)
@@ -225,6 +254,11 @@ func killAtRandom(ctx context.Context, t *testing.T, srv *program, got *tally) {
 			got.add("server kills")
 			srv.kill(t)
 			srv.start(t)
+		case r < 5 && srv.database != nil:
+			got.add("store kills")
+			if err := errors.Join(srv.database.Kill(), srv.database.Restart(ctx)); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
 		case r < 17:
 			found, err := leaks.Count(srv.data)
 			if err != nil {
@@ -255,6 +289,8 @@ type program struct {
 	dir, data, bin, addr string
 	cmd                  *exec.Cmd
 	log                  *os.File
+	env                  []string       // besides what every server here gets
+	database             *pgtest.Server // its store, if that is not a file
 }
 
 func newProgram(t *testing.T) *program {
@@ -300,6 +336,7 @@ func (p *program) start(t *testing.T) {
 	p.cmd = exec.Command(filepath.Join(p.bin, "sandpool"), "serve", "--data-dir", p.data, "--listen", p.addr)
 	p.cmd.Env = append(os.Environ(), "SANDPOOL_IMAGE_DIR="+filepath.Join(os.Getenv("SANDPOOL_TEST_DATA"), "images"),
 		"SANDPOOL_ON_EXIT=stop", "HOME="+p.dir)
+	p.cmd.Env = append(p.cmd.Env, p.env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
