@@ -13,6 +13,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/cmd/sandpool/bench"
 	"github.com/sandpool/sandpool/cmd/sandpool/console"
+	"github.com/sandpool/sandpool/cmd/sandpool/events"
 	"github.com/sandpool/sandpool/cmd/sandpool/exec"
 	"github.com/sandpool/sandpool/cmd/sandpool/files"
 	"github.com/sandpool/sandpool/cmd/sandpool/image"
@@ -30,7 +31,8 @@ type grammar struct {
 	Pool    pool.Cmd        `cmd:"" help:"Create, show, list, update and delete session pools."`
 	Exec    exec.Cmd        `cmd:"" help:"Run Python code in a session."`
 	Files   files.Cmd       `cmd:"" help:"Move files into and out of a session."`
-	Session session.Cmd     `cmd:"" help:"Show, list and end sessions."`
+	Session session.Cmd     `cmd:"" help:"Show, list and end sessions, read their logs and reach their ports."`
+	Events  events.Cmd      `cmd:"" help:"Show what has happened to a pool and its sessions."`
 	Token   token.Cmd       `cmd:"" help:"Create, list and revoke access tokens."`
 	Image   image.Cmd       `cmd:"" help:"Build, list and remove root filesystems on this machine."`
 	Doctor  serve.DoctorCmd `cmd:"" help:"Say what this machine lacks for serving, and how to get it."`

@@ -1,11 +1,13 @@
 package console
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
+	"unicode/utf8"
 )
 
 // JSON reports whether the result is to be JSON.
@@ -13,10 +15,31 @@ func (a *App) JSON() bool { return a.Output == "json" }
 
 // PrintJSON writes v to stdout as one indented document.
 func (a *App) PrintJSON(v any) error {
-	enc := json.NewEncoder(a.Stdout)
-	enc.SetIndent("", "  ")
+	return a.printJSON(v, "  ")
+}
+
+// PrintJSONLine writes v as one line of JSON.
+func (a *App) PrintJSONLine(v any) error { return a.printJSON(v, "") }
+
+func (a *App) printJSON(v any, indent string) error {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetIndent("", indent)
 	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	// The encoder leaves these as they are, and terminals may obey them.
+	out := make([]byte, 0, text.Len())
+	for _, r := range text.String() {
+		if r >= 0x7f && r < 0xa0 {
+			out = fmt.Appendf(out, `\u%04x`, r)
+			continue
+		}
+		out = utf8.AppendRune(out, r)
+	}
+	_, err := a.Stdout.Write(out)
+	return err
 }
 
 // Say writes a line of the story to stderr.
@@ -52,6 +75,15 @@ func Printable(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// PrintableText is Printable for text with tabs.
+func PrintableText(s string) string {
+	parts := strings.Split(s, "\t")
+	for i, p := range parts {
+		parts[i] = Printable(p)
+	}
+	return strings.Join(parts, "\t")
 }
 
 // Bytes renders a number of bytes for people.
