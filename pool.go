@@ -73,7 +73,11 @@ type Pool struct {
 	ImageDigest string
 	State       ProvisioningState
 	// Problem says why State is Failed, or why refilling is held up, in a sentence.
-	Problem   string
+	Problem string
+	// Cause is Problem in words for those who may change the pool, with the last lines of a
+	// sandbox that failed; empty if it is for administrators alone. It is not stored: what is
+	// tried again after a restart finds it again.
+	Cause     string
 	CreatedAt time.Time
 	UpdatedAt time.Time
 }

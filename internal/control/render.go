@@ -38,12 +38,17 @@ func (c *Control) render(p sandpool.Pool, r *http.Request) api.SessionPool {
 }
 
 // hiddenProblem is what callers read of a problem whose text is not for them.
-const hiddenProblem = "The server cannot start the pool's sandboxes. An administrator sees why in the pool's status and in the server's log."
+const hiddenProblem = "The server cannot start the pool's sandboxes. Whoever may change the pool sees why in its status, or an administrator in the server's log."
 
-// shown returns p as the caller may see it. The text of a problem comes from the engine and
-// names the host's files, so it is for the server's administrators.
+// shown returns p as the caller may see it. The cause of a problem is for those who may change the
+// pool. Where there is none, the problem's text comes from the engine and names the host's files, so it
+// is for the server's administrators.
 func shown(ctx context.Context, p sandpool.Pool) sandpool.Pool {
-	if p.Problem != "" && auth.Require(ctx, auth.ReadHost, sandpool.Scope{}) != nil {
+	switch {
+	case p.Problem == "":
+	case p.Cause != "" && auth.Require(ctx, auth.WritePool, p.ID.Scope()) == nil:
+		p.Problem = p.Cause
+	case auth.Require(ctx, auth.ReadHost, sandpool.Scope{}) != nil:
 		p.Problem = hiddenProblem
 	}
 	return p

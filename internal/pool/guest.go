@@ -81,7 +81,7 @@ func (m *Manager) sick(b *box, err error) {
 	}
 	cause := ended("the sandbox did not pass its liveness check %d times in a row", b.failures)
 	m.events.Observe(event.Event{Name: event.SandboxSick, Pool: b.row.Pool, Sandbox: b.row.ID, Message: cause.Message, Err: err})
-	m.lost(b, cause, "Sandboxes of this pool do not pass their liveness check.")
+	m.lost(b, cause, "Ready sandboxes of this pool do not live: ", &sandpool.Error{Class: cause.Class, Message: cause.Message, Err: err})
 }
 
 // died retires a sandbox that ended by itself. The caller holds mu.
@@ -96,17 +96,20 @@ func (m *Manager) died(b *box, exit sandbox.Exit) {
 		m.retire(b, cause) // that is how its sessions end
 		return
 	}
-	m.lost(b, cause, "Sandboxes of this pool end before they are used: "+cause.Message)
+	m.lost(b, cause, endsEarly, cause)
 }
 
+// endsEarly begins the problem of a pool whose sandboxes end while they are ready.
+const endsEarly = "Sandboxes of this pool end before they are used: "
+
 // lost retires a sandbox that failed under the pool. One that nobody had claimed yet is its
-// template's failure. The caller holds mu.
-func (m *Manager) lost(b *box, cause *sandpool.Error, problem string) {
+// template's failure, which what and why describe. The caller holds mu.
+func (m *Manager) lost(b *box, cause *sandpool.Error, what string, why error) {
 	if p := b.pool; p != nil {
 		p.crashes++
 		switch {
 		case b.row.State == sandpool.Ready:
-			m.holdUp(b, problem)
+			m.holdUp(b, what, why)
 		case b.row.State == sandpool.Claimed && b.leases == 0:
 			p.mourn(b.row.Identifier, cause, time.Now())
 		}
@@ -176,7 +179,7 @@ func (m *Manager) endTrial(p *poolState) {
 		return
 	}
 	p.trial = false
-	p.pool.State, p.pool.Problem, p.unsaved = sandpool.Succeeded, p.prep.note, true
+	p.pool.State, p.pool.Problem, p.pool.Cause, p.unsaved = sandpool.Succeeded, p.prep.note, p.prep.cause, true
 	m.events.Observe(event.Event{Name: event.PoolReady, Pool: p.pool.ID})
 }
 
@@ -185,8 +188,10 @@ func (m *Manager) failTrial(p *poolState, err error) {
 	if !p.trial || p.pool.State == sandpool.Deleting {
 		return
 	}
-	p.pool.State, p.pool.Problem, p.unsaved = sandpool.Failed, "The pool's sandboxes do not start: "+err.Error(), true
-	m.events.Observe(event.Event{Name: event.PoolFailed, Pool: p.pool.ID, Err: err, Retry: p.backoff.next()})
+	p.pool.State, p.unsaved = sandpool.Failed, true
+	p.blame("The pool's sandboxes do not start: ", err)
+	reason, _ := sandbox.Reason(err)
+	m.events.Observe(event.Event{Name: event.PoolFailed, Pool: p.pool.ID, Message: reason, Err: err, Retry: p.backoff.next()})
 }
 
 // expires is when a session ends at the latest by itself; zero means that nothing is known.

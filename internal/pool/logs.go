@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox"
@@ -77,4 +78,39 @@ func (m *Manager) readLog(ctx context.Context, id sandpool.PoolID, q sandbox.Log
 		return sandbox.LogPage{}, err
 	}
 	return reader.ReadLog(ctx, sandboxID, q)
+}
+
+// The bounds of what a problem tells of a log: bytes, and the time for reading it.
+const (
+	lastLines    = 2 << 10
+	lastLineTime = time.Second
+)
+
+// quote adds to the pool's problem, if that is the end of b, the last lines that b wrote. Nobody had
+// claimed b: what a session wrote is for its caller.
+func (m *Manager) quote(ctx context.Context, b *box, cause *sandpool.Error) {
+	reader, ok := m.engine.(sandbox.LogReader)
+	m.mu.Lock()
+	p, t := b.pool, b.pool.prep.prepared.Template
+	m.mu.Unlock()
+	if !ok || !t.Logs {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lastLineTime)
+	defer cancel()
+	var all sandbox.LogPage
+	for { // what it wrote last may be on its way
+		page, err := reader.ReadLog(ctx, b.row.ID, sandbox.LogQuery{From: all.Next, Limit: 2 << 20, Follow: true})
+		if err != nil || len(page.Lines) == 0 {
+			break
+		}
+		all.Lines, all.Next = append(all.Lines, page.Lines...), page.Next
+	}
+	_, plain := sandbox.Reason(cause)
+	_, quoted := sandbox.Reason(sandbox.Saying(cause, all.Tail(t, lastLines), nil))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p.pool.Cause == endsEarly+plain {
+		p.pool.Cause = endsEarly + quoted
+	}
 }

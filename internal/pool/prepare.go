@@ -16,7 +16,8 @@ type preparation struct {
 	revision int64 // what prepared or err is about
 	prepared sandbox.Prepared
 	done     bool   // prepared is set
-	note     string // what the owner should know although all is well
+	note     string // what the operator should know although all is well
+	cause    string // and what the owner should
 	err      error
 	backoff  backoff
 
@@ -47,42 +48,42 @@ func (m *Manager) beginPrepare(p *poolState) {
 	p.prep.running, p.prep.cancel = true, func() {}
 }
 
-// prepare makes the template ready. The note is for the owner of a pool that is not as wanted.
-func (m *Manager) prepare(ctx context.Context, p sandpool.Pool) (prepared sandbox.Prepared, note string, err error) {
+// prepare makes the template ready. The note is why sandboxes are booted that were to be restored.
+func (m *Manager) prepare(ctx context.Context, p sandpool.Pool) (prepared sandbox.Prepared, note, err error) {
 	guest, err := m.options.Guest(p)
 	if err != nil {
-		return prepared, "", err
+		return prepared, nil, err
 	}
 	secrets, err := m.secrets(ctx, p)
 	if err != nil {
-		return prepared, "", err
+		return prepared, nil, err
 	}
 	t, err := guest.Template(ctx, p, secrets)
 	if err != nil {
-		return prepared, "", fmt.Errorf("make the template: %w", err)
+		return prepared, nil, fmt.Errorf("make the template: %w", err)
 	}
 	tell := func(step sandbox.Progress) {
 		m.events.Observe(event.Event{Name: event.PoolPreparing, Pool: p.ID, Outcome: step.Step, Took: step.Elapsed})
 	}
 	prepared, err = m.engine.Prepare(ctx, t, tell)
 	if err == nil {
-		return prepared, "", nil
+		return prepared, nil, nil
 	}
 	err = fmt.Errorf("prepare the template: %w", err)
 	if !guest.BootInstead || t.Start != sandbox.Restore || ctx.Err() != nil {
-		return prepared, "", err
+		return prepared, nil, err
 	}
 	t.Start = sandbox.Boot
 	booted, bootErr := m.engine.Prepare(ctx, t, tell)
 	if bootErr != nil {
-		return booted, "", err
+		return booted, nil, err
 	}
-	return booted, "Sandboxes are booted, because no snapshot can be taken: " + err.Error(), nil
+	return booted, err, nil
 }
 
 // endPrepare records a result, unless the preparation was cancelled or the pool has changed
 // meanwhile. The caller holds mu.
-func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, prepared sandbox.Prepared, note string, err error) {
+func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, prepared sandbox.Prepared, note, err error) {
 	defer m.kick()
 	defer p.prep.change()
 	p.prep.running = false
@@ -98,12 +99,15 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, 
 		}
 		p.pool.Template, p.pool.ImageDigest = prepared.Key, prepared.Template.Root.Digest
 	}
-	p.prep.revision, p.prep.done, p.prep.prepared, p.prep.note, p.prep.err = revision, err == nil, prepared, note, err
+	p.prep.revision, p.prep.done, p.prep.prepared, p.prep.err = revision, err == nil, prepared, err
+	p.prep.note, p.prep.cause = booted(note)
 	p.unsaved, p.pool.UpdatedAt = true, now
 	if err != nil {
 		p.prep.backoff.fail(now)
-		p.pool.State, p.pool.Problem = sandpool.Failed, "The pool's sandboxes cannot be prepared: "+err.Error()
-		m.events.Observe(event.Event{Name: event.PoolFailed, Pool: p.pool.ID, Err: err, Retry: p.prep.backoff.next()})
+		p.pool.State = sandpool.Failed
+		p.blame("The pool's sandboxes cannot be prepared: ", err)
+		reason, _ := sandbox.Reason(err)
+		m.events.Observe(event.Event{Name: event.PoolFailed, Pool: p.pool.ID, Message: reason, Err: err, Retry: p.prep.backoff.next()})
 		return
 	}
 	if !p.trial {
@@ -111,14 +115,34 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, 
 	}
 	p.prep.backoff.reset()
 	p.backoff.reset()
-	p.pool.State, p.pool.Problem = sandpool.Succeeded, note
+	p.pool.State, p.pool.Problem, p.pool.Cause = sandpool.Succeeded, p.prep.note, p.prep.cause
 	if p.trial = m.beginTrial(p); p.trial {
-		p.pool.State, p.pool.Problem = sandpool.InProgress, ""
+		p.pool.State, p.pool.Problem, p.pool.Cause = sandpool.InProgress, "", ""
 	}
 	for _, b := range m.boxes {
 		if b.pool == p && b.row.Revision == revision && b.limit == 0 {
 			b.limit = prepared.Template.Limits.Memory // adopted before the template was known
 		}
+	}
+}
+
+// booted says why sandboxes are booted, to the operator and to the pool's owner.
+func booted(why error) (note, cause string) {
+	if why == nil {
+		return "", ""
+	}
+	const what = "Sandboxes are booted, because no snapshot can be taken"
+	if _, cause = sandbox.Reason(why); cause == "" {
+		cause = "The server's log says why."
+	}
+	return what + ": " + why.Error(), what + ": " + cause
+}
+
+// blame sets the pool's problem. The caller holds mu.
+func (p *poolState) blame(what string, err error) {
+	p.pool.Problem, p.pool.Cause = what+err.Error(), ""
+	if _, reason := sandbox.Reason(err); reason != "" {
+		p.pool.Cause = what + reason
 	}
 }
 

@@ -82,7 +82,7 @@ func (m *Manager) act() {
 			m.beginRefill(p)
 		case plan.Forgive:
 			p.backoff.reset()
-			p.pool.Problem, p.unsaved = p.prep.note, true
+			p.pool.Problem, p.pool.Cause, p.unsaved = p.prep.note, p.prep.cause, true
 			m.kick()
 		case plan.Check:
 			m.beginCheck(b)

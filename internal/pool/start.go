@@ -136,22 +136,24 @@ func (m *Manager) failed(ctx context.Context, b *box, err error) {
 	if onPurpose {
 		return
 	}
-	m.events.Observe(event.Event{Name: event.SandboxNotStarted, Pool: b.row.Pool, Sandbox: b.row.ID, Err: err})
-	m.holdUp(b, "Sandboxes of this pool do not start: "+err.Error())
+	reason, _ := sandbox.Reason(err)
+	m.events.Observe(event.Event{Name: event.SandboxNotStarted, Pool: b.row.Pool, Sandbox: b.row.ID, Message: reason, Err: err})
+	m.holdUp(b, "Sandboxes of this pool do not start: ", err)
 	if b.row.Revision == b.pool.pool.Revision {
 		m.failTrial(b.pool, err)
 	}
 }
 
 // holdUp slows the pool's refills down after a failure. The caller holds mu.
-func (m *Manager) holdUp(b *box, problem string) {
+func (m *Manager) holdUp(b *box, what string, err error) {
 	p := b.pool
 	p.backoff.fail(time.Now())
 	if b.row.Identifier == "" {
 		p.refills++
 	}
-	if p.pool.State == sandpool.Succeeded && p.pool.Problem != problem {
-		p.pool.Problem, p.unsaved = problem, true
+	if p.pool.State == sandpool.Succeeded && p.pool.Problem != what+err.Error() {
+		p.blame(what, err)
+		p.unsaved = true
 	}
 }
 

@@ -76,8 +76,8 @@ func (m *Manager) giveBack(ctx context.Context, b *box) error {
 // watch retires the box when its sandbox ends by itself. The caller holds mu.
 func (m *Manager) watch(b *box) {
 	h := handleOf(b.row)
-	m.spawn(func(ctx context.Context) {
-		ctx, cancel := context.WithCancel(ctx)
+	m.spawn(func(life context.Context) {
+		ctx, cancel := context.WithCancel(life)
 		defer cancel()
 		defer context.AfterFunc(b.ctx, cancel)()
 		exit, err := m.await(ctx, b, h)
@@ -85,8 +85,12 @@ func (m *Manager) watch(b *box) {
 			return // the box was retired, or Run ended
 		}
 		m.mu.Lock()
-		defer m.mu.Unlock()
+		ready, cause := b.row.State == sandpool.Ready, b.endedBy(exit)
 		m.died(b, exit)
+		m.mu.Unlock()
+		if ready {
+			m.quote(life, b, cause)
+		}
 	})
 }
 

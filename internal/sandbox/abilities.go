@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"iter"
+	"strings"
 	"time"
 )
 
@@ -87,6 +88,39 @@ func (p LogPage) Records() iter.Seq[LogRecord] {
 			}
 		}
 	}
+}
+
+// Tail is the end of what the page's lines say, whole lines of at most limit bytes, for people:
+// control characters are replaced, and so are the values of t's secrets.
+func (p LogPage) Tail(t Template, limit int) string {
+	var lines []string
+	part := map[string]bool{} // streams whose last line goes on
+	for r := range p.Records() {
+		text := printable(t.scrub(string(r.Text)))
+		if n := len(lines) - 1; part[r.Stream] && n >= 0 {
+			lines[n] += text
+		} else {
+			lines = append(lines, text)
+		}
+		part = map[string]bool{r.Stream: r.Part}
+	}
+	size := 0
+	for i := len(lines) - 1; i >= 0; i-- {
+		if size += len(lines[i]) + 1; size > limit {
+			return strings.Join(append([]string{"…"}, lines[i+1:]...), "\n")
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// printable is s without what a terminal might obey.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' || r >= 0x7f && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
 }
 
 // Executor is the optional ability to run further programs in a sandbox.

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -68,6 +69,20 @@ type Template struct {
 type SecretVar struct {
 	Name  string
 	Value sandpool.Secret
+}
+
+// shortestSecret is the shortest value that scrub looks for: a shorter one is in many texts that
+// say nothing of it.
+const shortestSecret = 4
+
+// scrub takes the values of t's secrets out of a text that a sandbox wrote.
+func (t Template) scrub(text string) string {
+	for _, v := range t.SecretEnv {
+		if value := v.Value.Reveal(); len(value) >= shortestSecret {
+			text = strings.ReplaceAll(text, value, "***")
+		}
+	}
+	return text
 }
 
 // Channel is what Dial takes in place of a port for the channel of a sandbox whose

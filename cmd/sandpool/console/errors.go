@@ -47,7 +47,7 @@ func (a *App) Report(err error) int {
 		fmt.Fprintln(a.Stderr, "sandpool: interrupted")
 		return ExitTrouble
 	}
-	fmt.Fprintf(a.Stderr, "sandpool: %s\n", Explain(err))
+	fmt.Fprintf(a.Stderr, "sandpool: %s\n", PrintableLines(Explain(err)))
 	return ExitTrouble
 }
 

@@ -78,12 +78,18 @@ func Printable(s string) string {
 }
 
 // PrintableText is Printable for text with tabs.
-func PrintableText(s string) string {
-	parts := strings.Split(s, "\t")
+func PrintableText(s string) string { return keeping(s, "\t", Printable) }
+
+// PrintableLines is Printable for text of several lines.
+func PrintableLines(s string) string { return keeping(s, "\n", PrintableText) }
+
+// keeping applies clean to what stands between separators.
+func keeping(s, separator string, clean func(string) string) string {
+	parts := strings.Split(s, separator)
 	for i, p := range parts {
-		parts[i] = Printable(p)
+		parts[i] = clean(p)
 	}
-	return strings.Join(parts, "\t")
+	return strings.Join(parts, separator)
 }
 
 // Bytes renders a number of bytes for people.

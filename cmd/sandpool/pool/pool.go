@@ -258,7 +258,7 @@ func (c *statusCmd) Run(ctx context.Context, a *console.App) error {
 	fmt.Fprintf(a.Stdout, "%s: %d ready of %d, %d of at most %d sessions, %d starting, %d stopping, %d waiting\n",
 		s.ProvisioningState, s.Ready, s.ReadySessions, s.Claimed, s.MaxSessions, s.Starting, s.Stopping, s.Waiting)
 	if s.Problem != "" {
-		fmt.Fprintln(a.Stdout, console.Printable(s.Problem))
+		fmt.Fprintln(a.Stdout, console.PrintableLines(s.Problem))
 	}
 	t := console.Table{Heading: []string{"SANDBOX", "STATE", "CREATED", "LAST USED", "MEMORY", "CPU"}}
 	for _, b := range s.Sandboxes {

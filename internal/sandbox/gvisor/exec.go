@@ -1,7 +1,6 @@
 package gvisor
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -81,14 +80,20 @@ func (e *Engine) ReadLog(ctx context.Context, id sandbox.ID, q sandbox.LogQuery)
 // lastBytes is how much of a log goes into an error.
 const lastBytes = 2 << 10
 
-// lastWords is the end of what the first process of id wrote.
-func (e *Engine) lastWords(ctx context.Context, id sandbox.ID) string {
-	page, err := e.ReadLog(context.WithoutCancel(ctx), id, sandbox.LogQuery{Limit: 2 << 20})
-	if err != nil {
-		return ""
+// lastWords is the end of what the first process of id wrote. What it wrote last may be on its way
+// still, so the end of a process is waited for, for a moment.
+func (e *Engine) lastWords(ctx context.Context, id sandbox.ID, t sandbox.Template) string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deathWait)
+	defer cancel()
+	var all sandbox.LogPage
+	b := e.box(id)
+	for follow := b != nil && b.ended(); ; {
+		page, err := e.ReadLog(ctx, id, sandbox.LogQuery{From: all.Next, Limit: 2 << 20, Follow: follow})
+		if err != nil || len(page.Lines) == 0 {
+			return all.Tail(t, lastBytes)
+		}
+		all.Lines, all.Next = append(all.Lines, page.Lines...), page.Next
 	}
-	lines := bytes.TrimSpace(page.Lines)
-	return string(lines[max(0, len(lines)-lastBytes):])
 }
 
 // Exec implements sandbox.Executor.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -87,14 +88,28 @@ func (e *Engine) launch(ctx context.Context, id sandbox.ID, p *prepared) error {
 		err = e.explain(ctx, id, p.template, err)
 		text := tail(said, consoleSize)
 		if p.template.Logs {
-			text = e.lastWords(ctx, id)
+			text = e.lastWords(ctx, id, p.template)
 		}
-		if text != "" {
-			err = fmt.Errorf("%w; its first process said: %s", err, text)
-		}
-		return errors.Join(err, e.demolish(ctx, id))
+		return errors.Join(saying(err, text, p.template.Logs), e.demolish(ctx, id))
 	}
 	return nil
+}
+
+// saying adds to err what the first process wrote. If that is kept for the template's owner, so is
+// this.
+func saying(err error, text string, owner bool) error {
+	var known *sandpool.Error
+	said := err
+	if owner && errors.As(err, &known) && error(known) == err && known.Err != nil {
+		said = known.Err // the sentence is said already
+	}
+	if text != "" {
+		said = fmt.Errorf("%w; its first process said: %s", said, text)
+	}
+	if known == nil {
+		return said
+	}
+	return sandbox.Saying(known, text, said)
 }
 
 // deathWait is how long a process takes at most from closing its sockets to its end.
@@ -115,7 +130,7 @@ func (e *Engine) explain(ctx context.Context, id sandbox.ID, t sandbox.Template,
 		return err
 	}
 	if b.exit.Reason == sandbox.OutOfMemory {
-		return fmt.Errorf("the sandbox needs more than its memory limit of %d bytes to start: %w", t.Limits.Memory, err)
+		return broken(err, "SandboxOutOfMemory", "The sandbox needs more than its memory limit of %d MiB to start.", t.Limits.Memory>>20)
 	}
 	if report := e.crashReport(id); report != "" {
 		return fmt.Errorf("%w; the sandbox process said: %s", err, report)
@@ -176,7 +191,7 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, p *prepared, console 
 	if p.snapshot != "" {
 		err = e.restore(ctx, id, p.snapshot)
 	} else {
-		err = e.run(ctx, id)
+		err = notRun(e.run(ctx, id), p.template)
 	}
 	if err != nil {
 		return err
@@ -224,9 +239,17 @@ func (e *Engine) awaitReady(ctx context.Context, b *box, p *prepared) error {
 	for {
 		select {
 		case <-b.done:
-			return fmt.Errorf("before it was ready: %w", ended(b.id, b.exit))
+			err := fmt.Errorf("before it was ready: %w", ended(b.id, b.exit))
+			if b.exit.Reason != sandbox.Exited {
+				return err
+			}
+			return broken(err, "SandboxExited", "Its first process exited with code %d before it was ready.", b.exit.Code)
 		case <-ctx.Done():
-			return fmt.Errorf("%w; its last readiness check: %w", context.Cause(ctx), last)
+			err := fmt.Errorf("%w; its last readiness check: %w", context.Cause(ctx), last)
+			if context.Cause(ctx) == errStopped || errors.Is(context.Cause(ctx), context.Canceled) {
+				return err
+			}
+			return broken(err, "SandboxNotReady", "It did not pass its readiness check in time. The last attempt: %.300v.", last)
 		case <-time.After(wait):
 		}
 		if last = asker.Once(ctx); last == nil {
@@ -238,6 +261,26 @@ func (e *Engine) awaitReady(ctx context.Context, b *box, p *prepared) error {
 		}
 		wait, next = next, min(2*next, lastCheckWait, check.Period)
 	}
+}
+
+// notRun tells apart the fault of a template whose command cannot be run. gVisor has no class for it.
+func notRun(err error, t sandbox.Template) error {
+	if err == nil {
+		return nil
+	}
+	const place = "creating process: "
+	i := strings.LastIndex(err.Error(), place)
+	if i < 0 {
+		return err
+	}
+	return broken(err, "SandboxCommandFailed", "Its command %.200q cannot be run: %.300s.", t.Args[0], err.Error()[i+len(place):])
+}
+
+// broken is the error of a template that does not do what it promises, in words for its owner.
+func broken(err error, code, format string, args ...any) error {
+	known := sandpool.Errorf(sandpool.Invalid, code, "template", format, args...)
+	known.Err = err
+	return known
 }
 
 // check runs a program that says by its exit code whether the sandbox is ready.

@@ -114,22 +114,26 @@ const (
 
 func checkImage(name string, l sandbox.Layer) error {
 	if l.Digest == "" {
-		return invalid(name+".digest", "The layer %q has no digest; a snapshot's key needs it.", l.Path)
+		return invalid(name+".digest", "The layer at %q has no digest; a snapshot's key needs it.", l.Target)
 	}
 	if !path.IsAbs(l.Path) {
-		return invalid(name+".path", "The image %q must be an absolute path on the host.", l.Path)
+		return badFile(name, fmt.Errorf("%q is not an absolute path", l.Path), "The image's file must be named by an absolute path.")
 	}
 	f, err := os.Open(l.Path)
 	if err != nil {
-		return &sandpool.Error{Class: sandpool.Invalid, Code: "InvalidTemplate", Target: name + ".path",
-			Message: fmt.Sprintf("The image %q cannot be opened; build or pull it first.", l.Path), Err: err}
+		return badFile(name, err, "The image's file cannot be opened; build or pull it first.")
 	}
 	defer f.Close()
 	magic := make([]byte, len(erofsMagic))
 	if _, err := f.ReadAt(magic, erofsOffset); err != nil || !bytes.Equal(magic, []byte(erofsMagic)) {
-		return invalid(name+".path", "The file %q is not an EROFS image; make it with mkfs.erofs -Enoinline_data.", l.Path)
+		return badFile(name, fmt.Errorf("the magic number of %q is %x", l.Path, magic), "The image's file is not an EROFS image; make it with mkfs.erofs -Enoinline_data.")
 	}
 	return nil
+}
+
+// badFile is the error of an image's file. Its path is for the operator alone.
+func badFile(name string, err error, message string) error {
+	return &sandpool.Error{Class: sandpool.Invalid, Code: "InvalidTemplate", Target: name + ".path", Message: message, Err: err}
 }
 
 // snapshotKey names the snapshot of t on this machine by this engine. A

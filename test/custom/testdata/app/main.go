@@ -10,9 +10,20 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 func main() {
+	for _, arg := range os.Args[1:] {
+		switch arg {
+		case "fail":
+			fmt.Printf("\x1b[31mgiving up\nkey=%s\n", os.Getenv("KEY"))
+			os.Exit(9)
+		case "deaf":
+			fmt.Println("not listening")
+			<-time.After(time.Hour)
+		}
+	}
 	var count atomic.Int64
 	http.HandleFunc("/count", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, count.Add(1)) })
 	http.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
