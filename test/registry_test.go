@@ -109,7 +109,11 @@ func request(ts *testscript.TestScript, neg bool, args []string) {
 	c, err := client.New(cfg)
 	ts.Check(err)
 	defer c.CloseIdle()
-	r, err := http.NewRequest(http.MethodGet, c.PoolEndpoint(args[0])+args[2]+"?identifier="+args[1], nil)
+	separator := "?"
+	if strings.Contains(args[2], "?") {
+		separator = "&"
+	}
+	r, err := http.NewRequest(http.MethodGet, c.PoolEndpoint(args[0])+args[2]+separator+"identifier="+args[1], nil)
 	ts.Check(err)
 	r.Header.Set("Authorization", "Bearer "+cfg.Token)
 	resp, err := http.DefaultClient.Do(r)

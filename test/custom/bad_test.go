@@ -69,7 +69,7 @@ func TestBadImages(t *testing.T) {
 		"deaf": {func(_ *api.SessionPoolProperties, c *api.Container) {
 			c.Args = []string{"deaf"}
 			c.Probes = []api.ContainerProbe{{Type: "Startup", TCPSocket: &api.TCPSocket{Port: &one}, PeriodSeconds: &one, FailureThreshold: &one}}
-		}, []string{"did not pass", "last lines", "not listening"}},
+		}, []string{"did not pass", "nothing listens at port 1", "last lines", "not listening"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			body := container(good)

@@ -249,7 +249,7 @@ func (e *Engine) awaitReady(ctx context.Context, b *box, p *prepared) error {
 			if context.Cause(ctx) == errStopped || errors.Is(context.Cause(ctx), context.Canceled) {
 				return err
 			}
-			return broken(err, "SandboxNotReady", "It did not pass its readiness check in time. The last attempt: %.300v.", last)
+			return broken(err, "SandboxNotReady", "It did not pass its readiness check in time. The last attempt: %.300s.", attempt(last, check))
 		case <-time.After(wait):
 		}
 		if last = asker.Once(ctx); last == nil {
@@ -261,6 +261,17 @@ func (e *Engine) awaitReady(ctx context.Context, b *box, p *prepared) error {
 		}
 		wait, next = next, min(2*next, lastCheckWait, check.Period)
 	}
+}
+
+// attempt says how the last attempt of a check ended, without the words of the engine's own calls.
+func attempt(err error, check sandpool.Probe) string {
+	if err == nil {
+		return "none was made"
+	}
+	if strings.HasSuffix(err.Error(), "connection was refused") {
+		return fmt.Sprintf("nothing listens at port %d", max(check.HTTP.Port, check.TCP.Port))
+	}
+	return err.Error()
 }
 
 // notRun tells apart the fault of a template whose command cannot be run. gVisor has no class for it.
