@@ -7,9 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -161,26 +161,42 @@ func checkNamespaces() sandbox.Requirement {
 		"Use a kernel with namespaces, and set the limits user.max_*_namespaces (sysctl) above zero.")
 }
 
+// checkSeccomp asks the kernel itself: files about it may be hidden (proc(5), subset=pid).
 func checkSeccomp() sandbox.Requirement {
-	actions, err := kernfile.Text("/proc/sys/kernel/seccomp/actions_avail")
-	ok := err == nil
-	for _, need := range []string{"trap", "errno", "kill_process"} {
-		ok = ok && slices.Contains(strings.Fields(actions), need)
+	const getActionAvail = 2 // SECCOMP_GET_ACTION_AVAIL, seccomp(2)
+	var lacking, found []string
+	for _, action := range []struct {
+		name  string
+		value uint32
+	}{
+		{"trap", unix.SECCOMP_RET_TRAP}, {"errno", unix.SECCOMP_RET_ERRNO}, {"kill_process", unix.SECCOMP_RET_KILL_PROCESS},
+	} {
+		_, _, errno := unix.Syscall(unix.SYS_SECCOMP, getActionAvail, 0, uintptr(unsafe.Pointer(&action.value)))
+		if errno != 0 {
+			lacking = append(lacking, fmt.Sprintf("%s: %v", action.name, errno))
+		}
+		found = append(found, action.name)
 	}
-	if err != nil {
-		actions = err.Error()
+	detail := strings.Join(found, ", ")
+	if len(lacking) > 0 {
+		detail = "missing: " + strings.Join(lacking, ", ")
 	}
-	return requirement("seccomp", ok, actions, "Use a kernel with CONFIG_SECCOMP_FILTER.")
+	return requirement("seccomp", len(lacking) == 0, detail, "Use a kernel with CONFIG_SECCOMP_FILTER.")
 }
 
 // checkPtrace: gVisor's systrap platform attaches to the stub processes that it
 // forks. Yama allows that to a parent up to level 1.
 func checkPtrace() sandbox.Requirement {
+	const name = "ptrace"
 	scope, err := kernfile.Int("/proc/sys/kernel/yama/ptrace_scope")
 	if err != nil {
-		return requirement("ptrace", true, "not restricted", "")
+		detail := "not restricted"
+		if _, err := os.Stat("/proc/sys"); err != nil {
+			detail = "not known, for /proc/sys is hidden; kernel.yama.ptrace_scope must be 0 or 1"
+		}
+		return requirement(name, true, detail, "")
 	}
-	return requirement("ptrace", scope <= 1, fmt.Sprintf("kernel.yama.ptrace_scope is %d", scope),
+	return requirement(name, scope <= 1, fmt.Sprintf("kernel.yama.ptrace_scope is %d", scope),
 		"Set kernel.yama.ptrace_scope to 1 (sysctl -w kernel.yama.ptrace_scope=1).")
 }
 
