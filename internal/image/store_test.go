@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -194,21 +193,28 @@ func TestStoreSweep(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dead.dir, "image.erofs"), []byte("half"), 0o444); err != nil {
 		t.Fatal(err)
 	}
-	dead.lock.Close() // as the kernel does for a process that dies
-	stale, fresh := filepath.Join(s.tmp(), "name-1"), filepath.Join(s.tmp(), "name-2")
-	for _, f := range []string{stale, fresh} {
-		if err := os.WriteFile(f, nil, 0o600); err != nil {
-			t.Fatal(err)
+	dead.lock.Close()                        // as the kernel does for a process that dies
+	half := filepath.Join(s.tmp(), "name-1") // of a writer that died with the lock
+	if err := os.WriteFile(half, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	opened := make(chan error, 1)
+	err = s.locked(func() error {
+		go func() {
+			_, err := Open(s.dir)
+			opened <- err
+		}()
+		written := filepath.Join(s.tmp(), "name-2")
+		if err := os.WriteFile(written, nil, 0o600); err != nil {
+			return err
 		}
-	}
-	hourAgo := time.Now().Add(-time.Hour)
-	if err := os.Chtimes(stale, hourAgo, hourAgo); err != nil {
+		return os.Rename(written, filepath.Join(s.names(), "b.json"))
+	})
+	if err := errors.Join(err, <-opened); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(s.dir); err != nil {
-		t.Fatal(err)
-	}
-	for path, want := range map[string]bool{alive.dir: true, dead.dir: false, stale: false, fresh: true} {
+	for path, want := range map[string]bool{alive.dir: true, dead.dir: false, half: false,
+		filepath.Join(s.names(), "b.json"): true} {
 		if _, err := os.Stat(path); (err == nil) != want {
 			t.Errorf("%s: %v, want there: %t", path, err, want)
 		}

@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -85,10 +85,9 @@ func (s *Store) sweep() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	var errs []error
+	errs := []error{s.sweepFiles(entries)}
 	for _, e := range entries {
 		if !e.IsDir() {
-			errs = append(errs, s.sweepFile(e))
 			continue
 		}
 		lock, err := os.Open(filepath.Join(s.tmp(), e.Name()))
@@ -104,13 +103,22 @@ func (s *Store) sweep() error {
 	return errors.Join(errs...)
 }
 
-// sweepFile removes a file that was to become a name; writing one takes milliseconds.
-func (s *Store) sweepFile(e fs.DirEntry) error {
-	info, err := e.Info()
-	if err != nil || time.Since(info.ModTime()) < time.Minute {
+// sweepFiles removes files that were to become names. They are written with the lock held, so
+// who has the lock may take those that are left.
+func (s *Store) sweepFiles(entries []fs.DirEntry) error {
+	entries = slices.DeleteFunc(slices.Clone(entries), fs.DirEntry.IsDir)
+	if len(entries) == 0 {
 		return nil
 	}
-	return os.Remove(filepath.Join(s.tmp(), e.Name()))
+	return s.locked(func() error {
+		for _, e := range entries {
+			err := os.Remove(filepath.Join(s.tmp(), e.Name()))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // lockBuild lets one build run at a time: two of them would do the same work and
