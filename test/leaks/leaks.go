@@ -24,7 +24,8 @@ type Found struct {
 	Servers []string
 	Cgroups []string
 	Mounts  []string
-	Files   []string
+	// Files are those of sandboxes, and images that are half made.
+	Files []string
 	// Namespaces are those of the whole host that a mount keeps. One without a
 	// mount ends with the processes in it and the descriptors on it.
 	Namespaces []string
@@ -57,7 +58,11 @@ func Count(dataDir string) (Found, error) {
 			f.Namespaces = append(f.Namespaces, strings.TrimSpace(line))
 		}
 	}
-	f.Files, err = sandboxFiles(dataDir)
+	if f.Files, err = sandboxFiles(dataDir); err != nil {
+		return f, err
+	}
+	half, err := filepath.Glob(filepath.Join(dataDir, "images", "tmp", "*"))
+	f.Files = append(f.Files, half...)
 	return f, err
 }
 

@@ -53,11 +53,8 @@ func (c *tally) add(what string) {
 func TestSoak(t *testing.T) {
 	need.Data(t)
 	n := shortSessions
-	if s := os.Getenv("SANDPOOL_TEST_SOAK"); s != "" {
-		var err error
-		if n, err = strconv.Atoi(s); err != nil {
-			t.Fatalf("SANDPOOL_TEST_SOAK=%q is not a number", s)
-		}
+	if long := longSessions(t); long > 0 {
+		n = long
 	}
 	soak(t, newProgram(t), n)
 }
@@ -126,6 +123,20 @@ func soak(t *testing.T, srv *program, n int) {
 	for _, line := range after.Diff(before) {
 		t.Errorf("left behind: %s", line)
 	}
+}
+
+// longSessions is how many sessions the long form has; 0 means that this is the short form.
+func longSessions(t *testing.T) int {
+	t.Helper()
+	s := os.Getenv("SANDPOOL_TEST_SOAK")
+	if s == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatalf("SANDPOOL_TEST_SOAK=%q is not a number", s)
+	}
+	return n
 }
 
 // put makes the pool and waits until it can be used.
@@ -287,6 +298,7 @@ func wait(ctx context.Context, d time.Duration) bool {
 // program is the real server as a process of its own, so that it can be killed.
 type program struct {
 	dir, data, bin, addr string
+	images               string // empty means below data
 	cmd                  *exec.Cmd
 	log                  *os.File
 	env                  []string       // besides what every server here gets
@@ -295,15 +307,11 @@ type program struct {
 
 func newProgram(t *testing.T) *program {
 	t.Helper()
-	p := &program{dir: t.TempDir()}
+	p := &program{dir: t.TempDir(), images: filepath.Join(os.Getenv("SANDPOOL_TEST_DATA"), "images")}
 	p.data = filepath.Join(p.dir, "data")
 	p.bin = filepath.Join(p.dir, "bin")
 	for _, name := range []string{"sandpool", "sandpool-agent"} {
-		build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(p.bin, name), "../../cmd/"+name)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("build %s: %v\n%s", name, err, out)
-		}
+		compile(t, filepath.Join(p.bin, name), "../../cmd/"+name)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -329,13 +337,21 @@ func newProgram(t *testing.T) *program {
 	return p
 }
 
+func compile(t *testing.T, out, pkg string) {
+	t.Helper()
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", out, pkg)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", pkg, err, text)
+	}
+}
+
 func (p *program) start(t *testing.T) {
 	t.Helper()
 	// Not bound to the test's context: it is stopped in order, and the test
 	// framework's kill would look like one of ours.
 	p.cmd = exec.Command(filepath.Join(p.bin, "sandpool"), "serve", "--data-dir", p.data, "--listen", p.addr)
-	p.cmd.Env = append(os.Environ(), "SANDPOOL_IMAGE_DIR="+filepath.Join(os.Getenv("SANDPOOL_TEST_DATA"), "images"),
-		"SANDPOOL_ON_EXIT=stop", "HOME="+p.dir)
+	p.cmd.Env = append(os.Environ(), "SANDPOOL_IMAGE_DIR="+p.images, "SANDPOOL_ON_EXIT=stop", "HOME="+p.dir)
 	p.cmd.Env = append(p.cmd.Env, p.env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {

@@ -41,6 +41,9 @@ type Hub struct {
 	// Before, if set, may answer a pull's request itself; then it returns true. Set it before
 	// the first pull.
 	Before func(w http.ResponseWriter, r *http.Request) bool
+	// Wrap, if set, returns what the answer to a pull's request is written to. Set it before the
+	// first pull.
+	Wrap func(w http.ResponseWriter, r *http.Request) http.ResponseWriter
 }
 
 // NewHub starts an empty registry, open to everybody.
@@ -53,6 +56,9 @@ func NewHub(t testing.TB) *Hub {
 			strings.HasPrefix(r.Header.Get("User-Agent"), pusher+" ")
 		if !pushes && h.Before != nil && h.Before(w, r) {
 			return
+		}
+		if !pushes && h.Wrap != nil {
+			w = h.Wrap(w, r)
 		}
 		inner.ServeHTTP(w, r)
 	}))
@@ -211,9 +217,24 @@ func Read(t testing.TB, file, name string) string {
 // variable, or without root, are skipped.
 func Debian(t testing.TB, packages ...string) string {
 	t.Helper()
+	return debian(t, "essential", packages)
+}
+
+// Unpacked is like Debian, but the packages are unpacked and not installed, which takes some ten
+// seconds: no script of theirs has run, there is no /etc/passwd, and what every Debian system has
+// is not there unless a package asks for it. Much of what no server opens is left out.
+func Unpacked(t testing.TB, packages ...string) string {
+	t.Helper()
+	return debian(t, "extract", packages, `--extract-hook=cd "$1/usr" && rm -rf share/doc share/man `+
+		`share/locale share/i18n share/perl* lib/*/perl* lib/*/libLLVM* lib/*/libz3*`)
+}
+
+// debian makes a tar file by a variant of mmdebstrap.
+func debian(t testing.TB, variant string, packages []string, more ...string) string {
+	t.Helper()
 	data := need.Data(t)
 	packages = slices.Sorted(slices.Values(packages))
-	sum := sha256.Sum256([]byte(strings.Join(packages, " ")))
+	sum := sha256.Sum256(fmt.Append(nil, variant, packages, more))
 	file := filepath.Join(data, fmt.Sprintf("debian-%x.tar", sum[:8]))
 	if _, err := os.Stat(file); err == nil {
 		return file
@@ -226,11 +247,12 @@ func Debian(t testing.TB, packages ...string) string {
 	// apt's hooks are scripts of dash, which knows descriptors of one digit alone: what this
 	// process was given must not take them.
 	args := []string{"-c", `exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; exec unshare "$@"`, "sh",
-		"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap", "--mode=root", "--variant=essential",
-		"--include=" + strings.Join(packages,
-			","), "--dpkgopt=force-unsafe-io", `--aptopt=Apt::Install-Recommends "false"`,
-		"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/doc/*"}
-	args = append(append(args, options...), image.DebianSuite, half)
+		"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap", "--mode=root",
+		"--variant=" + variant, "--include=" + strings.Join(packages, ","),
+		"--dpkgopt=force-unsafe-io", `--aptopt=Apt::Install-Recommends "false"`,
+		`--aptopt=Acquire::Languages "none"`, "--dpkgopt=path-exclude=/usr/share/man/*",
+		"--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/doc/*"}
+	args = append(append(append(args, options...), more...), image.DebianSuite, half)
 	if mirror := os.Getenv("SANDPOOL_DEBIAN_MIRROR"); mirror != "" {
 		args = append(args, mirror)
 	}
