@@ -36,6 +36,8 @@ type kit struct {
 	http  *http.Client
 	token string
 	host  string // of the registry
+	dir   string
+	bin   string // see program
 	log   bytes.Buffer
 }
 
@@ -43,7 +45,7 @@ func newKit(t *testing.T) *kit {
 	t.Helper()
 	need.Data(t)
 	dir := t.TempDir()
-	k := &kit{http: &http.Client{Transport: &http.Transport{}}}
+	k := &kit{dir: dir, http: &http.Client{Transport: &http.Transport{}}}
 	images := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(images.Close)
 	k.host = strings.TrimPrefix(images.URL, "http://")
@@ -159,10 +161,15 @@ func app(t *testing.T) v1.Image {
 func build(t *testing.T, pkg string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "program")
+	compile(t, out, pkg)
+	return out
+}
+
+func compile(t *testing.T, out, pkg string) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", out, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", pkg, err, text)
 	}
-	return out
 }
