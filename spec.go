@@ -36,6 +36,8 @@ type Spec struct {
 	// EvictIdle, if not zero, lets a claim on a full pool end the session that has been idle
 	// longest, if that is at least so long.
 	EvictIdle time.Duration `json:"evictIdle,omitempty"`
+	// MCP is the pool's MCP endpoint.
+	MCP MCP `json:"mcp,omitzero"`
 	// Environment is the resource id of the managed environment that the owner named. It is
 	// kept because clients compare it; it has no effect.
 	Environment string `json:"environment,omitempty"`
@@ -50,7 +52,7 @@ func (s Spec) SameSandbox(t Spec) bool {
 // can be written in several.
 func (s Spec) sandbox() Spec {
 	s.Lifecycle, s.Forwarding, s.Environment = Lifecycle{}, Forwarding{}, ""
-	s.Queue, s.EvictIdle = nil, 0
+	s.Queue, s.EvictIdle, s.MCP = nil, 0, MCP{}
 	s.Secrets = s.usedSecrets()
 	if s.Container != nil {
 		c := *s.Container
@@ -110,6 +112,18 @@ type Queue struct {
 	Length int           `json:"length,omitempty" yaml:"length"` // callers at the same time
 	Wait   time.Duration `json:"wait,omitempty" yaml:"wait"`     // of each, at most
 }
+
+// MCP says who may use the MCP endpoint of a code pool with a key of its own. Tokens are taken in any
+// case: they allow nothing there that they do not allow elsewhere.
+type MCP struct {
+	// Enabled gives the pool a key, and KeyDisabled refuses it.
+	Enabled     bool `json:"enabled,omitempty"`
+	KeyDisabled bool `json:"keyDisabled,omitempty"`
+}
+
+// MCPKey is the name of the pool's secret that is the key of its MCP endpoint. No secret of an owner's
+// can have it.
+const MCPKey = ".mcp-key"
 
 // ContainerType says what a pool's sandboxes run. The names are those of the resource type
 // Microsoft.App/sessionPools.

@@ -35,6 +35,7 @@ func TestSameSandbox(t *testing.T) {
 		"liveness":        {func(s *Spec) { s.Container.Liveness = nil }, true},
 		"name":            {func(s *Spec) { s.Container.Name = "b" }, true},
 		"credentials":     {func(s *Spec) { s.Container.Registry.Username = "v"; s.Secrets["password"] = "v2" }, true},
+		"mcp":             {func(s *Spec) { s.MCP.Enabled = true; s.Secrets[MCPKey] = "v1" }, true},
 		"environment id":  {func(s *Spec) { s.Environment = "e" }, true},
 		"unused secret":   {func(s *Spec) { s.Secrets["new"] = "v1" }, true},
 		"kind":            {func(s *Spec) { s.Kind = Shell }, false},

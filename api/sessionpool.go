@@ -76,10 +76,19 @@ type SessionNetworkConfiguration struct {
 	Status string `json:"status,omitempty"` // "EgressDisabled", "EgressEnabled"
 }
 
-// McpServerSettings says whether a pool has an MCP endpoint.
+// McpServerSettings says whether the MCP endpoint of a pool takes a key of the pool's own.
+// McpServerEndpoint is set by the server and ignored in requests.
 type McpServerSettings struct {
-	IsMcpServerEnabled        bool `json:"isMcpServerEnabled,omitempty"`
-	IsMcpServerAPIKeyDisabled bool `json:"isMcpServerApiKeyDisabled,omitempty"`
+	IsMcpServerEnabled *bool `json:"isMcpServerEnabled,omitempty"`
+	// IsMCPServerEnabled is the same in the spelling of Azure's documentation. Answers have both.
+	IsMCPServerEnabled        *bool  `json:"isMCPServerEnabled,omitempty"`
+	IsMcpServerAPIKeyDisabled bool   `json:"isMcpServerApiKeyDisabled,omitempty"`
+	McpServerEndpoint         string `json:"mcpServerEndpoint,omitempty"`
+}
+
+// McpServerCredentials is the key of a pool's MCP endpoint.
+type McpServerCredentials struct {
+	APIKey string `json:"apiKey"`
 }
 
 // Queue is how callers of a full pool wait, first come, first served. WaitInSeconds absent

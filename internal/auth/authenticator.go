@@ -20,6 +20,8 @@ type Credential struct {
 	Kind Kind
 	// Text is the secret itself.
 	Text string
+	// Pool is the pool whose own keys the request may show; zero means none.
+	Pool sandpool.PoolID
 }
 
 // Kind is a way to show a credential.
@@ -29,7 +31,12 @@ type Kind int
 const (
 	// Bearer is a token in the Authorization header (RFC 6750).
 	Bearer Kind = iota
+	// APIKey is a key in the header x-ms-apikey, of a request that may show one.
+	APIKey
 )
+
+// keyHeader carries a pool's own key.
+const keyHeader = "X-Ms-Apikey"
 
 // Verifier finds out who a credential belongs to.
 type Verifier interface {
@@ -48,6 +55,9 @@ type Options struct {
 	Fail func(w http.ResponseWriter, r *http.Request, err error)
 	// Open reports whether a request is answered without a principal; nil means that none is.
 	Open func(r *http.Request) bool
+	// Keys returns the pool whose own keys a request may show, and false if it may show none;
+	// nil means that none may.
+	Keys func(r *http.Request) (sandpool.PoolID, bool)
 }
 
 // Authenticator finds the principals of requests.
@@ -86,20 +96,41 @@ func (a *Authenticator) Middleware(next http.Handler) http.Handler {
 
 // Authenticate returns the principal of r.
 func (a *Authenticator) Authenticate(r *http.Request) (Principal, error) {
-	text, err := bearer(r)
+	c, err := a.credential(r)
 	if err != nil {
 		return Principal{}, err
 	}
-	c := Credential{Kind: Bearer, Text: text}
 	for _, v := range a.verifiers {
 		if v.Recognizes(c) {
 			return v.Verify(r.Context(), c)
 		}
 	}
-	if strings.HasPrefix(text, "eyJ") && strings.Count(text, ".") == 2 { // a JSON Web Token
+	if strings.HasPrefix(c.Text, "eyJ") && strings.Count(c.Text, ".") == 2 { // a JSON Web Token
 		return Principal{}, entra()
 	}
 	return Principal{}, refused()
+}
+
+// credential returns what r shows. Where a pool's own keys count, one may stand in place of a
+// token; two credentials would leave open whose the request is.
+func (a *Authenticator) credential(r *http.Request) (Credential, error) {
+	var pool sandpool.PoolID
+	if a.o.Keys != nil {
+		if id, ok := a.o.Keys(r); ok {
+			pool = id
+		}
+	}
+	if keys := r.Header.Values(keyHeader); pool != (sandpool.PoolID{}) && len(keys) > 0 {
+		switch {
+		case len(keys) > 1 || r.Header.Get("Authorization") != "":
+			return Credential{}, missing("The request has more than one key or token. Send one: x-ms-apikey, or Authorization.")
+		case len(keys[0]) > maxHeader:
+			return Credential{}, missing("The header x-ms-apikey has %d bytes, which no key has.", len(keys[0]))
+		}
+		return Credential{Kind: APIKey, Text: strings.TrimSpace(keys[0]), Pool: pool}, nil
+	}
+	text, err := bearer(r)
+	return Credential{Kind: Bearer, Text: text, Pool: pool}, err
 }
 
 // bearer returns the token's text that r carries, in its one Authorization header.

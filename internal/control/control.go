@@ -28,6 +28,8 @@ type Pools interface {
 	Status(ctx context.Context, id sandpool.PoolID) (pool.Status, error)
 	Sandboxes(ctx context.Context, id sandpool.PoolID) ([]sandpool.Sandbox, error)
 	Stats(ctx context.Context, s sandpool.Sandbox) (sandbox.Stats, error)
+	// Secret returns a secret of a pool, without a value if there is none of this name.
+	Secret(ctx context.Context, id sandpool.PoolID, name string) (sandpool.Secret, error)
 }
 
 // Tokens is what the operator's calls need of package auth.
@@ -151,9 +153,9 @@ func (c *Control) Register(mux *http.ServeMux) {
 	handle("GET "+arm.PoolPath+"/status", c.onPool(auth.ReadStatus, c.status))
 	handle("GET "+arm.PoolPath+"/events", c.onPool(auth.ReadStatus, c.poolEvents))
 	handle("GET /sandpool/events", c.serverEvents)
-	for _, action := range []string{"fetchMCPServerCredentials", "rotateMCPServerCredentials", "regenerateCredentials"} {
-		handle("POST "+arm.PoolPath+"/"+action, c.onPool(auth.WritePool, c.noMCP))
-	}
+	handle("POST "+arm.PoolPath+"/fetchMCPServerCredentials", c.onPool(auth.WritePool, c.fetchKey))
+	handle("POST "+arm.PoolPath+"/rotateMCPServerCredentials", c.onPool(auth.WritePool, c.rotateKey))
+	handle("POST "+arm.PoolPath+"/regenerateCredentials", c.onPool(auth.WritePool, c.rotateKey))
 	handle(arm.PoolPath+"/providers/Microsoft.Authorization/roleAssignments/{assignment}", c.onPool(auth.WritePool, noRoleAssignments))
 
 	c.registerTree(handle)
@@ -191,15 +193,6 @@ func (c *Control) lock(ctx context.Context) (unlock func(), err error) {
 func methodNotAllowed(w http.ResponseWriter, r *http.Request, _ sandpool.PoolID) error {
 	w.Header().Set("Allow", "GET, HEAD, PUT, PATCH, DELETE")
 	return sandpool.Errorf(sandpool.Invalid, "MethodNotAllowed", "", "A session pool does not know the method %s. Use GET, PUT, PATCH or DELETE.", r.Method)
-}
-
-// noMCP answers for the credentials of an MCP endpoint.
-func (c *Control) noMCP(_ http.ResponseWriter, r *http.Request, id sandpool.PoolID) error {
-	if _, err := c.pools.Pool(r.Context(), id); err != nil {
-		return err
-	}
-	return sandpool.Errorf(sandpool.Unsupported, "SessionMCPServerNotEnabled", "properties.mcpServerSettings",
-		"The session pool %q has no MCP endpoint.", id.Name)
 }
 
 // noRoleAssignments answers the role assignment that az sends after it has

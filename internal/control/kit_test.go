@@ -121,6 +121,15 @@ func (f *fakePools) Sandboxes(context.Context, sandpool.PoolID) ([]sandpool.Sand
 	return f.boxes, nil
 }
 
+func (f *fakePools) Secret(_ context.Context, id sandpool.PoolID, name string) (sandpool.Secret, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.pools[id.Key()] == nil {
+		return sandpool.Secret{}, sandpool.Errorf(sandpool.NotFound, "", "", "no pool")
+	}
+	return f.secrets[name], nil
+}
+
 func (f *fakePools) Stats(_ context.Context, s sandpool.Sandbox) (sandbox.Stats, error) {
 	if s.ID == "gone" {
 		return sandbox.Stats{}, errors.New("it has just ended")

@@ -54,7 +54,7 @@ func (c *Control) put(w http.ResponseWriter, r *http.Request, id sandpool.PoolID
 	if err != nil {
 		return err
 	}
-	got, err := c.pools.Put(r.Context(), want, secrets)
+	got, err := c.pools.Put(r.Context(), want, withKey(want, secrets))
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (c *Control) patch(w http.ResponseWriter, r *http.Request, id sandpool.Pool
 	if err != nil {
 		return err
 	}
-	got, err := c.pools.Put(r.Context(), want, secrets)
+	got, err := c.pools.Put(r.Context(), want, withKey(want, secrets))
 	if err != nil {
 		return err
 	}

@@ -174,7 +174,7 @@ func TestPutRefuses(t *testing.T) {
 		{`"secrets":[{"name":"a","value":"b"}]`, codeUnsupported, "properties.secrets"},
 		{`"customContainerTemplate":{"containers":[]}`, codeUnsupported, "properties.customContainerTemplate"},
 		{`"managedIdentitySettings":[{"identity":"system"}]`, codeUnsupported, "properties.managedIdentitySettings"},
-		{`"mcpServerSettings":{"isMCPServerEnabled":true}`, codeUnsupported, "properties.mcpServerSettings.isMcpServerEnabled"},
+		{`"mcpServerSettings":{"isMCPServerEnabled":true,"isMcpServerEnabled":false}`, codeInvalid, "properties.mcpServerSettings.isMcpServerEnabled"},
 		{`"sessionNetworkConfiguration":{"status":"EgressEnabled"}`, codeUnsupported, "properties.sessionNetworkConfiguration.status"},
 		{`"sessionNetworkConfiguration":{"status":"Open"}`, codeInvalid, "properties.sessionNetworkConfiguration.status"},
 		{`"sandpool":{"image":"/etc"}`, codeInvalid, "properties.sandpool.image"},

@@ -28,12 +28,6 @@ func refuse(ps *problems, identity *api.Identity, props *api.SessionPoolProperti
 	if len(props.ManagedIdentitySettings) > 0 {
 		ps.unsupported("properties.managedIdentitySettings", "managed identities")
 	}
-	if m := props.McpServerSettings; m != nil && m.IsMcpServerEnabled {
-		ps.unsupported("properties.mcpServerSettings.isMcpServerEnabled", "an MCP endpoint of a pool")
-	}
-	if m := props.McpServerSettings; m != nil && m.IsMcpServerAPIKeyDisabled {
-		ps.unsupported("properties.mcpServerSettings.isMcpServerApiKeyDisabled", "an MCP endpoint of a pool")
-	}
 }
 
 // emptyTemplate reports whether t asks for nothing.

@@ -34,6 +34,7 @@ func flatVersion(v string) bool {
 func (c *Control) render(p sandpool.Pool, r *http.Request) api.SessionPool {
 	w := wire(shown(r.Context(), p), apiVersion(r))
 	w.Properties.PoolManagementEndpoint = c.o.Endpoint(p, r)
+	showMCP(w.Properties.McpServerSettings, w.Properties.PoolManagementEndpoint)
 	return w
 }
 
@@ -66,6 +67,7 @@ func wire(p sandpool.Pool, version string) api.SessionPool {
 			DynamicPoolConfiguration:    lifecycle(p, version),
 			SessionNetworkConfiguration: &api.SessionNetworkConfiguration{Status: string(p.Spec.Network.Status)},
 			ProvisioningState:           string(p.State),
+			McpServerSettings:           wireMCP(p.Spec.MCP),
 			Sandpool:                    settings(p),
 		},
 	}

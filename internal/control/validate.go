@@ -101,6 +101,7 @@ func (c *Control) parse(id sandpool.PoolID, body api.SessionPool, old *sandpool.
 	c.parseType(&ps, &p, props, old)
 	c.parseScale(&ps, &p, props.ScaleConfiguration)
 	c.parseLifecycle(&ps, &p, props.DynamicPoolConfiguration)
+	parseMCP(&ps, &p, props.McpServerSettings, custom)
 	parseNetwork(&ps, &p, props.SessionNetworkConfiguration)
 	c.parseSandpool(&ps, &p, props.Sandpool, custom)
 	secrets := parseSecrets(&ps, props.Secrets)

@@ -28,10 +28,17 @@ type Code interface {
 	Serve(w http.ResponseWriter, r *http.Request, pool sandpool.PoolID, segments []string) error
 }
 
+// MCP serves the MCP endpoint of code pools.
+type MCP interface {
+	// Serve answers a request for a pool, about which nothing has been checked.
+	Serve(w http.ResponseWriter, r *http.Request, pool sandpool.PoolID) error
+}
+
 // Parts are what a Branch hands requests to. All are required.
 type Parts struct {
 	Code   Code
 	Custom *Custom
+	MCP    MCP
 	// Rest gets the requests that are for no pool's data plane.
 	Rest http.Handler
 }
@@ -46,7 +53,7 @@ type Branch struct {
 
 // NewBranch returns a Branch. suffix is that of pools' host names; empty means that they have none.
 func NewBranch(kinds Kinds, respond Responder, suffix string, to Parts) (*Branch, error) {
-	if kinds == nil || respond == nil || to.Code == nil || to.Custom == nil || to.Rest == nil {
+	if kinds == nil || respond == nil || to.Code == nil || to.Custom == nil || to.MCP == nil || to.Rest == nil {
 		return nil, errors.New("endpoint: kinds, respond and all parts are required")
 	}
 	return &Branch{kinds: kinds, respond: respond, to: to, suffix: strings.ToLower(strings.Trim(suffix, "."))}, nil
@@ -56,6 +63,16 @@ func NewBranch(kinds Kinds, respond Responder, suffix string, to Parts) (*Branch
 func (b *Branch) OwnHost(r *http.Request) bool {
 	_, ok := poolOfHost(r.Host, b.suffix)
 	return ok
+}
+
+// Keys returns the pool whose own key r may show: that of the MCP endpoint which r is for. To a
+// custom pool that path is its container's, and so is the key that it may want.
+func (b *Branch) Keys(r *http.Request) (sandpool.PoolID, bool) {
+	t, ok := Find(r, b.suffix)
+	if !ok || !t.isMCP() || b.isCustom(r.Context(), t.Pool) {
+		return sandpool.PoolID{}, false
+	}
+	return t.Pool, true
 }
 
 // ServeHTTP implements http.Handler.
@@ -74,6 +91,9 @@ func (b *Branch) serve(w http.ResponseWriter, r *http.Request, t Target) error {
 		if !management || b.to.Custom.manages(operation) {
 			return b.to.Custom.serve(w, r, t, operation)
 		}
+	}
+	if t.isMCP() {
+		return b.to.MCP.Serve(w, r, t.Pool)
 	}
 	segments, err := arm.Segments(t.Path)
 	if err != nil {

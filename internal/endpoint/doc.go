@@ -5,7 +5,8 @@
 //
 //	                      ┌─ custom container ─▶ Custom: below .management what is served of every
 //	path or host ─▶ pool ─┤                      pool, else the container, which sees the path as it came
-//	                      └─ code ─────────────▶ one spelling of the path ─▶ the gateway
+//	                      └─ code ─────────────▶ /mcp: the MCP endpoint
+//	                                             else one spelling of the path ─▶ the gateway
 //	neither ─────────────────────────────────▶ one spelling of the path ─▶ the control plane
 //
 // What a container sees of a path is its application's business: two slashes, dots, a "%2F" or

@@ -67,6 +67,14 @@ func (w *world) Serve(rw http.ResponseWriter, _ *http.Request, pool sandpool.Poo
 	return err
 }
 
+// tools answers for the MCP endpoint.
+type tools struct{}
+
+func (tools) Serve(rw http.ResponseWriter, _ *http.Request, pool sandpool.PoolID) error {
+	_, err := io.WriteString(rw, "mcp "+pool.Name)
+	return err
+}
+
 // start serves w and returns the server's address.
 func (w *world) start(t *testing.T) string {
 	t.Helper()
@@ -81,7 +89,7 @@ func (w *world) start(t *testing.T) string {
 	})
 	responder := &arm.Responder{Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	p := proxy.New(proxy.Options{})
-	b, err := endpoint.NewBranch(w, responder, suffix, endpoint.Parts{Code: w, Custom: endpoint.NewCustom(w, p), Rest: responder.Normalise(rest)})
+	b, err := endpoint.NewBranch(w, responder, suffix, endpoint.Parts{Code: w, MCP: tools{}, Custom: endpoint.NewCustom(w, p), Rest: responder.Normalise(rest)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,6 +151,12 @@ func TestBranch(t *testing.T) {
 		{"x", "GET " + code + "//executions" + id, "code python executions"},
 		{"x", "GET " + code + "/files//a%2Fb%41;c/" + id, "code python files|a/bA;c"},
 		{"x", "GET " + strings.Replace(code, "python", "none", 1) + "/a" + id, "code none a"},
+		{"x", "POST " + code + "/mcp", "mcp python"},
+		{"x", "POST " + code + "//MCP/?x=1", "mcp python"},
+		{"x", "POST " + code + "/mcp/files", "code python mcp|files"},
+		{"x", "POST " + strings.Replace(code, "python", "none", 1) + "/mcp", "mcp none"},
+		{"x", "POST " + custom + "/mcp" + id, "container POST /mcp" + id},
+		{"python." + suffix, "POST /mcp", "mcp python"},
 		{"x", "GET " + strings.Replace(custom, "/sessionPools", "/providers/Microsoft.App/sessionPools", 1), "rest " + strings.Replace(custom, "/sessionPools", "/providers/Microsoft.App/sessionPools", 1)},
 		{"web." + suffix, "GET /" + id, "container GET /" + id},
 		{"web." + suffix + ":443", "GET //a/..%2F;" + id, "container GET //a/..%2F;" + id},
@@ -204,6 +218,28 @@ func TestNothingPassesUnchecked(t *testing.T) {
 	}
 	if len(w.acquired) != 0 {
 		t.Errorf("leases were acquired: %v", w.acquired)
+	}
+}
+
+// TestKeys checks where a pool's own key counts: at the MCP endpoint of a code pool, and nowhere else.
+func TestKeys(t *testing.T) {
+	w := &world{}
+	responder := &arm.Responder{Log: slog.New(slog.DiscardHandler)}
+	b, err := endpoint.NewBranch(w, responder, suffix, endpoint.Parts{
+		Code: w, MCP: tools{}, Custom: endpoint.NewCustom(w, nil), Rest: responder.NotFound()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for url, want := range map[string]string{
+		"http://x" + code + "/mcp": "python", "http://python." + suffix + "/mcp": "python",
+		"http://x" + code + "/executions": "", "http://x" + code: "", "http://x" + custom + "/mcp": "",
+		"http://web." + suffix + "/mcp": "", "http://x/mcp": "", "http://x" + code + "/mcp/..%2Fexecutions": "",
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), "POST", url, nil)
+		r.RequestURI = r.URL.RequestURI()
+		if id, ok := b.Keys(r); id.Name != want || ok != (want != "") {
+			t.Errorf("%s: %v, %v; want %q", url, id, ok, want)
+		}
 	}
 }
 

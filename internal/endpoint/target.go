@@ -145,3 +145,9 @@ func (t Target) management() (string, bool) {
 	operation, _ := cutSegment(rest)
 	return strings.ToLower(operation), true
 }
+
+// isMCP reports whether the target is the MCP endpoint, if its pool has one.
+func (t Target) isMCP() bool {
+	first, rest := cutSegment(t.Path)
+	return strings.EqualFold(first, "mcp") && strings.Trim(rest, "/") == ""
+}

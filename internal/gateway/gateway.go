@@ -216,10 +216,6 @@ func (g *Gateway) find(c *call, segments []string) (route, error) {
 		return route{}, sandpool.Errorf(sandpool.Invalid, "MethodNotAllowed", "method",
 			"%s is not supported on %q; use %s.", clip(c.r.Method), clip(path), strings.Join(allowed, " or "))
 	}
-	if len(segments) == 1 && strings.EqualFold(segments[0], "mcp") {
-		return route{}, sandpool.Errorf(sandpool.Unsupported, codeUnsupported, "path",
-			"This server has no MCP endpoint yet; code runs by POST to 'executions'.")
-	}
 	return route{}, sandpool.Errorf(sandpool.NotFound, "InvalidResourcePath", "path",
 		"This pool has no operation at %q; code runs by POST to 'executions' or 'code/execute', files are below 'files'.", clip(path))
 }

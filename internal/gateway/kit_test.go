@@ -97,7 +97,7 @@ func newWorldOf(t testing.TB, o Options, connect func(interpreter.Session) inter
 	}
 	w.gateway = g
 	branch, err := door.NewBranch(w, responder, "", door.Parts{
-		Code: g, Custom: door.NewCustom(nil, nil), Rest: responder.NotFound()})
+		Code: g, MCP: noMCP{}, Custom: door.NewCustom(nil, nil), Rest: responder.NotFound()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +106,11 @@ func newWorldOf(t testing.TB, o Options, connect func(interpreter.Session) inter
 	w.url, w.finish = server.URL, server.Close
 	return w
 }
+
+// noMCP stands where the MCP endpoint would.
+type noMCP struct{}
+
+func (noMCP) Serve(http.ResponseWriter, *http.Request, sandpool.PoolID) error { return nil }
 
 func withRole(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

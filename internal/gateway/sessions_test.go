@@ -35,7 +35,6 @@ func TestSessions(t *testing.T) {
 		{"DELETE", "DELETE", "session?identifier=abcd", 204, ""},
 		{"it is gone too", "GET", "session?identifier=abcd", 400, `"code":"SessionWithIdentifierNotFound"`},
 		{"no identifier", "DELETE", "session", 400, `"target":"identifier"`},
-		{"MCP is not served", "POST", "mcp", 400, "This server has no MCP endpoint yet"},
 	} {
 		got := w.do(tt.method, tt.path, `{"code":"1"}`)
 		if got.status != tt.status || !strings.Contains(got.body, tt.want) {

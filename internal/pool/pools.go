@@ -278,3 +278,13 @@ func (m *Manager) secrets(ctx context.Context, p sandpool.Pool) (sandpool.Secret
 	}
 	return s, nil
 }
+
+// Secret returns a secret of a pool, without a value if there is none of this name.
+func (m *Manager) Secret(ctx context.Context, id sandpool.PoolID, name string) (sandpool.Secret, error) {
+	p, err := m.Pool(ctx, id)
+	if err != nil {
+		return sandpool.Secret{}, err
+	}
+	all, err := m.secrets(ctx, p)
+	return all[name], err
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/sandpool/sandpool/internal/endpoint"
 	"github.com/sandpool/sandpool/internal/gateway"
 	"github.com/sandpool/sandpool/internal/issuer"
+	"github.com/sandpool/sandpool/internal/mcp"
 	"github.com/sandpool/sandpool/internal/pool"
 )
 
@@ -53,8 +54,12 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		_, _ = io.WriteString(w, "ok\n") // a caller that has gone away does not matter
 	})
 	mux.Handle("/", respond.NotFound())
+	agents, err := s.mcp(log)
+	if err != nil {
+		return nil, err
+	}
 	branch, err := endpoint.NewBranch(s.manager, respond, s.cfg.EndpointSuffix, endpoint.Parts{
-		Code: data, Custom: endpoint.NewCustom(holds{s.manager}, s.proxy), Rest: respond.Normalise(mux)})
+		Code: data, MCP: agents, Custom: endpoint.NewCustom(holds{s.manager}, s.proxy), Rest: respond.Normalise(mux)})
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +68,8 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	if err != nil {
 		return nil, err
 	}
-	callers, err := auth.NewAuthenticator(auth.Options{Fail: respond.Error, Open: isHealth}, s.tokens, clients)
+	callers, err := auth.NewAuthenticator(auth.Options{Fail: respond.Error, Open: isHealth, Keys: branch.Keys},
+		s.tokens, clients, mcp.NewKeys(s.manager))
 	if err != nil {
 		return nil, err
 	}
@@ -92,9 +98,11 @@ func (s *Server) issuer() (*issuer.Issuer, error) {
 const issuerKeyFile = "issuer-key.pem"
 
 // leases is the manager as the data plane of code pools sees it, holds as that of custom pools does.
+// and tools as the MCP endpoint does.
 type (
 	leases struct{ *pool.Manager }
 	holds  struct{ *pool.Manager }
+	tools  struct{ *pool.Manager }
 )
 
 // Acquire implements endpoint.Pools.

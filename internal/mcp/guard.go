@@ -1,0 +1,78 @@
+package mcp
+
+import (
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/sandpool/sandpool"
+)
+
+// Guard holds off pages that a browser has been made to load from this server under another name
+// (DNS rebinding), and pages of other origins.
+type Guard struct {
+	// Hosts are the names of the server, and Suffix that of its pools' own names, without ports.
+	// They matter where the server listens on loopback, which has no name of its own.
+	Hosts  []string
+	Suffix string
+	// Origins are those whose pages may use the server; "*" is every one.
+	Origins []string
+}
+
+func (g Guard) check(r *http.Request) error {
+	if !g.knows(r) {
+		return sandpool.Errorf(sandpool.Denied, "HostNotAllowed", "Host",
+			"The request names a host that is not this server's. Use the address that the server shows, "+
+				"or set public_url to the name that it is reached by.")
+	}
+	origins := r.Header.Values("Origin")
+	if len(origins) == 0 || len(origins) == 1 && g.allows(origins[0], r) {
+		return nil
+	}
+	return sandpool.Errorf(sandpool.Denied, "OriginNotAllowed", "Origin",
+		"Pages of this origin may not use the MCP endpoint. An administrator can allow them with the setting cors.origins.")
+}
+
+// knows reports whether the Host of r may be this server's. On other addresses than loopback any may:
+// a page that is loaded from there under another name has no credential, which no browser adds.
+func (g Guard) knows(r *http.Request) bool {
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if local == nil || !isLoopback(local.String()) {
+		return true
+	}
+	host := hostname(r.Host)
+	switch {
+	case isLoopback(host), slices.ContainsFunc(g.Hosts, func(h string) bool { return strings.EqualFold(h, host) }):
+		return true
+	case g.Suffix != "" && strings.HasSuffix(strings.ToLower(host), "."+strings.ToLower(g.Suffix)):
+		return true
+	}
+	// A certificate that the caller has verified is for the name that it has asked for.
+	return r.TLS != nil && r.TLS.ServerName != "" && strings.EqualFold(r.TLS.ServerName, host)
+}
+
+// allows reports whether pages of an origin may use the server: its own, and those configured.
+func (g Guard) allows(origin string, r *http.Request) bool {
+	if slices.ContainsFunc(g.Origins, func(o string) bool { return o == "*" || strings.EqualFold(o, origin) }) {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+}
+
+// hostname is a host without its port.
+func hostname(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.TrimSuffix(strings.Trim(host, "[]"), ".")
+}
+
+// isLoopback reports whether a host, with a port or without, is this machine.
+func isLoopback(host string) bool {
+	host = hostname(host)
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,55 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/mcp"
+)
+
+// mcpKeyFile is where the key is kept that signs the ids of MCP sessions, below the data directory.
+const mcpKeyFile = "mcp-session-key"
+
+// mcp serves the MCP endpoints.
+func (s *Server) mcp(log *slog.Logger) (*mcp.Server, error) {
+	key, err := sessionKey(filepath.Join(s.cfg.DataDir, mcpKeyFile))
+	if err != nil {
+		return nil, err
+	}
+	guard := mcp.Guard{Suffix: s.cfg.EndpointSuffix, Origins: s.cfg.CORS.Origins}
+	if u, err := url.Parse(s.cfg.PublicURL); err == nil && u.Hostname() != "" {
+		guard.Hosts = append(guard.Hosts, u.Hostname())
+	}
+	return mcp.New(log, tools{s.manager}, s.within, mcp.Options{MaxTimeout: s.cfg.Limits.MaxExecution, Key: key,
+		Guard: guard, Events: s.events, Idle: s.memory.free})
+}
+
+// sessionKey returns the key in the file at path, and makes one if there is none.
+func sessionKey(path string) ([]byte, error) {
+	const size = 32
+	key, err := os.ReadFile(path)
+	if err == nil && len(key) == size {
+		return key, nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("key of MCP sessions: %w", err)
+	}
+	key = make([]byte, size)
+	_, _ = rand.Read(key) // never fails since Go 1.24
+	if err := writePrivate(path, string(key)); err != nil {
+		return nil, fmt.Errorf("key of MCP sessions: %w", err)
+	}
+	return key, nil
+}
+
+// Acquire implements mcp.Pools.
+func (t tools) Acquire(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (mcp.Lease, error) {
+	return leases(t).Acquire(ctx, id, identifier)
+}
