@@ -9,9 +9,11 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"strings"
 
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/agent/guest"
+	"github.com/sandpool/sandpool/internal/agent/kernels"
 )
 
 func main() {
@@ -20,7 +22,8 @@ func main() {
 	runtime.GOMAXPROCS(1)
 	cfg := guest.Config{Env: os.Environ()}
 	flag.StringVar(&cfg.Addr, "listen", fmt.Sprintf("127.0.0.1:%d", agent.Port), "where to listen")
-	flag.StringVar(&cfg.Python, "python", "python3", "the interpreter, a path or a name in PATH")
+	language := flag.String("kernel", "python", "language of the cells: "+strings.Join(kernels.Names(), ", "))
+	flag.StringVar(&cfg.Interpreter, "interpreter", "", "path of the language's interpreter; without it PATH is searched")
 	flag.StringVar(&cfg.DataDir, "data", agent.DataDir, "where cells start, and the root of the files API")
 	flag.StringVar(&cfg.Home, "home", "/home/sandbox", "home directory of the user that cells run as")
 	flag.IntVar(&cfg.User.UID, "uid", agent.UserID, "user that cells run as")
@@ -28,6 +31,11 @@ func main() {
 	flag.StringVar(&cfg.Hosts, "hosts", "", "file of host names that the sandbox's own is added to; without it none")
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	var err error
+	if cfg.Kernel, err = kernels.Find(*language); err != nil {
+		log.Error("agent", "error", err)
+		os.Exit(2)
+	}
 	if err := guest.Run(context.Background(), log, cfg); err != nil {
 		log.Error("agent", "error", err)
 		os.Exit(1)

@@ -78,9 +78,12 @@ const (
 	DataDir = "/mnt/data"
 )
 
-// Args is the command line of the agent in a sandbox. It names what must not be touched anywhere
-// else: outside a sandbox the file of host names is the machine's.
-func Args() []string { return []string{Path, "-hosts=/etc/hosts"} }
+// Args is the command line of the agent in a sandbox whose cells are of the named language, one of
+// package kernels. It names what must not be touched anywhere else: outside a sandbox the file of
+// host names is the machine's.
+func Args(language string) []string {
+	return []string{Path, "-kernel=" + language, "-hosts=/etc/hosts"}
+}
 
 // Ready asks the agent whether its kernels are warm.
 func Ready() sandpool.Probe {

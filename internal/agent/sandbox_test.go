@@ -61,7 +61,7 @@ func newMachine(t testing.TB) *machine {
 	p, err := e.Prepare(t.Context(), sandbox.Template{
 		Root:   img.Root(),
 		Layers: []sandbox.Layer{agentLayer(t)},
-		Args:   agent.Args(),
+		Args:   agent.Args("python"),
 		Env:    []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 		Dir:    "/",
 
@@ -267,7 +267,7 @@ func inTerminal(t *testing.T, c *agent.Client) {
 	say(`sh -c 'trap "echo re\"\"sized \$(stty size)" WINCH; sleep 1000 & wait; echo wai""ted; wait'` + "\n")
 	for end := time.Now().Add(20 * time.Second); ; {
 		all, err := c.Processes(t.Context())
-		if err != nil || len(all) < 3 || all[0].PID != 1 || all[0].Command != strings.Join(agent.Args(), " ") || all[0].UserID != 0 {
+		if err != nil || len(all) < 3 || all[0].PID != 1 || all[0].Command != strings.Join(agent.Args("python"), " ") || all[0].UserID != 0 {
 			t.Fatalf("processes: %+v, %v", all, err)
 		}
 		if i := slices.IndexFunc(all, func(p agent.Process) bool {

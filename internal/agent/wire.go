@@ -44,6 +44,12 @@ type ExecuteRequest struct {
 	// first and the last half are kept with a line in between that says how much is
 	// missing. Zero means DefaultMaxOutput.
 	MaxOutput int `json:"maxOutput,omitempty"`
+	// Args is a program with its arguments that is run in place of Code, and Posix asks for the
+	// shell that POSIX describes: both of a kernel whose cells are commands.
+	Args  []string `json:"args,omitempty"`
+	Posix bool     `json:"posix,omitempty"`
+	// Stdin is what a command reads from its standard input.
+	Stdin string `json:"stdin,omitempty"`
 	// Room is the host's memory for the execution; nil means that there always is some.
 	Room Room `json:"-"`
 }
@@ -67,7 +73,7 @@ type Outcome string
 const (
 	// OK: the cell came to its end.
 	OK Outcome = "ok"
-	// Failed: the cell raised an exception, which is in Error.
+	// Failed: the cell raised an exception, which is in Error, or a command's status is not zero.
 	Failed Outcome = "error"
 	// Interrupted: Interrupt was called and the cell yielded; the state is kept.
 	Interrupted Outcome = "interrupted"
@@ -98,6 +104,9 @@ type ExecuteResult struct {
 	Displays          Displays        `json:"displays,omitempty"`
 	DisplaysTruncated bool            `json:"displaysTruncated,omitempty"`
 	Error             *ExecutionError `json:"error,omitempty"`
+	// ExitStatus is that of a command: of a shell's, 128 and the signal if one ended it. It is nil
+	// of a kernel whose cells are no commands.
+	ExitStatus *int `json:"exitStatus,omitempty"`
 	// Duration is the kernel's own measure of the cell, or the agent's if the kernel has none.
 	Duration time.Duration `json:"duration"`
 	// KernelRestarted says that the kernel was replaced since the previous

@@ -18,6 +18,8 @@ func mayImport() map[string][]string {
 	return map[string][]string{
 		"internal/agent/guest/executions": {".", "internal/agent", "internal/agent/guest/output"},
 
+		"internal/agent/guest/tree": nil,
+
 		".":      nil,
 		"api":    vocabulary,
 		"images": nil,
@@ -38,7 +40,7 @@ func mayImport() map[string][]string {
 		"cmd/sandpool/token":   {"api", "cmd/sandpool/console"},
 		"cmd/sandpool/serve": {".", "api", "client", "cmd/sandpool/config",
 			"cmd/sandpool/console", "cmd/sandpool/exec", "cmd/sandpool/image", "internal/server"},
-		"cmd/sandpool-agent":           {".", "internal/agent", "internal/agent/guest"},
+		"cmd/sandpool-agent":           {".", "internal/agent", "internal/agent/guest", "internal/agent/kernels"},
 		"internal/archtest":            nil,
 		"internal/arm":                 {".", "api", "internal/fault"},
 		"internal/fault":               vocabulary,

@@ -167,7 +167,7 @@ func (c *Control) parseType(ps *problems, p *sandpool.Pool, props *api.SessionPo
 	if props.ContainerType != "" {
 		i := slices.IndexFunc(known, func(t sandpool.ContainerType) bool { return strings.EqualFold(string(t), props.ContainerType) })
 		if i < 0 {
-			ps.invalid(target, "%s is %q; use %s.", target, props.ContainerType, sandpool.PythonLTS)
+			ps.invalid(target, "%s is %q; use %s.", target, props.ContainerType, c.kinds())
 			return
 		}
 		want = known[i]
@@ -178,9 +178,18 @@ func (c *Control) parseType(ps *problems, p *sandpool.Pool, props *api.SessionPo
 	case old != nil && want != old.Spec.Kind:
 		ps.add(sandpool.Conflict, codeImmutable, target, "%s is %s and cannot become %s. Delete the session pool and create it again.", target, old.Spec.Kind, want)
 	case !slices.Contains(c.o.Kinds, want):
-		ps.add(sandpool.Unsupported, codeUnsupported, target, "%s: this server does not support %s. Use %s.", target, want, sandpool.PythonLTS)
+		ps.add(sandpool.Unsupported, codeUnsupported, target, "%s: this server does not support %s. Use %s.", target, want, c.kinds())
 	}
 	p.Spec.Kind = want
+}
+
+// kinds lists the container types that this server builds, for a sentence.
+func (c *Control) kinds() string {
+	names := make([]string, len(c.o.Kinds))
+	for i, k := range c.o.Kinds {
+		names[i] = string(k)
+	}
+	return strings.Join(names, ", ")
 }
 
 func (c *Control) parseScale(ps *problems, p *sandpool.Pool, s *api.ScaleConfiguration) {

@@ -167,6 +167,7 @@ func buildEnv(inputs string) ([]string, error) {
 	}
 	for _, name := range []string{
 		"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_PROXY", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES",
+		"NPM_CONFIG_REGISTRY", "npm_config_registry",
 		"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "all_proxy",
 	} {
 		if value, ok := os.LookupEnv(name); ok {

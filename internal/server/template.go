@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"path"
 	"path/filepath"
+	"slices"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
@@ -14,8 +16,22 @@ import (
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
-// defaultImage is the image of pools that name none.
+// defaultImage is the image that a first pool needs.
 const defaultImage = "python"
+
+// languages are the languages of code pools, by kind: the names of their kernels, and of the images
+// that pools have which name none.
+func languages() map[sandpool.ContainerType]string {
+	return map[sandpool.ContainerType]string{
+		sandpool.PythonLTS: defaultImage,
+		sandpool.Shell:     "shell",
+	}
+}
+
+// kinds are the container types that this server makes sandboxes of.
+func kinds() []sandpool.ContainerType {
+	return append(slices.Sorted(maps.Keys(languages())), sandpool.CustomContainer)
+}
 
 // templates turns pools into templates.
 type templates struct {
@@ -64,18 +80,23 @@ func packAgent(ctx context.Context, dir, program string) (sandbox.Layer, error) 
 
 // template implements pool.Guest.Template.
 func (t *templates) template(_ context.Context, p sandpool.Pool, _ sandpool.Secrets) (sandbox.Template, error) {
-	name := p.Spec.Image
-	if name == "" {
-		name = defaultImage
+	language, ok := languages()[p.Spec.Kind]
+	if !ok {
+		return sandbox.Template{}, sandpool.Errorf(sandpool.Unsupported, "", "containerType", "This server runs no code of kind %s.", p.Spec.Kind)
 	}
+	name := cmp.Or(p.Spec.Image, language)
 	img, err := t.images.Resolve(name)
+	if err != nil && p.Spec.Image == "" && sandpool.ClassOf(err) == sandpool.NotFound {
+		return sandbox.Template{}, sandpool.Errorf(sandpool.NotFound, "ImageNotFound", "image",
+			"There is no image %q, which pools of kind %s run in. Build it: sandpool image build %s", name, p.Spec.Kind, language)
+	}
 	if err != nil {
 		return sandbox.Template{}, fmt.Errorf("image %q: %w", name, err)
 	}
 	return sandbox.Template{
 		Root:   sandbox.Image{Reference: name, Digest: img.Digest},
 		Layers: []sandbox.Layer{t.agent},
-		Args:   agent.Args(),
+		Args:   agent.Args(language),
 		Env:    []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root"},
 		Dir:    "/",
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/agent/guest/output"
+	"github.com/sandpool/sandpool/internal/agent/kernels"
 	"github.com/sandpool/sandpool/internal/quiet"
 )
 
@@ -44,16 +45,9 @@ type kernelFrame struct {
 	Wait    bool                  `json:"wait"`    // clear: only when there is new output
 	Value   map[string]string     `json:"value"`   // done
 	Error   *agent.ExecutionError `json:"error"`   // done
+	Exit    *int                  `json:"exit"`    // done: a command's status
 	NS      int64                 `json:"ns"`      // done
 	Info    agent.Metadata        `json:"info"`    // done, of warm
-}
-
-// runFrame asks a kernel to run a cell.
-type runFrame struct {
-	Op   string `json:"op"`
-	ID   string `json:"id"`
-	Code string `json:"code"`
-	Live bool   `json:"live,omitempty"` // somebody watches it
 }
 
 // cell is one execution on its way.
@@ -144,9 +138,9 @@ func (c *cell) run(req agent.ExecuteRequest) {
 	case err != nil: // broken has said how
 	case c.expired:
 		c.res.Outcome = agent.TimeoutInterrupted
-	case c.res.Error == nil:
+	case c.res.Error == nil && (c.res.ExitStatus == nil || *c.res.ExitStatus == 0):
 		c.res.Outcome = agent.OK
-	case wanted && c.res.Error.Name == "KeyboardInterrupt":
+	case wanted && (c.res.Error == nil || c.res.Error.Name == "KeyboardInterrupt"):
 		c.res.Outcome = agent.Interrupted
 	default:
 		c.res.Outcome = agent.Failed
@@ -165,7 +159,13 @@ func (d *Driver) setRunning(k *kernel) (interrupted bool) {
 // converse sends the cell and takes what comes until it is done. An error means
 // that the kernel is of no more use.
 func (c *cell) converse(req agent.ExecuteRequest) error {
-	frame, err := agent.EncodeFrame(runFrame{Op: "run", ID: c.id, Code: req.Code, Live: c.feed != nil})
+	if req.Stdin != "" {
+		if err := c.k.feed(req.Stdin); err != nil {
+			return err
+		}
+	}
+	frame, err := c.k.encode(kernels.Request{Op: kernels.OpRun, ID: c.id, Code: req.Code, Live: c.feed != nil,
+		Args: req.Args, Posix: req.Posix, Input: req.Stdin != ""})
 	if err != nil {
 		return err
 	}
@@ -282,7 +282,7 @@ func (c *cell) forget(fresh bool) {
 }
 
 func (c *cell) done(f kernelFrame) {
-	c.res.Error = f.Error
+	c.res.Error, c.res.ExitStatus = f.Error, f.Exit
 	c.res.HasValue = f.Value != nil
 	c.res.Value = f.Value
 	c.res.Text = f.Value["text/plain"]
@@ -318,6 +318,13 @@ func (c *cell) bury() {
 	c.k.Gather()
 	if c.res.Outcome == agent.KernelDied {
 		c.res.Error.Message = describeExit(status)
+	}
+	if c.k.spec.Statuses {
+		n := status.ExitStatus()
+		if status.Signaled() {
+			n = 128 + int(status.Signal())
+		}
+		c.res.ExitStatus = &n
 	}
 }
 

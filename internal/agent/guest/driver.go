@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/agent/kernels"
 )
 
 // Bounds of the driver.
@@ -48,7 +49,7 @@ func NewDriver(log *slog.Logger, procs *reaper, cfg Config) (*Driver, error) {
 	if err := d.replace(); err != nil {
 		return nil, err
 	}
-	f, err := d.kernel.call(map[string]string{"op": "warm"}, warmPatience)
+	f, err := d.kernel.call(kernels.Request{Op: kernels.OpWarm}, warmPatience)
 	if err != nil {
 		_ = d.kernel.destroy()
 		return nil, fmt.Errorf("warm up: %w", err)
@@ -83,7 +84,7 @@ func (d *Driver) Seed(ctx context.Context, seed []byte) error {
 func (d *Driver) seedKernel() error {
 	d.seeded++
 	sum := sha256.Sum256(binary.BigEndian.AppendUint64(append([]byte(nil), d.seed...), d.seeded))
-	_, err := d.kernel.call(map[string]string{"op": "init", "seed": hex.EncodeToString(sum[:])}, seedPatience)
+	_, err := d.kernel.call(kernels.Request{Op: kernels.OpInit, Seed: hex.EncodeToString(sum[:])}, seedPatience)
 	return err
 }
 

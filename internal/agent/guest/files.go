@@ -16,6 +16,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/agent/guest/tree"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,13 +34,13 @@ const (
 type files struct{ cfg Config }
 
 // with calls f as the user with the data directory opened.
-func (s *files) with(f func(t *tree) error) error {
+func (s *files) with(f func(t *tree.Tree) error) error {
 	return s.cfg.User.do(func() error {
-		t, err := openTree(s.cfg.DataDir)
+		t, err := tree.Open(s.cfg.DataDir)
 		if err != nil {
 			return err
 		}
-		defer t.root.Close()
+		defer t.Close()
 		return f(t)
 	})
 }
@@ -67,8 +68,8 @@ func (s *files) list(w http.ResponseWriter, r *http.Request) error {
 		depth = maxDepth
 	}
 	found := []agent.FileInfo{}
-	err = s.with(func(t *tree) error {
-		dir, err := t.directory(name)
+	err = s.with(func(t *tree.Tree) error {
+		dir, err := t.Directory(name)
 		if errors.Is(err, unix.ENOTDIR) {
 			return notDirectory(name)
 		}
@@ -90,7 +91,7 @@ func (s *files) list(w http.ResponseWriter, r *http.Request) error {
 
 // lister walks a directory tree.
 type lister struct {
-	tree  *tree
+	tree  *tree.Tree
 	found []agent.FileInfo
 }
 
@@ -119,7 +120,7 @@ func (l *lister) walk(dir *os.Root, name string, depth int) error {
 }
 
 func (l *lister) descend(dir *os.Root, p string, depth int) error {
-	sub, err := l.tree.within(dir, path.Base(p))
+	sub, err := l.tree.Within(dir, path.Base(p))
 	if err != nil {
 		return err
 	}
@@ -130,7 +131,7 @@ func (l *lister) descend(dir *os.Root, p string, depth int) error {
 // resolve follows a link that leads to something in the tree.
 func (l *lister) resolve(p string, info fs.FileInfo) fs.FileInfo {
 	if info.Mode()&fs.ModeSymlink != 0 {
-		if to, err := l.tree.stat(p); err == nil {
+		if to, err := l.tree.Stat(p); err == nil {
 			return to
 		}
 	}
@@ -171,8 +172,8 @@ func (s *files) stat(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var info fs.FileInfo
-	err = s.with(func(t *tree) error {
-		info, err = t.stat(name)
+	err = s.with(func(t *tree.Tree) error {
+		info, err = t.Stat(name)
 		return err
 	})
 	if err != nil {
@@ -187,8 +188,8 @@ func (s *files) open(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var file *os.File
-	err = s.with(func(t *tree) error {
-		file, err = t.open(name)
+	err = s.with(func(t *tree.Tree) error {
+		file, err = t.Open(name)
 		return err
 	})
 	if err != nil {
@@ -253,8 +254,8 @@ func (s *files) upload(w http.ResponseWriter, r *http.Request) error {
 
 // create makes the file that an upload fills, in the directory of its final place.
 func (s *files) create(name, part string) (dir *os.Root, file *os.File, err error) {
-	err = s.with(func(t *tree) error {
-		if dir, err = t.mkdirAll(path.Dir(name)); err != nil {
+	err = s.with(func(t *tree.Tree) error {
+		if dir, err = t.MkdirAll(path.Dir(name)); err != nil {
 			return err
 		}
 		info, err := dir.Lstat(path.Base(name))
@@ -297,8 +298,8 @@ func (s *files) remove(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	err = s.with(func(t *tree) error {
-		dir, err := t.directory(path.Dir(name))
+	err = s.with(func(t *tree.Tree) error {
+		dir, err := t.Directory(path.Dir(name))
 		if err != nil {
 			return err
 		}
@@ -320,8 +321,8 @@ func (s *files) mkdir(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	err = s.with(func(t *tree) error {
-		dir, err := t.mkdirAll(name)
+	err = s.with(func(t *tree.Tree) error {
+		dir, err := t.MkdirAll(name)
 		if err != nil {
 			return err
 		}
@@ -346,7 +347,7 @@ func classify(err error, name string) error {
 		return e
 	}
 	switch {
-	case errors.Is(err, errOutside), errors.Is(err, unix.ELOOP), strings.Contains(err.Error(), "path escapes from parent"):
+	case errors.Is(err, tree.ErrOutside), errors.Is(err, unix.ELOOP), strings.Contains(err.Error(), "path escapes from parent"):
 		return fault(sandpool.Invalid, "InvalidFilePath", "%q leads out of the data directory. Only files beneath it can be reached.")
 	case errors.Is(err, fs.ErrNotExist):
 		return fault(sandpool.NotFound, "FileNotFound", "There is no file %q. List the files to see which there are.")

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sandpool/sandpool/internal/agent/kernels"
 	"github.com/sandpool/sandpool/internal/quiet"
 	"golang.org/x/sys/unix"
 )
@@ -22,8 +23,10 @@ import (
 type Config struct {
 	// Addr is where to listen.
 	Addr string
-	// Python is the interpreter: a path, or a name to be found in PATH.
-	Python string
+	// Kernel is the language of the cells.
+	Kernel kernels.Spec
+	// Interpreter is the path of the kernel's interpreter; "" means as the kernel says.
+	Interpreter string
 	// User is who cells run as, Home its home directory.
 	User User
 	Home string
@@ -40,16 +43,10 @@ type Config struct {
 // what must be so, last what is in more. Of several values for one name the last counts.
 func (c Config) environ(more ...string) []string {
 	all := slices.Concat(
-		[]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "SHELL=/bin/sh",
-			// Threads of numpy are memory and wake-ups of every sandbox; few may use
-			// more than one processor. Code that does can ask for more (threadpoolctl).
-			"OPENBLAS_NUM_THREADS=1",
-			// pyarrow's memory allocator keeps a thread, which wakes now and then, costs every
-			// restore, and has Python warn of each os.fork.
-			"JE_ARROW_MALLOC_CONF=background_thread:false"},
+		[]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "SHELL=/bin/sh"},
 		c.Env,
-		[]string{"HOME=" + c.Home, "USER=sandbox", "LOGNAME=sandbox", "TERM=dumb", "PAGER=cat",
-			"MPLBACKEND=module://matplotlib_inline.backend_inline"},
+		c.Kernel.Env,
+		[]string{"HOME=" + c.Home, "USER=sandbox", "LOGNAME=sandbox", "TERM=dumb", "PAGER=cat"},
 		more)
 	seen := map[string]bool{}
 	var env []string
@@ -63,10 +60,13 @@ func (c Config) environ(more ...string) []string {
 	return env
 }
 
-// interpreter finds the interpreter in the PATH that it will have.
-func (c Config) interpreter() (string, error) {
-	if strings.Contains(c.Python, "/") {
-		return c.Python, nil
+// command is the command line of the kernel, whose interpreter is looked for in the PATH that
+// it will have.
+func (c Config) command() ([]string, error) {
+	line := slices.Concat(c.Kernel.Command, []string{c.DataDir, c.Home})
+	if c.Interpreter != "" {
+		line[0] = c.Interpreter
+		return line, nil
 	}
 	path := ""
 	for _, kv := range c.environ() {
@@ -75,12 +75,13 @@ func (c Config) interpreter() (string, error) {
 		}
 	}
 	for _, dir := range filepath.SplitList(path) {
-		file := filepath.Join(dir, c.Python)
+		file := filepath.Join(dir, line[0])
 		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return file, nil
+			line[0] = file
+			return line, nil
 		}
 	}
-	return "", fmt.Errorf("the interpreter %q is in none of the directories %q", c.Python, path)
+	return nil, fmt.Errorf("the interpreter %q is in none of the directories %q", line[0], path)
 }
 
 // Run is the agent: it serves until ctx ends. Its first connections are

@@ -20,6 +20,7 @@ import (
 
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/agent/guest"
+	"github.com/sandpool/sandpool/internal/agent/kernels"
 	"github.com/sandpool/sandpool/internal/need"
 	"golang.org/x/sys/unix"
 )
@@ -59,7 +60,12 @@ func runAgent(addr string) int {
 		log.Error("mount", "error", err)
 		return 1
 	}
-	cfg := guest.Config{Addr: addr, Python: filepath.Join(venvMount, "bin", "python"), User: guest.User{UID: agent.UserID, GID: agent.GroupID},
+	python, err := kernels.Find("python")
+	if err != nil {
+		log.Error("agent", "error", err)
+		return 1
+	}
+	cfg := guest.Config{Addr: addr, Kernel: python, Interpreter: filepath.Join(venvMount, "bin", "python"), User: guest.User{UID: agent.UserID, GID: agent.GroupID},
 		Home: os.Getenv("GUEST_TEST_HOME"), DataDir: os.Getenv("GUEST_TEST_DATA")}
 	if err := guest.Run(context.Background(), log, cfg); err != nil {
 		log.Error("agent", "error", err)

@@ -3,7 +3,6 @@ package guest
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"syscall"
 	"time"
@@ -22,15 +21,13 @@ const maxFrame = 48 << 20
 // exitGrace is how long a killed kernel may take to be gone.
 const exitGrace = 5 * time.Second
 
-// bootstrap reads the runner from descriptor 4, so that it is neither a file in the
-// sandbox nor a command line that ps shows.
-const bootstrap = "import os; exec(compile(os.fdopen(4).read(), 'sandpool-python', 'exec'))"
-
 // kernel is one running kernel. It is used under Driver.slot.
 type kernel struct {
 	pid     int
+	spec    kernels.Spec
 	control *quiet.Unix
 	frames  *agent.FrameReader
+	input   *os.File // what a cell reads from its standard input
 	*output.Outputs
 
 	over chan struct{}      // closed when the kernel has ended
@@ -56,7 +53,7 @@ func startKernel(cfg Config, procs *reaper) (*kernel, error) {
 		return nil, err
 	}
 	defer ends.Close()
-	k := &kernel{control: control, frames: agent.NewFrameReader(control, maxFrame), Outputs: outputs, over: make(chan struct{})}
+	k := &kernel{spec: cfg.Kernel, control: control, frames: agent.NewFrameReader(control, maxFrame), Outputs: outputs, over: make(chan struct{})}
 	if err := k.spawn(cfg, procs, ends, theirs); err != nil {
 		k.close()
 		return nil, err
@@ -68,41 +65,73 @@ func startKernel(cfg Config, procs *reaper) (*kernel, error) {
 
 // spawn starts the process with the given output and control, and hands it its program.
 func (k *kernel) spawn(cfg Config, procs *reaper, ends output.Ends, control *os.File) error {
-	python, e := cfg.interpreter()
+	command, e := cfg.command()
 	if e != nil {
 		return e
 	}
-	source, feed, e := os.Pipe()
+	text, e := cfg.Kernel.Program()
 	if e != nil {
-		return fmt.Errorf("kernel: pipe: %w", e)
+		return e
 	}
-	defer source.Close()
-	defer feed.Close()
+	program, e := memoryFile("program", text)
+	if e != nil {
+		return e
+	}
+	defer program.Close()
+	if k.input, e = memoryFile("input", ""); e != nil {
+		return e
+	}
 	null, e := os.Open(os.DevNull)
 	if e != nil {
 		return fmt.Errorf("kernel: %w", e)
 	}
 	defer null.Close()
 	attr := &syscall.ProcAttr{
-		Dir:   "/",
-		Env:   cfg.environ("HOME=/"), // the runner sets the true one when it is there
-		Files: []uintptr{null.Fd(), ends.Out.Fd(), ends.Err.Fd(), control.Fd(), source.Fd(), ends.Memory.Fd()},
-		Sys:   &syscall.SysProcAttr{Setsid: true, Credential: cfg.User.credential()},
+		Dir: "/",
+		Env: cfg.environ("HOME=/"), // the kernel sets the true one when it is there
+		Files: []uintptr{null.Fd(), ends.Out.Fd(), ends.Err.Fd(),
+			control.Fd(), program.Fd(), ends.Memory.Fd(), k.input.Fd()},
+		Sys: &syscall.SysProcAttr{Setsid: true, Credential: cfg.User.credential()},
 	}
-	program, e := kernels.Python()
-	if e != nil {
-		return e
-	}
-	pid, exit, e := procs.start([]string{python, "-c", bootstrap, cfg.DataDir, cfg.Home}, attr)
+	pid, exit, e := procs.start(command, attr)
 	if e != nil {
 		return fmt.Errorf("kernel: %w", e)
 	}
 	k.pid = pid
 	go k.watch(exit)
-	if _, e := io.WriteString(feed, program); e != nil {
-		return fmt.Errorf("kernel: write program: %w", e)
+	return nil
+}
+
+// memoryFile returns a file without a name that holds text, to be read from its beginning.
+func memoryFile(name, text string) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("kernel: %s: %w", name, err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if _, err := f.WriteAt([]byte(text), 0); err != nil {
+		return nil, errors.Join(fmt.Errorf("kernel: write its %s: %w", name, err), f.Close())
+	}
+	return f, nil
+}
+
+// feed makes text the standard input of the next cell.
+func (k *kernel) feed(text string) error {
+	if err := k.input.Truncate(0); err != nil {
+		return fmt.Errorf("standard input: %w", err)
+	}
+	if _, err := k.input.WriteAt([]byte(text), 0); err != nil {
+		return fmt.Errorf("standard input: %w", err)
 	}
 	return nil
+}
+
+// encode writes a request as the kernel reads it.
+func (k *kernel) encode(r kernels.Request) ([]byte, error) {
+	if k.spec.Encode != nil {
+		return k.spec.Encode(r)
+	}
+	return agent.EncodeFrame(r)
 }
 
 func unixConn(fd int) (*quiet.Unix, error) {
@@ -117,9 +146,9 @@ func unixConn(fd int) (*quiet.Unix, error) {
 
 // call sends a request and returns its done frame; it is for requests that run
 // no user code. What they print is forgotten.
-func (k *kernel) call(request map[string]string, patience time.Duration) (kernelFrame, error) {
-	request["id"] = "agent"
-	frame, err := agent.EncodeFrame(request)
+func (k *kernel) call(request kernels.Request, patience time.Duration) (kernelFrame, error) {
+	request.ID = "agent"
+	frame, err := k.encode(request)
 	if err != nil {
 		return kernelFrame{}, err
 	}
@@ -129,7 +158,7 @@ func (k *kernel) call(request map[string]string, patience time.Duration) (kernel
 	k.Out.End(false)
 	said, _ := k.Err.End(false)
 	if err != nil {
-		return kernelFrame{}, fmt.Errorf("kernel: %q: %w; its standard error: %q", request["op"], err, said)
+		return kernelFrame{}, fmt.Errorf("kernel: %q: %w; its standard error: %q", request.Op, err, said)
 	}
 	return f, nil
 }
@@ -217,5 +246,8 @@ func (k *kernel) ended(patience time.Duration) bool {
 
 func (k *kernel) close() {
 	_ = k.control.Close()
+	if k.input != nil {
+		_ = k.input.Close()
+	}
 	k.Outputs.Close()
 }

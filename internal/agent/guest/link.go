@@ -118,7 +118,7 @@ func rehearse(ctx context.Context, d *Driver) error {
 }
 
 func rehearseOnce(ctx context.Context, d *Driver) error {
-	request, err := agent.EncodeFrame(agent.ExecuteRequest{Code: "print()\n1+1"})
+	request, err := agent.EncodeFrame(agent.ExecuteRequest{Code: d.cfg.Kernel.Rehearsal})
 	if err != nil {
 		return err
 	}

@@ -1,59 +1,110 @@
-// Package kernels holds the runners of the languages that the agent drives, as
-// source text that the agent hands to the interpreter of the image. Nothing of
-// ours has to be installed in an image.
+// Package kernels is the one table of the languages that the agent drives. An entry says how a
+// language's kernel is started and warmed up and what it understands; the kernel itself is a
+// program that the agent hands to the interpreter of the image. Nothing of ours has to be
+// installed in an image. Another language is another entry and another program.
 //
-// A runner starts with these descriptors beside its three streams: 3, the
-// socket on which it talks to the agent; 4, its source; 5, the memory that it
-// shares with the agent, OutputSize bytes. There it may gather what it prints
-// until it moves it into its standard output and error; whatever ends it, the
-// agent finds there what it did not move. Each stream has an area of AreaSize
-// bytes, standard output first: where the gathered text starts and where it ends,
+// # Descriptors
+//
+// A kernel starts with these descriptors beside its three streams: 3, the socket on which it
+// talks to the agent; 4, its program; 5, the memory that it shares with the agent, OutputSize
+// bytes; 6, a file that holds the standard input of the cell that runs. It runs in a
+// session of its own, as the user.
+//
+// # Frames
+//
+// The agent sends Requests, in the form that Spec.Encode gives them. What a kernel says is a
+// frame: a 4 byte big-endian length and a JSON object.
+//
+//	out {op: display, id, data, display, update}, {op: clear, id, wait}, {op: sync, id} while a
+//	    cell runs, {op: done, id, value, error, exit, ns, info}
+//
+// All that a cell has printed is in the pipes, or in the memory, before its done frame is sent. A
+// clear frame is acknowledged, and while somebody watches a cell (Live) each frame before
+// done, so that what is printed after it comes after it.
+//
+// # Memory
+//
+// In the memory a kernel may gather what it prints until it moves it into its standard output and
+// error; whatever ends it, the agent finds there what it did not move. Each stream has an area of
+// AreaSize bytes, standard output first: where the gathered text starts and where it ends,
 // 8 little-endian bytes each, and from byte AreaHeader on the text.
-// The agent only looks while no runner can write: when it has ended, or under a
+// The agent only looks while no kernel can write: when it has ended, or under a
 // POSIX lock of the whole memory.
 package kernels
 
 import (
-	"embed"
-	"encoding/json"
 	"fmt"
-	"io/fs"
-	"path"
 	"strings"
 )
 
-// The layout of the memory that a runner shares with the agent.
+// The layout of the memory that a kernel shares with the agent.
 const (
 	AreaSize   = 128 << 10
 	AreaHeader = 4 << 10
 	OutputSize = 2 * AreaSize
 )
 
-// The modules of the runner of Python cells. cells.py describes how the agent talks to it.
-//
-//go:embed python/*.py
-var python embed.FS
+// Spec is all that the agent knows of a language.
+type Spec struct {
+	// Name is what images, command lines and logs call the language: "python".
+	Name string
+	// Command is the interpreter, a name to be found in PATH, and the arguments that make it run
+	// the program on descriptor 4. The data directory and the home directory of the user are added.
+	Command []string
+	// Program returns the text of the kernel.
+	Program func() (string, error)
+	// Env is what the environment has besides what all kernels find there, as KEY=value.
+	Env []string
+	// Rehearsal is a cell that prints something and has a value. It is executed before the snapshot
+	// and after each restore, so that the first request finds in memory what it takes.
+	Rehearsal string
+	// Encode writes a request; nil means as a frame of JSON.
+	Encode func(Request) ([]byte, error)
+	// Statuses says that cells are commands, which end with an exit status: that of the
+	// kernel too, if a command takes its place.
+	Statuses bool
+}
 
-// Python returns the source of the Python runner: a program that loads its modules, which
-// come as one dictionary from name to text.
-func Python() (string, error) {
-	files, err := fs.Glob(python, "python/*.py")
-	if err != nil {
-		return "", fmt.Errorf("modules of the Python runner: %w", err)
+// The operations of requests.
+const (
+	OpWarm = "warm" // import and run what first cells use, and describe the language
+	OpInit = "init" // take Seed: this is a clone of a snapshot
+	OpRun  = "run"  // run Code
+)
+
+// Request is what the agent asks of a kernel.
+type Request struct {
+	Op   string `json:"op"`
+	ID   string `json:"id"`
+	Code string `json:"code,omitempty"`
+	Seed string `json:"seed,omitempty"` // 64 hexadecimal digits
+	Live bool   `json:"live,omitempty"` // somebody watches the cell
+	// Args is a program with its arguments, to be run in place of Code; of commands alone.
+	Args []string `json:"args,omitempty"`
+	// Posix asks for the shell that POSIX describes, of commands alone.
+	Posix bool `json:"posix,omitempty"`
+	// Input says that the file of descriptor 6 is the cell's standard input.
+	Input bool `json:"input,omitempty"`
+}
+
+// table lists the languages.
+func table() []Spec { return []Spec{python(), shell()} }
+
+// Names lists the names of the languages.
+func Names() []string {
+	var names []string
+	for _, s := range table() {
+		names = append(names, s.Name)
 	}
-	sources := map[string]string{}
-	for _, name := range files {
-		text, err := python.ReadFile(name)
-		if err != nil {
-			return "", fmt.Errorf("module of the Python runner: %w", err)
+	return names
+}
+
+// Find returns the language of that name.
+func Find(name string) (Spec, error) {
+	for _, s := range table() {
+		if s.Name == name {
+			return s, nil
 		}
-		sources[strings.TrimSuffix(path.Base(name), ".py")] = string(text)
 	}
-	load := sources["load"]
-	delete(sources, "load")
-	dictionary, err := json.Marshal(sources) // strings of JSON are strings of Python
-	if err != nil {
-		return "", fmt.Errorf("encode the Python runner: %w", err)
-	}
-	return load + "\nload(" + string(dictionary) + ")('start').main(*__import__('sys').argv[1:])\n", nil
+	return Spec{}, fmt.Errorf("there is no kernel %q; there are: %s", name, strings.Join(Names(), ", "))
 }

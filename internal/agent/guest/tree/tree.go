@@ -1,4 +1,6 @@
-package guest
+// Package tree reaches files beneath one directory and nothing outside of it, whatever links a hostile
+// user has made there.
+package tree
 
 import (
 	"cmp"
@@ -13,24 +15,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errOutside is for what a link leads to outside the tree.
-var errOutside = errors.New("outside the data directory")
+// ErrOutside is for what a link leads to outside the tree.
+var ErrOutside = errors.New("outside the data directory")
 
 // maxLinks bounds how many links in a row are followed.
 const maxLinks = 40
 
-// tree is a directory that nothing is reached outside of.
+// Tree is a directory that nothing is reached outside of.
 //
 // os.Root alone does not see to that: it asks the system to open directories without
 // following links, and gVisor follows those that lead to directories all the same. So
 // whatever is opened is asked where it is before it is used, and everything is done in a
 // directory that was asked.
-type tree struct {
+type Tree struct {
 	root *os.Root
 	path string // where the root is, without links
 }
 
-func openTree(name string) (*tree, error) {
+// Open opens the tree beneath a directory.
+func Open(name string) (*Tree, error) {
 	root, err := os.OpenRoot(name)
 	if err != nil {
 		return nil, fmt.Errorf("open %q: %w", name, err)
@@ -43,8 +46,11 @@ func openTree(name string) (*tree, error) {
 	if err := errors.Join(err, dir.Close()); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	return &tree{root: root, path: at}, nil
+	return &Tree{root: root, path: at}, nil
 }
+
+// Close closes the tree.
+func (t *Tree) Close() error { return t.root.Close() }
 
 // fdOf calls f with the name of the link to an open file. File.Fd would make the
 // file a blocking one.
@@ -63,19 +69,19 @@ func where(file *os.File) (at string, err error) {
 }
 
 // check is an error unless the file is in the tree.
-func (t *tree) check(f *os.File) error {
+func (t *Tree) check(f *os.File) error {
 	at, err := where(f)
 	if err != nil {
 		return fmt.Errorf("locate %q: %w", f.Name(), err)
 	}
 	if at != t.path && !strings.HasPrefix(at, strings.TrimSuffix(t.path, "/")+"/") {
-		return errOutside
+		return ErrOutside
 	}
 	return nil
 }
 
-// within opens a directory from another one of the tree.
-func (t *tree) within(dir *os.Root, name string) (*os.Root, error) {
+// Within opens a directory from another one of the tree.
+func (t *Tree) Within(dir *os.Root, name string) (*os.Root, error) {
 	// Not OpenRoot, which a named pipe would hold.
 	file, err := dir.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -97,13 +103,14 @@ func rootOf(dir *os.File) (root *os.Root, err error) {
 	return root, errors.Join(failed, err)
 }
 
-func (t *tree) directory(name string) (*os.Root, error) { return t.within(t.root, name) }
+// Directory opens a directory of the tree.
+func (t *Tree) Directory(name string) (*os.Root, error) { return t.Within(t.root, name) }
 
 // find follows links to what name leads to: base in dir, which the caller closes.
-func (t *tree) find(name string) (dir *os.Root, base string, info fs.FileInfo, err error) {
+func (t *Tree) find(name string) (dir *os.Root, base string, info fs.FileInfo, err error) {
 	for range maxLinks {
 		base = path.Base(name)
-		if dir, err = t.directory(path.Dir(name)); err != nil {
+		if dir, err = t.Directory(path.Dir(name)); err != nil {
 			return nil, "", nil, err
 		}
 		if info, err = dir.Lstat(base); err == nil && info.Mode()&fs.ModeSymlink == 0 {
@@ -118,13 +125,14 @@ func (t *tree) find(name string) (dir *os.Root, base string, info fs.FileInfo, e
 		}
 		name = path.Join(path.Dir(name), to)
 		if path.IsAbs(to) || name == ".." || strings.HasPrefix(name, "../") {
-			return nil, "", nil, errOutside
+			return nil, "", nil, ErrOutside
 		}
 	}
 	return nil, "", nil, unix.ELOOP
 }
 
-func (t *tree) stat(name string) (fs.FileInfo, error) {
+// Stat describes what name leads to.
+func (t *Tree) Stat(name string) (fs.FileInfo, error) {
 	dir, _, info, err := t.find(name)
 	if err != nil {
 		return nil, err
@@ -132,8 +140,8 @@ func (t *tree) stat(name string) (fs.FileInfo, error) {
 	return info, dir.Close()
 }
 
-// open opens a file to read it.
-func (t *tree) open(name string) (*os.File, error) {
+// Open opens a file to read it.
+func (t *Tree) Open(name string) (*os.File, error) {
 	dir, base, _, err := t.find(name)
 	if err != nil {
 		return nil, err
@@ -150,13 +158,13 @@ func (t *tree) open(name string) (*os.File, error) {
 	return file, nil
 }
 
-// mkdirAll opens a directory, and makes it and those above it that do not exist.
-func (t *tree) mkdirAll(name string) (*os.Root, error) {
-	dir, err := t.directory(name)
+// MkdirAll opens a directory, and makes it and those above it that do not exist.
+func (t *Tree) MkdirAll(name string) (*os.Root, error) {
+	dir, err := t.Directory(name)
 	if name == "." || !errors.Is(err, fs.ErrNotExist) {
 		return dir, err
 	}
-	above, err := t.mkdirAll(path.Dir(name))
+	above, err := t.MkdirAll(path.Dir(name))
 	if err != nil {
 		return nil, err
 	}
@@ -164,5 +172,5 @@ func (t *tree) mkdirAll(name string) (*os.Root, error) {
 	if err := above.Mkdir(path.Base(name), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	return t.within(above, path.Base(name))
+	return t.Within(above, path.Base(name))
 }

@@ -1,0 +1,68 @@
+package kernels
+
+import (
+	_ "embed" // the program
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+//go:embed shell/kernel.sh
+var shellText string
+
+// shellLoop reads the program, which defines the functions, and runs one command after another at
+// the top level of the shell. It is one line, so that line numbers in messages are those of the
+// command. The loop within keeps a command's break from ending the one without; redirections are
+// undone after each command, and with them what it did to its streams by exec.
+const shellLoop = `IFS= builtin read -rN 99999 -u 4 __sandpool_text; builtin eval "$__sandpool_text"; ` +
+	`{ while __sandpool_next; do ` +
+	`{ for __sandpool_once in 1; do builtin eval "$__sandpool_code"; done; } <"$__sandpool_in" >&14 2>&15; ` +
+	`{ __sandpool_done $?; } 2>&-; ` +
+	`done; } 3<&- 4<&- 5<&- 6<&- 7>&- 8>&-`
+
+// shell is the language of bash: commands in one shell, which keeps its directory, variables and
+// functions from one to the next.
+func shell() Spec {
+	return Spec{
+		Name:      "shell",
+		Command:   []string{"bash", "-c", shellLoop, "bash"},
+		Program:   func() (string, error) { return shellText, nil },
+		Rehearsal: "echo; /bin/true",
+		Encode:    shellRecord,
+		Statuses:  true,
+	}
+}
+
+// shellHead is the length of the head of a record, which bash reads whole at once.
+const shellHead = 64
+
+// shellRecord writes a request as bash can read it: a head of fixed length with the operation, the
+// id, how many bytes follow, and flags; then the bytes.
+func shellRecord(r Request) ([]byte, error) {
+	text, flags := r.Code, ""
+	switch {
+	case r.Op == OpInit:
+		text = r.Seed
+	case len(r.Args) > 0:
+		quoted := make([]string, len(r.Args))
+		for i, a := range r.Args {
+			quoted[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		// A process of its own: a name is a program's, not a function's or a builtin's.
+		text = "(exec -- " + strings.Join(quoted, " ") + ")"
+	}
+	if strings.Contains(text, "\x00") || !utf8.ValidString(text) {
+		return nil, fmt.Errorf("a command is UTF-8 text without NUL")
+	}
+	if r.Posix {
+		flags += "p"
+	}
+	if r.Input {
+		flags += "i"
+	}
+	head := fmt.Sprintf("%s %s %d -%s", r.Op, r.ID, len(text), flags)
+	if len(head) > shellHead {
+		return nil, fmt.Errorf("the id %q is too long", r.ID)
+	}
+	return append(fmt.Appendf(nil, "%-*s", shellHead, head), text...), nil
+}

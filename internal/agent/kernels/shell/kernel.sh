@@ -1,0 +1,147 @@
+# The kernel of Shell sessions: bash, which runs one command after another at its top level.
+#
+#   in   records: a head of 64 bytes, "OP ID LENGTH -FLAGS", and LENGTH bytes
+#   out  frames, as package kernels describes them
+#
+# State is kept by being the same shell. A command that ends the shell, by exit or by a failure
+# under set -e, ends only itself: the shell writes down what it knows and becomes a new one that
+# reads it. What a command does to the shell's streams, options and traps ends with it.
+#
+# Bash has no private names: what is ours begins with __sandpool_. It talks to the agent by
+# builtins alone, which no function hides.
+
+# The loop, in shell.go, runs with its own descriptors closed. Bash keeps such ones from 10 up, and
+# closes them in children: 10 is the socket, 11 this program, 12 the memory, 13 the input of a
+# command, 14 and 15 are the streams. They are 3 to 8 again when the shell ends.
+
+# __sandpool_send writes a frame.
+__sandpool_send() {
+	local LC_ALL=C head
+	builtin printf -v head '\\x%02x\\x%02x\\x%02x\\x%02x' $((${#1} >> 24)) $((${#1} >> 16 & 255)) $((${#1} >> 8 & 255)) $((${#1} & 255))
+	builtin printf "$head%s" "$1" >&"$__sandpool_socket"
+}
+
+# __sandpool_next waits for a command; other requests it answers itself. It fails when the agent
+# is gone.
+__sandpool_next() {
+	local head IFS=' '
+	[[ -z $__sandpool_id ]] || __sandpool_done 0 2>&- # it said continue more often than it has loops
+	while :; do
+		LC_ALL=C IFS= builtin read -rN 64 -u 10 head || { (($? > 128)) && continue; return 1; }
+		set -- $head
+		__sandpool_code=
+		(($3 == 0)) || LC_ALL=C IFS= builtin read -rN "$3" -u 10 __sandpool_code || return 1
+		case $1 in
+		run) break ;;
+		warm) __sandpool_warm "$2" ;;
+		init)
+			RANDOM=$((16#${__sandpool_code:0:7}))
+			SECONDS=0
+			__sandpool_send "{\"op\":\"done\",\"id\":\"$2\"}"
+			;;
+		esac
+	done
+	__sandpool_id=$2 __sandpool_in=/dev/null __sandpool_atexit=
+	case $4 in *i*) __sandpool_in=/proc/self/fd/13 ;; esac
+	case $4 in *p*) set -o posix; shopt -s xpg_echo ;; esac
+	# An EXIT trap is the command's, and runs when that ends.
+	case $__sandpool_code in *trap*) __sandpool_watch ;; esac
+}
+
+# __sandpool_done answers: the command has ended with the given status.
+__sandpool_done() {
+	POSIXLY_CORRECT=1 # in which no function hides a special builtin
+	unset -f builtin
+	set +euxvnf
+	if [[ -n $__sandpool_atexit ]]; then
+		__sandpool_leave <"$__sandpool_in" >&14 2>&15
+	fi
+	[[ $__sandpool_code != *trap* ]] || unset -f trap
+	unset -v POSIXLY_CORRECT
+	set +o pipefail +o posix
+	shopt -u xpg_echo
+	__sandpool_send "{\"op\":\"done\",\"id\":\"$__sandpool_id\",\"exit\":$1}"
+	__sandpool_id= __sandpool_code=
+}
+
+# __sandpool_watch has EXIT traps told apart: bash has one, which is ours.
+__sandpool_watch() {
+	trap() {
+		local action=$1 signal rest=()
+		if ((BASH_SUBSHELL > 0 || $# < 2)) || [[ $1 == -[lp] ]]; then
+			builtin trap "$@"
+			return
+		fi
+		[[ $1 != -- ]] || { shift; action=$1; }
+		shift
+		for signal; do
+			case $signal in
+			0 | EXIT | SIGEXIT | exit) [[ $action == - ]] && __sandpool_atexit= || __sandpool_atexit=$action ;;
+			*) rest+=("$signal") ;;
+			esac
+		done
+		((${#rest[@]} == 0)) || builtin trap -- "$action" "${rest[@]}"
+	}
+}
+
+# __sandpool_leave runs a command's EXIT trap.
+__sandpool_leave() {
+	set -- "$__sandpool_atexit"
+	__sandpool_atexit=
+	builtin eval "$1"
+}
+
+# __sandpool_exit runs when the shell ends: it answers for the command, and becomes a new shell.
+# Bash has undone the redirections of the loop by then, unless the end comes from a function.
+__sandpool_exit() {
+	__sandpool_status=$?
+	set +eu
+	if [[ -e /proc/self/fd/10 ]]; then
+		# By way of 0: a copy of what is closed in children would be closed in the new shell.
+		exec <&10 3<&0 <&11 4<&0 <&12 5<&0 <&13 6<&0 <&14 7<&0 <&15 8<&0
+	fi
+	[[ -z $__sandpool_atexit ]] || __sandpool_leave 3<&- 4<&- 5<&- 6<&- 7>&- 8>&-
+	[[ -n $__sandpool_id ]] || return 0 # the agent is gone
+	exec 2>&- # nothing of what follows is the command's
+	builtin trap - INT EXIT
+	__sandpool_socket=3
+	__sandpool_done "$__sandpool_status"
+	exec 4</proc/self/fd/4 9<<<"$(__sandpool_state)" </dev/null >&7
+	exec -- bash -c "$BASH_EXECUTION_STRING" bash 2>&8
+}
+
+# __sandpool_state prints commands that make a new shell what this one is.
+__sandpool_state() {
+	shopt -p
+	declare -p
+	declare -f
+	alias -p
+	umask -p
+	builtin printf 'cd -- %q\n' "$PWD"
+}
+
+# __sandpool_warm describes what there is. The shell starts as it is: there is nothing to import.
+__sandpool_warm() {
+	local packages
+	packages=$(dpkg-query --show --showformat '{"name":"${Package}","version":"${Version}"},')
+	__sandpool_send "{\"op\":\"done\",\"id\":\"$1\",\"info\":{\"runtime\":\"bash\",\"version\":\"${BASH_VERSION%%[^0-9.]*}\",\"kernel\":\"bash\",\"kernelVersion\":\"$BASH_VERSION\",\"packages\":[${packages%,}]}}"
+}
+
+if [[ -e /proc/self/fd/9 ]]; then # another shell's state
+	builtin source /dev/fd/9 2>/dev/null
+	exec 9<&-
+else
+	exec 7>&1 8>&2
+	ulimit -c 0
+	ulimit -n 4096
+	umask 022
+	export HOME=$2
+	cd -- "$1"
+	OLDPWD=
+	unset -v OLDPWD
+fi
+set --
+unset -v __sandpool_text __sandpool_status
+__sandpool_id= __sandpool_socket=10
+trap __sandpool_exit EXIT
+trap '[[ -z $__sandpool_id ]] || exit 130' INT
