@@ -30,6 +30,9 @@ type ExecuteFields struct {
 	// ShellCommand and ExecCommandAndArgs belong to Shell pools.
 	ShellCommand       *string  `json:"shellCommand,omitempty"`
 	ExecCommandAndArgs []string `json:"execCommandAndArgs,omitempty"`
+	// ShellType is "bash", the default, or "sh"; Stdin is what the command reads. Of Shell pools.
+	ShellType string  `json:"shellType,omitempty"`
+	Stdin     *string `json:"stdin,omitempty"`
 	// UseEmptyKernel and ReturnJupyterFormatExecutionResult are options of the
 	// code interpreter image that some callers know.
 	UseEmptyKernel                     bool `json:"useEmptyKernel,omitempty"`
@@ -88,6 +91,38 @@ type Execution struct {
 	Result        ExecutionResult `json:"result"`
 	// Error is set when Status is Failed.
 	Error *ExecutionErrorBody `json:"error,omitempty"`
+	// ExitCode is the exit status of a command of a Shell pool, whose Status a synchronous answer
+	// holds it as, too.
+	ExitCode *int `json:"exitCode,omitempty"`
+}
+
+// ShellExecution answers synchronous executions of Shell pools.
+type ShellExecution struct {
+	ID         string `json:"id"`
+	Identifier string `json:"identifier"`
+	SessionID  string `json:"sessionId"`
+	// Status is the exit status as text, of which clients make a number; -1 if the command had
+	// none, because its time or its session ended.
+	Status   string `json:"status"`
+	ExitCode int    `json:"exitCode"`
+	// ErrorName and ErrorMessage say why a command did not come to its end.
+	ErrorName    string      `json:"errorName,omitempty"`
+	ErrorMessage string      `json:"errorMessage,omitempty"`
+	Result       ShellResult `json:"result"`
+}
+
+// ShellResult is what a command left behind.
+type ShellResult struct {
+	Stdout          string `json:"stdout"`
+	Stderr          string `json:"stderr"`
+	Milliseconds    int64  `json:"executionTimeInMilliseconds"`
+	StdoutTruncated bool   `json:"stdoutTruncated,omitempty"`
+	StderrTruncated bool   `json:"stderrTruncated,omitempty"`
+	// StateLost says that variables and functions of earlier commands are gone.
+	StateLost bool `json:"stateLost,omitempty"`
+	// ErrorName and ErrorMessage are those of the answer, where other pools have them.
+	ErrorName    string `json:"errorName,omitempty"`
+	ErrorMessage string `json:"errorMessage,omitempty"`
 }
 
 // ExecutionResult is what an execution left behind.

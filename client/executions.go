@@ -3,12 +3,14 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 )
 
@@ -18,6 +20,7 @@ const longestExecution = 220*time.Second + executionGrace
 
 // Run is a piece of code to execute.
 type Run struct {
+	// Code is the source; of a Shell pool, a command.
 	Code string
 	// Timeout bounds the run; zero means the server's default. It travels in whole
 	// seconds, rounded up.
@@ -36,12 +39,27 @@ type Execution struct {
 	Timing map[string]time.Duration
 }
 
-// Failed reports whether the code did not run to its end.
-func (e Execution) Failed() bool { return e.Status != api.StatusSucceeded }
+// Failed reports whether the code did not run to its end, or a command's status is not zero.
+func (e Execution) Failed() bool {
+	if e.ExitCode != nil {
+		return *e.ExitCode != 0
+	}
+	return e.Status != api.StatusSucceeded
+}
 
-// Execute runs code in the identifier's session, which is created if there is none.
+// Execute runs code in the identifier's session, which is created if there is none. A Shell pool,
+// which says that it takes no code, gets it as a command.
 func (c *Client) Execute(ctx context.Context, pool, identifier string, run Run) (Execution, error) {
-	fields := api.ExecuteFields{Code: &run.Code, CodeInputType: "Inline", ExecutionType: "Synchronous"}
+	e, err := c.execute(ctx, pool, identifier, run,
+		api.ExecuteFields{Code: &run.Code, CodeInputType: "Inline", ExecutionType: "Synchronous"})
+	var refused *sandpool.Error
+	if errors.As(err, &refused) && refused.Code == "SessionPropertiesMissing" && refused.Target == "shellCommand" {
+		return c.execute(ctx, pool, identifier, run, api.ExecuteFields{ShellCommand: &run.Code})
+	}
+	return e, err
+}
+
+func (c *Client) execute(ctx context.Context, pool, identifier string, run Run, fields api.ExecuteFields) (Execution, error) {
 	if run.Timeout > 0 {
 		n := json.Number(strconv.FormatInt(int64((run.Timeout+time.Second-1)/time.Second), 10))
 		fields.TimeoutInSeconds = &n

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// machine restores sandboxes of the Python image.
+// machine restores sandboxes of one image.
 type machine struct {
 	engine   *gvisor.Engine
 	prepared sandbox.Prepared
@@ -42,13 +42,19 @@ type machine struct {
 // which make test builds before.
 func newMachine(t testing.TB) *machine {
 	t.Helper()
+	return newMachineOf(t, "python")
+}
+
+// newMachineOf is newMachine for the kernel and the image of a language.
+func newMachineOf(t testing.TB, language string) *machine {
+	t.Helper()
 	store, err := image.Open(filepath.Join(need.Data(t), "images"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	img, err := store.Resolve("python")
+	img, err := store.Resolve(language)
 	if err != nil {
-		need.Lack(t, "no Python image in SANDPOOL_TEST_DATA: %v", err)
+		need.Lack(t, "no image %q in SANDPOOL_TEST_DATA: %v", language, err)
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	root := t.TempDir()
@@ -61,7 +67,7 @@ func newMachine(t testing.TB) *machine {
 	p, err := e.Prepare(t.Context(), sandbox.Template{
 		Root:   img.Root(),
 		Layers: []sandbox.Layer{agentLayer(t)},
-		Args:   agent.Args("python"),
+		Args:   agent.Args(language),
 		Env:    []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 		Dir:    "/",
 

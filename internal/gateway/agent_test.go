@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -162,7 +163,7 @@ func TestExecuteThroughTheAgent(t *testing.T) {
 		_, _ = conn.Write(frame)
 	})
 	got := w.do("POST", "executions?identifier=abcd", `{"code":"1+1","timeoutInSeconds":7,"outputStreamsMaxLength":99}`)
-	if got.status != 200 || req != (agent.ExecuteRequest{Code: "1+1", Timeout: 7 * time.Second, MaxOutput: 99}) {
+	if got.status != 200 || !reflect.DeepEqual(req, agent.ExecuteRequest{Code: "1+1", Timeout: 7 * time.Second, MaxOutput: 99}) {
 		t.Errorf("answer %d %s; the agent got %+v", got.status, got.body, req)
 	}
 }

@@ -34,8 +34,9 @@ type execution struct {
 	async      bool
 }
 
-// readExecution reads and checks the body of an execute call, whose memory h takes.
-func (o Options) readExecution(w http.ResponseWriter, r *http.Request, h *hold) (execution, error) {
+// readExecution reads the body of an execute call, whose memory h takes, and has it parsed.
+func (o Options) readExecution(w http.ResponseWriter, r *http.Request, h *hold,
+	parse func([]byte) (execution, error)) (execution, error) {
 	if r.ContentLength > o.MaxBody {
 		return execution{}, o.bodyTooLarge()
 	}
@@ -58,7 +59,7 @@ func (o Options) readExecution(w http.ResponseWriter, r *http.Request, h *hold) 
 	if data, err = arm.UTF8(data, r.Header.Get("Content-Type")); err != nil {
 		return execution{}, err
 	}
-	return o.parseExecution(data)
+	return parse(data)
 }
 
 // readBody reads r to its end; size is what the caller announced, or negative. Beyond a small
@@ -95,19 +96,27 @@ func (o Options) bodyTooLarge() error {
 		"The request body is larger than %d bytes; upload large data as a file and read it from /mnt/data.", o.MaxBody)
 }
 
-// parseExecution checks the body of an execute call, wrapped or flat.
-func (o Options) parseExecution(data []byte) (execution, error) {
+// fields returns the fields of a body, wrapped or flat.
+func fields(data []byte, example string) (api.ExecuteFields, error) {
 	var req api.ExecuteRequest
 	if len(bytes.TrimSpace(data)) == 0 {
-		return execution{}, sandpool.Errorf(sandpool.Invalid, codeMissing, "body",
-			`The request has no body; send JSON such as {"code":"1+1"}.`)
+		return req.ExecuteFields, sandpool.Errorf(sandpool.Invalid, codeMissing, "body",
+			`The request has no body; send JSON such as %s.`, example)
 	}
 	if err := arm.Unmarshal(data, &req); err != nil {
-		return execution{}, jsonError(err)
+		return req.ExecuteFields, jsonError(err)
 	}
-	f := req.ExecuteFields
 	if req.Properties != nil {
-		f = *req.Properties
+		return *req.Properties, nil
+	}
+	return req.ExecuteFields, nil
+}
+
+// parseExecution checks the body of an execute call.
+func (o Options) parseExecution(data []byte) (execution, error) {
+	f, err := fields(data, `{"code":"1+1"}`)
+	if err != nil {
+		return execution{}, err
 	}
 	if err := refuse(f); err != nil {
 		return execution{}, err
@@ -120,6 +129,11 @@ func (o Options) parseExecution(data []byte) (execution, error) {
 		return execution{}, sandpool.Errorf(sandpool.TooLarge, "", "code",
 			"The code has %d bytes, of at most %d; upload large data as a file and read it from /mnt/data.", len(code), agent.MaxCode)
 	}
+	return o.bounded(f, agent.ExecuteRequest{Code: code})
+}
+
+// bounded is an execution with the bounds that the caller wants.
+func (o Options) bounded(f api.ExecuteFields, req agent.ExecuteRequest) (execution, error) {
 	seconds, err := o.seconds(f.TimeoutInSeconds)
 	if err != nil {
 		return execution{}, err
@@ -128,8 +142,8 @@ func (o Options) parseExecution(data []byte) (execution, error) {
 	if err != nil {
 		return execution{}, err
 	}
-	return execution{identifier: f.Identifier, async: strings.EqualFold(f.ExecutionType, wire.Asynchronous), ExecuteRequest: agent.ExecuteRequest{
-		Code: code, Timeout: time.Duration(seconds) * time.Second, MaxOutput: int(output)}}, nil
+	req.Timeout, req.MaxOutput = time.Duration(seconds)*time.Second, int(output)
+	return execution{identifier: f.Identifier, async: strings.EqualFold(f.ExecutionType, wire.Asynchronous), ExecuteRequest: req}, nil
 }
 
 // seconds is the time that an execution may take. More than the most is the most,
@@ -150,11 +164,8 @@ func refuse(f api.ExecuteFields) error {
 	notYet := func(field, format string, args ...any) error {
 		return sandpool.Errorf(sandpool.Unsupported, codeUnsupported, field, format, args...)
 	}
-	switch t := strings.ToLower(f.ExecutionType); t {
-	case "", "synchronous", "asynchronous":
-	default:
-		return sandpool.Errorf(sandpool.Invalid, codeValidation, "executionType",
-			"The executionType %q is unknown; use 'synchronous' or 'asynchronous'.", clip(f.ExecutionType))
+	if err := checkType(f); err != nil {
+		return err
 	}
 	switch {
 	case f.UseEmptyKernel:
@@ -166,6 +177,16 @@ func refuse(f api.ExecuteFields) error {
 			"This pool runs code, not shell commands; send the source as 'code' (a line that starts with '!' runs in a shell).")
 	}
 	return nil
+}
+
+// checkType checks whether the caller waits.
+func checkType(f api.ExecuteFields) error {
+	switch strings.ToLower(f.ExecutionType) {
+	case "", "synchronous", "asynchronous":
+		return nil
+	}
+	return sandpool.Errorf(sandpool.Invalid, codeValidation, "executionType",
+		"The executionType %q is unknown; use 'synchronous' or 'asynchronous'.", clip(f.ExecutionType))
 }
 
 // source returns the code of a request as text.

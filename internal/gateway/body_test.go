@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -41,7 +42,7 @@ func TestParseExecution(t *testing.T) {
 				tt.want.MaxOutput = 1 << 20
 			}
 			got, err := o.parseExecution([]byte(tt.body))
-			if err != nil || got != tt.want {
+			if err != nil || !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("got %+v, %v, want %+v", got, err, tt.want)
 			}
 		})
@@ -105,7 +106,7 @@ func TestLargeBody(t *testing.T) {
 	o := Options{MaxBody: 1000}.withDefaults()
 	r := httptest.NewRequest("POST", "/", strings.NewReader(body))
 	r.ContentLength = -1
-	if _, err := o.readExecution(httptest.NewRecorder(), r, &hold{}); sandpool.ClassOf(err) != sandpool.TooLarge {
+	if _, err := o.readExecution(httptest.NewRecorder(), r, &hold{}, o.parseExecution); sandpool.ClassOf(err) != sandpool.TooLarge {
 		t.Errorf("chunked: %v", err)
 	}
 	if acquired, _ := w.counts(); acquired != 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
 )
 
@@ -23,7 +24,7 @@ var update = flag.Bool("update", false, "write the answers into testdata/contrac
 // TestContract holds the answers to what each known client sends, one file a call.
 // The first line of a file is what the client relies on; "request" is what
 // it sends below the pool's endpoint; "result" is what the code in it does;
-// "files/…" are there before; "response" is our answer.
+// "kind" is what the pool runs, if not Python; "files/…" are there before; "response" is our answer.
 func TestContract(t *testing.T) {
 	paths, err := filepath.Glob("testdata/contract/*.txtar")
 	if err != nil || len(paths) == 0 {
@@ -41,6 +42,8 @@ func TestContract(t *testing.T) {
 				switch name, isFile := strings.CutPrefix(f.Name, "files/"); {
 				case isFile:
 					w.files[name] = f.Data
+				case f.Name == "kind":
+					w.kind = sandpool.ContainerType(strings.TrimSpace(string(f.Data)))
 				case f.Name == "request":
 					request = string(f.Data)
 				case f.Name == "response":

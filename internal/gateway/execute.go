@@ -31,7 +31,17 @@ func (g *Gateway) executeNew(c *call) error { return g.execute(c, wire.New, true
 func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	held := &hold{of: &g.memory, call: c}
 	defer held.release()
-	x, err := g.options.readExecution(c.w, c.r, held)
+	// That there is no such pool is for Acquire to say, after all that is wrong with the request.
+	kind, _ := g.pools.Kind(c.r.Context(), c.pool)
+	parse := g.options.parseExecution
+	if kind == sandpool.Shell {
+		parse = g.options.parseCommand
+		if !background {
+			return notShell()
+		}
+		form = wire.Shell
+	}
+	x, err := g.options.readExecution(c.w, c.r, held, parse)
 	if err != nil {
 		if sandpool.ClassOf(err) == sandpool.Unavailable {
 			held.release()
@@ -68,7 +78,7 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	t := timing{prepare: time.Since(c.started), claim: lease.ClaimTime(), start: lease.StartTime()}
 	sent := time.Now()
 	run := interpreter.Execution{ExecuteRequest: x.ExecuteRequest, Sent: held.sent}
-	x.Code = "" // it may wait for long, and is the sandbox's then
+	x.Code, x.Args, x.Stdin = "", nil, "" // it may wait for long, and is the sandbox's then
 	res, err := g.within.Of(lease).Execute(c.r.Context(), run)
 	var a wire.Answer
 	outcome := "aborted"

@@ -25,6 +25,8 @@ type Pools interface {
 	// none, and keeps the session alive until the lease is released. Of a pool that has its
 	// maximum of sessions the error is of class Full.
 	Acquire(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (Lease, error)
+	// Kind returns what a pool's sandboxes run.
+	Kind(ctx context.Context, id sandpool.PoolID) (sandpool.ContainerType, error)
 	// Pool returns a pool.
 	Pool(ctx context.Context, id sandpool.PoolID) (sandpool.Pool, error)
 	// Session returns the identifier's session; an identifier

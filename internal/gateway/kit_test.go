@@ -51,6 +51,7 @@ type world struct {
 	agent    string            // address of an agent, if leases are to have one
 	// mostListed is the most that a listing may hold; 0 means no bound.
 	mostListed int
+	kind       sandpool.ContainerType // of all pools; empty means PythonLTS
 	// within are the interpreters; claimed, if set, is called for each lease.
 	within  *interpreter.Set
 	claimed func()
@@ -154,7 +155,7 @@ func (w *world) pool(id sandpool.PoolID) (sandpool.Pool, error) {
 	if !strings.HasPrefix(strings.ToLower(id.Name), "python") {
 		return sandpool.Pool{}, sandpool.Errorf(sandpool.NotFound, "ResourceNotFound", "sessionPool", "There is no pool %s.", id.Name)
 	}
-	return sandpool.Pool{ID: id, Spec: sandpool.Spec{Kind: sandpool.PythonLTS}}, nil
+	return sandpool.Pool{ID: id, Spec: sandpool.Spec{Kind: cmp.Or(w.kind, sandpool.PythonLTS)}}, nil
 }
 
 func (w *world) Kind(_ context.Context, id sandpool.PoolID) (sandpool.ContainerType, error) {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -29,15 +30,16 @@ const maxSource = 64 << 20
 // Cmd runs code. Where the code comes from is decided by this rule, first
 // match wins:
 //
-//  1. -c CODE: CODE, and no argument beside it.
+//  1. -c CODE: CODE, and no argument beside it; or --file FILE: that file's content.
 //  2. No argument, or "-": stdin, if that is not a terminal.
 //  3. The argument names something that exists: that file's content.
-//  4. The argument looks like a file's name (one word that ends in .py or .ipy, or
-//     has a slash and letters): an error, because somebody mistyped it.
+//  4. The argument looks like a file's name (one word that ends in .py, .ipy,
+//     .js, .mjs, .cjs, .ts or .sh, or has a slash and letters): an error, because somebody mistyped it.
 //  5. Otherwise the argument is the code.
 type Cmd struct {
 	Source  string              `arg:"" optional:"" help:"File to run, '-' for stdin, or the code itself if no such file exists and it does not look like one's name."`
-	Code    *string             `short:"c" help:"Code to run." placeholder:"CODE"`
+	Code    *string             `short:"c" help:"Code to run; in a Shell pool, a command." placeholder:"CODE"`
+	File    string              `short:"f" help:"File to run, whatever its name." placeholder:"FILE"`
 	Session console.SessionName `aliases:"identifier" help:"Session to run in (also --identifier), 4 to 128 characters. Without it the code runs in a session of its own that is deleted afterwards." placeholder:"NAME"`
 	Keep    bool                `help:"Keep the session that exec made for itself."`
 	Timeout time.Duration       `help:"Longest run, in seconds or such as 30s. Without it the server's default." placeholder:"DURATION"`
@@ -47,12 +49,13 @@ type Cmd struct {
 
 // Help documents the rule in the command's help.
 func (Cmd) Help() string {
-	return "The code is CODE of -c; else, without an argument or with '-', stdin; else the file that the argument names; " +
+	return "The code is Python, JavaScript or shell commands, as the pool's kind is. " +
+		"It is CODE of -c, or the content of --file; else, without an argument or with '-', stdin; else the file that the argument names; " +
 		"else, unless the argument is one word that looks like a file's name, the argument itself.\n\n" +
 		"stdout and stderr of the code go to stdout and stderr, then the text of what it displayed " +
 		"and the value of its last expression to stdout. " +
 		"Figures are saved as figure-1.png and so on, never over a file that exists, and named on stderr. " +
-		"The exit code is 1 if the code failed; code that ends with sys.exit(N) sets it to N."
+		"The exit code is 1 if the code failed; code that ends with sys.exit(N) sets it to N, and of a shell command it is the command's own."
 }
 
 // Output is the result of exec as JSON.
@@ -64,8 +67,10 @@ type Output struct {
 	Stdout  string `json:"stdout"`
 	Stderr  string `json:"stderr"`
 	// Result is the value of the last expression; "" means it has none.
-	Result       json.RawMessage `json:"result"`
-	Milliseconds int64           `json:"executionTimeInMilliseconds"`
+	Result json.RawMessage `json:"result"`
+	// ExitCode is that of a command of a Shell pool.
+	ExitCode     *int  `json:"exitCode,omitempty"`
+	Milliseconds int64 `json:"executionTimeInMilliseconds"`
 	api.ExecutionExtras
 	// Figures are the names of the files that figures were saved to. Their
 	// bytes are in no other field.
@@ -127,12 +132,19 @@ func (c *Cmd) endOwn(ctx context.Context, a *console.App, cl *client.Client, ses
 // source applies the rule of Cmd.
 func (c *Cmd) source(ctx context.Context, stdin io.Reader) (string, error) {
 	switch {
-	case c.Code != nil && c.Source != "":
-		return "", console.UsageError("give the code with -c or as an argument, not both")
+	case c.Code != nil && c.Source+c.File != "", c.Source != "" && c.File != "":
+		return "", console.UsageError("give the code with -c, with --file or as an argument, and once")
 	case c.Code != nil && *c.Code == "":
 		return "", console.UsageError("the code of -c is empty")
 	case c.Code != nil:
 		return *c.Code, nil
+	case c.File != "":
+		f, err := os.Open(c.File)
+		if err != nil {
+			return "", console.UsageError("--file: " + err.Error())
+		}
+		defer f.Close()
+		return readSource(c.File, f)
 	case c.Source == "" || c.Source == "-":
 		if f, ok := stdin.(*os.File); ok && c.Source == "" && term.IsTerminal(int(f.Fd())) {
 			return "", console.UsageError("no code: give a file, -c CODE, the code itself, or pipe it in\n" +
@@ -156,8 +168,12 @@ func (c *Cmd) source(ctx context.Context, stdin io.Reader) (string, error) {
 // looksLikeFile reports whether text that names no file was meant to name one. A
 // slash between numbers is a division.
 func looksLikeFile(s string) bool {
-	return !strings.ContainsAny(s, " \t\n\"'()=") && (strings.HasSuffix(s, ".py") || strings.HasSuffix(s, ".ipy") ||
-		strings.Contains(s, "/") && strings.ContainsFunc(s, unicode.IsLetter))
+	if strings.ContainsAny(s, " \t\n\"'()=") {
+		return false
+	}
+	ends := func(suffix string) bool { return strings.HasSuffix(s, suffix) }
+	return slices.ContainsFunc([]string{".py", ".ipy", ".js", ".mjs", ".cjs", ".ts", ".sh"}, ends) ||
+		strings.Contains(s, "/") && strings.ContainsFunc(s, unicode.IsLetter)
 }
 
 func readSource(name string, r io.Reader) (string, error) {
@@ -188,7 +204,7 @@ func (c *Cmd) print(a *console.App, e client.Execution, session string) error {
 		extras := r.ExecutionExtras
 		extras.Images = nil
 		err = a.PrintJSON(Output{Pool: c.Pool, Session: session, Kept: !c.thrownAway() && !sessionEnded(r), Status: e.Status,
-			Stdout: r.Stdout, Stderr: r.Stderr, Result: result, Milliseconds: r.Milliseconds, ExecutionExtras: extras, Figures: saved})
+			Stdout: r.Stdout, Stderr: r.Stderr, Result: result, ExitCode: e.ExitCode, Milliseconds: r.Milliseconds, ExecutionExtras: extras, Figures: saved})
 	} else {
 		err = printStreams(a, e, result, c.thrownAway())
 	}

@@ -100,6 +100,8 @@ func exitCode(e client.Execution) int {
 	switch {
 	case !e.Failed():
 		return console.ExitDone
+	case e.ExitCode != nil && *e.ExitCode > 0 && *e.ExitCode < 256:
+		return *e.ExitCode
 	case r.ErrorName != "SystemExit":
 		return console.ExitNegative
 	case r.ErrorMessage == "" || r.ErrorMessage == "None":

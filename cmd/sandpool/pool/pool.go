@@ -41,7 +41,7 @@ func (n naming) name() (string, error) {
 type createCmd struct {
 	naming
 	Location      string `short:"l" help:"Location to record." default:"local"`
-	ContainerType string `help:"Kind of sandbox: PythonLTS or CustomContainer. NodeLTS and Shell are not served yet." default:"PythonLTS"`
+	ContainerType string `help:"Kind of sandbox: PythonLTS, Shell or CustomContainer." default:"PythonLTS"`
 	settings
 }
 

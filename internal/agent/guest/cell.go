@@ -63,6 +63,7 @@ type cell struct {
 	cleared int64 // how often the output was cleared, when a display was last kept
 	bytes   int   // of displays kept
 	expired bool  // the time was over
+	lost    bool  // the kernel is of no more use
 	silent  bool  // it has printed nothing; if false, a look will tell
 	evicted atomic.Bool
 }
@@ -88,7 +89,7 @@ func (d *Driver) Execute(ctx context.Context, req agent.ExecuteRequest, feed *ou
 	c.res.KernelRestarted, c.res.Notice = d.lost != "", d.lost
 	d.lost = ""
 	c.run(req)
-	if c.res.Outcome == agent.KernelDied || c.res.Outcome == agent.TimeoutRestarted {
+	if c.lost {
 		c.res.KernelRestarted = true
 		if ctx.Err() != nil { // nobody hears it of this cell
 			d.lost = c.whyLost()
@@ -294,6 +295,7 @@ func (c *cell) done(f kernelFrame) {
 
 // broken says why the kernel is of no more use, before it is cleared away.
 func (c *cell) broken(err error) {
+	c.lost = true
 	c.res.Duration = time.Since(c.start)
 	c.res.Outcome = agent.KernelDied
 	c.res.Error = &agent.ExecutionError{Name: "KernelDied", Message: "The kernel ended. Its state is lost."}
@@ -320,11 +322,23 @@ func (c *cell) bury() {
 		c.res.Error.Message = describeExit(status)
 	}
 	if c.k.spec.Statuses {
-		n := status.ExitStatus()
-		if status.Signaled() {
-			n = 128 + int(status.Signal())
-		}
-		c.res.ExitStatus = &n
+		c.replaced(status)
+	}
+}
+
+// replaced says how a command ended that took the kernel's place, as exec does, or killed it.
+func (c *cell) replaced(status syscall.WaitStatus) {
+	n := status.ExitStatus()
+	if status.Signaled() {
+		n = 128 + int(status.Signal())
+	}
+	c.res.ExitStatus = &n
+	if c.expired || !status.Exited() {
+		return
+	}
+	c.res.Error, c.res.Outcome = nil, agent.OK
+	if n != 0 {
+		c.res.Outcome = agent.Failed
 	}
 }
 

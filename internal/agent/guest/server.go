@@ -163,8 +163,12 @@ func (s *Server) execute(w http.ResponseWriter, r *http.Request) error {
 
 // normalise puts in the defaults and checks the bounds.
 func normalise(req *agent.ExecuteRequest) error {
-	if len(req.Code) > agent.MaxCode {
-		return sandpool.Errorf(sandpool.TooLarge, "", "code", "The code has %d bytes; %d is the most. Upload data as a file.", len(req.Code), agent.MaxCode)
+	size := len(req.Code) + len(req.Stdin)
+	for _, a := range req.Args {
+		size += len(a)
+	}
+	if size > agent.MaxCode {
+		return sandpool.Errorf(sandpool.TooLarge, "", "code", "The code has %d bytes; %d is the most. Upload data as a file.", size, agent.MaxCode)
 	}
 	if req.Timeout < 0 || req.MaxOutput < 0 {
 		return sandpool.Errorf(sandpool.Invalid, "", "timeout", "Timeout and maximum of output must not be negative.")

@@ -19,20 +19,26 @@ const (
 	abortedPhrase  = "Execution aborted"
 )
 
+// Names of errors that are no exception's.
+const (
+	timedOut   = "Timeout"
+	exitStatus = "ExitStatus" // a command's, which is not zero
+)
+
 // AnswerOf turns what the agent reports into an answer.
 func AnswerOf(res agent.ExecuteResult, timeout time.Duration) Answer {
 	images, rest := sortDisplays(res)
 	a := Answer{ok: true, stdout: res.Stdout, stderr: noticed(res), result: valueOf(res, images),
-		milliseconds: res.Duration.Milliseconds(), Took: res.Duration,
+		milliseconds: res.Duration.Milliseconds(), Took: res.Duration, exit: res.ExitStatus,
 		extras: api.ExecutionExtras{StdoutTruncated: res.StdoutTruncated, StderrTruncated: res.StderrTruncated,
 			DisplayData: rest, DisplayDataTruncated: res.DisplaysTruncated, StateLost: res.KernelRestarted}}
 	switch res.Outcome {
 	case agent.OK:
 	case agent.TimeoutInterrupted:
-		a.fail("Timeout", timeoutMessage(timeout, "The code was interrupted; variables and files are kept."))
+		a.fail(timedOut, timeoutMessage(timeout, "The code was interrupted; variables and files are kept."))
 	case agent.TimeoutRestarted:
 		a.extras.StateLost = true
-		a.fail("Timeout", timeoutMessage(timeout, "The code did not react to the interrupt, so the interpreter was restarted: variables are lost, files are kept."))
+		a.fail(timedOut, timeoutMessage(timeout, "The code did not react to the interrupt, so the interpreter was restarted: variables are lost, files are kept."))
 	case agent.Interrupted:
 		a.fail("Interrupted", "Execution interrupted. Variables and files are kept.")
 	case agent.KernelDied:
@@ -79,6 +85,10 @@ func (a *Answer) fail(name, message string) {
 func (a *Answer) raised(res agent.ExecuteResult) {
 	a.ok = false
 	a.result = json.RawMessage(noValue)
+	if res.Error == nil && res.ExitStatus != nil {
+		a.extras.ErrorName, a.extras.ErrorMessage = exitStatus, fmt.Sprintf("The command ended with status %d.", *res.ExitStatus)
+		return
+	}
 	if res.Error == nil {
 		a.extras.ErrorName, a.extras.ErrorMessage = "Error", "The code failed."
 		return

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ type Answer struct {
 	result         json.RawMessage
 	milliseconds   int64
 	Took           time.Duration // in the sandbox
+	exit           *int          // of a command
 	extras         api.ExecutionExtras
 }
 
@@ -55,7 +57,8 @@ func New(a Answer, of About) any {
 	e := api.Execution{SerialID: "1", ID: of.Operation, Identifier: string(of.Identifier), SessionID: string(of.Sandbox),
 		ExecutionType: "Synchronous", Status: api.StatusSucceeded,
 		Result: api.ExecutionResult{SerialID: "2", Stdout: a.stdout, Stderr: a.stderr,
-			ExecutionResult: a.result, Milliseconds: a.milliseconds, ExecutionExtras: a.extras}}
+			ExecutionResult: a.result, Milliseconds: a.milliseconds, ExecutionExtras: a.extras},
+		ExitCode: a.exit}
 	if wantsStrings(of.UserAgent) {
 		e.Result.ExecutionResult = stringify(a.result)
 	}
@@ -63,6 +66,30 @@ func New(a Answer, of About) any {
 		e.Status = api.StatusFailed
 		e.Error = &api.ExecutionErrorBody{Error: api.ExecutionError{Code: a.extras.ErrorName, Message: a.extras.ErrorMessage}}
 	}
+	return e
+}
+
+// noExit is the exit status of a command that has none.
+const noExit = -1
+
+// Shell is the form of Shell pools.
+func Shell(a Answer, of About) any {
+	e := api.ShellExecution{ID: of.Operation, Identifier: string(of.Identifier), SessionID: string(of.Sandbox),
+		ExitCode: noExit, ErrorName: a.extras.ErrorName, ErrorMessage: a.extras.ErrorMessage,
+		Result: api.ShellResult{Stdout: a.stdout, Stderr: a.stderr, Milliseconds: a.milliseconds,
+			StdoutTruncated: a.extras.StdoutTruncated, StderrTruncated: a.extras.StderrTruncated,
+			StateLost: a.extras.StateLost}}
+	if a.exit != nil {
+		e.ExitCode = *a.exit
+	}
+	switch e.ErrorName {
+	case exitStatus: // which ExitCode says
+		e.ErrorName, e.ErrorMessage = "", ""
+	case timedOut:
+		e.ErrorName, e.ExitCode = "ExecutionTimeout", noExit
+	}
+	e.Result.ErrorName, e.Result.ErrorMessage = e.ErrorName, e.ErrorMessage
+	e.Status = strconv.Itoa(e.ExitCode)
 	return e
 }
 

@@ -63,7 +63,23 @@ func Metadata(p sandpool.Pool, md agent.Metadata) api.Metadata {
 		PreInstalledPackages: packages,
 		CreatedAt:            Stamp(p.CreatedAt),
 		LastUpdatedAt:        Stamp(p.UpdatedAt),
-		JupyterKernel: api.JupyterKernel{Name: md.Kernel, Version: md.KernelVersion,
-			ProjectURL: "https://ipython.org", Description: "IPython's formatters, magics and display hooks, driven by sandpool's agent."},
+		JupyterKernel:        kernel(md),
 	}
+}
+
+// kernel describes what runs the code; of Jupyter's are its role and its name alone.
+func kernel(md agent.Metadata) api.JupyterKernel {
+	k := api.JupyterKernel{Name: md.Kernel, Version: md.KernelVersion}
+	switch md.Kernel {
+	case "ipython":
+		k.ProjectURL = "https://ipython.org"
+		k.Description = "IPython's formatters, magics and display hooks, driven by sandpool's agent."
+	case "bash":
+		k.ProjectURL = "https://www.gnu.org/software/bash/"
+		k.Description = "One shell for all commands of a session, driven by sandpool's agent."
+	case "node":
+		k.ProjectURL = "https://nodejs.org"
+		k.Description = "V8's console mode with CommonJS and ES modules, driven by sandpool's agent."
+	}
+	return k
 }

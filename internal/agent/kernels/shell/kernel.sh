@@ -16,7 +16,7 @@
 
 # __sandpool_send writes a frame.
 __sandpool_send() {
-	local LC_ALL=C head
+	builtin local LC_ALL=C head
 	builtin printf -v head '\\x%02x\\x%02x\\x%02x\\x%02x' $((${#1} >> 24)) $((${#1} >> 16 & 255)) $((${#1} >> 8 & 255)) $((${#1} & 255))
 	builtin printf "$head%s" "$1" >&"$__sandpool_socket"
 }
@@ -24,11 +24,11 @@ __sandpool_send() {
 # __sandpool_next waits for a command; other requests it answers itself. It fails when the agent
 # is gone.
 __sandpool_next() {
-	local head IFS=' '
+	builtin local head IFS=' '
 	[[ -z $__sandpool_id ]] || __sandpool_done 0 2>&- # it said continue more often than it has loops
 	while :; do
 		LC_ALL=C IFS= builtin read -rN 64 -u 10 head || { (($? > 128)) && continue; return 1; }
-		set -- $head
+		builtin set -- $head
 		__sandpool_code=
 		(($3 == 0)) || LC_ALL=C IFS= builtin read -rN "$3" -u 10 __sandpool_code || return 1
 		case $1 in
@@ -43,23 +43,23 @@ __sandpool_next() {
 	done
 	__sandpool_id=$2 __sandpool_in=/dev/null __sandpool_atexit=
 	case $4 in *i*) __sandpool_in=/proc/self/fd/13 ;; esac
-	case $4 in *p*) set -o posix; shopt -s xpg_echo ;; esac
+	case $4 in *p*) builtin set -o posix; builtin shopt -s xpg_echo ;; esac
 	# An EXIT trap is the command's, and runs when that ends.
 	case $__sandpool_code in *trap*) __sandpool_watch ;; esac
 }
 
 # __sandpool_done answers: the command has ended with the given status.
 __sandpool_done() {
-	POSIXLY_CORRECT=1 # in which no function hides a special builtin
+	POSIXLY_CORRECT=1 # in which no function hides a special builtin, as unset is
 	unset -f builtin
-	set +euxvnf
+	builtin set +euxvnf
 	if [[ -n $__sandpool_atexit ]]; then
 		__sandpool_leave <"$__sandpool_in" >&14 2>&15
 	fi
-	[[ $__sandpool_code != *trap* ]] || unset -f trap
-	unset -v POSIXLY_CORRECT
-	set +o pipefail +o posix
-	shopt -u xpg_echo
+	[[ $__sandpool_code != *trap* ]] || builtin unset -f trap
+	builtin unset -v POSIXLY_CORRECT
+	builtin set +o pipefail +o posix
+	builtin shopt -u xpg_echo
 	__sandpool_send "{\"op\":\"done\",\"id\":\"$__sandpool_id\",\"exit\":$1}"
 	__sandpool_id= __sandpool_code=
 }
@@ -67,7 +67,8 @@ __sandpool_done() {
 # __sandpool_watch has EXIT traps told apart: bash has one, which is ours.
 __sandpool_watch() {
 	trap() {
-		local action=$1 signal rest=()
+		builtin local action="$1" signal
+		builtin local -a rest
 		if ((BASH_SUBSHELL > 0 || $# < 2)) || [[ $1 == -[lp] ]]; then
 			builtin trap "$@"
 			return
@@ -86,7 +87,7 @@ __sandpool_watch() {
 
 # __sandpool_leave runs a command's EXIT trap.
 __sandpool_leave() {
-	set -- "$__sandpool_atexit"
+	builtin set -- "$__sandpool_atexit"
 	__sandpool_atexit=
 	builtin eval "$1"
 }
@@ -95,7 +96,7 @@ __sandpool_leave() {
 # Bash has undone the redirections of the loop by then, unless the end comes from a function.
 __sandpool_exit() {
 	__sandpool_status=$?
-	set +eu
+	builtin set +eu
 	if [[ -e /proc/self/fd/10 ]]; then
 		# By way of 0: a copy of what is closed in children would be closed in the new shell.
 		exec <&10 3<&0 <&11 4<&0 <&12 5<&0 <&13 6<&0 <&14 7<&0 <&15 8<&0
@@ -112,17 +113,17 @@ __sandpool_exit() {
 
 # __sandpool_state prints commands that make a new shell what this one is.
 __sandpool_state() {
-	shopt -p
-	declare -p
-	declare -f
-	alias -p
-	umask -p
+	builtin shopt -p
+	builtin declare -p
+	builtin declare -f
+	builtin alias -p
+	builtin umask -p
 	builtin printf 'cd -- %q\n' "$PWD"
 }
 
 # __sandpool_warm describes what there is. The shell starts as it is: there is nothing to import.
 __sandpool_warm() {
-	local packages
+	builtin local packages
 	packages=$(dpkg-query --show --showformat '{"name":"${Package}","version":"${Version}"},')
 	__sandpool_send "{\"op\":\"done\",\"id\":\"$1\",\"info\":{\"runtime\":\"bash\",\"version\":\"${BASH_VERSION%%[^0-9.]*}\",\"kernel\":\"bash\",\"kernelVersion\":\"$BASH_VERSION\",\"packages\":[${packages%,}]}}"
 }
@@ -132,16 +133,16 @@ if [[ -e /proc/self/fd/9 ]]; then # another shell's state
 	exec 9<&-
 else
 	exec 7>&1 8>&2
-	ulimit -c 0
-	ulimit -n 4096
-	umask 022
-	export HOME=$2
-	cd -- "$1"
+	builtin ulimit -c 0
+	builtin ulimit -n 4096
+	builtin umask 022
+	builtin export HOME=$2
+	builtin cd -- "$1"
 	OLDPWD=
-	unset -v OLDPWD
+	builtin unset -v OLDPWD
 fi
-set --
-unset -v __sandpool_text __sandpool_status
+builtin set --
+builtin unset -v __sandpool_text __sandpool_status
 __sandpool_id= __sandpool_socket=10
-trap __sandpool_exit EXIT
-trap '[[ -z $__sandpool_id ]] || exit 130' INT
+builtin trap __sandpool_exit EXIT
+builtin trap '[[ -z $__sandpool_id ]] || exit 130' INT
