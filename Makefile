@@ -48,12 +48,17 @@ run: root deps build ## serve pool "python" with 3 ready sessions, run a sample,
 image: root deps build ## build the Python image if it is missing or its recipe has changed
 	@bin/sandpool image build python --if-changed --data-dir $(DATA)
 
+# The images of all languages, which tests, soak and benchmarks need.
+.PHONY: images
+images: image
+	@for name in shell; do bin/sandpool image build $$name --if-changed --data-dir $(DATA) || exit 1; done
+
 .PHONY: test-deps
 test-deps: root
 	@scripts/deps --tests
 
 .PHONY: test
-test: test-deps image ## all tests, real gVisor sandboxes included; what cannot run fails
+test: test-deps images ## all tests, real gVisor sandboxes included; what cannot run fails
 	SANDPOOL_TEST_ALL=1 SANDPOOL_TEST_DATA=$(DATA) go test -shuffle=on -timeout 30m ./...
 
 .PHONY: race
@@ -61,11 +66,11 @@ race: gvisor ## the packages without gVisor under the race detector (needs a C c
 	CGO_ENABLED=1 go test -race -shuffle=on $$(go list ./... | grep -v -e sandbox/gvisor -e internal/server -e cmd/sandpool$$ -e cmd/sandpool/serve -e /test)
 
 .PHONY: soak
-soak: image ## the long form of the kill test: SOAK_SESSIONS=10000 make soak
+soak: images ## the long form of the kill test: SOAK_SESSIONS=10000 make soak
 	SANDPOOL_TEST_DATA=$(DATA) SANDPOOL_TEST_SOAK=$${SOAK_SESSIONS:-10000} go test -count=1 -timeout 6h -v -run TestSoak ./test/soak
 
 .PHONY: bench
-bench: image ## measure sandpool and its peers in one run
+bench: images ## measure sandpool and its peers in one run
 	@SANDPOOL_TEST_DATA=$(DATA) go run ./test/bench
 
 .PHONY: lint
