@@ -77,7 +77,10 @@ type Pool struct {
 	// Cause is Problem in words for those who may change the pool, with the last lines of a
 	// sandbox that failed; empty if it is for administrators alone. It is not stored: what is
 	// tried again after a restart finds it again.
-	Cause     string
+	Cause string
+	// Notice says what the machine lacks for what the pool wants, in a sentence. It is of the
+	// moment, and not kept.
+	Notice    string
 	CreatedAt time.Time
 	UpdatedAt time.Time
 }

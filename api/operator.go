@@ -55,18 +55,22 @@ type PoolStatus struct {
 	ID                string `json:"id"`
 	ProvisioningState string `json:"provisioningState"`
 	Problem           string `json:"problem,omitempty"`
-	Revision          int64  `json:"revision"`
-	MaxSessions       int    `json:"maxConcurrentSessions"`
-	ReadySessions     int    `json:"readySessionInstances"`
-	Starting          int    `json:"starting"`
-	Ready             int    `json:"ready"`
-	Claimed           int    `json:"claimed"`
-	Stopping          int    `json:"stopping"`
-	Waiting           int    `json:"waiting"` // callers in line for a slot
+	// Notice says what the machine lacks for what the pool wants.
+	Notice        string `json:"notice,omitempty"`
+	Revision      int64  `json:"revision"`
+	MaxSessions   int    `json:"maxConcurrentSessions"`
+	ReadySessions int    `json:"readySessionInstances"`
+	Starting      int    `json:"starting"`
+	Ready         int    `json:"ready"`
+	Claimed       int    `json:"claimed"`
+	Stopping      int    `json:"stopping"`
+	Waiting       int    `json:"waiting"` // callers in line for a slot
 	// RefillFailures and Claims count since the server started; the claims by
 	// outcome: "ready", "existing", "new", "full".
-	RefillFailures int64            `json:"refillFailures"`
-	Claims         map[string]int64 `json:"claims"`
+	RefillFailures int64 `json:"refillFailures"`
+	// Refused counts, since the server started, the claims for which the machine had no room.
+	Refused int64            `json:"refused"`
+	Claims  map[string]int64 `json:"claims"`
 	// Sandboxes is there if the query has $expand=sandboxes: each is measured for it.
 	Sandboxes []SandboxStats `json:"sandboxes,omitzero"`
 }

@@ -100,7 +100,7 @@ type Queue struct {
 
 // SandpoolSettings are settings of a pool's sandboxes that Azure's resource type
 // has no name for. Absent ones take the server's defaults. Sizes are written as "512Mi", "1.5Gi" or
-// a number of bytes. Revision and Problem are set by the server and ignored in requests.
+// a number of bytes. Revision, Problem and Notice are set by the server and ignored in requests.
 type SandpoolSettings struct {
 	// Image names an image of the server; absent means the container type's own.
 	Image  string   `json:"image,omitempty"`
@@ -133,4 +133,6 @@ type SandpoolSettings struct {
 	Revision int64 `json:"revision,omitempty"`
 	// Problem says why the pool failed, or why it is held up.
 	Problem string `json:"problem,omitempty"`
+	// Notice says what the machine lacks for what the pool wants.
+	Notice string `json:"notice,omitempty"`
 }

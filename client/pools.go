@@ -200,7 +200,7 @@ func (c *Client) WaitReady(ctx context.Context, name string, progress func(api.P
 			return s, err
 		} else if err != nil {
 			return s, sandpool.Errorf(sandpool.Unavailable, "RefillTimeout", name,
-				"The session pool %q has %d of %d ready. %s", name, s.Ready, want, s.Problem)
+				"The session pool %q has %d of %d ready. %s", name, s.Ready, want, s.Problem+s.Notice)
 		}
 	}
 }

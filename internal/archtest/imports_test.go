@@ -56,6 +56,9 @@ func mayImport() map[string][]string {
 		"internal/event":               vocabulary,
 		"internal/issuer":              {".", "internal/arm", "internal/auth"},
 		"internal/pool":                append(contract, "internal/event", "internal/store"),
+		"internal/pool/plan":           {".", "internal/pool/room"},
+		"internal/pool/room":           nil,
+		"internal/machine":             {"internal/pool/room"},
 		"internal/proxy":               vocabulary,
 		"internal/store":               vocabulary,
 		"internal/store/storetest":     append(vocabulary, "internal/store"),
@@ -80,7 +83,7 @@ func mayImport() map[string][]string {
 		"internal/mcp":                 {".", "internal/agent", "internal/arm", "internal/auth", "internal/budget", "internal/event", "internal/interpreter"},
 		"internal/server": append(handlers, "internal/issuer", "images", "internal/container", "internal/control", "internal/gateway", "internal/mcp", "internal/endpoint", "internal/proxy",
 			"internal/sandbox/gvisor", "internal/sqlite", "internal/postgres", "internal/store", "internal/image", "internal/erofs", "internal/oci", "internal/oci/layer", "internal/quiet",
-			"internal/descriptor"),
+			"internal/descriptor", "internal/machine", "internal/pool/room"),
 		"test": {".", "api", "client", "internal/arm"},
 		// Measures the engine beside the whole product.
 		"test/bench": {".", "client", "internal/bench", "internal/image", "internal/sandbox", "internal/sandbox/gvisor"},

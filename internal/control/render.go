@@ -123,7 +123,7 @@ func wireContainer(props *api.SessionPoolProperties, s sandpool.Spec) {
 
 func settings(p sandpool.Pool) *api.SandpoolSettings {
 	r := p.Spec.Resources
-	s := &api.SandpoolSettings{Disk: formatSize(r.Disk), PIDs: nonZero(r.PIDs), Revision: p.Revision, Problem: p.Problem,
+	s := &api.SandpoolSettings{Disk: formatSize(r.Disk), PIDs: nonZero(r.PIDs), Revision: p.Revision, Problem: p.Problem, Notice: p.Notice,
 		WarmStart: string(p.Spec.WarmStart.Mode), WarmStartHook: p.Spec.WarmStart.Hook}
 	s.Queue, s.EvictIdleAfterInSeconds = wireQueue(p.Spec.Queue), nonZero(int64(p.Spec.EvictIdle/time.Second))
 	if c := p.Spec.Container; c != nil {

@@ -87,7 +87,8 @@ const (
 const (
 	// SessionAllocated: an identifier got a sandbox. Outcome is "ready" or "new"; Took is the wait.
 	SessionAllocated Name = "SessionAllocated"
-	// SessionRefused: the pool has its maximum of sessions.
+	// SessionRefused: the pool has its maximum of sessions. Outcome is "machine full" and what the
+	// machine lacks if that is why.
 	SessionRefused Name = "SessionRefused"
 	// SessionEnded: a session is over. Message says why; Took is how long it lasted.
 	SessionEnded Name = "SessionEnded"
@@ -107,6 +108,11 @@ const (
 	OwnershipUnsaved Name = "OwnershipUnsaved"
 	// UseUnsaved: when sessions were used could not be written to the store.
 	UseUnsaved Name = "UseUnsaved"
+	// MachineFull: the machine has no room for another session, and no ready sandbox to give up.
+	// Outcome is what it lacks.
+	MachineFull Name = "MachineFull"
+	// MachineUnmeasured: what the machine has left cannot be measured.
+	MachineUnmeasured Name = "MachineUnmeasured"
 	// EventsLost: a sink was too slow. Count is how many events it did not get.
 	EventsLost Name = "EventsLost"
 )
@@ -150,12 +156,14 @@ var kinds = map[Name]kind{
 	SessionEnded:     {Lifecycle, Debug, "a session ended"},
 	ExecutionEnded:   {Lifecycle, Debug, "an execution ended"},
 
-	AdoptionFailed:   {Server, Error, "sandboxes of an earlier run cannot be adopted"},
-	SnapshotsKept:    {Server, Warning, "snapshots that no pool uses cannot be removed"},
-	SweepFailed:      {Server, Warning, "memory, store and engine cannot be compared"},
-	OwnershipUnsaved: {Server, Warning, "the ownership of pools cannot be renewed"},
-	UseUnsaved:       {Server, Warning, "the use of sessions cannot be recorded"},
-	EventsLost:       {Server, Warning, "events were lost before they were passed on"},
+	AdoptionFailed:    {Server, Error, "sandboxes of an earlier run cannot be adopted"},
+	SnapshotsKept:     {Server, Warning, "snapshots that no pool uses cannot be removed"},
+	SweepFailed:       {Server, Warning, "memory, store and engine cannot be compared"},
+	OwnershipUnsaved:  {Server, Warning, "the ownership of pools cannot be renewed"},
+	UseUnsaved:        {Server, Warning, "the use of sessions cannot be recorded"},
+	MachineFull:       {Server, Warning, "the machine has no room for another session"},
+	MachineUnmeasured: {Server, Warning, "what the machine has left cannot be measured"},
+	EventsLost:        {Server, Warning, "events were lost before they were passed on"},
 }
 
 // Stream is the stream of events of the name.

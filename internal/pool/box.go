@@ -9,6 +9,7 @@ import (
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool/plan"
 	"github.com/sandpool/sandpool/internal/pool/queue"
+	"github.com/sandpool/sandpool/internal/pool/room"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -33,6 +34,10 @@ type poolState struct {
 	unsaved  bool       // pool differs from its row in State or Problem
 	removing bool       // the row is being deleted
 	line     queue.Line // before a full pool
+
+	size    room.Size     // what its sandboxes take
+	short   room.Resource // what the machine lacks for what the pool wants
+	refused int64         // claims for which the machine had no room, ever
 }
 
 func (m *Manager) newPoolState(p sandpool.Pool) *poolState {
@@ -73,6 +78,9 @@ type box struct {
 	checking bool      // it is being asked whether it lives
 	checkAt  time.Time // when it is asked next
 	failures int       // of that, in a row
+
+	took       room.Amount // what it took when it was measured
+	measuredAt time.Time
 }
 
 // handleOf is how the engine finds a row's sandbox.
@@ -102,6 +110,7 @@ func (m *Manager) retire(b *box, cause *sandpool.Error) {
 	if b.pool != nil {
 		b.pool.remember(b.row)
 	}
+	m.vacate(b)
 	b.enter(sandpool.Stopping, now)
 	b.row.Reason = cause.Message
 	b.end(cause)

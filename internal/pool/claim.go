@@ -290,7 +290,7 @@ func (m *Manager) claim(ctx context.Context, p *poolState, identifier sandpool.I
 		}
 	}
 	for range maxAsks {
-		if err := m.awaitStartable(ctx, p); err != nil {
+		if err := m.awaitStartable(ctx, p, identifier); err != nil {
 			return nil, err
 		}
 		b, err := m.ask(ctx, p, identifier, c)
@@ -317,6 +317,11 @@ func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Ide
 		m.mu.Unlock()
 		return nil, ended("the session pool was deleted")
 	}
+	took, err := m.admit(p, identifier)
+	if err != nil {
+		m.mu.Unlock()
+		return nil, err
+	}
 	spare := m.reserve(p, identifier, began)
 	r := sandpool.ClaimRequest{Pool: p.pool.ID, Identifier: identifier, Revision: p.pool.Revision, Max: p.pool.MaxSessions, Epoch: p.epoch,
 		Now: began, NewID: spare.row.ID, NewSecret: spare.row.Secret}
@@ -325,12 +330,16 @@ func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Ide
 	err = m.fenced(p, err)
 	c.claimTime, c.outcome = time.Since(began), outcome
 	if outcome == sandpool.ClaimNew && err == nil {
+		m.mu.Lock()
+		m.admitted(p, took, outcome, nil)
+		m.mu.Unlock()
 		started := time.Now()
 		err := m.start(ctx, spare, true)
 		c.startTime = time.Since(started)
 		return spare, err
 	}
 	m.mu.Lock()
+	m.admitted(p, took, outcome, err)
 	m.forget(spare)
 	if err != nil {
 		m.mu.Unlock()

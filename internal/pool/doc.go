@@ -53,11 +53,12 @@
 // # Where to look
 //
 //	manager.go   the Manager and its settings          run.go     the loop
-//	pools.go     making, changing, deleting pools      prepare.go what sandboxes start from
+//	pools.go     pools: made, shown, deleted           prepare.go what sandboxes start from
 //	claim.go     from an identifier to a lease         session.go sessions as callers see them
 //	start.go     starts, and how many at a time        stop.go    stops, and the watch for ends
 //	guest.go     what runs inside: its liveness, its   adopt.go   what an earlier run left, and
 //	             end, the first start                             what nobody knows
 //	owner.go     who owns a pool                       box.go     memory's part of a sandbox
-//	plan/        every decision, as pure functions     status.go, logs.go  what operators read
+//	plan/        every decision, as pure functions     room.go    what the machine can bear
+//	logs.go      what sandboxes wrote                  room/      that, as pure functions
 package pool

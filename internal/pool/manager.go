@@ -12,6 +12,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool/plan"
+	"github.com/sandpool/sandpool/internal/pool/room"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/store"
 )
@@ -37,6 +38,10 @@ type Options struct {
 	SweepInterval time.Duration
 	// Queue is how callers of a full pool may wait, unless the pool says. Zero means not at all.
 	Queue sandpool.Queue
+	// Machine measures what sandboxes take from; nil means that there is always enough.
+	Machine Machine
+	// Reserve is what of it they leave to the server, and to those of them that run.
+	Reserve room.Amount
 }
 
 func (o *Options) complete() error {
@@ -81,21 +86,24 @@ type Manager struct {
 	// the order in which memory does. It is taken before mu.
 	rows sync.Mutex
 
-	mu       sync.Mutex            // guards everything below, and what hangs off it
-	life     context.Context       // of Run; nil before, ended after
-	pools    map[string]*poolState // by PoolID.Key
-	foreign  map[string]bool       // pools of other servers, by PoolID.Key
-	renewed  time.Time             // when ownership was last renewed
-	owning   bool                  // that is under way
-	boxes    map[sandpool.SandboxID]*box
-	starts   slots
-	nudged   bool          // a nudge is on its way
-	stops    int           // attempts to stop in progress
-	checks   int           // questions whether a sandbox lives, in progress
-	draining bool          // StopAll was called
-	empty    chan struct{} // non-nil while StopAll waits; closed when boxes is empty
-	closed   bool          // Run waits for work: no more of it
-	work     sync.WaitGroup
+	mu        sync.Mutex            // guards everything below, and what hangs off it
+	life      context.Context       // of Run; nil before, ended after
+	pools     map[string]*poolState // by PoolID.Key
+	foreign   map[string]bool       // pools of other servers, by PoolID.Key
+	renewed   time.Time             // when ownership was last renewed
+	owning    bool                  // that is under way
+	boxes     map[sandpool.SandboxID]*box
+	starts    slots
+	room      room.Ledger
+	exhausted room.Resource // what the machine lacked for a claim, with nothing left to give up
+	measuring bool          // that is under way
+	nudged    bool          // a nudge is on its way
+	stops     int           // attempts to stop in progress
+	checks    int           // questions whether a sandbox lives, in progress
+	draining  bool          // StopAll was called
+	empty     chan struct{} // non-nil while StopAll waits; closed when boxes is empty
+	closed    bool          // Run waits for work: no more of it
+	work      sync.WaitGroup
 }
 
 // New returns a Manager that serves once Run runs, and tells events what happens. The

@@ -46,6 +46,7 @@ func (m *Manager) beginPrepare(p *poolState) {
 		m.endPrepare(ctx, p, want.Revision, prepared, note, err)
 	})
 	p.prep.running, p.prep.cancel = true, func() {}
+	m.room.Take(p.view("", nil).NeedsToPrepare())
 }
 
 // prepare makes the template ready. The note is why sandboxes are booted that were to be restored.
@@ -87,6 +88,7 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, 
 	defer m.kick()
 	defer p.prep.change()
 	p.prep.running = false
+	m.room.Give(p.view("", nil).NeedsToPrepare())
 	if errors.Is(ctx.Err(), context.Canceled) || revision != p.pool.Revision || p.pool.State == sandpool.Deleting {
 		return
 	}
@@ -190,7 +192,7 @@ func (m *Manager) late(ctx context.Context, p *poolState) error {
 }
 
 // awaitStartable waits until a claim can be served: by a ready sandbox, or by a start.
-func (m *Manager) awaitStartable(ctx context.Context, p *poolState) error {
+func (m *Manager) awaitStartable(ctx context.Context, p *poolState, identifier sandpool.Identifier) error {
 	m.mu.Lock()
 	revision := p.pool.Revision
 	if p.prep.done && p.prep.revision == revision {
@@ -202,6 +204,10 @@ func (m *Manager) awaitStartable(ctx context.Context, p *poolState) error {
 			m.mu.Unlock()
 			return nil
 		}
+	}
+	if p.short != "" && !p.prep.running {
+		defer m.mu.Unlock()
+		return m.machineFull(p, identifier, p.short)
 	}
 	m.mu.Unlock()
 	_, err := m.preparedInTime(ctx, p, revision)

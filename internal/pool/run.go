@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool/plan"
+	"github.com/sandpool/sandpool/internal/pool/room"
 )
 
 // pulse is the time between looks at what time alone brings about: cooldowns,
@@ -31,6 +33,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	if !m.adopt(ctx) {
 		return nil
 	}
+	if m.options.Machine != nil {
+		m.measure(ctx, math.MaxInt) // what is adopted would seem to be about to grow
+	}
 	close(m.opened)
 	beat, sweep := time.NewTicker(pulse), time.NewTicker(m.options.SweepInterval)
 	defer beat.Stop()
@@ -44,6 +49,9 @@ func (m *Manager) Run(ctx context.Context) error {
 		case <-beat.C:
 			m.touch(ctx)
 			m.keepOwning(ctx)
+			m.mu.Lock()
+			m.beginMeasure()
+			m.mu.Unlock()
 		case <-sweep.C:
 			m.mu.Lock()
 			m.spawn(m.sweep)
@@ -73,6 +81,9 @@ func (m *Manager) act() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
+	for _, p := range m.pools {
+		p.short = ""
+	}
 	for _, a := range plan.Next(m.look(), now) {
 		p, b := m.pools[a.Pool], m.boxes[a.Sandbox]
 		switch a.Act {
@@ -92,13 +103,15 @@ func (m *Manager) act() {
 			m.beginStop(b)
 		case plan.Remove:
 			m.beginRemove(p)
+		case plan.Short:
+			p.short = room.Resource(a.Reason)
 		}
 	}
 }
 
 // look takes the snapshot. The caller holds mu.
 func (m *Manager) look() plan.Snapshot {
-	s := plan.Snapshot{Starts: m.starts.free(), Stops: m.stops, Checks: m.checks, Draining: m.draining}
+	s := plan.Snapshot{Starts: m.starts.free(), Stops: m.stops, Checks: m.checks, Draining: m.draining, Room: m.room}
 	views := map[*poolState][]plan.Sandbox{}
 	for _, b := range m.boxes {
 		views[b.pool] = append(views[b.pool], b.view())
@@ -126,6 +139,7 @@ func (p *poolState) view(key string, boxes []plan.Sandbox) plan.Pool {
 	return plan.Pool{Key: key, Pool: p.pool, Sandboxes: boxes, Claims: claims, Waiting: p.line.Waiting(), Removing: p.removing, Burst: p.burst,
 		Prepared:  p.prep.done && p.prep.revision == p.pool.Revision,
 		Preparing: p.prep.running, PrepareAt: p.prep.backoff.next(), RefillAt: p.backoff.next(),
+		Size:  p.size.Within(p.limits()),
 		Trial: p.trial, Liveness: p.guest.Liveness != nil && p.guest.Alive != nil}
 }
 

@@ -25,12 +25,18 @@ func (s *slots) free() int { return max(0, s.limit-s.used-len(s.queue)) }
 
 // give returns a slot, to the first in the queue if there is one.
 func (s *slots) give() {
-	if len(s.queue) == 0 {
-		s.used--
-		return
+	s.used--
+	s.resize(s.limit)
+}
+
+// resize sets the limit. Starts that are under way beyond it go on.
+func (s *slots) resize(limit int) {
+	s.limit = limit
+	for s.used < s.limit && len(s.queue) > 0 {
+		s.used++
+		close(s.queue[0])
+		s.queue = s.queue[1:]
 	}
-	close(s.queue[0])
-	s.queue = s.queue[1:]
 }
 
 // takeSlot waits for a slot.
@@ -240,6 +246,7 @@ func (m *Manager) dialer(row sandpool.Sandbox) Dialer {
 func (m *Manager) beginRefill(p *poolState) {
 	b := m.reserve(p, "", time.Now())
 	m.starts.used++
+	m.room.Take(b.promise())
 	if !m.spawn(func(ctx context.Context) { m.refill(ctx, b) }) {
 		m.starts.give()
 		m.forget(b)

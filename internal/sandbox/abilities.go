@@ -11,12 +11,26 @@ import (
 // Stats is what one sandbox uses.
 type Stats struct {
 	Memory  int64         // bytes charged to the sandbox on the host
+	Cache   int64         // of these, pages of files, which the host takes back when it needs them
+	Threads int64         // on the host
 	CPUTime time.Duration // since it started
 }
 
 // StatsReader is the optional ability to measure a sandbox.
 type StatsReader interface {
 	Stats(ctx context.Context, h Handle) (Stats, error)
+}
+
+// RoomReader is the optional ability to say what bounds all sandboxes together, besides the machine.
+type RoomReader interface {
+	// Room returns what they may still take together.
+	Room(ctx context.Context) (Room, error)
+}
+
+// Room is how much of each resource may still be taken; math.MaxInt64 where nothing bounds it.
+type Room struct {
+	Memory  int64 // bytes
+	Threads int64 // of the host
 }
 
 // WorkingSetRecorder is the optional ability to learn from one sandbox what those

@@ -73,6 +73,8 @@ type Config struct {
 	Registries Registries `yaml:"registries"`
 	// Sandbox is what one sandbox gets where its pool does not say.
 	Sandbox Sandbox `yaml:"sandbox"`
+	// Reserve is what of the machine new sandboxes leave to those that run and to the server.
+	Reserve Reserve `yaml:"reserve"`
 }
 
 // CORS names the origins whose pages may use the API from a browser, such as
@@ -144,6 +146,7 @@ func DefaultConfig() Config {
 			Image:   defaultImageLimits(),
 		},
 		Sandbox: Sandbox{CPU: 1, MemoryMB: 1024, PIDs: 1024, DiskMB: 1024},
+		Reserve: defaultReserve(),
 	}
 }
 
@@ -301,6 +304,9 @@ func (c Config) Validate() error {
 	need(one.MemoryMB >= 256, "sandbox.memory_mb", one.MemoryMB, "at least 256: an interpreter with its libraries takes about 150")
 	need(one.PIDs >= 128, "sandbox.pids", one.PIDs, "at least 128: the sandbox's own kernel takes about 40 threads")
 	need(one.DiskMB >= 16, "sandbox.disk_mb", one.DiskMB, "at least 16")
+	need(c.Reserve.MemoryMB >= 0, "reserve.memory_mb", c.Reserve.MemoryMB, "0 or more")
+	need(c.Reserve.DiskMB >= 0, "reserve.disk_mb", c.Reserve.DiskMB, "0 or more")
+	need(c.Reserve.Threads >= 0, "reserve.threads", c.Reserve.Threads, "0 or more")
 	need(most.CPU >= one.CPU, "limits.sandbox.cpu", most.CPU, fmt.Sprintf("at least sandbox.cpu, %v", one.CPU))
 	need(most.MemoryMB >= one.MemoryMB, "limits.sandbox.memory_mb", most.MemoryMB, fmt.Sprintf("at least sandbox.memory_mb, %d", one.MemoryMB))
 	need(most.PIDs >= one.PIDs, "limits.sandbox.pids", most.PIDs, fmt.Sprintf("at least sandbox.pids, %d", one.PIDs))

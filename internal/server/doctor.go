@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/sandpool/sandpool/internal/descriptor"
@@ -21,7 +22,7 @@ func Check(cfg Config) []sandbox.Requirement {
 	if err != nil {
 		program = err.Error()
 	}
-	return append(found, checkFiles(), checkAgent(program), checkImage(cfg.Images()), checkTools())
+	return append(found, checkFiles(), checkRoom(cfg), checkAgent(program), checkImage(cfg.Images()), checkTools())
 }
 
 // enoughFiles is what the largest pool by default needs: some five descriptors for each of 600 sandboxes, a
@@ -91,4 +92,14 @@ func checkTools() sandbox.Requirement {
 		r.Detail, r.Fix = "not installed: "+list, "Building an image needs it: apt-get install "+list
 	}
 	return r
+}
+
+// existing returns the nearest directory at or above path that exists.
+func existing(path string) string {
+	for {
+		if info, err := os.Stat(path); err == nil && info.IsDir() || path == filepath.Dir(path) {
+			return path
+		}
+		path = filepath.Dir(path)
+	}
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/interpreter"
+	"github.com/sandpool/sandpool/internal/machine"
 	"github.com/sandpool/sandpool/internal/oci"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/proxy"
@@ -126,18 +127,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if err != nil {
 		return nil, err
 	}
-	s.manager, err = pool.New(s.events, s.store, s.engine, pool.Options{
-		Guest: func(p sandpool.Pool) (pool.Guest, error) {
-			if p.Spec.Kind == sandpool.CustomContainer {
-				return containers.Guest(p)
-			}
-			return pool.Guest{Template: tpl.template, Init: s.within.Init, Alive: s.within.Alive}, nil
-		},
-		Owner:     owner,
-		MaxStarts: cfg.Starts,
-		Queue:     cfg.Queue,
-	})
-	if err != nil {
+	if s.manager, err = s.newManager(tpl, containers, owner); err != nil {
 		return nil, err
 	}
 	if s.listener, err = listen(ctx, cfg); err != nil {
@@ -168,6 +158,27 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	}
 	s.listener = respond.Refusals(s.http, s.listener)
 	return s, nil
+}
+
+// newManager makes what gives identifiers their sandboxes; owner names it in the store.
+func (s *Server) newManager(code *templates, containers *container.Containers, owner string) (*pool.Manager, error) {
+	host, err := machine.New(s.cfg.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("measure the machine: %w", err)
+	}
+	return pool.New(s.events, s.store, s.engine, pool.Options{
+		Guest: func(p sandpool.Pool) (pool.Guest, error) {
+			if p.Spec.Kind == sandpool.CustomContainer {
+				return containers.Guest(p)
+			}
+			return pool.Guest{Template: code.template, Init: s.within.Init, Alive: s.within.Alive}, nil
+		},
+		Owner:     owner,
+		MaxStarts: s.cfg.Starts,
+		Queue:     s.cfg.Queue,
+		Machine:   host,
+		Reserve:   s.cfg.Reserve.amount(),
+	})
 }
 
 // Run serves until ctx ends, then lets requests in flight finish, leaves or

@@ -185,7 +185,16 @@ func (c *showCmd) Run(ctx context.Context, a *console.App) error {
 	if err != nil {
 		return err
 	}
-	return printPools(a, p, []api.SessionPool{p})
+	if err := printPools(a, p, []api.SessionPool{p}); err != nil || a.JSON() || p.Properties == nil ||
+		p.Properties.Sandpool == nil {
+		return err
+	}
+	for _, text := range []string{p.Properties.Sandpool.Problem, p.Properties.Sandpool.Notice} {
+		if text != "" {
+			a.Say("%s", console.Printable(text))
+		}
+	}
+	return nil
 }
 
 type listCmd struct{}
@@ -257,8 +266,13 @@ func (c *statusCmd) Run(ctx context.Context, a *console.App) error {
 	}
 	fmt.Fprintf(a.Stdout, "%s: %d ready of %d, %d of at most %d sessions, %d starting, %d stopping, %d waiting\n",
 		s.ProvisioningState, s.Ready, s.ReadySessions, s.Claimed, s.MaxSessions, s.Starting, s.Stopping, s.Waiting)
-	if s.Problem != "" {
-		fmt.Fprintln(a.Stdout, console.PrintableLines(s.Problem))
+	for _, text := range []string{s.Problem, s.Notice} {
+		if text != "" {
+			fmt.Fprintln(a.Stdout, console.PrintableLines(text))
+		}
+	}
+	if s.Refused > 0 {
+		fmt.Fprintf(a.Stdout, "%d claims found no room on the machine since the server started\n", s.Refused)
 	}
 	t := console.Table{Heading: []string{"SANDBOX", "STATE", "CREATED", "LAST USED", "MEMORY", "CPU"}}
 	for _, b := range s.Sandboxes {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/pool/room"
 )
 
 // Bounds of what is done at the same time.
@@ -48,6 +49,7 @@ type Snapshot struct {
 	Stops    int       // attempts in progress
 	Checks   int       // questions in progress
 	Draining bool      // nothing new is to be started
+	Room     room.Ledger
 }
 
 // Pool is a pool and what it has.
@@ -64,6 +66,7 @@ type Pool struct {
 	Removing  bool      // its row is being deleted
 	Trial     bool      // one sandbox has to start before the pool counts as prepared
 	Liveness  bool      // its sandboxes are asked whether they live
+	Size      room.Size // of its sandboxes, nothing in it unknown
 	Sandboxes []Sandbox // longest in their state first
 }
 
@@ -95,6 +98,7 @@ const (
 	Retire  Act = "retire"  // end what the sandbox is for
 	Stop    Act = "stop"    // attempt to stop a retired sandbox
 	Remove  Act = "remove"  // delete the pool's row
+	Short   Act = "short"   // say that the machine lacks what the pool needs; Reason names it
 )
 
 // Action is one thing to do now.
@@ -102,16 +106,17 @@ type Action struct {
 	Act     Act
 	Pool    string // key; empty of strays
 	Sandbox sandpool.SandboxID
-	Reason  string // of Retire
+	Reason  string // of Retire and Short
 }
 
 // Next decides what to do now. It changes nothing and reads no clock.
 func Next(s Snapshot, now time.Time) []Action {
 	var todo []Action
 	for _, p := range s.Pools {
-		todo = append(todo, p.keep(now)...)
+		todo = append(todo, s.prepare(p, p.keep(now))...)
 		todo = append(todo, p.retire(now)...)
 	}
+	todo = append(todo, s.giveUp(todo)...)
 	todo = append(todo, s.stop(now)...)
 	todo = append(todo, s.check(now)...)
 	if !s.Draining {
@@ -293,8 +298,9 @@ func (s Snapshot) stop(now time.Time) []Action {
 	return todo
 }
 
-// refill deals the free starts out among the pools that lack ready sandboxes, one each in turn.
-func (s Snapshot) refill(now time.Time) []Action {
+// refill deals the free starts out among the pools that lack ready sandboxes, one each in turn, as
+// far as the machine has room.
+func (s *Snapshot) refill(now time.Time) []Action {
 	lack := make([]int, len(s.Pools))
 	for i, p := range s.Pools {
 		lack[i] = p.lack(now)
@@ -303,8 +309,9 @@ func (s Snapshot) refill(now time.Time) []Action {
 	for left := s.Starts; left > 0; {
 		before := left
 		for i, p := range s.Pools {
-			if lack[i] > 0 && left > 0 {
+			if lack[i] > 0 && left > 0 && s.lacks(p) == "" {
 				todo = append(todo, Action{Act: Refill, Pool: p.Key})
+				s.Room.Take(p.Size.Ready)
 				lack[i]--
 				left--
 			}
@@ -313,7 +320,7 @@ func (s Snapshot) refill(now time.Time) []Action {
 			break
 		}
 	}
-	return todo
+	return append(todo, s.short(todo)...)
 }
 
 // lack is how many ready sandboxes the pool may start now. After a failure it

@@ -55,6 +55,7 @@ type Engine struct {
 var (
 	_ sandbox.Runtime            = (*Engine)(nil)
 	_ sandbox.StatsReader        = (*Engine)(nil)
+	_ sandbox.RoomReader         = (*Engine)(nil)
 	_ sandbox.Pruner             = (*Engine)(nil)
 	_ sandbox.Executor           = (*Engine)(nil)
 	_ sandbox.LogReader          = (*Engine)(nil)

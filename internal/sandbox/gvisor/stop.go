@@ -169,3 +169,11 @@ func (e *Engine) Stats(ctx context.Context, h sandbox.Handle) (sandbox.Stats, er
 	}
 	return s, nil
 }
+
+// Room implements sandbox.RoomReader.
+func (e *Engine) Room(ctx context.Context) (sandbox.Room, error) {
+	if err := ctx.Err(); err != nil {
+		return sandbox.Room{}, err
+	}
+	return e.cgroups.Left()
+}

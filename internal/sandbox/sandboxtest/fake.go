@@ -49,6 +49,7 @@ type box struct {
 	server   *server
 	input    *input
 	started  time.Time
+	memory   int64
 	cancel   context.CancelFunc // cuts Start short
 	settled  chan struct{}      // closed when Start has returned
 	ended    chan struct{}      // closed when exit is set
@@ -226,7 +227,7 @@ func (f *Fake) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (sa
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	b := &box{template: p.Template, cancel: cancel, settled: make(chan struct{}), ended: make(chan struct{})}
+	b := &box{template: p.Template, memory: defaultMemory, cancel: cancel, settled: make(chan struct{}), ended: make(chan struct{})}
 	var err error
 	if b.user, err = checkProcess(p.Template); err != nil {
 		return sandbox.Handle{}, err

@@ -196,8 +196,8 @@ func stats(s *suite) {
 	}
 	h := s.start()
 	got, err := reader.Stats(s.ctx, h)
-	if err != nil || got.Memory <= 0 || got.CPUTime < 0 {
-		s.Errorf("Stats = %+v, %v; want the memory in use", got, err)
+	if err != nil || got.Memory <= 0 || got.CPUTime < 0 || got.Threads <= 0 || got.Cache < 0 || got.Cache >= got.Memory {
+		s.Errorf("Stats = %+v, %v; want the memory and the threads in use", got, err)
 	}
 	s.stop(h)
 	if got, err := reader.Stats(s.ctx, h); err == nil {

@@ -126,7 +126,33 @@ func (f *Fake) Wait(ctx context.Context, h sandbox.Handle) (sandbox.Exit, error)
 	}
 }
 
-// Stats implements sandbox.StatsReader. Every sandbox uses 1 MiB and no time.
+// defaultMemory is what a sandbox takes that nobody gave anything.
+const defaultMemory = 1 << 20
+
+// Take makes a sandbox take bytes of memory from now on.
+func (f *Fake) Take(id sandbox.ID, bytes int64) {
+	w := f.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if b := w.boxes[id]; b != nil {
+		b.memory = bytes
+	}
+}
+
+// Taken is the memory of all sandboxes that run, in bytes.
+func (f *Fake) Taken() (sum int64) {
+	w := f.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, b := range w.boxes {
+		if b.running {
+			sum += b.memory
+		}
+	}
+	return sum
+}
+
+// Stats implements sandbox.StatsReader. Every sandbox has one thread.
 func (f *Fake) Stats(_ context.Context, h sandbox.Handle) (sandbox.Stats, error) {
 	w := f.world
 	w.mu.Lock()
@@ -135,5 +161,5 @@ func (f *Fake) Stats(_ context.Context, h sandbox.Handle) (sandbox.Stats, error)
 	if b == nil || !b.running {
 		return sandbox.Stats{}, ended(h.ID)
 	}
-	return sandbox.Stats{Memory: 1 << 20, CPUTime: time.Millisecond}, nil
+	return sandbox.Stats{Memory: b.memory, Threads: 1, CPUTime: time.Millisecond}, nil
 }

@@ -3,6 +3,7 @@ package storetest
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -87,11 +88,17 @@ func zeros(v reflect.Value, path string) (found []string) {
 	return found
 }
 
+// ofTheMoment are fields of a pool that no store keeps.
+var ofTheMoment = []string{"Pool.Cause", "Pool.Notice"}
+
 // poolFields also fails when sandpool.Pool gets a field, however deep, that the sample lacks,
 // so that a store cannot forget to keep it.
 func poolFields(s *suite) {
 	want := samplePool("python")
 	for _, path := range zeros(reflect.ValueOf(want), "Pool") {
+		if slices.Contains(ofTheMoment, path) {
+			continue
+		}
 		s.Errorf("the sample has no %s: give it one, and keep it in the store", path)
 	}
 	bare := sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "bare"}, State: sandpool.InProgress}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,8 +60,10 @@ func TestFilesOfV2(t *testing.T) {
 	dir := c.Dirs("a")[0]
 	write(t, filepath.Join(dir, "memory.current"), "4096\n")
 	write(t, filepath.Join(dir, "cpu.stat"), "usage_usec 1500\nuser_usec 1000\n")
+	write(t, filepath.Join(dir, "pids.current"), "7\n")
+	write(t, filepath.Join(dir, "memory.stat"), "anon 9\nfile 8\ninactive_anon 1\ninactive_file 10\nactive_file 20\n")
 	write(t, filepath.Join(dir, "memory.events"), "low 0\noom 1\noom_kill 2\n")
-	if s, err := c.Usage("a"); err != nil || s.Memory != 4096 || s.CPUTime.Microseconds() != 1500 {
+	if s, err := c.Usage("a"); err != nil || s.Memory != 4096 || s.Cache != 30 || s.Threads != 7 || s.CPUTime.Microseconds() != 1500 {
 		t.Errorf("usage = %+v, %v", s, err)
 	}
 	for events, want := range map[string]Want{
@@ -70,6 +73,34 @@ func TestFilesOfV2(t *testing.T) {
 		if got, err := c.Want("a"); err != nil || got != want {
 			t.Errorf("of %q: %+v, %v; want %+v", events, got, err, want)
 		}
+	}
+}
+
+// What all sandboxes together may take is bounded by every group above them.
+func TestLeft(t *testing.T) {
+	mount := t.TempDir()
+	for _, dir := range []string{"", "slice", "slice/x"} {
+		write(t, filepath.Join(mount, dir, "cgroup.subtree_control"), "")
+	}
+	c, err := openV2(mount, "slice/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, err := c.Left(); err != nil || left != (sandbox.Room{Memory: math.MaxInt64, Threads: math.MaxInt64}) {
+		t.Errorf("without limits %+v is left, %v", left, err)
+	}
+	for dir, limit := range map[string]string{"slice/x": "max", "slice": "1000"} {
+		for name, text := range map[string]string{"memory.max": limit, "memory.current": "700", "pids.max": limit, "pids.current": "600",
+			"memory.stat": "anon 500\ninactive_file 150\nactive_file 50\n"} {
+			write(t, filepath.Join(mount, dir, name), text+"\n")
+		}
+	}
+	if left, err := c.Left(); err != nil || left != (sandbox.Room{Memory: 500, Threads: 400}) {
+		t.Errorf("within the slice %+v is left, %v", left, err)
+	}
+	write(t, filepath.Join(mount, "slice/x/memory.max"), "800\n")
+	if left, err := c.Left(); err != nil || left.Memory != 300 {
+		t.Errorf("within the group %+v is left, %v", left, err)
 	}
 }
 

@@ -44,6 +44,8 @@ type version interface {
 	oomEvents(dirs []string) (*os.File, error)
 	// usage returns what the group uses.
 	usage(dirs []string) (sandbox.Stats, error)
+	// bounds says what limits the group's memory and its threads.
+	bounds(dirs []string) (memory, threads bound)
 }
 
 // Open makes the parent group called name, a relative path, if it is missing. An error that

@@ -127,5 +127,12 @@ func (v v1) oomEvents(dirs []string) (*os.File, error) {
 func (v v1) usage(dirs []string) (sandbox.Stats, error) {
 	memory, err := kernfile.Int(filepath.Join(dirs[v["memory"]], "memory.usage_in_bytes"))
 	cpu, err2 := kernfile.Int(filepath.Join(dirs[v["cpuacct"]], "cpuacct.usage"))
-	return sandbox.Stats{Memory: memory, CPUTime: time.Duration(cpu)}, errors.Join(err, err2)
+	threads, err3 := kernfile.Int(filepath.Join(dirs[v["pids"]], "pids.current"))
+	cache, err4 := kernfile.Fields(filepath.Join(dirs[v["memory"]], "memory.stat"), "active_file", "inactive_file")
+	return sandbox.Stats{Memory: memory, Cache: cache, Threads: threads, CPUTime: time.Duration(cpu)}, errors.Join(err, err2, err3, err4)
+}
+
+func (v v1) bounds(dirs []string) (memory, threads bound) {
+	return bound{dirs[v["memory"]], "memory.limit_in_bytes", "memory.usage_in_bytes", []string{"total_active_file", "total_inactive_file"}},
+		bound{dir: dirs[v["pids"]], max: "pids.max", current: "pids.current"}
 }

@@ -192,5 +192,13 @@ func (v2) oomEvents([]string) (*os.File, error) { return nil, nil }
 func (v2) usage(dirs []string) (sandbox.Stats, error) {
 	memory, err := kernfile.Int(filepath.Join(dirs[0], "memory.current"))
 	cpu, err2 := kernfile.Field(filepath.Join(dirs[0], "cpu.stat"), "usage_usec")
-	return sandbox.Stats{Memory: memory, CPUTime: time.Duration(cpu) * time.Microsecond}, errors.Join(err, err2)
+	threads, err3 := kernfile.Int(filepath.Join(dirs[0], "pids.current"))
+	cache, err4 := kernfile.Fields(filepath.Join(dirs[0], "memory.stat"), "active_file", "inactive_file")
+	return sandbox.Stats{Memory: memory, Cache: cache, Threads: threads, CPUTime: time.Duration(cpu) * time.Microsecond},
+		errors.Join(err, err2, err3, err4)
+}
+
+func (v2) bounds(dirs []string) (memory, threads bound) {
+	return bound{dirs[0], "memory.max", "memory.current", []string{"active_file", "inactive_file"}},
+		bound{dir: dirs[0], max: "pids.max", current: "pids.current"}
 }

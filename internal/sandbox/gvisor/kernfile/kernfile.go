@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -53,6 +54,26 @@ func Field(path, name string) (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("no field %q in %q", name, path)
+}
+
+// Fields returns the sum of the numbers after names in such a file.
+func Fields(path string, names ...string) (sum int64, err error) {
+	s, err := Text(path)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(s) {
+		name, number, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if !slices.Contains(names, name) {
+			continue
+		}
+		n, err := strconv.ParseInt(number, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("%q in %q: %w", line, path, err)
+		}
+		sum += n
+	}
+	return sum, nil
 }
 
 // Set writes value to a file, which must exist.
