@@ -17,6 +17,7 @@ import (
 	"github.com/sandpool/sandpool/cmd/sandpool/exec"
 	"github.com/sandpool/sandpool/cmd/sandpool/files"
 	"github.com/sandpool/sandpool/cmd/sandpool/image"
+	"github.com/sandpool/sandpool/cmd/sandpool/mcp"
 	"github.com/sandpool/sandpool/cmd/sandpool/pool"
 	"github.com/sandpool/sandpool/cmd/sandpool/serve"
 	"github.com/sandpool/sandpool/cmd/sandpool/session"
@@ -34,6 +35,7 @@ type grammar struct {
 	Session session.Cmd     `cmd:"" help:"Show, list and end sessions, read their logs and reach their ports."`
 	Events  events.Cmd      `cmd:"" help:"Show what has happened to a pool and its sessions."`
 	Token   token.Cmd       `cmd:"" help:"Create, list and revoke access tokens."`
+	MCP     mcp.Cmd         `cmd:"" name:"mcp" help:"Serve a pool's tools to an agent on stdin and stdout (MCP)."`
 	Image   image.Cmd       `cmd:"" help:"Build, list and remove root filesystems on this machine."`
 	Doctor  serve.DoctorCmd `cmd:"" help:"Say what this machine lacks for serving, and how to get it."`
 	Bench   bench.Cmd       `cmd:"" help:"Measure a running server."`

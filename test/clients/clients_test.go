@@ -29,7 +29,7 @@ func TestClients(t *testing.T) {
 	if err != nil || len(scripts) == 0 {
 		t.Fatalf("no scripts: %v", err)
 	}
-	python := newEnvironment(t, base, filepath.Join(data, "clients"))
+	python := newEnvironment(t, base, filepath.Join(data, "clients"), locks())
 	s := startServer(t, filepath.Join(data, "images"))
 	s.makePools(t)
 	t.Run("scripts", func(t *testing.T) {

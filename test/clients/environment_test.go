@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// locks are the files that an environment is made of, in the order of their installation.
+// locks are the files that the clients' environment is made of, in the order of their installation.
 func locks() []string { return []string{"python/build.lock", "python/requirements.lock"} }
 
 // oldestPython is what the locks were made for.
@@ -49,9 +49,9 @@ print(sys.version, sys.base_prefix, platform.machine(), sysconfig.get_platform()
 	return foundPython{path, string(out)}, nil
 }
 
-// newEnvironment returns the interpreter of the environment beneath dir, which nobody else
-// builds or removes until the test ends.
-func newEnvironment(t *testing.T, base foundPython, dir string) string {
+// newEnvironment returns the interpreter of the environment of the locks beneath dir, which nobody
+// else builds or removes until the test ends.
+func newEnvironment(t *testing.T, base foundPython, dir string, locks []string) string {
 	t.Helper()
 	lock, err := lockDir(t.Context(), dir)
 	if err != nil {
@@ -59,7 +59,7 @@ func newEnvironment(t *testing.T, base foundPython, dir string) string {
 	}
 	t.Cleanup(func() { _ = lock.Close() })
 	started := time.Now()
-	path, err := environment(t.Context(), base, dir, lock)
+	path, err := environment(t.Context(), base, dir, lock, locks)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,8 +70,8 @@ func newEnvironment(t *testing.T, base foundPython, dir string) string {
 // environment returns the interpreter of the environment beneath dir that has what the
 // locks name, and builds it if it is not there. It is built beside its place and
 // renamed: one that is there is whole. Environments of other locks or interpreters are removed.
-func environment(ctx context.Context, base foundPython, dir string, lock *os.File) (string, error) {
-	key, err := keyOf(base)
+func environment(ctx context.Context, base foundPython, dir string, lock *os.File, locks []string) (string, error) {
+	key, err := keyOf(base, locks)
 	if err != nil {
 		return "", err
 	}
@@ -85,7 +85,7 @@ func environment(ctx context.Context, base foundPython, dir string, lock *os.Fil
 	}
 	beside := filepath.Join(dir, "new")
 	steps := [][]string{{base.path, "-m", "venv", beside}}
-	for _, l := range locks() {
+	for _, l := range locks {
 		steps = append(steps, install(interpreter(beside), l))
 	}
 	for _, step := range steps {
@@ -110,10 +110,10 @@ func install(python, lock string) []string {
 }
 
 // keyOf names the environment that base makes of the locks.
-func keyOf(base foundPython) (string, error) {
+func keyOf(base foundPython, locks []string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\x00%s\x00", base.path, base.identity)
-	for _, l := range locks() {
+	for _, l := range locks {
 		text, err := os.ReadFile(l)
 		if err != nil {
 			return "", err
@@ -185,7 +185,7 @@ printf '#!/bin/sh\n! test -e %[1]s\n' >"$3/bin/python" && chmod +x "$3/bin/pytho
 	if err := errors.Join(os.WriteFile(base.path, []byte(script), 0o700), os.WriteFile(broken, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if path, err := environment(t.Context(), base, dir, lock); err == nil {
+	if path, err := environment(t.Context(), base, dir, lock, locks()); err == nil {
 		t.Fatalf("a build whose installation fails gives %s", path)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "new", "of-1")); err != nil {
@@ -194,7 +194,7 @@ printf '#!/bin/sh\n! test -e %[1]s\n' >"$3/bin/python" && chmod +x "$3/bin/pytho
 	if err := os.Remove(broken); err != nil {
 		t.Fatal(err)
 	}
-	path, err := environment(t.Context(), base, dir, lock)
+	path, err := environment(t.Context(), base, dir, lock, locks())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,12 +202,12 @@ printf '#!/bin/sh\n! test -e %[1]s\n' >"$3/bin/python" && chmod +x "$3/bin/pytho
 	if err != nil || len(entries) != 1 || filepath.Base(entries[0]) != "of-2" {
 		t.Errorf("the environment has %q, want what the second build made alone: %v", entries, err)
 	}
-	again, err := environment(t.Context(), base, dir, lock)
+	again, err := environment(t.Context(), base, dir, lock, locks())
 	if text, _ := os.ReadFile(built); err != nil || again != path || strings.Count(string(text), "built") != 2 {
 		t.Errorf("the second call gives %q, %v, after builds %q; want %q and no third build", again, err, text, path)
 	}
 	base.identity = "another"
-	other, err := environment(t.Context(), base, dir, lock)
+	other, err := environment(t.Context(), base, dir, lock, locks())
 	if err != nil || other == path {
 		t.Errorf("another interpreter gets %q, %v", other, err)
 	}

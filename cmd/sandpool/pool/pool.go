@@ -20,6 +20,7 @@ type Cmd struct {
 	Update updateCmd `cmd:"" help:"Change some settings of a pool."`
 	Delete deleteCmd `cmd:"" help:"Delete a pool and end its sessions."`
 	Status statusCmd `cmd:"" help:"Show what the sandboxes of a pool are doing and what they use."`
+	MCPKey keyCmd    `cmd:"" name:"mcp-key" help:"Show the key of a pool's MCP endpoint, or replace it."`
 }
 
 // naming is the pool's name as az writes it, or as a bare argument.

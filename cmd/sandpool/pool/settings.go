@@ -34,6 +34,7 @@ type settings struct {
 	QueueLength    *int64   `help:"Callers of the full pool that may wait for a slot." placeholder:"N"`
 	QueueWait      *int64   `help:"Seconds that each may wait, with --queue-length (10)." placeholder:"SECONDS"`
 	EvictIdleAfter *int64   `help:"In a full pool a new session ends the one idle longest, if so long; 0: never." placeholder:"SECONDS"`
+	MCP            *bool    `name:"mcp" negatable:"" help:"Give the pool a key for its MCP endpoint; --no-mcp refuses keys."`
 	Tags           []string `help:"Tags, KEY=VALUE each." sep:"none" placeholder:"KEY=VALUE"`
 	NoWait         bool     `help:"Do not wait until the pool can be used."`
 
@@ -90,6 +91,9 @@ func (s *settings) body(kind string, old *api.SessionPoolProperties) (api.Sessio
 	}
 	if s.NetworkStatus != "" {
 		props.SessionNetworkConfiguration = &api.SessionNetworkConfiguration{Status: s.NetworkStatus}
+	}
+	if s.MCP != nil {
+		props.McpServerSettings = &api.McpServerSettings{IsMcpServerEnabled: s.MCP}
 	}
 	pool := api.SessionPool{Tags: tags, Properties: props}
 	if strings.EqualFold(kind, "CustomContainer") || s.customOnly() {
