@@ -97,7 +97,9 @@ func (s *server) script(t *testing.T, command ...string) {
 	defer cancel()
 	run := exec.CommandContext(ctx, command[0], command[1:]...)
 	run.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "LANG=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1",
+		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "LANG=C.UTF-8",
+		// The checkout stays as it is, and the next run finds its modules compiled.
+		"PYTHONPYCACHEPREFIX=" + filepath.Join(filepath.Dir(filepath.Dir(command[0])), "pycache"),
 		"SSL_CERT_FILE=" + s.authority, "NODE_EXTRA_CA_CERTS=" + s.authority,
 		"SANDPOOL_MCP_URL=" + s.endpoints[tools] + "/mcp", "SANDPOOL_MCP_KEY=" + s.key(t, tools),
 	}

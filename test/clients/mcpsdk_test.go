@@ -105,10 +105,7 @@ func (s *server) goSDK(t *testing.T) {
 // crowd makes a thousand calls at the same time, over fifty sessions: each is run, in its own session,
 // and none twice.
 func (s *server) crowd(t *testing.T) {
-	sessions, calls := 50, 20
-	if testing.Short() {
-		sessions, calls = 5, 10
-	}
+	const sessions, calls = 50, 20
 	c := s.connectMCP(t, nil)
 	seen := make([][]int, sessions)
 	for i := range seen {
