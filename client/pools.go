@@ -155,6 +155,11 @@ func (c *Client) PoolStatus(ctx context.Context, name string) (api.PoolStatus, e
 	return c.status(ctx, name, query)
 }
 
+// PoolCounts is PoolStatus without the single sandboxes, which take time to measure.
+func (c *Client) PoolCounts(ctx context.Context, name string) (api.PoolStatus, error) {
+	return c.status(ctx, name, controlQuery())
+}
+
 func (c *Client) status(ctx context.Context, name string, query url.Values) (api.PoolStatus, error) {
 	var s api.PoolStatus
 	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.control(name, "status"), query: query}, &s)

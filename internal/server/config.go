@@ -54,6 +54,8 @@ type Config struct {
 	TLS TLS `yaml:"tls"`
 	// CORS lets pages in browsers use the API.
 	CORS CORS `yaml:"cors"`
+	// Dashboard serves pages below /ui/.
+	Dashboard bool `yaml:"dashboard"`
 	// Agent is the path of the sandpool-agent program; empty means beside this program.
 	Agent string `yaml:"agent"`
 	// FullStatus is the HTTP status of a claim beyond a pool's maximum: 404 or 429.
@@ -135,6 +137,7 @@ func DefaultConfig() Config {
 		Listen:     "127.0.0.1:8720",
 		FullStatus: http.StatusNotFound,
 		OnExit:     KeepSandboxes,
+		Dashboard:  true,
 
 		CgroupParent: "sandpool",
 

@@ -17,6 +17,7 @@ import (
 	"github.com/sandpool/sandpool/internal/issuer"
 	"github.com/sandpool/sandpool/internal/mcp"
 	"github.com/sandpool/sandpool/internal/pool"
+	"github.com/sandpool/sandpool/internal/web"
 )
 
 // healthPath is the only path that is answered without a token.
@@ -75,12 +76,20 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	}
 	inside := callers.Middleware(branch)
 	signIn := clients.Front(inside)
-	planesOrPool := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if branch.OwnHost(r) { // where everything is the pool's
-			inside.ServeHTTP(w, r)
-			return
+	if s.cfg.Dashboard {
+		if s.dashboard, err = dashboard(log, s.cfg, signIn); err != nil {
+			return nil, err
 		}
-		signIn.ServeHTTP(w, r)
+	}
+	planesOrPool := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case branch.OwnHost(r): // where everything is the pool's
+			inside.ServeHTTP(w, r)
+		case s.dashboard != nil && web.Takes(r):
+			s.dashboard.ServeHTTP(w, r)
+		default:
+			signIn.ServeHTTP(w, r)
+		}
 	})
 	return arm.Trace(respond.CORS(s.cfg.CORS.Origins, planesOrPool)), nil
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/sandpool/sandpool/internal/quiet"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
+	"github.com/sandpool/sandpool/internal/web"
 )
 
 // shutdownGrace is how long requests in flight may still take when the server stops.
@@ -66,6 +67,8 @@ type Server struct {
 
 	tokens *auth.Tokens
 	token  string // the administrator's
+
+	dashboard *web.Web // nil if there is none
 }
 
 // New opens everything that the server needs and starts listening, but serves

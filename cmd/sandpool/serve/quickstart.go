@@ -39,7 +39,7 @@ func quickImage(ctx context.Context, a *console.App, cfg server.Config) error {
 
 // quickstart takes a server that has just started to an answer: pool, sample. The pool is
 // left as it is if an earlier start has made it.
-func quickstart(ctx context.Context, a *console.App, conn client.Config, tokenFile, settings string) error {
+func quickstart(ctx context.Context, a *console.App, srv *server.Server, conn client.Config, tokenFile, settings string) error {
 	cl, err := client.New(conn)
 	if err != nil {
 		return err
@@ -50,7 +50,7 @@ func quickstart(ctx context.Context, a *console.App, conn client.Config, tokenFi
 	if err := quickPoolReady(ctx, a, cl); err != nil {
 		return fmt.Errorf("pool %q: %w", quickPool, err)
 	}
-	return quickAnswer(ctx, a, cl, tokenFile, settings)
+	return quickAnswer(ctx, a, cl, tokenFile, settings, srv.SignInLink())
 }
 
 // quickPoolReady makes the pool, if there is none, and waits until its ready sandboxes are there.
@@ -87,7 +87,7 @@ func quickPoolReady(ctx context.Context, a *console.App, cl *client.Client) erro
 }
 
 // quickAnswer runs the sample through the public API and says how to go on.
-func quickAnswer(ctx context.Context, a *console.App, cl *client.Client, tokenFile, settings string) error {
+func quickAnswer(ctx context.Context, a *console.App, cl *client.Client, tokenFile, settings, link string) error {
 	id := exec.NewIdentifier()
 	begin := time.Now()
 	e, err := cl.Execute(ctx, quickPool, id, client.Run{Code: quickSample, Timeout: time.Minute})
@@ -104,6 +104,9 @@ func quickAnswer(ctx context.Context, a *console.App, cl *client.Client, tokenFi
 	a.Say("ran a sample in a new session, answered after %s:", took.Round(100*time.Microsecond))
 	fmt.Fprintf(a.Stdout, "%s%s\n", e.Result.Stdout, exec.ResultText(e.Result.ExecutionResult))
 	fmt.Fprintf(a.Stdout, "\nendpoint  %s\n\n%s\n", cl.PoolEndpoint(quickPool), quickCurl(cl.PoolEndpoint(quickPool), tokenFile))
+	if link != "" {
+		fmt.Fprintf(a.Stdout, "\ndashboard %s\n          signs you in once, within ten minutes\n", reachable(link))
+	}
 	a.Say("\nor, in another terminal of this user:  %s%s exec 'print(6*7)'\nCtrl-C stops the server and its sandboxes", settings, shellQuote(os.Args[0]))
 	return nil
 }

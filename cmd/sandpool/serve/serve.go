@@ -96,7 +96,7 @@ func (c *Cmd) serveUntil(ctx context.Context, a *console.App, srv *server.Server
 	g, run := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.Run(run) })
 	if c.Quickstart {
-		g.Go(func() error { return quickstart(run, a, conn, tokenFile, settings) })
+		g.Go(func() error { return quickstart(run, a, srv, conn, tokenFile, settings) })
 	}
 	return g.Wait()
 }

@@ -1,0 +1,102 @@
+// Keeps the numbers, bars and events of a page up to date.
+"use strict";
+const csrf = document.querySelector("meta[name=csrf]")?.content ?? "";
+const api = (path, options = {}) =>
+  fetch("/ui/api" + path, { ...options, headers: { ...options.headers, "X-Csrf-Token": csrf }, redirect: "error" });
+const version = "api-version=2025-07-01";
+
+const signedOut = (response) => {
+  if (response.status === 401) location.assign("/ui/sign-in?to=" + encodeURIComponent(location.pathname + location.search));
+  return response.ok;
+};
+
+const at = (value, path) => path.split(".").reduce((v, key) => v?.[key], value);
+
+function watch(box) {
+  const rates = [];
+  let before;
+  const draw = (status) => {
+    for (const el of box.querySelectorAll("[data-field]")) el.textContent = at(status, el.dataset.field) ?? 0;
+    const max = status.maxConcurrentSessions || 1;
+    const width = (n) => String(Math.min(1000, (1000 * n) / max));
+    const bar = box.querySelector(".bar");
+    if (bar) {
+      bar.querySelector(".claimed").setAttribute("width", width(status.claimed));
+      bar.querySelector(".ready").setAttribute("width", width(status.claimed + status.ready));
+      bar.querySelector(".starting").setAttribute("width", width(status.claimed + status.ready + status.starting));
+      bar.setAttribute("aria-label", `${status.claimed} sessions, ${status.ready} ready, ${status.starting} starting, of at most ${max}`);
+    }
+    const claims = Object.values(status.claims ?? {}).reduce((a, b) => a + b, 0);
+    const now = performance.now();
+    if (before) rates.push(Math.max(0, (1000 * (claims - before.claims)) / (now - before.now)));
+    before = { claims, now };
+    if (rates.length > 60) rates.shift();
+    const rate = box.querySelector("[data-rate]");
+    if (rate && rates.length) rate.textContent = rates.at(-1).toFixed(1) + "/s ";
+    const top = Math.max(1, ...rates);
+    box.querySelector(".spark polyline")?.setAttribute("points", rates.map((r, i) => `${i},${15 - (14 * r) / top}`).join(" "));
+  };
+  return async () => {
+    const response = await api(box.dataset.status + "?" + version);
+    if (signedOut(response)) draw(await response.json());
+  };
+}
+
+async function follow(list) {
+  let after = 0;
+  for (;;) {
+    const response = await api(`${list.dataset.events}?${version}&after=${after}&wait=${after ? 20 : 0}`);
+    if (!signedOut(response)) return;
+    const page = await response.json();
+    if (!after) list.replaceChildren();
+    for (const e of page.value) {
+      const item = document.createElement("li");
+      item.className = e.level;
+      const time = document.createElement("time");
+      time.textContent = e.time.replace("T", " ").slice(0, 19);
+      const name = document.createElement("b");
+      name.textContent = e.name;
+      item.append(time, " ", name, " ", [e.outcome, e.message, e.error].filter(Boolean).join(" – "));
+      list.prepend(item);
+    }
+    while (list.children.length > 200) list.lastChild.remove();
+    after = page.next || after;
+    if (document.hidden || !after) await new Promise((done) => setTimeout(done, 5000));
+  }
+}
+
+const boxes = [...document.querySelectorAll("[data-status]")].map(watch);
+if (boxes.length) {
+  const each = Math.max(2000, 100 * boxes.length);
+  const turn = async () => {
+    if (!document.hidden) for (const box of boxes) await box().catch(() => {});
+    setTimeout(turn, each);
+  };
+  turn();
+}
+for (const list of document.querySelectorAll("[data-events]")) follow(list).catch(() => {});
+
+const form = document.getElementById("new-pool");
+if (form) {
+  const quote = (s) => (/^[\w./:@-]+$/.test(s) ? s : "'" + s.replaceAll("'", "'\\''") + "'");
+  const update = () => {
+    const v = Object.fromEntries(new FormData(form));
+    const custom = v.type === "CustomContainer";
+    for (const id of ["image", "port"]) form.elements[id].disabled = !custom;
+    const flags = [["--container-type", v.type], ["--max-sessions", v.max], ["--ready-sessions", v.ready], ["--cooldown-period", v.cooldown],
+      ["--cpu", v.cpu], ["--memory", v.memory], ["--network-status", v.egress], ...(custom ? [["--image", v.image], ["--target-port", v.port]] : [])];
+    document.getElementById("command").textContent =
+      `sandpool pool create ${quote(v.name || "NAME")}` + flags.filter(([, x]) => x).map(([f, x]) => ` ${f} ${quote(x)}`).join("");
+    const number = (x) => (x ? Number(x) : undefined);
+    const resources = v.cpu || v.memory ? { cpu: number(v.cpu), memory: v.memory || undefined } : undefined;
+    const resource = { location: "local", properties: { containerType: v.type,
+      scaleConfiguration: { maxConcurrentSessions: number(v.max), readySessionInstances: number(v.ready) },
+      dynamicPoolConfiguration: { lifecycleConfiguration: { lifecycleType: "Timed", cooldownPeriodInSeconds: number(v.cooldown) } },
+      sessionNetworkConfiguration: { status: v.egress },
+      ...(custom ? { customContainerTemplate: { containers: [{ image: v.image || "", name: "main", resources }],
+        ingress: v.port ? { targetPort: number(v.port) } : undefined } } : resources ? { sandpool: resources } : {}) } };
+    document.getElementById("resource").textContent = JSON.stringify(resource, null, 2);
+  };
+  form.addEventListener("input", update);
+  update();
+}

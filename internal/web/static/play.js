@@ -1,0 +1,252 @@
+// The playground: cells whose output streams in, files, and requests to containers.
+"use strict";
+const play = document.getElementById("play");
+const endpoint = play.dataset.endpoint;
+const session = document.getElementById("session");
+const timing = document.getElementById("timing");
+const word = document.querySelector("meta[name=csrf]").content;
+const call = (path, query, options = {}) =>
+  fetch(`/ui/api${endpoint}${path}?${new URLSearchParams({ "api-version": "2025-10-02-preview", identifier: session.value, ...query })}`,
+    { ...options, headers: { ...options.headers, "X-Csrf-Token": word }, redirect: "error" });
+const random = () => "ui-" + Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");
+const failure = async (response) => {
+  const text = await response.text();
+  try { return JSON.parse(text).error.message; } catch { return `${response.status} ${text.slice(0, 300)}`; }
+};
+if (!session.value) session.value = random();
+
+// Text with the colours that terminals know, as elements.
+function coloured(text) {
+  const out = document.createDocumentFragment();
+  let classes = "";
+  for (const part of text.split(/(\x1b\[[0-9;]*m)/)) {
+    const code = /^\x1b\[([0-9;]*)m$/.exec(part);
+    if (code) {
+      for (const n of code[1].split(";")) classes = n === "" || n === "0" ? "" : classes + " a" + Number(n);
+    } else if (part) {
+      const span = document.createElement("span");
+      span.className = classes;
+      span.textContent = part.replace(/\x1b\[[0-9;?]*[A-Za-z]/g, "");
+      out.append(span);
+    }
+  }
+  return out;
+}
+
+function frameOf(html) {
+  const frame = document.createElement("iframe");
+  frame.sandbox = "allow-scripts";
+  frame.title = "HTML output";
+  frame.src = "/ui/frame";
+  const hear = (e) => {
+    if (e.source !== frame.contentWindow) return;
+    if (e.data === "ready") frame.contentWindow.postMessage(html, "*");
+    else if (typeof e.data === "number") frame.style.height = Math.min(800, Math.max(40, e.data)) + "px";
+  };
+  addEventListener("message", hear);
+  return frame;
+}
+
+function shown(data) {
+  for (const type of ["image/png", "image/jpeg", "image/gif", "image/svg+xml"]) {
+    if (!data[type]) continue;
+    const img = document.createElement("img");
+    img.alt = data["text/plain"] || "figure";
+    const packed = type === "image/svg+xml" && data[type].trimStart().startsWith("<") ? btoa(unescape(encodeURIComponent(data[type]))) : data[type];
+    img.src = `data:${type};base64,${packed.replaceAll("\n", "")}`;
+    return img;
+  }
+  if (data["text/html"]) return frameOf(data["text/html"]);
+  const pre = document.createElement("pre");
+  pre.textContent = data["text/markdown"] ?? data["text/plain"] ?? JSON.stringify(data);
+  return pre;
+}
+
+// A cell's output, built from the events of its execution.
+class Output {
+  constructor(box) { this.box = box; this.displays = new Map(); this.clear(); }
+  clear() { this.box.replaceChildren(); this.last = null; this.pending = false; }
+  text(kind, text) {
+    if (this.pending) this.clear();
+    if (this.last?.dataset.kind !== kind) {
+      this.last = document.createElement("pre");
+      this.last.dataset.kind = kind;
+      this.last.className = kind;
+      this.box.append(this.last);
+    }
+    this.last.append(coloured(text));
+  }
+  show(data, id) {
+    if (this.pending) this.clear();
+    const el = shown(data);
+    if (id && this.displays.has(id)) this.displays.get(id).replaceWith(el);
+    else this.box.append(el);
+    if (id) this.displays.set(id, el);
+    this.last = null;
+  }
+  take(event) {
+    switch (event.type) {
+      case "stdout": case "stderr": return this.text(event.type, event.text);
+      case "display": return this.show(event.data, event.displayId);
+      case "clear": if (event.wait) this.pending = true; else this.clear(); return;
+      case "error": return this.text("stderr", event.error?.message ?? "The stream has ended.");
+      case "result": {
+        const result = event.execution?.result;
+        if (result?.stdout) this.text("stdout", result.stdout);
+        if (result?.stderr) this.text("stderr", result.stderr);
+        const value = result?.executionResult;
+        if (value !== undefined && value !== null && value !== "") this.text("value", typeof value === "string" ? value : JSON.stringify(value, null, 1));
+      }
+    }
+  }
+}
+
+// lines yields the events of an answer as they come.
+async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    for (const line of lines) if (line.trim()) yield JSON.parse(line);
+  }
+}
+
+let running;
+async function run(code, box, status) {
+  const output = new Output(box);
+  const id = random();
+  const begin = performance.now();
+  let last = 0, first = 0, over = false;
+  running = id;
+  document.getElementById("interrupt").disabled = false;
+  status.textContent = "running";
+  const headers = { Accept: "application/x-ndjson" };
+  try {
+    for (let tries = 0; !over && tries < 5; tries++) {
+      const response = last || tries
+        ? await call("/executions/" + id, { after: last }, { headers })
+        : await call("/executions", {}, { method: "POST", headers: { ...headers, "Content-Type": "application/json", "Operation-Id": id },
+            body: JSON.stringify({ codeInputType: "Inline", executionType: "Synchronous", ...code }) });
+      if (!response.ok) { output.text("stderr", await failure(response)); status.textContent = "failed"; return; }
+      first ||= performance.now() - begin;
+      try {
+        for await (const event of events(response)) {
+          last = event.sequence ?? last;
+          output.take(event);
+          over = event.type === "result" || event.type === "error";
+          if (event.status) status.textContent = event.status;
+        }
+      } catch (e) { if (over) break; }
+      if (!over) await new Promise((done) => setTimeout(done, 300 * (tries + 1)));
+    }
+    timing.textContent = `first event after ${first.toFixed(0)} ms, whole ${(performance.now() - begin).toFixed(0)} ms`;
+  } catch (e) {
+    output.text("stderr", "No answer from the server: " + e.message);
+    status.textContent = "no answer";
+  } finally {
+    running = undefined;
+    document.getElementById("interrupt").disabled = true;
+    if (!play.dataset.custom || play.dataset.custom === "false") listFiles().catch(() => {});
+  }
+}
+
+function addCell(text = "") {
+  const cell = document.createElement("section");
+  cell.className = "cell";
+  const n = document.querySelectorAll(".cell").length + 1;
+  cell.setAttribute("aria-label", "Cell " + n);
+  const code = document.createElement("textarea");
+  code.value = text;
+  code.rows = Math.max(3, text.split("\n").length);
+  code.spellcheck = false;
+  code.setAttribute("aria-label", "Code of cell " + n);
+  const row = document.createElement("div");
+  row.className = "row";
+  const button = document.createElement("button");
+  button.textContent = "Run";
+  const status = document.createElement("span");
+  status.setAttribute("role", "status");
+  const output = document.createElement("div");
+  output.className = "output";
+  const go = () => run(play.dataset.type === "Shell" ? { shellCommand: code.value } : { code: code.value }, output, status);
+  button.addEventListener("click", go);
+  code.addEventListener("keydown", (e) => {
+    if (e.key === "Enter" && (e.ctrlKey || e.metaKey || e.shiftKey)) { e.preventDefault(); go(); }
+  });
+  row.append(button, status);
+  cell.append(code, row, output);
+  document.getElementById("cells").append(cell);
+  return code;
+}
+
+async function listFiles() {
+  const list = document.getElementById("files");
+  const response = await call("/files", {});
+  if (!response.ok) return;
+  const page = await response.json();
+  list.replaceChildren(...page.value.map((f) => {
+    const item = document.createElement("li");
+    const link = document.createElement(f.type === "directory" ? "span" : "a");
+    link.textContent = f.name;
+    if (f.type !== "directory") {
+      link.href = `/ui/api${endpoint}/files/${encodeURIComponent(f.name)}/content?${new URLSearchParams({ "api-version": "2025-10-02-preview", identifier: session.value })}`;
+      link.download = f.name;
+    }
+    const size = document.createElement("span");
+    size.className = "hint";
+    size.textContent = f.sizeInBytes + " bytes";
+    const remove = document.createElement("button");
+    remove.className = "quiet";
+    remove.textContent = "Delete";
+    remove.setAttribute("aria-label", "Delete " + f.name);
+    remove.addEventListener("click", async () => { await call("/files/" + encodeURIComponent(f.name), {}, { method: "DELETE" }); listFiles(); });
+    item.append(link, size, remove);
+    return item;
+  }));
+}
+
+async function upload(files) {
+  for (const file of files) {
+    const form = new FormData();
+    form.append("file", file);
+    const response = await call("/files", {}, { method: "POST", body: form });
+    if (!response.ok) timing.textContent = `${file.name}: ${await failure(response)}`;
+  }
+  listFiles();
+}
+
+document.getElementById("fresh").addEventListener("click", () => { session.value = random(); timing.textContent = "the next cell gets a new session"; });
+document.getElementById("restart").addEventListener("click", async () => {
+  const response = play.dataset.custom === "true" ? await call("/.management/stopSession", {}, { method: "POST" }) : await call("/session", {}, { method: "DELETE" });
+  timing.textContent = response.ok ? "the session has ended" : await failure(response);
+});
+document.getElementById("interrupt").addEventListener("click", () => { if (running) call("/executions/" + running, {}, { method: "DELETE" }); });
+
+if (play.dataset.custom === "true") {
+  document.getElementById("request").addEventListener("submit", async (e) => {
+    e.preventDefault();
+    const method = document.getElementById("method").value, path = document.getElementById("path").value;
+    const body = document.getElementById("body").value;
+    const begin = performance.now();
+    const answer = document.getElementById("answer");
+    const [way, query] = path.split("?");
+    const response = await call(way.startsWith("/") ? way : "/" + way, Object.fromEntries(new URLSearchParams(query)), { method, body: method === "GET" ? undefined : body });
+    const text = await response.text();
+    answer.textContent = `${response.status} ${response.statusText}\n${[...response.headers].map(([k, v]) => `${k}: ${v}`).join("\n")}\n\n${text.slice(0, 200000)}`;
+    timing.textContent = `${(performance.now() - begin).toFixed(0)} ms`;
+  });
+} else {
+  const first = { Shell: "uname -a; echo $((6*7))", NodeLTS: "const [a, b] = [6, 7];\na * b" }[play.dataset.type] ??
+    "import matplotlib.pyplot as plt\nplt.plot([1, 4, 9, 16]); plt.show()\nprint('hello from', __import__('platform').node())\n6 * 7";
+  addCell(first);
+  document.getElementById("add").addEventListener("click", () => addCell().focus());
+  document.getElementById("upload").addEventListener("change", (e) => upload(e.target.files));
+  const drop = document.getElementById("drop");
+  drop.addEventListener("dragover", (e) => { e.preventDefault(); drop.classList.add("over"); });
+  drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+  drop.addEventListener("drop", (e) => { e.preventDefault(); drop.classList.remove("over"); upload(e.dataTransfer.files); });
+  listFiles().catch(() => {});
+}
