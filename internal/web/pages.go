@@ -5,6 +5,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"time"
 
@@ -289,7 +290,7 @@ func (w *Web) signOut(rw http.ResponseWriter, r *http.Request) {
 // safePath returns a path of the dashboard to go on to, whatever a link says.
 func safePath(to string) string {
 	u, err := url.Parse(to)
-	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(u.Path, Prefix) || strings.ContainsAny(to, "\\\r\n") {
+	if err != nil || u.IsAbs() || u.Host != "" || path.Clean(u.Path)+"/" != Prefix && !strings.HasPrefix(path.Clean(u.Path), Prefix) || strings.ContainsAny(to, "\\\r\n") {
 		return Prefix
 	}
 	return u.RequestURI()

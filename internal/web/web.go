@@ -75,7 +75,11 @@ func New(log *slog.Logger, o Options) (*Web, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.mux.Handle("GET /ui/static/", http.StripPrefix("/ui/static/", http.FileServerFS(static)))
+	assets := http.StripPrefix("/ui/static/", http.FileServerFS(static))
+	w.mux.HandleFunc("GET /ui/static/", func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Cross-Origin-Resource-Policy", "cross-origin") // for the frame, see below
+		assets.ServeHTTP(rw, r)
+	})
 	w.mux.HandleFunc("GET /ui/frame", w.frame)
 	w.mux.HandleFunc("GET /ui/sign-in", w.signInPage)
 	w.mux.HandleFunc("POST /ui/sign-in", w.signIn)
