@@ -30,6 +30,7 @@ import (
 	"github.com/sandpool/sandpool/internal/quiet"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
+	"github.com/sandpool/sandpool/internal/systemd"
 	"github.com/sandpool/sandpool/internal/web"
 )
 
@@ -212,7 +213,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 // tell tells systemd; that it does not listen is no reason not to serve.
 func (s *Server) tell(ctx context.Context, state string) {
-	if err := notify(ctx, state); err != nil {
+	if err := systemd.Notify(ctx, state); err != nil {
 		s.log.Warn("systemd does not learn of the server's state", "error", err)
 	}
 }

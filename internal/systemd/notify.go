@@ -1,4 +1,5 @@
-package server
+// Package systemd tells the service manager how the server does.
+package systemd
 
 import (
 	"context"
@@ -15,9 +16,9 @@ const notifyVariable = "NOTIFY_SOCKET"
 // notifyTimeout is more than a datagram on a local socket takes.
 const notifyTimeout = time.Second
 
-// notify tells systemd a state, such as READY=1, if it has started this process and wants to know
+// Notify tells systemd a state, such as READY=1, if it has started this process and wants to know
 // (a unit of Type=notify).
-func notify(ctx context.Context, state string) error {
+func Notify(ctx context.Context, state string) error {
 	path := os.Getenv(notifyVariable)
 	if path == "" {
 		return nil

@@ -1,4 +1,4 @@
-package server
+package systemd
 
 import (
 	"net"
@@ -18,7 +18,7 @@ func TestNotify(t *testing.T) {
 		}
 		defer conn.Close()
 		t.Setenv(notifyVariable, path)
-		if err := notify(t.Context(), "READY=1"); err != nil {
+		if err := Notify(t.Context(), "READY=1"); err != nil {
 			t.Errorf("%q: %v", path, err)
 		}
 		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
@@ -30,11 +30,11 @@ func TestNotify(t *testing.T) {
 		}
 	}
 	t.Setenv(notifyVariable, filepath.Join(t.TempDir(), "nowhere"))
-	if err := notify(t.Context(), "READY=1"); err == nil {
+	if err := Notify(t.Context(), "READY=1"); err == nil {
 		t.Error("nobody listens, and there is no error")
 	}
 	t.Setenv(notifyVariable, "")
-	if err := notify(t.Context(), "READY=1"); err != nil {
+	if err := Notify(t.Context(), "READY=1"); err != nil {
 		t.Errorf("without systemd: %v", err)
 	}
 }
