@@ -5,9 +5,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,6 +27,7 @@ import (
 // Directories and files in Config.Root.
 const (
 	boxesName     = "sandboxes"
+	groupsName    = "cgroups"
 	snapshotsName = "snapshots"
 	logsName      = "logs"
 	lockName      = "lock"
@@ -104,7 +107,7 @@ func (e *Engine) open() (err error) {
 	if e.boxDir, err = os.Open(filepath.Join(e.cfg.Root, boxesName)); err != nil {
 		return fmt.Errorf("engine root: %w", err)
 	}
-	if e.cgroups, err = cgroup.Open(e.cfg.cgroupName()); err != nil {
+	if e.cgroups, err = e.openGroups(); err != nil {
 		return err
 	}
 	if e.cores, err = cores.New(); err != nil {
@@ -149,6 +152,29 @@ func (e *Engine) tuneHost(path string) {
 func (c Config) cgroupName() string {
 	sum := sha256.Sum256([]byte(c.Root))
 	return fmt.Sprintf("%s/%x", c.CgroupParent, sum[:6])
+}
+
+// openGroups opens the engine's cgroups, and those of earlier engines on this state directory that
+// had another parent, in which sandboxes may run. The state directory lists them.
+func (e *Engine) openGroups() (*cgroup.Tree, error) {
+	path, name := filepath.Join(e.cfg.Root, groupsName), e.cfg.cgroupName()
+	list, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("engine root: %w", err)
+	}
+	former := slices.DeleteFunc(strings.Split(string(list), "\n"), func(s string) bool { return s == "" || s == name })
+	// Written before anything is made there: one too many is no harm, one too few a sandbox that
+	// nobody finds.
+	text := strings.Join(append(former, name), "\n") + "\n"
+	if text != string(list) {
+		if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+			return nil, fmt.Errorf("engine root: %w", err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			return nil, fmt.Errorf("engine root: %w", err)
+		}
+	}
+	return cgroup.Open(name, former...)
 }
 
 // lockWait is how long a new process waits for the lock of one that has just

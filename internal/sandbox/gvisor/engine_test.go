@@ -3,7 +3,9 @@ package gvisor
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -279,6 +281,52 @@ func TestOutlivesEngine(t *testing.T) {
 
 // TestChannelEndsWithEngine: a channel that nobody took is closed with the engine, and the
 // guest learns of it.
+// TestMovedParent: a server that is told to have its cgroups elsewhere adopts the sandboxes that it has,
+// starts new ones in the new place, and leaves nothing in either.
+func TestMovedParent(t *testing.T) {
+	need.Root(t)
+	root := t.TempDir()
+	parents := []string{fmt.Sprintf("sandpool-test-%d/a", os.Getpid()), fmt.Sprintf("sandpool-test-%d/b/c", os.Getpid()), "sandpool"}
+	made := map[string]bool{}
+	for i, parent := range parents {
+		e, err := New(slog.New(slog.NewTextHandler(t.Output(), nil)), Config{Root: root, CgroupParent: parent})
+		if err != nil {
+			t.Fatal(err)
+		}
+		started := start(t, e, prepare(t, e, template(t, sandbox.Boot)), sandbox.ID(fmt.Sprintf("of-%d", i)))
+		for j := range i + 1 {
+			h := sandbox.Handle{ID: sandbox.ID(fmt.Sprintf("of-%d", j))}
+			ask(t, e, h, "/ready", nil)
+			for _, dir := range e.cgroups.Dirs(h.ID) {
+				if !strings.Contains(dir, "/"+parents[j]+"/") {
+					t.Errorf("sandbox %s of parent %q is in %q", h.ID, parents[j], dir)
+				}
+				made[filepath.Dir(dir)] = true
+			}
+		}
+		if i == len(parents)-1 {
+			for j := range parents {
+				if err := e.Stop(t.Context(), sandbox.Handle{ID: sandbox.ID(fmt.Sprintf("of-%d", j))}); err != nil {
+					t.Error(err)
+				}
+			}
+		} else if _, err := e.Stats(t.Context(), started); err != nil {
+			t.Error(err)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	for dir := range made {
+		if _, err := os.Stat(dir); err == nil {
+			t.Errorf("%q is left", dir)
+		}
+		for up := filepath.Dir(dir); strings.Contains(up, "/sandpool-test-"); up = filepath.Dir(up) {
+			_ = os.Remove(up)
+		}
+	}
+}
+
 func TestChannelEndsWithEngine(t *testing.T) {
 	root := t.TempDir()
 	e := openAt(t, root)

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,9 +21,10 @@ import (
 // Tree is the groups of one engine. Its methods may be called at the same time.
 type Tree struct {
 	version version
-	parents []string // a directory in each hierarchy; the first is that whose members count
-	left    string   // the group that this process has left for a leaf of it, if it has; see v2.go
-	made    []string // groups above the parent that were missing; of version 2
+	parents []string   // a directory in each hierarchy; the first is that whose members count
+	former  [][]string // as parents: where groups of an earlier parent still are
+	left    string     // the group that this process has left for a leaf of it, if it has; see v2.go
+	made    []string   // groups above the parent that were missing; of version 2
 }
 
 // version is what the two versions of cgroups do differently. dirs are those of one group, in
@@ -49,22 +51,34 @@ type version interface {
 }
 
 // Open makes the parent group called name, a relative path, if it is missing. An error that
-// somebody can do something about is, or wraps, a Lack.
-func Open(name string) (*Tree, error) {
+// somebody can do something about is, or wraps, a Lack. Groups beneath a former parent stay what
+// they are until they are removed; new ones are made beneath name.
+func Open(name string, former ...string) (*Tree, error) {
 	m, err := find()
 	if err != nil {
 		return nil, err
 	}
-	return m.open(name)
+	t, err := m.open(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, other := range former {
+		dirs := make([]string, len(t.parents))
+		for i, parent := range t.parents {
+			dirs[i] = filepath.Join(strings.TrimSuffix(parent, name), other)
+		}
+		t.former = append(t.former, dirs)
+	}
+	return t, nil
 }
 
-// Close removes the parent group if it is empty. That of a nil Tree does nothing.
+// Close removes the parent groups that are empty. That of a nil Tree does nothing.
 func (t *Tree) Close() error {
 	if t == nil {
 		return nil
 	}
 	var errs []error
-	for _, dir := range t.parents {
+	for _, dir := range t.everywhere() {
 		err := unix.Rmdir(dir)
 		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) {
 			errs = append(errs, fmt.Errorf("remove cgroup %q: %w", dir, err))
@@ -73,10 +87,25 @@ func (t *Tree) Close() error {
 	return errors.Join(errs...)
 }
 
+// everywhere returns the directories of all parents, the former ones as well.
+func (t *Tree) everywhere() []string {
+	return append(slices.Concat(t.former...), t.parents...)
+}
+
 // Dirs returns every directory that makes up a group.
 func (t *Tree) Dirs(id sandbox.ID) []string {
-	dirs := make([]string, len(t.parents))
-	for i, parent := range t.parents {
+	for _, parents := range t.former {
+		dirs := beneath(parents, id)
+		if slices.ContainsFunc(dirs, func(dir string) bool { _, err := os.Lstat(dir); return err == nil }) {
+			return dirs
+		}
+	}
+	return beneath(t.parents, id)
+}
+
+func beneath(parents []string, id sandbox.ID) []string {
+	dirs := make([]string, len(parents))
+	for i, parent := range parents {
 		dirs[i] = filepath.Join(parent, string(id))
 	}
 	return dirs
@@ -116,7 +145,7 @@ func (t *Tree) Exists(id sandbox.ID) (bool, error) {
 
 // List returns the names of all groups of which anything is there.
 func (t *Tree) List() (names []string, err error) {
-	for _, dir := range t.parents {
+	for _, dir := range t.everywhere() {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("list cgroups: %w", err)
