@@ -154,9 +154,9 @@ type sender struct {
 	st   *stream
 	r    *http.Request
 	kind bodyKind
-	// limit is called before each read of the body and says how long it may take.
-	limit func()
-	buf   []byte
+	// read reads the body.
+	read func([]byte) (int, error)
+	buf  []byte
 }
 
 // errBody is a body that the caller did not send whole.
@@ -166,10 +166,9 @@ type errBody struct{ error }
 // any other error the container's.
 func (d *sender) send() error {
 	for {
-		d.limit()
 		// Room before and after for the frame of a chunk.
 		const before, after = 10, 2
-		n, err := d.r.Body.Read(d.buf[before : len(d.buf)-after])
+		n, err := d.read(d.buf[before : len(d.buf)-after])
 		if n > 0 {
 			if werr := d.write(d.buf, before, n); werr != nil {
 				return werr

@@ -37,10 +37,12 @@ type exchange struct {
 	kind bodyKind
 	// sent receives the sender's result; nil if there is none or it has been received.
 	sent chan error
-	// reading guards the deadline of the caller's body, and over, which says that none may be set
-	// any more: the body is read by another goroutine, and once the handler has returned the
-	// server's connection is no longer ours to touch.
+	// reading guards the deadline of the caller's body, whether a read of it is under way, and
+	// over, which says that no deadline may be set any more: the body is read by another
+	// goroutine, and once the handler has returned the server's connection is no longer ours to
+	// touch.
 	reading sync.Mutex
+	inRead  bool
 	over    bool
 	// fault is why the caller's body did not come, known before the stream is aborted for it.
 	fault atomic.Pointer[errBody]
@@ -205,7 +207,7 @@ func (x *exchange) sendBody() error {
 		// Without it, the server reads the whole body before it sends the answer's first byte.
 		_ = x.control.EnableFullDuplex() // tests' writers have none
 	}
-	d := &sender{st: x.st, r: x.r, kind: x.kind, limit: x.limitBody,
+	d := &sender{st: x.st, r: x.r, kind: x.kind, read: x.readBody,
 		buf: x.p.buffers.get(largeBuffer)}
 	sent := make(chan error, 1)
 	x.sent = sent
@@ -236,13 +238,30 @@ func (x *exchange) limitBody() {
 	}
 }
 
+// readBody reads a part of the caller's body, until endBody.
+func (x *exchange) readBody(p []byte) (int, error) {
+	x.reading.Lock()
+	over := x.over
+	x.inRead = !over
+	x.reading.Unlock()
+	if over {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	x.limitBody()
+	n, err := x.r.Body.Read(p)
+	x.reading.Lock()
+	x.inRead = false
+	x.reading.Unlock()
+	return n, err
+}
+
 // endBody says that no deadline of the caller's body may be set any more; now makes a read that
 // waits fail as well.
 func (x *exchange) endBody(now bool) {
 	x.reading.Lock()
 	defer x.reading.Unlock()
 	x.over = true
-	if now {
+	if now && x.inRead {
 		_ = x.control.SetReadDeadline(time.Now()) // tests' writers have none
 	}
 }
@@ -261,12 +280,18 @@ func (x *exchange) awaitLeave() error {
 // stopSending ends the sender, whatever it waits for, before the handler returns: the body is the
 // server's.
 func (x *exchange) stopSending() {
+	defer func() { x.sent = nil }()
+	// The sender of a body that the container has read is about to end by itself. A deadline must
+	// not meet it: behind the body's end the server itself reads, to notice a caller that leaves,
+	// and takes the deadline for that, which fails all further requests on the connection.
+	wait := time.NewTimer(endGrace)
+	defer wait.Stop()
 	select {
 	case <-x.sent:
-	default:
-		x.st.abort()
-		x.endBody(true)
-		<-x.sent
+		return
+	case <-wait.C:
 	}
-	x.sent = nil
+	x.st.abort()
+	x.endBody(true)
+	<-x.sent
 }

@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -70,5 +72,47 @@ func TestBodyReadAfterHandler(t *testing.T) {
 	case <-body.again:
 	case <-time.After(time.Minute):
 		t.Error("the body is not read again, so nothing was tested")
+	}
+}
+
+// A tardyBody tells of its end some time after the server has met it.
+type tardyBody struct{ io.ReadCloser }
+
+func (b tardyBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		<-time.After(20 * time.Millisecond)
+	}
+	return n, err
+}
+
+// An answer may come when the body's last part has left and its sender does not know yet that it
+// was the last. The caller's connection serves further requests all the same.
+func TestAnswerBeforeSenderEnds(t *testing.T) {
+	const size = 4 * smallBody
+	c := newContainer(t)
+	c.serve(8080, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+			t.Error(err)
+		}
+		_, _ = io.CopyN(io.Discard, r.Body, size) // and answers
+	}))
+	p := New(Options{})
+	t.Cleanup(p.Close)
+	srv := serveFunc(t, func(w http.ResponseWriter, r *http.Request) error {
+		r.Body = tardyBody{r.Body}
+		return p.Serve(w, r, c, Target{Port: 8080, Path: "/"})
+	})
+	for range 3 {
+		body := io.MultiReader(strings.NewReader(strings.Repeat("x", size))) // of unknown length
+		resp, err := http.Post(srv.URL, "text/plain", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK || err != nil {
+			t.Errorf("%s, %v", resp.Status, err)
+		}
 	}
 }
