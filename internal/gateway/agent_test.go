@@ -76,7 +76,7 @@ func TestUploadsReachTheAgentWholeOrNotAtAll(t *testing.T) {
 			if (s.err == nil) != tt.complete || tt.complete && s.n != limit {
 				t.Errorf("%s: the agent read %d bytes and %v", tt.name, s.n, s.err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("%s: the upload did not reach the agent; the answer was %d %s", tt.name, got.status, got.body)
 		}
 	}

@@ -320,7 +320,7 @@ func TestLargeUploads(t *testing.T) {
 
 // TestStalledUpload checks that a caller who stops sending loses the lease.
 func TestStalledUpload(t *testing.T) {
-	w := newWorld(t, Options{Stall: 50 * time.Millisecond})
+	w := newWorld(t, Options{Stall: time.Second})
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(w.url, "http://"))
 	if err != nil {
 		t.Fatal(err)

@@ -310,17 +310,17 @@ func post(ctx context.Context, url, body string) (*http.Response, error) {
 	return resp, err
 }
 
-// wait returns when done is true, and fails the test after ten seconds.
+// wait returns when done is true, and fails the test after a minute.
 func wait(t *testing.T, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for !done() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatal("waited 10 s in vain")
+			t.Fatal("waited a minute in vain")
 		}
 	}
 }

@@ -59,7 +59,7 @@ func nginx(t testing.TB, path string) string {
 		stop()
 		_ = cmd.Wait()
 	})
-	end := time.After(10 * time.Second)
+	end := time.After(time.Minute)
 	for {
 		conn, err := net.Dial("tcp", addr)
 		if err == nil {

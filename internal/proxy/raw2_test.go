@@ -22,7 +22,7 @@ func ask2(t *testing.T, addr string, fields map[string]string) string {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	var block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
 	for name, def := range map[string]string{":method": "GET", ":scheme": "http", ":authority": "x", ":path": "/"} {

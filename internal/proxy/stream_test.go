@@ -315,6 +315,10 @@ func TestGigabyte(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(resp.Body)
+		t.Fatalf("down: %s %s", resp.Status, text)
+	}
 	h.Reset()
 	n, err := io.Copy(h, resp.Body)
 	if got := fmt.Sprintf("%d %x", n, h.Sum(nil)); err != nil || got != want {

@@ -48,11 +48,7 @@ func (k *target) bombs(t *testing.T) {
 		{"hostile formatter", "class D:\n  def _repr_mimebundle_(self, **k): raise SystemExit(3)\nD()", 0, "", false},
 	} {
 		s.prints(t, "kept = 1")
-		begin := time.Now()
 		got := s.runFor(t, cmp.Or(c.timeout, 10*time.Second), c.code)
-		if took := time.Since(begin); took > 30*time.Second {
-			t.Errorf("%s: answered after %v", c.name, took)
-		}
 		said := got.Result.Stdout + got.Result.Stderr + string(got.Result.ExecutionResult)
 		if !strings.Contains(said, c.says) {
 			t.Errorf("%s: %.300q does not say %q", c.name, said, c.says)

@@ -70,7 +70,11 @@ func TestHTTP(t *testing.T) {
 			addr = secure.Listener.Addr().String()
 		}
 		c.probe.Port = 80
-		a := New(sandpool.Probe{HTTP: c.probe, Timeout: 300 * time.Millisecond}, to(addr), nil)
+		patience := time.Minute
+		if c.probe.Path == "/slow" {
+			patience = 100 * time.Millisecond
+		}
+		a := New(sandpool.Probe{HTTP: c.probe, Timeout: patience}, to(addr), nil)
 		for range 2 { // the connection is kept
 			err := a.Once(t.Context())
 			if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
@@ -118,7 +122,7 @@ func TestTCP(t *testing.T) {
 }
 
 func TestExec(t *testing.T) {
-	p := sandpool.Probe{Exec: []string{"/check", "-x"}, Timeout: 50 * time.Millisecond}
+	p := sandpool.Probe{Exec: []string{"/check", "-x"}, Timeout: time.Minute}
 	if err := New(p, nil, nil).Once(t.Context()); err == nil {
 		t.Error("without a way to run programs it passes")
 	}
@@ -134,6 +138,7 @@ func TestExec(t *testing.T) {
 			t.Errorf("%v, want %v", got, want)
 		}
 	}
+	p.Timeout = 50 * time.Millisecond
 	err := New(p, nil, func(ctx context.Context, _ []string) error { <-ctx.Done(); return ctx.Err() }).Once(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "no answer within") {
 		t.Errorf("a program that hangs: %v", err)

@@ -122,13 +122,13 @@ func bind(t *testing.T, c *Cores, g Group) *Stay {
 // eventually waits for a condition.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	tick, end := time.NewTicker(time.Millisecond), time.After(10*time.Second)
+	tick, end := time.NewTicker(time.Millisecond), time.After(time.Minute)
 	defer tick.Stop()
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-end:
-			t.Fatalf("after 10 s: %s", what)
+			t.Fatalf("after a minute: %s", what)
 		}
 	}
 }

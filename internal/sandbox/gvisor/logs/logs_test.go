@@ -46,7 +46,7 @@ func begin(t *testing.T, s *Store, id sandpool.SandboxID, dir string) process {
 // all reads the log to its end.
 func all(t *testing.T, s *Store, id sandpool.SandboxID) (text string, start int64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var b strings.Builder
 	start = -1
