@@ -65,6 +65,12 @@ type PoolStatus struct {
 	Claimed       int    `json:"claimed"`
 	Stopping      int    `json:"stopping"`
 	Waiting       int    `json:"waiting"` // callers in line for a slot
+	// Pull is how far the pull of the pool's image is, while it is under way.
+	Pull *Pull `json:"pull,omitempty"`
+	// Crashes counts since the server started: sandboxes that ended by themselves, or did not pass
+	// their liveness check. PullFailures counts the times that the image could not be had.
+	Crashes      int64 `json:"crashes"`
+	PullFailures int64 `json:"pullFailures"`
 	// RefillFailures and Claims count since the server started; the claims by
 	// outcome: "ready", "existing", "new", "full".
 	RefillFailures int64 `json:"refillFailures"`

@@ -43,6 +43,7 @@ type SessionPoolProperties struct {
 	SessionNetworkConfiguration *SessionNetworkConfiguration `json:"sessionNetworkConfiguration,omitempty"`
 	ManagedIdentitySettings     []json.RawMessage            `json:"managedIdentitySettings,omitempty"`
 	McpServerSettings           *McpServerSettings           `json:"mcpServerSettings,omitempty"`
+	TemplateUpdateStatus        *TemplateUpdateStatus        `json:"templateUpdateStatus,omitempty"`
 	PoolManagementEndpoint      string                       `json:"poolManagementEndpoint,omitempty"`
 	ProvisioningState           string                       `json:"provisioningState,omitempty"`
 	// Sandpool holds what Azure's resource type does not know.
@@ -135,4 +136,45 @@ type SandpoolSettings struct {
 	Problem string `json:"problem,omitempty"`
 	// Notice says what the machine lacks for what the pool wants.
 	Notice string `json:"notice,omitempty"`
+	// Pull is how far the pull of the pool's image is, while it is under way.
+	Pull *Pull `json:"pull,omitempty"`
+}
+
+// Pull is how far the pull of an image is. While Step is "pack", Bytes of TotalBytes are written to
+// the server's disk, and else downloaded.
+type Pull struct {
+	Step       string `json:"step"` // "wait", "download", "unpack", "pack"
+	Layers     int    `json:"layers"`
+	LayersDone int    `json:"layersDone"`
+	Bytes      int64  `json:"bytes"`
+	TotalBytes int64  `json:"totalBytes"`
+}
+
+// TemplateUpdateStatus is how far a change of a custom pool's containers is: the template that its
+// sandboxes had before, and the one that they are to have. They are the same if no change is under way.
+type TemplateUpdateStatus struct {
+	ActiveTemplate  *TemplateStatus `json:"activeTemplate,omitempty"`
+	DesiredTemplate *TemplateStatus `json:"desiredTemplate,omitempty"`
+}
+
+// TemplateStatus is a template of a custom pool and what became of it. What is not kept of an earlier
+// template is absent.
+type TemplateStatus struct {
+	Details     string         `json:"details,omitempty"`
+	CreatedTime string         `json:"createdTime,omitempty"` // RFC 3339
+	Status      TemplateCounts `json:"status"`
+	Containers  []Container    `json:"containers,omitempty"`
+	Ingress     *Ingress       `json:"ingress,omitempty"`
+}
+
+// TemplateCounts are a template's sandboxes: those that are to be ready, those that are, those that
+// start, those that sessions have; and since the server started, pulls that failed and sandboxes that
+// ended by themselves.
+type TemplateCounts struct {
+	ExpectedCount      int   `json:"expectedCount"`
+	ReadyCount         int   `json:"readyCount"`
+	PendingCount       int   `json:"pendingCount"`
+	AllocatedCount     int   `json:"allocatedCount"`
+	ImagePullFailCount int64 `json:"imagePullFailCount"`
+	CrashCount         int64 `json:"crashCount"`
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -25,14 +26,17 @@ type Images interface {
 type Options struct {
 	// Limits fills what a pool leaves open with the server's defaults. Required.
 	Limits func(sandpool.Resources) sandpool.Resources
-	// Progress is told how the pull for a pool goes. It may be nil.
-	Progress func(sandpool.PoolID, oci.Progress)
+	// Pulled is told when the image of a pool has come from its registry. It may be nil.
+	Pulled func(id sandpool.PoolID, bytes int64, took time.Duration)
 }
 
 // Containers makes guests of pools of custom containers.
 type Containers struct {
 	images  Images
 	options Options
+
+	mu    sync.Mutex              // guards what follows
+	pulls map[string]oci.Progress // those under way, by PoolID.Key
 }
 
 // New returns a Containers. Neither images nor o.Limits may be nil.
@@ -40,7 +44,38 @@ func New(images Images, o Options) (*Containers, error) {
 	if images == nil || o.Limits == nil {
 		return nil, errors.New("new containers: the images or Options.Limits is nil")
 	}
-	return &Containers{images: images, options: o}, nil
+	return &Containers{images: images, options: o, pulls: map[string]oci.Progress{}}, nil
+}
+
+// Pull says how far the pull of a pool's image is, if one is under way.
+func (c *Containers) Pull(id sandpool.PoolID) (oci.Progress, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at, ok := c.pulls[id.Key()]
+	return at, ok
+}
+
+// pull brings an image here, for others to watch.
+func (c *Containers) pull(ctx context.Context, id sandpool.PoolID, q oci.Request) (image.Image, error) {
+	began, bytes := time.Now(), int64(0)
+	q.Progress = func(at oci.Progress) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.pulls[id.Key()] = at
+		if at.Step != oci.Packing {
+			bytes = max(bytes, at.Bytes)
+		}
+	}
+	img, err := c.images.Pull(ctx, q)
+	c.mu.Lock()
+	_, moved := c.pulls[id.Key()]
+	delete(c.pulls, id.Key())
+	moved = moved && bytes > 0
+	c.mu.Unlock()
+	if err == nil && moved && c.options.Pulled != nil {
+		c.options.Pulled(id, bytes, time.Since(began))
+	}
+	return img, err
 }
 
 // Guest is what runs in the sandboxes of p, a pool of the kind CustomContainer.

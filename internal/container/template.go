@@ -74,12 +74,7 @@ func (c *Containers) fetch(ctx context.Context, p sandpool.Pool, secrets sandpoo
 			return image.Image{}, err
 		}
 	}
-	img, err := c.images.Pull(ctx, oci.Request{Pinned: at, Reference: p.Spec.Image, User: User(p.ID), Credentials: cred,
-		Progress: func(at oci.Progress) {
-			if c.options.Progress != nil {
-				c.options.Progress(p.ID, at)
-			}
-		}})
+	img, err := c.pull(ctx, p.ID, oci.Request{Pinned: at, Reference: p.Spec.Image, User: User(p.ID), Credentials: cred})
 	if err == nil && img.Config == nil {
 		err = sandpool.Errorf(sandpool.Invalid, oci.CodeNotImage, "image", "%s says nothing of a process to run.", p.Spec.Image)
 	}

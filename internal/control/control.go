@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/event"
@@ -64,6 +65,9 @@ type Options struct {
 	BaseURL func(r *http.Request) string
 	// Endpoint is the data-plane endpoint of a pool; nil means its path below BaseURL.
 	Endpoint func(p sandpool.Pool, r *http.Request) string
+	// Pulling says how far the pull of a pool's image is, nil if none is under way; nil means that
+	// nobody knows.
+	Pulling func(id sandpool.PoolID) *api.Pull
 	// Kinds are the container types that the server builds; nil means PythonLTS alone.
 	Kinds []sandpool.ContainerType
 	// Location is that of pools whose request names none; empty means "local".
@@ -118,6 +122,9 @@ func (c *Control) defaults() {
 	}
 	if c.o.Endpoint == nil {
 		c.o.Endpoint = func(p sandpool.Pool, r *http.Request) string { return c.o.BaseURL(r) + arm.EndpointOf(p.ID) }
+	}
+	if c.o.Pulling == nil {
+		c.o.Pulling = func(sandpool.PoolID) *api.Pull { return nil }
 	}
 	if c.o.Location == "" {
 		c.o.Location = "local"

@@ -13,6 +13,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/pool"
 )
 
 // lastFlatVersion is the last api-version whose dynamicPoolConfiguration has no
@@ -32,10 +33,32 @@ func flatVersion(v string) bool {
 
 // render returns p as the caller of r reads it.
 func (c *Control) render(p sandpool.Pool, r *http.Request) api.SessionPool {
-	w := wire(shown(r.Context(), p), apiVersion(r))
+	p = shown(r.Context(), p)
+	w := wire(p, apiVersion(r))
 	w.Properties.PoolManagementEndpoint = c.o.Endpoint(p, r)
 	showMCP(w.Properties.McpServerSettings, w.Properties.PoolManagementEndpoint)
+	if p.Spec.Container != nil {
+		w.Properties.Sandpool.Pull = c.o.Pulling(p.ID)
+		if n, err := c.pools.Status(r.Context(), p.ID); err == nil { // else it has just gone
+			w.Properties.TemplateUpdateStatus = templateStatus(p, n, w.Properties.CustomContainerTemplate)
+		}
+	}
 	return w
+}
+
+// templateStatus counts a pool's sandboxes by the template that they were made of: the one that is
+// wanted, and those before it together.
+func templateStatus(p sandpool.Pool, n pool.Status, t *api.CustomContainerTemplate) *api.TemplateUpdateStatus {
+	desired := &api.TemplateStatus{Details: p.Problem, CreatedTime: stamp(p.UpdatedAt), Containers: t.Containers, Ingress: t.Ingress,
+		Status: api.TemplateCounts{ExpectedCount: p.ReadySessions, ReadyCount: n.Ready - n.Earlier.Ready,
+			PendingCount: n.Starting - n.Earlier.Starting, AllocatedCount: n.Claimed - n.Earlier.Claimed,
+			ImagePullFailCount: n.PullFailures, CrashCount: n.Crashes}}
+	if n.Earlier.Ready+n.Earlier.Starting+n.Earlier.Claimed == 0 {
+		return &api.TemplateUpdateStatus{ActiveTemplate: desired, DesiredTemplate: desired}
+	}
+	active := &api.TemplateStatus{Status: api.TemplateCounts{ReadyCount: n.Earlier.Ready,
+		PendingCount: n.Earlier.Starting, AllocatedCount: n.Earlier.Claimed}}
+	return &api.TemplateUpdateStatus{ActiveTemplate: active, DesiredTemplate: desired}
 }
 
 // hiddenProblem is what callers read of a problem whose text is not for them.

@@ -49,6 +49,14 @@ const (
 	PoolFailed Name = "PoolFailed"
 	// PoolRenewed: what sandboxes start from has changed under the pool (a newer image, another agent).
 	PoolRenewed Name = "PoolRenewed"
+	// PoolNotRenewed: an update had the image looked up again, and it cannot be had; the pool goes on
+	// with the one that it has.
+	PoolNotRenewed Name = "PoolNotRenewed"
+	// PoolRolled: after a change no unclaimed sandbox is left of what was before. Count is the
+	// revision that the pool has now.
+	PoolRolled Name = "PoolRolled"
+	// ImagePulled: a pool's image has come from its registry. Took is the pull, Count its bytes.
+	ImagePulled Name = "ImagePulled"
 	// PoolLost: another server owns the pool now. PoolTaken: this one has taken it over.
 	PoolLost  Name = "PoolLost"
 	PoolTaken Name = "PoolTaken"
@@ -68,6 +76,9 @@ const (
 	SandboxEnded Name = "SandboxEnded"
 	// SandboxSick: a sandbox did not pass its liveness check, and is ended.
 	SandboxSick Name = "SandboxSick"
+	// ProbeFailed: a sandbox did not pass one attempt of its liveness check. Count is how many that
+	// were in a row.
+	ProbeFailed Name = "ProbeFailed"
 	// SandboxStopped: a sandbox that was told to stop is gone.
 	SandboxStopped Name = "SandboxStopped"
 	// SandboxNotStopped: it could not be stopped, and it is tried again.
@@ -126,23 +137,27 @@ type kind struct {
 
 // kinds describes each name.
 var kinds = map[Name]kind{
-	PoolCreated:   {PoolEvents, Info, "the pool was created"},
-	PoolUpdated:   {PoolEvents, Info, "the pool was changed"},
-	PoolDeleting:  {PoolEvents, Info, "the pool is being deleted"},
-	PoolDeleted:   {PoolEvents, Info, "the pool was deleted"},
-	PoolPreparing: {PoolEvents, Info, "preparing pool"},
-	PoolReady:     {PoolEvents, Info, "the pool can be used"},
-	PoolFailed:    {PoolEvents, Warning, "the pool cannot be prepared"},
-	PoolRenewed:   {PoolEvents, Info, "what the pool's sandboxes start from has changed"},
-	PoolLost:      {PoolEvents, Warning, "another server owns the pool now"},
-	PoolTaken:     {PoolEvents, Info, "the pool is owned by this server"},
-	PoolUnsaved:   {PoolEvents, Warning, "the pool's state cannot be recorded"},
+	PoolCreated:    {PoolEvents, Info, "the pool was created"},
+	PoolUpdated:    {PoolEvents, Info, "the pool was changed"},
+	PoolDeleting:   {PoolEvents, Info, "the pool is being deleted"},
+	PoolDeleted:    {PoolEvents, Info, "the pool was deleted"},
+	PoolPreparing:  {PoolEvents, Info, "preparing pool"},
+	PoolReady:      {PoolEvents, Info, "the pool can be used"},
+	PoolFailed:     {PoolEvents, Warning, "the pool cannot be prepared"},
+	PoolRenewed:    {PoolEvents, Info, "what the pool's sandboxes start from has changed"},
+	PoolNotRenewed: {PoolEvents, Warning, "the pool's image cannot be looked up again"},
+	PoolRolled:     {PoolEvents, Info, "nothing unclaimed is left of what the pool was before"},
+	ImagePulled:    {PoolEvents, Info, "the pool's image was pulled"},
+	PoolLost:       {PoolEvents, Warning, "another server owns the pool now"},
+	PoolTaken:      {PoolEvents, Info, "the pool is owned by this server"},
+	PoolUnsaved:    {PoolEvents, Warning, "the pool's state cannot be recorded"},
 
 	SandboxStarted:    {PoolEvents, Debug, "a sandbox was started"},
 	SandboxNotStarted: {PoolEvents, Warning, "a sandbox did not start"},
 	SandboxSlow:       {PoolEvents, Warning, "sandboxes will start slower than they could"},
 	SandboxEnded:      {PoolEvents, Warning, "a sandbox ended by itself"},
 	SandboxSick:       {PoolEvents, Warning, "a sandbox did not pass its liveness check"},
+	ProbeFailed:       {PoolEvents, Debug, "a sandbox did not pass an attempt of its liveness check"},
 	SandboxStopped:    {PoolEvents, Debug, "a sandbox was stopped"},
 	SandboxNotStopped: {PoolEvents, Warning, "a sandbox cannot be stopped"},
 	SandboxUnwatched:  {PoolEvents, Warning, "a sandbox cannot be watched"},

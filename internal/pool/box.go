@@ -31,6 +31,7 @@ type poolState struct {
 	crashes  int64     // sandboxes that ended by themselves, ever
 	losses   map[sandpool.Identifier]loss
 	past     []past     // sandboxes that are over, oldest first
+	rolling  bool       // sandboxes of an earlier revision may be ready still
 	unsaved  bool       // pool differs from its row in State or Problem
 	removing bool       // the row is being deleted
 	line     queue.Line // before a full pool
@@ -127,7 +128,22 @@ func (m *Manager) forget(b *box) {
 			p.tidy(b.row.Identifier)
 		}
 	}
+	m.tellRolled(b.pool)
 	m.tellEmpty()
+}
+
+// tellRolled says that no unclaimed sandbox of an earlier revision is left, once. The caller holds mu.
+func (m *Manager) tellRolled(p *poolState) {
+	if p == nil || !p.rolling || p.lost || p.pool.State == sandpool.Deleting {
+		return
+	}
+	for _, b := range m.boxes {
+		if b.pool == p && b.row.Identifier == "" && b.row.Revision != p.pool.Revision {
+			return
+		}
+	}
+	p.rolling = false
+	m.events.Observe(event.Event{Name: event.PoolRolled, Pool: p.pool.ID, Count: p.pool.Revision})
 }
 
 // tellEmpty lets StopAll go on when no sandbox is left. The caller holds mu.

@@ -64,7 +64,9 @@ func (m *Manager) beginCheck(b *box) {
 		case err == nil:
 			b.failures = 0
 		default:
-			if b.failures++; b.failures >= probe.Failures {
+			b.failures++
+			m.events.Observe(event.Event{Name: event.ProbeFailed, Pool: row.Pool, Sandbox: row.ID, Count: int64(b.failures), Err: err})
+			if b.failures >= probe.Failures {
 				m.sick(b, err)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -82,10 +83,24 @@ func (m *Manager) adoptPool(p *poolState, next sandpool.Pool) {
 		next.Revision, next.Template, next.ImageDigest = old.Revision, old.Template, old.ImageDigest
 	} else {
 		next.Revision = max(next.Revision, old.Revision+1)
+		p.rolling = true
 	}
-	if same && old.State != sandpool.Failed {
-		next.State, next.Problem = old.State, old.Problem
-	} else {
+	switch again := same && renews(next); {
+	case same && old.State != sandpool.Failed && !again:
+		next.State, next.Problem, next.Cause = old.State, old.Problem, old.Cause
+	case again && p.prep.done:
+		// What is prepared serves until the image was looked up.
+		next.ImageDigest, next.State, next.Problem = "", sandpool.InProgress, ""
+		p.prep.renew = true
+		p.prep.backoff.reset()
+		if p.prep.running {
+			p.prep.cancel()
+		}
+	default:
+		p.prep.renew = false
+		if again {
+			next.ImageDigest = ""
+		}
 		p.prep.backoff.reset()
 		p.backoff.reset()
 		p.prep.done, p.prep.err = false, nil
@@ -138,7 +153,16 @@ func (m *Manager) merge(want sandpool.Pool, now time.Time) (sandpool.Pool, error
 	if old.State != sandpool.Failed {
 		next.State, next.Problem = old.State, old.Problem
 	}
+	if renews(next) {
+		next.ImageDigest, next.State, next.Problem = "", sandpool.InProgress, ""
+	}
 	return next, nil
+}
+
+// renews reports whether an update has the pool's image looked up again, though nothing else of
+// its sandboxes changes: a registry's tag may mean another image by now.
+func renews(p sandpool.Pool) bool {
+	return p.Spec.Kind == sandpool.CustomContainer && p.Template != "" && !strings.Contains(p.Spec.Image, "@")
 }
 
 // Kind returns the kind of a pool. Unlike Pool it copies nothing: every request asks.
@@ -299,7 +323,7 @@ func (m *Manager) Secret(ctx context.Context, id sandpool.PoolID, name string) (
 
 // Status is a pool in numbers.
 type Status struct {
-	Ready    int // warm and unclaimed, of the present revision
+	Ready    int // warm and unclaimed
 	Starting int // for a claim or for the ready ones
 	Claimed  int
 	Stopping int
@@ -314,6 +338,10 @@ type Status struct {
 	Refused int64
 	// Notice is sandpool.Pool.Notice.
 	Notice string
+	// PullFailures counts, since the server started, the preparations whose image could not be had.
+	PullFailures int64
+	// Earlier are those of Ready, Starting and Claimed that are of an earlier revision.
+	Earlier struct{ Ready, Starting, Claimed int }
 	// Claims counts the calls of Acquire since the server started.
 	Claims map[sandpool.ClaimOutcome]int64
 }
@@ -329,7 +357,7 @@ func (m *Manager) Status(ctx context.Context, id sandpool.PoolID) (Status, error
 	if err != nil {
 		return Status{}, err
 	}
-	s := Status{Waiting: p.line.Len(), RefillFailures: p.refills, Crashes: p.crashes,
+	s := Status{Waiting: p.line.Len(), RefillFailures: p.refills, Crashes: p.crashes, PullFailures: p.prep.pulls,
 		Refused: p.refused, Notice: m.notice(p), Claims: map[sandpool.ClaimOutcome]int64{}}
 	for outcome, n := range p.claims {
 		s.Claims[sandpool.ClaimOutcome(outcome)] = n
@@ -338,13 +366,17 @@ func (m *Manager) Status(ctx context.Context, id sandpool.PoolID) (Status, error
 		if b.pool != p {
 			continue
 		}
+		earlier := 0
+		if b.row.Revision != p.pool.Revision {
+			earlier = 1
+		}
 		switch b.row.State {
 		case sandpool.Starting:
-			s.Starting++
+			s.Starting, s.Earlier.Starting = s.Starting+1, s.Earlier.Starting+earlier
 		case sandpool.Ready:
-			s.Ready++
+			s.Ready, s.Earlier.Ready = s.Ready+1, s.Earlier.Ready+earlier
 		case sandpool.Claimed:
-			s.Claimed++
+			s.Claimed, s.Earlier.Claimed = s.Claimed+1, s.Earlier.Claimed+earlier
 		case sandpool.Stopping:
 			s.Stopping++
 		}

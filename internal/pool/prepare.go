@@ -18,6 +18,8 @@ type preparation struct {
 	done     bool   // prepared is set
 	note     string // what the operator should know although all is well
 	cause    string // and what the owner should
+	pulls    int64  // that failed, ever
+	renew    bool   // prepared serves, and is to be prepared again with an image that is looked up
 	err      error
 	backoff  backoff
 
@@ -61,7 +63,7 @@ func (m *Manager) prepare(ctx context.Context, p sandpool.Pool) (prepared sandbo
 	}
 	t, err := guest.Template(ctx, p, secrets)
 	if err != nil {
-		return prepared, nil, fmt.Errorf("make the template: %w", err)
+		return prepared, nil, fmt.Errorf("%w: %w", errTemplate, err)
 	}
 	tell := func(step sandbox.Progress) {
 		m.events.Observe(event.Event{Name: event.PoolPreparing, Pool: p.ID, Outcome: step.Step, Took: step.Elapsed})
@@ -93,11 +95,17 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, 
 		return
 	}
 	now := time.Now()
+	p.prep.renew = false
+	if err != nil && p.prep.done && p.prep.revision == revision {
+		m.notRenewed(p, err, now)
+		return
+	}
 	if err == nil {
 		if p.pool.Template != "" && p.pool.Template != prepared.Key {
 			p.pool.Revision++ // what is ready was started from something else
 			revision = p.pool.Revision
 			m.events.Observe(event.Event{Name: event.PoolRenewed, Pool: p.pool.ID})
+			p.rolling = true
 		}
 		p.pool.Template, p.pool.ImageDigest = prepared.Key, prepared.Template.Root.Digest
 	}
@@ -105,6 +113,7 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, 
 	p.prep.note, p.prep.cause = booted(note)
 	p.unsaved, p.pool.UpdatedAt = true, now
 	if err != nil {
+		p.prep.failures(err)
 		p.prep.backoff.fail(now)
 		p.pool.State = sandpool.Failed
 		p.blame("The pool's sandboxes cannot be prepared: ", err)
@@ -127,6 +136,27 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, 
 		}
 	}
 }
+
+// notRenewed is for an update whose image cannot be had: the pool goes on with what it has, until
+// the next update. The caller holds mu.
+func (m *Manager) notRenewed(p *poolState, err error, now time.Time) {
+	p.pool.ImageDigest, p.pool.State = p.prep.prepared.Template.Root.Digest, sandpool.Succeeded
+	p.blame("The image was not looked up again, and stays what it was: ", err)
+	p.unsaved, p.pool.UpdatedAt = true, now
+	p.prep.failures(err)
+	reason, _ := sandbox.Reason(err)
+	m.events.Observe(event.Event{Name: event.PoolNotRenewed, Pool: p.pool.ID, Message: reason, Err: err})
+}
+
+// failures counts a failed preparation, if it was the image that could not be had.
+func (p *preparation) failures(err error) {
+	if errors.Is(err, errTemplate) {
+		p.pulls++
+	}
+}
+
+// errTemplate marks the errors of a guest's template: its image cannot be had.
+var errTemplate = errors.New("make the template")
 
 // booted says why sandboxes are booted, to the operator and to the pool's owner.
 func booted(why error) (note, cause string) {

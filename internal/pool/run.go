@@ -140,6 +140,7 @@ func (p *poolState) view(key string, boxes []plan.Sandbox) plan.Pool {
 		Prepared:  p.prep.done && p.prep.revision == p.pool.Revision,
 		Preparing: p.prep.running, PrepareAt: p.prep.backoff.next(), RefillAt: p.backoff.next(),
 		Size:  p.size.Within(p.limits()),
+		Renew: p.prep.renew,
 		Trial: p.trial, Liveness: p.guest.Liveness != nil && p.guest.Alive != nil}
 }
 

@@ -4,7 +4,10 @@ import (
 	"context"
 	"time"
 
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/container"
+	"github.com/sandpool/sandpool/internal/event"
 )
 
 const (
@@ -40,5 +43,21 @@ func (s *Server) tidyImages(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+// pulled tells that the image of a pool has come.
+func (s *Server) pulled(id sandpool.PoolID, bytes int64, took time.Duration) {
+	s.events.Observe(event.Event{Name: event.ImagePulled, Pool: id, Count: bytes, Took: took})
+}
+
+// pulling says how far the pull of a pool's image is.
+func pulling(containers *container.Containers) func(sandpool.PoolID) *api.Pull {
+	return func(id sandpool.PoolID) *api.Pull {
+		at, ok := containers.Pull(id)
+		if !ok {
+			return nil
+		}
+		return &api.Pull{Step: string(at.Step), Layers: at.Layers, LayersDone: at.Done, Bytes: at.Bytes, TotalBytes: at.Total}
 	}
 }

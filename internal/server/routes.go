@@ -37,6 +37,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		BaseURL:  s.baseURL(),
 		Endpoint: s.endpoint(),
 		Events:   s.events,
+		Pulling:  pulling(s.containers),
 	})
 	if err != nil {
 		return nil, err

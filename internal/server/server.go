@@ -64,6 +64,7 @@ type Server struct {
 	http     *http.Server
 	events   *event.Bus
 
+	containers   *container.Containers
 	endFollowing func() // ends the streams of logs
 
 	tokens *auth.Tokens
@@ -127,11 +128,10 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if err != nil {
 		return nil, err
 	}
-	containers, err := container.New(registries, container.Options{Limits: tpl.limits})
-	if err != nil {
+	if s.containers, err = container.New(registries, container.Options{Limits: tpl.limits, Pulled: s.pulled}); err != nil {
 		return nil, err
 	}
-	if s.manager, err = s.newManager(tpl, containers, owner); err != nil {
+	if s.manager, err = s.newManager(tpl, s.containers, owner); err != nil {
 		return nil, err
 	}
 	if s.listener, err = listen(ctx, cfg); err != nil {

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -39,6 +40,7 @@ type kit struct {
 	dir   string
 	bin   string // see program
 	log   bytes.Buffer
+	slow  atomic.Pointer[chan struct{}] // see slowly
 }
 
 func newKit(t *testing.T) *kit {
@@ -46,7 +48,7 @@ func newKit(t *testing.T) *kit {
 	need.Data(t)
 	dir := t.TempDir()
 	k := &kit{dir: dir, http: &http.Client{Transport: &http.Transport{}}}
-	images := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	images := httptest.NewServer(k.slowly(registry.New(registry.Logger(log.New(io.Discard, "", 0)))))
 	t.Cleanup(images.Close)
 	k.host = strings.TrimPrefix(images.URL, "http://")
 	cfg := server.DefaultConfig()

@@ -115,13 +115,42 @@ func (s *settings) finish(ctx context.Context, a *console.App, name string, p ap
 		return err
 	}
 	bar := console.NewProgress(a.Stderr)
-	p, err = cl.WaitPool(ctx, name, func(p api.SessionPool) { bar.Update("pool "+name, p.Properties.ProvisioningState) })
+	p, err = cl.WaitPool(ctx, name, func(p api.SessionPool) {
+		step, detail := "pool "+name, p.Properties.ProvisioningState
+		if own := p.Properties.Sandpool; own != nil && own.Pull != nil {
+			step, detail = "pool "+name+"  "+pullStep(*own.Pull), pullDetail(*own.Pull)
+		}
+		bar.Update(step, detail)
+	})
 	bar.Clear()
 	if err != nil {
 		return err
 	}
 	a.Say("pool %s can be used", name)
 	return printPools(a, p, []api.SessionPool{p})
+}
+
+// pullStep says in words what a pull does.
+func pullStep(p api.Pull) string {
+	switch p.Step {
+	case "wait":
+		return "waits for other pulls"
+	case "pack":
+		return "writes the image"
+	}
+	return "pulls the image"
+}
+
+// pullDetail says how far it is.
+func pullDetail(p api.Pull) string {
+	text := console.Bytes(p.Bytes)
+	if p.TotalBytes > 0 {
+		text += " of " + console.Bytes(p.TotalBytes)
+	}
+	if p.Layers > 0 && p.Step != "pack" {
+		text += fmt.Sprintf(", %d of %d layers", p.LayersDone, p.Layers)
+	}
+	return text
 }
 
 // printPools prints the pools as a table, or v as JSON.
@@ -267,6 +296,12 @@ func (c *statusCmd) Run(ctx context.Context, a *console.App) error {
 	}
 	fmt.Fprintf(a.Stdout, "%s: %d ready of %d, %d of at most %d sessions, %d starting, %d stopping, %d waiting\n",
 		s.ProvisioningState, s.Ready, s.ReadySessions, s.Claimed, s.MaxSessions, s.Starting, s.Stopping, s.Waiting)
+	if s.Pull != nil {
+		fmt.Fprintf(a.Stdout, "%s: %s\n", pullStep(*s.Pull), pullDetail(*s.Pull))
+	}
+	if s.Crashes+s.PullFailures > 0 {
+		fmt.Fprintf(a.Stdout, "since the server started %d sandboxes ended by themselves, and the image could not be had %d times\n", s.Crashes, s.PullFailures)
+	}
 	for _, text := range []string{s.Problem, s.Notice} {
 		if text != "" {
 			fmt.Fprintln(a.Stdout, console.PrintableLines(text))

@@ -57,6 +57,7 @@ type Pool struct {
 	Key       string
 	Pool      sandpool.Pool
 	Prepared  bool      // the template of the present revision is
+	Renew     bool      // but it is to be prepared anew, with an image that is looked up again
 	Preparing bool      // a preparation runs
 	PrepareAt time.Time // not before
 	RefillAt  time.Time // not before; the zero time if no start failed lately
@@ -133,11 +134,11 @@ func (p Pool) keep(now time.Time) []Action {
 		}
 		return nil
 	}
-	if !p.Prepared {
-		if p.Preparing || now.Before(p.PrepareAt) {
-			return nil
-		}
+	if (!p.Prepared || p.Renew) && !p.Preparing && !now.Before(p.PrepareAt) {
 		return []Action{{Act: Prepare, Pool: p.Key}}
+	}
+	if !p.Prepared {
+		return nil
 	}
 	if !p.RefillAt.IsZero() && slices.ContainsFunc(p.Sandboxes, func(b Sandbox) bool {
 		return b.State == sandpool.Ready && !now.Before(p.RefillAt.Add(stable)) && now.Sub(b.Since) >= stable
@@ -332,7 +333,7 @@ func (p Pool) lack(now time.Time) int {
 	if p.Trial {
 		return 1 - p.count(func(b Sandbox) bool { return b.State == sandpool.Starting && b.Revision == p.Pool.Revision })
 	}
-	if p.Pool.State != sandpool.Succeeded {
+	if p.Pool.State != sandpool.Succeeded && !p.Renew {
 		return 0
 	}
 	under := p.count(p.isRefill)
