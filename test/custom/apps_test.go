@@ -54,7 +54,7 @@ func (a application) pool(hub *ocitest.Hub, start string) api.SessionPool {
 	t.RegistryCredentials = &api.RegistryCredentials{Server: hub.Host(), Username: "me",
 		PasswordSecretRef: "registry"}
 	t.Ingress.TargetPort = &a.port
-	p.Properties.Sandpool = &api.SandpoolSettings{WarmStart: start, Memory: a.memory, Disk: a.disk}
+	p.Properties.Sandpool = &api.SandpoolSettings{WarmStart: start}
 	return p
 }
 

@@ -15,11 +15,9 @@ const searchPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 
 // An application is a server as people have it, in an image.
 type application struct {
-	name string
-	port int
-	// memory and disk are what it needs, as pools say it; empty means the server's default.
-	memory, disk string
-	image        func(*testing.T) ocitest.Image
+	name  string
+	port  int
+	image func(*testing.T) ocitest.Image
 	// use reaches it by its own client, as the session that the name says.
 	use func(t *testing.T, k *kit, pool, session string)
 }

@@ -83,11 +83,22 @@ func TestEscape(t *testing.T) {
 // target is a running server and an administrator's client of it.
 type target struct {
 	*client.Client
+	dir   string // of the server's data
 	addr  string // host:port
 	token string
 }
 
 func newTarget(t *testing.T) *target {
+	t.Helper()
+	k := newServer(t, filepath.Join(need.Data(t), "images"))
+	for name, ready := range map[string]int{mine: 4, theirs: 1} {
+		k.makePool(t, name, ready)
+	}
+	return k
+}
+
+// newServer is a target without pools. Empty images are those of the server alone.
+func newServer(t *testing.T, images string) *target {
 	t.Helper()
 	dir := t.TempDir()
 	agent := filepath.Join(dir, "sandpool-agent")
@@ -98,7 +109,7 @@ func newTarget(t *testing.T) *target {
 	}
 	cfg := server.DefaultConfig()
 	cfg.DataDir, cfg.Listen, cfg.Agent = filepath.Join(dir, "data"), "127.0.0.1:0", agent
-	cfg.ImageDir = filepath.Join(os.Getenv("SANDPOOL_TEST_DATA"), "images")
+	cfg.ImageDir = images
 	cfg.OnExit = server.StopSandboxes
 	before, err := leaks.Count(cfg.DataDir)
 	if err != nil {
@@ -112,7 +123,7 @@ func newTarget(t *testing.T) *target {
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ran := make(chan error, 1)
 	go func() { ran <- srv.Run(ctx) }()
-	k := &target{addr: strings.TrimPrefix(srv.URL(), "http://"), token: srv.AdminToken()}
+	k := &target{dir: cfg.DataDir, addr: strings.TrimPrefix(srv.URL(), "http://"), token: srv.AdminToken()}
 	t.Cleanup(func() {
 		stop()
 		if err := <-ran; err != nil {
@@ -133,9 +144,6 @@ func newTarget(t *testing.T) *target {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.CloseIdle)
-	for name, ready := range map[string]int{mine: 4, theirs: 1} {
-		k.makePool(t, name, ready)
-	}
 	return k
 }
 

@@ -10,7 +10,12 @@ import (
 // network: with egress off there is no way to any address: the cloud's metadata, the
 // host, other machines, name servers; and no socket beneath TCP and UDP.
 func (k *target) network(t *testing.T) {
-	s := k.session(t, "box")
+	refused(t, k.session(t, "box").verdicts(t, k.networkAttacks(t)))
+}
+
+// networkAttacks is code that tries every way out.
+func (k *target) networkAttacks(t *testing.T) string {
+	t.Helper()
 	_, port, err := net.SplitHostPort(k.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -26,7 +31,7 @@ func (k *target) network(t *testing.T) {
 			targets = append(targets, ip.IP.String()+" "+port) // the host's own
 		}
 	}
-	refused(t, s.verdicts(t, fmt.Sprintf(`
+	return fmt.Sprintf(`
 def connect(kind, host, port):
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
     with socket.socket(family, kind) as c:
@@ -52,13 +57,15 @@ def ping():
     return c.recv(100)
 try_('ping', ping)
 try_('interfaces up', lambda: 1 / (len(socket.if_nameindex()) - 1))
-`, strings.Join(targets, ","))))
+`, strings.Join(targets, ","))
 }
 
 // redirect: neither a redirect nor a proxy leads where a direct connection does not.
 func (k *target) redirect(t *testing.T) {
-	s := k.session(t, "box")
-	refused(t, s.verdicts(t, `
+	refused(t, k.session(t, "box").verdicts(t, redirectAttacks))
+}
+
+const redirectAttacks = `
 import threading, urllib.request, http.server
 class R(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -70,8 +77,7 @@ try_('redirect', lambda: urllib.request.urlopen('http://127.0.0.1:%d/' % srv.ser
 try_('a proxy in the environment', lambda: [v for v in os.environ if 'proxy' in v.lower()][0])
 p = urllib.request.build_opener(urllib.request.ProxyHandler({'http': 'http://169.254.169.254:3128'}))
 try_('proxy', lambda: p.open('http://example.com/', timeout=3).read(100))
-`))
-}
+`
 
 // agent: user code reaches the agent's port and nothing behind it, and can neither look into
 // the agent nor end, trace, replace or impersonate it.
