@@ -17,7 +17,8 @@ import (
 
 // Machine measures. Measure is not to be called twice at the same time.
 type Machine struct {
-	proc string // /proc, but in tests
+	proc string   // where the files about the machine are
+	own  *os.File // what is open there, or nil
 	dir  string
 
 	waited time.Duration // of the last measurement, since the machine's start
@@ -27,8 +28,12 @@ type Machine struct {
 
 // New returns a Machine whose disk is that of dir. One of what it lacks is an error.
 func New(dir string) (*Machine, error) {
-	m := &Machine{proc: "/proc", dir: dir}
-	_, err := m.Measure(time.Now())
+	proc, own, err := procfs()
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{proc: proc, own: own, dir: dir}
+	_, err = m.Measure(time.Now())
 	return m, err
 }
 
@@ -43,7 +48,14 @@ func (m *Machine) Measure(now time.Time) (room.Machine, error) {
 }
 
 // Memory is how much memory the machine has, in bytes.
-func Memory() (int64, error) { return (&Machine{proc: "/proc"}).meminfo("MemTotal") }
+func Memory() (int64, error) {
+	proc, own, err := procfs()
+	if err != nil {
+		return 0, err
+	}
+	defer own.Close() // of nil is an error that says nothing
+	return (&Machine{proc: proc}).meminfo("MemTotal")
+}
 
 // meminfo returns a field of /proc/meminfo in bytes (proc_meminfo(5)).
 func (m *Machine) meminfo(name string) (int64, error) {

@@ -2,10 +2,15 @@ package machine
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/pool/room"
 )
 
@@ -100,5 +105,39 @@ func TestThisMachine(t *testing.T) {
 	got, err2 := m.Measure(time.Now())
 	if err != nil || err2 != nil || got.Left.Memory <= 0 || got.Left.Memory > total || got.Left.Lacks() != room.Resource("") {
 		t.Errorf("Measure = %+v of %d, %v, %v", got, total, err, err2)
+	}
+}
+
+// hidden is there in the process that TestHidden starts in a mount namespace of its own.
+const hidden = "MACHINE_TEST_HIDDEN"
+
+// TestHidden: where /proc has the files of processes alone, a procfs of its own has the others.
+func TestHidden(t *testing.T) {
+	need.Root(t)
+	if os.Getenv(hidden) == "" {
+		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHidden$")
+		child.Env = append(os.Environ(), hidden+"=1")
+		child.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS} // which makes mounts private, too
+		if out, err := child.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return
+	}
+	if err := unix.Mount("proc", "/proc", "proc", 0, "subset=pid"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat("/proc/meminfo"); err == nil {
+		t.Error("/proc/meminfo is there: nothing is hidden")
+	}
+	m, err := New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := m.Measure(time.Now())
+	if err != nil || got.Left.Memory <= 0 || got.Left.Threads <= 0 {
+		t.Errorf("Measure = %+v, %v", got, err)
+	}
+	if n, err := Memory(); err != nil || n <= got.Left.Memory {
+		t.Errorf("Memory = %d, %v", n, err)
 	}
 }
