@@ -129,9 +129,9 @@ func cgroupDirs(path string) ([]string, error) {
 	return dirs, nil
 }
 
-// sandboxFiles lists what the engine keeps below the data directory, snapshots
-// and its lock aside, which belong to templates and to the directory, and logs, which stay for
-// a while after their sandboxes.
+// sandboxFiles lists what the engine keeps below the data directory, snapshots, its lock and the
+// list of its cgroups aside, which belong to templates and to the directory, and logs, which stay
+// for a while after their sandboxes.
 func sandboxFiles(dataDir string) ([]string, error) {
 	var files []string
 	root := filepath.Join(dataDir, "engine")
@@ -142,7 +142,7 @@ func sandboxFiles(dataDir string) ([]string, error) {
 		if d.IsDir() && filepath.Dir(p) == root && (d.Name() == "snapshots" || d.Name() == "logs") {
 			return filepath.SkipDir
 		}
-		if !d.IsDir() && p != filepath.Join(root, "lock") {
+		if !d.IsDir() && p != filepath.Join(root, "lock") && p != filepath.Join(root, "cgroups") {
 			files = append(files, p)
 		}
 		return nil
