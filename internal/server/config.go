@@ -56,6 +56,9 @@ type Config struct {
 	CORS CORS `yaml:"cors"`
 	// Dashboard serves pages below /ui/.
 	Dashboard bool `yaml:"dashboard"`
+	// MetricsListen is an address at which metrics are served without a token, host:port. Empty means
+	// none; with a token they are at /metrics of the API in any case.
+	MetricsListen string `yaml:"metrics_listen"`
 	// Agent is the path of the sandpool-agent program; empty means beside this program.
 	Agent string `yaml:"agent"`
 	// FullStatus is the HTTP status of a claim beyond a pool's maximum: 404 or 429.
@@ -273,6 +276,9 @@ func (c Config) Validate() error {
 	_, port, err := net.SplitHostPort(c.Listen)
 	_, perr := strconv.ParseUint(port, 10, 16)
 	need(err == nil && perr == nil, "listen", c.Listen, "host:port, such as 127.0.0.1:8720")
+	_, port, err = net.SplitHostPort(c.MetricsListen)
+	_, perr = strconv.ParseUint(port, 10, 16)
+	need(c.MetricsListen == "" || err == nil && perr == nil, "metrics_listen", c.MetricsListen, "host:port, such as 127.0.0.1:9720, or none")
 	need(filepath.IsAbs(c.DataDir), "data_dir", c.DataDir, "an absolute path")
 	scheme, _, _ := strings.Cut(c.Store, ":") // the rest may hold a password
 	need(c.Store == "" || scheme == "postgres" || scheme == "postgresql", "store", "an address with another scheme",

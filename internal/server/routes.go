@@ -51,6 +51,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	s.endFollowing = data.EndFollowing
 	mux := http.NewServeMux()
 	planes.Register(mux)
+	mux.HandleFunc("GET "+metricsPath, s.scrape(respond))
 	mux.HandleFunc("GET "+healthPath, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = io.WriteString(w, "ok\n") // a caller that has gone away does not matter

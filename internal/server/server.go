@@ -24,6 +24,7 @@ import (
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/interpreter"
 	"github.com/sandpool/sandpool/internal/machine"
+	"github.com/sandpool/sandpool/internal/metrics"
 	"github.com/sandpool/sandpool/internal/oci"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/proxy"
@@ -71,6 +72,8 @@ type Server struct {
 	token  string // the administrator's
 
 	dashboard *web.Web // nil if there is none
+	metrics   *metrics.Metrics
+	scraped   net.Listener // of metrics alone; nil if they have none
 }
 
 // New opens everything that the server needs and starts listening, but serves
@@ -83,8 +86,11 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 		return nil, sandpool.Errorf(sandpool.Unsupported, "NotRoot", "host",
 			"The server makes namespaces and cgroups, which needs root; run the command with sudo.")
 	}
-	s := &Server{log: log, cfg: cfg, events: event.New(event.Log(log)),
-		proxy: proxy.New(proxy.Options{})}
+	s := &Server{log: log, cfg: cfg, proxy: proxy.New(proxy.Options{})}
+	if s.metrics, err = metrics.New(log, version(), s.inNumbers); err != nil {
+		return nil, err
+	}
+	s.events = event.New(event.Log(log), s.metrics)
 	s.within = interpreter.New(interpreter.Options{MaxTimeout: cfg.Limits.MaxExecution, Idle: s.memory.free})
 	defer func() {
 		if err != nil {
@@ -136,6 +142,12 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	}
 	if s.listener, err = listen(ctx, cfg); err != nil {
 		return nil, err
+	}
+	if cfg.MetricsListen != "" {
+		var lc net.ListenConfig
+		if s.scraped, err = lc.Listen(ctx, "tcp", cfg.MetricsListen); err != nil {
+			return nil, fmt.Errorf("metrics_listen: %w", err)
+		}
 	}
 	respond := &arm.Responder{Log: log, FullStatus: cfg.FullStatus}
 	handler, err := s.routes(log, respond)
@@ -201,6 +213,7 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return ignoring(http.ErrServerClosed, s.http.Serve(s.listener)) })
 	g.Go(func() error { s.tidyImages(stopping); return nil })
+	g.Go(func() error { return s.serveMetrics(stopping) })
 	g.Go(func() error {
 		<-stopping.Done()
 		defer end()
@@ -262,8 +275,11 @@ func (s *Server) Kept(ctx context.Context) (int, error) {
 // Close gives back what New opened. It may be called once Run has returned.
 func (s *Server) Close() error {
 	var errs []error
-	if s.listener != nil {
-		if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	for _, l := range []net.Listener{s.listener, s.scraped} {
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}

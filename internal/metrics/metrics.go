@@ -1,0 +1,163 @@
+// Package metrics tells Prometheus how the server does, in the OpenMetrics format.
+//
+// What is true at the moment, and what the pools count, is read when it is asked for. How long things
+// take is learned from the server's events, which arrive beside the work and not in it, so that a
+// metric costs a claim nothing. Labels are names of pools, outcomes and kinds of event: there are few,
+// and no identifier is among them.
+package metrics
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/event"
+)
+
+// gatherTime bounds what one answer may take to collect.
+const gatherTime = 10 * time.Second
+
+// maxScrapes bounds the answers that are made at the same time.
+const maxScrapes = 4
+
+// maxOutcomes bounds the outcomes that one kind of event is told apart by: they are words of ours, but
+// a bound that is not in the code is none.
+const maxOutcomes = 32
+
+// Pool is a pool in numbers.
+type Pool struct {
+	ID                                          sandpool.PoolID
+	Failed                                      bool // sandboxes cannot be started
+	Max, Target                                 int  // sessions at most, ready sandboxes wanted
+	Ready, Starting, Claimed, Stopping, Waiting int
+	RefillFailures, Crashes, Refused            int64
+	Claims                                      map[sandpool.ClaimOutcome]int64
+}
+
+// Pools returns the pools in numbers.
+type Pools func(ctx context.Context) ([]Pool, error)
+
+// Metrics collects. Use New.
+type Metrics struct {
+	log      *slog.Logger
+	pools    Pools
+	registry *prometheus.Registry
+
+	events  *prometheus.CounterVec
+	waits   *prometheus.HistogramVec
+	starts  *prometheus.HistogramVec
+	runs    *prometheus.HistogramVec
+	lasted  *prometheus.HistogramVec
+	allowed map[event.Name]map[string]bool // outcomes that were seen; Consume's alone
+}
+
+// The buckets of durations, in seconds: from a claim out of memory to a cell that runs for minutes.
+var (
+	short = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	long  = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 240}
+	whole = []float64{1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600}
+)
+
+// New returns the metrics of a server with the given pools. version is the program's.
+func New(log *slog.Logger, version string, pools Pools) (*Metrics, error) {
+	if log == nil || pools == nil {
+		return nil, errors.New("metrics: the logger or the pools are nil")
+	}
+	m := &Metrics{log: log, pools: pools, registry: prometheus.NewRegistry(),
+		allowed: map[event.Name]map[string]bool{}}
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets,
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour}, labels)
+	}
+	m.events = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sandpool_events_total",
+		Help: "Events of the server, by name and outcome."}, []string{"event", "outcome"})
+	m.waits = histogram("sandpool_claim_seconds", "How long callers waited for a sandbox of their own.", short, "pool", "outcome")
+	m.starts = histogram("sandpool_sandbox_start_seconds", "How long sandboxes took to be ready.", short, "pool")
+	m.runs = histogram("sandpool_execution_seconds", "How long code ran.", long, "pool", "outcome")
+	m.lasted = histogram("sandpool_session_seconds", "How long sessions lasted.", whole, "pool")
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "sandpool_build_info", Help: "1, with the program's version.",
+		ConstLabels: prometheus.Labels{"version": version}})
+	build.Set(1)
+	for _, c := range []prometheus.Collector{m.events, m.waits, m.starts, m.runs, m.lasted, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
+		if err := m.registry.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// Handler answers with the metrics. Who may ask is the caller's matter.
+func (m *Metrics) Handler() http.Handler {
+	limit := make(chan struct{}, maxScrapes)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case limit <- struct{}{}:
+			defer func() { <-limit }()
+		default:
+			http.Error(w, "too many scrapes at the same time", http.StatusServiceUnavailable)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), gatherTime)
+		defer cancel()
+		now := prometheus.NewRegistry()
+		pools, err := m.pools(ctx)
+		if err != nil {
+			m.log.Warn("metrics: pools cannot be read", "error", err)
+		}
+		if err := now.Register(snapshot{describe(), pools, err == nil}); err != nil {
+			m.log.Error("metrics of pools", "error", err)
+		}
+		promhttp.HandlerFor(prometheus.Gatherers{now, m.registry}, promhttp.HandlerOpts{EnableOpenMetrics: true,
+			ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelWarn)}).ServeHTTP(w, r)
+	})
+}
+
+// Consume implements event.Sink.
+func (m *Metrics) Consume(_ context.Context, events []event.Event) {
+	for _, e := range events {
+		outcome := m.outcome(e)
+		m.events.WithLabelValues(string(e.Name), outcome).Inc()
+		pool := e.Pool.Name
+		switch e.Name {
+		case event.SessionAllocated:
+			m.waits.WithLabelValues(pool, outcome).Observe(e.Took.Seconds())
+		case event.SandboxStarted:
+			m.starts.WithLabelValues(pool).Observe(e.Took.Seconds())
+		case event.ExecutionEnded:
+			m.runs.WithLabelValues(pool, outcome).Observe(e.Took.Seconds())
+		case event.SessionEnded:
+			m.lasted.WithLabelValues(pool).Observe(e.Took.Seconds())
+		case event.PoolDeleted:
+			m.forget(pool)
+		}
+	}
+}
+
+// outcome is the outcome of an event as a label: "other" once there are too many.
+func (m *Metrics) outcome(e event.Event) string {
+	seen := m.allowed[e.Name]
+	if seen == nil {
+		seen = map[string]bool{}
+		m.allowed[e.Name] = seen
+	}
+	if !seen[e.Outcome] && len(seen) >= maxOutcomes {
+		return "other"
+	}
+	seen[e.Outcome] = true
+	return e.Outcome
+}
+
+// forget drops what is known of a pool that is gone.
+func (m *Metrics) forget(pool string) {
+	for _, each := range []*prometheus.HistogramVec{m.waits, m.starts, m.runs, m.lasted} {
+		each.DeletePartialMatch(prometheus.Labels{"pool": pool})
+	}
+}

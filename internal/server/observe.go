@@ -1,0 +1,104 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/metrics"
+	"github.com/sandpool/sandpool/internal/web"
+)
+
+// version is the program's.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "unknown"
+}
+
+// metricsPath is where Prometheus asks.
+const metricsPath = "/metrics"
+
+// inNumbers is the pools as metrics show them.
+func (s *Server) inNumbers(ctx context.Context) ([]metrics.Pool, error) {
+	pools, err := s.manager.Pools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []metrics.Pool
+	for _, p := range pools {
+		n, err := s.manager.Status(ctx, p.ID)
+		if sandpool.ClassOf(err) == sandpool.NotFound && err != nil {
+			continue // it was deleted meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, metrics.Pool{ID: p.ID, Failed: p.State == sandpool.Failed, Max: p.MaxSessions, Target: p.ReadySessions,
+			Ready: n.Ready, Starting: n.Starting, Claimed: n.Claimed, Stopping: n.Stopping, Waiting: n.Waiting,
+			RefillFailures: n.RefillFailures, Crashes: n.Crashes, Refused: n.Refused, Claims: n.Claims})
+	}
+	return list, nil
+}
+
+// scrape answers with the metrics to those who may read the status of every pool.
+func (s *Server) scrape(respond *arm.Responder) http.HandlerFunc {
+	answer := s.metrics.Handler()
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := auth.Require(r.Context(), auth.ReadStatus, sandpool.Scope{}); err != nil {
+			respond.Error(w, r, err)
+			return
+		}
+		answer.ServeHTTP(w, r)
+	}
+}
+
+// serveMetrics serves the metrics at an address of their own, to whoever reaches it, until ctx ends.
+func (s *Server) serveMetrics(ctx context.Context) error {
+	if s.scraped == nil {
+		return nil
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET "+metricsPath, s.metrics.Handler())
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	return ignoring(http.ErrServerClosed, srv.Serve(s.scraped))
+}
+
+// dashboard is the pages of a server whose API is given, with its authentication.
+func dashboard(log *slog.Logger, cfg Config, api http.Handler) (*web.Web, error) {
+	return web.New(log, web.Options{API: api, Version: version(),
+		Doctor: func(*http.Request) []web.Check { return checks(cfg) }})
+}
+
+// checks is what doctor says.
+func checks(cfg Config) []web.Check {
+	var list []web.Check
+	for _, r := range Check(cfg) {
+		c := web.Check{Name: r.Name, Level: "ok", Detail: r.Detail}
+		if !r.OK {
+			c.Level = "missing"
+		}
+		if r.Fix != "" {
+			c.Detail += " – " + r.Fix
+		}
+		list = append(list, c)
+	}
+	return list
+}
+
+// SignInLink is the URL of a page that signs its reader in to the dashboard as the administrator, once,
+// within ten minutes; empty if there is no dashboard.
+func (s *Server) SignInLink() string {
+	if s.dashboard == nil {
+		return ""
+	}
+	return s.URL() + s.dashboard.SignInLink(s.token)
+}
