@@ -43,7 +43,7 @@ type kit struct {
 	slow  atomic.Pointer[chan struct{}] // see slowly
 }
 
-func newKit(t *testing.T) *kit {
+func newKit(t *testing.T, settings ...func(*server.Config)) *kit {
 	t.Helper()
 	need.Data(t)
 	dir := t.TempDir()
@@ -56,6 +56,9 @@ func newKit(t *testing.T) *kit {
 	cfg.Agent = build(t, "github.com/sandpool/sandpool/cmd/sandpool-agent")
 	cfg.ImageDir = filepath.Join(dir, "images")
 	cfg.OnExit = server.StopSandboxes
+	for _, set := range settings {
+		set(&cfg)
+	}
 	before, err := leaks.Count(cfg.DataDir)
 	if err != nil {
 		t.Fatal(err)
