@@ -15,10 +15,14 @@ const (
 	PoolContributor sandpool.Role = "pool-contributor"
 	// SessionExecutor runs code, and reads pools to find their endpoints.
 	SessionExecutor sandpool.Role = "session-executor"
+	// MonitoringReader reads the server's metrics, and nothing else.
+	MonitoringReader sandpool.Role = "monitoring-reader"
 )
 
 // Roles lists the roles, the most powerful first.
-func Roles() []sandpool.Role { return []sandpool.Role{Admin, PoolContributor, SessionExecutor} }
+func Roles() []sandpool.Role {
+	return []sandpool.Role{Admin, PoolContributor, SessionExecutor, MonitoringReader}
+}
 
 // ParseRole checks that s is a role.
 func ParseRole(s string) (sandpool.Role, error) {
@@ -55,6 +59,8 @@ const (
 	ManageTokens Action = "manage tokens"
 	// ReadHost reads what concerns the machine: an engine's errors name its files.
 	ReadHost Action = "read errors of the host"
+	// ReadMetrics reads the server's metrics, which count for every pool.
+	ReadMetrics Action = "read the metrics"
 )
 
 // subject is what an action is about.
@@ -72,7 +78,7 @@ const (
 // about says what an action is about.
 func about(a Action) subject {
 	switch a {
-	case ManageTokens, ReadHost:
+	case ManageTokens, ReadHost, ReadMetrics:
 		return ofServer
 	case ListPools:
 		return ofLists
@@ -84,11 +90,14 @@ func about(a Action) subject {
 func permits(r sandpool.Role, a Action) bool {
 	switch r {
 	case Admin:
-		return slices.Contains([]Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus, Execute, ReadSessions, ManageTokens, ReadHost}, a)
+		return slices.Contains([]Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus, Execute, ReadSessions, ManageTokens,
+			ReadHost, ReadMetrics}, a)
 	case PoolContributor:
 		return slices.Contains([]Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus}, a)
 	case SessionExecutor:
 		return slices.Contains([]Action{ListPools, ReadPool, ReadStatus, Execute, ReadSessions}, a)
+	case MonitoringReader:
+		return a == ReadMetrics
 	}
 	return false
 }

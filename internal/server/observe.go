@@ -47,11 +47,11 @@ func (s *Server) inNumbers(ctx context.Context) ([]metrics.Pool, error) {
 	return list, nil
 }
 
-// scrape answers with the metrics to those who may read the status of every pool.
+// scrape answers with the metrics to those who may read them.
 func (s *Server) scrape(respond *arm.Responder) http.HandlerFunc {
 	answer := s.metrics.Handler()
 	return func(w http.ResponseWriter, r *http.Request) {
-		if err := auth.Require(r.Context(), auth.ReadStatus, sandpool.Scope{}); err != nil {
+		if err := auth.Require(r.Context(), auth.ReadMetrics, sandpool.Scope{}); err != nil {
 			respond.Error(w, r, err)
 			return
 		}
