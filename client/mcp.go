@@ -26,7 +26,8 @@ const (
 	bridgeEnd   = 10 * time.Second // for the end of the session
 )
 
-// MCPKey returns the key of a pool's MCP endpoint. A pool that has none is an error of class Unsupported.
+// MCPKey returns the key of a pool's MCP endpoint. A pool that has none is an error of class
+// Unsupported.
 func (c *Client) MCPKey(ctx context.Context, pool string) (string, error) {
 	return c.keyAction(ctx, pool, "fetchMCPServerCredentials")
 }
@@ -39,17 +40,27 @@ func (c *Client) RotateMCPKey(ctx context.Context, pool string) (string, error) 
 
 func (c *Client) keyAction(ctx context.Context, pool, action string) (string, error) {
 	var got api.McpServerCredentials
-	_, _, err := c.do(ctx, call{method: http.MethodPost, path: c.control(pool, action), query: controlQuery()}, &got)
+	_, _, err := c.do(
+		ctx,
+		call{method: http.MethodPost, path: c.control(pool, action), query: controlQuery()},
+		&got,
+	)
 	return got.APIKey, err
 }
 
-// BridgeMCP speaks the Model Context Protocol's stdio transport on in and out for the MCP endpoint of a
-// pool: a message a line. It returns when in has ended and every answer is written, or with an error of
-// in or out. What the server refuses is the answer to its message.
+// BridgeMCP speaks the Model Context Protocol's stdio transport on in and out for the MCP endpoint
+// of a pool: a message a line. It returns when in has ended and every answer is written, or with an
+// error of in or out. What the server refuses is the answer to its message.
 func (c *Client) BridgeMCP(ctx context.Context, pool string, in io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	b := &bridge{c: c, path: c.data(pool, "mcp"), out: out, fail: cancel, calls: map[string]context.CancelFunc{}}
+	b := &bridge{
+		c:     c,
+		path:  c.data(pool, "mcp"),
+		out:   out,
+		fail:  cancel,
+		calls: map[string]context.CancelFunc{},
+	}
 	defer b.end(context.WithoutCancel(ctx))
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, bridgeLine)
@@ -79,7 +90,13 @@ func (c *Client) BridgeMCP(ctx context.Context, pool string, in io.Reader, out i
 		return err
 	}
 	if errors.Is(lines.Err(), bufio.ErrTooLong) {
-		return sandpool.Errorf(sandpool.TooLarge, "", "stdin", "A message has more than %d bytes.", bridgeLine)
+		return sandpool.Errorf(
+			sandpool.TooLarge,
+			"",
+			"stdin",
+			"A message has more than %d bytes.",
+			bridgeLine,
+		)
 	}
 	return lines.Err()
 }
@@ -169,14 +186,25 @@ func (b *bridge) send(ctx context.Context, m bridged) {
 	if errors.As(err, &e) {
 		message = e.Message
 	}
-	answer, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": m.head.ID, "error": map[string]any{"code": -32000, "message": message}})
+	answer, err := json.Marshal(
+		map[string]any{
+			"jsonrpc": "2.0",
+			"id":      m.head.ID,
+			"error":   map[string]any{"code": -32000, "message": message},
+		},
+	)
 	if err == nil { // an id that came as JSON is JSON
 		b.write(answer)
 	}
 }
 
 func (b *bridge) post(ctx context.Context, m bridged) error {
-	r := call{method: http.MethodPost, path: b.path, header: b.header(m), stream: bytes.NewReader(m.text)}
+	r := call{
+		method: http.MethodPost,
+		path:   b.path,
+		header: b.header(m),
+		stream: bytes.NewReader(m.text),
+	}
 	req, err := b.c.request(ctx, r)
 	if err != nil {
 		return err
@@ -204,7 +232,8 @@ func (b *bridge) post(ctx context.Context, m bridged) error {
 			ProtocolVersion string `json:"protocolVersion"`
 		} `json:"result"`
 	}
-	known := json.Unmarshal(text, &answer) == nil && answer.JSONRPC != "" || len(text) > 0 && text[0] == '['
+	known := json.Unmarshal(text, &answer) == nil && answer.JSONRPC != "" ||
+		len(text) > 0 && text[0] == '['
 	switch {
 	case !known && resp.StatusCode >= 400:
 		resp.Body = io.NopCloser(bytes.NewReader(text))
@@ -222,7 +251,10 @@ func (b *bridge) post(ctx context.Context, m bridged) error {
 
 // header says what the HTTP transport says beside a message.
 func (b *bridge) header(m bridged) http.Header {
-	h := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}
+	h := http.Header{
+		"Content-Type": {"application/json"},
+		"Accept":       {"application/json, text/event-stream"},
+	}
 	if version := m.version(); version != "" {
 		h.Set("Mcp-Protocol-Version", version)
 		h.Set("Mcp-Method", m.head.Method)
@@ -244,7 +276,8 @@ func (b *bridge) header(m bridged) http.Header {
 
 // headerText is a text as a header's value, in base64 if it is more than plain ASCII.
 func headerText(s string) string {
-	if strings.IndexFunc(s, func(c rune) bool { return c < ' ' || c > '~' }) < 0 && strings.TrimSpace(s) == s {
+	if strings.IndexFunc(s, func(c rune) bool { return c < ' ' || c > '~' }) < 0 &&
+		strings.TrimSpace(s) == s {
 		return s
 	}
 	return "=?base64?" + base64.StdEncoding.EncodeToString([]byte(s)) + "?="
@@ -281,5 +314,13 @@ func (b *bridge) end(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, bridgeEnd)
 	defer cancel()
-	_, _, _ = b.c.do(ctx, call{method: http.MethodDelete, path: b.path, header: http.Header{"Mcp-Session-Id": {b.session}}}, nil)
+	_, _, _ = b.c.do(
+		ctx,
+		call{
+			method: http.MethodDelete,
+			path:   b.path,
+			header: http.Header{"Mcp-Session-Id": {b.session}},
+		},
+		nil,
+	)
 }

@@ -17,12 +17,22 @@ func parseMCP(ps *problems, p *sandpool.Pool, m *api.McpServerSettings, custom b
 		return
 	}
 	if a, b := m.IsMcpServerEnabled, m.IsMCPServerEnabled; a != nil && b != nil && *a != *b {
-		ps.invalid(target+".isMcpServerEnabled", "%s has isMcpServerEnabled and isMCPServerEnabled, which differ; send one.", target)
+		ps.invalid(
+			target+".isMcpServerEnabled",
+			"%s has isMcpServerEnabled and isMCPServerEnabled, which differ; send one.",
+			target,
+		)
 	}
-	p.Spec.MCP = sandpool.MCP{KeyDisabled: m.IsMcpServerAPIKeyDisabled,
-		Enabled: m.IsMcpServerEnabled != nil && *m.IsMcpServerEnabled || m.IsMCPServerEnabled != nil && *m.IsMCPServerEnabled}
+	p.Spec.MCP = sandpool.MCP{
+		KeyDisabled: m.IsMcpServerAPIKeyDisabled,
+		Enabled: m.IsMcpServerEnabled != nil && *m.IsMcpServerEnabled ||
+			m.IsMCPServerEnabled != nil && *m.IsMCPServerEnabled,
+	}
 	if custom && p.Spec.MCP != (sandpool.MCP{}) {
-		ps.unsupported(target, "an MCP endpoint in front of custom containers, whose paths are all their own")
+		ps.unsupported(
+			target,
+			"an MCP endpoint in front of custom containers, whose paths are all their own",
+		)
 	}
 }
 
@@ -43,7 +53,10 @@ func wireMCP(m sandpool.MCP) *api.McpServerSettings {
 	if m == (sandpool.MCP{}) {
 		return nil
 	}
-	return &api.McpServerSettings{IsMcpServerEnabled: &m.Enabled, IsMcpServerAPIKeyDisabled: m.KeyDisabled}
+	return &api.McpServerSettings{
+		IsMcpServerEnabled:        &m.Enabled,
+		IsMcpServerAPIKeyDisabled: m.KeyDisabled,
+	}
 }
 
 // showMCP completes the settings for a caller. The second spelling is not in the form that a PATCH
@@ -104,9 +117,16 @@ func (c *Control) keyOf(r *http.Request, id sandpool.PoolID) error {
 	case err != nil:
 		return err
 	case !p.Spec.MCP.Enabled || p.Spec.MCP.KeyDisabled:
-		return sandpool.Errorf(sandpool.Unsupported, "SessionMCPServerNotEnabled", "properties.mcpServerSettings",
-			"The session pool %q has no key for its MCP endpoint. Give it one with 'sandpool pool update %s --mcp', "+
-				"or properties.mcpServerSettings.isMcpServerEnabled; tokens work there in any case.", id.Name, id.Name)
+		return sandpool.Errorf(
+			sandpool.Unsupported,
+			"SessionMCPServerNotEnabled",
+			"properties.mcpServerSettings",
+			"The session pool %q has no key for its MCP endpoint. Give it one with 'sandpool pool "+
+				"update %s --mcp', "+
+				"or properties.mcpServerSettings.isMcpServerEnabled; tokens work there in any case.",
+			id.Name,
+			id.Name,
+		)
 	}
 	return nil
 }

@@ -46,14 +46,19 @@ func (c *call) read(share *budget.Share) ([]byte, error) {
 			b = append(make([]byte, 0, 2*cap(b)), b...)
 		}
 		deadline := started.Add(bodyGrace + time.Duration(read/bodyPace)*time.Second)
-		if err := control.SetReadDeadline(deadline); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		if err := control.SetReadDeadline(
+			deadline,
+		); err != nil &&
+			!errors.Is(err, http.ErrNotSupported) {
 			return nil, err
 		}
 		n, err := body.Read(b[len(b):cap(b)])
 		b, read = b[:len(b)+n], read+int64(n)
 		switch {
 		case errors.Is(err, io.EOF):
-			_ = control.SetReadDeadline(time.Time{}) // the server reads on, to notice a caller that leaves
+			_ = control.SetReadDeadline(
+				time.Time{},
+			) // the server reads on, to notice a caller that leaves
 			return arm.UTF8(b, c.r.Header.Get("Content-Type"))
 		case err != nil:
 			c.w.Header().Set("Connection", "close") // the rest would be waited for
@@ -63,8 +68,13 @@ func (c *call) read(share *budget.Share) ([]byte, error) {
 }
 
 func tooLarge(most int64) error {
-	return sandpool.Errorf(sandpool.TooLarge, "", "body",
-		"The request body is larger than %d bytes; upload large data as a file, by POST to 'files'.", most)
+	return sandpool.Errorf(
+		sandpool.TooLarge,
+		"",
+		"body",
+		"The request body is larger than %d bytes; upload large data as a file, by POST to 'files'.",
+		most,
+	)
 }
 
 // unread says in the caller's terms why a body could not be read.
@@ -77,9 +87,19 @@ func unread(err error, most int64) error {
 	case errors.As(err, &big):
 		return tooLarge(most)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return &sandpool.Error{Class: sandpool.Invalid, Target: "body", Err: err, Message: "The request body came too slowly; send it without pauses."}
+		return &sandpool.Error{
+			Class:   sandpool.Invalid,
+			Target:  "body",
+			Err:     err,
+			Message: "The request body came too slowly; send it without pauses.",
+		}
 	}
-	return &sandpool.Error{Class: sandpool.Invalid, Target: "body", Err: err, Message: "The request body ended early; send it whole."}
+	return &sandpool.Error{
+		Class:   sandpool.Invalid,
+		Target:  "body",
+		Err:     err,
+		Message: "The request body ended early; send it whole.",
+	}
 }
 
 // crowded says to the caller what err, a budget.FullError, means.
@@ -88,6 +108,15 @@ func crowded(err error) error {
 	if !errors.As(err, &full) {
 		return err
 	}
-	return &sandpool.Error{Class: sandpool.Unavailable, Code: "TooMuchCodeWaiting", Target: "body", RetryAfter: time.Second, Err: err,
-		Message: "The " + string(full.Kind) + " has as much on its way to sandboxes as it may have. Try again, or upload large data as a file."}
+	return &sandpool.Error{
+		Class:      sandpool.Unavailable,
+		Code:       "TooMuchCodeWaiting",
+		Target:     "body",
+		RetryAfter: time.Second,
+		Err:        err,
+		Message: "The " + string(
+			full.Kind,
+		) + " has as much on its way to sandboxes as it may have. Try again, or upload large data as " +
+			"a file.",
+	}
 }

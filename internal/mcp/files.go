@@ -40,33 +40,125 @@ type fileArguments struct {
 func fileTools() []tool {
 	path := text("The file, from " + dataDir + ", such as \"report.csv\" or \"plots/a.png\".")
 	size := schema{"type": "integer", "minimum": 0}
-	entry := object([]string{"path", "type"}, schema{"path": text("From " + dataDir + "."), "type": schema{"type": "string", "enum": []string{"file", "directory", "other"}},
-		"sizeInBytes": size, "lastModifiedAt": text("RFC 3339."), "contentType": text("By the name's extension."), "uri": text("The file as a resource.")})
+	entry := object(
+		[]string{"path", "type"},
+		schema{
+			"path": text("From " + dataDir + "."),
+			"type": schema{
+				"type": "string",
+				"enum": []string{"file", "directory", "other"},
+			},
+			"sizeInBytes":    size,
+			"lastModifiedAt": text("RFC 3339."),
+			"contentType":    text("By the name's extension."),
+			"uri":            text("The file as a resource."),
+		},
+	)
 	return []tool{
-		{name: "listFiles", title: "List files", description: "List the files of an environment, which are in " + dataDir + ".", readOnly: true, idempotent: true,
-			input: object(nil, schema{nameEnvironment: environmentID(), "path": text("The directory, from " + dataDir + "; left out, it is " + dataDir + " itself."),
-				"recursive": schema{"type": "boolean", "description": "List what is in subdirectories, too."}}),
-			output: object([]string{nameEnvironment, "files"}, schema{nameEnvironment: text("The environment."), "files": schema{"type": "array", "items": entry},
-				"truncated": schema{"type": "boolean", "description": "There are more."}}),
-			call: onFiles(true, (*call).list)},
-		{name: "readFile", title: "Read a file", readOnly: true, idempotent: true,
-			description: fmt.Sprintf("Read a file of an environment: text as text, images as images, all else in base64, at most %d bytes at a time.", maxRead),
-			input: object([]string{"path"}, schema{nameEnvironment: environmentID(), "path": path,
-				"offset": schema{"type": "integer", "minimum": 0, "description": "Where to begin, in bytes."},
-				"length": schema{"type": "integer", "minimum": 1, "description": "How many bytes to read."}}),
-			output: object([]string{nameEnvironment, "path", "sizeInBytes", "encoding"}, schema{nameEnvironment: text("The environment."), "path": text("The file."),
-				"sizeInBytes": size, "encoding": schema{"type": "string", "enum": []string{"utf-8", "base64"}}, "truncated": schema{"type": "boolean", "description": "There is more; read on with offset."}}),
-			call: onFiles(true, (*call).readFile)},
-		{name: "writeFile", title: "Write a file", description: "Write a file of an environment, whole. Directories on the way are made.", idempotent: true,
-			input: object([]string{"path", "content"}, schema{nameEnvironment: environmentID(), "path": path, "content": text("What the file is to hold."),
-				"encoding": schema{"type": "string", "enum": []string{"utf-8", "base64"}, "description": "How content is written; utf-8 if left out."}}),
-			output: object([]string{nameEnvironment, "path", "sizeInBytes"}, schema{nameEnvironment: text("The environment."), "path": text("The file."), "sizeInBytes": size}),
-			call:   onFiles(false, (*call).writeFile)},
+		{
+			name:        "listFiles",
+			title:       "List files",
+			description: "List the files of an environment, which are in " + dataDir + ".",
+			readOnly:    true,
+			idempotent:  true,
+			input: object(
+				nil,
+				schema{
+					nameEnvironment: environmentID(),
+					"path": text(
+						"The directory, from " + dataDir + "; left out, it is " + dataDir + " itself.",
+					),
+					"recursive": schema{
+						"type":        "boolean",
+						"description": "List what is in subdirectories, too.",
+					},
+				},
+			),
+			output: object(
+				[]string{nameEnvironment, "files"},
+				schema{
+					nameEnvironment: text("The environment."),
+					"files":         schema{"type": "array", "items": entry},
+					"truncated":     schema{"type": "boolean", "description": "There are more."},
+				},
+			),
+			call: onFiles(true, (*call).list),
+		},
+		{
+			name:       "readFile",
+			title:      "Read a file",
+			readOnly:   true,
+			idempotent: true,
+			description: fmt.Sprintf(
+				"Read a file of an environment: text as text, images as images, all else in base64, at "+
+					"most %d bytes at a time.",
+				maxRead,
+			),
+			input: object([]string{"path"}, schema{
+				nameEnvironment: environmentID(),
+				"path":          path,
+				"offset": schema{
+					"type":        "integer",
+					"minimum":     0,
+					"description": "Where to begin, in bytes.",
+				},
+				"length": schema{
+					"type":        "integer",
+					"minimum":     1,
+					"description": "How many bytes to read.",
+				},
+			}),
+			output: object(
+				[]string{nameEnvironment, "path", "sizeInBytes", "encoding"},
+				schema{
+					nameEnvironment: text("The environment."),
+					"path":          text("The file."),
+					"sizeInBytes":   size,
+					"encoding":      schema{"type": "string", "enum": []string{"utf-8", "base64"}},
+					"truncated": schema{
+						"type":        "boolean",
+						"description": "There is more; read on with offset.",
+					},
+				},
+			),
+			call: onFiles(true, (*call).readFile),
+		},
+		{
+			name:        "writeFile",
+			title:       "Write a file",
+			description: "Write a file of an environment, whole. Directories on the way are made.",
+			idempotent:  true,
+			input: object(
+				[]string{"path", "content"},
+				schema{
+					nameEnvironment: environmentID(),
+					"path":          path,
+					"content":       text("What the file is to hold."),
+					"encoding": schema{
+						"type":        "string",
+						"enum":        []string{"utf-8", "base64"},
+						"description": "How content is written; utf-8 if left out.",
+					},
+				},
+			),
+			output: object(
+				[]string{nameEnvironment, "path", "sizeInBytes"},
+				schema{
+					nameEnvironment: text("The environment."),
+					"path":          text("The file."),
+					"sizeInBytes":   size,
+				},
+			),
+			call: onFiles(false, (*call).writeFile),
+		},
 	}
 }
 
 // onFiles returns the call of a tool for files. A tool that only looks makes no session.
-func onFiles(looks bool, fn func(*call, context.Context, *interpreter.Interpreter, sandpool.Identifier, fileArguments) (toolResult, error)) func(*call, context.Context, json.RawMessage) (sandpool.Identifier, toolResult, error) {
+func onFiles(
+	looks bool,
+	fn func(*call, context.Context, *interpreter.Interpreter, sandpool.Identifier, fileArguments) (toolResult, error),
+) func(*call, context.Context, json.RawMessage) (sandpool.Identifier, toolResult, error) {
 	return func(c *call, ctx context.Context, raw json.RawMessage) (sandpool.Identifier, toolResult, error) {
 		var args fileArguments
 		if err := arguments(raw, &args); err != nil {
@@ -88,8 +180,14 @@ func onFiles(looks bool, fn func(*call, context.Context, *interpreter.Interprete
 	}
 }
 
-// use calls fn with the interpreter of an environment, which must be there already if fn only looks.
-func (c *call) use(ctx context.Context, id sandpool.Identifier, looks bool, fn func(*interpreter.Interpreter) error) error {
+// use calls fn with the interpreter of an environment, which must be there already if fn only
+// looks.
+func (c *call) use(
+	ctx context.Context,
+	id sandpool.Identifier,
+	looks bool,
+	fn func(*interpreter.Interpreter) error,
+) error {
 	if looks {
 		if _, err := c.s.pools.Session(ctx, c.pool.ID, id); err != nil {
 			return err
@@ -113,7 +211,12 @@ type listed struct {
 	URI         string `json:"uri,omitempty"`
 }
 
-func (c *call) list(ctx context.Context, in *interpreter.Interpreter, id sandpool.Identifier, args fileArguments) (toolResult, error) {
+func (c *call) list(
+	ctx context.Context,
+	in *interpreter.Interpreter,
+	id sandpool.Identifier,
+	args fileArguments,
+) (toolResult, error) {
 	files, err := in.List(ctx, args.Path, args.Recursive)
 	if err != nil {
 		return toolResult{}, err
@@ -123,7 +226,13 @@ func (c *call) list(ctx context.Context, in *interpreter.Interpreter, id sandpoo
 	list := make([]listed, 0, len(files))
 	var b strings.Builder
 	for _, f := range files {
-		e := listed{Path: f.Path, Type: string(f.Type), Size: f.Size, Modified: f.ModTime.UTC().Format("2006-01-02T15:04:05Z"), ContentType: f.ContentType}
+		e := listed{
+			Path:        f.Path,
+			Type:        string(f.Type),
+			Size:        f.Size,
+			Modified:    f.ModTime.UTC().Format("2006-01-02T15:04:05Z"),
+			ContentType: f.ContentType,
+		}
 		if f.Type == agent.File {
 			e.URI = uriOf(id, f.Path)
 			fmt.Fprintf(&b, "%s (%d bytes)\n", f.Path, f.Size)
@@ -149,15 +258,31 @@ type piece struct {
 	more bool
 }
 
-func readPiece(ctx context.Context, in *interpreter.Interpreter, path string, offset, length int64) (piece, error) {
+func readPiece(
+	ctx context.Context,
+	in *interpreter.Interpreter,
+	path string,
+	offset, length int64,
+) (piece, error) {
 	info, err := in.Stat(ctx, path)
 	switch {
 	case err != nil:
 		return piece{}, err
 	case info.Type != agent.File:
-		return piece{}, sandpool.Errorf(sandpool.Invalid, "NotAFile", "path", "%q is no file; list it with listFiles.", path)
+		return piece{}, sandpool.Errorf(
+			sandpool.Invalid,
+			"NotAFile",
+			"path",
+			"%q is no file; list it with listFiles.",
+			path,
+		)
 	case offset < 0 || length < 0:
-		return piece{}, sandpool.Errorf(sandpool.Invalid, "InvalidArguments", "offset", "offset and length must not be negative.")
+		return piece{}, sandpool.Errorf(
+			sandpool.Invalid,
+			"InvalidArguments",
+			"offset",
+			"offset and length must not be negative.",
+		)
 	case offset >= info.Size:
 		return piece{size: info.Size}, nil
 	}
@@ -176,7 +301,8 @@ func readPiece(ctx context.Context, in *interpreter.Interpreter, path string, of
 	return piece{data: data, size: info.Size, more: offset+int64(len(data)) < info.Size}, nil
 }
 
-// asText returns the text that a piece is, and false if it is none. A piece may end within a character.
+// asText returns the text that a piece is, and false if it is none. A piece may end within a
+// character.
 func (p piece) asText() (string, bool) {
 	data := p.data
 	for cut := 0; p.more && cut < utf8.UTFMax && !utf8.Valid(data); cut++ {
@@ -185,12 +311,23 @@ func (p piece) asText() (string, bool) {
 	return string(data), utf8.Valid(data) && !strings.ContainsRune(string(data), 0)
 }
 
-func (c *call) readFile(ctx context.Context, in *interpreter.Interpreter, id sandpool.Identifier, args fileArguments) (toolResult, error) {
+func (c *call) readFile(
+	ctx context.Context,
+	in *interpreter.Interpreter,
+	id sandpool.Identifier,
+	args fileArguments,
+) (toolResult, error) {
 	p, err := readPiece(ctx, in, args.Path, args.Offset, args.Length)
 	if err != nil {
 		return toolResult{}, err
 	}
-	structured := map[string]any{nameEnvironment: id, "path": args.Path, "sizeInBytes": p.size, "encoding": "utf-8", "truncated": p.more}
+	structured := map[string]any{
+		nameEnvironment: id,
+		"path":          args.Path,
+		"sizeInBytes":   p.size,
+		"encoding":      "utf-8",
+		"truncated":     p.more,
+	}
 	kind := agent.ContentType(args.Path)
 	if s, ok := p.asText(); ok {
 		structured["truncated"] = p.more || len(s) < len(p.data)
@@ -199,36 +336,89 @@ func (c *call) readFile(ctx context.Context, in *interpreter.Interpreter, id san
 	structured["encoding"] = "base64"
 	data := base64.StdEncoding.EncodeToString(p.data)
 	if whole := args.Offset == 0 && !p.more; whole && strings.HasPrefix(kind, "image/") {
-		return toolResult{content: []map[string]any{imageContent(data, kind)}, structured: structured}, nil
+		return toolResult{
+			content:    []map[string]any{imageContent(data, kind)},
+			structured: structured,
+		}, nil
 	}
-	return toolResult{content: []map[string]any{{"type": "resource",
-		"resource": map[string]any{"uri": uriOf(id, args.Path), "mimeType": kind, "blob": data}}}, structured: structured}, nil
+	return toolResult{content: []map[string]any{
+		{
+			"type": "resource",
+			"resource": map[string]any{
+				"uri":      uriOf(id, args.Path),
+				"mimeType": kind,
+				"blob":     data,
+			},
+		},
+	}, structured: structured}, nil
 }
 
-func (c *call) writeFile(ctx context.Context, in *interpreter.Interpreter, id sandpool.Identifier, args fileArguments) (toolResult, error) {
+func (c *call) writeFile(
+	ctx context.Context,
+	in *interpreter.Interpreter,
+	id sandpool.Identifier,
+	args fileArguments,
+) (toolResult, error) {
 	var content io.Reader
 	switch {
 	case args.Path == "":
-		return toolResult{}, sandpool.Errorf(sandpool.Invalid, "InvalidArguments", "path", "The argument path is missing; it names the file.")
+		return toolResult{}, sandpool.Errorf(
+			sandpool.Invalid,
+			"InvalidArguments",
+			"path",
+			"The argument path is missing; it names the file.",
+		)
 	case args.Content == nil:
-		return toolResult{}, sandpool.Errorf(sandpool.Invalid, "InvalidArguments", "content", "The argument content is missing; it is what the file is to hold.")
+		return toolResult{}, sandpool.Errorf(
+			sandpool.Invalid,
+			"InvalidArguments",
+			"content",
+			"The argument content is missing; it is what the file is to hold.",
+		)
 	case args.Encoding == "", strings.EqualFold(args.Encoding, "utf-8"):
 		content = strings.NewReader(*args.Content)
 	case strings.EqualFold(args.Encoding, "base64"):
 		data, err := base64.StdEncoding.DecodeString(*args.Content)
 		if err != nil {
-			return toolResult{}, sandpool.Errorf(sandpool.Invalid, "InvalidArguments", "content", "The argument content is not base64.")
+			return toolResult{}, sandpool.Errorf(
+				sandpool.Invalid,
+				"InvalidArguments",
+				"content",
+				"The argument content is not base64.",
+			)
 		}
 		content = strings.NewReader(string(data))
 	default:
-		return toolResult{}, sandpool.Errorf(sandpool.Invalid, "InvalidArguments", "encoding", "The encoding %.20q is unknown; use utf-8 or base64.", args.Encoding)
+		return toolResult{}, sandpool.Errorf(
+			sandpool.Invalid,
+			"InvalidArguments",
+			"encoding",
+			"The encoding %.20q is unknown; use utf-8 or base64.",
+			args.Encoding,
+		)
 	}
 	stored, err := in.Upload(ctx, args.Path, content, maxWrite)
 	if err != nil {
 		return toolResult{}, err
 	}
-	return toolResult{content: []map[string]any{textContent(fmt.Sprintf("Wrote %d bytes to %s/%s in environment %s.", stored.Size, dataDir, stored.Path, id))},
-		structured: map[string]any{nameEnvironment: id, "path": stored.Path, "sizeInBytes": stored.Size}}, nil
+	return toolResult{
+		content: []map[string]any{
+			textContent(
+				fmt.Sprintf(
+					"Wrote %d bytes to %s/%s in environment %s.",
+					stored.Size,
+					dataDir,
+					stored.Path,
+					id,
+				),
+			),
+		},
+		structured: map[string]any{
+			nameEnvironment: id,
+			"path":          stored.Path,
+			"sizeInBytes":   stored.Size,
+		},
+	}, nil
 }
 
 // uriOf is a file as a resource.
@@ -237,7 +427,12 @@ func uriOf(id sandpool.Identifier, path string) string {
 	for i := range parts {
 		parts[i] = url.PathEscape(parts[i])
 	}
-	return uriScheme + "://environments/" + url.PathEscape(string(id)) + "/files/" + strings.Join(parts, "/")
+	return uriScheme + "://environments/" + url.PathEscape(
+		string(id),
+	) + "/files/" + strings.Join(
+		parts,
+		"/",
+	)
 }
 
 // parseURI is the inverse of uriOf.
@@ -254,8 +449,16 @@ func parseURI(uri string) (id, path string, ok bool) {
 
 // listTemplates answers resources/templates/list.
 func (c *call) listTemplates(context.Context, json.RawMessage) (map[string]any, error) {
-	return map[string]any{"resourceTemplates": []any{map[string]any{"name": "files", "title": "Files of an environment",
-		"uriTemplate": uriPattern, "description": "A file below " + dataDir + " of an environment."}}}, nil
+	return map[string]any{
+		"resourceTemplates": []any{
+			map[string]any{
+				"name":        "files",
+				"title":       "Files of an environment",
+				"uriTemplate": uriPattern,
+				"description": "A file below " + dataDir + " of an environment.",
+			},
+		},
+	}, nil
 }
 
 // listResources answers resources/list: the files of the MCP session's own environment. Those of
@@ -272,7 +475,15 @@ func (c *call) listResources(ctx context.Context, _ json.RawMessage) (map[string
 			files, err := in.List(ctx, "", true)
 			for _, f := range files[:min(len(files), maxListed)] {
 				if f.Type == agent.File {
-					list = append(list, map[string]any{"uri": uriOf(id, f.Path), "name": f.Path, "mimeType": f.ContentType, "size": f.Size})
+					list = append(
+						list,
+						map[string]any{
+							"uri":      uriOf(id, f.Path),
+							"name":     f.Path,
+							"mimeType": f.ContentType,
+							"size":     f.Size,
+						},
+					)
 				}
 			}
 			return err
@@ -314,7 +525,12 @@ func (c *call) readResource(ctx context.Context, params json.RawMessage) (map[st
 	case err != nil:
 		return nil, c.plain(err)
 	case got.more:
-		return nil, rpcErrorf(codeInternal, "The file has %d bytes, of at most %d as a resource; read it in parts with readFile.", got.size, maxRead)
+		return nil, rpcErrorf(
+			codeInternal,
+			"The file has %d bytes, of at most %d as a resource; read it in parts with readFile.",
+			got.size,
+			maxRead,
+		)
 	}
 	content := map[string]any{"uri": p.URI, "mimeType": agent.ContentType(path)}
 	if s, ok := got.asText(); ok {
@@ -327,7 +543,12 @@ func (c *call) readResource(ctx context.Context, params json.RawMessage) (map[st
 
 // noResource is the error of a resource that is not there. Its code has changed.
 func (c *call) noResource(uri string) error {
-	e := rpcErrorf(codeResource, "There is no resource %.200q. Resources are files: %s.", uri, uriPattern)
+	e := rpcErrorf(
+		codeResource,
+		"There is no resource %.200q. Resources are files: %s.",
+		uri,
+		uriPattern,
+	)
 	if isModern(c.version) {
 		e.Code = codeParams
 	}

@@ -23,20 +23,30 @@ type Guard struct {
 
 func (g Guard) check(r *http.Request) error {
 	if !g.knows(r) {
-		return sandpool.Errorf(sandpool.Denied, "HostNotAllowed", "Host",
+		return sandpool.Errorf(
+			sandpool.Denied,
+			"HostNotAllowed",
+			"Host",
 			"The request names a host that is not this server's. Use the address that the server shows, "+
-				"or set public_url to the name that it is reached by.")
+				"or set public_url to the name that it is reached by.",
+		)
 	}
 	origins := r.Header.Values("Origin")
 	if len(origins) == 0 || len(origins) == 1 && g.allows(origins[0], r) {
 		return nil
 	}
-	return sandpool.Errorf(sandpool.Denied, "OriginNotAllowed", "Origin",
-		"Pages of this origin may not use the MCP endpoint. An administrator can allow them with the setting cors.origins.")
+	return sandpool.Errorf(
+		sandpool.Denied,
+		"OriginNotAllowed",
+		"Origin",
+		"Pages of this origin may not use the MCP endpoint. An administrator can allow them with the "+
+			"setting cors.origins.",
+	)
 }
 
-// knows reports whether the Host of r may be this server's. On other addresses than loopback any may:
-// a page that is loaded from there under another name has no credential, which no browser adds.
+// knows reports whether the Host of r may be this server's. On other addresses than loopback any
+// may: a page that is loaded from there under another name has no credential, which no browser
+// adds.
 func (g Guard) knows(r *http.Request) bool {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if local == nil || !isLoopback(local.String()) {
@@ -44,7 +54,8 @@ func (g Guard) knows(r *http.Request) bool {
 	}
 	host := hostname(r.Host)
 	switch {
-	case isLoopback(host), slices.ContainsFunc(g.Hosts, func(h string) bool { return strings.EqualFold(h, host) }):
+	case isLoopback(host),
+		slices.ContainsFunc(g.Hosts, func(h string) bool { return strings.EqualFold(h, host) }):
 		return true
 	case g.Suffix != "" && strings.HasSuffix(strings.ToLower(host), "."+strings.ToLower(g.Suffix)):
 		return true
@@ -55,7 +66,10 @@ func (g Guard) knows(r *http.Request) bool {
 
 // allows reports whether pages of an origin may use the server: its own, and those configured.
 func (g Guard) allows(origin string, r *http.Request) bool {
-	if slices.ContainsFunc(g.Origins, func(o string) bool { return o == "*" || strings.EqualFold(o, origin) }) {
+	if slices.ContainsFunc(
+		g.Origins,
+		func(o string) bool { return o == "*" || strings.EqualFold(o, origin) },
+	) {
 		return true
 	}
 	u, err := url.Parse(origin)

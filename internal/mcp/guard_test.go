@@ -11,8 +11,16 @@ import (
 
 // TestGuard checks who is let in by the name that a request gives the server, and by its origin.
 func TestGuard(t *testing.T) {
-	g := Guard{Hosts: []string{"pools.example.com"}, Suffix: "p.example.com", Origins: []string{"https://app.example.com"}}
-	loopback, public := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, &net.TCPAddr{IP: net.IPv4(10, 1, 2, 3)}
+	g := Guard{
+		Hosts:   []string{"pools.example.com"},
+		Suffix:  "p.example.com",
+		Origins: []string{"https://app.example.com"},
+	}
+	loopback, public := &net.TCPAddr{
+		IP: net.IPv4(127, 0, 0, 1),
+	}, &net.TCPAddr{
+		IP: net.IPv4(10, 1, 2, 3),
+	}
 	for name, tt := range map[string]struct {
 		local        net.Addr
 		host, origin string

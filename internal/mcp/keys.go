@@ -56,13 +56,20 @@ func (k *Keys) Verify(ctx context.Context, c auth.Credential) (auth.Principal, e
 	}
 	key, err := k.key(ctx, p)
 	if err != nil {
-		return auth.Principal{}, &sandpool.Error{Class: sandpool.Unavailable, Message: "The server cannot check keys at the moment. Try again.", Err: err}
+		return auth.Principal{}, &sandpool.Error{
+			Class:   sandpool.Unavailable,
+			Message: "The server cannot check keys at the moment. Try again.",
+			Err:     err,
+		}
 	}
 	if key.IsZero() || !key.Equal(sandpool.NewSecret(c.Text)) {
 		return auth.Principal{}, refused()
 	}
-	return auth.Principal{Subject: "mcp-key:" + p.ID.Key(), Name: "the MCP key of the session pool " + p.ID.Name,
-		Grants: []sandpool.Grant{{Role: auth.SessionExecutor, Scope: p.ID.Scope()}}}, nil
+	return auth.Principal{
+		Subject: "mcp-key:" + p.ID.Key(),
+		Name:    "the MCP key of the session pool " + p.ID.Name,
+		Grants:  []sandpool.Grant{{Role: auth.SessionExecutor, Scope: p.ID.Scope()}},
+	}, nil
 }
 
 // key returns the key of a pool, without a value if it has none.
@@ -92,7 +99,12 @@ func (k *Keys) key(ctx context.Context, p sandpool.Pool) (sandpool.Secret, error
 
 // refused does not say why: whether a pool exists is not for whoever has no key of it.
 func refused() error {
-	return sandpool.Errorf(sandpool.Unauthenticated, "InvalidApiKey", "x-ms-apikey",
-		"The key is not valid for the MCP endpoint of this pool: it is wrong, of another pool, or was rotated, or the pool takes no keys. "+
-			"'sandpool pool mcp-key POOL' shows the pool's key.")
+	return sandpool.Errorf(
+		sandpool.Unauthenticated,
+		"InvalidApiKey",
+		"x-ms-apikey",
+		"The key is not valid for the MCP endpoint of this pool: it is wrong, of another pool, or "+
+			"was rotated, or the pool takes no keys. "+
+			"'sandpool pool mcp-key POOL' shows the pool's key.",
+	)
 }

@@ -23,7 +23,11 @@ func (k *keyPools) Pool(_ context.Context, id sandpool.PoolID) (sandpool.Pool, e
 	return p, nil
 }
 
-func (k *keyPools) Secret(_ context.Context, id sandpool.PoolID, _ string) (sandpool.Secret, error) {
+func (k *keyPools) Secret(
+	_ context.Context,
+	id sandpool.PoolID,
+	_ string,
+) (sandpool.Secret, error) {
 	k.reads++
 	return k.secrets[id.Name], nil
 }
@@ -31,12 +35,15 @@ func (k *keyPools) Secret(_ context.Context, id sandpool.PoolID, _ string) (sand
 func (k *keyPools) put(name, version string, m sandpool.MCP) string {
 	key := auth.NewPoolKey()
 	k.secrets[name] = key
-	k.pools[name] = sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: name},
-		Spec: sandpool.Spec{MCP: m, Secrets: map[string]string{sandpool.MCPKey: version}}}
+	k.pools[name] = sandpool.Pool{
+		ID:   sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: name},
+		Spec: sandpool.Spec{MCP: m, Secrets: map[string]string{sandpool.MCPKey: version}},
+	}
 	return key.Reveal()
 }
 
-// A key opens its own pool, from the moment when it is made until it is rotated, and that pool alone.
+// A key opens its own pool, from the moment when it is made until it is rotated, and that pool
+// alone.
 func TestKeys(t *testing.T) {
 	world := &keyPools{pools: map[string]sandpool.Pool{}, secrets: map[string]sandpool.Secret{}}
 	keys := NewKeys(world)
@@ -47,7 +54,11 @@ func TestKeys(t *testing.T) {
 	world.pools["bare"] = sandpool.Pool{Spec: sandpool.Spec{MCP: on}}
 	check := func(pool, key string, ok bool) {
 		t.Helper()
-		c := auth.Credential{Kind: auth.APIKey, Text: key, Pool: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: pool}}
+		c := auth.Credential{
+			Kind: auth.APIKey,
+			Text: key,
+			Pool: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: pool},
+		}
 		p, err := keys.Verify(t.Context(), c)
 		switch {
 		case ok && (err != nil || auth.Allow(p, auth.Execute, c.Pool.Scope()) != nil):

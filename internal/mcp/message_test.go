@@ -41,8 +41,14 @@ func TestDecode(t *testing.T) {
 
 // FuzzDecode checks that whatever is let in is JSON within the bounds, and can be answered.
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{}}}`))
-	f.Add([]byte(`[{"jsonrpc":"2.0","id":"\u0061","method":"ping"},{"jsonrpc":"2.0","method":"y"}]`))
+	f.Add(
+		[]byte(
+			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{}}}`,
+		),
+	)
+	f.Add(
+		[]byte(`[{"jsonrpc":"2.0","id":"\u0061","method":"ping"},{"jsonrpc":"2.0","method":"y"}]`),
+	)
 	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":"\\","b":[[[]]]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		all, batch, bad := decode(data)

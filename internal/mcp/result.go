@@ -56,24 +56,52 @@ type outcome struct {
 }
 
 func outcomeSchema(shell bool) schema {
-	properties := schema{nameEnvironment: text("The environment that it ran in."),
-		"status": schema{"type": "string", "enum": []string{"Succeeded", "Failed"}}, "stdout": text("Standard output."), "stderr": text("Standard error, with the traceback."),
-		"errorName": text("What went wrong, in a word."), "errorMessage": text("What went wrong."),
-		"stateLost":                   schema{"type": "boolean", "description": "Variables of earlier calls are gone."},
+	properties := schema{
+		nameEnvironment: text("The environment that it ran in."),
+		"status": schema{
+			"type": "string",
+			"enum": []string{"Succeeded", "Failed"},
+		},
+		"stdout":       text("Standard output."),
+		"stderr":       text("Standard error, with the traceback."),
+		"errorName":    text("What went wrong, in a word."),
+		"errorMessage": text("What went wrong."),
+		"stateLost": schema{
+			"type":        "boolean",
+			"description": "Variables of earlier calls are gone.",
+		},
 		"outputTruncated":             schema{"type": "boolean"},
-		"executionTimeInMilliseconds": schema{"type": "integer"}}
+		"executionTimeInMilliseconds": schema{"type": "integer"},
+	}
 	if shell {
-		properties["exitCode"] = schema{"type": "integer", "description": "The exit status of the command."}
+		properties["exitCode"] = schema{
+			"type":        "integer",
+			"description": "The exit status of the command.",
+		}
 	} else {
-		properties["result"] = schema{"description": "The value of the last expression: as JSON if it prints as JSON, else its text."}
+		properties["result"] = schema{
+			"description": "The value of the last expression: as JSON if it prints as JSON, else its text.",
+		}
 	}
 	return object([]string{nameEnvironment, "status", "stdout", "stderr"}, properties)
 }
 
 // outcomeOf turns what the agent reports into a result.
-func outcomeOf(id sandpool.Identifier, res agent.ExecuteResult, timeout time.Duration, shell bool) toolResult {
-	o := outcome{EnvironmentID: string(id), Status: "Succeeded", Stdout: res.Stdout, Stderr: res.Stderr,
-		StateLost: res.KernelRestarted, Truncated: res.StdoutTruncated || res.StderrTruncated || res.DisplaysTruncated, Milliseconds: res.Duration.Milliseconds()}
+func outcomeOf(
+	id sandpool.Identifier,
+	res agent.ExecuteResult,
+	timeout time.Duration,
+	shell bool,
+) toolResult {
+	o := outcome{
+		EnvironmentID: string(id),
+		Status:        "Succeeded",
+		Stdout:        res.Stdout,
+		Stderr:        res.Stderr,
+		StateLost:     res.KernelRestarted,
+		Truncated:     res.StdoutTruncated || res.StderrTruncated || res.DisplaysTruncated,
+		Milliseconds:  res.Duration.Milliseconds(),
+	}
 	if res.Notice != "" {
 		o.Stderr = lines(res.Notice, o.Stderr)
 	}
@@ -81,7 +109,8 @@ func outcomeOf(id sandpool.Identifier, res agent.ExecuteResult, timeout time.Dur
 	if name, message, traceback := fault(res, timeout); name != "" {
 		o.Status, o.ErrorName, o.ErrorMessage = "Failed", name, message
 		o.Stderr = lines(o.Stderr, traceback)
-		o.StateLost = o.StateLost || res.Outcome == agent.TimeoutRestarted || res.Outcome == agent.KernelDied
+		o.StateLost = o.StateLost || res.Outcome == agent.TimeoutRestarted ||
+			res.Outcome == agent.KernelDied
 	} else if code, err := strconv.Atoi(res.Text); shell && err == nil {
 		o.ExitCode = &code
 		value = fmt.Sprintf("exit code: %d", code)
@@ -116,11 +145,13 @@ func fault(res agent.ExecuteResult, timeout time.Duration) (name, message, trace
 	case agent.OK:
 		return "", "", ""
 	case agent.TimeoutInterrupted:
-		return "Timeout", after + " Variables and files are kept.", after + " Variables and files are kept."
+		return "Timeout", after + " Variables and files are kept.", after + " Variables and files " +
+			"are kept."
 	case agent.TimeoutRestarted:
 		return "Timeout", after + " The interpreter was restarted: variables are lost, files are kept.", after + " The interpreter was restarted: variables are lost, files are kept."
 	case agent.Interrupted:
-		return "Interrupted", "The code was interrupted. Variables and files are kept.", "The code was interrupted. Variables and files are kept."
+		return "Interrupted", "The code was interrupted. Variables and files are kept.", "The code " +
+			"was interrupted. Variables and files are kept."
 	case agent.KernelDied:
 		why := "The interpreter ended while the code ran. Variables are lost."
 		if res.Error != nil && res.Error.Message != "" {

@@ -26,7 +26,11 @@ type Pools interface {
 	Pool(ctx context.Context, id sandpool.PoolID) (sandpool.Pool, error)
 	// Session returns the identifier's session; an identifier without one is an error of class
 	// NotFound.
-	Session(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (sandpool.Session, error)
+	Session(
+		ctx context.Context,
+		id sandpool.PoolID,
+		identifier sandpool.Identifier,
+	) (sandpool.Session, error)
 	// StopSession ends the identifier's session; an identifier without one is an error of class
 	// NotFound.
 	StopSession(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) error
@@ -97,11 +101,24 @@ func New(log *slog.Logger, pools Pools, within *interpreter.Set, o Options) (*Se
 	if o.Events == nil {
 		o.Events = event.Discard{}
 	}
-	return &Server{log: log, pools: pools, within: within, o: o, tools: tools(),
-		bodies:  budget.New(budget.Limits{Total: allBodies, Pool: bodiesPart, Caller: bodiesPart}, o.Idle),
-		answers: budget.New(budget.Limits{Total: allAnswers, Pool: answersPart, Caller: answersPart}, o.Idle),
+	return &Server{
+		log:    log,
+		pools:  pools,
+		within: within,
+		o:      o,
+		tools:  tools(),
+		bodies: budget.New(
+			budget.Limits{Total: allBodies, Pool: bodiesPart, Caller: bodiesPart},
+			o.Idle,
+		),
+		answers: budget.New(
+			budget.Limits{Total: allAnswers, Pool: answersPart, Caller: answersPart},
+			o.Idle,
+		),
 		queues:  budget.New(budget.Limits{Total: math.MaxInt64, Session: o.MaxBody}, nil),
-		ended:   newEnded(), running: newRunning()}, nil
+		ended:   newEnded(),
+		running: newRunning(),
+	}, nil
 }
 
 // call is one request on its way.
@@ -153,8 +170,13 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, id sandpool.PoolI
 		return c.end()
 	}
 	w.Header().Set("Allow", "POST, DELETE")
-	return sandpool.Errorf(sandpool.Invalid, "MethodNotAllowed", "method",
-		"The MCP endpoint takes POST, and DELETE to end a session. It sends nothing unasked, so there is no stream to GET.")
+	return sandpool.Errorf(
+		sandpool.Invalid,
+		"MethodNotAllowed",
+		"method",
+		"The MCP endpoint takes POST, and DELETE to end a session. It sends nothing unasked, so "+
+			"there is no stream to GET.",
+	)
 }
 
 // may returns nil if the caller may use the environment.

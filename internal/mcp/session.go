@@ -36,7 +36,9 @@ func (c *call) seal(n session) string {
 	for _, part := range []string{"mcp session", c.pool.ID.Key(), c.who.Subject, string(n)} {
 		_, _ = mac.Write([]byte(part + "\x00"))
 	}
-	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(mac.Sum(nil)[:20]))
+	return strings.ToLower(
+		base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(mac.Sum(nil)[:20]),
+	)
 }
 
 // openSession reads the session that the request names. One that is not the caller's, or was
@@ -47,7 +49,9 @@ func (c *call) openSession() *rpcError {
 		return nil
 	}
 	n, seal, _ := strings.Cut(ids[0], "-")
-	if len(ids) > 1 || len(n) != sessionLen || !hmac.Equal([]byte(seal), []byte(c.seal(session(n)))) || c.s.ended.has(session(n)) {
+	if len(ids) > 1 || len(n) != sessionLen ||
+		!hmac.Equal([]byte(seal), []byte(c.seal(session(n)))) ||
+		c.s.ended.has(session(n)) {
 		return &rpcError{status: http.StatusNotFound, Code: codeSession,
 			Message: "The MCP session is not known, or was ended. Begin a new one with initialize."}
 	}
@@ -64,10 +68,21 @@ func (c *call) end() error {
 		return c.reply(e.status, response{Error: e})
 	}
 	if c.session == "" {
-		return sandpool.Errorf(sandpool.Invalid, "", sessionHeader, "The request names no MCP session. Send the header %s.", sessionHeader)
+		return sandpool.Errorf(
+			sandpool.Invalid,
+			"",
+			sessionHeader,
+			"The request names no MCP session. Send the header %s.",
+			sessionHeader,
+		)
 	}
 	c.s.ended.add(c.session)
-	if err := c.s.pools.StopSession(c.r.Context(), c.pool.ID, c.session.environment()); err != nil && sandpool.ClassOf(err) != sandpool.NotFound {
+	if err := c.s.pools.StopSession(
+		c.r.Context(),
+		c.pool.ID,
+		c.session.environment(),
+	); err != nil &&
+		sandpool.ClassOf(err) != sandpool.NotFound {
 		return err
 	}
 	c.w.WriteHeader(http.StatusNoContent)

@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	// largeAnswer is what an answer may have without waiting for room, and answerTime how long it waits.
+	// largeAnswer is what an answer may have without waiting for room, and answerTime how long it
+	// waits.
 	largeAnswer = 4 << 20
 	answerTime  = 30 * time.Second
 	// pieceSize is how much of a stream a caller must take within pieceTime.
@@ -43,8 +44,12 @@ func (c *call) room(size int64) (*budget.Share, error) {
 		if c.r.Context().Err() != nil {
 			return nil, context.Cause(c.r.Context())
 		}
-		return nil, &sandpool.Error{Class: sandpool.Unavailable, Err: err,
-			Message: "The code ran, but too many large answers wait to be read. Write large results to files in /mnt/data."}
+		return nil, &sandpool.Error{
+			Class: sandpool.Unavailable,
+			Err:   err,
+			Message: "The code ran, but too many large answers wait to be read. Write large results to " +
+				"files in /mnt/data.",
+		}
 	}
 	return share, nil
 }
@@ -55,7 +60,11 @@ func (c *call) wantStream(token json.RawMessage) error {
 	case token == nil || token[0] == 'n' || c.batch:
 		return nil
 	case len(token) > maxID || token[0] != '"' && token[0] != '-' && (token[0] < '0' || token[0] > '9'):
-		return rpcErrorf(codeParams, "The progressToken must be a number, or a string of up to %d bytes.", maxID)
+		return rpcErrorf(
+			codeParams,
+			"The progressToken must be a number, or a string of up to %d bytes.",
+			maxID,
+		)
 	case !strings.Contains(strings.ToLower(strings.Join(c.r.Header.Values("Accept"), ",")), "text/event-stream"):
 		return nil
 	}
@@ -87,10 +96,13 @@ func (s *stream) progress(text string) error {
 	if text != "" {
 		params["message"] = text
 	}
-	return s.send(notification{JSONRPC: jsonrpcVersion, Method: "notifications/progress", Params: params})
+	return s.send(
+		notification{JSONRPC: jsonrpcVersion, Method: "notifications/progress", Params: params},
+	)
 }
 
-// beat sends notifications while there is no output. The caller calls stop, after which there are none.
+// beat sends notifications while there is no output. The caller calls stop, after which there are
+// none.
 func (s *stream) beat() (stop func()) {
 	done, over := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -160,14 +172,18 @@ func (s *stream) write(b *bytes.Buffer) error {
 	}
 	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
 	for b.Len() > 0 {
-		if err := control.SetWriteDeadline(time.Now().Add(pieceTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		if err := control.SetWriteDeadline(
+			time.Now().Add(pieceTime),
+		); err != nil &&
+			!errors.Is(err, http.ErrNotSupported) {
 			return fmt.Errorf("set the write deadline: %w", err)
 		}
 		if _, err := w.Write(b.Next(pieceSize)); err != nil {
 			return arm.NotTaken(err)
 		}
 	}
-	if err := control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) && !errors.Is(err, io.EOF) {
+	if err := control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) &&
+		!errors.Is(err, io.EOF) {
 		return arm.NotTaken(err)
 	}
 	return nil

@@ -40,14 +40,27 @@ func text(description string) schema { return schema{"type": "string", "descript
 // environmentID is the schema of the argument that names an environment. The rule is
 // sandpool.ParseIdentifier's: models read it, and invent "1" without it.
 func environmentID() schema {
-	return schema{"type": "string", "minLength": sandpool.MinIdentifier, "maxLength": sandpool.MaxIdentifier, "pattern": `^[!-\[\]-~]{4,128}$`,
-		"description": "The environment to use: an id that a launch tool or an earlier call has returned, or one of your own, " +
-			"4 to 128 printable ASCII characters without spaces and backslashes, such as \"task-7f3a\" (\"1\" is too short). " +
-			"An id that is not known yet makes a new environment. Left out, it is this conversation's own one, or a new one, whose id the result has."}
+	return schema{
+		"type":      "string",
+		"minLength": sandpool.MinIdentifier,
+		"maxLength": sandpool.MaxIdentifier,
+		"pattern":   `^[!-\[\]-~]{4,128}$`,
+		"description": "The environment to use: an id that a launch tool or an earlier call has " +
+			"returned, or one of your own, " +
+			"4 to 128 printable ASCII characters without spaces and backslashes, such as \"task-7f3a\" " +
+			"(\"1\" is too short). " +
+			"An id that is not known yet makes a new environment. Left out, it is this conversation's " +
+			"own one, or a new one, whose id the result has.",
+	}
 }
 
 func timeout() schema {
-	return schema{"type": "integer", "minimum": 1, "description": "Seconds that it may take; left out, or more than the server allows, it is as long as that allows."}
+	return schema{
+		"type":    "integer",
+		"minimum": 1,
+		"description": "Seconds that it may take; left out, or more than the server allows, it is as " +
+			"long as that allows.",
+	}
 }
 
 const (
@@ -67,7 +80,10 @@ func tools() []tool {
 
 // find returns the tool of a name.
 func (s *Server) find(name string) (tool, bool) {
-	at := slices.IndexFunc(s.tools, func(t tool) bool { return t.name == name || slices.Contains(t.others, name) })
+	at := slices.IndexFunc(
+		s.tools,
+		func(t tool) bool { return t.name == name || slices.Contains(t.others, name) },
+	)
 	if at < 0 {
 		return tool{}, false
 	}
@@ -78,10 +94,23 @@ func (s *Server) find(name string) (tool, bool) {
 func (c *call) listTools(context.Context, json.RawMessage) (map[string]any, error) {
 	list := make([]map[string]any, 0, len(c.s.tools))
 	for _, t := range c.s.tools {
-		list = append(list, map[string]any{"name": t.name, "title": t.title, "description": t.description,
-			"inputSchema": t.input, "outputSchema": t.output,
-			"annotations": map[string]any{"title": t.title, "readOnlyHint": t.readOnly, "idempotentHint": t.idempotent,
-				"destructiveHint": false, "openWorldHint": false}})
+		list = append(
+			list,
+			map[string]any{
+				"name":         t.name,
+				"title":        t.title,
+				"description":  t.description,
+				"inputSchema":  t.input,
+				"outputSchema": t.output,
+				"annotations": map[string]any{
+					"title":           t.title,
+					"readOnlyHint":    t.readOnly,
+					"idempotentHint":  t.idempotent,
+					"destructiveHint": false,
+					"openWorldHint":   false,
+				},
+			},
+		)
 	}
 	return map[string]any{"tools": list}, nil
 }
@@ -96,11 +125,18 @@ func (c *call) callTool(ctx context.Context, params json.RawMessage) (map[string
 		} `json:"_meta"`
 	}
 	if json.Unmarshal(params, &p) != nil {
-		return nil, rpcErrorf(codeParams, "The params of tools/call are a name and an object of arguments.")
+		return nil, rpcErrorf(
+			codeParams,
+			"The params of tools/call are a name and an object of arguments.",
+		)
 	}
 	t, ok := c.s.find(p.Name)
 	if !ok {
-		return nil, rpcErrorf(codeParams, "Unknown tool: %.80q. tools/list says which there are.", p.Name)
+		return nil, rpcErrorf(
+			codeParams,
+			"Unknown tool: %.80q. tools/list says which there are.",
+			p.Name,
+		)
 	}
 	if p.Arguments != nil && p.Arguments[0] != '{' && p.Arguments[0] != 'n' {
 		return nil, rpcErrorf(codeParams, "The arguments of %s must be an object.", t.name)
@@ -130,9 +166,21 @@ func arguments(raw json.RawMessage, into any) error {
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &kind):
-		return sandpool.Errorf(sandpool.Invalid, "InvalidArguments", kind.Field, "The argument %s is a JSON %.40s, which it does not take; see the tool's schema.", kind.Field, kind.Value)
+		return sandpool.Errorf(
+			sandpool.Invalid,
+			"InvalidArguments",
+			kind.Field,
+			"The argument %s is a JSON %.40s, which it does not take; see the tool's schema.",
+			kind.Field,
+			kind.Value,
+		)
 	case err != nil:
-		return sandpool.Errorf(sandpool.Invalid, "InvalidArguments", "", "The arguments are not what the tool takes; see its schema.")
+		return sandpool.Errorf(
+			sandpool.Invalid,
+			"InvalidArguments",
+			"",
+			"The arguments are not what the tool takes; see its schema.",
+		)
 	}
 	return nil
 }

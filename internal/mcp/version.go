@@ -55,7 +55,12 @@ type meta struct {
 func (c *call) checkVersion(m message) (modern bool, bad *rpcError) {
 	var p meta
 	if m.Params != nil && json.Unmarshal(m.Params, &p) != nil {
-		return isModern(c.version), badRequest(codeParams, "The request's params are not what the protocol has there.")
+		return isModern(
+				c.version,
+			), badRequest(
+				codeParams,
+				"The request's params are not what the protocol has there.",
+			)
 	}
 	var version string
 	_ = json.Unmarshal(p.Meta[metaVersion], &version) // of another type it is none
@@ -66,14 +71,26 @@ func (c *call) checkVersion(m message) (modern bool, bad *rpcError) {
 	case version == "":
 		return true, badRequest(codeParams, "The request's _meta has no %s.", metaVersion)
 	case c.version != version:
-		return true, badRequest(codeHeader, "The header %s is %.40q and the request's _meta has %.40q; send the same.", versionHeader, c.version, version)
+		return true, badRequest(
+			codeHeader,
+			"The header %s is %.40q and the request's _meta has %.40q; send the same.",
+			versionHeader,
+			c.version,
+			version,
+		)
 	case !served(version):
 		return true, unknownVersion(version)
 	case len(p.Meta[metaCapabilities]) == 0 || p.Meta[metaCapabilities][0] != '{':
 		return true, badRequest(codeParams, "The request's _meta has no %s.", metaCapabilities)
 	}
 	if got := strings.TrimSpace(c.r.Header.Get(methodHeader)); got != m.Method {
-		return true, badRequest(codeHeader, "The header %s is %.80q and the message's method %.80q; send the same.", methodHeader, got, m.Method)
+		return true, badRequest(
+			codeHeader,
+			"The header %s is %.80q and the message's method %.80q; send the same.",
+			methodHeader,
+			got,
+			m.Method,
+		)
 	}
 	want := p.Name
 	switch m.Method {
@@ -84,7 +101,13 @@ func (c *call) checkVersion(m message) (modern bool, bad *rpcError) {
 		return true, nil
 	}
 	if got := plainHeader(c.r.Header.Get(nameHeader)); got != want {
-		return true, badRequest(codeHeader, "The header %s is %.80q and the message has %.80q; send the same.", nameHeader, got, want)
+		return true, badRequest(
+			codeHeader,
+			"The header %s is %.80q and the message has %.80q; send the same.",
+			nameHeader,
+			got,
+			want,
+		)
 	}
 	return true, nil
 }
@@ -105,17 +128,26 @@ func plainHeader(s string) string {
 
 // info is what the server says of itself.
 func (s *Server) info() map[string]any {
-	return map[string]any{"name": "sandpool", "title": "sandpool code sandboxes", "version": s.o.Version}
+	return map[string]any{
+		"name":    "sandpool",
+		"title":   "sandpool code sandboxes",
+		"version": s.o.Version,
+	}
 }
 
 // capabilities are what the server can. Azure's endpoint has call and list, which it also names.
 func capabilities() map[string]any {
-	return map[string]any{"tools": map[string]any{"call": true, "list": true}, "resources": map[string]any{}}
+	return map[string]any{
+		"tools":     map[string]any{"call": true, "list": true},
+		"resources": map[string]any{},
+	}
 }
 
 // instructions is what clients may tell their models.
-const instructions = "Run code in isolated sandboxes. Each environment keeps its variables and files between calls. " +
-	"Its id is yours to choose (4 to 128 characters), or leave environmentId out to use this conversation's own. " +
+const instructions = "Run code in isolated sandboxes. Each environment keeps its variables and " +
+	"files between calls. " +
+	"Its id is yours to choose (4 to 128 characters), or leave environmentId out to use this " +
+	"conversation's own. " +
 	"Files are in /mnt/data. There is no network unless the pool's owner has allowed it."
 
 // initialize begins an MCP session. A request without params is of the first version.
@@ -124,7 +156,11 @@ func (c *call) initialize(_ context.Context, params json.RawMessage) (map[string
 		ProtocolVersion string `json:"protocolVersion"`
 	}
 	if params != nil && json.Unmarshal(params, &p) != nil {
-		return nil, rpcErrorf(codeParams, "protocolVersion must be a string, such as %q.", version20251125)
+		return nil, rpcErrorf(
+			codeParams,
+			"protocolVersion must be a string, such as %q.",
+			version20251125,
+		)
 	}
 	version := p.ProtocolVersion
 	switch {
@@ -135,10 +171,19 @@ func (c *call) initialize(_ context.Context, params json.RawMessage) (map[string
 	}
 	_, id := c.newSession()
 	c.w.Header().Set(sessionHeader, id)
-	return map[string]any{"protocolVersion": version, "capabilities": capabilities(), "serverInfo": c.s.info(), "instructions": instructions}, nil
+	return map[string]any{
+		"protocolVersion": version,
+		"capabilities":    capabilities(),
+		"serverInfo":      c.s.info(),
+		"instructions":    instructions,
+	}, nil
 }
 
 // discover says what "initialize" does, and begins nothing.
 func (c *call) discover(context.Context, json.RawMessage) (map[string]any, error) {
-	return map[string]any{"supportedVersions": versions(), "capabilities": capabilities(), "instructions": instructions}, nil
+	return map[string]any{
+		"supportedVersions": versions(),
+		"capabilities":      capabilities(),
+		"instructions":      instructions,
+	}, nil
 }

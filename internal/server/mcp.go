@@ -27,8 +27,13 @@ func (s *Server) mcp(log *slog.Logger) (*mcp.Server, error) {
 	if u, err := url.Parse(s.cfg.PublicURL); err == nil && u.Hostname() != "" {
 		guard.Hosts = append(guard.Hosts, u.Hostname())
 	}
-	return mcp.New(log, tools{s.manager}, s.within, mcp.Options{MaxTimeout: s.cfg.Limits.MaxExecution, Key: key,
-		Guard: guard, Events: s.events, Idle: s.memory.free})
+	return mcp.New(
+		log,
+		tools{s.manager},
+		s.within,
+		mcp.Options{MaxTimeout: s.cfg.Limits.MaxExecution, Key: key,
+			Guard: guard, Events: s.events, Idle: s.memory.free},
+	)
 }
 
 // sessionKey returns the key in the file at path, and makes one if there is none.
@@ -50,6 +55,10 @@ func sessionKey(path string) ([]byte, error) {
 }
 
 // Acquire implements mcp.Pools.
-func (t tools) Acquire(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (mcp.Lease, error) {
+func (t tools) Acquire(
+	ctx context.Context,
+	id sandpool.PoolID,
+	identifier sandpool.Identifier,
+) (mcp.Lease, error) {
 	return leases(t).Acquire(ctx, id, identifier)
 }

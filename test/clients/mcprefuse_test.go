@@ -11,8 +11,13 @@ import (
 
 const initialize = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`
 
-// post sends a message to an endpoint and returns the status, the headers and the body of the answer.
-func (s *server) post(t *testing.T, method, url, body string, headers ...string) (int, http.Header, string) {
+// post sends a message to an endpoint and returns the status, the headers and the body of the
+// answer.
+func (s *server) post(
+	t *testing.T,
+	method, url, body string,
+	headers ...string,
+) (int, http.Header, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
@@ -92,14 +97,23 @@ func (s *server) refusals(t *testing.T) {
 		if status, _, _ := s.post(t, "POST", mine, ping, "x-ms-apikey", foreign); status != 401 {
 			t.Errorf("the key that was rotated: %d", status)
 		}
-		if status, _, body := s.post(t, "POST", mine, ping, "x-ms-apikey", next); status != 200 || next == foreign || s.key(t, other) != next {
+		if status, _, body := s.post(
+			t,
+			"POST",
+			mine,
+			ping,
+			"x-ms-apikey",
+			next,
+		); status != 200 || next == foreign ||
+			s.key(t, other) != next {
 			t.Errorf("the new key: %d %s", status, body)
 		}
 	})
 	t.Run("lost", s.lost)
 }
 
-// lost checks what a caller reads whose environment is gone: the words by which clients launch another.
+// lost checks what a caller reads whose environment is gone: the words by which clients launch
+// another.
 func (s *server) lost(t *testing.T) {
 	url, key := s.endpoints[tools]+"/mcp", s.key(t, tools)
 	call := func(tool, arguments string) map[string]any {
@@ -126,7 +140,8 @@ func (s *server) lost(t *testing.T) {
 			t.Errorf("%s: %v", name, answer)
 			continue
 		}
-		if message, _ := failure["message"].(string); !strings.Contains(message, "environment") || !strings.Contains(message, "not found") {
+		if message, _ := failure["message"].(string); !strings.Contains(message, "environment") ||
+			!strings.Contains(message, "not found") {
 			t.Errorf("%s: %v", name, failure)
 		}
 	}

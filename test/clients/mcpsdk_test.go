@@ -31,7 +31,10 @@ func (s *server) plain(t *testing.T) *http.Client {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(text)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, MaxIdleConnsPerHost: 1000}
+	transport := &http.Transport{
+		TLSClientConfig:     &tls.Config{RootCAs: roots},
+		MaxIdleConnsPerHost: 1000,
+	}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
 }
@@ -54,7 +57,11 @@ func (s *server) connectMCP(t *testing.T, o *sdk.ClientOptions) *sdk.ClientSessi
 	c := s.plain(t)
 	c.Transport = keyed{s.key(t, tools), c.Transport}
 	client := sdk.NewClient(&sdk.Implementation{Name: "test", Version: "1"}, o)
-	session, err := client.Connect(t.Context(), &sdk.StreamableClientTransport{Endpoint: s.endpoints[tools] + "/mcp", HTTPClient: c}, nil)
+	session, err := client.Connect(
+		t.Context(),
+		&sdk.StreamableClientTransport{Endpoint: s.endpoints[tools] + "/mcp", HTTPClient: c},
+		nil,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,8 +70,19 @@ func (s *server) connectMCP(t *testing.T, o *sdk.ClientOptions) *sdk.ClientSessi
 }
 
 // runPython runs code by the SDK, and returns its structured result.
-func runPython(ctx context.Context, c *sdk.ClientSession, arguments, meta map[string]any) (map[string]any, error) {
-	r, err := c.CallTool(ctx, &sdk.CallToolParams{Name: "runPythonCodeInRemoteEnvironment", Arguments: arguments, Meta: meta})
+func runPython(
+	ctx context.Context,
+	c *sdk.ClientSession,
+	arguments, meta map[string]any,
+) (map[string]any, error) {
+	r, err := c.CallTool(
+		ctx,
+		&sdk.CallToolParams{
+			Name:      "runPythonCodeInRemoteEnvironment",
+			Arguments: arguments,
+			Meta:      meta,
+		},
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -79,16 +97,29 @@ func runPython(ctx context.Context, c *sdk.ClientSession, arguments, meta map[st
 func (s *server) goSDK(t *testing.T) {
 	var said strings.Builder
 	done := make(chan struct{}, 100)
-	c := s.connectMCP(t, &sdk.ClientOptions{ProgressNotificationHandler: func(_ context.Context, r *sdk.ProgressNotificationClientRequest) {
-		said.WriteString(r.Params.Message)
-		done <- struct{}{}
-	}})
+	c := s.connectMCP(
+		t,
+		&sdk.ClientOptions{
+			ProgressNotificationHandler: func(_ context.Context, r *sdk.ProgressNotificationClientRequest) {
+				said.WriteString(r.Params.Message)
+				done <- struct{}{}
+			},
+		},
+	)
 	list, err := c.ListTools(t.Context(), nil)
 	if err != nil || len(list.Tools) < 7 {
 		t.Fatalf("tools: %+v, %v", list, err)
 	}
 	env := "go-" + fmt.Sprint(time.Now().UnixNano())
-	out, err := runPython(t.Context(), c, map[string]any{"environmentId": env, "pythonCode": "x = 6\nprint('live', flush=True)\nx * 7"}, map[string]any{"progressToken": "p1"})
+	out, err := runPython(
+		t.Context(),
+		c,
+		map[string]any{
+			"environmentId": env,
+			"pythonCode":    "x = 6\nprint('live', flush=True)\nx * 7",
+		},
+		map[string]any{"progressToken": "p1"},
+	)
 	if err != nil || out["result"] != 42.0 || out["stdout"] != "live\n" {
 		t.Fatalf("%v, %v", out, err)
 	}
@@ -102,8 +133,8 @@ func (s *server) goSDK(t *testing.T) {
 	}
 }
 
-// crowd makes a thousand calls at the same time, over fifty sessions: each is run, in its own session,
-// and none twice.
+// crowd makes a thousand calls at the same time, over fifty sessions: each is run, in its own
+// session, and none twice.
 func (s *server) crowd(t *testing.T) {
 	const sessions, calls = 50, 20
 	c := s.connectMCP(t, nil)
@@ -116,7 +147,12 @@ func (s *server) crowd(t *testing.T) {
 		for j := range calls {
 			g.Go(func() error {
 				code := fmt.Sprintf("n = globals().get('n', %d) + 1\nn", 1000*i)
-				out, err := runPython(t.Context(), c, map[string]any{"environmentId": fmt.Sprintf("crowd-%d", i), "pythonCode": code}, nil)
+				out, err := runPython(
+					t.Context(),
+					c,
+					map[string]any{"environmentId": fmt.Sprintf("crowd-%d", i), "pythonCode": code},
+					nil,
+				)
 				if err != nil {
 					return fmt.Errorf("session %d: %w", i, err)
 				}
@@ -139,38 +175,59 @@ func (s *server) crowd(t *testing.T) {
 	}
 }
 
-// failing is what fails within scenarios of which the rest must pass, and why: the suite has tools of
-// its own that it would call, and there are no prompts.
+// failing is what fails within scenarios of which the rest must pass, and why: the suite has tools
+// of its own that it would call, and there are no prompts.
 func failing() map[string][]string {
 	return map[string][]string{
 		"server-caching": {"sep-2549-prompts-list-caching-hints"},
-		"server-server-stateless": {"sep-2575-server-rejects-undeclared-capability", "sep-2575-missing-capability-http-400",
-			"sep-2575-http-server-no-independent-requests-on-stream", "sep-2575-server-no-log-without-loglevel"},
+		"server-server-stateless": {
+			"sep-2575-server-rejects-undeclared-capability",
+			"sep-2575-missing-capability-http-400",
+			"sep-2575-http-server-no-independent-requests-on-stream",
+			"sep-2575-server-no-log-without-loglevel",
+		},
 	}
 }
 
-// conformance runs the suite of a version through a proxy that adds the key, which the suite cannot.
-// It ends badly with a failure that is not listed, and with one that is listed and has gone.
+// conformance runs the suite of a version through a proxy that adds the key, which the suite
+// cannot. It ends badly with a failure that is not listed, and with one that is listed and has
+// gone.
 func (s *server) conformance(t *testing.T, m modules, version string) {
 	to, err := url.Parse(s.endpoints[tools])
 	if err != nil {
 		t.Fatal(err)
 	}
 	key := s.key(t, tools)
-	proxy := httptest.NewServer(&httputil.ReverseProxy{Transport: s.plain(t).Transport, FlushInterval: -1,
-		Rewrite: func(p *httputil.ProxyRequest) {
-			p.SetURL(to)
-			p.Out.Host = p.In.Host
-			p.Out.Header.Set("X-Ms-Apikey", key)
-		}})
+	proxy := httptest.NewServer(
+		&httputil.ReverseProxy{Transport: s.plain(t).Transport, FlushInterval: -1,
+			Rewrite: func(p *httputil.ProxyRequest) {
+				p.SetURL(to)
+				p.Out.Host = p.In.Host
+				p.Out.Header.Set("X-Ms-Apikey", key)
+			}},
+	)
 	defer proxy.Close()
 	listed, err := filepath.Abs("mcp/expected-" + version + ".yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	results := t.TempDir()
-	run := exec.CommandContext(t.Context(), m.node(), "node_modules/@modelcontextprotocol/conformance/dist/index.js", "server",
-		"--url", proxy.URL+"/mcp", "--requirements", version, "--expected-failures", listed, "--timeout", "120000", "-o", results)
+	run := exec.CommandContext(
+		t.Context(),
+		m.node(),
+		"node_modules/@modelcontextprotocol/conformance/dist/index.js",
+		"server",
+		"--url",
+		proxy.URL+"/mcp",
+		"--requirements",
+		version,
+		"--expected-failures",
+		listed,
+		"--timeout",
+		"120000",
+		"-o",
+		results,
+	)
 	run.Dir = m.dir
 	out, err := run.CombinedOutput()
 	if err != nil {
