@@ -90,13 +90,8 @@ func (c *Client) BridgeMCP(ctx context.Context, pool string, in io.Reader, out i
 		return err
 	}
 	if errors.Is(lines.Err(), bufio.ErrTooLong) {
-		return sandpool.Errorf(
-			sandpool.TooLarge,
-			"",
-			"stdin",
-			"A message has more than %d bytes.",
-			bridgeLine,
-		)
+		return sandpool.Errorf(sandpool.TooLarge, "", "stdin", "A message has more than %d bytes.",
+			bridgeLine)
 	}
 	return lines.Err()
 }

@@ -84,7 +84,7 @@ func mayImport() map[string][]string {
 		"internal/gateway":             handlers,
 		"internal/gateway/live":        {"api"},
 		"internal/gateway/wire":        {".", "api", "internal/agent"},
-		"internal/mcp":                 {".", "internal/agent", "internal/arm", "internal/auth", "internal/budget", "internal/event", "internal/interpreter"},
+		"internal/mcp":                 append(handlers, "internal/gateway/wire"),
 		"internal/server": append(handlers, "internal/issuer", "images", "internal/container", "internal/control", "internal/gateway", "internal/mcp", "internal/endpoint", "internal/proxy", "internal/systemd", "internal/metrics", "internal/web",
 			"internal/sandbox/gvisor", "internal/sqlite", "internal/postgres", "internal/store", "internal/image", "internal/erofs", "internal/oci", "internal/oci/layer", "internal/quiet",
 			"internal/descriptor", "internal/machine", "internal/pool/room"),

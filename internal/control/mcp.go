@@ -117,16 +117,12 @@ func (c *Control) keyOf(r *http.Request, id sandpool.PoolID) error {
 	case err != nil:
 		return err
 	case !p.Spec.MCP.Enabled || p.Spec.MCP.KeyDisabled:
-		return sandpool.Errorf(
-			sandpool.Unsupported,
-			"SessionMCPServerNotEnabled",
+		return sandpool.Errorf(sandpool.Unsupported, "SessionMCPServerNotEnabled",
 			"properties.mcpServerSettings",
 			"The session pool %q has no key for its MCP endpoint. Give it one with 'sandpool pool "+
 				"update %s --mcp', "+
 				"or properties.mcpServerSettings.isMcpServerEnabled; tokens work there in any case.",
-			id.Name,
-			id.Name,
-		)
+			id.Name, id.Name)
 	}
 	return nil
 }

@@ -68,13 +68,9 @@ func (c *call) read(share *budget.Share) ([]byte, error) {
 }
 
 func tooLarge(most int64) error {
-	return sandpool.Errorf(
-		sandpool.TooLarge,
-		"",
-		"body",
+	return sandpool.Errorf(sandpool.TooLarge, "", "body",
 		"The request body is larger than %d bytes; upload large data as a file, by POST to 'files'.",
-		most,
-	)
+		most)
 }
 
 // unread says in the caller's terms why a body could not be read.

@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"strings"
 	"unicode/utf8"
 
@@ -37,129 +35,101 @@ type fileArguments struct {
 }
 
 // fileTools are the tools for the files of an environment.
-func fileTools() []tool {
-	path := text("The file, from " + dataDir + ", such as \"report.csv\" or \"plots/a.png\".")
-	size := schema{"type": "integer", "minimum": 0}
-	entry := object(
-		[]string{"path", "type"},
-		schema{
-			"path": text("From " + dataDir + "."),
-			"type": schema{
-				"type": "string",
-				"enum": []string{"file", "directory", "other"},
-			},
-			"sizeInBytes":    size,
-			"lastModifiedAt": text("RFC 3339."),
-			"contentType":    text("By the name's extension."),
-			"uri":            text("The file as a resource."),
-		},
-	)
-	return []tool{
-		{
-			name:        "listFiles",
-			title:       "List files",
-			description: "List the files of an environment, which are in " + dataDir + ".",
-			readOnly:    true,
-			idempotent:  true,
-			input: object(
-				nil,
-				schema{
-					nameEnvironment: environmentID(),
-					"path": text(
-						"The directory, from " + dataDir + "; left out, it is " + dataDir + " itself.",
-					),
-					"recursive": schema{
-						"type":        "boolean",
-						"description": "List what is in subdirectories, too.",
-					},
-				},
-			),
-			output: object(
-				[]string{nameEnvironment, "files"},
-				schema{
-					nameEnvironment: text("The environment."),
-					"files":         schema{"type": "array", "items": entry},
-					"truncated":     schema{"type": "boolean", "description": "There are more."},
-				},
-			),
-			call: onFiles(true, (*call).list),
-		},
-		{
-			name:       "readFile",
-			title:      "Read a file",
-			readOnly:   true,
-			idempotent: true,
-			description: fmt.Sprintf(
-				"Read a file of an environment: text as text, images as images, all else in base64, at "+
-					"most %d bytes at a time.",
-				maxRead,
-			),
-			input: object([]string{"path"}, schema{
-				nameEnvironment: environmentID(),
-				"path":          path,
-				"offset": schema{
-					"type":        "integer",
-					"minimum":     0,
-					"description": "Where to begin, in bytes.",
-				},
-				"length": schema{
-					"type":        "integer",
-					"minimum":     1,
-					"description": "How many bytes to read.",
-				},
-			}),
-			output: object(
-				[]string{nameEnvironment, "path", "sizeInBytes", "encoding"},
-				schema{
-					nameEnvironment: text("The environment."),
-					"path":          text("The file."),
-					"sizeInBytes":   size,
-					"encoding":      schema{"type": "string", "enum": []string{"utf-8", "base64"}},
-					"truncated": schema{
-						"type":        "boolean",
-						"description": "There is more; read on with offset.",
-					},
-				},
-			),
-			call: onFiles(true, (*call).readFile),
-		},
-		{
-			name:        "writeFile",
-			title:       "Write a file",
-			description: "Write a file of an environment, whole. Directories on the way are made.",
-			idempotent:  true,
-			input: object(
-				[]string{"path", "content"},
-				schema{
-					nameEnvironment: environmentID(),
-					"path":          path,
-					"content":       text("What the file is to hold."),
-					"encoding": schema{
-						"type":        "string",
-						"enum":        []string{"utf-8", "base64"},
-						"description": "How content is written; utf-8 if left out.",
-					},
-				},
-			),
-			output: object(
-				[]string{nameEnvironment, "path", "sizeInBytes"},
-				schema{
-					nameEnvironment: text("The environment."),
-					"path":          text("The file."),
-					"sizeInBytes":   size,
-				},
-			),
-			call: onFiles(false, (*call).writeFile),
-		},
+func fileTools() []tool { return []tool{listTool(), readTool(), writeTool()} }
+
+// pathOf is the argument that names a file, and sizeOf a size in bytes.
+func pathOf() schema {
+	return text("The file, from " + dataDir + ", such as \"report.csv\" or \"plots/a.png\".")
+}
+
+func sizeOf() schema { return schema{"type": "integer", "minimum": 0} }
+
+func listTool() tool {
+	entry := object([]string{"path", "type"}, schema{
+		"path":           text("From " + dataDir + "."),
+		"type":           schema{"type": "string", "enum": []string{"file", "directory", "other"}},
+		"sizeInBytes":    sizeOf(),
+		"lastModifiedAt": text("RFC 3339."),
+		"contentType":    text("By the name's extension."),
+		"uri":            text("The file as a resource."),
+	})
+	return tool{
+		name: "listFiles", title: "List files", readOnly: true, idempotent: true,
+		description: "List the files of an environment, which are in " + dataDir + ".",
+		input: object(nil, schema{
+			nameEnvironment: environmentID(),
+			"path":          text("The directory, from " + dataDir + "; left out, it is " + dataDir + "."),
+			"recursive":     flag("List what is in subdirectories, too."),
+		}),
+		output: object([]string{nameEnvironment, "files"}, schema{
+			nameEnvironment: text("The environment."),
+			"files":         schema{"type": "array", "items": entry},
+			"truncated":     flag("There are more."),
+		}),
+		call: onFiles(true, (*call).list),
 	}
 }
+
+func readTool() tool {
+	number := func(least int, description string) schema {
+		return schema{"type": "integer", "minimum": least, "description": description}
+	}
+	return tool{
+		name: "readFile", title: "Read a file", readOnly: true, idempotent: true,
+		description: fmt.Sprintf("Read a file of an environment: text as text, images as images, "+
+			"all else in base64, at most %d bytes at a time.", maxRead),
+		input: object([]string{"path"}, schema{
+			nameEnvironment: environmentID(),
+			"path":          pathOf(),
+			"offset":        number(0, "Where to begin, in bytes."),
+			"length":        number(1, "How many bytes to read."),
+		}),
+		output: object([]string{nameEnvironment, "path", "sizeInBytes", "encoding"}, schema{
+			nameEnvironment: text("The environment."),
+			"path":          text("The file."),
+			"sizeInBytes":   sizeOf(),
+			"encoding":      schema{"type": "string", "enum": []string{"utf-8", "base64"}},
+			"truncated":     flag("There is more; read on with offset."),
+		}),
+		call: onFiles(true, (*call).readFile),
+	}
+}
+
+func writeTool() tool {
+	return tool{
+		name: "writeFile", title: "Write a file", idempotent: true,
+		description: "Write a file of an environment, whole. Directories on the way are made.",
+		input: object([]string{"path", "content"}, schema{
+			nameEnvironment: environmentID(),
+			"path":          pathOf(),
+			"content":       text("What the file is to hold."),
+			"encoding": schema{
+				"type": "string", "enum": []string{"utf-8", "base64"},
+				"description": "How content is written; utf-8 if left out.",
+			},
+		}),
+		output: object([]string{nameEnvironment, "path", "sizeInBytes"}, schema{
+			nameEnvironment: text("The environment."),
+			"path":          text("The file."),
+			"sizeInBytes":   sizeOf(),
+		}),
+		call: onFiles(false, (*call).writeFile),
+	}
+}
+
+// fileCall does what a tool for files does, in an environment that is there.
+type fileCall func(
+	*call, context.Context, *interpreter.Interpreter, sandpool.Identifier, fileArguments,
+) (toolResult, error)
 
 // onFiles returns the call of a tool for files. A tool that only looks makes no session.
 func onFiles(
 	looks bool,
-	fn func(*call, context.Context, *interpreter.Interpreter, sandpool.Identifier, fileArguments) (toolResult, error),
+	fn fileCall,
 ) func(*call, context.Context, json.RawMessage) (sandpool.Identifier, toolResult, error) {
-	return func(c *call, ctx context.Context, raw json.RawMessage) (sandpool.Identifier, toolResult, error) {
+	return func(
+		c *call, ctx context.Context, raw json.RawMessage,
+	) (sandpool.Identifier, toolResult, error) {
 		var args fileArguments
 		if err := arguments(raw, &args); err != nil {
 			return "", toolResult{}, err
@@ -269,20 +239,11 @@ func readPiece(
 	case err != nil:
 		return piece{}, err
 	case info.Type != agent.File:
-		return piece{}, sandpool.Errorf(
-			sandpool.Invalid,
-			"NotAFile",
-			"path",
-			"%q is no file; list it with listFiles.",
-			path,
-		)
+		return piece{}, sandpool.Errorf(sandpool.Invalid, "NotAFile", "path",
+			"%q is no file; list it with listFiles.", path)
 	case offset < 0 || length < 0:
-		return piece{}, sandpool.Errorf(
-			sandpool.Invalid,
-			"InvalidArguments",
-			"offset",
-			"offset and length must not be negative.",
-		)
+		return piece{}, sandpool.Errorf(sandpool.Invalid, "InvalidArguments", "offset",
+			"offset and length must not be negative.")
 	case offset >= info.Size:
 		return piece{size: info.Size}, nil
 	}
@@ -362,40 +323,23 @@ func (c *call) writeFile(
 	var content io.Reader
 	switch {
 	case args.Path == "":
-		return toolResult{}, sandpool.Errorf(
-			sandpool.Invalid,
-			"InvalidArguments",
-			"path",
-			"The argument path is missing; it names the file.",
-		)
+		return toolResult{}, sandpool.Errorf(sandpool.Invalid, "InvalidArguments", "path",
+			"The argument path is missing; it names the file.")
 	case args.Content == nil:
-		return toolResult{}, sandpool.Errorf(
-			sandpool.Invalid,
-			"InvalidArguments",
-			"content",
-			"The argument content is missing; it is what the file is to hold.",
-		)
+		return toolResult{}, sandpool.Errorf(sandpool.Invalid, "InvalidArguments", "content",
+			"The argument content is missing; it is what the file is to hold.")
 	case args.Encoding == "", strings.EqualFold(args.Encoding, "utf-8"):
 		content = strings.NewReader(*args.Content)
 	case strings.EqualFold(args.Encoding, "base64"):
 		data, err := base64.StdEncoding.DecodeString(*args.Content)
 		if err != nil {
-			return toolResult{}, sandpool.Errorf(
-				sandpool.Invalid,
-				"InvalidArguments",
-				"content",
-				"The argument content is not base64.",
-			)
+			return toolResult{}, sandpool.Errorf(sandpool.Invalid, "InvalidArguments", "content",
+				"The argument content is not base64.")
 		}
 		content = strings.NewReader(string(data))
 	default:
-		return toolResult{}, sandpool.Errorf(
-			sandpool.Invalid,
-			"InvalidArguments",
-			"encoding",
-			"The encoding %.20q is unknown; use utf-8 or base64.",
-			args.Encoding,
-		)
+		return toolResult{}, sandpool.Errorf(sandpool.Invalid, "InvalidArguments", "encoding",
+			"The encoding %.20q is unknown; use utf-8 or base64.", args.Encoding)
 	}
 	stored, err := in.Upload(ctx, args.Path, content, maxWrite)
 	if err != nil {
@@ -419,156 +363,4 @@ func (c *call) writeFile(
 			"sizeInBytes":   stored.Size,
 		},
 	}, nil
-}
-
-// uriOf is a file as a resource.
-func uriOf(id sandpool.Identifier, path string) string {
-	parts := strings.Split(path, "/")
-	for i := range parts {
-		parts[i] = url.PathEscape(parts[i])
-	}
-	return uriScheme + "://environments/" + url.PathEscape(
-		string(id),
-	) + "/files/" + strings.Join(
-		parts,
-		"/",
-	)
-}
-
-// parseURI is the inverse of uriOf.
-func parseURI(uri string) (id, path string, ok bool) {
-	rest, ok := strings.CutPrefix(uri, uriScheme+"://environments/")
-	if !ok {
-		return "", "", false
-	}
-	name, file, ok := strings.Cut(rest, "/files/")
-	id, err := url.PathUnescape(name)
-	path, failed := url.PathUnescape(file)
-	return id, path, ok && err == nil && failed == nil
-}
-
-// listTemplates answers resources/templates/list.
-func (c *call) listTemplates(context.Context, json.RawMessage) (map[string]any, error) {
-	return map[string]any{
-		"resourceTemplates": []any{
-			map[string]any{
-				"name":        "files",
-				"title":       "Files of an environment",
-				"uriTemplate": uriPattern,
-				"description": "A file below " + dataDir + " of an environment.",
-			},
-		},
-	}, nil
-}
-
-// listResources answers resources/list: the files of the MCP session's own environment. Those of
-// others are not listed, since their ids are secrets.
-func (c *call) listResources(ctx context.Context, _ json.RawMessage) (map[string]any, error) {
-	list := []any{}
-	if c.session == "" {
-		return map[string]any{"resources": list}, nil
-	}
-	id := c.session.environment()
-	err := c.may(id)
-	if err == nil {
-		err = c.use(ctx, id, true, func(in *interpreter.Interpreter) error {
-			files, err := in.List(ctx, "", true)
-			for _, f := range files[:min(len(files), maxListed)] {
-				if f.Type == agent.File {
-					list = append(
-						list,
-						map[string]any{
-							"uri":      uriOf(id, f.Path),
-							"name":     f.Path,
-							"mimeType": f.ContentType,
-							"size":     f.Size,
-						},
-					)
-				}
-			}
-			return err
-		})
-	}
-	switch sandpool.ClassOf(err) {
-	case sandpool.NotFound, sandpool.Ended, sandpool.Denied:
-		err = nil // there are none
-	}
-	return map[string]any{"resources": list}, c.plain(err)
-}
-
-// readResource answers resources/read.
-func (c *call) readResource(ctx context.Context, params json.RawMessage) (map[string]any, error) {
-	var p struct {
-		URI string `json:"uri"`
-	}
-	if json.Unmarshal(params, &p) != nil || p.URI == "" {
-		return nil, rpcErrorf(codeParams, "The params of resources/read are a uri.")
-	}
-	named, path, ok := parseURI(p.URI)
-	if !ok || named == "" {
-		return nil, c.noResource(p.URI)
-	}
-	id, err := c.environment(named)
-	if err == nil {
-		path, err = agent.CleanPath(path)
-	}
-	var got piece
-	if err == nil {
-		err = c.use(ctx, id, true, func(in *interpreter.Interpreter) (err error) {
-			got, err = readPiece(ctx, in, path, 0, 0)
-			return err
-		})
-	}
-	switch class := sandpool.ClassOf(err); {
-	case err != nil && (class == sandpool.NotFound || class == sandpool.Invalid || class == sandpool.Ended):
-		return nil, c.noResource(p.URI)
-	case err != nil:
-		return nil, c.plain(err)
-	case got.more:
-		return nil, rpcErrorf(
-			codeInternal,
-			"The file has %d bytes, of at most %d as a resource; read it in parts with readFile.",
-			got.size,
-			maxRead,
-		)
-	}
-	content := map[string]any{"uri": p.URI, "mimeType": agent.ContentType(path)}
-	if s, ok := got.asText(); ok {
-		content["text"] = s
-	} else {
-		content["blob"] = base64.StdEncoding.EncodeToString(got.data)
-	}
-	return map[string]any{"contents": []any{content}}, nil
-}
-
-// noResource is the error of a resource that is not there. Its code has changed.
-func (c *call) noResource(uri string) error {
-	e := rpcErrorf(
-		codeResource,
-		"There is no resource %.200q. Resources are files: %s.",
-		uri,
-		uriPattern,
-	)
-	if isModern(c.version) {
-		e.Code = codeParams
-	}
-	e.Data = map[string]any{"uri": uri[:min(len(uri), maxMessage)]}
-	return e
-}
-
-// plain is explain where there is no tool whose result could say what went wrong.
-func (c *call) plain(err error) error {
-	if err == nil {
-		return nil
-	}
-	r, err := c.explain("", err)
-	var bad *rpcError
-	if err != nil && !errors.As(err, &bad) {
-		return err
-	}
-	if bad != nil {
-		return bad
-	}
-	s, _ := r.content[0]["text"].(string)
-	return rpcErrorf(codeInternal, "%s", s)
 }

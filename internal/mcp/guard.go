@@ -23,25 +23,17 @@ type Guard struct {
 
 func (g Guard) check(r *http.Request) error {
 	if !g.knows(r) {
-		return sandpool.Errorf(
-			sandpool.Denied,
-			"HostNotAllowed",
-			"Host",
+		return sandpool.Errorf(sandpool.Denied, "HostNotAllowed", "Host",
 			"The request names a host that is not this server's. Use the address that the server shows, "+
-				"or set public_url to the name that it is reached by.",
-		)
+				"or set public_url to the name that it is reached by.")
 	}
 	origins := r.Header.Values("Origin")
 	if len(origins) == 0 || len(origins) == 1 && g.allows(origins[0], r) {
 		return nil
 	}
-	return sandpool.Errorf(
-		sandpool.Denied,
-		"OriginNotAllowed",
-		"Origin",
+	return sandpool.Errorf(sandpool.Denied, "OriginNotAllowed", "Origin",
 		"Pages of this origin may not use the MCP endpoint. An administrator can allow them with the "+
-			"setting cors.origins.",
-	)
+			"setting cors.origins.")
 }
 
 // knows reports whether the Host of r may be this server's. On other addresses than loopback any

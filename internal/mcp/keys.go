@@ -99,12 +99,8 @@ func (k *Keys) key(ctx context.Context, p sandpool.Pool) (sandpool.Secret, error
 
 // refused does not say why: whether a pool exists is not for whoever has no key of it.
 func refused() error {
-	return sandpool.Errorf(
-		sandpool.Unauthenticated,
-		"InvalidApiKey",
-		"x-ms-apikey",
+	return sandpool.Errorf(sandpool.Unauthenticated, "InvalidApiKey", "x-ms-apikey",
 		"The key is not valid for the MCP endpoint of this pool: it is wrong, of another pool, or "+
 			"was rotated, or the pool takes no keys. "+
-			"'sandpool pool mcp-key POOL' shows the pool's key.",
-	)
+			"'sandpool pool mcp-key POOL' shows the pool's key.")
 }

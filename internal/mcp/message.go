@@ -94,10 +94,8 @@ func badRequest(code int, format string, args ...any) *rpcError {
 func decode(data []byte) (all []message, batch bool, bad *rpcError) {
 	data = bytes.TrimSpace(data)
 	if len(data) == 0 {
-		return nil, false, badRequest(
-			codeParse,
-			"The request has no body. Send a message of JSON-RPC 2.0.",
-		)
+		return nil, false, badRequest(codeParse,
+			"The request has no body. Send a message of JSON-RPC 2.0.")
 	}
 	if err := checkDepth(data); err != nil {
 		return nil, false, err
@@ -108,12 +106,8 @@ func decode(data []byte) (all []message, batch bool, bad *rpcError) {
 			return nil, true, notJSON(err)
 		}
 		if len(raw) == 0 || len(raw) > maxBatch {
-			return nil, true, badRequest(
-				codeRequest,
-				"The batch has %d messages; send 1 to %d.",
-				len(raw),
-				maxBatch,
-			)
+			return nil, true, badRequest(codeRequest, "The batch has %d messages; send 1 to %d.",
+				len(raw), maxBatch)
 		}
 		for _, one := range raw {
 			m, err := decodeOne(one)
@@ -138,20 +132,14 @@ func decodeOne(data []byte) (m message, bad *rpcError) {
 	}
 	switch {
 	case m.JSONRPC != jsonrpcVersion:
-		return message{}, badRequest(
-			codeRequest,
-			`The message's jsonrpc is %.20q; send "2.0".`,
-			m.JSONRPC,
-		)
+		return message{}, badRequest(codeRequest, `The message's jsonrpc is %.20q; send "2.0".`,
+			m.JSONRPC)
 	case m.Method == "" && m.Result == nil && m.Error == nil:
 		return message{}, badRequest(codeRequest, "The message has no method.")
 	case len(m.ID) > maxID,
 		m.ID != nil && m.ID[0] != '"' && m.ID[0] != '-' && (m.ID[0] < '0' || m.ID[0] > '9'):
-		return message{}, badRequest(
-			codeRequest,
-			"The message's id must be a number, or a string of up to %d bytes.",
-			maxID,
-		)
+		return message{}, badRequest(codeRequest,
+			"The message's id must be a number, or a string of up to %d bytes.", maxID)
 	case m.Params != nil && m.Params[0] == 'n': // null
 		m.Params = nil
 	case m.Params != nil && m.Params[0] != '{':

@@ -78,11 +78,8 @@ func (c *call) admit(batch bool) *rpcError {
 		return unknownVersion(c.version)
 	}
 	if batch && c.version > version20250326 {
-		return badRequest(
-			codeRequest,
-			"Batches are of version %s; send one message.",
-			version20250326,
-		)
+		return badRequest(codeRequest, "Batches are of version %s; send one message.",
+			version20250326)
 	}
 	return nil
 }
@@ -233,11 +230,8 @@ func (c *call) explain(id sandpool.Identifier, err error) (toolResult, error) {
 	case !errors.As(err, &e), e.Class == sandpool.Internal:
 		trace := arm.TraceID(c.r.Context())
 		c.s.log.ErrorContext(c.r.Context(), "tool", "error", err, "trace", trace)
-		return toolResult{}, rpcErrorf(
-			codeInternal,
-			"The server met an error. Its log says more under trace id %s.",
-			trace,
-		)
+		return toolResult{}, rpcErrorf(codeInternal,
+			"The server met an error. Its log says more under trace id %s.", trace)
 	case e.Class == sandpool.Ended, e.Code == codeNoSession:
 		// Clients launch another environment when they read these words.
 		return toolResult{}, rpcErrorf(codeParams, "environment %q not found: %s", id, e.Message)

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/gateway/wire"
 )
 
 // toolResult is what a tool has to say: to a model in content, to a program in structured.
@@ -86,38 +88,29 @@ func outcomeSchema(shell bool) schema {
 	return object([]string{nameEnvironment, "status", "stdout", "stderr"}, properties)
 }
 
-// outcomeOf turns what the agent reports into a result.
-func outcomeOf(
-	id sandpool.Identifier,
-	res agent.ExecuteResult,
-	timeout time.Duration,
+// outcomeOf turns what the agent reports into a result. What it says in words is what the other
+// data plane says.
+func outcomeOf(id sandpool.Identifier, res agent.ExecuteResult, timeout time.Duration,
 	shell bool,
 ) toolResult {
+	answer, _ := wire.New(wire.AnswerOf(res, timeout), wire.About{}).(api.Execution)
 	o := outcome{
-		EnvironmentID: string(id),
-		Status:        "Succeeded",
-		Stdout:        res.Stdout,
-		Stderr:        res.Stderr,
-		StateLost:     res.KernelRestarted,
-		Truncated:     res.StdoutTruncated || res.StderrTruncated || res.DisplaysTruncated,
-		Milliseconds:  res.Duration.Milliseconds(),
-	}
-	if res.Notice != "" {
-		o.Stderr = lines(res.Notice, o.Stderr)
+		EnvironmentID: string(id), Status: answer.Status,
+		Stdout: answer.Result.Stdout, Stderr: answer.Result.Stderr,
+		StateLost: answer.Result.StateLost, Milliseconds: answer.Result.Milliseconds,
+		Truncated: res.StdoutTruncated || res.StderrTruncated || res.DisplaysTruncated,
 	}
 	value := ""
-	if name, message, traceback := fault(res, timeout); name != "" {
-		o.Status, o.ErrorName, o.ErrorMessage = "Failed", name, message
-		o.Stderr = lines(o.Stderr, traceback)
-		o.StateLost = o.StateLost || res.Outcome == agent.TimeoutRestarted ||
-			res.Outcome == agent.KernelDied
-	} else if code, err := strconv.Atoi(res.Text); shell && err == nil {
-		o.ExitCode = &code
-		value = fmt.Sprintf("exit code: %d", code)
-	} else if res.HasValue {
+	switch status, isStatus := exitStatus(res); {
+	case shell && isStatus:
+		o.Status, o.ExitCode = api.StatusSucceeded, &status // it ran, and says itself how it went
+		value = fmt.Sprintf("exit code: %d", status)
+	case o.Status != api.StatusSucceeded:
+		o.ErrorName, o.ErrorMessage = answer.Result.ErrorName, answer.Result.ErrorMessage
+	case res.HasValue:
 		value, o.Result = res.Text, valueOf(res.Text)
 	}
-	r := toolResult{structured: o, isError: o.Status == "Failed"}
+	r := toolResult{structured: o, isError: o.Status != api.StatusSucceeded}
 	for _, part := range []string{o.Stdout, o.Stderr, value} {
 		if part != "" {
 			r.content = append(r.content, textContent(part))
@@ -130,39 +123,13 @@ func outcomeOf(
 	return r
 }
 
-// lines joins two texts, each beginning a line.
-func lines(a, b string) string {
-	if a != "" && b != "" && !strings.HasSuffix(a, "\n") {
-		a += "\n"
+// exitStatus is that of a command: the kernel's own, or the value of shellSource.
+func exitStatus(res agent.ExecuteResult) (int, bool) {
+	if res.ExitStatus != nil && (res.Outcome == agent.OK || res.Outcome == agent.Failed) {
+		return *res.ExitStatus, true
 	}
-	return a + b
-}
-
-// fault says why an execution failed; an empty name means that it did not.
-func fault(res agent.ExecuteResult, timeout time.Duration) (name, message, traceback string) {
-	after := fmt.Sprintf("The code was stopped after %d s.", int64(timeout/time.Second))
-	switch res.Outcome {
-	case agent.OK:
-		return "", "", ""
-	case agent.TimeoutInterrupted:
-		return "Timeout", after + " Variables and files are kept.", after + " Variables and files " +
-			"are kept."
-	case agent.TimeoutRestarted:
-		return "Timeout", after + " The interpreter was restarted: variables are lost, files are kept.", after + " The interpreter was restarted: variables are lost, files are kept."
-	case agent.Interrupted:
-		return "Interrupted", "The code was interrupted. Variables and files are kept.", "The code " +
-			"was interrupted. Variables and files are kept."
-	case agent.KernelDied:
-		why := "The interpreter ended while the code ran. Variables are lost."
-		if res.Error != nil && res.Error.Message != "" {
-			why = res.Error.Message
-		}
-		return "KernelDied", why + " Files are kept.", why + " Files are kept."
-	}
-	if res.Error == nil {
-		return "Error", "The code failed.", "The code failed."
-	}
-	return res.Error.Name, res.Error.Message, res.Error.Traceback
+	status, err := strconv.Atoi(res.Text)
+	return status, err == nil && res.Outcome == agent.OK && res.ExitStatus == nil
 }
 
 // valueOf is the printed form of a value in JSON: itself, if it is JSON.

@@ -26,8 +26,10 @@ type language struct {
 	required             []string
 	// shell says that the value of an execution is an exit status.
 	shell bool
-	// source returns the code that the sandbox runs.
-	source func(runArguments) (string, error)
+	// only is the kinds of pools whose lists have the tools; nil means that all have.
+	only []sandpool.ContainerType
+	// source returns what the sandboxes of a kind of pool run.
+	source func(sandpool.ContainerType, runArguments) (agent.ExecuteRequest, error)
 }
 
 // runArguments are those of all languages together.
@@ -49,9 +51,8 @@ func languages() []language {
 			launchName: "launchPythonEnvironment",
 			runName:    "runPythonCodeInRemoteEnvironment",
 			description: "Run Python code in an environment. Variables, imports and files are kept " +
-				"between calls. " +
-				"The value of the last expression is in the result, figures are images. Files are in " +
-				"/mnt/data.",
+				"between calls. The value of the last expression is in the result, figures are " +
+				"images. Files are in /mnt/data.",
 			arguments: schema{
 				"pythonCode": text("The code, of any number of lines."),
 			},
@@ -65,8 +66,8 @@ func languages() []language {
 			runName:      "runShellCommandInRemoteEnvironment",
 			description: "Run a shell command in an environment: a line or script for bash as " +
 				"shellCommand, or a program and its arguments as execCommandAndArgs. " +
-				"Files are kept between calls; directories, variables and functions of the shell are not. " +
-				"Files are in /mnt/data.",
+				"Files are kept between calls, in /mnt/data; in a pool of type Shell the directory, " +
+				"variables and functions are kept, too.",
 			arguments: schema{
 				"shellCommand": text("A command line or script for bash."),
 				"execCommandAndArgs": schema{
@@ -90,15 +91,15 @@ func (l language) launch() tool {
 		title:  "Launch a " + l.title + " environment",
 		description: "Get the id of a fresh environment for " + l.title + ". It starts with the " +
 			"first call that uses it.",
-		input: object(
-			nil,
-			schema{},
-		),
+		input: object(nil, schema{}),
 		output: object(
 			[]string{nameEnvironment},
 			schema{nameEnvironment: text("The id of the environment.")},
 		),
-		call: func(c *call, _ context.Context, _ json.RawMessage) (sandpool.Identifier, toolResult, error) {
+		only: l.only,
+		call: func(
+			c *call, _ context.Context, _ json.RawMessage,
+		) (sandpool.Identifier, toolResult, error) {
 			id := newEnvironment()
 			if err := c.may(id); err != nil {
 				return id, toolResult{}, err
@@ -135,7 +136,10 @@ func (l language) run() tool {
 		description: l.description,
 		input:       object(l.required, properties),
 		output:      outcomeSchema(l.shell),
-		call: func(c *call, ctx context.Context, raw json.RawMessage) (sandpool.Identifier, toolResult, error) {
+		only:        l.only,
+		call: func(
+			c *call, ctx context.Context, raw json.RawMessage,
+		) (sandpool.Identifier, toolResult, error) {
 			var args runArguments
 			if err := arguments(raw, &args); err != nil {
 				return "", toolResult{}, err
@@ -144,64 +148,83 @@ func (l language) run() tool {
 			if err != nil {
 				return id, toolResult{}, err
 			}
-			code, err := l.source(args)
+			x, err := l.source(c.pool.Spec.Kind, args)
 			if err != nil {
 				return id, toolResult{}, err
 			}
-			timeout, err := c.s.timeout(args.Timeout)
-			if err != nil {
+			if x.Timeout, err = c.s.timeout(args.Timeout); err != nil {
 				return id, toolResult{}, err
 			}
-			res, err := c.execute(ctx, id, agent.ExecuteRequest{Code: code, Timeout: timeout})
-			return id, outcomeOf(id, res, timeout, l.shell), err
+			res, err := c.execute(ctx, id, x)
+			return id, outcomeOf(id, res, x.Timeout, l.shell), err
 		},
 	}
 }
 
-func pythonSource(a runArguments) (string, error) {
+func pythonSource(kind sandpool.ContainerType, a runArguments) (x agent.ExecuteRequest, err error) {
 	code := a.PythonCode
 	if code == nil {
 		code = a.Code
 	}
-	if code == nil {
-		return "", sandpool.Errorf(
-			sandpool.Invalid,
-			"InvalidArguments",
-			"pythonCode",
-			"The argument pythonCode is missing; it is the code to run.",
-		)
+	switch {
+	case code == nil:
+		return x, invalidArgument("pythonCode", "The argument pythonCode is missing; it is the code.")
+	case kind == sandpool.PythonLTS:
+		x.Code = *code
+	case kind == sandpool.Shell: // a process of its own for each call
+		x.Args, x.Stdin = []string{"python3", "-"}, *code
+	default:
+		return x, notHere(kind, "Python")
 	}
-	return *code, nil
+	return x, nil
+}
+
+func shellSource(kind sandpool.ContainerType, a runArguments) (x agent.ExecuteRequest, err error) {
+	argv := a.ExecCommandAndArgs
+	if argv == nil {
+		argv = a.Command
+	}
+	switch {
+	case (a.ShellCommand == nil) == (len(argv) == 0):
+		return x, invalidArgument("shellCommand", "Give either shellCommand or execCommandAndArgs.")
+	case kind == sandpool.Shell && a.ShellCommand != nil:
+		x.Code = *a.ShellCommand
+	case kind == sandpool.Shell:
+		x.Args = argv
+	case kind == sandpool.PythonLTS:
+		x.Code, err = viaPython(a.ShellCommand, argv)
+	default:
+		return x, notHere(kind, "shell commands")
+	}
+	return x, err
+}
+
+func notHere(kind sandpool.ContainerType, what string) error {
+	return sandpool.Errorf(sandpool.Unsupported, "ToolNotSupported", "",
+		"The sandboxes of this pool, which is of type %s, do not run %s.", kind, what)
+}
+
+func invalidArgument(name, format string, args ...any) error {
+	return sandpool.Errorf(sandpool.Invalid, "InvalidArguments", name, format, args...)
 }
 
 // maxArgument is the longest argument of a program, below Linux's bound of 128 KiB.
 const maxArgument = 96 << 10
 
-// shellSource is a command as a call of Python, whose value is the exit status. Both streams are
-// the kernel's own, so output is seen while the command runs. A JSON string is one of Python, too.
-func shellSource(a runArguments) (string, error) {
-	argv := a.ExecCommandAndArgs
-	if argv == nil {
-		argv = a.Command
-	}
+// viaPython is a command as a call of Python, whose value is the exit status. Both streams are the
+// kernel's own, so output is seen while the command runs. A JSON string is one of Python, too.
+func viaPython(script *string, argv []string) (string, error) {
 	given := ", stdin=-3" // subprocess.DEVNULL
 	switch {
-	case a.ShellCommand != nil && argv != nil, a.ShellCommand == nil && len(argv) == 0:
-		return "", sandpool.Errorf(
-			sandpool.Invalid,
-			"InvalidArguments",
-			"shellCommand",
-			"Give either shellCommand or execCommandAndArgs.",
-		)
-	case a.ShellCommand != nil && len(*a.ShellCommand) > maxArgument:
+	case script != nil && len(*script) > maxArgument:
 		argv = []string{"bash", "-s"}
-		script, err := json.Marshal(*a.ShellCommand)
+		text, err := json.Marshal(*script)
 		if err != nil {
 			return "", err
 		}
-		given = ", input=" + string(script) + ".encode()"
-	case a.ShellCommand != nil:
-		argv = []string{"bash", "-c", *a.ShellCommand}
+		given = ", input=" + string(text) + ".encode()"
+	case script != nil:
+		argv = []string{"bash", "-c", *script}
 	}
 	list, err := json.Marshal(argv)
 	if err != nil {
@@ -233,14 +256,9 @@ func (s *Server) timeout(n *json.Number) (time.Duration, error) {
 	}
 	f, err := n.Float64()
 	if err != nil || f < 1 || f != float64(int64(f)) {
-		return 0, sandpool.Errorf(
-			sandpool.Invalid,
-			"InvalidArguments",
-			nameTimeout,
-			"The argument %s is %.20q; use a whole number of seconds, from 1.",
-			nameTimeout,
-			n.String(),
-		)
+		return 0, sandpool.Errorf(sandpool.Invalid, "InvalidArguments", nameTimeout,
+			"The argument %s is %.20q; use a whole number of seconds, from 1.", nameTimeout,
+			n.String())
 	}
 	if f > s.o.MaxTimeout.Seconds() {
 		return s.o.MaxTimeout, nil
@@ -254,17 +272,16 @@ func (c *call) execute(
 	id sandpool.Identifier,
 	r agent.ExecuteRequest,
 ) (agent.ExecuteResult, error) {
-	if len(r.Code) > agent.MaxCode {
-		return agent.ExecuteResult{}, sandpool.Errorf(
-			sandpool.TooLarge,
-			"",
-			"code",
-			"The code has %d bytes, of at most %d; write large data to a file and read it from /mnt/data.",
-			len(r.Code),
-			agent.MaxCode,
-		)
+	size := len(r.Code) + len(r.Stdin)
+	for _, arg := range r.Args {
+		size += len(arg)
 	}
-	if n := int64(len(r.Code)); n > small {
+	if size > agent.MaxCode {
+		return agent.ExecuteResult{}, sandpool.Errorf(sandpool.TooLarge, "", "code",
+			"The code has %d bytes, of at most %d; write large data to a file and read it from /mnt/data.",
+			size, agent.MaxCode)
+	}
+	if n := int64(size); n > small {
 		waits := c.s.queues.Share(c.holder(id))
 		defer waits.Release()
 		if err := waits.Try(n); err != nil {
@@ -326,20 +343,11 @@ func (c *call) follow(
 	case e.Result != nil:
 		return *e.Result, nil
 	case e.Fault != nil:
-		return res, sandpool.Errorf(
-			sandpool.Unavailable,
-			"ExecutionFailed",
-			"",
-			"The code could not be run: %s",
-			e.Fault.Message,
-		)
+		return res, sandpool.Errorf(sandpool.Unavailable, "ExecutionFailed", "",
+			"The code could not be run: %s", e.Fault.Message)
 	}
-	return res, sandpool.Errorf(
-		sandpool.Unavailable,
-		"ExecutionFailed",
-		"",
-		"The code could not be run. Try again.",
-	)
+	return res, sandpool.Errorf(sandpool.Unavailable, "ExecutionFailed", "",
+		"The code could not be run. Try again.")
 }
 
 // cancelTime is how long the end of a call waits for its code to be told.

@@ -170,13 +170,9 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, id sandpool.PoolI
 		return c.end()
 	}
 	w.Header().Set("Allow", "POST, DELETE")
-	return sandpool.Errorf(
-		sandpool.Invalid,
-		"MethodNotAllowed",
-		"method",
+	return sandpool.Errorf(sandpool.Invalid, "MethodNotAllowed", "method",
 		"The MCP endpoint takes POST, and DELETE to end a session. It sends nothing unasked, so "+
-			"there is no stream to GET.",
-	)
+			"there is no stream to GET.")
 }
 
 // may returns nil if the caller may use the environment.

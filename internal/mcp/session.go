@@ -68,13 +68,8 @@ func (c *call) end() error {
 		return c.reply(e.status, response{Error: e})
 	}
 	if c.session == "" {
-		return sandpool.Errorf(
-			sandpool.Invalid,
-			"",
-			sessionHeader,
-			"The request names no MCP session. Send the header %s.",
-			sessionHeader,
-		)
+		return sandpool.Errorf(sandpool.Invalid, "", sessionHeader,
+			"The request names no MCP session. Send the header %s.", sessionHeader)
 	}
 	c.s.ended.add(c.session)
 	if err := c.s.pools.StopSession(

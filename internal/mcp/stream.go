@@ -60,11 +60,8 @@ func (c *call) wantStream(token json.RawMessage) error {
 	case token == nil || token[0] == 'n' || c.batch:
 		return nil
 	case len(token) > maxID || token[0] != '"' && token[0] != '-' && (token[0] < '0' || token[0] > '9'):
-		return rpcErrorf(
-			codeParams,
-			"The progressToken must be a number, or a string of up to %d bytes.",
-			maxID,
-		)
+		return rpcErrorf(codeParams,
+			"The progressToken must be a number, or a string of up to %d bytes.", maxID)
 	case !strings.Contains(strings.ToLower(strings.Join(c.r.Header.Values("Accept"), ",")), "text/event-stream"):
 		return nil
 	}

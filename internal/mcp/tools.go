@@ -19,9 +19,17 @@ type tool struct {
 	input, output      schema
 	// readOnly and idempotent are hints to clients, which ask people before they call others.
 	readOnly, idempotent bool
+	// only is the kinds of pools whose lists have it; nil means that all have.
+	only []sandpool.ContainerType
 	// call does it. ctx ends with the caller's, or when it is cancelled.
-	call func(c *call, ctx context.Context, arguments json.RawMessage) (sandpool.Identifier, toolResult, error)
+	call toolCall
 }
+
+// toolCall returns which environment it has used, as far as that is known, and what there is to
+// say.
+type toolCall func(
+	c *call, ctx context.Context, arguments json.RawMessage,
+) (sandpool.Identifier, toolResult, error)
 
 // schema is a JSON Schema.
 type schema = map[string]any
@@ -36,6 +44,10 @@ func object(required []string, properties schema) schema {
 }
 
 func text(description string) schema { return schema{"type": "string", "description": description} }
+
+func flag(description string) schema {
+	return schema{"type": "boolean", "description": description}
+}
 
 // environmentID is the schema of the argument that names an environment. The rule is
 // sandpool.ParseIdentifier's: models read it, and invent "1" without it.
@@ -94,6 +106,9 @@ func (s *Server) find(name string) (tool, bool) {
 func (c *call) listTools(context.Context, json.RawMessage) (map[string]any, error) {
 	list := make([]map[string]any, 0, len(c.s.tools))
 	for _, t := range c.s.tools {
+		if t.only != nil && !slices.Contains(t.only, c.pool.Spec.Kind) {
+			continue
+		}
 		list = append(
 			list,
 			map[string]any{
@@ -125,18 +140,13 @@ func (c *call) callTool(ctx context.Context, params json.RawMessage) (map[string
 		} `json:"_meta"`
 	}
 	if json.Unmarshal(params, &p) != nil {
-		return nil, rpcErrorf(
-			codeParams,
-			"The params of tools/call are a name and an object of arguments.",
-		)
+		return nil, rpcErrorf(codeParams,
+			"The params of tools/call are a name and an object of arguments.")
 	}
 	t, ok := c.s.find(p.Name)
 	if !ok {
-		return nil, rpcErrorf(
-			codeParams,
-			"Unknown tool: %.80q. tools/list says which there are.",
-			p.Name,
-		)
+		return nil, rpcErrorf(codeParams, "Unknown tool: %.80q. tools/list says which there are.",
+			p.Name)
 	}
 	if p.Arguments != nil && p.Arguments[0] != '{' && p.Arguments[0] != 'n' {
 		return nil, rpcErrorf(codeParams, "The arguments of %s must be an object.", t.name)
@@ -166,21 +176,12 @@ func arguments(raw json.RawMessage, into any) error {
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &kind):
-		return sandpool.Errorf(
-			sandpool.Invalid,
-			"InvalidArguments",
-			kind.Field,
+		return sandpool.Errorf(sandpool.Invalid, "InvalidArguments", kind.Field,
 			"The argument %s is a JSON %.40s, which it does not take; see the tool's schema.",
-			kind.Field,
-			kind.Value,
-		)
+			kind.Field, kind.Value)
 	case err != nil:
-		return sandpool.Errorf(
-			sandpool.Invalid,
-			"InvalidArguments",
-			"",
-			"The arguments are not what the tool takes; see its schema.",
-		)
+		return sandpool.Errorf(sandpool.Invalid, "InvalidArguments", "",
+			"The arguments are not what the tool takes; see its schema.")
 	}
 	return nil
 }

@@ -56,11 +56,8 @@ func (c *call) checkVersion(m message) (modern bool, bad *rpcError) {
 	var p meta
 	if m.Params != nil && json.Unmarshal(m.Params, &p) != nil {
 		return isModern(
-				c.version,
-			), badRequest(
-				codeParams,
-				"The request's params are not what the protocol has there.",
-			)
+			c.version,
+		), badRequest(codeParams, "The request's params are not what the protocol has there.")
 	}
 	var version string
 	_ = json.Unmarshal(p.Meta[metaVersion], &version) // of another type it is none
@@ -71,26 +68,18 @@ func (c *call) checkVersion(m message) (modern bool, bad *rpcError) {
 	case version == "":
 		return true, badRequest(codeParams, "The request's _meta has no %s.", metaVersion)
 	case c.version != version:
-		return true, badRequest(
-			codeHeader,
+		return true, badRequest(codeHeader,
 			"The header %s is %.40q and the request's _meta has %.40q; send the same.",
-			versionHeader,
-			c.version,
-			version,
-		)
+			versionHeader, c.version, version)
 	case !served(version):
 		return true, unknownVersion(version)
 	case len(p.Meta[metaCapabilities]) == 0 || p.Meta[metaCapabilities][0] != '{':
 		return true, badRequest(codeParams, "The request's _meta has no %s.", metaCapabilities)
 	}
 	if got := strings.TrimSpace(c.r.Header.Get(methodHeader)); got != m.Method {
-		return true, badRequest(
-			codeHeader,
-			"The header %s is %.80q and the message's method %.80q; send the same.",
-			methodHeader,
-			got,
-			m.Method,
-		)
+		return true, badRequest(codeHeader,
+			"The header %s is %.80q and the message's method %.80q; send the same.", methodHeader,
+			got, m.Method)
 	}
 	want := p.Name
 	switch m.Method {
@@ -101,13 +90,9 @@ func (c *call) checkVersion(m message) (modern bool, bad *rpcError) {
 		return true, nil
 	}
 	if got := plainHeader(c.r.Header.Get(nameHeader)); got != want {
-		return true, badRequest(
-			codeHeader,
-			"The header %s is %.80q and the message has %.80q; send the same.",
-			nameHeader,
-			got,
-			want,
-		)
+		return true, badRequest(codeHeader,
+			"The header %s is %.80q and the message has %.80q; send the same.", nameHeader, got,
+			want)
 	}
 	return true, nil
 }
@@ -156,11 +141,8 @@ func (c *call) initialize(_ context.Context, params json.RawMessage) (map[string
 		ProtocolVersion string `json:"protocolVersion"`
 	}
 	if params != nil && json.Unmarshal(params, &p) != nil {
-		return nil, rpcErrorf(
-			codeParams,
-			"protocolVersion must be a string, such as %q.",
-			version20251125,
-		)
+		return nil, rpcErrorf(codeParams, "protocolVersion must be a string, such as %q.",
+			version20251125)
 	}
 	version := p.ProtocolVersion
 	switch {

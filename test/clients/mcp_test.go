@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/need"
 )
@@ -17,6 +18,7 @@ import (
 const (
 	tools = "tools"
 	other = "other"
+	shell = "shell" // of type Shell
 )
 
 // TestMCP has the SDKs of the Model Context Protocol, and its conformance suite, use a server as
@@ -50,6 +52,8 @@ func TestMCP(t *testing.T) {
 			"python 1":              {old, "mcp/sdk.py", "legacy"},
 			"python 2, 2025-11-25":  {newest, "mcp/sdk.py", "legacy"},
 			"python 2, 2026-07-28":  {newest, "mcp/sdk.py", "auto"},
+			"python 1, stdio":       {old, "mcp/sdk.py", "legacy", s.program},
+			"python 2, stdio":       {newest, "mcp/sdk.py", "auto", s.program},
 			"typescript 1":          {modules.node(), modules.script(), "sdk"},
 			"typescript 2, session": {modules.node(), modules.script(), "client", "legacy"},
 			"typescript 2":          {modules.node(), modules.script(), "client", "auto"},
@@ -68,6 +72,7 @@ func TestMCP(t *testing.T) {
 		t.Run("conformance "+version, func(t *testing.T) { s.conformance(t, modules, version) })
 	}
 	t.Run("refusals", s.refusals)
+	t.Run("shell pool", s.shellPool)
 	t.Run("crowd", s.crowd)
 }
 
@@ -76,6 +81,7 @@ func (s *server) makeTools(t *testing.T) {
 	t.Helper()
 	s.makePool(t, tools, 3, 60)
 	s.makePool(t, other, 0, 1)
+	s.makePoolOf(t, sandpool.Shell, shell, 1, 5)
 	on := true
 	patch := api.SessionPool{
 		Properties: &api.SessionPoolProperties{
@@ -113,7 +119,7 @@ func (s *server) script(t *testing.T, command ...string) {
 		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "LANG=C.UTF-8",
 		// The checkout stays as it is, and the next run finds its modules compiled.
 		"PYTHONPYCACHEPREFIX=" + filepath.Join(filepath.Dir(filepath.Dir(command[0])), "pycache"),
-		"SSL_CERT_FILE=" + s.authority, "NODE_EXTRA_CA_CERTS=" + s.authority,
+		"SANDPOOL_CONFIG=" + s.config, "SSL_CERT_FILE=" + s.authority, "NODE_EXTRA_CA_CERTS=" + s.authority,
 		"SANDPOOL_MCP_URL=" + s.endpoints[tools] + "/mcp", "SANDPOOL_MCP_KEY=" + s.key(t, tools),
 	}
 	out, err := run.CombinedOutput()

@@ -133,6 +133,32 @@ func (s *server) goSDK(t *testing.T) {
 	}
 }
 
+// shellPool checks the tools of a pool of type Shell: its shell is one from call to call, and
+// Python runs there too, in processes of its own.
+func (s *server) shellPool(t *testing.T) {
+	url, token := s.endpoints[shell]+"/mcp", "Bearer "+s.token(t, "session-executor")
+	for _, tt := range []struct{ tool, arguments, want string }{
+		{"runShellCommandInRemoteEnvironment", `{"shellCommand":"cd /tmp; x=5; echo out; echo err >&2; false"}`,
+			`"stdout":"out\n","stderr":"err\n","exitCode":1`},
+		{"runShellCommandInRemoteEnvironment", `{"shellCommand":"echo $x $PWD"}`, `"stdout":"5 /tmp\n"`},
+		{"runShellCommandInRemoteEnvironment", `{"execCommandAndArgs":["printf","%s","a  b"]}`,
+			`"stdout":"a  b","stderr":"","exitCode":0`},
+		{"runPythonCodeInRemoteEnvironment", `{"pythonCode":"print(6*7)"}`, `"stdout":"42\n"`},
+		{"runPythonCodeInRemoteEnvironment", `{"pythonCode":"1/0"}`, `ZeroDivisionError`},
+		{"runPythonCodeInRemoteEnvironment", `{"pythonCode":"1/0"}`, `"isError":true`},
+		{"listFiles", `{}`, `"files":[]`},
+	} {
+		arguments := `{"environmentId":"shell-1",` + tt.arguments[1:]
+		if tt.arguments == "{}" {
+			arguments = `{"environmentId":"shell-1"}`
+		}
+		body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tt.tool + `","arguments":` + arguments + `}}`
+		if status, _, text := s.post(t, "POST", url, body, "Authorization", token); status != 200 || !strings.Contains(text, tt.want) {
+			t.Errorf("%s %s: %d %s; want %s", tt.tool, tt.arguments, status, text, tt.want)
+		}
+	}
+}
+
 // crowd makes a thousand calls at the same time, over fifty sessions: each is run, in its own
 // session, and none twice.
 func (s *server) crowd(t *testing.T) {

@@ -36,6 +36,8 @@ const (
 type server struct {
 	*client.Client
 	authority string            // the file that clients are to trust
+	program   string            // sandpool
+	config    string            // the client configuration that leads to the server
 	endpoints map[string]string // of the pools, as the server says them
 }
 
@@ -71,7 +73,8 @@ func startServer(t *testing.T, images string) *server {
 			t.Logf("the server's log:\n%s", log.Bytes())
 		}
 	})
-	return &server{Client: connect(t, config, authority), authority: authority, endpoints: map[string]string{}}
+	return &server{Client: connect(t, config, authority), authority: authority,
+		program: cmd.Path, config: config, endpoints: map[string]string{}}
 }
 
 // connect waits until the server answers.
@@ -119,9 +122,14 @@ func (s *server) makePools(t *testing.T) {
 
 func (s *server) makePool(t *testing.T, name string, ready, most int) {
 	t.Helper()
+	s.makePoolOf(t, sandpool.PythonLTS, name, ready, most)
+}
+
+func (s *server) makePoolOf(t *testing.T, kind sandpool.ContainerType, name string, ready, most int) {
+	t.Helper()
 	cooldown := 3600
 	p, err := s.PutPool(t.Context(), name, api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
-		ContainerType:            string(sandpool.PythonLTS),
+		ContainerType:            string(kind),
 		ScaleConfiguration:       &api.ScaleConfiguration{MaxConcurrentSessions: &most, ReadySessionInstances: &ready},
 		DynamicPoolConfiguration: &api.DynamicPoolConfiguration{LifecycleConfiguration: &api.LifecycleConfiguration{CooldownPeriodInSeconds: &cooldown}},
 	}})

@@ -1,7 +1,8 @@
 """Drives the MCP endpoint of a pool with the Python SDK: version 1, which begins with initialize, and
 version 2, which speaks 2026-07-28 and both of them when it is told to.
 
-SANDPOOL_MCP_URL is the endpoint, SANDPOOL_MCP_KEY its key. The argument is "legacy" or "auto".
+SANDPOOL_MCP_URL is the endpoint, SANDPOOL_MCP_KEY its key. The first argument is "legacy" or "auto". With
+another one, the path of the program sandpool, the client starts that and speaks to its standard streams.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from mcp import ClientSession
 
 URL, KEY = os.environ["SANDPOOL_MCP_URL"], os.environ["SANDPOOL_MCP_KEY"]
 PYTHON, SHELL = "runPythonCodeInRemoteEnvironment", "runShellCommandInRemoteEnvironment"
+PROGRAM = "".join(sys.argv[2:])
 MAJOR = int(importlib.metadata.version("mcp").split(".")[0])
 
 
@@ -34,8 +36,30 @@ def holds(what, text, part):
 
 
 @contextlib.asynccontextmanager
+async def connect_stdio(mode):
+    """Gives a client of "sandpool mcp"."""
+    from mcp import StdioServerParameters, stdio_client
+
+    program = StdioServerParameters(command=PROGRAM, args=["mcp", "--pool", URL.split("/")[-2]], env=dict(os.environ))
+    if MAJOR > 1:
+        from mcp import Client
+
+        async with Client(program, mode=mode) as client:
+            yield client
+        return
+    async with stdio_client(program) as (read, write):
+        async with ClientSession(read, write) as session:
+            await session.initialize()
+            yield session
+
+
+@contextlib.asynccontextmanager
 async def connect(key, mode):
     """Gives a client that has begun, of either version."""
+    if PROGRAM:
+        async with connect_stdio(mode) as client:
+            yield client
+        return
     if MAJOR == 1:
         from mcp.client.streamable_http import streamablehttp_client
 
@@ -149,6 +173,8 @@ async def refused(key, mode):
 async def main(mode):
     print("mcp", importlib.metadata.version("mcp"), mode)
     await drive(mode)
+    if PROGRAM:
+        return
     await refused(KEY[:-1] + ("a" if KEY[-1] != "a" else "b"), mode)
 
 
