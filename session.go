@@ -101,3 +101,13 @@ const (
 func (o ClaimOutcome) String() string {
 	return [...]string{"full", "existing", "ready", "new"}[o]
 }
+
+// Loss is a session that was lost and whose caller does not know of it yet.
+type Loss struct {
+	Pool       PoolID
+	Identifier Identifier
+	// Reason is a sentence for the caller.
+	Reason string
+	// Until is when the session would have ended by itself at the latest; nobody is told then.
+	Until time.Time
+}

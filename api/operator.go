@@ -74,6 +74,8 @@ type PoolStatus struct {
 	// RefillFailures and Claims count since the server started; the claims by
 	// outcome: "ready", "existing", "new", "full".
 	RefillFailures int64 `json:"refillFailures"`
+	// SnapshotBytes is what the pool's snapshot takes on disk.
+	SnapshotBytes int64 `json:"snapshotBytes"`
 	// Refused counts, since the server started, the claims for which the machine had no room.
 	Refused int64            `json:"refused"`
 	Claims  map[string]int64 `json:"claims"`

@@ -27,7 +27,7 @@ func (c *Control) status(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 		MaxSessions: p.MaxSessions, ReadySessions: p.ReadySessions,
 		Starting: n.Starting, Ready: n.Ready, Claimed: n.Claimed, Stopping: n.Stopping, Waiting: n.Waiting,
 		RefillFailures: n.RefillFailures, Refused: n.Refused, Crashes: n.Crashes, PullFailures: n.PullFailures,
-		Pull: c.o.Pulling(id), Claims: make(map[string]int64, len(n.Claims)),
+		SnapshotBytes: n.Snapshot, Pull: c.o.Pulling(id), Claims: make(map[string]int64, len(n.Claims)),
 	}
 	for outcome, count := range n.Claims {
 		out.Claims[outcome.String()] = count

@@ -36,6 +36,7 @@ func (g *Gateway) begin(c *call, l Lease, identifier sandpool.Identifier, x exec
 	if err != nil {
 		return err
 	}
+	hold.Unattended()
 	go g.keep(c, hold, id, held.pass())
 	of := wire.About{Operation: id, Identifier: identifier, Sandbox: l.Sandbox().ID, UserAgent: c.r.UserAgent()}
 	h := c.w.Header()
@@ -88,6 +89,9 @@ func (g *Gateway) existing(c *call, fn func(in *interpreter.Interpreter, of wire
 		return err
 	}
 	if _, err := g.pools.Session(c.r.Context(), c.pool, identifier); err != nil {
+		if lost := g.pools.Lost(c.r.Context(), c.pool, identifier); lost != nil {
+			return lost
+		}
 		if c.name != "" && sandpool.ClassOf(err) == sandpool.NotFound {
 			return noExecution(c.name)
 		}

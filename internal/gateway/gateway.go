@@ -32,11 +32,19 @@ type Pools interface {
 	// Session returns the identifier's session; an identifier
 	// without one is an error of class NotFound and code SessionWithIdentifierNotFound.
 	Session(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (sandpool.Session, error)
+	// Lost is the error of class Ended that the identifier's caller has to be told once if its
+	// session was lost since its last call.
+	Lost(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) error
 	// Sessions returns at most limit sessions after the first skip ones, and whether there are more.
 	Sessions(ctx context.Context, id sandpool.PoolID, skip, limit int) ([]sandpool.Session, bool, error)
 	// StopSession ends the identifier's session; an identifier
 	// without one is an error of class NotFound and code SessionWithIdentifierNotFound.
 	StopSession(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) error
+	Logs
+}
+
+// Logs is what Pools knows of what sandboxes wrote.
+type Logs interface {
 	// SessionLog reads what a sandbox of the identifier's sessions wrote: the one that is named, or
 	// else the newest. SandboxLog reads that of any sandbox. What is not there is of class NotFound.
 	SessionLog(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier, of sandpool.SandboxID, q sandbox.LogQuery) (sandbox.LogPage, error)
@@ -51,6 +59,9 @@ type Lease interface {
 	// took, zero if one was ready.
 	ClaimTime() time.Duration
 	StartTime() time.Duration
+	// Unattended says that nobody waits for what the hold is for: the next call is told if the
+	// session is lost meanwhile.
+	Unattended()
 	// Release gives the hold back. Calling it again does nothing.
 	Release()
 }

@@ -165,6 +165,9 @@ func (w *world) Kind(_ context.Context, id sandpool.PoolID) (sandpool.ContainerT
 
 func (w *world) Pool(_ context.Context, id sandpool.PoolID) (sandpool.Pool, error) { return w.pool(id) }
 
+// Lost implements Pools: nothing is ever lost.
+func (w *world) Lost(context.Context, sandpool.PoolID, sandpool.Identifier) error { return nil }
+
 func (w *world) Session(_ context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (sandpool.Session, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -231,6 +234,7 @@ func newLease(w *world, identifier sandpool.Identifier) *lease {
 	l.ctx, l.cancel = context.WithCancelCause(w.t.Context())
 	return l
 }
+func (l *lease) Unattended() {}
 
 func (l *lease) Sandbox() sandpool.Sandbox { return sandpool.Sandbox{ID: l.session.Sandbox} }
 func (l *lease) Session() sandpool.Session { return l.session }

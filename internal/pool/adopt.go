@@ -40,7 +40,7 @@ func (m *Manager) adoptOnce(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("adopt: %w", err)
 	}
-	m.prune(ctx, pools)
+	m.prune(ctx)
 	if err := m.adoptPools(ctx, pools); err != nil {
 		return fmt.Errorf("adopt: %w", err)
 	}
@@ -74,6 +74,10 @@ func (m *Manager) adoptPools(ctx context.Context, pools []sandpool.Pool) error {
 	if err != nil {
 		return err
 	}
+	losses, err := m.store.Losses(ctx)
+	if err != nil {
+		return err
+	}
 	pools = slices.DeleteFunc(pools, func(p sandpool.Pool) bool { return mine[p.ID.Key()] == 0 })
 	rows := slices.DeleteFunc(all, func(s sandpool.Sandbox) bool { return mine[s.Pool.Key()] == 0 })
 	reasons := m.judge(ctx, pools, rows, found)
@@ -86,6 +90,11 @@ func (m *Manager) adoptPools(ctx context.Context, pools []sandpool.Pool) error {
 		s := m.newPoolState(p)
 		s.epoch, s.until = mine[p.ID.Key()], until
 		m.pools[p.ID.Key()] = s
+	}
+	for _, l := range losses {
+		if p := m.pools[l.Pool.Key()]; p != nil && mine[l.Pool.Key()] != 0 {
+			p.losses[l.Identifier] = &l
+		}
 	}
 	for i, row := range rows {
 		m.adoptRow(row, reasons[i])
@@ -125,24 +134,6 @@ func (m *Manager) strays(found map[sandpool.SandboxID]bool, rows []sandpool.Sand
 		if !known[id] && m.boxes[id] == nil {
 			m.adoptStray(sandpool.Sandbox{ID: id, State: sandpool.Starting}, nil)
 		}
-	}
-}
-
-// prune gives back the snapshots that no pool names. Here alone no preparation is under
-// way, whose key nobody could know yet.
-func (m *Manager) prune(ctx context.Context, pools []sandpool.Pool) {
-	pruner, ok := m.engine.(sandbox.Pruner)
-	if !ok {
-		return
-	}
-	var keep []string
-	for _, p := range pools {
-		if p.Template != "" && p.State != sandpool.Deleting {
-			keep = append(keep, p.Template)
-		}
-	}
-	if err := pruner.Prune(ctx, keep); err != nil {
-		m.events.Observe(event.Event{Name: event.SnapshotsKept, Err: err})
 	}
 }
 
@@ -222,7 +213,7 @@ func (m *Manager) adoptRow(row sandpool.Sandbox, reason string) {
 		if row.State != sandpool.Stopping {
 			cause := ended("%s", reason)
 			if row.State == sandpool.Claimed && reason == reasonGone {
-				p.mourn(row.Identifier, cause, now)
+				p.mourn(b, cause, now)
 			}
 			m.retire(b, cause)
 			m.events.Observe(event.Event{Name: event.SandboxDropped, Pool: row.Pool, Sandbox: row.ID, Outcome: string(row.State), Err: errors.New(reason)})
@@ -275,6 +266,7 @@ func (m *Manager) sweep(ctx context.Context) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.unpruned = true // of an attempt that failed
 	for _, b := range live {
 		if !found[b.row.ID] {
 			m.died(b, sandbox.Exit{Reason: sandbox.Killed})

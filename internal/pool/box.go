@@ -29,7 +29,7 @@ type poolState struct {
 	lost     bool      // somebody else owns it; nothing of it is to be touched
 	trial    bool      // no sandbox of a template that boots has started yet
 	crashes  int64     // sandboxes that ended by themselves, ever
-	losses   map[sandpool.Identifier]loss
+	losses   map[sandpool.Identifier]*sandpool.Loss
 	past     []past     // sandboxes that are over, oldest first
 	rolling  bool       // sandboxes of an earlier revision may be ready still
 	unsaved  bool       // pool differs from its row in State or Problem
@@ -42,7 +42,7 @@ type poolState struct {
 }
 
 func (m *Manager) newPoolState(p sandpool.Pool) *poolState {
-	s := &poolState{pool: p, sessions: map[sandpool.Identifier]*entry{}, losses: map[sandpool.Identifier]loss{},
+	s := &poolState{pool: p, sessions: map[sandpool.Identifier]*entry{}, losses: map[sandpool.Identifier]*sandpool.Loss{},
 		prep: preparation{changed: make(chan struct{})}}
 	m.setGuest(s)
 	return s
@@ -67,13 +67,16 @@ type box struct {
 	ctx   context.Context
 	end   context.CancelCauseFunc
 
-	leases int
-	used   time.Time // when the last lease ended, with the monotonic clock
-	dirty  bool      // used is not in the store yet
-	left   bool      // the store has heard that its session is over
+	leases     int
+	used       time.Time      // when the last lease ended, with the monotonic clock
+	dirty      bool           // used is not in the store yet
+	unattended int            // of the leases, those for which nobody waits
+	loss       *sandpool.Loss // that its session was lost, until the store knows
+	left       bool           // the store has heard that its session is over
 
-	starting bool // its start is under way; only the starter may touch it
-	stopping bool // an attempt to stop is under way
+	template string // the key of what it starts from
+	starting bool   // its start is under way; only the starter may touch it
+	stopping bool   // an attempt to stop is under way
 	backoff  backoff
 
 	checking bool      // it is being asked whether it lives

@@ -21,6 +21,8 @@ type Lease struct {
 	claimTime time.Duration
 	startTime time.Duration
 	released  atomic.Bool
+
+	unattended bool // guarded by Manager.mu
 }
 
 // lease returns a lease on a claimed sandbox. The caller holds mu.
@@ -38,6 +40,17 @@ func (l *Lease) ClaimTime() time.Duration { return l.claimTime }
 // StartTime is what starting the sandbox took; zero if it ran already.
 func (l *Lease) StartTime() time.Duration { return l.startTime }
 
+// Unattended says that nobody waits for what the lease is for: whoever calls next is told if the
+// session is lost meanwhile.
+func (l *Lease) Unattended() {
+	l.manager.mu.Lock()
+	defer l.manager.mu.Unlock()
+	if !l.unattended && !l.released.Load() {
+		l.unattended = true
+		l.box.unattended++
+	}
+}
+
 // Release ends the lease; the session's idle time begins with the last one. Further calls do nothing.
 func (l *Lease) Release() {
 	if l.released.Swap(true) {
@@ -48,6 +61,9 @@ func (l *Lease) Release() {
 	defer m.mu.Unlock()
 	b := l.box
 	b.leases--
+	if l.unattended {
+		b.unattended--
+	}
 	b.used, b.dirty = time.Now(), true
 	if b.leases == 0 && b.used.Sub(b.since) < plan.Calm {
 		m.nudge() // refills may wait for a first request
@@ -94,6 +110,7 @@ func (m *Manager) Acquire(ctx context.Context, id sandpool.PoolID, identifier sa
 	}
 	if lost := p.tell(identifier, began); lost != nil {
 		m.mu.Unlock()
+		m.forgetLoss(ctx, p, identifier)
 		return nil, lost
 	}
 	mark := p.line.Mark()

@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -112,53 +113,101 @@ func (m *Manager) lost(b *box, cause *sandpool.Error, what string, why error) {
 		switch {
 		case b.row.State == sandpool.Ready:
 			m.holdUp(b, what, why)
-		case b.row.State == sandpool.Claimed && b.leases == 0:
-			p.mourn(b.row.Identifier, cause, time.Now())
+		case b.row.State == sandpool.Claimed && b.leases == b.unattended:
+			p.mourn(b, cause, time.Now())
 		}
 	}
 	m.retire(b, cause)
 }
 
 // A session has state that its caller believes to be there: variables, files, a container's own. So
-// the first request after a session was lost while nobody used it is told so before anything runs,
-// and the next gets a fresh one.
+// the first request after a session was lost while nobody waited for it is told so before anything
+// runs, and the next gets a fresh one. A loss is in the store before the end of its sandbox is, so
+// that a restarted server tells it too; the store forgets it before it is told.
 
 // maxLosses bounds what is remembered in one pool.
 const maxLosses = 1024
 
-// loss is a session that was lost, and that its caller does not know of yet.
-type loss struct {
-	cause *sandpool.Error
-	until time.Time
-}
-
-// mourn remembers a lost session as long as its caller might have used it. The caller holds
-// Manager.mu.
-func (p *poolState) mourn(identifier sandpool.Identifier, cause *sandpool.Error, now time.Time) {
+// mourn remembers that b's session was lost, for as long as its caller might have used it. The
+// caller holds Manager.mu.
+func (p *poolState) mourn(b *box, cause *sandpool.Error, now time.Time) {
 	if len(p.losses) >= maxLosses {
 		for id, l := range p.losses {
-			if now.After(l.until) {
+			if now.After(l.Until) {
 				delete(p.losses, id)
 			}
 		}
 	}
 	if len(p.losses) < maxLosses {
-		p.losses[identifier] = loss{cause, now.Add(max(p.pool.Cooldown, p.pool.Spec.Lifecycle.MaxAlive))}
+		b.loss = &sandpool.Loss{Pool: p.pool.ID, Identifier: b.row.Identifier, Reason: cause.Message,
+			Until: now.Add(max(p.pool.Cooldown, p.pool.Spec.Lifecycle.MaxAlive))}
+		p.losses[b.row.Identifier] = b.loss
 	}
 }
 
-// tell returns what the caller of an identifier has to be told once, or nil. The caller holds
-// Manager.mu.
-func (p *poolState) tell(identifier sandpool.Identifier, now time.Time) *sandpool.Error {
-	l, ok := p.losses[identifier]
-	if !ok {
+// recordLoss makes the store remember what mourn does of b.
+func (m *Manager) recordLoss(ctx context.Context, b *box) error {
+	m.mu.Lock()
+	p, l := b.pool, b.loss
+	m.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	if err := m.fenced(p, m.store.Mourn(ctx, *l, time.Now(), p.epoch)); err != nil {
+		return fmt.Errorf("record the loss of a session: %w", err)
+	}
+	m.mu.Lock()
+	b.loss = nil
+	told := p.losses[l.Identifier] != l
+	m.mu.Unlock()
+	if told {
+		m.forgetLoss(ctx, p, l.Identifier)
+	}
+	return nil
+}
+
+// forgetLoss makes the store forget a loss that is being told.
+func (m *Manager) forgetLoss(ctx context.Context, p *poolState, identifier sandpool.Identifier) {
+	ctx, cancel := m.undo(ctx)
+	defer cancel()
+	if err := m.fenced(p, m.store.Forget(ctx, p.pool.ID, identifier, p.epoch)); err != nil {
+		// At worst it is told once more after a restart.
+		m.events.Observe(event.Event{Name: event.SandboxUnsaved, Pool: p.pool.ID, Err: err})
+	}
+}
+
+// tell returns what the caller of an identifier has to be told once, or nil, and takes it from
+// memory; forgetLoss is to follow. The caller holds Manager.mu.
+func (p *poolState) tell(identifier sandpool.Identifier, now time.Time) error {
+	l := p.losses[identifier]
+	if l == nil {
 		return nil
 	}
 	delete(p.losses, identifier)
-	if now.After(l.until) {
+	if now.After(l.Until) {
 		return nil
 	}
-	return l.cause
+	return ended("%s", l.Reason)
+}
+
+// Lost returns the error of class Ended that the identifier's caller has to be told once, if its session
+// was lost since its last call, and else nil. It begins no session.
+func (m *Manager) Lost(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) error {
+	if err := m.ready(ctx); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	p, err := m.pool(id)
+	if err != nil {
+		m.mu.Unlock()
+		return err
+	}
+	lost := p.tell(identifier, time.Now())
+	m.mu.Unlock()
+	if lost != nil {
+		m.forgetLoss(ctx, p, identifier)
+	}
+	return lost
 }
 
 // beginTrial says that a sandbox must start before the pool counts as prepared: a template that

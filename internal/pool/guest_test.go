@@ -3,10 +3,12 @@ package pool_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -88,6 +90,121 @@ func TestCodeSessionIsLost(t *testing.T) {
 		w.wantClass(w.StopSession(w.Context(), python, "user-2"), sandpool.NotFound)
 		w.settle()
 		w.acquire("user-2", sandpool.ClaimReady).Release()
+	})
+}
+
+// What ended a session is told after a restart of the server as before it, once, whenever the server
+// ends in between.
+func TestLossIsToldAfterARestart(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(1, 10))
+		var ids []sandpool.SandboxID
+		for n := range 4 {
+			l := w.acquire(sandpool.Identifier(fmt.Sprint("user-", n)), sandpool.ClaimReady)
+			l.Release()
+			ids = append(ids, l.Sandbox().ID)
+			w.settle()
+		}
+		for _, id := range ids[:3] {
+			w.fake.End(id, sandbox.Exit{Reason: sandbox.OutOfMemory})
+		}
+		w.settle()
+		_, err := w.Acquire(w.Context(), python, "user-0") // told before
+		w.wantEnded(err, "out of memory")
+		w.wantClass(w.StopSession(w.Context(), python, "user-1"), sandpool.NotFound) // not missed
+		w.restart()
+		w.restart()
+		w.settle()
+		w.acquire("user-0", sandpool.ClaimReady).Release()
+		w.settle()
+		w.acquire("user-1", sandpool.ClaimReady).Release()
+		w.settle()
+		_, err = w.Acquire(w.Context(), python, "user-2")
+		w.wantEnded(err, "out of memory")
+		w.acquire("user-3", sandpool.ClaimExisting).Release()
+		w.restart()
+		w.settle()
+		w.acquire("user-2", sandpool.ClaimReady).Release()
+	})
+}
+
+// Of a loss nobody is told whose session would be over by now.
+func TestLossIsForgotten(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(1, 10))
+		l := w.acquire("user-1", sandpool.ClaimReady)
+		l.Release()
+		w.fake.End(l.Sandbox().ID, sandbox.Exit{Reason: sandbox.OutOfMemory})
+		w.settle()
+		w.restart()
+		w.pass(6 * time.Minute)
+		w.acquire("user-1", sandpool.ClaimReady).Release()
+	})
+}
+
+// A server that is killed before it could write anything down knows at least that a session is gone.
+func TestLossOfAKilledServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWalk(t)
+		<-time.After(time.Second)
+		l, err := w.manager.Acquire(t.Context(), python, "user-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Release()
+		w.life.over.Store(true)
+		w.fake.End(l.Sandbox().ID, sandbox.Exit{Reason: sandbox.OutOfMemory})
+		synctest.Wait()
+		w.end()
+		w.begin()
+		for _, want := range []sandpool.Class{sandpool.Ended, sandpool.Internal} {
+			l, err := w.manager.Acquire(t.Context(), python, "user-1")
+			if got := sandpool.ClassOf(err); got != want || (err == nil) != (want == sandpool.Internal) {
+				t.Errorf("Acquire: %v, want class %s", err, want)
+			}
+			if err == nil {
+				l.Release()
+			}
+		}
+		w.end()
+		w.fake.Close()
+		if err := w.store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A session that is lost while only what nobody waits for holds it is told of with the next call,
+// which may be a question for what was lost with it.
+func TestLossUnderUnattendedWork(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(1, 10))
+		for _, ask := range []func(id sandpool.Identifier) error{
+			func(id sandpool.Identifier) error { _, err := w.Acquire(w.Context(), python, id); return err },
+			func(id sandpool.Identifier) error { return w.Lost(w.Context(), python, id) },
+		} {
+			l := w.acquire("user-1", sandpool.ClaimReady)
+			l.Unattended()
+			w.fake.End(l.Sandbox().ID, sandbox.Exit{Reason: sandbox.OutOfMemory})
+			w.settle()
+			l.Release()
+			w.wantEnded(ask("user-1"), "out of memory")
+			if err := w.Lost(w.Context(), python, "user-1"); err != nil {
+				w.Errorf("told twice: %v", err)
+			}
+			w.settle()
+		}
+		l := w.acquire("user-2", sandpool.ClaimReady)
+		l.Unattended()
+		attended := w.acquire("user-2", sandpool.ClaimExisting)
+		w.fake.End(l.Sandbox().ID, sandbox.Exit{Reason: sandbox.OutOfMemory})
+		w.settle()
+		w.wantEnded(context.Cause(attended.Context()), "out of memory") // who waits is told now
+		l.Release()
+		attended.Release()
+		if err := w.Lost(w.Context(), python, "user-2"); err != nil {
+			w.Errorf("told twice: %v", err)
+		}
 	})
 }
 

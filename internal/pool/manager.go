@@ -85,6 +85,9 @@ type Manager struct {
 	// rows serialises changes of pools' rows, so that the store sees them in
 	// the order in which memory does. It is taken before mu.
 	rows sync.Mutex
+	// keys is held while snapshots are removed, and by a preparation that says which one it is
+	// about to use. It is taken before mu.
+	keys sync.Mutex
 
 	mu        sync.Mutex            // guards everything below, and what hangs off it
 	life      context.Context       // of Run; nil before, ended after
@@ -95,14 +98,17 @@ type Manager struct {
 	boxes     map[sandpool.SandboxID]*box
 	starts    slots
 	room      room.Ledger
-	exhausted room.Resource // what the machine lacked for a claim, with nothing left to give up
-	measuring bool          // that is under way
-	nudged    bool          // a nudge is on its way
-	stops     int           // attempts to stop in progress
-	checks    int           // questions whether a sandbox lives, in progress
-	draining  bool          // StopAll was called
-	empty     chan struct{} // non-nil while StopAll waits; closed when boxes is empty
-	closed    bool          // Run waits for work: no more of it
+	exhausted room.Resource    // what the machine lacked for a claim, with nothing left to give up
+	measuring bool             // that is under way
+	unpruned  bool             // there may be snapshots that nothing needs
+	pruning   bool             // they are being removed
+	snapshots map[string]int64 // the bytes of each, by its key
+	nudged    bool             // a nudge is on its way
+	stops     int              // attempts to stop in progress
+	checks    int              // questions whether a sandbox lives, in progress
+	draining  bool             // StopAll was called
+	empty     chan struct{}    // non-nil while StopAll waits; closed when boxes is empty
+	closed    bool             // Run waits for work: no more of it
 	work      sync.WaitGroup
 }
 

@@ -71,6 +71,14 @@ func (s mortalStore) Stopping(ctx context.Context, id sandpool.SandboxID, reason
 	return s.unless(func() error { return s.Store.Stopping(ctx, id, reason, epoch) })
 }
 
+func (s mortalStore) Mourn(ctx context.Context, l sandpool.Loss, now time.Time, epoch int64) error {
+	return s.unless(func() error { return s.Store.Mourn(ctx, l, now, epoch) })
+}
+
+func (s mortalStore) Forget(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier, epoch int64) error {
+	return s.unless(func() error { return s.Store.Forget(ctx, id, identifier, epoch) })
+}
+
 func (s mortalStore) Touch(ctx context.Context, used []sandpool.Use) error {
 	return s.unless(func() error { return s.Store.Touch(ctx, used) })
 }
@@ -116,6 +124,13 @@ func (e mortalEngine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepar
 		e.Leave(id)
 	}
 	return h, err
+}
+
+func (e mortalEngine) Prune(ctx context.Context, keep []string) error {
+	if err := e.check(); err != nil {
+		return err
+	}
+	return e.Fake.Prune(ctx, keep)
 }
 
 func (e mortalEngine) Stop(ctx context.Context, h sandbox.Handle) error {

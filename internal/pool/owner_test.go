@@ -87,6 +87,12 @@ func TestOwnerIsReplaced(t *testing.T) {
 		w.wantMoved(err)
 		_, err = two.Put(w.Context(), spec(1, 5), nil)
 		w.wantMoved(err)
+		for _, s := range []*server{one, two} {
+			pools, err := s.Pools(w.Context())
+			if err != nil || len(pools) != 1 || pools[0].ID != python || pools[0].State != sandpool.Succeeded {
+				w.Errorf("Pools = %+v, %v; want the pool of one", pools, err)
+			}
+		}
 		w.pass(time.Minute) // renewals keep it where it is
 		_, err = two.Acquire(w.Context(), python, "user-1")
 		w.wantMoved(err)

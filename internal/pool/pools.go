@@ -109,6 +109,7 @@ func (m *Manager) adoptPool(p *poolState, next sandpool.Pool) {
 		}
 		p.prep.change()
 	}
+	m.unpruned = m.unpruned || p.pool.Template != next.Template
 	p.pool = next
 	p.line.FreeAll() // there may be more slots now
 	m.setGuest(p)
@@ -200,16 +201,30 @@ func (m *Manager) shown(p *poolState) sandpool.Pool {
 	return shown
 }
 
-// Pools returns all pools, ordered by PoolID.Key.
+// Pools returns all pools, ordered by PoolID.Key, those of other servers as the store has them.
 func (m *Manager) Pools(ctx context.Context) ([]sandpool.Pool, error) {
 	if err := m.ready(ctx); err != nil {
 		return nil, err
 	}
+	var list, rows []sandpool.Pool
+	m.mu.Lock()
+	others := len(m.foreign) > 0
+	m.mu.Unlock()
+	if others {
+		var err error
+		if rows, err = m.store.Pools(ctx); err != nil {
+			return nil, err
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var list []sandpool.Pool
 	for _, p := range m.pools {
 		list = append(list, m.shown(p))
+	}
+	for _, p := range rows {
+		if m.pools[p.ID.Key()] == nil {
+			list = append(list, p)
+		}
 	}
 	slices.SortFunc(list, func(a, b sandpool.Pool) int { return cmp.Compare(a.ID.Key(), b.ID.Key()) })
 	return list, nil
@@ -334,6 +349,8 @@ type Status struct {
 	// Crashes counts, since the server started, the sandboxes that ended by themselves or did not
 	// pass their liveness check.
 	Crashes int64
+	// Snapshot is the bytes of what its sandboxes start from, on disk.
+	Snapshot int64
 	// Refused counts, since the server started, the claims for which the machine had no room.
 	Refused int64
 	// Notice is sandpool.Pool.Notice.
@@ -358,7 +375,7 @@ func (m *Manager) Status(ctx context.Context, id sandpool.PoolID) (Status, error
 		return Status{}, err
 	}
 	s := Status{Waiting: p.line.Len(), RefillFailures: p.refills, Crashes: p.crashes, PullFailures: p.prep.pulls,
-		Refused: p.refused, Notice: m.notice(p), Claims: map[sandpool.ClaimOutcome]int64{}}
+		Refused: p.refused, Notice: m.notice(p), Snapshot: m.snapshots[p.pool.Template], Claims: map[sandpool.ClaimOutcome]int64{}}
 	for outcome, n := range p.claims {
 		s.Claims[sandpool.ClaimOutcome(outcome)] = n
 	}

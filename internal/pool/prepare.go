@@ -24,6 +24,7 @@ type preparation struct {
 	backoff  backoff
 
 	running bool
+	key     string             // of what the one that runs makes
 	cancel  context.CancelFunc // of the one that runs
 	changed chan struct{}      // closed and replaced when anything above changes
 }
@@ -42,7 +43,7 @@ func (m *Manager) beginPrepare(p *poolState) {
 		m.mu.Lock()
 		p.prep.cancel = cancel
 		m.mu.Unlock()
-		prepared, note, err := m.prepare(ctx, want)
+		prepared, note, err := m.prepare(ctx, p, want)
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.endPrepare(ctx, p, want.Revision, prepared, note, err)
@@ -52,7 +53,7 @@ func (m *Manager) beginPrepare(p *poolState) {
 }
 
 // prepare makes the template ready. The note is why sandboxes are booted that were to be restored.
-func (m *Manager) prepare(ctx context.Context, p sandpool.Pool) (prepared sandbox.Prepared, note, err error) {
+func (m *Manager) prepare(ctx context.Context, of *poolState, p sandpool.Pool) (prepared sandbox.Prepared, note, err error) {
 	guest, err := m.options.Guest(p)
 	if err != nil {
 		return prepared, nil, err
@@ -68,6 +69,7 @@ func (m *Manager) prepare(ctx context.Context, p sandpool.Pool) (prepared sandbo
 	tell := func(step sandbox.Progress) {
 		m.events.Observe(event.Event{Name: event.PoolPreparing, Pool: p.ID, Outcome: step.Step, Took: step.Elapsed})
 	}
+	m.use(of, t)
 	prepared, err = m.engine.Prepare(ctx, t, tell)
 	if err == nil {
 		return prepared, nil, nil
@@ -77,6 +79,7 @@ func (m *Manager) prepare(ctx context.Context, p sandpool.Pool) (prepared sandbo
 		return prepared, nil, err
 	}
 	t.Start = sandbox.Boot
+	m.use(of, t)
 	booted, bootErr := m.engine.Prepare(ctx, t, tell)
 	if bootErr != nil {
 		return booted, nil, err
@@ -89,7 +92,8 @@ func (m *Manager) prepare(ctx context.Context, p sandpool.Pool) (prepared sandbo
 func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, prepared sandbox.Prepared, note, err error) {
 	defer m.kick()
 	defer p.prep.change()
-	p.prep.running = false
+	p.prep.running, p.prep.key = false, ""
+	m.unpruned = true
 	m.room.Give(p.view("", nil).NeedsToPrepare())
 	if errors.Is(ctx.Err(), context.Canceled) || revision != p.pool.Revision || p.pool.State == sandpool.Deleting {
 		return
@@ -245,4 +249,83 @@ func (m *Manager) awaitStartable(ctx context.Context, p *poolState, identifier s
 		return nil // the store's answer, at the new revision, decides
 	}
 	return err
+}
+
+// A snapshot is needed by the pool whose template it is of, by a preparation that is about to name
+// it, and by sandboxes that are being started from it. Every other is removed as soon as it is not
+// needed any more, so that there are never many more of them than pools.
+
+// use says that a preparation of p is about to make or find what it needs of t.
+func (m *Manager) use(p *poolState, t sandbox.Template) {
+	pruner, ok := m.engine.(sandbox.Pruner)
+	if !ok {
+		return
+	}
+	key, err := pruner.Key(t)
+	if err != nil {
+		return // which the preparation says as well
+	}
+	m.keys.Lock() // from here on a removal knows of it, and none is under way
+	defer m.keys.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p.prep.key = key
+}
+
+// beginPrune removes snapshots that nothing needs in a goroutine. The caller holds mu.
+func (m *Manager) beginPrune() {
+	if m.unpruned && !m.pruning {
+		m.pruning = m.spawn(m.prune)
+	}
+}
+
+// prune removes snapshots that nothing needs.
+func (m *Manager) prune(ctx context.Context) {
+	pruner, ok := m.engine.(sandbox.Pruner)
+	if !ok {
+		return // pruning stays set, and so ends the attempts
+	}
+	m.keys.Lock()
+	defer m.keys.Unlock()
+	m.mu.Lock()
+	m.unpruned = false
+	m.mu.Unlock()
+	pools, err := m.store.Pools(ctx)
+	if err == nil {
+		err = pruner.Prune(ctx, m.needed(pools))
+	}
+	sizes, err2 := pruner.Kept(ctx)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pruning, m.snapshots = false, sizes
+	if m.unpruned {
+		m.kick()
+	}
+	if err := errors.Join(err, err2); err != nil && ctx.Err() == nil {
+		m.events.Observe(event.Event{Name: event.SnapshotsKept, Err: err}) // the next sweep tries again
+	}
+}
+
+// needed are the keys of the snapshots that something needs; rows are all pools of the store, those of
+// other servers among them.
+func (m *Manager) needed(rows []sandpool.Pool) (keys []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range rows {
+		if mine := m.pools[p.ID.Key()]; mine != nil {
+			p = mine.pool // it may be ahead of its row
+		}
+		if p.State != sandpool.Deleting {
+			keys = append(keys, p.Template)
+		}
+	}
+	for _, p := range m.pools {
+		keys = append(keys, p.prep.key)
+	}
+	for _, b := range m.boxes {
+		if b.starting {
+			keys = append(keys, b.template)
+		}
+	}
+	return keys
 }

@@ -107,6 +107,7 @@ func (m *Manager) act() {
 			p.short = room.Resource(a.Reason)
 		}
 	}
+	m.beginPrune()
 }
 
 // look takes the snapshot. The caller holds mu.
@@ -224,5 +225,7 @@ func (m *Manager) beginRemove(p *poolState) {
 		}
 		m.events.Observe(event.Event{Name: event.PoolDeleted, Pool: p.pool.ID})
 		delete(m.pools, p.pool.ID.Key())
+		m.unpruned = true
+		m.kick()
 	})
 }

@@ -113,7 +113,10 @@ func (m *Manager) StopSession(ctx context.Context, id sandpool.PoolID, identifie
 		m.mu.Unlock()
 		return err
 	}
-	delete(p.losses, identifier) // who deletes a session does not miss it
+	if p.losses[identifier] != nil {
+		delete(p.losses, identifier) // who deletes a session does not miss it
+		defer m.forgetLoss(ctx, p, identifier)
+	}
 	cause := ended("the session was deleted")
 	b, e := p.live(identifier), p.sessions[identifier]
 	if b == nil && e != nil && e.claim != nil {

@@ -75,6 +75,7 @@ func (m *Manager) start(ctx context.Context, b *box, queue bool) error {
 	row, err := m.boot(ctx, b, queue)
 	m.mu.Lock()
 	b.starting = false
+	m.unpruned = m.unpruned || b.template != b.pool.pool.Template
 	if err == nil && b.row.State != sandpool.Stopping {
 		// The store may have given it to a claim before memory heard that it is ready.
 		if b.row.State == sandpool.Starting {
@@ -182,6 +183,13 @@ func (m *Manager) boot(ctx context.Context, b *box, queue bool) (sandpool.Sandbo
 	prepared, err := m.preparedInTime(ctx, b.pool, row.Revision)
 	if err != nil {
 		return row, err
+	}
+	m.mu.Lock()
+	b.template = prepared.Key
+	current := row.Revision == b.pool.pool.Revision && b.pool.pool.State != sandpool.Deleting
+	m.mu.Unlock()
+	if !current {
+		return row, errSuperseded // what it was to start from may be gone
 	}
 	timeout := m.options.StartTimeout
 	if prepared.Template.Start == sandbox.Boot {

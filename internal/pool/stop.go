@@ -13,6 +13,9 @@ import (
 
 // markStopping makes the store say what memory knows: the sandbox is on its way out.
 func (m *Manager) markStopping(ctx context.Context, b *box) error {
+	if err := m.recordLoss(ctx, b); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	id, reason, epoch := b.row.ID, b.row.Reason, b.pool.ownEpoch()
 	m.mu.Unlock()

@@ -42,8 +42,13 @@ type WorkingSetRecorder interface {
 	RecordWorkingSet(ctx context.Context, p Prepared, h Handle) error
 }
 
-// Pruner is the optional ability to give back what Prepare keeps on disk.
+// Pruner is the optional ability to know what Prepare keeps on disk, and to give it back.
 type Pruner interface {
+	// Key returns the key under which Prepare keeps what it makes of t, and which Prepared.Key
+	// then says.
+	Key(t Template) (string, error)
+	// Kept returns how many bytes are kept under each key.
+	Kept(ctx context.Context) (map[string]int64, error)
 	// Prune removes what Prepare made for every key that keep does not hold. A
 	// Start of a pruned key needs another Prepare.
 	Prune(ctx context.Context, keep []string) error

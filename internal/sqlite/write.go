@@ -23,6 +23,7 @@ type statements struct {
 	claimReady                     *sql.Stmt
 	started, stopping, touch       *sql.Stmt
 	remove                         *sql.Stmt
+	mourn, forget, forgetOld       *sql.Stmt
 
 	all []*sql.Stmt
 }
@@ -56,6 +57,9 @@ func (s *statements) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&s.stopping, stopping},
 		{&s.touch, touch},
 		{&s.remove, remove},
+		{&s.mourn, mourn},
+		{&s.forget, "DELETE FROM losses WHERE pool = ? AND identifier = ?"},
+		{&s.forgetOld, "DELETE FROM losses WHERE pool = ? AND until <= ?"},
 	} {
 		stmt, err := conn.PrepareContext(ctx, each.text)
 		if err != nil {

@@ -1,5 +1,5 @@
-// Package store is the contract of what the pool needs kept: pools, their secrets, and the rows of
-// sandboxes. Its conformance suite is package storetest.
+// Package store is the contract of what the pool needs kept: pools, their secrets, the rows of
+// sandboxes, and which sessions were lost. Its conformance suite is package storetest.
 //
 // # The allocator
 //
@@ -60,7 +60,7 @@ type Pools interface {
 	// Secrets returns the secrets of a pool, none for an unknown one. Nothing else that a store
 	// returns holds them.
 	Secrets(ctx context.Context, id sandpool.PoolID) (sandpool.Secrets, error)
-	// DeletePool removes the pool's row and secrets. A pool that still has sandbox rows is
+	// DeletePool removes the pool's row, secrets and losses. A pool that still has sandbox rows is
 	// an error of class Conflict; an unknown one is not an error.
 	DeletePool(ctx context.Context, id sandpool.PoolID, epoch int64) error
 }
@@ -101,9 +101,21 @@ type Sandboxes interface {
 	Remove(ctx context.Context, id sandpool.SandboxID, epoch int64) error
 }
 
+// Losses keeps which sessions were lost, for as long as their callers do not know of it.
+type Losses interface {
+	// Losses returns all that are kept, whoever owns their pools, ordered by pool and identifier.
+	Losses(ctx context.Context) ([]sandpool.Loss, error)
+	// Mourn keeps a loss, in place of an earlier one of the same pool and identifier, and forgets
+	// those of the pool whose time has passed at now. An unknown pool is an error of class NotFound.
+	Mourn(ctx context.Context, l sandpool.Loss, now time.Time, epoch int64) error
+	// Forget forgets the loss of an identifier. Unknown pools and identifiers are ignored.
+	Forget(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier, epoch int64) error
+}
+
 // Store is everything that the pool needs kept.
 type Store interface {
 	Pools
 	Owners
 	Sandboxes
+	Losses
 }

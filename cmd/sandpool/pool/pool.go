@@ -307,6 +307,9 @@ func (c *statusCmd) Run(ctx context.Context, a *console.App) error {
 			fmt.Fprintln(a.Stdout, console.PrintableLines(text))
 		}
 	}
+	if s.SnapshotBytes > 0 {
+		fmt.Fprintf(a.Stdout, "snapshot: %s\n", console.Bytes(s.SnapshotBytes))
+	}
 	if s.Refused > 0 {
 		fmt.Fprintf(a.Stdout, "%d claims found no room on the machine since the server started\n", s.Refused)
 	}

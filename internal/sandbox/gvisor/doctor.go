@@ -32,6 +32,7 @@ func CheckHost(cfg Config) []sandbox.Requirement {
 		checkNamespaces, checkSeccomp, checkPtrace, checkPrograms, checkGVisor,
 		func() sandbox.Requirement { return checkStore(cfg.Root) },
 		func() sandbox.Requirement { return checkSpace(cfg.Root) },
+		func() sandbox.Requirement { return checkSnapshots(cfg.Root) },
 		checkLargePages,
 	}
 	found := make([]sandbox.Requirement, len(checks))
@@ -240,6 +241,19 @@ func checkSpace(root string) sandbox.Requirement {
 	free := s.Bavail * uint64(s.Bsize)
 	return requirement(spaceName, free >= minSpace, fmt.Sprintf("%d MB free at %s", free>>20, dir),
 		fmt.Sprintf("Free at least %d MB, or choose another data directory.", minSpace>>20))
+}
+
+// checkSnapshots says what the snapshots take. There is one for each pool that has one.
+func checkSnapshots(root string) sandbox.Requirement {
+	sizes, err := kept(root)
+	if err != nil {
+		return requirement("snapshots", false, err.Error(), "Make the data directory readable.")
+	}
+	var sum int64
+	for _, size := range sizes {
+		sum += size
+	}
+	return requirement("snapshots", true, fmt.Sprintf("%d, %d MB", len(sizes), sum>>20), "")
 }
 
 // checkGVisor refuses gVisor as it is, whose streams lose data; see third_party/gvisor.

@@ -142,6 +142,38 @@ func syncDir(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// Key implements sandbox.Pruner.
+func (e *Engine) Key(t sandbox.Template) (string, error) {
+	if err := checkTemplate(t); err != nil {
+		return "", err
+	}
+	return snapshotKey(t)
+}
+
+// Kept implements sandbox.Pruner.
+func (e *Engine) Kept(ctx context.Context) (map[string]int64, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return kept(e.cfg.Root)
+}
+
+// kept returns the size of each snapshot of an engine.
+func kept(root string) (map[string]int64, error) {
+	dir := filepath.Join(root, snapshotsName)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list snapshots: %w", err)
+	}
+	sizes := map[string]int64{}
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), halfPrefix) {
+			sizes[entry.Name()] = sizeOf(filepath.Join(dir, entry.Name()))
+		}
+	}
+	return sizes, nil
+}
+
 // Prune removes every snapshot whose key (sandbox.Prepared.Key) is not in
 // keep. A Start that is under way keeps what it has opened; a later one of a pruned template needs
 // a new Prepare.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"maps"
 	"net"
 	"net/http"
@@ -184,8 +185,24 @@ func (w *world) isPrepared(key string) bool {
 	return w.prepared[key]
 }
 
+// Key implements sandbox.Pruner.
+func (f *Fake) Key(t sandbox.Template) (string, error) { return keyOf(t), nil }
+
+// Kept implements sandbox.Pruner. A snapshot takes 1 MiB.
+func (f *Fake) Kept(context.Context) (map[string]int64, error) {
+	sizes := map[string]int64{}
+	for _, key := range f.Prepared() {
+		sizes[key] = 1 << 20
+	}
+	return sizes, nil
+}
+
 // Prune implements sandbox.Pruner.
-func (f *Fake) Prune(_ context.Context, keep []string) error {
+func (f *Fake) Prune(ctx context.Context, keep []string) error {
+	fault := f.world.next(Prune)
+	if err := fault.wait(ctx); err != nil || fault.Err != nil {
+		return errors.Join(err, fault.Err)
+	}
 	w := f.world
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -19,6 +19,7 @@ const (
 	List    Call = "list"
 	Wait    Call = "wait"
 	Record  Call = "record"
+	Prune   Call = "prune"
 )
 
 // Fault is what goes wrong in one call. The zero Fault is a call that works.

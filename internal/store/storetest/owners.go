@@ -89,6 +89,8 @@ func ownFenced(s *suite) {
 	s.wantNotOwner("Started", err)
 	s.wantNotOwner("Stopping", s.Store.Stopping(ctx, ready.ID, "gone", 1))
 	s.wantNotOwner("Remove", s.Store.Remove(ctx, ready.ID, 1))
+	s.wantNotOwner("Mourn", s.Store.Mourn(ctx, sandpool.Loss{Pool: s.pool, Identifier: "a", Until: at(9)}, at(0), 1))
+	s.wantNotOwner("Forget", s.Store.Forget(ctx, s.pool, "a", 1))
 	s.must(s.Store.Touch(ctx, []sandpool.Use{{ID: ready.ID, At: at(500), Epoch: 1}}))
 	s.wantRows(ready, half)
 	r := s.request("somebody")

@@ -41,6 +41,7 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 		{"Sandboxes/forbidden changes", sandboxForbidden},
 		{"Sandboxes/touch", sandboxTouch},
 		{"Sandboxes/unknown", sandboxUnknown},
+		{"Losses", losses},
 		{"Claim/ready", claimReady},
 		{"Claim/oldest first", claimOldest},
 		{"Claim/old revision", claimRevision},
