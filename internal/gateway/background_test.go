@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/agent/guest/executions"
@@ -132,6 +134,21 @@ func TestAsynchronous(t *testing.T) {
 		t.Errorf("on the old path: %d %s", got.status, got.body)
 	}
 	wait(t, func() bool { acquired, released := w.counts(); return acquired == released })
+}
+
+// Who asks for an execution whose session was lost is told so, once, and not that there never was
+// one.
+func TestExecutionOfALostSession(t *testing.T) {
+	w, _ := backgroundWorld(t)
+	w.mu.Lock()
+	w.lost = map[sandpool.Identifier]error{"abcd": sandpool.Errorf(sandpool.Ended, "", "", "out of memory")}
+	w.mu.Unlock()
+	for _, want := range []string{"410 SessionEnded", "404 ExecutionNotFound"} {
+		got := w.do("GET", "executions/op-1?identifier=abcd", "")
+		if answer := fmt.Sprint(got.status, " ", got.header.Get("X-Ms-Error-Code")); answer != want {
+			t.Errorf("answer %s %s, want %s", answer, got.body, want)
+		}
+	}
 }
 
 // events reads a stream to its end, or until it has n events, which it checks to be numbered.

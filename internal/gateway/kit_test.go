@@ -47,6 +47,7 @@ type world struct {
 	acquired int
 	released int
 	full     error
+	lost     map[sandpool.Identifier]error
 	files    map[string][]byte // of all sessions together
 	agent    string            // address of an agent, if leases are to have one
 	// mostListed is the most that a listing may hold; 0 means no bound.
@@ -165,8 +166,14 @@ func (w *world) Kind(_ context.Context, id sandpool.PoolID) (sandpool.ContainerT
 
 func (w *world) Pool(_ context.Context, id sandpool.PoolID) (sandpool.Pool, error) { return w.pool(id) }
 
-// Lost implements Pools: nothing is ever lost.
-func (w *world) Lost(context.Context, sandpool.PoolID, sandpool.Identifier) error { return nil }
+// Lost implements Pools.
+func (w *world) Lost(_ context.Context, _ sandpool.PoolID, identifier sandpool.Identifier) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err := w.lost[identifier]
+	delete(w.lost, identifier)
+	return err
+}
 
 func (w *world) Session(_ context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (sandpool.Session, error) {
 	w.mu.Lock()

@@ -51,13 +51,17 @@ func (s *Snapshot) giveUp(done []Action) (todo []Action) {
 			ready.drop(a.Pool, a.Sandbox)
 		}
 	}
-	for s.Room.Left().Lacks() != "" {
+	for lack := s.Room.Left().Lacks(); lack != ""; lack = s.Room.Left().Lacks() {
 		key, id := ready.Next()
 		if id == "" {
 			break
 		}
+		size := s.pool(key).Size.Ready
+		if !size.Has(lack) {
+			break // a full disk is no better for having no sandboxes ready
+		}
 		todo = append(todo, Action{Act: Retire, Pool: key, Sandbox: id, Reason: ReasonRoom})
-		s.Room.Give(s.pool(key).Size.Ready)
+		s.Room.Give(size)
 	}
 	return todo
 }

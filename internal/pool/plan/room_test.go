@@ -22,6 +22,14 @@ func left(memory int64, pressure float64) room.Ledger {
 	return l
 }
 
+// full is a ledger of a machine whose disk is full.
+func full() room.Ledger {
+	const plenty = 1 << 40
+	var l room.Ledger
+	l.Measure(room.Machine{Left: room.Amount{Memory: plenty, Disk: 10, Threads: plenty}}, room.Amount{Disk: 20}, room.Amount{})
+	return l
+}
+
 func withReady(key string, want, have, claims int) Pool {
 	p := Pool{Key: key, Prepared: true, Size: size, Claims: claims,
 		Pool: sandpool.Pool{State: sandpool.Succeeded, Revision: 1, ReadySessions: want, MaxSessions: 100}}
@@ -73,6 +81,7 @@ func TestRoom(t *testing.T) {
 			[]string{"retire a1", "a lacks memory"}},
 		{"a preparation waits for room", left(99, 0), []Pool{unprepared}, []string{"a lacks memory"}},
 		{"a preparation has room", left(100, 0), []Pool{unprepared}, []string{"prepare a"}},
+		{"the disk is full, of which ready ones have nothing", full(), []Pool{withReady("a", 3, 2, 0)}, []string{"a lacks disk"}},
 	} {
 		got := text(Next(Snapshot{Pools: test.pools, Starts: 2, Room: test.room}, epoch))
 		if !slices.Equal(got, test.want) {

@@ -76,6 +76,19 @@ func (a Amount) Lacks() Resource {
 	return ""
 }
 
+// Has reports whether there is any of a resource.
+func (a Amount) Has(r Resource) bool {
+	switch r {
+	case Memory:
+		return a.Memory > 0
+	case Disk:
+		return a.Disk > 0
+	case Threads:
+		return a.Threads > 0
+	}
+	return false
+}
+
 // Endless is what a machine has that nobody measures.
 func Endless() Amount { return Amount{math.MaxInt64 / 4, math.MaxInt64 / 4, math.MaxInt64 / 4} }
 
