@@ -66,6 +66,7 @@ func sampleSpec() sandpool.Spec {
 			Transport: sandpool.TransportHTTP2, TunnelIdle: time.Hour},
 		Environment: "/subscriptions/s/env",
 		Queue:       &sandpool.Queue{Length: 20, Wait: 10 * time.Second}, EvictIdle: time.Minute,
+		MCP: sandpool.MCP{Enabled: true, KeyDisabled: true},
 	}
 }
 
