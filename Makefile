@@ -51,7 +51,7 @@ image: root deps build ## build the Python image if it is missing or its recipe 
 # The images of all languages, which tests, soak and benchmarks need.
 .PHONY: images
 images: image
-	@for name in shell; do bin/sandpool image build $$name --if-changed --data-dir $(DATA) || exit 1; done
+	@for name in node shell; do bin/sandpool image build $$name --if-changed --data-dir $(DATA) || exit 1; done
 
 .PHONY: test-deps
 test-deps: root

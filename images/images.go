@@ -14,7 +14,7 @@ import (
 
 // Only what builders read is embedded; documents, Containerfiles and the sources of locks are not.
 //
-//go:embed */*.sh */*.py */*.lock */debian.* */locales */*/*.sh */*/*.py */*/*.lock */*/debian.* */*/locales
+//go:embed */*.sh */*.mjs */*.json */debian.* */locales */*/*.sh */*/*.py */*/*.lock */*/debian.* */*/locales
 var files embed.FS
 
 // Slim is the variant of a recipe with few packages.
@@ -32,6 +32,7 @@ func table() []recipe {
 	return []recipe{
 		{"python", "", []string{"common", "python", "python/full"}},
 		{"python", Slim, []string{"common", "python", "python/slim"}},
+		{"node", "", []string{"common", "node/runtime", "node"}},
 		{"shell", "", []string{"common", "node/runtime", "shell"}},
 	}
 }

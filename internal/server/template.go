@@ -24,6 +24,7 @@ const defaultImage = "python"
 func languages() map[sandpool.ContainerType]string {
 	return map[sandpool.ContainerType]string{
 		sandpool.PythonLTS: defaultImage,
+		sandpool.NodeLTS:   "node",
 		sandpool.Shell:     "shell",
 	}
 }

@@ -42,7 +42,7 @@ func (n naming) name() (string, error) {
 type createCmd struct {
 	naming
 	Location      string `short:"l" help:"Location to record." default:"local"`
-	ContainerType string `help:"Kind of sandbox: PythonLTS, Shell or CustomContainer." default:"PythonLTS"`
+	ContainerType string `help:"Kind of sandbox: PythonLTS, NodeLTS, Shell or CustomContainer." default:"PythonLTS"`
 	settings
 }
 

@@ -22,13 +22,11 @@ install_node() {
 	install -m 0755 /tmp/node/bin/node /usr/local/bin/node
 	install -D -m 0644 /tmp/node/LICENSE /usr/share/doc/node/copyright
 	rm -rf /tmp/node
-	fetch_npm npm /usr/local/lib/node_modules/npm
-	npm=/usr/local/lib/node_modules/npm
+	npm=/usr/local/lib/npm
+	fetch_npm npm "$npm"
 	rm -rf "$npm/man" "$npm/docs"
 	for name in npm npx; do
 		chmod 0755 "$npm/bin/$name-cli.js"
-		ln -s "../lib/node_modules/npm/bin/$name-cli.js" "/usr/local/bin/$name"
+		ln -s "../lib/npm/bin/$name-cli.js" "/usr/local/bin/$name"
 	done
-	# Programs find what is installed here from wherever they run.
-	ln -s /usr/local/lib/node_modules /node_modules
 }

@@ -141,12 +141,15 @@ func (c *cell) run(req agent.ExecuteRequest) {
 		c.res.Outcome = agent.TimeoutInterrupted
 	case c.res.Error == nil && (c.res.ExitStatus == nil || *c.res.ExitStatus == 0):
 		c.res.Outcome = agent.OK
-	case wanted && (c.res.Error == nil || c.res.Error.Name == "KeyboardInterrupt"):
+	case wanted && (c.res.Error == nil || interruption(c.res.Error.Name)):
 		c.res.Outcome = agent.Interrupted
 	default:
 		c.res.Outcome = agent.Failed
 	}
 }
+
+// interruption reports whether kernels call an interrupt so.
+func interruption(name string) bool { return name == "KeyboardInterrupt" || name == "Interrupted" }
 
 // setRunning says whose cell Interrupt reaches, and reports whether it was called since.
 func (d *Driver) setRunning(k *kernel) (interrupted bool) {

@@ -88,7 +88,7 @@ type Request struct {
 }
 
 // table lists the languages.
-func table() []Spec { return []Spec{python(), shell()} }
+func table() []Spec { return []Spec{python(), node(), shell()} }
 
 // Names lists the names of the languages.
 func Names() []string {

@@ -1,4 +1,4 @@
-package agent_test
+package languages_test
 
 import (
 	"strings"
@@ -26,7 +26,7 @@ func command(t testing.TB, c *agent.Client, req agent.ExecuteRequest) agent.Exec
 
 // TestShell: in a real sandbox commands run in one shell, whatever they do to it; clones differ.
 func TestShell(t *testing.T) {
-	m := newMachineOf(t, "shell")
+	m := newMachine(t, "shell")
 	a, b := m.restore(t), m.restore(t)
 	for _, code := range []string{"echo $RANDOM$RANDOM", "echo $SRANDOM", "mktemp -u", "uuidgen"} {
 		x, y := command(t, a, agent.ExecuteRequest{Code: code}), command(t, b, agent.ExecuteRequest{Code: code})

@@ -1,0 +1,183 @@
+// What becomes of the source of a cell before V8 compiles it, in the console's mode: there const,
+// let and class may be declared again by a later cell, and await is allowed.
+//
+//   - TypeScript loses its types
+//   - import and export become what a script may have
+//   - the value of the last expression is handed to VALUE
+//
+// Lines keep their numbers.
+"use strict";
+
+const { stripTypeScriptTypes } = require("node:module");
+const { Script } = require("node:vm");
+
+// The names by which transformed cells reach the kernel.
+const VALUE = "__sandpool_value";
+const IMPORT = "__sandpool_import";
+const META = "__sandpool_meta";
+
+// The parser and the walker that Node.js has for its own REPL, which is no module that code could
+// load. Its source is.
+function builtin(name, dependencies) {
+  const module = { exports: {} };
+  const require = (name) => dependencies[name];
+  new Script(`(function (exports, module, require) {${process.binding("natives")[name]}\n})`, { filename: "sandpool/" + name })
+    .runInThisContext()(module.exports, module, require);
+  return module.exports;
+}
+const acorn = builtin("internal/deps/acorn/acorn/dist/acorn");
+const walk = builtin("internal/deps/acorn/acorn-walk/dist/walk", { acorn });
+
+const options = {
+  ecmaVersion: "latest", sourceType: "script", allowAwaitOutsideFunction: true,
+  allowImportExportEverywhere: true, allowHashBang: true,
+};
+
+function tryParse(code) {
+  try {
+    return acorn.parse(code, options);
+  } catch {
+    return null;
+  }
+}
+
+// Returns code without types, or null if it is no TypeScript either.
+function strip(code) {
+  const { emitWarning } = process;
+  process.emitWarning = () => {}; // that stripping is experimental
+  try {
+    for (const mode of ["strip", "transform"]) {
+      try {
+        return stripTypeScriptTypes(code, { mode });
+      } catch {
+        // An enum, say, which takes more than leaving something out.
+      }
+    }
+    return null;
+  } finally {
+    process.emitWarning = emitWarning;
+  }
+}
+
+// Returns the script for a cell, whether its last statement is an expression, and by how much
+// columns have moved: [line, column, by], from 1, for those behind.
+exports.transform = function transform(code) {
+  code = code.replace(/^\ufeff/, "");
+  // As in a console, what can be an object is one, and no block.
+  if (/^\s*\{/.test(code) && tryParse(`(${code}\n)`)) code = `(${code}\n)`;
+  let tree = tryParse(code);
+  if (tree === null) {
+    const stripped = strip(code);
+    if (stripped !== null) {
+      code = stripped;
+      tree = tryParse(code);
+    }
+  }
+  // What neither knows is V8's to judge: its messages are those that people know.
+  return tree === null ? { script: code, valued: false, moved: [] } : rewrite(code, tree);
+};
+
+function rewrite(code, tree) {
+  const edits = []; // [start, end, text], not overlapping
+  const first = []; // imports, which come before everything else
+  for (const node of tree.body) statement(node, code, edits, first);
+  if (code.includes("import")) {
+    walk.full(tree, (node) => {
+      if (node.type === "ImportExpression") edits.push([node.start, node.start + "import".length, IMPORT]);
+      else if (node.type === "MetaProperty" && node.meta.name === "import") edits.push([node.start, node.end, META]);
+    });
+  }
+  const last = tree.body.findLast((node) => node.type !== "EmptyStatement");
+  let value = null;
+  if (last?.type === "ExpressionStatement") value = last.expression;
+  if (last?.type === "ExportDefaultDeclaration" && !/Declaration$/.test(last.declaration.type)) value = last.declaration;
+  if (value !== null) {
+    // A parenthesis before the expression may be part of the statement and not of the expression.
+    const from = last.type === "ExpressionStatement" ? last.start : value.start;
+    edits.push([from, from, `${VALUE}((`]);
+    const end = last.type === "ExpressionStatement" ? endOf(code, last) : value.end;
+    edits.push([end, end, "\n))"]);
+  }
+  let script = "", at = 0;
+  const moved = [];
+  for (const [start, end, text] of edits.sort((a, b) => a[0] - b[0] || a[1] - b[1])) {
+    script += code.slice(at, start) + text;
+    at = end;
+    if (text.length !== end - start) moved.push([...position(code, start), text.length - (end - start)]);
+  }
+  script += code.slice(at);
+  if (first.length > 0) {
+    const text = first.join(" ");
+    script = text + script;
+    moved.unshift([1, 0, text.length]);
+  }
+  return { script, valued: value !== null, moved };
+}
+
+// Returns line and column of an offset, from 1.
+function position(code, offset) {
+  const before = code.slice(0, offset).split("\n");
+  return [before.length, before.at(-1).length + 1];
+}
+
+// Returns where the expression of a statement ends, its parentheses included and its semicolon not.
+function endOf(code, statement) {
+  return code[statement.end - 1] === ";" ? statement.end - 1 : statement.end;
+}
+
+// Blanks text, but for the ends of lines.
+const blank = (text) => text.replace(/[^\r\n\u2028\u2029]/g, " ");
+
+function statement(node, code, edits, first) {
+  const remove = (from, to) => edits.push([from, to, blank(code.slice(from, to))]);
+  switch (node.type) {
+    case "ImportDeclaration":
+      first.push(declaration(node, code));
+      remove(node.start, node.end);
+      break;
+    case "ExportNamedDeclaration":
+      if (node.declaration) {
+        remove(node.start, node.declaration.start);
+        break;
+      }
+      if (node.source) first.push(load(node, code, node.specifiers.map((s) => nameOf(s.local))) + ";");
+      remove(node.start, node.end);
+      break;
+    case "ExportAllDeclaration":
+      first.push(load(node, code, []) + ";");
+      remove(node.start, node.end);
+      break;
+    case "ExportDefaultDeclaration":
+      remove(node.start, node.declaration.start);
+      break;
+  }
+}
+
+const nameOf = (node) => (node.type === "Literal" ? node.value : node.name);
+const { stringify } = JSON;
+
+// The expression that loads a module and checks that it has the names.
+function load(node, code, names) {
+  const attributes = (node.attributes ?? []).map((a) => `${stringify(nameOf(a.key))}: ${stringify(a.value.value)}`);
+  return `await ${IMPORT}(${stringify(node.source.value)}, {with: {${attributes.join()}}}, ${stringify(names)})`;
+}
+
+// The declaration that does what an import declaration says.
+function declaration(node, code) {
+  const named = [], wanted = [];
+  let space = null;
+  for (const s of node.specifiers) {
+    if (s.type === "ImportNamespaceSpecifier") {
+      space = s.local.name;
+      continue;
+    }
+    const name = s.type === "ImportDefaultSpecifier" ? "default" : nameOf(s.imported);
+    wanted.push(name);
+    named.push(`${stringify(name)}: ${s.local.name}`);
+  }
+  const loaded = load(node, code, wanted);
+  if (space !== null) return `const ${space} = ${loaded}${named.length ? `, {${named.join()}} = ${space}` : ""};`;
+  return named.length ? `const {${named.join()}} = ${loaded};` : loaded + ";";
+}
+
+Object.assign(exports, { VALUE, IMPORT, META });
