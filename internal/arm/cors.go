@@ -12,7 +12,8 @@ import (
 // browser lets them.
 const exposedHeaders = "Azure-AsyncOperation, Content-Disposition, Location, Operation-Id, Retry-After, Server-Timing, " +
 	"X-Ms-Allocation-Time, X-Ms-Container-Execution-Duration, X-Ms-Error-Code, X-Ms-Execution-Read-Response-Time, " +
-	"X-Ms-Execution-Request-Time, X-Ms-Overall-Execution-Time, X-Ms-Preparation-Time, X-Ms-Request-Id, X-Ms-Session-Guid, " + OwnHeader
+	"X-Ms-Execution-Request-Time, X-Ms-Overall-Execution-Time, X-Ms-Preparation-Time, X-Ms-Request-Id, X-Ms-Session-Guid, " +
+	"Mcp-Session-Id, " + OwnHeader
 
 // CORS lets pages of the given origins use next from a browser
 // (https://fetch.spec.whatwg.org/#http-cors-protocol). An origin is a scheme, a host and a port

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/need"
 )
 
@@ -30,8 +31,11 @@ func TestClients(t *testing.T) {
 		t.Fatalf("no scripts: %v", err)
 	}
 	python := newEnvironment(t, base, filepath.Join(data, "clients"), locks())
+	own := newEnvironment(t, base, filepath.Join(data, "clients-own"), []string{"python/build.lock", "own/requirements.lock"})
 	s := startServer(t, filepath.Join(data, "images"))
 	s.makePools(t)
+	s.makePoolOf(t, sandpool.Shell, shell, 1, 5)
+	t.Run("our own", func(t *testing.T) { s.ownPython(t, own) })
 	t.Run("scripts", func(t *testing.T) {
 		for _, script := range scripts {
 			t.Run(strings.TrimSuffix(filepath.Base(script), "_client.py"), func(t *testing.T) {

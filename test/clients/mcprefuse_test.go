@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/sandpool/sandpool/api"
 )
 
 const initialize = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`
@@ -110,6 +112,28 @@ func (s *server) refusals(t *testing.T) {
 		}
 	})
 	t.Run("lost", s.lost)
+	t.Run("narrow", s.narrow)
+}
+
+// narrow checks that a token for some sessions of a pool opens these and no others.
+func (s *server) narrow(t *testing.T) {
+	made, err := s.CreateToken(t.Context(), api.TokenRequest{Name: t.Name(), Role: "session-executor",
+		Scope: s.PoolID(tools).Scope().String() + "/identifiers/alice-*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for arguments, want := range map[string]string{
+		`{"environmentId":"alice-1","pythonCode":"6*7"}`: `"result":42`,
+		`{"environmentId":"bob-12","pythonCode":"6*7"}`:  "AuthorizationFailed",
+		`{"pythonCode":"6*7"}`:                           "AuthorizationFailed",
+	} {
+		body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"runPythonCodeInRemoteEnvironment","arguments":` +
+			arguments + `}}`
+		_, _, text := s.post(t, "POST", s.endpoints[tools]+"/mcp", body, "Authorization", "Bearer "+made.Text)
+		if !strings.Contains(text, want) {
+			t.Errorf("%s: %s; want %s", arguments, text, want)
+		}
+	}
 }
 
 // lost checks what a caller reads whose environment is gone: the words by which clients launch

@@ -1,0 +1,120 @@
+"""The client for programs that wait."""
+
+import contextlib
+from collections.abc import Generator
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from . import _wire as wire
+
+
+class Pool:
+    """A session pool. endpoint is its poolManagementEndpoint; http, if given, makes the requests."""
+
+    def __init__(self, endpoint: str, token: wire.Token, *, http: httpx.Client | None = None) -> None:
+        self._endpoint, self._token = endpoint, token
+        self._own, self._http = http is None, http or httpx.Client()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections; sessions go on."""
+        if self._own:
+            self._http.close()
+
+    def session(self, identifier: str | None = None, *, keep: bool | None = None, shell: bool = False) -> "Session":
+        """The session of that name, or a new one. keep says whether it outlives its with block: by default
+        one with a name does. shell says that the pool is one of type Shell."""
+        named = identifier if identifier is not None else wire.new_identifier()
+        return Session(self, named, keep if keep is not None else identifier is not None, shell)
+
+    def _ask(self, r: wire.Request) -> httpx.Response:
+        try:
+            response = self._http.request(**wire.arguments(self._endpoint, self._token, r))
+        except httpx.HTTPError as e:
+            raise wire.unreachable(self._endpoint, e) from e
+        if not response.is_success:
+            raise wire.error_of(response)
+        return response
+
+    def _lines(self, r: wire.Request) -> Generator[str, None, None]:
+        with self._http.stream(**wire.arguments(self._endpoint, self._token, r)) as response:
+            if not response.is_success:
+                response.read()
+                raise wire.error_of(response)
+            yield from (line for line in response.iter_lines() if line)
+
+
+class Session:
+    """A session of a pool, whose sandbox is claimed by the first call."""
+
+    def __init__(self, pool: Pool, identifier: str, keep: bool, shell: bool) -> None:
+        self._pool, self.identifier, self._keep, self._shell = pool, identifier, keep, shell
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        if not self._keep:
+            self.end()
+
+    def run(self, code: str, timeout: float | None = None) -> wire.Result:
+        """Runs code and returns how it went. timeout is in seconds."""
+        r = wire.execution(self.identifier, code, timeout, self._shell)
+        return wire.result_of(self._pool._ask(r).json())
+
+    def stream(self, code: str, timeout: float | None = None) -> Generator[wire.Event, None, None]:
+        """Runs code and yields its events as they happen. A loop that is left early cancels the code."""
+        execution, last, tries = wire.new_identifier(), 0, 0
+        r = wire.execution(self.identifier, code, timeout, self._shell, execution)
+        done = False
+        try:
+            while not done:
+                try:
+                    with contextlib.closing(self._pool._lines(r)) as lines:
+                        for line in lines:
+                            event = wire.event_of(line)
+                            last, tries, done = event.sequence, 0, event.type == "result"
+                            yield event
+                except httpx.HTTPError as e:
+                    if last == 0:
+                        raise wire.unreachable(self._pool._endpoint, e) from e
+                tries += 1
+                if not done and tries > wire.RESUMES:
+                    raise wire.Unreachable("The stream broke off, again and again.", code="Unreachable")
+                r = wire.events_after(self.identifier, execution, last)
+        except (GeneratorExit, KeyboardInterrupt):
+            if not done:
+                with contextlib.suppress(wire.SandpoolError):
+                    self._pool._ask(wire.cancellation(self.identifier, execution))
+            raise
+
+    def write(self, path: str, data: bytes | str) -> None:
+        """Writes a file; path is from /mnt/data."""
+        self._pool._ask(wire.upload(self.identifier, path, data.encode() if isinstance(data, str) else data))
+
+    def read(self, path: str) -> bytes:
+        """Reads a file; path is from /mnt/data."""
+        return self._pool._ask(wire.download(self.identifier, path)).content
+
+    def files(self, path: str = "", *, recursive: bool = False) -> list[wire.File]:
+        """Lists a directory; path is from /mnt/data."""
+        return wire.files_of(self._pool._ask(wire.listing(self.identifier, path, recursive)).json())
+
+    def remove(self, path: str) -> None:
+        """Removes a file, or a directory with all that is in it."""
+        self._pool._ask(wire.removal(self.identifier, path))
+
+    def end(self) -> None:
+        """Ends the session and all that is in it. One that is not there is ended already."""
+        try:
+            self._pool._ask(wire.ending(self.identifier))
+        except wire.SandpoolError as e:
+            if e.code not in ("SessionWithIdentifierNotFound", "SessionEnded"):
+                raise
