@@ -63,7 +63,7 @@ func (s Spec) sandbox() Spec {
 		c.Env = someOf(c.Env)
 		s.Container = &c
 	}
-	s.Network.Allow, s.Network.Deny = someOf(s.Network.Allow), someOf(s.Network.Deny)
+	s.Network = Network{Status: s.Network.Status} // the rest reaches sandboxes that run
 	return s
 }
 
@@ -160,9 +160,20 @@ type Network struct {
 	Status NetworkStatus `json:"status,omitempty"`
 	// Allow and Deny narrow EgressEnabled. An entry is a host name, "*." and a host name, an
 	// address or a prefix, each with ":PORT" behind it if only that port is meant. Without an
-	// entry in Allow every public address is allowed. Deny goes before Allow.
+	// entry in Allow every public address is allowed. Deny goes before Allow. Package
+	// internal/egress reads them.
 	Allow []string `json:"allow,omitempty"`
 	Deny  []string `json:"deny,omitempty"`
+	// Connections bounds those that one sandbox has at the same time; zero means the default.
+	Connections int `json:"connections,omitempty"`
+	// Bandwidth bounds one sandbox in each direction, in bytes a second; zero means no bound.
+	Bandwidth int64 `json:"bandwidth,omitempty"`
+}
+
+// Equal reports whether n and o allow the same in the same words.
+func (n Network) Equal(o Network) bool {
+	return n.Enabled() == o.Enabled() && n.Connections == o.Connections && n.Bandwidth == o.Bandwidth &&
+		slices.Equal(n.Allow, o.Allow) && slices.Equal(n.Deny, o.Deny)
 }
 
 // Enabled reports whether sandboxes may reach other hosts at all.

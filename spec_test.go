@@ -42,7 +42,7 @@ func TestSameSandbox(t *testing.T) {
 		"image":           {func(s *Spec) { s.Image = "app:2" }, false},
 		"memory":          {func(s *Spec) { s.Resources.Memory = 1 }, false},
 		"network":         {func(s *Spec) { s.Network.Status = EgressDisabled }, false},
-		"allowed names":   {func(s *Spec) { s.Network.Allow = nil }, false},
+		"allowed names":   {func(s *Spec) { s.Network.Allow = nil }, true},
 		"warm start":      {func(s *Spec) { s.WarmStart.Mode = StartBySnapshot }, false},
 		"command":         {func(s *Spec) { s.Container.Command[0] = "/b" }, false},
 		"arguments":       {func(s *Spec) { s.Container.Args = nil }, false},

@@ -79,6 +79,8 @@ type PoolStatus struct {
 	// Refused counts, since the server started, the claims for which the machine had no room.
 	Refused int64            `json:"refused"`
 	Claims  map[string]int64 `json:"claims"`
+	// Egress is what the sandboxes were refused; it is there if they have a network.
+	Egress *Refusals `json:"egress,omitempty"`
 	// Sandboxes is there if the query has $expand=sandboxes: each is measured for it.
 	Sandboxes []SandboxStats `json:"sandboxes,omitzero"`
 }

@@ -130,6 +130,9 @@ type SandpoolSettings struct {
 	// EvictIdleAfterInSeconds lets a new session end the one that has been idle longest, if that
 	// is at least so long, when the pool is full; absent or 0 means never.
 	EvictIdleAfterInSeconds *int64 `json:"evictIdleAfterInSeconds,omitempty"`
+	// Egress says what sandboxes with EgressEnabled may reach; absent means every public address.
+	// A change holds for sandboxes that run.
+	Egress *Egress `json:"egress,omitempty"`
 	// Revision grows when the settings of sandboxes change.
 	Revision int64 `json:"revision,omitempty"`
 	// Problem says why the pool failed, or why it is held up.

@@ -166,6 +166,19 @@ func (c *Client) status(ctx context.Context, name string, query url.Values) (api
 	return s, err
 }
 
+// Egress returns what the sandboxes of a pool may reach. If destination, HOST:PORT, is not empty, the
+// answer says whether they may reach that by protocol, "tcp" or "udp".
+func (c *Client) Egress(ctx context.Context, name, destination, protocol string) (api.EgressPolicy, error) {
+	query := controlQuery()
+	if destination != "" {
+		query.Set(api.DestinationParameter, destination)
+		query.Set(api.ProtocolParameter, protocol)
+	}
+	var p api.EgressPolicy
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.control(name, "egress"), query: query}, &p)
+	return p, err
+}
+
 // PoolID returns the resource id of the pool called name.
 func (c *Client) PoolID(name string) sandpool.PoolID {
 	return sandpool.PoolID{Subscription: c.sub, ResourceGroup: c.rg, Name: name}

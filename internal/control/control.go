@@ -10,6 +10,7 @@ import (
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/control/network"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/sandbox"
@@ -76,6 +77,8 @@ type Options struct {
 	PageSize int
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// Network knows the networks of sandboxes; nil means that pools can have none.
+	Network network.Host
 	// Events hears what happens to pools and answers questions for it; nil means one of the
 	// control plane's own.
 	Events *event.Bus
@@ -158,6 +161,7 @@ func (c *Control) Register(mux *http.ServeMux) {
 	handle("DELETE "+arm.PoolPath, c.onPool(auth.DeletePool, c.delete))
 	handle(arm.PoolPath, c.onPool(auth.ReadPool, methodNotAllowed))
 	handle("GET "+arm.PoolPath+"/status", c.onPool(auth.ReadStatus, c.status))
+	handle("GET "+arm.PoolPath+"/egress", c.onPool(auth.ReadStatus, c.egress))
 	handle("GET "+arm.PoolPath+"/events", c.onPool(auth.ReadStatus, c.poolEvents))
 	handle("GET /sandpool/events", c.serverEvents)
 	handle("POST "+arm.PoolPath+"/fetchMCPServerCredentials", c.onPool(auth.WritePool, c.fetchKey))

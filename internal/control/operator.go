@@ -6,6 +6,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/control/network"
 )
 
 // status answers what a pool's sandboxes are doing and what they use.
@@ -29,6 +30,7 @@ func (c *Control) status(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 		RefillFailures: n.RefillFailures, Refused: n.Refused, Crashes: n.Crashes, PullFailures: n.PullFailures,
 		SnapshotBytes: n.Snapshot, Pull: c.o.Pulling(id), Claims: make(map[string]int64, len(n.Claims)),
 	}
+	out.Egress = network.Refusals(n.Egress)
 	for outcome, count := range n.Claims {
 		out.Claims[outcome.String()] = count
 	}
@@ -36,6 +38,19 @@ func (c *Control) status(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 		if out.Sandboxes, err = c.sandboxes(r, id); err != nil {
 			return err
 		}
+	}
+	return arm.WriteJSON(w, http.StatusOK, out)
+}
+
+// egress answers what the pool's sandboxes may reach.
+func (c *Control) egress(w http.ResponseWriter, r *http.Request, id sandpool.PoolID) error {
+	p, err := c.pools.Pool(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	out, err := network.Show(c.o.Network, p.Spec.Network, formatSize(p.Spec.Network.Bandwidth), r)
+	if err != nil {
+		return err
 	}
 	return arm.WriteJSON(w, http.StatusOK, out)
 }

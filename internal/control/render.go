@@ -13,6 +13,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/control/network"
 	"github.com/sandpool/sandpool/internal/pool"
 )
 
@@ -148,6 +149,7 @@ func settings(p sandpool.Pool) *api.SandpoolSettings {
 	r := p.Spec.Resources
 	s := &api.SandpoolSettings{Disk: formatSize(r.Disk), PIDs: nonZero(r.PIDs), Revision: p.Revision, Problem: p.Problem, Notice: p.Notice,
 		WarmStart: string(p.Spec.WarmStart.Mode), WarmStartHook: p.Spec.WarmStart.Hook}
+	s.Egress = network.Egress(p.Spec.Network, formatSize(p.Spec.Network.Bandwidth))
 	s.Queue, s.EvictIdleAfterInSeconds = wireQueue(p.Spec.Queue), nonZero(int64(p.Spec.EvictIdle/time.Second))
 	if c := p.Spec.Container; c != nil {
 		f := p.Spec.Forwarding

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/control/network"
 )
 
 // Words of the resource type.
@@ -102,7 +103,7 @@ func (c *Control) parse(id sandpool.PoolID, body api.SessionPool, old *sandpool.
 	c.parseScale(&ps, &p, props.ScaleConfiguration)
 	c.parseLifecycle(&ps, &p, props.DynamicPoolConfiguration)
 	parseMCP(&ps, &p, props.McpServerSettings, custom)
-	parseNetwork(&ps, &p, props.SessionNetworkConfiguration)
+	c.parseNetwork(&ps, &p, props)
 	c.parseSandpool(&ps, &p, props.Sandpool, custom)
 	secrets := parseSecrets(&ps, props.Secrets)
 	if custom {
@@ -297,16 +298,16 @@ func (c *Control) parseCooldown(ps *problems, p *sandpool.Pool, target string, s
 	p.Cooldown = time.Duration(*seconds) * time.Second
 }
 
-func parseNetwork(ps *problems, p *sandpool.Pool, n *api.SessionNetworkConfiguration) {
-	const target = "properties.sessionNetworkConfiguration.status"
-	p.Spec.Network.Status = sandpool.EgressDisabled
-	switch {
-	case n == nil || n.Status == "" || strings.EqualFold(n.Status, string(sandpool.EgressDisabled)):
-	case strings.EqualFold(n.Status, string(sandpool.EgressEnabled)):
-		ps.add(sandpool.Unsupported, codeUnsupported, target, "%s: this server does not support %s. Use %s.", target, sandpool.EgressEnabled, sandpool.EgressDisabled)
-	default:
-		ps.invalid(target, "%s is %q; use %s.", target, n.Status, sandpool.EgressDisabled)
+func (c *Control) parseNetwork(ps *problems, p *sandpool.Pool, props *api.SessionPoolProperties) {
+	var egress *api.Egress
+	var bandwidth int64
+	if props.Sandpool != nil && props.Sandpool.Egress != nil {
+		egress = props.Sandpool.Egress
+		bandwidth = parseBytes(ps, "properties.sandpool.egress.bandwidth", egress.Bandwidth, 1, 0)
 	}
+	is, wrong := network.Parse(c.o.Network, props.SessionNetworkConfiguration, egress, bandwidth)
+	p.Spec.Network = is
+	*ps = append(*ps, wrong...)
 }
 
 // The least that a sandbox with an interpreter works in.

@@ -90,6 +90,8 @@ const (
 	SandboxDropped Name = "SandboxDropped"
 	// SandboxStray: the engine has a sandbox that the store does not know; it is stopped.
 	SandboxStray Name = "SandboxStray"
+	// NetworkUnchanged: a sandbox may still reach what its pool says no more; it is tried again.
+	NetworkUnchanged Name = "NetworkUnchanged"
 	// SandboxUnsaved: the end of a sandbox could not be written to the store, and is tried again.
 	SandboxUnsaved Name = "SandboxUnsaved"
 )
@@ -164,6 +166,7 @@ var kinds = map[Name]kind{
 	SandboxAdopted:    {PoolEvents, Debug, "a sandbox of an earlier run is kept"},
 	SandboxDropped:    {PoolEvents, Info, "a sandbox of an earlier run is stopped"},
 	SandboxStray:      {Server, Warning, "a sandbox without a row is stopped"},
+	NetworkUnchanged:  {PoolEvents, Error, "what a sandbox may reach was not changed"},
 	SandboxUnsaved:    {PoolEvents, Warning, "the end of a sandbox cannot be recorded"},
 
 	SessionAllocated: {Lifecycle, Debug, "a session was allocated"},

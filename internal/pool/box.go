@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool/plan"
@@ -60,12 +62,14 @@ type entry struct {
 // State follows the row's, and may be ahead of it in one case: a sandbox that
 // ended is Stopping here before the store says so, so that no further request reaches it.
 type box struct {
-	row   sandpool.Sandbox
-	pool  *poolState // nil: a stray, known to the engine or the store alone
-	since time.Time  // when row.State was entered
-	limit int64      // its memory limit in bytes; zero if unknown
-	ctx   context.Context
-	end   context.CancelCauseFunc
+	row     sandpool.Sandbox
+	pool    *poolState       // nil: a stray, known to the engine or the store alone
+	since   time.Time        // when row.State was entered
+	limit   int64            // its memory limit in bytes; zero if unknown
+	network sandpool.Network // what the engine was last told
+	told    bool             // the engine was told by this Manager
+	ctx     context.Context
+	end     context.CancelCauseFunc
 
 	leases     int
 	used       time.Time      // when the last lease ended, with the monotonic clock
@@ -234,3 +238,58 @@ func (b backoff) next() time.Time {
 	}
 	return b.last.Add(delay)
 }
+
+// What a sandbox may reach follows its pool while it runs, whoever uses it: a policy that is taken
+// back must hold at once, and no session has to end for it.
+
+// setNetwork tells the engine of the pool's network, unless it knows.
+func (m *Manager) setNetwork(ctx context.Context, b *box) error {
+	setter, ok := m.engine.(sandbox.NetworkSetter)
+	m.mu.Lock()
+	if !ok || !b.differs() {
+		m.mu.Unlock()
+		return nil
+	}
+	row, want := b.row, b.pool.pool.Clone().Spec.Network
+	m.mu.Unlock()
+	if err := setter.SetNetwork(ctx, handleOf(row), want); err != nil {
+		return fmt.Errorf("set the network of sandbox %q: %w", row.ID, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b.network, b.told = want, true
+	return nil
+}
+
+// differs reports whether the sandbox may reach something else than its pool says, or nobody knows.
+// The caller holds Manager.mu.
+func (b *box) differs() bool {
+	return b.pool != nil && b.row.State != sandpool.Stopping && (!b.told || !b.network.Equal(b.pool.pool.Spec.Network))
+}
+
+// spreadNetwork tells the engine of the networks of those sandboxes that have another one than their
+// pools. What fails is tried again with the next pulse.
+func (m *Manager) spreadNetwork(ctx context.Context) {
+	m.mu.Lock()
+	var differ []*box
+	for _, b := range m.boxes {
+		if b.differs() && (b.told || b.row.State != sandpool.Starting) {
+			differ = append(differ, b)
+		}
+	}
+	m.mu.Unlock()
+	var group errgroup.Group
+	group.SetLimit(networkChanges)
+	for _, b := range differ {
+		group.Go(func() error {
+			if err := m.setNetwork(ctx, b); err != nil && ctx.Err() == nil && sandpool.ClassOf(err) != sandpool.Ended {
+				m.events.Observe(event.Event{Name: event.NetworkUnchanged, Pool: b.row.Pool, Sandbox: b.row.ID, Err: err})
+			}
+			return nil
+		})
+	}
+	_ = group.Wait()
+}
+
+// networkChanges bounds the changes at the same time.
+const networkChanges = 8

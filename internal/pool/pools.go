@@ -18,7 +18,8 @@ import (
 // Put creates the pool, or changes it to what want says, and returns it as
 // stored. It does not wait for the pool's sandboxes: State goes from
 // InProgress to Succeeded or Failed when the template is prepared. A change of what sandboxes
-// are started from makes a new revision; sessions keep the sandboxes they have.
+// are started from makes a new revision; sessions keep the sandboxes they have. What
+// sandboxes may reach holds for those that run as well, when Put returns.
 //
 // secrets become the pool's only ones; one without a value keeps the value that the pool has
 // under its name, and nil keeps all of them. Spec.Secrets of want is not looked at.
@@ -29,6 +30,15 @@ func (m *Manager) Put(ctx context.Context, want sandpool.Pool, secrets sandpool.
 	if err := m.ready(ctx); err != nil {
 		return sandpool.Pool{}, err
 	}
+	p, err := m.put(ctx, want, secrets)
+	if err == nil {
+		m.spreadNetwork(ctx)
+	}
+	return p, err
+}
+
+// put is Put without what it brings about.
+func (m *Manager) put(ctx context.Context, want sandpool.Pool, secrets sandpool.Secrets) (sandpool.Pool, error) {
 	m.rows.Lock()
 	defer m.rows.Unlock()
 	secrets, versions, err := m.mergeSecrets(ctx, want.ID, secrets)
@@ -353,6 +363,8 @@ type Status struct {
 	Snapshot int64
 	// Refused counts, since the server started, the claims for which the machine had no room.
 	Refused int64
+	// Egress is what the sandboxes were refused on the network; nil if they have none.
+	Egress *sandpool.Refusals
 	// Notice is sandpool.Pool.Notice.
 	Notice string
 	// PullFailures counts, since the server started, the preparations whose image could not be had.
@@ -368,6 +380,10 @@ func (m *Manager) Status(ctx context.Context, id sandpool.PoolID) (Status, error
 	if err := m.ready(ctx); err != nil {
 		return Status{}, err
 	}
+	egress, err := m.refused(ctx, id)
+	if err != nil {
+		return Status{}, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p, err := m.pool(id)
@@ -376,6 +392,7 @@ func (m *Manager) Status(ctx context.Context, id sandpool.PoolID) (Status, error
 	}
 	s := Status{Waiting: p.line.Len(), RefillFailures: p.refills, Crashes: p.crashes, PullFailures: p.prep.pulls,
 		Refused: p.refused, Notice: m.notice(p), Snapshot: m.snapshots[p.pool.Template], Claims: map[sandpool.ClaimOutcome]int64{}}
+	s.Egress = egress
 	for outcome, n := range p.claims {
 		s.Claims[sandpool.ClaimOutcome(outcome)] = n
 	}
@@ -431,4 +448,33 @@ func (m *Manager) Stats(ctx context.Context, s sandpool.Sandbox) (sandbox.Stats,
 		return sandbox.Stats{}, sandpool.Errorf(sandpool.Unsupported, "", "", "This engine does not measure sandboxes.")
 	}
 	return reader.Stats(ctx, handleOf(s))
+}
+
+// maxRefusals bounds the refusals in a Status.
+const maxRefusals = 100
+
+// refused asks the engine what a pool's sandboxes were refused; nil if they have no network. One
+// that ends meanwhile counts for nothing.
+func (m *Manager) refused(ctx context.Context, id sandpool.PoolID) (*sandpool.Refusals, error) {
+	reader, ok := m.engine.(sandbox.RefusalReader)
+	m.mu.Lock()
+	p, err := m.pool(id)
+	if err != nil || !ok || !p.pool.Spec.Network.Enabled() {
+		m.mu.Unlock()
+		return nil, err
+	}
+	var rows []sandpool.Sandbox
+	for _, b := range m.boxes {
+		if b.pool == p && (b.row.State == sandpool.Ready || b.row.State == sandpool.Claimed) {
+			rows = append(rows, b.row)
+		}
+	}
+	m.mu.Unlock()
+	sum := &sandpool.Refusals{}
+	for _, row := range rows {
+		if one, err := reader.Refusals(ctx, handleOf(row)); err == nil {
+			sum.Add(one, maxRefusals)
+		}
+	}
+	return sum, ctx.Err()
 }

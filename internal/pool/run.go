@@ -36,6 +36,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	if m.options.Machine != nil {
 		m.measure(ctx, math.MaxInt) // what is adopted would seem to be about to grow
 	}
+	m.spreadNetwork(ctx)
 	close(m.opened)
 	beat, sweep := time.NewTicker(pulse), time.NewTicker(m.options.SweepInterval)
 	defer beat.Stop()
@@ -52,6 +53,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			m.mu.Lock()
 			m.beginMeasure()
 			m.mu.Unlock()
+			m.spreadNetwork(ctx)
 		case <-sweep.C:
 			m.mu.Lock()
 			m.spawn(m.sweep)

@@ -197,9 +197,16 @@ func (m *Manager) boot(ctx context.Context, b *box, queue bool) (sandpool.Sandbo
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	m.mu.Lock()
+	b.network = b.pool.pool.Clone().Spec.Network
+	prepared.Template.Network, b.told = b.network, true
+	m.mu.Unlock()
 	h, err := m.engine.Start(ctx, row.ID, prepared)
 	if err != nil {
 		return row, fmt.Errorf("start sandbox %q: %w", row.ID, err)
+	}
+	if err := m.setNetwork(ctx, b); err != nil { // the pool's may have changed meanwhile
+		return row, err
 	}
 	row.Handle = h.Data
 	m.mu.Lock()

@@ -6,6 +6,8 @@ import (
 	"iter"
 	"strings"
 	"time"
+
+	"github.com/sandpool/sandpool"
 )
 
 // Stats is what one sandbox uses.
@@ -161,4 +163,18 @@ type Program struct {
 type ProgramResult struct {
 	Code   int // 128+signal if a signal ended it
 	Output string
+}
+
+// NetworkSetter is the optional ability to change what a running sandbox may reach.
+type NetworkSetter interface {
+	// SetNetwork makes n what the sandbox may reach, in place of what its Start was given. It holds
+	// when the call returns, for connections that are open as well; a call for what holds
+	// already costs nothing. A sandbox that was started without a network does not get one.
+	SetNetwork(ctx context.Context, h Handle, n sandpool.Network) error
+}
+
+// RefusalReader is the optional ability to tell what a sandbox tried to reach and was not allowed to.
+type RefusalReader interface {
+	// Refusals returns what there is since the sandbox started, or since the engine did.
+	Refusals(ctx context.Context, h Handle) (sandpool.Refusals, error)
 }

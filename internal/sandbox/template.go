@@ -61,7 +61,8 @@ type Template struct {
 	Start StartMode
 	// Limits bound one sandbox. All are required: a zero field is an error of Prepare.
 	Limits sandpool.Resources
-	// Network says what a sandbox may reach.
+	// Network says what a sandbox may reach. It is no part of a snapshot: between Prepare and Start
+	// the caller may change that of Prepared.Template.
 	Network sandpool.Network
 }
 

@@ -23,6 +23,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
+	"github.com/sandpool/sandpool/internal/server/network"
 )
 
 // hostName is a name of two labels or more.
@@ -74,6 +75,8 @@ type Config struct {
 	Queue sandpool.Queue `yaml:"queue"`
 	// Limits are the ranges that pools may use.
 	Limits Limits `yaml:"limits"`
+	// Network is how sandboxes with EgressEnabled reach others.
+	Network network.Settings `yaml:"network"`
 	// Registries are where container images may come from.
 	Registries Registries `yaml:"registries"`
 	// Sandbox is what one sandbox gets where its pool does not say.
@@ -247,7 +250,8 @@ func (c Config) Images() string {
 
 // engine is the configuration of the gVisor engine.
 func (c Config) engine() gvisor.Config {
-	return gvisor.Config{Root: filepath.Join(c.DataDir, "engine"), CgroupParent: c.CgroupParent, TuneHost: true}
+	resolvers, private := c.Network.Parsed()
+	return gvisor.Config{Resolvers: resolvers, Private: private, Root: filepath.Join(c.DataDir, "engine"), CgroupParent: c.CgroupParent, TuneHost: true}
 }
 
 // agentProgram is the path of sandpool-agent.
@@ -307,6 +311,7 @@ func (c Config) Validate() error {
 	need(c.Limits.Image.DownloadMB >= 1, "limits.image.download_mb", c.Limits.Image.DownloadMB, "at least 1")
 	need(c.Limits.Image.UnpackedMB >= 1, "limits.image.unpacked_mb", c.Limits.Image.UnpackedMB, "at least 1")
 	need(c.Limits.Image.Entries >= 1000, "limits.image.entries", c.Limits.Image.Entries, "at least 1000")
+	problems = append(problems, c.Network.Validate()...)
 	problems = append(problems, c.OCI().Validate()...)
 	most, one := c.Limits.Sandbox, c.Sandbox
 	need(one.CPU >= 0.1, "sandbox.cpu", one.CPU, "at least 0.1 cores")

@@ -17,6 +17,7 @@ import (
 	"github.com/sandpool/sandpool/internal/issuer"
 	"github.com/sandpool/sandpool/internal/mcp"
 	"github.com/sandpool/sandpool/internal/pool"
+	"github.com/sandpool/sandpool/internal/server/network"
 	"github.com/sandpool/sandpool/internal/web"
 )
 
@@ -38,6 +39,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		Endpoint: s.endpoint(),
 		Events:   s.events,
 		Pulling:  pulling(s.containers),
+		Network:  network.Host{Settings: s.cfg.Network},
 	})
 	if err != nil {
 		return nil, err

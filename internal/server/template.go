@@ -103,6 +103,8 @@ func (t *templates) template(_ context.Context, p sandpool.Pool, _ sandpool.Secr
 
 		Capabilities: agent.Capabilities(),
 
+		HostFiles: true,
+
 		Channel: true,
 		Ready:   agent.Ready(),
 		Start:   sandbox.Restore,

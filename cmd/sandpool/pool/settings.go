@@ -27,7 +27,11 @@ type settings struct {
 	CooldownPeriod *int     `help:"Seconds without a request after which a session ends (a new pool: 300)." placeholder:"SECONDS"`
 	LifecycleType  string   `help:"What ends sessions: Timed, or OnContainerExit of custom containers." placeholder:"TYPE"`
 	MaxAlivePeriod *int     `help:"Longest life of a session in seconds, with OnContainerExit." placeholder:"SECONDS"`
-	NetworkStatus  string   `help:"EgressDisabled. EgressEnabled is not served yet." placeholder:"STATUS"`
+	NetworkStatus  string   `help:"EgressDisabled, or EgressEnabled: sandboxes reach the public network." placeholder:"STATUS"`
+	EgressAllow    []string `help:"What EgressEnabled reaches: names, *.names, addresses or prefixes, with :PORT; an empty one for all that is public." sep:"none" placeholder:"ENTRY"`
+	EgressDeny     []string `help:"What it does not reach all the same; an empty one for nothing." sep:"none" placeholder:"ENTRY"`
+	MaxConnections *int64   `help:"Connections of one sandbox at the same time (512)." placeholder:"N"`
+	Bandwidth      string   `help:"Bytes a second of one sandbox in each direction, such as 10Mi." placeholder:"SIZE"`
 	CPU            *float64 `name:"cpu" help:"Cores of one sandbox." placeholder:"CORES"`
 	Memory         string   `help:"Memory of one sandbox, such as 1.0Gi." placeholder:"SIZE"`
 	Image          string   `short:"i" help:"Image of the sandboxes; of custom containers a reference such as registry.example/app:1.0." placeholder:"IMAGE"`
@@ -102,8 +106,29 @@ func (s *settings) body(kind string, old *api.SessionPoolProperties) (api.Sessio
 		props.Sandpool = &api.SandpoolSettings{Image: s.Image, CPU: s.CPU, Memory: s.Memory}
 	}
 	s.crowd(props)
+	s.egress(props)
 	s.identity(&pool)
 	return pool, err
+}
+
+// egress fills in what sandboxes with a network may reach. A list with nothing but an empty entry
+// takes back what there was.
+func (s *settings) egress(props *api.SessionPoolProperties) {
+	if len(s.EgressAllow) == 0 && len(s.EgressDeny) == 0 && s.MaxConnections == nil && s.Bandwidth == "" {
+		return
+	}
+	if props.Sandpool == nil {
+		props.Sandpool = &api.SandpoolSettings{}
+	}
+	props.Sandpool.Egress = &api.Egress{Allow: entries(s.EgressAllow), Deny: entries(s.EgressDeny), MaxConnections: s.MaxConnections, Bandwidth: s.Bandwidth}
+}
+
+// entries returns list without empty entries; of nothing but those an empty list.
+func entries(list []string) []string {
+	if list == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == "" })
 }
 
 // crowd fills in what a full pool does with further callers.

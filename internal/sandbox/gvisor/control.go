@@ -125,19 +125,8 @@ func (e *Engine) call(ctx context.Context, id sandbox.ID, method string, arg, re
 	return nil
 }
 
-// setNetwork gives the guest a loopback device and nothing else.
-func (e *Engine) setNetwork(ctx context.Context, id sandbox.ID, restore bool) error {
-	return e.call(ctx, id, boot.ContMgrSetNetworkArgs, &boot.CreateLinksAndRoutesArgs{
-		LoopbackLinks: []boot.LoopbackLink{boot.DefaultLoopbackLink},
-		IsRestore:     restore,
-	}, nil)
-}
-
 // run starts the guest's first process.
 func (e *Engine) run(ctx context.Context, id sandbox.ID) error {
-	if err := e.setNetwork(ctx, id, false); err != nil {
-		return err
-	}
 	name := string(id)
 	return e.call(ctx, id, boot.ContMgrRootContainerStart, &name, nil)
 }
@@ -149,9 +138,6 @@ func (e *Engine) restore(ctx context.Context, id sandbox.ID, dir string) error {
 		return fmt.Errorf("open the snapshot: %w", err)
 	}
 	defer func() { _ = closeAll(files) }() // read only; the sentry has its own
-	if err := e.setNetwork(ctx, id, true); err != nil {
-		return err
-	}
 	return e.call(ctx, id, boot.ContMgrRestore, &boot.RestoreOpts{
 		FilePayload:   urpc.FilePayload{Files: files},
 		Background:    true,

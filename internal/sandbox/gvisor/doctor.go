@@ -16,6 +16,7 @@ import (
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/cgroup"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor/netns"
 )
 
 // CheckHost says what this host has and lacks of what the engine needs. It
@@ -40,6 +41,17 @@ func CheckHost(cfg Config) []sandbox.Requirement {
 		found[i] = check()
 	}
 	return found
+}
+
+// CheckNetwork says what this host has and lacks for sandboxes with a network. Those without one run
+// all the same.
+func CheckNetwork() []sandbox.Requirement {
+	dir, err := os.MkdirTemp("", "sandpool-check-")
+	if err != nil {
+		return []sandbox.Requirement{requirement("network", false, err.Error(), "Make the folder for temporary files writable.")}
+	}
+	defer os.RemoveAll(dir)
+	return netns.Check(dir)
 }
 
 // missing is the error of a host that lacks something. A disk that is nearly full is

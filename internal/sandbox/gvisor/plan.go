@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor/netns"
 	"github.com/sandpool/sandpool/internal/sandbox/passwd"
 )
 
@@ -94,7 +95,7 @@ func hostFiles(id sandbox.ID) ([]byte, error) {
 	for _, f := range []struct{ name, text string }{
 		{"./etc/hosts", fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\t%s\n", id)},
 		{"./etc/hostname", fmt.Sprintf("%s\n", id)},
-		{"./etc/resolv.conf", "# There is no network.\noptions attempts:1 timeout:1\n"},
+		{"./etc/resolv.conf", fmt.Sprintf("nameserver %s\n", netns.Gateway())}, // without a network it cannot be reached, which is known at once
 	} {
 		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: 0o644, Size: int64(len(f.text))}); err != nil {
 			return nil, err

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/sentry/state/checkpointfiles"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -88,7 +89,7 @@ func (e *Engine) snapshot(ctx context.Context, p *prepared, dir string, tell fun
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the sandbox is not ready after %v", timeout))
 	defer cancel()
 	tell("boot")
-	if err := e.launch(ctx, id, p); err != nil {
+	if err := e.launch(ctx, id, p, sandpool.Network{}); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Stop(context.WithoutCancel(ctx), sandbox.Handle{ID: id})) }()

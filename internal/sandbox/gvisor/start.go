@@ -37,13 +37,16 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (
 	if !ok {
 		return sandbox.Handle{}, invalid("prepared", "The template %q was not prepared by this engine; call Prepare first.", p.Key)
 	}
+	if err := checkNetwork(p.Template.Network); err != nil {
+		return sandbox.Handle{}, err
+	}
 	timeout := e.cfg.StartTimeout
 	if own.snapshot == "" {
 		timeout = p.Template.BootTimeout()
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the sandbox %q is not ready after %v", id, timeout))
 	defer cancel()
-	if err := e.launch(ctx, id, own); err != nil {
+	if err := e.launch(ctx, id, own, p.Template.Network); err != nil {
 		return sandbox.Handle{}, err
 	}
 	if b := e.box(id); b != nil && p.Template.Channel && p.Template.Limits.CPU <= 1 {
@@ -54,7 +57,7 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (
 
 // launch starts a sandbox from a snapshot, or from nothing, and returns when
 // it is ready. After an error nothing of it is left.
-func (e *Engine) launch(ctx context.Context, id sandbox.ID, p *prepared) error {
+func (e *Engine) launch(ctx context.Context, id sandbox.ID, p *prepared, network sandpool.Network) error {
 	if err := checkID(id); err != nil {
 		return err
 	}
@@ -84,7 +87,7 @@ func (e *Engine) launch(ctx context.Context, id sandbox.ID, p *prepared) error {
 		}
 		defer said.Close()
 	}
-	if err := e.build(ctx, id, p, said); err != nil {
+	if err := e.build(ctx, id, p, network, said); err != nil {
 		err = e.explain(ctx, id, p.template, err)
 		text := tail(said, consoleSize)
 		if p.template.Logs {
@@ -159,7 +162,7 @@ func (e *Engine) exists(id sandbox.ID) (bool, error) {
 }
 
 // build takes the steps of a start, each of which demolish can undo.
-func (e *Engine) build(ctx context.Context, id sandbox.ID, p *prepared, console *os.File) error {
+func (e *Engine) build(ctx context.Context, id sandbox.ID, p *prepared, network sandpool.Network, console *os.File) error {
 	watch := newStopwatch()
 	if err := os.Mkdir(e.dir(id), 0o700); err != nil {
 		return fmt.Errorf("make the sandbox's directory: %w", err)
@@ -186,6 +189,9 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, p *prepared, console 
 	}
 	watch.lap("boot")
 	if err := preferToKill(s.pid); err != nil {
+		return err
+	}
+	if err := e.setNetwork(ctx, b, network, p.snapshot != ""); err != nil {
 		return err
 	}
 	if p.snapshot != "" {

@@ -56,6 +56,9 @@ func (e *Engine) demolish(ctx context.Context, id sandbox.ID) error {
 	if err := e.cgroups.Remove(ctx, id); err != nil {
 		return fmt.Errorf("stop sandbox %q: %w", id, err)
 	}
+	if err := e.net.Leave(id); err != nil {
+		return fmt.Errorf("stop sandbox %q: %w", id, err)
+	}
 	if err := os.RemoveAll(e.dir(id)); err != nil {
 		return fmt.Errorf("stop sandbox %q: %w", id, err)
 	}

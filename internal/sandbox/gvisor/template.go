@@ -27,7 +27,7 @@ import (
 // layout is the version of what the engine makes of a template. It is part of
 // a snapshot's key: raise it with every change of guestSpec, of the sentry's
 // flags or of the snapshot's files.
-const layout = 7
+const layout = 8
 
 func invalid(target, format string, args ...any) error {
 	return sandpool.Errorf(sandpool.Invalid, "InvalidTemplate", target, format, args...)
@@ -36,11 +36,6 @@ func invalid(target, format string, args ...any) error {
 // checkTemplate refuses what the engine cannot run, before anything is made.
 func checkTemplate(t sandbox.Template) error {
 	switch {
-	case t.Network.Enabled():
-		return sandpool.Errorf(sandpool.Unsupported, "NetworkStatusNotSupported", "sessionNetworkConfiguration.status",
-			"The gVisor engine has no way out to the network yet; use EgressDisabled.")
-	case t.Network.Status != sandpool.EgressDisabled && t.Network.Status != "":
-		return invalid("network", "The network status %q is unknown; use EgressDisabled.", t.Network.Status)
 	case len(t.Args) == 0 || t.Args[0] == "":
 		return invalid("args", "The command line %q names no program.", t.Args)
 	case t.Dir != "" && !path.IsAbs(t.Dir):
@@ -66,6 +61,9 @@ func checkTemplate(t sandbox.Template) error {
 		if !slices.Contains(knownCapabilities(), c) {
 			return invalid("capabilities", "The capability %q is unknown, or reaches beyond the sandbox.", c)
 		}
+	}
+	if err := checkNetwork(t.Network); err != nil {
+		return err
 	}
 	if err := checkReady(t.Ready); err != nil {
 		return err

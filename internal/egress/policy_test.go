@@ -1,0 +1,184 @@
+package egress
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/sandpool/sandpool"
+)
+
+func policy(t testing.TB, n sandpool.Network) Policy {
+	t.Helper()
+	n.Status = sandpool.EgressEnabled
+	p, err := Parse(n, "egress")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestParseNamesTheEntry(t *testing.T) {
+	for entry, want := range map[string]string{
+		"":                                "name of 1 to 253",
+		"*":                               "not one of a host name",
+		"*.":                              "name of 1 to 253",
+		"localhost":                       "two parts",
+		"https://example.com":             "scheme",
+		"example.com/path":                "without a path",
+		"example.com:0":                   "1 to 65535",
+		"example.com:65536":               "1 to 65535",
+		"example.com:http":                "1 to 65535",
+		"example.com:1-2":                 "range of ports",
+		"192.0.2.1:9-1":                   "1 to 65535",
+		"192.0.2.1/24":                    "192.0.2.0/24",
+		"192.0.2.0/33":                    "prefix such as",
+		"1.2.3":                           "neither an address",
+		"0x7f.1":                          "neither an address",
+		"0177.0.0.1":                      "neither an address",
+		"2130706433":                      "neither an address",
+		"2001:db8::1":                     "IPv6",
+		"[2001:db8::1]:443":               "IPv6",
+		"::ffff:10.0.0.1":                 "IPv6",
+		"a.*.example.com":                 "not one of a host name",
+		"*example.com":                    "not one of a host name",
+		"-a.example.com":                  "not one of a host name",
+		"a..example.com":                  "not one of a host name",
+		"müller.example":                  "xn--",
+		"exa mple.com":                    "not one of a host name",
+		strings.Repeat("a", 64) + ".com":  "not one of a host name",
+		strings.Repeat("a.", 130) + "com": "name of 1 to 253",
+	} {
+		for _, list := range []string{"allow", "deny"} {
+			n := sandpool.Network{Status: sandpool.EgressEnabled, Allow: []string{"example.com", entry}}
+			if list == "deny" {
+				n.Allow, n.Deny = nil, n.Allow
+			}
+			_, err := Parse(n, "egress")
+			var e *sandpool.Error
+			if !errors.As(err, &e) || e.Class != sandpool.Invalid || e.Target != "egress."+list+"[1]" || !strings.Contains(e.Message, want) {
+				t.Errorf("%q in %s: %v, want %q", entry, list, err, want)
+			}
+		}
+	}
+	for _, n := range []sandpool.Network{{Connections: -1}, {Connections: 1 << 20}, {Bandwidth: 1}, {Allow: make([]string, 1000)}} {
+		n.Status = sandpool.EgressEnabled
+		if _, err := Parse(n, "egress"); sandpool.ClassOf(err) != sandpool.Invalid {
+			t.Errorf("%+v: %v", n.Connections, err)
+		}
+	}
+}
+
+func TestNamesByLabel(t *testing.T) {
+	p := policy(t, sandpool.Network{Allow: []string{"Example.COM.", "*.wild.example", "both.example", "*.both.example"}, Deny: []string{"no.both.example", "*.no.wild.example"}})
+	for name, want := range map[string]bool{
+		"example.com": true, "a.example.com": false, "notexample.com": false, "example.com.evil.org": false, "xample.com": false,
+		"wild.example": false, "a.wild.example": true, "a.b.wild.example": true, "awild.example": false,
+		"both.example": true, "a.both.example": true, "no.both.example": false, "a.no.both.example": true,
+		"no.wild.example": true, "a.no.wild.example": false,
+	} {
+		if got := p.Name(name); got.Allowed != want || got.Reason == "" {
+			t.Errorf("%s: %+v, want %v", name, got, want)
+		}
+	}
+}
+
+func TestDestination(t *testing.T) {
+	ground := NewGround([]netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")})
+	public := policy(t, sandpool.Network{})
+	named := policy(t, sandpool.Network{Allow: []string{"example.com:443", "93.184.216.0/24:80", "10.1.2.3", "*.example.org:443/udp"}, Deny: []string{"93.184.216.9"}})
+	off, err := Parse(sandpool.Network{Allow: []string{"example.com"}}, "egress")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(list ...string) (out []netip.Addr) {
+		for _, s := range list {
+			out = append(out, netip.MustParseAddr(s))
+		}
+		return out
+	}
+	for _, test := range []struct {
+		policy    Policy
+		host      string
+		addresses []netip.Addr
+		proto     Protocol
+		port      uint16
+		want      bool
+	}{
+		{public, "example.com", at("93.184.216.34"), TCP, 443, true},
+		{public, "example.com", at("10.0.0.1"), TCP, 443, false},
+		{public, "1.1.1.1", nil, UDP, 443, true},
+		{public, "1.1.1.1", nil, UDP, 53, false},
+		{public, "10.1.2.3", nil, TCP, 80, false},
+		{public, "::1", nil, TCP, 80, false},
+		{public, "::ffff:10.0.0.1", nil, TCP, 80, false},
+		{public, "::ffff:1.1.1.1", nil, TCP, 80, true}, // that is 1.1.1.1
+		{public, "64:ff9b::a00:1", nil, TCP, 80, false},
+		{public, "2002:a00:1::", nil, TCP, 80, false},
+		{public, "fd00:ec2::254", nil, TCP, 80, false},
+		{public, "2130706433", nil, TCP, 80, false},
+		{public, "0x7f000001", nil, TCP, 80, false},
+		{public, "0177.0.0.1", nil, TCP, 80, false},
+		{public, "127.1", nil, TCP, 80, false},
+		{named, "example.com", at("1.1.1.1"), TCP, 443, true},
+		{named, "example.com", at("1.1.1.1"), TCP, 80, false},
+		{named, "example.com", at("1.1.1.1"), UDP, 443, false},
+		{named, "a.example.org", at("1.1.1.1"), UDP, 443, true},
+		{named, "example.com", at("93.184.216.9"), TCP, 443, false},
+		{named, "93.184.216.34", nil, TCP, 80, true},
+		{named, "93.184.216.9", nil, TCP, 80, false},
+		{named, "10.1.2.3", nil, TCP, 80, true},
+		{named, "10.1.2.4", nil, TCP, 80, false},
+		{named, "evil.org", nil, TCP, 443, false},
+		{off, "example.com", nil, TCP, 443, false},
+		{off, "1.1.1.1", nil, TCP, 443, false},
+	} {
+		if v := test.policy.Destination(ground, test.host, test.addresses, test.proto, test.port); v.Allowed != test.want || v.Reason == "" {
+			t.Errorf("%s %s:%d %v: %+v, want %v", test.proto, test.host, test.port, test.addresses, v, test.want)
+		}
+	}
+}
+
+func TestGround(t *testing.T) {
+	g := NewGround([]netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("240.0.0.0/4")})
+	for addr, want := range map[string]bool{
+		"10.0.255.255": true, "10.1.0.0": false, "10.1.255.255": false, "10.2.0.0": true, "255.255.255.255": false, "239.255.255.255": true,
+		"9.255.255.255": false, "11.0.0.0": false, "168.63.129.16": true, "168.63.129.17": false, "169.254.169.254": true, "100.100.100.200": true,
+		"::1": true, "2001:db8::1": true,
+	} {
+		if got := g.isClosed(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s: closed is %v", addr, got)
+		}
+	}
+}
+
+// A key says what is allowed, and not how it is written.
+func TestKey(t *testing.T) {
+	one := policy(t, sandpool.Network{Allow: []string{"a.example", "b.example:80", "a.example"}})
+	same := policy(t, sandpool.Network{Allow: []string{"B.example.:80/tcp", "a.EXAMPLE"}, Connections: DefaultConnections})
+	other := policy(t, sandpool.Network{Allow: []string{"a.example", "b.example:81"}})
+	if one.Key() != same.Key() || one.Key() == other.Key() || one.Key() == policy(t, sandpool.Network{}).Key() {
+		t.Errorf("the keys are %s, %s, %s", one.Key(), same.Key(), other.Key())
+	}
+}
+
+func FuzzParseEntry(f *testing.F) {
+	for _, s := range []string{"example.com:443", "*.example.com", "192.0.2.0/24:1-2/udp", "::1", "0x7f.1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		e, err := parseEntry(s, "egress", TCP)
+		if err != nil {
+			return
+		}
+		if (e.Name == "") == !e.Prefix.IsValid() || e.Prefix.IsValid() && !e.Prefix.Addr().Is4() || e.High < e.Low {
+			t.Fatalf("%q is %+v", s, e)
+		}
+		if e.Name != "" {
+			if again, err := ParseName(e.Name); err != nil || again != e.Name {
+				t.Fatalf("%q has the name %q, which is %q, %v", s, e.Name, again, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,130 @@
+package egress
+
+import (
+	"net/netip"
+)
+
+// Special returns the IPv4 ranges that are not the public network. Sources: the IANA IPv4
+// Special-Purpose Address Registry (RFC 6890), and for 168.63.129.16 and 100.100.100.200, public
+// addresses at which Azure and Alibaba Cloud serve metadata to their machines, their documentation.
+func Special() []netip.Prefix {
+	var list []netip.Prefix
+	for _, s := range []string{
+		"0.0.0.0/8",        // this network
+		"10.0.0.0/8",       // private
+		"100.64.0.0/10",    // shared, behind carriers' NAT; 100.100.100.200 among it
+		"127.0.0.0/8",      // loopback
+		"168.63.129.16/32", // Azure's host
+		"169.254.0.0/16",   // link-local; 169.254.169.254 among it
+		"172.16.0.0/12",    // private
+		"192.0.0.0/24",     // protocol assignments; 192.0.0.192 is Oracle's metadata
+		"192.0.2.0/24",     // documentation
+		"192.31.196.0/24",  // AS112
+		"192.52.193.0/24",  // AMT
+		"192.88.99.0/24",   // 6to4 relays
+		"192.168.0.0/16",   // private
+		"192.175.48.0/24",  // AS112
+		"198.18.0.0/15",    // benchmarks; our own sandboxes among it
+		"198.51.100.0/24",  // documentation
+		"203.0.113.0/24",   // documentation
+		"224.0.0.0/4",      // multicast
+		"240.0.0.0/4",      // reserved, and the broadcast address
+	} {
+		list = append(list, netip.MustParsePrefix(s))
+	}
+	return list
+}
+
+// Range is an inclusive range of addresses.
+type Range struct{ First, Last netip.Addr }
+
+// contains reports whether a is in r.
+func (r Range) contains(a netip.Addr) bool { return r.First.Compare(a) <= 0 && a.Compare(r.Last) <= 0 }
+
+// RangeOf returns the addresses of a prefix.
+func RangeOf(p netip.Prefix) Range {
+	p = p.Masked()
+	last := p.Addr().AsSlice()
+	for bit := p.Bits(); bit < p.Addr().BitLen(); bit++ {
+		last[bit/8] |= 0x80 >> (bit % 8)
+	}
+	a, _ := netip.AddrFromSlice(last)
+	return Range{p.Addr(), a}
+}
+
+// Without returns the ranges of list without the addresses of open.
+func Without(list, open []netip.Prefix) []Range {
+	var ranges []Range
+	for _, p := range list {
+		ranges = append(ranges, RangeOf(p))
+	}
+	for _, p := range open {
+		hole := RangeOf(p)
+		var next []Range
+		for _, r := range ranges {
+			if r.Last.Compare(hole.First) < 0 || hole.Last.Compare(r.First) < 0 {
+				next = append(next, r)
+				continue
+			}
+			if r.First.Compare(hole.First) < 0 {
+				next = append(next, Range{r.First, hole.First.Prev()})
+			}
+			if hole.Last.Compare(r.Last) < 0 {
+				next = append(next, Range{hole.Last.Next(), r.Last})
+			}
+		}
+		ranges = next
+	}
+	return ranges
+}
+
+// Ground is what lies beneath every policy.
+type Ground struct {
+	closed []Range
+	open   []netip.Prefix
+}
+
+// NewGround returns the ground with the special ranges closed, but for open.
+func NewGround(open []netip.Prefix) *Ground {
+	return &Ground{closed: Without(Special(), open), open: open}
+}
+
+// Closed are the ranges that no policy opens.
+func (g *Ground) Closed() []Range { return g.closed }
+
+// Open are those special ranges that a policy may name.
+func (g *Ground) Open() []netip.Prefix { return g.open }
+
+// isClosed reports whether no policy may reach a.
+func (g *Ground) isClosed(a netip.Addr) bool {
+	if !a.Is4() {
+		return true
+	}
+	for _, r := range g.closed {
+		if r.contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// isOpen reports whether a policy must name a to reach it.
+func (g *Ground) isOpen(a netip.Addr) bool {
+	for _, p := range g.open {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// Names reports whether an entry with the prefix p names special ranges, rather than happens to
+// include some.
+func (g *Ground) Names(p netip.Prefix) bool {
+	for _, o := range g.open {
+		if o.Bits() <= p.Bits() && o.Contains(p.Addr()) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,191 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/egress"
+)
+
+// serve starts what a gateway needs of this process: the resolver, the watch over the host, and the
+// reader of refusals. All of it ends with close.
+func (g *gate) serve() error {
+	servers := g.net.cfg.Resolvers
+	if len(servers) == 0 {
+		var err error
+		if servers, err = egress.Servers(egress.Hosts); err != nil {
+			return err
+		}
+	}
+	udp, tcp, err := g.listen()
+	if err != nil {
+		return err
+	}
+	refusals, err := listenRefusals(g.ns)
+	if err != nil {
+		return errors.Join(fmt.Errorf("listen for refusals: %w", err), udp.Close(), tcp.Close())
+	}
+	watch, err := g.host.watch(g.up, g.setHost)
+	if err != nil {
+		return errors.Join(err, udp.Close(), tcp.Close(), refusals.close())
+	}
+	g.resolver = egress.NewResolver(g.net.log, g, g.net.ground, servers)
+	var group errgroup.Group
+	group.Go(func() error { return g.resolver.Serve(udp, tcp) })
+	group.Go(func() error { refusals.read(g.refusedPacket); return nil })
+	g.stop = append(g.stop, func() error {
+		return errors.Join(udp.Close(), refusals.close(), group.Wait())
+	})
+	go watch()
+	return nil
+}
+
+// listen opens the resolver's sockets in the gateway.
+func (g *gate) listen() (udp net.PacketConn, tcp net.Listener, err error) {
+	at := netip.AddrPortFrom(Gateway(), 53).String()
+	err = within(g.ns, func() error {
+		var err error
+		if udp, err = net.ListenPacket("udp4", at); err != nil {
+			return err
+		}
+		if tcp, err = net.Listen("tcp4", at); err != nil {
+			return errors.Join(err, udp.Close())
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("listen for questions: %w", err)
+	}
+	return udp, tcp, nil
+}
+
+// ownAddresses are the host's, as the gateway knows them.
+type ownAddresses struct{ list atomic.Pointer[[]netip.Addr] }
+
+// setHost tells the gateway the addresses of the host, which no sandbox may reach.
+func (g *gate) setHost(list []netip.Addr) error {
+	if old := g.own.list.Load(); old != nil && slices.Equal(*old, list) {
+		return nil
+	}
+	g.net.mu.Lock()
+	defer g.net.mu.Unlock()
+	t := g.table
+	t.conn.FlushSet(t.host)
+	if err := t.commit("close the host's addresses", t.add(t.host, addresses(list))); err != nil {
+		return err
+	}
+	g.own.list.Store(&list)
+	return nil
+}
+
+var _ egress.Host = (*gate)(nil)
+
+// Own implements egress.Host.
+func (g *gate) Own(a netip.Addr) bool {
+	list := g.own.list.Load()
+	return list != nil && slices.Contains(*list, a)
+}
+
+// Policy implements egress.Host.
+func (g *gate) Policy(sandbox netip.Addr) (egress.Policy, bool) {
+	g.net.mu.Lock()
+	defer g.net.mu.Unlock()
+	s := g.net.byAddr[sandbox]
+	if s == nil {
+		return egress.Policy{}, false
+	}
+	return s.policy, true
+}
+
+// maxLearned bounds the addresses that names have opened for one sandbox.
+const maxLearned = 1024
+
+// Open implements egress.Host.
+func (g *gate) Open(sandbox netip.Addr, name string, list []netip.Addr, life time.Duration) error {
+	g.net.mu.Lock()
+	defer g.net.mu.Unlock()
+	s := g.net.byAddr[sandbox]
+	if s == nil || !s.policy.Name(name).Allowed {
+		return errors.New("the policy has changed")
+	}
+	now := time.Now()
+	until := now.Add(life)
+	var add, had []named
+	for _, grant := range s.policy.Grants(name) {
+		for _, a := range list {
+			old, renewed := s.opened(a, grant, now)
+			if renewed && until.Before(old.Add(time.Second)) {
+				s.learned[grantOf{name, a, grant}] = until
+				continue
+			}
+			n := named{sandbox, a, grant, until}
+			if add = append(add, n); renewed {
+				had = append(had, n)
+			}
+			s.learned[grantOf{name, a, grant}] = until
+		}
+	}
+	s.tidy(now)
+	if len(s.learned) > maxLearned {
+		return fmt.Errorf("the sandbox has more than %d addresses of names open", maxLearned)
+	}
+	if len(add) == 0 {
+		return nil
+	}
+	return g.table.renew(add, had)
+}
+
+// opened returns until when an address is open by any name.
+func (s *share) opened(a netip.Addr, grant egress.Grant, now time.Time) (until time.Time, ok bool) {
+	for g, t := range s.learned {
+		if g.addr == a && g.grant == grant && t.After(now) && t.After(until) {
+			until, ok = t, true
+		}
+	}
+	return until, ok
+}
+
+// tidy forgets what has run out.
+func (s *share) tidy(now time.Time) {
+	for g, t := range s.learned {
+		if t.Before(now) {
+			delete(s.learned, g)
+		}
+	}
+}
+
+// Refused implements egress.Host.
+func (g *gate) Refused(sandbox netip.Addr, r sandpool.Refusal) {
+	g.net.mu.Lock()
+	s := g.net.byAddr[sandbox]
+	g.net.mu.Unlock()
+	if s != nil {
+		s.log.Add(r)
+	}
+}
+
+// remembered are the addresses of names that the table of an earlier process has open, for the
+// sandboxes that there are.
+func (g *gate) remembered() (keep []named) {
+	for _, set := range g.table.learnedSets() {
+		elements, err := g.table.conn.GetSetElements(set)
+		if err != nil {
+			continue // there was no table
+		}
+		for _, e := range elements {
+			if n, ok := namedOf(e.Key, e.Expires); ok && g.net.byAddr[n.sandbox] != nil {
+				g.net.byAddr[n.sandbox].learned[grantOf{"", n.addr, n.grant}] = n.until
+				keep = append(keep, n)
+			}
+		}
+	}
+	return keep
+}

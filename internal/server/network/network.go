@@ -1,0 +1,80 @@
+// Package network is the server's setting of how sandboxes reach others, and what the control plane asks
+// about it.
+package network
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	control "github.com/sandpool/sandpool/internal/control/network"
+	"github.com/sandpool/sandpool/internal/egress"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
+)
+
+// Settings are how sandboxes with EgressEnabled reach others.
+type Settings struct {
+	// Resolvers answer for the names that policies allow: addresses, with ":PORT" behind them if
+	// that is not 53. None means those of /etc/resolv.conf.
+	Resolvers []string `yaml:"resolvers"`
+	// Private are prefixes off the public network that a pool's policy may name. None means
+	// that sandboxes reach public addresses alone.
+	Private []string `yaml:"private"`
+}
+
+// Parsed returns the settings of n, which is valid.
+func (n Settings) Parsed() (resolvers []netip.AddrPort, private []netip.Prefix) {
+	for _, s := range n.Resolvers {
+		if at, err := parseResolver(s); err == nil {
+			resolvers = append(resolvers, at)
+		}
+	}
+	for _, s := range n.Private {
+		if p, err := netip.ParsePrefix(s); err == nil {
+			private = append(private, p)
+		}
+	}
+	return resolvers, private
+}
+
+func parseResolver(s string) (netip.AddrPort, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.AddrPortFrom(a, 53), nil
+	}
+	return netip.ParseAddrPort(s)
+}
+
+// Validate reports every setting that is wrong.
+func (n Settings) Validate() (problems []error) {
+	for _, s := range n.Resolvers {
+		if _, err := parseResolver(s); err != nil {
+			problems = append(problems, fmt.Errorf("configuration: network.resolvers has %q; use addresses such as 192.0.2.53 or 192.0.2.53:5353", s))
+		}
+	}
+	for _, s := range n.Private {
+		if p, err := netip.ParsePrefix(s); err != nil || !p.Addr().Is4() || p != p.Masked() {
+			problems = append(problems, fmt.Errorf("configuration: network.private has %q; use IPv4 prefixes such as 10.20.0.0/16", s))
+		}
+	}
+	return problems
+}
+
+// Host answers for the gVisor engine with the settings.
+type Host struct{ Settings Settings }
+
+var _ control.Host = Host{}
+
+// Ready implements control.Host.
+func (Host) Ready() error { return gvisor.NetworkReady() }
+
+// Ground implements control.Host.
+func (n Host) Ground() *egress.Ground {
+	_, private := n.Settings.Parsed()
+	return egress.NewGround(private)
+}
+
+// Lookup implements control.Host.
+func (n Host) Lookup(_ context.Context, name string) ([]netip.Addr, error) {
+	servers, _ := n.Settings.Parsed()
+	return egress.Lookup(servers, name)
+}
