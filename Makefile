@@ -15,7 +15,7 @@ GOFLAGS_BUILD := -ldflags "-s -w"
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: root
 root:
@@ -60,6 +60,12 @@ test-deps: root
 .PHONY: test
 test: test-deps images ## all tests, real gVisor sandboxes included; what cannot run fails
 	SANDPOOL_TEST_ALL=1 SANDPOOL_TEST_DATA=$(DATA) go test -shuffle=on -timeout 30m ./...
+
+.PHONY: test-cgroup2
+test-cgroup2: root build ## a Debian 13 with cgroup v2 and systemd, in QEMU: the unit, limits, the engine's tests
+	@scripts/deps --machine
+	@bin/sandpool image build python --slim --if-changed --data-dir $(DATA)/test-cgroup2
+	@SANDPOOL_TEST_DATA=$(DATA) test/cgroup2/run $(PHASES)
 
 .PHONY: race
 race: gvisor ## the packages without gVisor under the race detector (needs a C compiler)
