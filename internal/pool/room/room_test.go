@@ -89,7 +89,7 @@ func TestLearn(t *testing.T) {
 		t.Errorf("of nothing measured %+v", got)
 	}
 	s = s.Learn([]Amount{{Memory: 40 * mb, Threads: 40}, {Memory: 50 * mb, Threads: 50}}, nil)
-	if got := s.Within(limit); got.Ready != (Amount{Memory: 45 * mb, Threads: 45}) || got.Used.Memory != 160*mb {
+	if got := s.Within(limit); got.Ready != (Amount{Memory: 45 * mb, Threads: 45}) || got.Used.Memory != 128*mb {
 		t.Errorf("of ready ones measured %+v", got)
 	}
 	big := Size{}.Learn([]Amount{{Memory: 500 * mb, Threads: 40}}, nil)
