@@ -36,7 +36,8 @@ const (
 	Ended
 )
 
-var classNames = [...]string{"internal", "invalid", "unauthenticated", "denied", "not found", "conflict",
+var classNames = [...]string{"internal", "invalid", "unauthenticated", "denied", "not found",
+	"conflict",
 	"full", "too large", "unsupported", "unavailable", "ended"}
 
 func (c Class) String() string {

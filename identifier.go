@@ -22,17 +22,23 @@ const (
 // class Invalid and names the first rule that s breaks.
 func ParseIdentifier(s string) (Identifier, error) {
 	if s == "" {
-		return "", &Error{Class: Invalid, Code: "SessionRequestValidationFailed", Target: "identifier",
-			Message: "The query parameter 'identifier' is missing. Add ?identifier=NAME, 4 to 128 characters that name the session."}
+		return "", &Error{Class: Invalid, Code: "SessionRequestValidationFailed",
+			Target: "identifier",
+			Message: "The query parameter 'identifier' is missing. Add ?identifier=NAME, 4 to " +
+				"128 characters that name the session."}
 	}
 	if n := utf8.RuneCountInString(s); n < MinIdentifier || n > MaxIdentifier {
-		return "", &Error{Class: Invalid, Code: "InvalidLengthOfSessionIdentifier", Target: "identifier",
-			Message: fmt.Sprintf("The session identifier has %d characters; use %d to %d.", n, MinIdentifier, MaxIdentifier)}
+		return "", &Error{Class: Invalid, Code: "InvalidLengthOfSessionIdentifier",
+			Target: "identifier",
+			Message: fmt.Sprintf("The session identifier has %d characters; use %d to %d.", n,
+				MinIdentifier, MaxIdentifier)}
 	}
 	for i, c := range s {
 		if c <= ' ' || c >= 0x7f || c == '\\' {
-			return "", &Error{Class: Invalid, Code: "SessionRequestValidationFailed", Target: "identifier",
-				Message: fmt.Sprintf("The session identifier has %q at position %d; use printable ASCII characters without space and backslash.", c, i+1)}
+			return "", &Error{Class: Invalid, Code: "SessionRequestValidationFailed",
+				Target: "identifier",
+				Message: fmt.Sprintf("The session identifier has %q at position %d; use "+
+					"printable ASCII characters without space and backslash.", c, i+1)}
 		}
 	}
 	return Identifier(s), nil

@@ -24,7 +24,8 @@ type PoolID struct {
 // String returns the resource id,
 // /subscriptions/S/resourceGroups/G/providers/Microsoft.App/sessionPools/N.
 func (id PoolID) String() string {
-	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.App/sessionPools/%s",
+	return fmt.Sprintf(
+		"/subscriptions/%s/resourceGroups/%s/providers/Microsoft.App/sessionPools/%s",
 		id.Subscription, id.ResourceGroup, id.Name)
 }
 

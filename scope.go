@@ -75,7 +75,8 @@ func (s Scope) Touches(o Scope) bool { return s.Contains(o) || o.Contains(s) }
 func (s Scope) String() string {
 	var b strings.Builder
 	for _, level := range [...]struct{ path, name string }{
-		{"/subscriptions/", s.Subscription}, {"/resourceGroups/", s.ResourceGroup}, {poolsPath, s.Pool},
+		{"/subscriptions/", s.Subscription}, {"/resourceGroups/", s.ResourceGroup}, {poolsPath,
+			s.Pool},
 		{"/identifiers/", url.PathEscape(s.Identifier)},
 	} {
 		if level.name == "" {
@@ -118,7 +119,8 @@ func ParseScope(s string) (Scope, error) {
 		path string
 		into *string
 	}{
-		{"/subscriptions/", &out.Subscription}, {"/resourceGroups/", &out.ResourceGroup}, {poolsPath, &out.Pool},
+		{"/subscriptions/", &out.Subscription}, {"/resourceGroups/", &out.ResourceGroup}, {
+			poolsPath, &out.Pool},
 		{"/identifiers/", &out.Identifier},
 	} {
 		if rest == "" {
@@ -152,7 +154,8 @@ func (s *Scope) parseIdentifier() error {
 	name, err := url.PathUnescape(text)
 	if err != nil || name == "" {
 		return Errorf(Invalid, "InvalidScope", "scope",
-			"The identifier %.200q of the scope is not allowed. Escape it as a segment of a path.", s.Identifier)
+			"The identifier %.200q of the scope is not allowed. Escape it as a segment of a path.",
+			s.Identifier)
 	}
 	s.Identifier, s.Prefix = name, prefix
 	if prefix {

@@ -43,7 +43,8 @@ func TestScopeContains(t *testing.T) {
 			t.Errorf("%s touches %s", apart[0], apart[1])
 		}
 	}
-	if same := (PoolID{Subscription: "S", ResourceGroup: "G", Name: "P"}).Scope(); !pool.Contains(same) {
+	if same := (PoolID{Subscription: "S", ResourceGroup: "G", Name: "P"}).Scope(); !pool.Contains(
+		same) {
 		t.Error("the case of a resource's name matters")
 	}
 }
@@ -51,8 +52,10 @@ func TestScopeContains(t *testing.T) {
 // TestScopeWithAGap: a field that was forgotten must not widen a scope.
 func TestScopeWithAGap(t *testing.T) {
 	for _, s := range []Scope{{Pool: "p"}, {ResourceGroup: "g"}, {Subscription: "s", Pool: "p"},
-		{Identifier: "abcd"}, {Subscription: "s", ResourceGroup: "g", Identifier: "abcd"}, {Prefix: true},
-		{Subscription: "s", Prefix: true}, {Subscription: "s", ResourceGroup: "g", Pool: "p", Prefix: true}} {
+		{Identifier: "abcd"}, {Subscription: "s", ResourceGroup: "g", Identifier: "abcd"}, {
+			Prefix: true},
+		{Subscription: "s", Prefix: true}, {Subscription: "s", ResourceGroup: "g", Pool: "p",
+			Prefix: true}} {
 		for _, o := range ladder() {
 			if s.Contains(o) {
 				t.Errorf("%+v contains %s", s, o)
@@ -62,20 +65,26 @@ func TestScopeWithAGap(t *testing.T) {
 }
 
 func TestParseScope(t *testing.T) {
-	for _, s := range append(ladder(), PoolID{"s", "g", "p"}.Scope().Session("a/b%*?"), PoolID{"s", "g", "p"}.Scope().Session("abc*")) {
+	for _, s := range append(ladder(), PoolID{"s", "g", "p"}.Scope().Session("a/b%*?"),
+		PoolID{"s", "g", "p"}.Scope().Session("abc*")) {
 		if got, err := ParseScope(s.String()); err != nil || got != s {
 			t.Errorf("%s is read as %+v, %v", s, got, err)
 		}
-		folded := strings.Replace(strings.Replace(s.String(), "resourceGroups", "RESOURCEGROUPS", 1), "Microsoft.App", "microsoft.app", 1)
+		folded := strings.Replace(strings.Replace(s.String(), "resourceGroups", "RESOURCEGROUPS",
+			1), "Microsoft.App", "microsoft.app", 1)
 		if got, err := ParseScope(folded); err != nil || got != s {
 			t.Errorf("%s is read as %+v, %v", folded, got, err)
 		}
 	}
 	const pool = "/subscriptions/s/resourceGroups/g/providers/Microsoft.App/sessionPools/p"
-	for _, bad := range []string{"", "//", "s", "/subscriptions", "/subscriptions/", "/subscriptions//resourceGroups/g",
-		"/subscriptions/s/", "/subscriptions/s/x/y", "/resourceGroups/g", pool + "/", pool + "/identifiers", pool + "/identifiers/",
-		pool + "/identifiers/*", pool + "/identifiers/abc", pool + "/identifiers/abcd/x", pool + "/identifiers/ab%zz",
-		pool + "/identifiers/ab%20cd", pool + "/identifiers/" + strings.Repeat("x", 129) + "*", pool + "/sessions/abcd"} {
+	for _, bad := range []string{"", "//", "s", "/subscriptions", "/subscriptions/",
+		"/subscriptions//resourceGroups/g",
+		"/subscriptions/s/", "/subscriptions/s/x/y", "/resourceGroups/g", pool + "/", pool +
+			"/identifiers", pool + "/identifiers/",
+		pool + "/identifiers/*", pool + "/identifiers/abc", pool + "/identifiers/abcd/x", pool +
+			"/identifiers/ab%zz",
+		pool + "/identifiers/ab%20cd", pool + "/identifiers/" + strings.Repeat("x", 129) +
+			"*", pool + "/sessions/abcd"} {
 		if got, err := ParseScope(bad); ClassOf(err) != Invalid || err == nil {
 			t.Errorf("%q is read as %+v, %v", bad, got, err)
 		}

@@ -36,7 +36,8 @@ func (s Secret) IsZero() bool { return s.reveal == nil }
 
 // Equal compares the texts. The time it takes says nothing about them but their lengths.
 func (s Secret) Equal(t Secret) bool {
-	return s.IsZero() == t.IsZero() && subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(t.Reveal())) == 1
+	return s.IsZero() == t.IsZero() && subtle.ConstantTimeCompare([]byte(s.Reveal()),
+		[]byte(t.Reveal())) == 1
 }
 
 // String implements fmt.Stringer.

@@ -206,13 +206,14 @@ type PendingExecutions struct {
 
 // The types of ExecutionEvent.
 const (
-	EventStatus  = "status"  // Status
-	EventStdout  = "stdout"  // Text
-	EventStderr  = "stderr"  // Text
-	EventDisplay = "display" // Data, and DisplayID if it may be updated: that id again takes its place
-	EventClear   = "clear"   // the output so far is to be forgotten; with Wait, when there is more
-	EventResult  = "result"  // Execution; the last
-	EventError   = "error"   // Error; the last, if the stream cannot go on
+	EventStatus = "status" // Status
+	EventStdout = "stdout" // Text
+	EventStderr = "stderr" // Text
+	// Data, and DisplayID if it may be updated: that id again takes its place
+	EventDisplay = "display"
+	EventClear   = "clear"  // the output so far is to be forgotten; with Wait, when there is more
+	EventResult  = "result" // Execution; the last
+	EventError   = "error"  // Error; the last, if the stream cannot go on
 )
 
 // ExecutionEvent is a part of a running execution, as a caller reads it live.
@@ -225,8 +226,8 @@ type ExecutionEvent struct {
 	Data      map[string]string `json:"data,omitempty"` // by MIME type; binary ones are base64
 	DisplayID string            `json:"displayId,omitempty"`
 	Wait      bool              `json:"wait,omitempty"`
-	// Execution is how it ended: an Execution whose streams are empty, since the events before are what
-	// they held, or a PendingExecution if there is no result.
+	// Execution is how it ended: an Execution whose streams are empty, since the events before are
+	// what they held, or a PendingExecution if there is no result.
 	Execution any          `json:"execution,omitempty"`
 	Error     *ErrorDetail `json:"error,omitempty"`
 }

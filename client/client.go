@@ -51,12 +51,15 @@ type Client struct {
 // New checks cfg and returns a Client. It makes no request.
 func New(cfg Config) (*Client, error) {
 	u, err := url.Parse(strings.TrimRight(cfg.Endpoint, "/"))
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" {
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil ||
+		u.RawQuery != "" {
 		return nil, sandpool.Errorf(sandpool.Invalid, "", "endpoint",
-			"The endpoint %q is not a server's URL; use one like http://127.0.0.1:8720.", cfg.Endpoint)
+			"The endpoint %q is not a server's URL; use one like http://127.0.0.1:8720.",
+			cfg.Endpoint)
 	}
 	if strings.ContainsAny(cfg.Token, "\r\n\t ") {
-		return nil, sandpool.Errorf(sandpool.Invalid, "", "token", "The token contains white space; give it without.")
+		return nil, sandpool.Errorf(sandpool.Invalid, "", "token",
+			"The token contains white space; give it without.")
 	}
 	c := &Client{endpoint: u, token: cfg.Token, sub: cfg.Subscription, rg: cfg.ResourceGroup}
 	if c.sub == "" {
@@ -81,8 +84,9 @@ func New(cfg Config) (*Client, error) {
 // further concurrent call pay for a new connection.
 func newTransport() *http.Transport {
 	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: (&net.Dialer{Timeout: 5 * time.Second,
+			KeepAlive: 30 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   10 * time.Second,
 		ExpectContinueTimeout: time.Second,
 		MaxIdleConns:          512,
@@ -105,13 +109,15 @@ func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
 
 // control is a path of the control plane beneath the resource group's pools.
 func (c *Client) control(elem ...string) string {
-	parts := append([]string{"subscriptions", c.sub, "resourceGroups", c.rg, "providers", "Microsoft.App", "sessionPools"}, elem...)
+	parts := append([]string{"subscriptions", c.sub, "resourceGroups", c.rg, "providers",
+		"Microsoft.App", "sessionPools"}, elem...)
 	return joinPath(parts...)
 }
 
 // data is a path of a pool's data plane.
 func (c *Client) data(pool string, elem ...string) string {
-	parts := append([]string{"subscriptions", c.sub, "resourceGroups", c.rg, "sessionPools", pool}, elem...)
+	parts := append([]string{"subscriptions", c.sub, "resourceGroups", c.rg, "sessionPools", pool},
+		elem...)
 	return joinPath(parts...)
 }
 

@@ -19,7 +19,8 @@ import (
 	"github.com/sandpool/sandpool/api"
 )
 
-const dataRoot = "/subscriptions/" + sandpool.DefaultSubscription + "/resourceGroups/default/sessionPools/python"
+const dataRoot = "/subscriptions/" + sandpool.DefaultSubscription +
+	"/resourceGroups/default/sessionPools/python"
 
 // serve returns a client of a server that answers with h.
 func serve(t *testing.T, h http.HandlerFunc) *Client {
@@ -58,26 +59,31 @@ func TestExecuteSendsTheNewEnvelope(t *testing.T) {
 			t.Error(err)
 		}
 		w.Header().Set("Server-Timing", `claim;dur=0.25, run;desc="x";dur=1.5, broken;dur=z`)
-		fmt.Fprint(w, `{"id":"1","identifier":"a&b/c","executionType":"Synchronous","status":"Succeeded","result":{"stdout":"hi\n","executionResult":42}}`)
+		fmt.Fprint(w,
+			`{"id":"1","identifier":"a&b/c","executionType":"Synchronous","status":"Succeeded","result":{"stdout":"hi\n","executionResult":42}}`)
 	})
-	e, err := c.Execute(t.Context(), "python", "a&b/c", Run{Code: "6*7", Timeout: 1500 * time.Millisecond})
+	e, err := c.Execute(t.Context(), "python", "a&b/c",
+		Run{Code: "6*7", Timeout: 1500 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.URL.Path != dataRoot+"/executions" || got.URL.Query().Get("identifier") != "a&b/c" || got.URL.Query().Get("api-version") == "" {
+	if got.URL.Path != dataRoot+"/executions" || got.URL.Query().Get("identifier") != "a&b/c" ||
+		got.URL.Query().Get("api-version") == "" {
 		t.Errorf("the request went to %s", got.URL)
 	}
 	if got.Header.Get("Authorization") != "Bearer secret" {
 		t.Errorf("Authorization = %q", got.Header.Get("Authorization"))
 	}
-	want := map[string]any{"code": "6*7", "codeInputType": "Inline", "executionType": "Synchronous", "timeoutInSeconds": 2.0}
+	want := map[string]any{"code": "6*7", "codeInputType": "Inline", "executionType": "Synchronous",
+		"timeoutInSeconds": 2.0}
 	if diff := cmp.Diff(want, body); diff != "" {
 		t.Errorf("body (-want +got):\n%s", diff)
 	}
 	if string(e.Result.ExecutionResult) != "42" || e.Result.Stdout != "hi\n" || e.Failed() {
 		t.Errorf("execution = %+v", e)
 	}
-	wantTiming := map[string]time.Duration{"claim": 250 * time.Microsecond, "run": 1500 * time.Microsecond}
+	wantTiming := map[string]time.Duration{"claim": 250 * time.Microsecond,
+		"run": 1500 * time.Microsecond}
 	if diff := cmp.Diff(wantTiming, e.Timing); diff != "" {
 		t.Errorf("timing (-want +got):\n%s", diff)
 	}
@@ -95,8 +101,10 @@ func TestErrorKeepsWhatTheServerSaid(t *testing.T) {
 	if !errors.As(err, &e) {
 		t.Fatalf("error is %T: %v", err, err)
 	}
-	if e.Class != sandpool.Full || e.Code != "SessionPoolMaxSessionsReached" || e.Message != "full" || e.Target != "pool" ||
-		e.TraceID != "" || e.RetryAfter != 5*time.Second || len(e.Details) != 1 || e.Details[0].Message != "more" {
+	if e.Class != sandpool.Full || e.Code != "SessionPoolMaxSessionsReached" ||
+		e.Message != "full" || e.Target != "pool" ||
+		e.TraceID != "" || e.RetryAfter != 5*time.Second || len(e.Details) != 1 ||
+		e.Details[0].Message != "more" {
 		t.Errorf("error = %+v", e)
 	}
 }
@@ -118,7 +126,8 @@ func TestDownloadBeyondTheEnd(t *testing.T) {
 		http.ServeContent(w, r, "f", time.Time{}, strings.NewReader("01234"))
 	})
 	_, err := c.Download(t.Context(), "python", "abcd", "f", Range{Offset: 10})
-	if sandpool.ClassOf(err) != sandpool.Invalid || !strings.Contains(err.Error(), "beyond the end of the file, which has 5 bytes") {
+	if sandpool.ClassOf(err) != sandpool.Invalid ||
+		!strings.Contains(err.Error(), "beyond the end of the file, which has 5 bytes") {
 		t.Errorf("error = %v", err)
 	}
 }
@@ -128,7 +137,8 @@ func TestErrorOfSomethingElse(t *testing.T) {
 		http.Error(w, "<html>\n  Bad   Gateway</html>", http.StatusBadGateway)
 	})
 	err := c.DeleteSession(t.Context(), "python", "abcd")
-	if sandpool.ClassOf(err) != sandpool.Unavailable || !strings.Contains(err.Error(), "502") || !strings.Contains(err.Error(), "Bad Gateway") {
+	if sandpool.ClassOf(err) != sandpool.Unavailable || !strings.Contains(err.Error(), "502") ||
+		!strings.Contains(err.Error(), "Bad Gateway") {
 		t.Errorf("error = %v", err)
 	}
 }
@@ -153,7 +163,8 @@ func TestUnreachable(t *testing.T) {
 	}
 	err = c.Health(t.Context())
 	var e *sandpool.Error
-	if !errors.As(err, &e) || e.Class != sandpool.Unavailable || e.Code != CodeUnreachable || strings.Contains(err.Error(), "secret") {
+	if !errors.As(err, &e) || e.Class != sandpool.Unavailable || e.Code != CodeUnreachable ||
+		strings.Contains(err.Error(), "secret") {
 		t.Errorf("error = %#v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -166,7 +177,8 @@ func TestUnreachable(t *testing.T) {
 func TestSessionsFollowsPages(t *testing.T) {
 	var c *Client
 	c = serve(t, func(w http.ResponseWriter, r *http.Request) {
-		page := api.ManagedSessions{Value: []api.SessionView{{Identifier: "s" + r.URL.Query().Get("skip")}}}
+		page := api.ManagedSessions{Value: []api.SessionView{
+			{Identifier: "s" + r.URL.Query().Get("skip")}}}
 		if r.URL.Query().Get("skip") == "" {
 			page.NextLink = c.Endpoint() + r.URL.Path + "?skip=1"
 		}
@@ -182,7 +194,9 @@ func TestSessionsFollowsPages(t *testing.T) {
 
 func TestLinkLeadsNowhereElse(t *testing.T) {
 	reached := false
-	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		reached = true
+	}))
 	defer other.Close()
 	paths := []string{}
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -202,7 +216,8 @@ func TestListThatNeverEnds(t *testing.T) {
 	c = serve(t, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"value":[],"nextLink":%q}`, c.Endpoint()+r.URL.Path)
 	})
-	if _, err := c.Sessions(t.Context(), "python"); sandpool.ClassOf(err) != sandpool.Internal || err == nil {
+	if _, err := c.Sessions(t.Context(), "python"); sandpool.ClassOf(err) != sandpool.Internal ||
+		err == nil {
 		t.Errorf("err = %v", err)
 	}
 }
@@ -226,7 +241,8 @@ func TestUploadStreams(t *testing.T) {
 		n, _ := io.Copy(io.Discard, part)
 		fmt.Fprintf(w, `{"name":%q,"sizeInBytes":%d}`, part.FileName(), n)
 	})
-	f, err := c.UploadFile(t.Context(), "python", "abcd", "/mnt/data/in/2026/räksmörgås 1.bin", io.LimitReader(zeros{}, size))
+	f, err := c.UploadFile(t.Context(), "python", "abcd", "/mnt/data/in/2026/räksmörgås 1.bin",
+		io.LimitReader(zeros{}, size))
 	if err != nil || f.SizeInBytes != size || f.Name != "räksmörgås 1.bin" {
 		t.Errorf("upload = %+v, %v", f, err)
 	}
@@ -237,7 +253,9 @@ type zeros struct{}
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 func TestUploadBlamesTheSource(t *testing.T) {
-	c := serve(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	})
 	broken := errors.New("disk on fire")
 	_, err := c.UploadFile(t.Context(), "python", "abcd", "a", iotest.ErrReader(broken))
 	if !errors.Is(err, broken) {
@@ -258,12 +276,14 @@ func TestUploadRefusedEarly(t *testing.T) {
 
 func TestDownloadRange(t *testing.T) {
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if want := dataRoot + "/files/a%2520b.txt/content"; r.URL.EscapedPath() != strings.ReplaceAll(want, "%2520", "%20") {
+		if want := dataRoot + "/files/a%2520b.txt/content"; r.URL.EscapedPath() !=
+			strings.ReplaceAll(want, "%2520", "%20") {
 			t.Errorf("path = %s", r.URL.EscapedPath())
 		}
 		http.ServeContent(w, r, "x", time.Time{}, strings.NewReader("0123456789"))
 	})
-	content, err := c.Download(t.Context(), "python", "abcd", "a b.txt", Range{Offset: 2, Length: 3})
+	content, err := c.Download(t.Context(), "python", "abcd", "a b.txt",
+		Range{Offset: 2, Length: 3})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,8 @@ func ConfigPath(getenv func(string) string) (string, error) {
 	if dir == "" {
 		home := getenv("HOME")
 		if home == "" {
-			return "", errors.New("no client configuration: neither SANDPOOL_CONFIG nor HOME is set")
+			return "", errors.New(
+				"no client configuration: neither SANDPOOL_CONFIG nor HOME is set")
 		}
 		dir = filepath.Join(home, ".config")
 	}

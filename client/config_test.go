@@ -39,7 +39,8 @@ func TestConfigIsStrict(t *testing.T) {
 	if err := os.WriteFile(path, []byte("endpoint: http://x\ntokn: y\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := LoadConfig(path); err == nil || !strings.Contains(err.Error(), "tokn") || !strings.Contains(err.Error(), path) {
+	if _, err := LoadConfig(path); err == nil || !strings.Contains(err.Error(), "tokn") ||
+		!strings.Contains(err.Error(), path) {
 		t.Errorf("err = %v, want one that names the key and the file", err)
 	}
 }

@@ -24,8 +24,10 @@ const CodeUnreachable = "ServerUnreachable"
 func readError(resp *http.Response) error {
 	data, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	var body api.ErrorBody
-	if err := json.Unmarshal(data, &body); err != nil || (body.Error.Code == "" && body.Error.Message == "") {
-		body.Error = api.ErrorDetail{Code: resp.Header.Get("X-Ms-Error-Code"), Message: foreignMessage(resp, data)}
+	if err := json.Unmarshal(data, &body); err != nil || (body.Error.Code == "" &&
+		body.Error.Message == "") {
+		body.Error = api.ErrorDetail{Code: resp.Header.Get("X-Ms-Error-Code"),
+			Message: foreignMessage(resp, data)}
 	}
 	e := toError(resp.StatusCode, body.Error)
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
@@ -35,7 +37,8 @@ func readError(resp *http.Response) error {
 }
 
 func toError(status int, d api.ErrorDetail) *sandpool.Error {
-	e := &sandpool.Error{Class: fault.ClassOf(status, d.Code), Code: d.Code, Target: d.Target, Message: d.Message}
+	e := &sandpool.Error{Class: fault.ClassOf(status, d.Code), Code: d.Code, Target: d.Target,
+		Message: d.Message}
 	if status >= http.StatusInternalServerError {
 		e.TraceID = d.TraceID // the log has nothing on an answer that says it all
 	}
@@ -54,7 +57,8 @@ func foreignMessage(resp *http.Response, data []byte) string {
 	if len(text) > 300 {
 		text = text[:300] + "…"
 	}
-	if size, ok := strings.CutPrefix(resp.Header.Get("Content-Range"), "bytes */"); ok && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+	if size, ok := strings.CutPrefix(resp.Header.Get("Content-Range"), "bytes */"); ok &&
+		resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
 		return fmt.Sprintf("The range begins beyond the end of the file, which has %s bytes.", size)
 	}
 	if text == "" {

@@ -53,13 +53,15 @@ func (c *Client) Execute(ctx context.Context, pool, identifier string, run Run) 
 	e, err := c.execute(ctx, pool, identifier, run,
 		api.ExecuteFields{Code: &run.Code, CodeInputType: "Inline", ExecutionType: "Synchronous"})
 	var refused *sandpool.Error
-	if errors.As(err, &refused) && refused.Code == "SessionPropertiesMissing" && refused.Target == "shellCommand" {
+	if errors.As(err, &refused) && refused.Code == "SessionPropertiesMissing" &&
+		refused.Target == "shellCommand" {
 		return c.execute(ctx, pool, identifier, run, api.ExecuteFields{ShellCommand: &run.Code})
 	}
 	return e, err
 }
 
-func (c *Client) execute(ctx context.Context, pool, identifier string, run Run, fields api.ExecuteFields) (Execution, error) {
+func (c *Client) execute(ctx context.Context, pool, identifier string, run Run,
+	fields api.ExecuteFields) (Execution, error) {
 	if run.Timeout > 0 {
 		n := json.Number(strconv.FormatInt(int64((run.Timeout+time.Second-1)/time.Second), 10))
 		fields.TimeoutInSeconds = &n
@@ -100,7 +102,8 @@ func parseServerTiming(h http.Header) map[string]time.Duration {
 			if !ok {
 				continue
 			}
-			if ms, err := strconv.ParseFloat(strings.Trim(value, `"`), 64); err == nil && ms >= 0 && ms < 1e9 {
+			if ms, err := strconv.ParseFloat(strings.Trim(value, `"`), 64); err == nil && ms >= 0 &&
+				ms < 1e9 {
 				timing[strings.TrimSpace(parts[0])] = time.Duration(ms * float64(time.Millisecond))
 			}
 		}

@@ -22,7 +22,8 @@ import (
 // UploadFile stores what r holds under name, replacing a file of that name. It
 // streams: the content is in memory nowhere. On an error the content may
 // have been read in part.
-func (c *Client) UploadFile(ctx context.Context, pool, identifier, name string, r io.Reader) (api.File, error) {
+func (c *Client) UploadFile(ctx context.Context, pool, identifier, name string,
+	r io.Reader) (api.File, error) {
 	dir, base := splitName(name)
 	pr, pw := io.Pipe()
 	form := multipart.NewWriter(pw)
@@ -34,7 +35,8 @@ func (c *Client) UploadFile(ctx context.Context, pool, identifier, name string, 
 	var f api.File
 	_, _, err := c.do(ctx, call{
 		method: http.MethodPost, path: c.data(pool, "files"), query: fileQuery(identifier, dir),
-		header: http.Header{"Content-Type": {form.FormDataContentType()}}, stream: pr, timeout: transferTimeout,
+		header: http.Header{"Content-Type": {form.FormDataContentType()}}, stream: pr,
+		timeout: transferTimeout,
 	}, &f)
 	if serr := source.failed(); serr != nil {
 		return api.File{}, fmt.Errorf("upload %q: %w", name, serr)
@@ -81,7 +83,8 @@ func writeForm(form *multipart.Writer, name string, r io.Reader) error {
 
 // Files lists the files and directories of dir ("" means the file root); with recursive,
 // also of all directories below it.
-func (c *Client) Files(ctx context.Context, pool, identifier, dir string, recursive bool) ([]api.File, error) {
+func (c *Client) Files(ctx context.Context, pool, identifier, dir string,
+	recursive bool) ([]api.File, error) {
 	query := fileQuery(identifier, dir)
 	if recursive {
 		query.Set("recursive", "true")
@@ -104,14 +107,16 @@ func (c *Client) Files(ctx context.Context, pool, identifier, dir string, recurs
 func (c *Client) StatFile(ctx context.Context, pool, identifier, name string) (api.File, error) {
 	dir, base := splitName(name)
 	var f api.File
-	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.data(pool, "files", base), query: fileQuery(identifier, dir)}, &f)
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.data(pool, "files", base),
+		query: fileQuery(identifier, dir)}, &f)
 	return f, err
 }
 
 // DeleteFile removes a file.
 func (c *Client) DeleteFile(ctx context.Context, pool, identifier, name string) error {
 	dir, base := splitName(name)
-	_, _, err := c.do(ctx, call{method: http.MethodDelete, path: c.data(pool, "files", base), query: fileQuery(identifier, dir)}, nil)
+	_, _, err := c.do(ctx, call{method: http.MethodDelete, path: c.data(pool, "files", base),
+		query: fileQuery(identifier, dir)}, nil)
 	return err
 }
 
@@ -142,9 +147,11 @@ type Content struct {
 
 // Download opens a file, or a part of it. A server that ignores the range and
 // sends the whole file is an error.
-func (c *Client) Download(ctx context.Context, pool, identifier, name string, r Range) (*Content, error) {
+func (c *Client) Download(ctx context.Context, pool, identifier, name string, r Range) (*Content,
+	error) {
 	dir, base := splitName(name)
-	req := call{method: http.MethodGet, path: c.data(pool, "files", base, "content"), query: fileQuery(identifier, dir),
+	req := call{method: http.MethodGet, path: c.data(pool, "files", base, "content"),
+		query:  fileQuery(identifier, dir),
 		header: r.header(), timeout: transferTimeout}
 	ctx, cancel := req.bound(ctx)
 	resp, err := c.send(ctx, req)
@@ -154,9 +161,11 @@ func (c *Client) Download(ctx context.Context, pool, identifier, name string, r 
 	}
 	body := &content{body: resp.Body, cancel: cancel}
 	if (r != Range{}) && resp.StatusCode != http.StatusPartialContent {
-		return nil, errors.Join(fmt.Errorf("download %q: the server sent the whole file instead of a part", name), body.Close())
+		return nil, errors.Join(fmt.Errorf("download %q: the server sent the whole file instead "+
+			"of a part", name), body.Close())
 	}
-	return &Content{ReadCloser: body, Size: resp.ContentLength, ContentType: resp.Header.Get("Content-Type")}, nil
+	return &Content{ReadCloser: body, Size: resp.ContentLength,
+		ContentType: resp.Header.Get("Content-Type")}, nil
 }
 
 // content gives back the connection and the deadline with the body.

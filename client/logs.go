@@ -30,11 +30,14 @@ const longestLine = 1 << 20
 
 // SessionLogs calls each for every line that the session's sandbox has written to its standard
 // output and error, as far as the server still has it, which it has for a while after the session's
-// end. It asks for no new session. ctx alone bounds how long it follows. The text is what hostile code may
-// have written: a terminal must not see it as it is.
-func (c *Client) SessionLogs(ctx context.Context, pool, identifier string, l Logs, each func(api.LogLine) error) error {
-	query := url.Values{"api-version": {dataVersion}, api.FollowParameter: {strconv.FormatBool(l.Follow)}}
-	for name, value := range map[string]string{"identifier": identifier, api.AfterParameter: l.After, api.SandboxParameter: l.Sandbox} {
+// end. It asks for no new session. ctx alone bounds how long it follows. The text is what hostile
+// code may have written: a terminal must not see it as it is.
+func (c *Client) SessionLogs(ctx context.Context, pool, identifier string, l Logs,
+	each func(api.LogLine) error) error {
+	query := url.Values{"api-version": {dataVersion},
+		api.FollowParameter: {strconv.FormatBool(l.Follow)}}
+	for name, value := range map[string]string{"identifier": identifier,
+		api.AfterParameter: l.After, api.SandboxParameter: l.Sandbox} {
 		if value != "" {
 			query.Set(name, value)
 		}
@@ -55,7 +58,8 @@ func (c *Client) SessionLogs(ctx context.Context, pool, identifier string, l Log
 		}
 		var line api.LogLine
 		if err := json.Unmarshal(text, &line); err != nil {
-			return &sandpool.Error{Class: sandpool.Internal, Err: err, Message: "The server's stream of logs is not what a sandpool server sends."}
+			return &sandpool.Error{Class: sandpool.Internal, Err: err,
+				Message: "The server's stream of logs is not what a sandpool server sends."}
 		}
 		if err := each(line); err != nil {
 			return err
@@ -89,6 +93,7 @@ func (c *Client) Events(ctx context.Context, e Events) (api.Events, error) {
 		path = c.control(e.Pool, "events")
 	}
 	var page api.Events
-	_, _, err := c.do(ctx, call{method: http.MethodGet, path: path, query: query, timeout: callTimeout + e.Wait}, &page)
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: path, query: query,
+		timeout: callTimeout + e.Wait}, &page)
 	return page, err
 }

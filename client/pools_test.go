@@ -13,7 +13,8 @@ import (
 	"github.com/sandpool/sandpool/api"
 )
 
-const controlRoot = "/subscriptions/" + sandpool.DefaultSubscription + "/resourceGroups/default/providers/Microsoft.App/sessionPools"
+const controlRoot = "/subscriptions/" + sandpool.DefaultSubscription +
+	"/resourceGroups/default/providers/Microsoft.App/sessionPools"
 
 // states answers every GET with the next of the states, and stays at the last.
 func states(t *testing.T, names ...string) (*Client, *int) {
@@ -36,8 +37,9 @@ func states(t *testing.T, names ...string) (*Client, *int) {
 			fmt.Fprint(w, `{"error":{"code":"SessionPoolNotFound","message":"none"}}`)
 			return
 		}
-		_ = json.NewEncoder(w).Encode(api.SessionPool{Name: "one", Properties: &api.SessionPoolProperties{
-			ProvisioningState: state, Sandpool: &api.SandpoolSettings{Problem: "no image"}}})
+		_ = json.NewEncoder(w).Encode(api.SessionPool{Name: "one",
+			Properties: &api.SessionPoolProperties{
+				ProvisioningState: state, Sandpool: &api.SandpoolSettings{Problem: "no image"}}})
 	}), gets
 }
 
@@ -61,7 +63,8 @@ func TestPutPoolSaysWhyItFailed(t *testing.T) {
 func TestShortNameIsNotAsked(t *testing.T) {
 	c, _ := states(t)
 	for _, name := range []string{"py", "", strings.Repeat("x", 64), "a_b", "1ab", "ab-"} {
-		if _, err := c.PutPool(t.Context(), name, api.SessionPool{}); sandpool.ClassOf(err) != sandpool.Invalid || !strings.Contains(err.Error(), "3 to 63") {
+		if _, err := c.PutPool(t.Context(), name, api.SessionPool{}); sandpool.ClassOf(
+			err) != sandpool.Invalid || !strings.Contains(err.Error(), "3 to 63") {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
@@ -76,7 +79,8 @@ func TestWaitingEnds(t *testing.T) {
 	}
 	short, done := context.WithTimeout(t.Context(), pollInterval*2)
 	defer done()
-	if _, err := c.WaitPool(short, "one", nil); sandpool.ClassOf(err) != sandpool.Unavailable || err == nil {
+	if _, err := c.WaitPool(short, "one", nil); sandpool.ClassOf(err) != sandpool.Unavailable ||
+		err == nil {
 		t.Errorf("out of time: %v", err)
 	}
 }
@@ -86,7 +90,9 @@ func TestDeletePoolWaitsUntilGone(t *testing.T) {
 	if existed, err := c.DeletePool(t.Context(), "one"); err != nil || !existed || *gets != 3 {
 		t.Errorf("%v, %v after %d looks", existed, err, *gets)
 	}
-	none := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	none := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNoContent)
+	})
 	if existed, err := none.DeletePool(t.Context(), "one"); err != nil || existed {
 		t.Errorf("an absent pool: %v, %v", existed, err)
 	}
@@ -125,7 +131,8 @@ func TestTokens(t *testing.T) {
 			t.Errorf("request %s %s", r.Method, r.URL)
 		}
 	})
-	if got, err := c.CreateToken(t.Context(), api.TokenRequest{Role: "admin"}); err != nil || got.Text != "text" || got.ID != "i" {
+	if got, err := c.CreateToken(t.Context(), api.TokenRequest{Role: "admin"}); err != nil ||
+		got.Text != "text" || got.ID != "i" {
 		t.Errorf("created %+v, %v", got, err)
 	}
 	if got, err := c.Tokens(t.Context()); err != nil || len(got) != 1 {

@@ -18,20 +18,23 @@ const management = ".management"
 // class NotFound; asking does not create it.
 func (c *Client) Session(ctx context.Context, pool, identifier string) (api.SessionView, error) {
 	var s api.SessionView
-	_, _, err := c.do(ctx, call{method: http.MethodPost, path: c.data(pool, management, "getSession"), query: sessionQuery(identifier)}, &s)
+	_, _, err := c.do(ctx, call{method: http.MethodPost, path: c.data(pool, management,
+		"getSession"), query: sessionQuery(identifier)}, &s)
 	return s, err
 }
 
 // DeleteSession ends the identifier's session and destroys its sandbox. One that
 // does not exist is an error of class NotFound.
 func (c *Client) DeleteSession(ctx context.Context, pool, identifier string) error {
-	_, _, err := c.do(ctx, call{method: http.MethodPost, path: c.data(pool, management, "stopSession"), query: sessionQuery(identifier)}, nil)
+	_, _, err := c.do(ctx, call{method: http.MethodPost, path: c.data(pool, management,
+		"stopSession"), query: sessionQuery(identifier)}, nil)
 	return err
 }
 
 // Sessions returns all sessions of a pool, page after page.
 func (c *Client) Sessions(ctx context.Context, pool string) ([]api.SessionView, error) {
-	next := call{method: http.MethodGet, path: c.data(pool, management, "listSessions"), query: url.Values{"api-version": {dataVersion}}}
+	next := call{method: http.MethodGet, path: c.data(pool, management, "listSessions"),
+		query: url.Values{"api-version": {dataVersion}}}
 	all := []api.SessionView{}
 	err := c.pages(ctx, next, func(ctx context.Context, r call) (string, error) {
 		var page api.ManagedSessions
@@ -52,7 +55,8 @@ func (c *Client) Metadata(ctx context.Context, pool string) (api.Metadata, error
 
 // Health returns nil if the server says that it can serve. It needs no token.
 func (c *Client) Health(ctx context.Context) error {
-	_, _, err := c.do(ctx, call{method: http.MethodGet, path: "/healthz", timeout: 5 * time.Second}, nil)
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: "/healthz", timeout: 5 * time.Second},
+		nil)
 	return err
 }
 
@@ -61,7 +65,8 @@ func (c *Client) Health(ctx context.Context) error {
 const maxPages = 1000
 
 // pages calls get for the first page and for every page that the one before links to.
-func (c *Client) pages(ctx context.Context, next call, get func(context.Context, call) (link string, err error)) error {
+func (c *Client) pages(ctx context.Context, next call, get func(context.Context, call) (link string,
+	err error)) error {
 	for range maxPages {
 		link, err := get(ctx, next)
 		if err != nil || link == "" {
@@ -71,7 +76,8 @@ func (c *Client) pages(ctx context.Context, next call, get func(context.Context,
 			return err
 		}
 	}
-	return sandpool.Errorf(sandpool.Internal, "", "nextLink", "The list of %s has more than %d pages.", next.path, maxPages)
+	return sandpool.Errorf(sandpool.Internal, "", "nextLink",
+		"The list of %s has more than %d pages.", next.path, maxPages)
 }
 
 // WaitHealthy waits until the server serves.

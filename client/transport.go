@@ -57,12 +57,14 @@ func (c *Client) do(ctx context.Context, r call, out any) (int, http.Header, err
 		return 0, nil, c.unreachable(ctx, r, err)
 	}
 	if len(data) > maxAnswer {
-		return 0, nil, sandpool.Errorf(sandpool.Internal, "", "", "The server's answer to %s %s is over %d bytes.", r.method, r.path, maxAnswer)
+		return 0, nil, sandpool.Errorf(sandpool.Internal, "", "",
+			"The server's answer to %s %s is over %d bytes.", r.method, r.path, maxAnswer)
 	}
 	if out != nil && len(data) > 0 {
 		if err := json.Unmarshal(data, out); err != nil {
 			return 0, nil, &sandpool.Error{Class: sandpool.Internal, Err: err, Message: fmt.Sprintf(
-				"The answer to %s %s is not what a sandpool server sends; is %s one?", r.method, r.path, c.endpoint)}
+				"The answer to %s %s is not what a sandpool server sends; is %s one?", r.method,
+				r.path, c.endpoint)}
 		}
 	}
 	return resp.StatusCode, resp.Header, nil
@@ -132,7 +134,8 @@ func (c *Client) unreachable(ctx context.Context, r call, err error) error {
 		}
 		msg = fmt.Sprintf("No answer from %s: %v.", c.endpoint, cause)
 	}
-	return &sandpool.Error{Class: sandpool.Unavailable, Code: CodeUnreachable, Target: "endpoint", Message: msg, Err: err}
+	return &sandpool.Error{Class: sandpool.Unavailable, Code: CodeUnreachable, Target: "endpoint",
+		Message: msg, Err: err}
 }
 
 func isTimeout(err error) bool {
@@ -155,5 +158,6 @@ func (c *Client) follow(link string) (call, error) {
 	if err != nil {
 		return call{}, fmt.Errorf("follow link %q: %w", link, err)
 	}
-	return call{method: http.MethodGet, path: strings.TrimPrefix(u.EscapedPath(), c.endpoint.EscapedPath()), query: u.Query()}, nil
+	return call{method: http.MethodGet, path: strings.TrimPrefix(u.EscapedPath(),
+		c.endpoint.EscapedPath()), query: u.Query()}, nil
 }

@@ -70,7 +70,8 @@ func (c *Client) Tunnel(ctx context.Context, pool, identifier string, port int) 
 	}
 	_ = resp.Body.Close()
 	return nil, sandpool.Errorf(sandpool.Internal, "", "",
-		"%s answered %s where a tunnel was asked for; is it a sandpool server?", c.endpoint, resp.Status)
+		"%s answered %s where a tunnel was asked for; is it a sandpool server?", c.endpoint,
+		resp.Status)
 }
 
 // Forward accepts connections of l and connects each with the port of the session's container,
@@ -120,7 +121,8 @@ func join(ctx context.Context, a, b net.Conn) {
 	defer context.AfterFunc(ctx, func() { _, _ = a.Close(), b.Close() })()
 	half := func(dst, src net.Conn) {
 		_, err := io.Copy(dst, src)
-		if w, ok := dst.(interface{ CloseWrite() error }); err == nil && ok && w.CloseWrite() == nil {
+		if w, ok := dst.(interface{ CloseWrite() error }); err == nil && ok &&
+			w.CloseWrite() == nil {
 			return
 		}
 		// What the other end has sent last may still be under way.

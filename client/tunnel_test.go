@@ -20,7 +20,8 @@ import (
 func tunnelServer(t *testing.T) *Client {
 	t.Helper()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("port") == "1" || r.Header.Get("Upgrade") != "tcp" || r.Header.Get("Authorization") != "Bearer secret" {
+		if r.URL.Query().Get("port") == "1" || r.Header.Get("Upgrade") != "tcp" ||
+			r.Header.Get("Authorization") != "Bearer secret" {
 			w.Header().Set("X-Ms-Error-Code", "PortNotExposed")
 			w.WriteHeader(http.StatusForbidden)
 			return
@@ -31,7 +32,8 @@ func tunnelServer(t *testing.T) *Client {
 			return
 		}
 		defer conn.Close()
-		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nhello ")
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"+
+			"Upgrade: tcp\r\n\r\nhello ")
 		n, _ := io.Copy(io.Discard, rw)
 		fmt.Fprint(conn, n)
 	}))
@@ -60,7 +62,8 @@ func TestTunnel(t *testing.T) {
 	if got, err := io.ReadAll(tunnel); err != nil || string(got) != "hello 1048576" {
 		t.Errorf("%q, %v", got, err)
 	}
-	if _, err := c.Tunnel(t.Context(), "redis", "chat-42", 1); sandpool.ClassOf(err) != sandpool.Denied {
+	if _, err := c.Tunnel(t.Context(), "redis", "chat-42", 1); sandpool.ClassOf(
+		err) != sandpool.Denied {
 		t.Errorf("a refused port: %v", err)
 	}
 }
