@@ -22,13 +22,18 @@ func main() {
 	runtime.GOMAXPROCS(1)
 	cfg := guest.Config{Env: os.Environ()}
 	flag.StringVar(&cfg.Addr, "listen", fmt.Sprintf("127.0.0.1:%d", agent.Port), "where to listen")
-	language := flag.String("kernel", "python", "language of the cells: "+strings.Join(kernels.Names(), ", "))
-	flag.StringVar(&cfg.Interpreter, "interpreter", "", "path of the language's interpreter; without it PATH is searched")
-	flag.StringVar(&cfg.DataDir, "data", agent.DataDir, "where cells start, and the root of the files API")
-	flag.StringVar(&cfg.Home, "home", "/home/sandbox", "home directory of the user that cells run as")
+	language := flag.String("kernel", "python", "language of the cells: "+
+		strings.Join(kernels.Names(), ", "))
+	flag.StringVar(&cfg.Interpreter, "interpreter", "",
+		"path of the language's interpreter; without it PATH is searched")
+	flag.StringVar(&cfg.DataDir, "data", agent.DataDir,
+		"where cells start, and the root of the files API")
+	flag.StringVar(&cfg.Home, "home", "/home/sandbox",
+		"home directory of the user that cells run as")
 	flag.IntVar(&cfg.User.UID, "uid", agent.UserID, "user that cells run as")
 	flag.IntVar(&cfg.User.GID, "gid", agent.GroupID, "group that cells run as")
-	flag.StringVar(&cfg.Hosts, "hosts", "", "file of host names that the sandbox's own is added to; without it none")
+	flag.StringVar(&cfg.Hosts, "hosts", "",
+		"file of host names that the sandbox's own is added to; without it none")
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	var err error

@@ -44,9 +44,12 @@ type grammar struct {
 
 // Help says what all commands have in common.
 func (grammar) Help() string {
-	return "The server and the token come from flags, else from the environment, else from the client configuration: " +
-		"the file that SANDPOOL_CONFIG names, else ~/.config/sandpool/client.yaml, which 'sandpool serve' writes.\n\n" +
-		"Exit codes: 0 done; 1 the code that exec ran failed, or doctor found something missing; 2 the command line is wrong; " +
+	return "The server and the token come from flags, else from the environment, else from the " +
+		"client configuration: " +
+		"the file that SANDPOOL_CONFIG names, else ~/.config/sandpool/client.yaml, which " +
+		"'sandpool serve' writes.\n\n" +
+		"Exit codes: 0 done; 1 the code that exec ran failed, or doctor found something missing; " +
+		"2 the command line is wrong; " +
 		"3 anything else failed. Code that exec runs may set others with sys.exit."
 }
 
@@ -55,11 +58,14 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	var g grammar
 	helped := false
 	parser, err := kong.New(&g, kong.Name("sandpool"),
-		kong.Description("Self-hosted session pools: warm, isolated sandboxes for code that nobody has reviewed."),
+		kong.Description("Self-hosted session pools: warm, isolated sandboxes for code that "+
+			"nobody has reviewed."),
 		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }),
-		kong.Vars{"subscription": sandpool.DefaultSubscription, "resourceGroup": sandpool.DefaultResourceGroup},
+		kong.Vars{"subscription": sandpool.DefaultSubscription,
+			"resourceGroup": sandpool.DefaultResourceGroup},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
-		kong.ExplicitGroups([]kong.Group{{Key: "container", Title: "Custom containers"}, {Key: "later", Title: "Identities, not served yet"}}),
+		kong.ExplicitGroups([]kong.Group{{Key: "container", Title: "Custom containers"},
+			{Key: "later", Title: "Identities, not served yet"}}),
 		kong.WithHyphenPrefixedParameters(true), // negative numbers
 		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeDuration)),
 		kong.BindTo(ctx, (*context.Context)(nil)))
@@ -75,7 +81,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return console.ExitDone
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "sandpool: %v\nRun 'sandpool --help', or 'sandpool COMMAND --help'.\n", err)
+		fmt.Fprintf(stderr, "sandpool: %v\nRun 'sandpool --help', or 'sandpool COMMAND --help'.\n",
+			err)
 		return console.ExitUsage
 	}
 	a := &console.App{Globals: g.Globals, Stdin: stdin, Stdout: stdout, Stderr: stderr}
@@ -94,7 +101,8 @@ func decodeDuration(ctx *kong.DecodeContext, target reflect.Value) error {
 		d, err = time.ParseDuration(strconv.FormatFloat(seconds, 'f', -1, 64) + "s")
 	}
 	if err != nil {
-		return fmt.Errorf("%q is no time: use a number of seconds, such as 30, or a time with units, such as 30s or 5m", text)
+		return fmt.Errorf("%q is no time: use a number of seconds, such as 30, or a time with "+
+			"units, such as 30s or 5m", text)
 	}
 	target.SetInt(int64(d))
 	return nil

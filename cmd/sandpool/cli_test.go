@@ -47,7 +47,8 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, f.execution)
 	case strings.HasSuffix(rest, "/.management/stopSession") && f.gone:
 		w.WriteHeader(http.StatusBadRequest)
-		fmt.Fprint(w, `{"error":{"code":"SessionWithIdentifierNotFound","message":"There is no session."}}`)
+		fmt.Fprint(w,
+			`{"error":{"code":"SessionWithIdentifierNotFound","message":"There is no session."}}`)
 	case strings.HasSuffix(rest, "/.management/stopSession"):
 		w.WriteHeader(http.StatusNoContent)
 	default:
@@ -57,10 +58,13 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // TestTimes: a time on the command line is a number of seconds, or has units.
 func TestTimes(t *testing.T) {
-	for text, want := range map[string]int{"2": 2, "2.0": 2, "90": 90, "3s": 3, "2m": 120, "": 0, "two": 0, "-1": 0, "1e400": 0, "NaN": 0} {
+	for text, want := range map[string]int{"2": 2, "2.0": 2, "90": 90, "3s": 3, "2m": 120, "": 0,
+		"two": 0, "-1": 0, "1e400": 0, "NaN": 0} {
 		f := &fakeServer{execution: ok}
 		got := command(t, f, "", "exec", "1", "--timeout", text)
-		if want == 0 && (got.code != console.ExitUsage || !strings.Contains(got.stderr, "timeout")) || want > 0 && (got.code != console.ExitDone || f.timeout != want) {
+		if want == 0 && (got.code != console.ExitUsage ||
+			!strings.Contains(got.stderr, "timeout")) || want > 0 &&
+			(got.code != console.ExitDone || f.timeout != want) {
 			t.Errorf("--timeout %q: %d s, %+v; want %d s", text, f.timeout, got, want)
 		}
 	}
@@ -92,13 +96,16 @@ const ok = `{"status":"Succeeded","result":{"stdout":"hi","stderr":"warned","exe
 func TestExecPutsEachThingInItsPlace(t *testing.T) {
 	f := &fakeServer{execution: ok}
 	got := command(t, f, "", "exec", "print('hi'); 'x'")
-	if got.code != console.ExitDone || got.stdout != "hi\n'x'\n" || !strings.HasPrefix(got.stderr, "warned\n") && !strings.Contains(got.stderr, "\nwarned\n") {
+	if got.code != console.ExitDone || got.stdout != "hi\n'x'\n" ||
+		!strings.HasPrefix(got.stderr, "warned\n") && !strings.Contains(got.stderr, "\nwarned\n") {
 		t.Errorf("%+v", got)
 	}
 	if f.code != "print('hi'); 'x'" {
 		t.Errorf("the server got %q", f.code)
 	}
-	if want := []string{"POST python/executions", "POST python/.management/stopSession"}; strings.Join(f.calls, ",") != strings.Join(want, ",") {
+	if want := []string{"POST python/executions",
+		"POST python/.management/stopSession"}; strings.Join(f.calls, ",") != strings.Join(
+		want, ",") {
 		t.Errorf("calls = %q, want %q", f.calls, want)
 	}
 }
@@ -160,20 +167,27 @@ func TestExecSource(t *testing.T) {
 }
 
 func TestExecFails(t *testing.T) {
-	f := &fakeServer{execution: `{"status":"Failed","result":{"stdout":"","stderr":"Traceback: boom","executionResult":""},"error":{"error":{"code":"ValueError","message":"boom"}}}`}
-	if got := command(t, f, "", "exec", "1/0"); got.code != console.ExitNegative || got.stdout != "" || !strings.Contains(got.stderr, "Traceback: boom\n") {
+	f := &fakeServer{
+		execution: `{"status":"Failed","result":{"stdout":"","stderr":"Traceback: boom","executionResult":""},"error":{"error":{"code":"ValueError","message":"boom"}}}`}
+	if got := command(t, f, "", "exec", "1/0"); got.code != console.ExitNegative ||
+		got.stdout != "" || !strings.Contains(got.stderr, "Traceback: boom\n") {
 		t.Errorf("%+v", got)
 	}
-	f = &fakeServer{status: http.StatusForbidden, execution: `{"error":{"code":"AuthorizationFailed","message":"needs role session-executor","traceId":"abc"}}`}
-	if got := command(t, f, "", "exec", "1"); got.code != console.ExitTrouble || !strings.Contains(got.stderr, "needs role session-executor") || strings.Contains(got.stderr, "abc") {
+	f = &fakeServer{status: http.StatusForbidden,
+		execution: `{"error":{"code":"AuthorizationFailed","message":"needs role session-executor","traceId":"abc"}}`}
+	if got := command(t, f, "", "exec", "1"); got.code != console.ExitTrouble ||
+		!strings.Contains(got.stderr, "needs role session-executor") ||
+		strings.Contains(got.stderr, "abc") {
 		t.Errorf("%+v", got)
 	}
 }
 
 func TestExecInAFailedPool(t *testing.T) {
-	f := &fakeServer{status: http.StatusServiceUnavailable, execution: `{"error":{"code":"SessionPoolFailed","message":"no","traceId":"abc"}}`}
+	f := &fakeServer{status: http.StatusServiceUnavailable,
+		execution: `{"error":{"code":"SessionPoolFailed","message":"no","traceId":"abc"}}`}
 	got := command(t, f, "", "exec", "1")
-	if got.code != console.ExitTrouble || !strings.Contains(got.stderr, "sandpool pool status") || !strings.Contains(got.stderr, "abc") {
+	if got.code != console.ExitTrouble || !strings.Contains(got.stderr, "sandpool pool status") ||
+		!strings.Contains(got.stderr, "abc") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -188,7 +202,8 @@ func TestExecSavesFigures(t *testing.T) {
 	}
 	// The format comes from the sandbox: it must not lead out of the directory.
 	evil := `{"type":"image","format":"/../../evil","base64_data":"aGVsbG8="}`
-	f := &fakeServer{execution: `{"status":"Succeeded","result":{"executionResult":` + png + `,"images":[` + png + `,` + evil + `]}}`}
+	f := &fakeServer{execution: `{"status":"Succeeded","result":{"executionResult":` + png +
+		`,"images":[` + png + `,` + evil + `]}}`}
 	got := command(t, f, "", "exec", "plot()", "--figures", dir, "-o", "json")
 	var out exec.Output
 	if err := json.Unmarshal([]byte(got.stdout), &out); err != nil {
@@ -198,7 +213,8 @@ func TestExecSavesFigures(t *testing.T) {
 	if strings.Join(out.Figures, ",") != strings.Join(want, ",") || string(out.Result) != `""` {
 		t.Errorf("figures = %q, result %s; want %q", out.Figures, out.Result, want)
 	}
-	for name, content := range map[string]string{taken: "mine", want[0]: "hello", want[1]: "hello"} {
+	for name, content := range map[string]string{taken: "mine", want[0]: "hello",
+		want[1]: "hello"} {
 		if b, err := os.ReadFile(name); err != nil || string(b) != content {
 			t.Errorf("%s holds %q, %v; want %q", name, b, err, content)
 		}
@@ -210,15 +226,18 @@ func TestExecSavesFigures(t *testing.T) {
 
 func TestWhereTheServerIsKnownFrom(t *testing.T) {
 	got := command(t, nil, "", "pool", "list")
-	if got.code != console.ExitUsage || !strings.Contains(got.stderr, "sandpool serve") || !strings.Contains(got.stderr, "none.yaml") {
+	if got.code != console.ExitUsage || !strings.Contains(got.stderr, "sandpool serve") ||
+		!strings.Contains(got.stderr, "none.yaml") {
 		t.Errorf("without any configuration: %+v", got)
 	}
 	t.Setenv("SANDPOOL_ENDPOINT", "http://127.0.0.1:1")
-	if got := command(t, nil, "", "pool", "list"); got.code != console.ExitUsage || !strings.Contains(got.stderr, "token") {
+	if got := command(t, nil, "", "pool", "list"); got.code != console.ExitUsage ||
+		!strings.Contains(got.stderr, "token") {
 		t.Errorf("without a token: %+v", got)
 	}
 	t.Setenv("SANDPOOL_TOKEN", "t")
-	if got := command(t, nil, "", "pool", "list"); got.code != console.ExitTrouble || !strings.Contains(got.stderr, "sandpool serve") {
+	if got := command(t, nil, "", "pool", "list"); got.code != console.ExitTrouble ||
+		!strings.Contains(got.stderr, "sandpool serve") {
 		t.Errorf("without a server: %+v", got)
 	}
 }
@@ -232,11 +251,13 @@ func TestWhatToDoWithoutAnAnswer(t *testing.T) {
 	defer plain.Close()
 	t.Setenv("SANDPOOL_TOKEN", "t")
 	for endpoint, want := range map[string]string{
-		secure.URL: "SSL_CERT_FILE", strings.Replace(plain.URL, "http:", "https:", 1): "http://", "http://127.0.0.1:1": "Is the server running?",
+		secure.URL: "SSL_CERT_FILE", strings.Replace(plain.URL, "http:", "https:", 1): "http://",
+		"http://127.0.0.1:1": "Is the server running?",
 	} {
 		t.Setenv("SANDPOOL_ENDPOINT", endpoint)
 		got := command(t, nil, "", "pool", "list")
-		if got.code != console.ExitTrouble || !strings.Contains(got.stderr, want) || strings.Contains(got.stderr, "running?") != strings.Contains(want, "running?") {
+		if got.code != console.ExitTrouble || !strings.Contains(got.stderr, want) ||
+			strings.Contains(got.stderr, "running?") != strings.Contains(want, "running?") {
 			t.Errorf("%s: %+v, want %q", endpoint, got, want)
 		}
 	}
@@ -250,24 +271,32 @@ func TestFileTokenStaysWithItsServer(t *testing.T) {
 	}))
 	defer srv.Close()
 	conf := filepath.Join(t.TempDir(), "client.yaml")
-	if err := os.WriteFile(conf, []byte("endpoint: "+srv.URL+"\ntoken: from-file\n"), 0o600); err != nil {
+	if err := os.WriteFile(conf, []byte("endpoint: "+srv.URL+"\ntoken: from-file\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("SANDPOOL_CONFIG", conf)
 	var stdout, stderr bytes.Buffer
-	if code := run(t.Context(), []string{"pool", "list", "-o", "json"}, nil, &stdout, &stderr); code != 0 || auth != "Bearer from-file" || stdout.String() != "[]\n" {
-		t.Errorf("exit %d, Authorization %q, stdout %q, stderr %s", code, auth, stdout.String(), stderr.String())
+	if code := run(t.Context(), []string{"pool", "list", "-o", "json"}, nil, &stdout,
+		&stderr); code != 0 || auth != "Bearer from-file" || stdout.String() != "[]\n" {
+		t.Errorf("exit %d, Authorization %q, stdout %q, stderr %s", code, auth, stdout.String(),
+			stderr.String())
 	}
-	if code := run(t.Context(), []string{"pool", "list", "--endpoint", "http://127.0.0.1:1"}, nil, io.Discard, io.Discard); code != console.ExitUsage {
+	if code := run(t.Context(), []string{"pool", "list", "--endpoint", "http://127.0.0.1:1"}, nil,
+		io.Discard, io.Discard); code != console.ExitUsage {
 		t.Errorf("the file's token went to another endpoint: exit %d", code)
 	}
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{{"bogus"}, {"exec", "--bogus"}, {"session", "show"}, {"pool", "create"},
-		{"pool", "show", "a", "--name", "b"}, {"files", "upload", "-", "--session", "abcd"}, {"token", "create", "x", "--role", "king"},
-		{"pool", "update", "abc"}, {"pool", "update", "abc", "--no-wait"}, {"pool", "create", "abc", "--cpu", "nan"}} {
-		if got := command(t, &fakeServer{}, "", args...); got.code != console.ExitUsage || got.stdout != "" || got.stderr == "" {
+	for _, args := range [][]string{{"bogus"}, {"exec", "--bogus"}, {"session", "show"},
+		{"pool", "create"},
+		{"pool", "show", "a", "--name", "b"}, {"files", "upload", "-", "--session", "abcd"}, {
+			"token", "create", "x", "--role", "king"},
+		{"pool", "update", "abc"}, {"pool", "update", "abc", "--no-wait"}, {"pool", "create", "abc",
+			"--cpu", "nan"}} {
+		if got := command(t, &fakeServer{}, "", args...); got.code != console.ExitUsage ||
+			got.stdout != "" || got.stderr == "" {
 			t.Errorf("%q: %+v; want exit code 2 and a message on stderr", args, got)
 		}
 	}
@@ -275,12 +304,15 @@ func TestUsage(t *testing.T) {
 		for _, name := range []string{"wei rd", "weiü", "abc", ""} {
 			f := &fakeServer{}
 			got := command(t, f, "", append(args, "--session", name)...)
-			if got.code != console.ExitUsage || !strings.Contains(got.stderr, "identifier") || len(f.calls) > 0 {
-				t.Errorf("%q --session %q: %+v, calls %q; want exit code 2 and no call", args, name, got, f.calls)
+			if got.code != console.ExitUsage || !strings.Contains(got.stderr, "identifier") ||
+				len(f.calls) > 0 {
+				t.Errorf("%q --session %q: %+v, calls %q; want exit code 2 and no call", args, name,
+					got, f.calls)
 			}
 		}
 	}
-	if got := command(t, nil, "", "exec", "--help"); got.code != console.ExitDone || got.stdout == "" {
+	if got := command(t, nil, "", "exec", "--help"); got.code != console.ExitDone ||
+		got.stdout == "" {
 		t.Errorf("--help: %+v", got)
 	}
 }
@@ -292,21 +324,28 @@ func TestPoolFlagsReachTheServer(t *testing.T) {
 			t.Error(err)
 		}
 		w.WriteHeader(http.StatusBadRequest)
-		fmt.Fprint(w, `{"error":{"code":"SessionPoolNotSupported","message":"no custom containers","details":[{"code":"x","target":"properties.secrets","message":"no secrets"}]}}`)
+		fmt.Fprint(w,
+			`{"error":{"code":"SessionPoolNotSupported","message":"no custom containers","details":[{"code":"x","target":"properties.secrets","message":"no secrets"}]}}`)
 	})
-	got := command(t, f, "", "pool", "create", "--name", "web", "--container-type", "CustomContainer", "--image", "i", "--target-port", "80",
-		"--env-vars", "A=1", "--env-vars", "B=secretref:s", "--secrets", "s=v", "--registry-server", "r", "--registry-password", "pw",
-		"--max-sessions", "-1", "--ready-sessions", "0", "--cooldown-period", "300", "--network-status", "EgressEnabled",
+	got := command(t, f, "", "pool", "create", "--name", "web", "--container-type",
+		"CustomContainer", "--image", "i", "--target-port", "80",
+		"--env-vars", "A=1", "--env-vars", "B=secretref:s", "--secrets", "s=v", "--registry-server",
+		"r", "--registry-password", "pw",
+		"--max-sessions", "-1", "--ready-sessions", "0", "--cooldown-period", "300",
+		"--network-status", "EgressEnabled",
 		"--cpu", "0.5", "--memory", "1.0Gi", "--environment", "e", "--mi-system-assigned")
-	if got.code != console.ExitTrouble || !strings.Contains(got.stderr, "no custom containers") || !strings.Contains(got.stderr, "no secrets") {
+	if got.code != console.ExitTrouble || !strings.Contains(got.stderr, "no custom containers") ||
+		!strings.Contains(got.stderr, "no secrets") {
 		t.Errorf("%+v", got)
 	}
 	text, err := json.Marshal(body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, part := range []string{`"image":"i"`, `"targetPort":80`, `"secretRef":"s"`, `"server":"r"`, `"passwordSecretRef":"registry-password"`,
-		`"readySessionInstances":0`, `"maxConcurrentSessions":-1`, `"cooldownPeriodInSeconds":300`, `"status":"EgressEnabled"`, `"cpu":0.5`,
+	for _, part := range []string{`"image":"i"`, `"targetPort":80`, `"secretRef":"s"`,
+		`"server":"r"`, `"passwordSecretRef":"registry-password"`,
+		`"readySessionInstances":0`, `"maxConcurrentSessions":-1`, `"cooldownPeriodInSeconds":300`,
+		`"status":"EgressEnabled"`, `"cpu":0.5`,
 		`"memory":"1.0Gi"`, `"environmentId":"e"`, `"SystemAssigned"`} {
 		if !strings.Contains(string(text), part) {
 			t.Errorf("the server did not get %s: %s", part, text)
@@ -316,9 +355,11 @@ func TestPoolFlagsReachTheServer(t *testing.T) {
 
 func TestTablesCannotSteerTheTerminal(t *testing.T) {
 	f := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"value":[{"name":"\u001b[2Jx","type":"file","sizeInBytes":1,"lastModifiedAt":"now"}]}`)
+		fmt.Fprint(w,
+			`{"value":[{"name":"\u001b[2Jx","type":"file","sizeInBytes":1,"lastModifiedAt":"now"}]}`)
 	})
-	if got := command(t, f, "", "files", "list", "--session", "abcd"); strings.Contains(got.stdout, "\x1b") || !strings.Contains(got.stdout, "?[2Jx") {
+	if got := command(t, f, "", "files", "list", "--session", "abcd"); strings.Contains(got.stdout,
+		"\x1b") || !strings.Contains(got.stdout, "?[2Jx") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -330,29 +371,36 @@ func TestDownloadOverwritesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "theirs") })
-	if got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to", to); got.code != console.ExitUsage {
+	if got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to",
+		to); got.code != console.ExitUsage {
 		t.Errorf("%+v", got)
 	}
-	for place, want := range map[string]string{filepath.Join(dir, "none", "x"): "there is no directory", dir: "is a directory"} {
-		got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to", place, "--force")
+	for place, want := range map[string]string{filepath.Join(dir, "none",
+		"x"): "there is no directory", dir: "is a directory"} {
+		got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to", place,
+			"--force")
 		if got.code != console.ExitUsage || !strings.Contains(got.stderr, want) {
 			t.Errorf("--to %s: %+v, want %q", place, got, want)
 		}
 	}
-	if got := command(t, f, "", "files", "download", "a\x1b\nb", "--session", "abcd", "--to", filepath.Join(dir, "x\x1b\ny")); strings.Contains(got.stderr, "\x1b") {
+	if got := command(t, f, "", "files", "download", "a\x1b\nb", "--session", "abcd", "--to",
+		filepath.Join(dir, "x\x1b\ny")); strings.Contains(got.stderr, "\x1b") {
 		t.Errorf("%+v", got)
 	}
 	if err := os.Remove(filepath.Join(dir, "x\x1b\ny")); err != nil {
 		t.Fatal(err)
 	}
-	if got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to", to, "--force"); got.code != console.ExitDone {
+	if got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to", to,
+		"--force"); got.code != console.ExitDone {
 		t.Errorf("--force: %+v", got)
 	}
 	entries, err := os.ReadDir(dir)
-	if b, rerr := os.ReadFile(to); rerr != nil || string(b) != "theirs" || err != nil || len(entries) != 1 {
+	if b, rerr := os.ReadFile(to); rerr != nil || string(b) != "theirs" || err != nil ||
+		len(entries) != 1 {
 		t.Errorf("holds %q, %v; directory %v, %v", b, rerr, entries, err)
 	}
-	if got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to", "-"); got.stdout != "theirs" {
+	if got := command(t, f, "", "files", "download", "a.txt", "--session", "abcd", "--to",
+		"-"); got.stdout != "theirs" {
 		t.Errorf("to stdout: %+v", got)
 	}
 }
@@ -362,7 +410,8 @@ func TestBadConfigurationIsUsage(t *testing.T) {
 	if err := os.WriteFile(file, []byte("listen: foo\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"--listen", "foo"}, {"--config", file}, {"--public-url", "foo"}} {
+	for _, args := range [][]string{{"--listen", "foo"}, {"--config", file},
+		{"--public-url", "foo"}} {
 		got := command(t, nil, "", append([]string{"serve", "--data-dir", t.TempDir()}, args...)...)
 		if got.code != console.ExitUsage || !strings.Contains(got.stderr, `is "foo"; use `) {
 			t.Errorf("%q: %+v; want exit code 2 and what to use", args, got)

@@ -22,21 +22,24 @@ type Cmd struct {
 
 // Help says what bench does to the server.
 func (Cmd) Help() string {
-	return "Makes pools of its own on the server, one at a time, and deletes them with all their sessions. " +
+	return "Makes pools of its own on the server, one at a time, and deletes them with all their " +
+		"sessions. " +
 		"Needs the role admin. stdout gets one table, or with --output json one document."
 }
 
 // Run measures and prints the report. It is printed also when the run was cut short.
 func (c *Cmd) Run(ctx context.Context, a *console.App) error {
 	if c.N < 1 || c.Burst < 1 || c.Cold < 1 || c.Refill < 1 || c.Idle < time.Second {
-		return console.UsageError("-n, --burst, --cold and --refill are at least 1, --idle at least 1s")
+		return console.UsageError(
+			"-n, --burst, --cold and --refill are at least 1, --idle at least 1s")
 	}
 	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
 	p := console.NewProgress(a.Stderr)
-	report, err := bench.Run(ctx, cl, bench.Options{N: c.N, Burst: c.Burst, Cold: c.Cold, Refill: c.Refill, Idle: c.Idle, Progress: p.Update})
+	report, err := bench.Run(ctx, cl, bench.Options{N: c.N, Burst: c.Burst, Cold: c.Cold,
+		Refill: c.Refill, Idle: c.Idle, Progress: p.Update})
 	p.Clear()
 	if err != nil {
 		a.Say("cut short; what was measured so far:")
@@ -54,7 +57,8 @@ func printReport(a *console.App, r bench.Report) error {
 	m := r.Machine
 	fmt.Fprintf(a.Stdout, "%s, %d cores of %s, %d MB, Linux %s, load %s before, %s\n\n",
 		r.Started, m.Cores, m.CPU, m.MemoryMB, m.Kernel, m.Load, r.Endpoint)
-	t := console.Table{Heading: []string{"MEASURE", "UNIT", "N", "ERRORS", "P50", "P90", "P99", "MAX"}}
+	t := console.Table{Heading: []string{"MEASURE", "UNIT", "N", "ERRORS", "P50", "P90", "P99",
+		"MAX"}}
 	for _, x := range r.Measures {
 		t.Add(x.Name, x.Unit, strconv.Itoa(x.N), strconv.Itoa(x.Errors),
 			number(x.P50), number(x.P90), number(x.P99), number(x.Max))

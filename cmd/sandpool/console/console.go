@@ -56,7 +56,8 @@ type App struct {
 // Client connects to the server that flags, environment and the configuration
 // file name, in this order.
 func (a *App) Client() (*client.Client, error) {
-	cfg := client.Config{Endpoint: a.Endpoint, Token: a.Token, Subscription: a.Subscription, ResourceGroup: a.ResourceGroup}
+	cfg := client.Config{Endpoint: a.Endpoint, Token: a.Token, Subscription: a.Subscription,
+		ResourceGroup: a.ResourceGroup}
 	if cfg.Endpoint == "" || cfg.Token == "" {
 		if err := fillFromFile(&cfg); err != nil {
 			return nil, err
@@ -84,10 +85,12 @@ func fillFromFile(cfg *client.Config) error {
 	}
 	switch {
 	case cfg.Endpoint == "":
-		return UsageError(fmt.Sprintf("no server is known: --endpoint, SANDPOOL_ENDPOINT and %s name none.\n"+
+		return UsageError(fmt.Sprintf("no server is known: --endpoint, SANDPOOL_ENDPOINT and %s "+
+			"name none.\n"+
 			"'sandpool serve' starts one on this machine and writes that file.", path))
 	case cfg.Token == "":
-		return UsageError(fmt.Sprintf("no token for %s: --token, SANDPOOL_TOKEN and %s give none.\n"+
+		return UsageError(fmt.Sprintf("no token for %s: --token, SANDPOOL_TOKEN and %s give "+
+			"none.\n"+
 			"Whoever runs the server makes one with 'sandpool token create'.", cfg.Endpoint, path))
 	}
 	return nil

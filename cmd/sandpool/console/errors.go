@@ -85,7 +85,8 @@ func nextStep(e *sandpool.Error) string {
 	case e.Class == sandpool.Unauthenticated:
 		return "Give a valid token with SANDPOOL_TOKEN; 'sandpool token create' makes one."
 	case e.Class == sandpool.Full && e.RetryAfter > 0:
-		return fmt.Sprintf("Try again in %s, end a session with 'sandpool session delete', or raise --max-sessions of the pool.", e.RetryAfter)
+		return fmt.Sprintf("Try again in %s, end a session with 'sandpool session delete', or "+
+			"raise --max-sessions of the pool.", e.RetryAfter)
 	case e.Code == "SessionPoolFailed":
 		return "'sandpool pool status NAME' shows why."
 	case e.Code == "SessionPoolNotFound":
@@ -105,11 +106,13 @@ func unreachableStep(e *sandpool.Error) string {
 	)
 	switch {
 	case errors.As(e, &unknown):
-		return "To trust its certificate, set SSL_CERT_FILE to a PEM file that holds it or its issuer's."
+		return "To trust its certificate, set SSL_CERT_FILE to a PEM file that holds it or its " +
+			"issuer's."
 	case errors.Is(e, http.ErrSchemeMismatch):
 		return "Begin the server's URL with http://, or give the server a certificate."
 	case errors.As(e, &certificate), errors.As(e, &alert), errors.As(e, &record):
 		return ""
 	}
-	return "Is the server running? Start it with 'sandpool serve', or name another with --endpoint or SANDPOOL_ENDPOINT."
+	return "Is the server running? Start it with 'sandpool serve', or name another with " +
+		"--endpoint or SANDPOOL_ENDPOINT."
 }

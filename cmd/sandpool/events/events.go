@@ -67,7 +67,8 @@ func write(a *console.App, e api.Event) error {
 	if e.Seconds != nil {
 		told = append(told, fmt.Sprintf("%.3gs", *e.Seconds))
 	}
-	line := fmt.Sprintf("%s  %-7s  %-18s  %-26s  %s", e.Time, e.Level, e.Name, e.Sandbox, strings.Join(told, "; "))
+	line := fmt.Sprintf("%s  %-7s  %-18s  %-26s  %s", e.Time, e.Level, e.Name, e.Sandbox,
+		strings.Join(told, "; "))
 	_, err := fmt.Fprintln(a.Stdout, console.Printable(line))
 	return err
 }

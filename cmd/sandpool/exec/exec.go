@@ -50,12 +50,17 @@ type Cmd struct {
 // Help documents the rule in the command's help.
 func (Cmd) Help() string {
 	return "The code is Python, JavaScript or shell commands, as the pool's kind is. " +
-		"It is CODE of -c, or the content of --file; else, without an argument or with '-', stdin; else the file that the argument names; " +
-		"else, unless the argument is one word that looks like a file's name, the argument itself.\n\n" +
-		"stdout and stderr of the code go to stdout and stderr, then the text of what it displayed " +
+		"It is CODE of -c, or the content of --file; else, without an argument or with '-', " +
+		"stdin; else the file that the argument names; " +
+		"else, unless the argument is one word that looks like a file's name, the argument " +
+		"itself.\n\n" +
+		"stdout and stderr of the code go to stdout and stderr, then the text of what it " +
+		"displayed " +
 		"and the value of its last expression to stdout. " +
-		"Figures are saved as figure-1.png and so on, never over a file that exists, and named on stderr. " +
-		"The exit code is 1 if the code failed; code that ends with sys.exit(N) sets it to N, and of a shell command it is the command's own."
+		"Figures are saved as figure-1.png and so on, never over a file that exists, and named " +
+		"on stderr. " +
+		"The exit code is 1 if the code failed; code that ends with sys.exit(N) sets it to N, " +
+		"and of a shell command it is the command's own."
 }
 
 // Output is the result of exec as JSON.
@@ -87,7 +92,8 @@ func (c *Cmd) Run(ctx context.Context, a *console.App) error {
 		return console.UsageError("--timeout is negative")
 	}
 	if c.Keep && c.Session != "" {
-		return console.UsageError("--keep belongs to a session that exec makes for itself; one named by --session is always kept")
+		return console.UsageError("--keep belongs to a session that exec makes for itself; one " +
+			"named by --session is always kept")
 	}
 	cl, err := a.Client()
 	if err != nil {
@@ -113,7 +119,8 @@ func (c *Cmd) Run(ctx context.Context, a *console.App) error {
 
 // endOwn deletes the session that exec made for itself, or says how to go on in
 // it. Unless alive, nothing came of the session, and there is nothing to say of it.
-func (c *Cmd) endOwn(ctx context.Context, a *console.App, cl *client.Client, session string, alive bool) {
+func (c *Cmd) endOwn(ctx context.Context, a *console.App, cl *client.Client, session string,
+	alive bool) {
 	if c.Keep && alive {
 		a.Say("session %s is kept; go on with --session %s", session, session)
 		return
@@ -125,7 +132,8 @@ func (c *Cmd) endOwn(ctx context.Context, a *console.App, cl *client.Client, ses
 	if alive && err != nil && sandpool.ClassOf(err) != sandpool.NotFound {
 		a.Say("session %s was not deleted and ends with the pool's cooldown: %v", session, err)
 	} else if alive && !a.JSON() {
-		a.Say("ran in a session of its own, deleted now; --session NAME or --keep keeps variables and files")
+		a.Say("ran in a session of its own, deleted now; --session NAME or --keep keeps " +
+			"variables and files")
 	}
 }
 
@@ -133,7 +141,8 @@ func (c *Cmd) endOwn(ctx context.Context, a *console.App, cl *client.Client, ses
 func (c *Cmd) source(ctx context.Context, stdin io.Reader) (string, error) {
 	switch {
 	case c.Code != nil && c.Source+c.File != "", c.Source != "" && c.File != "":
-		return "", console.UsageError("give the code with -c, with --file or as an argument, and once")
+		return "", console.UsageError(
+			"give the code with -c, with --file or as an argument, and once")
 	case c.Code != nil && *c.Code == "":
 		return "", console.UsageError("the code of -c is empty")
 	case c.Code != nil:
@@ -147,8 +156,9 @@ func (c *Cmd) source(ctx context.Context, stdin io.Reader) (string, error) {
 		return readSource(c.File, f)
 	case c.Source == "" || c.Source == "-":
 		if f, ok := stdin.(*os.File); ok && c.Source == "" && term.IsTerminal(int(f.Fd())) {
-			return "", console.UsageError("no code: give a file, -c CODE, the code itself, or pipe it in\n" +
-				"for example: sandpool exec 'print(6*7)'")
+			return "", console.UsageError(
+				"no code: give a file, -c CODE, the code itself, or pipe it in\n" +
+					"for example: sandpool exec 'print(6*7)'")
 		}
 		return readSource("stdin", console.Interruptible(ctx, stdin))
 	}
@@ -158,7 +168,8 @@ func (c *Cmd) source(ctx context.Context, stdin io.Reader) (string, error) {
 		defer f.Close()
 		return readSource(c.Source, f)
 	case looksLikeFile(c.Source):
-		return "", console.UsageError(fmt.Sprintf("there is no file %q; to run that text as code, use -c", c.Source))
+		return "", console.UsageError(fmt.Sprintf(
+			"there is no file %q; to run that text as code, use -c", c.Source))
 	case errors.Is(err, fs.ErrPermission):
 		return "", console.UsageError(err.Error())
 	}
@@ -172,7 +183,8 @@ func looksLikeFile(s string) bool {
 		return false
 	}
 	ends := func(suffix string) bool { return strings.HasSuffix(s, suffix) }
-	return slices.ContainsFunc([]string{".py", ".ipy", ".js", ".mjs", ".cjs", ".ts", ".sh"}, ends) ||
+	return slices.ContainsFunc([]string{".py", ".ipy", ".js", ".mjs", ".cjs", ".ts", ".sh"},
+		ends) ||
 		strings.Contains(s, "/") && strings.ContainsFunc(s, unicode.IsLetter)
 }
 
@@ -182,7 +194,8 @@ func readSource(name string, r io.Reader) (string, error) {
 		return "", fmt.Errorf("read code from %q: %w", name, err)
 	}
 	if len(data) > maxSource {
-		return "", console.UsageError(fmt.Sprintf("the code in %q is over %s", name, console.Bytes(maxSource)))
+		return "", console.UsageError(fmt.Sprintf("the code in %q is over %s", name,
+			console.Bytes(maxSource)))
 	}
 	return string(data), nil
 }
@@ -203,8 +216,10 @@ func (c *Cmd) print(a *console.App, e client.Execution, session string) error {
 		r := e.Result
 		extras := r.ExecutionExtras
 		extras.Images = nil
-		err = a.PrintJSON(Output{Pool: c.Pool, Session: session, Kept: !c.thrownAway() && !sessionEnded(r), Status: e.Status,
-			Stdout: r.Stdout, Stderr: r.Stderr, Result: result, ExitCode: e.ExitCode, Milliseconds: r.Milliseconds, ExecutionExtras: extras, Figures: saved})
+		err = a.PrintJSON(Output{Pool: c.Pool, Session: session, Kept: !c.thrownAway() &&
+			!sessionEnded(r), Status: e.Status,
+			Stdout: r.Stdout, Stderr: r.Stderr, Result: result, ExitCode: e.ExitCode,
+			Milliseconds: r.Milliseconds, ExecutionExtras: extras, Figures: saved})
 	} else {
 		err = printStreams(a, e, result, c.thrownAway())
 	}

@@ -22,7 +22,8 @@ const maxFigureNumber = 100_000
 
 // figureFormats are the formats that become a file's suffix. The sandbox names
 // the format, so nothing else may get into a path.
-var figureFormats = map[string]string{"png": "png", "jpeg": "jpg", "jpg": "jpg", "svg": "svg", "gif": "gif", "webp": "webp", "pdf": "pdf"}
+var figureFormats = map[string]string{"png": "png", "jpeg": "jpg", "jpg": "jpg", "svg": "svg",
+	"gif": "gif", "webp": "webp", "pdf": "pdf"}
 
 // splitResult separates the value of the last expression from the images. An
 // image as the value counts as an image only.
@@ -118,7 +119,8 @@ func sessionEnded(r api.ExecutionResult) bool { return r.StateLost && r.ErrorNam
 
 // printStreams writes what came of the code. thrownAway says that nothing of its
 // session is kept.
-func printStreams(a *console.App, e client.Execution, result json.RawMessage, thrownAway bool) error {
+func printStreams(a *console.App, e client.Execution, result json.RawMessage,
+	thrownAway bool) error {
 	r := e.Result
 	out := r.Stdout
 	text := ResultText(result)
@@ -135,7 +137,8 @@ func printStreams(a *console.App, e client.Execution, result json.RawMessage, th
 	said, why := splitStderr(r)
 	switch {
 	case e.Failed() && exitCode(e) == console.ExitDone:
-		said = strings.TrimSuffix(strings.TrimSuffix(said, "SystemExit: "+r.ErrorMessage), "SystemExit")
+		said = strings.TrimSuffix(strings.TrimSuffix(said, "SystemExit: "+r.ErrorMessage),
+			"SystemExit")
 	case thrownAway:
 		// The sentences after the first say what is left for the session's next execution.
 		first, _, more := strings.Cut(why, ". ")

@@ -65,12 +65,14 @@ func (c *uploadCmd) Run(ctx context.Context, a *console.App) error {
 		return err
 	}
 	p := console.NewProgress(a.Stderr)
-	f, err := cl.UploadFile(ctx, c.Pool, string(c.Session), name, &counted{Reader: from, p: p, step: "uploading " + console.Printable(name), size: size})
+	f, err := cl.UploadFile(ctx, c.Pool, string(c.Session), name, &counted{Reader: from, p: p,
+		step: "uploading " + console.Printable(name), size: size})
 	p.Clear()
 	if err != nil {
 		return err
 	}
-	a.Say("uploaded %s, %s", console.Printable(path.Join(f.Directory, f.Name)), console.Bytes(f.SizeInBytes))
+	a.Say("uploaded %s, %s", console.Printable(path.Join(f.Directory, f.Name)),
+		console.Bytes(f.SizeInBytes))
 	if a.JSON() {
 		return a.PrintJSON(f)
 	}
@@ -87,7 +89,8 @@ func openUpload(ctx context.Context, name string, stdin io.Reader) (io.ReadClose
 	}
 	info, err := f.Stat()
 	if err == nil && info.IsDir() {
-		err = console.UsageError(fmt.Sprintf("%s is a directory; upload its files one by one", name))
+		err = console.UsageError(fmt.Sprintf("%s is a directory; upload its files one by one",
+			name))
 	}
 	if err != nil {
 		return nil, 0, errors.Join(err, f.Close())
@@ -163,13 +166,15 @@ func (c *downloadCmd) Run(ctx context.Context, a *console.App) error {
 	if err != nil {
 		return err
 	}
-	content, err := cl.Download(ctx, c.Pool, string(c.Session), c.Name, client.Range{Offset: c.Offset, Length: c.Length})
+	content, err := cl.Download(ctx, c.Pool, string(c.Session), c.Name,
+		client.Range{Offset: c.Offset, Length: c.Length})
 	if err != nil {
 		return err
 	}
 	defer content.Close()
 	p := console.NewProgress(a.Stderr)
-	from := &counted{Reader: content, p: p, step: "downloading " + console.Printable(c.Name), size: content.Size}
+	from := &counted{Reader: content, p: p, step: "downloading " + console.Printable(c.Name),
+		size: content.Size}
 	if to == "-" {
 		_, err = io.Copy(a.Stdout, from)
 		p.Clear()
@@ -210,9 +215,11 @@ func (c *downloadCmd) place() (string, error) {
 	case err != nil:
 		return "", err
 	case info.IsDir():
-		return "", console.UsageError(fmt.Sprintf("%q is a directory; --to FILE names the file to write", to))
+		return "", console.UsageError(fmt.Sprintf(
+			"%q is a directory; --to FILE names the file to write", to))
 	case !c.Force:
-		return "", console.UsageError(fmt.Sprintf("%q exists; --force overwrites it, --to FILE writes elsewhere", to))
+		return "", console.UsageError(fmt.Sprintf(
+			"%q exists; --force overwrites it, --to FILE writes elsewhere", to))
 	}
 	return to, nil
 }

@@ -49,7 +49,8 @@ type buildCmd struct {
 
 // want is what the flags ask for.
 func (c *buildCmd) want() want {
-	w := want{recipe: c.Recipe, name: cmp.Or(c.Name, c.Recipe), ifMissing: c.IfMissing, ifChanged: c.IfChanged}
+	w := want{recipe: c.Recipe, name: cmp.Or(c.Name, c.Recipe), ifMissing: c.IfMissing,
+		ifChanged: c.IfChanged}
 	if c.Slim {
 		w.variant = image.Slim
 	}
@@ -81,7 +82,8 @@ type want struct {
 
 // build builds an image with progress on stderr, unless there is one that will do. It
 // reports whether it built.
-func build(ctx context.Context, a *console.App, store *image.Store, w want) (image.Image, bool, error) {
+func build(ctx context.Context, a *console.App, store *image.Store, w want) (image.Image, bool,
+	error) {
 	recipe, err := image.BuiltIn(w.recipe, w.variant)
 	if err != nil {
 		return image.Image{}, false, err
@@ -175,7 +177,8 @@ func (c *pullCmd) Run(ctx context.Context, a *console.App) error {
 }
 
 // pull brings one image, with progress on stderr.
-func (c *pullCmd) pull(ctx context.Context, a *console.App, client *oci.Client, ref string, cred oci.Credentials) (i image.Image, err error) {
+func (c *pullCmd) pull(ctx context.Context, a *console.App, client *oci.Client, ref string,
+	cred oci.Credentials) (i image.Image, err error) {
 	p := console.NewProgress(a.Stderr)
 	tell := func(g oci.Progress) {
 		p.Update(fmt.Sprintf("%s %s, layer %d of %d", g.Step, console.Printable(ref), min(g.Done+1,
@@ -187,7 +190,8 @@ func (c *pullCmd) pull(ctx context.Context, a *console.App, client *oci.Client, 
 		path, local = strings.CutPrefix(ref, "docker-archive:")
 	}
 	if local {
-		i, err = client.Load(ctx, oci.LoadRequest{Path: path, Tag: c.Tag, Name: c.Name, Progress: tell})
+		i, err = client.Load(ctx, oci.LoadRequest{Path: path, Tag: c.Tag, Name: c.Name,
+			Progress: tell})
 	} else {
 		var pinned string
 		if pinned, err = client.Resolve(ctx, ref, cred); err == nil {
@@ -238,7 +242,8 @@ func (c *listCmd) Run(a *console.App) error {
 		list = []image.Image{}
 	}
 	if len(list) == 0 {
-		a.Say("no images in %s; 'sandpool image build python' makes one, 'sandpool image pull nginx' brings one", store.Dir())
+		a.Say("no images in %s; 'sandpool image build python' makes one, 'sandpool image pull "+
+			"nginx' brings one", store.Dir())
 	}
 	return print(a, list, list)
 }
@@ -394,8 +399,10 @@ type pruneCmd struct {
 
 // Help says what goes and what does not.
 func (pruneCmd) Help() string {
-	return "Removed are container images that no pool and no running sandbox uses, and what an image built again has replaced. " +
-		"A server that was started before that goes on using the old one for new sandboxes: restart it first."
+	return "Removed are container images that no pool and no running sandbox uses, and what an " +
+		"image built again has replaced. " +
+		"A server that was started before that goes on using the old one for new sandboxes: " +
+		"restart it first."
 }
 
 // Run removes the images that no name leads to.
@@ -404,7 +411,9 @@ func (c *pruneCmd) Run(a *console.App) error {
 	if err != nil {
 		return err
 	}
-	removed, err := store.Prune(func(i image.Image) bool { return time.Since(i.Used) < c.UnusedFor })
+	removed, err := store.Prune(func(i image.Image) bool {
+		return time.Since(i.Used) < c.UnusedFor
+	})
 	if err != nil {
 		return err
 	}

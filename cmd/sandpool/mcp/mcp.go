@@ -19,7 +19,8 @@ func (Cmd) Help() string {
 	return "For agents that start MCP servers as programs. It passes messages on to the pool's " +
 		"MCP endpoint, " +
 		"with the server and the token that all commands use, until stdin ends.\n\n" +
-		"In a client's configuration: {\"mcpServers\": {\"sandpool\": {\"command\": \"sandpool\", " +
+		"In a client's configuration: {\"mcpServers\": {\"sandpool\": {\"command\": " +
+		"\"sandpool\", " +
 		"\"args\": [\"mcp\", \"--pool\", \"python\"]}}}"
 }
 

@@ -39,7 +39,8 @@ func quickImage(ctx context.Context, a *console.App, cfg server.Config) error {
 
 // quickstart takes a server that has just started to an answer: pool, sample. The pool is
 // left as it is if an earlier start has made it.
-func quickstart(ctx context.Context, a *console.App, srv *server.Server, conn client.Config, tokenFile, settings string) error {
+func quickstart(ctx context.Context, a *console.App, srv *server.Server, conn client.Config,
+	tokenFile, settings string) error {
 	cl, err := client.New(conn)
 	if err != nil {
 		return err
@@ -63,10 +64,12 @@ func quickPoolReady(ctx context.Context, a *console.App, cl *client.Client) erro
 	_, err := cl.Pool(ctx, quickPool)
 	if sandpool.ClassOf(err) == sandpool.NotFound && err != nil {
 		ready, most := quickReady, quickMax
-		_, err = cl.BeginPutPool(ctx, quickPool, api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
-			ContainerType:      string(sandpool.PythonLTS),
-			PoolManagementType: "Dynamic",
-			ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most, ReadySessionInstances: &ready}}})
+		_, err = cl.BeginPutPool(ctx, quickPool, api.SessionPool{Location: "local",
+			Properties: &api.SessionPoolProperties{
+				ContainerType:      string(sandpool.PythonLTS),
+				PoolManagementType: "Dynamic",
+				ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most,
+					ReadySessionInstances: &ready}}})
 	}
 	if err != nil {
 		return err
@@ -87,7 +90,8 @@ func quickPoolReady(ctx context.Context, a *console.App, cl *client.Client) erro
 }
 
 // quickAnswer runs the sample through the public API and says how to go on.
-func quickAnswer(ctx context.Context, a *console.App, cl *client.Client, tokenFile, settings, link string) error {
+func quickAnswer(ctx context.Context, a *console.App, cl *client.Client, tokenFile, settings,
+	link string) error {
 	id := exec.NewIdentifier()
 	begin := time.Now()
 	e, err := cl.Execute(ctx, quickPool, id, client.Run{Code: quickSample, Timeout: time.Minute})
@@ -103,11 +107,14 @@ func quickAnswer(ctx context.Context, a *console.App, cl *client.Client, tokenFi
 	}
 	a.Say("ran a sample in a new session, answered after %s:", took.Round(100*time.Microsecond))
 	fmt.Fprintf(a.Stdout, "%s%s\n", e.Result.Stdout, exec.ResultText(e.Result.ExecutionResult))
-	fmt.Fprintf(a.Stdout, "\nendpoint  %s\n\n%s\n", cl.PoolEndpoint(quickPool), quickCurl(cl.PoolEndpoint(quickPool), tokenFile))
+	fmt.Fprintf(a.Stdout, "\nendpoint  %s\n\n%s\n", cl.PoolEndpoint(quickPool),
+		quickCurl(cl.PoolEndpoint(quickPool), tokenFile))
 	if link != "" {
-		fmt.Fprintf(a.Stdout, "\ndashboard %s\n          signs you in once, within ten minutes\n", reachable(link))
+		fmt.Fprintf(a.Stdout, "\ndashboard %s\n          signs you in once, within ten minutes\n",
+			reachable(link))
 	}
-	a.Say("\nor, in another terminal of this user:  %s%s exec 'print(6*7)'\nCtrl-C stops the server and its sandboxes", settings, shellQuote(os.Args[0]))
+	a.Say("\nor, in another terminal of this user:  %s%s exec 'print(6*7)'\nCtrl-C stops the "+
+		"server and its sandboxes", settings, shellQuote(os.Args[0]))
 	return nil
 }
 
@@ -121,7 +128,8 @@ func quickCurl(endpoint, tokenFile string) string {
 // shellQuote quotes s for a POSIX shell if it needs it.
 func shellQuote(s string) string {
 	if strings.IndexFunc(s, func(r rune) bool {
-		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+", r)
+		return !strings.ContainsRune(
+			"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+", r)
 	}) < 0 {
 		return s
 	}

@@ -34,9 +34,12 @@ type Cmd struct {
 
 // Help says what serve leaves on the machine.
 func (Cmd) Help() string {
-	return "Runs until Ctrl-C. Needs no configuration: the state is in one data directory, the API listens on loopback, " +
-		"an administrator's token is made at the first start (admin-token in the data directory), and the client configuration " +
-		"of this user leads to the server from then on, unless it leads to another one that answers."
+	return "Runs until Ctrl-C. Needs no configuration: the state is in one data directory, the " +
+		"API listens on loopback, " +
+		"an administrator's token is made at the first start (admin-token in the data " +
+		"directory), and the client configuration " +
+		"of this user leads to the server from then on, unless it leads to another one that " +
+		"answers."
 }
 
 // Run serves until ctx ends.
@@ -70,12 +73,14 @@ func (c *Cmd) Run(ctx context.Context, a *console.App) error {
 	return errors.Join(c.serve(ctx, a, srv, cfg, conn), srv.Close())
 }
 
-func (c *Cmd) serve(ctx context.Context, a *console.App, srv *server.Server, cfg server.Config, conn client.Config) error {
+func (c *Cmd) serve(ctx context.Context, a *console.App, srv *server.Server, cfg server.Config,
+	conn client.Config) error {
 	err := c.serveUntil(ctx, a, srv, cfg, conn)
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		kept, err := srv.Kept(context.WithoutCancel(ctx))
 		if kept > 0 {
-			a.Say("stopped; sandboxes that stay for the next start: %d (on_exit: stop ends them)", kept)
+			a.Say("stopped; sandboxes that stay for the next start: %d (on_exit: stop ends them)",
+				kept)
 		} else {
 			a.Say("stopped")
 		}
@@ -84,7 +89,8 @@ func (c *Cmd) serve(ctx context.Context, a *console.App, srv *server.Server, cfg
 	return err
 }
 
-func (c *Cmd) serveUntil(ctx context.Context, a *console.App, srv *server.Server, cfg server.Config, conn client.Config) error {
+func (c *Cmd) serveUntil(ctx context.Context, a *console.App, srv *server.Server, cfg server.Config,
+	conn client.Config) error {
 	if c.Quickstart {
 		if err := quickImage(ctx, a, cfg); err != nil {
 			return err
@@ -120,13 +126,15 @@ func (c *Cmd) logger(a *console.App) (*slog.Logger, error) {
 
 // writeClientConfig lets other commands of this user find the server. It returns what a
 // shell must put before them if the file leads to another one; else nothing.
-func writeClientConfig(ctx context.Context, a *console.App, conn client.Config, tokenFile string) string {
+func writeClientConfig(ctx context.Context, a *console.App, conn client.Config,
+	tokenFile string) string {
 	path, err := client.ConfigPath(os.Getenv)
 	if err == nil {
 		err = leadTo(ctx, path, conn)
 	}
 	if err != nil {
-		settings := fmt.Sprintf(`SANDPOOL_ENDPOINT=%s SANDPOOL_TOKEN="$(cat %s)"`, shellQuote(conn.Endpoint), shellQuote(tokenFile))
+		settings := fmt.Sprintf(`SANDPOOL_ENDPOINT=%s SANDPOOL_TOKEN="$(cat %s)"`,
+			shellQuote(conn.Endpoint), shellQuote(tokenFile))
 		a.Say("%v\nto use this server instead:  export %s", err, settings)
 		return settings + " "
 	}
@@ -147,7 +155,8 @@ func leadTo(ctx context.Context, path string, conn client.Config) error {
 		return fmt.Errorf("%w; it is left as it is", err)
 	case old.Endpoint == "" || old.Endpoint == conn.Endpoint:
 	case !isLoopback(old.Endpoint) || answers(ctx, old):
-		return fmt.Errorf("other sandpool commands of this user go on using %s: %s leads there", old.Endpoint, path)
+		return fmt.Errorf("other sandpool commands of this user go on using %s: %s leads there",
+			old.Endpoint, path)
 	}
 	return client.SaveConfig(path, conn)
 }

@@ -48,17 +48,21 @@ func TestClientConfigurationStaysWithALivingServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if stays := string(b) == tt.content && tt.content != ""; stays != tt.stays || (settings != "") != tt.stays {
-			t.Errorf("%s: holds %q, settings %q; want that it stays: %t", tt.name, b, settings, tt.stays)
+		if stays := string(b) == tt.content && tt.content != ""; stays != tt.stays ||
+			(settings != "") != tt.stays {
+			t.Errorf("%s: holds %q, settings %q; want that it stays: %t", tt.name, b, settings,
+				tt.stays)
 		}
-		if !strings.Contains(stderr.String(), path) || tt.stays && !strings.Contains(stderr.String(), "export SANDPOOL_ENDPOINT='http://127.0.0.1:1'") {
+		if !strings.Contains(stderr.String(), path) || tt.stays &&
+			!strings.Contains(stderr.String(), "export SANDPOOL_ENDPOINT='http://127.0.0.1:1'") {
 			t.Errorf("%s: it says %q", tt.name, stderr.String())
 		}
 	}
 }
 
 func TestShellQuote(t *testing.T) {
-	for in, want := range map[string]string{"/a/b-c.d": "/a/b-c.d", "/a b": "'/a b'", "it's": `'it'\''s'`, "$x": "'$x'"} {
+	for in, want := range map[string]string{"/a/b-c.d": "/a/b-c.d", "/a b": "'/a b'",
+		"it's": `'it'\''s'`, "$x": "'$x'"} {
 		if got := shellQuote(in); got != want {
 			t.Errorf("shellQuote(%q) = %s, want %s", in, got, want)
 		}
@@ -68,7 +72,8 @@ func TestShellQuote(t *testing.T) {
 func TestReachable(t *testing.T) {
 	for in, want := range map[string]string{
 		"http://0.0.0.0:80": "http://127.0.0.1:80", "http://[::]:80": "http://[::1]:80",
-		"http://127.0.0.1:80": "http://127.0.0.1:80", "https://pool.example": "https://pool.example",
+		"http://127.0.0.1:80":  "http://127.0.0.1:80",
+		"https://pool.example": "https://pool.example",
 	} {
 		if got := reachable(in); got != want {
 			t.Errorf("reachable(%q) = %q, want %q", in, got, want)

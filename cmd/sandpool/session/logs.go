@@ -20,7 +20,8 @@ type logsCmd struct {
 	Timestamps bool `short:"t" help:"Begin lines with their time."`
 }
 
-// Run writes what a session's sandbox wrote: its standard output to ours, its standard error to ours.
+// Run writes what a session's sandbox wrote: its standard output to ours, its standard error to
+// ours.
 func (c *logsCmd) Run(ctx context.Context, a *console.App) error {
 	cl, err := a.Client()
 	if err != nil {
@@ -37,15 +38,17 @@ func (c *logsCmd) Run(ctx context.Context, a *console.App) error {
 }
 
 // tail writes the last lines that there are, and returns where what follows them begins.
-func (c *logsCmd) tail(ctx context.Context, cl *client.Client, out *writer) (after string, err error) {
+func (c *logsCmd) tail(ctx context.Context, cl *client.Client, out *writer) (after string,
+	err error) {
 	var last []api.LogLine
-	err = cl.SessionLogs(ctx, c.Pool, string(c.Session), client.Logs{Sandbox: c.Sandbox}, func(l api.LogLine) error {
-		after = l.Next
-		if last = append(last, l); len(last) > c.Tail {
-			last = last[1:]
-		}
-		return nil
-	})
+	err = cl.SessionLogs(ctx, c.Pool, string(c.Session), client.Logs{Sandbox: c.Sandbox},
+		func(l api.LogLine) error {
+			after = l.Next
+			if last = append(last, l); len(last) > c.Tail {
+				last = last[1:]
+			}
+			return nil
+		})
 	for _, l := range last {
 		if err == nil {
 			err = out.write(l)

@@ -31,7 +31,8 @@ type output struct {
 }
 
 func toOutput(s api.SessionView) output {
-	return output{Identifier: s.Identifier, ETag: s.ETag, CreatedAt: s.CreatedAt, LastAccessedAt: s.LastAccessedAt, ExpiresAt: s.ExpiresAt}
+	return output{Identifier: s.Identifier, ETag: s.ETag, CreatedAt: s.CreatedAt,
+		LastAccessedAt: s.LastAccessedAt, ExpiresAt: s.ExpiresAt}
 }
 
 func printSessions(a *console.App, list []output) error {
@@ -154,7 +155,8 @@ func (c *forwardCmd) Run(ctx context.Context, a *console.App) error {
 	if err != nil {
 		return err
 	}
-	a.Say("%s leads to port %d of session %s; Ctrl-C ends it", l.Addr(), c.Ports.port, console.Printable(string(c.Session)))
+	a.Say("%s leads to port %d of session %s; Ctrl-C ends it", l.Addr(), c.Ports.port,
+		console.Printable(string(c.Session)))
 	if a.JSON() {
 		if err := a.PrintJSON(struct {
 			Address string `json:"address"`
@@ -163,5 +165,7 @@ func (c *forwardCmd) Run(ctx context.Context, a *console.App) error {
 			return err
 		}
 	}
-	return cl.Forward(ctx, l, c.Pool, string(c.Session), c.Ports.port, func(err error) { a.Say("sandpool: %s", console.Explain(err)) })
+	return cl.Forward(ctx, l, c.Pool, string(c.Session), c.Ports.port, func(err error) {
+		a.Say("sandpool: %s", console.Explain(err))
+	})
 }

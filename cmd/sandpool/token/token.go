@@ -60,7 +60,8 @@ func (c *createCmd) Run(ctx context.Context, a *console.App) error {
 	if a.JSON() {
 		return a.PrintJSON(t)
 	}
-	a.Say("token %s (%s) is shown this once; 'sandpool token revoke %s' ends it", t.ID, c.Role, t.ID)
+	a.Say("token %s (%s) is shown this once; 'sandpool token revoke %s' ends it", t.ID, c.Role,
+		t.ID)
 	_, err = fmt.Fprintln(a.Stdout, t.Text)
 	return err
 }
@@ -89,7 +90,8 @@ func (c *listCmd) Run(ctx context.Context, a *console.App) error {
 		for _, g := range k.Grants {
 			roles, scopes = append(roles, g.Role), append(scopes, g.Scope)
 		}
-		t.Add(k.ID, k.Name, strings.Join(roles, ","), strings.Join(scopes, ","), k.CreatedAt, k.ExpiresAt)
+		t.Add(k.ID, k.Name, strings.Join(roles, ","), strings.Join(scopes, ","), k.CreatedAt,
+			k.ExpiresAt)
 	}
 	return t.Write(a.Stdout)
 }
