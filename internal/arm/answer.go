@@ -52,9 +52,9 @@ func (b *Answer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Send writes the body as the answer, once, and calls taken, if it is not nil, after each piece that
-// the caller has taken. Its error is for callers that can still do something
-// about it: the connection, which a caller that stops reading, or crawls, loses.
+// Send writes the body as the answer, once, and calls taken, if it is not nil, after each piece
+// that the caller has taken. Its error is for callers that can still do something about it: the
+// connection, which a caller that stops reading, or crawls, loses.
 func (b *Answer) Send(w http.ResponseWriter, status int, taken func()) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/json; charset=utf-8")
@@ -64,7 +64,8 @@ func (b *Answer) Send(w http.ResponseWriter, status int, taken func()) error {
 	control := http.NewResponseController(w)
 	started, sent := time.Now(), int64(0)
 	for i, piece := range b.pieces {
-		if err := control.SetWriteDeadline(pieceDeadline(started, time.Now(), sent)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		if err := control.SetWriteDeadline(pieceDeadline(started, time.Now(), sent)); err != nil &&
+			!errors.Is(err, http.ErrNotSupported) {
 			return NotTaken(err)
 		}
 		if _, err := w.Write(piece); err != nil {
@@ -84,7 +85,8 @@ func (b *Answer) Send(w http.ResponseWriter, status int, taken func()) error {
 // and so that the average keeps above leastPace.
 func pieceDeadline(started, now time.Time, sent int64) time.Time {
 	next := now.Add(pieceTime)
-	if pace := started.Add(pieceTime + time.Duration(sent/leastPace)*time.Second); pace.Before(next) {
+	if pace := started.Add(pieceTime + time.Duration(sent/leastPace)*time.Second); pace.Before(
+		next) {
 		return pace
 	}
 	return next

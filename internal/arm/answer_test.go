@@ -10,7 +10,8 @@ import (
 
 // TestAnswer checks that an answer is what its pieces make, and what is left of it.
 func TestAnswer(t *testing.T) {
-	for _, text := range []string{"", "short", strings.Repeat("x", pieceSize-2), strings.Repeat("<é\x01", 5*pieceSize)} {
+	for _, text := range []string{"", "short", strings.Repeat("x", pieceSize-2),
+		strings.Repeat("<é\x01", 5*pieceSize)} {
 		want, err := json.Marshal(text)
 		if err != nil {
 			t.Fatal(err)
@@ -26,7 +27,8 @@ func TestAnswer(t *testing.T) {
 				t.Errorf("%d bytes are left, not %d", left, b.Size())
 			}
 		})
-		if err != nil || rec.Body.String() != string(want) || steps != (len(want)+pieceSize)/pieceSize {
+		if err != nil || rec.Body.String() != string(want) ||
+			steps != (len(want)+pieceSize)/pieceSize {
 			t.Errorf("%d bytes in %d steps, %v; want %d", rec.Body.Len(), steps, err, len(want))
 		}
 	}

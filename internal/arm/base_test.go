@@ -27,7 +27,8 @@ func TestBaseURL(t *testing.T) {
 		{"[::1]:8720", "[::1]:8720", "", "http://[::1]:8720"},
 		{"[2001:db8::1]:8720", "[2001:DB8:0::1]:8720", "", "http://[2001:DB8:0::1]:8720"},
 		{"10.0.0.5:8720", "pools.example.com", "pools.example.com", "https://pools.example.com"},
-		{"10.0.0.5:8720", "Pools.example.com:9443", "pools.example.com", "https://Pools.example.com:9443"},
+		{"10.0.0.5:8720", "Pools.example.com:9443", "pools.example.com",
+			"https://Pools.example.com:9443"},
 		{"10.0.0.5:8720", "evil.example", "pools.example.com", "https://10.0.0.5:8720"},
 		{"10.0.0.5:443", "10.0.0.5", "-", "https://10.0.0.5"},
 		{"10.0.0.5:443", "evil.example", "-", "https://10.0.0.5:443"},
@@ -44,7 +45,8 @@ func TestBaseURL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := BaseURL(r.WithContext(context.WithValue(t.Context(), http.LocalAddrContextKey, net.Addr(addr)))); got != c.want {
+		if got := BaseURL(r.WithContext(context.WithValue(t.Context(), http.LocalAddrContextKey,
+			net.Addr(addr)))); got != c.want {
 			t.Errorf("a request to %s (%s) at %s: %s, want %s", c.host, c.sni, c.local, got, c.want)
 		}
 	}

@@ -52,7 +52,8 @@ func Body(w http.ResponseWriter, r *http.Request) (io.ReadCloser, error) {
 	if open == nil || len(codings) > 1 {
 		w.Header().Set("Accept-Encoding", acceptEncoding)
 		return nil, sandpool.Errorf(sandpool.Unsupported, codeMediaType, "Content-Encoding",
-			"The body has the content coding %q; use one of %s, or none.", clip(strings.Join(codings, ", "), 60), acceptEncoding)
+			"The body has the content coding %q; use one of %s, or none.",
+			clip(strings.Join(codings, ", "), 60), acceptEncoding)
 	}
 	return &decoded{body: r.Body, open: open, coding: codings[0]}, nil
 }
@@ -116,8 +117,10 @@ func (d *decoded) explain(err error) error {
 	if d.source.err != nil {
 		return d.source.err
 	}
-	return &sandpool.Error{Class: sandpool.Invalid, Code: "InvalidRequestContent", Target: "Content-Encoding", Err: err,
-		Message: "The body is not in the content coding " + d.coding + ", which the header Content-Encoding names, or it ends early."}
+	return &sandpool.Error{Class: sandpool.Invalid, Code: "InvalidRequestContent",
+		Target: "Content-Encoding", Err: err,
+		Message: "The body is not in the content coding " + d.coding +
+			", which the header Content-Encoding names, or it ends early."}
 }
 
 // Close implements io.Closer.
@@ -136,7 +139,8 @@ func UTF8(data []byte, contentType string) ([]byte, error) {
 		data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 		if !utf8.Valid(data) {
 			return nil, sandpool.Errorf(sandpool.Invalid, "InvalidRequestContent", "",
-				"The request body is not UTF-8. Encode it so, or name its charset in the header Content-Type.")
+				"The request body is not UTF-8. Encode it so, or name its charset in the header "+
+					"Content-Type.")
 		}
 		return data, nil
 	case "utf-16", "utf-16le", "utf-16be":
@@ -165,7 +169,8 @@ func fromUTF16(data []byte, charset string) ([]byte, error) {
 		order = binary.LittleEndian
 	}
 	if len(data)%2 != 0 {
-		return nil, sandpool.Errorf(sandpool.Invalid, "InvalidRequestContent", "", "The request body is not UTF-16: it has an odd number of bytes.")
+		return nil, sandpool.Errorf(sandpool.Invalid, "InvalidRequestContent", "",
+			"The request body is not UTF-16: it has an odd number of bytes.")
 	}
 	units := make([]uint16, len(data)/2)
 	for i := range units {

@@ -58,37 +58,43 @@ func TestContentCodings(t *testing.T) {
 		class  sandpool.Class // Internal: none
 		says   string
 	}{
-		"none":             {nil, "", 0, ""},
-		"empty":            {[]string{""}, "", 0, ""},
-		"identity":         {[]string{"identity"}, "", 0, ""},
-		"gzip":             {[]string{"gzip"}, "gzip", 0, ""},
-		"capitals":         {[]string{" GZIP "}, "gzip", 0, ""},
-		"x-gzip":           {[]string{"x-gzip"}, "gzip", 0, ""},
-		"and identity":     {[]string{"identity", "gzip"}, "gzip", 0, ""},
-		"deflate":          {[]string{"deflate"}, "zlib", 0, ""},
-		"bare deflate":     {[]string{"deflate"}, "flate", 0, ""},
-		"brotli":           {[]string{"br"}, "", sandpool.Unsupported, "br"},
-		"zstd":             {[]string{"zstd"}, "", sandpool.Unsupported, "gzip, deflate"},
-		"twice":            {[]string{"gzip, gzip"}, "gzip", sandpool.Unsupported, "gzip, gzip"},
-		"in two headers":   {[]string{"gzip", "deflate"}, "gzip", sandpool.Unsupported, "gzip, deflate"},
-		"long":             {[]string{strings.Repeat("x", 1<<16)}, "", sandpool.Unsupported, "xxx"},
-		"no gzip":          {[]string{"gzip"}, "", sandpool.Invalid, "not in the content coding gzip"},
-		"no deflate":       {[]string{"deflate"}, "", sandpool.Invalid, "not in the content coding deflate"},
+		"none":         {nil, "", 0, ""},
+		"empty":        {[]string{""}, "", 0, ""},
+		"identity":     {[]string{"identity"}, "", 0, ""},
+		"gzip":         {[]string{"gzip"}, "gzip", 0, ""},
+		"capitals":     {[]string{" GZIP "}, "gzip", 0, ""},
+		"x-gzip":       {[]string{"x-gzip"}, "gzip", 0, ""},
+		"and identity": {[]string{"identity", "gzip"}, "gzip", 0, ""},
+		"deflate":      {[]string{"deflate"}, "zlib", 0, ""},
+		"bare deflate": {[]string{"deflate"}, "flate", 0, ""},
+		"brotli":       {[]string{"br"}, "", sandpool.Unsupported, "br"},
+		"zstd":         {[]string{"zstd"}, "", sandpool.Unsupported, "gzip, deflate"},
+		"twice":        {[]string{"gzip, gzip"}, "gzip", sandpool.Unsupported, "gzip, gzip"},
+		"in two headers": {[]string{"gzip", "deflate"}, "gzip", sandpool.Unsupported,
+			"gzip, deflate"},
+		"long": {[]string{strings.Repeat("x", 1<<16)}, "", sandpool.Unsupported, "xxx"},
+		"no gzip": {[]string{"gzip"}, "", sandpool.Invalid,
+			"not in the content coding gzip"},
+		"no deflate": {[]string{"deflate"}, "", sandpool.Invalid,
+			"not in the content coding deflate"},
 		"gzip for deflate": {[]string{"deflate"}, "gzip", sandpool.Invalid, "deflate"},
 	} {
 		rec := httptest.NewRecorder()
 		var got sample
-		err := DecodeJSON(rec, request(bytes.NewReader(packed(t, c.coding, text)), c.header...), 1<<10, &got)
+		err := DecodeJSON(rec, request(bytes.NewReader(packed(t, c.coding, text)), c.header...),
+			1<<10, &got)
 		if c.says == "" {
 			if err != nil || got.Properties.Max == nil || *got.Properties.Max != 7 {
 				t.Errorf("%s: %+v, %v", name, got, err)
 			}
 			continue
 		}
-		if err == nil || sandpool.ClassOf(err) != c.class || !strings.Contains(err.Error(), c.says) || len(err.Error()) > 500 {
+		if err == nil || sandpool.ClassOf(err) != c.class ||
+			!strings.Contains(err.Error(), c.says) || len(err.Error()) > 500 {
 			t.Errorf("%s: %v", name, err)
 		}
-		if accepts := rec.Header().Get("Accept-Encoding"); (accepts != "") != (c.class == sandpool.Unsupported) {
+		if accepts := rec.Header().Get("Accept-Encoding"); (accepts != "") !=
+			(c.class == sandpool.Unsupported) {
 			t.Errorf("%s: Accept-Encoding %q", name, accepts)
 		}
 	}
@@ -98,15 +104,18 @@ func TestContentCodings(t *testing.T) {
 func TestBomb(t *testing.T) {
 	bomb := packed(t, "gzip", strings.Repeat(" ", 64<<20))
 	var into any
-	if err := DecodeJSON(httptest.NewRecorder(), request(bytes.NewReader(bomb), "gzip"), 1<<20, &into); sandpool.ClassOf(err) != sandpool.TooLarge {
+	if err := DecodeJSON(httptest.NewRecorder(), request(bytes.NewReader(bomb), "gzip"), 1<<20,
+		&into); sandpool.ClassOf(err) != sandpool.TooLarge {
 		t.Errorf("a bomb of %d bytes: %v", len(bomb), err)
 	}
 	half := packed(t, "gzip", `{"a":"`+strings.Repeat("abc", 100)+`"}`)
-	if err := DecodeJSON(httptest.NewRecorder(), request(bytes.NewReader(half[:len(half)/2]), "gzip"), 1<<20, &into); sandpool.ClassOf(err) != sandpool.Invalid || err == nil {
+	if err := DecodeJSON(httptest.NewRecorder(), request(bytes.NewReader(half[:len(half)/2]),
+		"gzip"), 1<<20, &into); sandpool.ClassOf(err) != sandpool.Invalid || err == nil {
 		t.Errorf("half of it: %v", err)
 	}
 	broken := io.MultiReader(bytes.NewReader(half[:len(half)/2]), failing{})
-	if err := DecodeJSON(httptest.NewRecorder(), request(broken, "gzip"), 1<<20, &into); err == nil || strings.Contains(err.Error(), "content coding") {
+	if err := DecodeJSON(httptest.NewRecorder(), request(broken, "gzip"), 1<<20,
+		&into); err == nil || strings.Contains(err.Error(), "content coding") {
 		t.Errorf("a connection that breaks: %v", err)
 	}
 }
@@ -170,10 +179,13 @@ func TestUnmarshalTakesText(t *testing.T) {
 	if err := json.Unmarshal([]byte(strict), &want); err != nil {
 		t.Fatal(err)
 	}
-	if err := Unmarshal([]byte(lenient), &got); err != nil || !cmp.Equal(got, want, cmp.AllowUnexported(outer{}, inner2{})) {
+	if err := Unmarshal([]byte(lenient), &got); err != nil ||
+		!cmp.Equal(got, want, cmp.AllowUnexported(outer{}, inner2{})) {
 		t.Errorf("%v: %s", err, cmp.Diff(want, got, cmp.AllowUnexported(outer{}, inner2{})))
 	}
-	for text, value := range map[string]int{`300`: 300, `"300"`: 300, `300.0`: 300, `"300.0"`: 300, `3e2`: 300, `"3E2"`: 300, `"+5"`: 5, `" 5 "`: 5, `"-5"`: -5, `5.`: -99, `null`: 0, `"0"`: 0} {
+	for text, value := range map[string]int{`300`: 300, `"300"`: 300, `300.0`: 300, `"300.0"`: 300,
+		`3e2`: 300, `"3E2"`: 300, `"+5"`: 5, `" 5 "`: 5, `"-5"`: -5, `5.`: -99, `null`: 0,
+		`"0"`: 0} {
 		var v inner
 		err := Unmarshal([]byte(`{"count":`+text+`}`), &v)
 		switch {
@@ -189,11 +201,14 @@ func TestUnmarshalTakesText(t *testing.T) {
 			t.Errorf("%s: %v, %v", text, v, err)
 		}
 	}
-	for _, bad := range []string{`"x"`, `""`, `"1_000"`, `"0x10"`, `"1 2"`, `"NaN"`, `"Infinity"`, `"1e999"`, `1.5`, `"1.5"`, `"` + strings.Repeat("9", 1<<20) + `"`,
-		`"99999999999999999999"`, `true`, `"true"`, `[]`, `{}`, `"--1"`, `"++1"`, `"٣"`, `"９"`, `[300]`} {
+	for _, bad := range []string{`"x"`, `""`, `"1_000"`, `"0x10"`, `"1 2"`, `"NaN"`, `"Infinity"`,
+		`"1e999"`, `1.5`, `"1.5"`, `"` + strings.Repeat("9", 1<<20) + `"`,
+		`"99999999999999999999"`, `true`, `"true"`, `[]`, `{}`, `"--1"`, `"++1"`, `"٣"`, `"９"`,
+		`[300]`} {
 		var v inner
 		var typ *json.UnmarshalTypeError
-		if err := Unmarshal([]byte(`{"count":`+bad+`}`), &v); !errors.As(err, &typ) || typ.Field != "count" {
+		if err := Unmarshal([]byte(`{"count":`+bad+`}`), &v); !errors.As(err, &typ) ||
+			typ.Field != "count" {
 			t.Errorf("%.40s is taken as %v: %.100v", bad, v.Count, err)
 		}
 	}
@@ -215,8 +230,10 @@ func FuzzUnmarshal(f *testing.F) {
 			_ = Unmarshal([]byte(text), &lenient)
 			return
 		}
-		if err := Unmarshal([]byte(text), &lenient); err != nil || !cmp.Equal(strict, lenient, cmp.AllowUnexported(outer{}, inner2{})) {
-			t.Fatalf("%q: %v: %s", text, err, cmp.Diff(strict, lenient, cmp.AllowUnexported(outer{}, inner2{})))
+		if err := Unmarshal([]byte(text), &lenient); err != nil ||
+			!cmp.Equal(strict, lenient, cmp.AllowUnexported(outer{}, inner2{})) {
+			t.Fatalf("%q: %v: %s", text, err, cmp.Diff(strict, lenient, cmp.AllowUnexported(outer{},
+				inner2{})))
 		}
 	})
 }

@@ -18,21 +18,35 @@ func TestCORS(t *testing.T) {
 		allowed string // Access-Control-Allow-Origin
 		says    string
 	}{
-		"no browser":            {[]string{app}, "POST", nil, 401, "", ""},
-		"an answer":             {[]string{app}, "POST", []string{"Origin", app}, 401, app, ""},
-		"capitals":              {[]string{app}, "POST", []string{"Origin", "https://App.Example.com"}, 401, "https://App.Example.com", ""},
-		"another origin":        {[]string{app}, "POST", []string{"Origin", "https://evil.example"}, 401, "", ""},
-		"a longer origin":       {[]string{app}, "POST", []string{"Origin", app + ".evil.example"}, 401, "", ""},
-		"another scheme":        {[]string{app}, "POST", []string{"Origin", "http://app.example.com"}, 401, "", ""},
-		"null":                  {[]string{app}, "POST", []string{"Origin", "null"}, 401, "", ""},
-		"every origin":          {[]string{"*"}, "GET", []string{"Origin", "https://x.example"}, 401, "https://x.example", ""},
-		"off":                   {nil, "POST", []string{"Origin", app}, 401, "", ""},
-		"a preflight":           {[]string{"https://x.example", app}, "OPTIONS", []string{"Origin", app, "Access-Control-Request-Method", "PUT", "Access-Control-Request-Headers", "authorization, x-ms-y"}, 204, app, ""},
-		"a preflight, another":  {[]string{app}, "OPTIONS", []string{"Origin", "https://evil.example", "Access-Control-Request-Method", "PUT"}, 403, "", "cors.origins"},
-		"a preflight, off":      {nil, "OPTIONS", []string{"Origin", app, "Access-Control-Request-Method", "PUT"}, 403, "", "cors.origins"},
+		"no browser": {[]string{app}, "POST", nil, 401, "", ""},
+		"an answer":  {[]string{app}, "POST", []string{"Origin", app}, 401, app, ""},
+		"capitals": {[]string{app}, "POST",
+			[]string{"Origin", "https://App.Example.com"}, 401, "https://App.Example.com", ""},
+		"another origin": {[]string{app}, "POST", []string{"Origin", "https://evil.example"},
+			401, "", ""},
+		"a longer origin": {[]string{app}, "POST", []string{"Origin", app + ".evil.example"},
+			401, "", ""},
+		"another scheme": {[]string{app}, "POST",
+			[]string{"Origin", "http://app.example.com"}, 401, "", ""},
+		"null": {[]string{app}, "POST", []string{"Origin", "null"}, 401, "", ""},
+		"every origin": {[]string{"*"}, "GET", []string{"Origin", "https://x.example"},
+			401, "https://x.example", ""},
+		"off": {nil, "POST", []string{"Origin", app}, 401, "", ""},
+		"a preflight": {[]string{"https://x.example", app}, "OPTIONS",
+			[]string{"Origin", app, "Access-Control-Request-Method", "PUT",
+				"Access-Control-Request-Headers", "authorization, x-ms-y"}, 204, app, ""},
+		"a preflight, another": {[]string{app}, "OPTIONS",
+			[]string{"Origin", "https://evil.example", "Access-Control-Request-Method", "PUT"}, 403,
+			"", "cors.origins"},
+		"a preflight, off": {nil, "OPTIONS",
+			[]string{"Origin", app, "Access-Control-Request-Method", "PUT"}, 403, "",
+			"cors.origins"},
 		"OPTIONS, no preflight": {[]string{app}, "OPTIONS", []string{"Origin", app}, 401, app, ""},
-		"no origin":             {[]string{app}, "OPTIONS", []string{"Access-Control-Request-Method", "PUT"}, 401, "", ""},
-		"a header of its own":   {[]string{app}, "OPTIONS", []string{"Origin", app, "Access-Control-Request-Method", "PUT", "Access-Control-Request-Headers", "x\r\nSet-Cookie: a"}, 204, app, ""},
+		"no origin": {[]string{app}, "OPTIONS",
+			[]string{"Access-Control-Request-Method", "PUT"}, 401, "", ""},
+		"a header of its own": {[]string{app}, "OPTIONS",
+			[]string{"Origin", app, "Access-Control-Request-Method", "PUT",
+				"Access-Control-Request-Headers", "x\r\nSet-Cookie: a"}, 204, app, ""},
 	} {
 		rs := &Responder{Log: slog.New(slog.DiscardHandler)}
 		r := httptest.NewRequest(c.method, "/x", nil)
@@ -40,18 +54,25 @@ func TestCORS(t *testing.T) {
 			r.Header.Set(c.headers[i], c.headers[i+1])
 		}
 		rec := httptest.NewRecorder()
-		rs.CORS(c.origins, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) })).ServeHTTP(rec, r)
+		rs.CORS(c.origins, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(401)
+		})).ServeHTTP(rec, r)
 		h := rec.Header()
-		if rec.Code != c.status || h.Get("Access-Control-Allow-Origin") != c.allowed || !strings.Contains(rec.Body.String(), c.says) {
+		if rec.Code != c.status || h.Get("Access-Control-Allow-Origin") != c.allowed ||
+			!strings.Contains(rec.Body.String(), c.says) {
 			t.Errorf("%s: %d %v %s", name, rec.Code, h, rec.Body)
 		}
-		if h.Get("Access-Control-Allow-Credentials") != "" || strings.Contains(h.Get("Access-Control-Allow-Headers"), "\n") {
+		if h.Get("Access-Control-Allow-Credentials") != "" ||
+			strings.Contains(h.Get("Access-Control-Allow-Headers"), "\n") {
 			t.Errorf("%s: %v", name, h)
 		}
-		if name == "a preflight" && (h.Get("Access-Control-Allow-Headers") != "authorization, x-ms-y" || !strings.Contains(h.Get("Access-Control-Allow-Methods"), "PUT")) {
+		if name == "a preflight" &&
+			(h.Get("Access-Control-Allow-Headers") != "authorization, x-ms-y" ||
+				!strings.Contains(h.Get("Access-Control-Allow-Methods"), "PUT")) {
 			t.Errorf("%s: %v", name, h)
 		}
-		if varies := strings.Contains(strings.Join(h.Values("Vary"), ","), "Origin"); varies != (len(c.origins) > 0 && r.Header.Get("Origin") != "") {
+		if varies := strings.Contains(strings.Join(h.Values("Vary"), ","),
+			"Origin"); varies != (len(c.origins) > 0 && r.Header.Get("Origin") != "") {
 			t.Errorf("%s: Vary %q", name, h.Values("Vary"))
 		}
 	}

@@ -72,9 +72,11 @@ func jsonError(err error) error {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return invalidJSON("", "The request body ended early; send it whole.")
 	case errors.As(err, &typ) && typ.Field != "":
-		return invalidJSON(typ.Field, "The value of %s is a JSON %s; it must be of type %s.", typ.Field, clip(typ.Value, 60), kindName(typ))
+		return invalidJSON(typ.Field, "The value of %s is a JSON %s; it must be of type %s.",
+			typ.Field, clip(typ.Value, 60), kindName(typ))
 	case errors.As(err, &typ):
-		return invalidJSON("", "The request body is a JSON %s; send a JSON object.", clip(typ.Value, 60))
+		return invalidJSON("", "The request body is a JSON %s; send a JSON object.",
+			clip(typ.Value, 60))
 	case errors.As(err, &syntax) && syntax.Offset == 0:
 		return invalidJSON("", "The request body is empty; send a JSON object.")
 	case errors.As(err, &syntax) && syntax.Error() == "unexpected end of JSON input":
@@ -82,9 +84,11 @@ func jsonError(err error) error {
 	case errors.As(err, &syntax) && strings.HasSuffix(syntax.Error(), "after top-level value"):
 		return invalidJSON("", "The request body has text after the JSON value.")
 	case errors.As(err, &syntax):
-		return invalidJSON("", "The request body is not JSON: %s, at byte %d.", syntax.Error(), syntax.Offset)
+		return invalidJSON("", "The request body is not JSON: %s, at byte %d.", syntax.Error(),
+			syntax.Offset)
 	}
-	return &sandpool.Error{Class: sandpool.Invalid, Code: "InvalidRequestContent", Message: "The request body was not understood as JSON.", Err: err}
+	return &sandpool.Error{Class: sandpool.Invalid, Code: "InvalidRequestContent",
+		Message: "The request body was not understood as JSON.", Err: err}
 }
 
 // kindName names what the field takes in JSON's words.

@@ -19,7 +19,8 @@ type sample struct {
 
 func decode(body string) (sample, error) {
 	var s sample
-	err := DecodeJSON(httptest.NewRecorder(), httptest.NewRequest("PUT", "/", strings.NewReader(body)), 200, &s)
+	err := DecodeJSON(httptest.NewRecorder(), httptest.NewRequest("PUT", "/",
+		strings.NewReader(body)), 200, &s)
 	return s, err
 }
 
@@ -38,17 +39,22 @@ func TestDecodeJSON(t *testing.T) {
 		{"{} x", "", "after the JSON value", sandpool.Invalid},
 		{"[]", "", "send a JSON object", sandpool.Invalid},
 		{"nope", "", "not JSON", sandpool.Invalid},
-		{`{"properties":{"maxSessions":"seven"}}`, "properties.maxSessions", "must be of type integer", sandpool.Invalid},
+		{`{"properties":{"maxSessions":"seven"}}`, "properties.maxSessions",
+			"must be of type integer", sandpool.Invalid},
 		{"\"\xff\"", "", "not UTF-8", sandpool.Invalid},
-		{`{"properties":{"maxSessions":1.5}}`, "properties.maxSessions", "must be of type integer", sandpool.Invalid},
-		{`{"properties":{"maxSessions":99999999999999999999}}`, "properties.maxSessions", "integer", sandpool.Invalid},
-		{`{"properties":{"tags":{}}}`, "properties.tags", "must be of type array", sandpool.Invalid},
+		{`{"properties":{"maxSessions":1.5}}`, "properties.maxSessions", "must be of type integer",
+			sandpool.Invalid},
+		{`{"properties":{"maxSessions":99999999999999999999}}`, "properties.maxSessions", "integer",
+			sandpool.Invalid},
+		{`{"properties":{"tags":{}}}`, "properties.tags", "must be of type array",
+			sandpool.Invalid},
 		{`{"x":"` + strings.Repeat("a", 300) + `"}`, "", "200 bytes", sandpool.TooLarge},
 		{`{}` + strings.Repeat(" ", 300), "", "200 bytes", sandpool.TooLarge},
 	} {
 		_, err := decode(c.body)
 		var e *sandpool.Error
-		if !errors.As(err, &e) || e.Class != c.class || e.Target != c.target || !strings.Contains(e.Message, c.says) {
+		if !errors.As(err, &e) || e.Class != c.class || e.Target != c.target ||
+			!strings.Contains(e.Message, c.says) {
 			t.Errorf("%.40q: %+v", c.body, err)
 		}
 	}

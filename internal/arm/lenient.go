@@ -117,7 +117,8 @@ func number(v any) any {
 	}
 	s = strings.TrimSpace(s)
 	n := json.Number(strings.TrimPrefix(s, "+"))
-	if len(s) > maxDigits || !json.Valid([]byte(n)) || strings.Trim(string(n), "0123456789.eE+-") != "" {
+	if len(s) > maxDigits || !json.Valid([]byte(n)) ||
+		strings.Trim(string(n), "0123456789.eE+-") != "" {
 		return v
 	}
 	return n

@@ -27,8 +27,9 @@ var errNotTaken = errors.New("the caller takes no more of the answer")
 // NotTaken is the error of a handler whose writing to the caller failed with err: the caller
 // has gone or reads too slowly, which is no fault of the server.
 func NotTaken(err error) error {
-	return &sandpool.Error{Class: sandpool.Unavailable, Message: "The caller takes no more of the answer.",
-		Err: errors.Join(errNotTaken, err)}
+	return &sandpool.Error{Class: sandpool.Unavailable,
+		Message: "The caller takes no more of the answer.",
+		Err:     errors.Join(errNotTaken, err)}
 }
 
 // panicError is a panic of a handler.
@@ -59,8 +60,10 @@ func (rs *Responder) log(r *http.Request, err error, status int) {
 	if !rs.Log.Enabled(r.Context(), level) {
 		return
 	}
-	attrs := []slog.Attr{slog.String("trace", TraceID(r.Context())), slog.String("method", clip(r.Method, 20)),
-		slog.String("path", loggedPath(r.URL.EscapedPath())), slog.Int("status", status), slog.String("class", e.Class.String())}
+	attrs := []slog.Attr{slog.String("trace", TraceID(r.Context())),
+		slog.String("method", clip(r.Method, 20)),
+		slog.String("path", loggedPath(r.URL.EscapedPath())), slog.Int("status", status),
+		slog.String("class", e.Class.String())}
 	if e.Code != "" {
 		attrs = append(attrs, slog.String("code", clip(e.Code, 100)))
 	}

@@ -103,9 +103,12 @@ func Segments(esc string) ([]string, error) {
 // lower-case form.
 var words = func() map[string]string {
 	m := map[string]string{}
-	for _, w := range []string{"subscriptions", "resourceGroups", "providers", "sessionPools", "locations",
-		"containerappOperationStatuses", "containerappOperationResults", "Microsoft.App", "Microsoft.Authorization",
-		"roleAssignments", "fetchMCPServerCredentials", "rotateMCPServerCredentials", "regenerateCredentials", "status", "events", "register"} {
+	for _, w := range []string{"subscriptions", "resourceGroups", "providers", "sessionPools",
+		"locations",
+		"containerappOperationStatuses", "containerappOperationResults", "Microsoft.App",
+		"Microsoft.Authorization",
+		"roleAssignments", "fetchMCPServerCredentials", "rotateMCPServerCredentials",
+		"regenerateCredentials", "status", "events", "register"} {
 		m[strings.ToLower(w)] = w
 	}
 	return m

@@ -29,7 +29,8 @@ func TestNormalPath(t *testing.T) {
 			t.Errorf("normalPath(%q)\n got %q, %v\nwant %q", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"/a/../b", "/a/./b", "/%2e%2E/b", "/a/.%2e", "relative", "/subscriptions/s/resourceGroups/g/sessionPools/p/files/..", "/%zz"} {
+	for _, in := range []string{"/a/../b", "/a/./b", "/%2e%2E/b", "/a/.%2e", "relative",
+		"/subscriptions/s/resourceGroups/g/sessionPools/p/files/..", "/%zz"} {
 		if got, err := normalPath(in); err == nil {
 			t.Errorf("normalPath(%q) = %q, want an error", in, got)
 		} else if sandpool.ClassOf(err) != sandpool.Invalid {
@@ -42,7 +43,8 @@ func TestNormalPath(t *testing.T) {
 func testMux() http.Handler {
 	rs := &Responder{Log: slog.New(slog.DiscardHandler)}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+EndpointPath+"/files/{name}/content", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("POST "+EndpointPath+"/files/{name}/content", func(w http.ResponseWriter,
+		r *http.Request) {
 		w.Header().Set("Saw", r.PathValue("pool")+"|"+r.PathValue("name"))
 	})
 	mux.Handle("/", rs.NotFound())
@@ -59,13 +61,16 @@ func TestMuxNeverRedirectsAndKeepsEscapes(t *testing.T) {
 		rec := httptest.NewRecorder()
 		testMux().ServeHTTP(rec, httptest.NewRequest("POST", target, nil))
 		if rec.Code != 200 || rec.Header().Get("Saw") != want {
-			t.Errorf("%s: status %d, saw %q, want %q", target, rec.Code, rec.Header().Get("Saw"), want)
+			t.Errorf("%s: status %d, saw %q, want %q", target, rec.Code, rec.Header().Get("Saw"),
+				want)
 		}
 	}
 }
 
 func FuzzNormalise(f *testing.F) {
-	for _, s := range []string{"/", "//a//b/", "/subscriptions/S/resourcegroups/g/SessionPools/p/x%2Fy", "/a/%2e%2e/b", "/%", "/a/..", "/é/%ff", "/subscriptions/s/providers"} {
+	for _, s := range []string{"/", "//a//b/",
+		"/subscriptions/S/resourcegroups/g/SessionPools/p/x%2Fy", "/a/%2e%2e/b", "/%", "/a/..",
+		"/é/%ff", "/subscriptions/s/providers"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
@@ -73,7 +78,8 @@ func FuzzNormalise(f *testing.F) {
 		if err != nil || u.Host != "" || u.Path == "" {
 			return
 		}
-		r := &http.Request{Method: "POST", RequestURI: path, URL: u, Header: http.Header{}, Body: http.NoBody}
+		r := &http.Request{Method: "POST", RequestURI: path, URL: u, Header: http.Header{},
+			Body: http.NoBody}
 		rec := httptest.NewRecorder()
 		testMux().ServeHTTP(rec, r)
 		if rec.Code/100 == 3 {
@@ -91,14 +97,16 @@ func FuzzNormalise(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q becomes %q, which has no plain form: %v", path, once, err)
 		}
-		if !strings.EqualFold(strings.ReplaceAll(got, "/", ""), strings.ReplaceAll(plain, "/", "")) {
+		if !strings.EqualFold(strings.ReplaceAll(got, "/", ""), strings.ReplaceAll(plain, "/",
+			"")) {
 			t.Fatalf("%q becomes %q: more than slashes and case changed", path, once)
 		}
 	})
 }
 
 func TestCheckPoolID(t *testing.T) {
-	ok := sandpool.PoolID{Subscription: sandpool.DefaultSubscription, ResourceGroup: "default", Name: "python"}
+	ok := sandpool.PoolID{Subscription: sandpool.DefaultSubscription, ResourceGroup: "default",
+		Name: "python"}
 	for _, name := range []string{"abc", "my-pool-1", strings.Repeat("a", 63), "Python"} {
 		id := ok
 		id.Name = name
@@ -106,22 +114,27 @@ func TestCheckPoolID(t *testing.T) {
 			t.Errorf("name %q: %v", name, err)
 		}
 	}
-	for _, name := range []string{"", "ab", strings.Repeat("a", 64), "1abc", "-abc", "abc-", "a_b", "a/b", "a b", "äbc", "abc\n", "a.b"} {
+	for _, name := range []string{"", "ab", strings.Repeat("a", 64), "1abc", "-abc", "abc-", "a_b",
+		"a/b", "a b", "äbc", "abc\n", "a.b"} {
 		id := ok
 		id.Name = name
 		if err := CheckPoolID(id); sandpool.ClassOf(err) != sandpool.Invalid || err == nil {
 			t.Errorf("name %q: %v", name, err)
 		}
 	}
-	longest := sandpool.PoolID{Subscription: strings.Repeat("s", 64), ResourceGroup: strings.Repeat("g", 90), Name: "abc"}
+	longest := sandpool.PoolID{Subscription: strings.Repeat("s", 64),
+		ResourceGroup: strings.Repeat("g", 90), Name: "abc"}
 	if err := CheckPoolID(longest); err != nil {
 		t.Error(err)
 	}
 	for _, bad := range []sandpool.PoolID{
 		{Subscription: strings.Repeat("s", 65), ResourceGroup: "g", Name: "abc"},
-		{Subscription: "", ResourceGroup: "g", Name: "abc"}, {Subscription: "a/b", ResourceGroup: "g", Name: "abc"},
-		{Subscription: "s", ResourceGroup: "g/", Name: "abc"}, {Subscription: "s", ResourceGroup: "g.", Name: "abc"},
-		{Subscription: "s", ResourceGroup: "a\x00b", Name: "abc"}, {Subscription: "s", ResourceGroup: strings.Repeat("g", 91), Name: "abc"},
+		{Subscription: "", ResourceGroup: "g", Name: "abc"}, {Subscription: "a/b",
+			ResourceGroup: "g", Name: "abc"},
+		{Subscription: "s", ResourceGroup: "g/", Name: "abc"}, {Subscription: "s",
+			ResourceGroup: "g.", Name: "abc"},
+		{Subscription: "s", ResourceGroup: "a\x00b", Name: "abc"}, {Subscription: "s",
+			ResourceGroup: strings.Repeat("g", 91), Name: "abc"},
 	} {
 		if err := CheckPoolID(bad); err == nil {
 			t.Errorf("%+v is accepted", bad)
@@ -131,12 +144,14 @@ func TestCheckPoolID(t *testing.T) {
 
 func TestParseResourceID(t *testing.T) {
 	want := sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "python"}
-	for _, s := range []string{want.String(), strings.ToUpper(want.String()), EndpointOf(want), EndpointOf(want) + "/"} {
+	for _, s := range []string{want.String(), strings.ToUpper(want.String()), EndpointOf(want),
+		EndpointOf(want) + "/"} {
 		if id, err := ParseResourceID(s); err != nil || id.Key() != want.Key() {
 			t.Errorf("ParseResourceID(%q) = %+v, %v", s, id, err)
 		}
 	}
-	for _, s := range []string{"", "python", EndpointOf(want) + "/x", "/subscriptions/s/resourceGroups/g/providers/Microsoft.Web/sites/python", "/a/b/../c"} {
+	for _, s := range []string{"", "python", EndpointOf(want) + "/x",
+		"/subscriptions/s/resourceGroups/g/providers/Microsoft.Web/sites/python", "/a/b/../c"} {
 		if id, err := ParseResourceID(s); err == nil {
 			t.Errorf("ParseResourceID(%q) = %+v", s, id)
 		}

@@ -23,7 +23,8 @@ const (
 // EndpointOf returns the path of a pool's data-plane endpoint. The names of a
 // valid id need no escaping.
 func EndpointOf(id sandpool.PoolID) string {
-	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/sessionPools/%s", id.Subscription, id.ResourceGroup, id.Name)
+	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/sessionPools/%s", id.Subscription,
+		id.ResourceGroup, id.Name)
 }
 
 // The rules of names. A pool's is stricter than its published pattern in nothing
@@ -40,7 +41,8 @@ var (
 // ParsePoolID returns the id in the path values of r, whose pattern begins with
 // PoolPath or EndpointPath.
 func ParsePoolID(r *http.Request) (sandpool.PoolID, error) {
-	id := sandpool.PoolID{Subscription: r.PathValue("subscription"), ResourceGroup: r.PathValue("resourceGroup"), Name: r.PathValue("pool")}
+	id := sandpool.PoolID{Subscription: r.PathValue("subscription"),
+		ResourceGroup: r.PathValue("resourceGroup"), Name: r.PathValue("pool")}
 	return id, CheckPoolID(id)
 }
 
@@ -53,7 +55,9 @@ func CheckPoolID(id sandpool.PoolID) error {
 	}
 	if n := len(id.Name); n < 3 || n > 63 || !poolName.MatchString(id.Name) {
 		return sandpool.Errorf(sandpool.Invalid, "InvalidSessionPoolName", "sessionPoolName",
-			"The session pool name %q is not allowed. Use 3 to 63 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen.", clip(id.Name, 100))
+			"The session pool name %q is not allowed. Use 3 to 63 lower-case letters, digits and "+
+				"hyphens, beginning with a letter and not ending with a hyphen.", clip(id.Name,
+				100))
 	}
 	return nil
 }
@@ -63,12 +67,15 @@ func CheckPoolID(id sandpool.PoolID) error {
 func CheckScope(subscription, group string) error {
 	if len(subscription) > 64 || !subscriptionName.MatchString(subscription) {
 		return sandpool.Errorf(sandpool.Invalid, "InvalidSubscriptionId", "subscriptionId",
-			"The subscription id %q is not allowed. Use a UUID, or up to 64 letters, digits and hyphens; the server's own is %s.",
+			"The subscription id %q is not allowed. Use a UUID, or up to 64 letters, digits and "+
+				"hyphens; the server's own is %s.",
 			subscription, sandpool.DefaultSubscription)
 	}
-	if group != "" && (len(group) > 90 || !resourceGroupName.MatchString(group) || strings.Trim(group, ".") == "") {
+	if group != "" && (len(group) > 90 || !resourceGroupName.MatchString(group) ||
+		strings.Trim(group, ".") == "") {
 		return sandpool.Errorf(sandpool.Invalid, "InvalidResourceGroupName", "resourceGroupName",
-			"The resource group name %q is not allowed. Use up to 90 letters, digits and _ - ( ) . and do not end with a period.", group)
+			"The resource group name %q is not allowed. Use up to 90 letters, digits and _ - ( ) "+
+				". and do not end with a period.", group)
 	}
 	return nil
 }
@@ -96,10 +103,12 @@ func ParseResourceID(s string) (sandpool.PoolID, error) {
 	if len(seg) == 8 && seg[4] == "providers" && seg[5] == "Microsoft.App" {
 		seg = append(seg[:4:4], seg[6:]...)
 	}
-	if len(seg) != 6 || seg[0] != "subscriptions" || seg[2] != "resourceGroups" || seg[4] != "sessionPools" {
+	if len(seg) != 6 || seg[0] != "subscriptions" || seg[2] != "resourceGroups" ||
+		seg[4] != "sessionPools" {
 		return sandpool.PoolID{}, sandpool.Errorf(sandpool.Invalid, "InvalidResourceId", "pool",
 			"%.200q is not the resource id of a session pool. Write it as %s.", s,
-			sandpool.PoolID{Subscription: sandpool.DefaultSubscription, ResourceGroup: sandpool.DefaultResourceGroup, Name: "NAME"})
+			sandpool.PoolID{Subscription: sandpool.DefaultSubscription,
+				ResourceGroup: sandpool.DefaultResourceGroup, Name: "NAME"})
 	}
 	id := sandpool.PoolID{Subscription: seg[1], ResourceGroup: seg[3], Name: seg[5]}
 	return id, CheckPoolID(id)

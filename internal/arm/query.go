@@ -46,7 +46,8 @@ func (q Query) Get(name string) (string, error) {
 func (q Query) Without(name string) string {
 	var kept []string
 	for part := range strings.SplitSeq(q.Raw, "&") {
-		if k, _, _ := strings.Cut(part, "="); part != "" && !strings.EqualFold(DecodeOnce(k), name) {
+		if k, _, _ := strings.Cut(part, "="); part != "" &&
+			!strings.EqualFold(DecodeOnce(k), name) {
 			kept = append(kept, part)
 		}
 	}

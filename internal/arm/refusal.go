@@ -130,7 +130,8 @@ func (l *watching) shakeHands(t *tls.Conn) {
 		var plain tls.RecordHeaderError
 		if errors.As(err, &plain) && plain.Conn != nil && isHTTP(plain.RecordHeader) {
 			_, _ = plain.Conn.Write(l.refusal(http.StatusBadRequest, "InvalidRequest",
-				"This is an HTTPS port, and the request came without TLS. Use an address that begins with https://."))
+				"This is an HTTPS port, and the request came without TLS. Use an address that "+
+					"begins with https://."))
 		}
 		_ = t.NetConn().Close()
 		return
@@ -195,12 +196,17 @@ func isHTTP(head [5]byte) bool {
 
 // refusalOf names what net/http refuses, by the status that it gives.
 var refusalOf = map[int]struct{ code, message string }{
-	http.StatusBadRequest: {"InvalidRequest", "The request cannot be read as HTTP. In its path a '%' must be followed by two " +
-		"hexadecimal digits, so write %25 for the sign itself; header names and values must be of the characters that HTTP allows."},
-	http.StatusExpectationFailed:           {"ExpectationFailed", "The only value of the header Expect is 100-continue."},
-	http.StatusRequestHeaderFieldsTooLarge: {"RequestHeaderFieldsTooLarge", "The request line and the headers are larger than the %d bytes that are allowed."},
-	http.StatusNotImplemented:              {"TransferEncodingNotSupported", "The only Transfer-Encoding is chunked."},
-	http.StatusHTTPVersionNotSupported:     {"HTTPVersionNotSupported", "The server speaks HTTP/1.1 and HTTP/1.0 here."},
+	http.StatusBadRequest: {"InvalidRequest",
+		"The request cannot be read as HTTP. In its path a '%' must be followed by two " +
+			"hexadecimal digits, so write %25 for the sign itself; header names and values must be of the characters that HTTP allows."},
+	http.StatusExpectationFailed: {"ExpectationFailed",
+		"The only value of the header Expect is 100-continue."},
+	http.StatusRequestHeaderFieldsTooLarge: {"RequestHeaderFieldsTooLarge",
+		"The request line and the headers are larger than the %d bytes that are allowed."},
+	http.StatusNotImplemented: {"TransferEncodingNotSupported",
+		"The only Transfer-Encoding is chunked."},
+	http.StatusHTTPVersionNotSupported: {"HTTPVersionNotSupported",
+		"The server speaks HTTP/1.1 and HTTP/1.0 here."},
 }
 
 // replace returns what is written instead of a refusal of net/http's, and nil if p is none.
@@ -215,7 +221,8 @@ func (l *watching) replace(p []byte) []byte {
 	}
 	r, known := refusalOf[status]
 	if !known {
-		r.code, r.message = "InvalidRequest", "The request cannot be read as HTTP: "+http.StatusText(status)+"."
+		r.code, r.message = "InvalidRequest", "The request cannot be read as HTTP: "+
+			http.StatusText(status)+"."
 	}
 	if status == http.StatusRequestHeaderFieldsTooLarge {
 		r.message = fmt.Sprintf(r.message, l.maxHeader)
@@ -227,11 +234,14 @@ func (l *watching) replace(p []byte) []byte {
 func (l *watching) refusal(status int, code, message string) []byte {
 	trace := newTraceID()
 	l.rs.Log.Debug("unreadable request", "trace", trace, "status", status)
-	body, err := json.Marshal(api.ErrorBody{Error: api.ErrorDetail{Code: code, Message: message, Details: []api.ErrorDetail{}, TraceID: trace}})
+	body, err := json.Marshal(api.ErrorBody{Error: api.ErrorDetail{Code: code, Message: message,
+		Details: []api.ErrorDetail{}, TraceID: trace}})
 	if err != nil {
 		return nil
 	}
-	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"+
-		"Cache-Control: no-store\r\nX-Ms-Error-Code: %s\r\n%s: %s\r\nX-Ms-Request-Id: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=utf-8\r\n"+
+		"X-Content-Type-Options: nosniff\r\n"+
+		"Cache-Control: no-store\r\nX-Ms-Error-Code: %s\r\n%s: %s\r\nX-Ms-Request-Id: %s\r\n"+
+		"Content-Length: %d\r\nConnection: close\r\n\r\n%s",
 		status, http.StatusText(status), code, OwnHeader, code, trace, len(body), body)
 }

@@ -62,9 +62,11 @@ func refusing(t *testing.T, secure bool) (string, func() net.Conn) {
 		source.StartTLS()
 		certs := source.TLS.Certificates
 		source.Close()
-		l = tls.NewListener(l, &tls.Config{Certificates: certs, NextProtos: []string{"h2", "http/1.1"}})
+		l = tls.NewListener(l, &tls.Config{Certificates: certs, NextProtos: []string{"h2",
+			"http/1.1"}})
 	}
-	srv := &http.Server{Handler: handler, MaxHeaderBytes: 4 << 10, ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: handler, MaxHeaderBytes: 4 << 10,
+		ReadHeaderTimeout: 10 * time.Second}
 	watching := rs.Refusals(srv, l)
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(watching) }()
@@ -75,7 +77,8 @@ func refusing(t *testing.T, secure bool) (string, func() net.Conn) {
 	return address, dial
 }
 
-const lookalike = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request"
+const lookalike = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n" +
+	"Connection: close\r\n\r\n400 Bad Request"
 
 // refused reads an answer and checks that it is an error in our form.
 func refused(t *testing.T, what string, conn net.Conn, status int) api.ErrorDetail {
@@ -90,7 +93,8 @@ func refused(t *testing.T, what string, conn net.Conn, status int) api.ErrorDeta
 		t.Fatalf("%s: status %d, %v", what, resp.StatusCode, err)
 	}
 	e := body.Error
-	if resp.StatusCode != status || e.Code == "" || e.Message == "" || e.TraceID == "" || e.TraceID != resp.Header.Get("X-Ms-Request-Id") ||
+	if resp.StatusCode != status || e.Code == "" || e.Message == "" || e.TraceID == "" ||
+		e.TraceID != resp.Header.Get("X-Ms-Request-Id") ||
 		resp.Header.Get("X-Ms-Error-Code") != e.Code || !resp.Close {
 		t.Errorf("%s: status %d, want %d: %+v %v", what, resp.StatusCode, status, e, resp.Header)
 	}
@@ -110,20 +114,30 @@ func TestRefusals(t *testing.T) {
 			status  int
 			says    string
 		}{
-			"a wrong escape":            {"GET /files/100%.csv HTTP/1.1\r\nHost: x\r\n\r\n", 400, "%25"},
+			"a wrong escape": {"GET /files/100%.csv HTTP/1.1\r\nHost: x\r\n\r\n", 400,
+				"%25"},
 			"a wrong escape at the end": {"GET /% HTTP/1.1\r\nHost: x\r\n\r\n", 400, "%25"},
-			"large headers":             {"GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 16<<10) + "\r\n\r\n", 431, "4096"},
-			"a long line":               {"GET /" + strings.Repeat("x", 16<<10) + " HTTP/1.1\r\nHost: x\r\n\r\n", 431, "4096"},
-			"no host":                   {"GET / HTTP/1.1\r\n\r\n", 400, "HTTP"},
-			"two hosts":                 {"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400, "HTTP"},
-			"a bad host":                {"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400, "HTTP"},
-			"a bad header":              {"GET / HTTP/1.1\r\nHost: x\r\nA b: c\r\n\r\n", 400, "HTTP"},
-			"no request":                {"hello\r\n\r\n", 400, "HTTP"},
-			"a bad method":              {"G(T / HTTP/1.1\r\nHost: x\r\n\r\n", 400, "HTTP"},
-			"two lengths":               {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "HTTP"},
-			"another version":           {"GET / HTTP/3.0\r\nHost: x\r\n\r\n", 505, "HTTP/1.1"},
-			"another coding":            {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "chunked"},
-			"another expectation":       {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: the-best\r\n\r\n", 417, "100-continue"},
+			"large headers": {"GET / HTTP/1.1\r\nHost: x\r\nX: " +
+				strings.Repeat("x", 16<<10) + "\r\n\r\n", 431, "4096"},
+			"a long line": {"GET /" + strings.Repeat("x", 16<<10) +
+				" HTTP/1.1\r\nHost: x\r\n\r\n", 431, "4096"},
+			"no host": {"GET / HTTP/1.1\r\n\r\n", 400, "HTTP"},
+			"two hosts": {"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400,
+				"HTTP"},
+			"a bad host": {"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400, "HTTP"},
+			"a bad header": {"GET / HTTP/1.1\r\nHost: x\r\nA b: c\r\n\r\n", 400,
+				"HTTP"},
+			"no request":   {"hello\r\n\r\n", 400, "HTTP"},
+			"a bad method": {"G(T / HTTP/1.1\r\nHost: x\r\n\r\n", 400, "HTTP"},
+			"two lengths": {
+				"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400,
+				"HTTP"},
+			"another version": {"GET / HTTP/3.0\r\nHost: x\r\n\r\n", 505, "HTTP/1.1"},
+			"another coding": {
+				"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "chunked"},
+			"another expectation": {
+				"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: the-best\r\n\r\n", 417,
+				"100-continue"},
 		} {
 			conn := dial()
 			if _, err := io.WriteString(conn, c.request); err != nil {
@@ -168,7 +182,8 @@ func TestAnswersAreNotRefusals(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if b, err := io.ReadAll(resp.Body); err != nil || !strings.HasSuffix(string(b), lookalike) {
+			if b, err := io.ReadAll(resp.Body); err != nil ||
+				!strings.HasSuffix(string(b), lookalike) {
 				t.Errorf("%d bytes, %v", len(b), err)
 			}
 		}
@@ -179,10 +194,12 @@ func TestAnswersAreNotRefusals(t *testing.T) {
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
 	address, _ := refusing(t, true)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()
 	for range 3 {
-		req, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+address+"/echo", strings.NewReader("hello"))
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+address+"/echo",
+			strings.NewReader("hello"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -213,7 +230,8 @@ func TestSilentHandshake(t *testing.T) {
 	if _, err := io.WriteString(conn, "GET /tls HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || resp.StatusCode != 200 {
+	if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil ||
+		resp.StatusCode != 200 {
 		t.Errorf("%v, %v", resp, err)
 	}
 }

@@ -21,8 +21,8 @@ import (
 // access logs show it (the number is nginx's).
 const statusClientGone = 499
 
-// OwnHeader is in every answer that the server gives instead of a container, with the error's code. A
-// container's answer never has it, whatever the container sends.
+// OwnHeader is in every answer that the server gives instead of a container, with the error's code.
+// A container's answer never has it, whatever the container sends.
 const OwnHeader = "X-Sandpool-Error"
 
 // Responder turns the errors of handlers into answers.
@@ -52,7 +52,8 @@ func (rs *Responder) Handle(fn func(w http.ResponseWriter, r *http.Request) erro
 	})
 }
 
-func (rs *Responder) call(fn func(http.ResponseWriter, *http.Request) error, w http.ResponseWriter, r *http.Request) (err error) {
+func (rs *Responder) call(fn func(http.ResponseWriter, *http.Request) error, w http.ResponseWriter,
+	r *http.Request) (err error) {
 	defer func() {
 		switch p := recover(); {
 		case p == nil:
@@ -85,7 +86,8 @@ func (rs *Responder) Error(w http.ResponseWriter, r *http.Request, err error) {
 	detail := body(e)
 	detail.TraceID = TraceID(r.Context())
 	if e.Class == sandpool.Internal {
-		detail.Message = fmt.Sprintf("The server met an error. Its log says more under trace id %s.", detail.TraceID)
+		detail.Message = fmt.Sprintf(
+			"The server met an error. Its log says more under trace id %s.", detail.TraceID)
 		detail.Details, detail.Target = []api.ErrorDetail{}, ""
 	}
 	h := w.Header()
@@ -95,7 +97,8 @@ func (rs *Responder) Error(w http.ResponseWriter, r *http.Request, err error) {
 		h.Set("Retry-After", strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10))
 	}
 	// A handler may have prepared these for the answer that it did not give.
-	for _, k := range []string{"Content-Length", "Content-Encoding", "Content-Disposition", "Etag", "Last-Modified"} {
+	for _, k := range []string{"Content-Length", "Content-Encoding", "Content-Disposition", "Etag",
+		"Last-Modified"} {
 		h.Del(k)
 	}
 	h.Set("Cache-Control", "no-store")
@@ -113,18 +116,21 @@ func classify(err error) *sandpool.Error {
 	case errors.As(err, &big):
 		return tooLarge(big.Limit)
 	case errors.Is(err, context.DeadlineExceeded):
-		return &sandpool.Error{Class: sandpool.Unavailable, Message: "The server did not finish the request in time. Try again.", Err: err}
+		return &sandpool.Error{Class: sandpool.Unavailable,
+			Message: "The server did not finish the request in time. Try again.", Err: err}
 	}
 	return &sandpool.Error{Class: sandpool.Internal, Err: err}
 }
 
 func tooLarge(limit int64) *sandpool.Error {
-	return sandpool.Errorf(sandpool.TooLarge, "", "", "The request body is larger than the %d bytes that are allowed here.", limit)
+	return sandpool.Errorf(sandpool.TooLarge, "", "",
+		"The request body is larger than the %d bytes that are allowed here.", limit)
 }
 
 // body renders e and its details for the caller.
 func body(e *sandpool.Error) api.ErrorDetail {
-	d := api.ErrorDetail{Code: e.Code, Message: e.Message, Target: e.Target, Details: []api.ErrorDetail{}}
+	d := api.ErrorDetail{Code: e.Code, Message: e.Message, Target: e.Target,
+		Details: []api.ErrorDetail{}}
 	class := fault.Code(e.Class)
 	switch {
 	case !isCode(d.Code) || e.Class == sandpool.Internal:

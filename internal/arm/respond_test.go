@@ -20,12 +20,14 @@ import (
 )
 
 // answer runs fn behind Trace and Handle and returns the answer and the log.
-func answer(t *testing.T, rs *Responder, fn func(http.ResponseWriter, *http.Request) error) (*http.Response, api.ErrorDetail, string) {
+func answer(t *testing.T, rs *Responder, fn func(http.ResponseWriter,
+	*http.Request) error) (*http.Response, api.ErrorDetail, string) {
 	t.Helper()
 	var logged bytes.Buffer
 	rs.Log = slog.New(slog.NewJSONHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	rec := httptest.NewRecorder()
-	Trace(rs.Handle(fn)).ServeHTTP(rec, httptest.NewRequest("GET", "/x?identifier=secret-name", nil))
+	Trace(rs.Handle(fn)).ServeHTTP(rec, httptest.NewRequest("GET", "/x?identifier=secret-name",
+		nil))
 	resp := rec.Result()
 	var body api.ErrorBody
 	if resp.StatusCode >= 400 {
@@ -41,17 +43,21 @@ func fail(err error) func(http.ResponseWriter, *http.Request) error {
 }
 
 func TestInternalErrorsAreNotShown(t *testing.T) {
-	resp, e, logged := answer(t, &Responder{}, fail(fmt.Errorf("open %q: disk on fire", "/secret/path")))
-	if resp.StatusCode != 500 || e.Code != "InternalServerError" || resp.Header.Get("X-Ms-Error-Code") != e.Code {
+	resp, e, logged := answer(t, &Responder{},
+		fail(fmt.Errorf("open %q: disk on fire", "/secret/path")))
+	if resp.StatusCode != 500 || e.Code != "InternalServerError" ||
+		resp.Header.Get("X-Ms-Error-Code") != e.Code {
 		t.Errorf("status %d, code %q", resp.StatusCode, e.Code)
 	}
-	if strings.Contains(e.Message, "disk") || !strings.Contains(e.Message, e.TraceID) || e.TraceID == "" {
+	if strings.Contains(e.Message, "disk") || !strings.Contains(e.Message, e.TraceID) ||
+		e.TraceID == "" {
 		t.Errorf("message %q", e.Message)
 	}
 	if e.TraceID != resp.Header.Get("X-Ms-Request-Id") {
 		t.Errorf("trace id %q, header %q", e.TraceID, resp.Header.Get("X-Ms-Request-Id"))
 	}
-	if strings.Count(logged, "disk on fire") != 1 || !strings.Contains(logged, e.TraceID) || !strings.Contains(logged, `"ERROR"`) {
+	if strings.Count(logged, "disk on fire") != 1 || !strings.Contains(logged, e.TraceID) ||
+		!strings.Contains(logged, `"ERROR"`) {
 		t.Errorf("log %s", logged)
 	}
 	if strings.Contains(logged, "secret-name") {
@@ -60,8 +66,11 @@ func TestInternalErrorsAreNotShown(t *testing.T) {
 }
 
 func TestPanicIsAnInternalError(t *testing.T) {
-	resp, e, logged := answer(t, &Responder{}, func(http.ResponseWriter, *http.Request) error { panic("boom at x") })
-	if resp.StatusCode != 500 || strings.Contains(e.Message, "boom") || !strings.Contains(logged, "boom at x") {
+	resp, e, logged := answer(t, &Responder{}, func(http.ResponseWriter, *http.Request) error {
+		panic("boom at x")
+	})
+	if resp.StatusCode != 500 || strings.Contains(e.Message, "boom") ||
+		!strings.Contains(logged, "boom at x") {
 		t.Errorf("status %d, message %q, log %s", resp.StatusCode, e.Message, logged)
 	}
 }
@@ -69,23 +78,28 @@ func TestPanicIsAnInternalError(t *testing.T) {
 func TestAnswersOfEveryClass(t *testing.T) {
 	for class := sandpool.Internal + 1; class <= sandpool.Ended; class++ {
 		t.Run(class.String(), func(t *testing.T) {
-			err := &sandpool.Error{Class: class, Code: "Particular", Target: "f", Message: "Say it.", Err: errors.New("cause")}
+			err := &sandpool.Error{Class: class, Code: "Particular", Target: "f",
+				Message: "Say it.", Err: errors.New("cause")}
 			resp, e, logged := answer(t, &Responder{}, fail(fmt.Errorf("wrapped: %w", err)))
-			if resp.StatusCode != fault.Status(class, "", 0) || e.Code != "Particular" || e.Message != "Say it." || e.Target != "f" {
+			if resp.StatusCode != fault.Status(class, "", 0) || e.Code != "Particular" ||
+				e.Message != "Say it." || e.Target != "f" {
 				t.Errorf("status %d, %+v", resp.StatusCode, e)
 			}
 			if e.InnerError == nil || fault.ClassOf(resp.StatusCode, e.InnerError.Code) != class {
 				t.Errorf("the class is lost: %+v", e.InnerError)
 			}
 			ours := class == sandpool.Unavailable || class == sandpool.Ended
-			if strings.Contains(logged, "cause") != ours || strings.Contains(e.Message, "cause") || !strings.Contains(logged, "Particular") {
-				t.Errorf("the code belongs in the log, and a cause if it may be the server's: %s", logged)
+			if strings.Contains(logged, "cause") != ours || strings.Contains(e.Message, "cause") ||
+				!strings.Contains(logged, "Particular") {
+				t.Errorf("the code belongs in the log, and a cause if it may be the server's: %s",
+					logged)
 			}
 			if (resp.Header.Get("Retry-After") != "") != (fault.RetryAfter(class) > 0) {
 				t.Errorf("Retry-After %q", resp.Header.Get("Retry-After"))
 			}
 			resp, e, _ = answer(t, &Responder{}, fail(&sandpool.Error{Class: class}))
-			if e.Code != fault.Code(class) || e.InnerError != nil || fault.ClassOf(resp.StatusCode, e.Code) != class {
+			if e.Code != fault.Code(class) || e.InnerError != nil ||
+				fault.ClassOf(resp.StatusCode, e.Code) != class {
 				t.Errorf("default code: %+v", e)
 			}
 		})
@@ -97,7 +111,8 @@ func TestFullStatusIsASwitch(t *testing.T) {
 	for want, rs := range map[int]*Responder{404: {}, 429: {FullStatus: 429}} {
 		resp, e, _ := answer(t, rs, fail(full))
 		if resp.StatusCode != want || resp.Header.Get("Retry-After") != "2" {
-			t.Errorf("status %d, Retry-After %q; want %d, 2", resp.StatusCode, resp.Header.Get("Retry-After"), want)
+			t.Errorf("status %d, Retry-After %q; want %d, 2", resp.StatusCode,
+				resp.Header.Get("Retry-After"), want)
 		}
 		if c := fault.ClassOf(resp.StatusCode, e.InnerError.Code); c != sandpool.Full {
 			t.Errorf("class %v after status %d", c, want)
@@ -106,14 +121,16 @@ func TestFullStatusIsASwitch(t *testing.T) {
 }
 
 func TestUnknownSessionIsStatus400(t *testing.T) {
-	resp, e, _ := answer(t, &Responder{}, fail(&sandpool.Error{Class: sandpool.NotFound, Code: "SessionWithIdentifierNotFound"}))
+	resp, e, _ := answer(t, &Responder{}, fail(&sandpool.Error{Class: sandpool.NotFound,
+		Code: "SessionWithIdentifierNotFound"}))
 	if resp.StatusCode != 400 || fault.ClassOf(resp.StatusCode, e.Code) != sandpool.NotFound {
 		t.Errorf("status %d, %+v", resp.StatusCode, e)
 	}
 }
 
 func TestHostileCodeStaysOutOfTheHeader(t *testing.T) {
-	resp, e, _ := answer(t, &Responder{}, fail(&sandpool.Error{Class: sandpool.Invalid, Code: "a\r\nSet-Cookie: x=1"}))
+	resp, e, _ := answer(t, &Responder{}, fail(&sandpool.Error{Class: sandpool.Invalid,
+		Code: "a\r\nSet-Cookie: x=1"}))
 	if e.Code != "InvalidRequest" || resp.Header.Get("Set-Cookie") != "" {
 		t.Errorf("%+v %v", e, resp.Header)
 	}
@@ -136,7 +153,8 @@ func TestCallerThatWentAwayIsNotAnError(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	rec := httptest.NewRecorder()
-	rs.Handle(fail(fmt.Errorf("claim: %w", context.Canceled))).ServeHTTP(rec, httptest.NewRequest("GET", "/", nil).WithContext(ctx))
+	rs.Handle(fail(fmt.Errorf("claim: %w", context.Canceled))).ServeHTTP(rec,
+		httptest.NewRequest("GET", "/", nil).WithContext(ctx))
 	if rec.Code != statusClientGone || logged.Len() != 0 {
 		t.Errorf("status %d, log %s", rec.Code, logged.String())
 	}
@@ -183,7 +201,9 @@ func TestTraceparent(t *testing.T) {
 		}
 	}
 	var ids []string
-	h := Trace(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { ids = append(ids, TraceID(r.Context())) }))
+	h := Trace(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		ids = append(ids, TraceID(r.Context()))
+	}))
 	for range 2 {
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 	}

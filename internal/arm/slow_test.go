@@ -20,7 +20,8 @@ import (
 func TestBodyThatNeverComes(t *testing.T) {
 	t.Parallel()
 	rs := &Responder{Log: slog.New(slog.DiscardHandler)}
-	srv := httptest.NewServer(Trace(rs.Handle(fail(sandpool.Errorf(sandpool.Unauthenticated, "", "", "no token")))))
+	srv := httptest.NewServer(Trace(rs.Handle(fail(sandpool.Errorf(sandpool.Unauthenticated, "", "",
+		"no token")))))
 	t.Cleanup(srv.Close)
 	for _, announced := range []string{"Content-Length: 10000", "Transfer-Encoding: chunked"} {
 		conn, err := net.Dial("tcp", srv.Listener.Addr().String())
@@ -31,7 +32,8 @@ func TestBodyThatNeverComes(t *testing.T) {
 		if err := conn.SetDeadline(time.Now().Add(lingerTime + time.Minute)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := fmt.Fprintf(conn, "POST /x HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n1", announced); err != nil {
+		if _, err := fmt.Fprintf(conn, "POST /x HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n1",
+			announced); err != nil {
 			t.Fatal(err)
 		}
 		r := bufio.NewReader(conn)

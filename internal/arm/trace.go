@@ -35,7 +35,8 @@ const lingerTime = 5 * time.Second
 // handler that closes the connection has dealt with the body itself.
 func linger(w http.ResponseWriter) {
 	if w.Header().Get("Connection") != "close" {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTime)) // tests' writers have none
+		// tests' writers have none
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTime))
 	}
 }
 
@@ -55,7 +56,8 @@ func newTraceID() string {
 // Versions above 00 may have more parts; ff is forbidden.
 func parseTraceparent(s string) (string, bool) {
 	parts := strings.Split(s, "-")
-	if len(parts) < 4 || !isHex(parts[0], 2) || parts[0] == "ff" || parts[0] == "00" && len(parts) != 4 {
+	if len(parts) < 4 || !isHex(parts[0], 2) || parts[0] == "ff" || parts[0] == "00" &&
+		len(parts) != 4 {
 		return "", false
 	}
 	id, parent := parts[1], parts[2]

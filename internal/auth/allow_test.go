@@ -16,17 +16,22 @@ func scopes() map[string]sandpool.Scope {
 	beginning := pool("s", "g", "alpha")
 	beginning.Identifier, beginning.Prefix = "tenant-7-", true
 	return map[string]sandpool.Scope{
-		"everything": {}, "subscription": {Subscription: "s"}, "group": {Subscription: "s", ResourceGroup: "g"},
-		"alpha": pool("s", "g", "alpha"), "ALPHA": pool("S", "G", "ALPHA"), "beta": pool("s", "g", "beta"),
-		"other group": pool("s", "g2", "alpha"), "other subscription": pool("s2", "g", "alpha"), "alph": pool("s", "g", "alph"),
+		"everything": {}, "subscription": {Subscription: "s"}, "group": {Subscription: "s",
+			ResourceGroup: "g"},
+		"alpha": pool("s", "g", "alpha"), "ALPHA": pool("S", "G", "ALPHA"), "beta": pool("s", "g",
+			"beta"),
+		"other group": pool("s", "g2", "alpha"), "other subscription": pool("s2", "g", "alpha"),
+		"alph":       pool("s", "g", "alph"),
 		"tenant-7-*": beginning, "tenant-7-a": pool("s", "g", "alpha").Session("tenant-7-a"),
-		"tenant-8-a": pool("s", "g", "alpha").Session("tenant-8-a"), "beta's tenant-7-a": pool("s", "g", "beta").Session("tenant-7-a"),
+		"tenant-8-a": pool("s", "g", "alpha").Session("tenant-8-a"), "beta's tenant-7-a": pool("s",
+			"g", "beta").Session("tenant-7-a"),
 	}
 }
 
 // TestRoles is the table of what each role may do, in the widest scope.
 func TestRoles(t *testing.T) {
-	actions := []Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus, Execute, ReadSessions, ManageTokens, ReadHost, ReadMetrics, "unheard of", ""}
+	actions := []Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus, Execute,
+		ReadSessions, ManageTokens, ReadHost, ReadMetrics, "unheard of", ""}
 	for role, may := range map[sandpool.Role]string{
 		Admin:            "x x x x x x x x x x . .",
 		PoolContributor:  "x x x x x . . . . . . .",
@@ -45,8 +50,11 @@ func TestRoles(t *testing.T) {
 			if (err == nil) != (m == "x") {
 				t.Errorf("role %q, action %q: %v", role, actions[i], err)
 			}
-			if err != nil && (sandpool.ClassOf(err) != sandpool.Denied || !strings.Contains(err.Error(), string(actions[i])) || !strings.Contains(err.Error(), "id1")) {
-				t.Errorf("role %q, action %q: the error does not name both: %v", role, actions[i], err)
+			if err != nil && (sandpool.ClassOf(err) != sandpool.Denied ||
+				!strings.Contains(err.Error(), string(actions[i])) ||
+				!strings.Contains(err.Error(), "id1")) {
+				t.Errorf("role %q, action %q: the error does not name both: %v", role, actions[i],
+					err)
 			}
 		}
 	}
@@ -55,7 +63,9 @@ func TestRoles(t *testing.T) {
 // TestScopes is the table of where a grant holds. An action about the server takes a grant
 // of everything, one about a pool a scope that contains it.
 func TestScopes(t *testing.T) {
-	targets := []string{"everything", "subscription", "group", "alpha", "ALPHA", "beta", "other group", "other subscription", "alph", "tenant-7-*", "tenant-7-a", "tenant-8-a", "beta's tenant-7-a"}
+	targets := []string{"everything", "subscription", "group", "alpha", "ALPHA", "beta",
+		"other group", "other subscription", "alph", "tenant-7-*", "tenant-7-a", "tenant-8-a",
+		"beta's tenant-7-a"}
 	for grant, includes := range map[string]string{
 		"everything":         ". . . x x x x x x x x x x",
 		"subscription":       ". . . x x x x . x x x x x",
@@ -77,7 +87,8 @@ func TestScopes(t *testing.T) {
 				t.Errorf("a grant of %s, %s: %v", grant, targets[i], err)
 			}
 			if err != nil && strings.Contains(err.Error(), "tenant-") {
-				t.Errorf("a grant of %s, %s: the error tells an identifier: %v", grant, targets[i], err)
+				t.Errorf("a grant of %s, %s: the error tells an identifier: %v", grant, targets[i],
+					err)
 			}
 		}
 		for _, a := range []Action{ManageTokens, ReadHost} {
@@ -93,7 +104,8 @@ func TestScopes(t *testing.T) {
 // TestAllowSome: what is about some sessions is not refused before they are known.
 func TestAllowSome(t *testing.T) {
 	p := Principal{Grants: []sandpool.Grant{{Role: SessionExecutor, Scope: scopes()["tenant-7-*"]}}}
-	for name, want := range map[string]bool{"alpha": true, "tenant-7-a": true, "beta": false, "tenant-8-a": false, "everything": false} {
+	for name, want := range map[string]bool{"alpha": true, "tenant-7-a": true, "beta": false,
+		"tenant-8-a": false, "everything": false} {
 		if err := AllowSome(p, Execute, scopes()[name]); (err == nil) != want {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -105,7 +117,8 @@ func TestAllowSome(t *testing.T) {
 
 // TestGrantsDoNotMix: a role of one grant does not hold in the scope of another.
 func TestGrantsDoNotMix(t *testing.T) {
-	p := Principal{Grants: []sandpool.Grant{{Role: PoolContributor}, {Role: SessionExecutor, Scope: scopes()["alpha"]}}}
+	p := Principal{Grants: []sandpool.Grant{{Role: PoolContributor},
+		{Role: SessionExecutor, Scope: scopes()["alpha"]}}}
 	var may []string
 	for name, on := range scopes() {
 		if Allow(p, Execute, on) == nil {
@@ -113,10 +126,12 @@ func TestGrantsDoNotMix(t *testing.T) {
 		}
 	}
 	slices.Sort(may)
-	if want := []string{"ALPHA", "alpha", "tenant-7-*", "tenant-7-a", "tenant-8-a"}; !slices.Equal(may, want) {
+	if want := []string{"ALPHA", "alpha", "tenant-7-*", "tenant-7-a", "tenant-8-a"}; !slices.Equal(
+		may, want) {
 		t.Errorf("may execute in %q, want %q", may, want)
 	}
-	if Allow(p, WritePool, scopes()["beta"]) != nil || Allow(Principal{}, ListPools, sandpool.Scope{}) == nil {
+	if Allow(p, WritePool, scopes()["beta"]) != nil ||
+		Allow(Principal{}, ListPools, sandpool.Scope{}) == nil {
 		t.Error("a grant is forgotten, or none is needed")
 	}
 }

@@ -49,7 +49,8 @@ func (m *memory) Token(_ context.Context, id string) (sandpool.Token, error) {
 	case broken != nil:
 		return sandpool.Token{}, broken
 	case !ok:
-		return sandpool.Token{}, sandpool.Errorf(sandpool.NotFound, "TokenNotFound", "id", "There is no token %q.", id)
+		return sandpool.Token{}, sandpool.Errorf(sandpool.NotFound, "TokenNotFound", "id",
+			"There is no token %q.", id)
 	}
 	return t, nil
 }
@@ -91,7 +92,8 @@ func newKit(t *testing.T) *kit {
 	a, err := NewAuthenticator(Options{
 		Open: func(r *http.Request) bool { return r.URL.EscapedPath() == "/healthz" },
 		Fail: func(w http.ResponseWriter, _ *http.Request, err error) {
-			http.Error(w, err.Error(), map[sandpool.Class]int{sandpool.Unauthenticated: 401, sandpool.Unavailable: 503}[sandpool.ClassOf(err)])
+			http.Error(w, err.Error(), map[sandpool.Class]int{sandpool.Unauthenticated: 401,
+				sandpool.Unavailable: 503}[sandpool.ClassOf(err)])
 		},
 	}, tokens)
 	if err != nil {
@@ -101,9 +103,11 @@ func newKit(t *testing.T) *kit {
 	return k
 }
 
-func (k *kit) token(t *testing.T, role sandpool.Role, scope sandpool.Scope, expires time.Time) (sandpool.Token, string) {
+func (k *kit) token(t *testing.T, role sandpool.Role, scope sandpool.Scope,
+	expires time.Time) (sandpool.Token, string) {
 	t.Helper()
-	row, text, err := k.Create(t.Context(), "test", []sandpool.Grant{{Role: role, Scope: scope}}, expires)
+	row, text, err := k.Create(t.Context(), "test", []sandpool.Grant{{Role: role, Scope: scope}},
+		expires)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,15 +164,16 @@ func TestMiddlewareDeniesByDefault(t *testing.T) {
 		"longer":                  {"/x", []string{"Bearer " + text + "a"}},
 		"upper case":              {"/x", []string{"Bearer " + strings.ToUpper(text)}},
 		"id and another's secret": {"/x", []string{"Bearer " + mixed}},
-		"unknown id":              {"/x", []string{"Bearer " + tokenPrefix + strings.Repeat("a", idLen) + text[len(tokenPrefix)+idLen:]}},
-		"id alone":                {"/x", []string{"Bearer " + tokenPrefix + other.ID + "_"}},
-		"oversized":               {"/x", []string{"Bearer " + strings.Repeat("a", 1<<20)}},
-		"in the query":            {"/x?access_token=" + text, nil},
-		"in the query too":        {"/x?access_token=" + text, []string{"Bearer " + text}},
-		"open path with more":     {"/healthz/x", nil},
-		"open path escaped":       {"/health%7a", nil},
-		"open path as prefix":     {"/healthz%2fx", nil},
-		"open path's case":        {"/HEALTHZ", nil},
+		"unknown id": {"/x", []string{"Bearer " + tokenPrefix +
+			strings.Repeat("a", idLen) + text[len(tokenPrefix)+idLen:]}},
+		"id alone":            {"/x", []string{"Bearer " + tokenPrefix + other.ID + "_"}},
+		"oversized":           {"/x", []string{"Bearer " + strings.Repeat("a", 1<<20)}},
+		"in the query":        {"/x?access_token=" + text, nil},
+		"in the query too":    {"/x?access_token=" + text, []string{"Bearer " + text}},
+		"open path with more": {"/healthz/x", nil},
+		"open path escaped":   {"/health%7a", nil},
+		"open path as prefix": {"/healthz%2fx", nil},
+		"open path's case":    {"/HEALTHZ", nil},
 	} {
 		rec := k.get(c.target, c.headers...)
 		if rec.Code != 401 || !strings.HasPrefix(rec.Header().Get("Www-Authenticate"), "Bearer") {
@@ -179,7 +184,8 @@ func TestMiddlewareDeniesByDefault(t *testing.T) {
 		}
 	}
 	for _, scheme := range []string{"Bearer ", "bearer ", "BEARER  "} {
-		if rec := k.get("/x", scheme+text); rec.Code != 200 || rec.Header().Get("Principal") != "token:"+row.ID {
+		if rec := k.get("/x", scheme+text); rec.Code != 200 ||
+			rec.Header().Get("Principal") != "token:"+row.ID {
 			t.Errorf("%q: status %d", scheme, rec.Code)
 		}
 	}
@@ -192,7 +198,8 @@ func TestSecretIsNotStored(t *testing.T) {
 	k := newKit(t)
 	row, text := k.token(t, Admin, every, time.Time{})
 	secret := text[strings.LastIndex(text, "_")+1:]
-	if len(row.Hash) != 32 || strings.Contains(string(row.Hash), secret) || strings.Contains(row.ID+row.Name, secret) {
+	if len(row.Hash) != 32 || strings.Contains(string(row.Hash), secret) ||
+		strings.Contains(row.ID+row.Name, secret) {
 		t.Errorf("row %+v holds the secret", row)
 	}
 }
@@ -212,7 +219,8 @@ func TestExpiry(t *testing.T) {
 	if err := k.verify(t, text); sandpool.ClassOf(err) != sandpool.Unauthenticated {
 		t.Errorf("at expiry: %v", err)
 	}
-	if _, _, err := NewToken("x", []sandpool.Grant{{Role: Admin}}, epoch, epoch); sandpool.ClassOf(err) != sandpool.Invalid {
+	if _, _, err := NewToken("x", []sandpool.Grant{{Role: Admin}}, epoch, epoch); sandpool.ClassOf(
+		err) != sandpool.Invalid {
 		t.Errorf("a token that is expired at birth: %v", err)
 	}
 }
@@ -323,7 +331,8 @@ func TestRowWithoutHashOpensToNobody(t *testing.T) {
 }
 
 func TestRequireWithoutPrincipal(t *testing.T) {
-	if err := Require(t.Context(), ListPools, sandpool.Scope{}); sandpool.ClassOf(err) != sandpool.Unauthenticated || err == nil {
+	if err := Require(t.Context(), ListPools, sandpool.Scope{}); sandpool.ClassOf(
+		err) != sandpool.Unauthenticated || err == nil {
 		t.Errorf("got %v", err)
 	}
 }
@@ -344,7 +353,8 @@ func TestNewTokenRefuses(t *testing.T) {
 		"no grant":        {"x", nil},
 		"too many grants": {"x", slices.Repeat(one, maxGrants+1)},
 	} {
-		if _, _, err := NewToken(c.name, c.grants, time.Time{}, epoch); sandpool.ClassOf(err) != sandpool.Invalid || err == nil {
+		if _, _, err := NewToken(c.name, c.grants, time.Time{}, epoch); sandpool.ClassOf(
+			err) != sandpool.Invalid || err == nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -379,11 +389,13 @@ func (s stub) Verify(_ context.Context, c Credential) (Principal, error) {
 
 // TestOneVerifierDecides: a credential that its verifier refuses is shown to no other.
 func TestOneVerifierDecides(t *testing.T) {
-	a, err := NewAuthenticator(Options{Fail: func(http.ResponseWriter, *http.Request, error) {}}, stub("one-"), stub("two-"), stub(""))
+	a, err := NewAuthenticator(Options{Fail: func(http.ResponseWriter, *http.Request, error) {}},
+		stub("one-"), stub("two-"), stub(""))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for text, want := range map[string]string{"one-right": "one-", "two-right": "two-", "one-wrong": "", "two-one-right": "", "right": ""} {
+	for text, want := range map[string]string{"one-right": "one-", "two-right": "two-",
+		"one-wrong": "", "two-one-right": "", "right": ""} {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Header.Set("Authorization", "Bearer "+text)
 		p, err := a.Authenticate(r)
@@ -409,7 +421,8 @@ func FuzzParseToken(f *testing.F) {
 	})
 }
 
-// TestEntraTokens checks that callers who bring the service's own kind of token learn which one they need.
+// TestEntraTokens checks that callers who bring the service's own kind of token learn which one
+// they need.
 func TestEntraTokens(t *testing.T) {
 	rec := newKit(t).get("/x", "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.")
 	if rec.Code != 401 || !strings.Contains(rec.Body.String(), "sandpool token create") {

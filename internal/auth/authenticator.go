@@ -123,9 +123,11 @@ func (a *Authenticator) credential(r *http.Request) (Credential, error) {
 	if keys := r.Header.Values(keyHeader); pool != (sandpool.PoolID{}) && len(keys) > 0 {
 		switch {
 		case len(keys) > 1 || r.Header.Get("Authorization") != "":
-			return Credential{}, missing("The request has more than one key or token. Send one: x-ms-apikey, or Authorization.")
+			return Credential{}, missing("The request has more than one key or token. Send one: " +
+				"x-ms-apikey, or Authorization.")
 		case len(keys[0]) > maxHeader:
-			return Credential{}, missing("The header x-ms-apikey has %d bytes, which no key has.", len(keys[0]))
+			return Credential{}, missing("The header x-ms-apikey has %d bytes, which no key has.",
+				len(keys[0]))
 		}
 		return Credential{Kind: APIKey, Text: strings.TrimSpace(keys[0]), Pool: pool}, nil
 	}
@@ -139,13 +141,16 @@ func bearer(r *http.Request) (string, error) {
 	inQuery := strings.Contains(r.URL.RawQuery, "access_token=")
 	switch {
 	case inQuery:
-		return "", missing("A token in the query is refused, because addresses end up in logs. Send it in the header Authorization.")
+		return "", missing("A token in the query is refused, because addresses end up in logs. " +
+			"Send it in the header Authorization.")
 	case len(headers) == 0:
-		return "", missing("The request has no token. Send the header Authorization: Bearer TOKEN; 'sandpool token create' makes a token.")
+		return "", missing("The request has no token. Send the header Authorization: Bearer " +
+			"TOKEN; 'sandpool token create' makes a token.")
 	case len(headers) > 1:
 		return "", missing("The request has %d Authorization headers. Send one.", len(headers))
 	case len(headers[0]) > maxHeader:
-		return "", missing("The Authorization header has %d bytes. A token of this server has %d.", len(headers[0]), tokenLen)
+		return "", missing("The Authorization header has %d bytes. A token of this server has %d.",
+			len(headers[0]), tokenLen)
 	}
 	scheme, text, _ := strings.Cut(headers[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") {
@@ -155,13 +160,15 @@ func bearer(r *http.Request) (string, error) {
 }
 
 func missing(format string, args ...any) error {
-	return sandpool.Errorf(sandpool.Unauthenticated, "AuthenticationFailed", "Authorization", format, args...)
+	return sandpool.Errorf(sandpool.Unauthenticated, "AuthenticationFailed", "Authorization",
+		format, args...)
 }
 
 // entra is the error of a token that a Microsoft service has made.
 func entra() error {
 	return sandpool.Errorf(sandpool.Unauthenticated, "InvalidAuthenticationToken", "Authorization",
-		"Microsoft Entra tokens are not accepted; use a token of this server, as 'sandpool token create' makes them.")
+		"Microsoft Entra tokens are not accepted; use a token of this server, as 'sandpool token "+
+			"create' makes them.")
 }
 
 func refused() error {

@@ -18,5 +18,6 @@ func NewPoolKey() sandpool.Secret {
 // ShowsPoolKey reports whether c has the form of a pool's own key, and its request may show one.
 // Besides in its header it may be a bearer token: some clients can send nothing else.
 func ShowsPoolKey(c Credential) bool {
-	return c.Kind == APIKey || c.Pool != (sandpool.PoolID{}) && strings.HasPrefix(c.Text, poolKeyPrefix)
+	return c.Kind == APIKey || c.Pool != (sandpool.PoolID{}) &&
+		strings.HasPrefix(c.Text, poolKeyPrefix)
 }

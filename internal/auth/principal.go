@@ -32,7 +32,8 @@ func AllowSome(p Principal, a Action, on sandpool.Scope) error {
 	return decide(p, a, on, sandpool.Scope.Touches)
 }
 
-func decide(p Principal, a Action, on sandpool.Scope, fits func(grant, on sandpool.Scope) bool) error {
+func decide(p Principal, a Action, on sandpool.Scope,
+	fits func(grant, on sandpool.Scope) bool) error {
 	permitted := false
 	for _, g := range p.Grants {
 		if !permits(g.Role, a) {
@@ -74,7 +75,8 @@ func rolesOf(p Principal) string {
 
 func denied(p Principal, a Action, why string) error {
 	return sandpool.Errorf(sandpool.Denied, "AuthorizationFailed", "",
-		"%q (%s) may not %s: %s. An administrator can make a token that may, with 'sandpool token create'.", p.Name, p.Subject, a, why)
+		"%q (%s) may not %s: %s. An administrator can make a token that may, with 'sandpool "+
+			"token create'.", p.Name, p.Subject, a, why)
 }
 
 type principalKey struct{}

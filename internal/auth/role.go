@@ -33,7 +33,8 @@ func ParseRole(s string) (sandpool.Role, error) {
 	for _, r := range Roles() {
 		names = append(names, string(r))
 	}
-	return "", sandpool.Errorf(sandpool.Invalid, "InvalidRole", "role", "The role %.60q is unknown. Use one of %s.", s, strings.Join(names, ", "))
+	return "", sandpool.Errorf(sandpool.Invalid, "InvalidRole", "role",
+		"The role %.60q is unknown. Use one of %s.", s, strings.Join(names, ", "))
 }
 
 // Action is something that a principal may or may not do.
@@ -90,7 +91,8 @@ func about(a Action) subject {
 func permits(r sandpool.Role, a Action) bool {
 	switch r {
 	case Admin:
-		return slices.Contains([]Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus, Execute, ReadSessions, ManageTokens,
+		return slices.Contains([]Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus,
+			Execute, ReadSessions, ManageTokens,
 			ReadHost, ReadMetrics}, a)
 	case PoolContributor:
 		return slices.Contains([]Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus}, a)

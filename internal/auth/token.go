@@ -33,7 +33,8 @@ const (
 
 // NewToken makes a token. The text is shown to its owner once; only the row is kept.
 // A zero expires means never.
-func NewToken(name string, grants []sandpool.Grant, expires, now time.Time) (sandpool.Token, string, error) {
+func NewToken(name string, grants []sandpool.Grant, expires, now time.Time) (sandpool.Token, string,
+	error) {
 	if len(grants) == 0 || len(grants) > maxGrants {
 		return sandpool.Token{}, "", sandpool.Errorf(sandpool.Invalid, "InvalidGrants", "grants",
 			"The token has %d grants. Give it 1 to %d.", len(grants), maxGrants)
@@ -45,11 +46,14 @@ func NewToken(name string, grants []sandpool.Grant, expires, now time.Time) (san
 	}
 	if !isName(name) {
 		return sandpool.Token{}, "", sandpool.Errorf(sandpool.Invalid, "InvalidTokenName", "name",
-			"The token's name %.120q is not allowed. Use 1 to %d printable characters.", name, maxName)
+			"The token's name %.120q is not allowed. Use 1 to %d printable characters.", name,
+			maxName)
 	}
 	if !expires.IsZero() && !expires.After(now) {
-		return sandpool.Token{}, "", sandpool.Errorf(sandpool.Invalid, "InvalidTokenExpiry", "expiresAt",
-			"The token would expire at %s, which is not in the future.", expires.Format(time.RFC3339))
+		return sandpool.Token{}, "", sandpool.Errorf(sandpool.Invalid, "InvalidTokenExpiry",
+			"expiresAt",
+			"The token would expire at %s, which is not in the future.",
+			expires.Format(time.RFC3339))
 	}
 	id, secret := randomWord(idBytes), randomWord(secretBytes)
 	return sandpool.Token{
@@ -82,6 +86,7 @@ func parseToken(text string) (id, secret string, ok bool) {
 		return "", "", false
 	}
 	id, secret = rest[:idLen], rest[idLen+1:]
-	ok = rest[idLen] == '_' && strings.Trim(id, alphabet) == "" && strings.Trim(secret, alphabet) == ""
+	ok = rest[idLen] == '_' && strings.Trim(id, alphabet) == "" &&
+		strings.Trim(secret, alphabet) == ""
 	return id, secret, ok
 }

@@ -127,7 +127,8 @@ func (t *Tokens) remember(id string, c cached, changes int) {
 }
 
 // Create stores a new token and returns its text, which is not kept. A zero expires means never.
-func (t *Tokens) Create(ctx context.Context, name string, grants []sandpool.Grant, expires time.Time) (sandpool.Token, string, error) {
+func (t *Tokens) Create(ctx context.Context, name string, grants []sandpool.Grant,
+	expires time.Time) (sandpool.Token, string, error) {
 	row, text, err := NewToken(name, grants, expires, t.now())
 	if err != nil {
 		return sandpool.Token{}, "", err

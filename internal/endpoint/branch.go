@@ -53,10 +53,12 @@ type Branch struct {
 
 // NewBranch returns a Branch. suffix is that of pools' host names; empty means that they have none.
 func NewBranch(kinds Kinds, respond Responder, suffix string, to Parts) (*Branch, error) {
-	if kinds == nil || respond == nil || to.Code == nil || to.Custom == nil || to.MCP == nil || to.Rest == nil {
+	if kinds == nil || respond == nil || to.Code == nil || to.Custom == nil || to.MCP == nil ||
+		to.Rest == nil {
 		return nil, errors.New("endpoint: kinds, respond and all parts are required")
 	}
-	return &Branch{kinds: kinds, respond: respond, to: to, suffix: strings.ToLower(strings.Trim(suffix, "."))}, nil
+	return &Branch{kinds: kinds, respond: respond, to: to,
+		suffix: strings.ToLower(strings.Trim(suffix, "."))}, nil
 }
 
 // OwnHost reports whether r came to a host name of a pool's own, where everything is the pool's.
@@ -82,7 +84,9 @@ func (b *Branch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		b.to.Rest.ServeHTTP(w, r)
 		return
 	}
-	b.respond.Handle(func(w http.ResponseWriter, r *http.Request) error { return b.serve(w, r, t) }).ServeHTTP(w, r)
+	b.respond.Handle(func(w http.ResponseWriter, r *http.Request) error {
+		return b.serve(w, r, t)
+	}).ServeHTTP(w, r)
 }
 
 func (b *Branch) serve(w http.ResponseWriter, r *http.Request, t Target) error {

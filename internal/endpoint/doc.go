@@ -1,5 +1,5 @@
-// Package endpoint is where a pool's data plane begins: it finds the pool that a request is for and hands the
-// request to the part of the server that serves pools of its kind.
+// Package endpoint is where a pool's data plane begins: it finds the pool that a request is for and
+// hands the request to the part of the server that serves pools of its kind.
 //
 // A request comes here authenticated and otherwise untouched, and branches once:
 //
@@ -10,19 +10,20 @@
 //	neither ─────────────────────────────────▶ one spelling of the path ─▶ the control plane
 //
 // What a container sees of a path is its application's business: two slashes, dots, a "%2F" or
-// a ";" may mean something there. So the branch reads the request line as it came, before anything has
-// given it one spelling, and takes no more of it than the pool's endpoint.
+// a ";" may mean something there. So the branch reads the request line as it came, before anything
+// has given it one spelling, and takes no more of it than the pool's endpoint.
 //
 // Whether a pool exists does not show here: a request for one that does not takes the
 // way of code pools, where permission is checked first.
 //
 // # Host names
 //
-// A pool is reached below its path, and with Options.Suffix also at a host name of its own, as Azure's pools are:
+// A pool is reached below its path, and with Options.Suffix also at a host name of its own, as
+// Azure's pools are:
 //
 //	{pool}.{suffix}                            in the server's own subscription and resource group
 //	{pool}.{resource group}.{subscription}.{suffix}   in any other
 //
-// The name says which pool it is, so that nobody can take another's by making a pool of the same name. At such a host
-// everything is the pool's; the control plane is not there.
+// The name says which pool it is, so that nobody can take another's by making a pool of the same
+// name. At such a host everything is the pool's; the control plane is not there.
 package endpoint

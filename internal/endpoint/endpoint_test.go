@@ -46,10 +46,12 @@ func (w *world) Kind(_ context.Context, id sandpool.PoolID) (sandpool.ContainerT
 }
 
 func (w *world) Pool(_ context.Context, id sandpool.PoolID) (sandpool.Pool, error) {
-	return sandpool.Pool{ID: id, Spec: sandpool.Spec{Kind: sandpool.CustomContainer, Forwarding: sandpool.Forwarding{Port: 80}}}, nil
+	return sandpool.Pool{ID: id, Spec: sandpool.Spec{Kind: sandpool.CustomContainer,
+		Forwarding: sandpool.Forwarding{Port: 80}}}, nil
 }
 
-func (w *world) Acquire(_ context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (endpoint.Lease, error) {
+func (w *world) Acquire(_ context.Context, id sandpool.PoolID,
+	identifier sandpool.Identifier) (endpoint.Lease, error) {
 	w.acquired = append(w.acquired, id.Name+"/"+string(identifier))
 	return w, nil
 }
@@ -62,7 +64,8 @@ func (w *world) Dial(ctx context.Context, _ int) (net.Conn, error) {
 }
 
 // Serve implements endpoint.Code.
-func (w *world) Serve(rw http.ResponseWriter, _ *http.Request, pool sandpool.PoolID, segments []string) error {
+func (w *world) Serve(rw http.ResponseWriter, _ *http.Request, pool sandpool.PoolID,
+	segments []string) error {
 	_, err := io.WriteString(rw, "code "+pool.Name+" "+strings.Join(segments, "|"))
 	return err
 }
@@ -89,7 +92,8 @@ func (w *world) start(t *testing.T) string {
 	})
 	responder := &arm.Responder{Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	p := proxy.New(proxy.Options{})
-	b, err := endpoint.NewBranch(w, responder, suffix, endpoint.Parts{Code: w, MCP: tools{}, Custom: endpoint.NewCustom(w, p), Rest: responder.Normalise(rest)})
+	b, err := endpoint.NewBranch(w, responder, suffix, endpoint.Parts{Code: w, MCP: tools{},
+		Custom: endpoint.NewCustom(w, p), Rest: responder.Normalise(rest)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +122,8 @@ func ask(t *testing.T, addr, host, line string, headers ...string) (int, string)
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_, _ = fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n%s\r\n", line, host, strings.Join(append(headers, ""), "\r\n"))
+	_, _ = fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n%s\r\n", line, host,
+		strings.Join(append(headers, ""), "\r\n"))
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -139,15 +144,19 @@ func TestBranch(t *testing.T) {
 	for _, tt := range []struct{ host, line, want string }{
 		{"x", "GET " + custom + id, "container GET /" + id},
 		{"x", "GET " + custom + "/" + id, "container GET /" + id},
-		{"x", "GET " + custom + "/a//b/./../c;d=e/%2F%2e%41|\"" + id + "&x=1;2", "container GET /a//b/./../c;d=e/%2F%2e%41|\"" + id + "&x=1;2"},
+		{"x", "GET " + custom + "/a//b/./../c;d=e/%2F%2e%41|\"" + id + "&x=1;2",
+			"container GET /a//b/./../c;d=e/%2F%2e%41|\"" + id + "&x=1;2"},
 		{"x", "GET " + custom + "//a" + id, "container GET //a" + id},
-		{"x", "GET " + custom + "/../python/executions" + id, "container GET /../python/executions" + id},
+		{"x", "GET " + custom + "/../python/executions" + id,
+			"container GET /../python/executions" + id},
 		{"x", "DELETE " + custom + "/executions" + id, "container DELETE /executions" + id},
 		{"x", "GET http://x" + custom + "/abs%20olute" + id, "container GET /abs%20olute" + id},
-		{"x", "GET " + strings.ToUpper(custom[:14]) + "/" + custom[14:] + "/a" + id, "container GET /a" + id},
+		{"x", "GET " + strings.ToUpper(custom[:14]) + "/" + custom[14:] + "/a" + id,
+			"container GET /a" + id},
 		{"x", "GET " + custom + "/.management/getSession" + id, "code web .management|getSession"},
 		{"x", "GET " + custom + "/.Management//getSession" + id, "code web .Management|getSession"},
-		{"x", "GET " + custom + "//.management/getSession" + id, "container GET //.management/getSession" + id},
+		{"x", "GET " + custom + "//.management/getSession" + id,
+			"container GET //.management/getSession" + id},
 		{"x", "GET " + code + "//executions" + id, "code python executions"},
 		{"x", "GET " + code + "/files//a%2Fb%41;c/" + id, "code python files|a/bA;c"},
 		{"x", "GET " + strings.Replace(code, "python", "none", 1) + "/a" + id, "code none a"},
@@ -157,7 +166,9 @@ func TestBranch(t *testing.T) {
 		{"x", "POST " + strings.Replace(code, "python", "none", 1) + "/mcp", "mcp none"},
 		{"x", "POST " + custom + "/mcp" + id, "container POST /mcp" + id},
 		{"python." + suffix, "POST /mcp", "mcp python"},
-		{"x", "GET " + strings.Replace(custom, "/sessionPools", "/providers/Microsoft.App/sessionPools", 1), "rest " + strings.Replace(custom, "/sessionPools", "/providers/Microsoft.App/sessionPools", 1)},
+		{"x", "GET " + strings.Replace(custom, "/sessionPools",
+			"/providers/Microsoft.App/sessionPools", 1), "rest " +
+			strings.Replace(custom, "/sessionPools", "/providers/Microsoft.App/sessionPools", 1)},
 		{"web." + suffix, "GET /" + id, "container GET /" + id},
 		{"web." + suffix + ":443", "GET //a/..%2F;" + id, "container GET //a/..%2F;" + id},
 		{"WEB." + suffix + ".", "GET " + code + id, "container GET " + code + id},
@@ -183,13 +194,15 @@ func TestTunnel(t *testing.T) {
 	w := &world{}
 	addr := w.start(t)
 	const tunnel = "GET " + custom + "/.management/tunnel?identifier=abcd"
-	for line, want := range map[string]int{tunnel: 101, tunnel + "&port=81": 403, tunnel + "&port=80&port=81": 400} {
+	for line, want := range map[string]int{tunnel: 101, tunnel + "&port=81": 403, tunnel +
+		"&port=80&port=81": 400} {
 		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		_, _ = fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", line)
+		_, _ = fmt.Fprintf(conn,
+			"%s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", line)
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil || resp.StatusCode != want {
 			t.Errorf("%s: %v, %v; want %d", line, resp, err, want)
@@ -221,7 +234,8 @@ func TestNothingPassesUnchecked(t *testing.T) {
 	}
 }
 
-// TestKeys checks where a pool's own key counts: at the MCP endpoint of a code pool, and nowhere else.
+// TestKeys checks where a pool's own key counts: at the MCP endpoint of a code pool, and nowhere
+// else.
 func TestKeys(t *testing.T) {
 	w := &world{}
 	responder := &arm.Responder{Log: slog.New(slog.DiscardHandler)}
@@ -232,8 +246,10 @@ func TestKeys(t *testing.T) {
 	}
 	for url, want := range map[string]string{
 		"http://x" + code + "/mcp": "python", "http://python." + suffix + "/mcp": "python",
-		"http://x" + code + "/executions": "", "http://x" + code: "", "http://x" + custom + "/mcp": "",
-		"http://web." + suffix + "/mcp": "", "http://x/mcp": "", "http://x" + code + "/mcp/..%2Fexecutions": "",
+		"http://x" + code + "/executions": "", "http://x" + code: "", "http://x" + custom +
+			"/mcp": "",
+		"http://web." + suffix + "/mcp": "", "http://x/mcp": "", "http://x" + code +
+			"/mcp/..%2Fexecutions": "",
 	} {
 		r := httptest.NewRequestWithContext(t.Context(), "POST", url, nil)
 		r.RequestURI = r.URL.RequestURI()
@@ -245,7 +261,8 @@ func TestKeys(t *testing.T) {
 
 // TestURL checks that the endpoint of a pool leads back to it.
 func TestURL(t *testing.T) {
-	own := sandpool.PoolID{Subscription: sandpool.DefaultSubscription, ResourceGroup: sandpool.DefaultResourceGroup, Name: "web"}
+	own := sandpool.PoolID{Subscription: sandpool.DefaultSubscription,
+		ResourceGroup: sandpool.DefaultResourceGroup, Name: "web"}
 	for _, tt := range []struct {
 		id   sandpool.PoolID
 		base string
@@ -253,8 +270,10 @@ func TestURL(t *testing.T) {
 	}{
 		{own, "https://x", "https://web." + suffix},
 		{own, "http://127.0.0.1:8720", "http://web." + suffix + ":8720"},
-		{sandpool.PoolID{Subscription: "s", ResourceGroup: "a.b", Name: "web"}, "https://x", "https://web.a.b.s." + suffix},
-		{sandpool.PoolID{Subscription: "s", ResourceGroup: "a_b", Name: "web"}, "https://x", "https://x/subscriptions/s/resourceGroups/a_b/sessionPools/web"},
+		{sandpool.PoolID{Subscription: "s", ResourceGroup: "a.b", Name: "web"}, "https://x",
+			"https://web.a.b.s." + suffix},
+		{sandpool.PoolID{Subscription: "s", ResourceGroup: "a_b", Name: "web"}, "https://x",
+			"https://x/subscriptions/s/resourceGroups/a_b/sessionPools/web"},
 	} {
 		got := endpoint.URL(tt.base, tt.id, suffix)
 		if got != tt.want {
@@ -262,7 +281,8 @@ func TestURL(t *testing.T) {
 		}
 		r := httptest.NewRequestWithContext(t.Context(), "GET", got+"/a", nil)
 		r.RequestURI = r.URL.RequestURI()
-		if target, found := endpoint.Find(r, suffix); !found || target.Pool != tt.id || target.Path != "/a" {
+		if target, found := endpoint.Find(r, suffix); !found || target.Pool != tt.id ||
+			target.Path != "/a" {
 			t.Errorf("%q leads to %v (%v)", got, target, found)
 		}
 	}
@@ -276,7 +296,8 @@ func FuzzFind(f *testing.F) {
 	f.Add("/subscriptions/s/resourceGroups/../sessionPools/p")
 	responder := &arm.Responder{Log: slog.New(slog.DiscardHandler)}
 	f.Fuzz(func(t *testing.T, uri string) {
-		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET " + uri + " HTTP/1.1\r\nHost: x\r\n\r\n")))
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET " + uri +
+			" HTTP/1.1\r\nHost: x\r\n\r\n")))
 		if err != nil {
 			return
 		}

@@ -67,7 +67,8 @@ func poolOfPath(path string) (Target, bool) {
 		}
 		names[i] = name
 	}
-	return Target{Pool: sandpool.PoolID{Subscription: names[0], ResourceGroup: names[1], Name: names[2]},
+	return Target{Pool: sandpool.PoolID{Subscription: names[0], ResourceGroup: names[1],
+		Name: names[2]},
 		Path: rest, Prefix: path[:len(path)-len(rest)]}, true
 }
 
@@ -102,7 +103,8 @@ func poolOfHost(host, suffix string) (sandpool.PoolID, bool) {
 	if !ok {
 		return sandpool.PoolID{}, false
 	}
-	id := sandpool.PoolID{Subscription: sandpool.DefaultSubscription, ResourceGroup: sandpool.DefaultResourceGroup}
+	id := sandpool.PoolID{Subscription: sandpool.DefaultSubscription,
+		ResourceGroup: sandpool.DefaultResourceGroup}
 	name, scope, scoped := strings.Cut(labels, ".")
 	id.Name = name
 	if scoped {
@@ -117,15 +119,16 @@ func poolOfHost(host, suffix string) (sandpool.PoolID, bool) {
 }
 
 // URL returns the endpoint of a pool at a host name of its own below base, which is how callers
-// reach the server: its scheme and port are the endpoint's too. A pool whose group has a name that no
-// host can have keeps its path.
+// reach the server: its scheme and port are the endpoint's too. A pool whose group has a name that
+// no host can have keeps its path.
 func URL(base string, id sandpool.PoolID, suffix string) string {
 	u, err := url.Parse(base)
 	if err != nil || strings.ContainsAny(id.ResourceGroup, "_()") {
 		return base + arm.EndpointOf(id)
 	}
 	labels := id.Name
-	if id.Subscription != sandpool.DefaultSubscription || id.ResourceGroup != sandpool.DefaultResourceGroup {
+	if id.Subscription != sandpool.DefaultSubscription ||
+		id.ResourceGroup != sandpool.DefaultResourceGroup {
 		labels += "." + id.ResourceGroup + "." + id.Subscription
 	}
 	host := strings.ToLower(labels + "." + suffix)

@@ -61,7 +61,8 @@ var _ auth.Verifier = (*Issuer)(nil)
 
 // New returns the Issuer whose key is in the file at path, which is made if it is not there.
 // baseURL is how callers reach the server; now is the clock, nil means time.Now.
-func New(tokens Tokens, path string, baseURL func(*http.Request) string, now func() time.Time) (*Issuer, error) {
+func New(tokens Tokens, path string, baseURL func(*http.Request) string,
+	now func() time.Time) (*Issuer, error) {
 	if tokens == nil || baseURL == nil {
 		return nil, errors.New("issuer: tokens and a base URL are required")
 	}
@@ -83,7 +84,8 @@ func New(tokens Tokens, path string, baseURL func(*http.Request) string, now fun
 	if now == nil {
 		now = time.Now
 	}
-	return &Issuer{tokens: tokens, baseURL: baseURL, key: key, keyID: id, signer: signer, now: now}, nil
+	return &Issuer{tokens: tokens, baseURL: baseURL, key: key, keyID: id, signer: signer, now: now},
+		nil
 }
 
 // loadKey reads the key at path, or makes one there that its owner alone can read.
@@ -132,7 +134,8 @@ func (i *Issuer) issue(p auth.Principal, issuer, audience string) (string, error
 	id := strings.TrimPrefix(p.Subject, subjectPrefix)
 	return jwt.Signed(i.signer).Claims(claims{
 		Claims: jwt.Claims{Issuer: issuer, Subject: p.Subject, Audience: jwt.Audience{audience},
-			IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(lifetime))},
+			IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now),
+			Expiry: jwt.NewNumericDate(now.Add(lifetime))},
 		Tenant: Tenant, Object: id, App: id,
 	}).Serialize()
 }
@@ -178,5 +181,6 @@ func (i *Issuer) Verify(ctx context.Context, c auth.Credential) (auth.Principal,
 
 func refused() error {
 	return sandpool.Errorf(sandpool.Unauthenticated, "InvalidAuthenticationToken", "Authorization",
-		"The bearer token is not valid: it is wrong, expired, for something else, or its client was revoked.")
+		"The bearer token is not valid: it is wrong, expired, for something else, or its client "+
+			"was revoked.")
 }

@@ -47,7 +47,8 @@ func (f *fakeTokens) Verify(ctx context.Context, c auth.Credential) (auth.Princi
 func (f *fakeTokens) Holder(_ context.Context, id string) (auth.Principal, error) {
 	switch {
 	case f.broken:
-		return auth.Principal{}, &sandpool.Error{Class: sandpool.Unavailable, Err: errors.New("disk")}
+		return auth.Principal{}, &sandpool.Error{Class: sandpool.Unavailable,
+			Err: errors.New("disk")}
 	case f.revoked || id != clientID:
 		return auth.Principal{}, sandpool.Errorf(sandpool.Unauthenticated, "", "", "revoked")
 	}
@@ -64,7 +65,8 @@ type kit struct {
 
 func newKit(t *testing.T) *kit {
 	t.Helper()
-	k := &kit{t: t, tokens: &fakeTokens{}, now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), path: filepath.Join(t.TempDir(), "key.pem")}
+	k := &kit{t: t, tokens: &fakeTokens{}, now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC),
+		path: filepath.Join(t.TempDir(), "key.pem")}
 	k.open()
 	return k
 }
@@ -72,13 +74,16 @@ func newKit(t *testing.T) *kit {
 func (k *kit) open() {
 	k.t.Helper()
 	var err error
-	k.Issuer, err = New(k.tokens, k.path, func(*http.Request) string { return base }, func() time.Time { return k.now })
+	k.Issuer, err = New(k.tokens, k.path, func(*http.Request) string {
+		return base
+	}, func() time.Time { return k.now })
 	if err != nil {
 		k.t.Fatal(err)
 	}
 }
 
-// ask sends a request and returns the status and the answer; 418 means that it was not the issuer's.
+// ask sends a request and returns the status and the answer; 418 means that it was not the
+// issuer's.
 func (k *kit) ask(method, target string, form url.Values, headers ...string) (int, map[string]any) {
 	k.t.Helper()
 	r := httptest.NewRequest(method, target, strings.NewReader(form.Encode()))
@@ -89,7 +94,9 @@ func (k *kit) ask(method, target string, form url.Values, headers ...string) (in
 		r.Header.Set(headers[i], headers[i+1])
 	}
 	rec := httptest.NewRecorder()
-	k.Front(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })).ServeHTTP(rec, r)
+	k.Front(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusTeapot)
+	})).ServeHTTP(rec, r)
 	var out map[string]any
 	if rec.Code != http.StatusTeapot {
 		if err := json.Unmarshal(rec.Body.Bytes(), &out); err != nil {
@@ -103,7 +110,8 @@ func (k *kit) ask(method, target string, form url.Values, headers ...string) (in
 }
 
 func credentials(scope string) url.Values {
-	return url.Values{"grant_type": {"client_credentials"}, "client_id": {clientID}, "client_secret": {secret}, "scope": {scope}}
+	return url.Values{"grant_type": {"client_credentials"}, "client_id": {clientID},
+		"client_secret": {secret}, "scope": {scope}}
 }
 
 func (k *kit) verify(text string) error {
@@ -118,7 +126,8 @@ func (k *kit) verify(text string) error {
 // the server takes, and that says what clients read in it.
 func TestClientCredentials(t *testing.T) {
 	k := newKit(t)
-	for _, path := range []string{"/adfs/oauth2/token", "/adfs/oauth2/v2.0/token", "/" + Tenant + "/oauth2/v2.0/token", "/adfs/adfs/oauth2/token", "/organizations/oauth2/v2.0/token"} {
+	for _, path := range []string{"/adfs/oauth2/token", "/adfs/oauth2/v2.0/token", "/" + Tenant +
+		"/oauth2/v2.0/token", "/adfs/adfs/oauth2/token", "/organizations/oauth2/v2.0/token"} {
 		for scope, audience := range map[string]string{
 			"https://management.azure.com//.default":        "https://management.azure.com",
 			"https://management.azure.com/.default":         "https://management.azure.com",
@@ -128,7 +137,8 @@ func TestClientCredentials(t *testing.T) {
 			"https://management.core.windows.net//.default": "https://management.core.windows.net",
 		} {
 			status, got := k.ask("POST", path+"?client-request-id=x", credentials(scope))
-			if status != 200 || got["token_type"] != "Bearer" || got["expires_in"] != float64(3600) {
+			if status != 200 || got["token_type"] != "Bearer" ||
+				got["expires_in"] != float64(3600) {
 				t.Fatalf("%s for %s: %d %v", path, scope, status, got)
 			}
 			text := got["access_token"].(string)
@@ -143,7 +153,8 @@ func TestClientCredentials(t *testing.T) {
 			if err := json.Unmarshal(raw, &c); err != nil {
 				t.Fatal(err)
 			}
-			if c["tid"] != Tenant || c["sub"] != "token:"+clientID || c["appid"] != clientID || c["aud"] != audience {
+			if c["tid"] != Tenant || c["sub"] != "token:"+clientID || c["appid"] != clientID ||
+				c["aud"] != audience {
 				t.Errorf("%s for %s: %s", path, scope, raw)
 			}
 		}
@@ -152,7 +163,8 @@ func TestClientCredentials(t *testing.T) {
 		t.Helper()
 		form := credentials("https://management.azure.com/.default")
 		change(form)
-		if got, body := k.ask("POST", "/adfs/oauth2/token", form); got != status || body["error"] != code || body["error_description"] == "" ||
+		if got, body := k.ask("POST", "/adfs/oauth2/token", form); got != status ||
+			body["error"] != code || body["error_description"] == "" ||
 			strings.Contains(body["error_description"].(string), secret) {
 			t.Errorf("%d %v, want %d %s", got, body, status, code)
 		}
@@ -162,7 +174,8 @@ func TestClientCredentials(t *testing.T) {
 	wrong(func(f url.Values) { f.Set("client_id", "eeeebbbbccccdddd") }, 401, "invalid_client")
 	wrong(func(f url.Values) { f.Del("client_id") }, 401, "invalid_client")
 	wrong(func(f url.Values) { f.Set("grant_type", "password") }, 400, "unsupported_grant_type")
-	wrong(func(f url.Values) { f.Set("scope", "https://graph.microsoft.com/.default") }, 400, "invalid_scope")
+	wrong(func(f url.Values) { f.Set("scope", "https://graph.microsoft.com/.default") }, 400,
+		"invalid_scope")
 	wrong(func(f url.Values) { f.Del("scope") }, 400, "invalid_scope")
 	wrong(func(f url.Values) { f.Set("x", strings.Repeat("x", 1<<20)) }, 400, "invalid_request")
 	k.tokens.broken = true
@@ -178,20 +191,28 @@ func TestIdentityEndpoint(t *testing.T) {
 		headers []string
 		status  int
 	}{
-		"App Service":     {"resource=https://dynamicsessions.io", []string{"X-IDENTITY-HEADER", secret, "Metadata", "true"}, 200},
-		"by client":       {"resource=https://management.azure.com/&client_id=" + clientID, []string{"X-IDENTITY-HEADER", secret}, 200},
-		"MSI_SECRET":      {"resource=https://dynamicsessions.io", []string{"secret", secret}, 200},
-		"another client":  {"resource=https://dynamicsessions.io&client_id=x", []string{"X-IDENTITY-HEADER", secret}, 401},
-		"wrong":           {"resource=https://dynamicsessions.io", []string{"X-IDENTITY-HEADER", "x"}, 401},
-		"no header":       {"resource=https://dynamicsessions.io", []string{"Metadata", "true"}, 401},
-		"another service": {"resource=https://vault.azure.net", []string{"X-IDENTITY-HEADER", secret}, 400},
+		"App Service": {"resource=https://dynamicsessions.io", []string{"X-IDENTITY-HEADER",
+			secret, "Metadata", "true"}, 200},
+		"by client": {"resource=https://management.azure.com/&client_id=" + clientID,
+			[]string{"X-IDENTITY-HEADER", secret}, 200},
+		"MSI_SECRET": {"resource=https://dynamicsessions.io", []string{"secret", secret}, 200},
+		"another client": {"resource=https://dynamicsessions.io&client_id=x",
+			[]string{"X-IDENTITY-HEADER", secret}, 401},
+		"wrong": {"resource=https://dynamicsessions.io", []string{"X-IDENTITY-HEADER",
+			"x"}, 401},
+		"no header": {"resource=https://dynamicsessions.io", []string{"Metadata", "true"},
+			401},
+		"another service": {"resource=https://vault.azure.net", []string{"X-IDENTITY-HEADER",
+			secret}, 400},
 	} {
-		status, got := k.ask("GET", identityPath+"?api-version=2019-08-01&"+c.query, nil, c.headers...)
+		status, got := k.ask("GET", identityPath+"?api-version=2019-08-01&"+c.query, nil,
+			c.headers...)
 		if status != c.status {
 			t.Errorf("%s: %d %v", name, status, got)
 		}
 		if status == 200 {
-			if err := k.verify(got["access_token"].(string)); err != nil || got["expires_on"] != "1893459600" {
+			if err := k.verify(got["access_token"].(string)); err != nil ||
+				got["expires_on"] != "1893459600" {
 				t.Errorf("%s: %v, %v", name, err, got)
 			}
 		}
@@ -202,7 +223,8 @@ func TestIdentityEndpoint(t *testing.T) {
 // and the key in them is the one that signs.
 func TestDiscovery(t *testing.T) {
 	k := newKit(t)
-	for path, issuer := range map[string]string{"/adfs/.well-known/openid-configuration": base + "/adfs",
+	for path, issuer := range map[string]string{"/adfs/.well-known/openid-configuration": base +
+		"/adfs",
 		"/" + Tenant + "/v2.0/.well-known/openid-configuration": base + "/" + Tenant + "/v2.0",
 		"/adfs/adfs/v2.0/.well-known/openid-configuration":      base + "/adfs/v2.0",
 		"/organizations/v2.0/.well-known/openid-configuration":  base + "/organizations/v2.0"} {
@@ -215,11 +237,13 @@ func TestDiscovery(t *testing.T) {
 				t.Errorf("%s: %s is %q", path, key, at)
 			}
 		}
-		if status, _ := k.ask("POST", strings.TrimPrefix(got["token_endpoint"].(string), base), credentials("https://dynamicsessions.io/.default")); status != 200 {
+		if status, _ := k.ask("POST", strings.TrimPrefix(got["token_endpoint"].(string), base),
+			credentials("https://dynamicsessions.io/.default")); status != 200 {
 			t.Errorf("the token endpoint of %s: %d", path, status)
 		}
 	}
-	if status, got := k.ask("GET", "//metadata/endpoints/?api-version=2022-09-01", nil); status != 200 || got["resourceManager"] != base+"/" || got["suffixes"] == nil {
+	if status, got := k.ask("GET", "//metadata/endpoints/?api-version=2022-09-01",
+		nil); status != 200 || got["resourceManager"] != base+"/" || got["suffixes"] == nil {
 		t.Errorf("%d %v", status, got)
 	}
 	_, got := k.ask("GET", "/adfs/discovery/keys", nil)
@@ -228,10 +252,12 @@ func TestDiscovery(t *testing.T) {
 		t.Fatal(err)
 	}
 	var set jose.JSONWebKeySet
-	if err := json.Unmarshal(raw, &set); err != nil || len(set.Keys) != 1 || !set.Keys[0].IsPublic() || strings.Contains(string(raw), `"d"`) {
+	if err := json.Unmarshal(raw, &set); err != nil || len(set.Keys) != 1 ||
+		!set.Keys[0].IsPublic() || strings.Contains(string(raw), `"d"`) {
 		t.Errorf("the keys are %s, %v", raw, err)
 	}
-	for _, target := range []string{"/other/oauth2/token", "/adfs/oauth2/token/x", "/adfs", "/", "/subscriptions"} {
+	for _, target := range []string{"/other/oauth2/token", "/adfs/oauth2/token/x", "/adfs", "/",
+		"/subscriptions"} {
 		if status, _ := k.ask("GET", target, nil); status != http.StatusTeapot {
 			t.Errorf("%s is the issuer's", target)
 		}
@@ -241,7 +267,8 @@ func TestDiscovery(t *testing.T) {
 // TestAttacks: a token that the issuer has not made as it is opens nothing.
 func TestAttacks(t *testing.T) {
 	k := newKit(t)
-	_, got := k.ask("POST", "/adfs/oauth2/token", credentials("https://dynamicsessions.io/.default"))
+	_, got := k.ask("POST", "/adfs/oauth2/token",
+		credentials("https://dynamicsessions.io/.default"))
 	good := got["access_token"].(string)
 	parts := strings.Split(good, ".")
 	encode := func(v any) string {
@@ -252,10 +279,13 @@ func TestAttacks(t *testing.T) {
 		return base64.RawURLEncoding.EncodeToString(b)
 	}
 	sign := func(alg jose.SignatureAlgorithm, key any, kid string, change func(*claims)) string {
-		c := claims{Claims: jwt.Claims{Issuer: base + "/adfs", Subject: "token:" + clientID, Audience: jwt.Audience{"https://dynamicsessions.io"},
-			NotBefore: jwt.NewNumericDate(k.now), Expiry: jwt.NewNumericDate(k.now.Add(time.Hour))}, Tenant: Tenant}
+		c := claims{Claims: jwt.Claims{Issuer: base + "/adfs", Subject: "token:" + clientID,
+			Audience:  jwt.Audience{"https://dynamicsessions.io"},
+			NotBefore: jwt.NewNumericDate(k.now), Expiry: jwt.NewNumericDate(k.now.Add(time.Hour))},
+			Tenant: Tenant}
 		change(&c)
-		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: key}, (&jose.SignerOptions{}).WithHeader("kid", kid))
+		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: key},
+			(&jose.SignerOptions{}).WithHeader("kid", kid))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -278,22 +308,43 @@ func TestAttacks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"none":                 encode(map[string]string{"alg": "none", "kid": k.keyID}) + "." + parts[1] + ".",
-		"no signature":         parts[0] + "." + parts[1] + ".",
-		"another signature":    parts[0] + "." + parts[1] + "." + base64.RawURLEncoding.EncodeToString(make([]byte, 64)),
-		"other claims":         parts[0] + "." + encode(map[string]any{"sub": "token:" + clientID, "exp": 1 << 40}) + "." + parts[2],
-		"key confusion":        sign(jose.HS256, public, k.keyID, same),
-		"a foreign key":        sign(jose.ES256, foreign, k.keyID, same),
-		"an unknown key":       sign(jose.ES256, foreign, "other", same),
-		"another audience":     sign(jose.ES256, k.key, k.keyID, func(c *claims) { c.Audience = jwt.Audience{"https://vault.azure.net"} }),
-		"two audiences":        sign(jose.ES256, k.key, k.keyID, func(c *claims) { c.Audience = append(c.Audience, "https://vault.azure.net") }),
-		"no audience":          sign(jose.ES256, k.key, k.keyID, func(c *claims) { c.Audience = nil }),
-		"another tenant":       sign(jose.ES256, k.key, k.keyID, func(c *claims) { c.Tenant = "x" }),
-		"expired":              sign(jose.ES256, k.key, k.keyID, func(c *claims) { c.Expiry = jwt.NewNumericDate(k.now.Add(-2 * skew)) }),
-		"no end":               sign(jose.ES256, k.key, k.keyID, func(c *claims) { c.Expiry = nil }),
-		"not yet":              sign(jose.ES256, k.key, k.keyID, func(c *claims) { c.NotBefore = jwt.NewNumericDate(k.now.Add(2 * skew)) }),
-		"another client":       sign(jose.ES256, k.key, k.keyID, func(c *claims) { c.Subject = "token:x" }),
-		"another kind":         sign(jose.ES256, k.key, k.keyID, func(c *claims) { c.Subject = clientID }),
+		"none": encode(map[string]string{"alg": "none", "kid": k.keyID}) + "." +
+			parts[1] + ".",
+		"no signature": parts[0] + "." + parts[1] + ".",
+		"another signature": parts[0] + "." + parts[1] + "." +
+			base64.RawURLEncoding.EncodeToString(make([]byte, 64)),
+		"other claims": parts[0] + "." + encode(map[string]any{"sub": "token:" + clientID,
+			"exp": 1 << 40}) + "." + parts[2],
+		"key confusion":  sign(jose.HS256, public, k.keyID, same),
+		"a foreign key":  sign(jose.ES256, foreign, k.keyID, same),
+		"an unknown key": sign(jose.ES256, foreign, "other", same),
+		"another audience": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
+			c.Audience = jwt.Audience{"https://vault.azure.net"}
+		}),
+		"two audiences": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
+			c.Audience = append(c.Audience, "https://vault.azure.net")
+		}),
+		"no audience": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
+			c.Audience = nil
+		}),
+		"another tenant": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
+			c.Tenant = "x"
+		}),
+		"expired": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
+			c.Expiry = jwt.NewNumericDate(k.now.Add(-2 * skew))
+		}),
+		"no end": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
+			c.Expiry = nil
+		}),
+		"not yet": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
+			c.NotBefore = jwt.NewNumericDate(k.now.Add(2 * skew))
+		}),
+		"another client": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
+			c.Subject = "token:x"
+		}),
+		"another kind": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
+			c.Subject = clientID
+		}),
 		"long":                 strings.Repeat("a", 1<<20) + ".b.c",
 		"too many parts":       good + ".x",
 		"nothing in the parts": "..",
@@ -311,9 +362,11 @@ func TestAttacks(t *testing.T) {
 // TestRevocation: a client that is revoked loses the tokens that it has.
 func TestRevocation(t *testing.T) {
 	k := newKit(t)
-	_, got := k.ask("POST", "/adfs/oauth2/token", credentials("https://dynamicsessions.io/.default"))
+	_, got := k.ask("POST", "/adfs/oauth2/token",
+		credentials("https://dynamicsessions.io/.default"))
 	k.tokens.revoked = true
-	if err := k.verify(got["access_token"].(string)); sandpool.ClassOf(err) != sandpool.Unauthenticated {
+	if err := k.verify(got["access_token"].(string)); sandpool.ClassOf(
+		err) != sandpool.Unauthenticated {
 		t.Errorf("after revocation: %v", err)
 	}
 }
@@ -321,7 +374,8 @@ func TestRevocation(t *testing.T) {
 // TestKeyOutlivesARestart: tokens are good after a restart, and the key is its owner's alone.
 func TestKeyOutlivesARestart(t *testing.T) {
 	k := newKit(t)
-	_, got := k.ask("POST", "/adfs/oauth2/token", credentials("https://dynamicsessions.io/.default"))
+	_, got := k.ask("POST", "/adfs/oauth2/token",
+		credentials("https://dynamicsessions.io/.default"))
 	k.open()
 	if err := k.verify(got["access_token"].(string)); err != nil {
 		t.Errorf("after a restart: %v", err)
@@ -332,7 +386,9 @@ func TestKeyOutlivesARestart(t *testing.T) {
 	if err := os.WriteFile(k.path, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(k.tokens, k.path, func(*http.Request) string { return base }, nil); err == nil {
+	if _, err := New(k.tokens, k.path, func(*http.Request) string {
+		return base
+	}, nil); err == nil {
 		t.Error("a file without a key is taken")
 	}
 }

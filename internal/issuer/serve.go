@@ -55,9 +55,11 @@ func (i *Issuer) find(r *http.Request) http.HandlerFunc {
 		return nil
 	}
 	switch {
-	case r.Method == http.MethodGet && slices.Contains([]string{".well-known/openid-configuration", "v2.0/.well-known/openid-configuration"}, rest):
+	case r.Method == http.MethodGet && slices.Contains([]string{".well-known/openid-configuration",
+		"v2.0/.well-known/openid-configuration"}, rest):
 		return i.discovery
-	case r.Method == http.MethodPost && slices.Contains([]string{"oauth2/token", "oauth2/v2.0/token"}, rest):
+	case r.Method == http.MethodPost && slices.Contains([]string{"oauth2/token",
+		"oauth2/v2.0/token"}, rest):
 		return i.token
 	}
 	return nil
@@ -78,8 +80,9 @@ func (i *Issuer) endpoints(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, map[string]any{
 		"name":            "sandpool",
 		"resourceManager": base + "/",
-		"authentication": map[string]any{"loginEndpoint": base + "/adfs", "audiences": []string{Audiences()[0] + "/"},
-			"tenant": "adfs", "identityProvider": "ADFS"},
+		"authentication": map[string]any{"loginEndpoint": base + "/adfs",
+			"audiences": []string{Audiences()[0] + "/"},
+			"tenant":    "adfs", "identityProvider": "ADFS"},
 		"graph": base + "/", "graphAudience": base + "/", "microsoftGraphResourceId": base + "/",
 		"portal": base + "/", "gallery": base + "/", "suffixes": map[string]string{},
 	})
@@ -94,9 +97,12 @@ func (i *Issuer) discovery(w http.ResponseWriter, r *http.Request) {
 		token, issuer = authority+"/oauth2/v2.0/token", authority+"/v2.0"
 	}
 	answer(w, http.StatusOK, map[string]any{
-		"issuer": issuer, "token_endpoint": token, "authorization_endpoint": authority + "/oauth2/authorize",
-		"device_authorization_endpoint": authority + "/oauth2/devicecode", "jwks_uri": base + "/adfs/discovery/keys",
-		"response_types_supported": []string{"token"}, "subject_types_supported": []string{"pairwise"},
+		"issuer": issuer, "token_endpoint": token, "authorization_endpoint": authority +
+			"/oauth2/authorize",
+		"device_authorization_endpoint": authority + "/oauth2/devicecode", "jwks_uri": base +
+			"/adfs/discovery/keys",
+		"response_types_supported": []string{"token"}, "subject_types_supported": []string{
+			"pairwise"},
 		"id_token_signing_alg_values_supported": []string{string(jose.ES256)},
 		"grant_types_supported":                 []string{"client_credentials"},
 		"token_endpoint_auth_methods_supported": []string{"client_secret_post"},
@@ -105,25 +111,30 @@ func (i *Issuer) discovery(w http.ResponseWriter, r *http.Request) {
 
 // keys answers the public key.
 func (i *Issuer) keys(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &i.key.PublicKey, KeyID: i.keyID,
-		Algorithm: string(jose.ES256), Use: "sig"}}})
+	answer(w, http.StatusOK, jose.JSONWebKeySet{
+		Keys: []jose.JSONWebKey{{Key: &i.key.PublicKey, KeyID: i.keyID,
+			Algorithm: string(jose.ES256), Use: "sig"}}})
 }
 
 // oauthError answers an error as RFC 6749 has it, which clients print.
 func oauthError(w http.ResponseWriter, status int, code, format string, args ...any) {
-	answer(w, status, map[string]string{"error": code, "error_description": fmt.Sprintf(format, args...)})
+	answer(w, status, map[string]string{"error": code, "error_description": fmt.Sprintf(format,
+		args...)})
 }
 
 // token answers a request for a token by client credentials.
 func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(30 * time.Second)) // tests' writers have none
+	// tests' writers have none
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(30 * time.Second))
 	if err := r.ParseForm(); err != nil {
-		oauthError(w, http.StatusBadRequest, "invalid_request", "The body is not a form of at most %d bytes.", maxForm)
+		oauthError(w, http.StatusBadRequest, "invalid_request",
+			"The body is not a form of at most %d bytes.", maxForm)
 		return
 	}
 	if grant := r.PostForm.Get("grant_type"); grant != "client_credentials" {
-		oauthError(w, http.StatusBadRequest, "unsupported_grant_type", "The grant type %.60q is not supported; use client_credentials.", grant)
+		oauthError(w, http.StatusBadRequest, "unsupported_grant_type",
+			"The grant type %.60q is not supported; use client_credentials.", grant)
 		return
 	}
 	wanted := r.PostForm.Get("scope")
@@ -149,36 +160,47 @@ func (i *Issuer) identity(w http.ResponseWriter, r *http.Request) {
 func (i *Issuer) give(w http.ResponseWriter, r *http.Request, client, secret, wanted string) {
 	audience, ok := i.audience(r, wanted)
 	if !ok {
-		oauthError(w, http.StatusBadRequest, "invalid_scope", "The resource %.100q is not one of this server's; use %s.", wanted, strings.Join(Audiences(), ", "))
+		oauthError(w, http.StatusBadRequest, "invalid_scope",
+			"The resource %.100q is not one of this server's; use %s.", wanted,
+			strings.Join(Audiences(), ", "))
 		return
 	}
 	p, err := i.tokens.Verify(r.Context(), auth.Credential{Kind: auth.Bearer, Text: secret})
 	if sandpool.ClassOf(err) == sandpool.Unavailable && err != nil {
-		oauthError(w, http.StatusServiceUnavailable, "temporarily_unavailable", "The server cannot check clients at the moment. Try again.")
+		oauthError(w, http.StatusServiceUnavailable, "temporarily_unavailable",
+			"The server cannot check clients at the moment. Try again.")
 		return
 	}
-	if err != nil || client != "" && !strings.EqualFold(subjectPrefix+client, p.Subject) || client == "" && r.Method == http.MethodPost {
-		oauthError(w, http.StatusUnauthorized, "invalid_client", "The client is not known, or its secret is wrong. "+
-			"The id of a token of this server is a client's id, and the token itself its secret; 'sandpool token create' makes one.")
+	if err != nil || client != "" && !strings.EqualFold(subjectPrefix+client, p.Subject) ||
+		client == "" && r.Method == http.MethodPost {
+		oauthError(w, http.StatusUnauthorized, "invalid_client",
+			"The client is not known, or its secret is wrong. "+
+				"The id of a token of this server is a client's id, and the token itself its "+
+				"secret; "+
+				"'sandpool token create' makes one.")
 		return
 	}
 	token, err := i.issue(p, i.baseURL(r)+"/adfs", audience)
 	if err != nil {
-		oauthError(w, http.StatusInternalServerError, "server_error", "The token could not be signed.")
+		oauthError(w, http.StatusInternalServerError, "server_error",
+			"The token could not be signed.")
 		return
 	}
 	seconds := int(lifetime / time.Second)
 	expires := strconv.FormatInt(i.now().Add(lifetime).Unix(), 10)
 	if r.Method == http.MethodPost {
-		answer(w, http.StatusOK, map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": seconds})
+		answer(w, http.StatusOK, map[string]any{"access_token": token, "token_type": "Bearer",
+			"expires_in": seconds})
 		return
 	}
-	answer(w, http.StatusOK, map[string]any{"access_token": token, "token_type": "Bearer", "resource": wanted,
+	answer(w, http.StatusOK, map[string]any{"access_token": token, "token_type": "Bearer",
+		"resource":   wanted,
 		"expires_in": strconv.Itoa(seconds), "expires_on": expires})
 }
 
 // audience is the resource that a scope or a resource parameter names. Clients add "/.default",
-// some of them after a slash of the resource's own. The server's own address means Resource Manager.
+// some of them after a slash of the resource's own. The server's own address means Resource
+// Manager.
 func (i *Issuer) audience(r *http.Request, wanted string) (string, bool) {
 	for scope := range strings.FieldsSeq(wanted) {
 		resource := strings.TrimRight(strings.TrimSuffix(scope, ".default"), "/")
