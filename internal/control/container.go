@@ -31,7 +31,8 @@ var (
 
 // parseContainer reads what only pools of custom containers have. names are the secrets that the
 // pool will have.
-func (c *Control) parseContainer(ps *problems, p *sandpool.Pool, props *api.SessionPoolProperties, names []string) {
+func (c *Control) parseContainer(ps *problems, p *sandpool.Pool, props *api.SessionPoolProperties,
+	names []string) {
 	t, own := props.CustomContainerTemplate, props.Sandpool
 	if own == nil {
 		own = &api.SandpoolSettings{}
@@ -45,23 +46,33 @@ func (c *Control) parseContainer(ps *problems, p *sandpool.Pool, props *api.Sess
 	}
 	refuseInContainer(ps, t)
 	if len(t.Containers) == 0 {
-		ps.invalid(templateTarget+".containers", "%s.containers is empty; a pool of type %s needs one container with an image.", templateTarget, sandpool.CustomContainer)
+		ps.invalid(templateTarget+".containers",
+			"%s.containers is empty; a pool of type %s needs one container with an image.",
+			templateTarget, sandpool.CustomContainer)
 		return
 	}
 	const target = templateTarget + ".containers[0]"
 	one := t.Containers[0]
-	out := &sandpool.Container{Name: one.Name, Command: one.Command, Args: one.Args, Dir: own.WorkingDir}
+	out := &sandpool.Container{Name: one.Name, Command: one.Command, Args: one.Args,
+		Dir: own.WorkingDir}
 	if len(one.Name) > 253 || hasControl(one.Name) {
-		ps.invalid(target+".name", "%s.name is %.60q; use up to 253 characters, without control characters.", target, one.Name)
+		ps.invalid(target+".name",
+			"%s.name is %.60q; use up to 253 characters, without control characters.", target,
+			one.Name)
 	}
 	p.Spec.Image = one.Image
-	if one.Image == "" || len(one.Image) > 512 || !imageName.MatchString(one.Image) || strings.Contains(one.Image, "..") {
-		ps.invalid(target+".image", "%s.image is %.120q; use a reference such as registry.example/app:1.0.", target, one.Image)
+	if one.Image == "" || len(one.Image) > 512 || !imageName.MatchString(one.Image) ||
+		strings.Contains(one.Image, "..") {
+		ps.invalid(target+".image",
+			"%s.image is %.120q; use a reference such as registry.example/app:1.0.", target,
+			one.Image)
 	}
 	parseWords(ps, target+".command", one.Command)
 	parseWords(ps, target+".args", one.Args)
-	if own.WorkingDir != "" && (!path.IsAbs(own.WorkingDir) || strings.ContainsRune(own.WorkingDir, 0)) {
-		ps.invalid("properties.sandpool.workingDir", "properties.sandpool.workingDir is %.120q; use an absolute path inside the container.", own.WorkingDir)
+	if own.WorkingDir != "" && (!path.IsAbs(own.WorkingDir) ||
+		strings.ContainsRune(own.WorkingDir, 0)) {
+		ps.invalid("properties.sandpool.workingDir", "properties.sandpool.workingDir is %.120q; "+
+			"use an absolute path inside the container.", own.WorkingDir)
 	}
 	c.parseContainerResources(ps, p, target+".resources", one.Resources, own)
 	out.Env = parseEnv(ps, target+".env", one.Env, names)
@@ -98,17 +109,22 @@ func parseWords(ps *problems, target string, words []string) {
 	}
 	for i, w := range words {
 		if len(w) > maxText || strings.ContainsRune(w, 0) {
-			ps.invalid(fmt.Sprintf("%s[%d]", target, i), "%s[%d] has a NUL in it, or more than %d bytes.", target, i, maxText)
+			ps.invalid(fmt.Sprintf("%s[%d]", target, i),
+				"%s[%d] has a NUL in it, or more than %d bytes.", target, i, maxText)
 		}
 	}
 }
 
 // parseContainerResources reads cpu and memory from where Azure has them, and the others from
 // sandpool's own settings.
-func (c *Control) parseContainerResources(ps *problems, p *sandpool.Pool, target string, r *api.ContainerResources, own *api.SandpoolSettings) {
-	for name, given := range map[string]bool{"image": own.Image != "", "cpu": own.CPU != nil, "memory": own.Memory != ""} {
+func (c *Control) parseContainerResources(ps *problems, p *sandpool.Pool, target string,
+	r *api.ContainerResources, own *api.SandpoolSettings) {
+	for name, given := range map[string]bool{"image": own.Image != "", "cpu": own.CPU != nil,
+		"memory": own.Memory != ""} {
 		if given {
-			ps.invalid("properties.sandpool."+name, "properties.sandpool.%s is for code pools; set it in %s.containers[0].", name, templateTarget)
+			ps.invalid("properties.sandpool."+name,
+				"properties.sandpool.%s is for code pools; set it in %s.containers[0].", name,
+				templateTarget)
 		}
 	}
 	if r == nil {
@@ -118,14 +134,16 @@ func (c *Control) parseContainerResources(ps *problems, p *sandpool.Pool, target
 	if r.CPU != nil {
 		p.Spec.Resources.CPU = *r.CPU
 		if *r.CPU < minCPU || most.CPU > 0 && *r.CPU > most.CPU {
-			ps.invalid(target+".cpu", "%s.cpu is %g; use %s cores.", target, *r.CPU, span(fmt.Sprint(minCPU), fmt.Sprint(most.CPU), most.CPU > 0))
+			ps.invalid(target+".cpu", "%s.cpu is %g; use %s cores.", target, *r.CPU,
+				span(fmt.Sprint(minCPU), fmt.Sprint(most.CPU), most.CPU > 0))
 		}
 	}
 	p.Spec.Resources.Memory = parseBytes(ps, target+".memory", r.Memory, minContainer, most.Memory)
 }
 
 // parseEnv reads the variables. One name twice has no meaning that all runtimes share.
-func parseEnv(ps *problems, target string, env []api.EnvironmentVar, names []string) (out []sandpool.EnvVar) {
+func parseEnv(ps *problems, target string, env []api.EnvironmentVar,
+	names []string) (out []sandpool.EnvVar) {
 	if len(env) > maxEnv {
 		ps.invalid(target, "%s has %d variables; use at most %d.", target, len(env), maxEnv)
 		return nil
@@ -139,13 +157,18 @@ func parseEnv(ps *problems, target string, env []api.EnvironmentVar, names []str
 		}
 		switch {
 		case e.Name == "" || len(e.Name) > 512 || strings.ContainsAny(e.Name, "=\x00"):
-			ps.invalid(at+".name", "%s.name is %.60q; use 1 to 512 characters without '='.", at, e.Name)
+			ps.invalid(at+".name", "%s.name is %.60q; use 1 to 512 characters without '='.", at,
+				e.Name)
 		case seen[e.Name]:
-			ps.invalid(at+".name", "%s.name is %.60q, as that of an earlier variable; name each once.", at, e.Name)
+			ps.invalid(at+".name",
+				"%s.name is %.60q, as that of an earlier variable; name each once.", at, e.Name)
 		case e.SecretRef != "" && v.Value != "":
-			ps.invalid(at, "The variable %.60q has a value and a secretRef; give one of them.", e.Name)
+			ps.invalid(at, "The variable %.60q has a value and a secretRef; give one of them.",
+				e.Name)
 		case len(v.Value) > maxText || strings.ContainsRune(v.Value, 0):
-			ps.invalid(at+".value", "The value of the variable %.60q has a NUL in it, or more than %d bytes.", e.Name, maxText)
+			ps.invalid(at+".value",
+				"The value of the variable %.60q has a NUL in it, or more than %d bytes.", e.Name,
+				maxText)
 		}
 		seen[e.Name] = true
 		checkRef(ps, at+".secretRef", e.SecretRef, names)
@@ -157,7 +180,8 @@ func parseEnv(ps *problems, target string, env []api.EnvironmentVar, names []str
 // checkRef reports a reference to a secret that the pool will not have.
 func checkRef(ps *problems, target, ref string, names []string) {
 	if ref != "" && !slices.Contains(names, ref) {
-		ps.invalid(target, "%s names the secret %.60q, which is not among properties.secrets.", target, ref)
+		ps.invalid(target, "%s names the secret %.60q, which is not among properties.secrets.",
+			target, ref)
 	}
 }
 
@@ -166,18 +190,22 @@ func parseRegistry(ps *problems, r *api.RegistryCredentials, names []string) san
 		return sandpool.Registry{}
 	}
 	const target = templateTarget + ".registryCredentials"
-	out := sandpool.Registry{Server: r.Server, Username: r.Username, PasswordRef: r.PasswordSecretRef}
+	out := sandpool.Registry{Server: r.Server, Username: r.Username,
+		PasswordRef: r.PasswordSecretRef}
 	if out.Server == "" {
 		out.Server = r.RegistryServer
 	}
 	if out.Server != "" && (len(out.Server) > 255 || !serverName.MatchString(out.Server)) {
-		ps.invalid(target+".server", "%s.server is %.120q; use a host name, with a port if it is not the usual one.", target, out.Server)
+		ps.invalid(target+".server",
+			"%s.server is %.120q; use a host name, with a port if it is not the usual one.", target,
+			out.Server)
 	}
 	if (out.Username == "") != (out.PasswordRef == "") {
 		ps.invalid(target, "%s needs username and passwordSecretRef together, or neither.", target)
 	}
 	if len(out.Username) > 256 || hasControl(out.Username) {
-		ps.invalid(target+".username", "%s.username has control characters or is longer than 256.", target)
+		ps.invalid(target+".username", "%s.username has control characters or is longer than 256.",
+			target)
 	}
 	checkRef(ps, target+".passwordSecretRef", out.PasswordRef, names)
 	return out
@@ -188,17 +216,20 @@ const maxTunnelIdle = 7 * 24 * 3600
 
 func parseForwarding(ps *problems, p *sandpool.Pool, in *api.Ingress, own *api.SandpoolSettings) {
 	const target = templateTarget + ".ingress.targetPort"
-	p.Spec.Forwarding = sandpool.Forwarding{Ports: own.Ports, KeepAuthorization: own.KeepAuthorization, KeepCookies: own.KeepCookies}
+	p.Spec.Forwarding = sandpool.Forwarding{Ports: own.Ports,
+		KeepAuthorization: own.KeepAuthorization, KeepCookies: own.KeepCookies}
 	switch t := sandpool.Transport(strings.ToLower(own.Transport)); t {
 	case "", sandpool.TransportHTTP, sandpool.TransportHTTP2:
 		p.Spec.Forwarding.Transport = t
 	default:
-		ps.invalid("properties.sandpool.transport", "properties.sandpool.transport is %.80q; use http or http2.", own.Transport)
+		ps.invalid("properties.sandpool.transport",
+			"properties.sandpool.transport is %.80q; use http or http2.", own.Transport)
 	}
 	if idle := own.TunnelIdleInSeconds; idle != nil {
 		if *idle < 1 || *idle > maxTunnelIdle {
 			ps.invalid("properties.sandpool.tunnelIdleInSeconds",
-				"properties.sandpool.tunnelIdleInSeconds is %d; use 1 to %d, or leave it out for no limit.", *idle, maxTunnelIdle)
+				"properties.sandpool.tunnelIdleInSeconds is %d; use 1 to %d, or leave it out for "+
+					"no limit.", *idle, maxTunnelIdle)
 		} else {
 			p.Spec.Forwarding.TunnelIdle = time.Duration(*idle) * time.Second
 		}
@@ -209,7 +240,8 @@ func parseForwarding(ps *problems, p *sandpool.Pool, in *api.Ingress, own *api.S
 	}
 	p.Spec.Forwarding.Port = parsePort(ps, target, in.TargetPort)
 	if len(own.Ports) > maxPorts {
-		ps.invalid("properties.sandpool.ports", "properties.sandpool.ports has %d entries; use at most %d.", len(own.Ports), maxPorts)
+		ps.invalid("properties.sandpool.ports",
+			"properties.sandpool.ports has %d entries; use at most %d.", len(own.Ports), maxPorts)
 		return
 	}
 	for i := range own.Ports {
@@ -247,15 +279,19 @@ func parseSecrets(ps *problems, list []api.PoolSecret) sandpool.Secrets {
 		_, twice := out[s.Name]
 		switch {
 		case !secretName.MatchString(s.Name):
-			ps.invalid(at+".name", "%s.name is %.60q; use letters, digits, dots and dashes, with a letter or digit at both ends.", at, s.Name)
+			ps.invalid(at+".name", "%s.name is %.60q; use letters, digits, dots and dashes, with "+
+				"a letter or digit at both ends.", at, s.Name)
 		case twice:
-			ps.invalid(at+".name", "%s.name is %.60q, as that of an earlier secret; name each once.", at, s.Name)
+			ps.invalid(at+".name",
+				"%s.name is %.60q, as that of an earlier secret; name each once.", at, s.Name)
 		case s.KeyVaultURL != "":
 			ps.unsupported(at+".keyVaultUrl", "secrets in a key vault")
 		case s.Identity != "":
 			ps.unsupported(at+".identity", "managed identities")
 		case s.Value != nil && (len(*s.Value) > maxText || strings.ContainsRune(*s.Value, 0)):
-			ps.invalid(at+".value", "The value of the secret %.60q has a NUL in it, or more than %d bytes.", s.Name, maxText)
+			ps.invalid(at+".value",
+				"The value of the secret %.60q has a NUL in it, or more than %d bytes.", s.Name,
+				maxText)
 		}
 		out[s.Name] = sandpool.Secret{}
 		if s.Value != nil {

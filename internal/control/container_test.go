@@ -42,13 +42,16 @@ func containerSpec() sandpool.Spec {
 		Network:   sandpool.Network{Status: sandpool.EgressDisabled},
 		Secrets:   map[string]string{"key": "v1", "password": "v1"},
 		Container: &sandpool.Container{Name: "app",
-			Registry: sandpool.Registry{Server: "registry.example:5000", Username: "ann", PasswordRef: "password"},
-			Command:  []string{"/bin/app"}, Args: []string{"-v", ""},
+			Registry: sandpool.Registry{Server: "registry.example:5000", Username: "ann",
+				PasswordRef: "password"},
+			Command: []string{"/bin/app"}, Args: []string{"-v", ""},
 			Env: []sandpool.EnvVar{{Name: "A", Value: "1"}, {Name: "KEY", SecretRef: "key"}},
-			Startup: &sandpool.Probe{TCP: sandpool.TCPProbe{Port: 8080}, Failures: 30, Timeout: 2 * time.Second,
-				Delay: time.Second, Grace: 9 * time.Second},
+			Startup: &sandpool.Probe{TCP: sandpool.TCPProbe{Port: 8080}, Failures: 30,
+				Timeout: 2 * time.Second,
+				Delay:   time.Second, Grace: 9 * time.Second},
 			Liveness: &sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: 8080, Path: "/health",
-				Headers: []sandpool.Header{{Name: "X-Probe", Value: "yes"}}}, Failures: 4, Period: 5 * time.Second}},
+				Headers: []sandpool.Header{{Name: "X-Probe", Value: "yes"}}}, Failures: 4,
+				Period: 5 * time.Second}},
 		Lifecycle:   sandpool.Lifecycle{Type: sandpool.Timed},
 		Forwarding:  sandpool.Forwarding{Port: 8080},
 		Environment: "/subscriptions/s1/resourceGroups/lab/providers/Microsoft.App/managedEnvironments/env",
@@ -68,7 +71,8 @@ func TestContainerPool(t *testing.T) {
 	k := newKit(t, containers())
 	k.want(201, k.do("PUT", pypool+version, azContainer))
 	k.wantSpec(containerSpec())
-	if got := k.pools.secrets["password"].Reveal() + k.pools.secrets["key"].Reveal(); got != "hunter2hunter3" {
+	if got := k.pools.secrets["password"].Reveal() +
+		k.pools.secrets["key"].Reveal(); got != "hunter2hunter3" {
 		t.Errorf("the secrets are %q", got)
 	}
 	// What is read can be written, and nothing changes by it.
@@ -90,7 +94,8 @@ func TestContainerPool(t *testing.T) {
 	}
 	// A patch without secrets says nothing about them.
 	k.pools.secrets = nil
-	k.want(200, k.do("PATCH", pypool+version, `{"properties":{"scaleConfiguration":{"maxConcurrentSessions":7}}}`))
+	k.want(200, k.do("PATCH", pypool+version,
+		`{"properties":{"scaleConfiguration":{"maxConcurrentSessions":7}}}`))
 	k.wantSpec(containerSpec())
 	// A put without them keeps them, one with others replaces them.
 	k.want(200, k.do("PUT", pypool+version, withoutSecrets(t)))
@@ -125,15 +130,17 @@ func TestContainerSettings(t *testing.T) {
 	want := containerSpec()
 	want.WarmStart = sandpool.WarmStart{Mode: sandpool.StartBySnapshot, Hook: "/reseed"}
 	want.Container.Dir = "/srv"
-	want.Forwarding = sandpool.Forwarding{Port: 8080, Ports: []int{5432}, KeepAuthorization: true, KeepCookies: true,
-		Transport: sandpool.TransportHTTP2, TunnelIdle: 90 * time.Second}
+	want.Forwarding = sandpool.Forwarding{Port: 8080, Ports: []int{5432}, KeepAuthorization: true,
+		KeepCookies: true,
+		Transport:   sandpool.TransportHTTP2, TunnelIdle: 90 * time.Second}
 	want.Resources.PIDs, want.Resources.Disk = 500, 1<<30
 	want.Lifecycle = sandpool.Lifecycle{Type: sandpool.OnContainerExit, MaxAlive: 10 * time.Minute}
 	k.wantSpec(want)
 	r := k.want(200, k.do("GET", pypool+version, ""))
 	k.want(200, k.do("PUT", pypool+version, string(r.body)))
 	k.wantSpec(want)
-	k.want(200, k.do("PATCH", pypool+version, `{"properties":{"dynamicPoolConfiguration":{"executionType":"Timed"}}}`))
+	k.want(200, k.do("PATCH", pypool+version,
+		`{"properties":{"dynamicPoolConfiguration":{"executionType":"Timed"}}}`))
 	want.Lifecycle = sandpool.Lifecycle{Type: sandpool.Timed}
 	k.wantSpec(want)
 }
@@ -142,47 +149,76 @@ func TestContainerProblems(t *testing.T) {
 	k := newKit(t, containers())
 	const at = "properties.customContainerTemplate"
 	for name, c := range map[string]struct{ old, with, target string }{
-		"no template":        {`"customContainerTemplate":{`, `"other":{`, at + ".containers"},
-		"no containers":      {`"containers":[{`, `"others":[{`, at + ".containers"},
-		"two containers":     {`"containers":[{`, `"containers":[{"image":"a"},{`, at + ".containers[1]"},
-		"init containers":    {`"containers":[{`, `"initContainers":[{}],"containers":[{`, at + ".initContainers"},
-		"volumes":            {`"containers":[{`, `"volumes":[{}],"containers":[{`, at + ".volumes"},
-		"volume mounts":      {`"volumeMounts":null`, `"volumeMounts":[{}]`, at + ".containers[0].volumeMounts"},
-		"registry identity":  {`"passwordSecretRef":"password","identity":null`, `"passwordSecretRef":"password","identity":"system"`, at + ".registryCredentials.identity"},
-		"identity":           {`"identity":null,"properties"`, `"identity":{"type":"SystemAssigned"},"properties"`, "identity.type"},
-		"identity settings":  {`"managedIdentitySettings":null`, `"managedIdentitySettings":[{"identity":"system"}]`, "properties.managedIdentitySettings"},
-		"egress":             {"EgressDisabled", "EgressEnabled", "properties.sessionNetworkConfiguration.status"},
-		"no image":           {`"image":"registry.example:5000/team/app:1.2"`, `"image":""`, at + ".containers[0].image"},
-		"image":              {"team/app:1.2", "../app", at + ".containers[0].image"},
-		"cpu":                {`"cpu":0.25`, `"cpu":0.01`, at + ".containers[0].resources.cpu"},
-		"memory":             {"0.5Gi", "1Mi", at + ".containers[0].resources.memory"},
-		"no port":            {`"ingress":{"targetPort":8080}`, `"ingress":{}`, at + ".ingress.targetPort"},
-		"port":               {`"targetPort":8080`, `"targetPort":70000`, at + ".ingress.targetPort"},
-		"unknown secret":     {`"secretRef":"key"`, `"secretRef":"none"`, at + ".containers[0].env[1].secretRef"},
-		"variable twice":     {`"name":"KEY"`, `"name":"A"`, at + ".containers[0].env[1].name"},
-		"variable's name":    {`"name":"KEY"`, `"name":"K=Y"`, at + ".containers[0].env[1].name"},
-		"value and secret":   {`"secretRef":"key","value":null`, `"secretRef":"key","value":"x"`, at + ".containers[0].env[1]"},
-		"readiness":          {`"Liveness"`, `"Readiness"`, at + ".containers[0].probes[0].type"},
-		"two of a type":      {`"Liveness"`, `"Startup"`, at + ".containers[0].probes[1].type"},
-		"success threshold":  {`"failureThreshold":30`, `"successThreshold":2`, at + ".containers[0].probes[1].successThreshold"},
-		"both ways":          {`"tcpSocket":{"port":8080}`, `"httpGet":{"port":1},"tcpSocket":{"port":8080}`, at + ".containers[0].probes[1]"},
-		"other host":         {`"tcpSocket":{"port":8080}`, `"tcpSocket":{"port":8080,"host":"169.254.169.254"}`, at + ".containers[0].probes[1].tcpSocket.host"},
-		"split header":       {`"value":"yes"`, `"value":"yes\r\nX: y"`, at + ".containers[0].probes[0].httpGet.httpHeaders[0]"},
-		"path":               {`"/health"`, `"/a b"`, at + ".containers[0].probes[0].httpGet.path"},
-		"key vault":          {`"keyVaultUrl":""`, `"keyVaultUrl":"https://v"`, "properties.secrets[0].keyVaultUrl"},
-		"secret's name":      {`"name":"key","value":"hunter3"`, `"name":"-"`, "properties.secrets[1].name"},
-		"password alone":     {`"username":"ann"`, `"username":""`, at + ".registryCredentials"},
-		"transport":          {`"customContainerTemplate":{`, `"sandpool":{"transport":"http3"},"customContainerTemplate":{`, "properties.sandpool.transport"},
-		"tunnels":            {`"customContainerTemplate":{`, `"sandpool":{"tunnelIdleInSeconds":0},"customContainerTemplate":{`, "properties.sandpool.tunnelIdleInSeconds"},
-		"cooldown and exit":  {`"lifecycleType":"Timed"`, `"lifecycleType":"OnContainerExit"`, "properties.dynamicPoolConfiguration.lifecycleConfiguration.cooldownPeriodInSeconds"},
-		"max alive of timed": {`"maxAlivePeriodInSeconds":null`, `"maxAlivePeriodInSeconds":600`, "properties.dynamicPoolConfiguration.lifecycleConfiguration.maxAlivePeriodInSeconds"},
-		"wrong kind":         {`"CustomContainer"`, `"PythonLTS"`, ""},
+		"no template":   {`"customContainerTemplate":{`, `"other":{`, at + ".containers"},
+		"no containers": {`"containers":[{`, `"others":[{`, at + ".containers"},
+		"two containers": {`"containers":[{`, `"containers":[{"image":"a"},{`,
+			at + ".containers[1]"},
+		"init containers": {`"containers":[{`, `"initContainers":[{}],"containers":[{`,
+			at + ".initContainers"},
+		"volumes": {`"containers":[{`, `"volumes":[{}],"containers":[{`,
+			at + ".volumes"},
+		"volume mounts": {`"volumeMounts":null`, `"volumeMounts":[{}]`,
+			at + ".containers[0].volumeMounts"},
+		"registry identity": {`"passwordSecretRef":"password","identity":null`,
+			`"passwordSecretRef":"password","identity":"system"`, at +
+				".registryCredentials.identity"},
+		"identity": {`"identity":null,"properties"`,
+			`"identity":{"type":"SystemAssigned"},"properties"`, "identity.type"},
+		"identity settings": {`"managedIdentitySettings":null`,
+			`"managedIdentitySettings":[{"identity":"system"}]`,
+			"properties.managedIdentitySettings"},
+		"egress": {"EgressDisabled", "EgressEnabled",
+			"properties.sessionNetworkConfiguration.status"},
+		"no image": {`"image":"registry.example:5000/team/app:1.2"`, `"image":""`,
+			at + ".containers[0].image"},
+		"image":  {"team/app:1.2", "../app", at + ".containers[0].image"},
+		"cpu":    {`"cpu":0.25`, `"cpu":0.01`, at + ".containers[0].resources.cpu"},
+		"memory": {"0.5Gi", "1Mi", at + ".containers[0].resources.memory"},
+		"no port": {`"ingress":{"targetPort":8080}`, `"ingress":{}`,
+			at + ".ingress.targetPort"},
+		"port": {`"targetPort":8080`, `"targetPort":70000`,
+			at + ".ingress.targetPort"},
+		"unknown secret": {`"secretRef":"key"`, `"secretRef":"none"`,
+			at + ".containers[0].env[1].secretRef"},
+		"variable twice":  {`"name":"KEY"`, `"name":"A"`, at + ".containers[0].env[1].name"},
+		"variable's name": {`"name":"KEY"`, `"name":"K=Y"`, at + ".containers[0].env[1].name"},
+		"value and secret": {`"secretRef":"key","value":null`, `"secretRef":"key","value":"x"`,
+			at + ".containers[0].env[1]"},
+		"readiness":     {`"Liveness"`, `"Readiness"`, at + ".containers[0].probes[0].type"},
+		"two of a type": {`"Liveness"`, `"Startup"`, at + ".containers[0].probes[1].type"},
+		"success threshold": {`"failureThreshold":30`, `"successThreshold":2`,
+			at + ".containers[0].probes[1].successThreshold"},
+		"both ways": {`"tcpSocket":{"port":8080}`,
+			`"httpGet":{"port":1},"tcpSocket":{"port":8080}`, at + ".containers[0].probes[1]"},
+		"other host": {`"tcpSocket":{"port":8080}`,
+			`"tcpSocket":{"port":8080,"host":"169.254.169.254"}`, at +
+				".containers[0].probes[1].tcpSocket.host"},
+		"split header": {`"value":"yes"`, `"value":"yes\r\nX: y"`,
+			at + ".containers[0].probes[0].httpGet.httpHeaders[0]"},
+		"path": {`"/health"`, `"/a b"`, at + ".containers[0].probes[0].httpGet.path"},
+		"key vault": {`"keyVaultUrl":""`, `"keyVaultUrl":"https://v"`,
+			"properties.secrets[0].keyVaultUrl"},
+		"secret's name": {`"name":"key","value":"hunter3"`, `"name":"-"`,
+			"properties.secrets[1].name"},
+		"password alone": {`"username":"ann"`, `"username":""`, at + ".registryCredentials"},
+		"transport": {`"customContainerTemplate":{`,
+			`"sandpool":{"transport":"http3"},"customContainerTemplate":{`,
+			"properties.sandpool.transport"},
+		"tunnels": {`"customContainerTemplate":{`,
+			`"sandpool":{"tunnelIdleInSeconds":0},"customContainerTemplate":{`,
+			"properties.sandpool.tunnelIdleInSeconds"},
+		"cooldown and exit": {`"lifecycleType":"Timed"`, `"lifecycleType":"OnContainerExit"`,
+			"properties.dynamicPoolConfiguration.lifecycleConfiguration.cooldownPeriodInSeconds"},
+		"max alive of timed": {`"maxAlivePeriodInSeconds":null`, `"maxAlivePeriodInSeconds":600`,
+			"properties.dynamicPoolConfiguration.lifecycleConfiguration.maxAlivePeriodInSeconds"},
+		"wrong kind": {`"CustomContainer"`, `"PythonLTS"`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if !strings.Contains(azContainer, c.old) {
 				t.Fatalf("the body has no %s", c.old)
 			}
-			r := k.want(400, k.do("PUT", pypool+version, strings.Replace(azContainer, c.old, c.with, 1)))
+			r := k.want(400, k.do("PUT", pypool+version, strings.Replace(azContainer, c.old, c.with,
+				1)))
 			targets := []string{r.err.Target}
 			for _, d := range r.err.Details {
 				targets = append(targets, d.Target)
@@ -213,7 +249,9 @@ func TestContainerUnsupported(t *testing.T) {
 // a PATCH works.
 func FuzzContainer(f *testing.F) {
 	f.Add(azContainer)
-	f.Add(strings.Replace(azContainer, `"lifecycleType":"Timed","maxAlivePeriodInSeconds":null,"cooldownPeriodInSeconds":360`, `"lifecycleType":"OnContainerExit"`, 1))
+	f.Add(strings.Replace(azContainer,
+		`"lifecycleType":"Timed","maxAlivePeriodInSeconds":null,"cooldownPeriodInSeconds":360`,
+		`"lifecycleType":"OnContainerExit"`, 1))
 	c := &Control{o: containers()}
 	c.defaults()
 	id := sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "pypool"}
@@ -239,7 +277,8 @@ func FuzzContainer(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%s is accepted, and not as it is then shown: %v", text, err)
 		}
-		if !p.Spec.SameSandbox(again.Spec) || p.Cooldown != again.Cooldown || p.Spec.Lifecycle != again.Spec.Lifecycle {
+		if !p.Spec.SameSandbox(again.Spec) || p.Cooldown != again.Cooldown ||
+			p.Spec.Lifecycle != again.Spec.Lifecycle {
 			t.Fatalf("%s is accepted as %+v, and read again as %+v", text, p, again)
 		}
 	})

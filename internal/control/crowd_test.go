@@ -15,9 +15,11 @@ import (
 func TestCrowd(t *testing.T) {
 	k := newKit(t, Options{})
 	spec := func() sandpool.Spec { return k.pools.pools[strings.ToLower(pypool)].pool.Spec }
-	r := k.want(201, k.do("PUT", pypool+version, `{"properties":{"sandpool":{"queue":{"length":20,"waitInSeconds":5},"evictIdleAfterInSeconds":90}}}`))
+	r := k.want(201, k.do("PUT", pypool+version,
+		`{"properties":{"sandpool":{"queue":{"length":20,"waitInSeconds":5},"evictIdleAfterInSeconds":90}}}`))
 	first := spec()
-	if d := cmp.Diff(&sandpool.Queue{Length: 20, Wait: 5 * time.Second}, first.Queue); d != "" || first.EvictIdle != 90*time.Second {
+	if d := cmp.Diff(&sandpool.Queue{Length: 20, Wait: 5 * time.Second}, first.Queue); d != "" ||
+		first.EvictIdle != 90*time.Second {
 		t.Errorf("evict after %s, queue %s", first.EvictIdle, d)
 	}
 	k.want(200, k.do("PUT", pypool+version, string(r.body)))
@@ -30,11 +32,13 @@ func TestCrowd(t *testing.T) {
 		evict time.Duration
 	}{
 		{`{"length":0}`, &sandpool.Queue{}, 90 * time.Second},
-		{`{"length":7,"waitInSeconds":null}`, &sandpool.Queue{Length: 7, Wait: 10 * time.Second}, 90 * time.Second},
+		{`{"length":7,"waitInSeconds":null}`, &sandpool.Queue{Length: 7, Wait: 10 * time.Second},
+			90 * time.Second},
 		{`null`, nil, 90 * time.Second},
 		{`null,"evictIdleAfterInSeconds":0`, nil, 0},
 	} {
-		k.want(200, k.do("PATCH", pypool+version, `{"properties":{"sandpool":{"queue":`+step.patch+`}}}`))
+		k.want(200, k.do("PATCH", pypool+version, `{"properties":{"sandpool":{"queue":`+step.patch+
+			`}}}`))
 		if d := cmp.Diff(step.queue, spec().Queue); d != "" || spec().EvictIdle != step.evict {
 			t.Errorf("%s: evict after %s, queue %s", step.patch, spec().EvictIdle, d)
 		}

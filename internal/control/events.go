@@ -56,7 +56,8 @@ func (c *Control) events(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 		return err
 	}
 	host := auth.Require(r.Context(), auth.ReadHost, sandpool.Scope{}) == nil
-	out := api.Events{Value: make([]api.Event, 0, len(page.Events)), Next: page.Next, Missed: page.Missed}
+	out := api.Events{Value: make([]api.Event, 0, len(page.Events)), Next: page.Next,
+		Missed: page.Missed}
 	for _, e := range page.Events {
 		out.Value = append(out.Value, renderEvent(e, host))
 	}
@@ -71,15 +72,17 @@ func number(r *http.Request, name string, fallback, most uint64) (uint64, error)
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil || n > most {
-		return 0, sandpool.Errorf(sandpool.Invalid, "InvalidParameter", name, "%s is %.60q; use a whole number from 0 to %d.", name, s, most)
+		return 0, sandpool.Errorf(sandpool.Invalid, "InvalidParameter", name,
+			"%s is %.60q; use a whole number from 0 to %d.", name, s, most)
 	}
 	return n, nil
 }
 
 // renderEvent returns e as readers see it; host says that its cause is for them too.
 func renderEvent(e event.Event, host bool) api.Event {
-	out := api.Event{Sequence: e.Seq, Time: stamp(e.Time), Name: string(e.Name), Stream: string(e.Name.Stream()),
-		Level: e.Name.Level().String(), Text: e.Name.Text(), Sandbox: string(e.Sandbox), By: e.By,
+	out := api.Event{Sequence: e.Seq, Time: stamp(e.Time), Name: string(e.Name),
+		Stream: string(e.Name.Stream()),
+		Level:  e.Name.Level().String(), Text: e.Name.Text(), Sandbox: string(e.Sandbox), By: e.By,
 		Outcome: e.Outcome, Message: e.Message, Count: e.Count, RetryAt: stamp(e.Retry)}
 	if e.Pool != (sandpool.PoolID{}) {
 		out.Pool = e.Pool.String()

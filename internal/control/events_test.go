@@ -41,8 +41,9 @@ func TestEvents(t *testing.T) {
 	k.want(200, k.do("PUT", pypool, `{"tags":{"a":"b"}}`))
 	k.want(200, k.do("PATCH", pypool, `{"tags":{"a":"c"}}`))
 	k.want(201, k.do("PUT", rg+"/other", "{}"))
-	bus.Observe(event.Event{Name: event.SandboxEnded, Pool: id, Sandbox: "sb1", Outcome: "killed", Message: "It was killed.",
-		Took: 1500 * time.Millisecond, Err: errors.New("open /secret/file")})
+	bus.Observe(event.Event{Name: event.SandboxEnded, Pool: id, Sandbox: "sb1", Outcome: "killed",
+		Message: "It was killed.",
+		Took:    1500 * time.Millisecond, Err: errors.New("open /secret/file")})
 	bus.Observe(event.Event{Name: event.SweepFailed})
 
 	reader := k.token(auth.SessionExecutor, id)
@@ -51,8 +52,10 @@ func TestEvents(t *testing.T) {
 		t.Errorf("events %s", got)
 	}
 	last := page.Value[3]
-	if last.Pool != pypool || last.Sandbox != "sb1" || last.Outcome != "killed" || last.Message != "It was killed." || *last.Seconds != 1.5 ||
-		last.Stream != "AppEnvSessionPoolEventLogs" || last.Level != "warning" || last.Time == "" || last.Text == "" || last.Error != "" {
+	if last.Pool != pypool || last.Sandbox != "sb1" || last.Outcome != "killed" ||
+		last.Message != "It was killed." || *last.Seconds != 1.5 ||
+		last.Stream != "AppEnvSessionPoolEventLogs" || last.Level != "warning" || last.Time == "" ||
+		last.Text == "" || last.Error != "" {
 		t.Errorf("%+v", last)
 	}
 	if by := page.Value[0].By; !strings.HasPrefix(by, "token:") {
@@ -66,7 +69,8 @@ func TestEvents(t *testing.T) {
 	if names(two) != "PoolCreated PoolUpdated" || names(rest) != "PoolUpdated SandboxEnded" {
 		t.Errorf("pages %s and %s", names(two), names(rest))
 	}
-	if got := names(k.events(k.admin, "/sandpool/events")); !strings.HasSuffix(got, "PoolCreated SandboxEnded SweepFailed") {
+	if got := names(k.events(k.admin, "/sandpool/events")); !strings.HasSuffix(got,
+		"PoolCreated SandboxEnded SweepFailed") {
 		t.Errorf("the server's events are %s", got)
 	}
 	k.want(403, k.as(reader, "GET", "/sandpool/events", ""))
@@ -97,11 +101,13 @@ func TestEventsWait(t *testing.T) {
 	k.pools.looks = 5
 	deleted := make(chan reply, 1)
 	time.AfterFunc(50*time.Millisecond, func() { deleted <- k.do("DELETE", pypool, "") })
-	if got := names(k.events(k.admin, pypool+"/events?wait=30&after="+next)); got != "PoolDeleting" {
+	if got := names(k.events(k.admin, pypool+"/events?wait=30&after="+next)); got !=
+		"PoolDeleting" {
 		t.Errorf("the answer holds %q", got)
 	}
 	k.want(202, <-deleted)
-	if page := k.events(k.admin, pypool+"/events?after="+jsonText(t, k.events(k.admin, pypool+"/events").Next)); len(page.Value) != 0 {
+	if page := k.events(k.admin, pypool+"/events?after="+
+		jsonText(t, k.events(k.admin, pypool+"/events").Next)); len(page.Value) != 0 {
 		t.Errorf("an answer without wait holds %q", names(page))
 	}
 }

@@ -45,7 +45,8 @@ type fakePool struct {
 
 func (f *fakePools) tick() time.Time { f.now = f.now.Add(time.Second); return f.now }
 
-func (f *fakePools) Put(_ context.Context, p sandpool.Pool, secrets sandpool.Secrets) (sandpool.Pool, error) {
+func (f *fakePools) Put(_ context.Context, p sandpool.Pool,
+	secrets sandpool.Secrets) (sandpool.Pool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.putErr != nil {
@@ -77,7 +78,8 @@ func (f *fakePools) Pool(_ context.Context, id sandpool.PoolID) (sandpool.Pool, 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := f.pools[id.Key()]
-	missing := sandpool.Errorf(sandpool.NotFound, "ResourceNotFound", id.String(), "There is no session pool %q.", id.Name)
+	missing := sandpool.Errorf(sandpool.NotFound, "ResourceNotFound", id.String(),
+		"There is no session pool %q.", id.Name)
 	if p == nil {
 		return sandpool.Pool{}, missing
 	}
@@ -114,14 +116,16 @@ func (f *fakePools) Delete(_ context.Context, id sandpool.PoolID) error {
 }
 
 func (f *fakePools) Status(context.Context, sandpool.PoolID) (pool.Status, error) {
-	return pool.Status{Ready: 2, Claimed: 1, Claims: map[sandpool.ClaimOutcome]int64{sandpool.ClaimReady: 7}}, nil
+	return pool.Status{Ready: 2, Claimed: 1, Claims: map[sandpool.ClaimOutcome]int64{
+		sandpool.ClaimReady: 7}}, nil
 }
 
 func (f *fakePools) Sandboxes(context.Context, sandpool.PoolID) ([]sandpool.Sandbox, error) {
 	return f.boxes, nil
 }
 
-func (f *fakePools) Secret(_ context.Context, id sandpool.PoolID, name string) (sandpool.Secret, error) {
+func (f *fakePools) Secret(_ context.Context, id sandpool.PoolID, name string) (sandpool.Secret,
+	error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.pools[id.Key()] == nil {
@@ -157,7 +161,8 @@ func (m *tokenMemory) Token(_ context.Context, id string) (sandpool.Token, error
 			return t, nil
 		}
 	}
-	return sandpool.Token{}, sandpool.Errorf(sandpool.NotFound, "TokenNotFound", "id", "There is no token with the id %q.", id)
+	return sandpool.Token{}, sandpool.Errorf(sandpool.NotFound, "TokenNotFound", "id",
+		"There is no token with the id %q.", id)
 }
 
 func (m *tokenMemory) PutToken(_ context.Context, t sandpool.Token) error {
@@ -189,7 +194,8 @@ type kit struct {
 
 func newKit(t *testing.T, o Options) *kit {
 	t.Helper()
-	k := &kit{t: t, pools: &fakePools{pools: map[string]*fakePool{}, next: sandpool.Succeeded, now: time.Now().Add(-time.Hour)}}
+	k := &kit{t: t, pools: &fakePools{pools: map[string]*fakePool{}, next: sandpool.Succeeded,
+		now: time.Now().Add(-time.Hour)}}
 	respond := &arm.Responder{Log: slog.New(slog.DiscardHandler)}
 	var err error
 	if k.tokens, err = auth.NewTokens(&tokenMemory{}, nil); err != nil {
@@ -218,7 +224,8 @@ func (k *kit) token(role sandpool.Role, pool sandpool.PoolID) string {
 	if pool != (sandpool.PoolID{}) {
 		grant.Scope = pool.Scope()
 	}
-	_, text, err := k.tokens.Create(k.t.Context(), "test "+string(role), []sandpool.Grant{grant}, time.Time{})
+	_, text, err := k.tokens.Create(k.t.Context(), "test "+string(role), []sandpool.Grant{grant},
+		time.Time{})
 	if err != nil {
 		k.t.Fatal(err)
 	}

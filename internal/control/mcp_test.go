@@ -79,12 +79,14 @@ func TestWhoGetsTheKey(t *testing.T) {
 		201,
 		k.do("PUT", pypool, `{"properties":{"mcpServerSettings":{"isMcpServerEnabled":true}}}`),
 	)
-	for role, status := range map[sandpool.Role]int{auth.Admin: 200, auth.PoolContributor: 403, auth.SessionExecutor: 403} {
+	for role, status := range map[sandpool.Role]int{auth.Admin: 200, auth.PoolContributor: 403,
+		auth.SessionExecutor: 403} {
 		token := k.token(
 			role,
 			sandpool.PoolID{Subscription: "s1", ResourceGroup: "lab", Name: "pypool"},
 		)
-		for _, action := range []string{"/fetchMCPServerCredentials", "/rotateMCPServerCredentials", "/regenerateCredentials"} {
+		for _, action := range []string{"/fetchMCPServerCredentials", "/rotateMCPServerCredentials",
+			"/regenerateCredentials"} {
 			if r := k.as(token, "POST", pypool+action, ""); r.status != status {
 				t.Errorf("%s %s: %d %s", role, action, r.status, r.body)
 			}

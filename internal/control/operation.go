@@ -36,11 +36,13 @@ type operation struct {
 // The subscription is in the path already.
 func (op operation) id() string {
 	return base64.RawURLEncoding.EncodeToString([]byte(strings.Join(
-		[]string{op.kind, op.pool.ResourceGroup, op.pool.Name, strconv.FormatInt(op.start.UnixNano(), 10)}, "/")))
+		[]string{op.kind, op.pool.ResourceGroup, op.pool.Name,
+			strconv.FormatInt(op.start.UnixNano(), 10)}, "/")))
 }
 
 func parseOperation(subscription, id string) (operation, error) {
-	unknown := sandpool.Errorf(sandpool.NotFound, "OperationNotFound", "operationId", "There is no operation %q.", id)
+	unknown := sandpool.Errorf(sandpool.NotFound, "OperationNotFound", "operationId",
+		"There is no operation %q.", id)
 	raw, err := base64.RawURLEncoding.DecodeString(id)
 	parts := strings.Split(string(raw), "/")
 	if err != nil || len(parts) != 4 || parts[0] != putOperation && parts[0] != deleteOperation {
@@ -59,7 +61,8 @@ func parseOperation(subscription, id string) (operation, error) {
 // containerappOperationStatuses or containerappOperationResults.
 func (c *Control) operationURL(r *http.Request, p sandpool.Pool, kind, what string) string {
 	op := operation{kind: kind, pool: p.ID, start: p.UpdatedAt}
-	u := fmt.Sprintf("%s/subscriptions/%s/providers/Microsoft.App/locations/%s/%s/%s", c.o.BaseURL(r),
+	u := fmt.Sprintf("%s/subscriptions/%s/providers/Microsoft.App/locations/%s/%s/%s",
+		c.o.BaseURL(r),
 		p.ID.Subscription, url.PathEscape(plainLocation(p.Location)), what, op.id())
 	if v := apiVersion(r); v != "" {
 		u += "?api-version=" + url.QueryEscape(v)
@@ -67,12 +70,15 @@ func (c *Control) operationURL(r *http.Request, p sandpool.Pool, kind, what stri
 	return u
 }
 
-func (c *Control) setOperation(w http.ResponseWriter, r *http.Request, p sandpool.Pool, kind string) {
-	w.Header().Set("Azure-AsyncOperation", c.operationURL(r, p, kind, "containerappOperationStatuses"))
+func (c *Control) setOperation(w http.ResponseWriter, r *http.Request, p sandpool.Pool,
+	kind string) {
+	w.Header().Set("Azure-AsyncOperation", c.operationURL(r, p, kind,
+		"containerappOperationStatuses"))
 	setRetry(w)
 }
 
-func (c *Control) setLocation(w http.ResponseWriter, r *http.Request, p sandpool.Pool, kind string) {
+func (c *Control) setLocation(w http.ResponseWriter, r *http.Request, p sandpool.Pool,
+	kind string) {
 	w.Header().Set("Location", c.operationURL(r, p, kind, "containerappOperationResults"))
 	setRetry(w)
 }
@@ -110,10 +116,12 @@ func (c *Control) look(r *http.Request) (api.Operation, sandpool.Pool, error) {
 func putStatus(p sandpool.Pool, gone bool) (string, *api.ErrorDetail) {
 	switch {
 	case gone || p.State == sandpool.Deleting:
-		return api.OperationCanceled, &api.ErrorDetail{Code: "OperationPreempted", Details: []api.ErrorDetail{},
+		return api.OperationCanceled, &api.ErrorDetail{Code: "OperationPreempted",
+			Details: []api.ErrorDetail{},
 			Message: "The session pool was deleted in the meantime."}
 	case p.State == sandpool.Failed:
-		return api.OperationFailed, &api.ErrorDetail{Code: "SessionPoolProvisioningFailed", Target: p.ID.String(),
+		return api.OperationFailed, &api.ErrorDetail{Code: "SessionPoolProvisioningFailed",
+			Target:  p.ID.String(),
 			Details: []api.ErrorDetail{}, Message: problemOf(p)}
 	case p.State == sandpool.Succeeded:
 		return api.OperationSucceeded, nil
@@ -165,11 +173,14 @@ func (c *Control) operationResult(w http.ResponseWriter, r *http.Request) error 
 		w.WriteHeader(http.StatusAccepted)
 		return nil
 	case op.Error != nil:
-		return sandpool.Errorf(sandpool.Conflict, op.Error.Code, op.Error.Target, "%s", op.Error.Message)
+		return sandpool.Errorf(sandpool.Conflict, op.Error.Code, op.Error.Target, "%s",
+			op.Error.Message)
 	case op.Status == api.OperationCanceled:
-		return sandpool.Errorf(sandpool.Conflict, "OperationCanceled", p.ID.String(), "The session pool is not being deleted any more.")
+		return sandpool.Errorf(sandpool.Conflict, "OperationCanceled", p.ID.String(),
+			"The session pool is not being deleted any more.")
 	}
-	if parsed, err := parseOperation(r.PathValue("subscription"), op.Name); err == nil && parsed.kind == deleteOperation {
+	if parsed, err := parseOperation(r.PathValue("subscription"), op.Name); err == nil &&
+		parsed.kind == deleteOperation {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}

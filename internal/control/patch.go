@@ -16,9 +16,11 @@ import (
 // The properties that PATCH takes. Those that cannot change are among them:
 // they are compared with the pool afterwards, so that a caller may send them as they are.
 var (
-	patchable = []string{"tags", "identity", "properties", "location", "id", "name", "type", "systemData"}
+	patchable = []string{"tags", "identity", "properties", "location", "id", "name", "type",
+		"systemData"}
 
-	patchableProperties = []string{"scaleConfiguration", "secrets", "dynamicPoolConfiguration", "customContainerTemplate",
+	patchableProperties = []string{"scaleConfiguration", "secrets", "dynamicPoolConfiguration",
+		"customContainerTemplate",
 		"sessionNetworkConfiguration", "managedIdentitySettings", "mcpServerSettings", "sandpool",
 		"containerType", "poolManagementType", "environmentId",
 		"provisioningState", "poolManagementEndpoint", "nodeCount", "templateUpdateStatus"}
@@ -26,21 +28,25 @@ var (
 
 // mergePatch applies a JSON merge patch (RFC 7396) to a pool. Names are matched
 // without regard to case; a null takes a property back to its default. Names
-// that are no property of a pool are errors: a patch that changes nothing would pass for one that did.
+// that are no property of a pool are errors: a patch that changes nothing would pass for one that
+// did.
 func mergePatch(pool api.SessionPool, patch map[string]any) (api.SessionPool, error) {
 	var ps problems
 	if patch == nil {
-		return pool, sandpool.Errorf(sandpool.Invalid, "InvalidRequestContent", "", "The request body is null; send a JSON object.")
+		return pool, sandpool.Errorf(sandpool.Invalid, "InvalidRequestContent", "",
+			"The request body is null; send a JSON object.")
 	}
 	checkNames(&ps, "", patch, patchable)
 	switch key, properties := member(patch, "properties"); {
 	case properties == nil:
-		// Null would by the rule reset every setting; it is what a client sends that has none to change.
+		// Null would by the rule reset every setting; it is what a client sends that has none to
+		// change.
 		delete(patch, key)
 	default:
 		m, ok := properties.(map[string]any)
 		if !ok {
-			ps.add(sandpool.Invalid, "InvalidRequestContent", "properties", "The value of properties must be of type object.")
+			ps.add(sandpool.Invalid, "InvalidRequestContent", "properties",
+				"The value of properties must be of type object.")
 		}
 		checkNames(&ps, "properties.", m, patchableProperties)
 		nestLifecycle(m)
@@ -65,7 +71,9 @@ func mergePatch(pool api.SessionPool, patch map[string]any) (api.SessionPool, er
 	var typ *json.UnmarshalTypeError
 	switch err := arm.Unmarshal(merged, &out); {
 	case errors.As(err, &typ):
-		return pool, sandpool.Errorf(sandpool.Invalid, "InvalidRequestContent", typ.Field, "The value of %s is a JSON %s, which is not what it takes.", typ.Field, typ.Value[:min(len(typ.Value), 60)])
+		return pool, sandpool.Errorf(sandpool.Invalid, "InvalidRequestContent", typ.Field,
+			"The value of %s is a JSON %s, which is not what it takes.", typ.Field,
+			typ.Value[:min(len(typ.Value), 60)])
 	case err != nil:
 		return pool, fmt.Errorf("patch: %w", err)
 	}
@@ -75,7 +83,8 @@ func mergePatch(pool api.SessionPool, patch map[string]any) (api.SessionPool, er
 func checkNames(ps *problems, prefix string, m map[string]any, known []string) {
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		if !slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) {
-			ps.invalid(prefix+name, "%s%s is not a property of a session pool that PATCH can change.", prefix, name)
+			ps.invalid(prefix+name,
+				"%s%s is not a property of a session pool that PATCH can change.", prefix, name)
 		}
 	}
 }
@@ -88,7 +97,8 @@ func nestLifecycle(properties map[string]any) {
 	if !ok {
 		return
 	}
-	for flat, nested := range map[string]string{"cooldownPeriodInSeconds": "cooldownPeriodInSeconds", "executionType": "lifecycleType"} {
+	for flat, nested := range map[string]string{
+		"cooldownPeriodInSeconds": "cooldownPeriodInSeconds", "executionType": "lifecycleType"} {
 		key, value := member(dynamic, flat)
 		if key == "" {
 			continue

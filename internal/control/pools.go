@@ -176,7 +176,8 @@ func (c *Control) list(w http.ResponseWriter, r *http.Request) error {
 	sort.Slice(pools, func(i, j int) bool { return pools[i].ID.Key() < pools[j].ID.Key() })
 	page, last := api.SessionPools{Value: []api.SessionPool{}}, ""
 	for _, p := range pools {
-		in := strings.EqualFold(p.ID.Subscription, subscription) && (group == "" || strings.EqualFold(p.ID.ResourceGroup, group))
+		in := strings.EqualFold(p.ID.Subscription, subscription) &&
+			(group == "" || strings.EqualFold(p.ID.ResourceGroup, group))
 		if !in || auth.Allow(who, auth.ReadPool, p.ID.Scope()) != nil || p.ID.Key() <= after {
 			continue
 		}
@@ -196,7 +197,8 @@ const skipParameter = "$skipToken"
 func skipToken(r *http.Request) (string, error) {
 	key, err := base64.RawURLEncoding.DecodeString(r.URL.Query().Get(skipParameter))
 	if err != nil {
-		return "", sandpool.Errorf(sandpool.Invalid, "InvalidSkipToken", skipParameter, "The %s is not one that this server gave. Follow nextLink as it is.", skipParameter)
+		return "", sandpool.Errorf(sandpool.Invalid, "InvalidSkipToken", skipParameter,
+			"The %s is not one that this server gave. Follow nextLink as it is.", skipParameter)
 	}
 	return string(key), nil
 }

@@ -26,11 +26,13 @@ func parseProbes(ps *problems, c *sandpool.Container, target string, probes []ap
 			ps.unsupported(at+".type", "probes of the type Readiness")
 			continue
 		default:
-			ps.invalid(at+".type", "%s.type is %.60q; use %s or %s.", at, wire.Type, api.StartupProbe, api.LivenessProbe)
+			ps.invalid(at+".type", "%s.type is %.60q; use %s or %s.", at, wire.Type,
+				api.StartupProbe, api.LivenessProbe)
 			continue
 		}
 		if *place != nil {
-			ps.invalid(at+".type", "%s.type is %s, as that of an earlier probe; give one of each type.", at, wire.Type)
+			ps.invalid(at+".type",
+				"%s.type is %s, as that of an earlier probe; give one of each type.", at, wire.Type)
 			continue
 		}
 		p := parseProbe(ps, at, wire)
@@ -80,9 +82,12 @@ func isLoopback(host string) bool {
 }
 
 func parseHTTPGet(ps *problems, at string, get *api.HTTPGet) sandpool.HTTPProbe {
-	p := sandpool.HTTPProbe{Port: parsePort(ps, at+".port", get.Port), Path: get.Path, TLS: strings.EqualFold(get.Scheme, "HTTPS")}
-	if get.Path != "" && (!strings.HasPrefix(get.Path, "/") || len(get.Path) > 2048 || strings.ContainsAny(get.Path, " #") || hasControl(get.Path)) {
-		ps.invalid(at+".path", "%s.path is %.120q; use a path that begins with a slash, without spaces.", at, get.Path)
+	p := sandpool.HTTPProbe{Port: parsePort(ps, at+".port", get.Port), Path: get.Path,
+		TLS: strings.EqualFold(get.Scheme, "HTTPS")}
+	if get.Path != "" && (!strings.HasPrefix(get.Path, "/") || len(get.Path) > 2048 ||
+		strings.ContainsAny(get.Path, " #") || hasControl(get.Path)) {
+		ps.invalid(at+".path",
+			"%s.path is %.120q; use a path that begins with a slash, without spaces.", at, get.Path)
 	}
 	if get.Scheme != "" && !p.TLS && !strings.EqualFold(get.Scheme, "HTTP") {
 		ps.invalid(at+".scheme", "%s.scheme is %.60q; use HTTP or HTTPS.", at, get.Scheme)
@@ -92,12 +97,14 @@ func parseHTTPGet(ps *problems, at string, get *api.HTTPGet) sandpool.HTTPProbe 
 		ps.invalid(at+".host", "%s.host is %.120q, which is not a host name.", at, p.Host)
 	}
 	if len(get.HTTPHeaders) > 32 {
-		ps.invalid(at+".httpHeaders", "%s.httpHeaders has %d entries; use at most 32.", at, len(get.HTTPHeaders))
+		ps.invalid(at+".httpHeaders", "%s.httpHeaders has %d entries; use at most 32.", at,
+			len(get.HTTPHeaders))
 		return p
 	}
 	for i, h := range get.HTTPHeaders {
 		if !headerName.MatchString(h.Name) || hasControl(h.Value) || len(h.Value) > 4096 {
-			ps.invalid(fmt.Sprintf("%s.httpHeaders[%d]", at, i), "%s.httpHeaders[%d] is not a header: its name or its value has a character that headers cannot have.", at, i)
+			ps.invalid(fmt.Sprintf("%s.httpHeaders[%d]", at, i), "%s.httpHeaders[%d] is not a "+
+				"header: its name or its value has a character that headers cannot have.", at, i)
 			continue
 		}
 		p.Headers = append(p.Headers, sandpool.Header{Name: h.Name, Value: h.Value})
@@ -122,7 +129,8 @@ func probe(kind string, p sandpool.Probe) api.ContainerProbe {
 	out := api.ContainerProbe{Type: kind,
 		FailureThreshold: orNil(p.Failures), SuccessThreshold: orNil(p.Successes),
 		InitialDelaySeconds: secondsOrNil(p.Delay), PeriodSeconds: secondsOrNil(p.Period),
-		TimeoutSeconds: secondsOrNil(p.Timeout), TerminationGracePeriodSeconds: secondsOrNil(p.Grace)}
+		TimeoutSeconds: secondsOrNil(p.Timeout), TerminationGracePeriodSeconds: secondsOrNil(
+			p.Grace)}
 	if p.TCP.Port != 0 {
 		out.TCPSocket = &api.TCPSocket{Port: &p.TCP.Port}
 		return out

@@ -22,8 +22,10 @@ func refuse(ps *problems, identity *api.Identity, props *api.SessionPoolProperti
 	if len(props.Secrets) > 0 && !custom {
 		ps.unsupported("properties.secrets", "secrets")
 	}
-	if props.CustomContainerTemplate != nil && !custom && !emptyTemplate(*props.CustomContainerTemplate) {
-		ps.unsupported("properties.customContainerTemplate", "custom containers in pools of other types")
+	if props.CustomContainerTemplate != nil && !custom &&
+		!emptyTemplate(*props.CustomContainerTemplate) {
+		ps.unsupported("properties.customContainerTemplate",
+			"custom containers in pools of other types")
 	}
 	if len(props.ManagedIdentitySettings) > 0 {
 		ps.unsupported("properties.managedIdentitySettings", "managed identities")

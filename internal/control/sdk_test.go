@@ -27,15 +27,18 @@ func (b bearer) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Ac
 
 func azureClient(t *testing.T, k *kit) *armappcontainers.ContainerAppsSessionPoolsClient {
 	t.Helper()
-	c, err := armappcontainers.NewContainerAppsSessionPoolsClient("s1", bearer(k.admin), &arm.ClientOptions{
-		ClientOptions: policy.ClientOptions{
-			Transport: k.srv.Client(),
-			Cloud: cloud.Configuration{ActiveDirectoryAuthorityHost: "https://login.invalid/", Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
-				cloud.ResourceManager: {Endpoint: k.srv.URL, Audience: "https://management.azure.com"}}},
-			Retry: policy.RetryOptions{MaxRetries: -1},
-		},
-		DisableRPRegistration: true,
-	})
+	c, err := armappcontainers.NewContainerAppsSessionPoolsClient("s1", bearer(k.admin),
+		&arm.ClientOptions{
+			ClientOptions: policy.ClientOptions{
+				Transport: k.srv.Client(),
+				Cloud: cloud.Configuration{ActiveDirectoryAuthorityHost: "https://login.invalid/",
+					Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
+						cloud.ResourceManager: {Endpoint: k.srv.URL,
+							Audience: "https://management.azure.com"}}},
+				Retry: policy.RetryOptions{MaxRetries: -1},
+			},
+			DisableRPRegistration: true,
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,10 +70,14 @@ func codePool() armappcontainers.SessionPool {
 		Properties: &armappcontainers.SessionPoolProperties{
 			ContainerType:      to.Ptr(armappcontainers.ContainerTypePythonLTS),
 			PoolManagementType: to.Ptr(armappcontainers.PoolManagementTypeDynamic),
-			ScaleConfiguration: &armappcontainers.ScaleConfiguration{MaxConcurrentSessions: to.Ptr[int32](20), ReadySessionInstances: to.Ptr[int32](3)},
-			DynamicPoolConfiguration: &armappcontainers.DynamicPoolConfiguration{LifecycleConfiguration: &armappcontainers.LifecycleConfiguration{
-				LifecycleType: to.Ptr(armappcontainers.LifecycleTypeTimed), CooldownPeriodInSeconds: to.Ptr[int32](600)}},
-			SessionNetworkConfiguration: &armappcontainers.SessionNetworkConfiguration{Status: to.Ptr(armappcontainers.SessionNetworkStatusEgressDisabled)},
+			ScaleConfiguration: &armappcontainers.ScaleConfiguration{
+				MaxConcurrentSessions: to.Ptr[int32](20), ReadySessionInstances: to.Ptr[int32](3)},
+			DynamicPoolConfiguration: &armappcontainers.DynamicPoolConfiguration{
+				LifecycleConfiguration: &armappcontainers.LifecycleConfiguration{
+					LifecycleType:           to.Ptr(armappcontainers.LifecycleTypeTimed),
+					CooldownPeriodInSeconds: to.Ptr[int32](600)}},
+			SessionNetworkConfiguration: &armappcontainers.SessionNetworkConfiguration{
+				Status: to.Ptr(armappcontainers.SessionNetworkStatusEgressDisabled)},
 		},
 	}
 }
@@ -88,30 +95,38 @@ func TestAzureSDK(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if polls < 2 || *made.Properties.ProvisioningState != armappcontainers.SessionPoolProvisioningStateSucceeded {
+	if polls < 2 ||
+		*made.Properties.ProvisioningState !=
+			armappcontainers.SessionPoolProvisioningStateSucceeded {
 		t.Errorf("%d polls, state %v", polls, *made.Properties.ProvisioningState)
 	}
-	if want := k.srv.URL + "/subscriptions/s1/resourceGroups/lab/sessionPools/pypool"; *made.Properties.PoolManagementEndpoint != want {
+	if want := k.srv.URL +
+		"/subscriptions/s1/resourceGroups/lab/sessionPools/pypool"; *made.Properties.PoolManagementEndpoint != want {
 		t.Errorf("endpoint %q, want %q", *made.Properties.PoolManagementEndpoint, want)
 	}
 	got, err := c.Get(ctx, "LAB", "pypool", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if *got.ID != pypool || *got.Location != "East US" || *got.Tags["team"] != "ml" || got.SystemData.CreatedAt == nil ||
-		*got.Properties.DynamicPoolConfiguration.LifecycleConfiguration.CooldownPeriodInSeconds != 600 {
+	if *got.ID != pypool || *got.Location != "East US" || *got.Tags["team"] != "ml" ||
+		got.SystemData.CreatedAt == nil ||
+		*got.Properties.DynamicPoolConfiguration.LifecycleConfiguration.CooldownPeriodInSeconds !=
+			600 {
 		t.Errorf("got %+v", got)
 	}
 
-	update, err := c.BeginUpdate(ctx, "lab", "pypool", armappcontainers.SessionPoolUpdatableProperties{
-		Properties: &armappcontainers.SessionPoolUpdatablePropertiesProperties{
-			ScaleConfiguration: &armappcontainers.ScaleConfiguration{MaxConcurrentSessions: to.Ptr[int32](30)}},
-	}, nil)
+	update, err := c.BeginUpdate(ctx, "lab", "pypool",
+		armappcontainers.SessionPoolUpdatableProperties{
+			Properties: &armappcontainers.SessionPoolUpdatablePropertiesProperties{
+				ScaleConfiguration: &armappcontainers.ScaleConfiguration{
+					MaxConcurrentSessions: to.Ptr[int32](30)}},
+		}, nil)
 	changed, _, err := finish(t, update, err)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := changed.Properties.ScaleConfiguration; *s.MaxConcurrentSessions != 30 || *s.ReadySessionInstances != 3 || *changed.Tags["team"] != "ml" {
+	if s := changed.Properties.ScaleConfiguration; *s.MaxConcurrentSessions != 30 ||
+		*s.ReadySessionInstances != 3 || *changed.Tags["team"] != "ml" {
 		t.Errorf("after the update: %+v", s)
 	}
 
@@ -132,7 +147,8 @@ func TestAzureSDK(t *testing.T) {
 		}
 	}
 	var re *azcore.ResponseError
-	if _, err := c.Get(ctx, "lab", "pypool", nil); !errors.As(err, &re) || re.StatusCode != http.StatusNotFound || re.ErrorCode != "ResourceNotFound" {
+	if _, err := c.Get(ctx, "lab", "pypool", nil); !errors.As(err, &re) ||
+		re.StatusCode != http.StatusNotFound || re.ErrorCode != "ResourceNotFound" {
 		t.Errorf("get after delete: %v", err)
 	}
 }
@@ -149,7 +165,8 @@ func TestAzureSDKSeesFailures(t *testing.T) {
 	}
 	bad := codePool()
 	bad.Properties.ScaleConfiguration.ReadySessionInstances = to.Ptr[int32](20)
-	if _, err := c.BeginCreateOrUpdate(t.Context(), "lab", "other", bad, nil); !errors.As(err, &re) || re.StatusCode != 400 || re.ErrorCode != codeReady {
+	if _, err := c.BeginCreateOrUpdate(t.Context(), "lab", "other", bad, nil); !errors.As(err,
+		&re) || re.StatusCode != 400 || re.ErrorCode != codeReady {
 		t.Errorf("a pool that is invalid: %v", err)
 	}
 }

@@ -18,13 +18,17 @@ func TestNumbersAsText(t *testing.T) {
 	check := func(max, ready, cooldown int) {
 		t.Helper()
 		p := k.want(200, k.do("GET", pypool, "")).pool.Properties
-		if *p.ScaleConfiguration.MaxConcurrentSessions != max || *p.ScaleConfiguration.ReadySessionInstances != ready ||
-			*p.DynamicPoolConfiguration.LifecycleConfiguration.CooldownPeriodInSeconds != cooldown || *p.Sandpool.CPU != 0.5 || *p.Sandpool.PIDs != 256 {
-			t.Errorf("the pool is %+v %+v %+v", p.ScaleConfiguration, p.DynamicPoolConfiguration.LifecycleConfiguration, p.Sandpool)
+		if *p.ScaleConfiguration.MaxConcurrentSessions != max ||
+			*p.ScaleConfiguration.ReadySessionInstances != ready ||
+			*p.DynamicPoolConfiguration.LifecycleConfiguration.CooldownPeriodInSeconds !=
+				cooldown || *p.Sandpool.CPU != 0.5 || *p.Sandpool.PIDs != 256 {
+			t.Errorf("the pool is %+v %+v %+v", p.ScaleConfiguration,
+				p.DynamicPoolConfiguration.LifecycleConfiguration, p.Sandpool)
 		}
 	}
 	check(20, 5, 600)
-	k.want(200, k.do("PATCH", pypool, `{"properties":{"scaleConfiguration":{"maxConcurrentSessions":"30.0"},"dynamicPoolConfiguration":{"cooldownPeriodInSeconds":"300"}}}`))
+	k.want(200, k.do("PATCH", pypool,
+		`{"properties":{"scaleConfiguration":{"maxConcurrentSessions":"30.0"},"dynamicPoolConfiguration":{"cooldownPeriodInSeconds":"300"}}}`))
 	check(30, 5, 300)
 	for body, target := range map[string]string{
 		`{"properties":{"scaleConfiguration":{"maxConcurrentSessions":"many"}}}`:     "properties.scaleConfiguration.maxConcurrentSessions",
@@ -36,7 +40,8 @@ func TestNumbersAsText(t *testing.T) {
 			t.Errorf("%s: %s", body, r.body)
 		}
 	}
-	huge := `{"properties":{"scaleConfiguration":{"maxConcurrentSessions":` + strings.Repeat("9", 200<<10) + `}}}`
+	huge := `{"properties":{"scaleConfiguration":{"maxConcurrentSessions":` +
+		strings.Repeat("9", 200<<10) + `}}}`
 	for _, method := range []string{"PUT", "PATCH"} {
 		if r := k.want(400, k.do(method, pypool, huge)); len(r.body) > 4<<10 {
 			t.Errorf("%s: a number of 200 KB is answered with %d bytes", method, len(r.body))

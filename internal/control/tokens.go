@@ -11,7 +11,8 @@ import (
 )
 
 // onTokens checks the permission before it calls fn.
-func (c *Control) onTokens(fn func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
+func (c *Control) onTokens(fn func(http.ResponseWriter,
+	*http.Request) error) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if err := auth.Require(r.Context(), auth.ManageTokens, sandpool.Scope{}); err != nil {
 			return err
@@ -33,7 +34,8 @@ func (c *Control) createToken(w http.ResponseWriter, r *http.Request) error {
 	if body.ExpiresAt != "" {
 		t, err := time.Parse(time.RFC3339, body.ExpiresAt)
 		if err != nil {
-			return sandpool.Errorf(sandpool.Invalid, "InvalidTokenExpiry", "expiresAt", "expiresAt is %.60q; write it as 2030-01-31T00:00:00Z.", body.ExpiresAt)
+			return sandpool.Errorf(sandpool.Invalid, "InvalidTokenExpiry", "expiresAt",
+				"expiresAt is %.60q; write it as 2030-01-31T00:00:00Z.", body.ExpiresAt)
 		}
 		expires = t
 	}
@@ -67,7 +69,8 @@ func (c *Control) getToken(w http.ResponseWriter, r *http.Request) error {
 			return arm.WriteJSON(w, http.StatusOK, renderToken(t))
 		}
 	}
-	return sandpool.Errorf(sandpool.NotFound, "TokenNotFound", "id", "There is no token with the id %.60q.", r.PathValue("id"))
+	return sandpool.Errorf(sandpool.NotFound, "TokenNotFound", "id",
+		"There is no token with the id %.60q.", r.PathValue("id"))
 }
 
 func (c *Control) deleteToken(w http.ResponseWriter, r *http.Request) error {
@@ -86,7 +89,8 @@ func parseGrants(body api.TokenRequest) ([]sandpool.Grant, error) {
 	}
 	if body.Role != "" || body.Pool != "" || body.Scope != "" {
 		return nil, sandpool.Errorf(sandpool.Invalid, "InvalidGrants", "grants",
-			"The token has grants, and also a role, a pool or a scope of its own. Use one of the two forms.")
+			"The token has grants, and also a role, a pool or a scope of its own. Use one of the "+
+				"two forms.")
 	}
 	var grants []sandpool.Grant
 	for _, g := range body.Grants {
@@ -102,7 +106,8 @@ func parseGrants(body api.TokenRequest) ([]sandpool.Grant, error) {
 func parseScope(body api.TokenRequest) (sandpool.Scope, error) {
 	switch {
 	case body.Pool != "" && body.Scope != "":
-		return sandpool.Scope{}, sandpool.Errorf(sandpool.Invalid, "InvalidScope", "scope", "The token has a pool and a scope. Use one of the two.")
+		return sandpool.Scope{}, sandpool.Errorf(sandpool.Invalid, "InvalidScope", "scope",
+			"The token has a pool and a scope. Use one of the two.")
 	case body.Pool != "":
 		id, err := arm.ParseResourceID(body.Pool)
 		return id.Scope(), err
@@ -113,7 +118,8 @@ func parseScope(body api.TokenRequest) (sandpool.Scope, error) {
 }
 
 func renderToken(t sandpool.Token) api.Token {
-	out := api.Token{ID: t.ID, Name: t.Name, Grants: []api.Grant{}, CreatedAt: stamp(t.CreatedAt), ExpiresAt: stamp(t.ExpiresAt)}
+	out := api.Token{ID: t.ID, Name: t.Name, Grants: []api.Grant{}, CreatedAt: stamp(t.CreatedAt),
+		ExpiresAt: stamp(t.ExpiresAt)}
 	for _, g := range t.Grants {
 		out.Grants = append(out.Grants, api.Grant{Role: string(g.Role), Scope: g.Scope.String()})
 	}

@@ -16,9 +16,11 @@ import (
 // templates ask for these things before they ask for a pool. Whoever may list pools may read them.
 
 // registerTree adds the routes.
-func (c *Control) registerTree(handle func(pattern string, fn func(http.ResponseWriter, *http.Request) error)) {
+func (c *Control) registerTree(handle func(pattern string, fn func(http.ResponseWriter,
+	*http.Request) error)) {
 	const subscription = "/subscriptions/{subscription}"
-	read := func(fn func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
+	read := func(fn func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter,
+		*http.Request) error {
 		return func(w http.ResponseWriter, r *http.Request) error {
 			if err := auth.Require(r.Context(), auth.ListPools, sandpool.Scope{}); err != nil {
 				return err
@@ -76,7 +78,9 @@ func (c *Control) names(r *http.Request, of func(sandpool.PoolID) string) ([]str
 	var names []string
 	for _, p := range pools {
 		name := of(p.ID)
-		known := slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
+		known := slices.ContainsFunc(names, func(n string) bool {
+			return strings.EqualFold(n, name)
+		})
 		if name != "" && !known && auth.Allow(who, auth.ReadPool, p.ID.Scope()) == nil {
 			names = append(names, name)
 		}
@@ -86,7 +90,8 @@ func (c *Control) names(r *http.Request, of func(sandpool.PoolID) string) ([]str
 }
 
 func subscriptionOf(name string) api.Subscription {
-	return api.Subscription{ID: "/subscriptions/" + name, SubscriptionID: name, DisplayName: "sandpool", State: "Enabled",
+	return api.Subscription{ID: "/subscriptions/" + name, SubscriptionID: name,
+		DisplayName: "sandpool", State: "Enabled",
 		TenantID: sandpool.DefaultSubscription}
 }
 
@@ -96,46 +101,55 @@ func (c *Control) subscription(w http.ResponseWriter, r *http.Request) error {
 
 func (c *Control) tenants(w http.ResponseWriter, _ *http.Request) error {
 	const id = sandpool.DefaultSubscription
-	return arm.WriteJSON(w, http.StatusOK, api.List[api.Tenant]{Value: []api.Tenant{{ID: "/tenants/" + id, TenantID: id, DisplayName: "sandpool"}}})
+	return arm.WriteJSON(w, http.StatusOK, api.List[api.Tenant]{
+		Value: []api.Tenant{{ID: "/tenants/" + id, TenantID: id, DisplayName: "sandpool"}}})
 }
 
 func (c *Control) locations(w http.ResponseWriter, r *http.Request) error {
 	name := c.o.Location
 	return arm.WriteJSON(w, http.StatusOK, api.List[api.Location]{Value: []api.Location{{
-		ID: "/subscriptions/" + r.PathValue("subscription") + "/locations/" + name, Name: name, DisplayName: name}}})
+		ID: "/subscriptions/" + r.PathValue("subscription") + "/locations/" +
+			name, Name: name, DisplayName: name}}})
 }
 
 // providerName is the one resource provider that there is.
 const providerName = "Microsoft.App"
 
 func (c *Control) providerOf(r *http.Request) api.Provider {
-	return api.Provider{ID: "/subscriptions/" + r.PathValue("subscription") + "/providers/" + providerName, Namespace: providerName,
-		RegistrationState: "Registered", ResourceTypes: []api.ResourceType{{ResourceType: "sessionPools",
-			Locations: []string{c.o.Location}, APIVersions: apiVersions()}}}
+	return api.Provider{ID: "/subscriptions/" + r.PathValue("subscription") + "/providers/" +
+		providerName, Namespace: providerName,
+		RegistrationState: "Registered", ResourceTypes: []api.ResourceType{
+			{ResourceType: "sessionPools",
+				Locations: []string{c.o.Location}, APIVersions: apiVersions()}}}
 }
 
 // apiVersions are those that the resource type was published with.
 func apiVersions() []string {
-	return []string{"2026-07-01", "2026-03-02-preview", "2026-01-01", "2025-10-02-preview", "2025-07-01", "2025-02-02-preview",
+	return []string{"2026-07-01", "2026-03-02-preview", "2026-01-01", "2025-10-02-preview",
+		"2025-07-01", "2025-02-02-preview",
 		"2025-01-01", "2024-10-02-preview", "2024-08-02-preview", "2024-02-02-preview"}
 }
 
 func (c *Control) providers(w http.ResponseWriter, r *http.Request) error {
-	return arm.WriteJSON(w, http.StatusOK, api.List[api.Provider]{Value: []api.Provider{c.providerOf(r)}})
+	return arm.WriteJSON(w, http.StatusOK, api.List[api.Provider]{
+		Value: []api.Provider{c.providerOf(r)}})
 }
 
 // provider answers for the provider, which is registered; registering it changes nothing.
 func (c *Control) provider(w http.ResponseWriter, r *http.Request) error {
 	if name := r.PathValue("provider"); !strings.EqualFold(name, providerName) {
-		return sandpool.Errorf(sandpool.NotFound, "InvalidResourceNamespace", "resourceProviderNamespace",
+		return sandpool.Errorf(sandpool.NotFound, "InvalidResourceNamespace",
+			"resourceProviderNamespace",
 			"This server has no resource provider %.100q; it has %s.", name, providerName)
 	}
 	return arm.WriteJSON(w, http.StatusOK, c.providerOf(r))
 }
 
 func (c *Control) groupOf(r *http.Request, name string) api.ResourceGroup {
-	return api.ResourceGroup{ID: "/subscriptions/" + r.PathValue("subscription") + "/resourceGroups/" + name, Name: name,
-		Type: "Microsoft.Resources/resourceGroups", Location: c.o.Location, Properties: api.Provisioned{ProvisioningState: "Succeeded"}}
+	return api.ResourceGroup{ID: "/subscriptions/" + r.PathValue("subscription") +
+		"/resourceGroups/" + name, Name: name,
+		Type: "Microsoft.Resources/resourceGroups", Location: c.o.Location,
+		Properties: api.Provisioned{ProvisioningState: "Succeeded"}}
 }
 
 // groups lists the groups that hold a pool which the caller may read, and the server's own.

@@ -19,7 +19,8 @@ const adminTokenFile = "admin-token"
 
 // adminToken returns the text of the administrator's token, making one if there is none
 // or if the one on disk is not in the store (revoked, or another store).
-func adminToken(ctx context.Context, store auth.TokenStore, tokens *auth.Tokens, dir string) (string, error) {
+func adminToken(ctx context.Context, store auth.TokenStore, tokens *auth.Tokens,
+	dir string) (string, error) {
 	path := filepath.Join(dir, adminTokenFile)
 	b, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -34,7 +35,8 @@ func adminToken(ctx context.Context, store auth.TokenStore, tokens *auth.Tokens,
 			return "", fmt.Errorf("administrator's token: %w", err)
 		}
 	}
-	row, text, err := auth.NewToken("admin", []sandpool.Grant{{Role: auth.Admin}}, time.Time{}, time.Now())
+	row, text, err := auth.NewToken("admin", []sandpool.Grant{{Role: auth.Admin}}, time.Time{},
+		time.Now())
 	if err != nil {
 		return "", fmt.Errorf("administrator's token: %w", err)
 	}

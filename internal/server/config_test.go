@@ -10,18 +10,23 @@ import (
 
 func TestLoadConfigLayers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.yaml")
-	if err := os.WriteFile(path, []byte("listen: 127.0.0.1:1\nlimits:\n  min_cooldown: 2s\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("listen: 127.0.0.1:1\nlimits:\n  min_cooldown: 2s\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	cfg, err := LoadConfig(path, []string{"SANDPOOL_LISTEN=127.0.0.1:2", "SANDPOOL_SANDBOX_CPU=0.5",
-		"SANDPOOL_REGISTRIES_ALLOW=[docker.io, 10.0.0.5:5000]", "SANDPOOL_REGISTRIES_MIRRORS={docker.io: [mirror.example.com/hub]}", "SANDPOOL_TOKEN=x", "HOME=/"})
+		"SANDPOOL_REGISTRIES_ALLOW=[docker.io, 10.0.0.5:5000]",
+		"SANDPOOL_REGISTRIES_MIRRORS={docker.io: [mirror.example.com/hub]}", "SANDPOOL_TOKEN=x",
+		"HOME=/"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Listen != "127.0.0.1:2" || cfg.Limits.MinCooldown != 2*time.Second || cfg.Sandbox.CPU != 0.5 {
+	if cfg.Listen != "127.0.0.1:2" || cfg.Limits.MinCooldown != 2*time.Second ||
+		cfg.Sandbox.CPU != 0.5 {
 		t.Errorf("got %+v", cfg)
 	}
-	if r := cfg.OCI(); len(r.Allow) != 2 || r.Mirrors["docker.io"][0] != "mirror.example.com/hub" || r.Limits.Layer.Entries != 500_000 {
+	if r := cfg.OCI(); len(r.Allow) != 2 || r.Mirrors["docker.io"][0] != "mirror.example.com/hub" ||
+		r.Limits.Layer.Entries != 500_000 {
 		t.Errorf("registries: %+v", r)
 	}
 	if cfg.Limits.MaxCooldown != time.Hour {
@@ -34,11 +39,13 @@ func TestLoadConfigReportsEverythingAtOnce(t *testing.T) {
 	if err := os.WriteFile(path, []byte("lissten: x\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := LoadConfig(path, []string{"SANDPOOL_LISTN=1", "SANDPOOL_STARTS=many", "SANDPOOL_FULL_STATUS=500", "SANDPOOL_DATA_DIR=rel"})
+	_, err := LoadConfig(path, []string{"SANDPOOL_LISTN=1", "SANDPOOL_STARTS=many",
+		"SANDPOOL_FULL_STATUS=500", "SANDPOOL_DATA_DIR=rel"})
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"lissten", "SANDPOOL_LISTN", "SANDPOOL_STARTS", "full_status", "data_dir"} {
+	for _, want := range []string{"lissten", "SANDPOOL_LISTN", "SANDPOOL_STARTS", "full_status",
+		"data_dir"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not name %s:\n%v", want, err)
 		}
@@ -71,15 +78,18 @@ func TestLoadConfigSpeaksPlainly(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := LoadConfig(path, nil)
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "server.") || strings.Contains(err.Error(), "yaml:") {
+		if err == nil || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), "server.") || strings.Contains(err.Error(), "yaml:") {
 			t.Errorf("%q: %v\nwant %s", content, err, want)
 		}
 	}
 	for kv, want := range map[string]string{
-		"SANDPOOL_LISTN=x":                 "SANDPOOL_LISTN is not a setting; did you mean SANDPOOL_LISTEN?",
+		"SANDPOOL_LISTN=x": "SANDPOOL_LISTN is not a setting; did you mean " +
+			"SANDPOOL_LISTEN?",
 		"SANDPOOL_LIMITS_MIN_COOLDOWN=300": `SANDPOOL_LIMITS_MIN_COOLDOWN: "300" does not fit; use a duration such as 10s`,
 	} {
-		if _, err := LoadConfig("", []string{kv}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := LoadConfig("", []string{kv}); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v\nwant %s", kv, err, want)
 		}
 	}

@@ -24,7 +24,8 @@ func TestCheckFindsWhatServeRefuses(t *testing.T) {
 	for _, r := range Check(cfg) {
 		found[r.Name] = r
 	}
-	for name, ok := range map[string]bool{"sandpool-agent": false, "data directory": false, "image python": true} {
+	for name, ok := range map[string]bool{"sandpool-agent": false, "data directory": false,
+		"image python": true} {
 		if r := found[name]; r.OK != ok || r.Fix == "" || !strings.Contains(r.Detail, dir) {
 			t.Errorf("%s: %+v, want OK %t, a place and a fix", name, r, ok)
 		}

@@ -31,7 +31,8 @@ func (s *Server) tidyImages(ctx context.Context) {
 		if err == nil {
 			removed, failed := container.Tidy(s.images, pools, keepUnused)
 			for _, i := range removed {
-				s.log.Info("a container image that nothing used is removed", "image", i.Manifest, "references", i.References, "bytes", i.Size)
+				s.log.Info("a container image that nothing used is removed", "image", i.Manifest,
+					"references", i.References, "bytes", i.Size)
 			}
 			err = failed
 		}
@@ -58,6 +59,7 @@ func pulling(containers *container.Containers) func(sandpool.PoolID) *api.Pull {
 		if !ok {
 			return nil
 		}
-		return &api.Pull{Step: string(at.Step), Layers: at.Layers, LayersDone: at.Done, Bytes: at.Bytes, TotalBytes: at.Total}
+		return &api.Pull{Step: string(at.Step), Layers: at.Layers, LayersDone: at.Done,
+			Bytes: at.Bytes, TotalBytes: at.Total}
 	}
 }

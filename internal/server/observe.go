@@ -40,9 +40,12 @@ func (s *Server) inNumbers(ctx context.Context) ([]metrics.Pool, error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, metrics.Pool{ID: p.ID, Failed: p.State == sandpool.Failed, Max: p.MaxSessions, Target: p.ReadySessions,
-			Ready: n.Ready, Starting: n.Starting, Claimed: n.Claimed, Stopping: n.Stopping, Waiting: n.Waiting,
-			RefillFailures: n.RefillFailures, Crashes: n.Crashes, Refused: n.Refused, Claims: n.Claims})
+		list = append(list, metrics.Pool{ID: p.ID, Failed: p.State == sandpool.Failed,
+			Max: p.MaxSessions, Target: p.ReadySessions,
+			Ready: n.Ready, Starting: n.Starting, Claimed: n.Claimed, Stopping: n.Stopping,
+			Waiting:        n.Waiting,
+			RefillFailures: n.RefillFailures, Crashes: n.Crashes, Refused: n.Refused,
+			Claims: n.Claims})
 	}
 	return list, nil
 }
@@ -59,14 +62,16 @@ func (s *Server) scrape(respond *arm.Responder) http.HandlerFunc {
 	}
 }
 
-// serveMetrics serves the metrics at an address of their own, to whoever reaches it, until ctx ends.
+// serveMetrics serves the metrics at an address of their own, to whoever reaches it, until ctx
+// ends.
 func (s *Server) serveMetrics(ctx context.Context) error {
 	if s.scraped == nil {
 		return nil
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET "+metricsPath, s.metrics.Handler())
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
 	return ignoring(http.ErrServerClosed, srv.Serve(s.scraped))
@@ -94,8 +99,8 @@ func checks(cfg Config) []web.Check {
 	return list
 }
 
-// SignInLink is the URL of a page that signs its reader in to the dashboard as the administrator, once,
-// within ten minutes; empty if there is no dashboard.
+// SignInLink is the URL of a page that signs its reader in to the dashboard as the administrator,
+// once, within ten minutes; empty if there is no dashboard.
 func (s *Server) SignInLink() string {
 	if s.dashboard == nil {
 		return ""

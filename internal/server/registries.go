@@ -26,14 +26,16 @@ type ImageLimits struct {
 // defaultImageLimits are those of package oci.
 func defaultImageLimits() ImageLimits {
 	l := oci.DefaultLimits()
-	return ImageLimits{DownloadMB: l.Download >> 20, UnpackedMB: l.Layer.Bytes >> 20, Entries: l.Layer.Entries}
+	return ImageLimits{DownloadMB: l.Download >> 20, UnpackedMB: l.Layer.Bytes >> 20,
+		Entries: l.Layer.Entries}
 }
 
 // OCI is what a client of registries is told.
 func (c Config) OCI() oci.Config {
 	limits := oci.DefaultLimits()
 	limits.Download = c.Limits.Image.DownloadMB << 20
-	limits.Layer = layer.Limits{Bytes: c.Limits.Image.UnpackedMB << 20, Entries: c.Limits.Image.Entries, Ratio: limits.Layer.Ratio}
+	limits.Layer = layer.Limits{Bytes: c.Limits.Image.UnpackedMB << 20,
+		Entries: c.Limits.Image.Entries, Ratio: limits.Layer.Ratio}
 	r := c.Registries
 	return oci.Config{
 		Allow: r.Allow, Deny: r.Deny, PlainHTTP: r.PlainHTTP, Mirrors: r.Mirrors, CAFile: r.CAFile,

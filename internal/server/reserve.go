@@ -23,7 +23,8 @@ const leastReserve = 1024
 // defaultReserve is a tenth of the machine's memory, and room for one sandbox at its limit.
 func defaultReserve() Reserve {
 	r := Reserve{MemoryMB: leastReserve, DiskMB: 1024, Threads: 1024}
-	if total, err := machine.Memory(); err == nil { // else it cannot be measured either, which New says
+	// else it cannot be measured either, which New says
+	if total, err := machine.Memory(); err == nil {
 		// On a small machine that would be all of it.
 		r.MemoryMB = min(max(total>>20/10, leastReserve), total>>20/4)
 	}
@@ -41,19 +42,23 @@ func checkRoom(cfg Config) sandbox.Requirement {
 	r := sandbox.Requirement{Name: "room for sandboxes", OK: true}
 	m, err := machine.New(existing(cfg.DataDir))
 	if err != nil {
-		r.OK, r.Detail, r.Fix = false, err.Error(), "Mount /proc, and choose a data directory on a local filesystem."
+		r.OK, r.Detail, r.Fix = false, err.Error(),
+			"Mount /proc, and choose a data directory on a local filesystem."
 		return r
 	}
 	now, err := m.Measure(time.Now())
 	if err != nil {
-		r.OK, r.Detail, r.Fix = false, err.Error(), "Mount /proc, and choose a data directory on a local filesystem."
+		r.OK, r.Detail, r.Fix = false, err.Error(),
+			"Mount /proc, and choose a data directory on a local filesystem."
 		return r
 	}
 	left := now.Left.Minus(cfg.Reserve.amount())
-	r.Detail = fmt.Sprintf("beyond the reserve %d MB of memory, %d MB of disk, %d threads", left.Memory>>20, left.Disk>>20, left.Threads)
+	r.Detail = fmt.Sprintf("beyond the reserve %d MB of memory, %d MB of disk, %d threads",
+		left.Memory>>20, left.Disk>>20, left.Threads)
 	one := room.Size{}.Within(room.Amount{}).Used.Max(room.Amount{Disk: cfg.Sandbox.DiskMB << 20})
 	if lack := left.Minus(one).Lacks(); lack != "" {
-		r.Fix = fmt.Sprintf("There is not enough %s for a session: end what uses it, or lower the setting reserve.", lack)
+		r.Fix = fmt.Sprintf("There is not enough %s for a session: end what uses it, or lower "+
+			"the setting reserve.", lack)
 	}
 	return r
 }

@@ -91,7 +91,8 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 		return nil, err
 	}
 	s.events = event.New(event.Log(log), s.metrics)
-	s.within = interpreter.New(interpreter.Options{MaxTimeout: cfg.Limits.MaxExecution, Idle: s.memory.free})
+	s.within = interpreter.New(interpreter.Options{MaxTimeout: cfg.Limits.MaxExecution,
+		Idle: s.memory.free})
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -134,7 +135,8 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if err != nil {
 		return nil, err
 	}
-	if s.containers, err = container.New(registries, container.Options{Limits: tpl.limits, Pulled: s.pulled}); err != nil {
+	if s.containers, err = container.New(registries, container.Options{Limits: tpl.limits,
+		Pulled: s.pulled}); err != nil {
 		return nil, err
 	}
 	if s.manager, err = s.newManager(tpl, s.containers, owner); err != nil {
@@ -177,7 +179,8 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 }
 
 // newManager makes what gives identifiers their sandboxes; owner names it in the store.
-func (s *Server) newManager(code *templates, containers *container.Containers, owner string) (*pool.Manager, error) {
+func (s *Server) newManager(code *templates, containers *container.Containers,
+	owner string) (*pool.Manager, error) {
 	host, err := machine.New(s.cfg.DataDir)
 	if err != nil {
 		return nil, fmt.Errorf("measure the machine: %w", err)
@@ -187,7 +190,8 @@ func (s *Server) newManager(code *templates, containers *container.Containers, o
 			if p.Spec.Kind == sandpool.CustomContainer {
 				return containers.Guest(p)
 			}
-			return pool.Guest{Template: code.template, Init: s.within.Init, Alive: s.within.Alive}, nil
+			return pool.Guest{Template: code.template, Init: s.within.Init, Alive: s.within.Alive},
+				nil
 		},
 		Owner:     owner,
 		MaxStarts: s.cfg.Starts,
@@ -205,7 +209,8 @@ func (s *Server) Run(ctx context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	g, stopping := errgroup.WithContext(ctx)
-	told, silence := context.WithCancel(context.WithoutCancel(ctx)) // until the manager has said its last
+	// until the manager has said its last
+	told, silence := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { return s.events.Run(told) })
 	g.Go(func() error {
 		defer silence()
@@ -315,7 +320,8 @@ func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 	var lc net.ListenConfig
 	tcp, err := lc.Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %q: %w (choose another address with --listen)", cfg.Listen, err)
+		return nil, fmt.Errorf("listen on %q: %w (choose another address with --listen)",
+			cfg.Listen, err)
 	}
 	l := quiet.Listener{TCPListener: tcp.(*net.TCPListener)}
 	if cfg.TLS.Cert == "" {
@@ -325,8 +331,9 @@ func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("tls: %w", err), l.Close())
 	}
-	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert},
-		NextProtos: []string{"h2", "http/1.1"}}), nil
+	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12,
+		Certificates: []tls.Certificate{cert},
+		NextProtos:   []string{"h2", "http/1.1"}}), nil
 }
 
 // lockDir makes the data directory and takes its lock: two servers on one
@@ -337,7 +344,8 @@ func lockDir(ctx context.Context, dir string) (*os.File, error) {
 	}
 	if r := checkDir(dir); !r.OK {
 		return nil, sandpool.Errorf(sandpool.Invalid, "", "data_dir",
-			"The data directory is to hold tokens and snapshots, but other users can get at %s. %s", r.Detail, r.Fix)
+			"The data directory is to hold tokens and snapshots, but other users can get at %s. %s",
+			r.Detail, r.Fix)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -352,7 +360,8 @@ func lockDir(ctx context.Context, dir string) (*os.File, error) {
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
 			return nil, errors.Join(sandpool.Errorf(sandpool.Conflict, "", "data_dir",
-				"The data directory %s is in use by another sandpool server. Stop it, or choose another with --data-dir.", dir), f.Close())
+				"The data directory %s is in use by another sandpool server. Stop it, or choose "+
+					"another with --data-dir.", dir), f.Close())
 		}
 		select {
 		case <-retry.C:

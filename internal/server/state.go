@@ -35,7 +35,8 @@ func (c Config) owner() (string, error) {
 	}
 	name, err := os.Hostname()
 	if err != nil {
-		return "", fmt.Errorf("the machine has no host name, so the server needs the setting name: %w", err)
+		return "", fmt.Errorf(
+			"the machine has no host name, so the server needs the setting name: %w", err)
 	}
 	return name, nil
 }

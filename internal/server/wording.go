@@ -13,7 +13,8 @@ import (
 
 // What the YAML decoder says about a value of the wrong kind and about an unknown name.
 var (
-	kindPattern = regexp.MustCompile("^(line \\d+: )cannot unmarshal !!\\w+(?: `(.*)`)? into (\\S+)$")
+	kindPattern = regexp.MustCompile(
+		"^(line \\d+: )cannot unmarshal !!\\w+(?: `(.*)`)? into (\\S+)$")
 	namePattern = regexp.MustCompile(`^(line \d+: )field (.*) not found in type \S+$`)
 )
 
