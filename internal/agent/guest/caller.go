@@ -29,8 +29,9 @@ type caller struct {
 	conn  linkConn
 	raw   syscall.RawConn
 
-	mu      sync.Mutex
-	watched chan struct{} // closed when the watching is over; nil while there is none; guarded by mu
+	mu sync.Mutex
+	// closed when the watching is over; nil while there is none; guarded by mu
+	watched chan struct{}
 }
 
 // newCaller returns the caller at the other end of conn, who leaves with ctx at the latest.
@@ -79,7 +80,8 @@ func (c *caller) rest() {
 	if c.watched == nil {
 		return
 	}
-	_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // fails on a closed connection alone, which is watched no more
+	// fails on a closed connection alone, which is watched no more
+	_ = c.conn.SetReadDeadline(time.Unix(1, 0))
 	<-c.watched
 	_ = c.conn.SetReadDeadline(time.Time{})
 	c.watched = nil

@@ -55,7 +55,8 @@ func TestValues(t *testing.T) {
 		{"float('nan')", want{text: "nan"}},
 		{"'abc'", want{text: "'abc'"}},
 		{"{'a': 1}", want{text: "{'a': 1}"}},
-		{"['x' * 40, 'y' * 40]", want{text: "['xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx',\n 'yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy']"}},
+		{"['x' * 40, 'y' * 40]", want{text: "['xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx',\n " +
+			"'yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy']"}},
 		{"if True:\n  5", want{}},
 		{"def f():\n  return 'é\\ud800'\nprint(f())", want{stdout: "é\\ud800\n"}},
 		{"import os; os.getcwd() == os.environ.get('PWD', os.getcwd())", want{text: "True"}},
@@ -67,10 +68,13 @@ func TestValues(t *testing.T) {
 		{"Out[1]", want{text: "2"}},
 		{"\ufeffprint('marked')", want{stdout: "marked\n"}},
 		{"x = 1\r\nx + 1\r\n", want{text: "2"}},
-		{"help(len)", want{stdout: "Help on built-in function len in module builtins:\n\nlen(obj, /)\n    Return the number of items in a container.\n\n"}},
+		{"help(len)", want{stdout: "Help on built-in function len in module builtins:\n\n" +
+			"len(obj, /)\n    Return the number of items in a container.\n\n"}},
 		{"import pickle\nclass P: x = 1\npickle.loads(pickle.dumps(P())).x", want{text: "1"}},
-		{"import dataclasses, typing\n@dataclasses.dataclass\nclass D:\n  y: typing.ClassVar[int] = 3\nD()", want{text: "D()"}},
-		{"def src(): return 1\nimport inspect; inspect.getsource(src)", want{text: "'def src(): return 1\\n'"}},
+		{"import dataclasses, typing\n@dataclasses.dataclass\nclass D:\n  y: " +
+			"typing.ClassVar[int] = 3\nD()", want{text: "D()"}},
+		{"def src(): return 1\nimport inspect; inspect.getsource(src)",
+			want{text: "'def src(): return 1\\n'"}},
 	} {
 		c.want.check(t, c.code, s.run(t, c.code))
 	}
@@ -90,12 +94,18 @@ func TestShell(t *testing.T) {
 		{"%%writefile /tmp/w.txt\nhello", want{stdout: "Overwriting /tmp/w.txt\n"}},
 		{"%nosuchmagic", want{outcome: agent.Failed, error: "UsageError"}},
 		{"await __import__('asyncio').sleep(0, 'slept')", want{text: "'slept'"}},
-		{"import asyncio\nasync def f():\n  await asyncio.sleep(0)\n  return 6\nt = asyncio.ensure_future(f()) if False else await f()\nt", want{text: "6"}},
+		{"import asyncio\nasync def f():\n  await asyncio.sleep(0)\n  return 6\nt = " +
+			"asyncio.ensure_future(f()) if False else await f()\nt", want{text: "6"}},
 		{"asyncio.run(f())", want{text: "6"}},
-		{"import sys, os, subprocess\nprint('a', end=''); os.write(1, b'b'); subprocess.run(['echo', 'c']); sys.stdout.buffer.write(b'd'); print('e');", want{stdout: "abc\nde\n"}},
-		{"import warnings\nwarnings.simplefilter('always')\nwarnings.showwarning = lambda m, *a: print('warn', m, file=sys.stderr)\nwarnings.warn('careful')", want{stderr: "warn careful\n"}},
+		{"import sys, os, subprocess\nprint('a', end=''); os.write(1, b'b'); " +
+			"subprocess.run(['echo', 'c']); sys.stdout.buffer.write(b'd'); print('e');", want{
+			stdout: "abc\nde\n"}},
+		{"import warnings\nwarnings.simplefilter('always')\nwarnings.showwarning = lambda m, *a: " +
+			"print('warn', m, file=sys.stderr)\nwarnings.warn('careful')", want{
+			stderr: "warn careful\n"}},
 		{"os.open('/dev/stdout', os.O_WRONLY) > 2", want{text: "True"}},
-		{"pid = os.fork()\nif pid == 0: print('child')\nelse: os.waitpid(pid, 0)\n'end'", want{stdout: "child\n", text: "'end'"}},
+		{"pid = os.fork()\nif pid == 0: print('child')\nelse: os.waitpid(pid, 0)\n'end'",
+			want{stdout: "child\n", text: "'end'"}},
 		{"import ctypes; ctypes.CDLL(None).printf(b'from C\\n');", want{stdout: "from C\n"}},
 	} {
 		if strings.Contains(c.code, "w.txt") {
@@ -114,8 +124,10 @@ func TestErrors(t *testing.T) {
 		{"def f():\n  1/0\nf()", "ZeroDivisionError", "division by zero", "in f()"},
 		{"x = (", "SyntaxError", "", "SyntaxError"},
 		{"raise KeyError('k')", "KeyError", "'k'", "KeyError: 'k'"},
-		{"input('name? ')", "StdinNotImplementedError", "input() is not available", "Put the value into the code"},
-		{"import getpass; getpass.getpass()", "StdinNotImplementedError", "input() is not available", ""},
+		{"input('name? ')", "StdinNotImplementedError", "input() is not available",
+			"Put the value into the code"},
+		{"import getpass; getpass.getpass()", "StdinNotImplementedError",
+			"input() is not available", ""},
 		{"import sys; sys.exit(3)", "SystemExit", "3", "SystemExit: 3"},
 		{"exit()", "SystemExit", "", ""},
 		{"raise KeyboardInterrupt", "KeyboardInterrupt", "", "KeyboardInterrupt"},
@@ -136,8 +148,11 @@ func TestErrors(t *testing.T) {
 			t.Errorf("%s: outcome %s, want an error", head, res.Outcome)
 			continue
 		}
-		if c.name != "" && res.Error.Name != c.name || !strings.Contains(res.Error.Message, c.message) ||
-			!strings.Contains(res.Error.Traceback, c.traceback) || strings.Contains(res.Error.Traceback, "\x1b") || strings.Contains(res.Error.Traceback, "sandpool") {
+		if c.name != "" && res.Error.Name != c.name ||
+			!strings.Contains(res.Error.Message, c.message) ||
+			!strings.Contains(res.Error.Traceback, c.traceback) ||
+			strings.Contains(res.Error.Traceback, "\x1b") ||
+			strings.Contains(res.Error.Traceback, "sandpool") {
 			t.Errorf("%s: error %+v", head, res.Error)
 		}
 		if got := s.run(t, "kept"); got.Text != "1" || got.KernelRestarted {
@@ -157,8 +172,10 @@ func TestSyntaxErrors(t *testing.T) {
 		"\tx\n y":         "IndentationError: unindent does not match any outer indentation level",
 	} {
 		res := s.run(t, code)
-		if res.Error == nil || strings.Count(res.Error.Traceback, last) != 1 || !strings.HasSuffix(strings.TrimSpace(res.Error.Traceback), last) ||
-			last != res.Error.Name+": "+res.Error.Message || strings.Contains(res.Error.Traceback, "sandpool") {
+		if res.Error == nil || strings.Count(res.Error.Traceback, last) != 1 ||
+			!strings.HasSuffix(strings.TrimSpace(res.Error.Traceback), last) ||
+			last != res.Error.Name+": "+res.Error.Message ||
+			strings.Contains(res.Error.Traceback, "sandpool") {
 			t.Errorf("%q: error %+v, want one %q", code, res.Error, last)
 		}
 	}
@@ -200,11 +217,14 @@ func TestFigures(t *testing.T) {
 		{"%matplotlib agg\nplt.plot([1]);", 1},
 		{"%matplotlib inline\nplt.plot([1]);", 1},
 		{"import os; os.environ['MPLBACKEND'] = 'agg'; plt.plot([1]);", 1},
-		{"matplotlib.use('agg'); matplotlib.use('inline'); plt.plot([1]); plt.show(); plt.plot([2]);", 2},
-		{"from matplotlib.figure import Figure; f = Figure(); f.subplots().plot([1]); display(f)", 1},
+		{"matplotlib.use('agg'); matplotlib.use('inline'); plt.plot([1]); plt.show(); " +
+			"plt.plot([2]);", 2},
+		{"from matplotlib.figure import Figure; f = Figure(); f.subplots().plot([1]); display(f)",
+			1},
 		// A kernel that replaces another imports matplotlib in a cell.
 		{"os._exit(3)", 0},
-		{"import matplotlib; matplotlib.use('agg'); import matplotlib.pyplot as plt\nfor i in range(2):\n  plt.plot([i]); plt.show()", 2},
+		{"import matplotlib; matplotlib.use('agg'); import matplotlib.pyplot as plt\nfor i in " +
+			"range(2):\n  plt.plot([i]); plt.show()", 2},
 	} {
 		if res := s.run(t, c.code); count(res) != c.want {
 			t.Errorf("%s: %d figures, want %d: %+v", c.code, count(res), c.want, res.Error)
@@ -229,23 +249,31 @@ func TestDisplays(t *testing.T) {
 		return strings.Join(all, ",")
 	}
 	for _, c := range []struct{ code, displays, stdout, stderr string }{
-		{"h = display({'text/plain': 'one'}, raw=True, display_id='d')\nh.update({'text/plain': 'two'}, raw=True)", "two", "", ""},
+		{"h = display({'text/plain': 'one'}, raw=True, display_id='d')\nh.update({'text/plain': " +
+			"'two'}, raw=True)", "two", "", ""},
 		{"h.update({'text/plain': 'three'}, raw=True)", "three", "", ""},
-		{"update_display({'text/plain': 'four'}, raw=True, display_id='d'); h.display({'text/plain': 'five'}, raw=True)", "four,five", "", ""},
+		{"update_display({'text/plain': 'four'}, raw=True, display_id='d'); " +
+			"h.display({'text/plain': 'five'}, raw=True)", "four,five", "", ""},
 		{"print('a'); display(1); clear_output(); print('b'); display(2)", "2", "b\n", ""},
-		{"print('a'); print('e', file=sys.stderr); display(1); clear_output(wait=True)", "1", "a\n", "e\n"},
-		{"print('a'); print('e', file=sys.stderr); display(1); clear_output(wait=True); print('b')", "", "b\n", ""},
-		{"for i in range(100): clear_output(wait=True); print('step', i); display(i)", "99", "step 99\n", ""},
+		{"print('a'); print('e', file=sys.stderr); display(1); clear_output(wait=True)", "1", "a\n",
+			"e\n"},
+		{"print('a'); print('e', file=sys.stderr); display(1); clear_output(wait=True); " +
+			"print('b')", "", "b\n", ""},
+		{"for i in range(100): clear_output(wait=True); print('step', i); display(i)", "99",
+			"step 99\n", ""},
 		{"print('a'); clear_output(True); display(1); print('b', file=sys.stderr)", "1", "", "b\n"},
 		{"print('a'); display(1); clear_output()", "", "", ""},
 		{"import os; clear_output(True); os.system('echo child');", "", "child\n", ""},
 		{"display({'text/plain': 'p', 5: 'x', 'a/b': object()}, raw=True)", "p", "", ""},
-		{"import threading; t = threading.Timer(0.05, lambda: display('late')); t.start()", "", "", ""},
+		{"import threading; t = threading.Timer(0.05, lambda: display('late')); t.start()", "", "",
+			""},
 		{"t.join(); 0", "'late'", "", ""},
 	} {
 		res := s.run(t, c.code)
-		if got := plain(res); got != c.displays || res.Stdout != c.stdout || res.Stderr != c.stderr {
-			t.Errorf("%s: displays %q, %q, %q; want %q, %q, %q; error %+v", c.code, got, res.Stdout, res.Stderr, c.displays, c.stdout, c.stderr, res.Error)
+		if got := plain(res); got != c.displays || res.Stdout != c.stdout ||
+			res.Stderr != c.stderr {
+			t.Errorf("%s: displays %q, %q, %q; want %q, %q, %q; error %+v", c.code, got, res.Stdout,
+				res.Stderr, c.displays, c.stdout, c.stderr, res.Error)
 		}
 	}
 }
@@ -266,12 +294,14 @@ func TestWhoseOutput(t *testing.T) {
 		{"print('l' * 200_000, end=''); 1", strings.Repeat("l", 200_000), ""},
 	} {
 		for range 10 {
-			res, err := s.Execute(t.Context(), agent.ExecuteRequest{Code: c.code, Timeout: time.Minute, MaxOutput: 1 << 20})
+			res, err := s.Execute(t.Context(), agent.ExecuteRequest{Code: c.code,
+				Timeout: time.Minute, MaxOutput: 1 << 20})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if res.Text != "1" || res.Stdout != c.out || res.Stderr != c.err {
-				t.Errorf("%s: value %q, output %q, errors %q", c.code, res.Text, head(res.Stdout), head(res.Stderr))
+				t.Errorf("%s: value %q, output %q, errors %q", c.code, res.Text, head(res.Stdout),
+					head(res.Stderr))
 			}
 		}
 	}
@@ -288,11 +318,15 @@ func TestBackground(t *testing.T) {
 	if res := s.run(t, "p.poll() is None"); res.Text != "True" {
 		t.Errorf("the background process is gone: %+v", res)
 	}
-	s.run(t, "subprocess.Popen('(until test -e go; do sleep 0.01; done; echo late; touch done)', shell=True);")
-	s.run(t, "open('go', 'w').close()\nimport os\nwhile not os.path.exists('done'): time.sleep(0.01)")
+	s.run(t, "subprocess.Popen('(until test -e go; do sleep 0.01; done; echo late; touch done)', "+
+		"shell=True);")
+	s.run(t, "open('go', 'w').close()\nimport os\nwhile not os.path.exists('done'): "+
+		"time.sleep(0.01)")
 	res := s.run(t, "q = subprocess.Popen(['yes'])\ntime.sleep(0.2)\n'over'")
-	if res.Text != "'over'" || !res.StdoutTruncated || len(res.Stdout) > agent.DefaultMaxOutput+200 {
-		t.Errorf("a flood in the background: text %q, %d bytes, cut %v", res.Text, len(res.Stdout), res.StdoutTruncated)
+	if res.Text != "'over'" || !res.StdoutTruncated || len(res.Stdout) > agent.DefaultMaxOutput+
+		200 {
+		t.Errorf("a flood in the background: text %q, %d bytes, cut %v", res.Text, len(res.Stdout),
+			res.StdoutTruncated)
 	}
 	if res := s.run(t, "q.kill(); q.wait()"); res.Text != "-9" {
 		t.Errorf("kill the flood: %+v", res.Error)

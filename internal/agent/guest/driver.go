@@ -45,7 +45,8 @@ type Driver struct {
 
 // NewDriver starts a kernel and returns when it is warm.
 func NewDriver(log *slog.Logger, procs *reaper, cfg Config) (*Driver, error) {
-	d := &Driver{log: log, cfg: cfg, procs: procs, slot: make(chan struct{}, 1), waiters: map[*waiter]struct{}{}}
+	d := &Driver{log: log, cfg: cfg, procs: procs, slot: make(chan struct{}, 1),
+		waiters: map[*waiter]struct{}{}}
 	if err := d.replace(); err != nil {
 		return nil, err
 	}
@@ -84,7 +85,8 @@ func (d *Driver) Seed(ctx context.Context, seed []byte) error {
 func (d *Driver) seedKernel() error {
 	d.seeded++
 	sum := sha256.Sum256(binary.BigEndian.AppendUint64(append([]byte(nil), d.seed...), d.seeded))
-	_, err := d.kernel.call(kernels.Request{Op: kernels.OpInit, Seed: hex.EncodeToString(sum[:])}, seedPatience)
+	_, err := d.kernel.call(kernels.Request{Op: kernels.OpInit, Seed: hex.EncodeToString(sum[:])},
+		seedPatience)
 	return err
 }
 

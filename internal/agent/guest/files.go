@@ -53,7 +53,8 @@ func target(r *http.Request) (string, error) {
 
 func notRoot(name string) error {
 	if name == "." {
-		return sandpool.Errorf(sandpool.Invalid, "InvalidFilePath", "path", "The path names no file. Give a name.")
+		return sandpool.Errorf(sandpool.Invalid, "InvalidFilePath", "path",
+			"The path names no file. Give a name.")
 	}
 	return nil
 }
@@ -113,7 +114,8 @@ func (l *lister) walk(dir *os.Root, name string, depth int) error {
 			continue
 		}
 		if err := l.descend(dir, p, depth); sandpool.ClassOf(err) == sandpool.TooLarge {
-			return err // any other error: unreadable, or gone meanwhile; the rest is still worth listing
+			// any other error: unreadable, or gone meanwhile; the rest is still worth listing
+			return err
 		}
 	}
 	return nil
@@ -150,13 +152,15 @@ func readDir(root *os.Root, room int) ([]fs.FileInfo, error) {
 	}
 	if len(entries) > room {
 		return nil, sandpool.Errorf(sandpool.TooLarge, "TooManyFiles", "path",
-			"The listing has more than %d entries. List a subdirectory, without recursive.", maxListed)
+			"The listing has more than %d entries. List a subdirectory, without recursive.",
+			maxListed)
 	}
 	return entries, nil
 }
 
 func describe(p string, info fs.FileInfo) agent.FileInfo {
-	out := agent.FileInfo{Name: path.Base(p), Path: p, Type: agent.Other, Size: info.Size(), ModTime: info.ModTime().UTC()}
+	out := agent.FileInfo{Name: path.Base(p), Path: p, Type: agent.Other, Size: info.Size(),
+		ModTime: info.ModTime().UTC()}
 	switch {
 	case info.Mode().IsRegular():
 		out.Type, out.ContentType = agent.File, agent.ContentType(p)
@@ -209,11 +213,13 @@ func (s *files) open(w http.ResponseWriter, r *http.Request) error {
 }
 
 func notRegular(name string) error {
-	return sandpool.Errorf(sandpool.Conflict, "NotAFile", "path", "%q is not a regular file. Only regular files have content.", name)
+	return sandpool.Errorf(sandpool.Conflict, "NotAFile", "path",
+		"%q is not a regular file. Only regular files have content.", name)
 }
 
 func notDirectory(name string) error {
-	return sandpool.Errorf(sandpool.Conflict, "NotADirectory", "path", "%q is not a directory. Only directories can be listed.", name)
+	return sandpool.Errorf(sandpool.Conflict, "NotADirectory", "path",
+		"%q is not a directory. Only directories can be listed.", name)
 }
 
 func (s *files) upload(w http.ResponseWriter, r *http.Request) error {
@@ -226,7 +232,8 @@ func (s *files) upload(w http.ResponseWriter, r *http.Request) error {
 	}
 	limit, err := strconv.ParseInt(r.URL.Query().Get("limit"), 10, 64)
 	if err != nil || limit < 0 {
-		return sandpool.Errorf(sandpool.Invalid, "", "limit", "The limit is missing or not a number of bytes.")
+		return sandpool.Errorf(sandpool.Invalid, "", "limit",
+			"The limit is missing or not a number of bytes.")
 	}
 	if r.ContentLength > limit {
 		return agent.TooLarge(limit)
@@ -271,7 +278,8 @@ func (s *files) create(name, part string) (dir *os.Root, file *os.File, err erro
 }
 
 // receive fills the file and moves it to its place.
-func (s *files) receive(dir *os.Root, file *os.File, body io.Reader, name string) (agent.FileInfo, error) {
+func (s *files) receive(dir *os.Root, file *os.File, body io.Reader, name string) (agent.FileInfo,
+	error) {
 	_, err := io.Copy(file, body)
 	if err := errors.Join(err, file.Close()); err != nil {
 		return agent.FileInfo{}, err
@@ -347,18 +355,25 @@ func classify(err error, name string) error {
 		return e
 	}
 	switch {
-	case errors.Is(err, tree.ErrOutside), errors.Is(err, unix.ELOOP), strings.Contains(err.Error(), "path escapes from parent"):
-		return fault(sandpool.Invalid, "InvalidFilePath", "%q leads out of the data directory. Only files beneath it can be reached.")
+	case errors.Is(err, tree.ErrOutside), errors.Is(err, unix.ELOOP), strings.Contains(err.Error(),
+		"path escapes from parent"):
+		return fault(sandpool.Invalid, "InvalidFilePath",
+			"%q leads out of the data directory. Only files beneath it can be reached.")
 	case errors.Is(err, fs.ErrNotExist):
-		return fault(sandpool.NotFound, "FileNotFound", "There is no file %q. List the files to see which there are.")
+		return fault(sandpool.NotFound, "FileNotFound",
+			"There is no file %q. List the files to see which there are.")
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return fault(sandpool.TooLarge, "DiskFull", "There is no room for %q: the session's disk is full. Delete files.")
+		return fault(sandpool.TooLarge, "DiskFull",
+			"There is no room for %q: the session's disk is full. Delete files.")
 	case errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.EINVAL):
-		return fault(sandpool.Invalid, "InvalidFilePath", "The file system cannot hold the name %q. Use a shorter or plainer one.")
+		return fault(sandpool.Invalid, "InvalidFilePath",
+			"The file system cannot hold the name %q. Use a shorter or plainer one.")
 	case errors.Is(err, unix.ENXIO):
 		return notRegular(name)
-	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR), errors.Is(err, fs.ErrExist), errors.Is(err, unix.ENOTEMPTY):
-		return fault(sandpool.Conflict, "FileConflict", "%q collides with a file or directory that exists. Use another name.")
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR), errors.Is(err,
+		fs.ErrExist), errors.Is(err, unix.ENOTEMPTY):
+		return fault(sandpool.Conflict, "FileConflict",
+			"%q collides with a file or directory that exists. Use another name.")
 	case errors.Is(err, fs.ErrPermission):
 		return fault(sandpool.Denied, "FileDenied", "The session's user may not do this with %q.")
 	case errors.Is(err, io.ErrUnexpectedEOF):

@@ -30,7 +30,8 @@ func share(t *testing.T) (string, *agent.Client) {
 	user := User{UID: os.Getuid(), GID: os.Getgid()}
 	if os.Getuid() == 0 {
 		user = User{UID: agent.UserID, GID: agent.GroupID}
-		if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chown(dir, user.UID, user.GID)); err != nil {
+		if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755),
+			os.Chown(dir, user.UID, user.GID)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -79,7 +80,8 @@ func wantClass(t *testing.T, what string, err error, want sandpool.Class) {
 // TestFileNames: whatever is a name goes in, is listed and comes out unchanged.
 func TestFileNames(t *testing.T) {
 	dir, c := share(t)
-	for _, name := range []string{"a.txt", "sub/dir/b", "with space", "ä ö 漢", "#%?&=+", "new\nline", "-rf", ".hidden", "100%41"} {
+	for _, name := range []string{"a.txt", "sub/dir/b", "with space", "ä ö 漢", "#%?&=+",
+		"new\nline", "-rf", ".hidden", "100%41"} {
 		info := upload(t, c, "/mnt/data/"+name, "content of "+name)
 		if info.Path != name || info.Size != int64(len("content of "+name)) {
 			t.Errorf("upload %q: %+v", name, info)
@@ -95,7 +97,8 @@ func TestFileNames(t *testing.T) {
 		_ = got.Body.Close()
 		if os.Getuid() == 0 {
 			var st unix.Stat_t
-			if err := unix.Stat(filepath.Join(dir, name), &st); err != nil || st.Uid != agent.UserID || st.Gid != agent.GroupID {
+			if err := unix.Stat(filepath.Join(dir, name), &st); err != nil ||
+				st.Uid != agent.UserID || st.Gid != agent.GroupID {
 				t.Errorf("%q belongs to %d:%d, %v", name, st.Uid, st.Gid, err)
 			}
 		}
@@ -114,7 +117,8 @@ func TestUploadIsAtomic(t *testing.T) {
 	upload(t, c, "f", "old")
 	_, err := c.Upload(t.Context(), "f", strings.NewReader(strings.Repeat("x", 101)), 100)
 	wantClass(t, "beyond the limit", err, sandpool.TooLarge)
-	_, err = c.Upload(t.Context(), "f", io.MultiReader(strings.NewReader("half"), iotest.ErrReader(errors.New("gone"))), 100)
+	_, err = c.Upload(t.Context(), "f", io.MultiReader(strings.NewReader("half"),
+		iotest.ErrReader(errors.New("gone"))), 100)
 	if err == nil {
 		t.Error("an upload that broke off has no error")
 	}
@@ -132,7 +136,8 @@ func TestUploadIsAtomic(t *testing.T) {
 	}
 }
 
-// TestFullDisk: an upload for which there is no room is told so, however much of it is still to come.
+// TestFullDisk: an upload for which there is no room is told so, however much of it is still to
+// come.
 func TestFullDisk(t *testing.T) {
 	dir, c := share(t)
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,mode=777"); err != nil {
@@ -165,7 +170,8 @@ func TestRanges(t *testing.T) {
 		header string
 		status int
 		body   string
-	}{{"", 200, "0123456789"}, {"bytes=2-4", 206, "234"}, {"bytes=-3", 206, "789"}, {"bytes=8-", 206, "89"}, {"bytes=20-", 416, "-"}} {
+	}{{"", 200, "0123456789"}, {"bytes=2-4", 206, "234"}, {"bytes=-3", 206, "789"}, {"bytes=8-",
+		206, "89"}, {"bytes=20-", 416, "-"}} {
 		got, err := c.Open(t.Context(), "f.csv", x.header)
 		if err != nil {
 			t.Fatal(err)
@@ -175,7 +181,8 @@ func TestRanges(t *testing.T) {
 		if err != nil || got.Status != x.status || x.body != "-" && string(body) != x.body {
 			t.Errorf("%q: %d %q %v", x.header, got.Status, body, err)
 		}
-		if x.status != 416 && (got.Header.Get("Content-Type") != "text/csv; charset=utf-8" || got.Header.Get("Last-Modified") == "") {
+		if x.status != 416 && (got.Header.Get("Content-Type") != "text/csv; charset=utf-8" ||
+			got.Header.Get("Last-Modified") == "") {
 			t.Errorf("%q: header %v", x.header, got.Header)
 		}
 	}
@@ -186,14 +193,19 @@ func TestRanges(t *testing.T) {
 func TestEscapes(t *testing.T) {
 	dir, c := share(t)
 	outside := filepath.Join(t.TempDir(), "outside")
-	if err := errors.Join(os.Mkdir(outside, 0o777), os.Chmod(outside, 0o777), os.WriteFile(filepath.Join(outside, "f"), []byte("secret"), 0o666)); err != nil {
+	if err := errors.Join(os.Mkdir(outside, 0o777), os.Chmod(outside, 0o777),
+		os.WriteFile(filepath.Join(outside, "f"), []byte("secret"), 0o666)); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(
-		os.Symlink(outside, filepath.Join(dir, "out")), os.Symlink("/etc/passwd", filepath.Join(dir, "passwd")),
-		os.Symlink("../../..", filepath.Join(dir, "up")), os.Symlink("loop", filepath.Join(dir, "loop")),
-		os.WriteFile(filepath.Join(dir, "real"), []byte("real"), 0o644), os.Symlink("real", filepath.Join(dir, "inside")),
-		unix.Mkfifo(filepath.Join(dir, "fifo"), 0o666), os.Link(filepath.Join(dir, "real"), filepath.Join(dir, "hard")),
+		os.Symlink(outside, filepath.Join(dir, "out")), os.Symlink("/etc/passwd",
+			filepath.Join(dir, "passwd")),
+		os.Symlink("../../..", filepath.Join(dir, "up")), os.Symlink("loop",
+			filepath.Join(dir, "loop")),
+		os.WriteFile(filepath.Join(dir, "real"), []byte("real"), 0o644), os.Symlink("real",
+			filepath.Join(dir, "inside")),
+		unix.Mkfifo(filepath.Join(dir, "fifo"), 0o666), os.Link(filepath.Join(dir, "real"),
+			filepath.Join(dir, "hard")),
 	); err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +214,8 @@ func TestEscapes(t *testing.T) {
 	} else {
 		defer l.Close()
 	}
-	for _, p := range []string{"out/f", "passwd", "up/etc/passwd", "loop", "fifo", "socket", "out"} {
+	for _, p := range []string{"out/f", "passwd", "up/etc/passwd", "loop", "fifo", "socket",
+		"out"} {
 		if got, err := c.Open(t.Context(), p, ""); err == nil {
 			_ = got.Body.Close()
 			t.Errorf("%q can be read", p)
@@ -227,7 +240,8 @@ func TestEscapes(t *testing.T) {
 			t.Errorf("%q holds %q", p, body)
 		}
 	}
-	want := []string{"o fifo", "f hard", "f inside", "o loop", "o out", "o passwd", "f real", "o socket", "o up"}
+	want := []string{"o fifo", "f hard", "f inside", "o loop", "o out", "o passwd", "f real",
+		"o socket", "o up"}
 	if got := names(t, c, "", true); !slices.Equal(got, want) {
 		t.Errorf("listed %q, want %q", got, want)
 	}
@@ -236,7 +250,8 @@ func TestEscapes(t *testing.T) {
 	if err := c.Delete(t.Context(), "out"); err != nil {
 		t.Error(err)
 	}
-	if body, err := os.ReadFile(filepath.Join(outside, "f")); err != nil || string(body) != "secret" {
+	if body, err := os.ReadFile(filepath.Join(outside, "f")); err != nil ||
+		string(body) != "secret" {
 		t.Errorf("the file outside: %q, %v", body, err)
 	}
 }
@@ -255,7 +270,8 @@ func TestFileErrors(t *testing.T) {
 	wantClass(t, "list what is not there", err, sandpool.NotFound)
 	for _, file := range []string{"d/f", "d/f/g"} {
 		_, err = c.List(t.Context(), file, false)
-		if wantClass(t, "list "+file, err, sandpool.Conflict); err == nil || !strings.Contains(err.Error(), "not a directory") {
+		if wantClass(t, "list "+file, err, sandpool.Conflict); err == nil ||
+			!strings.Contains(err.Error(), "not a directory") {
 			t.Errorf("list %s: %v", file, err)
 		}
 	}

@@ -33,8 +33,10 @@ func TestFrames(t *testing.T) {
 	if err := r.Next(&f); !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %v", err)
 	}
-	for _, bad := range [][]byte{{0xff, 0xff, 0xff, 0xff}, append(binary.BigEndian.AppendUint32(nil, 3), "[[["...)} {
-		if err := agent.NewFrameReader(bytes.NewReader(bad), maxFrame).Next(&f); err == nil || errors.Is(err, io.EOF) {
+	for _, bad := range [][]byte{{0xff, 0xff, 0xff, 0xff},
+		append(binary.BigEndian.AppendUint32(nil, 3), "[[["...)} {
+		if err := agent.NewFrameReader(bytes.NewReader(bad), maxFrame).Next(&f); err == nil ||
+			errors.Is(err, io.EOF) {
 			t.Errorf("%x: %v", bad, err)
 		}
 	}

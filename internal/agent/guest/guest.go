@@ -43,7 +43,8 @@ type Config struct {
 // what must be so, last what is in more. Of several values for one name the last counts.
 func (c Config) environ(more ...string) []string {
 	all := slices.Concat(
-		[]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "SHELL=/bin/sh"},
+		[]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+			"LANG=C.UTF-8", "SHELL=/bin/sh"},
 		c.Env,
 		c.Kernel.Env,
 		[]string{"HOME=" + c.Home, "USER=sandbox", "LOGNAME=sandbox", "TERM=dumb", "PAGER=cat"},
@@ -76,7 +77,8 @@ func (c Config) command() ([]string, error) {
 	}
 	for _, dir := range filepath.SplitList(path) {
 		file := filepath.Join(dir, line[0])
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() &&
+			info.Mode()&0o111 != 0 {
 			line[0] = file
 			return line, nil
 		}

@@ -56,7 +56,8 @@ func runAgent(addr string) int {
 		return 1
 	}
 	// The kernel's user need not be able to reach the checkout, where the interpreter is.
-	if err := unix.Mount(os.Getenv("GUEST_TEST_VENV"), venvMount, "", unix.MS_BIND, ""); err != nil {
+	if err := unix.Mount(os.Getenv("GUEST_TEST_VENV"), venvMount, "", unix.MS_BIND,
+		""); err != nil {
 		log.Error("mount", "error", err)
 		return 1
 	}
@@ -65,7 +66,8 @@ func runAgent(addr string) int {
 		log.Error("agent", "error", err)
 		return 1
 	}
-	cfg := guest.Config{Addr: addr, Kernel: python, Interpreter: filepath.Join(venvMount, "bin", "python"), User: guest.User{UID: agent.UserID, GID: agent.GroupID},
+	cfg := guest.Config{Addr: addr, Kernel: python, Interpreter: filepath.Join(venvMount, "bin",
+		"python"), User: guest.User{UID: agent.UserID, GID: agent.GroupID},
 		Home: os.Getenv("GUEST_TEST_HOME"), DataDir: os.Getenv("GUEST_TEST_DATA")}
 	if err := guest.Run(context.Background(), log, cfg); err != nil {
 		log.Error("agent", "error", err)
@@ -98,7 +100,8 @@ func bootOn(t testing.TB, input *os.File) *sandbox {
 	python := interpreter(t)
 	s := &sandbox{addr: freeAddr(t), data: userDir(t)}
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), agentAddr + "=" + s.addr, "GUEST_TEST_VENV=" + filepath.Dir(filepath.Dir(python)),
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), agentAddr + "=" + s.addr, "GUEST_TEST_VENV=" +
+		filepath.Dir(filepath.Dir(python)),
 		"GUEST_TEST_HOME=" + userDir(t), "GUEST_TEST_DATA=" + s.data}
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if input != nil {
@@ -131,7 +134,8 @@ func start(t testing.TB) *sandbox {
 	s.secret = secret
 	s.Client = agent.NewClient(s.dial, secret)
 	t.Cleanup(s.Close)
-	if _, err := s.Init(t.Context(), agent.InitRequest{Secret: secret, Seed: []byte(rand.Text())}); err != nil {
+	if _, err := s.Init(t.Context(), agent.InitRequest{Secret: secret,
+		Seed: []byte(rand.Text())}); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -229,7 +233,8 @@ func interpreter(t testing.TB) string {
 	t.Helper()
 	python, err := installed()
 	if err != nil {
-		need.Lack(t, "no interpreter for a kernel on this host; TestSandbox runs the same in the image: %v", err)
+		need.Lack(t, "no interpreter for a kernel on this host; TestSandbox runs the same in the "+
+			"image: %v", err)
 	}
 	return python
 }
@@ -246,7 +251,8 @@ func install(venv string) (string, error) {
 	}
 	for _, args := range [][]string{
 		{"/usr/bin/python3", "-m", "venv", "--clear", venv},
-		{python, "-m", "pip", "install", "-q", "ipython", "matplotlib-inline", "matplotlib", "numpy", "pandas"},
+		{python, "-m", "pip", "install", "-q", "ipython", "matplotlib-inline", "matplotlib",
+			"numpy", "pandas"},
 	} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 			return "", fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
@@ -287,7 +293,8 @@ func checkout() (string, error) {
 // stands for no answer.
 func (s *sandbox) raw(t testing.TB, method, path, token, body string) (int, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.addr+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.addr+path,
+		strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}

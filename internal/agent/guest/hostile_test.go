@@ -24,11 +24,14 @@ func TestTimeout(t *testing.T) {
 		{"!sleep 60", agent.TimeoutInterrupted},
 		{"await __import__('asyncio').sleep(60)", agent.TimeoutInterrupted},
 		{"subprocess.run(['sleep', '60'])", agent.TimeoutInterrupted},
-		{"try:\n  time.sleep(60)\nexcept KeyboardInterrupt: print('caught')", agent.TimeoutInterrupted},
-		{"print('x' * 10, flush=True); os.kill(os.getpid(), signal.SIGSTOP)\ntime.sleep(60)", agent.TimeoutInterrupted},
+		{"try:\n  time.sleep(60)\nexcept KeyboardInterrupt: print('caught')",
+			agent.TimeoutInterrupted},
+		{"print('x' * 10, flush=True); os.kill(os.getpid(), signal.SIGSTOP)\ntime.sleep(60)",
+			agent.TimeoutInterrupted},
 		{"while True:\n  try: time.sleep(1)\n  except BaseException: pass", agent.TimeoutRestarted},
 		{"signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass", agent.TimeoutRestarted},
-		{"import signal; signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile True: pass", agent.TimeoutRestarted},
+		{"import signal; signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile True: pass",
+			agent.TimeoutRestarted},
 		{"import itertools; any(itertools.repeat(0))", agent.TimeoutRestarted},
 	} {
 		began := time.Now()
@@ -64,7 +67,8 @@ func TestInterrupt(t *testing.T) {
 		t.Fatalf("after an interrupt without a cell: %+v", res)
 	}
 	var res agent.ExecuteResult
-	err := s.ExecuteStream(t.Context(), agent.ExecuteRequest{Code: "import time\nprint('go')\ntime.sleep(60)"}, func(ev agent.Event) error {
+	err := s.ExecuteStream(t.Context(), agent.ExecuteRequest{
+		Code: "import time\nprint('go')\ntime.sleep(60)"}, func(ev agent.Event) error {
 		if ev.Stdout != "" {
 			return s.Interrupt(t.Context())
 		}
@@ -91,13 +95,18 @@ func TestDeath(t *testing.T) {
 		{"import ctypes; ctypes.string_at(0)", "signal 11"},
 		{"import os; os.abort()", "signal 6"},
 		{"import os; os.closerange(3, 5000)", ""},
-		{"import os, subprocess; p = subprocess.Popen(['sleep', '1000']); os.kill(-1, 9); os._exit(1)", ""},
-		{"import ctypes, os\nif ctypes.CDLL(None).fork() == 0:\n  import time; time.sleep(100)\nos._exit(4)", "exited with code 4"},
-		{"import os; os.write(get_ipython().kernel.fd, b'\\xff\\xff\\xff\\xff' * 10); __import__('time').sleep(60)", ""},
-		{"import os, struct\nb = b'[' * 1000000\nos.write(get_ipython().kernel.fd, struct.pack('>I', len(b)) + b); __import__('time').sleep(60)", ""},
+		{"import os, subprocess; p = subprocess.Popen(['sleep', '1000']); os.kill(-1, 9); " +
+			"os._exit(1)", ""},
+		{"import ctypes, os\nif ctypes.CDLL(None).fork() == 0:\n  import time; time.sleep(100)\n" +
+			"os._exit(4)", "exited with code 4"},
+		{"import os; os.write(get_ipython().kernel.fd, b'\\xff\\xff\\xff\\xff' * 10); " +
+			"__import__('time').sleep(60)", ""},
+		{"import os, struct\nb = b'[' * 1000000\nos.write(get_ipython().kernel.fd, " +
+			"struct.pack('>I', len(b)) + b); __import__('time').sleep(60)", ""},
 	} {
 		res := s.run(t, "print('before')\n"+c.code)
-		if res.Outcome != agent.KernelDied || res.Error == nil || !strings.Contains(res.Error.Message, c.message) || res.Stdout != "before\n" {
+		if res.Outcome != agent.KernelDied || res.Error == nil ||
+			!strings.Contains(res.Error.Message, c.message) || res.Stdout != "before\n" {
 			t.Errorf("%s: %+v, error %+v", c.code, res, res.Error)
 		}
 		if res := s.run(t, "1"); res.Text != "1" || res.KernelRestarted {
@@ -110,7 +119,8 @@ func TestDeath(t *testing.T) {
 		t.Errorf("after a death between cells: %+v", res)
 	}
 	// The new kernel imports what the first one had, when a cell asks for it.
-	res := s.run(t, "import matplotlib.pyplot as plt, pandas as pd; plt.plot([1, 2]); pd.DataFrame({'a': [1]})")
+	res := s.run(t, "import matplotlib.pyplot as plt, pandas as pd; plt.plot([1, 2]); "+
+		"pd.DataFrame({'a': [1]})")
 	if len(res.Displays) != 1 || res.Text != "   a\n0  1" {
 		t.Errorf("a figure and a table in a new kernel: %+v, error %+v", res, res.Error)
 	}
@@ -127,7 +137,8 @@ for id in ("wrong", k.id):
     b = json.dumps({"op": "done", "id": id, "value": {"text/plain": "forged " + id}}).encode()
     os.write(k.fd, struct.pack(">I", len(b)) + b)
 time.sleep(0.5)`
-	if res := s.run(t, forge); !strings.HasPrefix(res.Text, "forged ") || res.Text == "forged wrong" {
+	if res := s.run(t, forge); !strings.HasPrefix(res.Text, "forged ") ||
+		res.Text == "forged wrong" {
 		t.Fatalf("a cell may lie about itself: %+v, error %+v", res, res.Error)
 	}
 	for range 2 {
@@ -153,35 +164,43 @@ func TestLateDisplay(t *testing.T) {
 func TestFloods(t *testing.T) {
 	s := start(t)
 	for _, c := range []string{
-		"import sys\nfor i in range(3000): sys.stdout.write('x' * 100_000)\nsys.stdout.write('end')",
+		"import sys\nfor i in range(3000): sys.stdout.write('x' * 100_000)\n" +
+			"sys.stdout.write('end')",
 		"import os\nfor i in range(3000): os.write(2, b'x' * 65536)\nos.write(1, b'end')",
 		"!head -c 300000000 /dev/zero; echo end",
 		"print('é' * 5_000_000 + 'end')",
 	} {
 		res := s.run(t, c)
 		if res.Outcome != agent.OK || !strings.HasSuffix(strings.TrimSpace(res.Stdout), "end") {
-			t.Errorf("%s: %s, ends with %q", c, res.Outcome, res.Stdout[max(0, len(res.Stdout)-20):])
+			t.Errorf("%s: %s, ends with %q", c, res.Outcome,
+				res.Stdout[max(0, len(res.Stdout)-20):])
 		}
-		if n := max(len(res.Stdout), len(res.Stderr)); n < agent.DefaultMaxOutput || n > agent.DefaultMaxOutput+200 || !res.StdoutTruncated && !res.StderrTruncated {
+		if n := max(len(res.Stdout), len(res.Stderr)); n < agent.DefaultMaxOutput ||
+			n > agent.DefaultMaxOutput+200 || !res.StdoutTruncated && !res.StderrTruncated {
 			t.Errorf("%s: kept %d bytes, cut %v %v", c, n, res.StdoutTruncated, res.StderrTruncated)
 		}
 	}
 	res := s.run(t, "'x' * 50_000_000")
 	n := strings.Count(res.Text, "x")
-	if mark := fmt.Sprintf("x\n[... %d characters left out ...]", 50_000_002-n-1); len(res.Text) > 1<<20 || n < 1<<19 || !strings.HasSuffix(res.Text, mark) {
-		t.Errorf("a giant value has %d bytes and ends with %q; want %q", len(res.Text), res.Text[max(0, len(res.Text)-60):], mark)
+	if mark := fmt.Sprintf("x\n[... %d characters left out ...]", 50_000_002-n-1); len(
+		res.Text) > 1<<20 || n < 1<<19 || !strings.HasSuffix(res.Text, mark) {
+		t.Errorf("a giant value has %d bytes and ends with %q; want %q", len(res.Text),
+			res.Text[max(0, len(res.Text)-60):], mark)
 	}
 	if res := s.run(t, "list(range(10_000_000))"); len(res.Text) > 1<<20 || res.Text == "" {
 		t.Errorf("a long list has %d bytes", len(res.Text))
 	}
-	if res := s.run(t, "raise ValueError('x' * 50_000_000)"); len(res.Error.Traceback)+len(res.Error.Message) > 3<<20 {
+	if res := s.run(t, "raise ValueError('x' * 50_000_000)"); len(res.Error.Traceback)+
+		len(res.Error.Message) > 3<<20 {
 		t.Errorf("a giant message has %d bytes", len(res.Error.Traceback)+len(res.Error.Message))
 	}
-	res = s.run(t, "for i in range(300): display({'text/plain': str(i)}, raw=True)\nfor i in range(9): display({'a/b': 'x' * 8_000_000}, raw=True)")
+	res = s.run(t, "for i in range(300): display({'text/plain': str(i)}, raw=True)\nfor i in "+
+		"range(9): display({'a/b': 'x' * 8_000_000}, raw=True)")
 	if len(res.Displays) != agent.MaxDisplays || !res.DisplaysTruncated {
 		t.Errorf("%d displays, cut %v", len(res.Displays), res.DisplaysTruncated)
 	}
-	res = s.run(t, "class J:\n  def _repr_json_(self):\n    d = {}\n    for i in range(100000): d = {'d': d}\n    return d\nJ()")
+	res = s.run(t, "class J:\n  def _repr_json_(self):\n    d = {}\n    for i in range(100000): "+
+		"d = {'d': d}\n    return d\nJ()")
 	if res.Outcome != agent.OK {
 		t.Errorf("deep JSON: %+v", res.Error)
 	}
@@ -199,7 +218,8 @@ func TestDescriptors(t *testing.T) {
 	if res := s.run(t, "print(end=''); 1"); res.Text != "1" {
 		t.Errorf("after closing sys.stdout: %+v", res)
 	}
-	res = s.run(t, "fs = []\ntry:\n  while True: fs.append(open('/dev/null'))\nexcept OSError as e: print(e.errno)\nfs = None")
+	res = s.run(t, "fs = []\ntry:\n  while True: fs.append(open('/dev/null'))\nexcept OSError as "+
+		"e: print(e.errno)\nfs = None")
 	if !strings.Contains(res.Stdout+res.Stderr, "24") {
 		t.Errorf("descriptors do not run out: %+v %+v", res, res.Error)
 	}
@@ -208,11 +228,13 @@ func TestDescriptors(t *testing.T) {
 // TestForkBomb: processes are bounded, and all of them end with the kernel.
 func TestForkBomb(t *testing.T) {
 	s := start(t)
-	res := s.runFor(t, 2*time.Second, "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass\n  except BaseException: pass")
+	res := s.runFor(t, 2*time.Second, "import os\nwhile True:\n  try: os.fork()\n  except "+
+		"OSError: pass\n  except BaseException: pass")
 	if res.Outcome != agent.TimeoutRestarted && res.Outcome != agent.KernelDied {
 		t.Errorf("fork bomb: %s", res.Outcome)
 	}
-	res = s.run(t, "import os\nsum('Uid:\\t1000' in open('/proc/' + p + '/status').read() for p in os.listdir('/proc') if p.isdigit())")
+	res = s.run(t, "import os\nsum('Uid:\\t1000' in open('/proc/' + p + '/status').read() for p "+
+		"in os.listdir('/proc') if p.isdigit())")
 	if res.Text != "1" {
 		t.Errorf("%s processes of the user are left: %+v", res.Text, res.Error)
 	}
@@ -222,7 +244,9 @@ func TestForkBomb(t *testing.T) {
 // nor use the port.
 func TestSeparation(t *testing.T) {
 	s := start(t)
-	if res := s.run(t, "import os; (os.getuid(), os.getgid(), os.getgroups(), os.getresuid())"); res.Text != "(1000, 1000, [], (1000, 1000, 1000))" {
+	if res := s.run(t,
+		"import os; (os.getuid(), os.getgid(), os.getgroups(), os.getresuid())"); res.Text !=
+		"(1000, 1000, [], (1000, 1000, 1000))" {
 		t.Errorf("cells run as %s", res.Text)
 	}
 	code := `
@@ -244,14 +268,18 @@ for path in ('/execute', '/metadata', '/files', '/interrupt', '/init'):
         urllib.request.urlopen(urllib.request.Request('http://ADDR' + path, data=b'{}', headers={'Authorization': 'Bearer guess'})); print('reached', path)
     except urllib.error.HTTPError as e: assert e.code in (400, 401, 405, 409), (path, e.code)
 `
-	if res := s.run(t, strings.ReplaceAll(code, "ADDR", s.addr)); res.Outcome != agent.OK || res.Stdout != "" {
+	if res := s.run(t, strings.ReplaceAll(code, "ADDR", s.addr)); res.Outcome != agent.OK ||
+		res.Stdout != "" {
 		t.Errorf("separation: %q %+v", res.Stdout, res.Error)
 	}
-	if res := s.run(t, "[k for k in os.environ if 'SECRET' in k or 'SANDPOOL' in k], os.environ['HOME'] != '/root', sorted(os.listdir('/proc/self/fd'), key=int)[:3]"); res.Text != "([], True, ['0', '1', '2'])" {
+	if res := s.run(t, "[k for k in os.environ if 'SECRET' in k or 'SANDPOOL' in k], "+
+		"os.environ['HOME'] != '/root', sorted(os.listdir('/proc/self/fd'), key=int)[:3]"); res.Text != "([], True, ['0', '1', '2'])" {
 		t.Errorf("environment: %s %+v", res.Text, res.Error)
 	}
-	if res := s.run(t, "import subprocess; len(subprocess.run(['ls', '/proc/self/fd'], capture_output=True, text=True, close_fds=False).stdout.split())"); res.Text != "4" {
-		t.Errorf("children inherit %s descriptors, want 4 (three streams and the listing's own)", res.Text)
+	if res := s.run(t, "import subprocess; len(subprocess.run(['ls', '/proc/self/fd'], "+
+		"capture_output=True, text=True, close_fds=False).stdout.split())"); res.Text != "4" {
+		t.Errorf("children inherit %s descriptors, want 4 (three streams and the listing's own)",
+			res.Text)
 	}
 	if _, err := os.Stat(s.data); err != nil {
 		t.Error(err)
@@ -263,7 +291,8 @@ func TestCancelledWhileQueued(t *testing.T) {
 	s := start(t)
 	done := make(chan error, 1)
 	go func() {
-		_, err := s.Execute(t.Context(), agent.ExecuteRequest{Code: "import time; ran = []; time.sleep(1)"})
+		_, err := s.Execute(t.Context(), agent.ExecuteRequest{
+			Code: "import time; ran = []; time.sleep(1)"})
 		done <- err
 	}()
 	<-time.After(200 * time.Millisecond)

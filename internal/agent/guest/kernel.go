@@ -53,7 +53,8 @@ func startKernel(cfg Config, procs *reaper) (*kernel, error) {
 		return nil, err
 	}
 	defer ends.Close()
-	k := &kernel{spec: cfg.Kernel, control: control, frames: agent.NewFrameReader(control, maxFrame), Outputs: outputs, over: make(chan struct{})}
+	k := &kernel{spec: cfg.Kernel, control: control, frames: agent.NewFrameReader(control,
+		maxFrame), Outputs: outputs, over: make(chan struct{})}
 	if err := k.spawn(cfg, procs, ends, theirs); err != nil {
 		k.close()
 		return nil, err
@@ -158,7 +159,8 @@ func (k *kernel) call(request kernels.Request, patience time.Duration) (kernelFr
 	k.Out.End(false)
 	said, _ := k.Err.End(false)
 	if err != nil {
-		return kernelFrame{}, fmt.Errorf("kernel: %q: %w; its standard error: %q", request.Op, err, said)
+		return kernelFrame{}, fmt.Errorf("kernel: %q: %w; its standard error: %q", request.Op, err,
+			said)
 	}
 	return f, nil
 }

@@ -45,9 +45,12 @@ func (c *cell) drop(over <-chan struct{}) {
 
 // The reasons why a kernel is not the one that the last answer was of.
 const (
-	lostBetween = "The interpreter ended after the last execution and was restarted. Variables are lost; files are kept."
-	lostEvicted = "The code of an earlier call, whose caller had left, did not react to interrupts, so the interpreter was restarted. Variables are lost; files are kept."
-	lostUnheard = "The interpreter ended under the code of an earlier call, whose caller had left, and was restarted. Variables are lost; files are kept."
+	lostBetween = "The interpreter ended after the last execution and was restarted. Variables " +
+		"are lost; files are kept."
+	lostEvicted = "The code of an earlier call, whose caller had left, did not react to " +
+		"interrupts, so the interpreter was restarted. Variables are lost; files are kept."
+	lostUnheard = "The interpreter ended under the code of an earlier call, whose caller had " +
+		"left, and was restarted. Variables are lost; files are kept."
 )
 
 // whyLost says to the next call what became of this one.

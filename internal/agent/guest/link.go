@@ -22,7 +22,8 @@ func takeOver(w http.ResponseWriter, protocol string) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take the connection over: %w", err)
 	}
-	_, _ = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", protocol)
+	_, _ = fmt.Fprintf(conn,
+		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", protocol)
 	return conn, nil
 }
 
@@ -93,7 +94,8 @@ func (s *Server) serveOne(host *caller, frames *agent.FrameReader) error {
 }
 
 // perform runs the cell of a request, for as long as ctx says that somebody waits for it.
-func perform(ctx context.Context, d *Driver, req agent.ExecuteRequest) (agent.ExecuteResult, error) {
+func perform(ctx context.Context, d *Driver, req agent.ExecuteRequest) (agent.ExecuteResult,
+	error) {
 	if err := normalise(&req); err != nil {
 		return agent.ExecuteResult{}, err
 	}
@@ -101,8 +103,8 @@ func perform(ctx context.Context, d *Driver, req agent.ExecuteRequest) (agent.Ex
 }
 
 // rehearsals is how often a cell is executed before the first of a user. Each takes a little more
-// memory, which in a machine that has not used it lately costs more than the cell: after one, a first
-// answer touched 13 new pieces of 64 KB, after three it touches 3 to 7.
+// memory, which in a machine that has not used it lately costs more than the cell: after one, a
+// first answer touched 13 new pieces of 64 KB, after three it touches 3 to 7.
 const rehearsals = 3
 
 // rehearse executes cells as requests on a link do. Before the snapshot they leave in

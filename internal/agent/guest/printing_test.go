@@ -38,12 +38,15 @@ func each(n int, format string) string {
 // TestWholeLines: threads and processes that print at the same time tear no line.
 func TestWholeLines(t *testing.T) {
 	s := start(t)
-	s.run(t, "import threading, multiprocessing, sys\nclass Slow:\n  def __str__(self):\n    for _ in range(200): pass\n    return 'slow'\n"+
+	s.run(t, "import threading, multiprocessing, sys\nclass Slow:\n  def __str__(self):\n    for "+
+		"_ in range(200): pass\n    return 'slow'\n"+
 		"def work(n, out):\n  for i in range(100): print('worker', n, Slow(), 'line', i, file=out)")
 	line := regexp.MustCompile(`^worker \d slow line \d+$`)
-	for _, with := range []string{"threading.Thread", "multiprocessing.get_context('fork').Process"} {
+	for _, with := range []string{"threading.Thread",
+		"multiprocessing.get_context('fork').Process"} {
 		for _, out := range []string{"stdout", "stderr"} {
-			res := s.run(t, "ts = ["+with+"(target=work, args=(n, sys."+out+")) for n in range(4)]\nfor t in ts: t.start()\nfor t in ts: t.join()")
+			res := s.run(t, "ts = ["+with+"(target=work, args=(n, sys."+out+
+				")) for n in range(4)]\nfor t in ts: t.start()\nfor t in ts: t.join()")
 			text := res.Stdout + res.Stderr
 			lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 			torn := 0
@@ -53,33 +56,47 @@ func TestWholeLines(t *testing.T) {
 				}
 			}
 			if torn > 0 || len(lines) != 400 {
-				t.Errorf("%s, %s: %d lines of 400, %d of them torn; error %+v", with, out, len(lines), torn, res.Error)
+				t.Errorf("%s, %s: %d lines of 400, %d of them torn; error %+v", with, out,
+					len(lines), torn, res.Error)
 			}
 		}
 	}
 }
 
-// TestPrintingOrder: what writes to standard output in turn with print(), in whatever way, comes in turn.
+// TestPrintingOrder: what writes to standard output in turn with print(), in whatever way, comes in
+// turn.
 func TestPrintingOrder(t *testing.T) {
 	s := start(t)
-	s.run(t, "import os, sys, subprocess, ctypes, io, logging, contextlib\nlibc = ctypes.CDLL(None)\nn = 100")
+	s.run(t, "import os, sys, subprocess, ctypes, io, logging, contextlib\nlibc = "+
+		"ctypes.CDLL(None)\nn = 100")
 	many := each(100, "p N\n")
 	for _, c := range []struct{ code, want string }{
 		{"for i in range(n): print('p', i); os.write(1, b'w %d\\n' % i)", each(100, "p N\nw N\n")},
 		{"for i in range(n): print('p', i); libc.printf(b'c %d\\n', i)", each(100, "p N\nc N\n")},
-		{"for i in range(n): print('p', i); sys.stdout.buffer.write(b'b %d\\n' % i)", each(100, "p N\nb N\n")},
-		{"for i in range(n): print('p', i); sys.stdout.buffer.raw.write(b'r %d\\n' % i)", each(100, "p N\nr N\n")},
-		{"for i in range(n): print('p', i)\nos.system('echo child'); print('after')", many + "child\nafter\n"},
-		{"for i in range(n): print('p', i)\nsubprocess.run('echo child', shell=True); print('after')", many + "child\nafter\n"},
-		{"for i in range(n): print('p', i)\nos.waitpid(os.posix_spawn('/bin/echo', ['echo', 'child'], {}), 0); print('after')", many + "child\nafter\n"},
+		{"for i in range(n): print('p', i); sys.stdout.buffer.write(b'b %d\\n' % i)",
+			each(100, "p N\nb N\n")},
+		{"for i in range(n): print('p', i); sys.stdout.buffer.raw.write(b'r %d\\n' % i)",
+			each(100, "p N\nr N\n")},
+		{"for i in range(n): print('p', i)\nos.system('echo child'); print('after')", many +
+			"child\nafter\n"},
+		{"for i in range(n): print('p', i)\nsubprocess.run('echo child', shell=True); " +
+			"print('after')", many + "child\nafter\n"},
+		{"for i in range(n): print('p', i)\nos.waitpid(os.posix_spawn('/bin/echo', ['echo', " +
+			"'child'], {}), 0); print('after')", many + "child\nafter\n"},
 		{"for i in range(n): print('p', i)\n!echo child\nprint('after')", many + "child\nafter\n"},
-		{"for i in range(n): print('p', i)\npid = os.fork()\nif pid == 0: print('child', end=''); os._exit(0)\nos.waitpid(pid, 0); print(' after')", many + "child after\n"},
-		{"p = subprocess.Popen(['cat'], stdin=subprocess.PIPE)\nfor i in range(n): print('p', i)\np.communicate(b'child\\n'); print('after')", many + "child\nafter\n"},
-		{"for i in range(n): print('p', i)\nold = os.dup(1); f = os.open('f', os.O_RDWR | os.O_CREAT); os.dup2(f, 1); print('in f'); os.system('echo too'); os.dup2(old, 1); print('after'); print(open('f').read(), end='')", many + "after\nin f\ntoo\n"},
-		{"print('a', end=''); os.write(1, b'b'); subprocess.run(['echo', 'c']); sys.stdout.buffer.write(b'd'); print('e')", "abc\nde\n"},
+		{"for i in range(n): print('p', i)\npid = os.fork()\nif pid == 0: print('child', " +
+			"end=''); os._exit(0)\nos.waitpid(pid, 0); print(' after')", many + "child after\n"},
+		{"p = subprocess.Popen(['cat'], stdin=subprocess.PIPE)\nfor i in range(n): print('p', " +
+			"i)\np.communicate(b'child\\n'); print('after')", many + "child\nafter\n"},
+		{"for i in range(n): print('p', i)\nold = os.dup(1); f = os.open('f', os.O_RDWR | " +
+			"os.O_CREAT); os.dup2(f, 1); print('in f'); os.system('echo too'); os.dup2(old, 1); " +
+			"print('after'); print(open('f').read(), end='')", many + "after\nin f\ntoo\n"},
+		{"print('a', end=''); os.write(1, b'b'); subprocess.run(['echo', 'c']); " +
+			"sys.stdout.buffer.write(b'd'); print('e')", "abc\nde\n"},
 	} {
 		if res := s.run(t, c.code+"\n0"); res.Stdout != c.want || res.Error != nil {
-			t.Errorf("%s\n got %q\nwant %q\nerror %+v", c.code, head(res.Stdout), head(c.want), res.Error)
+			t.Errorf("%s\n got %q\nwant %q\nerror %+v", c.code, head(res.Stdout), head(c.want),
+				res.Error)
 		}
 	}
 }
@@ -87,15 +104,21 @@ func TestPrintingOrder(t *testing.T) {
 // TestNothingLost: whatever ends a kernel, all that was printed before is in the answer.
 func TestNothingLost(t *testing.T) {
 	s := start(t)
-	for _, end := range []string{"os._exit(3)", "os.kill(os.getpid(), 9)", "ctypes.string_at(0)", "os.abort()", "os.execv('/bin/true', ['true'])"} {
-		res := s.run(t, "import os, ctypes\nfor i in range(1000): print(i)\nprint('unfinished', end='')\n"+end)
-		if want := each(1000, "N\n") + "unfinished"; res.Outcome != agent.KernelDied || res.Stdout != want {
-			t.Errorf("%s: %s, %d bytes of %d: %q", end, res.Outcome, len(res.Stdout), len(want), res.Stdout[max(0, len(res.Stdout)-50):])
+	for _, end := range []string{"os._exit(3)", "os.kill(os.getpid(), 9)", "ctypes.string_at(0)",
+		"os.abort()", "os.execv('/bin/true', ['true'])"} {
+		res := s.run(t,
+			"import os, ctypes\nfor i in range(1000): print(i)\nprint('unfinished', end='')\n"+end)
+		if want := each(1000, "N\n") + "unfinished"; res.Outcome != agent.KernelDied ||
+			res.Stdout != want {
+			t.Errorf("%s: %s, %d bytes of %d: %q", end, res.Outcome, len(res.Stdout), len(want),
+				res.Stdout[max(0, len(res.Stdout)-50):])
 		}
 	}
-	res := s.runFor(t, time.Second, "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nfor i in range(1000): print(i)\nwhile True: pass")
+	res := s.runFor(t, time.Second, "import signal; signal.signal(signal.SIGINT, "+
+		"signal.SIG_IGN)\nfor i in range(1000): print(i)\nwhile True: pass")
 	if want := each(1000, "N\n"); res.Outcome != agent.TimeoutRestarted || res.Stdout != want {
-		t.Errorf("a kernel that was killed: %s, %d bytes of %d", res.Outcome, len(res.Stdout), len(want))
+		t.Errorf("a kernel that was killed: %s, %d bytes of %d", res.Outcome, len(res.Stdout),
+			len(want))
 	}
 }
 
@@ -103,34 +126,37 @@ func TestNothingLost(t *testing.T) {
 // what printing costs in plain Python. The system calls that write are counted, not the time.
 func TestPrintingPace(t *testing.T) {
 	s := start(t)
-	s.run(t, "def writes():\n  return int(open('/proc/self/io').read().split('syscw:')[1].split()[0])")
+	s.run(t, "def writes():\n  return "+
+		"int(open('/proc/self/io').read().split('syscw:')[1].split()[0])")
 	res := s.run(t, "before = writes()\nfor i in range(20_000): print(i)\nwrites() - before")
 	if calls, err := strconv.Atoi(res.Text); err != nil || calls > 2_000 {
 		t.Errorf("20,000 lines take %s system calls; error %+v", res.Text, res.Error)
 	}
 }
 
-// TestStreamOrder: whoever watches a cell sees what it prints and shows as it happens, and in that order.
+// TestStreamOrder: whoever watches a cell sees what it prints and shows as it happens, and in that
+// order.
 func TestStreamOrder(t *testing.T) {
 	s := start(t)
 	s.run(t, "import sys, os, time, subprocess")
 	watch := func(code string, on func(seen string)) string {
 		var seen strings.Builder
-		err := s.ExecuteStream(t.Context(), agent.ExecuteRequest{Code: code, Timeout: time.Minute}, func(ev agent.Event) error {
-			switch {
-			case ev.Display != nil:
-				fmt.Fprintf(&seen, "<%s>", ev.Display.Data["text/plain"])
-			case ev.Clear != nil:
-				fmt.Fprintf(&seen, "<clear %v>", ev.Clear.Wait)
-			case ev.Result != nil && ev.Result.Error != nil:
-				fmt.Fprintf(&seen, "<error %s>", ev.Result.Error.Message)
-			}
-			seen.WriteString(ev.Stdout + strings.ToUpper(ev.Stderr))
-			if on != nil {
-				on(seen.String())
-			}
-			return nil
-		})
+		err := s.ExecuteStream(t.Context(), agent.ExecuteRequest{Code: code, Timeout: time.Minute},
+			func(ev agent.Event) error {
+				switch {
+				case ev.Display != nil:
+					fmt.Fprintf(&seen, "<%s>", ev.Display.Data["text/plain"])
+				case ev.Clear != nil:
+					fmt.Fprintf(&seen, "<clear %v>", ev.Clear.Wait)
+				case ev.Result != nil && ev.Result.Error != nil:
+					fmt.Fprintf(&seen, "<error %s>", ev.Result.Error.Message)
+				}
+				seen.WriteString(ev.Stdout + strings.ToUpper(ev.Stderr))
+				if on != nil {
+					on(seen.String())
+				}
+				return nil
+			})
 		if err != nil {
 			t.Errorf("%s: %v", code, err)
 		}
@@ -153,15 +179,20 @@ for i in range(50):
 		t.Errorf("order:\n got %q\nwant %q", got, want)
 	}
 	// Each step waits until the one before was seen: what is printed arrives while the cell runs.
-	for _, step := range []string{"print('N')", "print('N', end='')", "[print('line') for _ in range(200)]; print('N')", "sys.stderr.write('N')", "os.system('echo N')"} {
+	for _, step := range []string{"print('N')", "print('N', end='')",
+		"[print('line') for _ in range(200)]; print('N')", "sys.stderr.write('N')",
+		"os.system('echo N')"} {
 		code := ""
 		for i := range 3 {
-			code += strings.ReplaceAll(step, "N", fmt.Sprintf("step%d", i)) + fmt.Sprintf("\nwhile not os.path.exists('seen%d'): time.sleep(0.001)\nos.remove('seen%d')\n", i, i)
+			code += strings.ReplaceAll(step, "N", fmt.Sprintf("step%d", i)) +
+				fmt.Sprintf("\nwhile not os.path.exists('seen%d'): time.sleep(0.001)\n"+
+					"os.remove('seen%d')\n", i, i)
 		}
 		next := 0
 		watch(code, func(seen string) {
 			if next < 3 && strings.Contains(strings.ToLower(seen), fmt.Sprintf("step%d", next)) {
-				if err := os.WriteFile(filepath.Join(s.data, fmt.Sprintf("seen%d", next)), nil, 0o666); err != nil {
+				if err := os.WriteFile(filepath.Join(s.data, fmt.Sprintf("seen%d", next)), nil,
+					0o666); err != nil {
 					t.Error(err)
 				}
 				next++
@@ -171,7 +202,9 @@ for i in range(50):
 			t.Errorf("%s: %d of 3 steps were seen while the cell ran", step, next)
 		}
 	}
-	if got := watch("print('a'); from IPython.display import clear_output; clear_output(); print('b'); clear_output(wait=True); print('c')", nil); got != "a\n<clear false>b\n<clear true>c\n" {
+	if got := watch("print('a'); from IPython.display import clear_output; clear_output(); "+
+		"print('b'); clear_output(wait=True); print('c')", nil); got !=
+		"a\n<clear false>b\n<clear true>c\n" {
 		t.Errorf("cleared: %q", got)
 	}
 }

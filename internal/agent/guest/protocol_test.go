@@ -17,7 +17,9 @@ import (
 // the secret.
 func TestInit(t *testing.T) {
 	s := boot(t)
-	calls := []string{"POST /execute", "POST /link", "POST /interrupt", "GET /metadata", "GET /processes", "POST /terminal", "GET /files", "GET /stat", "GET /file", "PUT /file", "DELETE /file", "POST /directory"}
+	calls := []string{"POST /execute", "POST /link", "POST /interrupt", "GET /metadata",
+		"GET /processes", "POST /terminal", "GET /files", "GET /stat", "GET /file", "PUT /file",
+		"DELETE /file", "POST /directory"}
 	each := func(token string, want int) {
 		t.Helper()
 		for _, call := range calls {
@@ -32,13 +34,15 @@ func TestInit(t *testing.T) {
 	secret := rand.Text()
 	c := agent.NewClient(s.dial, secret)
 	defer c.Close()
-	for _, bad := range []agent.InitRequest{{}, {Secret: "short", Seed: make([]byte, 32)}, {Secret: secret, Seed: make([]byte, 8)}} {
+	for _, bad := range []agent.InitRequest{{}, {Secret: "short", Seed: make([]byte, 32)},
+		{Secret: secret, Seed: make([]byte, 8)}} {
 		_, err := c.Init(t.Context(), bad)
 		if sandpool.ClassOf(err) != sandpool.Invalid {
 			t.Errorf("init %+v: %v", bad, err)
 		}
 	}
-	req := agent.InitRequest{Secret: secret, Seed: make([]byte, 32), Time: time.Now().Add(-time.Hour)}
+	req := agent.InitRequest{Secret: secret, Seed: make([]byte, 32),
+		Time: time.Now().Add(-time.Hour)}
 	res, err := c.Init(t.Context(), req)
 	if err != nil || res.Skew < time.Hour || res.Skew > time.Hour+time.Minute {
 		t.Fatalf("init: %+v, %v", res, err)
@@ -65,12 +69,15 @@ func TestInit(t *testing.T) {
 		if want == "N" { // this cell and those before it
 			want = s.run(t, "len(In) - 2").Text
 		}
-		if res.Text != want || strings.Contains(res.Stdout+res.Stderr, "1/0") || res.Outcome != agent.OK {
-			t.Errorf("what users find of the warm-up in %s: %q, %q, error %+v; want %q", code, res.Text, res.Stdout+res.Stderr, res.Error, want)
+		if res.Text != want || strings.Contains(res.Stdout+res.Stderr, "1/0") ||
+			res.Outcome != agent.OK {
+			t.Errorf("what users find of the warm-up in %s: %q, %q, error %+v; want %q", code,
+				res.Text, res.Stdout+res.Stderr, res.Error, want)
 		}
 	}
 	meta, err := c.Metadata(t.Context())
-	if err != nil || meta.Runtime != "python" || !strings.HasPrefix(meta.Version, "3.") || len(meta.Packages) < 10 {
+	if err != nil || meta.Runtime != "python" || !strings.HasPrefix(meta.Version, "3.") ||
+		len(meta.Packages) < 10 {
 		t.Errorf("metadata: %+v, %v", meta, err)
 	}
 }
@@ -79,8 +86,11 @@ func TestInit(t *testing.T) {
 // that ends or does not hold what it should; its port serves on.
 func TestChannel(t *testing.T) {
 	for name, end := range map[string]func(*net.UnixConn) error{
-		"an end":   (*net.UnixConn).CloseWrite,
-		"nonsense": func(conn *net.UnixConn) error { _, err := conn.Write([]byte("GET / HTTP/1.1\r\n\r\n")); return err },
+		"an end": (*net.UnixConn).CloseWrite,
+		"nonsense": func(conn *net.UnixConn) error {
+			_, err := conn.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+			return err
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			near, far := socketPair(t)
@@ -94,8 +104,10 @@ func TestChannel(t *testing.T) {
 				req  agent.ExecuteRequest
 				want string
 			}{
-				{agent.ExecuteRequest{Code: "x = 6 * 7"}, ""}, {agent.ExecuteRequest{Code: "x"}, "42"},
-				{agent.ExecuteRequest{Timeout: -1}, "invalid"}, {agent.ExecuteRequest{Code: "x + 1"}, "43"},
+				{agent.ExecuteRequest{Code: "x = 6 * 7"}, ""}, {agent.ExecuteRequest{Code: "x"},
+					"42"},
+				{agent.ExecuteRequest{Timeout: -1}, "invalid"}, {
+					agent.ExecuteRequest{Code: "x + 1"}, "43"},
 			} {
 				frame, err := agent.EncodeFrame(tt.req)
 				if err != nil {
@@ -147,7 +159,8 @@ func TestSeed(t *testing.T) {
 		s := boot(t)
 		s.Client = agent.NewClient(s.dial, "a secret of tests")
 		defer s.Close()
-		if _, err := s.Init(t.Context(), agent.InitRequest{Secret: "a secret of tests", Seed: []byte(strings.Repeat(string(rune(seed)), 32))}); err != nil {
+		if _, err := s.Init(t.Context(), agent.InitRequest{Secret: "a secret of tests",
+			Seed: []byte(strings.Repeat(string(rune(seed)), 32))}); err != nil {
 			t.Fatal(err)
 		}
 		first[i] = draw(s)
@@ -166,25 +179,28 @@ func TestStream(t *testing.T) {
 	var got []string
 	var took time.Duration
 	began := time.Now()
-	code := "import time, sys\nprint('a'); time.sleep(0.3); print('b', file=sys.stderr); time.sleep(0.3)\ndisplay({'text/plain': 'c'}, raw=True); time.sleep(0.3); print('é'); 7"
-	err := s.ExecuteStream(t.Context(), agent.ExecuteRequest{Code: code}, func(ev agent.Event) error {
-		switch {
-		case ev.Stdout == "\n" || ev.Stderr == "\n": // print writes it by itself
-			got[len(got)-1] += "\n"
-		case ev.Stdout != "":
-			got = append(got, "out "+ev.Stdout)
-		case ev.Stderr != "":
-			got = append(got, "err "+ev.Stderr)
-		case ev.Display != nil:
-			got = append(got, "display "+ev.Display.Data["text/plain"])
-		case ev.Result != nil:
-			got = append(got, fmt.Sprintf("result %s %q %q", ev.Result.Text, ev.Result.Stdout, ev.Result.Stderr))
-		}
-		if len(got) == 1 {
-			took = time.Since(began)
-		}
-		return nil
-	})
+	code := "import time, sys\nprint('a'); time.sleep(0.3); print('b', file=sys.stderr); " +
+		"time.sleep(0.3)\ndisplay({'text/plain': 'c'}, raw=True); time.sleep(0.3); print('é'); 7"
+	err := s.ExecuteStream(t.Context(), agent.ExecuteRequest{Code: code},
+		func(ev agent.Event) error {
+			switch {
+			case ev.Stdout == "\n" || ev.Stderr == "\n": // print writes it by itself
+				got[len(got)-1] += "\n"
+			case ev.Stdout != "":
+				got = append(got, "out "+ev.Stdout)
+			case ev.Stderr != "":
+				got = append(got, "err "+ev.Stderr)
+			case ev.Display != nil:
+				got = append(got, "display "+ev.Display.Data["text/plain"])
+			case ev.Result != nil:
+				got = append(got, fmt.Sprintf("result %s %q %q", ev.Result.Text, ev.Result.Stdout,
+					ev.Result.Stderr))
+			}
+			if len(got) == 1 {
+				took = time.Since(began)
+			}
+			return nil
+		})
 	want := `["out a\n" "err b\n" "display c" "out é\n" "result 7 \"a\\né\\n\" \"b\\n\""]`
 	if err != nil || fmt.Sprintf("%q", got) != want {
 		t.Errorf("events %q, want %s; %v", got, want, err)
@@ -206,8 +222,10 @@ func TestBounds(t *testing.T) {
 			t.Errorf("code of %d, %v, %d: %v", len(req.Code), req.Timeout, req.MaxOutput, err)
 		}
 	}
-	res, err := s.Execute(t.Context(), agent.ExecuteRequest{Code: "print('x' * 100)", MaxOutput: 10})
-	if err != nil || !res.StdoutTruncated || res.Stdout != "xxxxx\n[... 91 bytes left out ...]\nxxxx\n" {
+	res, err := s.Execute(t.Context(), agent.ExecuteRequest{Code: "print('x' * 100)",
+		MaxOutput: 10})
+	if err != nil || !res.StdoutTruncated ||
+		res.Stdout != "xxxxx\n[... 91 bytes left out ...]\nxxxx\n" {
 		t.Errorf("bounded output: %q, %v", res.Stdout, err)
 	}
 }

@@ -34,7 +34,8 @@ func TestQueue(t *testing.T) {
 				mu.Lock()
 				served++
 				mu.Unlock()
-			case errors.As(err, &known) && known.Code == "TooManyExecutions" && known.RetryAfter > 0:
+			case errors.As(err, &known) && known.Code == "TooManyExecutions" &&
+				known.RetryAfter > 0:
 				once.Do(func() { close(refused) })
 			default:
 				t.Error(err)

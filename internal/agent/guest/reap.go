@@ -15,7 +15,8 @@ import (
 type reaper struct {
 	started chan struct{} // holds a value after a start
 
-	mu   sync.Mutex                      // guards what follows, and is held from a start or a wait to its record
+	// guards what follows, and is held from a start or a wait to its record
+	mu   sync.Mutex
 	exit map[int]chan syscall.WaitStatus // of processes that somebody waits for
 }
 
@@ -25,7 +26,8 @@ func newReaper() *reaper {
 
 // start starts a program; how it ended arrives in the channel. It is not
 // os/exec, whose Wait and ours would wait for the same process.
-func (r *reaper) start(args []string, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus, error) {
+func (r *reaper) start(args []string, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus,
+	error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	pid, err := syscall.ForkExec(args[0], args, attr)

@@ -58,7 +58,8 @@ func (s *Server) Handler() http.Handler {
 	guarded("POST /execute", s.execute)
 	guarded("POST /link", s.link)
 	guarded("POST /interrupt", s.interrupt)
-	s.executions.Register(guarded, normalise, func(ctx context.Context, req agent.ExecuteRequest, f *output.Feed) (agent.ExecuteResult, error) {
+	s.executions.Register(guarded, normalise, func(ctx context.Context, req agent.ExecuteRequest,
+		f *output.Feed) (agent.ExecuteResult, error) {
 		return s.driver.Load().Execute(ctx, req, f)
 	})
 	guarded("GET /metadata", s.metadata)
@@ -87,12 +88,14 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) authorise(r *http.Request) error {
 	want := s.secret.Load()
 	if want == nil {
-		return sandpool.Errorf(sandpool.Unavailable, "NotInitialised", "", "The sandbox waits for its init call.")
+		return sandpool.Errorf(sandpool.Unavailable, "NotInitialised", "",
+			"The sandbox waits for its init call.")
 	}
 	shown, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	got := sha256.Sum256([]byte(shown))
 	if !ok || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-		return sandpool.Errorf(sandpool.Unauthenticated, "", "Authorization", "The bearer token is missing or wrong.")
+		return sandpool.Errorf(sandpool.Unauthenticated, "", "Authorization",
+			"The bearer token is missing or wrong.")
 	}
 	return nil
 }
@@ -112,19 +115,23 @@ func (s *Server) initialise(w http.ResponseWriter, r *http.Request) (agent.InitR
 	var res agent.InitResult
 	d := s.driver.Load()
 	if d == nil {
-		return res, sandpool.Errorf(sandpool.Unavailable, "NotReady", "", "The kernel is warming up. Wait for /ready.")
+		return res, sandpool.Errorf(sandpool.Unavailable, "NotReady", "",
+			"The kernel is warming up. Wait for /ready.")
 	}
 	if err := decode(w, r, 64<<10, &req); err != nil {
 		return res, err
 	}
 	if n := len(req.Secret); n < 16 || n > 256 {
-		return res, sandpool.Errorf(sandpool.Invalid, "", "secret", "The secret has %d bytes; use 16 to 256.", n)
+		return res, sandpool.Errorf(sandpool.Invalid, "", "secret",
+			"The secret has %d bytes; use 16 to 256.", n)
 	}
 	if n := len(req.Seed); n < 16 || n > 64 {
-		return res, sandpool.Errorf(sandpool.Invalid, "", "seed", "The seed has %d bytes; use 16 to 64.", n)
+		return res, sandpool.Errorf(sandpool.Invalid, "", "seed",
+			"The seed has %d bytes; use 16 to 64.", n)
 	}
 	if !s.taken.CompareAndSwap(false, true) {
-		return res, sandpool.Errorf(sandpool.Conflict, "AlreadyInitialised", "", "The sandbox has had its init call.")
+		return res, sandpool.Errorf(sandpool.Conflict, "AlreadyInitialised", "",
+			"The sandbox has had its init call.")
 	}
 	if err := rehearse(r.Context(), d); err != nil {
 		return res, fmt.Errorf("rehearse: %w", err)
@@ -168,10 +175,12 @@ func normalise(req *agent.ExecuteRequest) error {
 		size += len(a)
 	}
 	if size > agent.MaxCode {
-		return sandpool.Errorf(sandpool.TooLarge, "", "code", "The code has %d bytes; %d is the most. Upload data as a file.", size, agent.MaxCode)
+		return sandpool.Errorf(sandpool.TooLarge, "", "code",
+			"The code has %d bytes; %d is the most. Upload data as a file.", size, agent.MaxCode)
 	}
 	if req.Timeout < 0 || req.MaxOutput < 0 {
-		return sandpool.Errorf(sandpool.Invalid, "", "timeout", "Timeout and maximum of output must not be negative.")
+		return sandpool.Errorf(sandpool.Invalid, "", "timeout",
+			"Timeout and maximum of output must not be negative.")
 	}
 	if req.Timeout == 0 {
 		req.Timeout = agent.DefaultTimeout
@@ -240,10 +249,12 @@ func decode(w http.ResponseWriter, r *http.Request, limit int64, v any) error {
 	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit)).Decode(v)
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		return sandpool.Errorf(sandpool.TooLarge, "", "body", "The request has more than %d bytes.", limit)
+		return sandpool.Errorf(sandpool.TooLarge, "", "body", "The request has more than %d bytes.",
+			limit)
 	}
 	if err != nil {
-		return &sandpool.Error{Class: sandpool.Invalid, Target: "body", Message: "The request is not the JSON it should be.", Err: err}
+		return &sandpool.Error{Class: sandpool.Invalid, Target: "body",
+			Message: "The request is not the JSON it should be.", Err: err}
 	}
 	return nil
 }

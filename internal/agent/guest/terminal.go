@@ -36,8 +36,11 @@ func (s *Server) terminal(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer s.terminals.Add(-1)
 	if s.terminals.Add(1) > agent.MaxTerminals {
-		return &sandpool.Error{Class: sandpool.Unavailable, Code: "TooManyTerminals", RetryAfter: time.Second,
-			Message: fmt.Sprintf("%d terminals of this session are open already. Close one of them.", agent.MaxTerminals)}
+		return &sandpool.Error{Class: sandpool.Unavailable, Code: "TooManyTerminals",
+			RetryAfter: time.Second,
+			Message: fmt.Sprintf(
+				"%d terminals of this session are open already. Close one of them.",
+				agent.MaxTerminals)}
 	}
 	// A kernel's TERM is for output that nobody sees as a terminal.
 	env := s.cfg.environ("TERM=xterm-256color")

@@ -103,10 +103,12 @@ func (s *sandbox) find(t testing.TB, mark string) (found []agent.Process) {
 func TestProcesses(t *testing.T) {
 	s := start(t)
 	all, err := s.Processes(t.Context())
-	if err != nil || len(all) != 2 || all[0].PID != 1 || all[0].UserID != 0 || all[1].Parent != 1 || all[1].UserID != agent.UserID || !strings.Contains(all[1].Command, "python") {
+	if err != nil || len(all) != 2 || all[0].PID != 1 || all[0].UserID != 0 || all[1].Parent != 1 ||
+		all[1].UserID != agent.UserID || !strings.Contains(all[1].Command, "python") {
 		t.Fatalf("%+v, %v; want agent and kernel", all, err)
 	}
-	if p := all[1]; p.ResidentBytes < 10<<20 || p.CPUTime <= 0 || time.Since(p.Started) > 10*time.Minute || p.Started.After(time.Now().Add(time.Second)) {
+	if p := all[1]; p.ResidentBytes < 10<<20 || p.CPUTime <= 0 ||
+		time.Since(p.Started) > 10*time.Minute || p.Started.After(time.Now().Add(time.Second)) {
 		t.Errorf("the kernel is %+v", p)
 	}
 	s.run(t, `
@@ -122,18 +124,26 @@ keep = [
 os.kill(keep[3].pid, signal.SIGSTOP)
 os.waitid(os.P_PID, keep[4].pid, os.WEXITED | os.WNOWAIT)`)
 	for mark, fits := range map[string]func(agent.Process) bool{
-		"sleep 1000":          func(p agent.Process) bool { return p.State == agent.ProcessSleeping },
+		"sleep 1000": func(p agent.Process) bool {
+			return p.State == agent.ProcessSleeping
+		},
 		"mark-\uFFFD\n\x1b 1": func(p agent.Process) bool { return !p.CommandTruncated },
-		"mark-long -c ":       func(p agent.Process) bool { return p.CommandTruncated && len(p.Command) > agent.MaxCommand-4 },
-		"mark-stopped":        func(p agent.Process) bool { return p.State == agent.ProcessStopped },
-		"[true]":              func(p agent.Process) bool { return p.State == agent.ProcessEnded },
+		"mark-long -c ": func(p agent.Process) bool {
+			return p.CommandTruncated && len(p.Command) > agent.MaxCommand-4
+		},
+		"mark-stopped": func(p agent.Process) bool {
+			return p.State == agent.ProcessStopped
+		},
+		"[true]": func(p agent.Process) bool { return p.State == agent.ProcessEnded },
 	} {
 		found := s.find(t, mark)
-		for deadline := time.Now().Add(20 * time.Second); len(found) == 1 && !fits(found[0]) && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(20 * time.Second); len(found) == 1 && !fits(found[0]) &&
+			time.Now().Before(deadline); {
 			<-time.After(20 * time.Millisecond) // a signal takes its time
 			found = s.find(t, mark)
 		}
-		if len(found) != 1 || !fits(found[0]) || found[0].UserID != agent.UserID || found[0].Parent != all[1].PID || len(found[0].Command) > agent.MaxCommand {
+		if len(found) != 1 || !fits(found[0]) || found[0].UserID != agent.UserID ||
+			found[0].Parent != all[1].PID || len(found[0].Command) > agent.MaxCommand {
 			t.Errorf("%q: %.1500q", mark, fmt.Sprint(found))
 		}
 	}
@@ -159,21 +169,27 @@ os.waitid(os.P_PID, keep[4].pid, os.WEXITED | os.WNOWAIT)`)
 func TestTerminal(t *testing.T) {
 	s := start(t)
 	sh := s.shell(t)
-	sh.write(t, "echo me=$(id -u):$(id -g):$(id -G):$PWD:$HOME:$SHELL:$TERM; tty; stty size; echo do''ne\n")
+	sh.write(t, "echo me=$(id -u):$(id -g):$(id -G):$PWD:$HOME:$SHELL:$TERM; tty; stty size; "+
+		"echo do''ne\n")
 	out := sh.await(t, "done\r\n")
 	home := s.run(t, "import os; print(os.getcwd(), os.environ['HOME'], sep=':', end='')").Stdout
-	for _, want := range []string{"me=1000:1000:1000:" + home + ":/bin/sh:xterm-256color\r\n", "/dev/pts/", "40 300\r\n"} {
+	for _, want := range []string{"me=1000:1000:1000:" + home + ":/bin/sh:xterm-256color\r\n",
+		"/dev/pts/", "40 300\r\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q lacks %q", out, want)
 		}
 	}
-	limits := "import os, resource as r; print('limits', [r.getrlimit(x) for x in (r.RLIMIT_NPROC, r.RLIMIT_CORE, r.RLIMIT_NOFILE)], oct(os.umask(0o22)))"
+	limits := "import os, resource as r; print('limits', [r.getrlimit(x) for x in " +
+		"(r.RLIMIT_NPROC, r.RLIMIT_CORE, r.RLIMIT_NOFILE)], oct(os.umask(0o22)))"
 	sh.write(t, venvMount+`/bin/python -c "`+limits+"\"; echo do''ne\n")
-	if want, got := strings.TrimSpace(s.run(t, limits).Stdout), sh.await(t, "done\r\n"); !strings.Contains(got, want) {
+	if want, got := strings.TrimSpace(s.run(t, limits).Stdout), sh.await(t,
+		"done\r\n"); !strings.Contains(got, want) {
 		t.Errorf("a terminal's processes have other limits than cells: %q lacks %q", got, want)
 	}
 	sh.write(t, "ls -l /proc/self/fd; echo do''ne\n")
-	if out := sh.await(t, "done\r\n"); !strings.Contains(out, "0 -> /dev/pts/") || strings.Contains(out, "socket:") || strings.Contains(out, "anon_inode") || strings.Contains(out, "ptmx") {
+	if out := sh.await(t, "done\r\n"); !strings.Contains(out, "0 -> /dev/pts/") ||
+		strings.Contains(out, "socket:") || strings.Contains(out, "anon_inode") ||
+		strings.Contains(out, "ptmx") {
 		t.Errorf("a terminal's processes inherit of the agent: %s", out)
 	}
 	// It is the controlling terminal, of the size that it was given last, and jobs are controlled.
@@ -192,7 +208,8 @@ func TestTerminal(t *testing.T) {
 	sh.await(t, "interrupted\r\n")
 	sh.write(t, "head -c 3000000 /dev/zero | tr '\\0' x; echo; exit 7\n")
 	out, exit := sh.end(t)
-	if n := strings.Count(out, "x"); exit != (agent.TerminalExit{Code: 7}) || n < 3000000 || n > 3000010 {
+	if n := strings.Count(out, "x"); exit != (agent.TerminalExit{Code: 7}) || n < 3000000 ||
+		n > 3000010 {
 		t.Errorf("%+v after %d bytes", exit, n)
 	}
 	sh = s.shell(t)
@@ -213,7 +230,9 @@ func TestTerminal(t *testing.T) {
 // TestTerminalHangUp: nothing of a session outlives its terminal, however it resists.
 func TestTerminalHangUp(t *testing.T) {
 	s := start(t)
-	resist := "set -m; (trap '' HUP TERM; exec sleep 7001) & (sleep 7002; sleep 7002) & nohup sleep 7003 > /dev/null 2>&1 & sh -c 'kill -STOP $$; sleep 7004' & sleep 7005 & echo up''once\n"
+	resist := "set -m; (trap '' HUP TERM; exec sleep 7001) & (sleep 7002; sleep 7002) & nohup " +
+		"sleep 7003 > /dev/null 2>&1 & sh -c 'kill -STOP $$; sleep 7004' & sleep 7005 & echo " +
+		"up''once\n"
 	for name, end := range map[string]func(sh *shell){
 		"the host hangs up": func(sh *shell) { _ = sh.Close() },
 		"the shell exits": func(sh *shell) {
@@ -299,7 +318,8 @@ func TestTerminalFlood(t *testing.T) {
 // TestTerminalBounds: sizes and numbers have bounds, and a frame that is none hangs up.
 func TestTerminalBounds(t *testing.T) {
 	s := start(t)
-	for _, size := range []agent.TerminalSize{{}, {Columns: 80}, {Columns: 80, Rows: -1}, {Columns: 1001, Rows: 24}} {
+	for _, size := range []agent.TerminalSize{{}, {Columns: 80}, {Columns: 80, Rows: -1},
+		{Columns: 1001, Rows: 24}} {
 		if _, err := s.Terminal(t.Context(), size); sandpool.ClassOf(err) != sandpool.Invalid {
 			t.Errorf("%+v: %v", size, err)
 		}
@@ -313,7 +333,8 @@ func TestTerminalBounds(t *testing.T) {
 		t.Errorf("one terminal more: %v", err)
 	}
 	var known *sandpool.Error
-	if _, err := s.Terminal(t.Context(), size); !errors.As(err, &known) || known.Code != "TooManyTerminals" {
+	if _, err := s.Terminal(t.Context(), size); !errors.As(err, &known) ||
+		known.Code != "TooManyTerminals" {
 		t.Errorf("one terminal more: %v", err)
 	}
 	for _, sh := range open {
@@ -328,9 +349,12 @@ func TestTerminalBounds(t *testing.T) {
 		return conn, err
 	}, s.secret)
 	defer c.Close()
-	for _, frame := range []string{"\x07\x00\x00\x00\x00", "\x00\xff\xff\xff\xff", "\x01\x00\x00\x00\x02ab", "\x01\x00\x00\x00\x04\xff\xff\xff\xff", "\x02\x00\x00\x00\x02ab"} {
+	for _, frame := range []string{"\x07\x00\x00\x00\x00", "\x00\xff\xff\xff\xff",
+		"\x01\x00\x00\x00\x02ab", "\x01\x00\x00\x00\x04\xff\xff\xff\xff",
+		"\x02\x00\x00\x00\x02ab"} {
 		term, err := c.Terminal(t.Context(), size)
-		for deadline := time.Now().Add(20 * time.Second); sandpool.ClassOf(err) == sandpool.Unavailable && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(20 * time.Second); sandpool.ClassOf(
+			err) == sandpool.Unavailable && time.Now().Before(deadline); {
 			<-time.After(20 * time.Millisecond) // the last shell is gone before its place is free
 			term, err = c.Terminal(t.Context(), size)
 		}

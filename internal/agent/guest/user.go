@@ -49,10 +49,12 @@ func (u User) become() (back func() bool, err error) {
 	if os.Geteuid() != 0 {
 		return func() bool { return true }, nil
 	}
-	if _, _, e := unix.RawSyscall(unix.SYS_SETRESGID, unchanged, uintptr(u.GID), unchanged); e != 0 {
+	if _, _, e := unix.RawSyscall(unix.SYS_SETRESGID, unchanged, uintptr(u.GID),
+		unchanged); e != 0 {
 		return nil, fmt.Errorf("act as group %d: %w", u.GID, e)
 	}
-	if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, unchanged, uintptr(u.UID), unchanged); e != 0 {
+	if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, unchanged, uintptr(u.UID),
+		unchanged); e != 0 {
 		return nil, fmt.Errorf("act as user %d: %w", u.UID, e)
 	}
 	return func() bool {

@@ -20,7 +20,8 @@ func python() Spec {
 		Name: "python",
 		// The program is read from a descriptor, so that it is neither a file in the
 		// sandbox nor a command line that ps shows.
-		Command: []string{"python3", "-c", "import os; exec(compile(os.fdopen(4).read(), 'sandpool-python', 'exec'))"},
+		Command: []string{"python3", "-c",
+			"import os; exec(compile(os.fdopen(4).read(), 'sandpool-python', 'exec'))"},
 		Program: pythonProgram,
 		Env: []string{
 			// Threads of numpy are memory and wake-ups of every sandbox; few may use
@@ -56,5 +57,6 @@ func pythonProgram() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("encode the Python kernel: %w", err)
 	}
-	return load + "\nload(" + string(dictionary) + ")('start').main(*__import__('sys').argv[1:])\n", nil
+	return load + "\nload(" + string(dictionary) + ")('start').main(*__import__('sys').argv[1:])\n",
+		nil
 }

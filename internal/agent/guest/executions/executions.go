@@ -41,19 +41,24 @@ type execution struct {
 }
 
 // Start begins an execution.
-func (g *Registry) Start(ctx context.Context, req agent.StartRequest, run Runner) (agent.Execution, error) {
+func (g *Registry) Start(ctx context.Context, req agent.StartRequest, run Runner) (agent.Execution,
+	error) {
 	if req.ID == "" || len(req.ID) > agent.MaxExecutionID || strings.IndexFunc(req.ID, unfit) >= 0 {
-		return agent.Execution{}, sandpool.Errorf(sandpool.Invalid, "InvalidExecutionId", "executionId",
-			"The id of an execution has 1 to %d letters, digits, hyphens, underscores and dots.", agent.MaxExecutionID)
+		return agent.Execution{}, sandpool.Errorf(sandpool.Invalid, "InvalidExecutionId",
+			"executionId",
+			"The id of an execution has 1 to %d letters, digits, hyphens, underscores and dots.",
+			agent.MaxExecutionID)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	e := &execution{cancel: cancel, changed: make(chan struct{}),
-		view: agent.Execution{ID: req.ID, State: agent.ExecutionWaiting, Created: time.Now(), Timeout: req.Timeout}}
+		view: agent.Execution{ID: req.ID, State: agent.ExecutionWaiting, Created: time.Now(),
+			Timeout: req.Timeout}}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.find(req.ID) != nil {
 		cancel()
-		return agent.Execution{}, sandpool.Errorf(sandpool.Conflict, "ExecutionExists", "executionId",
+		return agent.Execution{}, sandpool.Errorf(sandpool.Conflict, "ExecutionExists",
+			"executionId",
 			"There is an execution with the id %q already. Choose another.", req.ID)
 	}
 	if len(g.all) == agent.MaxExecutions && !g.forgetOne() {
@@ -66,7 +71,8 @@ func (g *Registry) Start(ctx context.Context, req agent.StartRequest, run Runner
 }
 
 func unfit(c rune) bool {
-	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.'
+	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' &&
+		c != '_' && c != '.'
 }
 
 // run runs an execution and records what it says.
@@ -196,7 +202,8 @@ func (g *Registry) Wait(ctx context.Context, id string) (agent.Execution, error)
 // caller holds mu.
 func (g *Registry) forgetOne() bool {
 	for i, e := range g.all {
-		if e.view.State == agent.ExecutionEnded && (i < len(g.all)-1 || len(g.all) == agent.MaxExecutions) {
+		if e.view.State == agent.ExecutionEnded &&
+			(i < len(g.all)-1 || len(g.all) == agent.MaxExecutions) {
 			g.bytes -= e.bytes
 			g.all = slices.Delete(g.all, i, i+1)
 			return true
@@ -260,7 +267,8 @@ func (g *Registry) Cancel(id string) (agent.Execution, error) {
 }
 
 // Read calls emit with the records after a number, until the last or until ctx ends.
-func (g *Registry) Read(ctx context.Context, id string, after int64, emit func(agent.Record) error) error {
+func (g *Registry) Read(ctx context.Context, id string, after int64,
+	emit func(agent.Record) error) error {
 	g.mu.Lock()
 	e := g.find(id)
 	g.mu.Unlock()
@@ -276,7 +284,9 @@ func (g *Registry) Read(ctx context.Context, id string, after int64, emit func(a
 	}
 	for {
 		g.mu.Lock()
-		at, _ := slices.BinarySearchFunc(e.records, after+1, func(r agent.Record, n int64) int { return cmp.Compare(r.Number, n) })
+		at, _ := slices.BinarySearchFunc(e.records, after+1, func(r agent.Record, n int64) int {
+			return cmp.Compare(r.Number, n)
+		})
 		more, changed := e.records[at:], e.changed
 		g.mu.Unlock()
 		for _, r := range more {

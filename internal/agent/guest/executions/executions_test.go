@@ -19,7 +19,8 @@ import (
 var errCut = errors.New("cut off")
 
 // printing is a cell that prints lines, as many as its code is long.
-func printing(_ context.Context, req agent.ExecuteRequest, f *output.Feed) (agent.ExecuteResult, error) {
+func printing(_ context.Context, req agent.ExecuteRequest, f *output.Feed) (agent.ExecuteResult,
+	error) {
 	f.Begin()
 	var all strings.Builder
 	for i := range len(req.Code) {
@@ -36,13 +37,15 @@ func printing(_ context.Context, req agent.ExecuteRequest, f *output.Feed) (agen
 	return agent.ExecuteResult{Outcome: agent.OK, Stdout: all.String()}, nil
 }
 
-// TestBreaks: a reader that is cut off anywhere, again and again, loses nothing and gets nothing twice.
+// TestBreaks: a reader that is cut off anywhere, again and again, loses nothing and gets nothing
+// twice.
 func TestBreaks(t *testing.T) {
 	var g Registry
 	breaks := 0
 	for n := 0; breaks < 10_000; n++ {
 		id := fmt.Sprint("e", n)
-		req := agent.StartRequest{ID: id, ExecuteRequest: agent.ExecuteRequest{Code: strings.Repeat("x", 500), MaxOutput: 1 << 20}}
+		req := agent.StartRequest{ID: id, ExecuteRequest: agent.ExecuteRequest{
+			Code: strings.Repeat("x", 500), MaxOutput: 1 << 20}}
 		if _, err := g.Start(t.Context(), req, printing); err != nil {
 			t.Fatal(err)
 		}
@@ -80,8 +83,10 @@ func TestBreaks(t *testing.T) {
 					mu.Unlock()
 				}
 				e, err := g.Get(id)
-				if err != nil || e.Result == nil || e.Result.Stdout != text.String() || shown != 72 || e.Events != last {
-					t.Errorf("%s: %d bytes and %d displays in %d events, of %+v, %v", id, text.Len(), shown, last, e.State, err)
+				if err != nil || e.Result == nil || e.Result.Stdout != text.String() ||
+					shown != 72 || e.Events != last {
+					t.Errorf("%s: %d bytes and %d displays in %d events, of %+v, %v", id,
+						text.Len(), shown, last, e.State, err)
 				}
 			})
 		}
@@ -93,7 +98,8 @@ func TestLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Registry
 		turn := make(chan struct{})
-		run := func(ctx context.Context, _ agent.ExecuteRequest, f *output.Feed) (agent.ExecuteResult, error) {
+		run := func(ctx context.Context, _ agent.ExecuteRequest,
+			f *output.Feed) (agent.ExecuteResult, error) {
 			select {
 			case <-turn:
 			case <-ctx.Done():
@@ -120,16 +126,19 @@ func TestLife(t *testing.T) {
 		if e := state("a"); e.State != agent.ExecutionWaiting {
 			t.Errorf("at first: %+v", e)
 		}
-		if _, err := g.Start(t.Context(), agent.StartRequest{ID: "a"}, run); sandpool.ClassOf(err) != sandpool.Conflict {
+		if _, err := g.Start(t.Context(), agent.StartRequest{ID: "a"}, run); sandpool.ClassOf(
+			err) != sandpool.Conflict {
 			t.Errorf("the same id again: %v", err)
 		}
-		if _, err := g.Start(t.Context(), agent.StartRequest{ID: "a/b"}, run); sandpool.ClassOf(err) != sandpool.Invalid {
+		if _, err := g.Start(t.Context(), agent.StartRequest{ID: "a/b"}, run); sandpool.ClassOf(
+			err) != sandpool.Invalid {
 			t.Errorf("an id with a slash: %v", err)
 		}
 		if _, err := g.Cancel("b"); err != nil {
 			t.Fatal(err)
 		}
-		if e := state("b"); e.State != agent.ExecutionEnded || !e.Canceled || e.Fault == nil || e.Result != nil {
+		if e := state("b"); e.State != agent.ExecutionEnded || !e.Canceled || e.Fault == nil ||
+			e.Result != nil {
 			t.Errorf("canceled before it ran: %+v", e)
 		}
 		close(turn)
@@ -161,14 +170,16 @@ func TestBounds(t *testing.T) {
 	var g Registry
 	ctx, end := context.WithCancel(t.Context())
 	defer end()
-	stays := func(context.Context, agent.ExecuteRequest, *output.Feed) (agent.ExecuteResult, error) {
+	stays := func(context.Context, agent.ExecuteRequest, *output.Feed) (agent.ExecuteResult,
+		error) {
 		<-ctx.Done()
 		return agent.ExecuteResult{}, nil
 	}
 	if _, err := g.Start(t.Context(), agent.StartRequest{ID: "stays"}, stays); err != nil {
 		t.Fatal(err)
 	}
-	large := func(context.Context, agent.ExecuteRequest, *output.Feed) (agent.ExecuteResult, error) {
+	large := func(context.Context, agent.ExecuteRequest, *output.Feed) (agent.ExecuteResult,
+		error) {
 		return agent.ExecuteResult{Stdout: strings.Repeat("x", 8<<20)}, nil
 	}
 	for i := range 2 * agent.MaxExecutions {
@@ -181,7 +192,9 @@ func TestBounds(t *testing.T) {
 		}
 	}
 	list := g.List()
-	if len(list) > 5 || list[0].ID != "stays" || list[len(list)-1].ID != fmt.Sprint("e", 2*agent.MaxExecutions-1) || g.bytes > agent.MaxRecord {
+	if len(list) > 5 || list[0].ID != "stays" ||
+		list[len(list)-1].ID != fmt.Sprint("e", 2*agent.MaxExecutions-1) ||
+		g.bytes > agent.MaxRecord {
 		t.Errorf("%d executions with %d bytes are kept: %+v", len(list), g.bytes, list)
 	}
 	if _, err := g.Get("e0"); sandpool.ClassOf(err) != sandpool.NotFound {

@@ -17,19 +17,24 @@ const maxRequest = 6*agent.MaxCode + 64<<10
 
 // Register adds the registry's part of the protocol by handle, which sees to it that only the host
 // calls. check puts in the defaults of a request and checks its bounds.
-func (g *Registry) Register(handle func(pattern string, fn func(http.ResponseWriter, *http.Request) error),
+func (g *Registry) Register(handle func(pattern string, fn func(http.ResponseWriter,
+	*http.Request) error),
 	check func(*agent.ExecuteRequest) error, run Runner) {
 	handle("POST /executions", func(w http.ResponseWriter, r *http.Request) error {
 		var req agent.StartRequest
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(&req); err != nil {
-			return &sandpool.Error{Class: sandpool.Invalid, Target: "body", Message: "The request is not the JSON it should be.", Err: err}
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(
+			&req); err != nil {
+			return &sandpool.Error{Class: sandpool.Invalid, Target: "body",
+				Message: "The request is not the JSON it should be.", Err: err}
 		}
 		if err := check(&req.ExecuteRequest); err != nil {
 			return err
 		}
 		return answer(w)(g.Start(r.Context(), req, run))
 	})
-	handle("GET /executions", func(w http.ResponseWriter, _ *http.Request) error { return answer(w)(g.List(), nil) })
+	handle("GET /executions", func(w http.ResponseWriter, _ *http.Request) error {
+		return answer(w)(g.List(), nil)
+	})
 	handle("DELETE /execution", func(w http.ResponseWriter, r *http.Request) error {
 		return answer(w)(g.Cancel(r.URL.Query().Get("id")))
 	})
@@ -50,7 +55,8 @@ func (g *Registry) Register(handle func(pattern string, fn func(http.ResponseWri
 func (g *Registry) events(w http.ResponseWriter, r *http.Request) error {
 	after, err := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
 	if err != nil || after < 0 {
-		return sandpool.Errorf(sandpool.Invalid, "", "after", "after is not the number of an event.")
+		return sandpool.Errorf(sandpool.Invalid, "", "after",
+			"after is not the number of an event.")
 	}
 	control := http.NewResponseController(w)
 	begun := false

@@ -33,7 +33,8 @@ func newMemory() (*memory, error) {
 		_ = file.Close()
 		return nil, fmt.Errorf("seal the memory for output: %w", err)
 	}
-	mem, err := unix.Mmap(fd, 0, kernels.OutputSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	mem, err := unix.Mmap(fd, 0, kernels.OutputSize, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_SHARED)
 	if err != nil {
 		_ = file.Close()
 		return nil, fmt.Errorf("map the memory for output: %w", err)
@@ -54,7 +55,8 @@ func (o *memory) lock() bool {
 }
 
 func (o *memory) unlock() {
-	_ = unix.FcntlFlock(o.file.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_UNLCK}) // cannot fail on a file that is open
+	// cannot fail on a file that is open
+	_ = unix.FcntlFlock(o.file.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_UNLCK})
 }
 
 func (o *memory) close() {

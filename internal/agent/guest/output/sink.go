@@ -129,7 +129,8 @@ func newSink(file *os.File) (*Sink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("output pipe: %w", err)
 	}
-	s := &Sink{file: file, conn: conn, chunk: make([]byte, 64<<10), kept: bounded{limit: betweenCells}}
+	s := &Sink{file: file, conn: conn, chunk: make([]byte, 64<<10),
+		kept: bounded{limit: betweenCells}}
 	if err := conn.Control(func(fd uintptr) { s.fd = int(fd) }); err != nil {
 		return nil, fmt.Errorf("output pipe: %w", err)
 	}

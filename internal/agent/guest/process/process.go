@@ -65,7 +65,8 @@ func Groups(proc string, session int) ([]int, error) {
 		if err != nil {
 			return nil, fmt.Errorf("process %d: %w", pid, err)
 		}
-		if s.session == session && s.state != 'Z' && s.state != 'X' && !slices.Contains(out, s.group) {
+		if s.session == session && s.state != 'Z' && s.state != 'X' &&
+			!slices.Contains(out, s.group) {
 			out = append(out, s.group)
 		}
 	}
@@ -131,8 +132,10 @@ func describe(dir string, boot time.Time) (agent.Process, error) {
 	if command == "" { // of those that have ended, and of the system's own
 		command, cut = printable([]byte("[" + s.name + "]"))
 	}
-	return agent.Process{Parent: s.parent, UserID: user, Command: command, CommandTruncated: cut, State: stateOf(s.state),
-		Started: boot.Add(s.start), ResidentBytes: s.pages * int64(os.Getpagesize()), CPUTime: s.cpu}, nil
+	return agent.Process{Parent: s.parent, UserID: user, Command: command, CommandTruncated: cut,
+		State:   stateOf(s.state),
+		Started: boot.Add(s.start), ResidentBytes: s.pages * int64(os.Getpagesize()),
+		CPUTime: s.cpu}, nil
 }
 
 // printable turns arguments that end with a zero byte each into valid UTF-8 of a bounded length.

@@ -60,10 +60,12 @@ func TestHostileNames(t *testing.T) {
 		{"not UTF-8", "a\xff\xfeb", "", "[a\uFFFDb]", false},
 		{"arguments not UTF-8", "x", "a\xff\x00\xc3", "a\uFFFD \uFFFD", false},
 		{"line ends", "x", "a\nb\x00\x1b[2J\x00", "a\nb \x1b[2J", false},
-		{"as long as can be", "x", strings.Repeat("y", agent.MaxCommand), strings.Repeat("y", agent.MaxCommand), false},
+		{"as long as can be", "x", strings.Repeat("y", agent.MaxCommand),
+			strings.Repeat("y", agent.MaxCommand), false},
 		{"a megabyte", "x", long, long[:agent.MaxCommand], true},
 		{"a megabyte between runes", "x", "y" + long, "y" + long[:agent.MaxCommand-2], true},
-		{"a megabyte not UTF-8", "x", strings.Repeat("a\xff", 1<<19), strings.Repeat("a\uFFFD", agent.MaxCommand/4), true},
+		{"a megabyte not UTF-8", "x", strings.Repeat("a\xff", 1<<19), strings.Repeat("a\uFFFD",
+			agent.MaxCommand/4), true},
 	} {
 		list, err := List(fake(t, map[string]map[string]string{"5": named(c.name, c.command)}))
 		if err != nil || len(list) != 1 {
@@ -72,13 +74,15 @@ func TestHostileNames(t *testing.T) {
 		}
 		p := list[0]
 		if p.Command != c.want || p.CommandTruncated != c.cut || !utf8.ValidString(p.Command) {
-			t.Errorf("%s: command %.100q of %d, cut %v", c.what, p.Command, len(p.Command), p.CommandTruncated)
+			t.Errorf("%s: command %.100q of %d, cut %v", c.what, p.Command, len(p.Command),
+				p.CommandTruncated)
 		}
 		if age := time.Since(p.Started); age < 49*time.Second || age > 60*time.Second {
 			t.Errorf("%s: started %v ago, want 50s", c.what, age)
 		}
 		p.Command, p.CommandTruncated, p.Started = "", false, time.Time{}
-		want := agent.Process{PID: 5, Parent: 7, UserID: 1001, State: agent.ProcessSleeping, ResidentBytes: 3 * int64(os.Getpagesize()), CPUTime: 300 * time.Millisecond}
+		want := agent.Process{PID: 5, Parent: 7, UserID: 1001, State: agent.ProcessSleeping,
+			ResidentBytes: 3 * int64(os.Getpagesize()), CPUTime: 300 * time.Millisecond}
 		if p != want {
 			t.Errorf("%s: %+v, want %+v", c.what, p, want)
 		}
@@ -87,7 +91,8 @@ func TestHostileNames(t *testing.T) {
 
 // Who ends while the list is made is not in it, wherever the reader has come to.
 func TestVanishing(t *testing.T) {
-	all := map[string]map[string]string{"1": named("init", "init\x00"), "self": named("x", ""), "-3": named("x", "")}
+	all := map[string]map[string]string{"1": named("init", "init\x00"), "self": named("x", ""),
+		"-3": named("x", "")}
 	for i, missing := range []string{"stat", "status", "cmdline"} {
 		files := named("x", "x")
 		delete(files, missing)
@@ -110,7 +115,8 @@ func TestMany(t *testing.T) {
 		all[strconv.Itoa(i+1)] = named("x", "x")
 	}
 	list, err := List(fake(t, all))
-	if err != nil || len(list) != agent.MaxProcesses || list[0].PID != 1 || list[len(list)-1].PID != agent.MaxProcesses {
+	if err != nil || len(list) != agent.MaxProcesses || list[0].PID != 1 ||
+		list[len(list)-1].PID != agent.MaxProcesses {
 		t.Errorf("%d processes, %v", len(list), err)
 	}
 }
@@ -118,10 +124,12 @@ func TestMany(t *testing.T) {
 // The groups of a session are those of its processes that live.
 func TestGroups(t *testing.T) {
 	line := func(state string, group, session int) map[string]string {
-		return map[string]string{"stat": "1 (a) R 1 2 3) " + state + " 1 " + strconv.Itoa(group) + " " + strconv.Itoa(session) + strings.Repeat(" 0", 20)}
+		return map[string]string{"stat": "1 (a) R 1 2 3) " + state + " 1 " + strconv.Itoa(group) +
+			" " + strconv.Itoa(session) + strings.Repeat(" 0", 20)}
 	}
 	proc := fake(t, map[string]map[string]string{
-		"1": line("S", 1, 1), "10": line("S", 10, 10), "11": line("T", 11, 10), "12": line("R", 11, 10),
+		"1": line("S", 1, 1), "10": line("S", 10, 10), "11": line("T", 11, 10), "12": line("R", 11,
+			10),
 		"13": line("Z", 13, 10), "14": line("R", 14, 14), "15": {},
 	})
 	got, err := Groups(proc, 10)
@@ -138,7 +146,8 @@ func TestThisProcess(t *testing.T) {
 	}
 	for _, p := range list {
 		if p.PID == os.Getpid() {
-			if p.Parent != os.Getppid() || p.UserID != os.Geteuid() || p.ResidentBytes < 1<<20 || !strings.HasPrefix(p.Command, os.Args[0]) || time.Since(p.Started) > time.Hour {
+			if p.Parent != os.Getppid() || p.UserID != os.Geteuid() || p.ResidentBytes < 1<<20 ||
+				!strings.HasPrefix(p.Command, os.Args[0]) || time.Since(p.Started) > time.Hour {
 				t.Errorf("this process is %+v", p)
 			}
 			return

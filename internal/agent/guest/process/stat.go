@@ -45,7 +45,8 @@ func parseStat(text []byte) (stat, error) {
 	var numbers [least]int64
 	for i := 1; i < least; i++ {
 		n, err := strconv.ParseInt(string(fields[i]), 10, 64)
-		if err != nil && i != 20 { // the size of the address space, which may be larger than an int64
+		// the size of the address space, which may be larger than an int64
+		if err != nil && i != 20 {
 			return stat{}, fmt.Errorf("stat %.200q: %w", text, err)
 		}
 		numbers[i] = n

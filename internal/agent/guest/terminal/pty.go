@@ -26,7 +26,8 @@ func openPTY(size agent.TerminalSize, uid, gid int) (master, slave *os.File, err
 		err = resize(master, size)
 	}
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("prepare a pseudo terminal: %w", err), master.Close())
+		return nil, nil, errors.Join(fmt.Errorf("prepare a pseudo terminal: %w", err),
+			master.Close())
 	}
 	name := "/dev/pts/" + strconv.FormatUint(uint64(number), 10)
 	fd, err = unix.Open(name, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)

@@ -2,8 +2,9 @@
 // connection, in the frames of package agent.
 //
 // Nothing is kept for a host that does not read: its terminal fills, and the programs in it
-// wait. Nor is anything kept for programs that do not read: input that they leave is dropped. A terminal has the connection for its life: when the host hangs up, or the
-// shell ends, every process of the shell's session ends. What is to stay calls setsid.
+// wait. Nor is anything kept for programs that do not read: input that they leave is dropped. A
+// terminal has the connection for its life: when the host hangs up, or the shell ends, every
+// process of the shell's session ends. What is to stay calls setsid.
 //
 // # Goroutines
 //
@@ -31,7 +32,8 @@ type Config struct {
 	UID, GID int      // as whom, without other groups
 	Size     agent.TerminalSize
 	// Start starts a program; how it ended arrives in the channel.
-	Start func(args []string, attr *syscall.ProcAttr) (pid int, exit <-chan syscall.WaitStatus, err error)
+	Start func(args []string, attr *syscall.ProcAttr) (pid int, exit <-chan syscall.WaitStatus,
+		err error)
 	// HangUp ends the processes of a session.
 	HangUp func(session int) error
 }
@@ -84,7 +86,8 @@ func (t *Terminal) watch(exit <-chan syscall.WaitStatus) {
 	t.status = <-exit
 	t.left = t.cfg.HangUp(t.pid)
 	close(t.over)
-	_ = t.master.SetReadDeadline(time.Unix(1, 0)) // fails only if it is closed, which has the same effect
+	// fails only if it is closed, which has the same effect
+	_ = t.master.SetReadDeadline(time.Unix(1, 0))
 }
 
 // Serve carries bytes until the shell has ended or the host hangs up. Then the connection
@@ -144,7 +147,8 @@ func (t *Terminal) send(conn net.Conn) {
 		}
 		rest += n
 	}
-	_ = frames.Send(agent.TerminalEnd, exitOf(t.status).Encode()) // a host that is gone need not know
+	// a host that is gone need not know
+	_ = frames.Send(agent.TerminalEnd, exitOf(t.status).Encode())
 }
 
 func exitOf(status syscall.WaitStatus) agent.TerminalExit {

@@ -1,5 +1,5 @@
-// Package tree reaches files beneath one directory and nothing outside of it, whatever links a hostile
-// user has made there.
+// Package tree reaches files beneath one directory and nothing outside of it, whatever links a
+// hostile user has made there.
 package tree
 
 import (
