@@ -10,8 +10,8 @@ import (
 // outputTarget marks the detail of an error that is what a sandbox wrote.
 const outputTarget = "output"
 
-// Saying returns known, which is part of err, with the last lines that the sandbox wrote. They are for
-// the owner of the template and for nobody else who meets the error; see Reason.
+// Saying returns known, which is part of err, with the last lines that the sandbox wrote. They are
+// for the owner of the template and for nobody else who meets the error; see Reason.
 func Saying(known *sandpool.Error, lines string, err error) error {
 	out := *known
 	out.Err = err
@@ -32,7 +32,8 @@ func Reason(err error) (sentence, withOutput string) {
 	sentence = printable(known.Message)
 	for _, d := range known.Details {
 		if d.Target == outputTarget {
-			return sentence, sentence + "\nThe last lines of its output:\n" + strings.TrimRight(d.Message, "\n")
+			return sentence, sentence + "\nThe last lines of its output:\n" +
+				strings.TrimRight(d.Message, "\n")
 		}
 	}
 	return sentence, sentence

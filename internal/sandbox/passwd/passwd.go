@@ -90,7 +90,8 @@ func findUser(users [][]string, name string) (Identity, string, error) {
 	if isNumber {
 		return Identity{UID: number, Home: "/"}, "", nil
 	}
-	return Identity{}, "", invalid("user", "The image has no user %.60q in /etc/passwd; use a number, or an image that has the user.", name)
+	return Identity{}, "", invalid("user", "The image has no user %.60q in /etc/passwd; use a "+
+		"number, or an image that has the user.", name)
 }
 
 // home is a home directory that can be a variable's value.
@@ -114,7 +115,8 @@ func findGroup(known [][]string, name string) (uint32, error) {
 			return gid, nil
 		}
 	}
-	return 0, invalid("groups", "The image has no group %.60q in /etc/group; use a number, or an image that has the group.", name)
+	return 0, invalid("groups", "The image has no group %.60q in /etc/group; use a number, or an "+
+		"image that has the group.", name)
 }
 
 // memberOf returns the groups that list the user.

@@ -28,7 +28,8 @@ func TestLookup(t *testing.T) {
 		{"", nil, Identity{Home: "/root"}, ""},
 		{"root", nil, Identity{Home: "/root"}, ""},
 		{"app", nil, Identity{1234, 1235, []uint32{77, 79}, "/srv/app"}, ""},
-		{"1234", []string{"root", "5", "extra"}, Identity{1234, 1235, []uint32{0, 5, 77, 79}, "/srv/app"}, ""},
+		{"1234", []string{"root", "5", "extra"}, Identity{1234, 1235, []uint32{0, 5, 77, 79},
+			"/srv/app"}, ""},
 		{"app:extra", nil, Identity{1234, 77, nil, "/srv/app"}, ""},
 		{"app:9", []string{"bare"}, Identity{1234, 9, []uint32{78}, "/srv/app"}, ""},
 		{"5000", nil, Identity{UID: 5000, Home: "/"}, ""},
@@ -66,16 +67,22 @@ func TestLookupOfOddImages(t *testing.T) {
 		want uint32
 		err  string
 	}{
-		"no files":        {fstest.MapFS{}, 0, "no user"},
-		"a link":          {fstest.MapFS{"etc/passwd": link("../usr/passwd"), "usr/passwd": {Data: []byte(users)}}, 1234, ""},
-		"an absolute one": {fstest.MapFS{"etc/passwd": link("/usr/passwd"), "usr/passwd": {Data: []byte(users)}}, 1234, ""},
-		"out of it":       {fstest.MapFS{"etc/passwd": link("../../../../usr/passwd"), "usr/passwd": {Data: []byte(users)}}, 1234, ""},
+		"no files": {fstest.MapFS{}, 0, "no user"},
+		"a link": {fstest.MapFS{"etc/passwd": link("../usr/passwd"),
+			"usr/passwd": {Data: []byte(users)}}, 1234, ""},
+		"an absolute one": {fstest.MapFS{"etc/passwd": link("/usr/passwd"),
+			"usr/passwd": {Data: []byte(users)}}, 1234, ""},
+		"out of it": {fstest.MapFS{"etc/passwd": link("../../../../usr/passwd"),
+			"usr/passwd": {Data: []byte(users)}}, 1234, ""},
 		"a circle":        {fstest.MapFS{"etc/passwd": link("passwd")}, 0, "chain of more than"},
 		"a dangling link": {fstest.MapFS{"etc/passwd": link("/none")}, 0, "no user"},
 		"a directory":     {fstest.MapFS{"etc/passwd": {Mode: fs.ModeDir}}, 0, "no regular file"},
-		"a device":        {fstest.MapFS{"etc/passwd": {Mode: fs.ModeDevice | fs.ModeCharDevice}}, 0, "no regular file"},
-		"too large":       {fstest.MapFS{"etc/passwd": {Data: make([]byte, maxFile+1)}}, 0, "more than"},
-		"one long line":   {fstest.MapFS{"etc/passwd": {Data: []byte(strings.Repeat(":", maxFile))}}, 0, "no user"},
+		"a device": {fstest.MapFS{"etc/passwd": {Mode: fs.ModeDevice | fs.ModeCharDevice}},
+			0, "no regular file"},
+		"too large": {fstest.MapFS{"etc/passwd": {Data: make([]byte, maxFile+1)}}, 0,
+			"more than"},
+		"one long line": {fstest.MapFS{"etc/passwd": {
+			Data: []byte(strings.Repeat(":", maxFile))}}, 0, "no user"},
 	} {
 		got, err := Lookup(c.root, "app", nil)
 		switch {
@@ -90,7 +97,8 @@ func TestLookupOfOddImages(t *testing.T) {
 func FuzzLookup(f *testing.F) {
 	f.Add(users, groups, "app:extra")
 	f.Fuzz(func(t *testing.T, users, groups, user string) {
-		root := fstest.MapFS{"etc/passwd": {Data: []byte(users)}, "etc/group": {Data: []byte(groups)}}
+		root := fstest.MapFS{"etc/passwd": {Data: []byte(users)},
+			"etc/group": {Data: []byte(groups)}}
 		id, err := Lookup(root, user, nil)
 		if err != nil && sandpool.ClassOf(err) != sandpool.Invalid {
 			t.Fatal(err)

@@ -46,10 +46,13 @@ func New(p sandpool.Probe, dial Dial, exec Exec) *Asker {
 			MaxConnsPerHost:        1,
 			DisableCompression:     true,
 			MaxResponseHeaderBytes: 64 << 10,
-			TLSClientConfig:        &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}, // see sandpool.HTTPProbe
-			DialContext:            a.dialHTTP,
+			// see sandpool.HTTPProbe
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12},
+			DialContext:     a.dialHTTP,
 		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}
 	return a
 }
@@ -66,7 +69,8 @@ func (a *Asker) dialHTTP(ctx context.Context, _, _ string) (net.Conn, error) {
 
 // Once makes one attempt. Nil means that it passed.
 func (a *Asker) Once(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, a.probe.Timeout, fmt.Errorf("no answer within %v", a.probe.Timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, a.probe.Timeout, fmt.Errorf("no answer within %v",
+		a.probe.Timeout))
 	defer cancel()
 	err := a.once(ctx)
 	if err != nil && ctx.Err() != nil {
@@ -100,7 +104,8 @@ func (a *Asker) get(ctx context.Context, p sandpool.HTTPProbe) error {
 	if !strings.HasPrefix(path, "/") {
 		path = "/" + path
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s://127.0.0.1:%d%s", scheme, p.Port, path), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s://127.0.0.1:%d%s",
+		scheme, p.Port, path), nil)
 	if err != nil {
 		return err
 	}
@@ -124,7 +129,8 @@ func (a *Asker) get(ctx context.Context, p sandpool.HTTPProbe) error {
 		return err
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 399 {
-		return fmt.Errorf("GET %s://127.0.0.1:%d%s answers %d", scheme, p.Port, path, resp.StatusCode)
+		return fmt.Errorf("GET %s://127.0.0.1:%d%s answers %d", scheme, p.Port, path,
+			resp.StatusCode)
 	}
 	return nil
 }

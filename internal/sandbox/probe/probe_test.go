@@ -48,7 +48,8 @@ func TestHTTP(t *testing.T) {
 	plain, secure := httptest.NewServer(handler), httptest.NewTLSServer(handler)
 	defer plain.Close()
 	defer secure.Close()
-	headers := []sandpool.Header{{Name: "X-Probe", Value: "1"}, {Name: "X-Probe", Value: "2"}, {Name: "Host", Value: "app.example"}}
+	headers := []sandpool.Header{{Name: "X-Probe", Value: "1"}, {Name: "X-Probe", Value: "2"},
+		{Name: "Host", Value: "app.example"}}
 	for _, c := range []struct {
 		probe sandpool.HTTPProbe
 		err   string
@@ -77,7 +78,8 @@ func TestHTTP(t *testing.T) {
 		a := New(sandpool.Probe{HTTP: c.probe, Timeout: patience}, to(addr), nil)
 		for range 2 { // the connection is kept
 			err := a.Once(t.Context())
-			if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+			if c.err == "" && err != nil || c.err != "" &&
+				(err == nil || !strings.Contains(err.Error(), c.err)) {
 				t.Errorf("%+v: %v, want %q", c.probe, err, c.err)
 			}
 		}
@@ -139,7 +141,10 @@ func TestExec(t *testing.T) {
 		}
 	}
 	p.Timeout = 50 * time.Millisecond
-	err := New(p, nil, func(ctx context.Context, _ []string) error { <-ctx.Done(); return ctx.Err() }).Once(t.Context())
+	err := New(p, nil, func(ctx context.Context, _ []string) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}).Once(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "no answer within") {
 		t.Errorf("a program that hangs: %v", err)
 	}

@@ -57,7 +57,8 @@ func channelRace(s *suite) {
 	h := s.start()
 	cancelled, cancel := context.WithCancel(s.ctx)
 	cancel()
-	if conn, err := s.Runtime.Dial(cancelled, h, sandbox.Channel); !errors.Is(err, context.Canceled) {
+	if conn, err := s.Runtime.Dial(cancelled, h, sandbox.Channel); !errors.Is(err,
+		context.Canceled) {
 		s.Fatalf("Dial with a cancelled context = %v, %v", conn, err)
 	}
 	const racers = 4
@@ -179,7 +180,8 @@ func (s *suite) echoes(conn net.Conn, data []byte) {
 	}()
 	got := make([]byte, len(data))
 	if n, err := io.ReadFull(conn, got); err != nil || !bytes.Equal(got, data) {
-		s.Fatalf("of %d bytes %d came back, the same: %v; %v", len(data), n, bytes.Equal(got, data), err)
+		s.Fatalf("of %d bytes %d came back, the same: %v; %v", len(data), n, bytes.Equal(got, data),
+			err)
 	}
 	if err := <-wrote; err != nil {
 		s.Fatalf("Write: %v", err)
@@ -221,7 +223,8 @@ func (s *suite) sockets() map[string]bool {
 	}
 	found := map[string]bool{}
 	for _, entry := range entries {
-		if name, err := os.Readlink(filepath.Join(dir, entry.Name())); err == nil && strings.HasPrefix(name, "socket:") {
+		if name, err := os.Readlink(filepath.Join(dir, entry.Name())); err == nil &&
+			strings.HasPrefix(name, "socket:") {
 			found[name] = true
 		}
 	}

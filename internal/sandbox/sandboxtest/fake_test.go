@@ -49,7 +49,9 @@ func target(t *testing.T, mode sandbox.StartMode) sandboxtest.Target {
 		Quit: func(_ *testing.T, h sandbox.Handle, code int) {
 			fake.End(h.ID, sandbox.Exit{Reason: sandbox.Exited, Code: code})
 		},
-		Say:  func(_ *testing.T, h sandbox.Handle, toErr bool, text string) { fake.Say(h.ID, toErr, text) },
+		Say: func(_ *testing.T, h sandbox.Handle, toErr bool, text string) {
+			fake.Say(h.ID, toErr, text)
+		},
 		Exit: func(code int) []string { return []string{"/exit", strconv.Itoa(code)} },
 	}
 }
@@ -71,7 +73,8 @@ func TestOrder(t *testing.T) {
 	ctx, broken := t.Context(), errors.New("broken")
 	fake.Order(sandboxtest.Start, 1, sandboxtest.Fault{Err: broken})
 	fake.Order(sandboxtest.Start, 1, sandboxtest.Fault{Err: broken, Leave: true})
-	fake.Order(sandboxtest.Start, 1, sandboxtest.Fault{Exit: &sandbox.Exit{Reason: sandbox.OutOfMemory}})
+	fake.Order(sandboxtest.Start, 1, sandboxtest.Fault{
+		Exit: &sandbox.Exit{Reason: sandbox.OutOfMemory}})
 	p, err := fake.Prepare(ctx, template, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -83,10 +86,12 @@ func TestOrder(t *testing.T) {
 		_, err := fake.Start(ctx, sandbox.ID([]string{"a", "b", "c"}[i]), p)
 		list, listErr := fake.List(ctx)
 		if !errors.Is(err, want.err) || listErr != nil || len(list) != want.left {
-			t.Errorf("start %d: %v, List %v, %v; want %v and %d listed", i, err, list, listErr, want.err, want.left)
+			t.Errorf("start %d: %v, List %v, %v; want %v and %d listed", i, err, list, listErr,
+				want.err, want.left)
 		}
 	}
-	if exit, err := fake.Wait(ctx, sandbox.Handle{ID: "c"}); err != nil || exit.Reason != sandbox.OutOfMemory {
+	if exit, err := fake.Wait(ctx, sandbox.Handle{ID: "c"}); err != nil ||
+		exit.Reason != sandbox.OutOfMemory {
 		t.Errorf("Wait = %+v, %v", exit, err)
 	}
 	if n := fake.Count(sandboxtest.Start); n != 3 {

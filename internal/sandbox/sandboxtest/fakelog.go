@@ -26,7 +26,8 @@ func (f *Fake) Say(id sandbox.ID, toErr bool, text string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if r := w.logs[id]; r != nil && !r.ended {
-		r.lines = fmt.Appendf(r.lines, "%s %s F %s\n", time.Now().UTC().Format(time.RFC3339Nano), stream, text)
+		r.lines = fmt.Appendf(r.lines, "%s %s F %s\n", time.Now().UTC().Format(time.RFC3339Nano),
+			stream, text)
 		r.changed()
 	}
 }
@@ -45,20 +46,23 @@ func (w *world) endLog(id sandbox.ID) {
 }
 
 // ReadLog implements sandbox.LogReader.
-func (f *Fake) ReadLog(ctx context.Context, id sandbox.ID, q sandbox.LogQuery) (sandbox.LogPage, error) {
+func (f *Fake) ReadLog(ctx context.Context, id sandbox.ID, q sandbox.LogQuery) (sandbox.LogPage,
+	error) {
 	w := f.world
 	for {
 		w.mu.Lock()
 		r := w.logs[id]
 		if r == nil {
 			w.mu.Unlock()
-			return sandbox.LogPage{}, sandpool.Errorf(sandpool.NotFound, "", "sandbox", "There is no log of the sandbox %q.", id)
+			return sandbox.LogPage{}, sandpool.Errorf(sandpool.NotFound, "", "sandbox",
+				"There is no log of the sandbox %q.", id)
 		}
 		from := min(q.From, int64(len(r.lines)))
 		lines, ended, change := r.lines[from:], r.ended, r.change
 		w.mu.Unlock()
 		if len(lines) > 0 || ended || !q.Follow {
-			return sandbox.LogPage{Sandbox: id, Lines: lines, Start: from, Next: from + int64(len(lines))}, nil
+			return sandbox.LogPage{Sandbox: id, Lines: lines, Start: from, Next: from +
+				int64(len(lines))}, nil
 		}
 		select {
 		case <-change:

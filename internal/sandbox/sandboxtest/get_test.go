@@ -12,7 +12,8 @@ import (
 func get(t *testing.T, conn net.Conn) int {
 	t.Helper()
 	defer conn.Close()
-	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: sandbox\r\nConnection: close\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(conn,
+		"GET / HTTP/1.1\r\nHost: sandbox\r\nConnection: close\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)

@@ -90,7 +90,8 @@ func (f *Fake) channel(id sandbox.ID, b *box) (net.Conn, error) {
 			return conn, nil
 		}
 	}
-	return nil, sandpool.Errorf(sandpool.Conflict, "", "port", "The sandbox %q has no channel, or it is taken.", id)
+	return nil, sandpool.Errorf(sandpool.Conflict, "", "port",
+		"The sandbox %q has no channel, or it is taken.", id)
 }
 
 // Input waits until the first process of a running sandbox has met the end of its standard

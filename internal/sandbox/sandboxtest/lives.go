@@ -50,7 +50,8 @@ func dialCancelled(s *suite) {
 	h := s.start()
 	ctx, cancel := context.WithCancel(s.ctx)
 	cancel()
-	if conn, err := s.Runtime.Dial(ctx, h, s.Template.Ready.HTTP.Port); !errors.Is(err, context.Canceled) {
+	if conn, err := s.Runtime.Dial(ctx, h, s.Template.Ready.HTTP.Port); !errors.Is(err,
+		context.Canceled) {
 		s.Errorf("Dial with a cancelled context = %v, %v", conn, err)
 	}
 }
@@ -196,7 +197,8 @@ func stats(s *suite) {
 	}
 	h := s.start()
 	got, err := reader.Stats(s.ctx, h)
-	if err != nil || got.Memory <= 0 || got.CPUTime < 0 || got.Threads <= 0 || got.Cache < 0 || got.Cache >= got.Memory {
+	if err != nil || got.Memory <= 0 || got.CPUTime < 0 || got.Threads <= 0 || got.Cache < 0 ||
+		got.Cache >= got.Memory {
 		s.Errorf("Stats = %+v, %v; want the memory and the threads in use", got, err)
 	}
 	s.stop(h)

@@ -58,7 +58,8 @@ func logKept(s *suite) {
 	s.Runtime = next
 	reader, _ = next.(sandbox.LogReader)
 	s.Say(s.T, h, false, "after a restart")
-	s.wantLog(reader, h.ID, "stdout F to the output", "stderr F to the error", "stdout F after a restart")
+	s.wantLog(reader, h.ID, "stdout F to the output", "stderr F to the error",
+		"stdout F after a restart")
 	s.answers(h)
 	s.stop(h)
 	s.wantGone(h.ID)
@@ -83,7 +84,8 @@ func logFollowed(s *suite) {
 		s.Errorf("ReadLog returned %q before anything was written", page.Lines)
 	case <-time.After(20 * time.Millisecond):
 		s.Say(s.T, h, false, "second")
-		if page := <-pages; !strings.HasSuffix(string(page.Lines), "second\n") || page.Start != from {
+		if page := <-pages; !strings.HasSuffix(string(page.Lines), "second\n") ||
+			page.Start != from {
 			s.Errorf("ReadLog = %q from %d, want the second line", page.Lines, page.Start)
 		} else {
 			from = page.Next
@@ -91,7 +93,8 @@ func logFollowed(s *suite) {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, 20*time.Millisecond)
 	defer cancel()
-	if page, err := reader.ReadLog(ctx, h.ID, sandbox.LogQuery{From: from, Follow: true}); err != nil || len(page.Lines) > 0 || page.Next != from {
+	if page, err := reader.ReadLog(ctx, h.ID, sandbox.LogQuery{From: from, Follow: true}); err !=
+		nil || len(page.Lines) > 0 || page.Next != from {
 		s.Errorf("ReadLog of a caller that leaves = %q, %v", page.Lines, err)
 	}
 	ended := make(chan struct{})
@@ -99,7 +102,8 @@ func logFollowed(s *suite) {
 		defer close(ended)
 		for page := (sandbox.LogPage{Next: from}); ; { // whatever it says in the end
 			var err error
-			if page, err = reader.ReadLog(s.ctx, h.ID, sandbox.LogQuery{From: page.Next, Follow: true}); err != nil || len(page.Lines) == 0 {
+			if page, err = reader.ReadLog(s.ctx, h.ID, sandbox.LogQuery{From: page.Next,
+				Follow: true}); err != nil || len(page.Lines) == 0 {
 				return
 			}
 		}
@@ -120,7 +124,8 @@ func logNone(s *suite) {
 	_, err := reader.ReadLog(s.ctx, s.id(), sandbox.LogQuery{Follow: true})
 	s.wantClass(err, sandpool.NotFound)
 	h := s.start() // whose template has no logs
-	if _, err := reader.ReadLog(s.ctx, h.ID, sandbox.LogQuery{}); sandpool.ClassOf(err) != sandpool.NotFound || err == nil {
+	if _, err := reader.ReadLog(s.ctx, h.ID, sandbox.LogQuery{}); sandpool.ClassOf(
+		err) != sandpool.NotFound || err == nil {
 		s.Errorf("ReadLog of a sandbox without a log: %v", err)
 	}
 }

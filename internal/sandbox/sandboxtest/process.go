@@ -37,10 +37,12 @@ type Self struct {
 // checkProcess refuses what no engine can start, and finds who the first process is.
 func checkProcess(t sandbox.Template) (passwd.Identity, error) {
 	if t.Start == sandbox.Restore && len(t.SecretEnv) > 0 {
-		return passwd.Identity{}, sandpool.Errorf(sandpool.Invalid, "", "secretEnv", "A snapshot would hold the secret %q.", t.SecretEnv[0].Name)
+		return passwd.Identity{}, sandpool.Errorf(sandpool.Invalid, "", "secretEnv",
+			"A snapshot would hold the secret %q.", t.SecretEnv[0].Name)
 	}
 	if t.StopSignal != "" && t.StopSignal != "SIGTERM" && t.StopSignal != "SIGUSR1" {
-		return passwd.Identity{}, sandpool.Errorf(sandpool.Invalid, "", "stopSignal", "The stop signal %q is unknown.", t.StopSignal)
+		return passwd.Identity{}, sandpool.Errorf(sandpool.Invalid, "", "stopSignal",
+			"The stop signal %q is unknown.", t.StopSignal)
 	}
 	root := fstest.MapFS{"etc/passwd": {Data: []byte(Users)}, "etc/group": {Data: []byte(Groups)}}
 	return passwd.Lookup(root, t.User, t.Groups)
@@ -56,7 +58,8 @@ func (f *Fake) Self(_ context.Context, h sandbox.Handle) (Self, error) {
 		return Self{}, ended(h.ID)
 	}
 	t, caps := b.template, slices.Sorted(slices.Values(b.template.Capabilities))
-	s := Self{UID: b.user.UID, GID: b.user.GID, Groups: b.user.Groups, Env: slices.Clone(t.Env), Dir: t.Dir,
+	s := Self{UID: b.user.UID, GID: b.user.GID, Groups: b.user.Groups, Env: slices.Clone(t.Env),
+		Dir:      t.Dir,
 		Bounding: caps, Hostname: string(h.ID)}
 	if s.Dir == "" {
 		s.Dir = "/"
@@ -69,13 +72,15 @@ func (f *Fake) Self(_ context.Context, h sandbox.Handle) (Self, error) {
 		s.Effective = caps
 	}
 	if t.HostFiles {
-		s.Hosts, s.HostnameFile, s.Resolv = fmt.Sprintf("127.0.0.1 localhost\n127.0.0.1 %s\n", h.ID), string(h.ID)+"\n", "# none\n"
+		s.Hosts, s.HostnameFile, s.Resolv = fmt.Sprintf("127.0.0.1 localhost\n127.0.0.1 %s\n",
+			h.ID), string(h.ID)+"\n", "# none\n"
 	}
 	return s, nil
 }
 
 // Exec implements sandbox.Executor.
-func (f *Fake) Exec(ctx context.Context, h sandbox.Handle, p sandbox.Program) (sandbox.ProgramResult, error) {
+func (f *Fake) Exec(ctx context.Context, h sandbox.Handle,
+	p sandbox.Program) (sandbox.ProgramResult, error) {
 	w := f.world
 	w.mu.Lock()
 	b := w.boxes[h.ID]
@@ -93,7 +98,8 @@ func (f *Fake) Exec(ctx context.Context, h sandbox.Handle, p sandbox.Program) (s
 // exit is the one program of the fake's root.
 func exit(args []string) (sandbox.ProgramResult, error) {
 	if len(args) != 2 || args[0] != "/exit" {
-		return sandbox.ProgramResult{}, sandpool.Errorf(sandpool.Invalid, "", "args", "The program %q cannot be started.", args)
+		return sandbox.ProgramResult{}, sandpool.Errorf(sandpool.Invalid, "", "args",
+			"The program %q cannot be started.", args)
 	}
 	code, err := strconv.Atoi(args[1])
 	return sandbox.ProgramResult{Code: code, Output: "code " + args[1]}, err
@@ -101,7 +107,8 @@ func exit(args []string) (sandbox.ProgramResult, error) {
 
 // listens reports whether something in a sandbox of t listens on the port.
 func (f *Fake) listens(t sandbox.Template, port int) bool {
-	return port != 0 && (port == t.Ready.HTTP.Port || port == t.Ready.TCP.Port) || slices.Contains(f.ports, port)
+	return port != 0 && (port == t.Ready.HTTP.Port || port == t.Ready.TCP.Port) ||
+		slices.Contains(f.ports, port)
 }
 
 // check repeats the readiness check until it passes.

@@ -39,12 +39,14 @@ func processUser(s *suite) {
 		want   Self
 	}{
 		{"", nil, Self{Effective: caps, Bounding: caps}},
-		{"app", []string{"other", "9"}, Self{UID: 1234, GID: 1235, Groups: []uint32{9, 77, 78}, Bounding: caps}},
+		{"app", []string{"other", "9"}, Self{UID: 1234, GID: 1235, Groups: []uint32{9, 77, 78},
+			Bounding: caps}},
 		{"77:app", nil, Self{UID: 77, GID: 1235, Bounding: caps}},
 	} {
 		s.Template.User, s.Template.Groups = c.user, c.groups
 		got, h := s.self()
-		got = Self{UID: got.UID, GID: got.GID, Groups: got.Groups, Effective: got.Effective, Bounding: got.Bounding}
+		got = Self{UID: got.UID, GID: got.GID, Groups: got.Groups, Effective: got.Effective,
+			Bounding: got.Bounding}
 		if diff := cmp.Diff(c.want, got, cmpopts.EquateEmpty()); diff != "" {
 			s.Errorf("user %q: -want +got\n%s", c.user, diff)
 		}
@@ -67,7 +69,8 @@ func processUser(s *suite) {
 func processSecrets(s *suite) {
 	s.Template.User = "app"
 	s.Template.Env = append(slices.Clone(s.Template.Env), "PLAIN=1")
-	s.Template.SecretEnv = []sandbox.SecretVar{{Name: "TOKEN", Value: sandpool.NewSecret("hunter2")}}
+	s.Template.SecretEnv = []sandbox.SecretVar{
+		{Name: "TOKEN", Value: sandpool.NewSecret("hunter2")}}
 	s.Template.Dir = "/tmp"
 	if s.Template.Start == sandbox.Restore {
 		_, err := s.Runtime.Prepare(s.ctx, s.Template, nil)
@@ -99,7 +102,8 @@ func processFiles(s *suite) {
 	if got.Hostname != string(h.ID) {
 		s.Errorf("the host name is %q, want the sandbox's ID %q", got.Hostname, h.ID)
 	}
-	if !strings.Contains(got.Hosts, "localhost") || got.Resolv == "" || strings.TrimSpace(got.HostnameFile) == "" {
+	if !strings.Contains(got.Hosts, "localhost") || got.Resolv == "" ||
+		strings.TrimSpace(got.HostnameFile) == "" {
 		s.Errorf("the host files are %q, %q and %q", got.Hosts, got.HostnameFile, got.Resolv)
 	}
 	if s.Template.Start == sandbox.Boot && !strings.Contains(got.Hosts, string(h.ID)) {
@@ -194,7 +198,8 @@ func probeExec(s *suite) {
 
 // probeNever checks that a start ends with its time, and leaves nothing.
 func probeNever(s *suite) {
-	s.Template.Ready = sandpool.Probe{HTTP: s.Template.Ready.HTTP, Period: 10 * time.Millisecond, Failures: 20}
+	s.Template.Ready = sandpool.Probe{HTTP: s.Template.Ready.HTTP, Period: 10 * time.Millisecond,
+		Failures: 20}
 	s.Template.Ready.HTTP.Port, s.Template.Ready.HTTP.Path = 0, ""
 	if s.Exit == nil {
 		need.Lack(s, "the target's root has no program that ends")
@@ -206,7 +211,8 @@ func probeNever(s *suite) {
 	if err == nil {
 		_, err = s.Runtime.Start(s.ctx, id, p)
 	}
-	if err == nil || errors.Is(err, s.ctx.Err()) && s.ctx.Err() != nil || time.Since(began) > ioLimit {
+	if err == nil || errors.Is(err, s.ctx.Err()) && s.ctx.Err() != nil ||
+		time.Since(began) > ioLimit {
 		s.Errorf("a sandbox that never gets ready: %v after %v", err, time.Since(began))
 	}
 	s.wantGone(id)
@@ -231,7 +237,8 @@ func execCodes(s *suite) {
 	if !ok {
 		s.Fatal("the engine runs no further programs after a restart")
 	}
-	if got, err := next.Exec(s.ctx, h, sandbox.Program{Args: s.Exit(5)}); err != nil || got.Code != 5 {
+	if got, err := next.Exec(s.ctx, h, sandbox.Program{Args: s.Exit(5)}); err != nil ||
+		got.Code != 5 {
 		s.Errorf("Exec after a restart = %+v, %v", got, err)
 	}
 	s.Runtime, _ = next.(sandbox.Runtime)

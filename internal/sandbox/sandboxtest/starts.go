@@ -105,7 +105,8 @@ func startCancelled(s *suite) {
 // Start wins is open, but what it says must be true.
 func startCutShort(s *suite) {
 	p := s.prepare()
-	for _, after := range []time.Duration{time.Millisecond, 20 * time.Millisecond, 70 * time.Millisecond} {
+	for _, after := range []time.Duration{time.Millisecond, 20 * time.Millisecond,
+		70 * time.Millisecond} {
 		id := s.id()
 		ctx, cancel := context.WithTimeout(s.ctx, after)
 		h, err := s.Runtime.Start(ctx, id, p)

@@ -50,7 +50,8 @@ func TestFilesOfV2(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := kernfile.Text(filepath.Join(mount, "sandpool/x/cgroup.subtree_control")); got != "+cpu +memory +pids" {
+	if got, _ := kernfile.Text(filepath.Join(mount, "sandpool/x/cgroup.subtree_control")); got !=
+		"+cpu +memory +pids" {
 		t.Errorf("enabled %q", got)
 	}
 	limits := sandbox.Limits{CPU: 1.5, Memory: 1 << 30, PIDs: 200, Disk: 1 << 20}
@@ -61,13 +62,16 @@ func TestFilesOfV2(t *testing.T) {
 	write(t, filepath.Join(dir, "memory.current"), "4096\n")
 	write(t, filepath.Join(dir, "cpu.stat"), "usage_usec 1500\nuser_usec 1000\n")
 	write(t, filepath.Join(dir, "pids.current"), "7\n")
-	write(t, filepath.Join(dir, "memory.stat"), "anon 9\nfile 8\ninactive_anon 1\ninactive_file 10\nactive_file 20\n")
+	write(t, filepath.Join(dir, "memory.stat"),
+		"anon 9\nfile 8\ninactive_anon 1\ninactive_file 10\nactive_file 20\n")
 	write(t, filepath.Join(dir, "memory.events"), "low 0\noom 1\noom_kill 2\n")
-	if s, err := c.Usage("a"); err != nil || s.Memory != 4096 || s.Cache != 30 || s.Threads != 7 || s.CPUTime.Microseconds() != 1500 {
+	if s, err := c.Usage("a"); err != nil || s.Memory != 4096 || s.Cache != 30 || s.Threads != 7 ||
+		s.CPUTime.Microseconds() != 1500 {
 		t.Errorf("usage = %+v, %v", s, err)
 	}
 	for events, want := range map[string]Want{
-		"low 0\noom 1\noom_kill 2\n": {Kills: 2, Own: true}, "low 0\noom 0\noom_kill 1\n": {Kills: 1}, "low 3\noom 0\noom_kill 0\n": {},
+		"low 0\noom 1\noom_kill 2\n": {Kills: 2, Own: true}, "low 0\noom 0\noom_kill 1\n": {
+			Kills: 1}, "low 3\noom 0\noom_kill 0\n": {},
 	} {
 		write(t, filepath.Join(dir, "memory.events"), events)
 		if got, err := c.Want("a"); err != nil || got != want {
@@ -86,11 +90,13 @@ func TestLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if left, err := c.Left(); err != nil || left != (sandbox.Room{Memory: math.MaxInt64, Threads: math.MaxInt64}) {
+	if left, err := c.Left(); err != nil || left != (sandbox.Room{Memory: math.MaxInt64,
+		Threads: math.MaxInt64}) {
 		t.Errorf("without limits %+v is left, %v", left, err)
 	}
 	for dir, limit := range map[string]string{"slice/x": "max", "slice": "1000"} {
-		for name, text := range map[string]string{"memory.max": limit, "memory.current": "700", "pids.max": limit, "pids.current": "600",
+		for name, text := range map[string]string{"memory.max": limit, "memory.current": "700",
+			"pids.max": limit, "pids.current": "600",
 			"memory.stat": "anon 500\ninactive_file 150\nactive_file 50\n"} {
 			write(t, filepath.Join(mount, dir, name), text+"\n")
 		}
@@ -134,14 +140,16 @@ func TestCheck(t *testing.T) {
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return err
 		}
-		if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+		if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY,
+			""); err != nil {
 			return err
 		}
 		_, err := Check(name)
 		return err
 	})
 	var lack *Lack
-	if !errors.As(err, &lack) || !errors.Is(err, unix.EROFS) || !strings.Contains(lack.Fix, "remount,rw") {
+	if !errors.As(err, &lack) || !errors.Is(err, unix.EROFS) ||
+		!strings.Contains(lack.Fix, "remount,rw") {
 		t.Errorf("with %s read-only: %v", dir, err)
 	}
 	for _, root := range append(slices.Collect(maps.Values(m.v1)), m.v2) {
@@ -149,7 +157,8 @@ func TestCheck(t *testing.T) {
 			continue
 		}
 		parent := filepath.Join(root, name)
-		if left, err := filepath.Glob(filepath.Join(parent, "check-*")); err != nil || len(left) > 0 {
+		if left, err := filepath.Glob(filepath.Join(parent, "check-*")); err != nil ||
+			len(left) > 0 {
 			t.Errorf("left behind: %q, %v", left, err)
 		}
 		if err := unix.Rmdir(parent); err != nil && !errors.Is(err, unix.ENOENT) {
@@ -160,10 +169,12 @@ func TestCheck(t *testing.T) {
 
 // TestLack: errors of the kernel that somebody can do something about carry advice.
 func TestLack(t *testing.T) {
-	for _, known := range []error{unix.EROFS, unix.EACCES, unix.EPERM, unix.EBUSY, unix.ENOENT, unix.ENOSPC} {
+	for _, known := range []error{unix.EROFS, unix.EACCES, unix.EPERM, unix.EBUSY, unix.ENOENT,
+		unix.ENOSPC} {
 		err := lacking(fmt.Errorf("try: %w", known))
 		var lack *Lack
-		if !errors.As(err, &lack) || lack.Fix == "" || !errors.Is(err, known) || !strings.HasPrefix(err.Error(), "try: ") {
+		if !errors.As(err, &lack) || lack.Fix == "" || !errors.Is(err, known) ||
+			!strings.HasPrefix(err.Error(), "try: ") {
 			t.Errorf("%v becomes %v", known, err)
 		}
 	}
@@ -191,7 +202,8 @@ func TestStartInV2(t *testing.T) {
 	if m.v2 == "" {
 		need.Except(t, need.Cgroups, "version 2 is not mounted")
 	}
-	c := &Tree{version: v2{}, parents: []string{filepath.Join(m.v2, fmt.Sprintf("sandpool-test-%d", os.Getpid()))}}
+	c := &Tree{version: v2{}, parents: []string{
+		filepath.Join(m.v2, fmt.Sprintf("sandpool-test-%d", os.Getpid()))}}
 	dir := c.Dirs("a")[0]
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		need.Lack(t, "cgroup v2 is not writable: %v", err)

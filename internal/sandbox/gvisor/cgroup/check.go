@@ -29,22 +29,28 @@ func (l *Lack) Unwrap() error { return l.Err }
 func lacking(err error) error {
 	switch {
 	case errors.Is(err, unix.EROFS):
-		return &Lack{err, "Mount it writable (mount -o remount,rw); a container needs a writable cgroup filesystem of its own."}
+		return &Lack{err, "Mount it writable (mount -o remount,rw); a container needs a writable " +
+			"cgroup filesystem of its own."}
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return &Lack{err, "Run the server as root, and have whatever manages this group delegate it (in a systemd unit, Delegate=yes)."}
+		return &Lack{err, "Run the server as root, and have whatever manages this group delegate " +
+			"it (in a systemd unit, Delegate=yes)."}
 	case errors.Is(err, unix.EBUSY):
-		return &Lack{err, "Leave the group to the server alone: name one that nothing else manages (cgroup_parent)."}
+		return &Lack{err, "Leave the group to the server alone: name one that nothing else " +
+			"manages (cgroup_parent)."}
 	case errors.Is(err, fs.ErrNotExist):
-		return &Lack{err, "Enable the controllers " + fmt.Sprint(controllers()) + " in the group above (in a systemd unit, Delegate=yes)."}
+		return &Lack{err, "Enable the controllers " + fmt.Sprint(controllers()) +
+			" in the group above (in a systemd unit, Delegate=yes)."}
 	case errors.Is(err, unix.ENOSPC):
-		return &Lack{err, "The machine has no room for more cgroups: end what holds them, or raise cgroup.max.descendants of the groups above."}
+		return &Lack{err, "The machine has no room for more cgroups: end what holds them, or " +
+			"raise cgroup.max.descendants of the groups above."}
 	default:
 		return err
 	}
 }
 
 // Check does once what an engine does with the parent group called name, and with the group
-// of a sandbox, and takes it back. It says which version of cgroups this host has, or returns a Lack.
+// of a sandbox, and takes it back. It says which version of cgroups this host has, or returns a
+// Lack.
 func Check(name string) (detail string, err error) {
 	m, err := find()
 	if err != nil {

@@ -92,7 +92,8 @@ func (m mounts) open(name string) (*Tree, error) {
 	if lacking := m.missingV1(); len(lacking) > 0 {
 		return nil, &Lack{
 			Err: fmt.Errorf("no cgroup controllers %s", strings.Join(lacking, ", ")),
-			Fix: "Boot with cgroup v2 (kernel option systemd.unified_cgroup_hierarchy=1), or mount these controllers of cgroup v1.",
+			Fix: "Boot with cgroup v2 (kernel option systemd.unified_cgroup_hierarchy=1), or " +
+				"mount these controllers of cgroup v1.",
 		}
 	}
 	return openV1(m.v1, name)

@@ -23,8 +23,9 @@ type Tree struct {
 	version version
 	parents []string   // a directory in each hierarchy; the first is that whose members count
 	former  [][]string // as parents: where groups of an earlier parent still are
-	left    string     // the group that this process has left for a leaf of it, if it has; see v2.go
-	made    []string   // groups above the parent that were missing; of version 2
+	// the group that this process has left for a leaf of it, if it has; see v2.go
+	left string
+	made []string // groups above the parent that were missing; of version 2
 }
 
 // version is what the two versions of cgroups do differently. dirs are those of one group, in
@@ -80,7 +81,8 @@ func (t *Tree) Close() error {
 	var errs []error
 	for _, dir := range t.everywhere() {
 		err := unix.Rmdir(dir)
-		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) {
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EBUSY) &&
+			!errors.Is(err, unix.ENOTEMPTY) {
 			errs = append(errs, fmt.Errorf("remove cgroup %q: %w", dir, err))
 		}
 	}
@@ -96,7 +98,10 @@ func (t *Tree) everywhere() []string {
 func (t *Tree) Dirs(id sandbox.ID) []string {
 	for _, parents := range t.former {
 		dirs := beneath(parents, id)
-		if slices.ContainsFunc(dirs, func(dir string) bool { _, err := os.Lstat(dir); return err == nil }) {
+		if slices.ContainsFunc(dirs, func(dir string) bool {
+			_, err := os.Lstat(dir)
+			return err == nil
+		}) {
 			return dirs
 		}
 	}

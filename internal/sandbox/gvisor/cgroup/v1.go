@@ -118,8 +118,10 @@ func (v v1) oomEvents(dirs []string) (*os.File, error) {
 		return nil, fmt.Errorf("make an eventfd: %w", err)
 	}
 	events := os.NewFile(uintptr(fd), "oom events")
-	if err := kernfile.Set(filepath.Join(dir, "cgroup.event_control"), fmt.Sprintf("%d %d", fd, control.Fd())); err != nil {
-		return nil, errors.Join(fmt.Errorf("watch the memory of cgroup %q: %w", dir, err), events.Close())
+	if err := kernfile.Set(filepath.Join(dir, "cgroup.event_control"),
+		fmt.Sprintf("%d %d", fd, control.Fd())); err != nil {
+		return nil, errors.Join(fmt.Errorf("watch the memory of cgroup %q: %w", dir, err),
+			events.Close())
 	}
 	return events, nil
 }
@@ -128,11 +130,14 @@ func (v v1) usage(dirs []string) (sandbox.Stats, error) {
 	memory, err := kernfile.Int(filepath.Join(dirs[v["memory"]], "memory.usage_in_bytes"))
 	cpu, err2 := kernfile.Int(filepath.Join(dirs[v["cpuacct"]], "cpuacct.usage"))
 	threads, err3 := kernfile.Int(filepath.Join(dirs[v["pids"]], "pids.current"))
-	cache, err4 := kernfile.Fields(filepath.Join(dirs[v["memory"]], "memory.stat"), "active_file", "inactive_file")
-	return sandbox.Stats{Memory: memory, Cache: cache, Threads: threads, CPUTime: time.Duration(cpu)}, errors.Join(err, err2, err3, err4)
+	cache, err4 := kernfile.Fields(filepath.Join(dirs[v["memory"]], "memory.stat"), "active_file",
+		"inactive_file")
+	return sandbox.Stats{Memory: memory, Cache: cache, Threads: threads,
+		CPUTime: time.Duration(cpu)}, errors.Join(err, err2, err3, err4)
 }
 
 func (v v1) bounds(dirs []string) (memory, threads bound) {
-	return bound{dirs[v["memory"]], "memory.limit_in_bytes", "memory.usage_in_bytes", []string{"total_active_file", "total_inactive_file"}},
+	return bound{dirs[v["memory"]], "memory.limit_in_bytes", "memory.usage_in_bytes",
+			[]string{"total_active_file", "total_inactive_file"}},
 		bound{dir: dirs[v["pids"]], max: "pids.max", current: "pids.current"}
 }

@@ -76,7 +76,8 @@ func (t *Tree) enable(dir string) error {
 		err = kernfile.Set(file, enable)
 	}
 	if err != nil {
-		return lacking(fmt.Errorf("enable the controllers %s beneath cgroup %q: %w", enable, dir, err))
+		return lacking(fmt.Errorf("enable the controllers %s beneath cgroup %q: %w", enable, dir,
+			err))
 	}
 	return nil
 }
@@ -98,22 +99,27 @@ func (t *Tree) leave(dir string) error {
 	var others []string
 	for _, pid := range members {
 		if pid != os.Getpid() {
-			name, _ := kernfile.Text(fmt.Sprintf("/proc/%d/comm", pid)) // it may be over, or of another namespace
+			// it may be over, or of another namespace
+			name, _ := kernfile.Text(fmt.Sprintf("/proc/%d/comm", pid))
 			others = append(others, strings.TrimSpace(fmt.Sprintf("%d %s", pid, name)))
 		}
 	}
 	if len(others) > 0 {
 		return &Lack{
-			Err: fmt.Errorf("cgroup %q has processes in it (%s), so it cannot have groups for sandboxes beneath it", dir, strings.Join(others, ", ")),
-			Fix: "Start the server as the first process of its container or service, or move these processes into a group of their own: " +
-				"mkdir " + dir + "/init, and write their numbers to " + dir + "/init/" + membersName + ".",
+			Err: fmt.Errorf("cgroup %q has processes in it (%s), so it cannot have groups for "+
+				"sandboxes beneath it", dir, strings.Join(others, ", ")),
+			Fix: "Start the server as the first process of its container or service, or move " +
+				"these processes into a group of their own: " +
+				"mkdir " + dir + "/init, and write their numbers to " + dir + "/init/" +
+				membersName + ".",
 		}
 	}
 	leaf := filepath.Join(dir, leafName)
 	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return lacking(fmt.Errorf("make a cgroup: %w", err))
 	}
-	if err := kernfile.Set(filepath.Join(leaf, membersName), strconv.Itoa(os.Getpid())); err != nil {
+	if err := kernfile.Set(filepath.Join(leaf, membersName),
+		strconv.Itoa(os.Getpid())); err != nil {
 		return lacking(fmt.Errorf("move the server into cgroup %q: %w", leaf, err))
 	}
 	t.left = dir
@@ -178,7 +184,8 @@ func (v2) start(dirs []string, cmd *exec.Cmd) error {
 
 func (v2) threads(dir string) string { return filepath.Join(dir, "cgroup.threads") }
 
-// want: the kernel counts "oom" in the group whose limit it was, and "oom_kill" in those of its victims.
+// want: the kernel counts "oom" in the group whose limit it was, and "oom_kill" in those of its
+// victims.
 func (v2) want(dirs []string) (Want, error) {
 	file := filepath.Join(dirs[0], "memory.events")
 	kills, err := kernfile.Field(file, "oom_kill")
@@ -193,8 +200,10 @@ func (v2) usage(dirs []string) (sandbox.Stats, error) {
 	memory, err := kernfile.Int(filepath.Join(dirs[0], "memory.current"))
 	cpu, err2 := kernfile.Field(filepath.Join(dirs[0], "cpu.stat"), "usage_usec")
 	threads, err3 := kernfile.Int(filepath.Join(dirs[0], "pids.current"))
-	cache, err4 := kernfile.Fields(filepath.Join(dirs[0], "memory.stat"), "active_file", "inactive_file")
-	return sandbox.Stats{Memory: memory, Cache: cache, Threads: threads, CPUTime: time.Duration(cpu) * time.Microsecond},
+	cache, err4 := kernfile.Fields(filepath.Join(dirs[0], "memory.stat"), "active_file",
+		"inactive_file")
+	return sandbox.Stats{Memory: memory, Cache: cache, Threads: threads,
+			CPUTime: time.Duration(cpu) * time.Microsecond},
 		errors.Join(err, err2, err3, err4)
 }
 

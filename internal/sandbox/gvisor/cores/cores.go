@@ -1,12 +1,12 @@
 // Package cores keeps a sandbox on one core while what it does is short, and lets it go
 // wherever the scheduler likes once it computes.
 //
-// A short execution is a few dozen hand-overs between threads of a sandbox, of which one runs while the others
-// wait. Linux likes to wake a thread on a core that is idle. In a virtual machine that takes some
-// 50 µs, since the idle core has left for the hypervisor; on the core of the thread that wakes it, 4 µs.
-// But two sandboxes that compute on one core would get half of it each while another
-// core may be idle, so a call that takes 40 ms of processor time ends the stay, and so does code
-// that a call has left behind and that takes an eighth of a core.
+// A short execution is a few dozen hand-overs between threads of a sandbox, of which one runs while
+// the others wait. Linux likes to wake a thread on a core that is idle. In a virtual machine that
+// takes some 50 µs, since the idle core has left for the hypervisor; on the core of the thread that
+// wakes it, 4 µs. But two sandboxes that compute on one core would get half of it each while
+// another core may be idle, so a call that takes 40 ms of processor time ends the stay, and so does
+// code that a call has left behind and that takes an eighth of a core.
 package cores
 
 import (
@@ -27,10 +27,11 @@ const (
 	// lastLook is the longest time between two looks at one call, which doubles from firstLook on.
 	lastLook = 160 * time.Millisecond
 	// short is the processor time in one call, after the first look, that ends a stay. The
-	// first answers of many new sessions at once take 6 ms each, or twice that on a slow day, and must
-	// not: to end a stay takes a millisecond by itself.
+	// first answers of many new sessions at once take 6 ms each, or twice that on a slow day, and
+	// must not: to end a stay takes a millisecond by itself.
 	short = 40 * time.Millisecond
-	// linger is how long calls are watched without there being one. To begin costs more than to go on.
+	// linger is how long calls are watched without there being one. To begin costs more than to go
+	// on.
 	linger = time.Second
 
 	// rest is the time from a call's end to the first look at what goes on without a call, and
@@ -77,8 +78,9 @@ const (
 type look struct {
 	next  time.Time     // of the looks
 	pause time.Duration // between this look and the one after it
-	seen  time.Time     // when used was taken: at the first look at a call, at the last one at a rest
-	used  time.Duration // the processor time then
+	// when used was taken: at the first look at a call, at the last one at a rest
+	seen time.Time
+	used time.Duration // the processor time then
 }
 
 // Stay is the time that a sandbox spends on one core. The methods of a nil Stay do nothing.
@@ -90,7 +92,8 @@ type Stay struct {
 
 // New finds the cores that this process may use.
 func New() (*Cores, error) {
-	c := &Cores{wake: make(chan struct{}, 1), stays: map[int]int{}, calls: map[*Stay]*look{}, rests: map[*Stay]*look{}}
+	c := &Cores{wake: make(chan struct{}, 1), stays: map[int]int{}, calls: map[*Stay]*look{},
+		rests: map[*Stay]*look{}}
 	if err := unix.SchedGetaffinity(0, &c.all); err != nil {
 		return nil, fmt.Errorf("find the cores of this process: %w", err)
 	}
@@ -109,7 +112,9 @@ func (c *Cores) Bind(g Group) (*Stay, error) {
 		return nil, nil
 	}
 	c.mu.Lock()
-	core := slices.MinFunc(slices.Sorted(maps.Keys(c.stays)), func(a, b int) int { return c.stays[a] - c.stays[b] })
+	core := slices.MinFunc(slices.Sorted(maps.Keys(c.stays)), func(a, b int) int {
+		return c.stays[a] - c.stays[b]
+	})
 	c.stays[core]++
 	c.mu.Unlock()
 	s := &Stay{cores: c, group: g, core: core}

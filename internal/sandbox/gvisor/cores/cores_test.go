@@ -83,7 +83,8 @@ func (c *crew) where(t *testing.T) (count, core int) {
 			t.Fatal(err)
 		}
 		if i > 0 && set.Count() != count {
-			t.Fatalf("thread %d of %d may use %d cores, those before it %d", i, len(c.ids), set.Count(), count)
+			t.Fatalf("thread %d of %d may use %d cores, those before it %d", i, len(c.ids),
+				set.Count(), count)
 		}
 		count = set.Count()
 		for core = 0; !set.IsSet(core); core++ {
@@ -143,14 +144,16 @@ func TestBind(t *testing.T) {
 	count, core := first.where(t)
 	count2, core2 := second.where(t)
 	if count != 1 || count2 != 1 || core == core2 {
-		t.Errorf("two groups may use %d and %d cores, %d and %d; want one each, and not the same", count, count2, core, core2)
+		t.Errorf("two groups may use %d and %d cores, %d and %d; want one each, and not the same",
+			count, count2, core, core2)
 	}
 	stay.Leave()
 	stay.Leave()
 	third := newCrew(t, 1)
 	bind(t, c, third)
 	if _, again := third.where(t); len(c.stays) == 2 && again != core {
-		t.Errorf("the third group is on core %d beside the second, although the first has left core %d", again, core)
+		t.Errorf("the third group is on core %d beside the second, although the first has left "+
+			"core %d", again, core)
 	}
 	if err := c.Free(first); err != nil {
 		t.Fatal(err)
@@ -182,7 +185,10 @@ func TestBusy(t *testing.T) {
 	g.settle(t, 2)
 	g.late = 1
 	g.work(short)
-	eventually(t, "a group that computes is on one core", func() bool { count, _ := g.where(t); return count == c.all.Count() })
+	eventually(t, "a group that computes is on one core", func() bool {
+		count, _ := g.where(t)
+		return count == c.all.Count()
+	})
 	s.Answered()
 	s.Called() // has nothing to say any more
 	c.mu.Lock()
@@ -209,7 +215,10 @@ func TestBackground(t *testing.T) {
 	calm.settle(t, 1)
 	busy.work(lastRest)
 	calm.work(rest / 10)
-	eventually(t, "a group that computes between calls is on one core", func() bool { count, _ := busy.where(t); return count == c.all.Count() })
+	eventually(t, "a group that computes between calls is on one core", func() bool {
+		count, _ := busy.where(t)
+		return count == c.all.Count()
+	})
 	calm.settle(t, 1)
 	if count, _ := calm.where(t); count != 1 {
 		t.Errorf("a calm group may use %d cores, want 1", count)

@@ -35,7 +35,8 @@ func Make(dir string) (out, errs *os.File, err error) {
 	for _, name := range []string{Stdout, Stderr} {
 		path := filepath.Join(dir, name)
 		if err := unix.Mkfifo(path, 0o600); err != nil {
-			return nil, nil, errors.Join(fmt.Errorf("make the FIFO %q: %w", path, err), closeAll(ends))
+			return nil, nil, errors.Join(fmt.Errorf("make the FIFO %q: %w", path, err),
+				closeAll(ends))
 		}
 		f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
 		if err != nil {
@@ -117,7 +118,8 @@ func (l *log) begin() error {
 	if len(starts) > 0 {
 		l.start = starts[len(starts)-1]
 	}
-	if l.file, err = os.OpenFile(l.path(l.start), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600); err != nil {
+	if l.file, err = os.OpenFile(l.path(l.start), os.O_CREATE|os.O_RDWR|os.O_APPEND,
+		0o600); err != nil {
 		return err
 	}
 	info, err := l.file.Stat()

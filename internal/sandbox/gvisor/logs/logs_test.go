@@ -85,7 +85,8 @@ func TestLines(t *testing.T) {
 		}
 		got = append(got, rest)
 	}
-	want := []string{"stdout F one", "stdout F two", "stdout F in pieces", "stdout F ", "stdout P " + long[:maxLine], "stdout F xxxxx", "stdout P unfinished"}
+	want := []string{"stdout F one", "stdout F two", "stdout F in pieces", "stdout F ",
+		"stdout P " + long[:maxLine], "stdout F xxxxx", "stdout P unfinished"}
 	if strings.Join(got, "|") != strings.Join(want, "|") {
 		t.Errorf("%d lines %.200q, want %d", len(got), got, len(want))
 	}
@@ -99,7 +100,8 @@ func TestBound(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		for i := range 60000 {
-			if _, err := fmt.Fprintf(p.out, "line %d of many that nobody reads in time\n", i); err != nil {
+			if _, err := fmt.Fprintf(p.out, "line %d of many that nobody reads in time\n",
+				i); err != nil {
 				done <- err
 				return
 			}
@@ -111,13 +113,15 @@ func TestBound(t *testing.T) {
 	}
 	p.end()
 	text, start := all(t, s, "box")
-	if start == 0 || len(text) > 2*fileSize || len(text) < fileSize/2 || !strings.HasSuffix(text, "line 59999 of many that nobody reads in time\n") {
+	if start == 0 || len(text) > 2*fileSize || len(text) < fileSize/2 ||
+		!strings.HasSuffix(text, "line 59999 of many that nobody reads in time\n") {
 		t.Errorf("%d bytes are kept, from %d on", len(text), start)
 	}
 	if n := size(t, dir); n > 2*fileSize {
 		t.Errorf("the log takes %d bytes", n)
 	}
-	if data, from, next, err := s.Read(t.Context(), "box", 1, 1<<20, false); err != nil || from != start || next != start+int64(len(data)) {
+	if data, from, next, err := s.Read(t.Context(), "box", 1, 1<<20, false); err != nil ||
+		from != start || next != start+int64(len(data)) {
 		t.Errorf("from a position that is lost: %d bytes, %d to %d, %v", len(data), from, next, err)
 	}
 }
@@ -164,7 +168,8 @@ func TestRestart(t *testing.T) {
 	}
 	p.end()
 	text, _ := all(t, s, "box")
-	if !strings.Contains(text, "before") || !strings.Contains(text, "cut o\n") || !strings.Contains(text, "stderr F meanwhile\n") {
+	if !strings.Contains(text, "before") || !strings.Contains(text, "cut o\n") ||
+		!strings.Contains(text, "stderr F meanwhile\n") {
 		t.Errorf("the log is %q, then %q", text, data)
 	}
 }
@@ -183,7 +188,8 @@ func TestGivenBack(t *testing.T) {
 		t.Errorf("%d logs are kept, %v; want %d", len(left), err, keepEnds)
 	}
 	s.Remove("box100")
-	if _, _, _, err := s.Read(t.Context(), "box100", 0, 100, false); sandpool.ClassOf(err) != sandpool.NotFound {
+	if _, _, _, err := s.Read(t.Context(), "box100", 0, 100, false); sandpool.ClassOf(
+		err) != sandpool.NotFound {
 		t.Errorf("a log that was removed: %v", err)
 	}
 	s.Close()

@@ -61,7 +61,8 @@ func Open(dir string, runs func(sandpool.SandboxID) bool) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("logs: %w", err)
 	}
-	s := &Store{dir: dir, open: map[sandpool.SandboxID]*log{}, timers: map[sandpool.SandboxID]*time.Timer{}}
+	s := &Store{dir: dir, open: map[sandpool.SandboxID]*log{},
+		timers: map[sandpool.SandboxID]*time.Timer{}}
 	for _, entry := range entries {
 		if id := sandpool.SandboxID(entry.Name()); !runs(id) {
 			s.end(id)
@@ -148,7 +149,8 @@ func segments(folder string) (starts []int64, err error) {
 // Read returns whole lines from the position from on, of at most limit bytes, and the position
 // behind them. A position that is not kept any more becomes the first that is. With follow it waits
 // for a line unless the sandbox has ended. An unknown sandbox is an error of class NotFound.
-func (s *Store) Read(ctx context.Context, id sandpool.SandboxID, from int64, limit int, follow bool) (data []byte, start, next int64, err error) {
+func (s *Store) Read(ctx context.Context, id sandpool.SandboxID, from int64, limit int,
+	follow bool) (data []byte, start, next int64, err error) {
 	for {
 		s.mu.Lock()
 		l := s.open[id]
@@ -169,10 +171,12 @@ func (s *Store) Read(ctx context.Context, id sandpool.SandboxID, from int64, lim
 	}
 }
 
-func (s *Store) read(id sandpool.SandboxID, from int64, limit int) (data []byte, start, next int64, err error) {
+func (s *Store) read(id sandpool.SandboxID, from int64, limit int) (data []byte, start, next int64,
+	err error) {
 	starts, err := segments(s.folder(id))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, 0, sandpool.Errorf(sandpool.NotFound, "LogNotFound", "sandbox", "There is no log of the sandbox %s. It may be too long ago.", id)
+		return nil, 0, 0, sandpool.Errorf(sandpool.NotFound, "LogNotFound", "sandbox",
+			"There is no log of the sandbox %s. It may be too long ago.", id)
 	}
 	if err != nil {
 		return nil, 0, 0, fmt.Errorf("read the log of %q: %w", id, err)
@@ -186,7 +190,8 @@ func (s *Store) read(id sandpool.SandboxID, from int64, limit int) (data []byte,
 		if i+1 < len(starts) && next >= starts[i+1] || len(data) >= limit {
 			continue
 		}
-		part, err := readPart(filepath.Join(s.folder(id), strconv.FormatInt(begin, 10)), next-begin, limit-len(data))
+		part, err := readPart(filepath.Join(s.folder(id), strconv.FormatInt(begin, 10)), next-begin,
+			limit-len(data))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it was removed meanwhile
 		}

@@ -50,11 +50,14 @@ func main() {
 	m.HandleFunc("GET /say", say)
 	m.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
 	m.HandleFunc("POST /echo", func(w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(w).EnableFullDuplex() // else the first write ends the reading
+		// else the first write ends the reading
+		_ = http.NewResponseController(w).EnableFullDuplex()
 		_, _ = io.Copy(w, r.Body)
 	})
 	m.HandleFunc("GET /input", input)
-	m.HandleFunc("GET /exit", func(_ http.ResponseWriter, r *http.Request) { os.Exit(number(r, "code")) })
+	m.HandleFunc("GET /exit", func(_ http.ResponseWriter, r *http.Request) {
+		os.Exit(number(r, "code"))
+	})
 	m.HandleFunc("GET /state", state)
 	m.HandleFunc("GET /compute", compute)
 	m.HandleFunc("GET /memory", memory)
@@ -124,7 +127,8 @@ var kept [][]byte
 
 // compute keeps a processor busy.
 func compute(w http.ResponseWriter, r *http.Request) {
-	for end := time.Now().Add(time.Duration(number(r, "ms")) * time.Millisecond); time.Now().Before(end); {
+	for end := time.Now().Add(time.Duration(number(r, "ms")) * time.Millisecond); time.Now().Before(
+		end); {
 	}
 	fmt.Fprint(w, "done")
 }

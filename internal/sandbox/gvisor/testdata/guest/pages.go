@@ -44,7 +44,8 @@ func sow() error {
 			fd, flags = int(f.file.Fd()), syscall.MAP_SHARED
 		}
 		var err error
-		if f.bytes, err = syscall.Mmap(fd, 0, mb<<20, syscall.PROT_READ|syscall.PROT_WRITE, flags); err != nil {
+		if f.bytes, err = syscall.Mmap(fd, 0, mb<<20, syscall.PROT_READ|syscall.PROT_WRITE,
+			flags); err != nil {
 			return fmt.Errorf("map %q: %w", path, err)
 		}
 		for i := range f.want {
@@ -79,7 +80,8 @@ func (f *field) check(how string, i int, page []byte, v uint64) error {
 	want := make([]byte, pageSize)
 	fill(want, v)
 	if string(page) != string(want) {
-		return fmt.Errorf("page %d of %v by %s begins with %x, want %x", i, f.file, how, page[:16], want[:16])
+		return fmt.Errorf("page %d of %v by %s begins with %x, want %x", i, f.file, how, page[:16],
+			want[:16])
 	}
 	return nil
 }
@@ -170,7 +172,8 @@ func (f *field) drop(from, to int) error {
 		return syscall.Madvise(part, syscall.MADV_DONTNEED)
 	}
 	const punchHole, keepSize = 2, 1
-	err := syscall.Fallocate(int(f.file.Fd()), punchHole|keepSize, int64(from*pageSize), int64(len(part)))
+	err := syscall.Fallocate(int(f.file.Fd()), punchHole|keepSize, int64(from*pageSize),
+		int64(len(part)))
 	if err != nil { // gVisor has no holes everywhere
 		clear(part)
 	}

@@ -31,7 +31,8 @@ func obey(how string) {
 }
 
 // capabilities are the names of those of the tests, by their numbers (capabilities(7)).
-var capabilities = map[int]string{0: "CAP_CHOWN", 1: "CAP_DAC_OVERRIDE", 3: "CAP_FOWNER", 5: "CAP_KILL", 6: "CAP_SETGID",
+var capabilities = map[int]string{0: "CAP_CHOWN", 1: "CAP_DAC_OVERRIDE", 3: "CAP_FOWNER",
+	5: "CAP_KILL", 6: "CAP_SETGID",
 	7: "CAP_SETUID"}
 
 // self says what this process is, as sandboxtest.Self.
@@ -47,7 +48,8 @@ func self(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]any{
 		"UID": os.Getuid(), "GID": os.Getgid(), "Groups": groups, "Env": os.Environ(), "Dir": dir,
 		"Effective": caps("CapEff:"), "Bounding": caps("CapBnd:"), "Hostname": host,
-		"Hosts": text("/etc/hosts"), "HostnameFile": text("/etc/hostname"), "Resolv": text("/etc/resolv.conf"),
+		"Hosts": text("/etc/hosts"), "HostnameFile": text("/etc/hostname"),
+		"Resolv": text("/etc/resolv.conf"),
 	})
 }
 
