@@ -26,8 +26,9 @@ func BenchmarkClaim(b *testing.B) {
 			b.StartTimer()
 		}
 		start := time.Now()
-		box, outcome, err := s.Claim(ctx, sandpool.ClaimRequest{Pool: id, Epoch: 1, Identifier: sandpool.Identifier(fmt.Sprintf("user-%d", n)),
-			Max: ready + 1, Now: start, NewID: "never"})
+		box, outcome, err := s.Claim(ctx, sandpool.ClaimRequest{Pool: id, Epoch: 1,
+			Identifier: sandpool.Identifier(fmt.Sprintf("user-%d", n)),
+			Max:        ready + 1, Now: start, NewID: "never"})
 		times = append(times, time.Since(start))
 		if err != nil || outcome != sandpool.ClaimReady {
 			b.Fatalf("Claim = %s, %v", outcome, err)
@@ -48,7 +49,8 @@ func BenchmarkTouch(b *testing.B) {
 	s, ctx := open(b, filepath.Join(b.TempDir(), "state.db")), b.Context()
 	var used []sandpool.Use
 	for i := range 100 {
-		used = append(used, sandpool.Use{ID: sandpool.SandboxID(fmt.Sprint(i)), At: time.Now(), Epoch: 1})
+		used = append(used, sandpool.Use{ID: sandpool.SandboxID(fmt.Sprint(i)), At: time.Now(),
+			Epoch: 1})
 	}
 	for b.Loop() {
 		if err := s.Touch(ctx, used); err != nil {
@@ -72,8 +74,9 @@ func BenchmarkClaimBurst(b *testing.B) {
 		var callers sync.WaitGroup
 		for i := range ready {
 			callers.Go(func() {
-				_, outcome, err := s.Claim(ctx, sandpool.ClaimRequest{Pool: id, Epoch: 1, Identifier: sandpool.Identifier(fmt.Sprintf("user-%d-%d", n, i)),
-					Max: ready + 1, Now: time.Now(), NewID: "never"})
+				_, outcome, err := s.Claim(ctx, sandpool.ClaimRequest{Pool: id, Epoch: 1,
+					Identifier: sandpool.Identifier(fmt.Sprintf("user-%d-%d", n, i)),
+					Max:        ready + 1, Now: time.Now(), NewID: "never"})
 				if err != nil || outcome != sandpool.ClaimReady {
 					b.Errorf("Claim = %s, %v", outcome, err)
 				}
@@ -97,7 +100,8 @@ func BenchmarkClaimBurst(b *testing.B) {
 
 func putBenchPool(b *testing.B, s *sqlite.Store) sandpool.PoolID {
 	id := sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "n"}
-	if _, err := s.CreatePool(b.Context(), sandpool.Pool{ID: id, State: sandpool.Succeeded}, nil, "bench", time.Now()); err != nil {
+	if _, err := s.CreatePool(b.Context(), sandpool.Pool{ID: id, State: sandpool.Succeeded}, nil,
+		"bench", time.Now()); err != nil {
 		b.Fatal(err)
 	}
 	return id
@@ -111,7 +115,8 @@ func benchBox(round, i int) sandpool.SandboxID {
 func insertReady(b *testing.B, s *sqlite.Store, id sandpool.PoolID, round, n int) {
 	for i := range n {
 		box := benchBox(round, i)
-		if err := s.Insert(b.Context(), sandpool.Sandbox{ID: box, Pool: id, State: sandpool.Starting}, 1); err != nil {
+		if err := s.Insert(b.Context(), sandpool.Sandbox{ID: box, Pool: id,
+			State: sandpool.Starting}, 1); err != nil {
 			b.Fatal(err)
 		}
 		if _, err := s.Started(b.Context(), box, []byte("handle"), time.Now(), 1); err != nil {

@@ -32,9 +32,11 @@ type claim struct {
 }
 
 // Claim implements store.Sandboxes.
-func (s *Store) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox, sandpool.ClaimOutcome, error) {
+func (s *Store) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox,
+	sandpool.ClaimOutcome, error) {
 	if r.Identifier == "" {
-		return sandpool.Sandbox{}, sandpool.ClaimFull, sandpool.Errorf(sandpool.Invalid, "", "identifier", "A claim needs an identifier.")
+		return sandpool.Sandbox{}, sandpool.ClaimFull, sandpool.Errorf(sandpool.Invalid, "",
+			"identifier", "A claim needs an identifier.")
 	}
 	c, err := s.claims.Do(ctx, s.turn, claim{request: r}, s.serve)
 	if err != nil {
@@ -63,10 +65,12 @@ func (s *Store) serve(ctx context.Context, all []*burst.Call[claim]) {
 }
 
 // claim is one claim in a transaction. It changes at most one row, in one statement.
-func (s *Store) claim(ctx context.Context, r sandpool.ClaimRequest) (b sandpool.Sandbox, outcome sandpool.ClaimOutcome, err error) {
+func (s *Store) claim(ctx context.Context, r sandpool.ClaimRequest) (b sandpool.Sandbox,
+	outcome sandpool.ClaimOutcome, err error) {
 	pool, now := r.Pool.Key(), nanos(r.Now)
 	var created int64
-	row := s.stmts.claimReady.QueryRowContext(ctx, r.Identifier, now, pool, r.Revision, r.Max, r.Epoch)
+	row := s.stmts.claimReady.QueryRowContext(ctx, r.Identifier, now, pool, r.Revision, r.Max,
+		r.Epoch)
 	switch err := row.Scan(&b.ID, &b.Revision, &b.Secret, &b.Handle, &b.Reason, &created); {
 	case err == nil:
 		b.Pool, b.State, b.Identifier = r.Pool, sandpool.Claimed, r.Identifier
@@ -92,7 +96,8 @@ func (s *Store) claim(ctx context.Context, r sandpool.ClaimRequest) (b sandpool.
 	if sessions >= r.Max {
 		return b, sandpool.ClaimFull, nil
 	}
-	_, err = s.stmts.insert.ExecContext(ctx, r.NewID, pool, r.Revision, r.Identifier, r.NewSecret, now, now, now)
+	_, err = s.stmts.insert.ExecContext(ctx, r.NewID, pool, r.Revision, r.Identifier, r.NewSecret,
+		now, now, now)
 	if err != nil {
 		return b, sandpool.ClaimFull, err
 	}

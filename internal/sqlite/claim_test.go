@@ -18,14 +18,17 @@ import (
 
 // together makes claims that are all served in one transaction, and returns their errors.
 // Those of the identifiers in givesUp give up before.
-func together(t *testing.T, limit int, requests []sandpool.ClaimRequest, givesUp ...sandpool.Identifier) (errs map[sandpool.Identifier]error, kept []sandpool.Sandbox) {
+func together(t *testing.T, limit int, requests []sandpool.ClaimRequest,
+	givesUp ...sandpool.Identifier) (errs map[sandpool.Identifier]error, kept []sandpool.Sandbox) {
 	synctest.Test(t, func(t *testing.T) {
-		s, err := sqlite.Open(t.Context(), slog.New(slog.DiscardHandler), filepath.Join(t.TempDir(), "state.db"))
+		s, err := sqlite.Open(t.Context(), slog.New(slog.DiscardHandler), filepath.Join(t.TempDir(),
+			"state.db"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		if _, err := s.CreatePool(t.Context(), sandpool.Pool{ID: claimPool, State: sandpool.Succeeded}, nil, "test", time.Now()); err != nil {
+		if _, err := s.CreatePool(t.Context(), sandpool.Pool{ID: claimPool,
+			State: sandpool.Succeeded}, nil, "test", time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		if limit > 0 {
@@ -65,7 +68,8 @@ func together(t *testing.T, limit int, requests []sandpool.ClaimRequest, givesUp
 			if err := s.LimitPages(t.Context(), 1000); err != nil {
 				t.Fatal(err)
 			}
-			if _, outcome, err := s.Claim(t.Context(), claimFor("afterwards")); err != nil || outcome != sandpool.ClaimNew {
+			if _, outcome, err := s.Claim(t.Context(), claimFor("afterwards")); err != nil ||
+				outcome != sandpool.ClaimNew {
 				t.Errorf("a claim after a full disk: %s, %v", outcome, err)
 			}
 		}
@@ -76,7 +80,8 @@ func together(t *testing.T, limit int, requests []sandpool.ClaimRequest, givesUp
 var claimPool = sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "n"}
 
 func claimFor(who sandpool.Identifier) sandpool.ClaimRequest {
-	return sandpool.ClaimRequest{Epoch: 1, Pool: claimPool, Identifier: who, Max: 100, NewID: sandpool.SandboxID("box-of-" + who), NewSecret: "secret"}
+	return sandpool.ClaimRequest{Epoch: 1, Pool: claimPool, Identifier: who, Max: 100,
+		NewID: sandpool.SandboxID("box-of-" + who), NewSecret: "secret"}
 }
 
 // Claims that share a transaction do not share their errors.
@@ -92,7 +97,8 @@ func TestClaimsTogether(t *testing.T) {
 		t.Errorf("a claim in an unknown pool: %v", errs["user-3"])
 	}
 	// Either of the two may come first.
-	if one, two := errs["user-7"], errs["user-8"]; sandpool.ClassOf(errors.Join(one, two)) != sandpool.Conflict || one != nil && two != nil {
+	if one, two := errs["user-7"], errs["user-8"]; sandpool.ClassOf(errors.Join(one,
+		two)) != sandpool.Conflict || one != nil && two != nil {
 		t.Errorf("two claims with one new id: %v and %v", one, two)
 	}
 	if err := errs["user-11"]; !errors.Is(err, context.Canceled) {
@@ -103,8 +109,10 @@ func TestClaimsTogether(t *testing.T) {
 		owner[b.Identifier] = b.ID
 	}
 	for _, r := range requests {
-		if got := owner[r.Identifier]; (errs[r.Identifier] == nil) != (got == r.NewID) || errs[r.Identifier] != nil && got != "" {
-			t.Errorf("the claim of %s ended with %v, and the store holds %q for it", r.Identifier, errs[r.Identifier], got)
+		if got := owner[r.Identifier]; (errs[r.Identifier] == nil) != (got == r.NewID) ||
+			errs[r.Identifier] != nil && got != "" {
+			t.Errorf("the claim of %s ended with %v, and the store holds %q for it", r.Identifier,
+				errs[r.Identifier], got)
 		}
 	}
 	if len(kept) != 17 {

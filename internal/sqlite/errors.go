@@ -30,17 +30,21 @@ func explain(err error) error {
 	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
 		return unavailable(err, "Another program holds the server's database locked.")
 	case lib.SQLITE_IOERR:
-		return unavailable(err, "The server's database cannot be read or written; look at the disk that holds it.")
+		return unavailable(err,
+			"The server's database cannot be read or written; look at the disk that holds it.")
 	case lib.SQLITE_READONLY, lib.SQLITE_PERM, lib.SQLITE_CANTOPEN:
-		return unavailable(err, "The server may not write its database; look at the owner and mode of the file and its directory.")
+		return unavailable(err, "The server may not write its database; look at the owner and "+
+			"mode of the file and its directory.")
 	case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB:
-		return fmt.Errorf("%w; stop the server and restore the file from a backup, or move it away to start empty: %w", errDamaged, err)
+		return fmt.Errorf("%w; stop the server and restore the file from a backup, or move it "+
+			"away to start empty: %w", errDamaged, err)
 	}
 	return err
 }
 
 func unavailable(err error, message string) error {
-	return &sandpool.Error{Class: sandpool.Unavailable, Message: message, RetryAfter: time.Second, Err: err}
+	return &sandpool.Error{Class: sandpool.Unavailable, Message: message, RetryAfter: time.Second,
+		Err: err}
 }
 
 // isConstraint reports whether err is a violation of the given kind.

@@ -43,7 +43,8 @@ func TestKill(t *testing.T) {
 		}
 		for id, identifier := range told {
 			if kept[id] != identifier {
-				t.Errorf("round %d: sandbox %s was claimed for %s and is kept for %q", round, id, identifier, kept[id])
+				t.Errorf("round %d: sandbox %s was claimed for %s and is kept for %q", round, id,
+					identifier, kept[id])
 			}
 		}
 	}
@@ -90,13 +91,16 @@ func claimForEver(path string) error {
 	if err != nil {
 		return err
 	}
-	p := sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "n"}, State: sandpool.Succeeded}
-	if _, err := s.CreatePool(ctx, p, nil, "test", time.Now()); err != nil && sandpool.ClassOf(err) != sandpool.Conflict {
+	p := sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "n"},
+		State: sandpool.Succeeded}
+	if _, err := s.CreatePool(ctx, p, nil, "test", time.Now()); err != nil &&
+		sandpool.ClassOf(err) != sandpool.Conflict {
 		return err
 	}
 	for n := 0; ; n++ {
 		name := fmt.Sprintf("%d-%d", os.Getpid(), n)
-		b, _, err := s.Claim(ctx, sandpool.ClaimRequest{Pool: p.ID, Epoch: 1, Identifier: sandpool.Identifier("user-" + name), Max: 1 << 30,
+		b, _, err := s.Claim(ctx, sandpool.ClaimRequest{Pool: p.ID, Epoch: 1,
+			Identifier: sandpool.Identifier("user-" + name), Max: 1 << 30,
 			NewID: sandpool.SandboxID("box-" + name)})
 		if err != nil {
 			return err

@@ -21,7 +21,8 @@ func migrate(ctx context.Context, conn *sql.Conn) error {
 		return err
 	}
 	var version, app, tables int
-	row := conn.QueryRowContext(ctx, "SELECT (SELECT user_version FROM pragma_user_version), (SELECT application_id FROM pragma_application_id), (SELECT count(*) FROM sqlite_schema)")
+	row := conn.QueryRowContext(ctx, "SELECT (SELECT user_version FROM pragma_user_version), "+
+		"(SELECT application_id FROM pragma_application_id), (SELECT count(*) FROM sqlite_schema)")
 	if err := row.Scan(&version, &app, &tables); err != nil {
 		return fmt.Errorf("read schema version: %w", err)
 	}
@@ -29,7 +30,9 @@ func migrate(ctx context.Context, conn *sql.Conn) error {
 		return fmt.Errorf("the file is a database of another program (application id %#x)", app)
 	}
 	if version > len(names) {
-		return fmt.Errorf("the schema has version %d and this program knows up to %d: run the newer sandpool", version, len(names))
+		return fmt.Errorf(
+			"the schema has version %d and this program knows up to %d: run the newer sandpool",
+			version, len(names))
 	}
 	for i, name := range names[version:] {
 		if err := apply(ctx, conn, name, version+i+1); err != nil {
@@ -48,7 +51,8 @@ func apply(ctx context.Context, conn *sql.Conn, name string, version int) error 
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, string(text)+fmt.Sprintf("\nPRAGMA user_version=%d; PRAGMA application_id=%d;", version, application))
+	_, err = tx.ExecContext(ctx, string(text)+fmt.Sprintf("\nPRAGMA user_version=%d; PRAGMA "+
+		"application_id=%d;", version, application))
 	if err != nil {
 		_ = tx.Rollback() // the first error says more
 		return err

@@ -54,7 +54,8 @@ func TestMigrate(t *testing.T) {
 			Resources: sandpool.Resources{CPU: 0.5, Memory: 1 << 30},
 			Network:   sandpool.Network{Status: sandpool.EgressDisabled}},
 		MaxSessions: 7, ReadySessions: 2, Cooldown: 5 * time.Minute, Revision: 3, Template: "key",
-		State: sandpool.Succeeded, CreatedAt: time.Unix(0, 5).UTC(), UpdatedAt: time.Unix(0, 6).UTC()}}
+		State: sandpool.Succeeded, CreatedAt: time.Unix(0, 5).UTC(), UpdatedAt: time.Unix(0,
+			6).UTC()}}
 	if diff := cmp.Diff(want, pools); diff != "" {
 		t.Errorf("Pools: -want +got\n%s", diff)
 	}

@@ -61,7 +61,8 @@ func createPrivate(path string) error {
 }
 
 func (s *Store) open(ctx context.Context) (err error) {
-	if s.writes, err = sql.Open("sqlite", dsn(s.path, "synchronous(NORMAL)", "journal_size_limit(67108864)")); err != nil {
+	if s.writes, err = sql.Open("sqlite", dsn(s.path, "synchronous(NORMAL)",
+		"journal_size_limit(67108864)")); err != nil {
 		return err
 	}
 	s.writes.SetMaxOpenConns(1)

@@ -15,9 +15,11 @@ const own = `UPDATE pools SET owner = ?2, owner_until = ?4, epoch = epoch + 1
 	WHERE key = ?1 AND (owner = ?2 OR owner = '' OR owner_until <= ?3) RETURNING epoch`
 
 // Own implements store.Owners.
-func (s *Store) Own(ctx context.Context, id sandpool.PoolID, owner string, now, until time.Time) (epoch int64, err error) {
+func (s *Store) Own(ctx context.Context, id sandpool.PoolID, owner string, now,
+	until time.Time) (epoch int64, err error) {
 	err = s.writeSynced(ctx, fmt.Sprintf("own pool %q", id.Key()), func(ctx context.Context) error {
-		err := s.stmts.own.QueryRowContext(ctx, id.Key(), owner, nanos(now), nanos(until)).Scan(&epoch)
+		err := s.stmts.own.QueryRowContext(ctx, id.Key(), owner, nanos(now),
+			nanos(until)).Scan(&epoch)
 		if !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
@@ -30,7 +32,8 @@ func (s *Store) Own(ctx context.Context, id sandpool.PoolID, owner string, now, 
 }
 
 // Renew implements store.Owners.
-func (s *Store) Renew(ctx context.Context, epochs map[sandpool.PoolID]int64, until time.Time) (lost []sandpool.PoolID, err error) {
+func (s *Store) Renew(ctx context.Context, epochs map[sandpool.PoolID]int64,
+	until time.Time) (lost []sandpool.PoolID, err error) {
 	if len(epochs) == 0 {
 		return nil, nil
 	}
@@ -62,7 +65,8 @@ func (s *Store) epoch(ctx context.Context, id sandpool.PoolID) (epoch int64, err
 }
 
 func unknownPool(id sandpool.PoolID, err error) error {
-	return &sandpool.Error{Class: sandpool.NotFound, Message: fmt.Sprintf("The pool %q does not exist.", id.Name), Err: err}
+	return &sandpool.Error{Class: sandpool.NotFound,
+		Message: fmt.Sprintf("The pool %q does not exist.", id.Name), Err: err}
 }
 
 // fence refuses a transaction of an earlier owner.

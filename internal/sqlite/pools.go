@@ -75,57 +75,67 @@ func poolValues(p sandpool.Pool) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []any{p.ID.Key(), p.ID.Subscription, p.ID.ResourceGroup, p.ID.Name, p.Location, string(tags), string(spec),
-		p.MaxSessions, p.ReadySessions, p.Cooldown, p.Revision, p.Template, p.ImageDigest, p.State, p.Problem,
+	return []any{p.ID.Key(), p.ID.Subscription, p.ID.ResourceGroup, p.ID.Name, p.Location,
+		string(tags), string(spec),
+		p.MaxSessions, p.ReadySessions, p.Cooldown, p.Revision, p.Template, p.ImageDigest, p.State,
+		p.Problem,
 		nanos(p.CreatedAt), nanos(p.UpdatedAt)}, nil
 }
 
 // CreatePool implements store.Pools.
-func (s *Store) CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets, owner string, until time.Time) (int64, error) {
+func (s *Store) CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets,
+	owner string, until time.Time) (int64, error) {
 	values, err := poolValues(p)
 	if err != nil {
 		return 0, fmt.Errorf("write pool %q: %w", p.ID.Key(), err)
 	}
-	err = s.writeSynced(ctx, fmt.Sprintf("write pool %q", p.ID.Key()), func(ctx context.Context) error {
-		if _, err := s.stmts.createPool.ExecContext(ctx, append(values, owner, nanos(until))...); err != nil {
-			return err
-		}
-		return s.replaceSecrets(ctx, p.ID, secrets)
-	})
+	err = s.writeSynced(ctx, fmt.Sprintf("write pool %q", p.ID.Key()),
+		func(ctx context.Context) error {
+			if _, err := s.stmts.createPool.ExecContext(ctx,
+				append(values, owner, nanos(until))...); err != nil {
+				return err
+			}
+			return s.replaceSecrets(ctx, p.ID, secrets)
+		})
 	if isConstraint(err, lib.SQLITE_CONSTRAINT_PRIMARYKEY) {
-		return 0, &sandpool.Error{Class: sandpool.Conflict, Message: fmt.Sprintf("The pool %q exists.", p.ID.Name), Err: err}
+		return 0, &sandpool.Error{Class: sandpool.Conflict,
+			Message: fmt.Sprintf("The pool %q exists.", p.ID.Name), Err: err}
 	}
 	return 1, err
 }
 
 // PutPool implements store.Pools.
-func (s *Store) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets, epoch int64) error {
+func (s *Store) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets,
+	epoch int64) error {
 	values, err := poolValues(p)
 	if err != nil {
 		return fmt.Errorf("write pool %q: %w", p.ID.Key(), err)
 	}
-	return s.writeSynced(ctx, fmt.Sprintf("write pool %q", p.ID.Key()), func(ctx context.Context) error {
-		done, err := s.stmts.putPool.ExecContext(ctx, append(values, epoch)...)
-		if err != nil {
-			return err
-		}
-		if n, err := done.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(store.NotOwner(p.ID), err)
-		}
-		if secrets == nil {
-			return nil
-		}
-		return s.replaceSecrets(ctx, p.ID, secrets)
-	})
+	return s.writeSynced(ctx, fmt.Sprintf("write pool %q", p.ID.Key()),
+		func(ctx context.Context) error {
+			done, err := s.stmts.putPool.ExecContext(ctx, append(values, epoch)...)
+			if err != nil {
+				return err
+			}
+			if n, err := done.RowsAffected(); err != nil || n == 0 {
+				return errors.Join(store.NotOwner(p.ID), err)
+			}
+			if secrets == nil {
+				return nil
+			}
+			return s.replaceSecrets(ctx, p.ID, secrets)
+		})
 }
 
 // replaceSecrets makes secrets the only ones of a pool.
-func (s *Store) replaceSecrets(ctx context.Context, id sandpool.PoolID, secrets sandpool.Secrets) error {
+func (s *Store) replaceSecrets(ctx context.Context, id sandpool.PoolID,
+	secrets sandpool.Secrets) error {
 	if _, err := s.stmts.clearSecrets.ExecContext(ctx, id.Key()); err != nil {
 		return err
 	}
 	for _, name := range secrets.Names() {
-		if _, err := s.stmts.putSecret.ExecContext(ctx, id.Key(), name, secrets[name].Reveal()); err != nil {
+		if _, err := s.stmts.putSecret.ExecContext(ctx, id.Key(), name,
+			secrets[name].Reveal()); err != nil {
 			return fmt.Errorf("secret %q: %w", name, err)
 		}
 	}
@@ -137,7 +147,8 @@ func (s *Store) Secrets(ctx context.Context, id sandpool.PoolID) (sandpool.Secre
 	fail := func(err error) (sandpool.Secrets, error) {
 		return nil, fmt.Errorf("read the secrets of pool %q: %w", id.Key(), explain(err))
 	}
-	rows, err := s.reads.QueryContext(ctx, "SELECT name, value FROM secrets WHERE pool = ?", id.Key())
+	rows, err := s.reads.QueryContext(ctx, "SELECT name, value FROM secrets WHERE pool = ?",
+		id.Key())
 	if err != nil {
 		return fail(err)
 	}
@@ -158,16 +169,18 @@ func (s *Store) Secrets(ctx context.Context, id sandpool.PoolID) (sandpool.Secre
 
 // DeletePool implements store.Pools.
 func (s *Store) DeletePool(ctx context.Context, id sandpool.PoolID, epoch int64) error {
-	err := s.writeSynced(ctx, fmt.Sprintf("delete pool %q", id.Key()), func(ctx context.Context) error {
-		if err := s.fence(ctx, id, epoch); err != nil {
-			return ignoreUnknown(err)
-		}
-		_, err := s.stmts.deletePool.ExecContext(ctx, id.Key())
-		return err
-	})
+	err := s.writeSynced(ctx, fmt.Sprintf("delete pool %q", id.Key()),
+		func(ctx context.Context) error {
+			if err := s.fence(ctx, id, epoch); err != nil {
+				return ignoreUnknown(err)
+			}
+			_, err := s.stmts.deletePool.ExecContext(ctx, id.Key())
+			return err
+		})
 	// ON DELETE RESTRICT is carried out like a trigger, hence the second code.
 	if isConstraint(err, lib.SQLITE_CONSTRAINT_FOREIGNKEY, lib.SQLITE_CONSTRAINT_TRIGGER) {
-		return &sandpool.Error{Class: sandpool.Conflict, Message: fmt.Sprintf("The pool %q still has sandboxes.", id.Name), Err: err}
+		return &sandpool.Error{Class: sandpool.Conflict,
+			Message: fmt.Sprintf("The pool %q still has sandboxes.", id.Name), Err: err}
 	}
 	return err
 }

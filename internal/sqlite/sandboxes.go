@@ -33,9 +33,11 @@ const (
 )
 
 const (
-	stopping = "UPDATE sandboxes SET state = 'stopping', reason = ?1 WHERE id = ?2 AND state <> 'stopping'" + ofEpoch3
-	touch    = "UPDATE sandboxes SET last_used_at = ?1 WHERE id = ?2 AND last_used_at < ?1" + ofEpoch3
-	remove   = "DELETE FROM sandboxes WHERE id = ?1" + ofEpoch2
+	stopping = "UPDATE sandboxes SET state = 'stopping', reason = ?1 WHERE id = ?2 AND state <> " +
+		"'stopping'" + ofEpoch3
+	touch = "UPDATE sandboxes SET last_used_at = ?1 WHERE id = ?2 AND last_used_at < ?1" +
+		ofEpoch3
+	remove = "DELETE FROM sandboxes WHERE id = ?1" + ofEpoch2
 )
 
 // changed reports whether a statement has changed a row.
@@ -52,7 +54,8 @@ type scanner interface{ Scan(...any) error }
 
 func scanSandbox(row scanner) (b sandpool.Sandbox, err error) {
 	var created, claimed, used int64
-	err = row.Scan(&b.ID, &b.Pool.Subscription, &b.Pool.ResourceGroup, &b.Pool.Name, &b.Revision, &b.State, &b.Identifier,
+	err = row.Scan(&b.ID, &b.Pool.Subscription, &b.Pool.ResourceGroup, &b.Pool.Name, &b.Revision,
+		&b.State, &b.Identifier,
 		&b.Secret, &b.Handle, &b.Reason, &created, &claimed, &used)
 	b.CreatedAt, b.ClaimedAt, b.LastUsedAt = timeOf(created), timeOf(claimed), timeOf(used)
 	return b, err
@@ -82,7 +85,9 @@ func (s *Store) Sandboxes(ctx context.Context) ([]sandpool.Sandbox, error) {
 // Insert implements store.Sandboxes.
 func (s *Store) Insert(ctx context.Context, b sandpool.Sandbox, epoch int64) error {
 	if b.State != sandpool.Starting || b.Identifier != "" {
-		return sandpool.Errorf(sandpool.Conflict, "", "state", "The new sandbox %q is %s for identifier %q; it must be starting for nobody.", b.ID, b.State, b.Identifier)
+		return sandpool.Errorf(sandpool.Conflict, "", "state",
+			"The new sandbox %q is %s for identifier %q; it must be starting for nobody.", b.ID,
+			b.State, b.Identifier)
 	}
 	err := s.write(ctx, fmt.Sprintf("insert sandbox %q", b.ID), func(ctx context.Context) error {
 		if err := s.fence(ctx, b.Pool, epoch); err != nil {
@@ -99,7 +104,8 @@ func (s *Store) Insert(ctx context.Context, b sandpool.Sandbox, epoch int64) err
 func insertError(err error, id sandpool.SandboxID, pool sandpool.PoolID) error {
 	switch {
 	case isConstraint(err, lib.SQLITE_CONSTRAINT_PRIMARYKEY):
-		return &sandpool.Error{Class: sandpool.Conflict, Message: fmt.Sprintf("The sandbox %q exists.", id), Err: err}
+		return &sandpool.Error{Class: sandpool.Conflict,
+			Message: fmt.Sprintf("The sandbox %q exists.", id), Err: err}
 	case isConstraint(err, lib.SQLITE_CONSTRAINT_FOREIGNKEY):
 		return unknownPool(pool, err)
 	}
@@ -107,23 +113,27 @@ func insertError(err error, id sandpool.SandboxID, pool sandpool.PoolID) error {
 }
 
 // Started implements store.Sandboxes.
-func (s *Store) Started(ctx context.Context, id sandpool.SandboxID, handle []byte, now time.Time, epoch int64) (b sandpool.Sandbox, err error) {
+func (s *Store) Started(ctx context.Context, id sandpool.SandboxID, handle []byte, now time.Time,
+	epoch int64) (b sandpool.Sandbox, err error) {
 	if handle == nil {
 		handle = []byte{} // an empty handle is one; NULL says that there is none
 	}
-	err = s.write(ctx, fmt.Sprintf("record start of sandbox %q", id), func(ctx context.Context) error {
-		done, err := changed(s.stmts.started.ExecContext(ctx, handle, nanos(now), id, epoch))
-		if err != nil {
-			return err
-		}
-		if b, err = s.mine(ctx, id, epoch, done); err != nil {
-			return err
-		}
-		if !done {
-			return sandpool.Errorf(sandpool.Conflict, "", "state", "The sandbox %q is %s already.", id, b.State)
-		}
-		return nil
-	})
+	err = s.write(ctx, fmt.Sprintf("record start of sandbox %q", id),
+		func(ctx context.Context) error {
+			done, err := changed(s.stmts.started.ExecContext(ctx, handle, nanos(now), id, epoch))
+			if err != nil {
+				return err
+			}
+			if b, err = s.mine(ctx, id, epoch, done); err != nil {
+				return err
+			}
+			if !done {
+				return sandpool.Errorf(sandpool.Conflict, "", "state",
+					"The sandbox %q is %s already.",
+					id, b.State)
+			}
+			return nil
+		})
 	return b, err
 }
 
@@ -136,7 +146,8 @@ func (s *Store) byID(ctx context.Context, id sandpool.SandboxID) (sandpool.Sandb
 }
 
 // mine is byID for a write of the owner of the sandbox's pool; done says that it has been compared.
-func (s *Store) mine(ctx context.Context, id sandpool.SandboxID, epoch int64, done bool) (sandpool.Sandbox, error) {
+func (s *Store) mine(ctx context.Context, id sandpool.SandboxID, epoch int64,
+	done bool) (sandpool.Sandbox, error) {
 	b, err := s.byID(ctx, id)
 	if err == nil && !done {
 		err = s.fence(ctx, b.Pool, epoch)
@@ -145,14 +156,16 @@ func (s *Store) mine(ctx context.Context, id sandpool.SandboxID, epoch int64, do
 }
 
 // Stopping implements store.Sandboxes.
-func (s *Store) Stopping(ctx context.Context, id sandpool.SandboxID, reason string, epoch int64) error {
-	return s.write(ctx, fmt.Sprintf("mark sandbox %q stopping", id), func(ctx context.Context) error {
-		done, err := changed(s.stmts.stopping.ExecContext(ctx, reason, id, epoch))
-		if err == nil && !done {
-			_, err = s.mine(ctx, id, epoch, false)
-		}
-		return err
-	})
+func (s *Store) Stopping(ctx context.Context, id sandpool.SandboxID, reason string,
+	epoch int64) error {
+	return s.write(ctx, fmt.Sprintf("mark sandbox %q stopping", id),
+		func(ctx context.Context) error {
+			done, err := changed(s.stmts.stopping.ExecContext(ctx, reason, id, epoch))
+			if err == nil && !done {
+				_, err = s.mine(ctx, id, epoch, false)
+			}
+			return err
+		})
 }
 
 // Touch implements store.Sandboxes.

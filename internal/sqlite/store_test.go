@@ -50,11 +50,14 @@ func TestStore(t *testing.T) {
 
 func TestTokens(t *testing.T) {
 	s, ctx := open(t, filepath.Join(t.TempDir(), "state.db")), t.Context()
-	one := sandpool.Token{ID: "one", Name: "Ann's", Hash: []byte(strings.Repeat("x", 32)), Grants: []sandpool.Grant{{Role: "admin"}},
+	one := sandpool.Token{ID: "one", Name: "Ann's", Hash: []byte(strings.Repeat("x", 32)),
+		Grants:    []sandpool.Grant{{Role: "admin"}},
 		CreatedAt: time.Unix(1, 2).UTC()}
 	two := sandpool.Token{ID: "two", Name: "Bob's", Hash: []byte(strings.Repeat("y", 32)),
-		Grants: []sandpool.Grant{{Role: "executor", Scope: sandpool.PoolID{Subscription: "S", ResourceGroup: "G", Name: "N"}.Scope()},
-			{Role: "reader", Scope: sandpool.Scope{Subscription: "S", ResourceGroup: "G", Pool: "N", Identifier: "a/b*", Prefix: true}}},
+		Grants: []sandpool.Grant{{Role: "executor", Scope: sandpool.PoolID{Subscription: "S",
+			ResourceGroup: "G", Name: "N"}.Scope()},
+			{Role: "reader", Scope: sandpool.Scope{Subscription: "S", ResourceGroup: "G", Pool: "N",
+				Identifier: "a/b*", Prefix: true}}},
 		CreatedAt: time.Unix(3, 4).UTC(), ExpiresAt: time.Unix(5, 6).UTC()}
 	for _, token := range []sandpool.Token{two, one, one} {
 		if err := s.PutToken(ctx, token); err != nil {
@@ -75,7 +78,8 @@ func TestTokens(t *testing.T) {
 	if _, err := s.Token(ctx, "two"); sandpool.ClassOf(err) != sandpool.NotFound {
 		t.Errorf("Token after DeleteToken: %v", err)
 	}
-	if err := s.PutToken(ctx, sandpool.Token{ID: "three"}); sandpool.ClassOf(err) != sandpool.Invalid {
+	if err := s.PutToken(ctx, sandpool.Token{ID: "three"}); sandpool.ClassOf(
+		err) != sandpool.Invalid {
 		t.Errorf("PutToken without a hash: %v", err)
 	}
 }
@@ -98,7 +102,8 @@ func TestMigrationsAreNumbered(t *testing.T) {
 // what they did.
 func TestTokensOfTheFirstSchema(t *testing.T) {
 	path, ctx := filepath.Join(t.TempDir(), "state.db"), t.Context()
-	for _, name := range []string{"migrations/0001_pools_sandboxes_tokens.sql", "migrations/0002_pool_template.sql"} {
+	for _, name := range []string{"migrations/0001_pools_sandboxes_tokens.sql",
+		"migrations/0002_pool_template.sql"} {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -114,9 +119,12 @@ func TestTokensOfTheFirstSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []sandpool.Token{
-		{ID: "one", Name: "all", Hash: make([]byte, 32), Grants: []sandpool.Grant{{Role: "admin"}}, CreatedAt: time.Unix(0, 1).UTC()},
-		{ID: "two", Name: "one pool", Hash: make([]byte, 32), CreatedAt: time.Unix(0, 2).UTC(), ExpiresAt: time.Unix(0, 3).UTC(),
-			Grants: []sandpool.Grant{{Role: "session-executor", Scope: sandpool.PoolID{Subscription: "S", ResourceGroup: "G", Name: "N"}.Scope()}}},
+		{ID: "one", Name: "all", Hash: make([]byte, 32), Grants: []sandpool.Grant{{Role: "admin"}},
+			CreatedAt: time.Unix(0, 1).UTC()},
+		{ID: "two", Name: "one pool", Hash: make([]byte, 32), CreatedAt: time.Unix(0, 2).UTC(),
+			ExpiresAt: time.Unix(0, 3).UTC(),
+			Grants: []sandpool.Grant{{Role: "session-executor",
+				Scope: sandpool.PoolID{Subscription: "S", ResourceGroup: "G", Name: "N"}.Scope()}}},
 	}
 	if got, err := open(t, path).Tokens(ctx); err != nil || !cmp.Equal(got, want) {
 		t.Errorf("Tokens = %+v, %v", got, err)
@@ -127,10 +135,12 @@ func TestTokensOfTheFirstSchema(t *testing.T) {
 func TestForeignGrant(t *testing.T) {
 	path, ctx := filepath.Join(t.TempDir(), "state.db"), t.Context()
 	s := open(t, path)
-	if err := s.PutToken(ctx, sandpool.Token{ID: "one", Hash: make([]byte, 32), Grants: []sandpool.Grant{{Role: "admin"}}}); err != nil {
+	if err := s.PutToken(ctx, sandpool.Token{ID: "one", Hash: make([]byte, 32),
+		Grants: []sandpool.Grant{{Role: "admin"}}}); err != nil {
 		t.Fatal(err)
 	}
-	for _, grants := range []string{`[{"role":"admin"}]`, `[{"role":"admin","scope":""}]`, `[{"role":"admin","scope":"/x"}]`, `[1]`} {
+	for _, grants := range []string{`[{"role":"admin"}]`, `[{"role":"admin","scope":""}]`,
+		`[{"role":"admin","scope":"/x"}]`, `[1]`} {
 		if err := run(ctx, path, "UPDATE tokens SET grants = '"+grants+"'"); err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +157,8 @@ func TestFileMode(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := open(t, path)
-	if err := s.PutToken(t.Context(), sandpool.Token{ID: "one", Hash: make([]byte, 32)}); err != nil {
+	if err := s.PutToken(t.Context(), sandpool.Token{ID: "one", Hash: make([]byte, 32)}); err !=
+		nil {
 		t.Fatal(err)
 	}
 	files, err := os.ReadDir(dir)
@@ -169,7 +180,9 @@ func TestOpenRefuses(t *testing.T) {
 		make func(path string) error
 		want string
 	}{
-		"no directory": {func(path string) error { return os.Remove(filepath.Dir(path)) }, "no such file or directory"},
+		"no directory": {func(path string) error {
+			return os.Remove(filepath.Dir(path))
+		}, "no such file or directory"},
 		"no database": {func(path string) error {
 			return os.WriteFile(path, []byte(strings.Repeat("this is not a database ", 99)), 0o600)
 		}, "the file is damaged"},
@@ -243,7 +256,8 @@ func TestDiskFull(t *testing.T) {
 	}
 	var err error
 	for i := 0; err == nil && i < 1000; i++ {
-		err = s.PutToken(t.Context(), sandpool.Token{ID: "t" + strings.Repeat("x", i), Name: strings.Repeat("n", 1000), Hash: make([]byte, 32)})
+		err = s.PutToken(t.Context(), sandpool.Token{ID: "t" + strings.Repeat("x", i),
+			Name: strings.Repeat("n", 1000), Hash: make([]byte, 32)})
 	}
 	if sandpool.ClassOf(err) != sandpool.Unavailable || !strings.Contains(err.Error(), "full") {
 		t.Fatalf("write to a full disk: %v", err)

@@ -64,14 +64,16 @@ func (s *Store) Token(ctx context.Context, id string) (sandpool.Token, error) {
 // PutToken inserts t or replaces the token with its id.
 func (s *Store) PutToken(ctx context.Context, t sandpool.Token) error {
 	if len(t.Hash) != sha256.Size {
-		return sandpool.Errorf(sandpool.Invalid, "", "hash", "The hash of token %q has %d bytes; SHA-256 has %d.", t.ID, len(t.Hash), sha256.Size)
+		return sandpool.Errorf(sandpool.Invalid, "", "hash",
+			"The hash of token %q has %d bytes; SHA-256 has %d.", t.ID, len(t.Hash), sha256.Size)
 	}
 	grants, err := store.GrantsText(t.Grants)
 	if err != nil {
 		return fmt.Errorf("write token %q: %w", t.ID, err)
 	}
 	return s.writeSynced(ctx, fmt.Sprintf("write token %q", t.ID), func(ctx context.Context) error {
-		_, err := s.stmts.putToken.ExecContext(ctx, t.ID, t.Name, t.Hash, grants, nanos(t.CreatedAt), nanos(t.ExpiresAt))
+		_, err := s.stmts.putToken.ExecContext(ctx, t.ID, t.Name, t.Hash, grants,
+			nanos(t.CreatedAt), nanos(t.ExpiresAt))
 		return err
 	})
 }

@@ -13,8 +13,8 @@ type grant struct {
 	Scope string `json:"scope"`
 }
 
-// GrantsText is how stores keep the grants of a token: a JSON array of {"role", "scope"}, the scope as
-// sandpool.Scope writes it.
+// GrantsText is how stores keep the grants of a token: a JSON array of {"role", "scope"}, the scope
+// as sandpool.Scope writes it.
 func GrantsText(grants []sandpool.Grant) (string, error) {
 	rows := make([]grant, 0, len(grants))
 	for _, g := range grants {

@@ -24,7 +24,8 @@ type Call[T any] struct {
 // Do returns value as it was served, by this goroutine or by another. A turn is a token in the
 // channel turn, which comes back when the calls are served. The context bounds the wait for a turn
 // and nothing after it: serve gets one that does not end.
-func (q *Queue[T]) Do(ctx context.Context, turn chan struct{}, value T, serve func(context.Context, []*Call[T])) (T, error) {
+func (q *Queue[T]) Do(ctx context.Context, turn chan struct{}, value T, serve func(context.Context,
+	[]*Call[T])) (T, error) {
 	if err := ctx.Err(); err != nil {
 		return value, err
 	}

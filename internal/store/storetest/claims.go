@@ -11,7 +11,8 @@ import (
 )
 
 func (s *suite) request(identifier sandpool.Identifier) sandpool.ClaimRequest {
-	return sandpool.ClaimRequest{Pool: s.pool, Identifier: identifier, Revision: 7, Max: 3, Now: at(100), Epoch: 1,
+	return sandpool.ClaimRequest{Pool: s.pool, Identifier: identifier, Revision: 7, Max: 3,
+		Now: at(100), Epoch: 1,
 		NewID: newID(), NewSecret: "fresh"}
 }
 
@@ -28,7 +29,8 @@ func (s *suite) claim(r sandpool.ClaimRequest, want sandpool.ClaimOutcome) sandp
 
 func claimReady(s *suite) {
 	want := s.ready(0)
-	want.State, want.Identifier, want.ClaimedAt, want.LastUsedAt = sandpool.Claimed, "user-1", at(100), at(100)
+	want.State, want.Identifier, want.ClaimedAt, want.LastUsedAt = sandpool.Claimed, "user-1",
+		at(100), at(100)
 	if diff := cmp.Diff(want, s.claim(s.request("user-1"), sandpool.ClaimReady)); diff != "" {
 		s.Errorf("Claim: -want +got\n%s", diff)
 	}
@@ -64,8 +66,9 @@ func claimRevision(s *suite) {
 
 func claimNew(s *suite) {
 	r := s.request("user-1")
-	want := sandpool.Sandbox{ID: r.NewID, Pool: s.pool, Revision: 7, State: sandpool.Starting, Identifier: "user-1",
-		Secret: "fresh", CreatedAt: at(100), ClaimedAt: at(100), LastUsedAt: at(100)}
+	want := sandpool.Sandbox{ID: r.NewID, Pool: s.pool, Revision: 7, State: sandpool.Starting,
+		Identifier: "user-1",
+		Secret:     "fresh", CreatedAt: at(100), ClaimedAt: at(100), LastUsedAt: at(100)}
 	if diff := cmp.Diff(want, s.claim(r, sandpool.ClaimNew)); diff != "" {
 		s.Errorf("Claim: -want +got\n%s", diff)
 	}
@@ -161,16 +164,20 @@ func claimHistory(s *suite) {
 				switch (client*7 + step*5) % 4 {
 				case 0:
 					id := newID()
-					b := sandpool.Sandbox{ID: id, Pool: s.pool, Revision: 7, State: sandpool.Starting, CreatedAt: time.Now()}
+					b := sandpool.Sandbox{ID: id, Pool: s.pool, Revision: 7,
+						State: sandpool.Starting, CreatedAt: time.Now()}
 					s.check(store.Insert(s.Context(), b, 1))
 					_, err := store.Started(s.Context(), id, []byte("handle"), time.Now(), 1)
 					s.check(err)
 				case 1:
 					if mine != "" {
-						history.Stop(client, mine, func() { s.check(store.Stopping(s.Context(), mine, "", 1)) })
+						history.Stop(client, mine, func() {
+							s.check(store.Stopping(s.Context(), mine, "", 1))
+						})
 					}
 				default:
-					mine = history.Claim(client, identifier, func() (sandpool.SandboxID, sandpool.ClaimOutcome) {
+					mine = history.Claim(client, identifier, func() (sandpool.SandboxID,
+						sandpool.ClaimOutcome) {
 						b, outcome, err := store.Claim(s.Context(), s.request(identifier))
 						s.check(err)
 						return b.ID, outcome

@@ -34,7 +34,8 @@ type answer struct {
 }
 
 // Claim records do, a claim for identifier, and returns the sandbox it got.
-func (h *History) Claim(client int, identifier sandpool.Identifier, do func() (sandpool.SandboxID, sandpool.ClaimOutcome)) sandpool.SandboxID {
+func (h *History) Claim(client int, identifier sandpool.Identifier, do func() (sandpool.SandboxID,
+	sandpool.ClaimOutcome)) sandpool.SandboxID {
 	call := time.Now()
 	id, outcome := do()
 	h.add(client, call, ask{identifier: identifier}, answer{sandbox: id, outcome: outcome})
@@ -43,7 +44,8 @@ func (h *History) Claim(client int, identifier sandpool.Identifier, do func() (s
 
 // Acquire records do, which gets identifier its sandbox, held before or not. A
 // call that got none and changed nothing returns "", and is not recorded.
-func (h *History) Acquire(client int, identifier sandpool.Identifier, do func() sandpool.SandboxID) {
+func (h *History) Acquire(client int, identifier sandpool.Identifier,
+	do func() sandpool.SandboxID) {
 	call := time.Now()
 	if id := do(); id != "" {
 		h.add(client, call, ask{identifier: identifier}, answer{sandbox: id, either: true})
@@ -90,7 +92,8 @@ func (h *History) Check(t *testing.T) {
 		owner[id] = in.identifier
 	}
 	model := sessions(owner)
-	if result := porcupine.CheckOperationsTimeout(model, h.ops, time.Minute); result != porcupine.Ok {
+	if result := porcupine.CheckOperationsTimeout(model, h.ops,
+		time.Minute); result != porcupine.Ok {
 		t.Errorf("the history of %d operations is %s", len(h.ops), result)
 	}
 }
@@ -108,7 +111,8 @@ func (s session) stop() session {
 	return session{gone: s.gone + " " + string(s.held)}
 }
 
-// sessions models the identifiers, each for itself. A stop belongs to the identifier that owns the sandbox.
+// sessions models the identifiers, each for itself. A stop belongs to the identifier that owns the
+// sandbox.
 func sessions(owner map[sandpool.SandboxID]sandpool.Identifier) porcupine.Model {
 	return porcupine.Model{
 		Partition: func(ops []porcupine.Operation) [][]porcupine.Operation {

@@ -18,7 +18,8 @@ func sorted[T any](list []T, less func(a, b T) bool) []T {
 // insert writes a starting sandbox that was created at the given second.
 func (s *suite) insert(created int) sandpool.Sandbox {
 	s.Helper()
-	b := sandpool.Sandbox{ID: newID(), Pool: s.pool, Revision: 7, State: sandpool.Starting, Secret: "hush", CreatedAt: at(created)}
+	b := sandpool.Sandbox{ID: newID(), Pool: s.pool, Revision: 7, State: sandpool.Starting,
+		Secret: "hush", CreatedAt: at(created)}
 	s.must(s.Store.Insert(s.Context(), b, 1))
 	return b
 }
@@ -90,7 +91,8 @@ func sandboxForbidden(s *suite) {
 
 func sandboxTouch(s *suite) {
 	b := s.ready(0)
-	s.must(s.Store.Touch(s.Context(), []sandpool.Use{{ID: b.ID, At: at(20), Epoch: 1}, {ID: "unknown", At: at(20), Epoch: 1}}))
+	s.must(s.Store.Touch(s.Context(), []sandpool.Use{{ID: b.ID, At: at(20), Epoch: 1},
+		{ID: "unknown", At: at(20), Epoch: 1}}))
 	s.must(s.Store.Touch(s.Context(), []sandpool.Use{{ID: b.ID, At: at(10), Epoch: 1}}))
 	s.must(s.Store.Touch(s.Context(), nil))
 	b.LastUsedAt = at(20)
