@@ -25,8 +25,9 @@ import (
 )
 
 // registry serves container images for a script: app:1.0 to everybody, private/app:1.0 to the
-// user "me" with the password "open-sesame", other:1.0, which is for another platform, and web:1.0 and
-// private/web:1.0, a web server on port 8080. $REGISTRY is its host. The same image is in the folder layout, in app.tar as docker save writes it.
+// user "me" with the password "open-sesame", other:1.0, which is for another platform, and web:1.0
+// and private/web:1.0, a web server on port 8080. $REGISTRY is its host. The same image is in the
+// folder layout, in app.tar as docker save writes it.
 func registry(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 0 || neg {
 		ts.Fatalf("usage: registry")
@@ -34,7 +35,8 @@ func registry(ts *testscript.TestScript, neg bool, args []string) {
 	inner := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, password, _ := r.BasicAuth()
-		if strings.HasPrefix(r.URL.Path, "/v2/private/") && r.Method == http.MethodGet && (user != "me" || password != "open-sesame") {
+		if strings.HasPrefix(r.URL.Path, "/v2/private/") && r.Method == http.MethodGet &&
+			(user != "me" || password != "open-sesame") {
 			w.Header().Set("WWW-Authenticate", `Basic realm="private"`)
 			w.WriteHeader(http.StatusUnauthorized)
 			return
@@ -44,8 +46,10 @@ func registry(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(server.Close)
 	host := strings.TrimPrefix(server.URL, "http://")
 	ts.Setenv("REGISTRY", host)
-	app, web := containerImage(ts, "amd64", []byte("app\n")), containerImage(ts, "amd64", webServer(ts))
-	for tag, image := range map[string]v1.Image{"app:1.0": app, "private/app:1.0": app, "web:1.0": web, "private/web:1.0": web,
+	app, web := containerImage(ts, "amd64", []byte("app\n")), containerImage(ts, "amd64",
+		webServer(ts))
+	for tag, image := range map[string]v1.Image{"app:1.0": app, "private/app:1.0": app,
+		"web:1.0": web, "private/web:1.0": web,
 		"other:1.0": containerImage(ts, "arm64", []byte("app\n"))} {
 		ref, err := name.ParseReference(host + "/" + tag)
 		ts.Check(err)
@@ -77,17 +81,23 @@ func webServer(ts *testscript.TestScript) []byte {
 func containerImage(ts *testscript.TestScript, arch string, program []byte) v1.Image {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	ts.Check(w.WriteHeader(&tar.Header{Name: "bin/app", Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(program))}))
+	ts.Check(w.WriteHeader(&tar.Header{Name: "bin/app", Typeflag: tar.TypeReg, Mode: 0o755,
+		Size: int64(len(program))}))
 	_, err := w.Write(program)
 	ts.Check(err)
-	ts.Check(w.WriteHeader(&tar.Header{Name: "dev/null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}))
+	ts.Check(w.WriteHeader(&tar.Header{Name: "dev/null", Typeflag: tar.TypeChar, Devmajor: 1,
+		Devminor: 3}))
 	ts.Check(w.Close())
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(b.Bytes())), nil
+	})
 	ts.Check(err)
 	image, err := mutate.AppendLayers(empty.Image, layer)
 	ts.Check(err)
-	image, err = mutate.ConfigFile(image, &v1.ConfigFile{OS: "linux", Architecture: arch, RootFS: v1.RootFS{Type: "layers", DiffIDs: diffs(ts, image)},
-		Config: v1.Config{Entrypoint: []string{"/bin/app"}, Cmd: []string{"--serve"}, User: "1000", ExposedPorts: map[string]struct{}{"8080/tcp": {}}}})
+	image, err = mutate.ConfigFile(image, &v1.ConfigFile{OS: "linux", Architecture: arch,
+		RootFS: v1.RootFS{Type: "layers", DiffIDs: diffs(ts, image)},
+		Config: v1.Config{Entrypoint: []string{"/bin/app"}, Cmd: []string{"--serve"}, User: "1000",
+			ExposedPorts: map[string]struct{}{"8080/tcp": {}}}})
 	ts.Check(err)
 	return image
 }
@@ -113,7 +123,8 @@ func request(ts *testscript.TestScript, neg bool, args []string) {
 	if strings.Contains(args[2], "?") {
 		separator = "&"
 	}
-	r, err := http.NewRequest(http.MethodGet, c.PoolEndpoint(args[0])+args[2]+separator+"identifier="+args[1], nil)
+	r, err := http.NewRequest(http.MethodGet, c.PoolEndpoint(args[0])+args[2]+separator+
+		"identifier="+args[1], nil)
 	ts.Check(err)
 	r.Header.Set("Authorization", "Bearer "+cfg.Token)
 	resp, err := http.DefaultClient.Do(r)

@@ -41,7 +41,8 @@ func TestScript(t *testing.T) {
 			e.Setenv("IMAGES", images)
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "hold": hold, "registry": registry, "request": request},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"await": await, "hold": hold, "registry": registry, "request": request},
 	})
 }
 
@@ -87,7 +88,8 @@ func hold(ts *testscript.TestScript, neg bool, args []string) {
 func buildProgram(t *testing.T) string {
 	t.Helper()
 	bin := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "../cmd/sandpool", "../cmd/sandpool-agent")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "../cmd/sandpool",
+		"../cmd/sandpool-agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
@@ -103,8 +105,10 @@ func startServer(t *testing.T, bin, images string) string {
 	config := filepath.Join(dir, "client.yaml")
 	var log bytes.Buffer
 	// Not bound to the test's context, whose end would kill it: it is to stop in order.
-	cmd := exec.Command(filepath.Join(bin, "sandpool"), "serve", "--data-dir", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0")
-	cmd.Env = append(os.Environ(), "SANDPOOL_CONFIG="+config, "SANDPOOL_IMAGE_DIR="+images, "SANDPOOL_ON_EXIT=stop",
+	cmd := exec.Command(filepath.Join(bin, "sandpool"), "serve", "--data-dir",
+		filepath.Join(dir, "data"), "--listen", "127.0.0.1:0")
+	cmd.Env = append(os.Environ(), "SANDPOOL_CONFIG="+config, "SANDPOOL_IMAGE_DIR="+images,
+		"SANDPOOL_ON_EXIT=stop",
 		"SANDPOOL_LIMITS_MIN_COOLDOWN=1s")
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
@@ -148,10 +152,12 @@ func makePool(ctx context.Context, t *testing.T, config string) {
 		t.Fatal(err)
 	}
 	ready, most := 3, 40
-	if _, err := c.PutPool(ctx, "python", api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
-		ContainerType:      string(sandpool.PythonLTS),
-		ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most, ReadySessionInstances: &ready},
-	}}); err != nil {
+	if _, err := c.PutPool(ctx, "python", api.SessionPool{Location: "local",
+		Properties: &api.SessionPoolProperties{
+			ContainerType: string(sandpool.PythonLTS),
+			ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most,
+				ReadySessionInstances: &ready},
+		}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.WaitReady(ctx, "python", nil); err != nil {

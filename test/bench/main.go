@@ -40,7 +40,8 @@ func main() {
 func run(ctx context.Context, o bench.Options) (err error) {
 	data := os.Getenv("SANDPOOL_TEST_DATA")
 	if data == "" {
-		return fmt.Errorf("SANDPOOL_TEST_DATA names no directory with the Python image; run make bench")
+		return fmt.Errorf(
+			"SANDPOOL_TEST_DATA names no directory with the Python image; run make bench")
 	}
 	dir, err := os.MkdirTemp("", "sandpool-bench-")
 	if err != nil {
@@ -74,7 +75,8 @@ func storyTeller() func(step, detail string) {
 	return func(step, detail string) {
 		if step != last {
 			last = step
-			fmt.Fprintf(os.Stderr, "%6s  %s %s\n", time.Since(begin).Round(time.Second), step, detail)
+			fmt.Fprintf(os.Stderr, "%6s  %s %s\n", time.Since(begin).Round(time.Second), step,
+				detail)
 		}
 	}
 }

@@ -52,7 +52,8 @@ const warmImports = "import IPython, numpy, pandas, matplotlib.pyplot"
 func boots() []boot {
 	return []boot{
 		{name: "peer: fresh gVisor boot, bare", how: "nothing imported", script: answerScript},
-		{name: "peer: fresh gVisor boot, warmed up", how: warmImports, script: warmImports + answerScript},
+		{name: "peer: fresh gVisor boot, warmed up", how: warmImports, script: warmImports +
+			answerScript},
 	}
 }
 
@@ -73,7 +74,8 @@ type peers struct {
 
 func newPeers(ctx context.Context, dir, images string) (_ *peers, err error) {
 	p := &peers{boots: boots()}
-	out, err := exec.CommandContext(ctx, "python3", "-c", "import sys; print(sys.executable)").Output()
+	out, err := exec.CommandContext(ctx, "python3", "-c",
+		"import sys; print(sys.executable)").Output()
 	if err != nil {
 		return nil, fmt.Errorf("find python3: %w", err)
 	}
@@ -86,13 +88,16 @@ func newPeers(ctx context.Context, dir, images string) (_ *peers, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p.engine, err = gvisor.New(slog.New(slog.DiscardHandler), gvisor.Config{Root: filepath.Join(dir, "peer"), CgroupParent: "sandpool-bench"})
+	p.engine, err = gvisor.New(slog.New(slog.DiscardHandler),
+		gvisor.Config{Root: filepath.Join(dir, "peer"), CgroupParent: "sandpool-bench"})
 	if err != nil {
 		return nil, fmt.Errorf("engine of the peer: %w", err)
 	}
 	for i := range p.boots {
-		if p.boots[i].prepared, err = p.engine.Prepare(ctx, template(img, p.boots[i].script), nil); err != nil {
-			return nil, errors.Join(fmt.Errorf("prepare the booting peer: %w", err), p.engine.Close())
+		if p.boots[i].prepared, err = p.engine.Prepare(ctx, template(img, p.boots[i].script),
+			nil); err != nil {
+			return nil, errors.Join(fmt.Errorf("prepare the booting peer: %w", err),
+				p.engine.Close())
 		}
 	}
 	return p, nil
@@ -101,9 +106,10 @@ func newPeers(ctx context.Context, dir, images string) (_ *peers, err error) {
 // template is a sandbox of the image that runs a script instead of the agent.
 func template(img image.Image, script string) sandbox.Template {
 	return sandbox.Template{
-		Root:    img.Root(),
-		Args:    []string{"/usr/bin/python3", "-c", script},
-		Env:     []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "MPLCONFIGDIR=/tmp", "HOME=/tmp"},
+		Root: img.Root(),
+		Args: []string{"/usr/bin/python3", "-c", script},
+		Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "MPLCONFIGDIR=/tmp",
+			"HOME=/tmp"},
 		Dir:     "/",
 		Ready:   sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: answerPort}},
 		Start:   sandbox.Boot,
@@ -187,10 +193,13 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 
 func (p *peers) measures() []bench.Measure {
 	list := []bench.Measure{
-		bench.Summarise("peer: plain python3 process", "ms", p.python+" -c 'print(1+1)' from start to exit; no isolation, nothing imported", p.process),
+		bench.Summarise("peer: plain python3 process", "ms", p.python+
+			" -c 'print(1+1)' from start to exit; no isolation, nothing imported", p.process),
 	}
 	for _, b := range p.boots {
-		list = append(list, bench.Summarise(b.name, "ms", "the same image booted for the call, to the first answer of its Python; "+b.how, b.took))
+		list = append(list, bench.Summarise(b.name, "ms",
+			"the same image booted for the call, to the first answer of its Python; "+
+				b.how, b.took))
 	}
 	return list
 }

@@ -26,10 +26,13 @@ type output struct {
 // writeReport prints a Markdown table, the ratios, and everything as JSON.
 func writeReport(w io.Writer, r bench.Report, peers []bench.Measure) error {
 	m := r.Machine
-	fmt.Fprintf(w, "%s; %d cores of %s, %d MB, Linux %s, %s, load %s before\n\n", r.Started, m.Cores, m.CPU, m.MemoryMB, m.Kernel, m.Go, m.Load)
-	fmt.Fprintln(w, "| what | unit | N | errors | p50 | p90 | p99 | max |\n|---|---|--:|--:|--:|--:|--:|--:|")
+	fmt.Fprintf(w, "%s; %d cores of %s, %d MB, Linux %s, %s, load %s before\n\n", r.Started,
+		m.Cores, m.CPU, m.MemoryMB, m.Kernel, m.Go, m.Load)
+	fmt.Fprintln(w,
+		"| what | unit | N | errors | p50 | p90 | p99 | max |\n|---|---|--:|--:|--:|--:|--:|--:|")
 	for _, x := range append(append([]bench.Measure{}, r.Measures...), peers...) {
-		fmt.Fprintf(w, "| %s | %s | %d | %d | %.2f | %.2f | %.2f | %.2f |\n", x.Name, x.Unit, x.N, x.Errors, x.P50, x.P90, x.P99, x.Max)
+		fmt.Fprintf(w, "| %s | %s | %d | %d | %.2f | %.2f | %.2f | %.2f |\n", x.Name, x.Unit, x.N,
+			x.Errors, x.P50, x.P90, x.P99, x.Max)
 	}
 	out := output{Report: r, Peers: peers, Ratios: ratios(r.Measures, peers)}
 	fmt.Fprintln(w, "\n| ours | peer | the peer takes, at the median |\n|---|---|--:|")

@@ -27,7 +27,8 @@ func startServer(ctx context.Context, dir, images string) (*program, error) {
 	if err := os.Mkdir(bin, 0o755); err != nil {
 		return nil, err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/sandpool", "./cmd/sandpool-agent")
+	build := exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/sandpool",
+		"./cmd/sandpool-agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
@@ -41,8 +42,10 @@ func startServer(ctx context.Context, dir, images string) (*program, error) {
 	}
 	defer log.Close()
 	// Not bound to ctx, which would kill it: it is to end its sandboxes and stop in order.
-	p.cmd = exec.Command(filepath.Join(bin, "sandpool"), "serve", "--data-dir", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--log-level", "warn")
-	p.cmd.Env = append(os.Environ(), "SANDPOOL_CONFIG="+config, "SANDPOOL_IMAGE_DIR="+images, "SANDPOOL_ON_EXIT=stop")
+	p.cmd = exec.Command(filepath.Join(bin, "sandpool"), "serve", "--data-dir",
+		filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--log-level", "warn")
+	p.cmd.Env = append(os.Environ(), "SANDPOOL_CONFIG="+config, "SANDPOOL_IMAGE_DIR="+images,
+		"SANDPOOL_ON_EXIT=stop")
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	// Ctrl-C goes to the foreground group; the server hears of it from stop alone.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -82,7 +85,8 @@ func connect(ctx context.Context, config string) (*client.Client, error) {
 
 // stop ends the server in order.
 func (p *program) stop() error {
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil &&
+		!errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	if err := p.cmd.Wait(); err != nil {

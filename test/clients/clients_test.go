@@ -24,7 +24,8 @@ func TestClients(t *testing.T) {
 	data := need.Data(t)
 	base, err := findPython(t.Context())
 	if err != nil {
-		need.Lack(t, "the clients are Python programs, and this machine cannot make an environment for them: %v", err)
+		need.Lack(t, "the clients are Python programs, and this machine cannot make an "+
+			"environment for them: %v", err)
 	}
 	scripts, err := filepath.Glob("python/*_client.py")
 	if err != nil || len(scripts) == 0 {
@@ -63,7 +64,8 @@ func (s *server) drive(t *testing.T, python, script string) {
 		"PYTHONPYCACHEPREFIX=" + filepath.Join(filepath.Dir(filepath.Dir(python)), "pycache"),
 		"SSL_CERT_FILE=" + s.authority, "REQUESTS_CA_BUNDLE=" + s.authority,
 		"SANDPOOL_ENDPOINT=" + s.endpoints[ample], "SANDPOOL_FULL_ENDPOINT=" + s.endpoints[full],
-		"SANDPOOL_ABSENT_ENDPOINT=" + s.PoolEndpoint("absent"), "SANDPOOL_TOKEN=" + s.token(t, role),
+		"SANDPOOL_ABSENT_ENDPOINT=" + s.PoolEndpoint("absent"), "SANDPOOL_TOKEN=" +
+			s.token(t, role),
 	}
 	started := time.Now()
 	out, err := run.CombinedOutput()

@@ -32,7 +32,8 @@ type foundPython struct {
 func findPython(ctx context.Context) (foundPython, error) {
 	path, err := exec.LookPath("python3")
 	if err != nil {
-		return foundPython{}, errors.New("there is no python3; install the packages python3 and python3-venv")
+		return foundPython{}, errors.New("there is no python3; install the packages python3 and " +
+			"python3-venv")
 	}
 	// Debian has ensurepip, without which venv makes nothing, in a package of its own.
 	ask := exec.CommandContext(ctx, path, "-c", `
@@ -44,7 +45,8 @@ print(sys.version, sys.base_prefix, platform.machine(), sysconfig.get_platform()
 	ask.Stderr = &complaint
 	out, err := ask.Output()
 	if err != nil {
-		return foundPython{}, fmt.Errorf("%s cannot make virtual environments; install the packages python3 and python3-venv: %w\n%s", path, err, complaint.String())
+		return foundPython{}, fmt.Errorf("%s cannot make virtual environments; install the "+
+			"packages python3 and python3-venv: %w\n%s", path, err, complaint.String())
 	}
 	return foundPython{path, string(out)}, nil
 }
@@ -70,7 +72,8 @@ func newEnvironment(t *testing.T, base foundPython, dir string, locks []string) 
 // environment returns the interpreter of the environment beneath dir that has what the
 // locks name, and builds it if it is not there. It is built beside its place and
 // renamed: one that is there is whole. Environments of other locks or interpreters are removed.
-func environment(ctx context.Context, base foundPython, dir string, lock *os.File, locks []string) (string, error) {
+func environment(ctx context.Context, base foundPython, dir string, lock *os.File,
+	locks []string) (string, error) {
 	key, err := keyOf(base, locks)
 	if err != nil {
 		return "", err
@@ -104,8 +107,10 @@ func interpreter(environment string) string { return filepath.Join(environment, 
 // install is the command that installs a lock: exactly what it names, each file with a hash in
 // it. Of two packages there is only source, which is built with what build.lock has installed.
 func install(python, lock string) []string {
-	return []string{python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-compile",
-		"--require-hashes", "--no-deps", "--only-binary", ":all:", "--no-binary", "pybars4,pymeta3", "--no-build-isolation",
+	return []string{python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+		"--no-input", "--no-compile",
+		"--require-hashes", "--no-deps", "--only-binary", ":all:", "--no-binary", "pybars4,pymeta3",
+		"--no-build-isolation",
 		"--requirement", lock}
 }
 
@@ -174,7 +179,8 @@ func TestEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lock.Close()
-	// A Python whose environments have an interpreter that fails as long as the file broken is there.
+	// A Python whose environments have an interpreter that fails as long as the file broken is
+	// there.
 	base := foundPython{path: filepath.Join(t.TempDir(), "python3"), identity: "fake"}
 	broken, built := base.path+".broken", base.path+".built"
 	script := fmt.Sprintf(`#!/bin/sh
@@ -182,7 +188,8 @@ echo built >>%[2]s
 mkdir -p "$3/bin" && touch "$3/of-$(wc -l <%[2]s)"
 printf '#!/bin/sh\n! test -e %[1]s\n' >"$3/bin/python" && chmod +x "$3/bin/python"
 `, broken, built)
-	if err := errors.Join(os.WriteFile(base.path, []byte(script), 0o700), os.WriteFile(broken, nil, 0o600)); err != nil {
+	if err := errors.Join(os.WriteFile(base.path, []byte(script), 0o700), os.WriteFile(broken, nil,
+		0o600)); err != nil {
 		t.Fatal(err)
 	}
 	if path, err := environment(t.Context(), base, dir, lock, locks()); err == nil {
@@ -203,8 +210,10 @@ printf '#!/bin/sh\n! test -e %[1]s\n' >"$3/bin/python" && chmod +x "$3/bin/pytho
 		t.Errorf("the environment has %q, want what the second build made alone: %v", entries, err)
 	}
 	again, err := environment(t.Context(), base, dir, lock, locks())
-	if text, _ := os.ReadFile(built); err != nil || again != path || strings.Count(string(text), "built") != 2 {
-		t.Errorf("the second call gives %q, %v, after builds %q; want %q and no third build", again, err, text, path)
+	if text, _ := os.ReadFile(built); err != nil || again != path ||
+		strings.Count(string(text), "built") != 2 {
+		t.Errorf("the second call gives %q, %v, after builds %q; want %q and no third build", again,
+			err, text, path)
 	}
 	base.identity = "another"
 	other, err := environment(t.Context(), base, dir, lock, locks())

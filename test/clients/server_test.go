@@ -46,7 +46,8 @@ type server struct {
 func startServer(t *testing.T, images string) *server {
 	t.Helper()
 	dir := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "../../cmd/sandpool", "../../cmd/sandpool-agent")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "../../cmd/sandpool",
+		"../../cmd/sandpool-agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
@@ -55,8 +56,10 @@ func startServer(t *testing.T, images string) *server {
 	config := filepath.Join(dir, "client.yaml")
 	var log bytes.Buffer
 	// Not bound to the test's context, whose end would kill it: it is to stop in order.
-	cmd := exec.Command(filepath.Join(dir, "sandpool"), "serve", "--data-dir", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0")
-	cmd.Env = append(os.Environ(), "SANDPOOL_CONFIG="+config, "SANDPOOL_IMAGE_DIR="+images, "SANDPOOL_ON_EXIT=stop",
+	cmd := exec.Command(filepath.Join(dir, "sandpool"), "serve", "--data-dir",
+		filepath.Join(dir, "data"), "--listen", "127.0.0.1:0")
+	cmd.Env = append(os.Environ(), "SANDPOOL_CONFIG="+config, "SANDPOOL_IMAGE_DIR="+images,
+		"SANDPOOL_ON_EXIT=stop",
 		"SANDPOOL_TLS_CERT="+cert, "SANDPOOL_TLS_KEY="+key)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
@@ -97,7 +100,8 @@ func connect(t *testing.T, config, authority string) *client.Client {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(text)
-	cfg.HTTPClient = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	cfg.HTTPClient = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{
+		RootCAs: roots}}}
 	c, err := client.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -125,14 +129,19 @@ func (s *server) makePool(t *testing.T, name string, ready, most int) {
 	s.makePoolOf(t, sandpool.PythonLTS, name, ready, most)
 }
 
-func (s *server) makePoolOf(t *testing.T, kind sandpool.ContainerType, name string, ready, most int) {
+func (s *server) makePoolOf(t *testing.T, kind sandpool.ContainerType, name string, ready,
+	most int) {
 	t.Helper()
 	cooldown := 3600
-	p, err := s.PutPool(t.Context(), name, api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
-		ContainerType:            string(kind),
-		ScaleConfiguration:       &api.ScaleConfiguration{MaxConcurrentSessions: &most, ReadySessionInstances: &ready},
-		DynamicPoolConfiguration: &api.DynamicPoolConfiguration{LifecycleConfiguration: &api.LifecycleConfiguration{CooldownPeriodInSeconds: &cooldown}},
-	}})
+	p, err := s.PutPool(t.Context(), name, api.SessionPool{Location: "local",
+		Properties: &api.SessionPoolProperties{
+			ContainerType: string(kind),
+			ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most,
+				ReadySessionInstances: &ready},
+			DynamicPoolConfiguration: &api.DynamicPoolConfiguration{
+				LifecycleConfiguration: &api.LifecycleConfiguration{
+					CooldownPeriodInSeconds: &cooldown}},
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,13 +170,15 @@ func certify(t *testing.T, dir string) (authority, cert, key string) {
 	}, nil, nil)
 	leaf, leafKey := issue(t, &x509.Certificate{
 		Subject: pkix.Name{CommonName: "127.0.0.1"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{
+			x509.ExtKeyUsageServerAuth},
 	}, ca, caKey)
 	secret, err := x509.MarshalPKCS8PrivateKey(leafKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	authority, cert, key = filepath.Join(dir, "authority.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	authority, cert, key = filepath.Join(dir, "authority.pem"), filepath.Join(dir, "cert.pem"),
+		filepath.Join(dir, "key.pem")
 	for path, block := range map[string]*pem.Block{
 		authority: {Type: "CERTIFICATE", Bytes: ca.Raw},
 		cert:      {Type: "CERTIFICATE", Bytes: leaf.Raw},
@@ -181,7 +192,8 @@ func certify(t *testing.T, dir string) (authority, cert, key string) {
 }
 
 // issue makes a certificate that the parent signs, or itself if there is none.
-func issue(t *testing.T, c, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+func issue(t *testing.T, c, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate,
+	*ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

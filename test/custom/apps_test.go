@@ -18,8 +18,8 @@ import (
 )
 
 // Applications as people have them, in images of Debian packages that come from registries with a
-// login, serve their own clients from containers that were booted and from clones of a snapshot, and
-// each identifier has one of its own.
+// login, serve their own clients from containers that were booted and from clones of a snapshot,
+// and each identifier has one of its own.
 func TestApplications(t *testing.T) {
 	basic, token := ocitest.NewHub(t), ocitest.NewHub(t)
 	basic.BasicAuth("me", "open-sesame")
@@ -62,7 +62,8 @@ func useNginx(t *testing.T, k *kit, pool, session string) {
 	if got := k.get(t, pool, session, "/index.html"); got != "from nginx" {
 		t.Errorf("it serves %q", got)
 	}
-	if status, _ := k.do(t, http.MethodGet, pool, session, "/nothing", nil); status != http.StatusNotFound {
+	if status, _ := k.do(t, http.MethodGet, pool, session, "/nothing",
+		nil); status != http.StatusNotFound {
 		t.Errorf("what is not there: %d", status)
 	}
 }
@@ -101,7 +102,8 @@ func useRedis(t *testing.T, k *kit, pool, session string) {
 func usePostgres(t *testing.T, k *kit, pool, session string) {
 	port := k.forward(t, pool, session, "5432")
 	psql := func(query string) string {
-		return command(t, "psql", "-h", "127.0.0.1", "-p", port, "-U", "postgres", "-X", "-A", "-t", "-q", "-c", query)
+		return command(t, "psql", "-h", "127.0.0.1", "-p", port, "-U", "postgres", "-X", "-A", "-t",
+			"-q", "-c", query)
 	}
 	psql("create table who as select '" + session + "' as name, n from generate_series(1, 10000) n")
 	if got := psql("select name, sum(n) from who group by name"); got != session+"|50005000" {
@@ -119,11 +121,13 @@ func command(t *testing.T, name string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// forward runs `sandpool session forward` until the test ends, and returns its port on this machine.
+// forward runs `sandpool session forward` until the test ends, and returns its port on this
+// machine.
 func (k *kit) forward(t *testing.T, pool, session, to string) (port string) {
 	t.Helper()
 	config := filepath.Join(t.TempDir(), "client.yaml")
-	if err := client.SaveConfig(config, client.Config{Endpoint: k.Endpoint(), Token: k.token}); err != nil {
+	if err := client.SaveConfig(config, client.Config{Endpoint: k.Endpoint(),
+		Token: k.token}); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(k.program(t), "session", "forward", "-o", "json",

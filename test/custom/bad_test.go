@@ -27,8 +27,8 @@ func (k *kit) as(t *testing.T, role string) *client.Client {
 	return c
 }
 
-// TestBadImages: what is wrong with an image is said to those who may change the pool, with what the
-// container wrote, and without secrets; to others only that something is wrong.
+// TestBadImages: what is wrong with an image is said to those who may change the pool, with what
+// the container wrote, and without secrets; to others only that something is wrong.
 func TestBadImages(t *testing.T) {
 	k := newKit(t)
 	owner, user := k.as(t, "pool-contributor"), k.as(t, "session-executor")
@@ -54,28 +54,41 @@ func TestBadImages(t *testing.T) {
 		change func(p *api.SessionPoolProperties, c *api.Container)
 		want   []string
 	}{
-		"missing": {func(_ *api.SessionPoolProperties, c *api.Container) { c.Image = k.host + "/none:1" }, []string{"has no image", "none:1"}},
+		"missing": {func(_ *api.SessionPoolProperties, c *api.Container) {
+			c.Image = k.host + "/none:1"
+		}, []string{"has no image", "none:1"}},
 		"locked": {func(p *api.SessionPoolProperties, c *api.Container) {
 			c.Image = strings.TrimPrefix(locked.URL, "http://") + "/app:1"
-			p.CustomContainerTemplate.RegistryCredentials = &api.RegistryCredentials{Server: strings.TrimPrefix(locked.URL, "http://"), Username: "me", PasswordSecretRef: "key"}
+			p.CustomContainerTemplate.RegistryCredentials = &api.RegistryCredentials{
+				Server: strings.TrimPrefix(locked.URL, "http://"), Username: "me",
+				PasswordSecretRef: "key"}
 		}, []string{"refuses the credentials"}},
-		"platform": {func(_ *api.SessionPoolProperties, c *api.Container) { c.Image = k.push(t, "other:1", other) }, []string{"linux/amd64"}},
-		"command":  {func(_ *api.SessionPoolProperties, c *api.Container) { c.Command = []string{"/nothing-here"} }, []string{"/nothing-here"}},
-		"exits": {func(_ *api.SessionPoolProperties, c *api.Container) { c.Args = []string{"fail"} },
+		"platform": {func(_ *api.SessionPoolProperties, c *api.Container) {
+			c.Image = k.push(t, "other:1", other)
+		}, []string{"linux/amd64"}},
+		"command": {func(_ *api.SessionPoolProperties, c *api.Container) {
+			c.Command = []string{"/nothing-here"}
+		}, []string{"/nothing-here"}},
+		"exits": {func(_ *api.SessionPoolProperties, c *api.Container) {
+			c.Args = []string{"fail"}
+		},
 			[]string{"exited with code 9", "last lines", "giving up\nkey=***"}},
 		"exits-by-snapshot": {func(p *api.SessionPoolProperties, c *api.Container) {
-			p.Sandpool, c.Env, c.Args = &api.SandpoolSettings{WarmStart: "snapshot"}, nil, []string{"fail"}
+			p.Sandpool, c.Env, c.Args = &api.SandpoolSettings{WarmStart: "snapshot"}, nil, []string{
+				"fail"}
 		}, []string{"exited with code 9", "last lines", "giving up\nkey="}},
 		"deaf": {func(_ *api.SessionPoolProperties, c *api.Container) {
 			c.Args = []string{"deaf"}
-			c.Probes = []api.ContainerProbe{{Type: "Startup", TCPSocket: &api.TCPSocket{Port: &one}, PeriodSeconds: &one, FailureThreshold: &one}}
+			c.Probes = []api.ContainerProbe{{Type: "Startup", TCPSocket: &api.TCPSocket{Port: &one},
+				PeriodSeconds: &one, FailureThreshold: &one}}
 		}, []string{"did not pass", "nothing listens at port 1", "last lines", "not listening"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			body := container(good)
 			p := body.Properties
 			p.Secrets = []api.PoolSecret{{Name: "key", Value: &secret}}
-			p.CustomContainerTemplate.Containers[0].Env = []api.EnvironmentVar{{Name: "KEY", SecretRef: "key"}}
+			p.CustomContainerTemplate.Containers[0].Env = []api.EnvironmentVar{
+				{Name: "KEY", SecretRef: "key"}}
 			c.change(p, &p.CustomContainerTemplate.Containers[0])
 			_, err := owner.PutPool(t.Context(), name, body)
 			for _, want := range c.want {
@@ -101,11 +114,13 @@ func TestBadImages(t *testing.T) {
 					said = append(said, e.Message, e.Error)
 				}
 				for _, text := range said {
-					if strings.Contains(text, secret) || c != k.Client && strings.Contains(text, "/data/") {
+					if strings.Contains(text, secret) || c != k.Client &&
+						strings.Contains(text, "/data/") {
 						t.Errorf("a text holds a secret, or a path of the host: %q", text)
 					}
 					if c == user && strings.Contains(text, "last lines") {
-						t.Errorf("who may not change the pool reads what its containers wrote: %q", text)
+						t.Errorf("who may not change the pool reads what its containers wrote: %q",
+							text)
 					}
 				}
 				if strings.Contains(said[0], "last lines") && c == user {

@@ -1,6 +1,6 @@
 // Package custom_test runs pools of custom containers as their owners do: images in a registry of
-// the test, pools made by the ARM API of a real server, sandboxes of the real engine, and requests by
-// identifier. At the end nothing may be left on the host.
+// the test, pools made by the ARM API of a real server, sandboxes of the real engine, and requests
+// by identifier. At the end nothing may be left on the host.
 package custom_test
 
 import (
@@ -32,7 +32,8 @@ func TestCounter(t *testing.T) {
 	if got := k.get(t, "counter", "bobby", "/count"); got != "1" {
 		t.Errorf("bobby's first count is %q: two identifiers share a container", got)
 	}
-	if status, body := k.do(t, http.MethodPost, "counter", "alice", "/.management/stopSession", nil); status != http.StatusOK {
+	if status, body := k.do(t, http.MethodPost, "counter", "alice", "/.management/stopSession",
+		nil); status != http.StatusOK {
 		t.Fatalf("stop alice's session: %d %s", status, body)
 	}
 	if got := k.get(t, "counter", "alice", "/count"); got != "1" {
@@ -50,7 +51,8 @@ func (k *kit) get(t *testing.T, pool, identifier, path string) string {
 	return strings.TrimSpace(body)
 }
 
-func (k *kit) do(t *testing.T, method, pool, identifier, path string, body io.Reader) (int, string) {
+func (k *kit) do(t *testing.T, method, pool, identifier, path string, body io.Reader) (int,
+	string) {
 	t.Helper()
 	at, err := url.Parse(k.PoolEndpoint(pool) + path)
 	if err != nil {
@@ -80,8 +82,9 @@ func (k *kit) do(t *testing.T, method, pool, identifier, path string, body io.Re
 func container(image string) api.SessionPool {
 	most, ready, port := 10, 2, 8080
 	return api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
-		ContainerType:      "CustomContainer",
-		ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most, ReadySessionInstances: &ready},
+		ContainerType: "CustomContainer",
+		ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most,
+			ReadySessionInstances: &ready},
 		CustomContainerTemplate: &api.CustomContainerTemplate{
 			Containers: []api.Container{{Image: image}},
 			Ingress:    &api.Ingress{TargetPort: &port},

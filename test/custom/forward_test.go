@@ -12,7 +12,8 @@ import (
 	"github.com/sandpool/sandpool"
 )
 
-// TestForward reaches a container by a tunnel and by a forwarded port, as `sandpool session forward` does.
+// TestForward reaches a container by a tunnel and by a forwarded port, as `sandpool session
+// forward` does.
 func TestForward(t *testing.T) {
 	k := newKit(t)
 	k.makePool(t, "counter", container(k.push(t, "counter:1", app(t))))
@@ -27,10 +28,12 @@ func TestForward(t *testing.T) {
 	if err := tunnel.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := io.ReadAll(tunnel); err != nil || !strings.HasSuffix(string(got), "\r\n\r\n1\n") {
+	if got, err := io.ReadAll(tunnel); err != nil ||
+		!strings.HasSuffix(string(got), "\r\n\r\n1\n") {
 		t.Errorf("by tunnel: %q, %v", got, err)
 	}
-	if _, err := k.Tunnel(t.Context(), "counter", "alice", 22); sandpool.ClassOf(err) != sandpool.Denied {
+	if _, err := k.Tunnel(t.Context(), "counter", "alice", 22); sandpool.ClassOf(
+		err) != sandpool.Denied {
 		t.Errorf("a port that is not exposed: %v", err)
 	}
 

@@ -19,7 +19,8 @@ var errEnough = errors.New("enough")
 
 // wantLines reads a session's log until each of the texts was in a line, in order, and returns the
 // last of these lines.
-func (k *kit) wantLines(t *testing.T, pool, identifier string, l client.Logs, texts ...string) (last api.LogLine) {
+func (k *kit) wantLines(t *testing.T, pool, identifier string, l client.Logs,
+	texts ...string) (last api.LogLine) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -35,7 +36,8 @@ func (k *kit) wantLines(t *testing.T, pool, identifier string, l client.Logs, te
 		return nil
 	})
 	if len(texts) > 0 {
-		t.Errorf("the log of %s ends with %v without %q:\n%s", identifier, err, texts, strings.Join(all, "\n"))
+		t.Errorf("the log of %s ends with %v without %q:\n%s", identifier, err, texts,
+			strings.Join(all, "\n"))
 	}
 	return last
 }
@@ -47,17 +49,20 @@ func TestLogs(t *testing.T) {
 		p := container(k.push(t, "counter:1", app(t)))
 		p.Properties.Sandpool = &api.SandpoolSettings{WarmStart: mode}
 		k.makePool(t, mode, p)
-		k.get(t, mode, "alice", "/print?out=to+the+output&err="+url.QueryEscape("\x1b[31mred\r\xff"))
+		k.get(t, mode, "alice", "/print?out=to+the+output&err="+
+			url.QueryEscape("\x1b[31mred\r\xff"))
 		last := k.wantLines(t, mode, "alice", client.Logs{Follow: true}, "stdout: to the output")
 		k.wantLines(t, mode, "alice", client.Logs{Follow: true}, "stderr: \x1b[31mred\r\ufffd")
 		k.get(t, mode, "alice", "/print?out=more")
 		k.wantLines(t, mode, "alice", client.Logs{Follow: true, After: last.Next}, "stdout: more")
 		if mode == "boot" {
-			k.wantLines(t, mode, "alice", client.Logs{}, "stdout: the app listens", "stdout: to the output", "stdout: more")
+			k.wantLines(t, mode, "alice", client.Logs{}, "stdout: the app listens",
+				"stdout: to the output", "stdout: more")
 		}
 		ended := make(chan error, 1)
 		go func() {
-			ended <- k.SessionLogs(t.Context(), mode, "alice", client.Logs{Follow: true, After: last.Next}, func(api.LogLine) error { return nil })
+			ended <- k.SessionLogs(t.Context(), mode, "alice", client.Logs{Follow: true,
+				After: last.Next}, func(api.LogLine) error { return nil })
 		}()
 		k.do(t, http.MethodGet, mode, "alice", "/exit?code=3", nil)
 		select {
@@ -69,7 +74,9 @@ func TestLogs(t *testing.T) {
 			t.Error("a reader still waits although the session has ended")
 		}
 		k.wantLines(t, mode, "alice", client.Logs{}, "stdout: more", "asked to exit with 3")
-		err := k.SessionLogs(t.Context(), mode, "bobby", client.Logs{}, func(api.LogLine) error { return nil })
+		err := k.SessionLogs(t.Context(), mode, "bobby", client.Logs{}, func(api.LogLine) error {
+			return nil
+		})
 		if sandpool.ClassOf(err) != sandpool.NotFound {
 			t.Errorf("the log of a session that never was: %v", err)
 		}

@@ -40,7 +40,8 @@ func TestProtocols(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hub.Push("protocols:1", ocitest.Image{Layers: []string{ocitest.Layer(t, ocitest.File("app", 0o755, string(program)))},
+	hub.Push("protocols:1", ocitest.Image{Layers: []string{
+		ocitest.Layer(t, ocitest.File("app", 0o755, string(program)))},
 		Config: v1.Config{Entrypoint: []string{"/app"}, User: "1000"}})
 	k.makePool(t, "protocols", container(hub.Host()+"/protocols:1"))
 	t.Run("a gigabyte", k.gigabyte)
@@ -63,7 +64,8 @@ func (k *kit) gigabyte(t *testing.T) {
 		t.Errorf("down: %d bytes, %v", n, err)
 	}
 	again := k.open(t, http.MethodGet, "bulky", fmt.Sprintf("/bulk?bytes=%d", size), nil)
-	status, got := k.do(t, http.MethodPost, "protocols", "bulky", "/bulk", again.Body) // down and up at once
+	// down and up at once
+	status, got := k.do(t, http.MethodPost, "protocols", "bulky", "/bulk", again.Body)
 	if want := fmt.Sprintf("%d %x", size, down.Sum(nil)); status != http.StatusOK || got != want {
 		t.Errorf("up: %d %q, want %q", status, got, want)
 	}
@@ -76,7 +78,8 @@ func (k *kit) gigabyte(t *testing.T) {
 // open begins a request whose answer is read by the caller.
 func (k *kit) open(t *testing.T, method, session, path string, body io.Reader) *http.Response {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, k.PoolEndpoint("protocols")+path+"&identifier="+session, body)
+	r, err := http.NewRequestWithContext(t.Context(), method, k.PoolEndpoint("protocols")+path+
+		"&identifier="+session, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,14 +96,19 @@ func (k *kit) open(t *testing.T, method, session, path string, body io.Reader) *
 // own server in a container. A case that fails ends the test program.
 func (k *kit) rpc(t *testing.T) {
 	name := func(ctx context.Context) context.Context {
-		return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+k.token, "x-ms-session-identifier", "caller")
+		return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+k.token,
+			"x-ms-session-identifier", "caller")
 	}
-	conn, err := grpc.NewClient(strings.TrimPrefix(k.Endpoint(), "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err := grpc.NewClient(strings.TrimPrefix(k.Endpoint(), "http://"),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithAuthority("protocols."+suffix),
-		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, call grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any,
+			cc *grpc.ClientConn, call grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 			return call(name(ctx), method, req, reply, cc, opts...)
 		}),
-		grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, stream grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc,
+			cc *grpc.ClientConn, method string, stream grpc.Streamer,
+			opts ...grpc.CallOption) (grpc.ClientStream, error) {
 			return stream(name(ctx), desc, cc, method, opts...)
 		}))
 	if err != nil {
@@ -110,10 +118,12 @@ func (k *kit) rpc(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	client := testgrpc.NewTestServiceClient(conn)
-	for name, do := range map[string]func(context.Context, testgrpc.TestServiceClient, ...grpc.CallOption){
+	for name, do := range map[string]func(context.Context, testgrpc.TestServiceClient,
+		...grpc.CallOption){
 		"empty unary": interop.DoEmptyUnaryCall, "large unary": interop.DoLargeUnaryCall,
-		"client streaming": interop.DoClientStreaming, "server streaming": interop.DoServerStreaming,
-		"both streaming": interop.DoPingPong, "empty stream": interop.DoEmptyStream,
+		"client streaming": interop.DoClientStreaming,
+		"server streaming": interop.DoServerStreaming,
+		"both streaming":   interop.DoPingPong, "empty stream": interop.DoEmptyStream,
 		"metadata": interop.DoCustomMetadata, "status": interop.DoStatusCodeAndMessage,
 		"deadline": interop.DoTimeoutOnSleepingServer, "cancel": interop.DoCancelAfterFirstResponse,
 	} {
@@ -129,18 +139,22 @@ func (k *kit) browser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sign := httptest.NewServer(&httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) {
-		r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host
-		r.Out.Host, r.Out.URL.RawQuery = r.In.Host, r.In.URL.RawQuery
-		r.Out.Header.Set("Authorization", "Bearer "+k.token)
-	}})
+	sign := httptest.NewServer(&httputil.ReverseProxy{FlushInterval: -1,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host
+			r.Out.Host, r.Out.URL.RawQuery = r.In.Host, r.In.URL.RawQuery
+			r.Out.Header.Set("Authorization", "Bearer "+k.token)
+		}})
 	defer sign.Close()
 	_, port, _ := strings.Cut(strings.TrimPrefix(sign.URL, "http://"), ":")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
-		"--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-		"--remote-debugging-port=0", "--user-data-dir="+t.TempDir(), "http://protocols."+suffix+":"+port+"/page/?identifier=reader")
+	cmd := exec.CommandContext(ctx, "chromium", "--headless=new", "--no-sandbox", "--disable-gpu",
+		"--no-first-run",
+		"--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
+		"--disable-sync",
+		"--remote-debugging-port=0", "--user-data-dir="+t.TempDir(), "http://protocols."+suffix+":"+
+			port+"/page/?identifier=reader")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 10 * time.Second
@@ -158,7 +172,8 @@ func (k *kit) browser(t *testing.T) {
 		<-look.C
 		got = k.get(t, "protocols", "reader", "/reported")
 	}
-	for _, want := range []string{"/page/{$} ", "/page/style.css ", "/page/js/app.js ", "a=1;2, form, there and back, event, no cookie"} {
+	for _, want := range []string{"/page/{$} ", "/page/style.css ", "/page/js/app.js ",
+		"a=1;2, form, there and back, event, no cookie"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the page reports %q; want %q", got, want)
 		}

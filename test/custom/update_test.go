@@ -54,8 +54,8 @@ func (k *kit) wantEvents(t *testing.T, pool string, names ...string) (all []api.
 	return all
 }
 
-// TestUpdateOfTag: an update looks a tag up again. What is ready is replaced if it means another image
-// now, sessions keep what they have, and a registry that does not answer changes nothing.
+// TestUpdateOfTag: an update looks a tag up again. What is ready is replaced if it means another
+// image now, sessions keep what they have, and a registry that does not answer changes nothing.
 func TestUpdateOfTag(t *testing.T) {
 	k := newKit(t)
 	body := container(k.push(t, "app:latest", saying(t, "first")))
@@ -81,8 +81,10 @@ func TestUpdateOfTag(t *testing.T) {
 		t.Fatal(err)
 	}
 	status := got.Properties.TemplateUpdateStatus
-	if status == nil || status.ActiveTemplate.Status.AllocatedCount != 2 || status.DesiredTemplate.Status.AllocatedCount != 1 ||
-		status.DesiredTemplate.Status.ExpectedCount != 2 || len(status.DesiredTemplate.Containers) != 1 {
+	if status == nil || status.ActiveTemplate.Status.AllocatedCount != 2 ||
+		status.DesiredTemplate.Status.AllocatedCount != 1 ||
+		status.DesiredTemplate.Status.ExpectedCount != 2 ||
+		len(status.DesiredTemplate.Containers) != 1 {
 		t.Errorf("the status of the update is %+v", status)
 	}
 
@@ -98,9 +100,11 @@ func TestUpdateOfTag(t *testing.T) {
 	if got, err = k.Pool(t.Context(), "pool"); err != nil {
 		t.Fatal(err)
 	}
-	if p := got.Properties; p.ProvisioningState != "Succeeded" || !strings.Contains(p.Sandpool.Problem, "stays what it was") ||
+	if p := got.Properties; p.ProvisioningState != "Succeeded" ||
+		!strings.Contains(p.Sandpool.Problem, "stays what it was") ||
 		p.TemplateUpdateStatus.DesiredTemplate.Status.ImagePullFailCount != 1 {
-		t.Errorf("after an update without a registry: %s, %q, %+v", p.ProvisioningState, p.Sandpool.Problem, p.TemplateUpdateStatus.DesiredTemplate.Status)
+		t.Errorf("after an update without a registry: %s, %q, %+v", p.ProvisioningState,
+			p.Sandpool.Problem, p.TemplateUpdateStatus.DesiredTemplate.Status)
 	}
 	if !strings.Contains(env("david"), "FROM=second") {
 		t.Error("the pool does not go on with the image that it has")
@@ -153,7 +157,8 @@ func TestPullProgress(t *testing.T) {
 // slowly serves blobs at a walk until the channel is closed.
 func (k *kit) slowly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if wait := k.slow.Load(); wait != nil && strings.Contains(r.URL.Path, "/blobs/") && r.Method == http.MethodGet {
+		if wait := k.slow.Load(); wait != nil && strings.Contains(r.URL.Path, "/blobs/") &&
+			r.Method == http.MethodGet {
 			w = &walk{ResponseWriter: w, wait: *wait, done: r.Context().Done()}
 		}
 		next.ServeHTTP(w, r)

@@ -21,10 +21,13 @@ import (
 // forwarded are requests of every kind to a pool of containers, in several spellings.
 func forwarded(pool, id string) []request {
 	var all []request
-	for _, op := range []string{"GET /", "POST /run", "PUT //a//../b", "OPTIONS /*", "PROPFIND /x", "GET /.management/tunnel", "GET /.MANAGEMENT/tunnel",
-		"POST /.management/stopSession", "GET /%2emanagement/listSessions", "GET /.management/logs", "GET /x/../.management/listSessions", "TRACE /"} {
+	for _, op := range []string{"GET /", "POST /run", "PUT //a//../b", "OPTIONS /*", "PROPFIND /x",
+		"GET /.management/tunnel", "GET /.MANAGEMENT/tunnel",
+		"POST /.management/stopSession", "GET /%2emanagement/listSessions", "GET /.management/logs",
+		"GET /x/../.management/listSessions", "TRACE /"} {
 		method, path, _ := strings.Cut(op, " ")
-		all = append(all, request{method: method, path: endpoint(pool) + path + "?identifier=" + id})
+		all = append(all, request{method: method, path: endpoint(pool) + path + "?identifier=" +
+			id})
 	}
 	return all
 }
@@ -33,9 +36,13 @@ func forwarded(pool, id string) []request {
 func (k *target) customNoToken(t *testing.T) {
 	b := k.box(t, "box")
 	b.seen(t)
-	for _, h := range []http.Header{nil, {"Authorization": {"Bearer "}}, {"Authorization": {"Bearer " + k.token + "x"}}, {"Authorization": {"Bearer x", "Bearer " + k.token}},
-		{"Cookie": {"sandpool-session=" + b.id}}, {"X-Ms-Session-Identifier": {b.id}}, {"Proxy-Authorization": {"Bearer " + k.token}},
-		{"Connection": {"Authorization"}, "X-Forwarded-For": {"127.0.0.1"}, "X-Original-Url": {"/healthz"}}} {
+	for _, h := range []http.Header{nil, {"Authorization": {"Bearer "}},
+		{"Authorization": {"Bearer " + k.token + "x"}}, {"Authorization": {"Bearer x", "Bearer " +
+			k.token}},
+		{"Cookie": {"sandpool-session=" + b.id}}, {"X-Ms-Session-Identifier": {b.id}}, {
+			"Proxy-Authorization": {"Bearer " + k.token}},
+		{"Connection": {"Authorization"}, "X-Forwarded-For": {"127.0.0.1"},
+			"X-Original-Url": {"/healthz"}}} {
 		for _, op := range forwarded(mine, b.id) {
 			op.header = h
 			if status, _, body := k.send(t, op); status != http.StatusUnauthorized {
@@ -54,10 +61,14 @@ func (k *target) customScoped(t *testing.T) {
 	victim := k.box(t, "victim")
 	victim.seen(t)
 	for name, grant := range map[string]api.TokenRequest{
-		"of another pool":      {Name: "pool", Role: string(auth.SessionExecutor), Pool: k.PoolID(theirs).String()},
-		"of one session":       {Name: "one", Role: string(auth.SessionExecutor), Scope: k.PoolID(mine).String() + "/identifiers/another-one"},
-		"of a family":          {Name: "family", Role: string(auth.SessionExecutor), Scope: k.PoolID(mine).String() + "/identifiers/family-*"},
-		"of another pool's id": {Name: "other", Role: string(auth.SessionExecutor), Scope: k.PoolID(theirs).String() + "/identifiers/" + victim.id},
+		"of another pool": {Name: "pool", Role: string(auth.SessionExecutor),
+			Pool: k.PoolID(theirs).String()},
+		"of one session": {Name: "one", Role: string(auth.SessionExecutor),
+			Scope: k.PoolID(mine).String() + "/identifiers/another-one"},
+		"of a family": {Name: "family", Role: string(auth.SessionExecutor),
+			Scope: k.PoolID(mine).String() + "/identifiers/family-*"},
+		"of another pool's id": {Name: "other", Role: string(auth.SessionExecutor),
+			Scope: k.PoolID(theirs).String() + "/identifiers/" + victim.id},
 	} {
 		made, err := k.CreateToken(t.Context(), grant)
 		if err != nil {
@@ -67,26 +78,35 @@ func (k *target) customScoped(t *testing.T) {
 			op.header = bearer(made.Text)
 			status, _, body := k.send(t, op)
 			lists := strings.Contains(op.path, "/%2emanagement/listSessions") && status == 200
-			if status != http.StatusForbidden && (!lists || !strings.HasPrefix(body, `{"value":[],`)) {
+			if status != http.StatusForbidden &&
+				(!lists || !strings.HasPrefix(body, `{"value":[],`)) {
 				t.Errorf("%s: %s %s: %d %.200s", name, op.method, op.path, status, body)
 			}
 		}
-		for _, query := range []string{"", "?identifier=family-a", "?identifier=another-one", "?identifier=family-a&identifier=" + victim.id, "?identifier=family-a%00" + victim.id} {
-			for _, h := range []http.Header{{"X-Ms-Session-Identifier": {victim.id}}, {"X_ms_session_identifier": {victim.id}}, {"X-Ms-Session-Identifier": {"family-a", victim.id}},
-				{"Cookie": {"sandpool-session=" + victim.id}}, {"Connection": {"X-Ms-Session-Identifier"}, "X-Ms-Session-Identifier": {victim.id}}} {
+		for _, query := range []string{"", "?identifier=family-a", "?identifier=another-one",
+			"?identifier=family-a&identifier=" + victim.id, "?identifier=family-a%00" + victim.id} {
+			for _, h := range []http.Header{{"X-Ms-Session-Identifier": {victim.id}},
+				{"X_ms_session_identifier": {victim.id}}, {"X-Ms-Session-Identifier": {"family-a",
+					victim.id}},
+				{"Cookie": {"sandpool-session=" + victim.id}}, {
+					"Connection": {"X-Ms-Session-Identifier"}, "X-Ms-Session-Identifier": {
+						victim.id}}} {
 				h["Authorization"] = []string{"Bearer " + made.Text}
-				k.send(t, request{"GET", endpoint(mine) + "/scoped" + query, h, nil}) // it may begin its own session
+				// it may begin its own session
+				k.send(t, request{"GET", endpoint(mine) + "/scoped" + query, h, nil})
 			}
 		}
 		if err := k.RevokeToken(t.Context(), made.ID); err != nil {
 			t.Error(err)
 		}
 	}
-	if seen := victim.seen(t); strings.Contains(seen, "/scoped") || strings.Count(seen, "HTTP/1.1\r\n") != 2 {
+	if seen := victim.seen(t); strings.Contains(seen, "/scoped") ||
+		strings.Count(seen, "HTTP/1.1\r\n") != 2 {
 		t.Errorf("the container has seen:\n%s", seen)
 	}
 	for _, id := range []string{"family-a", "another-one"} {
-		if err := k.DeleteSession(t.Context(), mine, id); err != nil && sandpool.ClassOf(err) != sandpool.NotFound {
+		if err := k.DeleteSession(t.Context(), mine, id); err != nil &&
+			sandpool.ClassOf(err) != sandpool.NotFound {
 			t.Error(err)
 		}
 	}
@@ -97,13 +117,17 @@ func (k *target) customIdentifiers(t *testing.T) {
 	victim := k.box(t, "Victim")
 	victim.seen(t)
 	id := victim.id
-	guesses := []string{strings.ToUpper(id), strings.ToLower(id), id + "%00", id + "%20", id + ".", id + "%0a", id + "%2f", id + "%ef%bc%8d",
-		strings.Replace(id, "V", "%ef%bc%b6", 1), id + "+", "*", "../" + id, "", id + "&identifier=other-one", "&identifier=" + id + "&identifier=x"}
+	guesses := []string{strings.ToUpper(id), strings.ToLower(id), id + "%00", id + "%20", id + ".",
+		id + "%0a", id + "%2f", id + "%ef%bc%8d",
+		strings.Replace(id, "V", "%ef%bc%b6", 1), id + "+", "*", "../" + id, "", id +
+			"&identifier=other-one", "&identifier=" + id + "&identifier=x"}
 	made := map[string]bool{}
 	for _, guess := range guesses {
-		k.send(t, request{"GET", endpoint(mine) + "/guess?identifier=" + guess, bearer(k.token), nil})
+		k.send(t, request{"GET", endpoint(mine) + "/guess?identifier=" + guess, bearer(k.token),
+			nil})
 	}
-	for _, pool := range []string{theirs, "missing", mine + "%2f..%2f" + mine, strings.ToUpper(theirs), mine + ".", mine + "%00"} {
+	for _, pool := range []string{theirs, "missing", mine + "%2f..%2f" + mine,
+		strings.ToUpper(theirs), mine + ".", mine + "%00"} {
 		k.send(t, request{"GET", endpoint(pool) + "/guess?identifier=" + id, bearer(k.token), nil})
 	}
 	if seen := victim.seen(t); strings.Contains(seen, "/guess") {
@@ -115,7 +139,8 @@ func (k *target) customIdentifiers(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, s := range list {
-			if s.Identifier != id && strings.Contains(strings.ToLower(s.Identifier), strings.ToLower(id)) || s.Identifier == id && pool == theirs {
+			if s.Identifier != id && strings.Contains(strings.ToLower(s.Identifier),
+				strings.ToLower(id)) || s.Identifier == id && pool == theirs {
 				made[s.Identifier] = true
 				if err := k.DeleteSession(t.Context(), pool, s.Identifier); err != nil {
 					t.Errorf("delete %q: %v", s.Identifier, err)
@@ -131,18 +156,25 @@ func (k *target) customIdentifiers(t *testing.T) {
 // customRoutes: no header moves a request to another pool, path, method or host.
 func (k *target) customRoutes(t *testing.T) {
 	b := k.box(t, "box")
-	for _, name := range []string{"X-Original-Url", "X-Rewrite-Url", "X-Forwarded-Path", "X-Forwarded-Prefix", "X-Forwarded-Host", "X-Forwarded-Uri", "X-Host",
-		"X-Http-Method-Override", "X-Method-Override", "X-Original-Host", "X-Envoy-Original-Path", "X-Accel-Redirect", "Content-Location", "Destination", "Referer", "Forwarded", "X-Real-Ip"} {
-		for _, value := range []string{endpoint(theirs) + "/moved", "/.management/stopSession", "/sandpool/tokens", "DELETE", "theirs", "http://169.254.169.254/latest"} {
+	for _, name := range []string{"X-Original-Url", "X-Rewrite-Url", "X-Forwarded-Path",
+		"X-Forwarded-Prefix", "X-Forwarded-Host", "X-Forwarded-Uri", "X-Host",
+		"X-Http-Method-Override", "X-Method-Override", "X-Original-Host", "X-Envoy-Original-Path",
+		"X-Accel-Redirect", "Content-Location", "Destination", "Referer", "Forwarded",
+		"X-Real-Ip"} {
+		for _, value := range []string{endpoint(theirs) + "/moved", "/.management/stopSession",
+			"/sandpool/tokens", "DELETE", "theirs", "http://169.254.169.254/latest"} {
 			h := bearer(k.token)
 			h[name] = []string{value}
-			if status, _, body := k.send(t, request{"GET", b.at("/route"), h, nil}); status != 200 || body != "/route 0" {
+			if status, _, body := k.send(t, request{"GET", b.at("/route"), h, nil}); status !=
+				200 || body != "/route 0" {
 				t.Errorf("%s: %s: %d %.100q", name, value, status, body)
 			}
 		}
 	}
 	seen := b.seen(t)
-	for _, bad := range []string{"X-Original-", "X-Rewrite-Url", "X-Real-Ip", "X-Forwarded-Path", "X-Forwarded-Uri", "Forwarded: /", "Forwarded: http", "X-Forwarded-Host: /", "X-Forwarded-Prefix: /sandpool"} {
+	for _, bad := range []string{"X-Original-", "X-Rewrite-Url", "X-Real-Ip", "X-Forwarded-Path",
+		"X-Forwarded-Uri", "Forwarded: /", "Forwarded: http", "X-Forwarded-Host: /",
+		"X-Forwarded-Prefix: /sandpool"} {
 		if strings.Contains(seen, bad) {
 			t.Errorf("the container is told %s", bad)
 		}
@@ -153,10 +185,14 @@ func (k *target) customRoutes(t *testing.T) {
 func (k *target) customAuthorization(t *testing.T) {
 	b := k.box(t, "box")
 	for _, h := range []http.Header{
-		{"Authorization": {"Bearer " + k.token}, "Proxy-Authorization": {"Bearer " + k.token}, "X-Ms-Apikey": {k.token}},
-		{"authorization": {"bearer " + k.token}, "X_ms_apikey": {k.token}, "X-Sandpool-Token": {k.token}},
-		{"Authorization": {"Bearer " + k.token}, "Proxy_Authorization": {k.token}, "X_sandpool_token": {k.token}},
-		{"Authorization": {"Bearer " + k.token}, "Connection": {"close, Authorization", "keep-alive"}},
+		{"Authorization": {"Bearer " + k.token}, "Proxy-Authorization": {"Bearer " + k.token},
+			"X-Ms-Apikey": {k.token}},
+		{"authorization": {"bearer " + k.token}, "X_ms_apikey": {k.token},
+			"X-Sandpool-Token": {k.token}},
+		{"Authorization": {"Bearer " + k.token}, "Proxy_Authorization": {k.token},
+			"X_sandpool_token": {k.token}},
+		{"Authorization": {"Bearer " + k.token}, "Connection": {"close, Authorization",
+			"keep-alive"}},
 		{"Authorization": {"Bearer " + k.token}, "Te": {"trailers"}, "Trailer": {"Authorization"}},
 	} {
 		if status, _, body := k.send(t, request{"GET", b.at("/key"), h, nil}); status != 200 {
@@ -164,7 +200,9 @@ func (k *target) customAuthorization(t *testing.T) {
 		}
 	}
 	conn := k.dial(t, time.Minute)
-	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nTransfer-Encoding: chunked\r\nTrailer: Authorization, X-Ok\r\n\r\n1\r\na\r\n0\r\nAuthorization: Bearer %s\r\nX-Ok: 1\r\n\r\n", b.at("/key"), k.token, k.token)
+	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"+
+		"Transfer-Encoding: chunked\r\nTrailer: Authorization, X-Ok\r\n\r\n1\r\na\r\n0\r\n"+
+		"Authorization: Bearer %s\r\nX-Ok: 1\r\n\r\n", b.at("/key"), k.token, k.token)
 	if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil {
 		t.Errorf("a trailer: %v", err)
 	} else {
@@ -182,33 +220,48 @@ func (k *target) customSmuggling(t *testing.T) {
 	b := k.box(t, "box")
 	b.seen(t)
 	inner := "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
-	head := "POST " + b.at("/outer") + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + k.token + "\r\n"
+	head := "POST " + b.at("/outer") + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + k.token +
+		"\r\n"
 	chunk := fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(inner), inner)
 	for name, text := range map[string]string{
-		"length and chunks":    head + fmt.Sprintf("Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", len(inner)+5),
-		"chunks and length":    head + "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n" + chunk,
-		"two lengths":          head + fmt.Sprintf("Content-Length: 0\r\nContent-Length: %d\r\n\r\n", len(inner)),
-		"length with a space":  head + fmt.Sprintf("Content-Length : %d\r\n\r\n", len(inner)),
-		"odd coding":           head + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-		"coding with a tab":    head + "Transfer-Encoding:\tchunked\r\n\r\n" + chunk,
-		"coding twice":         head + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
-		"vertical tab":         head + "Transfer-Encoding: \vchunked\r\n\r\n0\r\n\r\n",
-		"folded":               head + "X: 1\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-		"nominated length":     head + fmt.Sprintf("Connection: Content-Length\r\nContent-Length: %d\r\n\r\n%s", len(inner), inner),
-		"a body of a GET":      strings.Replace(head, "POST", "GET", 1) + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(inner), inner),
-		"bare LF in a chunk":   head + "Transfer-Encoding: chunked\r\n\r\n0\n\n",
-		"chunk extension":      head + "Transfer-Encoding: chunked\r\n\r\n1;x=\n" + inner + "\r\na\r\n0\r\n\r\n",
-		"negative chunk":       head + "Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
-		"huge chunk":           head + "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
-		"upgrade with a body":  head + fmt.Sprintf("Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: %d\r\n\r\n%s", len(inner), inner),
-		"h2c":                  head + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\nContent-Length: 0\r\n\r\n",
-		"a line in the path":   strings.Replace(head, "/outer", "/outer%0d%0aX:1", 1) + "Content-Length: 0\r\n\r\n",
-		"expectation, refused": head + fmt.Sprintf("Expect: 100-continue\r\nContent-Length: %d\r\n\r\n%s", len(inner), inner),
+		"length and chunks": head + fmt.Sprintf(
+			"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", len(inner)+5),
+		"chunks and length": head + "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n" +
+			chunk,
+		"two lengths": head + fmt.Sprintf(
+			"Content-Length: 0\r\nContent-Length: %d\r\n\r\n", len(inner)),
+		"length with a space": head + fmt.Sprintf("Content-Length : %d\r\n\r\n", len(inner)),
+		"odd coding":          head + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+		"coding with a tab":   head + "Transfer-Encoding:\tchunked\r\n\r\n" + chunk,
+		"coding twice": head +
+			"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+		"vertical tab": head + "Transfer-Encoding: \vchunked\r\n\r\n0\r\n\r\n",
+		"folded":       head + "X: 1\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"nominated length": head + fmt.Sprintf(
+			"Connection: Content-Length\r\nContent-Length: %d\r\n\r\n%s", len(inner), inner),
+		"a body of a GET": strings.Replace(head, "POST", "GET", 1) +
+			fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(inner), inner),
+		"bare LF in a chunk": head + "Transfer-Encoding: chunked\r\n\r\n0\n\n",
+		"chunk extension": head + "Transfer-Encoding: chunked\r\n\r\n1;x=\n" + inner +
+			"\r\na\r\n0\r\n\r\n",
+		"negative chunk": head + "Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
+		"huge chunk":     head + "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+		"upgrade with a body": head + fmt.Sprintf(
+			"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: %d\r\n\r\n%s", len(inner),
+			inner),
+		"h2c": head + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n" +
+			"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\nContent-Length: 0\r\n\r\n",
+		"a line in the path": strings.Replace(head, "/outer", "/outer%0d%0aX:1", 1) +
+			"Content-Length: 0\r\n\r\n",
+		"expectation, refused": head + fmt.Sprintf(
+			"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n%s", len(inner), inner),
 	} {
 		conn := k.dial(t, 30*time.Second)
-		go func() { _, _ = io.WriteString(conn, text+inner) }() // what follows is a request without a token
+		// what follows is a request without a token
+		go func() { _, _ = io.WriteString(conn, text+inner) }()
 		r := bufio.NewReader(conn)
-		for { // whatever comes, until the server answers that the inner one lacks a token, or closes
+		// whatever comes, until the server answers that the inner one lacks a token, or closes
+		for {
 			resp, err := http.ReadResponse(r, nil)
 			if err != nil {
 				break
@@ -248,11 +301,16 @@ func (k *target) customSlow(t *testing.T) {
 		case 0:
 			fmt.Fprintf(conn, "GET %s HTTP/1.1\r\n%s\r\n", s.at("/endless"), head)
 		case 1:
-			fmt.Fprintf(conn, "GET %s HTTP/1.1\r\n%sConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", s.at("/flood"), head)
+			fmt.Fprintf(conn, "GET %s HTTP/1.1\r\n%sConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+				"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+				s.at("/flood"), head)
 		case 2:
-			fmt.Fprintf(conn, "POST %s HTTP/1.1\r\n%sContent-Length: 1000000000\r\n\r\nhello", s.at("/upload"), head)
+			fmt.Fprintf(conn, "POST %s HTTP/1.1\r\n%sContent-Length: 1000000000\r\n\r\nhello",
+				s.at("/upload"), head)
 		case 3:
-			fmt.Fprintf(conn, "GET %s&port=8080 HTTP/1.1\r\n%sConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", s.at("/.management/tunnel"), head)
+			fmt.Fprintf(conn,
+				"GET %s&port=8080 HTTP/1.1\r\n%sConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
+				s.at("/.management/tunnel"), head)
 		case 4:
 			fmt.Fprintf(conn, "GET %s HTTP/1.1\r\n%s", s.at("/head"), head)
 		}
@@ -296,12 +354,15 @@ func (k *target) customSlow(t *testing.T) {
 func (k *target) customTunnels(t *testing.T) {
 	b := k.box(t, "box")
 	b.verdicts(t, "srv = socket.socket(); srv.bind(('0.0.0.0', 9999)); srv.listen()")
-	for _, port := range []string{"9999", "22", "0", "-1", "65536", "8080.0", "0x1f90", "+8080", "08080 ", "8080,9999", "127.0.0.1:9999", "169.254.169.254:80", "http", "8080%00", "%00"} {
+	for _, port := range []string{"9999", "22", "0", "-1", "65536", "8080.0", "0x1f90", "+8080",
+		"08080 ", "8080,9999", "127.0.0.1:9999", "169.254.169.254:80", "http", "8080%00", "%00"} {
 		for _, upgrade := range []string{"tcp", "websocket"} {
 			h := bearer(k.token)
 			h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{upgrade}
-			h["Sec-Websocket-Version"], h["Sec-Websocket-Key"] = []string{"13"}, []string{"AAAAAAAAAAAAAAAAAAAAAA=="}
-			if status, _, body := k.send(t, request{"GET", b.at("/.management/tunnel") + "&port=" + strings.ReplaceAll(port, " ", "%20"), h, nil}); status < 400 || status >= 500 {
+			h["Sec-Websocket-Version"], h["Sec-Websocket-Key"] = []string{"13"}, []string{
+				"AAAAAAAAAAAAAAAAAAAAAA=="}
+			if status, _, body := k.send(t, request{"GET", b.at("/.management/tunnel") + "&port=" +
+				strings.ReplaceAll(port, " ", "%20"), h, nil}); status < 400 || status >= 500 {
 				t.Errorf("port %s: %d %.100s", port, status, body)
 			}
 		}

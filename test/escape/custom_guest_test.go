@@ -155,22 +155,26 @@ try_('shared memory', lambda: call(libc.shmget, 4711, 100, 0))
 // on; the server serves everybody else.
 func (k *target) customBombs(t *testing.T) {
 	for name, code := range map[string]string{
-		"memory":  "x = []\nwhile True: x.append(b'x' * (16 << 20))",
-		"fork":    "while True:\n  try: os.fork()\n  except OSError: pass",
-		"threads": "for i in range(100000): threading.Thread(target=time.sleep, args=(1000,)).start()",
-		"disk":    "f = open('/big', 'wb')\nwhile True: f.write(b'x' * (1 << 20))",
-		"files":   "x = [os.dup(0) for i in range(70000)]",
-		"output":  "line = b'x' * 65535 + b'\\n'\nfor i in range(3000): os.write(1, line); os.write(2, line)",
-		"exit":    "os._exit(7)",
-		"kill":    "os.kill(1, 9)\nos.kill(1, 15)\nos.kill(-1, 9)",
-		"stop":    "threading.Thread(target=lambda: (time.sleep(1), os.kill(os.getpid(), 19))).start()",
+		"memory": "x = []\nwhile True: x.append(b'x' * (16 << 20))",
+		"fork":   "while True:\n  try: os.fork()\n  except OSError: pass",
+		"threads": "for i in range(100000): threading.Thread(target=time.sleep, " +
+			"args=(1000,)).start()",
+		"disk":  "f = open('/big', 'wb')\nwhile True: f.write(b'x' * (1 << 20))",
+		"files": "x = [os.dup(0) for i in range(70000)]",
+		"output": "line = b'x' * 65535 + b'\\n'\nfor i in range(3000): os.write(1, line); " +
+			"os.write(2, line)",
+		"exit": "os._exit(7)",
+		"kill": "os.kill(1, 9)\nos.kill(1, 15)\nos.kill(-1, 9)",
+		"stop": "threading.Thread(target=lambda: (time.sleep(1), os.kill(os.getpid(), " +
+			"19))).start()",
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := k.box(t, "box")
 			done := make(chan string, 1)
 			go func() {
 				// It may never answer: then it ends with its session, below.
-				status, text := k.tryUpload(t, request{http.MethodPost, b.at("/run"), bearer(k.token), strings.NewReader(code)})
+				status, text := k.tryUpload(t, request{http.MethodPost, b.at("/run"),
+					bearer(k.token), strings.NewReader(code)})
 				done <- http.StatusText(status) + text
 			}()
 			if name == "fork" { // which answers a thousand times, or never
@@ -189,16 +193,19 @@ func (k *target) customBombs(t *testing.T) {
 func (k *target) customAnswers(t *testing.T) {
 	b, other := k.box(t, "box"), k.box(t, "other")
 	for range 5 {
-		if _, _, got := k.send(t, request{"GET", b.at("/planted"), bearer(k.token), nil}); got != "first" {
+		if _, _, got := k.send(t, request{"GET", b.at("/planted"), bearer(k.token), nil}); got !=
+			"first" {
 			t.Errorf("an answer is %q", got)
 		}
 		// It may spoil the next answer of its own session, and no other.
-		if _, _, got := k.send(t, request{"GET", other.at("/next"), bearer(k.token), nil}); got != "/next 0" {
+		if _, _, got := k.send(t, request{"GET", other.at("/next"), bearer(k.token), nil}); got !=
+			"/next 0" {
 			t.Errorf("the answer of another session is %q", got)
 		}
 	}
 	_, header, _ := k.send(t, request{"GET", b.at("/forged"), bearer(k.token), nil})
-	if header.Get("X-Sandpool-Error") != "" || header.Get("X-Ms-Request-Id") == "forged" || len(header["Set-Cookie"]) > 0 {
+	if header.Get("X-Sandpool-Error") != "" || header.Get("X-Ms-Request-Id") == "forged" ||
+		len(header["Set-Cookie"]) > 0 {
 		t.Errorf("a container's header: %v", header)
 	}
 }

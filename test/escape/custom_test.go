@@ -81,9 +81,11 @@ func (k *target) makeCustom(t *testing.T, name, host string, ready int) {
 	p.Properties.ScaleConfiguration.ReadySessionInstances = &ready
 	secret, pids := password, int64(256)
 	p.Properties.Secrets = []api.PoolSecret{{Name: "registry", Value: &secret}}
-	p.Properties.CustomContainerTemplate.RegistryCredentials = &api.RegistryCredentials{Server: host,
+	p.Properties.CustomContainerTemplate.RegistryCredentials = &api.RegistryCredentials{
+		Server:   host,
 		Username: "me", PasswordSecretRef: "registry"}
-	p.Properties.CustomContainerTemplate.Containers[0].Resources = &api.ContainerResources{Memory: "0.5Gi"}
+	p.Properties.CustomContainerTemplate.Containers[0].Resources = &api.ContainerResources{
+		Memory: "0.5Gi"}
 	p.Properties.Sandpool = &api.SandpoolSettings{Disk: "64Mi", PIDs: &pids}
 	if _, err := k.PutPool(t.Context(), name, p); err != nil {
 		t.Fatal(err)
@@ -96,8 +98,9 @@ func (k *target) makeCustom(t *testing.T, name, host string, ready int) {
 func customPool(image string) api.SessionPool {
 	most, ready, port := 60, 1, 8080
 	return api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
-		ContainerType:      string(sandpool.CustomContainer),
-		ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most, ReadySessionInstances: &ready},
+		ContainerType: string(sandpool.CustomContainer),
+		ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most,
+			ReadySessionInstances: &ready},
 		CustomContainerTemplate: &api.CustomContainerTemplate{
 			Containers: []api.Container{{Image: image}}, Ingress: &api.Ingress{TargetPort: &port}},
 	}}

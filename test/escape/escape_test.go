@@ -102,7 +102,8 @@ func newServer(t *testing.T, images string) *target {
 	t.Helper()
 	dir := t.TempDir()
 	agent := filepath.Join(dir, "sandpool-agent")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", agent, "../../cmd/sandpool-agent")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", agent,
+		"../../cmd/sandpool-agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the agent: %v\n%s", err, out)
@@ -123,7 +124,8 @@ func newServer(t *testing.T, images string) *target {
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ran := make(chan error, 1)
 	go func() { ran <- srv.Run(ctx) }()
-	k := &target{dir: cfg.DataDir, addr: strings.TrimPrefix(srv.URL(), "http://"), token: srv.AdminToken()}
+	k := &target{dir: cfg.DataDir, addr: strings.TrimPrefix(srv.URL(), "http://"),
+		token: srv.AdminToken()}
 	t.Cleanup(func() {
 		stop()
 		if err := <-ran; err != nil {
@@ -151,11 +153,13 @@ func newServer(t *testing.T, images string) *target {
 func (k *target) makePool(t *testing.T, name string, ready int) {
 	t.Helper()
 	most, pids := 60, int64(256)
-	_, err := k.PutPool(t.Context(), name, api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
-		ContainerType:      string(sandpool.PythonLTS),
-		ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most, ReadySessionInstances: &ready},
-		Sandpool:           &api.SandpoolSettings{Memory: "512Mi", Disk: "64Mi", PIDs: &pids},
-	}})
+	_, err := k.PutPool(t.Context(), name, api.SessionPool{Location: "local",
+		Properties: &api.SessionPoolProperties{
+			ContainerType: string(sandpool.PythonLTS),
+			ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most,
+				ReadySessionInstances: &ready},
+			Sandpool: &api.SandpoolSettings{Memory: "512Mi", Disk: "64Mi", PIDs: &pids},
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +187,8 @@ func (k *target) healthy(t *testing.T) {
 		t.Errorf("health: %v", err)
 	}
 	s := k.session(t, "next")
-	if got := s.run(t, "x = 6\nprint('out')\nx * 7"); string(got.Result.ExecutionResult) != "42" || got.Result.Stdout != "out\n" {
+	if got := s.run(t, "x = 6\nprint('out')\nx * 7"); string(got.Result.ExecutionResult) != "42" ||
+		got.Result.Stdout != "out\n" {
 		t.Errorf("the next session answers %+v", got.Execution)
 	}
 }
@@ -201,7 +206,8 @@ func (k *target) session(t *testing.T, name string) session {
 	s := session{k: k, pool: mine, id: clean}
 	t.Cleanup(func() {
 		// Not the test's context, which has ended. A session that was never made is none to delete.
-		if err := k.DeleteSession(context.WithoutCancel(t.Context()), s.pool, s.id); err != nil && sandpool.ClassOf(err) != sandpool.NotFound {
+		if err := k.DeleteSession(context.WithoutCancel(t.Context()), s.pool, s.id); err != nil &&
+			sandpool.ClassOf(err) != sandpool.NotFound {
 			t.Errorf("delete %s: %v", s.id, err)
 		}
 	})
@@ -309,5 +315,6 @@ func bearer(token string) http.Header { return http.Header{"Authorization": {"Be
 
 // endpoint is the path of a pool's data plane.
 func endpoint(pool string) string {
-	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/sessionPools/%s", sandpool.DefaultSubscription, sandpool.DefaultResourceGroup, pool)
+	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/sessionPools/%s",
+		sandpool.DefaultSubscription, sandpool.DefaultResourceGroup, pool)
 }

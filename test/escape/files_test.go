@@ -21,7 +21,8 @@ func form(t *testing.T, filename, content string) (contentType string, body io.R
 	t.Helper()
 	var b bytes.Buffer
 	w := multipart.NewWriter(&b)
-	p, err := w.CreatePart(textproto.MIMEHeader{"Content-Disposition": {`form-data; name="file"; filename="` + filename + `"`}})
+	p, err := w.CreatePart(textproto.MIMEHeader{
+		"Content-Disposition": {`form-data; name="file"; filename="` + filename + `"`}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,34 +41,45 @@ func (k *target) paths(t *testing.T) {
 	s.prints(t, "open('/mnt/data/mine.txt', 'w').write('mine')")
 	query := "?identifier=" + s.id
 	for _, name := range []string{
-		"../etc/passwd", "..%2fetc%2fpasswd", "%2e%2e/etc/passwd", "%2e%2e%2fetc%2fpasswd", "..%252fetc%252fpasswd", "x/..%2f..%2fetc/passwd",
-		"%2fetc%2fpasswd", "/etc/passwd", "%2fproc%2fself%2fenviron", "mine.txt%00.png", "%00", "..", "%2e", "..;/etc/passwd", "..%5cetc%5cpasswd",
-		"%c0%ae%c0%ae/etc/passwd", "\u2025/etc/passwd", "mnt/data/../../etc/passwd", "%2fmnt%2fdata%2f..%2f..%2fetc%2fpasswd", strings.Repeat("d/", 3000) + "x",
+		"../etc/passwd", "..%2fetc%2fpasswd", "%2e%2e/etc/passwd", "%2e%2e%2fetc%2fpasswd",
+		"..%252fetc%252fpasswd", "x/..%2f..%2fetc/passwd",
+		"%2fetc%2fpasswd", "/etc/passwd", "%2fproc%2fself%2fenviron", "mine.txt%00.png", "%00",
+		"..", "%2e", "..;/etc/passwd", "..%5cetc%5cpasswd",
+		"%c0%ae%c0%ae/etc/passwd", "\u2025/etc/passwd", "mnt/data/../../etc/passwd",
+		"%2fmnt%2fdata%2f..%2f..%2fetc%2fpasswd", strings.Repeat("d/", 3000) + "x",
 	} {
-		for _, path := range []string{"/files/" + name + "/content", "/files/content/" + name, "/files/" + name} {
-			status, _, body := k.send(t, request{"GET", endpoint(mine) + path + query, bearer(k.token), nil})
+		for _, path := range []string{"/files/" + name + "/content", "/files/content/" + name,
+			"/files/" + name} {
+			status, _, body := k.send(t, request{"GET", endpoint(mine) + path + query,
+				bearer(k.token), nil})
 			if status < 400 || status >= 500 || strings.Contains(body, "root:") {
 				t.Errorf("GET %.80s: %d %.200s", path, status, body)
 			}
 		}
 		for _, path := range []string{"/files", "/files/" + name} {
 			method := map[bool]string{true: "GET", false: "DELETE"}[path == "/files"]
-			status, _, body := k.send(t, request{method, endpoint(mine) + path + query + "&path=../../etc", bearer(k.token), nil})
-			if status < 400 || status >= 500 || strings.Contains(body, "passwd\"") && strings.Contains(body, "sizeInBytes") {
+			status, _, body := k.send(t, request{method, endpoint(mine) + path + query +
+				"&path=../../etc", bearer(k.token), nil})
+			if status < 400 || status >= 500 || strings.Contains(body, "passwd\"") &&
+				strings.Contains(body, "sizeInBytes") {
 				t.Errorf("%s %.80s with path=../../etc: %d %.200s", method, path, status, body)
 			}
 		}
 	}
-	for _, name := range []string{"../up", "a/../../up", "/etc/up", "/mnt/data/../up", "..", ".", "", "a\x00b", strings.Repeat("n", 300)} {
+	for _, name := range []string{"../up", "a/../../up", "/etc/up", "/mnt/data/../up", "..", ".",
+		"", "a\x00b", strings.Repeat("n", 300)} {
 		contentType, body := form(t, name, "content")
 		header := bearer(k.token)
 		header.Set("Content-Type", contentType)
-		status, _, text := k.send(t, request{"POST", endpoint(mine) + "/files" + query, header, body})
-		if status/100 == 2 && name != "/etc/up" || status >= 500 { // an absolute name is beneath /mnt/data
+		status, _, text := k.send(t, request{"POST", endpoint(mine) + "/files" + query, header,
+			body})
+		// an absolute name is beneath /mnt/data
+		if status/100 == 2 && name != "/etc/up" || status >= 500 {
 			t.Errorf("upload %q: %d %s", name, status, text)
 		}
 	}
-	if found := s.prints(t, "import subprocess; print(subprocess.run('find / -xdev -name up -not -path \"/mnt/data/*\" 2>/dev/null', shell=True, capture_output=True, text=True).stdout)"); strings.TrimSpace(found) != "" {
+	if found := s.prints(t, "import subprocess; print(subprocess.run('find / -xdev -name up -not "+
+		"-path \"/mnt/data/*\" 2>/dev/null', shell=True, capture_output=True, text=True).stdout)"); strings.TrimSpace(found) != "" {
 		t.Errorf("an upload is outside of /mnt/data: %s", found)
 	}
 	if got := s.prints(t, "print(open('/mnt/data/mine.txt').read())"); got != "mine\n" {
@@ -94,7 +106,9 @@ with open('sparse', 'wb') as f:
     except OSError: f.truncate(1 << 24)
 `)
 	// gVisor follows a link to a directory where Linux would not (O_NOFOLLOW with O_DIRECTORY).
-	for _, name := range []string{"etc/passwd", "up/etc/passwd", "root/etc/passwd", "etc", "up/tmp/out", "self/etc/passwd", "passwd", "me/environ", "me/maps", "me/mem", "me/fd/3", "me/cmdline", "mem", "zero", "agent", "loop", "fd", "pipe", "socket"} {
+	for _, name := range []string{"etc/passwd", "up/etc/passwd", "root/etc/passwd", "etc",
+		"up/tmp/out", "self/etc/passwd", "passwd", "me/environ", "me/maps", "me/mem", "me/fd/3",
+		"me/cmdline", "mem", "zero", "agent", "loop", "fd", "pipe", "socket"} {
 		c, err := k.Download(t.Context(), mine, s.id, name, client.Range{})
 		if err == nil {
 			head, _ := io.ReadAll(io.LimitReader(c, 100))
@@ -105,17 +119,21 @@ with open('sparse', 'wb') as f:
 		}
 	}
 	for _, name := range []string{"etc/passwd", "me/environ", "passwd"} {
-		if _, err := k.Download(t.Context(), mine, s.id, name, client.Range{}); err == nil || !strings.Contains(err.Error(), "leads out of the data directory") {
+		if _, err := k.Download(t.Context(), mine, s.id, name, client.Range{}); err == nil ||
+			!strings.Contains(err.Error(), "leads out of the data directory") {
 			t.Errorf("content of %s: the error %v does not say why", name, err)
 		}
 	}
 	for _, name := range []string{"etc", "me", "up", "etc/ssl"} {
-		if _, err := k.Files(t.Context(), mine, s.id, name, false); err == nil || !strings.Contains(err.Error(), "leads out of the data directory") {
+		if _, err := k.Files(t.Context(), mine, s.id, name, false); err == nil ||
+			!strings.Contains(err.Error(), "leads out of the data directory") {
 			t.Errorf("list of %s: the error %v does not say why", name, err)
 		}
 	}
-	for _, name := range []string{"passwd/new", "etc/new", "me/new", "root/new", "up/new", "loop/new", "pipe/new", "etc/passwd", "root/opt/sandpool/sandpool-agent"} {
-		if _, err := k.UploadFile(t.Context(), mine, s.id, name, strings.NewReader("x")); err == nil {
+	for _, name := range []string{"passwd/new", "etc/new", "me/new", "root/new", "up/new",
+		"loop/new", "pipe/new", "etc/passwd", "root/opt/sandpool/sandpool-agent"} {
+		if _, err := k.UploadFile(t.Context(), mine, s.id, name,
+			strings.NewReader("x")); err == nil {
 			t.Errorf("upload to %s succeeded", name)
 		}
 		if err := k.DeleteFile(t.Context(), mine, s.id, name); err == nil {
@@ -147,16 +165,19 @@ try_('read by a hard link', lambda: open('hard').read() if os.stat('hard').st_ui
 // fileNames: a name that code chose is data in every answer: no header, no markup, no path.
 func (k *target) fileNames(t *testing.T) {
 	s := k.session(t, "box")
-	names := []string{"a\r\nX-Evil: 1\r\n\r\n<script>.html", `q"; filename="evil.exe`, "tab\tname", "\u202egnp.exe", "%2e%2e%2fetc", "a;b=c?d#e&f", "-rf", " "}
+	names := []string{"a\r\nX-Evil: 1\r\n\r\n<script>.html", `q"; filename="evil.exe`, "tab\tname",
+		"\u202egnp.exe", "%2e%2e%2fetc", "a;b=c?d#e&f", "-rf", " "}
 	for _, name := range names {
 		s.prints(t, fmt.Sprintf("open('/mnt/data/' + %q, 'w').write('<script>1</script>')", name))
-		status, header, body := k.send(t, request{"GET", endpoint(mine) + "/files/" + url.PathEscape(name) + "/content?identifier=" + s.id, bearer(k.token), nil})
+		status, header, body := k.send(t, request{"GET", endpoint(mine) + "/files/" +
+			url.PathEscape(name) + "/content?identifier=" + s.id, bearer(k.token), nil})
 		if status != 200 || body != "<script>1</script>" {
 			t.Errorf("%q: %d %q", name, status, body)
 			continue
 		}
 		kind, params, err := mime.ParseMediaType(header.Get("Content-Disposition"))
-		if header.Get("X-Evil") != "" || header.Get("X-Content-Type-Options") != "nosniff" || header.Get("Content-Security-Policy") != "sandbox" ||
+		if header.Get("X-Evil") != "" || header.Get("X-Content-Type-Options") != "nosniff" ||
+			header.Get("Content-Security-Policy") != "sandbox" ||
 			err != nil || kind != "attachment" || params["filename"] != name {
 			t.Errorf("%q: header %v, %v", name, header, err)
 		}
@@ -166,9 +187,12 @@ func (k *target) fileNames(t *testing.T) {
 	if err != nil || len(found) != len(names)+2 {
 		t.Errorf("list: %d files, %v; want %d", len(found), err, len(names)+2)
 	}
-	status, header, _ := k.send(t, request{"POST", endpoint(mine) + "/executions?identifier=" + s.id,
-		http.Header{"Authorization": {"Bearer " + k.token}, "Operation-Id": {"x\u0085y"}, "Traceparent": {"00-\u00ff"}}, strings.NewReader(`{"code":"1"}`)})
-	if status != 200 || strings.Contains(header.Get("Operation-Id"), "x") && strings.Contains(header.Get("Operation-Id"), "y") && len(header.Get("Operation-Id")) < 8 {
+	status, header, _ := k.send(t, request{"POST", endpoint(mine) + "/executions?identifier=" +
+		s.id,
+		http.Header{"Authorization": {"Bearer " + k.token}, "Operation-Id": {"x\u0085y"},
+			"Traceparent": {"00-\u00ff"}}, strings.NewReader(`{"code":"1"}`)})
+	if status != 200 || strings.Contains(header.Get("Operation-Id"), "x") &&
+		strings.Contains(header.Get("Operation-Id"), "y") && len(header.Get("Operation-Id")) < 8 {
 		t.Errorf("a strange operation id: %d %v", status, header)
 	}
 }

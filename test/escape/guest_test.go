@@ -20,8 +20,10 @@ func (k *target) networkAttacks(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	targets := []string{"169.254.169.254 80", "168.63.129.16 80", "fd00:ec2::254 80", "fe80::a9fe:a9fe 80", "1.1.1.1 443",
-		"2606:4700::1111 443", "10.0.0.1 22", "172.17.0.1 80", "192.168.0.1 80", "255.255.255.255 9", "224.0.0.1 9", "127.0.0.1 " + port, "::1 " + port}
+	targets := []string{"169.254.169.254 80", "168.63.129.16 80", "fd00:ec2::254 80",
+		"fe80::a9fe:a9fe 80", "1.1.1.1 443",
+		"2606:4700::1111 443", "10.0.0.1 22", "172.17.0.1 80", "192.168.0.1 80",
+		"255.255.255.255 9", "224.0.0.1 9", "127.0.0.1 " + port, "::1 " + port}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
 		t.Fatal(err)
@@ -163,13 +165,17 @@ print(len(stolen))
 // rights: user code stays user 1000 with the capabilities of nobody.
 func (k *target) rights(t *testing.T) {
 	s := k.session(t, "box")
-	if out := s.prints(t, "import os; print(os.getresuid(), os.getresgid(), os.getgroups())"); out != "(1000, 1000, 1000) (1000, 1000, 1000) []\n" &&
+	if out := s.prints(t,
+		"import os; print(os.getresuid(), os.getresgid(), os.getgroups())"); out !=
+		"(1000, 1000, 1000) (1000, 1000, 1000) []\n" &&
 		out != "(1000, 1000, 1000) (1000, 1000, 1000) [1000]\n" {
 		t.Errorf("user code runs as %s", out)
 	}
 	status := s.prints(t, "print(open('/proc/self/status').read())")
-	for _, line := range []string{"CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "CapInh:\t0000000000000000", "NoNewPrivs:\t1"} {
-		if !strings.Contains(status, line) && !(strings.HasPrefix(line, "NoNew") && !strings.Contains(status, "NoNewPrivs")) {
+	for _, line := range []string{"CapEff:\t0000000000000000", "CapPrm:\t0000000000000000",
+		"CapInh:\t0000000000000000", "NoNewPrivs:\t1"} {
+		if !strings.Contains(status, line) && !(strings.HasPrefix(line, "NoNew") &&
+			!strings.Contains(status, "NoNewPrivs")) {
 			t.Errorf("status lacks %q:\n%s", line, status)
 		}
 	}
@@ -240,7 +246,8 @@ try_('processes', processes)
 	if a.prints(t, "print(socket.gethostname())") == b.prints(t, "print(socket.gethostname())") {
 		t.Error("both sandboxes have one host name")
 	}
-	if list := b.prints(t, "print([p for p in os.listdir('/proc') if p.isdigit()])"); strings.Count(list, "'") > 2*10 {
+	if list := b.prints(t, "print([p for p in os.listdir('/proc') if p.isdigit()])"); strings.Count(
+		list, "'") > 2*10 {
 		t.Errorf("a session sees the processes %s", list)
 	}
 }

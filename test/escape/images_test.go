@@ -33,7 +33,8 @@ type hostileLayer struct {
 }
 
 func symlink(name, target string) ocitest.Entry {
-	return ocitest.Entry{Header: tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: target, Mode: 0o777}}
+	return ocitest.Entry{Header: tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: target,
+		Mode: 0o777}}
 }
 
 func hardLink(name, target string) ocitest.Entry {
@@ -46,7 +47,8 @@ func hostileLayers(marker string) []hostileLayer {
 	up := strings.Repeat("../", 40)
 	var many []ocitest.Entry
 	for i := range 600_000 {
-		many = append(many, ocitest.Entry{Header: tar.Header{Name: fmt.Sprintf("%d", i), Typeflag: tar.TypeReg, Mode: 0o644}})
+		many = append(many, ocitest.Entry{Header: tar.Header{Name: fmt.Sprintf("%d", i),
+			Typeflag: tar.TypeReg, Mode: 0o644}})
 	}
 	chain := []ocitest.Entry{symlink("l0", "/")}
 	for i := range 60 {
@@ -56,16 +58,25 @@ func hostileLayers(marker string) []hostileLayer {
 	_, _ = rand.Read(noise)
 	big := ocitest.File("x", 0o644, string(noise))
 	return []hostileLayer{
-		{name: "traversal", entries: []ocitest.Entry{ocitest.File(up+marker[1:]+"/traversal", 0o644, "x")}, says: "layer"},
-		{name: "traversal in the middle", entries: []ocitest.Entry{ocitest.File("a/"+up+marker[1:]+"/middle", 0o644, "x")}, says: "layer"},
-		{name: "hard link out", entries: []ocitest.Entry{hardLink("shadow", up+"etc/shadow")}, says: "layer"},
-		{name: "hard link to nothing", entries: []ocitest.Entry{hardLink("shadow", "/etc/shadow")}, says: "layer"},
-		{name: "endless links", entries: append(chain, ocitest.File("l60/etc/x", 0o644, "x")), says: "layer"},
-		{name: "links in a circle", entries: []ocitest.Entry{symlink("a", "b"), symlink("b", "a"), ocitest.File("a/x", 0o644, "x")}, says: "layer"},
+		{name: "traversal", entries: []ocitest.Entry{ocitest.File(up+marker[1:]+"/traversal", 0o644,
+			"x")}, says: "layer"},
+		{name: "traversal in the middle", entries: []ocitest.Entry{ocitest.File("a/"+up+marker[1:]+
+			"/middle", 0o644, "x")}, says: "layer"},
+		{name: "hard link out", entries: []ocitest.Entry{hardLink("shadow", up+"etc/shadow")},
+			says: "layer"},
+		{name: "hard link to nothing", entries: []ocitest.Entry{hardLink("shadow", "/etc/shadow")},
+			says: "layer"},
+		{name: "endless links", entries: append(chain, ocitest.File("l60/etc/x", 0o644, "x")),
+			says: "layer"},
+		{name: "links in a circle", entries: []ocitest.Entry{symlink("a", "b"), symlink("b", "a"),
+			ocitest.File("a/x", 0o644, "x")}, says: "layer"},
 		{name: "names without number", entries: many, says: "files and folders"},
-		{name: "a long name", entries: []ocitest.Entry{ocitest.File(strings.Repeat("n", 300), 0o644, "x")}, says: "layer"},
-		{name: "a lie", entries: []ocitest.Entry{big}, wrap: lies(changed), says: "is not what its digest"},
-		{name: "an endless stream", entries: []ocitest.Entry{big}, wrap: endless, says: "more than the"},
+		{name: "a long name", entries: []ocitest.Entry{ocitest.File(strings.Repeat("n", 300), 0o644,
+			"x")}, says: "layer"},
+		{name: "a lie", entries: []ocitest.Entry{big}, wrap: lies(changed),
+			says: "is not what its digest"},
+		{name: "an endless stream", entries: []ocitest.Entry{big}, wrap: endless,
+			says: "more than the"},
 		{name: "cut short", entries: []ocitest.Entry{big}, wrap: lies(short), says: "registry"},
 	}
 }
@@ -81,7 +92,8 @@ type liar struct {
 	big bool
 }
 
-func lies(lie func(w io.Writer, p []byte) error) func(http.ResponseWriter, *http.Request) http.ResponseWriter {
+func lies(lie func(w io.Writer, p []byte) error) func(http.ResponseWriter,
+	*http.Request) http.ResponseWriter {
 	return func(w http.ResponseWriter, _ *http.Request) http.ResponseWriter {
 		return &liar{ResponseWriter: w, lie: lie}
 	}
@@ -134,8 +146,8 @@ func (u *unsized) WriteHeader(status int) {
 	u.ResponseWriter.WriteHeader(status)
 }
 
-// TestHostileImages makes pools of hostile images, from a hostile registry. Each fails, says why, and
-// leaves neither half an image nor anything outside of it.
+// TestHostileImages makes pools of hostile images, from a hostile registry. Each fails, says why,
+// and leaves neither half an image nor anything outside of it.
 func TestHostileImages(t *testing.T) {
 	need.Data(t)
 	k := newServer(t, "")
@@ -159,8 +171,10 @@ func TestHostileImages(t *testing.T) {
 			t.Logf("after %v and %d requests: %v", time.Since(begin), asked.Load(), err)
 			if err == nil {
 				t.Error("the pool can be used")
-			} else if !strings.Contains(err.Error(), l.says) || strings.Contains(err.Error(), k.dir) {
-				t.Errorf("the pool fails: %v; want something about %q, and nothing of %s", err, l.says, k.dir)
+			} else if !strings.Contains(err.Error(), l.says) ||
+				strings.Contains(err.Error(), k.dir) {
+				t.Errorf("the pool fails: %v; want something about %q, and nothing of %s", err,
+					l.says, k.dir)
 			}
 			if _, err := k.DeletePool(t.Context(), pool); err != nil {
 				t.Error(err)

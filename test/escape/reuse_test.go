@@ -39,7 +39,8 @@ print('residue' in globals(), 'RESIDUE' in os.environ, '/residue' in sys.path)
 print(subprocess.run('find / -xdev -name residue 2>/dev/null; find /tmp /dev/shm /run /mnt/data -name residue 2>/dev/null; grep -l 9876[5] /proc/[0-9]*/cmdline 2>/dev/null', shell=True, capture_output=True, text=True).stdout.strip())
 `)
 	if want := "False False False\n\n"; got.Failed() || got.Result.Stdout != want {
-		t.Errorf("the next session of the name prints %q, want %q; %s", got.Result.Stdout, want, got.Result.Stderr)
+		t.Errorf("the next session of the name prints %q, want %q; %s", got.Result.Stdout, want,
+			got.Result.Stderr)
 	}
 	if first.SessionID == got.SessionID {
 		t.Errorf("both sessions ran in the sandbox %s", got.SessionID)
@@ -69,7 +70,8 @@ print(json_)
 				t.Fatal(err)
 			}
 			key := kind + " " + string(b)
-			if before, known := seen[key]; known && !(kind == "host" && strings.HasPrefix(who, before)) {
+			if before, known := seen[key]; known &&
+				!(kind == "host" && strings.HasPrefix(who, before)) {
 				t.Errorf("%s and %s: the same %s %s", before, who, kind, b)
 			}
 			seen[key] = who
@@ -97,7 +99,9 @@ func (k *target) deleteDuring(t *testing.T) {
 	}
 	ended := make(chan outcome, 1)
 	go func() {
-		got, err := k.Execute(t.Context(), mine, s.id, client.Run{Code: "open('/mnt/data/began', 'w').close()\nimport time; time.sleep(60)", Timeout: 30 * time.Second})
+		got, err := k.Execute(t.Context(), mine, s.id,
+			client.Run{Code: "open('/mnt/data/began', 'w').close()\nimport time; time.sleep(60)",
+				Timeout: 30 * time.Second})
 		ended <- outcome{got, err}
 	}()
 	for deadline := time.Now().Add(time.Minute); ; {
@@ -113,10 +117,12 @@ func (k *target) deleteDuring(t *testing.T) {
 	if err := k.DeleteSession(t.Context(), mine, s.id); err != nil {
 		t.Fatal(err)
 	}
-	if o := <-ended; o.err != nil || !o.got.Failed() || !strings.Contains(o.got.Result.Stderr, "Execution aborted") {
+	if o := <-ended; o.err != nil || !o.got.Failed() ||
+		!strings.Contains(o.got.Result.Stderr, "Execution aborted") {
 		t.Errorf("the code of a deleted session: %+v, %v", o.got.Execution, o.err)
 	}
-	if got := s.run(t, "'x' in globals()"); string(got.Result.ExecutionResult) == "true" || strings.Contains(string(got.Result.ExecutionResult), "True") {
+	if got := s.run(t, "'x' in globals()"); string(got.Result.ExecutionResult) == "true" ||
+		strings.Contains(string(got.Result.ExecutionResult), "True") {
 		t.Error("the next session knows the deleted one's variables")
 	}
 }

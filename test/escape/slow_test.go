@@ -21,14 +21,22 @@ func (k *target) slowCallers(t *testing.T) {
 	auth := "Authorization: Bearer " + k.token + "\r\n"
 	ended := make(chan string)
 	starts := map[string]string{
-		"header":               "POST " + path + " HTTP/1.1\r\nHost: x\r\nX-A: ",
-		"header with a token":  "POST " + path + " HTTP/1.1\r\nHost: x\r\n" + auth + "X-A: ",
-		"refused body":         "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n",
-		"refused chunks":       "POST " + path + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n",
-		"health with a body":   "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n",
-		"body":                 "POST " + path + " HTTP/1.1\r\nHost: x\r\n" + auth + "Content-Length: 100000\r\n\r\n{",
-		"upload":               "POST " + endpoint(mine) + "/files?identifier=slow-caller HTTP/1.1\r\nHost: x\r\n" + auth + "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 100000\r\n\r\n--b\r\n",
-		"control plane's body": "PUT " + strings.Replace(endpoint("slow-pool"), "/sessionPools", "/providers/Microsoft.App/sessionPools", 1) + " HTTP/1.1\r\nHost: x\r\n" + auth + "Content-Length: 100000\r\n\r\n{",
+		"header":              "POST " + path + " HTTP/1.1\r\nHost: x\r\nX-A: ",
+		"header with a token": "POST " + path + " HTTP/1.1\r\nHost: x\r\n" + auth + "X-A: ",
+		"refused body": "POST " + path +
+			" HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n",
+		"refused chunks": "POST " + path +
+			" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n",
+		"health with a body": "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n",
+		"body": "POST " + path + " HTTP/1.1\r\nHost: x\r\n" + auth +
+			"Content-Length: 100000\r\n\r\n{",
+		"upload": "POST " + endpoint(mine) +
+			"/files?identifier=slow-caller HTTP/1.1\r\nHost: x\r\n" + auth +
+			"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 100000\r\n\r\n" +
+			"--b\r\n",
+		"control plane's body": "PUT " + strings.Replace(endpoint("slow-pool"), "/sessionPools",
+			"/providers/Microsoft.App/sessionPools", 1) + " HTTP/1.1\r\nHost: x\r\n" + auth +
+			"Content-Length: 100000\r\n\r\n{",
 	}
 	for name, text := range starts {
 		conn := k.dial(t, time.Minute)
@@ -57,7 +65,8 @@ func (k *target) slowCallers(t *testing.T) {
 			t.Errorf("after a minute: %s", name)
 		}
 	}
-	if _, err := k.Session(t.Context(), mine, "slow-caller"); sandpool.ClassOf(err) != sandpool.NotFound {
+	if _, err := k.Session(t.Context(), mine, "slow-caller"); sandpool.ClassOf(
+		err) != sandpool.NotFound {
 		t.Errorf("a request that was never complete has made a session: %v", err)
 	}
 }
@@ -77,11 +86,13 @@ func (k *target) idleCallers(t *testing.T) {
 // others from being served.
 func (k *target) stalled(t *testing.T) {
 	s := k.session(t, "box")
-	s.prints(t, "import os\nf = open('/mnt/data/big', 'wb')\nfor i in range(48): f.write(os.urandom(1 << 20))\nf.close()")
+	s.prints(t, "import os\nf = open('/mnt/data/big', 'wb')\nfor i in range(48): "+
+		"f.write(os.urandom(1 << 20))\nf.close()")
 	bodies := make([]io.Reader, 20)
 	for i := range bodies {
 		conn := k.dial(t, time.Minute)
-		fmt.Fprintf(conn, "GET %s/files/big/content?identifier=%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", endpoint(mine), s.id, k.token)
+		fmt.Fprintf(conn, "GET %s/files/big/content?identifier=%s HTTP/1.1\r\nHost: x\r\n"+
+			"Authorization: Bearer %s\r\n\r\n", endpoint(mine), s.id, k.token)
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil || resp.StatusCode != 200 {
 			t.Fatalf("download %d: %v %v", i, resp, err)
@@ -115,11 +126,12 @@ func (k *target) bigBodies(t *testing.T) {
 	s := k.session(t, "box")
 	path := endpoint(mine) + "/executions?identifier=" + s.id
 	for name, body := range map[string]io.Reader{
-		"endless":        io.LimitReader(zeros{}, 1<<30),
-		"spaces":         io.LimitReader(spaces{}, 1<<30),
-		"deep":           strings.NewReader(`{"code":"1","x":` + strings.Repeat("[", 1<<20)),
-		"deep objects":   strings.NewReader(strings.Repeat(`{"properties":`, 1<<18)),
-		"giant number":   strings.NewReader(`{"code":"1","timeoutInSeconds":1` + strings.Repeat("0", 1<<20) + `}`),
+		"endless":      io.LimitReader(zeros{}, 1<<30),
+		"spaces":       io.LimitReader(spaces{}, 1<<30),
+		"deep":         strings.NewReader(`{"code":"1","x":` + strings.Repeat("[", 1<<20)),
+		"deep objects": strings.NewReader(strings.Repeat(`{"properties":`, 1<<18)),
+		"giant number": strings.NewReader(`{"code":"1","timeoutInSeconds":1` +
+			strings.Repeat("0", 1<<20) + `}`),
 		"giant exponent": strings.NewReader(`{"code":"1","timeoutInSeconds":1e999999999}`),
 		"negative":       strings.NewReader(`{"code":"1","timeoutInSeconds":-1}`),
 		"wrong types":    strings.NewReader(`{"code":{"a":1}}`),
@@ -127,7 +139,8 @@ func (k *target) bigBodies(t *testing.T) {
 		"base64 of it":   strings.NewReader(`{"code":"//79","codeInputType":"inlineBase64"}`),
 		"big output":     strings.NewReader(`{"code":"1","outputStreamsMaxLength":1000000000000}`),
 	} {
-		if status, text := k.tryUpload(t, request{"POST", path, bearer(k.token), body}); status < 400 || status >= 500 {
+		if status, text := k.tryUpload(t, request{"POST", path, bearer(k.token),
+			body}); status < 400 || status >= 500 {
 			t.Errorf("%s: %d %.200s", name, status, text)
 		}
 	}
@@ -135,13 +148,20 @@ func (k *target) bigBodies(t *testing.T) {
 	header := bearer(k.token)
 	header.Set("Content-Type", "multipart/form-data; boundary=b")
 	for name, body := range map[string]io.Reader{
-		"parts":        strings.NewReader(strings.Repeat(parts, 10000) + "--b--\r\n"),
-		"a header":     strings.NewReader("--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"" + strings.Repeat("n", 1<<20) + "\"\r\n\r\n1\r\n--b--\r\n"),
-		"headers":      strings.NewReader("--b\r\n" + strings.Repeat("X: y\r\n", 100000) + "\r\n1\r\n--b--\r\n"),
-		"no end":       strings.NewReader("--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n1"),
-		"endless file": io.MultiReader(strings.NewReader("--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n"), io.LimitReader(zeros{}, 150<<20)),
+		"parts": strings.NewReader(strings.Repeat(parts, 10000) + "--b--\r\n"),
+		"a header": strings.NewReader(
+			"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"" +
+				strings.Repeat("n", 1<<20) + "\"\r\n\r\n1\r\n--b--\r\n"),
+		"headers": strings.NewReader("--b\r\n" + strings.Repeat("X: y\r\n", 100000) +
+			"\r\n1\r\n--b--\r\n"),
+		"no end": strings.NewReader(
+			"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n1"),
+		"endless file": io.MultiReader(strings.NewReader(
+			"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n"),
+			io.LimitReader(zeros{}, 150<<20)),
 	} {
-		status, text := k.tryUpload(t, request{"POST", endpoint(mine) + "/files?identifier=" + s.id, header, body})
+		status, text := k.tryUpload(t, request{"POST", endpoint(mine) + "/files?identifier=" + s.id,
+			header, body})
 		if status < 400 {
 			t.Errorf("form with %s: %d %.200s", name, status, text)
 		}

@@ -86,7 +86,8 @@ func TestSoakCustom(t *testing.T) {
 	w.srv.stop(t)
 	t.Logf("%d sessions: %v", n, w.got.counts)
 	if reached := n - w.got.counts[serverDown]; w.got.counts["right"] < reached/2 {
-		t.Errorf("only %d of the %d sessions that met a server were served", w.got.counts["right"], reached)
+		t.Errorf("only %d of the %d sessions that met a server were served", w.got.counts["right"],
+			reached)
 	}
 	after, err := leaks.Count(w.srv.data)
 	if err != nil {
@@ -123,7 +124,8 @@ type customWorld struct {
 
 func newCustomWorld(t *testing.T) *customWorld {
 	t.Helper()
-	w := &customWorld{t: t, srv: newProgram(t), hub: ocitest.NewHub(t), half: make(chan struct{}, 1),
+	w := &customWorld{t: t, srv: newProgram(t), hub: ocitest.NewHub(t), half: make(chan struct{},
+		1),
 		got: tally{counts: map[string]int{}}}
 	w.srv.images = ""
 	program := filepath.Join(t.TempDir(), "app")
@@ -161,7 +163,8 @@ func (w *customWorld) push(name string, size int) string {
 	ballast := make([]byte, size)
 	_, _ = rand.Read(ballast)
 	w.hub.Push(name+":1", ocitest.Image{
-		Layers: []string{w.app, ocitest.Layer(w.t, ocitest.File("ballast", 0o644, string(ballast)))},
+		Layers: []string{w.app, ocitest.Layer(w.t, ocitest.File("ballast", 0o644,
+			string(ballast)))},
 		Config: v1.Config{Entrypoint: []string{"/app"}, User: "1000:1000"},
 	})
 	return w.hub.Host() + "/" + name + ":1"
@@ -169,10 +172,12 @@ func (w *customWorld) push(name string, size int) string {
 
 func customPool(image, start string) api.SessionPool {
 	return api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
-		ContainerType:      string(sandpool.CustomContainer),
-		ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: new(4 * workers), ReadySessionInstances: new(workers)},
+		ContainerType: string(sandpool.CustomContainer),
+		ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: new(4 * workers),
+			ReadySessionInstances: new(workers)},
 		CustomContainerTemplate: &api.CustomContainerTemplate{
-			Containers: []api.Container{{Image: image}}, Ingress: &api.Ingress{TargetPort: new(8080)}},
+			Containers: []api.Container{{Image: image}}, Ingress: &api.Ingress{
+				TargetPort: new(8080)}},
 		Sandpool: &api.SandpoolSettings{WarmStart: start},
 	}}
 }
@@ -217,7 +222,8 @@ func (w *customWorld) killServer(t *testing.T, i int) {
 		t.Errorf("a pool that was being made when the server was killed (%s): %v", how, err)
 		return
 	}
-	if status, body, err := w.get(t.Context(), pool, "first", "/count"); status != http.StatusOK || body != "1" {
+	if status, body, err := w.get(t.Context(), pool, "first", "/count"); status != http.StatusOK ||
+		body != "1" {
 		t.Errorf("its first session: %d %q, %v", status, body, err)
 	}
 	if _, err := w.c.DeletePool(t.Context(), pool); err != nil {
@@ -266,7 +272,8 @@ func (w *customWorld) oneSession(t *testing.T, i int) {
 }
 
 // use sends a session's requests and says what became of them.
-func (w *customWorld) use(ctx context.Context, t *testing.T, pool, ident string, exits bool) string {
+func (w *customWorld) use(ctx context.Context, t *testing.T, pool, ident string,
+	exits bool) string {
 	kills := w.kills.Load()
 	for want := 1; want <= 4; want++ {
 		if want == 3 && exits {
@@ -290,7 +297,8 @@ func (w *customWorld) use(ctx context.Context, t *testing.T, pool, ident string,
 
 // unexpected judges an answer that a kill must explain: an error of the server's own, or a fresh
 // container where the server that knew of the old one's end was killed, too.
-func (w *customWorld) unexpected(t *testing.T, ident string, status int, body string, err error, kills int64) string {
+func (w *customWorld) unexpected(t *testing.T, ident string, status int, body string, err error,
+	kills int64) string {
 	switch {
 	case err != nil:
 		return serverDown
@@ -307,12 +315,14 @@ func (w *customWorld) unexpected(t *testing.T, ident string, status int, body st
 }
 
 // get asks a container. A status without the header of the server's own errors, and not 200, is 0.
-func (w *customWorld) get(ctx context.Context, pool, ident, path string) (status int, body string, err error) {
+func (w *customWorld) get(ctx context.Context, pool, ident, path string) (status int, body string,
+	err error) {
 	sep := "?"
 	if strings.Contains(path, "?") {
 		sep = "&"
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, w.c.PoolEndpoint(pool)+path+sep+"identifier="+ident, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, w.c.PoolEndpoint(pool)+path+sep+
+		"identifier="+ident, nil)
 	if err != nil {
 		return 0, "", err
 	}

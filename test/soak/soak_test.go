@@ -114,7 +114,8 @@ func soak(t *testing.T, srv *program, n int) {
 	srv.stop(t)
 	t.Logf("%d sessions: %v", n, got.counts)
 	if reached := n - got.counts[serverDown]; got.counts["right"] < reached*8/10 {
-		t.Errorf("only %d of the %d sessions that met a server were served; kills alone do not explain that", got.counts["right"], reached)
+		t.Errorf("only %d of the %d sessions that met a server were served; kills alone do not "+
+			"explain that", got.counts["right"], reached)
 	}
 	after, err := leaks.Count(srv.data)
 	if err != nil {
@@ -143,8 +144,9 @@ func longSessions(t *testing.T) int {
 func put(t *testing.T, c *client.Client) {
 	t.Helper()
 	p := api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
-		ContainerType:      string(sandpool.PythonLTS),
-		ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: new(4 * poolSize), ReadySessionInstances: new(poolSize)},
+		ContainerType: string(sandpool.PythonLTS),
+		ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: new(4 * poolSize),
+			ReadySessionInstances: new(poolSize)},
 	}}
 	if _, err := c.PutPool(t.Context(), "soak", p); err != nil {
 		t.Fatalf("put pool: %v", err)
@@ -161,7 +163,8 @@ func oneSession(t *testing.T, c *client.Client, i int, got *tally) {
 		if rand.IntN(20) == 0 {
 			return killedKernel(ctx, t, c, ident)
 		}
-		a, err := c.Execute(ctx, "soak", ident, client.Run{Code: fmt.Sprintf("x = %d\nprint(x * x)", i)})
+		a, err := c.Execute(ctx, "soak", ident, client.Run{Code: fmt.Sprintf("x = %d\nprint(x * x)",
+			i)})
 		if err != nil {
 			return clearError(t, err)
 		}
@@ -234,7 +237,8 @@ func killedKernel(ctx context.Context, t *testing.T, c *client.Client, ident str
 // clearFailure accepts a failed execution whose text tells the user why, and a
 // NameError, which is what a user meets whose session was replaced between two cells.
 func clearFailure(t *testing.T, e client.Execution) string {
-	for _, reason := range []string{"Execution aborted", "kernel", "session", "NameError: name 'x'"} {
+	for _, reason := range []string{"Execution aborted", "kernel", "session",
+		"NameError: name 'x'"} {
 		if strings.Contains(e.Result.Stderr, reason) {
 			return "failed with a reason"
 		}
@@ -267,7 +271,8 @@ func killAtRandom(ctx context.Context, t *testing.T, srv *program, got *tally) {
 			srv.start(t)
 		case r < 5 && srv.database != nil:
 			got.add("store kills")
-			if err := errors.Join(srv.database.Kill(), srv.database.Restart(ctx)); err != nil && ctx.Err() == nil {
+			if err := errors.Join(srv.database.Kill(), srv.database.Restart(ctx)); err != nil &&
+				ctx.Err() == nil {
 				t.Error(err)
 			}
 		case r < 17:
@@ -307,7 +312,8 @@ type program struct {
 
 func newProgram(t *testing.T) *program {
 	t.Helper()
-	p := &program{dir: t.TempDir(), images: filepath.Join(os.Getenv("SANDPOOL_TEST_DATA"), "images")}
+	p := &program{dir: t.TempDir(), images: filepath.Join(os.Getenv("SANDPOOL_TEST_DATA"),
+		"images")}
 	p.data = filepath.Join(p.dir, "data")
 	p.bin = filepath.Join(p.dir, "bin")
 	for _, name := range []string{"sandpool", "sandpool-agent"} {
@@ -350,8 +356,10 @@ func (p *program) start(t *testing.T) {
 	t.Helper()
 	// Not bound to the test's context: it is stopped in order, and the test
 	// framework's kill would look like one of ours.
-	p.cmd = exec.Command(filepath.Join(p.bin, "sandpool"), "serve", "--data-dir", p.data, "--listen", p.addr)
-	p.cmd.Env = append(os.Environ(), "SANDPOOL_IMAGE_DIR="+p.images, "SANDPOOL_ON_EXIT=stop", "HOME="+p.dir)
+	p.cmd = exec.Command(filepath.Join(p.bin, "sandpool"), "serve", "--data-dir", p.data,
+		"--listen", p.addr)
+	p.cmd.Env = append(os.Environ(), "SANDPOOL_IMAGE_DIR="+p.images, "SANDPOOL_ON_EXIT=stop",
+		"HOME="+p.dir)
 	p.cmd.Env = append(p.cmd.Env, p.env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
@@ -373,7 +381,8 @@ func (p *program) client(t *testing.T) *client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := client.New(client.Config{Endpoint: "http://" + p.addr, Token: strings.TrimSpace(string(token))})
+	c, err := client.New(client.Config{Endpoint: "http://" + p.addr,
+		Token: strings.TrimSpace(string(token))})
 	if err != nil {
 		t.Fatal(err)
 	}

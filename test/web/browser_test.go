@@ -85,9 +85,12 @@ func TestMain(m *testing.M) {
 // browser opens a browser, which is closed at the end of the test.
 func (w *world) browser(t *testing.T) context.Context {
 	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.WindowSize(1200, 900), chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(patience))
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox,
+		chromedp.DisableGPU,
+		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("disable-background-networking",
+			true),
+		chromedp.WindowSize(1200, 900), chromedp.UserDataDir(t.TempDir()),
+		chromedp.WSURLReadTimeout(patience))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 	ctx, closeAll := chromedp.NewExecAllocator(ctx, options...)
 	ctx, closeTab := chromedp.NewContext(ctx)
@@ -127,7 +130,8 @@ func (w *world) do(t *testing.T, ctx context.Context, actions ...chromedp.Action
 	}
 }
 
-// shot keeps a picture of the page for whoever wants to look: in the folder that the variable names.
+// shot keeps a picture of the page for whoever wants to look: in the folder that the variable
+// names.
 func (w *world) shot(t *testing.T, ctx context.Context, name string) {
 	t.Helper()
 	var picture []byte
@@ -165,21 +169,27 @@ func (w *world) signIn(t *testing.T, ctx context.Context, token string) {
 		chromedp.Submit("#token", chromedp.ByID), awaits("location.pathname === '/ui/'"))
 }
 
-// TestDashboard is a first visit: sign in, make a pool, run cells, files, end the session, sign out.
+// TestDashboard is a first visit: sign in, make a pool, run cells, files, end the session, sign
+// out.
 func TestDashboard(t *testing.T) {
 	w := newWorld(t)
 	ctx := w.browser(t)
 	w.signIn(t, ctx, w.srv.AdminToken())
-	w.do(t, ctx, chromedp.Click("a[href='/ui/new']"), chromedp.SendKeys("#name", "look", chromedp.ByID),
+	w.do(t, ctx, chromedp.Click("a[href='/ui/new']"), chromedp.SendKeys("#name", "look",
+		chromedp.ByID),
 		chromedp.SetValue("#ready", "1", chromedp.ByID),
-		chromedp.Evaluate("document.getElementById('new-pool').dispatchEvent(new Event('input'))", nil),
-		awaits("document.getElementById('command').textContent.startsWith('sandpool pool create look ')"))
+		chromedp.Evaluate("document.getElementById('new-pool').dispatchEvent(new Event('input'))",
+			nil),
+		awaits("document.getElementById('command').textContent.startsWith('sandpool pool create "+
+			"look ')"))
 	w.shot(t, ctx, "new-pool")
-	w.do(t, ctx, chromedp.Submit("#name", chromedp.ByID), awaits("location.pathname === '/ui/pools/look'"))
+	w.do(t, ctx, chromedp.Submit("#name", chromedp.ByID),
+		awaits("location.pathname === '/ui/pools/look'"))
 	if _, err := w.WaitReady(t.Context(), "look", nil); err != nil {
 		t.Fatal(err)
 	}
-	w.do(t, ctx, awaits("document.querySelector('[data-field=provisioningState]').textContent === 'Succeeded'"))
+	w.do(t, ctx, awaits(
+		"document.querySelector('[data-field=provisioningState]').textContent === 'Succeeded'"))
 	w.shot(t, ctx, "pool")
 	w.do(t, ctx, chromedp.Click("a[href='/ui/pools/look/play']"), chromedp.WaitVisible(".cell"))
 	code := `import sys, matplotlib.pyplot as plt
@@ -201,7 +211,8 @@ print('on stderr', file=sys.stderr)
 		Value: document.querySelector('.output pre.value').textContent,
 		Picture: document.querySelector('.output img').src.slice(0, 22),
 		Link: document.querySelector('#files a').textContent})`, &got))
-	if got.Red != "red" || got.Stderr != "on stderr\n" || got.Value != "42" || got.Picture != "data:image/png;base64," ||
+	if got.Red != "red" || got.Stderr != "on stderr\n" || got.Value != "42" ||
+		got.Picture != "data:image/png;base64," ||
 		got.Link != "<img src=x onerror=alert(3)>.txt" {
 		t.Errorf("the cell shows %+v", got)
 	}
@@ -212,11 +223,15 @@ print('on stderr', file=sys.stderr)
 		chromedp.Click(".cell:last-child button"),
 		awaits("document.querySelector('.cell:last-child .output').textContent.includes('line 2')"),
 		chromedp.Click("#interrupt"),
-		awaits("['Failed', 'Canceled'].includes(document.querySelector('.cell:last-child [role=status]').textContent)"))
-	w.do(t, ctx, chromedp.Click("#restart"), awaits("document.getElementById('timing').textContent.includes('has ended')"),
-		chromedp.Navigate(w.url+"/ui/access"), awaits("document.body.textContent.includes('admin')"))
+		awaits("['Failed', 'Canceled'].includes(document.querySelector('.cell:last-child "+
+			"[role=status]').textContent)"))
+	w.do(t, ctx, chromedp.Click("#restart"),
+		awaits("document.getElementById('timing').textContent.includes('has ended')"),
+		chromedp.Navigate(w.url+"/ui/access"),
+		awaits("document.body.textContent.includes('admin')"))
 	w.shot(t, ctx, "access")
-	w.do(t, ctx, chromedp.Click("header form button"), awaits("location.pathname === '/ui/sign-in'"),
+	w.do(t, ctx, chromedp.Click("header form button"),
+		awaits("location.pathname === '/ui/sign-in'"),
 		chromedp.Navigate(w.url+"/ui/pools/look"), awaits("location.pathname === '/ui/sign-in'"))
 	w.check(t)
 }
@@ -227,7 +242,8 @@ func (w *world) check(t *testing.T) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, url := range w.asked {
-		if !strings.HasPrefix(url, w.url+"/ui/") && !strings.HasPrefix(url, "data:") && url != "about:blank" {
+		if !strings.HasPrefix(url, w.url+"/ui/") && !strings.HasPrefix(url, "data:") &&
+			url != "about:blank" {
 			t.Errorf("a page asks %s", url)
 		}
 	}
@@ -244,12 +260,15 @@ func TestTenants(t *testing.T) {
 	w := newWorld(t)
 	none := 0
 	for _, name := range []string{"anns", "bobs"} {
-		if _, err := w.PutPool(t.Context(), name, api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
-			ContainerType: "PythonLTS", ScaleConfiguration: &api.ScaleConfiguration{ReadySessionInstances: &none}}}); err != nil {
+		if _, err := w.PutPool(t.Context(), name, api.SessionPool{Location: "local",
+			Properties: &api.SessionPoolProperties{
+				ContainerType: "PythonLTS", ScaleConfiguration: &api.ScaleConfiguration{
+					ReadySessionInstances: &none}}}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	token, err := w.CreateToken(t.Context(), api.TokenRequest{Name: "ann", Role: "pool-contributor", Pool: w.PoolID("anns").String()})
+	token, err := w.CreateToken(t.Context(), api.TokenRequest{Name: "ann", Role: "pool-contributor",
+		Pool: w.PoolID("anns").String()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,5 +290,6 @@ func TestTenants(t *testing.T) {
 	if err := w.RevokeToken(t.Context(), token.ID); err != nil {
 		t.Fatal(err)
 	}
-	w.do(t, ctx, chromedp.Navigate(w.url+"/ui/pools/anns"), awaits("location.pathname === '/ui/sign-in'"))
+	w.do(t, ctx, chromedp.Navigate(w.url+"/ui/pools/anns"),
+		awaits("location.pathname === '/ui/sign-in'"))
 }
