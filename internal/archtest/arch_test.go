@@ -44,7 +44,8 @@ func TestRepository(t *testing.T) {
 			}
 		})
 	}
-	for name, check := range map[string]func(fs.FS) ([]string, error){"text": checkText, "skipped scripts": checkScripts} {
+	for name, check := range map[string]func(fs.FS) ([]string, error){
+		"text": checkText, "skipped scripts": checkScripts} {
 		t.Run(name, func(t *testing.T) {
 			found, err := check(fsys)
 			if err != nil {

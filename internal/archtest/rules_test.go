@@ -21,21 +21,25 @@ const (
 func checkSizes(t *tree) (found []string) {
 	for _, p := range t.pkgs {
 		if n := len(p.shipped()); n > maxFilesAPackage {
-			found = append(found, fmt.Sprintf("%s: %d files, of at most %d a package", p.dir, n, maxFilesAPackage))
+			found = append(found, fmt.Sprintf("%s: %d files, of at most %d a package", p.dir, n,
+				maxFilesAPackage))
 		}
 		for _, f := range p.files {
 			if n := t.fset.File(f.ast.Pos()).LineCount(); n > maxFileLines {
-				found = append(found, fmt.Sprintf("%s: %d lines, of at most %d a file", f.name, n, maxFileLines))
+				found = append(found, fmt.Sprintf("%s: %d lines, of at most %d a file", f.name, n,
+					maxFileLines))
 			}
 			ast.Inspect(f.ast, func(n ast.Node) bool {
 				switch n := n.(type) {
 				case *ast.FuncDecl:
 					if !f.test && t.lines(n) > maxFunctionLines {
-						found = append(found, t.at(n, "func %s has %d lines, of at most %d", n.Name.Name, t.lines(n), maxFunctionLines))
+						found = append(found, t.at(n, "func %s has %d lines, of at most %d",
+							n.Name.Name, t.lines(n), maxFunctionLines))
 					}
 				case *ast.InterfaceType:
 					if n.Methods.NumFields() > maxMethods {
-						found = append(found, t.at(n, "interface with %d methods, of at most %d", n.Methods.NumFields(), maxMethods))
+						found = append(found, t.at(n, "interface with %d methods, of at most %d",
+							n.Methods.NumFields(), maxMethods))
 					}
 				}
 				return true
@@ -59,7 +63,8 @@ func checkPackageComments(t *tree) (found []string) {
 		if !slices.ContainsFunc(files, func(f source) bool {
 			return f.ast.Doc != nil && strings.HasPrefix(f.ast.Doc.Text(), want)
 		}) {
-			found = append(found, fmt.Sprintf("%s: no comment that begins %q", p.dir, "Package "+p.name()))
+			found = append(found, fmt.Sprintf("%s: no comment that begins %q", p.dir, "Package "+
+				p.name()))
 		}
 	}
 	return found
@@ -153,7 +158,8 @@ func checkProcesses(t *tree) (found []string) {
 		for _, f := range p.shipped() {
 			uses(f, func(n ast.Node, name string) {
 				if slices.Contains(starts, name) {
-					found = append(found, t.at(n, "%s: only %s start processes", name, strings.Join(homes, ", ")))
+					found = append(found, t.at(n, "%s: only %s start processes", name,
+						strings.Join(homes, ", ")))
 				}
 			})
 		}
@@ -187,7 +193,8 @@ func checkSleeps(t *tree) (found []string) {
 			}
 			uses(f, func(n ast.Node, name string) {
 				if name == "time.Sleep" {
-					found = append(found, t.at(n, "time.Sleep in a test: wait for what must happen"))
+					found = append(found, t.at(n,
+						"time.Sleep in a test: wait for what must happen"))
 				}
 			})
 		}

@@ -28,7 +28,8 @@ func checkSkips(t *tree) (found []string) {
 			}
 			ast.Inspect(f.ast, func(n ast.Node) bool {
 				if sel, ok := n.(*ast.SelectorExpr); ok && slices.Contains(skips, sel.Sel.Name) {
-					found = append(found, t.at(sel, "%s in a test: say what is missing by package need", sel.Sel.Name))
+					found = append(found, t.at(sel,
+						"%s in a test: say what is missing by package need", sel.Sel.Name))
 				}
 				return true
 			})
@@ -48,11 +49,13 @@ func constraints(t *tree, f source) (found []string) {
 	for _, group := range f.ast.Comments {
 		for _, c := range group.List {
 			if strings.HasPrefix(c.Text, "//go:build ") || strings.HasPrefix(c.Text, "// +build ") {
-				found = append(found, t.at(c, "a build constraint on a test: it is left out in silence"))
+				found = append(found, t.at(c,
+					"a build constraint on a test: it is left out in silence"))
 			}
 		}
 	}
-	if regexp.MustCompile(`_(linux|darwin|windows|freebsd|amd64|arm64)(_test)?\.go$`).MatchString(f.name) {
+	if regexp.MustCompile(`_(linux|darwin|windows|freebsd|amd64|arm64)(_test)?\.go$`).MatchString(
+		f.name) {
 		found = append(found, f.name+": a build constraint on a test: it is left out in silence")
 	}
 	return found

@@ -34,7 +34,8 @@ func checkState(t *tree) (found []string) {
 }
 
 // mutable says why a declared variable can change, or "".
-func mutable(f source, gen *ast.GenDecl, spec *ast.ValueSpec, written map[string]bool) (string, *ast.Ident) {
+func mutable(f source, gen *ast.GenDecl, spec *ast.ValueSpec, written map[string]bool) (string,
+	*ast.Ident) {
 	for i, id := range spec.Names {
 		switch {
 		case id.Name == "_" || embedded(gen.Doc) || embedded(spec.Doc):
@@ -133,7 +134,8 @@ func writtenNames(p *pkg) map[string]bool {
 					mark(f, out, n.X)
 				}
 			case *ast.CallExpr:
-				if fn, ok := n.Fun.(*ast.Ident); ok && (fn.Name == "delete" || fn.Name == "clear") && len(n.Args) > 0 {
+				if fn, ok := n.Fun.(*ast.Ident); ok &&
+					(fn.Name == "delete" || fn.Name == "clear") && len(n.Args) > 0 {
 					mark(f, out, n.Args[0])
 				}
 			}

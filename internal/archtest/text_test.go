@@ -35,7 +35,8 @@ func checkText(fsys fs.FS) (found []string, err error) {
 				found = append(found, fmt.Sprintf("%s:%d: a path of one machine", name, n))
 			}
 			if path.Ext(name) != ".go" && path.Ext(name) != ".md" && index.MatchString(line) {
-				found = append(found, fmt.Sprintf("%s:%d: a package index, which the environment chooses", name, n))
+				found = append(found, fmt.Sprintf(
+					"%s:%d: a package index, which the environment chooses", name, n))
 			}
 		}
 		return nil
@@ -45,7 +46,8 @@ func checkText(fsys fs.FS) (found []string, err error) {
 
 func textual(name string) bool {
 	switch path.Ext(name) {
-	case ".go", ".md", ".sh", ".py", ".js", ".yml", ".yaml", ".json", ".txt", ".txtar", ".sql", ".html", ".in", ".lock", ".packages":
+	case ".go", ".md", ".sh", ".py", ".js", ".yml", ".yaml", ".json", ".txt", ".txtar", ".sql",
+		".html", ".in", ".lock", ".packages":
 		return true
 	}
 	switch path.Base(name) {

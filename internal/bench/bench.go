@@ -81,9 +81,11 @@ type bench struct {
 // Run measures the server that c talks to. It makes pools of its own, one at a time,
 // and deletes them and all their sessions before it returns, also when it fails.
 func Run(ctx context.Context, c *client.Client, opts Options) (Report, error) {
-	b := &bench{client: c, opts: opts.withDefaults(), prefix: "bench-" + strings.ToLower(rand.Text()[:8])}
-	b.report = Report{Started: time.Now().UTC().Format(time.RFC3339), Endpoint: c.Endpoint(), Machine: machine(),
-		Notes: []string{}, Failures: []string{}}
+	b := &bench{client: c, opts: opts.withDefaults(), prefix: "bench-" +
+		strings.ToLower(rand.Text()[:8])}
+	b.report = Report{Started: time.Now().UTC().Format(time.RFC3339), Endpoint: c.Endpoint(),
+		Machine: machine(),
+		Notes:   []string{}, Failures: []string{}}
 	for _, part := range []func(context.Context) error{b.oneByOne, b.burst, b.cold, b.refill} {
 		if err := part(ctx); err != nil {
 			return b.report, err
@@ -108,12 +110,14 @@ func (b *bench) failed(s *series, err error) {
 
 // answer runs 1+1 and returns how long the whole call took; an answer other than 2 is
 // an error.
-func (b *bench) answer(ctx context.Context, pool, id string) (time.Duration, client.Execution, error) {
+func (b *bench) answer(ctx context.Context, pool, id string) (time.Duration, client.Execution,
+	error) {
 	begin := time.Now()
 	e, err := b.client.Execute(ctx, pool, id, client.Run{Code: "1+1", Timeout: time.Minute})
 	took := time.Since(begin)
 	if err == nil && string(e.Result.ExecutionResult) != "2" {
-		err = fmt.Errorf("1+1 in session %q is %s, status %s: %s", id, e.Result.ExecutionResult, e.Status, e.Result.Stderr)
+		err = fmt.Errorf("1+1 in session %q is %s, status %s: %s", id, e.Result.ExecutionResult,
+			e.Status, e.Result.Stderr)
 	}
 	return took, e, err
 }
@@ -148,8 +152,10 @@ func (b *bench) oneByOne(ctx context.Context) error {
 				b.failed(&first, fmt.Errorf("delete session: %w", err))
 			}
 		}
-		b.add(claim.measure("claim", "ms", "a ready sandbox is given to a new identifier; measured by the server (Server-Timing)"))
-		b.add(first.measure(NewSession, "ms", "POST executions with a new identifier, 1+1, until the answer is read; one at a time, 3 ready before each"))
+		b.add(claim.measure("claim", "ms", "a ready sandbox is given to a new identifier; "+
+			"measured by the server (Server-Timing)"))
+		b.add(first.measure(NewSession, "ms", "POST executions with a new identifier, 1+1, until "+
+			"the answer is read; one at a time, 3 ready before each"))
 		return b.roundTrips(ctx, pool)
 	})
 }
@@ -175,7 +181,8 @@ func (b *bench) roundTrips(ctx context.Context, pool string) error {
 		}
 		b.opts.Progress("round trips", fmt.Sprintf("%d/%d", i+1, warm+10*b.opts.N))
 	}
-	b.add(trips.measure(RoundTrip, "ms", "POST executions with 1+1 in a live session, one after another on a kept-alive connection"))
+	b.add(trips.measure(RoundTrip, "ms", "POST executions with 1+1 in a live session, one after "+
+		"another on a kept-alive connection"))
 	return b.client.DeleteSession(ctx, pool, id)
 }
 
@@ -199,7 +206,8 @@ func (b *bench) cold(ctx context.Context) error {
 				b.failed(&s, fmt.Errorf("delete session: %w", err))
 			}
 		}
-		b.add(s.measure(ColdClaim, "ms", "as new session, in a pool with no ready sandboxes: one is restored for the call"))
+		b.add(s.measure(ColdClaim, "ms",
+			"as new session, in a pool with no ready sandboxes: one is restored for the call"))
 		return nil
 	})
 }

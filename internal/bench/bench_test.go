@@ -54,7 +54,8 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.runs++
 		f.sessions[session] = true
 		w.Header().Set("Server-Timing", "claim;dur=0.5")
-		fmt.Fprintf(w, `{"status":"Succeeded","result":{"executionResult":%d}}`, map[bool]int{true: 3, false: 2}[f.wrong > 0 && f.runs%f.wrong == 0])
+		fmt.Fprintf(w, `{"status":"Succeeded","result":{"executionResult":%d}}`,
+			map[bool]int{true: 3, false: 2}[f.wrong > 0 && f.runs%f.wrong == 0])
 		return
 	case op == ".management/stopSession":
 		delete(f.sessions, session)
@@ -66,17 +67,20 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (f *fakeServer) status(pool string) api.PoolStatus {
 	scale := f.pools[pool].Properties.ScaleConfiguration
-	s := api.PoolStatus{MaxSessions: *scale.MaxConcurrentSessions, ReadySessions: *scale.ReadySessionInstances}
+	s := api.PoolStatus{MaxSessions: *scale.MaxConcurrentSessions,
+		ReadySessions: *scale.ReadySessionInstances}
 	memory, cpu := int64(1<<20), 0.5
 	for id := range f.sessions {
 		if strings.HasPrefix(id, pool+" ") {
 			s.Claimed++
-			s.Sandboxes = append(s.Sandboxes, api.SandboxStats{ID: id, State: "claimed", MemoryBytes: &memory, CPUSeconds: &cpu})
+			s.Sandboxes = append(s.Sandboxes, api.SandboxStats{ID: id, State: "claimed",
+				MemoryBytes: &memory, CPUSeconds: &cpu})
 		}
 	}
 	s.Ready = min(s.ReadySessions, s.MaxSessions-s.Claimed)
 	for i := range s.Ready {
-		s.Sandboxes = append(s.Sandboxes, api.SandboxStats{ID: fmt.Sprint(i), State: "ready", MemoryBytes: &memory, CPUSeconds: &cpu})
+		s.Sandboxes = append(s.Sandboxes, api.SandboxStats{ID: fmt.Sprint(i), State: "ready",
+			MemoryBytes: &memory, CPUSeconds: &cpu})
 	}
 	return s
 }
@@ -89,7 +93,8 @@ func TestRunCountsErrorsAndLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := Run(t.Context(), c, Options{N: 10, Burst: 8, Cold: 3, Refill: 4, Idle: time.Millisecond})
+	r, err := Run(t.Context(), c, Options{N: 10, Burst: 8, Cold: 3, Refill: 4,
+		Idle: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,12 +108,14 @@ func TestRunCountsErrorsAndLeavesNothing(t *testing.T) {
 		}
 	}
 	if want := 10 + 100 + 8*rounds + 3; samples+errs != want || errs < want/8 {
-		t.Errorf("%d samples and %d errors; want %d together, one in seven wrong", samples, errs, want)
+		t.Errorf("%d samples and %d errors; want %d together, one in seven wrong", samples, errs,
+			want)
 	}
 	if m := got["claim"]; m.P50 != 0.5 || m.N == 0 {
 		t.Errorf("claim = %+v, want the server's 0.5 ms", m)
 	}
-	for _, name := range []string{"memory per ready", "memory per used", "idle CPU per ready", "idle CPU per used"} {
+	for _, name := range []string{"memory per ready", "memory per used", "idle CPU per ready",
+		"idle CPU per used"} {
 		if got[name].N == 0 {
 			t.Errorf("%q was not measured: %+v", name, got[name])
 		}

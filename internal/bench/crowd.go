@@ -18,7 +18,8 @@ type crowdResult struct {
 
 // crowd asks for n new sessions at once and returns what each caller met, and the
 // time from the common start to the last answer.
-func (b *bench) crowd(ctx context.Context, pool, part string, n int) ([]crowdResult, time.Duration) {
+func (b *bench) crowd(ctx context.Context, pool, part string, n int) ([]crowdResult,
+	time.Duration) {
 	results := make([]crowdResult, n)
 	var begin time.Time
 	start := make(chan struct{})
@@ -77,7 +78,8 @@ func (b *bench) burst(ctx context.Context) error {
 		if used := free - memInfo("MemAvailable"); used > 0 {
 			var s series
 			s.value(float64(used) / float64(n) / (1 << 20))
-			b.add(s.measure("available memory per ready", "MB", "MemAvailable of the machine before the pool was made less after, divided by the ready sandboxes"))
+			b.add(s.measure("available memory per ready", "MB", "MemAvailable of the machine "+
+				"before the pool was made less after, divided by the ready sandboxes"))
 		}
 		if err := b.idle(ctx, pool, "ready"); err != nil {
 			return err
@@ -107,9 +109,12 @@ func (b *bench) burst(ctx context.Context) error {
 			b.endCrowd(ctx, pool, part, results)
 		}
 		total.errors = each.errors
-		b.add(claim.measure("burst, claim", "ms", "the server's part in giving each of them a sandbox (Server-Timing)"))
-		b.add(each.measure("burst", "ms", fmt.Sprintf("%d new identifiers at once, 1+1 each: time from the common start to each answer", n)))
-		b.add(total.measure("burst, all answered", "ms", fmt.Sprintf("time from the common start to the last of %d answers", n)))
+		b.add(claim.measure("burst, claim", "ms",
+			"the server's part in giving each of them a sandbox (Server-Timing)"))
+		b.add(each.measure("burst", "ms", fmt.Sprintf(
+			"%d new identifiers at once, 1+1 each: time from the common start to each answer", n)))
+		b.add(total.measure("burst, all answered", "ms",
+			fmt.Sprintf("time from the common start to the last of %d answers", n)))
 		return nil
 	})
 }
@@ -123,7 +128,8 @@ func (b *bench) fits(n int) int {
 	}
 	most := max(1, int(available/b.each))
 	if n > most {
-		b.note("%d sandboxes at once were asked for; available memory holds %d of %d MB", n, most, b.each>>20)
+		b.note("%d sandboxes at once were asked for; available memory holds %d of %d MB", n, most,
+			b.each>>20)
 	}
 	return min(n, most)
 }
@@ -169,8 +175,11 @@ func (b *bench) refill(ctx context.Context) error {
 			perCore.value(math.Round(100*rate/float64(b.report.Machine.Cores)) / 100)
 		}
 		perCore.errors = s.errors
-		b.add(s.measure("refill", "sandboxes/s", fmt.Sprintf("from %d claims at once to %d ready again; the claims are in the time", n, n)))
-		b.add(perCore.measure("refill per core", "sandboxes/s", "refill divided by the machine's cores"))
+		b.add(s.measure("refill", "sandboxes/s",
+			fmt.Sprintf("from %d claims at once to %d ready again; the claims are in the time", n,
+				n)))
+		b.add(perCore.measure("refill per core", "sandboxes/s",
+			"refill divided by the machine's cores"))
 		return nil
 	})
 }

@@ -22,7 +22,8 @@ type Machine struct {
 }
 
 func machine() Machine {
-	m := Machine{Cores: runtime.NumCPU(), CPU: "unknown", Go: runtime.Version(), MemoryMB: memInfo("MemTotal") >> 20}
+	m := Machine{Cores: runtime.NumCPU(), CPU: "unknown", Go: runtime.Version(),
+		MemoryMB: memInfo("MemTotal") >> 20}
 	if v, ok := field("/proc/cpuinfo", "model name"); ok {
 		m.CPU = v
 	}

@@ -51,7 +51,8 @@ func (s *series) value(v float64) { s.values = append(s.values, v) }
 func (s *series) measure(name, unit, how string) Measure {
 	slices.Sort(s.values)
 	return Measure{Name: name, Unit: unit, How: how, N: len(s.values), Errors: s.errors,
-		P50: percentile(s.values, 50), P90: percentile(s.values, 90), P99: percentile(s.values, 99), Max: percentile(s.values, 100)}
+		P50: percentile(s.values, 50), P90: percentile(s.values, 90), P99: percentile(s.values, 99),
+		Max: percentile(s.values, 100)}
 }
 
 // percentile returns the p-th percentile of sorted values by the nearest-rank

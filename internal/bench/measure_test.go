@@ -21,7 +21,8 @@ func TestPercentile(t *testing.T) {
 		want   float64
 	}{
 		{hundred, 50, 50}, {hundred, 90, 90}, {hundred, 99, 99}, {hundred, 100, 100},
-		{[]float64{7}, 50, 7}, {[]float64{7}, 99, 7}, {[]float64{1, 2}, 50, 1}, {[]float64{1, 2}, 90, 2}, {nil, 50, 0},
+		{[]float64{7}, 50, 7}, {[]float64{7}, 99, 7}, {[]float64{1, 2}, 50, 1}, {[]float64{1, 2},
+			90, 2}, {nil, 50, 0},
 	} {
 		if got := percentile(tt.values, tt.p); got != tt.want {
 			t.Errorf("percentile(%v, %d) = %v, want %v", tt.values, tt.p, got, tt.want)
@@ -48,8 +49,10 @@ func TestUsageComparesTheSameSandbox(t *testing.T) {
 	at := func(id, state string, seconds float64, bytes int64) api.SandboxStats {
 		return api.SandboxStats{ID: id, State: state, CPUSeconds: &seconds, MemoryBytes: &bytes}
 	}
-	before := api.PoolStatus{Sandboxes: []api.SandboxStats{at("a", "ready", 1, 0), at("b", "claimed", 1, 0)}}
-	after := api.PoolStatus{Sandboxes: []api.SandboxStats{at("a", "ready", 1.5, 1<<20), at("b", "claimed", 9, 9<<20), at("c", "ready", 5, 3<<20)}}
+	before := api.PoolStatus{Sandboxes: []api.SandboxStats{at("a", "ready", 1, 0),
+		at("b", "claimed", 1, 0)}}
+	after := api.PoolStatus{Sandboxes: []api.SandboxStats{at("a", "ready", 1.5, 1<<20),
+		at("b", "claimed", 9, 9<<20), at("c", "ready", 5, 3<<20)}}
 	memory, cpu := usage(before, after, "ready", 10*time.Second)
 	if diff := cmp.Diff([]float64{1, 3}, memory.values); diff != "" {
 		t.Errorf("memory (-want +got):\n%s", diff)

@@ -12,7 +12,8 @@ import (
 
 // withPool makes a pool, waits until it is full, calls fn with its name, and
 // deletes it with everything that fn left in it.
-func (b *bench) withPool(ctx context.Context, part string, ready, most int, fn func(pool string) error) (err error) {
+func (b *bench) withPool(ctx context.Context, part string, ready, most int,
+	fn func(pool string) error) (err error) {
 	pool := b.prefix + "-" + part
 	b.opts.Progress("making pool "+part, fmt.Sprintf("%d ready", ready))
 	defer func() {
@@ -23,11 +24,13 @@ func (b *bench) withPool(ctx context.Context, part string, ready, most int, fn f
 			err = errors.Join(err, fmt.Errorf("delete pool %q: %w", pool, derr))
 		}
 	}()
-	if _, err := b.client.PutPool(ctx, pool, api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
-		ContainerType:      string(sandpool.PythonLTS),
-		PoolManagementType: "Dynamic",
-		ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most, ReadySessionInstances: &ready},
-	}}); err != nil {
+	if _, err := b.client.PutPool(ctx, pool, api.SessionPool{Location: "local",
+		Properties: &api.SessionPoolProperties{
+			ContainerType:      string(sandpool.PythonLTS),
+			PoolManagementType: "Dynamic",
+			ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most,
+				ReadySessionInstances: &ready},
+		}}); err != nil {
 		return fmt.Errorf("make pool %q: %w", pool, err)
 	}
 	if _, err := b.client.WaitReady(ctx, pool, func(s api.PoolStatus) {
@@ -65,8 +68,10 @@ func (b *bench) idle(ctx context.Context, pool, state string) error {
 	}
 	memory, cpu := usage(before, after, state, time.Since(begin))
 	label := map[string]string{"ready": "ready", "claimed": "used"}[state]
-	b.add(memory.measure("memory per "+label, "MB", "what the host charges to one sandbox, as the server's status shows it"))
-	b.add(cpu.measure("idle CPU per "+label, "% of a core", fmt.Sprintf("CPU time of one sandbox over %s without requests", b.opts.Idle)))
+	b.add(memory.measure("memory per "+label, "MB",
+		"what the host charges to one sandbox, as the server's status shows it"))
+	b.add(cpu.measure("idle CPU per "+label, "% of a core",
+		fmt.Sprintf("CPU time of one sandbox over %s without requests", b.opts.Idle)))
 	return nil
 }
 

@@ -1,11 +1,11 @@
 // Package budget bounds memory that callers make the server hold: what they send before it can
 // be passed on, and what they have not taken yet. It is counted in bytes, before the memory is
-// taken, against the whole server, and against the pool, the caller and the session that it is held for.
-// So whoever fills a budget fills their own part of it, and nobody else waits for them.
+// taken, against the whole server, and against the pool, the caller and the session that it is held
+// for. So whoever fills a budget fills their own part of it, and nobody else waits for them.
 //
 // A request for more than a part may hold is charged that part, and no more: it is let in
-// when nothing else of its holder is. Who holds memory that way is told from who may wait: Take waits
-// in the order of arrival, past those whose own part is full, and Try never waits.
+// when nothing else of its holder is. Who holds memory that way is told from who may wait: Take
+// waits in the order of arrival, past those whose own part is full, and Try never waits.
 package budget
 
 import (
@@ -87,7 +87,8 @@ type Share struct {
 // Share returns an empty share for h.
 func (b *Budget) Share(h Holder) *Share {
 	s := &Share{of: b}
-	for _, p := range [...]part{{OfServer, "all"}, {OfPool, h.Pool}, {OfCaller, h.Caller}, {OfSession, h.Session}} {
+	for _, p := range [...]part{{OfServer, "all"}, {OfPool, h.Pool}, {OfCaller, h.Caller},
+		{OfSession, h.Session}} {
 		if p.name != "" && b.limit(p.kind) > 0 {
 			s.parts[s.n] = p
 			s.n++

@@ -12,7 +12,9 @@ import (
 
 func TestParts(t *testing.T) {
 	b := New(Limits{Total: 100, Pool: 60, Caller: 50, Session: 30}, nil)
-	at := func(pool, caller, session string) *Share { return b.Share(Holder{pool, caller, session}) }
+	at := func(pool, caller, session string) *Share {
+		return b.Share(Holder{pool, caller, session})
+	}
 	full := func(err error, want Kind) {
 		t.Helper()
 		var e *FullError
@@ -110,14 +112,17 @@ func TestWalk(t *testing.T) {
 		for range rapid.IntRange(1, 50).Draw(t, "steps") {
 			switch rapid.IntRange(0, 3).Draw(t, "step") {
 			case 0:
-				shares = append(shares, b.Share(Holder{name.Draw(t, "pool"), name.Draw(t, "caller"), name.Draw(t, "session")}))
+				shares = append(shares, b.Share(Holder{name.Draw(t, "pool"), name.Draw(t, "caller"),
+					name.Draw(t, "session")}))
 			case 1, 2:
 				if len(shares) > 0 {
-					_ = rapid.SampledFrom(shares).Draw(t, "share").Try(rapid.Int64Range(0, 200).Draw(t, "bytes"))
+					_ = rapid.SampledFrom(shares).Draw(t, "share").Try(rapid.Int64Range(0,
+						200).Draw(t, "bytes"))
 				}
 			case 3:
 				if len(shares) > 0 {
-					rapid.SampledFrom(shares).Draw(t, "share").Keep(rapid.Int64Range(-1, 100).Draw(t, "keep"))
+					rapid.SampledFrom(shares).Draw(t, "share").Keep(rapid.Int64Range(-1,
+						100).Draw(t, "keep"))
 				}
 			}
 			for p, n := range b.held {

@@ -14,8 +14,8 @@ const userPrefix = "pool "
 
 // Tidy tells the store which images pools use now, and removes the container images that nothing
 // uses and nothing has asked for in the time of keep: those of deleted pools, and what a changed
-// pool has left when its last session has ended. Images that were built here or loaded from a file are not
-// removed: no registry has them.
+// pool has left when its last session has ended. Images that were built here or loaded from a file
+// are not removed: no registry has them.
 //
 // A pool that is being changed has claimed an image that its row does not name yet. That image
 // was asked for just now, so keep, which must be longer than a change may take, protects it.

@@ -61,7 +61,8 @@ func TestTidy(t *testing.T) {
 	put("7", image.Claim{Reference: "docker.io/library/ahead:1"}, true) // pulled ahead
 	put("8", image.Claim{Reference: "local:web"}, false)
 	put("9", image.Claim{User: "somebody else"}, false)
-	built, err := store.Put(t.Context(), "built", []erofs.Entry{erofs.File("f", 0o644, []byte("one"))})
+	built, err := store.Put(t.Context(), "built",
+		[]erofs.Entry{erofs.File("f", 0o644, []byte("one"))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,8 @@ func Raise() (limit uint64, err error) {
 		return 0, err
 	}
 	// Only with a capability (CAP_SYS_RESOURCE) may the upper limit be raised.
-	for _, want := range []unix.Rlimit{{Cur: Wanted, Max: max(have.Max, Wanted)}, {Cur: have.Max, Max: have.Max}} {
+	for _, want := range []unix.Rlimit{{Cur: Wanted, Max: max(have.Max, Wanted)},
+		{Cur: have.Max, Max: have.Max}} {
 		if want.Cur > have.Cur && prlimit(&want, nil) == nil {
 			return want.Cur, nil
 		}
@@ -61,8 +62,9 @@ func Share(limit uint64) int { return int(min(max(limit/2, fewest), most)) }
 type Conns struct {
 	max int
 
-	mu    sync.Mutex
-	idle  *list.List                 // net.Conn without a request, the one that is so for longest first
+	mu sync.Mutex
+	// net.Conn without a request, the one that is so for longest first
+	idle  *list.List
 	conns map[net.Conn]*list.Element // of idle; nil of one with a request
 }
 

@@ -33,7 +33,8 @@ func TestRaise(t *testing.T) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "Max open files"); ok && strings.Fields(rest)[0] != strconv.FormatUint(limit, 10) {
+		if rest, ok := strings.CutPrefix(line, "Max open files"); ok &&
+			strings.Fields(rest)[0] != strconv.FormatUint(limit, 10) {
 			t.Errorf("Raise says %d, the kernel %s", limit, rest)
 		}
 	}
@@ -54,7 +55,8 @@ func TestShare(t *testing.T) {
 func TestConns(t *testing.T) {
 	const most = 4
 	goOn := make(chan struct{})
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter,
+		r *http.Request) {
 		if r.URL.Path == "/slow" {
 			<-goOn
 		}
@@ -124,6 +126,7 @@ func TestConns(t *testing.T) {
 	conns.mu.Lock()
 	defer conns.mu.Unlock()
 	if len(conns.conns) > most || conns.idle.Len() > most {
-		t.Errorf("%d connections are counted, %d without a request", len(conns.conns), conns.idle.Len())
+		t.Errorf("%d connections are counted, %d without a request", len(conns.conns),
+			conns.idle.Len())
 	}
 }

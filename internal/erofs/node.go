@@ -61,7 +61,8 @@ func grow(entries []Entry) (*node, error) {
 		}
 		n, ok := byPath[e.Link]
 		if !ok || n.entry.Mode.IsDir() {
-			return nil, fmt.Errorf("pack %q: there is no file %q to be a second name of", e.Path, e.Link)
+			return nil, fmt.Errorf("pack %q: there is no file %q to be a second name of", e.Path,
+				e.Link)
 		}
 		n.links++
 		if err := hang(byPath, e.Path, n); err != nil {

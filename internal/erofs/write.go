@@ -86,7 +86,8 @@ func Write(ctx context.Context, w io.Writer, entries []Entry, note func(int64)) 
 
 // WriteFile writes an image of entries to file, which must not exist, through to the disk. It
 // returns the digest of the file ("sha256:…") and its size.
-func WriteFile(ctx context.Context, file string, entries []Entry, note func(int64)) (digest string, size int64, err error) {
+func WriteFile(ctx context.Context, file string, entries []Entry, note func(int64)) (digest string,
+	size int64, err error) {
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
 	if err != nil {
 		return "", 0, err
@@ -187,7 +188,8 @@ func metadata(nodes []*node, size, blocks int64) []byte {
 	le.PutUint64(super[24:], Stamp)
 	le.PutUint32(super[36:], uint32(blocks))
 	// The checksum covers the rest of the block, itself as zero, and is not inverted at the end.
-	le.PutUint32(super[4:], ^crc32.Checksum(b[superOffset:blockSize], crc32.MakeTable(crc32.Castagnoli)))
+	le.PutUint32(super[4:], ^crc32.Checksum(b[superOffset:blockSize],
+		crc32.MakeTable(crc32.Castagnoli)))
 	return b
 }
 

@@ -102,7 +102,8 @@ func checkOther(t *testing.T, file string, want map[string]string) {
 	for name, content := range want {
 		got, err := fs.ReadFile(img, name)
 		if err != nil || string(got) != content {
-			t.Errorf("go-erofs reads %q: %d bytes, %v; want %d bytes", name, len(got), err, len(content))
+			t.Errorf("go-erofs reads %q: %d bytes, %v; want %d bytes", name, len(got), err,
+				len(content))
 		}
 	}
 }
@@ -151,11 +152,13 @@ func TestPackAnyTree(t *testing.T) {
 func drawTree(rt *rapid.T) ([]Entry, map[string]erofstest.Fact) {
 	var entries []Entry
 	want := map[string]erofstest.Fact{}
-	names := rapid.SliceOfNDistinct(rapid.StringMatching(`[a-c]{1,2}(/[a-c]{1,40}){0,2}/f[a-z]{0,60}`), 0, 60, rapid.ID[string]).Draw(rt, "names")
+	names := rapid.SliceOfNDistinct(rapid.StringMatching(
+		`[a-c]{1,2}(/[a-c]{1,40}){0,2}/f[a-z]{0,60}`), 0, 60, rapid.ID[string]).Draw(rt, "names")
 	for _, name := range names {
 		if rapid.Bool().Draw(rt, "link") {
 			target := rapid.StringMatching(`[a-z/]{1,300}`).Draw(rt, "target")
-			entries = append(entries, Entry{Path: name, Mode: fs.ModeSymlink | 0o777, Target: target})
+			entries = append(entries, Entry{Path: name, Mode: fs.ModeSymlink | 0o777,
+				Target: target})
 			want[name] = erofstest.Fact{Mode: syscall.S_IFLNK | 0o777, Links: 1, Mtime: Stamp,
 				Content: erofstest.Content(target)}
 			continue
@@ -239,7 +242,8 @@ func TestHostFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := erofstest.Fact{Mode: syscall.S_IFREG | 0o755, Links: 1, Mtime: Stamp, Content: "program"}
+	want := erofstest.Fact{Mode: syscall.S_IFREG | 0o755, Links: 1, Mtime: Stamp,
+		Content: "program"}
 	if got := erofstest.Read(t, pack(t, []Entry{e}))["opt/agent"]; got != want {
 		t.Errorf("read %+v, want %+v", got, want)
 	}
@@ -307,7 +311,8 @@ func TestPackXattrs(t *testing.T) {
 		0o644, []byte("2"))})
 	for name, want := range map[string]map[string]string{"bin/ping": ping.Xattrs,
 		"full": folder.Xattrs, "plain": nil} {
-		if diff := cmp.Diff(want, erofstest.Xattrs(t, file, name), cmpopts.EquateEmpty()); diff != "" {
+		if diff := cmp.Diff(want, erofstest.Xattrs(t, file, name),
+			cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", name, diff)
 		}
 	}

@@ -43,7 +43,8 @@ func checkXattrs(e Entry) error {
 	}
 	for name := range e.Xattrs {
 		if _, rest, ok := xattrPrefix(name); !ok || len(rest) > maxNameLen {
-			return fmt.Errorf("pack %q: an image cannot hold the extended attribute %q", e.Path, name)
+			return fmt.Errorf("pack %q: an image cannot hold the extended attribute %q", e.Path,
+				name)
 		}
 	}
 	if size := XattrSize(e.Xattrs); size > MaxXattrs {

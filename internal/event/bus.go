@@ -245,5 +245,6 @@ func (b *Bus) pass(ctx context.Context, last uint64) uint64 {
 // lost is the event of sinks that fell behind: they have seen last, and now first is the
 // oldest that is kept.
 func (b *Bus) lost(last uint64, first Event) Event {
-	return Event{Seq: first.Seq - 1, Time: b.now(), Name: EventsLost, Count: int64(first.Seq - 1 - last)}
+	return Event{Seq: first.Seq - 1, Time: b.now(), Name: EventsLost,
+		Count: int64(first.Seq - 1 - last)}
 }

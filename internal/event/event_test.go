@@ -71,10 +71,12 @@ func TestRecent(t *testing.T) {
 	if got := counts(first.Events); !cmp.Equal(got, []int64{1}) {
 		t.Errorf("the first page is %v", got)
 	}
-	if got := counts(b.Recent(Query{Pool: poolID("two"), After: first.Next, Limit: 1}).Events); !cmp.Equal(got, []int64{2}) {
+	if got := counts(b.Recent(Query{Pool: poolID("two"), After: first.Next,
+		Limit: 1}).Events); !cmp.Equal(got, []int64{2}) {
 		t.Errorf("the second page is %v", got)
 	}
-	if p := b.Recent(Query{Pool: poolID("none")}); len(p.Events) != 0 || p.Missed || p.Next != all.Next {
+	if p := b.Recent(Query{Pool: poolID("none")}); len(p.Events) != 0 || p.Missed ||
+		p.Next != all.Next {
 		t.Errorf("a pool without events: %+v", p)
 	}
 	if p := b.Recent(Query{After: all.Next + 1<<40}); len(p.Events) != 6 {
@@ -88,8 +90,10 @@ func TestRing(t *testing.T) {
 		b := New()
 		fill(b, "one", perPool+extra)
 		p := b.Recent(Query{Pool: poolID("one")})
-		if len(p.Events) != perPool || p.Events[0].Count != int64(extra+1) || p.Missed != (extra > 0) {
-			t.Errorf("%d too many: %d kept from %d on, missed %v", extra, len(p.Events), p.Events[0].Count, p.Missed)
+		if len(p.Events) != perPool || p.Events[0].Count != int64(extra+1) ||
+			p.Missed != (extra > 0) {
+			t.Errorf("%d too many: %d kept from %d on, missed %v", extra, len(p.Events),
+				p.Events[0].Count, p.Missed)
 		}
 		for i := range p.Events {
 			after := b.Recent(Query{Pool: poolID("one"), After: p.Events[i].Seq})
@@ -118,12 +122,14 @@ func TestNoisyPool(t *testing.T) {
 		kept += len(p.events)
 	}
 	if kept != b.kept || kept > inPools || len(b.pools) != b.quiet.Len() {
-		t.Errorf("%d events of %d pools are kept, counted as %d of %d; the bound is %d", kept, len(b.pools), b.kept, b.quiet.Len(), inPools)
+		t.Errorf("%d events of %d pools are kept, counted as %d of %d; the bound is %d", kept,
+			len(b.pools), b.kept, b.quiet.Len(), inPools)
 	}
 	if got := b.Recent(Query{Pool: poolID("quiet")}); len(got.Events) != 0 || !got.Missed {
 		t.Errorf("%d events of the quiet pool are left, missed %v", len(got.Events), got.Missed)
 	}
-	if got := b.Recent(Query{Pool: poolID(fmt.Sprint("pool", inPools-1)), After: last}); len(got.Events) != 3 {
+	if got := b.Recent(Query{Pool: poolID(fmt.Sprint("pool", inPools-1)), After: last}); len(
+		got.Events) != 3 {
 		t.Errorf("%d events of the last pool", len(got.Events))
 	}
 }
@@ -147,7 +153,8 @@ func TestRestart(t *testing.T) {
 func TestTextsAreBounded(t *testing.T) {
 	b := New()
 	long := strings.Repeat("ü", 10<<20)
-	b.Observe(Event{Name: PoolFailed, Message: long, Outcome: long, By: long, Err: errors.New(long)})
+	b.Observe(Event{Name: PoolFailed, Message: long, Outcome: long, By: long,
+		Err: errors.New(long)})
 	e := b.Recent(Query{}).Events[0]
 	for _, s := range []string{e.Message, e.Outcome, e.By, e.Err.Error()} {
 		if len(s) > maxText+len("…") || !strings.HasSuffix(s, "ü…") {
@@ -182,7 +189,8 @@ func TestFollow(t *testing.T) {
 		}
 		time.AfterFunc(time.Minute, b.EndFollowing)
 		for range 2 {
-			if p := b.Follow(t.Context(), Query{After: b.Recent(Query{}).Next}); len(p.Events) != 0 {
+			if p := b.Follow(t.Context(), Query{After: b.Recent(Query{}).Next}); len(
+				p.Events) != 0 {
 				t.Errorf("a follower gets %v when the server stops", p.Events)
 			}
 		}
@@ -235,7 +243,8 @@ func TestRun(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if !cmp.Equal(counts(one.got), []int64{1, 2, 3}) || !cmp.Equal(counts(two.got), []int64{1, 2, 3}) {
+		if !cmp.Equal(counts(one.got), []int64{1, 2, 3}) ||
+			!cmp.Equal(counts(two.got), []int64{1, 2, 3}) {
 			t.Errorf("in the end: %v and %v", counts(one.got), counts(two.got))
 		}
 	})
@@ -259,7 +268,8 @@ func TestSlowSink(t *testing.T) {
 			t.Error(err)
 		}
 		got := slow.got
-		if len(got) != 2+inAll || got[1].Name != EventsLost || got[1].Count != 2*inAll || got[2].Count != 2*inAll+1 {
+		if len(got) != 2+inAll || got[1].Name != EventsLost || got[1].Count != 2*inAll ||
+			got[2].Count != 2*inAll+1 {
 			t.Errorf("%d events, %+v, %+v", len(got), got[1], got[2])
 		}
 	})
@@ -270,7 +280,8 @@ func TestLog(t *testing.T) {
 	s := Log(slog.New(slog.NewTextHandler(&out, nil)))
 	at := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 	s.Consume(t.Context(), []Event{
-		{Name: SandboxEnded, Time: at, Pool: poolID("python"), Sandbox: "sb1", Outcome: "out of memory", Message: "It used more.\nlevel=ERROR",
+		{Name: SandboxEnded, Time: at, Pool: poolID("python"), Sandbox: "sb1",
+			Outcome: "out of memory", Message: "It used more.\nlevel=ERROR",
 			Took: time.Second, Count: 3, By: "token:x", Retry: at, Err: errors.New("disk")},
 		{Name: SessionAllocated, Time: at, Sandbox: "sb2"},
 		{Name: AdoptionFailed, Time: at},
@@ -287,7 +298,8 @@ time=2030-01-02T03:04:05.000Z level=ERROR msg="sandboxes of an earlier run canno
 // BenchmarkObserve is what a claim pays for its event.
 func BenchmarkObserve(b *testing.B) {
 	bus := New()
-	e := Event{Name: SessionAllocated, Pool: sandpool.PoolID{Subscription: sandpool.DefaultSubscription, ResourceGroup: "default", Name: "python"},
+	e := Event{Name: SessionAllocated, Pool: sandpool.PoolID{
+		Subscription: sandpool.DefaultSubscription, ResourceGroup: "default", Name: "python"},
 		Sandbox: "k3jx5h2b6c7d8e9f", Outcome: "ready", Took: time.Millisecond}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -13,7 +13,8 @@ type logSink struct{ log *slog.Logger }
 // Consume implements Sink.
 func (s logSink) Consume(ctx context.Context, events []Event) {
 	for _, e := range events {
-		level := [...]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}[e.Name.Level()]
+		level := [...]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn,
+			slog.LevelError}[e.Name.Level()]
 		if !s.log.Enabled(ctx, level) {
 			continue
 		}

@@ -37,7 +37,8 @@ var table = [...]row{
 	{sandpool.Full, http.StatusNotFound, "SessionPoolMaxSessionsReached", 5 * time.Second, false},
 	{sandpool.TooLarge, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", 0, true},
 	{sandpool.Unsupported, http.StatusBadRequest, "SessionRequestNotSupported", 0, false},
-	{sandpool.Unavailable, http.StatusServiceUnavailable, "ServiceUnavailable", 2 * time.Second, true},
+	{sandpool.Unavailable, http.StatusServiceUnavailable, "ServiceUnavailable", 2 * time.Second,
+		true},
 	{sandpool.Ended, http.StatusGone, "SessionEnded", 0, false},
 }
 
@@ -93,8 +94,8 @@ func RetryAfter(c sandpool.Class) time.Duration { return rowOf(c).retry }
 func OfGuest(c sandpool.Class) bool { return rowOf(c).class == c && rowOf(c).guest }
 
 // ClassOf is the inverse of Status for clients: the class of an answer with the given
-// status and code (the header x-ms-error-code, error.code of the body). The code decides if it is a known one, because some statuses are
-// shared by several classes.
+// status and code (the header x-ms-error-code, error.code of the body). The code decides if it is a
+// known one, because some statuses are shared by several classes.
 func ClassOf(status int, code string) sandpool.Class {
 	if c, ok := classOfCode(code); ok {
 		return c

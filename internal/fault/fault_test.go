@@ -19,18 +19,22 @@ func TestTable(t *testing.T) {
 	}
 	for _, r := range special {
 		if ClassOf(r.status, r.code) != r.class || Status(r.class, r.code, 0) != r.status {
-			t.Errorf("%s is class %v and status %d", r.code, ClassOf(r.status, r.code), Status(r.class, r.code, 0))
+			t.Errorf("%s is class %v and status %d", r.code, ClassOf(r.status, r.code),
+				Status(r.class, r.code, 0))
 		}
 	}
-	if OfGuest(sandpool.Ended) || OfGuest(sandpool.Full) || OfGuest(-1) || !OfGuest(sandpool.Unavailable) {
+	if OfGuest(sandpool.Ended) || OfGuest(sandpool.Full) || OfGuest(-1) ||
+		!OfGuest(sandpool.Unavailable) {
 		t.Error("an agent may say what is the pool's to say")
 	}
 }
 
 func TestClassOfForeignAnswers(t *testing.T) {
 	for status, want := range map[int]sandpool.Class{
-		418: sandpool.Invalid, 429: sandpool.Full, 500: sandpool.Internal, 502: sandpool.Unavailable,
-		503: sandpool.Unavailable, 401: sandpool.Unauthenticated, 403: sandpool.Denied, 404: sandpool.NotFound, 501: sandpool.Unsupported,
+		418: sandpool.Invalid, 429: sandpool.Full, 500: sandpool.Internal,
+		502: sandpool.Unavailable,
+		503: sandpool.Unavailable, 401: sandpool.Unauthenticated, 403: sandpool.Denied,
+		404: sandpool.NotFound, 501: sandpool.Unsupported,
 	} {
 		if got := ClassOf(status, "FromElsewhere"); got != want {
 			t.Errorf("ClassOf(%d) = %v, want %v", status, got, want)

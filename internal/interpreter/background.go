@@ -8,25 +8,29 @@ import (
 	"github.com/sandpool/sandpool/internal/agent"
 )
 
-// Background is what an Agent does that keeps executions without a caller; agent.Client describes it.
+// Background is what an Agent does that keeps executions without a caller; agent.Client describes
+// it.
 type Background interface {
 	Start(ctx context.Context, r agent.StartRequest) (agent.Execution, error)
 	Executions(ctx context.Context) ([]agent.Execution, error)
 	Execution(ctx context.Context, id string, room agent.Room) (agent.Execution, error)
 	Cancel(ctx context.Context, id string) (agent.Execution, error)
 	Wait(ctx context.Context, id string) (agent.Execution, error)
-	Follow(ctx context.Context, id string, after int64, room agent.Room, emit func(agent.Record) error) error
+	Follow(ctx context.Context, id string, after int64, room agent.Room,
+		emit func(agent.Record) error) error
 }
 
 var _ Background = (*agent.Client)(nil)
 
 // background asks the agent something about executions without a caller.
-func background[T any](ctx context.Context, in *Interpreter, fn func(*call, Background) (T, error)) (T, error) {
+func background[T any](ctx context.Context, in *Interpreter, fn func(*call, Background) (T,
+	error)) (T, error) {
 	return ask(ctx, in, answerTime, func(c *call) (T, error) {
 		b, ok := in.agent.(Background)
 		if !ok {
 			var none T
-			return none, sandpool.Errorf(sandpool.Unsupported, "", "executionType", "The session's sandbox runs no code in the background.")
+			return none, sandpool.Errorf(sandpool.Unsupported, "", "executionType",
+				"The session's sandbox runs no code in the background.")
 		}
 		return fn(c, b)
 	})
@@ -43,19 +47,26 @@ func (in *Interpreter) Start(ctx context.Context, id string, x Execution) (agent
 
 // Executions lists the executions that were started, the oldest first, without results.
 func (in *Interpreter) Executions(ctx context.Context) ([]agent.Execution, error) {
-	return background(ctx, in, func(c *call, b Background) ([]agent.Execution, error) { return b.Executions(c.ctx) })
+	return background(ctx, in, func(c *call, b Background) ([]agent.Execution, error) {
+		return b.Executions(c.ctx)
+	})
 }
 
 // Cancel ends an execution, and does not wait for that.
 func (in *Interpreter) Cancel(ctx context.Context, id string) (agent.Execution, error) {
-	return background(ctx, in, func(c *call, b Background) (agent.Execution, error) { return b.Cancel(c.ctx, id) })
+	return background(ctx, in, func(c *call, b Background) (agent.Execution, error) {
+		return b.Cancel(c.ctx, id)
+	})
 }
 
 // Execution returns an execution, with its result if it has ended. release gives back the memory
 // of a large one.
-func (in *Interpreter) Execution(ctx context.Context, id string) (e agent.Execution, release func(), err error) {
+func (in *Interpreter) Execution(ctx context.Context, id string) (e agent.Execution, release func(),
+	err error) {
 	r := &room{in: in}
-	e, err = background(ctx, in, func(c *call, b Background) (agent.Execution, error) { return b.Execution(c.ctx, id, r) })
+	e, err = background(ctx, in, func(c *call, b Background) (agent.Execution, error) {
+		return b.Execution(c.ctx, id, r)
+	})
 	return e, r.giveBack, err
 }
 
@@ -69,12 +80,16 @@ func (in *Interpreter) Wait(ctx context.Context, id string) (agent.Execution, er
 }
 
 // quietTime is how long an execution may say nothing.
-func (in *Interpreter) quietTime() time.Duration { return 2*in.set.options.MaxTimeout + executionGrace }
+func (in *Interpreter) quietTime() time.Duration {
+	return 2*in.set.options.MaxTimeout + executionGrace
+}
 
 // Follow calls emit with the records of an execution after the given number, those that are there
-// and those to come, until the last. What emit returns is then called without the memory that a large record
-// has taken: its caller may be slow. An error of either ends the call and is returned as it is.
-func (in *Interpreter) Follow(ctx context.Context, id string, after int64, emit func(agent.Record) (send func() error, err error)) error {
+// and those to come, until the last. What emit returns is then called without the memory that a
+// large record has taken: its caller may be slow. An error of either ends the call and is returned
+// as it is.
+func (in *Interpreter) Follow(ctx context.Context, id string, after int64,
+	emit func(agent.Record) (send func() error, err error)) error {
 	r := &room{in: in}
 	defer r.giveBack()
 	var own error

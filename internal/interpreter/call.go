@@ -54,7 +54,8 @@ func (c *call) end() {
 }
 
 // ask calls fn, which asks something of the sandbox that is answered within d.
-func ask[T any](ctx context.Context, in *Interpreter, d time.Duration, fn func(*call) (T, error)) (T, error) {
+func ask[T any](ctx context.Context, in *Interpreter, d time.Duration,
+	fn func(*call) (T, error)) (T, error) {
 	c := in.begin(ctx, d)
 	defer c.end()
 	v, err := fn(c)
@@ -114,7 +115,8 @@ func asError(err error) *sandpool.Error {
 // unreachable is the error of a sandbox that lives and does not answer.
 func unreachable(err error) error {
 	return &sandpool.Error{Class: sandpool.Unavailable, Target: "identifier", Err: err,
-		Message: "The session's sandbox did not answer. Try again; if it stays so, delete the session and start a new one."}
+		Message: "The session's sandbox did not answer. Try again; if it stays so, delete the " +
+			"session and start a new one."}
 }
 
 // silence is why calls end when patience does.

@@ -42,7 +42,9 @@ func (s *session) Dial(context.Context, int) (net.Conn, error) {
 
 // returns orders executions to end with res.
 func (s *session) returns(res agent.ExecuteResult) {
-	s.execute = func(context.Context, agent.ExecuteRequest) (agent.ExecuteResult, error) { return res, nil }
+	s.execute = func(context.Context, agent.ExecuteRequest) (agent.ExecuteResult, error) {
+		return res, nil
+	}
 }
 
 // ordered is the agent of a session. It knows no files.
@@ -53,7 +55,8 @@ type ordered struct {
 
 func (o ordered) Execute(ctx context.Context, r agent.ExecuteRequest) (agent.ExecuteResult, error) {
 	res, err := o.s.execute(ctx, r)
-	if frame, _ := agent.EncodeFrame(res); err == nil && r.Room != nil && len(frame) > agent.LargeAnswer {
+	if frame, _ := agent.EncodeFrame(res); err == nil && r.Room != nil &&
+		len(frame) > agent.LargeAnswer {
 		err = r.Room.Take(ctx, int64(len(frame)))
 	}
 	return res, err
@@ -95,7 +98,8 @@ func TestQueuedExecution(t *testing.T) {
 				return agent.ExecuteResult{}, ctx.Err()
 			}
 		}
-		res, err := set.Of(s).Execute(t.Context(), Execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: 10 * time.Second}})
+		res, err := set.Of(s).Execute(t.Context(),
+			Execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: 10 * time.Second}})
 		if err != nil || res.Stdout != "done" {
 			t.Fatalf("result %+v, error %v", res, err)
 		}
@@ -117,8 +121,10 @@ func TestExplain(t *testing.T) {
 		class   sandpool.Class
 		seconds time.Duration
 	}{
-		{"the agent refuses", sandpool.Errorf(sandpool.Conflict, "", "", "no"), false, true, nil, sandpool.Conflict, 0},
-		{"the connection breaks before the news", io.ErrUnexpectedEOF, false, true, ended, sandpool.Ended, 1},
+		{"the agent refuses", sandpool.Errorf(sandpool.Conflict, "", "", "no"), false, true, nil,
+			sandpool.Conflict, 0},
+		{"the connection breaks before the news", io.ErrUnexpectedEOF, false, true, ended,
+			sandpool.Ended, 1},
 		{"the connection breaks", io.ErrUnexpectedEOF, false, false, nil, sandpool.Unavailable, 3},
 		{"the session ends", nil, false, true, ended, sandpool.Ended, 1},
 		{"the caller leaves", nil, true, false, gone, sandpool.Internal, 1},
@@ -127,7 +133,8 @@ func TestExplain(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				set, s := newSet(), newSession(t, "box")
-				s.execute = func(ctx context.Context, _ agent.ExecuteRequest) (agent.ExecuteResult, error) {
+				s.execute = func(ctx context.Context, _ agent.ExecuteRequest) (agent.ExecuteResult,
+					error) {
 					if tt.err != nil {
 						return agent.ExecuteResult{}, tt.err
 					}
@@ -144,8 +151,11 @@ func TestExplain(t *testing.T) {
 					}
 				})
 				started := time.Now()
-				_, err := set.Of(s).Execute(ctx, Execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: time.Second}})
-				if err == nil || tt.want != nil && !errors.Is(err, tt.want) || sandpool.ClassOf(err) != tt.class {
+				_, err := set.Of(s).Execute(ctx,
+					Execution{ExecuteRequest: agent.ExecuteRequest{Code: "1",
+						Timeout: time.Second}})
+				if err == nil || tt.want != nil && !errors.Is(err, tt.want) ||
+					sandpool.ClassOf(err) != tt.class {
 					t.Errorf("error %v of class %v", err, sandpool.ClassOf(err))
 				}
 				if took := time.Since(started); took != tt.seconds*time.Second {
@@ -179,11 +189,13 @@ func TestRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 		started := time.Now()
-		if _, err := run(big); sandpool.ClassOf(err) != sandpool.Unavailable || time.Since(started) != roomTime {
+		if _, err := run(big); sandpool.ClassOf(err) != sandpool.Unavailable ||
+			time.Since(started) != roomTime {
 			t.Errorf("a third big answer: %v after %v", err, time.Since(started))
 		}
 		started = time.Now()
-		small, err := run(agent.ExecuteResult{Outcome: agent.OK, Stdout: strings.Repeat("x", agent.LargeAnswer-100)})
+		small, err := run(agent.ExecuteResult{Outcome: agent.OK, Stdout: strings.Repeat("x",
+			agent.LargeAnswer-100)})
 		if err != nil || time.Since(started) != 0 {
 			t.Errorf("a small answer: %v after %v", err, time.Since(started))
 		}

@@ -11,18 +11,25 @@ import (
 
 // List returns what is in a directory, sorted by path; with recursive also what is in
 // its subdirectories.
-func (in *Interpreter) List(ctx context.Context, dir string, recursive bool) ([]agent.FileInfo, error) {
-	return ask(ctx, in, answerTime, func(c *call) ([]agent.FileInfo, error) { return in.agent.List(c.ctx, dir, recursive) })
+func (in *Interpreter) List(ctx context.Context, dir string, recursive bool) ([]agent.FileInfo,
+	error) {
+	return ask(ctx, in, answerTime, func(c *call) ([]agent.FileInfo, error) {
+		return in.agent.List(c.ctx, dir, recursive)
+	})
 }
 
 // Stat describes a file or directory.
 func (in *Interpreter) Stat(ctx context.Context, path string) (agent.FileInfo, error) {
-	return ask(ctx, in, answerTime, func(c *call) (agent.FileInfo, error) { return in.agent.Stat(c.ctx, path) })
+	return ask(ctx, in, answerTime, func(c *call) (agent.FileInfo, error) {
+		return in.agent.Stat(c.ctx, path)
+	})
 }
 
 // Delete deletes a file, or a directory with all that is in it.
 func (in *Interpreter) Delete(ctx context.Context, path string) error {
-	_, err := ask(ctx, in, answerTime, func(c *call) (struct{}, error) { return struct{}{}, in.agent.Delete(c.ctx, path) })
+	_, err := ask(ctx, in, answerTime, func(c *call) (struct{}, error) {
+		return struct{}{}, in.agent.Delete(c.ctx, path)
+	})
 	return err
 }
 
@@ -71,7 +78,8 @@ var errEarly = errors.New("the sandbox answered before it had the whole file")
 // Upload writes r to a file, whole or not at all; directories on the way are made. More
 // than limit bytes are an error of class TooLarge. An error of r is returned as it is. An
 // upload that failed may leave a reader of r behind.
-func (in *Interpreter) Upload(ctx context.Context, path string, r io.Reader, limit int64) (agent.FileInfo, error) {
+func (in *Interpreter) Upload(ctx context.Context, path string, r io.Reader,
+	limit int64) (agent.FileInfo, error) {
 	c := in.begin(ctx, answerTime)
 	defer c.end()
 	from := &source{r: r, call: c}

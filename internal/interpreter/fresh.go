@@ -64,8 +64,10 @@ func (s *Set) meet(sb sandpool.Sandbox, dial dialer) (*agent.Client, *Interprete
 	return c, in
 }
 
-// attach gives c what its executions take: the sandbox's channel, or a connection to the agent's port.
-func (s *Set) attach(ctx context.Context, id sandpool.SandboxID, in *Interpreter, c *agent.Client, dial dialer) error {
+// attach gives c what its executions take: the sandbox's channel, or a connection to the agent's
+// port.
+func (s *Set) attach(ctx context.Context, id sandpool.SandboxID, in *Interpreter, c *agent.Client,
+	dial dialer) error {
 	conn, err := dial(ctx, sandbox.Channel)
 	if err != nil {
 		return c.Connect(ctx)

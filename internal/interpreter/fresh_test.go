@@ -20,7 +20,8 @@ func TestForgetUnclaimed(t *testing.T) {
 		a := New(Options{})
 		s := sandpool.Sandbox{ID: "box", Secret: "0123456789abcdef"}
 		link := make(chan net.Conn, 1)
-		guest := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		guest := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter,
+			r *http.Request) {
 			if r.URL.Path != "/link" {
 				w.Header().Set("Content-Type", "application/json")
 				_, _ = w.Write([]byte("{}"))
@@ -31,7 +32,8 @@ func TestForgetUnclaimed(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			_, _ = conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: " + agent.LinkProtocol + "\r\n\r\n"))
+			_, _ = conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: " +
+				agent.LinkProtocol + "\r\n\r\n"))
 			link <- conn
 		})}
 		l := &conns{next: make(chan net.Conn), done: make(chan struct{})}
@@ -120,7 +122,8 @@ func TestLearn(t *testing.T) {
 	defer guest.Close()
 	a := New(Options{})
 	made := time.Unix(1000, 0)
-	box := sandpool.Sandbox{ID: "box", Pool: sandpool.PoolID{Name: "p"}, Revision: 1, Secret: "0123456789abcdef", CreatedAt: made.Add(time.Minute)}
+	box := sandpool.Sandbox{ID: "box", Pool: sandpool.PoolID{Name: "p"}, Revision: 1,
+		Secret: "0123456789abcdef", CreatedAt: made.Add(time.Minute)}
 	pool := sandpool.Pool{ID: box.Pool, Revision: 1, CreatedAt: made}
 	if _, ok := a.metadata(pool); ok {
 		t.Error("something is known before anybody was asked")

@@ -44,7 +44,8 @@ func (s *Set) metadata(p sandpool.Pool) (agent.Metadata, bool) {
 	defer s.mu.Unlock()
 	f, known := s.found[p.ID.Key()]
 	if f.since.Before(p.CreatedAt) {
-		delete(s.found, p.ID.Key()) // of an earlier pool of this name, whose revisions began at one, too
+		// of an earlier pool of this name, whose revisions began at one, too
+		delete(s.found, p.ID.Key())
 		return agent.Metadata{}, false
 	}
 	return f.metadata, known && f.revision == p.Revision
@@ -52,7 +53,8 @@ func (s *Set) metadata(p sandpool.Pool) (agent.Metadata, bool) {
 
 // Metadata describes what code of a pool finds. It is known once a sandbox of the pool has
 // been initialised. Of many who ask before that, one has a sandbox started by start.
-func (s *Set) Metadata(ctx context.Context, p sandpool.Pool, start func(context.Context, sandpool.PoolID) error) (agent.Metadata, error) {
+func (s *Set) Metadata(ctx context.Context, p sandpool.Pool, start func(context.Context,
+	sandpool.PoolID) error) (agent.Metadata, error) {
 	if md, ok := s.metadata(p); ok {
 		return md, nil
 	}
@@ -70,7 +72,8 @@ func (s *Set) Metadata(ctx context.Context, p sandpool.Pool, start func(context.
 	if md, ok := s.metadata(p); ok {
 		return md, nil
 	}
-	return agent.Metadata{}, sandpool.Errorf(sandpool.Unavailable, "", "sessionPool", "The pool was changed meanwhile. Try again.")
+	return agent.Metadata{}, sandpool.Errorf(sandpool.Unavailable, "", "sessionPool",
+		"The pool was changed meanwhile. Try again.")
 }
 
 // turns holds a channel for each pool that has been asked about, with room for one
@@ -89,7 +92,8 @@ func (t *turns) take(ctx context.Context, pool sandpool.PoolID) (end func(), err
 	case turn <- struct{}{}:
 		return func() { <-turn }, nil
 	case <-late.C:
-		return nil, sandpool.Errorf(sandpool.Unavailable, "", "sessionPool", "The pool's metadata is not known yet. Try again.")
+		return nil, sandpool.Errorf(sandpool.Unavailable, "", "sessionPool",
+			"The pool's metadata is not known yet. Try again.")
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}

@@ -15,7 +15,8 @@ import (
 func TestMetadataTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		set := New(Options{})
-		slow, quick := sandpool.Pool{ID: sandpool.PoolID{Name: "slow"}}, sandpool.Pool{ID: sandpool.PoolID{Name: "quick"}}
+		slow, quick := sandpool.Pool{ID: sandpool.PoolID{Name: "slow"}}, sandpool.Pool{
+			ID: sandpool.PoolID{Name: "quick"}}
 		slow.Revision, quick.Revision = 1, 1
 		begin := func(_ context.Context, id sandpool.PoolID) error {
 			set.mu.Lock()
@@ -28,13 +29,15 @@ func TestMetadataTurns(t *testing.T) {
 			t.Fatal(err)
 		}
 		started := time.Now()
-		if md, err := set.Metadata(t.Context(), quick, begin); err != nil || md.Runtime != "python" {
+		if md, err := set.Metadata(t.Context(), quick, begin); err != nil ||
+			md.Runtime != "python" {
 			t.Errorf("the other pool: %v, %v", md, err)
 		}
 		if took := time.Since(started); took != 0 {
 			t.Errorf("the other pool waited %v", took)
 		}
-		if _, err := set.Metadata(t.Context(), slow, begin); sandpool.ClassOf(err) != sandpool.Unavailable {
+		if _, err := set.Metadata(t.Context(), slow, begin); sandpool.ClassOf(
+			err) != sandpool.Unavailable {
 			t.Errorf("the slow pool: %v", err)
 		}
 		if took := time.Since(started); took != turnTime {

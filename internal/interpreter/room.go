@@ -48,7 +48,8 @@ func (r *room) Take(ctx context.Context, size int64) error {
 			return context.Cause(ctx)
 		}
 		return &sandpool.Error{Class: sandpool.Unavailable, Err: err,
-			Message: "The code ran, but the server has too many large answers to send. Write large results to files in /mnt/data and download them."}
+			Message: "The code ran, but the server has too many large answers to send. Write " +
+				"large results to files in /mnt/data and download them."}
 	}
 	return nil
 }

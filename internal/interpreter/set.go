@@ -80,7 +80,8 @@ type Set struct {
 
 // New returns a Set that knows no sandbox yet.
 func New(o Options) *Set {
-	return &Set{options: o.withDefaults(), work: budget.New(budget.Limits{Total: allRoom, Pool: poolRoom}, o.Idle), turns: &turns{of: map[string]chan struct{}{}},
+	return &Set{options: o.withDefaults(), work: budget.New(budget.Limits{Total: allRoom,
+		Pool: poolRoom}, o.Idle), turns: &turns{of: map[string]chan struct{}{}},
 		known: map[sandpool.SandboxID]*Interpreter{}, found: map[string]finding{}}
 }
 

@@ -43,7 +43,8 @@ func (m *Machine) Measure(now time.Time) (room.Machine, error) {
 	disk, err2 := m.disk()
 	threads, err3 := m.threads()
 	pressure, err4 := m.pressure(now)
-	return room.Machine{Left: room.Amount{Memory: memory, Disk: disk, Threads: threads}, Pressure: pressure},
+	return room.Machine{Left: room.Amount{Memory: memory, Disk: disk, Threads: threads},
+			Pressure: pressure},
 		errors.Join(err, err2, err3, err4)
 }
 
@@ -96,7 +97,8 @@ func (m *Machine) threads() (int64, error) {
 	}
 	var one, five, fifteen float64
 	var running, all int64
-	if _, err := fmt.Sscanf(string(text), "%f %f %f %d/%d", &one, &five, &fifteen, &running, &all); err != nil {
+	if _, err := fmt.Sscanf(string(text), "%f %f %f %d/%d", &one, &five, &fifteen, &running,
+		&all); err != nil {
 		return 0, fmt.Errorf("loadavg %q: %w", text, err)
 	}
 	most, err := m.number("sys/kernel/threads-max")
@@ -112,8 +114,8 @@ func (m *Machine) number(file string) (int64, error) {
 	return strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
 }
 
-// manyStalls is how many waits for memory in a second are as bad as nothing but waiting, on a kernel
-// that counts waits and no time.
+// manyStalls is how many waits for memory in a second are as bad as nothing but waiting, on a
+// kernel that counts waits and no time.
 const manyStalls = 1000
 
 // pressure returns the share of the time since the last measurement in which something waited for

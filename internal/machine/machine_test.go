@@ -31,12 +31,14 @@ func proc(t *testing.T, files map[string]string) *Machine {
 
 func files() map[string]string {
 	return map[string]string{
-		"meminfo":                "MemTotal:       24684384 kB\nMemFree:  1 kB\nMemAvailable:       2048 kB\n",
+		"meminfo": "MemTotal:       24684384 kB\nMemFree:  1 kB\nMemAvailable:    " +
+			"   2048 kB\n",
 		"loadavg":                "3.08 1.86 0.79 5/144 21404\n",
 		"sys/kernel/threads-max": "192729\n",
 		"sys/kernel/pid_max":     "32768\n",
 		"vmstat":                 "allocstall_dma 1\nallocstall_normal 10\npgfault 7\n",
-		"pressure/memory":        "some avg10=0.00 avg60=0.00 avg300=0.00 total=1000000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=5\n",
+		"pressure/memory": "some avg10=0.00 avg60=0.00 avg300=0.00 total=1000000\nfull " +
+			"avg10=0.00 avg60=0.00 avg300=0.00 total=5\n",
 	}
 }
 
@@ -44,7 +46,8 @@ func TestMeasure(t *testing.T) {
 	m := proc(t, files())
 	began := time.Now()
 	got, err := m.Measure(began)
-	if err != nil || got.Left.Memory != 2<<20 || got.Left.Threads != 32768-144 || got.Left.Disk <= 0 || got.Pressure != 0 {
+	if err != nil || got.Left.Memory != 2<<20 || got.Left.Threads != 32768-144 ||
+		got.Left.Disk <= 0 || got.Pressure != 0 {
 		t.Errorf("Measure = %+v, %v", got, err)
 	}
 	write(t, m, "pressure/memory", "some avg10=0.00 avg60=0.00 avg300=0.00 total=1500000\n")
@@ -103,7 +106,8 @@ func TestThisMachine(t *testing.T) {
 	}
 	total, err := Memory()
 	got, err2 := m.Measure(time.Now())
-	if err != nil || err2 != nil || got.Left.Memory <= 0 || got.Left.Memory > total || got.Left.Lacks() != room.Resource("") {
+	if err != nil || err2 != nil || got.Left.Memory <= 0 || got.Left.Memory > total ||
+		got.Left.Lacks() != room.Resource("") {
 		t.Errorf("Measure = %+v of %d, %v, %v", got, total, err, err2)
 	}
 }
@@ -117,7 +121,8 @@ func TestHidden(t *testing.T) {
 	if os.Getenv(hidden) == "" {
 		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHidden$")
 		child.Env = append(os.Environ(), hidden+"=1")
-		child.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS} // which makes mounts private, too
+		// which makes mounts private, too
+		child.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 		if out, err := child.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}

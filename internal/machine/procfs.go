@@ -17,13 +17,15 @@ func procfs() (path string, own *os.File, err error) {
 	}
 	context, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
 	if err != nil {
-		return "", nil, fmt.Errorf("/proc has no files about the machine, and another cannot be opened: %w", err)
+		return "", nil, fmt.Errorf("/proc has no files about the machine, and another cannot be "+
+			"opened: %w", err)
 	}
 	defer unix.Close(context)
 	if err := unix.FsconfigCreate(context); err != nil {
 		return "", nil, fmt.Errorf("open another /proc: %w", err)
 	}
-	attributes := unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+	attributes :=
+		unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 	fd, err := unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, attributes)
 	if err != nil {
 		return "", nil, fmt.Errorf("open another /proc: %w", err)

@@ -26,7 +26,8 @@ func TestLack(t *testing.T) {
 	for value, want := range map[string]string{"": "skip ", "1": "fatal "} {
 		t.Setenv(all, value)
 		r := &record{TB: t}
-		if Lack(r, "needs %s", "a moon"); !strings.HasPrefix(r.end, want) || !strings.Contains(r.end, "needs %s") {
+		if Lack(r, "needs %s", "a moon"); !strings.HasPrefix(r.end, want) ||
+			!strings.Contains(r.end, "needs %s") {
 			t.Errorf("with %s=%q: %q, want %q", all, value, r.end, want)
 		}
 	}

@@ -83,7 +83,9 @@ func (c *Unix) Write(p []byte) (int, error) { return c.calls.Write(p) }
 // connection first. One that is closed is not waited for: a read will tell.
 func (c *Unix) Await(patience time.Duration, others ...int) []bool {
 	ready := make([]bool, 1+len(others))
-	if err := c.calls.raw.Control(func(fd uintptr) { ready = Poll(patience, append([]int{int(fd)}, others...)...) }); err != nil {
+	if err := c.calls.raw.Control(func(fd uintptr) {
+		ready = Poll(patience, append([]int{int(fd)}, others...)...)
+	}); err != nil {
 		ready[0] = true
 	}
 	return ready
@@ -136,7 +138,8 @@ func (c calls) Write(p []byte) (written int, err error) {
 // Read is read(2) of a non-blocking descriptor into p, which is not empty.
 func Read(fd int, p []byte) (int, syscall.Errno) {
 	for {
-		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&p[0])),
+			uintptr(len(p)))
 		if errno != unix.EINTR {
 			return int(n), errno
 		}
@@ -144,17 +147,19 @@ func Read(fd int, p []byte) (int, syscall.Errno) {
 }
 
 // Poll waits until one of the descriptors can be read or is over, for at most patience,
-// and says for each whether it is so, looking at them in their order. It keeps the processor of the caller's goroutine
-// for all that time. After an error all count as ready: a read will tell.
+// and says for each whether it is so, looking at them in their order. It keeps the processor of the
+// caller's goroutine for all that time. After an error all count as ready: a read will tell.
 func Poll(patience time.Duration, fds ...int) []bool {
 	polled := make([]unix.PollFd, len(fds))
 	for i, fd := range fds {
 		polled[i] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN} //nolint:gosec // descriptors are small
 	}
-	left := unix.NsecToTimespec(max(0, patience.Nanoseconds())) // of which the kernel takes what it waited
+	// of which the kernel takes what it waited
+	left := unix.NsecToTimespec(max(0, patience.Nanoseconds()))
 	errno := unix.EINTR
 	for errno == unix.EINTR {
-		_, _, errno = unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&polled[0])), uintptr(len(polled)),
+		_, _, errno = unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&polled[0])),
+			uintptr(len(polled)),
 			uintptr(unsafe.Pointer(&left)), 0, 0, 0)
 	}
 	ready := make([]bool, len(fds))
@@ -167,7 +172,8 @@ func Poll(patience time.Duration, fds ...int) []bool {
 // write is write(2) of p, which is not empty, to a non-blocking descriptor.
 func write(fd int, p []byte) (int, syscall.Errno) {
 	for {
-		n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&p[0])),
+			uintptr(len(p)))
 		if errno != unix.EINTR {
 			return int(n), errno
 		}

@@ -26,7 +26,8 @@ func pairs(t *testing.T) map[string][2]net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := map[string][2]net.Conn{"tcp": connect(t, quiet.Listener{TCPListener: tcp.(*net.TCPListener)}), "unix": connect(t, local)}
+	all := map[string][2]net.Conn{"tcp": connect(t,
+		quiet.Listener{TCPListener: tcp.(*net.TCPListener)}), "unix": connect(t, local)}
 	file, err := all["unix"][0].(*net.UnixConn).File()
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +86,8 @@ func TestDeadline(t *testing.T) {
 				t.Fatal(err)
 			}
 			var timeout net.Error
-			if _, err := c[0].Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || !errors.As(err, &timeout) || !timeout.Timeout() {
+			if _, err := c[0].Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) ||
+				!errors.As(err, &timeout) || !timeout.Timeout() {
 				t.Fatalf("a read beyond its deadline: %v", err)
 			}
 			if err := c[0].SetReadDeadline(time.Time{}); err != nil {
@@ -165,7 +167,8 @@ func TestAwait(t *testing.T) {
 	await := func(when string, patience time.Duration, want ...bool) {
 		t.Helper()
 		begin := time.Now()
-		if got := conn.Await(patience, pipe[0]); !slices.Equal(got, want) || time.Since(begin) > time.Minute {
+		if got := conn.Await(patience, pipe[0]); !slices.Equal(got, want) ||
+			time.Since(begin) > time.Minute {
 			t.Errorf("%s: %v after %v, want %v", when, got, time.Since(begin), want)
 		}
 	}

@@ -1,7 +1,7 @@
 // Package live writes the events of an execution as a stream that a caller reads while the code
-// runs: server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), or a JSON
-// object a line. Both say the same, and both number the events, so that a caller who was cut off can
-// go on where it was.
+// runs: server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), or a
+// JSON object a line. Both say the same, and both number the events, so that a caller who was cut
+// off can go on where it was.
 package live
 
 import (

@@ -30,15 +30,19 @@ func AnswerOf(res agent.ExecuteResult, timeout time.Duration) Answer {
 	images, rest := sortDisplays(res)
 	a := Answer{ok: true, stdout: res.Stdout, stderr: noticed(res), result: valueOf(res, images),
 		milliseconds: res.Duration.Milliseconds(), Took: res.Duration, exit: res.ExitStatus,
-		extras: api.ExecutionExtras{StdoutTruncated: res.StdoutTruncated, StderrTruncated: res.StderrTruncated,
-			DisplayData: rest, DisplayDataTruncated: res.DisplaysTruncated, StateLost: res.KernelRestarted}}
+		extras: api.ExecutionExtras{StdoutTruncated: res.StdoutTruncated,
+			StderrTruncated: res.StderrTruncated,
+			DisplayData:     rest, DisplayDataTruncated: res.DisplaysTruncated,
+			StateLost: res.KernelRestarted}}
 	switch res.Outcome {
 	case agent.OK:
 	case agent.TimeoutInterrupted:
-		a.fail(timedOut, timeoutMessage(timeout, "The code was interrupted; variables and files are kept."))
+		a.fail(timedOut, timeoutMessage(timeout,
+			"The code was interrupted; variables and files are kept."))
 	case agent.TimeoutRestarted:
 		a.extras.StateLost = true
-		a.fail(timedOut, timeoutMessage(timeout, "The code did not react to the interrupt, so the interpreter was restarted: variables are lost, files are kept."))
+		a.fail(timedOut, timeoutMessage(timeout, "The code did not react to the interrupt, so "+
+			"the interpreter was restarted: variables are lost, files are kept."))
 	case agent.Interrupted:
 		a.fail("Interrupted", "Execution interrupted. Variables and files are kept.")
 	case agent.KernelDied:
@@ -62,7 +66,8 @@ func noticed(res agent.ExecuteResult) string {
 }
 
 func timeoutMessage(timeout time.Duration, then string) string {
-	return fmt.Sprintf("%s after %d s (timeoutInSeconds). %s", timedOutPhrase, int64(timeout/time.Second), then)
+	return fmt.Sprintf("%s after %d s (timeoutInSeconds). %s", timedOutPhrase,
+		int64(timeout/time.Second), then)
 }
 
 // whyDied says what the agent knows of a kernel's end.
@@ -86,7 +91,8 @@ func (a *Answer) raised(res agent.ExecuteResult) {
 	a.ok = false
 	a.result = json.RawMessage(noValue)
 	if res.Error == nil && res.ExitStatus != nil {
-		a.extras.ErrorName, a.extras.ErrorMessage = exitStatus, fmt.Sprintf("The command ended with status %d.", *res.ExitStatus)
+		a.extras.ErrorName, a.extras.ErrorMessage = exitStatus,
+			fmt.Sprintf("The command ended with status %d.", *res.ExitStatus)
 		return
 	}
 	if res.Error == nil {
@@ -100,12 +106,14 @@ func (a *Answer) raised(res agent.ExecuteResult) {
 // AbortedBy is the answer to an execution whose session ended under it. Like every
 // other end of the code it is an answer and not an HTTP error.
 func AbortedBy(ended *sandpool.Error, took time.Duration) Answer {
-	a := Answer{Took: took, milliseconds: took.Milliseconds(), extras: api.ExecutionExtras{StateLost: true}}
+	a := Answer{Took: took, milliseconds: took.Milliseconds(), extras: api.ExecutionExtras{
+		StateLost: true}}
 	why := strings.TrimSuffix(ended.Message, ".")
 	if why == "" {
 		why = "the session ended"
 	}
-	a.fail("Aborted", fmt.Sprintf("%s: %s. The session's variables and files are lost.", abortedPhrase, why))
+	a.fail("Aborted", fmt.Sprintf("%s: %s. The session's variables and files are lost.",
+		abortedPhrase, why))
 	return a
 }
 
@@ -156,7 +164,8 @@ func facesOf(value agent.Bundle) map[string]string {
 // imageIn returns the image of a display, the raster form before the vector one.
 func imageIn(d map[string]string) (api.Image, bool) {
 	for _, f := range [...]struct{ mime, format string }{
-		{"image/png", "png"}, {"image/jpeg", "jpeg"}, {"image/gif", "gif"}, {"image/webp", "webp"}, {"image/svg+xml", "svg"},
+		{"image/png", "png"}, {"image/jpeg", "jpeg"}, {"image/gif", "gif"}, {"image/webp", "webp"},
+		{"image/svg+xml", "svg"},
 	} {
 		data, ok := d[f.mime]
 		if !ok {

@@ -49,12 +49,14 @@ func oldProps(id string, a Answer) api.OldExecProps {
 		status = api.OldSuccess
 	}
 	return api.OldExecProps{SerialID: id, Status: status, Stdout: a.stdout, Stderr: a.stderr,
-		Result: a.result, ExecutionResult: a.result, Milliseconds: a.milliseconds, ExecutionExtras: a.extras}
+		Result: a.result, ExecutionResult: a.result, Milliseconds: a.milliseconds,
+		ExecutionExtras: a.extras}
 }
 
 // New is the form from 2024-10-02-preview on.
 func New(a Answer, of About) any {
-	e := api.Execution{SerialID: "1", ID: of.Operation, Identifier: string(of.Identifier), SessionID: string(of.Sandbox),
+	e := api.Execution{SerialID: "1", ID: of.Operation, Identifier: string(of.Identifier),
+		SessionID:     string(of.Sandbox),
 		ExecutionType: "Synchronous", Status: api.StatusSucceeded,
 		Result: api.ExecutionResult{SerialID: "2", Stdout: a.stdout, Stderr: a.stderr,
 			ExecutionResult: a.result, Milliseconds: a.milliseconds, ExecutionExtras: a.extras},
@@ -64,7 +66,8 @@ func New(a Answer, of About) any {
 	}
 	if !a.ok {
 		e.Status = api.StatusFailed
-		e.Error = &api.ExecutionErrorBody{Error: api.ExecutionError{Code: a.extras.ErrorName, Message: a.extras.ErrorMessage}}
+		e.Error = &api.ExecutionErrorBody{Error: api.ExecutionError{Code: a.extras.ErrorName,
+			Message: a.extras.ErrorMessage}}
 	}
 	return e
 }
@@ -74,8 +77,9 @@ const noExit = -1
 
 // Shell is the form of Shell pools.
 func Shell(a Answer, of About) any {
-	e := api.ShellExecution{ID: of.Operation, Identifier: string(of.Identifier), SessionID: string(of.Sandbox),
-		ExitCode: noExit, ErrorName: a.extras.ErrorName, ErrorMessage: a.extras.ErrorMessage,
+	e := api.ShellExecution{ID: of.Operation, Identifier: string(of.Identifier),
+		SessionID: string(of.Sandbox),
+		ExitCode:  noExit, ErrorName: a.extras.ErrorName, ErrorMessage: a.extras.ErrorMessage,
 		Result: api.ShellResult{Stdout: a.stdout, Stderr: a.stderr, Milliseconds: a.milliseconds,
 			StdoutTruncated: a.extras.StdoutTruncated, StderrTruncated: a.extras.StderrTruncated,
 			StateLost: a.extras.StateLost}}
@@ -97,7 +101,8 @@ func Shell(a Answer, of About) any {
 // as a string and throws on anything else
 // (https://github.com/microsoft/semantic-kernel/issues/12445).
 func wantsStrings(userAgent string) bool {
-	return strings.HasPrefix(userAgent, "Semantic-Kernel/") && strings.Contains(userAgent, "Language=dotnet")
+	return strings.HasPrefix(userAgent, "Semantic-Kernel/") &&
+		strings.Contains(userAgent, "Language=dotnet")
 }
 
 // stringify returns a result as a JSON string, if it is something else.

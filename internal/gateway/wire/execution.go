@@ -10,7 +10,8 @@ const Asynchronous = "Asynchronous"
 
 // Pending is an execution without its result.
 func Pending(e agent.Execution, of About) api.PendingExecution {
-	p := api.PendingExecution{ID: of.Operation, Identifier: string(of.Identifier), SessionID: string(of.Sandbox),
+	p := api.PendingExecution{ID: of.Operation, Identifier: string(of.Identifier),
+		SessionID:     string(of.Sandbox),
 		ExecutionType: Asynchronous, Status: statusOf(e), CreatedAt: Stamp(e.Created)}
 	if !e.Started.IsZero() {
 		p.StartedAt = Stamp(e.Started)
@@ -19,7 +20,8 @@ func Pending(e agent.Execution, of About) api.PendingExecution {
 		p.EndedAt = Stamp(e.Ended)
 	}
 	if e.Fault != nil && !e.Canceled {
-		p.Error = &api.ExecutionErrorBody{Error: api.ExecutionError{Code: "Aborted", Message: e.Fault.Message}}
+		p.Error = &api.ExecutionErrorBody{Error: api.ExecutionError{Code: "Aborted",
+			Message: e.Fault.Message}}
 	}
 	return p
 }

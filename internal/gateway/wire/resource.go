@@ -14,7 +14,8 @@ import (
 // The content types of what is no file with a name that tells one. Clients for .NET need
 // one of everything in a list.
 const (
-	directoryContent = "inode/directory" // https://specifications.freedesktop.org/shared-mime-info-spec
+	// https://specifications.freedesktop.org/shared-mime-info-spec
+	directoryContent = "inode/directory"
 	otherContent     = "application/octet-stream"
 )
 
@@ -28,7 +29,8 @@ func File(f agent.FileInfo) api.File {
 	if kind == "" && f.Type == agent.Directory {
 		kind = directoryContent
 	}
-	return api.File{Name: cmp.Or(f.Name, path.Base(f.Path)), Type: string(f.Type), ContentType: cmp.Or(kind, otherContent),
+	return api.File{Name: cmp.Or(f.Name, path.Base(f.Path)), Type: string(f.Type),
+		ContentType: cmp.Or(kind, otherContent),
 		SizeInBytes: f.Size, LastModifiedAt: Stamp(f.ModTime), Directory: dir}
 }
 
@@ -36,7 +38,8 @@ func File(f agent.FileInfo) api.File {
 func OldFiles(files []agent.FileInfo) api.OldFiles {
 	list := api.OldFiles{SerialID: "1", Value: make([]api.OldFile, len(files))}
 	for i, f := range files {
-		list.Value[i] = api.OldFile{SerialID: strconv.Itoa(2 + 2*i), Properties: api.OldFileProps{SerialID: strconv.Itoa(3 + 2*i),
+		list.Value[i] = api.OldFile{SerialID: strconv.Itoa(2 + 2*i), Properties: api.OldFileProps{
+			SerialID: strconv.Itoa(3 + 2*i),
 			Filename: f.Path, Size: f.Size, LastModifiedTime: Stamp(f.ModTime)}}
 	}
 	return list
@@ -46,7 +49,8 @@ func OldFiles(files []agent.FileInfo) api.OldFiles {
 func Session(s sandpool.Session) api.SessionView {
 	end := Stamp(s.ExpiresAt)
 	return api.SessionView{Identifier: string(s.Identifier), ETag: string(s.Sandbox),
-		CreatedAt: Stamp(s.CreatedAt), LastAccessedAt: Stamp(s.LastUsedAt), ExpireAt: end, ExpiresAt: end}
+		CreatedAt: Stamp(s.CreatedAt), LastAccessedAt: Stamp(s.LastUsedAt), ExpireAt: end,
+		ExpiresAt: end}
 }
 
 // Stamp renders a time as the service does, in UTC with seven digits.
@@ -73,13 +77,15 @@ func kernel(md agent.Metadata) api.JupyterKernel {
 	switch md.Kernel {
 	case "ipython":
 		k.ProjectURL = "https://ipython.org"
-		k.Description = "IPython's formatters, magics and display hooks, driven by sandpool's agent."
+		k.Description =
+			"IPython's formatters, magics and display hooks, driven by sandpool's agent."
 	case "bash":
 		k.ProjectURL = "https://www.gnu.org/software/bash/"
 		k.Description = "One shell for all commands of a session, driven by sandpool's agent."
 	case "node":
 		k.ProjectURL = "https://nodejs.org"
-		k.Description = "V8's console mode with CommonJS and ES modules, driven by sandpool's agent."
+		k.Description =
+			"V8's console mode with CommonJS and ES modules, driven by sandpool's agent."
 	}
 	return k
 }

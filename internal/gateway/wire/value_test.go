@@ -40,14 +40,20 @@ func TestValues(t *testing.T) {
 		{"own empty repr", value(""), `""`},
 		{"octal-like", value("007"), `"007"`},
 		{"tuple", value("(1, 2)"), `"(1, 2)"`},
-		{"figure", agent.ExecuteResult{Outcome: agent.OK, Displays: []agent.Display{{Data: map[string]string{"image/png": "iVBORw==\n", "text/plain": "<Figure>"}}}},
+		{"figure", agent.ExecuteResult{Outcome: agent.OK, Displays: []agent.Display{
+			{Data: map[string]string{"image/png": "iVBORw==\n", "text/plain": "<Figure>"}}}},
 			`{"type":"image","format":"png","base64_data":"iVBORw=="}`},
-		{"figure beside a value", agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: "[<Line2D>]", Displays: []agent.Display{{Data: map[string]string{"image/png": "iVBORw=="}}}},
+		{"figure beside a value", agent.ExecuteResult{Outcome: agent.OK, HasValue: true,
+			Text: "[<Line2D>]", Displays: []agent.Display{
+				{Data: map[string]string{"image/png": "iVBORw=="}}}},
 			`{"type":"image","format":"png","base64_data":"iVBORw=="}`},
-		{"svg", agent.ExecuteResult{Outcome: agent.OK, Displays: []agent.Display{{Data: map[string]string{"image/svg+xml": "<svg/>"}}}},
+		{"svg", agent.ExecuteResult{Outcome: agent.OK, Displays: []agent.Display{
+			{Data: map[string]string{"image/svg+xml": "<svg/>"}}}},
 			`{"type":"image","format":"svg","base64_data":"PHN2Zy8+"}`},
-		{"html display", agent.ExecuteResult{Outcome: agent.OK, Displays: []agent.Display{{Data: map[string]string{"text/html": "<b>"}}}}, `""`},
-		{"raised after a figure", agent.ExecuteResult{Outcome: agent.Failed, Displays: []agent.Display{{Data: map[string]string{"image/png": "iVBORw=="}}}}, `""`},
+		{"html display", agent.ExecuteResult{Outcome: agent.OK, Displays: []agent.Display{
+			{Data: map[string]string{"text/html": "<b>"}}}}, `""`},
+		{"raised after a figure", agent.ExecuteResult{Outcome: agent.Failed,
+			Displays: []agent.Display{{Data: map[string]string{"image/png": "iVBORw=="}}}}, `""`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := encode(AnswerOf(tt.res, 0).result)
@@ -60,21 +66,28 @@ func TestValues(t *testing.T) {
 
 // TestSeveralFigures checks that no figure and no value is lost.
 func TestSeveralFigures(t *testing.T) {
-	a := AnswerOf(agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: "7", Displays: []agent.Display{
-		{Data: map[string]string{"image/png": "AAAA"}}, {Data: map[string]string{"text/html": "<i>"}}, {Data: map[string]string{"image/jpeg": "BBBB"}}}}, 0)
-	if got, want := string(encode(a.result)), `{"type":"image","format":"png","base64_data":"AAAA"}`; got != want {
+	a := AnswerOf(agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: "7",
+		Displays: []agent.Display{
+			{Data: map[string]string{"image/png": "AAAA"}}, {
+				Data: map[string]string{"text/html": "<i>"}},
+			{Data: map[string]string{"image/jpeg": "BBBB"}}}}, 0)
+	if got, want := string(encode(a.result)),
+		`{"type":"image","format":"png","base64_data":"AAAA"}`; got != want {
 		t.Errorf("result %s, want %s", got, want)
 	}
-	if got, want := string(encode(a.extras)), `{"images":[{"type":"image","format":"png","base64_data":"AAAA"},{"type":"image","format":"jpeg","base64_data":"BBBB"}],`+
-		`"displayData":[{"text/html":"\u003ci\u003e"},{"text/plain":"7"}]}`; got != want {
+	if got, want := string(encode(a.extras)),
+		`{"images":[{"type":"image","format":"png","base64_data":"AAAA"},{"type":"image","format":"jpeg","base64_data":"BBBB"}],`+
+			`"displayData":[{"text/html":"\u003ci\u003e"},{"text/plain":"7"}]}`; got != want {
 		t.Errorf("extras %s, want %s", got, want)
 	}
 }
 
 // TestFigureBeforeFailure checks that what was drawn before an exception is kept.
 func TestFigureBeforeFailure(t *testing.T) {
-	a := AnswerOf(agent.ExecuteResult{Outcome: agent.Failed, Displays: []agent.Display{{Data: map[string]string{"image/png": "AAAA"}}},
-		Error: &agent.ExecutionError{Name: "ValueError", Message: "no", Traceback: "ValueError: no"}}, 0)
+	a := AnswerOf(agent.ExecuteResult{Outcome: agent.Failed, Displays: []agent.Display{
+		{Data: map[string]string{"image/png": "AAAA"}}},
+		Error: &agent.ExecutionError{Name: "ValueError", Message: "no",
+			Traceback: "ValueError: no"}}, 0)
 	if len(a.extras.Images) != 1 || a.extras.Images[0].Data != "AAAA" {
 		t.Errorf("images %v", a.extras.Images)
 	}
@@ -90,30 +103,42 @@ func TestFacesOfAValue(t *testing.T) {
 		result string
 		want   string // displayData
 	}{
-		{"a table", agent.ExecuteResult{HasValue: true, Text: "   a", Value: table}, `"   a"`, `[{"text/html":"a table","text/plain":"   a"}]`},
-		{"HTML alone", agent.ExecuteResult{HasValue: true, Value: agent.Bundle{"text/html": "bold"}}, `""`, `[{"text/html":"bold"}]`},
-		{"text", agent.ExecuteResult{HasValue: true, Text: "1", Value: agent.Bundle{"text/plain": "1"}}, `1`, `null`},
-		{"a table beside a figure", agent.ExecuteResult{HasValue: true, Text: "   a", Value: table, Displays: agent.Displays{figure}},
-			`{"type":"image","format":"png","base64_data":"aGk="}`, `[{"text/html":"a table","text/plain":"   a"}]`},
-		{"a table after a display", agent.ExecuteResult{HasValue: true, Text: "   a", Value: table, Displays: agent.Displays{{Data: agent.Bundle{"text/markdown": "*m*"}}}},
+		{"a table", agent.ExecuteResult{HasValue: true, Text: "   a", Value: table}, `"   a"`,
+			`[{"text/html":"a table","text/plain":"   a"}]`},
+		{"HTML alone", agent.ExecuteResult{HasValue: true,
+			Value: agent.Bundle{"text/html": "bold"}}, `""`, `[{"text/html":"bold"}]`},
+		{"text", agent.ExecuteResult{HasValue: true, Text: "1",
+			Value: agent.Bundle{"text/plain": "1"}}, `1`, `null`},
+		{"a table beside a figure", agent.ExecuteResult{HasValue: true, Text: "   a", Value: table,
+			Displays: agent.Displays{figure}},
+			`{"type":"image","format":"png","base64_data":"aGk="}`,
+			`[{"text/html":"a table","text/plain":"   a"}]`},
+		{"a table after a display", agent.ExecuteResult{HasValue: true, Text: "   a", Value: table,
+			Displays: agent.Displays{{Data: agent.Bundle{"text/markdown": "*m*"}}}},
 			`"   a"`, `[{"text/markdown":"*m*"},{"text/html":"a table","text/plain":"   a"}]`},
-		{"an image with HTML", agent.ExecuteResult{HasValue: true, Text: "Image()", Value: agent.Bundle{"image/png": "aGk=", "text/html": "img", "text/plain": "Image()"}},
-			`{"type":"image","format":"png","base64_data":"aGk="}`, `[{"text/html":"img","text/plain":"Image()"}]`},
-		{"an image", agent.ExecuteResult{HasValue: true, Text: "Image()", Value: agent.Bundle{"image/png": "aGk=", "text/plain": "Image()"}},
+		{"an image with HTML", agent.ExecuteResult{HasValue: true, Text: "Image()",
+			Value: agent.Bundle{"image/png": "aGk=", "text/html": "img", "text/plain": "Image()"}},
+			`{"type":"image","format":"png","base64_data":"aGk="}`,
+			`[{"text/html":"img","text/plain":"Image()"}]`},
+		{"an image", agent.ExecuteResult{HasValue: true, Text: "Image()",
+			Value: agent.Bundle{"image/png": "aGk=", "text/plain": "Image()"}},
 			`{"type":"image","format":"png","base64_data":"aGk="}`, `null`},
 		{"nothing", agent.ExecuteResult{}, `""`, `null`},
 	} {
 		tt.res.Outcome = agent.OK
 		a := AnswerOf(tt.res, 0)
-		if got := string(encode(a.extras.DisplayData)); got != tt.want || string(a.result) != tt.result {
-			t.Errorf("%s: result %s, displays %s; want %s, %s", tt.name, a.result, got, tt.result, tt.want)
+		if got := string(encode(a.extras.DisplayData)); got != tt.want ||
+			string(a.result) != tt.result {
+			t.Errorf("%s: result %s, displays %s; want %s, %s", tt.name, a.result, got, tt.result,
+				tt.want)
 		}
 	}
 }
 
 // TestNotice: why variables are lost is said before what the code wrote.
 func TestNotice(t *testing.T) {
-	a := AnswerOf(agent.ExecuteResult{Outcome: agent.OK, KernelRestarted: true, Notice: "It was restarted.", Stderr: "warned"}, 0)
+	a := AnswerOf(agent.ExecuteResult{Outcome: agent.OK, KernelRestarted: true,
+		Notice: "It was restarted.", Stderr: "warned"}, 0)
 	if a.stderr != "It was restarted.\nwarned" || !a.extras.StateLost || !a.ok {
 		t.Errorf("%+v", a)
 	}
