@@ -46,8 +46,8 @@ var (
 	_ Tokens = (*auth.Tokens)(nil)
 )
 
-// Limits are the ranges of a pool's settings. A zero field means the default.
-type Limits struct {
+// Ranges are the ranges of a pool's settings. A zero field means the default.
+type Ranges struct {
 	// MinCooldown and MaxCooldown default to 300 s and 3600 s.
 	MinCooldown time.Duration
 	MaxCooldown time.Duration
@@ -60,7 +60,7 @@ type Limits struct {
 
 // Options are the parts of the control plane that the server chooses.
 type Options struct {
-	Limits Limits
+	Limits Ranges
 	// BaseURL is how the caller of r reaches this server, without a trailing
 	// slash; nil means the scheme and host of the request.
 	BaseURL func(r *http.Request) string

@@ -49,18 +49,18 @@ func TestPutCreatesThenUpdates(t *testing.T) {
 
 func TestDefaults(t *testing.T) {
 	for name, c := range map[string]struct {
-		limits          Limits
+		limits          Ranges
 		body            string
 		sessions, ready int
 		cooldown        time.Duration
 	}{
-		"of az":            {Limits{}, `{}`, 10, 5, 300 * time.Second},
-		"empty properties": {Limits{}, `{"properties":{}}`, 10, 5, 300 * time.Second},
-		"small pool":       {Limits{}, `{"properties":{"scaleConfiguration":{"maxConcurrentSessions":3}}}`, 3, 2, 300 * time.Second},
-		"one session":      {Limits{}, `{"properties":{"scaleConfiguration":{"maxConcurrentSessions":1}}}`, 1, 0, 300 * time.Second},
-		"none ready":       {Limits{}, `{"properties":{"scaleConfiguration":{"readySessionInstances":0}}}`, 10, 0, 300 * time.Second},
-		"narrow server":    {Limits{MaxSessions: 4, MaxCooldown: time.Minute, MinCooldown: time.Second}, `{}`, 4, 3, time.Minute},
-		"long cooldowns":   {Limits{MinCooldown: 10 * time.Minute}, `{}`, 10, 5, 10 * time.Minute},
+		"of az":            {Ranges{}, `{}`, 10, 5, 300 * time.Second},
+		"empty properties": {Ranges{}, `{"properties":{}}`, 10, 5, 300 * time.Second},
+		"small pool":       {Ranges{}, `{"properties":{"scaleConfiguration":{"maxConcurrentSessions":3}}}`, 3, 2, 300 * time.Second},
+		"one session":      {Ranges{}, `{"properties":{"scaleConfiguration":{"maxConcurrentSessions":1}}}`, 1, 0, 300 * time.Second},
+		"none ready":       {Ranges{}, `{"properties":{"scaleConfiguration":{"readySessionInstances":0}}}`, 10, 0, 300 * time.Second},
+		"narrow server":    {Ranges{MaxSessions: 4, MaxCooldown: time.Minute, MinCooldown: time.Second}, `{}`, 4, 3, time.Minute},
+		"long cooldowns":   {Ranges{MinCooldown: 10 * time.Minute}, `{}`, 10, 5, 10 * time.Minute},
 	} {
 		k := newKit(t, Options{Limits: c.limits})
 		k.want(201, k.do("PUT", pypool+version, c.body))
@@ -144,7 +144,7 @@ func TestForeignHost(t *testing.T) {
 }
 
 func TestPutRefuses(t *testing.T) {
-	k := newKit(t, Options{Limits: Limits{Resources: sandpool.Resources{CPU: 4, Memory: 4 << 30}}})
+	k := newKit(t, Options{Limits: Ranges{Resources: sandpool.Resources{CPU: 4, Memory: 4 << 30}}})
 	const (
 		scale     = "properties.scaleConfiguration."
 		dynamic   = "properties.dynamicPoolConfiguration."

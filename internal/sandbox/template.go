@@ -121,9 +121,6 @@ const (
 	Boot = sandpool.StartByBoot
 )
 
-// Limits is what bounds one sandbox.
-type Limits = sandpool.Resources
-
 // DefaultReadyTimeout bounds a boot whose template names no time.
 const DefaultReadyTimeout = time.Minute
 

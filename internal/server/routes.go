@@ -28,7 +28,7 @@ const healthPath = "/healthz"
 // by the pool that it is for. The control plane's paths get one spelling before they reach its mux.
 func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler, error) {
 	planes, err := control.New(respond, s.manager, s.tokens, control.Options{
-		Limits: control.Limits{
+		Limits: control.Ranges{
 			MinCooldown: s.cfg.Limits.MinCooldown,
 			MaxCooldown: s.cfg.Limits.MaxCooldown,
 			MaxSessions: s.cfg.Limits.MaxSessions,

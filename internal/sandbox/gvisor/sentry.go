@@ -19,6 +19,7 @@ import (
 	"gvisor.dev/gvisor/pkg/control/server"
 	"gvisor.dev/gvisor/pkg/sentry/pgalloc"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/cgroup"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/logs"
@@ -317,12 +318,12 @@ func (e *Engine) openStore() (*os.File, error) {
 
 // processors is how many a sandbox sees. Fewer than two make some programs drop
 // locks that they need (gVisor has the same floor).
-func processors(l sandbox.Limits) int {
+func processors(l sandpool.Resources) int {
 	return min(max(int(l.CPU+0.999), 2), max(runtime.NumCPU(), 1))
 }
 
 // resourceArgs tell the guest what it has.
-func resourceArgs(l sandbox.Limits) []string {
+func resourceArgs(l sandpool.Resources) []string {
 	var info unix.Sysinfo_t
 	total := uint64(l.Memory)
 	if unix.Sysinfo(&info) == nil {

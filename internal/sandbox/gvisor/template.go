@@ -77,7 +77,7 @@ func checkTemplate(t sandbox.Template) error {
 // minMemory is what the sentry itself needs to start and to say no.
 const minMemory = 64 << 20
 
-func checkLimits(l sandbox.Limits) error {
+func checkLimits(l sandpool.Resources) error {
 	switch {
 	case l.CPU < 0.01 || l.CPU > 4096:
 		return invalid("limits.cpu", "The CPU limit is %g cores; use 0.01 to 4096.", l.CPU)
@@ -245,7 +245,7 @@ const (
 
 // guestTasks is how many processes and threads a user of the guest may have. A sentry that
 // cannot make a thread ends with all that is in it, so that the guest must meet a limit before.
-func guestTasks(l sandbox.Limits) uint64 {
+func guestTasks(l sandpool.Resources) uint64 {
 	return uint64(max((l.PIDs-sentryThreads)/hostThreads, fewestTasks))
 }
 

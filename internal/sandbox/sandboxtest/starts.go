@@ -29,11 +29,11 @@ func prepareTwice(s *suite) {
 }
 
 func prepareLimits(s *suite) {
-	for field, zero := range map[string]func(*sandbox.Limits){
-		"CPU":    func(l *sandbox.Limits) { l.CPU = 0 },
-		"Memory": func(l *sandbox.Limits) { l.Memory = 0 },
-		"PIDs":   func(l *sandbox.Limits) { l.PIDs = 0 },
-		"Disk":   func(l *sandbox.Limits) { l.Disk = 0 },
+	for field, zero := range map[string]func(*sandpool.Resources){
+		"CPU":    func(l *sandpool.Resources) { l.CPU = 0 },
+		"Memory": func(l *sandpool.Resources) { l.Memory = 0 },
+		"PIDs":   func(l *sandpool.Resources) { l.PIDs = 0 },
+		"Disk":   func(l *sandpool.Resources) { l.Disk = 0 },
 	} {
 		t := s.Template
 		zero(&t.Limits)

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
@@ -54,7 +55,7 @@ func TestFilesOfV2(t *testing.T) {
 		"+cpu +memory +pids" {
 		t.Errorf("enabled %q", got)
 	}
-	limits := sandbox.Limits{CPU: 1.5, Memory: 1 << 30, PIDs: 200, Disk: 1 << 20}
+	limits := sandpool.Resources{CPU: 1.5, Memory: 1 << 30, PIDs: 200, Disk: 1 << 20}
 	if err := c.Create("a", limits); err == nil {
 		t.Error("create succeeds although the limits' files are missing")
 	}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -73,7 +74,7 @@ func Check(name string) (detail string, err error) {
 // try makes a group, starts a process in it that has no program, and measures it.
 func (t *Tree) try(id sandbox.ID) error {
 	const nowhere = "/proc/self/there-is-no-such-program"
-	if err := t.Create(id, sandbox.Limits{Memory: 64 << 20, PIDs: 64}); err != nil {
+	if err := t.Create(id, sandpool.Resources{Memory: 64 << 20, PIDs: 64}); err != nil {
 		return lacking(err)
 	}
 	if err := t.LimitCPU(id, 1); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
 )
@@ -33,7 +34,7 @@ type Tree struct {
 type version interface {
 	// limit sets the limits of a new group but that of the processor. A limit that cannot be
 	// set is an error.
-	limit(dirs []string, l sandbox.Limits) error
+	limit(dirs []string, l sandpool.Resources) error
 	// limitCPU sets the limit of the processor.
 	limitCPU(dirs []string, cores float64) error
 	// start starts cmd inside the group.
@@ -118,7 +119,7 @@ func beneath(parents []string, id sandbox.ID) []string {
 
 // Create makes the group of id and sets its limits but that of the processor. A limit that
 // cannot be set is an error. What it had made by then is Remove's.
-func (t *Tree) Create(id sandbox.ID, l sandbox.Limits) error {
+func (t *Tree) Create(id sandbox.ID, l sandpool.Resources) error {
 	dirs := t.Dirs(id)
 	for _, dir := range dirs {
 		if err := os.Mkdir(dir, 0o755); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
 )
@@ -39,7 +40,7 @@ func openV1(mounts map[string]string, name string) (*Tree, error) {
 	return t, nil
 }
 
-func (v v1) limit(dirs []string, l sandbox.Limits) error {
+func (v v1) limit(dirs []string, l sandpool.Resources) error {
 	if err := setV1(dirs[v["memory"]], "memory.limit_in_bytes", l.Memory); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
 )
@@ -141,7 +142,7 @@ func (t *Tree) goBack() error {
 		unix.Rmdir(filepath.Join(t.left, leafName)))
 }
 
-func (v2) limit(dirs []string, l sandbox.Limits) error {
+func (v2) limit(dirs []string, l sandpool.Resources) error {
 	dir := dirs[0]
 	for _, set := range []struct{ file, value string }{
 		{"memory.max", fmt.Sprint(l.Memory)},
