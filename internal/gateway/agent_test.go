@@ -38,7 +38,8 @@ func TestUploadsReachTheAgentWholeOrNotAtAll(t *testing.T) {
 			control := http.NewResponseController(rw)
 			_ = control.EnableFullDuplex() // the answer comes while the upload goes on
 			_, _ = io.CopyN(io.Discard, r.Body, 1000)
-			agent.WriteError(rw, sandpool.Errorf(sandpool.Conflict, "IsADirectory", "path", "There is a directory."))
+			agent.WriteError(rw, sandpool.Errorf(sandpool.Conflict, "IsADirectory", "path",
+				"There is a directory."))
 			_ = control.Flush()
 			_, _ = io.Copy(io.Discard, r.Body)
 			return
@@ -77,7 +78,8 @@ func TestUploadsReachTheAgentWholeOrNotAtAll(t *testing.T) {
 				t.Errorf("%s: the agent read %d bytes and %v", tt.name, s.n, s.err)
 			}
 		case <-time.After(time.Minute):
-			t.Fatalf("%s: the upload did not reach the agent; the answer was %d %s", tt.name, got.status, got.body)
+			t.Fatalf("%s: the upload did not reach the agent; the answer was %d %s", tt.name,
+				got.status, got.body)
 		}
 	}
 	if acquired, released := w.counts(); acquired != released {
@@ -98,16 +100,20 @@ func TestAgentThatAnswersEarly(t *testing.T) {
 		}
 		defer conn.Close()
 		const praise = `{"name":"a","path":"a","type":"file"}`
-		_, _ = fmt.Fprintf(conn, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(praise), praise)
+		_, _ = fmt.Fprintf(conn,
+			"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s",
+			len(praise), praise)
 		for err == nil {
-			_, err = io.CopyN(io.Discard, body, 4<<10) // the host goes on to read the form meanwhile
+			// the host goes on to read the form meanwhile
+			_, err = io.CopyN(io.Discard, body, 4<<10)
 		}
 	})
 	form, kind := fileForm("a", strings.Repeat("x", limit))
 	var callers sync.WaitGroup
 	for range 4 {
 		callers.Go(func() {
-			if got := w.do("POST", "files?identifier=abcd", form, "Content-Type", kind); got.status != 503 {
+			if got := w.do("POST", "files?identifier=abcd", form, "Content-Type",
+				kind); got.status != 503 {
 				t.Errorf("the answer is %d %s, want 503", got.status, got.body)
 			}
 		})
@@ -125,7 +131,8 @@ func TestDownloadThroughTheAgent(t *testing.T) {
 			_, _ = rw.Write(make([]byte, 500000))
 			panic(http.ErrAbortHandler)
 		}
-		http.ServeContent(rw, r, "a.txt", newLease(w, "abcd").session.CreatedAt, bytes.NewReader([]byte("0123456789")))
+		http.ServeContent(rw, r, "a.txt", newLease(w, "abcd").session.CreatedAt,
+			bytes.NewReader([]byte("0123456789")))
 	})
 	got := w.do("GET", "files/a.txt/content?identifier=abcd", "", "Range", "bytes=2-4")
 	if got.status != 206 || got.body != "234" || got.header.Get("Content-Range") != "bytes 2-4/10" {
@@ -152,18 +159,23 @@ func TestExecuteThroughTheAgent(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+agent.LinkProtocol+"\r\n\r\n")
+		_, _ = io.WriteString(conn,
+			"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+
+				agent.LinkProtocol+"\r\n\r\n")
 		if err := agent.NewFrameReader(conn, 1<<20).Next(&req); err != nil {
 			t.Error(err)
 		}
-		frame, err := agent.EncodeFrame(agent.Answer{Result: &agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: "2"}})
+		frame, err := agent.EncodeFrame(agent.Answer{Result: &agent.ExecuteResult{Outcome: agent.OK,
+			HasValue: true, Text: "2"}})
 		if err != nil {
 			t.Error(err)
 		}
 		_, _ = conn.Write(frame)
 	})
-	got := w.do("POST", "executions?identifier=abcd", `{"code":"1+1","timeoutInSeconds":7,"outputStreamsMaxLength":99}`)
-	if got.status != 200 || !reflect.DeepEqual(req, agent.ExecuteRequest{Code: "1+1", Timeout: 7 * time.Second, MaxOutput: 99}) {
+	got := w.do("POST", "executions?identifier=abcd",
+		`{"code":"1+1","timeoutInSeconds":7,"outputStreamsMaxLength":99}`)
+	if got.status != 200 || !reflect.DeepEqual(req, agent.ExecuteRequest{Code: "1+1",
+		Timeout: 7 * time.Second, MaxOutput: 99}) {
 		t.Errorf("answer %d %s; the agent got %+v", got.status, got.body, req)
 	}
 }

@@ -24,12 +24,14 @@ type fakeAgent struct {
 
 var _ interpreter.Agent = (*fakeAgent)(nil)
 
-func (in *fakeAgent) Execute(ctx context.Context, r agent.ExecuteRequest) (agent.ExecuteResult, error) {
+func (in *fakeAgent) Execute(ctx context.Context, r agent.ExecuteRequest) (agent.ExecuteResult,
+	error) {
 	if in.w.execute == nil {
 		return agent.ExecuteResult{Outcome: agent.OK}, nil
 	}
 	res, err := in.w.execute(ctx, in.l, r)
-	if frame, _ := agent.EncodeFrame(res); err == nil && r.Room != nil && len(frame) > agent.LargeAnswer {
+	if frame, _ := agent.EncodeFrame(res); err == nil && r.Room != nil &&
+		len(frame) > agent.LargeAnswer {
 		err = r.Room.Take(ctx, int64(len(frame)))
 	}
 	return res, err
@@ -37,7 +39,8 @@ func (in *fakeAgent) Execute(ctx context.Context, r agent.ExecuteRequest) (agent
 
 func (in *fakeAgent) Close() {}
 
-func (in *fakeAgent) Upload(_ context.Context, p string, r io.Reader, limit int64) (agent.FileInfo, error) {
+func (in *fakeAgent) Upload(_ context.Context, p string, r io.Reader, limit int64) (agent.FileInfo,
+	error) {
 	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
 		return agent.FileInfo{}, err
@@ -52,8 +55,10 @@ func (in *fakeAgent) Upload(_ context.Context, p string, r io.Reader, limit int6
 }
 
 func (in *fakeAgent) info(p string) agent.FileInfo {
-	return agent.FileInfo{Name: path.Base(p), Path: p, Type: agent.File, Size: int64(len(in.w.files[p])),
-		ModTime: time.Date(2026, 5, 4, 3, 2, 1, 123456700, time.UTC), ContentType: agent.ContentType(p)}
+	return agent.FileInfo{Name: path.Base(p), Path: p, Type: agent.File,
+		Size:        int64(len(in.w.files[p])),
+		ModTime:     time.Date(2026, 5, 4, 3, 2, 1, 123456700, time.UTC),
+		ContentType: agent.ContentType(p)}
 }
 
 func (in *fakeAgent) List(_ context.Context, dir string, recursive bool) ([]agent.FileInfo, error) {
@@ -68,14 +73,16 @@ func (in *fakeAgent) List(_ context.Context, dir string, recursive bool) ([]agen
 		first, _, below := strings.Cut(rest, "/")
 		if below {
 			d := path.Join(dir, first)
-			found[d] = agent.FileInfo{Name: first, Path: d, Type: agent.Directory, ModTime: in.info(p).ModTime}
+			found[d] = agent.FileInfo{Name: first, Path: d, Type: agent.Directory,
+				ModTime: in.info(p).ModTime}
 		}
 		if !below || recursive {
 			found[p] = in.info(p)
 		}
 	}
 	if most := in.w.mostListed; most > 0 && len(found) > most {
-		return nil, sandpool.Errorf(sandpool.TooLarge, "TooManyFiles", "path", "The listing has more than %d entries.", most)
+		return nil, sandpool.Errorf(sandpool.TooLarge, "TooManyFiles", "path",
+			"The listing has more than %d entries.", most)
 	}
 	files := []agent.FileInfo{}
 	for _, f := range found {
@@ -89,7 +96,8 @@ func (in *fakeAgent) Stat(_ context.Context, p string) (agent.FileInfo, error) {
 	in.w.mu.Lock()
 	defer in.w.mu.Unlock()
 	if _, ok := in.w.files[p]; !ok {
-		return agent.FileInfo{}, sandpool.Errorf(sandpool.NotFound, "FileNotFound", "path", "There is no file %q.", p)
+		return agent.FileInfo{}, sandpool.Errorf(sandpool.NotFound, "FileNotFound", "path",
+			"There is no file %q.", p)
 	}
 	return in.info(p), nil
 }

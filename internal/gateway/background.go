@@ -25,10 +25,12 @@ import (
 
 // begin starts an execution that goes on without its caller, and answers with where it is to be
 // found, or with the stream of its events.
-func (g *Gateway) begin(c *call, l Lease, identifier sandpool.Identifier, x execution, held *hold) error {
+func (g *Gateway) begin(c *call, l Lease, identifier sandpool.Identifier, x execution,
+	held *hold) error {
 	id := operationID(c.r)
 	in := g.within.Of(l)
-	e, err := in.Start(c.r.Context(), id, interpreter.Execution{ExecuteRequest: x.ExecuteRequest, Sent: held.sent})
+	e, err := in.Start(c.r.Context(), id, interpreter.Execution{ExecuteRequest: x.ExecuteRequest,
+		Sent: held.sent})
 	if err != nil {
 		return err
 	}
@@ -38,7 +40,8 @@ func (g *Gateway) begin(c *call, l Lease, identifier sandpool.Identifier, x exec
 	}
 	hold.Unattended()
 	go g.keep(c, hold, id, held.pass())
-	of := wire.About{Operation: id, Identifier: identifier, Sandbox: l.Sandbox().ID, UserAgent: c.r.UserAgent()}
+	of := wire.About{Operation: id, Identifier: identifier, Sandbox: l.Sandbox().ID,
+		UserAgent: c.r.UserAgent()}
 	h := c.w.Header()
 	h["Operation-Id"] = []string{id}
 	h["X-Ms-Session-Guid"] = []string{string(of.Sandbox)}
@@ -64,7 +67,8 @@ func (g *Gateway) keep(c *call, l Lease, id string, code *budget.Share) {
 	case err == nil || l.Context().Err() != nil:
 		g.tell(c, l.Sandbox().ID, "aborted", 0)
 	default:
-		g.log.WarnContext(l.Context(), "wait for an execution", "session", l.Sandbox().ID, "error", err)
+		g.log.WarnContext(l.Context(), "wait for an execution", "session", l.Sandbox().ID, "error",
+			err)
 	}
 }
 
@@ -83,7 +87,8 @@ func (g *Gateway) operation(c *call, identifier sandpool.Identifier, id string) 
 
 // existing calls fn with the interpreter of the call's session, which must be there: a question for
 // an execution makes no session.
-func (g *Gateway) existing(c *call, fn func(in *interpreter.Interpreter, of wire.About) error) error {
+func (g *Gateway) existing(c *call, fn func(in *interpreter.Interpreter,
+	of wire.About) error) error {
 	identifier, err := c.identifier()
 	if err != nil {
 		return err
@@ -102,16 +107,18 @@ func (g *Gateway) existing(c *call, fn func(in *interpreter.Interpreter, of wire
 		return err
 	}
 	defer lease.Release()
-	return fn(g.within.Of(lease), wire.About{Operation: c.name, Identifier: identifier, Sandbox: lease.Sandbox().ID, UserAgent: c.r.UserAgent()})
+	return fn(g.within.Of(lease), wire.About{Operation: c.name, Identifier: identifier,
+		Sandbox: lease.Sandbox().ID, UserAgent: c.r.UserAgent()})
 }
 
 func noExecution(id string) error {
 	return sandpool.Errorf(sandpool.NotFound, "ExecutionNotFound", "executionId",
-		"No execution available for operation Id: %s. The answer of a synchronous one is in the response to its POST.", clip(id))
+		"No execution available for operation Id: %s. The answer of a synchronous one is in the "+
+			"response to its POST.", clip(id))
 }
 
-// getExecution answers with an execution that was started, as far as it has come, or with the stream of
-// its events after the one that the caller names.
+// getExecution answers with an execution that was started, as far as it has come, or with the
+// stream of its events after the one that the caller names.
 func (g *Gateway) getExecution(c *call) error {
 	form := live.Wanted(c.r)
 	after, err := c.after()
@@ -152,7 +159,8 @@ func (c *call) after() (int64, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || n < 0 {
 		return 0, sandpool.Errorf(sandpool.Invalid, codeValidation, "after",
-			"The query parameter 'after' (or the header Last-Event-ID) is %q; use the sequence number of the last event that you have.", clip(s))
+			"The query parameter 'after' (or the header Last-Event-ID) is %q; use the sequence "+
+				"number of the last event that you have.", clip(s))
 	}
 	return n, nil
 }
@@ -186,7 +194,8 @@ func (g *Gateway) cancelExecution(c *call) error {
 
 // follow sends the events of an execution after a number, as they come, until the last. The
 // execution goes on whether or not the caller reads.
-func (g *Gateway) follow(c *call, in *interpreter.Interpreter, of wire.About, form live.Form, after int64) error {
+func (g *Gateway) follow(c *call, in *interpreter.Interpreter, of wire.About, form live.Form,
+	after int64) error {
 	form.Header(c.w.Header())
 	control := http.NewResponseController(c.w)
 	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
@@ -203,7 +212,10 @@ func (g *Gateway) follow(c *call, in *interpreter.Interpreter, of wire.About, fo
 			return err
 		}, nil
 	}
-	err := in.Follow(c.r.Context(), of.Operation, after, func(r agent.Record) (func() error, error) { return send(wire.EventOf(r, of)) })
+	err := in.Follow(c.r.Context(), of.Operation, after, func(r agent.Record) (func() error,
+		error) {
+		return send(wire.EventOf(r, of))
+	})
 	if err == nil || !begun || gone || c.r.Context().Err() != nil {
 		return err
 	}
@@ -212,15 +224,16 @@ func (g *Gateway) follow(c *call, in *interpreter.Interpreter, of wire.About, fo
 	if e == nil || e.Class == sandpool.Internal {
 		return err
 	}
-	last, failed := send(api.ExecutionEvent{Type: api.EventError, Error: &api.ErrorDetail{Code: cmp.Or(e.Code, fault.Code(e.Class)), Message: e.Message}})
+	last, failed := send(api.ExecutionEvent{Type: api.EventError,
+		Error: &api.ErrorDetail{Code: cmp.Or(e.Code, fault.Code(e.Class)), Message: e.Message}})
 	if failed != nil {
 		return failed
 	}
 	return last()
 }
 
-// push writes a part of a stream, which counts against its caller's part of memory while it is large
-// and has not been taken.
+// push writes a part of a stream, which counts against its caller's part of memory while it is
+// large and has not been taken.
 func (g *Gateway) push(c *call, control *http.ResponseController, b []byte) error {
 	if len(b) > largeAnswer {
 		share := g.memory.answers.Share(c.holder(""))
@@ -228,20 +241,23 @@ func (g *Gateway) push(c *call, control *http.ResponseController, b []byte) erro
 		wait, cancel := context.WithTimeout(c.r.Context(), answerTime)
 		defer cancel()
 		if err := share.Take(wait, int64(len(b))); err != nil {
-			return sandpool.Errorf(sandpool.Unavailable, "", "", "Too many large answers wait to be read. Read them, and go on after the last event that you have.")
+			return sandpool.Errorf(sandpool.Unavailable, "", "", "Too many large answers wait to "+
+				"be read. Read them, and go on after the last event that you have.")
 		}
 	}
 	for len(b) > 0 {
 		piece := b[:min(len(b), small)]
 		b = b[len(piece):]
-		if err := control.SetWriteDeadline(time.Now().Add(g.options.Stall)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		if err := control.SetWriteDeadline(time.Now().Add(g.options.Stall)); err != nil &&
+			!errors.Is(err, http.ErrNotSupported) {
 			return fmt.Errorf("set the write deadline: %w", err)
 		}
 		if _, err := c.w.Write(piece); err != nil {
 			return arm.NotTaken(err)
 		}
 	}
-	if err := control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) && !errors.Is(err, io.EOF) {
+	if err := control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) &&
+		!errors.Is(err, io.EOF) {
 		return arm.NotTaken(err)
 	}
 	return nil

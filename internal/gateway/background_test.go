@@ -29,9 +29,11 @@ type recording struct {
 
 var _ interpreter.Background = (*recording)(nil)
 
-func (r *recording) run(ctx context.Context, req agent.ExecuteRequest, f *output.Feed) (agent.ExecuteResult, error) {
+func (r *recording) run(ctx context.Context, req agent.ExecuteRequest,
+	f *output.Feed) (agent.ExecuteResult, error) {
 	f.Begin()
-	res := agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: "42", Duration: time.Millisecond}
+	res := agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: "42",
+		Duration: time.Millisecond}
 	for word := range strings.FieldsSeq(req.Code) {
 		switch word {
 		case "print":
@@ -45,11 +47,13 @@ func (r *recording) run(ctx context.Context, req agent.ExecuteRequest, f *output
 			select {
 			case <-r.ticks:
 			case <-ctx.Done():
-				res.Outcome, res.Error = agent.Failed, &agent.ExecutionError{Name: "KeyboardInterrupt"}
+				res.Outcome, res.Error = agent.Failed, &agent.ExecutionError{
+					Name: "KeyboardInterrupt"}
 				return res, nil
 			}
 		case "fail":
-			res.Outcome, res.HasValue, res.Error = agent.Failed, false, &agent.ExecutionError{Name: "ValueError", Message: "no", Traceback: "ValueError: no"}
+			res.Outcome, res.HasValue, res.Error = agent.Failed, false, &agent.ExecutionError{
+				Name: "ValueError", Message: "no", Traceback: "ValueError: no"}
 		}
 	}
 	return res, nil
@@ -62,7 +66,9 @@ func (r *recording) Start(ctx context.Context, req agent.StartRequest) (agent.Ex
 	return r.kept.Start(ctx, req, r.run)
 }
 
-func (r *recording) Executions(context.Context) ([]agent.Execution, error) { return r.kept.List(), nil }
+func (r *recording) Executions(context.Context) ([]agent.Execution, error) {
+	return r.kept.List(), nil
+}
 
 func (r *recording) Execution(_ context.Context, id string, _ agent.Room) (agent.Execution, error) {
 	return r.kept.Get(id)
@@ -76,7 +82,8 @@ func (r *recording) Wait(ctx context.Context, id string) (agent.Execution, error
 	return r.kept.Wait(ctx, id)
 }
 
-func (r *recording) Follow(ctx context.Context, id string, after int64, _ agent.Room, emit func(agent.Record) error) error {
+func (r *recording) Follow(ctx context.Context, id string, after int64, _ agent.Room,
+	emit func(agent.Record) error) error {
 	return r.kept.Read(ctx, id, after, emit)
 }
 
@@ -93,10 +100,14 @@ func backgroundWorld(t *testing.T) (*world, *recording) {
 
 func TestAsynchronous(t *testing.T) {
 	w, r := backgroundWorld(t)
-	got := w.do("POST", "executions?api-version=2025-10-02-preview&identifier=abcd", `{"code":"print wait show","executionType":"Asynchronous"}`, "Operation-Id", "op-1")
+	got := w.do("POST", "executions?api-version=2025-10-02-preview&identifier=abcd",
+		`{"code":"print wait show","executionType":"Asynchronous"}`, "Operation-Id", "op-1")
 	location := got.header.Get("Operation-Location")
-	if m := got.json(t); got.status != 202 || m["id"] != "op-1" || m["executionType"] != "Asynchronous" || m["result"] != nil || got.header.Get("Operation-Id") != "op-1" ||
-		location != w.url+endpoint+"/executions/op-1?api-version=2025-10-02-preview&identifier=abcd" {
+	if m := got.json(t); got.status != 202 || m["id"] != "op-1" ||
+		m["executionType"] != "Asynchronous" || m["result"] != nil ||
+		got.header.Get("Operation-Id") != "op-1" ||
+		location != w.url+endpoint+
+			"/executions/op-1?api-version=2025-10-02-preview&identifier=abcd" {
 		t.Fatalf("answer %d %s, found at %q", got.status, got.body, location)
 	}
 	path := strings.TrimPrefix(location, w.url)
@@ -104,33 +115,45 @@ func TestAsynchronous(t *testing.T) {
 	if acquired, released := w.counts(); acquired == released {
 		t.Error("nothing holds the session while its execution goes on")
 	}
-	if got := w.do("POST", "executions?identifier=abcd", `{"code":"1","executionType":"asynchronous"}`, "Operation-Id", "op-1"); got.status != 409 {
+	if got := w.do("POST", "executions?identifier=abcd",
+		`{"code":"1","executionType":"asynchronous"}`, "Operation-Id", "op-1"); got.status != 409 {
 		t.Errorf("the same id again: %d %s", got.status, got.body)
 	}
 	r.ticks <- struct{}{}
 	wait(t, func() bool { return w.raw("GET", path, "").json(t)["status"] == "Succeeded" })
 	m := w.raw("GET", path, "").json(t)
 	result, _ := m["result"].(map[string]any)
-	if result["stdout"] != "line\n" || result["executionResult"] != json.Number("42") || m["executionType"] != "Asynchronous" || m["sessionId"] != "sbabcd" {
+	if result["stdout"] != "line\n" || result["executionResult"] != json.Number("42") ||
+		m["executionType"] != "Asynchronous" || m["sessionId"] != "sbabcd" {
 		t.Errorf("the result: %v", m)
 	}
-	w.do("POST", "executions?identifier=abcd", `{"code":"fail","executionType":"asynchronous"}`, "Operation-Id", "op-2")
-	wait(t, func() bool { return w.do("GET", "executions/op-2?identifier=abcd", "").json(t)["status"] == "Failed" })
-	w.do("POST", "executions?identifier=abcd", `{"code":"wait","executionType":"asynchronous"}`, "Operation-Id", "op-3")
+	w.do("POST", "executions?identifier=abcd", `{"code":"fail","executionType":"asynchronous"}`,
+		"Operation-Id", "op-2")
+	wait(t, func() bool {
+		return w.do("GET", "executions/op-2?identifier=abcd", "").json(t)["status"] == "Failed"
+	})
+	w.do("POST", "executions?identifier=abcd", `{"code":"wait","executionType":"asynchronous"}`,
+		"Operation-Id", "op-3")
 	if got := w.do("DELETE", "executions/op-3?identifier=abcd", ""); got.status != 200 {
 		t.Errorf("cancel: %d %s", got.status, got.body)
 	}
-	wait(t, func() bool { return w.do("GET", "executions/op-3?identifier=abcd", "").json(t)["status"] == "Canceled" })
+	wait(t, func() bool {
+		return w.do("GET", "executions/op-3?identifier=abcd", "").json(t)["status"] == "Canceled"
+	})
 	list, _ := w.do("GET", "executions?identifier=abcd", "").json(t)["value"].([]any)
-	if len(list) != 3 || list[0].(map[string]any)["id"] != "op-1" || list[1].(map[string]any)["status"] != "Failed" {
+	if len(list) != 3 || list[0].(map[string]any)["id"] != "op-1" ||
+		list[1].(map[string]any)["status"] != "Failed" {
 		t.Errorf("the list: %v", list)
 	}
-	for _, path := range []string{"executions/none?identifier=abcd", "executions/op-1?identifier=other"} {
-		if got := w.do("GET", path, ""); got.status != 404 || got.header.Get("X-Ms-Error-Code") != "ExecutionNotFound" {
+	for _, path := range []string{"executions/none?identifier=abcd",
+		"executions/op-1?identifier=other"} {
+		if got := w.do("GET", path, ""); got.status != 404 ||
+			got.header.Get("X-Ms-Error-Code") != "ExecutionNotFound" {
 			t.Errorf("%s: %d %s", path, got.status, got.body)
 		}
 	}
-	if got := w.do("POST", "code/execute?identifier=abcd", `{"code":"1","executionType":"asynchronous"}`); got.status != 400 {
+	if got := w.do("POST", "code/execute?identifier=abcd",
+		`{"code":"1","executionType":"asynchronous"}`); got.status != 400 {
 		t.Errorf("on the old path: %d %s", got.status, got.body)
 	}
 	wait(t, func() bool { acquired, released := w.counts(); return acquired == released })
@@ -152,7 +175,8 @@ func TestExecutionOfALostSession(t *testing.T) {
 }
 
 // events reads a stream to its end, or until it has n events, which it checks to be numbered.
-func events(t *testing.T, body io.Reader, sse bool, after int64, n int) (list []api.ExecutionEvent) {
+func events(t *testing.T, body io.Reader, sse bool, after int64,
+	n int) (list []api.ExecutionEvent) {
 	t.Helper()
 	lines := bufio.NewScanner(body)
 	for (n == 0 || len(list) < n) && lines.Scan() {
@@ -182,7 +206,8 @@ func TestLive(t *testing.T) {
 		sse := accept == "text/event-stream"
 		w, r := backgroundWorld(t)
 		open := func(method, path, body string, headers ...string) *http.Response {
-			req, err := http.NewRequestWithContext(t.Context(), method, w.url+endpoint+"/"+path, strings.NewReader(body))
+			req, err := http.NewRequestWithContext(t.Context(), method, w.url+endpoint+"/"+path,
+				strings.NewReader(body))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -196,8 +221,10 @@ func TestLive(t *testing.T) {
 			}
 			return resp
 		}
-		resp := open("POST", "executions?identifier=abcd", `{"code":"print wait show print"}`, "Operation-Id", "op")
-		if kind := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || !strings.HasPrefix(kind, accept) || resp.Header.Get("Operation-Location") == "" {
+		resp := open("POST", "executions?identifier=abcd", `{"code":"print wait show print"}`,
+			"Operation-Id", "op")
+		if kind := resp.Header.Get("Content-Type"); resp.StatusCode != 200 ||
+			!strings.HasPrefix(kind, accept) || resp.Header.Get("Operation-Location") == "" {
 			t.Fatalf("answer %d of type %s", resp.StatusCode, kind)
 		}
 		first := events(t, resp.Body, sse, 0, 2)
@@ -209,12 +236,14 @@ func TestLive(t *testing.T) {
 		resp = open("GET", "executions/op?identifier=abcd", "", "Last-Event-ID", "2")
 		rest := events(t, resp.Body, sse, 2, 0)
 		resp.Body.Close()
-		if len(rest) != 3 || rest[0].Type != "display" || rest[0].Data["text/html"] != "<b>" || rest[0].DisplayID != "d" || rest[1].Text != "line\n" {
+		if len(rest) != 3 || rest[0].Type != "display" || rest[0].Data["text/html"] != "<b>" ||
+			rest[0].DisplayID != "d" || rest[1].Text != "line\n" {
 			t.Fatalf("the rest: %+v", rest)
 		}
 		result, _ := rest[2].Execution.(map[string]any)
 		inner, _ := result["result"].(map[string]any)
-		if rest[2].Type != "result" || rest[2].Status != "Succeeded" || inner["executionResult"] != 42.0 || inner["stdout"] != "" {
+		if rest[2].Type != "result" || rest[2].Status != "Succeeded" ||
+			inner["executionResult"] != 42.0 || inner["stdout"] != "" {
 			t.Errorf("the end: %+v", rest[2])
 		}
 		resp = open("GET", "executions/op?identifier=abcd&after=9", "")

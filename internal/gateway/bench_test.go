@@ -16,7 +16,8 @@ import (
 func BenchmarkExecute(b *testing.B) {
 	const body = `{"codeInputType":"Inline","executionType":"Synchronous","code":"1+1","timeoutInSeconds":60}`
 	w := newWorld(b, Options{})
-	w.returns(agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: "2", Stdout: strings.Repeat("a line of output\n", 10)})
+	w.returns(agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: "2",
+		Stdout: strings.Repeat("a line of output\n", 10)})
 	answer := w.do("POST", "executions?identifier=abcd", body).body
 	bare := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)

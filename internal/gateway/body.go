@@ -63,7 +63,8 @@ func (o Options) readExecution(w http.ResponseWriter, r *http.Request, h *hold,
 }
 
 // readBody reads r to its end; size is what the caller announced, or negative. Beyond a small
-// body, take is asked before memory is spent, which is as bytes arrive and not as they are promised.
+// body, take is asked before memory is spent, which is as bytes arrive and not as they are
+// promised.
 func readBody(r io.Reader, size int64, take func(int64) error) ([]byte, error) {
 	b, taken := make([]byte, 0, min(max(size, 0), small)+bytes.MinRead), int64(0)
 	for {
@@ -93,7 +94,8 @@ func readBody(r io.Reader, size int64, take func(int64) error) ([]byte, error) {
 
 func (o Options) bodyTooLarge() error {
 	return sandpool.Errorf(sandpool.TooLarge, "", "body",
-		"The request body is larger than %d bytes; upload large data as a file and read it from /mnt/data.", o.MaxBody)
+		"The request body is larger than %d bytes; upload large data as a file and read it from "+
+			"/mnt/data.", o.MaxBody)
 }
 
 // fields returns the fields of a body, wrapped or flat.
@@ -127,7 +129,8 @@ func (o Options) parseExecution(data []byte) (execution, error) {
 	}
 	if len(code) > agent.MaxCode {
 		return execution{}, sandpool.Errorf(sandpool.TooLarge, "", "code",
-			"The code has %d bytes, of at most %d; upload large data as a file and read it from /mnt/data.", len(code), agent.MaxCode)
+			"The code has %d bytes, of at most %d; upload large data as a file and read it from "+
+				"/mnt/data.", len(code), agent.MaxCode)
 	}
 	return o.bounded(f, agent.ExecuteRequest{Code: code})
 }
@@ -138,12 +141,14 @@ func (o Options) bounded(f api.ExecuteFields, req agent.ExecuteRequest) (executi
 	if err != nil {
 		return execution{}, err
 	}
-	output, err := integer("outputStreamsMaxLength", f.OutputStreamsMaxLength, int64(o.DefaultOutput), 1, int64(o.MaxOutput))
+	output, err := integer("outputStreamsMaxLength", f.OutputStreamsMaxLength,
+		int64(o.DefaultOutput), 1, int64(o.MaxOutput))
 	if err != nil {
 		return execution{}, err
 	}
 	req.Timeout, req.MaxOutput = time.Duration(seconds)*time.Second, int(output)
-	return execution{identifier: f.Identifier, async: strings.EqualFold(f.ExecutionType, wire.Asynchronous), ExecuteRequest: req}, nil
+	return execution{identifier: f.Identifier, async: strings.EqualFold(f.ExecutionType,
+		wire.Asynchronous), ExecuteRequest: req}, nil
 }
 
 // seconds is the time that an execution may take. More than the most is the most,
@@ -169,12 +174,16 @@ func refuse(f api.ExecuteFields) error {
 	}
 	switch {
 	case f.UseEmptyKernel:
-		return notYet("useEmptyKernel", "The option useEmptyKernel is not supported; leave it out and use a new identifier for an empty session.")
+		return notYet("useEmptyKernel", "The option useEmptyKernel is not supported; leave it "+
+			"out and use a new identifier for an empty session.")
 	case f.ReturnJupyterFormatExecutionResult:
-		return notYet("returnJupyterFormatExecutionResult", "The option returnJupyterFormatExecutionResult is not supported; leave it out.")
-	case f.Code == nil && f.PythonCode == nil && (f.ShellCommand != nil || f.ExecCommandAndArgs != nil):
+		return notYet("returnJupyterFormatExecutionResult",
+			"The option returnJupyterFormatExecutionResult is not supported; leave it out.")
+	case f.Code == nil && f.PythonCode == nil && (f.ShellCommand != nil ||
+		f.ExecCommandAndArgs != nil):
 		return sandpool.Errorf(sandpool.Invalid, codeMissing, "code",
-			"This pool runs code, not shell commands; send the source as 'code' (a line that starts with '!' runs in a shell).")
+			"This pool runs code, not shell commands; send the source as 'code' (a line that "+
+				"starts with '!' runs in a shell).")
 	}
 	return nil
 }
@@ -186,7 +195,8 @@ func checkType(f api.ExecuteFields) error {
 		return nil
 	}
 	return sandpool.Errorf(sandpool.Invalid, codeValidation, "executionType",
-		"The executionType %q is unknown; use 'synchronous' or 'asynchronous'.", clip(f.ExecutionType))
+		"The executionType %q is unknown; use 'synchronous' or 'asynchronous'.",
+		clip(f.ExecutionType))
 }
 
 // source returns the code of a request as text.
@@ -215,7 +225,8 @@ func decodeBase64(s string) (string, error) {
 	b, err := base64.RawStdEncoding.DecodeString(s)
 	if err != nil || !utf8.Valid(b) {
 		return "", &sandpool.Error{Class: sandpool.Invalid, Code: codeValidation, Target: "code",
-			Message: "The field 'code' is not base64 of UTF-8 text, which codeInputType 'inlineBase64' asks for.", Err: err}
+			Message: "The field 'code' is not base64 of UTF-8 text, which codeInputType " +
+				"'inlineBase64' asks for.", Err: err}
 	}
 	return string(b), nil
 }
@@ -235,7 +246,8 @@ func integer(field string, n *json.Number, fallback, low, high int64) (int64, er
 	}
 	if v < low || v > high {
 		return 0, sandpool.Errorf(sandpool.Invalid, codeValidation, field,
-			"The field '%s' is %s; use a whole number from %d to %d.", field, clip(n.String()), low, high)
+			"The field '%s' is %s; use a whole number from %d to %d.", field, clip(n.String()), low,
+			high)
 	}
 	return v, nil
 }
@@ -248,15 +260,19 @@ func jsonError(err error) error {
 	switch {
 	case errors.As(err, &kind) && kind.Field != "":
 		e.Target = kind.Field[strings.LastIndexByte(kind.Field, '.')+1:]
-		e.Message = fmt.Sprintf("The field '%s' is a JSON %s; it must be a %s.", e.Target, clip(kind.Value), jsonKind(kind))
+		e.Message = fmt.Sprintf("The field '%s' is a JSON %s; it must be a %s.", e.Target,
+			clip(kind.Value), jsonKind(kind))
 	case errors.As(err, &kind):
-		e.Message = fmt.Sprintf("The request body is a JSON %s; it must be an object.", clip(kind.Value))
+		e.Message = fmt.Sprintf("The request body is a JSON %s; it must be an object.",
+			clip(kind.Value))
 	case errors.As(err, &syntax):
-		e.Message = fmt.Sprintf("The request body is not valid JSON at byte %d: %s.", syntax.Offset, syntax)
+		e.Message = fmt.Sprintf("The request body is not valid JSON at byte %d: %s.", syntax.Offset,
+			syntax)
 	case strings.Contains(err.Error(), "invalid number literal"): // the decoder does not say where
 		e.Message = "The fields timeoutInSeconds and outputStreamsMaxLength must be whole numbers."
 	default:
-		e.Message = "The request body is not the JSON that this call takes: " + clip(err.Error()) + "."
+		e.Message = "The request body is not the JSON that this call takes: " + clip(err.Error()) +
+			"."
 	}
 	return e
 }

@@ -18,21 +18,36 @@ func TestParseExecution(t *testing.T) {
 		want       execution
 	}{
 		{"flat", `{"code":"1"}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
-		{"wrapped", `{"properties":{"code":"1","timeoutInSeconds":100}}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: 100 * time.Second}}},
-		{"wrapped goes first", `{"code":"2","properties":{"code":"1"}}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
-		{"null wrapper", `{"properties":null,"code":"1"}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
-		{"any case", `{"Code":"1","CodeInputType":"INLINE","executiontype":"Synchronous"}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
-		{"inline text", `{"code":"1","codeInputType":"InlineText"}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
-		{"base64", `{"code":"MSsx","codeInputType":"inlineBase64"}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1+1"}}},
-		{"base64 without padding, URL alphabet", `{"code":"J-KCrD8_Jw","codeInputType":"InlineBase64"}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "'€??'"}}},
-		{"legacy", `{"properties":{"pythonCode":"1","identifier":"abcd"}}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}, identifier: "abcd"}},
+		{"wrapped", `{"properties":{"code":"1","timeoutInSeconds":100}}`,
+			execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: 100 * time.Second}}},
+		{"wrapped goes first", `{"code":"2","properties":{"code":"1"}}`,
+			execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
+		{"null wrapper", `{"properties":null,"code":"1"}`,
+			execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
+		{"any case", `{"Code":"1","CodeInputType":"INLINE","executiontype":"Synchronous"}`,
+			execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
+		{"inline text", `{"code":"1","codeInputType":"InlineText"}`,
+			execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
+		{"base64", `{"code":"MSsx","codeInputType":"inlineBase64"}`,
+			execution{ExecuteRequest: agent.ExecuteRequest{Code: "1+1"}}},
+		{"base64 without padding, URL alphabet",
+			`{"code":"J-KCrD8_Jw","codeInputType":"InlineBase64"}`, execution{
+				ExecuteRequest: agent.ExecuteRequest{Code: "'€??'"}}},
+		{"legacy", `{"properties":{"pythonCode":"1","identifier":"abcd"}}`,
+			execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}, identifier: "abcd"}},
 		{"empty code", `{"code":""}`, execution{}},
-		{"unknown fields", `{"code":"1","networkStatus":"EgressEnabled","x":{"y":[1]}}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
-		{"float timeout", `{"code":"1","timeoutInSeconds":60.0}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: time.Minute}}},
-		{"longest timeout", `{"code":"1","timeoutInSeconds":220}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: 220 * time.Second}}},
-		{"beyond the longest", `{"code":"1","timeoutInSeconds":221}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: 220 * time.Second}}},
-		{"far beyond", `{"code":"1","timeoutInSeconds":1e30}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: 220 * time.Second}}},
-		{"output limit", `{"code":"1","outputStreamsMaxLength":4096}`, execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", MaxOutput: 4096}}},
+		{"unknown fields", `{"code":"1","networkStatus":"EgressEnabled","x":{"y":[1]}}`,
+			execution{ExecuteRequest: agent.ExecuteRequest{Code: "1"}}},
+		{"float timeout", `{"code":"1","timeoutInSeconds":60.0}`,
+			execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: time.Minute}}},
+		{"longest timeout", `{"code":"1","timeoutInSeconds":220}`,
+			execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: 220 * time.Second}}},
+		{"beyond the longest", `{"code":"1","timeoutInSeconds":221}`,
+			execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: 220 * time.Second}}},
+		{"far beyond", `{"code":"1","timeoutInSeconds":1e30}`,
+			execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", Timeout: 220 * time.Second}}},
+		{"output limit", `{"code":"1","outputStreamsMaxLength":4096}`,
+			execution{ExecuteRequest: agent.ExecuteRequest{Code: "1", MaxOutput: 4096}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.want.Timeout == 0 {
@@ -74,13 +89,16 @@ func TestRefusedBodies(t *testing.T) {
 		{`{"code":"1","timeoutInSeconds":-1}`, "timeoutInSeconds", codeValidation},
 		{`{"code":"1","timeoutInSeconds":1.5}`, "timeoutInSeconds", codeValidation},
 		{`{"code":"1","timeoutInSeconds":1e400}`, "timeoutInSeconds", codeValidation},
-		{`{"code":"1","timeoutInSeconds":-99999999999999999999}`, "timeoutInSeconds", codeValidation},
+		{`{"code":"1","timeoutInSeconds":-99999999999999999999}`, "timeoutInSeconds",
+			codeValidation},
 		{`{"code":"1","timeoutInSeconds":"soon"}`, "body", codeValidation},
 		{`{"code":"1","timeoutInSeconds":true}`, "timeoutInSeconds", codeValidation},
 		{`{"code":"1","outputStreamsMaxLength":0}`, "outputStreamsMaxLength", codeValidation},
-		{`{"code":"1","outputStreamsMaxLength":16777217}`, "outputStreamsMaxLength", codeValidation},
+		{`{"code":"1","outputStreamsMaxLength":16777217}`, "outputStreamsMaxLength",
+			codeValidation},
 		{`{"code":"1","useEmptyKernel":true}`, "useEmptyKernel", codeUnsupported},
-		{`{"code":"1","returnJupyterFormatExecutionResult":true}`, "returnJupyterFormatExecutionResult", codeUnsupported},
+		{`{"code":"1","returnJupyterFormatExecutionResult":true}`,
+			"returnJupyterFormatExecutionResult", codeUnsupported},
 		{strings.Repeat(`{"a":`, 20000) + `1` + strings.Repeat(`}`, 20000), "body", codeValidation},
 	} {
 		name := tt.body
@@ -106,7 +124,8 @@ func TestLargeBody(t *testing.T) {
 	o := Options{MaxBody: 1000}.withDefaults()
 	r := httptest.NewRequest("POST", "/", strings.NewReader(body))
 	r.ContentLength = -1
-	if _, err := o.readExecution(httptest.NewRecorder(), r, &hold{}, o.parseExecution); sandpool.ClassOf(err) != sandpool.TooLarge {
+	if _, err := o.readExecution(httptest.NewRecorder(), r, &hold{},
+		o.parseExecution); sandpool.ClassOf(err) != sandpool.TooLarge {
 		t.Errorf("chunked: %v", err)
 	}
 	if acquired, _ := w.counts(); acquired != 0 {
@@ -115,18 +134,21 @@ func TestLargeBody(t *testing.T) {
 }
 
 func FuzzParseExecution(f *testing.F) {
-	f.Add([]byte(`{"properties":{"code":"1","timeoutInSeconds":1e2,"codeInputType":"inlineBase64"}}`))
+	f.Add([]byte(
+		`{"properties":{"code":"1","timeoutInSeconds":1e2,"codeInputType":"inlineBase64"}}`))
 	f.Add([]byte(`{"code":"1","outputStreamsMaxLength":"7"}`))
 	o := Options{}.withDefaults()
 	f.Fuzz(func(t *testing.T, data []byte) {
 		x, err := o.parseExecution(data)
 		if err != nil {
-			if e := asError(err); e == nil || e.Target == "" || e.Message == "" || len(e.Message) > 500 {
+			if e := asError(err); e == nil || e.Target == "" || e.Message == "" ||
+				len(e.Message) > 500 {
 				t.Errorf("%q: error %#v", data, err)
 			}
 			return
 		}
-		if x.Timeout < time.Second || x.Timeout > o.MaxTimeout || x.MaxOutput < 1 || x.MaxOutput > o.MaxOutput {
+		if x.Timeout < time.Second || x.Timeout > o.MaxTimeout || x.MaxOutput < 1 ||
+			x.MaxOutput > o.MaxOutput {
 			t.Errorf("%q: out of range: %+v", data, x)
 		}
 	})

@@ -24,7 +24,8 @@ var update = flag.Bool("update", false, "write the answers into testdata/contrac
 // TestContract holds the answers to what each known client sends, one file a call.
 // The first line of a file is what the client relies on; "request" is what
 // it sends below the pool's endpoint; "result" is what the code in it does;
-// "kind" is what the pool runs, if not Python; "files/…" are there before; "response" is our answer.
+// "kind" is what the pool runs, if not Python; "files/…" are there before; "response" is our
+// answer.
 func TestContract(t *testing.T) {
 	paths, err := filepath.Glob("testdata/contract/*.txtar")
 	if err != nil || len(paths) == 0 {
@@ -100,11 +101,13 @@ func (w *world) exchange(text string) string {
 		body = strings.TrimSuffix(body, "\n")
 	}
 	head = strings.Replace(head, line, method+" "+endpoint+"/"+path+" HTTP/1.1\nHost: x", 1)
-	req, err := http.ReadRequest(bufio.NewReader(strings.NewReader(strings.ReplaceAll(head, "\n", "\r\n") + "\r\n\r\n")))
+	req, err := http.ReadRequest(bufio.NewReader(strings.NewReader(strings.ReplaceAll(head, "\n",
+		"\r\n") + "\r\n\r\n")))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	out, err := http.NewRequestWithContext(w.t.Context(), method, w.url+req.URL.RequestURI(), strings.NewReader(body))
+	out, err := http.NewRequestWithContext(w.t.Context(), method, w.url+req.URL.RequestURI(),
+		strings.NewReader(body))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -137,9 +140,11 @@ var varying = regexp.MustCompile(`"(traceId|id)":"[0-9a-z]{26,32}"`)
 
 // TestStringsForSemanticKernel checks that the .NET client, and no other, gets strings.
 func TestStringsForSemanticKernel(t *testing.T) {
-	const dotnet, python = "Semantic-Kernel/1.30.0.0 (Language=dotnet)", "Semantic-Kernel/1.30.0 (Language=Python)"
+	const dotnet, python = "Semantic-Kernel/1.30.0.0 (Language=dotnet)",
+		"Semantic-Kernel/1.30.0 (Language=Python)"
 	for _, tt := range []struct{ text, agent, want string }{
-		{"2", dotnet, `"2"`}, {"None", dotnet, `"None"`}, {"'a'", dotnet, `"'a'"`}, {"[1, 2]", dotnet, `"[1, 2]"`},
+		{"2", dotnet, `"2"`}, {"None", dotnet, `"None"`}, {"'a'", dotnet, `"'a'"`}, {"[1, 2]",
+			dotnet, `"[1, 2]"`},
 		{"2", python, `2`}, {"None", python, `"None"`}, {"[1, 2]", python, `[1,2]`},
 	} {
 		w := newWorld(t, Options{})

@@ -16,21 +16,28 @@ func TestExecutionEvents(t *testing.T) {
 	bus := event.New()
 	w := newWorld(t, Options{Events: bus})
 	var res agent.ExecuteResult
-	w.execute = func(context.Context, *lease, agent.ExecuteRequest) (agent.ExecuteResult, error) { return res, nil }
-	for _, outcome := range []agent.Outcome{agent.OK, agent.Failed, agent.TimeoutRestarted, agent.KernelDied, "whatever"} {
-		res = agent.ExecuteResult{Outcome: outcome, Duration: time.Second, Error: &agent.ExecutionError{Name: "Pr1vate", Message: "Pr1vate"}}
-		if got := w.do("POST", "executions?identifier=Pr1vate", `{"code":"Pr1vate"}`); got.status != 200 {
+	w.execute = func(context.Context, *lease, agent.ExecuteRequest) (agent.ExecuteResult, error) {
+		return res, nil
+	}
+	for _, outcome := range []agent.Outcome{agent.OK, agent.Failed, agent.TimeoutRestarted,
+		agent.KernelDied, "whatever"} {
+		res = agent.ExecuteResult{Outcome: outcome, Duration: time.Second,
+			Error: &agent.ExecutionError{Name: "Pr1vate", Message: "Pr1vate"}}
+		if got := w.do("POST", "executions?identifier=Pr1vate",
+			`{"code":"Pr1vate"}`); got.status != 200 {
 			t.Fatalf("%d %s", got.status, got.body)
 		}
 	}
 	var outcomes []string
 	for _, e := range bus.Recent(event.Query{}).Events {
 		outcomes = append(outcomes, e.Outcome)
-		if e.Name != event.ExecutionEnded || e.By != "token:test" || e.Sandbox == "" || e.Took != time.Second || e.Message != "" {
+		if e.Name != event.ExecutionEnded || e.By != "token:test" || e.Sandbox == "" ||
+			e.Took != time.Second || e.Message != "" {
 			t.Errorf("%+v", e)
 		}
 	}
-	if want := []string{"ok", "error", "timeout-restarted", "kernel-died", "error"}; !slices.Equal(outcomes, want) {
+	if want := []string{"ok", "error", "timeout-restarted", "kernel-died", "error"}; !slices.Equal(
+		outcomes, want) {
 		t.Errorf("outcomes %q, want %q", outcomes, want)
 	}
 }

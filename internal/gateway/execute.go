@@ -58,12 +58,14 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	}
 	if x.async && !background {
 		return sandpool.Errorf(sandpool.Unsupported, codeUnsupported, "executionType",
-			"This path answers synchronous executions alone; send asynchronous ones to 'executions'.")
+			"This path answers synchronous executions alone; send asynchronous ones to "+
+				"'executions'.")
 	}
 	lease, err := g.pools.Acquire(c.r.Context(), c.pool, identifier)
 	if ended := asError(err); ended != nil && ended.Class == sandpool.Ended {
 		// The session was lost since its last call, and nothing has run in a new one.
-		of := wire.About{Operation: operationID(c.r), Identifier: identifier, UserAgent: c.r.UserAgent()}
+		of := wire.About{Operation: operationID(c.r), Identifier: identifier,
+			UserAgent: c.r.UserAgent()}
 		c.w.Header()["Operation-Id"] = []string{of.Operation}
 		return arm.WriteJSON(c.w, http.StatusOK, form(wire.AbortedBy(ended, 0), of))
 	}
@@ -95,7 +97,8 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	t.overall = time.Since(c.started)
 	g.tell(c, lease.Sandbox().ID, outcome, a.Took)
 
-	of := wire.About{Operation: operationID(c.r), Identifier: identifier, Sandbox: lease.Sandbox().ID, UserAgent: c.r.UserAgent()}
+	of := wire.About{Operation: operationID(c.r), Identifier: identifier,
+		Sandbox: lease.Sandbox().ID, UserAgent: c.r.UserAgent()}
 	h := c.w.Header()
 	h["Operation-Id"] = []string{of.Operation}
 	h["X-Ms-Session-Guid"] = []string{string(of.Sandbox)}
@@ -111,14 +114,16 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 // tell lets observers know that code has run.
 func (g *Gateway) tell(c *call, id sandpool.SandboxID, outcome string, took time.Duration) {
 	who, _ := auth.FromContext(c.r.Context())
-	g.options.Events.Observe(event.Event{Name: event.ExecutionEnded, Pool: c.pool, Sandbox: id, By: who.Subject,
+	g.options.Events.Observe(event.Event{Name: event.ExecutionEnded, Pool: c.pool, Sandbox: id,
+		By:      who.Subject,
 		Outcome: outcome, Took: took})
 }
 
 // outcomeOf is the word for an execution's end; what an agent says is not repeated unread.
 func outcomeOf(o agent.Outcome) string {
 	switch o {
-	case agent.OK, agent.Interrupted, agent.TimeoutInterrupted, agent.TimeoutRestarted, agent.KernelDied:
+	case agent.OK, agent.Interrupted, agent.TimeoutInterrupted, agent.TimeoutRestarted,
+		agent.KernelDied:
 		return string(o)
 	}
 	return string(agent.Failed)
@@ -187,5 +192,6 @@ func operationID(r *http.Request) string {
 }
 
 func unfit(c rune) bool {
-	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.'
+	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' &&
+		c != '_' && c != '.'
 }

@@ -17,28 +17,37 @@ import (
 // TestEnvelopes checks each path's envelope, byte for byte.
 func TestEnvelopes(t *testing.T) {
 	w := newWorld(t, Options{})
-	w.execute = func(_ context.Context, _ *lease, r agent.ExecuteRequest) (agent.ExecuteResult, error) {
+	w.execute = func(_ context.Context, _ *lease, r agent.ExecuteRequest) (agent.ExecuteResult,
+		error) {
 		if r.Code == "boom" {
-			return agent.ExecuteResult{Outcome: agent.Failed, Stdout: "before\n", Duration: 3 * time.Millisecond,
-				Error: &agent.ExecutionError{Name: "ValueError", Message: "no", Traceback: "Traceback…\nValueError: no"}}, nil
+			return agent.ExecuteResult{Outcome: agent.Failed, Stdout: "before\n",
+				Duration: 3 * time.Millisecond,
+				Error: &agent.ExecutionError{Name: "ValueError", Message: "no",
+					Traceback: "Traceback…\nValueError: no"}}, nil
 		}
-		return agent.ExecuteResult{Outcome: agent.OK, Stdout: "hi <b>\n", HasValue: true, Text: "2", Duration: 9 * time.Millisecond}, nil
+		return agent.ExecuteResult{Outcome: agent.OK, Stdout: "hi <b>\n", HasValue: true, Text: "2",
+			Duration: 9 * time.Millisecond}, nil
 	}
 	old := `"status":"Success","stdout":"hi \u003cb\u003e\n","stderr":"","result":2,"executionResult":2,"executionTimeInMilliseconds":9`
 	failed := `"stdout":"before\n","stderr":"Traceback…\nValueError: no",`
 	extras := `,"executionTimeInMilliseconds":3,"errorName":"ValueError","errorMessage":"no"`
 	for _, tt := range []struct{ name, path, body, want string }{
-		{"old", "code/execute?api-version=2024-02-02-preview&identifier=chat-42ab", `{"properties":{"codeInputType":"inline","executionType":"synchronous","code":"1+1"}}`,
+		{"old", "code/execute?api-version=2024-02-02-preview&identifier=chat-42ab",
+			`{"properties":{"codeInputType":"inline","executionType":"synchronous","code":"1+1"}}`,
 			`{"$id":"1","properties":{"$id":"2",` + old + `}}`},
 		{"old, failed", "code/execute?identifier=chat-42ab", `{"properties":{"code":"boom"}}`,
-			`{"$id":"1","properties":{"$id":"2","status":"Failure",` + failed + `"result":"","executionResult":""` + extras + `}}`},
-		{"legacy", "python/execute?identifier=chat-42ab", `{"properties":{"identifier":"chat-42ab","pythonCode":"1+1"}}`,
+			`{"$id":"1","properties":{"$id":"2","status":"Failure",` + failed +
+				`"result":"","executionResult":""` + extras + `}}`},
+		{"legacy", "python/execute?identifier=chat-42ab",
+			`{"properties":{"identifier":"chat-42ab","pythonCode":"1+1"}}`,
 			`{"$id":"1",` + old + `,"properties":{"$id":"2",` + old + `}}`},
-		{"legacy, identifier in the body alone", "python/execute?api-version=2024-02-02-preview", `{"properties":{"identifier":"chat-42ab","pythonCode":"1+1"}}`,
+		{"legacy, identifier in the body alone", "python/execute?api-version=2024-02-02-preview",
+			`{"properties":{"identifier":"chat-42ab","pythonCode":"1+1"}}`,
 			`{"$id":"1",` + old + `,"properties":{"$id":"2",` + old + `}}`},
 		{"plain", "execute?identifier=chat-42ab", `{"code":"1+1"}`,
 			`{"$id":"1",` + old + `,"properties":{"$id":"2",` + old + `}}`},
-		{"new", "executions?api-version=2025-10-02-preview&identifier=chat-42ab", `{"codeInputType":"Inline","executionType":"Synchronous","code":"1+1","timeoutInSeconds":60}`,
+		{"new", "executions?api-version=2025-10-02-preview&identifier=chat-42ab",
+			`{"codeInputType":"Inline","executionType":"Synchronous","code":"1+1","timeoutInSeconds":60}`,
 			`{"$id":"1","id":"op-1","identifier":"chat-42ab","sessionId":"sbchat-42ab","executionType":"Synchronous","status":"Succeeded","result":{"$id":"2","stdout":"hi \u003cb\u003e\n","stderr":"","executionResult":2,"executionTimeInMilliseconds":9}}`},
 		{"new, wrapped", "executions?identifier=chat-42ab", `{"properties":{"code":"1+1"}}`,
 			`{"$id":"1","id":"op-1","identifier":"chat-42ab","sessionId":"sbchat-42ab","executionType":"Synchronous","status":"Succeeded","result":{"$id":"2","stdout":"hi \u003cb\u003e\n","stderr":"","executionResult":2,"executionTimeInMilliseconds":9}}`},
@@ -71,9 +80,11 @@ func TestEnds(t *testing.T) {
 		lost   bool
 	}{
 		{"interrupted", agent.ExecuteResult{Outcome: agent.TimeoutInterrupted, Stderr: "warning"},
-			[]string{"warning\n", "Request timed out waiting for code execution to complete", "2 s", "interrupted", "kept"}, false},
+			[]string{"warning\n", "Request timed out waiting for code execution to complete", "2 s",
+				"interrupted", "kept"}, false},
 		{"restarted", agent.ExecuteResult{Outcome: agent.TimeoutRestarted, KernelRestarted: true},
-			[]string{"Request timed out waiting for code execution to complete", "restarted", "lost"}, true},
+			[]string{"Request timed out waiting for code execution to complete", "restarted",
+				"lost"}, true},
 		{"kernel died", agent.ExecuteResult{Outcome: agent.KernelDied, KernelRestarted: true},
 			[]string{"Execution aborted", "lost"}, true},
 	} {
@@ -104,13 +115,15 @@ func TestSessionEndsDuringExecution(t *testing.T) {
 	for _, breaksFirst := range []bool{true, false} {
 		w := newWorld(t, Options{})
 		first := true
-		w.execute = func(ctx context.Context, l *lease, _ agent.ExecuteRequest) (agent.ExecuteResult, error) {
+		w.execute = func(ctx context.Context, l *lease,
+			_ agent.ExecuteRequest) (agent.ExecuteResult, error) {
 			if !first {
 				return agent.ExecuteResult{Outcome: agent.OK}, nil
 			}
 			first = false
 			end := func() {
-				w.end(l.session.Identifier, sandpool.Errorf(sandpool.Ended, "", "identifier", "The session went over its memory limit of 512 MiB."))
+				w.end(l.session.Identifier, sandpool.Errorf(sandpool.Ended, "", "identifier",
+					"The session went over its memory limit of 512 MiB."))
 			}
 			if breaksFirst {
 				go end()
@@ -122,10 +135,13 @@ func TestSessionEndsDuringExecution(t *testing.T) {
 		}
 		got := w.do("POST", "code/execute?identifier=abcd", `{"code":"x = 'a' * 10**12"}`)
 		props, _ := got.json(t)["properties"].(map[string]any)
-		if got.status != 200 || props["status"] != "Failure" || !strings.Contains(props["stderr"].(string), "Execution aborted: The session went over its memory limit of 512 MiB. The session's variables and files are lost.") {
+		if got.status != 200 || props["status"] != "Failure" ||
+			!strings.Contains(props["stderr"].(string), "Execution aborted: The session went "+
+				"over its memory limit of 512 MiB. The session's variables and files are lost.") {
 			t.Fatalf("breaksFirst %v: answer %d %s", breaksFirst, got.status, got.body)
 		}
-		if got := w.do("POST", "code/execute?identifier=abcd", `{"code":"1"}`); got.status != 200 || !strings.Contains(got.body, "Success") {
+		if got := w.do("POST", "code/execute?identifier=abcd", `{"code":"1"}`); got.status != 200 ||
+			!strings.Contains(got.body, "Success") {
 			t.Errorf("the next call: %d %s", got.status, got.body)
 		}
 		if acquired, released := w.counts(); acquired != released {
@@ -138,7 +154,8 @@ func TestSessionEndsDuringExecution(t *testing.T) {
 func TestCallerLeaves(t *testing.T) {
 	w := newWorld(t, Options{})
 	running, stopped := make(chan struct{}), make(chan error, 1)
-	w.execute = func(ctx context.Context, _ *lease, _ agent.ExecuteRequest) (agent.ExecuteResult, error) {
+	w.execute = func(ctx context.Context, _ *lease, _ agent.ExecuteRequest) (agent.ExecuteResult,
+		error) {
 		close(running)
 		<-ctx.Done()
 		stopped <- ctx.Err()
@@ -158,9 +175,11 @@ func TestCallerLeaves(t *testing.T) {
 
 func TestFull(t *testing.T) {
 	w := newWorld(t, Options{})
-	w.full = sandpool.Errorf(sandpool.Full, "SessionPoolMaxSessionsReached", "identifier", "The pool has its maximum of 2 sessions.")
+	w.full = sandpool.Errorf(sandpool.Full, "SessionPoolMaxSessionsReached", "identifier",
+		"The pool has its maximum of 2 sessions.")
 	got := w.do("POST", "executions?identifier=abcd", `{"code":"1"}`)
-	if got.status != 404 || got.header.Get("Retry-After") == "" || got.header.Get("X-Ms-Error-Code") != "SessionPoolMaxSessionsReached" ||
+	if got.status != 404 || got.header.Get("Retry-After") == "" ||
+		got.header.Get("X-Ms-Error-Code") != "SessionPoolMaxSessionsReached" ||
 		!strings.Contains(got.body, "The pool has its maximum of 2 sessions.") {
 		t.Errorf("answer %d %v %s", got.status, got.header, got.body)
 	}
@@ -169,9 +188,11 @@ func TestFull(t *testing.T) {
 // A session that was lost since its last call is an aborted execution too: nothing has run.
 func TestLostBetweenCalls(t *testing.T) {
 	w := newWorld(t, Options{})
-	w.full = sandpool.Errorf(sandpool.Ended, "", "", "out of memory: the sandbox used more than its limit of 1 GiB")
+	w.full = sandpool.Errorf(sandpool.Ended, "", "",
+		"out of memory: the sandbox used more than its limit of 1 GiB")
 	got := w.do("POST", "executions?identifier=abcd", `{"code":"1"}`)
-	if got.status != 200 || !strings.Contains(got.body, "Execution aborted: out of memory: the sandbox used more than its limit of 1 GiB. The session's variables and files are lost.") {
+	if got.status != 200 || !strings.Contains(got.body, "Execution aborted: out of memory: the "+
+		"sandbox used more than its limit of 1 GiB. The session's variables and files are lost.") {
 		t.Errorf("answer %d %s", got.status, got.body)
 	}
 	if got := w.do("GET", "files?identifier=abcd", ""); got.status != 410 {
@@ -182,19 +203,23 @@ func TestLostBetweenCalls(t *testing.T) {
 func TestHeaders(t *testing.T) {
 	w := newWorld(t, Options{})
 	got := w.do("POST", "executions?identifier=abcd", `{"code":"1"}`, "operation-id", "my op\t")
-	for _, name := range []string{"X-Ms-Overall-Execution-Time", "X-Ms-Preparation-Time", "X-Ms-Allocation-Time",
-		"X-Ms-Execution-Request-Time", "X-Ms-Execution-Read-Response-Time", "X-Ms-Container-Execution-Duration"} {
+	for _, name := range []string{"X-Ms-Overall-Execution-Time", "X-Ms-Preparation-Time",
+		"X-Ms-Allocation-Time",
+		"X-Ms-Execution-Request-Time", "X-Ms-Execution-Read-Response-Time",
+		"X-Ms-Container-Execution-Duration"} {
 		if v := got.header.Get(name); v == "" || strings.Trim(v, "0123456789") != "" {
 			t.Errorf("%s is %q, want whole milliseconds", name, v)
 		}
 	}
-	if v := got.header.Get("Server-Timing"); !strings.Contains(v, "claim;dur=0.213, start;dur=0.000,") || !strings.Contains(v, "execute;dur=") {
+	if v := got.header.Get("Server-Timing"); !strings.Contains(v,
+		"claim;dur=0.213, start;dur=0.000,") || !strings.Contains(v, "execute;dur=") {
 		t.Errorf("Server-Timing is %q", v)
 	}
 	if v := got.header.Get("X-Ms-Session-Guid"); v != "sbabcd" {
 		t.Errorf("X-Ms-Session-Guid is %q", v)
 	}
-	if v := got.header.Get("Operation-Id"); v == "" || strings.Contains(v, " ") || got.json(t)["id"] != v {
+	if v := got.header.Get("Operation-Id"); v == "" || strings.Contains(v, " ") ||
+		got.json(t)["id"] != v {
 		t.Errorf("Operation-Id is %q, the body says %v", v, got.json(t)["id"])
 	}
 }

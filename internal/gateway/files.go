@@ -20,7 +20,8 @@ import (
 )
 
 // use calls fn with the interpreter of the call's session, which is created if there is none.
-func (g *Gateway) use(c *call, fn func(ctx context.Context, in *interpreter.Interpreter) error) error {
+func (g *Gateway) use(c *call, fn func(ctx context.Context,
+	in *interpreter.Interpreter) error) error {
 	identifier, err := c.identifier()
 	if err != nil {
 		return err
@@ -187,7 +188,8 @@ func (g *Gateway) deleteFile(c *call) error {
 			return err
 		}
 		if old {
-			return arm.WriteJSON(c.w, http.StatusOK, api.Message{Message: "file deleted successfully"})
+			return arm.WriteJSON(c.w, http.StatusOK,
+				api.Message{Message: "file deleted successfully"})
 		}
 		c.w.WriteHeader(http.StatusNoContent)
 		return nil
@@ -225,7 +227,8 @@ func (g *Gateway) send(c *call, file string) error {
 		defer content.Body.Close()
 		describe(c.w.Header(), content, file)
 		c.w.WriteHeader(content.Status)
-		if c.r.Method == http.MethodHead || content.Status == http.StatusRequestedRangeNotSatisfiable {
+		if c.r.Method == http.MethodHead ||
+			content.Status == http.StatusRequestedRangeNotSatisfiable {
 			return nil
 		}
 		return g.pour(c, content.Body)
@@ -242,7 +245,8 @@ func describe(h http.Header, content *agent.Content, file string) {
 		h.Set("Content-Length", "0")
 		h.Del("Content-Type")
 	}
-	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": path.Base(file)}))
+	h.Set("Content-Disposition", mime.FormatMediaType("attachment",
+		map[string]string{"filename": path.Base(file)}))
 	h.Set("Content-Security-Policy", "sandbox")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
@@ -257,7 +261,8 @@ func (g *Gateway) pour(c *call, r io.Reader) error {
 	for {
 		n, readErr := r.Read(buf)
 		if n > 0 {
-			if err := control.SetWriteDeadline(time.Now().Add(g.options.Stall)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			if err := control.SetWriteDeadline(time.Now().Add(g.options.Stall)); err != nil &&
+				!errors.Is(err, http.ErrNotSupported) {
 				return arm.NotTaken(err)
 			}
 			if _, err := c.w.Write(buf[:n]); err != nil {
@@ -268,7 +273,8 @@ func (g *Gateway) pour(c *call, r io.Reader) error {
 		case errors.Is(readErr, io.EOF):
 			return nil
 		case readErr != nil:
-			return &sandpool.Error{Class: sandpool.Unavailable, Message: "The file's content ended early.", Err: readErr}
+			return &sandpool.Error{Class: sandpool.Unavailable,
+				Message: "The file's content ended early.", Err: readErr}
 		}
 	}
 }

@@ -36,7 +36,8 @@ func formOf(parts ...string) (body, contentType string) {
 	var b bytes.Buffer
 	m := multipart.NewWriter(&b)
 	for i := 0; i+1 < len(parts); i += 2 {
-		p, _ := m.CreatePart(textproto.MIMEHeader{"Content-Disposition": {parts[i]}, "Content-Type": {"application/json"}})
+		p, _ := m.CreatePart(textproto.MIMEHeader{"Content-Disposition": {parts[i]},
+			"Content-Type": {"application/json"}})
 		_, _ = io.WriteString(p, parts[i+1])
 	}
 	_ = m.Close()
@@ -56,34 +57,44 @@ func TestUploadNames(t *testing.T) {
 		{`form-data; name="file"; filename="a.txt"`, "&path=", "", "a.txt"},
 		{`form-data; name="file"; filename="a.txt"`, "&path=%2F", "", "a.txt"},
 		{`form-data; name="file"; filename="a.txt"`, "&path=/mnt/data", "", "a.txt"},
-		{`form-data; name="file"; filename="a.txt"`, "&path=my-directory/sub/", "", "my-directory/sub/a.txt"},
-		{`form-data; name="file"; filename="/mnt/data/x/a.txt"`, "&path=/mnt/data/x", "", "x/a.txt"},
-		{`form-data; name="file"; filename="my report (1) #2 100%.txt"`, "", "", "my report (1) #2 100%.txt"},
+		{`form-data; name="file"; filename="a.txt"`, "&path=my-directory/sub/", "",
+			"my-directory/sub/a.txt"},
+		{`form-data; name="file"; filename="/mnt/data/x/a.txt"`, "&path=/mnt/data/x", "",
+			"x/a.txt"},
+		{`form-data; name="file"; filename="my report (1) #2 100%.txt"`, "", "",
+			"my report (1) #2 100%.txt"},
 		{`form-data; name="file"; filename="grüße.txt"`, "", "", "grüße.txt"},
 		{`form-data; name="file"; filename*=utf-8''gr%C3%BC%C3%9Fe%20a.txt`, "", "", "grüße a.txt"},
 		{`form-data; name="file"; filename="a%20b.txt"`, "", "Python/3.13 aiohttp/3.12", "a b.txt"},
 		{`form-data; name="file"; filename="a%20b.txt"`, "", "python-requests/2.32", "a%20b.txt"},
 		{`form-data; name=file; filename=a.txt`, "", "", "a.txt"},
 		{`form-data; name="file"; filename="=?utf-8?B?Z3LDvMOfZS50eHQ=?="`, "", "", "grüße.txt"},
-		{`form-data; name=file; filename="=?UTF-8?Q?gr=C3=BC=C3=9Fe_a.txt?="`, "", "", "grüße a.txt"},
-		{`form-data; name=file; filename="=?utf-8?B?Z3LDvA==?= =?utf-8?B?w59lLnR4dA==?="`, "", "", "grüße.txt"},
+		{`form-data; name=file; filename="=?UTF-8?Q?gr=C3=BC=C3=9Fe_a.txt?="`, "", "",
+			"grüße a.txt"},
+		{`form-data; name=file; filename="=?utf-8?B?Z3LDvA==?= =?utf-8?B?w59lLnR4dA==?="`, "", "",
+			"grüße.txt"},
 		{`form-data; name=file; filename="=?iso-8859-1?Q?gr=FC=DFe.txt?="`, "", "", "grüße.txt"},
 		{`form-data; name=file; filename="=?koi8-r?B?xg==?="`, "", "", "=?koi8-r?B?xg==?="},
 		{`form-data; name="file"; filename="=?utf-8?B?ISE?="`, "", "", "=?utf-8?B?ISE?="},
-		{`form-data; name="file"; filename="gr_e.txt"; filename*=UTF-8''gr%C3%BC%C3%9Fe.txt`, "", "", "grüße.txt"},
-		{`form-data; name="file"; filename*=iso-8859-1''gr%FC%DFe.txt; filename="a.txt"`, "", "", "a.txt"},
+		{`form-data; name="file"; filename="gr_e.txt"; filename*=UTF-8''gr%C3%BC%C3%9Fe.txt`, "",
+			"", "grüße.txt"},
+		{`form-data; name="file"; filename*=iso-8859-1''gr%FC%DFe.txt; filename="a.txt"`, "", "",
+			"a.txt"},
 		{`form-data; name="file"; filename="a \"b\".txt"`, "", "", `a "b".txt`},
 		{`form-data; name="file"; filename="a%22b.txt"`, "", "Mozilla/5.0", "a%22b.txt"},
 		{`form-data; name="file"; filename=my report.txt`, "", "", "my report.txt"},
 		{`form-data; name="file"; filename=grüße.txt`, "", "", "grüße.txt"},
 		{`form-data; filename=my report.txt; name="file"`, "", "", "my report.txt"},
 	} {
-		body, contentType := formOf(`form-data; name="note"`, "before", tt.disposition, "content", `form-data; name="end"`, "after")
+		body, contentType := formOf(`form-data; name="note"`, "before", tt.disposition, "content",
+			`form-data; name="end"`, "after")
 		for _, call := range []string{"files/upload?" + oldVersion, "files?" + newVersion} {
 			w := newWorld(t, Options{})
-			got := w.do("POST", call+tt.query, body, "Content-Type", contentType, "User-Agent", tt.agent)
+			got := w.do("POST", call+tt.query, body, "Content-Type", contentType, "User-Agent",
+				tt.agent)
 			if got.status != 200 || string(w.files[tt.want]) != "content" {
-				t.Errorf("%s %s%s: %d %s, stored %q", tt.disposition, call, tt.query, got.status, got.body, w.files)
+				t.Errorf("%s %s%s: %d %s, stored %q", tt.disposition, call, tt.query, got.status,
+					got.body, w.files)
 			}
 		}
 	}
@@ -94,7 +105,8 @@ func TestRefusedUploads(t *testing.T) {
 	noFile, noFileType := formOf(`form-data; name="content"; filename="a.txt"`, "x")
 	noName, noNameType := formOf(`form-data; name="file"`, "x")
 	up, upType := fileForm("../a.txt", "x")
-	two, twoType := formOf(`form-data; name="file"; filename="a"`, "x", `form-data; name="file"; filename="b"`, "y")
+	two, twoType := formOf(`form-data; name="file"; filename="a"`, "x",
+		`form-data; name="file"; filename="b"`, "y")
 	whole, wholeType := fileForm("a.txt", "x")
 	large, largeType := fileForm("a.txt", strings.Repeat("x", 1001))
 	huge, hugeType := fileForm("a.txt", strings.Repeat("x", 3<<20))
@@ -125,12 +137,14 @@ func TestRefusedUploads(t *testing.T) {
 		})
 	}
 	for _, kind := range []string{"multipart/form-data", "application/json", ""} {
-		if got := w.do("POST", "files?"+newVersion, whole, "Content-Type", kind); got.status != 200 {
+		if got := w.do("POST", "files?"+newVersion, whole, "Content-Type",
+			kind); got.status != 200 {
 			t.Errorf("a form sent as %q: %d %s", kind, got.status, got.body)
 		}
 	}
 	exact, exactType := fileForm("exact.txt", strings.Repeat("x", 1000))
-	if got := w.do("POST", "files?"+newVersion, exact, "Content-Type", exactType); got.status != 200 {
+	if got := w.do("POST", "files?"+newVersion, exact, "Content-Type",
+		exactType); got.status != 200 {
 		t.Errorf("a file of exactly the limit: %d %s", got.status, got.body)
 	}
 	if acquired, released := w.counts(); acquired != released {
@@ -146,7 +160,8 @@ func TestLargeTree(t *testing.T) {
 		w.files[name] = []byte("x")
 	}
 	w.mostListed = 3
-	if got := w.do("GET", "files?"+oldVersion, ""); got.status != 200 || !strings.Contains(got.body, "top.txt") || strings.Contains(got.body, "a/1") {
+	if got := w.do("GET", "files?"+oldVersion, ""); got.status != 200 ||
+		!strings.Contains(got.body, "top.txt") || strings.Contains(got.body, "a/1") {
 		t.Errorf("the old list: %d %s", got.status, got.body)
 	}
 	if got := w.do("GET", "files?recursive=true&"+newVersion, ""); got.status != 413 {
@@ -178,13 +193,18 @@ func TestFileEnvelopes(t *testing.T) {
 		{"POST", "python/uploadFile?" + oldVersion, 200, `{"$id":"1","value":[` + oldA + `]}`},
 		{"POST", "files?" + newVersion, 200, newA},
 		{"GET", "files?" + oldVersion, 200, `{"$id":"1","value":[` + oldA + `,` + oldC + `]}`},
-		{"GET", "files?api-version=2024-08-02-preview&identifier=abcd", 200, `{"$id":"1","value":[` + oldA + `,` + oldC + `]}`},
-		{"GET", "python/files?" + oldVersion, 200, `{"$id":"1","value":[` + oldA + `,` + oldC + `]}`},
-		{"GET", "files?api-version=2024-10-02-preview&identifier=abcd", 200, `{"value":[` + newA + `,` + newB + closed},
-		{"GET", "files?api-version=nonsense&identifier=abcd", 200, `{"value":[` + newA + `,` + newB + closed},
+		{"GET", "files?api-version=2024-08-02-preview&identifier=abcd", 200,
+			`{"$id":"1","value":[` + oldA + `,` + oldC + `]}`},
+		{"GET", "python/files?" + oldVersion, 200, `{"$id":"1","value":[` + oldA + `,` + oldC +
+			`]}`},
+		{"GET", "files?api-version=2024-10-02-preview&identifier=abcd", 200, `{"value":[` + newA +
+			`,` + newB + closed},
+		{"GET", "files?api-version=nonsense&identifier=abcd", 200, `{"value":[` + newA + `,` +
+			newB + closed},
 		{"GET", "files?identifier=abcd", 200, `{"value":[` + newA + `,` + newB + closed},
 		{"GET", "files?path=&" + newVersion, 200, `{"value":[` + newA + `,` + newB + closed},
-		{"GET", "files?path=%2Fmnt%2Fdata&recursive=True&" + newVersion, 200, `{"value":[` + newA + `,` + newB + `,` + newC + closed},
+		{"GET", "files?path=%2Fmnt%2Fdata&recursive=True&" + newVersion, 200, `{"value":[` + newA +
+			`,` + newB + `,` + newC + closed},
 		{"GET", "files?path=/b&" + newVersion, 200, `{"value":[` + newC + closed},
 		{"GET", "files/a.txt?" + newVersion, 200, newA},
 		{"GET", "files/c%20d.csv?path=b&" + newVersion, 200, newC},
@@ -201,7 +221,8 @@ func TestFileEnvelopes(t *testing.T) {
 			t.Errorf("%s %s: status %d (-want +got):\n%s", tt.method, tt.path, got.status, diff)
 		}
 	}
-	for _, path := range []string{"files/gone.txt", "files/content/gone.txt", "files/gone.txt/content"} {
+	for _, path := range []string{"files/gone.txt", "files/content/gone.txt",
+		"files/gone.txt/content"} {
 		if got := w.do("GET", path+"?"+newVersion, ""); got.status != 404 {
 			t.Errorf("%s: %d %s", path, got.status, got.body)
 		}
@@ -213,21 +234,25 @@ func TestFileEnvelopes(t *testing.T) {
 
 func TestContent(t *testing.T) {
 	w := newWorld(t, Options{})
-	names := []string{"plain.txt", "with space.txt", "ünïcode.txt", "#hash?and%20percent&.txt", "dir/sub/file.txt", "content", "a+b.txt", "mnt.txt"}
+	names := []string{"plain.txt", "with space.txt", "ünïcode.txt", "#hash?and%20percent&.txt",
+		"dir/sub/file.txt", "content", "a+b.txt", "mnt.txt"}
 	for _, name := range names {
 		w.files[name] = []byte("0123456789 " + name)
 	}
 	for _, name := range names {
 		encoded := url.PathEscape(name)
-		for _, path := range []string{"files/content/" + encoded + "?" + oldVersion, "files/" + encoded + "/content?" + newVersion,
+		for _, path := range []string{"files/content/" + encoded + "?" + oldVersion, "files/" +
+			encoded + "/content?" + newVersion,
 			"files/content/" + strings.ReplaceAll(encoded, "%2F", "/") + "?" + oldVersion,
 			"files/content//mnt/data/" + encoded + "?" + oldVersion,
-			"python/downloadFile?filename=" + url.QueryEscape(strings.ReplaceAll(name, "+", "%2B")) + "&" + oldVersion} {
+			"python/downloadFile?filename=" + url.QueryEscape(strings.ReplaceAll(name, "+",
+				"%2B")) + "&" + oldVersion} {
 			if strings.Contains(path, "downloadFile") && strings.ContainsAny(name, " +%") {
 				continue // '+' is no space here
 			}
 			got := w.do("GET", path, "")
-			if got.status != 200 || got.body != "0123456789 "+name || got.header.Get("Last-Modified") == "" {
+			if got.status != 200 || got.body != "0123456789 "+name ||
+				got.header.Get("Last-Modified") == "" {
 				t.Errorf("GET %s: %d %q %v", path, got.status, got.body, got.header)
 			}
 		}
@@ -237,7 +262,8 @@ func TestContent(t *testing.T) {
 		status int
 		body   string
 	}{
-		{"bytes=0-3", 206, "0123"}, {"bytes=-5", 206, "n.txt"}, {"bytes=999-", 416, ""}, {"lines=1", 416, ""},
+		{"bytes=0-3", 206, "0123"}, {"bytes=-5", 206, "n.txt"}, {"bytes=999-", 416, ""}, {"lines=1",
+			416, ""},
 	} {
 		got := w.do("GET", "files/plain.txt/content?"+newVersion, "", "Range", tt.ranges)
 		if got.status != tt.status || got.body != tt.body {
@@ -245,12 +271,14 @@ func TestContent(t *testing.T) {
 		}
 	}
 	got := w.do("HEAD", "files/plain.txt/content?"+newVersion, "")
-	if got.status != 200 || got.header.Get("Content-Length") != "20" || got.header.Get("Accept-Ranges") != "bytes" {
+	if got.status != 200 || got.header.Get("Content-Length") != "20" ||
+		got.header.Get("Accept-Ranges") != "bytes" {
 		t.Errorf("HEAD: %d %v", got.status, got.header)
 	}
 	w.files["evil.html"] = []byte("<script>")
 	got = w.do("GET", "files/content/evil.html?"+oldVersion, "")
-	if !strings.HasPrefix(got.header.Get("Content-Disposition"), "attachment") || got.header.Get("Content-Security-Policy") != "sandbox" {
+	if !strings.HasPrefix(got.header.Get("Content-Disposition"), "attachment") ||
+		got.header.Get("Content-Security-Policy") != "sandbox" {
 		t.Errorf("a page made in a sandbox may run in a browser: %v", got.header)
 	}
 }
@@ -258,7 +286,8 @@ func TestContent(t *testing.T) {
 // endless is an upload of n bytes that is nowhere in memory.
 func endless(n int64) (body io.Reader, kind string) {
 	const head = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"big.bin\"\r\n\r\n"
-	return io.MultiReader(strings.NewReader(head), io.LimitReader(zeros{}, n), strings.NewReader("\r\n--b--\r\n")), "multipart/form-data; boundary=b"
+	return io.MultiReader(strings.NewReader(head), io.LimitReader(zeros{}, n),
+		strings.NewReader("\r\n--b--\r\n")), "multipart/form-data; boundary=b"
 }
 
 type zeros struct{}
@@ -274,7 +303,8 @@ type counter struct {
 
 func (c *counter) Close() {}
 
-func (c *counter) Upload(_ context.Context, _ string, r io.Reader, limit int64) (agent.FileInfo, error) {
+func (c *counter) Upload(_ context.Context, _ string, r io.Reader, limit int64) (agent.FileInfo,
+	error) {
 	buf := make([]byte, 1<<20)
 	for {
 		n, err := r.Read(buf)
@@ -284,7 +314,8 @@ func (c *counter) Upload(_ context.Context, _ string, r io.Reader, limit int64) 
 		case c.total > limit:
 			return agent.FileInfo{}, agent.TooLarge(limit)
 		case err == io.EOF:
-			return agent.FileInfo{Name: "big.bin", Path: "big.bin", Type: agent.File, Size: c.total}, nil
+			return agent.FileInfo{Name: "big.bin", Path: "big.bin", Type: agent.File,
+				Size: c.total}, nil
 		case err != nil:
 			return agent.FileInfo{}, err
 		}
@@ -302,7 +333,8 @@ func TestLargeUploads(t *testing.T) {
 		c := &counter{}
 		w := newWorldOf(t, Options{}, func(interpreter.Session) interpreter.Agent { return c })
 		body, kind := endless(tt.size)
-		req, err := http.NewRequestWithContext(t.Context(), "POST", w.url+endpoint+"/files/upload?"+oldVersion, body)
+		req, err := http.NewRequestWithContext(t.Context(), "POST", w.url+endpoint+"/files/upload?"+
+			oldVersion, body)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -313,7 +345,8 @@ func TestLargeUploads(t *testing.T) {
 		}
 		resp.Body.Close()
 		if resp.StatusCode != tt.status {
-			t.Errorf("%d bytes: status %d after %d bytes, want %d", tt.size, resp.StatusCode, c.total, tt.status)
+			t.Errorf("%d bytes: status %d after %d bytes, want %d", tt.size, resp.StatusCode,
+				c.total, tt.status)
 		}
 	}
 }
@@ -321,13 +354,16 @@ func TestLargeUploads(t *testing.T) {
 // TestStalledUpload checks that a caller who stops sending loses the lease.
 func TestStalledUpload(t *testing.T) {
 	w := newWorld(t, Options{Stall: time.Second})
-	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(w.url, "http://"))
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(w.url,
+		"http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "POST %s/files?%s HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000\r\n\r\n"+
-		"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nsome", endpoint, newVersion)
+	fmt.Fprintf(conn, "POST %s/files?%s HTTP/1.1\r\nHost: x\r\nContent-Type: "+
+		"multipart/form-data; boundary=b\r\nContent-Length: 1000\r\n\r\n"+
+		"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nsome",
+		endpoint, newVersion)
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -358,7 +394,8 @@ func FuzzNames(f *testing.F) {
 				t.Errorf("%q %q %q: path %q", rest, raw, name, p)
 			}
 		}
-		c := &call{r: &http.Request{Method: http.MethodGet}, w: httptest.NewRecorder(), query: arm.Query{Raw: raw}}
+		c := &call{r: &http.Request{Method: http.MethodGet}, w: httptest.NewRecorder(),
+			query: arm.Query{Raw: raw}}
 		check(c.resolve(name))
 		segments, err := arm.Segments(rest)
 		if err != nil {

@@ -31,12 +31,15 @@ type Pools interface {
 	Pool(ctx context.Context, id sandpool.PoolID) (sandpool.Pool, error)
 	// Session returns the identifier's session; an identifier
 	// without one is an error of class NotFound and code SessionWithIdentifierNotFound.
-	Session(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (sandpool.Session, error)
+	Session(ctx context.Context, id sandpool.PoolID,
+		identifier sandpool.Identifier) (sandpool.Session, error)
 	// Lost is the error of class Ended that the identifier's caller has to be told once if its
 	// session was lost since its last call.
 	Lost(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) error
-	// Sessions returns at most limit sessions after the first skip ones, and whether there are more.
-	Sessions(ctx context.Context, id sandpool.PoolID, skip, limit int) ([]sandpool.Session, bool, error)
+	// Sessions returns at most limit sessions after the first skip ones, and whether there are
+	// more.
+	Sessions(ctx context.Context, id sandpool.PoolID, skip, limit int) ([]sandpool.Session, bool,
+		error)
 	// StopSession ends the identifier's session; an identifier
 	// without one is an error of class NotFound and code SessionWithIdentifierNotFound.
 	StopSession(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) error
@@ -46,9 +49,12 @@ type Pools interface {
 // Logs is what Pools knows of what sandboxes wrote.
 type Logs interface {
 	// SessionLog reads what a sandbox of the identifier's sessions wrote: the one that is named, or
-	// else the newest. SandboxLog reads that of any sandbox. What is not there is of class NotFound.
-	SessionLog(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier, of sandpool.SandboxID, q sandbox.LogQuery) (sandbox.LogPage, error)
-	SandboxLog(ctx context.Context, id sandpool.PoolID, of sandpool.SandboxID, q sandbox.LogQuery) (sandbox.LogPage, error)
+	// else the newest. SandboxLog reads that of any sandbox. What is not there is of class
+	// NotFound.
+	SessionLog(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier,
+		of sandpool.SandboxID, q sandbox.LogQuery) (sandbox.LogPage, error)
+	SandboxLog(ctx context.Context, id sandpool.PoolID, of sandpool.SandboxID,
+		q sandbox.LogQuery) (sandbox.LogPage, error)
 }
 
 // Lease is a hold on a session's sandbox. The session, which lives on without it, does not end
@@ -133,11 +139,13 @@ func New(log *slog.Logger, pools Pools, within *interpreter.Set, o Options) (*Ga
 		return nil, errors.New("gateway: log, pools and within are required")
 	}
 	return &Gateway{log: log, pools: pools, within: within, options: o.withDefaults(),
-		memory: newMemory(o.withDefaults()), routes: compile(routes()), over: make(chan struct{})}, nil
+			memory: newMemory(o.withDefaults()), routes: compile(routes()),
+			over: make(chan struct{})},
+		nil
 }
 
-// EndFollowing ends the streams of logs, now and from now on: the server waits for its requests when
-// it stops.
+// EndFollowing ends the streams of logs, now and from now on: the server waits for its requests
+// when it stops.
 func (g *Gateway) EndFollowing() { g.end.Do(func() { close(g.over) }) }
 
 // call is one request on its way through the gateway.
@@ -159,7 +167,8 @@ type call struct {
 
 // Serve implements endpoint.Code. The segments are those of a path below the pool's endpoint,
 // for every method.
-func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, pool sandpool.PoolID, segments []string) error {
+func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, pool sandpool.PoolID,
+	segments []string) error {
 	c := &call{w: w, r: r, started: time.Now(), query: arm.Query{Raw: r.URL.RawQuery}, pool: pool}
 	if len(segments) > 2 && strings.EqualFold(segments[0], "identifier") {
 		c.inPath, segments = segments[1], segments[2:]
@@ -227,10 +236,12 @@ func (g *Gateway) find(c *call, segments []string) (route, error) {
 	if allowed != nil {
 		c.w.Header().Set("Allow", strings.Join(allowed, ", "))
 		return route{}, sandpool.Errorf(sandpool.Invalid, "MethodNotAllowed", "method",
-			"%s is not supported on %q; use %s.", clip(c.r.Method), clip(path), strings.Join(allowed, " or "))
+			"%s is not supported on %q; use %s.", clip(c.r.Method), clip(path),
+			strings.Join(allowed, " or "))
 	}
 	return route{}, sandpool.Errorf(sandpool.NotFound, "InvalidResourcePath", "path",
-		"This pool has no operation at %q; code runs by POST to 'executions' or 'code/execute', files are below 'files'.", clip(path))
+		"This pool has no operation at %q; code runs by POST to 'executions' or 'code/execute', "+
+			"files are below 'files'.", clip(path))
 }
 
 // identifier reads and checks the session identifier of the call, whose caller may use it.

@@ -83,16 +83,20 @@ func (l *logged) String() string {
 // Test-Role and Test-Scope say otherwise.
 func newWorld(t testing.TB, o Options) *world {
 	t.Helper()
-	return newWorldOf(t, o, func(s interpreter.Session) interpreter.Agent { return &fakeAgent{w: s.(*lease).w, l: s.(*lease)} })
+	return newWorldOf(t, o, func(s interpreter.Session) interpreter.Agent {
+		return &fakeAgent{w: s.(*lease).w, l: s.(*lease)}
+	})
 }
 
 // newWorldOf is newWorld with sandboxes whose agents are reached by connect; nil means by
 // the agent's protocol.
-func newWorldOf(t testing.TB, o Options, connect func(interpreter.Session) interpreter.Agent) *world {
+func newWorldOf(t testing.TB, o Options,
+	connect func(interpreter.Session) interpreter.Agent) *world {
 	t.Helper()
 	w := &world{t: t, sessions: map[sandpool.Identifier]*lease{}, files: map[string][]byte{},
 		within: interpreter.New(interpreter.Options{Connect: connect})}
-	responder := &arm.Responder{Log: slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), &w.logged), nil))}
+	responder := &arm.Responder{Log: slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(),
+		&w.logged), nil))}
 	g, err := New(responder.Log, w, w.within, o)
 	if err != nil {
 		t.Fatal(err)
@@ -126,12 +130,14 @@ func withRole(next http.Handler) http.Handler {
 				panic(err)
 			}
 		}
-		p := auth.Principal{Subject: cmp.Or(r.Header.Get("Test-Subject"), "token:test"), Name: "test", Grants: []sandpool.Grant{grant}}
+		p := auth.Principal{Subject: cmp.Or(r.Header.Get("Test-Subject"), "token:test"),
+			Name: "test", Grants: []sandpool.Grant{grant}}
 		next.ServeHTTP(w, r.WithContext(auth.WithPrincipal(r.Context(), p)))
 	})
 }
 
-func (w *world) Acquire(_ context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (Lease, error) {
+func (w *world) Acquire(_ context.Context, id sandpool.PoolID,
+	identifier sandpool.Identifier) (Lease, error) {
 	if w.claimed != nil {
 		w.claimed()
 	}
@@ -154,7 +160,8 @@ func (w *world) Acquire(_ context.Context, id sandpool.PoolID, identifier sandpo
 
 func (w *world) pool(id sandpool.PoolID) (sandpool.Pool, error) {
 	if !strings.HasPrefix(strings.ToLower(id.Name), "python") {
-		return sandpool.Pool{}, sandpool.Errorf(sandpool.NotFound, "ResourceNotFound", "sessionPool", "There is no pool %s.", id.Name)
+		return sandpool.Pool{}, sandpool.Errorf(sandpool.NotFound, "ResourceNotFound",
+			"sessionPool", "There is no pool %s.", id.Name)
 	}
 	return sandpool.Pool{ID: id, Spec: sandpool.Spec{Kind: cmp.Or(w.kind, sandpool.PythonLTS)}}, nil
 }
@@ -164,7 +171,9 @@ func (w *world) Kind(_ context.Context, id sandpool.PoolID) (sandpool.ContainerT
 	return p.Spec.Kind, err
 }
 
-func (w *world) Pool(_ context.Context, id sandpool.PoolID) (sandpool.Pool, error) { return w.pool(id) }
+func (w *world) Pool(_ context.Context, id sandpool.PoolID) (sandpool.Pool, error) {
+	return w.pool(id)
+}
 
 // Lost implements Pools.
 func (w *world) Lost(_ context.Context, _ sandpool.PoolID, identifier sandpool.Identifier) error {
@@ -175,7 +184,8 @@ func (w *world) Lost(_ context.Context, _ sandpool.PoolID, identifier sandpool.I
 	return err
 }
 
-func (w *world) Session(_ context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (sandpool.Session, error) {
+func (w *world) Session(_ context.Context, id sandpool.PoolID,
+	identifier sandpool.Identifier) (sandpool.Session, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, err := w.pool(id); err != nil {
@@ -183,18 +193,21 @@ func (w *world) Session(_ context.Context, id sandpool.PoolID, identifier sandpo
 	}
 	l := w.sessions[identifier]
 	if l == nil {
-		return sandpool.Session{}, sandpool.Errorf(sandpool.NotFound, "SessionWithIdentifierNotFound", "identifier", "no session")
+		return sandpool.Session{}, sandpool.Errorf(sandpool.NotFound,
+			"SessionWithIdentifierNotFound", "identifier", "no session")
 	}
 	return l.Session(), nil
 }
 
-func (w *world) Sessions(_ context.Context, id sandpool.PoolID, skip, limit int) ([]sandpool.Session, bool, error) {
+func (w *world) Sessions(_ context.Context, id sandpool.PoolID, skip,
+	limit int) ([]sandpool.Session, bool, error) {
 	if _, err := w.pool(id); err != nil {
 		return nil, false, err
 	}
 	names := w.listed
 	if names == nil {
-		names = []sandpool.Identifier{"session-a", "session-b", "session-c", "session-d", "session-e"}
+		names = []sandpool.Identifier{"session-a", "session-b", "session-c", "session-d",
+			"session-e"}
 	}
 	var page []sandpool.Session
 	for _, name := range names[min(skip, len(names)):min(skip+limit, len(names))] {
@@ -203,7 +216,8 @@ func (w *world) Sessions(_ context.Context, id sandpool.PoolID, skip, limit int)
 	return page, skip+limit < len(names), nil
 }
 
-func (w *world) StopSession(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) error {
+func (w *world) StopSession(ctx context.Context, id sandpool.PoolID,
+	identifier sandpool.Identifier) error {
 	if _, err := w.Session(ctx, id, identifier); err != nil {
 		return err
 	}
@@ -236,7 +250,8 @@ type lease struct {
 
 func newLease(w *world, identifier sandpool.Identifier) *lease {
 	at := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
-	l := &lease{w: w, session: sandpool.Session{Identifier: identifier, Sandbox: "sb" + sandpool.SandboxID(identifier),
+	l := &lease{w: w, session: sandpool.Session{Identifier: identifier, Sandbox: "sb" +
+		sandpool.SandboxID(identifier),
 		CreatedAt: at, LastUsedAt: at.Add(time.Minute), ExpiresAt: at.Add(6 * time.Minute)}}
 	l.ctx, l.cancel = context.WithCancelCause(w.t.Context())
 	return l
@@ -259,7 +274,9 @@ func (l *lease) Dial(ctx context.Context, _ int) (net.Conn, error) {
 
 // returns orders executions to end with res.
 func (w *world) returns(res agent.ExecuteResult) {
-	w.execute = func(context.Context, *lease, agent.ExecuteRequest) (agent.ExecuteResult, error) { return res, nil }
+	w.execute = func(context.Context, *lease, agent.ExecuteRequest) (agent.ExecuteResult, error) {
+		return res, nil
+	}
 }
 
 // reply is an HTTP answer read to its end.
@@ -289,7 +306,8 @@ func (w *world) do(method, path, body string, headers ...string) reply {
 
 func (w *world) raw(method, path, body string, headers ...string) reply {
 	w.t.Helper()
-	req, err := http.NewRequestWithContext(w.t.Context(), method, w.url+path, bytes.NewReader([]byte(body)))
+	req, err := http.NewRequestWithContext(w.t.Context(), method, w.url+path,
+		bytes.NewReader([]byte(body)))
 	if err != nil {
 		w.t.Fatal(err)
 	}

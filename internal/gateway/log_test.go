@@ -21,30 +21,47 @@ func TestLogTakesNothingOfCallers(t *testing.T) {
 	huge := strings.Repeat("9", 20<<20) + secret
 	for name, send := range map[string]func() reply{
 		"a number": func() reply {
-			return w.do("POST", "executions?identifier=abcd", `{"code":"1","timeoutInSeconds":"`+huge+`"}`)
+			return w.do("POST", "executions?identifier=abcd", `{"code":"1","timeoutInSeconds":"`+
+				huge+`"}`)
 		},
 		"a number's text": func() reply {
-			return w.do("POST", "executions?identifier=abcd", `{"code":"1","outputStreamsMaxLength":"`+secret+`"}`)
+			return w.do("POST", "executions?identifier=abcd",
+				`{"code":"1","outputStreamsMaxLength":"`+secret+`"}`)
 		},
-		"a wrong type": func() reply { return w.do("POST", "executions?identifier=abcd", `{"code":["`+secret+`"]}`) },
-		"no JSON":      func() reply { return w.do("POST", "executions?identifier=abcd", secret) },
+		"a wrong type": func() reply {
+			return w.do("POST", "executions?identifier=abcd", `{"code":["`+secret+`"]}`)
+		},
+		"no JSON": func() reply { return w.do("POST", "executions?identifier=abcd", secret) },
 		"base64": func() reply {
-			return w.do("POST", "executions?identifier=abcd", `{"code":"`+secret+`!","codeInputType":"inlineBase64"}`)
+			return w.do("POST", "executions?identifier=abcd", `{"code":"`+secret+
+				`!","codeInputType":"inlineBase64"}`)
 		},
 		"a form's line": func() reply {
-			return w.do("POST", "files?identifier=abcd", secret+"\r\nx", "Content-Type", "multipart/form-data; boundary=b")
+			return w.do("POST", "files?identifier=abcd", secret+"\r\nx", "Content-Type",
+				"multipart/form-data; boundary=b")
 		},
-		"a form's type": func() reply { return w.do("POST", "files?identifier=abcd", "x", "Content-Type", secret+"/; =") },
+		"a form's type": func() reply {
+			return w.do("POST", "files?identifier=abcd", "x", "Content-Type", secret+"/; =")
+		},
 		"a part's header": func() reply {
-			return w.do("POST", "files?identifier=abcd", "--b\r\n"+secret+"\r\n\r\nx\r\n--b--", "Content-Type", "multipart/form-data; boundary=b")
+			return w.do("POST", "files?identifier=abcd", "--b\r\n"+secret+"\r\n\r\nx\r\n--b--",
+				"Content-Type", "multipart/form-data; boundary=b")
 		},
 		"a form's end": func() reply {
-			return w.do("POST", "files?identifier=abcd", "--b\r\nContent-Disposition: form-data; name=file; filename=x\r\n\r\n"+secret, "Content-Type", "multipart/form-data; boundary=b")
+			return w.do("POST", "files?identifier=abcd",
+				"--b\r\nContent-Disposition: form-data; name=file; filename=x\r\n\r\n"+
+					secret, "Content-Type", "multipart/form-data; boundary=b")
 		},
-		"an identifier":    func() reply { return w.do("GET", "identifier/"+secret+"-1/session", "") },
-		"a file":           func() reply { return w.do("GET", "files/"+secret+"/content?identifier=abcd", "") },
-		"a path":           func() reply { return w.do("GET", secret+"/"+secret, "") },
-		"a name of a path": func() reply { return w.do("GET", "files/..%2f"+secret+"?identifier=abcd", "") },
+		"an identifier": func() reply {
+			return w.do("GET", "identifier/"+secret+"-1/session", "")
+		},
+		"a file": func() reply {
+			return w.do("GET", "files/"+secret+"/content?identifier=abcd", "")
+		},
+		"a path": func() reply { return w.do("GET", secret+"/"+secret, "") },
+		"a name of a path": func() reply {
+			return w.do("GET", "files/..%2f"+secret+"?identifier=abcd", "")
+		},
 	} {
 		if got := send(); got.status < 400 || got.status >= 500 {
 			t.Errorf("%s: %d %.200s", name, got.status, got.body)
@@ -69,8 +86,11 @@ func TestSlowReaderIsNoFaultOfTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	body := `{"code":"1"}`
-	fmt.Fprintf(conn, "POST %s/executions?identifier=abcd HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", endpoint, len(body), body)
-	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "200") {
+	fmt.Fprintf(conn,
+		"POST %s/executions?identifier=abcd HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s",
+		endpoint, len(body), body)
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil ||
+		!strings.Contains(line, "200") {
 		t.Fatalf("%q, %v", line, err)
 	}
 	if err := conn.(*net.TCPConn).SetLinger(0); err != nil {
@@ -80,7 +100,8 @@ func TestSlowReaderIsNoFaultOfTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.finish()
-	if got := w.logged.String(); strings.Contains(got, "level=ERROR") || strings.Contains(got, "level=WARN") {
+	if got := w.logged.String(); strings.Contains(got, "level=ERROR") ||
+		strings.Contains(got, "level=WARN") {
 		t.Errorf("the log holds %s", got)
 	}
 }

@@ -81,7 +81,9 @@ func (c *call) tape() (tape, error) {
 }
 
 // cursor names a position for a later call.
-func (s *tape) cursor(at int64) string { return string(s.sandbox) + "." + strconv.FormatInt(at, 10) }
+func (s *tape) cursor(at int64) string {
+	return string(s.sandbox) + "." + strconv.FormatInt(at, 10)
+}
 
 // seek goes to the position that a cursor names.
 func (s *tape) seek(cursor string) error {
@@ -90,9 +92,11 @@ func (s *tape) seek(cursor string) error {
 	}
 	box, at, ok := strings.Cut(cursor, ".")
 	n, err := strconv.ParseInt(at, 10, 64)
-	if !ok || box == "" || err != nil || n < 0 || s.sandbox != "" && s.sandbox != sandpool.SandboxID(box) {
+	if !ok || box == "" || err != nil || n < 0 || s.sandbox != "" &&
+		s.sandbox != sandpool.SandboxID(box) {
 		return sandpool.Errorf(sandpool.Invalid, codeValidation, api.AfterParameter,
-			"The query parameter '%s' (or the header Last-Event-ID) is %q; use 'next' of what you have read.", api.AfterParameter, clip(cursor))
+			"The query parameter '%s' (or the header Last-Event-ID) is %q; use 'next' of what "+
+				"you have read.", api.AfterParameter, clip(cursor))
 	}
 	s.sandbox, s.at = sandpool.SandboxID(box), n
 	return nil
@@ -115,9 +119,13 @@ func (c *call) truth(name string) (bool, error) {
 // readLog reads on. With follow it waits for a line until the sandbox or ctx has ended.
 func (g *Gateway) readLog(ctx context.Context, s *tape, follow bool) ([]api.LogLine, error) {
 	q := sandbox.LogQuery{From: s.at, Follow: follow}
-	read := func() (sandbox.LogPage, error) { return g.pools.SessionLog(ctx, s.pool, s.identifier, s.sandbox, q) }
+	read := func() (sandbox.LogPage, error) {
+		return g.pools.SessionLog(ctx, s.pool, s.identifier, s.sandbox, q)
+	}
 	if s.identifier == "" {
-		read = func() (sandbox.LogPage, error) { return g.pools.SandboxLog(ctx, s.pool, s.sandbox, q) }
+		read = func() (sandbox.LogPage, error) {
+			return g.pools.SandboxLog(ctx, s.pool, s.sandbox, q)
+		}
 	}
 	page, err := read()
 	if err != nil {
@@ -126,7 +134,8 @@ func (g *Gateway) readLog(ctx context.Context, s *tape, follow bool) ([]api.LogL
 	s.sandbox = page.Sandbox
 	lines := []api.LogLine{}
 	for r := range page.Records() {
-		lines = append(lines, api.LogLine{Time: r.Time, Stream: r.Stream, Part: r.Part, Next: s.cursor(r.Next),
+		lines = append(lines, api.LogLine{Time: r.Time, Stream: r.Stream, Part: r.Part,
+			Next: s.cursor(r.Next),
 			Text: strings.ToValidUTF8(string(r.Text), "\ufffd")})
 	}
 	if len(lines) > 0 {
@@ -136,8 +145,8 @@ func (g *Gateway) readLog(ctx context.Context, s *tape, follow bool) ([]api.LogL
 	return lines, nil
 }
 
-// streamLog sends the lines of a log as they come: to the end of what there is, or with follow to the
-// end of the sandbox. Nothing waits for its reader but the stream.
+// streamLog sends the lines of a log as they come: to the end of what there is, or with follow to
+// the end of the sandbox. Nothing waits for its reader but the stream.
 func (g *Gateway) streamLog(c *call, s *tape, form live.Form, follow bool) error {
 	ctx, cancel := context.WithCancel(c.r.Context())
 	defer cancel()
@@ -182,7 +191,8 @@ func ignoreEnd(err error) error {
 }
 
 // sendLines sends a piece of a log, or a heartbeat if there is none.
-func (g *Gateway) sendLines(c *call, control *http.ResponseController, form live.Form, lines []api.LogLine) (err error) {
+func (g *Gateway) sendLines(c *call, control *http.ResponseController, form live.Form,
+	lines []api.LogLine) (err error) {
 	b := form.Heartbeat()
 	if len(lines) > 0 {
 		b = b[:0]

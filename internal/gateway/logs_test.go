@@ -22,13 +22,15 @@ type tapes struct {
 	live map[sandpool.SandboxID]chan struct{} // closed by their end
 }
 
-func (w *world) SandboxLog(ctx context.Context, _ sandpool.PoolID, of sandpool.SandboxID, q sandbox.LogQuery) (sandbox.LogPage, error) {
+func (w *world) SandboxLog(ctx context.Context, _ sandpool.PoolID, of sandpool.SandboxID,
+	q sandbox.LogQuery) (sandbox.LogPage, error) {
 	w.mu.Lock()
 	text, ok := w.tapes.text[of]
 	live := w.tapes.live[of]
 	w.mu.Unlock()
 	if !ok {
-		return sandbox.LogPage{}, sandpool.Errorf(sandpool.NotFound, "LogNotFound", "sandbox", "no log")
+		return sandbox.LogPage{}, sandpool.Errorf(sandpool.NotFound, "LogNotFound", "sandbox",
+			"no log")
 	}
 	if int(q.From) == len(text) && q.Follow && live != nil {
 		select {
@@ -40,13 +42,16 @@ func (w *world) SandboxLog(ctx context.Context, _ sandpool.PoolID, of sandpool.S
 		w.mu.Unlock()
 	}
 	text = text[q.From:]
-	return sandbox.LogPage{Sandbox: of, Lines: []byte(text), Start: q.From, Next: q.From + int64(len(text))}, nil
+	return sandbox.LogPage{Sandbox: of, Lines: []byte(text), Start: q.From, Next: q.From +
+		int64(len(text))}, nil
 }
 
-func (w *world) SessionLog(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier, of sandpool.SandboxID, q sandbox.LogQuery) (sandbox.LogPage, error) {
+func (w *world) SessionLog(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier,
+	of sandpool.SandboxID, q sandbox.LogQuery) (sandbox.LogPage, error) {
 	own := "sb" + sandpool.SandboxID(identifier)
 	if of != "" && of != own {
-		return sandbox.LogPage{}, sandpool.Errorf(sandpool.NotFound, "SessionWithIdentifierNotFound", "identifier", "no session")
+		return sandbox.LogPage{}, sandpool.Errorf(sandpool.NotFound,
+			"SessionWithIdentifierNotFound", "identifier", "no session")
 	}
 	return w.SandboxLog(ctx, id, own, q)
 }
@@ -63,24 +68,33 @@ func TestLogs(t *testing.T) {
 	if err := json.Unmarshal([]byte(got.body), &page); err != nil || got.status != 200 {
 		t.Fatalf("%d %s", got.status, got.body)
 	}
-	if len(page.Value) != 2 || page.Sandbox != "sbsession-a" || page.Value[0].Text != "hello  there" || page.Value[0].Stream != "stdout" || page.Value[0].Part ||
-		page.Value[1].Text != "\x1b]0;title\x07 \ufffd \"\r" || page.Value[1].Stream != "stderr" || !page.Value[1].Part || page.Value[0].Missed {
+	if len(page.Value) != 2 || page.Sandbox != "sbsession-a" ||
+		page.Value[0].Text != "hello  there" || page.Value[0].Stream != "stdout" ||
+		page.Value[0].Part ||
+		page.Value[1].Text != "\x1b]0;title\x07 \ufffd \"\r" || page.Value[1].Stream != "stderr" ||
+		!page.Value[1].Part || page.Value[0].Missed {
 		t.Errorf("the log is %+v", page)
 	}
 	if strings.ContainsAny(strings.TrimSpace(got.body), "\x1b\x07\r\n") {
 		t.Errorf("control characters are in the answer as they are: %q", got.body)
 	}
-	for _, headers := range [][]string{{"Accept", "application/x-ndjson"}, {"Accept", "text/event-stream", "Last-Event-ID", page.Value[0].Next}} {
+	for _, headers := range [][]string{{"Accept", "application/x-ndjson"},
+		{"Accept", "text/event-stream", "Last-Event-ID", page.Value[0].Next}} {
 		got := w.do("GET", ".management/logs?identifier=session-a", "", headers...)
-		if n := strings.Count(got.body, "stderr"); got.status != 200 || n != 1 || strings.Contains(got.body, "hello") != (len(headers) == 2) {
+		if n := strings.Count(got.body, "stderr"); got.status != 200 || n != 1 ||
+			strings.Contains(got.body, "hello") != (len(headers) == 2) {
 			t.Errorf("%v: %d %q", headers, got.status, got.body)
 		}
 	}
 	for query, want := range map[string]int{
-		"identifier=session-b": 200, "identifier=session-c": 404, "": 400, "sandbox=sbready": 200, "sandbox=none": 404,
-		"identifier=session-a&sandbox=sbready": 400, "identifier=session-a&after=sbready.0": 400, "sandbox=sbready&after=sbsession-a.0": 400,
-		"identifier=session-a&after=7": 400, "identifier=session-a&after=sbsession-a.-1": 400, "identifier=session-a&follow=perhaps": 400,
-		"identifier=session-a&after=" + page.Next: 200,
+		"identifier=session-b": 200, "identifier=session-c": 404, "": 400, "sandbox=sbready": 200,
+		"sandbox=none":                         404,
+		"identifier=session-a&sandbox=sbready": 400, "identifier=session-a&after=sbready.0": 400,
+		"sandbox=sbready&after=sbsession-a.0":       400,
+		"identifier=session-a&after=7":              400,
+		"identifier=session-a&after=sbsession-a.-1": 400,
+		"identifier=session-a&follow=perhaps":       400,
+		"identifier=session-a&after=" + page.Next:   200,
 	} {
 		if got := w.do("GET", ".management/logs?"+query, ""); got.status != want {
 			t.Errorf("%s: %d %s, want %d", query, got.status, got.body, want)
@@ -96,32 +110,40 @@ func TestLogsScope(t *testing.T) {
 	w := newWorld(t, Options{})
 	line := "2026-05-04T03:02:01Z stdout F secret\n"
 	w.tapes.text = map[sandpool.SandboxID]string{"sbtenant-7-a": line, "sbtenant-8-a": line}
-	scope := strings.Replace(endpoint, "/sessionPools", "/providers/Microsoft.App/sessionPools", 1) + "/identifiers/tenant-7-*"
+	scope := strings.Replace(endpoint, "/sessionPools", "/providers/Microsoft.App/sessionPools",
+		1) + "/identifiers/tenant-7-*"
 	for query, want := range map[string]int{
-		"identifier=tenant-7-a": 200, "identifier=tenant-8-a": 403, "sandbox=sbtenant-8-a": 400, "sandbox=sbtenant-7-a": 400,
-		"identifier=tenant-7-a&sandbox=sbtenant-8-a": 400, "identifier=tenant-7-a&after=sbtenant-8-a.0": 400,
+		"identifier=tenant-7-a": 200, "identifier=tenant-8-a": 403, "sandbox=sbtenant-8-a": 400,
+		"sandbox=sbtenant-7-a":                       400,
+		"identifier=tenant-7-a&sandbox=sbtenant-8-a": 400,
+		"identifier=tenant-7-a&after=sbtenant-8-a.0": 400,
 	} {
-		got := w.do("GET", ".management/logs?"+query, "", "Test-Role", "session-executor", "Test-Scope", scope)
+		got := w.do("GET", ".management/logs?"+query, "", "Test-Role", "session-executor",
+			"Test-Scope", scope)
 		if got.status != want || want != 200 && strings.Contains(got.body, "secret") {
 			t.Errorf("%s: %d %s, want %d", query, got.status, got.body, want)
 		}
 	}
-	if got := w.do("GET", ".management/logs?identifier=tenant-7-a", "", "Test-Role", "pool-contributor"); got.status != 403 {
+	if got := w.do("GET", ".management/logs?identifier=tenant-7-a", "", "Test-Role",
+		"pool-contributor"); got.status != 403 {
 		t.Errorf("a contributor reads a session's log: %d %s", got.status, got.body)
 	}
 }
 
-// TestLogsFollowed: a stream goes on until the sandbox ends, its reader leaves, or the server stops.
+// TestLogsFollowed: a stream goes on until the sandbox ends, its reader leaves, or the server
+// stops.
 func TestLogsFollowed(t *testing.T) {
 	for _, how := range []string{"the sandbox ends", "the server stops", "the reader leaves"} {
 		t.Run(how, func(t *testing.T) {
 			w := newWorld(t, Options{})
 			end := make(chan struct{})
-			w.tapes.text = map[sandpool.SandboxID]string{"sbsession-a": "2026-05-04T03:02:01Z stdout F hello\n"}
+			w.tapes.text = map[sandpool.SandboxID]string{
+				"sbsession-a": "2026-05-04T03:02:01Z stdout F hello\n"}
 			w.tapes.live = map[sandpool.SandboxID]chan struct{}{"sbsession-a": end}
 			ctx, leave := context.WithTimeout(t.Context(), time.Minute)
 			defer leave()
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+endpoint+"/.management/logs?identifier=session-a&follow=true", nil)
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+endpoint+
+				"/.management/logs?identifier=session-a&follow=true", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -138,7 +160,8 @@ func TestLogsFollowed(t *testing.T) {
 			switch how {
 			case "the sandbox ends":
 				w.mu.Lock()
-				w.tapes.text["sbsession-a"] += fmt.Sprintln("2026-05-04T03:02:02Z stdout F last words")
+				w.tapes.text["sbsession-a"] += fmt.Sprintln(
+					"2026-05-04T03:02:02Z stdout F last words")
 				delete(w.tapes.live, "sbsession-a")
 				w.mu.Unlock()
 				close(end)

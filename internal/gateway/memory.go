@@ -17,7 +17,8 @@ import (
 const (
 	small = 64 << 10
 	// allBodies is of bodies on their way to a sandbox, as they were sent: code, mostly, of which
-	// there are four copies at the moment it is passed on. A pool and a caller have bodiesPart of it.
+	// there are four copies at the moment it is passed on. A pool and a caller have bodiesPart of
+	// it.
 	allBodies  = 128 << 20
 	bodiesPart = 64 << 20
 	// allAnswers is of large answers on their way to callers. A pool has poolAnswers of it,
@@ -41,9 +42,11 @@ type memory struct {
 
 func newMemory(o Options) memory {
 	return memory{
-		bodies:  budget.New(budget.Limits{Total: allBodies, Pool: bodiesPart, Caller: bodiesPart}, o.Idle),
-		answers: budget.New(budget.Limits{Total: allAnswers, Pool: poolAnswers, Caller: callerAnswers}, o.Idle),
-		queues:  budget.New(budget.Limits{Total: math.MaxInt64, Session: o.MaxBody}, nil),
+		bodies: budget.New(budget.Limits{Total: allBodies, Pool: bodiesPart, Caller: bodiesPart},
+			o.Idle),
+		answers: budget.New(budget.Limits{Total: allAnswers, Pool: poolAnswers,
+			Caller: callerAnswers}, o.Idle),
+		queues: budget.New(budget.Limits{Total: math.MaxInt64, Session: o.MaxBody}, nil),
 	}
 }
 
@@ -112,14 +115,17 @@ func refusal(err error) error {
 	if !errors.As(err, &full) {
 		return err
 	}
-	e := &sandpool.Error{Class: sandpool.Unavailable, Code: "TooMuchCodeWaiting", Target: "code", RetryAfter: time.Second}
+	e := &sandpool.Error{Class: sandpool.Unavailable, Code: "TooMuchCodeWaiting", Target: "code",
+		RetryAfter: time.Second}
 	switch full.Kind {
 	case budget.OfSession:
-		e.Message = "The session has as much code waiting as it may have. Wait for its executions, or upload large data as a file."
+		e.Message = "The session has as much code waiting as it may have. Wait for its " +
+			"executions, or upload large data as a file."
 	case budget.OfServer:
 		e.Message = "The server has as much code on its way to sandboxes as it may have. Try again."
 	default:
-		e.Message = "The pool, or its caller, has as much code on its way to sandboxes as it may have. Try again."
+		e.Message = "The pool, or its caller, has as much code on its way to sandboxes as it may " +
+			"have. Try again."
 	}
 	return e
 }
@@ -163,7 +169,8 @@ func (g *Gateway) deliver(c *call, status int, b *arm.Answer) error {
 			return context.Cause(c.r.Context())
 		}
 		return &sandpool.Error{Class: sandpool.Unavailable, Err: err,
-			Message: "The code ran, but too many large answers wait to be read, of this caller, the pool or the server. " +
+			Message: "The code ran, but too many large answers wait to be read, of this caller, " +
+				"the pool or the server. " +
 				"Read them, or write large results to files in /mnt/data and download them."}
 	}
 	return b.Send(c.w, status, func() { share.Keep(b.Size()) })

@@ -39,7 +39,9 @@ func (w *world) busy() (taken func() int, letGo func()) {
 			return
 		}
 		defer conn.Close()
-		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+agent.LinkProtocol+"\r\n\r\n")
+		_, _ = io.WriteString(conn,
+			"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+
+				agent.LinkProtocol+"\r\n\r\n")
 		head := make([]byte, 4)
 		if _, err := io.ReadFull(conn, head); err != nil {
 			return
@@ -65,8 +67,10 @@ func (w *world) busy() (taken func() int, letGo func()) {
 func TestCodeThatWaits(t *testing.T) {
 	const size = 4 << 20
 	for _, tt := range []struct{ name, path, body string }{
-		{"in the query", "executions?identifier=abcd", `{"code":"` + strings.Repeat("x", size) + `"}`},
-		{"in the body", "python/execute?", `{"properties":{"identifier":"abcd","pythonCode":"` + strings.Repeat("x", size) + `"}}`},
+		{"in the query", "executions?identifier=abcd", `{"code":"` + strings.Repeat("x", size) +
+			`"}`},
+		{"in the body", "python/execute?", `{"properties":{"identifier":"abcd","pythonCode":"` +
+			strings.Repeat("x", size) + `"}}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorldOf(t, Options{MaxBody: 16 << 20}, nil)
@@ -76,7 +80,8 @@ func TestCodeThatWaits(t *testing.T) {
 			var callers sync.WaitGroup
 			for range 30 {
 				callers.Go(func() {
-					req, err := http.NewRequestWithContext(t.Context(), "POST", w.url+endpoint+"/"+tt.path, strings.NewReader(tt.body))
+					req, err := http.NewRequestWithContext(t.Context(), "POST", w.url+endpoint+"/"+
+						tt.path, strings.NewReader(tt.body))
 					if err != nil {
 						t.Error(err)
 						return
@@ -92,7 +97,8 @@ func TestCodeThatWaits(t *testing.T) {
 			for n := range 26 {
 				select {
 				case resp := <-refused:
-					if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || resp.Header.Get("X-Ms-Error-Code") != "TooMuchCodeWaiting" {
+					if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" ||
+						resp.Header.Get("X-Ms-Error-Code") != "TooMuchCodeWaiting" {
 						t.Fatalf("status %d, %v", resp.StatusCode, resp.Header)
 					}
 				case <-time.After(time.Minute):
@@ -101,9 +107,11 @@ func TestCodeThatWaits(t *testing.T) {
 			}
 			wait(t, func() bool { return taken() == 4 })
 			if grown := heap() - before; grown > 2*size {
-				t.Errorf("the server holds %d MiB for 4 executions of 4 MiB that wait in their sandbox", grown>>20)
+				t.Errorf("the server holds %d MiB for 4 executions of 4 MiB that wait in their "+
+					"sandbox", grown>>20)
 			}
-			if got := w.do("POST", "executions?identifier=other", `{"code":"`+strings.Repeat("x", size)+`"`); got.status != 400 {
+			if got := w.do("POST", "executions?identifier=other", `{"code":"`+
+				strings.Repeat("x", size)+`"`); got.status != 400 {
 				t.Errorf("another session: %d %.200s", got.status, got.body)
 			}
 			letGo()
@@ -129,26 +137,30 @@ func TestBodiesOfOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		conns = append(conns, conn)
-		fmt.Fprintf(conn, "POST %s/executions?identifier=slow-%d HTTP/1.1\r\nHost: x\r\nTest-Subject: hostile\r\nContent-Length: %d\r\n\r\n{\"code\":\"", endpoint, i, 20<<20)
+		fmt.Fprintf(conn, "POST %s/executions?identifier=slow-%d HTTP/1.1\r\nHost: x\r\n"+
+			"Test-Subject: hostile\r\nContent-Length: %d\r\n\r\n{\"code\":\"", endpoint, i, 20<<20)
 		_ = conn.SetWriteDeadline(time.Now().Add(time.Minute))
 		_, _ = io.WriteString(conn, part) // refused, some of it
 	}
 	body := `{"code":"` + strings.Repeat("x", 15<<20) + `"}`
 	wait(t, func() bool {
-		return w.do("POST", "executions?identifier=abcd", body, "Test-Subject", "hostile").status == 503
+		return w.do("POST", "executions?identifier=abcd", body, "Test-Subject",
+			"hostile").status == 503
 	})
 	small := `{"code":"1"}`
-	if got := w.do("POST", "executions?identifier=abcd", small, "Test-Subject", "hostile"); got.status != 200 {
+	if got := w.do("POST", "executions?identifier=abcd", small, "Test-Subject",
+		"hostile"); got.status != 200 {
 		t.Errorf("a small body of the same caller: %d %s", got.status, got.body)
 	}
 	other := strings.Replace(endpoint, "python", "Python2", 1)
-	if got := w.raw("POST", other+"/executions?identifier=abcd", body, "Test-Subject", "honest"); got.status != 200 {
+	if got := w.raw("POST", other+"/executions?identifier=abcd", body, "Test-Subject",
+		"honest"); got.status != 200 {
 		t.Errorf("another caller in another pool: %d %s", got.status, got.body)
 	}
 }
 
-// TestSlowReaders: callers who do not read large answers hold up themselves and, many of them, their
-// pool, but never another's large answer, whose code has run by then.
+// TestSlowReaders: callers who do not read large answers hold up themselves and, many of them,
+// their pool, but never another's large answer, whose code has run by then.
 func TestSlowReaders(t *testing.T) {
 	w := newWorld(t, Options{})
 	w.returns(agent.ExecuteResult{Outcome: agent.OK, Stdout: strings.Repeat("x", 20<<20)})
@@ -165,15 +177,20 @@ func TestSlowReaders(t *testing.T) {
 		}
 		conns = append(conns, conn)
 		const body = `{"code":"1"}`
-		fmt.Fprintf(conn, "POST %s/executions?identifier=slow-%d HTTP/1.1\r\nHost: x\r\nTest-Subject: hostile-%d\r\nContent-Length: %d\r\n\r\n%s", endpoint, i, i%4, len(body), body)
+		fmt.Fprintf(conn, "POST %s/executions?identifier=slow-%d HTTP/1.1\r\nHost: x\r\n"+
+			"Test-Subject: hostile-%d\r\nContent-Length: %d\r\n\r\n%s", endpoint, i, i%4, len(body),
+			body)
 	}
-	// They hold as much as they may, when they have begun to get their answers or wait for their turn.
+	// They hold as much as they may, when they have begun to get their answers or wait for their
+	// turn.
 	wait(t, func() bool { acquired, _ := w.counts(); return acquired == 8 })
 	other := strings.Replace(endpoint, "python", "Python2", 1)
 	started := time.Now()
-	got := w.raw("POST", other+"/executions?identifier=abcd", `{"code":"1"}`, "Test-Subject", "honest")
+	got := w.raw("POST", other+"/executions?identifier=abcd", `{"code":"1"}`, "Test-Subject",
+		"honest")
 	if got.status != 200 || len(got.body) < 20<<20 {
-		t.Errorf("another caller in another pool: %d, %d bytes after %v", got.status, len(got.body), time.Since(started))
+		t.Errorf("another caller in another pool: %d, %d bytes after %v", got.status, len(got.body),
+			time.Since(started))
 	}
 	for _, c := range conns {
 		c.Close()
@@ -187,13 +204,15 @@ func TestAnswersComeBack(t *testing.T) {
 	text := strings.Repeat("x", size)
 	w.returns(agent.ExecuteResult{Outcome: agent.OK, Stdout: text})
 	before := heap()
-	resp, err := http.Post(w.url+endpoint+"/executions?identifier=abcd", "application/json", strings.NewReader(`{"code":"1"}`))
+	resp, err := http.Post(w.url+endpoint+"/executions?identifier=abcd", "application/json",
+		strings.NewReader(`{"code":"1"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
 	if grown := heap() - before; grown < size/2 || grown > size+size/2 {
-		t.Errorf("%d MiB are held for an answer of %d MiB that nobody has read", grown>>20, size>>20)
+		t.Errorf("%d MiB are held for an answer of %d MiB that nobody has read", grown>>20,
+			size>>20)
 	}
 	if _, err := io.CopyN(io.Discard, resp.Body, size*3/4); err != nil {
 		t.Fatal(err)

@@ -39,7 +39,8 @@ func (g *Gateway) startOne(ctx context.Context, pool sandpool.PoolID) error {
 	undo, done := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer done()
 	if err := g.pools.StopSession(undo, pool, identifier); err != nil {
-		g.log.WarnContext(ctx, "end a session made for metadata", "pool", pool.String(), "error", err)
+		g.log.WarnContext(ctx, "end a session made for metadata", "pool", pool.String(), "error",
+			err)
 	}
 	return nil
 }

@@ -31,7 +31,8 @@ func TestPace(t *testing.T) {
 		}
 	}
 	// Without a connection there is no deadline to set, and reading works.
-	if data, err := io.ReadAll(newSteady(httptest.NewRecorder(), io.LimitReader(zeros{}, 10), stall)); len(data) != 10 || err != nil {
+	if data, err := io.ReadAll(newSteady(httptest.NewRecorder(), io.LimitReader(zeros{}, 10),
+		stall)); len(data) != 10 || err != nil {
 		t.Errorf("read %d bytes, %v", len(data), err)
 	}
 }

@@ -53,7 +53,8 @@ func (m *mute) Delete(ctx context.Context, _ string) error {
 
 func (m *mute) Open(ctx context.Context, _, _ string) (*agent.Content, error) {
 	if m.opens {
-		return &agent.Content{Status: 200, Body: io.NopCloser(io.MultiReader(strings.NewReader("a"), unending{ctx}))}, nil
+		return &agent.Content{Status: 200, Body: io.NopCloser(io.MultiReader(strings.NewReader("a"),
+			unending{ctx}))}, nil
 	}
 	<-ctx.Done()
 	return nil, ctx.Err()
@@ -93,21 +94,25 @@ func TestSilentSandbox(t *testing.T) {
 		in                 mute
 		want               time.Duration
 	}{
-		{"execute", "POST", `{"code":"1","timeoutInSeconds":10}`, executeAs(wire.New), mute{}, 10*time.Second + 220*time.Second + 30*time.Second},
+		{"execute", "POST", `{"code":"1","timeoutInSeconds":10}`, executeAs(wire.New), mute{},
+			10*time.Second + 220*time.Second + 30*time.Second},
 		{"list", "GET", "", (*Gateway).listFiles, mute{}, 60 * time.Second},
 		{"stat", "GET", "", (*Gateway).statFile, mute{}, 60 * time.Second},
 		{"delete", "DELETE", "", (*Gateway).deleteFile, mute{}, 60 * time.Second},
 		{"open", "GET", "", (*Gateway).fileContent, mute{}, 60 * time.Second},
 		{"download", "GET", "", (*Gateway).fileContent, mute{opens: true}, 30 * time.Second},
 		{"upload not read", "POST", form, (*Gateway).uploadNew, mute{}, 60 * time.Second},
-		{"upload not answered", "POST", form, (*Gateway).uploadNew, mute{takes: 1 << 20}, 60 * time.Second},
+		{"upload not answered", "POST", form, (*Gateway).uploadNew, mute{takes: 1 << 20},
+			60 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, g := offline(t, func(interpreter.Session) interpreter.Agent { return &tt.in })
-				r := httptest.NewRequestWithContext(t.Context(), tt.method, "/?identifier=abcd", strings.NewReader(tt.body))
+				r := httptest.NewRequestWithContext(t.Context(), tt.method, "/?identifier=abcd",
+					strings.NewReader(tt.body))
 				r.Header.Set("Content-Type", kind)
-				c := &call{w: httptest.NewRecorder(), r: r, pool: python(), query: arm.Query{Raw: r.URL.RawQuery}, name: "a"}
+				c := &call{w: httptest.NewRecorder(), r: r, pool: python(),
+					query: arm.Query{Raw: r.URL.RawQuery}, name: "a"}
 				started := time.Now()
 				err := tt.serve(g, c)
 				if sandpool.ClassOf(err) != sandpool.Unavailable {

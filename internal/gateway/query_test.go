@@ -26,7 +26,8 @@ func TestIdentifiers(t *testing.T) {
 		{"longest", "identifier=" + long, long},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := w.do("POST", "executions?api-version=2025-10-02-preview&"+tt.query, `{"code":"1"}`)
+			got := w.do("POST", "executions?api-version=2025-10-02-preview&"+tt.query,
+				`{"code":"1"}`)
 			if got.status != 200 || got.json(t)["identifier"] != tt.want {
 				t.Errorf("answer %d %s, want identifier %q", got.status, got.body, tt.want)
 			}
@@ -47,12 +48,14 @@ func TestIdentifiers(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			got := w.do("POST", "executions?"+tt.query, `{"code":"1"}`)
 			e, _ := got.json(t)["error"].(map[string]any)
-			if got.status != 400 || e["code"] != tt.code || e["target"] != "identifier" || e["traceId"] == "" || got.header.Get("X-Ms-Error-Code") != tt.code {
+			if got.status != 400 || e["code"] != tt.code || e["target"] != "identifier" ||
+				e["traceId"] == "" || got.header.Get("X-Ms-Error-Code") != tt.code {
 				t.Errorf("answer %d %s, want code %s", got.status, got.body, tt.code)
 			}
 		})
 	}
-	if got := w.do("POST", "identifier/abce/executions?identifier=abcd", `{"code":"1"}`); got.status != 400 {
+	if got := w.do("POST", "identifier/abce/executions?identifier=abcd",
+		`{"code":"1"}`); got.status != 400 {
 		t.Errorf("two identifiers: %d %s", got.status, got.body)
 	}
 }
@@ -73,8 +76,10 @@ func FuzzQuery(f *testing.F) {
 		if got := arm.DecodeOnce(encoded); got != value {
 			t.Errorf("%q came back as %q", value, got)
 		}
-		if id, err := sandpool.ParseIdentifier(value); err == nil && !strings.ContainsAny(value, "%&") {
-			if got, err := (arm.Query{Raw: "a=b&identifier=" + string(id)}).Get("identifier"); err != nil || got != value {
+		if id, err := sandpool.ParseIdentifier(value); err == nil &&
+			!strings.ContainsAny(value, "%&") {
+			if got, err := (arm.Query{Raw: "a=b&identifier=" + string(id)}).Get(
+				"identifier"); err != nil || got != value {
 				t.Errorf("unencoded %q came back as %q, %v", value, got, err)
 			}
 		}
@@ -96,8 +101,10 @@ func TestPaths(t *testing.T) {
 		{"POST", endpoint + "/nothing?identifier=abcd", 404},
 		{"GET", endpoint, 404},
 		{"GET", endpoint + "/executions/123?identifier=none", 404},
-		{"POST", strings.Replace(endpoint, "python", "other", 1) + "/executions?identifier=abcd", 404},
-		{"POST", strings.Replace(endpoint, "python", "P%2F", 1) + "/executions?identifier=abcd", 400},
+		{"POST", strings.Replace(endpoint, "python", "other", 1) + "/executions?identifier=abcd",
+			404},
+		{"POST", strings.Replace(endpoint, "python", "P%2F", 1) + "/executions?identifier=abcd",
+			400},
 		{"HEAD", endpoint + "/.management/stopSession?identifier=abcd", 405},
 	} {
 		if got := w.raw(tt.method, tt.path, `{"code":"1"}`); got.status != tt.status {
@@ -110,9 +117,11 @@ func TestPaths(t *testing.T) {
 // whether a pool or an operation exists.
 func TestDenied(t *testing.T) {
 	w := newWorld(t, Options{})
-	for _, path := range []string{"/executions?identifier=abcd", "/nothing", "/session?identifier=abcd", "/listSessions", "/.management/stopSession?identifier=abcd"} {
+	for _, path := range []string{"/executions?identifier=abcd", "/nothing",
+		"/session?identifier=abcd", "/listSessions", "/.management/stopSession?identifier=abcd"} {
 		for _, pool := range []string{"python", "other"} {
-			got := w.raw("POST", strings.Replace(endpoint, "python", pool, 1)+path, `{`, "Test-Role", "pool-contributor")
+			got := w.raw("POST", strings.Replace(endpoint, "python", pool, 1)+path, `{`,
+				"Test-Role", "pool-contributor")
 			if got.status != 403 {
 				t.Errorf("%s of %s: %d %s", path, pool, got.status, got.body)
 			}

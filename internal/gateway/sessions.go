@@ -46,7 +46,8 @@ func (g *Gateway) stopSession(c *call) error {
 	}
 	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	c.w.Header().Set("X-Content-Type-Options", "nosniff")
-	if _, err := io.WriteString(c.w, fmt.Sprintf("Session %s in session pool %s stopped.", identifier, c.pool.Name)); err != nil {
+	if _, err := io.WriteString(c.w, fmt.Sprintf("Session %s in session pool %s stopped.",
+		identifier, c.pool.Name)); err != nil {
 		return arm.NotTaken(err)
 	}
 	return nil
@@ -76,7 +77,8 @@ func (g *Gateway) manageSessions(c *call) error {
 	if err != nil {
 		return err
 	}
-	return arm.WriteJSON(c.w, http.StatusOK, api.ManagedSessions{Value: views, Count: len(views), NextLink: next})
+	return arm.WriteJSON(c.w, http.StatusOK, api.ManagedSessions{Value: views, Count: len(views),
+		NextLink: next})
 }
 
 // page reads skip and limit and returns that page of sessions, with a link to the next.
@@ -135,7 +137,8 @@ func (c *call) number(name string, fallback, low, high int) (int, error) {
 	n, err := strconv.Atoi(s)
 	if err != nil || n < low || n > high {
 		return 0, sandpool.Errorf(sandpool.Invalid, codeValidation, name,
-			"The query parameter '%s' is %q; use a whole number from %d to %d.", name, clip(s), low, high)
+			"The query parameter '%s' is %q; use a whole number from %d to %d.", name, clip(s), low,
+			high)
 	}
 	return n, nil
 }

@@ -43,12 +43,14 @@ func (o Options) parseCommand(data []byte) (execution, error) {
 	for _, a := range append([]string{req.Code}, req.Args...) {
 		if size += len(a); strings.Contains(a, "\x00") {
 			return execution{}, sandpool.Errorf(sandpool.Invalid, codeValidation, "shellCommand",
-				"The command holds NUL, which no command can; write it as an escape, or send it by 'stdin'.")
+				"The command holds NUL, which no command can; write it as an escape, or send it "+
+					"by 'stdin'.")
 		}
 	}
 	if size -= len(req.Code); size > agent.MaxCode {
 		return execution{}, sandpool.Errorf(sandpool.TooLarge, "", "shellCommand",
-			"Command and stdin have %d bytes, of at most %d; upload large data as a file and read it from /mnt/data.", size, agent.MaxCode)
+			"Command and stdin have %d bytes, of at most %d; upload large data as a file and "+
+				"read it from /mnt/data.", size, agent.MaxCode)
 	}
 	return o.bounded(f, req)
 }
@@ -56,5 +58,6 @@ func (o Options) parseCommand(data []byte) (execution, error) {
 // notShell refuses the paths of the api-versions before Shell pools.
 func notShell() error {
 	return sandpool.Errorf(sandpool.Unsupported, codeUnsupported, "path",
-		"Shell execution is not supported in the API version of this path; send commands by POST to 'executions'.")
+		"Shell execution is not supported in the API version of this path; send commands by POST "+
+			"to 'executions'.")
 }

@@ -34,7 +34,8 @@ type steady struct {
 }
 
 func newSteady(w http.ResponseWriter, r io.Reader, stall time.Duration) *steady {
-	return &steady{w: w, r: r, control: http.NewResponseController(w), stall: stall, started: time.Now()}
+	return &steady{w: w, r: r, control: http.NewResponseController(w), stall: stall,
+		started: time.Now()}
 }
 
 // Read reads within the stall limit.
@@ -71,7 +72,8 @@ func (s *steady) stop() {
 // deadline is when the next bytes must be there: within the stall limit, and so
 // that the average keeps above the slowest pace.
 func (s *steady) deadline(now time.Time) time.Time {
-	next, pace := now.Add(s.stall), s.started.Add(s.stall+time.Duration(s.read/cmp.Or(s.pace, slowest))*time.Second)
+	next, pace := now.Add(s.stall), s.started.Add(s.stall+
+		time.Duration(s.read/cmp.Or(s.pace, slowest))*time.Second)
 	if pace.Before(next) {
 		return pace
 	}
@@ -110,9 +112,11 @@ func (s *steady) explain(err error) error {
 	case ours != nil:
 		return ours
 	case errors.As(err, &big):
-		return sandpool.Errorf(sandpool.TooLarge, "", "body", "The request body is larger than the limit of %d bytes.", big.Limit)
+		return sandpool.Errorf(sandpool.TooLarge, "", "body",
+			"The request body is larger than the limit of %d bytes.", big.Limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return &sandpool.Error{Class: sandpool.Invalid, Code: codeValidation, Target: "body", Err: err,
+		return &sandpool.Error{Class: sandpool.Invalid, Code: codeValidation, Target: "body",
+			Err:     err,
 			Message: "The request body came too slowly; send it without pauses."}
 	}
 	return &sandpool.Error{Class: sandpool.Invalid, Code: codeValidation, Target: "body", Err: err,

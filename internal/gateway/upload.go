@@ -55,7 +55,8 @@ func (g *Gateway) upload(c *call, old bool) error {
 	}
 	if part == nil {
 		return sandpool.Errorf(sandpool.Invalid, codeValidation, "file",
-			"The form has no part named 'file'; send the content as multipart/form-data under that name, with a filename.")
+			"The form has no part named 'file'; send the content as multipart/form-data under "+
+				"that name, with a filename.")
 	}
 	file, err := c.resolve(filename(part, c.r.UserAgent()))
 	if err != nil {
@@ -72,7 +73,8 @@ func (g *Gateway) upload(c *call, old bool) error {
 			return err
 		case extra != nil:
 			return sandpool.Errorf(sandpool.Invalid, codeValidation, "file",
-				"The form has more than one part named 'file'; send one file a request. The first, %s, is stored.", clip(file))
+				"The form has more than one part named 'file'; send one file a request. The "+
+					"first, %s, is stored.", clip(file))
 		case old:
 			return arm.WriteJSON(c.w, http.StatusOK, wire.OldFiles([]agent.FileInfo{stored}))
 		}
@@ -92,7 +94,8 @@ func (g *Gateway) openForm(c *call) (*form, error) {
 	if err != nil {
 		return nil, err
 	}
-	body := newSteady(c.w, http.MaxBytesReader(c.w, plain, g.options.MaxUpload+formOverhead), g.options.Stall)
+	body := newSteady(c.w, http.MaxBytesReader(c.w, plain, g.options.MaxUpload+formOverhead),
+		g.options.Stall)
 	content := bufio.NewReader(body)
 	_, params, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
 	boundary := params["boundary"]
@@ -100,8 +103,10 @@ func (g *Gateway) openForm(c *call) (*form, error) {
 		boundary = sniffBoundary(content)
 	}
 	if boundary == "" {
-		return nil, body.or(&sandpool.Error{Class: sandpool.Invalid, Code: codeValidation, Target: "Content-Type", Err: err,
-			Message: "The body is not multipart/form-data with a boundary; send the file as a form with a part named 'file'."})
+		return nil, body.or(&sandpool.Error{Class: sandpool.Invalid, Code: codeValidation,
+			Target: "Content-Type", Err: err,
+			Message: "The body is not multipart/form-data with a boundary; send the file as a " +
+				"form with a part named 'file'."})
 	}
 	return &form{parts: multipart.NewReader(content, boundary), body: body}, nil
 }

@@ -69,7 +69,8 @@ func (s *Store) Build(ctx context.Context, r Recipe, progress func(Progress)) (I
 	return i, errors.Join(err, w.remove())
 }
 
-func (s *Store) build(ctx context.Context, r Recipe, w *work, progress func(Progress)) (Image, error) {
+func (s *Store) build(ctx context.Context, r Recipe, w *work, progress func(Progress)) (Image,
+	error) {
 	setup, err := r.setupSteps()
 	if err != nil {
 		return Image{}, err

@@ -34,7 +34,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(buildIn); dir != "" {
 		s, err := Open(dir)
 		if err == nil {
-			_, err = s.Build(context.Background(), testRecipe(), func(p Progress) { fmt.Println(p.Name, p.Note) })
+			_, err = s.Build(context.Background(), testRecipe(), func(p Progress) {
+				fmt.Println(p.Name, p.Note)
+			})
 		}
 		fmt.Println("ended:", err)
 		os.Exit(1)
@@ -94,7 +96,8 @@ func TestBuild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"1/4 debian", "2/4 one", "3/4 two", "4/4 pack"}, steps); diff != "" {
+	if diff := cmp.Diff([]string{"1/4 debian", "2/4 one", "3/4 two", "4/4 pack"},
+		steps); diff != "" {
 		t.Errorf("steps (-want +got):\n%s", diff)
 	}
 	if last.Elapsed <= 0 {
@@ -111,7 +114,8 @@ func TestBuild(t *testing.T) {
 	if diff := cmp.Diff(wantPackages, i.Packages); diff != "" {
 		t.Errorf("packages (-want +got):\n%s", diff)
 	}
-	wantDrift := []string{"python3: 3.13.5, not 3.13", "new: 2 is not in the lock", "gone: 1 is in the lock only"}
+	wantDrift := []string{"python3: 3.13.5, not 3.13", "new: 2 is not in the lock",
+		"gone: 1 is in the lock only"}
 	if diff := cmp.Diff(wantDrift, i.Drift); diff != "" {
 		t.Errorf("drift (-want +got):\n%s", diff)
 	}
@@ -135,7 +139,8 @@ func TestBuildFails(t *testing.T) {
 	fakeDebian(t, `echo "E: no such package"; exit 25`)
 	s := openStore(t)
 	_, err := s.Build(t.Context(), testRecipe(), nil)
-	if err == nil || !strings.Contains(err.Error(), "E: no such package") || !strings.Contains(err.Error(), "25") {
+	if err == nil || !strings.Contains(err.Error(), "E: no such package") ||
+		!strings.Contains(err.Error(), "25") {
 		t.Errorf("error %v, want the tool's", err)
 	}
 	if all := list(t, s); len(all) > 0 {
@@ -168,7 +173,8 @@ func TestBuildTwice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Build(t.Context(), testRecipe(), nil); sandpool.ClassOf(err) != sandpool.Conflict {
+	if _, err := s.Build(t.Context(), testRecipe(), nil); sandpool.ClassOf(
+		err) != sandpool.Conflict {
 		t.Errorf("a second build: %v, want class conflict", err)
 	}
 	lock.Close()
@@ -181,7 +187,8 @@ func TestBuildTwice(t *testing.T) {
 // is gone after the next Open.
 func TestBuildKilled(t *testing.T) {
 	mark := "sandpool-test-" + strconv.Itoa(os.Getpid())
-	fakeDebian(t, `mkdir -p "$root/etc"; echo half >"$root/etc/f"; echo "step: one"; exec sh -c 'sleep 1000; :' `+mark)
+	fakeDebian(t,
+		`mkdir -p "$root/etc"; echo half >"$root/etc/f"; echo "step: one"; exec sh -c 'sleep 1000; :' `+mark)
 	dir := filepath.Join(t.TempDir(), "images")
 	self, err := os.Executable()
 	if err != nil {
@@ -242,7 +249,8 @@ func TestBuildMissing(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	s := openStore(t)
 	_, err := s.Build(t.Context(), testRecipe(), nil)
-	if sandpool.ClassOf(err) != sandpool.Unsupported || !strings.Contains(err.Error(), "apt-get install mmdebstrap apt dpkg util-linux") {
+	if sandpool.ClassOf(err) != sandpool.Unsupported ||
+		!strings.Contains(err.Error(), "apt-get install mmdebstrap apt dpkg util-linux") {
 		t.Errorf("error %v, want the packages to install", err)
 	}
 }
@@ -253,8 +261,9 @@ func TestRecipeInvalid(t *testing.T) {
 	s := openStore(t)
 	for want, files := range map[string]fstest.MapFS{
 		"no setup.sh": {"debian.packages": {Data: []byte("zip")}},
-		`"zip,curl"`:  {"debian.packages": {Data: []byte("zip,curl")}, "setup.sh": {Data: []byte("x")}},
-		`"usr/x"`:     {"debian.exclude": {Data: []byte("usr/x")}, "setup.sh": {Data: []byte("x")}},
+		`"zip,curl"`: {"debian.packages": {Data: []byte("zip,curl")},
+			"setup.sh": {Data: []byte("x")}},
+		`"usr/x"`: {"debian.exclude": {Data: []byte("usr/x")}, "setup.sh": {Data: []byte("x")}},
 	} {
 		_, err := s.Build(t.Context(), Recipe{Name: "x", Files: files}, nil)
 		if sandpool.ClassOf(err) != sandpool.Invalid || !strings.Contains(err.Error(), want) {
@@ -288,7 +297,8 @@ func TestBuiltIn(t *testing.T) {
 			t.Errorf("recipe %q: %v, want class not found", name, err)
 		}
 	}
-	if _, err := BuiltIn("python", "tiny"); sandpool.ClassOf(err) != sandpool.NotFound || !strings.Contains(err.Error(), `"tiny"`) {
+	if _, err := BuiltIn("python", "tiny"); sandpool.ClassOf(err) != sandpool.NotFound ||
+		!strings.Contains(err.Error(), `"tiny"`) {
 		t.Errorf("a variant that does not exist: %v, want class not found", err)
 	}
 }
@@ -316,11 +326,13 @@ func TestVariants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, same := range map[string]bool{"setup.sh": true, "base.sh": true, "requirements.lock": false, "debian.packages": false} {
+	for name, same := range map[string]bool{"setup.sh": true, "base.sh": true,
+		"requirements.lock": false, "debian.packages": false} {
 		a, err1 := fs.ReadFile(full.Files, name)
 		b, err2 := fs.ReadFile(slim.Files, name)
 		if err1 != nil || err2 != nil || bytes.Equal(a, b) != same {
-			t.Errorf("%s is the same: %t, %v, %v; want %t", name, bytes.Equal(a, b), err1, err2, same)
+			t.Errorf("%s is the same: %t, %v, %v; want %t", name, bytes.Equal(a, b), err1, err2,
+				same)
 		}
 	}
 	if _, err := fs.Stat(slim.Files, "check_full.py"); !errors.Is(err, fs.ErrNotExist) {
@@ -364,8 +376,10 @@ func TestWheelLocks(t *testing.T) {
 				if strings.HasPrefix(line, "--hash=sha256:") {
 					continue
 				}
-				if !strings.Contains(line, "==") || i+1 == len(lines) || !strings.HasPrefix(lines[i+1], "--hash=sha256:") {
-					t.Errorf("%s %s: line %q of %s has no version or no hash", name, variant, line, file)
+				if !strings.Contains(line, "==") || i+1 == len(lines) ||
+					!strings.HasPrefix(lines[i+1], "--hash=sha256:") {
+					t.Errorf("%s %s: line %q of %s has no version or no hash", name, variant, line,
+						file)
 				}
 			}
 		}
@@ -423,7 +437,8 @@ func TestBuildEnv(t *testing.T) {
 			t.Errorf("environment has %q: %t, want %t", want, !is, is)
 		}
 	}
-	if text, err := os.ReadFile(filepath.Join(inputs, "ca.crt")); err != nil || string(text) != "pem" {
+	if text, err := os.ReadFile(filepath.Join(inputs, "ca.crt")); err != nil ||
+		string(text) != "pem" {
 		t.Errorf("the bundle in the build: %q, %v", text, err)
 	}
 }

@@ -22,7 +22,8 @@ type reporter struct {
 }
 
 // newReporter reports to report, which may be nil, until stop. size measures Progress.Bytes.
-func newReporter(ctx context.Context, report func(Progress), steps int, size func() int64) *reporter {
+func newReporter(ctx context.Context, report func(Progress), steps int,
+	size func() int64) *reporter {
 	ctx, cancel := context.WithCancel(ctx)
 	r := &reporter{
 		report: report, start: time.Now(), cancel: cancel, done: make(chan struct{}),

@@ -13,7 +13,10 @@ func TestReporterTicks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []Progress
 		size := int64(0)
-		r := newReporter(t.Context(), func(p Progress) { got = append(got, p) }, 3, func() int64 { size += 10; return size })
+		r := newReporter(t.Context(), func(p Progress) { got = append(got, p) }, 3, func() int64 {
+			size += 10
+			return size
+		})
 		r.step("debian")
 		r.note("I: installing")
 		<-time.After(2*measureEvery + time.Second)

@@ -48,7 +48,8 @@ type Claim struct {
 
 // Put makes an image of entries, which is the container image i.Manifest as i describes it, and
 // claims it. note, if not nil, is told how many bytes are written so far.
-func (w *Workspace) Put(ctx context.Context, i Image, entries []erofs.Entry, c Claim, note func(int64)) (Image, error) {
+func (w *Workspace) Put(ctx context.Context, i Image, entries []erofs.Entry, c Claim,
+	note func(int64)) (Image, error) {
 	if !isDigest(i.Manifest) {
 		return Image{}, sandpool.Errorf(sandpool.Invalid, "InvalidDigest", "digest",
 			"%q is not a digest of the form sha256:….", i.Manifest)
@@ -57,7 +58,8 @@ func (w *Workspace) Put(ctx context.Context, i Image, entries []erofs.Entry, c C
 	if err != nil {
 		return Image{}, err
 	}
-	i.Name, i.Digest, i.Path, i.Size, i.Created = "", packed.Digest, packed.Path, packed.Size, packed.Created
+	i.Name, i.Digest, i.Path, i.Size, i.Created = "", packed.Digest, packed.Path, packed.Size,
+		packed.Created
 	err = w.store.locked(func() error {
 		if err := w.store.place(packed, w.work); err != nil {
 			return err

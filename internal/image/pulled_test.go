@@ -24,7 +24,8 @@ func pull(t *testing.T, s *Store, digest, content string, c Claim) Image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i, err := w.Put(t.Context(), Image{Manifest: digest, Config: &Config{Cmd: []string{"/" + content}}},
+	i, err := w.Put(t.Context(), Image{Manifest: digest,
+		Config: &Config{Cmd: []string{"/" + content}}},
 		[]erofs.Entry{erofs.File("f", 0o644, []byte(content))}, c, nil)
 	if err := errors.Join(err, w.Close()); err != nil {
 		t.Fatal(err)
@@ -38,7 +39,8 @@ func TestPulledReferences(t *testing.T) {
 	one := pull(t, s, manifest("1"), "one", Claim{Reference: "host/app:1"})
 	for _, ref := range []string{"host/app:1", manifest("1"), manifest("1")[:20], one.Digest} {
 		got, err := s.Resolve(ref)
-		if err != nil || got.Manifest != manifest("1") || got.Path != one.Path || !cmp.Equal(got.Config, one.Config) {
+		if err != nil || got.Manifest != manifest("1") || got.Path != one.Path ||
+			!cmp.Equal(got.Config, one.Config) {
 			t.Errorf("resolve %q: %+v, %v", ref, got, err)
 		}
 	}
@@ -50,7 +52,8 @@ func TestPulledReferences(t *testing.T) {
 		t.Errorf("the earlier image is %+v, %v; want one without references", got, err)
 	}
 	again, err := s.Claim(manifest("1"), Claim{Reference: "host/app:1"})
-	if err != nil || !cmp.Equal(again.References, []string{"host/app:1"}) || again.Path != one.Path {
+	if err != nil || !cmp.Equal(again.References, []string{"host/app:1"}) ||
+		again.Path != one.Path {
 		t.Errorf("claimed again: %+v, %v", again, err)
 	}
 	if _, err := s.Claim(manifest("3"), Claim{}); sandpool.ClassOf(err) != sandpool.NotFound {
@@ -77,7 +80,8 @@ func TestPulledUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, ref := range []string{manifest("1"), manifest("2"), manifest("3")} {
-		if err := s.Remove(ref); sandpool.ClassOf(err) != sandpool.Conflict || !strings.Contains(err.Error(), "used by") {
+		if err := s.Remove(ref); sandpool.ClassOf(err) != sandpool.Conflict ||
+			!strings.Contains(err.Error(), "used by") {
 			t.Errorf("remove %s: %v, want class conflict", ref, err)
 		}
 	}
@@ -95,7 +99,9 @@ func TestPulledUse(t *testing.T) {
 			t.Errorf("pruned %v, %v; want %v", got, err, want)
 		}
 	}
-	if gone, err := s.Prune(func(i Image) bool { return time.Since(i.Used) < time.Hour }); err != nil || len(gone) > 0 {
+	if gone, err := s.Prune(func(i Image) bool {
+		return time.Since(i.Used) < time.Hour
+	}); err != nil || len(gone) > 0 {
 		t.Errorf("pruned %+v, %v, though all were pulled just now", gone, err)
 	}
 	pruned(manifest("4"))
@@ -150,7 +156,8 @@ func TestCommandLine(t *testing.T) {
 		{Config{Entrypoint: ep, Cmd: cmd}, nil, nil, "/ep-1 foo bar"},
 		{Config{Entrypoint: ep, Cmd: cmd}, []string{"/ep-2"}, nil, "/ep-2"},
 		{Config{Entrypoint: ep, Cmd: cmd}, nil, []string{"zoo", "boo"}, "/ep-1 zoo boo"},
-		{Config{Entrypoint: ep, Cmd: cmd}, []string{"/ep-2"}, []string{"zoo", "boo"}, "/ep-2 zoo boo"},
+		{Config{Entrypoint: ep, Cmd: cmd}, []string{"/ep-2"}, []string{"zoo", "boo"},
+			"/ep-2 zoo boo"},
 		{Config{Cmd: cmd}, nil, nil, "foo bar"},
 		{Config{}, nil, []string{"zoo"}, "zoo"},
 	} {

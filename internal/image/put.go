@@ -31,7 +31,8 @@ func (s *Store) Put(ctx context.Context, name string, entries []erofs.Entry) (i 
 }
 
 // pack writes entries to a file of work and describes the image that publish makes of it.
-func (s *Store) pack(ctx context.Context, w *work, entries []erofs.Entry, note func(int64)) (Image, error) {
+func (s *Store) pack(ctx context.Context, w *work, entries []erofs.Entry, note func(int64)) (Image,
+	error) {
 	digest, size, err := erofs.WriteFile(ctx, w.image(), entries, note)
 	if err != nil {
 		return Image{}, err

@@ -25,10 +25,12 @@ func TestBuildPython(t *testing.T) {
 	}
 	start := time.Now()
 	i, err := s.Build(t.Context(), r, func(p Progress) {
-		t.Logf("[%d/%d] %s %d MB %s %s", p.Step, p.Steps, p.Name, p.Bytes>>20, p.Elapsed.Round(time.Second), p.Note)
+		t.Logf("[%d/%d] %s %d MB %s %s", p.Step, p.Steps, p.Name, p.Bytes>>20,
+			p.Elapsed.Round(time.Second), p.Note)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%s: %d bytes, %d packages, drift %q, in %s", i.Digest, i.Size, len(i.Packages), i.Drift, time.Since(start))
+	t.Logf("%s: %d bytes, %d packages, drift %q, in %s", i.Digest, i.Size, len(i.Packages), i.Drift,
+		time.Since(start))
 }

@@ -68,7 +68,8 @@ const (
 	stepPrefix   = "step "
 )
 
-// lines returns the lines of a recipe's file without comments and blanks; none if the file does not exist.
+// lines returns the lines of a recipe's file without comments and blanks; none if the file does not
+// exist.
 func (r Recipe) lines(name string) ([]string, error) {
 	text, err := fs.ReadFile(r.Files, name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -123,7 +124,8 @@ func (r Recipe) setupSteps() (int, error) {
 		return 0, err
 	}
 	if len(list) == 0 {
-		return 0, sandpool.Errorf(sandpool.Invalid, "InvalidRecipe", setupFile, "The recipe %q has no %s.", r.Name, setupFile)
+		return 0, sandpool.Errorf(sandpool.Invalid, "InvalidRecipe", setupFile,
+			"The recipe %q has no %s.", r.Name, setupFile)
 	}
 	n := 0
 	for _, line := range list {

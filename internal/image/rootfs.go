@@ -29,7 +29,8 @@ const DebianSuite = "trixie"
 
 // Lacking returns the Debian packages that a build needs and this machine does not have.
 func Lacking() (packages []string) {
-	for _, need := range [][2]string{{"mmdebstrap", "mmdebstrap"}, {"apt-get", "apt"}, {"dpkg", "dpkg"}, {"unshare", "util-linux"}} {
+	for _, need := range [][2]string{{"mmdebstrap", "mmdebstrap"}, {"apt-get", "apt"},
+		{"dpkg", "dpkg"}, {"unshare", "util-linux"}} {
 		if _, err := exec.LookPath(need[0]); err != nil {
 			packages = append(packages, need[1])
 		}
@@ -44,10 +45,12 @@ func Lacking() (packages []string) {
 func missing() error {
 	if packages := Lacking(); len(packages) > 0 {
 		return sandpool.Errorf(sandpool.Unsupported, "MissingTools", "host",
-			"Building an image needs Debian packages that this machine lacks; run: apt-get install %s", strings.Join(packages, " "))
+			"Building an image needs Debian packages that this machine lacks; run: apt-get "+
+				"install %s", strings.Join(packages, " "))
 	}
 	if os.Geteuid() != 0 {
-		return sandpool.Errorf(sandpool.Unsupported, "NotRoot", "host", "Building an image needs root; run the command with sudo.")
+		return sandpool.Errorf(sandpool.Unsupported, "NotRoot", "host",
+			"Building an image needs root; run the command with sudo.")
 	}
 	return nil
 }
@@ -77,7 +80,9 @@ func makeRoot(ctx context.Context, r Recipe, work, root string, p *reporter) err
 	p.step("debian")
 	// A mount and process namespace of its own: whatever way the build ends,
 	// the kernel then ends all its processes and undoes all its mounts.
-	cmd := exec.CommandContext(ctx, "unshare", append([]string{"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", mmdebstrap}, args...)...)
+	cmd := exec.CommandContext(ctx, "unshare",
+		append([]string{"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", mmdebstrap},
+			args...)...)
 	cmd.Env = append(env, "SANDPOOL_INPUTS="+inputs, "TMPDIR="+tmp)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return runTold(ctx, cmd, p)
@@ -148,7 +153,9 @@ func pickAptConfig(dump string) []string {
 			continue
 		}
 		last := low[strings.LastIndex(low, ":")+1:]
-		if strings.Contains(low, "::proxy") || slices.Contains([]string{"check-date", "check-valid-until", "retries", "timeout", "cainfo", "forceipv4"}, last) {
+		if strings.Contains(low, "::proxy") ||
+			slices.Contains([]string{"check-date", "check-valid-until", "retries", "timeout",
+				"cainfo", "forceipv4"}, last) {
 			lines = append(lines, key+" "+strconv.Quote(value))
 		}
 	}
@@ -166,17 +173,21 @@ func buildEnv(inputs string) ([]string, error) {
 		"PIP_DISABLE_PIP_VERSION_CHECK=1",
 	}
 	for _, name := range []string{
-		"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_PROXY", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES",
+		"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_PROXY",
+		"PIP_DEFAULT_TIMEOUT", "PIP_RETRIES",
 		"NPM_CONFIG_REGISTRY", "npm_config_registry",
-		"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "all_proxy",
+		"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+		"ALL_PROXY", "all_proxy",
 	} {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)
 		}
 	}
 	home := os.Getenv("HOME")
-	config := []string{os.Getenv("PIP_CONFIG_FILE"), filepath.Join(home, ".config/pip/pip.conf"), filepath.Join(home, ".pip/pip.conf"), "/etc/pip.conf"}
-	bundles := []string{os.Getenv("PIP_CERT"), os.Getenv("SSL_CERT_FILE"), "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"}
+	config := []string{os.Getenv("PIP_CONFIG_FILE"), filepath.Join(home, ".config/pip/pip.conf"),
+		filepath.Join(home, ".pip/pip.conf"), "/etc/pip.conf"}
+	bundles := []string{os.Getenv("PIP_CERT"), os.Getenv("SSL_CERT_FILE"),
+		"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"}
 	for _, c := range []struct {
 		name, set string
 		from      []string
@@ -235,7 +246,8 @@ func runTold(ctx context.Context, cmd *exec.Cmd, p *reporter) error {
 		return ctx.Err()
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w; its last lines were:\n%s", filepath.Base(cmd.Path), err, strings.Join(last, "\n"))
+		return fmt.Errorf("%s: %w; its last lines were:\n%s", filepath.Base(cmd.Path), err,
+			strings.Join(last, "\n"))
 	}
 	return nil
 }

@@ -21,7 +21,8 @@ import (
 type Image struct {
 	// Name is what the image is called; empty if a later build took the name over.
 	Name string `json:"name,omitempty"`
-	// Variant and Recipe say what it was built from: a variant, and the digest of the recipe's files.
+	// Variant and Recipe say what it was built from: a variant, and the digest of the recipe's
+	// files.
 	Variant string `json:"variant,omitempty"`
 	Recipe  string `json:"recipe,omitempty"`
 
@@ -53,7 +54,8 @@ type Image struct {
 // Root is the image as the root filesystem of an engine that takes the paths of files.
 func (i Image) Root() sandbox.Image { return sandbox.Image{Reference: i.Path, Digest: i.Digest} }
 
-// Of reports whether the image was built from r as it is now. Debian's packages may be newer by now.
+// Of reports whether the image was built from r as it is now. Debian's packages may be newer by
+// now.
 func (i Image) Of(r Recipe) bool {
 	digest, err := r.digest()
 	return err == nil && i.Recipe == digest
@@ -239,6 +241,7 @@ func checkName(name string) error {
 		return nil
 	}
 	return sandpool.Errorf(sandpool.Invalid, "InvalidImageName", "name",
-		"%q is no name for an image: use 1 to 64 lower-case letters, digits, dots, dashes and underscores, "+
+		"%q is no name for an image: use 1 to 64 lower-case letters, digits, dots, dashes and "+
+			"underscores, "+
 			"a letter or digit first and last.", name)
 }

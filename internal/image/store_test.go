@@ -54,14 +54,16 @@ func TestStorePutResolve(t *testing.T) {
 	}
 	for _, ref := range []string{"agent", i.Digest, i.Digest[:len("sha256:")+12]} {
 		got, err := again.Resolve(ref)
-		if err != nil || got.Digest != i.Digest || got.Path != i.Path || got.Size != i.Size || !got.Created.Equal(i.Created) {
+		if err != nil || got.Digest != i.Digest || got.Path != i.Path || got.Size != i.Size ||
+			!got.Created.Equal(i.Created) {
 			t.Errorf("resolve %q: %+v, %v; want %+v", ref, got, err, i)
 		}
 	}
 	if got := erofstest.Read(t, i.Path)["f"].Content; got != "one" {
 		t.Errorf("read back %q", got)
 	}
-	if info, err := os.Stat(i.Path); err != nil || info.Size() != i.Size || info.Mode().Perm()&0o222 != 0 {
+	if info, err := os.Stat(i.Path); err != nil || info.Size() != i.Size ||
+		info.Mode().Perm()&0o222 != 0 {
 		t.Errorf("the file: %v, %v; want %d bytes that nobody writes to", info, err, i.Size)
 	}
 	if l := i.Layer("/opt"); l.Digest != i.Digest || l.Path != i.Path || l.Target != "/opt" {
@@ -75,7 +77,8 @@ func TestStoreResolveUnknown(t *testing.T) {
 	s := openStore(t)
 	i := put(t, s, "agent", "one")
 	for ref, advice := range map[string]string{
-		"python": "image build python", "pythonn": "image list", i.Digest[:12]: "image list", "": "image list",
+		"python": "image build python", "pythonn": "image list", i.Digest[:12]: "image list",
+		"": "image list",
 	} {
 		_, err := s.Resolve(ref)
 		if sandpool.ClassOf(err) != sandpool.NotFound || !strings.Contains(err.Error(), advice) {
@@ -108,7 +111,8 @@ func TestStoreNames(t *testing.T) {
 	if len(all) != 2 || all[1].Name != "" || all[1].Digest != later.Digest || all[1].Size == 0 {
 		t.Fatalf("listed %+v, want a and the image it meant", all)
 	}
-	if gone, err := s.Prune(func(i Image) bool { return i.Digest == later.Digest }); err != nil || len(gone) > 0 {
+	if gone, err := s.Prune(func(i Image) bool { return i.Digest == later.Digest }); err != nil ||
+		len(gone) > 0 {
 		t.Errorf("pruned %+v, which was to be kept, %v", gone, err)
 	}
 	if gone, err := s.Prune(nil); err != nil || len(gone) != 1 || gone[0].Digest != later.Digest {
@@ -138,11 +142,13 @@ func TestStoreRemoveShared(t *testing.T) {
 // Names that are no names are refused, wherever they would lead.
 func TestStoreBadNames(t *testing.T) {
 	s := openStore(t)
-	for _, name := range []string{"", ".", "..", "../x", "a/b", "A", "-a", "a ", "sha256:x", strings.Repeat("a", 65)} {
+	for _, name := range []string{"", ".", "..", "../x", "a/b", "A", "-a", "a ", "sha256:x",
+		strings.Repeat("a", 65)} {
 		if _, err := s.Put(t.Context(), name, nil); sandpool.ClassOf(err) != sandpool.Invalid {
 			t.Errorf("put %q: %v, want class invalid", name, err)
 		}
-		if _, err := s.Build(t.Context(), Recipe{Name: name}, nil); sandpool.ClassOf(err) != sandpool.Invalid {
+		if _, err := s.Build(t.Context(), Recipe{Name: name}, nil); sandpool.ClassOf(
+			err) != sandpool.Invalid {
 			t.Errorf("build %q: %v, want class invalid", name, err)
 		}
 	}
@@ -153,7 +159,8 @@ func TestStoreDamagedName(t *testing.T) {
 	s := openStore(t)
 	put(t, s, "y", "whole")
 	for _, text := range []string{"", "{", `{"digest":"../../../etc/passwd"}`} {
-		if err := os.WriteFile(filepath.Join(s.names(), "x.json"), []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(s.names(), "x.json"), []byte(text),
+			0o644); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Resolve("x"); err == nil || !strings.Contains(err.Error(), `"x"`) {
@@ -190,7 +197,8 @@ func TestStoreSweep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dead.dir, "image.erofs"), []byte("half"), 0o444); err != nil {
+	if err := os.WriteFile(filepath.Join(dead.dir, "image.erofs"), []byte("half"),
+		0o444); err != nil {
 		t.Fatal(err)
 	}
 	dead.lock.Close()                        // as the kernel does for a process that dies

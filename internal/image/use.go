@@ -166,7 +166,8 @@ func (s *Store) Remove(ref string) error {
 		}
 		if len(users) > 0 {
 			return sandpool.Errorf(sandpool.Conflict, "ImageInUse", "image",
-				"The image %q is used by: %s. Delete or change what uses it first.", ref, strings.Join(users, ", "))
+				"The image %q is used by: %s. Delete or change what uses it first.", ref,
+				strings.Join(users, ", "))
 		}
 		return s.forget(i)
 	})

@@ -34,12 +34,16 @@ func ways(b *testing.B, c *container) []way {
 		},
 		FlushInterval: -1,
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true,
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.Dial(ctx, 8080) }},
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return c.Dial(ctx, 8080)
+			}},
 	}
 	std, ngx := startServer(b, rp), nginx(b, c.socket(8080))
 	return []way{
 		{"bare stream", func() (net.Conn, error) { return c.Dial(context.Background(), 8080) }},
-		{"sandpool", func() (net.Conn, error) { return net.Dial("tcp", mine.Listener.Addr().String()) }},
+		{"sandpool", func() (net.Conn, error) {
+			return net.Dial("tcp", mine.Listener.Addr().String())
+		}},
 		{"nginx", func() (net.Conn, error) { return net.Dial("tcp", ngx) }},
 		{"ReverseProxy", func() (net.Conn, error) { return net.Dial("tcp", std) }},
 	}
@@ -92,7 +96,8 @@ func (c *caller) call() error {
 	return err
 }
 
-const askSmall = "GET /hello?identifier=chat-42&x=1 HTTP/1.1\r\nHost: pool.example\r\nUser-Agent: bench/1\r\nAccept: */*\r\nAuthorization: Bearer x\r\n\r\n"
+const askSmall = "GET /hello?identifier=chat-42&x=1 HTTP/1.1\r\nHost: pool.example\r\n" +
+	"User-Agent: bench/1\r\nAccept: */*\r\nAuthorization: Bearer x\r\n\r\n"
 
 func small(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
@@ -125,7 +130,8 @@ func BenchmarkLatency(b *testing.B) {
 	}
 	for i, w := range all {
 		slices.Sort(took[i])
-		b.Logf("%-14s p50 %v p99 %v added %v", w.name, took[i][len(took[i])/2], took[i][len(took[i])*99/100], took[i][len(took[i])/2]-took[0][len(took[0])/2])
+		b.Logf("%-14s p50 %v p99 %v added %v", w.name, took[i][len(took[i])/2],
+			took[i][len(took[i])*99/100], took[i][len(took[i])/2]-took[0][len(took[0])/2])
 	}
 }
 

@@ -153,8 +153,10 @@ func (b *browserWorld) browse(t *testing.T, url string, n int) (reports []string
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	args := []string{"--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-port=0", "--user-data-dir=" + t.TempDir(), url}
+	args := []string{"--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
+		"--disable-dev-shm-usage",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync",
+		"--remote-debugging-port=0", "--user-data-dir=" + t.TempDir(), url}
 	cmd := exec.CommandContext(ctx, "chromium", args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -182,14 +184,16 @@ func (b *browserWorld) browse(t *testing.T, url string, n int) (reports []string
 // browser, cannot reach that session, although the browser sends the cookie along.
 func TestBrowser(t *testing.T) {
 	b := newBrowserWorld(t)
-	got := b.browse(t, "http://"+b.web()+"/?identifier=chat-42#http://evil.pools.localhost"+b.addr+"/", 2)
+	got := b.browse(t, "http://"+b.web()+"/?identifier=chat-42#http://evil.pools.localhost"+b.addr+
+		"/", 2)
 	if want := []string{"chat-42:a=1;2 y echo no-cookie event", "tried"}; !slices.Equal(got, want) {
 		t.Errorf("the pages report %q, want %q", got, want)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	paths := b.arrived["chat-42"]
-	for _, path := range []string{"/", "/style.css", "/js/app.js", "/api/data", "/api/form", "/ws", "/events", "/report"} {
+	for _, path := range []string{"/", "/style.css", "/js/app.js", "/api/data", "/api/form", "/ws",
+		"/events", "/report"} {
 		if !slices.Contains(paths, path) {
 			t.Errorf("the application has not got %s: %v", path, paths)
 		}

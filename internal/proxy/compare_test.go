@@ -41,7 +41,8 @@ func readMessage(r *bufio.Reader, bodyless bool) (m message, err error) {
 	var body io.Reader = strings.NewReader("")
 	chunked := false
 	switch {
-	case bodyless || slices.Contains([]string{"204", "304"}, status) || strings.HasPrefix(status, "1") && len(status) == 3:
+	case bodyless || slices.Contains([]string{"204", "304"}, status) ||
+		strings.HasPrefix(status, "1") && len(status) == 3:
 	case h.Get("Transfer-Encoding") == "chunked":
 		body, chunked = httputil.NewChunkedReader(r), true
 	case h.Get("Content-Length") != "":
@@ -119,69 +120,98 @@ var compared = []struct {
 	nginx string
 }{
 	{name: "a plain request",
-		request: "GET /hello HTTP/1.1\r\nHost: pool.example\r\nUser-Agent: test/1\r\nAccept: */*\r\n\r\n",
-		answer:  "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\nServer: mine/1\r\nDate: Sun, 01 Nov 2026 00:00:00 GMT\r\n\r\nhello"},
+		request: "GET /hello HTTP/1.1\r\nHost: pool.example\r\nUser-Agent: test/1\r\nAccept: " +
+			"*/*\r\n\r\n",
+		answer: "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\nServer: " +
+			"mine/1\r\nDate: Sun, 01 Nov 2026 00:00:00 GMT\r\n\r\nhello"},
 	{name: "a path with everything",
-		request: "GET //a//../b/./c%2Fd%2f%41/;p=1;q/:@!$&'()*+,=~/%E2%82%AC/\"<>^`{|}/ HTTP/1.1\r\nHost: x\r\n\r\n"},
+		request: "GET //a//../b/./c%2Fd%2f%41/;p=1;q/:@!$&'()*+,=~/%E2%82%AC/\"<>^`{|}/ " +
+			"HTTP/1.1\r\nHost: x\r\n\r\n"},
 	{name: "bytes beyond ASCII in a path",
 		request: "GET /caf\xc3\xa9/\xff HTTP/1.1\r\nHost: x\r\n\r\n"},
 	{name: "a query with everything",
-		request: "GET /?identifier=chat-42&a;b=c;d&api-version=1&x=%zz&%&+&&=?/?#[]\"|\\^` HTTP/1.1\r\nHost: x\r\n\r\n",
-		nginx:   "it cuts a query at #"},
+		request: "GET /?identifier=chat-42&a;b=c;d&api-version=1&x=%zz&%&+&&=?/?#[]\"|\\^` " +
+			"HTTP/1.1\r\nHost: x\r\n\r\n",
+		nginx: "it cuts a query at #"},
 	{name: "an empty query",
 		request: "GET /a? HTTP/1.1\r\nHost: x\r\n\r\n"},
 	{name: "fields that come twice, empty, long, with odd names and values",
-		request: "GET / HTTP/1.1\r\nHost: x\r\nA: 1\r\nB:\r\nA: 2\r\nA: 3, 4\r\nC: \xc3\xa9\xff \"q\" ,;=\r\nX_Under: 1\r\n!#$%&'*+-.^_`|~9: odd\r\nLong: " + strings.Repeat("v", 6000) + "\r\n\r\n"},
+		request: "GET / HTTP/1.1\r\nHost: x\r\nA: 1\r\nB:\r\nA: 2\r\nA: 3, 4\r\nC: \xc3\xa9\xff " +
+			"\"q\" ,;=\r\nX_Under: 1\r\n!#$%&'*+-.^_`|~9: odd\r\nLong: " +
+			strings.Repeat("v", 6000) + "\r\n\r\n"},
 	{name: "cookies and conditions",
-		request: "GET / HTTP/1.1\r\nHost: x\r\nCookie: a=1; b=\"2\";c\r\nIf-None-Match: W/\"x\"\r\nIf-Modified-Since: Sun, 01 Nov 2026 00:00:00 GMT\r\nRange: bytes=0-4\r\n\r\n",
-		answer:  "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/10\r\nContent-Length: 5\r\nSet-Cookie: a=1; Path=/\r\nSet-Cookie: b=2; Secure\r\nETag: W/\"x\"\r\nVary: A\r\nVary: B\r\n\r\nhello"},
+		request: "GET / HTTP/1.1\r\nHost: x\r\nCookie: a=1; b=\"2\";c\r\nIf-None-Match: " +
+			"W/\"x\"\r\nIf-Modified-Since: Sun, 01 Nov 2026 00:00:00 GMT\r\nRange: bytes=0-4\r\n\r\n",
+		answer: "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/10\r\nContent-Length: " +
+			"5\r\nSet-Cookie: a=1; Path=/\r\nSet-Cookie: b=2; Secure\r\nETag: W/\"x\"\r\nVary: A\r\nVary: B\r\n\r\nhello"},
 	{name: "hop-by-hop fields",
-		request: "GET / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\nAccept: a\r\n\r\n",
-		answer:  "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\n\r\n"},
+		request: "GET / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\nKeep-Alive: " +
+			"timeout=5\r\nAccept: a\r\n\r\n",
+		answer: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\nKeep-Alive: " +
+			"timeout=5\r\n\r\n"},
 	{name: "fields that Connection names",
-		request: "GET / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nAccept: a\r\n\r\n",
-		answer:  "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: X-Back\r\nX-Back: 1\r\n\r\n",
-		nginx:   "it does not look into Connection"},
+		request: "GET / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\n" +
+			"Accept: a\r\n\r\n",
+		answer: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: X-Back\r\nX-Back: 1\r\n\r\n",
+		nginx:  "it does not look into Connection"},
 	{name: "HEAD",
 		request: "HEAD /file HTTP/1.1\r\nHost: x\r\n\r\n",
 		answer:  "HTTP/1.1 200 OK\r\nContent-Length: 123456\r\nContent-Type: image/png\r\n\r\n"},
 	{name: "OPTIONS",
-		request: "OPTIONS /file HTTP/1.1\r\nHost: x\r\nOrigin: https://a.example\r\nAccess-Control-Request-Method: PUT\r\n\r\n",
-		answer:  "HTTP/1.1 204 No Content\r\nAllow: GET, PUT\r\nAccess-Control-Allow-Origin: *\r\n\r\n"},
-	{name: "a method of one's own", request: "PROPFIND /dav HTTP/1.1\r\nHost: x\r\nDepth: 1\r\n\r\n"},
-	{name: "lower-case method", request: "get / HTTP/1.1\r\nHost: x\r\n\r\n", nginx: "it refuses the method"},
+		request: "OPTIONS /file HTTP/1.1\r\nHost: x\r\nOrigin: https://a.example\r\n" +
+			"Access-Control-Request-Method: PUT\r\n\r\n",
+		answer: "HTTP/1.1 204 No Content\r\nAllow: GET, PUT\r\nAccess-Control-Allow-Origin: " +
+			"*\r\n\r\n"},
+	{name: "a method of one's own",
+		request: "PROPFIND /dav HTTP/1.1\r\nHost: x\r\nDepth: 1\r\n\r\n"},
+	{name: "lower-case method", request: "get / HTTP/1.1\r\nHost: x\r\n\r\n",
+		nginx: "it refuses the method"},
 	{name: "a body with a length",
-		request: "POST /p HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{\"a\":\"b\"}"},
+		request: "POST /p HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" +
+			"Content-Length: 9\r\n\r\n{\"a\":\"b\"}"},
 	{name: "an empty body with a length", request: "POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"},
 	{name: "a body of GET", request: "GET /p HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok"},
 	{name: "a long body with a length",
-		request: "PUT /p HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n" + strings.Repeat("x", 300000)},
+		request: "PUT /p HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n" +
+			strings.Repeat("x", 300000)},
 	{name: "a chunked body",
-		request: "POST /p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1;ext=1\r\n!\r\n0\r\n\r\n"},
+		request: "POST /p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n" +
+			"1;ext=1\r\n!\r\n0\r\n\r\n"},
 	{name: "a chunked body with trailers",
-		request: "POST /p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n",
-		nginx:   "it drops trailers"},
+		request: "POST /p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n" +
+			"\r\n5\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n",
+		nginx: "it drops trailers"},
 	{name: "a chunked answer",
-		answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n7;a=b\r\n, world\r\n0\r\n\r\n"},
+		answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n7;a=b\r\n, " +
+			"world\r\n0\r\n\r\n"},
 	{name: "a chunked answer with trailers",
 		request: "GET / HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: TE\r\n\r\n",
-		answer:  "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 7\r\nX-Late: 8\r\n\r\n",
-		nginx:   "it drops trailers"},
+		answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5\r\n" +
+			"hello\r\n0\r\nX-Sum: 7\r\nX-Late: 8\r\n\r\n",
+		nginx: "it drops trailers"},
 	{name: "an answer that ends with its connection",
 		answer: "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nhello until the end"},
-	{name: "an answer of HTTP/1.0", answer: "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nold"},
-	{name: "lines that end with LF alone", answer: "HTTP/1.1 200 OK\nContent-Length: 2\nA: b\n\nok", nginx: "the same, but the peer without a proxy cannot"},
+	{name: "an answer of HTTP/1.0",
+		answer: "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nold"},
+	{name: "lines that end with LF alone", answer: "HTTP/1.1 200 OK\nContent-Length: 2\nA: b\n\nok",
+		nginx: "the same, but the peer without a proxy cannot"},
 	{name: "an answer without a type", answer: "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>"},
 	{name: "204", answer: "HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n"},
-	{name: "304", answer: "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\nCache-Control: max-age=5\r\n\r\n"},
-	{name: "a redirect", answer: "HTTP/1.1 302 Found\r\nLocation: /next?a=b\r\nContent-Length: 0\r\n\r\n"},
-	{name: "a challenge", answer: "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"a\"\r\nContent-Length: 2\r\n\r\nno"},
-	{name: "409", answer: "HTTP/1.1 409 Conflict\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"},
+	{name: "304", answer: "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\nCache-Control: " +
+		"max-age=5\r\n\r\n"},
+	{name: "a redirect", answer: "HTTP/1.1 302 Found\r\nLocation: /next?a=b\r\nContent-Length: " +
+		"0\r\n\r\n"},
+	{name: "a challenge", answer: "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic " +
+		"realm=\"a\"\r\nContent-Length: 2\r\n\r\nno"},
+	{name: "409", answer: "HTTP/1.1 409 Conflict\r\nContent-Type: application/json\r\n" +
+		"Content-Length: 2\r\n\r\n{}"},
 	{name: "500", answer: "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\noops"},
 	{name: "early hints",
-		answer: "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\nB: c\r\n\r\nok",
-		nginx:  "it drops informational answers"},
-	{name: "expectation", request: "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nok",
+		answer: "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\nHTTP/1.1 200 " +
+			"OK\r\nContent-Length: 2\r\nB: c\r\n\r\nok",
+		nginx: "it drops informational answers"},
+	{name: "expectation", request: "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n" +
+		"Content-Length: 2\r\n\r\nok",
 		answer: "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
 		nginx:  "it answers expectations itself"},
 }
@@ -217,7 +247,8 @@ func TestCompare(t *testing.T) {
 			ours := exchangeBy(t, "tcp", srv.Listener.Addr().String(), request, arrived)
 			compare(t, "sandpool", direct, ours)
 			if test.nginx == "" {
-				compare(t, "nginx", direct, exchangeBy(t, "tcp", nginx(t, c.socket(8080)), request, arrived))
+				compare(t, "nginx", direct, exchangeBy(t, "tcp", nginx(t, c.socket(8080)), request,
+					arrived))
 			}
 		})
 	}
@@ -227,7 +258,8 @@ func compare(t *testing.T, by string, direct, through seen) {
 	t.Helper()
 	hop := []string{"Connection", "Keep-Alive", "X-Hop", "X-Back", "Trailer", "Te"}
 	added := append(hop, "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
-	if diff := cmp.Diff(direct.request.without(hop...), through.request.without(added...)); diff != "" {
+	if diff := cmp.Diff(direct.request.without(hop...), through.request.without(added...)); diff !=
+		"" {
 		t.Errorf("what arrives through %s differs (-direct +through):\n%s", by, diff)
 	}
 	for _, s := range []*seen{&direct, &through} {
@@ -244,18 +276,27 @@ func compare(t *testing.T, by string, direct, through seen) {
 // What the container must not see is gone, and what tells it of its caller cannot be forged.
 func TestWhatIsTakenOut(t *testing.T) {
 	arrived := make(chan http.Header, 1)
-	srv, _ := newFront(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { arrived <- r.Header }))
-	raw := "GET / HTTP/1.1\r\nHost: pool.example\r\nConnection: close, X-Forwarded-For, Forwarded\r\n" +
-		"Authorization: Bearer secret\r\nProxy-Authorization: Basic secret\r\nX-Ms-Apikey: secret\r\nX_Ms_Apikey: secret\r\n" +
-		"X-Ms-Session-Identifier: secret\r\nCookie: a=1; sandpool-session=secret; b=2\r\nCookie: __Host-sandpool-session=secret\r\n" +
-		"Forwarded: for=forged\r\nX-Forwarded-For: forged\r\nX_Forwarded_For: forged\r\nX-Forwarded_For: forged\r\nX-Forwarded-User: forged\r\n" +
-		"X-Forwarded-Prefix: forged\r\nX-Real-Ip: forged\r\nX-Real_Ip: forged\r\nX-Original-Url: /forged\r\nX-Rewrite-Url: /forged\r\nX-Sandpool-Pool: forged\r\n" +
+	srv, _ := newFront(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		arrived <- r.Header
+	}))
+	raw := "GET / HTTP/1.1\r\nHost: pool.example\r\nConnection: close, X-Forwarded-For, " +
+		"Forwarded\r\n" +
+		"Authorization: Bearer secret\r\nProxy-Authorization: Basic secret\r\nX-Ms-Apikey: " +
+		"secret\r\nX_Ms_Apikey: secret\r\n" +
+		"X-Ms-Session-Identifier: secret\r\nCookie: a=1; sandpool-session=secret; b=2\r\nCookie: " +
+		"__Host-sandpool-session=secret\r\n" +
+		"Forwarded: for=forged\r\nX-Forwarded-For: forged\r\nX_Forwarded_For: forged\r\n" +
+		"X-Forwarded_For: forged\r\nX-Forwarded-User: forged\r\n" +
+		"X-Forwarded-Prefix: forged\r\nX-Real-Ip: forged\r\nX-Real_Ip: forged\r\nX-Original-Url: " +
+		"/forged\r\nX-Rewrite-Url: /forged\r\nX-Sandpool-Pool: forged\r\n" +
 		"Upgrade: h2c\r\nHTTP2-Settings: AAA\r\nTe: gzip\r\nProxy-Connection: keep-alive\r\n\r\n"
 	if got := ask(t, srv.Listener.Addr().String(), raw); !strings.HasPrefix(got, "HTTP/1.1 200") {
 		t.Fatal(got)
 	}
-	want := http.Header{"Cookie": {"a=1; b=2"}, "Forwarded": {`for=127.0.0.1;host="pool.example";proto=http`},
-		"X-Forwarded-For": {"127.0.0.1"}, "X-Forwarded-Host": {"pool.example"}, "X-Forwarded-Proto": {"http"}}
+	want := http.Header{"Cookie": {"a=1; b=2"},
+		"Forwarded":       {`for=127.0.0.1;host="pool.example";proto=http`},
+		"X-Forwarded-For": {"127.0.0.1"}, "X-Forwarded-Host": {"pool.example"},
+		"X-Forwarded-Proto": {"http"}}
 	if diff := cmp.Diff(want, <-arrived); diff != "" {
 		t.Error(diff)
 	}

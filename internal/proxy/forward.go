@@ -163,8 +163,8 @@ func (x *exchange) failed(err error) (again bool, _ error) {
 	return false, x.s.why(lost(err))
 }
 
-// callerFault returns the error of a body that did not come, nil if that is not what went wrong. The
-// server cancels a request's context a moment before its body says why.
+// callerFault returns the error of a body that did not come, nil if that is not what went wrong.
+// The server cancels a request's context a moment before its body says why.
 func (x *exchange) callerFault() error {
 	if x.r.Context().Err() != nil && x.sent != nil {
 		wait := time.NewTimer(endGrace)

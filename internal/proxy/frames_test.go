@@ -84,31 +84,39 @@ func frameCases() (cases []frameCase) {
 	// 3: reserved bits
 	for _, rsv := range []byte{0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70} {
 		for _, op := range []byte{text, binaryOp, ping, closeOp} {
-			add(fmt.Sprintf("3 bits %x of op %d", rsv, op), frame(fin|text, x(3)), frame(fin|rsv|op, x(2)), frame(fin|ping, nil))
+			add(fmt.Sprintf("3 bits %x of op %d", rsv, op), frame(fin|text, x(3)),
+				frame(fin|rsv|op, x(2)), frame(fin|ping, nil))
 		}
 	}
 	// 4: reserved opcodes
 	for _, op := range []byte{3, 4, 5, 6, 7, 11, 12, 13, 14, 15} {
-		add(fmt.Sprintf("4 op %d", op), frame(fin|text, x(3)), frame(fin|op, x(2)), frame(fin|ping, nil))
+		add(fmt.Sprintf("4 op %d", op), frame(fin|text, x(3)), frame(fin|op, x(2)),
+			frame(fin|ping, nil))
 	}
 	// 5: fragments
 	add("5.1 ping in fragments", frame(ping, x(2)), frame(fin|more, x(2)))
 	add("5.2 pong in fragments", frame(pong, x(2)), frame(fin|more, x(2)))
 	add("5.3", frame(text, x(2)), frame(fin|more, x(2)), bye)
-	add("5.6 ping between", frame(text, x(2)), frame(fin|ping, []byte("p")), frame(fin|more, x(2)), bye)
+	add("5.6 ping between", frame(text, x(2)), frame(fin|ping, []byte("p")), frame(fin|more, x(2)),
+		bye)
 	add("5.9 continues nothing", frame(fin|more, x(2)), frame(fin|text, x(2)))
 	add("5.15", frame(text, x(1)), frame(fin|more, x(1)), frame(more, x(1)), frame(fin|text, x(1)))
 	add("5.18 two beginnings", frame(text, x(2)), frame(fin|text, x(2)))
-	add("5.19 many", frame(text, x(1)), bytes.Repeat(frame(more, x(1)), 100), frame(fin|more, nil), bye)
+	add("5.19 many", frame(text, x(1)), bytes.Repeat(frame(more, x(1)), 100), frame(fin|more, nil),
+		bye)
 	// 6: text that is and is not UTF-8
-	for i, s := range []string{"\u03ba\u1f79\u03c3\u03bc\u03b5", "\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4\x90\x80\x80edited", "\x00",
-		"\xf0\x90\x80\x80", "\xed\xa0\x80", "\xf8\x88\x80\x80\x80", "\xc0\xaf", "\xff", "\xef\xbf\xbf", "\xc3"} {
+	for i, s := range []string{"\u03ba\u1f79\u03c3\u03bc\u03b5",
+		"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4\x90\x80\x80edited", "\x00",
+		"\xf0\x90\x80\x80", "\xed\xa0\x80", "\xf8\x88\x80\x80\x80", "\xc0\xaf", "\xff",
+		"\xef\xbf\xbf", "\xc3"} {
 		add(fmt.Sprintf("6.%d", i), frame(fin|text, []byte(s)), bye)
 		chopped(fmt.Sprintf("6.%d byte by byte", i), 1, frame(fin|text, []byte(s)), bye)
-		add(fmt.Sprintf("6.%d in fragments", i), frame(text, []byte(s[:1])), frame(fin|more, []byte(s[1:])), bye)
+		add(fmt.Sprintf("6.%d in fragments", i), frame(text, []byte(s[:1])),
+			frame(fin|more, []byte(s[1:])), bye)
 	}
 	// 7: closing
-	for _, code := range []int{0, 999, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1015, 1016, 1100, 2000, 2999, 3000, 3999, 4000, 4999, 5000, 65535} {
+	for _, code := range []int{0, 999, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008, 1009,
+		1010, 1011, 1012, 1015, 1016, 1100, 2000, 2999, 3000, 3999, 4000, 4999, 5000, 65535} {
 		add(fmt.Sprintf("7 code %d", code), closeFrame(code, "why"))
 	}
 	add("7.1 text after close", bye, frame(fin|text, x(3)))
@@ -121,7 +129,8 @@ func frameCases() (cases []frameCase) {
 	// 9 and 10: large ones
 	for _, n := range []int{1 << 18, 1 << 20, 4 << 20} {
 		add(fmt.Sprintf("9 %d bytes", n), frame(fin|binaryOp, x(n)), bye)
-		add(fmt.Sprintf("9 %d bytes in fragments", n), frame(binaryOp, x(n/4)), frame(more, x(n/4)), frame(more, x(n/4)), frame(fin|more, x(n/4)), bye)
+		add(fmt.Sprintf("9 %d bytes in fragments", n), frame(binaryOp, x(n/4)), frame(more, x(n/4)),
+			frame(more, x(n/4)), frame(fin|more, x(n/4)), bye)
 		chopped(fmt.Sprintf("9 %d bytes in pieces", n), 16411, frame(fin|text, x(n)), bye)
 	}
 	add("9 many small ones", bytes.Repeat(frame(fin|text, x(64)), 2000), bye)
@@ -147,14 +156,16 @@ func (c frameCase) play(t *testing.T, network, addr string) []byte {
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
-	_, _ = io.WriteString(conn, "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	_, _ = io.WriteString(conn,
+		"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 	r := bufio.NewReader(conn)
 	tp := textproto.NewReader(r)
 	if line, err := tp.ReadLine(); err != nil || line != "HTTP/1.1 101 Switching Protocols" {
 		t.Fatalf("%q, %v", line, err)
 	}
-	if h, err := tp.ReadMIMEHeader(); err != nil || h.Get("Sec-Websocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
+	if h, err := tp.ReadMIMEHeader(); err != nil ||
+		h.Get("Sec-Websocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
 		t.Fatalf("%v, %v", h, err)
 	}
 	go func() {
@@ -188,8 +199,10 @@ func TestWebSocketFrames(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			direct := test.play(t, "unix", c.socket(8080))
 			through := test.play(t, "tcp", srv.Listener.Addr().String())
-			if len(direct) == 0 && strings.HasPrefix(test.name, "1 ") || !bytes.Equal(direct, through) {
-				t.Errorf("%d bytes, not %d: %.100q, not %.100q", len(through), len(direct), through, direct)
+			if len(direct) == 0 && strings.HasPrefix(test.name, "1 ") ||
+				!bytes.Equal(direct, through) {
+				t.Errorf("%d bytes, not %d: %.100q, not %.100q", len(through), len(direct), through,
+					direct)
 			}
 		})
 	}

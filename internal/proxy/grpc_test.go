@@ -29,7 +29,8 @@ func grpcFront(t *testing.T) (testgrpc.TestServiceClient, *container) {
 	p := New(Options{})
 	t.Cleanup(p.Close)
 	front := front(t, p, c, Target{Port: 8080})
-	conn, err := grpc.NewClient(front.Listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(front.Listener.Addr().String(),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,13 +44,20 @@ func TestGRPC(t *testing.T) {
 	client, _ := grpcFront(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for name, do := range map[string]func(context.Context, testgrpc.TestServiceClient, ...grpc.CallOption){
+	for name, do := range map[string]func(context.Context, testgrpc.TestServiceClient,
+		...grpc.CallOption){
 		"empty unary": interop.DoEmptyUnaryCall, "large unary": interop.DoLargeUnaryCall,
-		"client streaming": interop.DoClientStreaming, "server streaming": interop.DoServerStreaming,
-		"both streaming": interop.DoPingPong, "empty stream": interop.DoEmptyStream,
-		"metadata": interop.DoCustomMetadata, "status": interop.DoStatusCodeAndMessage, "special status": interop.DoSpecialStatusMessage,
-		"deadline": interop.DoTimeoutOnSleepingServer, "cancel before": interop.DoCancelAfterBegin,
-		"cancel in the middle": interop.DoCancelAfterFirstResponse, "no method": func(ctx context.Context, _ testgrpc.TestServiceClient, _ ...grpc.CallOption) {},
+		"client streaming": interop.DoClientStreaming,
+		"server streaming": interop.DoServerStreaming,
+		"both streaming":   interop.DoPingPong, "empty stream": interop.DoEmptyStream,
+		"metadata": interop.DoCustomMetadata, "status": interop.DoStatusCodeAndMessage,
+		"special status":       interop.DoSpecialStatusMessage,
+		"deadline":             interop.DoTimeoutOnSleepingServer,
+		"cancel before":        interop.DoCancelAfterBegin,
+		"cancel in the middle": interop.DoCancelAfterFirstResponse,
+		"no method": func(ctx context.Context, _ testgrpc.TestServiceClient,
+			_ ...grpc.CallOption) {
+		},
 	} {
 		t.Run(name, func(t *testing.T) { do(ctx, client) })
 	}
@@ -64,7 +72,8 @@ func TestGRPCSessionEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask := &testgrpc.StreamingOutputCallRequest{ResponseParameters: []*testgrpc.ResponseParameters{{Size: 10}}}
+	ask := &testgrpc.StreamingOutputCallRequest{ResponseParameters: []*testgrpc.ResponseParameters{
+		{Size: 10}}}
 	for range 3 {
 		if err := stream.Send(ask); err != nil {
 			t.Fatal(err)
@@ -85,28 +94,37 @@ func TestGRPCSessionEnds(t *testing.T) {
 // What HTTP/2 lets into a request's head, and HTTP/1.1 would read as its end, is refused.
 func TestSplittingByHTTP2(t *testing.T) {
 	arrived := make(chan string, 16)
-	srv, _ := newFront(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { arrived <- r.RequestURI }))
+	srv, _ := newFront(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		arrived <- r.RequestURI
+	}))
 	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	for _, bad := range []map[string]string{
-		{":path": "/a HTTP/1.1\r\nHost: x\r\n\r\nGET /smuggled"}, {":path": "/a b"}, {":path": "/a\tb"}, {":path": "/a\x00b"}, {":path": "/?a b"}, {":path": "*"},
-		{":path": "/a", ":method": "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\nGET"}, {":path": "/a", ":method": "G T"}, {":path": "/a", ":method": ""},
-		{":path": "/a", ":authority": "x\r\nX-Forwarded-For: forged"}, {":path": "/a", ":authority": "x y"}, {":path": "/a", ":authority": `x"y`},
-		{":path": "/a", "x-a": "b\r\nTransfer-Encoding: chunked"}, {":path": "/a", "x-a\r\nb": "c"}, {":path": "/a", "x a": "c"}, {":path": "/a", "transfer-encoding": "chunked"},
-		{":path": "/a", "connection": "x"}, {":path": "/a", "x-a": "b\nc"}, {":path": "/a", "x-a": "b\x00c"},
+		{":path": "/a HTTP/1.1\r\nHost: x\r\n\r\nGET /smuggled"}, {":path": "/a b"}, {
+			":path": "/a\tb"}, {":path": "/a\x00b"}, {":path": "/?a b"}, {":path": "*"},
+		{":path": "/a", ":method": "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\nGET"}, {":path": "/a",
+			":method": "G T"}, {":path": "/a", ":method": ""},
+		{":path": "/a", ":authority": "x\r\nX-Forwarded-For: forged"}, {":path": "/a",
+			":authority": "x y"}, {":path": "/a", ":authority": `x"y`},
+		{":path": "/a", "x-a": "b\r\nTransfer-Encoding: chunked"}, {":path": "/a", "x-a\r\nb": "c"},
+		{":path": "/a", "x a": "c"}, {":path": "/a", "transfer-encoding": "chunked"},
+		{":path": "/a", "connection": "x"}, {":path": "/a", "x-a": "b\nc"}, {":path": "/a",
+			"x-a": "b\x00c"},
 	} {
 		if status := ask2(t, srv.Listener.Addr().String(), bad); status == "200" {
 			t.Errorf("%q is forwarded", bad)
 		}
 	}
 	// Length and body that differ.
-	if status := ask2(t, srv.Listener.Addr().String(), map[string]string{":path": "/a", ":method": "POST", "content-length": "5"}); status == "200" {
+	if status := ask2(t, srv.Listener.Addr().String(), map[string]string{":path": "/a",
+		":method": "POST", "content-length": "5"}); status == "200" {
 		t.Error("a length without a body is forwarded")
 	}
-	if status := ask2(t, srv.Listener.Addr().String(), map[string]string{":path": "/good?a=b;c"}); status != "200" {
+	if status := ask2(t, srv.Listener.Addr().String(),
+		map[string]string{":path": "/good?a=b;c"}); status != "200" {
 		t.Errorf("status %q of a good request", status)
 	}
 	close(arrived)
@@ -137,9 +155,11 @@ func TestHTTP2(t *testing.T) {
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
 	two := &http.Client{Transport: &http.Transport{Protocols: &protocols}}
-	for name, client := range map[string]*http.Client{"from HTTP/1.1": http.DefaultClient, "from HTTP/2": two} {
+	for name, client := range map[string]*http.Client{"from HTTP/1.1": http.DefaultClient,
+		"from HTTP/2": two} {
 		t.Run(name, func(t *testing.T) {
-			r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL, io.NopCloser(strings.NewReader("hello")))
+			r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL,
+				io.NopCloser(strings.NewReader("hello")))
 			r.URL.Opaque = "//" + r.URL.Host + "//a//../%2F;x?a;b=%zz"
 			r.Trailer = http.Header{"X-Ask": {"7"}}
 			r.Header.Set("Authorization", "Bearer secret")
@@ -149,13 +169,15 @@ func TestHTTP2(t *testing.T) {
 			}
 			defer resp.Body.Close()
 			body, err := io.ReadAll(resp.Body)
-			if err != nil || string(body) != "hello" || resp.Trailer.Get("X-Sum") != "7" || resp.Header.Get("X-Proto") != "HTTP/2.0" {
+			if err != nil || string(body) != "hello" || resp.Trailer.Get("X-Sum") != "7" ||
+				resp.Header.Get("X-Proto") != "HTTP/2.0" {
 				t.Errorf("%q, %v, %v, trailer %v", body, err, resp.Header, resp.Trailer)
 			}
 			if got := resp.Header.Get("X-Uri"); got != "//a//../%2F;x?a;b=%zz" {
 				t.Errorf("the path is %q", got)
 			}
-			if names := resp.Header.Get("X-Names"); strings.Contains(names, "Authorization") || !strings.Contains(names, "X-Forwarded-For") {
+			if names := resp.Header.Get("X-Names"); strings.Contains(names, "Authorization") ||
+				!strings.Contains(names, "X-Forwarded-For") {
 				t.Errorf("fields %s", names)
 			}
 		})

@@ -93,7 +93,8 @@ func ownPage(r *http.Request) bool {
 	case "":
 	default:
 		// Following a link from elsewhere is no more than typing the address.
-		return r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document" &&
+		return r.Header.Get("Sec-Fetch-Mode") == "navigate" &&
+			r.Header.Get("Sec-Fetch-Dest") == "document" &&
 			(r.Method == http.MethodGet || r.Method == http.MethodHead)
 	}
 	// Browsers leave the header out where the address is not HTTPS, but for loopback.
@@ -110,7 +111,8 @@ func ownPage(r *http.Request) bool {
 // same session. Other clients never see a cookie. It must be called before Serve.
 func Remember(w http.ResponseWriter, r *http.Request, identifier sandpool.Identifier) {
 	navigates := r.Header.Get("Sec-Fetch-Mode") == "navigate" ||
-		r.Header.Get("Sec-Fetch-Mode") == "" && strings.Contains(r.Header.Get("Accept"), "text/html")
+		r.Header.Get("Sec-Fetch-Mode") == "" &&
+			strings.Contains(r.Header.Get("Accept"), "text/html")
 	if r.Method != http.MethodGet || !navigates {
 		return
 	}

@@ -39,8 +39,9 @@ var sandboxes atomic.Int64
 func newContainer(t testing.TB) *container {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
-	c := &container{t: t, dir: t.TempDir(), ctx: ctx, cancel: cancel, ports: map[int]func(context.Context) (net.Conn, error){},
-		id: sandpool.SandboxID("s" + strings.Repeat("x", int(sandboxes.Add(1))))}
+	c := &container{t: t, dir: t.TempDir(), ctx: ctx, cancel: cancel,
+		ports: map[int]func(context.Context) (net.Conn, error){},
+		id:    sandpool.SandboxID("s" + strings.Repeat("x", int(sandboxes.Add(1))))}
 	t.Cleanup(func() { c.end("the test is over") })
 	return c
 }
@@ -105,7 +106,8 @@ func (c *container) serve(port int, h http.Handler) {
 	var p http.Protocols
 	p.SetHTTP1(true)
 	p.SetUnencryptedHTTP2(true)
-	srv := &http.Server{Handler: h, Protocols: &p, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	srv := &http.Server{Handler: h, Protocols: &p, ErrorLog: slog.NewLogLogger(slog.DiscardHandler,
+		0)}
 	l := c.listen(port)
 	go srv.Serve(l) //nolint:errcheck // it ends with the test
 	c.t.Cleanup(func() { _ = srv.Close() })

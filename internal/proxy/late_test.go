@@ -36,10 +36,13 @@ func (b *lateBody) Close() error { return nil }
 // end the whole program.
 func TestBodyReadAfterHandler(t *testing.T) {
 	c := newContainer(t)
-	c.serve(8080, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	c.serve(8080, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+	}))
 	p := New(Options{})
 	t.Cleanup(p.Close)
-	body := &lateBody{over: make(chan struct{}), asked: make(chan struct{}), again: make(chan struct{})}
+	body := &lateBody{over: make(chan struct{}), asked: make(chan struct{}),
+		again: make(chan struct{})}
 	srv := serveFunc(t, func(w http.ResponseWriter, r *http.Request) error {
 		r.Body = body
 		return p.Serve(w, r, c, Target{Port: 8080, HTTP2: true, Path: "/"})

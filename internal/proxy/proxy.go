@@ -172,8 +172,9 @@ func (p *Proxy) session(to Session) (*session, error) {
 		return s, nil
 	}
 	if p.closed {
-		return nil, &sandpool.Error{Class: sandpool.Unavailable, Message: "The server is shutting down.",
-			Err: errors.New("proxy: closed")}
+		return nil, &sandpool.Error{Class: sandpool.Unavailable,
+			Message: "The server is shutting down.",
+			Err:     errors.New("proxy: closed")}
 	}
 	s := &session{proxy: p, to: to, busy: map[io.Closer]struct{}{}}
 	p.sessions[id] = s

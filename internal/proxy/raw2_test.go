@@ -25,7 +25,8 @@ func ask2(t *testing.T, addr string, fields map[string]string) string {
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	var block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
-	for name, def := range map[string]string{":method": "GET", ":scheme": "http", ":authority": "x", ":path": "/"} {
+	for name, def := range map[string]string{":method": "GET", ":scheme": "http", ":authority": "x",
+		":path": "/"} {
 		if v, ok := fields[name]; ok {
 			def = v
 		}
@@ -39,7 +40,8 @@ func ask2(t *testing.T, addr string, fields map[string]string) string {
 	_, _ = conn.Write([]byte(http2.ClientPreface))
 	fr := http2.NewFramer(conn, conn)
 	_ = fr.WriteSettings()
-	_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: true})
+	_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(),
+		EndHeaders: true, EndStream: true})
 	status := ""
 	dec := hpack.NewDecoder(4096, func(f hpack.HeaderField) {
 		if f.Name == ":status" {

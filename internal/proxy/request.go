@@ -241,7 +241,8 @@ func trailerAllowed(name string) bool {
 	var buf [64]byte
 	low := lowerInto(&buf, name)
 	switch low {
-	case "authorization", "cookie", "set-cookie", "content-encoding", "content-type", "content-range":
+	case "authorization", "cookie", "set-cookie", "content-encoding", "content-type",
+		"content-range":
 		return false
 	}
 	return !hopByHop[low] && !framing[low] && !private(low)
@@ -302,7 +303,8 @@ func checkField(name string, values []string) error {
 	}
 	for _, v := range values {
 		if !fieldText(v) {
-			return refuse("header", "The value of the header %s has a control character.", clip(name))
+			return refuse("header", "The value of the header %s has a control character.",
+				clip(name))
 		}
 	}
 	return nil
@@ -334,7 +336,8 @@ func isToken(s, also string) bool {
 	for i := range len(s) {
 		c := s[i]
 		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
-		if !letter && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 && strings.IndexByte(also, c) < 0 {
+		if !letter && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 &&
+			strings.IndexByte(also, c) < 0 {
 			return false
 		}
 	}

@@ -147,7 +147,8 @@ func (h *head) frame() error {
 			h.length = int64(n) //nolint:gosec // ParseUint was told 63 bits
 		case "Transfer-Encoding":
 			if coding != "" || !strings.EqualFold(value, "chunked") {
-				return badAnswer("its transfer coding is %q; only chunked is known", clip(coding+value))
+				return badAnswer("its transfer coding is %q; only chunked is known",
+					clip(coding+value))
 			}
 			coding, h.chunked = value, true
 		case "Connection":

@@ -40,12 +40,18 @@ func TestSlow(t *testing.T) {
 	t.Cleanup(p.Close)
 	addr := front(t, p, c, Target{Port: 8080}).Listener.Addr().String()
 	for name, test := range map[string]struct{ raw, want string }{
-		"a container that says nothing": {"GET /silent HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 504 "},
-		"a container that stops":        {"GET /head HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 "},
-		"a caller that takes nothing":   {"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n", ""},
-		"a short body that stops":       {"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello", "HTTP/1.1 408 "},
-		"a long body that stops":        {"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nhello", "HTTP/1.1 408 "},
-		"a chunked body that stops":     {"POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "HTTP/1.1 408 "},
+		"a container that says nothing": {"GET /silent HTTP/1.1\r\nHost: x\r\n\r\n",
+			"HTTP/1.1 504 "},
+		"a container that stops":      {"GET /head HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 "},
+		"a caller that takes nothing": {"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n", ""},
+		"a short body that stops": {
+			"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello", "HTTP/1.1 408 "},
+		"a long body that stops": {
+			"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nhello",
+			"HTTP/1.1 408 "},
+		"a chunked body that stops": {
+			"POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+			"HTTP/1.1 408 "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := net.Dial("tcp", addr)
@@ -101,7 +107,10 @@ func TestTooManyCalls(t *testing.T) {
 	c := newContainer(t)
 	hold := make(chan struct{})
 	arrived := make(chan struct{})
-	c.serve(8080, http.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request) { arrived <- struct{}{}; <-hold }))
+	c.serve(8080, http.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request) {
+		arrived <- struct{}{}
+		<-hold
+	}))
 	p := New(Options{MaxCalls: 3})
 	t.Cleanup(p.Close)
 	srv := front(t, p, c, Target{Port: 8080})
@@ -129,7 +138,10 @@ func TestIdleStreams(t *testing.T) {
 	c := newContainer(t)
 	hold := make(chan struct{})
 	var open atomic.Int64
-	c.serve(8080, http.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request) { open.Add(1); <-hold }))
+	c.serve(8080, http.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request) {
+		open.Add(1)
+		<-hold
+	}))
 	p := New(Options{MaxIdle: 2, IdleTime: 100 * time.Millisecond})
 	t.Cleanup(p.Close)
 	srv := front(t, p, c, Target{Port: 8080})

@@ -383,7 +383,8 @@ func (s *session) dialError(ctx context.Context, port int, err error) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return s.why(&sandpool.Error{Class: sandpool.Unavailable, Code: codeTimeout, Target: "container",
+		return s.why(&sandpool.Error{Class: sandpool.Unavailable, Code: codeTimeout,
+			Target:  "container",
 			Message: "The container did not accept a connection in time.", Err: err})
 	}
 	return s.why(unreachable(port, err))

@@ -21,7 +21,8 @@ import (
 // Each piece of an answer reaches the caller when the container has sent it, whatever its framing.
 func TestFlush(t *testing.T) {
 	for name, head := range map[string]string{
-		"chunked": "Transfer-Encoding: chunked\r\n", "with a length": "Content-Length: 30\r\n", "until the end": "",
+		"chunked": "Transfer-Encoding: chunked\r\n", "with a length": "Content-Length: 30\r\n",
+		"until the end": "",
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newContainer(t)
@@ -31,7 +32,8 @@ func TestFlush(t *testing.T) {
 				if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
 					return
 				}
-				fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n%s\r\n", head)
+				fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n%s\r\n",
+					head)
 				for i := range 3 {
 					<-step
 					event := fmt.Sprintf("data: %d\n\n\n", i)
@@ -46,7 +48,8 @@ func TestFlush(t *testing.T) {
 			})
 			p := New(Options{})
 			t.Cleanup(p.Close)
-			resp, err := http.Get(front(t, p, c, Target{Port: 8080}).URL) // returns when the head is here
+			// returns when the head is here
+			resp, err := http.Get(front(t, p, c, Target{Port: 8080}).URL)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -54,11 +57,13 @@ func TestFlush(t *testing.T) {
 			for i := range 3 {
 				step <- struct{}{}
 				p := make([]byte, 10)
-				if _, err := io.ReadFull(resp.Body, p); err != nil || string(p) != fmt.Sprintf("data: %d\n\n\n", i) {
+				if _, err := io.ReadFull(resp.Body, p); err != nil ||
+					string(p) != fmt.Sprintf("data: %d\n\n\n", i) {
 					t.Fatalf("event %d: %q, %v", i, p, err)
 				}
 			}
-			if rest, err := io.ReadAll(resp.Body); len(rest) > 0 || name == "chunked" && err != nil {
+			if rest, err := io.ReadAll(resp.Body); len(rest) > 0 || name == "chunked" &&
+				err != nil {
 				t.Errorf("%q, %v", rest, err)
 			}
 		})
@@ -87,7 +92,8 @@ func TestBothWays(t *testing.T) {
 	answers := bufio.NewReader(resp.Body)
 	for i := range 5 {
 		fmt.Fprintf(say, "%d\n", i)
-		if line, err := answers.ReadString('\n'); err != nil || line != fmt.Sprintf("you said %d\n", i) {
+		if line, err := answers.ReadString('\n'); err != nil ||
+			line != fmt.Sprintf("you said %d\n", i) {
 			t.Fatalf("%q, %v", line, err)
 		}
 	}
@@ -110,7 +116,8 @@ func TestExpect(t *testing.T) {
 		}
 		switch req.URL.Path {
 		case "/refuse":
-			_, _ = io.WriteString(conn, "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+			_, _ = io.WriteString(conn, "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n"+
+				"Connection: close\r\n\r\nno")
 			return
 		case "/ask":
 			_, _ = io.WriteString(conn, "HTTP/1.1 100 Continue\r\n\r\n")
@@ -118,19 +125,22 @@ func TestExpect(t *testing.T) {
 		}
 		n, _ := io.Copy(io.Discard, req.Body)
 		text := fmt.Sprint(n)
-		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(text), text)
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+			len(text), text)
 	})
 	p := New(Options{})
 	t.Cleanup(p.Close)
 	srv := front(t, p, c, Target{Port: 8080})
-	for path, want := range map[string]string{"/ask": "200 5", "/ignore": "200 5", "/refuse": "417 no"} {
+	for path, want := range map[string]string{"/ask": "200 5", "/ignore": "200 5",
+		"/refuse": "417 no"} {
 		var read atomic.Bool
-		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+path, readerFunc(func(p []byte) (int, error) {
-			if read.Swap(true) {
-				return 0, io.EOF
-			}
-			return copy(p, "hello"), nil
-		}))
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+path,
+			readerFunc(func(p []byte) (int, error) {
+				if read.Swap(true) {
+					return 0, io.EOF
+				}
+				return copy(p, "hello"), nil
+			}))
 		r.ContentLength = 5
 		r.Header.Set("Expect", "100-continue")
 		client := http.Client{Transport: &http.Transport{ExpectContinueTimeout: time.Minute}}
@@ -140,7 +150,8 @@ func TestExpect(t *testing.T) {
 		}
 		body, _ := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if got := fmt.Sprintf("%d %s", resp.StatusCode, body); got != want || read.Load() != (path != "/refuse") {
+		if got := fmt.Sprintf("%d %s", resp.StatusCode, body); got != want ||
+			read.Load() != (path != "/refuse") {
 			t.Errorf("%s: %s, body sent: %v", path, got, read.Load())
 		}
 	}
@@ -154,7 +165,8 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 // sending.
 func TestEarlyAnswer(t *testing.T) {
 	c := newContainer(t)
-	c.answers(8080, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 7\r\nConnection: close\r\n\r\ntoo big")
+	c.answers(8080,
+		"HTTP/1.1 413 Content Too Large\r\nContent-Length: 7\r\nConnection: close\r\n\r\ntoo big")
 	p := New(Options{})
 	t.Cleanup(p.Close)
 	srv := front(t, p, c, Target{Port: 8080})
@@ -165,7 +177,8 @@ func TestEarlyAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if text, err := io.ReadAll(resp.Body); resp.StatusCode != 413 || string(text) != "too big" || err != nil {
+	if text, err := io.ReadAll(resp.Body); resp.StatusCode != 413 || string(text) != "too big" ||
+		err != nil {
 		t.Errorf("%s %q %v", resp.Status, text, err)
 	}
 }
@@ -194,7 +207,8 @@ func TestIdleStreamClosed(t *testing.T) {
 		resp.Body.Close()
 		// The close may still be on its way when the next request is sent; then only what may be
 		// repeated is.
-		if string(body) != "ok" && i%2 == 0 && resp.Header.Get("X-Sandpool-Error") != codeUnreachable {
+		if string(body) != "ok" && i%2 == 0 &&
+			resp.Header.Get("X-Sandpool-Error") != codeUnreachable {
 			t.Fatalf("request %d: %s %q", i, resp.Status, body)
 		}
 		resp, err = http.Get(srv.URL)
@@ -211,7 +225,9 @@ func TestIdleStreamClosed(t *testing.T) {
 
 // Requests one after another share one stream.
 func TestStreamsAreKept(t *testing.T) {
-	srv, c := newFront(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))
+	srv, c := newFront(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(w, r.Body)
+	}))
 	for range 50 {
 		resp, err := http.Post(srv.URL, "text/plain", strings.NewReader("hello"))
 		if err != nil {
@@ -246,7 +262,8 @@ func TestSessionEnds(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(resp.Body)
-	if resp.StatusCode != http.StatusGone || !strings.Contains(string(body), "ran out of memory") || resp.Header.Get("X-Sandpool-Error") == "" {
+	if resp.StatusCode != http.StatusGone || !strings.Contains(string(body), "ran out of memory") ||
+		resp.Header.Get("X-Sandpool-Error") == "" {
 		t.Errorf("%s %s", resp.Status, body)
 	}
 	p.mu.Lock()
@@ -295,7 +312,8 @@ func TestGigabyte(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	for name, r := range map[string]io.Reader{"sized": io.LimitReader(&counting{}, size), "chunked": io.LimitReader(&counting{}, size)} {
+	for name, r := range map[string]io.Reader{"sized": io.LimitReader(&counting{}, size),
+		"chunked": io.LimitReader(&counting{}, size)} {
 		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL, r)
 		if name == "sized" {
 			req.ContentLength = size
@@ -356,7 +374,8 @@ func TestDialFails(t *testing.T) {
 	for status, err := range map[int]error{
 		http.StatusBadGateway:     errors.New("connection refused"),
 		http.StatusGatewayTimeout: context.DeadlineExceeded,
-		http.StatusGone:           sandpool.Errorf(sandpool.Ended, "", "", "The sandbox does not run."),
+		http.StatusGone: sandpool.Errorf(sandpool.Ended, "", "",
+			"The sandbox does not run."),
 	} {
 		c.mu.Lock()
 		c.ports[8080] = func(context.Context) (net.Conn, error) { return nil, err }
@@ -386,7 +405,9 @@ func TestOwnHeader(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	h := resp.Header
-	if resp.StatusCode != 503 || h.Get("X-Sandpool-Error") != "" || h.Get("X-Ms-Error-Code") != "Mine" || len(h["X-Ms-Request-Id"]) != 1 || h.Get("X-Ms-Request-Id") == "forged" {
+	if resp.StatusCode != 503 || h.Get("X-Sandpool-Error") != "" ||
+		h.Get("X-Ms-Error-Code") != "Mine" || len(h["X-Ms-Request-Id"]) != 1 ||
+		h.Get("X-Ms-Request-Id") == "forged" {
 		t.Errorf("%s %v", resp.Status, h)
 	}
 }

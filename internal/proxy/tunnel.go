@@ -24,7 +24,8 @@ const tunnelHelp = "GET .management/tunnel?port=PORT with the header Upgrade: tc
 // With Upgrade: tcp, the caller's connection becomes the tunnel, and each side can end what it
 // sends on its own. As a WebSocket, bytes go in binary messages whose bounds mean nothing; a close
 // ends both directions.
-func (p *Proxy) Tunnel(w http.ResponseWriter, r *http.Request, s Session, t Target, port string) error {
+func (p *Proxy) Tunnel(w http.ResponseWriter, r *http.Request, s Session, t Target,
+	port string) error {
 	number, err := tunnelPort(t, port)
 	if err != nil {
 		return err
@@ -91,7 +92,8 @@ func open(w http.ResponseWriter, r *http.Request, protocol string) (net.Conn, er
 			return nil, errAnswered
 		}
 		c.SetReadLimit(-1) // messages are read piece by piece
-		return websocket.NetConn(context.WithoutCancel(r.Context()), c, websocket.MessageBinary), nil
+		return websocket.NetConn(context.WithoutCancel(r.Context()), c, websocket.MessageBinary),
+			nil
 	}
 	caller, err := takeOver(w)
 	if err != nil {

@@ -15,7 +15,8 @@ func (x *exchange) switchProtocols(stop func() bool) error {
 	st := x.st
 	defer x.s.drop(st)
 	if !strings.EqualFold(x.head.get("Upgrade"), x.upgrade) {
-		return x.s.why(badAnswer("it changes to %q instead of %q", clip(x.head.get("Upgrade")), x.upgrade))
+		return x.s.why(badAnswer("it changes to %q instead of %q", clip(x.head.get("Upgrade")),
+			x.upgrade))
 	}
 	h := x.w.Header()
 	x.head.copyTo(h, x.t)
@@ -33,7 +34,8 @@ func (x *exchange) switchProtocols(stop func() bool) error {
 		return nil
 	}
 	defer x.s.let(caller)
-	_ = caller.SetWriteDeadline(time.Now().Add(x.p.options.Stall)) // the write will tell what is wrong
+	// the write will tell what is wrong
+	_ = caller.SetWriteDeadline(time.Now().Add(x.p.options.Stall))
 	if _, err := caller.Write(switchHead(h)); err != nil {
 		return nil // the caller has gone
 	}
@@ -88,7 +90,8 @@ func closeWrite(c net.Conn) error {
 func takeOver(w http.ResponseWriter) (*buffered, error) {
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return nil, refuse("Upgrade", "The protocol cannot be changed on this connection; use HTTP/1.1.")
+		return nil, refuse("Upgrade",
+			"The protocol cannot be changed on this connection; use HTTP/1.1.")
 	}
 	c := &buffered{Conn: conn}
 	if n := rw.Reader.Buffered(); n > 0 {

@@ -39,7 +39,8 @@ func TestWebSocket(t *testing.T) {
 	srv, c := newFront(t, http.HandlerFunc(echo))
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	ws, resp, err := websocket.Dial(ctx, srv.URL+"/chat?room=1", &websocket.DialOptions{Subprotocols: []string{"chat"}})
+	ws, resp, err := websocket.Dial(ctx, srv.URL+"/chat?room=1",
+		&websocket.DialOptions{Subprotocols: []string{"chat"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +73,8 @@ func TestUpgradeRefused(t *testing.T) {
 		paths = append(paths, r.URL.Path)
 		w.WriteHeader(http.StatusForbidden)
 	}))
-	got := ask(t, srv.Listener.Addr().String(), "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 777\r\n\r\n"+
+	got := ask(t, srv.Listener.Addr().String(), "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: "+
+		"Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 777\r\n\r\n"+
 		"GET /second HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 	if strings.Count(got, "HTTP/1.1 403") != 2 || fmt.Sprint(paths) != "[/ws /second]" {
 		t.Errorf("%v, %q", paths, got)
@@ -82,11 +84,13 @@ func TestUpgradeRefused(t *testing.T) {
 // A container cannot change to another protocol than the one asked for.
 func TestUpgradeToAnother(t *testing.T) {
 	c := newContainer(t)
-	c.answers(8080, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+	c.answers(8080,
+		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
 	p := New(Options{})
 	t.Cleanup(p.Close)
 	srv := front(t, p, c, Target{Port: 8080})
-	got := ask(t, srv.Listener.Addr().String(), "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n")
+	got := ask(t, srv.Listener.Addr().String(),
+		"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n")
 	if !strings.HasPrefix(got, "HTTP/1.1 502 ") {
 		t.Errorf("%q", got)
 	}
@@ -109,7 +113,8 @@ func openTunnel(t *testing.T, addr, port string) (net.Conn, *http.Response) {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
-	fmt.Fprintf(conn, "GET /.management/tunnel?port=%s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", port)
+	fmt.Fprintf(conn, "GET /.management/tunnel?port=%s HTTP/1.1\r\nHost: x\r\nConnection: "+
+		"Upgrade\r\nUpgrade: tcp\r\n\r\n", port)
 	r := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(r, nil)
 	if err != nil {
@@ -174,10 +179,12 @@ func TestTunnelRefused(t *testing.T) {
 	t.Cleanup(p.Close)
 	addr := tunnelFront(t, p, c, Target{Port: 8080, Ports: []int{6379}})
 	for port, want := range map[string]int{
-		"22": http.StatusForbidden, "0": http.StatusBadRequest, "65536": http.StatusBadRequest, "-1": http.StatusBadRequest,
+		"22": http.StatusForbidden, "0": http.StatusBadRequest, "65536": http.StatusBadRequest,
+		"-1":    http.StatusBadRequest,
 		"8080x": http.StatusBadRequest, "6379": http.StatusBadGateway, // nobody listens there
 	} {
-		if _, resp := openTunnel(t, addr, port); resp.StatusCode != want || resp.Header.Get("X-Sandpool-Error") == "" {
+		if _, resp := openTunnel(t, addr, port); resp.StatusCode != want ||
+			resp.Header.Get("X-Sandpool-Error") == "" {
 			t.Errorf("port %q: %s, want %d", port, resp.Status, want)
 		}
 	}
@@ -240,7 +247,8 @@ func TestTunnelEnds(t *testing.T) {
 				t.Error(err)
 			}
 			var e *sandpool.Error
-			if err := p.Serve(nil, request(t, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"), c, Target{Port: 8080, Path: "/"}); !errors.As(err, &e) {
+			if err := p.Serve(nil, request(t, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"), c,
+				Target{Port: 8080, Path: "/"}); !errors.As(err, &e) {
 				t.Errorf("afterwards: %v", err)
 			}
 		})

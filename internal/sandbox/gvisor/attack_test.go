@@ -65,8 +65,10 @@ func TestFewRights(t *testing.T) {
 	if got := ask(t, e, h, "/user", nil); got != "1000" {
 		t.Errorf("a process of user 1000 belongs to %s", got)
 	}
-	for _, path := range []string{"/proc/1/root/etc/shadow", "/etc/shadow", "/proc/kcore", "/dev/mem", "/dev/kvm"} {
-		if body, err := tryAsk(t.Context(), e, h, "/read", url.Values{"path": {path}}); err == nil && !strings.Contains(body, "no such") &&
+	for _, path := range []string{"/proc/1/root/etc/shadow", "/etc/shadow", "/proc/kcore",
+		"/dev/mem", "/dev/kvm"} {
+		if body, err := tryAsk(t.Context(), e, h, "/read",
+			url.Values{"path": {path}}); err == nil && !strings.Contains(body, "no such") &&
 			!strings.Contains(body, "denied") && body != "" {
 			t.Errorf("read %s: %.60q", path, body)
 		}
@@ -84,7 +86,8 @@ func TestHostSide(t *testing.T) {
 	status := procStatus(t, pid)
 	for field, want := range map[string]string{
 		"Uid:": "65534 65534 65534 65534", "Gid:": "65534 65534 65534 65534", "Groups:": "",
-		"CapEff:": strings.Repeat("0", 16), "CapPrm:": strings.Repeat("0", 16), "CapBnd:": strings.Repeat("0", 16),
+		"CapEff:": strings.Repeat("0", 16), "CapPrm:": strings.Repeat("0", 16),
+		"CapBnd:": strings.Repeat("0", 16),
 		"CapAmb:": strings.Repeat("0", 16), "Seccomp:": "2", "NoNewPrivs:": "1",
 	} {
 		if got := status[field]; got != want {
@@ -98,7 +101,8 @@ func TestHostSide(t *testing.T) {
 	for _, p := range pids {
 		score, err := kernfile.Int(procPath(p, "oom_score_adj"))
 		if err == nil && (score == maxOOMScore) != (p == pid) {
-			t.Errorf("process %d has the OOM score %d; the sentry alone, %d, should have %d", p, score, pid, maxOOMScore)
+			t.Errorf("process %d has the OOM score %d; the sentry alone, %d, should have %d", p,
+				score, pid, maxOOMScore)
 		}
 	}
 	for _, ns := range []string{"net", "mnt", "pid", "ipc", "uts", "user"} {
@@ -110,7 +114,9 @@ func TestHostSide(t *testing.T) {
 	}
 	for _, fd := range fds(t, pid) {
 		for _, bad := range []string{"/" + lockName, "/" + boxesName, "cgroup"} {
-			if strings.Contains(fd, bad) && !strings.HasSuffix(fd, "/"+panicName) && !strings.HasSuffix(fd, "(deleted)") { // its own crash log and writable layer
+			// its own crash log and writable layer
+			if strings.Contains(fd, bad) && !strings.HasSuffix(fd, "/"+panicName) &&
+				!strings.HasSuffix(fd, "(deleted)") {
 				t.Errorf("the sandbox holds %q", fd)
 			}
 		}
@@ -169,7 +175,8 @@ func TestNothingInherited(t *testing.T) {
 	}
 }
 
-// TestUmounter: the helper that unmounts a sentry's /proc says that it failed if it was not told to.
+// TestUmounter: the helper that unmounts a sentry's /proc says that it failed if it was not told
+// to.
 func TestUmounter(t *testing.T) {
 	if !tinyPrograms {
 		need.Except(t, need.Processor, "its code is for x86-64")
@@ -261,7 +268,8 @@ func TestNoSuchProgram(t *testing.T) {
 func TestLastWords(t *testing.T) {
 	e, tmpl := open(t), template(t, sandbox.Restore)
 	tmpl.Args = append(tmpl.Args, "fail")
-	if _, err := e.Prepare(t.Context(), tmpl, nil); err == nil || !strings.Contains(err.Error(), "ate my interpreter") {
+	if _, err := e.Prepare(t.Context(), tmpl, nil); err == nil ||
+		!strings.Contains(err.Error(), "ate my interpreter") {
 		t.Errorf("a first process that fails: %v", err)
 	}
 }
@@ -281,11 +289,15 @@ func TestDiskBomb(t *testing.T) {
 
 // TestDiskIsNotMemory fills a writable layer that is larger than the memory.
 func TestDiskIsNotMemory(t *testing.T) {
-	e, h := attack(t, func(tmpl *sandbox.Template) { tmpl.Limits.Memory, tmpl.Limits.Disk = 128<<20, 300<<20 })
-	if got := ask(t, e, h, "/disk", url.Values{"path": {"/root/big"}, "mb": {"280"}}); got != "written" {
+	e, h := attack(t, func(tmpl *sandbox.Template) {
+		tmpl.Limits.Memory, tmpl.Limits.Disk = 128<<20, 300<<20
+	})
+	if got := ask(t, e, h, "/disk", url.Values{"path": {"/root/big"}, "mb": {"280"}}); got !=
+		"written" {
 		t.Errorf("280 MB of 300 MB: %s", got)
 	}
-	if got := ask(t, e, h, "/disk", url.Values{"path": {"/root/more"}, "mb": {"280"}}); !strings.Contains(got, "no space left") {
+	if got := ask(t, e, h, "/disk", url.Values{"path": {"/root/more"},
+		"mb": {"280"}}); !strings.Contains(got, "no space left") {
 		t.Errorf("280 MB more: %s; want no space left", got)
 	}
 }
@@ -319,7 +331,8 @@ func TestLimits(t *testing.T) {
 			}
 		}
 		if limit.must && found != 1 {
-			t.Errorf("%d of %q are set in %q, want 1", found, slices.Collect(maps.Keys(limit.files)), dirs)
+			t.Errorf("%d of %q are set in %q, want 1", found,
+				slices.Collect(maps.Keys(limit.files)), dirs)
 		}
 	}
 	pid, err := e.mainPID(h.ID)
@@ -359,7 +372,8 @@ func TestForkBomb(t *testing.T) {
 
 func TestExitCode(t *testing.T) {
 	e, h := attack(t, nil)
-	_, _ = tryAsk(t.Context(), e, h, "/exit", url.Values{"code": {"7"}}) // it ends before it answers
+	// it ends before it answers
+	_, _ = tryAsk(t.Context(), e, h, "/exit", url.Values{"code": {"7"}})
 	exit, err := e.Wait(t.Context(), h)
 	if want := (sandbox.Exit{Reason: sandbox.Exited, Code: 7}); err != nil || exit != want {
 		t.Errorf("Wait = %+v, %v; want %+v", exit, err, want)

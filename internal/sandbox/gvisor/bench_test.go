@@ -19,8 +19,8 @@ import (
 )
 
 // BenchmarkImage measures restores of a real image with the agent: set
-// GVISOR_BENCH_IMAGE and GVISOR_BENCH_AGENT to the two EROFS files. With GVISOR_BENCH_ROOT the snapshot
-// is kept there for the next run.
+// GVISOR_BENCH_IMAGE and GVISOR_BENCH_AGENT to the two EROFS files. With GVISOR_BENCH_ROOT the
+// snapshot is kept there for the next run.
 func BenchmarkImage(b *testing.B) {
 	root, agent := os.Getenv("GVISOR_BENCH_IMAGE"), os.Getenv("GVISOR_BENCH_AGENT")
 	if root == "" || agent == "" {
@@ -36,7 +36,8 @@ func BenchmarkImage(b *testing.B) {
 				Ready:  sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: 7077, Path: "/ready"}},
 				Start:  sandbox.Restore,
 
-				Capabilities: []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"},
+				Capabilities: []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL",
+					"CAP_SETGID", "CAP_SETUID"},
 
 				Limits: sandpool.Resources{CPU: 2, Memory: 1 << 30, PIDs: 512, Disk: 1 << 30},
 			})
@@ -105,7 +106,9 @@ func BenchmarkDial(b *testing.B) {
 		b.Run(fmt.Sprintf("reuse=%t", reuse), func(b *testing.B) {
 			client := &http.Client{Transport: &http.Transport{
 				DisableKeepAlives: !reuse,
-				DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return e.Dial(ctx, h, 8080) },
+				DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+					return e.Dial(ctx, h, 8080)
+				},
 			}}
 			for b.Loop() {
 				resp, err := client.Get("http://guest/ready")
@@ -121,7 +124,8 @@ func BenchmarkDial(b *testing.B) {
 	}
 }
 
-// children returns the processor time in nanoseconds of this process and of its children that have ended.
+// children returns the processor time in nanoseconds of this process and of its children that have
+// ended.
 func children(b *testing.B) int64 {
 	var sum int64
 	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {

@@ -42,9 +42,11 @@ type box struct {
 // watch makes a box of a process and waits for its end in the background.
 // The goroutines end with the process or with the engine, and with either the channel, nil for
 // none, if nobody has taken it. After an error the box is there, so that Stop can end it.
-func (e *Engine) watch(id sandbox.ID, pid int, pidfd, channel *os.File, adopted bool) (*box, error) {
+func (e *Engine) watch(id sandbox.ID, pid int, pidfd, channel *os.File, adopted bool) (*box,
+	error) {
 	events, err := e.cgroups.OOMEvents(id)
-	b := &box{id: id, pid: pid, pidfd: pidfd, memory: events, left: make(chan struct{}), done: make(chan struct{})}
+	b := &box{id: id, pid: pid, pidfd: pidfd, memory: events, left: make(chan struct{}),
+		done: make(chan struct{})}
 	b.channel.Store(channel)
 	if adopted {
 		b.status = make(chan unix.WaitStatus, 1)
@@ -153,7 +155,8 @@ func (e *Engine) exitOf(b *box) sandbox.Exit {
 
 // isFault reports whether a signal is one that a process brings on itself.
 func isFault(s unix.Signal) bool {
-	return slices.Contains([]unix.Signal{unix.SIGABRT, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGSEGV, unix.SIGSYS, unix.SIGTRAP}, s)
+	return slices.Contains([]unix.Signal{unix.SIGABRT, unix.SIGBUS, unix.SIGFPE, unix.SIGILL,
+		unix.SIGSEGV, unix.SIGSYS, unix.SIGTRAP}, s)
 }
 
 // endStatus returns the status of an ended process: as its parent, which reaps
@@ -308,7 +311,8 @@ func (e *Engine) adopt() error {
 		if err != nil {
 			return err
 		}
-		if err := e.cores.Free(threads{e, id}); err != nil && !b.ended() { // it has no channel any more
+		// it has no channel any more
+		if err := e.cores.Free(threads{e, id}); err != nil && !b.ended() {
 			e.log.Warn("the sandbox stays on one core", "sandbox", id, "error", err)
 		}
 		if err := e.logs.Collect(id, e.dir(id)); err != nil {
@@ -365,8 +369,8 @@ func preferToKill(pid int) error {
 // watches ends with the process or with the engine.
 func (e *Engine) killOverLimit(b *box, events *os.File) {
 	kill := func() {
-		// Of cgroup v1 a group above that has no memory left, or the server's own container, tells all
-		// groups beneath it. Whom that ends is the kernel's choice.
+		// Of cgroup v1 a group above that has no memory left, or the server's own container, tells
+		// all groups beneath it. Whom that ends is the kernel's choice.
 		if want, err := e.cgroups.Want(b.id); err == nil && want.Own {
 			b.killForMemory()
 		}

@@ -40,7 +40,8 @@ func TestConformance(t *testing.T) {
 						}
 					},
 					Leave: func(t *testing.T, id sandbox.ID) { leave(t, e, id) },
-					Self: func(ctx context.Context, h sandbox.Handle) (self sandboxtest.Self, err error) {
+					Self: func(ctx context.Context, h sandbox.Handle) (self sandboxtest.Self,
+						err error) {
 						body, err := tryAsk(ctx, e, h, "/self", nil)
 						if err != nil {
 							return self, err
@@ -49,13 +50,19 @@ func TestConformance(t *testing.T) {
 					},
 					Quit: func(t *testing.T, h sandbox.Handle, code int) {
 						// The answer never comes: it exits.
-						_, _ = tryAsk(t.Context(), e, h, "/exit", url.Values{"code": {strconv.Itoa(code)}})
+						_, _ = tryAsk(t.Context(), e, h, "/exit",
+							url.Values{"code": {strconv.Itoa(code)}})
 					},
 					Say: func(t *testing.T, h sandbox.Handle, toErr bool, text string) {
-						ask(t, e, h, "/say", url.Values{"err": {strconv.FormatBool(toErr)}, "text": {text}})
+						ask(t, e, h, "/say", url.Values{"err": {strconv.FormatBool(toErr)},
+							"text": {text}})
 					},
-					Exit:  func(code int) []string { return []string{"/guest", "exit", strconv.Itoa(code)} },
-					Input: func(ctx context.Context, id sandbox.ID) (int64, error) { return inputOf(ctx, e, id) },
+					Exit: func(code int) []string {
+						return []string{"/guest", "exit", strconv.Itoa(code)}
+					},
+					Input: func(ctx context.Context, id sandbox.ID) (int64, error) {
+						return inputOf(ctx, e, id)
+					},
 				}
 			})
 		})

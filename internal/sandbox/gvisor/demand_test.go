@@ -39,7 +39,8 @@ func TestPagesOnDemand(t *testing.T) {
 				}
 			}
 			for _, n := range []string{"30", "3000"} {
-				if got := ask(t, e, h, "/reap", url.Values{"seed": {strconv.Itoa(seed)}, "n": {n}}); got != "as sown" {
+				if got := ask(t, e, h, "/reap", url.Values{"seed": {strconv.Itoa(seed)},
+					"n": {n}}); got != "as sown" {
 					t.Errorf("%s, %s times: %s", id, n, got)
 				}
 			}
@@ -72,7 +73,8 @@ func TestSnapshotIsNotMemory(t *testing.T) {
 		h := start(t, e, p, id)
 		s, err := e.Stats(t.Context(), h)
 		if err != nil || s.Memory > 2*fieldMB<<20 {
-			t.Errorf("%s: a sandbox of %d MB of snapshot holds %d MB (%v)", id, 3*fieldMB, s.Memory>>20, err)
+			t.Errorf("%s: a sandbox of %d MB of snapshot holds %d MB (%v)", id, 3*fieldMB,
+				s.Memory>>20, err)
 		}
 		record(t, e, p, id+"-recorded")
 	}
@@ -111,7 +113,8 @@ func TestWorkingSet(t *testing.T) {
 	if err := e.Prune(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.RecordWorkingSet(t.Context(), prepare(t, e, p.Template), sandbox.Handle{ID: "none"}); err == nil {
+	if err := e.RecordWorkingSet(t.Context(), prepare(t, e, p.Template),
+		sandbox.Handle{ID: "none"}); err == nil {
 		t.Error("the working set of a sandbox that is not there was recorded")
 	}
 }

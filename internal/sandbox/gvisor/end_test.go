@@ -28,7 +28,8 @@ import (
 func TestHostOutOfMemory(t *testing.T) {
 	need.Root(t)
 	parent := fmt.Sprintf("sandpool-test-%d", os.Getpid())
-	e, err := New(slog.New(slog.NewTextHandler(t.Output(), nil)), Config{Root: t.TempDir(), CgroupParent: parent})
+	e, err := New(slog.New(slog.NewTextHandler(t.Output(), nil)), Config{Root: t.TempDir(),
+		CgroupParent: parent})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +65,8 @@ func TestHostOutOfMemory(t *testing.T) {
 				ends <- exit
 			}
 		}()
-		go func() { _, _ = tryAsk(t.Context(), e, h, "/memory", url.Values{"mb": {"150"}}) }() // one of them is cut off
+		// one of them is cut off
+		go func() { _, _ = tryAsk(t.Context(), e, h, "/memory", url.Values{"mb": {"150"}}) }()
 	}
 	select {
 	case exit := <-ends:
@@ -143,7 +145,8 @@ func TestCrash(t *testing.T) {
 			if err != nil || exit.Reason != sandbox.Crashed {
 				t.Errorf("Wait = %+v, %v; want %s", exit, err, sandbox.Crashed)
 			}
-			if got := log.String(); !strings.Contains(got, `report="`) || !strings.Contains(got, "illegal instruction") {
+			if got := log.String(); !strings.Contains(got, `report="`) ||
+				!strings.Contains(got, "illegal instruction") {
 				t.Errorf("the log does not say of what it died: %s", got)
 			}
 		})
@@ -162,7 +165,8 @@ func sabotage(t *testing.T, pid int) {
 	}
 	defer memory.Close()
 	const illegal = "\x0f\x0b" // UD2
-	if _, err := memory.WriteAt([]byte(illegal), int64(reflect.ValueOf(portforward.NewNetstackConn).Pointer())); err != nil {
+	if _, err := memory.WriteAt([]byte(illegal),
+		int64(reflect.ValueOf(portforward.NewNetstackConn).Pointer())); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -170,8 +174,10 @@ func sabotage(t *testing.T, pid int) {
 // TestReportKeepsTheHead: of a long report the beginning is kept, which says what was wrong.
 func TestReportKeepsTheHead(t *testing.T) {
 	e := open(t)
-	write(t, filepath.Join(e.dir("x"), panicName), "panic: the reason\n"+strings.Repeat("goroutine 1\n", 1<<16))
-	if got := e.crashReport("x"); !strings.HasPrefix(got, "panic: the reason\n") || len(got) > reportSize {
+	write(t, filepath.Join(e.dir("x"), panicName), "panic: the reason\n"+
+		strings.Repeat("goroutine 1\n", 1<<16))
+	if got := e.crashReport("x"); !strings.HasPrefix(got, "panic: the reason\n") ||
+		len(got) > reportSize {
 		t.Errorf("the report is %d bytes and begins with %.40q", len(got), got)
 	}
 }

@@ -54,12 +54,14 @@ func TestLayers(t *testing.T) {
 	layer.Target = "/layer"
 	tmpl.Layers = []sandbox.Layer{layer}
 	h := start(t, e, prepare(t, e, tmpl), "layers")
-	for path, want := range map[string]string{"/layer/hello": "from the layer", "/etc/image": "root\n"} {
+	for path, want := range map[string]string{"/layer/hello": "from the layer",
+		"/etc/image": "root\n"} {
 		if got := ask(t, e, h, "/read", url.Values{"path": {path}}); got != want {
 			t.Errorf("%s holds %q, want %q", path, got, want)
 		}
 	}
-	if got := ask(t, e, h, "/disk", url.Values{"path": {"/layer/new"}, "mb": {"1"}}); got == "written" {
+	if got := ask(t, e, h, "/disk", url.Values{"path": {"/layer/new"}, "mb": {"1"}}); got ==
+		"written" {
 		t.Error("a layer is writable")
 	}
 }
@@ -85,7 +87,8 @@ func TestForgottenNames(t *testing.T) {
 	if bytes.Contains(state, []byte("looked-at-once")) {
 		t.Error("the snapshot holds the name of a file that nothing refers to")
 	}
-	if got := ask(t, e, start(t, e, p, "names"), "/read", url.Values{"path": {"/layer/looked-at-once"}}); got != "text" {
+	if got := ask(t, e, start(t, e, p, "names"), "/read",
+		url.Values{"path": {"/layer/looked-at-once"}}); got != "text" {
 		t.Errorf("the file holds %q", got)
 	}
 }
@@ -99,7 +102,8 @@ func TestClones(t *testing.T) {
 		ask(t, e, a, "/state", nil)
 	}
 	for _, h := range []sandbox.Handle{a, b} {
-		if got := strings.TrimSpace(ask(t, e, h, "/read", url.Values{"path": {"/proc/sys/kernel/hostname"}})); got != string(h.ID) {
+		if got := strings.TrimSpace(ask(t, e, h, "/read",
+			url.Values{"path": {"/proc/sys/kernel/hostname"}})); got != string(h.ID) {
 			t.Errorf("the host name of %s is %q", h.ID, got)
 		}
 	}
@@ -151,7 +155,8 @@ func TestCores(t *testing.T) {
 	if err := dialChannel(t, e, unseen).Close(); err != nil {
 		t.Fatal(err)
 	}
-	calm, busy, shut, kept := start(t, e, p, "still"), start(t, e, p, "busy"), start(t, e, p, "shut"), start(t, e, p, "kept")
+	calm, busy, shut, kept := start(t, e, p, "still"), start(t, e, p, "busy"), start(t, e, p,
+		"shut"), start(t, e, p, "kept")
 	conns := map[sandbox.ID]net.Conn{}
 	for _, h := range []sandbox.Handle{calm, busy, shut, kept} {
 		conns[h.ID] = dialChannel(t, e, h) // taken, and not used yet
@@ -222,7 +227,8 @@ func awaitCores(t *testing.T, e *Engine, h sandbox.Handle, want int) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("threads of %s by the number of cores that they may use: %v; want %d for all", h.ID, counts, want)
+			t.Fatalf("threads of %s by the number of cores that they may use: %v; want %d for all",
+				h.ID, counts, want)
 		}
 	}
 }
@@ -272,7 +278,8 @@ func TestOutlivesEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	next := openAt(t, root)
-	_, _ = tryAsk(t.Context(), next, h, "/exit", url.Values{"code": {"9"}}) // it ends before it answers
+	// it ends before it answers
+	_, _ = tryAsk(t.Context(), next, h, "/exit", url.Values{"code": {"9"}})
 	exit, err := next.Wait(t.Context(), h)
 	if want := (sandbox.Exit{Reason: sandbox.Exited, Code: 9}); err != nil || exit != want {
 		t.Errorf("Wait of an adopted sandbox = %+v, %v; want %+v", exit, err, want)
@@ -281,19 +288,22 @@ func TestOutlivesEngine(t *testing.T) {
 
 // TestChannelEndsWithEngine: a channel that nobody took is closed with the engine, and the
 // guest learns of it.
-// TestMovedParent: a server that is told to have its cgroups elsewhere adopts the sandboxes that it has,
-// starts new ones in the new place, and leaves nothing in either.
+// TestMovedParent: a server that is told to have its cgroups elsewhere adopts the sandboxes that it
+// has, starts new ones in the new place, and leaves nothing in either.
 func TestMovedParent(t *testing.T) {
 	need.Root(t)
 	root := t.TempDir()
-	parents := []string{fmt.Sprintf("sandpool-test-%d/a", os.Getpid()), fmt.Sprintf("sandpool-test-%d/b/c", os.Getpid()), "sandpool"}
+	parents := []string{fmt.Sprintf("sandpool-test-%d/a", os.Getpid()),
+		fmt.Sprintf("sandpool-test-%d/b/c", os.Getpid()), "sandpool"}
 	made := map[string]bool{}
 	for i, parent := range parents {
-		e, err := New(slog.New(slog.NewTextHandler(t.Output(), nil)), Config{Root: root, CgroupParent: parent})
+		e, err := New(slog.New(slog.NewTextHandler(t.Output(), nil)),
+			Config{Root: root, CgroupParent: parent})
 		if err != nil {
 			t.Fatal(err)
 		}
-		started := start(t, e, prepare(t, e, template(t, sandbox.Boot)), sandbox.ID(fmt.Sprintf("of-%d", i)))
+		started := start(t, e, prepare(t, e, template(t, sandbox.Boot)),
+			sandbox.ID(fmt.Sprintf("of-%d", i)))
 		for j := range i + 1 {
 			h := sandbox.Handle{ID: sandbox.ID(fmt.Sprintf("of-%d", j))}
 			ask(t, e, h, "/ready", nil)
@@ -306,7 +316,8 @@ func TestMovedParent(t *testing.T) {
 		}
 		if i == len(parents)-1 {
 			for j := range parents {
-				if err := e.Stop(t.Context(), sandbox.Handle{ID: sandbox.ID(fmt.Sprintf("of-%d", j))}); err != nil {
+				if err := e.Stop(t.Context(),
+					sandbox.Handle{ID: sandbox.ID(fmt.Sprintf("of-%d", j))}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -321,7 +332,8 @@ func TestMovedParent(t *testing.T) {
 		if _, err := os.Stat(dir); err == nil {
 			t.Errorf("%q is left", dir)
 		}
-		for up := filepath.Dir(dir); strings.Contains(up, "/sandpool-test-"); up = filepath.Dir(up) {
+		for up := filepath.Dir(dir); strings.Contains(up, "/sandpool-test-"); up = filepath.Dir(
+			up) {
 			_ = os.Remove(up)
 		}
 	}

@@ -31,8 +31,9 @@ type handle struct {
 }
 
 func newHandle(id sandbox.ID, p *prepared) (sandbox.Handle, error) {
-	data, err := json.Marshal(handle{Version: 1, Engine: "gvisor", UID: p.user.UID, GID: p.user.GID, Groups: p.user.Groups,
-		Stop: p.stop, Grace: p.template.Grace})
+	data, err := json.Marshal(handle{Version: 1, Engine: "gvisor", UID: p.user.UID, GID: p.user.GID,
+		Groups: p.user.Groups,
+		Stop:   p.stop, Grace: p.template.Grace})
 	return sandbox.Handle{ID: id, Data: data}, err
 }
 
@@ -54,7 +55,8 @@ func (e *Engine) askToEnd(ctx context.Context, b *box, h sandbox.Handle) {
 	b.stopping.Store(true)
 	ctx, cancel := context.WithTimeout(ctx, own.Grace)
 	defer cancel()
-	err = e.call(ctx, b.id, boot.ContMgrSignal, &boot.SignalArgs{CID: string(b.id), Signo: int32(own.Stop), Mode: boot.DeliverToProcess}, nil)
+	err = e.call(ctx, b.id, boot.ContMgrSignal, &boot.SignalArgs{CID: string(b.id),
+		Signo: int32(own.Stop), Mode: boot.DeliverToProcess}, nil)
 	if err != nil {
 		e.log.Debug("the stop signal did not arrive", "sandbox", b.id, "error", err)
 		return
@@ -69,7 +71,8 @@ func (e *Engine) askToEnd(ctx context.Context, b *box, h sandbox.Handle) {
 const logPage = 64 << 10
 
 // ReadLog implements sandbox.LogReader.
-func (e *Engine) ReadLog(ctx context.Context, id sandbox.ID, q sandbox.LogQuery) (sandbox.LogPage, error) {
+func (e *Engine) ReadLog(ctx context.Context, id sandbox.ID, q sandbox.LogQuery) (sandbox.LogPage,
+	error) {
 	if err := checkID(id); err != nil {
 		return sandbox.LogPage{}, err
 	}
@@ -88,7 +91,8 @@ func (e *Engine) lastWords(ctx context.Context, id sandbox.ID, t sandbox.Templat
 	var all sandbox.LogPage
 	b := e.box(id)
 	for follow := b != nil && b.ended(); ; {
-		page, err := e.ReadLog(ctx, id, sandbox.LogQuery{From: all.Next, Limit: 2 << 20, Follow: follow})
+		page, err := e.ReadLog(ctx, id, sandbox.LogQuery{From: all.Next, Limit: 2 << 20,
+			Follow: follow})
 		if err != nil || len(page.Lines) == 0 {
 			return all.Tail(t, lastBytes)
 		}
@@ -97,14 +101,16 @@ func (e *Engine) lastWords(ctx context.Context, id sandbox.ID, t sandbox.Templat
 }
 
 // Exec implements sandbox.Executor.
-func (e *Engine) Exec(ctx context.Context, h sandbox.Handle, p sandbox.Program) (sandbox.ProgramResult, error) {
+func (e *Engine) Exec(ctx context.Context, h sandbox.Handle,
+	p sandbox.Program) (sandbox.ProgramResult, error) {
 	own, err := readHandle(h)
 	if err != nil {
 		return sandbox.ProgramResult{}, fmt.Errorf("run a program in %q: %w", h.ID, err)
 	}
 	b := e.box(h.ID)
 	if b == nil {
-		return sandbox.ProgramResult{}, sandpool.Errorf(sandpool.Ended, "", "", "The sandbox %s does not run.", h.ID)
+		return sandbox.ProgramResult{}, sandpool.Errorf(sandpool.Ended, "", "",
+			"The sandbox %s does not run.", h.ID)
 	}
 	result, err := e.exec(ctx, b, own, p)
 	if err != nil && ctx.Err() == nil && b.ended() {
@@ -113,7 +119,8 @@ func (e *Engine) Exec(ctx context.Context, h sandbox.Handle, p sandbox.Program) 
 	return result, err
 }
 
-func (e *Engine) exec(ctx context.Context, b *box, who handle, p sandbox.Program) (result sandbox.ProgramResult, err error) {
+func (e *Engine) exec(ctx context.Context, b *box, who handle,
+	p sandbox.Program) (result sandbox.ProgramResult, err error) {
 	if len(p.Args) == 0 {
 		return result, invalid("args", "The command line is empty.")
 	}
@@ -140,17 +147,20 @@ func (e *Engine) exec(ctx context.Context, b *box, who handle, p sandbox.Program
 		KUID: auth.KUID(who.UID), KGID: auth.KGID(who.GID), ExtraKGIDs: groups,
 		NoNewPrivileges: true, Capabilities: &auth.TaskCapabilities{},
 		FilePayload: control.FilePayload{
-			FilePayload: urpc.FilePayload{Files: []*os.File{null, said, said}}, GuestFDs: []int{0, 1, 2}},
+			FilePayload: urpc.FilePayload{Files: []*os.File{null, said, said}}, GuestFDs: []int{0,
+				1, 2}},
 	}, &pid)
 	if err != nil {
 		if ctx.Err() != nil {
 			return result, context.Cause(ctx)
 		}
-		return result, &sandpool.Error{Class: sandpool.Invalid, Code: "ProgramNotStarted", Target: "args",
+		return result, &sandpool.Error{Class: sandpool.Invalid, Code: "ProgramNotStarted",
+			Target:  "args",
 			Message: fmt.Sprintf("The program %.120q cannot be started.", p.Args[0]), Err: err}
 	}
 	var status uint32
-	if err := e.call(ctx, b.id, boot.ContMgrWaitPID, &boot.WaitPIDArgs{PID: pid, CID: string(b.id)}, &status); err != nil {
+	if err := e.call(ctx, b.id, boot.ContMgrWaitPID, &boot.WaitPIDArgs{PID: pid, CID: string(b.id)},
+		&status); err != nil {
 		if ctx.Err() != nil {
 			e.killProgram(ctx, b, pid)
 		}
@@ -168,7 +178,8 @@ func (e *Engine) exec(ctx context.Context, b *box, who handle, p sandbox.Program
 func (e *Engine) killProgram(ctx context.Context, b *box, pid int32) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deathWait)
 	defer cancel()
-	err := e.call(ctx, b.id, boot.ContMgrSignal, &boot.SignalArgs{CID: string(b.id), PID: pid, Signo: int32(unix.SIGKILL), Mode: boot.DeliverToProcess}, nil)
+	err := e.call(ctx, b.id, boot.ContMgrSignal, &boot.SignalArgs{CID: string(b.id), PID: pid,
+		Signo: int32(unix.SIGKILL), Mode: boot.DeliverToProcess}, nil)
 	if err != nil {
 		e.log.Debug("a program that takes too long cannot be killed", "sandbox", b.id, "error", err)
 	}

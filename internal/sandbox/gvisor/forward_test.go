@@ -58,9 +58,14 @@ func forwardWays(b *testing.B) []forwardWay {
 		return p.Serve(w, r, s, proxy.Target{Port: 8080, Path: proxy.RawPath(r)})
 	}))
 	std := &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "x"}); r.SetXForwarded() },
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: "x"})
+			r.SetXForwarded()
+		},
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true,
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return s.Dial(ctx, 8080) }},
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return s.Dial(ctx, 8080)
+			}},
 	}
 	listen := func(h http.Handler) func() (net.Conn, error) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -95,7 +100,8 @@ func (w forwardWay) client(b *testing.B) *forwardClient {
 }
 
 func (c *forwardClient) ask() error {
-	if _, err := io.WriteString(c.conn, "GET /ready?identifier=chat-42 HTTP/1.1\r\nHost: x\r\nUser-Agent: bench\r\nAuthorization: Bearer x\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(c.conn, "GET /ready?identifier=chat-42 HTTP/1.1\r\nHost: x\r\n"+
+		"User-Agent: bench\r\nAuthorization: Bearer x\r\n\r\n"); err != nil {
 		return err
 	}
 	for length := 0; ; {
@@ -152,7 +158,8 @@ func BenchmarkForward(b *testing.B) {
 	for i, w := range ways {
 		slices.Sort(took[i])
 		mid := func(t []time.Duration) time.Duration { return t[len(t)/2].Round(time.Microsecond) }
-		b.Logf("%-14s p50 %v (+%v)   16 connections: %5.0f/s (%.0f %%)", w.name, mid(took[i]), mid(took[i])-mid(took[0]), rates[i], 100*rates[i]/rates[0])
+		b.Logf("%-14s p50 %v (+%v)   16 connections: %5.0f/s (%.0f %%)", w.name, mid(took[i]),
+			mid(took[i])-mid(took[0]), rates[i], 100*rates[i]/rates[0])
 	}
 }
 
@@ -162,9 +169,13 @@ func BenchmarkForwardBulk(b *testing.B) {
 	const size = 256 << 20
 	for range 2 {
 		for _, w := range ways {
-			client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return w.dial() }}}
+			client := http.Client{Transport: &http.Transport{DialContext: func(context.Context,
+				string, string) (net.Conn, error) {
+				return w.dial()
+			}}}
 			begin := time.Now()
-			req, _ := http.NewRequestWithContext(b.Context(), http.MethodPost, "http://x/echo", io.LimitReader(zeros{}, size))
+			req, _ := http.NewRequestWithContext(b.Context(), http.MethodPost, "http://x/echo",
+				io.LimitReader(zeros{}, size))
 			resp, err := client.Do(req)
 			if err != nil {
 				b.Fatal(err)
@@ -180,7 +191,8 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// TestForward: a body goes into a real sandbox and comes back whole, and a tunnel's two directions end apart.
+// TestForward: a body goes into a real sandbox and comes back whole, and a tunnel's two directions
+// end apart.
 func TestForward(t *testing.T) {
 	e := open(t)
 	s := held{e, start(t, e, prepare(t, e, template(t, sandbox.Boot)), "forwarded"), t.Context()}
@@ -199,7 +211,8 @@ func TestForward(t *testing.T) {
 	const size = 64 << 20
 	sent, got := crc32.NewIEEE(), crc32.NewIEEE()
 	source := rand.NewChaCha8([32]byte{1})
-	resp, err := http.Post(srv.URL+"/echo", "text/plain", io.TeeReader(io.LimitReader(source, size), sent))
+	resp, err := http.Post(srv.URL+"/echo", "text/plain", io.TeeReader(io.LimitReader(source, size),
+		sent))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,9 +227,11 @@ func TestForward(t *testing.T) {
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
-	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+	_, _ = io.WriteString(conn,
+		"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
 	r := bufio.NewReader(conn)
-	if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+	if resp, err := http.ReadResponse(r, nil); err != nil ||
+		resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatal(resp, err)
 	}
 	_, _ = io.WriteString(conn, "POST /echo HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello")

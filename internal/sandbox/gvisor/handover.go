@@ -67,7 +67,8 @@ func checkBounding() {
 		return
 	}
 	for c := range 64 {
-		if held, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0); err == nil && held != 0 {
+		if held, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0); err == nil &&
+			held != 0 {
 			panic(fmt.Sprintf("sandpool: the bounding set holds capability %d", c))
 		}
 	}
@@ -76,8 +77,8 @@ func checkBounding() {
 // closeStrays closes what a new sentry inherits and was not given: descriptors
 // that the server itself inherited, and the control connections to other
 // sandboxes, which gVisor opens without close-on-exec. A sentry that is broken
-// into must not hold them, and gVisor refuses to start where one has a number that it wants for itself.
-// The engine's own descriptors end with the filter's.
+// into must not hold them, and gVisor refuses to start where one has a number that it wants for
+// itself. The engine's own descriptors end with the filter's.
 func closeStrays() {
 	last, err := strconv.Atoi(os.Getenv(filterVariable))
 	if err != nil || !slices.Contains(os.Args, setUpRoot) {
@@ -117,7 +118,8 @@ const (
 
 func collectLess() {
 	debug.SetGCPercent(firstHeap / smallestHeap * usualGCPercent)
-	first := &struct{ *sync.Once }{} // which nobody refers to, so that the first collection finds it
+	// which nobody refers to, so that the first collection finds it
+	first := &struct{ *sync.Once }{}
 	runtime.AddCleanup(first, func(percent int) { debug.SetGCPercent(percent) }, usualGCPercent)
 }
 
@@ -165,7 +167,8 @@ const setUpRoot = "--setup-root"
 // linker refuses to build if a later version has it no more.
 //
 //go:linkname filterRules gvisor.dev/gvisor/runsc/boot/filter/config.rules
-func filterRules(opt config.Options, vars precompiledseccomp.Values) (allow, deny seccomp.SyscallRules)
+func filterRules(opt config.Options, vars precompiledseccomp.Values) (allow,
+	deny seccomp.SyscallRules)
 
 //go:linkname filterTable gvisor.dev/gvisor/runsc/boot/filter.precompiledPrograms
 var filterTable map[string]precompiledseccomp.Program
@@ -180,13 +183,15 @@ func compileFilters() (*os.File, error) {
 	table := map[string]precompiledseccomp.Program{}
 	for _, info := range systrap.PrecompiledSeccompInfo() {
 		opt := config.Options{Platform: info}
-		p, err := precompiledseccomp.Precompile(opt.ConfigKey(), keysOf(opt.Vars()), func(vars precompiledseccomp.Values) *seccomp.Program {
-			allow, deny := filterRules(opt, vars)
-			return &seccomp.Program{
-				RuleSets: []seccomp.RuleSet{{Rules: deny.Copy()}, {Rules: allow.Copy(), Action: seccomp.Allow}},
-				Options:  config.SeccompOptions(opt),
-			}
-		})
+		p, err := precompiledseccomp.Precompile(opt.ConfigKey(), keysOf(opt.Vars()),
+			func(vars precompiledseccomp.Values) *seccomp.Program {
+				allow, deny := filterRules(opt, vars)
+				return &seccomp.Program{
+					RuleSets: []seccomp.RuleSet{{Rules: deny.Copy()},
+						{Rules: allow.Copy(), Action: seccomp.Allow}},
+					Options: config.SeccompOptions(opt),
+				}
+			})
 		if err != nil {
 			return nil, fmt.Errorf("compile the seccomp filter: %w", err)
 		}
@@ -258,7 +263,8 @@ func useUmounter() {
 	if !tinyPrograms {
 		return
 	}
-	if fd, err := programFile("umount", umountCode); err == nil { // it stays open: the number is what gVisor gets
+	// it stays open: the number is what gVisor gets
+	if fd, err := programFile("umount", umountCode); err == nil {
 		specutils.ExePath = fmt.Sprintf("/proc/self/fd/%d", fd)
 	}
 }
@@ -279,7 +285,8 @@ const forgottenMetric = "/sandpool/forgotten"
 func dropNames() {
 	n := &nameDropper{}
 	seccheck.Global.AppendSink(n, []seccheck.PointReq{{Pt: seccheck.PointClone}})
-	metric.MustRegisterCustomUint64Metric(forgottenMetric, metric.Uint64Metadata{Description: "Images whose names were forgotten."},
+	metric.MustRegisterCustomUint64Metric(forgottenMetric,
+		metric.Uint64Metadata{Description: "Images whose names were forgotten."},
 		func(...*metric.FieldValue) uint64 { return n.drop() })
 }
 

@@ -58,7 +58,8 @@ func TestKill(t *testing.T) {
 		event string
 		after time.Duration
 	}{
-		{"preparing", 0}, {"preparing", 50 * time.Millisecond}, {"preparing", 150 * time.Millisecond},
+		{"preparing", 0}, {"preparing", 50 * time.Millisecond}, {"preparing",
+			150 * time.Millisecond},
 		{"preparing", 400 * time.Millisecond}, {"started", 0}, {"started", 20 * time.Millisecond},
 		{"started", 60 * time.Millisecond}, {"started", 200 * time.Millisecond},
 	} {
@@ -107,7 +108,8 @@ func TestKill(t *testing.T) {
 
 // killServer runs a server and kills it some time after it first said event.
 // It returns the sandboxes whose Start had returned.
-func killServer(t *testing.T, root, image, event string, after time.Duration) (started []sandbox.ID) {
+func killServer(t *testing.T, root, image, event string,
+	after time.Duration) (started []sandbox.ID) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -164,5 +166,6 @@ func hostState(t *testing.T, root string) string {
 		}
 		return nil
 	})
-	return fmt.Sprintf("%d mounts, %d processes, %d zombies, %d cgroups", strings.Count(string(mounts), "\n"), sentries, zombies, groups)
+	return fmt.Sprintf("%d mounts, %d processes, %d zombies, %d cgroups",
+		strings.Count(string(mounts), "\n"), sentries, zombies, groups)
 }

@@ -30,10 +30,10 @@ const (
 // runs, and those must not come after strays, where gVisor wants numbers for itself.
 const givenFDs = 64
 
-// launchCode closes descriptors, empties the bounding set of capabilities and becomes the sentry, without
-// CAP_SETPCAP. gVisor would empty the set in each of its threads, by a signal to every
-// thread for each capability: 6 ms, and 30 on a machine whose cores are all busy. The
-// sentry checks the result; see checkBounding.
+// launchCode closes descriptors, empties the bounding set of capabilities and becomes the sentry,
+// without CAP_SETPCAP. gVisor would empty the set in each of its threads, by a signal to every
+// thread for each capability: 6 ms, and 30 on a machine whose cores are all busy. The sentry checks
+// the result; see checkBounding.
 const launchCode = "" +
 	"\xb8\xb4\x01\x00\x00" + // mov eax, 436: close_range(
 	"\xbf\x40\x00\x00\x00" + // mov edi, givenFDs
@@ -122,8 +122,9 @@ func program(code string) ([]byte, error) {
 	start := uint64(binary.Size(header) + binary.Size(load))
 	size := start + uint64(len(code))
 	header = elf.Header64{
-		Ident: [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
-		Type:  uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Version: uint32(elf.EV_CURRENT),
+		Ident: [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB),
+			byte(elf.EV_CURRENT)},
+		Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Version: uint32(elf.EV_CURRENT),
 		Entry: base + start, Phoff: uint64(binary.Size(header)),
 		Ehsize: uint16(binary.Size(header)), Phentsize: uint16(binary.Size(load)), Phnum: 1,
 	}

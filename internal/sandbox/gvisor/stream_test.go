@@ -61,7 +61,8 @@ func TestStreamIsWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := io.ReadAll(conn)
-	if want := fmt.Sprintf("%d bytes %x", total<<20, sum.Sum(nil)); err != nil || string(got) != want {
+	if want := fmt.Sprintf("%d bytes %x", total<<20, sum.Sum(nil)); err != nil ||
+		string(got) != want {
 		t.Errorf("the guest has read %s (%v), want %s", got, err, want)
 	}
 }

@@ -71,7 +71,8 @@ func New(h http.Handler, ports ...int) *Fake {
 	if h == nil {
 		h = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	}
-	w := &world{boxes: map[sandbox.ID]*box{}, exits: map[sandbox.ID]sandbox.Exit{}, prepared: map[string]bool{}, logs: map[sandbox.ID]*record{},
+	w := &world{boxes: map[sandbox.ID]*box{}, exits: map[sandbox.ID]sandbox.Exit{},
+		prepared: map[string]bool{}, logs: map[sandbox.ID]*record{},
 		orders: map[Call][]order{}, counts: map[Call]int{}}
 	return &Fake{world: w, handler: h, ports: ports}
 }
@@ -149,7 +150,8 @@ func (f *Fake) Running() []sandbox.ID {
 }
 
 // Prepare implements sandbox.Runtime.
-func (f *Fake) Prepare(ctx context.Context, t sandbox.Template, progress func(sandbox.Progress)) (sandbox.Prepared, error) {
+func (f *Fake) Prepare(ctx context.Context, t sandbox.Template,
+	progress func(sandbox.Progress)) (sandbox.Prepared, error) {
 	began := time.Now()
 	fault := f.world.next(Prepare)
 	if err := fault.wait(ctx); err != nil {
@@ -159,7 +161,8 @@ func (f *Fake) Prepare(ctx context.Context, t sandbox.Template, progress func(sa
 		return sandbox.Prepared{}, fault.Err
 	}
 	if l := t.Limits; l.CPU <= 0 || l.Memory <= 0 || l.PIDs <= 0 || l.Disk <= 0 {
-		return sandbox.Prepared{}, sandpool.Errorf(sandpool.Invalid, "", "limits", "Every limit of a template must be set: %+v.", l)
+		return sandbox.Prepared{}, sandpool.Errorf(sandpool.Invalid, "", "limits",
+			"Every limit of a template must be set: %+v.", l)
 	}
 	if _, err := checkProcess(t); err != nil {
 		return sandbox.Prepared{}, err
@@ -206,11 +209,14 @@ func (f *Fake) Prune(ctx context.Context, keep []string) error {
 	w := f.world
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	maps.DeleteFunc(w.prepared, func(key string, _ bool) bool { return !slices.Contains(keep, key) })
+	maps.DeleteFunc(w.prepared, func(key string, _ bool) bool {
+		return !slices.Contains(keep, key)
+	})
 	return nil
 }
 
-// RecordWorkingSet implements sandbox.WorkingSetRecorder. There is nothing to learn of a sandbox in memory.
+// RecordWorkingSet implements sandbox.WorkingSetRecorder. There is nothing to learn of a sandbox in
+// memory.
 func (f *Fake) RecordWorkingSet(ctx context.Context, _ sandbox.Prepared, _ sandbox.Handle) error {
 	fault := f.world.next(Record)
 	if err := fault.wait(ctx); err != nil {
@@ -237,20 +243,24 @@ func keyOf(t sandbox.Template) string {
 }
 
 // Start implements sandbox.Runtime.
-func (f *Fake) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (sandbox.Handle, error) {
+func (f *Fake) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (sandbox.Handle,
+	error) {
 	fault := f.world.next(Start)
 	if p.Engine != f {
-		return sandbox.Handle{}, sandpool.Errorf(sandpool.Invalid, "", "prepared", "Start of %q got what another engine value prepared.", id)
+		return sandbox.Handle{}, sandpool.Errorf(sandpool.Invalid, "", "prepared",
+			"Start of %q got what another engine value prepared.", id)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	b := &box{template: p.Template, memory: defaultMemory, cancel: cancel, settled: make(chan struct{}), ended: make(chan struct{})}
+	b := &box{template: p.Template, memory: defaultMemory, cancel: cancel,
+		settled: make(chan struct{}), ended: make(chan struct{})}
 	var err error
 	if b.user, err = checkProcess(p.Template); err != nil {
 		return sandbox.Handle{}, err
 	}
 	if !f.world.isPrepared(p.Key) {
-		return sandbox.Handle{}, sandpool.Errorf(sandpool.Invalid, "", "prepared", "The template %q was pruned.", p.Key)
+		return sandbox.Handle{}, sandpool.Errorf(sandpool.Invalid, "", "prepared",
+			"The template %q was pruned.", p.Key)
 	}
 	if err := f.world.insert(id, b); err != nil {
 		return sandbox.Handle{}, err
@@ -280,7 +290,8 @@ func (w *world) insert(id sandbox.ID, b *box) error {
 	defer w.mu.Unlock()
 	_, gone := w.exits[id]
 	if w.boxes[id] != nil || gone {
-		return sandpool.Errorf(sandpool.Conflict, "", "id", "The sandbox %q exists or existed already.", id)
+		return sandpool.Errorf(sandpool.Conflict, "", "id",
+			"The sandbox %q exists or existed already.", id)
 	}
 	w.boxes[id] = b
 	return nil
@@ -329,7 +340,8 @@ func (f *Fake) Dial(ctx context.Context, h sandbox.Handle, port int) (net.Conn, 
 		return f.channel(h.ID, b)
 	}
 	if !open {
-		return nil, sandpool.Errorf(sandpool.Unavailable, "", "port", "Nothing listens on port %d of sandbox %q.", port, h.ID)
+		return nil, sandpool.Errorf(sandpool.Unavailable, "", "port",
+			"Nothing listens on port %d of sandbox %q.", port, h.ID)
 	}
 	conn, err := s.dial(ctx, port)
 	if err == net.ErrClosed {
