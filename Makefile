@@ -76,8 +76,9 @@ soak: images ## the long form of the kill test: SOAK_SESSIONS=10000 make soak
 	SANDPOOL_TEST_DATA=$(DATA) SANDPOOL_TEST_SOAK=$${SOAK_SESSIONS:-10000} go test -count=1 -timeout 6h -v -run TestSoak ./test/soak
 
 .PHONY: bench
-bench: images ## measure sandpool and its peers in one run
+bench: images test-deps ## measure sandpool and its peers in one run
 	@SANDPOOL_TEST_DATA=$(DATA) go run ./test/bench
+	@SANDPOOL_TEST_DATA=$(DATA) go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./test/custom
 
 .PHONY: lint
 lint: go ## golangci-lint, pinned

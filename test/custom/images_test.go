@@ -17,7 +17,9 @@ const searchPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 type application struct {
 	name  string
 	port  int
-	image func(*testing.T) ocitest.Image
+	image func(testing.TB) ocitest.Image
+	// hello is what its clients send first, if it does not speak HTTP.
+	hello string
 	// use reaches it by its own client, as the session that the name says.
 	use func(t *testing.T, k *kit, pool, session string)
 }
@@ -30,8 +32,9 @@ func applications() []application {
 		{name: "go", port: 8080, image: goImage, use: useCounter("/echo", "abc")},
 		{name: "node", port: 8080, image: nodeImage, use: useCounter("/sum", "294\n")},
 		{name: "uvicorn", port: 8080, image: uvicornImage, use: useCounter("/sum", "294\n")},
-		{name: "redis", port: 6379, image: redisImage, use: useRedis},
-		{name: "postgres", port: 5432, image: postgresImage, use: usePostgres},
+		{name: "redis", port: 6379, image: redisImage, hello: "PING\r\n", use: useRedis},
+		{name: "postgres", port: 5432, image: postgresImage,
+			hello: "\x00\x00\x00\x08\x04\xd2\x16\x2f", use: usePostgres},
 	}
 }
 
@@ -54,7 +57,7 @@ func folder(name string, owner int) ocitest.Entry {
 }
 
 // debianImage is unpacked packages and, in a layer above, what makes them an application.
-func debianImage(t *testing.T, cfg v1.Config, packages []string, entries ...ocitest.Entry) ocitest.Image {
+func debianImage(t testing.TB, cfg v1.Config, packages []string, entries ...ocitest.Entry) ocitest.Image {
 	t.Helper()
 	cfg.Env = append([]string{searchPath}, cfg.Env...)
 	if cfg.User == "" {
@@ -67,7 +70,7 @@ func debianImage(t *testing.T, cfg v1.Config, packages []string, entries ...ocit
 }
 
 // from is a file of testdata/images at a place in the image.
-func from(t *testing.T, file, place string, mode int64) ocitest.Entry {
+func from(t testing.TB, file, place string, mode int64) ocitest.Entry {
 	t.Helper()
 	text, err := os.ReadFile("testdata/images/" + file)
 	if err != nil {
@@ -76,14 +79,14 @@ func from(t *testing.T, file, place string, mode int64) ocitest.Entry {
 	return ocitest.File(place, mode, string(text))
 }
 
-func nginxImage(t *testing.T) ocitest.Image {
+func nginxImage(t testing.TB) ocitest.Image {
 	return debianImage(t, v1.Config{Entrypoint: []string{"nginx"}, User: "www-data"},
 		[]string{"nginx-light"}, from(t, "nginx.conf", "etc/nginx/nginx.conf", 0o644),
 		folder("srv", 33), ocitest.File("srv/index.html", 0o644, "from nginx\n"))
 }
 
 // goImage has nothing but the program.
-func goImage(t *testing.T) ocitest.Image {
+func goImage(t testing.TB) ocitest.Image {
 	program, err := os.ReadFile(build(t, "./testdata/app"))
 	if err != nil {
 		t.Fatal(err)
@@ -92,23 +95,23 @@ func goImage(t *testing.T) ocitest.Image {
 		Config: v1.Config{Entrypoint: []string{"/app"}, User: "1000:1000"}}
 }
 
-func nodeImage(t *testing.T) ocitest.Image {
+func nodeImage(t testing.TB) ocitest.Image {
 	return debianImage(t, v1.Config{Cmd: []string{"node", "/srv/server.js"}},
 		[]string{"nodejs"}, from(t, "server.js", "srv/server.js", 0o644))
 }
 
-func uvicornImage(t *testing.T) ocitest.Image {
+func uvicornImage(t testing.TB) ocitest.Image {
 	return debianImage(t, v1.Config{WorkingDir: "/srv", Cmd: []string{"python3", "-m", "uvicorn",
 		"app:app", "--host", "0.0.0.0", "--port", "8080"}},
 		[]string{"python3-uvicorn"}, from(t, "app.py", "srv/app.py", 0o644))
 }
 
-func redisImage(t *testing.T) ocitest.Image {
+func redisImage(t testing.TB) ocitest.Image {
 	return debianImage(t, v1.Config{WorkingDir: "/srv", Entrypoint: []string{"redis-server"},
 		Cmd: []string{"--save", "", "--appendonly", "no"}}, []string{"redis-server"})
 }
 
-func postgresImage(t *testing.T) ocitest.Image {
+func postgresImage(t testing.TB) ocitest.Image {
 	return debianImage(t, v1.Config{Entrypoint: []string{"/start"}, Env: []string{"PGDATA=/srv/data"}},
 		[]string{"postgresql-17"}, from(t, "postgres.sh", "start", 0o755))
 }

@@ -43,7 +43,7 @@ type kit struct {
 	slow  atomic.Pointer[chan struct{}] // see slowly
 }
 
-func newKit(t *testing.T, settings ...func(*server.Config)) *kit {
+func newKit(t testing.TB, settings ...func(*server.Config)) *kit {
 	t.Helper()
 	need.Data(t)
 	dir := t.TempDir()
@@ -99,7 +99,7 @@ func newKit(t *testing.T, settings ...func(*server.Config)) *kit {
 }
 
 // makePool makes a pool and waits until its sandboxes are ready.
-func (k *kit) makePool(t *testing.T, name string, p api.SessionPool) {
+func (k *kit) makePool(t testing.TB, name string, p api.SessionPool) {
 	t.Helper()
 	if _, err := k.PutPool(t.Context(), name, p); err != nil {
 		t.Fatal(err)
@@ -163,14 +163,14 @@ func app(t *testing.T) v1.Image {
 }
 
 // build compiles a program and returns its path.
-func build(t *testing.T, pkg string) string {
+func build(t testing.TB, pkg string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "program")
 	compile(t, out, pkg)
 	return out
 }
 
-func compile(t *testing.T, out, pkg string) {
+func compile(t testing.TB, out, pkg string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", out, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
