@@ -32,7 +32,7 @@ type table struct {
 	table  *nftables.Table
 	ground *egress.Ground
 
-	policy, marks, live, named, namedAny, special, open, host, refused *nftables.Set
+	policy, marks, live, named, namedAny, special, open, host, refused, up, down *nftables.Set
 
 	pass map[string][]*nftables.Set // by the chain of a policy, the sets that go with it
 }
@@ -57,6 +57,10 @@ func newTable(conn *nftables.Conn, ground *egress.Ground) *table {
 	t.special, t.open = t.set("special", addr), t.set("open", addr)
 	t.special.Interval, t.open.Interval = true, true
 	t.host = t.set("host", addr)
+	t.up, t.down = t.set("up", addr), t.set("down", addr)
+	for _, m := range []*nftables.Set{t.up, t.down} {
+		m.IsMap, m.DataType = true, nftables.TypeVerdict
+	}
 	t.refused = t.set("refused", addr)
 	t.refused.Dynamic, t.refused.Size = true, maxSandboxes
 	return t
@@ -89,7 +93,7 @@ func (t *table) rebuild(shares []*share, host []netip.Addr, keep []named) error 
 	for _, s := range []struct {
 		set  *nftables.Set
 		with []nftables.SetElement
-	}{{t.policy, nil}, {t.marks, nil}, {t.live, nil}, {t.named, nil}, {t.namedAny, nil}, {t.refused, nil},
+	}{{t.policy, nil}, {t.marks, nil}, {t.live, nil}, {t.named, nil}, {t.namedAny, nil}, {t.refused, nil}, {t.up, nil}, {t.down, nil},
 		{t.special, intervals(t.ground.Closed())}, {t.open, intervals(ranges(t.ground.Open()))}, {t.host, addresses(host)}} {
 		errs = append(errs, t.conn.AddSet(s.set, nil), t.add(s.set, s.with))
 	}
@@ -186,11 +190,13 @@ func (t *table) rules() {
 
 	forward := base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter, &denied)
 	mark := &expr.Ct{Key: expr.CtKeyMARK, Register: reg1}
+	t.rule(forward, from(outside), to(sandboxes), destination(reg0), verdictOf(t.down))
 	t.rule(forward, from(outside), to(sandboxes), state(established|related), destination(reg0), mark, in(t.live), accept())
 	t.rule(forward, from(sandboxes), to(outside), goTo(chainJudge))
 	t.rule(forward, from(sandboxes), goTo(chainRefuse))
 
 	t.rule(judge, state(invalid), drop())
+	t.rule(judge, source(reg0), verdictOf(t.up))
 	for _, s := range []*nftables.Set{t.host, t.special} {
 		t.rule(judge, destination(reg0), in(s), goTo(chainRefuse))
 	}
@@ -251,95 +257,27 @@ func (t *table) addShare(s *share) error {
 		return err
 	}
 	mark := s.mark()
-	return errors.Join(
+	errs := []error{
 		t.add(t.marks, []nftables.SetElement{{Key: keyOf(s.Addr), Val: keyOf(mark)}}),
 		t.add(t.live, []nftables.SetElement{{Key: keyOf(s.Addr, mark)}}),
-		t.add(t.policy, []nftables.SetElement{{Key: keyOf(s.Addr), VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}}))
+		t.add(t.policy, []nftables.SetElement{{Key: keyOf(s.Addr), VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}}),
+	}
+	for _, d := range t.directions(s.policy) {
+		errs = append(errs, t.add(d.way, []nftables.SetElement{{Key: keyOf(s.Addr), VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: d.chain}}}))
+	}
+	return errors.Join(errs...)
 }
 
 // removeShare takes it away again.
 func (t *table) removeShare(s *share) error {
-	return errors.Join(
+	var errs []error
+	for _, d := range t.directions(s.policy) {
+		errs = append(errs, t.conn.SetDeleteElements(d.way, []nftables.SetElement{{Key: keyOf(s.Addr)}}))
+	}
+	return errors.Join(append(errs,
 		t.conn.SetDeleteElements(t.policy, []nftables.SetElement{{Key: keyOf(s.Addr)}}),
 		t.conn.SetDeleteElements(t.live, []nftables.SetElement{{Key: keyOf(s.Addr, s.mark())}}),
-		t.conn.SetDeleteElements(t.marks, []nftables.SetElement{{Key: keyOf(s.Addr)}}))
-}
-
-// addPolicy adds the chain of a policy, unless it is there, and returns its name.
-func (t *table) addPolicy(p egress.Policy) (string, error) {
-	name := "policy-" + p.Key()
-	if _, ok := t.pass[name]; ok {
-		return name, nil
-	}
-	var errs []error
-	c := t.conn.AddChain(t.chain(name))
-	counted := t.set("count-"+p.Key(), nftables.TypeIPAddr)
-	counted.Dynamic, counted.Size = true, maxSandboxes
-	errs = append(errs, t.conn.AddSet(counted, nil))
-	t.pass[name] = []*nftables.Set{counted}
-	if !p.Enabled() {
-		t.rule(c, goTo(chainRefuse))
-		return name, errors.Join(errs...)
-	}
-	t.rule(c, state(expr.CtStateBitNEW), source(reg0),
-		update(counted, unix.NFT_DYNSET_OP_ADD, &expr.Connlimit{Count: uint32(p.Connections), Flags: expr.NFT_CONNLIMIT_F_INV}), goTo(chainRefuse))
-	for _, e := range p.Denied() {
-		t.entry(c, e, chainRefuse)
-	}
-	for _, e := range p.Allowed() {
-		if t.ground.Names(e.Prefix) {
-			t.entry(c, e, chainPass)
-		}
-	}
-	t.rule(c, source(reg0), destination(reg1), proto(reg2), port(reg3), in(t.named), goTo(chainPass))
-	t.rule(c, source(reg0), destination(reg1), proto(reg2), in(t.namedAny), goTo(chainPass))
-	t.rule(c, destination(reg0), in(t.open), goTo(chainRefuse))
-	for _, e := range p.Allowed() {
-		if e.NamesPort() {
-			t.entry(c, e, chainPass)
-		}
-	}
-	for _, n := range egress.NamePorts() {
-		t.rule(c, isPort(n), goTo(chainRefuse))
-	}
-	for _, e := range p.Allowed() {
-		t.entry(c, e, chainPass)
-	}
-	if p.Public() {
-		for _, n := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
-			t.rule(c, isProto(n), goTo(chainPass))
-		}
-	}
-	t.rule(c, goTo(chainRefuse))
-	return name, errors.Join(errs...)
-}
-
-// entry adds the rules of an entry about addresses.
-func (t *table) entry(c *nftables.Chain, e egress.Entry, next string) {
-	for _, p := range []struct {
-		is     egress.Protocol
-		number byte
-	}{{egress.TCP, unix.IPPROTO_TCP}, {egress.UDP, unix.IPPROTO_UDP}} {
-		if e.Protocol != egress.Both && e.Protocol != p.is {
-			continue
-		}
-		rule := join(isProto(p.number), inPrefix(e.Prefix))
-		if e.High != 0 {
-			rule = join(rule, portBetween(e.Low, e.High))
-		}
-		t.rule(c, rule, goTo(next))
-	}
-}
-
-// dropPolicy removes the chain of a policy that no sandbox has.
-func (t *table) dropPolicy(p egress.Policy) {
-	name := "policy-" + p.Key()
-	t.conn.FlushChain(t.chain(name))
-	t.conn.DelChain(t.chain(name))
-	for _, s := range t.pass[name] {
-		t.conn.DelSet(s)
-	}
-	delete(t.pass, name)
+		t.conn.SetDeleteElements(t.marks, []nftables.SetElement{{Key: keyOf(s.Addr)}}))...)
 }
 
 // named is an address that a sandbox may reach because a name that its policy allows has it.
