@@ -10,9 +10,12 @@ import (
 
 // exposedHeaders are those that scripts of other origins may read beside the few that every
 // browser lets them.
-const exposedHeaders = "Azure-AsyncOperation, Content-Disposition, Location, Operation-Id, Retry-After, Server-Timing, " +
-	"X-Ms-Allocation-Time, X-Ms-Container-Execution-Duration, X-Ms-Error-Code, X-Ms-Execution-Read-Response-Time, " +
-	"X-Ms-Execution-Request-Time, X-Ms-Overall-Execution-Time, X-Ms-Preparation-Time, X-Ms-Request-Id, X-Ms-Session-Guid, " +
+const exposedHeaders = "Azure-AsyncOperation, Content-Disposition, Location, Operation-Id, " +
+	"Retry-After, Server-Timing, " +
+	"X-Ms-Allocation-Time, X-Ms-Container-Execution-Duration, X-Ms-Error-Code, " +
+	"X-Ms-Execution-Read-Response-Time, " +
+	"X-Ms-Execution-Request-Time, X-Ms-Overall-Execution-Time, X-Ms-Preparation-Time, " +
+	"X-Ms-Request-Id, X-Ms-Session-Guid, " +
 	"Mcp-Session-Id, " + OwnHeader
 
 // CORS lets pages of the given origins use next from a browser
@@ -50,7 +53,8 @@ func (rs *Responder) CORS(origins []string, next http.Handler) http.Handler {
 		}
 		h.Add("Vary", "Access-Control-Request-Method, Access-Control-Request-Headers")
 		h.Set("Access-Control-Allow-Methods", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
-		if names := r.Header.Get("Access-Control-Request-Headers"); names != "" && isHeaderList(names) {
+		if names := r.Header.Get("Access-Control-Request-Headers"); names != "" &&
+			isHeaderList(names) {
 			h.Set("Access-Control-Allow-Headers", names)
 		}
 		h.Set("Access-Control-Max-Age", "600")
@@ -59,18 +63,23 @@ func (rs *Responder) CORS(origins []string, next http.Handler) http.Handler {
 }
 
 func allows(origins []string, origin string) bool {
-	return slices.ContainsFunc(origins, func(o string) bool { return o == "*" || strings.EqualFold(o, origin) })
+	return slices.ContainsFunc(origins, func(o string) bool {
+		return o == "*" || strings.EqualFold(o, origin)
+	})
 }
 
 func noCORS(origins []string) error {
-	message := "Pages of this origin may not use this server. An administrator can allow them with the setting cors.origins."
+	message := "Pages of this origin may not use this server. An administrator can allow them " +
+		"with the setting cors.origins."
 	if len(origins) == 0 {
-		message = "This server takes no requests from pages of other origins. An administrator can allow them with the setting cors.origins."
+		message = "This server takes no requests from pages of other origins. An administrator " +
+			"can allow them with the setting cors.origins."
 	}
 	return sandpool.Errorf(sandpool.Denied, "CorsNotAllowed", "Origin", "%s", message)
 }
 
 // isHeaderList reports whether s is a list of names of headers, and no more.
 func isHeaderList(s string) bool {
-	return len(s) <= 4096 && strings.Trim(strings.ToLower(s), "abcdefghijklmnopqrstuvwxyz0123456789-_, ") == ""
+	return len(s) <= 4096 && strings.Trim(strings.ToLower(s),
+		"abcdefghijklmnopqrstuvwxyz0123456789-_, ") == ""
 }

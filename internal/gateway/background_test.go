@@ -164,11 +164,13 @@ func TestAsynchronous(t *testing.T) {
 func TestExecutionOfALostSession(t *testing.T) {
 	w, _ := backgroundWorld(t)
 	w.mu.Lock()
-	w.lost = map[sandpool.Identifier]error{"abcd": sandpool.Errorf(sandpool.Ended, "", "", "out of memory")}
+	w.lost = map[sandpool.Identifier]error{"abcd": sandpool.Errorf(sandpool.Ended, "", "",
+		"out of memory")}
 	w.mu.Unlock()
 	for _, want := range []string{"410 SessionEnded", "404 ExecutionNotFound"} {
 		got := w.do("GET", "executions/op-1?identifier=abcd", "")
-		if answer := fmt.Sprint(got.status, " ", got.header.Get("X-Ms-Error-Code")); answer != want {
+		if answer := fmt.Sprint(got.status, " ", got.header.Get("X-Ms-Error-Code")); answer !=
+			want {
 			t.Errorf("answer %s %s, want %s", answer, got.body, want)
 		}
 	}

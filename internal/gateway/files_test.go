@@ -285,7 +285,8 @@ func TestContent(t *testing.T) {
 
 // endless is an upload of n bytes that is nowhere in memory.
 func endless(n int64) (body io.Reader, kind string) {
-	const head = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"big.bin\"\r\n\r\n"
+	const head = "--b\r\nContent-Disposition: form-data; name=\"file\"; " +
+		"filename=\"big.bin\"\r\n\r\n"
 	return io.MultiReader(strings.NewReader(head), io.LimitReader(zeros{}, n),
 		strings.NewReader("\r\n--b--\r\n")), "multipart/form-data; boundary=b"
 }

@@ -25,7 +25,8 @@ func procfs() (path string, own *os.File, err error) {
 		return "", nil, fmt.Errorf("open another /proc: %w", err)
 	}
 	attributes :=
-		unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+		unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID |
+			unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 	fd, err := unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, attributes)
 	if err != nil {
 		return "", nil, fmt.Errorf("open another /proc: %w", err)

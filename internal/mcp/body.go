@@ -69,7 +69,8 @@ func (c *call) read(share *budget.Share) ([]byte, error) {
 
 func tooLarge(most int64) error {
 	return sandpool.Errorf(sandpool.TooLarge, "", "body",
-		"The request body is larger than %d bytes; upload large data as a file, by POST to 'files'.",
+		"The request body is larger than %d bytes; upload large data as a file, by POST to "+
+			"'files'.",
 		most)
 }
 
@@ -112,7 +113,8 @@ func crowded(err error) error {
 		Err:        err,
 		Message: "The " + string(
 			full.Kind,
-		) + " has as much on its way to sandboxes as it may have. Try again, or upload large data as " +
+		) + " has as much on its way to sandboxes as it may have. Try again, or upload large " +
+			"data as " +
 			"a file.",
 	}
 }

@@ -58,8 +58,9 @@ func listTool() tool {
 		description: "List the files of an environment, which are in " + dataDir + ".",
 		input: object(nil, schema{
 			nameEnvironment: environmentID(),
-			"path":          text("The directory, from " + dataDir + "; left out, it is " + dataDir + "."),
-			"recursive":     flag("List what is in subdirectories, too."),
+			"path": text("The directory, from " + dataDir + "; left out, it is " +
+				dataDir + "."),
+			"recursive": flag("List what is in subdirectories, too."),
 		}),
 		output: object([]string{nameEnvironment, "files"}, schema{
 			nameEnvironment: text("The environment."),

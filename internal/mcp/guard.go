@@ -24,7 +24,8 @@ type Guard struct {
 func (g Guard) check(r *http.Request) error {
 	if !g.knows(r) {
 		return sandpool.Errorf(sandpool.Denied, "HostNotAllowed", "Host",
-			"The request names a host that is not this server's. Use the address that the server shows, "+
+			"The request names a host that is not this server's. Use the address that the server "+
+				"shows, "+
 				"or set public_url to the name that it is reached by.")
 	}
 	origins := r.Header.Values("Origin")

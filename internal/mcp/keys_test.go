@@ -63,7 +63,8 @@ func TestKeys(t *testing.T) {
 		switch {
 		case ok && (err != nil || auth.Allow(p, auth.Execute, c.Pool.Scope()) != nil):
 			t.Errorf("%s: %+v, %v", pool, p, err)
-		case ok && (auth.Allow(p, auth.Execute, sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "x"}.Scope()) == nil ||
+		case ok && (auth.Allow(p, auth.Execute, sandpool.PoolID{Subscription: "s",
+			ResourceGroup: "g", Name: "x"}.Scope()) == nil ||
 			auth.Allow(p, auth.WritePool, c.Pool.Scope()) == nil):
 			t.Errorf("%s: its key allows too much: %+v", pool, p)
 		case !ok && sandpool.ClassOf(err) != sandpool.Unauthenticated:

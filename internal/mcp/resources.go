@@ -112,7 +112,8 @@ func (c *call) readResource(ctx context.Context, params json.RawMessage) (map[st
 		})
 	}
 	switch class := sandpool.ClassOf(err); {
-	case err != nil && (class == sandpool.NotFound || class == sandpool.Invalid || class == sandpool.Ended):
+	case err != nil && (class == sandpool.NotFound || class == sandpool.Invalid ||
+		class == sandpool.Ended):
 		return nil, c.noResource(p.URI)
 	case err != nil:
 		return nil, c.plain(err)

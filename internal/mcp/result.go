@@ -82,7 +82,8 @@ func outcomeSchema(shell bool) schema {
 		}
 	} else {
 		properties["result"] = schema{
-			"description": "The value of the last expression: as JSON if it prints as JSON, else its text.",
+			"description": "The value of the last expression: as JSON if it prints as JSON, else " +
+				"its text.",
 		}
 	}
 	return object([]string{nameEnvironment, "status", "stdout", "stderr"}, properties)

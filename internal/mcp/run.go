@@ -66,7 +66,8 @@ func languages() []language {
 			runName:      "runShellCommandInRemoteEnvironment",
 			description: "Run a shell command in an environment: a line or script for bash as " +
 				"shellCommand, or a program and its arguments as execCommandAndArgs. " +
-				"Files are kept between calls, in /mnt/data; in a pool of type Shell the directory, " +
+				"Files are kept between calls, in /mnt/data; in a pool of type Shell the " +
+				"directory, " +
 				"variables and functions are kept, too.",
 			arguments: schema{
 				"shellCommand": text("A command line or script for bash."),
@@ -168,7 +169,8 @@ func pythonSource(kind sandpool.ContainerType, a runArguments) (x agent.ExecuteR
 	}
 	switch {
 	case code == nil:
-		return x, invalidArgument("pythonCode", "The argument pythonCode is missing; it is the code.")
+		return x, invalidArgument("pythonCode",
+			"The argument pythonCode is missing; it is the code.")
 	case kind == sandpool.PythonLTS:
 		x.Code = *code
 	case kind == sandpool.Shell: // a process of its own for each call
@@ -278,7 +280,8 @@ func (c *call) execute(
 	}
 	if size > agent.MaxCode {
 		return agent.ExecuteResult{}, sandpool.Errorf(sandpool.TooLarge, "", "code",
-			"The code has %d bytes, of at most %d; write large data to a file and read it from /mnt/data.",
+			"The code has %d bytes, of at most %d; write large data to a file and read it from "+
+				"/mnt/data.",
 			size, agent.MaxCode)
 	}
 	if n := int64(size); n > small {

@@ -45,7 +45,8 @@ type Lease interface {
 
 // Options are the parts that the server chooses. Zero means the default.
 type Options struct {
-	// MaxTimeout bounds the time of an execution, and is what a call without one gets; default 220 s.
+	// MaxTimeout bounds the time of an execution, and is what a call without one gets; default 220
+	// s.
 	MaxTimeout time.Duration
 	// MaxBody bounds a request's body in bytes; default 32 MiB.
 	MaxBody int64

@@ -60,7 +60,9 @@ func (c *call) openSession() *rpcError {
 }
 
 // environment is the pool's session that the tools of an MCP session use.
-func (n session) environment() sandpool.Identifier { return sandpool.Identifier("mcp-" + string(n)) }
+func (n session) environment() sandpool.Identifier {
+	return sandpool.Identifier("mcp-" + string(n))
+}
 
 // end ends the MCP session that the request names, and its environment.
 func (c *call) end() error {

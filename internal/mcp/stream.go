@@ -47,7 +47,8 @@ func (c *call) room(size int64) (*budget.Share, error) {
 		return nil, &sandpool.Error{
 			Class: sandpool.Unavailable,
 			Err:   err,
-			Message: "The code ran, but too many large answers wait to be read. Write large results to " +
+			Message: "The code ran, but too many large answers wait to be read. Write large " +
+				"results to " +
 				"files in /mnt/data.",
 		}
 	}
@@ -59,10 +60,12 @@ func (c *call) wantStream(token json.RawMessage) error {
 	switch {
 	case token == nil || token[0] == 'n' || c.batch:
 		return nil
-	case len(token) > maxID || token[0] != '"' && token[0] != '-' && (token[0] < '0' || token[0] > '9'):
+	case len(token) > maxID || token[0] != '"' && token[0] != '-' &&
+		(token[0] < '0' || token[0] > '9'):
 		return rpcErrorf(codeParams,
 			"The progressToken must be a number, or a string of up to %d bytes.", maxID)
-	case !strings.Contains(strings.ToLower(strings.Join(c.r.Header.Values("Accept"), ",")), "text/event-stream"):
+	case !strings.Contains(strings.ToLower(strings.Join(c.r.Header.Values("Accept"), ",")),
+		"text/event-stream"):
 		return nil
 	}
 	c.stream = &stream{call: c, token: token}

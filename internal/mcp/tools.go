@@ -59,9 +59,11 @@ func environmentID() schema {
 		"pattern":   `^[!-\[\]-~]{4,128}$`,
 		"description": "The environment to use: an id that a launch tool or an earlier call has " +
 			"returned, or one of your own, " +
-			"4 to 128 printable ASCII characters without spaces and backslashes, such as \"task-7f3a\" " +
+			"4 to 128 printable ASCII characters without spaces and backslashes, such as " +
+			"\"task-7f3a\" " +
 			"(\"1\" is too short). " +
-			"An id that is not known yet makes a new environment. Left out, it is this conversation's " +
+			"An id that is not known yet makes a new environment. Left out, it is this " +
+			"conversation's " +
 			"own one, or a new one, whose id the result has.",
 	}
 }

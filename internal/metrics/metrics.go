@@ -1,9 +1,9 @@
 // Package metrics tells Prometheus how the server does, in the OpenMetrics format.
 //
-// What is true at the moment, and what the pools count, is read when it is asked for. How long things
-// take is learned from the server's events, which arrive beside the work and not in it, so that a
-// metric costs a claim nothing. Labels are names of pools, outcomes and kinds of event: there are few,
-// and no identifier is among them.
+// What is true at the moment, and what the pools count, is read when it is asked for. How long
+// things take is learned from the server's events, which arrive beside the work and not in it, so
+// that a metric costs a claim nothing. Labels are names of pools, outcomes and kinds of event:
+// there are few, and no identifier is among them.
 package metrics
 
 import (
@@ -27,8 +27,8 @@ const gatherTime = 10 * time.Second
 // maxScrapes bounds the answers that are made at the same time.
 const maxScrapes = 4
 
-// maxOutcomes bounds the outcomes that one kind of event is told apart by: they are words of ours, but
-// a bound that is not in the code is none.
+// maxOutcomes bounds the outcomes that one kind of event is told apart by: they are words of ours,
+// but a bound that is not in the code is none.
 const maxOutcomes = 32
 
 // Pool is a pool in numbers.
@@ -60,8 +60,10 @@ type Metrics struct {
 
 // The buckets of durations, in seconds: from a claim out of memory to a cell that runs for minutes.
 var (
-	short = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
-	long  = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 240}
+	short = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5,
+		5, 10}
+	long = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120,
+		240}
 	whole = []float64{1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600}
 )
 
@@ -72,21 +74,28 @@ func New(log *slog.Logger, version string, pools Pools) (*Metrics, error) {
 	}
 	m := &Metrics{log: log, pools: pools, registry: prometheus.NewRegistry(),
 		allowed: map[event.Name]map[string]bool{}}
-	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets,
-			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour}, labels)
+	histogram := func(name, help string, buckets []float64,
+		labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help,
+			Buckets:                     buckets,
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
+			NativeHistogramMinResetDuration: time.Hour}, labels)
 	}
 	m.events = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sandpool_events_total",
 		Help: "Events of the server, by name and outcome."}, []string{"event", "outcome"})
-	m.waits = histogram("sandpool_claim_seconds", "How long callers waited for a sandbox of their own.", short, "pool", "outcome")
-	m.starts = histogram("sandpool_sandbox_start_seconds", "How long sandboxes took to be ready.", short, "pool")
+	m.waits = histogram("sandpool_claim_seconds",
+		"How long callers waited for a sandbox of their own.", short, "pool", "outcome")
+	m.starts = histogram("sandpool_sandbox_start_seconds", "How long sandboxes took to be ready.",
+		short, "pool")
 	m.runs = histogram("sandpool_execution_seconds", "How long code ran.", long, "pool", "outcome")
 	m.lasted = histogram("sandpool_session_seconds", "How long sessions lasted.", whole, "pool")
-	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "sandpool_build_info", Help: "1, with the program's version.",
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "sandpool_build_info",
+		Help:        "1, with the program's version.",
 		ConstLabels: prometheus.Labels{"version": version}})
 	build.Set(1)
 	for _, c := range []prometheus.Collector{m.events, m.waits, m.starts, m.runs, m.lasted, build,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
+		collectors.NewGoCollector(), collectors.NewProcessCollector(
+			collectors.ProcessCollectorOpts{})} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, err
 		}
@@ -115,8 +124,9 @@ func (m *Metrics) Handler() http.Handler {
 		if err := now.Register(snapshot{describe(), pools, err == nil}); err != nil {
 			m.log.Error("metrics of pools", "error", err)
 		}
-		promhttp.HandlerFor(prometheus.Gatherers{now, m.registry}, promhttp.HandlerOpts{EnableOpenMetrics: true,
-			ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelWarn)}).ServeHTTP(w, r)
+		promhttp.HandlerFor(prometheus.Gatherers{now, m.registry},
+			promhttp.HandlerOpts{EnableOpenMetrics: true,
+				ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelWarn)}).ServeHTTP(w, r)
 	})
 }
 

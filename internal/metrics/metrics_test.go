@@ -33,15 +33,18 @@ func scrape(t *testing.T, m *metrics.Metrics, accept string) string {
 func TestMetrics(t *testing.T) {
 	id := sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "python"}
 	var broken error
-	m, err := metrics.New(slog.New(slog.DiscardHandler), "v1", func(context.Context) ([]metrics.Pool, error) {
-		return []metrics.Pool{{ID: id, Max: 20, Target: 3, Ready: 2, Starting: 1, Failed: true,
-			Claims: map[sandpool.ClaimOutcome]int64{sandpool.ClaimReady: 7, sandpool.ClaimFull: 1}}}, broken
-	})
+	m, err := metrics.New(slog.New(slog.DiscardHandler), "v1",
+		func(context.Context) ([]metrics.Pool, error) {
+			return []metrics.Pool{{ID: id, Max: 20, Target: 3, Ready: 2, Starting: 1, Failed: true,
+				Claims: map[sandpool.ClaimOutcome]int64{sandpool.ClaimReady: 7,
+					sandpool.ClaimFull: 1}}}, broken
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.Consume(t.Context(), []event.Event{
-		{Name: event.SessionAllocated, Pool: id, Outcome: "ready", Took: 2 * time.Millisecond, Sandbox: "secretive"},
+		{Name: event.SessionAllocated, Pool: id, Outcome: "ready", Took: 2 * time.Millisecond,
+			Sandbox: "secretive"},
 		{Name: event.ExecutionEnded, Pool: id, Outcome: "ok", Took: time.Second},
 		{Name: event.SandboxStarted, Pool: id, Took: 150 * time.Millisecond},
 	})
@@ -76,13 +79,15 @@ func TestMetrics(t *testing.T) {
 
 // TestBounds: whatever events say, there are few series, and none of a pool that is gone.
 func TestBounds(t *testing.T) {
-	m, err := metrics.New(slog.New(slog.DiscardHandler), "v1", func(context.Context) ([]metrics.Pool, error) { return nil, nil })
+	m, err := metrics.New(slog.New(slog.DiscardHandler), "v1",
+		func(context.Context) ([]metrics.Pool, error) { return nil, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
 	id := sandpool.PoolID{Name: "python"}
 	for i := range 1000 {
-		m.Consume(t.Context(), []event.Event{{Name: event.ExecutionEnded, Pool: id, Outcome: fmt.Sprint("outcome ", i)}})
+		m.Consume(t.Context(), []event.Event{{Name: event.ExecutionEnded, Pool: id,
+			Outcome: fmt.Sprint("outcome ", i)}})
 	}
 	if n := strings.Count(scrape(t, m, ""), "sandpool_execution_seconds_count"); n != 33 {
 		t.Errorf("%d series of executions, want 32 and the others", n)

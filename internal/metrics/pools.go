@@ -10,7 +10,8 @@ type descriptions struct {
 
 func describe() *descriptions {
 	pool := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("sandpool_pool_"+name, help, append([]string{"pool", "resource_group", "subscription"}, labels...), nil)
+		return prometheus.NewDesc("sandpool_pool_"+name, help,
+			append([]string{"pool", "resource_group", "subscription"}, labels...), nil)
 	}
 	return &descriptions{
 		up:        prometheus.NewDesc("sandpool_up", "1 if the pools can be read.", nil, nil),
@@ -19,10 +20,14 @@ func describe() *descriptions {
 		target:    pool("ready_target", "Ready sandboxes that the pool keeps."),
 		waiting:   pool("waiting", "Callers in line for a slot."),
 		failed:    pool("failed", "1 if sandboxes of the pool cannot be started."),
-		claims:    pool("claims_total", "Claims since the server started, by what came of them.", "outcome"),
-		refills:   pool("refill_failures_total", "Ready sandboxes that did not start, or ended before they were claimed."),
-		crashes:   pool("sandbox_crashes_total", "Sandboxes that ended by themselves or failed their liveness check."),
-		refused:   pool("claims_refused_machine_full_total", "Claims for which the machine had no room."),
+		claims: pool("claims_total", "Claims since the server started, by what came of them.",
+			"outcome"),
+		refills: pool("refill_failures_total",
+			"Ready sandboxes that did not start, or ended before they were claimed."),
+		crashes: pool("sandbox_crashes_total",
+			"Sandboxes that ended by themselves or failed their liveness check."),
+		refused: pool("claims_refused_machine_full_total",
+			"Claims for which the machine had no room."),
 	}
 }
 
@@ -36,7 +41,8 @@ type snapshot struct {
 // Describe implements prometheus.Collector.
 func (s snapshot) Describe(into chan<- *prometheus.Desc) {
 	d := s.descriptions
-	for _, each := range []*prometheus.Desc{d.up, d.sandboxes, d.max, d.target, d.waiting, d.failed, d.claims, d.refills, d.crashes, d.refused} {
+	for _, each := range []*prometheus.Desc{d.up, d.sandboxes, d.max, d.target, d.waiting, d.failed,
+		d.claims, d.refills, d.crashes, d.refused} {
 		into <- each
 	}
 }
@@ -47,7 +53,8 @@ func (s snapshot) Collect(into chan<- prometheus.Metric) {
 	into <- prometheus.MustNewConstMetric(d.up, prometheus.GaugeValue, truth(s.up))
 	for _, p := range s.pools {
 		put := func(desc *prometheus.Desc, kind prometheus.ValueType, n float64, labels ...string) {
-			into <- prometheus.MustNewConstMetric(desc, kind, n, append([]string{p.ID.Name, p.ID.ResourceGroup, p.ID.Subscription}, labels...)...)
+			into <- prometheus.MustNewConstMetric(desc, kind, n,
+				append([]string{p.ID.Name, p.ID.ResourceGroup, p.ID.Subscription}, labels...)...)
 		}
 		gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
 		put(d.sandboxes, gauge, float64(p.Ready), "ready")

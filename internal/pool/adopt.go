@@ -85,7 +85,8 @@ func (m *Manager) adoptPools(ctx context.Context, pools []sandpool.Pool) error {
 	defer m.mu.Unlock()
 	for _, p := range pools {
 		if p.State == sandpool.Failed {
-			p.State, p.Problem = sandpool.InProgress, "" // it is tried again now, and may have been mended
+			// it is tried again now, and may have been mended
+			p.State, p.Problem = sandpool.InProgress, ""
 		}
 		s := m.newPoolState(p)
 		s.epoch, s.until = mine[p.ID.Key()], until
@@ -119,9 +120,9 @@ func (m *Manager) adoptStrays(ctx context.Context) error {
 	return nil
 }
 
-// strays makes boxes, to be stopped, of sandboxes that memory does not have and should: of the engine's
-// those without a row, and the rows of this Manager's own pools. The caller holds mu, and has asked
-// the engine before the store.
+// strays makes boxes, to be stopped, of sandboxes that memory does not have and should: of the
+// engine's those without a row, and the rows of this Manager's own pools. The caller holds mu, and
+// has asked the engine before the store.
 func (m *Manager) strays(found map[sandpool.SandboxID]bool, rows []sandpool.Sandbox) {
 	known := map[sandpool.SandboxID]bool{}
 	for _, row := range rows {
@@ -154,7 +155,8 @@ func (m *Manager) list(ctx context.Context) (map[sandpool.SandboxID]bool, error)
 const checkTimeout = 5 * time.Second
 
 // judge says for each row why its sandbox must not be used; "" means that it may.
-func (m *Manager) judge(ctx context.Context, pools []sandpool.Pool, rows []sandpool.Sandbox, running map[sandpool.SandboxID]bool) []string {
+func (m *Manager) judge(ctx context.Context, pools []sandpool.Pool, rows []sandpool.Sandbox,
+	running map[sandpool.SandboxID]bool) []string {
 	byKey := map[string]sandpool.Pool{}
 	for _, p := range pools {
 		byKey[p.ID.Key()] = p
@@ -216,11 +218,13 @@ func (m *Manager) adoptRow(row sandpool.Sandbox, reason string) {
 				p.mourn(b, cause, now)
 			}
 			m.retire(b, cause)
-			m.events.Observe(event.Event{Name: event.SandboxDropped, Pool: row.Pool, Sandbox: row.ID, Outcome: string(row.State), Err: errors.New(reason)})
+			m.events.Observe(event.Event{Name: event.SandboxDropped, Pool: row.Pool,
+				Sandbox: row.ID, Outcome: string(row.State), Err: errors.New(reason)})
 		}
 		return
 	}
-	m.events.Observe(event.Event{Name: event.SandboxAdopted, Pool: row.Pool, Sandbox: row.ID, Outcome: string(row.State)})
+	m.events.Observe(event.Event{Name: event.SandboxAdopted, Pool: row.Pool, Sandbox: row.ID,
+		Outcome: string(row.State)})
 	if row.State == sandpool.Claimed {
 		p.sessions[row.Identifier] = &entry{box: b}
 		b.dirty = true

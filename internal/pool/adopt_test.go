@@ -23,7 +23,8 @@ func TestRestartAdopts(t *testing.T) {
 		w.restart()
 		next := w.acquire("user-1", sandpool.ClaimExisting)
 		if next.Sandbox().ID != l.Sandbox().ID || next.Sandbox().Secret != l.Sandbox().Secret {
-			w.Errorf("after a restart the identifier has %+v, before %+v", next.Sandbox(), l.Sandbox())
+			w.Errorf("after a restart the identifier has %+v, before %+v", next.Sandbox(),
+				l.Sandbox())
 		}
 		if _, err := next.Dial(w.Context(), 8080); err != nil {
 			w.Errorf("Dial of an adopted session: %v", err)
@@ -31,12 +32,14 @@ func TestRestartAdopts(t *testing.T) {
 		next.Release()
 		w.settle()
 		w.wantCounts(2, 0, 1, 0)
-		if after := w.fake.Running(); len(after) != len(before) || after[0] != before[0] || after[1] != before[1] {
+		if after := w.fake.Running(); len(after) != len(before) || after[0] != before[0] ||
+			after[1] != before[1] {
 			w.Errorf("sandboxes before %v, after %v", before, after)
 		}
 		w.fake.End(l.Sandbox().ID, sandbox.Exit{Reason: sandbox.OutOfMemory})
 		<-next.Context().Done()
-		if cause := context.Cause(next.Context()); cause.Error() != "out of memory: the sandbox used more than its limit of 1 GiB" {
+		if cause := context.Cause(next.Context()); cause.Error() !=
+			"out of memory: the sandbox used more than its limit of 1 GiB" {
 			w.Errorf("an adopted session ended because %v", cause)
 		}
 	})
@@ -72,9 +75,11 @@ func TestRestartStopsTheRest(t *testing.T) {
 		ctx := w.Context()
 		w.must(w.store.Stopping(ctx, doomed.Sandbox().ID, "deleted", 1))
 		for _, id := range []sandpool.SandboxID{"half", "rowonly"} {
-			w.must(w.store.Insert(ctx, sandpool.Sandbox{ID: id, Pool: python, Revision: 1, State: sandpool.Starting, CreatedAt: time.Now()}, 1))
+			w.must(w.store.Insert(ctx, sandpool.Sandbox{ID: id, Pool: python, Revision: 1,
+				State: sandpool.Starting, CreatedAt: time.Now()}, 1))
 		}
-		_, outcome, err := w.store.Claim(ctx, sandpool.ClaimRequest{Pool: python, Epoch: 1, Identifier: "starting", Revision: 99, Max: 9, NewID: "claimed-half"})
+		_, outcome, err := w.store.Claim(ctx, sandpool.ClaimRequest{Pool: python, Epoch: 1,
+			Identifier: "starting", Revision: 99, Max: 9, NewID: "claimed-half"})
 		if err != nil || outcome != sandpool.ClaimNew {
 			w.Fatalf("Claim = %s, %v", outcome, err)
 		}
@@ -133,7 +138,8 @@ func TestRestartChecksTheReady(t *testing.T) {
 // What failed before a restart says nothing about the attempt that begins with it.
 func TestRestartTriesFailedPoolsAgain(t *testing.T) {
 	within(t, func(w *world) {
-		w.fake.Order(sandboxtest.Prepare, -1, sandboxtest.Fault{Err: errors.New("there is no image")})
+		w.fake.Order(sandboxtest.Prepare, -1,
+			sandboxtest.Fault{Err: errors.New("there is no image")})
 		if w.put(spec(1, 5)); w.pool().State != sandpool.Failed {
 			w.Fatalf("the pool is %s", w.pool().State)
 		}
@@ -167,7 +173,8 @@ func TestRestartWithNewRevision(t *testing.T) {
 }
 
 // A new server may start the same pool's sandboxes from something else: another agent, or
-// a newer image of the same name. What is ready is then out of date; what nothing is started from goes.
+// a newer image of the same name. What is ready is then out of date; what nothing is started from
+// goes.
 func TestRestartWithNewTemplate(t *testing.T) {
 	within(t, func(w *world) {
 		w.put(spec(2, 5))
@@ -180,7 +187,8 @@ func TestRestartWithNewTemplate(t *testing.T) {
 		}
 		before := w.fake.Prepared()
 		plain := w.guest.Template
-		w.guest.Template = func(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets) (sandbox.Template, error) {
+		w.guest.Template = func(ctx context.Context, p sandpool.Pool,
+			secrets sandpool.Secrets) (sandbox.Template, error) {
 			template, err := plain(ctx, p, secrets)
 			template.Env = []string{"AGENT=new"}
 			return template, err
@@ -197,7 +205,8 @@ func TestRestartWithNewTemplate(t *testing.T) {
 		}
 		w.restart()
 		w.settle()
-		if after := w.fake.Prepared(); len(after) != 1 || len(before) != 1 || after[0] == before[0] {
+		if after := w.fake.Prepared(); len(after) != 1 || len(before) != 1 ||
+			after[0] == before[0] {
 			w.Errorf("snapshots before %v, after %v", before, after)
 		}
 	})
@@ -246,7 +255,8 @@ func TestSweep(t *testing.T) {
 		l := w.acquire("user-1", sandpool.ClaimReady)
 		w.settle()
 		w.fake.Leave("remains")
-		w.must(w.store.Insert(w.Context(), sandpool.Sandbox{ID: "forgotten", Pool: python, State: sandpool.Starting}, 1))
+		w.must(w.store.Insert(w.Context(), sandpool.Sandbox{ID: "forgotten", Pool: python,
+			State: sandpool.Starting}, 1))
 		w.fake.Vanish(l.Sandbox().ID) // and its watcher is not told
 		w.pass(31 * time.Second)
 		w.wantClass(context.Cause(l.Context()), sandpool.Ended)

@@ -25,7 +25,8 @@ func TestBackoff(t *testing.T) {
 }
 
 func TestSize(t *testing.T) {
-	for bytes, want := range map[int64]string{512: "512 bytes", 1 << 30: "1 GiB", 3 << 29: "1.5 GiB", 200 << 20: "200 MiB"} {
+	for bytes, want := range map[int64]string{512: "512 bytes", 1 << 30: "1 GiB",
+		3 << 29: "1.5 GiB", 200 << 20: "200 MiB"} {
 		if got := size(bytes); got != want {
 			t.Errorf("size(%d) = %q, want %q", bytes, got, want)
 		}

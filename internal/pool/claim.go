@@ -51,7 +51,8 @@ func (l *Lease) Unattended() {
 	}
 }
 
-// Release ends the lease; the session's idle time begins with the last one. Further calls do nothing.
+// Release ends the lease; the session's idle time begins with the last one. Further calls do
+// nothing.
 func (l *Lease) Release() {
 	if l.released.Swap(true) {
 		return
@@ -71,7 +72,8 @@ func (l *Lease) Release() {
 }
 
 // claim is a claim in progress, on which every caller of its identifier waits. It
-// belongs to Run, not to the request that caused it: a caller that gives up leaves it to the others.
+// belongs to Run, not to the request that caused it: a caller that gives up leaves it to the
+// others.
 type claim struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when the fields below are set
@@ -87,7 +89,8 @@ type claim struct {
 // one, else one that is started now. In a pool with its maximum of sessions the caller waits
 // for a slot as long as the pool's queue lets it; then that is an error of class Full. The session
 // stays alive until the lease is released and the pool's cooldown has passed.
-func (m *Manager) Acquire(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (*Lease, error) {
+func (m *Manager) Acquire(ctx context.Context, id sandpool.PoolID,
+	identifier sandpool.Identifier) (*Lease, error) {
 	if err := m.ready(ctx); err != nil {
 		return nil, err
 	}
@@ -127,7 +130,8 @@ func (m *Manager) Acquire(ctx context.Context, id sandpool.PoolID, identifier sa
 
 // attempt is one claim, or what it finds that another caller began. The caller holds mu, which
 // it gives up.
-func (m *Manager) attempt(ctx context.Context, p *poolState, identifier sandpool.Identifier) (*Lease, error) {
+func (m *Manager) attempt(ctx context.Context, p *poolState,
+	identifier sandpool.Identifier) (*Lease, error) {
 	c, first, err := m.join(p, identifier)
 	m.mu.Unlock()
 	if err != nil {
@@ -157,7 +161,8 @@ func (m *Manager) queueOf(p *poolState) sandpool.Queue {
 
 // lineUp waits for a slot of a full pool, behind those who came before. A question for a slot
 // that began at mark was in vain. The caller holds mu, which it gives up.
-func (m *Manager) lineUp(ctx context.Context, p *poolState, identifier sandpool.Identifier, mark int64) (*Lease, error) {
+func (m *Manager) lineUp(ctx context.Context, p *poolState, identifier sandpool.Identifier,
+	mark int64) (*Lease, error) {
 	defer func() { m.mu.Unlock() }()
 	q := m.queueOf(p)
 	if p.line.Len() >= q.Length {
@@ -235,7 +240,8 @@ func (m *Manager) take(p *poolState, c *claim, first bool) (*Lease, error) {
 
 // join returns the claim in progress for the identifier, and begins one if
 // there is none; first says so. The caller holds mu.
-func (m *Manager) join(p *poolState, identifier sandpool.Identifier) (c *claim, first bool, err error) {
+func (m *Manager) join(p *poolState, identifier sandpool.Identifier) (c *claim, first bool,
+	err error) {
 	if p.pool.State == sandpool.Deleting {
 		return nil, false, BeingDeleted(p.pool.ID, "sessionPool")
 	}
@@ -263,7 +269,8 @@ func (m *Manager) join(p *poolState, identifier sandpool.Identifier) (c *claim, 
 }
 
 // run carries a claim out and publishes its result.
-func (m *Manager) run(ctx context.Context, p *poolState, identifier sandpool.Identifier, c *claim, prior *box) {
+func (m *Manager) run(ctx context.Context, p *poolState, identifier sandpool.Identifier, c *claim,
+	prior *box) {
 	b, err := m.claim(ctx, p, identifier, c, prior)
 	if err != nil && ctx.Err() != nil {
 		err = m.cutShort(ctx)
@@ -275,7 +282,8 @@ func (m *Manager) run(ctx context.Context, p *poolState, identifier sandpool.Ide
 	e.claim, c.box, c.err = nil, b, err
 	if err == nil && b.row.State == sandpool.Claimed {
 		e.box = b
-		m.events.Observe(event.Event{Name: event.SessionAllocated, Pool: p.pool.ID, Sandbox: b.row.ID,
+		m.events.Observe(event.Event{Name: event.SessionAllocated, Pool: p.pool.ID,
+			Sandbox: b.row.ID,
 			Outcome: c.outcome.String(), Took: c.claimTime + c.startTime})
 	}
 	p.tidy(identifier)
@@ -299,7 +307,8 @@ func (m *Manager) cutShort(ctx context.Context) error {
 const maxAsks = 3
 
 // claim asks the store for a sandbox and starts it if the store says so.
-func (m *Manager) claim(ctx context.Context, p *poolState, identifier sandpool.Identifier, c *claim, prior *box) (*box, error) {
+func (m *Manager) claim(ctx context.Context, p *poolState, identifier sandpool.Identifier, c *claim,
+	prior *box) (*box, error) {
 	if prior != nil {
 		// Memory knows that the identifier's sandbox ended; make sure that the store does.
 		if err := m.markStopping(ctx, prior); err != nil {
@@ -318,12 +327,14 @@ func (m *Manager) claim(ctx context.Context, p *poolState, identifier sandpool.I
 			return b, err
 		}
 	}
-	return nil, unavailable("The sandboxes of this pool ended, or the pool was changed, as soon as they were claimed; try again.", nil)
+	return nil, unavailable("The sandboxes of this pool ended, or the pool was changed, as soon "+
+		"as they were claimed; try again.", nil)
 }
 
 // ask is one question to the store. It returns nil without an error if it may be asked again: the
 // sandbox that the store gave had ended already, or a session was ended to make room.
-func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Identifier, c *claim) (*box, error) {
+func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Identifier,
+	c *claim) (*box, error) {
 	began := time.Now()
 	m.mu.Lock()
 	if p.lost {
@@ -340,7 +351,8 @@ func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Ide
 		return nil, err
 	}
 	spare := m.reserve(p, identifier, began)
-	r := sandpool.ClaimRequest{Pool: p.pool.ID, Identifier: identifier, Revision: p.pool.Revision, Max: p.pool.MaxSessions, Epoch: p.epoch,
+	r := sandpool.ClaimRequest{Pool: p.pool.ID, Identifier: identifier, Revision: p.pool.Revision,
+		Max: p.pool.MaxSessions, Epoch: p.epoch,
 		Now: began, NewID: spare.row.ID, NewSecret: spare.row.Secret}
 	m.mu.Unlock()
 	row, outcome, err := m.store.Claim(ctx, r)
@@ -386,8 +398,10 @@ func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Ide
 // reserve makes the box of a sandbox that may have to be started, before its
 // row exists, so that no sweep takes it for a stray. The caller holds mu.
 func (m *Manager) reserve(p *poolState, identifier sandpool.Identifier, now time.Time) *box {
-	row := sandpool.Sandbox{ID: newID(), Pool: p.pool.ID, Revision: p.pool.Revision, State: sandpool.Starting,
-		Identifier: identifier, Secret: newSecret(), CreatedAt: now, ClaimedAt: now, LastUsedAt: now}
+	row := sandpool.Sandbox{ID: newID(), Pool: p.pool.ID, Revision: p.pool.Revision,
+		State:      sandpool.Starting,
+		Identifier: identifier, Secret: newSecret(), CreatedAt: now, ClaimedAt: now,
+		LastUsedAt: now}
 	if identifier == "" {
 		row.ClaimedAt, row.LastUsedAt = time.Time{}, time.Time{}
 	}
@@ -421,7 +435,8 @@ func (m *Manager) evict(p *poolState, now time.Time) *box {
 	var idlest *box
 	for _, e := range p.sessions {
 		b := e.box
-		if b != nil && b.row.State == sandpool.Claimed && b.leases == 0 && (idlest == nil || b.used.Before(idlest.used)) {
+		if b != nil && b.row.State == sandpool.Claimed && b.leases == 0 &&
+			(idlest == nil || b.used.Before(idlest.used)) {
 			idlest = b
 		}
 	}
@@ -447,7 +462,8 @@ func (m *Manager) full(p *poolState, identifier sandpool.Identifier) error {
 			used = now
 		}
 		at := p.expires(b, used)
-		if idle := used.Add(p.pool.Spec.EvictIdle); p.pool.Spec.EvictIdle > 0 && (at.IsZero() || idle.Before(at)) {
+		if idle := used.Add(p.pool.Spec.EvictIdle); p.pool.Spec.EvictIdle > 0 &&
+			(at.IsZero() || idle.Before(at)) {
 			at = idle
 		}
 		if !at.IsZero() {
@@ -459,8 +475,11 @@ func (m *Manager) full(p *poolState, identifier sandpool.Identifier) error {
 	if len(frees) > 0 {
 		wait = frees[min(p.line.Len(), len(frees)-1)] // those who wait come first
 	}
-	return &sandpool.Error{Class: sandpool.Full, Code: "SessionPoolMaxSessionsReached", Target: "identifier",
-		Message: fmt.Sprintf("Error happened when allocating pod for identifier %s in pool %s: the pool has reached its maximum of %d sessions. Delete a session, or try again when one has ended.",
+	return &sandpool.Error{Class: sandpool.Full, Code: "SessionPoolMaxSessionsReached",
+		Target: "identifier",
+		Message: fmt.Sprintf("Error happened when allocating pod for identifier %s in pool %s: "+
+			"the pool has reached its maximum of %d sessions. Delete a session, or try again "+
+			"when one has ended.",
 			identifier, p.pool.ID.Name, p.pool.MaxSessions),
 		RetryAfter: max(wait, time.Second)}
 }

@@ -18,7 +18,8 @@ func TestClaimRefillCooldown(t *testing.T) {
 	within(t, func(w *world) {
 		w.put(spec(3, 5))
 		w.wantCounts(3, 0, 0, 0)
-		if p, err := w.Pool(w.Context(), python); err != nil || p.State != sandpool.Succeeded || p.Revision != 1 {
+		if p, err := w.Pool(w.Context(), python); err != nil || p.State != sandpool.Succeeded ||
+			p.Revision != 1 {
 			w.Errorf("Pool = %+v, %v", p, err)
 		}
 		first := w.acquire("user-1", sandpool.ClaimReady)
@@ -58,7 +59,8 @@ func TestFull(t *testing.T) {
 		w.wantClass(err, sandpool.Full)
 		full := err.(*sandpool.Error)
 		if full.Code != "SessionPoolMaxSessionsReached" || full.RetryAfter != 4*time.Minute ||
-			!strings.Contains(full.Message, "Error happened when allocating pod for identifier user-3 in pool python") {
+			!strings.Contains(full.Message,
+				"Error happened when allocating pod for identifier user-3 in pool python") {
 			w.Errorf("the error of a full pool: %+v", full)
 		}
 		if n := w.status().Claims[sandpool.ClaimFull]; n != 1 {
@@ -95,11 +97,13 @@ func TestClaimsOfOneIdentifierShareOneStart(t *testing.T) {
 		w.settle()
 		impatient, cancel := context.WithTimeout(w.Context(), time.Second)
 		defer cancel()
-		if _, err := w.Acquire(impatient, python, "user-1"); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := w.Acquire(impatient, python, "user-1"); !errors.Is(err,
+			context.DeadlineExceeded) {
 			w.Errorf("the impatient caller got %v", err)
 		}
 		w.pass(3 * time.Second)
-		if len(got) != 1 || outcomes[sandpool.ClaimNew] != 1 || outcomes[sandpool.ClaimExisting] != 49 {
+		if len(got) != 1 || outcomes[sandpool.ClaimNew] != 1 ||
+			outcomes[sandpool.ClaimExisting] != 49 {
 			w.Errorf("50 callers got %v with outcomes %v", got, outcomes)
 		}
 		if n := w.fake.Count(sandboxtest.Start); n != 1 {
@@ -114,7 +118,8 @@ func TestFirstCallerGivesUp(t *testing.T) {
 		w.fake.Order(sandboxtest.Start, 1, sandboxtest.Fault{After: 3 * time.Second})
 		impatient, cancel := context.WithTimeout(w.Context(), time.Second)
 		defer cancel()
-		if _, err := w.Acquire(impatient, python, "user-1"); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := w.Acquire(impatient, python, "user-1"); !errors.Is(err,
+			context.DeadlineExceeded) {
 			w.Errorf("the impatient caller got %v", err)
 		}
 		l := w.acquire("user-1", sandpool.ClaimExisting)
@@ -129,7 +134,8 @@ func TestFirstCallerGivesUp(t *testing.T) {
 func TestStartFails(t *testing.T) {
 	within(t, func(w *world) {
 		w.put(spec(0, 1))
-		w.fake.Order(sandboxtest.Start, 1, sandboxtest.Fault{After: time.Second, Err: errors.New("no memory left"), Leave: true})
+		w.fake.Order(sandboxtest.Start, 1, sandboxtest.Fault{After: time.Second,
+			Err: errors.New("no memory left"), Leave: true})
 		for range 3 {
 			go func() {
 				_, err := w.Acquire(w.Context(), python, "user-1")
@@ -172,7 +178,8 @@ func TestStoreFails(t *testing.T) {
 	within(t, func(w *world) {
 		w.put(spec(1, 2))
 		w.store.fail(errors.New("disk on fire"), nil)
-		if _, err := w.Acquire(w.Context(), python, "user-1"); err == nil || !strings.Contains(err.Error(), "disk on fire") {
+		if _, err := w.Acquire(w.Context(), python, "user-1"); err == nil ||
+			!strings.Contains(err.Error(), "disk on fire") {
 			w.Errorf("Acquire with a broken store: %v", err)
 		}
 		w.store.fail(nil, nil)
@@ -238,7 +245,8 @@ func TestUnknownPool(t *testing.T) {
 		if err := w.Delete(w.Context(), python); err != nil {
 			w.Errorf("Delete of an unknown pool: %v", err)
 		}
-		for _, bad := range []sandpool.Pool{{}, {ID: python}, {ID: python, MaxSessions: 1}, {ID: python, MaxSessions: 1, ReadySessions: -1, Cooldown: 1}} {
+		for _, bad := range []sandpool.Pool{{}, {ID: python}, {ID: python, MaxSessions: 1},
+			{ID: python, MaxSessions: 1, ReadySessions: -1, Cooldown: 1}} {
 			_, err := w.Put(w.Context(), bad, nil)
 			w.wantClass(err, sandpool.Invalid)
 		}
@@ -257,7 +265,8 @@ func TestBurst(t *testing.T) {
 		var wait sync.WaitGroup
 		for n := range ready {
 			wait.Go(func() {
-				l, err := w.Acquire(w.Context(), python, sandpool.Identifier(fmt.Sprintf("user-%d", n)))
+				l, err := w.Acquire(w.Context(), python,
+					sandpool.Identifier(fmt.Sprintf("user-%d", n)))
 				if err != nil || l.Outcome() != sandpool.ClaimReady {
 					w.Errorf("caller %d got %v, %v; want a ready sandbox", n, l, err)
 					return

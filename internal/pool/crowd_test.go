@@ -18,7 +18,8 @@ func crowded(length int, wait time.Duration) sandpool.Pool {
 	return p
 }
 
-// line begins Acquire for each identifier, one after the other, and returns who was served, in order.
+// line begins Acquire for each identifier, one after the other, and returns who was served, in
+// order.
 func (w *world) line(ctx context.Context, identifiers ...sandpool.Identifier) (served chan string) {
 	served = make(chan string, len(identifiers))
 	for _, id := range identifiers {
@@ -66,7 +67,8 @@ func TestQueueIsFair(t *testing.T) {
 		w.wantClass(err, sandpool.Full)
 		for n := range 3 {
 			wantServed(t, served)
-			if err := w.StopSession(w.Context(), python, sandpool.Identifier(fmt.Sprintf("user-%d", n))); err != nil {
+			if err := w.StopSession(w.Context(), python,
+				sandpool.Identifier(fmt.Sprintf("user-%d", n))); err != nil {
 				t.Fatal(err)
 			}
 			wantServed(t, served, fmt.Sprintf("user-%d", n+1))
@@ -173,7 +175,8 @@ func TestEviction(t *testing.T) {
 		w.pass(20 * time.Second)
 		_, err := w.Acquire(w.Context(), python, "user-2")
 		w.wantClass(err, sandpool.Full)
-		if e, ok := err.(*sandpool.Error); !ok || e.RetryAfter.Round(time.Second) != 20*time.Second {
+		if e, ok := err.(*sandpool.Error); !ok ||
+			e.RetryAfter.Round(time.Second) != 20*time.Second {
 			t.Errorf("try again after %v, want 20s", err)
 		}
 		w.pass(21 * time.Second)
@@ -192,7 +195,8 @@ func TestEviction(t *testing.T) {
 func TestEvictionForTheQueue(t *testing.T) {
 	within(t, func(w *world) {
 		p := spec(0, 2)
-		p.Spec.EvictIdle, p.Spec.Queue = time.Minute, &sandpool.Queue{Length: 5, Wait: 30 * time.Second}
+		p.Spec.EvictIdle, p.Spec.Queue = time.Minute, &sandpool.Queue{Length: 5,
+			Wait: 30 * time.Second}
 		w.put(p)
 		w.acquire("user-0", sandpool.ClaimNew).Release()
 		w.acquire("user-1", sandpool.ClaimNew).Release()

@@ -90,7 +90,8 @@ func TestStopAll(t *testing.T) {
 			w.Fatal(err)
 		}
 		w.wantClass(context.Cause(l.Context()), sandpool.Ended)
-		if rows, err := w.store.Sandboxes(w.Context()); err != nil || len(rows) != 0 || len(w.fake.Running()) != 0 {
+		if rows, err := w.store.Sandboxes(w.Context()); err != nil || len(rows) != 0 ||
+			len(w.fake.Running()) != 0 {
 			w.Errorf("left: rows %v, %v, sandboxes %v", rows, err, w.fake.Running())
 		}
 		_, err := w.Acquire(w.Context(), python, "user-2")

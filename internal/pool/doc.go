@@ -3,19 +3,19 @@
 //
 // # What is where
 //
-// A sandbox exists in three places: as a row in the store, as processes that the engine runs, and as
-// a box in memory, which is the row together with what only this process needs (leases, timers,
-// failures). The row is the truth about who holds the sandbox. The engine is the truth about whether
-// it runs. Memory mirrors both and may be ahead of the store in one case: a sandbox that ended is
-// Stopping in memory before its row is, so that no further request reaches it.
+// A sandbox exists in three places: as a row in the store, as processes that the engine runs, and
+// as a box in memory, which is the row together with what only this process needs (leases, timers,
+// failures). The row is the truth about who holds the sandbox. The engine is the truth about
+// whether it runs. Memory mirrors both and may be ahead of the store in one case: a sandbox that
+// ended is Stopping in memory before its row is, so that no further request reaches it.
 //
 // # What is written before what
 //
-// The row is there before the engine is asked to start a sandbox, and goes after the engine has said
-// that nothing of it is left. A claim is a transaction of the store before the first byte of a
-// request reaches the sandbox. So after kill -9 at any moment each sandbox is one of these: it has a
-// row and runs, and is adopted; it has a row and does not run, or not to the end of its start, and is
-// stopped; it has no row, and is stopped.
+// The row is there before the engine is asked to start a sandbox, and goes after the engine has
+// said that nothing of it is left. A claim is a transaction of the store before the first byte of a
+// request reaches the sandbox. So after kill -9 at any moment each sandbox is one of these: it has
+// a row and runs, and is adopted; it has a row and does not run, or not to the end of its start,
+// and is stopped; it has no row, and is stopped.
 //
 // # The states of a sandbox
 //
@@ -32,10 +32,11 @@
 // # Decisions and their execution
 //
 // Run is one loop. It takes a snapshot of memory, asks plan.Next what to do, begins it, and writes
-// down which pools have changed. Nothing in the loop waits: what takes time (a preparation, a start,
-// a stop, a question whether a sandbox lives) is a goroutine that Run waits for in the end, takes mu
-// for its result, and kicks the loop. Claims do not go through the loop. The first request of an
-// identifier starts a claim, which all its requests wait for and which none of them can cancel.
+// down which pools have changed. Nothing in the loop waits: what takes time (a preparation, a
+// start, a stop, a question whether a sandbox lives) is a goroutine that Run waits for in the end,
+// takes mu for its result, and kicks the loop. Claims do not go through the loop. The first request
+// of an identifier starts a claim, which all its requests wait for and which none of them can
+// cancel.
 //
 // # Locks
 //
@@ -46,9 +47,10 @@
 // # Owners
 //
 // A Manager touches the pools that it owns and no others; package store says what that is. Every
-// write names the epoch of the ownership. If one is refused, the Manager forgets the pool and leaves
-// its sandboxes to the new owner (disown). It looks every few seconds for pools whose owner has died,
-// and adopts them as it does after a restart. A Manager without a name is alone with its store.
+// write names the epoch of the ownership. If one is refused, the Manager forgets the pool and
+// leaves its sandboxes to the new owner (disown). It looks every few seconds for pools whose owner
+// has died, and adopts them as it does after a restart. A Manager without a name is alone with its
+// store.
 //
 // # Where to look
 //

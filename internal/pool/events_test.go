@@ -41,7 +41,8 @@ func TestEvents(t *testing.T) {
 		one := w.acquire("session-one", sandpool.ClaimReady)
 		first := one.Sandbox().ID
 		events := told("a session", event.SessionAllocated, event.SandboxStarted)
-		if e := events[0]; e.Outcome != "ready" || e.Sandbox != first || e.Sandbox == events[1].Sandbox {
+		if e := events[0]; e.Outcome != "ready" || e.Sandbox != first ||
+			e.Sandbox == events[1].Sandbox {
 			w.Errorf("a session: %+v, %+v", events[0], events[1])
 		}
 		w.acquire("session-one", sandpool.ClaimExisting).Release() // the same one
@@ -50,41 +51,48 @@ func TestEvents(t *testing.T) {
 
 		two := w.acquire("session-two", sandpool.ClaimReady)
 		told("a second", event.SessionAllocated)
-		if _, err := w.Acquire(w.Context(), python, "session-three"); sandpool.ClassOf(err) != sandpool.Full {
+		if _, err := w.Acquire(w.Context(), python, "session-three"); sandpool.ClassOf(
+			err) != sandpool.Full {
 			w.Errorf("a third: %v", err)
 		}
 		told("a third", event.SessionRefused)
 
 		w.fake.End(two.Sandbox().ID, sandbox.Exit{Reason: sandbox.OutOfMemory})
-		events = told("out of memory", event.SandboxEnded, event.SessionEnded, event.SandboxStopped, event.SandboxStarted)
-		if e := events[0]; e.Outcome != "out of memory" || e.Sandbox != two.Sandbox().ID || e.Message == "" {
+		events = told("out of memory", event.SandboxEnded, event.SessionEnded, event.SandboxStopped,
+			event.SandboxStarted)
+		if e := events[0]; e.Outcome != "out of memory" || e.Sandbox != two.Sandbox().ID ||
+			e.Message == "" {
 			w.Errorf("out of memory: %+v", e)
 		}
 		two.Release()
 
 		w.pass(6 * time.Minute)
 		events = told("idle", event.SessionEnded, event.SandboxStopped)
-		if e := events[0]; e.Sandbox != first || e.Took < 5*time.Minute || e.Took > 7*time.Minute || e.Message == "" {
+		if e := events[0]; e.Sandbox != first || e.Took < 5*time.Minute || e.Took > 7*time.Minute ||
+			e.Message == "" {
 			w.Errorf("idle: %+v", e)
 		}
 
 		w.fake.Order(sandboxtest.Start, 1, sandboxtest.Fault{Err: errors.New("no memory left")})
 		w.acquire("session-four", sandpool.ClaimReady).Release()
 		w.pass(5 * time.Second)
-		events = told("a refill that fails", event.SessionAllocated, event.SandboxNotStarted, event.SandboxStopped, event.SandboxStarted)
+		events = told("a refill that fails", event.SessionAllocated, event.SandboxNotStarted,
+			event.SandboxStopped, event.SandboxStarted)
 		if e := events[1]; e.Err == nil || e.Message != "" {
 			w.Errorf("a refill that fails: %+v", e)
 		}
 
 		w.restart()
 		events = told("a restart", event.SandboxAdopted, event.SandboxAdopted, event.PoolReady)
-		if got := []string{events[0].Outcome, events[1].Outcome}; !cmp.Equal(got, []string{"claimed", "ready"}) && !cmp.Equal(got, []string{"ready", "claimed"}) {
+		if got := []string{events[0].Outcome, events[1].Outcome}; !cmp.Equal(got,
+			[]string{"claimed", "ready"}) && !cmp.Equal(got, []string{"ready", "claimed"}) {
 			w.Errorf("a restart: %q", got)
 		}
 		if err := w.Delete(w.Context(), python); err != nil {
 			w.Fatal(err)
 		}
-		told("the end", event.SessionEnded, event.SandboxStopped, event.SandboxStopped, event.PoolDeleted)
+		told("the end", event.SessionEnded, event.SandboxStopped, event.SandboxStopped,
+			event.PoolDeleted)
 	})
 }
 

@@ -32,7 +32,8 @@ func (s *storeFaults) failPut(err error) {
 	s.put = err
 }
 
-func (s *storeFaults) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets, epoch int64) error {
+func (s *storeFaults) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets,
+	epoch int64) error {
 	s.mu.Lock()
 	err := s.put
 	s.mu.Unlock()
@@ -48,7 +49,8 @@ func (s *storeFaults) claims() int {
 	return s.asked
 }
 
-func (s *storeFaults) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox, sandpool.ClaimOutcome, error) {
+func (s *storeFaults) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox,
+	sandpool.ClaimOutcome, error) {
 	s.mu.Lock()
 	s.asked++
 	err, hold := s.claim, s.hold
@@ -62,7 +64,8 @@ func (s *storeFaults) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandp
 	return s.Store.Claim(ctx, r)
 }
 
-func (s *storeFaults) Stopping(ctx context.Context, id sandpool.SandboxID, reason string, epoch int64) error {
+func (s *storeFaults) Stopping(ctx context.Context, id sandpool.SandboxID, reason string,
+	epoch int64) error {
 	s.mu.Lock()
 	err := s.stopping
 	s.mu.Unlock()
@@ -76,7 +79,8 @@ func (s *storeFaults) Stopping(ctx context.Context, id sandpool.SandboxID, reaso
 func (w *world) epoch() int64 {
 	w.Helper()
 	for epoch := range int64(100) {
-		_, _, err := w.store.Store.Claim(w.Context(), sandpool.ClaimRequest{Pool: python, Identifier: "nobody", Epoch: epoch})
+		_, _, err := w.store.Store.Claim(w.Context(), sandpool.ClaimRequest{Pool: python,
+			Identifier: "nobody", Epoch: epoch})
 		if !errors.Is(err, store.ErrNotOwner) {
 			w.must(err)
 			return epoch

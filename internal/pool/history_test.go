@@ -90,7 +90,8 @@ func TestHistory(t *testing.T) {
 func acquireOnce(t *testing.T, m *pool.Manager, identifier sandpool.Identifier) sandpool.SandboxID {
 	l, err := m.Acquire(t.Context(), python, identifier)
 	if err != nil {
-		if class := sandpool.ClassOf(err); class != sandpool.Ended && class != sandpool.Unavailable {
+		if class := sandpool.ClassOf(err); class != sandpool.Ended &&
+			class != sandpool.Unavailable {
 			t.Errorf("Acquire: %v", err)
 		}
 		return ""
@@ -99,8 +100,10 @@ func acquireOnce(t *testing.T, m *pool.Manager, identifier sandpool.Identifier) 
 	return l.Sandbox().ID
 }
 
-// crashOne ends the identifier's sandbox, if it has one, and waits until the session has ended with it.
-func crashOne(t *testing.T, m *pool.Manager, fake *sandboxtest.Fake, history *storetest.History, client int, identifier sandpool.Identifier) {
+// crashOne ends the identifier's sandbox, if it has one, and waits until the session has ended with
+// it.
+func crashOne(t *testing.T, m *pool.Manager, fake *sandboxtest.Fake, history *storetest.History,
+	client int, identifier sandpool.Identifier) {
 	var l *pool.Lease
 	history.Acquire(client, identifier, func() sandpool.SandboxID {
 		var err error
@@ -130,7 +133,9 @@ func TestFiftyCallers(t *testing.T) {
 		var wait sync.WaitGroup
 		for client := range 50 {
 			wait.Go(func() {
-				history.Acquire(client, identifier, func() sandpool.SandboxID { return acquireOnce(t, m, identifier) })
+				history.Acquire(client, identifier, func() sandpool.SandboxID {
+					return acquireOnce(t, m, identifier)
+				})
 			})
 		}
 		wait.Wait()

@@ -26,15 +26,19 @@ func (p *poolState) remember(row sandpool.Sandbox) {
 	p.past = append(p.past, past{row.ID, row.Identifier})
 }
 
-// SessionLog reads what a sandbox of the identifier's sessions wrote: one that is named, or else the
-// present one, or the last one that is remembered. One without a log is an error of class NotFound.
-func (m *Manager) SessionLog(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier, of sandpool.SandboxID, q sandbox.LogQuery) (sandbox.LogPage, error) {
+// SessionLog reads what a sandbox of the identifier's sessions wrote: one that is named, or else
+// the present one, or the last one that is remembered. One without a log is an error of class
+// NotFound.
+func (m *Manager) SessionLog(ctx context.Context, id sandpool.PoolID,
+	identifier sandpool.Identifier, of sandpool.SandboxID, q sandbox.LogQuery) (sandbox.LogPage,
+	error) {
 	return m.readLog(ctx, id, q, func(p *poolState) (sandpool.SandboxID, error) {
 		if b := p.live(identifier); b != nil && (of == "" || of == b.row.ID) {
 			return b.row.ID, nil
 		}
 		for i := len(p.past) - 1; i >= 0; i-- {
-			if identifier != "" && p.past[i].identifier == identifier && (of == "" || of == p.past[i].id) {
+			if identifier != "" && p.past[i].identifier == identifier &&
+				(of == "" || of == p.past[i].id) {
 				return p.past[i].id, nil
 			}
 		}
@@ -43,7 +47,8 @@ func (m *Manager) SessionLog(ctx context.Context, id sandpool.PoolID, identifier
 }
 
 // SandboxLog reads what a sandbox of the pool wrote, one that is over among them.
-func (m *Manager) SandboxLog(ctx context.Context, id sandpool.PoolID, sandboxID sandpool.SandboxID, q sandbox.LogQuery) (sandbox.LogPage, error) {
+func (m *Manager) SandboxLog(ctx context.Context, id sandpool.PoolID, sandboxID sandpool.SandboxID,
+	q sandbox.LogQuery) (sandbox.LogPage, error) {
 	return m.readLog(ctx, id, q, func(p *poolState) (sandpool.SandboxID, error) {
 		if b := m.boxes[sandboxID]; b != nil && b.pool == p {
 			return sandboxID, nil
@@ -53,15 +58,18 @@ func (m *Manager) SandboxLog(ctx context.Context, id sandpool.PoolID, sandboxID 
 				return sandboxID, nil
 			}
 		}
-		return "", sandpool.Errorf(sandpool.NotFound, "SandboxNotFound", "sandbox", "There is no sandbox %.60q in pool %s.", sandboxID, id.Name)
+		return "", sandpool.Errorf(sandpool.NotFound, "SandboxNotFound", "sandbox",
+			"There is no sandbox %.60q in pool %s.", sandboxID, id.Name)
 	})
 }
 
 // readLog reads the log of the sandbox that find names. find is called with mu held.
-func (m *Manager) readLog(ctx context.Context, id sandpool.PoolID, q sandbox.LogQuery, find func(*poolState) (sandpool.SandboxID, error)) (sandbox.LogPage, error) {
+func (m *Manager) readLog(ctx context.Context, id sandpool.PoolID, q sandbox.LogQuery,
+	find func(*poolState) (sandpool.SandboxID, error)) (sandbox.LogPage, error) {
 	reader, ok := m.engine.(sandbox.LogReader)
 	if !ok {
-		return sandbox.LogPage{}, sandpool.Errorf(sandpool.Unsupported, "", "", "This engine keeps no logs.")
+		return sandbox.LogPage{}, sandpool.Errorf(sandpool.Unsupported, "", "",
+			"This engine keeps no logs.")
 	}
 	if err := m.ready(ctx); err != nil {
 		return sandbox.LogPage{}, err
@@ -86,8 +94,8 @@ const (
 	lastLineTime = time.Second
 )
 
-// quote adds to the pool's problem, if that is the end of b, the last lines that b wrote. Nobody had
-// claimed b: what a session wrote is for its caller.
+// quote adds to the pool's problem, if that is the end of b, the last lines that b wrote. Nobody
+// had claimed b: what a session wrote is for its caller.
 func (m *Manager) quote(ctx context.Context, b *box, cause *sandpool.Error) {
 	reader, ok := m.engine.(sandbox.LogReader)
 	m.mu.Lock()
@@ -100,7 +108,8 @@ func (m *Manager) quote(ctx context.Context, b *box, cause *sandpool.Error) {
 	defer cancel()
 	var all sandbox.LogPage
 	for { // what it wrote last may be on its way
-		page, err := reader.ReadLog(ctx, b.row.ID, sandbox.LogQuery{From: all.Next, Limit: 2 << 20, Follow: true})
+		page, err := reader.ReadLog(ctx, b.row.ID, sandbox.LogQuery{From: all.Next, Limit: 2 << 20,
+			Follow: true})
 		if err != nil || len(page.Lines) == 0 {
 			break
 		}

@@ -12,7 +12,8 @@ import (
 func TestLogs(t *testing.T) {
 	within(t, func(w *world) {
 		plain := w.guest.Template
-		w.guest.Template = func(ctx context.Context, p sandpool.Pool, s sandpool.Secrets) (sandbox.Template, error) {
+		w.guest.Template = func(ctx context.Context, p sandpool.Pool,
+			s sandpool.Secrets) (sandbox.Template, error) {
 			t, err := plain(ctx, p, s)
 			t.Logs = true
 			return t, err
@@ -35,10 +36,12 @@ func TestLogs(t *testing.T) {
 		want(w.SessionLog(w.Context(), python, "user-1", "", sandbox.LogQuery{}))
 		want(w.SandboxLog(w.Context(), python, id, sandbox.LogQuery{}))
 		w.acquire("user-1", sandpool.ClaimReady).Release()
-		if page, err := w.SessionLog(w.Context(), python, "user-1", "", sandbox.LogQuery{}); err != nil || len(page.Lines) > 0 {
+		if page, err := w.SessionLog(w.Context(), python, "user-1", "",
+			sandbox.LogQuery{}); err != nil || len(page.Lines) > 0 {
 			t.Errorf("the log of the next session is %q, %v", page.Lines, err)
 		}
-		want(w.SessionLog(w.Context(), python, "user-1", id, sandbox.LogQuery{})) // the earlier one's
+		// the earlier one's
+		want(w.SessionLog(w.Context(), python, "user-1", id, sandbox.LogQuery{}))
 		other := sandpool.PoolID{Subscription: "sub", ResourceGroup: "group", Name: "other"}
 		p := container(0, 5)
 		p.ID = other
@@ -46,7 +49,8 @@ func TestLogs(t *testing.T) {
 		for _, err := range []error{
 			second(w.SessionLog(w.Context(), python, "user-2", "", sandbox.LogQuery{})),
 			second(w.SessionLog(w.Context(), python, "", "", sandbox.LogQuery{})),
-			second(w.SessionLog(w.Context(), python, "user-2", id, sandbox.LogQuery{})), // another session's
+			// another session's
+			second(w.SessionLog(w.Context(), python, "user-2", id, sandbox.LogQuery{})),
 			second(w.SandboxLog(w.Context(), python, "unknown", sandbox.LogQuery{})),
 			second(w.SandboxLog(w.Context(), other, id, sandbox.LogQuery{})), // another pool's
 		} {

@@ -48,7 +48,8 @@ func (o *Options) complete() error {
 	if o.Guest == nil {
 		return errors.New("options: Guest is nil")
 	}
-	if o.MaxStarts < 0 || o.StartTimeout < 0 || o.StopTimeout < 0 || o.PrepareTimeout < 0 || o.SweepInterval < 0 ||
+	if o.MaxStarts < 0 || o.StartTimeout < 0 || o.StopTimeout < 0 || o.PrepareTimeout < 0 ||
+		o.SweepInterval < 0 ||
 		o.Queue.Length < 0 || o.Queue.Wait < 0 {
 		return errors.New("options: a number or duration is negative")
 	}
@@ -114,7 +115,8 @@ type Manager struct {
 
 // New returns a Manager that serves once Run runs, and tells events what happens. The
 // observer, the store, the engine and the options' required functions must not be nil.
-func New(events event.Observer, rows store.Store, engine sandbox.Runtime, o Options) (*Manager, error) {
+func New(events event.Observer, rows store.Store, engine sandbox.Runtime, o Options) (*Manager,
+	error) {
 	if events == nil || rows == nil || engine == nil {
 		return nil, errors.New("new pool manager: the observer, the store or the engine is nil")
 	}
@@ -124,7 +126,8 @@ func New(events event.Observer, rows store.Store, engine sandbox.Runtime, o Opti
 	m := &Manager{
 		events: events, store: rows, engine: engine, options: o,
 		opened: make(chan struct{}), wake: make(chan struct{}, 1),
-		pools: map[string]*poolState{}, foreign: map[string]bool{}, boxes: map[sandpool.SandboxID]*box{},
+		pools: map[string]*poolState{}, foreign: map[string]bool{},
+		boxes:  map[sandpool.SandboxID]*box{},
 		starts: slots{limit: o.MaxStarts},
 	}
 	m.lull = time.AfterFunc(plan.Calm, m.kick)
@@ -147,14 +150,16 @@ func (m *Manager) ready(ctx context.Context) error {
 	case <-m.opened:
 		return nil
 	case <-timer.C:
-		return unavailable("The server is starting and still looks for the sandboxes that run; try again.", nil)
+		return unavailable(
+			"The server is starting and still looks for the sandboxes that run; try again.", nil)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
 func unavailable(message string, err error) error {
-	return &sandpool.Error{Class: sandpool.Unavailable, Message: message, RetryAfter: time.Second, Err: err}
+	return &sandpool.Error{Class: sandpool.Unavailable, Message: message, RetryAfter: time.Second,
+		Err: err}
 }
 
 // kick makes Run look for work.
@@ -213,5 +218,6 @@ func (m *Manager) pool(id sandpool.PoolID) (*poolState, error) {
 	if m.foreign[id.Key()] || m.pools[id.Key()] != nil {
 		return nil, store.NotOwner(id)
 	}
-	return nil, sandpool.Errorf(sandpool.NotFound, "SessionPoolNotFound", "sessionPool", "There is no session pool %q in resource group %q.", id.Name, id.ResourceGroup)
+	return nil, sandpool.Errorf(sandpool.NotFound, "SessionPoolNotFound", "sessionPool",
+		"There is no session pool %q in resource group %q.", id.Name, id.ResourceGroup)
 }

@@ -27,7 +27,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var python = sandpool.PoolID{Subscription: "sub", ResourceGroup: "group", Name: "python"}
 
 func spec(ready, most int) sandpool.Pool {
-	return sandpool.Pool{ID: python, Spec: sandpool.Spec{Kind: sandpool.PythonLTS}, MaxSessions: most, ReadySessions: ready,
+	return sandpool.Pool{ID: python, Spec: sandpool.Spec{Kind: sandpool.PythonLTS},
+		MaxSessions: most, ReadySessions: ready,
 		Cooldown: 5 * time.Minute}
 }
 
@@ -48,9 +49,11 @@ type world struct {
 // within runs do in a bubble with a running manager.
 func within(t *testing.T, do func(*world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, fake: sandboxtest.New(http.HandlerFunc(hello)), options: options(), guest: guest()}
+		w := &world{T: t, fake: sandboxtest.New(http.HandlerFunc(hello)), options: options(),
+			guest: guest()}
 		w.options.Guest = func(sandpool.Pool) (pool.Guest, error) { return w.guest, nil }
-		db, err := sqlite.Open(t.Context(), slog.New(slog.DiscardHandler), filepath.Join(t.TempDir(), "state.db"))
+		db, err := sqlite.Open(t.Context(), slog.New(slog.DiscardHandler),
+			filepath.Join(t.TempDir(), "state.db"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,8 +83,10 @@ func options() pool.Options {
 
 func guest() pool.Guest {
 	return pool.Guest{
-		Template: func(_ context.Context, p sandpool.Pool, _ sandpool.Secrets) (sandbox.Template, error) {
-			return sandbox.Template{Args: []string{"/agent", p.Spec.Image}, Ready: sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: 8080}}, Start: sandbox.Restore,
+		Template: func(_ context.Context, p sandpool.Pool, _ sandpool.Secrets) (sandbox.Template,
+			error) {
+			return sandbox.Template{Args: []string{"/agent", p.Spec.Image},
+				Ready: sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: 8080}}, Start: sandbox.Restore,
 				Limits: sandpool.Resources{CPU: 1, Memory: 1 << 30, PIDs: 64, Disk: 1 << 30}}, nil
 		},
 		Init: func(ctx context.Context, s sandpool.Sandbox, dial pool.Dialer) error {
@@ -169,7 +174,8 @@ func (w *world) status() pool.Status {
 func (w *world) wantCounts(ready, starting, claimed, stopping int) {
 	w.Helper()
 	s := w.status()
-	if s.Ready != ready || s.Starting != starting || s.Claimed != claimed || s.Stopping != stopping {
+	if s.Ready != ready || s.Starting != starting || s.Claimed != claimed ||
+		s.Stopping != stopping {
 		w.Errorf("pool has %d ready, %d starting, %d claimed, %d stopping; want %d, %d, %d, %d",
 			s.Ready, s.Starting, s.Claimed, s.Stopping, ready, starting, claimed, stopping)
 	}

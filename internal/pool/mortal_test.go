@@ -31,11 +31,13 @@ type mortalStore struct {
 	*life
 }
 
-func (s mortalStore) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets, epoch int64) error {
+func (s mortalStore) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets,
+	epoch int64) error {
 	return s.unless(func() error { return s.Store.PutPool(ctx, p, secrets, epoch) })
 }
 
-func (s mortalStore) CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets, owner string, until time.Time) (epoch int64, err error) {
+func (s mortalStore) CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets,
+	owner string, until time.Time) (epoch int64, err error) {
 	err = s.unless(func() error {
 		epoch, err = s.Store.CreatePool(ctx, p, secrets, owner, until)
 		return err
@@ -43,7 +45,8 @@ func (s mortalStore) CreatePool(ctx context.Context, p sandpool.Pool, secrets sa
 	return epoch, err
 }
 
-func (s mortalStore) Own(ctx context.Context, id sandpool.PoolID, owner string, now, until time.Time) (epoch int64, err error) {
+func (s mortalStore) Own(ctx context.Context, id sandpool.PoolID, owner string, now,
+	until time.Time) (epoch int64, err error) {
 	err = s.unless(func() error {
 		epoch, err = s.Store.Own(ctx, id, owner, now, until)
 		return err
@@ -51,7 +54,8 @@ func (s mortalStore) Own(ctx context.Context, id sandpool.PoolID, owner string, 
 	return epoch, err
 }
 
-func (s mortalStore) Renew(ctx context.Context, epochs map[sandpool.PoolID]int64, until time.Time) (lost []sandpool.PoolID, err error) {
+func (s mortalStore) Renew(ctx context.Context, epochs map[sandpool.PoolID]int64,
+	until time.Time) (lost []sandpool.PoolID, err error) {
 	err = s.unless(func() error {
 		lost, err = s.Store.Renew(ctx, epochs, until)
 		return err
@@ -67,7 +71,8 @@ func (s mortalStore) Insert(ctx context.Context, b sandpool.Sandbox, epoch int64
 	return s.unless(func() error { return s.Store.Insert(ctx, b, epoch) })
 }
 
-func (s mortalStore) Stopping(ctx context.Context, id sandpool.SandboxID, reason string, epoch int64) error {
+func (s mortalStore) Stopping(ctx context.Context, id sandpool.SandboxID, reason string,
+	epoch int64) error {
 	return s.unless(func() error { return s.Store.Stopping(ctx, id, reason, epoch) })
 }
 
@@ -75,7 +80,8 @@ func (s mortalStore) Mourn(ctx context.Context, l sandpool.Loss, now time.Time, 
 	return s.unless(func() error { return s.Store.Mourn(ctx, l, now, epoch) })
 }
 
-func (s mortalStore) Forget(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier, epoch int64) error {
+func (s mortalStore) Forget(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier,
+	epoch int64) error {
 	return s.unless(func() error { return s.Store.Forget(ctx, id, identifier, epoch) })
 }
 
@@ -87,14 +93,16 @@ func (s mortalStore) Remove(ctx context.Context, id sandpool.SandboxID, epoch in
 	return s.unless(func() error { return s.Store.Remove(ctx, id, epoch) })
 }
 
-func (s mortalStore) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox, sandpool.ClaimOutcome, error) {
+func (s mortalStore) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox,
+	sandpool.ClaimOutcome, error) {
 	if err := s.check(); err != nil {
 		return sandpool.Sandbox{}, sandpool.ClaimFull, err
 	}
 	return s.Store.Claim(ctx, r)
 }
 
-func (s mortalStore) Started(ctx context.Context, id sandpool.SandboxID, handle []byte, now time.Time, epoch int64) (sandpool.Sandbox, error) {
+func (s mortalStore) Started(ctx context.Context, id sandpool.SandboxID, handle []byte,
+	now time.Time, epoch int64) (sandpool.Sandbox, error) {
 	if err := s.check(); err != nil {
 		return sandpool.Sandbox{}, err
 	}
@@ -115,7 +123,8 @@ type mortalEngine struct {
 	*life
 }
 
-func (e mortalEngine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (sandbox.Handle, error) {
+func (e mortalEngine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (sandbox.Handle,
+	error) {
 	if err := e.check(); err != nil {
 		return sandbox.Handle{}, err
 	}

@@ -108,7 +108,8 @@ func (m *Manager) takeOver(ctx context.Context) error {
 }
 
 // ownPools takes those of the pools that it may, and says which belong to somebody else.
-func (m *Manager) ownPools(ctx context.Context, pools []sandpool.Pool) (mine map[string]int64, foreign []sandpool.PoolID, err error) {
+func (m *Manager) ownPools(ctx context.Context, pools []sandpool.Pool) (mine map[string]int64,
+	foreign []sandpool.PoolID, err error) {
 	mine = map[string]int64{}
 	for _, p := range pools {
 		m.mu.Lock()
@@ -151,8 +152,8 @@ func (m *Manager) fenced(p *poolState, err error) error {
 	return err
 }
 
-// disown forgets a pool that somebody else owns now, and its sandboxes: they are the new owner's, who
-// has adopted them. The caller holds mu.
+// disown forgets a pool that somebody else owns now, and its sandboxes: they are the new owner's,
+// who has adopted them. The caller holds mu.
 func (m *Manager) disown(p *poolState) {
 	key := p.pool.ID.Key()
 	if m.pools[key] != p {

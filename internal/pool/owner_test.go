@@ -89,7 +89,8 @@ func TestOwnerIsReplaced(t *testing.T) {
 		w.wantMoved(err)
 		for _, s := range []*server{one, two} {
 			pools, err := s.Pools(w.Context())
-			if err != nil || len(pools) != 1 || pools[0].ID != python || pools[0].State != sandpool.Succeeded {
+			if err != nil || len(pools) != 1 || pools[0].ID != python ||
+				pools[0].State != sandpool.Succeeded {
 				w.Errorf("Pools = %+v, %v; want the pool of one", pools, err)
 			}
 		}
@@ -102,7 +103,8 @@ func TestOwnerIsReplaced(t *testing.T) {
 		again, err := two.Acquire(w.Context(), python, "user-1")
 		w.must(err)
 		if again.Sandbox().ID != id || again.Outcome() != sandpool.ClaimExisting {
-			w.Errorf("the session has %s, %s; want its sandbox %s", again.Sandbox().ID, again.Outcome(), id)
+			w.Errorf("the session has %s, %s; want its sandbox %s", again.Sandbox().ID,
+				again.Outcome(), id)
 		}
 		again.Release()
 		running := w.fake.Running()
@@ -145,7 +147,8 @@ func TestOwnerIsReplacedInAStart(t *testing.T) {
 		w.pass(time.Minute)
 		rows, err := two.Sandboxes(w.Context(), python)
 		w.must(err)
-		if running := w.fake.Running(); len(rows) != 1 || !slices.Equal(running, []sandpool.SandboxID{rows[0].ID}) {
+		if running := w.fake.Running(); len(rows) != 1 ||
+			!slices.Equal(running, []sandpool.SandboxID{rows[0].ID}) {
 			w.Errorf("%v run, and the owner has %+v", running, rows)
 		}
 		one.stop()
@@ -175,16 +178,19 @@ func fight(w *world, path string, random *rand.Rand) {
 		wait.Go(func() {
 			for range 60 {
 				<-time.After(time.Duration(mine.IntN(4000)) * time.Millisecond)
-				s, identifier := servers[mine.IntN(len(servers))], sandpool.Identifier(fmt.Sprint("user-", mine.IntN(4)))
+				s, identifier := servers[mine.IntN(len(servers))], sandpool.Identifier(
+					fmt.Sprint("user-", mine.IntN(4)))
 				if mine.IntN(5) == 0 {
-					_ = s.StopSession(w.Context(), python, identifier) // it may be cut off, or there is none
+					// it may be cut off, or there is none
+					_ = s.StopSession(w.Context(), python, identifier)
 					continue
 				}
 				l, err := s.Acquire(w.Context(), python, identifier)
 				if err != nil {
 					continue
 				}
-				if other, had := served.LoadOrStore(l.Sandbox().ID, identifier); had && other != identifier {
+				if other, had := served.LoadOrStore(l.Sandbox().ID, identifier); had &&
+					other != identifier {
 					w.Errorf("sandbox %s served %q and %q", l.Sandbox().ID, other, identifier)
 				}
 				l.Release()

@@ -53,7 +53,8 @@ func (m *Manager) beginPrepare(p *poolState) {
 }
 
 // prepare makes the template ready. The note is why sandboxes are booted that were to be restored.
-func (m *Manager) prepare(ctx context.Context, of *poolState, p sandpool.Pool) (prepared sandbox.Prepared, note, err error) {
+func (m *Manager) prepare(ctx context.Context, of *poolState,
+	p sandpool.Pool) (prepared sandbox.Prepared, note, err error) {
 	guest, err := m.options.Guest(p)
 	if err != nil {
 		return prepared, nil, err
@@ -67,7 +68,8 @@ func (m *Manager) prepare(ctx context.Context, of *poolState, p sandpool.Pool) (
 		return prepared, nil, fmt.Errorf("%w: %w", errTemplate, err)
 	}
 	tell := func(step sandbox.Progress) {
-		m.events.Observe(event.Event{Name: event.PoolPreparing, Pool: p.ID, Outcome: step.Step, Took: step.Elapsed})
+		m.events.Observe(event.Event{Name: event.PoolPreparing, Pool: p.ID, Outcome: step.Step,
+			Took: step.Elapsed})
 	}
 	m.use(of, t)
 	prepared, err = m.engine.Prepare(ctx, t, tell)
@@ -89,13 +91,15 @@ func (m *Manager) prepare(ctx context.Context, of *poolState, p sandpool.Pool) (
 
 // endPrepare records a result, unless the preparation was cancelled or the pool has changed
 // meanwhile. The caller holds mu.
-func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, prepared sandbox.Prepared, note, err error) {
+func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64,
+	prepared sandbox.Prepared, note, err error) {
 	defer m.kick()
 	defer p.prep.change()
 	p.prep.running, p.prep.key = false, ""
 	m.unpruned = true
 	m.room.Give(p.view("", nil).NeedsToPrepare())
-	if errors.Is(ctx.Err(), context.Canceled) || revision != p.pool.Revision || p.pool.State == sandpool.Deleting {
+	if errors.Is(ctx.Err(), context.Canceled) || revision != p.pool.Revision ||
+		p.pool.State == sandpool.Deleting {
 		return
 	}
 	now := time.Now()
@@ -122,7 +126,8 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64, 
 		p.pool.State = sandpool.Failed
 		p.blame("The pool's sandboxes cannot be prepared: ", err)
 		reason, _ := sandbox.Reason(err)
-		m.events.Observe(event.Event{Name: event.PoolFailed, Pool: p.pool.ID, Message: reason, Err: err, Retry: p.prep.backoff.next()})
+		m.events.Observe(event.Event{Name: event.PoolFailed, Pool: p.pool.ID, Message: reason,
+			Err: err, Retry: p.prep.backoff.next()})
 		return
 	}
 	if !p.trial {
@@ -149,7 +154,8 @@ func (m *Manager) notRenewed(p *poolState, err error, now time.Time) {
 	p.unsaved, p.pool.UpdatedAt = true, now
 	p.prep.failures(err)
 	reason, _ := sandbox.Reason(err)
-	m.events.Observe(event.Event{Name: event.PoolNotRenewed, Pool: p.pool.ID, Message: reason, Err: err})
+	m.events.Observe(event.Event{Name: event.PoolNotRenewed, Pool: p.pool.ID, Message: reason,
+		Err: err})
 }
 
 // failures counts a failed preparation, if it was the image that could not be had.
@@ -186,7 +192,8 @@ func (p *poolState) blame(what string, err error) {
 var errSuperseded = errors.New("the session pool was changed while a sandbox started")
 
 // prepared waits until the template of the revision is prepared.
-func (m *Manager) prepared(ctx context.Context, p *poolState, revision int64) (sandbox.Prepared, error) {
+func (m *Manager) prepared(ctx context.Context, p *poolState, revision int64) (sandbox.Prepared,
+	error) {
 	for {
 		m.mu.Lock()
 		prep, changed := p.prep, p.prep.changed
@@ -198,8 +205,10 @@ func (m *Manager) prepared(ctx context.Context, p *poolState, revision int64) (s
 		case prep.done && prep.revision == revision:
 			return prep.prepared, nil
 		case prep.err != nil && prep.revision == revision && !prep.running:
-			return sandbox.Prepared{}, &sandpool.Error{Class: sandpool.Unavailable, Code: "SessionPoolFailed", Target: "sessionPool",
-				Message:    fmt.Sprintf("The session pool %q cannot start sandboxes; its provisioning state says why.", p.pool.ID.Name),
+			return sandbox.Prepared{}, &sandpool.Error{Class: sandpool.Unavailable,
+				Code: "SessionPoolFailed", Target: "sessionPool",
+				Message: fmt.Sprintf("The session pool %q cannot start sandboxes; its "+
+					"provisioning state says why.", p.pool.ID.Name),
 				RetryAfter: max(time.Second, time.Until(prep.backoff.next())), Err: prep.err}
 		}
 		select {
@@ -211,7 +220,8 @@ func (m *Manager) prepared(ctx context.Context, p *poolState, revision int64) (s
 }
 
 // preparedInTime is prepared for no longer than a start may take.
-func (m *Manager) preparedInTime(ctx context.Context, p *poolState, revision int64) (sandbox.Prepared, error) {
+func (m *Manager) preparedInTime(ctx context.Context, p *poolState,
+	revision int64) (sandbox.Prepared, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.options.StartTimeout)
 	defer cancel()
 	return m.prepared(ctx, p, revision)
@@ -222,11 +232,13 @@ func (m *Manager) late(ctx context.Context, p *poolState) error {
 	if context.Cause(ctx) != context.DeadlineExceeded {
 		return context.Cause(ctx)
 	}
-	return unavailable(fmt.Sprintf("The session pool %q is still being prepared; try again.", p.pool.ID.Name), context.DeadlineExceeded)
+	return unavailable(fmt.Sprintf("The session pool %q is still being prepared; try again.",
+		p.pool.ID.Name), context.DeadlineExceeded)
 }
 
 // awaitStartable waits until a claim can be served: by a ready sandbox, or by a start.
-func (m *Manager) awaitStartable(ctx context.Context, p *poolState, identifier sandpool.Identifier) error {
+func (m *Manager) awaitStartable(ctx context.Context, p *poolState,
+	identifier sandpool.Identifier) error {
 	m.mu.Lock()
 	revision := p.pool.Revision
 	if p.prep.done && p.prep.revision == revision {
@@ -302,12 +314,13 @@ func (m *Manager) prune(ctx context.Context) {
 		m.kick()
 	}
 	if err := errors.Join(err, err2); err != nil && ctx.Err() == nil {
-		m.events.Observe(event.Event{Name: event.SnapshotsKept, Err: err}) // the next sweep tries again
+		// the next sweep tries again
+		m.events.Observe(event.Event{Name: event.SnapshotsKept, Err: err})
 	}
 }
 
-// needed are the keys of the snapshots that something needs; rows are all pools of the store, those of
-// other servers among them.
+// needed are the keys of the snapshots that something needs; rows are all pools of the store, those
+// of other servers among them.
 func (m *Manager) needed(rows []sandpool.Pool) (keys []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

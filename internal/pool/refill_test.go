@@ -29,7 +29,8 @@ func TestRefillBacksOff(t *testing.T) {
 		if n := w.fake.Count(sandboxtest.Start); n < 10 || n > 20 {
 			w.Errorf("%d attempts in 10 minutes", n)
 		}
-		if p := w.pool(); p.State != sandpool.Succeeded || !strings.Contains(p.Problem, "no memory left") {
+		if p := w.pool(); p.State != sandpool.Succeeded ||
+			!strings.Contains(p.Problem, "no memory left") {
 			w.Errorf("the pool is %s with problem %q", p.State, p.Problem)
 		}
 		if s := w.status(); s.RefillFailures < 10 {
@@ -46,7 +47,8 @@ func TestRefillBacksOff(t *testing.T) {
 
 func TestCrashLoopBacksOff(t *testing.T) {
 	within(t, func(w *world) {
-		w.fake.Order(sandboxtest.Start, -1, sandboxtest.Fault{Exit: &sandbox.Exit{Reason: sandbox.OutOfMemory, Code: 137}})
+		w.fake.Order(sandboxtest.Start, -1, sandboxtest.Fault{
+			Exit: &sandbox.Exit{Reason: sandbox.OutOfMemory, Code: 137}})
 		w.put(spec(5, 5))
 		w.pass(10 * time.Minute)
 		if n := w.fake.Count(sandboxtest.Start); n < 10 || n > 30 {
@@ -143,7 +145,8 @@ func TestUpdateDuringClaim(t *testing.T) {
 		w.put(spec(0, 6))
 		w.fake.Order(sandboxtest.Start, 4, sandboxtest.Fault{After: 10 * time.Second})
 		revisions := make(chan int64, 6)
-		for _, identifier := range []sandpool.Identifier{"user-1", "user-2", "user-3", "user-4", "user-5", "user-6"} {
+		for _, identifier := range []sandpool.Identifier{"user-1", "user-2", "user-3", "user-4",
+			"user-5", "user-6"} {
 			go func() {
 				l, err := w.Acquire(w.Context(), python, identifier)
 				if err != nil {
@@ -173,7 +176,8 @@ func TestPrepareFails(t *testing.T) {
 	within(t, func(w *world) {
 		w.fake.Order(sandboxtest.Prepare, -1, sandboxtest.Fault{Err: errors.New("image is broken")})
 		w.put(spec(1, 5))
-		if p := w.pool(); p.State != sandpool.Failed || !strings.Contains(p.Problem, "image is broken") {
+		if p := w.pool(); p.State != sandpool.Failed ||
+			!strings.Contains(p.Problem, "image is broken") {
 			w.Errorf("the pool is %s with problem %q", p.State, p.Problem)
 		}
 		_, err := w.Acquire(w.Context(), python, "user-1")
@@ -190,7 +194,8 @@ func TestPrepareFails(t *testing.T) {
 	})
 }
 
-// A PUT of a failed pool cuts the attempt that runs short and begins another: the first one's end is no failure.
+// A PUT of a failed pool cuts the attempt that runs short and begins another: the first one's end
+// is no failure.
 func TestPutDuringRetry(t *testing.T) {
 	within(t, func(w *world) {
 		w.fake.Order(sandboxtest.Prepare, 1, sandboxtest.Fault{Err: errors.New("image is broken")})
@@ -198,7 +203,8 @@ func TestPutDuringRetry(t *testing.T) {
 		w.put(spec(1, 5))
 		w.pass(5 * time.Second)
 		if p := w.pool(); p.State != sandpool.Failed || w.fake.Count(sandboxtest.Prepare) != 2 {
-			w.Fatalf("the pool is %s after %d attempts, want a second one to run", p.State, w.fake.Count(sandboxtest.Prepare))
+			w.Fatalf("the pool is %s after %d attempts, want a second one to run", p.State,
+				w.fake.Count(sandboxtest.Prepare))
 		}
 		w.put(spec(1, 5))
 		w.settle()
@@ -233,7 +239,8 @@ func TestAcquireWaitsForPrepare(t *testing.T) {
 func TestRefillWaitsForFirstAnswers(t *testing.T) {
 	within(t, func(w *world) {
 		w.put(spec(2, 10))
-		one, two := w.acquire("user-1", sandpool.ClaimReady), w.acquire("user-2", sandpool.ClaimReady)
+		one, two := w.acquire("user-1", sandpool.ClaimReady), w.acquire("user-2",
+			sandpool.ClaimReady)
 		w.pass(50 * time.Millisecond)
 		one.Release()
 		w.pass(50 * time.Millisecond)

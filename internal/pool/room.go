@@ -89,7 +89,8 @@ func (m *Manager) sample(ctx context.Context, most int) (samples []sample) {
 	m.mu.Unlock()
 	for i, h := range handles {
 		if s, err := reader.Stats(ctx, h); err == nil { // else it has just ended
-			samples = append(samples, sample{boxes[i], room.Amount{Memory: s.Memory - s.Cache, Threads: s.Threads}})
+			samples = append(samples, sample{boxes[i], room.Amount{Memory: s.Memory - s.Cache,
+				Threads: s.Threads}})
 		}
 	}
 	return samples
@@ -178,7 +179,8 @@ func (b *box) holds() room.Amount {
 	return b.took
 }
 
-// vacate gives back what the sandbox of a box that ends holds, and was to have. The caller holds mu.
+// vacate gives back what the sandbox of a box that ends holds, and was to have. The caller holds
+// mu.
 func (m *Manager) vacate(b *box) {
 	if b.pool != nil {
 		m.room.Give(b.holds().Plus(b.promise()))
@@ -234,7 +236,8 @@ func (m *Manager) giveWay(spare plan.Spares, need room.Amount) (gone []*box, eno
 }
 
 // admitted corrects what a claim took by its outcome. The caller holds mu.
-func (m *Manager) admitted(p *poolState, took room.Amount, outcome sandpool.ClaimOutcome, err error) {
+func (m *Manager) admitted(p *poolState, took room.Amount, outcome sandpool.ClaimOutcome,
+	err error) {
 	need, ready := p.perSession()
 	switch {
 	case err != nil, outcome == sandpool.ClaimFull, outcome == sandpool.ClaimExisting:
@@ -252,12 +255,16 @@ const (
 )
 
 // machineFull is the error of a claim that the machine has no room for. The caller holds mu.
-func (m *Manager) machineFull(p *poolState, identifier sandpool.Identifier, lack room.Resource) error {
+func (m *Manager) machineFull(p *poolState, identifier sandpool.Identifier,
+	lack room.Resource) error {
 	p.refused++
-	m.events.Observe(event.Event{Name: event.SessionRefused, Pool: p.pool.ID, Outcome: "machine full: " + string(lack)})
+	m.events.Observe(event.Event{Name: event.SessionRefused, Pool: p.pool.ID,
+		Outcome: "machine full: " + string(lack)})
 	return &sandpool.Error{Class: sandpool.Unavailable, Code: "MachineFull", Target: "identifier",
-		Message: fmt.Sprintf("Error happened when allocating pod for identifier %s in pool %s: the machine has not enough %s for another session. "+
-			"Delete a session, or try again when one has ended.", identifier, p.pool.ID.Name, words[lack]),
+		Message: fmt.Sprintf("Error happened when allocating pod for identifier %s in pool %s: "+
+			"the machine has not enough %s for another session. "+
+			"Delete a session, or try again when one has ended.", identifier, p.pool.ID.Name,
+			words[lack]),
 		RetryAfter: m.nextEnd(time.Now())}
 }
 
@@ -276,7 +283,8 @@ func (m *Manager) nextEnd(now time.Time) time.Duration {
 }
 
 // words are the resources for people.
-var words = map[room.Resource]string{room.Memory: "memory", room.Disk: "disk space", room.Threads: "threads"}
+var words = map[room.Resource]string{room.Memory: "memory", room.Disk: "disk space",
+	room.Threads: "threads"}
 
 // notice says what the owner of a pool should know of the machine; ready is how many sandboxes
 // are. The caller holds mu.
@@ -285,7 +293,8 @@ func (m *Manager) notice(p *poolState) string {
 		return ""
 	}
 	if !p.prep.done {
-		return fmt.Sprintf("The machine has not enough %s to prepare the pool's sandboxes; they are prepared when it has.", words[p.short])
+		return fmt.Sprintf("The machine has not enough %s to prepare the pool's sandboxes; they "+
+			"are prepared when it has.", words[p.short])
 	}
 	ready := 0
 	for _, b := range m.boxes {
@@ -293,6 +302,7 @@ func (m *Manager) notice(p *poolState) string {
 			ready++
 		}
 	}
-	return fmt.Sprintf("The machine has not enough %s for all ready sandboxes: %d of %d are ready. Ask for fewer, or give the machine more.",
+	return fmt.Sprintf("The machine has not enough %s for all ready sandboxes: %d of %d are "+
+		"ready. Ask for fewer, or give the machine more.",
 		words[p.short], ready, p.pool.ReadySessions)
 }

@@ -29,17 +29,20 @@ func (m *machine) Measure(time.Time) (room.Machine, error) {
 	if m.broken.Load() {
 		return room.Machine{}, errors.New("the machine hides its memory")
 	}
-	return room.Machine{Left: room.Amount{Memory: m.memory.Load() - m.fake.Taken(), Disk: m.disk.Load(), Threads: 1 << 20},
+	return room.Machine{Left: room.Amount{Memory: m.memory.Load() - m.fake.Taken(),
+		Disk: m.disk.Load(), Threads: 1 << 20},
 		Pressure: float64(m.pressure.Load()) / 100}, nil
 }
 
-// measured runs do with a manager that measures a machine of so much memory, whose reserve is 100 MB.
+// measured runs do with a manager that measures a machine of so much memory, whose reserve is 100
+// MB.
 func measured(t *testing.T, memory int64, do func(w *world, m *machine)) {
 	within(t, func(w *world) {
 		m := &machine{fake: w.fake}
 		m.memory.Store(memory)
 		m.disk.Store(1 << 40)
-		w.options.Machine, w.options.Reserve = m, room.Amount{Memory: 100 * mb, Disk: 1 << 30, Threads: 100}
+		w.options.Machine, w.options.Reserve = m, room.Amount{Memory: 100 * mb, Disk: 1 << 30,
+			Threads: 100}
 		w.restart()
 		m.fake = w.fake
 		do(w, m)
@@ -64,14 +67,16 @@ func (w *world) grow() {
 func (w *world) wantMachineFull(err error, lack string) {
 	w.Helper()
 	var e *sandpool.Error
-	if !errors.As(err, &e) || e.Class != sandpool.Unavailable || e.Code != "MachineFull" || e.RetryAfter <= 0 ||
-		!strings.Contains(e.Message, "Error happened when allocating pod") || !strings.Contains(e.Message, "not enough "+lack) {
+	if !errors.As(err, &e) || e.Class != sandpool.Unavailable || e.Code != "MachineFull" ||
+		e.RetryAfter <= 0 ||
+		!strings.Contains(e.Message, "Error happened when allocating pod") ||
+		!strings.Contains(e.Message, "not enough "+lack) {
 		w.Errorf("error is %+v, want that the machine has not enough %s", err, lack)
 	}
 }
 
-// Of twice the sessions that fit, those beyond are refused, in time for those that are there: there is
-// never less left than the reserve, and ready sandboxes are given up before.
+// Of twice the sessions that fit, those beyond are refused, in time for those that are there: there
+// is never less left than the reserve, and ready sandboxes are given up before.
 func TestMachineFull(t *testing.T) {
 	measured(t, 1500*mb, func(w *world, m *machine) {
 		w.put(spec(5, 100))
@@ -88,7 +93,8 @@ func TestMachineFull(t *testing.T) {
 			l.Release()
 			w.grow()
 			if left := m.memory.Load() - w.fake.Taken(); left < 100*mb {
-				w.Fatalf("after %d sessions %d MB are left of the machine, less than the reserve", served, left/mb)
+				w.Fatalf("after %d sessions %d MB are left of the machine, less than the reserve",
+					served, left/mb)
 			}
 		}
 		if served < 8 || served > 14 || refused != 24-served {
@@ -96,7 +102,8 @@ func TestMachineFull(t *testing.T) {
 		}
 		s := w.status()
 		// What is still ready is too little for one more session.
-		if s.Ready > 2 || s.Refused != int64(refused) || !strings.Contains(s.Notice, "of 5 are ready") {
+		if s.Ready > 2 || s.Refused != int64(refused) ||
+			!strings.Contains(s.Notice, "of 5 are ready") {
 			w.Errorf("the full machine's pool is %+v", s)
 		}
 		if p := w.pool(); p.Notice != s.Notice || p.Problem != "" {
@@ -123,7 +130,8 @@ func TestMachineFullInABurst(t *testing.T) {
 		outcomes := make(chan error)
 		for n := range 50 {
 			go func() {
-				l, err := w.Acquire(w.Context(), python, sandpool.Identifier(fmt.Sprint("user-", n)))
+				l, err := w.Acquire(w.Context(), python,
+					sandpool.Identifier(fmt.Sprint("user-", n)))
 				if err == nil {
 					l.Release()
 				}
@@ -233,7 +241,8 @@ func TestDiskFull(t *testing.T) {
 		m.disk.Store(1 << 30)
 		w.pass(2 * time.Second)
 		w.put(spec(1, 10))
-		if p := w.pool(); p.State != sandpool.InProgress || !strings.Contains(p.Notice, "not enough disk space to prepare") {
+		if p := w.pool(); p.State != sandpool.InProgress ||
+			!strings.Contains(p.Notice, "not enough disk space to prepare") {
 			w.Errorf("the pool is %s: %q", p.State, p.Notice)
 		}
 		_, err := w.Acquire(w.Context(), python, "user-1")
@@ -244,7 +253,8 @@ func TestDiskFull(t *testing.T) {
 	})
 }
 
-// Under pressure nothing is refilled, and sessions are started one after the other; both end with it.
+// Under pressure nothing is refilled, and sessions are started one after the other; both end with
+// it.
 func TestPressure(t *testing.T) {
 	measured(t, 400*mb, func(w *world, m *machine) {
 		w.put(spec(0, 10))

@@ -10,7 +10,8 @@ func TestSecrets(t *testing.T) {
 	within(t, func(w *world) {
 		p := spec(1, 5)
 		p.Spec.Kind = sandpool.CustomContainer
-		p.Spec.Container = &sandpool.Container{Env: []sandpool.EnvVar{{Name: "KEY", SecretRef: "key"}}}
+		p.Spec.Container = &sandpool.Container{
+			Env: []sandpool.EnvVar{{Name: "KEY", SecretRef: "key"}}}
 		text := func(s string) sandpool.Secret { return sandpool.NewSecret(s) }
 		put := func(secrets sandpool.Secrets, revision int64, key, other string) {
 			t.Helper()
@@ -24,8 +25,10 @@ func TestSecrets(t *testing.T) {
 			}
 			stored, err := w.store.Secrets(w.Context(), python)
 			w.must(err)
-			if stored["key"].Reveal() != key || stored["other"].Reveal() != other || len(stored) != len(got.Spec.Secrets) {
-				t.Errorf("the store has %q and %q of %d, want %q and %q", stored["key"].Reveal(), stored["other"].Reveal(), len(stored), key, other)
+			if stored["key"].Reveal() != key || stored["other"].Reveal() != other ||
+				len(stored) != len(got.Spec.Secrets) {
+				t.Errorf("the store has %q and %q of %d, want %q and %q", stored["key"].Reveal(),
+					stored["other"].Reveal(), len(stored), key, other)
 			}
 		}
 		put(sandpool.Secrets{"key": text("a"), "other": text("b")}, 1, "a", "b")

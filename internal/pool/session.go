@@ -58,7 +58,8 @@ func noSession(id sandpool.PoolID, identifier sandpool.Identifier) error {
 }
 
 // Session returns the identifier's session. It neither begins one nor counts as its use.
-func (m *Manager) Session(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (sandpool.Session, error) {
+func (m *Manager) Session(ctx context.Context, id sandpool.PoolID,
+	identifier sandpool.Identifier) (sandpool.Session, error) {
 	if err := m.ready(ctx); err != nil {
 		return sandpool.Session{}, err
 	}
@@ -74,10 +75,13 @@ func (m *Manager) Session(ctx context.Context, id sandpool.PoolID, identifier sa
 	return sandpool.Session{}, noSession(id, identifier)
 }
 
-// Sessions returns up to limit sessions after the first skip, oldest first, and whether there are more.
-func (m *Manager) Sessions(ctx context.Context, id sandpool.PoolID, skip, limit int) (list []sandpool.Session, more bool, err error) {
+// Sessions returns up to limit sessions after the first skip, oldest first, and whether there are
+// more.
+func (m *Manager) Sessions(ctx context.Context, id sandpool.PoolID, skip,
+	limit int) (list []sandpool.Session, more bool, err error) {
 	if skip < 0 || limit <= 0 {
-		return nil, false, sandpool.Errorf(sandpool.Invalid, "", "skip", "skip must not be negative, and the page size must be at least 1.")
+		return nil, false, sandpool.Errorf(sandpool.Invalid, "", "skip",
+			"skip must not be negative, and the page size must be at least 1.")
 	}
 	if err := m.ready(ctx); err != nil {
 		return nil, false, err
@@ -103,7 +107,8 @@ func (m *Manager) Sessions(ctx context.Context, id sandpool.PoolID, skip, limit 
 
 // StopSession ends the identifier's session. When it returns, the identifier is
 // free: the next Acquire gets another sandbox. A session that is still starting is cut short.
-func (m *Manager) StopSession(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) error {
+func (m *Manager) StopSession(ctx context.Context, id sandpool.PoolID,
+	identifier sandpool.Identifier) error {
 	if err := m.ready(ctx); err != nil {
 		return err
 	}

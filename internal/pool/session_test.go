@@ -39,7 +39,8 @@ func TestSessionEndsWithItsSandbox(t *testing.T) {
 				}
 				w.settle()
 				w.wantCounts(1, 0, 0, 0)
-				if next := w.acquire("user-1", sandpool.ClaimReady); next.Sandbox().ID == l.Sandbox().ID {
+				if next := w.acquire("user-1", sandpool.ClaimReady); next.Sandbox().ID ==
+					l.Sandbox().ID {
 					w.Error("the ended sandbox was given again")
 				}
 				l.Release()
@@ -149,7 +150,8 @@ func TestSessions(t *testing.T) {
 			skip, limit int
 			want        string
 			more        bool
-		}{{0, 2, "carl anna", true}, {2, 2, "bert", false}, {0, 3, "carl anna bert", false}, {9, 3, "", false}} {
+		}{{0, 2, "carl anna", true}, {2, 2, "bert", false}, {0, 3, "carl anna bert", false}, {9, 3,
+			"", false}} {
 			list, more, err := w.Sessions(w.Context(), python, page.skip, page.limit)
 			if err != nil {
 				w.Fatal(err)
@@ -159,7 +161,8 @@ func TestSessions(t *testing.T) {
 				names = append(names, string(s.Identifier))
 			}
 			if got := strings.Join(names, " "); got != page.want || more != page.more {
-				w.Errorf("Sessions(%d, %d) = %q, %v; want %q, %v", page.skip, page.limit, got, more, page.want, page.more)
+				w.Errorf("Sessions(%d, %d) = %q, %v; want %q, %v", page.skip, page.limit, got, more,
+					page.want, page.more)
 			}
 		}
 		_, _, err := w.Sessions(w.Context(), python, -1, 0)
@@ -175,7 +178,8 @@ func TestSessionTimes(t *testing.T) {
 		l := w.acquire("user-1", sandpool.ClaimNew)
 		w.pass(time.Minute)
 		now := time.Now()
-		if s := l.View(); !s.CreatedAt.Equal(began) || !s.LastUsedAt.Equal(now) || !s.ExpiresAt.Equal(now.Add(5*time.Minute)) {
+		if s := l.View(); !s.CreatedAt.Equal(began) || !s.LastUsedAt.Equal(now) ||
+			!s.ExpiresAt.Equal(now.Add(5*time.Minute)) {
 			w.Errorf("session in use: %+v", s)
 		}
 		l.Release()

@@ -54,8 +54,8 @@ func TestSnapshotsOfHastyChanges(t *testing.T) {
 	})
 }
 
-// What another pool needs stays: one that has the same snapshot, one that is just being prepared from
-// it, and one whose sandbox is just being started from it.
+// What another pool needs stays: one that has the same snapshot, one that is just being prepared
+// from it, and one whose sandbox is just being started from it.
 func TestSnapshotsInUseStay(t *testing.T) {
 	within(t, func(w *world) {
 		one, two := spec(1, 5), spec(1, 5)
@@ -109,7 +109,8 @@ func TestSnapshotsInUseStay(t *testing.T) {
 
 // A server that is killed anywhere between a change and its end leaves no snapshot to the next.
 func TestSnapshotsAfterKill(t *testing.T) {
-	for _, after := range []time.Duration{0, 100 * time.Millisecond, 1100 * time.Millisecond, 3 * time.Second} {
+	for _, after := range []time.Duration{0, 100 * time.Millisecond, 1100 * time.Millisecond,
+		3 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWalk(t)
 			w.fake.Order(sandboxtest.Prepare, -1, sandboxtest.Fault{After: time.Second})
@@ -132,7 +133,8 @@ func TestSnapshotsAfterKill(t *testing.T) {
 			w.begin()
 			<-time.After(10 * time.Second)
 			if gone := w.fake.Prepared(); len(keys) != 1 || len(gone) != 0 {
-				t.Errorf("killed after %v: %v are left, and of the deleted pool %v", after, keys, gone)
+				t.Errorf("killed after %v: %v are left, and of the deleted pool %v", after, keys,
+					gone)
 			}
 			w.end()
 			w.fake.Close()

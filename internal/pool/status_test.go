@@ -67,10 +67,12 @@ func TestStateIsSavedLater(t *testing.T) {
 		w.store.failPut(nil)
 		w.pass(2 * time.Second)
 		rows, err := w.store.Pools(w.Context())
-		if err != nil || len(rows) != 1 || rows[0].State != sandpool.Succeeded || rows[0].Template == "" {
+		if err != nil || len(rows) != 1 || rows[0].State != sandpool.Succeeded ||
+			rows[0].Template == "" {
 			w.Errorf("the store has %+v, %v", rows, err)
 		}
-		if pools, err := w.Pools(w.Context()); err != nil || len(pools) != 1 || pools[0].MaxSessions != 1 {
+		if pools, err := w.Pools(w.Context()); err != nil || len(pools) != 1 ||
+			pools[0].MaxSessions != 1 {
 			w.Errorf("Pools = %+v, %v; the refused change must not show", pools, err)
 		}
 	})

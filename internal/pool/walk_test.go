@@ -39,12 +39,14 @@ func (m move) String() string {
 // server at any moment included, and asks after each: does every identifier have the
 // sandbox it had, did each sandbox serve one identifier only, and is nothing left over?
 func TestWalk(t *testing.T) {
-	what := []string{"acquire", "acquire", "acquire", "release", "stop", "crash", "kill", "restart", "pass",
+	what := []string{"acquire", "acquire", "acquire", "release", "stop", "crash", "kill", "restart",
+		"pass",
 		"slow start", "bad start", "bad stop", "revise", "start in background"}
 	rapid.Check(t, func(rt *rapid.T) {
 		var moves []move
 		for range rapid.IntRange(1, 40).Draw(rt, "length") {
-			moves = append(moves, move{rapid.SampledFrom(what).Draw(rt, "what"), rapid.IntRange(0, 4).Draw(rt, "who"), rapid.Bool().Draw(rt, "settle")})
+			moves = append(moves, move{rapid.SampledFrom(what).Draw(rt, "what"),
+				rapid.IntRange(0, 4).Draw(rt, "who"), rapid.Bool().Draw(rt, "settle")})
 		}
 		var wrong []string
 		synctest.Test(t, func(t *testing.T) { wrong = newWalk(t).run(moves) })
@@ -65,18 +67,21 @@ type walk struct {
 
 	spec   sandpool.Pool
 	leases []*pool.Lease
-	held   map[sandpool.Identifier]*pool.Lease // the last one each identifier got, and still must have
-	owner  map[sandpool.SandboxID]sandpool.Identifier
-	wrong  []string
+	// the last one each identifier got, and still must have
+	held  map[sandpool.Identifier]*pool.Lease
+	owner map[sandpool.SandboxID]sandpool.Identifier
+	wrong []string
 }
 
 func newWalk(t *testing.T) *walk {
-	store, err := sqlite.Open(t.Context(), slog.New(slog.DiscardHandler), filepath.Join(t.TempDir(), "state.db"))
+	store, err := sqlite.Open(t.Context(), slog.New(slog.DiscardHandler), filepath.Join(t.TempDir(),
+		"state.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &walk{t: t, store: store, fake: sandboxtest.New(nil), spec: spec(2, 4),
-		held: map[sandpool.Identifier]*pool.Lease{}, owner: map[sandpool.SandboxID]sandpool.Identifier{}}
+		held:  map[sandpool.Identifier]*pool.Lease{},
+		owner: map[sandpool.SandboxID]sandpool.Identifier{}}
 	w.spec.Cooldown = 24 * time.Hour // the walk is shorter
 	w.begin()
 	if _, err := w.manager.Put(t.Context(), w.spec, nil); err != nil {
@@ -92,7 +97,8 @@ func (w *walk) fault(format string, args ...any) {
 func (w *walk) begin() {
 	w.life = &life{}
 	w.fake = w.fake.Reopen()
-	m, err := pool.New(event.Discard{}, mortalStore{w.store, w.life}, mortalEngine{w.fake, w.life}, options())
+	m, err := pool.New(event.Discard{}, mortalStore{w.store, w.life}, mortalEngine{w.fake, w.life},
+		options())
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -173,7 +179,8 @@ func (w *walk) move(m move) {
 	case "slow start":
 		w.fake.Order(sandboxtest.Start, m.who, sandboxtest.Fault{After: 3 * time.Second})
 	case "bad start":
-		w.fake.Order(sandboxtest.Start, m.who, sandboxtest.Fault{Err: errKilled, Leave: m.who%2 == 0})
+		w.fake.Order(sandboxtest.Start, m.who, sandboxtest.Fault{Err: errKilled,
+			Leave: m.who%2 == 0})
 	case "bad stop":
 		w.fake.Order(sandboxtest.Stop, m.who, sandboxtest.Fault{Err: errKilled})
 	case "revise":
@@ -199,7 +206,8 @@ func (w *walk) acquire(ctx context.Context, identifier sandpool.Identifier) {
 	l, err := w.manager.Acquire(ctx, python, identifier)
 	before := w.held[identifier]
 	if err != nil {
-		if class := sandpool.ClassOf(err); class != sandpool.Full && class != sandpool.Unavailable && class != sandpool.Ended || before != nil {
+		if class := sandpool.ClassOf(err); class != sandpool.Full &&
+			class != sandpool.Unavailable && class != sandpool.Ended || before != nil {
 			w.fault("acquire of %s, which held %v: %v", identifier, before, err)
 		}
 		return
@@ -253,11 +261,13 @@ func (w *walk) nothingLeft() {
 		w.fault("the store has %v, the engine %v", stored, listed)
 	}
 	s, err := w.manager.Status(ctx, python)
-	if want := min(w.spec.ReadySessions, w.spec.MaxSessions-sessions); err != nil || s.Ready != want || s.Claimed != sessions || s.Starting+s.Stopping != 0 {
+	if want := min(w.spec.ReadySessions, w.spec.MaxSessions-sessions); err != nil ||
+		s.Ready != want || s.Claimed != sessions || s.Starting+s.Stopping != 0 {
 		w.fault("status %+v, %v; want %d ready and %d claimed", s, err, want, sessions)
 	}
 	for identifier, l := range w.held {
-		if again, err := w.manager.Acquire(ctx, python, identifier); err != nil || again.Sandbox().ID != l.Sandbox().ID {
+		if again, err := w.manager.Acquire(ctx, python, identifier); err != nil ||
+			again.Sandbox().ID != l.Sandbox().ID {
 			w.fault("at the end %s got %v, %v; it had %s", identifier, again, err, l.Sandbox().ID)
 		} else {
 			again.Release()

@@ -94,7 +94,7 @@ func chunkSize(line string) (int64, bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(digits, 16, 63)
-	return int64(n), err == nil //nolint:gosec // ParseUint was told 63 bits
+	return int64(n), err == nil // ParseUint was told 63 bits
 }
 
 // line reads up to a CR LF, of which at most limit bytes are before it.

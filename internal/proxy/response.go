@@ -144,7 +144,7 @@ func (h *head) frame() error {
 			if err != nil {
 				return badAnswer("its length is %q", clip(value))
 			}
-			h.length = int64(n) //nolint:gosec // ParseUint was told 63 bits
+			h.length = int64(n) // ParseUint was told 63 bits
 		case "Transfer-Encoding":
 			if coding != "" || !strings.EqualFold(value, "chunked") {
 				return badAnswer("its transfer coding is %q; only chunked is known",

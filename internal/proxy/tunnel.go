@@ -16,7 +16,8 @@ import (
 )
 
 // tunnelHelp tells how a tunnel is opened.
-const tunnelHelp = "GET .management/tunnel?port=PORT with the header Upgrade: tcp, or as a WebSocket"
+const tunnelHelp = "GET .management/tunnel?port=PORT with the header Upgrade: tcp, " +
+	"or as a WebSocket"
 
 // Tunnel connects the caller with a port of the container, for whatever protocol. port is as the
 // caller wrote it; empty means the target port. Others must be among Target.Ports.

@@ -152,7 +152,7 @@ func Read(fd int, p []byte) (int, syscall.Errno) {
 func Poll(patience time.Duration, fds ...int) []bool {
 	polled := make([]unix.PollFd, len(fds))
 	for i, fd := range fds {
-		polled[i] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN} //nolint:gosec // descriptors are small
+		polled[i] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN} // descriptors are small
 	}
 	// of which the kernel takes what it waited
 	left := unix.NsecToTimespec(max(0, patience.Nanoseconds()))

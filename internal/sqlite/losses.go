@@ -24,7 +24,8 @@ func (s *Store) Losses(ctx context.Context) (losses []sandpool.Loss, err error) 
 	for rows.Next() {
 		var l sandpool.Loss
 		var until int64
-		err := rows.Scan(&l.Pool.Subscription, &l.Pool.ResourceGroup, &l.Pool.Name, &l.Identifier, &l.Reason, &until)
+		err := rows.Scan(&l.Pool.Subscription, &l.Pool.ResourceGroup, &l.Pool.Name, &l.Identifier,
+			&l.Reason, &until)
 		if err != nil {
 			return nil, fmt.Errorf("read losses: %w", explain(err))
 		}
@@ -39,25 +40,29 @@ func (s *Store) Losses(ctx context.Context) (losses []sandpool.Loss, err error) 
 
 // Mourn implements store.Losses.
 func (s *Store) Mourn(ctx context.Context, l sandpool.Loss, now time.Time, epoch int64) error {
-	return s.write(ctx, fmt.Sprintf("record a loss in pool %q", l.Pool.Key()), func(ctx context.Context) error {
-		if err := s.fence(ctx, l.Pool, epoch); err != nil {
+	return s.write(ctx, fmt.Sprintf("record a loss in pool %q", l.Pool.Key()),
+		func(ctx context.Context) error {
+			if err := s.fence(ctx, l.Pool, epoch); err != nil {
+				return err
+			}
+			if _, err := s.stmts.forgetOld.ExecContext(ctx, l.Pool.Key(), nanos(now)); err != nil {
+				return err
+			}
+			_, err := s.stmts.mourn.ExecContext(ctx, l.Pool.Key(), l.Identifier, l.Reason,
+				nanos(l.Until))
 			return err
-		}
-		if _, err := s.stmts.forgetOld.ExecContext(ctx, l.Pool.Key(), nanos(now)); err != nil {
-			return err
-		}
-		_, err := s.stmts.mourn.ExecContext(ctx, l.Pool.Key(), l.Identifier, l.Reason, nanos(l.Until))
-		return err
-	})
+		})
 }
 
 // Forget implements store.Losses.
-func (s *Store) Forget(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier, epoch int64) error {
-	return s.write(ctx, fmt.Sprintf("forget a loss in pool %q", id.Key()), func(ctx context.Context) error {
-		if err := s.fence(ctx, id, epoch); err != nil {
-			return ignoreUnknown(err)
-		}
-		_, err := s.stmts.forget.ExecContext(ctx, id.Key(), identifier)
-		return err
-	})
+func (s *Store) Forget(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier,
+	epoch int64) error {
+	return s.write(ctx, fmt.Sprintf("forget a loss in pool %q", id.Key()),
+		func(ctx context.Context) error {
+			if err := s.fence(ctx, id, epoch); err != nil {
+				return ignoreUnknown(err)
+			}
+			_, err := s.stmts.forget.ExecContext(ctx, id.Key(), identifier)
+			return err
+		})
 }

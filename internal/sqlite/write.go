@@ -50,8 +50,10 @@ func (s *statements) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&s.deleteToken, "DELETE FROM tokens WHERE id = ?"},
 		{&s.insert, insertSandbox},
 		{&s.byID, selectSandbox + " WHERE s.id = ?"},
-		{&s.bySession, selectSandbox + " WHERE s.pool = ? AND s.identifier = ? AND s.identifier <> '' AND s.state IN ('starting', 'claimed')"},
-		{&s.count, "SELECT count(*) FROM sandboxes WHERE pool = ? AND identifier <> '' AND state IN ('starting', 'claimed')"},
+		{&s.bySession, selectSandbox + " WHERE s.pool = ? AND s.identifier = ? AND s.identifier " +
+			"<> '' AND s.state IN ('starting', 'claimed')"},
+		{&s.count, "SELECT count(*) FROM sandboxes WHERE pool = ? AND identifier <> '' AND state " +
+			"IN ('starting', 'claimed')"},
 		{&s.claimReady, claimReady},
 		{&s.started, started},
 		{&s.stopping, stopping},
@@ -86,7 +88,8 @@ func (s *Store) write(ctx context.Context, what string, do func(context.Context)
 }
 
 // writeSynced is write for rows that must survive a power cut.
-func (s *Store) writeSynced(ctx context.Context, what string, do func(context.Context) error) error {
+func (s *Store) writeSynced(ctx context.Context, what string,
+	do func(context.Context) error) error {
 	return s.alone(ctx, what, func(ctx context.Context) error {
 		if _, err := s.stmts.syncEach.ExecContext(ctx); err != nil {
 			return err

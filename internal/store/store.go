@@ -4,8 +4,9 @@
 // # The allocator
 //
 // Which identifier owns which sandbox is one row, and is true once Claim has returned, and not
-// before. Each method is one transaction that has reached the disk's journal when it returns. Memory
-// only mirrors it, so a crash loses no session, and no sandbox ever serves a second identifier.
+// before. Each method is one transaction that has reached the disk's journal when it returns.
+// Memory only mirrors it, so a crash loses no session, and no sandbox ever serves a second
+// identifier.
 //
 // # Owners
 //
@@ -42,8 +43,10 @@ var ErrNotOwner = errors.New("another server owns the session pool")
 // NotOwner is the error of a write by somebody who is not the owner any more. The caller is to try
 // again: the request finds the owner then.
 func NotOwner(id sandpool.PoolID) error {
-	return &sandpool.Error{Class: sandpool.Unavailable, Code: "SessionPoolOwnerChanged", Target: "sessionPool",
-		Message:    fmt.Sprintf("The session pool %q has moved to another server; try again.", id.Name),
+	return &sandpool.Error{Class: sandpool.Unavailable, Code: "SessionPoolOwnerChanged",
+		Target: "sessionPool",
+		Message: fmt.Sprintf("The session pool %q has moved to another server; try again.",
+			id.Name),
 		RetryAfter: time.Second, Err: ErrNotOwner}
 }
 
@@ -53,7 +56,8 @@ type Pools interface {
 	Pools(ctx context.Context) ([]sandpool.Pool, error)
 	// CreatePool inserts a pool that the owner then owns until the given time, with epoch 1. One
 	// that exists is an error of class Conflict.
-	CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets, owner string, until time.Time) (epoch int64, err error)
+	CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets, owner string,
+		until time.Time) (epoch int64, err error)
 	// PutPool replaces the pool of p's id. In the same transaction secrets become its only ones;
 	// nil leaves them as they are.
 	PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets, epoch int64) error
@@ -70,15 +74,17 @@ type Owners interface {
 	// Own makes owner the owner of a pool until the given time and returns the new epoch: if
 	// nobody owns it, the owner's time has passed at now, or owner is the owner already. A pool
 	// of somebody else is ErrNotOwner, an unknown one an error of class NotFound.
-	Own(ctx context.Context, id sandpool.PoolID, owner string, now, until time.Time) (epoch int64, err error)
+	Own(ctx context.Context, id sandpool.PoolID, owner string, now, until time.Time) (epoch int64,
+		err error)
 	// Renew moves the time of the pools with these epochs, and returns those that somebody else
 	// owns now or that do not exist. A time that has passed gives them up.
-	Renew(ctx context.Context, epochs map[sandpool.PoolID]int64, until time.Time) (lost []sandpool.PoolID, err error)
+	Renew(ctx context.Context, epochs map[sandpool.PoolID]int64,
+		until time.Time) (lost []sandpool.PoolID, err error)
 }
 
 // Sandboxes keeps the rows of sandboxes. A sandbox starts, is ready, is claimed and stops, in this
-// order; steps may be skipped. Other changes are errors of class Conflict, unknown ids are errors of
-// class NotFound.
+// order; steps may be skipped. Other changes are errors of class Conflict, unknown ids are errors
+// of class NotFound.
 type Sandboxes interface {
 	// Sandboxes returns all rows, oldest first, whoever owns their pools.
 	Sandboxes(ctx context.Context) ([]sandpool.Sandbox, error)
@@ -87,10 +93,12 @@ type Sandboxes interface {
 	// Claim gives r.Identifier a sandbox, as sandpool.ClaimOutcome describes.
 	// If several are ready it takes the oldest of r.Revision. At any time at most one
 	// row that is starting or claimed has a given pool and identifier.
-	Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox, sandpool.ClaimOutcome, error)
+	Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox, sandpool.ClaimOutcome,
+		error)
 	// Started records the handle of a starting sandbox, which becomes Claimed
 	// if it has an identifier and Ready if not. It returns the new row.
-	Started(ctx context.Context, id sandpool.SandboxID, handle []byte, now time.Time, epoch int64) (sandpool.Sandbox, error)
+	Started(ctx context.Context, id sandpool.SandboxID, handle []byte, now time.Time,
+		epoch int64) (sandpool.Sandbox, error)
 	// Stopping moves a row to Stopping, from any state; from then on its
 	// identifier is free for a new claim. Repeating it is not an error.
 	Stopping(ctx context.Context, id sandpool.SandboxID, reason string, epoch int64) error
@@ -106,10 +114,12 @@ type Losses interface {
 	// Losses returns all that are kept, whoever owns their pools, ordered by pool and identifier.
 	Losses(ctx context.Context) ([]sandpool.Loss, error)
 	// Mourn keeps a loss, in place of an earlier one of the same pool and identifier, and forgets
-	// those of the pool whose time has passed at now. An unknown pool is an error of class NotFound.
+	// those of the pool whose time has passed at now. An unknown pool is an error of class
+	// NotFound.
 	Mourn(ctx context.Context, l sandpool.Loss, now time.Time, epoch int64) error
 	// Forget forgets the loss of an identifier. Unknown pools and identifiers are ignored.
-	Forget(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier, epoch int64) error
+	Forget(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier,
+		epoch int64) error
 }
 
 // Store is everything that the pool needs kept.

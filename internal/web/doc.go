@@ -28,6 +28,6 @@
 //     policy lets it load nothing. What comes through the door is never a page: it is sandboxed, is
 //     to be saved, and its type is believed.
 //
-// Cookies know no ports: a hostile server on the same host, at another port, gets what a browser sends
-// to /ui/ there. Give the dashboard a host name of its own where that matters.
+// Cookies know no ports: a hostile server on the same host, at another port, gets what a browser
+// sends to /ui/ there. Give the dashboard a host name of its own where that matters.
 package web

@@ -24,7 +24,8 @@ func (w *Web) door(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, "signed out", http.StatusUnauthorized)
 		return
 	}
-	if from := r.Header.Get("Sec-Fetch-Site"); from != "" && from != "same-origin" && from != "none" {
+	if from := r.Header.Get("Sec-Fetch-Site"); from != "" && from != "same-origin" &&
+		from != "none" {
 		http.Error(rw, "not from this page", http.StatusForbidden)
 		return
 	}
@@ -125,8 +126,9 @@ func (i inside) RoundTrip(req *http.Request) (*http.Response, error) {
 	if out.status == 0 {
 		out.status = http.StatusOK
 	}
-	return &http.Response{StatusCode: out.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: out.header,
-		Body: io.NopCloser(&out.body), ContentLength: int64(out.body.Len()), Request: req}, nil
+	return &http.Response{StatusCode: out.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: out.header,
+		Body:   io.NopCloser(&out.body), ContentLength: int64(out.body.Len()), Request: req}, nil
 }
 
 // buffer is an answer in memory.

@@ -20,13 +20,15 @@ type settings struct {
 func settingsOf(r *http.Request) settings {
 	get := func(name string) string { return strings.TrimSpace(r.PostFormValue(name)) }
 	return settings{Name: get("name"), Type: get("type"), Image: get("image"),
-		Max: get("max"), Ready: get("ready"), Cooldown: get("cooldown"), CPU: get("cpu"), Memory: get("memory"), Port: get("port"),
+		Max: get("max"), Ready: get("ready"), Cooldown: get("cooldown"), CPU: get("cpu"),
+		Memory: get("memory"), Port: get("port"),
 		Egress: get("egress")}
 }
 
 func (w *Web) newPage(context.Context, asked) (string, view, error) {
-	return "new", view{Title: "New pool", Here: "new", Data: settings{Type: string(sandpool.PythonLTS), Max: "20", Ready: "3",
-		Cooldown: "300", Egress: "EgressDisabled"}}, nil
+	return "new", view{Title: "New pool", Here: "new",
+		Data: settings{Type: string(sandpool.PythonLTS), Max: "20", Ready: "3",
+			Cooldown: "300", Egress: "EgressDisabled"}}, nil
 }
 
 // whole reads a number of a form; an empty field is none.
@@ -36,14 +38,16 @@ func whole(field, text string) (*int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
-		return nil, sandpool.Errorf(sandpool.Invalid, "", field, "%s is %q; write a whole number.", field, text)
+		return nil, sandpool.Errorf(sandpool.Invalid, "", field, "%s is %q; write a whole number.",
+			field, text)
 	}
 	return &n, nil
 }
 
 // resource is the body that the form means. What the form leaves out the server decides.
 func (s settings) resource() (p api.SessionPool, err error) {
-	p = api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{ContainerType: s.Type}}
+	p = api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
+		ContainerType: s.Type}}
 	props := p.Properties
 	scale := &api.ScaleConfiguration{}
 	var cooldown, port *int
@@ -51,7 +55,8 @@ func (s settings) resource() (p api.SessionPool, err error) {
 		field, text string
 		into        **int
 	}{
-		{"Most sessions", s.Max, &scale.MaxConcurrentSessions}, {"Ready sessions", s.Ready, &scale.ReadySessionInstances},
+		{"Most sessions", s.Max, &scale.MaxConcurrentSessions}, {"Ready sessions", s.Ready,
+			&scale.ReadySessionInstances},
 		{"Cooldown", s.Cooldown, &cooldown}, {"Target port", s.Port, &port},
 	} {
 		if *each.into, err = whole(each.field, each.text); err != nil {
@@ -61,7 +66,8 @@ func (s settings) resource() (p api.SessionPool, err error) {
 	props.ScaleConfiguration = scale
 	if cooldown != nil {
 		props.DynamicPoolConfiguration = &api.DynamicPoolConfiguration{
-			LifecycleConfiguration: &api.LifecycleConfiguration{LifecycleType: "Timed", CooldownPeriodInSeconds: cooldown}}
+			LifecycleConfiguration: &api.LifecycleConfiguration{LifecycleType: "Timed",
+				CooldownPeriodInSeconds: cooldown}}
 	}
 	if s.Egress != "" {
 		props.SessionNetworkConfiguration = &api.SessionNetworkConfiguration{Status: s.Egress}
@@ -75,7 +81,8 @@ func (s settings) container(props *api.SessionPoolProperties, port *int) error {
 	if s.CPU != "" {
 		n, err := strconv.ParseFloat(s.CPU, 64)
 		if err != nil {
-			return sandpool.Errorf(sandpool.Invalid, "", "cpu", "Cores are %q; write a number such as 0.5.", s.CPU)
+			return sandpool.Errorf(sandpool.Invalid, "", "cpu",
+				"Cores are %q; write a number such as 0.5.", s.CPU)
 		}
 		cpu = &n
 	}
@@ -108,7 +115,8 @@ func (w *Web) create(ctx context.Context, a asked) (string, error) {
 		return "", err
 	}
 	if _, err := a.api.Pool(ctx, s.Name); err == nil {
-		return "", sandpool.Errorf(sandpool.Conflict, "", "name", "There is a pool %q; choose another name.", s.Name)
+		return "", sandpool.Errorf(sandpool.Conflict, "", "name",
+			"There is a pool %q; choose another name.", s.Name)
 	}
 	if _, err := a.api.BeginPutPool(ctx, s.Name, p); err != nil {
 		return "", err
@@ -137,7 +145,8 @@ func (w *Web) update(ctx context.Context, a asked) (string, error) {
 func (w *Web) remove(ctx context.Context, a asked) (string, error) {
 	name := a.PathValue("name")
 	if a.PostFormValue("confirm") != name {
-		return "", sandpool.Errorf(sandpool.Invalid, "", "confirm", "Write the pool's name, %q, to delete it.", name)
+		return "", sandpool.Errorf(sandpool.Invalid, "", "confirm",
+			"Write the pool's name, %q, to delete it.", name)
 	}
 	if _, err := a.api.DeletePool(ctx, name); err != nil {
 		return "", err

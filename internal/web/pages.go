@@ -36,7 +36,8 @@ type view struct {
 }
 
 // page serves a page to those who have signed in, and the sign-in to others.
-func (w *Web) page(serve func(context.Context, asked) (name string, v view, err error)) http.HandlerFunc {
+func (w *Web) page(serve func(context.Context, asked) (name string, v view,
+	err error)) http.HandlerFunc {
 	return func(rw http.ResponseWriter, r *http.Request) {
 		a, ok := w.ask(rw, r)
 		if !ok {
@@ -74,12 +75,14 @@ func (w *Web) show(rw http.ResponseWriter, a asked, status int, name string, v v
 func (w *Web) ask(rw http.ResponseWriter, r *http.Request) (asked, bool) {
 	v, ok := w.visits.of(r)
 	if !ok {
-		http.Redirect(rw, r, "/ui/sign-in?to="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
+		http.Redirect(rw, r, "/ui/sign-in?to="+url.QueryEscape(r.URL.RequestURI()),
+			http.StatusSeeOther)
 		return asked{}, false
 	}
 	c, err := w.client(r, v.token)
 	if err != nil {
-		http.Error(rw, "The name of this server cannot be used: "+err.Error(), http.StatusBadRequest)
+		http.Error(rw, "The name of this server cannot be used: "+err.Error(),
+			http.StatusBadRequest)
 		return asked{}, false
 	}
 	return asked{Request: r, visit: v, api: c}, true
@@ -94,7 +97,8 @@ func (w *Web) form(serve func(context.Context, asked) (to string, err error)) ht
 			return
 		}
 		if !a.visit.knows(r.PostFormValue("csrf")) {
-			http.Error(rw, "The page is out of date: reload it and try again.", http.StatusForbidden)
+			http.Error(rw, "The page is out of date: reload it and try again.",
+				http.StatusForbidden)
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
@@ -103,7 +107,8 @@ func (w *Web) form(serve func(context.Context, asked) (to string, err error)) ht
 		if err != nil {
 			message, status := explain(err)
 			if name := r.PathValue("name"); name == "" {
-				w.show(rw, a, status, "new", view{Title: "New pool", Here: "new", Error: message, Data: settingsOf(r)})
+				w.show(rw, a, status, "new", view{Title: "New pool", Here: "new", Error: message,
+					Data: settingsOf(r)})
 				return
 			}
 			w.visits.tell(r, message)
@@ -159,8 +164,9 @@ func (w *Web) poolPage(ctx context.Context, a asked) (string, view, error) {
 	if err != nil {
 		return "", v, err
 	}
-	d := poolView{poolRow: poolRow{SessionPool: p, Path: p.ID}, Endpoint: p.Properties.PoolManagementEndpoint,
-		Custom: p.Properties.ContainerType == string(sandpool.CustomContainer)}
+	d := poolView{poolRow: poolRow{SessionPool: p, Path: p.ID},
+		Endpoint: p.Properties.PoolManagementEndpoint,
+		Custom:   p.Properties.ContainerType == string(sandpool.CustomContainer)}
 	d.EndpointPath = endpointPath(a.api.PoolEndpoint(p.Name))
 	if s, err := a.api.PoolStatus(ctx, name); err == nil {
 		d.Status = s
@@ -200,8 +206,10 @@ func (w *Web) playPage(ctx context.Context, a asked) (string, view, error) {
 	if err != nil {
 		return "", v, err
 	}
-	v.Data = playView{Pool: p.Name, Type: p.Properties.ContainerType, EndpointPath: endpointPath(a.api.PoolEndpoint(p.Name)),
-		Session: a.URL.Query().Get("session"), Custom: p.Properties.ContainerType == string(sandpool.CustomContainer)}
+	v.Data = playView{Pool: p.Name, Type: p.Properties.ContainerType,
+		EndpointPath: endpointPath(a.api.PoolEndpoint(p.Name)),
+		Session:      a.URL.Query().Get("session"), Custom: p.Properties.ContainerType == string(
+			sandpool.CustomContainer)}
 	return "play", v, nil
 }
 
@@ -265,11 +273,13 @@ func (w *Web) signIn(rw http.ResponseWriter, r *http.Request) {
 		message = "Paste a token."
 	case err != nil && sandpool.ClassOf(err) == sandpool.Unauthenticated:
 		message = "The server does not know this token, or it has ended."
-	case err != nil && sandpool.ClassOf(err) != sandpool.Denied: // of one pool, or of sessions alone
+	case err != nil && sandpool.ClassOf(err) != sandpool.Denied:
+		// of one pool, or of sessions alone
 		message, _ = explain(err)
 	}
 	if message != "" {
-		w.render(rw, http.StatusUnauthorized, "sign-in", view{Title: "Sign in", Version: w.version, Error: message, Data: to})
+		w.render(rw, http.StatusUnauthorized, "sign-in", view{Title: "Sign in", Version: w.version,
+			Error: message, Data: to})
 		return
 	}
 	w.enter(rw, r, token, to)
@@ -290,7 +300,8 @@ func (w *Web) signOut(rw http.ResponseWriter, r *http.Request) {
 // safePath returns a path of the dashboard to go on to, whatever a link says.
 func safePath(to string) string {
 	u, err := url.Parse(to)
-	if err != nil || u.IsAbs() || u.Host != "" || path.Clean(u.Path)+"/" != Prefix && !strings.HasPrefix(path.Clean(u.Path), Prefix) || strings.ContainsAny(to, "\\\r\n") {
+	if err != nil || u.IsAbs() || u.Host != "" || path.Clean(u.Path)+"/" != Prefix &&
+		!strings.HasPrefix(path.Clean(u.Path), Prefix) || strings.ContainsAny(to, "\\\r\n") {
 		return Prefix
 	}
 	return u.RequestURI()

@@ -43,7 +43,8 @@ type link struct {
 }
 
 func newVisits(now func() time.Time) *visits {
-	return &visits{now: now, in: map[[sha256.Size]byte]*visit{}, links: map[[sha256.Size]byte]link{}}
+	return &visits{now: now, in: map[[sha256.Size]byte]*visit{},
+		links: map[[sha256.Size]byte]link{}}
 }
 
 // add signs in with a token that the API knows, and returns the cookie's value.
@@ -63,7 +64,8 @@ func (v *visits) add(token string) string {
 	if len(v.in) >= maxVisits {
 		delete(v.in, oldest)
 	}
-	v.in[sha256.Sum256([]byte(secret))] = &visit{token: token, csrf: rand.Text(), began: now, used: now}
+	v.in[sha256.Sum256([]byte(secret))] = &visit{token: token, csrf: rand.Text(), began: now,
+		used: now}
 	return secret
 }
 
@@ -108,8 +110,8 @@ func (v *visits) remove(r *http.Request) {
 	}
 }
 
-// keyOf is under which a request's visit is kept. Two cookies of the name, one of which somebody else
-// may have set, are none.
+// keyOf is under which a request's visit is kept. Two cookies of the name, one of which somebody
+// else may have set, are none.
 func keyOf(r *http.Request) (key [sha256.Size]byte, ok bool) {
 	all := r.CookiesNamed(cookieName(r))
 	if len(all) != 1 {

@@ -20,14 +20,16 @@ var files embed.FS
 // Prefix is where the dashboard is.
 const Prefix = "/ui/"
 
-// policy is that of every page. Scripts and styles are the files of this package; a figure is in the
-// page itself; the frame is for HTML that sessions show.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
+// policy is that of every page. Scripts and styles are the files of this package; a figure is in
+// the page itself; the frame is for HTML that sessions show.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
+	"connect-src 'self'; " +
 	"frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// framePolicy is that of the frame that draws HTML of sessions: it has no origin, runs the one script
-// that fills it, and loads nothing.
-const framePolicy = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src data:; font-src data:; " +
+// framePolicy is that of the frame that draws HTML of sessions: it has no origin, runs the one
+// script that fills it, and loads nothing.
+const framePolicy = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src " +
+	"data:; font-src data:; " +
 	"form-action 'none'; base-uri 'none'; frame-ancestors 'self'; sandbox allow-scripts"
 
 // Web is the dashboard. Use New.
@@ -65,10 +67,12 @@ func New(log *slog.Logger, o Options) (*Web, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	w := &Web{log: log, api: o.API, version: o.Version, doctor: o.Doctor, visits: newVisits(o.Now), mux: http.NewServeMux(),
+	w := &Web{log: log, api: o.API, version: o.Version, doctor: o.Doctor, visits: newVisits(o.Now),
+		mux:    http.NewServeMux(),
 		origin: http.NewCrossOriginProtection()}
 	var err error
-	if w.pages, err = template.New("").Funcs(funcs(o.Now)).ParseFS(files, "templates/*.html"); err != nil {
+	if w.pages, err = template.New("").Funcs(funcs(o.Now)).ParseFS(files,
+		"templates/*.html"); err != nil {
 		return nil, err
 	}
 	static, err := fs.Sub(files, "static")
@@ -98,8 +102,11 @@ func New(log *slog.Logger, o Options) (*Web, error) {
 	return w, nil
 }
 
-// SignInLink returns the path and query of a link that signs in once, with a token, within ten minutes.
-func (w *Web) SignInLink(token string) string { return "/ui/sign-in?link=" + w.visits.newLink(token) }
+// SignInLink returns the path and query of a link that signs in once, with a token, within ten
+// minutes.
+func (w *Web) SignInLink(token string) string {
+	return "/ui/sign-in?link=" + w.visits.newLink(token)
+}
 
 // Takes reports whether a request is for the dashboard.
 func Takes(r *http.Request) bool {
@@ -123,7 +130,8 @@ func (w *Web) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		h.Set("Cache-Control", "no-store")
 	}
 	if err := w.origin.Check(r); err != nil {
-		http.Error(rw, "This request does not come from a page of the dashboard.", http.StatusForbidden)
+		http.Error(rw, "This request does not come from a page of the dashboard.",
+			http.StatusForbidden)
 		return
 	}
 	w.mux.ServeHTTP(rw, r)
@@ -132,7 +140,8 @@ func (w *Web) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 // frame is the page that draws HTML of sessions.
 func (w *Web) frame(rw http.ResponseWriter, _ *http.Request) {
 	rw.Header().Set("Content-Security-Policy", framePolicy)
-	rw.Header().Set("Cross-Origin-Resource-Policy", "cross-origin") // the frame has no origin of its own
+	// the frame has no origin of its own
+	rw.Header().Set("Cross-Origin-Resource-Policy", "cross-origin")
 	w.render(rw, http.StatusOK, "frame", nil)
 }
 
@@ -141,7 +150,8 @@ func (w *Web) render(rw http.ResponseWriter, status int, name string, data any) 
 	var page strings.Builder
 	if err := w.pages.ExecuteTemplate(&page, name, data); err != nil {
 		w.log.Error("a page cannot be made", "page", name, "error", err)
-		http.Error(rw, "This page cannot be made; the server's log says why.", http.StatusInternalServerError)
+		http.Error(rw, "This page cannot be made; the server's log says why.",
+			http.StatusInternalServerError)
 		return
 	}
 	rw.Header().Set("Content-Type", "text/html; charset=utf-8")

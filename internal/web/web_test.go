@@ -35,11 +35,15 @@ func fakeAPI(w http.ResponseWriter, r *http.Request) {
 	case strings.HasSuffix(r.URL.Path, "/moved"):
 		http.Redirect(w, r, "https://evil.example/", http.StatusFound)
 	case strings.HasSuffix(r.URL.Path, "/echo"):
-		fmt.Fprintf(w, "%s %s cookie=%q csrf=%q", r.Method, r.RequestURI, r.Header.Get("Cookie"), r.Header.Get("X-Csrf-Token"))
+		fmt.Fprintf(w, "%s %s cookie=%q csrf=%q", r.Method, r.RequestURI, r.Header.Get("Cookie"),
+			r.Header.Get("X-Csrf-Token"))
 	case strings.HasSuffix(r.URL.Path, "/sessionPools"):
-		fmt.Fprintf(w, `{"value":[{"id":"/x/%[1]s","name":%[2]q,"properties":{"containerType":%[2]q}}]}`, "a", hostile)
+		fmt.Fprintf(w,
+			`{"value":[{"id":"/x/%[1]s","name":%[2]q,"properties":{"containerType":%[2]q}}]}`, "a",
+			hostile)
 	default:
-		fmt.Fprintf(w, `{"name":%[1]q,"problem":%[1]q,"properties":{"containerType":%[1]q}}`, hostile)
+		fmt.Fprintf(w, `{"name":%[1]q,"problem":%[1]q,"properties":{"containerType":%[1]q}}`,
+			hostile)
 	}
 }
 
@@ -56,7 +60,8 @@ func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{T: t, now: time.Unix(1e9, 0)}
 	var err error
-	s.web, err = web.New(slog.New(slog.DiscardHandler), web.Options{API: http.HandlerFunc(fakeAPI), Now: func() time.Time { return s.now }})
+	s.web, err = web.New(slog.New(slog.DiscardHandler), web.Options{API: http.HandlerFunc(fakeAPI),
+		Now: func() time.Time { return s.now }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +133,8 @@ func TestSignIn(t *testing.T) {
 		t.Fatalf("a bad token gets the cookie %v", s.cookie)
 	}
 	word := s.signIn()
-	if c := s.cookie; !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/ui/" || c.Secure {
+	if c := s.cookie; !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/ui/" ||
+		c.Secure {
 		t.Errorf("the cookie is %v", c)
 	}
 	first := s.cookie
@@ -175,7 +181,8 @@ func TestLink(t *testing.T) {
 	s.want(s.ask("GET", link, ""), http.StatusSeeOther)
 	s.want(s.ask("GET", "/ui/", ""), http.StatusOK)
 	s.cookie = nil
-	if page := s.want(s.ask("GET", link, ""), http.StatusOK); s.cookie != nil || !strings.Contains(page, "has been used") {
+	if page := s.want(s.ask("GET", link, ""), http.StatusOK); s.cookie != nil ||
+		!strings.Contains(page, "has been used") {
 		t.Errorf("a link works twice: %s", page)
 	}
 	late := s.web.SignInLink("good")
@@ -189,23 +196,31 @@ func TestLink(t *testing.T) {
 func TestForgedRequests(t *testing.T) {
 	s := newSite(t)
 	word := s.signIn()
-	for _, from := range []string{"cross-site", "same-site"} { // same-site: another port of the host
+	// same-site: another port of the host
+	for _, from := range []string{"cross-site", "same-site"} {
 		s.want(s.ask("POST", "/ui/new", "csrf="+word, "Sec-Fetch-Site", from), http.StatusForbidden)
-		s.want(s.ask("POST", "/ui/sign-in", "token=good", "Sec-Fetch-Site", from), http.StatusForbidden)
-		s.want(s.ask("GET", "/ui/api/echo", "", "Sec-Fetch-Site", from, "X-Csrf-Token", word), http.StatusForbidden)
+		s.want(s.ask("POST", "/ui/sign-in", "token=good", "Sec-Fetch-Site", from),
+			http.StatusForbidden)
+		s.want(s.ask("GET", "/ui/api/echo", "", "Sec-Fetch-Site", from, "X-Csrf-Token", word),
+			http.StatusForbidden)
 	}
-	s.want(s.ask("POST", "/ui/new", "csrf="+word, "Origin", "http://example.com:81"), http.StatusForbidden)
-	for _, path := range []string{"/ui/new", "/ui/pools/x", "/ui/pools/x/delete", "/ui/pools/x/end"} {
+	s.want(s.ask("POST", "/ui/new", "csrf="+word, "Origin", "http://example.com:81"),
+		http.StatusForbidden)
+	for _, path := range []string{"/ui/new", "/ui/pools/x", "/ui/pools/x/delete",
+		"/ui/pools/x/end"} {
 		s.want(s.ask("POST", path, "csrf=wrong&name=xyz"), http.StatusForbidden)
 		s.want(s.ask("POST", path, ""), http.StatusForbidden)
 	}
-	for _, method := range []string{"GET", "POST", "DELETE"} { // also a page of a container with this origin
-		s.want(s.ask(method, "/ui/api/echo", "", "Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode", "cors"), http.StatusForbidden)
+	// also a page of a container with this origin
+	for _, method := range []string{"GET", "POST", "DELETE"} {
+		s.want(s.ask(method, "/ui/api/echo", "", "Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode",
+			"cors"), http.StatusForbidden)
 		s.want(s.ask(method, "/ui/api/echo", "", "X-Csrf-Token", "wrong"), http.StatusForbidden)
 	}
 	own := s.cookie.String()
 	s.want(s.ask("GET", "/ui/", "", "Cookie", s.cookie.Name+"=other"), http.StatusSeeOther)
-	if got := s.want(s.ask("POST", "/ui/api/a%2Fb/echo?x=%2F", "", "X-Csrf-Token", word), http.StatusOK); got != `POST /a%2Fb/echo?x=%2F cookie="" csrf=""` {
+	if got := s.want(s.ask("POST", "/ui/api/a%2Fb/echo?x=%2F", "", "X-Csrf-Token", word),
+		http.StatusOK); got != `POST /a%2Fb/echo?x=%2F cookie="" csrf=""` {
 		t.Errorf("the API gets %s (cookie %s)", got, own)
 	}
 }
@@ -217,8 +232,10 @@ func TestDoorsAnswers(t *testing.T) {
 	cookie := *s.cookie
 	res := s.ask("GET", "/ui/api/page.html", "", "Sec-Fetch-Mode", "navigate")
 	s.want(res, http.StatusOK)
-	for name, want := range map[string]string{"Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff",
-		"Set-Cookie": "", "Service-Worker-Allowed": "", "Content-Security-Policy": "default-src 'none'; sandbox; frame-ancestors 'none'"} {
+	for name, want := range map[string]string{"Content-Disposition": "attachment",
+		"X-Content-Type-Options": "nosniff",
+		"Set-Cookie":             "", "Service-Worker-Allowed": "",
+		"Content-Security-Policy": "default-src 'none'; sandbox; frame-ancestors 'none'"} {
 		if got := res.Header.Get(name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
@@ -226,7 +243,8 @@ func TestDoorsAnswers(t *testing.T) {
 	if s.cookie.Value != cookie.Value {
 		t.Error("the cookie was replaced")
 	}
-	if res := s.ask("GET", "/ui/api/moved", "", "Sec-Fetch-Mode", "navigate"); res.Header.Get("Location") != "" {
+	if res := s.ask("GET", "/ui/api/moved", "", "Sec-Fetch-Mode", "navigate"); res.Header.Get(
+		"Location") != "" {
 		t.Error("the door leads elsewhere")
 	}
 }
@@ -235,28 +253,34 @@ func TestDoorsAnswers(t *testing.T) {
 func TestPages(t *testing.T) {
 	s := newSite(t)
 	s.signIn()
-	for _, path := range []string{"/ui/", "/ui/new", "/ui/pools/x", "/ui/pools/x/play?session=" + url.QueryEscape(hostile),
-		"/ui/access", "/ui/system", "/ui/sign-in?to=" + url.QueryEscape(hostile), "/ui/nothing", "/ui/static/app.js"} {
+	for _, path := range []string{"/ui/", "/ui/new", "/ui/pools/x", "/ui/pools/x/play?session=" +
+		url.QueryEscape(hostile),
+		"/ui/access", "/ui/system", "/ui/sign-in?to=" + url.QueryEscape(hostile), "/ui/nothing",
+		"/ui/static/app.js"} {
 		res := s.ask("GET", path, "")
 		page, err := io.ReadAll(res.Body)
 		if err != nil {
 			t.Fatal(err)
 		}
 		csp := res.Header.Get("Content-Security-Policy")
-		if !strings.Contains(csp, "frame-ancestors 'none'") || strings.Contains(csp, "unsafe") || !strings.HasPrefix(csp, "default-src 'none'") {
+		if !strings.Contains(csp, "frame-ancestors 'none'") || strings.Contains(csp, "unsafe") ||
+			!strings.HasPrefix(csp, "default-src 'none'") {
 			t.Errorf("%s: the policy is %q", path, csp)
 		}
-		if strings.Contains(string(page), "<script>") || regexp.MustCompile(`\son\w+=|\sstyle=`).Match(page) && strings.HasSuffix(path, "/") {
+		if strings.Contains(string(page), "<script>") ||
+			regexp.MustCompile(`\son\w+=|\sstyle=`).Match(page) && strings.HasSuffix(path, "/") {
 			t.Errorf("%s holds a script or a style: %s", path, page)
 		}
 	}
-	if res := s.ask("GET", "/ui/frame", ""); !strings.Contains(res.Header.Get("Content-Security-Policy"), "sandbox allow-scripts") {
+	if res := s.ask("GET", "/ui/frame", ""); !strings.Contains(
+		res.Header.Get("Content-Security-Policy"), "sandbox allow-scripts") {
 		t.Error("the frame has an origin")
 	}
 }
 
 func TestOpenRedirect(t *testing.T) {
-	for _, to := range []string{"https://evil.example/", "//evil.example/ui/", "/\\evil.example", "\\\\evil", "javascript:alert(1)", "/other", "",
+	for _, to := range []string{"https://evil.example/", "//evil.example/ui/", "/\\evil.example",
+		"\\\\evil", "javascript:alert(1)", "/other", "",
 		"/ui/\r\nSet-Cookie: a=b", "http:/ui/", "/ui/../x"} {
 		s := newSite(t)
 		res := s.ask("POST", "/ui/sign-in", url.Values{"token": {"good"}, "to": {to}}.Encode())
@@ -265,7 +289,8 @@ func TestOpenRedirect(t *testing.T) {
 		}
 	}
 	s := newSite(t)
-	if got := s.ask("POST", "/ui/sign-in", "token=good&to=/ui/pools/x%3Fa=b").Header.Get("Location"); got != "/ui/pools/x?a=b" {
+	if got := s.ask("POST", "/ui/sign-in", "token=good&to=/ui/pools/x%3Fa=b").Header.Get(
+		"Location"); got != "/ui/pools/x?a=b" {
 		t.Errorf("the sign-in leads to %q, not to the page that was asked for", got)
 	}
 }

@@ -44,7 +44,8 @@ func (s *server) post(
 
 // refusals checks who gets in, and that nobody else learns or does anything.
 func (s *server) refusals(t *testing.T) {
-	url, executions := s.endpoints[tools]+"/mcp", s.endpoints[tools]+"/executions?identifier=refused-1"
+	url, executions := s.endpoints[tools]+"/mcp", s.endpoints[tools]+
+		"/executions?identifier=refused-1"
 	key, foreign := s.key(t, tools), s.key(t, other)
 	token := "Bearer " + s.token(t, "session-executor")
 	_, headers, _ := s.post(t, "POST", url, initialize, "x-ms-apikey", key)
@@ -56,32 +57,61 @@ func (s *server) refusals(t *testing.T) {
 		status            int
 		holds             string
 	}{
-		"a key":                        {"POST", url, initialize, []string{"x-ms-apikey", key}, 200, `"protocolVersion":"2025-11-25"`},
-		"a key as bearer token":        {"POST", url, initialize, []string{"Authorization", "Bearer " + key}, 200, `"result"`},
-		"a token":                      {"POST", url, initialize, []string{"Authorization", token}, 200, `"result"`},
-		"initialize without params":    {"POST", url, `{"jsonrpc":"2.0","id":1,"method":"initialize"}`, []string{"x-ms-apikey", key}, 200, `"protocolVersion":"2025-03-26"`},
-		"nothing":                      {"POST", url, initialize, nil, 401, "AuthenticationFailed"},
-		"a wrong key":                  {"POST", url, initialize, []string{"x-ms-apikey", key[:len(key)-1]}, 401, "mcp-key"},
-		"a key of another pool":        {"POST", url, initialize, []string{"x-ms-apikey", foreign}, 401, "mcp-key"},
-		"a foreign key as bearer":      {"POST", url, initialize, []string{"Authorization", "Bearer " + foreign}, 401, "mcp-key"},
-		"key and token":                {"POST", url, initialize, []string{"x-ms-apikey", key, "Authorization", token}, 401, "more than one"},
-		"a key elsewhere":              {"POST", executions, `{"code":"1"}`, []string{"x-ms-apikey", key}, 401, "no token"},
-		"a key as bearer elsewhere":    {"POST", executions, `{"code":"1"}`, []string{"Authorization", "Bearer " + key}, 401, "not valid"},
-		"a token that runs nothing":    {"POST", url, initialize, []string{"Authorization", "Bearer " + s.token(t, "pool-contributor")}, 403, "AuthorizationFailed"},
-		"a foreign origin":             {"POST", url, initialize, []string{"x-ms-apikey", key, "Origin", "https://evil.example.com"}, 403, "OriginNotAllowed"},
-		"a foreign host":               {"POST", url, initialize, []string{"x-ms-apikey", key, "Host", "evil.example.com"}, 403, "HostNotAllowed"},
-		"its own session":              {"POST", url, ping, []string{"x-ms-apikey", key, "Mcp-Session-Id", session}, 200, `"result":{}`},
-		"a session of another caller":  {"POST", url, ping, []string{"Authorization", token, "Mcp-Session-Id", session}, 404, "initialize"},
-		"a session that nobody signed": {"POST", url, ping, []string{"x-ms-apikey", key, "Mcp-Session-Id", session[:26] + "-aaaa"}, 404, "initialize"},
-		"GET":                          {"GET", url, "", []string{"x-ms-apikey", key, "Accept", "text/event-stream"}, 405, "MethodNotAllowed"},
-		"a version of tomorrow":        {"POST", url, ping, []string{"x-ms-apikey", key, "Mcp-Protocol-Version", "2024-01-01"}, 400, `"supported"`},
-		"a batch of old":               {"POST", url, "[" + ping + "," + ping + "]", []string{"x-ms-apikey", key}, 200, `},{`},
-		"a batch of today":             {"POST", url, "[" + ping + "]", []string{"x-ms-apikey", key, "Mcp-Protocol-Version", "2025-06-18"}, 400, "Batches"},
-		"deep JSON":                    {"POST", url, `{"jsonrpc":"2.0","id":1,"method":"ping","params":` + strings.Repeat(`{"a":`, 5000), []string{"x-ms-apikey", key}, 400, "nests deeper"},
-		"a large body":                 {"POST", url, strings.Repeat(" ", 33<<20), []string{"x-ms-apikey", key}, 413, "larger"},
-		"no JSON":                      {"POST", url, `hello`, []string{"x-ms-apikey", key}, 400, "-32700"},
-		"a method that is not served":  {"POST", url, `{"jsonrpc":"2.0","id":7,"method":"nonsense"}`, []string{"x-ms-apikey", key}, 200, `"id":7`},
-		"a notification":               {"POST", url, `{"jsonrpc":"2.0","method":"notifications/initialized"}`, []string{"x-ms-apikey", key}, 202, ""},
+		"a key": {"POST", url, initialize, []string{"x-ms-apikey", key}, 200,
+			`"protocolVersion":"2025-11-25"`},
+		"a key as bearer token": {"POST", url, initialize, []string{"Authorization",
+			"Bearer " + key}, 200, `"result"`},
+		"a token": {"POST", url, initialize, []string{"Authorization", token},
+			200, `"result"`},
+		"initialize without params": {"POST", url,
+			`{"jsonrpc":"2.0","id":1,"method":"initialize"}`, []string{"x-ms-apikey", key}, 200,
+			`"protocolVersion":"2025-03-26"`},
+		"nothing": {"POST", url, initialize, nil, 401, "AuthenticationFailed"},
+		"a wrong key": {"POST", url, initialize,
+			[]string{"x-ms-apikey", key[:len(key)-1]}, 401, "mcp-key"},
+		"a key of another pool": {"POST", url, initialize, []string{"x-ms-apikey", foreign},
+			401, "mcp-key"},
+		"a foreign key as bearer": {"POST", url, initialize, []string{"Authorization",
+			"Bearer " + foreign}, 401, "mcp-key"},
+		"key and token": {"POST", url, initialize, []string{"x-ms-apikey", key,
+			"Authorization", token}, 401, "more than one"},
+		"a key elsewhere": {"POST", executions, `{"code":"1"}`,
+			[]string{"x-ms-apikey", key}, 401, "no token"},
+		"a key as bearer elsewhere": {"POST", executions, `{"code":"1"}`,
+			[]string{"Authorization", "Bearer " + key}, 401, "not valid"},
+		"a token that runs nothing": {"POST", url, initialize, []string{"Authorization",
+			"Bearer " + s.token(t, "pool-contributor")}, 403, "AuthorizationFailed"},
+		"a foreign origin": {"POST", url, initialize, []string{"x-ms-apikey", key,
+			"Origin", "https://evil.example.com"}, 403, "OriginNotAllowed"},
+		"a foreign host": {"POST", url, initialize, []string{"x-ms-apikey", key,
+			"Host", "evil.example.com"}, 403, "HostNotAllowed"},
+		"its own session": {"POST", url, ping, []string{"x-ms-apikey", key,
+			"Mcp-Session-Id", session}, 200, `"result":{}`},
+		"a session of another caller": {"POST", url, ping, []string{"Authorization", token,
+			"Mcp-Session-Id", session}, 404, "initialize"},
+		"a session that nobody signed": {"POST", url, ping, []string{"x-ms-apikey", key,
+			"Mcp-Session-Id", session[:26] + "-aaaa"}, 404, "initialize"},
+		"GET": {"GET", url, "", []string{"x-ms-apikey", key, "Accept",
+			"text/event-stream"}, 405, "MethodNotAllowed"},
+		"a version of tomorrow": {"POST", url, ping, []string{"x-ms-apikey", key,
+			"Mcp-Protocol-Version", "2024-01-01"}, 400, `"supported"`},
+		"a batch of old": {"POST", url, "[" + ping + "," + ping + "]",
+			[]string{"x-ms-apikey", key}, 200, `},{`},
+		"a batch of today": {"POST", url, "[" + ping + "]", []string{"x-ms-apikey", key,
+			"Mcp-Protocol-Version", "2025-06-18"}, 400, "Batches"},
+		"deep JSON": {"POST", url,
+			`{"jsonrpc":"2.0","id":1,"method":"ping","params":` + strings.Repeat(`{"a":`, 5000),
+			[]string{"x-ms-apikey", key}, 400, "nests deeper"},
+		"a large body": {"POST", url, strings.Repeat(" ", 33<<20),
+			[]string{"x-ms-apikey", key}, 413, "larger"},
+		"no JSON": {"POST", url, `hello`, []string{"x-ms-apikey", key}, 400,
+			"-32700"},
+		"a method that is not served": {"POST", url,
+			`{"jsonrpc":"2.0","id":7,"method":"nonsense"}`, []string{"x-ms-apikey", key}, 200,
+			`"id":7`},
+		"a notification": {"POST", url,
+			`{"jsonrpc":"2.0","method":"notifications/initialized"}`, []string{"x-ms-apikey", key},
+			202, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, _, body := s.post(t, tt.method, tt.url, tt.body, tt.headers...)
@@ -142,7 +172,8 @@ func (s *server) lost(t *testing.T) {
 	url, key := s.endpoints[tools]+"/mcp", s.key(t, tools)
 	call := func(tool, arguments string) map[string]any {
 		t.Helper()
-		body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `","arguments":` + arguments + `}}`
+		body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool +
+			`","arguments":` + arguments + `}}`
 		_, _, text := s.post(t, "POST", url, body, "x-ms-apikey", key)
 		var answer map[string]any
 		if err := json.NewDecoder(bytes.NewBufferString(text)).Decode(&answer); err != nil {

@@ -81,13 +81,15 @@ func serve(t *testing.T) *client.Client {
 	images := filepath.Join(need.Data(t), "images")
 	dir := t.TempDir()
 	agent := filepath.Join(dir, "sandpool-agent")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", agent, "../../cmd/sandpool-agent")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", agent,
+		"../../cmd/sandpool-agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the agent: %v\n%s", err, out)
 	}
 	cfg := server.DefaultConfig()
-	cfg.DataDir, cfg.Listen, cfg.Agent, cfg.ImageDir = filepath.Join(dir, "data"), "127.0.0.1:0", agent, images
+	cfg.DataDir, cfg.Listen, cfg.Agent, cfg.ImageDir = filepath.Join(dir, "data"), "127.0.0.1:0",
+		agent, images
 	cfg.OnExit = server.StopSandboxes
 	cfg.CgroupParent = machine(t) + "/sandboxes"
 	cfg.Reserve.MemoryMB = reserve
@@ -134,7 +136,8 @@ type crowd struct {
 
 // run executes code in session n of the crowd, in the pool of its tenant.
 func (c *crowd) run(n int, code string) (string, error) {
-	e, err := c.Execute(c.Context(), poolName(n%pools), fmt.Sprintf("user-%d", n), client.Run{Code: code, Timeout: 3 * time.Minute})
+	e, err := c.Execute(c.Context(), poolName(n%pools), fmt.Sprintf("user-%d", n),
+		client.Run{Code: code, Timeout: 3 * time.Minute})
 	if err == nil && e.Status != api.StatusSucceeded {
 		err = fmt.Errorf("status %s: %s", e.Status, e.Result.Stderr)
 	}
@@ -148,10 +151,12 @@ func TestTwiceWhatFits(t *testing.T) {
 	c := &crowd{T: t, Client: serve(t)}
 	for n := range pools {
 		most, ready := asked, 2
-		if _, err := c.PutPool(t.Context(), poolName(n), api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
-			ContainerType:      string(sandpool.PythonLTS),
-			ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most, ReadySessionInstances: &ready},
-		}}); err != nil {
+		if _, err := c.PutPool(t.Context(), poolName(n), api.SessionPool{Location: "local",
+			Properties: &api.SessionPoolProperties{
+				ContainerType: string(sandpool.PythonLTS),
+				ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most,
+					ReadySessionInstances: &ready},
+			}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -160,7 +165,8 @@ func TestTwiceWhatFits(t *testing.T) {
 	}
 	calm := c.watch(func() { <-time.After(insist) })
 	busy := c.watch(c.fill)
-	t.Logf("%d sessions were served, %d times one was refused; 1+1 in the session that was there before took %v at the median and %v at p99 "+
+	t.Logf("%d sessions were served, %d times one was refused; 1+1 in the session that was there "+
+		"before took %v at the median and %v at p99 "+
 		"(%d calls), without the others %v and %v (%d)", len(c.served), c.refused,
 		at(busy, 50), at(busy, 99), len(busy), at(calm, 50), at(calm, 99), len(calm))
 	if len(c.served) < 3 || c.refused < 3 {
@@ -176,7 +182,8 @@ func TestTwiceWhatFits(t *testing.T) {
 		t.Errorf("the status of a pool without room for its ready sandboxes is %+v, %v", s, err)
 	}
 	for _, n := range c.served {
-		if err := c.DeleteSession(t.Context(), poolName(n%pools), fmt.Sprintf("user-%d", n)); err != nil {
+		if err := c.DeleteSession(t.Context(), poolName(n%pools),
+			fmt.Sprintf("user-%d", n)); err != nil {
 			t.Error(err)
 		}
 	}
@@ -230,7 +237,8 @@ func (c *crowd) ask(n int) (over bool) {
 	return true
 }
 
-// watch runs 1+1 in the session that was there before while do runs, and returns what the calls took.
+// watch runs 1+1 in the session that was there before while do runs, and returns what the calls
+// took.
 func (c *crowd) watch(do func()) (took []time.Duration) {
 	done := make(chan struct{})
 	go func() { do(); close(done) }()

@@ -1,6 +1,6 @@
-// Package languages_test runs the kernels of JavaScript and of shell commands in real sandboxes: what
-// each promises, and a suite of code of which a session must say the same as a plain process in the
-// same image.
+// Package languages_test runs the kernels of JavaScript and of shell commands in real sandboxes:
+// what each promises, and a suite of code of which a session must say the same as a plain process
+// in the same image.
 package languages_test
 
 import (
@@ -57,9 +57,12 @@ func newMachine(t testing.TB, language string) *machine {
 	t.Cleanup(func() { _ = e.Close() })
 	start := time.Now()
 	p, err := e.Prepare(t.Context(), sandbox.Template{
-		Root: img.Root(), Layers: []sandbox.Layer{agentLayer(t)}, Args: agent.Args(language), Dir: "/",
-		Env:          []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"},
-		Capabilities: agent.Capabilities(), Channel: true, Ready: agent.Ready(), Start: sandbox.Restore,
+		Root: img.Root(), Layers: []sandbox.Layer{agentLayer(t)}, Args: agent.Args(language),
+		Dir: "/",
+		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+			"LANG=C.UTF-8"},
+		Capabilities: agent.Capabilities(), Channel: true, Ready: agent.Ready(),
+		Start:   sandbox.Restore,
 		Limits:  sandpool.Resources{CPU: 2, Memory: 1 << 30, PIDs: 1024, Disk: 1 << 30},
 		Network: sandpool.Network{Status: sandpool.EgressDisabled},
 	}, nil)
@@ -74,7 +77,8 @@ func agentLayer(t testing.TB) sandbox.Layer {
 	t.Helper()
 	dir := t.TempDir()
 	program := filepath.Join(dir, path.Base(agent.Path))
-	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", program, "github.com/sandpool/sandpool/cmd/sandpool-agent")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", program,
+		"github.com/sandpool/sandpool/cmd/sandpool-agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the agent: %v: %s", err, out)
@@ -98,7 +102,8 @@ func agentLayer(t testing.TB) sandbox.Layer {
 func (m *machine) restore(t testing.TB) *agent.Client {
 	t.Helper()
 	m.boxes++
-	h, err := m.engine.Start(t.Context(), sandbox.ID(fmt.Sprintf("language%d", m.boxes)), m.prepared)
+	h, err := m.engine.Start(t.Context(), sandbox.ID(fmt.Sprintf("language%d", m.boxes)),
+		m.prepared)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,9 +113,12 @@ func (m *machine) restore(t testing.TB) *agent.Client {
 		}
 	})
 	secret := rand.Text()
-	c := agent.NewClient(func(ctx context.Context, port int) (net.Conn, error) { return m.engine.Dial(ctx, h, port) }, secret)
+	c := agent.NewClient(func(ctx context.Context, port int) (net.Conn, error) {
+		return m.engine.Dial(ctx, h, port)
+	}, secret)
 	t.Cleanup(c.Close)
-	if _, err := c.Init(t.Context(), agent.InitRequest{Secret: secret, Seed: []byte(rand.Text()), Time: time.Now()}); err != nil {
+	if _, err := c.Init(t.Context(), agent.InitRequest{Secret: secret, Seed: []byte(rand.Text()),
+		Time: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	return c

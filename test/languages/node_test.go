@@ -17,9 +17,12 @@ func TestNode(t *testing.T) {
 		"Math.random()", "crypto.randomUUID()", "require('crypto').randomBytes(8).toString('hex')",
 		"crypto.getRandomValues(new Uint32Array(2)).join()", "require('crypto').randomInt(2**47)",
 		"require('crypto').generateKeyPairSync('ed25519').publicKey.export({format: 'jwk'}).x",
-		"(await crypto.subtle.exportKey('jwk', await crypto.subtle.generateKey({name: 'HMAC', hash: 'SHA-256'}, true, ['sign']))).k",
-		"(await import('uuid')).v4()", "(await import('nanoid')).nanoid()", "require('fs').mkdtempSync('/tmp/x')",
-		"new Promise(r => new (require('worker_threads').Worker)(\"require('worker_threads').parentPort.postMessage(require('crypto').randomUUID())\", {eval: true}).on('message', r))",
+		"(await crypto.subtle.exportKey('jwk', await crypto.subtle.generateKey({name: 'HMAC', " +
+			"hash: 'SHA-256'}, true, ['sign']))).k",
+		"(await import('uuid')).v4()", "(await import('nanoid')).nanoid()",
+		"require('fs').mkdtempSync('/tmp/x')",
+		"new Promise(r => new " +
+			"(require('worker_threads').Worker)(\"require('worker_threads').parentPort.postMessage(require('crypto').randomUUID())\", {eval: true}).on('message', r))",
 	} {
 		x, y := run(t, a, time.Minute, code), run(t, b, time.Minute, code)
 		if x.Text == y.Text || x.Text == "" || x.Error != nil {
@@ -38,23 +41,34 @@ func TestNode(t *testing.T) {
 		{"const a = 1; let b = 2; class C {}; a + b", agent.OK, "3", ""},
 		{"const a = 2; let b = 3; class C { x = 1 }; new C()", agent.OK, "C { x: 1 }", ""},
 		{"a = 5", agent.Failed, "", "Assignment to constant variable."},
-		{"import fs, {readFileSync as read} from 'fs'; import * as path from 'node:path'; fs.readFileSync === read && path.join('a', b + '')", agent.OK, "'a/3'", ""},
+		{"import fs, {readFileSync as read} from 'fs'; import * as path from 'node:path'; " +
+			"fs.readFileSync === read && path.join('a', b + '')", agent.OK, "'a/3'", ""},
 		{"import _ from 'lodash'; require('lodash') === _", agent.OK, "true", ""},
-		{"import {nothing} from 'fs'", agent.Failed, "", "does not provide an export named 'nothing'"},
+		{"import {nothing} from 'fs'", agent.Failed, "",
+			"does not provide an export named 'nothing'"},
 		{"export const e = 6; export default e + 1", agent.OK, "7", ""},
-		{"const n: number = 1; enum E {A, B}; interface I { x: string }; (E.B as any) + n", agent.OK, "2", ""},
+		{"const n: number = 1; enum E {A, B}; interface I { x: string }; (E.B as any) + n",
+			agent.OK, "2", ""},
 		{"await new Promise(r => setTimeout(r, 5)); 'slept'", agent.OK, "'slept'", ""},
-		{"async function main() { console.log('in main'); return 7 }; main()", agent.OK, "7", "in main\n"},
-		{"function f(x) {\n  throw new TypeError('bad ' + x)\n}\nf(1)", agent.Failed, "", "cell-33.js:2\n  throw new TypeError('bad ' + x)\n        ^\n\nTypeError: bad 1\n    at f (cell-33.js:2:9)\n    at cell-33.js:4:1"},
-		{"let = ;", agent.Failed, "", "cell-34.js:1\nlet = ;\n      ^\n\nSyntaxError: Unexpected token ';'"},
+		{"async function main() { console.log('in main'); return 7 }; main()", agent.OK, "7",
+			"in main\n"},
+		{"function f(x) {\n  throw new TypeError('bad ' + x)\n}\nf(1)", agent.Failed, "",
+			"cell-33.js:2\n  throw new TypeError('bad ' + x)\n        ^\n\nTypeError: bad 1\n    at f (cell-33.js:2:9)\n    at cell-33.js:4:1"},
+		{"let = ;", agent.Failed, "",
+			"cell-34.js:1\nlet = ;\n      ^\n\nSyntaxError: Unexpected token ';'"},
 		{"console.log('out'); console.error('err'); undefined", agent.OK, "", "err\n"},
 		{"let ticks = 0; const timer = setInterval(() => ticks++, 1); 0", agent.OK, "0", ""},
-		{"await new Promise(r => setTimeout(r, 50)); clearInterval(timer); ticks > 0", agent.OK, "true", ""},
+		{"await new Promise(r => setTimeout(r, 50)); clearInterval(timer); ticks > 0", agent.OK,
+			"true", ""},
 		{"setTimeout(() => { throw new Error('stray') }); await new Promise(r => setTimeout(r, 20))", agent.OK, "", "Error: stray"},
 		{"Promise.reject(new Error('unheard')); 0", agent.OK, "0", "Error: unheard"},
-		{"require('child_process').execSync('id -un; ls /proc/self/fd').toString()", agent.OK, `'sandbox\n0\n1\n2\n3\n'`, ""},
-		{"import {spawn} from 'node:child_process'; await new Promise(r => spawn('sh', ['-c', 'echo child'], {stdio: 'inherit'}).on('close', r))", agent.OK, "0", "child\n"},
-		{"await new Promise(r => require('child_process').fork('/usr/share/sandpool/check.mjs').on('exit', r))", agent.OK, "0", "packages work"},
+		{"require('child_process').execSync('id -un; ls /proc/self/fd').toString()", agent.OK,
+			`'sandbox\n0\n1\n2\n3\n'`, ""},
+		{"import {spawn} from 'node:child_process'; await new Promise(r => spawn('sh', ['-c', " +
+			"'echo child'], {stdio: 'inherit'}).on('close', r))", agent.OK, "0", "child\n"},
+		{"await new Promise(r => " +
+			"require('child_process').fork('/usr/share/sandpool/check.mjs').on('exit', r))",
+			agent.OK, "0", "packages work"},
 		{"[1, {a: [new Map([[1, 2]])]}]", agent.OK, "[ 1, { a: [ [Map] ] } ]", "?"},
 		{"{x: 1}", agent.OK, "{ x: 1 }", ""},
 		{"process.exit(3)", agent.Failed, "", "SystemExit: 3"},
@@ -65,7 +79,8 @@ func TestNode(t *testing.T) {
 		{"kept", agent.OK, "1", ""},
 		{"await 1; while (true) {}", agent.TimeoutRestarted, "", ""},
 		{"typeof kept + (Math.random() !== 0)", agent.OK, "'undefinedtrue'", ""},
-		{"for (let i = 0; i < 3000; i++) console.log('x'.repeat(999)); 1", agent.OK, "1", strings.Repeat("x", 999) + "\n"},
+		{"for (let i = 0; i < 3000; i++) console.log('x'.repeat(999)); 1", agent.OK, "1",
+			strings.Repeat("x", 999) + "\n"},
 	} {
 		timeout := time.Minute
 		if strings.HasPrefix(string(c.outcome), "timeout") {
@@ -80,7 +95,8 @@ func TestNode(t *testing.T) {
 			continue
 		}
 		if res.Outcome != c.outcome || res.Text != c.text || !strings.Contains(all, c.printed) {
-			t.Errorf("%s: %s %q %.300q %+v; want %s %q %q", c.code, res.Outcome, res.Text, all, res.Error, c.outcome, c.text, c.printed)
+			t.Errorf("%s: %s %q %.300q %+v; want %s %q %q", c.code, res.Outcome, res.Text, all,
+				res.Error, c.outcome, c.text, c.printed)
 		}
 	}
 	pictures(t, b)
@@ -100,8 +116,10 @@ func pictures(t *testing.T, c *agent.Client) {
 			t.Errorf("%s: %v, %q, %+v", code, res.Value, res.Stderr, res.Error)
 		}
 	}
-	res := run(t, c, time.Minute, "display.html('<b>x</b>'); display({a: 1}); display(s); console.log('printed'); 1")
-	if len(res.Displays) != 3 || res.Displays[0].Data["text/html"] != "<b>x</b>" || res.Displays[1].Data["text/plain"] != "{ a: 1 }" ||
+	res := run(t, c, time.Minute,
+		"display.html('<b>x</b>'); display({a: 1}); display(s); console.log('printed'); 1")
+	if len(res.Displays) != 3 || res.Displays[0].Data["text/html"] != "<b>x</b>" ||
+		res.Displays[1].Data["text/plain"] != "{ a: 1 }" ||
 		res.Displays[2].Data["image/png"] == "" || res.Stdout != "printed\n" {
 		t.Errorf("displays: %+v, %q", res.Displays, res.Stdout)
 	}

@@ -29,7 +29,8 @@ func TestShell(t *testing.T) {
 	m := newMachine(t, "shell")
 	a, b := m.restore(t), m.restore(t)
 	for _, code := range []string{"echo $RANDOM$RANDOM", "echo $SRANDOM", "mktemp -u", "uuidgen"} {
-		x, y := command(t, a, agent.ExecuteRequest{Code: code}), command(t, b, agent.ExecuteRequest{Code: code})
+		x, y := command(t, a, agent.ExecuteRequest{Code: code}), command(t, b,
+			agent.ExecuteRequest{Code: code})
 		if x.Stdout == y.Stdout || x.Stdout == "" {
 			t.Errorf("%s: clones have %q and %q", code, x.Stdout, y.Stdout)
 		}
@@ -40,7 +41,8 @@ func TestShell(t *testing.T) {
 		status int
 		stdout string
 	}{
-		{agent.ExecuteRequest{Code: "x=5; declare -A m=([a]='1 2'); f() { echo \"f $x\"; }; cd /tmp; pwd; id -un"}, 0, "/tmp\nsandbox\n"},
+		{agent.ExecuteRequest{Code: "x=5; declare -A m=([a]='1 2'); f() { echo \"f $x\"; }; cd " +
+			"/tmp; pwd; id -un"}, 0, "/tmp\nsandbox\n"},
 		{agent.ExecuteRequest{Code: "f; pwd; echo ${m[a]}; false"}, 1, "f 5\n/tmp\n1 2\n"},
 		// What ends the shell ends the command, and nothing that it knows.
 		{agent.ExecuteRequest{Code: "y=6; g() { exit 3; }; g; echo no"}, 3, ""},
@@ -56,17 +58,21 @@ func TestShell(t *testing.T) {
 		{agent.ExecuteRequest{Code: "if then"}, 2, ""},
 		{agent.ExecuteRequest{Code: "exec >/tmp/log 2>&1; echo lost"}, 0, ""},
 		{agent.ExecuteRequest{Code: "cat /tmp/log"}, 0, "lost\n"},
-		{agent.ExecuteRequest{Code: "builtin() { :; }; read() { :; }; printf() { :; }; eval() { :; }; unset() { :; }"}, 0, ""},
+		{agent.ExecuteRequest{Code: "builtin() { :; }; read() { :; }; printf() { :; }; eval() { " +
+			":; }; unset() { :; }"}, 0, ""},
 		{agent.ExecuteRequest{Code: "unset() { :; }; trap() { :; }; set() { :; }; exit 5"}, 5, ""},
-		{agent.ExecuteRequest{Code: "builtin unset -f read printf eval unset trap set; echo $x"}, 0, "5\n"},
+		{agent.ExecuteRequest{Code: "builtin unset -f read printf eval unset trap set; echo $x"}, 0,
+			"5\n"},
 		{agent.ExecuteRequest{Code: "sleep 1000 & child=$!; jobs -r | wc -l"}, 0, "1\n"},
 		{agent.ExecuteRequest{Code: "kill $child; wait $child; echo $?"}, 0, "143\n"},
 		{agent.ExecuteRequest{Code: `printf 'a\0b'; sh -c 'kill -9 $$'`}, 137, "a\x00b"},
 		{agent.ExecuteRequest{Code: `echo "a\nb"`}, 0, "a\\nb\n"},
 		{agent.ExecuteRequest{Code: `echo "a\nb"; s=8`, Posix: true}, 0, "a\nb\n"},
 		{agent.ExecuteRequest{Code: "echo $s; read -r v || echo end"}, 0, "8\nend\n"},
-		{agent.ExecuteRequest{Code: "od -An -c; read v <<<w; echo $v", Stdin: "i\x00n"}, 0, "   i  \\0   n\nw\n"},
-		{agent.ExecuteRequest{Args: []string{"printf", "%s|", "it's", "", "a b", "$x", "\n"}}, 0, "it's||a b|$x|\n|"},
+		{agent.ExecuteRequest{Code: "od -An -c; read v <<<w; echo $v", Stdin: "i\x00n"}, 0,
+			"   i  \\0   n\nw\n"},
+		{agent.ExecuteRequest{Args: []string{"printf", "%s|", "it's", "", "a b", "$x", "\n"}}, 0,
+			"it's||a b|$x|\n|"},
 		{agent.ExecuteRequest{Args: []string{"f"}}, 127, ""},
 		{agent.ExecuteRequest{Args: []string{"/etc"}}, 126, ""},
 		{agent.ExecuteRequest{Code: "big='" + large + "'; echo ${#big} ä漢"}, 0, "3145728 ä漢\n"},
@@ -75,7 +81,8 @@ func TestShell(t *testing.T) {
 	} {
 		res := command(t, a, c.req)
 		if *res.ExitStatus != c.status || res.Stdout != c.stdout || res.KernelRestarted {
-			t.Errorf("%.60q %q: status %d, %q, %q, %+v; want %d, %q", c.req.Code, c.req.Args, *res.ExitStatus,
+			t.Errorf("%.60q %q: status %d, %q, %q, %+v; want %d, %q", c.req.Code, c.req.Args,
+				*res.ExitStatus,
 				res.Stdout[:min(200, len(res.Stdout))], res.Stderr, res.Error, c.status, c.stdout)
 		}
 	}
@@ -104,7 +111,8 @@ func endings(t *testing.T, c *agent.Client) {
 	} {
 		res := command(t, c, agent.ExecuteRequest{Code: e.code, Timeout: e.timeout})
 		if res.Outcome != e.outcome || res.KernelRestarted != e.lost {
-			t.Errorf("%s: %s, lost %t, status %d, %q, %+v; want %s, lost %t", e.code, res.Outcome, res.KernelRestarted,
+			t.Errorf("%s: %s, lost %t, status %d, %q, %+v; want %s, lost %t", e.code, res.Outcome,
+				res.KernelRestarted,
 				*res.ExitStatus, res.Stderr, res.Error, e.outcome, e.lost)
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/sandpool/sandpool/internal/agent"
 )
 
-// groups reads a file of the suite: parts of one program, with a line "---" between parts and a line
-// "===" and what the group is about before each group.
+// groups reads a file of the suite: parts of one program, with a line "---" between parts and a
+// line "===" and what the group is about before each group.
 func groups(t *testing.T, file string) map[string][]string {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -40,7 +40,8 @@ func TestSuite(t *testing.T) {
 				want, status := native(t, m.restore(t), strings.Join(group, "\n"))
 				got, ended := inSession(t, m.restore(t), group)
 				if got != want || ended != status {
-					t.Errorf("%s: a session says %q and ends with %d; a process says %q, %d", name, got, ended, want, status)
+					t.Errorf("%s: a session says %q and ends with %d; a process says %q, %d", name,
+						got, ended, want, status)
 				}
 				if want == "" {
 					t.Errorf("%s prints nothing", name)
@@ -78,7 +79,8 @@ func inSession(t *testing.T, c *agent.Client, parts []string) (string, int) {
 func nativeShell(t *testing.T, c *agent.Client, script string) (string, int) {
 	t.Helper()
 	put(t, c, "native.sh", script)
-	res, err := c.Execute(t.Context(), agent.ExecuteRequest{Args: []string{"bash", "/tmp/native.sh"}, Timeout: time.Minute})
+	res, err := c.Execute(t.Context(), agent.ExecuteRequest{
+		Args: []string{"bash", "/tmp/native.sh"}, Timeout: time.Minute})
 	if err != nil || res.ExitStatus == nil {
 		t.Fatalf("bash: %+v, %v", res, err)
 	}
@@ -88,8 +90,10 @@ func nativeShell(t *testing.T, c *agent.Client, script string) (string, int) {
 // nativeNode runs a script by node, as a module that has require and tells what it did not catch.
 func nativeNode(t *testing.T, c *agent.Client, script string) (string, int) {
 	t.Helper()
-	put(t, c, "native.mts", "import { createRequire as __r } from 'node:module'; const require = __r('/mnt/data/x.js');\n"+
-		"process.on('uncaughtException', (e) => { console.log('Uncaught ' + e.name + ': ' + e.message); process.exit(1) });\n"+script+
+	put(t, c, "native.mts", "import { createRequire as __r } from 'node:module'; const require = "+
+		"__r('/mnt/data/x.js');\n"+
+		"process.on('uncaughtException', (e) => { console.log('Uncaught ' + e.name + ': ' + "+
+		"e.message); process.exit(1) });\n"+script+
 		"\nprocess.exit(process.exitCode);\n") // some packages keep a timer
 	res := run(t, c, time.Minute, `JSON.stringify((({status, stdout}) => [stdout, status])(require("node:child_process").spawnSync("node",
 		["--experimental-transform-types", "--no-warnings", "/tmp/native.mts"], {encoding: "utf8", maxBuffer: 1 << 26, stdio: ["ignore", "pipe", "inherit"]})))`)
@@ -104,12 +108,16 @@ func nativeNode(t *testing.T, c *agent.Client, script string) (string, int) {
 // put writes a file of /tmp, which the program does not see in its working directory.
 func put(t *testing.T, c *agent.Client, name, text string) {
 	t.Helper()
-	if _, err := c.Upload(t.Context(), "/mnt/data/"+name, strings.NewReader(text), 1<<20); err != nil {
+	if _, err := c.Upload(t.Context(), "/mnt/data/"+name, strings.NewReader(text),
+		1<<20); err != nil {
 		t.Fatal(err)
 	}
-	move := agent.ExecuteRequest{Code: "require('fs').copyFileSync('/mnt/data/" + name + "', '/tmp/" + name + "'), require('fs').rmSync('/mnt/data/" + name + "')", Timeout: time.Minute}
+	move := agent.ExecuteRequest{Code: "require('fs').copyFileSync('/mnt/data/" + name +
+		"', '/tmp/" + name + "'), require('fs').rmSync('/mnt/data/" + name +
+		"')", Timeout: time.Minute}
 	if strings.HasSuffix(name, ".sh") {
-		move = agent.ExecuteRequest{Args: []string{"mv", "/mnt/data/" + name, "/tmp/" + name}, Timeout: time.Minute}
+		move = agent.ExecuteRequest{Args: []string{"mv", "/mnt/data/" + name, "/tmp/" + name},
+			Timeout: time.Minute}
 	}
 	if res, err := c.Execute(t.Context(), move); err != nil || res.Outcome != agent.OK {
 		t.Fatalf("move %q: %+v, %v", name, res, err)

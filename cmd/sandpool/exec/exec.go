@@ -34,7 +34,8 @@ const maxSource = 64 << 20
 //  2. No argument, or "-": stdin, if that is not a terminal.
 //  3. The argument names something that exists: that file's content.
 //  4. The argument looks like a file's name (one word that ends in .py, .ipy,
-//     .js, .mjs, .cjs, .ts or .sh, or has a slash and letters): an error, because somebody mistyped it.
+//     .js, .mjs, .cjs, .ts or .sh, or has a slash and letters): an error, because somebody
+//     mistyped it.
 //  5. Otherwise the argument is the code.
 type Cmd struct {
 	Source  string              `arg:"" optional:"" help:"File to run, '-' for stdin, or the code itself if no such file exists and it does not look like one's name."`

@@ -34,7 +34,8 @@ func (n naming) name() (string, error) {
 	case n.Name == "" && n.PoolArg == "":
 		return "", console.UsageError("no pool: give its name, or --name NAME")
 	case n.Name != "" && n.PoolArg != "" && n.Name != n.PoolArg:
-		return "", console.UsageError(fmt.Sprintf("two pools are named: %q and --name %q", n.PoolArg, n.Name))
+		return "", console.UsageError(fmt.Sprintf("two pools are named: %q and --name %q",
+			n.PoolArg, n.Name))
 	}
 	return n.Name + strings.TrimPrefix(n.PoolArg, n.Name), nil
 }
@@ -79,7 +80,8 @@ func (c *updateCmd) Run(ctx context.Context, a *console.App) error {
 		return err
 	}
 	if c.empty() {
-		return console.UsageError("there is nothing to change: give a setting, such as --ready-sessions N")
+		return console.UsageError(
+			"there is nothing to change: give a setting, such as --ready-sessions N")
 	}
 	cl, err := a.Client()
 	if err != nil {
@@ -102,7 +104,8 @@ func (c *updateCmd) Run(ctx context.Context, a *console.App) error {
 }
 
 // finish waits for a pool that was created or changed, and prints it.
-func (s *settings) finish(ctx context.Context, a *console.App, name string, p api.SessionPool, err error) error {
+func (s *settings) finish(ctx context.Context, a *console.App, name string, p api.SessionPool,
+	err error) error {
 	if err != nil {
 		return err
 	}
@@ -158,16 +161,19 @@ func printPools(a *console.App, v any, list []api.SessionPool) error {
 	if a.JSON() {
 		return a.PrintJSON(v)
 	}
-	t := console.Table{Heading: []string{"NAME", "TYPE", "STATE", "MAX", "READY", "COOLDOWN", "NETWORK"}}
+	t := console.Table{Heading: []string{"NAME", "TYPE", "STATE", "MAX", "READY", "COOLDOWN",
+		"NETWORK"}}
 	for _, p := range list {
 		props := p.Properties
 		if props == nil {
 			props = &api.SessionPoolProperties{}
 		}
-		scale, life, network := props.ScaleConfiguration, lifecycle(props), props.SessionNetworkConfiguration
+		scale, life, network := props.ScaleConfiguration, lifecycle(props),
+			props.SessionNetworkConfiguration
 		row := []string{p.Name, props.ContainerType, props.ProvisioningState, "", "", "", ""}
 		if scale != nil {
-			row[3], row[4] = intText(scale.MaxConcurrentSessions), intText(scale.ReadySessionInstances)
+			row[3], row[4] = intText(scale.MaxConcurrentSessions),
+				intText(scale.ReadySessionInstances)
 		}
 		if life != nil {
 			row[5] = intText(life) + "s"
@@ -215,7 +221,8 @@ func (c *showCmd) Run(ctx context.Context, a *console.App) error {
 	if err != nil {
 		return err
 	}
-	if err := printPools(a, p, []api.SessionPool{p}); err != nil || a.JSON() || p.Properties == nil ||
+	if err := printPools(a, p, []api.SessionPool{p}); err != nil || a.JSON() ||
+		p.Properties == nil ||
 		p.Properties.Sandpool == nil {
 		return err
 	}
@@ -294,13 +301,16 @@ func (c *statusCmd) Run(ctx context.Context, a *console.App) error {
 	if a.JSON() {
 		return a.PrintJSON(s)
 	}
-	fmt.Fprintf(a.Stdout, "%s: %d ready of %d, %d of at most %d sessions, %d starting, %d stopping, %d waiting\n",
-		s.ProvisioningState, s.Ready, s.ReadySessions, s.Claimed, s.MaxSessions, s.Starting, s.Stopping, s.Waiting)
+	fmt.Fprintf(a.Stdout,
+		"%s: %d ready of %d, %d of at most %d sessions, %d starting, %d stopping, %d waiting\n",
+		s.ProvisioningState, s.Ready, s.ReadySessions, s.Claimed, s.MaxSessions, s.Starting,
+		s.Stopping, s.Waiting)
 	if s.Pull != nil {
 		fmt.Fprintf(a.Stdout, "%s: %s\n", pullStep(*s.Pull), pullDetail(*s.Pull))
 	}
 	if s.Crashes+s.PullFailures > 0 {
-		fmt.Fprintf(a.Stdout, "since the server started %d sandboxes ended by themselves, and the image could not be had %d times\n", s.Crashes, s.PullFailures)
+		fmt.Fprintf(a.Stdout, "since the server started %d sandboxes ended by themselves, and "+
+			"the image could not be had %d times\n", s.Crashes, s.PullFailures)
 	}
 	for _, text := range []string{s.Problem, s.Notice} {
 		if text != "" {
@@ -311,9 +321,11 @@ func (c *statusCmd) Run(ctx context.Context, a *console.App) error {
 		fmt.Fprintf(a.Stdout, "snapshot: %s\n", console.Bytes(s.SnapshotBytes))
 	}
 	if s.Refused > 0 {
-		fmt.Fprintf(a.Stdout, "%d claims found no room on the machine since the server started\n", s.Refused)
+		fmt.Fprintf(a.Stdout, "%d claims found no room on the machine since the server started\n",
+			s.Refused)
 	}
-	t := console.Table{Heading: []string{"SANDBOX", "STATE", "CREATED", "LAST USED", "MEMORY", "CPU"}}
+	t := console.Table{Heading: []string{"SANDBOX", "STATE", "CREATED", "LAST USED", "MEMORY",
+		"CPU"}}
 	for _, b := range s.Sandboxes {
 		row := []string{b.ID, b.State, b.CreatedAt, b.LastUsedAt, "", ""}
 		if b.MemoryBytes != nil {

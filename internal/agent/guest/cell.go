@@ -70,22 +70,26 @@ type cell struct {
 
 // Execute runs a cell; feed may be nil. If ctx ends while the cell waits for its turn, it
 // does not start; later it is interrupted until it yields, or its time is over.
-func (d *Driver) Execute(ctx context.Context, req agent.ExecuteRequest, feed *output.Feed) (agent.ExecuteResult, error) {
+func (d *Driver) Execute(ctx context.Context, req agent.ExecuteRequest,
+	feed *output.Feed) (agent.ExecuteResult, error) {
 	if err := d.take(ctx, req.Timeout); err != nil {
 		return agent.ExecuteResult{}, err
 	}
 	if !d.kernel.alive() {
 		if err := d.revive(); err != nil {
 			d.release()
-			return agent.ExecuteResult{}, &sandpool.Error{Class: sandpool.Unavailable, Code: "KernelUnavailable",
-				Message: "The kernel could not be restarted. Try again, or delete the session.", RetryAfter: time.Second, Err: err}
+			return agent.ExecuteResult{}, &sandpool.Error{Class: sandpool.Unavailable,
+				Code:       "KernelUnavailable",
+				Message:    "The kernel could not be restarted. Try again, or delete the session.",
+				RetryAfter: time.Second, Err: err}
 		}
 		if err := d.check(ctx); err != nil {
 			return agent.ExecuteResult{}, err
 		}
 	}
 	d.cells++
-	c := &cell{ctx: ctx, d: d, k: d.kernel, id: strconv.FormatUint(d.cells, 10), feed: feed, start: time.Now()}
+	c := &cell{ctx: ctx, d: d, k: d.kernel, id: strconv.FormatUint(d.cells, 10), feed: feed,
+		start: time.Now()}
 	c.res.KernelRestarted, c.res.Notice = d.lost != "", d.lost
 	d.lost = ""
 	c.run(req)
@@ -168,7 +172,8 @@ func (c *cell) converse(req agent.ExecuteRequest) error {
 			return err
 		}
 	}
-	frame, err := c.k.encode(kernels.Request{Op: kernels.OpRun, ID: c.id, Code: req.Code, Live: c.feed != nil,
+	frame, err := c.k.encode(kernels.Request{Op: kernels.OpRun, ID: c.id, Code: req.Code,
+		Live: c.feed != nil,
 		Args: req.Args, Posix: req.Posix, Input: req.Stdin != ""})
 	if err != nil {
 		return err
@@ -258,7 +263,8 @@ func (c *cell) show(f kernelFrame) {
 	for mime, data := range f.Data {
 		size += len(mime) + len(data)
 	}
-	if c.bytes += size; c.bytes > agent.MaxDisplayBytes || len(c.res.Displays) >= agent.MaxDisplays {
+	if c.bytes += size; c.bytes > agent.MaxDisplayBytes ||
+		len(c.res.Displays) >= agent.MaxDisplays {
 		c.bytes -= size
 		c.res.DisplaysTruncated = true
 		return
@@ -301,11 +307,13 @@ func (c *cell) broken(err error) {
 	c.lost = true
 	c.res.Duration = time.Since(c.start)
 	c.res.Outcome = agent.KernelDied
-	c.res.Error = &agent.ExecutionError{Name: "KernelDied", Message: "The kernel ended. Its state is lost."}
+	c.res.Error = &agent.ExecutionError{Name: "KernelDied",
+		Message: "The kernel ended. Its state is lost."}
 	if c.expired {
 		c.res.Outcome = agent.TimeoutRestarted
 		c.res.Error = &agent.ExecutionError{Name: "Timeout",
-			Message: "The time was over and the code did not react to an interrupt. The kernel was restarted; its state is lost."}
+			Message: "The time was over and the code did not react to an interrupt. The kernel " +
+				"was restarted; its state is lost."}
 	}
 	c.d.log.Info("kernel lost", "outcome", c.res.Outcome, "cause", err)
 }
@@ -349,10 +357,12 @@ func describeExit(status syscall.WaitStatus) string {
 	const lost = "Its state is lost and a new one has been started."
 	if status.Signaled() {
 		if status.Signal() == syscall.SIGBUS {
-			return fmt.Sprintf("The kernel was ended by signal 7 (bus error). Memory that is mapped from a file had no more room, "+
+			return fmt.Sprintf("The kernel was ended by signal 7 (bus error). Memory that is "+
+				"mapped from a file had no more room, "+
 				"perhaps in /dev/shm, which holds %d MiB. %s", mib("/dev/shm"), lost)
 		}
-		return fmt.Sprintf("The kernel was ended by signal %d (%s). %s", int(status.Signal()), status.Signal(), lost)
+		return fmt.Sprintf("The kernel was ended by signal %d (%s). %s", int(status.Signal()),
+			status.Signal(), lost)
 	}
 	return fmt.Sprintf("The kernel exited with code %d. %s", status.ExitStatus(), lost)
 }
@@ -363,5 +373,5 @@ func mib(path string) uint64 {
 	if unix.Statfs(path, &fs) != nil {
 		return 0
 	}
-	return fs.Blocks * uint64(fs.Bsize) >> 20 //nolint:gosec // a block's size is not negative
+	return fs.Blocks * uint64(fs.Bsize) >> 20 // a block's size is not negative
 }

@@ -141,7 +141,8 @@ func (c Config) nameHost() error {
 	if err != nil {
 		return fmt.Errorf("own host name: %w", err)
 	}
-	f, err := os.OpenFile(c.Hosts, os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o644) //nolint:gosec // every user reads it
+	// every user reads it
+	f, err := os.OpenFile(c.Hosts, os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o644)
 	if err != nil {
 		return fmt.Errorf("name the host: %w", err)
 	}

@@ -107,7 +107,8 @@ func bootOn(t testing.TB, input *os.File) *sandbox {
 	if input != nil {
 		cmd.Stdin = input
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS, Pdeathsig: unix.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL,
+		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

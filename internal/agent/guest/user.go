@@ -18,7 +18,8 @@ type User struct{ UID, GID int }
 
 // credential is what a process of the user starts with: no other groups.
 func (u User) credential() *syscall.Credential {
-	return &syscall.Credential{Uid: uint32(u.UID), Gid: uint32(u.GID)} //nolint:gosec // ids of our own configuration
+	// ids of our own configuration
+	return &syscall.Credential{Uid: uint32(u.UID), Gid: uint32(u.GID)}
 }
 
 // do calls f on a thread whose effective ids are the user's. Real and saved ids stay

@@ -91,7 +91,8 @@ func TestVandals(t *testing.T) {
 		{"import sys; sys.settrace(lambda *a: 1/0)", ""},
 		{"import sys; sys.setprofile(lambda *a: None)", "import sys; sys.setprofile(None)"},
 		{"import sys; sys.path.clear(); sys.meta_path.clear(); sys.path_hooks.clear()", ""},
-		{"import sys; sys.displayhook = sys.excepthook = sys.unraisablehook = sys.last_value = None", ""},
+		{"import sys; sys.displayhook = sys.excepthook = " +
+			"sys.unraisablehook = sys.last_value = None", ""},
 		{"import os; os.environ.clear(); os.chdir('/')", ""},
 		{"import signal; signal.signal(signal.SIGALRM, lambda *a: 1/0); " +
 			"signal.setitimer(signal.ITIMER_REAL, 0.05, 0.003)",

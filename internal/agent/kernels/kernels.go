@@ -106,5 +106,6 @@ func Find(name string) (Spec, error) {
 			return s, nil
 		}
 	}
-	return Spec{}, fmt.Errorf("there is no kernel %q; there are: %s", name, strings.Join(Names(), ", "))
+	return Spec{}, fmt.Errorf("there is no kernel %q; there are: %s", name,
+		strings.Join(Names(), ", "))
 }

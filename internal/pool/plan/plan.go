@@ -141,7 +141,8 @@ func (p Pool) keep(now time.Time) []Action {
 		return nil
 	}
 	if !p.RefillAt.IsZero() && slices.ContainsFunc(p.Sandboxes, func(b Sandbox) bool {
-		return b.State == sandpool.Ready && !now.Before(p.RefillAt.Add(stable)) && now.Sub(b.Since) >= stable
+		return b.State == sandpool.Ready && !now.Before(p.RefillAt.Add(stable)) &&
+			now.Sub(b.Since) >= stable
 	}) {
 		return []Action{{Act: Forgive, Pool: p.Key}}
 	}
@@ -200,11 +201,13 @@ func (p Pool) evictable(now time.Time) []Sandbox {
 	}
 	// A session that is being stopped, or over by itself, is room already.
 	room := p.count(func(b Sandbox) bool {
-		return b.Session && (b.State == sandpool.Stopping || b.State == sandpool.Claimed && p.isOver(b, now))
+		return b.Session && (b.State == sandpool.Stopping || b.State == sandpool.Claimed &&
+			p.isOver(b, now))
 	})
 	var idle []Sandbox
 	for _, b := range p.Sandboxes {
-		if b.State == sandpool.Claimed && b.Leases == 0 && now.Sub(b.Used) >= most && !p.isOver(b, now) {
+		if b.State == sandpool.Claimed && b.Leases == 0 && now.Sub(b.Used) >= most &&
+			!p.isOver(b, now) {
 			idle = append(idle, b)
 		}
 	}
@@ -234,7 +237,8 @@ func (s Snapshot) check(now time.Time) []Action {
 	for _, p := range s.Pools {
 		for _, b := range p.Sandboxes {
 			alive := b.State == sandpool.Ready || b.State == sandpool.Claimed
-			if p.Liveness && alive && !b.Checking && !now.Before(b.CheckAt) && len(todo) < MaxChecks-s.Checks {
+			if p.Liveness && alive && !b.Checking && !now.Before(b.CheckAt) &&
+				len(todo) < MaxChecks-s.Checks {
 				todo = append(todo, Action{Act: Check, Pool: p.Key, Sandbox: b.ID})
 			}
 		}
@@ -331,7 +335,9 @@ func (p Pool) lack(now time.Time) int {
 		return 0
 	}
 	if p.Trial {
-		return 1 - p.count(func(b Sandbox) bool { return b.State == sandpool.Starting && b.Revision == p.Pool.Revision })
+		return 1 - p.count(func(b Sandbox) bool {
+			return b.State == sandpool.Starting && b.Revision == p.Pool.Revision
+		})
 	}
 	if p.Pool.State != sandpool.Succeeded && !p.Renew {
 		return 0

@@ -18,10 +18,12 @@ func drawTime(t *rapid.T, name string) time.Time {
 
 func drawBox(t *rapid.T, id string, revision int64) Sandbox {
 	b := Sandbox{ID: sandpool.SandboxID(id),
-		State:    rapid.SampledFrom([]sandpool.SandboxState{sandpool.Starting, sandpool.Ready, sandpool.Claimed, sandpool.Stopping}).Draw(t, "state"),
+		State: rapid.SampledFrom([]sandpool.SandboxState{sandpool.Starting, sandpool.Ready,
+			sandpool.Claimed, sandpool.Stopping}).Draw(t, "state"),
 		Revision: rapid.Int64Range(max(1, revision-1), revision).Draw(t, "revision"),
 		Since:    drawTime(t, "since"), Used: drawTime(t, "used"), RetryAt: drawTime(t, "retryAt"),
-		Claimed: drawTime(t, "claimed"), CheckAt: drawTime(t, "checkAt"), Checking: rapid.Bool().Draw(t, "checking")}
+		Claimed: drawTime(t, "claimed"), CheckAt: drawTime(t, "checkAt"),
+		Checking: rapid.Bool().Draw(t, "checking")}
 	switch b.State {
 	case sandpool.Starting:
 		b.Busy, b.Session = true, rapid.Bool().Draw(t, "session")
@@ -34,23 +36,32 @@ func drawBox(t *rapid.T, id string, revision int64) Sandbox {
 }
 
 func drawSnapshot(t *rapid.T) Snapshot {
-	s := Snapshot{Starts: rapid.IntRange(0, 6).Draw(t, "starts"), Stops: rapid.IntRange(0, MaxStops).Draw(t, "stops"), Checks: rapid.IntRange(0, MaxChecks).Draw(t, "checks"),
+	s := Snapshot{Starts: rapid.IntRange(0, 6).Draw(t, "starts"),
+		Stops: rapid.IntRange(0, MaxStops).Draw(t, "stops"), Checks: rapid.IntRange(0,
+			MaxChecks).Draw(t, "checks"),
 		Draining: rapid.IntRange(0, 9).Draw(t, "draining") == 0}
 	for i := range rapid.IntRange(0, 3).Draw(t, "pools") {
-		p := Pool{Key: fmt.Sprint("pool", i), Prepared: rapid.IntRange(0, 3).Draw(t, "unprepared") > 0,
-			Preparing: rapid.Bool().Draw(t, "preparing"), Removing: rapid.IntRange(0, 5).Draw(t, "removing") == 0}
-		p.Pool = sandpool.Pool{MaxSessions: rapid.IntRange(1, 12).Draw(t, "max"), ReadySessions: rapid.IntRange(0, 8).Draw(t, "ready"),
-			Cooldown: 5 * time.Minute, Revision: rapid.Int64Range(1, 3).Draw(t, "revision"),
-			State: rapid.SampledFrom([]sandpool.ProvisioningState{sandpool.InProgress, sandpool.Succeeded, sandpool.Succeeded, sandpool.Failed, sandpool.Deleting}).Draw(t, "state")}
+		p := Pool{Key: fmt.Sprint("pool", i), Prepared: rapid.IntRange(0, 3).Draw(t,
+			"unprepared") > 0,
+			Preparing: rapid.Bool().Draw(t, "preparing"), Removing: rapid.IntRange(0, 5).Draw(t,
+				"removing") == 0}
+		p.Pool = sandpool.Pool{MaxSessions: rapid.IntRange(1, 12).Draw(t, "max"),
+			ReadySessions: rapid.IntRange(0, 8).Draw(t, "ready"),
+			Cooldown:      5 * time.Minute, Revision: rapid.Int64Range(1, 3).Draw(t, "revision"),
+			State: rapid.SampledFrom([]sandpool.ProvisioningState{sandpool.InProgress,
+				sandpool.Succeeded, sandpool.Succeeded, sandpool.Failed, sandpool.Deleting}).Draw(t,
+				"state")}
 		p.Liveness = rapid.Bool().Draw(t, "liveness")
 		if rapid.Bool().Draw(t, "onExit") {
-			p.Pool.Spec.Lifecycle = sandpool.Lifecycle{Type: sandpool.OnContainerExit, MaxAlive: time.Minute}
+			p.Pool.Spec.Lifecycle = sandpool.Lifecycle{Type: sandpool.OnContainerExit,
+				MaxAlive: time.Minute}
 		}
 		if rapid.Bool().Draw(t, "failed") {
 			p.RefillAt, p.PrepareAt = drawTime(t, "refillAt"), drawTime(t, "prepareAt")
 		}
 		for n := range rapid.IntRange(0, 12).Draw(t, "boxes") {
-			p.Sandboxes = append(p.Sandboxes, drawBox(t, fmt.Sprintf("%s-%d", p.Key, n), p.Pool.Revision))
+			p.Sandboxes = append(p.Sandboxes, drawBox(t, fmt.Sprintf("%s-%d", p.Key, n),
+				p.Pool.Revision))
 		}
 		s.Pools = append(s.Pools, p)
 	}
@@ -77,7 +88,8 @@ func TestPlanIsSafe(t *testing.T) {
 			switch a.Act {
 			case Refill:
 				refills++
-				if s.Draining || p.Pool.State != sandpool.Succeeded || !p.Prepared || epoch.Before(p.RefillAt) {
+				if s.Draining || p.Pool.State != sandpool.Succeeded || !p.Prepared ||
+					epoch.Before(p.RefillAt) {
 					t.Fatalf("refill of %+v", p)
 				}
 			case Retire:
@@ -91,11 +103,13 @@ func TestPlanIsSafe(t *testing.T) {
 				}
 			case Check:
 				checks++
-				if !p.Liveness || b.Checking || epoch.Before(b.CheckAt) || b.State != sandpool.Ready && b.State != sandpool.Claimed {
+				if !p.Liveness || b.Checking || epoch.Before(b.CheckAt) ||
+					b.State != sandpool.Ready && b.State != sandpool.Claimed {
 					t.Fatalf("question to %+v", b)
 				}
 			case Remove:
-				if p.Pool.State != sandpool.Deleting || len(p.Sandboxes) > 0 || p.Preparing || p.Claims > 0 {
+				if p.Pool.State != sandpool.Deleting || len(p.Sandboxes) > 0 || p.Preparing ||
+					p.Claims > 0 {
 					t.Fatalf("removal of %+v", p)
 				}
 			case Prepare:
@@ -108,7 +122,8 @@ func TestPlanIsSafe(t *testing.T) {
 			t.Fatalf("%d questions beside %d", checks, s.Checks)
 		}
 		if refills > s.Starts || s.Stops+stops > max(MaxStops, s.Stops) {
-			t.Fatalf("%d refills of %d allowed, %d stops beside %d", refills, s.Starts, stops, s.Stops)
+			t.Fatalf("%d refills of %d allowed, %d stops beside %d", refills, s.Starts, stops,
+				s.Stops)
 		}
 	})
 }
@@ -194,7 +209,9 @@ func (s *Snapshot) do(a Action, now time.Time, fresh *int) {
 			p.Removing = true
 		case Refill:
 			*fresh++
-			p.Sandboxes = append(p.Sandboxes, Sandbox{ID: sandpool.SandboxID(fmt.Sprint("new", *fresh)), State: sandpool.Starting, Revision: p.Pool.Revision, Busy: true, Since: now})
+			p.Sandboxes = append(p.Sandboxes,
+				Sandbox{ID: sandpool.SandboxID(fmt.Sprint("new", *fresh)), State: sandpool.Starting,
+					Revision: p.Pool.Revision, Busy: true, Since: now})
 		}
 		for j := range p.Sandboxes {
 			switch b := &p.Sandboxes[j]; {
@@ -241,7 +258,8 @@ func TestPlanSettles(t *testing.T) {
 			}
 			want := max(0, min(p.Pool.ReadySessions, p.Pool.MaxSessions-sessions))
 			if ready != want || len(p.Sandboxes) != ready+sessions {
-				t.Fatalf("%d ready of %d wanted beside %d sessions, %d sandboxes in all: %+v", ready, want, sessions, len(p.Sandboxes), p)
+				t.Fatalf("%d ready of %d wanted beside %d sessions, %d sandboxes in all: %+v",
+					ready, want, sessions, len(p.Sandboxes), p)
 			}
 		}
 	})
@@ -250,10 +268,12 @@ func TestPlanSettles(t *testing.T) {
 // TestRefillIsFair: a big pool does not keep a small one waiting.
 func TestRefillIsFair(t *testing.T) {
 	one := func(key string, ready int) Pool {
-		return Pool{Key: key, Prepared: true, Pool: sandpool.Pool{MaxSessions: 100, ReadySessions: ready, State: sandpool.Succeeded, Cooldown: time.Minute}}
+		return Pool{Key: key, Prepared: true, Pool: sandpool.Pool{MaxSessions: 100,
+			ReadySessions: ready, State: sandpool.Succeeded, Cooldown: time.Minute}}
 	}
 	got := map[string]int{}
-	for _, a := range Next(Snapshot{Pools: []Pool{one("big", 50), one("small", 1)}, Starts: 4}, epoch) {
+	for _, a := range Next(Snapshot{Pools: []Pool{one("big", 50), one("small", 1)}, Starts: 4},
+		epoch) {
 		got[a.Pool]++
 	}
 	if got["big"] != 3 || got["small"] != 1 {
@@ -265,18 +285,22 @@ func TestRefillIsFair(t *testing.T) {
 // sandboxes that are ready for them, also in a pool near its maximum.
 func TestPlanKeepsReadyForClaimsInProgress(t *testing.T) {
 	const ready = 12
-	p := Pool{Key: "p", Prepared: true, Claims: ready, Pool: sandpool.Pool{MaxSessions: ready + 1, ReadySessions: ready,
-		Cooldown: 5 * time.Minute, Revision: 1, State: sandpool.Succeeded}}
+	p := Pool{Key: "p", Prepared: true, Claims: ready, Pool: sandpool.Pool{MaxSessions: ready + 1,
+		ReadySessions: ready,
+		Cooldown:      5 * time.Minute, Revision: 1, State: sandpool.Succeeded}}
 	for i := range ready {
 		p.Sandboxes = append(p.Sandboxes,
-			Sandbox{ID: sandpool.SandboxID(fmt.Sprint("ready", i)), State: sandpool.Ready, Revision: 1, Since: epoch},
-			Sandbox{ID: sandpool.SandboxID(fmt.Sprint("spare", i)), State: sandpool.Starting, Revision: 1, Session: true, Busy: true, Since: epoch})
+			Sandbox{ID: sandpool.SandboxID(fmt.Sprint("ready", i)), State: sandpool.Ready,
+				Revision: 1, Since: epoch},
+			Sandbox{ID: sandpool.SandboxID(fmt.Sprint("spare", i)), State: sandpool.Starting,
+				Revision: 1, Session: true, Busy: true, Since: epoch})
 	}
 	if got := Next(Snapshot{Starts: 2, Pools: []Pool{p}}, epoch); len(got) != 0 {
 		t.Errorf("plan = %+v, want nothing to do", got)
 	}
 	p.Claims = 0
-	if got := Next(Snapshot{Pools: []Pool{p}}, epoch); len(got) != ready-1 || got[0].Reason != ReasonSurplus {
+	if got := Next(Snapshot{Pools: []Pool{p}}, epoch); len(got) != ready-1 ||
+		got[0].Reason != ReasonSurplus {
 		t.Errorf("without claims in progress: %d actions, want %d retirements", len(got), ready-1)
 	}
 }
@@ -291,22 +315,30 @@ func TestRefillWaitsForCalm(t *testing.T) {
 		leases         int           // of the session claimed then
 		want           int
 	}{
-		"in a burst":                     {ready: 2, burst: Calm / 2, claimed: Calm / 2, want: 0},
-		"in a long burst":                {ready: 2, burst: patience, claimed: Calm / 2, leases: 1, want: 3},
-		"after a burst":                  {ready: 2, burst: 2 * Calm, claimed: Calm, leases: 1, want: 3},
-		"nothing ready, in a request":    {ready: 0, burst: Calm / 2, claimed: Calm / 2, leases: 1, want: 0},
-		"nothing ready, in a long one":   {ready: 0, burst: 2 * Calm, claimed: Calm, leases: 1, want: 5},
-		"nothing ready, in a long burst": {ready: 0, burst: patience, claimed: Calm / 2, leases: 1, want: 5},
-		"nothing ready, all answered":    {ready: 0, burst: Calm / 2, claimed: Calm / 2, want: 5},
+		"in a burst": {ready: 2, burst: Calm / 2, claimed: Calm / 2, want: 0},
+		"in a long burst": {ready: 2, burst: patience, claimed: Calm / 2, leases: 1,
+			want: 3},
+		"after a burst": {ready: 2, burst: 2 * Calm, claimed: Calm, leases: 1,
+			want: 3},
+		"nothing ready, in a request": {ready: 0, burst: Calm / 2, claimed: Calm / 2, leases: 1,
+			want: 0},
+		"nothing ready, in a long one": {ready: 0, burst: 2 * Calm, claimed: Calm, leases: 1,
+			want: 5},
+		"nothing ready, in a long burst": {ready: 0, burst: patience, claimed: Calm / 2, leases: 1,
+			want: 5},
+		"nothing ready, all answered": {ready: 0, burst: Calm / 2, claimed: Calm / 2, want: 5},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := Pool{Key: "p", Prepared: true, Burst: Burst{First: now.Add(-c.burst), Last: now.Add(-c.claimed)},
+			p := Pool{Key: "p", Prepared: true, Burst: Burst{First: now.Add(-c.burst),
+				Last: now.Add(-c.claimed)},
 				Pool: sandpool.Pool{State: sandpool.Succeeded, MaxSessions: 100, ReadySessions: 5}}
 			for i := range c.ready {
-				p.Sandboxes = append(p.Sandboxes, Sandbox{ID: sandpool.SandboxID(rune('a' + i)), State: sandpool.Ready})
+				p.Sandboxes = append(p.Sandboxes, Sandbox{ID: sandpool.SandboxID(rune('a' + i)),
+					State: sandpool.Ready})
 			}
-			p.Sandboxes = append(p.Sandboxes, Sandbox{ID: "claimed", State: sandpool.Claimed, Session: true,
-				Since: now.Add(-c.claimed), Used: now, Leases: c.leases})
+			p.Sandboxes = append(p.Sandboxes, Sandbox{ID: "claimed", State: sandpool.Claimed,
+				Session: true,
+				Since:   now.Add(-c.claimed), Used: now, Leases: c.leases})
 			got := 0
 			for _, a := range Next(Snapshot{Pools: []Pool{p}, Starts: 10}, now) {
 				if a.Act == Refill {

@@ -73,7 +73,8 @@ func forwardWays(b *testing.B) []forwardWay {
 			b.Fatal(err)
 		}
 		srv := &http.Server{Handler: h}
-		go srv.Serve(quiet.Listener{TCPListener: l.(*net.TCPListener)}) //nolint:errcheck // it ends with the test
+		//nolint:errcheck // it ends with the test
+		go srv.Serve(quiet.Listener{TCPListener: l.(*net.TCPListener)})
 		b.Cleanup(func() { _ = srv.Close() })
 		return func() (net.Conn, error) { return net.Dial("tcp", l.Addr().String()) }
 	}

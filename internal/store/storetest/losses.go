@@ -29,7 +29,8 @@ func losses(s *suite) {
 	s.wantLosses(s.Reopen(s.T), c, a, b)
 
 	a.Reason, a.Until = "again", at(200)
-	s.must(s.Store.Mourn(s.Context(), a, at(50), 1)) // the time of b, and not of another pool's, has passed
+	// the time of b, and not of another pool's, has passed
+	s.must(s.Store.Mourn(s.Context(), a, at(50), 1))
 	s.wantLosses(s.Store, c, a)
 
 	s.must(s.Store.Forget(s.Context(), s.pool, "nobody", 1))
@@ -40,6 +41,7 @@ func losses(s *suite) {
 	s.wantLosses(s.Store)
 
 	gone := sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "gone"}
-	s.wantClass(s.Store.Mourn(s.Context(), sandpool.Loss{Pool: gone, Identifier: "a", Until: at(9)}, at(0), 1), sandpool.NotFound)
+	s.wantClass(s.Store.Mourn(s.Context(), sandpool.Loss{Pool: gone, Identifier: "a", Until: at(9)},
+		at(0), 1), sandpool.NotFound)
 	s.must(s.Store.Forget(s.Context(), gone, "a", 1))
 }

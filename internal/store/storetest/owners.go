@@ -31,7 +31,8 @@ func ownCreated(s *suite) {
 	s.wantClass(err, sandpool.Conflict)
 	s.wantPools(samplePool("python"))
 	s.must(s.Store.PutPool(s.Context(), samplePool("python"), nil, 1))
-	s.wantNotOwner("PutPool of a pool that does not exist", s.Store.PutPool(s.Context(), samplePool("none"), nil, 1))
+	s.wantNotOwner("PutPool of a pool that does not exist", s.Store.PutPool(s.Context(),
+		samplePool("none"), nil, 1))
 }
 
 func ownPassed(s *suite) {
@@ -49,9 +50,11 @@ func ownPassed(s *suite) {
 }
 
 func ownRenewed(s *suite) {
-	other, gone := s.putPool("other"), sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "gone"}
+	other, gone := s.putPool("other"), sandpool.PoolID{Subscription: "s", ResourceGroup: "g",
+		Name: "gone"}
 	s.own("other", 1000, 2)
-	lost, err := s.Store.Renew(s.Context(), map[sandpool.PoolID]int64{s.pool: 1, other: 1, gone: 1}, at(3000))
+	lost, err := s.Store.Renew(s.Context(), map[sandpool.PoolID]int64{s.pool: 1, other: 1, gone: 1},
+		at(3000))
 	names := map[string]bool{}
 	for _, id := range lost {
 		names[id.Name] = true
@@ -61,10 +64,12 @@ func ownRenewed(s *suite) {
 	}
 	_, err = s.Store.Own(s.Context(), other, "third", at(2999), at(4000))
 	s.wantNotOwner("Own of what was renewed", err)
-	if _, err := s.Store.Renew(s.Context(), map[sandpool.PoolID]int64{other: 1}, at(5)); err != nil {
+	if _, err := s.Store.Renew(s.Context(), map[sandpool.PoolID]int64{other: 1},
+		at(5)); err != nil {
 		s.Fatal(err)
 	}
-	if epoch, err := s.Store.Own(s.Context(), other, "third", at(6), at(4000)); err != nil || epoch != 2 {
+	if epoch, err := s.Store.Own(s.Context(), other, "third", at(6), at(4000)); err != nil ||
+		epoch != 2 {
 		s.Errorf("Own of what was given up = %d, %v", epoch, err)
 	}
 	if lost, err := s.Store.Renew(s.Context(), nil, at(1)); err != nil || len(lost) > 0 {
@@ -77,7 +82,8 @@ func ownFenced(s *suite) {
 	ready, half := s.ready(0), s.insert(1)
 	s.own("other", 1000, 2)
 	ctx := s.Context()
-	s.wantNotOwner("PutPool", s.Store.PutPool(ctx, samplePool("python"), sandpool.Secrets{"a": sandpool.NewSecret("1")}, 1))
+	s.wantNotOwner("PutPool", s.Store.PutPool(ctx, samplePool("python"),
+		sandpool.Secrets{"a": sandpool.NewSecret("1")}, 1))
 	s.wantSecrets(s.pool, sandpool.Secrets{})
 	s.wantNotOwner("DeletePool", s.Store.DeletePool(ctx, s.pool, 1))
 	fresh := half
@@ -89,13 +95,15 @@ func ownFenced(s *suite) {
 	s.wantNotOwner("Started", err)
 	s.wantNotOwner("Stopping", s.Store.Stopping(ctx, ready.ID, "gone", 1))
 	s.wantNotOwner("Remove", s.Store.Remove(ctx, ready.ID, 1))
-	s.wantNotOwner("Mourn", s.Store.Mourn(ctx, sandpool.Loss{Pool: s.pool, Identifier: "a", Until: at(9)}, at(0), 1))
+	s.wantNotOwner("Mourn", s.Store.Mourn(ctx, sandpool.Loss{Pool: s.pool, Identifier: "a",
+		Until: at(9)}, at(0), 1))
 	s.wantNotOwner("Forget", s.Store.Forget(ctx, s.pool, "a", 1))
 	s.must(s.Store.Touch(ctx, []sandpool.Use{{ID: ready.ID, At: at(500), Epoch: 1}}))
 	s.wantRows(ready, half)
 	r := s.request("somebody")
 	r.Epoch = 2
-	if b, outcome, err := s.Store.Claim(ctx, r); err != nil || outcome != sandpool.ClaimReady || b.ID != ready.ID {
+	if b, outcome, err := s.Store.Claim(ctx, r); err != nil || outcome != sandpool.ClaimReady ||
+		b.ID != ready.ID {
 		s.Errorf("Claim by the new owner = %+v, %s, %v", b, outcome, err)
 	}
 	_, _, err = s.Store.Claim(ctx, s.request("somebody"))
@@ -165,7 +173,8 @@ func (s *suite) fight(mine store.Store, name string, i int, epoch int64) {
 	if err == nil && i%4 == 0 {
 		err = mine.Stopping(s.Context(), b.ID, "over", epoch)
 	}
-	if err != nil && !errors.Is(err, store.ErrNotOwner) && sandpool.ClassOf(err) != sandpool.Conflict {
+	if err != nil && !errors.Is(err, store.ErrNotOwner) &&
+		sandpool.ClassOf(err) != sandpool.Conflict {
 		s.Errorf("round %d of %s: %v", i, name, err)
 	}
 }

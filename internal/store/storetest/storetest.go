@@ -16,7 +16,8 @@ import (
 // Target is an empty store under test.
 type Target struct {
 	Store store.Store
-	// Reopen returns another store on the same state, as a restart does. The first may still be used.
+	// Reopen returns another store on the same state, as a restart does. The first may still be
+	// used.
 	Reopen func(t *testing.T) store.Store
 }
 

@@ -43,7 +43,9 @@ func openPTY(size agent.TerminalSize, uid, gid int) (master, slave *os.File, err
 // resize sets the size; the system tells the programs in the foreground.
 func resize(master *os.File, size agent.TerminalSize) error {
 	return control(master, func(fd int) error {
-		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Col: uint16(size.Columns), Row: uint16(size.Rows)}) //nolint:gosec // checked
+		// checked
+		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Col: uint16(size.Columns),
+			Row: uint16(size.Rows)})
 	})
 }
 

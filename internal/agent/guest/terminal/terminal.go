@@ -77,7 +77,8 @@ func (t *Terminal) start(slave *os.File, dir string) (int, <-chan syscall.WaitSt
 		Env:   t.cfg.Env,
 		Files: []uintptr{fd, fd, fd},
 		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0,
-			Credential: &syscall.Credential{Uid: uint32(t.cfg.UID), Gid: uint32(t.cfg.GID)}}, //nolint:gosec // ids of our own configuration
+			// ids of our own configuration
+			Credential: &syscall.Credential{Uid: uint32(t.cfg.UID), Gid: uint32(t.cfg.GID)}},
 	})
 }
 
