@@ -64,6 +64,7 @@ func (s *server) drive(t *testing.T, python, script string) {
 		"PYTHONPYCACHEPREFIX=" + filepath.Join(filepath.Dir(filepath.Dir(python)), "pycache"),
 		"SSL_CERT_FILE=" + s.authority, "REQUESTS_CA_BUNDLE=" + s.authority,
 		"SANDPOOL_ENDPOINT=" + s.endpoints[ample], "SANDPOOL_FULL_ENDPOINT=" + s.endpoints[full],
+		"SANDPOOL_SHELL_ENDPOINT=" + s.endpoints[shell],
 		"SANDPOOL_ABSENT_ENDPOINT=" + s.PoolEndpoint("absent"), "SANDPOOL_TOKEN=" +
 			s.token(t, role),
 	}

@@ -12,17 +12,17 @@ import time
 import uuid
 
 
-def _setting(name):
+def setting(name):
     value = os.environ.get(name)
     if not value:
         sys.exit(f"set {name}")
     return value
 
 
-ENDPOINT = _setting("SANDPOOL_ENDPOINT")
-FULL = _setting("SANDPOOL_FULL_ENDPOINT")
-ABSENT = _setting("SANDPOOL_ABSENT_ENDPOINT")
-TOKEN = _setting("SANDPOOL_TOKEN")
+ENDPOINT = setting("SANDPOOL_ENDPOINT")
+FULL = setting("SANDPOOL_FULL_ENDPOINT")
+ABSENT = setting("SANDPOOL_ABSENT_ENDPOINT")
+TOKEN = setting("SANDPOOL_TOKEN")
 
 # The codes of errors that clients pass on.
 FULL_CODE = "SessionPoolMaxSessionsReached"
