@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,11 +84,27 @@ func (c *Containers) Guest(p sandpool.Pool) (pool.Guest, error) {
 	if p.Spec.Container == nil {
 		return pool.Guest{}, sandpool.Errorf(sandpool.Invalid, "", "properties.customContainerTemplate", "The pool has no container.")
 	}
-	g := pool.Guest{Template: c.template, Init: individual(p.Spec), BootInstead: true}
+	g := pool.Guest{Template: c.template, Init: individual(p.Spec), BootInstead: true, Grace: grace(p.Spec.Container)}
 	if live := p.Spec.Container.Liveness; live != nil {
 		g.Liveness, g.Alive = live.Clone(), asks(*live)
 	}
 	return g, nil
+}
+
+// usualGrace is how long a container may take to end after its stop signal if its pool does not say.
+// It is shorter than the usual 10 to 30 s, because many programs do not heed the signal as first
+// process, and the sandbox holds its memory meanwhile.
+const usualGrace = 5 * time.Second
+
+// grace is how long c may take to end after its stop signal: the longest that a probe of it says.
+func grace(c *sandpool.Container) time.Duration {
+	longest := time.Duration(0)
+	for _, p := range []*sandpool.Probe{c.Startup, c.Liveness} {
+		if p != nil {
+			longest = max(longest, p.Grace)
+		}
+	}
+	return cmp.Or(longest, usualGrace)
 }
 
 // asks returns a check by p.

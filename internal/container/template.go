@@ -45,6 +45,7 @@ func (c *Containers) template(ctx context.Context, p sandpool.Pool, secrets sand
 		Setuid:       true,
 		HostFiles:    true,
 		Logs:         true,
+		Grace:        grace(p.Spec.Container),
 		Start:        sandbox.Boot,
 		Limits:       c.options.Limits(p.Spec.Resources),
 		Network:      p.Spec.Network,

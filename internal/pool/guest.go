@@ -33,6 +33,9 @@ type Guest struct {
 	// Liveness says when and how often ready and claimed sandboxes are asked, and how many
 	// failures in a row end one; what it asks is Alive's to know. Nil asks after a restart alone.
 	Liveness *sandpool.Probe
+	// Grace is how long the first process of a session's sandbox may take to end after its stop
+	// signal; see sandbox.Template.Grace, which says the same to the engine.
+	Grace time.Duration
 	// BootInstead makes sandboxes boot if no snapshot can be taken; the pool's problem says why.
 	BootInstead bool
 }

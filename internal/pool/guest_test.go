@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -401,5 +402,48 @@ func TestGuestRefused(t *testing.T) {
 		}
 		w.put(spec(1, 5))
 		w.acquire("user-1", sandpool.ClaimReady).Release()
+	})
+}
+
+// A container has the time that its pool gives it to end, however long, and holds up no other stop
+// meanwhile; one that nobody has claimed is killed at once.
+func TestGrace(t *testing.T) {
+	within(t, func(w *world) {
+		const grace = 3 * time.Minute // longer than an attempt to stop may take otherwise
+		plain := w.guest.Template
+		w.guest.Grace = grace
+		w.guest.Template = func(ctx context.Context, p sandpool.Pool, s sandpool.Secrets) (sandbox.Template, error) {
+			t, err := plain(ctx, p, s)
+			t.Grace, t.StopSignal, t.Env = grace, "SIGTERM", append(t.Env, "GUEST_SIGNALS=deaf")
+			return t, err
+		}
+		const sessions = 40 // more than are stopped at the same time
+		w.put(container(0, sessions))
+		began := time.Now()
+		for i := range sessions {
+			id := sandpool.Identifier("user-" + strconv.Itoa(i))
+			w.acquire(id, sandpool.ClaimNew).Release()
+			w.must(w.StopSession(w.Context(), python, id))
+		}
+		w.settle()
+		w.pass(2 * time.Minute)
+		w.settle()
+		if s, err := w.Status(w.Context(), python); err != nil || s.Stopping != sessions {
+			w.Errorf("%v after their stop: %+v, %v; want %d that still have time", time.Since(began), s, err, sessions)
+		}
+		w.pass(2 * time.Minute)
+		w.settle()
+		if s, err := w.Status(w.Context(), python); err != nil || s.Stopping != 0 {
+			w.Errorf("%v after their stop: %+v, %v; want none", time.Since(began), s, err)
+		}
+		p := container(2, sessions)
+		w.put(p)
+		w.settle()
+		p.ReadySessions = 0
+		w.put(p)
+		w.settle()
+		if s, err := w.Status(w.Context(), python); err != nil || s.Ready+s.Stopping != 0 {
+			w.Errorf("ready sandboxes that are not wanted: %+v, %v; want none", s, err)
+		}
 	})
 }

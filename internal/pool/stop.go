@@ -35,21 +35,39 @@ func (m *Manager) markStopping(ctx context.Context, b *box) error {
 // beginStop stops a retired sandbox in a goroutine. The caller holds mu.
 func (m *Manager) beginStop(b *box) {
 	b.stopping = true
-	m.stops++
-	if !m.spawn(func(ctx context.Context) { m.stop(ctx, b) }) {
+	// One that is given time does next to nothing meanwhile, and must not hold up others.
+	turn := 1
+	if m.graceOf(b) > 0 {
+		turn = 0
+	}
+	m.stops += turn
+	if !m.spawn(func(ctx context.Context) { m.stop(ctx, b, turn) }) {
 		b.stopping = false
-		m.stops--
+		m.stops -= turn
 	}
 }
 
-// stop is one attempt to give back everything of a sandbox, row last.
-func (m *Manager) stop(ctx context.Context, b *box) {
-	ctx, cancel := context.WithTimeout(ctx, m.options.StopTimeout)
+// graceOf is how long the sandbox of b may take to end by itself. One that nobody had claimed has
+// nothing to bring to an end. The caller holds mu.
+func (m *Manager) graceOf(b *box) time.Duration {
+	if b.pool == nil || b.row.Identifier == "" {
+		return 0
+	}
+	return b.pool.guest.Grace
+}
+
+// stop is one attempt to give back everything of a sandbox, row last. turn is what it counts for
+// among the attempts in progress.
+func (m *Manager) stop(ctx context.Context, b *box, turn int) {
+	m.mu.Lock()
+	grace := m.graceOf(b)
+	m.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, m.options.StopTimeout+grace)
 	defer cancel()
-	err := m.giveBack(ctx, b)
+	err := m.giveBack(ctx, b, grace)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.stops--
+	m.stops -= turn
 	b.stopping = false
 	if err == nil {
 		m.events.Observe(event.Event{Name: event.SandboxStopped, Pool: b.row.Pool, Sandbox: b.row.ID})
@@ -63,11 +81,15 @@ func (m *Manager) stop(ctx context.Context, b *box) {
 	}
 }
 
-func (m *Manager) giveBack(ctx context.Context, b *box) error {
+func (m *Manager) giveBack(ctx context.Context, b *box, grace time.Duration) error {
 	if err := m.markStopping(ctx, b); err != nil {
 		return err
 	}
-	if err := m.engine.Stop(ctx, handleOf(b.row)); err != nil {
+	h := handleOf(b.row)
+	if grace == 0 {
+		h.Data = nil // so it is killed at once
+	}
+	if err := m.engine.Stop(ctx, h); err != nil {
 		return fmt.Errorf("stop sandbox: %w", err)
 	}
 	if err := m.fenced(b.pool, m.store.Remove(ctx, b.row.ID, b.pool.ownEpoch())); err != nil {

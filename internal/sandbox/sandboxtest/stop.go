@@ -41,7 +41,7 @@ func (f *Fake) Stop(ctx context.Context, h sandbox.Handle) error {
 // hear is what the first process does with its stop signal.
 func (b *box) hear(ctx context.Context) error {
 	t := b.template
-	if t.Grace == 0 || b.input == nil {
+	if t.Grace == 0 {
 		return nil
 	}
 	for _, kv := range t.Env {
@@ -49,7 +49,7 @@ func (b *box) hear(ctx context.Context) error {
 			return Fault{After: t.Grace}.wait(ctx)
 		}
 	}
-	if b.input.far != nil {
+	if b.input != nil && b.input.far != nil {
 		_, _ = b.input.far.Write([]byte(t.StopSignal + "\n")) // the host may not listen
 	}
 	return nil
