@@ -5,11 +5,16 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -22,6 +27,23 @@ func main() {
 		case "deaf":
 			fmt.Println("not listening")
 			<-time.After(time.Hour)
+		case "orphan": // which outlives its parent, and that by little
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			os.Exit(0)
+		case "parent":
+			child := exec.Command("/proc/self/exe", "orphan")
+			child.Stdin = os.Stdin
+			if err := child.Start(); err != nil {
+				log.Fatal(err)
+			}
+			os.Exit(0)
+		case "short":
+			time.AfterFunc(time.Second, func() {
+				fmt.Println("a short life")
+				os.Exit(4)
+			})
+		case "orderly":
+			go orderly()
 		}
 	}
 	var count atomic.Int64
@@ -41,6 +63,20 @@ func main() {
 		}
 		fmt.Println(r.URL.Query().Get("out"))
 	})
+	var sick atomic.Bool
+	http.HandleFunc("/sick", func(http.ResponseWriter, *http.Request) { sick.Store(true) })
+	http.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if sick.Load() {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	})
+	http.HandleFunc("/hosts", func(w http.ResponseWriter, _ *http.Request) {
+		host, _ := os.Hostname()
+		file, _ := os.ReadFile("/etc/hostname")
+		addrs, err := net.LookupHost(host)
+		fmt.Fprintln(w, host == strings.TrimSpace(string(file)), addrs, err)
+	})
+	http.HandleFunc("/orphans", orphans)
 	http.HandleFunc("/exit", func(_ http.ResponseWriter, r *http.Request) {
 		code, _ := strconv.Atoi(r.URL.Query().Get("code"))
 		log.Printf("asked to exit with %d", code)
@@ -49,4 +85,43 @@ func main() {
 	http.HandleFunc("/reseed", func(http.ResponseWriter, *http.Request) { count.Store(1000) })
 	fmt.Println("the app listens")
 	log.Fatal(http.ListenAndServe(":8080", nil))
+}
+
+// orphans makes processes whose parents end before them, and answers with how many processes there are
+// that have ended and that nobody has reaped.
+func orphans(w http.ResponseWriter, r *http.Request) {
+	n, _ := strconv.Atoi(r.URL.Query().Get("make"))
+	for range n {
+		in, out, err := os.Pipe()
+		if err != nil {
+			log.Fatal(err)
+		}
+		parent := exec.Command("/proc/self/exe", "parent")
+		parent.Stdin = in
+		err = parent.Run()
+		_ = in.Close()
+		_ = out.Close() // which the orphan waits for
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	zombies := 0
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), ") Z ") {
+			zombies++
+		}
+	}
+	fmt.Fprintln(w, zombies, "of", len(stats))
+}
+
+// orderly takes a while to end when it is asked to.
+func orderly() {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGTERM)
+	<-asked
+	fmt.Println("asked to end")
+	<-time.After(2 * time.Second)
+	fmt.Println("in order")
+	os.Exit(0)
 }

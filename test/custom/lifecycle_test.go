@@ -1,0 +1,153 @@
+package custom_test
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/client"
+)
+
+// bothModes runs a test with a pool by boot and with one by snapshot.
+func bothModes(t *testing.T, args []string, test func(t *testing.T, k *kit, pool string)) {
+	t.Helper()
+	k := newKit(t)
+	image := k.push(t, "app:1", app(t))
+	for _, mode := range []string{"boot", "snapshot"} {
+		t.Run(mode, func(t *testing.T) {
+			p := container(image)
+			p.Properties.CustomContainerTemplate.Containers[0].Args = args
+			p.Properties.Sandpool = &api.SandpoolSettings{WarmStart: mode}
+			k.makePool(t, mode, p)
+			test(t, k, mode)
+		})
+	}
+}
+
+// TestHosts: a container finds itself by its name from the first moment on.
+func TestHosts(t *testing.T) {
+	bothModes(t, nil, func(t *testing.T, k *kit, pool string) {
+		for _, identifier := range []string{"alice", "bobby"} {
+			if got := k.get(t, pool, identifier, "/hosts"); got != "true [127.0.0.1] <nil>" {
+				t.Errorf("the container's own name: %q", got)
+			}
+		}
+	})
+}
+
+// TestOrphans: processes whose parents have ended leave nothing behind when they end, whatever the
+// container's first process does about it.
+func TestOrphans(t *testing.T) {
+	bothModes(t, nil, func(t *testing.T, k *kit, pool string) {
+		first := k.get(t, pool, "alice", "/orphans?make=50")
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		end := time.After(time.Minute)
+		for got := first; !strings.HasPrefix(got, "0 of 1"); got = k.get(t, pool, "alice", "/orphans") {
+			select {
+			case <-end:
+				t.Fatalf("processes that nobody reaps: %s, at first %s", got, first)
+			case <-tick.C:
+			}
+		}
+	})
+}
+
+// TestStopSignal: a session's container is told to end, and has the time that it needs.
+func TestStopSignal(t *testing.T) {
+	bothModes(t, []string{"orderly"}, func(t *testing.T, k *kit, pool string) {
+		k.get(t, pool, "alice", "/count")
+		if err := k.DeleteSession(t.Context(), pool, "alice"); err != nil {
+			t.Fatal(err)
+		}
+		if got := k.get(t, pool, "alice", "/count"); got != "1" {
+			t.Errorf("the next session's first count is %q", got)
+		}
+		k.get(t, pool, "bobby", "/count")
+		if err := k.DeleteSession(t.Context(), pool, "bobby"); err != nil {
+			t.Fatal(err)
+		}
+		k.wantLines(t, pool, "bobby", client.Logs{Follow: true}, "asked to end", "in order")
+	})
+}
+
+// TestCrashUnderSession: a container that ends under its session ends that, by itself or by its Liveness
+// probe. Its caller learns of it once, and has a fresh one after.
+func TestCrashUnderSession(t *testing.T) {
+	k := newKit(t)
+	p, port, one := container(k.push(t, "app:1", app(t))), 8080, 1
+	p.Properties.CustomContainerTemplate.Containers[0].Probes = []api.ContainerProbe{{Type: "Liveness",
+		HTTPGet: &api.HTTPGet{Path: "/healthz", Port: &port}, PeriodSeconds: &one, FailureThreshold: &one}}
+	k.makePool(t, "pool", p)
+	for path, event := range map[string]string{"/exit?code=7": "SandboxEnded", "/sick": "SandboxSick"} {
+		identifier := "user" + event
+		k.get(t, "pool", identifier, "/count")
+		before := len(k.wantEvents(t, "pool"))
+		status, _ := k.do(t, http.MethodGet, "pool", identifier, path, nil)
+		k.wantEvents(t, "pool", event)
+		var told []int
+		if status == http.StatusGone || status == http.StatusBadGateway {
+			told = append(told, status) // the request that it ended under
+		}
+		for len(told) < 10 {
+			status, body := k.do(t, http.MethodGet, "pool", identifier, "/count", nil)
+			if told = append(told, status); status == http.StatusOK {
+				if strings.TrimSpace(body) != "1" {
+					t.Errorf("%s: the count goes on with %q", path, body)
+				}
+				break
+			}
+		}
+		if len(told) != 2 || told[1] != http.StatusOK || before < 0 {
+			t.Errorf("%s: the answers are %v, want one that says so and then a fresh container", path, told)
+		}
+	}
+}
+
+// TestCrashWhileReady: containers that end before anybody has claimed them are replaced, with growing
+// pauses; the pool says why, with what they wrote.
+func TestCrashWhileReady(t *testing.T) {
+	k := newKit(t)
+	p := container(k.push(t, "app:1", app(t)))
+	one := 1
+	p.Properties.ScaleConfiguration.ReadySessionInstances = &one
+	p.Properties.CustomContainerTemplate.Containers[0].Args = []string{"short"}
+	if _, err := k.PutPool(t.Context(), "pool", p); err != nil {
+		t.Fatal(err)
+	}
+	var ends, starts []time.Time
+	for after := uint64(0); len(ends) < 3 || len(starts) < 4; {
+		page, err := k.Events(t.Context(), client.Events{Pool: "pool", After: after, Wait: 30 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		after = page.Next
+		for _, e := range page.Value {
+			at, err := time.Parse(time.RFC3339Nano, e.Time)
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch e.Name {
+			case "SandboxEnded":
+				ends = append(ends, at)
+			case "SandboxStarted":
+				starts = append(starts, at)
+			}
+		}
+	}
+	for i, pause := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second} {
+		if got := starts[i+1].Sub(ends[i]); got < pause-100*time.Millisecond {
+			t.Errorf("after %d ends the next container stood ready %v later; want a pause of %v", i+1, got, pause)
+		}
+	}
+	got, err := k.PoolStatus(t.Context(), "pool")
+	if err != nil || got.Crashes < 3 || !strings.Contains(got.Problem, "code 4") || !strings.Contains(got.Problem, "a short life") {
+		t.Errorf("the status is %d crashes, problem %q, %v", got.Crashes, got.Problem, err)
+	}
+	if !slices.IsSortedFunc(starts, time.Time.Compare) {
+		t.Errorf("the starts are %v", starts)
+	}
+}
