@@ -38,7 +38,8 @@ type Template struct {
 	// Setuid lets programs with a set-user-ID bit or file capabilities gain privileges inside.
 	Setuid bool
 	// HostFiles makes the engine write /etc/hosts, /etc/hostname and /etc/resolv.conf over
-	// those of the root.
+	// those of the root. They have the sandbox's host name, which is then the same in all
+	// sandboxes of a snapshot that holds the files.
 	HostFiles bool
 	// StopSignal ("SIGTERM" if empty) is what Stop sends to the first process, and Grace how
 	// long it may take to end by itself after that. Without Grace it is killed at once.

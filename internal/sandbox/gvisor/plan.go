@@ -81,10 +81,20 @@ func (p *prepared) environment() []string {
 	return env
 }
 
-// hostFiles returns an archive of the files that a sandbox gets over those of its root. In a
-// snapshot they are those of the sandbox it was taken of, so that the name of a clone is not in
-// its /etc/hosts.
-func hostFiles(id sandbox.ID) ([]byte, error) {
+// cloneName is the host name of sandboxes whose /etc/hosts is part of their snapshot.
+const cloneName = "sandbox"
+
+// hostName is the host name of a sandbox: its own, unless it has to be the one in a file that it
+// shares with others.
+func (p *prepared) hostName(id sandbox.ID) string {
+	if p.template.HostFiles && p.template.Start == sandbox.Restore {
+		return cloneName
+	}
+	return string(id)
+}
+
+// hostFiles returns an archive of the files that a sandbox of that name gets over those of its root.
+func hostFiles(name string) ([]byte, error) {
 	var data bytes.Buffer
 	w := tar.NewWriter(&data)
 	for _, dir := range []string{"./", "./etc/"} {
@@ -93,8 +103,8 @@ func hostFiles(id sandbox.ID) ([]byte, error) {
 		}
 	}
 	for _, f := range []struct{ name, text string }{
-		{"./etc/hosts", fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\t%s\n", id)},
-		{"./etc/hostname", fmt.Sprintf("%s\n", id)},
+		{"./etc/hosts", fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\t%s\n", name)},
+		{"./etc/hostname", fmt.Sprintf("%s\n", name)},
 		{"./etc/resolv.conf", fmt.Sprintf("nameserver %s\n", netns.Gateway())}, // without a network it cannot be reached, which is known at once
 	} {
 		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: 0o644, Size: int64(len(f.text))}); err != nil {

@@ -289,7 +289,7 @@ func (p *prepared) addHostFiles(id sandbox.ID, files *childFiles) error {
 	if !p.template.HostFiles || p.snapshot != "" || !p.etc {
 		return nil
 	}
-	data, err := hostFiles(id)
+	data, err := hostFiles(p.hostName(id))
 	if err != nil {
 		return fmt.Errorf("write the host files: %w", err)
 	}

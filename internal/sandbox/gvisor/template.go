@@ -260,7 +260,7 @@ func guestSpec(p *prepared, host sandbox.ID) ([]byte, error) {
 	}
 	s := specs.Spec{
 		Version:  "1.2.0",
-		Hostname: string(host),
+		Hostname: p.hostName(host),
 		Root:     &specs.Root{Path: "/"},
 		Process: &specs.Process{
 			Args: t.Args,
