@@ -48,7 +48,9 @@ type Client struct {
 // NewClient returns a client that reaches the sandbox by dial and shows secret.
 func NewClient(dial func(ctx context.Context, port int) (net.Conn, error), secret string) *Client {
 	t := &http.Transport{
-		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, Port) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dial(ctx, Port)
+		},
 		MaxIdleConns:        16,
 		MaxIdleConnsPerHost: 16,
 		// A connection ends with its sandbox, which may wait for hours: the first
@@ -61,7 +63,8 @@ func NewClient(dial func(ctx context.Context, port int) (net.Conn, error), secre
 	}
 	// The agent never redirects; whoever does so in its place is not followed.
 	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Client{http: &http.Client{Transport: t, CheckRedirect: noRedirect}, transport: t, dial: dial, secret: secret}
+	return &Client{http: &http.Client{Transport: t, CheckRedirect: noRedirect}, transport: t,
+		dial: dial, secret: secret}
 }
 
 // Close closes the connections that no call uses. The others are closed after their call.
@@ -123,7 +126,8 @@ func (c *Client) takeLink(ctx context.Context) (*link, error) {
 // ExecuteStream is Execute with output as it comes. Displays that are updated
 // arrive again with the same ID. The last event carries the result, whose Stdout and
 // Stderr hold the whole output again. An error of emit ends the call as the end of ctx does.
-func (c *Client) ExecuteStream(ctx context.Context, req ExecuteRequest, emit func(Event) error) error {
+func (c *Client) ExecuteStream(ctx context.Context, req ExecuteRequest,
+	emit func(Event) error) error {
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
 	resp, err := c.send(ctx, http.MethodPost, "/execute", url.Values{"stream": {"1"}}, req)
@@ -166,7 +170,8 @@ func (c *Client) Metadata(ctx context.Context) (Metadata, error) {
 }
 
 // call sends a request with a JSON body and reads a JSON answer of at most limit bytes.
-func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any, limit int64) error {
+func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any,
+	limit int64) error {
 	resp, err := c.send(ctx, method, path, query, in)
 	if err != nil {
 		return err
@@ -197,7 +202,8 @@ func oversized(limit int64) error {
 		"The sandbox's answer is larger than %d bytes, the most that is read of it.", limit)
 }
 
-func (c *Client) send(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
+func (c *Client) send(ctx context.Context, method, path string, query url.Values,
+	in any) (*http.Response, error) {
 	var body io.Reader
 	if in != nil {
 		data, err := json.Marshal(in)
@@ -213,7 +219,8 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	return c.do(req)
 }
 
-func (c *Client) request(ctx context.Context, method, path string, query url.Values, body io.Reader) (*http.Request, error) {
+func (c *Client) request(ctx context.Context, method, path string, query url.Values,
+	body io.Reader) (*http.Request, error) {
 	u := url.URL{Scheme: "http", Host: "agent", Path: path, RawQuery: query.Encode()}
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {

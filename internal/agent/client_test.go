@@ -42,7 +42,9 @@ func takeOver(t *testing.T, w http.ResponseWriter) net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+agent.LinkProtocol+"\r\n\r\n")
+	_, _ = io.WriteString(conn,
+		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+agent.LinkProtocol+
+			"\r\n\r\n")
 	return conn
 }
 
@@ -88,7 +90,8 @@ func TestLink(t *testing.T) {
 			case "late":
 				<-time.After(200 * time.Millisecond)
 			case "fault":
-				a = agent.Answer{Fault: agent.FaultOf(sandpool.Errorf(sandpool.Invalid, "", "code", "no"))}
+				a = agent.Answer{Fault: agent.FaultOf(sandpool.Errorf(sandpool.Invalid, "", "code",
+					"no"))}
 			case "empty":
 				a = agent.Answer{}
 			}
@@ -118,8 +121,10 @@ func TestLink(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		res, err := c.Execute(ctx, agent.ExecuteRequest{Code: tt.code})
 		cancel()
-		if tt.fits == nil && (err != nil || res.Text != tt.code) || tt.fits != nil && !tt.fits(err) || links.Load() != tt.links {
-			t.Errorf("%s: %q, %v, %d links, want %d", tt.code, res.Text, err, links.Load(), tt.links)
+		if tt.fits == nil && (err != nil || res.Text != tt.code) || tt.fits != nil &&
+			!tt.fits(err) || links.Load() != tt.links {
+			t.Errorf("%s: %q, %v, %d links, want %d", tt.code, res.Text, err, links.Load(),
+				tt.links)
 		}
 	}
 	if n := others.Load(); n != 0 {
@@ -154,12 +159,26 @@ func TestOversizedAnswers(t *testing.T) {
 		call               func() error
 		fits               bool
 	}{
-		{"control characters", `{"result":{"outcome":"ok","stdout":"`, `\u0001`, 6 << 20, execute, true},
-		{"an endless answer", `{"result":{"outcome":"ok","stdout":"`, "xxxxxx", 64 << 20, execute, false},
-		{"a long description", `{"runtime":"`, "xxxxxx", 1 << 20, func() error { _, err := c.Metadata(t.Context()); return err }, true},
-		{"an endless description", `{"runtime":"`, "xxxxxx", 5 << 20, func() error { _, err := c.Metadata(t.Context()); return err }, false},
-		{"an endless name", `{"name":"`, "xxxxxx", 5 << 20, func() error { _, err := c.Stat(t.Context(), "a"); return err }, false},
-		{"an endless listing", `[{"name":"`, "xxxxxx", 33 << 20, func() error { _, err := c.List(t.Context(), "", true); return err }, false},
+		{"control characters", `{"result":{"outcome":"ok","stdout":"`, `\u0001`, 6 << 20, execute,
+			true},
+		{"an endless answer", `{"result":{"outcome":"ok","stdout":"`, "xxxxxx", 64 << 20, execute,
+			false},
+		{"a long description", `{"runtime":"`, "xxxxxx", 1 << 20, func() error {
+			_, err := c.Metadata(t.Context())
+			return err
+		}, true},
+		{"an endless description", `{"runtime":"`, "xxxxxx", 5 << 20, func() error {
+			_, err := c.Metadata(t.Context())
+			return err
+		}, false},
+		{"an endless name", `{"name":"`, "xxxxxx", 5 << 20, func() error {
+			_, err := c.Stat(t.Context(), "a")
+			return err
+		}, false},
+		{"an endless listing", `[{"name":"`, "xxxxxx", 33 << 20, func() error {
+			_, err := c.List(t.Context(), "", true)
+			return err
+		}, false},
 		{"an endless event", `{"stdout":"`, "xxxxxx", 125 << 20, func() error {
 			return c.ExecuteStream(t.Context(), request, func(agent.Event) error { return nil })
 		}, false},
@@ -179,7 +198,10 @@ func TestOversizedAnswers(t *testing.T) {
 // larger in memory than in JSON.
 func TestManySmallThings(t *testing.T) {
 	few := func(unit string) string { return strings.TrimSuffix(strings.Repeat(unit+",", 3), ",") }
-	many := func(unit string) string { return strings.TrimSuffix(strings.Repeat(unit+",", 100_000), ",") }
+	many := func(unit string) string {
+		return strings.TrimSuffix(strings.Repeat(unit+",", 100_000),
+			",")
+	}
 	keys := func(n int) string {
 		var b strings.Builder
 		for i := range n {
@@ -193,7 +215,10 @@ func TestManySmallThings(t *testing.T) {
 		_, _ = w.Write(binary.BigEndian.AppendUint32(nil, uint32(len(body))))
 		say(w)
 	})
-	execute := func() error { _, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1"}); return err }
+	execute := func() error {
+		_, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1"})
+		return err
+	}
 	list := func() error { _, err := c.List(t.Context(), "", true); return err }
 	for _, tt := range []struct {
 		name string
@@ -206,8 +231,10 @@ func TestManySmallThings(t *testing.T) {
 		{"too many displays", execute, `{"result":{"displays":[` + many("{}") + `]}}`, false},
 		{"displays that are no list", execute, `{"result":{"displays":{}}}`, false},
 		{"representations", execute, `{"result":{"value":{` + keys(3) + `}}}`, true},
-		{"too many representations", execute, `{"result":{"value":{` + keys(100_000) + `}}}`, false},
-		{"too many of a display", execute, `{"result":{"displays":[{"data":{` + keys(100_000) + `}}]}}`, false},
+		{"too many representations", execute, `{"result":{"value":{` + keys(100_000) + `}}}`,
+			false},
+		{"too many of a display", execute, `{"result":{"displays":[{"data":{` + keys(100_000) +
+			`}}]}}`, false},
 		{"files", list, `[` + few("{}") + `]`, true},
 		{"too many files", list, `[` + many("{}") + `]`, false},
 	} {
@@ -242,11 +269,16 @@ func TestFaults(t *testing.T) {
 		known      bool
 		code       string
 	}{
-		{"of the agent", `{"class":"not found","code":"FileNotFound","message":"m"}`, sandpool.NotFound, true, "FileNotFound"},
+		{"of the agent", `{"class":"not found","code":"FileNotFound","message":"m"}`,
+			sandpool.NotFound, true, "FileNotFound"},
 		{"internal", `{"class":"internal","message":"m"}`, sandpool.Internal, true, ""},
-		{"a long code", `{"class":"not found","code":"` + strings.Repeat("x", 65) + `"}`, sandpool.NotFound, true, ""},
-		{"a code of other letters", `{"class":"not found","code":"a\r\nb"}`, sandpool.NotFound, true, ""},
-		{"with advice", `{"class":"unavailable","code":"Busy","message":"m","retryAfter":5000000000}`, sandpool.Unavailable, true, "Busy"},
+		{"a long code", `{"class":"not found","code":"` + strings.Repeat("x", 65) + `"}`,
+			sandpool.NotFound, true, ""},
+		{"a code of other letters", `{"class":"not found","code":"a\r\nb"}`, sandpool.NotFound,
+			true, ""},
+		{"with advice",
+			`{"class":"unavailable","code":"Busy","message":"m","retryAfter":5000000000}`,
+			sandpool.Unavailable, true, "Busy"},
 		{"of the pool: ended", `{"class":"ended","message":"m"}`, sandpool.Internal, false, ""},
 		{"of the pool: full", `{"class":"full","message":"m"}`, sandpool.Internal, false, ""},
 		{"of nobody", `{"class":"x","message":"m"}`, sandpool.Internal, false, ""},
@@ -254,11 +286,13 @@ func TestFaults(t *testing.T) {
 		body = tt.body
 		_, err := c.Stat(t.Context(), "a")
 		var e *sandpool.Error
-		if known := errors.As(err, &e); err == nil || known != tt.known || sandpool.ClassOf(err) != tt.class {
+		if known := errors.As(err, &e); err == nil || known != tt.known ||
+			sandpool.ClassOf(err) != tt.class {
 			t.Errorf("%s: %v (%v)", tt.name, err, sandpool.ClassOf(err))
 		} else if known && e.Code != tt.code {
 			t.Errorf("%s: code %q, want %q", tt.name, e.Code, tt.code)
-		} else if known && (e.RetryAfter == 5*time.Second) != strings.Contains(tt.body, "retryAfter") {
+		} else if known && (e.RetryAfter == 5*time.Second) != strings.Contains(
+			tt.body, "retryAfter") {
 			t.Errorf("%s: try again after %v", tt.name, e.RetryAfter)
 		}
 	}
@@ -266,7 +300,8 @@ func TestFaults(t *testing.T) {
 
 // TestLongFaults checks that the message of a fault is bounded, whichever way it comes.
 func TestLongFaults(t *testing.T) {
-	fault := agent.FaultOf(sandpool.Errorf(sandpool.Invalid, "", "", "first %s", strings.Repeat("é", 25<<10)))
+	fault := agent.FaultOf(sandpool.Errorf(sandpool.Invalid, "", "", "first %s",
+		strings.Repeat("é", 25<<10)))
 	c := clientSaying(t, func(w io.Writer) {
 		w.(http.ResponseWriter).WriteHeader(http.StatusBadRequest)
 		if err := json.NewEncoder(w).Encode(fault); err != nil {
@@ -283,7 +318,8 @@ func TestLongFaults(t *testing.T) {
 	_, byHTTP := c.Stat(t.Context(), "a")
 	for name, err := range map[string]error{"link": byLink, "HTTP": byHTTP} {
 		var e *sandpool.Error
-		if !errors.As(err, &e) || !strings.HasPrefix(e.Message, "first é") || !utf8.ValidString(e.Message) || len(e.Message) > 20<<10 {
+		if !errors.As(err, &e) || !strings.HasPrefix(e.Message, "first é") ||
+			!utf8.ValidString(e.Message) || len(e.Message) > 20<<10 {
 			t.Errorf("%s: %.100v, %v", name, err, sandpool.ClassOf(err))
 		}
 	}
@@ -303,7 +339,8 @@ func TestIdleConnection(t *testing.T) {
 					if _, err := http.ReadRequest(r); err != nil {
 						return
 					}
-					if _, err := io.WriteString(guest, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"); err != nil {
+					if _, err := io.WriteString(guest,
+						"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"); err != nil {
 						return
 					}
 				}
@@ -323,11 +360,13 @@ func TestIdleConnection(t *testing.T) {
 	})
 }
 
-// TestAttach checks that executions take an attached connection, and one to the port once it is broken.
+// TestAttach checks that executions take an attached connection, and one to the port once it is
+// broken.
 func TestAttach(t *testing.T) {
 	saying := func(text string) func(io.Writer) {
 		return func(w io.Writer) {
-			frame, err := agent.EncodeFrame(agent.Answer{Result: &agent.ExecuteResult{Outcome: agent.OK, Text: text}})
+			frame, err := agent.EncodeFrame(agent.Answer{Result: &agent.ExecuteResult{
+				Outcome: agent.OK, Text: text}})
 			if err != nil {
 				t.Error(err)
 			}
@@ -346,13 +385,15 @@ func TestAttach(t *testing.T) {
 		saying("channel")(far)
 		_ = far.Close()
 	}()
-	if res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1"}); err != nil || res.Text != "channel" {
+	if res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1"}); err != nil ||
+		res.Text != "channel" {
 		t.Errorf("over the channel: %q, %v", res.Text, err)
 	}
 	if res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1"}); err == nil {
 		t.Errorf("over a channel that is broken: %q", res.Text)
 	}
-	if res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1"}); err != nil || res.Text != "port" {
+	if res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1"}); err != nil ||
+		res.Text != "port" {
 		t.Errorf("after it: %q, %v", res.Text, err)
 	}
 }
@@ -372,7 +413,8 @@ func TestLinks(t *testing.T) {
 			if req.Code == "wait" {
 				<-begin
 			}
-			frame, err := agent.EncodeFrame(agent.Answer{Result: &agent.ExecuteResult{Outcome: agent.OK, Text: name}})
+			frame, err := agent.EncodeFrame(agent.Answer{Result: &agent.ExecuteResult{
+				Outcome: agent.OK, Text: name}})
 			if err != nil {
 				t.Error(err)
 			}
@@ -397,7 +439,8 @@ func TestLinks(t *testing.T) {
 			results <- fmt.Sprint(res.Text, err)
 		}()
 	}
-	for deadline := time.Now().Add(10 * time.Second); open.Load() < callers-1 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(10 * time.Second); open.Load() < callers-1 &&
+		time.Now().Before(deadline); {
 		runtime.Gosched()
 	}
 	close(begin)
@@ -408,14 +451,16 @@ func TestLinks(t *testing.T) {
 	if got["channel<nil>"] != 1 || got["port<nil>"] != callers-1 {
 		t.Errorf("answers: %v", got)
 	}
-	for deadline := time.Now().Add(10 * time.Second); open.Load() > 4 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(10 * time.Second); open.Load() > 4 &&
+		time.Now().Before(deadline); {
 		runtime.Gosched()
 	}
 	if n := open.Load(); n != 4 {
 		t.Errorf("%d links are kept, want 4", n)
 	}
 	for range 3 {
-		if res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1"}); err != nil || res.Text != "channel" {
+		if res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1"}); err != nil ||
+			res.Text != "channel" {
 			t.Errorf("afterwards: %q, %v", res.Text, err)
 		}
 	}

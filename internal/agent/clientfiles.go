@@ -14,13 +14,15 @@ import (
 
 // Upload writes r to a file beneath DataDir, whole or not at all; directories on the way
 // are made. More than limit bytes are an error of class TooLarge.
-func (c *Client) Upload(ctx context.Context, path string, r io.Reader, limit int64) (FileInfo, error) {
+func (c *Client) Upload(ctx context.Context, path string, r io.Reader, limit int64) (FileInfo,
+	error) {
 	query, err := pathQuery(path)
 	if err != nil {
 		return FileInfo{}, err
 	}
 	query.Set("limit", strconv.FormatInt(limit, 10))
-	req, err := c.request(ctx, http.MethodPut, "/file", query, &limited{r: r, left: limit, limit: limit})
+	req, err := c.request(ctx, http.MethodPut, "/file", query, &limited{r: r, left: limit,
+		limit: limit})
 	if err != nil {
 		return FileInfo{}, err
 	}
@@ -128,7 +130,8 @@ func (c *Client) Open(ctx context.Context, path, rangeHeader string) (*Content, 
 		return nil, readError("open", resp)
 	}
 	header := http.Header{}
-	for _, name := range []string{"Content-Type", "Content-Length", "Content-Range", "Accept-Ranges", "Last-Modified"} {
+	for _, name := range []string{"Content-Type", "Content-Length", "Content-Range",
+		"Accept-Ranges", "Last-Modified"} {
 		if v := resp.Header.Get(name); v != "" {
 			header.Set(name, v)
 		}

@@ -87,11 +87,13 @@ func Args(language string) []string {
 
 // Ready asks the agent whether its kernels are warm.
 func Ready() sandpool.Probe {
-	return sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: Port, Path: "/ready"}, Timeout: 5 * time.Second}
+	return sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: Port, Path: "/ready"},
+		Timeout: 5 * time.Second}
 }
 
 // Capabilities are what the agent needs inside its sandbox: to take another user for what it
 // starts, signal it, and manage its files.
 func Capabilities() []string {
-	return []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"}
+	return []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID",
+		"CAP_SETUID"}
 }

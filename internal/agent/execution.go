@@ -104,9 +104,10 @@ func (l *executionList) UnmarshalJSON(text []byte) (err error) {
 // asked for the memory of a large one; it may be nil.
 func (c *Client) Execution(ctx context.Context, id string, room Room) (Execution, error) {
 	var e Execution
-	err := c.frames(ctx, http.MethodGet, "/execution", url.Values{"id": {id}}, room, func(r *FrameReader) error {
-		return r.Next(&e)
-	})
+	err := c.frames(ctx, http.MethodGet, "/execution", url.Values{"id": {id}}, room,
+		func(r *FrameReader) error {
+			return r.Next(&e)
+		})
 	return e, err
 }
 
@@ -126,25 +127,28 @@ func (c *Client) Wait(ctx context.Context, id string) (Execution, error) {
 }
 
 // Follow calls emit with the records of an execution after the given number, those that are
-// there and those to come, until the last. If some of them are kept no more, the error has the class
-// NotFound and the code EventsNotKept. An error of emit ends the call.
-func (c *Client) Follow(ctx context.Context, id string, after int64, room Room, emit func(Record) error) error {
+// there and those to come, until the last. If some of them are kept no more, the error has the
+// class NotFound and the code EventsNotKept. An error of emit ends the call.
+func (c *Client) Follow(ctx context.Context, id string, after int64, room Room,
+	emit func(Record) error) error {
 	query := url.Values{"id": {id}, "after": {strconv.FormatInt(after, 10)}}
-	return c.frames(ctx, http.MethodGet, "/execution/events", query, room, func(r *FrameReader) error {
-		for next := after + 1; ; {
-			var rec Record
-			if err := r.Next(&rec); err != nil {
-				return err
+	return c.frames(ctx, http.MethodGet, "/execution/events", query, room,
+		func(r *FrameReader) error {
+			for next := after + 1; ; {
+				var rec Record
+				if err := r.Next(&rec); err != nil {
+					return err
+				}
+				if rec.Number < next {
+					return sandpool.Errorf(sandpool.Internal, "", "",
+						"The sandbox sent event %d twice.", rec.Number)
+				}
+				next = rec.Number + 1
+				if err := emit(rec); err != nil || rec.Execution != nil {
+					return err
+				}
 			}
-			if rec.Number < next {
-				return sandpool.Errorf(sandpool.Internal, "", "", "The sandbox sent event %d twice.", rec.Number)
-			}
-			next = rec.Number + 1
-			if err := emit(rec); err != nil || rec.Execution != nil {
-				return err
-			}
-		}
-	})
+		})
 }
 
 // maxRecord bounds one frame of an execution's record: its result, whose streams take six bytes
@@ -152,7 +156,8 @@ func (c *Client) Follow(ctx context.Context, id string, after int64, room Room, 
 const maxRecord = 6*2*LimitMaxOutput + 2*MaxDisplayBytes + 1<<20
 
 // frames sends a request whose answer is frames, and reads them by read.
-func (c *Client) frames(ctx context.Context, method, path string, query url.Values, room Room, read func(*FrameReader) error) error {
+func (c *Client) frames(ctx context.Context, method, path string, query url.Values, room Room,
+	read func(*FrameReader) error) error {
 	ctx, leave := context.WithCancel(ctx)
 	defer leave() // else what is left would be waited for
 	resp, err := c.send(ctx, method, path, query, nil)

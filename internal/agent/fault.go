@@ -59,7 +59,8 @@ func readError(operation string, resp *http.Response) error {
 	}
 	var f Fault
 	if err := json.Unmarshal(body, &f); err != nil {
-		return fmt.Errorf("agent: %s: status %d with an unreadable body", operation, resp.StatusCode)
+		return fmt.Errorf("agent: %s: status %d with an unreadable body", operation,
+			resp.StatusCode)
 	}
 	return f.asError(fmt.Sprintf("%s: status %d", operation, resp.StatusCode))
 }
@@ -68,17 +69,21 @@ func readError(operation string, resp *http.Response) error {
 func (f *Fault) asError(operation string) error {
 	for c := sandpool.Internal; c <= sandpool.Ended; c++ {
 		if c.String() == f.Class && fault.OfGuest(c) {
-			return &sandpool.Error{Class: c, Code: word(f.Code), Target: word(f.Target), Message: clip(f.Message),
+			return &sandpool.Error{Class: c, Code: word(f.Code), Target: word(f.Target),
+				Message:    clip(f.Message),
 				RetryAfter: min(max(f.RetryAfter, 0), maxRetryAfter)}
 		}
 	}
-	return fmt.Errorf("agent: %s: an error of the unknown class %.32q: %.200q", operation, f.Class, f.Message)
+	return fmt.Errorf("agent: %s: an error of the unknown class %.32q: %.200q", operation, f.Class,
+		f.Message)
 }
 
 // TooMany is the error of one execution more than may wait.
 func TooMany() error {
-	return &sandpool.Error{Class: sandpool.Unavailable, Code: "TooManyExecutions", RetryAfter: time.Second,
-		Message: fmt.Sprintf("%d executions of this session wait already. Wait for some of them.", MaxQueue)}
+	return &sandpool.Error{Class: sandpool.Unavailable, Code: "TooManyExecutions",
+		RetryAfter: time.Second,
+		Message: fmt.Sprintf("%d executions of this session wait already. Wait for some of them.",
+			MaxQueue)}
 }
 
 // clip returns the beginning of a message that is longer than maxMessage.
@@ -93,7 +98,8 @@ func clip(message string) string {
 func word(s string) string {
 	const most = 64
 	unfit := func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' &&
+			r != '_'
 	}
 	if len(s) > most || strings.IndexFunc(s, unfit) >= 0 {
 		return ""

@@ -20,7 +20,8 @@ func EncodeFrame(v any) ([]byte, error) {
 		return nil, fmt.Errorf("encode frame: %w", err)
 	}
 	frame := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
-	binary.BigEndian.PutUint32(frame, uint32(len(frame)-4)) //nolint:gosec // bounded by MaxCode and the limits of readers
+	// bounded by MaxCode and the limits of readers
+	binary.BigEndian.PutUint32(frame, uint32(len(frame)-4))
 	return frame, nil
 }
 
@@ -40,7 +41,9 @@ type FrameReader struct {
 }
 
 // NewFrameReader reads frames of at most limit bytes from r.
-func NewFrameReader(r io.Reader, limit int64) *FrameReader { return &FrameReader{Limit: limit, r: r} }
+func NewFrameReader(r io.Reader, limit int64) *FrameReader {
+	return &FrameReader{Limit: limit, r: r}
+}
 
 // Next decodes the next frame into v.
 func (f *FrameReader) Next(v any) error {

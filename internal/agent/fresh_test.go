@@ -11,8 +11,8 @@ import (
 	"github.com/sandpool/sandpool/internal/agent"
 )
 
-// likeFresh checks that a restored sandbox is what programs expect of a machine, and its kernel as an
-// interpreter that was just started.
+// likeFresh checks that a restored sandbox is what programs expect of a machine, and its kernel as
+// an interpreter that was just started.
 func likeFresh(t *testing.T, c *agent.Client) {
 	t.Helper()
 	source, err := os.ReadFile(filepath.Join("guest", "testdata", "fresh.py"))
@@ -36,11 +36,13 @@ func likeFresh(t *testing.T, c *agent.Client) {
 		}
 	}
 	for _, code := range []string{"%pip install no-such-thing", "!pip install no-such-thing"} {
-		if res := run(t, c, time.Minute, code); !strings.Contains(res.Stderr, "This session has no network") {
+		if res := run(t, c, time.Minute, code); !strings.Contains(res.Stderr,
+			"This session has no network") {
 			t.Errorf("%s: %q, %q", code, res.Stdout, res.Stderr)
 		}
 	}
-	if res := run(t, c, time.Minute, "!pip install pandas"); !strings.Contains(res.Stdout, "already satisfied") || strings.Contains(res.Stderr, "no network") {
+	if res := run(t, c, time.Minute, "!pip install pandas"); !strings.Contains(res.Stdout,
+		"already satisfied") || strings.Contains(res.Stderr, "no network") {
 		t.Errorf("what is there: %q, %q", res.Stdout, res.Stderr)
 	}
 }

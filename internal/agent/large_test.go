@@ -30,7 +30,8 @@ func (s *scarce) Take(_ context.Context, n int64) error {
 func TestRoomOfAnswers(t *testing.T) {
 	text := strings.Repeat("x", agent.LargeAnswer)
 	c := clientSaying(t, func(io.Writer) {}, func(w io.Writer) {
-		frame, err := agent.EncodeFrame(agent.Answer{Result: &agent.ExecuteResult{Outcome: agent.OK, Stdout: text}})
+		frame, err := agent.EncodeFrame(agent.Answer{Result: &agent.ExecuteResult{Outcome: agent.OK,
+			Stdout: text}})
 		if err != nil {
 			t.Error(err)
 		}
@@ -38,22 +39,26 @@ func TestRoomOfAnswers(t *testing.T) {
 	})
 	room := &scarce{}
 	for range 2 {
-		if res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1", Room: room}); err != nil || res.Stdout != text {
+		if res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1", Room: room}); err !=
+			nil || res.Stdout != text {
 			t.Fatalf("with room: %d bytes, %v", len(res.Stdout), err)
 		}
 	}
 	if len(room.taken) != 2 || room.taken[0] <= agent.LargeAnswer {
-		t.Errorf("room was taken for %v, want twice, for more than %d bytes", room.taken, agent.LargeAnswer)
+		t.Errorf("room was taken for %v, want twice, for more than %d bytes", room.taken,
+			agent.LargeAnswer)
 	}
 	if room.sent != 2 {
 		t.Errorf("requests were sent %d times, want 2", room.sent)
 	}
 	room.err = errors.New("no room")
-	if _, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1", Room: room}); !errors.Is(err, room.err) {
+	if _, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1", Room: room}); !errors.Is(
+		err, room.err) {
 		t.Errorf("without room: %v", err)
 	}
 	text = "small"
-	if res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1", Room: room}); err != nil || res.Stdout != text {
+	if res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: "1", Room: room}); err !=
+		nil || res.Stdout != text {
 		t.Errorf("a small answer after it: %q, %v", res.Stdout, err)
 	}
 }

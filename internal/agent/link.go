@@ -94,14 +94,16 @@ func (c *Client) openLink(ctx context.Context) (*link, error) {
 		return nil, err
 	}
 	if r.Buffered() > 0 {
-		return nil, errors.Join(errors.New("agent: open a link: the agent spoke before it was asked"), conn.Close())
+		return nil, errors.Join(
+			errors.New("agent: open a link: the agent spoke before it was asked"), conn.Close())
 	}
 	return &link{conn: conn, frames: NewFrameReader(conn, 0)}, nil
 }
 
 // upgrade opens a connection and takes it out of HTTP. What the agent has sent already is
 // in the reader.
-func (c *Client) upgrade(ctx context.Context, path string, query url.Values, protocol string) (net.Conn, *bufio.Reader, error) {
+func (c *Client) upgrade(ctx context.Context, path string, query url.Values,
+	protocol string) (net.Conn, *bufio.Reader, error) {
 	conn, err := c.dial(ctx, Port)
 	if err != nil {
 		return nil, nil, err
@@ -118,7 +120,8 @@ func (c *Client) upgrade(ctx context.Context, path string, query url.Values, pro
 	return conn, r, nil
 }
 
-func (c *Client) negotiate(ctx context.Context, conn net.Conn, path string, query url.Values, protocol string) (*bufio.Reader, error) {
+func (c *Client) negotiate(ctx context.Context, conn net.Conn, path string, query url.Values,
+	protocol string) (*bufio.Reader, error) {
 	req, err := c.request(ctx, http.MethodPost, path, query, nil)
 	if err != nil {
 		return nil, err
@@ -161,7 +164,8 @@ func cut(ctx context.Context, conn net.Conn) func() error {
 const largeTime = 30 * time.Second
 
 // execute runs a cell. After an error that the agent did not send, the link is of no more use.
-func (l *link) execute(ctx context.Context, req ExecuteRequest) (res ExecuteResult, usable bool, err error) {
+func (l *link) execute(ctx context.Context, req ExecuteRequest) (res ExecuteResult, usable bool,
+	err error) {
 	frame, err := EncodeFrame(req)
 	if err != nil {
 		return res, true, err
@@ -201,7 +205,8 @@ func (l *link) execute(ctx context.Context, req ExecuteRequest) (res ExecuteResu
 	case a.Fault != nil:
 		return res, true, a.Fault.asError("execute")
 	case a.Result == nil:
-		return res, false, sandpool.Errorf(sandpool.Internal, "", "", "The sandbox's answer to an execution is empty.")
+		return res, false, sandpool.Errorf(sandpool.Internal, "", "",
+			"The sandbox's answer to an execution is empty.")
 	}
 	return *a.Result, true, nil
 }

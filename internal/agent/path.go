@@ -24,7 +24,9 @@ func CleanPath(p string) (string, error) {
 		switch {
 		case e == "" || e == ".":
 		case e == "..":
-			return "", badPath("The path contains the element \"..\". Name the file by its path from " + DataDir + ".")
+			return "", badPath(
+				"The path contains the element \"..\". Name the file by its path from " + DataDir +
+					".")
 		case len(e) > 255:
 			return "", badPath("A name in the path is longer than 255 bytes. Use a shorter one.")
 		default:
@@ -38,7 +40,8 @@ func CleanPath(p string) (string, error) {
 }
 
 func badPath(message string) error {
-	return &sandpool.Error{Class: sandpool.Invalid, Code: "InvalidFilePath", Target: "path", Message: message}
+	return &sandpool.Error{Class: sandpool.Invalid, Code: "InvalidFilePath", Target: "path",
+		Message: message}
 }
 
 // contentTypes is by extension and the same on every machine, unlike the tables of

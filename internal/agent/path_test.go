@@ -12,14 +12,17 @@ import (
 func TestCleanPath(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "", "/": "", ".": "", "/mnt/data": "", "/mnt/data/": "", "//": "",
-		"a.txt": "a.txt", "/a.txt": "a.txt", "/mnt/data/a.txt": "a.txt", "dir//./a": "dir/a", "/mnt/database": "mnt/database",
-		"mnt/data/a": "mnt/data/a", "a b#%.txt": "a b#%.txt", "ä/ö": "ä/ö", "new\nline": "new\nline", "..a/b..": "..a/b..", "a/": "a",
+		"a.txt": "a.txt", "/a.txt": "a.txt", "/mnt/data/a.txt": "a.txt", "dir//./a": "dir/a",
+		"/mnt/database": "mnt/database",
+		"mnt/data/a":    "mnt/data/a", "a b#%.txt": "a b#%.txt", "ä/ö": "ä/ö",
+		"new\nline": "new\nline", "..a/b..": "..a/b..", "a/": "a",
 	} {
 		if got, err := agent.CleanPath(in); err != nil || got != want {
 			t.Errorf("CleanPath(%q) = %q, %v; want %q", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"..", "a/../b", "/mnt/data/..", "a\x00b", strings.Repeat("x", 256), strings.Repeat("x/", 3000)} {
+	for _, in := range []string{"..", "a/../b", "/mnt/data/..", "a\x00b", strings.Repeat("x", 256),
+		strings.Repeat("x/", 3000)} {
 		if got, err := agent.CleanPath(in); sandpool.ClassOf(err) != sandpool.Invalid {
 			t.Errorf("CleanPath(%.20q) = %q, %v; want an error of class invalid", in, got, err)
 		}
@@ -35,7 +38,8 @@ func FuzzCleanPath(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if p != "" && (path.Clean(p) != p || path.IsAbs(p) || strings.HasPrefix(p, "../") || p == ".." || strings.Contains(p, "\x00")) {
+		if p != "" && (path.Clean(p) != p || path.IsAbs(p) || strings.HasPrefix(p, "../") ||
+			p == ".." || strings.Contains(p, "\x00")) {
 			t.Errorf("CleanPath(%q) = %q", in, p)
 		}
 	})
@@ -43,7 +47,8 @@ func FuzzCleanPath(f *testing.F) {
 
 func TestContentType(t *testing.T) {
 	for name, want := range map[string]string{
-		"a.txt": "text/plain; charset=utf-8", "A.PNG": "image/png", "x": "application/octet-stream", "d.e/f.csv": "text/csv; charset=utf-8",
+		"a.txt": "text/plain; charset=utf-8", "A.PNG": "image/png", "x": "application/octet-stream",
+		"d.e/f.csv": "text/csv; charset=utf-8",
 	} {
 		if got := agent.ContentType(name); got != want {
 			t.Errorf("ContentType(%q) = %q, want %q", name, got, want)

@@ -67,7 +67,8 @@ for _ in range(4): threading.Thread(target=spin).start()
 	if _, err := c.Upload(t.Context(), "/mnt/data/large", bytes.NewReader(data), size); err != nil {
 		t.Error(err)
 	}
-	res := run(t, c, time.Minute, "busy = False; hashlib.sha256(open('/mnt/data/large', 'rb').read()).hexdigest()")
+	res := run(t, c, time.Minute,
+		"busy = False; hashlib.sha256(open('/mnt/data/large', 'rb').read()).hexdigest()")
 	if want := fmt.Sprintf("'%x'", sha256.Sum256(data)); res.Text != want {
 		t.Errorf("the file has the sum %s, want %s: %+v", res.Text, want, res.Error)
 	}
@@ -77,17 +78,25 @@ for _ in range(4): threading.Thread(target=spin).start()
 // is too much ends in an error that says how much there is.
 func limitsOfCode(t *testing.T, c *agent.Client) {
 	t.Helper()
-	for _, test := range []struct{ code, want string }{ // of a template with 1 GiB and 1024 threads of the host
+	// of a template with 1 GiB and 1024 threads of the host
+	for _, test := range []struct{ code, want string }{
 		{"import os, time, concurrent.futures as f\n" +
-			"with f.ThreadPoolExecutor(200) as ex: print(sum(ex.map(lambda _: time.sleep(0.5) or 1, range(200))))", "200\n"},
-		{"with open('/dev/shm/m', 'wb') as m: m.write(bytes(300 << 20))\nprint('written')", "written\n"},
-		{"with open('/dev/shm/m', 'wb') as m:\n  while True: m.write(bytes(1 << 20))", "512 MiB in /dev/shm"},
-		{"import subprocess\nps = []\nwhile True: ps.append(subprocess.Popen(['sleep', '60']))", "488 processes and threads"},
-		{"print([p.kill() or p.wait() for p in ps] and 'all')", "all\n"},
-		{"import threading\nend = threading.Event()\nfor _ in range(1000): threading.Thread(target=end.wait).start()",
+			"with f.ThreadPoolExecutor(200) as ex: print(sum(ex.map(lambda _: time.sleep(0.5) or " +
+			"1, range(200))))", "200\n"},
+		{"with open('/dev/shm/m', 'wb') as m: m.write(bytes(300 << 20))\nprint('written')",
+			"written\n"},
+		{"with open('/dev/shm/m', 'wb') as m:\n  while True: m.write(bytes(1 << 20))",
+			"512 MiB in /dev/shm"},
+		{"import subprocess\nps = []\nwhile True: ps.append(subprocess.Popen(['sleep', '60']))",
 			"488 processes and threads"},
-		{"end.set(); os.remove('/dev/shm/m')\nimport mmap\nf = open('/dev/shm/b', 'wb+'); f.truncate(600 << 20)\n" +
-			"m = mmap.mmap(f.fileno(), 600 << 20)\nfor i in range(0, 600 << 20, 4096): m[i] = 1", "/dev/shm, which holds 512 MiB"},
+		{"print([p.kill() or p.wait() for p in ps] and 'all')", "all\n"},
+		{"import threading\nend = threading.Event()\nfor _ in range(1000): " +
+			"threading.Thread(target=end.wait).start()",
+			"488 processes and threads"},
+		{"end.set(); os.remove('/dev/shm/m')\nimport mmap\nf = open('/dev/shm/b', 'wb+'); " +
+			"f.truncate(600 << 20)\n" +
+			"m = mmap.mmap(f.fileno(), 600 << 20)\nfor i in range(0, 600 << 20, 4096): m[i] = 1",
+			"/dev/shm, which holds 512 MiB"},
 	} {
 		res := run(t, c, time.Minute, test.code)
 		said := res.Stdout

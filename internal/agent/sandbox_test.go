@@ -82,7 +82,8 @@ func newMachineOf(t testing.TB, language string) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("snapshot of %d MB after %v", sizeOf(t, filepath.Join(root, "snapshots"))>>20, time.Since(start))
+	t.Logf("snapshot of %d MB after %v", sizeOf(t, filepath.Join(root, "snapshots"))>>20,
+		time.Since(start))
 	return &machine{engine: e, prepared: p}
 }
 
@@ -109,7 +110,8 @@ func agentLayer(t testing.TB) sandbox.Layer {
 	t.Helper()
 	dir := t.TempDir()
 	program := filepath.Join(dir, path.Base(agent.Path))
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "github.com/sandpool/sandpool/cmd/sandpool-agent")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program,
+		"github.com/sandpool/sandpool/cmd/sandpool-agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the agent: %v: %s", err, out)
@@ -152,9 +154,12 @@ func (m *machine) restore(t testing.TB) *agent.Client {
 		}
 	})
 	secret := rand.Text()
-	c := agent.NewClient(func(ctx context.Context, port int) (net.Conn, error) { return m.engine.Dial(ctx, h, port) }, secret)
+	c := agent.NewClient(func(ctx context.Context, port int) (net.Conn, error) {
+		return m.engine.Dial(ctx, h, port)
+	}, secret)
 	t.Cleanup(c.Close)
-	res, err := c.Init(t.Context(), agent.InitRequest{Secret: secret, Seed: []byte(rand.Text()), Time: time.Now()})
+	res, err := c.Init(t.Context(), agent.InitRequest{Secret: secret, Seed: []byte(rand.Text()),
+		Time: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +168,8 @@ func (m *machine) restore(t testing.TB) *agent.Client {
 		t.Fatal(err)
 	}
 	c.Attach(channel)
-	if _, err := m.engine.Dial(t.Context(), h, sandbox.Channel); sandpool.ClassOf(err) != sandpool.Conflict {
+	if _, err := m.engine.Dial(t.Context(), h, sandbox.Channel); sandpool.ClassOf(
+		err) != sandpool.Conflict {
 		t.Errorf("the channel is given twice: %v", err)
 	}
 	t.Logf("restored in %v, init in %v: %+v", restored, time.Since(start)-restored, res)
@@ -187,17 +193,22 @@ func TestSandbox(t *testing.T) {
 	a, b := m.restore(t), m.restore(t)
 	likeFresh(t, m.restore(t))
 	for _, code := range []string{
-		"import random; random.random()", "import numpy as np; np.random.rand()", "import os; os.urandom(8)",
-		"import uuid; uuid.uuid4()", "import tempfile; tempfile.mktemp()", "import ssl; ssl.RAND_bytes(8)",
+		"import random; random.random()", "import numpy as np; np.random.rand()",
+		"import os; os.urandom(8)",
+		"import uuid; uuid.uuid4()", "import tempfile; tempfile.mktemp()",
+		"import ssl; ssl.RAND_bytes(8)",
 	} {
-		if x, y := run(t, a, time.Minute, code), run(t, b, time.Minute, code); x.Text == y.Text || x.Text == "" {
+		if x, y := run(t, a, time.Minute, code), run(t, b, time.Minute, code); x.Text == y.Text ||
+			x.Text == "" {
 			t.Errorf("%s: clones have %q and %q: %+v", code, x.Text, y.Text, x.Error)
 		}
 	}
 	// Each thread is in the snapshot, and Python warns of a fork where there is more than one.
-	const few = "[len(__import__('os').listdir(f'/proc/{p}/task')) <= n for p, n in (('1', 5), ('self', 1))]"
+	const few = "[len(__import__('os').listdir(f'/proc/{p}/task')) <= n for p, n in (('1', 5), " +
+		"('self', 1))]"
 	if res := run(t, a, time.Minute, few); res.Text != "[True, True]" {
-		t.Errorf("agent and kernel have few threads: %s, should be [True, True]: %+v", res.Text, res.Error)
+		t.Errorf("agent and kernel have few threads: %s, should be [True, True]: %+v", res.Text,
+			res.Error)
 	}
 	for _, c := range []struct {
 		code    string
@@ -213,18 +224,22 @@ func TestSandbox(t *testing.T) {
 		{"await __import__('asyncio').sleep(0.01)", time.Minute, agent.OK, ""},
 		{"print(open('/dev/stdout', 'w') is None)", time.Minute, agent.OK, "False\n"},
 		{"import time; time.sleep(60)", 300 * time.Millisecond, agent.TimeoutInterrupted, ""},
-		{"import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [2])\nwhile True: pass", 300 * time.Millisecond, agent.TimeoutRestarted, ""},
+		{"import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [2])\nwhile True: pass",
+			300 * time.Millisecond, agent.TimeoutRestarted, ""},
 		{"import os; os._exit(3)", time.Minute, agent.KernelDied, ""},
 		{"import os; os.kill(os.getpid(), 9)", time.Minute, agent.KernelDied, ""},
-		{"import os; os.kill(os.getpid(), 19)", 300 * time.Millisecond, agent.TimeoutInterrupted, ""},
-		{"import subprocess\np = []\ntry:\n  while len(p) < 1000: p.append(subprocess.Popen(['sleep', '1000']))\nexcept BlockingIOError: print('no more')", time.Minute, agent.OK, "no more\n"},
+		{"import os; os.kill(os.getpid(), 19)", 300 * time.Millisecond, agent.TimeoutInterrupted,
+			""},
+		{"import subprocess\np = []\ntry:\n  while len(p) < 1000: " +
+			"p.append(subprocess.Popen(['sleep', '1000']))\nexcept BlockingIOError: print('no more')", time.Minute, agent.OK, "no more\n"},
 		{"import os; os._exit(4)", time.Minute, agent.KernelDied, ""},
 		{"print('x' * 300_000_000)", time.Minute, agent.OK, "?"},
 		{"import threading, os; len(os.listdir('/proc')) < 20", time.Minute, agent.OK, ""},
 	} {
 		res := run(t, a, c.timeout, c.code)
 		if res.Outcome != c.outcome || c.stdout != "?" && res.Stdout != c.stdout {
-			t.Errorf("%s: %s %q %+v", c.code, res.Outcome, res.Stdout[:min(200, len(res.Stdout))], res.Error)
+			t.Errorf("%s: %s %q %+v", c.code, res.Outcome, res.Stdout[:min(200, len(res.Stdout))],
+				res.Error)
 		}
 	}
 	separated(t, a)
@@ -236,7 +251,8 @@ func TestSandbox(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if res := run(t, a, time.Minute, "open('/mnt/data/"+info.Path+"').read() + str(os.stat('/mnt/data/"+info.Path+"').st_uid)"); res.Text != "'content1000'" {
+	if res := run(t, a, time.Minute, "open('/mnt/data/"+info.Path+
+		"').read() + str(os.stat('/mnt/data/"+info.Path+"').st_uid)"); res.Text != "'content1000'" {
 		t.Errorf("uploaded file holds %s: %+v", res.Text, res.Error)
 	}
 	limitsOfCode(t, a)
@@ -273,13 +289,15 @@ func inTerminal(t *testing.T, c *agent.Client) {
 	say(`sh -c 'trap "echo re\"\"sized \$(stty size)" WINCH; sleep 1000 & wait; echo wai""ted; wait'` + "\n")
 	for end := time.Now().Add(20 * time.Second); ; {
 		all, err := c.Processes(t.Context())
-		if err != nil || len(all) < 3 || all[0].PID != 1 || all[0].Command != strings.Join(agent.Args("python"), " ") || all[0].UserID != 0 {
+		if err != nil || len(all) < 3 || all[0].PID != 1 ||
+			all[0].Command != strings.Join(agent.Args("python"), " ") || all[0].UserID != 0 {
 			t.Fatalf("processes: %+v, %v", all, err)
 		}
 		if i := slices.IndexFunc(all, func(p agent.Process) bool {
 			return p.Command == "sleep 1000" && p.State == agent.ProcessSleeping
 		}); i > 0 {
-			if p := all[i]; p.UserID != agent.UserID || p.ResidentBytes == 0 || time.Since(p.Started).Abs() > 20*time.Second {
+			if p := all[i]; p.UserID != agent.UserID || p.ResidentBytes == 0 ||
+				time.Since(p.Started).Abs() > 20*time.Second {
 				t.Errorf("%+v", p)
 			}
 			break
@@ -293,14 +311,18 @@ func inTerminal(t *testing.T, c *agent.Client) {
 	}
 	await("resized 51 301\r\nwaited\r\n")
 	say("\x03")
-	say("(trap '' HUP; sleep 1001) & for i in 1 2 3; do head -c 100000 /dev/zero | tr '\\0' x; done; exit 5\n")
+	say("(trap '' HUP; sleep 1001) & for i in 1 2 3; do head -c 100000 /dev/zero | tr '\\0' x; " +
+		"done; exit 5\n")
 	out, err := io.ReadAll(term)
 	exit, _ := term.Exit()
-	if n := strings.Count(string(out), "x"); err != nil || exit.Code != 5 || n < 300000 || n > 300010 {
+	if n := strings.Count(string(out), "x"); err != nil || exit.Code != 5 || n < 300000 ||
+		n > 300010 {
 		t.Errorf("exit %+v after %d bytes, %v", exit, n, err)
 	}
 	all, err := c.Processes(t.Context())
-	if i := slices.IndexFunc(all, func(p agent.Process) bool { return strings.HasPrefix(p.Command, "sleep") }); i >= 0 || err != nil {
+	if i := slices.IndexFunc(all, func(p agent.Process) bool {
+		return strings.HasPrefix(p.Command, "sleep")
+	}); i >= 0 || err != nil {
 		t.Errorf("left by the terminal: %+v, %v", all, err)
 	}
 }

@@ -41,7 +41,8 @@ type TerminalSize struct{ Columns, Rows int }
 func (s TerminalSize) Check() error {
 	for name, n := range map[string]int{"columns": s.Columns, "rows": s.Rows} {
 		if n < 1 || n > MaxTerminalSide {
-			return sandpool.Errorf(sandpool.Invalid, "InvalidTerminalSize", name, "The terminal would have %d %s; use 1 to %d.", n, name, MaxTerminalSide)
+			return sandpool.Errorf(sandpool.Invalid, "InvalidTerminalSize", name,
+				"The terminal would have %d %s; use 1 to %d.", n, name, MaxTerminalSide)
 		}
 	}
 	return nil
@@ -49,8 +50,8 @@ func (s TerminalSize) Check() error {
 
 // Encode returns the size as the body of a frame: two big-endian numbers of two bytes.
 func (s TerminalSize) Encode() []byte {
-	body := binary.BigEndian.AppendUint16(nil, uint16(s.Columns)) //nolint:gosec // checked
-	return binary.BigEndian.AppendUint16(body, uint16(s.Rows))    //nolint:gosec // checked
+	body := binary.BigEndian.AppendUint16(nil, uint16(s.Columns)) // checked
+	return binary.BigEndian.AppendUint16(body, uint16(s.Rows))    // checked
 }
 
 // DecodeTerminalSize is the reverse of Encode, and checks the size.
@@ -58,7 +59,8 @@ func DecodeTerminalSize(body []byte) (TerminalSize, error) {
 	if len(body) != 4 {
 		return TerminalSize{}, fmt.Errorf("a terminal's size of %d bytes", len(body))
 	}
-	s := TerminalSize{Columns: int(binary.BigEndian.Uint16(body)), Rows: int(binary.BigEndian.Uint16(body[2:]))}
+	s := TerminalSize{Columns: int(binary.BigEndian.Uint16(body)),
+		Rows: int(binary.BigEndian.Uint16(body[2:]))}
 	return s, s.Check()
 }
 
@@ -88,7 +90,7 @@ func (t *TerminalWriter) Send(kind TerminalKind, body []byte) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.buf = append(t.buf[:0], byte(kind))
-	t.buf = binary.BigEndian.AppendUint32(t.buf, uint32(len(body))) //nolint:gosec // bounded
+	t.buf = binary.BigEndian.AppendUint32(t.buf, uint32(len(body))) // bounded
 	t.buf = append(t.buf, body...)
 	_, err := t.w.Write(t.buf)
 	return err
@@ -181,7 +183,8 @@ func (t *Terminal) next() error {
 		t.exit.Store(&TerminalExit{Code: int(body[0]), Signal: int(body[1])})
 		return io.EOF
 	}
-	return fmt.Errorf("agent: terminal: a frame of the kind %d with %d bytes, which no agent sends", kind, len(body))
+	return fmt.Errorf("agent: terminal: a frame of the kind %d with %d bytes, which no agent sends",
+		kind, len(body))
 }
 
 // Write is input: what a person would type. What programs do not take for five seconds is

@@ -16,7 +16,8 @@ import (
 // TestHostileTerminal: whatever an agent sends, the host reads no more than a frame and
 // takes for the end of a shell only what says so.
 func TestHostileTerminal(t *testing.T) {
-	const upgraded = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + agent.TerminalProtocol + "\r\n\r\n"
+	const upgraded = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " +
+		agent.TerminalProtocol + "\r\n\r\n"
 	var answer string
 	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
@@ -40,9 +41,13 @@ func TestHostileTerminal(t *testing.T) {
 		exit                 *agent.TerminalExit
 		opens                bool
 	}{
-		{"honest", upgraded + data("a") + data("b") + "\x02\x00\x00\x00\x02\x07\x00", "ab", &agent.TerminalExit{Code: 7}, true},
-		{"more than a header holds", upgraded + strings.Repeat(data(long), 5) + "\x02\x00\x00\x00\x02\x00\x09", strings.Repeat(long, 5), &agent.TerminalExit{Signal: 9}, true},
-		{"data after the end", upgraded + "\x02\x00\x00\x00\x02\x07\x00" + data("late"), "", &agent.TerminalExit{Code: 7}, true},
+		{"honest", upgraded + data("a") + data("b") + "\x02\x00\x00\x00\x02\x07\x00", "ab",
+			&agent.TerminalExit{Code: 7}, true},
+		{"more than a header holds", upgraded + strings.Repeat(data(long), 5) +
+			"\x02\x00\x00\x00\x02\x00\x09", strings.Repeat(long, 5), &agent.TerminalExit{Signal: 9},
+			true},
+		{"data after the end", upgraded + "\x02\x00\x00\x00\x02\x07\x00" + data("late"), "",
+			&agent.TerminalExit{Code: 7}, true},
 		{"no end", upgraded + data("a"), "a", nil, true},
 		{"half a frame", upgraded + data("a") + "\x00\x00\x00\x00\x05ab", "a", nil, true},
 		{"half a head", upgraded + data("a") + "\x02\x00", "a", nil, true},
@@ -53,8 +58,10 @@ func TestHostileTerminal(t *testing.T) {
 		{"an unknown kind", upgraded + "\x03\x00\x00\x00\x02\x00\x00", "", nil, true},
 		{"no answer", "", "", nil, false},
 		{"no upgrade", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "", nil, false},
-		{"another protocol", strings.Replace(upgraded, agent.TerminalProtocol, agent.LinkProtocol, 1), "", nil, false},
-		{"an endless header", "HTTP/1.1 101 Switching Protocols\r\nX: " + strings.Repeat("x", 128<<10), "", nil, false},
+		{"another protocol", strings.Replace(upgraded, agent.TerminalProtocol, agent.LinkProtocol,
+			1), "", nil, false},
+		{"an endless header", "HTTP/1.1 101 Switching Protocols\r\nX: " +
+			strings.Repeat("x", 128<<10), "", nil, false},
 	} {
 		answer = tt.answer
 		term, err := c.Terminal(t.Context(), agent.TerminalSize{Columns: 80, Rows: 24})
@@ -66,7 +73,8 @@ func TestHostileTerminal(t *testing.T) {
 		}
 		out, err := io.ReadAll(term)
 		exit, ended := term.Exit()
-		if string(out) != tt.output || ended != (tt.exit != nil) || (err == nil) != ended || ended && exit != *tt.exit {
+		if string(out) != tt.output || ended != (tt.exit != nil) || (err == nil) != ended ||
+			ended && exit != *tt.exit {
 			t.Errorf("%s: %d bytes, %+v %v, %v", tt.name, len(out), exit, ended, err)
 		}
 		if err := term.Close(); err != nil {
@@ -81,7 +89,9 @@ func TestHostileTerminal(t *testing.T) {
 // TestHostileProcesses: neither the bytes of a list nor their number are the agent's to choose.
 func TestHostileProcesses(t *testing.T) {
 	var body string
-	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) })
+	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, body)
+	})
 	for _, tt := range []struct {
 		name, body string
 		n          int
@@ -89,7 +99,8 @@ func TestHostileProcesses(t *testing.T) {
 	}{
 		{"honest", `[{"pid":1,"command":"\u0000é"},{"pid":2}]`, 2, true},
 		{"empty", `[]`, 0, true},
-		{"as many as can be", "[" + strings.Repeat("{},", agent.MaxProcesses-1) + "{}]", agent.MaxProcesses, true},
+		{"as many as can be", "[" + strings.Repeat("{},", agent.MaxProcesses-1) + "{}]",
+			agent.MaxProcesses, true},
 		{"too many", "[" + strings.Repeat("{},", agent.MaxProcesses) + "{}]", 0, false},
 		{"too long", `[{"command":"` + strings.Repeat("x", 8<<20) + `"}]`, 0, false},
 		{"not a list", `{"pid":1}`, 0, false},
@@ -106,7 +117,8 @@ func TestHostileProcesses(t *testing.T) {
 // TestTerminalFrames: a frame larger than readers take is not sent.
 func TestTerminalFrames(t *testing.T) {
 	var b bytes.Buffer
-	err := agent.NewTerminalWriter(&b).Send(agent.TerminalData, make([]byte, agent.MaxTerminalData+1))
+	err := agent.NewTerminalWriter(&b).Send(agent.TerminalData, make([]byte, agent.MaxTerminalData+
+		1))
 	if err == nil || b.Len() > 0 {
 		t.Errorf("%d bytes sent, %v", b.Len(), err)
 	}
@@ -115,7 +127,8 @@ func TestTerminalFrames(t *testing.T) {
 			t.Errorf("%+v became %+v, %v", size, got, err)
 		}
 	}
-	if _, err := agent.DecodeTerminalSize([]byte{0, 0, 0, 1}); sandpool.ClassOf(err) != sandpool.Invalid {
+	if _, err := agent.DecodeTerminalSize([]byte{0, 0, 0, 1}); sandpool.ClassOf(
+		err) != sandpool.Invalid {
 		t.Errorf("no columns: %v", err)
 	}
 }

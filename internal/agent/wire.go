@@ -62,7 +62,8 @@ type Room interface {
 	// Sent is called when the request is on its way, and takes no memory any more.
 	Sent()
 	// Take is called before an answer of more than LargeAnswer bytes is read: code decides how
-	// large one is. It waits until there is room for bytes, or fails; the caller then loses the answer.
+	// large one is. It waits until there is room for bytes, or fails; the caller then loses the
+	// answer.
 	Take(ctx context.Context, bytes int64) error
 }
 

@@ -44,6 +44,15 @@ func TestRepository(t *testing.T) {
 			}
 		})
 	}
+	t.Run("nolint", func(t *testing.T) {
+		enabled, err := linters(fsys)
+		if err != nil || len(enabled) < 3 {
+			t.Fatalf("linters %q, %v: .golangci.yml is not what this test reads", enabled, err)
+		}
+		for _, finding := range checkNolint(tree, enabled) {
+			t.Error(finding)
+		}
+	})
 	for name, check := range map[string]func(fs.FS) ([]string, error){
 		"text": checkText, "skipped scripts": checkScripts} {
 		t.Run(name, func(t *testing.T) {

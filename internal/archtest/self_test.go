@@ -185,6 +185,49 @@ func TestForeignFolders(t *testing.T) {
 	}
 }
 
+func TestNolint(t *testing.T) {
+	for comment, want := range map[string]string{
+		"//nolint:errcheck // it ends": "",
+		"//nolint:errcheck":            "REASON",
+		"//nolint // all of it":        "REASON",
+		"//nolint:gosec // bounded":    "gosec, which does not run",
+		"// nolint is a word":          "",
+	} {
+		tree := inMemory(t, one("a/a.go", "package a\n\nvar _ = 1 "+comment+"\n"))
+		found := checkNolint(tree, []string{"errcheck"})
+		if want == "" && len(found) > 0 ||
+			want != "" && (len(found) != 1 || !strings.Contains(found[0], want)) {
+			t.Errorf("%s: found %q, want %q", comment, found, want)
+		}
+	}
+}
+
+// Lines that are too wide are found, and those that cannot be broken are not.
+func TestColumns(t *testing.T) {
+	wide := strings.Repeat("wide ", 21)
+	for _, c := range []struct {
+		name, text string
+		findings   int
+	}{
+		{"a.go", "package a // " + wide, 1},
+		{"a.go", "package a\n// " + strings.Repeat("x", 120), 0},
+		{"a.go", "package a\n\nvar _ = f(a, \"" + wide + "\")", 1},
+		{"a.go", "package a\n\nvar _ = f(a,\n\t\"" + wide + "\")", 0},
+		{"a.go", "package a\n\nvar _ = `" + wide + "\n" + wide + "`", 0},
+		{"a.go", "package a\n" + strings.Repeat("\t", 24) + "var a", 1},
+		{"a.md", wide, 1},
+		{"a.md", "| " + wide + " |", 0},
+		{"a.md", "    " + wide, 0},
+		{"a.md", "```\n" + wide + "\n```\n" + wide, 1},
+		{"third_party/a.md", wide, 0},
+	} {
+		found, err := checkColumns(fstest.MapFS{c.name: {Data: []byte(c.text)}})
+		if err != nil || len(found) != c.findings {
+			t.Errorf("%s %q: found %q, %v; want %d", c.name, c.text, found, err, c.findings)
+		}
+	}
+}
+
 func TestText(t *testing.T) {
 	machine := "see /" + "work/main"
 	for _, c := range []struct {
