@@ -71,6 +71,7 @@ func clientSaying(t *testing.T, body, frame func(io.Writer)) *agent.Client {
 // which was given up is not answered with the answer to another.
 func TestLink(t *testing.T) {
 	var links, others atomic.Int32
+	left := make(chan struct{})
 	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/link" {
 			others.Add(1)
@@ -88,7 +89,7 @@ func TestLink(t *testing.T) {
 			a := agent.Answer{Result: &agent.ExecuteResult{Outcome: agent.OK, Text: req.Code}}
 			switch req.Code {
 			case "late":
-				<-time.After(200 * time.Millisecond)
+				<-left
 			case "fault":
 				a = agent.Answer{Fault: agent.FaultOf(sandpool.Errorf(sandpool.Invalid, "", "code",
 					"no"))}
@@ -118,9 +119,16 @@ func TestLink(t *testing.T) {
 		{"empty", func(err error) bool { return err != nil }, 2},
 		{"e", nil, 3},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		patience := time.Minute
+		if tt.code == "late" {
+			patience = 100 * time.Millisecond
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		res, err := c.Execute(ctx, agent.ExecuteRequest{Code: tt.code})
 		cancel()
+		if tt.code == "late" {
+			close(left)
+		}
 		if tt.fits == nil && (err != nil || res.Text != tt.code) || tt.fits != nil &&
 			!tt.fits(err) || links.Load() != tt.links {
 			t.Errorf("%s: %q, %v, %d links, want %d", tt.code, res.Text, err, links.Load(),
@@ -439,7 +447,7 @@ func TestLinks(t *testing.T) {
 			results <- fmt.Sprint(res.Text, err)
 		}()
 	}
-	for deadline := time.Now().Add(10 * time.Second); open.Load() < callers-1 &&
+	for deadline := time.Now().Add(time.Minute); open.Load() < callers-1 &&
 		time.Now().Before(deadline); {
 		runtime.Gosched()
 	}
@@ -451,8 +459,7 @@ func TestLinks(t *testing.T) {
 	if got["channel<nil>"] != 1 || got["port<nil>"] != callers-1 {
 		t.Errorf("answers: %v", got)
 	}
-	for deadline := time.Now().Add(10 * time.Second); open.Load() > 4 &&
-		time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); open.Load() > 4 && time.Now().Before(deadline); {
 		runtime.Gosched()
 	}
 	if n := open.Load(); n != 4 {

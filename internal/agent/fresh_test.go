@@ -24,12 +24,12 @@ func likeFresh(t *testing.T, c *agent.Client) {
 		t.Errorf("differs from a new interpreter:\n%s\nerror %+v", res.Stdout, res.Error)
 	}
 	for code, want := range map[string]string{
-		"import socket; socket.gethostbyname(socket.gethostname())":                                                                "'127.0.1.1'",
-		"import multiprocessing, math\nwith multiprocessing.get_context('spawn').Pool(2) as p: r = p.map(math.sqrt, [1, 4, 9])\nr": "[1.0, 2.0, 3.0]",
-		"with multiprocessing.get_context('forkserver').Pool(2) as p: r = p.map(math.sqrt, [1, 4, 9])\nr":                          "[1.0, 2.0, 3.0]",
-		"import asyncio\nasync def f(): return 5\nloop = asyncio.get_event_loop(); loop.run_until_complete(f())":                   "5",
+		"import socket; socket.gethostbyname(socket.gethostname())":                                                                     "'127.0.1.1'",
+		"import multiprocessing, math\nwith multiprocessing.get_context('spawn').Pool(2) as p: r = p.map(math.sqrt, [1, 4, 9])\nr":      "[1.0, 2.0, 3.0]",
+		"import multiprocessing, math\nwith multiprocessing.get_context('forkserver').Pool(2) as p: r = p.map(math.sqrt, [1, 4, 9])\nr": "[1.0, 2.0, 3.0]",
+		"import asyncio\nasync def f(): return 5\nloop = asyncio.get_event_loop(); loop.run_until_complete(f())":                        "5",
 		"str(__doc__)": "'None'",
-		"import subprocess, time; begin = time.time(); r = subprocess.run(['pip', 'install', 'no-such-thing'], capture_output=True); time.time() - begin < 5, r.returncode": "(True, 1)",
+		"import subprocess; subprocess.run(['pip', 'install', 'no-such-thing'], capture_output=True).returncode": "1",
 	} {
 		if res := run(t, c, time.Minute, code); res.Text != want {
 			t.Errorf("%s: %s, want %s; error %+v", code, res.Text, want, res.Error)

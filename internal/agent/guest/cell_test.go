@@ -345,7 +345,7 @@ func TestOrder(t *testing.T) {
 			_, err := s.Execute(t.Context(), agent.ExecuteRequest{Code: code, Timeout: time.Minute})
 			results <- err
 		}()
-		<-time.After(30 * time.Millisecond) // the order of arrival is what is tested
+		<-time.After(250 * time.Millisecond) // the order of arrival is what is tested
 	}
 	for range n {
 		if err := <-results; err != nil {

@@ -3,6 +3,7 @@ package guest_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,14 +20,14 @@ func TestTimeout(t *testing.T) {
 		code string
 		want agent.Outcome
 	}{
-		{"time.sleep(60)", agent.TimeoutInterrupted},
+		{"time.sleep(600)", agent.TimeoutInterrupted},
 		{"while True: pass", agent.TimeoutInterrupted},
-		{"!sleep 60", agent.TimeoutInterrupted},
-		{"await __import__('asyncio').sleep(60)", agent.TimeoutInterrupted},
-		{"subprocess.run(['sleep', '60'])", agent.TimeoutInterrupted},
-		{"try:\n  time.sleep(60)\nexcept KeyboardInterrupt: print('caught')",
+		{"!sleep 600", agent.TimeoutInterrupted},
+		{"await __import__('asyncio').sleep(600)", agent.TimeoutInterrupted},
+		{"subprocess.run(['sleep', '600'])", agent.TimeoutInterrupted},
+		{"try:\n  time.sleep(600)\nexcept KeyboardInterrupt: print('caught')",
 			agent.TimeoutInterrupted},
-		{"print('x' * 10, flush=True); os.kill(os.getpid(), signal.SIGSTOP)\ntime.sleep(60)",
+		{"print('x' * 10, flush=True); os.kill(os.getpid(), signal.SIGSTOP)\ntime.sleep(600)",
 			agent.TimeoutInterrupted},
 		{"while True:\n  try: time.sleep(1)\n  except BaseException: pass", agent.TimeoutRestarted},
 		{"signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass", agent.TimeoutRestarted},
@@ -34,16 +35,12 @@ func TestTimeout(t *testing.T) {
 			agent.TimeoutRestarted},
 		{"import itertools; any(itertools.repeat(0))", agent.TimeoutRestarted},
 	} {
-		began := time.Now()
 		res := s.runFor(t, 300*time.Millisecond, c.code)
 		if res.Error != nil && strings.Contains(res.Error.Traceback, "sandpool") {
 			t.Errorf("%s: the traceback shows our insides: %s", c.code, res.Error.Traceback)
 		}
 		if res.Outcome != c.want {
 			t.Errorf("%s: %s, want %s: %+v", c.code, res.Outcome, c.want, res.Error)
-		}
-		if d := time.Since(began); d > 10*time.Second {
-			t.Errorf("%s: took %v", c.code, d)
 		}
 		lost := res.Outcome != agent.TimeoutInterrupted
 		if res.KernelRestarted != lost {
@@ -68,7 +65,7 @@ func TestInterrupt(t *testing.T) {
 	}
 	var res agent.ExecuteResult
 	err := s.ExecuteStream(t.Context(), agent.ExecuteRequest{
-		Code: "import time\nprint('go')\ntime.sleep(60)"}, func(ev agent.Event) error {
+		Code: "import time\nprint('go')\ntime.sleep(600)"}, func(ev agent.Event) error {
 		if ev.Stdout != "" {
 			return s.Interrupt(t.Context())
 		}
@@ -100,9 +97,9 @@ func TestDeath(t *testing.T) {
 		{"import ctypes, os\nif ctypes.CDLL(None).fork() == 0:\n  import time; time.sleep(100)\n" +
 			"os._exit(4)", "exited with code 4"},
 		{"import os; os.write(get_ipython().kernel.fd, b'\\xff\\xff\\xff\\xff' * 10); " +
-			"__import__('time').sleep(60)", ""},
+			"__import__('time').sleep(600)", ""},
 		{"import os, struct\nb = b'[' * 1000000\nos.write(get_ipython().kernel.fd, " +
-			"struct.pack('>I', len(b)) + b); __import__('time').sleep(60)", ""},
+			"struct.pack('>I', len(b)) + b); __import__('time').sleep(600)", ""},
 	} {
 		res := s.run(t, "print('before')\n"+c.code)
 		if res.Outcome != agent.KernelDied || res.Error == nil ||
@@ -291,15 +288,19 @@ func TestCancelledWhileQueued(t *testing.T) {
 	s := start(t)
 	done := make(chan error, 1)
 	go func() {
-		_, err := s.Execute(t.Context(), agent.ExecuteRequest{
-			Code: "import time; ran = []; time.sleep(1)"})
+		_, err := s.Execute(t.Context(), agent.ExecuteRequest{Code: "import os, time; ran = []; " +
+			"open('running', 'w').close()\nwhile not os.path.exists('go'): time.sleep(.01)",
+			Timeout: 10 * time.Minute})
 		done <- err
 	}()
-	<-time.After(200 * time.Millisecond)
+	s.awaitFile(t, "running")
 	short, cancel := contextFor(t, 200*time.Millisecond)
 	defer cancel()
 	if _, err := s.Execute(short, agent.ExecuteRequest{Code: "ran.append(1)"}); err == nil {
 		t.Error("the queued call has an answer")
+	}
+	if err := os.WriteFile(filepath.Join(s.data, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	if err := <-done; err != nil {
 		t.Fatal(err)

@@ -18,7 +18,7 @@ func (s *sandbox) awaitFile(t testing.TB, name string) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); <-tick.C {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); <-tick.C {
 		if _, err := os.Stat(filepath.Join(s.data, name)); err == nil {
 			return
 		}

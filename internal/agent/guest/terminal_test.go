@@ -42,7 +42,7 @@ func (s *shell) write(t testing.TB, text string) {
 // they print in two parts, so that their echo is not taken for it.
 func (s *shell) await(t testing.TB, want string) string {
 	t.Helper()
-	timer := time.AfterFunc(20*time.Second, func() { _ = s.Close() })
+	timer := time.AfterFunc(time.Minute, func() { _ = s.Close() })
 	defer timer.Stop()
 	buf := make([]byte, 4096)
 	for !strings.Contains(s.seen.String(), want) {
@@ -59,7 +59,7 @@ func (s *shell) await(t testing.TB, want string) string {
 // end reads to the end and returns what was read and how the shell ended.
 func (s *shell) end(t testing.TB) (string, agent.TerminalExit) {
 	t.Helper()
-	timer := time.AfterFunc(20*time.Second, func() { _ = s.Close() })
+	timer := time.AfterFunc(time.Minute, func() { _ = s.Close() })
 	defer timer.Stop()
 	out, err := io.ReadAll(s)
 	exit, ok := s.Exit()
@@ -77,7 +77,7 @@ func (s *sandbox) gone(t testing.TB, mark string) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	var left []agent.Process
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); <-tick.C {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); <-tick.C {
 		if left = s.find(t, mark); len(left) == 0 {
 			return
 		}
@@ -137,7 +137,7 @@ os.waitid(os.P_PID, keep[4].pid, os.WEXITED | os.WNOWAIT)`)
 		"[true]": func(p agent.Process) bool { return p.State == agent.ProcessEnded },
 	} {
 		found := s.find(t, mark)
-		for deadline := time.Now().Add(20 * time.Second); len(found) == 1 && !fits(found[0]) &&
+		for deadline := time.Now().Add(time.Minute); len(found) == 1 && !fits(found[0]) &&
 			time.Now().Before(deadline); {
 			<-time.After(20 * time.Millisecond) // a signal takes its time
 			found = s.find(t, mark)
@@ -353,7 +353,7 @@ func TestTerminalBounds(t *testing.T) {
 		"\x01\x00\x00\x00\x02ab", "\x01\x00\x00\x00\x04\xff\xff\xff\xff",
 		"\x02\x00\x00\x00\x02ab"} {
 		term, err := c.Terminal(t.Context(), size)
-		for deadline := time.Now().Add(20 * time.Second); sandpool.ClassOf(
+		for deadline := time.Now().Add(time.Minute); sandpool.ClassOf(
 			err) == sandpool.Unavailable && time.Now().Before(deadline); {
 			<-time.After(20 * time.Millisecond) // the last shell is gone before its place is free
 			term, err = c.Terminal(t.Context(), size)
@@ -364,7 +364,7 @@ func TestTerminalBounds(t *testing.T) {
 		if _, err := io.WriteString(conn, frame); err != nil {
 			t.Fatal(err)
 		}
-		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%q is not hung up on", frame)
 		}

@@ -46,11 +46,7 @@ func TestBoundedErrors(t *testing.T) {
 		{"class E(SyntaxError): pass\nraise E('s', ('f.py', 10**9, 10**9, 't' * 10_000_000))", "E",
 			""},
 	} {
-		began := time.Now()
 		res := s.run(t, c.code)
-		if took := time.Since(began); took > 15*time.Second {
-			t.Errorf("%s: took %v", c.code, took)
-		}
 		if res.Error == nil || c.name != "" && res.Error.Name != c.name ||
 			!strings.Contains(res.Error.Traceback, c.traceback) ||
 			len(res.Error.Traceback)+len(res.Error.Message) > 3<<20 ||
@@ -76,19 +72,17 @@ func TestInterruptedErrors(t *testing.T) {
 	s.run(t, "import time; kept = 1")
 	for _, c := range []struct{ code, name string }{
 		{"class E(Exception):\n  def __str__(self):\n    while True: pass\nraise E", "E"},
-		{"class E(Exception):\n  def __str__(self): time.sleep(60)\nraise E", "E"},
+		{"class E(Exception):\n  def __str__(self): time.sleep(600)\nraise E", "E"},
 		{"class E(Exception):\n  def _render_traceback_(self):\n    while True: pass\nraise E",
 			"E"},
 		{"class V:\n  def __repr__(self):\n    while True: pass\nV()", "KeyboardInterrupt"},
-		{"class V:\n  def _repr_html_(self): time.sleep(60)\nV()", "KeyboardInterrupt"},
-		{"get_ipython().events.register('post_execute', lambda: time.sleep(60))",
+		{"class V:\n  def _repr_html_(self): time.sleep(600)\nV()", "KeyboardInterrupt"},
+		{"get_ipython().events.register('post_execute', lambda: time.sleep(600))",
 			"KeyboardInterrupt"},
 	} {
-		began := time.Now()
 		res := s.runFor(t, 500*time.Millisecond, c.code)
-		if took := time.Since(began); res.Outcome != agent.TimeoutInterrupted || res.Error == nil ||
-			res.Error.Name != c.name || took > 15*time.Second {
-			t.Errorf("%s: %s after %v, error %+v", c.code, res.Outcome, took, res.Error)
+		if res.Outcome != agent.TimeoutInterrupted || res.Error == nil || res.Error.Name != c.name {
+			t.Errorf("%s: %s, error %+v", c.code, res.Outcome, res.Error)
 		}
 		s.run(t, "get_ipython().events.callbacks['post_execute'].clear()")
 		if res := s.run(t, "kept"); res.Text != "1" || res.KernelRestarted {
