@@ -36,6 +36,7 @@ type language struct {
 type runArguments struct {
 	EnvironmentID      string       `json:"environmentId"`
 	PythonCode         *string      `json:"pythonCode"`
+	JavaScriptCode     *string      `json:"javaScriptCode"`
 	Code               *string      `json:"code"`
 	ShellCommand       *string      `json:"shellCommand"`
 	ExecCommandAndArgs []string     `json:"execCommandAndArgs"`
@@ -80,6 +81,18 @@ func languages() []language {
 			},
 			shell:  true,
 			source: shellSource,
+		},
+		{
+			title:      "JavaScript",
+			launchName: "launchNodeEnvironment",
+			runName:    "runJavaScriptCodeInRemoteEnvironment",
+			description: "Run JavaScript or TypeScript in Node in an environment. Variables and files " +
+				"are kept between calls. The value of the last expression is in the result. Files are " +
+				"in /mnt/data.",
+			arguments: schema{"javaScriptCode": text("The code, of any number of lines.")},
+			required:  []string{"javaScriptCode"},
+			only:      []sandpool.ContainerType{sandpool.NodeLTS},
+			source:    nodeSource,
 		},
 	}
 }
@@ -195,10 +208,27 @@ func shellSource(kind sandpool.ContainerType, a runArguments) (x agent.ExecuteRe
 		x.Args = argv
 	case kind == sandpool.PythonLTS:
 		x.Code, err = viaPython(a.ShellCommand, argv)
+	case kind == sandpool.NodeLTS:
+		x.Code, err = viaNode(a.ShellCommand, argv)
 	default:
 		return x, notHere(kind, "shell commands")
 	}
 	return x, err
+}
+
+func nodeSource(kind sandpool.ContainerType, a runArguments) (x agent.ExecuteRequest, err error) {
+	code := a.JavaScriptCode
+	if code == nil {
+		code = a.Code
+	}
+	switch {
+	case code == nil:
+		return x, invalidArgument("javaScriptCode", "The argument javaScriptCode is missing; it is the code.")
+	case kind != sandpool.NodeLTS:
+		return x, notHere(kind, "JavaScript")
+	}
+	x.Code = *code
+	return x, nil
 }
 
 func notHere(kind sandpool.ContainerType, what string) error {
@@ -233,6 +263,32 @@ func viaPython(script *string, argv []string) (string, error) {
 		return "", err
 	}
 	return `__import__("subprocess").run(` + string(list) + given + `).returncode`, nil
+}
+
+// viaNode is viaPython for Node.
+func viaNode(script *string, argv []string) (string, error) {
+	given := `stdio: ["ignore", "inherit", "inherit"]`
+	switch {
+	case script != nil && len(*script) > maxArgument:
+		argv = []string{"bash", "-s"}
+		text, err := json.Marshal(*script)
+		if err != nil {
+			return "", err
+		}
+		given = `stdio: ["pipe", "inherit", "inherit"], input: ` + string(text)
+	case script != nil:
+		argv = []string{"bash", "-c", *script}
+	}
+	name, err := json.Marshal(argv[0])
+	if err != nil {
+		return "", err
+	}
+	rest, err := json.Marshal(argv[1:])
+	if err != nil {
+		return "", err
+	}
+	return `((r) => { if (r.error) throw r.error; return r.status ?? 128 })(require("child_process")` +
+		`.spawnSync(` + string(name) + `, ` + string(rest) + `, {` + given + `}))`, nil
 }
 
 // environment returns the session that an argument names: the one of the MCP session if it names

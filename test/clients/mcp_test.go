@@ -19,6 +19,7 @@ const (
 	tools = "tools"
 	other = "other"
 	shell = "shell" // of type Shell
+	node  = "node"  // of type NodeLTS
 )
 
 // TestMCP has the SDKs of the Model Context Protocol, and its conformance suite, use a server as
@@ -67,12 +68,16 @@ func TestMCP(t *testing.T) {
 			t.Parallel()
 			s.goSDK(t)
 		})
+		t.Run("go, a sign of life", func(t *testing.T) {
+			t.Parallel()
+			s.alive(t)
+		})
 	})
 	for _, version := range []string{"2025-11-25", "2026-07-28"} {
 		t.Run("conformance "+version, func(t *testing.T) { s.conformance(t, modules, version) })
 	}
 	t.Run("refusals", s.refusals)
-	t.Run("shell pool", s.shellPool)
+	t.Run("languages", s.languages)
 	t.Run("crowd", s.crowd)
 }
 
@@ -82,6 +87,7 @@ func (s *server) makeTools(t *testing.T) {
 	s.makePool(t, tools, 3, 60)
 	s.makePool(t, other, 0, 1)
 	s.makePoolOf(t, sandpool.Shell, shell, 1, 5)
+	s.makePoolOf(t, sandpool.NodeLTS, node, 1, 5)
 	on := true
 	patch := api.SessionPool{
 		Properties: &api.SessionPoolProperties{

@@ -134,33 +134,82 @@ func (s *server) goSDK(t *testing.T) {
 	}
 }
 
-// shellPool checks the tools of a pool of type Shell: its shell is one from call to call, and
-// Python runs there too, in processes of its own.
-func (s *server) shellPool(t *testing.T) {
-	url, token := s.endpoints[shell]+"/mcp", "Bearer "+s.token(t, "session-executor")
-	for _, tt := range []struct{ tool, arguments, want string }{
-		{"runShellCommandInRemoteEnvironment",
-			`{"shellCommand":"cd /tmp; x=5; echo out; echo err >&2; false"}`,
+// languages checks the tools of pools of other types. The shell of a Shell pool is one from call to
+// call, and Python runs there too, in processes of its own; a Node pool has JavaScript besides.
+func (s *server) languages(t *testing.T) {
+	const run, python = "runShellCommandInRemoteEnvironment", "runPythonCodeInRemoteEnvironment"
+	const javaScript = "runJavaScriptCodeInRemoteEnvironment"
+	token := "Bearer " + s.token(t, "session-executor")
+	for _, tt := range []struct{ pool, tool, arguments, want string }{
+		{shell, run, `"shellCommand":"cd /tmp; x=5; echo out; echo err >&2; false"`,
 			`"stdout":"out\n","stderr":"err\n","exitCode":1`},
-		{"runShellCommandInRemoteEnvironment", `{"shellCommand":"echo $x $PWD"}`,
-			`"stdout":"5 /tmp\n"`},
-		{"runShellCommandInRemoteEnvironment", `{"execCommandAndArgs":["printf","%s","a  b"]}`,
+		{shell, run, `"shellCommand":"echo $x $PWD"`, `"stdout":"5 /tmp\n"`},
+		{shell, run, `"execCommandAndArgs":["printf","%s","a  b"]`,
 			`"stdout":"a  b","stderr":"","exitCode":0`},
-		{"runPythonCodeInRemoteEnvironment", `{"pythonCode":"print(6*7)"}`, `"stdout":"42\n"`},
-		{"runPythonCodeInRemoteEnvironment", `{"pythonCode":"1/0"}`, `ZeroDivisionError`},
-		{"runPythonCodeInRemoteEnvironment", `{"pythonCode":"1/0"}`, `"isError":true`},
-		{"listFiles", `{}`, `"files":[]`},
+		{shell, python, `"pythonCode":"print(6*7)"`, `"stdout":"42\n"`},
+		{shell, python, `"pythonCode":"1/0"`, `ZeroDivisionError`},
+		{shell, python, `"pythonCode":"1/0"`, `"isError":true`},
+		{shell, javaScript, `"javaScriptCode":"1"`, `ToolNotSupported`},
+		{node, javaScript, `"javaScriptCode":"console.log('hi'); const x = 6; x * 7"`,
+			`"stdout":"hi\n","stderr":"","result":42`},
+		{node, javaScript, `"javaScriptCode":"x"`, `"result":6`},
+		{node, javaScript, `"javaScriptCode":"throw new Error('no')"`,
+			`"errorName":"Error","errorMessage":"no"`},
+		{node, run, `"shellCommand":"echo out; echo err >&2; exit 3"`,
+			`"stdout":"out\n","stderr":"err\n","exitCode":3`},
+		{node, run, `"shellCommand":"# ` + strings.Repeat("x", 200_000) + `\nprintf done"`,
+			`"stdout":"done"`},
+		{node, python, `"pythonCode":"1"`, `ToolNotSupported`},
 	} {
-		arguments := `{"environmentId":"shell-1",` + tt.arguments[1:]
-		if tt.arguments == "{}" {
-			arguments = `{"environmentId":"shell-1"}`
-		}
 		body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tt.tool +
-			`","arguments":` + arguments + `}}`
-		if status, _, text := s.post(t, "POST", url, body, "Authorization", token); status != 200 ||
-			!strings.Contains(text, tt.want) {
-			t.Errorf("%s %s: %d %s; want %s", tt.tool, tt.arguments, status, text, tt.want)
+			`","arguments":{"environmentId":"lang-1",` + tt.arguments + `}}}`
+		status, _, text := s.post(t, "POST", s.endpoints[tt.pool]+"/mcp", body, "Authorization", token)
+		if status != 200 || !strings.Contains(text, tt.want) {
+			t.Errorf("%s: %s %.200s: %d %s; want %s",
+				tt.pool, tt.tool, tt.arguments, status, text, tt.want)
 		}
+	}
+	for pool, want := range map[string]bool{shell: false, node: true} {
+		list := `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
+		_, _, text := s.post(t, "POST", s.endpoints[pool]+"/mcp", list, "Authorization", token)
+		if strings.Contains(text, javaScript) != want || !strings.Contains(text, python) {
+			t.Errorf("the tools of %s are %s", pool, text)
+		}
+	}
+}
+
+// alive checks that code which says nothing shows that it runs, and that it ends when its call is
+// cancelled.
+func (s *server) alive(t *testing.T) {
+	beats := make(chan string, 100)
+	hear := func(_ context.Context, r *sdk.ProgressNotificationClientRequest) {
+		beats <- r.Params.Message
+	}
+	c := s.connectMCP(t, &sdk.ClientOptions{ProgressNotificationHandler: hear})
+	env := "alive-" + fmt.Sprint(time.Now().UnixNano())
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		arguments := map[string]any{"environmentId": env, "pythonCode": "import time\ntime.sleep(200)"}
+		_, err := runPython(ctx, c, arguments, map[string]any{"progressToken": "p2"})
+		ended <- err
+	}()
+	select {
+	case message := <-beats:
+		if message != "" {
+			t.Errorf("code that says nothing says %q", message)
+		}
+	case <-time.After(scriptTime):
+		t.Fatal("there is no sign of life")
+	}
+	cancel()
+	if err := <-ended; err == nil {
+		t.Error("a call that was cancelled has a result")
+	}
+	arguments := map[string]any{"environmentId": env, "pythonCode": "6 * 7"}
+	if out, err := runPython(t.Context(), c, arguments, nil); err != nil || out["result"] != 42.0 {
+		t.Errorf("after it: %v, %v", out, err)
 	}
 }
 
