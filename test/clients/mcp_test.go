@@ -84,7 +84,7 @@ func TestMCP(t *testing.T) {
 // makeTools makes the pools, with keys.
 func (s *server) makeTools(t *testing.T) {
 	t.Helper()
-	s.makePool(t, tools, 3, 60)
+	s.makePool(t, tools, 3, 200) // what all of them use together stays until the end
 	s.makePool(t, other, 0, 1)
 	s.makePoolOf(t, sandpool.Shell, shell, 1, 5)
 	s.makePoolOf(t, sandpool.NodeLTS, node, 1, 5)

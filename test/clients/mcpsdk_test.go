@@ -88,7 +88,8 @@ func runPython(
 	}
 	structured, ok := r.StructuredContent.(map[string]any)
 	if !ok || r.IsError {
-		return nil, fmt.Errorf("the result is %+v", r)
+		text, _ := json.Marshal(r.Content)
+		return nil, fmt.Errorf("the result is %s", text)
 	}
 	return structured, nil
 }
