@@ -30,7 +30,7 @@ func CheckHost(cfg Config) []sandbox.Requirement {
 	checks := []func() sandbox.Requirement{
 		checkUser, checkMachine, checkKernel, checkBinary,
 		func() sandbox.Requirement { return checkCgroups(cfg.CgroupParent) },
-		checkNamespaces, checkSeccomp, checkPtrace, checkPrograms, checkGVisor,
+		checkUsers, checkNamespaces, checkCode, checkSeccomp, checkPtrace, checkPrograms, checkGVisor,
 		func() sandbox.Requirement { return checkStore(cfg.Root) },
 		func() sandbox.Requirement { return checkSpace(cfg.Root) },
 		func() sandbox.Requirement { return checkSnapshots(cfg.Root) },
@@ -78,6 +78,50 @@ func checkUser() sandbox.Requirement {
 	uid := os.Geteuid()
 	return requirement("root", uid == 0, fmt.Sprintf("user %d", uid),
 		"Run the server as root: it makes cgroups and namespaces. Sandboxes themselves run as nobody.")
+}
+
+// checkUsers looks for who sandboxes are: a user namespace with root alone, as PrivateUsers=yes of a
+// systemd unit makes, lets nobody become another user.
+func checkUsers() sandbox.Requirement {
+	var lacking []string
+	for _, file := range []string{"uid_map", "gid_map"} {
+		text, err := kernfile.Text("/proc/self/" + file)
+		if err == nil && !inMap(text, nobody) {
+			lacking = append(lacking, file)
+		}
+	}
+	detail := fmt.Sprintf("root and nobody (%d)", nobody)
+	if len(lacking) > 0 {
+		detail = fmt.Sprintf("the user namespace has no %d (%s)", nobody, strings.Join(lacking, ", "))
+	}
+	return requirement("users", len(lacking) == 0, detail,
+		"Start the server outside of the user namespace (in a systemd unit, without PrivateUsers=), or have it map all users.")
+}
+
+// inMap says whether a user is in a map of a user namespace (user_namespaces(7)).
+func inMap(text string, id int) bool {
+	for line := range strings.Lines(text) {
+		var first, outside, count int
+		if _, err := fmt.Sscan(line, &first, &outside, &count); err == nil && first <= id && id-first < count {
+			return true
+		}
+	}
+	return false
+}
+
+// checkCode makes a page that was written executable, as gVisor does for code that it makes itself.
+func checkCode() sandbox.Requirement {
+	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err == nil {
+		page[0] = 0xc3 // which is never run
+		err = errors.Join(unix.Mprotect(page, unix.PROT_READ|unix.PROT_EXEC), unix.Munmap(page))
+	}
+	detail := "allowed"
+	if err != nil {
+		detail = err.Error()
+	}
+	return requirement("code made at run time", err == nil, detail,
+		"Let the server make memory executable (in a systemd unit, without MemoryDenyWriteExecute=).")
 }
 
 func checkMachine() sandbox.Requirement {

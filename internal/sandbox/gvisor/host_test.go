@@ -42,6 +42,17 @@ func TestMissing(t *testing.T) {
 	}
 }
 
+func TestInMap(t *testing.T) {
+	for text, want := range map[string]bool{
+		"         0          0 4294967295": true, "0 0 1": false, "0 1000 1\n65534 65534 1": true,
+		"0 100000 65536": true, "0 100000 65534": false, "": false, "x": false,
+	} {
+		if got := inMap(text, nobody); got != want {
+			t.Errorf("inMap(%q) = %v", text, got)
+		}
+	}
+}
+
 func TestKernelAtLeast(t *testing.T) {
 	for release, want := range map[string]bool{
 		"5.10.0-28-amd64": true, "5.9.16": false, "6.1": true, "4.19.300": false, "10.0-rc1": true, "": false, "x.y": false,

@@ -41,6 +41,8 @@ func lacking(err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return &Lack{err, "Enable the controllers " + fmt.Sprint(controllers()) +
 			" in the group above (in a systemd unit, Delegate=yes)."}
+	case errors.Is(err, unix.ENOSYS):
+		return &Lack{err, "Have nothing filter the server's system calls (in a systemd unit, neither RestrictNamespaces= nor SystemCallFilter=)."}
 	case errors.Is(err, unix.ENOSPC):
 		return &Lack{err, "The machine has no room for more cgroups: end what holds them, or " +
 			"raise cgroup.max.descendants of the groups above."}
