@@ -20,6 +20,7 @@ type Cmd struct {
 	Update updateCmd `cmd:"" help:"Change some settings of a pool."`
 	Delete deleteCmd `cmd:"" help:"Delete a pool and end its sessions."`
 	Status statusCmd `cmd:"" help:"Show what the sandboxes of a pool are doing and what they use."`
+	Egress egressCmd `cmd:"" help:"Show and try what the sandboxes of a pool may reach."`
 	MCPKey keyCmd    `cmd:"" name:"mcp-key" help:"Show the key of a pool's MCP endpoint, or replace it."`
 }
 

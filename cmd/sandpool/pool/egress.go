@@ -1,0 +1,91 @@
+package pool
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/sandpool/sandpool/cmd/sandpool/console"
+)
+
+// egressCmd groups the commands about what sandboxes reach.
+type egressCmd struct {
+	Show egressShowCmd `cmd:"" help:"Show what the sandboxes of a pool may reach, and what they were refused."`
+	Test egressTestCmd `cmd:"" help:"Say whether the sandboxes of a pool may reach HOST:PORT, and why. The exit code is 1 if not."`
+}
+
+type egressShowCmd struct{ naming }
+
+// Run shows a policy, and the last refusals.
+func (c *egressShowCmd) Run(ctx context.Context, a *console.App) error {
+	name, err := c.name()
+	if err != nil {
+		return err
+	}
+	cl, err := a.Client()
+	if err != nil {
+		return err
+	}
+	p, err := cl.Egress(ctx, name, "", "")
+	if err != nil || a.JSON() {
+		if err == nil {
+			err = a.PrintJSON(p)
+		}
+		return err
+	}
+	t := console.Table{Heading: []string{"STATUS", "ALLOW", "DENY", "CONNECTIONS", "BANDWIDTH"}}
+	row := []string{p.Status, strings.Join(p.Allow, " "), strings.Join(p.Deny, " "), "", p.Bandwidth}
+	if len(p.Allow) == 0 && p.MaxConnections != nil {
+		row[1] = "(public)"
+	}
+	if p.MaxConnections != nil {
+		row[3] = strconv.FormatInt(*p.MaxConnections, 10)
+	}
+	t.Add(row...)
+	if err := t.Write(a.Stdout); err != nil {
+		return err
+	}
+	status, err := cl.PoolStatus(ctx, name)
+	if err != nil || status.Egress == nil || len(status.Egress.Recent) == 0 {
+		return err
+	}
+	a.Say("refused: %d packets and %d names; the last:", status.Egress.Packets, status.Egress.Names)
+	for _, r := range status.Egress.Recent {
+		port := ""
+		if r.Port != 0 {
+			port = ":" + strconv.Itoa(r.Port)
+		}
+		a.Say("  %s  %s %s%s  %d times  %s", r.Time, r.Protocol, console.Printable(r.Host), port, r.Count, console.Printable(r.Reason))
+	}
+	return nil
+}
+
+type egressTestCmd struct {
+	Pool        string `arg:"" help:"Name of the pool."`
+	Destination string `arg:"" name:"host:port" help:"Where to."`
+	Protocol    string `help:"tcp or udp." default:"tcp"`
+}
+
+// Run says what would happen.
+func (c *egressTestCmd) Run(ctx context.Context, a *console.App) error {
+	cl, err := a.Client()
+	if err != nil {
+		return err
+	}
+	p, err := cl.Egress(ctx, c.Pool, c.Destination, c.Protocol)
+	if err != nil {
+		return err
+	}
+	if a.JSON() {
+		err = a.PrintJSON(p.Test)
+	} else {
+		t := console.Table{Heading: []string{"DESTINATION", "PROTOCOL", "ALLOWED", "ADDRESSES"}}
+		t.Add(p.Test.Destination, p.Test.Protocol, strconv.FormatBool(p.Test.Allowed), strings.Join(p.Test.Addresses, " "))
+		err = t.Write(a.Stdout)
+		a.Say("%s", console.Printable(p.Test.Reason))
+	}
+	if err == nil && !p.Test.Allowed {
+		return console.ExitError(1)
+	}
+	return err
+}
