@@ -394,3 +394,42 @@ func TestForeignReload(t *testing.T) {
 		t.Error("a new address of the host is reached")
 	}
 }
+
+// Names cannot make the gateway hold more than it says, and say so.
+func TestTooManyNames(t *testing.T) {
+	w := newWorld(t)
+	n := openNet(t, t.TempDir())
+	b := w.join(n, "a", enabled("*.example.com"))
+	var many []netip.Addr
+	for i := range 2 * maxLearned {
+		many = append(many, netip.AddrFrom4([4]byte{93, 184, byte(i >> 8), byte(i)}))
+	}
+	if err := n.gate.Open(b.link.Addr, "a.example.com", many, time.Minute); err == nil || len(n.shares["a"].learned) > 0 {
+		t.Errorf("%d addresses are open, %v", len(n.shares["a"].learned), err)
+	}
+	must(t, n.gate.Open(b.link.Addr, "a.example.com", many[:maxLearned], time.Minute))
+	must(t, n.gate.Open(b.link.Addr, "a.example.com", nil, time.Minute))
+	if err := n.gate.Open(b.link.Addr, "b.example.com", many[maxLearned:][:1], time.Minute); err == nil {
+		t.Error("one more is open")
+	}
+}
+
+// A server that comes back to thousands of sandboxes writes the rules of all of them.
+func TestManyShares(t *testing.T) {
+	newWorld(t)
+	n := openNet(t, t.TempDir())
+	must(t, n.ensure())
+	var shares []*share
+	for i := range uint16(3000) {
+		s := newShare("x")
+		s.Addr = addressOf(firstIndex + i)
+		must(t, s.setNetwork(enabled(fmt.Sprintf("8.8.8.%d", i%50))))
+		shares = append(shares, s)
+	}
+	must(t, n.gate.table.rebuild(shares, nil, nil))
+	list, err := n.gate.table.conn.GetSetElements(n.gate.table.policy)
+	must(t, err)
+	if len(list) != len(shares) {
+		t.Errorf("the rules of %d sandboxes are there", len(list))
+	}
+}

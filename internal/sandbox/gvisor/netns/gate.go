@@ -72,7 +72,7 @@ func openGate(n *Net) (_ *gate, err error) {
 	if g.links, err = newHandle(g.ns); err != nil {
 		return nil, err
 	}
-	conn, err := nftables.New(nftables.WithNetNSFd(int(g.ns.Fd())), nftables.AsLasting())
+	conn, err := nftables.New(nftables.WithNetNSFd(int(g.ns.Fd())), nftables.AsLasting(), nftables.WithSockOptions(roomy))
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}

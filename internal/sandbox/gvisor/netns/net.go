@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/egress"
@@ -33,12 +34,14 @@ type Net struct {
 	cfg    Config
 	ground *egress.Ground
 
-	mu     sync.Mutex // guards what follows, and orders what is done to the gateway
-	gate   *gate      // nil while there is none
-	shares map[sandbox.ID]*share
-	byAddr map[netip.Addr]*share
-	last   uint16 // the index that was given last
-	closed bool
+	mu      sync.Mutex // guards what follows, and orders what is done to the gateway
+	gate    *gate      // nil while there is none
+	shares  map[sandbox.ID]*share
+	byAddr  map[netip.Addr]*share
+	last    uint16                // the index that was given last
+	counts  map[netip.Addr]uint64 // refused packets
+	counted time.Time             // when they were read
+	closed  bool
 }
 
 // Open takes over what an earlier process has left. dirs are the directories of the sandboxes that
@@ -132,9 +135,21 @@ func (n *Net) Join(id sandbox.ID, dir string, pid int, want sandpool.Network) (*
 	}
 	n.shares[id], n.byAddr[s.Addr] = s, s
 	if err := n.gate.table.commit("add the sandbox's rules", n.gate.table.addShare(s)); err != nil {
+		n.disown(s)
 		return nil, err
 	}
 	return n.gate.join(s, pid)
+}
+
+// disown forgets that the table has the chain of a policy, after an error that left it as it was,
+// unless another sandbox has the policy. The caller holds mu.
+func (n *Net) disown(s *share) {
+	for _, other := range n.shares {
+		if other.ID != s.ID && other.policy.Key() == s.policy.Key() {
+			return
+		}
+	}
+	n.gate.table.disown(s.policy)
 }
 
 // allot finds an address for s: the next one, so that a link which lingers after its sandbox does
@@ -181,6 +196,7 @@ func (n *Net) Change(id sandbox.ID, dir string, want sandpool.Network) error {
 	}
 	errs := []error{t.removeShare(old), t.addShare(s)}
 	if err := t.commit("change the sandbox's rules", errs...); err != nil {
+		n.disown(s)
 		return err
 	}
 	n.shares[id], n.byAddr[s.Addr] = s, s
@@ -256,8 +272,14 @@ func (n *Net) forgetShare(s *share) {
 	if s != nil {
 		delete(n.shares, s.ID)
 		delete(n.byAddr, s.Addr)
+		if n.gate != nil {
+			n.gate.resolver.Forget(s.Addr)
+		}
 	}
 }
+
+// countLife is how old the count of refused packets may be.
+const countLife = 500 * time.Millisecond
 
 // Refusals says what a sandbox was refused.
 func (n *Net) Refusals(_ context.Context, id sandbox.ID) (sandpool.Refusals, error) {
@@ -267,10 +289,13 @@ func (n *Net) Refusals(_ context.Context, id sandbox.ID) (sandpool.Refusals, err
 	if s == nil || n.gate == nil {
 		return sandpool.Refusals{}, nil
 	}
-	packets, err := n.gate.table.refusals(s.Addr)
-	if err != nil {
-		return sandpool.Refusals{}, fmt.Errorf("count what %q was refused: %w", id, err)
+	if now := time.Now(); now.Sub(n.counted) > countLife { // whoever asks, asks of all sandboxes
+		counts, err := n.gate.table.refusals()
+		if err != nil {
+			return sandpool.Refusals{}, fmt.Errorf("count what sandboxes were refused: %w", err)
+		}
+		n.counts, n.counted = counts, now
 	}
 	names, recent := s.log.Read()
-	return sandpool.Refusals{Packets: int64(packets), Names: names, Recent: recent}, nil
+	return sandpool.Refusals{Packets: int64(n.counts[s.Addr]), Names: names, Recent: recent}, nil
 }

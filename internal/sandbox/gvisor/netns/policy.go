@@ -132,3 +132,6 @@ func (t *table) dropPolicy(p egress.Policy) {
 	}
 	delete(t.pass, name)
 }
+
+// disown forgets the chain of a policy that no sandbox has: the next one with it adds it again.
+func (t *table) disown(p egress.Policy) { delete(t.pass, "policy-"+p.Key()) }

@@ -117,9 +117,14 @@ func (g *gate) Open(sandbox netip.Addr, name string, list []netip.Addr, life tim
 		return errors.New("the policy has changed")
 	}
 	now := time.Now()
+	s.tidy(now)
+	grants := s.policy.Grants(name)
+	if len(s.learned)+len(grants)*len(list) > maxLearned {
+		return fmt.Errorf("the sandbox has %d addresses of names open, of at most %d", len(s.learned), maxLearned)
+	}
 	until := now.Add(life)
 	var add, had []named
-	for _, grant := range s.policy.Grants(name) {
+	for _, grant := range grants {
 		for _, a := range list {
 			old, renewed := s.opened(a, grant, now)
 			if renewed && until.Before(old.Add(time.Second)) {
@@ -132,10 +137,6 @@ func (g *gate) Open(sandbox netip.Addr, name string, list []netip.Addr, life tim
 			}
 			s.learned[grantOf{name, a, grant}] = until
 		}
-	}
-	s.tidy(now)
-	if len(s.learned) > maxLearned {
-		return fmt.Errorf("the sandbox has more than %d addresses of names open", maxLearned)
 	}
 	if len(add) == 0 {
 		return nil

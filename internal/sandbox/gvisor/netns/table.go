@@ -11,6 +11,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool/internal/egress"
@@ -105,6 +106,15 @@ func (t *table) rebuild(shares []*share, host []netip.Addr, keep []named) error 
 		errs = append(errs, t.addNamed(n))
 	}
 	return t.commit("write the gateway's rules", errs...)
+}
+
+// batchBuffer holds a transaction and the kernel's answer to each part of it: some 300 bytes for each of
+// a few hundred thousand elements.
+const batchBuffer = 64 << 20
+
+// roomy gives a socket buffers for large transactions.
+func roomy(conn *netlink.Conn) error {
+	return errors.Join(conn.SetReadBuffer(batchBuffer), conn.SetWriteBuffer(batchBuffer))
 }
 
 // commit sends the batch.
@@ -350,18 +360,19 @@ func (t *table) dropCounters(s *share) {
 	}
 }
 
-// refusals returns how many packets of a sandbox were refused.
-func (t *table) refusals(addr netip.Addr) (uint64, error) {
+// refusals returns how many packets of each sandbox were refused.
+func (t *table) refusals() (map[netip.Addr]uint64, error) {
 	list, err := t.conn.GetSetElements(t.refused)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return 0, err
+		return nil, err
 	}
+	counts := map[netip.Addr]uint64{}
 	for _, e := range list {
-		if got, ok := netip.AddrFromSlice(e.Key); ok && got == addr && e.Counter != nil {
-			return e.Counter.Packets, nil
+		if a, ok := netip.AddrFromSlice(e.Key); ok && e.Counter != nil {
+			counts[a] = e.Counter.Packets
 		}
 	}
-	return 0, nil
+	return counts, nil
 }
 
 // learnedSets are those that names fill.
