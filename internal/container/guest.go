@@ -27,6 +27,8 @@ type Images interface {
 type Options struct {
 	// Limits fills what a pool leaves open with the server's defaults. Required.
 	Limits func(sandpool.Resources) sandpool.Resources
+	// Server tells this server's pools from those of others that share the images. Required.
+	Server string
 	// Pulled is told when the image of a pool has come from its registry. It may be nil.
 	Pulled func(id sandpool.PoolID, bytes int64, took time.Duration)
 }
@@ -42,8 +44,8 @@ type Containers struct {
 
 // New returns a Containers. Neither images nor o.Limits may be nil.
 func New(images Images, o Options) (*Containers, error) {
-	if images == nil || o.Limits == nil {
-		return nil, errors.New("new containers: the images or Options.Limits is nil")
+	if images == nil || o.Limits == nil || o.Server == "" {
+		return nil, errors.New("new containers: the images, Options.Limits or Options.Server is missing")
 	}
 	return &Containers{images: images, options: o, pulls: map[string]oci.Progress{}}, nil
 }

@@ -75,7 +75,7 @@ func (c *Containers) fetch(ctx context.Context, p sandpool.Pool, secrets sandpoo
 			return image.Image{}, err
 		}
 	}
-	img, err := c.pull(ctx, p.ID, oci.Request{Pinned: at, Reference: p.Spec.Image, User: User(p.ID), Credentials: cred})
+	img, err := c.pull(ctx, p.ID, oci.Request{Pinned: at, Reference: p.Spec.Image, User: User(c.options.Server, p.ID), Credentials: cred})
 	if err == nil && img.Config == nil {
 		err = sandpool.Errorf(sandpool.Invalid, oci.CodeNotImage, "image", "%s says nothing of a process to run.", p.Spec.Image)
 	}
@@ -95,8 +95,9 @@ func credentials(r sandpool.Registry, ref oci.Reference, secrets sandpool.Secret
 	return oci.Credentials{Username: r.Username, Password: password.Reveal()}, nil
 }
 
-// User is how the image store knows that a pool uses an image.
-func User(id sandpool.PoolID) string { return userPrefix + id.Key() }
+// User is how the image store knows that a pool of a server uses an image. Servers that share the
+// store may have pools of the same name.
+func User(server string, id sandpool.PoolID) string { return userPrefix + server + " " + id.Key() }
 
 // startup is the check by which a new sandbox is ready: the pool's Startup probe, or a connection
 // to the target port.

@@ -12,36 +12,43 @@ import (
 // userPrefix begins the names of pools as users of images.
 const userPrefix = "pool "
 
-// Tidy tells the store which images pools use now, and removes the container images that nothing
-// uses and nothing has asked for in the time of keep: those of deleted pools, and what a changed
-// pool has left when its last session has ended. Images that were built here or loaded from a file
-// are not removed: no registry has them.
+// Tidy tells the store which images the pools of a server use now, and removes the container images
+// that nothing uses and nothing has asked for in the time of keep: those of deleted pools, and what a
+// changed pool has left when its last session has ended. Images that were built here or loaded from a
+// file are not removed: no registry has them.
+//
+// A store that is shared has users that this server does not know, which stay; nothing is removed
+// from it but by "sandpool image prune". In any other store whoever is no pool of this server is gone.
 //
 // A pool that is being changed has claimed an image that its row does not name yet. That image
 // was asked for just now, so keep, which must be longer than a change may take, protects it.
-func Tidy(store *image.Store, pools []sandpool.Pool, keep time.Duration) ([]image.Image, error) {
-	used := map[string]string{}
-	for _, p := range pools {
-		if p.Spec.Kind == sandpool.CustomContainer {
-			used[User(p.ID)] = p.ImageDigest
-		}
-	}
+func Tidy(store *image.Store, server string, shared bool, pools []sandpool.Pool, keep time.Duration) ([]image.Image, error) {
 	users, err := store.Users()
 	if err != nil {
 		return nil, err
 	}
+	exists := map[string]bool{}
+	for _, p := range pools {
+		user := User(server, p.ID)
+		if exists[user] = p.Spec.Kind == sandpool.CustomContainer; !exists[user] || p.ImageDigest == "" {
+			continue
+		}
+		if !shared || slices.Contains(users, user) {
+			if err := store.Use(user, p.ImageDigest); err != nil {
+				return nil, err
+			}
+		}
+	}
 	for _, user := range users {
-		digest, exists := used[user]
-		switch {
-		case !strings.HasPrefix(user, userPrefix):
-		case !exists:
-			err = store.Use(user)
-		case digest != "":
-			err = store.Use(user, digest)
+		own := strings.HasPrefix(user, userPrefix+server+" ") || !shared && strings.HasPrefix(user, userPrefix)
+		if own && !exists[user] {
+			if err := store.Use(user); err != nil {
+				return nil, err
+			}
 		}
-		if err != nil {
-			return nil, err
-		}
+	}
+	if shared {
+		return nil, nil
 	}
 	return store.Prune(func(i image.Image) bool {
 		local := slices.ContainsFunc(i.References, func(r string) bool {

@@ -52,12 +52,12 @@ func TestTidy(t *testing.T) {
 	}
 	kept, changed, making, gone := pool("kept", "1"), pool("changed", "3"), pool("making",
 		""), pool("gone", "")
-	put("1", image.Claim{User: container.User(kept.ID)}, false)
-	put("2", image.Claim{User: container.User(changed.ID)}, false) // what it used before
-	put("3", image.Claim{User: container.User(changed.ID)}, false)
-	put("4", image.Claim{User: container.User(making.ID)}, false)
-	put("5", image.Claim{User: container.User(gone.ID)}, false)
-	put("6", image.Claim{User: container.User(gone.ID)}, true)
+	put("1", image.Claim{User: container.User("here", kept.ID)}, false)
+	put("2", image.Claim{User: container.User("here", changed.ID)}, false) // what it used before
+	put("3", image.Claim{User: container.User("here", changed.ID)}, false)
+	put("4", image.Claim{User: container.User("here", making.ID)}, false)
+	put("5", image.Claim{User: container.User("here", gone.ID)}, false)
+	put("6", image.Claim{User: container.User("here", gone.ID)}, true)
 	put("7", image.Claim{Reference: "docker.io/library/ahead:1"}, true) // pulled ahead
 	put("8", image.Claim{Reference: "local:web"}, false)
 	put("9", image.Claim{User: "somebody else"}, false)
@@ -71,7 +71,19 @@ func TestTidy(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	removed, err := container.Tidy(store, []sandpool.Pool{kept, changed, making}, 24*time.Hour)
+	there := container.User("there", gone.ID)
+	put("5", image.Claim{User: there}, false) // another server's pool of the same name
+	removed, err := container.Tidy(store, "here", true, []sandpool.Pool{kept, changed, making}, 24*time.Hour)
+	if err != nil || len(removed) > 0 {
+		t.Errorf("%d images of a shared store are removed, %v", len(removed), err)
+	}
+	users, err := store.Users()
+	if err != nil || slices.Contains(users, container.User("here", gone.ID)) || !slices.Contains(users, there) ||
+		!slices.Contains(users, container.User("here", kept.ID)) {
+		t.Errorf("users of a shared store: %v, %v", users, err)
+	}
+
+	removed, err = container.Tidy(store, "here", false, []sandpool.Pool{kept, changed, making}, 24*time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +98,7 @@ func TestTidy(t *testing.T) {
 	if _, err := os.Stat(built.Path); err != nil {
 		t.Errorf("what a build has replaced is gone: %v", err)
 	}
-	if users, err := store.Users(); err != nil || slices.Contains(users, container.User(gone.ID)) ||
+	if users, err := store.Users(); err != nil || slices.Contains(users, container.User("here", gone.ID)) ||
 		len(users) != 4 {
 		t.Errorf("users %v, %v", users, err)
 	}

@@ -2,6 +2,10 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -18,18 +22,15 @@ const (
 	keepUnused = 24 * time.Hour
 )
 
-// tidyImages removes container images that nothing uses, until ctx ends. Images
-// that servers share are left alone: one server does not know the pools of the others.
+// tidyImages notes what the pools use, and removes container images that nothing uses, until ctx ends.
+// In a folder that servers share nothing is removed: see container.Tidy.
 func (s *Server) tidyImages(ctx context.Context) {
-	if s.cfg.ImageDir != "" {
-		return
-	}
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
 	for {
 		pools, err := s.store.Pools(ctx)
 		if err == nil {
-			removed, failed := container.Tidy(s.images, pools, keepUnused)
+			removed, failed := container.Tidy(s.images, s.cfg.imageUser(), s.cfg.ImageDir != "", pools, keepUnused)
 			for _, i := range removed {
 				s.log.Info("a container image that nothing used is removed", "image", i.Manifest,
 					"references", i.References, "bytes", i.Size)
@@ -62,4 +63,15 @@ func pulling(containers *container.Containers) func(sandpool.PoolID) *api.Pull {
 		return &api.Pull{Step: string(at.Step), Layers: at.Layers, LayersDone: at.Done,
 			Bytes: at.Bytes, TotalBytes: at.Total}
 	}
+}
+
+// imageUser tells this server from others that share its images, and is the same after a restart.
+func (c Config) imageUser() string {
+	host, _ := os.Hostname() // without one, the folder has to do
+	dir, err := filepath.Abs(c.DataDir)
+	if err != nil {
+		dir = c.DataDir
+	}
+	sum := sha256.Sum256([]byte(host + "\x00" + dir))
+	return hex.EncodeToString(sum[:6])
 }

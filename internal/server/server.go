@@ -135,7 +135,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if err != nil {
 		return nil, err
 	}
-	if s.containers, err = container.New(registries, container.Options{Limits: tpl.limits,
+	if s.containers, err = container.New(registries, container.Options{Server: cfg.imageUser(), Limits: tpl.limits,
 		Pulled: s.pulled}); err != nil {
 		return nil, err
 	}
