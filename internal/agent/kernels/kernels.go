@@ -76,7 +76,7 @@ const (
 type Request struct {
 	Op   string `json:"op"`
 	ID   string `json:"id"`
-	Code string `json:"code,omitempty"`
+	Code string `json:"code"`
 	Seed string `json:"seed,omitempty"` // 64 hexadecimal digits
 	Live bool   `json:"live,omitempty"` // somebody watches the cell
 	// Args is a program with its arguments, to be run in place of Code; of commands alone.
