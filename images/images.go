@@ -14,7 +14,7 @@ import (
 
 // Only what builders read is embedded; documents, Containerfiles and the sources of locks are not.
 //
-//go:embed */*.sh */*.mjs */*.json */debian.* */locales */*/*.sh */*/*.py */*/*.lock */*/debian.* */*/locales
+//go:embed */*.sh */*.py */*.mjs */*.json */debian.* */locales */*/*.sh */*/*.py */*/*.lock */*/debian.* */*/locales
 var files embed.FS
 
 // Slim is the variant of a recipe with few packages.
