@@ -175,7 +175,7 @@ func (l *link) execute(ctx context.Context, req ExecuteRequest) (res ExecuteResu
 	l.frames.Limit = maxExecution(req)
 	req = ExecuteRequest{} // the execution may wait for long, and its code need not
 	_, err = l.conn.Write(frame)
-	frame = nil
+	frame = nil //nolint:ineffassign // it may be large, and the execution long
 	if room != nil {
 		room.Sent()
 	}

@@ -344,11 +344,11 @@ func TestVariants(t *testing.T) {
 func TestImageOf(t *testing.T) {
 	fakeDebian(t, goodDebian)
 	s := openStore(t)
-	i, err := s.Build(t.Context(), testRecipe(), nil)
-	if err != nil {
+	if _, err := s.Build(t.Context(), testRecipe(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if i, err = s.Resolve("small"); err != nil || !i.Of(testRecipe()) {
+	i, err := s.Resolve("small")
+	if err != nil || !i.Of(testRecipe()) {
 		t.Errorf("the image is not of its recipe: %+v, %v", i, err)
 	}
 	changed := fstest.MapFS{"setup.sh": {Data: []byte("step one\nstep 2\n")}}

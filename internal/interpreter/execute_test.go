@@ -74,7 +74,7 @@ func newSet() *Set {
 func TestForgetEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		set, s := newSet(), newSession(t, "box")
-		if set.Of(s) != set.Of(s) {
+		if first := set.Of(s); first != set.Of(s) {
 			t.Error("one sandbox has two interpreters")
 		}
 		s.end(context.Canceled)

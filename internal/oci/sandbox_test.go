@@ -6,7 +6,6 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -154,7 +153,7 @@ func fetch(t *testing.T, e *gvisor.Engine, h sandbox.Handle, path string) string
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.(net.Conn).SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.0\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}

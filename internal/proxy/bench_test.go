@@ -3,13 +3,13 @@ package proxy
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -55,7 +55,7 @@ func startServer(b *testing.B, h http.Handler) string {
 		b.Fatal(err)
 	}
 	srv := &http.Server{Handler: h}
-	go srv.Serve(l)
+	go func() { _ = srv.Serve(l) }() // until it is closed
 	b.Cleanup(func() { srv.Close() })
 	return l.Addr().String()
 }
@@ -89,7 +89,9 @@ func (c *caller) call() error {
 			break
 		}
 		if v, ok := strings.CutPrefix(string(line), "Content-Length: "); ok {
-			fmt.Sscan(v, &length)
+			if length, err = strconv.ParseInt(strings.TrimSpace(v), 10, 64); err != nil {
+				return err
+			}
 		}
 	}
 	_, err := io.CopyN(io.Discard, c.r, length)
@@ -114,7 +116,9 @@ func BenchmarkLatency(b *testing.B) {
 	for i, w := range all {
 		callers[i] = w.caller(b, askSmall)
 		for range 200 {
-			callers[i].call()
+			if err := callers[i].call(); err != nil {
+				b.Fatal(err)
+			}
 		}
 	}
 	for range max(b.N, 200) {

@@ -170,7 +170,7 @@ func (x *exchange) callerFault() error {
 		wait := time.NewTimer(endGrace)
 		defer wait.Stop()
 		select {
-		case <-x.sent:
+		case <-x.sent: //nolint:errcheck // x.fault says more
 			x.sent = nil
 		case <-wait.C:
 		}

@@ -25,7 +25,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	defer c.CloseNow()
+	defer func() { _ = c.CloseNow() }()
 	c.SetReadLimit(64 << 20)
 	for {
 		kind, p, err := c.Read(r.Context())
@@ -44,7 +44,7 @@ func TestWebSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ws.CloseNow()
+	defer func() { _ = ws.CloseNow() }()
 	if ws.Subprotocol() != "chat" || resp.Header.Get("X-Ms-Request-Id") == "" {
 		t.Errorf("%+v", resp.Header)
 	}

@@ -112,7 +112,6 @@ func (w *Web) form(serve func(context.Context, asked) (to string, err error)) ht
 				return
 			}
 			w.visits.tell(r, message)
-			to = r.Header.Get("Referer")
 			to = poolPath(r.PathValue("name"))
 		}
 		http.Redirect(rw, r, to, http.StatusSeeOther)

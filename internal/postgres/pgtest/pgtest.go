@@ -126,7 +126,10 @@ func (s *Server) end(signal syscall.Signal) error {
 	if err := s.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	<-s.exit
+	var status *exec.ExitError // which a signal leads to, too
+	if err := <-s.exit; err != nil && !errors.As(err, &status) {
+		return err
+	}
 	s.cmd = nil
 	return nil
 }

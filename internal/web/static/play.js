@@ -160,7 +160,9 @@ function addCell(text = "") {
   cell.setAttribute("aria-label", "Cell " + n);
   const code = document.createElement("textarea");
   code.value = text;
-  code.rows = Math.max(3, text.split("\n").length);
+  const fit = () => { code.rows = Math.min(40, Math.max(3, code.value.split("\n").length)); };
+  fit();
+  code.addEventListener("input", fit);
   code.spellcheck = false;
   code.setAttribute("aria-label", "Code of cell " + n);
   const row = document.createElement("div");

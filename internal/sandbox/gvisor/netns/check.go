@@ -50,7 +50,9 @@ func Check(dir string) []sandbox.Requirement {
 		add("network: firewall", err, "", "Find out why nftables cannot be listed.")
 	case len(drops) > 0:
 		add("network: firewall", fmt.Errorf("the chain %s drops what is forwarded unless a rule of its own allows it", strings.Join(drops, ", ")), "",
-			fmt.Sprintf("Allow links whose names begin with sp there. With Docker: iptables -I DOCKER-USER -i sp+ -j ACCEPT; iptables -I DOCKER-USER -o sp+ -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT."))
+			"Allow links whose names begin with sp there. With Docker: "+
+				"iptables -I DOCKER-USER -i sp+ -j ACCEPT; iptables -I DOCKER-USER -o sp+ "+
+				"-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT.")
 	default:
 		add("network: firewall", nil, "no chain drops what is forwarded", "")
 	}

@@ -67,9 +67,6 @@ func (s *share) link() string { return fmt.Sprintf("%s%d", linkPrefix, s.index()
 // mark is that of connections that the present policy has accepted.
 func (s *share) mark() uint32 { return uint32(s.index())<<16 | uint32(s.Generation) }
 
-// marksMask covers the part of a mark that says whose the connection is.
-const marksMask = 0xffff0000
-
 // hardware returns the addresses of the two ends of the pair: locally administered ones.
 func (s *share) hardware() (sandbox, gateway net.HardwareAddr) {
 	a := s.Addr.As4()
