@@ -43,7 +43,7 @@ func (c *Containers) template(ctx context.Context, p sandpool.Pool, secrets sand
 		Root:         sandbox.Image{Reference: p.Spec.Image, Digest: img.Manifest},
 		Capabilities: sandbox.DefaultCapabilities(),
 		Setuid:       true,
-		HostFiles:    true,
+		HostFiles:    sandbox.AllHostFiles,
 		Logs:         true,
 		Grace:        grace(p.Spec.Container),
 		Start:        sandbox.Boot,

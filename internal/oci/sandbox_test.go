@@ -123,7 +123,7 @@ func boot(t *testing.T, img image.Image) (*gvisor.Engine, sandbox.Handle) {
 	}
 	p, err := engine.Prepare(t.Context(), sandbox.Template{
 		Root: img.Root(), Args: args, Env: img.Config.Env, Dir: img.Config.WorkingDir, User: img.Config.User,
-		Capabilities: sandbox.DefaultCapabilities(), Setuid: true, HostFiles: true,
+		Capabilities: sandbox.DefaultCapabilities(), Setuid: true, HostFiles: sandbox.AllHostFiles,
 		Ready: sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: 8080, Path: "/"},
 			Timeout: 5 * time.Second},
 		Start:   sandbox.Boot,

@@ -37,10 +37,8 @@ type Template struct {
 	Capabilities []string
 	// Setuid lets programs with a set-user-ID bit or file capabilities gain privileges inside.
 	Setuid bool
-	// HostFiles makes the engine write /etc/hosts, /etc/hostname and /etc/resolv.conf over
-	// those of the root. They have the sandbox's host name, which is then the same in all
-	// sandboxes of a snapshot that holds the files.
-	HostFiles bool
+	// HostFiles says which files of /etc the engine writes over those of the root.
+	HostFiles HostFiles
 	// StopSignal ("SIGTERM" if empty) is what Stop sends to the first process, and Grace how
 	// long it may take to end by itself after that. Without Grace it is killed at once.
 	StopSignal string
@@ -143,3 +141,17 @@ func DefaultCapabilities() []string {
 	return []string{"CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL",
 		"CAP_NET_BIND_SERVICE", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT"}
 }
+
+// HostFiles says which files about the host and its network an engine gives a sandbox.
+type HostFiles string
+
+// The host files.
+const (
+	// NoHostFiles leaves those of the root.
+	NoHostFiles HostFiles = ""
+	// ResolverFile is /etc/resolv.conf.
+	ResolverFile HostFiles = "resolver"
+	// AllHostFiles are /etc/hosts and /etc/hostname, too. They have the sandbox's host name, which
+	// is then the same in all sandboxes of a snapshot that holds the files.
+	AllHostFiles HostFiles = "all"
+)

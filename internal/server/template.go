@@ -103,7 +103,7 @@ func (t *templates) template(_ context.Context, p sandpool.Pool, _ sandpool.Secr
 
 		Capabilities: agent.Capabilities(),
 
-		HostFiles: true,
+		HostFiles: sandbox.ResolverFile, // the agent writes the others after a restore
 
 		Channel: true,
 		Ready:   agent.Ready(),

@@ -107,12 +107,11 @@ func quickAnswer(ctx context.Context, a *console.App, cl *client.Client, tokenFi
 	}
 	a.Say("ran a sample in a new session, answered after %s:", took.Round(100*time.Microsecond))
 	fmt.Fprintf(a.Stdout, "%s%s\n", e.Result.Stdout, exec.ResultText(e.Result.ExecutionResult))
-	fmt.Fprintf(a.Stdout, "\nendpoint  %s\n\n%s\n", cl.PoolEndpoint(quickPool),
-		quickCurl(cl.PoolEndpoint(quickPool), tokenFile))
+	fmt.Fprintf(a.Stdout, "\nendpoint  %s\n", cl.PoolEndpoint(quickPool))
 	if link != "" {
-		fmt.Fprintf(a.Stdout, "\ndashboard %s\n          signs you in once, within ten minutes\n",
-			reachable(link))
+		fmt.Fprintf(a.Stdout, "dashboard %s  (signs you in once, within ten minutes)\n", reachable(link))
 	}
+	fmt.Fprintf(a.Stdout, "\n%s\n", quickCurl(cl.PoolEndpoint(quickPool), tokenFile))
 	a.Say("\nor, in another terminal of this user:  %s%s exec 'print(6*7)'\nCtrl-C stops the "+
 		"server and its sandboxes", settings, shellQuote(os.Args[0]))
 	return nil

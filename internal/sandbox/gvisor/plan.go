@@ -87,14 +87,14 @@ const cloneName = "sandbox"
 // hostName is the host name of a sandbox: its own, unless it has to be the one in a file that it
 // shares with others.
 func (p *prepared) hostName(id sandbox.ID) string {
-	if p.template.HostFiles && p.template.Start == sandbox.Restore {
+	if p.template.HostFiles == sandbox.AllHostFiles && p.template.Start == sandbox.Restore {
 		return cloneName
 	}
 	return string(id)
 }
 
 // hostFiles returns an archive of the files that a sandbox of that name gets over those of its root.
-func hostFiles(name string) ([]byte, error) {
+func hostFiles(name string, which sandbox.HostFiles) ([]byte, error) {
 	var data bytes.Buffer
 	w := tar.NewWriter(&data)
 	for _, dir := range []string{"./", "./etc/"} {
@@ -102,11 +102,14 @@ func hostFiles(name string) ([]byte, error) {
 			return nil, err
 		}
 	}
-	for _, f := range []struct{ name, text string }{
-		{"./etc/hosts", fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\t%s\n", name)},
-		{"./etc/hostname", fmt.Sprintf("%s\n", name)},
-		{"./etc/resolv.conf", fmt.Sprintf("nameserver %s\n", netns.Gateway())}, // without a network it cannot be reached, which is known at once
-	} {
+	type file struct{ name, text string }
+	// Without a network the resolver cannot be reached, which is known at once.
+	all := []file{{"./etc/resolv.conf", fmt.Sprintf("nameserver %s\n", netns.Gateway())}}
+	if which == sandbox.AllHostFiles {
+		all = append(all, file{"./etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost " +
+			"ip6-loopback\n127.0.0.1\t" + name + "\n"}, file{"./etc/hostname", name + "\n"})
+	}
+	for _, f := range all {
 		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: 0o644, Size: int64(len(f.text))}); err != nil {
 			return nil, err
 		}

@@ -286,10 +286,10 @@ func (c *childFiles) addStream(path string) error {
 // addHostFiles adds the archive with the files that the guest gets over its root's. A snapshot
 // has them already.
 func (p *prepared) addHostFiles(id sandbox.ID, files *childFiles) error {
-	if !p.template.HostFiles || p.snapshot != "" || !p.etc {
+	if p.template.HostFiles == sandbox.NoHostFiles || p.snapshot != "" || !p.etc {
 		return nil
 	}
-	data, err := hostFiles(p.hostName(id))
+	data, err := hostFiles(p.hostName(id), p.template.HostFiles)
 	if err != nil {
 		return fmt.Errorf("write the host files: %w", err)
 	}

@@ -26,13 +26,14 @@ var template = sandbox.Template{
 func TestFake(t *testing.T) {
 	for _, mode := range []sandbox.StartMode{sandbox.Restore, sandbox.Boot} {
 		t.Run(string(mode), func(t *testing.T) {
-			sandboxtest.Run(t, func(t *testing.T) sandboxtest.Target { return target(t, mode) })
+			sandboxtest.Run(t, func(t *testing.T) sandboxtest.Target {
+				return target(t, sandboxtest.New(nil), mode)
+			})
 		})
 	}
 }
 
-func target(t *testing.T, mode sandbox.StartMode) sandboxtest.Target {
-	fake := sandboxtest.New(nil)
+func target(t *testing.T, fake *sandboxtest.Fake, mode sandbox.StartMode) sandboxtest.Target {
 	t.Cleanup(fake.Close)
 	started := template
 	started.Start = mode
@@ -61,9 +62,7 @@ func TestSlowFake(t *testing.T) {
 	sandboxtest.Run(t, func(t *testing.T) sandboxtest.Target {
 		fake := sandboxtest.New(nil)
 		fake.Order(sandboxtest.Start, -1, sandboxtest.Fault{After: 30 * time.Millisecond})
-		t.Cleanup(fake.Close)
-		return sandboxtest.Target{Runtime: fake, Template: template,
-			Reopen: func(*testing.T) sandbox.Runtime { return fake.Reopen() }}
+		return target(t, fake, sandbox.Restore)
 	})
 }
 

@@ -71,7 +71,7 @@ func (f *Fake) Self(_ context.Context, h sandbox.Handle) (Self, error) {
 	if s.UID == 0 {
 		s.Effective = caps
 	}
-	if t.HostFiles {
+	if t.HostFiles == sandbox.AllHostFiles {
 		s.Hosts, s.HostnameFile, s.Resolv = fmt.Sprintf("127.0.0.1 localhost\n127.0.0.1 %s\n",
 			h.ID), string(h.ID)+"\n", "# none\n"
 	}
