@@ -105,7 +105,7 @@ func startBox(b *testing.B, images string) *box {
 	}
 	b.Cleanup(func() { _ = engine.Close() })
 	prepared, err := engine.Prepare(b.Context(), sandbox.Template{
-		Root: list[0].Root(), Args: []string{"/app"}, Capabilities: sandbox.DefaultCapabilities(), HostFiles: true, Start: sandbox.Boot,
+		Root: list[0].Root(), Args: []string{"/app"}, Capabilities: sandbox.DefaultCapabilities(), HostFiles: sandbox.AllHostFiles, Start: sandbox.Boot,
 		Ready:   sandpool.Probe{TCP: sandpool.TCPProbe{Port: 8080}, Timeout: time.Second, Period: 100 * time.Millisecond, Failures: 100},
 		Limits:  sandpool.Resources{CPU: 2, Memory: 512 << 20, PIDs: 512, Disk: 64 << 20},
 		Network: sandpool.Network{Status: sandpool.EgressDisabled},

@@ -193,11 +193,11 @@ func (k *target) customBombs(t *testing.T) {
 func (k *target) customAnswers(t *testing.T) {
 	b, other := k.box(t, "box"), k.box(t, "other")
 	for range 5 {
-		if _, _, got := k.send(t, request{"GET", b.at("/planted"), bearer(k.token), nil}); got !=
-			"first" {
-			t.Errorf("an answer is %q", got)
-		}
 		// It may spoil the next answer of its own session, and no other.
+		_, _, own := k.send(t, request{"GET", b.at("/planted"), bearer(k.token), nil})
+		if own != "first" && own != "planted" {
+			t.Errorf("an answer is %q", own)
+		}
 		if _, _, got := k.send(t, request{"GET", other.at("/next"), bearer(k.token), nil}); got !=
 			"/next 0" {
 			t.Errorf("the answer of another session is %q", got)
