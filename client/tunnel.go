@@ -85,12 +85,13 @@ func (c *Client) Forward(
 	defer l.Close()
 	var all sync.WaitGroup
 	defer all.Wait()
+	whole := ctx // ends before the contexts that are made from it
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for {
 		conn, err := l.Accept()
 		switch {
-		case ctx.Err() != nil:
+		case whole.Err() != nil:
 			if err == nil {
 				_ = conn.Close()
 			}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"testing"
 	"time"
 
@@ -107,5 +108,32 @@ func TestForward(t *testing.T) {
 	_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := io.ReadAll(conn); errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
+	}
+}
+
+// TestForwardEnds: the end of the context is no error, however it meets the listener's.
+func TestForwardEnds(t *testing.T) {
+	c, err := New(Config{Endpoint: "http://127.0.0.1:1", Token: "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		for range 1000 { // so that the contexts made from this one do not end all at once
+			child, stop := context.WithCancel(ctx)
+			defer stop()
+			context.AfterFunc(child, func() {})
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- c.Forward(ctx, l, "pool", "session", 0, func(error) {}) }()
+		runtime.Gosched()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
 	}
 }
