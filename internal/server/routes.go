@@ -110,8 +110,8 @@ func (s *Server) issuer() (*issuer.Issuer, error) {
 // issuerKeyFile is where the issuer's key is kept, below the data directory.
 const issuerKeyFile = "issuer-key.pem"
 
-// leases is the manager as the data plane of code pools sees it, holds as that of custom pools does.
-// and tools as the MCP endpoint does.
+// leases is the manager as the data plane of code pools sees it, holds as that of custom pools
+// does, and tools as the MCP endpoint does.
 type (
 	leases struct{ *pool.Manager }
 	holds  struct{ *pool.Manager }

@@ -23,9 +23,17 @@ type state interface {
 // openState opens the file of this server alone, or the database that it shares with others.
 func openState(ctx context.Context, log *slog.Logger, cfg Config) (state, error) {
 	if cfg.Store != "" {
-		return postgres.Open(ctx, log, cfg.Store)
+		return opened(postgres.Open(ctx, log, cfg.Store))
 	}
-	return sqlite.Open(ctx, log, filepath.Join(cfg.DataDir, "sandpool.db"))
+	return opened(sqlite.Open(ctx, log, filepath.Join(cfg.DataDir, "sandpool.db")))
+}
+
+// opened returns no state with an error: a nil pointer in an interface is not nil, and would be closed.
+func opened[T state](s T, err error) (state, error) {
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // owner is the name under which the server owns pools; empty if nobody shares its store.
