@@ -44,7 +44,7 @@ func (s *Store) serve(ctx context.Context, all []*burst.Call[claim]) {
 		var batch pgx.Batch
 		for _, c := range all {
 			r := &c.Value.request
-			batch.Queue(query, r.Pool.Key(), r.Epoch, r.Identifier, r.Revision, r.Max, nanos(r.Now), r.NewID, r.NewSecret, again)
+			batch.Queue(query, r.Pool.Key(), r.Epoch, r.Identifier, r.Revision, r.Max, store.Nanos(r.Now), r.NewID, r.NewSecret, again)
 		}
 		results := s.db.SendBatch(ctx, &batch)
 		for _, c := range all {

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 const selectLosses = `SELECT p.subscription, p.resource_group, p.name, l.identifier, l.reason, l.until
@@ -29,7 +30,7 @@ func (s *Store) Losses(ctx context.Context) ([]sandpool.Loss, error) {
 func scanLoss(row pgx.CollectableRow) (l sandpool.Loss, err error) {
 	var until int64
 	err = row.Scan(&l.Pool.Subscription, &l.Pool.ResourceGroup, &l.Pool.Name, &l.Identifier, &l.Reason, &until)
-	l.Until = timeOf(until)
+	l.Until = store.TimeOf(until)
 	return l, err
 }
 
@@ -37,7 +38,7 @@ func scanLoss(row pgx.CollectableRow) (l sandpool.Loss, err error) {
 func (s *Store) Mourn(ctx context.Context, l sandpool.Loss, now time.Time, epoch int64) error {
 	return s.retry(ctx, fmt.Sprintf("record a loss in pool %q", l.Pool.Key()), func(ctx context.Context, _ bool) error {
 		return s.onPool(ctx, l.Pool, "SELECT mourn($1, $2, $3, $4, $5, $6)",
-			l.Pool.Key(), epoch, l.Identifier, text(l.Reason), nanos(l.Until), nanos(now))
+			l.Pool.Key(), epoch, l.Identifier, text(l.Reason), store.Nanos(l.Until), store.Nanos(now))
 	})
 }
 

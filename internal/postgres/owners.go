@@ -17,7 +17,7 @@ func (s *Store) Own(ctx context.Context, id sandpool.PoolID, owner string, now, 
 	err = s.retry(ctx, fmt.Sprintf("own pool %q", id.Key()), func(ctx context.Context, _ bool) error {
 		err := s.db.QueryRow(ctx, `UPDATE pools SET owner = $2, owner_until = $4, epoch = epoch + 1
 			WHERE key = $1 AND (owner = $2 OR owner = '' OR owner_until <= $3) RETURNING epoch`,
-			id.Key(), owner, nanos(now), nanos(until)).Scan(&epoch)
+			id.Key(), owner, store.Nanos(now), store.Nanos(until)).Scan(&epoch)
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
@@ -50,7 +50,7 @@ func (s *Store) Renew(ctx context.Context, epochs map[sandpool.PoolID]int64, unt
 				SELECT p.key FROM pools p JOIN (SELECT unnest($1::text[]) AS key, unnest($2::bigint[]) AS epoch) w
 				ON w.key = p.key AND w.epoch = p.epoch ORDER BY p.key FOR NO KEY UPDATE OF p)
 			UPDATE pools SET owner_until = $3 FROM mine WHERE pools.key = mine.key RETURNING pools.key`,
-			keys, of, nanos(until))
+			keys, of, store.Nanos(until))
 		if err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -45,29 +44,20 @@ func scanPool(row pgx.CollectableRow) (p sandpool.Pool, err error) {
 	if err != nil {
 		return p, err
 	}
-	p.CreatedAt, p.UpdatedAt = timeOf(created), timeOf(updated)
-	if err := json.Unmarshal([]byte(tags), &p.Tags); err != nil {
-		return p, fmt.Errorf("tags of pool %q: %w", p.ID.Key(), err)
-	}
-	if err := json.Unmarshal([]byte(spec), &p.Spec); err != nil {
-		return p, fmt.Errorf("spec of pool %q: %w", p.ID.Key(), err)
-	}
-	return p, nil
+	p.CreatedAt, p.UpdatedAt = store.TimeOf(created), store.TimeOf(updated)
+	err = store.ReadPoolTexts(&p, tags, spec)
+	return p, err
 }
 
 // poolValues are those of key and poolColumns.
 func poolValues(p sandpool.Pool) ([]any, error) {
-	tags, err := json.Marshal(p.Tags)
+	tags, spec, err := store.PoolTexts(p)
 	if err != nil {
 		return nil, err
 	}
-	spec, err := json.Marshal(p.Spec)
-	if err != nil {
-		return nil, err
-	}
-	return []any{p.ID.Key(), p.ID.Subscription, p.ID.ResourceGroup, p.ID.Name, p.Location, string(tags), string(spec),
+	return []any{p.ID.Key(), p.ID.Subscription, p.ID.ResourceGroup, p.ID.Name, p.Location, tags, spec,
 		p.MaxSessions, p.ReadySessions, int64(p.Cooldown), p.Revision, p.Template, p.ImageDigest, p.State, text(p.Problem),
-		nanos(p.CreatedAt), nanos(p.UpdatedAt)}, nil
+		store.Nanos(p.CreatedAt), store.Nanos(p.UpdatedAt)}, nil
 }
 
 // CreatePool implements store.Pools.
@@ -78,7 +68,7 @@ func (s *Store) CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpoo
 	}
 	err = s.retry(ctx, fmt.Sprintf("write pool %q", p.ID.Key()), func(ctx context.Context, again bool) error {
 		err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, createPool, append(values, owner, nanos(until))...); err != nil {
+			if _, err := tx.Exec(ctx, createPool, append(values, owner, store.Nanos(until))...); err != nil {
 				return err
 			}
 			return replaceSecrets(ctx, tx, p.ID, secrets)
@@ -97,7 +87,7 @@ func (s *Store) CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpoo
 // isFirst reports whether the pool's row is the one that an earlier try of its creation has written.
 func (s *Store) isFirst(ctx context.Context, p sandpool.Pool, owner string) (is bool) {
 	err := s.db.QueryRow(ctx, "SELECT epoch = 1 AND owner = $2 AND created_at = $3 FROM pools WHERE key = $1",
-		p.ID.Key(), owner, nanos(p.CreatedAt)).Scan(&is)
+		p.ID.Key(), owner, store.Nanos(p.CreatedAt)).Scan(&is)
 	return err == nil && is
 }
 

@@ -39,7 +39,7 @@ func scanSandbox(row pgx.Row, before ...any) (b sandpool.Sandbox, err error) {
 	var created, claimed, used int64
 	err = row.Scan(append(before, &b.Pool.Subscription, &b.Pool.ResourceGroup, &b.Pool.Name, &b.ID, &b.State, &b.Identifier,
 		&b.Secret, &b.Reason, &b.Revision, &created, &claimed, &used, &b.Handle)...)
-	b.CreatedAt, b.ClaimedAt, b.LastUsedAt = timeOf(created), timeOf(claimed), timeOf(used)
+	b.CreatedAt, b.ClaimedAt, b.LastUsedAt = store.TimeOf(created), store.TimeOf(claimed), store.TimeOf(used)
 	return b, err
 }
 
@@ -64,7 +64,7 @@ func (s *Store) Insert(ctx context.Context, b sandpool.Sandbox, epoch int64) err
 	return s.retry(ctx, fmt.Sprintf("insert sandbox %q", b.ID), func(ctx context.Context, again bool) error {
 		var outcome string
 		err := s.db.QueryRow(ctx, "SELECT insert_sandbox($1, $2, $3, $4, $5, $6, $7, $8)", b.ID, b.Pool.Key(), epoch, b.Revision,
-			b.Secret, nanos(b.CreatedAt), nanos(b.ClaimedAt), nanos(b.LastUsedAt)).Scan(&outcome)
+			b.Secret, store.Nanos(b.CreatedAt), store.Nanos(b.ClaimedAt), store.Nanos(b.LastUsedAt)).Scan(&outcome)
 		if err != nil || again && outcome == outcomeExists {
 			return err
 		}
@@ -99,7 +99,7 @@ func (s *Store) Started(ctx context.Context, id sandpool.SandboxID, handle []byt
 		var outcome string
 		b, err = scanSandbox(s.db.QueryRow(ctx, "SELECT c.outcome, "+sandboxColumns("(c.box)")+
 			" FROM start_sandbox($1, $2, $3, $4, $5) c LEFT JOIN pools p ON p.key = (c.box).pool",
-			id, epoch, handle, nanos(now), again), &outcome)
+			id, epoch, handle, store.Nanos(now), again), &outcome)
 		if err == nil && outcome == outcomeLate {
 			return sandpool.Errorf(sandpool.Conflict, "", "state", "The sandbox %q is %s already.", id, b.State)
 		}
@@ -143,7 +143,7 @@ func (s *Store) Touch(ctx context.Context, uses []sandpool.Use) error {
 	}
 	ids, epochs, times := make([]string, 0, len(uses)), make([]int64, 0, len(uses)), make([]int64, 0, len(uses))
 	for _, u := range uses {
-		ids, epochs, times = append(ids, string(u.ID)), append(epochs, u.Epoch), append(times, nanos(u.At))
+		ids, epochs, times = append(ids, string(u.ID)), append(epochs, u.Epoch), append(times, store.Nanos(u.At))
 	}
 	return s.retry(ctx, "record use of sandboxes", func(ctx context.Context, _ bool) error {
 		_, err := s.db.Exec(ctx, "SELECT touch($1, $2, $3)", ids, epochs, times)
@@ -166,19 +166,4 @@ func isNoRow(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
 // hostile guest.
 func text(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
-}
-
-// nanos is how a time is stored: nanoseconds since 1970, and 0 for the zero time.
-func nanos(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
-}
-
-func timeOf(nanos int64) time.Time {
-	if nanos == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, nanos).UTC()
 }

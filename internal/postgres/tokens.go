@@ -23,7 +23,7 @@ func scanToken(row pgx.CollectableRow) (t sandpool.Token, err error) {
 	if err := row.Scan(&t.ID, &t.Name, &t.Hash, &grants, &created, &expires); err != nil {
 		return t, err
 	}
-	t.CreatedAt, t.ExpiresAt = timeOf(created), timeOf(expires)
+	t.CreatedAt, t.ExpiresAt = store.TimeOf(created), store.TimeOf(expires)
 	t.Grants, err = store.ParseGrants(grants)
 	return t, err
 }
@@ -67,7 +67,7 @@ func (s *Store) PutToken(ctx context.Context, t sandpool.Token) error {
 		return fmt.Errorf("write token %q: %w", t.ID, err)
 	}
 	return s.retry(ctx, fmt.Sprintf("write token %q", t.ID), func(ctx context.Context, _ bool) error {
-		_, err := s.db.Exec(ctx, putToken, t.ID, text(t.Name), t.Hash, grants, nanos(t.CreatedAt), nanos(t.ExpiresAt))
+		_, err := s.db.Exec(ctx, putToken, t.ID, text(t.Name), t.Hash, grants, store.Nanos(t.CreatedAt), store.Nanos(t.ExpiresAt))
 		return err
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/store"
 	"github.com/sandpool/sandpool/internal/store/burst"
 )
 
@@ -67,14 +68,14 @@ func (s *Store) serve(ctx context.Context, all []*burst.Call[claim]) {
 // claim is one claim in a transaction. It changes at most one row, in one statement.
 func (s *Store) claim(ctx context.Context, r sandpool.ClaimRequest) (b sandpool.Sandbox,
 	outcome sandpool.ClaimOutcome, err error) {
-	pool, now := r.Pool.Key(), nanos(r.Now)
+	pool, now := r.Pool.Key(), store.Nanos(r.Now)
 	var created int64
 	row := s.stmts.claimReady.QueryRowContext(ctx, r.Identifier, now, pool, r.Revision, r.Max,
 		r.Epoch)
 	switch err := row.Scan(&b.ID, &b.Revision, &b.Secret, &b.Handle, &b.Reason, &created); {
 	case err == nil:
 		b.Pool, b.State, b.Identifier = r.Pool, sandpool.Claimed, r.Identifier
-		b.CreatedAt, b.ClaimedAt, b.LastUsedAt = timeOf(created), timeOf(now), timeOf(now)
+		b.CreatedAt, b.ClaimedAt, b.LastUsedAt = store.TimeOf(created), store.TimeOf(now), store.TimeOf(now)
 		return b, sandpool.ClaimReady, nil
 	case !errors.Is(err, sql.ErrNoRows):
 		return b, sandpool.ClaimFull, err

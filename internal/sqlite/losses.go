@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 const (
@@ -29,7 +30,7 @@ func (s *Store) Losses(ctx context.Context) (losses []sandpool.Loss, err error) 
 		if err != nil {
 			return nil, fmt.Errorf("read losses: %w", explain(err))
 		}
-		l.Until = timeOf(until)
+		l.Until = store.TimeOf(until)
 		losses = append(losses, l)
 	}
 	if err := rows.Err(); err != nil {
@@ -45,11 +46,11 @@ func (s *Store) Mourn(ctx context.Context, l sandpool.Loss, now time.Time, epoch
 			if err := s.fence(ctx, l.Pool, epoch); err != nil {
 				return err
 			}
-			if _, err := s.stmts.forgetOld.ExecContext(ctx, l.Pool.Key(), nanos(now)); err != nil {
+			if _, err := s.stmts.forgetOld.ExecContext(ctx, l.Pool.Key(), store.Nanos(now)); err != nil {
 				return err
 			}
 			_, err := s.stmts.mourn.ExecContext(ctx, l.Pool.Key(), l.Identifier, l.Reason,
-				nanos(l.Until))
+				store.Nanos(l.Until))
 			return err
 		})
 }

@@ -18,8 +18,8 @@ const own = `UPDATE pools SET owner = ?2, owner_until = ?4, epoch = epoch + 1
 func (s *Store) Own(ctx context.Context, id sandpool.PoolID, owner string, now,
 	until time.Time) (epoch int64, err error) {
 	err = s.writeSynced(ctx, fmt.Sprintf("own pool %q", id.Key()), func(ctx context.Context) error {
-		err := s.stmts.own.QueryRowContext(ctx, id.Key(), owner, nanos(now),
-			nanos(until)).Scan(&epoch)
+		err := s.stmts.own.QueryRowContext(ctx, id.Key(), owner, store.Nanos(now),
+			store.Nanos(until)).Scan(&epoch)
 		if !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
@@ -40,7 +40,7 @@ func (s *Store) Renew(ctx context.Context, epochs map[sandpool.PoolID]int64,
 	err = s.write(ctx, "renew the ownership of pools", func(ctx context.Context) error {
 		lost = nil
 		for id, epoch := range epochs {
-			done, err := s.stmts.renew.ExecContext(ctx, nanos(until), id.Key(), epoch)
+			done, err := s.stmts.renew.ExecContext(ctx, store.Nanos(until), id.Key(), epoch)
 			if err != nil {
 				return err
 			}

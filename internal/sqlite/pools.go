@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -55,31 +54,22 @@ func scanPool(rows *sql.Rows) (p sandpool.Pool, err error) {
 	if err != nil {
 		return p, err
 	}
-	p.CreatedAt, p.UpdatedAt = timeOf(created), timeOf(updated)
-	if err := json.Unmarshal([]byte(tags), &p.Tags); err != nil {
-		return p, fmt.Errorf("tags of pool %q: %w", p.ID.Key(), err)
-	}
-	if err := json.Unmarshal([]byte(spec), &p.Spec); err != nil {
-		return p, fmt.Errorf("spec of pool %q: %w", p.ID.Key(), err)
-	}
-	return p, nil
+	p.CreatedAt, p.UpdatedAt = store.TimeOf(created), store.TimeOf(updated)
+	err = store.ReadPoolTexts(&p, tags, spec)
+	return p, err
 }
 
 // poolValues are those of key and poolColumns.
 func poolValues(p sandpool.Pool) ([]any, error) {
-	tags, err := json.Marshal(p.Tags)
-	if err != nil {
-		return nil, err
-	}
-	spec, err := json.Marshal(p.Spec)
+	tags, spec, err := store.PoolTexts(p)
 	if err != nil {
 		return nil, err
 	}
 	return []any{p.ID.Key(), p.ID.Subscription, p.ID.ResourceGroup, p.ID.Name, p.Location,
-		string(tags), string(spec),
+		tags, spec,
 		p.MaxSessions, p.ReadySessions, p.Cooldown, p.Revision, p.Template, p.ImageDigest, p.State,
 		p.Problem,
-		nanos(p.CreatedAt), nanos(p.UpdatedAt)}, nil
+		store.Nanos(p.CreatedAt), store.Nanos(p.UpdatedAt)}, nil
 }
 
 // CreatePool implements store.Pools.
@@ -92,7 +82,7 @@ func (s *Store) CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpoo
 	err = s.writeSynced(ctx, fmt.Sprintf("write pool %q", p.ID.Key()),
 		func(ctx context.Context) error {
 			if _, err := s.stmts.createPool.ExecContext(ctx,
-				append(values, owner, nanos(until))...); err != nil {
+				append(values, owner, store.Nanos(until))...); err != nil {
 				return err
 			}
 			return s.replaceSecrets(ctx, p.ID, secrets)

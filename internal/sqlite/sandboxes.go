@@ -10,6 +10,7 @@ import (
 	lib "modernc.org/sqlite/lib"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 const selectSandbox = `SELECT s.id, p.subscription, p.resource_group, p.name, s.revision, s.state, s.identifier,
@@ -57,7 +58,7 @@ func scanSandbox(row scanner) (b sandpool.Sandbox, err error) {
 	err = row.Scan(&b.ID, &b.Pool.Subscription, &b.Pool.ResourceGroup, &b.Pool.Name, &b.Revision,
 		&b.State, &b.Identifier,
 		&b.Secret, &b.Handle, &b.Reason, &created, &claimed, &used)
-	b.CreatedAt, b.ClaimedAt, b.LastUsedAt = timeOf(created), timeOf(claimed), timeOf(used)
+	b.CreatedAt, b.ClaimedAt, b.LastUsedAt = store.TimeOf(created), store.TimeOf(claimed), store.TimeOf(used)
 	return b, err
 }
 
@@ -94,7 +95,7 @@ func (s *Store) Insert(ctx context.Context, b sandpool.Sandbox, epoch int64) err
 			return err
 		}
 		_, err := s.stmts.insert.ExecContext(ctx, b.ID, b.Pool.Key(), b.Revision, "", b.Secret,
-			nanos(b.CreatedAt), nanos(b.ClaimedAt), nanos(b.LastUsedAt))
+			store.Nanos(b.CreatedAt), store.Nanos(b.ClaimedAt), store.Nanos(b.LastUsedAt))
 		return err
 	})
 	return insertError(err, b.ID, b.Pool)
@@ -120,7 +121,7 @@ func (s *Store) Started(ctx context.Context, id sandpool.SandboxID, handle []byt
 	}
 	err = s.write(ctx, fmt.Sprintf("record start of sandbox %q", id),
 		func(ctx context.Context) error {
-			done, err := changed(s.stmts.started.ExecContext(ctx, handle, nanos(now), id, epoch))
+			done, err := changed(s.stmts.started.ExecContext(ctx, handle, store.Nanos(now), id, epoch))
 			if err != nil {
 				return err
 			}
@@ -175,7 +176,7 @@ func (s *Store) Touch(ctx context.Context, uses []sandpool.Use) error {
 	}
 	return s.write(ctx, "record use of sandboxes", func(ctx context.Context) error {
 		for _, u := range uses {
-			if _, err := s.stmts.touch.ExecContext(ctx, nanos(u.At), u.ID, u.Epoch); err != nil {
+			if _, err := s.stmts.touch.ExecContext(ctx, store.Nanos(u.At), u.ID, u.Epoch); err != nil {
 				return fmt.Errorf("sandbox %q: %w", u.ID, err)
 			}
 		}

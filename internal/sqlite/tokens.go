@@ -23,7 +23,7 @@ func scanToken(row scanner) (t sandpool.Token, err error) {
 	if err := row.Scan(&t.ID, &t.Name, &t.Hash, &grants, &created, &expires); err != nil {
 		return t, err
 	}
-	t.CreatedAt, t.ExpiresAt = timeOf(created), timeOf(expires)
+	t.CreatedAt, t.ExpiresAt = store.TimeOf(created), store.TimeOf(expires)
 	t.Grants, err = store.ParseGrants(grants)
 	return t, err
 }
@@ -73,7 +73,7 @@ func (s *Store) PutToken(ctx context.Context, t sandpool.Token) error {
 	}
 	return s.writeSynced(ctx, fmt.Sprintf("write token %q", t.ID), func(ctx context.Context) error {
 		_, err := s.stmts.putToken.ExecContext(ctx, t.ID, t.Name, t.Hash, grants,
-			nanos(t.CreatedAt), nanos(t.ExpiresAt))
+			store.Nanos(t.CreatedAt), store.Nanos(t.ExpiresAt))
 		return err
 	})
 }
