@@ -35,7 +35,7 @@ func mayImport() map[string][]string {
 		"cmd/sandpool/image": {".", "cmd/sandpool/config", "cmd/sandpool/console", "internal/image",
 			"internal/oci"},
 		"cmd/sandpool/mcp":     {"cmd/sandpool/console"},
-		"cmd/sandpool/pool":    {"api", "cmd/sandpool/console"},
+		"cmd/sandpool/pool":    {"api", "client", "cmd/sandpool/console"},
 		"cmd/sandpool/session": {"api", "client", "cmd/sandpool/console"},
 		"cmd/sandpool/events":  {"api", "client", "cmd/sandpool/console"},
 		"cmd/sandpool/token":   {"api", "cmd/sandpool/console"},

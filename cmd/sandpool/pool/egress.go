@@ -18,11 +18,7 @@ type egressShowCmd struct{ naming }
 
 // Run shows a policy, and the last refusals.
 func (c *egressShowCmd) Run(ctx context.Context, a *console.App) error {
-	name, err := c.name()
-	if err != nil {
-		return err
-	}
-	cl, err := a.Client()
+	name, cl, err := c.open(a)
 	if err != nil {
 		return err
 	}

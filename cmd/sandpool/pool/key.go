@@ -20,11 +20,7 @@ type keyInfo struct {
 
 // Run prints the key.
 func (c *keyCmd) Run(ctx context.Context, a *console.App) error {
-	name, err := c.name()
-	if err != nil {
-		return err
-	}
-	cl, err := a.Client()
+	name, cl, err := c.open(a)
 	if err != nil {
 		return err
 	}

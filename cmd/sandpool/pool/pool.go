@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/client"
 	"github.com/sandpool/sandpool/cmd/sandpool/console"
 )
 
@@ -39,6 +40,15 @@ func (n naming) name() (string, error) {
 			n.PoolArg, n.Name))
 	}
 	return n.Name + strings.TrimPrefix(n.PoolArg, n.Name), nil
+}
+
+// open returns the pool's name, and a client of its server.
+func (n naming) open(a *console.App) (name string, cl *client.Client, err error) {
+	if name, err = n.name(); err != nil {
+		return "", nil, err
+	}
+	cl, err = a.Client()
+	return name, cl, err
 }
 
 type createCmd struct {
@@ -210,11 +220,7 @@ type showCmd struct{ naming }
 
 // Run shows a pool.
 func (c *showCmd) Run(ctx context.Context, a *console.App) error {
-	name, err := c.name()
-	if err != nil {
-		return err
-	}
-	cl, err := a.Client()
+	name, cl, err := c.open(a)
 	if err != nil {
 		return err
 	}
@@ -257,11 +263,7 @@ type deleteCmd struct {
 
 // Run deletes a pool and waits until nothing of it is left.
 func (c *deleteCmd) Run(ctx context.Context, a *console.App) error {
-	name, err := c.name()
-	if err != nil {
-		return err
-	}
-	cl, err := a.Client()
+	name, cl, err := c.open(a)
 	if err != nil {
 		return err
 	}
@@ -287,11 +289,7 @@ type statusCmd struct{ naming }
 
 // Run shows a pool's sandboxes.
 func (c *statusCmd) Run(ctx context.Context, a *console.App) error {
-	name, err := c.name()
-	if err != nil {
-		return err
-	}
-	cl, err := a.Client()
+	name, cl, err := c.open(a)
 	if err != nil {
 		return err
 	}
