@@ -18,6 +18,8 @@ type statements struct {
 	own, renew, epoch       *sql.Stmt
 	putSecret, clearSecrets *sql.Stmt
 	putToken, deleteToken   *sql.Stmt
+	putDocument             *sql.Stmt
+	deleteDocument          *sql.Stmt
 
 	insert, byID, bySession, count *sql.Stmt
 	claimReady                     *sql.Stmt
@@ -48,6 +50,8 @@ func (s *statements) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&s.clearSecrets, "DELETE FROM secrets WHERE pool = ?"},
 		{&s.putToken, putToken},
 		{&s.deleteToken, "DELETE FROM tokens WHERE id = ?"},
+		{&s.putDocument, putDocument},
+		{&s.deleteDocument, "DELETE FROM documents WHERE kind = ? AND key = ?"},
 		{&s.insert, insertSandbox},
 		{&s.byID, selectSandbox + " WHERE s.id = ?"},
 		{&s.bySession, selectSandbox + " WHERE s.pool = ? AND s.identifier = ? AND s.identifier " +

@@ -43,6 +43,7 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 		{"Sandboxes/touch", sandboxTouch},
 		{"Sandboxes/unknown", sandboxUnknown},
 		{"Losses", losses},
+		{"Documents", documents},
 		{"Claim/ready", claimReady},
 		{"Claim/oldest first", claimOldest},
 		{"Claim/old revision", claimRevision},

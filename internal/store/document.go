@@ -1,0 +1,26 @@
+package store
+
+import "context"
+
+// Document is something that the control plane keeps and that is no pool: a resource group, an
+// environment, a role assignment, a deployment.
+type Document struct {
+	// Kind says what it is, such as "resourceGroup".
+	Kind string
+	// Key tells it from others of its kind: its resource id in lower case.
+	Key string
+	// Text is what it says, in JSON.
+	Text string
+}
+
+// Documents keeps documents. What is written survives a power cut.
+type Documents interface {
+	// Documents returns those of a kind whose key begins with prefix, ordered by key.
+	Documents(ctx context.Context, kind, prefix string) ([]Document, error)
+	// Document returns one, or an error of class NotFound.
+	Document(ctx context.Context, kind, key string) (Document, error)
+	// PutDocument inserts d or replaces the one of its kind and key.
+	PutDocument(ctx context.Context, d Document) error
+	// DeleteDocument removes one. An unknown one is not an error.
+	DeleteDocument(ctx context.Context, kind, key string) error
+}
