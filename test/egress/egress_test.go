@@ -100,6 +100,7 @@ func newWorld(t *testing.T) {
 	must(t, <-made)
 	link, err := netlink.LinkByName("world")
 	must(t, err)
+	t.Cleanup(func() { must(t, netlink.LinkDel(link)) })
 	must(t, netlink.AddrAdd(link, &netlink.Addr{IPNet: network(hostAddr + "/24")}))
 	must(t, netlink.LinkSetUp(link))
 	must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(worldAddr), Dst: network("0.0.0.0/0")}))
@@ -208,7 +209,7 @@ func serveNames(conn net.PacketConn) {
 }
 
 // newServer serves on the host's loopback and at its address.
-func newServer(t *testing.T) *client.Client {
+func newServer(t *testing.T, settings ...func(*server.Config)) *client.Client {
 	t.Helper()
 	dir := t.TempDir()
 	agent := filepath.Join(dir, "sandpool-agent")
@@ -221,6 +222,9 @@ func newServer(t *testing.T) *client.Client {
 	cfg.DataDir, cfg.Listen, cfg.Agent = filepath.Join(dir, "data"), "0.0.0.0:0", agent
 	cfg.ImageDir, cfg.OnExit = filepath.Join(need.Data(t), "images"), server.StopSandboxes
 	cfg.Network.Resolvers = []string{resolver}
+	for _, set := range settings {
+		set(&cfg)
+	}
 	before, err := leaks.Count(cfg.DataDir)
 	must(t, err)
 	srv, err := server.New(t.Context(), slog.New(slog.NewTextHandler(t.Output(), nil)), cfg)

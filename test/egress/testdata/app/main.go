@@ -1,0 +1,79 @@
+// Command app is a container's application that says what it reaches.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"syscall"
+	"time"
+)
+
+// patience ends a try that nobody answers.
+const patience = 30 * time.Second
+
+func main() {
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	var held net.Conn
+	http.HandleFunc("/get", func(w http.ResponseWriter, r *http.Request) {
+		resp, err := client.Get(r.FormValue("url"))
+		if err != nil {
+			fmt.Fprint(w, "no: ", err)
+			return
+		}
+		defer resp.Body.Close()
+		_, _ = io.Copy(w, resp.Body)
+	})
+	http.HandleFunc("/tcp", func(w http.ResponseWriter, r *http.Request) {
+		conn, err := net.DialTimeout("tcp", r.FormValue("to"), patience)
+		if err == nil {
+			conn.Close()
+		}
+		fmt.Fprint(w, err == nil)
+	})
+	// A connection is opened by one request and used by the next.
+	http.HandleFunc("/hold", func(w http.ResponseWriter, r *http.Request) {
+		var err error
+		held, err = net.DialTimeout("tcp", r.FormValue("to"), patience)
+		fmt.Fprint(w, err == nil)
+	})
+	http.HandleFunc("/use", func(w http.ResponseWriter, _ *http.Request) {
+		_ = held.SetDeadline(time.Now().Add(patience))
+		_, err := io.WriteString(held, "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
+		if err == nil {
+			_, err = held.Read(make([]byte, 512))
+		}
+		fmt.Fprint(w, err == nil)
+	})
+	http.HandleFunc("/raw", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, os.Getuid(), raw())
+	})
+	log.Fatal(http.ListenAndServe(":8080", nil))
+}
+
+// raw lists the kinds of sockets by which packets could be forged.
+func raw() (open []string) {
+	for _, s := range []struct {
+		name              string
+		domain, kind, how int
+	}{
+		{"raw ICMP", syscall.AF_INET, syscall.SOCK_RAW, syscall.IPPROTO_ICMP},
+		{"raw IP", syscall.AF_INET, syscall.SOCK_RAW, syscall.IPPROTO_RAW},
+		{"raw IPv6", syscall.AF_INET6, syscall.SOCK_RAW, syscall.IPPROTO_ICMPV6},
+		{"packets", syscall.AF_PACKET, syscall.SOCK_RAW, 0x0300},
+		{"cooked packets", syscall.AF_PACKET, syscall.SOCK_DGRAM, 0x0300},
+	} {
+		fd, err := syscall.Socket(s.domain, s.kind, s.how)
+		if !errors.Is(err, syscall.EPERM) {
+			open = append(open, s.name)
+		}
+		if err == nil {
+			_ = syscall.Close(fd)
+		}
+	}
+	return open
+}
