@@ -160,6 +160,15 @@ func (c *Client) PoolCounts(ctx context.Context, name string) (api.PoolStatus, e
 	return c.status(ctx, name, controlQuery())
 }
 
+// History says how a pool did lately: in the last "hour", "day" or "week".
+func (c *Client) History(ctx context.Context, name, window string) (api.History, error) {
+	query := controlQuery()
+	query.Set(api.WindowParameter, window)
+	var h api.History
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.control(name, "history"), query: query}, &h)
+	return h, err
+}
+
 func (c *Client) status(ctx context.Context, name string, query url.Values) (api.PoolStatus, error) {
 	var s api.PoolStatus
 	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.control(name, "status"), query: query}, &s)

@@ -23,6 +23,16 @@ func (c *Client) Session(ctx context.Context, pool, identifier string) (api.Sess
 	return s, err
 }
 
+// SessionDetail returns the identifier's session with what the server knows of it: what it takes
+// of the machine, how its last executions went, what it was refused on the network.
+func (c *Client) SessionDetail(ctx context.Context, pool, identifier string) (api.SessionDetail,
+	error) {
+	var s api.SessionDetail
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.data(pool, management, "session"),
+		query: sessionQuery(identifier)}, &s)
+	return s, err
+}
+
 // DeleteSession ends the identifier's session and destroys its sandbox. One that
 // does not exist is an error of class NotFound.
 func (c *Client) DeleteSession(ctx context.Context, pool, identifier string) error {

@@ -57,6 +57,7 @@ func mayImport() map[string][]string {
 		"internal/event":               vocabulary,
 		"internal/systemd":             nil,
 		"internal/metrics":             {".", "internal/event"},
+		"internal/history":             append(contract, "api", "internal/event", "internal/pool"),
 		"internal/web":                 {".", "api", "client", "internal/fault"},
 		"internal/issuer":              {".", "internal/arm", "internal/auth"},
 		"internal/pool":                append(contract, "internal/event", "internal/store"),
@@ -88,7 +89,7 @@ func mayImport() map[string][]string {
 		"internal/gateway/live":        {"api"},
 		"internal/gateway/wire":        {".", "api", "internal/agent"},
 		"internal/mcp":                 append(handlers, "internal/gateway/wire"),
-		"internal/server": append(handlers, "internal/issuer", "images", "internal/container", "internal/control", "internal/gateway", "internal/mcp", "internal/endpoint", "internal/proxy", "internal/systemd", "internal/metrics", "internal/web",
+		"internal/server": append(handlers, "internal/issuer", "images", "internal/container", "internal/control", "internal/gateway", "internal/mcp", "internal/endpoint", "internal/proxy", "internal/systemd", "internal/metrics", "internal/history", "internal/control/network", "internal/web",
 			"internal/sandbox/gvisor", "internal/sqlite", "internal/postgres", "internal/store", "internal/image", "internal/erofs", "internal/oci", "internal/oci/layer", "internal/quiet",
 			"internal/descriptor", "internal/machine", "internal/pool/room"),
 		// A server for others' tests: everything but the engine, which would need Linux and root.

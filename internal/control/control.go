@@ -79,6 +79,8 @@ type Options struct {
 	Now func() time.Time
 	// Network knows the networks of sandboxes; nil means that pools can have none.
 	Network network.Host
+	// History is how a pool did lately; nil means that nobody knows.
+	History func(id sandpool.PoolID, window string) (api.History, error)
 	// Events hears what happens to pools and answers questions for it; nil means one of the
 	// control plane's own.
 	Events *event.Bus
@@ -138,6 +140,11 @@ func (c *Control) defaults() {
 	if c.o.Now == nil {
 		c.o.Now = time.Now
 	}
+	if c.o.History == nil {
+		c.o.History = func(_ sandpool.PoolID, window string) (api.History, error) {
+			return api.History{Window: window, Points: []api.HistoryPoint{}}, nil
+		}
+	}
 	if c.o.Events == nil {
 		c.o.Events = event.New()
 	}
@@ -162,6 +169,7 @@ func (c *Control) Register(mux *http.ServeMux) {
 	handle(arm.PoolPath, c.onPool(auth.ReadPool, methodNotAllowed))
 	handle("GET "+arm.PoolPath+"/status", c.onPool(auth.ReadStatus, c.status))
 	handle("GET "+arm.PoolPath+"/egress", c.onPool(auth.ReadStatus, c.egress))
+	handle("GET "+arm.PoolPath+"/history", c.onPool(auth.ReadStatus, c.history))
 	handle("GET "+arm.PoolPath+"/events", c.onPool(auth.ReadStatus, c.poolEvents))
 	handle("GET /sandpool/events", c.serverEvents)
 	handle("POST "+arm.PoolPath+"/fetchMCPServerCredentials", c.onPool(auth.WritePool, c.fetchKey))

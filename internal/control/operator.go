@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"net/http"
 
 	"github.com/sandpool/sandpool"
@@ -38,6 +39,19 @@ func (c *Control) status(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 		if out.Sandboxes, err = c.sandboxes(r, id); err != nil {
 			return err
 		}
+	}
+	return arm.WriteJSON(w, http.StatusOK, out)
+}
+
+// history answers how a pool did lately.
+func (c *Control) history(w http.ResponseWriter, r *http.Request, id sandpool.PoolID) error {
+	if _, err := c.pools.Pool(r.Context(), id); err != nil {
+		return err
+	}
+	window := cmp.Or(r.URL.Query().Get(api.WindowParameter), api.HistoryHour)
+	out, err := c.o.History(id, window)
+	if err != nil {
+		return err
 	}
 	return arm.WriteJSON(w, http.StatusOK, out)
 }

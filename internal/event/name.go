@@ -107,6 +107,9 @@ const (
 	SessionEnded Name = "SessionEnded"
 	// ExecutionEnded: code has run. Outcome is how it ended; Took is the time in the sandbox.
 	ExecutionEnded Name = "ExecutionEnded"
+	// SessionAnswered: the first code of a session has been answered. Took is from the arrival of
+	// the request that began the session.
+	SessionAnswered Name = "SessionAnswered"
 )
 
 // What happens to the server.
@@ -173,6 +176,7 @@ var kinds = map[Name]kind{
 	SessionRefused:   {Lifecycle, Debug, "a session was refused"},
 	SessionEnded:     {Lifecycle, Debug, "a session ended"},
 	ExecutionEnded:   {Lifecycle, Debug, "an execution ended"},
+	SessionAnswered:  {Lifecycle, Debug, "the first code of a session was answered"},
 
 	AdoptionFailed:    {Server, Error, "sandboxes of an earlier run cannot be adopted"},
 	SnapshotsKept:     {Server, Warning, "snapshots that no pool uses cannot be removed"},

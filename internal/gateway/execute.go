@@ -96,6 +96,10 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	t.exchange, t.execute = time.Since(sent), a.Took
 	t.overall = time.Since(c.started)
 	g.tell(c, lease.Sandbox().ID, outcome, a.Took)
+	if t.claim > 0 || t.start > 0 {
+		g.options.Events.Observe(event.Event{Name: event.SessionAnswered, Pool: c.pool,
+			Sandbox: lease.Sandbox().ID, Took: t.overall})
+	}
 
 	of := wire.About{Operation: operationID(c.r), Identifier: identifier,
 		Sandbox: lease.Sandbox().ID, UserAgent: c.r.UserAgent()}

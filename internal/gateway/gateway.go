@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
@@ -96,6 +97,8 @@ type Options struct {
 	PublicURL string
 	// Events hears of executions; nil means that nobody does.
 	Events event.Observer
+	// Detail says what is known of a session besides what callers of Azure read; nil means nothing.
+	Detail func(ctx context.Context, s sandpool.Session, into *api.SessionDetail) error
 }
 
 func (o Options) withDefaults() Options {

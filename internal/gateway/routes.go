@@ -64,6 +64,7 @@ func routes() []route {
 		{"GET", ".management/getSession", look, one, (*Gateway).getSession},
 		{"POST", ".management/listSessions", look, list, (*Gateway).manageSessions},
 		{"GET", ".management/listSessions", look, list, (*Gateway).manageSessions},
+		{"GET", ".management/session", look, one, (*Gateway).sessionDetail},
 		{"GET", ".management/logs", run, one, (*Gateway).logs},
 		{"POST", ".management/stopSession", run, one, (*Gateway).stopSession},
 		{"GET", ".management/stopSession", run, one, (*Gateway).stopSession},

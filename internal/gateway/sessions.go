@@ -29,6 +29,25 @@ func (g *Gateway) getSession(c *call) error {
 	return arm.WriteJSON(c.w, http.StatusOK, wire.Session(s))
 }
 
+// sessionDetail is getSession with what else is known.
+func (g *Gateway) sessionDetail(c *call) error {
+	identifier, err := c.identifier()
+	if err != nil {
+		return err
+	}
+	s, err := g.pools.Session(c.r.Context(), c.pool, identifier)
+	if err != nil {
+		return err
+	}
+	out := api.SessionDetail{SessionView: wire.Session(s), Sandbox: string(s.Sandbox)}
+	if g.options.Detail != nil {
+		if err := g.options.Detail(c.r.Context(), s, &out); err != nil {
+			return err
+		}
+	}
+	return arm.WriteJSON(c.w, http.StatusOK, out)
+}
+
 // deleteSession ends a session; the identifier's next call gets a fresh one.
 func (g *Gateway) deleteSession(c *call) error {
 	if _, err := g.stop(c); err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
 // Session is a claimed sandbox, for as long as it serves its identifier. It can be used whether or
@@ -50,6 +51,21 @@ func (b *box) session(now time.Time) sandpool.Session {
 	}
 	return sandpool.Session{Pool: b.pool.pool.ID, Identifier: b.row.Identifier, Sandbox: b.row.ID,
 		CreatedAt: b.row.ClaimedAt, LastUsedAt: used, ExpiresAt: b.pool.expires(b, used)}
+}
+
+// Refused returns what a sandbox was refused on the network; nil if it has none.
+func (m *Manager) Refused(ctx context.Context, s sandpool.Sandbox) (*sandpool.Refusals, error) {
+	reader, ok := m.engine.(sandbox.RefusalReader)
+	m.mu.Lock()
+	b := m.boxes[s.ID]
+	if !ok || b == nil || !b.pool.pool.Spec.Network.Enabled() {
+		m.mu.Unlock()
+		return nil, nil
+	}
+	row := b.row
+	m.mu.Unlock()
+	out, err := reader.Refusals(ctx, handleOf(row))
+	return &out, err
 }
 
 func noSession(id sandpool.PoolID, identifier sandpool.Identifier) error {

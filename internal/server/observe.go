@@ -8,8 +8,12 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/control/network"
+	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/history"
 	"github.com/sandpool/sandpool/internal/metrics"
 	"github.com/sandpool/sandpool/internal/web"
 )
@@ -20,6 +24,18 @@ func version() string {
 		return info.Main.Version
 	}
 	return "unknown"
+}
+
+// observe makes those who learn from the server's events, and the events.
+func (s *Server) observe() (err error) {
+	if s.metrics, err = metrics.New(s.log, version(), s.inNumbers); err != nil {
+		return err
+	}
+	if s.history, err = history.New(s.log, nil); err != nil {
+		return err
+	}
+	s.events = event.New(event.Log(s.log), s.metrics, s.history)
+	return nil
 }
 
 // metricsPath is where Prometheus asks.
@@ -48,6 +64,14 @@ func (s *Server) inNumbers(ctx context.Context) ([]metrics.Pool, error) {
 			Claims: n.Claims})
 	}
 	return list, nil
+}
+
+// detail is what the server knows of a session.
+func (s *Server) detail(ctx context.Context, of sandpool.Session, into *api.SessionDetail) error {
+	s.history.Session(of, into)
+	refused, err := s.manager.Refused(ctx, sandpool.Sandbox{ID: of.Sandbox})
+	into.Egress = network.Refusals(refused)
+	return err
 }
 
 // scrape answers with the metrics to those who may read them.

@@ -38,6 +38,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		BaseURL:  s.baseURL(),
 		Endpoint: s.endpoint(),
 		Events:   s.events,
+		History:  s.history.Pool,
 		Pulling:  pulling(s.containers),
 		Network:  network.Host{Settings: s.cfg.Network},
 	})
@@ -46,6 +47,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	}
 	data, err := gateway.New(log, leases{s.manager}, s.within, gateway.Options{
 		MaxTimeout: s.cfg.Limits.MaxExecution, PublicURL: s.cfg.PublicURL, Events: s.events, Idle: s.memory.free,
+		Detail: s.detail,
 	})
 	if err != nil {
 		return nil, err

@@ -21,6 +21,7 @@ import (
 	"github.com/sandpool/sandpool/internal/container"
 	"github.com/sandpool/sandpool/internal/descriptor"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/history"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/interpreter"
 	"github.com/sandpool/sandpool/internal/machine"
@@ -73,6 +74,7 @@ type Server struct {
 
 	dashboard *web.Web // nil if there is none
 	metrics   *metrics.Metrics
+	history   *history.History
 	scraped   net.Listener // of metrics alone; nil if they have none
 }
 
@@ -87,10 +89,9 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 			"The server makes namespaces and cgroups, which needs root; run the command with sudo.")
 	}
 	s := &Server{log: log, cfg: cfg, proxy: proxy.New(proxy.Options{})}
-	if s.metrics, err = metrics.New(log, version(), s.inNumbers); err != nil {
+	if err := s.observe(); err != nil {
 		return nil, err
 	}
-	s.events = event.New(event.Log(log), s.metrics)
 	s.within = interpreter.New(interpreter.Options{MaxTimeout: cfg.Limits.MaxExecution,
 		Idle: s.memory.free})
 	defer func() {
@@ -219,6 +220,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return ignoring(http.ErrServerClosed, s.http.Serve(s.listener)) })
 	g.Go(func() error { s.tidyImages(stopping); return nil })
 	g.Go(func() error { return s.serveMetrics(stopping) })
+	g.Go(func() error { return s.history.Run(stopping, s.manager) })
 	g.Go(func() error {
 		<-stopping.Done()
 		defer end()
