@@ -63,6 +63,7 @@ func mayImport() map[string][]string {
 		"internal/pool":                append(contract, "internal/event", "internal/store"),
 		"internal/pool/plan":           {".", "internal/pool/room"},
 		"internal/pool/room":           nil,
+		"internal/pool/refusal":        {"."},
 		"internal/machine":             {"internal/pool/room"},
 		"internal/proxy":               vocabulary,
 		"internal/store":               vocabulary,

@@ -221,16 +221,19 @@ func (p Policy) Destination(g *Ground, host string, addresses []netip.Addr, prot
 		return v
 	}
 	granted := p.Public() || slices.ContainsFunc(p.Grants(name), func(t Grant) bool { return t.matches(proto, port) })
+	plain := len(addresses) > 0 // the addresses are allowed whatever their names are
 	for _, a := range addresses {
 		switch direct := p.Address(g, a, proto, port); {
 		case g.isClosed(a):
 			return no("The name resolves to %s, which is not on the public network.", a)
 		case direct.Allowed:
-		case p.Public() || !granted || p.isDenied(a, proto, port):
+		case p.Public() || p.isDenied(a, proto, port):
 			return direct
+		default:
+			plain = false
 		}
 	}
-	if !granted {
+	if !granted && !plain {
 		return no("The allow list has the name, and no entry for port %d of %s.", port, proto)
 	}
 	return v

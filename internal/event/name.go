@@ -92,6 +92,10 @@ const (
 	SandboxStray Name = "SandboxStray"
 	// NetworkUnchanged: a sandbox may still reach what its pool says no more; it is tried again.
 	NetworkUnchanged Name = "NetworkUnchanged"
+	// EgressRefused: sandboxes tried to reach what their pool's policy does not allow. Count is how
+	// often since the last of these events, Sandbox which one did so last, and Message what it was.
+	// There is one for each pool in 10 seconds, however much is tried.
+	EgressRefused Name = "EgressRefused"
 	// SandboxUnsaved: the end of a sandbox could not be written to the store, and is tried again.
 	SandboxUnsaved Name = "SandboxUnsaved"
 )
@@ -170,6 +174,7 @@ var kinds = map[Name]kind{
 	SandboxDropped:    {PoolEvents, Info, "a sandbox of an earlier run is stopped"},
 	SandboxStray:      {Server, Warning, "a sandbox without a row is stopped"},
 	NetworkUnchanged:  {PoolEvents, Error, "what a sandbox may reach was not changed"},
+	EgressRefused:     {PoolEvents, Info, "sandboxes were refused the network"},
 	SandboxUnsaved:    {PoolEvents, Warning, "the end of a sandbox cannot be recorded"},
 
 	SessionAllocated: {Lifecycle, Debug, "a session was allocated"},

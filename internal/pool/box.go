@@ -11,6 +11,7 @@ import (
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool/plan"
 	"github.com/sandpool/sandpool/internal/pool/queue"
+	"github.com/sandpool/sandpool/internal/pool/refusal"
 	"github.com/sandpool/sandpool/internal/pool/room"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
@@ -41,6 +42,7 @@ type poolState struct {
 	size    room.Size     // what its sandboxes take
 	short   room.Resource // what the machine lacks for what the pool wants
 	refused int64         // claims for which the machine had no room, ever
+	tally   refusal.Tally // what its sandboxes were refused on the network
 }
 
 func (m *Manager) newPoolState(p sandpool.Pool) *poolState {
@@ -130,6 +132,7 @@ func (m *Manager) forget(b *box) {
 	b.end(ended("the session has ended"))
 	delete(m.boxes, b.row.ID)
 	if p := b.pool; p != nil {
+		p.tally.End(b.row.ID)
 		if e := p.sessions[b.row.Identifier]; e != nil && e.box == b {
 			e.box = nil
 			p.tidy(b.row.Identifier)
@@ -293,3 +296,58 @@ func (m *Manager) spreadNetwork(ctx context.Context) {
 
 // networkChanges bounds the changes at the same time.
 const networkChanges = 8
+
+// beginTally reads what sandboxes were refused, and tells of what is new. The caller holds mu.
+func (m *Manager) beginTally() {
+	if m.tallying {
+		return
+	}
+	m.tallying = m.spawn(func(ctx context.Context) {
+		err := m.readRefusals(ctx, "")
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.tallying = false
+		for _, p := range m.pools {
+			if news, ok := p.tally.News(time.Now()); ok && err == nil {
+				m.events.Observe(event.Event{Name: event.EgressRefused, Pool: p.pool.ID,
+					Sandbox: news.Sandbox, Count: news.Count, Message: news.Message()})
+			}
+		}
+	})
+}
+
+// readRefusals asks the engine what the sandboxes of a pool were refused, or those of all pools. One
+// that ends meanwhile counts for nothing.
+func (m *Manager) readRefusals(ctx context.Context, pool string) error {
+	m.mu.Lock()
+	var boxes []*box
+	for _, b := range m.boxes {
+		if b.counts() && (pool == "" || b.pool.pool.ID.Key() == pool) {
+			boxes = append(boxes, b)
+		}
+	}
+	m.mu.Unlock()
+	for _, b := range boxes {
+		m.tally(ctx, b)
+	}
+	return ctx.Err()
+}
+
+// counts reports whether the sandbox has a network, or had one. The caller holds mu.
+func (b *box) counts() bool {
+	return b.pool != nil && b.row.State != sandpool.Starting && (b.network.Enabled() || b.pool.pool.Spec.Network.Enabled())
+}
+
+// tally reads what one sandbox was refused.
+func (m *Manager) tally(ctx context.Context, b *box) {
+	reader, ok := m.engine.(sandbox.RefusalReader)
+	if !ok {
+		return
+	}
+	one, err := reader.Refusals(ctx, handleOf(b.row))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err == nil && m.boxes[b.row.ID] == b {
+		b.pool.tally.Read(b.row.ID, one)
+	}
+}

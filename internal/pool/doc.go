@@ -63,4 +63,5 @@
 //	owner.go     who owns a pool                       box.go     memory's part of a sandbox
 //	plan/        every decision, as pure functions     room.go    what the machine can bear
 //	logs.go      what sandboxes wrote                  room/      that, as pure functions
+//	refusal/     what they were refused on the network
 package pool

@@ -96,6 +96,63 @@ func TestEvents(t *testing.T) {
 	})
 }
 
+// What a pool's policy refuses is told, now and then, and stays counted when the session is over.
+func TestRefusals(t *testing.T) {
+	within(t, func(w *world) {
+		p := spec(1, 3)
+		p.Spec.Network = sandpool.Network{Status: sandpool.EgressEnabled, Allow: []string{"192.0.2.1:80"}}
+		w.put(p)
+		w.settle()
+		l := w.acquire("session-one", sandpool.ClaimReady)
+		h := sandbox.Handle{ID: l.Sandbox().ID}
+		try := func(to string) {
+			w.Helper()
+			if _, err := w.fake.Hold(w.Context(), h, to); err != nil {
+				w.Error(err)
+			}
+		}
+		told := func(what string, want ...int64) {
+			w.Helper()
+			_, events := w.take()
+			var got []int64
+			for _, e := range events {
+				if e.Name != event.EgressRefused {
+					continue
+				}
+				got = append(got, e.Count)
+				if e.Pool != python || e.Message == "" || e.Sandbox != h.ID {
+					w.Errorf("%s: %+v", what, e)
+				}
+			}
+			if !slices.Equal(got, want) {
+				w.Errorf("%s: told of %d, want %d", what, got, want)
+			}
+		}
+		try("192.0.2.1:80")
+		w.pass(20 * time.Second)
+		told("what is allowed")
+		try("192.0.2.2:80")
+		w.pass(2 * time.Second)
+		told("one refusal", 1)
+		for range 500 {
+			try("192.0.2.3:80")
+			w.pass(10 * time.Millisecond)
+		}
+		w.pass(30 * time.Second)
+		told("many", 500)
+		if e := w.status().Egress; e == nil || e.Packets != 501 || e.Recent[0].Host != "192.0.2.3" {
+			w.Errorf("the status has %+v", e)
+		}
+		l.Release()
+		try("192.0.2.4:80")
+		w.fake.End(h.ID, sandbox.Exit{Reason: sandbox.Exited})
+		w.pass(time.Second)
+		if e := w.status().Egress; e == nil || e.Packets != 502 || e.Recent[0].Host != "192.0.2.4" {
+			w.Errorf("after the session the status has %+v", e)
+		}
+	})
+}
+
 func b2i(b bool) int {
 	if b {
 		return 1

@@ -101,6 +101,7 @@ type Manager struct {
 	room      room.Ledger
 	exhausted room.Resource    // what the machine lacked for a claim, with nothing left to give up
 	measuring bool             // that is under way
+	tallying  bool             // refusals are being read
 	unpruned  bool             // there may be snapshots that nothing needs
 	pruning   bool             // they are being removed
 	snapshots map[string]int64 // the bytes of each, by its key

@@ -363,7 +363,8 @@ type Status struct {
 	Snapshot int64
 	// Refused counts, since the server started, the claims for which the machine had no room.
 	Refused int64
-	// Egress is what the sandboxes were refused on the network; nil if they have none.
+	// Egress is what the sandboxes were refused on the network since the server started; nil if they
+	// have none.
 	Egress *sandpool.Refusals
 	// Notice is sandpool.Pool.Notice.
 	Notice string
@@ -380,8 +381,7 @@ func (m *Manager) Status(ctx context.Context, id sandpool.PoolID) (Status, error
 	if err := m.ready(ctx); err != nil {
 		return Status{}, err
 	}
-	egress, err := m.refused(ctx, id)
-	if err != nil {
+	if err := m.readRefusals(ctx, id.Key()); err != nil {
 		return Status{}, err
 	}
 	m.mu.Lock()
@@ -392,7 +392,10 @@ func (m *Manager) Status(ctx context.Context, id sandpool.PoolID) (Status, error
 	}
 	s := Status{Waiting: p.line.Len(), RefillFailures: p.refills, Crashes: p.crashes, PullFailures: p.prep.pulls,
 		Refused: p.refused, Notice: m.notice(p), Snapshot: m.snapshots[p.pool.Template], Claims: map[sandpool.ClaimOutcome]int64{}}
-	s.Egress = egress
+	if p.pool.Spec.Network.Enabled() {
+		sum := p.tally.Sum()
+		s.Egress = &sum
+	}
 	for outcome, n := range p.claims {
 		s.Claims[sandpool.ClaimOutcome(outcome)] = n
 	}
@@ -448,33 +451,4 @@ func (m *Manager) Stats(ctx context.Context, s sandpool.Sandbox) (sandbox.Stats,
 		return sandbox.Stats{}, sandpool.Errorf(sandpool.Unsupported, "", "", "This engine does not measure sandboxes.")
 	}
 	return reader.Stats(ctx, handleOf(s))
-}
-
-// maxRefusals bounds the refusals in a Status.
-const maxRefusals = 100
-
-// refused asks the engine what a pool's sandboxes were refused; nil if they have no network. One
-// that ends meanwhile counts for nothing.
-func (m *Manager) refused(ctx context.Context, id sandpool.PoolID) (*sandpool.Refusals, error) {
-	reader, ok := m.engine.(sandbox.RefusalReader)
-	m.mu.Lock()
-	p, err := m.pool(id)
-	if err != nil || !ok || !p.pool.Spec.Network.Enabled() {
-		m.mu.Unlock()
-		return nil, err
-	}
-	var rows []sandpool.Sandbox
-	for _, b := range m.boxes {
-		if b.pool == p && (b.row.State == sandpool.Ready || b.row.State == sandpool.Claimed) {
-			rows = append(rows, b.row)
-		}
-	}
-	m.mu.Unlock()
-	sum := &sandpool.Refusals{}
-	for _, row := range rows {
-		if one, err := reader.Refusals(ctx, handleOf(row)); err == nil {
-			sum.Add(one, maxRefusals)
-		}
-	}
-	return sum, ctx.Err()
 }

@@ -52,6 +52,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			m.keepOwning(ctx)
 			m.mu.Lock()
 			m.beginMeasure()
+			m.beginTally()
 			m.mu.Unlock()
 			m.spreadNetwork(ctx)
 		case <-sweep.C:

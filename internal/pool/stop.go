@@ -85,6 +85,12 @@ func (m *Manager) giveBack(ctx context.Context, b *box, grace time.Duration) err
 	if err := m.markStopping(ctx, b); err != nil {
 		return err
 	}
+	m.mu.Lock()
+	counts := b.counts()
+	m.mu.Unlock()
+	if counts { // the engine forgets it with the sandbox
+		m.tally(ctx, b)
+	}
 	h := handleOf(b.row)
 	if grace == 0 {
 		h.Data = nil // so it is killed at once

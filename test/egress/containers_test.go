@@ -58,16 +58,22 @@ func container(image, start, status string, e *api.Egress) api.SessionPool {
 	return p
 }
 
-// pushApp makes images of testdata/app for each user.
-func pushApp(t *testing.T, hub *ocitest.Hub, users ...string) (images []string) {
+// buildApp compiles testdata/app.
+func buildApp(t *testing.T) (program string) {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "app")
+	program = filepath.Join(t.TempDir(), "app")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./testdata/app")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the application: %v\n%s", err, out)
 	}
-	text, err := os.ReadFile(program)
+	return program
+}
+
+// pushApp makes images of testdata/app for each user.
+func pushApp(t *testing.T, hub *ocitest.Hub, users ...string) (images []string) {
+	t.Helper()
+	text, err := os.ReadFile(buildApp(t))
 	must(t, err)
 	layer := ocitest.Layer(t, ocitest.File("app", 0o755, string(text)))
 	for i, user := range users {

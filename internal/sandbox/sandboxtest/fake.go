@@ -49,6 +49,7 @@ type box struct {
 	running  bool
 	server   *server
 	input    *input
+	wire     wire
 	started  time.Time
 	memory   int64
 	cancel   context.CancelFunc // cuts Start short
@@ -64,6 +65,8 @@ var (
 	_ sandbox.Executor           = (*Fake)(nil)
 	_ sandbox.LogReader          = (*Fake)(nil)
 	_ sandbox.WorkingSetRecorder = (*Fake)(nil)
+	_ sandbox.NetworkSetter      = (*Fake)(nil)
+	_ sandbox.RefusalReader      = (*Fake)(nil)
 )
 
 // New returns a Fake on a new, empty machine. A nil handler answers 200 to everything.
@@ -253,7 +256,8 @@ func (f *Fake) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (sa
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	b := &box{template: p.Template, memory: defaultMemory, cancel: cancel,
-		settled: make(chan struct{}), ended: make(chan struct{})}
+		settled: make(chan struct{}), ended: make(chan struct{}),
+		wire: wire{born: p.Template.Network.Enabled(), policy: p.Template.Network}}
 	var err error
 	if b.user, err = checkProcess(p.Template); err != nil {
 		return sandbox.Handle{}, err

@@ -57,6 +57,14 @@ func target(t *testing.T, fake *sandboxtest.Fake, mode sandbox.StartMode) sandbo
 	}
 }
 
+func TestFakeNetwork(t *testing.T) {
+	sandboxtest.RunNetwork(t, func(t *testing.T) sandboxtest.NetworkTarget {
+		fake := sandboxtest.New(nil)
+		return sandboxtest.NetworkTarget{Target: target(t, fake, sandbox.Restore),
+			One: "192.0.2.1:80", Other: "192.0.2.2:80", Hold: fake.Hold, Carries: fake.Carries}
+	})
+}
+
 // The suite must hold for an engine that takes its time, too.
 func TestSlowFake(t *testing.T) {
 	sandboxtest.Run(t, func(t *testing.T) sandboxtest.Target {

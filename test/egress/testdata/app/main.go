@@ -37,11 +37,17 @@ func main() {
 	})
 	// A connection is opened by one request and used by the next.
 	http.HandleFunc("/hold", func(w http.ResponseWriter, r *http.Request) {
-		var err error
-		held, err = net.DialTimeout("tcp", r.FormValue("to"), patience)
+		conn, err := net.DialTimeout("tcp", r.FormValue("to"), patience)
+		if err == nil {
+			held = conn
+		}
 		fmt.Fprint(w, err == nil)
 	})
 	http.HandleFunc("/use", func(w http.ResponseWriter, _ *http.Request) {
+		if held == nil {
+			fmt.Fprint(w, false)
+			return
+		}
 		_ = held.SetDeadline(time.Now().Add(patience))
 		_, err := io.WriteString(held, "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
 		if err == nil {
