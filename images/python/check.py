@@ -5,11 +5,14 @@ The programs stay in the image, so that a session can run them as well:
     !python3 /usr/share/sandpool/check.py
 """
 
+import contextlib
+import faulthandler
 import importlib
 import io
 import locale
 import logging
 import os
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -27,6 +30,9 @@ PIL.Image lxml.etree bs4 requests tabulate setuptools pkg_resources pip
 ssl sqlite3 ctypes lzma bz2 zoneinfo multiprocessing
 """.split()
 
+# Seconds that one check may take. The slowest takes 20 on an idle machine of two processors.
+DEADLINE = 200
+
 features = []
 
 
@@ -39,33 +45,53 @@ def feature(check):
 def run(only=()):
     """Runs the checks, those named, or a part such as 2/5, and ends the program if one fails or warns.
 
-    Each has a process of its own, so that what one sets or leaves does not help another; as many
-    at a time as there are processors and GiB of memory.
+    As many at a time as there are processors and GiB of memory. A check that ran out of time gets
+    a second chance when the others are done: a browser that starts beside them may never answer.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     jobs = max(1, min(os.cpu_count() or 1, memory >> 30))
-    importlib.import_module("pandas")
-    importlib.import_module("matplotlib.pyplot")
-    waiting = features[:]
+    checks = features[:]
     if only and "/" in only[0]:
         part, parts = map(int, only[0].split("/"))
-        waiting = features[part - 1::parts]
+        checks = features[part - 1::parts]
     elif only:
-        waiting = [check for check in features if check.__name__ in only]
-    running, failed = {}, []
+        checks = [check for check in features if check.__name__ in only]
+    failed, late = rounds(checks, jobs)
+    again, never = rounds(late, 1)
+    if failed + again + never:
+        sys.exit("does not work: " + ", ".join(check.__name__ for check in failed + again + never))
+
+
+def rounds(checks, jobs):
+    """Runs checks, as many as jobs at a time; returns those that failed and those that were late."""
+    waiting, running, failed, late = checks[:], {}, [], []
     while waiting or running:
         while waiting and len(running) < jobs:
             check = waiting.pop(0)
-            pid = os.fork()
-            if pid == 0:
-                os._exit(0 if works(check) else 1)
-            running[pid] = check.__name__
+            running[begin(check)] = check, time.monotonic()
         pid, status = os.wait()
-        name = running.pop(pid, None)
-        if name and status != 0:
-            failed.append(name)
-    if failed:
-        sys.exit("does not work: " + ", ".join(failed))
+        if pid not in running:
+            continue
+        check, since = running.pop(pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)  # what it has left
+        if status != 0:
+            (late if time.monotonic() - since > DEADLINE else failed).append(check)
+    return failed, late
+
+
+def begin(check):
+    """Starts a check in a process of its own, so that what one sets or leaves does not help another.
+
+    Nothing that starts threads is imported before: a fork of a process that has some can wait for
+    ever for a lock that one of them held. After DEADLINE the process says where it hangs, and ends.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    os.setsid()
+    faulthandler.dump_traceback_later(DEADLINE, exit=True)
+    os._exit(0 if works(check) else 1)
 
 
 def works(check):
@@ -74,7 +100,7 @@ def works(check):
     handler = logging.Handler(logging.WARNING)
     handler.emit = records.append
     logging.getLogger().addHandler(handler)
-    begin = time.perf_counter()
+    start = time.perf_counter()
     try:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             os.chdir(folder)
@@ -86,7 +112,7 @@ def works(check):
     except BaseException:
         print(f"{check.__name__}: {traceback.format_exc()}", file=sys.stderr, flush=True)
         return False
-    print(f"{check.__name__}: {time.perf_counter() - begin:.1f} s", file=sys.stderr, flush=True)
+    print(f"{check.__name__}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
     return True
 
 

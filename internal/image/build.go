@@ -45,7 +45,8 @@ func hollow() []string { return []string{"dev", "proc", "sys", "run", "tmp"} }
 // every few seconds.
 //
 // A build that is cut short leaves nothing that List shows, and its files are
-// removed by the next Open. A second build at the same time is an error of class Conflict.
+// removed by the next Open. If ctx has a deadline and it passes, the error is ctx's cause with the
+// step and its last lines. A second build at the same time is an error of class Conflict.
 func (s *Store) Build(ctx context.Context, r Recipe, progress func(Progress)) (Image, error) {
 	if err := checkName(r.Name); err != nil {
 		return Image{}, err

@@ -165,6 +165,21 @@ func TestBuildCancel(t *testing.T) {
 	noWork(t, s)
 }
 
+// A build that never ends is ended, and says in which step and after which line.
+func TestBuildHangs(t *testing.T) {
+	fakeDebian(t, `echo "step: one"; echo "waiting for a browser"; exec sleep 1000`)
+	s := openStore(t)
+	long := errors.New("that took too long")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 5*time.Second, long)
+	defer cancel()
+	_, err := s.Build(ctx, testRecipe(), nil)
+	if !errors.Is(err, long) || !strings.Contains(err.Error(), `"one"`) ||
+		!strings.Contains(err.Error(), "waiting for a browser") {
+		t.Errorf("error %v, want the step, its last line and the cause", err)
+	}
+	noWork(t, s)
+}
+
 // One build runs at a time; the other is told so.
 func TestBuildTwice(t *testing.T) {
 	fakeDebian(t, goodDebian)

@@ -74,6 +74,13 @@ func (r *reporter) step(name string) {
 	r.update(func(p *Progress) { p.Step, p.Name, p.Note = min(p.Step+1, p.Steps), name, "" })
 }
 
+// name is the step that runs.
+func (r *reporter) name() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now.Name
+}
+
 // note reports a line that a tool wrote.
 func (r *reporter) note(line string) { r.update(func(p *Progress) { p.Note = line }) }
 

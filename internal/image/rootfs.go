@@ -242,10 +242,13 @@ func runTold(ctx context.Context, cmd *exec.Cmd, p *reporter) error {
 	err := cmd.Run()
 	write.Close()
 	last := <-told
-	if ctx.Err() != nil {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
-	}
-	if err != nil {
+	case ctx.Err() != nil:
+		return fmt.Errorf("step %q: %w; its last lines were:\n%s", p.name(), context.Cause(ctx),
+			strings.Join(last, "\n"))
+	case err != nil:
 		return fmt.Errorf("%s: %w; its last lines were:\n%s", filepath.Base(cmd.Path), err,
 			strings.Join(last, "\n"))
 	}

@@ -39,18 +39,19 @@ func open(f config.Flags) (*image.Store, error) {
 }
 
 type buildCmd struct {
-	Recipe    string `arg:"" help:"Name of the recipe, such as python."`
-	Slim      bool   `help:"Build the variant with few packages. It takes the same name."`
-	Name      string `help:"Name of the image, if not the recipe's." placeholder:"NAME"`
-	IfMissing bool   `help:"Do nothing if there is an image of that name." xor:"if"`
-	IfChanged bool   `help:"Do nothing if the image of that name was built from the recipe as it is now." xor:"if"`
+	Recipe    string        `arg:"" help:"Name of the recipe, such as python."`
+	Slim      bool          `help:"Build the variant with few packages. It takes the same name."`
+	Name      string        `help:"Name of the image, if not the recipe's." placeholder:"NAME"`
+	IfMissing bool          `help:"Do nothing if there is an image of that name." xor:"if"`
+	IfChanged bool          `help:"Do nothing if the image of that name was built from the recipe as it is now." xor:"if"`
+	Timeout   time.Duration `help:"End a build that takes longer." default:"1h" placeholder:"DURATION"`
 	config.Flags
 }
 
 // want is what the flags ask for.
 func (c *buildCmd) want() want {
 	w := want{recipe: c.Recipe, name: cmp.Or(c.Name, c.Recipe), ifMissing: c.IfMissing,
-		ifChanged: c.IfChanged}
+		ifChanged: c.IfChanged, timeout: c.Timeout}
 	if c.Slim {
 		w.variant = image.Slim
 	}
@@ -78,6 +79,7 @@ type want struct {
 	recipe, variant      string
 	name                 string
 	ifMissing, ifChanged bool
+	timeout              time.Duration
 }
 
 // build builds an image with progress on stderr, unless there is one that will do. It
@@ -98,6 +100,9 @@ func build(ctx context.Context, a *console.App, store *image.Store, w want) (ima
 			return img, false, nil
 		}
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, w.timeout, fmt.Errorf(
+		"the build was not done after %s; --timeout allows it more", w.timeout))
+	defer cancel()
 	p, begun := console.NewProgress(a.Stderr), false
 	img, err := store.Build(ctx, recipe, func(g image.Progress) {
 		if !begun {
@@ -124,7 +129,8 @@ func BuildIfMissing(ctx context.Context, a *console.App, dir, recipe string) err
 	if err != nil {
 		return err
 	}
-	_, _, err = build(ctx, a, store, want{recipe: recipe, name: recipe, ifMissing: true})
+	_, _, err = build(ctx, a, store, want{recipe: recipe, name: recipe, ifMissing: true,
+		timeout: time.Hour})
 	return err
 }
 
