@@ -117,8 +117,15 @@ def works(check):
 
 
 def output(*command, stdin=None):
-    """The output of a program that has to succeed."""
-    return subprocess.run(command, check=True, capture_output=True, text=True, input=stdin).stdout
+    """The output of a program that has to succeed.
+
+    It goes through a file: a browser can leave a process behind that keeps a pipe open for ever.
+    """
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        done = subprocess.run(command, stdout=out, stderr=err, text=True, input=stdin or "")
+        out.seek(0), err.seek(0)
+        assert done.returncode == 0, f"{command[0]} ended with {done.returncode}: {err.read()}"
+        return out.read()
 
 
 def people():
