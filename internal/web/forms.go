@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/http"
+	"path"
 	"strconv"
 	"strings"
 
@@ -15,6 +16,15 @@ func itoa(n int64) string { return strconv.FormatInt(n, 10) }
 // settings are the fields of the form of a pool, as text.
 type settings struct {
 	Name, Type, Image, Max, Ready, Cooldown, CPU, Memory, Port, Egress string
+	// Parent and Group are where the API has the new pool.
+	Parent, Group string
+}
+
+// under completes settings with where the pool is.
+func (s settings) under(a asked) settings {
+	id := a.api.PoolID("x")
+	s.Parent, s.Group = path.Dir(id.String()), id.ResourceGroup
+	return s
 }
 
 func settingsOf(r *http.Request) settings {
@@ -25,10 +35,10 @@ func settingsOf(r *http.Request) settings {
 		Egress: get("egress")}
 }
 
-func (w *Web) newPage(context.Context, asked) (string, view, error) {
+func (w *Web) newPage(_ context.Context, a asked) (string, view, error) {
 	return "new", view{Title: "New pool", Here: "new",
 		Data: settings{Type: string(sandpool.PythonLTS), Max: "20", Ready: "3",
-			Cooldown: "300", Egress: "EgressDisabled"}}, nil
+			Cooldown: "300", Egress: "EgressDisabled"}.under(a)}, nil
 }
 
 // whole reads a number of a form; an empty field is none.

@@ -108,7 +108,7 @@ func (w *Web) form(serve func(context.Context, asked) (to string, err error)) ht
 			message, status := explain(err)
 			if name := r.PathValue("name"); name == "" {
 				w.show(rw, a, status, "new", view{Title: "New pool", Here: "new", Error: message,
-					Data: settingsOf(r)})
+					Data: settingsOf(r).under(a)})
 				return
 			}
 			w.visits.tell(r, message)
@@ -154,6 +154,9 @@ type poolView struct {
 	Endpoint      string
 	EndpointPath  string
 	Custom        bool
+	Connect       []snippet
+	Rollout       rollout
+	Causes        []cause
 }
 
 func (w *Web) poolPage(ctx context.Context, a asked) (string, view, error) {
@@ -176,6 +179,7 @@ func (w *Web) poolPage(ctx context.Context, a asked) (string, view, error) {
 	if e, err := a.api.Events(ctx, client.Events{Pool: name}); err == nil {
 		d.Events = e.Value
 	}
+	d.Connect, d.Rollout, d.Causes = connect(p, d.Endpoint), rolloutOf(d.Status), causesOf(d.Events)
 	v.Data = d
 	return "pool", v, nil
 }
@@ -320,6 +324,13 @@ func funcs(now func() time.Time) template.FuncMap {
 			}
 			return d.String() + " ago"
 		},
+		"day": func(text string) string {
+			t, err := time.Parse(time.RFC3339, text)
+			if err != nil {
+				return text
+			}
+			return t.UTC().Format("2006-01-02 15:04:05") + " UTC"
+		},
 		"short": func(id string) string { return id[:min(len(id), 8)] },
 		"mib": func(n *int64) string {
 			if n == nil {
@@ -345,6 +356,7 @@ func funcs(now func() time.Time) template.FuncMap {
 			}
 			return s
 		},
-		"cooldown": cooldown,
+		"cooldown":    cooldown,
+		"sessionPath": sessionPath,
 	}
 }

@@ -34,6 +34,8 @@ type visits struct {
 	mu    sync.Mutex // guards the fields below
 	in    map[[sha256.Size]byte]*visit
 	links map[[sha256.Size]byte]link
+	// shares are looked up by the hash of their secret.
+	shares map[[sha256.Size]byte]*share
 }
 
 // link signs in once.
@@ -44,7 +46,7 @@ type link struct {
 
 func newVisits(now func() time.Time) *visits {
 	return &visits{now: now, in: map[[sha256.Size]byte]*visit{},
-		links: map[[sha256.Size]byte]link{}}
+		links: map[[sha256.Size]byte]link{}, shares: map[[sha256.Size]byte]*share{}}
 }
 
 // add signs in with a token that the API knows, and returns the cookie's value.
@@ -107,6 +109,7 @@ func (v *visits) remove(r *http.Request) {
 	defer v.mu.Unlock()
 	if key, ok := keyOf(r); ok {
 		delete(v.in, key)
+		v.endShares(key)
 	}
 }
 

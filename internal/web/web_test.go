@@ -255,7 +255,7 @@ func TestPages(t *testing.T) {
 	s.signIn()
 	for _, path := range []string{"/ui/", "/ui/new", "/ui/pools/x", "/ui/pools/x/play?session=" +
 		url.QueryEscape(hostile),
-		"/ui/access", "/ui/system", "/ui/sign-in?to=" + url.QueryEscape(hostile), "/ui/nothing",
+		"/ui/pools/x/sessions/" + url.PathEscape(hostile), "/ui/access", "/ui/system", "/ui/sign-in?to=" + url.QueryEscape(hostile), "/ui/nothing",
 		"/ui/static/app.js"} {
 		res := s.ask("GET", path, "")
 		page, err := io.ReadAll(res.Body)

@@ -225,6 +225,7 @@ print('on stderr', file=sys.stderr)
 		chromedp.Click("#interrupt"),
 		awaits("['Failed', 'Canceled'].includes(document.querySelector('.cell:last-child "+
 			"[role=status]').textContent)"))
+	w.looksOn(t, ctx)
 	w.do(t, ctx, chromedp.Click("#restart"),
 		awaits("document.getElementById('timing').textContent.includes('has ended')"),
 		chromedp.Navigate(w.url+"/ui/access"),
@@ -234,6 +235,47 @@ print('on stderr', file=sys.stderr)
 		awaits("location.pathname === '/ui/sign-in'"),
 		chromedp.Navigate(w.url+"/ui/pools/look"), awaits("location.pathname === '/ui/sign-in'"))
 	w.check(t)
+}
+
+// looksOn shares the playground, looks at it in a browser that has not signed in, and at the pages
+// of the session and of its pool.
+func (w *world) looksOn(t *testing.T, ctx context.Context) {
+	t.Helper()
+	var link string
+	w.do(t, ctx, chromedp.Click("#share"), awaits("!document.getElementById('shared-link').hidden"),
+		chromedp.Value("#link", &link, chromedp.ByID))
+	w.shot(t, ctx, "share")
+	other := w.browser(t)
+	w.do(t, other, chromedp.Navigate(link),
+		awaits("document.querySelector('.output pre.value')?.textContent === '42'"),
+		awaits("document.querySelectorAll('.cell').length === 2"),
+		awaits("document.querySelector('.output iframe').offsetHeight < 250"),
+		awaits("document.getElementById('state').textContent === 'The session runs.'"))
+	w.shot(t, other, "shared")
+	var buttons int
+	w.do(t, other, chromedp.Evaluate("document.querySelectorAll('button, input').length", &buttons),
+		chromedp.Navigate(w.url+"/ui/"), awaits("location.pathname === '/ui/sign-in'"))
+	if buttons != 0 {
+		t.Errorf("who looks on has %d things to press", buttons)
+	}
+	w.do(t, ctx, chromedp.Navigate(w.url+"/ui/pools/look"),
+		awaits("document.querySelectorAll('[data-chart] svg').length === 4"),
+		awaits("document.querySelector('[data-chart=claims] .legend').textContent.includes('ready')"),
+		chromedp.Click("[data-window=day]"),
+		awaits("document.querySelector('[data-window=day]').getAttribute('aria-pressed') === 'true'"))
+	w.shot(t, ctx, "pool-used")
+	var answered string
+	w.do(t, ctx, chromedp.Click("tbody th a"),
+		awaits("document.querySelectorAll('#runs tr').length >= 2"),
+		awaits("document.querySelectorAll('#files li').length === 1"),
+		awaits("document.getElementById('callers').textContent.startsWith('token:')"),
+		chromedp.Text("#runs tr:last-child", &answered))
+	if !strings.Contains(answered, "ok") {
+		t.Errorf("the first execution of the session: %q", answered)
+	}
+	w.shot(t, ctx, "session")
+	w.do(t, ctx, chromedp.Click("a.button[href*=play]"),
+		chromedp.WaitVisible(".cell"))
 }
 
 // check fails the test if a page has asked somebody else, or the browser has complained.

@@ -13,8 +13,6 @@ const signedOut = (response) => {
 const at = (value, path) => path.split(".").reduce((v, key) => v?.[key], value);
 
 function watch(box) {
-  const rates = [];
-  let before;
   const draw = (status) => {
     for (const el of box.querySelectorAll("[data-field]")) el.textContent = at(status, el.dataset.field) ?? 0;
     const max = status.maxConcurrentSessions || 1;
@@ -26,15 +24,6 @@ function watch(box) {
       bar.querySelector(".starting").setAttribute("width", width(status.claimed + status.ready + status.starting));
       bar.setAttribute("aria-label", `${status.claimed} sessions, ${status.ready} ready, ${status.starting} starting, of at most ${max}`);
     }
-    const claims = Object.values(status.claims ?? {}).reduce((a, b) => a + b, 0);
-    const now = performance.now();
-    if (before) rates.push(Math.max(0, (1000 * (claims - before.claims)) / (now - before.now)));
-    before = { claims, now };
-    if (rates.length > 60) rates.shift();
-    const rate = box.querySelector("[data-rate]");
-    if (rate && rates.length) rate.textContent = rates.at(-1).toFixed(1) + "/s ";
-    const top = Math.max(1, ...rates);
-    box.querySelector(".spark polyline")?.setAttribute("points", rates.map((r, i) => `${i},${15 - (14 * r) / top}`).join(" "));
   };
   return async () => {
     const response = await api(box.dataset.status + "?" + version);
@@ -85,8 +74,11 @@ if (form) {
     for (const id of ["image", "port"]) form.elements[id].disabled = !custom;
     const flags = [["--container-type", v.type], ["--max-sessions", v.max], ["--ready-sessions", v.ready], ["--cooldown-period", v.cooldown],
       ["--cpu", v.cpu], ["--memory", v.memory], ["--network-status", v.egress], ...(custom ? [["--image", v.image], ["--target-port", v.port]] : [])];
-    document.getElementById("command").textContent =
-      `sandpool pool create ${quote(v.name || "NAME")}` + flags.filter(([, x]) => x).map(([f, x]) => ` ${f} ${quote(x)}`).join("");
+    const given = flags.filter(([, x]) => x).map(([f, x]) => ` ${f} ${quote(x)}`).join("");
+    const name = v.name || "NAME";
+    document.getElementById("command").textContent = `sandpool pool create ${quote(name)}${given}`;
+    document.getElementById("az").textContent =
+      `az containerapp sessionpool create --name ${quote(name)} --resource-group ${form.dataset.group} --location local${given}`;
     const number = (x) => (x ? Number(x) : undefined);
     const resources = v.cpu || v.memory ? { cpu: number(v.cpu), memory: v.memory || undefined } : undefined;
     const resource = { location: "local", properties: { containerType: v.type,
@@ -96,6 +88,10 @@ if (form) {
       ...(custom ? { customContainerTemplate: { containers: [{ image: v.image || "", name: "main", resources }],
         ingress: v.port ? { targetPort: number(v.port) } : undefined } } : resources ? { sandpool: resources } : {}) } };
     document.getElementById("resource").textContent = JSON.stringify(resource, null, 2);
+    const url = `${location.origin}${form.dataset.parent}/${name}?${version}`;
+    const body = JSON.stringify(resource);
+    document.getElementById("curl").textContent = `curl -X PUT -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\\n  '${url}' \\\n  -d ${quote(body)}`;
+    document.getElementById("python").textContent = `import json, os, urllib.request\nrequest = urllib.request.Request(\n    ${JSON.stringify(url)},\n    method="PUT", data=json.dumps(json.loads(${JSON.stringify(body)})).encode(),\n    headers={"Authorization": "Bearer " + os.environ["TOKEN"], "Content-Type": "application/json"})\nprint(urllib.request.urlopen(request).read().decode())`;
   };
   form.addEventListener("input", update);
   update();

@@ -15,92 +15,6 @@ const failure = async (response) => {
 };
 if (!session.value) session.value = random();
 
-// Text with the colours that terminals know, as elements.
-function coloured(text) {
-  const out = document.createDocumentFragment();
-  let classes = "";
-  for (const part of text.split(/(\x1b\[[0-9;]*m)/)) {
-    const code = /^\x1b\[([0-9;]*)m$/.exec(part);
-    if (code) {
-      for (const n of code[1].split(";")) classes = n === "" || n === "0" ? "" : classes + " a" + Number(n);
-    } else if (part) {
-      const span = document.createElement("span");
-      span.className = classes;
-      span.textContent = part.replace(/\x1b\[[0-9;?]*[A-Za-z]/g, "");
-      out.append(span);
-    }
-  }
-  return out;
-}
-
-function frameOf(html) {
-  const frame = document.createElement("iframe");
-  frame.sandbox = "allow-scripts";
-  frame.title = "HTML output";
-  frame.src = "/ui/frame";
-  const hear = (e) => {
-    if (e.source !== frame.contentWindow) return;
-    if (e.data === "ready") frame.contentWindow.postMessage(html, "*");
-    else if (typeof e.data === "number") frame.style.height = Math.min(800, Math.max(40, e.data)) + "px";
-  };
-  addEventListener("message", hear);
-  return frame;
-}
-
-function shown(data) {
-  for (const type of ["image/png", "image/jpeg", "image/gif", "image/svg+xml"]) {
-    if (!data[type]) continue;
-    const img = document.createElement("img");
-    img.alt = data["text/plain"] || "figure";
-    const packed = type === "image/svg+xml" && data[type].trimStart().startsWith("<") ? btoa(unescape(encodeURIComponent(data[type]))) : data[type];
-    img.src = `data:${type};base64,${packed.replaceAll("\n", "")}`;
-    return img;
-  }
-  if (data["text/html"]) return frameOf(data["text/html"]);
-  const pre = document.createElement("pre");
-  pre.textContent = data["text/markdown"] ?? data["text/plain"] ?? JSON.stringify(data);
-  return pre;
-}
-
-// A cell's output, built from the events of its execution.
-class Output {
-  constructor(box) { this.box = box; this.displays = new Map(); this.clear(); }
-  clear() { this.box.replaceChildren(); this.last = null; this.pending = false; }
-  text(kind, text) {
-    if (this.pending) this.clear();
-    if (this.last?.dataset.kind !== kind) {
-      this.last = document.createElement("pre");
-      this.last.dataset.kind = kind;
-      this.last.className = kind;
-      this.box.append(this.last);
-    }
-    this.last.append(coloured(text));
-  }
-  show(data, id) {
-    if (this.pending) this.clear();
-    const el = shown(data);
-    if (id && this.displays.has(id)) this.displays.get(id).replaceWith(el);
-    else this.box.append(el);
-    if (id) this.displays.set(id, el);
-    this.last = null;
-  }
-  take(event) {
-    switch (event.type) {
-      case "stdout": case "stderr": return this.text(event.type, event.text);
-      case "display": return this.show(event.data, event.displayId);
-      case "clear": if (event.wait) this.pending = true; else this.clear(); return;
-      case "error": return this.text("stderr", event.error?.message ?? "The stream has ended.");
-      case "result": {
-        const result = event.execution?.result;
-        if (result?.stdout) this.text("stdout", result.stdout);
-        if (result?.stderr) this.text("stderr", result.stderr);
-        const value = result?.executionResult;
-        if (value !== undefined && value !== null && value !== "") this.text("value", typeof value === "string" ? value : JSON.stringify(value, null, 1));
-      }
-    }
-  }
-}
-
 // lines yields the events of an answer as they come.
 async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -115,8 +29,9 @@ async function* events(response) {
 }
 
 let running;
-async function run(code, box, status) {
+async function run(code, box, status, record) {
   const output = new Output(box);
+  record.begin();
   const id = random();
   const begin = performance.now();
   let last = 0, first = 0, over = false;
@@ -136,6 +51,7 @@ async function run(code, box, status) {
         for await (const event of events(response)) {
           last = event.sequence ?? last;
           output.take(event);
+          record.take(event);
           over = event.type === "result" || event.type === "error";
           if (event.status) status.textContent = event.status;
         }
@@ -147,11 +63,59 @@ async function run(code, box, status) {
     output.text("stderr", "No answer from the server: " + e.message);
     status.textContent = "no answer";
   } finally {
+    record.end(status.textContent);
+    about();
     running = undefined;
     document.getElementById("interrupt").disabled = true;
     if (!play.dataset.custom || play.dataset.custom === "false") listFiles().catch(() => {});
   }
 }
+
+// What a cell has shown, for those who look on. It is bounded: the server takes no more than 2 MiB.
+const records = [];
+class Record {
+  constructor(code) { this.code = code; this.events = []; this.size = 0; this.status = ""; records.push(this); code.addEventListener("input", publish); }
+  begin() { this.events = []; this.size = 0; this.status = "running"; publish(); }
+  take(event) {
+    const small = event.type === "result" ? { ...event, execution: { result: event.execution?.result } } : event;
+    this.size += JSON.stringify(small).length;
+    if (this.size < 400000) this.events.push(small);
+    publish();
+  }
+  end(status) { this.status = status; publish(); }
+}
+
+let link, waiting;
+function publish() {
+  if (!link || waiting) return;
+  waiting = setTimeout(async () => {
+    waiting = undefined;
+    const body = JSON.stringify(records.map((r) => ({ code: r.code.value.slice(0, 100000), events: r.events, status: r.status })));
+    const response = await fetch(link, { method: "PUT", body, headers: { "X-Csrf-Token": word } }).catch(() => undefined);
+    if (response && !response.ok) {
+      document.getElementById("until").textContent = await response.text();
+      if (response.status === 410) link = undefined;
+    }
+  }, 700);
+}
+
+document.getElementById("share")?.addEventListener("click", async () => {
+  const response = await fetch(location.pathname.replace(/play$/, "share"), { method: "POST", headers: { "X-Csrf-Token": word }, body: new URLSearchParams({ identifier: session.value }) });
+  if (!response.ok) { timing.textContent = await response.text(); return; }
+  const { path, until } = await response.json();
+  link = path;
+  publish();
+  document.getElementById("shared-link").hidden = false;
+  const field = document.getElementById("link");
+  field.value = location.origin + path;
+  document.getElementById("until").textContent = "until " + until.replace("T", " ").slice(0, 16) + " UTC, or until you sign out";
+  field.select();
+});
+const about = () => {
+  const el = document.getElementById("about");
+  el.hidden = false;
+  el.href = `/ui/pools/${encodeURIComponent(play.dataset.pool)}/sessions/${encodeURIComponent(session.value)}`;
+};
 
 function addCell(text = "") {
   const cell = document.createElement("section");
@@ -173,7 +137,8 @@ function addCell(text = "") {
   status.setAttribute("role", "status");
   const output = document.createElement("div");
   output.className = "output";
-  const go = () => run(play.dataset.type === "Shell" ? { shellCommand: code.value } : { code: code.value }, output, status);
+  const record = new Record(code);
+  const go = () => run(play.dataset.type === "Shell" ? { shellCommand: code.value } : { code: code.value }, output, status, record);
   button.addEventListener("click", go);
   code.addEventListener("keydown", (e) => {
     if (e.key === "Enter" && (e.ctrlKey || e.metaKey || e.shiftKey)) { e.preventDefault(); go(); }
@@ -239,6 +204,7 @@ if (play.dataset.custom === "true") {
     const text = await response.text();
     answer.textContent = `${response.status} ${response.statusText}\n${[...response.headers].map(([k, v]) => `${k}: ${v}`).join("\n")}\n\n${text.slice(0, 200000)}`;
     timing.textContent = `${(performance.now() - begin).toFixed(0)} ms`;
+    about();
   });
 } else {
   const first = { Shell: "uname -a; echo $((6*7))", NodeLTS: "const [a, b] = [6, 7];\na * b" }[play.dataset.type] ??
