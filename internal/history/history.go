@@ -37,6 +37,7 @@ type History struct {
 	mu       sync.Mutex // guards the fields below
 	series   map[sandpool.PoolID]*[3]ring
 	sessions map[sandpool.SandboxID]*session
+	behind   map[sandpool.PoolID]time.Time // since when a pool has had too few ready
 }
 
 // New returns a History that knows nothing yet. now is the clock; nil means time.Now.
@@ -48,7 +49,8 @@ func New(log *slog.Logger, now func() time.Time) (*History, error) {
 		now = time.Now
 	}
 	return &History{log: log, now: now, series: map[sandpool.PoolID]*[3]ring{},
-		sessions: map[sandpool.SandboxID]*session{}}, nil
+		sessions: map[sandpool.SandboxID]*session{},
+		behind:   map[sandpool.PoolID]time.Time{}}, nil
 }
 
 // Run asks the pools until ctx ends.
@@ -150,6 +152,11 @@ func (h *History) Sample(ctx context.Context, from Pools) error {
 			delete(h.series, id)
 		}
 	}
+	for id := range h.behind {
+		if !kept[id] {
+			delete(h.behind, id)
+		}
+	}
 	for id := range h.sessions {
 		if whole && !there[id] {
 			delete(h.sessions, id)
@@ -188,6 +195,11 @@ func (h *History) samplePool(ctx context.Context, from Pools, p sandpool.Pool,
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if id := folded(p.ID); n.Ready >= min(p.ReadySessions, p.MaxSessions-n.Claimed) {
+		delete(h.behind, id)
+	} else if h.behind[id].IsZero() {
+		h.behind[id] = at
+	}
 	if s := h.of(p.ID); s != nil {
 		for i := range s {
 			b := s[i].now(at)
@@ -227,6 +239,17 @@ func (h *History) Pool(id sandpool.PoolID, name string) (api.History, error) {
 	return api.History{}, sandpool.Errorf(sandpool.Invalid, "InvalidWindow", api.WindowParameter,
 		"%s is %.60q; use %q, %q or %q.", api.WindowParameter, name, api.HistoryHour,
 		api.HistoryDay, api.HistoryWeek)
+}
+
+// Lag is how long a pool has had fewer ready sandboxes than it keeps.
+func (h *History) Lag(id sandpool.PoolID) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	since := h.behind[folded(id)]
+	if since.IsZero() {
+		return 0
+	}
+	return h.now().Sub(since)
 }
 
 // Session completes what is known of a session.

@@ -33,7 +33,7 @@ func (f *fake) Pools(context.Context) ([]sandpool.Pool, error) {
 	if f.id.Name == "" {
 		return nil, nil
 	}
-	return []sandpool.Pool{{ID: f.id, MaxSessions: 20}}, nil
+	return []sandpool.Pool{{ID: f.id, MaxSessions: 20, ReadySessions: 3}}, nil
 }
 
 func (f *fake) Status(context.Context, sandpool.PoolID) (pool.Status, error) {
@@ -139,7 +139,11 @@ func TestPool(t *testing.T) {
 // TestWindows: what is too old is not told, and what is kept is bounded.
 func TestWindows(t *testing.T) {
 	w := newWorld(t)
-	for range 8 * 24 * 60 * 4 { // eight days
+	for range 8 * 24 * 12 { // eight days, and an hour
+		w.now = w.now.Add(5 * time.Minute)
+		w.happens(event.Event{Name: event.SessionRefused})
+	}
+	for range 240 {
 		w.now = w.now.Add(15 * time.Second)
 		w.happens(event.Event{Name: event.SessionRefused})
 	}
@@ -155,6 +159,26 @@ func TestWindows(t *testing.T) {
 	w.happens(event.Event{Name: event.PoolDeleted})
 	if got := w.points("week"); len(got) != 0 {
 		t.Errorf("of a deleted pool %d steps", len(got))
+	}
+}
+
+// TestLag: a pool is behind for as long as it has fewer ready than it keeps and may have.
+func TestLag(t *testing.T) {
+	w := newWorld(t)
+	lag := func(ready, claimed int) time.Duration {
+		w.pools.status = pool.Status{Ready: ready, Claimed: claimed}
+		w.now = w.now.Add(15 * time.Second)
+		w.sample()
+		return w.Lag(w.pools.id)
+	}
+	for _, step := range []struct {
+		ready, claimed int
+		want           time.Duration
+	}{{3, 0, 0}, {2, 1, 0}, {2, 1, 15 * time.Second}, {3, 1, 0}, {1, 19, 0}, {0, 20, 0}} {
+		if got := lag(step.ready, step.claimed); got != step.want {
+			t.Errorf("with %d ready and %d claimed the lag is %s, want %s", step.ready,
+				step.claimed, got, step.want)
+		}
 	}
 }
 

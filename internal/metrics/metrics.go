@@ -11,6 +11,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,7 +40,12 @@ type Pool struct {
 	Max, Target                                 int  // sessions at most, ready sandboxes wanted
 	Ready, Starting, Claimed, Stopping, Waiting int
 	RefillFailures, Crashes, Refused            int64
-	Claims                                      map[sandpool.ClaimOutcome]int64
+	PullFailures, SnapshotBytes                 int64
+	Kind                                        string        // what its sessions run
+	Lag                                         time.Duration // how long it has had too few ready
+	// EgressPackets and EgressNames are what the sandboxes that are there were refused.
+	EgressPackets, EgressNames int64
+	Claims                     map[sandpool.ClaimOutcome]int64
 }
 
 // Pools returns the pools in numbers.
@@ -55,6 +62,11 @@ type Metrics struct {
 	starts  *prometheus.HistogramVec
 	runs    *prometheus.HistogramVec
 	lasted  *prometheus.HistogramVec
+	answers *prometheus.HistogramVec
+
+	store, engine, requests *prometheus.HistogramVec
+	received, sent          *prometheus.CounterVec
+
 	allowed map[event.Name]map[string]bool // outcomes that were seen; Consume's alone
 }
 
@@ -89,11 +101,21 @@ func New(log *slog.Logger, version string, pools Pools) (*Metrics, error) {
 		short, "pool")
 	m.runs = histogram("sandpool_execution_seconds", "How long code ran.", long, "pool", "outcome")
 	m.lasted = histogram("sandpool_session_seconds", "How long sessions lasted.", whole, "pool")
-	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "sandpool_build_info",
-		Help:        "1, with the program's version.",
-		ConstLabels: prometheus.Labels{"version": version}})
-	build.Set(1)
-	for _, c := range []prometheus.Collector{m.events, m.waits, m.starts, m.runs, m.lasted, build,
+	m.answers = histogram("sandpool_first_answer_seconds",
+		"From the request that begins a session to the answer of its code.", short, "pool")
+	m.store = histogram("sandpool_store_seconds", "How long writes to the store took.", short,
+		"operation", "outcome")
+	m.engine = histogram("sandpool_engine_seconds", "How long the engine took.", short,
+		"operation", "outcome")
+	m.requests = histogram("sandpool_http_request_seconds",
+		"How long requests took, to the end of the answer.", long, "plane", "status")
+	m.received = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sandpool_http_received_bytes_total",
+		Help: "Bytes of requests' bodies, as announced."}, []string{"plane"})
+	m.sent = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sandpool_http_sent_bytes_total",
+		Help: "Bytes of answers' bodies."}, []string{"plane"})
+	for _, c := range []prometheus.Collector{m.events, m.waits, m.starts, m.runs, m.lasted,
+		m.answers, m.store, m.engine, m.requests, m.received, m.sent, buildInfo(version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(
 			collectors.ProcessCollectorOpts{})} {
 		if err := m.registry.Register(c); err != nil {
@@ -101,6 +123,40 @@ func New(log *slog.Logger, version string, pools Pools) (*Metrics, error) {
 		}
 	}
 	return m, nil
+}
+
+// buildInfo says which program this is.
+func buildInfo(version string) prometheus.Collector {
+	labels := prometheus.Labels{"version": version, "go_version": runtime.Version(),
+		"revision": "unknown"}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				labels["revision"] = s.Value
+			}
+		}
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "sandpool_build_info",
+		Help: "1, with the program's version.", ConstLabels: labels})
+	build.Set(1)
+	return build
+}
+
+// Store is told what a write to the store took; see package timed.
+func (m *Metrics) Store(operation string, took time.Duration, err error) {
+	m.store.WithLabelValues(operation, outcomeOf(err)).Observe(took.Seconds())
+}
+
+// Engine is told what a call of the engine took; see package timed.
+func (m *Metrics) Engine(operation string, took time.Duration, err error) {
+	m.engine.WithLabelValues(operation, outcomeOf(err)).Observe(took.Seconds())
+}
+
+func outcomeOf(err error) string {
+	if err != nil {
+		return "error"
+	}
+	return "ok"
 }
 
 // Handler answers with the metrics. Who may ask is the caller's matter.
@@ -143,6 +199,8 @@ func (m *Metrics) Consume(_ context.Context, events []event.Event) {
 			m.starts.WithLabelValues(pool).Observe(e.Took.Seconds())
 		case event.ExecutionEnded:
 			m.runs.WithLabelValues(pool, outcome).Observe(e.Took.Seconds())
+		case event.SessionAnswered:
+			m.answers.WithLabelValues(pool).Observe(e.Took.Seconds())
 		case event.SessionEnded:
 			m.lasted.WithLabelValues(pool).Observe(e.Took.Seconds())
 		case event.PoolDeleted:
@@ -167,7 +225,8 @@ func (m *Metrics) outcome(e event.Event) string {
 
 // forget drops what is known of a pool that is gone.
 func (m *Metrics) forget(pool string) {
-	for _, each := range []*prometheus.HistogramVec{m.waits, m.starts, m.runs, m.lasted} {
+	for _, each := range []*prometheus.HistogramVec{m.waits, m.starts, m.runs, m.lasted,
+		m.answers} {
 		each.DeletePartialMatch(prometheus.Labels{"pool": pool})
 	}
 }

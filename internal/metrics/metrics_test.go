@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -36,6 +38,7 @@ func TestMetrics(t *testing.T) {
 	m, err := metrics.New(slog.New(slog.DiscardHandler), "v1",
 		func(context.Context) ([]metrics.Pool, error) {
 			return []metrics.Pool{{ID: id, Max: 20, Target: 3, Ready: 2, Starting: 1, Failed: true,
+				Kind: "PythonLTS", Lag: 4 * time.Second,
 				Claims: map[sandpool.ClaimOutcome]int64{sandpool.ClaimReady: 7,
 					sandpool.ClaimFull: 1}}}, broken
 		})
@@ -47,7 +50,10 @@ func TestMetrics(t *testing.T) {
 			Sandbox: "secretive"},
 		{Name: event.ExecutionEnded, Pool: id, Outcome: "ok", Took: time.Second},
 		{Name: event.SandboxStarted, Pool: id, Took: 150 * time.Millisecond},
+		{Name: event.SessionAnswered, Pool: id, Took: 150 * time.Millisecond},
 	})
+	m.Store("claim", time.Millisecond, nil)
+	m.Engine("start", time.Second, errors.New("no"))
 	text := scrape(t, m, "application/openmetrics-text; version=1.0.0")
 	for _, want := range []string{
 		`sandpool_pool_sandboxes{pool="python",resource_group="g",state="ready",subscription="s"} 2`,
@@ -55,7 +61,11 @@ func TestMetrics(t *testing.T) {
 		`sandpool_pool_failed{pool="python",resource_group="g",subscription="s"} 1`,
 		`sandpool_claim_seconds_bucket{outcome="ready",pool="python",le="0.0025"} 1`,
 		`sandpool_execution_seconds_count{outcome="ok",pool="python"} 1`,
-		`sandpool_build_info{version="v1"} 1`, "sandpool_up 1", "# EOF",
+		`,version="v1"} 1`, `sandpool_pool_refill_lag_seconds{pool="python",resource_group="g",subscription="s"} 4`,
+		`sandpool_pool_info{pool="python",resource_group="g",subscription="s",type="PythonLTS"} 1`,
+		`sandpool_store_seconds_count{operation="claim",outcome="ok"} 1`,
+		`sandpool_engine_seconds_count{operation="start",outcome="error"} 1`,
+		`sandpool_first_answer_seconds_count{pool="python"} 1`, "sandpool_up 1", "# EOF",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in\n%s", want, text)
@@ -74,6 +84,44 @@ func TestMetrics(t *testing.T) {
 	broken = errors.New("no")
 	if text := scrape(t, m, ""); !strings.Contains(text, "sandpool_up 0") {
 		t.Errorf("pools that cannot be read: %s", text)
+	}
+}
+
+// TestRequests: requests are counted by plane and status, and the answer stays what it was.
+func TestRequests(t *testing.T) {
+	m, err := metrics.New(slog.New(slog.DiscardHandler), "v1",
+		func(context.Context) ([]metrics.Pool, error) { return nil, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := m.Requests(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/none" {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		_, _ = io.Copy(w, strings.NewReader("hello"))
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			t.Error(err)
+		}
+	}), func(r *http.Request) bool { return r.Host == "own.example" })
+	for _, url := range []string{"/subscriptions/x/resourceGroups/g/sessionPools/p/executions",
+		"http://own.example/ui/", "/ui/",
+		"/subscriptions/x/resourceGroups/g/providers/Microsoft.App/sessionPools/p", "/none"} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("POST", url, strings.NewReader("1234567")))
+		if w.Code == 200 && w.Body.String() != "hello" {
+			t.Errorf("%s: %s", url, w.Body)
+		}
+	}
+	text := scrape(t, m, "")
+	for _, want := range []string{
+		`sandpool_http_request_seconds_count{plane="data",status="2xx"} 2`,
+		`sandpool_http_request_seconds_count{plane="control",status="4xx"} 1`,
+		`sandpool_http_sent_bytes_total{plane="dashboard"} 5`,
+		`sandpool_http_received_bytes_total{plane="data"} 14`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type descriptions struct {
 	up, sandboxes, max, target, waiting, failed *prometheus.Desc
 	claims, refills, crashes, refused           *prometheus.Desc
+	pulls, snapshot, info, lag, egress          *prometheus.Desc
 }
 
 func describe() *descriptions {
@@ -28,6 +29,14 @@ func describe() *descriptions {
 			"Sandboxes that ended by themselves or failed their liveness check."),
 		refused: pool("claims_refused_machine_full_total",
 			"Claims for which the machine had no room."),
+		pulls: pool("pull_failures_total", "Times that the pool's image could not be had."),
+		snapshot: pool("snapshot_bytes",
+			"What the snapshot takes on disk that the pool's sandboxes start from."),
+		info: pool("info", "1, with what the pool's sessions run.", "type"),
+		lag: pool("refill_lag_seconds",
+			"How long the pool has had fewer ready sandboxes than it keeps."),
+		egress: pool("egress_refused",
+			"What the sandboxes that are there were refused on the network.", "kind"),
 	}
 }
 
@@ -42,7 +51,7 @@ type snapshot struct {
 func (s snapshot) Describe(into chan<- *prometheus.Desc) {
 	d := s.descriptions
 	for _, each := range []*prometheus.Desc{d.up, d.sandboxes, d.max, d.target, d.waiting, d.failed,
-		d.claims, d.refills, d.crashes, d.refused} {
+		d.claims, d.refills, d.crashes, d.refused, d.pulls, d.snapshot, d.info, d.lag, d.egress} {
 		into <- each
 	}
 }
@@ -71,6 +80,12 @@ func (s snapshot) Collect(into chan<- prometheus.Metric) {
 		put(d.refills, counter, float64(p.RefillFailures))
 		put(d.crashes, counter, float64(p.Crashes))
 		put(d.refused, counter, float64(p.Refused))
+		put(d.pulls, counter, float64(p.PullFailures))
+		put(d.snapshot, gauge, float64(p.SnapshotBytes))
+		put(d.info, gauge, 1, p.Kind)
+		put(d.lag, gauge, p.Lag.Seconds())
+		put(d.egress, gauge, float64(p.EgressPackets), "packet")
+		put(d.egress, gauge, float64(p.EgressNames), "name")
 	}
 }
 

@@ -61,7 +61,12 @@ func (s *Server) inNumbers(ctx context.Context) ([]metrics.Pool, error) {
 			Ready: n.Ready, Starting: n.Starting, Claimed: n.Claimed, Stopping: n.Stopping,
 			Waiting:        n.Waiting,
 			RefillFailures: n.RefillFailures, Crashes: n.Crashes, Refused: n.Refused,
-			Claims: n.Claims})
+			Claims: n.Claims, PullFailures: n.PullFailures, SnapshotBytes: n.Snapshot,
+			Kind: string(p.Spec.Kind), Lag: s.history.Lag(p.ID)})
+		if n.Egress != nil {
+			last := &list[len(list)-1]
+			last.EgressPackets, last.EgressNames = n.Egress.Packets, n.Egress.Names
+		}
 	}
 	return list, nil
 }

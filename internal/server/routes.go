@@ -97,7 +97,8 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 			signIn.ServeHTTP(w, r)
 		}
 	})
-	return arm.Trace(respond.CORS(s.cfg.CORS.Origins, planesOrPool)), nil
+	return arm.Trace(s.metrics.Requests(respond.CORS(s.cfg.CORS.Origins, planesOrPool),
+		branch.OwnHost)), nil
 }
 
 // issuer gives out and verifies the tokens of Azure's clients.

@@ -32,6 +32,7 @@ import (
 	"github.com/sandpool/sandpool/internal/quiet"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
+	"github.com/sandpool/sandpool/internal/server/timed"
 	"github.com/sandpool/sandpool/internal/systemd"
 	"github.com/sandpool/sandpool/internal/web"
 )
@@ -186,7 +187,9 @@ func (s *Server) newManager(code *templates, containers *container.Containers,
 	if err != nil {
 		return nil, fmt.Errorf("measure the machine: %w", err)
 	}
-	return pool.New(s.events, s.store, s.engine, pool.Options{
+	rows := timed.Store{Store: s.store, Observe: s.metrics.Store}
+	engine := timed.Engine{Engine: s.engine, Observe: s.metrics.Engine}
+	return pool.New(s.events, rows, engine, pool.Options{
 		Guest: func(p sandpool.Pool) (pool.Guest, error) {
 			if p.Spec.Kind == sandpool.CustomContainer {
 				return containers.Guest(p)
