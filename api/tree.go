@@ -1,5 +1,7 @@
 package api
 
+import "encoding/json"
+
 // List is a list of Resource Manager that has one page.
 type List[T any] struct {
 	Value []T `json:"value"`
@@ -30,10 +32,11 @@ type Location struct {
 
 // Provider is a resource provider with the types that the server serves.
 type Provider struct {
-	ID                string         `json:"id"`
-	Namespace         string         `json:"namespace"`
-	RegistrationState string         `json:"registrationState"`
-	ResourceTypes     []ResourceType `json:"resourceTypes"`
+	ID                 string         `json:"id"`
+	Namespace          string         `json:"namespace"`
+	RegistrationState  string         `json:"registrationState"`
+	RegistrationPolicy string         `json:"registrationPolicy"`
+	ResourceTypes      []ResourceType `json:"resourceTypes"`
 }
 
 // ResourceType is a type of a Provider.
@@ -41,18 +44,99 @@ type ResourceType struct {
 	ResourceType string   `json:"resourceType"`
 	Locations    []string `json:"locations"`
 	APIVersions  []string `json:"apiVersions"`
+	Capabilities string   `json:"capabilities,omitempty"`
 }
 
 // ResourceGroup is a resource group.
 type ResourceGroup struct {
-	ID         string      `json:"id"`
-	Name       string      `json:"name"`
-	Type       string      `json:"type"`
-	Location   string      `json:"location"`
-	Properties Provisioned `json:"properties"`
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	Type       string            `json:"type"`
+	Location   string            `json:"location"`
+	Tags       map[string]string `json:"tags,omitempty"`
+	ManagedBy  string            `json:"managedBy,omitempty"`
+	Properties Provisioned       `json:"properties"`
 }
 
 // Provisioned is the state of a resource that is there at once.
 type Provisioned struct {
 	ProvisioningState string `json:"provisioningState"`
+}
+
+// Resource is a resource in a list of them.
+type Resource struct {
+	ID                string            `json:"id"`
+	Name              string            `json:"name"`
+	Type              string            `json:"type"`
+	Location          string            `json:"location"`
+	Tags              map[string]string `json:"tags,omitempty"`
+	ProvisioningState string            `json:"provisioningState,omitempty"`
+}
+
+// Environment is a managed environment, which pools may name. Its properties are kept as they
+// were sent.
+type Environment struct {
+	ID         string                     `json:"id"`
+	Name       string                     `json:"name"`
+	Type       string                     `json:"type"`
+	Location   string                     `json:"location"`
+	Tags       map[string]string          `json:"tags,omitempty"`
+	Properties map[string]json.RawMessage `json:"properties"`
+	SystemData *SystemData                `json:"systemData,omitempty"`
+}
+
+// Usage is how much of a quota is used.
+type Usage struct {
+	Unit         string    `json:"unit"`
+	CurrentValue int       `json:"currentValue"`
+	Limit        int       `json:"limit"`
+	Name         UsageName `json:"name"`
+}
+
+// UsageName names a quota.
+type UsageName struct {
+	Value          string `json:"value"`
+	LocalizedValue string `json:"localizedValue"`
+}
+
+// RoleDefinition is a role that can be assigned.
+type RoleDefinition struct {
+	ID         string                   `json:"id"`
+	Name       string                   `json:"name"`
+	Type       string                   `json:"type"`
+	Properties RoleDefinitionProperties `json:"properties"`
+}
+
+// RoleDefinitionProperties say what a role is.
+type RoleDefinitionProperties struct {
+	RoleName         string       `json:"roleName"`
+	Type             string       `json:"type"`
+	Description      string       `json:"description"`
+	AssignableScopes []string     `json:"assignableScopes"`
+	Permissions      []Permission `json:"permissions"`
+}
+
+// Permission is what a role permits.
+type Permission struct {
+	Actions        []string `json:"actions"`
+	NotActions     []string `json:"notActions"`
+	DataActions    []string `json:"dataActions"`
+	NotDataActions []string `json:"notDataActions"`
+}
+
+// RoleAssignment gives a principal a role at a scope.
+type RoleAssignment struct {
+	ID         string                   `json:"id"`
+	Name       string                   `json:"name"`
+	Type       string                   `json:"type"`
+	Properties RoleAssignmentProperties `json:"properties"`
+}
+
+// RoleAssignmentProperties say who may do what, and where.
+type RoleAssignmentProperties struct {
+	Scope            string `json:"scope,omitempty"`
+	RoleDefinitionID string `json:"roleDefinitionId"`
+	PrincipalID      string `json:"principalId"`
+	PrincipalType    string `json:"principalType,omitempty"`
+	CreatedOn        string `json:"createdOn,omitempty"`
 }

@@ -83,7 +83,7 @@ func mayImport() map[string][]string {
 		"internal/oci/ocitest":         {"internal/image", "internal/need"},
 		"internal/oci/layer":           {".", "internal/erofs"},
 		"internal/container":           append(contract, "internal/image", "internal/oci", "internal/pool", "internal/sandbox/probe"),
-		"internal/control":             append(handlers, "internal/egress"),
+		"internal/control":             append(handlers, "internal/egress", "internal/store"),
 		"internal/control/network":     {".", "api", "internal/egress"},
 		"internal/server/timed":        append(contract, "internal/sandbox/gvisor", "internal/store"),
 		"internal/server/network":      {"internal/control/network", "internal/egress", "internal/sandbox/gvisor"},

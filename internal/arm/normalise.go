@@ -108,7 +108,10 @@ var words = func() map[string]string {
 		"containerappOperationStatuses", "containerappOperationResults", "Microsoft.App",
 		"Microsoft.Authorization",
 		"roleAssignments", "fetchMCPServerCredentials", "rotateMCPServerCredentials",
-		"regenerateCredentials", "status", "events", "register"} {
+		"regenerateCredentials", "status", "events", "register", "unregister", "tenants",
+		"resources", "managedEnvironments", "Microsoft.Resources", "roleDefinitions", "locks",
+		"deployments", "operations", "operationStatuses", "operationresults", "validate", "whatIf",
+		"cancel", "exportTemplate", "usages"} {
 		m[strings.ToLower(w)] = w
 	}
 	return m
@@ -119,7 +122,12 @@ var words = func() map[string]string {
 // providers the name is fixed too. Below a data-plane endpoint, which is a pool
 // directly below its resource group, nothing is touched.
 func foldResourceID(segs []string) {
-	if len(segs) == 0 || !strings.EqualFold(unescaped(segs[0]), "subscriptions") {
+	if len(segs) == 0 {
+		return
+	}
+	switch strings.ToLower(unescaped(segs[0])) {
+	case "subscriptions", "providers", "tenants":
+	default:
 		return
 	}
 	provider := false

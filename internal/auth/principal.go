@@ -51,6 +51,10 @@ func decide(p Principal, a Action, on sandpool.Scope,
 			if on.Pool != "" && fits(g.Scope, on) {
 				return nil
 			}
+		case ofGroups:
+			if fits(g.Scope, on) {
+				return nil
+			}
 		}
 	}
 	switch {

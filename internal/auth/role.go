@@ -60,6 +60,9 @@ const (
 	ManageTokens Action = "manage tokens"
 	// ReadHost reads what concerns the machine: an engine's errors name its files.
 	ReadHost Action = "read errors of the host"
+	// ReadGroup reads what lies in a resource group beside pools, and WriteGroup changes it.
+	ReadGroup  Action = "read the resource group"
+	WriteGroup Action = "change the resource group"
 	// ReadMetrics reads the server's metrics, which count for every pool.
 	ReadMetrics Action = "read the metrics"
 )
@@ -72,6 +75,8 @@ const (
 	ofPools subject = iota
 	// ofServer: the server as a whole, which takes a grant of everything.
 	ofServer
+	// ofGroups: a subscription or a resource group.
+	ofGroups
 	// ofLists: a list, which its answerer filters by a principal's scopes.
 	ofLists
 )
@@ -81,6 +86,8 @@ func about(a Action) subject {
 	switch a {
 	case ManageTokens, ReadHost, ReadMetrics:
 		return ofServer
+	case ReadGroup, WriteGroup:
+		return ofGroups
 	case ListPools:
 		return ofLists
 	}
@@ -92,12 +99,14 @@ func permits(r sandpool.Role, a Action) bool {
 	switch r {
 	case Admin:
 		return slices.Contains([]Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus,
-			Execute, ReadSessions, ManageTokens,
+			Execute, ReadSessions, ManageTokens, ReadGroup, WriteGroup,
 			ReadHost, ReadMetrics}, a)
 	case PoolContributor:
-		return slices.Contains([]Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus}, a)
+		return slices.Contains([]Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus,
+			ReadGroup, WriteGroup}, a)
 	case SessionExecutor:
-		return slices.Contains([]Action{ListPools, ReadPool, ReadStatus, Execute, ReadSessions}, a)
+		return slices.Contains([]Action{ListPools, ReadPool, ReadStatus, Execute, ReadSessions,
+			ReadGroup}, a)
 	case MonitoringReader:
 		return a == ReadMetrics
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,6 +39,8 @@ type Tokens struct {
 	store TokenStore
 	now   func() time.Time
 
+	// granting is held while grants are read, changed and written, before mu.
+	granting sync.Mutex
 	// mu guards the fields below it.
 	mu    sync.Mutex
 	cache map[string]cached
@@ -148,6 +151,50 @@ func (t *Tokens) Revoke(ctx context.Context, id string) error {
 		return err
 	}
 	err := t.store.DeleteToken(ctx, id)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.changes++
+	delete(t.cache, id)
+	return err
+}
+
+// Grant adds g to the grants of the token with the given id, which holds at once. An unknown id
+// is an error of class NotFound.
+func (t *Tokens) Grant(ctx context.Context, id string, g sandpool.Grant) error {
+	return t.regrant(ctx, id, func(grants []sandpool.Grant) ([]sandpool.Grant, error) {
+		if slices.Contains(grants, g) {
+			return grants, nil
+		}
+		if len(grants) >= maxGrants {
+			return nil, sandpool.Errorf(sandpool.Invalid, "InvalidGrants", "grants",
+				"The token %q has %d grants, which is the most.", id, maxGrants)
+		}
+		return append(slices.Clone(grants), g), nil
+	})
+}
+
+// Ungrant takes g from the grants of the token with the given id, at once. An unknown id is an
+// error of class NotFound.
+func (t *Tokens) Ungrant(ctx context.Context, id string, g sandpool.Grant) error {
+	return t.regrant(ctx, id, func(grants []sandpool.Grant) ([]sandpool.Grant, error) {
+		return slices.DeleteFunc(slices.Clone(grants), func(have sandpool.Grant) bool {
+			return have == g
+		}), nil
+	})
+}
+
+func (t *Tokens) regrant(ctx context.Context, id string,
+	change func([]sandpool.Grant) ([]sandpool.Grant, error)) error {
+	t.granting.Lock()
+	defer t.granting.Unlock()
+	row, err := t.store.Token(ctx, id)
+	if err != nil {
+		return err
+	}
+	if row.Grants, err = change(row.Grants); err != nil {
+		return err
+	}
+	err = t.store.PutToken(ctx, row)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.changes++

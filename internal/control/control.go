@@ -11,9 +11,11 @@ import (
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/control/network"
+	"github.com/sandpool/sandpool/internal/control/tree"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 // Pools is what the control plane needs of package pool. Unknown pools are
@@ -39,6 +41,7 @@ type Tokens interface {
 	Create(ctx context.Context, name string, grants []sandpool.Grant, expires time.Time) (sandpool.Token, string, error)
 	List(ctx context.Context) ([]sandpool.Token, error)
 	Revoke(ctx context.Context, id string) error
+	tree.Granter
 }
 
 var (
@@ -71,8 +74,11 @@ type Options struct {
 	Pulling func(id sandpool.PoolID) *api.Pull
 	// Kinds are the container types that the server builds; nil means PythonLTS alone.
 	Kinds []sandpool.ContainerType
-	// Location is that of pools whose request names none; empty means "local".
-	Location string
+	// Locations are those that pools may have, the first one that of pools whose request names
+	// none; without any it is "local", and pools may have every location.
+	Locations []string
+	// Documents keeps what is no pool; nil means memory.
+	Documents store.Documents
 	// PageSize bounds a page of a list; zero means 100.
 	PageSize int
 	// Now is the clock; nil means time.Now.
@@ -91,7 +97,10 @@ type Control struct {
 	respond *arm.Responder
 	pools   Pools
 	tokens  Tokens
+	tree    *tree.Tree
 	o       Options
+	// anyLocation means that locations are words, and every one will do.
+	anyLocation bool
 
 	// writing holds one token: reading a pool, deciding on a change and
 	// writing it are one step. A channel, because waiting for it ends with the request.
@@ -105,7 +114,10 @@ func New(respond *arm.Responder, pools Pools, tokens Tokens, o Options) (*Contro
 	}
 	c := &Control{respond: respond, pools: pools, tokens: tokens, o: o, writing: make(chan struct{}, 1)}
 	c.defaults()
-	return c, nil
+	var err error
+	c.tree, err = tree.New(whole{c}, c.o.Documents, tokens, tree.Options{Locations: c.o.Locations, AnyLocation: c.anyLocation,
+		MaxPools: maxPools, BaseURL: c.o.BaseURL, Now: c.o.Now})
+	return c, err
 }
 
 func (c *Control) defaults() {
@@ -131,8 +143,12 @@ func (c *Control) defaults() {
 	if c.o.Pulling == nil {
 		c.o.Pulling = func(sandpool.PoolID) *api.Pull { return nil }
 	}
-	if c.o.Location == "" {
-		c.o.Location = "local"
+	if len(c.o.Locations) == 0 {
+		c.o.Locations = []string{"local"}
+		c.anyLocation = true
+	}
+	if c.o.Documents == nil {
+		c.o.Documents = &tree.Memory{}
 	}
 	if c.o.PageSize == 0 {
 		c.o.PageSize = 100
@@ -175,9 +191,7 @@ func (c *Control) Register(mux *http.ServeMux) {
 	handle("POST "+arm.PoolPath+"/fetchMCPServerCredentials", c.onPool(auth.WritePool, c.fetchKey))
 	handle("POST "+arm.PoolPath+"/rotateMCPServerCredentials", c.onPool(auth.WritePool, c.rotateKey))
 	handle("POST "+arm.PoolPath+"/regenerateCredentials", c.onPool(auth.WritePool, c.rotateKey))
-	handle(arm.PoolPath+"/providers/Microsoft.Authorization/roleAssignments/{assignment}", c.onPool(auth.WritePool, noRoleAssignments))
-
-	c.registerTree(handle)
+	c.tree.Register(handle)
 
 	handle("GET /sandpool/tokens", c.onTokens(c.listTokens))
 	handle("POST /sandpool/tokens", c.onTokens(c.createToken))
@@ -209,15 +223,30 @@ func (c *Control) lock(ctx context.Context) (unlock func(), err error) {
 	}
 }
 
+// maxPools is the limit that reads of the usage show: more were not tried.
+const maxPools = 10_000
+
+// whole is the control plane as the tree around its pools sees it.
+type whole struct{ c *Control }
+
+// Pools implements tree.Pools.
+func (w whole) Pools(ctx context.Context) ([]sandpool.Pool, error) { return w.c.pools.Pools(ctx) }
+
+// Delete implements tree.Pools.
+func (w whole) Delete(ctx context.Context, id sandpool.PoolID) error {
+	unlock, err := w.c.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	err = w.c.pools.Delete(ctx, id)
+	if err != nil && sandpool.ClassOf(err) == sandpool.NotFound {
+		return nil
+	}
+	return err
+}
+
 func methodNotAllowed(w http.ResponseWriter, r *http.Request, _ sandpool.PoolID) error {
 	w.Header().Set("Allow", "GET, HEAD, PUT, PATCH, DELETE")
 	return sandpool.Errorf(sandpool.Invalid, "MethodNotAllowed", "", "A session pool does not know the method %s. Use GET, PUT, PATCH or DELETE.", r.Method)
-}
-
-// noRoleAssignments answers the role assignment that az sends after it has
-// created a pool; az shows the message as a warning.
-func noRoleAssignments(_ http.ResponseWriter, _ *http.Request, id sandpool.PoolID) error {
-	return sandpool.Errorf(sandpool.Unsupported, "RoleAssignmentsNotSupported", "roleAssignments",
-		"This server has no role assignments: a token carries its role. "+
-			"Make one with 'sandpool token create --role %s' for the session pool %q.", auth.SessionExecutor, id.Name)
 }

@@ -168,6 +168,12 @@ func (m *tokenMemory) Token(_ context.Context, id string) (sandpool.Token, error
 func (m *tokenMemory) PutToken(_ context.Context, t sandpool.Token) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for i := range m.rows {
+		if m.rows[i].ID == t.ID {
+			m.rows[i] = t
+			return nil
+		}
+	}
 	m.rows = append(m.rows, t)
 	return nil
 }
@@ -268,7 +274,7 @@ func (k *kit) as(token, method, target, body string) reply {
 	}
 	var e api.ErrorBody
 	switch {
-	case resp.StatusCode >= 400:
+	case resp.StatusCode >= 400 && method != http.MethodHead:
 		err = json.Unmarshal(out.body, &e)
 		out.err = e.Error
 	case len(bytes.TrimSpace(out.body)) > 0:

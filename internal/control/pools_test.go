@@ -406,7 +406,7 @@ func TestOddRequests(t *testing.T) {
 	if r := k.want(400, k.do("POST", pypool+"/fetchMcpServerCredentials"+version, "")); r.err.Code != "SessionMCPServerNotEnabled" {
 		t.Errorf("%s", r.body)
 	}
-	if r := k.want(400, k.do("PUT", pypool+"/providers/Microsoft.Authorization/roleAssignments/0fb8?api-version=2022-04-01", `{}`)); r.err.Code != "RoleAssignmentsNotSupported" {
+	if r := k.want(404, k.do("PUT", pypool+"/providers/Microsoft.Authorization/roleAssignments/0fb8?api-version=2022-04-01", `{}`)); r.err.Code != "RoleDefinitionDoesNotExist" {
 		t.Errorf("%s", r.body)
 	}
 	k.want(404, k.do("GET", "/subscriptions/s1/resourceGroups/lab/providers/Microsoft.Web/sites/x", ""))

@@ -16,6 +16,7 @@ import (
 // state is what outlives the server.
 type state interface {
 	store.Store
+	store.Documents
 	auth.TokenStore
 	Close() error
 }

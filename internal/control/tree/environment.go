@@ -1,0 +1,176 @@
+package tree
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/auth"
+)
+
+// environmentKind is the kind of the documents of environments.
+const environmentKind = "managedEnvironment"
+
+const (
+	environmentsPath = arm.ResourceGroupPath + "/managedEnvironments"
+	environmentPath  = environmentsPath + "/{environment}"
+)
+
+var environmentName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9-]{0,58}[a-zA-Z0-9]$`)
+
+func (t *Tree) registerEnvironments(handle func(pattern string, fn handler)) {
+	handle("GET "+arm.SubscriptionPath+"/managedEnvironments", t.reading(t.listEnvironments))
+	handle("GET "+environmentsPath, t.reading(t.listEnvironments))
+	handle("GET "+environmentPath, t.reading(t.getEnvironment))
+	handle("HEAD "+environmentPath, t.reading(t.getEnvironment))
+	handle("PUT "+environmentPath, t.writing(t.putEnvironment))
+	handle("PATCH "+environmentPath, t.writing(t.putEnvironment))
+	handle("DELETE "+environmentPath, t.writing(t.deleteEnvironment))
+}
+
+// environmentsIn returns the environments in a scope that the caller may read.
+func (t *Tree) environmentsIn(ctx context.Context, in sandpool.Scope) ([]api.Environment, error) {
+	prefix := strings.ToLower("/subscriptions/" + in.Subscription + "/")
+	if in.ResourceGroup != "" {
+		prefix = strings.ToLower(groupID(in.Subscription, in.ResourceGroup)) + "/"
+	}
+	kept, err := t.kept.Documents(ctx, environmentKind, prefix)
+	if err != nil {
+		return nil, err
+	}
+	who, _ := auth.FromContext(ctx)
+	var out []api.Environment
+	for _, d := range kept {
+		var e api.Environment
+		if err := decodeKept(d.Kind, d.Key, d.Text, &e); err != nil {
+			return nil, err
+		}
+		scope := sandpool.Scope{Subscription: in.Subscription, ResourceGroup: groupOf(e.ID)}
+		if auth.AllowSome(who, auth.ReadGroup, scope) == nil {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+func (t *Tree) listEnvironments(w http.ResponseWriter, r *http.Request) error {
+	found, err := t.environmentsIn(r.Context(), scopeOf(r))
+	if err != nil {
+		return err
+	}
+	return list(w, found)
+}
+
+func environmentID(r *http.Request) string {
+	return groupID(r.PathValue("subscription"), r.PathValue("resourceGroup")) +
+		"/providers/Microsoft.App/managedEnvironments/" + r.PathValue("environment")
+}
+
+// findEnvironment returns the environment that r names.
+func (t *Tree) findEnvironment(r *http.Request) (api.Environment, error) {
+	var e api.Environment
+	id := environmentID(r)
+	missing := sandpool.Errorf(sandpool.NotFound, "ResourceNotFound", id,
+		"There is no environment %.100q in the resource group %q.", r.PathValue("environment"),
+		r.PathValue("resourceGroup"))
+	d, err := t.kept.Document(r.Context(), environmentKind, strings.ToLower(id))
+	switch {
+	case err != nil && sandpool.ClassOf(err) == sandpool.NotFound, err == nil && !mayRead(r, scopeOf(r)):
+		return e, missing
+	case err != nil:
+		return e, err
+	}
+	return e, decodeKept(d.Kind, d.Key, d.Text, &e)
+}
+
+func (t *Tree) getEnvironment(w http.ResponseWriter, r *http.Request) error {
+	e, err := t.findEnvironment(r)
+	if err != nil {
+		return err
+	}
+	if r.Method == http.MethodHead {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	return arm.WriteJSON(w, http.StatusOK, e)
+}
+
+// putEnvironment makes an environment or changes one. It holds nothing: pools name it, and what
+// networks and logs they have is the server's. Its properties are kept as they are sent.
+func (t *Tree) putEnvironment(w http.ResponseWriter, r *http.Request) error {
+	var body api.Environment
+	if err := arm.DecodeJSON(w, r, maxBody, &body); err != nil {
+		return err
+	}
+	if !environmentName.MatchString(r.PathValue("environment")) {
+		return sandpool.Errorf(sandpool.Invalid, "InvalidEnvironmentName", "environmentName",
+			"The environment's name %.100q is not allowed. Use 2 to 60 letters, digits and hyphens, "+
+				"beginning with a letter.", r.PathValue("environment"))
+	}
+	old, err := t.findEnvironment(r)
+	fresh := err != nil && sandpool.ClassOf(err) == sandpool.NotFound
+	now := t.o.Now().UTC().Format(time.RFC3339Nano)
+	switch {
+	case err != nil && !fresh:
+		return err
+	case fresh && r.Method == http.MethodPatch:
+		return err
+	case fresh:
+		old = api.Environment{ID: environmentID(r), Name: r.PathValue("environment"),
+			Type: "Microsoft.App/managedEnvironments", Location: t.o.Locations[0],
+			SystemData: &api.SystemData{CreatedAt: now}}
+		if body.Location != "" {
+			if old.Location, err = t.location(body.Location); err != nil {
+				return err
+			}
+		}
+	}
+	old.SystemData.LastModifiedAt = now
+	if body.Tags != nil || r.Method == http.MethodPut {
+		old.Tags = body.Tags
+	}
+	if old.Properties == nil || r.Method == http.MethodPut {
+		old.Properties = map[string]json.RawMessage{}
+	}
+	for name, value := range body.Properties {
+		old.Properties[name] = value
+	}
+	old.Properties["provisioningState"] = json.RawMessage(`"Succeeded"`)
+	if err := keep(r.Context(), t.kept, environmentKind, old.ID, old); err != nil {
+		return err
+	}
+	return arm.WriteJSON(w, http.StatusOK, old)
+}
+
+// deleteEnvironment deletes one that no pool names.
+func (t *Tree) deleteEnvironment(w http.ResponseWriter, r *http.Request) error {
+	e, err := t.findEnvironment(r)
+	if err != nil && sandpool.ClassOf(err) == sandpool.NotFound {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	pools, err := t.pools.Pools(r.Context())
+	if err != nil {
+		return err
+	}
+	for _, p := range pools {
+		if strings.EqualFold(p.Spec.Environment, e.ID) {
+			return sandpool.Errorf(sandpool.Conflict, "ManagedEnvironmentHasPools", e.ID,
+				"Session pools belong to the environment %q. Delete them first.", e.Name)
+		}
+	}
+	if err := t.kept.DeleteDocument(r.Context(), environmentKind, strings.ToLower(e.ID)); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}

@@ -1,0 +1,215 @@
+package tree
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/store"
+)
+
+// Pools is what the tree needs of the pools that lie in it.
+type Pools interface {
+	// Pools returns all pools, ordered by key.
+	Pools(ctx context.Context) ([]sandpool.Pool, error)
+	// Delete begins the deletion of a pool. An unknown one is no error.
+	Delete(ctx context.Context, id sandpool.PoolID) error
+}
+
+// Granter gives tokens grants and takes them away.
+type Granter interface {
+	// Grant adds g to the token with the given id, and Ungrant removes one equal to it. An
+	// unknown token is an error of class NotFound.
+	Grant(ctx context.Context, id string, g sandpool.Grant) error
+	Ungrant(ctx context.Context, id string, g sandpool.Grant) error
+}
+
+// Options are what the server chooses.
+type Options struct {
+	// Locations are those that pools may have, the first one that of pools which name none.
+	Locations []string
+	// AnyLocation means that every other location will do too.
+	AnyLocation bool
+	// MaxPools is the limit that reads of the usage show.
+	MaxPools int
+	// BaseURL is how the caller of r reaches this server, without a trailing slash.
+	BaseURL func(r *http.Request) string
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// Tree serves the tree.
+type Tree struct {
+	pools   Pools
+	kept    store.Documents
+	granter Granter
+	o       Options
+}
+
+// New returns a Tree. What is kept goes to kept.
+func New(pools Pools, kept store.Documents, granter Granter, o Options) (*Tree, error) {
+	if pools == nil || kept == nil || granter == nil || len(o.Locations) == 0 ||
+		o.BaseURL == nil || o.Now == nil {
+		return nil, errors.New("tree: pools, documents, grants, locations, a base URL and a clock " +
+			"are required")
+	}
+	return &Tree{pools: pools, kept: kept, granter: granter, o: o}, nil
+}
+
+// handler answers a request or returns why not.
+type handler = func(http.ResponseWriter, *http.Request) error
+
+const (
+	subscriptionPath = "/subscriptions/{subscription}"
+	groupPath        = subscriptionPath + "/resourceGroups/{resourceGroup}"
+)
+
+// Register adds the routes.
+func (t *Tree) Register(handle func(pattern string, fn handler)) {
+	for pattern, fn := range map[string]handler{
+		"GET /subscriptions": t.subscriptions,
+		"GET /tenants":       t.tenants,
+		"GET /providers":     t.providers,
+
+		"GET /providers/{provider}":                                    t.provider,
+		"GET " + subscriptionPath:                                      t.subscription,
+		"GET " + subscriptionPath + "/locations":                       t.locations,
+		"GET " + subscriptionPath + "/providers":                       t.providers,
+		"GET " + subscriptionPath + "/providers/{provider}":            t.provider,
+		"POST " + subscriptionPath + "/providers/{provider}/register":  t.provider,
+		"GET " + arm.SubscriptionPath + "/locations/{location}/usages": t.usages,
+
+		"GET " + subscriptionPath + "/resources":      t.resources,
+		"GET " + groupPath + "/resources":             t.resources,
+		"GET " + subscriptionPath + "/resourceGroups": t.groups,
+		"GET " + groupPath:                            t.group,
+		"HEAD " + groupPath:                           t.headGroup,
+	} {
+		handle(pattern, t.reading(fn))
+	}
+	handle("PUT "+groupPath, t.writing(t.putGroup))
+	handle("PATCH "+groupPath, t.writing(t.patchGroup))
+	handle("DELETE "+groupPath, t.writing(t.deleteGroup))
+	handle("GET "+subscriptionPath+"/operationresults/{operation}", t.reading(t.groupDeleted))
+	t.registerEnvironments(handle)
+	t.registerRoles(handle)
+}
+
+// reading lets those in who may list pools: what they see is what they may read.
+func (t *Tree) reading(fn handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if err := auth.Require(r.Context(), auth.ListPools, sandpool.Scope{}); err != nil {
+			return err
+		}
+		if s := r.PathValue("subscription"); s != "" {
+			if err := arm.CheckScope(s, r.PathValue("resourceGroup")); err != nil {
+				return err
+			}
+		}
+		return fn(w, r)
+	}
+}
+
+// writing lets those in who may change the resource group of the path.
+func (t *Tree) writing(fn handler) handler {
+	return t.reading(func(w http.ResponseWriter, r *http.Request) error {
+		if err := auth.Require(r.Context(), auth.WriteGroup, scopeOf(r)); err != nil {
+			return err
+		}
+		return fn(w, r)
+	})
+}
+
+// scopeOf is the subscription or the resource group that the path of r names.
+func scopeOf(r *http.Request) sandpool.Scope {
+	return sandpool.Scope{Subscription: r.PathValue("subscription"),
+		ResourceGroup: r.PathValue("resourceGroup")}
+}
+
+// readable returns the pools that the caller may read in a scope, ordered by key.
+func (t *Tree) readable(ctx context.Context, in sandpool.Scope) ([]sandpool.Pool, error) {
+	pools, err := t.pools.Pools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	who, _ := auth.FromContext(ctx)
+	var out []sandpool.Pool
+	for _, p := range pools {
+		if in.Contains(p.ID.Scope()) && auth.Allow(who, auth.ReadPool, p.ID.Scope()) == nil {
+			out = append(out, p)
+		}
+	}
+	return out, nil
+}
+
+func list[T any](w http.ResponseWriter, values []T) error {
+	if values == nil {
+		values = []T{}
+	}
+	return arm.WriteJSON(w, http.StatusOK, api.List[T]{Value: values})
+}
+
+// subscriptions lists the subscriptions that hold a pool which the caller may read, and the
+// server's own.
+func (t *Tree) subscriptions(w http.ResponseWriter, r *http.Request) error {
+	pools, err := t.readable(r.Context(), sandpool.Scope{})
+	if err != nil {
+		return err
+	}
+	names := newSet(sandpool.DefaultSubscription)
+	for _, p := range pools {
+		names.add(p.ID.Subscription)
+	}
+	out := make([]api.Subscription, 0, len(names.names))
+	for _, name := range names.names {
+		out = append(out, subscriptionOf(name))
+	}
+	return list(w, out)
+}
+
+// set holds names, each in the spelling in which it came first.
+type set struct {
+	names []string
+	seen  map[string]bool
+}
+
+func newSet(first string) *set {
+	return &set{names: []string{first}, seen: map[string]bool{strings.ToLower(first): true}}
+}
+
+func (s *set) add(name string) {
+	if key := strings.ToLower(name); !s.seen[key] {
+		s.seen[key] = true
+		s.names = append(s.names, name)
+	}
+}
+
+func subscriptionOf(name string) api.Subscription {
+	return api.Subscription{ID: "/subscriptions/" + name, SubscriptionID: name,
+		DisplayName: "sandpool", State: "Enabled", TenantID: sandpool.DefaultSubscription}
+}
+
+func (t *Tree) subscription(w http.ResponseWriter, r *http.Request) error {
+	return arm.WriteJSON(w, http.StatusOK, subscriptionOf(r.PathValue("subscription")))
+}
+
+func (t *Tree) tenants(w http.ResponseWriter, _ *http.Request) error {
+	const id = sandpool.DefaultSubscription
+	return list(w, []api.Tenant{{ID: "/tenants/" + id, TenantID: id, DisplayName: "sandpool"}})
+}
+
+func (t *Tree) locations(w http.ResponseWriter, r *http.Request) error {
+	var out []api.Location
+	for _, name := range t.o.Locations {
+		plain := strings.ToLower(strings.ReplaceAll(name, " ", ""))
+		out = append(out, api.Location{ID: "/subscriptions/" + r.PathValue("subscription") +
+			"/locations/" + plain, Name: plain, DisplayName: name})
+	}
+	return list(w, out)
+}
