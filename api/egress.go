@@ -1,9 +1,9 @@
 package api
 
 // Egress narrows what sandboxes reach whose pool has EgressEnabled. An entry is a name, "*." and a
-// name for all names below it, an address or a prefix, each with ":PORT" behind it if only that port is
-// meant ("LOW-HIGH" for addresses), and then "/udp" or "/tcp": in Allow without either it is TCP, in
-// Deny both. Without Allow every public address is allowed. Deny goes before Allow.
+// name for all names below it, an address or a prefix, each with ":PORT" behind it if only that
+// port is meant ("LOW-HIGH" for addresses), and then "/udp" or "/tcp": in Allow without either it
+// is TCP, in Deny both. Without Allow every public address is allowed. Deny goes before Allow.
 type Egress struct {
 	Allow []string `json:"allow,omitzero"`
 	Deny  []string `json:"deny,omitzero"`

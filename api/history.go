@@ -23,14 +23,15 @@ type HistoryPoint struct {
 	Time        string        `json:"time"` // RFC 3339, of the step's beginning
 	Level       *HistoryLevel `json:"level,omitempty"`
 	ClaimsReady int           `json:"claimsReady,omitempty"` // of new sessions, by ready sandboxes
-	ClaimsNew   int           `json:"claimsNew,omitempty"`   // of new sessions, by ones that had to start
-	ClaimsFull  int           `json:"claimsFull,omitempty"`  // refused
+	// of new sessions, by ones that had to start
+	ClaimsNew  int `json:"claimsNew,omitempty"`
+	ClaimsFull int `json:"claimsFull,omitempty"` // refused
 	// Lost counts sandboxes that did not start, ended by themselves or failed their check.
 	Lost              int `json:"lost,omitempty"`
 	Executions        int `json:"executions,omitempty"`
 	ExecutionFailures int `json:"executionFailures,omitempty"`
-	// Claim is the wait for a sandbox; answer that from a request that begins a session to the answer
-	// of its code; start that of a sandbox to be ready; execution that of code.
+	// Claim is the wait for a sandbox; answer that from a request that begins a session to the
+	// answer of its code; start that of a sandbox to be ready; execution that of code.
 	ClaimP50     *float64 `json:"claimP50,omitempty"`
 	ClaimP99     *float64 `json:"claimP99,omitempty"`
 	AnswerP50    *float64 `json:"answerP50,omitempty"`

@@ -154,14 +154,15 @@ type Pull struct {
 }
 
 // TemplateUpdateStatus is how far a change of a custom pool's containers is: the template that its
-// sandboxes had before, and the one that they are to have. They are the same if no change is under way.
+// sandboxes had before, and the one that they are to have. They are the same if no change is under
+// way.
 type TemplateUpdateStatus struct {
 	ActiveTemplate  *TemplateStatus `json:"activeTemplate,omitempty"`
 	DesiredTemplate *TemplateStatus `json:"desiredTemplate,omitempty"`
 }
 
-// TemplateStatus is a template of a custom pool and what became of it. What is not kept of an earlier
-// template is absent.
+// TemplateStatus is a template of a custom pool and what became of it. What is not kept of an
+// earlier template is absent.
 type TemplateStatus struct {
 	Details     string         `json:"details,omitempty"`
 	CreatedTime string         `json:"createdTime,omitempty"` // RFC 3339
@@ -171,8 +172,8 @@ type TemplateStatus struct {
 }
 
 // TemplateCounts are a template's sandboxes: those that are to be ready, those that are, those that
-// start, those that sessions have; and since the server started, pulls that failed and sandboxes that
-// ended by themselves.
+// start, those that sessions have; and since the server started, pulls that failed and sandboxes
+// that ended by themselves.
 type TemplateCounts struct {
 	ExpectedCount      int   `json:"expectedCount"`
 	ReadyCount         int   `json:"readyCount"`

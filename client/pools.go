@@ -14,8 +14,9 @@ import (
 
 // Limits of waiting for a pool, if the context has no deadline of its own.
 const (
-	provisionTimeout = 10 * time.Minute // a template's first boot and its snapshot, on a slow machine
-	deleteTimeout    = 5 * time.Minute  // ending hundreds of sandboxes
+	// a template's first boot and its snapshot, on a slow machine
+	provisionTimeout = 10 * time.Minute
+	deleteTimeout    = 5 * time.Minute // ending hundreds of sandboxes
 	// pollInterval is how often a pool's state is asked for while waiting. A
 	// restored template is ready in tenths of a second.
 	pollInterval = 100 * time.Millisecond
@@ -25,7 +26,8 @@ func controlQuery() url.Values { return url.Values{"api-version": {controlVersio
 
 // PutPool creates the pool or changes it to be as p says, and waits until it can be used. A pool
 // that cannot be made ready is an error of class Unavailable with the reason.
-func (c *Client) PutPool(ctx context.Context, name string, p api.SessionPool) (api.SessionPool, error) {
+func (c *Client) PutPool(ctx context.Context, name string,
+	p api.SessionPool) (api.SessionPool, error) {
 	got, err := c.BeginPutPool(ctx, name, p)
 	if err != nil {
 		return got, err
@@ -35,17 +37,20 @@ func (c *Client) PutPool(ctx context.Context, name string, p api.SessionPool) (a
 
 // BeginPutPool is PutPool without waiting. A name that no pool can have is an error of class
 // Invalid before the server is asked.
-func (c *Client) BeginPutPool(ctx context.Context, name string, p api.SessionPool) (api.SessionPool, error) {
+func (c *Client) BeginPutPool(ctx context.Context, name string,
+	p api.SessionPool) (api.SessionPool, error) {
 	var got api.SessionPool
 	if err := arm.CheckPoolID(c.PoolID(name)); err != nil {
 		return got, err
 	}
-	_, _, err := c.do(ctx, call{method: http.MethodPut, path: c.control(name), query: controlQuery(), body: p}, &got)
+	_, _, err := c.do(ctx, call{method: http.MethodPut, path: c.control(name),
+		query: controlQuery(), body: p}, &got)
 	return got, err
 }
 
 // PatchPool changes what patch has fields for, and waits until the pool can be used.
-func (c *Client) PatchPool(ctx context.Context, name string, patch api.SessionPool) (api.SessionPool, error) {
+func (c *Client) PatchPool(ctx context.Context, name string,
+	patch api.SessionPool) (api.SessionPool, error) {
 	got, err := c.BeginPatchPool(ctx, name, patch)
 	if err != nil {
 		return got, err
@@ -54,15 +59,18 @@ func (c *Client) PatchPool(ctx context.Context, name string, patch api.SessionPo
 }
 
 // BeginPatchPool is PatchPool without waiting.
-func (c *Client) BeginPatchPool(ctx context.Context, name string, patch api.SessionPool) (api.SessionPool, error) {
+func (c *Client) BeginPatchPool(ctx context.Context, name string,
+	patch api.SessionPool) (api.SessionPool, error) {
 	var got api.SessionPool
-	_, _, err := c.do(ctx, call{method: http.MethodPatch, path: c.control(name), query: controlQuery(), body: patch}, &got)
+	_, _, err := c.do(ctx, call{method: http.MethodPatch, path: c.control(name),
+		query: controlQuery(), body: patch}, &got)
 	return got, err
 }
 
 // WaitPool waits until a pool's provisioning has ended, well or badly. progress
 // sees every state on the way; nil means nobody looks.
-func (c *Client) WaitPool(ctx context.Context, name string, progress func(api.SessionPool)) (api.SessionPool, error) {
+func (c *Client) WaitPool(ctx context.Context, name string,
+	progress func(api.SessionPool)) (api.SessionPool, error) {
 	ctx, cancel := call{timeout: provisionTimeout}.bound(ctx)
 	defer cancel()
 	for {
@@ -106,7 +114,8 @@ func problem(p api.SessionPool) string {
 // Pool returns a pool.
 func (c *Client) Pool(ctx context.Context, name string) (api.SessionPool, error) {
 	var p api.SessionPool
-	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.control(name), query: controlQuery()}, &p)
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.control(name),
+		query: controlQuery()}, &p)
 	return p, err
 }
 
@@ -128,7 +137,8 @@ func (c *Client) Pools(ctx context.Context) ([]api.SessionPool, error) {
 func (c *Client) DeletePool(ctx context.Context, name string) (existed bool, err error) {
 	ctx, cancel := call{timeout: deleteTimeout}.bound(ctx)
 	defer cancel()
-	status, _, err := c.do(ctx, call{method: http.MethodDelete, path: c.control(name), query: controlQuery()}, nil)
+	status, _, err := c.do(ctx, call{method: http.MethodDelete, path: c.control(name),
+		query: controlQuery()}, nil)
 	if err != nil || status == http.StatusNoContent {
 		return false, err
 	}
@@ -143,7 +153,8 @@ func (c *Client) DeletePool(ctx context.Context, name string) (existed bool, err
 		if err := pause(ctx, pollInterval); errors.Is(err, context.Canceled) {
 			return true, err
 		} else if err != nil {
-			return true, sandpool.Errorf(sandpool.Unavailable, "DeletionTimeout", name, "The session pool %q is still being deleted.", name)
+			return true, sandpool.Errorf(sandpool.Unavailable, "DeletionTimeout", name,
+				"The session pool %q is still being deleted.", name)
 		}
 	}
 }
@@ -165,26 +176,31 @@ func (c *Client) History(ctx context.Context, name, window string) (api.History,
 	query := controlQuery()
 	query.Set(api.WindowParameter, window)
 	var h api.History
-	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.control(name, "history"), query: query}, &h)
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.control(name, "history"),
+		query: query}, &h)
 	return h, err
 }
 
-func (c *Client) status(ctx context.Context, name string, query url.Values) (api.PoolStatus, error) {
+func (c *Client) status(ctx context.Context, name string,
+	query url.Values) (api.PoolStatus, error) {
 	var s api.PoolStatus
-	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.control(name, "status"), query: query}, &s)
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.control(name, "status"),
+		query: query}, &s)
 	return s, err
 }
 
-// Egress returns what the sandboxes of a pool may reach. If destination, HOST:PORT, is not empty, the
-// answer says whether they may reach that by protocol, "tcp" or "udp".
-func (c *Client) Egress(ctx context.Context, name, destination, protocol string) (api.EgressPolicy, error) {
+// Egress returns what the sandboxes of a pool may reach. If destination, HOST:PORT, is not empty,
+// the answer says whether they may reach that by protocol, "tcp" or "udp".
+func (c *Client) Egress(ctx context.Context, name, destination,
+	protocol string) (api.EgressPolicy, error) {
 	query := controlQuery()
 	if destination != "" {
 		query.Set(api.DestinationParameter, destination)
 		query.Set(api.ProtocolParameter, protocol)
 	}
 	var p api.EgressPolicy
-	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.control(name, "egress"), query: query}, &p)
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.control(name, "egress"),
+		query: query}, &p)
 	return p, err
 }
 
@@ -208,7 +224,8 @@ func pause(ctx context.Context, d time.Duration) error {
 // WaitReady waits until a pool has as many ready sandboxes as it is to keep (or
 // as its maximum leaves room for), and neither starts nor stops any. progress sees
 // every state on the way, without the single sandboxes; nil means nobody looks.
-func (c *Client) WaitReady(ctx context.Context, name string, progress func(api.PoolStatus)) (api.PoolStatus, error) {
+func (c *Client) WaitReady(ctx context.Context, name string,
+	progress func(api.PoolStatus)) (api.PoolStatus, error) {
 	ctx, cancel := call{timeout: provisionTimeout}.bound(ctx)
 	defer cancel()
 	for {
@@ -227,7 +244,8 @@ func (c *Client) WaitReady(ctx context.Context, name string, progress func(api.P
 			return s, err
 		} else if err != nil {
 			return s, sandpool.Errorf(sandpool.Unavailable, "RefillTimeout", name,
-				"The session pool %q has %d of %d ready. %s", name, s.Ready, want, s.Problem+s.Notice)
+				"The session pool %q has %d of %d ready. %s", name, s.Ready, want,
+				s.Problem+s.Notice)
 		}
 	}
 }

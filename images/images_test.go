@@ -8,8 +8,8 @@ import (
 	"github.com/sandpool/sandpool/images"
 )
 
-// TestRecipesAreWhole: whatever a recipe's scripts name is among the files of one of its variants. A
-// file that is not embedded is missed only where an image is built anew.
+// TestRecipesAreWhole: whatever a recipe's scripts name is among the files of one of its variants.
+// A file that is not embedded is missed only where an image is built anew.
 func TestRecipesAreWhole(t *testing.T) {
 	named := regexp.MustCompile(`\$recipe"?/([\w.-]+)["\s]`)
 	for _, name := range images.Names() {
@@ -39,7 +39,8 @@ func TestRecipesAreWhole(t *testing.T) {
 				t.Errorf("%s: %s names %s, which is not embedded", name, by, file)
 			}
 		}
-		if len(wanted) < 2 || !have["setup.sh"] || !have["debian.packages"] || !have["debian.lock"] {
+		if len(wanted) < 2 || !have["setup.sh"] || !have["debian.packages"] ||
+			!have["debian.lock"] {
 			t.Errorf("%s: its scripts name %d files, and it has %v", name, len(wanted), have)
 		}
 	}

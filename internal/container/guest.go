@@ -45,7 +45,8 @@ type Containers struct {
 // New returns a Containers. Neither images nor o.Limits may be nil.
 func New(images Images, o Options) (*Containers, error) {
 	if images == nil || o.Limits == nil || o.Server == "" {
-		return nil, errors.New("new containers: the images, Options.Limits or Options.Server is missing")
+		return nil,
+			errors.New("new containers: the images, Options.Limits or Options.Server is missing")
 	}
 	return &Containers{images: images, options: o, pulls: map[string]oci.Progress{}}, nil
 }
@@ -59,7 +60,8 @@ func (c *Containers) Pull(id sandpool.PoolID) (oci.Progress, bool) {
 }
 
 // pull brings an image here, for others to watch.
-func (c *Containers) pull(ctx context.Context, id sandpool.PoolID, q oci.Request) (image.Image, error) {
+func (c *Containers) pull(ctx context.Context, id sandpool.PoolID,
+	q oci.Request) (image.Image, error) {
 	began, bytes := time.Now(), int64(0)
 	q.Progress = func(at oci.Progress) {
 		c.mu.Lock()
@@ -84,18 +86,20 @@ func (c *Containers) pull(ctx context.Context, id sandpool.PoolID, q oci.Request
 // Guest is what runs in the sandboxes of p, a pool of the kind CustomContainer.
 func (c *Containers) Guest(p sandpool.Pool) (pool.Guest, error) {
 	if p.Spec.Container == nil {
-		return pool.Guest{}, sandpool.Errorf(sandpool.Invalid, "", "properties.customContainerTemplate", "The pool has no container.")
+		return pool.Guest{}, sandpool.Errorf(sandpool.Invalid,
+			"", "properties.customContainerTemplate", "The pool has no container.")
 	}
-	g := pool.Guest{Template: c.template, Init: individual(p.Spec), BootInstead: true, Grace: grace(p.Spec.Container)}
+	g := pool.Guest{Template: c.template, Init: individual(p.Spec), BootInstead: true,
+		Grace: grace(p.Spec.Container)}
 	if live := p.Spec.Container.Liveness; live != nil {
 		g.Liveness, g.Alive = live.Clone(), asks(*live)
 	}
 	return g, nil
 }
 
-// usualGrace is how long a container may take to end after its stop signal if its pool does not say.
-// It is shorter than the usual 10 to 30 s, because many programs do not heed the signal as first
-// process, and the sandbox holds its memory meanwhile.
+// usualGrace is how long a container may take to end after its stop signal if its pool does not
+// say. It is shorter than the usual 10 to 30 s, because many programs do not heed the signal as
+// first process, and the sandbox holds its memory meanwhile.
 const usualGrace = 5 * time.Second
 
 // grace is how long c may take to end after its stop signal: the longest that a probe of it says.
@@ -128,7 +132,8 @@ func individual(s sandpool.Spec) func(context.Context, sandpool.Sandbox, pool.Di
 		return func(context.Context, sandpool.Sandbox, pool.Dialer) error { return nil }
 	}
 	return func(ctx context.Context, _ sandpool.Sandbox, dial pool.Dialer) error {
-		ctx, cancel := context.WithTimeoutCause(ctx, hookTime, fmt.Errorf("no answer within %v", hookTime))
+		ctx, cancel := context.WithTimeoutCause(ctx, hookTime,
+			fmt.Errorf("no answer within %v", hookTime))
 		defer cancel()
 		if err := callHook(ctx, s.Forwarding.Port, s.WarmStart.Hook, dial); err != nil {
 			return fmt.Errorf("call the hook %q after the restore: %w", s.WarmStart.Hook, err)
@@ -141,11 +146,16 @@ func individual(s sandpool.Spec) func(context.Context, sandpool.Sandbox, pool.Di
 func callHook(ctx context.Context, port int, path string, dial pool.Dialer) error {
 	transport := &http.Transport{
 		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, port) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dial(ctx, port)
+		},
 	}
 	client := &http.Client{Transport: transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d%s", port, path), nil)
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost,
+		fmt.Sprintf("http://127.0.0.1:%d%s", port, path), nil)
 	if err != nil {
 		return err
 	}

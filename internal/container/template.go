@@ -34,7 +34,8 @@ func restores(s sandpool.Spec) bool {
 }
 
 // template implements pool.Guest.Template: it brings the image here and says what to do with it.
-func (c *Containers) template(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets) (sandbox.Template, error) {
+func (c *Containers) template(ctx context.Context, p sandpool.Pool,
+	secrets sandpool.Secrets) (sandbox.Template, error) {
 	img, err := c.fetch(ctx, p, secrets)
 	if err != nil {
 		return sandbox.Template{}, fmt.Errorf("image %q: %w", p.Spec.Image, err)
@@ -58,7 +59,8 @@ func (c *Containers) template(ctx context.Context, p sandpool.Pool, secrets sand
 }
 
 // fetch returns the pool's image, as it was when the pool was made or its image was changed.
-func (c *Containers) fetch(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets) (image.Image, error) {
+func (c *Containers) fetch(ctx context.Context, p sandpool.Pool,
+	secrets sandpool.Secrets) (image.Image, error) {
 	ref, err := oci.ParseReference(p.Spec.Image)
 	if err != nil {
 		return image.Image{}, err
@@ -75,21 +77,25 @@ func (c *Containers) fetch(ctx context.Context, p sandpool.Pool, secrets sandpoo
 			return image.Image{}, err
 		}
 	}
-	img, err := c.pull(ctx, p.ID, oci.Request{Pinned: at, Reference: p.Spec.Image, User: User(c.options.Server, p.ID), Credentials: cred})
+	img, err := c.pull(ctx, p.ID, oci.Request{Pinned: at, Reference: p.Spec.Image,
+		User: User(c.options.Server, p.ID), Credentials: cred})
 	if err == nil && img.Config == nil {
-		err = sandpool.Errorf(sandpool.Invalid, oci.CodeNotImage, "image", "%s says nothing of a process to run.", p.Spec.Image)
+		err = sandpool.Errorf(sandpool.Invalid, oci.CodeNotImage, "image",
+			"%s says nothing of a process to run.", p.Spec.Image)
 	}
 	return img, err
 }
 
 // credentials are what the registry of ref is shown. Those of another registry stay here.
-func credentials(r sandpool.Registry, ref oci.Reference, secrets sandpool.Secrets) (oci.Credentials, error) {
+func credentials(r sandpool.Registry, ref oci.Reference,
+	secrets sandpool.Secrets) (oci.Credentials, error) {
 	if r.Username == "" || r.Server != "" && !strings.EqualFold(r.Server, ref.Host) {
 		return oci.Credentials{}, nil
 	}
 	password, ok := secrets[r.PasswordRef]
 	if !ok {
-		return oci.Credentials{}, sandpool.Errorf(sandpool.Invalid, "", "properties.customContainerTemplate.registryCredentials.passwordSecretRef",
+		return oci.Credentials{}, sandpool.Errorf(sandpool.Invalid, "",
+			"properties.customContainerTemplate.registryCredentials.passwordSecretRef",
 			"The pool has no secret %q, which its registry's credentials name.", r.PasswordRef)
 	}
 	return oci.Credentials{Username: r.Username, Password: password.Reveal()}, nil
@@ -109,7 +115,8 @@ func startup(s sandpool.Spec) sandpool.Probe {
 }
 
 // run sets what the first process of t is.
-func run(t *sandbox.Template, cfg *image.Config, c *sandpool.Container, secrets sandpool.Secrets) error {
+func run(t *sandbox.Template, cfg *image.Config, c *sandpool.Container,
+	secrets sandpool.Secrets) error {
 	var err error
 	if t.Args, err = cfg.CommandLine(c.Command, c.Args); err != nil {
 		return err
@@ -135,8 +142,10 @@ func run(t *sandbox.Template, cfg *image.Config, c *sandpool.Container, secrets 
 		}
 		value, ok := secrets[e.SecretRef]
 		if !ok {
-			return sandpool.Errorf(sandpool.Invalid, "", "properties.customContainerTemplate.containers[0].env",
-				"The variable %s names the secret %q, which the pool does not have.", e.Name, e.SecretRef)
+			return sandpool.Errorf(sandpool.Invalid,
+				"", "properties.customContainerTemplate.containers[0].env",
+				"The variable %s names the secret %q, which the pool does not have.", e.Name,
+				e.SecretRef)
 		}
 		t.SecretEnv = append(t.SecretEnv, sandbox.SecretVar{Name: e.Name, Value: value})
 		delete(set, e.Name)

@@ -13,16 +13,18 @@ import (
 const userPrefix = "pool "
 
 // Tidy tells the store which images the pools of a server use now, and removes the container images
-// that nothing uses and nothing has asked for in the time of keep: those of deleted pools, and what a
-// changed pool has left when its last session has ended. Images that were built here or loaded from a
-// file are not removed: no registry has them.
+// that nothing uses and nothing has asked for in the time of keep: those of deleted pools, and what
+// a changed pool has left when its last session has ended. Images that were built here or loaded
+// from a file are not removed: no registry has them.
 //
 // A store that is shared has users that this server does not know, which stay; nothing is removed
-// from it but by "sandpool image prune". In any other store whoever is no pool of this server is gone.
+// from it but by "sandpool image prune". In any other store whoever is no pool of this server is
+// gone.
 //
 // A pool that is being changed has claimed an image that its row does not name yet. That image
 // was asked for just now, so keep, which must be longer than a change may take, protects it.
-func Tidy(store *image.Store, server string, shared bool, pools []sandpool.Pool, keep time.Duration) ([]image.Image, error) {
+func Tidy(store *image.Store, server string, shared bool, pools []sandpool.Pool,
+	keep time.Duration) ([]image.Image, error) {
 	users, err := store.Users()
 	if err != nil {
 		return nil, err
@@ -30,7 +32,8 @@ func Tidy(store *image.Store, server string, shared bool, pools []sandpool.Pool,
 	exists := map[string]bool{}
 	for _, p := range pools {
 		user := User(server, p.ID)
-		if exists[user] = p.Spec.Kind == sandpool.CustomContainer; !exists[user] || p.ImageDigest == "" {
+		if exists[user] = p.Spec.Kind == sandpool.CustomContainer; !exists[user] ||
+			p.ImageDigest == "" {
 			continue
 		}
 		if !shared || slices.Contains(users, user) {
@@ -40,7 +43,8 @@ func Tidy(store *image.Store, server string, shared bool, pools []sandpool.Pool,
 		}
 	}
 	for _, user := range users {
-		own := strings.HasPrefix(user, userPrefix+server+" ") || !shared && strings.HasPrefix(user, userPrefix)
+		own := strings.HasPrefix(user, userPrefix+server+" ") || !shared &&
+			strings.HasPrefix(user, userPrefix)
 		if own && !exists[user] {
 			if err := store.Use(user); err != nil {
 				return nil, err

@@ -76,7 +76,8 @@ func TestGroups(t *testing.T) {
 		t.Errorf("an unknown location of a pool: %s", r.body)
 	}
 	k.want(204, k.do("HEAD", group, ""))
-	if r := k.want(200, k.do("PATCH", strings.ToLower(group), `{"tags":{"x":"y"}}`)); !strings.Contains(
+	if r := k.want(200, k.do("PATCH", strings.ToLower(group),
+		`{"tags":{"x":"y"}}`)); !strings.Contains(
 		string(r.body), `"location":"There","tags":{"x":"y"}`) {
 		t.Errorf("after PATCH: %s", r.body)
 	}
@@ -94,21 +95,26 @@ func TestGroups(t *testing.T) {
 		"name eq 'env' and resourceGroup eq 'fresh'": 1, "tagName eq 't' and tagValue eq '1'": 1,
 		"tagName eq 't' and tagValue eq '2'": 0, "location eq 'here'": 0, "name eq 'it''s'": 0,
 	} {
-		target := "/subscriptions/s1/resources?api-version=2024-11-01&$expand=createdTime&$filter=" +
-			url.QueryEscape(filter)
-		if r := k.want(200, k.do("GET", target, "")); strings.Count(string(r.body), `"id":`) != want {
+		target :=
+			"/subscriptions/s1/resources?api-version=2024-11-01&$expand=createdTime&$filter=" +
+				url.QueryEscape(filter)
+		if r := k.want(200, k.do("GET", target, "")); strings.Count(string(r.body),
+			`"id":`) != want {
 			t.Errorf("%q: %s, want %d", filter, r.body, want)
 		}
 	}
-	for _, filter := range []string{"x eq 'y'", "name ne 'y'", "name eq y", "name eq 'y' or name eq 'z'",
+	for _, filter := range []string{"x eq 'y'", "name ne 'y'", "name eq y",
+		"name eq 'y' or name eq 'z'",
 		"name eq 'y' and name eq 'z'", "name eq 'y", "and"} {
-		r := k.want(400, k.do("GET", "/subscriptions/s1/resources?$filter="+url.QueryEscape(filter), ""))
+		r := k.want(400, k.do("GET", "/subscriptions/s1/resources?$filter="+
+			url.QueryEscape(filter), ""))
 		if r.err.Code != "InvalidFilterInQueryString" {
 			t.Errorf("%q: %s", filter, r.body)
 		}
 	}
-	if r := k.want(200, k.do("GET", "/subscriptions/s1/providers/Microsoft.App/locations/there/usages",
-		"")); !strings.Contains(string(r.body), `"currentValue":1`) {
+	if r := k.want(200,
+		k.do("GET", "/subscriptions/s1/providers/Microsoft.App/locations/there/usages",
+			"")); !strings.Contains(string(r.body), `"currentValue":1`) {
 		t.Errorf("usage: %s", r.body)
 	}
 
@@ -137,9 +143,11 @@ func TestAssignments(t *testing.T) {
 	}
 	k.want(403, k.as(text, "GET", pypool, ""))
 	const executor = "0fb8eba5-a2bb-4abe-b1c1-49dfad359bb0"
-	r := k.want(200, k.do("GET", pypool+"/providers/Microsoft.Authorization/roleDefinitions?$filter="+
-		url.QueryEscape("roleName eq 'Azure ContainerApps Session Executor'"), ""))
-	if !strings.Contains(string(r.body), executor) || strings.Count(string(r.body), "roleName") != 1 {
+	r := k.want(200,
+		k.do("GET", pypool+"/providers/Microsoft.Authorization/roleDefinitions?$filter="+
+			url.QueryEscape("roleName eq 'Azure ContainerApps Session Executor'"), ""))
+	if !strings.Contains(string(r.body), executor) ||
+		strings.Count(string(r.body), "roleName") != 1 {
 		t.Errorf("the definition: %s", r.body)
 	}
 	assignment := pypool + "/providers/microsoft.authorization/roleassignments/a1"
@@ -153,15 +161,18 @@ func TestAssignments(t *testing.T) {
 	k.want(409, k.do("PUT", strings.Replace(assignment, "a1", "a2", 1), body))
 	k.want(200, k.as(text, "GET", pypool, ""))
 	k.want(403, k.as(text, "GET", pypool+"x", ""))
-	for _, scope := range []string{pypool, "/subscriptions/s1", "/subscriptions/s1/resourceGroups/lab"} {
-		r := k.want(200, k.do("GET", scope+"/providers/Microsoft.Authorization/roleAssignments?$filter="+
-			url.QueryEscape("principalId eq '"+row.ID+"'"), ""))
+	for _, scope := range []string{pypool, "/subscriptions/s1",
+		"/subscriptions/s1/resourceGroups/lab"} {
+		r := k.want(200,
+			k.do("GET", scope+"/providers/Microsoft.Authorization/roleAssignments?$filter="+
+				url.QueryEscape("principalId eq '"+row.ID+"'"), ""))
 		if strings.Count(string(r.body), `"principalId"`) != 1 {
 			t.Errorf("assignments at %s: %s", scope, r.body)
 		}
 	}
-	r = k.want(400, k.do("PUT", strings.Replace(assignment, "a1", "a3", 1), strings.Replace(body, row.ID,
-		"nobody", 1)))
+	r = k.want(400, k.do("PUT", strings.Replace(assignment, "a1", "a3", 1),
+		strings.Replace(body, row.ID,
+			"nobody", 1)))
 	if r.err.Code != "PrincipalNotFound" {
 		t.Errorf("an unknown principal: %s", r.body)
 	}

@@ -38,7 +38,8 @@ type Pools interface {
 
 // Tokens is what the operator's calls need of package auth.
 type Tokens interface {
-	Create(ctx context.Context, name string, grants []sandpool.Grant, expires time.Time) (sandpool.Token, string, error)
+	Create(ctx context.Context, name string, grants []sandpool.Grant,
+		expires time.Time) (sandpool.Token, string, error)
 	List(ctx context.Context) ([]sandpool.Token, error)
 	Revoke(ctx context.Context, id string) error
 	tree.Granter
@@ -112,11 +113,13 @@ func New(respond *arm.Responder, pools Pools, tokens Tokens, o Options) (*Contro
 	if respond == nil || pools == nil || tokens == nil {
 		return nil, errors.New("control: a responder, pools and tokens are required")
 	}
-	c := &Control{respond: respond, pools: pools, tokens: tokens, o: o, writing: make(chan struct{}, 1)}
+	c := &Control{respond: respond, pools: pools, tokens: tokens, o: o,
+		writing: make(chan struct{}, 1)}
 	c.defaults()
 	var err error
-	c.tree, err = tree.New(whole{c}, c.o.Documents, tokens, tree.Options{Locations: c.o.Locations, AnyLocation: c.anyLocation,
-		MaxPools: maxPools, BaseURL: c.o.BaseURL, Now: c.o.Now})
+	c.tree, err = tree.New(whole{c}, c.o.Documents,
+		tokens, tree.Options{Locations: c.o.Locations, AnyLocation: c.anyLocation,
+			MaxPools: maxPools, BaseURL: c.o.BaseURL, Now: c.o.Now})
 	return c, err
 }
 
@@ -138,7 +141,9 @@ func (c *Control) defaults() {
 		c.o.BaseURL = arm.BaseURL
 	}
 	if c.o.Endpoint == nil {
-		c.o.Endpoint = func(p sandpool.Pool, r *http.Request) string { return c.o.BaseURL(r) + arm.EndpointOf(p.ID) }
+		c.o.Endpoint = func(p sandpool.Pool, r *http.Request) string {
+			return c.o.BaseURL(r) + arm.EndpointOf(p.ID)
+		}
 	}
 	if c.o.Pulling == nil {
 		c.o.Pulling = func(sandpool.PoolID) *api.Pull { return nil }
@@ -174,8 +179,10 @@ func (c *Control) Register(mux *http.ServeMux) {
 	}
 	handle("GET "+arm.SubscriptionPath+"/sessionPools", c.list)
 	handle("GET "+arm.ResourceGroupPath+"/sessionPools", c.list)
-	handle("GET "+arm.SubscriptionPath+"/locations/{location}/containerappOperationStatuses/{operation}", c.operationStatus)
-	handle("GET "+arm.SubscriptionPath+"/locations/{location}/containerappOperationResults/{operation}", c.operationResult)
+	handle("GET "+arm.SubscriptionPath+
+		"/locations/{location}/containerappOperationStatuses/{operation}", c.operationStatus)
+	handle("GET "+arm.SubscriptionPath+
+		"/locations/{location}/containerappOperationResults/{operation}", c.operationResult)
 
 	handle("PUT "+arm.PoolPath, c.onPool(auth.WritePool, c.put))
 	handle("GET "+arm.PoolPath, c.onPool(auth.ReadPool, c.get))
@@ -189,7 +196,8 @@ func (c *Control) Register(mux *http.ServeMux) {
 	handle("GET "+arm.PoolPath+"/events", c.onPool(auth.ReadStatus, c.poolEvents))
 	handle("GET /sandpool/events", c.serverEvents)
 	handle("POST "+arm.PoolPath+"/fetchMCPServerCredentials", c.onPool(auth.WritePool, c.fetchKey))
-	handle("POST "+arm.PoolPath+"/rotateMCPServerCredentials", c.onPool(auth.WritePool, c.rotateKey))
+	handle("POST "+arm.PoolPath+"/rotateMCPServerCredentials",
+		c.onPool(auth.WritePool, c.rotateKey))
 	handle("POST "+arm.PoolPath+"/regenerateCredentials", c.onPool(auth.WritePool, c.rotateKey))
 	c.tree.Register(handle)
 
@@ -200,7 +208,8 @@ func (c *Control) Register(mux *http.ServeMux) {
 }
 
 // onPool reads the pool's id, checks the permission, and only then calls fn.
-func (c *Control) onPool(a auth.Action, fn func(http.ResponseWriter, *http.Request, sandpool.PoolID) error) func(http.ResponseWriter, *http.Request) error {
+func (c *Control) onPool(a auth.Action, fn func(http.ResponseWriter, *http.Request,
+	sandpool.PoolID) error) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		id, err := arm.ParsePoolID(r)
 		if err != nil {
@@ -248,5 +257,6 @@ func (w whole) Delete(ctx context.Context, id sandpool.PoolID) error {
 
 func methodNotAllowed(w http.ResponseWriter, r *http.Request, _ sandpool.PoolID) error {
 	w.Header().Set("Allow", "GET, HEAD, PUT, PATCH, DELETE")
-	return sandpool.Errorf(sandpool.Invalid, "MethodNotAllowed", "", "A session pool does not know the method %s. Use GET, PUT, PATCH or DELETE.", r.Method)
+	return sandpool.Errorf(sandpool.Invalid, "MethodNotAllowed", "",
+		"A session pool does not know the method %s. Use GET, PUT, PATCH or DELETE.", r.Method)
 }

@@ -18,18 +18,23 @@ func (c *Control) status(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 	}
 	expand := r.URL.Query().Get(api.ExpandParameter)
 	if expand != "" && expand != api.ExpandSandboxes {
-		return sandpool.Errorf(sandpool.Invalid, "InvalidExpand", api.ExpandParameter, "%s is %.60q; the only value is %q.", api.ExpandParameter, expand, api.ExpandSandboxes)
+		return sandpool.Errorf(sandpool.Invalid, "InvalidExpand", api.ExpandParameter,
+			"%s is %.60q; the only value is %q.", api.ExpandParameter, expand, api.ExpandSandboxes)
 	}
 	n, err := c.pools.Status(r.Context(), id)
 	if err != nil {
 		return err
 	}
 	out := api.PoolStatus{
-		ID: p.ID.String(), ProvisioningState: string(p.State), Problem: shown(r.Context(), p).Problem, Notice: n.Notice, Revision: p.Revision,
+		ID: p.ID.String(), ProvisioningState: string(p.State),
+		Problem: shown(r.Context(), p).Problem, Notice: n.Notice, Revision: p.Revision,
 		MaxSessions: p.MaxSessions, ReadySessions: p.ReadySessions,
-		Starting: n.Starting, Ready: n.Ready, Claimed: n.Claimed, Stopping: n.Stopping, Waiting: n.Waiting,
-		RefillFailures: n.RefillFailures, Refused: n.Refused, Crashes: n.Crashes, PullFailures: n.PullFailures,
-		SnapshotBytes: n.Snapshot, Pull: c.o.Pulling(id), Claims: make(map[string]int64, len(n.Claims)),
+		Starting: n.Starting, Ready: n.Ready, Claimed: n.Claimed, Stopping: n.Stopping,
+		Waiting:        n.Waiting,
+		RefillFailures: n.RefillFailures, Refused: n.Refused, Crashes: n.Crashes,
+		PullFailures:  n.PullFailures,
+		SnapshotBytes: n.Snapshot, Pull: c.o.Pulling(id),
+		Claims: make(map[string]int64, len(n.Claims)),
 	}
 	out.Egress = network.Refusals(n.Egress)
 	for outcome, count := range n.Claims {
@@ -86,7 +91,8 @@ func (c *Control) sandboxes(r *http.Request, id sandpool.PoolID) ([]api.SandboxS
 // just ended, the engine has no numbers) is described without numbers.
 func (c *Control) measure(r *http.Request, s sandpool.Sandbox) api.SandboxStats {
 	out := api.SandboxStats{ID: string(s.ID), State: string(s.State), Revision: s.Revision,
-		CreatedAt: stamp(s.CreatedAt), ClaimedAt: stamp(s.ClaimedAt), LastUsedAt: stamp(s.LastUsedAt)}
+		CreatedAt: stamp(s.CreatedAt), ClaimedAt: stamp(s.ClaimedAt),
+		LastUsedAt: stamp(s.LastUsedAt)}
 	if s.State != sandpool.Ready && s.State != sandpool.Claimed {
 		return out
 	}

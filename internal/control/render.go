@@ -41,7 +41,8 @@ func (c *Control) render(p sandpool.Pool, r *http.Request) api.SessionPool {
 	if p.Spec.Container != nil {
 		w.Properties.Sandpool.Pull = c.o.Pulling(p.ID)
 		if n, err := c.pools.Status(r.Context(), p.ID); err == nil { // else it has just gone
-			w.Properties.TemplateUpdateStatus = templateStatus(p, n, w.Properties.CustomContainerTemplate)
+			w.Properties.TemplateUpdateStatus = templateStatus(p,
+				n, w.Properties.CustomContainerTemplate)
 		}
 	}
 	return w
@@ -49,10 +50,14 @@ func (c *Control) render(p sandpool.Pool, r *http.Request) api.SessionPool {
 
 // templateStatus counts a pool's sandboxes by the template that they were made of: the one that is
 // wanted, and those before it together.
-func templateStatus(p sandpool.Pool, n pool.Status, t *api.CustomContainerTemplate) *api.TemplateUpdateStatus {
-	desired := &api.TemplateStatus{Details: p.Problem, CreatedTime: stamp(p.UpdatedAt), Containers: t.Containers, Ingress: t.Ingress,
-		Status: api.TemplateCounts{ExpectedCount: p.ReadySessions, ReadyCount: n.Ready - n.Earlier.Ready,
-			PendingCount: n.Starting - n.Earlier.Starting, AllocatedCount: n.Claimed - n.Earlier.Claimed,
+func templateStatus(p sandpool.Pool, n pool.Status,
+	t *api.CustomContainerTemplate) *api.TemplateUpdateStatus {
+	desired := &api.TemplateStatus{Details: p.Problem, CreatedTime: stamp(p.UpdatedAt),
+		Containers: t.Containers, Ingress: t.Ingress,
+		Status: api.TemplateCounts{ExpectedCount: p.ReadySessions,
+			ReadyCount:         n.Ready - n.Earlier.Ready,
+			PendingCount:       n.Starting - n.Earlier.Starting,
+			AllocatedCount:     n.Claimed - n.Earlier.Claimed,
 			ImagePullFailCount: n.PullFailures, CrashCount: n.Crashes}}
 	if n.Earlier.Ready+n.Earlier.Starting+n.Earlier.Claimed == 0 {
 		return &api.TemplateUpdateStatus{ActiveTemplate: desired, DesiredTemplate: desired}
@@ -63,11 +68,12 @@ func templateStatus(p sandpool.Pool, n pool.Status, t *api.CustomContainerTempla
 }
 
 // hiddenProblem is what callers read of a problem whose text is not for them.
-const hiddenProblem = "The server cannot start the pool's sandboxes. Whoever may change the pool sees why in its status, or an administrator in the server's log."
+const hiddenProblem = "The server cannot start the pool's sandboxes. Whoever may change the pool " +
+	"sees why in its status, or an administrator in the server's log."
 
 // shown returns p as the caller may see it. The cause of a problem is for those who may change the
-// pool. Where there is none, the problem's text comes from the engine and names the host's files, so it
-// is for the server's administrators.
+// pool. Where there is none, the problem's text comes from the engine and names the host's files,
+// so it is for the server's administrators.
 func shown(ctx context.Context, p sandpool.Pool) sandpool.Pool {
 	switch {
 	case p.Problem == "":
@@ -82,17 +88,21 @@ func shown(ctx context.Context, p sandpool.Pool) sandpool.Pool {
 // wire returns p in the form of an api-version, without what depends on the caller.
 func wire(p sandpool.Pool, version string) api.SessionPool {
 	out := api.SessionPool{
-		ID: p.ID.String(), Name: p.ID.Name, Type: api.SessionPoolType, Location: p.Location, Tags: p.Tags,
-		SystemData: &api.SystemData{CreatedAt: stamp(p.CreatedAt), LastModifiedAt: stamp(p.UpdatedAt)},
+		ID: p.ID.String(), Name: p.ID.Name, Type: api.SessionPoolType, Location: p.Location,
+		Tags: p.Tags,
+		SystemData: &api.SystemData{CreatedAt: stamp(p.CreatedAt),
+			LastModifiedAt: stamp(p.UpdatedAt)},
 		Properties: &api.SessionPoolProperties{
-			ContainerType:               string(p.Spec.Kind),
-			PoolManagementType:          dynamicType,
-			ScaleConfiguration:          &api.ScaleConfiguration{MaxConcurrentSessions: &p.MaxSessions, ReadySessionInstances: &p.ReadySessions},
-			DynamicPoolConfiguration:    lifecycle(p, version),
-			SessionNetworkConfiguration: &api.SessionNetworkConfiguration{Status: string(p.Spec.Network.Status)},
-			ProvisioningState:           string(p.State),
-			McpServerSettings:           wireMCP(p.Spec.MCP),
-			Sandpool:                    settings(p),
+			ContainerType:      string(p.Spec.Kind),
+			PoolManagementType: dynamicType,
+			ScaleConfiguration: &api.ScaleConfiguration{
+				MaxConcurrentSessions: &p.MaxSessions, ReadySessionInstances: &p.ReadySessions},
+			DynamicPoolConfiguration: lifecycle(p, version),
+			SessionNetworkConfiguration: &api.SessionNetworkConfiguration{
+				Status: string(p.Spec.Network.Status)},
+			ProvisioningState: string(p.State),
+			McpServerSettings: wireMCP(p.Spec.MCP),
+			Sandpool:          settings(p),
 		},
 	}
 	if p.Spec.Container != nil {
@@ -109,7 +119,8 @@ func lifecycle(p sandpool.Pool, version string) *api.DynamicPoolConfiguration {
 	}
 	seconds := int(p.Cooldown / time.Second)
 	if flatVersion(version) {
-		return &api.DynamicPoolConfiguration{ExecutionType: timed, CooldownPeriodInSeconds: &seconds}
+		return &api.DynamicPoolConfiguration{ExecutionType: timed,
+			CooldownPeriodInSeconds: &seconds}
 	}
 	return &api.DynamicPoolConfiguration{LifecycleConfiguration: &api.LifecycleConfiguration{
 		LifecycleType: timed, CooldownPeriodInSeconds: &seconds}}
@@ -119,7 +130,8 @@ func lifecycle(p sandpool.Pool, version string) *api.DynamicPoolConfiguration {
 // again: a PATCH is merged into this form.
 func wireContainer(props *api.SessionPoolProperties, s sandpool.Spec) {
 	c := s.Container
-	one := api.Container{Image: s.Image, Name: c.Name, Command: c.Command, Args: c.Args, Probes: probes(c)}
+	one := api.Container{Image: s.Image, Name: c.Name, Command: c.Command, Args: c.Args,
+		Probes: probes(c)}
 	for _, e := range c.Env {
 		v := api.EnvironmentVar{Name: e.Name, SecretRef: e.SecretRef}
 		if e.SecretRef == "" {
@@ -147,14 +159,18 @@ func wireContainer(props *api.SessionPoolProperties, s sandpool.Spec) {
 
 func settings(p sandpool.Pool) *api.SandpoolSettings {
 	r := p.Spec.Resources
-	s := &api.SandpoolSettings{Disk: formatSize(r.Disk), PIDs: nonZero(r.PIDs), Revision: p.Revision, Problem: p.Problem, Notice: p.Notice,
+	s := &api.SandpoolSettings{Disk: formatSize(r.Disk), PIDs: nonZero(r.PIDs),
+		Revision: p.Revision, Problem: p.Problem, Notice: p.Notice,
 		WarmStart: string(p.Spec.WarmStart.Mode), WarmStartHook: p.Spec.WarmStart.Hook}
 	s.Egress = network.Egress(p.Spec.Network, formatSize(p.Spec.Network.Bandwidth))
-	s.Queue, s.EvictIdleAfterInSeconds = wireQueue(p.Spec.Queue), nonZero(int64(p.Spec.EvictIdle/time.Second))
+	s.Queue, s.EvictIdleAfterInSeconds = wireQueue(p.Spec.Queue), nonZero(
+		int64(p.Spec.EvictIdle/time.Second))
 	if c := p.Spec.Container; c != nil {
 		f := p.Spec.Forwarding
-		s.WorkingDir, s.Ports, s.KeepAuthorization, s.KeepCookies = c.Dir, f.Ports, f.KeepAuthorization, f.KeepCookies
-		s.Transport, s.TunnelIdleInSeconds = string(f.Transport), nonZero(int64(f.TunnelIdle/time.Second))
+		s.WorkingDir, s.Ports, s.KeepAuthorization,
+			s.KeepCookies = c.Dir, f.Ports, f.KeepAuthorization, f.KeepCookies
+		s.Transport,
+			s.TunnelIdleInSeconds = string(f.Transport), nonZero(int64(f.TunnelIdle/time.Second))
 		return s
 	}
 	s.Image, s.CPU, s.Memory = p.Spec.Image, nonZero(r.CPU), formatSize(r.Memory)

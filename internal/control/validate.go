@@ -26,64 +26,11 @@ const (
 	defaultCooldown      = 300 * time.Second
 )
 
-// Codes of the problems of a pool's request.
-const (
-	codeInvalid     = "SessionPoolInvalidProperty"
-	codeReady       = "SessionPoolInvalidReadySessionInstances"
-	codeImmutable   = "SessionPoolPropertyChangeNotAllowed"
-	codeUnsupported = "SessionPoolFeatureNotSupported"
-)
-
-// problems collects what is wrong with a request, so that its caller learns
-// everything at once.
-type problems []*sandpool.Error
-
-// maxProblems bounds what one answer reports: a small body can hold very many wrong names.
-const maxProblems = 50
-
-func (ps *problems) add(class sandpool.Class, code, target, format string, args ...any) {
-	if len(*ps) == maxProblems {
-		return
-	}
-	*ps = append(*ps, sandpool.Errorf(class, code, target, format, args...))
-}
-
-func (ps *problems) invalid(target, format string, args ...any) {
-	ps.add(sandpool.Invalid, codeInvalid, target, format, args...)
-}
-
-// unsupported reports a property that Azure has and this server does not build.
-func (ps *problems) unsupported(target, what string) {
-	ps.add(sandpool.Unsupported, codeUnsupported, target, "%s: this server does not support %s. Leave %s out.", target, what, target)
-}
-
-// err returns nil, the only problem, or one error with all of them as details.
-func (ps problems) err() error {
-	switch len(ps) {
-	case 0:
-		return nil
-	case 1:
-		return ps[0]
-	}
-	sum := sandpool.Error{Class: ps[0].Class, Code: ps[0].Code, Details: ps}
-	targets := make([]string, 0, len(ps))
-	for _, p := range ps {
-		targets = append(targets, p.Target)
-		if p.Class != sum.Class {
-			sum.Class = sandpool.Invalid
-		}
-		if p.Code != sum.Code {
-			sum.Code = "SessionPoolValidationFailed"
-		}
-	}
-	sum.Message = fmt.Sprintf("The session pool has %d problems, in %s. The details say what each is.", len(ps), strings.Join(targets, ", "))
-	return &sum
-}
-
 // parse checks the request for the pool id and returns the pool that it
 // describes. old is the pool as it is, nil if there is none.
 // The secrets are those of Pools.Put.
-func (c *Control) parse(id sandpool.PoolID, body api.SessionPool, old *sandpool.Pool) (sandpool.Pool, sandpool.Secrets, error) {
+func (c *Control) parse(id sandpool.PoolID, body api.SessionPool,
+	old *sandpool.Pool) (sandpool.Pool, sandpool.Secrets, error) {
 	var ps problems
 	props := body.Properties
 	if props == nil {
@@ -94,7 +41,9 @@ func (c *Control) parse(id sandpool.PoolID, body api.SessionPool, old *sandpool.
 		p = *old
 		p.Tags, p.Spec = body.Tags, sandpool.Spec{Secrets: old.Spec.Secrets}
 	} else if id.Name != strings.ToLower(id.Name) {
-		ps.add(sandpool.Invalid, "InvalidSessionPoolName", "sessionPoolName", "The session pool name %q has capitals. Use lower-case letters, digits and hyphens.", id.Name)
+		ps.add(sandpool.Invalid, "InvalidSessionPoolName", "sessionPoolName",
+			"The session pool name %q has capitals. Use lower-case letters, digits and hyphens.",
+			id.Name)
 	}
 	c.parsePlace(&ps, &p, body, old)
 	custom := c.isCustom(props, old)
@@ -136,14 +85,19 @@ func (c *Control) location(name string) (string, bool) {
 }
 
 // parsePlace reads the location and the tags. A pool cannot move.
-func (c *Control) parsePlace(ps *problems, p *sandpool.Pool, body api.SessionPool, old *sandpool.Pool) {
+func (c *Control) parsePlace(ps *problems, p *sandpool.Pool, body api.SessionPool,
+	old *sandpool.Pool) {
 	switch {
-	case old != nil && body.Location != "" && plainLocation(body.Location) != plainLocation(old.Location):
-		ps.add(sandpool.Conflict, "InvalidResourceLocation", "location", "The session pool is in %q and cannot move to %q. Delete it and create it there.", old.Location, body.Location)
+	case old != nil && body.Location != "" &&
+		plainLocation(body.Location) != plainLocation(old.Location):
+		ps.add(sandpool.Conflict, "InvalidResourceLocation", "location",
+			"The session pool is in %q and cannot move to %q. Delete it and create it there.",
+			old.Location, body.Location)
 	case old == nil && body.Location == "":
 		p.Location = c.o.Locations[0]
 	case old == nil && (len(body.Location) > 90 || !locationName.MatchString(body.Location)):
-		ps.invalid("location", "location is %q; use up to 90 letters, digits and spaces.", body.Location)
+		ps.invalid("location", "location is %q; use up to 90 letters, digits and spaces.",
+			body.Location)
 	case old == nil:
 		var ok bool
 		if p.Location, ok = c.location(body.Location); !ok {
@@ -156,8 +110,11 @@ func (c *Control) parsePlace(ps *problems, p *sandpool.Pool, body api.SessionPoo
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(body.Tags)) {
-		if value := body.Tags[name]; name == "" || len(name) > maxTagName || len(value) > maxTagValue || hasControl(name) || hasControl(value) {
-			ps.invalid("tags", "The tag %.60q is not allowed. Use a name of 1 to %d and a value of up to %d characters, without control characters.", name, maxTagName, maxTagValue)
+		if value := body.Tags[name]; name == "" || len(name) > maxTagName ||
+			len(value) > maxTagValue || hasControl(name) || hasControl(value) {
+			ps.invalid("tags",
+				"The tag %.60q is not allowed. Use a name of 1 to %d and a value of up to %d characters, without control characters.",
+				name, maxTagName, maxTagValue)
 		}
 	}
 }
@@ -173,16 +130,21 @@ func (c *Control) isCustom(props *api.SessionPoolProperties, old *sandpool.Pool)
 	if kind == "" && old != nil {
 		kind = string(old.Spec.Kind)
 	}
-	return strings.EqualFold(kind, string(sandpool.CustomContainer)) && slices.Contains(c.o.Kinds, sandpool.CustomContainer)
+	return strings.EqualFold(kind, string(sandpool.CustomContainer)) &&
+		slices.Contains(c.o.Kinds, sandpool.CustomContainer)
 }
 
 // parseType reads what a pool's sandboxes run, which never changes.
-func (c *Control) parseType(ps *problems, p *sandpool.Pool, props *api.SessionPoolProperties, old *sandpool.Pool) {
+func (c *Control) parseType(ps *problems, p *sandpool.Pool, props *api.SessionPoolProperties,
+	old *sandpool.Pool) {
 	const target = "properties.containerType"
-	known := []sandpool.ContainerType{sandpool.PythonLTS, sandpool.NodeLTS, sandpool.Shell, sandpool.CustomContainer}
+	known := []sandpool.ContainerType{sandpool.PythonLTS, sandpool.NodeLTS, sandpool.Shell,
+		sandpool.CustomContainer}
 	want := sandpool.PythonLTS
 	if props.ContainerType != "" {
-		i := slices.IndexFunc(known, func(t sandpool.ContainerType) bool { return strings.EqualFold(string(t), props.ContainerType) })
+		i := slices.IndexFunc(known, func(t sandpool.ContainerType) bool {
+			return strings.EqualFold(string(t), props.ContainerType)
+		})
 		if i < 0 {
 			ps.invalid(target, "%s is %q; use %s.", target, props.ContainerType, c.kinds())
 			return
@@ -193,9 +155,12 @@ func (c *Control) parseType(ps *problems, p *sandpool.Pool, props *api.SessionPo
 	}
 	switch {
 	case old != nil && want != old.Spec.Kind:
-		ps.add(sandpool.Conflict, codeImmutable, target, "%s is %s and cannot become %s. Delete the session pool and create it again.", target, old.Spec.Kind, want)
+		ps.add(sandpool.Conflict, codeImmutable, target,
+			"%s is %s and cannot become %s. Delete the session pool and create it again.", target,
+			old.Spec.Kind, want)
 	case !slices.Contains(c.o.Kinds, want):
-		ps.add(sandpool.Unsupported, codeUnsupported, target, "%s: this server does not support %s. Use %s.", target, want, c.kinds())
+		ps.add(sandpool.Unsupported, codeUnsupported, target,
+			"%s: this server does not support %s. Use %s.", target, want, c.kinds())
 	}
 	p.Spec.Kind = want
 }
@@ -222,7 +187,8 @@ func (c *Control) parseScale(ps *problems, p *sandpool.Pool, s *api.ScaleConfigu
 		p.MaxSessions = *s.MaxConcurrentSessions
 	}
 	if p.MaxSessions < 1 || p.MaxSessions > c.o.Limits.MaxSessions {
-		ps.invalid(maxTarget, "%s is %d; use 1 to %d.", maxTarget, p.MaxSessions, c.o.Limits.MaxSessions)
+		ps.invalid(maxTarget, "%s is %d; use 1 to %d.", maxTarget, p.MaxSessions,
+			c.o.Limits.MaxSessions)
 		if s.ReadySessionInstances == nil {
 			return // its default would follow from a wrong number
 		}
@@ -232,7 +198,9 @@ func (c *Control) parseScale(ps *problems, p *sandpool.Pool, s *api.ScaleConfigu
 		p.ReadySessions = *s.ReadySessionInstances
 	}
 	if p.ReadySessions < 0 || p.ReadySessions >= p.MaxSessions && p.ReadySessions != 0 {
-		ps.add(sandpool.Invalid, codeReady, readyTarget, "%s is %d; it must be at least 0 and smaller than maxConcurrentSessions, which is %d.", readyTarget, p.ReadySessions, p.MaxSessions)
+		ps.add(sandpool.Invalid, codeReady, readyTarget,
+			"%s is %d; it must be at least 0 and smaller than maxConcurrentSessions, which is %d.",
+			readyTarget, p.ReadySessions, p.MaxSessions)
 	}
 }
 
@@ -245,9 +213,12 @@ func (c *Control) parseLifecycle(ps *problems, p *sandpool.Pool, d *api.DynamicP
 	lifecycle, seconds, at := d.ExecutionType, d.CooldownPeriodInSeconds, target
 	field := target + ".executionType"
 	if l := d.LifecycleConfiguration; l != nil {
-		if lifecycle != "" && l.LifecycleType != "" && !strings.EqualFold(lifecycle, l.LifecycleType) ||
-			seconds != nil && l.CooldownPeriodInSeconds != nil && *seconds != *l.CooldownPeriodInSeconds {
-			ps.invalid(target, "%s says one thing by itself and another in lifecycleConfiguration. Use one of the two forms.", target)
+		if lifecycle != "" && l.LifecycleType != "" &&
+			!strings.EqualFold(lifecycle, l.LifecycleType) ||
+			seconds != nil && l.CooldownPeriodInSeconds != nil &&
+				*seconds != *l.CooldownPeriodInSeconds {
+			ps.invalid(target,
+				"%s says one thing by itself and another in lifecycleConfiguration. Use one of the two forms.", target)
 			return
 		}
 		if l.LifecycleType != "" {
@@ -260,13 +231,18 @@ func (c *Control) parseLifecycle(ps *problems, p *sandpool.Pool, d *api.DynamicP
 	onExit := strings.EqualFold(lifecycle, string(sandpool.OnContainerExit))
 	switch {
 	case onExit && p.Spec.Kind != sandpool.CustomContainer:
-		ps.unsupported(field, "the lifecycle type OnContainerExit of pools other than "+string(sandpool.CustomContainer))
+		ps.unsupported(field, "the lifecycle type OnContainerExit of pools other than "+
+			string(sandpool.CustomContainer))
 	case onExit && seconds != nil:
-		ps.invalid(at+".cooldownPeriodInSeconds", "%s.cooldownPeriodInSeconds has no meaning with %s: a session lives until its container exits. Leave it out.", at, sandpool.OnContainerExit)
+		ps.invalid(at+".cooldownPeriodInSeconds",
+			"%s.cooldownPeriodInSeconds has no meaning with %s: a session lives until its container exits. Leave it out.",
+			at, sandpool.OnContainerExit)
 	case lifecycle != "" && !onExit && !strings.EqualFold(lifecycle, timed):
-		ps.invalid(field, "%s is %q; use %s or %s.", field, lifecycle, timed, sandpool.OnContainerExit)
+		ps.invalid(field, "%s is %q; use %s or %s.", field, lifecycle, timed,
+			sandpool.OnContainerExit)
 	}
-	c.parseMaxAlive(ps, p, target+".lifecycleConfiguration.maxAlivePeriodInSeconds", d.LifecycleConfiguration, onExit)
+	c.parseMaxAlive(ps, p, target+".lifecycleConfiguration.maxAlivePeriodInSeconds",
+		d.LifecycleConfiguration, onExit)
 	c.parseCooldown(ps, p, at+".cooldownPeriodInSeconds", seconds)
 }
 
@@ -277,21 +253,26 @@ const (
 	mostMaxAlive    = 7 * 24 * time.Hour
 )
 
-func (c *Control) parseMaxAlive(ps *problems, p *sandpool.Pool, target string, l *api.LifecycleConfiguration, onExit bool) {
+func (c *Control) parseMaxAlive(ps *problems, p *sandpool.Pool, target string,
+	l *api.LifecycleConfiguration, onExit bool) {
 	var seconds *int
 	if l != nil {
 		seconds = l.MaxAlivePeriodInSeconds
 	}
 	switch {
 	case !onExit && seconds != nil && p.Spec.Kind != sandpool.CustomContainer:
-		ps.unsupported(target, "the lifecycle type OnContainerExit of pools other than "+string(sandpool.CustomContainer))
+		ps.unsupported(target, "the lifecycle type OnContainerExit of pools other than "+
+			string(sandpool.CustomContainer))
 	case !onExit && seconds != nil:
-		ps.invalid(target, "%s is for the lifecycle type %s; leave it out.", target, sandpool.OnContainerExit)
+		ps.invalid(target, "%s is for the lifecycle type %s; leave it out.", target,
+			sandpool.OnContainerExit)
 	case !onExit:
 		p.Spec.Lifecycle = sandpool.Lifecycle{Type: sandpool.Timed}
 	default:
-		p.Spec.Lifecycle = sandpool.Lifecycle{Type: sandpool.OnContainerExit, MaxAlive: defaultMaxAlive}
-		least, most := int((c.o.Limits.MinCooldown+time.Second-1)/time.Second), int(mostMaxAlive/time.Second)
+		p.Spec.Lifecycle = sandpool.Lifecycle{Type: sandpool.OnContainerExit,
+			MaxAlive: defaultMaxAlive}
+		least, most := int((c.o.Limits.MinCooldown+time.Second-1)/time.Second), int(
+			mostMaxAlive/time.Second)
 		if seconds != nil && (*seconds < least || *seconds > most) {
 			ps.invalid(target, "%s is %d; use %d to %d.", target, *seconds, least, most)
 		} else if seconds != nil {
@@ -307,7 +288,8 @@ func (c *Control) parseCooldown(ps *problems, p *sandpool.Pool, target string, s
 		return
 	}
 	least, most := int((l.MinCooldown+time.Second-1)/time.Second), int(l.MaxCooldown/time.Second)
-	if *seconds < least || *seconds > most { // compared as seconds: as a Duration a large number would overflow
+	// compared as seconds: as a Duration a large number would overflow
+	if *seconds < least || *seconds > most {
 		ps.invalid(target, "%s is %d; use %d to %d.", target, *seconds, least, most)
 		return
 	}
@@ -338,7 +320,8 @@ var imageName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$`)
 
 // parseSandpool reads the settings of sandpool's own. Absent ones are the
 // server's defaults, which are zeros in a Pool.
-func (c *Control) parseSandpool(ps *problems, p *sandpool.Pool, s *api.SandpoolSettings, custom bool) {
+func (c *Control) parseSandpool(ps *problems, p *sandpool.Pool, s *api.SandpoolSettings,
+	custom bool) {
 	const target = "properties.sandpool."
 	if s == nil {
 		s = &api.SandpoolSettings{}
@@ -347,7 +330,8 @@ func (c *Control) parseSandpool(ps *problems, p *sandpool.Pool, s *api.SandpoolS
 	if s.PIDs != nil {
 		p.Spec.Resources.PIDs = *s.PIDs
 		if *s.PIDs < minPIDs || most.PIDs > 0 && *s.PIDs > most.PIDs {
-			ps.invalid(target+"pids", "%spids is %d; use %s.", target, *s.PIDs, span(fmt.Sprint(minPIDs), fmt.Sprint(most.PIDs), most.PIDs > 0))
+			ps.invalid(target+"pids", "%spids is %d; use %s.", target, *s.PIDs,
+				span(fmt.Sprint(minPIDs), fmt.Sprint(most.PIDs), most.PIDs > 0))
 		}
 	}
 	p.Spec.Resources.Disk = parseBytes(ps, target+"disk", s.Disk, minDisk, most.Disk)
@@ -357,37 +341,50 @@ func (c *Control) parseSandpool(ps *problems, p *sandpool.Pool, s *api.SandpoolS
 		return // the rest is where Azure has it
 	}
 	p.Spec.Image = s.Image
-	if s.Image != "" && (len(s.Image) > 255 || !imageName.MatchString(s.Image) || strings.Contains(s.Image, "..")) {
-		ps.invalid(target+"image", "%simage is %q; use the name of an image as 'sandpool image list' shows it.", target, s.Image)
+	if s.Image != "" && (len(s.Image) > 255 || !imageName.MatchString(s.Image) ||
+		strings.Contains(s.Image, "..")) {
+		ps.invalid(target+"image",
+			"%simage is %q; use the name of an image as 'sandpool image list' shows it.",
+			target, s.Image)
 	}
 	if s.CPU != nil {
 		p.Spec.Resources.CPU = *s.CPU
 		if *s.CPU < minCPU || most.CPU > 0 && *s.CPU > most.CPU {
-			ps.invalid(target+"cpu", "%scpu is %g; use %s cores.", target, *s.CPU, span(fmt.Sprint(minCPU), fmt.Sprint(most.CPU), most.CPU > 0))
+			ps.invalid(target+"cpu", "%scpu is %g; use %s cores.", target, *s.CPU,
+				span(fmt.Sprint(minCPU), fmt.Sprint(most.CPU), most.CPU > 0))
 		}
 	}
 	p.Spec.Resources.Memory = parseBytes(ps, target+"memory", s.Memory, minMemory, most.Memory)
-	if s.WorkingDir != "" || len(s.Ports) > 0 || s.KeepAuthorization || s.KeepCookies || s.Transport != "" || s.TunnelIdleInSeconds != nil {
-		ps.invalid("properties.sandpool", "workingDir, ports, keepAuthorization, keepCookies, transport and tunnelIdleInSeconds "+
-			"in properties.sandpool are for pools of type %s.", sandpool.CustomContainer)
+	if s.WorkingDir != "" || len(s.Ports) > 0 || s.KeepAuthorization || s.KeepCookies ||
+		s.Transport != "" || s.TunnelIdleInSeconds != nil {
+		ps.invalid("properties.sandpool",
+			"workingDir, ports, keepAuthorization, keepCookies, transport and tunnelIdleInSeconds "+
+				"in properties.sandpool are for pools of type %s.", sandpool.CustomContainer)
 	}
 }
 
 // parseWarmStart reads how ready sandboxes are made. Code pools always restore a snapshot.
 func parseWarmStart(ps *problems, p *sandpool.Pool, s *api.SandpoolSettings, custom bool) {
 	const target = "properties.sandpool.warmStart"
-	w := sandpool.WarmStart{Mode: sandpool.StartMode(strings.ToLower(s.WarmStart)), Hook: s.WarmStartHook}
+	w := sandpool.WarmStart{Mode: sandpool.StartMode(strings.ToLower(s.WarmStart)),
+		Hook: s.WarmStartHook}
 	switch {
 	case w == (sandpool.WarmStart{}):
 		return
 	case !custom:
-		ps.invalid(target, "%s and warmStartHook are for pools of type %s.", target, sandpool.CustomContainer)
+		ps.invalid(target, "%s and warmStartHook are for pools of type %s.", target,
+			sandpool.CustomContainer)
 	case w.Mode != "" && w.Mode != sandpool.StartByBoot && w.Mode != sandpool.StartBySnapshot:
-		ps.invalid(target, "%s is %.60q; use %s or %s.", target, s.WarmStart, sandpool.StartByBoot, sandpool.StartBySnapshot)
+		ps.invalid(target, "%s is %.60q; use %s or %s.", target, s.WarmStart, sandpool.StartByBoot,
+			sandpool.StartBySnapshot)
 	case w.Hook != "" && w.Mode != sandpool.StartBySnapshot:
-		ps.invalid(target+"Hook", "%sHook is called after a restore; set %s to %s as well.", target, target, sandpool.StartBySnapshot)
-	case w.Hook != "" && (!strings.HasPrefix(w.Hook, "/") || len(w.Hook) > 2048 || strings.ContainsAny(w.Hook, " #") || hasControl(w.Hook)):
-		ps.invalid(target+"Hook", "%sHook is %.120q; use a path that begins with a slash, without spaces.", target, w.Hook)
+		ps.invalid(target+"Hook", "%sHook is called after a restore; set %s to %s as well.",
+			target, target, sandpool.StartBySnapshot)
+	case w.Hook != "" && (!strings.HasPrefix(w.Hook, "/") || len(w.Hook) > 2048 ||
+		strings.ContainsAny(w.Hook, " #") || hasControl(w.Hook)):
+		ps.invalid(target+"Hook",
+			"%sHook is %.120q; use a path that begins with a slash, without spaces.",
+			target, w.Hook)
 	}
 	p.Spec.WarmStart = w
 }
@@ -411,15 +408,18 @@ func parseCrowd(ps *problems, p *sandpool.Pool, s *api.SandpoolSettings) {
 		}
 		switch {
 		case q.Length == nil:
-			ps.invalid(queue+".length", "%s.length is missing; say how many callers may wait, or 0 for none.", queue)
+			ps.invalid(queue+".length",
+				"%s.length is missing; say how many callers may wait, or 0 for none.", queue)
 		case *q.Length < 0 || *q.Length > maxQueue:
 			ps.invalid(queue+".length", "%s.length is %d; use 0 to %d.", queue, *q.Length, maxQueue)
 		case *q.Length == 0: // a patch may have left the other setting there
 			p.Spec.Queue = &sandpool.Queue{}
 		case wait < 1 || wait > maxQueueWait:
-			ps.invalid(queue+".waitInSeconds", "%s.waitInSeconds is %d; use 1 to %d.", queue, wait, maxQueueWait)
+			ps.invalid(queue+".waitInSeconds", "%s.waitInSeconds is %d; use 1 to %d.", queue,
+				wait, maxQueueWait)
 		default:
-			p.Spec.Queue = &sandpool.Queue{Length: int(*q.Length), Wait: time.Duration(wait) * time.Second}
+			p.Spec.Queue = &sandpool.Queue{Length: int(*q.Length),
+				Wait: time.Duration(wait) * time.Second}
 		}
 	}
 	if n := s.EvictIdleAfterInSeconds; n != nil {
@@ -427,7 +427,9 @@ func parseCrowd(ps *problems, p *sandpool.Pool, s *api.SandpoolSettings) {
 		case *n < 0 || *n > maxEvictIdle:
 			ps.invalid(idle, "%s is %d; use 1 to %d, or 0 for never.", idle, *n, maxEvictIdle)
 		case *n > 0 && p.Spec.Lifecycle.Type == sandpool.OnContainerExit:
-			ps.invalid(idle, "%s has no meaning with %s: its sessions work without requests. Leave it out.", idle, sandpool.OnContainerExit)
+			ps.invalid(idle,
+				"%s has no meaning with %s: its sessions work without requests. Leave it out.",
+				idle, sandpool.OnContainerExit)
 		default:
 			p.Spec.EvictIdle = time.Duration(*n) * time.Second
 		}
@@ -440,7 +442,8 @@ func parseBytes(ps *problems, target, s string, least, most int64) int64 {
 	}
 	n, ok := parseSize(s)
 	if !ok || n < least || most > 0 && n > most {
-		ps.invalid(target, "%s is %q; use %s, written as 512Mi or 1.5Gi.", target, s, span(formatSize(least), formatSize(most), most > 0))
+		ps.invalid(target, "%s is %q; use %s, written as 512Mi or 1.5Gi.", target,
+			s, span(formatSize(least), formatSize(most), most > 0))
 	}
 	return n
 }

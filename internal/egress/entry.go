@@ -47,14 +47,16 @@ func (e Entry) matchesName(name string) bool {
 
 // matchesPort reports whether the entry is about a port of a protocol.
 func (e Entry) matchesPort(p Protocol, port uint16) bool {
-	return (e.Protocol == Both || e.Protocol == p) && (e.High == 0 || e.Low <= port && port <= e.High)
+	return (e.Protocol == Both || e.Protocol == p) &&
+		(e.High == 0 || e.Low <= port && port <= e.High)
 }
 
 // parseEntry reads a name, "*." and a name, an address or a prefix, each with ":PORT" or
 // ":LOW-HIGH" behind it, and then "/tcp" or "/udp". protocol is what an entry without one means.
 func parseEntry(text, target string, protocol Protocol) (Entry, error) {
 	wrong := func(format string, args ...any) (Entry, error) {
-		return Entry{}, sandpool.Errorf(sandpool.Invalid, "InvalidEgressEntry", target, "%s is %.80q: %s", target, text, fmt.Sprintf(format, args...))
+		return Entry{}, sandpool.Errorf(sandpool.Invalid, "InvalidEgressEntry", target,
+			"%s is %.80q: %s", target, text, fmt.Sprintf(format, args...))
 	}
 	e := Entry{Text: text, Protocol: protocol}
 	rest := strings.TrimSpace(text)
@@ -68,7 +70,8 @@ func parseEntry(text, target string, protocol Protocol) (Entry, error) {
 		return wrong("leave out the scheme and the path; use a name such as example.com:443.")
 	}
 	if strings.Count(rest, ":") > 1 {
-		return wrong("IPv6 is not supported: sandboxes have none, and nothing leaves them by it. Remove the entry.")
+		return wrong(
+			"IPv6 is not supported: sandboxes have none, and nothing leaves them by it. Remove the entry.")
 	}
 	host, ports, hasPorts := strings.Cut(rest, ":")
 	if hasPorts {
@@ -114,7 +117,8 @@ func parsePorts(s string) (low, high uint16, err error) {
 		b, err2 = strconv.ParseUint(last, 10, 16)
 	}
 	if err1 != nil || err2 != nil || a == 0 || b < a {
-		return 0, 0, fmt.Errorf("the port is %.20q; use 1 to 65535, or two with a dash between them", s)
+		return 0,
+			0, fmt.Errorf("the port is %.20q; use 1 to 65535, or two with a dash between them", s)
 	}
 	return uint16(a), uint16(b), nil
 }
@@ -134,8 +138,10 @@ func ParseName(s string) (string, error) {
 	}
 	labels := strings.Split(name, ".")
 	for _, label := range labels {
-		if label == "" || len(label) > maxLabel || label[0] == '-' || label[len(label)-1] == '-' || strings.Trim(label, labelLetters) != "" {
-			return "", fmt.Errorf("the part %.70q is not one of a host name; use letters, digits and dashes, and the xn-- form of others", label)
+		if label == "" || len(label) > maxLabel || label[0] == '-' || label[len(label)-1] == '-' ||
+			strings.Trim(label, labelLetters) != "" {
+			return "", fmt.Errorf(
+				"the part %.70q is not one of a host name; use letters, digits and dashes, and the xn-- form of others", label)
 		}
 	}
 	last := labels[len(labels)-1]

@@ -30,7 +30,8 @@ func (l *Log) Add(r sandpool.Refusal) bool {
 	}
 	r.Count = 1
 	i := slices.IndexFunc(l.recent, func(o sandpool.Refusal) bool {
-		return o.Host == r.Host && o.Port == r.Port && o.Protocol == r.Protocol && o.Reason == r.Reason
+		return o.Host == r.Host && o.Port == r.Port && o.Protocol == r.Protocol &&
+			o.Reason == r.Reason
 	})
 	fresh := i < 0
 	if !fresh {

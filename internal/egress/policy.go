@@ -37,17 +37,22 @@ type Policy struct {
 func Parse(n sandpool.Network, target string) (Policy, error) {
 	p := Policy{enabled: n.Enabled(), Connections: n.Connections, Bandwidth: n.Bandwidth}
 	wrong := func(field, format string, args ...any) error {
-		return sandpool.Errorf(sandpool.Invalid, "InvalidEgress", target+field, "%s%s %s", target, field, fmt.Sprintf(format, args...))
+		return sandpool.Errorf(sandpool.Invalid, "InvalidEgress", target+field,
+			"%s%s %s", target, field, fmt.Sprintf(format, args...))
 	}
 	switch {
-	case n.Status != "" && n.Status != sandpool.EgressDisabled && n.Status != sandpool.EgressEnabled:
-		return p, wrong("", "has the status %q; use %s or %s.", n.Status, sandpool.EgressDisabled, sandpool.EgressEnabled)
+	case n.Status != "" && n.Status != sandpool.EgressDisabled &&
+		n.Status != sandpool.EgressEnabled:
+		return p, wrong("", "has the status %q; use %s or %s.", n.Status, sandpool.EgressDisabled,
+			sandpool.EgressEnabled)
 	case len(n.Allow)+len(n.Deny) > maxEntries:
 		return p, wrong("", "has %d entries; use at most %d.", len(n.Allow)+len(n.Deny), maxEntries)
 	case n.Connections < 0 || n.Connections > maxConnections:
-		return p, wrong(".connections", "is %d; use 1 to %d, or 0 for the default of %d.", n.Connections, maxConnections, DefaultConnections)
+		return p, wrong(".connections", "is %d; use 1 to %d, or 0 for the default of %d.",
+			n.Connections, maxConnections, DefaultConnections)
 	case n.Bandwidth < 0 || n.Bandwidth != 0 && n.Bandwidth < minBandwidth:
-		return p, wrong(".bandwidth", "is %d bytes a second; use at least %d, or 0 for no bound.", n.Bandwidth, minBandwidth)
+		return p, wrong(".bandwidth", "is %d bytes a second; use at least %d, or 0 for no bound.",
+			n.Bandwidth, minBandwidth)
 	}
 	if p.enabled && p.Connections == 0 {
 		p.Connections = DefaultConnections
@@ -95,12 +100,14 @@ func (p Policy) Key() string {
 	form := func(list []Entry) string {
 		var lines []string
 		for _, e := range list {
-			lines = append(lines, fmt.Sprintf("%s %t %v %d-%d %s", e.Name, e.Below, e.Prefix, e.Low, e.High, e.Protocol))
+			lines = append(lines, fmt.Sprintf("%s %t %v %d-%d %s", e.Name, e.Below, e.Prefix,
+				e.Low, e.High, e.Protocol))
 		}
 		slices.Sort(lines)
 		return strings.Join(slices.Compact(lines), "\n")
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%t %d %d\n%s\n\n%s", p.enabled, p.Connections, p.Bandwidth, form(p.allow), form(p.deny)))
+	sum := sha256.Sum256(fmt.Appendf(nil,
+		"%t %d %d\n%s\n\n%s", p.enabled, p.Connections, p.Bandwidth, form(p.allow), form(p.deny)))
 	return hex.EncodeToString(sum[:8])
 }
 
@@ -176,7 +183,8 @@ func (p Policy) Address(g *Ground, a netip.Addr, proto Protocol, port uint16) Ve
 	case !a.Is4():
 		return no("Sandboxes have no IPv6.")
 	case g.isClosed(a):
-		return no("%s is not on the public network. No policy opens it; the server's setting network.private may.", a)
+		return no(
+			"%s is not on the public network. No policy opens it; the server's setting network.private may.", a)
 	}
 	for _, e := range p.deny {
 		if e.Name == "" && e.Prefix.Contains(a) && e.matchesPort(proto, port) {
@@ -197,7 +205,8 @@ func (p Policy) Address(g *Ground, a netip.Addr, proto Protocol, port uint16) Ve
 	}
 	switch {
 	case slices.Contains(namePorts(), port):
-		return no("Port %d is for names, which only the pool's own resolver answers. An entry with the address and this port opens it.", port)
+		return no(
+			"Port %d is for names, which only the pool's own resolver answers. An entry with the address and this port opens it.", port)
 	case g.isOpen(a):
 		return no("%s is private; a policy must name it.", a)
 	case p.Public():
@@ -208,7 +217,8 @@ func (p Policy) Address(g *Ground, a netip.Addr, proto Protocol, port uint16) Ve
 
 // Destination says what would become of a connection to a host, which is a name or an address.
 // addresses are what the name resolves to, if the caller knows.
-func (p Policy) Destination(g *Ground, host string, addresses []netip.Addr, proto Protocol, port uint16) Verdict {
+func (p Policy) Destination(g *Ground, host string, addresses []netip.Addr, proto Protocol,
+	port uint16) Verdict {
 	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
 		return p.Address(g, a, proto, port)
 	}
@@ -220,7 +230,9 @@ func (p Policy) Destination(g *Ground, host string, addresses []netip.Addr, prot
 	if !v.Allowed {
 		return v
 	}
-	granted := p.Public() || slices.ContainsFunc(p.Grants(name), func(t Grant) bool { return t.matches(proto, port) })
+	granted := p.Public() || slices.ContainsFunc(p.Grants(name), func(t Grant) bool {
+		return t.matches(proto, port)
+	})
 	plain := len(addresses) > 0 // the addresses are allowed whatever their names are
 	for _, a := range addresses {
 		switch direct := p.Address(g, a, proto, port); {

@@ -51,18 +51,21 @@ func TestParseNamesTheEntry(t *testing.T) {
 		strings.Repeat("a.", 130) + "com": "name of 1 to 253",
 	} {
 		for _, list := range []string{"allow", "deny"} {
-			n := sandpool.Network{Status: sandpool.EgressEnabled, Allow: []string{"example.com", entry}}
+			n := sandpool.Network{Status: sandpool.EgressEnabled,
+				Allow: []string{"example.com", entry}}
 			if list == "deny" {
 				n.Allow, n.Deny = nil, n.Allow
 			}
 			_, err := Parse(n, "egress")
 			var e *sandpool.Error
-			if !errors.As(err, &e) || e.Class != sandpool.Invalid || e.Target != "egress."+list+"[1]" || !strings.Contains(e.Message, want) {
+			if !errors.As(err, &e) || e.Class != sandpool.Invalid || e.Target != "egress."+list+
+				"[1]" || !strings.Contains(e.Message, want) {
 				t.Errorf("%q in %s: %v, want %q", entry, list, err, want)
 			}
 		}
 	}
-	for _, n := range []sandpool.Network{{Connections: -1}, {Connections: 1 << 20}, {Bandwidth: 1}, {Allow: make([]string, 1000)}} {
+	for _, n := range []sandpool.Network{{Connections: -1}, {Connections: 1 << 20}, {Bandwidth: 1},
+		{Allow: make([]string, 1000)}} {
 		n.Status = sandpool.EgressEnabled
 		if _, err := Parse(n, "egress"); sandpool.ClassOf(err) != sandpool.Invalid {
 			t.Errorf("%+v: %v", n.Connections, err)
@@ -71,12 +74,16 @@ func TestParseNamesTheEntry(t *testing.T) {
 }
 
 func TestNamesByLabel(t *testing.T) {
-	p := policy(t, sandpool.Network{Allow: []string{"Example.COM.", "*.wild.example", "both.example", "*.both.example"}, Deny: []string{"no.both.example", "*.no.wild.example"}})
+	p := policy(t, sandpool.Network{Allow: []string{"Example.COM.", "*.wild.example",
+		"both.example", "*.both.example"}, Deny: []string{"no.both.example", "*.no.wild.example"}})
 	for name, want := range map[string]bool{
-		"example.com": true, "a.example.com": false, "notexample.com": false, "example.com.evil.org": false, "xample.com": false,
-		"wild.example": false, "a.wild.example": true, "a.b.wild.example": true, "awild.example": false,
-		"both.example": true, "a.both.example": true, "no.both.example": false, "a.no.both.example": true,
-		"no.wild.example": true, "a.no.wild.example": false,
+		"example.com": true, "a.example.com": false, "notexample.com": false,
+		"example.com.evil.org": false, "xample.com": false,
+		"wild.example": false, "a.wild.example": true, "a.b.wild.example": true,
+		"awild.example": false,
+		"both.example":  true, "a.both.example": true, "no.both.example": false,
+		"a.no.both.example": true,
+		"no.wild.example":   true, "a.no.wild.example": false,
 	} {
 		if got := p.Name(name); got.Allowed != want || got.Reason == "" {
 			t.Errorf("%s: %+v, want %v", name, got, want)
@@ -87,7 +94,8 @@ func TestNamesByLabel(t *testing.T) {
 func TestDestination(t *testing.T) {
 	ground := NewGround([]netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")})
 	public := policy(t, sandpool.Network{})
-	named := policy(t, sandpool.Network{Allow: []string{"example.com:443", "93.184.216.0/24:80", "10.1.2.3", "*.example.org:443/udp"}, Deny: []string{"93.184.216.9"}})
+	named := policy(t, sandpool.Network{Allow: []string{"example.com:443", "93.184.216.0/24:80",
+		"10.1.2.3", "*.example.org:443/udp"}, Deny: []string{"93.184.216.9"}})
 	off, err := Parse(sandpool.Network{Allow: []string{"example.com"}}, "egress")
 	if err != nil {
 		t.Fatal(err)
@@ -134,17 +142,22 @@ func TestDestination(t *testing.T) {
 		{off, "example.com", nil, TCP, 443, false},
 		{off, "1.1.1.1", nil, TCP, 443, false},
 	} {
-		if v := test.policy.Destination(ground, test.host, test.addresses, test.proto, test.port); v.Allowed != test.want || v.Reason == "" {
-			t.Errorf("%s %s:%d %v: %+v, want %v", test.proto, test.host, test.port, test.addresses, v, test.want)
+		if v := test.policy.Destination(ground, test.host, test.addresses, test.proto,
+			test.port); v.Allowed != test.want || v.Reason == "" {
+			t.Errorf("%s %s:%d %v: %+v, want %v", test.proto, test.host, test.port, test.addresses,
+				v, test.want)
 		}
 	}
 }
 
 func TestGround(t *testing.T) {
-	g := NewGround([]netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("240.0.0.0/4")})
+	g := NewGround([]netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"),
+		netip.MustParsePrefix("240.0.0.0/4")})
 	for addr, want := range map[string]bool{
-		"10.0.255.255": true, "10.1.0.0": false, "10.1.255.255": false, "10.2.0.0": true, "255.255.255.255": false, "239.255.255.255": true,
-		"9.255.255.255": false, "11.0.0.0": false, "168.63.129.16": true, "168.63.129.17": false, "169.254.169.254": true, "100.100.100.200": true,
+		"10.0.255.255": true, "10.1.0.0": false, "10.1.255.255": false, "10.2.0.0": true,
+		"255.255.255.255": false, "239.255.255.255": true,
+		"9.255.255.255": false, "11.0.0.0": false, "168.63.129.16": true, "168.63.129.17": false,
+		"169.254.169.254": true, "100.100.100.200": true,
 		"::1": true, "2001:db8::1": true,
 	} {
 		if got := g.isClosed(netip.MustParseAddr(addr)); got != want {
@@ -156,15 +169,18 @@ func TestGround(t *testing.T) {
 // A key says what is allowed, and not how it is written.
 func TestKey(t *testing.T) {
 	one := policy(t, sandpool.Network{Allow: []string{"a.example", "b.example:80", "a.example"}})
-	same := policy(t, sandpool.Network{Allow: []string{"B.example.:80/tcp", "a.EXAMPLE"}, Connections: DefaultConnections})
+	same := policy(t, sandpool.Network{Allow: []string{"B.example.:80/tcp", "a.EXAMPLE"},
+		Connections: DefaultConnections})
 	other := policy(t, sandpool.Network{Allow: []string{"a.example", "b.example:81"}})
-	if one.Key() != same.Key() || one.Key() == other.Key() || one.Key() == policy(t, sandpool.Network{}).Key() {
+	if one.Key() != same.Key() || one.Key() == other.Key() ||
+		one.Key() == policy(t, sandpool.Network{}).Key() {
 		t.Errorf("the keys are %s, %s, %s", one.Key(), same.Key(), other.Key())
 	}
 }
 
 func FuzzParseEntry(f *testing.F) {
-	for _, s := range []string{"example.com:443", "*.example.com", "192.0.2.0/24:1-2/udp", "::1", "0x7f.1"} {
+	for _, s := range []string{"example.com:443", "*.example.com", "192.0.2.0/24:1-2/udp",
+		"::1", "0x7f.1"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -172,7 +188,8 @@ func FuzzParseEntry(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if (e.Name == "") == !e.Prefix.IsValid() || e.Prefix.IsValid() && !e.Prefix.Addr().Is4() || e.High < e.Low {
+		if (e.Name == "") == !e.Prefix.IsValid() || e.Prefix.IsValid() && !e.Prefix.Addr().Is4() ||
+			e.High < e.Low {
 			t.Fatalf("%q is %+v", s, e)
 		}
 		if e.Name != "" {

@@ -39,7 +39,9 @@ func Special() []netip.Prefix {
 type Range struct{ First, Last netip.Addr }
 
 // contains reports whether a is in r.
-func (r Range) contains(a netip.Addr) bool { return r.First.Compare(a) <= 0 && a.Compare(r.Last) <= 0 }
+func (r Range) contains(a netip.Addr) bool {
+	return r.First.Compare(a) <= 0 && a.Compare(r.Last) <= 0
+}
 
 // RangeOf returns the addresses of a prefix.
 func RangeOf(p netip.Prefix) Range {

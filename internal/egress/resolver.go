@@ -31,7 +31,8 @@ type Host interface {
 }
 
 // Resolver answers the questions of sandboxes for addresses, by the policy of each. It answers
-// nothing else: what is not a question for the addresses of an allowed name reaches no other server.
+// nothing else: what is not a question for the addresses of an allowed name reaches no other
+// server.
 type Resolver struct {
 	log      *slog.Logger
 	host     Host
@@ -63,12 +64,13 @@ const grace = time.Minute
 
 // NewResolver returns a resolver that asks servers, in their order.
 func NewResolver(log *slog.Logger, host Host, ground *Ground, servers []netip.AddrPort) *Resolver {
-	return &Resolver{log: log, host: host, ground: ground, upstream: newUpstream(servers), turns: make(chan struct{}, maxQuestions), ended: make(chan struct{}),
+	return &Resolver{log: log, host: host, ground: ground, upstream: newUpstream(servers),
+		turns: make(chan struct{}, maxQuestions), ended: make(chan struct{}),
 		pace: map[netip.Addr]*rate.Limiter{}, links: map[netip.Addr]int{}}
 }
 
-// Serve answers what comes by UDP and TCP until the first of them is closed; then it closes the other
-// and ends what is in work. It may be called once.
+// Serve answers what comes by UDP and TCP until the first of them is closed; then it closes the
+// other and ends what is in work. It may be called once.
 func (r *Resolver) Serve(udp net.PacketConn, tcp net.Listener) error {
 	var wait sync.WaitGroup
 	defer wait.Wait()
@@ -203,7 +205,8 @@ func (r *Resolver) answer(sandbox netip.Addr, message []byte) []byte {
 	if err != nil || head.Response {
 		return nil
 	}
-	reply := dnsmessage.Header{ID: head.ID, Response: true, OpCode: head.OpCode, RecursionDesired: head.RecursionDesired, RecursionAvailable: true}
+	reply := dnsmessage.Header{ID: head.ID, Response: true, OpCode: head.OpCode,
+		RecursionDesired: head.RecursionDesired, RecursionAvailable: true}
 	q, err := p.Question()
 	if err != nil {
 		reply.RCode = dnsmessage.RCodeFormatError
@@ -225,9 +228,12 @@ const (
 )
 
 // resolve answers one question.
-func (r *Resolver) resolve(sandbox netip.Addr, head dnsmessage.Header, q dnsmessage.Question) (found answer, _ dnsmessage.RCode) {
-	refused := func(name string, code dnsmessage.RCode, format string, args ...any) (answer, dnsmessage.RCode) {
-		r.host.Refused(sandbox, sandpool.Refusal{Time: time.Now(), Host: name, Protocol: dnsProtocol, Reason: fmt.Sprintf(format, args...)})
+func (r *Resolver) resolve(sandbox netip.Addr, head dnsmessage.Header,
+	q dnsmessage.Question) (found answer, _ dnsmessage.RCode) {
+	refused := func(name string, code dnsmessage.RCode, format string, args ...any) (answer,
+		dnsmessage.RCode) {
+		r.host.Refused(sandbox, sandpool.Refusal{Time: time.Now(), Host: name,
+			Protocol: dnsProtocol, Reason: fmt.Sprintf(format, args...)})
 		return answer{}, code
 	}
 	shown := strings.ToValidUTF8(strings.TrimSuffix(q.Name.String(), "."), "?")
@@ -237,8 +243,10 @@ func (r *Resolver) resolve(sandbox netip.Addr, head dnsmessage.Header, q dnsmess
 		return answer{}, dnsmessage.RCodeRefused
 	case head.OpCode != 0:
 		return answer{}, dnsmessage.RCodeNotImplemented
-	case q.Class != dnsmessage.ClassINET, q.Type == dnsmessage.TypeALL, q.Type == typeAXFR, q.Type == typeIXFR:
-		return refused(shown, dnsmessage.RCodeRefused, "Questions of the type %s are not answered.", strings.TrimPrefix(q.Type.String(), "Type"))
+	case q.Class != dnsmessage.ClassINET, q.Type == dnsmessage.TypeALL, q.Type == typeAXFR,
+		q.Type == typeIXFR:
+		return refused(shown, dnsmessage.RCodeRefused, "Questions of the type %s are not answered.",
+			strings.TrimPrefix(q.Type.String(), "Type"))
 	}
 	name, err := ParseName(q.Name.String())
 	if err != nil {
@@ -248,7 +256,8 @@ func (r *Resolver) resolve(sandbox netip.Addr, head dnsmessage.Header, q dnsmess
 		return refused(name, dnsmessage.RCodeNameError, "%s", v.Reason)
 	}
 	if q.Type != dnsmessage.TypeA {
-		return answer{}, dnsmessage.RCodeSuccess // there is nothing of this type, for all that sandboxes need to know
+		// there is nothing of this type, for all that sandboxes need to know
+		return answer{}, dnsmessage.RCodeSuccess
 	}
 	found, err = r.upstream.lookup(name, r.ended)
 	if err != nil {
@@ -260,12 +269,14 @@ func (r *Resolver) resolve(sandbox netip.Addr, head dnsmessage.Header, q dnsmess
 	}
 	usable, bad := r.usable(found.addresses)
 	if len(usable) == 0 && bad.IsValid() {
-		return refused(name, dnsmessage.RCodeNameError, "The name resolves to %s, which is not on the public network.", bad)
+		return refused(name, dnsmessage.RCodeNameError,
+			"The name resolves to %s, which is not on the public network.", bad)
 	}
 	found.addresses = usable
 	if len(usable) > 0 && !policy.Public() {
 		if err := r.host.Open(sandbox, name, usable, found.life+grace); err != nil {
-			return refused(name, dnsmessage.RCodeServerFailure, "Its addresses were not opened: %v.", err)
+			return refused(name, dnsmessage.RCodeServerFailure,
+				"Its addresses were not opened: %v.", err)
 		}
 	}
 	return found, dnsmessage.RCodeSuccess
@@ -285,7 +296,8 @@ func (r *Resolver) usable(list []netip.Addr) (usable []netip.Addr, bad netip.Add
 }
 
 // build packs an answer with addresses, which are good for life.
-func build(head dnsmessage.Header, q *dnsmessage.Question, addresses []netip.Addr, life time.Duration) []byte {
+func build(head dnsmessage.Header, q *dnsmessage.Question, addresses []netip.Addr,
+	life time.Duration) []byte {
 	b := dnsmessage.NewBuilder(nil, head)
 	b.EnableCompression()
 	if q != nil {
@@ -293,7 +305,8 @@ func build(head dnsmessage.Header, q *dnsmessage.Question, addresses []netip.Add
 			return nil
 		}
 		for _, a := range addresses {
-			rh := dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: uint32(life / time.Second)}
+			rh := dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET,
+				TTL: uint32(life / time.Second)}
 			if b.AResource(rh, dnsmessage.AResource{A: a.As4()}) != nil {
 				return nil
 			}

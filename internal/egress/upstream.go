@@ -60,11 +60,12 @@ const (
 )
 
 func newUpstream(servers []netip.AddrPort) *upstream {
-	return &upstream{servers: servers, known: map[string]*list.Element{}, order: list.New(), flights: map[string]*flight{}}
+	return &upstream{servers: servers, known: map[string]*list.Element{}, order: list.New(),
+		flights: map[string]*flight{}}
 }
 
-// lookup returns the IPv4 addresses of a name, and for how long they are good, unless ended is closed
-// first.
+// lookup returns the IPv4 addresses of a name, and for how long they are good, unless ended is
+// closed first.
 func (u *upstream) lookup(name string, ended <-chan struct{}) (answer, error) {
 	u.mu.Lock()
 	if e := u.known[name]; e != nil {
@@ -132,7 +133,8 @@ func (u *upstream) ask(name string) (answer, error) {
 
 // exchange asks one server. The message is made here, so that nothing of a sandbox is in it but an
 // allowed name.
-func exchange(network string, server netip.AddrPort, name string) (_ answer, truncated bool, err error) {
+func exchange(network string, server netip.AddrPort,
+	name string) (_ answer, truncated bool, err error) {
 	question, id, err := ask(name)
 	if err != nil {
 		return answer{}, false, err
@@ -188,7 +190,8 @@ func ask(name string) (question []byte, id uint16, err error) {
 		return nil, 0, err
 	}
 	m := dnsmessage.Message{Header: dnsmessage.Header{ID: id, RecursionDesired: true},
-		Questions: []dnsmessage.Question{{Name: n, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}}}
+		Questions: []dnsmessage.Question{{Name: n, Type: dnsmessage.TypeA,
+			Class: dnsmessage.ClassINET}}}
 	question, err = m.Pack()
 	return question, id, err
 }
@@ -281,7 +284,8 @@ func Servers(path string) ([]netip.AddrPort, error) {
 		if len(fields) < 2 || fields[0] != "nameserver" {
 			continue
 		}
-		if a, err := netip.ParseAddr(fields[1]); err == nil && !slices.Contains(found, netip.AddrPortFrom(a, 53)) {
+		if a, err := netip.ParseAddr(fields[1]); err == nil &&
+			!slices.Contains(found, netip.AddrPortFrom(a, 53)) {
 			found = append(found, netip.AddrPortFrom(a, 53))
 		}
 	}

@@ -47,10 +47,11 @@ const (
 	// PoolReady: sandboxes can be started. PoolFailed: they cannot, and it is tried again.
 	PoolReady  Name = "PoolReady"
 	PoolFailed Name = "PoolFailed"
-	// PoolRenewed: what sandboxes start from has changed under the pool (a newer image, another agent).
+	// PoolRenewed: what sandboxes start from has changed under the pool (a newer image, another
+	// agent).
 	PoolRenewed Name = "PoolRenewed"
-	// PoolNotRenewed: an update had the image looked up again, and it cannot be had; the pool goes on
-	// with the one that it has.
+	// PoolNotRenewed: an update had the image looked up again, and it cannot be had; the pool goes
+	// on with the one that it has.
 	PoolNotRenewed Name = "PoolNotRenewed"
 	// PoolRolled: after a change no unclaimed sandbox is left of what was before. Count is the
 	// revision that the pool has now.
@@ -70,7 +71,8 @@ const (
 	SandboxStarted Name = "SandboxStarted"
 	// SandboxNotStarted: a start went wrong.
 	SandboxNotStarted Name = "SandboxNotStarted"
-	// SandboxSlow: the snapshot's working set is not known, so sandboxes start slower than they could.
+	// SandboxSlow: the snapshot's working set is not known, so sandboxes start slower than they
+	// could.
 	SandboxSlow Name = "SandboxSlow"
 	// SandboxEnded: a sandbox ended by itself. Outcome is how: "exited", "killed", "out of memory".
 	SandboxEnded Name = "SandboxEnded"
@@ -85,7 +87,8 @@ const (
 	SandboxNotStopped Name = "SandboxNotStopped"
 	// SandboxUnwatched: the engine cannot say whether a sandbox still runs; it is asked again.
 	SandboxUnwatched Name = "SandboxUnwatched"
-	// SandboxAdopted, SandboxDropped: the server found a sandbox of an earlier run, and keeps it or not.
+	// SandboxAdopted, SandboxDropped: the server found a sandbox of an earlier run, and keeps it or
+	// not.
 	SandboxAdopted Name = "SandboxAdopted"
 	SandboxDropped Name = "SandboxDropped"
 	// SandboxStray: the engine has a sandbox that the store does not know; it is stopped.
@@ -166,7 +169,8 @@ var kinds = map[Name]kind{
 	SandboxSlow:       {PoolEvents, Warning, "sandboxes will start slower than they could"},
 	SandboxEnded:      {PoolEvents, Warning, "a sandbox ended by itself"},
 	SandboxSick:       {PoolEvents, Warning, "a sandbox did not pass its liveness check"},
-	ProbeFailed:       {PoolEvents, Debug, "a sandbox did not pass an attempt of its liveness check"},
+	ProbeFailed: {PoolEvents, Debug,
+		"a sandbox did not pass an attempt of its liveness check"},
 	SandboxStopped:    {PoolEvents, Debug, "a sandbox was stopped"},
 	SandboxNotStopped: {PoolEvents, Warning, "a sandbox cannot be stopped"},
 	SandboxUnwatched:  {PoolEvents, Warning, "a sandbox cannot be watched"},

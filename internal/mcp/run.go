@@ -51,9 +51,9 @@ func languages() []language {
 			title:      "Python",
 			launchName: "launchPythonEnvironment",
 			runName:    "runPythonCodeInRemoteEnvironment",
-			description: "Run Python code in an environment. Variables, imports and files are kept " +
-				"between calls. The value of the last expression is in the result, figures are " +
-				"images. Files are in /mnt/data.",
+			description: "Run Python code in an environment. Variables, imports and files are " +
+				"kept between calls. The value of the last expression is in the result, figures " +
+				"are images. Files are in /mnt/data.",
 			arguments: schema{
 				"pythonCode": text("The code, of any number of lines."),
 			},
@@ -86,9 +86,9 @@ func languages() []language {
 			title:      "JavaScript",
 			launchName: "launchNodeEnvironment",
 			runName:    "runJavaScriptCodeInRemoteEnvironment",
-			description: "Run JavaScript or TypeScript in Node in an environment. Variables and files " +
-				"are kept between calls. The value of the last expression is in the result. Files are " +
-				"in /mnt/data.",
+			description: "Run JavaScript or TypeScript in Node in an environment. Variables and " +
+				"files are kept between calls. The value of the last expression is in the " +
+				"result. Files are in /mnt/data.",
 			arguments: schema{"javaScriptCode": text("The code, of any number of lines.")},
 			required:  []string{"javaScriptCode"},
 			only:      []sandpool.ContainerType{sandpool.NodeLTS},
@@ -223,7 +223,8 @@ func nodeSource(kind sandpool.ContainerType, a runArguments) (x agent.ExecuteReq
 	}
 	switch {
 	case code == nil:
-		return x, invalidArgument("javaScriptCode", "The argument javaScriptCode is missing; it is the code.")
+		return x, invalidArgument("javaScriptCode",
+			"The argument javaScriptCode is missing; it is the code.")
 	case kind != sandpool.NodeLTS:
 		return x, notHere(kind, "JavaScript")
 	}

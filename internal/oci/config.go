@@ -146,7 +146,8 @@ func readRoots(file string) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("the system's certificates: %w", err)
 	}
 	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("configuration: registries.ca_file is %q, which holds no certificate in PEM", file)
+		return nil, fmt.Errorf(
+			"configuration: registries.ca_file is %q, which holds no certificate in PEM", file)
 	}
 	return roots, nil
 }
@@ -155,7 +156,9 @@ func readRoots(file string) (*x509.CertPool, error) {
 func checkHost(field, host string) error {
 	if u, err := url.Parse("//" + host); err != nil || u.Host != host || host == "" ||
 		strings.HasSuffix(host, ":") {
-		return fmt.Errorf("configuration: registries.%s has %q; use a host, such as registry.example.com or 10.0.0.5:5000", field, host)
+		return fmt.Errorf(
+			"configuration: registries.%s has %q; use a host, such as registry.example.com or 10.0.0.5:5000",
+			field, host)
 	}
 	return nil
 }

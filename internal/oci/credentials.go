@@ -130,7 +130,8 @@ func (d dockerConfig) lookup(ctx context.Context, host, repository string) (Cred
 				continue
 			}
 			c := Credentials{Username: a.Username, Password: a.Password, identity: a.IdentityToken}
-			if decoded, err := base64.StdEncoding.DecodeString(a.Auth); err == nil && len(decoded) > 0 {
+			if decoded, err := base64.StdEncoding.DecodeString(a.Auth); err == nil &&
+				len(decoded) > 0 {
 				user, password, _ := strings.Cut(string(decoded), ":")
 				c.Username, c.Password = user, strings.TrimRight(password, "\x00")
 			}
@@ -183,7 +184,8 @@ func askHelper(ctx context.Context, helper, server string) (Credentials, error) 
 	}
 	var got struct{ Username, Secret string }
 	if json.Unmarshal(out.text, &got) != nil {
-		return Credentials{}, fmt.Errorf("credential helper docker-credential-%s for %s: its answer is not JSON", helper, server)
+		return Credentials{}, fmt.Errorf(
+			"credential helper docker-credential-%s for %s: its answer is not JSON", helper, server)
 	}
 	if got.Username == "<token>" {
 		return Credentials{identity: got.Secret}, nil

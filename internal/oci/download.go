@@ -112,7 +112,8 @@ func (d *download) attempt(ctx context.Context) error {
 		if n > 0 {
 			timer.Reset(d.stall)
 			if d.have+int64(n) > d.blob.Size {
-				return damaged("A layer has more than the %d bytes that the manifest says.", d.blob.Size)
+				return damaged("A layer has more than the %d bytes that the manifest says.",
+					d.blob.Size)
 			}
 			if _, err := d.file.Write(buffer[:n]); err != nil {
 				return err
@@ -155,7 +156,8 @@ func (d *download) restart() error {
 func (d *download) check() error {
 	got := digest("sha256:" + hex.EncodeToString(d.sum.Sum(nil)))
 	if d.blob.Digest != "" && got != d.blob.Digest {
-		return damaged("A layer is not what its digest says: %s was sent for %s.", got, d.blob.Digest)
+		return damaged("A layer is not what its digest says: %s was sent for %s.",
+			got, d.blob.Digest)
 	}
 	return nil
 }

@@ -28,7 +28,8 @@ func large(t *testing.T) (p pictured, layer []byte) {
 }
 
 // onBlob calls do for requests of the layer.
-func (h *testHub) onBlob(layer []byte, do func(w http.ResponseWriter, r *http.Request, from int) bool) {
+func (h *testHub) onBlob(layer []byte, do func(w http.ResponseWriter, r *http.Request,
+	from int) bool) {
 	h.before = func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasSuffix(r.URL.Path, "/blobs/"+string(digestOf(layer))) {
 			return false
@@ -47,7 +48,8 @@ func (h *testHub) onBlob(layer []byte, do func(w http.ResponseWriter, r *http.Re
 func sendPart(w http.ResponseWriter, layer []byte, from, to int) {
 	w.Header().Set("Content-Length", fmt.Sprint(len(layer)-from))
 	if from > 0 {
-		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(layer)-1, len(layer)))
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(layer)-1,
+			len(layer)))
 		w.WriteHeader(http.StatusPartialContent)
 	}
 	_, _ = w.Write(layer[from:to])
@@ -85,7 +87,8 @@ func TestDownloadResumes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := erofstest.Read(t, i.Path)["f"].Content; got != erofstest.Content(noise(4<<20)) {
+			if got := erofstest.Read(t, i.Path)["f"].Content; got != erofstest.Content(
+				noise(4<<20)) {
 				t.Errorf("the content is %s", got)
 			}
 			if n := len(h.requests(string(digestOf(layer)))); n < 4 {
@@ -150,7 +153,8 @@ func TestDownloadLies(t *testing.T) {
 			_, _ = w.Write(append(bytes.Clone(layer), 0))
 			return true
 		}, CodeDamaged, "more than the"},
-		"other content after a break": {func(w http.ResponseWriter, _ *http.Request, from int) bool {
+		"other content after a break": {func(w http.ResponseWriter, _ *http.Request,
+			from int) bool {
 			if from == 0 {
 				sendPart(w, layer, 0, 1<<20)
 				panic(http.ErrAbortHandler)
@@ -268,7 +272,8 @@ func TestPullTogether(t *testing.T) {
 		}
 	}
 	if n := asked.Load(); n != 2 {
-		t.Errorf("the layer was asked for %d times, want once by who gave up and once for the rest", n)
+		t.Errorf("the layer was asked for %d times, want once by who gave up and once for the rest",
+			n)
 	}
 	i, err := store.Resolve(strings.TrimPrefix(pinned, h.host()+"/app@"))
 	if err != nil {
@@ -280,7 +285,8 @@ func TestPullTogether(t *testing.T) {
 	clean(t, store, 1)
 }
 
-// pullIn is set in the process that TestPullKilled kills: the folder of its store and what it pulls.
+// pullIn is set in the process that TestPullKilled kills: the folder of its store and what it
+// pulls.
 const pullIn = "SANDPOOL_TEST_PULL_IN"
 
 // A pull that is killed leaves nothing that the next start does not remove.

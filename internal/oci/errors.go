@@ -21,22 +21,24 @@ import (
 
 // The codes of what can go wrong with an image, with the class of each.
 const (
-	CodeReference    = "InvalidImageReference"   // Invalid: it does not parse
-	CodeNotAllowed   = "RegistryNotAllowed"      // Denied: by the operator, or by the guard
-	CodeMissing      = "ImageNotFound"           // NotFound
-	CodeCredentials  = "ImageCredentialsRefused" // Invalid: none, wrong ones, or no right to the image
-	CodePlatform     = "ImagePlatformNotFound"   // Invalid: not for linux/amd64
-	CodeNotImage     = "NotAnImage"              // Invalid: a chart, a signature, an old format
-	CodeDamaged      = "ImageDamaged"            // Invalid: it is not what its digests say
-	CodeLayer        = layer.CodeInvalid         // Invalid
-	CodeTooLarge     = layer.CodeTooLarge        // TooLarge
-	CodeUnreachable  = "RegistryUnreachable"     // Unavailable: no connection, or none that lasts
-	CodeTLS          = "RegistryTLS"             // Unavailable: no TLS, or a certificate that is not trusted
-	CodeRegistry     = "RegistryFailed"          // Unavailable: it answers with an error of its own
-	CodeBusy         = "RegistryBusy"            // Unavailable: too many requests
-	CodeDiskFull     = "DiskFull"                // Unavailable
-	CodeSlow         = "ImagePullTimeout"        // Unavailable
-	CodeHelperFailed = "CredentialHelperFailed"  // Internal
+	CodeReference  = "InvalidImageReference" // Invalid: it does not parse
+	CodeNotAllowed = "RegistryNotAllowed"    // Denied: by the operator, or by the guard
+	CodeMissing    = "ImageNotFound"         // NotFound
+	// Invalid: none, wrong ones, or no right to the image
+	CodeCredentials = "ImageCredentialsRefused"
+	CodePlatform    = "ImagePlatformNotFound" // Invalid: not for linux/amd64
+	CodeNotImage    = "NotAnImage"            // Invalid: a chart, a signature, an old format
+	CodeDamaged     = "ImageDamaged"          // Invalid: it is not what its digests say
+	CodeLayer       = layer.CodeInvalid       // Invalid
+	CodeTooLarge    = layer.CodeTooLarge      // TooLarge
+	CodeUnreachable = "RegistryUnreachable"   // Unavailable: no connection, or none that lasts
+	// Unavailable: no TLS, or a certificate that is not trusted
+	CodeTLS          = "RegistryTLS"
+	CodeRegistry     = "RegistryFailed"         // Unavailable: it answers with an error of its own
+	CodeBusy         = "RegistryBusy"           // Unavailable: too many requests
+	CodeDiskFull     = "DiskFull"               // Unavailable
+	CodeSlow         = "ImagePullTimeout"       // Unavailable
+	CodeHelperFailed = "CredentialHelperFailed" // Internal
 )
 
 // describe turns an error of a request to host, for the image what, into one that a caller may
@@ -57,7 +59,8 @@ func describe(err error, host, what string, c Credentials) error {
 	)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		e.Code, e.Message = CodeSlow, fmt.Sprintf("Pulling %s took too long and was given up.", what)
+		e.Code, e.Message = CodeSlow, fmt.Sprintf(
+			"Pulling %s took too long and was given up.", what)
 	case errors.As(err, &disk) && (disk == syscall.ENOSPC || disk == syscall.EDQUOT):
 		return diskFull()
 	case errors.As(err, &file):
@@ -71,7 +74,8 @@ func describe(err error, host, what string, c Credentials) error {
 	default:
 		if why := tlsTrouble(err); why != "" {
 			e.Code = CodeTLS
-			e.Message = fmt.Sprintf("The registry %s has a TLS problem: %s.", host, printable(why, 300))
+			e.Message = fmt.Sprintf("The registry %s has a TLS problem: %s.", host,
+				printable(why, 300))
 		}
 	}
 	return e
@@ -94,16 +98,20 @@ func describeAnswer(e *sandpool.Error, answer *transport.Error, host, what strin
 	switch status := answer.StatusCode; {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		e.Class, e.Code = sandpool.Invalid, CodeCredentials
-		e.Message = fmt.Sprintf("The registry %s refuses the credentials for %s.%s", host, what, told)
+		e.Message = fmt.Sprintf("The registry %s refuses the credentials for %s.%s",
+			host, what, told)
 		if c.IsZero() {
-			e.Message = fmt.Sprintf("The registry %s wants credentials for %s, or there is no such image.%s", host, what, told)
+			e.Message = fmt.Sprintf(
+				"The registry %s wants credentials for %s, or there is no such image.%s",
+				host, what, told)
 		}
 	case status == http.StatusNotFound:
 		e.Class, e.Code = sandpool.NotFound, CodeMissing
 		e.Message = fmt.Sprintf("The registry %s has no image %s.%s", host, what, told)
 	case status == http.StatusTooManyRequests:
 		e.Code, e.RetryAfter = CodeBusy, time.Minute
-		e.Message = fmt.Sprintf("The registry %s has had too many requests from here; try later, or give credentials.%s", host, told)
+		e.Message = fmt.Sprintf(
+			"The registry %s has had too many requests from here; try later, or give credentials.%s", host, told)
 	default:
 		e.Code = CodeRegistry
 		e.Message = fmt.Sprintf("The registry %s answers %d %s for %s.%s", host, status,
@@ -121,7 +129,8 @@ func tlsTrouble(err error) string {
 	)
 	switch {
 	case errors.As(err, &unknown):
-		return "its certificate comes from an authority that is not trusted here; registries.ca_file can name it"
+		return "its certificate comes from an authority that is not trusted here; " +
+			"registries.ca_file can name it"
 	case errors.As(err, &certificate):
 		return certificate.Err.Error()
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):

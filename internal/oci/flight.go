@@ -27,7 +27,8 @@ type flight struct {
 
 // do runs pull, or waits until somebody else's pull of the same image has ended. progress is told
 // how either goes. A pull that ends because its own caller gave up is taken over by who waits.
-func (f *flights) do(ctx context.Context, d digest, progress func(Progress), pull func(report func(Progress)) error) error {
+func (f *flights) do(ctx context.Context, d digest, progress func(Progress),
+	pull func(report func(Progress)) error) error {
 	for {
 		f.mu.Lock()
 		if f.by == nil {

@@ -70,7 +70,9 @@ func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	case "https":
 	case "http":
 		if !g.mayBePlain(r.URL.Host) {
-			return nil, blocked{fmt.Sprintf("%s would be asked without TLS, which registries.plain_http does not allow", r.URL.Host)}
+			return nil, blocked{fmt.Sprintf(
+				"%s would be asked without TLS, which registries.plain_http does not allow",
+				r.URL.Host)}
 		}
 	default:
 		return nil, blocked{fmt.Sprintf("a redirect leads to a URL of the scheme %q",
@@ -137,7 +139,9 @@ func (g *guard) judge(host string, addr netip.Addr) error {
 		if own {
 			g.inside.Store(true)
 		} else if !g.inside.Load() {
-			return blocked{fmt.Sprintf("%s sends to %s, which leads to %s inside the server's network", g.registry, bare, addr)}
+			return blocked{fmt.Sprintf(
+				"%s sends to %s, which leads to %s inside the server's network", g.registry,
+				bare, addr)}
 		}
 	}
 	return nil
@@ -174,7 +178,8 @@ func reach(addr netip.Addr) place {
 		addr = netip.AddrFrom4([4]byte(b[12:]))
 	}
 	switch {
-	case !addr.IsValid(), addr.IsUnspecified(), addr.IsMulticast(), addr.IsLinkLocalUnicast(), addr == awsMetadata, addr == alibabaMetadata,
+	case !addr.IsValid(), addr.IsUnspecified(), addr.IsMulticast(), addr.IsLinkLocalUnicast(),
+		addr == awsMetadata, addr == alibabaMetadata,
 		addr.Is4() && (addr.As4()[0] == 0 || addr.As4()[0] >= 240):
 		return nowhere
 	case addr.IsLoopback(), addr.IsPrivate(), shared.Contains(addr):

@@ -145,9 +145,11 @@ func (p pictured) parts(t *testing.T) (config []byte, layers [][]byte, m map[str
 			l, mediaType = squeeze(t, l), mediaType+"+gzip"
 		}
 		layers = append(layers, l)
-		list = append(list, descriptor{MediaType: mediaType, Digest: digestOf(l), Size: int64(len(l))})
+		list = append(list, descriptor{MediaType: mediaType, Digest: digestOf(l),
+			Size: int64(len(l))})
 	}
-	config, err := json.Marshal(map[string]any{"os": system, "architecture": arch, "config": p.config,
+	config, err := json.Marshal(map[string]any{"os": system, "architecture": arch,
+		"config": p.config,
 		"rootfs": map[string]any{"type": "layers", "diff_ids": diffs}})
 	if err != nil {
 		t.Fatal(err)

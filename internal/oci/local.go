@@ -289,7 +289,9 @@ func (s *local) picture(ctx context.Context, c *Client) (picture, string, error)
 		return p, called, err
 	}
 	if images == nil {
-		return picture{}, "", damaged("%s is no OCI layout and not what docker save writes: it has neither index.json nor manifest.json.", s.where)
+		return picture{},
+			"", damaged(
+				"%s is no OCI layout and not what docker save writes: it has neither index.json nor manifest.json.", s.where)
 	}
 	return s.docker(c, images)
 }
@@ -303,7 +305,8 @@ func (s *local) text(name string) ([]byte, error) {
 	defer r.Close()
 	b, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
 	if err == nil && len(b) > maxManifest {
-		err = tooLarge("%s in %s has more than %d MiB.", printable(name, 100), s.where, maxManifest>>20)
+		err = tooLarge("%s in %s has more than %d MiB.", printable(name, 100), s.where,
+			maxManifest>>20)
 	}
 	return b, err
 }

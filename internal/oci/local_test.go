@@ -128,7 +128,8 @@ func TestLoad(t *testing.T) {
 		{"layout by tag", LoadRequest{Path: layout(t, map[string]pictured{"v1": small(t),
 			"v2": twice}), Tag: "v1", Name: "web"}, "local:web"},
 		{"archive of a layout", LoadRequest{Path: packed(t, one)}, "local:web"},
-		{"docker save", LoadRequest{Path: savedFile(t, small(t), "acme/app:2")}, "local:acme/app:2"},
+		{"docker save", LoadRequest{Path: savedFile(t, small(t), "acme/app:2")},
+			"local:acme/app:2"},
 		{"docker save without a tag", LoadRequest{Path: savedFile(t, small(t))}, "local:my-app"},
 		{"docker save with a link", LoadRequest{Path: savedFile(t, twice, "app:3")}, "local:app:3"},
 	} {
@@ -170,7 +171,8 @@ func TestLoadRefused(t *testing.T) {
 	}
 	lost := layout(t, map[string]pictured{"v1": small(t)})
 	_, layers, _ := small(t).parts(t)
-	if err := os.Remove(filepath.Join(lost, "blobs", "sha256", digestOf(layers[1]).hex())); err != nil {
+	if err := os.Remove(filepath.Join(lost, "blobs", "sha256",
+		digestOf(layers[1]).hex())); err != nil {
 		t.Fatal(err)
 	}
 	changed := layout(t, map[string]pictured{"v1": small(t)})
@@ -208,8 +210,10 @@ func TestLoadRefused(t *testing.T) {
 			map[string]pictured{"v1": {platform: "linux/arm64"}})}, CodePlatform, "linux/arm64"},
 		{"a link out of the folder", LoadRequest{Path: out}, CodeDamaged, "neither"},
 		{"a layer is not there", LoadRequest{Path: lost}, CodeMissing, "no such file"},
-		{"a layer is another", LoadRequest{Path: changed}, CodeDamaged, "is not what its digest says"},
-		{"a saved layer is another", LoadRequest{Path: file + ".lie"}, CodeLayer, "configuration says"},
+		{"a layer is another", LoadRequest{Path: changed}, CodeDamaged,
+			"is not what its digest says"},
+		{"a saved layer is another", LoadRequest{Path: file + ".lie"}, CodeLayer,
+			"configuration says"},
 		{"bad name", LoadRequest{Path: file, Name: "A b"}, CodeReference, "local name"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

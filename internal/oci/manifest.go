@@ -130,10 +130,12 @@ func parseManifest(ref string, body []byte, mediaType string) (m manifest, index
 	mediaType, _, _ = strings.Cut(mediaType, ";")
 	switch {
 	case strings.HasPrefix(mediaType, typeDockerOld):
-		return m, false, notImage(ref, "one in Docker's format of before 2016; push it again with a newer tool")
+		return m, false, notImage(ref,
+			"one in Docker's format of before 2016; push it again with a newer tool")
 	// Both lists in one document would mean different images to different readers.
 	case m.Manifests != nil && (m.Layers != nil || m.Config != nil):
-		return m, false, damaged("The manifest of %s is an image and a list of images at once.", ref)
+		return m, false,
+			damaged("The manifest of %s is an image and a list of images at once.", ref)
 	case m.Manifests != nil || mediaType == typeIndex || mediaType == typeDockerIndex:
 		return m, true, nil
 	case m.Config == nil:
@@ -219,10 +221,12 @@ func noPlatform(ref string, have []string) error {
 }
 
 // examine reads what the image consists of and refuses it if it is too large or cannot run here.
-func (c *Client) examine(ctx context.Context, s source, ref string, at digest, m manifest) (picture, error) {
+func (c *Client) examine(ctx context.Context, s source, ref string, at digest,
+	m manifest) (picture, error) {
 	p := picture{digest: at, layers: m.Layers}
 	if len(m.Layers) > c.cfg.Limits.Layers {
-		return p, tooLarge("%s has %d layers, of at most %d.", ref, len(m.Layers), c.cfg.Limits.Layers)
+		return p, tooLarge("%s has %d layers, of at most %d.", ref, len(m.Layers),
+			c.cfg.Limits.Layers)
 	}
 	var sum int64
 	for _, d := range m.Layers {
@@ -235,7 +239,8 @@ func (c *Client) examine(ctx context.Context, s source, ref string, at digest, m
 		}
 		// Compared one by one, so that the sum cannot overflow.
 		if sum += d.Size; d.Size > c.cfg.Limits.Download || sum > c.cfg.Limits.Download {
-			return p, tooLarge("%s is a download of more than %d MiB.", ref, c.cfg.Limits.Download>>20)
+			return p, tooLarge("%s is a download of more than %d MiB.",
+				ref, c.cfg.Limits.Download>>20)
 		}
 	}
 	text, err := readBlob(ctx, s, *m.Config)

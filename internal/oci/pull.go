@@ -111,7 +111,8 @@ func (c *Client) resolveLocal(r Reference) (string, error) {
 
 // each calls do with the sources of r, one after the other, until one answers well. The error
 // is that of the registry itself, which comes last.
-func (c *Client) each(ctx context.Context, r Reference, cred Credentials, do func(*registry) error) error {
+func (c *Client) each(ctx context.Context, r Reference, cred Credentials,
+	do func(*registry) error) error {
 	all, err := c.sources(ctx, r, cred)
 	if err != nil {
 		e := sandpool.Errorf(sandpool.Internal, CodeHelperFailed, "image",
@@ -188,7 +189,8 @@ func (c *Client) Pull(ctx context.Context, q Request) (image.Image, error) {
 }
 
 // bring makes an image of p.
-func (c *Client) bring(ctx context.Context, s source, p picture, claim image.Claim, report func(Progress)) (i image.Image, err error) {
+func (c *Client) bring(ctx context.Context, s source, p picture, claim image.Claim,
+	report func(Progress)) (i image.Image, err error) {
 	t := &tracker{report: report}
 	t.step(Waiting)
 	select {
@@ -243,7 +245,8 @@ const spare = 256 << 20
 
 // unpack downloads the layers, several at a time, and applies them in their order, each as soon
 // as it is there.
-func (c *Client) unpack(ctx context.Context, s source, p picture, tree *layer.Tree, dir string, t *tracker) error {
+func (c *Client) unpack(ctx context.Context, s source, p picture, tree *layer.Tree, dir string,
+	t *tracker) error {
 	group, ctx := errgroup.WithContext(ctx)
 	blobs := map[string]*blobFile{}
 	var order []*blobFile
@@ -307,7 +310,8 @@ type blobFile struct {
 	there chan struct{} // closed when it is whole
 }
 
-func (b *blobFile) download(ctx context.Context, s source, stall time.Duration, note func(int64)) error {
+func (b *blobFile) download(ctx context.Context, s source, stall time.Duration,
+	note func(int64)) error {
 	f, err := os.OpenFile(b.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err

@@ -35,9 +35,11 @@ type Reference struct {
 //
 // https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests
 var (
-	hostPattern       = regexp.MustCompile(`^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?$`)
-	repositoryPattern = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagPattern        = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+	hostPattern = regexp.MustCompile(
+		`^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?$`)
+	repositoryPattern = regexp.MustCompile(
+		`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
+	tagPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 )
 
 // ParseReference reads a reference as container engines do: "nginx" is
@@ -45,7 +47,8 @@ var (
 func ParseReference(text string) (Reference, error) {
 	bad := func(why string) (Reference, error) {
 		return Reference{}, sandpool.Errorf(sandpool.Invalid, CodeReference, "image",
-			"%q is not an image reference, such as registry.example.com/app:1.2 or nginx@sha256:…: %s.", printable(text, 100), why)
+			"%q is not an image reference, such as registry.example.com/app:1.2 or nginx@sha256:…: %s.",
+			printable(text, 100), why)
 	}
 	if len(text) > maxReference {
 		return bad("it is too long")
@@ -57,7 +60,8 @@ func ParseReference(text string) (Reference, error) {
 	if err != nil {
 		return bad(reason(text))
 	}
-	r := Reference{Host: parsed.Context().RegistryStr(), Repository: parsed.Context().RepositoryStr()}
+	r := Reference{Host: parsed.Context().RegistryStr(),
+		Repository: parsed.Context().RepositoryStr()}
 	if r.Host == name.DefaultRegistry {
 		r.Host = hub
 	}
@@ -130,7 +134,8 @@ func (c *Client) allowed(r Reference) error {
 	if slices.ContainsFunc(c.cfg.Deny, about) || len(c.cfg.Allow) > 0 &&
 		!slices.ContainsFunc(c.cfg.Allow, about) {
 		return sandpool.Errorf(sandpool.Denied, CodeNotAllowed, "image",
-			"Images from %s are not allowed here; whoever runs the server decides by registries.allow and registries.deny.", r.Host+"/"+r.Repository)
+			"Images from %s are not allowed here; whoever runs the server decides by registries.allow and registries.deny.",
+			r.Host+"/"+r.Repository)
 	}
 	return nil
 }

@@ -210,7 +210,8 @@ func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
 // wantsBlob marks the context of requests whose answer is bounded by the caller.
 type wantsBlob struct{}
 
-func (r *registry) get(ctx context.Context, kind, which string, header http.Header, want ...int) (*http.Response, error) {
+func (r *registry) get(ctx context.Context, kind, which string, header http.Header,
+	want ...int) (*http.Response, error) {
 	u := r.baseURL.JoinPath("v2", r.path, kind, which)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -251,7 +252,8 @@ func (r *registry) manifest(ctx context.Context, which string) ([]byte, string, 
 }
 
 // blob implements source.
-func (r *registry) blob(ctx context.Context, d descriptor, offset int64) (io.ReadCloser, int64, error) {
+func (r *registry) blob(ctx context.Context, d descriptor,
+	offset int64) (io.ReadCloser, int64, error) {
 	header := http.Header{}
 	if offset > 0 {
 		header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
@@ -282,7 +284,9 @@ func rangeStart(text string) (int64, bool) {
 }
 
 // describe makes an error of this source one for callers.
-func (r *registry) describe(err error) error { return describe(err, r.host, r.ref.String(), r.shown) }
+func (r *registry) describe(err error) error {
+	return describe(err, r.host, r.ref.String(), r.shown)
+}
 
 func (r *registry) close() { r.guard.close() }
 

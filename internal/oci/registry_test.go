@@ -2,7 +2,6 @@ package oci
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -81,25 +80,28 @@ func TestAuthentication(t *testing.T) {
 				}
 			}
 			// The store has the image, but whoever may not read it does not get it.
-			if _, err := c.Resolve(t.Context(), h.host()+"/app@"+first(t, store), wrong); err == nil {
+			if _, err := c.Resolve(t.Context(), h.host()+"/app@"+first(t, store),
+				wrong); err == nil {
 				t.Error("a digest was resolved without a right to it")
 			}
 
 			configured, _ := newClient(t, Config{DockerConfig: dockerFile(t,
-				fmt.Sprintf(`{"auths":{%q:{"username":"me","password":"open-sesame"}}}`, h.host()))})
+				fmt.Sprintf(`{"auths":{%q:{"username":"me","password":"open-sesame"}}}`,
+					h.host()))})
 			if _, err := pull(t, configured, ref, Credentials{}); err != nil {
 				t.Errorf("with docker's configuration: %v", err)
 			}
-			if err := filepath.WalkDir(store.Dir(), func(file string, d os.DirEntry, err error) error {
-				if err != nil || d.IsDir() {
+			if err := filepath.WalkDir(store.Dir(),
+				func(file string, d os.DirEntry, err error) error {
+					if err != nil || d.IsDir() {
+						return err
+					}
+					text, err := os.ReadFile(file)
+					if strings.Contains(string(text), "sesame") {
+						t.Errorf("%s holds the password", file)
+					}
 					return err
-				}
-				text, err := os.ReadFile(file)
-				if strings.Contains(string(text), "sesame") {
-					t.Errorf("%s holds the password", file)
-				}
-				return err
-			}); err != nil {
+				}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -183,7 +185,8 @@ func TestRedirectRefused(t *testing.T) {
 func TestRealmRefused(t *testing.T) {
 	h := newHub(t)
 	h.before = func(w http.ResponseWriter, _ *http.Request) bool {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="https://169.254.169.254/token",service="x"`)
+		w.Header().Set("WWW-Authenticate",
+			`Bearer realm="https://169.254.169.254/token",service="x"`)
 		w.WriteHeader(http.StatusUnauthorized)
 		return true
 	}
@@ -247,7 +250,8 @@ func TestRegistryErrors(t *testing.T) {
 				flood(w)
 				return true
 			}
-			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="x"`, h.URL))
+			w.Header().Set("WWW-Authenticate",
+				fmt.Sprintf(`Bearer realm="%s/token",service="x"`, h.URL))
 			w.WriteHeader(http.StatusUnauthorized)
 			return true
 		}, "/app:1", CodeUnreachable, ""},
@@ -290,7 +294,8 @@ func TestTLS(t *testing.T) {
 	t.Cleanup(h.Close)
 	h.push("1", small(t))
 	c, _ := newClient(t, Config{})
-	// Loopback may be asked without TLS, so the error is of that attempt if it is taken for the last word.
+	// Loopback may be asked without TLS, so the error is of that attempt if it is taken for the
+	// last word.
 	_, err := c.Resolve(t.Context(), h.host()+"/app:1", Credentials{})
 	wantCode(t, err, CodeTLS, "registries.ca_file")
 	file := filepath.Join(t.TempDir(), "ca.pem")
@@ -311,8 +316,9 @@ func TestMirrors(t *testing.T) {
 	mirror.push("1", small(t))
 	mirror.basicOnly("mirrored", "of-the-mirror")
 	cfg := Config{
-		Mirrors:      map[string][]string{origin.host(): {mirror.host()}},
-		DockerConfig: dockerFile(t, fmt.Sprintf(`{"auths":{%q:{"username":"mirrored","password":"of-the-mirror"}}}`, mirror.host())),
+		Mirrors: map[string][]string{origin.host(): {mirror.host()}},
+		DockerConfig: dockerFile(t, fmt.Sprintf(
+			`{"auths":{%q:{"username":"mirrored","password":"of-the-mirror"}}}`, mirror.host())),
 	}
 	c, _ := newClient(t, cfg)
 	given := Credentials{Username: "me", Password: "of-the-registry"}
@@ -336,147 +342,6 @@ func TestMirrors(t *testing.T) {
 	}
 	_, err = without.Resolve(t.Context(), origin.host()+"/app:2", given)
 	wantCode(t, err, CodeMissing, origin.host())
-}
-
-// Of a list of images the one for this machine is taken; what is no image is refused, by name.
-func TestChoose(t *testing.T) {
-	h := newHub(t)
-	amd, arm := h.push("", small(t)), h.push("", pictured{platform: "linux/arm64"})
-	strange := h.push("", pictured{layers: [][]byte{tarball(t, "v3", "v3")}})
-	at := func(d descriptor, system, arch, variant string) map[string]any {
-		return map[string]any{"mediaType": d.MediaType, "digest": d.Digest, "size": d.Size,
-			"platform": map[string]any{"os": system, "architecture": arch, "variant": variant}}
-	}
-	index := func(entries ...map[string]any) map[string]any {
-		return map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": entries}
-	}
-	h.put("multi", typeIndex, index(at(arm, "linux", "arm64", ""), at(strange, "linux", "amd64",
-		"v3"), at(amd, "linux", "amd64", ""), at(arm, "unknown", "unknown", "")))
-	inner := h.put("inner", typeIndex, index(at(amd, "linux", "amd64", "")))
-	h.put("nested", typeIndex, map[string]any{"schemaVersion": 2,
-		"manifests": []any{map[string]any{"mediaType": typeIndex, "digest": inner.Digest,
-			"size": inner.Size}}})
-	h.put("docker", typeDockerIndex, map[string]any{"schemaVersion": 2,
-		"mediaType": typeDockerIndex, "manifests": []any{at(amd, "linux", "amd64", "")}})
-	c, _ := newClient(t, Config{})
-	for _, tag := range []string{"multi", "nested", "docker", "inner"} {
-		pinned, err := c.Resolve(t.Context(), h.host()+"/app:"+tag, Credentials{})
-		if want := h.host() + "/app@" + string(amd.Digest); err != nil || pinned != want {
-			t.Errorf("%s is %q, %v; want %q", tag, pinned, err, want)
-		}
-	}
-
-	manifest := func(change map[string]any) map[string]any {
-		_, _, m := small(t).parts(t)
-		for key, value := range change {
-			m[key] = value
-		}
-		return m
-	}
-	self := map[string]any{"schemaVersion": 2, "mediaType": typeIndex}
-	h.put("arm", typeIndex, index(at(arm, "linux", "arm64", ""), at(arm, "windows", "amd64", "")))
-	bad := encode(t, index(map[string]any{"digest": "sha256:../../etc",
-		"platform": map[string]any{"os": "linux", "architecture": "amd64"}}))
-	h.before = func(w http.ResponseWriter, r *http.Request) bool {
-		if !strings.HasSuffix(r.URL.Path, "/bad-digest") {
-			return false
-		}
-		_, err := w.Write(bad)
-		return err == nil
-	}
-	h.put("both", typeManifest, manifest(map[string]any{"manifests": []any{at(amd, "linux", "amd64",
-		"")}}))
-	h.put("chart", typeManifest, manifest(map[string]any{"config": map[string]any{"mediaType": "application/vnd.cncf.helm.config.v1+json", "digest": amd.Digest, "size": 2}}))
-	h.put("artifact", typeManifest, manifest(map[string]any{"artifactType": "application/x-sbom",
-		"config": map[string]any{"mediaType": "application/vnd.oci.empty.v1+json",
-			"digest": amd.Digest, "size": 2}}))
-	h.put("old", typeDockerOld+"+prettyjws", map[string]any{"schemaVersion": 1, "fsLayers": []any{}})
-	h.put("nothing", typeManifest, map[string]any{"schemaVersion": 2})
-	h.put("empty", typeIndex, self)
-	for tag, want := range map[string][2]string{
-		"arm": {CodePlatform, "only for linux/arm64, windows/amd64"}, "bad-digest": {CodeDamaged,
-			"without a digest"}, "both": {CodeDamaged, "at once"},
-		"chart": {CodeNotImage, "vnd.cncf.helm"}, "artifact": {CodeNotImage,
-			"x-sbom"}, "old": {CodeNotImage, "before 2016"},
-		"nothing": {CodeNotImage, "type"}, "empty": {CodePlatform, "not there for linux/amd64"},
-	} {
-		_, err := c.Resolve(t.Context(), h.host()+"/app:"+tag, Credentials{})
-		if err == nil {
-			t.Errorf("%s was resolved", tag)
-			continue
-		}
-		wantCode(t, err, want[0], want[1])
-	}
-}
-
-// What the configuration of an image says against its manifest, or against this machine, is
-// found before any layer is fetched.
-func TestExamine(t *testing.T) {
-	h := newHub(t)
-	limits := DefaultLimits()
-	limits.Layers, limits.Download = 2, 1<<20
-	change := func(tag string, config func(map[string]any), manifest func(map[string]any)) {
-		text, layers, m := small(t).parts(t)
-		var c map[string]any
-		if err := json.Unmarshal(text, &c); err != nil {
-			t.Fatal(err)
-		}
-		if config != nil {
-			config(c)
-		}
-		for _, l := range layers {
-			h.blob("application/octet-stream", l)
-		}
-		m["config"] = h.blob(typeConfig, encode(t, c))
-		if manifest != nil {
-			manifest(m)
-		}
-		h.put(tag, typeManifest, m)
-	}
-	layersOf := func(m map[string]any) []descriptor { return m["layers"].([]descriptor) }
-	change("arm", func(c map[string]any) { c["architecture"] = "arm64" }, nil)
-	change("windows", func(c map[string]any) { c["os"] = "windows" }, nil)
-	change("diffs", func(c map[string]any) { c["rootfs"] = map[string]any{"diff_ids": []string{}} }, nil)
-	change("platformless", func(c map[string]any) { delete(c, "os"); delete(c, "architecture") }, nil)
-	change("many", nil, func(m map[string]any) { m["layers"] = append(layersOf(m), layersOf(m)...) })
-	change("large", nil, func(m map[string]any) { layersOf(m)[0].Size = 1 << 62; layersOf(m)[1].Size = 1 << 62 })
-	change("negative", nil, func(m map[string]any) { layersOf(m)[0].Size = -1 })
-	change("wasm", nil, func(m map[string]any) { layersOf(m)[0].MediaType = "application/wasm" })
-	change("encrypted", nil, func(m map[string]any) { layersOf(m)[0].MediaType += "+encrypted" })
-	change("path", nil, func(m map[string]any) { layersOf(m)[0].Digest = "sha256:../../../../etc/passwd" })
-	change("config-path", nil, func(m map[string]any) { m["config"] = descriptor{MediaType: typeConfig, Digest: "sha256:../../x"} })
-	change("config-large", nil, func(m map[string]any) {
-		m["config"] = descriptor{MediaType: typeConfig, Digest: digestOf(nil), Size: 1 << 40}
-	})
-	for tag, want := range map[string][2]string{
-		"arm": {CodePlatform, "linux/arm64"}, "windows": {CodePlatform,
-			"windows/amd64"}, "diffs": {CodeDamaged, "speaks of 0"},
-		"many": {CodeTooLarge, "4 layers"}, "large": {CodeTooLarge,
-			"more than 1 MiB"}, "negative": {CodeDamaged, "size"},
-		"wasm": {CodeNotImage, "wasm"}, "encrypted": {CodeNotImage,
-			"encrypted"}, "path": {CodeDamaged, "digest"},
-		"config-path": {CodeDamaged, "digest"}, "config-large": {CodeTooLarge,
-			"configuration"}, "platformless": {},
-	} {
-		c, store := newClient(t, Config{Limits: limits})
-		h.seen = nil
-		_, err := pull(t, c, h.host()+"/app:"+tag, Credentials{})
-		if tag == "platformless" {
-			if err != nil {
-				t.Errorf("%s: %v", tag, err)
-			}
-			continue
-		}
-		if err == nil {
-			t.Errorf("%s was pulled", tag)
-			continue
-		}
-		wantCode(t, err, want[0], want[1])
-		clean(t, store, 0)
-		if asked := h.requests("/blobs/"); len(asked) > 1 {
-			t.Errorf("%s: layers were fetched: %v", tag, asked)
-		}
-	}
 }
 
 // first is the digest of the only image in a store.

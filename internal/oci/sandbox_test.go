@@ -33,8 +33,8 @@ http {
 }
 `
 
-// An image of Debian packages comes from a registry with a login and serves in a sandbox, by its own
-// configuration and as its own user; files keep owner, mode and capabilities on the way, and
+// An image of Debian packages comes from a registry with a login and serves in a sandbox, by its
+// own configuration and as its own user; files keep owner, mode and capabilities on the way, and
 // the image is in use as long as the sandbox lives.
 func TestDebianInSandbox(t *testing.T) {
 	debian := ocitest.Debian(t, "nginx-light", "libcap2-bin")
@@ -42,7 +42,8 @@ func TestDebianInSandbox(t *testing.T) {
 	hub.TokenAuth("me", "open-sesame")
 	program := ocitest.File("usr/local/bin/reader", 0o755, ocitest.Read(t, debian, "usr/bin/cat"))
 	// CAP_NET_BIND_SERVICE, permitted and effective: version 2, bit 10.
-	program.PAXRecords = map[string]string{"SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"}
+	program.PAXRecords = map[string]string{
+		"SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"}
 	start := `mkdir -p /tmp/out; reader /proc/self/status > /tmp/out/status; getcap /usr/local/bin/reader > /tmp/out/cap
 id > /tmp/out/id; stat -c %a:%U:%G /var/mail /usr/local/bin/su8 /tmp > /tmp/out/stat; exec nginx`
 	owned := ocitest.File("usr/local/bin/su8", 0o4750, "x")
@@ -54,8 +55,9 @@ id > /tmp/out/id; stat -c %a:%U:%G /var/mail /usr/local/bin/su8 /tmp > /tmp/out/
 				Mode: 0o755}},
 			ocitest.File("usr/share/nginx/html/.wh..wh..opq", 0,
 				""), ocitest.File("usr/share/nginx/html/index.html", 0o644, "from a layer\n"))},
-		Config: v1.Config{Entrypoint: []string{"/bin/sh", "-c"}, Cmd: []string{start}, User: "www-data",
-			Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}},
+		Config: v1.Config{Entrypoint: []string{"/bin/sh", "-c"}, Cmd: []string{start},
+			User: "www-data",
+			Env:  []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}},
 	})
 	store, err := image.Open(filepath.Join(t.TempDir(), "images"))
 	if err != nil {
@@ -112,7 +114,8 @@ id > /tmp/out/id; stat -c %a:%U:%G /var/mail /usr/local/bin/su8 /tmp > /tmp/out/
 func boot(t *testing.T, img image.Image) (*gvisor.Engine, sandbox.Handle) {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	engine, err := gvisor.New(log, gvisor.Config{Root: t.TempDir(), CgroupParent: "sandpool-oci-test"})
+	engine, err := gvisor.New(log,
+		gvisor.Config{Root: t.TempDir(), CgroupParent: "sandpool-oci-test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +125,8 @@ func boot(t *testing.T, img image.Image) (*gvisor.Engine, sandbox.Handle) {
 		t.Fatal(err)
 	}
 	p, err := engine.Prepare(t.Context(), sandbox.Template{
-		Root: img.Root(), Args: args, Env: img.Config.Env, Dir: img.Config.WorkingDir, User: img.Config.User,
+		Root: img.Root(), Args: args, Env: img.Config.Env, Dir: img.Config.WorkingDir,
+		User:         img.Config.User,
 		Capabilities: sandbox.DefaultCapabilities(), Setuid: true, HostFiles: sandbox.AllHostFiles,
 		Ready: sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: 8080, Path: "/"},
 			Timeout: 5 * time.Second},

@@ -14,19 +14,19 @@
 // # What pages hold against
 //
 //   - A token is in the server's memory alone. The browser has a cookie that scripts cannot read
-//     (HttpOnly, SameSite=Strict, with TLS Secure) and that goes nowhere but to /ui/. It is good for 30
-//     minutes without use and 12 hours in all, and for nothing after a restart of the server.
-//   - Whatever changes something needs the session's own word against forgery, in the form or in the
-//     header X-Csrf-Token, and a browser that says that the request comes from the same origin. A
-//     page on the same host at another port is the same site but not the same origin: it is refused.
-//     The door asks for the word even to read, but for downloads: a page of somebody's container may
-//     have the dashboard's origin.
+//     (HttpOnly, SameSite=Strict, with TLS Secure) and that goes nowhere but to /ui/. It is good
+//     for 30 minutes without use and 12 hours in all, and for nothing after the server restarts.
+//   - Whatever changes something needs the session's own token against forgery, in the form or in
+//     the header X-Csrf-Token, and a browser that says that the request comes from the same origin.
+//     A page on the same host at another port is the same site but not the same origin: it is
+//     refused. The door asks for that token even to read, except for downloads: a page of
+//     somebody's container may have the dashboard's origin.
 //   - Names, outputs and logs are hostile text. Templates escape them, scripts only ever set text,
 //     and the pages' policy allows no script and no style but the files of this package, which also
 //     ask nobody else for anything. Nobody may frame a page.
-//   - HTML that a session shows is drawn in a frame without an origin, scripts, forms and links, whose
-//     policy lets it load nothing. What comes through the door is never a page: it is sandboxed, is
-//     to be saved, and its type is believed.
+//   - HTML that a session shows is drawn in a frame without an origin, scripts, forms and links,
+//     whose policy lets it load nothing. What comes through the door is never a page: it is
+//     sandboxed, is to be saved, and its type is believed.
 //
 // Cookies know no ports: a hostile server on the same host, at another port, gets what a browser
 // sends to /ui/ there. Give the dashboard a host name of its own where that matters.

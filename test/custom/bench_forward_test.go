@@ -39,9 +39,9 @@ type way struct {
 	head string // further fields
 }
 
-// BenchmarkForward compares ways to the program of testdata/protocols, in turn: in a sandbox, by the
-// bare stream, by the proxy alone and by the whole server; and as a process of this machine, with
-// nothing in front, with nginx and with Go's ReverseProxy. make bench runs it.
+// BenchmarkForward compares ways to the program of testdata/protocols, in turn: in a sandbox, by
+// the bare stream, by the proxy alone and by the whole server; and as a process of this machine,
+// with nothing in front, with nginx and with Go's ReverseProxy. make bench runs it.
 func BenchmarkForward(b *testing.B) {
 	all := ways(b)
 	b.Run("latency", func(b *testing.B) { latency(b, all) })
@@ -59,11 +59,13 @@ func ways(b *testing.B) []way {
 	if err != nil {
 		b.Fatal(err)
 	}
-	hub.Push("protocols:1", ocitest.Image{Layers: []string{ocitest.Layer(b, ocitest.File("app", 0o755, string(text)))},
-		Config: v1.Config{Entrypoint: []string{"/app"}, User: "1000"}})
+	hub.Push("protocols:1",
+		ocitest.Image{Layers: []string{ocitest.Layer(b, ocitest.File("app", 0o755, string(text)))},
+			Config: v1.Config{Entrypoint: []string{"/app"}, User: "1000"}})
 	p := container(hub.Host() + "/protocols:1")
 	cpu := 2.0
-	p.Properties.CustomContainerTemplate.Containers[0].Resources = &api.ContainerResources{CPU: &cpu}
+	p.Properties.CustomContainerTemplate.Containers[0].Resources =
+		&api.ContainerResources{CPU: &cpu}
 	k.makePool(b, "protocols", p)
 	box := startBox(b, filepath.Join(k.dir, "images"))
 	tcp := func(addr string) func() (net.Conn, error) {
@@ -71,7 +73,9 @@ func ways(b *testing.B) []way {
 	}
 	native := native(b, program)
 	return []way{
-		{name: "sandbox, bare stream", dial: func() (net.Conn, error) { return box.Dial(context.Background(), 8080) }},
+		{name: "sandbox, bare stream", dial: func() (net.Conn, error) {
+			return box.Dial(context.Background(), 8080)
+		}},
 		{name: "sandbox, our proxy", dial: tcp(box.front(b))},
 		{name: "sandbox, our server", dial: tcp(strings.TrimPrefix(k.Endpoint(), "http://")),
 			path: strings.TrimPrefix(k.PoolEndpoint("protocols"), k.Endpoint()),
@@ -99,14 +103,17 @@ func startBox(b *testing.B, images string) *box {
 	if err != nil || len(list) != 1 {
 		b.Fatalf("images %v, %v", list, err)
 	}
-	engine, err := gvisor.New(slog.New(slog.DiscardHandler), gvisor.Config{Root: b.TempDir(), CgroupParent: "sandpool-bench"})
+	engine, err := gvisor.New(slog.New(slog.DiscardHandler),
+		gvisor.Config{Root: b.TempDir(), CgroupParent: "sandpool-bench"})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = engine.Close() })
 	prepared, err := engine.Prepare(b.Context(), sandbox.Template{
-		Root: list[0].Root(), Args: []string{"/app"}, Capabilities: sandbox.DefaultCapabilities(), HostFiles: sandbox.AllHostFiles, Start: sandbox.Boot,
-		Ready:   sandpool.Probe{TCP: sandpool.TCPProbe{Port: 8080}, Timeout: time.Second, Period: 100 * time.Millisecond, Failures: 100},
+		Root: list[0].Root(), Args: []string{"/app"}, Capabilities: sandbox.DefaultCapabilities(),
+		HostFiles: sandbox.AllHostFiles, Start: sandbox.Boot,
+		Ready: sandpool.Probe{TCP: sandpool.TCPProbe{Port: 8080}, Timeout: time.Second,
+			Period: 100 * time.Millisecond, Failures: 100},
 		Limits:  sandpool.Resources{CPU: 2, Memory: 512 << 20, PIDs: 512, Disk: 64 << 20},
 		Network: sandpool.Network{Status: sandpool.EgressDisabled},
 	}, nil)
@@ -156,7 +163,8 @@ func serve(b *testing.B, h http.Handler) string {
 	return l.Addr().String()
 }
 
-// native runs the program on this machine; it listens on port 8080 of a loopback address of its own.
+// native runs the program on this machine; it listens on port 8080 of a loopback address of its
+// own.
 func native(b *testing.B, program string) string {
 	b.Helper()
 	run(b, exec.Command(program, "127.0.7.7:8080"), unix.SIGKILL)
@@ -218,7 +226,10 @@ func nginx(b *testing.B, to string) string {
 func reverse(b *testing.B, to string) string {
 	b.Helper()
 	return serve(b, &httputil.ReverseProxy{FlushInterval: -1,
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: to}); r.SetXForwarded() },
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: to})
+			r.SetXForwarded()
+		},
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}})
 }
 
@@ -241,7 +252,8 @@ func (w way) caller(b *testing.B) *caller {
 
 // call sends a request, whose body is so many zeros, and reads the answer.
 func (c *caller) call(method, path string, size int64) error {
-	head := method + " " + c.path + path + " HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: bench/1\r\nAccept: */*\r\n" + c.head
+	head := method + " " + c.path + path +
+		" HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: bench/1\r\nAccept: */*\r\n" + c.head
 	if method == "POST" {
 		head += fmt.Sprintf("Content-Length: %d\r\n", size)
 	}
@@ -284,7 +296,8 @@ func latency(b *testing.B, all []way) {
 	}
 	for i, w := range all {
 		slices.Sort(took[i])
-		b.Logf("%-24s p50 %6.0f µs  p99 %6.0f µs", w.name, middle(took[i]), took[i][len(took[i])*99/100])
+		b.Logf("%-24s p50 %6.0f µs  p99 %6.0f µs", w.name, middle(took[i]),
+			took[i][len(took[i])*99/100])
 		b.ReportMetric(middle(took[i]), unit(w, "µs"))
 	}
 }

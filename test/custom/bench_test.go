@@ -52,7 +52,8 @@ func middle(sorted []float64) float64 { return sorted[len(sorted)/2] }
 
 // starts begins n sessions of a pool with so many ready sandboxes, one after the other, and returns
 // what each took to the first byte, and to that of its next request, sorted.
-func (k *kit) starts(b *testing.B, a application, hub *ocitest.Hub, start string, ready, n int) (first, live []float64) {
+func (k *kit) starts(b *testing.B, a application, hub *ocitest.Hub, start string,
+	ready, n int) (first, live []float64) {
 	b.Helper()
 	pool := fmt.Sprintf("%s-%s-%d", a.name, start, ready)
 	p := a.pool(hub, start)
@@ -79,8 +80,8 @@ func (k *kit) starts(b *testing.B, a application, hub *ocitest.Hub, start string
 	return first, live
 }
 
-// asker returns what sends the smallest request of the application's protocol as a session, and says
-// how many milliseconds pass before the first byte of the answer.
+// asker returns what sends the smallest request of the application's protocol as a session, and
+// says how many milliseconds pass before the first byte of the answer.
 func (k *kit) asker(b *testing.B, a application, pool string) func(session string) float64 {
 	b.Helper()
 	host := strings.TrimPrefix(k.Endpoint(), "http://")
@@ -110,7 +111,9 @@ func (k *kit) asker(b *testing.B, a application, pool string) func(session strin
 	r := bufio.NewReader(conn)
 	return func(session string) float64 {
 		begin := time.Now()
-		fmt.Fprintf(conn, "GET %s/count?identifier=%s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", path, session, host, k.token)
+		fmt.Fprintf(conn,
+			"GET %s/count?identifier=%s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n",
+			path, session, host, k.token)
 		if _, err := r.Peek(1); err != nil {
 			b.Fatal(err)
 		}

@@ -57,7 +57,8 @@ func folder(name string, owner int) ocitest.Entry {
 }
 
 // debianImage is unpacked packages and, in a layer above, what makes them an application.
-func debianImage(t testing.TB, cfg v1.Config, packages []string, entries ...ocitest.Entry) ocitest.Image {
+func debianImage(t testing.TB, cfg v1.Config, packages []string,
+	entries ...ocitest.Entry) ocitest.Image {
 	t.Helper()
 	cfg.Env = append([]string{searchPath}, cfg.Env...)
 	if cfg.User == "" {
@@ -91,7 +92,8 @@ func goImage(t testing.TB) ocitest.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ocitest.Image{Layers: []string{ocitest.Layer(t, ocitest.File("app", 0o755, string(program)))},
+	return ocitest.Image{Layers: []string{ocitest.Layer(t,
+		ocitest.File("app", 0o755, string(program)))},
 		Config: v1.Config{Entrypoint: []string{"/app"}, User: "1000:1000"}}
 }
 
@@ -112,6 +114,7 @@ func redisImage(t testing.TB) ocitest.Image {
 }
 
 func postgresImage(t testing.TB) ocitest.Image {
-	return debianImage(t, v1.Config{Entrypoint: []string{"/start"}, Env: []string{"PGDATA=/srv/data"}},
+	return debianImage(t, v1.Config{Entrypoint: []string{"/start"},
+		Env: []string{"PGDATA=/srv/data"}},
 		[]string{"postgresql-17"}, from(t, "postgres.sh", "start", 0o755))
 }

@@ -48,7 +48,8 @@ func newKit(t testing.TB, settings ...func(*server.Config)) *kit {
 	need.Data(t)
 	dir := t.TempDir()
 	k := &kit{dir: dir, http: &http.Client{Transport: &http.Transport{}}}
-	images := httptest.NewServer(k.slowly(registry.New(registry.Logger(log.New(io.Discard, "", 0)))))
+	images :=
+		httptest.NewServer(k.slowly(registry.New(registry.Logger(log.New(io.Discard, "", 0)))))
 	t.Cleanup(images.Close)
 	k.host = strings.TrimPrefix(images.URL, "http://")
 	cfg := server.DefaultConfig()
@@ -131,7 +132,8 @@ func app(t *testing.T) v1.Image {
 	}
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	err = w.WriteHeader(&tar.Header{Name: "app", Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(program))})
+	err = w.WriteHeader(&tar.Header{Name: "app", Typeflag: tar.TypeReg, Mode: 0o755,
+		Size: int64(len(program))})
 	if err == nil {
 		_, err = w.Write(program)
 	}
@@ -141,7 +143,9 @@ func app(t *testing.T) v1.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(b.Bytes())), nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +159,8 @@ func app(t *testing.T) v1.Image {
 	}
 	cfg = cfg.DeepCopy()
 	cfg.OS, cfg.Architecture = "linux", "amd64"
-	cfg.Config = v1.Config{Entrypoint: []string{"/app"}, Cmd: []string{"--serve"}, User: "1000:1000", WorkingDir: "/srv", Env: []string{"FROM=image"}}
+	cfg.Config = v1.Config{Entrypoint: []string{"/app"}, Cmd: []string{"--serve"},
+		User: "1000:1000", WorkingDir: "/srv", Env: []string{"FROM=image"}}
 	if i, err = mutate.ConfigFile(i, cfg); err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,8 @@ func TestOrphans(t *testing.T) {
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		end := time.After(time.Minute)
-		for got := first; !strings.HasPrefix(got, "0 of 1"); got = k.get(t, pool, "alice", "/orphans") {
+		for got := first; !strings.HasPrefix(got,
+			"0 of 1"); got = k.get(t, pool, "alice", "/orphans") {
 			select {
 			case <-end:
 				t.Fatalf("processes that nobody reaps: %s, at first %s", got, first)
@@ -74,15 +75,18 @@ func TestStopSignal(t *testing.T) {
 	})
 }
 
-// TestCrashUnderSession: a container that ends under its session ends that, by itself or by its Liveness
-// probe. Its caller learns of it once, and has a fresh one after.
+// TestCrashUnderSession: a container that ends under its session ends that, by itself or by its
+// Liveness probe. Its caller learns of it once, and has a fresh one after.
 func TestCrashUnderSession(t *testing.T) {
 	k := newKit(t)
 	p, port, one := container(k.push(t, "app:1", app(t))), 8080, 1
-	p.Properties.CustomContainerTemplate.Containers[0].Probes = []api.ContainerProbe{{Type: "Liveness",
-		HTTPGet: &api.HTTPGet{Path: "/healthz", Port: &port}, PeriodSeconds: &one, FailureThreshold: &one}}
+	p.Properties.CustomContainerTemplate.Containers[0].Probes =
+		[]api.ContainerProbe{{Type: "Liveness",
+			HTTPGet: &api.HTTPGet{Path: "/healthz", Port: &port}, PeriodSeconds: &one,
+			FailureThreshold: &one}}
 	k.makePool(t, "pool", p)
-	for path, event := range map[string]string{"/exit?code=7": "SandboxEnded", "/sick": "SandboxSick"} {
+	for path, event := range map[string]string{"/exit?code=7": "SandboxEnded",
+		"/sick": "SandboxSick"} {
 		identifier := "user" + event
 		k.get(t, "pool", identifier, "/count")
 		before := len(k.wantEvents(t, "pool"))
@@ -102,13 +106,14 @@ func TestCrashUnderSession(t *testing.T) {
 			}
 		}
 		if len(told) != 2 || told[1] != http.StatusOK || before < 0 {
-			t.Errorf("%s: the answers are %v, want one that says so and then a fresh container", path, told)
+			t.Errorf("%s: the answers are %v, want one that says so and then a fresh container",
+				path, told)
 		}
 	}
 }
 
-// TestCrashWhileReady: containers that end before anybody has claimed them are replaced, with growing
-// pauses; the pool says why, with what they wrote.
+// TestCrashWhileReady: containers that end before anybody has claimed them are replaced, with
+// growing pauses; the pool says why, with what they wrote.
 func TestCrashWhileReady(t *testing.T) {
 	k := newKit(t)
 	p := container(k.push(t, "app:1", app(t)))
@@ -120,7 +125,8 @@ func TestCrashWhileReady(t *testing.T) {
 	}
 	var ends, starts []time.Time
 	for after := uint64(0); len(ends) < 3 || len(starts) < 4; {
-		page, err := k.Events(t.Context(), client.Events{Pool: "pool", After: after, Wait: 30 * time.Second})
+		page, err := k.Events(t.Context(),
+			client.Events{Pool: "pool", After: after, Wait: 30 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,11 +146,13 @@ func TestCrashWhileReady(t *testing.T) {
 	}
 	for i, pause := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second} {
 		if got := starts[i+1].Sub(ends[i]); got < pause-100*time.Millisecond {
-			t.Errorf("after %d ends the next container stood ready %v later; want a pause of %v", i+1, got, pause)
+			t.Errorf("after %d ends the next container stood ready %v later; want a pause of %v",
+				i+1, got, pause)
 		}
 	}
 	got, err := k.PoolStatus(t.Context(), "pool")
-	if err != nil || got.Crashes < 3 || !strings.Contains(got.Problem, "code 4") || !strings.Contains(got.Problem, "a short life") {
+	if err != nil || got.Crashes < 3 || !strings.Contains(got.Problem, "code 4") ||
+		!strings.Contains(got.Problem, "a short life") {
 		t.Errorf("the status is %d crashes, problem %q, %v", got.Crashes, got.Problem, err)
 	}
 	if !slices.IsSortedFunc(starts, time.Time.Compare) {

@@ -1,6 +1,7 @@
-// Package egress_test tries the network of sessions from inside: a real server with real sandboxes, in
-// network namespaces that the test makes, so that no packet of it meets a network. How the gateway
-// bears forged packets, changes and crashes is tested where it is, in the engine's package netns.
+// Package egress_test tries the network of sessions from inside: a real server with real sandboxes,
+// in network namespaces that the test makes, so that no packet of it meets a network. How the
+// gateway bears forged packets, changes and crashes is tested where it is, in the engine's package
+// netns.
 package egress_test
 
 import (
@@ -56,7 +57,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// The world beyond the host: an index of packages at a public address, and what must not be reached.
+// The world beyond the host: an index of packages at a public address, and what must not be
+// reached.
 const (
 	hostAddr  = "192.0.2.2"
 	worldAddr = "192.0.2.1"
@@ -103,7 +105,8 @@ func newWorld(t *testing.T) {
 	t.Cleanup(func() { must(t, netlink.LinkDel(link)) })
 	must(t, netlink.AddrAdd(link, &netlink.Addr{IPNet: network(hostAddr + "/24")}))
 	must(t, netlink.LinkSetUp(link))
-	must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(worldAddr), Dst: network("0.0.0.0/0")}))
+	must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index,
+		Gw: net.ParseIP(worldAddr), Dst: network("0.0.0.0/0")}))
 }
 
 func world(t *testing.T, host *os.File) error {
@@ -115,7 +118,8 @@ func world(t *testing.T, host *os.File) error {
 		return err
 	}
 	defer h.Close()
-	pair := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "host", TxQLen: -1}, PeerName: "world", PeerNamespace: netlink.NsFd(host.Fd())}
+	pair := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "host", TxQLen: -1}, PeerName: "world",
+		PeerNamespace: netlink.NsFd(host.Fd())}
 	lo, err := h.LinkByName("lo")
 	if err != nil {
 		return err
@@ -184,7 +188,8 @@ func pages() http.Handler {
 }
 
 func serveNames(conn net.PacketConn) {
-	names := map[string]string{"index.example.com.": index, "inner.example.com.": private, "meta.example.com.": metadata, "other.example.org.": elsewhere}
+	names := map[string]string{"index.example.com.": index, "inner.example.com.": private,
+		"meta.example.com.": metadata, "other.example.org.": elsewhere}
 	buf := make([]byte, 2048)
 	for {
 		n, from, err := conn.ReadFrom(buf)
@@ -197,7 +202,8 @@ func serveNames(conn net.PacketConn) {
 		}
 		m.Response = true
 		if a, ok := names[m.Questions[0].Name.String()]; ok {
-			m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: m.Questions[0].Name, Class: dnsmessage.ClassINET, TTL: 60},
+			m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{
+				Name: m.Questions[0].Name, Class: dnsmessage.ClassINET, TTL: 60},
 				Body: &dnsmessage.AResource{A: netip.MustParseAddr(a).As4()}}}
 		} else {
 			m.RCode = dnsmessage.RCodeNameError
@@ -213,7 +219,8 @@ func newServer(t *testing.T, settings ...func(*server.Config)) *client.Client {
 	t.Helper()
 	dir := t.TempDir()
 	agent := filepath.Join(dir, "sandpool-agent")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", agent, "../../cmd/sandpool-agent")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", agent,
+		"../../cmd/sandpool-agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the agent: %v\n%s", err, out)
@@ -248,7 +255,8 @@ func newServer(t *testing.T, settings ...func(*server.Config)) *client.Client {
 	})
 	_, port, err := net.SplitHostPort(strings.TrimPrefix(srv.URL(), "http://"))
 	must(t, err)
-	c, err := client.New(client.Config{Endpoint: "http://127.0.0.1:" + port, Token: srv.AdminToken()})
+	c, err := client.New(client.Config{Endpoint: "http://127.0.0.1:" + port,
+		Token: srv.AdminToken()})
 	must(t, err)
 	t.Cleanup(c.CloseIdle)
 	return c
@@ -257,8 +265,9 @@ func newServer(t *testing.T, settings ...func(*server.Config)) *client.Client {
 func pool(status string, e *api.Egress) api.SessionPool {
 	most, ready := 10, 1
 	return api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
-		ContainerType:               string(sandpool.PythonLTS),
-		ScaleConfiguration:          &api.ScaleConfiguration{MaxConcurrentSessions: &most, ReadySessionInstances: &ready},
+		ContainerType: string(sandpool.PythonLTS),
+		ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most,
+			ReadySessionInstances: &ready},
 		SessionNetworkConfiguration: &api.SessionNetworkConfiguration{Status: status},
 		Sandpool:                    &api.SandpoolSettings{Egress: e},
 	}}
@@ -302,48 +311,64 @@ func TestSessions(t *testing.T) {
 	put("nothing", pool("EgressDisabled", nil))
 
 	t.Run("everything public", func(t *testing.T) {
-		if got := prints(t, c, "public", "public-1", try+"print(get('http://index.example.com/hello'))"); got != "hello "+hostAddr {
+		if got := prints(t, c, "public", "public-1",
+			try+"print(get('http://index.example.com/hello'))"); got != "hello "+hostAddr {
 			t.Errorf("a public server answers %q", got)
 		}
-		for _, to := range []string{hostAddr, worldAddr, metadata, private, "198.18.0.1", "198.18.0.17", "198.18.0.18", "198.18.0.19", "inner.example.com", "meta.example.com",
-			"0xa9fea9fe", "2852039166", "0251.0376.0251.0376", "::ffff:" + metadata, "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "fd00:ec2::254", "168.63.129.16"} {
-			if got := prints(t, c, "public", "public-1", fmt.Sprintf("print(tcp(%q))", to)); got != "False" {
+		for _, to := range []string{hostAddr, worldAddr, metadata, private, "198.18.0.1",
+			"198.18.0.17", "198.18.0.18", "198.18.0.19", "inner.example.com", "meta.example.com",
+			"0xa9fea9fe", "2852039166", "0251.0376.0251.0376", "::ffff:" + metadata,
+			"64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "fd00:ec2::254", "168.63.129.16"} {
+			if got := prints(t, c, "public", "public-1",
+				fmt.Sprintf("print(tcp(%q))", to)); got != "False" {
 				t.Errorf("%s: reached is %s", to, got)
 			}
 		}
-		if got := prints(t, c, "public", "public-1", "print(get('http://index.example.com/redirect'))"); !strings.HasPrefix(got, "no:") {
+		if got := prints(t, c, "public", "public-1",
+			"print(get('http://index.example.com/redirect'))"); !strings.HasPrefix(got, "no:") {
 			t.Errorf("a redirect to the metadata service is followed: %q", got)
 		}
-		if got := prints(t, c, "public", "public-1", "print([raw(socket.AF_INET, socket.SOCK_RAW, 1), raw(socket.AF_PACKET, socket.SOCK_RAW, 0)])"); got != "[False, False]" {
+		if got := prints(t, c, "public", "public-1",
+			"print([raw(socket.AF_INET, socket.SOCK_RAW, 1), raw(socket.AF_PACKET, socket.SOCK_RAW, 0)])"); got != "[False, False]" {
 			t.Errorf("raw sockets are %s", got)
 		}
 	})
 	t.Run("a package index only", func(t *testing.T) {
-		got := prints(t, c, "index-only", "index-1", "%pip install --quiet --disable-pip-version-check --index-url http://index.example.com/simple --trusted-host index.example.com tiny\nimport tiny\nprint('the answer is', tiny.answer)")
+		got := prints(t, c, "index-only", "index-1",
+			"%pip install --quiet --disable-pip-version-check --index-url http://index.example.com/simple --trusted-host index.example.com tiny\nimport tiny\nprint('the answer is', tiny.answer)")
 		if !strings.Contains(got, "the answer is 42") {
 			t.Errorf("pip says %q", got)
 		}
-		if got := prints(t, c, "index-only", "index-1", try+fmt.Sprintf("print(tcp(%q), tcp('other.example.org'), tcp(%q), tcp('inner.example.com'))", elsewhere, metadata)); got != "False False False False" {
+		if got := prints(t, c, "index-only", "index-1", try+fmt.Sprintf(
+			"print(tcp(%q), tcp('other.example.org'), tcp(%q), tcp('inner.example.com'))",
+			elsewhere, metadata)); got != "False False False False" {
 			t.Errorf("what the policy does not name: reached is %s", got)
 		}
 		status, err := c.PoolStatus(t.Context(), "index-only")
-		for end := time.Now().Add(time.Minute); err == nil && status.Egress.Packets == 0 && time.Now().Before(end); {
+		for end := time.Now().Add(time.Minute); err == nil && status.Egress.Packets == 0 &&
+			time.Now().Before(end); {
 			status, err = c.PoolStatus(t.Context(), "index-only") // counts are read now and then
 		}
 		must(t, err)
 		if e := status.Egress; e.Packets == 0 || e.Names == 0 || len(e.Recent) == 0 {
 			t.Errorf("the refusals are %+v", e)
 		}
-		for to, want := range map[string]bool{"index.example.com:80": true, "index.example.com:443": false, "other.example.org:80": false, "inner.example.com:80": false} {
-			if p, err := c.Egress(t.Context(), "index-only", to, "tcp"); err != nil || p.Test.Allowed != want || p.Test.Reason == "" {
+		for to, want := range map[string]bool{"index.example.com:80": true,
+			"index.example.com:443": false, "other.example.org:80": false,
+			"inner.example.com:80": false} {
+			if p, err := c.Egress(t.Context(), "index-only", to, "tcp"); err != nil ||
+				p.Test.Allowed != want || p.Test.Reason == "" {
 				t.Errorf("%s: %+v, %v", to, p.Test, err)
 			}
 		}
 	})
 	t.Run("a policy that changes", func(t *testing.T) {
-		prints(t, c, "index-only", "index-1", "s = socket.create_connection(('index.example.com', 80), 30)")
-		_, err := c.PatchPool(t.Context(), "index-only", api.SessionPool{Properties: &api.SessionPoolProperties{
-			Sandpool: &api.SandpoolSettings{Egress: &api.Egress{Allow: []string{"other.example.org"}}}}})
+		prints(t, c, "index-only", "index-1",
+			"s = socket.create_connection(('index.example.com', 80), 30)")
+		_, err := c.PatchPool(t.Context(), "index-only",
+			api.SessionPool{Properties: &api.SessionPoolProperties{
+				Sandpool: &api.SandpoolSettings{
+					Egress: &api.Egress{Allow: []string{"other.example.org"}}}}})
 		must(t, err)
 		got := prints(t, c, "index-only", "index-1", `
 try:
@@ -355,7 +380,9 @@ print(tcp('index.example.com'), get('http://other.example.org/hello'))`)
 		}
 	})
 	t.Run("no network", func(t *testing.T) {
-		if got := prints(t, c, "nothing", "nothing-1", try+fmt.Sprintf("print(tcp(%q), tcp('index.example.com'), tcp('198.18.0.1', 53), tcp(%q))", index, hostAddr)); got != "False False False False" {
+		if got := prints(t, c, "nothing", "nothing-1", try+
+			fmt.Sprintf("print(tcp(%q), tcp('index.example.com'), tcp('198.18.0.1', 53), tcp(%q))",
+				index, hostAddr)); got != "False False False False" {
 			t.Errorf("without a network: reached is %s", got)
 		}
 	})

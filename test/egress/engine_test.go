@@ -56,7 +56,9 @@ func engineTarget(t *testing.T, root string, template sandbox.Template) sandboxt
 	t.Cleanup(func() { must(t, e.Close()) })
 	ask := func(ctx context.Context, h sandbox.Handle, path string) (bool, error) {
 		c := http.Client{Transport: &http.Transport{DisableKeepAlives: true,
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return e.Dial(ctx, h, 8080) }}}
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return e.Dial(ctx, h, 8080)
+			}}}
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://app"+path, nil)
 		if err != nil {
 			return false, err
@@ -70,15 +72,18 @@ func engineTarget(t *testing.T, root string, template sandbox.Template) sandboxt
 		return string(text) == "true", err
 	}
 	return sandboxtest.NetworkTarget{
-		Target: sandboxtest.Target{Runtime: e, Template: template, Reopen: func(t *testing.T) sandbox.Runtime {
-			must(t, e.Close())
-			e = open()
-			return e
-		}},
+		Target: sandboxtest.Target{Runtime: e, Template: template,
+			Reopen: func(t *testing.T) sandbox.Runtime {
+				must(t, e.Close())
+				e = open()
+				return e
+			}},
 		One: index + ":80", Other: elsewhere + ":80",
 		Hold: func(ctx context.Context, h sandbox.Handle, to string) (bool, error) {
 			return ask(ctx, h, "/hold?to="+url.QueryEscape(to))
 		},
-		Carries: func(ctx context.Context, h sandbox.Handle) (bool, error) { return ask(ctx, h, "/use") },
+		Carries: func(ctx context.Context, h sandbox.Handle) (bool, error) {
+			return ask(ctx, h, "/use")
+		},
 	}
 }

@@ -260,9 +260,11 @@ func (w *world) looksOn(t *testing.T, ctx context.Context) {
 	}
 	w.do(t, ctx, chromedp.Navigate(w.url+"/ui/pools/look"),
 		awaits("document.querySelectorAll('[data-chart] svg').length === 4"),
-		awaits("document.querySelector('[data-chart=claims] .legend').textContent.includes('ready')"),
+		awaits(
+			"document.querySelector('[data-chart=claims] .legend').textContent.includes('ready')"),
 		chromedp.Click("[data-window=day]"),
-		awaits("document.querySelector('[data-window=day]').getAttribute('aria-pressed') === 'true'"))
+		awaits(
+			"document.querySelector('[data-window=day]').getAttribute('aria-pressed') === 'true'"))
 	w.shot(t, ctx, "pool-used")
 	var answered string
 	w.do(t, ctx, chromedp.Click("tbody th a"),

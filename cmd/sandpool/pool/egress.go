@@ -30,7 +30,8 @@ func (c *egressShowCmd) Run(ctx context.Context, a *console.App) error {
 		return err
 	}
 	t := console.Table{Heading: []string{"STATUS", "ALLOW", "DENY", "CONNECTIONS", "BANDWIDTH"}}
-	row := []string{p.Status, strings.Join(p.Allow, " "), strings.Join(p.Deny, " "), "", p.Bandwidth}
+	row := []string{p.Status, strings.Join(p.Allow, " "), strings.Join(p.Deny, " "),
+		"", p.Bandwidth}
 	if len(p.Allow) == 0 && p.MaxConnections != nil {
 		row[1] = "(public)"
 	}
@@ -51,7 +52,8 @@ func (c *egressShowCmd) Run(ctx context.Context, a *console.App) error {
 		if r.Port != 0 {
 			port = ":" + strconv.Itoa(r.Port)
 		}
-		a.Say("  %s  %s %s%s  %d times  %s", r.Time, r.Protocol, console.Printable(r.Host), port, r.Count, console.Printable(r.Reason))
+		a.Say("  %s  %s %s%s  %d times  %s", r.Time, r.Protocol, console.Printable(r.Host),
+			port, r.Count, console.Printable(r.Reason))
 	}
 	return nil
 }
@@ -76,7 +78,8 @@ func (c *egressTestCmd) Run(ctx context.Context, a *console.App) error {
 		err = a.PrintJSON(p.Test)
 	} else {
 		t := console.Table{Heading: []string{"DESTINATION", "PROTOCOL", "ALLOWED", "ADDRESSES"}}
-		t.Add(p.Test.Destination, p.Test.Protocol, strconv.FormatBool(p.Test.Allowed), strings.Join(p.Test.Addresses, " "))
+		t.Add(p.Test.Destination, p.Test.Protocol, strconv.FormatBool(p.Test.Allowed),
+			strings.Join(p.Test.Addresses, " "))
 		err = t.Write(a.Stdout)
 		a.Say("%s", console.Printable(p.Test.Reason))
 	}

@@ -79,22 +79,27 @@ func (s *settings) body(kind string, old *api.SessionPoolProperties) (api.Sessio
 		return api.SessionPool{}, err
 	}
 	if s.CPU != nil && (math.IsNaN(*s.CPU) || math.IsInf(*s.CPU, 0)) {
-		return api.SessionPool{}, console.UsageError(fmt.Sprintf("--cpu %v: give a number of cores, such as 0.5", *s.CPU))
+		return api.SessionPool{},
+			console.UsageError(fmt.Sprintf("--cpu %v: give a number of cores, such as 0.5", *s.CPU))
 	}
 	props := &api.SessionPoolProperties{EnvironmentID: s.Environment}
 	if s.MaxSessions != nil || s.ReadySessions != nil {
-		props.ScaleConfiguration = &api.ScaleConfiguration{MaxConcurrentSessions: s.MaxSessions, ReadySessionInstances: s.ReadySessions}
+		props.ScaleConfiguration = &api.ScaleConfiguration{MaxConcurrentSessions: s.MaxSessions,
+			ReadySessionInstances: s.ReadySessions}
 	}
 	if s.CooldownPeriod != nil || s.MaxAlivePeriod != nil || s.LifecycleType != "" {
 		life := s.LifecycleType
 		if life == "" && s.CooldownPeriod != nil {
 			life = "Timed"
 		}
-		props.DynamicPoolConfiguration = &api.DynamicPoolConfiguration{LifecycleConfiguration: &api.LifecycleConfiguration{
-			LifecycleType: life, CooldownPeriodInSeconds: s.CooldownPeriod, MaxAlivePeriodInSeconds: s.MaxAlivePeriod}}
+		props.DynamicPoolConfiguration = &api.DynamicPoolConfiguration{
+			LifecycleConfiguration: &api.LifecycleConfiguration{
+				LifecycleType: life, CooldownPeriodInSeconds: s.CooldownPeriod,
+				MaxAlivePeriodInSeconds: s.MaxAlivePeriod}}
 	}
 	if s.NetworkStatus != "" {
-		props.SessionNetworkConfiguration = &api.SessionNetworkConfiguration{Status: s.NetworkStatus}
+		props.SessionNetworkConfiguration =
+			&api.SessionNetworkConfiguration{Status: s.NetworkStatus}
 	}
 	if s.MCP != nil {
 		props.McpServerSettings = &api.McpServerSettings{IsMcpServerEnabled: s.MCP}
@@ -114,13 +119,15 @@ func (s *settings) body(kind string, old *api.SessionPoolProperties) (api.Sessio
 // egress fills in what sandboxes with a network may reach. A list with nothing but an empty entry
 // takes back what there was.
 func (s *settings) egress(props *api.SessionPoolProperties) {
-	if len(s.EgressAllow) == 0 && len(s.EgressDeny) == 0 && s.MaxConnections == nil && s.Bandwidth == "" {
+	if len(s.EgressAllow) == 0 && len(s.EgressDeny) == 0 && s.MaxConnections == nil &&
+		s.Bandwidth == "" {
 		return
 	}
 	if props.Sandpool == nil {
 		props.Sandpool = &api.SandpoolSettings{}
 	}
-	props.Sandpool.Egress = &api.Egress{Allow: entries(s.EgressAllow), Deny: entries(s.EgressDeny), MaxConnections: s.MaxConnections, Bandwidth: s.Bandwidth}
+	props.Sandpool.Egress = &api.Egress{Allow: entries(s.EgressAllow), Deny: entries(s.EgressDeny),
+		MaxConnections: s.MaxConnections, Bandwidth: s.Bandwidth}
 }
 
 // entries returns list without empty entries; of nothing but those an empty list.
@@ -147,8 +154,11 @@ func (s *settings) crowd(props *api.SessionPoolProperties) {
 
 // customOnly reports whether a flag was given that means a custom container.
 func (s *settings) customOnly() bool {
-	return s.ContainerName != "" || len(s.Command) > 0 || len(s.Args) > 0 || s.TargetPort != nil || len(s.EnvVars) > 0 ||
-		len(s.Secrets) > 0 || s.ownSettings() != nil || s.ProbeYAML != "" || s.RegistryServer != "" || s.RegistryUsername != "" || s.RegistryPassword != "" || s.RegistryIdentity != ""
+	return s.ContainerName != "" || len(s.Command) > 0 || len(s.Args) > 0 || s.TargetPort != nil ||
+		len(s.EnvVars) > 0 ||
+		len(s.Secrets) > 0 || s.ownSettings() != nil || s.ProbeYAML != "" ||
+		s.RegistryServer != "" || s.RegistryUsername != "" || s.RegistryPassword != "" ||
+		s.RegistryIdentity != ""
 }
 
 // custom fills the template of custom containers.
@@ -160,7 +170,8 @@ func (s *settings) custom(props, old *api.SessionPoolProperties) error {
 		return err
 	}
 	if !reflect.ValueOf(given).IsZero() || old == nil {
-		if old != nil && old.CustomContainerTemplate != nil && len(old.CustomContainerTemplate.Containers) > 0 {
+		if old != nil && old.CustomContainerTemplate != nil &&
+			len(old.CustomContainerTemplate.Containers) > 0 {
 			if given, err = s.container(old.CustomContainerTemplate.Containers[0]); err != nil {
 				return err
 			}
@@ -174,7 +185,8 @@ func (s *settings) custom(props, old *api.SessionPoolProperties) error {
 	if err != nil {
 		return err
 	}
-	registry := api.RegistryCredentials{Server: s.RegistryServer, Username: s.RegistryUsername, Identity: s.RegistryIdentity}
+	registry := api.RegistryCredentials{Server: s.RegistryServer, Username: s.RegistryUsername,
+		Identity: s.RegistryIdentity}
 	if s.RegistryPassword != "" {
 		const name = "registry-password"
 		registry.PasswordSecretRef = name
@@ -221,7 +233,8 @@ func (s *settings) container(c api.Container) (api.Container, error) {
 		if c.Resources != nil {
 			was = *c.Resources
 		}
-		c.Resources = &api.ContainerResources{CPU: cmp.Or(s.CPU, was.CPU), Memory: cmp.Or(s.Memory, was.Memory)}
+		c.Resources = &api.ContainerResources{CPU: cmp.Or(s.CPU, was.CPU),
+			Memory: cmp.Or(s.Memory, was.Memory)}
 	}
 	return c, nil
 }
@@ -237,7 +250,8 @@ func someOf[E any](list, fallback []E) []E {
 // ownSettings are those of custom containers that Azure's resource type has no name for; nil if
 // none was given.
 func (s *settings) ownSettings() *api.SandpoolSettings {
-	own := api.SandpoolSettings{WarmStart: s.WarmStart, WarmStartHook: s.WarmStartHook, WorkingDir: s.WorkingDir, Ports: s.ExposedPorts}
+	own := api.SandpoolSettings{WarmStart: s.WarmStart, WarmStartHook: s.WarmStartHook,
+		WorkingDir: s.WorkingDir, Ports: s.ExposedPorts}
 	if reflect.ValueOf(own).IsZero() {
 		return nil
 	}
@@ -268,7 +282,8 @@ func readProbes(file string) ([]api.ContainerProbe, error) {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&probes); err != nil {
-		return nil, console.UsageError(fmt.Sprintf("--probe-yaml %s: write a list of probes: %v", file, err))
+		return nil, console.UsageError(fmt.Sprintf(
+			"--probe-yaml %s: write a list of probes: %v", file, err))
 	}
 	return probes, nil
 }
@@ -278,7 +293,8 @@ func (s *settings) environment() ([]api.EnvironmentVar, error) {
 	for _, kv := range s.EnvVars {
 		name, value, ok := strings.Cut(kv, "=")
 		if !ok || name == "" {
-			return nil, console.UsageError(fmt.Sprintf("--env-vars %q: write KEY=VALUE or KEY=secretref:NAME", kv))
+			return nil, console.UsageError(fmt.Sprintf(
+				"--env-vars %q: write KEY=VALUE or KEY=secretref:NAME", kv))
 		}
 		if ref, isRef := strings.CutPrefix(value, "secretref:"); isRef {
 			env = append(env, api.EnvironmentVar{Name: name, SecretRef: ref})
@@ -305,7 +321,8 @@ func (s *settings) identity(pool *api.SessionPool) {
 	for _, id := range ids {
 		raw, err := json.Marshal(map[string]string{"identity": id, "lifecycle": "Main"})
 		if err == nil { // two strings always encode
-			pool.Properties.ManagedIdentitySettings = append(pool.Properties.ManagedIdentitySettings, raw)
+			pool.Properties.ManagedIdentitySettings =
+				append(pool.Properties.ManagedIdentitySettings, raw)
 		}
 	}
 }
@@ -326,9 +343,9 @@ func pairs(flag string, args []string) (map[string]string, error) {
 	return m, nil
 }
 
-// SpreadLists lets the flags of lists be written as az writes them: once, with several values behind
-// them. Each further value gets the flag again. A value of a flag of pairs has a "=" in it, so a
-// pool's name may follow.
+// SpreadLists lets the flags of lists be written as az writes them: once, with several values
+// behind them. Each further value gets the flag again. A value of a flag of pairs has a "=" in it,
+// so a pool's name may follow.
 func SpreadLists(args []string) []string {
 	if len(args) < 2 || args[0] != "pool" {
 		return args

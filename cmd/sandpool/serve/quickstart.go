@@ -109,7 +109,8 @@ func quickAnswer(ctx context.Context, a *console.App, cl *client.Client, tokenFi
 	fmt.Fprintf(a.Stdout, "%s%s\n", e.Result.Stdout, exec.ResultText(e.Result.ExecutionResult))
 	fmt.Fprintf(a.Stdout, "\nendpoint  %s\n", cl.PoolEndpoint(quickPool))
 	if link != "" {
-		fmt.Fprintf(a.Stdout, "dashboard %s  (signs you in once, within ten minutes)\n", reachable(link))
+		fmt.Fprintf(a.Stdout, "dashboard %s  (signs you in once, within ten minutes)\n",
+			reachable(link))
 	}
 	fmt.Fprintf(a.Stdout, "\n%s\n", quickCurl(cl.PoolEndpoint(quickPool), tokenFile))
 	a.Say("\nor, in another terminal of this user:  %s%s exec 'print(6*7)'\nCtrl-C stops the "+

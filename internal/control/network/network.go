@@ -34,18 +34,22 @@ const (
 
 // Parse reads what sandboxes may reach; bandwidth is that of e, in bytes. A policy is kept while
 // the network is off. Without a host pools can have no network.
-func Parse(host Host, n *api.SessionNetworkConfiguration, e *api.Egress, bandwidth int64) (is sandpool.Network, problems []*sandpool.Error) {
+func Parse(host Host, n *api.SessionNetworkConfiguration, e *api.Egress,
+	bandwidth int64) (is sandpool.Network, problems []*sandpool.Error) {
 	add := func(class sandpool.Class, code, format string, args ...any) {
-		problems = append(problems, sandpool.Errorf(class, code, statusTarget, statusTarget+" is "+format, args...))
+		problems = append(problems, sandpool.Errorf(class, code, statusTarget,
+			statusTarget+" is "+format, args...))
 	}
 	const unsupported = "SessionPoolFeatureNotSupported"
 	is.Status = sandpool.EgressDisabled
 	switch {
 	case n == nil || n.Status == "" || strings.EqualFold(n.Status, string(sandpool.EgressDisabled)):
 	case !strings.EqualFold(n.Status, string(sandpool.EgressEnabled)):
-		add(sandpool.Invalid, "SessionPoolInvalidProperty", "%q; use %s or %s.", n.Status, sandpool.EgressDisabled, sandpool.EgressEnabled)
+		add(sandpool.Invalid, "SessionPoolInvalidProperty",
+			"%q; use %s or %s.", n.Status, sandpool.EgressDisabled, sandpool.EgressEnabled)
 	case host == nil:
-		add(sandpool.Unsupported, unsupported, "%s, which this server does not support. Use %s.", sandpool.EgressEnabled, sandpool.EgressDisabled)
+		add(sandpool.Unsupported, unsupported, "%s, which this server does not support. Use %s.",
+			sandpool.EgressEnabled, sandpool.EgressDisabled)
 	default:
 		is.Status = sandpool.EgressEnabled
 		if err := host.Ready(); err != nil {
@@ -80,14 +84,16 @@ func Egress(n sandpool.Network, bandwidth string) *api.Egress {
 	return &e
 }
 
-// Show answers what sandboxes with the network n may reach, and, if the request names a destination,
-// whether they may reach that, and why. A name is looked up only if the policy has it.
-func Show(host Host, n sandpool.Network, bandwidth string, r *http.Request) (api.EgressPolicy, error) {
+// Show answers what sandboxes with the network n may reach, and, if the request names a
+// destination, whether they may reach that, and why. A name is looked up only if the policy has it.
+func Show(host Host, n sandpool.Network, bandwidth string,
+	r *http.Request) (api.EgressPolicy, error) {
 	policy, err := egress.Parse(n, egressTarget)
 	if err != nil {
 		return api.EgressPolicy{}, err
 	}
-	out := api.EgressPolicy{Status: string(n.Status), Egress: api.Egress{Allow: n.Allow, Deny: n.Deny, Bandwidth: bandwidth}}
+	out := api.EgressPolicy{Status: string(n.Status),
+		Egress: api.Egress{Allow: n.Allow, Deny: n.Deny, Bandwidth: bandwidth}}
 	if policy.Enabled() {
 		most := int64(policy.Connections)
 		out.MaxConnections = &most
@@ -100,11 +106,14 @@ func Show(host Host, n sandpool.Network, bandwidth string, r *http.Request) (api
 }
 
 // try says what would become of a connection.
-func try(ctx context.Context, host Host, policy egress.Policy, to, protocol string) (*api.EgressTest, error) {
+func try(ctx context.Context, host Host, policy egress.Policy,
+	to, protocol string) (*api.EgressTest, error) {
 	name, service, err := net.SplitHostPort(to)
 	port, perr := strconv.ParseUint(service, 10, 16)
 	if err != nil || perr != nil || port == 0 || name == "" {
-		return nil, sandpool.Errorf(sandpool.Invalid, "InvalidDestination", api.DestinationParameter, "The destination %.120q must be HOST:PORT, such as example.com:443.", to)
+		return nil,
+			sandpool.Errorf(sandpool.Invalid, "InvalidDestination", api.DestinationParameter,
+				"The destination %.120q must be HOST:PORT, such as example.com:443.", to)
 	}
 	proto := egress.TCP
 	switch strings.ToLower(protocol) {
@@ -112,9 +121,12 @@ func try(ctx context.Context, host Host, policy egress.Policy, to, protocol stri
 	case string(egress.UDP):
 		proto = egress.UDP
 	default:
-		return nil, sandpool.Errorf(sandpool.Invalid, "InvalidProtocol", api.ProtocolParameter, "The protocol is %.20q; use tcp or udp. Nothing else leaves a sandbox.", protocol)
+		return nil, sandpool.Errorf(sandpool.Invalid, "InvalidProtocol", api.ProtocolParameter,
+			"The protocol is %.20q; use tcp or udp. Nothing else leaves a sandbox.", protocol)
 	}
-	ground, lookup := egress.NewGround(nil), func(context.Context, string) ([]netip.Addr, error) { return nil, nil }
+	ground, lookup := egress.NewGround(nil), func(context.Context, string) ([]netip.Addr, error) {
+		return nil, nil
+	}
 	if host != nil {
 		ground, lookup = host.Ground(), host.Lookup
 	}
@@ -134,14 +146,17 @@ func try(ctx context.Context, host Host, policy egress.Policy, to, protocol stri
 	return out, nil
 }
 
-// Refusals is what a pool's sandboxes were refused, as callers read it; nil if they have no network.
+// Refusals is what a pool's sandboxes were refused, as callers read it; nil if they have no
+// network.
 func Refusals(r *sandpool.Refusals) *api.Refusals {
 	if r == nil {
 		return nil
 	}
 	out := &api.Refusals{Packets: r.Packets, Names: r.Names, Recent: []api.Refusal{}}
 	for _, one := range r.Recent {
-		out.Recent = append(out.Recent, api.Refusal{Time: one.Time.UTC().Format(time.RFC3339Nano), Host: one.Host, Port: int(one.Port), Protocol: one.Protocol, Reason: one.Reason, Count: one.Count})
+		out.Recent = append(out.Recent, api.Refusal{Time: one.Time.UTC().Format(time.RFC3339Nano),
+			Host: one.Host, Port: int(one.Port), Protocol: one.Protocol, Reason: one.Reason,
+			Count: one.Count})
 	}
 	return out
 }

@@ -54,24 +54,38 @@ func TestParse(t *testing.T) {
 		targets   string // of the problems
 	}{
 		{"nothing", ready, "", nil, 0, sandpool.Network{Status: sandpool.EgressDisabled}, ""},
-		{"disabled", nil, "egressdisabled", nil, 0, sandpool.Network{Status: sandpool.EgressDisabled}, ""},
-		{"enabled in any case", ready, "EGRESSenabled", nil, 0, sandpool.Network{Status: sandpool.EgressEnabled}, ""},
-		{"a policy", ready, "EgressEnabled", &api.Egress{Allow: []string{"a.example.com"}, Deny: []string{"192.0.2.1"}, MaxConnections: &most}, 1 << 20,
-			sandpool.Network{Status: sandpool.EgressEnabled, Allow: []string{"a.example.com"}, Deny: []string{"192.0.2.1"}, Connections: 7, Bandwidth: 1 << 20}, ""},
-		{"a policy while it is off", ready, "EgressDisabled", &api.Egress{Allow: []string{"a.example.com"}}, 0,
-			sandpool.Network{Status: sandpool.EgressDisabled, Allow: []string{"a.example.com"}}, ""},
-		{"another status", ready, "Open", nil, 0, sandpool.Network{Status: sandpool.EgressDisabled}, statusTarget},
-		{"a server without networks", nil, "EgressEnabled", nil, 0, sandpool.Network{Status: sandpool.EgressDisabled}, statusTarget},
-		{"a host that lacks something", poor, "EgressEnabled", nil, 0, sandpool.Network{Status: sandpool.EgressEnabled}, statusTarget},
-		{"a wrong entry", ready, "EgressEnabled", &api.Egress{Allow: []string{"a.example.com", "http://b"}}, 0,
-			sandpool.Network{Status: sandpool.EgressEnabled, Allow: []string{"a.example.com", "http://b"}}, egressTarget + ".allow[1]"},
+		{"disabled", nil, "egressdisabled", nil, 0,
+			sandpool.Network{Status: sandpool.EgressDisabled}, ""},
+		{"enabled in any case", ready, "EGRESSenabled", nil, 0,
+			sandpool.Network{Status: sandpool.EgressEnabled}, ""},
+		{"a policy", ready, "EgressEnabled", &api.Egress{Allow: []string{"a.example.com"},
+			Deny: []string{"192.0.2.1"}, MaxConnections: &most}, 1 << 20,
+			sandpool.Network{Status: sandpool.EgressEnabled, Allow: []string{"a.example.com"},
+				Deny: []string{"192.0.2.1"}, Connections: 7, Bandwidth: 1 << 20}, ""},
+		{"a policy while it is off", ready, "EgressDisabled",
+			&api.Egress{Allow: []string{"a.example.com"}}, 0,
+			sandpool.Network{Status: sandpool.EgressDisabled, Allow: []string{"a.example.com"}},
+			""},
+		{"another status", ready, "Open", nil, 0, sandpool.Network{Status: sandpool.EgressDisabled},
+			statusTarget},
+		{"a server without networks", nil, "EgressEnabled", nil,
+			0, sandpool.Network{Status: sandpool.EgressDisabled}, statusTarget},
+		{"a host that lacks something", poor, "EgressEnabled",
+			nil, 0, sandpool.Network{Status: sandpool.EgressEnabled}, statusTarget},
+		{"a wrong entry", ready, "EgressEnabled",
+			&api.Egress{Allow: []string{"a.example.com", "http://b"}}, 0,
+			sandpool.Network{Status: sandpool.EgressEnabled,
+				Allow: []string{"a.example.com", "http://b"}}, egressTarget + ".allow[1]"},
 		{"too few connections", ready, "EgressEnabled", &api.Egress{MaxConnections: &negative}, 0,
-			sandpool.Network{Status: sandpool.EgressEnabled, Connections: -1}, egressTarget + ".connections"},
+			sandpool.Network{Status: sandpool.EgressEnabled, Connections: -1},
+			egressTarget + ".connections"},
 		{"two problems", nil, "EgressEnabled", &api.Egress{Deny: []string{"*"}}, 0,
-			sandpool.Network{Status: sandpool.EgressDisabled, Deny: []string{"*"}}, statusTarget + " " + egressTarget + ".deny[0]"},
+			sandpool.Network{Status: sandpool.EgressDisabled, Deny: []string{"*"}},
+			statusTarget + " " + egressTarget + ".deny[0]"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, problems := Parse(test.host, &api.SessionNetworkConfiguration{Status: test.status}, test.egress, test.bandwidth)
+			got, problems := Parse(test.host, &api.SessionNetworkConfiguration{Status: test.status},
+				test.egress, test.bandwidth)
 			var targets []string
 			for _, p := range problems {
 				targets = append(targets, p.Target)
@@ -88,8 +102,10 @@ func TestEgress(t *testing.T) {
 	if e := Egress(sandpool.Network{Status: sandpool.EgressEnabled}, ""); e != nil {
 		t.Errorf("no policy is shown as %+v", e)
 	}
-	is := sandpool.Network{Status: sandpool.EgressEnabled, Allow: []string{"a.example.com"}, Deny: []string{"192.0.2.1"}, Connections: 9, Bandwidth: 1 << 20}
-	back, problems := Parse(&fakeHost{}, &api.SessionNetworkConfiguration{Status: "EgressEnabled"}, Egress(is, "1Mi"), is.Bandwidth)
+	is := sandpool.Network{Status: sandpool.EgressEnabled, Allow: []string{"a.example.com"},
+		Deny: []string{"192.0.2.1"}, Connections: 9, Bandwidth: 1 << 20}
+	back, problems := Parse(&fakeHost{}, &api.SessionNetworkConfiguration{Status: "EgressEnabled"},
+		Egress(is, "1Mi"), is.Bandwidth)
 	if len(problems) > 0 || !back.Equal(is) {
 		t.Errorf("%+v comes back as %+v, %v", is, back, problems)
 	}
@@ -97,8 +113,10 @@ func TestEgress(t *testing.T) {
 
 // A test of a destination says what would happen, and asks for no name that the policy has not.
 func TestShow(t *testing.T) {
-	n := sandpool.Network{Status: sandpool.EgressEnabled, Allow: []string{"*.example.com:443", "10.20.0.0/24", "198.41.0.4:53/udp", "93.184.216.34:8080"}}
-	host := &fakeHost{names: map[string]string{"a.example.com": "93.184.216.34", "inner.example.com": "10.1.1.1"}}
+	n := sandpool.Network{Status: sandpool.EgressEnabled, Allow: []string{"*.example.com:443",
+		"10.20.0.0/24", "198.41.0.4:53/udp", "93.184.216.34:8080"}}
+	host := &fakeHost{names: map[string]string{"a.example.com": "93.184.216.34",
+		"inner.example.com": "10.1.1.1"}}
 	for _, test := range []struct {
 		to, protocol string
 		allowed      bool
@@ -122,24 +140,31 @@ func TestShow(t *testing.T) {
 	} {
 		v := url.Values{api.DestinationParameter: {test.to}, api.ProtocolParameter: {test.protocol}}
 		out, err := Show(host, n, "", httptest.NewRequest("GET", "/egress?"+v.Encode(), nil))
-		if err != nil || out.Test == nil || out.Test.Allowed != test.allowed || !strings.Contains(out.Test.Reason, test.reason) {
+		if err != nil || out.Test == nil || out.Test.Allowed != test.allowed ||
+			!strings.Contains(out.Test.Reason, test.reason) {
 			t.Errorf("%s %s: %+v, %v", test.to, test.protocol, out.Test, err)
 		}
 	}
-	if slices.Contains(host.asked, "evil.example.org") || slices.Contains(host.asked, "example.com") {
+	if slices.Contains(host.asked, "evil.example.org") ||
+		slices.Contains(host.asked, "example.com") {
 		t.Errorf("names were looked up that the policy has not: %q", host.asked)
 	}
-	for _, wrong := range []string{"a.example.com", ":80", "a.example.com:0", "a.example.com:65536", "a.example.com:http"} {
+	for _, wrong := range []string{"a.example.com", ":80", "a.example.com:0", "a.example.com:65536",
+		"a.example.com:http"} {
 		v := url.Values{api.DestinationParameter: {wrong}}
-		if _, err := Show(host, n, "", httptest.NewRequest("GET", "/egress?"+v.Encode(), nil)); sandpool.ClassOf(err) != sandpool.Invalid {
+		if _, err := Show(host, n, "", httptest.NewRequest("GET", "/egress?"+v.Encode(),
+			nil)); sandpool.ClassOf(err) != sandpool.Invalid {
 			t.Errorf("%s: %v", wrong, err)
 		}
 	}
-	v := url.Values{api.DestinationParameter: {"a.example.com:443"}, api.ProtocolParameter: {"icmp"}}
-	if _, err := Show(host, n, "", httptest.NewRequest("GET", "/egress?"+v.Encode(), nil)); sandpool.ClassOf(err) != sandpool.Invalid {
+	v := url.Values{api.DestinationParameter: {"a.example.com:443"},
+		api.ProtocolParameter: {"icmp"}}
+	if _, err := Show(host, n, "", httptest.NewRequest("GET", "/egress?"+v.Encode(),
+		nil)); sandpool.ClassOf(err) != sandpool.Invalid {
 		t.Errorf("another protocol: %v", err)
 	}
-	out, err := Show(nil, sandpool.Network{Status: sandpool.EgressDisabled}, "", httptest.NewRequest("GET", "/egress?destination=a.example.com:443", nil))
+	out, err := Show(nil, sandpool.Network{Status: sandpool.EgressDisabled},
+		"", httptest.NewRequest("GET", "/egress?destination=a.example.com:443", nil))
 	if err != nil || out.Test.Allowed || out.MaxConnections != nil {
 		t.Errorf("without a network: %+v, %v", out, err)
 	}
@@ -153,7 +178,8 @@ func TestRefusals(t *testing.T) {
 	got := Refusals(&sandpool.Refusals{Packets: 2, Names: 1, Recent: []sandpool.Refusal{
 		{Time: at, Host: "192.0.2.1", Port: 80, Protocol: "tcp", Count: 2}}})
 	want := &api.Refusals{Packets: 2, Names: 1, Recent: []api.Refusal{
-		{Time: "2026-05-01T11:00:00.000000005Z", Host: "192.0.2.1", Port: 80, Protocol: "tcp", Count: 2}}}
+		{Time: "2026-05-01T11:00:00.000000005Z", Host: "192.0.2.1", Port: 80,
+			Protocol: "tcp", Count: 2}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

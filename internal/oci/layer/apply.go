@@ -119,7 +119,9 @@ func (t *Tree) entry(h *tar.Header, r io.Reader, content *bufio.Writer) error {
 	return t.hang(dir, base, n)
 }
 
-func isDevice(h *tar.Header) bool { return h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock }
+func isDevice(h *tar.Header) bool {
+	return h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock
+}
 
 // dropDevice notes that a device is left out.
 func (t *Tree) dropDevice(name string) {
@@ -219,14 +221,16 @@ func (t *Tree) node(h *tar.Header, r io.Reader, content *bufio.Writer) (*node, e
 // attributes are owner, mode, time and extended attributes.
 func attributes(h *tar.Header) (erofs.Entry, error) {
 	if h.Uid < 0 || h.Gid < 0 || int64(h.Uid) > math.MaxUint32 || int64(h.Gid) > math.MaxUint32 {
-		return erofs.Entry{}, invalid("An entry belongs to user %d and group %d, which do not exist.", h.Uid, h.Gid)
+		return erofs.Entry{},
+			invalid("An entry belongs to user %d and group %d, which do not exist.", h.Uid, h.Gid)
 	}
 	e := erofs.Entry{Mode: mode(h), UID: uint32(h.Uid), GID: uint32(h.Gid), ModTime: h.ModTime}
 	for key, value := range h.PAXRecords {
 		attr, ok := strings.CutPrefix(key, "SCHILY.xattr.")
 		// What else there is belongs to the machine that made the layer: labels of SELinux,
 		// marks of its own overlay.
-		if !ok || attr != "security.capability" && !strings.HasPrefix(attr, "user.") || attr == "user." {
+		if !ok || attr != "security.capability" && !strings.HasPrefix(attr, "user.") ||
+			attr == "user." {
 			continue
 		}
 		if len(attr) > maxName {
@@ -239,7 +243,8 @@ func attributes(h *tar.Header) (erofs.Entry, error) {
 		e.Xattrs[attr] = value
 	}
 	if size := erofs.XattrSize(e.Xattrs); size > erofs.MaxXattrs {
-		return e, invalid("Its extended attributes take %d bytes, of at most %d.", size, erofs.MaxXattrs)
+		return e, invalid("Its extended attributes take %d bytes, of at most %d.",
+			size, erofs.MaxXattrs)
 	}
 	return e, nil
 }

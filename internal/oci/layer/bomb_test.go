@@ -69,9 +69,11 @@ func TestBombs(t *testing.T) {
 			_, err := io.CopyN(w, zeros{}, stop)
 			return err
 		}), sandpool.TooLarge, "more than 128 MiB"},
-		{"a claim of size", bytes.NewReader(claim(t, 1<<60)), sandpool.TooLarge, "more than 128 MiB"},
+		{"a claim of size", bytes.NewReader(claim(t, 1<<60)), sandpool.TooLarge,
+			"more than 128 MiB"},
 		{"sparse", bytes.NewReader(sparse(t, 1<<60)), sandpool.TooLarge, "more than 128 MiB"},
-		{"sparse ratio", bytes.NewReader(sparse(t, 100<<20)), sandpool.TooLarge, "more than 100 times"},
+		{"sparse ratio", bytes.NewReader(sparse(t, 100<<20)), sandpool.TooLarge,
+			"more than 100 times"},
 		{"entries", produce(entries(func(i int) tar.Header { return file(fmt.Sprint("f", i)) })),
 			sandpool.TooLarge, "more than 2000 files"},
 		{"entries of one name", produce(entries(func(int) tar.Header { return file("f") })),
@@ -86,7 +88,9 @@ func TestBombs(t *testing.T) {
 			}
 			return hard(fmt.Sprint(i), "f")
 		})), sandpool.TooLarge, "more than 2000 files"},
-		{"folders nobody names", produce(entries(func(i int) tar.Header { return file(fmt.Sprintf("%d/%sf", i, strings.Repeat("d/", 100))) })), sandpool.TooLarge, "more than 2000 files"},
+		{"folders nobody names", produce(entries(func(i int) tar.Header {
+			return file(fmt.Sprintf("%d/%sf", i, strings.Repeat("d/", 100)))
+		})), sandpool.TooLarge, "more than 2000 files"},
 		{"names", produce(entries(func(i int) tar.Header {
 			return dir(fmt.Sprintf("%s%d", strings.Repeat(strings.Repeat("d", 200)+"/", 15), i))
 		})), sandpool.TooLarge, "names, links and attributes"},

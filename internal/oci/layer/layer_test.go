@@ -23,7 +23,9 @@ import (
 )
 
 // dir, file, link, hard and others are entries of a layer.
-func dir(name string) tar.Header { return tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: 0o755} }
+func dir(name string) tar.Header {
+	return tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: 0o755}
+}
 
 func link(name, target string) tar.Header {
 	return tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: target, Mode: 0o777}
@@ -140,10 +142,12 @@ func TestMerge(t *testing.T) {
 			"etc/f = f"}},
 		{"later content", [][]byte{pack(t, text("f", "one"), file("g")), pack(t, text("f", "two"))},
 			[]string{"f = two", "g = g"}},
-		{"twice in a layer", [][]byte{pack(t, text("f", "one"), text("f", "two"))}, []string{"f = two"}},
+		{"twice in a layer", [][]byte{pack(t, text("f", "one"), text("f", "two"))},
+			[]string{"f = two"}},
 		{"a folder over a folder keeps it", [][]byte{pack(t, file("a/f")), pack(t, dir("a"))},
 			[]string{"a/", "a/f = f"}},
-		{"a file over a folder", [][]byte{pack(t, file("a/f")), pack(t, file("a"))}, []string{"a = a"}},
+		{"a file over a folder", [][]byte{pack(t, file("a/f")), pack(t, file("a"))},
+			[]string{"a = a"}},
 		{"a folder over a file", [][]byte{pack(t, file("a")), pack(t, dir("a"), file("a/f"))},
 			[]string{"a/", "a/f = f"}},
 		{"a folder over a link", [][]byte{pack(t, dir("b"), link("a", "b")), pack(t, dir("a"),
@@ -190,7 +194,8 @@ func TestMerge(t *testing.T) {
 			file("up/etc/passwd"))},
 			[]string{"etc/", "etc/passwd = passwd", "up -> ../../../.."}},
 		{"devices are left out", [][]byte{pack(t, file("f")), pack(t, tar.Header{Name: "f",
-			Typeflag: tar.TypeBlock}, tar.Header{Name: "dev/sda", Typeflag: tar.TypeBlock, Devmajor: 8})},
+			Typeflag: tar.TypeBlock}, tar.Header{Name: "dev/sda", Typeflag: tar.TypeBlock,
+			Devmajor: 8})},
 			[]string{"dev/"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -348,7 +353,8 @@ func TestAttributes(t *testing.T) {
 			Gid: 4294967294, ModTime: when, Format: tar.FormatPAX,
 			PAXRecords: map[string]string{"SCHILY.xattr.security.capability": capability,
 				"SCHILY.xattr.user.a":                 "1",
-				"SCHILY.xattr.trusted.overlay.opaque": "y", "SCHILY.xattr.security.selinux": "x", "LIBARCHIVE.xattr.user.b": "MQ=="}},
+				"SCHILY.xattr.trusted.overlay.opaque": "y", "SCHILY.xattr.security.selinux": "x",
+				"LIBARCHIVE.xattr.user.b": "MQ=="}},
 		tar.Header{Name: "tmp", Typeflag: tar.TypeDir, Mode: 0o1777},
 		tar.Header{Name: "pipe", Typeflag: tar.TypeFifo, Mode: 0o600}))
 	if err != nil {
@@ -382,13 +388,15 @@ func TestAttributes(t *testing.T) {
 func TestNotes(t *testing.T) {
 	var headers []tar.Header
 	for i := range 10 {
-		headers = append(headers, tar.Header{Name: fmt.Sprintf("dev/d%d", i), Typeflag: tar.TypeChar})
+		headers = append(headers, tar.Header{Name: fmt.Sprintf("dev/d%d", i),
+			Typeflag: tar.TypeChar})
 	}
 	tree, err := apply(t, pack(t, headers...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"device nodes are left out, a sandbox has its own: dev/d0, dev/d1, dev/d2 and 7 more"}
+	want := []string{
+		"device nodes are left out, a sandbox has its own: dev/d0, dev/d1, dev/d2 and 7 more"}
 	if diff := cmp.Diff(want, tree.Notes()); diff != "" {
 		t.Errorf("notes (-want +got):\n%s", diff)
 	}

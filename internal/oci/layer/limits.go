@@ -35,7 +35,8 @@ const (
 	// namesPerEntry times Limits.Entries is how many bytes of paths, targets and
 	// attributes the tree may hold.
 	namesPerEntry = 256
-	// headerBytes times Limits.Entries is how much of the layers may be something else than content.
+	// headerBytes times Limits.Entries is how much of the layers may be something else than
+	// content.
 	headerBytes = 4096
 	// stepsPerEntry times Limits.Entries is how many steps resolving and removing may take.
 	stepsPerEntry = 64

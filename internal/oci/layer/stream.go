@@ -44,7 +44,8 @@ func Decompress(r io.Reader) (plain io.ReadCloser, is bool, err error) {
 		return compressed{z, func() error { z.Close(); return nil }}, true, nil
 	case bytes.HasPrefix(magic, []byte("BZh")), bytes.HasPrefix(magic, []byte{0xfd, '7', 'z', 'X',
 		'Z', 0}):
-		return nil, false, invalid("A layer is compressed with bzip2 or xz; gzip, zstd and none are read.")
+		return nil, false,
+			invalid("A layer is compressed with bzip2 or xz; gzip, zstd and none are read.")
 	}
 	return io.NopCloser(b), false, nil
 }
@@ -52,7 +53,8 @@ func Decompress(r io.Reader) (plain io.ReadCloser, is bool, err error) {
 // skippable says whether a zstd stream begins with a frame to be skipped, as those with an
 // index do.
 func skippable(magic []byte) bool {
-	return len(magic) >= 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:4], []byte{0x2a, 0x4d, 0x18})
+	return len(magic) >= 4 && magic[0]&0xf0 == 0x50 &&
+		bytes.Equal(magic[1:4], []byte{0x2a, 0x4d, 0x18})
 }
 
 // compressed marks the errors of a decompressor.

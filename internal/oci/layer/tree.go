@@ -120,7 +120,8 @@ func (t *Tree) walk(names []string, make bool) (*node, error) {
 // hang gives n a name in the folder dir, in place of what has it.
 func (t *Tree) hang(dir *node, base string, n *node) error {
 	if len(base) > maxName || strings.ContainsRune(base, 0) {
-		return invalid("A link leads through a name of %d bytes, of at most %d.", len(base), maxName)
+		return invalid("A link leads through a name of %d bytes, of at most %d.",
+			len(base), maxName)
 	}
 	length := dir.path + 1 + len(base)
 	if length > maxPath {

@@ -2,7 +2,8 @@
 // images of Debian packages to push to it.
 //
 //	hub := ocitest.NewHub(t)
-//	hub.Push("web:1.0", ocitest.Image{Layers: []string{ocitest.Debian(t, "nginx-light")}, Config: …})
+//	nginx := ocitest.Debian(t, "nginx-light")
+//	hub.Push("web:1.0", ocitest.Image{Layers: []string{nginx}, Config: …})
 //	client.Resolve(ctx, hub.Host()+"/web:1.0", …)
 package ocitest
 
@@ -225,8 +226,9 @@ func Debian(t testing.TB, packages ...string) string {
 // is not there unless a package asks for it. Much of what no server opens is left out.
 func Unpacked(t testing.TB, packages ...string) string {
 	t.Helper()
-	return debian(t, "extract", packages, `--extract-hook=cd "$1/usr" && rm -rf share/doc share/man `+
-		`share/locale share/i18n share/perl* lib/*/perl* lib/*/libLLVM* lib/*/libz3*`)
+	return debian(t, "extract", packages,
+		`--extract-hook=cd "$1/usr" && rm -rf share/doc share/man `+
+			`share/locale share/i18n share/perl* lib/*/perl* lib/*/libLLVM* lib/*/libz3*`)
 }
 
 // debian makes a tar file by a variant of mmdebstrap.

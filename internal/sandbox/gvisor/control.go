@@ -72,7 +72,8 @@ func (e *Engine) takeChannel(ctx context.Context, b *box) (net.Conn, error) {
 	}
 	f := b.channel.Swap(nil)
 	if f == nil {
-		return nil, sandpool.Errorf(sandpool.Conflict, "", "port", "The sandbox %s has no channel, or it is taken.", b.id)
+		return nil, sandpool.Errorf(sandpool.Conflict, "", "port",
+			"The sandbox %s has no channel, or it is taken.", b.id)
 	}
 	defer f.Close() // net.FileConn duplicates it
 	conn, err := connection(f)
@@ -93,7 +94,8 @@ func connection(socket *os.File) (net.Conn, error) {
 
 // ended is the error of using a sandbox that is over.
 func ended(id sandbox.ID, exit sandbox.Exit) error {
-	return sandpool.Errorf(sandpool.Ended, "", "", "The sandbox %s has ended: %s (code %s).", id, exit.Reason, strconv.Itoa(exit.Code))
+	return sandpool.Errorf(sandpool.Ended, "", "", "The sandbox %s has ended: %s (code %s).",
+		id, exit.Reason, strconv.Itoa(exit.Code))
 }
 
 // socket returns the path of the control socket of id, by way of a
@@ -148,12 +150,14 @@ func (e *Engine) restore(ctx context.Context, id sandbox.ID, dir string) error {
 // checkpoint writes the guest of id into dir; the sandbox ends by it. Pages
 // stay uncompressed so that a restore reads them straight into place.
 func (e *Engine) checkpoint(ctx context.Context, id sandbox.ID, dir string) (err error) {
-	files, err := openAll(dir, checkpointfiles.PagesMetadataFileName, os.O_CREATE|os.O_EXCL|os.O_RDWR)
+	files, err := openAll(dir, checkpointfiles.PagesMetadataFileName,
+		os.O_CREATE|os.O_EXCL|os.O_RDWR)
 	if err != nil {
 		return fmt.Errorf("create the snapshot's files: %w", err)
 	}
 	defer func() { err = errors.Join(err, closeAll(files)) }()
-	only := &control.MetricsExportOpts{OnlyMetrics: "sandpool"} // to read it forgets names; see dropNames
+	// to read it forgets names; see dropNames
+	only := &control.MetricsExportOpts{OnlyMetrics: "sandpool"}
 	if err := e.call(ctx, id, boot.MetricsExport, only, &control.MetricsExportData{}); err != nil {
 		return err
 	}
@@ -176,7 +180,8 @@ func (e *Engine) checkpoint(ctx context.Context, id sandbox.ID, dir string) (err
 
 // openAll opens a snapshot's files in the order that the protocol wants.
 func openAll(dir, metadata string, flags int) (files []*os.File, err error) {
-	for _, name := range []string{checkpointfiles.StateFileName, metadata, checkpointfiles.PagesFileName} {
+	for _, name := range []string{checkpointfiles.StateFileName, metadata,
+		checkpointfiles.PagesFileName} {
 		f, err := os.OpenFile(filepath.Join(dir, name), flags, 0o600)
 		if err != nil {
 			return nil, errors.Join(err, closeAll(files))

@@ -25,12 +25,14 @@ import (
 func CheckHost(cfg Config) []sandbox.Requirement {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
-		return []sandbox.Requirement{requirement("configuration", false, err.Error(), "Correct it.")}
+		return []sandbox.Requirement{requirement("configuration", false, err.Error(),
+			"Correct it.")}
 	}
 	checks := []func() sandbox.Requirement{
 		checkUser, checkMachine, checkKernel, checkBinary,
 		func() sandbox.Requirement { return checkCgroups(cfg.CgroupParent) },
-		checkUsers, checkNamespaces, checkCode, checkSeccomp, checkPtrace, checkPrograms, checkGVisor,
+		checkUsers, checkNamespaces, checkCode, checkSeccomp, checkPtrace, checkPrograms,
+		checkGVisor,
 		func() sandbox.Requirement { return checkStore(cfg.Root) },
 		func() sandbox.Requirement { return checkSpace(cfg.Root) },
 		func() sandbox.Requirement { return checkSnapshots(cfg.Root) },
@@ -43,12 +45,13 @@ func CheckHost(cfg Config) []sandbox.Requirement {
 	return found
 }
 
-// CheckNetwork says what this host has and lacks for sandboxes with a network. Those without one run
-// all the same.
+// CheckNetwork says what this host has and lacks for sandboxes with a network. Those without one
+// run all the same.
 func CheckNetwork() []sandbox.Requirement {
 	dir, err := os.MkdirTemp("", "sandpool-check-")
 	if err != nil {
-		return []sandbox.Requirement{requirement("network", false, err.Error(), "Make the folder for temporary files writable.")}
+		return []sandbox.Requirement{requirement("network", false, err.Error(),
+			"Make the folder for temporary files writable.")}
 	}
 	defer os.RemoveAll(dir)
 	return netns.Check(dir)
@@ -80,8 +83,8 @@ func checkUser() sandbox.Requirement {
 		"Run the server as root: it makes cgroups and namespaces. Sandboxes themselves run as nobody.")
 }
 
-// checkUsers looks for who sandboxes are: a user namespace with root alone, as PrivateUsers=yes of a
-// systemd unit makes, lets nobody become another user.
+// checkUsers looks for who sandboxes are: a user namespace with root alone, as PrivateUsers=yes of
+// a systemd unit makes, lets nobody become another user.
 func checkUsers() sandbox.Requirement {
 	var lacking []string
 	for _, file := range []string{"uid_map", "gid_map"} {
@@ -92,7 +95,8 @@ func checkUsers() sandbox.Requirement {
 	}
 	detail := fmt.Sprintf("root and nobody (%d)", nobody)
 	if len(lacking) > 0 {
-		detail = fmt.Sprintf("the user namespace has no %d (%s)", nobody, strings.Join(lacking, ", "))
+		detail = fmt.Sprintf("the user namespace has no %d (%s)", nobody,
+			strings.Join(lacking, ", "))
 	}
 	return requirement("users", len(lacking) == 0, detail,
 		"Start the server outside of the user namespace (in a systemd unit, without PrivateUsers=), or have it map all users.")
@@ -102,7 +106,8 @@ func checkUsers() sandbox.Requirement {
 func inMap(text string, id int) bool {
 	for line := range strings.Lines(text) {
 		var first, outside, count int
-		if _, err := fmt.Sscan(line, &first, &outside, &count); err == nil && first <= id && id-first < count {
+		if _, err := fmt.Sscan(line, &first, &outside, &count); err == nil && first <= id &&
+			id-first < count {
 			return true
 		}
 	}
@@ -111,7 +116,8 @@ func inMap(text string, id int) bool {
 
 // checkCode makes a page that was written executable, as gVisor does for code that it makes itself.
 func checkCode() sandbox.Requirement {
-	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err == nil {
 		page[0] = 0xc3 // which is never run
 		err = errors.Join(unix.Mprotect(page, unix.PROT_READ|unix.PROT_EXEC), unix.Munmap(page))
@@ -126,7 +132,8 @@ func checkCode() sandbox.Requirement {
 
 func checkMachine() sandbox.Requirement {
 	ok := runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64"
-	return requirement("processor", ok, runtime.GOARCH, "gVisor runs on amd64 and arm64; use such a machine.")
+	return requirement("processor", ok, runtime.GOARCH,
+		"gVisor runs on amd64 and arm64; use such a machine.")
 }
 
 // minKernel is the first with everything that the engine calls: CLONE_INTO_CGROUP
@@ -175,14 +182,16 @@ func checkBinary() sandbox.Requirement {
 	defer f.Close()
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
-			return requirement(name, false, "dynamically linked", "Build the server with CGO_ENABLED=0.")
+			return requirement(name, false, "dynamically linked",
+				"Build the server with CGO_ENABLED=0.")
 		}
 	}
 	info, err := os.Stat(self)
 	if err != nil {
 		return requirement(name, false, err.Error(), "Make the server's binary readable.")
 	}
-	return requirement(name, info.Mode().Perm()&0o005 == 0o005, "static, mode "+info.Mode().Perm().String(),
+	return requirement(name, info.Mode().Perm()&0o005 == 0o005,
+		"static, mode "+info.Mode().Perm().String(),
 		"Make the server's binary readable and executable for everyone (chmod a+rx); sandboxes run it as nobody.")
 }
 
@@ -197,7 +206,8 @@ func checkCgroups(parent string) sandbox.Requirement {
 	case errors.As(err, &lack):
 		return requirement(name, false, lack.Err.Error(), lack.Fix)
 	default:
-		return requirement(name, false, err.Error(), "Give the server a cgroup that it may change; see cgroups(7).")
+		return requirement(name, false, err.Error(),
+			"Give the server a cgroup that it may change; see cgroups(7).")
 	}
 }
 
@@ -226,9 +236,11 @@ func checkSeccomp() sandbox.Requirement {
 		name  string
 		value uint32
 	}{
-		{"trap", unix.SECCOMP_RET_TRAP}, {"errno", unix.SECCOMP_RET_ERRNO}, {"kill_process", unix.SECCOMP_RET_KILL_PROCESS},
+		{"trap", unix.SECCOMP_RET_TRAP}, {"errno", unix.SECCOMP_RET_ERRNO},
+		{"kill_process", unix.SECCOMP_RET_KILL_PROCESS},
 	} {
-		_, _, errno := unix.Syscall(unix.SYS_SECCOMP, getActionAvail, 0, uintptr(unsafe.Pointer(&action.value)))
+		_, _, errno := unix.Syscall(unix.SYS_SECCOMP, getActionAvail, 0,
+			uintptr(unsafe.Pointer(&action.value)))
 		if errno != 0 {
 			lacking = append(lacking, fmt.Sprintf("%s: %v", action.name, errno))
 		}
@@ -238,7 +250,8 @@ func checkSeccomp() sandbox.Requirement {
 	if len(lacking) > 0 {
 		detail = "missing: " + strings.Join(lacking, ", ")
 	}
-	return requirement("seccomp", len(lacking) == 0, detail, "Use a kernel with CONFIG_SECCOMP_FILTER.")
+	return requirement("seccomp", len(lacking) == 0, detail,
+		"Use a kernel with CONFIG_SECCOMP_FILTER.")
 }
 
 // checkPtrace: gVisor's systrap platform attaches to the stub processes that it
@@ -265,7 +278,8 @@ func checkPrograms() sandbox.Requirement {
 	}
 	fd, err := programFile("check", launchCode)
 	if err != nil {
-		return requirement(name, false, err.Error(), "Set vm.memfd_noexec to 0 or 1 (sysctl -w vm.memfd_noexec=1).")
+		return requirement(name, false, err.Error(),
+			"Set vm.memfd_noexec to 0 or 1 (sysctl -w vm.memfd_noexec=1).")
 	}
 	unix.Close(fd)
 	return requirement(name, true, "allowed", "")
@@ -292,7 +306,8 @@ func checkSpace(root string) sandbox.Requirement {
 	dir := existing(root)
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
-		return requirement(spaceName, false, err.Error(), "Choose a data directory on a local filesystem.")
+		return requirement(spaceName, false, err.Error(),
+			"Choose a data directory on a local filesystem.")
 	}
 	free := s.Bavail * uint64(s.Bsize)
 	return requirement(spaceName, free >= minSpace, fmt.Sprintf("%d MB free at %s", free>>20, dir),
@@ -324,9 +339,12 @@ func checkLargePages() sandbox.Requirement {
 	setting, err := kernfile.Text(largePagesFile)
 	switch {
 	case err != nil:
-		return requirement(name, true, "this kernel has none for shared memory (Linux 6.11 has); restores take more processor time", "")
+		return requirement(name, true,
+			"this kernel has none for shared memory (Linux 6.11 has); restores take more processor time", "")
 	case strings.Contains(setting, "[never]"):
-		return requirement(name, true, "off; restores take a third less processor time after: echo always > "+largePagesFile, "")
+		return requirement(name, true,
+			"off; restores take a third less processor time after: echo always > "+
+				largePagesFile, "")
 	default:
 		return requirement(name, true, "on", "")
 	}

@@ -50,8 +50,9 @@ type Engine struct {
 	ids  keyLocks // one holder for each sandbox ID: Start or Stop
 	keys keyLocks // one holder for each snapshot key: Prepare or Prune
 
-	mu        sync.Mutex                        // guards what follows; taken last, held briefly
-	boxes     map[sandbox.ID]*box               // processes that run or whose end nobody has cleaned up
+	mu sync.Mutex // guards what follows; taken last, held briefly
+	// processes that run or whose end nobody has cleaned up
+	boxes     map[sandbox.ID]*box
 	starting  map[sandbox.ID]context.CancelFunc // cuts a Start short
 	preparing map[sandbox.ID]bool               // sandboxes inside Prepare
 	stopped   history                           // what Stop has removed, for Wait
@@ -170,7 +171,9 @@ func (e *Engine) openGroups() (*cgroup.Tree, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("engine root: %w", err)
 	}
-	former := slices.DeleteFunc(strings.Split(string(list), "\n"), func(s string) bool { return s == "" || s == name })
+	former := slices.DeleteFunc(strings.Split(string(list), "\n"), func(s string) bool {
+		return s == "" || s == name
+	})
 	// Written before anything is made there: one too many is no harm, one too few a sandbox that
 	// nobody finds.
 	text := strings.Join(append(former, name), "\n") + "\n"
@@ -201,7 +204,8 @@ func lockFile(path string) (*os.File, error) {
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
 			f.Close()
-			return nil, fmt.Errorf("engine state %q is in use by another process: %w", filepath.Dir(path), err)
+			return nil, fmt.Errorf("engine state %q is in use by another process: %w",
+				filepath.Dir(path), err)
 		}
 	}
 }
@@ -287,7 +291,8 @@ type Config struct {
 // withDefaults checks c and returns it with every field set.
 func (c Config) withDefaults() (Config, error) {
 	if c.Root == "" {
-		return c, errors.New("engine: Config.Root is empty; set it to a directory for the engine's state")
+		return c,
+			errors.New("engine: Config.Root is empty; set it to a directory for the engine's state")
 	}
 	root, err := filepath.Abs(c.Root)
 	if err != nil {
@@ -295,13 +300,17 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.Root = root
 	if c.Image == nil {
-		c.Image = func(_ context.Context, i sandbox.Image) (string, error) { return i.Reference, nil }
+		c.Image = func(_ context.Context, i sandbox.Image) (string, error) {
+			return i.Reference, nil
+		}
 	}
 	if c.CgroupParent == "" {
 		c.CgroupParent = "sandpool"
 	}
-	if c.CgroupParent != filepath.Clean(c.CgroupParent) || filepath.IsAbs(c.CgroupParent) || c.CgroupParent[0] == '.' {
-		return c, fmt.Errorf("engine: Config.CgroupParent is %q; use a relative path without dots", c.CgroupParent)
+	if c.CgroupParent != filepath.Clean(c.CgroupParent) || filepath.IsAbs(c.CgroupParent) ||
+		c.CgroupParent[0] == '.' {
+		return c, fmt.Errorf("engine: Config.CgroupParent is %q; use a relative path without dots",
+			c.CgroupParent)
 	}
 	for _, d := range []struct {
 		field    *time.Duration

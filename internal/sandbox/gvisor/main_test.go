@@ -41,7 +41,8 @@ var imageDir = sync.OnceValue(func() string {
 	return dir
 })
 
-// guestProgram names the guest on a machine without the go command, such as that of make test-cgroup2.
+// guestProgram names the guest on a machine without the go command, such as that of make
+// test-cgroup2.
 const guestProgram = "GVISOR_TEST_GUEST"
 
 // guestImage builds the guest once and packs it into an image.
@@ -53,7 +54,8 @@ var guestImage = sync.OnceValues(func() (sandbox.Layer, error) {
 	program := os.Getenv(guestProgram)
 	if program == "" {
 		program = filepath.Join(dir, "guest")
-		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./testdata/guest")
+		build := exec.Command("go", "build", "-trimpath",
+			"-ldflags=-s -w", "-o", program, "./testdata/guest")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			return sandbox.Layer{}, fmt.Errorf("build the guest: %w: %s", err, out)
@@ -63,7 +65,8 @@ var guestImage = sync.OnceValues(func() (sandbox.Layer, error) {
 		"/etc/passwd": sandboxtest.Users, "/etc/group": sandboxtest.Groups})
 })
 
-// pack makes an image in dir: of a host file where the value is an absolute path, else of a file with that text.
+// pack makes an image in dir: of a host file where the value is an absolute path, else of a file
+// with that text.
 func pack(dir string, content map[string]string) (sandbox.Layer, error) {
 	out, err := os.CreateTemp(dir, "image-")
 	if err != nil {
@@ -101,7 +104,8 @@ func pack(dir string, content map[string]string) (sandbox.Layer, error) {
 		return sandbox.Layer{}, err
 	}
 	data, err := os.ReadFile(out.Name())
-	return sandbox.Layer{Digest: fmt.Sprintf("sha256:%x", sha256.Sum256(data)), Path: out.Name()}, err
+	return sandbox.Layer{Digest: fmt.Sprintf("sha256:%x", sha256.Sum256(data)),
+		Path: out.Name()}, err
 }
 
 func template(t testing.TB, start sandbox.StartMode) sandbox.Template {
@@ -112,15 +116,17 @@ func template(t testing.TB, start sandbox.StartMode) sandbox.Template {
 		t.Fatal(err)
 	}
 	return sandbox.Template{
-		Root:    sandbox.Image{Reference: root.Path, Digest: root.Digest},
-		Args:    []string{"/guest"},
-		Env:     []string{"PATH=/"},
-		Ready:   sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: 8080, Path: "/ready"}, Timeout: 5 * time.Second},
+		Root: sandbox.Image{Reference: root.Path, Digest: root.Digest},
+		Args: []string{"/guest"},
+		Env:  []string{"PATH=/"},
+		Ready: sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: 8080, Path: "/ready"},
+			Timeout: 5 * time.Second},
 		Start:   start,
 		Limits:  sandpool.Resources{CPU: 1, Memory: 256 << 20, PIDs: 256, Disk: 32 << 20},
 		Network: sandpool.Network{Status: sandpool.EgressDisabled},
 
-		Capabilities: []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"},
+		Capabilities: []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL",
+			"CAP_SETGID", "CAP_SETUID"},
 	}
 }
 
@@ -133,7 +139,8 @@ func open(t testing.TB) *Engine {
 func openAt(t testing.TB, root string) *Engine {
 	t.Helper()
 	need.Root(t)
-	e, err := New(slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), Config{Root: root})
+	e, err := New(slog.New(slog.NewTextHandler(t.Output(),
+		&slog.HandlerOptions{Level: slog.LevelDebug})), Config{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +165,9 @@ func openAt(t testing.TB, root string) *Engine {
 
 func prepare(t testing.TB, e *Engine, tmpl sandbox.Template) sandbox.Prepared {
 	t.Helper()
-	p, err := e.Prepare(t.Context(), tmpl, func(p sandbox.Progress) { t.Logf("prepare: %s after %v", p.Step, p.Elapsed) })
+	p, err := e.Prepare(t.Context(), tmpl, func(p sandbox.Progress) {
+		t.Logf("prepare: %s after %v", p.Step, p.Elapsed)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,12 +193,16 @@ func ask(t testing.TB, e *Engine, h sandbox.Handle, path string, values url.Valu
 	return body
 }
 
-func tryAsk(ctx context.Context, e *Engine, h sandbox.Handle, path string, values url.Values) (string, error) {
+func tryAsk(ctx context.Context, e *Engine, h sandbox.Handle, path string,
+	values url.Values) (string, error) {
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return e.Dial(ctx, h, 8080) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return e.Dial(ctx, h, 8080)
+		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://guest"+path+"?"+values.Encode(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet,
+		"http://guest"+path+"?"+values.Encode(), nil)
 	if err != nil {
 		return "", err
 	}

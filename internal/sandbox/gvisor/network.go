@@ -39,14 +39,16 @@ func (e *Engine) openNetwork() error {
 	for _, id := range ids {
 		dirs[id] = e.dir(id)
 	}
-	e.net, err = netns.Open(e.log, netns.Config{Dir: e.cfg.Root, Resolvers: e.cfg.Resolvers, Private: e.cfg.Private}, dirs)
+	e.net, err = netns.Open(e.log, netns.Config{Dir: e.cfg.Root, Resolvers: e.cfg.Resolvers,
+		Private: e.cfg.Private}, dirs)
 	return err
 }
 
-// setNetwork gives the guest a loopback device and, if the network is enabled, a link to the gateway. A
-// snapshot has neither: it serves sandboxes with a network and without.
+// setNetwork gives the guest a loopback device and, if the network is enabled, a link to the
+// gateway. A snapshot has neither: it serves sandboxes with a network and without.
 func (e *Engine) setNetwork(ctx context.Context, b *box, n sandpool.Network, restore bool) error {
-	args := &boot.CreateLinksAndRoutesArgs{LoopbackLinks: []boot.LoopbackLink{boot.DefaultLoopbackLink}, IsRestore: restore}
+	args := &boot.CreateLinksAndRoutesArgs{
+		LoopbackLinks: []boot.LoopbackLink{boot.DefaultLoopbackLink}, IsRestore: restore}
 	if n.Enabled() {
 		link, err := e.net.Join(b.id, e.dir(b.id), b.pid, n)
 		if err != nil {
@@ -66,10 +68,11 @@ func addLink(args *boot.CreateLinksAndRoutesArgs, l *netns.Link) {
 	gateway := net.IP(l.Gateway.AsSlice())
 	args.FilePayload = urpc.FilePayload{Files: []*os.File{l.Socket}}
 	args.FDBasedLinks = []boot.FDBasedLink{{
-		Name:                 name,
-		MTU:                  l.MTU,
-		Addresses:            []boot.IPWithPrefix{{Address: l.Addr.AsSlice(), PrefixLen: 32}},
-		Routes:               []boot.Route{{Destination: net.IPNet{IP: gateway, Mask: net.CIDRMask(32, 32)}}},
+		Name:      name,
+		MTU:       l.MTU,
+		Addresses: []boot.IPWithPrefix{{Address: l.Addr.AsSlice(), PrefixLen: 32}},
+		Routes: []boot.Route{{Destination: net.IPNet{IP: gateway,
+			Mask: net.CIDRMask(32, 32)}}},
 		GSOMaxSize:           maxSegment,
 		RXChecksumOffload:    true,
 		LinkAddress:          l.Hardware,
@@ -80,7 +83,8 @@ func addLink(args *boot.CreateLinksAndRoutesArgs, l *netns.Link) {
 		PreConfigured:        true,
 	}}
 	args.Defaultv4Gateway = boot.DefaultRoute{Name: name, Route: boot.Route{
-		Destination: net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}, Gateway: gateway}}
+		Destination: net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)},
+		Gateway:     gateway}}
 }
 
 // SetNetwork implements sandbox.NetworkSetter.

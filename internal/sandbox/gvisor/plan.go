@@ -58,7 +58,8 @@ func (e *Engine) plan(ctx context.Context, t sandbox.Template) (*prepared, error
 // root returns the file of an image.
 func (e *Engine) root(ctx context.Context, i sandbox.Image) (sandbox.Layer, error) {
 	if i.Digest == "" {
-		return sandbox.Layer{}, invalid("root.digest", "The image %q has no digest; a snapshot's key needs it.", i.Reference)
+		return sandbox.Layer{}, invalid("root.digest",
+			"The image %q has no digest; a snapshot's key needs it.", i.Reference)
 	}
 	path, err := e.cfg.Image(ctx, i)
 	if err != nil {
@@ -93,12 +94,14 @@ func (p *prepared) hostName(id sandbox.ID) string {
 	return string(id)
 }
 
-// hostFiles returns an archive of the files that a sandbox of that name gets over those of its root.
+// hostFiles returns an archive of the files that a sandbox of that name gets over those of its
+// root.
 func hostFiles(name string, which sandbox.HostFiles) ([]byte, error) {
 	var data bytes.Buffer
 	w := tar.NewWriter(&data)
 	for _, dir := range []string{"./", "./etc/"} {
-		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755}); err != nil {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir,
+			Mode: 0o755}); err != nil {
 			return nil, err
 		}
 	}
@@ -106,11 +109,13 @@ func hostFiles(name string, which sandbox.HostFiles) ([]byte, error) {
 	// Without a network the resolver cannot be reached, which is known at once.
 	all := []file{{"./etc/resolv.conf", fmt.Sprintf("nameserver %s\n", netns.Gateway())}}
 	if which == sandbox.AllHostFiles {
-		all = append(all, file{"./etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost " +
-			"ip6-loopback\n127.0.0.1\t" + name + "\n"}, file{"./etc/hostname", name + "\n"})
+		all = append(all, file{"./etc/hosts",
+			"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost " +
+				"ip6-loopback\n127.0.0.1\t" + name + "\n"}, file{"./etc/hostname", name + "\n"})
 	}
 	for _, f := range all {
-		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: 0o644, Size: int64(len(f.text))}); err != nil {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: 0o644,
+			Size: int64(len(f.text))}); err != nil {
 			return nil, err
 		}
 		if _, err := w.Write([]byte(f.text)); err != nil {

@@ -28,7 +28,8 @@ func (e *Engine) snapshotDir(key string) string {
 }
 
 // Prepare implements sandbox.Runtime.
-func (e *Engine) Prepare(ctx context.Context, t sandbox.Template, progress func(sandbox.Progress)) (sandbox.Prepared, error) {
+func (e *Engine) Prepare(ctx context.Context, t sandbox.Template,
+	progress func(sandbox.Progress)) (sandbox.Prepared, error) {
 	if err := checkTemplate(t); err != nil {
 		return sandbox.Prepared{}, err
 	}
@@ -74,7 +75,8 @@ func (e *Engine) Prepare(ctx context.Context, t sandbox.Template, progress func(
 }
 
 // snapshot boots a sandbox of t, waits until it is ready, and publishes its checkpoint as dir.
-func (e *Engine) snapshot(ctx context.Context, p *prepared, dir string, tell func(step string)) (err error) {
+func (e *Engine) snapshot(ctx context.Context, p *prepared, dir string,
+	tell func(step string)) (err error) {
 	id := sandbox.ID("prepare-" + strings.ToLower(rand.Text()))
 	e.setPreparing(id, true)
 	defer e.setPreparing(id, false)
@@ -86,13 +88,16 @@ func (e *Engine) snapshot(ctx context.Context, p *prepared, dir string, tell fun
 	defer func() { err = errors.Join(err, os.RemoveAll(half)) }()
 
 	timeout := p.template.BootTimeout()
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the sandbox is not ready after %v", timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout,
+		fmt.Errorf("the sandbox is not ready after %v", timeout))
 	defer cancel()
 	tell("boot")
 	if err := e.launch(ctx, id, p, sandpool.Network{}); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, e.Stop(context.WithoutCancel(ctx), sandbox.Handle{ID: id})) }()
+	defer func() {
+		err = errors.Join(err, e.Stop(context.WithoutCancel(ctx), sandbox.Handle{ID: id}))
+	}()
 	tell("snapshot")
 	if err := e.checkpoint(ctx, id, half); err != nil {
 		return err
@@ -228,8 +233,9 @@ func (e *Engine) sweepSnapshots() error {
 }
 
 // workingSetName is the metadata of a snapshot's pages with its working set
-// behind them: workingSetMagic, and of each range the offsets of its first byte and of the one behind its last.
-// gVisor as third_party/gvisor changes it loads these at once; without the change it stops reading before.
+// behind them: workingSetMagic, and of each range the offsets of its first byte and of the one
+// behind its last. gVisor as third_party/gvisor changes it loads these at once; without the change
+// it stops reading before.
 const (
 	workingSetName  = "pages_meta_working_set.img"
 	workingSetMagic = "workset1"

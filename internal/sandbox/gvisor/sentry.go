@@ -152,13 +152,16 @@ func (e *Engine) spawn(id sandbox.ID, p *prepared, console *os.File) (_ *sentry,
 	files.add("start-sync-fd", write)
 	extra := append(slices.Clone(files.list), filters) // which is kept, unlike the others
 	if n := 3 + len(extra); n > givenFDs {
-		return nil, errors.Join(invalid("layers", "The template has %d layers, which take more than the %d descriptors of a sandbox.", len(t.Layers), givenFDs), read.Close())
+		return nil, errors.Join(invalid("layers",
+			"The template has %d layers, which take more than the %d descriptors of a sandbox.",
+			len(t.Layers), givenFDs), read.Close())
 	}
 	args := append(sentryFlags(), global...)
 	if t.Setuid {
 		args = append(args, "--allow-suid")
 	}
-	args = append(args, "boot", "--bundle=/", "--apply-caps", setUpRoot, "--gofer-mount-confs="+mountConfs(t))
+	args = append(args, "boot", "--bundle=/", "--apply-caps", setUpRoot,
+		"--gofer-mount-confs="+mountConfs(t))
 	args = append(args, files.args...)
 	args = append(args, resourceArgs(t.Limits)...)
 	args = append(args, string(id))
@@ -183,7 +186,8 @@ func (e *Engine) spawn(id sandbox.ID, p *prepared, console *os.File) (_ *sentry,
 		return nil, fmt.Errorf("start the sandbox process of %q: %w", id, err)
 	}
 	if pidfd < 0 {
-		return nil, errors.Join(fmt.Errorf("the kernel gives no pidfd"), cmd.Process.Kill(), read.Close())
+		return nil, errors.Join(fmt.Errorf("the kernel gives no pidfd"), cmd.Process.Kill(),
+			read.Close())
 	}
 	pid := cmd.Process.Pid
 	_ = cmd.Process.Release() // the pidfd is used instead; see watch
@@ -198,10 +202,12 @@ func (e *Engine) spawn(id sandbox.ID, p *prepared, console *os.File) (_ *sentry,
 // arguments that go before the subcommand. The standard streams of the guest
 // are /dev/null, but for the standard error of a boot and the channel of a template
 // that has one: nothing of the server's is shared with it.
-func (e *Engine) openFiles(id sandbox.ID, p *prepared, console *os.File, files *childFiles) (global []string, err error) {
+func (e *Engine) openFiles(id sandbox.ID, p *prepared, console *os.File,
+	files *childFiles) (global []string, err error) {
 	t := p.template
 	dir := e.dir(id)
-	logFile, err := os.OpenFile(filepath.Join(dir, panicName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	logFile, err := os.OpenFile(filepath.Join(dir, panicName),
+		os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -310,7 +316,8 @@ func (e *Engine) openStore() (*os.File, error) {
 	dir := filepath.Join(e.cfg.Root, boxesName)
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("make a file without a name in %q (ext4, xfs, btrfs and tmpfs can): %w", dir, err)
+		return nil, fmt.Errorf(
+			"make a file without a name in %q (ext4, xfs, btrfs and tmpfs can): %w", dir, err)
 	}
 	pgalloc.IMAWorkAroundForMemFile(uintptr(fd))
 	return os.NewFile(uintptr(fd), "writable layer"), nil
@@ -411,11 +418,13 @@ func (s *sentry) calm() error {
 		return err
 	}
 	defer dir.Close()
-	threads, err := dir.Readdirnames(2) // in the order of their creation, and the monitor is what a Go program creates first
+	// in the order of their creation, and the monitor is what a Go program creates first
+	threads, err := dir.Readdirnames(2)
 	if err != nil || len(threads) < 2 {
 		return errors.Join(errors.New("the sandbox process has no second thread"), err)
 	}
-	return os.WriteFile(fmt.Sprintf("/proc/%s/timerslack_ns", threads[1]), strconv.AppendInt(nil, monitorSlack.Nanoseconds(), 10), 0)
+	return os.WriteFile(fmt.Sprintf("/proc/%s/timerslack_ns", threads[1]),
+		strconv.AppendInt(nil, monitorSlack.Nanoseconds(), 10), 0)
 }
 
 // consoleSize bounds what a boot's first process can say on its standard error.
@@ -428,7 +437,8 @@ func console() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_GROW|unix.F_SEAL_SHRINK); err != nil {
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS,
+		unix.F_SEAL_GROW|unix.F_SEAL_SHRINK); err != nil {
 		return nil, errors.Join(fmt.Errorf("seal a memory file: %w", err), f.Close())
 	}
 	return f, nil

@@ -32,10 +32,12 @@ func checkID(id sandbox.ID) error {
 }
 
 // Start implements sandbox.Runtime.
-func (e *Engine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (sandbox.Handle, error) {
+func (e *Engine) Start(ctx context.Context, id sandbox.ID,
+	p sandbox.Prepared) (sandbox.Handle, error) {
 	own, ok := p.Engine.(*prepared)
 	if !ok {
-		return sandbox.Handle{}, invalid("prepared", "The template %q was not prepared by this engine; call Prepare first.", p.Key)
+		return sandbox.Handle{}, invalid("prepared",
+			"The template %q was not prepared by this engine; call Prepare first.", p.Key)
 	}
 	if err := checkNetwork(p.Template.Network); err != nil {
 		return sandbox.Handle{}, err
@@ -44,7 +46,8 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (
 	if own.snapshot == "" {
 		timeout = p.Template.BootTimeout()
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the sandbox %q is not ready after %v", id, timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout,
+		fmt.Errorf("the sandbox %q is not ready after %v", id, timeout))
 	defer cancel()
 	if err := e.launch(ctx, id, own, p.Template.Network); err != nil {
 		return sandbox.Handle{}, err
@@ -57,7 +60,8 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (
 
 // launch starts a sandbox from a snapshot, or from nothing, and returns when
 // it is ready. After an error nothing of it is left.
-func (e *Engine) launch(ctx context.Context, id sandbox.ID, p *prepared, network sandpool.Network) error {
+func (e *Engine) launch(ctx context.Context, id sandbox.ID, p *prepared,
+	network sandpool.Network) error {
 	if err := checkID(id); err != nil {
 		return err
 	}
@@ -78,7 +82,8 @@ func (e *Engine) launch(ctx context.Context, id sandbox.ID, p *prepared, network
 		if err != nil {
 			return err
 		}
-		return sandpool.Errorf(sandpool.Conflict, "SandboxExists", "id", "The sandbox %q exists already.", id)
+		return sandpool.Errorf(sandpool.Conflict, "SandboxExists", "id",
+			"The sandbox %q exists already.", id)
 	}
 	var said *os.File
 	if p.snapshot == "" && !p.template.Logs {
@@ -133,7 +138,8 @@ func (e *Engine) explain(ctx context.Context, id sandbox.ID, t sandbox.Template,
 		return err
 	}
 	if b.exit.Reason == sandbox.OutOfMemory {
-		return broken(err, "SandboxOutOfMemory", "The sandbox needs more than its memory limit of %d MiB to start.", t.Limits.Memory>>20)
+		return broken(err, "SandboxOutOfMemory",
+			"The sandbox needs more than its memory limit of %d MiB to start.", t.Limits.Memory>>20)
 	}
 	if report := e.crashReport(id); report != "" {
 		return fmt.Errorf("%w; the sandbox process said: %s", err, report)
@@ -162,7 +168,8 @@ func (e *Engine) exists(id sandbox.ID) (bool, error) {
 }
 
 // build takes the steps of a start, each of which demolish can undo.
-func (e *Engine) build(ctx context.Context, id sandbox.ID, p *prepared, network sandpool.Network, console *os.File) error {
+func (e *Engine) build(ctx context.Context, id sandbox.ID, p *prepared, network sandpool.Network,
+	console *os.File) error {
 	watch := newStopwatch()
 	if err := os.Mkdir(e.dir(id), 0o700); err != nil {
 		return fmt.Errorf("make the sandbox's directory: %w", err)
@@ -208,7 +215,8 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, p *prepared, network 
 	}
 	watch.lap("ready")
 	if err := s.calm(); err != nil {
-		e.log.Debug("the sandbox process keeps an eager monitor thread", "sandbox", id, "error", err)
+		e.log.Debug("the sandbox process keeps an eager monitor thread", "sandbox",
+			id, "error", err)
 	}
 	e.log.Debug("sandbox started", "sandbox", id, "restored", p.snapshot != "", watch.laps())
 	// Until here only the template's own programs have run. They get what the
@@ -249,13 +257,16 @@ func (e *Engine) awaitReady(ctx context.Context, b *box, p *prepared) error {
 			if b.exit.Reason != sandbox.Exited {
 				return err
 			}
-			return broken(err, "SandboxExited", "Its first process exited with code %d before it was ready.", b.exit.Code)
+			return broken(err, "SandboxExited",
+				"Its first process exited with code %d before it was ready.", b.exit.Code)
 		case <-ctx.Done():
 			err := fmt.Errorf("%w; its last readiness check: %w", context.Cause(ctx), last)
 			if context.Cause(ctx) == errStopped || errors.Is(context.Cause(ctx), context.Canceled) {
 				return err
 			}
-			return broken(err, "SandboxNotReady", "It did not pass its readiness check in time. The last attempt: %.300s.", attempt(last, check))
+			return broken(err, "SandboxNotReady",
+				"It did not pass its readiness check in time. The last attempt: %.300s.",
+				attempt(last, check))
 		case <-time.After(wait):
 		}
 		if last = asker.Once(ctx); last == nil {
@@ -280,7 +291,8 @@ func attempt(err error, check sandpool.Probe) string {
 	return err.Error()
 }
 
-// notRun tells apart the fault of a template whose command cannot be run. gVisor has no class for it.
+// notRun tells apart the fault of a template whose command cannot be run. gVisor has no class for
+// it.
 func notRun(err error, t sandbox.Template) error {
 	if err == nil {
 		return nil
@@ -290,7 +302,8 @@ func notRun(err error, t sandbox.Template) error {
 	if i < 0 {
 		return err
 	}
-	return broken(err, "SandboxCommandFailed", "Its command %.200q cannot be run: %.300s.", t.Args[0], err.Error()[i+len(place):])
+	return broken(err, "SandboxCommandFailed", "Its command %.200q cannot be run: %.300s.",
+		t.Args[0], err.Error()[i+len(place):])
 }
 
 // broken is the error of a template that does not do what it promises, in words for its owner.
@@ -303,7 +316,8 @@ func broken(err error, code, format string, args ...any) error {
 // check runs a program that says by its exit code whether the sandbox is ready.
 func (e *Engine) check(ctx context.Context, b *box, p *prepared, args []string) error {
 	who := handle{UID: p.user.UID, GID: p.user.GID, Groups: p.user.Groups}
-	got, err := e.exec(ctx, b, who, sandbox.Program{Args: args, Env: p.environment(), Dir: p.template.Dir})
+	got, err := e.exec(ctx, b, who, sandbox.Program{Args: args, Env: p.environment(),
+		Dir: p.template.Dir})
 	if err == nil && got.Code != 0 {
 		err = fmt.Errorf("%.120q exits with %d: %s", args[0], got.Code, got.Output)
 	}

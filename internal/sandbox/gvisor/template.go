@@ -39,13 +39,18 @@ func checkTemplate(t sandbox.Template) error {
 	case len(t.Args) == 0 || t.Args[0] == "":
 		return invalid("args", "The command line %q names no program.", t.Args)
 	case t.Dir != "" && !path.IsAbs(t.Dir):
-		return invalid("dir", "The working directory %q must be an absolute path inside the sandbox.", t.Dir)
+		return invalid("dir",
+			"The working directory %q must be an absolute path inside the sandbox.", t.Dir)
 	case t.Start == sandbox.Restore && len(t.SecretEnv) > 0:
-		return invalid("secretEnv", "A snapshot would hold the secret %q; start sandboxes with secrets by %q.", t.SecretEnv[0].Name, sandbox.Boot)
+		return invalid("secretEnv",
+			"A snapshot would hold the secret %q; start sandboxes with secrets by %q.",
+			t.SecretEnv[0].Name, sandbox.Boot)
 	case t.StopSignal != "" && unix.SignalNum(t.StopSignal) == 0:
-		return invalid("stopSignal", "The stop signal %q is unknown; use a name such as SIGTERM.", t.StopSignal)
+		return invalid("stopSignal", "The stop signal %q is unknown; use a name such as SIGTERM.",
+			t.StopSignal)
 	case t.Start != sandbox.Restore && t.Start != sandbox.Boot:
-		return invalid("start", "The start mode %q is unknown; use %q or %q.", t.Start, sandbox.Restore, sandbox.Boot)
+		return invalid("start", "The start mode %q is unknown; use %q or %q.", t.Start,
+			sandbox.Restore, sandbox.Boot)
 	}
 	for _, kv := range t.Env {
 		if i := strings.IndexByte(kv, '='); i < 1 {
@@ -54,12 +59,14 @@ func checkTemplate(t sandbox.Template) error {
 	}
 	for _, v := range t.SecretEnv {
 		if v.Name == "" || strings.Contains(v.Name, "=") {
-			return invalid("secretEnv", "The name %q of a secret variable is empty or has a '=' in it.", v.Name)
+			return invalid("secretEnv",
+				"The name %q of a secret variable is empty or has a '=' in it.", v.Name)
 		}
 	}
 	for _, c := range t.Capabilities {
 		if !slices.Contains(knownCapabilities(), c) {
-			return invalid("capabilities", "The capability %q is unknown, or reaches beyond the sandbox.", c)
+			return invalid("capabilities",
+				"The capability %q is unknown, or reaches beyond the sandbox.", c)
 		}
 	}
 	if err := checkNetwork(t.Network); err != nil {
@@ -82,11 +89,14 @@ func checkLimits(l sandpool.Resources) error {
 	case l.CPU < 0.01 || l.CPU > 4096:
 		return invalid("limits.cpu", "The CPU limit is %g cores; use 0.01 to 4096.", l.CPU)
 	case l.Memory < minMemory:
-		return invalid("limits.memory", "The memory limit is %d bytes; use at least %d.", l.Memory, minMemory)
+		return invalid("limits.memory", "The memory limit is %d bytes; use at least %d.",
+			l.Memory, minMemory)
 	case l.PIDs < 64:
-		return invalid("limits.pids", "The limit of host threads is %d; use at least 64, the sandbox's own kernel needs about 40.", l.PIDs)
+		return invalid("limits.pids",
+			"The limit of host threads is %d; use at least 64, the sandbox's own kernel needs about 40.", l.PIDs)
 	case l.Disk < 1<<20:
-		return invalid("limits.disk", "The limit of the writable layer is %d bytes; use at least %d.", l.Disk, 1<<20)
+		return invalid("limits.disk",
+			"The limit of the writable layer is %d bytes; use at least %d.", l.Disk, 1<<20)
 	}
 	return nil
 }
@@ -98,7 +108,8 @@ func checkLayers(t sandbox.Template) error {
 			return err
 		}
 		if !path.IsAbs(l.Target) || path.Clean(l.Target) != l.Target || l.Target == "/" {
-			return invalid(name+".target", "The layer's target %q must be a clean absolute path below /.", l.Target)
+			return invalid(name+".target",
+				"The layer's target %q must be a clean absolute path below /.", l.Target)
 		}
 	}
 	return nil
@@ -112,10 +123,12 @@ const (
 
 func checkImage(name string, l sandbox.Layer) error {
 	if l.Digest == "" {
-		return invalid(name+".digest", "The layer at %q has no digest; a snapshot's key needs it.", l.Target)
+		return invalid(name+".digest",
+			"The layer at %q has no digest; a snapshot's key needs it.", l.Target)
 	}
 	if !path.IsAbs(l.Path) {
-		return badFile(name, fmt.Errorf("%q is not an absolute path", l.Path), "The image's file must be named by an absolute path.")
+		return badFile(name, fmt.Errorf("%q is not an absolute path", l.Path),
+			"The image's file must be named by an absolute path.")
 	}
 	f, err := os.Open(l.Path)
 	if err != nil {
@@ -123,15 +136,18 @@ func checkImage(name string, l sandbox.Layer) error {
 	}
 	defer f.Close()
 	magic := make([]byte, len(erofsMagic))
-	if _, err := f.ReadAt(magic, erofsOffset); err != nil || !bytes.Equal(magic, []byte(erofsMagic)) {
-		return badFile(name, fmt.Errorf("the magic number of %q is %x", l.Path, magic), "The image's file is not an EROFS image; make it with mkfs.erofs -Enoinline_data.")
+	if _, err := f.ReadAt(magic, erofsOffset); err != nil ||
+		!bytes.Equal(magic, []byte(erofsMagic)) {
+		return badFile(name, fmt.Errorf("the magic number of %q is %x", l.Path, magic),
+			"The image's file is not an EROFS image; make it with mkfs.erofs -Enoinline_data.")
 	}
 	return nil
 }
 
 // badFile is the error of an image's file. Its path is for the operator alone.
 func badFile(name string, err error, message string) error {
-	return &sandpool.Error{Class: sandpool.Invalid, Code: "InvalidTemplate", Target: name + ".path", Message: message, Err: err}
+	return &sandpool.Error{Class: sandpool.Invalid, Code: "InvalidTemplate", Target: name + ".path",
+		Message: message, Err: err}
 }
 
 // snapshotKey names the snapshot of t on this machine by this engine. A
@@ -141,7 +157,8 @@ func snapshotKey(t sandbox.Template) (string, error) {
 	cpuid.Initialize()
 	fs := cpuid.HostFeatureSet()
 	// How long one waits does not change what one gets.
-	t.Ready, t.ReadyTimeout = sandpool.Probe{HTTP: t.Ready.HTTP, TCP: t.Ready.TCP, Exec: t.Ready.Exec}, 0
+	t.Ready, t.ReadyTimeout = sandpool.Probe{HTTP: t.Ready.HTTP, TCP: t.Ready.TCP,
+		Exec: t.Ready.Exec}, 0
 	t.StopSignal, t.Grace, t.Network = "", 0, sandpool.Network{}
 	data, err := json.Marshal(struct {
 		Layout   int
@@ -165,7 +182,8 @@ func gvisorVersion() string {
 	case m == nil:
 		return "unknown"
 	case m.Replace != nil:
-		return m.Version + " as " + m.Replace.Path // whose name tells changes apart; see scripts/gvisor
+		// whose name tells changes apart; see scripts/gvisor
+		return m.Version + " as " + m.Replace.Path
 	default:
 		return m.Version + " " + m.Sum
 	}
@@ -205,10 +223,12 @@ func checkReady(p sandpool.Probe) error {
 		}
 	}
 	if ways != 1 {
-		return invalid("ready", "The readiness check asks in %d ways; use one of HTTP, TCP and a program.", ways)
+		return invalid("ready",
+			"The readiness check asks in %d ways; use one of HTTP, TCP and a program.", ways)
 	}
 	if p.HTTP.Path != "" && !strings.HasPrefix(p.HTTP.Path, "/") {
-		return invalid("ready.path", "The readiness check's path %q must begin with a slash.", p.HTTP.Path)
+		return invalid("ready.path", "The readiness check's path %q must begin with a slash.",
+			p.HTTP.Path)
 	}
 	return nil
 }
@@ -217,7 +237,8 @@ func checkReady(p sandpool.Probe) error {
 // alone, and mean nothing on the host. Raw sockets, mounting and changing the network are not
 // among them.
 func knownCapabilities() []string {
-	return append(sandbox.DefaultCapabilities(), "CAP_SYS_PTRACE", "CAP_SYS_NICE", "CAP_IPC_LOCK", "CAP_DAC_READ_SEARCH")
+	return append(sandbox.DefaultCapabilities(), "CAP_SYS_PTRACE", "CAP_SYS_NICE", "CAP_IPC_LOCK",
+		"CAP_DAC_READ_SEARCH")
 }
 
 // capabilities are what the first process has and can gain. As with Linux's own rules for a
@@ -232,8 +253,8 @@ func (p *prepared) capabilities() *specs.LinuxCapabilities {
 }
 
 // devSize is that of the guest's /dev. Memory filesystems count towards the sandbox's memory
-// limit; the bound makes a full one an error of the writer. /dev/shm and /tmp have half of that limit,
-// which is what Linux gives a tmpfs.
+// limit; the bound makes a full one an error of the writer. /dev/shm and /tmp have half of that
+// limit, which is what Linux gives a tmpfs.
 const devSize = 64 << 10
 
 // What of Limits.PIDs, which counts threads of the host, the guest's processes and threads get.
@@ -284,11 +305,14 @@ func guestSpec(p *prepared, host sandbox.ID) ([]byte, error) {
 		},
 		Linux: &specs.Linux{
 			Namespaces: []specs.LinuxNamespace{
-				{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.IPCNamespace},
+				{Type: specs.PIDNamespace}, {Type: specs.MountNamespace},
+				{Type: specs.IPCNamespace},
 				{Type: specs.UTSNamespace}, {Type: specs.NetworkNamespace},
 			},
-			MaskedPaths:   []string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug", "/sys/firmware"},
-			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
+			MaskedPaths: []string{"/proc/kcore", "/proc/keys", "/proc/timer_list",
+				"/proc/sched_debug", "/sys/firmware"},
+			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
+				"/proc/sysrq-trigger"},
 		},
 	}
 	data, err := json.Marshal(s)
@@ -303,15 +327,21 @@ func guestMounts(t sandbox.Template) []specs.Mount {
 	hard := []string{"nosuid", "noexec", "nodev"}
 	mounts := []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: hard},
-		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: append([]string{"ro"}, hard...)},
-		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", size(devSize)}},
-		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
-		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: append([]string{"mode=1777", size(t.Limits.Memory / 2)}, hard...)},
-		{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "mode=1777", size(min(t.Limits.Disk, t.Limits.Memory/2))}},
+		{Destination: "/sys", Type: "sysfs", Source: "sysfs",
+			Options: append([]string{"ro"}, hard...)},
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs",
+			Options: []string{"nosuid", "strictatime", "mode=755", size(devSize)}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid",
+			"noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
+			Options: append([]string{"mode=1777", size(t.Limits.Memory / 2)}, hard...)},
+		{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev",
+			"mode=1777", size(min(t.Limits.Disk, t.Limits.Memory/2))}},
 	}
 	for _, l := range t.Layers {
 		mounts = append(mounts, specs.Mount{
-			Destination: l.Target, Type: "erofs", Source: l.Path, Options: []string{"ro", "nosuid", "nodev"},
+			Destination: l.Target, Type: "erofs", Source: l.Path,
+			Options: []string{"ro", "nosuid", "nodev"},
 		})
 	}
 	return mounts
@@ -324,10 +354,12 @@ func guestMounts(t sandbox.Template) []specs.Mount {
 // writes files is killed for want of memory where it should meet a full disk.
 func mountConfs(t sandbox.Template) string {
 	confs := specutils.GoferMountConfFlags{{
-		Lower: specutils.Erofs, Upper: specutils.AnonOverlay, Size: strconv.FormatInt(t.Limits.Disk, 10),
+		Lower: specutils.Erofs, Upper: specutils.AnonOverlay,
+		Size: strconv.FormatInt(t.Limits.Disk, 10),
 	}}
 	for range t.Layers {
-		confs = append(confs, specutils.GoferMountConf{Lower: specutils.Erofs, Upper: specutils.NoOverlay})
+		confs = append(confs, specutils.GoferMountConf{Lower: specutils.Erofs,
+			Upper: specutils.NoOverlay})
 	}
 	return confs.String()
 }

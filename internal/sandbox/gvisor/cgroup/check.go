@@ -42,7 +42,8 @@ func lacking(err error) error {
 		return &Lack{err, "Enable the controllers " + fmt.Sprint(controllers()) +
 			" in the group above (in a systemd unit, Delegate=yes)."}
 	case errors.Is(err, unix.ENOSYS):
-		return &Lack{err, "Have nothing filter the server's system calls (in a systemd unit, neither RestrictNamespaces= nor SystemCallFilter=)."}
+		return &Lack{err,
+			"Have nothing filter the server's system calls (in a systemd unit, neither RestrictNamespaces= nor SystemCallFilter=)."}
 	case errors.Is(err, unix.ENOSPC):
 		return &Lack{err, "The machine has no room for more cgroups: end what holds them, or " +
 			"raise cgroup.max.descendants of the groups above."}

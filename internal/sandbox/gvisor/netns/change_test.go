@@ -73,7 +73,8 @@ func TestChangeUnderConnections(t *testing.T) {
 	b.resolve("a.example.com")
 	again := b.talk(netip.AddrPortFrom(public, 80))
 	change(sandpool.Network{})
-	if again() || b.tcp(public, 80) || b.udp(public, 80) || len(first(b.resolve("a.example.com"))) > 0 {
+	if again() || b.tcp(public, 80) || b.udp(public, 80) ||
+		len(first(b.resolve("a.example.com"))) > 0 {
 		t.Error("without a network something is reached")
 	}
 }
@@ -86,7 +87,10 @@ func TestChangeStopsWhatComesIn(t *testing.T) {
 	n := openNet(t, t.TempDir())
 	b := w.join(n, "box", enabled("93.184.216.34"))
 	var l net.Listener
-	must(t, within(w.ns, func() (err error) { l, err = net.Listen("tcp4", "93.184.216.34:7000"); return err }))
+	must(t, within(w.ns, func() (err error) {
+		l, err = net.Listen("tcp4", "93.184.216.34:7000")
+		return err
+	}))
 	defer l.Close()
 	conn, err := b.dial("tcp4", netip.MustParseAddrPort("93.184.216.34:7000"))
 	must(t, err)
@@ -111,21 +115,32 @@ func TestForgedFrames(t *testing.T) {
 	seen := w.capture(w.ns, "host")
 	toNeighbour := w.capture(neighbour.ns, insideName)
 	inside, outside := b.link.Hardware, b.link.GatewayHW
-	for _, src := range []netip.Addr{neighbour.link.Addr, hostAddr, routerAddr, Gateway(), n.gate.up.near, metadata, other} {
-		b.send(frame(outside, inside, 0x0800, ipv4(src, public, unix.IPPROTO_UDP, 0, udpTo(80, "forged"))))
+	for _, src := range []netip.Addr{neighbour.link.Addr, hostAddr, routerAddr, Gateway(),
+		n.gate.up.near, metadata, other} {
+		b.send(frame(outside, inside, 0x0800,
+			ipv4(src, public, unix.IPPROTO_UDP, 0, udpTo(80, "forged"))))
 	}
-	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, neighbour.link.Addr, unix.IPPROTO_UDP, 0, udpTo(80, "forged"))))
-	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, private, unix.IPPROTO_UDP, 0, udpTo(80, "forged"))))
-	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, public, unix.IPPROTO_ICMP, 0, append([]byte{8, 0, 0, 0, 0, 0, 0, 0}, "forged"...))))
+	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, neighbour.link.Addr, unix.IPPROTO_UDP,
+		0, udpTo(80, "forged"))))
+	b.send(frame(outside, inside, 0x0800,
+		ipv4(b.link.Addr, private, unix.IPPROTO_UDP, 0, udpTo(80, "forged"))))
+	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, public, unix.IPPROTO_ICMP,
+		0, append([]byte{8, 0, 0, 0, 0, 0, 0, 0}, "forged"...))))
 	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, public, 47, 0, []byte("forged"))))
 	// Fragments whose second part says nothing of a port, and a first one that is too short to.
-	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, private, unix.IPPROTO_UDP, 0x2000, udpTo(80, "forged.."))))
-	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, private, unix.IPPROTO_UDP, 2, []byte("forged"))))
-	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, public, unix.IPPROTO_UDP, 0x2000, []byte{0, 53, 0, 53, 0, 20, 0, 0})))
+	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, private, unix.IPPROTO_UDP, 0x2000,
+		udpTo(80, "forged.."))))
+	b.send(frame(outside, inside, 0x0800,
+		ipv4(b.link.Addr, private, unix.IPPROTO_UDP, 2, []byte("forged"))))
+	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, public, unix.IPPROTO_UDP, 0x2000,
+		[]byte{0, 53, 0, 53, 0, 20, 0, 0})))
 	// IPv6, a VLAN, and a neighbour's hardware address.
-	b.send(frame(outside, inside, 0x86dd, append([]byte{0x60, 0, 0, 0, 0, 6, 59, 64}, append(make([]byte, 32), "forged"...)...)))
-	b.send(frame(outside, inside, 0x8100, append([]byte{0, 1, 8, 0}, ipv4(b.link.Addr, public, unix.IPPROTO_UDP, 0, udpTo(80, "forged"))...)))
-	b.send(frame(neighbour.link.Hardware, inside, 0x0800, ipv4(b.link.Addr, neighbour.link.Addr, unix.IPPROTO_UDP, 0, udpTo(80, "forged"))))
+	b.send(frame(outside, inside, 0x86dd,
+		append([]byte{0x60, 0, 0, 0, 0, 6, 59, 64}, append(make([]byte, 32), "forged"...)...)))
+	b.send(frame(outside, inside, 0x8100, append([]byte{0, 1, 8, 0},
+		ipv4(b.link.Addr, public, unix.IPPROTO_UDP, 0, udpTo(80, "forged"))...)))
+	b.send(frame(neighbour.link.Hardware, inside, 0x0800,
+		ipv4(b.link.Addr, neighbour.link.Addr, unix.IPPROTO_UDP, 0, udpTo(80, "forged"))))
 	// "The neighbour's address, and the gateway's, are at my hardware address" (RFC 826).
 	for _, claim := range []netip.Addr{neighbour.link.Addr, Gateway(), hostAddr} {
 		arp := append([]byte{0, 1, 8, 0, 6, 4, 0, 2}, inside...)
@@ -134,7 +149,8 @@ func TestForgedFrames(t *testing.T) {
 		b.send(frame(net.HardwareAddr{255, 255, 255, 255, 255, 255}, inside, 0x0806, arp))
 	}
 	// A packet in order comes last, so that those before it have been seen or have not.
-	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, public, unix.IPPROTO_UDP, 0, udpTo(80, "honest"))))
+	b.send(frame(outside, inside, 0x0800,
+		ipv4(b.link.Addr, public, unix.IPPROTO_UDP, 0, udpTo(80, "honest"))))
 	until(t, func() bool { return bytes.Contains(seen(), []byte("honest")) })
 	if bytes.Contains(seen(), []byte("forged")) {
 		t.Error("a forged packet has left the gateway")
@@ -149,7 +165,8 @@ func TestForgedFrames(t *testing.T) {
 		list, err := netlink.NeighList(0, unix.AF_INET)
 		must(t, err)
 		for _, e := range list {
-			if a, _ := netip.AddrFromSlice(e.IP.To4()); a == neighbour.link.Addr && e.HardwareAddr.String() != neighbour.link.Hardware.String() {
+			if a, _ := netip.AddrFromSlice(e.IP.To4()); a == neighbour.link.Addr &&
+				e.HardwareAddr.String() != neighbour.link.Hardware.String() {
 				t.Errorf("the gateway believes that %s is at %s", a, e.HardwareAddr)
 			}
 		}
@@ -174,14 +191,16 @@ func (b *box) send(frames ...[]byte) {
 }
 
 func frame(to, from net.HardwareAddr, kind uint16, payload []byte) []byte {
-	return append(append(append(append([]byte(nil), to...), from...), byte(kind>>8), byte(kind)), payload...)
+	return append(append(append(append([]byte(nil), to...), from...), byte(kind>>8),
+		byte(kind)), payload...)
 }
 
 // ipv4 makes a packet; fragment is the field with flags and offset.
 func ipv4(src, dst netip.Addr, proto byte, fragment uint16, payload []byte) []byte {
 	h := make([]byte, 20, 20+len(payload))
 	size := 20 + len(payload)
-	h[0], h[2], h[3], h[4], h[6], h[7], h[8], h[9] = 0x45, byte(size>>8), byte(size), 9, byte(fragment>>8), byte(fragment), 64, proto
+	h[0], h[2], h[3], h[4], h[6], h[7], h[8],
+		h[9] = 0x45, byte(size>>8), byte(size), 9, byte(fragment>>8), byte(fragment), 64, proto
 	copy(h[12:], src.AsSlice())
 	copy(h[16:], dst.AsSlice())
 	sum := uint32(0)
@@ -197,7 +216,8 @@ func ipv4(src, dst netip.Addr, proto byte, fragment uint16, payload []byte) []by
 
 func udpTo(port uint16, text string) []byte {
 	n := 8 + len(text)
-	return append([]byte{0x30, 0x39, byte(port >> 8), byte(port), byte(n >> 8), byte(n), 0, 0}, text...)
+	return append([]byte{0x30, 0x39, byte(port >> 8), byte(port), byte(n >> 8), byte(n), 0,
+		0}, text...)
 }
 
 // capture returns what has come in on a link.
@@ -207,11 +227,13 @@ func (w *world) capture(ns *os.File, name string) (seen func() []byte) {
 		link, err := netlink.LinkByName(name)
 		must(w.t, err)
 		const everything = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8
-		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK, everything); err != nil {
+		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK,
+			everything); err != nil {
 			return err
 		}
 		must(w.t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20))
-		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: everything, Ifindex: link.Attrs().Index})
+		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: everything,
+			Ifindex: link.Attrs().Index})
 	}))
 	w.t.Cleanup(func() { unix.Close(fd) })
 	var all []byte
@@ -241,8 +263,8 @@ func until(t *testing.T, ok func() bool) {
 	}
 }
 
-// One sandbox has no more connections than its policy says, whatever it opens, and others still have
-// theirs.
+// One sandbox has no more connections than its policy says, whatever it opens, and others still
+// have theirs.
 func TestConnectionLimit(t *testing.T) {
 	w := newWorld(t)
 	n := openNet(t, t.TempDir())
@@ -272,11 +294,13 @@ func TestBandwidth(t *testing.T) {
 	burst := udpTo(80, string(bytes.Repeat([]byte("x"), 1000)))
 	const packets = 4000 // 4 MB, where 256 KiB and 64 KiB a second are allowed
 	began := time.Now()
-	one := frame(b.link.GatewayHW, b.link.Hardware, 0x0800, ipv4(b.link.Addr, public, unix.IPPROTO_UDP, 0, burst))
+	one := frame(b.link.GatewayHW, b.link.Hardware,
+		0x0800, ipv4(b.link.Addr, public, unix.IPPROTO_UDP, 0, burst))
 	b.send(slices.Repeat([][]byte{one}, packets)...)
 	allowed := 2 * (256<<10 + int(time.Since(began).Seconds()+1)*64<<10)
 	if got := bytes.Count(seen(), []byte("x")); got < 100<<10 || got > allowed {
-		t.Errorf("%d bytes have left, of %d that were sent and at most %d that are allowed", got, packets*1000, allowed)
+		t.Errorf("%d bytes have left, of %d that were sent and at most %d that are allowed",
+			got, packets*1000, allowed)
 	}
 	if !b.tcp(public, 80) { // its own packets are few
 		t.Error("a small connection does not work")
@@ -325,7 +349,8 @@ func TestNothingIsLeft(t *testing.T) {
 	for _, b := range boxes {
 		b.net = next
 	}
-	if !boxes[15].tcp(public, 80) || boxes[15].tcp(other, 443) && boxes[15].link.Addr == boxes[16].link.Addr || still == nil {
+	if !boxes[15].tcp(public, 80) || boxes[15].tcp(other, 443) &&
+		boxes[15].link.Addr == boxes[16].link.Addr || still == nil {
 		t.Error("a sandbox that was adopted does not reach what its name has opened")
 	}
 	if boxes[15].tcp(private, 80) {
@@ -335,8 +360,10 @@ func TestNothingIsLeft(t *testing.T) {
 		b.stop()
 	}
 	rest := map[string]int{}
-	for _, s := range []*nftables.Set{next.gate.table.policy, next.gate.table.marks, next.gate.table.live, next.gate.table.named,
-		next.gate.table.namedAny, next.gate.table.refused, next.gate.table.up, next.gate.table.down} {
+	for _, s := range []*nftables.Set{next.gate.table.policy, next.gate.table.marks,
+		next.gate.table.live, next.gate.table.named,
+		next.gate.table.namedAny, next.gate.table.refused, next.gate.table.up,
+		next.gate.table.down} {
 		list, err := next.gate.table.conn.GetSetElements(s)
 		must(t, err)
 		rest[s.Name] = len(list)
@@ -347,8 +374,12 @@ func TestNothingIsLeft(t *testing.T) {
 	must(t, err)
 	links, err := next.gate.links.LinkList()
 	must(t, err)
-	if len(chains) != 7 || len(flows) != 0 || len(links) != 2 || slices.ContainsFunc(maps(rest), func(n int) bool { return n != 0 }) {
-		t.Errorf("left are %d chains, %d connections, %d links, elements %v", len(chains), len(flows), len(links), rest)
+	if len(chains) != 7 || len(flows) != 0 || len(links) != 2 ||
+		slices.ContainsFunc(maps(rest), func(n int) bool {
+			return n != 0
+		}) {
+		t.Errorf("left are %d chains, %d connections, %d links, elements %v", len(chains),
+			len(flows), len(links), rest)
 	}
 	must(t, next.Close())
 	if after := remains(t, dir); !slices.Equal(before, after) {
@@ -404,12 +435,14 @@ func TestTooManyNames(t *testing.T) {
 	for i := range 2 * maxLearned {
 		many = append(many, netip.AddrFrom4([4]byte{93, 184, byte(i >> 8), byte(i)}))
 	}
-	if err := n.gate.Open(b.link.Addr, "a.example.com", many, time.Minute); err == nil || len(n.shares["a"].learned) > 0 {
+	if err := n.gate.Open(b.link.Addr, "a.example.com", many, time.Minute); err == nil ||
+		len(n.shares["a"].learned) > 0 {
 		t.Errorf("%d addresses are open, %v", len(n.shares["a"].learned), err)
 	}
 	must(t, n.gate.Open(b.link.Addr, "a.example.com", many[:maxLearned], time.Minute))
 	must(t, n.gate.Open(b.link.Addr, "a.example.com", nil, time.Minute))
-	if err := n.gate.Open(b.link.Addr, "b.example.com", many[maxLearned:][:1], time.Minute); err == nil {
+	if err := n.gate.Open(b.link.Addr, "b.example.com", many[maxLearned:][:1],
+		time.Minute); err == nil {
 		t.Error("one more is open")
 	}
 }

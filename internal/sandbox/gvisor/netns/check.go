@@ -16,7 +16,8 @@ import (
 )
 
 func errNoForwarding() error {
-	return sandpool.Errorf(sandpool.Unsupported, "NetworkStatusNotSupported", "sessionNetworkConfiguration.status",
+	return sandpool.Errorf(sandpool.Unsupported, "NetworkStatusNotSupported",
+		"sessionNetworkConfiguration.status",
 		"This host passes no packets on, so that sandboxes can have no network. Its administrator can set the sysctl net.ipv4.ip_forward=1.")
 }
 
@@ -28,9 +29,9 @@ func Ready() error {
 	return nil
 }
 
-// Check says what the host has of what sandboxes with a network need. It makes a namespace, a pair of
-// links and a table in it, and takes them away. A host that lacks it runs sandboxes
-// without a network all the same.
+// Check says what the host has of what sandboxes with a network need. It makes a namespace, a pair
+// of links and a table in it, and takes them away. A host that lacks it runs sandboxes without a
+// network all the same.
 func Check(dir string) []sandbox.Requirement {
 	var found []sandbox.Requirement
 	add := func(name string, err error, detail, fix string) {
@@ -40,16 +41,21 @@ func Check(dir string) []sandbox.Requirement {
 		}
 		found = append(found, r)
 	}
-	add("network: forwarding", Ready(), "net.ipv4.ip_forward is 1", "Set it with: sysctl -w net.ipv4.ip_forward=1. Without it pools cannot have EgressEnabled.")
+	add("network: forwarding", Ready(), "net.ipv4.ip_forward is 1",
+		"Set it with: sysctl -w net.ipv4.ip_forward=1. Without it pools cannot have EgressEnabled.")
 	links, rules := try(dir)
-	add("network: links", links, "namespaces and veth", "Use a kernel with CONFIG_NET_NS and CONFIG_VETH (modprobe veth).")
-	add("network: nftables", rules, "nftables, conntrack and NAT", "Use a kernel with nf_tables, nft_ct, nft_nat, nft_fib_inet, nft_reject_inet, nft_connlimit and nft_log (Linux 5.10 or later).")
+	add("network: links", links, "namespaces and veth",
+		"Use a kernel with CONFIG_NET_NS and CONFIG_VETH (modprobe veth).")
+	add("network: nftables", rules, "nftables, conntrack and NAT",
+		"Use a kernel with nf_tables, nft_ct, nft_nat, nft_fib_inet, nft_reject_inet, nft_connlimit and nft_log (Linux 5.10 or later).")
 	drops, err := foreignDrops()
 	switch {
 	case err != nil:
 		add("network: firewall", err, "", "Find out why nftables cannot be listed.")
 	case len(drops) > 0:
-		add("network: firewall", fmt.Errorf("the chain %s drops what is forwarded unless a rule of its own allows it", strings.Join(drops, ", ")), "",
+		add("network: firewall",
+			fmt.Errorf("the chain %s drops what is forwarded unless a rule of its own allows it",
+				strings.Join(drops, ", ")), "",
 			"Allow links whose names begin with sp there. With Docker: "+
 				"iptables -I DOCKER-USER -i sp+ -j ACCEPT; iptables -I DOCKER-USER -o sp+ "+
 				"-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT.")
@@ -70,8 +76,10 @@ func foreignDrops() (names []string, err error) {
 		return nil, err
 	}
 	for _, c := range chains {
-		if c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward && c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop &&
-			c.Table.Family != nftables.TableFamilyIPv6 && c.Table.Family != nftables.TableFamilyBridge {
+		if c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward && c.Policy != nil &&
+			*c.Policy == nftables.ChainPolicyDrop &&
+			c.Table.Family != nftables.TableFamilyIPv6 &&
+			c.Table.Family != nftables.TableFamilyBridge {
 			names = append(names, c.Table.Name+" "+c.Name)
 		}
 	}
@@ -91,7 +99,8 @@ func try(dir string) (links, rules error) {
 		return err, errors.New("not tried")
 	}
 	defer h.Close()
-	links = h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: uplinkName, TxQLen: -1}, PeerName: "peer"})
+	links = h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: uplinkName, TxQLen: -1},
+		PeerName: "peer"})
 	conn, err := nftables.New(nftables.WithNetNSFd(int(ns.Fd())))
 	if err != nil {
 		return links, err

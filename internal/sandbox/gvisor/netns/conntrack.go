@@ -29,7 +29,8 @@ func (g *gate) forgetConnections(s *share) error {
 		if !ok || dst == Gateway() {
 			continue
 		}
-		if err := g.host.forget(f.Forward.Protocol, netip.AddrPortFrom(g.up.near, f.Reverse.DstPort), netip.AddrPortFrom(dst, f.Forward.DstPort)); err != nil {
+		if err := g.host.forget(f.Forward.Protocol, netip.AddrPortFrom(g.up.near,
+			f.Reverse.DstPort), netip.AddrPortFrom(dst, f.Forward.DstPort)); err != nil {
 			return fmt.Errorf("forget a connection of %q: %w", s.ID, err)
 		}
 	}
@@ -40,7 +41,8 @@ func (g *gate) forgetConnections(s *share) error {
 	if err := filter.AddIP(netlink.ConntrackOrigSrcIP, s.Addr.AsSlice()); err != nil {
 		return err
 	}
-	if _, err := g.links.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, filter); err != nil {
+	if _, err := g.links.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET,
+		filter); err != nil {
 		return fmt.Errorf("forget the connections of %q: %w", s.ID, err)
 	}
 	return nil

@@ -30,11 +30,13 @@ func source(reg uint32) expr.Any      { return network(reg, offsetSource) }
 func destination(reg uint32) expr.Any { return network(reg, offsetDestination) }
 
 func network(reg, offset uint32) expr.Any {
-	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4}
+	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader,
+		Offset: offset, Len: 4}
 }
 
 func port(reg uint32) expr.Any {
-	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: offsetPort, Len: 2}
+	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader,
+		Offset: offsetPort, Len: 2}
 }
 
 func proto(reg uint32) expr.Any { return &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg} }
@@ -45,11 +47,13 @@ func equal(reg uint32, data ...byte) expr.Any {
 
 // from and to match the beginning of a link's name, or the whole of it with a NUL behind it.
 func from(name string) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg0}, equal(reg0, []byte(name)...)}
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg0},
+		equal(reg0, []byte(name)...)}
 }
 
 func to(name string) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg0}, equal(reg0, []byte(name)...)}
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg0},
+		equal(reg0, []byte(name)...)}
 }
 
 func isProto(p byte) []expr.Any { return []expr.Any{proto(reg0), equal(reg0, p)} }
@@ -73,14 +77,16 @@ func inPrefix(p netip.Prefix) []expr.Any {
 		mask[bit/8] |= 0x80 >> (bit % 8)
 	}
 	return []expr.Any{destination(reg0),
-		&expr.Bitwise{SourceRegister: reg0, DestRegister: reg0, Len: 4, Mask: mask[:], Xor: make([]byte, 4)},
+		&expr.Bitwise{SourceRegister: reg0, DestRegister: reg0, Len: 4, Mask: mask[:],
+			Xor: make([]byte, 4)},
 		equal(reg0, addr[:]...)}
 }
 
 // state matches connections in one of the given states.
 func state(bits uint32) []expr.Any {
 	return []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: reg0},
-		&expr.Bitwise{SourceRegister: reg0, DestRegister: reg0, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(bits), Xor: make([]byte, 4)},
+		&expr.Bitwise{SourceRegister: reg0, DestRegister: reg0, Len: 4,
+			Mask: binaryutil.NativeEndian.PutUint32(bits), Xor: make([]byte, 4)},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg0, Data: make([]byte, 4)}}
 }
 
@@ -91,7 +97,8 @@ func in(s *nftables.Set) expr.Any {
 
 // verdictOf goes where the map s says for the registers from reg0 on.
 func verdictOf(s *nftables.Set) expr.Any {
-	return &expr.Lookup{SourceRegister: reg0, SetName: s.Name, SetID: s.ID, IsDestRegSet: true, DestRegister: 0}
+	return &expr.Lookup{SourceRegister: reg0, SetName: s.Name, SetID: s.ID, IsDestRegSet: true,
+		DestRegister: 0}
 }
 
 func verdict(kind expr.VerdictKind, chain string) expr.Any {
@@ -117,5 +124,6 @@ func join(parts ...any) (rule []expr.Any) {
 
 // update adds the key in reg0 to s with an expression of its own, and goes on if that matches.
 func update(s *nftables.Set, op uint32, e expr.Any) expr.Any {
-	return &expr.Dynset{SrcRegKey: reg0, SetName: s.Name, SetID: s.ID, Operation: op, Exprs: []expr.Any{e}}
+	return &expr.Dynset{SrcRegKey: reg0, SetName: s.Name, SetID: s.ID, Operation: op,
+		Exprs: []expr.Any{e}}
 }

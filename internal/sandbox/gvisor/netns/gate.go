@@ -72,7 +72,8 @@ func openGate(n *Net) (_ *gate, err error) {
 	if g.links, err = newHandle(g.ns); err != nil {
 		return nil, err
 	}
-	conn, err := nftables.New(nftables.WithNetNSFd(int(g.ns.Fd())), nftables.AsLasting(), nftables.WithSockOptions(roomy))
+	conn, err := nftables.New(nftables.WithNetNSFd(int(g.ns.Fd())), nftables.AsLasting(),
+		nftables.WithSockOptions(roomy))
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
@@ -145,7 +146,8 @@ func (g *gate) bringUp() error {
 	if err := g.links.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set the uplink up: %w", err)
 	}
-	err = g.links.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: g.up.far.AsSlice(), Dst: ipNet(netip.MustParsePrefix("0.0.0.0/0"))})
+	err = g.links.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: g.up.far.AsSlice(),
+		Dst: ipNet(netip.MustParsePrefix("0.0.0.0/0"))})
 	if err != nil {
 		return fmt.Errorf("route the gateway to the host: %w", err)
 	}
@@ -158,7 +160,8 @@ func (g *gate) loopback() error {
 	if err != nil {
 		return fmt.Errorf("find the gateway's loopback: %w", err)
 	}
-	if err := g.links.AddrReplace(lo, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(Gateway(), 32))}); err != nil {
+	if err := g.links.AddrReplace(lo,
+		&netlink.Addr{IPNet: ipNet(netip.PrefixFrom(Gateway(), 32))}); err != nil {
 		return fmt.Errorf("give the gateway its address: %w", err)
 	}
 	return g.links.LinkSetUp(lo)
@@ -180,7 +183,8 @@ func (g *gate) join(s *share, pid int) (_ *Link, err error) {
 	defer ns.Close()
 	inside, outside := s.hardware()
 	pair := &netlink.Veth{
-		LinkAttrs:        netlink.LinkAttrs{Name: s.link(), HardwareAddr: outside, MTU: g.up.mtu, TxQLen: -1, NumTxQueues: 1, NumRxQueues: 1},
+		LinkAttrs: netlink.LinkAttrs{Name: s.link(), HardwareAddr: outside, MTU: g.up.mtu,
+			TxQLen: -1, NumTxQueues: 1, NumRxQueues: 1},
 		PeerName:         insideName,
 		PeerHardwareAddr: inside,
 		PeerMTU:          uint32(g.up.mtu),
@@ -190,17 +194,21 @@ func (g *gate) join(s *share, pid int) (_ *Link, err error) {
 		return nil, fmt.Errorf("make the links of %q: %w", s.ID, err)
 	}
 	var socket *os.File
-	if err := within(ns, func() (err error) { socket, err = packetSocket(); return err }); err != nil {
+	if err := within(ns, func() (err error) {
+		socket, err = packetSocket()
+		return err
+	}); err != nil {
 		return nil, fmt.Errorf("open the link of %q: %w", s.ID, err)
 	}
 	if err := g.connect(s, pair, inside); err != nil {
 		return nil, errors.Join(err, socket.Close())
 	}
-	return &Link{Socket: socket, Addr: s.Addr, Gateway: Gateway(), Hardware: inside, GatewayHW: outside, MTU: g.up.mtu}, nil
+	return &Link{Socket: socket, Addr: s.Addr, Gateway: Gateway(), Hardware: inside,
+		GatewayHW: outside, MTU: g.up.mtu}, nil
 }
 
-// connect sets the gateway's end of a pair up. Who is at the other end is fixed: the gateway neither
-// asks nor answers by ARP.
+// connect sets the gateway's end of a pair up. Who is at the other end is fixed: the gateway
+// neither asks nor answers by ARP.
 func (g *gate) connect(s *share, pair *netlink.Veth, inside net.HardwareAddr) error {
 	index := pair.Attrs().Index
 	err := g.links.LinkSetARPOff(pair)
@@ -208,10 +216,12 @@ func (g *gate) connect(s *share, pair *netlink.Veth, inside net.HardwareAddr) er
 		err = g.links.LinkSetUp(pair)
 	}
 	if err == nil {
-		err = g.links.NeighSet(&netlink.Neigh{LinkIndex: index, Family: unix.AF_INET, State: netlink.NUD_PERMANENT, IP: s.Addr.AsSlice(), HardwareAddr: inside})
+		err = g.links.NeighSet(&netlink.Neigh{LinkIndex: index, Family: unix.AF_INET,
+			State: netlink.NUD_PERMANENT, IP: s.Addr.AsSlice(), HardwareAddr: inside})
 	}
 	if err == nil {
-		err = g.links.RouteAdd(&netlink.Route{LinkIndex: index, Scope: netlink.SCOPE_LINK, Dst: ipNet(netip.PrefixFrom(s.Addr, 32))})
+		err = g.links.RouteAdd(&netlink.Route{LinkIndex: index, Scope: netlink.SCOPE_LINK,
+			Dst: ipNet(netip.PrefixFrom(s.Addr, 32))})
 	}
 	if err != nil {
 		return fmt.Errorf("set up the link of %q: %w", s.ID, err)
@@ -222,10 +232,11 @@ func (g *gate) connect(s *share, pair *netlink.Veth, inside net.HardwareAddr) er
 // socketBuffer is that of a link's socket (gVisor's own choice).
 const socketBuffer = 4 << 20
 
-// packetSocket sets the link of the calling thread's namespace up and returns a socket for what goes
-// over it.
+// packetSocket sets the link of the calling thread's namespace up and returns a socket for what
+// goes over it.
 func packetSocket() (_ *os.File, err error) {
-	if err := apply([]setting{{"ipv6/conf/" + insideName + "/disable_ipv6", "1"}}); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := apply([]setting{{"ipv6/conf/" + insideName + "/disable_ipv6", "1"}}); err != nil &&
+		!errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
@@ -251,7 +262,8 @@ func packetSocket() (_ *os.File, err error) {
 		return nil, err
 	}
 	const everything = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: everything, Ifindex: index}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: everything,
+		Ifindex: index}); err != nil {
 		return nil, err
 	}
 	for _, o := range []struct{ level, option, value int }{

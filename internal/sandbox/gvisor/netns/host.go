@@ -89,7 +89,8 @@ func (h *host) connect(ns *os.File) (uplink, error) {
 	if err := h.links.LinkAdd(pair); err != nil {
 		return uplink{}, fmt.Errorf("make the uplink: %w", err)
 	}
-	if err := h.links.AddrAdd(pair, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(up.far, 31))}); err != nil {
+	if err := h.links.AddrAdd(pair,
+		&netlink.Addr{IPNet: ipNet(netip.PrefixFrom(up.far, 31))}); err != nil {
 		return uplink{}, fmt.Errorf("give the uplink its address: %w", err)
 	}
 	return up, nil
@@ -103,7 +104,8 @@ func (h *host) connected() (uplink, error) {
 	}
 	list, err := h.links.AddrList(link, unix.AF_INET)
 	if err != nil || len(list) != 1 {
-		return uplink{}, errors.Join(fmt.Errorf("the host's end of the uplink has %d addresses", len(list)), err)
+		return uplink{}, errors.Join(fmt.Errorf("the host's end of the uplink has %d addresses",
+			len(list)), err)
 	}
 	far, _ := netip.AddrFromSlice(list[0].IP.To4())
 	return uplink{near: far.Next(), far: far}, nil
@@ -127,7 +129,8 @@ func (h *host) freeUplink() (uplink, error) {
 	const pairs = uplinkThirds * 128
 	for i := range uint16(pairs) {
 		n := (start + i) % pairs
-		far := netip.AddrFrom4([4]byte{uplinkHigh, uplinkLow, uplinkThird + byte(n/128), byte(n%128) * 2})
+		far := netip.AddrFrom4([4]byte{uplinkHigh, uplinkLow, uplinkThird + byte(n/128),
+			byte(n%128) * 2})
 		if !slices.Contains(taken, far) && !slices.Contains(taken, far.Next()) {
 			return uplink{near: far.Next(), far: far, mtu: mtu}, nil
 		}
@@ -179,7 +182,8 @@ func (h *host) open(up uplink) error {
 	if err != nil {
 		return fmt.Errorf("find the host's end of the uplink: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join("/proc/sys/net/ipv6/conf", h.name, "disable_ipv6"), []byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.WriteFile(filepath.Join("/proc/sys/net/ipv6/conf", h.name, "disable_ipv6"),
+		[]byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("keep IPv6 off the uplink: %w", err)
 	}
 	if err := h.links.LinkSetUp(link); err != nil {
@@ -196,25 +200,33 @@ func (h *host) writeTable(up uplink) error {
 	h.conn.DelTable(t)
 	h.conn.AddTable(t)
 	accepted := nftables.ChainPolicyAccept
-	base := func(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority *nftables.ChainPriority) *nftables.Chain {
-		return h.conn.AddChain(&nftables.Chain{Name: name, Table: t, Type: kind, Hooknum: hook, Priority: priority, Policy: &accepted})
+	base := func(name string, kind nftables.ChainType, hook *nftables.ChainHook,
+		priority *nftables.ChainPriority) *nftables.Chain {
+		return h.conn.AddChain(&nftables.Chain{Name: name, Table: t, Type: kind, Hooknum: hook,
+			Priority: priority, Policy: &accepted})
 	}
 	rule := func(c *nftables.Chain, parts ...any) {
 		h.conn.AddRule(&nftables.Rule{Table: t, Chain: c, Exprs: join(parts...)})
 	}
 	ours := h.name + "\x00"
-	special := &nftables.Set{Table: t, ID: setID("special"), Name: "special", KeyType: nftables.TypeIPAddr, Interval: true}
+	special := &nftables.Set{Table: t, ID: setID("special"), Name: "special",
+		KeyType: nftables.TypeIPAddr, Interval: true}
 	if err := h.conn.AddSet(special, intervals(h.ground.Closed())); err != nil {
 		return err
 	}
-	before := base("before", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
-	rule(before, from(ours), source(reg0), &expr.Cmp{Op: expr.CmpOpNeq, Register: reg0, Data: up.near.AsSlice()}, drop())
-	input := base("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
+	before := base("before", nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
+		nftables.ChainPriorityRaw)
+	rule(before, from(ours), source(reg0),
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg0, Data: up.near.AsSlice()}, drop())
+	input := base("input", nftables.ChainTypeFilter, nftables.ChainHookInput,
+		nftables.ChainPriorityFilter)
 	rule(input, from(ours), drop())
-	forward := base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
+	forward := base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward,
+		nftables.ChainPriorityFilter)
 	rule(forward, from(ours), destination(reg0), in(special), drop())
 	rule(forward, to(ours), state(expr.CtStateBitNEW|expr.CtStateBitINVALID), drop())
-	nat := base("nat", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
+	nat := base("nat", nftables.ChainTypeNAT, nftables.ChainHookPostrouting,
+		nftables.ChainPriorityNATSource)
 	rule(nat, source(reg0), equal(reg0, up.near.AsSlice()...), &expr.Masq{Random: true})
 	if err := h.conn.Flush(); err != nil {
 		return fmt.Errorf("write the host's rules: %w", err)
@@ -225,8 +237,8 @@ func (h *host) writeTable(up uplink) error {
 // How often the host's table is looked for.
 const tableCheck = 5 * time.Second
 
-// watch returns what keeps the gateway's idea of the host's addresses, and the host's table, until the
-// host is closed.
+// watch returns what keeps the gateway's idea of the host's addresses, and the host's table, until
+// the host is closed.
 func (h *host) watch(up uplink, setAddresses func([]netip.Addr) error) (start func(), err error) {
 	changes := make(chan netlink.AddrUpdate, 64)
 	end := make(chan struct{})
@@ -263,11 +275,13 @@ func (h *host) watch(up uplink, setAddresses func([]netip.Addr) error) (start fu
 
 // keepTable puts the host's table back if somebody has removed it.
 func (h *host) keepTable(up uplink) {
-	if t, err := h.conn.ListTableOfFamily(h.name, nftables.TableFamilyIPv4); err == nil && t != nil {
+	if t, err := h.conn.ListTableOfFamily(h.name, nftables.TableFamilyIPv4); err == nil &&
+		t != nil {
 		return
 	}
 	err := h.writeTable(up)
-	h.log.Warn("somebody has removed the host's rules for sandboxes; they are written again", "table", h.name, "error", err)
+	h.log.Warn("somebody has removed the host's rules for sandboxes; they are written again",
+		"table", h.name, "error", err)
 }
 
 // removeHost takes away the link and the table of the gateway of an engine.

@@ -36,7 +36,8 @@ func TestMain(m *testing.M) {
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.Env = os.Stdout, os.Stderr, append(os.Environ(), inside+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS,
+		Pdeathsig: unix.SIGKILL}
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
@@ -75,8 +76,8 @@ type record struct {
 	addrs []netip.Addr
 }
 
-// newWorld makes it. Every address of it answers TCP and UDP on the ports 80, 443, 53 and 853 by saying
-// who is asked.
+// newWorld makes it. Every address of it answers TCP and UDP on the ports 80, 443, 53 and 853 by
+// saying who is asked.
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	need.Root(t)
@@ -87,16 +88,19 @@ func newWorld(t *testing.T) *world {
 	lo, err := netlink.LinkByName("lo")
 	must(t, err)
 	must(t, netlink.LinkSetUp(lo))
-	pair := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "world", TxQLen: -1}, PeerName: "host", PeerNamespace: netlink.NsFd(w.ns.Fd())}
+	pair := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "world", TxQLen: -1}, PeerName: "host",
+		PeerNamespace: netlink.NsFd(w.ns.Fd())}
 	must(t, netlink.LinkAdd(pair))
 	t.Cleanup(func() { must(t, netlink.LinkDel(pair)) })
 	must(t, netlink.AddrAdd(pair, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(hostAddr, 24))}))
 	must(t, netlink.LinkSetUp(pair))
-	must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: pair.Attrs().Index, Gw: routerAddr.AsSlice(), Dst: ipNet(netip.MustParsePrefix("0.0.0.0/0"))}))
+	must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: pair.Attrs().Index, Gw: routerAddr.AsSlice(),
+		Dst: ipNet(netip.MustParsePrefix("0.0.0.0/0"))}))
 	must(t, within(w.ns, func() error {
 		host, err := netlink.LinkByName("host")
 		must(t, err)
-		must(t, netlink.AddrAdd(host, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(routerAddr, 24))}))
+		must(t,
+			netlink.AddrAdd(host, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(routerAddr, 24))}))
 		must(t, netlink.LinkSetUp(host))
 		lo, err := netlink.LinkByName("lo")
 		must(t, err)
@@ -204,12 +208,14 @@ func (w *world) answer(m dnsmessage.Message) *dnsmessage.Message {
 		h := dnsmessage.ResourceHeader{Name: at, Class: dnsmessage.ClassINET, TTL: r.ttl}
 		if r.alias == "" {
 			for _, a := range r.addrs {
-				m.Answers = append(m.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.AResource{A: a.As4()}})
+				m.Answers = append(m.Answers, dnsmessage.Resource{Header: h,
+					Body: &dnsmessage.AResource{A: a.As4()}})
 			}
 			return &m
 		}
 		next := dnsmessage.MustNewName(r.alias)
-		m.Answers = append(m.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.CNAMEResource{CNAME: next}})
+		m.Answers = append(m.Answers, dnsmessage.Resource{Header: h,
+			Body: &dnsmessage.CNAMEResource{CNAME: next}})
 		at = next
 	}
 }
@@ -235,14 +241,15 @@ func openNet(t *testing.T, dir string, private ...netip.Prefix) *Net {
 	for _, e := range entries {
 		dirs[sandbox.ID(e.Name())] = filepath.Join(dir, "boxes", e.Name())
 	}
-	n, err := Open(slog.New(slog.NewTextHandler(t.Output(), nil)), Config{Dir: dir, Resolvers: []netip.AddrPort{netip.AddrPortFrom(resolver, 53)}, Private: private}, dirs)
+	n, err := Open(slog.New(slog.NewTextHandler(t.Output(), nil)), Config{Dir: dir,
+		Resolvers: []netip.AddrPort{netip.AddrPortFrom(resolver, 53)}, Private: private}, dirs)
 	must(t, err)
 	t.Cleanup(func() { must(t, n.Close()) })
 	return n
 }
 
-// box is a process that stands for a sandbox. Its kernel is Linux, and whoever is in it is root there
-// and has the raw link: what breaks out of gVisor's kernel has no more.
+// box is a process that stands for a sandbox. Its kernel is Linux, and whoever is in it is root
+// there and has the raw link: what breaks out of gVisor's kernel has no more.
 type box struct {
 	t    *testing.T
 	net  *Net
@@ -271,11 +278,15 @@ func (w *world) join(n *Net, id string, want sandpool.Network) *box {
 	must(t, within(b.ns, func() error {
 		eth, err := netlink.LinkByName(insideName)
 		must(t, err)
-		must(t, netlink.AddrAdd(eth, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(b.link.Addr, 32))}))
-		must(t, netlink.NeighSet(&netlink.Neigh{LinkIndex: eth.Attrs().Index, Family: unix.AF_INET, State: netlink.NUD_PERMANENT,
-			IP: b.link.Gateway.AsSlice(), HardwareAddr: b.link.GatewayHW}))
-		must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: ipNet(netip.PrefixFrom(b.link.Gateway, 32))}))
-		return netlink.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index, Gw: b.link.Gateway.AsSlice(), Dst: ipNet(netip.MustParsePrefix("0.0.0.0/0"))})
+		must(t,
+			netlink.AddrAdd(eth, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(b.link.Addr, 32))}))
+		must(t, netlink.NeighSet(&netlink.Neigh{LinkIndex: eth.Attrs().Index, Family: unix.AF_INET,
+			State: netlink.NUD_PERMANENT,
+			IP:    b.link.Gateway.AsSlice(), HardwareAddr: b.link.GatewayHW}))
+		must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index,
+			Scope: netlink.SCOPE_LINK, Dst: ipNet(netip.PrefixFrom(b.link.Gateway, 32))}))
+		return netlink.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index,
+			Gw: b.link.Gateway.AsSlice(), Dst: ipNet(netip.MustParsePrefix("0.0.0.0/0"))})
 	}))
 	return b
 }
@@ -350,10 +361,12 @@ func (b *box) resolve(name string) ([]netip.Addr, dnsmessage.RCode) {
 	return b.ask("udp4", name, dnsmessage.TypeA)
 }
 
-func (b *box) ask(network, name string, typ dnsmessage.Type) (found []netip.Addr, _ dnsmessage.RCode) {
+func (b *box) ask(network, name string,
+	typ dnsmessage.Type) (found []netip.Addr, _ dnsmessage.RCode) {
 	b.t.Helper()
 	m := dnsmessage.Message{Header: dnsmessage.Header{ID: 7, RecursionDesired: true},
-		Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName(name + "."), Type: typ, Class: dnsmessage.ClassINET}}}
+		Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName(name + "."), Type: typ,
+			Class: dnsmessage.ClassINET}}}
 	packed, err := m.Pack()
 	must(b.t, err)
 	conn, err := b.dial(network, netip.AddrPortFrom(Gateway(), 53))

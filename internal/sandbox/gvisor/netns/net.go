@@ -47,7 +47,8 @@ type Net struct {
 // Open takes over what an earlier process has left. dirs are the directories of the sandboxes that
 // there are.
 func Open(log *slog.Logger, cfg Config, dirs map[sandbox.ID]string) (*Net, error) {
-	n := &Net{log: log, cfg: cfg, ground: egress.NewGround(cfg.Private), shares: map[sandbox.ID]*share{}, byAddr: map[netip.Addr]*share{}, last: firstIndex}
+	n := &Net{log: log, cfg: cfg, ground: egress.NewGround(cfg.Private),
+		shares: map[sandbox.ID]*share{}, byAddr: map[netip.Addr]*share{}, last: firstIndex}
 	for id, dir := range dirs {
 		s, err := loadShare(id, dir)
 		if err != nil {
@@ -164,7 +165,8 @@ func (n *Net) allot(s *share) error {
 			return nil
 		}
 	}
-	return sandpool.Errorf(sandpool.Unavailable, "", "", "All %d addresses for sandboxes are taken.", maxSandboxes)
+	return sandpool.Errorf(sandpool.Unavailable, "", "",
+		"All %d addresses for sandboxes are taken.", maxSandboxes)
 }
 
 // Change makes want what a running sandbox may reach, at once and for open connections too.

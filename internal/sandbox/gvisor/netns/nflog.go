@@ -38,7 +38,8 @@ func listenRefusals(ns *os.File) (*refusals, error) {
 		return nil, err
 	}
 	mode := append(binary.BigEndian.AppendUint32(nil, snapLength), nflogCopyPacket, 0)
-	for _, a := range []netlink.Attribute{{Type: nflogCfgCommand, Data: []byte{nflogBind}}, {Type: nflogCfgMode, Data: mode}} {
+	for _, a := range []netlink.Attribute{{Type: nflogCfgCommand, Data: []byte{nflogBind}},
+		{Type: nflogCfgMode, Data: mode}} {
 		data, err := netlink.MarshalAttributes([]netlink.Attribute{a})
 		if err != nil {
 			return nil, err
@@ -98,7 +99,8 @@ func (g *gate) refusedPacket(packet []byte) {
 	}
 	from, _ := netip.AddrFromSlice(packet[offsetSource:offsetDestination])
 	to, _ := netip.AddrFromSlice(packet[offsetDestination : offsetDestination+4])
-	r := sandpool.Refusal{Time: time.Now(), Host: to.String(), Protocol: strconv.Itoa(int(packet[9]))}
+	r := sandpool.Refusal{Time: time.Now(), Host: to.String(),
+		Protocol: strconv.Itoa(int(packet[9]))}
 	switch packet[9] {
 	case unix.IPPROTO_TCP:
 		r.Protocol = "tcp"
@@ -107,7 +109,8 @@ func (g *gate) refusedPacket(packet []byte) {
 	case unix.IPPROTO_ICMP:
 		r.Protocol = "icmp"
 	}
-	if head := int(packet[0]&15) * 4; (r.Protocol == "tcp" || r.Protocol == "udp") && len(packet) >= head+4 {
+	if head := int(packet[0]&15) * 4; (r.Protocol == "tcp" || r.Protocol == "udp") &&
+		len(packet) >= head+4 {
 		r.Port = binary.BigEndian.Uint16(packet[head+offsetPort:])
 	}
 	g.Refused(from, r)

@@ -13,8 +13,8 @@ import (
 // own is the namespace of the calling thread.
 const own = "/proc/thread-self/ns/net"
 
-// within runs do on a thread in the namespace ns. The thread comes back: one that ended in a foreign
-// namespace could keep it, and the links in it, for as long as the kernel likes.
+// within runs do on a thread in the namespace ns. The thread comes back: one that ended in a
+// foreign namespace could keep it, and the links in it, for as long as the kernel likes.
 func within(ns *os.File, do func() error) error {
 	runtime.LockOSThread()
 	home, err := os.Open(own)
@@ -87,7 +87,8 @@ func openNamespace(path string) (*os.File, error) {
 
 // dropNamespace takes both away.
 func dropNamespace(path string) error {
-	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) &&
+		!errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("let go of the gateway's namespace: %w", err)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -96,12 +97,14 @@ func dropNamespace(path string) error {
 	return nil
 }
 
-// setting is a file below /proc/sys/net of the calling thread's namespace, and what is written to it.
+// setting is a file below /proc/sys/net of the calling thread's namespace, and what is written to
+// it.
 type setting struct{ path, value string }
 
 func apply(list []setting) error {
 	for _, s := range list {
-		if err := os.WriteFile(filepath.Join("/proc/sys/net", s.path), []byte(s.value), 0); err != nil {
+		if err := os.WriteFile(filepath.Join("/proc/sys/net", s.path), []byte(s.value),
+			0); err != nil {
 			return err
 		}
 	}

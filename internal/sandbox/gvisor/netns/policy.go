@@ -43,7 +43,8 @@ func (t *table) addBandwidth(p egress.Policy) (sets []*nftables.Set, err error) 
 		sets = append(sets, used)
 		burst := uint32(min(max(p.Bandwidth/2, leastBurst), math.MaxUint32))
 		t.rule(c, d.who, update(used, unix.NFT_DYNSET_OP_UPDATE,
-			&expr.Limit{Type: expr.LimitTypePktBytes, Rate: uint64(p.Bandwidth), Unit: expr.LimitTimeSecond, Burst: burst, Over: true}), drop())
+			&expr.Limit{Type: expr.LimitTypePktBytes, Rate: uint64(p.Bandwidth),
+				Unit: expr.LimitTimeSecond, Burst: burst, Over: true}), drop())
 	}
 	return sets, err
 }
@@ -67,7 +68,8 @@ func (t *table) addPolicy(p egress.Policy) (string, error) {
 		return name, errors.Join(errs...)
 	}
 	t.rule(c, state(expr.CtStateBitNEW), source(reg0),
-		update(counted, unix.NFT_DYNSET_OP_ADD, &expr.Connlimit{Count: uint32(p.Connections), Flags: expr.NFT_CONNLIMIT_F_INV}), goTo(chainRefuse))
+		update(counted, unix.NFT_DYNSET_OP_ADD, &expr.Connlimit{Count: uint32(p.Connections),
+			Flags: expr.NFT_CONNLIMIT_F_INV}), goTo(chainRefuse))
 	for _, e := range p.Denied() {
 		t.entry(c, e, chainRefuse)
 	}
@@ -76,7 +78,8 @@ func (t *table) addPolicy(p egress.Policy) (string, error) {
 			t.entry(c, e, chainPass)
 		}
 	}
-	t.rule(c, source(reg0), destination(reg1), proto(reg2), port(reg3), in(t.named), goTo(chainPass))
+	t.rule(c, source(reg0), destination(reg1), proto(reg2), port(reg3), in(t.named),
+		goTo(chainPass))
 	t.rule(c, source(reg0), destination(reg1), proto(reg2), in(t.namedAny), goTo(chainPass))
 	t.rule(c, destination(reg0), in(t.open), goTo(chainRefuse))
 	for _, e := range p.Allowed() {

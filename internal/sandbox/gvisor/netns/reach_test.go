@@ -22,17 +22,21 @@ func TestPublic(t *testing.T) {
 	defer hostNS.Close()
 	w.listen(hostNS, 80)
 
-	if got := b.reach("tcp4", netip.AddrPortFrom(public, 80)); len(got) < len(hostAddr.String()) || got[:len(hostAddr.String())] != hostAddr.String() {
+	if got := b.reach("tcp4", netip.AddrPortFrom(public, 80)); len(got) < len(hostAddr.String()) ||
+		got[:len(hostAddr.String())] != hostAddr.String() {
 		t.Errorf("a public server sees the address %q, want %s", got, hostAddr)
 	}
 	if !b.udp(public, 443) {
 		t.Error("a public server does not answer by UDP")
 	}
 	for name, to := range map[string]netip.Addr{
-		"the host": hostAddr, "the host's loopback": netip.MustParseAddr("127.0.0.1"), "the host's uplink": n.gate.up.far,
-		"the gateway's uplink": n.gate.up.near, "the gateway": Gateway(), "a private network": private, "the host's network": routerAddr,
+		"the host": hostAddr, "the host's loopback": netip.MustParseAddr("127.0.0.1"),
+		"the host's uplink":    n.gate.up.far,
+		"the gateway's uplink": n.gate.up.near, "the gateway": Gateway(),
+		"a private network": private, "the host's network": routerAddr,
 		"metadata": metadata, "Azure's host": azure, "a neighbour": neighbour.link.Addr,
-		"multicast": netip.MustParseAddr("224.0.0.1"), "broadcast": netip.MustParseAddr("255.255.255.255"), "nothing": netip.MustParseAddr("0.0.0.0"),
+		"multicast": netip.MustParseAddr("224.0.0.1"), "broadcast": netip.MustParseAddr(
+			"255.255.255.255"), "nothing": netip.MustParseAddr("0.0.0.0"),
 	} {
 		if to.IsLoopback() || to.IsUnspecified() {
 			continue // those are the sandbox itself
@@ -42,7 +46,8 @@ func TestPublic(t *testing.T) {
 		}
 	}
 	for _, port := range []uint16{53, 853} {
-		if b.tcp(public, port) || b.udp(public, port) || b.tcp(resolver, port) || b.udp(resolver, port) {
+		if b.tcp(public, port) || b.udp(public, port) || b.tcp(resolver, port) ||
+			b.udp(resolver, port) {
 			t.Errorf("port %d of a foreign resolver is reached", port)
 		}
 	}
@@ -86,20 +91,25 @@ func TestNames(t *testing.T) {
 	}{
 		{"its port", b.tcp(public, 80), true}, {"its UDP port", b.udp(public, 443), true},
 		{"another port", b.tcp(public, 443), false}, {"another UDP port", b.udp(public, 80), false},
-		{"a neighbour that has not asked", neighbour.tcp(public, 80), false}, {"another address", b.tcp(other, 80), false},
+		{"a neighbour that has not asked", neighbour.tcp(public, 80), false},
+		{"another address", b.tcp(other, 80), false},
 	} {
 		if try.got != try.want {
 			t.Errorf("%s: reached is %v", try.what, try.got)
 		}
 	}
-	if got, _ := b.resolve("cdn.example.com"); !slices.Equal(got, []netip.Addr{other}) || !b.tcp(other, 80) {
+	if got, _ := b.resolve("cdn.example.com"); !slices.Equal(got, []netip.Addr{other}) ||
+		!b.tcp(other, 80) {
 		t.Errorf("an alias is %v, or not reached", got)
 	}
 	before := len(w.questions())
 	for name, want := range map[string]dnsmessage.RCode{
-		"example.com": dnsmessage.RCodeNameError, "evil.example.org": dnsmessage.RCodeNameError, "notexample.com": dnsmessage.RCodeNameError,
-		"example.com.evil.example.org": dnsmessage.RCodeNameError, "edge.example.net": dnsmessage.RCodeNameError,
-		"secret-data.evil.example.org": dnsmessage.RCodeNameError, "localhost": dnsmessage.RCodeNameError,
+		"example.com": dnsmessage.RCodeNameError, "evil.example.org": dnsmessage.RCodeNameError,
+		"notexample.com":               dnsmessage.RCodeNameError,
+		"example.com.evil.example.org": dnsmessage.RCodeNameError,
+		"edge.example.net":             dnsmessage.RCodeNameError,
+		"secret-data.evil.example.org": dnsmessage.RCodeNameError,
+		"localhost":                    dnsmessage.RCodeNameError,
 	} {
 		if got, code := b.resolve(name); len(got) > 0 || code != want {
 			t.Errorf("%s is answered with %v, %v", name, got, code)
@@ -110,15 +120,18 @@ func TestNames(t *testing.T) {
 			t.Errorf("a question of type %v is answered with %v", typ, code)
 		}
 	}
-	for _, typ := range []dnsmessage.Type{dnsmessage.TypeAAAA, dnsmessage.TypeTXT, dnsmessage.TypeNS, dnsmessage.TypePTR} {
-		if got, code := b.ask("tcp4", "api.example.com", typ); code != dnsmessage.RCodeSuccess || len(got) > 0 {
+	for _, typ := range []dnsmessage.Type{dnsmessage.TypeAAAA, dnsmessage.TypeTXT,
+		dnsmessage.TypeNS, dnsmessage.TypePTR} {
+		if got, code := b.ask("tcp4", "api.example.com", typ); code != dnsmessage.RCodeSuccess ||
+			len(got) > 0 {
 			t.Errorf("a question of type %v is answered with %v, %v", typ, got, code)
 		}
 	}
 	if after := w.questions()[before:]; len(after) > 0 {
 		t.Errorf("names that no policy has were asked for upstream: %q", after)
 	}
-	for _, name := range []string{"inner.example.com", "alias.example.com", "meta.example.com", "host.example.com"} {
+	for _, name := range []string{"inner.example.com", "alias.example.com", "meta.example.com",
+		"host.example.com"} {
 		if got, _ := b.resolve(name); len(got) > 0 {
 			t.Errorf("%s is answered with %v", name, got)
 		}
@@ -140,16 +153,23 @@ func TestPrefixes(t *testing.T) {
 		network sandpool.Network
 		want    map[string]bool
 	}{
-		{"one address and port", enabled("93.184.216.34:80"), map[string]bool{"p80": true, "p443": false, "o80": false}},
-		{"a range of ports", enabled("93.184.216.0/24:400-500"), map[string]bool{"p80": false, "p443": true, "o80": false}},
-		{"all ports", enabled("8.0.0.0/8"), map[string]bool{"o80": true, "o443": true, "o53": false, "o853": false, "p80": false}},
-		{"a resolver's port", enabled("8.8.8.8:853"), map[string]bool{"o853": true, "o80": false}},
-		{"denied", sandpool.Network{Status: sandpool.EgressEnabled, Deny: []string{"8.8.8.0/24", "93.184.216.34:443"}},
+		{"one address and port", enabled("93.184.216.34:80"),
 			map[string]bool{"p80": true, "p443": false, "o80": false}},
-		{"denied and allowed", sandpool.Network{Status: sandpool.EgressEnabled, Allow: []string{"8.8.8.8"}, Deny: []string{"8.8.8.8:443"}},
+		{"a range of ports", enabled("93.184.216.0/24:400-500"),
+			map[string]bool{"p80": false, "p443": true, "o80": false}},
+		{"all ports", enabled("8.0.0.0/8"), map[string]bool{"o80": true, "o443": true, "o53": false,
+			"o853": false, "p80": false}},
+		{"a resolver's port", enabled("8.8.8.8:853"), map[string]bool{"o853": true, "o80": false}},
+		{"denied", sandpool.Network{Status: sandpool.EgressEnabled,
+			Deny: []string{"8.8.8.0/24", "93.184.216.34:443"}},
+			map[string]bool{"p80": true, "p443": false, "o80": false}},
+		{"denied and allowed", sandpool.Network{Status: sandpool.EgressEnabled,
+			Allow: []string{"8.8.8.8"}, Deny: []string{"8.8.8.8:443"}},
 			map[string]bool{"o80": true, "o443": false}},
-		{"everything does not name what is private", enabled("0.0.0.0/0"), map[string]bool{"p80": true, "r80": false, "m80": false}},
-		{"a private address by name", enabled("10.1.2.0/24:80"), map[string]bool{"r80": true, "r443": false, "p80": false}},
+		{"everything does not name what is private", enabled("0.0.0.0/0"),
+			map[string]bool{"p80": true, "r80": false, "m80": false}},
+		{"a private address by name", enabled("10.1.2.0/24:80"),
+			map[string]bool{"r80": true, "r443": false, "p80": false}},
 		{"nothing named is private", enabled(), map[string]bool{"r80": false, "p80": true}},
 		{"metadata cannot be named", enabled("169.254.169.254"), map[string]bool{"m80": false}},
 	} {
@@ -157,7 +177,8 @@ func TestPrefixes(t *testing.T) {
 			b := w.join(n, "box", test.network)
 			defer b.stop()
 			for key, want := range test.want {
-				to := map[byte]netip.Addr{'p': public, 'o': other, 'r': private, 'm': metadata}[key[0]]
+				to := map[byte]netip.Addr{'p': public, 'o': other, 'r': private,
+					'm': metadata}[key[0]]
 				port := map[string]uint16{"80": 80, "443": 443, "53": 53, "853": 853}[key[1:]]
 				if got := b.tcp(to, port); got != want {
 					t.Errorf("%s:%d: reached is %v", to, port, got)

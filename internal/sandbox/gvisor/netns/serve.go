@@ -120,7 +120,8 @@ func (g *gate) Open(sandbox netip.Addr, name string, list []netip.Addr, life tim
 	s.tidy(now)
 	grants := s.policy.Grants(name)
 	if len(s.learned)+len(grants)*len(list) > maxLearned {
-		return fmt.Errorf("the sandbox has %d addresses of names open, of at most %d", len(s.learned), maxLearned)
+		return fmt.Errorf("the sandbox has %d addresses of names open, of at most %d",
+			len(s.learned), maxLearned)
 	}
 	until := now.Add(life)
 	var add, had []named

@@ -70,7 +70,8 @@ func (s *share) mark() uint32 { return uint32(s.index())<<16 | uint32(s.Generati
 // hardware returns the addresses of the two ends of the pair: locally administered ones.
 func (s *share) hardware() (sandbox, gateway net.HardwareAddr) {
 	a := s.Addr.As4()
-	return net.HardwareAddr{0x02, 0x5a, 0, 1, a[2], a[3]}, net.HardwareAddr{0x02, 0x5a, 0, 0, a[2], a[3]}
+	return net.HardwareAddr{0x02, 0x5a, 0, 1, a[2], a[3]},
+		net.HardwareAddr{0x02, 0x5a, 0, 0, a[2], a[3]}
 }
 
 // setNetwork makes n the policy.

@@ -40,11 +40,13 @@ type table struct {
 
 // newTable describes the table; rebuild makes it.
 func newTable(conn *nftables.Conn, ground *egress.Ground) *table {
-	t := &table{conn: conn, ground: ground, table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet},
-		pass: map[string][]*nftables.Set{}}
+	t := &table{conn: conn, ground: ground,
+		table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet},
+		pass:  map[string][]*nftables.Set{}}
 	addr := nftables.TypeIPAddr
 	pair := nftables.MustConcatSetType(addr, addr, nftables.TypeInetProto)
-	triple := nftables.MustConcatSetType(addr, addr, nftables.TypeInetProto, nftables.TypeInetService)
+	triple := nftables.MustConcatSetType(addr, addr, nftables.TypeInetProto,
+		nftables.TypeInetService)
 	t.policy = t.set("policy", addr)
 	t.policy.IsMap, t.policy.DataType = true, nftables.TypeVerdict
 	t.marks = t.set("marks", addr)
@@ -94,8 +96,10 @@ func (t *table) rebuild(shares []*share, host []netip.Addr, keep []named) error 
 	for _, s := range []struct {
 		set  *nftables.Set
 		with []nftables.SetElement
-	}{{t.policy, nil}, {t.marks, nil}, {t.live, nil}, {t.named, nil}, {t.namedAny, nil}, {t.refused, nil}, {t.up, nil}, {t.down, nil},
-		{t.special, intervals(t.ground.Closed())}, {t.open, intervals(ranges(t.ground.Open()))}, {t.host, addresses(host)}} {
+	}{{t.policy, nil}, {t.marks, nil}, {t.live, nil}, {t.named, nil}, {t.namedAny, nil},
+		{t.refused, nil}, {t.up, nil}, {t.down, nil},
+		{t.special, intervals(t.ground.Closed())}, {t.open, intervals(ranges(t.ground.Open()))},
+		{t.host, addresses(host)}} {
 		errs = append(errs, t.conn.AddSet(s.set, nil), t.add(s.set, s.with))
 	}
 	t.rules()
@@ -108,8 +112,8 @@ func (t *table) rebuild(shares []*share, host []netip.Addr, keep []named) error 
 	return t.commit("write the gateway's rules", errs...)
 }
 
-// batchBuffer holds a transaction and the kernel's answer to each part of it: some 300 bytes for each of
-// a few hundred thousand elements.
+// batchBuffer holds a transaction and the kernel's answer to each part of it: some 300 bytes for
+// each of a few hundred thousand elements.
 const batchBuffer = 64 << 20
 
 // roomy gives a socket buffers for large transactions.
@@ -175,33 +179,43 @@ const (
 func (t *table) rules() {
 	denied := nftables.ChainPolicyDrop
 	allowed := nftables.ChainPolicyAccept
-	base := func(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority *nftables.ChainPriority, policy *nftables.ChainPolicy) *nftables.Chain {
-		return t.conn.AddChain(&nftables.Chain{Name: name, Table: t.table, Type: kind, Hooknum: hook, Priority: priority, Policy: policy})
+	base := func(name string, kind nftables.ChainType, hook *nftables.ChainHook,
+		priority *nftables.ChainPriority, policy *nftables.ChainPolicy) *nftables.Chain {
+		return t.conn.AddChain(&nftables.Chain{Name: name, Table: t.table, Type: kind,
+			Hooknum: hook, Priority: priority, Policy: policy})
 	}
 	judge, pass, refuse := t.chain(chainJudge), t.chain(chainPass), t.chain(chainRefuse)
 	t.conn.AddChain(judge)
 	t.conn.AddChain(pass)
 	t.conn.AddChain(refuse)
 	sandboxes, outside := linkPrefix, uplinkName+"\x00"
-	const established, related, fresh, invalid = expr.CtStateBitESTABLISHED, expr.CtStateBitRELATED, expr.CtStateBitNEW, expr.CtStateBitINVALID
+	const established, related, fresh, invalid = expr.CtStateBitESTABLISHED, expr.CtStateBitRELATED,
+		expr.CtStateBitNEW, expr.CtStateBitINVALID
 
-	early := base("early", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw, &allowed)
-	ipv4 := []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg0}, &expr.Cmp{Op: expr.CmpOpNeq, Register: reg0, Data: []byte{unix.NFPROTO_IPV4}}}
+	early := base("early", nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
+		nftables.ChainPriorityRaw, &allowed)
+	ipv4 := []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg0},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg0, Data: []byte{unix.NFPROTO_IPV4}}}
 	t.rule(early, from(sandboxes), ipv4, drop())
 	// A sandbox sends from its own address alone: the way back to that must be the link it came by.
-	t.rule(early, from(sandboxes), &expr.Fib{Register: reg0, FlagSADDR: true, FlagIIF: true, FlagPRESENT: true, ResultOIF: true}, equal(reg0, 0), drop())
+	t.rule(early, from(sandboxes), &expr.Fib{Register: reg0, FlagSADDR: true, FlagIIF: true,
+		FlagPRESENT: true, ResultOIF: true}, equal(reg0, 0), drop())
 
-	input := base("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter, &denied)
+	input := base("input", nftables.ChainTypeFilter, nftables.ChainHookInput,
+		nftables.ChainPriorityFilter, &denied)
 	gateway := Gateway().As4()
 	for _, p := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
-		t.rule(input, from(sandboxes), destination(reg0), equal(reg0, gateway[:]...), isProto(p), isPort(53), accept())
+		t.rule(input, from(sandboxes), destination(reg0), equal(reg0, gateway[:]...), isProto(p),
+			isPort(53), accept())
 	}
 	t.rule(input, from(sandboxes), goTo(chainRefuse))
 
-	forward := base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter, &denied)
+	forward := base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward,
+		nftables.ChainPriorityFilter, &denied)
 	mark := &expr.Ct{Key: expr.CtKeyMARK, Register: reg1}
 	t.rule(forward, from(outside), to(sandboxes), destination(reg0), verdictOf(t.down))
-	t.rule(forward, from(outside), to(sandboxes), state(established|related), destination(reg0), mark, in(t.live), accept())
+	t.rule(forward, from(outside), to(sandboxes), state(established|related), destination(reg0),
+		mark, in(t.live), accept())
 	t.rule(forward, from(sandboxes), to(outside), goTo(chainJudge))
 	t.rule(forward, from(sandboxes), goTo(chainRefuse))
 
@@ -214,14 +228,18 @@ func (t *table) rules() {
 	t.rule(judge, source(reg0), verdictOf(t.policy))
 	t.rule(judge, goTo(chainRefuse))
 
-	t.rule(pass, source(reg0), &expr.Lookup{SourceRegister: reg0, SetName: t.marks.Name, SetID: t.marks.ID, IsDestRegSet: true, DestRegister: reg1},
+	t.rule(pass, source(reg0), &expr.Lookup{SourceRegister: reg0, SetName: t.marks.Name,
+		SetID: t.marks.ID, IsDestRegSet: true, DestRegister: reg1},
 		&expr.Ct{Key: expr.CtKeyMARK, Register: reg1, SourceRegister: true}, accept())
 
 	t.rule(refuse, source(reg0), update(t.refused, unix.NFT_DYNSET_OP_UPDATE, &expr.Counter{}))
-	t.rule(refuse, &expr.Limit{Type: expr.LimitTypePkts, Rate: 100, Unit: expr.LimitTimeSecond, Burst: 200},
-		&expr.Log{Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_SNAPLEN, Group: logGroup, Snaplen: 64})
+	t.rule(refuse, &expr.Limit{Type: expr.LimitTypePkts, Rate: 100, Unit: expr.LimitTimeSecond,
+		Burst: 200},
+		&expr.Log{Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_SNAPLEN, Group: logGroup,
+			Snaplen: 64})
 	t.rule(refuse, isProto(unix.IPPROTO_TCP), &expr.Reject{Type: unix.NFT_REJECT_TCP_RST})
-	t.rule(refuse, isProto(unix.IPPROTO_UDP), &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH})
+	t.rule(refuse, isProto(unix.IPPROTO_UDP), &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH,
+		Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH})
 	t.rule(refuse, drop())
 }
 
@@ -238,9 +256,11 @@ func (t *table) rule(c *nftables.Chain, parts ...any) {
 func (t *table) nat(own netip.Addr) {
 	accepted := nftables.ChainPolicyAccept
 	c := t.conn.AddChain(&nftables.Chain{Name: "nat", Table: t.table, Type: nftables.ChainTypeNAT,
-		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource, Policy: &accepted})
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
+		Policy: &accepted})
 	t.rule(c, to(uplinkName+"\x00"), &expr.Immediate{Register: reg0, Data: own.AsSlice()},
-		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: reg0, Random: true})
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: reg0,
+			Random: true})
 }
 
 // keyOf lines up the parts of a key, each padded to four bytes.
@@ -270,10 +290,12 @@ func (t *table) addShare(s *share) error {
 	errs := []error{
 		t.add(t.marks, []nftables.SetElement{{Key: keyOf(s.Addr), Val: keyOf(mark)}}),
 		t.add(t.live, []nftables.SetElement{{Key: keyOf(s.Addr, mark)}}),
-		t.add(t.policy, []nftables.SetElement{{Key: keyOf(s.Addr), VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}}),
+		t.add(t.policy, []nftables.SetElement{{Key: keyOf(s.Addr),
+			VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}}),
 	}
 	for _, d := range t.directions(s.policy) {
-		errs = append(errs, t.add(d.way, []nftables.SetElement{{Key: keyOf(s.Addr), VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: d.chain}}}))
+		errs = append(errs, t.add(d.way, []nftables.SetElement{{Key: keyOf(s.Addr),
+			VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: d.chain}}}))
 	}
 	return errors.Join(errs...)
 }
@@ -282,7 +304,8 @@ func (t *table) addShare(s *share) error {
 func (t *table) removeShare(s *share) error {
 	var errs []error
 	for _, d := range t.directions(s.policy) {
-		errs = append(errs, t.conn.SetDeleteElements(d.way, []nftables.SetElement{{Key: keyOf(s.Addr)}}))
+		errs = append(errs, t.conn.SetDeleteElements(d.way,
+			[]nftables.SetElement{{Key: keyOf(s.Addr)}}))
 	}
 	return errors.Join(append(errs,
 		t.conn.SetDeleteElements(t.policy, []nftables.SetElement{{Key: keyOf(s.Addr)}}),
@@ -354,7 +377,8 @@ func (t *table) forget(n named) {
 // dropCounters removes what the dynamic sets hold of a sandbox, which may be nothing.
 func (t *table) dropCounters(s *share) {
 	for _, set := range append(t.pass["policy-"+s.policy.Key()], t.refused) {
-		if err := t.conn.SetDeleteElements(set, []nftables.SetElement{{Key: keyOf(s.Addr)}}); err == nil {
+		if err := t.conn.SetDeleteElements(set,
+			[]nftables.SetElement{{Key: keyOf(s.Addr)}}); err == nil {
 			_ = t.conn.Flush()
 		}
 	}

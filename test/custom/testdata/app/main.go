@@ -47,8 +47,12 @@ func main() {
 		}
 	}
 	var count atomic.Int64
-	http.HandleFunc("/count", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, count.Add(1)) })
-	http.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+	http.HandleFunc("/count", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, count.Add(1))
+	})
+	http.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(w, r.Body)
+	})
 	http.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, strings.Join(os.Environ(), "\n"))
 	})
@@ -87,8 +91,8 @@ func main() {
 	log.Fatal(http.ListenAndServe(":8080", nil))
 }
 
-// orphans makes processes whose parents end before them, and answers with how many processes there are
-// that have ended and that nobody has reaped.
+// orphans makes processes whose parents end before them, and answers with how many processes there
+// are that have ended and that nobody has reaped.
 func orphans(w http.ResponseWriter, r *http.Request) {
 	n, _ := strconv.Atoi(r.URL.Query().Get("make"))
 	for range n {

@@ -87,8 +87,12 @@ func servePage(m *http.ServeMux) {
 	text("/page/{$}", "text/html", page)
 	text("/page/js/app.js", "text/javascript", script)
 	text("/page/style.css", "text/css", "")
-	m.HandleFunc("GET /page/api/data", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.RawQuery) })
-	m.HandleFunc("POST /page/api/form", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.FormValue("x")) })
+	m.HandleFunc("GET /page/api/data", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.URL.RawQuery)
+	})
+	m.HandleFunc("POST /page/api/form", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.FormValue("x"))
+	})
 	m.HandleFunc("GET /page/events", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		_, _ = io.WriteString(w, "data: event\n\n")
