@@ -94,7 +94,8 @@ func (s Spec) Clone() Spec {
 	s.Network.Allow, s.Network.Deny = slices.Clone(s.Network.Allow), slices.Clone(s.Network.Deny)
 	if s.Container != nil {
 		c := *s.Container
-		c.Command, c.Args, c.Env = slices.Clone(c.Command), slices.Clone(c.Args), slices.Clone(c.Env)
+		c.Command, c.Args,
+			c.Env = slices.Clone(c.Command), slices.Clone(c.Args), slices.Clone(c.Env)
 		c.Startup, c.Liveness = c.Startup.Clone(), c.Liveness.Clone()
 		s.Container = &c
 	}
@@ -113,16 +114,16 @@ type Queue struct {
 	Wait   time.Duration `json:"wait,omitempty" yaml:"wait"`     // of each, at most
 }
 
-// MCP says who may use the MCP endpoint of a code pool with a key of its own. Tokens are taken in any
-// case: they allow nothing there that they do not allow elsewhere.
+// MCP says who may use the MCP endpoint of a code pool with a key of its own. Tokens are taken in
+// any case: they allow nothing there that they do not allow elsewhere.
 type MCP struct {
 	// Enabled gives the pool a key, and KeyDisabled refuses it.
 	Enabled     bool `json:"enabled,omitempty"`
 	KeyDisabled bool `json:"keyDisabled,omitempty"`
 }
 
-// MCPKey is the name of the pool's secret that is the key of its MCP endpoint. No secret of an owner's
-// can have it.
+// MCPKey is the name of the pool's secret that is the key of its MCP endpoint. No secret of an
+// owner's can have it.
 const MCPKey = ".mcp-key"
 
 // ContainerType says what a pool's sandboxes run. The names are those of the resource type
@@ -172,7 +173,8 @@ type Network struct {
 
 // Equal reports whether n and o allow the same in the same words.
 func (n Network) Equal(o Network) bool {
-	return n.Enabled() == o.Enabled() && n.Connections == o.Connections && n.Bandwidth == o.Bandwidth &&
+	return n.Enabled() == o.Enabled() && n.Connections == o.Connections &&
+		n.Bandwidth == o.Bandwidth &&
 		slices.Equal(n.Allow, o.Allow) && slices.Equal(n.Deny, o.Deny)
 }
 

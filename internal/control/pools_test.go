@@ -36,8 +36,8 @@ func TestPutCreatesThenUpdates(t *testing.T) {
 	}
 	r = k.want(200, k.do("PUT", strings.ToUpper(pypool[:len(pypool)-6])+"PYPOOL"+version,
 		strings.Replace(azBody, ":300", ":900", 1)))
-	if r.pool.ID != pypool ||
-		*r.pool.Properties.DynamicPoolConfiguration.LifecycleConfiguration.CooldownPeriodInSeconds != 900 {
+	life := r.pool.Properties.DynamicPoolConfiguration.LifecycleConfiguration
+	if r.pool.ID != pypool || *life.CooldownPeriodInSeconds != 900 {
 		t.Errorf("after the update: %s", r.body)
 	}
 	if r.header.Get("Azure-AsyncOperation") != "" {

@@ -46,8 +46,9 @@ type poolState struct {
 }
 
 func (m *Manager) newPoolState(p sandpool.Pool) *poolState {
-	s := &poolState{pool: p, sessions: map[sandpool.Identifier]*entry{}, losses: map[sandpool.Identifier]*sandpool.Loss{},
-		prep: preparation{changed: make(chan struct{})}}
+	s := &poolState{pool: p, sessions: map[sandpool.Identifier]*entry{},
+		losses: map[sandpool.Identifier]*sandpool.Loss{},
+		prep:   preparation{changed: make(chan struct{})}}
 	m.setGuest(s)
 	return s
 }
@@ -115,7 +116,8 @@ func (m *Manager) retire(b *box, cause *sandpool.Error) {
 	}
 	now := time.Now()
 	if b.row.State == sandpool.Claimed {
-		m.events.Observe(event.Event{Name: event.SessionEnded, Pool: b.row.Pool, Sandbox: b.row.ID, Message: cause.Message, Took: now.Sub(b.row.ClaimedAt)})
+		m.events.Observe(event.Event{Name: event.SessionEnded, Pool: b.row.Pool, Sandbox: b.row.ID,
+			Message: cause.Message, Took: now.Sub(b.row.ClaimedAt)})
 	}
 	if b.pool != nil {
 		b.pool.remember(b.row)
@@ -142,7 +144,8 @@ func (m *Manager) forget(b *box) {
 	m.tellEmpty()
 }
 
-// tellRolled says that no unclaimed sandbox of an earlier revision is left, once. The caller holds mu.
+// tellRolled says that no unclaimed sandbox of an earlier revision is left, once. The caller holds
+// mu.
 func (m *Manager) tellRolled(p *poolState) {
 	if p == nil || !p.rolling || p.lost || p.pool.State == sandpool.Deleting {
 		return
@@ -173,7 +176,8 @@ func (p *poolState) tidy(identifier sandpool.Identifier) {
 
 // live returns the sandbox that serves the identifier, or nil.
 func (p *poolState) live(identifier sandpool.Identifier) *box {
-	if e := p.sessions[identifier]; e != nil && e.box != nil && e.box.row.State == sandpool.Claimed {
+	if e := p.sessions[identifier]; e != nil && e.box != nil &&
+		e.box.row.State == sandpool.Claimed {
 		return e.box
 	}
 	return nil
@@ -193,9 +197,11 @@ func (b *box) endedBy(exit sandbox.Exit) *sandpool.Error {
 		}
 		return ended("out of memory: the sandbox used more than its limit")
 	case sandbox.HostOutOfMemory:
-		return ended("the machine ran out of memory and ended this sandbox, which had not reached its own limit")
+		return ended(
+			"the machine ran out of memory and ended this sandbox, which had not reached its own limit")
 	case sandbox.Crashed:
-		return ended("the sandbox's own kernel crashed (code %d); the server's log says how", exit.Code)
+		return ended("the sandbox's own kernel crashed (code %d); the server's log says how",
+			exit.Code)
 	case sandbox.Exited:
 		return ended("the sandbox's first process exited with code %d", exit.Code)
 	case sandbox.Stopped:
@@ -267,11 +273,12 @@ func (m *Manager) setNetwork(ctx context.Context, b *box) error {
 // differs reports whether the sandbox may reach something else than its pool says, or nobody knows.
 // The caller holds Manager.mu.
 func (b *box) differs() bool {
-	return b.pool != nil && b.row.State != sandpool.Stopping && (!b.told || !b.network.Equal(b.pool.pool.Spec.Network))
+	return b.pool != nil && b.row.State != sandpool.Stopping &&
+		(!b.told || !b.network.Equal(b.pool.pool.Spec.Network))
 }
 
-// spreadNetwork tells the engine of the networks of those sandboxes that have another one than their
-// pools. What fails is tried again with the next pulse.
+// spreadNetwork tells the engine of the networks of those sandboxes that have another one than
+// their pools. What fails is tried again with the next pulse.
 func (m *Manager) spreadNetwork(ctx context.Context) {
 	m.mu.Lock()
 	var differ []*box
@@ -285,8 +292,10 @@ func (m *Manager) spreadNetwork(ctx context.Context) {
 	group.SetLimit(networkChanges)
 	for _, b := range differ {
 		group.Go(func() error {
-			if err := m.setNetwork(ctx, b); err != nil && ctx.Err() == nil && sandpool.ClassOf(err) != sandpool.Ended {
-				m.events.Observe(event.Event{Name: event.NetworkUnchanged, Pool: b.row.Pool, Sandbox: b.row.ID, Err: err})
+			if err := m.setNetwork(ctx, b); err != nil && ctx.Err() == nil &&
+				sandpool.ClassOf(err) != sandpool.Ended {
+				m.events.Observe(event.Event{Name: event.NetworkUnchanged, Pool: b.row.Pool,
+					Sandbox: b.row.ID, Err: err})
 			}
 			return nil
 		})
@@ -316,8 +325,8 @@ func (m *Manager) beginTally() {
 	})
 }
 
-// readRefusals asks the engine what the sandboxes of a pool were refused, or those of all pools. One
-// that ends meanwhile counts for nothing.
+// readRefusals asks the engine what the sandboxes of a pool were refused, or those of all pools.
+// One that ends meanwhile counts for nothing.
 func (m *Manager) readRefusals(ctx context.Context, pool string) error {
 	m.mu.Lock()
 	var boxes []*box
@@ -335,7 +344,8 @@ func (m *Manager) readRefusals(ctx context.Context, pool string) error {
 
 // counts reports whether the sandbox has a network, or had one. The caller holds mu.
 func (b *box) counts() bool {
-	return b.pool != nil && b.row.State != sandpool.Starting && (b.network.Enabled() || b.pool.pool.Spec.Network.Enabled())
+	return b.pool != nil && b.row.State != sandpool.Starting &&
+		(b.network.Enabled() || b.pool.pool.Spec.Network.Enabled())
 }
 
 // tally reads what one sandbox was refused.

@@ -22,7 +22,8 @@ type Guest struct {
 	// Template says what the pool's sandboxes are started from. It may take its time: an image is
 	// fetched for it. p.ImageDigest is what the image was the last time, if it is to be the same.
 	// Required.
-	Template func(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets) (sandbox.Template, error)
+	Template func(ctx context.Context, p sandpool.Pool,
+		secrets sandpool.Secrets) (sandbox.Template, error)
 	// Init makes a fresh sandbox unlike its siblings: an agent gets its secret and a seed, a
 	// container that was restored gets word of it. A sandbox counts as started once Init has
 	// returned. Required, because clones of a snapshot share their random state.
@@ -44,7 +45,8 @@ type Guest struct {
 func (m *Manager) setGuest(p *poolState) {
 	p.guest, p.guestErr = m.options.Guest(p.pool)
 	if p.guestErr == nil && (p.guest.Template == nil || p.guest.Init == nil) {
-		p.guestErr = errors.New("the guest has no template, or nothing that makes its clones unlike")
+		p.guestErr = errors.New(
+			"the guest has no template, or nothing that makes its clones unlike")
 	}
 }
 
@@ -69,7 +71,8 @@ func (m *Manager) beginCheck(b *box) {
 			b.failures = 0
 		default:
 			b.failures++
-			m.events.Observe(event.Event{Name: event.ProbeFailed, Pool: row.Pool, Sandbox: row.ID, Count: int64(b.failures), Err: err})
+			m.events.Observe(event.Event{Name: event.ProbeFailed, Pool: row.Pool, Sandbox: row.ID,
+				Count: int64(b.failures), Err: err})
 			if b.failures >= probe.Failures {
 				m.sick(b, err)
 			}
@@ -86,8 +89,10 @@ func (m *Manager) sick(b *box, err error) {
 		return
 	}
 	cause := ended("the sandbox did not pass its liveness check %d times in a row", b.failures)
-	m.events.Observe(event.Event{Name: event.SandboxSick, Pool: b.row.Pool, Sandbox: b.row.ID, Message: cause.Message, Err: err})
-	m.lost(b, cause, "Ready sandboxes of this pool do not live: ", &sandpool.Error{Class: cause.Class, Message: cause.Message, Err: err})
+	m.events.Observe(event.Event{Name: event.SandboxSick, Pool: b.row.Pool, Sandbox: b.row.ID,
+		Message: cause.Message, Err: err})
+	m.lost(b, cause, "Ready sandboxes of this pool do not live: ",
+		&sandpool.Error{Class: cause.Class, Message: cause.Message, Err: err})
 }
 
 // died retires a sandbox that ended by itself. The caller holds mu.
@@ -96,8 +101,10 @@ func (m *Manager) died(b *box, exit sandbox.Exit) {
 		return
 	}
 	cause := b.endedBy(exit)
-	m.events.Observe(event.Event{Name: event.SandboxEnded, Pool: b.row.Pool, Sandbox: b.row.ID, Outcome: string(exit.Reason), Message: cause.Message})
-	if b.pool != nil && b.pool.pool.Spec.Lifecycle.Type == sandpool.OnContainerExit && b.row.State == sandpool.Claimed &&
+	m.events.Observe(event.Event{Name: event.SandboxEnded, Pool: b.row.Pool, Sandbox: b.row.ID,
+		Outcome: string(exit.Reason), Message: cause.Message})
+	if b.pool != nil && b.pool.pool.Spec.Lifecycle.Type == sandpool.OnContainerExit &&
+		b.row.State == sandpool.Claimed &&
 		exit == (sandbox.Exit{Reason: sandbox.Exited}) {
 		m.retire(b, cause) // that is how its sessions end
 		return
@@ -142,8 +149,9 @@ func (p *poolState) mourn(b *box, cause *sandpool.Error, now time.Time) {
 		}
 	}
 	if len(p.losses) < maxLosses {
-		b.loss = &sandpool.Loss{Pool: p.pool.ID, Identifier: b.row.Identifier, Reason: cause.Message,
-			Until: now.Add(max(p.pool.Cooldown, p.pool.Spec.Lifecycle.MaxAlive))}
+		b.loss = &sandpool.Loss{Pool: p.pool.ID, Identifier: b.row.Identifier,
+			Reason: cause.Message,
+			Until:  now.Add(max(p.pool.Cooldown, p.pool.Spec.Lifecycle.MaxAlive))}
 		p.losses[b.row.Identifier] = b.loss
 	}
 }
@@ -193,9 +201,10 @@ func (p *poolState) tell(identifier sandpool.Identifier, now time.Time) error {
 	return ended("%s", l.Reason)
 }
 
-// Lost returns the error of class Ended that the identifier's caller has to be told once, if its session
-// was lost since its last call, and else nil. It begins no session.
-func (m *Manager) Lost(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) error {
+// Lost returns the error of class Ended that the identifier's caller has to be told once, if its
+// session was lost since its last call, and else nil. It begins no session.
+func (m *Manager) Lost(ctx context.Context, id sandpool.PoolID,
+	identifier sandpool.Identifier) error {
 	if err := m.ready(ctx); err != nil {
 		return err
 	}
@@ -220,7 +229,8 @@ func (m *Manager) beginTrial(p *poolState) bool {
 		return false
 	}
 	for _, b := range m.boxes {
-		if b.pool == p && b.row.Revision == p.pool.Revision && (b.row.State == sandpool.Ready || b.row.State == sandpool.Claimed) {
+		if b.pool == p && b.row.Revision == p.pool.Revision &&
+			(b.row.State == sandpool.Ready || b.row.State == sandpool.Claimed) {
 			return false
 		}
 	}
@@ -233,7 +243,8 @@ func (m *Manager) endTrial(p *poolState) {
 		return
 	}
 	p.trial = false
-	p.pool.State, p.pool.Problem, p.pool.Cause, p.unsaved = sandpool.Succeeded, p.prep.note, p.prep.cause, true
+	p.pool.State, p.pool.Problem, p.pool.Cause,
+		p.unsaved = sandpool.Succeeded, p.prep.note, p.prep.cause, true
 	m.events.Observe(event.Event{Name: event.PoolReady, Pool: p.pool.ID})
 }
 
@@ -245,7 +256,8 @@ func (m *Manager) failTrial(p *poolState, err error) {
 	p.pool.State, p.unsaved = sandpool.Failed, true
 	p.blame("The pool's sandboxes do not start: ", err)
 	reason, _ := sandbox.Reason(err)
-	m.events.Observe(event.Event{Name: event.PoolFailed, Pool: p.pool.ID, Message: reason, Err: err, Retry: p.backoff.next()})
+	m.events.Observe(event.Event{Name: event.PoolFailed, Pool: p.pool.ID, Message: reason, Err: err,
+		Retry: p.backoff.next()})
 }
 
 // expires is when a session ends at the latest by itself; zero means that nothing is known.
@@ -261,7 +273,9 @@ func (p *poolState) expires(b *box, used time.Time) time.Time {
 
 // view is b for a plan. The caller holds Manager.mu.
 func (b *box) view() plan.Sandbox {
-	return plan.Sandbox{ID: b.row.ID, State: b.row.State, Revision: b.row.Revision, Session: b.row.Identifier != "",
-		Leases: b.leases, Used: b.used, Claimed: b.row.ClaimedAt, Since: b.since, Busy: b.starting || b.stopping,
+	return plan.Sandbox{ID: b.row.ID, State: b.row.State, Revision: b.row.Revision,
+		Session: b.row.Identifier != "",
+		Leases:  b.leases, Used: b.used, Claimed: b.row.ClaimedAt, Since: b.since,
+		Busy:    b.starting || b.stopping,
 		RetryAt: b.backoff.next(), Checking: b.checking, CheckAt: b.checkAt}
 }

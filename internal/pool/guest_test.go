@@ -29,7 +29,8 @@ func container(ready, most int) sandpool.Pool {
 // booting makes every sandbox of a guest boot.
 func booting(g pool.Guest) pool.Guest {
 	plain := g.Template
-	g.Template = func(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets) (sandbox.Template, error) {
+	g.Template = func(ctx context.Context, p sandpool.Pool,
+		secrets sandpool.Secrets) (sandbox.Template, error) {
 		t, err := plain(ctx, p, secrets)
 		t.Start = sandbox.Boot
 		return t, err
@@ -94,8 +95,8 @@ func TestCodeSessionIsLost(t *testing.T) {
 	})
 }
 
-// What ended a session is told after a restart of the server as before it, once, whenever the server
-// ends in between.
+// What ended a session is told after a restart of the server as before it, once, whenever the
+// server ends in between.
 func TestLossIsToldAfterARestart(t *testing.T) {
 	within(t, func(w *world) {
 		w.put(spec(1, 10))
@@ -143,7 +144,8 @@ func TestLossIsForgotten(t *testing.T) {
 	})
 }
 
-// A server that is killed before it could write anything down knows at least that a session is gone.
+// A server that is killed before it could write anything down knows at least that a session is
+// gone.
 func TestLossOfAKilledServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWalk(t)
@@ -160,7 +162,8 @@ func TestLossOfAKilledServer(t *testing.T) {
 		w.begin()
 		for _, want := range []sandpool.Class{sandpool.Ended, sandpool.Internal} {
 			l, err := w.manager.Acquire(t.Context(), python, "user-1")
-			if got := sandpool.ClassOf(err); got != want || (err == nil) != (want == sandpool.Internal) {
+			if got := sandpool.ClassOf(err); got != want ||
+				(err == nil) != (want == sandpool.Internal) {
 				t.Errorf("Acquire: %v, want class %s", err, want)
 			}
 			if err == nil {
@@ -181,7 +184,10 @@ func TestLossUnderUnattendedWork(t *testing.T) {
 	within(t, func(w *world) {
 		w.put(spec(1, 10))
 		for _, ask := range []func(id sandpool.Identifier) error{
-			func(id sandpool.Identifier) error { _, err := w.Acquire(w.Context(), python, id); return err },
+			func(id sandpool.Identifier) error {
+				_, err := w.Acquire(w.Context(), python, id)
+				return err
+			},
 			func(id sandpool.Identifier) error { return w.Lost(w.Context(), python, id) },
 		} {
 			l := w.acquire("user-1", sandpool.ClaimReady)
@@ -251,7 +257,8 @@ func TestLiveness(t *testing.T) {
 		var sick, asked atomic.Value
 		sick.Store(sandpool.SandboxID(""))
 		asked.Store([]sandpool.SandboxID(nil))
-		w.guest.Liveness = &sandpool.Probe{Delay: 20 * time.Second, Period: 10 * time.Second, Failures: 3}
+		w.guest.Liveness = &sandpool.Probe{Delay: 20 * time.Second, Period: 10 * time.Second,
+			Failures: 3}
 		w.guest.Alive = func(ctx context.Context, s sandpool.Sandbox, dial pool.Dialer) error {
 			ids, _ := asked.Load().([]sandpool.SandboxID)
 			asked.Store(append(slices.Clone(ids), s.ID))
@@ -306,7 +313,8 @@ func TestLiveness(t *testing.T) {
 // Containers that crash as soon as they are ready are replaced slower and slower.
 func TestCrashLoop(t *testing.T) {
 	within(t, func(w *world) {
-		w.fake.Order(sandboxtest.Start, -1, sandboxtest.Fault{Exit: &sandbox.Exit{Reason: sandbox.Exited, Code: 1}})
+		w.fake.Order(sandboxtest.Start, -1,
+			sandboxtest.Fault{Exit: &sandbox.Exit{Reason: sandbox.Exited, Code: 1}})
 		w.put(container(3, 5))
 		w.pass(5 * time.Minute)
 		if n := w.fake.Count(sandboxtest.Start); n < 5 || n > 20 {
@@ -330,7 +338,8 @@ func TestTrial(t *testing.T) {
 		w.guest = booting(w.guest)
 		bad := errors.New("the container exits at once")
 		w.fake.Order(sandboxtest.Start, 3, sandboxtest.Fault{Err: bad, After: time.Second})
-		if got, err := w.Put(w.Context(), container(0, 5), nil); err != nil || got.State != sandpool.InProgress {
+		if got, err := w.Put(w.Context(), container(0, 5), nil); err != nil ||
+			got.State != sandpool.InProgress {
 			w.Fatalf("Put = %+v, %v", got, err)
 		}
 		w.pass(500 * time.Millisecond)
@@ -359,15 +368,18 @@ func TestTrial(t *testing.T) {
 func TestBootInstead(t *testing.T) {
 	within(t, func(w *world) {
 		w.guest.BootInstead = true
-		w.fake.Order(sandboxtest.Prepare, 1, sandboxtest.Fault{Err: errors.New("it holds a device")})
+		w.fake.Order(sandboxtest.Prepare,
+			1, sandboxtest.Fault{Err: errors.New("it holds a device")})
 		w.put(container(1, 5))
 		p := w.pool()
-		if p.State != sandpool.Succeeded || !strings.Contains(p.Problem, "it holds a device") || !strings.Contains(p.Problem, "booted") {
+		if p.State != sandpool.Succeeded || !strings.Contains(p.Problem, "it holds a device") ||
+			!strings.Contains(p.Problem, "booted") {
 			w.Errorf("the pool is %s: %q", p.State, p.Problem)
 		}
 		w.wantCounts(1, 0, 0, 0)
 		w.guest.BootInstead = false
-		w.fake.Order(sandboxtest.Prepare, 1, sandboxtest.Fault{Err: errors.New("it holds a device")})
+		w.fake.Order(sandboxtest.Prepare,
+			1, sandboxtest.Fault{Err: errors.New("it holds a device")})
 		next := container(1, 5)
 		next.Spec.Image = "next"
 		w.put(next)
@@ -393,7 +405,8 @@ func TestGuestRefused(t *testing.T) {
 		p := spec(1, 5)
 		p.Spec.Image = "bad"
 		w.put(p)
-		if p := w.pool(); p.State != sandpool.Failed || !strings.Contains(p.Problem, refused.Error()) {
+		if p := w.pool(); p.State != sandpool.Failed ||
+			!strings.Contains(p.Problem, refused.Error()) {
 			w.Errorf("the pool is %s: %q", p.State, p.Problem)
 		}
 		_, err := w.Acquire(w.Context(), python, "user-1")
@@ -412,7 +425,8 @@ func TestGrace(t *testing.T) {
 		const grace = 3 * time.Minute // longer than an attempt to stop may take otherwise
 		plain := w.guest.Template
 		w.guest.Grace = grace
-		w.guest.Template = func(ctx context.Context, p sandpool.Pool, s sandpool.Secrets) (sandbox.Template, error) {
+		w.guest.Template = func(ctx context.Context, p sandpool.Pool,
+			s sandpool.Secrets) (sandbox.Template, error) {
 			t, err := plain(ctx, p, s)
 			t.Grace, t.StopSignal, t.Env = grace, "SIGTERM", append(t.Env, "GUEST_SIGNALS=deaf")
 			return t, err
@@ -429,7 +443,8 @@ func TestGrace(t *testing.T) {
 		w.pass(2 * time.Minute)
 		w.settle()
 		if s, err := w.Status(w.Context(), python); err != nil || s.Stopping != sessions {
-			w.Errorf("%v after their stop: %+v, %v; want %d that still have time", time.Since(began), s, err, sessions)
+			w.Errorf("%v after their stop: %+v, %v; want %d that still have time",
+				time.Since(began), s, err, sessions)
 		}
 		w.pass(2 * time.Minute)
 		w.settle()

@@ -23,7 +23,8 @@ import (
 //
 // secrets become the pool's only ones; one without a value keeps the value that the pool has
 // under its name, and nil keeps all of them. Spec.Secrets of want is not looked at.
-func (m *Manager) Put(ctx context.Context, want sandpool.Pool, secrets sandpool.Secrets) (sandpool.Pool, error) {
+func (m *Manager) Put(ctx context.Context, want sandpool.Pool,
+	secrets sandpool.Secrets) (sandpool.Pool, error) {
 	if err := checkPool(want); err != nil {
 		return sandpool.Pool{}, err
 	}
@@ -38,7 +39,8 @@ func (m *Manager) Put(ctx context.Context, want sandpool.Pool, secrets sandpool.
 }
 
 // put is Put without what it brings about.
-func (m *Manager) put(ctx context.Context, want sandpool.Pool, secrets sandpool.Secrets) (sandpool.Pool, error) {
+func (m *Manager) put(ctx context.Context, want sandpool.Pool,
+	secrets sandpool.Secrets) (sandpool.Pool, error) {
 	m.rows.Lock()
 	defer m.rows.Unlock()
 	secrets, versions, err := m.mergeSecrets(ctx, want.ID, secrets)
@@ -70,7 +72,8 @@ func (m *Manager) put(ctx context.Context, want sandpool.Pool, secrets sandpool.
 }
 
 // write puts the row of a pool that this Manager owns, or of a new one.
-func (m *Manager) write(ctx context.Context, next sandpool.Pool, secrets sandpool.Secrets) (epoch int64, err error) {
+func (m *Manager) write(ctx context.Context, next sandpool.Pool,
+	secrets sandpool.Secrets) (epoch int64, err error) {
 	m.mu.Lock()
 	p := m.pools[next.ID.Key()]
 	m.mu.Unlock()
@@ -123,7 +126,8 @@ func (m *Manager) adoptPool(p *poolState, next sandpool.Pool) {
 	p.pool = next
 	p.line.FreeAll() // there may be more slots now
 	m.setGuest(p)
-	p.unsaved = next.Revision != stored.Revision || next.Template != stored.Template || next.ImageDigest != stored.ImageDigest ||
+	p.unsaved = next.Revision != stored.Revision || next.Template != stored.Template ||
+		next.ImageDigest != stored.ImageDigest ||
 		next.State != stored.State || next.Problem != stored.Problem
 	m.kick()
 }
@@ -133,11 +137,14 @@ func checkPool(p sandpool.Pool) error {
 	case p.ID.Name == "":
 		return sandpool.Errorf(sandpool.Invalid, "", "name", "A session pool needs a name.")
 	case p.MaxSessions < 1:
-		return sandpool.Errorf(sandpool.Invalid, "", "maxConcurrentSessions", "The maximum of sessions must be at least 1.")
+		return sandpool.Errorf(sandpool.Invalid, "", "maxConcurrentSessions",
+			"The maximum of sessions must be at least 1.")
 	case p.ReadySessions < 0:
-		return sandpool.Errorf(sandpool.Invalid, "", "readySessionInstances", "The number of ready sessions must not be negative.")
+		return sandpool.Errorf(sandpool.Invalid, "", "readySessionInstances",
+			"The number of ready sessions must not be negative.")
 	case p.Cooldown <= 0:
-		return sandpool.Errorf(sandpool.Invalid, "", "cooldownPeriodInSeconds", "The cooldown must be longer than zero.")
+		return sandpool.Errorf(sandpool.Invalid, "", "cooldownPeriodInSeconds",
+			"The cooldown must be longer than zero.")
 	}
 	return nil
 }
@@ -145,7 +152,8 @@ func checkPool(p sandpool.Pool) error {
 // merge is want with what the pool it replaces decides. The caller holds mu.
 func (m *Manager) merge(want sandpool.Pool, now time.Time) (sandpool.Pool, error) {
 	next := want.Clone()
-	next.State, next.Problem, next.Revision, next.Template, next.ImageDigest = sandpool.InProgress, "", 1, "", ""
+	next.State, next.Problem, next.Revision, next.Template,
+		next.ImageDigest = sandpool.InProgress, "", 1, "", ""
 	next.CreatedAt, next.UpdatedAt = now, now
 	p := m.pools[want.ID.Key()]
 	if p == nil {
@@ -173,7 +181,8 @@ func (m *Manager) merge(want sandpool.Pool, now time.Time) (sandpool.Pool, error
 // renews reports whether an update has the pool's image looked up again, though nothing else of
 // its sandboxes changes: a registry's tag may mean another image by now.
 func renews(p sandpool.Pool) bool {
-	return p.Spec.Kind == sandpool.CustomContainer && p.Template != "" && !strings.Contains(p.Spec.Image, "@")
+	return p.Spec.Kind == sandpool.CustomContainer && p.Template != "" &&
+		!strings.Contains(p.Spec.Image, "@")
 }
 
 // Kind returns the kind of a pool. Unlike Pool it copies nothing: every request asks.
@@ -236,7 +245,9 @@ func (m *Manager) Pools(ctx context.Context) ([]sandpool.Pool, error) {
 			list = append(list, p)
 		}
 	}
-	slices.SortFunc(list, func(a, b sandpool.Pool) int { return cmp.Compare(a.ID.Key(), b.ID.Key()) })
+	slices.SortFunc(list, func(a, b sandpool.Pool) int {
+		return cmp.Compare(a.ID.Key(), b.ID.Key())
+	})
 	return list, nil
 }
 
@@ -283,7 +294,8 @@ func (m *Manager) Delete(ctx context.Context, id sandpool.PoolID) error {
 // caller named it.
 func BeingDeleted(id sandpool.PoolID, target string) error {
 	e := sandpool.Errorf(sandpool.Conflict, "SessionPoolIsBeingDeleted", target,
-		"The session pool %q is being deleted. Wait until it is gone, then create it again.", id.Name)
+		"The session pool %q is being deleted. Wait until it is gone, then create it again.",
+		id.Name)
 	e.RetryAfter = 2 * time.Second
 	return e
 }
@@ -291,7 +303,8 @@ func BeingDeleted(id sandpool.PoolID, target string) error {
 // mergeSecrets says what a pool's secrets become: their values, for the store, and their
 // versions, for the pool's spec. A given secret without a value keeps the one that the pool has.
 // Memory holds the versions alone; the values are read from the store when they are needed.
-func (m *Manager) mergeSecrets(ctx context.Context, id sandpool.PoolID, given sandpool.Secrets) (sandpool.Secrets, map[string]string, error) {
+func (m *Manager) mergeSecrets(ctx context.Context, id sandpool.PoolID,
+	given sandpool.Secrets) (sandpool.Secrets, map[string]string, error) {
 	m.mu.Lock()
 	var old map[string]string
 	if p := m.pools[id.Key()]; p != nil {
@@ -313,7 +326,8 @@ func (m *Manager) mergeSecrets(ctx context.Context, id sandpool.PoolID, given sa
 		value, had := stored[name]
 		switch {
 		case given[name].IsZero() && !had:
-			return nil, nil, sandpool.Errorf(sandpool.Invalid, "SecretValueMissing", "properties.secrets",
+			return nil, nil, sandpool.Errorf(sandpool.Invalid, "SecretValueMissing",
+				"properties.secrets",
 				"The secret %q has no value, and the session pool has none of this name to keep. Send its value.", name)
 		case given[name].IsZero(), had && given[name].Equal(value):
 			values[name], versions[name] = value, old[name]
@@ -337,7 +351,8 @@ func (m *Manager) secrets(ctx context.Context, p sandpool.Pool) (sandpool.Secret
 }
 
 // Secret returns a secret of a pool, without a value if there is none of this name.
-func (m *Manager) Secret(ctx context.Context, id sandpool.PoolID, name string) (sandpool.Secret, error) {
+func (m *Manager) Secret(ctx context.Context, id sandpool.PoolID,
+	name string) (sandpool.Secret, error) {
 	p, err := m.Pool(ctx, id)
 	if err != nil {
 		return sandpool.Secret{}, err
@@ -363,8 +378,8 @@ type Status struct {
 	Snapshot int64
 	// Refused counts, since the server started, the claims for which the machine had no room.
 	Refused int64
-	// Egress is what the sandboxes were refused on the network since the server started; nil if they
-	// have none.
+	// Egress is what the sandboxes were refused on the network since the server started; nil if
+	// they have none.
 	Egress *sandpool.Refusals
 	// Notice is sandpool.Pool.Notice.
 	Notice string
@@ -390,8 +405,10 @@ func (m *Manager) Status(ctx context.Context, id sandpool.PoolID) (Status, error
 	if err != nil {
 		return Status{}, err
 	}
-	s := Status{Waiting: p.line.Len(), RefillFailures: p.refills, Crashes: p.crashes, PullFailures: p.prep.pulls,
-		Refused: p.refused, Notice: m.notice(p), Snapshot: m.snapshots[p.pool.Template], Claims: map[sandpool.ClaimOutcome]int64{}}
+	s := Status{Waiting: p.line.Len(), RefillFailures: p.refills, Crashes: p.crashes,
+		PullFailures: p.prep.pulls,
+		Refused:      p.refused, Notice: m.notice(p), Snapshot: m.snapshots[p.pool.Template],
+		Claims: map[sandpool.ClaimOutcome]int64{}}
 	if p.pool.Spec.Network.Enabled() {
 		sum := p.tally.Sum()
 		s.Egress = &sum
@@ -448,7 +465,8 @@ func (m *Manager) Sandboxes(ctx context.Context, id sandpool.PoolID) ([]sandpool
 func (m *Manager) Stats(ctx context.Context, s sandpool.Sandbox) (sandbox.Stats, error) {
 	reader, ok := m.engine.(sandbox.StatsReader)
 	if !ok {
-		return sandbox.Stats{}, sandpool.Errorf(sandpool.Unsupported, "", "", "This engine does not measure sandboxes.")
+		return sandbox.Stats{}, sandpool.Errorf(sandpool.Unsupported, "", "",
+			"This engine does not measure sandboxes.")
 	}
 	return reader.Stats(ctx, handleOf(s))
 }

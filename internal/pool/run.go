@@ -115,7 +115,8 @@ func (m *Manager) act() {
 
 // look takes the snapshot. The caller holds mu.
 func (m *Manager) look() plan.Snapshot {
-	s := plan.Snapshot{Starts: m.starts.free(), Stops: m.stops, Checks: m.checks, Draining: m.draining, Room: m.room}
+	s := plan.Snapshot{Starts: m.starts.free(), Stops: m.stops, Checks: m.checks,
+		Draining: m.draining, Room: m.room}
 	views := map[*poolState][]plan.Sandbox{}
 	for _, b := range m.boxes {
 		views[b.pool] = append(views[b.pool], b.view())
@@ -140,7 +141,8 @@ func (p *poolState) view(key string, boxes []plan.Sandbox) plan.Pool {
 			claims++
 		}
 	}
-	return plan.Pool{Key: key, Pool: p.pool, Sandboxes: boxes, Claims: claims, Waiting: p.line.Waiting(), Removing: p.removing, Burst: p.burst,
+	return plan.Pool{Key: key, Pool: p.pool, Sandboxes: boxes, Claims: claims,
+		Waiting: p.line.Waiting(), Removing: p.removing, Burst: p.burst,
 		Prepared:  p.prep.done && p.prep.revision == p.pool.Revision,
 		Preparing: p.prep.running, PrepareAt: p.prep.backoff.next(), RefillAt: p.backoff.next(),
 		Size:  p.size.Within(p.limits()),

@@ -90,7 +90,8 @@ func (m *Manager) start(ctx context.Context, b *box, queue bool) error {
 			m.endTrial(b.pool)
 		}
 		m.kick()
-		m.events.Observe(event.Event{Name: event.SandboxStarted, Pool: row.Pool, Sandbox: row.ID, Took: time.Since(row.CreatedAt)})
+		m.events.Observe(event.Event{Name: event.SandboxStarted, Pool: row.Pool, Sandbox: row.ID,
+			Took: time.Since(row.CreatedAt)})
 		m.mu.Unlock()
 		return nil
 	}
@@ -105,7 +106,8 @@ func (m *Manager) start(ctx context.Context, b *box, queue bool) error {
 	defer done()
 	// Should this go wrong the next claim finds the row starting, knows better, and repeats it.
 	if err := m.markStopping(undo, b); err != nil {
-		m.events.Observe(event.Event{Name: event.SandboxUnsaved, Pool: row.Pool, Sandbox: row.ID, Err: err})
+		m.events.Observe(event.Event{Name: event.SandboxUnsaved, Pool: row.Pool,
+			Sandbox: row.ID, Err: err})
 	}
 	return startError(err)
 }
@@ -138,13 +140,15 @@ func (m *Manager) guestOf(b *box) Guest {
 
 // failed records a start that went wrong by itself, and retires the box. The caller holds mu.
 func (m *Manager) failed(ctx context.Context, b *box, err error) {
-	onPurpose := b.row.State == sandpool.Stopping || ctx.Err() != nil || errors.Is(err, errSuperseded)
+	onPurpose := b.row.State == sandpool.Stopping || ctx.Err() != nil ||
+		errors.Is(err, errSuperseded)
 	m.retire(b, ended("the sandbox did not start: %v", err))
 	if onPurpose {
 		return
 	}
 	reason, _ := sandbox.Reason(err)
-	m.events.Observe(event.Event{Name: event.SandboxNotStarted, Pool: b.row.Pool, Sandbox: b.row.ID, Message: reason, Err: err})
+	m.events.Observe(event.Event{Name: event.SandboxNotStarted, Pool: b.row.Pool, Sandbox: b.row.ID,
+		Message: reason, Err: err})
 	m.holdUp(b, "Sandboxes of this pool do not start: ", err)
 	if b.row.Revision == b.pool.pool.Revision {
 		m.failTrial(b.pool, err)
@@ -217,7 +221,8 @@ func (m *Manager) boot(ctx context.Context, b *box, queue bool) (sandpool.Sandbo
 	}
 	if recorder, ok := m.engine.(sandbox.WorkingSetRecorder); ok {
 		if err := recorder.RecordWorkingSet(ctx, prepared, h); err != nil {
-			m.events.Observe(event.Event{Name: event.SandboxSlow, Pool: row.Pool, Sandbox: row.ID, Err: err})
+			m.events.Observe(event.Event{Name: event.SandboxSlow, Pool: row.Pool,
+				Sandbox: row.ID, Err: err})
 		}
 	}
 	began, err := m.store.Started(ctx, row.ID, h.Data, time.Now(), b.pool.epoch)

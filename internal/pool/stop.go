@@ -70,14 +70,16 @@ func (m *Manager) stop(ctx context.Context, b *box, turn int) {
 	m.stops -= turn
 	b.stopping = false
 	if err == nil {
-		m.events.Observe(event.Event{Name: event.SandboxStopped, Pool: b.row.Pool, Sandbox: b.row.ID})
+		m.events.Observe(event.Event{Name: event.SandboxStopped, Pool: b.row.Pool,
+			Sandbox: b.row.ID})
 		m.forget(b)
 		m.kick()
 		return
 	}
 	b.backoff.fail(time.Now())
 	if ctx.Err() == nil {
-		m.events.Observe(event.Event{Name: event.SandboxNotStopped, Pool: b.row.Pool, Sandbox: b.row.ID, Err: err, Retry: b.backoff.next()})
+		m.events.Observe(event.Event{Name: event.SandboxNotStopped, Pool: b.row.Pool,
+			Sandbox: b.row.ID, Err: err, Retry: b.backoff.next()})
 	}
 }
 
@@ -134,7 +136,8 @@ func (m *Manager) await(ctx context.Context, b *box, h sandbox.Handle) (sandbox.
 			return exit, errors.Join(err, ctx.Err())
 		}
 		pause.fail(time.Now())
-		m.events.Observe(event.Event{Name: event.SandboxUnwatched, Pool: b.row.Pool, Sandbox: h.ID, Err: err, Retry: pause.next()})
+		m.events.Observe(event.Event{Name: event.SandboxUnwatched, Pool: b.row.Pool, Sandbox: h.ID,
+			Err: err, Retry: pause.next()})
 		timer := time.NewTimer(time.Until(pause.next()))
 		select {
 		case <-timer.C:

@@ -21,40 +21,45 @@ type claim struct {
 }
 
 // Claim implements store.Sandboxes.
-func (s *Store) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox, sandpool.ClaimOutcome, error) {
+func (s *Store) Claim(ctx context.Context,
+	r sandpool.ClaimRequest) (sandpool.Sandbox, sandpool.ClaimOutcome, error) {
 	if r.Identifier == "" {
-		return sandpool.Sandbox{}, sandpool.ClaimFull, sandpool.Errorf(sandpool.Invalid, "", "identifier", "A claim needs an identifier.")
+		return sandpool.Sandbox{}, sandpool.ClaimFull,
+			sandpool.Errorf(sandpool.Invalid, "", "identifier", "A claim needs an identifier.")
 	}
 	c, err := s.claims.Do(ctx, s.turn, claim{request: r}, s.serve)
 	if err != nil {
-		return sandpool.Sandbox{}, sandpool.ClaimFull, fmt.Errorf("claim a sandbox of pool %q: %w", r.Pool.Key(), err)
+		return sandpool.Sandbox{}, sandpool.ClaimFull,
+			fmt.Errorf("claim a sandbox of pool %q: %w", r.Pool.Key(), err)
 	}
 	return c.box, c.outcome, nil
 }
 
-// serve carries claims out in one transaction. They are sent in the order of their pools, because that
-// is the order of locks; each pool's stay in the order in which they came.
+// serve carries claims out in one transaction. They are sent in the order of their pools, because
+// that is the order of locks; each pool's stay in the order in which they came.
 func (s *Store) serve(ctx context.Context, all []*burst.Call[claim]) {
 	slices.SortStableFunc(all, func(a, b *burst.Call[claim]) int {
 		return cmp.Compare(a.Value.request.Pool.Key(), b.Value.request.Pool.Key())
 	})
 	query := "SELECT c.outcome, " + sandboxColumns("(c.box)") +
 		" FROM claim($1, $2, $3, $4, $5, $6, $7, $8, $9) c LEFT JOIN pools p ON p.key = (c.box).pool"
-	err := s.retry(ctx, fmt.Sprintf("%d claims", len(all)), func(ctx context.Context, again bool) error {
-		var batch pgx.Batch
-		for _, c := range all {
-			r := &c.Value.request
-			batch.Queue(query, r.Pool.Key(), r.Epoch, r.Identifier, r.Revision, r.Max, store.Nanos(r.Now), r.NewID, r.NewSecret, again)
-		}
-		results := s.db.SendBatch(ctx, &batch)
-		for _, c := range all {
-			if err := c.Value.read(results.QueryRow(), &c.Err); err != nil {
-				_ = results.Close() // the first error says more
-				return err
+	err := s.retry(ctx, fmt.Sprintf("%d claims", len(all)),
+		func(ctx context.Context, again bool) error {
+			var batch pgx.Batch
+			for _, c := range all {
+				r := &c.Value.request
+				batch.Queue(query, r.Pool.Key(), r.Epoch, r.Identifier, r.Revision, r.Max,
+					store.Nanos(r.Now), r.NewID, r.NewSecret, again)
 			}
-		}
-		return results.Close()
-	})
+			results := s.db.SendBatch(ctx, &batch)
+			for _, c := range all {
+				if err := c.Value.read(results.QueryRow(), &c.Err); err != nil {
+					_ = results.Close() // the first error says more
+					return err
+				}
+			}
+			return results.Close()
+		})
 	if err != nil {
 		for _, c := range all {
 			c.Err = err

@@ -39,9 +39,9 @@ type Store struct {
 	patience time.Duration // how long a write is tried again
 }
 
-// Open connects to the database at an address (postgres://user@host:port/name?sslmode=verify-full, or
-// the form of libpq; the password is better in the passfile or in PGPASSWORD) and brings its schema
-// up to date. The user must own the schema, or be allowed to create it.
+// Open connects to the database at an address (postgres://user@host:port/name?sslmode=verify-full,
+// or the form of libpq; the password is better in the passfile or in PGPASSWORD) and brings its
+// schema up to date. The user must own the schema, or be allowed to create it.
 func Open(ctx context.Context, log *slog.Logger, address string) (*Store, error) {
 	if log == nil {
 		return nil, errors.New("open database: the logger is nil")
@@ -49,7 +49,8 @@ func Open(ctx context.Context, log *slog.Logger, address string) (*Store, error)
 	cfg, err := pgxpool.ParseConfig(address)
 	if err != nil {
 		// The error of pgx repeats the address without its password.
-		return nil, sandpool.Errorf(sandpool.Invalid, "", "store", "The store's address is not one of PostgreSQL: %v", err)
+		return nil, sandpool.Errorf(sandpool.Invalid, "", "store",
+			"The store's address is not one of PostgreSQL: %v", err)
 	}
 	if cfg.MaxConns = max(connections, cfg.MinConns); cfg.ConnConfig.ConnectTimeout == 0 {
 		cfg.ConnConfig.ConnectTimeout = connectTime
@@ -77,29 +78,35 @@ func Open(ctx context.Context, log *slog.Logger, address string) (*Store, error)
 	return s, nil
 }
 
-// migrate applies the migrations that the database has not seen. Servers that start at the same time
-// do it one after the other.
+// migrate applies the migrations that the database has not seen. Servers that start at the same
+// time do it one after the other.
 func migrate(ctx context.Context, db *pgxpool.Pool, schema string) error {
 	names, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {
 		return err
 	}
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtext('sandpool schema'))`); err != nil {
+		if _, err := tx.Exec(ctx,
+			`SELECT pg_advisory_xact_lock(hashtext('sandpool schema'))`); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{schema}.Sanitize()); err != nil {
+		if _, err := tx.Exec(ctx,
+			"CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{schema}.Sanitize()); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)"); err != nil {
+		if _, err := tx.Exec(ctx,
+			"CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)"); err != nil {
 			return err
 		}
 		var version int
-		if err := tx.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM schema_version").Scan(&version); err != nil {
+		if err := tx.QueryRow(ctx,
+			"SELECT coalesce(max(version), 0) FROM schema_version").Scan(&version); err != nil {
 			return fmt.Errorf("read schema version: %w", err)
 		}
 		if version > len(names) {
-			return fmt.Errorf("the schema has version %d and this program knows up to %d: run the newer sandpool", version, len(names))
+			return fmt.Errorf(
+				"the schema has version %d and this program knows up to %d: run the newer sandpool",
+				version, len(names))
 		}
 		for i, name := range names[version:] {
 			text, err := migrations.ReadFile(name)
@@ -109,7 +116,8 @@ func migrate(ctx context.Context, db *pgxpool.Pool, schema string) error {
 			if _, err := tx.Exec(ctx, string(text)); err != nil {
 				return fmt.Errorf("migration %q: %w", name, err)
 			}
-			if _, err := tx.Exec(ctx, "INSERT INTO schema_version VALUES ($1)", version+i+1); err != nil {
+			if _, err := tx.Exec(ctx, "INSERT INTO schema_version VALUES ($1)",
+				version+i+1); err != nil {
 				return fmt.Errorf("migration %q: %w", name, err)
 			}
 		}

@@ -13,28 +13,32 @@ import (
 )
 
 // Own implements store.Owners. Tried again it may pass over an epoch, which harms nobody.
-func (s *Store) Own(ctx context.Context, id sandpool.PoolID, owner string, now, until time.Time) (epoch int64, err error) {
-	err = s.retry(ctx, fmt.Sprintf("own pool %q", id.Key()), func(ctx context.Context, _ bool) error {
-		err := s.db.QueryRow(ctx, `UPDATE pools SET owner = $2, owner_until = $4, epoch = epoch + 1
+func (s *Store) Own(ctx context.Context, id sandpool.PoolID, owner string,
+	now, until time.Time) (epoch int64, err error) {
+	err = s.retry(ctx, fmt.Sprintf("own pool %q", id.Key()),
+		func(ctx context.Context, _ bool) error {
+			err := s.db.QueryRow(ctx, `UPDATE pools SET owner = $2, owner_until = $4, epoch = epoch + 1
 			WHERE key = $1 AND (owner = $2 OR owner = '' OR owner_until <= $3) RETURNING epoch`,
-			id.Key(), owner, store.Nanos(now), store.Nanos(until)).Scan(&epoch)
-		if !errors.Is(err, pgx.ErrNoRows) {
-			return err
-		}
-		var there bool
-		if err := s.db.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM pools WHERE key = $1)", id.Key()).Scan(&there); err != nil {
-			return err
-		}
-		if !there {
-			return unknownPool(id)
-		}
-		return store.NotOwner(id)
-	})
+				id.Key(), owner, store.Nanos(now), store.Nanos(until)).Scan(&epoch)
+			if !errors.Is(err, pgx.ErrNoRows) {
+				return err
+			}
+			var there bool
+			if err := s.db.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM pools WHERE key = $1)",
+				id.Key()).Scan(&there); err != nil {
+				return err
+			}
+			if !there {
+				return unknownPool(id)
+			}
+			return store.NotOwner(id)
+		})
 	return epoch, err
 }
 
 // Renew implements store.Owners.
-func (s *Store) Renew(ctx context.Context, epochs map[sandpool.PoolID]int64, until time.Time) (lost []sandpool.PoolID, err error) {
+func (s *Store) Renew(ctx context.Context, epochs map[sandpool.PoolID]int64,
+	until time.Time) (lost []sandpool.PoolID, err error) {
 	if len(epochs) == 0 {
 		return nil, nil
 	}

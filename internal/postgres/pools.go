@@ -55,72 +55,84 @@ func poolValues(p sandpool.Pool) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []any{p.ID.Key(), p.ID.Subscription, p.ID.ResourceGroup, p.ID.Name, p.Location, tags, spec,
-		p.MaxSessions, p.ReadySessions, int64(p.Cooldown), p.Revision, p.Template, p.ImageDigest, p.State, text(p.Problem),
+	return []any{p.ID.Key(), p.ID.Subscription, p.ID.ResourceGroup, p.ID.Name,
+		p.Location, tags, spec,
+		p.MaxSessions, p.ReadySessions, int64(p.Cooldown), p.Revision, p.Template, p.ImageDigest,
+		p.State, text(p.Problem),
 		store.Nanos(p.CreatedAt), store.Nanos(p.UpdatedAt)}, nil
 }
 
 // CreatePool implements store.Pools.
-func (s *Store) CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets, owner string, until time.Time) (int64, error) {
+func (s *Store) CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets,
+	owner string, until time.Time) (int64, error) {
 	values, err := poolValues(p)
 	if err != nil {
 		return 0, fmt.Errorf("write pool %q: %w", p.ID.Key(), err)
 	}
-	err = s.retry(ctx, fmt.Sprintf("write pool %q", p.ID.Key()), func(ctx context.Context, again bool) error {
-		err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, createPool, append(values, owner, store.Nanos(until))...); err != nil {
+	err = s.retry(ctx, fmt.Sprintf("write pool %q", p.ID.Key()),
+		func(ctx context.Context, again bool) error {
+			err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+				if _, err := tx.Exec(ctx, createPool,
+					append(values, owner, store.Nanos(until))...); err != nil {
+					return err
+				}
+				return replaceSecrets(ctx, tx, p.ID, secrets)
+			})
+			if !hasCode(err, uniqueViolation) {
 				return err
 			}
-			return replaceSecrets(ctx, tx, p.ID, secrets)
+			if again && s.isFirst(ctx, p, owner) {
+				return nil
+			}
+			return &sandpool.Error{Class: sandpool.Conflict,
+				Message: fmt.Sprintf("The pool %q exists.", p.ID.Name), Err: err}
 		})
-		if !hasCode(err, uniqueViolation) {
-			return err
-		}
-		if again && s.isFirst(ctx, p, owner) {
-			return nil
-		}
-		return &sandpool.Error{Class: sandpool.Conflict, Message: fmt.Sprintf("The pool %q exists.", p.ID.Name), Err: err}
-	})
 	return 1, err
 }
 
-// isFirst reports whether the pool's row is the one that an earlier try of its creation has written.
+// isFirst reports whether the pool's row is the one that an earlier try of its creation has
+// written.
 func (s *Store) isFirst(ctx context.Context, p sandpool.Pool, owner string) (is bool) {
-	err := s.db.QueryRow(ctx, "SELECT epoch = 1 AND owner = $2 AND created_at = $3 FROM pools WHERE key = $1",
+	err := s.db.QueryRow(ctx,
+		"SELECT epoch = 1 AND owner = $2 AND created_at = $3 FROM pools WHERE key = $1",
 		p.ID.Key(), owner, store.Nanos(p.CreatedAt)).Scan(&is)
 	return err == nil && is
 }
 
 // PutPool implements store.Pools.
-func (s *Store) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets, epoch int64) error {
+func (s *Store) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets,
+	epoch int64) error {
 	values, err := poolValues(p)
 	if err != nil {
 		return fmt.Errorf("write pool %q: %w", p.ID.Key(), err)
 	}
-	return s.retry(ctx, fmt.Sprintf("write pool %q", p.ID.Key()), func(ctx context.Context, _ bool) error {
-		return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
-			done, err := tx.Exec(ctx, putPool, append(values, epoch)...)
-			if err != nil {
-				return err
-			}
-			if done.RowsAffected() == 0 {
-				return store.NotOwner(p.ID)
-			}
-			if secrets == nil {
-				return nil
-			}
-			return replaceSecrets(ctx, tx, p.ID, secrets)
+	return s.retry(ctx, fmt.Sprintf("write pool %q", p.ID.Key()),
+		func(ctx context.Context, _ bool) error {
+			return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+				done, err := tx.Exec(ctx, putPool, append(values, epoch)...)
+				if err != nil {
+					return err
+				}
+				if done.RowsAffected() == 0 {
+					return store.NotOwner(p.ID)
+				}
+				if secrets == nil {
+					return nil
+				}
+				return replaceSecrets(ctx, tx, p.ID, secrets)
+			})
 		})
-	})
 }
 
 // replaceSecrets makes secrets the only ones of a pool.
-func replaceSecrets(ctx context.Context, tx pgx.Tx, id sandpool.PoolID, secrets sandpool.Secrets) error {
+func replaceSecrets(ctx context.Context, tx pgx.Tx, id sandpool.PoolID,
+	secrets sandpool.Secrets) error {
 	if _, err := tx.Exec(ctx, "DELETE FROM secrets WHERE pool = $1", id.Key()); err != nil {
 		return err
 	}
 	for _, name := range secrets.Names() {
-		if _, err := tx.Exec(ctx, putSecret, id.Key(), name, []byte(secrets[name].Reveal())); err != nil {
+		if _, err := tx.Exec(ctx, putSecret, id.Key(),
+			name, []byte(secrets[name].Reveal())); err != nil {
 			return fmt.Errorf("secret %q: %w", name, err)
 		}
 	}
@@ -147,18 +159,22 @@ func (s *Store) Secrets(ctx context.Context, id sandpool.PoolID) (sandpool.Secre
 
 // DeletePool implements store.Pools.
 func (s *Store) DeletePool(ctx context.Context, id sandpool.PoolID, epoch int64) error {
-	return s.retry(ctx, fmt.Sprintf("delete pool %q", id.Key()), func(ctx context.Context, _ bool) error {
-		done, err := s.db.Exec(ctx, "DELETE FROM pools WHERE key = $1 AND epoch = $2", id.Key(), epoch)
-		if hasCode(err, foreignKey, restricted) {
-			return &sandpool.Error{Class: sandpool.Conflict, Message: fmt.Sprintf("The pool %q still has sandboxes.", id.Name), Err: err}
-		}
-		if err != nil || done.RowsAffected() > 0 {
-			return err
-		}
-		var there bool
-		if err := s.db.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM pools WHERE key = $1)", id.Key()).Scan(&there); err != nil || !there {
-			return err
-		}
-		return store.NotOwner(id)
-	})
+	return s.retry(ctx, fmt.Sprintf("delete pool %q", id.Key()),
+		func(ctx context.Context, _ bool) error {
+			done, err := s.db.Exec(ctx, "DELETE FROM pools WHERE key = $1 AND epoch = $2",
+				id.Key(), epoch)
+			if hasCode(err, foreignKey, restricted) {
+				return &sandpool.Error{Class: sandpool.Conflict,
+					Message: fmt.Sprintf("The pool %q still has sandboxes.", id.Name), Err: err}
+			}
+			if err != nil || done.RowsAffected() > 0 {
+				return err
+			}
+			var there bool
+			if err := s.db.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM pools WHERE key = $1)",
+				id.Key()).Scan(&there); err != nil || !there {
+				return err
+			}
+			return store.NotOwner(id)
+		})
 }

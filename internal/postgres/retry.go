@@ -16,13 +16,14 @@ import (
 )
 
 const (
-	// defaultPatience is how long a write is tried again. A failover of a managed database takes longer;
-	// then callers are told to come back.
+	// defaultPatience is how long a write is tried again. A failover of a managed database takes
+	// longer; then callers are told to come back.
 	defaultPatience = 8 * time.Second
-	// oneTry bounds a single try, so that a connection that has gone silent does not hold its caller.
+	// oneTry bounds a single try, so that a connection that has gone silent does not hold its
+	// caller.
 	oneTry = 5 * time.Second
-	// firstPause is how long the first pause between two tries is at most; each next one is twice as
-	// long, up to lastPause.
+	// firstPause is how long the first pause between two tries is at most; each next one is twice
+	// as long, up to lastPause.
 	firstPause, lastPause = 10 * time.Millisecond, time.Second
 )
 
@@ -44,10 +45,11 @@ const (
 	restricted      = "23001"
 )
 
-// retry runs do until it succeeds, fails for good or patience is over. do is told whether an earlier
-// try may have been committed. It is not cut short by ctx once it has begun: nobody would know what
-// became of it.
-func (s *Store) retry(ctx context.Context, what string, do func(ctx context.Context, again bool) error) error {
+// retry runs do until it succeeds, fails for good or patience is over. do is told whether an
+// earlier try may have been committed. It is not cut short by ctx once it has begun: nobody would
+// know what became of it.
+func (s *Store) retry(ctx context.Context, what string,
+	do func(ctx context.Context, again bool) error) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -63,7 +65,8 @@ func (s *Store) retry(ctx context.Context, what string, do func(ctx context.Cont
 			return fmt.Errorf("%s: %w", what, explain(err))
 		}
 		again = again || unknown(err)
-		s.log.DebugContext(ctx, "postgres: trying again", "what", what, "pause", pause, "error", err)
+		s.log.DebugContext(ctx, "postgres: trying again", "what", what, "pause", pause,
+			"error", err)
 		wait := time.NewTimer(pause/2 + rand.N(pause/2))
 		select {
 		case <-wait.C:
@@ -79,7 +82,8 @@ func passing(err error) bool {
 	var e *pgconn.PgError
 	if errors.As(err, &e) {
 		switch e.Code {
-		case serialization, deadlock, adminShutdown, crashShutdown, cannotConnect, tooMany, readOnly, idleTimeout, lockTimeout, statementCancel:
+		case serialization, deadlock, adminShutdown, crashShutdown, cannotConnect, tooMany,
+			readOnly, idleTimeout, lockTimeout, statementCancel:
 			return true
 		}
 		return strings.HasPrefix(e.Code, "08") // connection exceptions
@@ -91,8 +95,10 @@ func passing(err error) bool {
 func broken(err error) bool {
 	var network net.Error
 	var connect *pgconn.ConnectError
-	return errors.As(err, &network) || errors.As(err, &connect) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, net.ErrClosed) || errors.Is(err, context.DeadlineExceeded) || pgconn.SafeToRetry(err) ||
+	return errors.As(err, &network) || errors.As(err, &connect) || errors.Is(err, io.EOF) ||
+		errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, context.DeadlineExceeded) ||
+		pgconn.SafeToRetry(err) ||
 		strings.Contains(err.Error(), "conn closed")
 }
 
@@ -143,7 +149,8 @@ func explain(err error) error {
 }
 
 func unavailable(err error, message string) error {
-	return &sandpool.Error{Class: sandpool.Unavailable, Message: message, RetryAfter: time.Second, Err: err}
+	return &sandpool.Error{Class: sandpool.Unavailable, Message: message,
+		RetryAfter: time.Second, Err: err}
 }
 
 // hasCode reports whether err is one of PostgreSQL's with one of the codes.

@@ -22,11 +22,12 @@ const (
 	outcomeDone    = "done"
 )
 
-// sandboxColumns are those that scanSandbox reads, of a row s of sandboxes, or of no row, and of p, its
-// pool's.
+// sandboxColumns are those that scanSandbox reads, of a row s of sandboxes, or of no row, and of p,
+// its pool's.
 func sandboxColumns(s string) string {
 	var list strings.Builder
-	for _, c := range []string{"p.subscription", "p.resource_group", "p.name", s + ".id", s + ".state", s + ".identifier", s + ".secret", s + ".reason"} {
+	for _, c := range []string{"p.subscription", "p.resource_group", "p.name", s + ".id",
+		s + ".state", s + ".identifier", s + ".secret", s + ".reason"} {
 		list.WriteString("coalesce(" + c + ", ''), ")
 	}
 	for _, c := range []string{"revision", "created_at", "claimed_at", "last_used_at"} {
@@ -37,19 +38,24 @@ func sandboxColumns(s string) string {
 
 func scanSandbox(row pgx.Row, before ...any) (b sandpool.Sandbox, err error) {
 	var created, claimed, used int64
-	err = row.Scan(append(before, &b.Pool.Subscription, &b.Pool.ResourceGroup, &b.Pool.Name, &b.ID, &b.State, &b.Identifier,
+	err = row.Scan(append(before, &b.Pool.Subscription, &b.Pool.ResourceGroup, &b.Pool.Name,
+		&b.ID, &b.State, &b.Identifier,
 		&b.Secret, &b.Reason, &b.Revision, &created, &claimed, &used, &b.Handle)...)
-	b.CreatedAt, b.ClaimedAt, b.LastUsedAt = store.TimeOf(created), store.TimeOf(claimed), store.TimeOf(used)
+	b.CreatedAt, b.ClaimedAt,
+		b.LastUsedAt = store.TimeOf(created), store.TimeOf(claimed), store.TimeOf(used)
 	return b, err
 }
 
 // Sandboxes implements store.Sandboxes.
 func (s *Store) Sandboxes(ctx context.Context) ([]sandpool.Sandbox, error) {
-	rows, err := s.db.Query(ctx, "SELECT "+sandboxColumns("s")+" FROM sandboxes s JOIN pools p ON p.key = s.pool ORDER BY s.created_at, s.number")
+	rows, err := s.db.Query(ctx, "SELECT "+sandboxColumns("s")+
+		" FROM sandboxes s JOIN pools p ON p.key = s.pool ORDER BY s.created_at, s.number")
 	if err != nil {
 		return nil, fmt.Errorf("read sandboxes: %w", explain(err))
 	}
-	boxes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (sandpool.Sandbox, error) { return scanSandbox(row) })
+	boxes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (sandpool.Sandbox, error) {
+		return scanSandbox(row)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read sandboxes: %w", explain(err))
 	}
@@ -59,20 +65,25 @@ func (s *Store) Sandboxes(ctx context.Context) ([]sandpool.Sandbox, error) {
 // Insert implements store.Sandboxes.
 func (s *Store) Insert(ctx context.Context, b sandpool.Sandbox, epoch int64) error {
 	if b.State != sandpool.Starting || b.Identifier != "" {
-		return sandpool.Errorf(sandpool.Conflict, "", "state", "The new sandbox %q is %s for identifier %q; it must be starting for nobody.", b.ID, b.State, b.Identifier)
+		return sandpool.Errorf(sandpool.Conflict, "", "state",
+			"The new sandbox %q is %s for identifier %q; it must be starting for nobody.", b.ID,
+			b.State, b.Identifier)
 	}
-	return s.retry(ctx, fmt.Sprintf("insert sandbox %q", b.ID), func(ctx context.Context, again bool) error {
-		var outcome string
-		err := s.db.QueryRow(ctx, "SELECT insert_sandbox($1, $2, $3, $4, $5, $6, $7, $8)", b.ID, b.Pool.Key(), epoch, b.Revision,
-			b.Secret, store.Nanos(b.CreatedAt), store.Nanos(b.ClaimedAt), store.Nanos(b.LastUsedAt)).Scan(&outcome)
-		if err != nil || again && outcome == outcomeExists {
-			return err
-		}
-		if outcome == outcomeUnknown {
-			return unknownPool(b.Pool)
-		}
-		return refusal(outcome, b.ID, b.Pool)
-	})
+	return s.retry(ctx, fmt.Sprintf("insert sandbox %q", b.ID),
+		func(ctx context.Context, again bool) error {
+			var outcome string
+			err := s.db.QueryRow(ctx, "SELECT insert_sandbox($1, $2, $3, $4, $5, $6, $7, $8)", b.ID,
+				b.Pool.Key(), epoch, b.Revision,
+				b.Secret, store.Nanos(b.CreatedAt), store.Nanos(b.ClaimedAt),
+				store.Nanos(b.LastUsedAt)).Scan(&outcome)
+			if err != nil || again && outcome == outcomeExists {
+				return err
+			}
+			if outcome == outcomeUnknown {
+				return unknownPool(b.Pool)
+			}
+			return refusal(outcome, b.ID, b.Pool)
+		})
 }
 
 // refusal is the error of a write that has answered outcome; nil if it was done.
@@ -91,34 +102,40 @@ func refusal(outcome string, id sandpool.SandboxID, pool sandpool.PoolID) error 
 }
 
 // Started implements store.Sandboxes.
-func (s *Store) Started(ctx context.Context, id sandpool.SandboxID, handle []byte, now time.Time, epoch int64) (b sandpool.Sandbox, err error) {
+func (s *Store) Started(ctx context.Context, id sandpool.SandboxID, handle []byte, now time.Time,
+	epoch int64) (b sandpool.Sandbox, err error) {
 	if handle == nil {
 		handle = []byte{} // an empty handle is one; NULL says that there is none
 	}
-	err = s.retry(ctx, fmt.Sprintf("record start of sandbox %q", id), func(ctx context.Context, again bool) error {
-		var outcome string
-		b, err = scanSandbox(s.db.QueryRow(ctx, "SELECT c.outcome, "+sandboxColumns("(c.box)")+
-			" FROM start_sandbox($1, $2, $3, $4, $5) c LEFT JOIN pools p ON p.key = (c.box).pool",
-			id, epoch, handle, store.Nanos(now), again), &outcome)
-		if err == nil && outcome == outcomeLate {
-			return sandpool.Errorf(sandpool.Conflict, "", "state", "The sandbox %q is %s already.", id, b.State)
-		}
-		if err != nil {
-			return err
-		}
-		return refusal(outcome, id, b.Pool)
-	})
+	err = s.retry(ctx, fmt.Sprintf("record start of sandbox %q", id),
+		func(ctx context.Context, again bool) error {
+			var outcome string
+			b, err = scanSandbox(s.db.QueryRow(ctx, "SELECT c.outcome, "+sandboxColumns("(c.box)")+
+				" FROM start_sandbox($1, $2, $3, $4, $5) c LEFT JOIN pools p ON p.key = (c.box).pool",
+				id, epoch, handle, store.Nanos(now), again), &outcome)
+			if err == nil && outcome == outcomeLate {
+				return sandpool.Errorf(sandpool.Conflict, "", "state",
+					"The sandbox %q is %s already.", id, b.State)
+			}
+			if err != nil {
+				return err
+			}
+			return refusal(outcome, id, b.Pool)
+		})
 	return b, err
 }
 
 // Stopping implements store.Sandboxes.
-func (s *Store) Stopping(ctx context.Context, id sandpool.SandboxID, reason string, epoch int64) error {
-	return s.call(ctx, fmt.Sprintf("mark sandbox %q stopping", id), id, "SELECT stop_sandbox($1, $2, $3)", id, epoch, text(reason))
+func (s *Store) Stopping(ctx context.Context, id sandpool.SandboxID, reason string,
+	epoch int64) error {
+	return s.call(ctx, fmt.Sprintf("mark sandbox %q stopping", id), id,
+		"SELECT stop_sandbox($1, $2, $3)", id, epoch, text(reason))
 }
 
 // Remove implements store.Sandboxes.
 func (s *Store) Remove(ctx context.Context, id sandpool.SandboxID, epoch int64) error {
-	err := s.call(ctx, fmt.Sprintf("remove sandbox %q", id), id, "SELECT remove_sandbox($1, $2)", id, epoch)
+	err := s.call(ctx, fmt.Sprintf("remove sandbox %q", id), id,
+		"SELECT remove_sandbox($1, $2)", id, epoch)
 	if err != nil && sandpool.ClassOf(err) == sandpool.NotFound {
 		return nil
 	}
@@ -126,7 +143,8 @@ func (s *Store) Remove(ctx context.Context, id sandpool.SandboxID, epoch int64) 
 }
 
 // call runs one of the functions that answer an outcome.
-func (s *Store) call(ctx context.Context, what string, id sandpool.SandboxID, query string, args ...any) error {
+func (s *Store) call(ctx context.Context, what string, id sandpool.SandboxID, query string,
+	args ...any) error {
 	return s.retry(ctx, what, func(ctx context.Context, _ bool) error {
 		var outcome string
 		if err := s.db.QueryRow(ctx, query, args...).Scan(&outcome); err != nil {
@@ -141,9 +159,11 @@ func (s *Store) Touch(ctx context.Context, uses []sandpool.Use) error {
 	if len(uses) == 0 {
 		return nil
 	}
-	ids, epochs, times := make([]string, 0, len(uses)), make([]int64, 0, len(uses)), make([]int64, 0, len(uses))
+	ids, epochs, times := make([]string, 0, len(uses)), make([]int64, 0, len(uses)), make([]int64,
+		0, len(uses))
 	for _, u := range uses {
-		ids, epochs, times = append(ids, string(u.ID)), append(epochs, u.Epoch), append(times, store.Nanos(u.At))
+		ids, epochs, times = append(ids, string(u.ID)), append(epochs, u.Epoch), append(times,
+			store.Nanos(u.At))
 	}
 	return s.retry(ctx, "record use of sandboxes", func(ctx context.Context, _ bool) error {
 		_, err := s.db.Exec(ctx, "SELECT touch($1, $2, $3)", ids, epochs, times)

@@ -26,7 +26,9 @@ var (
 	_ auth.TokenStore = (*postgres.Store)(nil)
 )
 
-var server = sync.OnceValues(func() (*pgtest.Server, error) { return pgtest.Start(context.Background()) })
+var server = sync.OnceValues(func() (*pgtest.Server, error) {
+	return pgtest.Start(context.Background())
+})
 
 func TestMain(m *testing.M) {
 	code := m.Run()
@@ -92,7 +94,8 @@ func TestTokens(t *testing.T) {
 		Grants: []sandpool.Grant{{Role: "admin"}}, CreatedAt: time.Unix(1, 2).UTC()}
 	two := sandpool.Token{ID: "two", Name: "Bob's", Hash: []byte(strings.Repeat("y", 32)),
 		Grants: []sandpool.Grant{{Role: "reader",
-			Scope: sandpool.Scope{Subscription: "S", ResourceGroup: "G", Pool: "N", Identifier: "a/b*", Prefix: true}}},
+			Scope: sandpool.Scope{Subscription: "S", ResourceGroup: "G", Pool: "N",
+				Identifier: "a/b*", Prefix: true}}},
 		CreatedAt: time.Unix(3, 4).UTC(), ExpiresAt: time.Unix(5, 6).UTC()}
 	for _, token := range []sandpool.Token{two, one, one} {
 		if err := s.PutToken(ctx, token); err != nil {
@@ -115,7 +118,8 @@ func TestTokens(t *testing.T) {
 			t.Errorf("Token %q that does not exist: %v", id, err)
 		}
 	}
-	if err := s.PutToken(ctx, sandpool.Token{ID: "three"}); sandpool.ClassOf(err) != sandpool.Invalid {
+	if err := s.PutToken(ctx, sandpool.Token{ID: "three"}); sandpool.ClassOf(
+		err) != sandpool.Invalid {
 		t.Errorf("PutToken without a hash: %v", err)
 	}
 }
@@ -123,17 +127,20 @@ func TestTokens(t *testing.T) {
 // TestHostileReason: what a guest makes the server write does not make the write fail.
 func TestHostileReason(t *testing.T) {
 	s, ctx := open(t, database(t)), t.Context()
-	p := sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "p"}, State: sandpool.Succeeded}
+	p := sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "p"},
+		State: sandpool.Succeeded}
 	if _, err := s.CreatePool(ctx, p, nil, "me", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Insert(ctx, sandpool.Sandbox{ID: "one", Pool: p.ID, State: sandpool.Starting}, 1); err != nil {
+	if err := s.Insert(ctx, sandpool.Sandbox{ID: "one", Pool: p.ID, State: sandpool.Starting},
+		1); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Stopping(ctx, "one", "a\x00b\xffc", 1); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := s.Sandboxes(ctx); err != nil || len(got) != 1 || got[0].Reason != "a\uFFFDb\uFFFDc" {
+	if got, err := s.Sandboxes(ctx); err != nil || len(got) != 1 ||
+		got[0].Reason != "a\uFFFDb\uFFFDc" {
 		t.Errorf("Sandboxes = %+v, %v", got, err)
 	}
 }
@@ -145,13 +152,15 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	s := running(t)
 	name := strings.TrimPrefix(strings.SplitN(newer, "?", 2)[0], "postgres:///")
-	if err := s.ExecIn(t.Context(), name, "INSERT INTO sandpool.schema_version VALUES (99)"); err != nil {
+	if err := s.ExecIn(t.Context(), name,
+		"INSERT INTO sandpool.schema_version VALUES (99)"); err != nil {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct{ address, want string }{
-		"not an address":  {"postgres://%zz", "address"},
-		"no such server":  {"postgres:///x?host=/nonexistent", "cannot be reached"},
-		"no such user":    {strings.Replace(newer, "user=sandpool", "user=nobody", 1), "user or password"},
+		"not an address": {"postgres://%zz", "address"},
+		"no such server": {"postgres:///x?host=/nonexistent", "cannot be reached"},
+		"no such user": {strings.Replace(newer, "user=sandpool", "user=nobody", 1),
+			"user or password"},
 		"no such name":    {s.Address("none"), "none"},
 		"a newer version": {newer, "run the newer sandpool"},
 	} {

@@ -60,22 +60,26 @@ func (s *Store) Token(ctx context.Context, id string) (sandpool.Token, error) {
 // PutToken inserts t or replaces the token with its id.
 func (s *Store) PutToken(ctx context.Context, t sandpool.Token) error {
 	if len(t.Hash) != sha256.Size {
-		return sandpool.Errorf(sandpool.Invalid, "", "hash", "The hash of token %q has %d bytes; SHA-256 has %d.", t.ID, len(t.Hash), sha256.Size)
+		return sandpool.Errorf(sandpool.Invalid, "", "hash",
+			"The hash of token %q has %d bytes; SHA-256 has %d.", t.ID, len(t.Hash), sha256.Size)
 	}
 	grants, err := store.GrantsText(t.Grants)
 	if err != nil {
 		return fmt.Errorf("write token %q: %w", t.ID, err)
 	}
-	return s.retry(ctx, fmt.Sprintf("write token %q", t.ID), func(ctx context.Context, _ bool) error {
-		_, err := s.db.Exec(ctx, putToken, t.ID, text(t.Name), t.Hash, grants, store.Nanos(t.CreatedAt), store.Nanos(t.ExpiresAt))
-		return err
-	})
+	return s.retry(ctx, fmt.Sprintf("write token %q", t.ID),
+		func(ctx context.Context, _ bool) error {
+			_, err := s.db.Exec(ctx, putToken, t.ID, text(t.Name), t.Hash, grants,
+				store.Nanos(t.CreatedAt), store.Nanos(t.ExpiresAt))
+			return err
+		})
 }
 
 // DeleteToken removes a token. An unknown id is not an error.
 func (s *Store) DeleteToken(ctx context.Context, id string) error {
-	return s.retry(ctx, fmt.Sprintf("delete token %q", id), func(ctx context.Context, _ bool) error {
-		_, err := s.db.Exec(ctx, "DELETE FROM tokens WHERE id = $1", text(id))
-		return err
-	})
+	return s.retry(ctx, fmt.Sprintf("delete token %q", id),
+		func(ctx context.Context, _ bool) error {
+			_, err := s.db.Exec(ctx, "DELETE FROM tokens WHERE id = $1", text(id))
+			return err
+		})
 }

@@ -169,7 +169,8 @@ var compared = []struct {
 	{name: "a body with a length",
 		request: "POST /p HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" +
 			"Content-Length: 9\r\n\r\n{\"a\":\"b\"}"},
-	{name: "an empty body with a length", request: "POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"},
+	{name: "an empty body with a length",
+		request: "POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"},
 	{name: "a body of GET", request: "GET /p HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok"},
 	{name: "a long body with a length",
 		request: "PUT /p HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n" +
@@ -195,7 +196,8 @@ var compared = []struct {
 		answer: "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nold"},
 	{name: "lines that end with LF alone", answer: "HTTP/1.1 200 OK\nContent-Length: 2\nA: b\n\nok",
 		nginx: "the same, but the peer without a proxy cannot"},
-	{name: "an answer without a type", answer: "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>"},
+	{name: "an answer without a type",
+		answer: "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>"},
 	{name: "204", answer: "HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n"},
 	{name: "304", answer: "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\nCache-Control: " +
 		"max-age=5\r\n\r\n"},

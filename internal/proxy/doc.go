@@ -38,8 +38,8 @@
 //
 //   - Authorization and the cookie that names the session, unless the pool keeps them; other keys
 //     and names of ours (X-Ms-Session-Identifier, X-Ms-Apikey, Proxy-Authorization, X-Sandpool-…);
-//   - Forwarded, X-Forwarded-…, X-Real-Ip and their like, also spelt with underscores, which CGI does
-//     not tell from hyphens: the container learns of its caller from us alone;
+//   - Forwarded, X-Forwarded-…, X-Real-Ip and their like, also spelt with underscores, which CGI
+//     does not tell from hyphens: the container learns of its caller from us alone;
 //   - Connection, what it names, and the other hop-by-hop fields of RFC 9110, section 7.6.1.
 //
 // There is no Via: nginx and others stop compressing when they see it. Of the answer's fields the

@@ -23,7 +23,8 @@ type StatsReader interface {
 	Stats(ctx context.Context, h Handle) (Stats, error)
 }
 
-// RoomReader is the optional ability to say what bounds all sandboxes together, besides the machine.
+// RoomReader is the optional ability to say what bounds all sandboxes together, besides the
+// machine.
 type RoomReader interface {
 	// Room returns what they may still take together.
 	Room(ctx context.Context) (Room, error)
@@ -102,7 +103,8 @@ func (p LogPage) Records() iter.Seq[LogRecord] {
 			if len(fields) < 4 {
 				continue
 			}
-			r := LogRecord{Time: string(fields[0]), Stream: string(fields[1]), Part: string(fields[2]) == "P",
+			r := LogRecord{Time: string(fields[0]), Stream: string(fields[1]),
+				Part: string(fields[2]) == "P",
 				Text: fields[3], Next: at}
 			if !yield(r) {
 				return
@@ -173,7 +175,8 @@ type NetworkSetter interface {
 	SetNetwork(ctx context.Context, h Handle, n sandpool.Network) error
 }
 
-// RefusalReader is the optional ability to tell what a sandbox tried to reach and was not allowed to.
+// RefusalReader is the optional ability to tell what a sandbox tried to reach and was not allowed
+// to.
 type RefusalReader interface {
 	// Refusals returns what there is since the sandbox started, or since the engine did.
 	Refusals(ctx context.Context, h Handle) (sandpool.Refusals, error)

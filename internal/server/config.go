@@ -27,7 +27,8 @@ import (
 )
 
 // hostName is a name of two labels or more.
-var hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$`)
+var hostName = regexp.MustCompile(
+	`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$`)
 
 // Config is everything an operator can set. Each field has a default; it is
 // read from a YAML file, then from the environment (SANDPOOL_ and the field's
@@ -35,11 +36,11 @@ var hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-
 type Config struct {
 	// DataDir holds everything the server keeps: store, images, snapshots, tokens.
 	DataDir string `yaml:"data_dir"`
-	// Store is the address of a PostgreSQL that keeps pools, sessions and tokens (postgres://…). Empty
-	// means a file below DataDir.
+	// Store is the address of a PostgreSQL that keeps pools, sessions and tokens (postgres://…).
+	// Empty means a file below DataDir.
 	Store string `yaml:"store"`
-	// Name tells this server from others with the same Store: the same after a restart, and no two that
-	// run at the same time. Empty means the machine's host name.
+	// Name tells this server from others with the same Store: the same after a restart, and no two
+	// that run at the same time. Empty means the machine's host name.
 	Name string `yaml:"name"`
 	// ImageDir holds the images; empty means the directory images below DataDir.
 	ImageDir string `yaml:"image_dir"`
@@ -48,8 +49,8 @@ type Config struct {
 	// PublicURL is how callers reach the API, without a trailing slash; it is
 	// the beginning of every poolManagementEndpoint. Empty means the listener's own address.
 	PublicURL string `yaml:"public_url"`
-	// EndpointSuffix gives each pool a host name of its own, {pool}.{suffix}, at which its endpoint has the root
-	// path. Empty means none: pools are reached below their path alone.
+	// EndpointSuffix gives each pool a host name of its own, {pool}.{suffix}, at which its endpoint
+	// has the root path. Empty means none: pools are reached below their path alone.
 	EndpointSuffix string `yaml:"endpoint_suffix"`
 	// TLS serves HTTPS if both files are named.
 	TLS TLS `yaml:"tls"`
@@ -57,8 +58,8 @@ type Config struct {
 	CORS CORS `yaml:"cors"`
 	// Dashboard serves pages below /ui/.
 	Dashboard bool `yaml:"dashboard"`
-	// MetricsListen is an address at which metrics are served without a token, host:port. Empty means
-	// none; with a token they are at /metrics of the API in any case.
+	// MetricsListen is an address at which metrics are served without a token, host:port. Empty
+	// means none; with a token they are at /metrics of the API in any case.
 	MetricsListen string `yaml:"metrics_listen"`
 	// Agent is the path of the sandpool-agent program; empty means beside this program.
 	Agent string `yaml:"agent"`
@@ -94,7 +95,8 @@ type CORS struct {
 // isOrigin reports whether s is an origin as browsers write it, or "*".
 func isOrigin(s string) bool {
 	u, err := url.Parse(s)
-	return s == "*" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && s == u.Scheme+"://"+u.Host
+	return s == "*" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" &&
+		s == u.Scheme+"://"+u.Host
 }
 
 // TLS names the files of a certificate chain and its key, in PEM.
@@ -183,7 +185,8 @@ func readYAML(path string, cfg *Config) error {
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	dec.KnownFields(true)
 	if err := dec.Decode(cfg); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("configuration file %q: %s", path, plain(err, slices.Sorted(maps.Keys(settings(cfg)))))
+		return fmt.Errorf("configuration file %q: %s",
+			path, plain(err, slices.Sorted(maps.Keys(settings(cfg)))))
 	}
 	return nil
 }
@@ -206,11 +209,13 @@ func applyEnv(cfg *Config, env []string) []error {
 		}
 		field, known := fields[key]
 		if !known {
-			problems = append(problems, fmt.Errorf("environment: %s is not a setting%s", key, suggest(key, slices.Sorted(maps.Keys(fields)))))
+			problems = append(problems, fmt.Errorf("environment: %s is not a setting%s", key,
+				suggest(key, slices.Sorted(maps.Keys(fields)))))
 			continue
 		}
 		if err := yaml.Unmarshal([]byte(value), field.Addr().Interface()); err != nil {
-			problems = append(problems, fmt.Errorf("environment: %s: %s", key, strings.TrimPrefix(plain(err, nil), "line 1: ")))
+			problems = append(problems, fmt.Errorf("environment: %s: %s",
+				key, strings.TrimPrefix(plain(err, nil), "line 1: ")))
 		}
 	}
 	return problems
@@ -237,7 +242,8 @@ func collect(v reflect.Value, prefix string, into map[string]reflect.Value) {
 
 // resources returns s in the units of the vocabulary.
 func (s Sandbox) resources() sandpool.Resources {
-	return sandpool.Resources{CPU: s.CPU, Memory: s.MemoryMB << 20, PIDs: s.PIDs, Disk: s.DiskMB << 20}
+	return sandpool.Resources{CPU: s.CPU, Memory: s.MemoryMB << 20, PIDs: s.PIDs,
+		Disk: s.DiskMB << 20}
 }
 
 // Images is the directory of the images.
@@ -251,7 +257,8 @@ func (c Config) Images() string {
 // engine is the configuration of the gVisor engine.
 func (c Config) engine() gvisor.Config {
 	resolvers, private := c.Network.Parsed()
-	return gvisor.Config{Resolvers: resolvers, Private: private, Root: filepath.Join(c.DataDir, "engine"), CgroupParent: c.CgroupParent, TuneHost: true}
+	return gvisor.Config{Resolvers: resolvers, Private: private,
+		Root: filepath.Join(c.DataDir, "engine"), CgroupParent: c.CgroupParent, TuneHost: true}
 }
 
 // agentProgram is the path of sandpool-agent.
@@ -274,7 +281,8 @@ func (c Config) Validate() error {
 			value = strconv.Quote(text)
 		}
 		if !ok {
-			problems = append(problems, fmt.Errorf("configuration: %s is %v; use %s", field, value, fix))
+			problems = append(problems, fmt.Errorf("configuration: %s is %v; use %s", field,
+				value, fix))
 		}
 	}
 	_, port, err := net.SplitHostPort(c.Listen)
@@ -282,48 +290,71 @@ func (c Config) Validate() error {
 	need(err == nil && perr == nil, "listen", c.Listen, "host:port, such as 127.0.0.1:8720")
 	_, port, err = net.SplitHostPort(c.MetricsListen)
 	_, perr = strconv.ParseUint(port, 10, 16)
-	need(c.MetricsListen == "" || err == nil && perr == nil, "metrics_listen", c.MetricsListen, "host:port, such as 127.0.0.1:9720, or none")
+	need(c.MetricsListen == "" || err == nil && perr == nil, "metrics_listen", c.MetricsListen,
+		"host:port, such as 127.0.0.1:9720, or none")
 	need(filepath.IsAbs(c.DataDir), "data_dir", c.DataDir, "an absolute path")
 	scheme, _, _ := strings.Cut(c.Store, ":") // the rest may hold a password
-	need(c.Store == "" || scheme == "postgres" || scheme == "postgresql", "store", "an address with another scheme",
+	need(c.Store == "" || scheme == "postgres" || scheme == "postgresql", "store",
+		"an address with another scheme",
 		"one that begins with postgres://, or none for a file below data_dir")
-	need((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls", fmt.Sprintf("%q and %q", c.TLS.Cert, c.TLS.Key), "both cert and key, or neither")
-	need(c.PublicURL == "" || strings.HasPrefix(c.PublicURL, "http://") || strings.HasPrefix(c.PublicURL, "https://"),
+	need((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls",
+		fmt.Sprintf("%q and %q", c.TLS.Cert, c.TLS.Key), "both cert and key, or neither")
+	need(c.PublicURL == "" || strings.HasPrefix(c.PublicURL, "http://") ||
+		strings.HasPrefix(c.PublicURL, "https://"),
 		"public_url", c.PublicURL, "a URL that begins with http:// or https://")
-	need(c.EndpointSuffix == "" || hostName.MatchString(c.EndpointSuffix), "endpoint_suffix", c.EndpointSuffix,
+	need(c.EndpointSuffix == "" || hostName.MatchString(c.EndpointSuffix), "endpoint_suffix",
+		c.EndpointSuffix,
 		"a host name in lower case, such as pools.example.com")
 	for _, origin := range c.CORS.Origins {
-		need(isOrigin(origin), "cors.origins", origin, `a scheme and a host, such as https://app.example.com, or "*"`)
+		need(isOrigin(origin), "cors.origins", origin,
+			`a scheme and a host, such as https://app.example.com, or "*"`)
 	}
-	need(c.FullStatus == http.StatusNotFound || c.FullStatus == http.StatusTooManyRequests, "full_status", c.FullStatus, "404 or 429")
-	need(c.OnExit == KeepSandboxes || c.OnExit == StopSandboxes, "on_exit", string(c.OnExit), "keep or stop")
-	need(c.CgroupParent != "" && filepath.IsLocal(c.CgroupParent) && filepath.Clean(c.CgroupParent) == c.CgroupParent && c.CgroupParent[0] != '.',
-		"cgroup_parent", c.CgroupParent, "a relative path without dots, such as sandpool or machine.slice/sandpool")
+	need(c.FullStatus == http.StatusNotFound || c.FullStatus == http.StatusTooManyRequests,
+		"full_status", c.FullStatus, "404 or 429")
+	need(c.OnExit == KeepSandboxes || c.OnExit == StopSandboxes, "on_exit", string(c.OnExit),
+		"keep or stop")
+	need(c.CgroupParent != "" && filepath.IsLocal(c.CgroupParent) &&
+		filepath.Clean(c.CgroupParent) == c.CgroupParent && c.CgroupParent[0] != '.',
+		"cgroup_parent", c.CgroupParent,
+		"a relative path without dots, such as sandpool or machine.slice/sandpool")
 	need(c.Starts >= 1, "starts", c.Starts, "at least 1")
 	need(c.Queue.Length >= 0 && c.Queue.Length <= 1000, "queue.length", c.Queue.Length, "0 to 1000")
-	need(c.Queue.Wait >= 0 && c.Queue.Wait <= time.Minute, "queue.wait", c.Queue.Wait, "at most 60s")
-	need((c.Queue.Length == 0) == (c.Queue.Wait == 0), "queue", fmt.Sprintf("%d callers and %s", c.Queue.Length, c.Queue.Wait), "both length and wait, or neither")
-	need(c.Limits.MinCooldown >= time.Second, "limits.min_cooldown", c.Limits.MinCooldown, "at least 1s")
+	need(c.Queue.Wait >= 0 && c.Queue.Wait <= time.Minute, "queue.wait", c.Queue.Wait,
+		"at most 60s")
+	need((c.Queue.Length == 0) == (c.Queue.Wait == 0), "queue", fmt.Sprintf("%d callers and %s",
+		c.Queue.Length, c.Queue.Wait), "both length and wait, or neither")
+	need(c.Limits.MinCooldown >= time.Second, "limits.min_cooldown", c.Limits.MinCooldown,
+		"at least 1s")
 	need(c.Limits.MaxCooldown >= c.Limits.MinCooldown, "limits.max_cooldown", c.Limits.MaxCooldown,
 		fmt.Sprintf("at least limits.min_cooldown, %s", c.Limits.MinCooldown))
 	need(c.Limits.MaxSessions >= 1, "limits.max_sessions", c.Limits.MaxSessions, "at least 1")
-	need(c.Limits.MaxExecution >= time.Second, "limits.max_execution", c.Limits.MaxExecution, "at least 1s")
-	need(c.Limits.Image.DownloadMB >= 1, "limits.image.download_mb", c.Limits.Image.DownloadMB, "at least 1")
-	need(c.Limits.Image.UnpackedMB >= 1, "limits.image.unpacked_mb", c.Limits.Image.UnpackedMB, "at least 1")
-	need(c.Limits.Image.Entries >= 1000, "limits.image.entries", c.Limits.Image.Entries, "at least 1000")
+	need(c.Limits.MaxExecution >= time.Second, "limits.max_execution", c.Limits.MaxExecution,
+		"at least 1s")
+	need(c.Limits.Image.DownloadMB >= 1, "limits.image.download_mb", c.Limits.Image.DownloadMB,
+		"at least 1")
+	need(c.Limits.Image.UnpackedMB >= 1, "limits.image.unpacked_mb", c.Limits.Image.UnpackedMB,
+		"at least 1")
+	need(c.Limits.Image.Entries >= 1000, "limits.image.entries", c.Limits.Image.Entries,
+		"at least 1000")
 	problems = append(problems, c.Network.Validate()...)
 	problems = append(problems, c.OCI().Validate()...)
 	most, one := c.Limits.Sandbox, c.Sandbox
 	need(one.CPU >= 0.1, "sandbox.cpu", one.CPU, "at least 0.1 cores")
-	need(one.MemoryMB >= 256, "sandbox.memory_mb", one.MemoryMB, "at least 256: an interpreter with its libraries takes about 150")
-	need(one.PIDs >= 128, "sandbox.pids", one.PIDs, "at least 128: the sandbox's own kernel takes about 40 threads")
+	need(one.MemoryMB >= 256, "sandbox.memory_mb", one.MemoryMB,
+		"at least 256: an interpreter with its libraries takes about 150")
+	need(one.PIDs >= 128, "sandbox.pids", one.PIDs,
+		"at least 128: the sandbox's own kernel takes about 40 threads")
 	need(one.DiskMB >= 16, "sandbox.disk_mb", one.DiskMB, "at least 16")
 	need(c.Reserve.MemoryMB >= 0, "reserve.memory_mb", c.Reserve.MemoryMB, "0 or more")
 	need(c.Reserve.DiskMB >= 0, "reserve.disk_mb", c.Reserve.DiskMB, "0 or more")
 	need(c.Reserve.Threads >= 0, "reserve.threads", c.Reserve.Threads, "0 or more")
-	need(most.CPU >= one.CPU, "limits.sandbox.cpu", most.CPU, fmt.Sprintf("at least sandbox.cpu, %v", one.CPU))
-	need(most.MemoryMB >= one.MemoryMB, "limits.sandbox.memory_mb", most.MemoryMB, fmt.Sprintf("at least sandbox.memory_mb, %d", one.MemoryMB))
-	need(most.PIDs >= one.PIDs, "limits.sandbox.pids", most.PIDs, fmt.Sprintf("at least sandbox.pids, %d", one.PIDs))
-	need(most.DiskMB >= one.DiskMB, "limits.sandbox.disk_mb", most.DiskMB, fmt.Sprintf("at least sandbox.disk_mb, %d", one.DiskMB))
+	need(most.CPU >= one.CPU, "limits.sandbox.cpu", most.CPU,
+		fmt.Sprintf("at least sandbox.cpu, %v", one.CPU))
+	need(most.MemoryMB >= one.MemoryMB, "limits.sandbox.memory_mb", most.MemoryMB,
+		fmt.Sprintf("at least sandbox.memory_mb, %d", one.MemoryMB))
+	need(most.PIDs >= one.PIDs, "limits.sandbox.pids", most.PIDs,
+		fmt.Sprintf("at least sandbox.pids, %d", one.PIDs))
+	need(most.DiskMB >= one.DiskMB, "limits.sandbox.disk_mb", most.DiskMB,
+		fmt.Sprintf("at least sandbox.disk_mb, %d", one.DiskMB))
 	return errors.Join(problems...)
 }

@@ -22,7 +22,8 @@ func Check(cfg Config) []sandbox.Requirement {
 	if err != nil {
 		program = err.Error()
 	}
-	found = append(found, checkFiles(), checkRoom(cfg), checkAgent(program), checkImage(cfg.Images()), checkTools())
+	found = append(found, checkFiles(), checkRoom(cfg), checkAgent(program),
+		checkImage(cfg.Images()), checkTools())
 	for _, r := range gvisor.CheckNetwork() {
 		r.OK = true // a server without it serves pools without a network
 		found = append(found, r)
@@ -30,8 +31,8 @@ func Check(cfg Config) []sandbox.Requirement {
 	return found
 }
 
-// enoughFiles is what the largest pool by default needs: some five descriptors for each of 600 sandboxes, a
-// dozen for each that starts, and as many again for connections.
+// enoughFiles is what the largest pool by default needs: some five descriptors for each of 600
+// sandboxes, a dozen for each that starts, and as many again for connections.
 const enoughFiles = 8192
 
 // checkFiles raises the limit, as serve does.
@@ -44,7 +45,9 @@ func checkFiles() sandbox.Requirement {
 	}
 	r.Detail = fmt.Sprintf("%d, of which %d for connections", limit, descriptor.Share(limit))
 	if limit < enoughFiles {
-		r.Fix = fmt.Sprintf("Many sandboxes need more: raise the limit to %d (ulimit -n; in a systemd unit, LimitNOFILE=).", enoughFiles)
+		r.Fix = fmt.Sprintf(
+			"Many sandboxes need more: raise the limit to %d (ulimit -n; in a systemd unit, LimitNOFILE=).",
+			enoughFiles)
 	}
 	return r
 }
@@ -56,7 +59,8 @@ func checkDir(dir string) sandbox.Requirement {
 	info, err := os.Stat(dir)
 	switch {
 	case err == nil:
-		r.OK, r.Detail = info.Mode().Perm()&0o077 == 0, fmt.Sprintf("%s, mode %04o", dir, info.Mode().Perm())
+		r.OK, r.Detail = info.Mode().Perm()&0o077 == 0, fmt.Sprintf("%s, mode %04o",
+			dir, info.Mode().Perm())
 	case !errors.Is(err, fs.ErrNotExist):
 		r.OK, r.Detail = false, err.Error()
 	}
@@ -91,10 +95,12 @@ func checkImage(dir string) sandbox.Requirement {
 
 // checkTools looks for what building an image needs.
 func checkTools() sandbox.Requirement {
-	r := sandbox.Requirement{Name: "image build", OK: true, Detail: "mmdebstrap, its tools and the archive's keys"}
+	r := sandbox.Requirement{Name: "image build", OK: true,
+		Detail: "mmdebstrap, its tools and the archive's keys"}
 	if lacking := image.Lacking(); len(lacking) > 0 {
 		list := strings.Join(lacking, " ")
-		r.Detail, r.Fix = "not installed: "+list, "Building an image needs it: apt-get install "+list
+		r.Detail, r.Fix = "not installed: "+
+			list, "Building an image needs it: apt-get install "+list
 	}
 	return r
 }

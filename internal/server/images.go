@@ -22,15 +22,16 @@ const (
 	keepUnused = 24 * time.Hour
 )
 
-// tidyImages notes what the pools use, and removes container images that nothing uses, until ctx ends.
-// In a folder that servers share nothing is removed: see container.Tidy.
+// tidyImages notes what the pools use, and removes container images that nothing uses, until ctx
+// ends. In a folder that servers share nothing is removed: see container.Tidy.
 func (s *Server) tidyImages(ctx context.Context) {
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
 	for {
 		pools, err := s.store.Pools(ctx)
 		if err == nil {
-			removed, failed := container.Tidy(s.images, s.cfg.imageUser(), s.cfg.ImageDir != "", pools, keepUnused)
+			removed, failed := container.Tidy(s.images, s.cfg.imageUser(), s.cfg.ImageDir != "",
+				pools, keepUnused)
 			for _, i := range removed {
 				s.log.Info("a container image that nothing used is removed", "image", i.Manifest,
 					"references", i.References, "bytes", i.Size)

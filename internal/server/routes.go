@@ -47,7 +47,8 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		return nil, err
 	}
 	data, err := gateway.New(log, leases{s.manager}, s.within, gateway.Options{
-		MaxTimeout: s.cfg.Limits.MaxExecution, PublicURL: s.cfg.PublicURL, Events: s.events, Idle: s.memory.free,
+		MaxTimeout: s.cfg.Limits.MaxExecution, PublicURL: s.cfg.PublicURL, Events: s.events,
+		Idle:   s.memory.free,
 		Detail: s.detail,
 	})
 	if err != nil {
@@ -67,16 +68,20 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		return nil, err
 	}
 	branch, err := endpoint.NewBranch(s.manager, respond, s.cfg.EndpointSuffix, endpoint.Parts{
-		Code: data, MCP: agents, Custom: endpoint.NewCustom(holds{s.manager}, s.proxy), Rest: respond.Normalise(mux)})
+		Code: data, MCP: agents, Custom: endpoint.NewCustom(holds{s.manager}, s.proxy),
+		Rest: respond.Normalise(mux)})
 	if err != nil {
 		return nil, err
 	}
-	isHealth := func(r *http.Request) bool { return path.Clean(r.URL.EscapedPath()) == healthPath && !branch.OwnHost(r) }
+	isHealth := func(r *http.Request) bool {
+		return path.Clean(r.URL.EscapedPath()) == healthPath && !branch.OwnHost(r)
+	}
 	clients, err := s.issuer()
 	if err != nil {
 		return nil, err
 	}
-	callers, err := auth.NewAuthenticator(auth.Options{Fail: respond.Error, Open: isHealth, Keys: branch.Keys},
+	callers, err := auth.NewAuthenticator(auth.Options{Fail: respond.Error, Open: isHealth,
+		Keys: branch.Keys},
 		s.tokens, clients, mcp.NewKeys(s.manager))
 	if err != nil {
 		return nil, err
@@ -123,12 +128,14 @@ type (
 )
 
 // Acquire implements endpoint.Pools.
-func (h holds) Acquire(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (endpoint.Lease, error) {
+func (h holds) Acquire(ctx context.Context, id sandpool.PoolID,
+	identifier sandpool.Identifier) (endpoint.Lease, error) {
 	return leases(h).Acquire(ctx, id, identifier)
 }
 
 // Acquire implements gateway.Pools.
-func (l leases) Acquire(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (gateway.Lease, error) {
+func (l leases) Acquire(ctx context.Context, id sandpool.PoolID,
+	identifier sandpool.Identifier) (gateway.Lease, error) {
 	lease, err := l.Manager.Acquire(ctx, id, identifier)
 	if err != nil {
 		return nil, err // not lease: a nil pointer in an interface is not nil
@@ -136,8 +143,8 @@ func (l leases) Acquire(ctx context.Context, id sandpool.PoolID, identifier sand
 	return lease, nil
 }
 
-// endpoint is the endpoint of a pool as the control plane shows it: that of a custom pool is a host name of
-// its own if pools have one, since its containers' pages know of no path before theirs.
+// endpoint is the endpoint of a pool as the control plane shows it: that of a custom pool is a host
+// name of its own if pools have one, since its containers' pages know of no path before theirs.
 func (s *Server) endpoint() func(sandpool.Pool, *http.Request) string {
 	if s.cfg.EndpointSuffix == "" {
 		return nil

@@ -137,8 +137,9 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if err != nil {
 		return nil, err
 	}
-	if s.containers, err = container.New(registries, container.Options{Server: cfg.imageUser(), Limits: tpl.limits,
-		Pulled: s.pulled}); err != nil {
+	if s.containers, err = container.New(registries,
+		container.Options{Server: cfg.imageUser(), Limits: tpl.limits,
+			Pulled: s.pulled}); err != nil {
 		return nil, err
 	}
 	if s.manager, err = s.newManager(tpl, s.containers, owner); err != nil {

@@ -29,7 +29,8 @@ func openState(ctx context.Context, log *slog.Logger, cfg Config) (state, error)
 	return opened(sqlite.Open(ctx, log, filepath.Join(cfg.DataDir, "sandpool.db")))
 }
 
-// opened returns no state with an error: a nil pointer in an interface is not nil, and would be closed.
+// opened returns no state with an error: a nil pointer in an interface is not nil, and would be
+// closed.
 func opened[T state](s T, err error) (state, error) {
 	if err != nil {
 		return nil, err

@@ -18,7 +18,8 @@ func TestStateThatCannotBeOpened(t *testing.T) {
 	}
 	for _, address := range []string{"", "postgres:///x?host=/nonexistent"} {
 		cfg.Store = address
-		if s, err := openState(t.Context(), slog.New(slog.DiscardHandler), cfg); err == nil || s != nil {
+		if s, err := openState(t.Context(), slog.New(slog.DiscardHandler),
+			cfg); err == nil || s != nil {
 			t.Errorf("store %q: %v, %v", address, s, err)
 		}
 	}

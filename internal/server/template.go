@@ -49,7 +49,8 @@ func newTemplates(ctx context.Context, cfg Config, images *image.Store) (*templa
 		return nil, err
 	}
 	if r := checkAgent(program); !r.OK {
-		return nil, sandpool.Errorf(sandpool.Invalid, "", "agent", "The program sandpool-agent is missing: %s. %s", r.Detail, r.Fix)
+		return nil, sandpool.Errorf(sandpool.Invalid, "", "agent",
+			"The program sandpool-agent is missing: %s. %s", r.Detail, r.Fix)
 	}
 	layer, err := packAgent(ctx, filepath.Join(cfg.DataDir, "layers"), program)
 	if err != nil {
@@ -80,16 +81,19 @@ func packAgent(ctx context.Context, dir, program string) (sandbox.Layer, error) 
 }
 
 // template implements pool.Guest.Template.
-func (t *templates) template(_ context.Context, p sandpool.Pool, _ sandpool.Secrets) (sandbox.Template, error) {
+func (t *templates) template(_ context.Context, p sandpool.Pool,
+	_ sandpool.Secrets) (sandbox.Template, error) {
 	language, ok := languages()[p.Spec.Kind]
 	if !ok {
-		return sandbox.Template{}, sandpool.Errorf(sandpool.Unsupported, "", "containerType", "This server runs no code of kind %s.", p.Spec.Kind)
+		return sandbox.Template{}, sandpool.Errorf(sandpool.Unsupported, "", "containerType",
+			"This server runs no code of kind %s.", p.Spec.Kind)
 	}
 	name := cmp.Or(p.Spec.Image, language)
 	img, err := t.images.Resolve(name)
 	if err != nil && p.Spec.Image == "" && sandpool.ClassOf(err) == sandpool.NotFound {
 		return sandbox.Template{}, sandpool.Errorf(sandpool.NotFound, "ImageNotFound", "image",
-			"There is no image %q, which pools of kind %s run in. Build it: sandpool image build %s", name, p.Spec.Kind, language)
+			"There is no image %q, which pools of kind %s run in. Build it: sandpool image build %s",
+			name, p.Spec.Kind, language)
 	}
 	if err != nil {
 		return sandbox.Template{}, fmt.Errorf("image %q: %w", name, err)
@@ -98,8 +102,9 @@ func (t *templates) template(_ context.Context, p sandpool.Pool, _ sandpool.Secr
 		Root:   sandbox.Image{Reference: name, Digest: img.Digest},
 		Layers: []sandbox.Layer{t.agent},
 		Args:   agent.Args(language),
-		Env:    []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root"},
-		Dir:    "/",
+		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+			"LANG=C.UTF-8", "HOME=/root"},
+		Dir: "/",
 
 		Capabilities: agent.Capabilities(),
 

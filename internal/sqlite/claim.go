@@ -75,7 +75,8 @@ func (s *Store) claim(ctx context.Context, r sandpool.ClaimRequest) (b sandpool.
 	switch err := row.Scan(&b.ID, &b.Revision, &b.Secret, &b.Handle, &b.Reason, &created); {
 	case err == nil:
 		b.Pool, b.State, b.Identifier = r.Pool, sandpool.Claimed, r.Identifier
-		b.CreatedAt, b.ClaimedAt, b.LastUsedAt = store.TimeOf(created), store.TimeOf(now), store.TimeOf(now)
+		b.CreatedAt, b.ClaimedAt,
+			b.LastUsedAt = store.TimeOf(created), store.TimeOf(now), store.TimeOf(now)
 		return b, sandpool.ClaimReady, nil
 	case !errors.Is(err, sql.ErrNoRows):
 		return b, sandpool.ClaimFull, err

@@ -46,7 +46,8 @@ func (s *Store) Mourn(ctx context.Context, l sandpool.Loss, now time.Time, epoch
 			if err := s.fence(ctx, l.Pool, epoch); err != nil {
 				return err
 			}
-			if _, err := s.stmts.forgetOld.ExecContext(ctx, l.Pool.Key(), store.Nanos(now)); err != nil {
+			if _, err := s.stmts.forgetOld.ExecContext(ctx, l.Pool.Key(),
+				store.Nanos(now)); err != nil {
 				return err
 			}
 			_, err := s.stmts.mourn.ExecContext(ctx, l.Pool.Key(), l.Identifier, l.Reason,

@@ -58,7 +58,8 @@ func scanSandbox(row scanner) (b sandpool.Sandbox, err error) {
 	err = row.Scan(&b.ID, &b.Pool.Subscription, &b.Pool.ResourceGroup, &b.Pool.Name, &b.Revision,
 		&b.State, &b.Identifier,
 		&b.Secret, &b.Handle, &b.Reason, &created, &claimed, &used)
-	b.CreatedAt, b.ClaimedAt, b.LastUsedAt = store.TimeOf(created), store.TimeOf(claimed), store.TimeOf(used)
+	b.CreatedAt, b.ClaimedAt,
+		b.LastUsedAt = store.TimeOf(created), store.TimeOf(claimed), store.TimeOf(used)
 	return b, err
 }
 
@@ -121,7 +122,8 @@ func (s *Store) Started(ctx context.Context, id sandpool.SandboxID, handle []byt
 	}
 	err = s.write(ctx, fmt.Sprintf("record start of sandbox %q", id),
 		func(ctx context.Context) error {
-			done, err := changed(s.stmts.started.ExecContext(ctx, handle, store.Nanos(now), id, epoch))
+			done, err := changed(s.stmts.started.ExecContext(ctx, handle,
+				store.Nanos(now), id, epoch))
 			if err != nil {
 				return err
 			}
@@ -176,7 +178,8 @@ func (s *Store) Touch(ctx context.Context, uses []sandpool.Use) error {
 	}
 	return s.write(ctx, "record use of sandboxes", func(ctx context.Context) error {
 		for _, u := range uses {
-			if _, err := s.stmts.touch.ExecContext(ctx, store.Nanos(u.At), u.ID, u.Epoch); err != nil {
+			if _, err := s.stmts.touch.ExecContext(ctx, store.Nanos(u.At),
+				u.ID, u.Epoch); err != nil {
 				return fmt.Errorf("sandbox %q: %w", u.ID, err)
 			}
 		}

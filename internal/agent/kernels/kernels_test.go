@@ -16,7 +16,8 @@ func TestTable(t *testing.T) {
 		}
 		text, err := s.Program()
 		if err != nil || text == "" || s.Rehearsal == "" || len(s.Command) == 0 {
-			t.Errorf("%s: %d bytes of program, %v, rehearsal %q, command %q", name, len(text), err, s.Rehearsal, s.Command)
+			t.Errorf("%s: %d bytes of program, %v, rehearsal %q, command %q", name, len(text),
+				err, s.Rehearsal, s.Command)
 		}
 	}
 	if _, err := Find("cobol"); err == nil || !strings.Contains(err.Error(), "python") {
@@ -44,16 +45,19 @@ func TestShellRecord(t *testing.T) {
 		{Request{Op: OpRun, ID: "8"}, "run 8 0 -", ""},
 		{Request{Op: OpRun, ID: "9", Posix: true, Input: true, Code: "x"}, "run 9 1 -pi", "x"},
 		{Request{Op: OpInit, ID: "agent", Seed: "ab"}, "init agent 2 -", "ab"},
-		{Request{Op: OpRun, ID: "1", Args: []string{"ls", "it's", ""}}, "run 1 28 -", `(exec -- 'ls' 'it'\''s' '')`},
+		{Request{Op: OpRun, ID: "1", Args: []string{"ls", "it's", ""}},
+			"run 1 28 -", `(exec -- 'ls' 'it'\''s' '')`},
 	} {
 		got, err := shellRecord(c.req)
 		want := strings.Replace(c.head, " 28 ", fmt.Sprintf(" %d ", len(c.body)), 1)
-		if err != nil || len(got) != shellHead+len(c.body) || strings.TrimRight(string(got[:shellHead]), " ") != want ||
+		if err != nil || len(got) != shellHead+len(c.body) ||
+			strings.TrimRight(string(got[:shellHead]), " ") != want ||
 			string(got[shellHead:]) != c.body {
 			t.Errorf("%+v: %q, %v; want %q and %q", c.req, got, err, want, c.body)
 		}
 	}
-	for _, r := range []Request{{Op: OpRun, Code: "a\x00b"}, {Op: OpRun, Args: []string{"a\x00"}}, {Op: OpRun, Code: "\xff"},
+	for _, r := range []Request{{Op: OpRun, Code: "a\x00b"}, {Op: OpRun, Args: []string{"a\x00"}},
+		{Op: OpRun, Code: "\xff"},
 		{Op: OpRun, ID: strings.Repeat("9", shellHead)}} {
 		if got, err := shellRecord(r); err == nil {
 			t.Errorf("%+v is written as %q", r, got)

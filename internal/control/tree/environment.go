@@ -81,7 +81,8 @@ func (t *Tree) findEnvironment(r *http.Request) (api.Environment, error) {
 		r.PathValue("resourceGroup"))
 	d, err := t.kept.Document(r.Context(), environmentKind, strings.ToLower(id))
 	switch {
-	case err != nil && sandpool.ClassOf(err) == sandpool.NotFound, err == nil && !mayRead(r, scopeOf(r)):
+	case err != nil && sandpool.ClassOf(err) == sandpool.NotFound, err == nil &&
+		!mayRead(r, scopeOf(r)):
 		return e, missing
 	case err != nil:
 		return e, err
@@ -168,7 +169,8 @@ func (t *Tree) deleteEnvironment(w http.ResponseWriter, r *http.Request) error {
 				"Session pools belong to the environment %q. Delete them first.", e.Name)
 		}
 	}
-	if err := t.kept.DeleteDocument(r.Context(), environmentKind, strings.ToLower(e.ID)); err != nil {
+	if err := t.kept.DeleteDocument(r.Context(), environmentKind,
+		strings.ToLower(e.ID)); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusOK)

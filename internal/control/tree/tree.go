@@ -56,8 +56,9 @@ type Tree struct {
 func New(pools Pools, kept store.Documents, granter Granter, o Options) (*Tree, error) {
 	if pools == nil || kept == nil || granter == nil || len(o.Locations) == 0 ||
 		o.BaseURL == nil || o.Now == nil {
-		return nil, errors.New("tree: pools, documents, grants, locations, a base URL and a clock " +
-			"are required")
+		return nil,
+			errors.New("tree: pools, documents, grants, locations, a base URL and a clock " +
+				"are required")
 	}
 	return &Tree{pools: pools, kept: kept, granter: granter, o: o}, nil
 }

@@ -74,7 +74,8 @@ func (n News) Message() string {
 	case r.Port == 0:
 		return fmt.Sprintf("%s; the latest is %.120q (%s).", text, r.Host, r.Protocol)
 	default:
-		return fmt.Sprintf("%s; the latest is %.120q, port %d (%s).", text, r.Host, r.Port, r.Protocol)
+		return fmt.Sprintf("%s; the latest is %.120q, port %d (%s).", text, r.Host,
+			r.Port, r.Protocol)
 	}
 }
 

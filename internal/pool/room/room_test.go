@@ -89,7 +89,8 @@ func TestLearn(t *testing.T) {
 		t.Errorf("of nothing measured %+v", got)
 	}
 	s = s.Learn([]Amount{{Memory: 40 * mb, Threads: 40}, {Memory: 50 * mb, Threads: 50}}, nil)
-	if got := s.Within(limit); got.Ready != (Amount{Memory: 45 * mb, Threads: 45}) || got.Used.Memory != 128*mb {
+	if got := s.Within(limit); got.Ready != (Amount{Memory: 45 * mb, Threads: 45}) ||
+		got.Used.Memory != 128*mb {
 		t.Errorf("of ready ones measured %+v", got)
 	}
 	big := Size{}.Learn([]Amount{{Memory: 500 * mb, Threads: 40}}, nil)
@@ -117,7 +118,8 @@ func TestLearn(t *testing.T) {
 	if got := s.Learn(nil, nil); got != s {
 		t.Errorf("without sessions %+v, before %+v", got, s)
 	}
-	if got := guess().Within(Amount{Memory: 32 * mb}); got.Used.Memory != 32*mb || got.Ready.Memory != 32*mb || got.Used.Threads != guess().Used.Threads {
+	if got := guess().Within(Amount{Memory: 32 * mb}); got.Used.Memory != 32*mb ||
+		got.Ready.Memory != 32*mb || got.Used.Threads != guess().Used.Threads {
 		t.Errorf("within a small limit %+v", got)
 	}
 }
@@ -126,10 +128,12 @@ func TestLearn(t *testing.T) {
 // beyond what is usual.
 func TestPromise(t *testing.T) {
 	limit := Amount{Memory: 1024 * mb, Disk: 320 * mb, Threads: 1024}
-	s := Size{Ready: Amount{Memory: 40 * mb, Threads: 40}, Used: Amount{Memory: 128 * mb, Threads: 50}}
+	s := Size{Ready: Amount{Memory: 40 * mb, Threads: 40},
+		Used: Amount{Memory: 128 * mb, Threads: 50}}
 	for _, test := range []struct{ used, want Amount }{
 		{Amount{}, Amount{Memory: 128*mb + 28*mb, Disk: 10 * mb, Threads: 50}},
-		{Amount{Memory: 100 * mb, Threads: 45}, Amount{Memory: 28*mb + 28*mb, Disk: 10 * mb, Threads: 5}},
+		{Amount{Memory: 100 * mb, Threads: 45}, Amount{Memory: 28*mb + 28*mb, Disk: 10 * mb,
+			Threads: 5}},
 		{Amount{Memory: 512 * mb, Threads: 60}, Amount{Memory: 16 * mb, Disk: 10 * mb}},
 		{Amount{Memory: 1024 * mb, Threads: 60}, Amount{Disk: 10 * mb}},
 		{Amount{Memory: 2048 * mb, Threads: 60}, Amount{Disk: 10 * mb}},

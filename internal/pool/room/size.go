@@ -11,7 +11,8 @@ type Size struct {
 // guess is a size of which nothing was measured. They are those of Python with its usual
 // libraries, rounded up: 44 and 115 MB, 45 threads.
 func guess() Size {
-	return Size{Ready: Amount{Memory: 64 << 20, Threads: 48}, Used: Amount{Memory: 128 << 20, Threads: 64}}
+	return Size{Ready: Amount{Memory: 64 << 20, Threads: 48},
+		Used: Amount{Memory: 128 << 20, Threads: 64}}
 }
 
 // usedByReady is how much more a session takes than a ready sandbox, where no session was
@@ -36,7 +37,8 @@ func (s Size) Learn(ready, used []Amount) Size {
 	if len(used) > 0 {
 		most := ninetieth(used)
 		lost := s.Used.Minus(most).Max(Amount{})
-		s.Used = most.Max(s.Used.Minus(lost.Plus(Amount{forget - 1, forget - 1, forget - 1}).Over(forget)))
+		s.Used = most.Max(s.Used.Minus(lost.Plus(Amount{forget - 1, forget - 1,
+			forget - 1}).Over(forget)))
 	}
 	return s
 }
@@ -65,7 +67,8 @@ func (s Size) Within(limit Amount) Size {
 		s.Ready = guess().Ready
 	}
 	if s.Used == (Amount{}) {
-		s.Used = guess().Used.Max(Amount{Memory: usedByReady * s.Ready.Memory, Disk: s.Ready.Disk, Threads: s.Ready.Threads})
+		s.Used = guess().Used.Max(Amount{Memory: usedByReady * s.Ready.Memory, Disk: s.Ready.Disk,
+			Threads: s.Ready.Threads})
 	}
 	s.Used = s.Used.Max(s.Ready)
 	known := func(limit, endless int64) int64 {
@@ -75,7 +78,8 @@ func (s Size) Within(limit Amount) Size {
 		return limit
 	}
 	end := Endless()
-	bound := Amount{known(limit.Memory, end.Memory), known(limit.Disk, end.Disk), known(limit.Threads, end.Threads)}
+	bound := Amount{known(limit.Memory, end.Memory), known(limit.Disk, end.Disk),
+		known(limit.Threads, end.Threads)}
 	s.Ready, s.Used = s.Ready.Min(bound), s.Used.Min(bound)
 	return s
 }

@@ -36,7 +36,8 @@ type Server struct {
 func Start(ctx context.Context) (_ *Server, err error) {
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
 	if err != nil || len(found) == 0 {
-		return nil, errors.New("there is no PostgreSQL: run scripts/deps --tests, or install the package postgresql")
+		return nil, errors.New(
+			"there is no PostgreSQL: run scripts/deps --tests, or install the package postgresql")
 	}
 	s := &Server{bin: filepath.Dir(found[len(found)-1])}
 	if s.dir, err = os.MkdirTemp("", "sandpool-pg-"); err != nil {
@@ -68,7 +69,8 @@ func (s *Server) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	init := s.command(ctx, "initdb", "-D", s.data(), "-U", "sandpool", "--auth=trust", "--no-sync", "--locale=C.UTF-8", "-E", "UTF8")
+	init := s.command(ctx, "initdb", "-D", s.data(), "-U", "sandpool", "--auth=trust", "--no-sync",
+		"--locale=C.UTF-8", "-E", "UTF8")
 	if out, err := init.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
 	}
@@ -87,7 +89,8 @@ func (s *Server) command(ctx context.Context, program string, args ...string) *e
 
 // Restart starts the server again after Kill, and returns when it answers.
 func (s *Server) Restart(ctx context.Context) error {
-	s.cmd = s.command(context.WithoutCancel(ctx), "postgres", "-D", s.data(), "-k", s.dir, "-c", "listen_addresses=",
+	s.cmd = s.command(context.WithoutCancel(ctx), "postgres", "-D", s.data(), "-k", s.dir, "-c",
+		"listen_addresses=",
 		"-c", "max_connections=200", "-c", "deadlock_timeout=200ms")
 	var log bytes.Buffer
 	s.cmd.Stderr = &log
@@ -139,7 +142,8 @@ func (s *Server) Stop() error { return errors.Join(s.end(syscall.SIGINT), os.Rem
 
 // Address is that of one of the server's databases.
 func (s *Server) Address(database string) string {
-	return "postgres:///" + database + "?" + url.Values{"host": {s.dir}, "user": {"sandpool"}}.Encode()
+	return "postgres:///" + database + "?" + url.Values{"host": {s.dir},
+		"user": {"sandpool"}}.Encode()
 }
 
 // Database makes a new, empty database and returns its address.

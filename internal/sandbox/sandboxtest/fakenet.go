@@ -21,7 +21,8 @@ type wire struct {
 }
 
 func (w *wire) allows(to string) bool {
-	return w.born && w.policy.Enabled() && (len(w.policy.Allow) == 0 || slices.Contains(w.policy.Allow, to))
+	return w.born && w.policy.Enabled() &&
+		(len(w.policy.Allow) == 0 || slices.Contains(w.policy.Allow, to))
 }
 
 // SetNetwork implements sandbox.NetworkSetter. An entry is ADDRESS:PORT or a name.
@@ -74,7 +75,8 @@ func (f *Fake) Hold(_ context.Context, h sandbox.Handle, to string) (bool, error
 	}
 	if host, service, err := net.SplitHostPort(to); err == nil && b.wire.born {
 		port, _ := strconv.ParseUint(service, 10, 16)
-		one := sandpool.Refusal{Time: time.Now(), Host: host, Port: uint16(port), Protocol: "tcp", Count: 1}
+		one := sandpool.Refusal{Time: time.Now(), Host: host, Port: uint16(port),
+			Protocol: "tcp", Count: 1}
 		b.wire.refused.Add(sandpool.Refusals{Packets: 1, Recent: []sandpool.Refusal{one}}, 64)
 	}
 	return false, nil

@@ -145,14 +145,16 @@ func networkAdopted(s *networkSuite) {
 func networkWrong(s *networkSuite) {
 	h := s.begin(sandpool.EgressEnabled, s.net.One)
 	setter, _ := s.Runtime.(sandbox.NetworkSetter)
-	wrong := sandpool.Network{Status: sandpool.EgressEnabled, Allow: []string{"https://example.com/"}}
+	wrong := sandpool.Network{Status: sandpool.EgressEnabled,
+		Allow: []string{"https://example.com/"}}
 	if err := setter.SetNetwork(s.ctx, h, wrong); sandpool.ClassOf(err) != sandpool.Invalid {
 		s.Errorf("SetNetwork of a wrong entry: %v", err)
 	}
 	s.want("after a wrong entry", h, s.net.One, true)
 	s.want("after a wrong entry", h, s.net.Other, false)
 	s.stop(h)
-	if err := setter.SetNetwork(s.ctx, h, sandpool.Network{}); sandpool.ClassOf(err) != sandpool.Ended {
+	if err := setter.SetNetwork(s.ctx, h,
+		sandpool.Network{}); sandpool.ClassOf(err) != sandpool.Ended {
 		s.Errorf("SetNetwork of a sandbox that is gone: %v", err)
 	}
 }
@@ -179,7 +181,8 @@ func networkCounted(s *networkSuite) {
 	for end := time.Now().Add(countLimit); ; <-tick.C {
 		got, err := reader.Refusals(s.ctx, h)
 		found := slices.ContainsFunc(got.Recent, func(r sandpool.Refusal) bool {
-			return r.Host == host && strconv.Itoa(int(r.Port)) == service && r.Protocol == "tcp" && r.Count > 0
+			return r.Host == host && strconv.Itoa(int(r.Port)) == service &&
+				r.Protocol == "tcp" && r.Count > 0
 		})
 		if err == nil && got.Packets > 0 && found {
 			return

@@ -99,8 +99,10 @@ func processSecrets(s *suite) {
 func processFiles(s *suite) {
 	s.Template.HostFiles = sandbox.AllHostFiles
 	got, h := s.self()
-	if got.Hostname == "" || !strings.Contains(got.Hosts, got.Hostname) || strings.TrimSpace(got.HostnameFile) != got.Hostname {
-		s.Errorf("the host name is %q, the host files are %q and %q", got.Hostname, got.Hosts, got.HostnameFile)
+	if got.Hostname == "" || !strings.Contains(got.Hosts, got.Hostname) ||
+		strings.TrimSpace(got.HostnameFile) != got.Hostname {
+		s.Errorf("the host name is %q, the host files are %q and %q", got.Hostname, got.Hosts,
+			got.HostnameFile)
 	}
 	if !strings.Contains(got.Hosts, "localhost") || got.Resolv == "" ||
 		strings.TrimSpace(got.HostnameFile) == "" {

@@ -1,5 +1,5 @@
-// Package network is the server's setting of how sandboxes reach others, and what the control plane asks
-// about it.
+// Package network is the server's setting of how sandboxes reach others, and what the control plane
+// asks about it.
 package network
 
 import (
@@ -48,12 +48,14 @@ func parseResolver(s string) (netip.AddrPort, error) {
 func (n Settings) Validate() (problems []error) {
 	for _, s := range n.Resolvers {
 		if _, err := parseResolver(s); err != nil {
-			problems = append(problems, fmt.Errorf("configuration: network.resolvers has %q; use addresses such as 192.0.2.53 or 192.0.2.53:5353", s))
+			problems = append(problems, fmt.Errorf(
+				"configuration: network.resolvers has %q; use addresses such as 192.0.2.53 or 192.0.2.53:5353", s))
 		}
 	}
 	for _, s := range n.Private {
 		if p, err := netip.ParsePrefix(s); err != nil || !p.Addr().Is4() || p != p.Masked() {
-			problems = append(problems, fmt.Errorf("configuration: network.private has %q; use IPv4 prefixes such as 10.20.0.0/16", s))
+			problems = append(problems, fmt.Errorf(
+				"configuration: network.private has %q; use IPv4 prefixes such as 10.20.0.0/16", s))
 		}
 	}
 	return problems

@@ -9,21 +9,27 @@ import (
 	"github.com/sandpool/sandpool/internal/egress"
 )
 
-// Settings that are right are read, and those that are not are said to be wrong, each by what it is.
+// Settings that are right are read, and those that are not are said to be wrong, each by what it
+// is.
 func TestSettings(t *testing.T) {
-	right := Settings{Resolvers: []string{"192.0.2.53", "192.0.2.54:5353", "2001:db8::53"}, Private: []string{"10.20.0.0/16", "172.16.5.4/32"}}
+	right := Settings{Resolvers: []string{"192.0.2.53", "192.0.2.54:5353", "2001:db8::53"},
+		Private: []string{"10.20.0.0/16", "172.16.5.4/32"}}
 	if problems := right.Validate(); len(problems) > 0 {
 		t.Errorf("problems: %v", problems)
 	}
 	resolvers, private := right.Parsed()
-	wantResolvers := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:53"), netip.MustParseAddrPort("192.0.2.54:5353"), netip.MustParseAddrPort("[2001:db8::53]:53")}
-	wantPrivate := []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16"), netip.MustParsePrefix("172.16.5.4/32")}
+	wantResolvers := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:53"),
+		netip.MustParseAddrPort("192.0.2.54:5353"), netip.MustParseAddrPort("[2001:db8::53]:53")}
+	wantPrivate := []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16"),
+		netip.MustParsePrefix("172.16.5.4/32")}
 	if !slices.Equal(resolvers, wantResolvers) || !slices.Equal(private, wantPrivate) {
 		t.Errorf("parsed: %v, %v", resolvers, private)
 	}
 	for _, wrong := range []Settings{
-		{Resolvers: []string{"dns.example.com"}}, {Resolvers: []string{""}}, {Resolvers: []string{"192.0.2.53:"}},
-		{Private: []string{"10.20.0.0"}}, {Private: []string{"10.20.0.1/16"}}, {Private: []string{"fd00::/8"}}, {Private: []string{"intranet"}},
+		{Resolvers: []string{"dns.example.com"}}, {Resolvers: []string{""}},
+		{Resolvers: []string{"192.0.2.53:"}},
+		{Private: []string{"10.20.0.0"}}, {Private: []string{"10.20.0.1/16"}},
+		{Private: []string{"fd00::/8"}}, {Private: []string{"intranet"}},
 	} {
 		problems := wrong.Validate()
 		if len(problems) != 1 {
@@ -34,7 +40,8 @@ func TestSettings(t *testing.T) {
 		if len(wrong.Private) > 0 {
 			field, value = "network.private", wrong.Private[0]
 		}
-		if text := problems[0].Error(); !strings.Contains(text, field) || !strings.Contains(text, `"`+value+`"`) {
+		if text := problems[0].Error(); !strings.Contains(text, field) ||
+			!strings.Contains(text, `"`+value+`"`) {
 			t.Errorf("%+v: %s", wrong, text)
 		}
 	}

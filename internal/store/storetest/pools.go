@@ -35,7 +35,8 @@ func samplePool(name string) sandpool.Pool {
 		ID:       sandpool.PoolID{Subscription: "Sub", ResourceGroup: "Group", Name: name},
 		Location: "westus2", Tags: map[string]string{"owner": "Ann"}, Spec: sampleSpec(),
 		MaxSessions: 10, ReadySessions: 3, Cooldown: 5 * time.Minute,
-		Revision: 7, Template: "key", ImageDigest: "sha256:1", State: sandpool.Succeeded, Problem: "none", CreatedAt: at(0), UpdatedAt: at(1),
+		Revision: 7, Template: "key", ImageDigest: "sha256:1", State: sandpool.Succeeded,
+		Problem: "none", CreatedAt: at(0), UpdatedAt: at(1),
 	}
 }
 
@@ -51,19 +52,22 @@ func sampleSpec() sandpool.Spec {
 		Kind: sandpool.CustomContainer, Image: "registry.example/app:1",
 		Resources: sandpool.Resources{CPU: 0.5, Memory: 1 << 30, PIDs: 64, Disk: 1 << 31},
 		Network: sandpool.Network{Status: sandpool.EgressEnabled,
-			Allow: []string{"*.example.com"}, Deny: []string{"192.0.2.0/24"}, Connections: 64, Bandwidth: 1 << 20},
+			Allow: []string{"*.example.com"}, Deny: []string{"192.0.2.0/24"}, Connections: 64,
+			Bandwidth: 1 << 20},
 		WarmStart: sandpool.WarmStart{Mode: sandpool.StartBySnapshot, Hook: "/reseed"},
 		Secrets:   map[string]string{"password": "v1"},
 		Container: &sandpool.Container{
-			Name:     "app",
-			Registry: sandpool.Registry{Server: "registry.example", Username: "ann", PasswordRef: "password"},
-			Command:  []string{"/app"}, Args: []string{"-v"}, Dir: "/srv",
+			Name: "app",
+			Registry: sandpool.Registry{Server: "registry.example", Username: "ann",
+				PasswordRef: "password"},
+			Command: []string{"/app"}, Args: []string{"-v"}, Dir: "/srv",
 			Env:     []sandpool.EnvVar{{Name: "A", Value: "1", SecretRef: "password"}},
 			Startup: probe, Liveness: probe.Clone(),
 		},
 		Lifecycle: sandpool.Lifecycle{Type: sandpool.OnContainerExit, MaxAlive: time.Hour},
-		Forwarding: sandpool.Forwarding{Port: 80, Ports: []int{81}, KeepAuthorization: true, KeepCookies: true,
-			Transport: sandpool.TransportHTTP2, TunnelIdle: time.Hour},
+		Forwarding: sandpool.Forwarding{Port: 80, Ports: []int{81}, KeepAuthorization: true,
+			KeepCookies: true,
+			Transport:   sandpool.TransportHTTP2, TunnelIdle: time.Hour},
 		Environment: "/subscriptions/s/env",
 		Queue:       &sandpool.Queue{Length: 20, Wait: 10 * time.Second}, EvictIdle: time.Minute,
 		MCP: sandpool.MCP{Enabled: true, KeyDisabled: true},
@@ -102,7 +106,8 @@ func poolFields(s *suite) {
 		}
 		s.Errorf("the sample has no %s: give it one, and keep it in the store", path)
 	}
-	bare := sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "bare"}, State: sandpool.InProgress}
+	bare := sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "bare"},
+		State: sandpool.InProgress}
 	s.create(bare, nil)
 	s.wantPools(want, bare)
 	want.State, want.Problem, want.Tags, want.Revision = sandpool.Deleting, "", nil, 8
@@ -123,7 +128,8 @@ func poolCase(s *suite) {
 
 func poolDelete(s *suite) {
 	b := s.insert(1)
-	if err := s.Store.DeletePool(s.Context(), s.pool, 1); sandpool.ClassOf(err) != sandpool.Conflict {
+	if err := s.Store.DeletePool(s.Context(), s.pool,
+		1); sandpool.ClassOf(err) != sandpool.Conflict {
 		s.Errorf("DeletePool with a sandbox: %v, want class conflict", err)
 	}
 	s.must(s.Store.Remove(s.Context(), b.ID, 1))
@@ -138,7 +144,8 @@ func poolSecrets(s *suite) {
 	two := sandpool.Secrets{"a": sandpool.NewSecret("1"), "b": sandpool.NewSecret("")}
 	one := sandpool.Secrets{"a": sandpool.NewSecret("2")}
 	for _, step := range []struct{ put, want sandpool.Secrets }{
-		{nil, sandpool.Secrets{}}, {two, two}, {nil, two}, {one, one}, {sandpool.Secrets{}, sandpool.Secrets{}}, {two, two},
+		{nil, sandpool.Secrets{}}, {two, two}, {nil, two}, {one, one},
+		{sandpool.Secrets{}, sandpool.Secrets{}}, {two, two},
 	} {
 		s.must(s.Store.PutPool(s.Context(), p, step.put, 1))
 		s.wantSecrets(s.pool, step.want)
@@ -155,7 +162,8 @@ func (s *suite) wantSecrets(id sandpool.PoolID, want sandpool.Secrets) {
 	got, err := s.Store.Secrets(s.Context(), id)
 	s.must(err)
 	if !got.Equal(want) {
-		s.Errorf("Secrets of %s have the names %q, or other values, want %q", id.Name, got.Names(), want.Names())
+		s.Errorf("Secrets of %s have the names %q, or other values, want %q", id.Name, got.Names(),
+			want.Names())
 	}
 }
 
