@@ -156,6 +156,9 @@ func world(t *testing.T, host *os.File) error {
 // pages is an index with one package, and a redirect to the metadata service.
 func pages() http.Handler {
 	mux := http.NewServeMux()
+	for _, serve := range []func(*http.ServeMux){serveNPM, serveGit, serveApt, serveLarge} {
+		serve(mux)
+	}
 	const wheel = "tiny-1.0-py3-none-any.whl"
 	mux.HandleFunc("/simple/tiny/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")

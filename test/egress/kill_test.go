@@ -1,0 +1,325 @@
+package egress_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/client"
+	"github.com/sandpool/sandpool/internal/oci/ocitest"
+	"github.com/sandpool/sandpool/test/leaks"
+)
+
+const (
+	// shortKills is how many sessions the short form has; SANDPOOL_TEST_SOAK says how many the long.
+	shortKills = 40
+	users      = 4 // sessions at the same time
+)
+
+// killed is a server that is killed again and again, with users whose sessions have a network.
+type killed struct {
+	t           *testing.T
+	data, bin   string
+	addr, token string
+	pools       func(name string) string // their endpoints
+	log         *os.File
+	cmd         *exec.Cmd
+	served      atomic.Int64 // sessions that reached what they may
+	tried       atomic.Int64 // times that somebody tried what is forbidden
+}
+
+// Sessions with a network, made and ended while the server is killed at random moments, while
+// sandboxes die, and while somebody reloads the host's own rules, never reach more than their policy
+// allows; and afterwards the host has what it had before.
+func TestKilled(t *testing.T) {
+	newWorld(t)
+	k := newKilled(t)
+	foreign := foreignRules(t)
+	hub := ocitest.NewHub(t)
+	image := pushApp(t, hub, "1000:1000")[0]
+	before, had := hostState(t), must1(leaks.Count(k.data))(t)
+	k.start()
+	c := k.client()
+	for _, start := range []string{"boot", "snapshot"} {
+		_, err := c.PutPool(t.Context(), start, container(image, start, "EgressEnabled", &api.Egress{Allow: []string{"*.example.com:80"}}))
+		must(t, err)
+		_, err = c.WaitReady(t.Context(), start, nil)
+		must(t, err)
+	}
+	n := shortKills
+	if s := os.Getenv("SANDPOOL_TEST_SOAK"); s != "" {
+		n = must1(strconv.Atoi(s))(t)
+	}
+	next, done := make(chan int), make(chan struct{})
+	var all sync.WaitGroup
+	for range users {
+		all.Go(func() {
+			for i := range next {
+				k.session(c, []string{"boot", "snapshot"}[i%2], fmt.Sprintf("session-%d", i))
+			}
+		})
+	}
+	go func() {
+		defer close(done)
+		for i := range n {
+			next <- i
+		}
+		close(next)
+		all.Wait()
+	}()
+	kills := 0
+	for over := false; !over || kills < 4; kills++ {
+		k.kill(kills, foreign)
+		select {
+		case <-done:
+			over = true
+		default:
+		}
+	}
+	k.stop()
+	t.Logf("%d sessions, %d of them served, %d tries of what is forbidden, %d kills", n, k.served.Load(), k.tried.Load(), kills)
+	if k.served.Load() < int64(n)/2 {
+		t.Errorf("only %d of %d sessions were served, with %d kills", k.served.Load(), n, kills)
+	}
+	for _, line := range must1(leaks.Count(k.data))(t).Diff(had) {
+		t.Errorf("left behind: %s", line)
+	}
+	if after := hostState(t); !slices.Equal(before, after) {
+		t.Errorf("the host has\n%s\nand had\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
+	}
+}
+
+// must1 ends the test if there is an error.
+func must1[V any](v V, err error) func(*testing.T) V {
+	return func(t *testing.T) V { t.Helper(); must(t, err); return v }
+}
+
+func newKilled(t *testing.T) *killed {
+	t.Helper()
+	dir := t.TempDir()
+	k := &killed{t: t, data: filepath.Join(dir, "data"), bin: filepath.Join(dir, "bin")}
+	for _, name := range []string{"sandpool", "sandpool-agent"} {
+		build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(k.bin, name), "../../cmd/"+name)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("build %s: %v\n%s", name, err, out)
+		}
+	}
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	must(t, err)
+	k.addr = l.Addr().String()
+	must(t, l.Close())
+	must(t, os.WriteFile(filepath.Join(dir, "config.yaml"), []byte("network:\n  resolvers: ["+resolver+"]\n"), 0o600))
+	k.log, err = os.Create(filepath.Join(dir, "log"))
+	must(t, err)
+	t.Cleanup(func() {
+		if k.cmd != nil {
+			k.stop()
+		}
+		if text, err := os.ReadFile(k.log.Name()); t.Failed() && err == nil {
+			t.Logf("the server's log:\n%s", text[max(0, len(text)-16<<10):])
+		}
+	})
+	return k
+}
+
+func (k *killed) start() {
+	k.t.Helper()
+	k.cmd = exec.Command(filepath.Join(k.bin, "sandpool"), "serve", "--data-dir", k.data, "--listen", k.addr,
+		"--config", filepath.Join(filepath.Dir(k.data), "config.yaml"))
+	k.cmd.Env = append(os.Environ(), "SANDPOOL_ON_EXIT=stop", "HOME="+k.bin)
+	k.cmd.Stdout, k.cmd.Stderr = k.log, k.log
+	must(k.t, k.cmd.Start())
+	c, err := client.New(client.Config{Endpoint: "http://" + k.addr, Token: "none"})
+	must(k.t, err)
+	defer c.CloseIdle()
+	must(k.t, c.WaitHealthy(k.t.Context()))
+}
+
+func (k *killed) stop() {
+	k.t.Helper()
+	must(k.t, k.cmd.Process.Signal(syscall.SIGTERM))
+	if err := k.cmd.Wait(); err != nil {
+		k.t.Errorf("the server ends with %v", err)
+	}
+	k.cmd = nil
+}
+
+func (k *killed) client() *client.Client {
+	k.t.Helper()
+	token, err := os.ReadFile(filepath.Join(k.data, "admin-token"))
+	must(k.t, err)
+	k.token = strings.TrimSpace(string(token))
+	c, err := client.New(client.Config{Endpoint: "http://" + k.addr, Token: k.token})
+	must(k.t, err)
+	k.t.Cleanup(c.CloseIdle)
+	k.pools = c.PoolEndpoint
+	return c
+}
+
+// wait waits, unless the test ends.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// kill kills the server at a random moment, and with it a sandbox or the host's rules now and then.
+func (k *killed) kill(i int, foreign func()) {
+	k.t.Helper()
+	wait(k.t.Context(), 300*time.Millisecond+rand.N(2*time.Second))
+	must(k.t, k.cmd.Process.Kill())
+	_ = k.cmd.Wait()
+	switch i % 3 {
+	case 1:
+		foreign()
+	case 2:
+		if found, err := leaks.Count(k.data); err == nil && len(found.Sandboxes) > 0 {
+			_ = unix.Kill(found.Sandboxes[rand.IntN(len(found.Sandboxes))], unix.SIGKILL)
+		}
+	}
+	k.start()
+}
+
+// session is one user: what the pool allows is tried until it is reached, and what it does not is
+// never reached, whatever happens to the server.
+func (k *killed) session(c *client.Client, pool, session string) {
+	ctx, cancel := context.WithTimeout(k.t.Context(), time.Minute)
+	defer cancel()
+	for ctx.Err() == nil {
+		got, err := k.ask(ctx, pool, session, "/get", "url", "http://index.example.com/hello")
+		if err == nil && got == "hello "+hostAddr {
+			k.served.Add(1)
+			break
+		}
+		wait(ctx, 100*time.Millisecond)
+	}
+	for _, to := range []string{elsewhere, metadata, private, hostAddr, worldAddr, "other.example.org", "inner.example.com"} {
+		if got, err := k.ask(ctx, pool, session, "/tcp", "to", to+":80"); err == nil {
+			if k.tried.Add(1); got != "false" {
+				k.t.Errorf("%s: %s is reached: %s", session, to, got)
+			}
+		}
+	}
+	for ctx.Err() == nil {
+		err := c.DeleteSession(ctx, pool, session)
+		if err == nil || sandpool.ClassOf(err) == sandpool.NotFound {
+			return
+		}
+		wait(ctx, 100*time.Millisecond)
+	}
+}
+
+func (k *killed) ask(ctx context.Context, pool, session, path string, query ...string) (string, error) {
+	values := url.Values{"identifier": {session}, query[0]: {query[1]}}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, k.pools(pool)+path+"?"+values.Encode(), nil)
+	if err != nil {
+		return "", err
+	}
+	r.Header.Set("Authorization", "Bearer "+k.token)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", resp.Status, bytes.TrimSpace(text))
+	}
+	return string(text), err
+}
+
+// foreignRules gives the host rules of somebody else's, and returns what reloads them: as nft -f does
+// with a file that begins with "flush ruleset".
+func foreignRules(t *testing.T) (reload func()) {
+	t.Helper()
+	write := func(flush bool) {
+		conn, err := nftables.New()
+		must(t, err)
+		if flush {
+			conn.FlushRuleset()
+		}
+		table := conn.AddTable(&nftables.Table{Name: "theirs", Family: nftables.TableFamilyINet})
+		accept := nftables.ChainPolicyAccept
+		conn.AddChain(&nftables.Chain{Name: "input", Table: table, Type: nftables.ChainTypeFilter,
+			Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter, Policy: &accept})
+		must(t, conn.Flush())
+	}
+	write(false)
+	t.Cleanup(func() {
+		conn, err := nftables.New()
+		must(t, err)
+		conn.DelTable(&nftables.Table{Name: "theirs", Family: nftables.TableFamilyINet})
+		must(t, conn.Flush())
+	})
+	return func() { write(true) }
+}
+
+// hostState lists what sessions with a network could leave on the host: links, addresses, routes,
+// neighbours, tables with their chains and sets, and connections that are tracked for the gateway.
+func hostState(t *testing.T) (found []string) {
+	t.Helper()
+	links, err := netlink.LinkList()
+	must(t, err)
+	for _, l := range links {
+		found = append(found, "link "+l.Attrs().Name)
+	}
+	addrs, err := netlink.AddrList(nil, unix.AF_INET)
+	must(t, err)
+	for _, a := range addrs {
+		found = append(found, "address "+a.IPNet.String())
+	}
+	routes, err := netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	must(t, err)
+	for _, r := range routes {
+		found = append(found, "route "+r.String())
+	}
+	conn, err := nftables.New()
+	must(t, err)
+	tables, err := conn.ListTables()
+	must(t, err)
+	for _, table := range tables {
+		sets, err := conn.GetSets(table)
+		must(t, err)
+		found = append(found, fmt.Sprintf("table %s with %d sets", table.Name, len(sets)))
+	}
+	chains, err := conn.ListChains()
+	must(t, err)
+	for _, chain := range chains {
+		found = append(found, "chain "+chain.Table.Name+" "+chain.Name)
+	}
+	flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
+	must(t, err)
+	for _, f := range flows {
+		if src, _ := netip.AddrFromSlice(f.Forward.SrcIP.To4()); src.IsLinkLocalUnicast() {
+			found = append(found, "connection "+f.String())
+		}
+	}
+	return found
+}
