@@ -34,9 +34,10 @@ import (
 )
 
 const (
-	// shortKills is how many sessions the short form has; SANDPOOL_TEST_SOAK says how many the long.
-	shortKills = 40
-	users      = 4 // sessions at the same time
+	// How many sessions and kills the short form has. SANDPOOL_TEST_SOAK says how many sessions the
+	// long one has, during which the server is killed all the time.
+	shortSessions, shortKills = 30, 6
+	users                     = 4 // sessions at the same time
 )
 
 // killed is a server that is killed again and again, with users whose sessions have a network.
@@ -69,9 +70,10 @@ func TestKilled(t *testing.T) {
 		_, err = c.WaitReady(t.Context(), start, nil)
 		must(t, err)
 	}
-	n := shortKills
+	n, most := shortSessions, shortKills
 	if s := os.Getenv("SANDPOOL_TEST_SOAK"); s != "" {
 		n = must1(strconv.Atoi(s))(t)
+		most = n
 	}
 	next, done := make(chan int), make(chan struct{})
 	var all sync.WaitGroup
@@ -91,7 +93,7 @@ func TestKilled(t *testing.T) {
 		all.Wait()
 	}()
 	kills := 0
-	for over := false; !over || kills < 4; kills++ {
+	for over := false; (!over || kills < shortKills) && kills < most; kills++ {
 		k.kill(kills, foreign)
 		select {
 		case <-done:
@@ -99,6 +101,7 @@ func TestKilled(t *testing.T) {
 		default:
 		}
 	}
+	<-done
 	k.stop()
 	t.Logf("%d sessions, %d of them served, %d tries of what is forbidden, %d kills", n, k.served.Load(), k.tried.Load(), kills)
 	if k.served.Load() < int64(n)/2 {
