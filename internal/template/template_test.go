@@ -1,0 +1,301 @@
+package template
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sandpool/sandpool"
+)
+
+// input is what the tests evaluate a template with.
+func input(t testing.TB, text string) Input {
+	t.Helper()
+	clean, err := Clean([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := decode(clean)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Input{Template: v.(map[string]any), Name: "d1", Mode: "Incremental", Subscription: "s1",
+		ResourceGroup: "lab", Tenant: "t1", Group: map[string]any{"id": "/g", "location": "here"},
+		BaseURL: "https://x", Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Unique: "u"}
+}
+
+// evaluate returns the value of an expression.
+func evaluate(t testing.TB, expression string) (any, error) {
+	t.Helper()
+	quoted, err := json.Marshal(expression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := New(input(t, `{"parameters":{"p":{"type":"object","defaultValue":{"a":[1,{"B":"c"}]}}},
+		"variables":{"v":"[concat('x', variables('w'))]","w":"y","loop":"[variables('loop')]",
+		"copy":[{"name":"many","count":3,"input":"[copyIndex('many', 1)]"}],
+		"e":`+string(quoted)+`}}`))
+	if err != nil {
+		return nil, err
+	}
+	v, _, err := d.variable(scope{d: d}, "e")
+	return v, err
+}
+
+// TestExpressions: what each function makes.
+func TestExpressions(t *testing.T) {
+	for expression, want := range map[string]string{
+		"plain": `"plain"`, "[[literal]": `"[literal]"`, "['it''s']": `"it's"`, "[ 5 ]": `5`,
+		"[-7]": `-7`, "[parameters('p').a[1].b]": `"c"`, "[variables('v')]": `"xy"`,
+		"[parameters('P')['a'][0]]": `1`, "[variables('many')]": `[1,2,3]`,
+		"[concat('a', 1, true())]": `"a1True"`, "[concat(createArray(1), createArray(2))]": `[1,2]`,
+		"[format('{0}-{1}-{{}}', 'a', 3)]": `"a-3-{}"`, "[toLower('ABC')]": `"abc"`,
+		"[toUpper('abc')]": `"ABC"`, "[if(equals(1, 1), 'y', div(1, 0))]": `"y"`,
+		"[and(false(), bool('x'))]": `false`, "[or(true(), bool('x'))]": `true`, "[not(false())]": `true`,
+		"[equals('a', 'A')]": `false`, "[union(createObject('a', createObject('b', 1)), " +
+			"createObject('a', createObject('c', 2)))]": `{"a":{"b":1,"c":2}}`,
+		"[union(createArray(1, 2), createArray(2, 3))]":        `[1,2,3]`,
+		"[intersection(createArray(1, 2), createArray(2, 3))]": `[2]`,
+		"[resourceId('Microsoft.App/sessionPools', 'p')]": `"/subscriptions/s1/resourceGroups/lab/` +
+			`providers/Microsoft.App/sessionPools/p"`,
+		"[resourceId('other', 'Microsoft.App/sessionPools', 'p')]": `"/subscriptions/s1/` +
+			`resourceGroups/other/providers/Microsoft.App/sessionPools/p"`,
+		"[resourceId('s2', 'g', 'A.B/c/d', 'x', 'y')]": `"/subscriptions/s2/resourceGroups/g/` +
+			`providers/A.B/c/x/d/y"`,
+		"[subscriptionResourceId('Microsoft.Authorization/roleDefinitions', 'x')]": `"/subscriptions/` +
+			`s1/providers/Microsoft.Authorization/roleDefinitions/x"`,
+		"[extensionResourceId('/a', 'B.C/d', 'e')]":      `"/a/providers/B.C/d/e"`,
+		"[guid('a', 'b')]":                               `"` + GUID("a-b") + `"`,
+		"[length(uniqueString('a'))]":                    `13`,
+		"[equals(uniqueString('a'), uniqueString('b'))]": `false`,
+		"[resourceGroup().location]":                     `"here"`, "[subscription().subscriptionId]": `"s1"`,
+		"[deployment().name]": `"d1"`, "[length('héé')]": `3`, "[length(parameters('p'))]": `1`,
+		"[empty('')]": `true`, "[first('abc')]": `"a"`, "[last(createArray(1, 2))]": `2`,
+		"[take('abc', 9)]": `"abc"`, "[skip(createArray(1, 2), 1)]": `[2]`, "[contains('abc', 'b')]": `true`,
+		"[contains(createArray('a'), 'b')]": `false`, "[contains(parameters('p'), 'A')]": `true`,
+		"[split('a,b;c', createArray(',', ';'))]": `["a","b","c"]`, "[join(createArray('a', 2), '-')]": `"a-2"`,
+		"[replace('aba', 'a', 'c')]": `"cbc"`, "[substring('hello', 1, 3)]": `"ell"`,
+		"[padLeft('7', 3, '0')]": `"007"`, "[indexOf('abc', 'C')]": `2`, "[startsWith('Abc', 'a')]": `true`,
+		"[string(createObject('a', 1))]": `"{\"a\":1}"`, "[json('{\"a\":[1]}').a]": `[1]`,
+		"[int('12')]": `12`, "[add(1, 2)]": `3`, "[sub(1, 2)]": `-1`, "[mul(3, -4)]": `-12`,
+		"[div(7, 2)]": `3`, "[mod(7, 2)]": `1`, "[min(3, 1)]": `1`, "[max(createArray(3, 9))]": `9`,
+		"[range(5, 2)]": `[5,6]`, "[coalesce(null(), 'x')]": `"x"`, "[less('a', 'b')]": `true`,
+		"[greaterOrEquals(2, 2)]": `true`, "[base64('a')]": `"YQ=="`, "[base64ToString('YQ==')]": `"a"`,
+		"[uriComponent('a b')]": `"a%20b"`, "[tryGet(parameters('p'), 'a', 5)]": `null`,
+		"[items(createObject('b', 1, 'a', 2))[0].key]": `"a"`, "[trim('  a ')]": `"a"`,
+		"[environment().name]": `"sandpool"`, "[uri('http://x/y/z', '/w')]": `"http://x/y/w"`,
+		"[flatten(createArray(createArray(1), createArray(2)))]": `[1,2]`,
+	} {
+		v, err := evaluate(t, expression)
+		if err != nil {
+			t.Errorf("%s: %v", expression, err)
+			continue
+		}
+		if got, _ := json.Marshal(v); string(got) != want {
+			t.Errorf("%s is %s, want %s", expression, got, want)
+		}
+	}
+}
+
+// TestRefusals: what is not understood is an error that names it.
+func TestRefusals(t *testing.T) {
+	for expression, says := range map[string]string{
+		"[listKeys('x')]": "listKeys", "[concat('a'": "", "[concat('a']": "no comma", "[]": "ends too early",
+		"[foo]": `"foo"`, "[1 2]": "after its end", "[parameters('q')]": `"q"`, "[variables('q')]": `"q"`,
+		"[variables('loop')]": "refers to itself", "[toLower(1)]": "toLower has a number",
+		"[resourceId('a', 'b')]": "", "[concat('a', createArray())]": "concat", "[copyIndex()]": "copy",
+		"[div(1, 0)]": "divides", "[add(9223372036854775807, 1)]": "range", "[mod(1, 0)]": "divides",
+		"[substring('a', 0, 2)]": "substring", "[format('{1}', 'a')]": "{1}", "[if('x', 1, 2)]": "if",
+		"[parameters('p').none]": "none", "[utcNow()]": "default value", "[newGuid()]": "default value",
+		"[ns.f()]": "own", "[toLower('a', 'b')]": "2 arguments", "['a]": "without an end",
+		"[padLeft('a', 100000)]": "4096", "[range(0, 100000)]": "10000", "[9999999999999999999]": "64 bits",
+		"[parameters('p').?a]":                                                        ".?",
+		"[" + strings.Repeat("not(", 100) + "true()":                                  "",
+		"[" + strings.Repeat("not(", 100) + "true()" + strings.Repeat(")", 100) + "]": "deep",
+	} {
+		v, err := evaluate(t, expression)
+		if !isExpression(expression) {
+			continue
+		}
+		if err == nil || sandpool.ClassOf(err) != sandpool.Invalid || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, %v; want an error with %q", expression, v, err, says)
+		}
+	}
+}
+
+const pools = `{
+	// a comment
+	"$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
+	"contentVersion": "1.0.0.0",
+	"parameters": {
+		"name": {"type": "string", "minLength": 3, "maxLength": 10},
+		"count": {"type": "int", "defaultValue": 2, "allowedValues": [0, 1, 2]},
+		"secret": {"type": "securestring", "defaultValue": "hush"},
+		"location": {"type": "string", "defaultValue": "[resourceGroup().location]"},
+		"id": {"type": "string", "defaultValue": "[newGuid()]"},
+	},
+	"variables": {"kind": "Microsoft.App/sessionPools"},
+	"resources": [
+		{"type": "[variables('kind')]", "apiVersion": "2025-07-01", "name": "[format('{0}{1}', parameters('name'), copyIndex())]",
+		 "copy": {"name": "loop", "count": "[parameters('count')]"},
+		 "location": "[parameters('location')]", "properties": {"n": "[copyIndex()]", "s": "[parameters('secret')]"}},
+		{"type": "Microsoft.App/sessionPools", "apiVersion": "2025-07-01", "name": "last", "dependsOn": ["loop"],
+		 "properties": {"first": "[reference(resourceId('Microsoft.App/sessionPools', concat(parameters('name'), '0'))).x]"}},
+		{"type": "Microsoft.App/sessionPools", "apiVersion": "2025-07-01", "name": "never", "condition": "[equals(1, 2)]"},
+		{"type": "Microsoft.Authorization/roleAssignments", "apiVersion": "2022-04-01", "name": "[guid('a')]",
+		 "scope": "[resourceId('Microsoft.App/sessionPools', 'last')]", "dependsOn": ["last"], "properties": {}}
+	],
+	"outputs": {"endpoint": {"type": "string", "value": "[reference('last').x]"},
+		"all": {"type": "array", "copy": {"count": 2, "input": "[copyIndex()]"}},
+		"none": {"type": "string", "condition": false, "value": "x"},
+		"hidden": {"type": "securestring", "value": "[parameters('secret')]"}}
+}`
+
+// TestDeployment: copies, conditions, order, references and outputs.
+func TestDeployment(t *testing.T) {
+	in := input(t, pools)
+	in.Parameters = map[string]any{"name": map[string]any{"value": "pool"}}
+	in.Get = func(id, _ string) (map[string]any, error) {
+		return map[string]any{"properties": map[string]any{"x": id[strings.LastIndex(id, "/")+1:]}}, nil
+	}
+	d, err := New(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, r := range d.Resources {
+		if r.Wanted {
+			ids = append(ids, strings.TrimPrefix(r.ID, "/subscriptions/s1/resourceGroups/lab/providers/"))
+		}
+	}
+	last := "Microsoft.App/sessionPools/last"
+	if diff := cmp.Diff([]string{"Microsoft.App/sessionPools/pool0", "Microsoft.App/sessionPools/pool1",
+		last, last + "/providers/Microsoft.Authorization/roleAssignments/" + GUID("a")}, ids); diff != "" {
+		t.Errorf("resources: %s", diff)
+	}
+	if diff := cmp.Diff([]int{0, 1}, d.Resources[2].After); diff != "" {
+		t.Errorf("the last comes after %s", diff)
+	}
+	var needs *Needs
+	if _, err := d.Body(d.Resources[2], false); !errors.As(err, &needs) || needs.Index != 0 {
+		t.Errorf("a body before what it refers to: %v", err)
+	}
+	for _, r := range d.Resources {
+		r.Done = true
+	}
+	for i, want := range []string{`{"location":"here","properties":{"n":0,"s":"hush"}}`,
+		`{"location":"here","properties":{"n":1,"s":"hush"}}`, `{"properties":{"first":"pool0"}}`} {
+		body, err := d.Body(d.Resources[i], false)
+		if got, _ := json.Marshal(body); err != nil || string(got) != want {
+			t.Errorf("body %d: %s, %v", i, got, err)
+		}
+	}
+	out, err := d.Outputs()
+	if got, _ := json.Marshal(out); err != nil || string(got) != `{"all":{"type":"Array","value":[0,1]},`+
+		`"endpoint":{"type":"String","value":"last"},"hidden":{"type":"SecureString"}}` {
+		t.Errorf("outputs: %s, %v", got, err)
+	}
+	shown, _ := json.Marshal(d.Parameters())
+	if strings.Contains(string(shown), "hush") || !strings.Contains(string(shown), `"name":{"type":"String","value":"pool"}`) {
+		t.Errorf("parameters: %s", shown)
+	}
+	again, err := New(in)
+	if err != nil || text(again.Parameters()["id"]) != text(d.Parameters()["id"]) {
+		t.Errorf("a new GUID differs in the second evaluation: %v", err)
+	}
+	in.Get = nil
+	if d, err = New(in); err != nil {
+		t.Fatal(err)
+	}
+	body, err := d.Body(d.Resources[2], true)
+	if got, _ := json.Marshal(body); err != nil || !strings.Contains(string(got), "[reference(") {
+		t.Errorf("a body before deployment: %s, %v", got, err)
+	}
+}
+
+// TestTemplates: what is wrong with a template is said by name.
+func TestTemplates(t *testing.T) {
+	for text, says := range map[string]string{
+		`{"functions":[{"namespace":"x"}]}`: "functions", `{"resource":[]}`: "resource",
+		`{"parameters":{"a":{"type":"text"}}}`: "text", `{"parameters":{"a":{"type":"int"}}}`: "no value",
+		`{"parameters":{"a":{"type":"int","defaultValue":"x"}}}`:                         "type int",
+		`{"parameters":{"a":{"type":"int","defaultValue":7,"maxValue":5}}}`:              "maxValue",
+		`{"parameters":{"a":{"type":"string","defaultValue":"","minLength":1}}}`:         "minLength",
+		`{"parameters":{"a":{"type":"string","defaultValue":"x","allowedValues":[1]}}}`:  "one of",
+		`{"resources":[{"type":"A.B/c","name":"x"}]}`:                                    "apiVersion",
+		`{"resources":[{"type":"A.B/c","name":"x/y","apiVersion":"1"}]}`:                 "does not fit",
+		`{"resources":[{"type":"A.B/c/d","name":"x","apiVersion":"1"}]}`:                 "parts",
+		`{"resources":[{"type":"A.B/c","name":"x","apiVersion":"1","dependsOn":["y"]}]}`: `"y"`,
+		`{"resources":[{"type":"A.B/c","name":"x","apiVersion":"1","dependsOn":["y"]},
+			{"type":"A.B/c","name":"y","apiVersion":"1","dependsOn":["x"]}]}`: "itself",
+		`{"resources":[{"type":"A.B/c","name":"x","apiVersion":"1"},
+			{"type":"A.B/c","name":"x","apiVersion":"1"}]}`: "twice",
+		`{"resources":[{"type":"A.B/c","name":"[copyIndex()]","apiVersion":"1","copy":{"name":"l","count":100000}}]}`: "count",
+		`{"resources":7}`: "array",
+	} {
+		_, err := New(input(t, text))
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v; want %q in it", text, err, says)
+		}
+	}
+	in := input(t, `{}`)
+	in.Parameters = map[string]any{"x": map[string]any{"value": 1}}
+	if _, err := New(in); err == nil || !strings.Contains(err.Error(), `"x"`) {
+		t.Errorf("a parameter that is not declared: %v", err)
+	}
+}
+
+// TestClean: az sends a template as it is written.
+func TestClean(t *testing.T) {
+	got, err := Clean([]byte("{\"properties\": {\"mode\": \"Incremental\", template:{ // c\n \"a\": \"x\ny//z\", /* b */ \"b\": [1,2,],\n}}}"))
+	if err != nil || string(got) != `{"properties": {"mode": "Incremental", "template":{ `+"\n"+
+		` "a": "x\ny//z",  "b": [1,2]}}}` {
+		t.Errorf("%s, %v", got, err)
+	}
+	for _, bad := range []string{"", "{", `{"a`, "{a}", "/*", "{\"a\":1}}", "\xff", `{"a":"\`} {
+		if got, err := Clean([]byte(bad)); err == nil {
+			t.Errorf("%q is %s", bad, got)
+		}
+	}
+}
+
+// FuzzExpression: whatever an expression says, it ends, and its error is the caller's.
+func FuzzExpression(f *testing.F) {
+	for _, seed := range []string{"[concat('a', parameters('p').a[0])]", "[if(equals(1,2),'x',json('{}'))]",
+		"[format('{0}', range(1,3))]", "[variables('loop')]", "[split('a,b', ',')]", "[[x]", "[copyIndex()]"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, expression string) {
+		_, err := evaluate(t, expression)
+		if err != nil && sandpool.ClassOf(err) != sandpool.Invalid && !errors.Is(err, errUnknown) {
+			t.Errorf("%q: %v", expression, err)
+		}
+	})
+}
+
+// FuzzTemplate: no text makes a panic, and what Clean takes is JSON.
+func FuzzTemplate(f *testing.F) {
+	f.Add(pools)
+	f.Add(`{resources:[{type:"A.B/c",name:"x",apiVersion:"1",resources:[{type:"d",name:"y",apiVersion:"1"}]}]}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		clean, err := Clean([]byte(text))
+		if err != nil {
+			return
+		}
+		v, err := decode(clean)
+		if err != nil {
+			t.Fatalf("%q: %v", clean, err)
+		}
+		m, _ := v.(map[string]any)
+		if d, err := New(Input{Template: m}); err == nil {
+			for _, r := range d.Resources {
+				_, _ = d.Body(r, true)
+			}
+			_, _ = d.Outputs()
+		}
+	})
+}
