@@ -12,6 +12,7 @@ import (
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/control"
+	"github.com/sandpool/sandpool/internal/deployment"
 	"github.com/sandpool/sandpool/internal/endpoint"
 	"github.com/sandpool/sandpool/internal/gateway"
 	"github.com/sandpool/sandpool/internal/issuer"
@@ -57,6 +58,9 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	s.endFollowing = data.EndFollowing
 	mux := http.NewServeMux()
 	planes.Register(mux)
+	if err := s.deployments(log, respond, mux); err != nil {
+		return nil, err
+	}
 	mux.HandleFunc("GET "+metricsPath, s.scrape(respond))
 	mux.HandleFunc("GET "+healthPath, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -105,6 +109,24 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	})
 	return arm.Trace(s.metrics.Requests(respond.CORS(s.cfg.CORS.Origins, planesOrPool),
 		branch.OwnHost)), nil
+}
+
+// deployments serves template deployments on mux, which their resources are sent to.
+func (s *Server) deployments(log *slog.Logger, respond *arm.Responder, mux *http.ServeMux) error {
+	owner, err := s.cfg.owner()
+	if err != nil {
+		return err
+	}
+	s.deployer, err = deployment.New(log, deployment.Options{Documents: s.store,
+		Holder: s.tokens.Holder, BaseURL: s.baseURL(), Owner: owner})
+	if err != nil {
+		return err
+	}
+	s.deployer.Register(func(pattern string, fn func(http.ResponseWriter, *http.Request) error) {
+		mux.Handle(pattern, respond.Handle(fn))
+	})
+	s.deployer.Through(arm.Trace(respond.Normalise(mux)))
+	return nil
 }
 
 // issuer gives out and verifies the tokens of Azure's clients.

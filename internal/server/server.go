@@ -19,6 +19,7 @@ import (
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/container"
+	"github.com/sandpool/sandpool/internal/deployment"
 	"github.com/sandpool/sandpool/internal/descriptor"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/history"
@@ -73,6 +74,7 @@ type Server struct {
 	tokens *auth.Tokens
 	token  string // the administrator's
 
+	deployer  *deployment.Service
 	dashboard *web.Web // nil if there is none
 	metrics   *metrics.Metrics
 	history   *history.History
@@ -223,6 +225,7 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return ignoring(http.ErrServerClosed, s.http.Serve(s.listener)) })
 	g.Go(func() error { s.tidyImages(stopping); return nil })
+	g.Go(func() error { return s.deployer.Run(stopping) })
 	g.Go(func() error { return s.serveMetrics(stopping) })
 	g.Go(func() error { return s.history.Run(stopping, s.manager) })
 	g.Go(func() error {

@@ -133,6 +133,10 @@ func plainNumbers(v any) any {
 		}
 		f, _ := v.Float64()
 		return f
+	case float64:
+		if n := int64(v); float64(n) == v && v < 1<<53 && v > -1<<53 {
+			return n
+		}
 	case map[string]any:
 		for k, e := range v {
 			v[k] = plainNumbers(e)
@@ -143,4 +147,12 @@ func plainNumbers(v any) any {
 		}
 	}
 	return v
+}
+
+// Numbers returns v, which was decoded from JSON, with its numbers as templates have them.
+func Numbers(v map[string]any) map[string]any {
+	if v == nil {
+		return nil
+	}
+	return plainNumbers(v).(map[string]any)
 }

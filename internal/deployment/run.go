@@ -1,0 +1,251 @@
+package deployment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/template"
+)
+
+// start runs a deployment that was just asked for.
+func (s *Service) start(ctx context.Context, id string) error {
+	rec, err := s.find(ctx, id)
+	if err != nil {
+		return nil // its group was deleted meanwhile
+	}
+	return s.resume(ctx, rec)
+}
+
+// resume runs rec, from its beginning. Its error is one of the store's; what becomes of the
+// deployment is in the record.
+func (s *Service) resume(ctx context.Context, rec *record) error {
+	one, cancel := context.WithCancel(ctx)
+	defer cancel()
+	key := strings.ToLower(rec.Shown.ID)
+	s.mu.Lock()
+	s.cancels[key] = cancel
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.cancels, key)
+	}()
+	rec.Shown.Properties.ProvisioningState, rec.Operations = running, nil
+	if err := s.keep(ctx, rec); err != nil {
+		s.log.Error("a deployment was not written down", "deployment", rec.Shown.ID, "error", err)
+		return nil
+	}
+	err := s.deploy(one, rec)
+	if ctx.Err() != nil {
+		return nil // the server stops; the next one goes on
+	}
+	p := &rec.Shown.Properties
+	switch {
+	case err == nil:
+		p.ProvisioningState = api.OperationSucceeded
+	case one.Err() != nil:
+		p.ProvisioningState = api.OperationCanceled
+		p.Error = &api.ErrorDetail{Code: "DeploymentCanceled", Message: "The deployment was canceled.",
+			Details: []api.ErrorDetail{}}
+	default:
+		p.ProvisioningState = api.OperationFailed
+		p.Error = &api.ErrorDetail{Code: "DeploymentFailed", Target: rec.Shown.ID,
+			Message: "A resource of the deployment could not be made; the details say which.",
+			Details: []api.ErrorDetail{detailOf(err)}}
+	}
+	began, _ := time.Parse(time.RFC3339Nano, p.Timestamp)
+	p.Duration = fmt.Sprintf("PT%.3fS", s.o.Now().Sub(began).Seconds())
+	rec.Request = nil
+	if err := s.keep(ctx, rec); err != nil {
+		s.log.Error("a deployment was not written down", "deployment", rec.Shown.ID, "error", err)
+	}
+	return nil
+}
+
+// detailOf is err as deployments show it.
+func detailOf(err error) api.ErrorDetail {
+	var r *refused
+	var e *sandpool.Error
+	switch {
+	case errors.As(err, &r):
+		return r.detail
+	case errors.As(err, &e):
+		return api.ErrorDetail{Code: e.Code, Message: e.Message, Target: e.Target,
+			Details: []api.ErrorDetail{}}
+	}
+	return api.ErrorDetail{Code: "InternalServerError", Details: []api.ErrorDetail{},
+		Message: "The server met an error."}
+}
+
+// deploy does what rec asks for.
+func (s *Service) deploy(ctx context.Context, rec *record) error {
+	id, ok := strings.CutPrefix(rec.Subject, "token:")
+	if !ok {
+		return sandpool.Errorf(sandpool.Denied, "DeploymentInterrupted", "",
+			"Whoever asked for the deployment cannot be looked up any more. Deploy it again.")
+	}
+	who, err := s.o.Holder(ctx, id)
+	if err != nil {
+		return err
+	}
+	ctx = auth.WithPrincipal(ctx, who)
+	d, a, err := s.plan(ctx, rec, true)
+	if err != nil {
+		return err
+	}
+	w := &walk{s: s, rec: rec, d: d, on: make([]bool, len(d.Resources))}
+	for i := range d.Resources {
+		if err := w.deploy(ctx, i); err != nil {
+			return err
+		}
+	}
+	if a.Properties.Mode == "Complete" {
+		if err := w.deleteRest(ctx); err != nil {
+			return err
+		}
+	}
+	outputs, err := d.Outputs()
+	if err != nil {
+		return err
+	}
+	rec.Shown.Properties.Outputs = outputs
+	return nil
+}
+
+// walk deploys the resources of one template, each after those that it needs.
+type walk struct {
+	s   *Service
+	rec *record
+	d   *template.Deployment
+	on  []bool // those that are on the way, to find circles
+}
+
+func (w *walk) deploy(ctx context.Context, i int) error {
+	r := w.d.Resources[i]
+	switch {
+	case r.Done || !r.Wanted || r.Existing:
+		return ctx.Err()
+	case w.on[i]:
+		return template.Circular(r)
+	}
+	w.on[i] = true
+	for _, j := range r.After {
+		if err := w.deploy(ctx, j); err != nil {
+			return err
+		}
+	}
+	var body map[string]any
+	for {
+		var err error
+		var needs *template.Needs
+		body, err = w.d.Body(r, false)
+		if errors.As(err, &needs) {
+			if err := w.deploy(ctx, needs.Index); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		break
+	}
+	op := w.begin("Create", r.ID, r.Type, r.Name)
+	err := w.put(ctx, r, body)
+	if err == nil {
+		r.Done = true
+		w.rec.Shown.Properties.OutputResources = append(w.rec.Shown.Properties.OutputResources,
+			api.ResourceRef{ID: r.ID})
+	}
+	return errors.Join(err, w.end(ctx, op, err))
+}
+
+// put sends r and waits until it is there.
+func (w *walk) put(ctx context.Context, r *template.Resource, body map[string]any) error {
+	got, err := w.s.send(ctx, w.rec.Base, http.MethodPut, r.ID, r.APIVersion, body)
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(w.s.o.Poll)
+	defer tick.Stop()
+	for {
+		properties, _ := got["properties"].(map[string]any)
+		state, _ := properties["provisioningState"].(string)
+		switch state {
+		case "", api.OperationSucceeded:
+			return nil
+		case api.OperationFailed, api.OperationCanceled, "Deleting":
+			return failed(r, state, properties)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if got, err = w.s.send(ctx, w.rec.Base, http.MethodGet, r.ID, r.APIVersion, nil); err != nil {
+			return err
+		}
+	}
+}
+
+func failed(r *template.Resource, state string, properties map[string]any) error {
+	why := "."
+	if own, ok := properties["sandpool"].(map[string]any); ok && own["problem"] != nil {
+		why = fmt.Sprintf(": %v", own["problem"])
+	}
+	if inner, ok := properties["error"].(map[string]any); ok {
+		why = fmt.Sprintf(": %v", inner["message"])
+		if details, ok := inner["details"].([]any); ok && len(details) > 0 {
+			if first, ok := details[0].(map[string]any); ok {
+				why = fmt.Sprintf(": %v", first["message"])
+			}
+		}
+	}
+	return sandpool.Errorf(sandpool.Conflict, "ResourceDeploymentFailure", r.ID,
+		"The resource %q ended as %s%s", r.Name, state, why)
+}
+
+// deleteRest deletes what is in the group and not in the template.
+func (w *walk) deleteRest(ctx context.Context) error {
+	others, err := w.s.others(ctx, w.rec, w.d)
+	if err != nil {
+		return err
+	}
+	for _, o := range others {
+		op := w.begin("Delete", o.ID, o.Type, o.Name)
+		_, err := w.s.send(ctx, w.rec.Base, http.MethodDelete, o.ID, "2025-07-01", nil)
+		if err := errors.Join(err, w.end(ctx, op, err)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *walk) begin(what, id, kind, name string) int {
+	n := len(w.rec.Operations)
+	op := template.GUID(fmt.Sprintf("%s-%d", w.rec.Shown.Properties.CorrelationID, n))
+	w.rec.Operations = append(w.rec.Operations, api.DeploymentOperation{
+		ID: w.rec.Shown.ID + "/operations/" + op, OperationID: op,
+		Properties: api.DeploymentOperationProperties{ProvisioningOperation: what,
+			ProvisioningState: running, Timestamp: w.s.o.Now().UTC().Format(time.RFC3339Nano),
+			TargetResource: &api.TargetResource{ID: id, ResourceType: kind, ResourceName: name}}})
+	return n
+}
+
+// end writes down how an operation ended.
+func (w *walk) end(ctx context.Context, n int, err error) error {
+	p := &w.rec.Operations[n].Properties
+	p.ProvisioningState, p.StatusCode = api.OperationSucceeded, "OK"
+	if err != nil {
+		p.ProvisioningState, p.StatusCode = api.OperationFailed, "BadRequest"
+		p.StatusMessage = &api.ErrorBody{Error: detailOf(err)}
+	}
+	return w.s.keep(context.WithoutCancel(ctx), w.rec)
+}
