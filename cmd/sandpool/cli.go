@@ -22,6 +22,7 @@ import (
 	"github.com/sandpool/sandpool/cmd/sandpool/serve"
 	"github.com/sandpool/sandpool/cmd/sandpool/session"
 	"github.com/sandpool/sandpool/cmd/sandpool/token"
+	"github.com/sandpool/sandpool/cmd/sandpool/top"
 )
 
 // grammar is the command line.
@@ -34,6 +35,7 @@ type grammar struct {
 	Files   files.Cmd       `cmd:"" help:"Move files into and out of a session."`
 	Session session.Cmd     `cmd:"" help:"Show, list and end sessions, read their logs and reach their ports."`
 	Events  events.Cmd      `cmd:"" help:"Show what has happened to a pool and its sessions."`
+	Top     top.Cmd         `cmd:"" help:"Show pools and sessions as they are now, again and again."`
 	Token   token.Cmd       `cmd:"" help:"Create, list and revoke access tokens."`
 	MCP     mcp.Cmd         `cmd:"" name:"mcp" help:"Serve a pool's tools to an agent on stdin and stdout (MCP)."`
 	Image   image.Cmd       `cmd:"" help:"Build, list and remove root filesystems on this machine."`

@@ -41,6 +41,7 @@ func mayImport() map[string][]string {
 		"cmd/sandpool/session": {"api", "client", "cmd/sandpool/console"},
 		"cmd/sandpool/events":  {"api", "client", "cmd/sandpool/console"},
 		"cmd/sandpool/token":   {"api", "cmd/sandpool/console"},
+		"cmd/sandpool/top":     {"api", "client", "cmd/sandpool/console"},
 		"cmd/sandpool/serve": {".", "api", "client", "cmd/sandpool/config",
 			"cmd/sandpool/console", "cmd/sandpool/exec", "cmd/sandpool/image", "internal/server"},
 		"cmd/sandpool-agent": {".", "internal/agent", "internal/agent/guest",

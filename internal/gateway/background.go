@@ -64,6 +64,7 @@ func (g *Gateway) keep(c *call, l Lease, id string, code *budget.Share) {
 	switch {
 	case err == nil && e.Outcome != "":
 		g.tell(c, l.Sandbox().ID, outcomeOf(e.Outcome), e.Took)
+		g.answered(c, l)
 	case err == nil || l.Context().Err() != nil:
 		g.tell(c, l.Sandbox().ID, "aborted", 0)
 	default:

@@ -96,10 +96,7 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	t.exchange, t.execute = time.Since(sent), a.Took
 	t.overall = time.Since(c.started)
 	g.tell(c, lease.Sandbox().ID, outcome, a.Took)
-	if t.claim > 0 || t.start > 0 {
-		g.options.Events.Observe(event.Event{Name: event.SessionAnswered, Pool: c.pool,
-			Sandbox: lease.Sandbox().ID, Took: t.overall})
-	}
+	g.answered(c, lease)
 
 	of := wire.About{Operation: operationID(c.r), Identifier: identifier,
 		Sandbox: lease.Sandbox().ID, UserAgent: c.r.UserAgent()}
@@ -121,6 +118,14 @@ func (g *Gateway) tell(c *call, id sandpool.SandboxID, outcome string, took time
 	g.options.Events.Observe(event.Event{Name: event.ExecutionEnded, Pool: c.pool, Sandbox: id,
 		By:      who.Subject,
 		Outcome: outcome, Took: took})
+}
+
+// answered lets observers know that code has been answered, if a session has begun with it.
+func (g *Gateway) answered(c *call, l Lease) {
+	if l.ClaimTime() > 0 || l.StartTime() > 0 {
+		g.options.Events.Observe(event.Event{Name: event.SessionAnswered, Pool: c.pool,
+			Sandbox: l.Sandbox().ID, Took: time.Since(c.started)})
+	}
 }
 
 // outcomeOf is the word for an execution's end; what an agent says is not repeated unread.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -337,6 +338,12 @@ func funcs(now func() time.Time) template.FuncMap {
 				return "–"
 			}
 			return itoa(*n>>20) + " MiB"
+		},
+		"cpu": func(n *float64) string {
+			if n == nil {
+				return "–"
+			}
+			return strconv.FormatFloat(*n, 'f', 2, 64)
 		},
 		"num": func(n *int) string {
 			if n == nil {

@@ -134,12 +134,19 @@ func (w *world) do(t *testing.T, ctx context.Context, actions ...chromedp.Action
 // names.
 func (w *world) shot(t *testing.T, ctx context.Context, name string) {
 	t.Helper()
+	dir := os.Getenv("SANDPOOL_TEST_PICTURES")
+	if dir == "" {
+		return
+	}
+	// The window gets as high as the page: frames are not drawn beyond it.
 	var picture []byte
-	w.do(t, ctx, chromedp.FullScreenshot(&picture, 100))
-	if dir := os.Getenv("SANDPOOL_TEST_PICTURES"); dir != "" {
-		if err := os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o644); err != nil {
-			t.Error(err)
-		}
+	var wide, high int64
+	w.do(t, ctx, chromedp.Evaluate("document.documentElement.clientWidth", &wide),
+		chromedp.Evaluate("document.documentElement.scrollHeight", &high),
+		chromedp.EmulateViewport(wide, max(high, 600)),
+		chromedp.CaptureScreenshot(&picture), chromedp.EmulateViewport(wide, 900))
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o644); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -21,7 +21,7 @@ type Globals struct {
 	Token         string `env:"SANDPOOL_TOKEN" help:"Access token. Prefer the variable: flags are visible to other users of the machine." placeholder:"TOKEN"`
 	Subscription  string `help:"Subscription that the pools belong to." default:"${subscription}"`
 	ResourceGroup string `short:"g" help:"Resource group that the pools belong to." default:"${resourceGroup}"`
-	Output        string `short:"o" enum:"table,json" default:"table" help:"Form of the result on stdout: table or json."`
+	Output        Form   `short:"o" default:"table" help:"Form of the result on stdout: table, json, yaml, or go-template=TEMPLATE over the names of the JSON." placeholder:"FORM"`
 }
 
 // PoolFlag chooses the pool of commands that work in one.

@@ -10,16 +10,25 @@ import (
 	"unicode/utf8"
 )
 
-// JSON reports whether the result is to be JSON.
-func (a *App) JSON() bool { return a.Output == "json" }
+// JSON reports whether the result is for programs: JSON, or what PrintJSON makes of it in the form
+// that was asked for.
+func (a *App) JSON() bool { return a.Output != "table" && a.Output != "" }
 
-// PrintJSON writes v to stdout as one indented document.
+// PrintJSON writes v to stdout as one document.
 func (a *App) PrintJSON(v any) error {
+	if a.Output.template() || a.Output == formYAML {
+		return a.Output.write(a.Stdout, v, false)
+	}
 	return a.printJSON(v, "  ")
 }
 
-// PrintJSONLine writes v as one line of JSON.
-func (a *App) PrintJSONLine(v any) error { return a.printJSON(v, "") }
+// PrintJSONLine writes v as one line of JSON, or as one of several documents.
+func (a *App) PrintJSONLine(v any) error {
+	if a.Output.template() || a.Output == formYAML {
+		return a.Output.write(a.Stdout, v, true)
+	}
+	return a.printJSON(v, "")
+}
 
 func (a *App) printJSON(v any, indent string) error {
 	var text bytes.Buffer
@@ -56,6 +65,9 @@ type Table struct {
 func (t *Table) Add(cells ...string) { t.rows = append(t.rows, cells) }
 
 func (t *Table) Write(w io.Writer) error {
+	if width := Width(w); width > 0 {
+		t.Fit(width)
+	}
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	for _, row := range append([][]string{t.Heading}, t.rows...) {
 		for i, cell := range row {

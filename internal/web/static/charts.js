@@ -20,10 +20,10 @@ const ceiling = (n) => {
 };
 
 // lines draws series of {name, className, points: [[time in ms, value]]} into box, from one time to another.
-function lines(box, { series, from, to, text = plain, log = false, gap, label }) {
+function lines(box, { series, from, to, text = plain, log = false, gap, label, unit = 1 }) {
   const width = 520, height = 170, left = 58, right = 8, top = 8, bottom = 22;
   const all = series.flatMap((s) => s.points.map((p) => p[1])).filter((v) => v > 0);
-  const most = log ? 10 ** Math.ceil(Math.log10(Math.max(...all, 0.001))) : ceiling(Math.max(...all, 0));
+  const most = log ? 10 ** Math.ceil(Math.log10(Math.max(...all, 0.001))) : unit * ceiling(Math.max(...all, 0) / unit);
   const least = log ? 10 ** Math.floor(Math.log10(Math.min(...all, most / 10))) : 0;
   const x = (t) => left + ((t - from) / (to - from)) * (width - left - right);
   const y = (v) => {
@@ -48,12 +48,13 @@ function lines(box, { series, from, to, text = plain, log = false, gap, label })
   for (const s of series) {
     let path = "", last = -Infinity;
     for (const [t, v] of s.points) {
-      const broken = t - last > gap;
+      const broken = !path || t - last > gap;
       path += `${broken ? "M" : "L"}${x(t).toFixed(1)} ${y(v).toFixed(1)}`;
       if (broken) path += `h0.01`; // a dot, if nothing follows
       last = t;
     }
     svg.append(make("path", { d: path, class: "line " + s.className }));
+    if (s.points.length) svg.append(make("circle", { cx: x(last).toFixed(1), cy: y(s.points.at(-1)[1]).toFixed(1), r: 2.5, class: "dot " + s.className }));
     const now = s.points.at(-1)?.[1];
     told.push(`${s.name} ${now === undefined ? "none" : text(now)}`);
   }
@@ -105,7 +106,7 @@ function drawPool(section, history) {
     { name: "claim p99", className: "ready dashed", points: took("claimP99") },
     { name: "first answer p50", className: "claimed", points: took("answerP50") },
     { name: "first answer p99", className: "claimed dashed", points: took("answerP99") }] });
-  lines(box("memory"), { ...frame, text: bytes, label: "Memory", series: [
+  lines(box("memory"), { ...frame, text: bytes, unit: 2 ** 20, label: "Memory", series: [
     { name: "memory", className: "claimed", points: level("memoryBytes") }] });
 }
 

@@ -28,7 +28,7 @@ function draw(s) {
   const to = Date.now(), oldest = s.use.length ? Date.parse(s.use[0].time) : to;
   const begin = Math.min(oldest, to - 5 * 60e3);
   const frame = { from: begin, to, gap: 61e3 };
-  lines(document.getElementById("use-memory"), { ...frame, text: bytes, label: "Memory",
+  lines(document.getElementById("use-memory"), { ...frame, text: bytes, unit: 2 ** 20, label: "Memory",
     series: [{ name: "memory", className: "claimed", points: s.use.map((p) => [Date.parse(p.time), p.memoryBytes]) }] });
   const rates = [];
   for (let i = 1; i < s.use.length; i++) {
@@ -124,4 +124,4 @@ async function logs() {
 
 watchSession();
 files().catch(() => {});
-logs().catch(() => {});
+if (document.getElementById("logs")) logs().catch(() => {});

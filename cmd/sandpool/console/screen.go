@@ -1,0 +1,97 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+// Width is how many columns the terminal has that w writes to; zero if it is none.
+func Width(w io.Writer) int {
+	width, _ := size(w)
+	return width
+}
+
+func size(w io.Writer) (width, height int) {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0, 0
+	}
+	width, height, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0, 0
+	}
+	return width, height
+}
+
+// narrowest is what Fit leaves of a column.
+const narrowest = 8
+
+// Fit cuts the widest columns until rows are no wider than width.
+func (t *Table) Fit(width int) {
+	rows := append([][]string{t.Heading}, t.rows...)
+	wide := make([]int, len(t.Heading))
+	for _, row := range rows {
+		for i, cell := range row {
+			wide[i] = max(wide[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for {
+		sum, most := 0, 0
+		for i, n := range wide {
+			sum += n + 2
+			if n > wide[most] {
+				most = i
+			}
+		}
+		if sum-2 <= width || wide[most] <= narrowest {
+			break
+		}
+		wide[most]--
+	}
+	for _, row := range rows {
+		for i, cell := range row {
+			if r := []rune(cell); len(r) > wide[i] {
+				row[i] = string(r[:wide[i]-1]) + "…"
+			}
+		}
+	}
+}
+
+// Watch draws again and again until ctx ends or draw fails: on a terminal in place of what was there,
+// elsewhere one after another. draw is told the size of the terminal, zero without one.
+func (a *App) Watch(ctx context.Context, every time.Duration,
+	draw func(w io.Writer, width, height int) error) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		width, height := size(a.Stdout)
+		var screen bytes.Buffer
+		if err := draw(&screen, width, height); err != nil {
+			if ctx.Err() != nil {
+				return nil // it was ended while it asked
+			}
+			return err
+		}
+		text := screen.Bytes()
+		if width > 0 {
+			// Home, then each line with what is left of an older one behind it, and below.
+			text = append([]byte("\x1b[H"), bytes.ReplaceAll(text, []byte("\n"),
+				[]byte("\x1b[K\n"))...)
+			text = append(text, "\x1b[J"...)
+		}
+		if _, err := a.Stdout.Write(text); err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

@@ -1,0 +1,321 @@
+package web_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/web"
+)
+
+// busy is an API that answers as one of a server with much to show, so that pages can be looked at
+// that would take a week to come about.
+type busy struct{ now time.Time }
+
+func (f busy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	if r.Header.Get("Authorization") != "Bearer good" {
+		w.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprint(w, `{"error":{"code":"Unauthorized","message":"no"}}`)
+		return
+	}
+	path := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	var out any
+	switch last := path[len(path)-1]; last {
+	case "sessionPools":
+		out = api.SessionPools{Value: []api.SessionPool{f.pool("python"), f.pool("web"),
+			f.pool("node-for-the-agents-of-a-team-with-a-long-name")}}
+	case "status":
+		out = f.status()
+	case "history":
+		out = f.history(r.URL.Query().Get(api.WindowParameter))
+	case "events":
+		out = f.events()
+	case "tokens":
+		out = api.Tokens{Value: []api.Token{{ID: "t1", Name: "admin", CreatedAt: f.at(-time.Hour),
+			Grants: []api.Grant{{Role: "admin", Scope: "/"}}}}}
+	case "listSessions":
+		out = f.sessions()
+	case "session", "getSession":
+		out = f.session()
+	case "logs":
+		fmt.Fprintln(w, `{"stream":"stdout","text":"listening on :80","next":"a.1"}`)
+		fmt.Fprintln(w, `{"stream":"stderr","text":"<b>warning</b>: no disk","next":"a.2"}`)
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+		return
+	case "files":
+		out = api.Files{Value: []api.File{{Name: "plot.png"}, {Name: "data.csv"}}}
+	default:
+		out = f.pool(last)
+	}
+	_ = json.NewEncoder(w).Encode(out)
+}
+
+func (f busy) at(d time.Duration) string { return f.now.Add(d).UTC().Format(time.RFC3339) }
+
+func (f busy) pool(name string) api.SessionPool {
+	most, ready := 600, 40
+	kind := "PythonLTS"
+	if name == "web" {
+		kind = "CustomContainer"
+	}
+	return api.SessionPool{Name: name, ID: "/subscriptions/s/resourceGroups/g/providers/" +
+		api.SessionPoolType + "/" + name,
+		Properties: &api.SessionPoolProperties{ContainerType: kind,
+			PoolManagementEndpoint: "https://pools.example.com/subscriptions/s/resourceGroups/g" +
+				"/sessionPools/" + name,
+			ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most,
+				ReadySessionInstances: &ready}}}
+}
+
+func (f busy) status() api.PoolStatus {
+	memory, cpu := int64(52<<20), 3.25
+	s := api.PoolStatus{ProvisioningState: "Succeeded", Revision: 7, MaxSessions: 600,
+		ReadySessions: 40, Ready: 36, Claimed: 500, Starting: 4, Crashes: 2,
+		Claims: map[string]int64{"ready": 12000, "full": 3}}
+	for i := range 40 {
+		revision := int64(7)
+		if i < 5 {
+			revision = 6
+		}
+		s.Sandboxes = append(s.Sandboxes, api.SandboxStats{ID: fmt.Sprintf("sb%06d", i),
+			State: "ready", Revision: revision, CreatedAt: f.at(-time.Minute),
+			MemoryBytes: &memory, CPUSeconds: &cpu})
+	}
+	return s
+}
+
+func (f busy) history(window string) api.History {
+	steps := map[string]struct {
+		step time.Duration
+		n    int
+	}{"hour": {15 * time.Second, 240}, "day": {5 * time.Minute, 288},
+		"week": {30 * time.Minute, 336}}[window]
+	h := api.History{Window: window, StepSeconds: int(steps.step / time.Second)}
+	for i := range steps.n {
+		wave := 1 + math.Sin(float64(i)/20)
+		claim, slow, answer := .0006*(1+wave), .002*(1+wave), .05*(1+wave/4)
+		h.Points = append(h.Points, api.HistoryPoint{
+			Time:        f.at(-time.Duration(steps.n-i) * steps.step),
+			ClaimsReady: int(20 * wave), ClaimsNew: i % 7 / 6, ClaimP50: &claim, ClaimP99: &slow,
+			AnswerP50: &answer, AnswerP99: &answer, Level: &api.HistoryLevel{Ready: 40 - i%9,
+				Claimed: int(220 * wave), Starting: i % 9, MaxSessions: 600,
+				MemoryBytes: int64(220*wave) * 52 << 20}})
+	}
+	return h
+}
+
+func (f busy) events() api.Events {
+	died := "The container ended with exit code 1. Its last words: panic: no route to the database"
+	return api.Events{Value: []api.Event{
+		{Time: f.at(-time.Hour), Name: "PoolReady", Level: "info", Text: "the pool can be used"},
+		{Time: f.at(-50 * time.Minute), Name: "SandboxEnded", Level: "warning",
+			Text: "a sandbox ended by itself", Outcome: "exited", Message: died},
+		{Time: f.at(-40 * time.Minute), Name: "SandboxEnded", Level: "warning",
+			Text: "a sandbox ended by itself", Outcome: "exited", Message: died}}}
+}
+
+func (f busy) sessions() api.ManagedSessions {
+	var out api.ManagedSessions
+	for i := range 500 {
+		s := f.session().SessionView
+		s.Identifier = fmt.Sprintf("customer-%04d-conversation", i)
+		out.Value = append(out.Value, s)
+	}
+	return out
+}
+
+func (f busy) session() api.SessionDetail {
+	d := api.SessionDetail{SessionView: api.SessionView{Identifier: "customer-0001-conversation",
+		CreatedAt: f.at(-30 * time.Minute), LastAccessedAt: f.at(-time.Minute),
+		ExpiresAt: f.at(4 * time.Minute)}, Sandbox: "sb000001", Executions: 42,
+		Callers: []string{"token:ci"}, Egress: &api.Refusals{Packets: 3, Names: 1,
+			Recent: []api.Refusal{{Time: f.at(-time.Minute), Host: "evil.example", Protocol: "dns",
+				Count: 4, Reason: "No entry of the policy allows this name."}}}}
+	for i := range 120 {
+		d.Use = append(d.Use, api.UsePoint{Time: f.at(-time.Duration(120-i) * 15 * time.Second),
+			MemoryBytes: int64(50+i%17) << 20, CPUSeconds: float64(i) * 2.5})
+	}
+	for i := range 5 {
+		d.Runs = append(d.Runs, api.RunNote{Time: f.at(-time.Duration(i) * time.Minute),
+			Outcome: []string{"ok", "error"}[i%2], Seconds: .25, By: "token:ci"})
+	}
+	return d
+}
+
+// fixture is a dashboard over busy, which can be replaced under its pages.
+type fixture struct {
+	*world
+	site http.Handler
+	now  time.Time
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	f := &fixture{now: time.Now()}
+	f.restart(t)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.site.ServeHTTP(w, r)
+	}))
+	t.Cleanup(func() { srv.CloseClientConnections(); srv.Close() })
+	f.world = &world{url: srv.URL}
+	return f
+}
+
+// restart is a new server at the address of the old one: it knows no visits.
+func (f *fixture) restart(t *testing.T) {
+	t.Helper()
+	site, err := web.New(slog.New(slog.DiscardHandler), web.Options{API: busy{time.Now()},
+		Version: "v1.2.3", Now: func() time.Time { return f.now },
+		Doctor: func(*http.Request) []web.Check {
+			return []web.Check{{Name: "cgroups", Level: "ok", Detail: "version 2"},
+				{Name: "memory", Level: "missing", Detail: "there is little left"}}
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.site = site
+}
+
+// TestAccess: every page passes the accessibility checks, by day and by night, and fits a phone.
+func TestAccess(t *testing.T) {
+	f := newFixture(t)
+	script := axeScript(t)
+	ctx := f.world.browser(t)
+	b := browser{t, ctx, f.world}
+	b.do(chromedp.Navigate(f.url+"/ui/sign-in"), chromedp.WaitVisible("#token"))
+	b.axe(script, "sign-in")
+	f.signIn(t, ctx, "good")
+	charts := "document.querySelectorAll('[data-chart] svg').length === 4"
+	for _, page := range []struct{ name, path, ready string }{
+		{"pools", "/ui/", "document.querySelectorAll('[data-spark] svg').length === 9"},
+		{"new", "/ui/new", "document.getElementById('python').textContent"},
+		{"pool", "/ui/pools/python", charts},
+		{"session-code", "/ui/pools/python/sessions/customer-0001-conversation",
+			"document.querySelectorAll('#files li').length === 2"},
+		{"session", "/ui/pools/web/sessions/customer-0001-conversation",
+			"document.getElementById('logs').textContent.includes('warning') && " +
+				"document.querySelectorAll('#use-memory svg').length"},
+		{"play", "/ui/pools/python/play", "document.querySelector('.cell')"},
+		{"access", "/ui/access", "true"}, {"system", "/ui/system", "true"},
+		{"error", "/ui/nothing/here", "true"},
+	} {
+		for _, scheme := range []string{"light", "dark"} {
+			b.do(emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{
+				{Name: "prefers-color-scheme", Value: scheme}}),
+				chromedp.EmulateViewport(1200, 900), chromedp.Navigate(f.url+page.path),
+				awaits(page.ready))
+			b.axe(script, page.name+" "+scheme)
+			f.shot(t, ctx, "fixture-"+page.name+"-"+scheme)
+		}
+		var width int
+		b.do(chromedp.EmulateViewport(360, 740), chromedp.Navigate(f.url+page.path),
+			awaits(page.ready),
+			chromedp.Evaluate("document.documentElement.scrollWidth", &width))
+		if width > 360 {
+			var wide string
+			b.do(chromedp.Evaluate(`[...document.querySelectorAll('body *')].filter(e =>
+				e.getBoundingClientRect().right > 361 && !e.closest('.scroll, pre, .output')).map(e =>
+				e.outerHTML.slice(0, 80)).join('\n')`, &wide))
+			t.Errorf("%s is %d pixels wide on a screen of 360: %s", page.name, width, wide)
+		}
+		f.shot(t, ctx, "fixture-"+page.name+"-phone")
+	}
+	f.check(t)
+}
+
+// TestManySessions: a list of 500 is there at once, and scrolls.
+func TestManySessions(t *testing.T) {
+	f := newFixture(t)
+	ctx := f.world.browser(t)
+	f.signIn(t, ctx, "good")
+	best := math.Inf(1) // the machine does other things too
+	for range 5 {
+		var took float64
+		f.do(t, ctx, chromedp.Navigate(f.url+"/ui/pools/python"), chromedp.Evaluate(`(() => {
+			const begin = performance.now();
+			document.body.getBoundingClientRect();
+			const n = performance.getEntriesByType('navigation')[0];
+			return n.domInteractive - n.requestStart + performance.now() - begin; })()`, &took))
+		best = min(best, took)
+	}
+	if best > 200 {
+		t.Errorf("500 sessions are there after %.0f ms, want 200 at most", best)
+	}
+	var top, rows int
+	f.do(t, ctx, chromedp.Evaluate(`document.querySelectorAll('[aria-label=Sessions] tbody tr').length`, &rows),
+		chromedp.Evaluate(`(() => { const s = document.querySelector('[aria-label=Sessions]');
+			s.scrollTop = 5000; return s.scrollTop; })()`, &top))
+	if rows != 500 || top != 5000 {
+		t.Errorf("%d rows, scrolled to %d", rows, top)
+	}
+	t.Logf("500 sessions after %.0f ms", best)
+}
+
+// TestKeyboard: everything on the way to a session is reached without a mouse, in order.
+func TestKeyboard(t *testing.T) {
+	f := newFixture(t)
+	ctx := f.world.browser(t)
+	f.do(t, ctx, chromedp.Navigate(f.url+"/ui/"), awaits("document.activeElement.id === 'token'"),
+		chromedp.KeyEvent("good"+kb.Enter), awaits("location.pathname === '/ui/'"))
+	f.tabTo(t, ctx, "a[href='#main']")
+	f.do(t, ctx, chromedp.KeyEvent(kb.Enter))
+	f.tabTo(t, ctx, "a[href='/ui/pools/python']")
+	f.do(t, ctx, chromedp.KeyEvent(kb.Enter), awaits("location.pathname === '/ui/pools/python'"))
+	f.tabTo(t, ctx, "[data-window=week]")
+	f.do(t, ctx, chromedp.KeyEvent(" "),
+		awaits("document.activeElement.getAttribute('aria-pressed') === 'true'"))
+	f.tabTo(t, ctx, "[aria-label=Sessions] a")
+	var outline string
+	f.do(t, ctx, chromedp.Evaluate("getComputedStyle(document.activeElement).outlineStyle",
+		&outline))
+	if outline != "solid" {
+		t.Errorf("the outline of what has the focus is %q", outline)
+	}
+	f.do(t, ctx, chromedp.KeyEvent(kb.Enter),
+		awaits("location.pathname.startsWith('/ui/pools/python/sessions/')"))
+	f.check(t)
+}
+
+// tabTo presses the key of the next element until the focus is on selector.
+func (f *fixture) tabTo(t *testing.T, ctx context.Context, selector string) {
+	t.Helper()
+	var is bool
+	for range 60 {
+		f.do(t, ctx, chromedp.KeyEvent(kb.Tab), chromedp.Evaluate(fmt.Sprintf(
+			"document.activeElement.matches(%q)", selector), &is))
+		if is {
+			return
+		}
+	}
+	t.Fatalf("60 times the key Tab does not lead to %s", selector)
+}
+
+// TestSessionOver: a page whose sign-in has ended, or whose server is another, leads to the
+// sign-in and back.
+func TestSessionOver(t *testing.T) {
+	f := newFixture(t)
+	ctx := f.world.browser(t)
+	f.signIn(t, ctx, "good")
+	f.do(t, ctx, chromedp.Navigate(f.url+"/ui/pools/python"),
+		awaits("document.querySelectorAll('[data-chart] svg').length === 4"))
+	f.restart(t)
+	f.do(t, ctx, awaits("location.pathname === '/ui/sign-in'"),
+		chromedp.SendKeys("#token", "good"+kb.Enter),
+		awaits("location.pathname === '/ui/pools/python'"))
+	f.now = f.now.Add(31 * time.Minute)
+	f.do(t, ctx, awaits("location.pathname === '/ui/sign-in'"))
+}
