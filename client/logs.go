@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -96,4 +97,20 @@ func (c *Client) Events(ctx context.Context, e Events) (api.Events, error) {
 	_, _, err := c.do(ctx, call{method: http.MethodGet, path: path, query: query,
 		timeout: callTimeout + e.Wait}, &page)
 	return page, err
+}
+
+// maxMetrics bounds the text of Metrics.
+const maxMetrics = 16 << 20
+
+// Metrics returns the server's metrics as Prometheus reads them.
+func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
+	r := call{method: http.MethodGet, path: "/metrics"}
+	ctx, cancel := r.bound(ctx)
+	defer cancel()
+	resp, err := c.send(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer drain(resp.Body)
+	return io.ReadAll(io.LimitReader(resp.Body, maxMetrics))
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/sandpool/sandpool/internal/control/network"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/history"
+	"github.com/sandpool/sandpool/internal/local"
+	"github.com/sandpool/sandpool/internal/logging"
 	"github.com/sandpool/sandpool/internal/metrics"
 	"github.com/sandpool/sandpool/internal/web"
 )
@@ -104,6 +106,12 @@ func (s *Server) serveMetrics(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
 	return ignoring(http.ErrServerClosed, srv.Serve(s.scraped))
+}
+
+// serveLocal serves those who are on this machine and may read the data directory.
+func (s *Server) serveLocal(ctx context.Context) error {
+	levels, _ := s.log.Handler().(*logging.Handler) // another handler has none
+	return local.Serve(ctx, s.log, s.cfg.DataDir, levels)
 }
 
 // dashboard is the pages of a server whose API is given, with its authentication.

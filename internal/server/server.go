@@ -228,6 +228,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.deployer.Run(stopping) })
 	g.Go(func() error { return s.serveMetrics(stopping) })
 	g.Go(func() error { return s.history.Run(stopping, s.manager) })
+	g.Go(func() error { return s.serveLocal(stopping) })
 	g.Go(func() error {
 		<-stopping.Done()
 		defer end()

@@ -217,6 +217,11 @@ func (w *Web) playPage(ctx context.Context, a asked) (string, view, error) {
 	return "play", v, nil
 }
 
+// nothing is the page of a path that is none.
+func (w *Web) nothing(context.Context, asked) (string, view, error) {
+	return "", view{}, sandpool.Errorf(sandpool.NotFound, "", "", "There is no such page.")
+}
+
 func (w *Web) accessPage(ctx context.Context, a asked) (string, view, error) {
 	v := view{Title: "Access", Here: "access"}
 	tokens, err := a.api.Tokens(ctx)

@@ -90,6 +90,7 @@ func New(log *slog.Logger, o Options) (*Web, error) {
 	w.mux.HandleFunc("POST /ui/sign-out", w.signOut)
 	w.mux.HandleFunc("/ui/api/", w.door)
 	w.mux.HandleFunc("GET /ui/{$}", w.page(w.poolsPage))
+	w.mux.HandleFunc("/ui/", w.page(w.nothing))
 	w.mux.HandleFunc("GET /ui/new", w.page(w.newPage))
 	w.mux.HandleFunc("POST /ui/new", w.form(w.create))
 	w.mux.HandleFunc("GET /ui/pools/{name}", w.page(w.poolPage))

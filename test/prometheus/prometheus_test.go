@@ -261,7 +261,7 @@ func TestScrape(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one := 1
+	one, port := 1, 80
 	if _, err := c.PutPool(t.Context(), "python", api.SessionPool{Location: "local",
 		Properties: &api.SessionPoolProperties{ContainerType: "PythonLTS",
 			ScaleConfiguration: &api.ScaleConfiguration{ReadySessionInstances: &one}}}); err != nil {
@@ -298,7 +298,8 @@ func TestScrape(t *testing.T) {
 	if _, err := c.BeginPutPool(t.Context(), "lost", api.SessionPool{Location: "local",
 		Properties: &api.SessionPoolProperties{ContainerType: "CustomContainer",
 			CustomContainerTemplate: &api.CustomContainerTemplate{
-				Containers: []api.Container{{Name: "main", Image: "127.0.0.1:1/nothing:1"}}}}}); err != nil {
+				Ingress: &api.Ingress{TargetPort: &port}, Containers: []api.Container{
+					{Name: "main", Image: "127.0.0.1:1/nothing:1"}}}}}); err != nil {
 		t.Fatal(err)
 	}
 	p.await("the alert of a pool that cannot start",

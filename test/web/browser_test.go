@@ -142,8 +142,8 @@ func (w *world) shot(t *testing.T, ctx context.Context, name string) {
 	var picture []byte
 	var wide, high int64
 	w.do(t, ctx, chromedp.Evaluate("document.documentElement.clientWidth", &wide),
-		chromedp.Evaluate("document.documentElement.scrollHeight", &high),
-		chromedp.EmulateViewport(wide, max(high, 600)),
+		chromedp.Evaluate("document.documentElement.scrollHeight", &high))
+	w.do(t, ctx, chromedp.EmulateViewport(wide, max(high, 600)),
 		chromedp.CaptureScreenshot(&picture), chromedp.EmulateViewport(wide, 900))
 	if err := os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o644); err != nil {
 		t.Error(err)

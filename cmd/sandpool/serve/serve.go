@@ -19,6 +19,7 @@ import (
 	"github.com/sandpool/sandpool/client"
 	"github.com/sandpool/sandpool/cmd/sandpool/config"
 	"github.com/sandpool/sandpool/cmd/sandpool/console"
+	"github.com/sandpool/sandpool/internal/logging"
 	"github.com/sandpool/sandpool/internal/server"
 )
 
@@ -117,11 +118,12 @@ func (c *Cmd) logger(a *console.App) (*slog.Logger, error) {
 			return nil, console.UsageError(err.Error())
 		}
 	}
-	opts := &slog.HandlerOptions{Level: level}
+	opts := &slog.HandlerOptions{Level: slog.LevelDebug} // it is logging that decides
+	var lines slog.Handler = slog.NewTextHandler(a.Stderr, opts)
 	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(a.Stderr, opts)), nil
+		lines = slog.NewJSONHandler(a.Stderr, opts)
 	}
-	return slog.New(slog.NewTextHandler(a.Stderr, opts)), nil
+	return slog.New(logging.New(lines, level, nil)), nil
 }
 
 // writeClientConfig lets other commands of this user find the server. It returns what a

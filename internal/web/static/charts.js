@@ -64,7 +64,9 @@ function lines(box, { series, from, to, text = plain, log = false, gap, label, u
   for (const [i, s] of series.entries()) {
     const key = document.createElement("span");
     key.className = "key " + s.className;
-    legend.append(key, " " + told[i] + " ");
+    const item = document.createElement("span");
+    item.append(key, " " + told[i]);
+    legend.append(item, " ");
   }
   box.replaceChildren(svg, legend);
 }

@@ -1,0 +1,141 @@
+package backup_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/backup"
+	"github.com/sandpool/sandpool/internal/sqlite"
+)
+
+func open(t *testing.T, dir string) *sqlite.Store {
+	t.Helper()
+	s, err := sqlite.Open(t.Context(), slog.New(slog.DiscardHandler),
+		filepath.Join(dir, "sandpool.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func create(t *testing.T, s *sqlite.Store, name string) {
+	t.Helper()
+	if _, err := s.CreatePool(t.Context(), sandpool.Pool{ID: sandpool.PoolID{Subscription: "s",
+		ResourceGroup: "g", Name: name}, State: sandpool.InProgress}, nil, "me", time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestBackup: a store that is written meanwhile comes back as it was at one moment, with the files
+// beside it, and what was there is kept.
+func TestBackup(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	create(t, s, "first")
+	if err := os.WriteFile(filepath.Join(dir, "admin-token"), []byte("sp_x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var copied bytes.Buffer
+	if err := backup.Write(t.Context(), dir, &copied); err != nil {
+		t.Fatal(err)
+	}
+	create(t, s, "second") // the store goes on
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := backup.Restore(t.Context(), dir, bytes.NewReader(copied.Bytes()),
+		false); sandpool.ClassOf(err) != sandpool.Conflict {
+		t.Errorf("over a store that is there: %v", err)
+	}
+	kept, err := backup.Restore(t.Context(), dir, bytes.NewReader(copied.Bytes()), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[string]int{dir: 1, kept: 2} {
+		s := open(t, at)
+		pools, err := s.Pools(t.Context())
+		if err != nil || len(pools) != want {
+			t.Errorf("%s has %d pools, want %d: %v", at, len(pools), want, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"sandpool.db", "admin-token"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v %v", name, info, err)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*-[0-9]*"))
+	if err != nil || len(left) != 1 { // the one that was kept
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
+// TestRestoreRefuses: a server that runs, and archives that are no backups.
+func TestRestoreRefuses(t *testing.T) {
+	dir := t.TempDir()
+	lock, err := os.Create(filepath.Join(dir, "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := backup.Restore(t.Context(), dir, strings.NewReader(""),
+		false); sandpool.ClassOf(err) != sandpool.Conflict {
+		t.Errorf("beside a server that runs: %v", err)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := backup.Write(t.Context(), dir,
+		new(bytes.Buffer)); sandpool.ClassOf(err) != sandpool.NotFound {
+		t.Errorf("a backup of nothing: %v", err)
+	}
+	for what, heads := range map[string][]tar.Header{
+		"a path":      {{Name: "../evil", Typeflag: tar.TypeReg}},
+		"a link":      {{Name: "admin-token", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}},
+		"too large":   {{Name: "admin-token", Typeflag: tar.TypeReg, Size: 2 << 20}},
+		"no store":    {{Name: "admin-token", Typeflag: tar.TypeReg}},
+		"no database": {{Name: "sandpool.db", Typeflag: tar.TypeReg, Size: 4}},
+		"it twice": {{Name: "admin-token", Typeflag: tar.TypeReg},
+			{Name: "admin-token", Typeflag: tar.TypeReg}},
+	} {
+		var text bytes.Buffer
+		zip := gzip.NewWriter(&text)
+		out := tar.NewWriter(zip)
+		for _, h := range heads {
+			if err := out.WriteHeader(&h); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := out.Write(bytes.Repeat([]byte("x"), int(h.Size))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := out.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := zip.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := backup.Restore(t.Context(), dir, &text, false); err == nil {
+			t.Errorf("%s is restored", what)
+		}
+	}
+	names, err := os.ReadDir(dir)
+	if err != nil || len(names) != 1 {
+		t.Errorf("after refusals there are %v: %v", names, err)
+	}
+}
