@@ -43,7 +43,7 @@ func mayImport() map[string][]string {
 		"cmd/sandpool/token":   {"api", "cmd/sandpool/console"},
 		"cmd/sandpool/local": {"client", "cmd/sandpool/config", "cmd/sandpool/console",
 			"internal/backup", "internal/local", "internal/server"},
-		"cmd/sandpool/top":     {"api", "client", "cmd/sandpool/console"},
+		"cmd/sandpool/top": {"api", "client", "cmd/sandpool/console"},
 		"cmd/sandpool/serve": {".", "api", "client", "cmd/sandpool/config",
 			"cmd/sandpool/console", "cmd/sandpool/exec", "cmd/sandpool/image",
 			"internal/logging", "internal/server"},
