@@ -40,6 +40,12 @@ build: gvisor ## build bin/sandpool and bin/sandpool-agent (static)
 	@go build $(GOFLAGS_BUILD) -o bin/sandpool ./cmd/sandpool
 	@go build $(GOFLAGS_BUILD) -o bin/sandpool-agent ./cmd/sandpool-agent
 
+.PHONY: clients
+clients: ## pack the clients for Python and TypeScript into dist/, as registries take them
+	@mkdir -p dist
+	@python3 -m pip wheel --quiet --no-deps --wheel-dir dist clients/python
+	@cd clients/typescript && npm install --silent --no-save --no-package-lock && npm pack --silent --pack-destination ../../dist
+
 .PHONY: run
 run: root deps build ## serve pool "python" with 3 ready sessions, run a sample, stay up until Ctrl-C
 	@exec bin/sandpool serve --quickstart --data-dir $(DATA)

@@ -32,7 +32,7 @@ func (s *Server) mcp(log *slog.Logger) (*mcp.Server, error) {
 		tools{s.manager},
 		s.within,
 		mcp.Options{MaxTimeout: s.cfg.Limits.MaxExecution, Key: key,
-			Guard: guard, Events: s.events, Idle: s.memory.free},
+			Guard: guard, Events: s.events, Idle: s.memory.free, Version: sandpool.Version},
 	)
 }
 

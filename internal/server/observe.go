@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -20,17 +19,9 @@ import (
 	"github.com/sandpool/sandpool/internal/web"
 )
 
-// version is the program's.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
-	}
-	return "unknown"
-}
-
 // observe makes those who learn from the server's events, and the events.
 func (s *Server) observe() (err error) {
-	if s.metrics, err = metrics.New(s.log, version(), s.inNumbers); err != nil {
+	if s.metrics, err = metrics.New(s.log, sandpool.Version, s.inNumbers); err != nil {
 		return err
 	}
 	if s.history, err = history.New(s.log, nil); err != nil {
@@ -116,7 +107,7 @@ func (s *Server) serveLocal(ctx context.Context) error {
 
 // dashboard is the pages of a server whose API is given, with its authentication.
 func dashboard(log *slog.Logger, cfg Config, api http.Handler) (*web.Web, error) {
-	return web.New(log, web.Options{API: api, Version: version(),
+	return web.New(log, web.Options{API: api, Version: sandpool.Version,
 		Doctor: func(*http.Request) []web.Check { return checks(cfg) }})
 }
 

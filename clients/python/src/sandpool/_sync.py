@@ -1,6 +1,7 @@
 """The client for programs that wait."""
 
 import contextlib
+import time
 from collections.abc import Generator
 from types import TracebackType
 from typing import Self
@@ -55,7 +56,7 @@ class Session:
     """A session of a pool, whose sandbox is claimed by the first call."""
 
     def __init__(self, pool: Pool, identifier: str, keep: bool, shell: bool) -> None:
-        self._pool, self.identifier, self._keep, self._shell = pool, identifier, keep, shell
+        self._pool, self.identifier, self._keep, self.shell = pool, identifier, keep, shell
 
     def __enter__(self) -> Self:
         return self
@@ -66,28 +67,34 @@ class Session:
 
     def run(self, code: str, timeout: float | None = None) -> wire.Result:
         """Runs code and returns how it went. timeout is in seconds."""
-        r = wire.execution(self.identifier, code, timeout, self._shell)
+        r = wire.execution(self.identifier, code, timeout, self.shell)
         return wire.result_of(self._pool._ask(r).json())
 
     def stream(self, code: str, timeout: float | None = None) -> Generator[wire.Event, None, None]:
         """Runs code and yields its events as they happen. A loop that is left early cancels the code."""
-        execution, last, tries = wire.new_identifier(), 0, 0
-        r = wire.execution(self.identifier, code, timeout, self._shell, execution)
+        execution, last, tries, begun = wire.new_identifier(), 0, 0, False
+        r = wire.execution(self.identifier, code, timeout, self.shell, execution)
         done = False
         try:
             while not done:
                 try:
                     with contextlib.closing(self._pool._lines(r)) as lines:
                         for line in lines:
+                            begun = True
                             event = wire.event_of(line)
                             last, tries, done = event.sequence, 0, event.type == "result"
                             yield event
-                except httpx.HTTPError as e:
-                    if last == 0:
-                        raise wire.unreachable(self._pool._endpoint, e) from e
-                tries += 1
-                if not done and tries > wire.RESUMES:
+                except (httpx.HTTPError, wire.SandpoolError) as e:
+                    if not begun or not wire.broken_off(e):
+                        if isinstance(e, httpx.HTTPError):
+                            raise wire.unreachable(self._pool._endpoint, e) from e
+                        raise
+                if done:
+                    return
+                if tries == len(wire.PAUSES):
                     raise wire.Unreachable("The stream broke off, again and again.", code="Unreachable")
+                time.sleep(wire.PAUSES[tries])
+                tries += 1
                 r = wire.events_after(self.identifier, execution, last)
         except (GeneratorExit, KeyboardInterrupt):
             if not done:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ API_VERSION = "2025-10-02-preview"
 GRACE = 45.0
 # The longest execution of a server as it comes, which is that of one without a timeout.
 LONGEST = 220.0
-# How often a stream that broke off is taken up again before anything has come of it.
-RESUMES = 5
+# Seconds to wait before a stream that broke off is taken up again, while nothing comes of it: long
+# enough for a server that restarts.
+PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
 
 Token = str | Callable[[], str]
 
@@ -66,6 +68,16 @@ class Image:
     def mime(self) -> str:
         return "image/svg+xml" if self.format == "svg" else f"image/{self.format}"
 
+    @property
+    def url(self) -> str:
+        """The image as a data URL."""
+        return f"data:{self.mime};base64,{base64.b64encode(self.data).decode()}"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """Notebooks show the figure."""
+        svg = self.format == "svg"
+        return {self.mime: self.data.decode() if svg else base64.b64encode(self.data).decode()}
+
 
 @dataclass(frozen=True)
 class Result:
@@ -94,12 +106,30 @@ class Result:
             raise ExecutionFailed(self)
         return self
 
+    def text(self, longest: int = 20_000) -> str:
+        """What a model reads: the output, the value and the error. The middle of more than longest
+        characters is left out."""
+        value = self.value if isinstance(self.value, str) else json.dumps(self.value)
+        parts = [self.stdout, self.stderr, "" if self.value is None else value]
+        if not self.ok and not self.stderr:
+            parts.append(f"{self.error_name or self.status}: {self.error_message}")
+        if self.exit_code:
+            parts.append(f"exit code {self.exit_code}")
+        if self.images:
+            parts.append(f"figures: {len(self.images)}")
+        if self.state_lost:
+            parts.append("The variables are lost; files are kept.")
+        whole = "\n".join(part.rstrip("\n") for part in parts if part) or "no output"
+        if len(whole) <= longest:
+            return whole
+        half = longest // 2
+        return f"{whole[:half]}\n[{len(whole) - 2 * half} characters left out]\n{whole[-half:]}"
+
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         """Notebooks show the first figure, or else the value or the output."""
-        shown: dict[str, Any] = {"text/plain": repr(self) if self.value is None else repr(self.value)}
+        shown: dict[str, Any] = {"text/plain": self.text()}
         for image in self.images[:1]:
-            svg = image.format == "svg"
-            shown[image.mime] = image.data.decode() if svg else base64.b64encode(image.data).decode()
+            shown |= image._repr_mimebundle_()
         return shown
 
 
@@ -137,7 +167,7 @@ class Request:
     path: str
     params: dict[str, str] = field(default_factory=dict)
     body: dict[str, Any] | None = None
-    files: dict[str, tuple[str, bytes]] | None = None
+    content: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
     timeout: float = 60.0
 
@@ -171,8 +201,16 @@ def ending(identifier: str) -> Request:
 
 
 def upload(identifier: str, path: str, data: bytes) -> Request:
-    files = {"file": (path, data)}
-    return Request("POST", "files", {"identifier": identifier}, files=files, timeout=900.0)
+    # The form is written here: httpx would write a quote in the name as "%22".
+    boundary = uuid.uuid4().hex
+    name = re.sub(r'([\\"])', r"\\\1", path).replace("\r", "%0D").replace("\n", "%0A")
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    )
+    content = b"".join((head.encode(), data, f"\r\n--{boundary}--\r\n".encode()))
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    return Request("POST", "files", {"identifier": identifier}, content=content, headers=headers, timeout=900.0)
 
 
 def download(identifier: str, path: str) -> Request:
@@ -266,6 +304,11 @@ def error_of(response: httpx.Response) -> SandpoolError:
     )
 
 
+def broken_off(e: Exception) -> bool:
+    """Whether a stream may go on after e: the connection broke, or the server is starting."""
+    return isinstance(e, (httpx.HTTPError, Unreachable)) or isinstance(e, SandpoolError) and e.status in (502, 503)
+
+
 def unreachable(endpoint: str, e: httpx.HTTPError) -> Unreachable:
     return Unreachable(f"No answer from {endpoint}: {e or type(e).__name__}.", code="Unreachable")
 
@@ -278,7 +321,7 @@ def arguments(endpoint: str, token: Token, r: Request) -> dict[str, Any]:
         "url": endpoint.rstrip("/") + "/" + r.path,
         "params": {"api-version": API_VERSION, **r.params},
         "json": r.body,
-        "files": r.files,
+        "content": r.content,
         "headers": {"Authorization": f"Bearer {text}", **r.headers},
         "timeout": httpx.Timeout(30.0, read=r.timeout, write=r.timeout),
     }
