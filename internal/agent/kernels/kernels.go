@@ -26,9 +26,12 @@
 //
 // In the memory a kernel may gather what it prints until it moves it into its standard output and
 // error; whatever ends it, the agent finds there what it did not move. Each stream has an area of
-// AreaSize bytes, standard output first: where the gathered text starts and where it ends,
-// 8 little-endian bytes each, and from byte AreaHeader on the text.
-// The agent only looks while no kernel can write: when it has ended, or under a
+// AreaSize bytes, standard output first, and each area two windows of WindowSize bytes. The kernel
+// adds text to the one and moves what is in the other. An area begins with numbers of 8
+// little-endian bytes: which window is added to (0 or 1), and for each the offset from which on its
+// text was not moved. From byte AreaHeader on come the windows. A TextEnd follows the text of
+// each; it is not in UTF-8, and what contains it is not gathered.
+// The agent only looks while no kernel moves text: when it has ended, or under a
 // POSIX lock of the whole memory.
 package kernels
 
@@ -39,9 +42,11 @@ import (
 
 // The layout of the memory that a kernel shares with the agent.
 const (
-	AreaSize   = 128 << 10
 	AreaHeader = 4 << 10
+	WindowSize = 32 << 10
+	AreaSize   = AreaHeader + 2*WindowSize
 	OutputSize = 2 * AreaSize
+	TextEnd    = 0xff
 )
 
 // Spec is all that the agent knows of a language.

@@ -1,6 +1,7 @@
 package output
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -39,7 +40,13 @@ func newMemory() (*memory, error) {
 		_ = file.Close()
 		return nil, fmt.Errorf("map the memory for output: %w", err)
 	}
-	return &memory{file: file, mem: mem}, nil
+	o := &memory{file: file, mem: mem}
+	for stream := range 2 {
+		for window := range 2 { // there is no text until a kernel says so
+			binary.LittleEndian.PutUint64(o.area(stream)[8*(1+window):], kernels.WindowSize)
+		}
+	}
+	return o, nil
 }
 
 // area returns the part of one stream: 0 is standard output, 1 standard error.
@@ -64,21 +71,38 @@ func (o *memory) close() {
 	_ = o.file.Close()
 }
 
-// area is what a kernel gathered for one stream.
+// area is what a kernel gathered for one stream: two windows of text.
 type area []byte
 
 // empty reports that there is nothing to take.
 func (a area) empty() bool {
-	return binary.LittleEndian.Uint64(a) >= binary.LittleEndian.Uint64(a[8:])
+	return len(a.window(0)) == 0 && len(a.window(1)) == 0
 }
 
-// take returns a copy of the gathered text and marks it as taken.
-func (a area) take() []byte {
-	start, end := binary.LittleEndian.Uint64(a), binary.LittleEndian.Uint64(a[8:])
-	if start >= end || end > uint64(len(a)-kernels.AreaHeader) {
+// window returns the text of a window that was not moved yet.
+func (a area) window(i int) []byte {
+	text := a[kernels.AreaHeader+i*kernels.WindowSize:][:kernels.WindowSize]
+	start := binary.LittleEndian.Uint64(a[8*(1+i):])
+	if start >= uint64(len(text)) {
 		return nil
 	}
-	text := append([]byte(nil), a[kernels.AreaHeader+start:kernels.AreaHeader+end]...)
-	binary.LittleEndian.PutUint64(a, end)
+	text = text[start:]
+	if end := bytes.IndexByte(text, kernels.TextEnd); end >= 0 {
+		text = text[:end]
+	}
 	return text
+}
+
+// take returns a copy of the gathered text and marks it as taken. The window that is in use has
+// the newer text.
+func (a area) take() []byte {
+	used := int(a[0] & 1)
+	var taken []byte
+	for _, i := range []int{1 - used, used} {
+		text := a.window(i)
+		taken = append(taken, text...)
+		start := a[8*(1+i):]
+		binary.LittleEndian.PutUint64(start, binary.LittleEndian.Uint64(start)+uint64(len(text)))
+	}
+	return taken
 }

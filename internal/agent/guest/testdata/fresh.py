@@ -10,10 +10,11 @@ wanted = {
     'builtins.__IPYTHON__': '', 'builtins.display': '', 'builtins.get_ipython': '',
     # Nobody can type.
     'builtins.input': '', 'getpass.getpass': '', 'pydoc.Helper.in': '', 'sys.breakpointhook': '',
-    # The streams, and what else writes to their descriptors.
+    # The streams, what else writes to their descriptors, and what starts who may print meanwhile.
     'sys.stdout': '', 'sys.stderr': '', 'sys.__stdout__': '', 'sys.__stderr__': '',
     'os.write': '', 'os.writev': '', 'os.sendfile': '', 'os.dup': '', 'os.system': '', 'os.posix_spawn': '',
     'os.execv': '', 'os.supports_': 'hold the above', '_posixsubprocess.fork_exec': '', 'subprocess._fork_exec': '', 'ctypes.CDLL.__getitem__': '', 'CDLL.__getitem__': '',
+    '_thread.start': '', '_thread._start': '', 'threading._start': '',
     'fds': 'the socket of the kernel, and the fonts that matplotlib keeps open',
     # Interrupts end cells, not the kernel.
     'handler of 2': '',

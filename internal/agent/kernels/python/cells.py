@@ -16,12 +16,12 @@ may fail or be interrupted, and serve() survives what escapes them.
 """
 
 import __future__
-import ast
 import sys
 from _signal import SIGINT
 from _signal import getsignal as handler_of
 from _signal import signal as set_handler
 from _thread import RLock, get_ident
+from ast import Expr, Expression, PyCF_ALLOW_TOP_LEVEL_AWAIT, PyCF_ONLY_AST
 from os import _exit, close, register_at_fork
 from sys import getrecursionlimit, gettrace, settrace
 from time import perf_counter_ns as clock
@@ -39,7 +39,7 @@ from wire import Reader, Writer
 
 MAX_OUTPUTS = 200  # cells whose values Out keeps
 MAX_LATE = 32  # displays between two cells that the next one brings
-PARSE = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+PARSE = PyCF_ONLY_AST | PyCF_ALLOW_TOP_LEVEL_AWAIT
 FUTURES = 0  # the flags of all features of __future__
 for _name in __future__.all_feature_names:
     FUTURES |= getattr(__future__, _name).compiler_flag
@@ -124,6 +124,8 @@ class Kernel:
         """Before something is printed while live: makes sure that what the other stream has comes first."""
         if self.printed is not port:
             first, self.printed = self.printed, port
+            if first is not None:
+                first.calm()
             if first is not None and self.active:
                 first.drain()
                 self.send({"op": "sync", "id": self.id})
@@ -135,6 +137,8 @@ class Kernel:
             self.late.append(message)
             return
         self.outputs.drain()
+        if self.live:
+            self.outputs.calm()
         self.printed = None
         message["id"] = self.id
         self.send(message)
@@ -198,7 +202,7 @@ class Kernel:
         return tree, name, source
 
     def compile(self, tree, name, mode):
-        code = compile(tree, name, mode, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | self.futures, dont_inherit=True)
+        code = compile(tree, name, mode, PyCF_ALLOW_TOP_LEVEL_AWAIT | self.futures, dont_inherit=True)
         self.futures |= code.co_flags & FUTURES
         return code
 
@@ -218,7 +222,7 @@ class Kernel:
         """Runs one cell; returns its value, or None if that is not to be shown."""
         tree, name, source = self.parse(code)
         body = tree.body
-        last = body[-1] if body and isinstance(body[-1], ast.Expr) else None
+        last = body[-1] if body and isinstance(body[-1], Expr) else None
         in_loop = any(name in source for name in ASKS) and asks(tree)
         codes = []
         if last is not None:
@@ -226,7 +230,7 @@ class Kernel:
         if body:
             codes.append(self.compile(tree, name, "exec"))
         if last is not None:
-            codes.append(self.compile(ast.Expression(last.value), name, "eval"))
+            codes.append(self.compile(Expression(last.value), name, "eval"))
         if in_loop or any(code.co_flags & COROUTINE for code in codes):
             value = self.loop.run(self.whole(codes))
         else:
@@ -324,7 +328,7 @@ class Kernel:
                 self.flush()
             except BaseException as e:
                 failure = failure or e
-            network.explain(self, request["code"])
+            network.explain(self, request["code"], failure)
             if failure is not None:
                 reply["error"] = self.describe(failure)
         except BaseException as e:  # it came between the steps
@@ -347,6 +351,7 @@ class Kernel:
             self.live = live
             self.printed = None
             self.outputs.watch(self.settle if live else None)
+        self.outputs.begin()
         self.active = True
         self.prepare()
         if self.late:

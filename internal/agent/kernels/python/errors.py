@@ -10,10 +10,10 @@ that runs no code of the exception.
 import sys
 from _signal import ITIMER_VIRTUAL, SIGVTALRM, getsignal, setitimer
 from _signal import signal as set_handler
-from errno import ENOSPC
+from errno import EMFILE, ENOSPC
 from linecache import getline, getlines
 from os import statvfs
-from resource import RLIMIT_NPROC, getrlimit
+from resource import RLIMIT_NOFILE, RLIMIT_NPROC, getrlimit
 from sys import getrecursionlimit, setrecursionlimit
 from types import TracebackType
 
@@ -47,6 +47,8 @@ def limit(e):
     kind = type(e)
     if kind is RuntimeError and e.args == ("can't start new thread",) or kind is BlockingIOError and _is_fork(e):
         return f"This session may have {getrlimit(RLIMIT_NPROC)[0]} processes and threads at a time."
+    if kind is OSError and e.errno == EMFILE:
+        return f"A process of this session may have {getrlimit(RLIMIT_NOFILE)[0]} files and sockets open at a time."
     if kind is OSError and e.errno == ENOSPC:
         sizes = ", ".join(f"{_mib(path)} MiB in {path}" for path in ("/tmp", "/dev/shm"))
         return f"Files of this session may take {_mib('/')} MiB, {sizes}."

@@ -15,6 +15,8 @@ from IPython.core.getipython import get_ipython
 BASES = "matplotlib.backend_bases"
 HELPERS = "matplotlib._pylab_helpers"
 INLINE = "matplotlib_inline.backend_inline"
+WEB = "matplotlib.backends.backend_webagg"
+WIDGETS = ("widget", "ipympl")  # matplotlib knows these names where ipympl is installed
 
 
 def show_open(shell):
@@ -58,6 +60,7 @@ def patch(bases):
 
     replace(base, "pyplot_show", without_screen)
     replace(backend, "show", lambda cls: cls.mainloop is None)
+    sys.modules.setdefault(WEB, None)  # a server for a browser, at which plt.show() would wait for ever
 
 
 def replace(owner, name, ours):
@@ -99,13 +102,19 @@ def watch():
 
 def saying(e):
     """Says in one line that a backend needs a screen."""
-    if not isinstance(e, ImportError):
+    if not isinstance(e, (ImportError, RuntimeError, ValueError)):
         return None
     tb = e.__traceback__
     while tb is not None:
-        code = tb.tb_frame.f_code
-        if code.co_name == "switch_backend" and code.co_filename.endswith("matplotlib/pyplot.py"):
-            name = tb.tb_frame.f_locals.get("newbackend")
+        code, names = tb.tb_frame.f_code, tb.tb_frame.f_locals
+        name = None
+        if isinstance(e, ImportError):
+            if code.co_name == "switch_backend" and code.co_filename.endswith("matplotlib/pyplot.py"):
+                name = names.get("newbackend")
+        elif code.co_name in ("resolve_gui_or_backend", "validate_backend") and "matplotlib" in code.co_filename:
+            name = names.get("gui_or_backend", names.get("s"))
+            name = name if name in WIDGETS else None
+        if name is not None:
             return (f"The backend {name!r} of matplotlib cannot be used: it needs a screen or a browser, and this session has "
                     "none. Figures are shown without choosing a backend, and with 'agg'.")
         tb = tb.tb_next

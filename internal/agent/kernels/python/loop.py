@@ -11,8 +11,8 @@ refused, because a loop is running. There they set the running loop aside.
 """
 
 import asyncio
-import ast
 from _thread import get_ident
+from ast import AsyncFunctionDef, FunctionDef, Lambda, Try, iter_child_nodes
 from asyncio import CancelledError, all_tasks, base_events, events, new_event_loop, runners, set_event_loop, tasks
 from asyncio.events import _get_running_loop, _set_running_loop
 from contextvars import copy_context
@@ -148,9 +148,9 @@ def asks(tree):
     rest = list(tree.body)
     while rest:
         node = rest.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.Try)):
+        if isinstance(node, (FunctionDef, AsyncFunctionDef, Lambda, Try)):
             continue
         if getattr(node, "attr", getattr(node, "id", None)) in ASKS:
             return True
-        rest.extend(ast.iter_child_nodes(node))
+        rest.extend(iter_child_nodes(node))
     return False

@@ -26,8 +26,9 @@ def tell_pip():
         environ[OFFLINE] = "1"
 
 
-def explain(kernel, code):
-    """Says why pip could not install something."""
-    if "pip" in code and "install" in code and kernel.ns.get("_exit_code") and OFFLINE in environ:
+def explain(kernel, code, failure):
+    """Says why pip could not install something, whether a command or a call of a cell ran it."""
+    failed = type(failure).__name__ in ("CalledProcessError", "SystemExit") or kernel.ns.get("_exit_code")
+    if "pip" in code and "install" in code and failed and OFFLINE in environ:
         kernel.say("This session has no network, so pip cannot download packages. Upload wheels to /mnt/data and install "
                    "them with: %pip install /mnt/data/NAME.whl\n")

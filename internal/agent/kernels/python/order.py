@@ -7,15 +7,20 @@ of the interpreter is. C code that prints is seen only when ctypes looks it up.
 """
 
 import _posixsubprocess
+import _thread
 import ctypes
 import os
 import subprocess
+import threading
 from functools import wraps
 
 # What writes to a descriptor, or changes what one is.
 WRITERS = ("write", "writev", "sendfile", "dup", "dup2")
 # What starts a program. os.fork has hooks of its own.
 STARTERS = ("system", "posix_spawn", "posix_spawnp", "execv", "execve")
+# What starts a thread, and where it is known.
+THREADS = ((_thread, "start_new_thread"), (_thread, "start_new"), (_thread, "start_joinable_thread"),
+           (_thread, "_start_joinable_thread"), (threading, "_start_new_thread"), (threading, "_start_joinable_thread"))
 # Functions of C that write, or start what writes.
 PRINTERS = frozenset((
     "dprintf", "fork", "fprintf", "fputc", "fputs", "fwrite", "perror", "popen", "posix_spawn", "printf", "psignal",
@@ -23,7 +28,7 @@ PRINTERS = frozenset((
 LINE_BUFFERED = 1  # _IOLBF
 
 
-def after(step, function):
+def after(step, function, module="os"):
     """Returns function, which calls step first."""
 
     @wraps(function)
@@ -31,7 +36,7 @@ def after(step, function):
         step()
         return function(*args, **kwargs)
 
-    call.__module__ = "os"  # so that it can be pickled by its name
+    call.__module__ = module  # so that it can be pickled by its name
     return call
 
 
@@ -50,6 +55,9 @@ def watch(outputs):
     _posixsubprocess.fork_exec = after(outputs.crowd, _posixsubprocess.fork_exec)
     subprocess._fork_exec = _posixsubprocess.fork_exec
     os.register_at_fork(before=outputs.crowd)
+    for module, name in THREADS:
+        if hasattr(module, name):
+            setattr(module, name, after(outputs.threads, getattr(module, name), module.__name__))
     look_up = ctypes.CDLL.__getitem__
 
     @wraps(look_up)

@@ -7,19 +7,17 @@ directory is one that cells cannot write to. So nothing that cells installed is
 imported before the kernel is there.
 """
 
-import ctypes
 import os
 import resource
 import sys
 from fcntl import F_DUPFD_CLOEXEC, fcntl
-from mmap import MAP_SHARED, PROT_READ, PROT_WRITE
 
 import errors
 import figures
 import order
 from cells import Kernel
 from shell import add_user_site, make_shell
-from streams import AREA, Outputs
+from streams import Outputs
 from warm import handle
 
 CONTROL_FD = 700  # beyond what a cell closes by habit
@@ -37,7 +35,7 @@ def main(directory, home):
         os.chdir(directory)
     except OSError:  # a cell has made it inaccessible; another can make it accessible
         pass
-    outputs = Outputs(mapped(shared, 2 * AREA), shared)
+    outputs = Outputs(shared)
     order.watch(outputs)
     figures.watch()
     errors.sayings += figures.saying,
@@ -49,14 +47,3 @@ def main(directory, home):
     sys.orig_argv = [sys.executable]
     kernel.serve(handle)
     os._exit(0)  # the agent is gone
-
-
-def mapped(fd, size):
-    """Maps a file into memory, as mmap does, which would keep a descriptor that cells see."""
-    libc = ctypes.CDLL(None)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long
-    address = libc.mmap(None, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
-    if address == ctypes.c_void_p(-1).value:
-        raise MemoryError("the memory that the agent shares cannot be mapped")
-    return (ctypes.c_ubyte * size).from_address(address)
