@@ -217,17 +217,15 @@ func (c *call) may(identifier sandpool.Identifier) error {
 	return auth.Require(c.r.Context(), c.action, c.pool.Scope().Session(identifier))
 }
 
-// find returns the route of a request. HEAD is served as GET for files, where
-// GET changes nothing; net/http drops the body.
+// find returns the route of a request. HEAD is served as GET where that changes nothing; net/http
+// drops the body.
 func (g *Gateway) find(c *call, segments []string) (route, error) {
 	method := c.r.Method
-	if method == http.MethodHead && len(segments) > 0 && strings.EqualFold(segments[0], "files") {
-		method = http.MethodGet
-	}
+	head := method == http.MethodHead
 	var allowed []string
 	for _, p := range g.routes {
 		name, ok := p.match(segments)
-		if ok && p.method == method {
+		if ok && (p.method == method || head && p.onlyLooks()) {
 			c.name = name
 			return p.route, nil
 		}

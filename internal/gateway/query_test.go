@@ -106,6 +106,11 @@ func TestPaths(t *testing.T) {
 		{"POST", strings.Replace(endpoint, "python", "P%2F", 1) + "/executions?identifier=abcd",
 			400},
 		{"HEAD", endpoint + "/.management/stopSession?identifier=abcd", 405},
+		{"HEAD", endpoint + "/code/execute?identifier=abcd", 405},
+		{"HEAD", endpoint + "/listSessions", 200},
+		{"HEAD", endpoint + "/session?identifier=none", 400},
+		{"HEAD", endpoint + "/executions/123?identifier=none", 404},
+		{"HEAD", endpoint + "/.management/getSession?identifier=none", 400},
 	} {
 		if got := w.raw(tt.method, tt.path, `{"code":"1"}`); got.status != tt.status {
 			t.Errorf("%s %s: %d %s, want %d", tt.method, tt.path, got.status, got.body, tt.status)

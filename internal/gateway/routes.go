@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"net/http"
 	"strings"
 
 	"github.com/sandpool/sandpool/internal/auth"
@@ -16,6 +17,11 @@ type route struct {
 	action  auth.Action
 	touches extent
 	serve   func(*Gateway, *call) error
+}
+
+// onlyLooks reports whether an operation changes nothing.
+func (r route) onlyLooks() bool {
+	return r.method == http.MethodGet && r.path != ".management/stopSession"
 }
 
 // extent is what an operation touches, and so what its caller's grants must include.

@@ -8,6 +8,7 @@ import (
 	"mime"
 	"mime/multipart"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -160,6 +161,9 @@ func filename(part *multipart.Part, userAgent string) string {
 // between the parameter and the next semicolon.
 func disposition(part *multipart.Part, parameter string) string {
 	header := part.Header.Get("Content-Disposition")
+	if name, ok := latin1(header, parameter); ok {
+		return name
+	}
 	if _, params, err := mime.ParseMediaType(header); err == nil {
 		return params[parameter]
 	}
@@ -170,6 +174,30 @@ func disposition(part *multipart.Part, parameter string) string {
 		}
 	}
 	return ""
+}
+
+// latin1 returns a parameter in the other charset that RFC 5987 demands, which package mime leaves
+// out.
+func latin1(header, parameter string) (string, bool) {
+	for piece := range strings.SplitSeq(header, ";") {
+		key, value, _ := strings.Cut(piece, "=")
+		charset, rest, _ := strings.Cut(strings.Trim(strings.TrimSpace(value), `"`), "'")
+		_, encoded, ok := strings.Cut(rest, "'")
+		if !ok || !strings.EqualFold(strings.TrimSpace(key), parameter+"*") ||
+			!strings.EqualFold(charset, "iso-8859-1") {
+			continue
+		}
+		bytes, err := url.PathUnescape(encoded)
+		if err != nil {
+			return "", false
+		}
+		runes := make([]rune, len(bytes))
+		for i := range len(bytes) { // its letters are the first of Unicode
+			runes[i] = rune(bytes[i])
+		}
+		return string(runes), true
+	}
+	return "", false
 }
 
 // gate stands between a form and the upload that reads it. An upload that is
