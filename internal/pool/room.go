@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -45,10 +46,11 @@ func (m *Manager) measure(ctx context.Context, most int) {
 	now := time.Now()
 	machine, err := m.options.Machine.Measure(now)
 	if reader, ok := m.engine.(sandbox.RoomReader); ok && err == nil {
-		var most sandbox.Room
-		most, err = reader.Room(ctx)
-		machine.Left.Memory = min(machine.Left.Memory, most.Memory)
-		machine.Left.Threads = min(machine.Left.Threads, most.Threads)
+		var all sandbox.Room
+		all, err = reader.Room(ctx)
+		machine = machine.Within(m.options.Reserve,
+			room.Amount{Memory: all.Memory.Limit, Disk: math.MaxInt64, Threads: all.Threads.Limit},
+			room.Amount{Memory: all.Memory.Left, Disk: math.MaxInt64, Threads: all.Threads.Left})
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

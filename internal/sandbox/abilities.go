@@ -26,15 +26,16 @@ type StatsReader interface {
 // RoomReader is the optional ability to say what bounds all sandboxes together, besides the
 // machine.
 type RoomReader interface {
-	// Room returns what they may still take together.
+	// Room returns what they may take together.
 	Room(ctx context.Context) (Room, error)
 }
 
-// Room is how much of each resource may still be taken; math.MaxInt64 where nothing bounds it.
-type Room struct {
-	Memory  int64 // bytes
-	Threads int64 // of the host
-}
+// Room is what bounds the memory (in bytes) and the threads of the host of all sandboxes.
+type Room struct{ Memory, Threads Bound }
+
+// Bound is the limit of one resource and how much of it may still be taken; both are
+// math.MaxInt64 where nothing bounds it.
+type Bound struct{ Limit, Left int64 }
 
 // WorkingSetRecorder is the optional ability to learn from one sandbox what those
 // after it need first of a snapshot, so that they need not wait for it, nor hold the rest.

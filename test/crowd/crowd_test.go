@@ -40,18 +40,20 @@ const (
 	asked   = 36 // sessions, some 150 MB each with what they may grow to
 )
 
-// machine makes a cgroup with a limit of memory, and returns its name.
-func machine(t *testing.T) string {
+// machine makes a cgroup with a limit of memory or pids, and returns its name.
+func machine(t *testing.T, controller string, most int) string {
 	t.Helper()
 	name := "sandpool-crowd-" + strconv.Itoa(os.Getpid())
-	dir, limit := filepath.Join("/sys/fs/cgroup/memory", name), "memory.limit_in_bytes"
-	if _, err := os.Stat("/sys/fs/cgroup/memory"); err != nil {
-		dir, limit = filepath.Join("/sys/fs/cgroup", name), "memory.max"
+	dir, limit := filepath.Join("/sys/fs/cgroup", controller, name), controller+".max"
+	if _, err := os.Stat(filepath.Dir(dir)); err != nil {
+		dir = filepath.Join("/sys/fs/cgroup", name)
 		// The engine hands the other controllers down as well.
-		err := os.WriteFile("/sys/fs/cgroup/cgroup.subtree_control", []byte("+memory"), 0)
+		err := os.WriteFile("/sys/fs/cgroup/cgroup.subtree_control", []byte("+"+controller), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
+	} else if controller == "memory" {
+		limit = "memory.limit_in_bytes"
 	}
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -69,14 +71,14 @@ func machine(t *testing.T) string {
 			}
 		}
 	})
-	if err := os.WriteFile(filepath.Join(dir, limit), []byte(strconv.Itoa(memory)), 0); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, limit), []byte(strconv.Itoa(most)), 0); err != nil {
 		t.Fatal(err)
 	}
 	return name
 }
 
-// serve starts a server on that machine and returns a client of it.
-func serve(t *testing.T) *client.Client {
+// serve starts a server and returns a client of it.
+func serve(t *testing.T, configure func(*server.Config)) *client.Client {
 	t.Helper()
 	images := filepath.Join(need.Data(t), "images")
 	dir := t.TempDir()
@@ -91,8 +93,7 @@ func serve(t *testing.T) *client.Client {
 	cfg.DataDir, cfg.Listen, cfg.Agent, cfg.ImageDir = filepath.Join(dir, "data"), "127.0.0.1:0",
 		agent, images
 	cfg.OnExit = server.StopSandboxes
-	cfg.CgroupParent = machine(t) + "/sandboxes"
-	cfg.Reserve.MemoryMB = reserve
+	configure(&cfg)
 	var log bytes.Buffer
 	srv, err := server.New(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), cfg)
 	if err != nil {
@@ -148,7 +149,10 @@ func (c *crowd) run(n int, code string) (string, error) {
 // beyond what fits are told at once that the machine is full; whoever is served keeps what it has,
 // and the session that was there before answers all the time.
 func TestTwiceWhatFits(t *testing.T) {
-	c := &crowd{T: t, Client: serve(t)}
+	c := &crowd{T: t, Client: serve(t, func(cfg *server.Config) {
+		cfg.CgroupParent = machine(t, "memory", memory) + "/sandboxes"
+		cfg.Reserve.MemoryMB = reserve
+	})}
 	for n := range pools {
 		most, ready := asked, 2
 		if _, err := c.PutPool(t.Context(), poolName(n), api.SessionPool{Location: "local",

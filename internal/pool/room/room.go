@@ -101,6 +101,23 @@ type Machine struct {
 	Pressure float64
 }
 
+// Within returns what is left where the sandboxes together are bounded as well: by limit, of which
+// they may still take left. The server and the rest of the machine are not within that bound, so
+// no more than a quarter of it counts as the reserve of those that run in it; one that is smaller
+// than the machine's reserve would have room for nothing.
+func (m Machine) Within(reserve, limit, left Amount) Machine {
+	of := func(machine, reserve, limit, left int64) int64 {
+		if left >= machine+reserve { // before it is added to
+			return machine
+		}
+		return min(machine, left+reserve-min(reserve, limit/4))
+	}
+	m.Left.Memory = of(m.Left.Memory, reserve.Memory, limit.Memory, left.Memory)
+	m.Left.Disk = of(m.Left.Disk, reserve.Disk, limit.Disk, left.Disk)
+	m.Left.Threads = of(m.Left.Threads, reserve.Threads, limit.Threads, left.Threads)
+	return m
+}
+
 // nearly is how many reserves of memory must be left for pressure not to count: it is then a
 // sandbox at its own limit that waits, which is nobody else's affair.
 const nearly = 3

@@ -146,3 +146,29 @@ func TestPromise(t *testing.T) {
 		t.Errorf("without known limits %+v is promised", got)
 	}
 }
+
+// A bound of all sandboxes leaves what the machine leaves, or less; one that is smaller than the
+// machine's reserve leaves something, too.
+func TestWithin(t *testing.T) {
+	endless := Endless()
+	reserve := Amount{Memory: 1000, Disk: 10, Threads: 100}
+	machine := Machine{Left: Amount{5000, 500, 5000}}
+	for _, test := range []struct {
+		why         string
+		limit, left Amount
+		want        Amount // beyond the reserve
+	}{
+		{"nothing", endless, endless, Amount{4000, 490, 4900}},
+		{"more than there is", Amount{9000, 900, 9000}, Amount{9000, 900, 9000},
+			Amount{4000, 490, 4900}},
+		{"a large one", Amount{4000, 900, 4000}, Amount{3000, 900, 3000}, Amount{2000, 490, 2900}},
+		{"a small one", Amount{800, 900, 80}, Amount{700, 900, 70}, Amount{500, 490, 50}},
+		{"a small one that is full", Amount{800, 900, 80}, Amount{100, 900, 80},
+			Amount{-100, 490, 60}},
+	} {
+		got := machine.Within(reserve, test.limit, test.left)
+		if left := got.Left.Minus(reserve); left != test.want {
+			t.Errorf("%s: %+v is left, want %+v", test.why, left, test.want)
+		}
+	}
+}

@@ -91,8 +91,9 @@ func TestLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if left, err := c.Left(); err != nil || left != (sandbox.Room{Memory: math.MaxInt64,
-		Threads: math.MaxInt64}) {
+	endless := sandbox.Bound{Limit: math.MaxInt64, Left: math.MaxInt64}
+	if left, err := c.Left(); err != nil || left != (sandbox.Room{Memory: endless,
+		Threads: endless}) {
 		t.Errorf("without limits %+v is left, %v", left, err)
 	}
 	for dir, limit := range map[string]string{"slice/x": "max", "slice": "1000"} {
@@ -102,11 +103,14 @@ func TestLeft(t *testing.T) {
 			write(t, filepath.Join(mount, dir, name), text+"\n")
 		}
 	}
-	if left, err := c.Left(); err != nil || left != (sandbox.Room{Memory: 500, Threads: 400}) {
+	if left, err := c.Left(); err != nil || left != (sandbox.Room{
+		Memory:  sandbox.Bound{Limit: 1000, Left: 500},
+		Threads: sandbox.Bound{Limit: 1000, Left: 400}}) {
 		t.Errorf("within the slice %+v is left, %v", left, err)
 	}
 	write(t, filepath.Join(mount, "slice/x/memory.max"), "800\n")
-	if left, err := c.Left(); err != nil || left.Memory != 300 {
+	if left, err := c.Left(); err != nil || left.Memory != (sandbox.Bound{Limit: 800,
+		Left: 300}) {
 		t.Errorf("within the group %+v is left, %v", left, err)
 	}
 }

@@ -18,8 +18,8 @@ type bound struct {
 	cache        []string // fields of memory.stat that the kernel takes back when it needs them
 }
 
-// Left returns what all groups of the tree together may still take, by the limits of the groups
-// above them. What nothing limits is math.MaxInt64.
+// Left returns what all groups of the tree together may take, by the limits of the groups above
+// them: of several that limit a resource, the one that leaves least of it.
 func (t *Tree) Left() (sandbox.Room, error) {
 	memory, threads := t.version.bounds(t.parents)
 	m, err := memory.left()
@@ -28,15 +28,15 @@ func (t *Tree) Left() (sandbox.Room, error) {
 }
 
 // left goes up to the root of the hierarchy, which has no such file, or none that says anything.
-func (b bound) left() (int64, error) {
-	left := int64(math.MaxInt64)
+func (b bound) left() (sandbox.Bound, error) {
+	least := sandbox.Bound{Limit: math.MaxInt64, Left: math.MaxInt64}
 	for dir := b.dir; ; dir = filepath.Dir(dir) {
 		text, err := kernfile.Text(filepath.Join(dir, b.max))
 		if errors.Is(err, fs.ErrNotExist) {
-			return left, nil
+			return least, nil
 		}
 		if err != nil {
-			return 0, err
+			return least, err
 		}
 		most, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || most >= unlimited {
@@ -44,16 +44,18 @@ func (b bound) left() (int64, error) {
 		}
 		used, err := kernfile.Int(filepath.Join(dir, b.current))
 		if err != nil {
-			return 0, err
+			return least, err
 		}
 		if len(b.cache) > 0 {
 			cache, err := kernfile.Fields(filepath.Join(dir, "memory.stat"), b.cache...)
 			if err != nil {
-				return 0, err
+				return least, err
 			}
 			used -= cache
 		}
-		left = min(left, most-used)
+		if most-used < least.Left {
+			least = sandbox.Bound{Limit: most, Left: most - used}
+		}
 	}
 }
 
