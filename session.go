@@ -62,7 +62,8 @@ type Session struct {
 type ClaimRequest struct {
 	Pool       PoolID
 	Identifier Identifier
-	// Revision is the pool's present one: older ready sandboxes are not given out.
+	// Revision is that whose ready sandboxes are given out: the pool's present one, or an earlier
+	// one while none of it is ready yet.
 	Revision int64
 	// Epoch is that of the pool's owner.
 	Epoch int64

@@ -35,6 +35,7 @@ type poolState struct {
 	losses   map[sandpool.Identifier]*sandpool.Loss
 	past     []past     // sandboxes that are over, oldest first
 	rolling  bool       // sandboxes of an earlier revision may be ready still
+	stay     bool       // and claims may have them until there are new ones
 	unsaved  bool       // pool differs from its row in State or Problem
 	removing bool       // the row is being deleted
 	line     queue.Line // before a full pool

@@ -351,7 +351,7 @@ func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Ide
 		return nil, err
 	}
 	spare := m.reserve(p, identifier, began)
-	r := sandpool.ClaimRequest{Pool: p.pool.ID, Identifier: identifier, Revision: p.pool.Revision,
+	r := sandpool.ClaimRequest{Pool: p.pool.ID, Identifier: identifier, Revision: m.offered(p),
 		Max: p.pool.MaxSessions, Epoch: p.epoch,
 		Now: began, NewID: spare.row.ID, NewSecret: spare.row.Secret}
 	m.mu.Unlock()

@@ -96,7 +96,7 @@ func (m *Manager) adoptPool(p *poolState, next sandpool.Pool) {
 		next.Revision, next.Template, next.ImageDigest = old.Revision, old.Template, old.ImageDigest
 	} else {
 		next.Revision = max(next.Revision, old.Revision+1)
-		p.rolling = true
+		p.rolling, p.stay = true, old.Spec.Network.Enabled() == next.Spec.Network.Enabled()
 	}
 	switch again := same && renews(next); {
 	case same && old.State != sandpool.Failed && !again:

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,7 +114,7 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64,
 			p.pool.Revision++ // what is ready was started from something else
 			revision = p.pool.Revision
 			m.events.Observe(event.Event{Name: event.PoolRenewed, Pool: p.pool.ID})
-			p.rolling = true
+			p.rolling, p.stay = true, true
 		}
 		p.pool.Template, p.pool.ImageDigest = prepared.Key, prepared.Template.Root.Digest
 	}
@@ -236,6 +237,30 @@ func (m *Manager) late(ctx context.Context, p *poolState) error {
 		p.pool.ID.Name), context.DeadlineExceeded)
 }
 
+// offered is the revision whose ready sandboxes claims get: the present one, or while that has none
+// yet the newest that has enough for the claims in progress. The caller holds mu.
+func (m *Manager) offered(p *poolState) int64 {
+	if !p.stay || p.pool.State == sandpool.Failed {
+		return p.pool.Revision
+	}
+	ready := map[int64]int{}
+	for _, b := range m.boxes {
+		if b.pool == p && b.row.State == sandpool.Ready {
+			ready[b.row.Revision]++
+		}
+	}
+	if ready[p.pool.Revision] > 0 {
+		return p.pool.Revision
+	}
+	claims, best := p.view("", nil).Claims, int64(0)
+	for revision, n := range ready {
+		if n >= claims {
+			best = max(best, revision)
+		}
+	}
+	return cmp.Or(best, p.pool.Revision)
+}
+
 // awaitStartable waits until a claim can be served: by a ready sandbox, or by a start.
 func (m *Manager) awaitStartable(ctx context.Context, p *poolState,
 	identifier sandpool.Identifier) error {
@@ -245,8 +270,9 @@ func (m *Manager) awaitStartable(ctx context.Context, p *poolState,
 		m.mu.Unlock()
 		return nil
 	}
+	offered := m.offered(p)
 	for _, b := range m.boxes {
-		if b.pool == p && b.row.State == sandpool.Ready && b.row.Revision == revision {
+		if b.pool == p && b.row.State == sandpool.Ready && b.row.Revision == offered {
 			m.mu.Unlock()
 			return nil
 		}

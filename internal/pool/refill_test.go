@@ -140,6 +140,38 @@ func TestNewRevision(t *testing.T) {
 	})
 }
 
+// TestNewRevisionWithoutAGap: what is ready serves until the new ones are, unless the update is
+// about what sandboxes may reach.
+func TestNewRevisionWithoutAGap(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(2, 5))
+		w.wantCounts(2, 0, 0, 0)
+		w.fake.Order(sandboxtest.Prepare, 1, sandboxtest.Fault{After: 10 * time.Second})
+		next := spec(2, 5)
+		next.Spec.Image = "python:next"
+		w.put(next)
+		w.pass(5 * time.Second)
+		if l := w.acquire("user-1", sandpool.ClaimReady); l.Sandbox().Revision != 1 {
+			w.Errorf("before the new ones are ready it got revision %d", l.Sandbox().Revision)
+		}
+		w.pass(time.Minute)
+		if l := w.acquire("user-2", sandpool.ClaimReady); l.Sandbox().Revision != 2 {
+			w.Errorf("then it got revision %d", l.Sandbox().Revision)
+		}
+		w.pass(10 * time.Second)
+		w.wantCounts(2, 0, 2, 0)
+
+		w.fake.Order(sandboxtest.Prepare, 1, sandboxtest.Fault{After: 10 * time.Second})
+		closed := next
+		closed.Spec.Network.Status = sandpool.EgressEnabled
+		w.put(closed)
+		w.pass(5 * time.Second)
+		w.wantCounts(0, 0, 2, 0)
+		w.pass(time.Minute)
+		w.wantCounts(2, 0, 2, 0)
+	})
+}
+
 func TestUpdateDuringClaim(t *testing.T) {
 	within(t, func(w *world) {
 		w.put(spec(0, 6))

@@ -146,7 +146,7 @@ func (p *poolState) view(key string, boxes []plan.Sandbox) plan.Pool {
 		Prepared:  p.prep.done && p.prep.revision == p.pool.Revision,
 		Preparing: p.prep.running, PrepareAt: p.prep.backoff.next(), RefillAt: p.backoff.next(),
 		Size:  p.size.Within(p.limits()),
-		Renew: p.prep.renew,
+		Renew: p.prep.renew, Roll: p.stay,
 		Trial: p.trial, Liveness: p.guest.Liveness != nil && p.guest.Alive != nil}
 }
 

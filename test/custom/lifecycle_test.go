@@ -159,3 +159,69 @@ func TestCrashWhileReady(t *testing.T) {
 		t.Errorf("the starts are %v", starts)
 	}
 }
+
+// TestSickWhileReady: a container that does not pass its Liveness probe before anybody has claimed
+// it is replaced, and no caller hears of it.
+func TestSickWhileReady(t *testing.T) {
+	k := newKit(t)
+	p, port, one := container(k.push(t, "app:1", app(t))), 8080, 1
+	p.Properties.ScaleConfiguration.ReadySessionInstances = &one
+	c := &p.Properties.CustomContainerTemplate.Containers[0]
+	c.Args = []string{"sickly"}
+	c.Probes = []api.ContainerProbe{{Type: "Liveness",
+		HTTPGet:       &api.HTTPGet{Path: "/healthz", Port: &port},
+		PeriodSeconds: &one, FailureThreshold: &one}}
+	k.makePool(t, "pool", p)
+	k.wantEvents(t, "pool", "SandboxSick")
+	if got := k.get(t, "pool", "alice", "/count"); got != "1" {
+		t.Errorf("a session after it begins with %q", got)
+	}
+	status, err := k.PoolStatus(t.Context(), "pool")
+	if err != nil || status.Crashes < 1 || status.RefillFailures < 1 {
+		t.Errorf("the status counts %d crashes and %d failed refills, %v", status.Crashes,
+			status.RefillFailures, err)
+	}
+}
+
+// TestStartupProbe: a container is ready when its Startup probe passes, by HTTPS and with the
+// fields of the header that it names, and not before.
+func TestStartupProbe(t *testing.T) {
+	bothModes(t, []string{"tls"}, func(t *testing.T, k *kit, pool string) {
+		port, one, ten := 8443, 1, 10
+		body, err := k.Pool(t.Context(), pool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body.Properties.CustomContainerTemplate.Containers[0].Probes = []api.ContainerProbe{{
+			Type: "Startup", PeriodSeconds: &one, FailureThreshold: &ten,
+			HTTPGet: &api.HTTPGet{Path: "/started?by=probe", Port: &port, Scheme: "HTTPS",
+				HTTPHeaders: []api.HTTPHeader{{Name: "X-Check", Value: "yes"}}}}}
+		k.makePool(t, pool, body)
+		if got := k.get(t, pool, "alice", "/passed"); got != "third" {
+			t.Errorf("the probe passed at the %s attempt", got)
+		}
+	})
+}
+
+// TestOnContainerExit: such a session lasts until its container exits, whose code is in the events,
+// and the next request begins a new one.
+func TestOnContainerExit(t *testing.T) {
+	k := newKit(t)
+	p, alive := container(k.push(t, "app:1", app(t))), 300
+	p.Properties.DynamicPoolConfiguration = &api.DynamicPoolConfiguration{
+		LifecycleConfiguration: &api.LifecycleConfiguration{LifecycleType: "OnContainerExit",
+			MaxAlivePeriodInSeconds: &alive}}
+	k.makePool(t, "pool", p)
+	k.get(t, "pool", "alice", "/count")
+	k.do(t, http.MethodGet, "pool", "alice", "/exit?code=0", nil)
+	var told []string
+	for _, e := range k.wantEvents(t, "pool", "SandboxEnded", "SessionEnded") {
+		told = append(told, e.Message)
+	}
+	if !strings.Contains(strings.Join(told, "\n"), "exited with code 0") {
+		t.Errorf("the events are %q", told)
+	}
+	if got := k.get(t, "pool", "alice", "/count"); got != "1" {
+		t.Errorf("the next session begins with %q", got)
+	}
+}

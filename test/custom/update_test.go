@@ -111,6 +111,50 @@ func TestUpdateOfTag(t *testing.T) {
 	}
 }
 
+// TestRoll: new identifiers find a container ready at every moment of an update, of the template
+// before until the new one's are ready.
+func TestRoll(t *testing.T) {
+	k := newKit(t)
+	body := container(k.push(t, "app:1", app(t)))
+	most := 40
+	body.Properties.ScaleConfiguration.MaxConcurrentSessions = &most
+	c := &body.Properties.CustomContainerTemplate.Containers[0]
+	first, second := "first", "second"
+	c.Env = []api.EnvironmentVar{{Name: "TURN", Value: &first}}
+	k.makePool(t, "pool", body)
+	c.Args, c.Env = []string{"slow"}, []api.EnvironmentVar{{Name: "TURN", Value: &second}}
+	if _, err := k.BeginPutPool(t.Context(), "pool", body); err != nil {
+		t.Fatal(err)
+	}
+	if got := k.get(t, "pool", "alice", "/env"); !strings.Contains(got, "TURN=first") {
+		t.Errorf("right after the update a new session has %q", got)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for before, after := 1, 0; before > 0 || after < 2; {
+		got, err := k.Pool(ctx, "pool")
+		if err != nil {
+			t.Fatalf("with %d ready of the old template and %d of the new one: %v", before,
+				after, err)
+		}
+		status := got.Properties.TemplateUpdateStatus
+		before, after = 0, status.DesiredTemplate.Status.ReadyCount
+		if status.ActiveTemplate != nil {
+			before = status.ActiveTemplate.Status.ReadyCount
+		}
+		if before+after == 0 {
+			t.Fatalf("no container is ready: %+v", status)
+		}
+	}
+	if got := k.get(t, "pool", "bobby", "/env"); !strings.Contains(got, "TURN=second") {
+		t.Errorf("after the update a new session has %q", got)
+	}
+	got, err := k.PoolStatus(t.Context(), "pool")
+	if err != nil || got.Claims["new"] != 0 {
+		t.Errorf("sessions that found nothing ready: %v, %v", got.Claims, err)
+	}
+}
+
 // TestPullProgress: while an image is pulled, the pool says how far it is.
 func TestPullProgress(t *testing.T) {
 	k := newKit(t)

@@ -67,6 +67,7 @@ type Pool struct {
 	Removing  bool      // its row is being deleted
 	Trial     bool      // one sandbox has to start before the pool counts as prepared
 	Liveness  bool      // its sandboxes are asked whether they live
+	Roll      bool      // ready sandboxes of earlier revisions stay until there are new ones
 	Size      room.Size // of its sandboxes, nothing in it unknown
 	Sandboxes []Sandbox // longest in their state first
 }
@@ -173,6 +174,7 @@ func (p Pool) retire(now time.Time) []Action {
 		// is too much shows when the claims are over.
 		surplus = 0
 	}
+	old := p.count(p.isOld) - p.olds()
 	for _, b := range slices.Backward(p.Sandboxes) {
 		switch {
 		case b.State == sandpool.Stopping:
@@ -180,8 +182,12 @@ func (p Pool) retire(now time.Time) []Action {
 			end(b, ReasonDeleted)
 		case b.State == sandpool.Claimed && p.isOver(b, now):
 			end(b, p.whyOver())
+		case p.isOld(b) && old <= 0:
 		case !b.Session && b.Revision != p.Pool.Revision:
 			end(b, ReasonStale)
+			if p.isOld(b) {
+				old--
+			}
 		case p.isReady(b) && surplus > 0:
 			end(b, ReasonSurplus)
 			surplus--
@@ -252,6 +258,27 @@ func (p Pool) isReady(b Sandbox) bool {
 
 func (p Pool) isSession(b Sandbox) bool {
 	return b.State == sandpool.Claimed || b.State == sandpool.Starting && b.Session
+}
+
+// isOld reports whether b is ready, and was started from what the pool's sandboxes are not started
+// from any more.
+func (p Pool) isOld(b Sandbox) bool {
+	return b.State == sandpool.Ready && b.Revision != p.Pool.Revision
+}
+
+// olds is how many ready sandboxes of earlier revisions stay, so that claims find one while the
+// new ones start: as many as new ones are missing, and room for one of those to start within the
+// pool's maximum.
+func (p Pool) olds() int {
+	if !p.Roll || p.Pool.State == sandpool.Failed || p.Pool.State == sandpool.Deleting {
+		return 0
+	}
+	ready := p.count(p.isReady)
+	if ready == 0 && p.Claims > 0 {
+		return p.count(p.isOld) // a claim in progress may have one already
+	}
+	free := p.Pool.MaxSessions - p.count(p.isSession) - ready - max(1, p.count(p.isRefill))
+	return max(0, min(p.count(p.isOld), p.target()-ready, free))
 }
 
 // isRefill reports whether b is on its way to be ready.
@@ -344,6 +371,9 @@ func (p Pool) lack(now time.Time) int {
 	}
 	under := p.count(p.isRefill)
 	lack := p.target() - p.count(p.isReady) - under
+	if old := p.count(p.isOld); p.Roll && old > 0 {
+		lack = min(lack, p.Pool.MaxSessions-p.count(p.isSession)-p.count(p.isReady)-under-old)
+	}
 	if !p.RefillAt.IsZero() {
 		return min(lack, 1-under)
 	}

@@ -51,7 +51,7 @@ func drawSnapshot(t *rapid.T) Snapshot {
 			State: rapid.SampledFrom([]sandpool.ProvisioningState{sandpool.InProgress,
 				sandpool.Succeeded, sandpool.Succeeded, sandpool.Failed, sandpool.Deleting}).Draw(t,
 				"state")}
-		p.Liveness = rapid.Bool().Draw(t, "liveness")
+		p.Liveness, p.Roll = rapid.Bool().Draw(t, "liveness"), rapid.Bool().Draw(t, "roll")
 		if rapid.Bool().Draw(t, "onExit") {
 			p.Pool.Spec.Lifecycle = sandpool.Lifecycle{Type: sandpool.OnContainerExit,
 				MaxAlive: time.Minute}
@@ -261,6 +261,52 @@ func TestPlanSettles(t *testing.T) {
 				t.Fatalf("%d ready of %d wanted beside %d sessions, %d sandboxes in all: %+v",
 					ready, want, sessions, len(p.Sandboxes), p)
 			}
+		}
+	})
+}
+
+// TestRollLeavesNoGap: while the ready sandboxes of an earlier revision are replaced there are as
+// many ready as are wanted, but for the one that a full pool has to give up first, and never more
+// of them than the pool may have.
+func TestRollLeavesNoGap(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		most := rapid.IntRange(1, 8).Draw(t, "max")
+		p := Pool{Key: "pool", Roll: true, Preparing: rapid.Bool().Draw(t, "preparing"),
+			Pool: sandpool.Pool{MaxSessions: most, ReadySessions: rapid.IntRange(1, most).Draw(t,
+				"ready"), Revision: 2, Cooldown: time.Hour, State: sandpool.InProgress}}
+		if p.Prepared = !p.Preparing; p.Prepared {
+			p.Pool.State = sandpool.Succeeded
+		}
+		for i := range rapid.IntRange(0, most-1).Draw(t, "sessions") {
+			id := sandpool.SandboxID(fmt.Sprint("session", i))
+			p.Sandboxes = append(p.Sandboxes, Sandbox{ID: id, State: sandpool.Claimed, Revision: 1, Session: true, Used: epoch})
+		}
+		want := min(p.Pool.ReadySessions, most-len(p.Sandboxes))
+		for i := range want {
+			p.Sandboxes = append(p.Sandboxes, Sandbox{ID: sandpool.SandboxID(fmt.Sprint("old", i)),
+				State: sandpool.Ready, Revision: 1, Since: epoch})
+		}
+		free := most - (len(p.Sandboxes) - want)
+		s, now, fresh := Snapshot{Pools: []Pool{p}, Starts: 3}, epoch, 0
+		for range 60 {
+			s.step(now, &fresh)
+			now = now.Add(time.Second)
+			p := &s.Pools[0]
+			ready, all := 0, 0
+			for _, b := range p.Sandboxes {
+				if b.State == sandpool.Ready {
+					ready++
+				}
+				if b.State != sandpool.Stopping {
+					all++
+				}
+			}
+			if ready < min(want, free-1) || all > most {
+				t.Fatalf("%d ready of %d, %d sandboxes of %d: %+v", ready, want, all, most, p)
+			}
+		}
+		if got := s.Pools[0].count(s.Pools[0].isReady); got != want {
+			t.Fatalf("the roll ends with %d new ones ready of %d", got, want)
 		}
 	})
 }

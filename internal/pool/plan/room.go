@@ -22,7 +22,13 @@ func (p Pool) NeedsToPrepare() room.Amount {
 func (p Pool) IsFull() bool { return p.count(p.isSession) >= p.Pool.MaxSessions }
 
 // HasReady reports whether one more claim would find a sandbox ready.
-func (p Pool) HasReady() bool { return p.count(p.isReady) >= max(1, p.Claims) }
+func (p Pool) HasReady() bool {
+	ready := p.count(p.isReady)
+	if p.Roll && ready == 0 {
+		ready = p.count(p.isOld)
+	}
+	return ready >= max(1, p.Claims)
+}
 
 // prepare holds a preparation back that the machine has no room for.
 func (s *Snapshot) prepare(p Pool, todo []Action) []Action {
@@ -135,7 +141,25 @@ func (s *Snapshot) short(done []Action) (todo []Action) {
 		}
 		if lack := s.lacks(p); lack != "" {
 			todo = append(todo, Action{Act: Short, Pool: p.Key, Reason: string(lack)})
+			if have == 0 {
+				todo = append(todo, s.giveUpOld(p)...)
+			}
 		}
 	}
 	return todo
+}
+
+// giveUpOld ends a ready sandbox of an earlier revision that stands in the way of the first new
+// one.
+func (s *Snapshot) giveUpOld(p Pool) []Action {
+	stay := p.olds()
+	for _, b := range p.Sandboxes {
+		if p.isOld(b) {
+			if stay--; stay == 0 { // the newest of those that retire leaves
+				s.Room.Give(p.Size.Ready)
+				return []Action{{Act: Retire, Pool: p.Key, Sandbox: b.ID, Reason: ReasonRoom}}
+			}
+		}
+	}
+	return nil
 }

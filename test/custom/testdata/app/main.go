@@ -7,10 +7,12 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -44,6 +46,10 @@ func main() {
 			})
 		case "orderly":
 			go orderly()
+		case "tls":
+			serveTLS()
+		case "slow":
+			<-time.After(2 * time.Second)
 		}
 	}
 	var count atomic.Int64
@@ -59,7 +65,13 @@ func main() {
 	http.HandleFunc("/who", func(w http.ResponseWriter, _ *http.Request) {
 		host, _ := os.Hostname()
 		dir, _ := os.Getwd()
-		fmt.Fprintln(w, os.Getuid(), os.Getgid(), dir, host, os.Args[1:])
+		groups, _ := os.Getgroups()
+		groups = slices.DeleteFunc(groups, func(g int) bool { return g == os.Getgid() })
+		fmt.Fprintln(w, os.Getuid(), os.Getgid(), groups, dir, host, os.Args[1:])
+	})
+	http.HandleFunc("/look", look)
+	http.HandleFunc("/write", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, os.WriteFile(r.URL.Query().Get("path"), []byte("x"), 0o600))
 	})
 	http.HandleFunc("/print", func(_ http.ResponseWriter, r *http.Request) {
 		if text := r.URL.Query().Get("err"); text != "" {
@@ -68,6 +80,9 @@ func main() {
 		fmt.Println(r.URL.Query().Get("out"))
 	})
 	var sick atomic.Bool
+	if slices.Contains(os.Args[1:], "sickly") {
+		time.AfterFunc(3*time.Second, func() { sick.Store(true) })
+	}
 	http.HandleFunc("/sick", func(http.ResponseWriter, *http.Request) { sick.Store(true) })
 	http.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
 		if sick.Load() {
@@ -119,12 +134,46 @@ func orphans(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, zombies, "of", len(stats))
 }
 
+// serveTLS serves by TLS what a probe asks, which passes at the third attempt.
+func serveTLS() {
+	var asked atomic.Int64
+	l, err := net.Listen("tcp", ":8443")
+	if err != nil {
+		log.Fatal(err)
+	}
+	started := func(w http.ResponseWriter, r *http.Request) {
+		known := r.URL.String() == "/started?by=probe" && r.Header.Get("X-Check") == "yes"
+		if !known || asked.Add(1) < 3 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(started))
+	srv.Listener = l
+	srv.StartTLS()
+	http.HandleFunc("/passed", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, map[bool]string{true: "third", false: "wrong"}[asked.Load() >= 3])
+	})
+}
+
+// look answers with what a path holds.
+func look(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.Query().Get("path")
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		fmt.Fprintln(w, "folder")
+		return
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		text = []byte(err.Error())
+	}
+	_, _ = w.Write(text)
+}
+
 // orderly takes a while to end when it is asked to.
 func orderly() {
 	asked := make(chan os.Signal, 1)
-	signal.Notify(asked, syscall.SIGTERM)
-	<-asked
-	fmt.Println("asked to end")
+	signal.Notify(asked, syscall.SIGTERM, syscall.SIGUSR1)
+	fmt.Println("asked to end by", <-asked)
 	<-time.After(2 * time.Second)
 	fmt.Println("in order")
 	os.Exit(0)
