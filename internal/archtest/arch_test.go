@@ -54,7 +54,8 @@ func TestRepository(t *testing.T) {
 		}
 	})
 	for name, check := range map[string]func(fs.FS) ([]string, error){
-		"text": checkText, "skipped scripts": checkScripts} {
+		"text": checkText, "skipped scripts": checkScripts, "columns": checkColumns,
+	} {
 		t.Run(name, func(t *testing.T) {
 			found, err := check(fsys)
 			if err != nil {

@@ -58,7 +58,8 @@ type asked struct {
 
 // plan evaluates the request of rec for the principal in ctx. With deployed set, expressions may
 // refer to resources.
-func (s *Service) plan(ctx context.Context, rec *record, deployed bool) (*template.Deployment, asked,
+func (s *Service) plan(ctx context.Context, rec *record,
+	deployed bool) (*template.Deployment, asked,
 	error) {
 	var a asked
 	dec := json.NewDecoder(strings.NewReader(string(rec.Request)))
@@ -69,7 +70,8 @@ func (s *Service) plan(ctx context.Context, rec *record, deployed bool) (*templa
 	}
 	switch {
 	case a.Properties.TemplateLink != nil:
-		return nil, a, sandpool.Errorf(sandpool.Unsupported, "TemplateLinkNotSupported", "templateLink",
+		return nil, a, sandpool.Errorf(sandpool.Unsupported, "TemplateLinkNotSupported",
+			"templateLink",
 			"This server fetches no templates. Send the template itself in properties.template.")
 	case a.Properties.Mode == "":
 		a.Properties.Mode = "Incremental"
@@ -82,7 +84,8 @@ func (s *Service) plan(ctx context.Context, rec *record, deployed bool) (*templa
 			"The mode is %.60q; use Incremental or Complete.", a.Properties.Mode)
 	}
 	parts := strings.Split(rec.Shown.ID, "/")
-	group, err := s.send(ctx, rec.Base, http.MethodGet, strings.Join(parts[:5], "/"), "2024-11-01", nil)
+	group, err := s.send(ctx, rec.Base, http.MethodGet, strings.Join(parts[:5], "/"),
+		"2024-11-01", nil)
 	if err != nil {
 		return nil, a, outward(err)
 	}
@@ -95,7 +98,8 @@ func (s *Service) plan(ctx context.Context, rec *record, deployed bool) (*templa
 		Name:       rec.Shown.Name, Mode: a.Properties.Mode, Subscription: parts[2],
 		ResourceGroup: parts[4], Tenant: sandpool.DefaultSubscription, Group: group,
 		BaseURL: rec.Base, Time: began, Unique: rec.Shown.Properties.CorrelationID}
-	if inner, ok := in.Parameters["parameters"].(map[string]any); ok && in.Parameters["$schema"] != nil {
+	if inner, ok := in.Parameters["parameters"].(map[string]any); ok &&
+		in.Parameters["$schema"] != nil {
 		in.Parameters = inner // the whole of a parameter file
 	}
 	if deployed {
@@ -113,7 +117,8 @@ func (s *Service) plan(ctx context.Context, rec *record, deployed bool) (*templa
 			return nil, a, sandpool.Errorf(sandpool.Invalid, "InvalidResourceType", r.Name,
 				"The template has a resource of type %.100q, which this server does not have; it has "+
 					"Microsoft.App/sessionPools, Microsoft.App/managedEnvironments, "+
-					"Microsoft.Authorization/roleAssignments and Microsoft.Resources/deployments.", r.Type)
+					"Microsoft.Authorization/roleAssignments and Microsoft.Resources/deployments.",
+				r.Type)
 		}
 	}
 	return d, a, nil

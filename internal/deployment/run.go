@@ -52,7 +52,8 @@ func (s *Service) resume(ctx context.Context, rec *record) error {
 		p.ProvisioningState = api.OperationSucceeded
 	case one.Err() != nil:
 		p.ProvisioningState = api.OperationCanceled
-		p.Error = &api.ErrorDetail{Code: "DeploymentCanceled", Message: "The deployment was canceled.",
+		p.Error = &api.ErrorDetail{Code: "DeploymentCanceled",
+			Message: "The deployment was canceled.",
 			Details: []api.ErrorDetail{}}
 	default:
 		p.ProvisioningState = api.OperationFailed
@@ -189,7 +190,8 @@ func (w *walk) put(ctx context.Context, r *template.Resource, body map[string]an
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if got, err = w.s.send(ctx, w.rec.Base, http.MethodGet, r.ID, r.APIVersion, nil); err != nil {
+		if got, err = w.s.send(ctx, w.rec.Base, http.MethodGet, r.ID, r.APIVersion,
+			nil); err != nil {
 			return err
 		}
 	}

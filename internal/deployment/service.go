@@ -125,11 +125,13 @@ type handler = func(http.ResponseWriter, *http.Request) error
 
 func allowed(a auth.Action, fn handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		if err := arm.CheckScope(r.PathValue("subscription"), r.PathValue("resourceGroup")); err != nil {
+		if err := arm.CheckScope(r.PathValue("subscription"),
+			r.PathValue("resourceGroup")); err != nil {
 			return err
 		}
-		if err := auth.Require(r.Context(), a, sandpool.Scope{Subscription: r.PathValue("subscription"),
-			ResourceGroup: r.PathValue("resourceGroup")}); err != nil {
+		if err := auth.Require(r.Context(),
+			a, sandpool.Scope{Subscription: r.PathValue("subscription"),
+				ResourceGroup: r.PathValue("resourceGroup")}); err != nil {
 			return err
 		}
 		return fn(w, r)
@@ -305,7 +307,8 @@ func (s *Service) delete(w http.ResponseWriter, r *http.Request) error {
 	if err == nil && !rec.ended() {
 		return active(rec)
 	}
-	if err := s.o.Documents.DeleteDocument(r.Context(), kind, strings.ToLower(idOf(r))); err != nil {
+	if err := s.o.Documents.DeleteDocument(r.Context(), kind,
+		strings.ToLower(idOf(r))); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -81,7 +81,8 @@ func (s *Service) change(ctx context.Context, rec *record, d *template.Deploymen
 		return api.Change{}, err
 	}
 	after = maps.Clone(after)
-	after["id"], after["name"], after["type"], after["apiVersion"] = r.ID, r.Name, r.Type, r.APIVersion
+	after["id"], after["name"], after["type"],
+		after["apiVersion"] = r.ID, r.Name, r.Type, r.APIVersion
 	out := api.Change{ResourceID: r.ID, ChangeType: "Create", After: after}
 	before, err := s.send(ctx, rec.Base, http.MethodGet, r.ID, r.APIVersion, nil)
 	var refusal *refused
@@ -115,7 +116,8 @@ func differences(path string, have, want any) []api.PropertyChange {
 		if have == nil {
 			kind = "Create"
 		}
-		return []api.PropertyChange{{Path: path, PropertyChangeType: kind, Before: have, After: want}}
+		return []api.PropertyChange{{Path: path, PropertyChangeType: kind, Before: have,
+			After: want}}
 	}
 	current, _ := have.(map[string]any)
 	var out []api.PropertyChange
@@ -138,7 +140,8 @@ func differences(path string, have, want any) []api.PropertyChange {
 func same(a, b any) bool {
 	if s, ok := a.(string); ok {
 		t, ok := b.(string)
-		return ok && strings.EqualFold(strings.ReplaceAll(s, " ", ""), strings.ReplaceAll(t, " ", ""))
+		return ok && strings.EqualFold(strings.ReplaceAll(s, " ", ""),
+			strings.ReplaceAll(t, " ", ""))
 	}
 	if reflect.DeepEqual(a, b) {
 		return true

@@ -29,11 +29,13 @@ func TestExecutionEvents(t *testing.T) {
 		}
 	}
 	var outcomes []string
+	answered := 0
 	for _, e := range bus.Recent(event.Query{}).Events {
 		if e.Name == event.SessionAnswered {
 			if e.Took <= 0 || e.Sandbox == "" || e.By != "" {
 				t.Errorf("%+v", e)
 			}
+			answered++
 			continue
 		}
 		outcomes = append(outcomes, e.Outcome)
@@ -41,6 +43,9 @@ func TestExecutionEvents(t *testing.T) {
 			e.Took != time.Second || e.Message != "" {
 			t.Errorf("%+v", e)
 		}
+	}
+	if answered != 1 {
+		t.Errorf("%d of the executions were the first of their session, want 1", answered)
 	}
 	if want := []string{"ok", "error", "timeout-restarted", "kernel-died", "error"}; !slices.Equal(
 		outcomes, want) {

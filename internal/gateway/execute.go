@@ -122,7 +122,7 @@ func (g *Gateway) tell(c *call, id sandpool.SandboxID, outcome string, took time
 
 // answered lets observers know that code has been answered, if a session has begun with it.
 func (g *Gateway) answered(c *call, l Lease) {
-	if l.ClaimTime() > 0 || l.StartTime() > 0 {
+	if l.Outcome() != sandpool.ClaimExisting {
 		g.options.Events.Observe(event.Event{Name: event.SessionAnswered, Pool: c.pool,
 			Sandbox: l.Sandbox().ID, Took: time.Since(c.started)})
 	}

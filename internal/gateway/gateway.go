@@ -62,6 +62,8 @@ type Logs interface {
 // by its cooldown while a lease on it is out.
 type Lease interface {
 	interpreter.Session
+	// Outcome is where the sandbox came from; ClaimExisting if the session was there.
+	Outcome() sandpool.ClaimOutcome
 	// ClaimTime is what the claim took; StartTime what starting a sandbox for it
 	// took, zero if one was ready.
 	ClaimTime() time.Duration

@@ -150,11 +150,13 @@ func (w *world) Acquire(_ context.Context, id sandpool.PoolID,
 		return nil, w.full
 	}
 	w.acquired++
-	l := w.sessions[identifier]
-	if l == nil {
-		l = newLease(w, identifier)
-		w.sessions[identifier] = l
+	if held := w.sessions[identifier]; held != nil {
+		l := *held
+		l.outcome = sandpool.ClaimExisting
+		return &l, nil
 	}
+	l := newLease(w, identifier)
+	w.sessions[identifier] = l
 	return l, nil
 }
 
@@ -244,13 +246,14 @@ func (w *world) counts() (acquired, released int) {
 type lease struct {
 	w       *world
 	session sandpool.Session
+	outcome sandpool.ClaimOutcome
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 }
 
 func newLease(w *world, identifier sandpool.Identifier) *lease {
 	at := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
-	l := &lease{w: w, session: sandpool.Session{Identifier: identifier, Sandbox: "sb" +
+	l := &lease{w: w, outcome: sandpool.ClaimReady, session: sandpool.Session{Identifier: identifier, Sandbox: "sb" +
 		sandpool.SandboxID(identifier),
 		CreatedAt: at, LastUsedAt: at.Add(time.Minute), ExpiresAt: at.Add(6 * time.Minute)}}
 	l.ctx, l.cancel = context.WithCancelCause(w.t.Context())
@@ -258,11 +261,12 @@ func newLease(w *world, identifier sandpool.Identifier) *lease {
 }
 func (l *lease) Unattended() {}
 
-func (l *lease) Sandbox() sandpool.Sandbox { return sandpool.Sandbox{ID: l.session.Sandbox} }
-func (l *lease) Session() sandpool.Session { return l.session }
-func (l *lease) Context() context.Context  { return l.ctx }
-func (l *lease) ClaimTime() time.Duration  { return 213 * time.Microsecond }
-func (l *lease) StartTime() time.Duration  { return 0 }
+func (l *lease) Sandbox() sandpool.Sandbox      { return sandpool.Sandbox{ID: l.session.Sandbox} }
+func (l *lease) Session() sandpool.Session      { return l.session }
+func (l *lease) Context() context.Context       { return l.ctx }
+func (l *lease) Outcome() sandpool.ClaimOutcome { return l.outcome }
+func (l *lease) ClaimTime() time.Duration       { return 213 * time.Microsecond }
+func (l *lease) StartTime() time.Duration       { return 0 }
 func (l *lease) Release() {
 	l.w.mu.Lock()
 	l.w.released++

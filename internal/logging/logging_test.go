@@ -51,7 +51,8 @@ func TestLevels(t *testing.T) {
 	}
 }
 
-// TestRepeats: a line without end is told twenty times in ten seconds, and then how often it was not.
+// TestRepeats: a line without end is told twenty times in ten seconds, and then how often it was
+// not.
 func TestRepeats(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	log, _, out := newLog(&now)

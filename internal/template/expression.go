@@ -75,7 +75,8 @@ func (s scope) member(n *node) (any, error) {
 	}
 	v, ok := get(of, key)
 	if !ok {
-		return nil, invalid("", "An expression wants the member %v of %s, which has none of that name.",
+		return nil, invalid("",
+			"An expression wants the member %v of %s, which has none of that name.",
 			key, describe(of))
 	}
 	return v, nil
@@ -140,7 +141,8 @@ func (s scope) call(n *node) (any, error) {
 		args[i] = v
 	}
 	if len(args) < f.least || f.most >= 0 && len(args) > f.most {
-		return nil, invalid(n.call, "The function %s is called with %d arguments.", n.call, len(args))
+		return nil, invalid(n.call, "The function %s is called with %d arguments.",
+			n.call, len(args))
 	}
 	v, err := f.run(s, args)
 	if err != nil {

@@ -9,8 +9,10 @@ import (
 
 func listFunctions() map[string]function {
 	return map[string]function{
-		"concat":      {1, -1, concat},
-		"createarray": {0, -1, func(_ scope, a []any) (any, error) { return append([]any{}, a...), nil }},
+		"concat": {1, -1, concat},
+		"createarray": {0, -1, func(_ scope, a []any) (any, error) {
+			return append([]any{}, a...), nil
+		}},
 		"createobject": {0, -1, func(_ scope, a []any) (any, error) {
 			out := map[string]any{}
 			if len(a)%2 != 0 {
@@ -178,7 +180,9 @@ func contains(_ scope, args []any) (any, error) {
 		part, err := arg[string](args, 1)
 		return strings.Contains(in, part), err
 	case []any:
-		return slices.ContainsFunc(in, func(e any) bool { return reflect.DeepEqual(e, args[1]) }), nil
+		return slices.ContainsFunc(in, func(e any) bool {
+			return reflect.DeepEqual(e, args[1])
+		}), nil
 	case map[string]any:
 		_, ok := get(in, args[1])
 		return ok, nil

@@ -187,7 +187,8 @@ func substring(_ scope, args []any) (any, error) {
 		}
 	}
 	if start < 0 || length < 0 || start > int64(len(runes)) || length > int64(len(runes))-start {
-		return nil, &wrong{fmt.Sprintf("wants %d characters from %d on of a text of %d", length, start,
+		return nil, &wrong{fmt.Sprintf("wants %d characters from %d on of a text of %d",
+			length, start,
 			len(runes))}
 	}
 	return string(runes[start : start+length]), nil
@@ -231,8 +232,9 @@ func format(_ scope, args []any) (any, error) {
 			}
 			n, err := strconv.Atoi(s[i+1 : i+end])
 			if err != nil || n < 0 || n+1 >= len(args) {
-				return nil, &wrong{fmt.Sprintf("has the placeholder %q, which is no argument's number",
-					clip(s[i:i+end+1]))}
+				return nil,
+					&wrong{fmt.Sprintf("has the placeholder %q, which is no argument's number",
+						clip(s[i:i+end+1]))}
 			}
 			b.WriteString(text(args[n+1]))
 			i += end
@@ -248,7 +250,8 @@ func format(_ scope, args []any) (any, error) {
 
 // GUID is the UUID that Azure makes of a text: version 5 (RFC 9562), in a namespace of its own.
 func GUID(text string) string {
-	namespace := []byte{0x11, 0xfb, 0x06, 0xfb, 0x71, 0x2d, 0x4d, 0xdd, 0x98, 0xc7, 0xe7, 0x1b, 0xbd,
+	namespace := []byte{0x11, 0xfb, 0x06, 0xfb, 0x71, 0x2d, 0x4d, 0xdd, 0x98, 0xc7,
+		0xe7, 0x1b, 0xbd,
 		0x58, 0x88, 0x30}
 	sum := sha1.Sum(append(namespace, text...))
 	u := sum[:16]

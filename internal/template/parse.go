@@ -57,8 +57,9 @@ type parser struct {
 }
 
 func (p *parser) bad(format string, args ...any) error {
-	return invalid("", "The expression %q "+format+".", append([]any{p.whole[:min(len(p.whole), 200)]},
-		args...)...)
+	return invalid("", "The expression %q "+format+".",
+		append([]any{p.whole[:min(len(p.whole), 200)]},
+			args...)...)
 }
 
 func (p *parser) space() {
@@ -136,7 +137,8 @@ func (p *parser) members(n *node, depth int) (*node, error) {
 
 func (p *parser) name() string {
 	start := p.at
-	for p.at < len(p.text) && (isLetter(p.text[p.at]) || p.text[p.at] >= '0' && p.text[p.at] <= '9') {
+	for p.at < len(p.text) && (isLetter(p.text[p.at]) || p.text[p.at] >= '0' &&
+		p.text[p.at] <= '9') {
 		p.at++
 	}
 	return p.text[start:p.at]

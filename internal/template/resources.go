@@ -96,7 +96,8 @@ func (d *Deployment) addOne(body map[string]any, path, symbol, loop string, s sc
 		}
 		wanted, ok := v.(bool)
 		if !ok {
-			return invalid(path+".condition", "The condition of %s is %s; it must be a truth value.", path,
+			return invalid(path+".condition",
+				"The condition of %s is %s; it must be a truth value.", path,
 				describe(v))
 		}
 		r.Wanted = wanted
@@ -106,19 +107,23 @@ func (d *Deployment) addOne(body map[string]any, path, symbol, loop string, s sc
 	}
 	r.depends, _ = member(body, "dependsOn").([]any)
 	for k, v := range body {
-		if !slices.ContainsFunc(resourceParts, func(p string) bool { return strings.EqualFold(p, k) }) {
+		if !slices.ContainsFunc(resourceParts, func(p string) bool {
+			return strings.EqualFold(p, k)
+		}) {
 			r.body[k] = v
 		}
 	}
 	for _, other := range d.Resources {
-		if strings.EqualFold(other.ID, r.ID) && r.Wanted && other.Wanted && !r.Existing && !other.Existing {
+		if strings.EqualFold(other.ID, r.ID) && r.Wanted && other.Wanted && !r.Existing &&
+			!other.Existing {
 			return invalid(path, "The template defines the resource %s twice.", r.ID)
 		}
 	}
 	d.Resources = append(d.Resources, r)
 	children, _ := member(body, "resources").([]any)
 	for i, child := range children {
-		if err := d.addResource(child, fmt.Sprintf("%s.resources[%d]", path, i), "", r); err != nil {
+		if err := d.addResource(child, fmt.Sprintf("%s.resources[%d]", path, i), "",
+			r); err != nil {
 			return err
 		}
 	}
@@ -132,7 +137,8 @@ func (d *Deployment) place(r *Resource, body map[string]any, path string) error 
 		v, err := r.in.value(group, false)
 		name, isText := v.(string)
 		if err != nil || !isText {
-			return errors.Join(err, invalid(path+".resourceGroup", "The resource group of %s is no text.",
+			return errors.Join(err, invalid(path+".resourceGroup",
+				"The resource group of %s is no text.",
 				path))
 		}
 		base = "/subscriptions/" + d.in.Subscription + "/resourceGroups/" + name
@@ -149,13 +155,15 @@ func (d *Deployment) place(r *Resource, body map[string]any, path string) error 
 		case strings.Count(name, "/") >= 2: // Microsoft.App/sessionPools/NAME
 			base += "/providers/" + name
 		default:
-			return invalid(path+".scope", "The scope %q of %s is not the id of a resource.", clip(name), path)
+			return invalid(path+".scope", "The scope %q of %s is not the id of a resource.",
+				clip(name), path)
 		}
 	}
 	kinds, names := strings.Split(r.Type, "/"), strings.Split(r.Name, "/")
 	if len(kinds) < 2 || len(kinds)-1 < len(names) {
-		return invalid(path+".name", "The name %q of %s does not fit its type %q: it needs one part for "+
-			"each of the type's.", clip(r.Name), path, clip(r.Type))
+		return invalid(path+".name",
+			"The name %q of %s does not fit its type %q: it needs one part for "+
+				"each of the type's.", clip(r.Name), path, clip(r.Type))
 	}
 	if len(names) < len(kinds)-1 {
 		return invalid(path+".name", "The name %q of %s has %d parts, and its type %q takes %d.",
@@ -174,7 +182,8 @@ func (d *Deployment) place(r *Resource, body map[string]any, path string) error 
 func (d *Deployment) find(name string) (int, bool) {
 	for i, r := range d.Resources {
 		if strings.EqualFold(r.ID, name) || r.Symbol != "" && r.Symbol == name && r.Loop == "" ||
-			r.Symbol != "" && r.Loop != "" && fmt.Sprintf("%s[%d]", r.Symbol, r.in.copies[""]) == name {
+			r.Symbol != "" && r.Loop != "" &&
+				fmt.Sprintf("%s[%d]", r.Symbol, r.in.copies[""]) == name {
 			return i, true
 		}
 	}
@@ -196,7 +205,8 @@ func (d *Deployment) order(r *Resource) error {
 		}
 		name, ok := v.(string)
 		if !ok {
-			return invalid("dependsOn", "A dependency of %s is %s; it must be a name or an id.", r.Name,
+			return invalid("dependsOn",
+				"A dependency of %s is %s; it must be a name or an id.", r.Name,
 				describe(v))
 		}
 		found := false
@@ -209,7 +219,8 @@ func (d *Deployment) order(r *Resource) error {
 			r.After, found = append(r.After, i), true
 		}
 		if !found {
-			return invalid("dependsOn", "The resource %q depends on %q, which is not in the template.",
+			return invalid("dependsOn",
+				"The resource %q depends on %q, which is not in the template.",
 				r.Name, clip(name))
 		}
 	}
@@ -272,9 +283,10 @@ func (d *Deployment) nested(r *Resource, unknown bool) (map[string]any, error) {
 	if options, ok := member(properties, "expressionEvaluationOptions").(map[string]any); !ok ||
 		!strings.EqualFold(text(member(options, "scope")), "inner") {
 		if n, _ := lengthOf(member(properties, "parameters")); n == 0 {
-			return nil, invalid("expressionEvaluationOptions", "The deployment %q evaluates its template "+
-				"in the outer scope, which is not supported; set expressionEvaluationOptions.scope to "+
-				"inner.", r.Name)
+			return nil, invalid("expressionEvaluationOptions",
+				"The deployment %q evaluates its template "+
+					"in the outer scope, which is not supported; set expressionEvaluationOptions.scope to "+
+					"inner.", r.Name)
 		}
 	}
 	out := map[string]any{}

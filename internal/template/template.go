@@ -85,7 +85,9 @@ func New(in Input) (*Deployment, error) {
 			"properties.template.")
 	}
 	for name := range in.Template {
-		if !slices.ContainsFunc(sections, func(s string) bool { return strings.EqualFold(s, name) }) {
+		if !slices.ContainsFunc(sections, func(s string) bool {
+			return strings.EqualFold(s, name)
+		}) {
 			return nil, invalid(name, "A template has no part %q; it has %s.", clip(name),
 				strings.Join(sections, ", "))
 		}
@@ -141,8 +143,9 @@ func (d *Deployment) readParameters() error {
 		define, _ := declaredOnes[name].(map[string]any)
 		kind, _ := member(define, "type").(string)
 		if types[strings.ToLower(kind)] == nil {
-			return invalid(name, "The parameter %q has the type %q; use string, securestring, int, bool, "+
-				"array, object or secureobject.", name, clip(kind))
+			return invalid(name,
+				"The parameter %q has the type %q; use string, securestring, int, bool, "+
+					"array, object or secureobject.", name, clip(kind))
 		}
 		d.parameters[strings.ToLower(name)] = declared{kind: strings.ToLower(kind), define: define}
 	}
@@ -154,8 +157,9 @@ func (d *Deployment) readParameters() error {
 		given, _ := d.in.Parameters[name].(map[string]any)
 		value, has := get(given, "value")
 		if !has {
-			return invalid(name, "The parameter %q has no value; send {\"value\": …}. References to a key "+
-				"vault are not supported.", name)
+			return invalid(name,
+				"The parameter %q has no value; send {\"value\": …}. References to a key "+
+					"vault are not supported.", name)
 		}
 		p.value, p.set = value, value != nil
 		d.parameters[strings.ToLower(name)] = p
@@ -184,7 +188,8 @@ func (d *Deployment) parameter(s scope, name string) (any, bool, error) {
 		if nullable, _ := member(p.define, "nullable").(bool); nullable {
 			return nil, true, nil
 		}
-		return nil, true, invalid(name, "The parameter %q has no value and no default; give it one.", name)
+		return nil, true, invalid(name,
+			"The parameter %q has no value and no default; give it one.", name)
 	}
 	v, err := scope{d: d, defaults: true, depth: s.depth}.value(def, false)
 	if err != nil {
@@ -202,12 +207,14 @@ func check(name string, p declared, v any) error {
 		return nil
 	}
 	if !types[p.kind](v) {
-		return invalid(name, "The parameter %q is %s; it must be of type %s.", name, describe(v), p.kind)
+		return invalid(name, "The parameter %q is %s; it must be of type %s.", name,
+			describe(v), p.kind)
 	}
 	if allowed, ok := member(p.define, "allowedValues").([]any); ok {
 		found, _ := contains(scope{}, []any{allowed, v})
 		if found != true {
-			return invalid(name, "The parameter %q has a value that is not one of %s.", name, text(allowed))
+			return invalid(name, "The parameter %q has a value that is not one of %s.", name,
+				text(allowed))
 		}
 	}
 	n, _ := lengthOf(v)
@@ -291,7 +298,8 @@ func (d *Deployment) Outputs() (map[string]any, error) {
 		define, _ := d.outputs[name].(map[string]any)
 		kind, _ := member(define, "type").(string)
 		if types[strings.ToLower(kind)] == nil {
-			return nil, invalid(name, "The output %q has the type %q, which is none.", name, clip(kind))
+			return nil, invalid(name, "The output %q has the type %q, which is none.",
+				name, clip(kind))
 		}
 		s := scope{d: d}
 		if c, ok := get(define, "condition"); ok {
@@ -306,8 +314,9 @@ func (d *Deployment) Outputs() (map[string]any, error) {
 		value := member(define, "value")
 		if loop, ok := member(define, "copy").(map[string]any); ok {
 			made := map[string]any{}
-			err := s.copyInto(made, []any{map[string]any{"name": "x", "count": member(loop, "count"),
-				"input": member(loop, "input")}}, false)
+			err := s.copyInto(made,
+				[]any{map[string]any{"name": "x", "count": member(loop, "count"),
+					"input": member(loop, "input")}}, false)
 			if err != nil {
 				return nil, err
 			}
@@ -319,7 +328,8 @@ func (d *Deployment) Outputs() (map[string]any, error) {
 			}
 		}
 		if !types[strings.ToLower(kind)](value) && value != nil {
-			return nil, invalid(name, "The output %q is %s; it must be of type %s.", name, describe(value),
+			return nil, invalid(name, "The output %q is %s; it must be of type %s.",
+				name, describe(value),
 				kind)
 		}
 		shown := map[string]any{"type": typeName(strings.ToLower(kind))}

@@ -55,7 +55,8 @@ func TestExpressions(t *testing.T) {
 		"[concat('a', 1, true())]": `"a1True"`, "[concat(createArray(1), createArray(2))]": `[1,2]`,
 		"[format('{0}-{1}-{{}}', 'a', 3)]": `"a-3-{}"`, "[toLower('ABC')]": `"abc"`,
 		"[toUpper('abc')]": `"ABC"`, "[if(equals(1, 1), 'y', div(1, 0))]": `"y"`,
-		"[and(false(), bool('x'))]": `false`, "[or(true(), bool('x'))]": `true`, "[not(false())]": `true`,
+		"[and(false(), bool('x'))]": `false`,
+		"[or(true(), bool('x'))]":   `true`, "[not(false())]": `true`,
 		"[equals('a', 'A')]": `false`, "[union(createObject('a', createObject('b', 1)), " +
 			"createObject('a', createObject('c', 2)))]": `{"a":{"b":1,"c":2}}`,
 		"[union(createArray(1, 2), createArray(2, 3))]":        `[1,2,3]`,
@@ -72,20 +73,27 @@ func TestExpressions(t *testing.T) {
 		"[guid('a', 'b')]":                               `"` + GUID("a-b") + `"`,
 		"[length(uniqueString('a'))]":                    `13`,
 		"[equals(uniqueString('a'), uniqueString('b'))]": `false`,
-		"[resourceGroup().location]":                     `"here"`, "[subscription().subscriptionId]": `"s1"`,
-		"[deployment().name]": `"d1"`, "[length('héé')]": `3`, "[length(parameters('p'))]": `1`,
-		"[empty('')]": `true`, "[first('abc')]": `"a"`, "[last(createArray(1, 2))]": `2`,
-		"[take('abc', 9)]": `"abc"`, "[skip(createArray(1, 2), 1)]": `[2]`, "[contains('abc', 'b')]": `true`,
+		"[resourceGroup().location]":                     `"here"`,
+		"[subscription().subscriptionId]":                `"s1"`,
+		"[deployment().name]":                            `"d1"`, "[length('héé')]": `3`,
+		"[length(parameters('p'))]": `1`,
+		"[empty('')]":               `true`, "[first('abc')]": `"a"`,
+		"[last(createArray(1, 2))]": `2`,
+		"[take('abc', 9)]":          `"abc"`, "[skip(createArray(1, 2), 1)]": `[2]`,
+		"[contains('abc', 'b')]":            `true`,
 		"[contains(createArray('a'), 'b')]": `false`, "[contains(parameters('p'), 'A')]": `true`,
-		"[split('a,b;c', createArray(',', ';'))]": `["a","b","c"]`, "[join(createArray('a', 2), '-')]": `"a-2"`,
-		"[replace('aba', 'a', 'c')]": `"cbc"`, "[substring('hello', 1, 3)]": `"ell"`,
-		"[padLeft('7', 3, '0')]": `"007"`, "[indexOf('abc', 'C')]": `2`, "[startsWith('Abc', 'a')]": `true`,
+		"[split('a,b;c', createArray(',', ';'))]": `["a","b","c"]`,
+		"[join(createArray('a', 2), '-')]":        `"a-2"`,
+		"[replace('aba', 'a', 'c')]":              `"cbc"`, "[substring('hello', 1, 3)]": `"ell"`,
+		"[padLeft('7', 3, '0')]": `"007"`, "[indexOf('abc', 'C')]": `2`,
+		"[startsWith('Abc', 'a')]":       `true`,
 		"[string(createObject('a', 1))]": `"{\"a\":1}"`, "[json('{\"a\":[1]}').a]": `[1]`,
 		"[int('12')]": `12`, "[add(1, 2)]": `3`, "[sub(1, 2)]": `-1`, "[mul(3, -4)]": `-12`,
 		"[div(7, 2)]": `3`, "[mod(7, 2)]": `1`, "[min(3, 1)]": `1`, "[max(createArray(3, 9))]": `9`,
 		"[range(5, 2)]": `[5,6]`, "[coalesce(null(), 'x')]": `"x"`, "[less('a', 'b')]": `true`,
-		"[greaterOrEquals(2, 2)]": `true`, "[base64('a')]": `"YQ=="`, "[base64ToString('YQ==')]": `"a"`,
-		"[uriComponent('a b')]": `"a%20b"`, "[tryGet(parameters('p'), 'a', 5)]": `null`,
+		"[greaterOrEquals(2, 2)]": `true`, "[base64('a')]": `"YQ=="`,
+		"[base64ToString('YQ==')]": `"a"`,
+		"[uriComponent('a b')]":    `"a%20b"`, "[tryGet(parameters('p'), 'a', 5)]": `null`,
 		"[items(createObject('b', 1, 'a', 2))[0].key]": `"a"`, "[trim('  a ')]": `"a"`,
 		"[environment().name]": `"sandpool"`, "[uri('http://x/y/z', '/w')]": `"http://x/y/w"`,
 		"[flatten(createArray(createArray(1), createArray(2)))]": `[1,2]`,
@@ -104,15 +112,22 @@ func TestExpressions(t *testing.T) {
 // TestRefusals: what is not understood is an error that names it.
 func TestRefusals(t *testing.T) {
 	for expression, says := range map[string]string{
-		"[listKeys('x')]": "listKeys", "[concat('a'": "", "[concat('a']": "no comma", "[]": "ends too early",
-		"[foo]": `"foo"`, "[1 2]": "after its end", "[parameters('q')]": `"q"`, "[variables('q')]": `"q"`,
+		"[listKeys('x')]": "listKeys", "[concat('a'": "", "[concat('a']": "no comma",
+		"[]":    "ends too early",
+		"[foo]": `"foo"`, "[1 2]": "after its end", "[parameters('q')]": `"q"`,
+		"[variables('q')]":    `"q"`,
 		"[variables('loop')]": "refers to itself", "[toLower(1)]": "toLower has a number",
-		"[resourceId('a', 'b')]": "", "[concat('a', createArray())]": "concat", "[copyIndex()]": "copy",
-		"[div(1, 0)]": "divides", "[add(9223372036854775807, 1)]": "range", "[mod(1, 0)]": "divides",
-		"[substring('a', 0, 2)]": "substring", "[format('{1}', 'a')]": "{1}", "[if('x', 1, 2)]": "if",
-		"[parameters('p').none]": "none", "[utcNow()]": "default value", "[newGuid()]": "default value",
-		"[ns.f()]": "own", "[toLower('a', 'b')]": "2 arguments", "['a]": "without an end",
-		"[padLeft('a', 100000)]": "4096", "[range(0, 100000)]": "10000", "[9999999999999999999]": "64 bits",
+		"[resourceId('a', 'b')]": "", "[concat('a', createArray())]": "concat",
+		"[copyIndex()]": "copy",
+		"[div(1, 0)]":   "divides", "[add(9223372036854775807, 1)]": "range",
+		"[mod(1, 0)]":            "divides",
+		"[substring('a', 0, 2)]": "substring", "[format('{1}', 'a')]": "{1}",
+		"[if('x', 1, 2)]":        "if",
+		"[parameters('p').none]": "none", "[utcNow()]": "default value",
+		"[newGuid()]": "default value",
+		"[ns.f()]":    "own", "[toLower('a', 'b')]": "2 arguments", "['a]": "without an end",
+		"[padLeft('a', 100000)]": "4096",
+		"[range(0, 100000)]":     "10000", "[9999999999999999999]": "64 bits",
 		"[parameters('p').?a]":                                                        ".?",
 		"[" + strings.Repeat("not(", 100) + "true()":                                  "",
 		"[" + strings.Repeat("not(", 100) + "true()" + strings.Repeat(")", 100) + "]": "deep",
@@ -121,7 +136,8 @@ func TestRefusals(t *testing.T) {
 		if !isExpression(expression) {
 			continue
 		}
-		if err == nil || sandpool.ClassOf(err) != sandpool.Invalid || !strings.Contains(err.Error(), says) {
+		if err == nil || sandpool.ClassOf(err) != sandpool.Invalid ||
+			!strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, %v; want an error with %q", expression, v, err, says)
 		}
 	}
@@ -160,7 +176,8 @@ func TestDeployment(t *testing.T) {
 	in := input(t, pools)
 	in.Parameters = map[string]any{"name": map[string]any{"value": "pool"}}
 	in.Get = func(id, _ string) (map[string]any, error) {
-		return map[string]any{"properties": map[string]any{"x": id[strings.LastIndex(id, "/")+1:]}}, nil
+		return map[string]any{"properties": map[string]any{"x": id[strings.LastIndex(id, "/")+1:]}},
+			nil
 	}
 	d, err := New(in)
 	if err != nil {
@@ -169,12 +186,15 @@ func TestDeployment(t *testing.T) {
 	var ids []string
 	for _, r := range d.Resources {
 		if r.Wanted {
-			ids = append(ids, strings.TrimPrefix(r.ID, "/subscriptions/s1/resourceGroups/lab/providers/"))
+			ids = append(ids, strings.TrimPrefix(r.ID,
+				"/subscriptions/s1/resourceGroups/lab/providers/"))
 		}
 	}
 	last := "Microsoft.App/sessionPools/last"
-	if diff := cmp.Diff([]string{"Microsoft.App/sessionPools/pool0", "Microsoft.App/sessionPools/pool1",
-		last, last + "/providers/Microsoft.Authorization/roleAssignments/" + GUID("a")}, ids); diff != "" {
+	if diff := cmp.Diff([]string{"Microsoft.App/sessionPools/pool0",
+		"Microsoft.App/sessionPools/pool1",
+		last, last + "/providers/Microsoft.Authorization/roleAssignments/" + GUID("a")},
+		ids); diff != "" {
 		t.Errorf("resources: %s", diff)
 	}
 	if diff := cmp.Diff([]int{0, 1}, d.Resources[2].After); diff != "" {
@@ -195,12 +215,14 @@ func TestDeployment(t *testing.T) {
 		}
 	}
 	out, err := d.Outputs()
-	if got, _ := json.Marshal(out); err != nil || string(got) != `{"all":{"type":"Array","value":[0,1]},`+
-		`"endpoint":{"type":"String","value":"last"},"hidden":{"type":"SecureString"}}` {
+	if got, _ := json.Marshal(out); err != nil ||
+		string(got) != `{"all":{"type":"Array","value":[0,1]},`+
+			`"endpoint":{"type":"String","value":"last"},"hidden":{"type":"SecureString"}}` {
 		t.Errorf("outputs: %s, %v", got, err)
 	}
 	shown, _ := json.Marshal(d.Parameters())
-	if strings.Contains(string(shown), "hush") || !strings.Contains(string(shown), `"name":{"type":"String","value":"pool"}`) {
+	if strings.Contains(string(shown), "hush") ||
+		!strings.Contains(string(shown), `"name":{"type":"String","value":"pool"}`) {
 		t.Errorf("parameters: %s", shown)
 	}
 	again, err := New(in)
@@ -221,7 +243,8 @@ func TestDeployment(t *testing.T) {
 func TestTemplates(t *testing.T) {
 	for text, says := range map[string]string{
 		`{"functions":[{"namespace":"x"}]}`: "functions", `{"resource":[]}`: "resource",
-		`{"parameters":{"a":{"type":"text"}}}`: "text", `{"parameters":{"a":{"type":"int"}}}`: "no value",
+		`{"parameters":{"a":{"type":"text"}}}`:                                           "text",
+		`{"parameters":{"a":{"type":"int"}}}`:                                            "no value",
 		`{"parameters":{"a":{"type":"int","defaultValue":"x"}}}`:                         "type int",
 		`{"parameters":{"a":{"type":"int","defaultValue":7,"maxValue":5}}}`:              "maxValue",
 		`{"parameters":{"a":{"type":"string","defaultValue":"","minLength":1}}}`:         "minLength",
@@ -251,7 +274,8 @@ func TestTemplates(t *testing.T) {
 
 // TestClean: az sends a template as it is written.
 func TestClean(t *testing.T) {
-	got, err := Clean([]byte("{\"properties\": {\"mode\": \"Incremental\", template:{ // c\n \"a\": \"x\ny//z\", /* b */ \"b\": [1,2,],\n}}}"))
+	got, err := Clean([]byte(
+		"{\"properties\": {\"mode\": \"Incremental\", template:{ // c\n \"a\": \"x\ny//z\", /* b */ \"b\": [1,2,],\n}}}"))
 	if err != nil || string(got) != `{"properties": {"mode": "Incremental", "template":{ `+"\n"+
 		` "a": "x\ny//z",  "b": [1,2]}}}` {
 		t.Errorf("%s, %v", got, err)
@@ -265,8 +289,10 @@ func TestClean(t *testing.T) {
 
 // FuzzExpression: whatever an expression says, it ends, and its error is the caller's.
 func FuzzExpression(f *testing.F) {
-	for _, seed := range []string{"[concat('a', parameters('p').a[0])]", "[if(equals(1,2),'x',json('{}'))]",
-		"[format('{0}', range(1,3))]", "[variables('loop')]", "[split('a,b', ',')]", "[[x]", "[copyIndex()]"} {
+	for _, seed := range []string{"[concat('a', parameters('p').a[0])]",
+		"[if(equals(1,2),'x',json('{}'))]",
+		"[format('{0}', range(1,3))]", "[variables('loop')]",
+		"[split('a,b', ',')]", "[[x]", "[copyIndex()]"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, expression string) {

@@ -14,8 +14,8 @@ import (
 
 const examples = "../../examples"
 
-// tutorials runs every example as it is: with a model that is a script, and for the rest as a reader
-// would.
+// tutorials runs every example as it is: with a model that is a script, and for the rest as a
+// reader would.
 func (s *server) tutorials(t *testing.T, python, site string, p project) {
 	dirs, err := filepath.Glob(examples + "/*/main.*")
 	if err != nil || len(dirs) != 10 {
@@ -111,7 +111,8 @@ func pinned(t *testing.T, dir string) {
 	}
 	for name, version := range packages.Dependencies {
 		if name != "sandpool" && tested.Dependencies[name] != version {
-			t.Errorf("package.json has %s %s, tested is %s", name, version, tested.Dependencies[name])
+			t.Errorf("package.json has %s %s, tested is %s", name, version,
+				tested.Dependencies[name])
 		}
 	}
 	if err != nil {

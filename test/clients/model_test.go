@@ -39,7 +39,8 @@ func (s *server) newModel(t *testing.T) *model {
 		t.Fatal(err)
 	}
 	m := &model{}
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter,
+		r *http.Request) {
 		m.calls.Add(1)
 		if err := m.answer(w, r); err != nil {
 			t.Errorf("the model: %s: %v", r.URL.Path, err)

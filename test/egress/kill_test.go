@@ -53,8 +53,8 @@ type killed struct {
 }
 
 // Sessions with a network, made and ended while the server is killed at random moments, while
-// sandboxes die, and while somebody reloads the host's own rules, never reach more than their policy
-// allows; and afterwards the host has what it had before.
+// sandboxes die, and while somebody reloads the host's own rules, never reach more than their
+// policy allows; and afterwards the host has what it had before.
 func TestKilled(t *testing.T) {
 	newWorld(t)
 	k := newKilled(t)
@@ -65,7 +65,8 @@ func TestKilled(t *testing.T) {
 	k.start()
 	c := k.client()
 	for _, start := range []string{"boot", "snapshot"} {
-		_, err := c.PutPool(t.Context(), start, container(image, start, "EgressEnabled", &api.Egress{Allow: []string{"*.example.com:80"}}))
+		_, err := c.PutPool(t.Context(), start, container(image, start, "EgressEnabled",
+			&api.Egress{Allow: []string{"*.example.com:80"}}))
 		must(t, err)
 		_, err = c.WaitReady(t.Context(), start, nil)
 		must(t, err)
@@ -103,7 +104,8 @@ func TestKilled(t *testing.T) {
 	}
 	<-done
 	k.stop()
-	t.Logf("%d sessions, %d of them served, %d tries of what is forbidden, %d kills", n, k.served.Load(), k.tried.Load(), kills)
+	t.Logf("%d sessions, %d of them served, %d tries of what is forbidden, %d kills",
+		n, k.served.Load(), k.tried.Load(), kills)
 	if k.served.Load() < int64(n)/2 {
 		t.Errorf("only %d of %d sessions were served, with %d kills", k.served.Load(), n, kills)
 	}
@@ -111,7 +113,8 @@ func TestKilled(t *testing.T) {
 		t.Errorf("left behind: %s", line)
 	}
 	if after := hostState(t); !slices.Equal(before, after) {
-		t.Errorf("the host has\n%s\nand had\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
+		t.Errorf("the host has\n%s\nand had\n%s", strings.Join(after, "\n"),
+			strings.Join(before, "\n"))
 	}
 }
 
@@ -125,7 +128,8 @@ func newKilled(t *testing.T) *killed {
 	dir := t.TempDir()
 	k := &killed{t: t, data: filepath.Join(dir, "data"), bin: filepath.Join(dir, "bin")}
 	for _, name := range []string{"sandpool", "sandpool-agent"} {
-		build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(k.bin, name), "../../cmd/"+name)
+		build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(k.bin, name),
+			"../../cmd/"+name)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("build %s: %v\n%s", name, err, out)
@@ -135,7 +139,8 @@ func newKilled(t *testing.T) *killed {
 	must(t, err)
 	k.addr = l.Addr().String()
 	must(t, l.Close())
-	must(t, os.WriteFile(filepath.Join(dir, "config.yaml"), []byte("network:\n  resolvers: ["+resolver+"]\n"), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "config.yaml"),
+		[]byte("network:\n  resolvers: ["+resolver+"]\n"), 0o600))
 	k.log, err = os.Create(filepath.Join(dir, "log"))
 	must(t, err)
 	t.Cleanup(func() {
@@ -151,7 +156,8 @@ func newKilled(t *testing.T) *killed {
 
 func (k *killed) start() {
 	k.t.Helper()
-	k.cmd = exec.Command(filepath.Join(k.bin, "sandpool"), "serve", "--data-dir", k.data, "--listen", k.addr,
+	k.cmd = exec.Command(filepath.Join(k.bin, "sandpool"), "serve", "--data-dir",
+		k.data, "--listen", k.addr,
 		"--config", filepath.Join(filepath.Dir(k.data), "config.yaml"))
 	k.cmd.Env = append(os.Environ(), "SANDPOOL_ON_EXIT=stop", "HOME="+k.bin)
 	k.cmd.Stdout, k.cmd.Stderr = k.log, k.log
@@ -223,7 +229,8 @@ func (k *killed) session(c *client.Client, pool, session string) {
 		}
 		wait(ctx, 100*time.Millisecond)
 	}
-	for _, to := range []string{elsewhere, metadata, private, hostAddr, worldAddr, "other.example.org", "inner.example.com"} {
+	for _, to := range []string{elsewhere, metadata, private, hostAddr, worldAddr,
+		"other.example.org", "inner.example.com"} {
 		if got, err := k.ask(ctx, pool, session, "/tcp", "to", to+":80"); err == nil {
 			if k.tried.Add(1); got != "false" {
 				k.t.Errorf("%s: %s is reached: %s", session, to, got)
@@ -239,9 +246,11 @@ func (k *killed) session(c *client.Client, pool, session string) {
 	}
 }
 
-func (k *killed) ask(ctx context.Context, pool, session, path string, query ...string) (string, error) {
+func (k *killed) ask(ctx context.Context, pool, session, path string,
+	query ...string) (string, error) {
 	values := url.Values{"identifier": {session}, query[0]: {query[1]}}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, k.pools(pool)+path+"?"+values.Encode(), nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet,
+		k.pools(pool)+path+"?"+values.Encode(), nil)
 	if err != nil {
 		return "", err
 	}
@@ -258,8 +267,8 @@ func (k *killed) ask(ctx context.Context, pool, session, path string, query ...s
 	return string(text), err
 }
 
-// foreignRules gives the host rules of somebody else's, and returns what reloads them: as nft -f does
-// with a file that begins with "flush ruleset".
+// foreignRules gives the host rules of somebody else's, and returns what reloads them: as nft -f
+// does with a file that begins with "flush ruleset".
 func foreignRules(t *testing.T) (reload func()) {
 	t.Helper()
 	write := func(flush bool) {
@@ -271,7 +280,8 @@ func foreignRules(t *testing.T) (reload func()) {
 		table := conn.AddTable(&nftables.Table{Name: "theirs", Family: nftables.TableFamilyINet})
 		accept := nftables.ChainPolicyAccept
 		conn.AddChain(&nftables.Chain{Name: "input", Table: table, Type: nftables.ChainTypeFilter,
-			Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter, Policy: &accept})
+			Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter,
+			Policy: &accept})
 		must(t, conn.Flush())
 	}
 	write(false)
@@ -298,7 +308,8 @@ func hostState(t *testing.T) (found []string) {
 	for _, a := range addrs {
 		found = append(found, "address "+a.IPNet.String())
 	}
-	routes, err := netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	routes, err := netlink.RouteListFiltered(unix.AF_INET,
+		&netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	must(t, err)
 	for _, r := range routes {
 		found = append(found, "route "+r.String())

@@ -24,7 +24,8 @@ func packTar(name, text string) []byte {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	w := tar.NewWriter(z)
-	_ = w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(text))})
+	_ = w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644,
+		Size: int64(len(text))})
 	_, _ = io.WriteString(w, text)
 	_ = w.Close()
 	_ = z.Close()
@@ -39,7 +40,8 @@ func serveBytes(mux *http.ServeMux, path string, data []byte) {
 
 // serveNPM is a registry with the package tiny-js.
 func serveNPM(mux *http.ServeMux) {
-	archive := packTar("package/package.json", `{"name":"tiny-js","version":"1.0.0","main":"package.json"}`)
+	archive := packTar("package/package.json",
+		`{"name":"tiny-js","version":"1.0.0","main":"package.json"}`)
 	sum := sha512.Sum512(archive)
 	serveBytes(mux, "/npm/tiny-js/-/tiny-js-1.0.0.tgz", archive)
 	mux.HandleFunc("/npm/tiny-js", func(w http.ResponseWriter, r *http.Request) {
@@ -66,7 +68,8 @@ func serveGit(mux *http.ServeMux) {
 	blob := object("blob", []byte("the file\n"))
 	tree := object("tree", append([]byte("100644 file\x00"), blob...))
 	commit := hex.EncodeToString(object("commit", fmt.Appendf(nil,
-		"tree %x\nauthor A <a@example.com> 0 +0000\ncommitter A <a@example.com> 0 +0000\n\nfirst\n", tree)))
+		"tree %x\nauthor A <a@example.com> 0 +0000\ncommitter A <a@example.com> 0 +0000\n\nfirst\n",
+		tree)))
 	serveBytes(mux, "/tiny.git/HEAD", []byte("ref: refs/heads/main\n"))
 	serveBytes(mux, "/tiny.git/info/refs", []byte(commit+"\trefs/heads/main\n"))
 }
@@ -75,8 +78,10 @@ func serveGit(mux *http.ServeMux) {
 func serveApt(mux *http.ServeMux) {
 	deb := bytes.Repeat([]byte("deb"), 1<<18)
 	serveBytes(mux, "/apt/tiny.deb", deb)
-	serveBytes(mux, "/apt/Packages", fmt.Appendf(nil, "Package: tiny\nVersion: 1.0\nArchitecture: all\nMaintainer: A <a@example.com>\n"+
-		"Filename: ./tiny.deb\nSize: %d\nSHA256: %x\nDescription: tiny\n\n", len(deb), sha256.Sum256(deb)))
+	serveBytes(mux, "/apt/Packages", fmt.Appendf(nil,
+		"Package: tiny\nVersion: 1.0\nArchitecture: all\nMaintainer: A <a@example.com>\n"+
+			"Filename: ./tiny.deb\nSize: %d\nSHA256: %x\nDescription: tiny\n\n", len(deb),
+		sha256.Sum256(deb)))
 }
 
 // largeSize is that of the large download.

@@ -1,5 +1,5 @@
-// Package prometheus_test has Prometheus itself scrape a server, evaluate the alerts of deploy/, and
-// read the dashboard's queries.
+// Package prometheus_test has Prometheus itself scrape a server, evaluate the alerts of deploy/,
+// and read the dashboard's queries.
 package prometheus_test
 
 import (
@@ -264,7 +264,8 @@ func TestScrape(t *testing.T) {
 	one, port := 1, 80
 	if _, err := c.PutPool(t.Context(), "python", api.SessionPool{Location: "local",
 		Properties: &api.SessionPoolProperties{ContainerType: "PythonLTS",
-			ScaleConfiguration: &api.ScaleConfiguration{ReadySessionInstances: &one}}}); err != nil {
+			ScaleConfiguration: &api.ScaleConfiguration{
+				ReadySessionInstances: &one}}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.WaitReady(t.Context(), "python", nil); err != nil {

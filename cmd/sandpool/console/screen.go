@@ -63,8 +63,8 @@ func (t *Table) Fit(width int) {
 	}
 }
 
-// Watch draws again and again until ctx ends or draw fails: on a terminal in place of what was there,
-// elsewhere one after another. draw is told the size of the terminal, zero without one.
+// Watch draws again and again until ctx ends or draw fails: on a terminal in place of what was
+// there, elsewhere one after another. draw is told the size of the terminal, zero without one.
 func (a *App) Watch(ctx context.Context, every time.Duration,
 	draw func(w io.Writer, width, height int) error) error {
 	tick := time.NewTicker(every)

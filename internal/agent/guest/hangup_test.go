@@ -17,7 +17,8 @@ func (s *sandbox) leave(t testing.TB, after time.Duration, code string) {
 	t.Helper()
 	ctx, cancel := contextFor(t, after)
 	defer cancel()
-	if res, err := s.Execute(ctx, agent.ExecuteRequest{Code: code}); !errors.Is(err, context.DeadlineExceeded) {
+	if res, err := s.Execute(ctx, agent.ExecuteRequest{Code: code}); !errors.Is(err,
+		context.DeadlineExceeded) {
 		t.Errorf("%q: %+v, %v after its caller left", code, res, err)
 	}
 }
@@ -28,7 +29,8 @@ func (s *sandbox) promptly(t testing.TB, after, code, want string) {
 	begin := time.Now()
 	res := s.run(t, code)
 	if took := time.Since(begin); res.Text != want || res.KernelRestarted || took > 5*time.Minute {
-		t.Errorf("after %s: %q after %v, kernel lost %v, error %+v; want %q", after, res.Text, took, res.KernelRestarted, res.Error, want)
+		t.Errorf("after %s: %q after %v, kernel lost %v, error %+v; want %q", after, res.Text,
+			took, res.KernelRestarted, res.Error, want)
 	}
 }
 
@@ -49,7 +51,10 @@ func TestCallerLeaves(t *testing.T) {
 		s.promptly(t, code, "kept", "1")
 	}
 	enough, begin := errors.New("enough"), time.Now()
-	err := s.ExecuteStream(t.Context(), agent.ExecuteRequest{Code: "print('go'); time.sleep(600)"}, func(agent.Event) error { return enough })
+	err := s.ExecuteStream(t.Context(), agent.ExecuteRequest{Code: "print('go'); time.sleep(600)"},
+		func(agent.Event) error {
+			return enough
+		})
 	if !errors.Is(err, enough) || time.Since(begin) > 5*time.Minute {
 		t.Errorf("a stream that was left: %v after %v", err, time.Since(begin))
 	}
@@ -75,7 +80,8 @@ func TestChannelEnds(t *testing.T) {
 		_ = far.Close() // the agent has its own
 		s.Client = agent.NewClient(s.dial, "a secret of tests")
 		t.Cleanup(s.Close)
-		if _, err := s.Init(t.Context(), agent.InitRequest{Secret: "a secret of tests", Seed: make([]byte, 32)}); err != nil {
+		if _, err := s.Init(t.Context(), agent.InitRequest{Secret: "a secret of tests",
+			Seed: make([]byte, 32)}); err != nil {
 			t.Fatal(err)
 		}
 		s.Attach(near)
@@ -108,7 +114,9 @@ signal.signal(signal.SIGINT, before)
 func (s *sandbox) abandon(t testing.TB, code string) {
 	t.Helper()
 	enough := errors.New("enough")
-	err := s.ExecuteStream(t.Context(), agent.ExecuteRequest{Code: code}, func(agent.Event) error { return enough })
+	err := s.ExecuteStream(t.Context(), agent.ExecuteRequest{Code: code}, func(agent.Event) error {
+		return enough
+	})
 	if !errors.Is(err, enough) {
 		t.Errorf("%q: %v after its caller left", code, err)
 	}
@@ -124,7 +132,9 @@ func (s *sandbox) awaitEnd(t testing.TB, pid string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.ContainsFunc(all, func(p agent.Process) bool { return fmt.Sprint(p.PID) == pid }) {
+		if !slices.ContainsFunc(all, func(p agent.Process) bool {
+			return fmt.Sprint(p.PID) == pid
+		}) {
 			return
 		}
 	}
@@ -174,8 +184,9 @@ func TestGoneBeforeTheStart(t *testing.T) {
 	}
 }
 
-// TestStubbornAndLeft: a cell that no interrupt ends and nobody waits for is in the way of the next call
-// for as long as that would let its own code run; then the kernel is replaced, and the answer says so.
+// TestStubbornAndLeft: a cell that no interrupt ends and nobody waits for is in the way of the next
+// call for as long as that would let its own code run; then the kernel is replaced, and the answer
+// says so.
 func TestStubbornAndLeft(t *testing.T) {
 	s := start(t)
 	s.run(t, "kept = 1")
@@ -183,7 +194,8 @@ func TestStubbornAndLeft(t *testing.T) {
 	s.abandon(t, forever)
 	begin := time.Now()
 	res := s.runFor(t, 2*time.Second, "'kept' in globals()")
-	if took := time.Since(begin); res.Text != "False" || !res.KernelRestarted || !strings.Contains(res.Notice, "did not react to interrupts") ||
+	if took := time.Since(begin); res.Text != "False" || !res.KernelRestarted ||
+		!strings.Contains(res.Notice, "did not react to interrupts") ||
 		took < 1500*time.Millisecond || took > 5*time.Minute {
 		t.Errorf("%+v after %v, error %+v", res, took, res.Error)
 	}

@@ -279,7 +279,8 @@ func TestRollLeavesNoGap(t *testing.T) {
 		}
 		for i := range rapid.IntRange(0, most-1).Draw(t, "sessions") {
 			id := sandpool.SandboxID(fmt.Sprint("session", i))
-			p.Sandboxes = append(p.Sandboxes, Sandbox{ID: id, State: sandpool.Claimed, Revision: 1, Session: true, Used: epoch})
+			p.Sandboxes = append(p.Sandboxes, Sandbox{ID: id, State: sandpool.Claimed, Revision: 1,
+				Session: true, Used: epoch})
 		}
 		want := min(p.Pool.ReadySessions, most-len(p.Sandboxes))
 		for i := range want {

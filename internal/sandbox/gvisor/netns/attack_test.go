@@ -15,17 +15,19 @@ import (
 	"github.com/sandpool/sandpool"
 )
 
-// A name whose addresses change between two questions opens what is public of them alone: neither the
-// metadata service nor a private network nor the host.
+// A name whose addresses change between two questions opens what is public of them alone: neither
+// the metadata service nor a private network nor the host.
 func TestRebinding(t *testing.T) {
 	w := newWorld(t)
 	n := openNet(t, t.TempDir())
 	b := w.join(n, "a", enabled("*.example.com:80"))
 	w.set("a.example.com", record{ttl: 0, addrs: []netip.Addr{public}})
-	if got, _ := b.resolve("a.example.com"); !slices.Equal(got, []netip.Addr{public}) || !b.tcp(public, 80) {
+	if got, _ := b.resolve("a.example.com"); !slices.Equal(got, []netip.Addr{public}) ||
+		!b.tcp(public, 80) {
 		t.Fatalf("a.example.com is %v, or not reached", got)
 	}
-	for _, next := range []netip.Addr{metadata, private, hostAddr, n.gate.up.far, netip.MustParseAddr("127.0.0.1"),
+	for _, next := range []netip.Addr{metadata, private, hostAddr, n.gate.up.far,
+		netip.MustParseAddr("127.0.0.1"),
 		netip.MustParseAddr("0.0.0.0"), Gateway()} {
 		w.set("a.example.com", record{ttl: 0, addrs: []netip.Addr{next}})
 		if got, _ := b.resolve("a.example.com"); len(got) > 0 {
@@ -64,8 +66,10 @@ func TestOtherProtocols(t *testing.T) {
 	}
 	seen := w.capture(w.ns, "host")
 	inside, outside := b.link.Hardware, b.link.GatewayHW
-	for _, proto := range []byte{1, 2, 4, 41, 47, 50, 51, 58, 88, 89, 132, 255} { // ICMP, IGMP, tunnels, IPsec, routing, SCTP
-		b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, public, proto, 0, []byte("tunneled, and long enough for a header"))))
+	// ICMP, IGMP, tunnels, IPsec, routing, SCTP
+	for _, proto := range []byte{1, 2, 4, 41, 47, 50, 51, 58, 88, 89, 132, 255} {
+		b.send(frame(outside, inside, 0x0800,
+			ipv4(b.link.Addr, public, proto, 0, []byte("tunneled, and long enough for a header"))))
 	}
 	if !b.tcp(public, 443) { // a round trip later than all of them
 		t.Error("what is allowed is not reached any more")
@@ -83,14 +87,18 @@ func TestIPv6Claims(t *testing.T) {
 	b := w.join(n, "a", enabled())
 	seen := w.capture(w.ns, "host")
 	own := netip.MustParseAddr("fe80::5a")
-	for _, to := range []string{"ff02::1", "ff02::2", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "fd00:ec2::254", "::1"} {
+	for _, to := range []string{"ff02::1", "ff02::2", "::ffff:169.254.169.254",
+		"64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "fd00:ec2::254", "::1"} {
 		for _, kind := range []byte{133, 134, 135, 136, 128} {
 			icmp := append([]byte{kind, 0, 0, 0, 0xe0, 0, 0, 0}, own.AsSlice()...)
 			icmp = append(icmp, 2, 1, 2, 0x5a, 0, 0, 0, 1)
-			b.send(frame([]byte{0x33, 0x33, 0, 0, 0, 1}, b.link.Hardware, 0x86dd, ipv6(own, netip.MustParseAddr(to), 58, append(icmp, "claimed"...))))
-			b.send(frame(b.link.GatewayHW, b.link.Hardware, 0x86dd, ipv6(own, netip.MustParseAddr(to), 58, append(icmp, "claimed"...))))
+			b.send(frame([]byte{0x33, 0x33, 0, 0, 0, 1}, b.link.Hardware, 0x86dd,
+				ipv6(own, netip.MustParseAddr(to), 58, append(icmp, "claimed"...))))
+			b.send(frame(b.link.GatewayHW, b.link.Hardware, 0x86dd,
+				ipv6(own, netip.MustParseAddr(to), 58, append(icmp, "claimed"...))))
 		}
-		b.send(frame(b.link.GatewayHW, b.link.Hardware, 0x86dd, ipv6(own, netip.MustParseAddr(to), 17, udpTo(80, "claimed"))))
+		b.send(frame(b.link.GatewayHW, b.link.Hardware, 0x86dd,
+			ipv6(own, netip.MustParseAddr(to), 17, udpTo(80, "claimed"))))
 	}
 	if !b.tcp(public, 80) {
 		t.Error("the sandbox has cut itself off")
@@ -122,8 +130,8 @@ func ipv6(src, dst netip.Addr, next byte, payload []byte) []byte {
 	return append(append(append(h, src.AsSlice()...), dst.AsSlice()...), payload...)
 }
 
-// A sandbox that opens flows without end has as many as its policy says, by UDP and by TCP; ports and
-// entries for others are left.
+// A sandbox that opens flows without end has as many as its policy says, by UDP and by TCP; ports
+// and entries for others are left.
 func TestExhaustion(t *testing.T) {
 	w := newWorld(t)
 	n := openNet(t, t.TempDir())
@@ -136,9 +144,12 @@ func TestExhaustion(t *testing.T) {
 		to := netip.AddrFrom4([4]byte{93, 184, 216, byte(i)})
 		datagram := udpTo(uint16(1024+i/2), "flow")
 		datagram[0], datagram[1] = byte(i>>8), byte(i) // the source's port
-		frames = append(frames, frame(outside, inside, 0x0800, ipv4(b.link.Addr, to, unix.IPPROTO_UDP, 0, datagram)))
-		syn := append(append([]byte{byte(i >> 8), byte(i), 0, 80}, make([]byte, 8)...), 0x50, 2, 0xff, 0xff, 0, 0, 0, 0)
-		frames = append(frames, frame(outside, inside, 0x0800, ipv4(b.link.Addr, to, unix.IPPROTO_TCP, 0, syn)))
+		frames = append(frames, frame(outside, inside, 0x0800,
+			ipv4(b.link.Addr, to, unix.IPPROTO_UDP, 0, datagram)))
+		syn := append(append([]byte{byte(i >> 8), byte(i), 0, 80}, make([]byte, 8)...), 0x50,
+			2, 0xff, 0xff, 0, 0, 0, 0)
+		frames = append(frames, frame(outside, inside, 0x0800,
+			ipv4(b.link.Addr, to, unix.IPPROTO_TCP, 0, syn)))
 	}
 	b.send(frames...)
 	if !neighbour.tcp(public, 80) || !neighbour.udp(public, 443) {
@@ -157,7 +168,8 @@ func TestExhaustion(t *testing.T) {
 	})
 	limit, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_max")
 	must(t, err)
-	if most, err := strconv.Atoi(strings.TrimSpace(string(limit))); err != nil || most < 10*policy.Connections {
+	if most, err := strconv.Atoi(strings.TrimSpace(string(limit))); err != nil ||
+		most < 10*policy.Connections {
 		t.Errorf("the host tracks %s connections", limit)
 	}
 	b.stop()
@@ -195,8 +207,8 @@ func TestChangeUnderFlow(t *testing.T) {
 	}
 }
 
-// The policy is changed again and again under connections that carry all the time: no reading of the
-// old policy's connection comes after a change that took it back has returned.
+// The policy is changed again and again under connections that carry all the time: no reading of
+// the old policy's connection comes after a change that took it back has returned.
 func TestChangesUnderLoad(t *testing.T) {
 	w := newWorld(t)
 	n := openNet(t, t.TempDir())
