@@ -208,3 +208,36 @@ for i in range(50):
 		t.Errorf("cleared: %q", got)
 	}
 }
+
+// TestPrintingOddities: what is no plain text is written as in an interpreter of its own, also when
+// lines come quickly.
+func TestPrintingOddities(t *testing.T) {
+	s := start(t)
+	s.run(t, "import sys")
+	many := each(2000, "N\n")
+	for _, c := range []struct{ code, want string }{
+		{`print('\ud800')`, "\\ud800\n"},
+		{`print('\0', end='')`, "\x00"},
+		{`print('e\u0301', '完成', '🎉', sep='')`, "e\u0301完成🎉\n"},
+		{`print('x' * 40_000)`, strings.Repeat("x", 40_000) + "\n"},
+		{`print('a' * 20_000, end='')
+print('b' * 20_000)`, strings.Repeat("a", 20_000) + strings.Repeat("b", 20_000) + "\n"},
+		{`sys.stdout.buffer.write(b'\xff\xfe\n')`, "\uFFFD\uFFFD\n"},
+		{`sys.stdout.writelines(['a\n', 'b\n'])`, "a\nb\n"},
+		{"try: sys.stdout.write(1)\nexcept TypeError as e: print(e)",
+			"write() argument must be str, not int\n"},
+		{"sys.stdout.reconfigure(encoding='utf-8', line_buffering=True)\nprint('é')", "é\n"},
+		{"try: print('\\ud800')\nexcept UnicodeEncodeError: print('refused')", "refused\n"},
+		{"sys.stdout.reconfigure(encoding='latin-1'); sys.stdout.write('\\x41')\n" +
+			"sys.stdout.reconfigure(encoding='utf-8', errors='backslashreplace'); print()", "A\n"},
+		{"class Text(str):\n  def encode(self, *a): return 7\nprint(Text('text'))", "text\n"},
+		{"old, seen = sys.stdout.write, []\nsys.stdout.write = lambda s: seen.append(s)\n" +
+			"print('hidden')\nsys.stdout.write = old\nprint(seen)", "['hidden', '\\n']\n"},
+	} {
+		if res := s.run(t, "for i in range(2000): print(i)\n"+c.code+"\nNone"); res.Stdout !=
+			many+c.want || res.Error != nil {
+			t.Errorf("%s\n got %q\nwant %q\nerror %+v", c.code,
+				head(strings.TrimPrefix(res.Stdout, many)), head(c.want), res.Error)
+		}
+	}
+}

@@ -96,16 +96,20 @@ func TestOneLine(t *testing.T) {
 	s := start(t)
 	s.run(t, "import matplotlib")
 	for code, want := range map[string]string{
-		"breakpoint()":                        "breakpoint() is not available",
-		"help()":                              "help() without an argument is not available",
-		"input('? ')":                         "input() is not available",
-		"def f():\n  breakpoint()\nf()":       "breakpoint() is not available",
-		"import getpass; getpass.getpass()":   "input() is not available",
-		"import pdb; pdb.set_trace()":         "input() is not available",
-		"matplotlib.use('TkAgg', force=True)": "'TkAgg' of matplotlib cannot be used",
-		"matplotlib.use('QtAgg')":             "'QtAgg' of matplotlib cannot be used",
-		"%matplotlib tk":                      "of matplotlib cannot be used",
-		"import sys; sys.exit('the reason')":  "the reason",
+		"breakpoint()":                         "breakpoint() is not available",
+		"help()":                               "help() without an argument is not available",
+		"input('? ')":                          "input() is not available",
+		"def f():\n  breakpoint()\nf()":        "breakpoint() is not available",
+		"import getpass; getpass.getpass()":    "input() is not available",
+		"import pdb; pdb.set_trace()":          "input() is not available",
+		"matplotlib.use('TkAgg', force=True)":  "'TkAgg' of matplotlib cannot be used",
+		"matplotlib.use('WebAgg', force=True)": "'WebAgg' of matplotlib cannot be used",
+		"%matplotlib webagg":                   "'webagg' of matplotlib cannot be used",
+		"%matplotlib widget":                   "'widget' of matplotlib cannot be used",
+		"matplotlib.use('ipympl', force=True)": "'ipympl' of matplotlib cannot be used",
+		"matplotlib.use('QtAgg')":              "'QtAgg' of matplotlib cannot be used",
+		"%matplotlib tk":                       "of matplotlib cannot be used",
+		"import sys; sys.exit('the reason')":   "the reason",
 		"import matplotlib.pyplot as plt; plt.switch_backend('gtk4agg')": "'gtk4agg' of matplotlib cannot be used",
 	} {
 		res := s.run(t, code)
@@ -113,5 +117,24 @@ func TestOneLine(t *testing.T) {
 			strings.Contains(strings.TrimSpace(res.Error.Traceback), "\n") {
 			t.Errorf("%s: error %+v", code, res.Error)
 		}
+	}
+}
+
+// TestLimitsAreNamed: an error that comes from a limit of the session names it.
+func TestLimitsAreNamed(t *testing.T) {
+	s := start(t)
+	for code, want := range map[string]string{
+		"kept = []\nwhile True: kept.append(open('/dev/null'))": "4096 files and sockets open",
+		"import socket\nkept = [1]\nwhile True: kept.append(socket.socket())": "4096 files and " +
+			"sockets open",
+		"import errno; raise OSError(errno.ENOSPC, 'no room')": "Files of this session may take",
+		"raise RuntimeError(\"can't start new thread\")":       "processes and threads at a time",
+	} {
+		res := s.run(t, code)
+		if res.Error == nil || !strings.Contains(res.Error.Message, want) ||
+			!strings.Contains(res.Error.Traceback, want) {
+			t.Errorf("%s: error %+v, want %q", code, res.Error, want)
+		}
+		s.run(t, "kept = None")
 	}
 }

@@ -109,6 +109,8 @@ func TestVandals(t *testing.T) {
 		{"sh.display_formatter = None; sh.user_ns = {}; sh.compile = None", ""},
 		{"import sys; [sys.modules.pop(m) for m in list(sys.modules) if m not in ('__main__', " +
 			"'sys', 'builtins')]", ""},
+		{"import ast; ast.parse = ast.walk = ast.Expr = ast.Expression = None; " +
+			"ast.iter_child_nodes = None", ""},
 		{"import sys; sys.modules.clear()", ""},
 	} {
 		res := s.run(t, c.code)
