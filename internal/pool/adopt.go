@@ -120,19 +120,19 @@ func (m *Manager) adoptStrays(ctx context.Context) error {
 	return nil
 }
 
-// strays makes boxes, to be stopped, of sandboxes that memory does not have and should: of the
+// strays makes states, to be stopped, of sandboxes that memory does not have and should: of the
 // engine's those without a row, and the rows of this Manager's own pools. The caller holds mu, and
 // has asked the engine before the store.
 func (m *Manager) strays(found map[sandpool.SandboxID]bool, rows []sandpool.Sandbox) {
 	known := map[sandpool.SandboxID]bool{}
 	for _, row := range rows {
 		known[row.ID] = true
-		if p := m.pools[row.Pool.Key()]; p != nil && m.boxes[row.ID] == nil {
+		if p := m.pools[row.Pool.Key()]; p != nil && m.sandboxes[row.ID] == nil {
 			m.adoptStray(row, p)
 		}
 	}
 	for id := range found {
-		if !known[id] && m.boxes[id] == nil {
+		if !known[id] && m.sandboxes[id] == nil {
 			m.adoptStray(sandpool.Sandbox{ID: id, State: sandpool.Starting}, nil)
 		}
 	}
@@ -204,13 +204,13 @@ func unfit(p sandpool.Pool, row sandpool.Sandbox, running bool) string {
 	return ""
 }
 
-// adoptRow makes the box of a row. Its idle time begins now: nobody could use the session
+// adoptRow makes the state of a row. Its idle time begins now: nobody could use the session
 // while no server ran. The caller holds mu.
 func (m *Manager) adoptRow(row sandpool.Sandbox, reason string) {
 	now := time.Now()
 	p := m.pools[row.Pool.Key()]
-	b := newBox(m.life, p, row, now)
-	m.boxes[row.ID] = b
+	b := newSandboxState(m.life, p, row, now)
+	m.sandboxes[row.ID] = b
 	if reason != "" || row.State == sandpool.Stopping {
 		if row.State != sandpool.Stopping {
 			cause := ended("%s", reason)
@@ -226,22 +226,22 @@ func (m *Manager) adoptRow(row sandpool.Sandbox, reason string) {
 	m.events.Observe(event.Event{Name: event.SandboxAdopted, Pool: row.Pool, Sandbox: row.ID,
 		Outcome: string(row.State)})
 	if row.State == sandpool.Claimed {
-		p.sessions[row.Identifier] = &entry{box: b}
+		p.sessions[row.Identifier] = &entry{state: b}
 		b.dirty = true
 	}
 	m.watch(b)
 	b.checkAt = now
 }
 
-// adoptStray makes the box of a sandbox that is to be stopped. The caller holds mu.
+// adoptStray makes the state of a sandbox that is to be stopped. The caller holds mu.
 func (m *Manager) adoptStray(row sandpool.Sandbox, p *poolState) {
 	m.events.Observe(event.Event{Name: event.SandboxStray, Pool: row.Pool, Sandbox: row.ID})
 	row.Identifier = "" // nobody is served by it
 	if row.State != sandpool.Stopping {
 		row.State = sandpool.Starting
 	}
-	b := newBox(m.life, p, row, time.Now())
-	m.boxes[row.ID] = b
+	b := newSandboxState(m.life, p, row, time.Now())
+	m.sandboxes[row.ID] = b
 	m.retire(b, ended("the server does not know the sandbox"))
 }
 
@@ -249,15 +249,15 @@ func (m *Manager) adoptStray(row sandpool.Sandbox, p *poolState) {
 // session whose sandbox is gone ends. It sees what the watchers missed.
 func (m *Manager) sweep(ctx context.Context) {
 	m.mu.Lock()
-	var live []*box
-	for _, b := range m.boxes {
+	var live []*sandboxState
+	for _, b := range m.sandboxes {
 		if b.row.State == sandpool.Ready || b.row.State == sandpool.Claimed {
 			live = append(live, b)
 		}
 	}
 	m.mu.Unlock()
-	// Memory was read before the engine, so that a box in live must be found; and memory is
-	// read again after it, so that a sandbox found must have a box.
+	// Memory was read before the engine, so that a state in live must be found; and memory is
+	// read again after it, so that a sandbox found must have a state.
 	found, err := m.list(ctx)
 	if err != nil {
 		m.events.Observe(event.Event{Name: event.SweepFailed, Err: err})

@@ -26,9 +26,9 @@ type Lease struct {
 }
 
 // lease returns a lease on a claimed sandbox. The caller holds mu.
-func (m *Manager) lease(b *box, outcome sandpool.ClaimOutcome) *Lease {
+func (m *Manager) lease(b *sandboxState, outcome sandpool.ClaimOutcome) *Lease {
 	b.leases++
-	return &Lease{Session: Session{manager: m, box: b, sandbox: b.row}, outcome: outcome}
+	return &Lease{Session: Session{manager: m, state: b, sandbox: b.row}, outcome: outcome}
 }
 
 // Outcome says how the sandbox was found.
@@ -47,7 +47,7 @@ func (l *Lease) Unattended() {
 	defer l.manager.mu.Unlock()
 	if !l.unattended && !l.released.Load() {
 		l.unattended = true
-		l.box.unattended++
+		l.state.unattended++
 	}
 }
 
@@ -60,7 +60,7 @@ func (l *Lease) Release() {
 	m := l.manager
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	b := l.box
+	b := l.state
 	b.leases--
 	if l.unattended {
 		b.unattended--
@@ -78,7 +78,7 @@ type claim struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when the fields below are set
 
-	box       *box
+	state     *sandboxState
 	outcome   sandpool.ClaimOutcome
 	claimTime time.Duration
 	startTime time.Duration
@@ -225,15 +225,15 @@ func (m *Manager) take(p *poolState, c *claim, first bool) (*Lease, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
-	if c.box.row.State != sandpool.Claimed {
-		return nil, context.Cause(c.box.ctx)
+	if c.state.row.State != sandpool.Claimed {
+		return nil, context.Cause(c.state.ctx)
 	}
 	outcome := c.outcome
 	if !first {
 		outcome = sandpool.ClaimExisting
 	}
 	p.claims[outcome]++
-	lease := m.lease(c.box, outcome)
+	lease := m.lease(c.state, outcome)
 	lease.claimTime, lease.startTime = c.claimTime, c.startTime
 	return lease, nil
 }
@@ -258,7 +258,7 @@ func (m *Manager) join(p *poolState, identifier sandpool.Identifier) (c *claim, 
 	}
 	ctx, cancel := context.WithCancelCause(m.life)
 	c = &claim{done: make(chan struct{}), cancel: cancel}
-	prior := e.box
+	prior := e.state
 	if !m.spawn(func(context.Context) { m.run(ctx, p, identifier, c, prior) }) {
 		cancel(nil)
 		p.tidy(identifier)
@@ -270,7 +270,7 @@ func (m *Manager) join(p *poolState, identifier sandpool.Identifier) (c *claim, 
 
 // run carries a claim out and publishes its result.
 func (m *Manager) run(ctx context.Context, p *poolState, identifier sandpool.Identifier, c *claim,
-	prior *box) {
+	prior *sandboxState) {
 	b, err := m.claim(ctx, p, identifier, c, prior)
 	if err != nil && ctx.Err() != nil {
 		err = m.cutShort(ctx)
@@ -279,9 +279,9 @@ func (m *Manager) run(ctx context.Context, p *poolState, identifier sandpool.Ide
 	defer m.mu.Unlock()
 	c.cancel(nil)
 	e := p.sessions[identifier]
-	e.claim, c.box, c.err = nil, b, err
+	e.claim, c.state, c.err = nil, b, err
 	if err == nil && b.row.State == sandpool.Claimed {
-		e.box = b
+		e.state = b
 		m.events.Observe(event.Event{Name: event.SessionAllocated, Pool: p.pool.ID,
 			Sandbox: b.row.ID,
 			Outcome: c.outcome.String(), Took: c.claimTime + c.startTime})
@@ -308,7 +308,7 @@ const maxAsks = 3
 
 // claim asks the store for a sandbox and starts it if the store says so.
 func (m *Manager) claim(ctx context.Context, p *poolState, identifier sandpool.Identifier, c *claim,
-	prior *box) (*box, error) {
+	prior *sandboxState) (*sandboxState, error) {
 	if prior != nil {
 		// Memory knows that the identifier's sandbox ended; make sure that the store does.
 		if err := m.markStopping(ctx, prior); err != nil {
@@ -334,7 +334,7 @@ func (m *Manager) claim(ctx context.Context, p *poolState, identifier sandpool.I
 // ask is one question to the store. It returns nil without an error if it may be asked again: the
 // sandbox that the store gave had ended already, or a session was ended to make room.
 func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Identifier,
-	c *claim) (*box, error) {
+	c *claim) (*sandboxState, error) {
 	began := time.Now()
 	m.mu.Lock()
 	if p.lost {
@@ -395,9 +395,10 @@ func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Ide
 	return b, nil
 }
 
-// reserve makes the box of a sandbox that may have to be started, before its
+// reserve makes the state of a sandbox that may have to be started, before its
 // row exists, so that no sweep takes it for a stray. The caller holds mu.
-func (m *Manager) reserve(p *poolState, identifier sandpool.Identifier, now time.Time) *box {
+func (m *Manager) reserve(p *poolState, identifier sandpool.Identifier,
+	now time.Time) *sandboxState {
 	row := sandpool.Sandbox{ID: newID(), Pool: p.pool.ID, Revision: p.pool.Revision,
 		State:      sandpool.Starting,
 		Identifier: identifier, Secret: newSecret(), CreatedAt: now, ClaimedAt: now,
@@ -405,22 +406,23 @@ func (m *Manager) reserve(p *poolState, identifier sandpool.Identifier, now time
 	if identifier == "" {
 		row.ClaimedAt, row.LastUsedAt = time.Time{}, time.Time{}
 	}
-	b := newBox(m.life, p, row, now)
+	b := newSandboxState(m.life, p, row, now)
 	b.starting = true
-	m.boxes[row.ID] = b
+	m.sandboxes[row.ID] = b
 	return b
 }
 
 // own makes the sandbox that the store gave the identifier's in memory; dead
 // says that it has ended. The caller holds mu.
-func (m *Manager) own(ctx context.Context, p *poolState, row sandpool.Sandbox) (b *box, dead bool) {
+func (m *Manager) own(ctx context.Context, p *poolState,
+	row sandpool.Sandbox) (b *sandboxState, dead bool) {
 	now := time.Now()
-	b = m.boxes[row.ID]
+	b = m.sandboxes[row.ID]
 	if b == nil || b.row.State == sandpool.Stopping || row.State != sandpool.Claimed {
 		// Memory mirrors the store; where it does not, the sandbox is not one to trust.
 		if b == nil {
-			b = newBox(ctx, p, row, now)
-			m.boxes[row.ID] = b
+			b = newSandboxState(ctx, p, row, now)
+			m.sandboxes[row.ID] = b
 		}
 		m.retire(b, ended("the sandbox has ended"))
 		return b, true
@@ -431,10 +433,10 @@ func (m *Manager) own(ctx context.Context, p *poolState, row sandpool.Sandbox) (
 
 // evict ends the session that a claim on a full pool may end, and returns it; nil if there is
 // none. The caller holds mu.
-func (m *Manager) evict(p *poolState, now time.Time) *box {
-	var idlest *box
+func (m *Manager) evict(p *poolState, now time.Time) *sandboxState {
+	var idlest *sandboxState
 	for _, e := range p.sessions {
-		b := e.box
+		b := e.state
 		if b != nil && b.row.State == sandpool.Claimed && b.leases == 0 &&
 			(idlest == nil || b.used.Before(idlest.used)) {
 			idlest = b
@@ -453,7 +455,7 @@ func (m *Manager) full(p *poolState, identifier sandpool.Identifier) error {
 	now := time.Now()
 	var frees []time.Duration // when the sessions end, if nobody uses or deletes them
 	for _, e := range p.sessions {
-		b := e.box
+		b := e.state
 		if b == nil || b.row.State != sandpool.Claimed {
 			continue
 		}

@@ -4,10 +4,10 @@
 // # What is where
 //
 // A sandbox exists in three places: as a row in the store, as processes that the engine runs, and
-// as a box in memory, which is the row together with what only this process needs (leases, timers,
-// failures). The row is the truth about who holds the sandbox. The engine is the truth about
-// whether it runs. Memory mirrors both and may be ahead of the store in one case: a sandbox that
-// ended is Stopping in memory before its row is, so that no further request reaches it.
+// as a sandboxState in memory, which is the row together with what only this process needs (leases,
+// timers, failures). The row is the truth about who holds the sandbox. The engine is the truth
+// about whether it runs. Memory mirrors both and may be ahead of the store in one case: a sandbox
+// that ended is Stopping in memory before its row is, so that no further request reaches it.
 //
 // # What is written before what
 //
@@ -26,7 +26,7 @@
 //	             │         │                    ▲
 //	             └─────────┴────────────────────┘
 //
-// Whoever ends a sandbox calls retire and nothing else: the box is Stopping, leases' contexts end
+// Whoever ends a sandbox calls retire and nothing else: its state is Stopping, leases' contexts end
 // with the cause, and the next plan stops it. Attempts to stop are repeated until one succeeds.
 //
 // # Decisions and their execution
@@ -60,7 +60,7 @@
 //	start.go     starts, and how many at a time        stop.go    stops, and the watch for ends
 //	guest.go     what runs inside: its liveness, its   adopt.go   what an earlier run left, and
 //	             end, the first start                             what nobody knows
-//	owner.go     who owns a pool                       box.go     memory's part of a sandbox
+//	owner.go     who owns a pool                       state.go   memory's part of a sandbox
 //	plan/        every decision, as pure functions     room.go    what the machine can bear
 //	logs.go      what sandboxes wrote                  room/      that, as pure functions
 //	refusal/     what they were refused on the network

@@ -51,7 +51,7 @@ func (m *Manager) setGuest(p *poolState) {
 }
 
 // beginCheck asks a sandbox in a goroutine whether it lives. The caller holds mu.
-func (m *Manager) beginCheck(b *box) {
+func (m *Manager) beginCheck(b *sandboxState) {
 	guest := b.pool.guest
 	if b.row.State == sandpool.Stopping || guest.Alive == nil || guest.Liveness == nil {
 		return
@@ -84,7 +84,7 @@ func (m *Manager) beginCheck(b *box) {
 }
 
 // sick retires a sandbox that has failed its liveness check too often. The caller holds mu.
-func (m *Manager) sick(b *box, err error) {
+func (m *Manager) sick(b *sandboxState, err error) {
 	if b.row.State == sandpool.Stopping {
 		return
 	}
@@ -96,7 +96,7 @@ func (m *Manager) sick(b *box, err error) {
 }
 
 // died retires a sandbox that ended by itself. The caller holds mu.
-func (m *Manager) died(b *box, exit sandbox.Exit) {
+func (m *Manager) died(b *sandboxState, exit sandbox.Exit) {
 	if b.row.State == sandpool.Stopping {
 		return
 	}
@@ -117,7 +117,7 @@ const endsEarly = "Sandboxes of this pool end before they are used: "
 
 // lost retires a sandbox that failed under the pool. One that nobody had claimed yet is its
 // template's failure, which what and why describe. The caller holds mu.
-func (m *Manager) lost(b *box, cause *sandpool.Error, what string, why error) {
+func (m *Manager) lost(b *sandboxState, cause *sandpool.Error, what string, why error) {
 	if p := b.pool; p != nil {
 		p.crashes++
 		switch {
@@ -140,7 +140,7 @@ const maxLosses = 1024
 
 // mourn remembers that b's session was lost, for as long as its caller might have used it. The
 // caller holds Manager.mu.
-func (p *poolState) mourn(b *box, cause *sandpool.Error, now time.Time) {
+func (p *poolState) mourn(b *sandboxState, cause *sandpool.Error, now time.Time) {
 	if len(p.losses) >= maxLosses {
 		for id, l := range p.losses {
 			if now.After(l.Until) {
@@ -157,7 +157,7 @@ func (p *poolState) mourn(b *box, cause *sandpool.Error, now time.Time) {
 }
 
 // recordLoss makes the store remember what mourn does of b.
-func (m *Manager) recordLoss(ctx context.Context, b *box) error {
+func (m *Manager) recordLoss(ctx context.Context, b *sandboxState) error {
 	m.mu.Lock()
 	p, l := b.pool, b.loss
 	m.mu.Unlock()
@@ -228,7 +228,7 @@ func (m *Manager) beginTrial(p *poolState) bool {
 	if p.prep.prepared.Template.Start != sandbox.Boot {
 		return false
 	}
-	for _, b := range m.boxes {
+	for _, b := range m.sandboxes {
 		if b.pool == p && b.row.Revision == p.pool.Revision &&
 			(b.row.State == sandpool.Ready || b.row.State == sandpool.Claimed) {
 			return false
@@ -261,7 +261,7 @@ func (m *Manager) failTrial(p *poolState, err error) {
 }
 
 // expires is when a session ends at the latest by itself; zero means that nothing is known.
-func (p *poolState) expires(b *box, used time.Time) time.Time {
+func (p *poolState) expires(b *sandboxState, used time.Time) time.Time {
 	if l := p.pool.Spec.Lifecycle; l.Type == sandpool.OnContainerExit {
 		if l.MaxAlive == 0 {
 			return time.Time{}
@@ -272,7 +272,7 @@ func (p *poolState) expires(b *box, used time.Time) time.Time {
 }
 
 // view is b for a plan. The caller holds Manager.mu.
-func (b *box) view() plan.Sandbox {
+func (b *sandboxState) view() plan.Sandbox {
 	return plan.Sandbox{ID: b.row.ID, State: b.row.State, Revision: b.row.Revision,
 		Session: b.row.Identifier != "",
 		Leases:  b.leases, Used: b.used, Claimed: b.row.ClaimedAt, Since: b.since,

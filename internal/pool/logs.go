@@ -50,7 +50,7 @@ func (m *Manager) SessionLog(ctx context.Context, id sandpool.PoolID,
 func (m *Manager) SandboxLog(ctx context.Context, id sandpool.PoolID, sandboxID sandpool.SandboxID,
 	q sandbox.LogQuery) (sandbox.LogPage, error) {
 	return m.readLog(ctx, id, q, func(p *poolState) (sandpool.SandboxID, error) {
-		if b := m.boxes[sandboxID]; b != nil && b.pool == p {
+		if b := m.sandboxes[sandboxID]; b != nil && b.pool == p {
 			return sandboxID, nil
 		}
 		for _, old := range p.past {
@@ -96,7 +96,7 @@ const (
 
 // quote adds to the pool's problem, if that is the end of b, the last lines that b wrote. Nobody
 // had claimed b: what a session wrote is for its caller.
-func (m *Manager) quote(ctx context.Context, b *box, cause *sandpool.Error) {
+func (m *Manager) quote(ctx context.Context, b *sandboxState, cause *sandpool.Error) {
 	reader, ok := m.engine.(sandbox.LogReader)
 	m.mu.Lock()
 	p, t := b.pool, b.pool.prep.prepared.Template

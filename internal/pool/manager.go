@@ -96,7 +96,7 @@ type Manager struct {
 	foreign   map[string]bool       // pools of other servers, by PoolID.Key
 	renewed   time.Time             // when ownership was last renewed
 	owning    bool                  // that is under way
-	boxes     map[sandpool.SandboxID]*box
+	sandboxes map[sandpool.SandboxID]*sandboxState
 	starts    slots
 	room      room.Ledger
 	exhausted room.Resource    // what the machine lacked for a claim, with nothing left to give up
@@ -109,7 +109,7 @@ type Manager struct {
 	stops     int              // attempts to stop in progress
 	checks    int              // questions whether a sandbox lives, in progress
 	draining  bool             // StopAll was called
-	empty     chan struct{}    // non-nil while StopAll waits; closed when boxes is empty
+	empty     chan struct{}    // non-nil while StopAll waits; closed when sandboxes is empty
 	closed    bool             // Run waits for work: no more of it
 	work      sync.WaitGroup
 }
@@ -128,8 +128,8 @@ func New(events event.Observer, rows store.Store, engine sandbox.Runtime, o Opti
 		events: events, store: rows, engine: engine, options: o,
 		opened: make(chan struct{}), wake: make(chan struct{}, 1),
 		pools: map[string]*poolState{}, foreign: map[string]bool{},
-		boxes:  map[sandpool.SandboxID]*box{},
-		starts: slots{limit: o.MaxStarts},
+		sandboxes: map[sandpool.SandboxID]*sandboxState{},
+		starts:    slots{limit: o.MaxStarts},
 	}
 	m.lull = time.AfterFunc(plan.Calm, m.kick)
 	return m, nil

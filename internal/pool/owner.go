@@ -171,10 +171,10 @@ func (m *Manager) disown(p *poolState) {
 		p.prep.cancel()
 	}
 	p.prep.change()
-	for id, b := range m.boxes {
+	for id, b := range m.sandboxes {
 		if b.pool == p {
 			b.end(cause)
-			delete(m.boxes, id)
+			delete(m.sandboxes, id)
 		}
 	}
 	m.tellEmpty()

@@ -281,7 +281,7 @@ func (m *Manager) Delete(ctx context.Context, id sandpool.PoolID) error {
 	cause := ended("the session pool was deleted")
 	p.line.FreeAll()
 	p.cancelClaims(cause)
-	for _, b := range m.boxes {
+	for _, b := range m.sandboxes {
 		if b.pool == p {
 			m.retire(b, cause)
 		}
@@ -416,7 +416,7 @@ func (m *Manager) Status(ctx context.Context, id sandpool.PoolID) (Status, error
 	for outcome, n := range p.claims {
 		s.Claims[sandpool.ClaimOutcome(outcome)] = n
 	}
-	for _, b := range m.boxes {
+	for _, b := range m.sandboxes {
 		if b.pool != p {
 			continue
 		}
@@ -450,7 +450,7 @@ func (m *Manager) Sandboxes(ctx context.Context, id sandpool.PoolID) ([]sandpool
 		return nil, err
 	}
 	var rows []sandpool.Sandbox
-	for b := range maps.Values(m.boxes) {
+	for b := range maps.Values(m.sandboxes) {
 		if b.pool == p {
 			rows = append(rows, b.row)
 		}

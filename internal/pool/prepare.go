@@ -140,7 +140,7 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64,
 	if p.trial = m.beginTrial(p); p.trial {
 		p.pool.State, p.pool.Problem, p.pool.Cause = sandpool.InProgress, "", ""
 	}
-	for _, b := range m.boxes {
+	for _, b := range m.sandboxes {
 		if b.pool == p && b.row.Revision == revision && b.limit == 0 {
 			b.limit = prepared.Template.Limits.Memory // adopted before the template was known
 		}
@@ -244,7 +244,7 @@ func (m *Manager) offered(p *poolState) int64 {
 		return p.pool.Revision
 	}
 	ready := map[int64]int{}
-	for _, b := range m.boxes {
+	for _, b := range m.sandboxes {
 		if b.pool == p && b.row.State == sandpool.Ready {
 			ready[b.row.Revision]++
 		}
@@ -271,7 +271,7 @@ func (m *Manager) awaitStartable(ctx context.Context, p *poolState,
 		return nil
 	}
 	offered := m.offered(p)
-	for _, b := range m.boxes {
+	for _, b := range m.sandboxes {
 		if b.pool == p && b.row.State == sandpool.Ready && b.row.Revision == offered {
 			m.mu.Unlock()
 			return nil
@@ -361,7 +361,7 @@ func (m *Manager) needed(rows []sandpool.Pool) (keys []string) {
 	for _, p := range m.pools {
 		keys = append(keys, p.prep.key)
 	}
-	for _, b := range m.boxes {
+	for _, b := range m.sandboxes {
 		if b.starting {
 			keys = append(keys, b.template)
 		}

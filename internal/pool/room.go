@@ -29,8 +29,8 @@ const comesBack = 2 * time.Second
 
 // sample is the measurement of one sandbox.
 type sample struct {
-	box  *box
-	used room.Amount
+	state *sandboxState
+	used  room.Amount
 }
 
 // beginMeasure measures the machine and its sandboxes in a goroutine. The caller holds mu.
@@ -56,7 +56,7 @@ func (m *Manager) measure(ctx context.Context, most int) {
 	defer m.mu.Unlock()
 	m.measuring = false
 	for _, s := range samples {
-		s.box.took, s.box.measuredAt = s.used, now
+		s.state.took, s.state.measuredAt = s.used, now
 	}
 	if err != nil {
 		m.events.Observe(event.Event{Name: event.MachineUnmeasured, Err: err})
@@ -76,22 +76,24 @@ func (m *Manager) sample(ctx context.Context, most int) (samples []sample) {
 		return nil
 	}
 	m.mu.Lock()
-	var boxes []*box
-	for _, b := range m.boxes {
+	var sandboxes []*sandboxState
+	for _, b := range m.sandboxes {
 		if b.row.State == sandpool.Ready || b.row.State == sandpool.Claimed {
-			boxes = append(boxes, b)
+			sandboxes = append(sandboxes, b)
 		}
 	}
-	slices.SortFunc(boxes, func(a, b *box) int { return a.measuredAt.Compare(b.measuredAt) })
-	boxes = boxes[:min(most, len(boxes))]
-	handles := make([]sandbox.Handle, len(boxes))
-	for i, b := range boxes {
+	slices.SortFunc(sandboxes, func(a, b *sandboxState) int {
+		return a.measuredAt.Compare(b.measuredAt)
+	})
+	sandboxes = sandboxes[:min(most, len(sandboxes))]
+	handles := make([]sandbox.Handle, len(sandboxes))
+	for i, b := range sandboxes {
 		handles[i] = handleOf(b.row)
 	}
 	m.mu.Unlock()
 	for i, h := range handles {
 		if s, err := reader.Stats(ctx, h); err == nil { // else it has just ended
-			samples = append(samples, sample{boxes[i], room.Amount{Memory: s.Memory - s.Cache,
+			samples = append(samples, sample{sandboxes[i], room.Amount{Memory: s.Memory - s.Cache,
 				Threads: s.Threads}})
 		}
 	}
@@ -102,7 +104,7 @@ func (m *Manager) sample(ctx context.Context, most int) (samples []sample) {
 func (m *Manager) learn() {
 	type sizes struct{ ready, used []room.Amount }
 	of := map[*poolState]*sizes{}
-	for _, b := range m.boxes {
+	for _, b := range m.sandboxes {
 		if b.pool == nil || b.measuredAt.IsZero() {
 			continue
 		}
@@ -144,7 +146,7 @@ func (m *Manager) promised(now time.Time) (sum room.Amount) {
 			sum = sum.Plus(p.view("", nil).NeedsToPrepare())
 		}
 	}
-	for _, b := range m.boxes {
+	for _, b := range m.sandboxes {
 		switch {
 		case b.row.State == sandpool.Stopping && now.Sub(b.since) < comesBack:
 			sum = sum.Minus(b.took)
@@ -155,8 +157,8 @@ func (m *Manager) promised(now time.Time) (sum room.Amount) {
 	return sum
 }
 
-// promise is what the box's sandbox may still take. The caller holds Manager.mu.
-func (b *box) promise() room.Amount {
+// promise is what the sandbox may still take. The caller holds Manager.mu.
+func (b *sandboxState) promise() room.Amount {
 	if b.pool == nil || b.row.State == sandpool.Ready {
 		return room.Amount{} // a ready one needs no more until it is claimed
 	}
@@ -172,8 +174,8 @@ func (b *box) promise() room.Amount {
 	return b.pool.size.Promise(b.took, b.pool.limits())
 }
 
-// holds is what the box's sandbox takes, as far as it is known. The caller holds Manager.mu.
-func (b *box) holds() room.Amount {
+// holds is what the sandbox takes, as far as it is known. The caller holds Manager.mu.
+func (b *sandboxState) holds() room.Amount {
 	if b.measuredAt.IsZero() && b.row.State != sandpool.Starting {
 		_, ready := b.pool.perSession()
 		return ready
@@ -181,9 +183,9 @@ func (b *box) holds() room.Amount {
 	return b.took
 }
 
-// vacate gives back what the sandbox of a box that ends holds, and was to have. The caller holds
+// vacate gives back what a sandbox that ends holds, and was to have. The caller holds
 // mu.
-func (m *Manager) vacate(b *box) {
+func (m *Manager) vacate(b *sandboxState) {
 	if b.pool != nil {
 		m.room.Give(b.holds().Plus(b.promise()))
 		m.exhausted = ""
@@ -224,11 +226,11 @@ func (m *Manager) admit(p *poolState, identifier sandpool.Identifier) (room.Amou
 
 // giveWay picks the ready sandboxes whose room makes enough for need, if there are: none is given
 // up for a claim that is refused all the same. The caller holds mu.
-func (m *Manager) giveWay(spare plan.Spares, need room.Amount) (gone []*box, enough bool) {
+func (m *Manager) giveWay(spare plan.Spares, need room.Amount) (gone []*sandboxState, enough bool) {
 	left := m.room.Left()
 	for left.Minus(need).Lacks() != "" {
 		_, id := spare.Next()
-		b := m.boxes[id]
+		b := m.sandboxes[id]
 		if b == nil {
 			return nil, false
 		}
@@ -273,7 +275,7 @@ func (m *Manager) machineFull(p *poolState, identifier sandpool.Identifier,
 // nextEnd is when the first session ends by itself. The caller holds mu.
 func (m *Manager) nextEnd(now time.Time) time.Duration {
 	next := latest
-	for _, b := range m.boxes {
+	for _, b := range m.sandboxes {
 		if b.pool == nil || b.row.State != sandpool.Claimed || b.leases > 0 {
 			continue
 		}
@@ -299,7 +301,7 @@ func (m *Manager) notice(p *poolState) string {
 			"are prepared when it has.", words[p.short])
 	}
 	ready := 0
-	for _, b := range m.boxes {
+	for _, b := range m.sandboxes {
 		if b.pool == p && b.row.State == sandpool.Ready && b.row.Revision == p.pool.Revision {
 			ready++
 		}

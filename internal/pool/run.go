@@ -88,7 +88,7 @@ func (m *Manager) act() {
 		p.short = ""
 	}
 	for _, a := range plan.Next(m.look(), now) {
-		p, b := m.pools[a.Pool], m.boxes[a.Sandbox]
+		p, b := m.pools[a.Pool], m.sandboxes[a.Sandbox]
 		switch a.Act {
 		case plan.Prepare:
 			m.beginPrepare(p)
@@ -118,11 +118,11 @@ func (m *Manager) look() plan.Snapshot {
 	s := plan.Snapshot{Starts: m.starts.free(), Stops: m.stops, Checks: m.checks,
 		Draining: m.draining, Room: m.room}
 	views := map[*poolState][]plan.Sandbox{}
-	for _, b := range m.boxes {
+	for _, b := range m.sandboxes {
 		views[b.pool] = append(views[b.pool], b.view())
 	}
-	for _, boxes := range views {
-		slices.SortFunc(boxes, func(a, b plan.Sandbox) int {
+	for _, sandboxes := range views {
+		slices.SortFunc(sandboxes, func(a, b plan.Sandbox) int {
 			return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
 		})
 	}
@@ -134,14 +134,14 @@ func (m *Manager) look() plan.Snapshot {
 	return s
 }
 
-func (p *poolState) view(key string, boxes []plan.Sandbox) plan.Pool {
+func (p *poolState) view(key string, sandboxes []plan.Sandbox) plan.Pool {
 	claims := 0
 	for _, e := range p.sessions {
 		if e.claim != nil {
 			claims++
 		}
 	}
-	return plan.Pool{Key: key, Pool: p.pool, Sandboxes: boxes, Claims: claims,
+	return plan.Pool{Key: key, Pool: p.pool, Sandboxes: sandboxes, Claims: claims,
 		Waiting: p.line.Waiting(), Removing: p.removing, Burst: p.burst,
 		Prepared:  p.prep.done && p.prep.revision == p.pool.Revision,
 		Preparing: p.prep.running, PrepareAt: p.prep.backoff.next(), RefillAt: p.backoff.next(),
@@ -155,7 +155,7 @@ func (m *Manager) touch(ctx context.Context) {
 	m.mu.Lock()
 	var used []sandpool.Use
 	now := time.Now()
-	for id, b := range m.boxes {
+	for id, b := range m.sandboxes {
 		if b.leases > 0 {
 			b.used, b.dirty = now, true
 		}
@@ -173,7 +173,7 @@ func (m *Manager) touch(ctx context.Context) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		for _, u := range used {
-			if b := m.boxes[u.ID]; b != nil {
+			if b := m.sandboxes[u.ID]; b != nil {
 				b.dirty = true // the next pulse tries again
 			}
 		}

@@ -15,7 +15,7 @@ import (
 // not a lease on it is out; only a lease keeps it alive.
 type Session struct {
 	manager *Manager
-	box     *box
+	state   *sandboxState
 	sandbox sandpool.Sandbox
 }
 
@@ -26,25 +26,25 @@ func (s *Session) Sandbox() sandpool.Sandbox { return s.sandbox }
 func (s *Session) View() sandpool.Session {
 	s.manager.mu.Lock()
 	defer s.manager.mu.Unlock()
-	return s.box.session(time.Now())
+	return s.state.session(time.Now())
 }
 
 // Context returns a context that ends when the session does. Its cause is then a
 // *sandpool.Error of class Ended that says why.
-func (s *Session) Context() context.Context { return s.box.ctx }
+func (s *Session) Context() context.Context { return s.state.ctx }
 
 // Dial opens a byte stream to a port of the sandbox. Once the session has
 // ended the error says why.
 func (s *Session) Dial(ctx context.Context, port int) (net.Conn, error) {
 	conn, err := s.manager.engine.Dial(ctx, handleOf(s.sandbox), port)
-	if err != nil && s.box.ctx.Err() != nil {
-		return nil, context.Cause(s.box.ctx)
+	if err != nil && s.state.ctx.Err() != nil {
+		return nil, context.Cause(s.state.ctx)
 	}
 	return conn, err
 }
 
-// session is the box of a claimed sandbox as callers see it. The caller holds mu.
-func (b *box) session(now time.Time) sandpool.Session {
+// session is a claimed sandbox as callers see it. The caller holds mu.
+func (b *sandboxState) session(now time.Time) sandpool.Session {
 	used := b.used
 	if b.leases > 0 {
 		used = now
@@ -57,7 +57,7 @@ func (b *box) session(now time.Time) sandpool.Session {
 func (m *Manager) Refused(ctx context.Context, s sandpool.Sandbox) (*sandpool.Refusals, error) {
 	reader, ok := m.engine.(sandbox.RefusalReader)
 	m.mu.Lock()
-	b := m.boxes[s.ID]
+	b := m.sandboxes[s.ID]
 	if !ok || b == nil || !b.pool.pool.Spec.Network.Enabled() {
 		m.mu.Unlock()
 		return nil, nil
@@ -150,11 +150,11 @@ func (m *Manager) StopSession(ctx context.Context, id sandpool.PoolID,
 			return ctx.Err()
 		}
 		m.mu.Lock()
-		if c.box == nil {
+		if c.state == nil {
 			m.mu.Unlock()
 			return nil
 		}
-		b = c.box // it was claimed at the same moment
+		b = c.state // it was claimed at the same moment
 	}
 	if b == nil {
 		m.mu.Unlock()

@@ -65,10 +65,10 @@ func (m *Manager) takeSlot(ctx context.Context) error {
 	return fmt.Errorf("wait for a turn to start: %w", context.Cause(ctx))
 }
 
-// start makes a sandbox of a box whose row is in the store. queue says that it has no
+// start makes the sandbox of a state whose row is in the store. queue says that it has no
 // slot yet. When it returns an error the identifier is free again and the
 // sandbox is on its way out.
-func (m *Manager) start(ctx context.Context, b *box, queue bool) error {
+func (m *Manager) start(ctx context.Context, b *sandboxState, queue bool) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(b.ctx, func() { cancel(context.Cause(b.ctx)) })()
@@ -124,22 +124,22 @@ func startError(err error) error {
 	return unavailable("The sandbox for this session did not start; try again.", err)
 }
 
-// rowOf returns a copy of the box's row.
-func (m *Manager) rowOf(b *box) sandpool.Sandbox {
+// rowOf returns a copy of the state's row.
+func (m *Manager) rowOf(b *sandboxState) sandpool.Sandbox {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return b.row
 }
 
-// guestOf returns what runs in the box's sandbox.
-func (m *Manager) guestOf(b *box) Guest {
+// guestOf returns what runs in the sandbox.
+func (m *Manager) guestOf(b *sandboxState) Guest {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return b.pool.guest
 }
 
-// failed records a start that went wrong by itself, and retires the box. The caller holds mu.
-func (m *Manager) failed(ctx context.Context, b *box, err error) {
+// failed records a start that went wrong by itself, and retires the sandbox. The caller holds mu.
+func (m *Manager) failed(ctx context.Context, b *sandboxState, err error) {
 	onPurpose := b.row.State == sandpool.Stopping || ctx.Err() != nil ||
 		errors.Is(err, errSuperseded)
 	m.retire(b, ended("the sandbox did not start: %v", err))
@@ -156,7 +156,7 @@ func (m *Manager) failed(ctx context.Context, b *box, err error) {
 }
 
 // holdUp slows the pool's refills down after a failure. The caller holds mu.
-func (m *Manager) holdUp(b *box, what string, err error) {
+func (m *Manager) holdUp(b *sandboxState, what string, err error) {
 	p := b.pool
 	p.backoff.fail(time.Now())
 	if b.row.Identifier == "" {
@@ -169,7 +169,7 @@ func (m *Manager) holdUp(b *box, what string, err error) {
 }
 
 // boot starts the sandbox, makes it unlike its siblings and records it.
-func (m *Manager) boot(ctx context.Context, b *box, queue bool) (sandpool.Sandbox, error) {
+func (m *Manager) boot(ctx context.Context, b *sandboxState, queue bool) (sandpool.Sandbox, error) {
 	row := m.rowOf(b)
 	if queue {
 		wait, cancel := context.WithTimeout(ctx, m.options.StartTimeout)
@@ -243,7 +243,8 @@ func (m *Manager) boot(ctx context.Context, b *box, queue bool) (sandpool.Sandbo
 const explainTime = 100 * time.Millisecond
 
 // explain adds to err how the sandbox ended, if it has.
-func (m *Manager) explain(ctx context.Context, b *box, row sandpool.Sandbox, err error) error {
+func (m *Manager) explain(ctx context.Context, b *sandboxState, row sandpool.Sandbox,
+	err error) error {
 	ctx, cancel := context.WithTimeout(ctx, explainTime)
 	defer cancel()
 	exit, waitErr := m.engine.Wait(ctx, handleOf(row))
@@ -273,7 +274,7 @@ func (m *Manager) beginRefill(p *poolState) {
 	}
 }
 
-func (m *Manager) refill(ctx context.Context, b *box) {
+func (m *Manager) refill(ctx context.Context, b *sandboxState) {
 	if err := m.fenced(b.pool, m.store.Insert(ctx, m.rowOf(b), b.pool.epoch)); err != nil {
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -282,6 +283,6 @@ func (m *Manager) refill(ctx context.Context, b *box) {
 		m.failed(ctx, b, fmt.Errorf("record a new sandbox: %w", err))
 		return
 	}
-	// The outcome is in the box, and a failure in the pool's problem.
+	// The outcome is in the state, and a failure in the pool's problem.
 	_ = m.start(ctx, b, false)
 }

@@ -17,15 +17,15 @@ func TestStats(t *testing.T) {
 		l := w.acquire("user-1", sandpool.ClaimReady)
 		defer l.Release()
 		w.settle()
-		boxes, err := w.Sandboxes(w.Context(), python)
-		if err != nil || len(boxes) != 3 {
-			w.Fatalf("Sandboxes = %v, %v; want 3", boxes, err)
+		sandboxes, err := w.Sandboxes(w.Context(), python)
+		if err != nil || len(sandboxes) != 3 {
+			w.Fatalf("Sandboxes = %v, %v; want 3", sandboxes, err)
 		}
-		for i, b := range boxes {
+		for i, b := range sandboxes {
 			if stats, err := w.Stats(w.Context(), b); err != nil || stats.Memory == 0 {
 				w.Errorf("Stats(%s) = %+v, %v", b.ID, stats, err)
 			}
-			if i > 0 && b.CreatedAt.Before(boxes[i-1].CreatedAt) {
+			if i > 0 && b.CreatedAt.Before(sandboxes[i-1].CreatedAt) {
 				w.Errorf("%s comes after a younger one", b.ID)
 			}
 		}

@@ -12,7 +12,7 @@ import (
 )
 
 // markStopping makes the store say what memory knows: the sandbox is on its way out.
-func (m *Manager) markStopping(ctx context.Context, b *box) error {
+func (m *Manager) markStopping(ctx context.Context, b *sandboxState) error {
 	if err := m.recordLoss(ctx, b); err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (m *Manager) markStopping(ctx context.Context, b *box) error {
 }
 
 // beginStop stops a retired sandbox in a goroutine. The caller holds mu.
-func (m *Manager) beginStop(b *box) {
+func (m *Manager) beginStop(b *sandboxState) {
 	b.stopping = true
 	// One that is given time does next to nothing meanwhile, and must not hold up others.
 	turn := 1
@@ -49,7 +49,7 @@ func (m *Manager) beginStop(b *box) {
 
 // graceOf is how long the sandbox of b may take to end by itself. One that nobody had claimed has
 // nothing to bring to an end. The caller holds mu.
-func (m *Manager) graceOf(b *box) time.Duration {
+func (m *Manager) graceOf(b *sandboxState) time.Duration {
 	if b.pool == nil || b.row.Identifier == "" {
 		return 0
 	}
@@ -58,7 +58,7 @@ func (m *Manager) graceOf(b *box) time.Duration {
 
 // stop is one attempt to give back everything of a sandbox, row last. turn is what it counts for
 // among the attempts in progress.
-func (m *Manager) stop(ctx context.Context, b *box, turn int) {
+func (m *Manager) stop(ctx context.Context, b *sandboxState, turn int) {
 	m.mu.Lock()
 	grace := m.graceOf(b)
 	m.mu.Unlock()
@@ -83,7 +83,7 @@ func (m *Manager) stop(ctx context.Context, b *box, turn int) {
 	}
 }
 
-func (m *Manager) giveBack(ctx context.Context, b *box, grace time.Duration) error {
+func (m *Manager) giveBack(ctx context.Context, b *sandboxState, grace time.Duration) error {
 	if err := m.markStopping(ctx, b); err != nil {
 		return err
 	}
@@ -106,8 +106,8 @@ func (m *Manager) giveBack(ctx context.Context, b *box, grace time.Duration) err
 	return nil
 }
 
-// watch retires the box when its sandbox ends by itself. The caller holds mu.
-func (m *Manager) watch(b *box) {
+// watch retires the sandbox when it ends by itself. The caller holds mu.
+func (m *Manager) watch(b *sandboxState) {
 	h := handleOf(b.row)
 	m.spawn(func(life context.Context) {
 		ctx, cancel := context.WithCancel(life)
@@ -115,7 +115,7 @@ func (m *Manager) watch(b *box) {
 		defer context.AfterFunc(b.ctx, cancel)()
 		exit, err := m.await(ctx, b, h)
 		if err != nil {
-			return // the box was retired, or Run ended
+			return // it was retired, or Run ended
 		}
 		m.mu.Lock()
 		ready, cause := b.row.State == sandpool.Ready, b.endedBy(exit)
@@ -128,7 +128,8 @@ func (m *Manager) watch(b *box) {
 }
 
 // await is Wait, repeated while the engine cannot say.
-func (m *Manager) await(ctx context.Context, b *box, h sandbox.Handle) (sandbox.Exit, error) {
+func (m *Manager) await(ctx context.Context, b *sandboxState,
+	h sandbox.Handle) (sandbox.Exit, error) {
 	var pause backoff
 	for {
 		exit, err := m.engine.Wait(ctx, h)
@@ -160,10 +161,10 @@ func (m *Manager) StopAll(ctx context.Context) error {
 		p.line.FreeAll()
 		p.cancelClaims(ended("the server is stopping its sessions"))
 	}
-	for _, b := range m.boxes {
+	for _, b := range m.sandboxes {
 		m.retire(b, ended("the server is stopping its sessions"))
 	}
-	if len(m.boxes) == 0 {
+	if len(m.sandboxes) == 0 {
 		m.mu.Unlock()
 		return nil
 	}

@@ -309,8 +309,8 @@ func (s Snapshot) stop(now time.Time) []Action {
 		todo  Action
 	}
 	var items []item
-	add := func(pool string, boxes []Sandbox) {
-		for _, b := range boxes {
+	add := func(pool string, sandboxes []Sandbox) {
+		for _, b := range sandboxes {
 			if b.State == sandpool.Stopping && !b.Busy && !now.Before(b.RetryAt) {
 				items = append(items, item{b.Since, Action{Act: Stop, Pool: pool, Sandbox: b.ID}})
 			}

@@ -16,7 +16,7 @@ func drawTime(t *rapid.T, name string) time.Time {
 	return epoch.Add(time.Duration(rapid.IntRange(-900, 60).Draw(t, name)) * time.Second)
 }
 
-func drawBox(t *rapid.T, id string, revision int64) Sandbox {
+func drawSandbox(t *rapid.T, id string, revision int64) Sandbox {
 	b := Sandbox{ID: sandpool.SandboxID(id),
 		State: rapid.SampledFrom([]sandpool.SandboxState{sandpool.Starting, sandpool.Ready,
 			sandpool.Claimed, sandpool.Stopping}).Draw(t, "state"),
@@ -59,14 +59,14 @@ func drawSnapshot(t *rapid.T) Snapshot {
 		if rapid.Bool().Draw(t, "failed") {
 			p.RefillAt, p.PrepareAt = drawTime(t, "refillAt"), drawTime(t, "prepareAt")
 		}
-		for n := range rapid.IntRange(0, 12).Draw(t, "boxes") {
-			p.Sandboxes = append(p.Sandboxes, drawBox(t, fmt.Sprintf("%s-%d", p.Key, n),
+		for n := range rapid.IntRange(0, 12).Draw(t, "sandboxes") {
+			p.Sandboxes = append(p.Sandboxes, drawSandbox(t, fmt.Sprintf("%s-%d", p.Key, n),
 				p.Pool.Revision))
 		}
 		s.Pools = append(s.Pools, p)
 	}
 	for n := range rapid.IntRange(0, 3).Draw(t, "strays") {
-		b := drawBox(t, fmt.Sprint("stray", n), 1)
+		b := drawSandbox(t, fmt.Sprint("stray", n), 1)
 		b.State = sandpool.Stopping
 		s.Strays = append(s.Strays, b)
 	}
@@ -129,13 +129,13 @@ func TestPlanIsSafe(t *testing.T) {
 }
 
 func (s Snapshot) find(a Action) (p Pool, b Sandbox) {
-	boxes := s.Strays
+	sandboxes := s.Strays
 	for _, each := range s.Pools {
 		if each.Key == a.Pool {
-			p, boxes = each, each.Sandboxes
+			p, sandboxes = each, each.Sandboxes
 		}
 	}
-	for _, each := range boxes {
+	for _, each := range sandboxes {
 		if each.ID == a.Sandbox {
 			b = each
 		}

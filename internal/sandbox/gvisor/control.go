@@ -26,7 +26,7 @@ import (
 // the sentry copies between the other end and the guest's TCP port. No port and
 // no address of the host takes part. A stream to a port has CloseWrite, as net.TCPConn has.
 func (e *Engine) Dial(ctx context.Context, h sandbox.Handle, port int) (net.Conn, error) {
-	b := e.box(h.ID)
+	b := e.process(h.ID)
 	if b == nil {
 		return nil, sandpool.Errorf(sandpool.Ended, "", "", "The sandbox %s does not run.", h.ID)
 	}
@@ -66,7 +66,7 @@ func (e *Engine) dial(ctx context.Context, id sandbox.ID, port int) (net.Conn, e
 }
 
 // takeChannel hands the channel out, which a caller that has gone must not take along.
-func (e *Engine) takeChannel(ctx context.Context, b *box) (net.Conn, error) {
+func (e *Engine) takeChannel(ctx context.Context, b *process) (net.Conn, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -80,7 +80,7 @@ func (e *Engine) takeChannel(ctx context.Context, b *box) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &observed{Conn: conn, engine: e, box: b}, nil
+	return &observed{Conn: conn, engine: e, process: b}, nil
 }
 
 // connection is quiet.FromFile with a result that is nil after an error.

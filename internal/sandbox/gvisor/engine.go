@@ -52,7 +52,7 @@ type Engine struct {
 
 	mu sync.Mutex // guards what follows; taken last, held briefly
 	// processes that run or whose end nobody has cleaned up
-	boxes     map[sandbox.ID]*box
+	processes map[sandbox.ID]*process
 	starting  map[sandbox.ID]context.CancelFunc // cuts a Start short
 	preparing map[sandbox.ID]bool               // sandboxes inside Prepare
 	stopped   history                           // what Stop has removed, for Wait
@@ -91,7 +91,7 @@ func New(log *slog.Logger, cfg Config) (*Engine, error) {
 		log:       log,
 		filters:   sync.OnceValues(compileFilters),
 		cfg:       cfg,
-		boxes:     map[sandbox.ID]*box{},
+		processes: map[sandbox.ID]*process{},
 		starting:  map[sandbox.ID]context.CancelFunc{},
 		preparing: map[sandbox.ID]bool{},
 	}
@@ -221,10 +221,10 @@ func (e *Engine) Close() error {
 	}
 	e.closed = true
 	errs = append(errs, e.cgroups.Close())
-	for _, b := range e.boxes {
+	for _, b := range e.processes {
 		b.abandon()
 	}
-	clear(e.boxes)
+	clear(e.processes)
 	if e.logs != nil {
 		e.logs.Close()
 	}
@@ -244,10 +244,10 @@ func (e *Engine) dir(id sandbox.ID) string {
 	return filepath.Join(e.cfg.Root, boxesName, string(id))
 }
 
-func (e *Engine) box(id sandbox.ID) *box {
+func (e *Engine) process(id sandbox.ID) *process {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.boxes[id]
+	return e.processes[id]
 }
 
 // toSlog takes gVisor's log lines: they are details of errors that the

@@ -121,7 +121,7 @@ func TestClones(t *testing.T) {
 func TestMonitorSleepsLonger(t *testing.T) {
 	e := open(t)
 	start(t, e, prepare(t, e, template(t, sandbox.Restore)), "calm")
-	pid := e.box("calm").pid
+	pid := e.process("calm").pid
 	threads, err := os.Open(procPath(pid, "task"))
 	if err != nil {
 		t.Fatal(err)
@@ -345,7 +345,7 @@ func TestChannelEndsWithEngine(t *testing.T) {
 	tmpl := template(t, sandbox.Restore)
 	tmpl.Channel = true
 	h := start(t, e, prepare(t, e, tmpl), "channel")
-	kept := e.box(h.ID).channel.Load()
+	kept := e.process(h.ID).channel.Load()
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}

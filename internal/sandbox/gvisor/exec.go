@@ -47,7 +47,7 @@ func readHandle(h sandbox.Handle) (own handle, err error) {
 
 // askToEnd gives the first process of b its stop signal and waits for its end, as long as the
 // template grants it.
-func (e *Engine) askToEnd(ctx context.Context, b *box, h sandbox.Handle) {
+func (e *Engine) askToEnd(ctx context.Context, b *process, h sandbox.Handle) {
 	own, err := readHandle(h)
 	if err != nil || own.Grace <= 0 || own.Stop == 0 || b.ended() {
 		return
@@ -89,7 +89,7 @@ func (e *Engine) lastWords(ctx context.Context, id sandbox.ID, t sandbox.Templat
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deathWait)
 	defer cancel()
 	var all sandbox.LogPage
-	b := e.box(id)
+	b := e.process(id)
 	for follow := b != nil && b.ended(); ; {
 		page, err := e.ReadLog(ctx, id, sandbox.LogQuery{From: all.Next, Limit: 2 << 20,
 			Follow: follow})
@@ -107,7 +107,7 @@ func (e *Engine) Exec(ctx context.Context, h sandbox.Handle,
 	if err != nil {
 		return sandbox.ProgramResult{}, fmt.Errorf("run a program in %q: %w", h.ID, err)
 	}
-	b := e.box(h.ID)
+	b := e.process(h.ID)
 	if b == nil {
 		return sandbox.ProgramResult{}, sandpool.Errorf(sandpool.Ended, "", "",
 			"The sandbox %s does not run.", h.ID)
@@ -119,7 +119,7 @@ func (e *Engine) Exec(ctx context.Context, h sandbox.Handle,
 	return result, err
 }
 
-func (e *Engine) exec(ctx context.Context, b *box, who handle,
+func (e *Engine) exec(ctx context.Context, b *process, who handle,
 	p sandbox.Program) (result sandbox.ProgramResult, err error) {
 	if len(p.Args) == 0 {
 		return result, invalid("args", "The command line is empty.")
@@ -175,7 +175,7 @@ func (e *Engine) exec(ctx context.Context, b *box, who handle,
 }
 
 // killProgram ends a program for whose end nobody waits any more.
-func (e *Engine) killProgram(ctx context.Context, b *box, pid int32) {
+func (e *Engine) killProgram(ctx context.Context, b *process, pid int32) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deathWait)
 	defer cancel()
 	err := e.call(ctx, b.id, boot.ContMgrSignal, &boot.SignalArgs{CID: string(b.id), PID: pid,

@@ -46,7 +46,8 @@ func (e *Engine) openNetwork() error {
 
 // setNetwork gives the guest a loopback device and, if the network is enabled, a link to the
 // gateway. A snapshot has neither: it serves sandboxes with a network and without.
-func (e *Engine) setNetwork(ctx context.Context, b *box, n sandpool.Network, restore bool) error {
+func (e *Engine) setNetwork(ctx context.Context, b *process, n sandpool.Network,
+	restore bool) error {
 	args := &boot.CreateLinksAndRoutesArgs{
 		LoopbackLinks: []boot.LoopbackLink{boot.DefaultLoopbackLink}, IsRestore: restore}
 	if n.Enabled() {
@@ -98,7 +99,7 @@ func (e *Engine) SetNetwork(ctx context.Context, h sandbox.Handle, n sandpool.Ne
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if e.box(h.ID) == nil {
+	if e.process(h.ID) == nil {
 		return sandpool.Errorf(sandpool.Ended, "", "", "The sandbox %s does not run.", h.ID)
 	}
 	return e.net.Change(h.ID, e.dir(h.ID), n)

@@ -277,7 +277,7 @@ func (e *Engine) RecordWorkingSet(ctx context.Context, p sandbox.Prepared, h san
 
 // saveWorkingSet makes what id has used the working set of the snapshot in dir.
 func (e *Engine) saveWorkingSet(id sandbox.ID, dir string) error {
-	b := e.box(id)
+	b := e.process(id)
 	if b == nil {
 		return errors.New("the sandbox is unknown")
 	}

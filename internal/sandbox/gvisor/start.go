@@ -52,7 +52,7 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID,
 	if err := e.launch(ctx, id, own, p.Template.Network); err != nil {
 		return sandbox.Handle{}, err
 	}
-	if b := e.box(id); b != nil && p.Template.Channel && p.Template.Limits.CPU <= 1 {
+	if b := e.process(id); b != nil && p.Template.Channel && p.Template.Limits.CPU <= 1 {
 		go e.bind(b)
 	}
 	return newHandle(id, own)
@@ -126,7 +126,7 @@ const deathWait = time.Second
 // explain adds to the error of a start what became of the process: a request
 // that was cut off does not say why.
 func (e *Engine) explain(ctx context.Context, id sandbox.ID, t sandbox.Template, err error) error {
-	b := e.box(id)
+	b := e.process(id)
 	if b == nil || ctx.Err() != nil {
 		return err
 	}
@@ -238,7 +238,7 @@ const (
 )
 
 // awaitReady asks the sandbox until its probe passes, it ends or ctx does.
-func (e *Engine) awaitReady(ctx context.Context, b *box, p *prepared) error {
+func (e *Engine) awaitReady(ctx context.Context, b *process, p *prepared) error {
 	check := p.template.Ready.WithDefaults()
 	asker := probe.New(check,
 		func(ctx context.Context, port int) (net.Conn, error) { return e.dial(ctx, b.id, port) },
@@ -314,7 +314,7 @@ func broken(err error, code, format string, args ...any) error {
 }
 
 // check runs a program that says by its exit code whether the sandbox is ready.
-func (e *Engine) check(ctx context.Context, b *box, p *prepared, args []string) error {
+func (e *Engine) check(ctx context.Context, b *process, p *prepared, args []string) error {
 	who := handle{UID: p.user.UID, GID: p.user.GID, Groups: p.user.Groups}
 	got, err := e.exec(ctx, b, who, sandbox.Program{Args: args, Env: p.environment(),
 		Dir: p.template.Dir})

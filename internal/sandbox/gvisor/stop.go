@@ -31,7 +31,7 @@ func (e *Engine) Stop(ctx context.Context, h sandbox.Handle) error {
 	if err != nil || !exists {
 		return err
 	}
-	if b := e.box(h.ID); b != nil {
+	if b := e.process(h.ID); b != nil {
 		e.askToEnd(ctx, b, h)
 	}
 	return e.demolish(ctx, h.ID)
@@ -43,7 +43,7 @@ func (e *Engine) demolish(ctx context.Context, id sandbox.ID) error {
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), e.cfg.StopTimeout,
 		fmt.Errorf("not stopped after %v", e.cfg.StopTimeout))
 	defer cancel()
-	b := e.box(id)
+	b := e.process(id)
 	if b != nil {
 		b.stopping.Store(true)
 		b.kill()
@@ -65,14 +65,14 @@ func (e *Engine) demolish(ctx context.Context, id sandbox.ID) error {
 	e.logs.End(id)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	delete(e.boxes, id)
+	delete(e.processes, id)
 	e.stopped.add(id)
 	return nil
 }
 
 // kill ends the sentry, and with it, as it is the first process of its own
 // process namespace, everything in the sandbox.
-func (b *box) kill() {
+func (b *process) kill() {
 	conn, err := b.pidfd.SyscallConn()
 	if err != nil {
 		return // it has ended
@@ -96,13 +96,13 @@ func (e *Engine) List(ctx context.Context) ([]sandbox.Found, error) {
 		if e.preparing[id] {
 			continue
 		}
-		b, starting := e.boxes[id], e.starting[id] != nil
+		b, starting := e.processes[id], e.starting[id] != nil
 		found = append(found, sandbox.Found{ID: id, Running: b != nil && !b.ended() && !starting})
 	}
 	return found, nil
 }
 
-func (b *box) ended() bool {
+func (b *process) ended() bool {
 	select {
 	case <-b.done:
 		return true
@@ -140,7 +140,7 @@ func (e *Engine) remains() ([]sandbox.ID, error) {
 // Wait implements sandbox.Runtime.
 func (e *Engine) Wait(ctx context.Context, h sandbox.Handle) (sandbox.Exit, error) {
 	e.mu.Lock()
-	b, stopped := e.boxes[h.ID], e.stopped.has(h.ID)
+	b, stopped := e.processes[h.ID], e.stopped.has(h.ID)
 	e.mu.Unlock()
 	switch {
 	case b == nil && stopped:

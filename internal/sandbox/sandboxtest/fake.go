@@ -32,18 +32,18 @@ type Fake struct {
 
 // world is what outlives one Fake value: the machine, so to say.
 type world struct {
-	mu       sync.Mutex // guards everything below
-	boxes    map[sandbox.ID]*box
-	exits    map[sandbox.ID]sandbox.Exit // of sandboxes that are gone
-	prepared map[string]bool
-	logs     map[sandbox.ID]*record
-	orders   map[Call][]order
-	counts   map[Call]int
+	mu        sync.Mutex // guards everything below
+	sandboxes map[sandbox.ID]*fakeSandbox
+	exits     map[sandbox.ID]sandbox.Exit // of sandboxes that are gone
+	prepared  map[string]bool
+	logs      map[sandbox.ID]*record
+	orders    map[Call][]order
+	counts    map[Call]int
 }
 
-// box is one sandbox. Its fields are guarded by world.mu; the channels are
+// fakeSandbox is one sandbox. Its fields are guarded by world.mu; the channels are
 // closed once.
-type box struct {
+type fakeSandbox struct {
 	template sandbox.Template
 	user     passwd.Identity
 	running  bool
@@ -74,7 +74,7 @@ func New(h http.Handler, ports ...int) *Fake {
 	if h == nil {
 		h = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	}
-	w := &world{boxes: map[sandbox.ID]*box{}, exits: map[sandbox.ID]sandbox.Exit{},
+	w := &world{sandboxes: map[sandbox.ID]*fakeSandbox{}, exits: map[sandbox.ID]sandbox.Exit{},
 		prepared: map[string]bool{}, logs: map[sandbox.ID]*record{},
 		orders: map[Call][]order{}, counts: map[Call]int{}}
 	return &Fake{world: w, handler: h, ports: ports}
@@ -89,10 +89,10 @@ func (f *Fake) Reopen() *Fake {
 func (f *Fake) Close() {
 	w := f.world
 	w.mu.Lock()
-	boxes := w.boxes
-	w.boxes = map[sandbox.ID]*box{}
+	sandboxes := w.sandboxes
+	w.sandboxes = map[sandbox.ID]*fakeSandbox{}
 	w.mu.Unlock()
-	for _, b := range boxes {
+	for _, b := range sandboxes {
 		b.halt()
 	}
 }
@@ -101,7 +101,7 @@ func (f *Fake) Close() {
 func (f *Fake) End(id sandbox.ID, exit sandbox.Exit) {
 	w := f.world
 	w.mu.Lock()
-	b := w.boxes[id]
+	b := w.sandboxes[id]
 	if b == nil || !b.running {
 		w.mu.Unlock()
 		return
@@ -114,7 +114,7 @@ func (f *Fake) End(id sandbox.ID, exit sandbox.Exit) {
 }
 
 // halt ends what runs in b, if anything does.
-func (b *box) halt() {
+func (b *fakeSandbox) halt() {
 	if b.server != nil {
 		b.server.stop()
 		b.input.end()
@@ -126,11 +126,11 @@ func (f *Fake) Leave(id sandbox.ID) {
 	w := f.world
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.boxes[id] = remains()
+	w.sandboxes[id] = remains()
 }
 
-func remains() *box {
-	b := &box{cancel: func() {}, settled: make(chan struct{}), ended: make(chan struct{}),
+func remains() *fakeSandbox {
+	b := &fakeSandbox{cancel: func() {}, settled: make(chan struct{}), ended: make(chan struct{}),
 		exit: sandbox.Exit{Reason: sandbox.Killed, Code: 137}}
 	close(b.settled)
 	close(b.ended)
@@ -143,7 +143,7 @@ func (f *Fake) Running() []sandbox.ID {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var ids []sandbox.ID
-	for id, b := range w.boxes {
+	for id, b := range w.sandboxes {
 		if b.running {
 			ids = append(ids, id)
 		}
@@ -255,7 +255,7 @@ func (f *Fake) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (sa
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	b := &box{template: p.Template, memory: defaultMemory, cancel: cancel,
+	b := &fakeSandbox{template: p.Template, memory: defaultMemory, cancel: cancel,
 		settled: make(chan struct{}), ended: make(chan struct{}),
 		wire: wire{born: p.Template.Network.Enabled(), policy: p.Template.Network}}
 	var err error
@@ -289,20 +289,20 @@ func (f *Fake) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (sa
 	return sandbox.Handle{ID: id, Data: []byte("fake.1 " + id)}, nil
 }
 
-func (w *world) insert(id sandbox.ID, b *box) error {
+func (w *world) insert(id sandbox.ID, b *fakeSandbox) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	_, gone := w.exits[id]
-	if w.boxes[id] != nil || gone {
+	if w.sandboxes[id] != nil || gone {
 		return sandpool.Errorf(sandpool.Conflict, "", "id",
 			"The sandbox %q exists or existed already.", id)
 	}
-	w.boxes[id] = b
+	w.sandboxes[id] = b
 	return nil
 }
 
 // settle makes b a running sandbox, its remains, or nothing.
-func (f *Fake) settle(id sandbox.ID, b *box, fault Fault, err error) error {
+func (f *Fake) settle(id sandbox.ID, b *fakeSandbox, fault Fault, err error) error {
 	w := f.world
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -313,9 +313,9 @@ func (f *Fake) settle(id sandbox.ID, b *box, fault Fault, err error) error {
 			w.logs[id] = &record{change: make(chan struct{})}
 		}
 	case fault.Leave:
-		w.boxes[id] = remains()
+		w.sandboxes[id] = remains()
 	default:
-		delete(w.boxes, id)
+		delete(w.sandboxes, id)
 		b.exit = sandbox.Exit{Reason: sandbox.Killed}
 		close(b.ended)
 	}
@@ -333,7 +333,7 @@ func (f *Fake) Dial(ctx context.Context, h sandbox.Handle, port int) (net.Conn, 
 	}
 	w := f.world
 	w.mu.Lock()
-	b := w.boxes[h.ID]
+	b := w.sandboxes[h.ID]
 	if b == nil || !b.running {
 		w.mu.Unlock()
 		return nil, ended(h.ID)
@@ -362,8 +362,8 @@ func ended(id sandbox.ID) error {
 func (f *Fake) Vanish(id sandbox.ID) {
 	w := f.world
 	w.mu.Lock()
-	b := w.boxes[id]
-	delete(w.boxes, id)
+	b := w.sandboxes[id]
+	delete(w.sandboxes, id)
 	w.mu.Unlock()
 	if b != nil {
 		b.halt()

@@ -35,7 +35,7 @@ func (f *Fake) SetNetwork(_ context.Context, h sandbox.Handle, n sandpool.Networ
 	w := f.world
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b := w.boxes[h.ID]
+	b := w.sandboxes[h.ID]
 	if b == nil || !b.running {
 		return ended(h.ID)
 	}
@@ -51,7 +51,7 @@ func (f *Fake) Refusals(_ context.Context, h sandbox.Handle) (sandpool.Refusals,
 	w := f.world
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b := w.boxes[h.ID]
+	b := w.sandboxes[h.ID]
 	if b == nil {
 		return sandpool.Refusals{}, nil
 	}
@@ -65,7 +65,7 @@ func (f *Fake) Hold(_ context.Context, h sandbox.Handle, to string) (bool, error
 	w := f.world
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b := w.boxes[h.ID]
+	b := w.sandboxes[h.ID]
 	if b == nil || !b.running {
 		return false, ended(h.ID)
 	}
@@ -87,6 +87,6 @@ func (f *Fake) Carries(_ context.Context, h sandbox.Handle) (bool, error) {
 	w := f.world
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b := w.boxes[h.ID]
+	b := w.sandboxes[h.ID]
 	return b != nil && b.running && b.wire.held != "", nil
 }

@@ -84,7 +84,7 @@ func (in *input) end() {
 }
 
 // channel hands out the channel of b, which runs.
-func (f *Fake) channel(id sandbox.ID, b *box) (net.Conn, error) {
+func (f *Fake) channel(id sandbox.ID, b *fakeSandbox) (net.Conn, error) {
 	if b.input.starter == f {
 		if conn := b.input.take(); conn != nil {
 			return conn, nil
@@ -99,7 +99,7 @@ func (f *Fake) channel(id sandbox.ID, b *box) (net.Conn, error) {
 func (f *Fake) Input(ctx context.Context, id sandbox.ID) (int64, error) {
 	w := f.world
 	w.mu.Lock()
-	b := w.boxes[id]
+	b := w.sandboxes[id]
 	running := b != nil && b.running
 	w.mu.Unlock()
 	if !running {

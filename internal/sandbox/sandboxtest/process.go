@@ -53,7 +53,7 @@ func (f *Fake) Self(_ context.Context, h sandbox.Handle) (Self, error) {
 	w := f.world
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b := w.boxes[h.ID]
+	b := w.sandboxes[h.ID]
 	if b == nil || !b.running {
 		return Self{}, ended(h.ID)
 	}
@@ -83,7 +83,7 @@ func (f *Fake) Exec(ctx context.Context, h sandbox.Handle,
 	p sandbox.Program) (sandbox.ProgramResult, error) {
 	w := f.world
 	w.mu.Lock()
-	b := w.boxes[h.ID]
+	b := w.sandboxes[h.ID]
 	running := b != nil && b.running
 	w.mu.Unlock()
 	if !running {

@@ -18,7 +18,7 @@ func (f *Fake) Stop(ctx context.Context, h sandbox.Handle) error {
 		return fault.Err
 	}
 	w.mu.Lock()
-	b := w.boxes[h.ID]
+	b := w.sandboxes[h.ID]
 	w.mu.Unlock()
 	if b == nil {
 		return nil
@@ -39,7 +39,7 @@ func (f *Fake) Stop(ctx context.Context, h sandbox.Handle) error {
 }
 
 // hear is what the first process does with its stop signal.
-func (b *box) hear(ctx context.Context) error {
+func (b *fakeSandbox) hear(ctx context.Context) error {
 	t := b.template
 	if t.Grace == 0 {
 		return nil
@@ -58,12 +58,12 @@ func (b *box) hear(ctx context.Context) error {
 // remove deletes what is left of a sandbox whose Start has returned.
 func (w *world) remove(id sandbox.ID) {
 	w.mu.Lock()
-	b := w.boxes[id]
+	b := w.sandboxes[id]
 	if b == nil {
 		w.mu.Unlock()
 		return
 	}
-	delete(w.boxes, id)
+	delete(w.sandboxes, id)
 	w.endLog(id)
 	w.exits[id] = sandbox.Exit{Reason: sandbox.Stopped}
 	running := b.running
@@ -90,7 +90,7 @@ func (f *Fake) List(ctx context.Context) ([]sandbox.Found, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var found []sandbox.Found
-	for id, b := range w.boxes {
+	for id, b := range w.sandboxes {
 		found = append(found, sandbox.Found{ID: id, Running: b.running})
 	}
 	return found, nil
@@ -107,7 +107,7 @@ func (f *Fake) Wait(ctx context.Context, h sandbox.Handle) (sandbox.Exit, error)
 		return sandbox.Exit{}, fault.Err
 	}
 	w.mu.Lock()
-	b := w.boxes[h.ID]
+	b := w.sandboxes[h.ID]
 	exit, gone := w.exits[h.ID]
 	w.mu.Unlock()
 	if b == nil {
@@ -134,7 +134,7 @@ func (f *Fake) Take(id sandbox.ID, bytes int64) {
 	w := f.world
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if b := w.boxes[id]; b != nil {
+	if b := w.sandboxes[id]; b != nil {
 		b.memory = bytes
 	}
 }
@@ -144,7 +144,7 @@ func (f *Fake) Taken() (sum int64) {
 	w := f.world
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, b := range w.boxes {
+	for _, b := range w.sandboxes {
 		if b.running {
 			sum += b.memory
 		}
@@ -157,7 +157,7 @@ func (f *Fake) Stats(_ context.Context, h sandbox.Handle) (sandbox.Stats, error)
 	w := f.world
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b := w.boxes[h.ID]
+	b := w.sandboxes[h.ID]
 	if b == nil || !b.running {
 		return sandbox.Stats{}, ended(h.ID)
 	}

@@ -21,8 +21,8 @@ import (
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
 )
 
-// box is a sandbox process that this engine started or adopted.
-type box struct {
+// process is a sandbox process that this engine started or adopted.
+type process struct {
 	id     sandbox.ID
 	pid    int
 	pidfd  *os.File
@@ -39,13 +39,13 @@ type box struct {
 	exit     sandbox.Exit
 }
 
-// watch makes a box of a process and waits for its end in the background.
+// watch keeps a process and waits for its end in the background.
 // The goroutines end with the process or with the engine, and with either the channel, nil for
-// none, if nobody has taken it. After an error the box is there, so that Stop can end it.
-func (e *Engine) watch(id sandbox.ID, pid int, pidfd, channel *os.File, adopted bool) (*box,
+// none, if nobody has taken it. After an error the process is there, so that Stop can end it.
+func (e *Engine) watch(id sandbox.ID, pid int, pidfd, channel *os.File, adopted bool) (*process,
 	error) {
 	events, err := e.cgroups.OOMEvents(id)
-	b := &box{id: id, pid: pid, pidfd: pidfd, memory: events, left: make(chan struct{}),
+	b := &process{id: id, pid: pid, pidfd: pidfd, memory: events, left: make(chan struct{}),
 		done: make(chan struct{})}
 	b.channel.Store(channel)
 	if adopted {
@@ -53,7 +53,7 @@ func (e *Engine) watch(id sandbox.ID, pid int, pidfd, channel *os.File, adopted 
 		go e.askStatus(b)
 	}
 	e.mu.Lock()
-	e.boxes[id] = b
+	e.processes[id] = b
 	e.mu.Unlock()
 	go func() {
 		defer b.pidfd.Close()
@@ -70,14 +70,14 @@ func (e *Engine) watch(id sandbox.ID, pid int, pidfd, channel *os.File, adopted 
 }
 
 // dropChannel closes the channel if nobody has taken it.
-func (b *box) dropChannel() {
+func (b *process) dropChannel() {
 	if f := b.channel.Swap(nil); f != nil {
 		_ = f.Close()
 	}
 }
 
 // abandon ends the watching without an answer.
-func (b *box) abandon() {
+func (b *process) abandon() {
 	b.dropChannel()
 	select {
 	case <-b.done:
@@ -103,7 +103,7 @@ func waitReadable(f *os.File) error {
 
 // askStatus has the sentry of an adopted sandbox say how its first process
 // ended. The kernel tells a process that is not the parent only since Linux 6.15.
-func (e *Engine) askStatus(b *box) {
+func (e *Engine) askStatus(b *process) {
 	socket, err := unet.Connect(e.socket(b.id), false)
 	if err != nil {
 		return // it is ending; the kernel may know
@@ -127,7 +127,7 @@ func (e *Engine) askStatus(b *box) {
 }
 
 // exitOf finds out why the process of b ended. Called once, after it did.
-func (e *Engine) exitOf(b *box) sandbox.Exit {
+func (e *Engine) exitOf(b *process) sandbox.Exit {
 	status, known := endStatus(b)
 	const killed = 128 + int(unix.SIGKILL)
 	want, err := e.cgroups.Want(b.id)
@@ -161,7 +161,7 @@ func isFault(s unix.Signal) bool {
 
 // endStatus returns the status of an ended process: as its parent, which reaps
 // it; from the kernel; or from the sentry's own last word.
-func endStatus(b *box) (unix.WaitStatus, bool) {
+func endStatus(b *process) (unix.WaitStatus, bool) {
 	var status unix.WaitStatus
 	for {
 		pid, err := unix.Wait4(b.pid, &status, unix.WNOHANG, nil)
@@ -220,7 +220,7 @@ const unwanted = 200 * time.Millisecond
 
 // bind keeps a sandbox on one core while it does little, if it is not wanted at once. It
 // is about speed alone.
-func (e *Engine) bind(b *box) {
+func (e *Engine) bind(b *process) {
 	select {
 	case <-time.After(unwanted):
 	case <-b.done:
@@ -249,7 +249,7 @@ func (e *Engine) bind(b *box) {
 }
 
 // unbind lets it run on all cores.
-func (e *Engine) unbind(b *box) {
+func (e *Engine) unbind(b *process) {
 	if err := b.stay.Load().Free(); err != nil && !b.ended() {
 		e.log.Warn("the sandbox stays on one core", "sandbox", b.id, "error", err)
 	}
@@ -259,29 +259,29 @@ func (e *Engine) unbind(b *box) {
 // that the sandbox computes.
 type observed struct {
 	net.Conn
-	engine *Engine
-	box    *box
+	engine  *Engine
+	process *process
 }
 
 // Write implements net.Conn.
 func (c *observed) Write(p []byte) (int, error) {
-	c.box.called.Store(true)
-	c.box.stay.Load().Called()
+	c.process.called.Store(true)
+	c.process.stay.Load().Called()
 	return c.Conn.Write(p)
 }
 
 // Read implements net.Conn.
 func (c *observed) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	c.box.stay.Load().Answered()
+	c.process.stay.Load().Answered()
 	return n, err
 }
 
 // Close implements net.Conn.
 func (c *observed) Close() error {
-	c.box.called.Store(true)
-	if !c.box.stopping.Load() && !c.box.ended() {
-		c.engine.unbind(c.box)
+	c.process.called.Store(true)
+	if !c.process.stopping.Load() && !c.process.ended() {
+		c.engine.unbind(c.process)
 	}
 	return c.Conn.Close()
 }
@@ -367,7 +367,7 @@ func preferToKill(pid int) error {
 // killOverLimit watches the memory of b in the background and kills it when
 // it is over its limit, or was already, before this engine adopted it. What
 // watches ends with the process or with the engine.
-func (e *Engine) killOverLimit(b *box, events *os.File) {
+func (e *Engine) killOverLimit(b *process, events *os.File) {
 	kill := func() {
 		// Of cgroup v1 a group above that has no memory left, or the server's own container, tells
 		// all groups beneath it. Whom that ends is the kernel's choice.
@@ -397,7 +397,7 @@ func (e *Engine) killOverLimit(b *box, events *os.File) {
 
 // toldOfMemory reports whether the group of b, or one above it, is known to have had no memory
 // left, or there is nothing that would have told.
-func (b *box) toldOfMemory() bool {
+func (b *process) toldOfMemory() bool {
 	if b.memory == nil || b.status != nil { // an adopted one may have lived when nobody listened
 		return true
 	}
@@ -413,7 +413,7 @@ func (b *box) toldOfMemory() bool {
 	return told
 }
 
-func (b *box) killForMemory() {
+func (b *process) killForMemory() {
 	b.oom.Store(true)
 	b.kill()
 }

@@ -57,15 +57,15 @@ func (m *Manager) newPoolState(p sandpool.Pool) *poolState {
 // entry is an identifier's place in a pool: a session, a claim in progress, or
 // both when the session has ended and a claim for the next one began.
 type entry struct {
-	box   *box
+	state *sandboxState
 	claim *claim
 }
 
-// box is what memory knows of one sandbox. Manager.mu guards it.
+// sandboxState is what memory knows of one sandbox. Manager.mu guards it.
 //
 // State follows the row's, and may be ahead of it in one case: a sandbox that
 // ended is Stopping here before the store says so, so that no further request reaches it.
-type box struct {
+type sandboxState struct {
 	row     sandpool.Sandbox
 	pool    *poolState       // nil: a stray, known to the engine or the store alone
 	since   time.Time        // when row.State was entered
@@ -100,18 +100,21 @@ func handleOf(row sandpool.Sandbox) sandbox.Handle {
 	return sandbox.Handle{ID: row.ID, Data: row.Handle}
 }
 
-func (b *box) enter(s sandpool.SandboxState, now time.Time) { b.row.State, b.since = s, now }
+func (b *sandboxState) enter(s sandpool.SandboxState, now time.Time) {
+	b.row.State, b.since = s, now
+}
 
-// newBox returns the box of a row. ctx gives its lease contexts their values only.
-func newBox(ctx context.Context, p *poolState, row sandpool.Sandbox, now time.Time) *box {
-	b := &box{row: row, pool: p, since: now, used: now}
+// newSandboxState returns the state of a row. ctx gives its lease contexts their values only.
+func newSandboxState(ctx context.Context, p *poolState, row sandpool.Sandbox,
+	now time.Time) *sandboxState {
+	b := &sandboxState{row: row, pool: p, since: now, used: now}
 	b.ctx, b.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	return b
 }
 
-// retire ends what the box is for: leases' contexts end with cause, no further
+// retire ends what the sandbox is for: leases' contexts end with cause, no further
 // lease is given, and the next plan stops the sandbox. The caller holds mu.
-func (m *Manager) retire(b *box, cause *sandpool.Error) {
+func (m *Manager) retire(b *sandboxState, cause *sandpool.Error) {
 	if b.row.State == sandpool.Stopping {
 		return
 	}
@@ -130,14 +133,14 @@ func (m *Manager) retire(b *box, cause *sandpool.Error) {
 	m.kick()
 }
 
-// forget removes the box of a sandbox that is gone. The caller holds mu.
-func (m *Manager) forget(b *box) {
+// forget removes the state of a sandbox that is gone. The caller holds mu.
+func (m *Manager) forget(b *sandboxState) {
 	b.end(ended("the session has ended"))
-	delete(m.boxes, b.row.ID)
+	delete(m.sandboxes, b.row.ID)
 	if p := b.pool; p != nil {
 		p.tally.End(b.row.ID)
-		if e := p.sessions[b.row.Identifier]; e != nil && e.box == b {
-			e.box = nil
+		if e := p.sessions[b.row.Identifier]; e != nil && e.state == b {
+			e.state = nil
 			p.tidy(b.row.Identifier)
 		}
 	}
@@ -151,7 +154,7 @@ func (m *Manager) tellRolled(p *poolState) {
 	if p == nil || !p.rolling || p.lost || p.pool.State == sandpool.Deleting {
 		return
 	}
-	for _, b := range m.boxes {
+	for _, b := range m.sandboxes {
 		if b.pool == p && b.row.Identifier == "" && b.row.Revision != p.pool.Revision {
 			return
 		}
@@ -162,7 +165,7 @@ func (m *Manager) tellRolled(p *poolState) {
 
 // tellEmpty lets StopAll go on when no sandbox is left. The caller holds mu.
 func (m *Manager) tellEmpty() {
-	if len(m.boxes) == 0 && m.empty != nil {
+	if len(m.sandboxes) == 0 && m.empty != nil {
 		close(m.empty)
 		m.empty = nil
 	}
@@ -170,16 +173,16 @@ func (m *Manager) tellEmpty() {
 
 // tidy drops an entry that holds nothing.
 func (p *poolState) tidy(identifier sandpool.Identifier) {
-	if e := p.sessions[identifier]; e != nil && e.box == nil && e.claim == nil {
+	if e := p.sessions[identifier]; e != nil && e.state == nil && e.claim == nil {
 		delete(p.sessions, identifier)
 	}
 }
 
 // live returns the sandbox that serves the identifier, or nil.
-func (p *poolState) live(identifier sandpool.Identifier) *box {
-	if e := p.sessions[identifier]; e != nil && e.box != nil &&
-		e.box.row.State == sandpool.Claimed {
-		return e.box
+func (p *poolState) live(identifier sandpool.Identifier) *sandboxState {
+	if e := p.sessions[identifier]; e != nil && e.state != nil &&
+		e.state.row.State == sandpool.Claimed {
+		return e.state
 	}
 	return nil
 }
@@ -190,7 +193,7 @@ func ended(format string, args ...any) *sandpool.Error {
 }
 
 // endedBy says in words how a sandbox ended by itself.
-func (b *box) endedBy(exit sandbox.Exit) *sandpool.Error {
+func (b *sandboxState) endedBy(exit sandbox.Exit) *sandpool.Error {
 	switch exit.Reason {
 	case sandbox.OutOfMemory:
 		if b.limit > 0 {
@@ -253,7 +256,7 @@ func (b backoff) next() time.Time {
 // back must hold at once, and no session has to end for it.
 
 // setNetwork tells the engine of the pool's network, unless it knows.
-func (m *Manager) setNetwork(ctx context.Context, b *box) error {
+func (m *Manager) setNetwork(ctx context.Context, b *sandboxState) error {
 	setter, ok := m.engine.(sandbox.NetworkSetter)
 	m.mu.Lock()
 	if !ok || !b.differs() {
@@ -273,7 +276,7 @@ func (m *Manager) setNetwork(ctx context.Context, b *box) error {
 
 // differs reports whether the sandbox may reach something else than its pool says, or nobody knows.
 // The caller holds Manager.mu.
-func (b *box) differs() bool {
+func (b *sandboxState) differs() bool {
 	return b.pool != nil && b.row.State != sandpool.Stopping &&
 		(!b.told || !b.network.Equal(b.pool.pool.Spec.Network))
 }
@@ -282,8 +285,8 @@ func (b *box) differs() bool {
 // their pools. What fails is tried again with the next pulse.
 func (m *Manager) spreadNetwork(ctx context.Context) {
 	m.mu.Lock()
-	var differ []*box
-	for _, b := range m.boxes {
+	var differ []*sandboxState
+	for _, b := range m.sandboxes {
 		if b.differs() && (b.told || b.row.State != sandpool.Starting) {
 			differ = append(differ, b)
 		}
@@ -330,27 +333,27 @@ func (m *Manager) beginTally() {
 // One that ends meanwhile counts for nothing.
 func (m *Manager) readRefusals(ctx context.Context, pool string) error {
 	m.mu.Lock()
-	var boxes []*box
-	for _, b := range m.boxes {
+	var sandboxes []*sandboxState
+	for _, b := range m.sandboxes {
 		if b.counts() && (pool == "" || b.pool.pool.ID.Key() == pool) {
-			boxes = append(boxes, b)
+			sandboxes = append(sandboxes, b)
 		}
 	}
 	m.mu.Unlock()
-	for _, b := range boxes {
+	for _, b := range sandboxes {
 		m.tally(ctx, b)
 	}
 	return ctx.Err()
 }
 
 // counts reports whether the sandbox has a network, or had one. The caller holds mu.
-func (b *box) counts() bool {
+func (b *sandboxState) counts() bool {
 	return b.pool != nil && b.row.State != sandpool.Starting &&
 		(b.network.Enabled() || b.pool.pool.Spec.Network.Enabled())
 }
 
 // tally reads what one sandbox was refused.
-func (m *Manager) tally(ctx context.Context, b *box) {
+func (m *Manager) tally(ctx context.Context, b *sandboxState) {
 	reader, ok := m.engine.(sandbox.RefusalReader)
 	if !ok {
 		return
@@ -358,7 +361,7 @@ func (m *Manager) tally(ctx context.Context, b *box) {
 	one, err := reader.Refusals(ctx, handleOf(b.row))
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err == nil && m.boxes[b.row.ID] == b {
+	if err == nil && m.sandboxes[b.row.ID] == b {
 		b.pool.tally.Read(b.row.ID, one)
 	}
 }
