@@ -2,6 +2,8 @@ package archtest
 
 import (
 	"fmt"
+	"maps"
+	"path"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -12,6 +14,12 @@ func TestRules(t *testing.T) {
 	many := map[string]string{}
 	for i := range maxFilesAPackage + 1 {
 		many[fmt.Sprintf("a/f%d.go", i)] = "package a"
+	}
+	full := maps.Clone(many)
+	delete(full, "a/f0.go")
+	reasoned := map[string]string{}
+	for name, text := range full {
+		reasoned["internal/pool/"+path.Base(name)] = strings.Replace(text, " a", " pool", 1)
 	}
 	methods := strings.Repeat("M%d()\n", maxMethods+1)
 	for i := range maxMethods + 1 {
@@ -52,6 +60,10 @@ func TestRules(t *testing.T) {
 		{"wide interface", checkSizes, one("a/a.go", "package a\ntype I interface {\n"+methods+"}"),
 			"interface with 9 methods"},
 		{"many files", checkSizes, many, "16 files"},
+		{"as many files as may be", checkSizes, full, "find the part"},
+		{"as many, with a reason", checkSizes, reasoned, ""},
+		{"a reason without need", checkSizes, one("internal/pool/a.go", "package pool"),
+			"need not name it"},
 
 		{"no package comment", checkPackageComments, one("a/a.go", "package a"), `"Package a"`},
 		{"empty package comment", checkPackageComments, one("a/a.go", "// A thing.\npackage a"),
