@@ -54,7 +54,7 @@ func TestRepository(t *testing.T) {
 		}
 	})
 	for name, check := range map[string]func(fs.FS) ([]string, error){
-		"text": checkText, "skipped scripts": checkScripts, "columns": checkColumns,
+		"text": checkText, "skipped scripts": checkScripts, "columns": checkColumns, "rooms": checkRooms,
 	} {
 		t.Run(name, func(t *testing.T) {
 			found, err := check(fsys)

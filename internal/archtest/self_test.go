@@ -276,3 +276,12 @@ func TestScripts(t *testing.T) {
 		}
 	}
 }
+
+func TestRooms(t *testing.T) {
+	found, err := checkRooms(fstest.MapFS{
+		"docs/architecture.md": {Data: []byte("# The house\n\n    internal/a/  is there\n")},
+		"internal/a/a.go":      {}, "internal/b/b.go": {}})
+	if err != nil || len(found) != 1 || !strings.Contains(found[0], "internal/b/") {
+		t.Errorf("found %q, %v; want b alone", found, err)
+	}
+}

@@ -1,6 +1,7 @@
 package archtest
 
 import (
+	"bytes"
 	"fmt"
 	"io/fs"
 	"path"
@@ -42,6 +43,25 @@ func checkText(fsys fs.FS) (found []string, err error) {
 		return nil
 	})
 	return found, err
+}
+
+// checkRooms finds folders of packages that the list of rooms in docs/architecture.md leaves out.
+func checkRooms(fsys fs.FS) (found []string, err error) {
+	page, err := fs.ReadFile(fsys, "docs/architecture.md")
+	if err != nil {
+		return nil, err
+	}
+	rooms, err := fs.ReadDir(fsys, "internal")
+	if err != nil {
+		return nil, err
+	}
+	for _, room := range rooms {
+		name := "internal/" + room.Name() + "/"
+		if room.IsDir() && !bytes.Contains(page, []byte("\n    "+name)) {
+			found = append(found, "docs/architecture.md does not say what "+name+" is")
+		}
+	}
+	return found, nil
 }
 
 func textual(name string) bool {

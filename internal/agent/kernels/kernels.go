@@ -36,7 +36,10 @@
 package kernels
 
 import (
+	"embed"
 	"fmt"
+	"io/fs"
+	"path"
 	"strings"
 )
 
@@ -113,4 +116,21 @@ func Find(name string) (Spec, error) {
 	}
 	return Spec{}, fmt.Errorf("there is no kernel %q; there are: %s", name,
 		strings.Join(Names(), ", "))
+}
+
+// modules returns the texts of a kernel's modules, by their names without the ending.
+func modules(from embed.FS, pattern string) (map[string]string, error) {
+	files, err := fs.Glob(from, pattern)
+	if err != nil {
+		return nil, fmt.Errorf("modules of a kernel %q: %w", pattern, err)
+	}
+	sources := map[string]string{}
+	for _, name := range files {
+		text, err := from.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("module of a kernel: %w", err)
+		}
+		sources[strings.TrimSuffix(path.Base(name), path.Ext(name))] = string(text)
+	}
+	return sources, nil
 }

@@ -4,9 +4,6 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
-	"io/fs"
-	"path"
-	"strings"
 )
 
 // The modules of the kernel of JavaScript. cells.js describes what it does.
@@ -31,17 +28,9 @@ func node() Spec {
 
 // nodeProgram is a function of require, which loads the modules by the name "load".
 func nodeProgram() (string, error) {
-	files, err := fs.Glob(nodeFiles, "node/*.js")
+	sources, err := modules(nodeFiles, "node/*.js")
 	if err != nil {
-		return "", fmt.Errorf("modules of the Node kernel: %w", err)
-	}
-	sources := map[string]string{}
-	for _, name := range files {
-		text, err := nodeFiles.ReadFile(name)
-		if err != nil {
-			return "", fmt.Errorf("module of the Node kernel: %w", err)
-		}
-		sources[strings.TrimSuffix(path.Base(name), ".js")] = string(text)
+		return "", err
 	}
 	dictionary, err := json.Marshal(sources)
 	if err != nil {

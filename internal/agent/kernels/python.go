@@ -4,9 +4,6 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
-	"io/fs"
-	"path"
-	"strings"
 )
 
 // The modules of the kernel of Python. cells.py describes how the agent talks to it.
@@ -39,17 +36,9 @@ func python() Spec {
 // pythonProgram is a program that loads the modules, which come as one dictionary from
 // name to text.
 func pythonProgram() (string, error) {
-	files, err := fs.Glob(pythonFiles, "python/*.py")
+	sources, err := modules(pythonFiles, "python/*.py")
 	if err != nil {
-		return "", fmt.Errorf("modules of the Python kernel: %w", err)
-	}
-	sources := map[string]string{}
-	for _, name := range files {
-		text, err := pythonFiles.ReadFile(name)
-		if err != nil {
-			return "", fmt.Errorf("module of the Python kernel: %w", err)
-		}
-		sources[strings.TrimSuffix(path.Base(name), ".py")] = string(text)
+		return "", err
 	}
 	load := sources["load"]
 	delete(sources, "load")
