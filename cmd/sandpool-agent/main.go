@@ -20,7 +20,7 @@ func main() {
 	// The agent does one thing at a time. With more processors the runtime hands each
 	// request over between threads, which under gVisor takes a third of its time.
 	runtime.GOMAXPROCS(1)
-	cfg := guest.Config{Env: os.Environ()}
+	cfg := guest.Config{Env: os.Environ(), Logs: true}
 	flag.StringVar(&cfg.Addr, "listen", fmt.Sprintf("127.0.0.1:%d", agent.Port), "where to listen")
 	language := flag.String("kernel", "python", "language of the cells: "+
 		strings.Join(kernels.Names(), ", "))

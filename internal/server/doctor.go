@@ -31,7 +31,7 @@ func Check(cfg Config) []sandbox.Requirement {
 	return found
 }
 
-// enoughFiles is what the largest pool by default needs: some five descriptors for each of 600
+// enoughFiles is what the largest pool by default needs: some eight descriptors for each of 600
 // sandboxes, a dozen for each that starts, and as many again for connections.
 const enoughFiles = 8192
 

@@ -111,6 +111,7 @@ func (t *templates) template(_ context.Context, p sandpool.Pool,
 		HostFiles: sandbox.ResolverFile, // the agent writes the others after a restore
 
 		Channel: true,
+		Logs:    true, // what kernels put out, which the agent passes on
 		Ready:   agent.Ready(),
 		Start:   sandbox.Restore,
 		Limits:  t.limits(p.Spec.Resources),

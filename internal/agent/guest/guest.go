@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sandpool/sandpool/internal/agent/guest/output"
 	"github.com/sandpool/sandpool/internal/agent/kernels"
 	"github.com/sandpool/sandpool/internal/quiet"
 	"golang.org/x/sys/unix"
@@ -37,6 +38,10 @@ type Config struct {
 	Hosts string
 	// Env is the environment of the kernel, as KEY=value, before ours.
 	Env []string
+	// Logs passes what kernels put out since the init call on to the agent's output and error.
+	Logs bool
+
+	log *output.Log // nil without Logs
 }
 
 // environ is the environment of the interpreter: Env between our defaults and
@@ -91,6 +96,9 @@ func (c Config) command() ([]string, error) {
 func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if cfg.Logs {
+		cfg.log = output.NewLog(1, 2)
+	}
 	// The memory holds the secret; nobody but root may look into it.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("protect the agent's memory: %w", err)

@@ -47,7 +47,7 @@ func startKernel(cfg Config, procs *reaper) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	outputs, ends, err := output.Open(cfg.User.UID, cfg.User.GID)
+	outputs, ends, err := output.Open(cfg.User.UID, cfg.User.GID, cfg.log)
 	if err != nil {
 		_ = control.Close()
 		return nil, err

@@ -142,6 +142,9 @@ func (s *Server) initialise(w http.ResponseWriter, r *http.Request) (agent.InitR
 	if err := s.cfg.nameHost(); err != nil { // which an image may make impossible
 		s.log.Warn("the sandbox's own name does not resolve", "error", err)
 	}
+	if err := s.cfg.log.Begin(); err != nil {
+		return res, err
+	}
 	if !req.Time.IsZero() {
 		res.Skew = received.Sub(req.Time)
 	}

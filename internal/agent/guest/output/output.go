@@ -3,7 +3,7 @@
 //
 // The pipes are emptied all the time, so that nothing in a sandbox ever waits for a reader. What
 // is kept of them is bounded, and belongs to the cell that runs. Feed is the same, event by
-// event, for whoever watches a cell.
+// event, for whoever watches a cell. Log is all of it, whichever cell runs or none, for the host.
 //
 // # Order
 //
@@ -41,8 +41,9 @@ func (e Ends) Close() {
 	}
 }
 
-// Open makes the outputs of a kernel that runs as the given user.
-func Open(uid, gid int) (*Outputs, Ends, error) {
+// Open makes the outputs of a kernel that runs as the given user. What it puts out goes to log as
+// well, which may be nil.
+func Open(uid, gid int, log *Log) (*Outputs, Ends, error) {
 	var o Outputs
 	var ends Ends
 	var err error
@@ -57,6 +58,9 @@ func Open(uid, gid int) (*Outputs, Ends, error) {
 		ends.Close()
 		o.Close()
 		return nil, Ends{}, err
+	}
+	if log != nil {
+		o.Out.log, o.Err.log = &log.out, &log.errs
 	}
 	return &o, ends, nil
 }

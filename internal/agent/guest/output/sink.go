@@ -121,6 +121,7 @@ type Sink struct {
 	clear   *Clearing    // of the running cell; may be nil
 	cleared int64        // how often it was, when something was last kept
 	ended   bool
+	log     *trail // may be nil
 }
 
 // newSink takes over the reading end of a pipe, which must be non-blocking.
@@ -164,7 +165,7 @@ func (s *Sink) readLocked(fd int) (int, error) {
 	n, errno := quiet.Read(fd, s.chunk)
 	switch {
 	case n > 0:
-		s.add(s.chunk[:n])
+		s.take(s.chunk[:n])
 	case n == 0:
 		s.ended = true
 		return 0, io.EOF
@@ -175,6 +176,14 @@ func (s *Sink) readLocked(fd int) (int, error) {
 		return 0, errno
 	}
 	return n, nil
+}
+
+// take keeps and logs what is new. It is called under mu.
+func (s *Sink) take(p []byte) {
+	if s.log != nil {
+		s.log.write(p)
+	}
+	s.add(p)
 }
 
 // add keeps output and passes it on. It is called under mu.
@@ -231,7 +240,7 @@ func (s *Sink) gathered(a area) {
 	defer s.mu.Unlock()
 	s.drainLocked()
 	if text := a.take(); len(text) > 0 {
-		s.add(text)
+		s.take(text)
 	}
 }
 
