@@ -38,12 +38,14 @@ func TestClients(t *testing.T) {
 		need.Lack(t, "our client for TypeScript is built by npm, which is not here")
 	}
 	modules := newModules(t, npm, filepath.Join(data, "clients-node"))
-	s := startServer(t, filepath.Join(data, "images"))
+	page := newOrigin(t)
+	s := startServer(t, filepath.Join(data, "images"), "SANDPOOL_CORS_ORIGINS=["+page.url()+"]")
 	s.makePools(t)
 	s.makePoolOf(t, sandpool.Shell, shell, 1, 5)
 	site, ours := s.installPython(t, own), s.newProject(t, modules)
 	t.Run("our own", func(t *testing.T) { s.ownPython(t, own, python, site) })
 	t.Run("our own, TypeScript", func(t *testing.T) { s.ownTypeScript(t, ours) })
+	t.Run("our own, in a page", func(t *testing.T) { s.ownPage(t, ours, page) })
 	t.Run("examples", func(t *testing.T) { s.tutorials(t, python, site, ours) })
 	t.Run("scripts", func(t *testing.T) {
 		for _, script := range scripts {

@@ -41,9 +41,9 @@ type server struct {
 	endpoints map[string]string // of the pools, as the server says them
 }
 
-// startServer builds the program and starts it as a user would. It stops, with all its
-// sandboxes, when the test ends.
-func startServer(t *testing.T, images string) *server {
+// startServer builds the program and starts it as a user would, with settings from its environment.
+// It stops, with all its sandboxes, when the test ends.
+func startServer(t *testing.T, images string, settings ...string) *server {
 	t.Helper()
 	dir := t.TempDir()
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "../../cmd/sandpool",
@@ -58,7 +58,7 @@ func startServer(t *testing.T, images string) *server {
 	// Not bound to the test's context, whose end would kill it: it is to stop in order.
 	cmd := exec.Command(filepath.Join(dir, "sandpool"), "serve", "--data-dir",
 		filepath.Join(dir, "data"), "--listen", "127.0.0.1:0")
-	cmd.Env = append(os.Environ(), "SANDPOOL_CONFIG="+config, "SANDPOOL_IMAGE_DIR="+images,
+	cmd.Env = append(append(os.Environ(), settings...), "SANDPOOL_CONFIG="+config, "SANDPOOL_IMAGE_DIR="+images,
 		"SANDPOOL_ON_EXIT=stop",
 		"SANDPOOL_TLS_CERT="+cert, "SANDPOOL_TLS_KEY="+key)
 	cmd.Stdout, cmd.Stderr = &log, &log
