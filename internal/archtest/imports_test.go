@@ -15,7 +15,7 @@ func mayImport() map[string][]string {
 	contract := slices.Clip([]string{".", "internal/sandbox"})
 	// Handlers know the words of the contract (statistics, why a sandbox ended), never an engine.
 	handlers := slices.Clip(append(contract, "api", "internal/arm", "internal/auth",
-		"internal/agent", "internal/event", "internal/pool", "internal/interpreter",
+		"internal/agent", "internal/event", "internal/tracing", "internal/pool", "internal/interpreter",
 		"internal/budget", "internal/fault"))
 	return map[string][]string{
 		"internal/agent/guest/executions": {".", "internal/agent", "internal/agent/guest/output"},
@@ -65,6 +65,7 @@ func mayImport() map[string][]string {
 		"internal/event":           vocabulary,
 		"internal/systemd":         nil,
 		"internal/logging":         nil,
+		"internal/tracing":         nil,
 		"internal/local":           {"internal/logging"},
 		"internal/backup":          {".", "internal/sqlite"},
 		"internal/metrics":         {".", "internal/event"},

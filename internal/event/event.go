@@ -19,6 +19,8 @@ type Event struct {
 	Sandbox sandpool.SandboxID
 	// By is the subject of the principal who asked for it.
 	By string
+	// Trace is the id of the request's trace, if it is traced.
+	Trace string
 	// Outcome is one word for how it went; the name says which there are.
 	Outcome string
 	// Message is a sentence for those who use the pool.

@@ -38,6 +38,7 @@ func attrs(e Event) []slog.Attr {
 	}
 	text("sandbox", string(e.Sandbox))
 	text("by", e.By)
+	text("trace", e.Trace)
 	text("outcome", e.Outcome)
 	text("message", e.Message)
 	if e.Took != 0 {

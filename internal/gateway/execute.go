@@ -16,6 +16,7 @@ import (
 	"github.com/sandpool/sandpool/internal/gateway/live"
 	"github.com/sandpool/sandpool/internal/gateway/wire"
 	"github.com/sandpool/sandpool/internal/interpreter"
+	"github.com/sandpool/sandpool/internal/tracing"
 )
 
 // executeAs returns the operation that runs code and answers in the given envelope, of those
@@ -97,6 +98,7 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	t.overall = time.Since(c.started)
 	g.tell(c, lease.Sandbox().ID, outcome, a.Took)
 	g.answered(c, lease)
+	traceParts(c, lease, sent, t.exchange, a.Took, outcome)
 
 	of := wire.About{Operation: operationID(c.r), Identifier: identifier,
 		Sandbox: lease.Sandbox().ID, UserAgent: c.r.UserAgent()}
@@ -116,15 +118,43 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 func (g *Gateway) tell(c *call, id sandpool.SandboxID, outcome string, took time.Duration) {
 	who, _ := auth.FromContext(c.r.Context())
 	g.options.Events.Observe(event.Event{Name: event.ExecutionEnded, Pool: c.pool, Sandbox: id,
-		By:      who.Subject,
+		By: who.Subject, Trace: tracing.Of(c.r.Context()).TraceID(),
 		Outcome: outcome, Took: took})
+}
+
+// traceParts tells of the parts of an execution, if its request is traced. The cell's own time is
+// known, and that it ended when the exchange did; the pool's, that they came before the code went
+// off.
+func traceParts(c *call, l Lease, sent time.Time, exchange, cell time.Duration, outcome string) {
+	span := tracing.Of(c.r.Context())
+	if span == nil {
+		return
+	}
+	span.Text("sandpool.pool", c.pool.Name)
+	span.Text("sandpool.sandbox", string(l.Sandbox().ID))
+	if claim, start := l.ClaimTime(), l.StartTime(); claim > 0 || start > 0 {
+		whole := span.Child("claim", sent.Add(-claim-start), claim+start)
+		if start > 0 {
+			whole.Child("start", sent.Add(-start), start).End()
+		}
+		whole.End()
+	}
+	way := span.Child("exchange", sent, exchange)
+	code := way.Child("cell", sent.Add(exchange-cell), cell)
+	code.Text("sandpool.outcome", outcome)
+	if outcome != string(agent.OK) {
+		code.Fail(outcome)
+	}
+	code.End()
+	way.End()
 }
 
 // answered lets observers know that code has been answered, if a session has begun with it.
 func (g *Gateway) answered(c *call, l Lease) {
 	if l.Outcome() != sandpool.ClaimExisting {
 		g.options.Events.Observe(event.Event{Name: event.SessionAnswered, Pool: c.pool,
-			Sandbox: l.Sandbox().ID, Took: time.Since(c.started)})
+			Sandbox: l.Sandbox().ID, Took: time.Since(c.started),
+			Trace: tracing.Of(c.r.Context()).TraceID()})
 	}
 }
 

@@ -198,15 +198,24 @@ func (m *Metrics) Consume(_ context.Context, events []event.Event) {
 		case event.SandboxStarted:
 			m.starts.WithLabelValues(pool).Observe(e.Took.Seconds())
 		case event.ExecutionEnded:
-			m.runs.WithLabelValues(pool, outcome).Observe(e.Took.Seconds())
+			observe(m.runs.WithLabelValues(pool, outcome), e)
 		case event.SessionAnswered:
-			m.answers.WithLabelValues(pool).Observe(e.Took.Seconds())
+			observe(m.answers.WithLabelValues(pool), e)
 		case event.SessionEnded:
 			m.lasted.WithLabelValues(pool).Observe(e.Took.Seconds())
 		case event.PoolDeleted:
 			m.forget(pool)
 		}
 	}
+}
+
+// observe counts how long an event took, with its trace as an example if there is one.
+func observe(into prometheus.Observer, e event.Event) {
+	if with, ok := into.(prometheus.ExemplarObserver); ok && e.Trace != "" {
+		with.ObserveWithExemplar(e.Took.Seconds(), prometheus.Labels{"trace_id": e.Trace})
+		return
+	}
+	into.Observe(e.Took.Seconds())
 }
 
 // outcome is the outcome of an event as a label: "other" once there are too many.

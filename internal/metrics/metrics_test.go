@@ -48,7 +48,8 @@ func TestMetrics(t *testing.T) {
 	m.Consume(t.Context(), []event.Event{
 		{Name: event.SessionAllocated, Pool: id, Outcome: "ready", Took: 2 * time.Millisecond,
 			Sandbox: "secretive"},
-		{Name: event.ExecutionEnded, Pool: id, Outcome: "ok", Took: time.Second},
+		{Name: event.ExecutionEnded, Pool: id, Outcome: "ok", Took: time.Second,
+			Trace: "0123456789abcdef0123456789abcdef"},
 		{Name: event.SandboxStarted, Pool: id, Took: 150 * time.Millisecond},
 		{Name: event.SessionAnswered, Pool: id, Took: 150 * time.Millisecond},
 	})
@@ -66,6 +67,7 @@ func TestMetrics(t *testing.T) {
 		`sandpool_store_seconds_count{operation="claim",outcome="ok"} 1`,
 		`sandpool_engine_seconds_count{operation="start",outcome="error"} 1`,
 		`sandpool_first_answer_seconds_count{pool="python"} 1`, "sandpool_up 1", "# EOF",
+		`1 # {trace_id="0123456789abcdef0123456789abcdef"} 1.0`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in\n%s", want, text)

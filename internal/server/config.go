@@ -61,6 +61,8 @@ type Config struct {
 	// MetricsListen is an address at which metrics are served without a token, host:port. Empty
 	// means none; with a token they are at /metrics of the API in any case.
 	MetricsListen string `yaml:"metrics_listen"`
+	// Traces are told to a collector of OpenTelemetry.
+	Traces Traces `yaml:"traces"`
 	// Agent is the path of the sandpool-agent program; empty means beside this program.
 	Agent string `yaml:"agent"`
 	// FullStatus is the HTTP status of a claim beyond a pool's maximum: 404 or 429.
@@ -84,6 +86,13 @@ type Config struct {
 	Sandbox Sandbox `yaml:"sandbox"`
 	// Reserve is what of the machine new sandboxes leave to those that run and to the server.
 	Reserve Reserve `yaml:"reserve"`
+}
+
+// Traces says where spans of requests go; see tracing.Config.
+type Traces struct {
+	Endpoint string   `yaml:"endpoint"`
+	Sample   float64  `yaml:"sample"`
+	Headers  []string `yaml:"headers"`
 }
 
 // CORS names the origins whose pages may use the API from a browser, such as
@@ -146,6 +155,7 @@ func DefaultConfig() Config {
 		FullStatus: http.StatusNotFound,
 		OnExit:     KeepSandboxes,
 		Dashboard:  true,
+		Traces:     Traces{Sample: 1},
 
 		CgroupParent: "sandpool",
 
@@ -337,6 +347,9 @@ func (c Config) Validate() error {
 	need(c.Limits.Image.Entries >= 1000, "limits.image.entries", c.Limits.Image.Entries,
 		"at least 1000")
 	problems = append(problems, c.Network.Validate()...)
+	if err := c.traces().Validate(); err != nil {
+		problems = append(problems, fmt.Errorf("configuration: %w", err))
+	}
 	problems = append(problems, c.OCI().Validate()...)
 	most, one := c.Limits.Sandbox, c.Sandbox
 	need(one.CPU >= 0.1, "sandbox.cpu", one.CPU, "at least 0.1 cores")

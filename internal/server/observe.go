@@ -16,6 +16,7 @@ import (
 	"github.com/sandpool/sandpool/internal/local"
 	"github.com/sandpool/sandpool/internal/logging"
 	"github.com/sandpool/sandpool/internal/metrics"
+	"github.com/sandpool/sandpool/internal/tracing"
 	"github.com/sandpool/sandpool/internal/web"
 )
 
@@ -27,8 +28,17 @@ func (s *Server) observe() (err error) {
 	if s.history, err = history.New(s.log, nil); err != nil {
 		return err
 	}
+	if s.tracer, err = tracing.New(s.log, s.cfg.traces()); err != nil {
+		return err
+	}
 	s.events = event.New(event.Log(s.log), s.metrics, s.history)
 	return nil
+}
+
+// traces is where spans go.
+func (c Config) traces() tracing.Config {
+	return tracing.Config{Endpoint: c.Traces.Endpoint, Sample: c.Traces.Sample,
+		Headers: c.Traces.Headers, Version: sandpool.Version}
 }
 
 // metricsPath is where Prometheus asks.

@@ -107,8 +107,8 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 			signIn.ServeHTTP(w, r)
 		}
 	})
-	return arm.Trace(s.metrics.Requests(respond.CORS(s.cfg.CORS.Origins, planesOrPool),
-		branch.OwnHost)), nil
+	seen := s.metrics.Requests(respond.CORS(s.cfg.CORS.Origins, planesOrPool), branch.OwnHost)
+	return arm.Trace(s.tracer.Handler(seen, arm.TraceID)), nil
 }
 
 // deployments serves template deployments on mux, which their resources are sent to.

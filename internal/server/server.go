@@ -35,6 +35,7 @@ import (
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 	"github.com/sandpool/sandpool/internal/server/timed"
 	"github.com/sandpool/sandpool/internal/systemd"
+	"github.com/sandpool/sandpool/internal/tracing"
 	"github.com/sandpool/sandpool/internal/web"
 )
 
@@ -78,7 +79,8 @@ type Server struct {
 	dashboard *web.Web // nil if there is none
 	metrics   *metrics.Metrics
 	history   *history.History
-	scraped   net.Listener // of metrics alone; nil if they have none
+	tracer    *tracing.Tracer // nil if nothing is traced
+	scraped   net.Listener    // of metrics alone; nil if they have none
 }
 
 // New opens everything that the server needs and starts listening, but serves
@@ -219,6 +221,7 @@ func (s *Server) Run(ctx context.Context) error {
 	// until the manager has said its last
 	told, silence := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { return s.events.Run(told) })
+	g.Go(func() error { return s.tracer.Run(told) })
 	g.Go(func() error {
 		defer silence()
 		return ignoring(context.Canceled, s.manager.Run(life))

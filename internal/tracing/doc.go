@@ -1,0 +1,13 @@
+// Package tracing tells a collector of OpenTelemetry where the time of requests goes, by OTLP over
+// HTTP or gRPC. It is off unless an endpoint is configured; a nil *Tracer and a nil *Span do
+// nothing, and cost a comparison.
+//
+//	request ─┬─ claim ── start
+//	         └─ exchange ── cell
+//
+// Which requests are traced their callers decide, by the flag of a W3C traceparent; of those that
+// say nothing a part is. A container gets a traceparent of ours, so that its own spans hang below.
+//
+// The messages of OTLP are written here, field by field: its library and that of gRPC, linked into
+// the program, would begin in every sandbox as well, which the program is started for again.
+package tracing

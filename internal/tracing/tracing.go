@@ -1,0 +1,197 @@
+package tracing
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Span is something that took time. A nil *Span is one of a request that is not traced.
+type Span struct {
+	tracer     *Tracer
+	trace      [16]byte
+	id, parent [8]byte
+	name       string
+	kind       int
+	start, end time.Time
+	attributes []attribute
+	failed     string
+}
+
+// The kinds of spans, as OTLP numbers them.
+const (
+	kindInternal = 1
+	kindServer   = 2
+)
+
+// attribute is a name with a value, a string or an int64.
+type attribute struct {
+	key   string
+	text  string
+	whole int64
+	isInt bool
+}
+
+type spanKey struct{}
+
+// Of returns the span of the request that ctx belongs to; nil if it is not traced.
+func Of(ctx context.Context) *Span {
+	s, _ := ctx.Value(spanKey{}).(*Span)
+	return s
+}
+
+// TraceID is the trace's id in hexadecimal digits; "" for nil.
+func (s *Span) TraceID() string {
+	if s == nil {
+		return ""
+	}
+	return hex.EncodeToString(s.trace[:])
+}
+
+// Text adds an attribute.
+func (s *Span) Text(key, value string) {
+	if s != nil && value != "" {
+		s.attributes = append(s.attributes, attribute{key: key, text: value})
+	}
+}
+
+// Int adds an attribute.
+func (s *Span) Int(key string, value int64) {
+	if s != nil {
+		s.attributes = append(s.attributes, attribute{key: key, whole: value, isInt: true})
+	}
+}
+
+// Fail says that what the span is about has failed.
+func (s *Span) Fail(why string) {
+	if s != nil {
+		s.failed = why
+	}
+}
+
+// Child tells of a part of s that is over, and returns it.
+func (s *Span) Child(name string, start time.Time, took time.Duration) *Span {
+	if s == nil {
+		return nil
+	}
+	c := &Span{tracer: s.tracer, trace: s.trace, parent: s.id, id: newID(), name: name,
+		kind: kindInternal, start: start, end: start.Add(took)}
+	return c
+}
+
+// End hands the span over to be sent. Nothing may be added to it afterwards.
+func (s *Span) End() {
+	if s == nil {
+		return
+	}
+	if s.end.IsZero() {
+		s.end = time.Now()
+	}
+	s.tracer.add(s)
+}
+
+// newID is random: ids must differ, and nobody has to be unable to guess them.
+func newID() (id [8]byte) {
+	for id == [8]byte{} {
+		binary.LittleEndian.PutUint64(id[:], rand.Uint64())
+	}
+	return id
+}
+
+// Handler traces the requests that next answers. traceID is the trace that a request belongs to. A
+// nil *Tracer returns next itself.
+func (t *Tracer) Handler(next http.Handler, traceID func(context.Context) string) http.Handler {
+	if t == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s := t.begin(r, traceID(r.Context()))
+		if s == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		defer s.End()
+		in := r.WithContext(context.WithValue(r.Context(), spanKey{}, s))
+		in.Header = r.Header.Clone()
+		in.Header.Set("Traceparent", s.traceparent())
+		out := &status{ResponseWriter: w}
+		next.ServeHTTP(out, in)
+		if out.code == 0 {
+			out.code = http.StatusOK
+		}
+		s.Int("http.response.status_code", int64(out.code))
+		if out.code >= http.StatusInternalServerError {
+			s.Fail(http.StatusText(out.code))
+		}
+	})
+}
+
+// begin begins the span of a request, if it is to be traced.
+func (t *Tracer) begin(r *http.Request, trace string) *Span {
+	parent, sampled, said := caller(r.Header.Get("Traceparent"))
+	if said && !sampled || !said && rand.Float64() >= t.sample {
+		return nil
+	}
+	s := &Span{tracer: t, id: newID(), parent: parent, kind: kindServer, start: time.Now(),
+		name: r.Method + " " + operation(r.URL.Path)}
+	if n, err := hex.Decode(s.trace[:], []byte(trace)); err != nil || n != len(s.trace) {
+		return nil // it has no trace
+	}
+	s.Text("http.request.method", r.Method)
+	return s
+}
+
+// operation is what a path ends with, without what names somebody's things.
+func operation(path string) string {
+	for _, known := range []string{"/executions", "/code/execute", "/python/execute", "/files",
+		"/session", "/metadata", "/mcp", "/.management", "/status", "/events", "/history",
+		"/providers/Microsoft.App/sessionPools", "/sandpool/tokens", "/ui", "/healthz",
+		"/metrics", "/sessionPools"} {
+		if strings.Contains(path, known+"/") || strings.HasSuffix(path, known) {
+			return known
+		}
+	}
+	return "/"
+}
+
+// caller reads a traceparent: the caller's span, and whether it is traced; said is false if there
+// is none to be read.
+func caller(text string) (parent [8]byte, sampled, said bool) {
+	parts := strings.Split(text, "-")
+	if len(parts) < 4 || len(parts[2]) != 16 || len(parts[3]) != 2 {
+		return parent, false, false
+	}
+	var flags [1]byte
+	if _, err := hex.Decode(parent[:], []byte(parts[2])); err != nil {
+		return [8]byte{}, false, false
+	}
+	if _, err := hex.Decode(flags[:], []byte(parts[3])); err != nil {
+		return [8]byte{}, false, false
+	}
+	return parent, flags[0]&1 == 1, true
+}
+
+// traceparent is the span as callers of others name it.
+func (s *Span) traceparent() string {
+	return "00-" + hex.EncodeToString(s.trace[:]) + "-" + hex.EncodeToString(s.id[:]) + "-01"
+}
+
+// status remembers the status of an answer.
+type status struct {
+	http.ResponseWriter
+	code int
+}
+
+// Unwrap lets a handler flush, set deadlines and take the connection.
+func (s *status) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+func (s *status) WriteHeader(code int) {
+	if s.code == 0 && (code >= 200 || code == http.StatusSwitchingProtocols) {
+		s.code = code
+	}
+	s.ResponseWriter.WriteHeader(code)
+}

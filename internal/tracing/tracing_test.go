@@ -1,0 +1,219 @@
+package tracing_test
+
+import (
+	"context"
+	"encoding/hex"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	wire "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sandpool/sandpool/internal/tracing"
+)
+
+// receiver is a collector by the protocol's own code.
+type receiver struct {
+	mu   sync.Mutex         // guards the field below
+	got  []*wire.TracesData // which is on the wire what the request of the service is
+	some chan struct{}
+}
+
+func (r *receiver) take(in *wire.TracesData) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.got = append(r.got, in)
+	r.some <- struct{}{}
+}
+
+// spans are those that came, by name.
+func (r *receiver) spans() map[string]*wire.Span {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := map[string]*wire.Span{}
+	for _, in := range r.got {
+		for _, from := range in.ResourceSpans {
+			for _, of := range from.ScopeSpans {
+				for _, s := range of.Spans {
+					all[s.Name] = s
+				}
+			}
+		}
+	}
+	return all
+}
+
+// byGRPC and byHTTP are how spans reach a receiver.
+func byGRPC(t *testing.T, r *receiver) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := grpc.NewServer()
+	srv.RegisterService(&grpc.ServiceDesc{
+		ServiceName: "opentelemetry.proto.collector.trace.v1.TraceService", HandlerType: (*any)(nil),
+		Methods: []grpc.MethodDesc{{MethodName: "Export", Handler: func(_ any, _ context.Context,
+			decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+			var in wire.TracesData
+			if err := decode(&in); err != nil {
+				return nil, err
+			}
+			r.take(&in)
+			return &wire.TracesData{}, nil // as empty as the answer of the service
+		}}}}, r)
+	go func() { _ = srv.Serve(l) }() // until it is stopped
+	t.Cleanup(srv.Stop)
+	return "grpc://" + l.Addr().String()
+}
+
+func byHTTP(t *testing.T, r *receiver) string {
+	t.Helper()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		var in wire.TracesData
+		if err != nil || req.URL.Path != "/v1/traces" || req.Header.Get("X-Key") != "a=b" ||
+			proto.Unmarshal(body, &in) != nil {
+			t.Errorf("%s %q: %v", req.URL, req.Header, err)
+		}
+		r.take(&in)
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+const trace = "0af7651916cd43dd8448eb211c80319c"
+
+// TestExport: a receiver of the protocol gets the request and its parts, as parent and child.
+func TestExport(t *testing.T) {
+	for name, way := range map[string]func(*testing.T, *receiver) string{"grpc": byGRPC,
+		"http": byHTTP} {
+		t.Run(name, func(t *testing.T) {
+			r := &receiver{some: make(chan struct{}, 10)}
+			tracer, err := tracing.New(slog.New(slog.DiscardHandler), tracing.Config{
+				Endpoint: way(t, r), Sample: 1, Headers: []string{"X-Key=a=b"}, Version: "v1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- tracer.Run(ctx) }()
+			h := tracer.Handler(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				s := tracing.Of(req.Context())
+				part := s.Child("claim", time.Now().Add(-time.Second), time.Second)
+				part.Text("pool", "python")
+				part.Fail("it did not")
+				part.End()
+				if !strings.HasPrefix(req.Header.Get("Traceparent"), "00-"+trace+"-") ||
+					strings.Contains(req.Header.Get("Traceparent"), "00f067aa0ba902b7") {
+					t.Errorf("a container gets %q", req.Header.Get("Traceparent"))
+				}
+				w.WriteHeader(http.StatusTeapot)
+			}), func(context.Context) string { return trace })
+			req := httptest.NewRequest("POST", "/x/sessionPools/secret-name/executions", nil)
+			req.Header.Set("Traceparent", "00-"+trace+"-00f067aa0ba902b7-01")
+			h.ServeHTTP(httptest.NewRecorder(), req)
+			<-r.some
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			check(t, r.spans())
+		})
+	}
+}
+
+func check(t *testing.T, spans map[string]*wire.Span) {
+	t.Helper()
+	root, part := spans["POST /executions"], spans["claim"]
+	if root == nil || part == nil {
+		t.Fatalf("spans %v", spans)
+	}
+	if hex.EncodeToString(root.TraceId) != trace || hex.EncodeToString(root.ParentSpanId) !=
+		"00f067aa0ba902b7" || root.Kind != wire.Span_SPAN_KIND_SERVER {
+		t.Errorf("the request is %v", root)
+	}
+	if string(part.ParentSpanId) != string(root.SpanId) || part.Status.GetCode() !=
+		wire.Status_STATUS_CODE_ERROR || part.Status.GetMessage() != "it did not" ||
+		part.EndTimeUnixNano-part.StartTimeUnixNano != uint64(time.Second) ||
+		part.Attributes[0].Value.GetStringValue() != "python" {
+		t.Errorf("the part is %v", part)
+	}
+	found := int64(0)
+	for _, a := range root.Attributes {
+		if a.Key == "http.response.status_code" {
+			found = a.Value.GetIntValue()
+		}
+	}
+	if found != http.StatusTeapot {
+		t.Errorf("the status is %d", found)
+	}
+}
+
+// TestSampling: callers decide, and for those that do not, the part that is configured.
+func TestSampling(t *testing.T) {
+	for _, tt := range []struct {
+		parent string
+		sample float64
+		want   bool
+	}{
+		{"00-" + trace + "-00f067aa0ba902b7-01", 0, true},
+		{"00-" + trace + "-00f067aa0ba902b7-00", 1, false},
+		{"", 1, true}, {"", 0, false}, {"nonsense", 1, true},
+		{"00-" + trace + "-zzzzzzzzzzzzzzzz-01", 0, false},
+	} {
+		tracer, err := tracing.New(slog.New(slog.DiscardHandler), tracing.Config{
+			Endpoint: "http://127.0.0.1:1", Sample: tt.sample})
+		if err != nil {
+			t.Fatal(err)
+		}
+		traced := false
+		h := tracer.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			traced = tracing.Of(r.Context()).TraceID() == trace
+		}), func(context.Context) string { return trace })
+		r := httptest.NewRequest("GET", "/", nil)
+		if tt.parent != "" {
+			r.Header.Set("Traceparent", tt.parent)
+		}
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		if traced != tt.want {
+			t.Errorf("with %q and %v it is traced: %t", tt.parent, tt.sample, traced)
+		}
+	}
+}
+
+// TestOff: without an endpoint there is nothing in the way.
+func TestOff(t *testing.T) {
+	tracer, err := tracing.New(slog.New(slog.DiscardHandler), tracing.Config{Sample: 1})
+	if err != nil || tracer != nil {
+		t.Fatalf("%v %v", tracer, err)
+	}
+	next := http.NotFoundHandler()
+	if h := tracer.Handler(next, nil); h == nil || tracer.Run(t.Context()) != nil {
+		t.Error("nothing is not nothing")
+	}
+	s := tracing.Of(t.Context())
+	s.Text("a", "b")
+	s.Child("c", time.Now(), 0).End()
+	if n := testing.AllocsPerRun(100, func() {
+		s := tracing.Of(t.Context())
+		s.Int("a", 1)
+		s.End()
+	}); n != 0 {
+		t.Errorf("a request that is not traced costs %v allocations", n)
+	}
+	for _, c := range []tracing.Config{{Endpoint: "localhost:4318"}, {Endpoint: "udp://x"},
+		{Endpoint: "http://x", Sample: 2}, {Endpoint: "http://x", Headers: []string{"secret"}}} {
+		if err := c.Validate(); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
