@@ -1,9 +1,13 @@
 package client
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -31,6 +35,8 @@ type Config struct {
 	Endpoint string
 	// Token is the bearer token. Required.
 	Token string
+	// CA is a file of certificates, in PEM, to trust beside those that the system trusts.
+	CA string
 	// Subscription and ResourceGroup are the place of pools in the resource tree; empty
 	// means sandpool.DefaultSubscription and sandpool.DefaultResourceGroup.
 	Subscription  string
@@ -45,6 +51,7 @@ type Client struct {
 	endpoint *url.URL
 	token    string
 	sub, rg  string
+	ca       string
 	http     *http.Client
 }
 
@@ -61,14 +68,20 @@ func New(cfg Config) (*Client, error) {
 		return nil, sandpool.Errorf(sandpool.Invalid, "", "token",
 			"The token contains white space; give it without.")
 	}
-	c := &Client{endpoint: u, token: cfg.Token, sub: cfg.Subscription, rg: cfg.ResourceGroup}
+	c := &Client{endpoint: u, ca: cfg.CA, token: cfg.Token, sub: cfg.Subscription, rg: cfg.ResourceGroup}
 	if c.sub == "" {
 		c.sub = sandpool.DefaultSubscription
 	}
 	if c.rg == "" {
 		c.rg = sandpool.DefaultResourceGroup
 	}
-	h := http.Client{Transport: newTransport()}
+	transport := newTransport()
+	if cfg.CA != "" {
+		if transport.TLSClientConfig, err = trusting(cfg.CA); err != nil {
+			return nil, err
+		}
+	}
+	h := http.Client{Transport: transport}
 	if cfg.HTTPClient != nil {
 		h = *cfg.HTTPClient
 	}
@@ -77,6 +90,23 @@ func New(cfg Config) (*Client, error) {
 	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	c.http = &h
 	return c, nil
+}
+
+// trusting returns a configuration that also trusts the certificates in the file at path.
+func trusting(path string) (*tls.Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the certificates to trust: %w", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, sandpool.Errorf(sandpool.Invalid, "", "ca",
+			"The file %q holds no certificate in PEM.", path)
+	}
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, nil
 }
 
 // newTransport returns a transport that keeps as many idle connections to its one
@@ -94,6 +124,10 @@ func newTransport() *http.Transport {
 		IdleConnTimeout:       90 * time.Second,
 	}
 }
+
+// CA is the file of certificates that the client trusts beside those of the system; empty means
+// none.
+func (c *Client) CA() string { return c.ca }
 
 // Endpoint returns the server's URL without a trailing slash.
 func (c *Client) Endpoint() string { return c.endpoint.String() }

@@ -15,6 +15,7 @@ import (
 type file struct {
 	Endpoint string `yaml:"endpoint"`
 	Token    string `yaml:"token"`
+	CA       string `yaml:"ca,omitempty"`
 }
 
 // ConfigPath returns where the client configuration is: $SANDPOOL_CONFIG, else
@@ -49,13 +50,13 @@ func LoadConfig(path string) (Config, error) {
 	if err := dec.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
 		return Config{}, fmt.Errorf("read client configuration %q: %w", path, err)
 	}
-	return Config{Endpoint: f.Endpoint, Token: f.Token}, nil
+	return Config{Endpoint: f.Endpoint, Token: f.Token, CA: f.CA}, nil
 }
 
 // SaveConfig writes cfg's endpoint and token to path, readable by the owner
 // alone. The file appears whole or not at all.
 func SaveConfig(path string, cfg Config) (err error) {
-	data, err := yaml.Marshal(file{Endpoint: cfg.Endpoint, Token: cfg.Token})
+	data, err := yaml.Marshal(file{Endpoint: cfg.Endpoint, Token: cfg.Token, CA: cfg.CA})
 	if err != nil {
 		return fmt.Errorf("encode client configuration: %w", err)
 	}

@@ -11,11 +11,13 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/cmd/sandpool/azure"
 	"github.com/sandpool/sandpool/cmd/sandpool/bench"
 	"github.com/sandpool/sandpool/cmd/sandpool/console"
 	"github.com/sandpool/sandpool/cmd/sandpool/events"
 	"github.com/sandpool/sandpool/cmd/sandpool/exec"
 	"github.com/sandpool/sandpool/cmd/sandpool/files"
+	"github.com/sandpool/sandpool/cmd/sandpool/identity"
 	"github.com/sandpool/sandpool/cmd/sandpool/image"
 	"github.com/sandpool/sandpool/cmd/sandpool/local"
 	"github.com/sandpool/sandpool/cmd/sandpool/mcp"
@@ -24,29 +26,33 @@ import (
 	"github.com/sandpool/sandpool/cmd/sandpool/session"
 	"github.com/sandpool/sandpool/cmd/sandpool/token"
 	"github.com/sandpool/sandpool/cmd/sandpool/top"
+	"github.com/sandpool/sandpool/cmd/sandpool/trust"
 )
 
 // grammar is the command line.
 type grammar struct {
 	console.Globals
 
-	Serve   serve.Cmd         `cmd:"" help:"Run the server."`
-	Pool    pool.Cmd          `cmd:"" help:"Create, show, list, update and delete session pools."`
-	Exec    exec.Cmd          `cmd:"" help:"Run Python code in a session."`
-	Files   files.Cmd         `cmd:"" help:"Move files into and out of a session."`
-	Session session.Cmd       `cmd:"" help:"Show, list and end sessions, read their logs and reach their ports."`
-	Events  events.Cmd        `cmd:"" help:"Show what has happened to a pool and its sessions."`
-	Top     top.Cmd           `cmd:"" help:"Show pools and sessions as they are now, again and again."`
-	Token   token.Cmd         `cmd:"" help:"Create, list and revoke access tokens."`
-	MCP     mcp.Cmd           `cmd:"" name:"mcp" help:"Serve a pool's tools to an agent on stdin and stdout (MCP)."`
-	Image   image.Cmd         `cmd:"" help:"Build, list and remove root filesystems on this machine."`
-	Doctor  serve.DoctorCmd   `cmd:"" help:"Say what this machine lacks for serving, and how to get it."`
-	Bench   bench.Cmd         `cmd:"" help:"Measure a running server."`
-	Backup  local.BackupCmd   `cmd:"" help:"Copy what a server on this machine cannot make again, also while it serves."`
-	Restore local.RestoreCmd  `cmd:"" help:"Make a data directory what a backup says."`
-	Level   local.LogLevelCmd `cmd:"" name:"log-level" help:"Show or change the levels of a running server's log."`
-	Support local.SupportCmd  `cmd:"" help:"Write what somebody who can help wants to see, without secrets."`
-	Version versionCmd        `cmd:"" help:"Print the version of this program."`
+	Serve    serve.Cmd         `cmd:"" help:"Run the server."`
+	Pool     pool.Cmd          `cmd:"" help:"Create, show, list, update and delete session pools."`
+	Exec     exec.Cmd          `cmd:"" help:"Run Python code in a session."`
+	Files    files.Cmd         `cmd:"" help:"Move files into and out of a session."`
+	Session  session.Cmd       `cmd:"" help:"Show, list and end sessions, read their logs and reach their ports."`
+	Events   events.Cmd        `cmd:"" help:"Show what has happened to a pool and its sessions."`
+	Top      top.Cmd           `cmd:"" help:"Show pools and sessions as they are now, again and again."`
+	Token    token.Cmd         `cmd:"" help:"Create, list and revoke access tokens."`
+	Identity identity.Cmd      `cmd:"" help:"Create, list and delete service principals for Azure's clients."`
+	Az       azure.Cmd         `cmd:"" help:"Have the az command and Azure's SDKs of this machine use the server."`
+	Trust    trust.Cmd         `cmd:"" help:"Have programs of this machine trust the server's private certificate authority."`
+	MCP      mcp.Cmd           `cmd:"" name:"mcp" help:"Serve a pool's tools to an agent on stdin and stdout (MCP)."`
+	Image    image.Cmd         `cmd:"" help:"Build, list and remove root filesystems on this machine."`
+	Doctor   serve.DoctorCmd   `cmd:"" help:"Say what this machine lacks for serving, and how to get it."`
+	Bench    bench.Cmd         `cmd:"" help:"Measure a running server."`
+	Backup   local.BackupCmd   `cmd:"" help:"Copy what a server on this machine cannot make again, also while it serves."`
+	Restore  local.RestoreCmd  `cmd:"" help:"Make a data directory what a backup says."`
+	Level    local.LogLevelCmd `cmd:"" name:"log-level" help:"Show or change the levels of a running server's log."`
+	Support  local.SupportCmd  `cmd:"" help:"Write what somebody who can help wants to see, without secrets."`
+	Version  versionCmd        `cmd:"" help:"Print the version of this program."`
 }
 
 // Help says what all commands have in common.

@@ -242,7 +242,7 @@ func TestDeploy(t *testing.T) {
 	if got, _ := k.do("GET", status, "", 200); got["status"] != "Succeeded" {
 		t.Errorf("the operation: %v", got)
 	}
-	ops, _ := k.do("GET", deployments+"d/operations", "", 200)
+	ops, _ := k.do("GET", "/subscriptions/s1/resourcegroups/lab/deployments/d/operations", "", 200)
 	if s, _ := json.Marshal(ops); strings.Count(string(s), `"provisioningState":"Succeeded"`) != 2 {
 		t.Errorf("operations: %s", s)
 	}

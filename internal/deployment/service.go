@@ -112,6 +112,8 @@ func (s *Service) Register(handle func(pattern string,
 	handle("HEAD "+path, s.reading(s.get))
 	handle("GET "+path+"/operations", s.reading(s.operations))
 	handle("GET "+path+"/operations/{operation}", s.reading(s.operation))
+	// az lists operations where deployments were before they had a provider.
+	handle("GET "+groupPath+"/deployments/{deployment}/operations", s.reading(s.operations))
 	handle("GET "+path+"/operationStatuses/{operation}", s.reading(s.status))
 	handle("POST "+path+"/exportTemplate", s.reading(noTemplate))
 	handle("PUT "+path, s.writing(s.put))

@@ -2,9 +2,11 @@ package server
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -22,6 +24,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/authority"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 	"github.com/sandpool/sandpool/internal/server/network"
 )
@@ -112,6 +115,39 @@ func isOrigin(s string) bool {
 type TLS struct {
 	Cert string `yaml:"cert"`
 	Key  string `yaml:"key"`
+	// Auto has the server make certificates by itself, signed by a private authority that it makes
+	// once and keeps below DataDir. They hold for the names by which callers reach the server.
+	Auto bool `yaml:"auto"`
+	// Names are host names and addresses for Auto beside those that other settings say.
+	Names []string `yaml:"names"`
+}
+
+// CAFile is the certificate that clients of a server with TLS.Auto are to trust.
+func (c Config) CAFile() string {
+	return filepath.Join(c.DataDir, authorityDir, authority.CertFile)
+}
+
+// authorityDir holds the private authority, below the data directory.
+const authorityDir = "tls"
+
+// tls is the configuration of TLS, nil if the server has none.
+func (c Config) tls(log *slog.Logger) (*tls.Config, error) {
+	switch {
+	case c.TLS.Auto:
+		a, made, err := authority.Open(filepath.Join(c.DataDir, authorityDir),
+			authority.Names(c.Listen, c.PublicURL, c.EndpointSuffix, c.TLS.Names), nil)
+		if err != nil {
+			return nil, err
+		}
+		if made {
+			log.Info("a private certificate authority was made; clients are to trust it",
+				"file", c.CAFile())
+		}
+		return a.TLS(), nil
+	case c.TLS.Cert != "":
+		return authority.FromFiles(c.TLS.Cert, c.TLS.Key)
+	}
+	return nil, nil
 }
 
 // OnExit is what an orderly stop does with sandboxes.
@@ -203,7 +239,8 @@ func readYAML(path string, cfg *Config) error {
 
 // clientEnv are the variables of the same prefix that belong to the command
 // line client.
-var clientEnv = map[string]bool{"ENDPOINT": true, "TOKEN": true, "POOL": true, "CONFIG": true}
+var clientEnv = map[string]bool{"ENDPOINT": true, "TOKEN": true, "POOL": true, "CONFIG": true,
+	"CA": true}
 
 func applyEnv(cfg *Config, env []string) []error {
 	fields := map[string]reflect.Value{}
@@ -309,6 +346,7 @@ func (c Config) Validate() error {
 		"one that begins with postgres://, or none for a file below data_dir")
 	need((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls",
 		fmt.Sprintf("%q and %q", c.TLS.Cert, c.TLS.Key), "both cert and key, or neither")
+	need(!c.TLS.Auto || c.TLS.Cert == "", "tls.auto", c.TLS.Auto, "auto, or cert and key, and not both")
 	need(c.PublicURL == "" || strings.HasPrefix(c.PublicURL, "http://") ||
 		strings.HasPrefix(c.PublicURL, "https://"),
 		"public_url", c.PublicURL, "a URL that begins with http:// or https://")

@@ -149,7 +149,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if s.manager, err = s.newManager(tpl, s.containers, owner); err != nil {
 		return nil, err
 	}
-	if s.listener, err = listen(ctx, cfg); err != nil {
+	if s.listener, err = listen(ctx, log, cfg); err != nil {
 		return nil, err
 	}
 	if cfg.MetricsListen != "" {
@@ -319,7 +319,7 @@ func (s *Server) URL() string {
 		return s.cfg.PublicURL
 	}
 	scheme := "http"
-	if s.cfg.TLS.Cert != "" {
+	if s.cfg.TLS.Cert != "" || s.cfg.TLS.Auto {
 		scheme = "https"
 	}
 	return scheme + "://" + s.listener.Addr().String()
@@ -329,7 +329,7 @@ func (s *Server) URL() string {
 func (s *Server) AdminToken() string { return s.token }
 
 // listen opens the API's listener, with TLS if configured.
-func listen(ctx context.Context, cfg Config) (net.Listener, error) {
+func listen(ctx context.Context, log *slog.Logger, cfg Config) (net.Listener, error) {
 	var lc net.ListenConfig
 	tcp, err := lc.Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
@@ -337,16 +337,14 @@ func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 			cfg.Listen, err)
 	}
 	l := quiet.Listener{TCPListener: tcp.(*net.TCPListener)}
-	if cfg.TLS.Cert == "" {
-		return l, nil
+	conf, err := cfg.tls(log)
+	if err != nil || conf == nil {
+		if err != nil {
+			err = errors.Join(err, l.Close())
+		}
+		return l, err
 	}
-	cert, err := tls.LoadX509KeyPair(cfg.TLS.Cert, cfg.TLS.Key)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("tls: %w", err), l.Close())
-	}
-	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12,
-		Certificates: []tls.Certificate{cert},
-		NextProtos:   []string{"h2", "http/1.1"}}), nil
+	return tls.NewListener(l, conf), nil
 }
 
 // lockDir makes the data directory and takes its lock: two servers on one

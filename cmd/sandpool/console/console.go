@@ -58,6 +58,7 @@ type App struct {
 func (a *App) Client() (*client.Client, error) {
 	cfg := client.Config{Endpoint: a.Endpoint, Token: a.Token, Subscription: a.Subscription,
 		ResourceGroup: a.ResourceGroup}
+	cfg.CA = os.Getenv("SANDPOOL_CA")
 	if cfg.Endpoint == "" || cfg.Token == "" {
 		if err := fillFromFile(&cfg); err != nil {
 			return nil, err
@@ -78,6 +79,9 @@ func fillFromFile(cfg *client.Config) error {
 	}
 	if cfg.Endpoint == "" {
 		cfg.Endpoint = file.Endpoint
+	}
+	if cfg.CA == "" && cfg.Endpoint == file.Endpoint {
+		cfg.CA = file.CA
 	}
 	// A token belongs to its server: one from the file is not sent to another endpoint.
 	if cfg.Token == "" && cfg.Endpoint == file.Endpoint {

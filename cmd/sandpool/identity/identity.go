@@ -1,0 +1,115 @@
+// Package identity is the commands about service principals: the names by which Azure's clients
+// sign in. A service principal is a token of the server, its id the client id and its text the
+// client secret.
+package identity
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/cmd/sandpool/console"
+)
+
+// Cmd groups the commands of service principals.
+type Cmd struct {
+	Create createCmd `cmd:"" help:"Create a service principal and print its secret, this once."`
+	List   listCmd   `cmd:"" help:"List service principals, without their secrets."`
+	Delete deleteCmd `cmd:"" help:"End a service principal and all that it was given, at once."`
+}
+
+type createCmd struct {
+	Name    string        `arg:"" help:"What to call it."`
+	Role    []string      `enum:"admin,pool-contributor,session-executor,monitoring-reader" default:"pool-contributor,session-executor" help:"What it may do: admin, pool-contributor, session-executor or monitoring-reader; several with commas."`
+	Scope   string        `default:"/" help:"Where: / is everything; a subscription, a resource group or a pool by its resource id."`
+	Expires time.Duration `help:"Time until it expires, such as 24h; without it never." placeholder:"DURATION"`
+}
+
+// Run creates a service principal. stdout gets what 'az ad sp create-for-rbac' prints.
+func (c *createCmd) Run(ctx context.Context, a *console.App) error {
+	if c.Expires < 0 {
+		return console.UsageError("--expires is negative")
+	}
+	cl, err := a.Client()
+	if err != nil {
+		return err
+	}
+	req := api.TokenRequest{Name: c.Name}
+	for _, role := range c.Role {
+		req.Grants = append(req.Grants, api.Grant{Role: role, Scope: c.Scope})
+	}
+	if c.Expires > 0 {
+		req.ExpiresAt = time.Now().Add(c.Expires).UTC().Format(time.RFC3339)
+	}
+	made, err := cl.CreateToken(ctx, req)
+	if err != nil {
+		return err
+	}
+	out := struct {
+		AppID       string `json:"appId"`
+		DisplayName string `json:"displayName"`
+		Password    string `json:"password"`
+		Tenant      string `json:"tenant"`
+	}{made.ID, made.Name, made.Text, sandpool.DefaultSubscription}
+	if a.JSON() {
+		return a.PrintJSON(out)
+	}
+	a.Say("the secret is shown this once; 'sandpool identity delete %s' ends it", made.ID)
+	_, err = fmt.Fprintf(a.Stdout, "AZURE_CLIENT_ID=%s\nAZURE_CLIENT_SECRET=%s\nAZURE_TENANT_ID=adfs\n",
+		out.AppID, out.Password)
+	return err
+}
+
+type listCmd struct{}
+
+// Run lists service principals.
+func (c *listCmd) Run(ctx context.Context, a *console.App) error {
+	cl, err := a.Client()
+	if err != nil {
+		return err
+	}
+	list, err := cl.Tokens(ctx)
+	if err != nil {
+		return err
+	}
+	if a.JSON() {
+		if list == nil {
+			list = []api.Token{}
+		}
+		return a.PrintJSON(list)
+	}
+	t := console.Table{Heading: []string{"CLIENT ID", "NAME", "ROLE", "SCOPE", "EXPIRES"}}
+	for _, k := range list {
+		var roles, scopes []string
+		for _, g := range k.Grants {
+			roles, scopes = append(roles, g.Role), append(scopes, g.Scope)
+		}
+		t.Add(k.ID, k.Name, strings.Join(roles, ","), strings.Join(scopes, ","), k.ExpiresAt)
+	}
+	return t.Write(a.Stdout)
+}
+
+type deleteCmd struct {
+	ID string `arg:"" help:"Client id, as 'identity list' shows it."`
+}
+
+// Run ends a service principal.
+func (c *deleteCmd) Run(ctx context.Context, a *console.App) error {
+	cl, err := a.Client()
+	if err != nil {
+		return err
+	}
+	if err := cl.RevokeToken(ctx, c.ID); err != nil {
+		return err
+	}
+	a.Say("service principal %s is deleted", c.ID)
+	if a.JSON() {
+		return a.PrintJSON(struct {
+			Deleted string `json:"deleted"`
+		}{c.ID})
+	}
+	return nil
+}
