@@ -68,7 +68,8 @@ func New(cfg Config) (*Client, error) {
 		return nil, sandpool.Errorf(sandpool.Invalid, "", "token",
 			"The token contains white space; give it without.")
 	}
-	c := &Client{endpoint: u, ca: cfg.CA, token: cfg.Token, sub: cfg.Subscription, rg: cfg.ResourceGroup}
+	c := &Client{endpoint: u, ca: cfg.CA, token: cfg.Token, sub: cfg.Subscription,
+		rg: cfg.ResourceGroup}
 	if c.sub == "" {
 		c.sub = sandpool.DefaultSubscription
 	}

@@ -1,7 +1,7 @@
 // Package authority is the private certificate authority of a server that was given no certificate
 // of its own. It is made once, kept in two files, and may sign for the names in use and for no
-// others: whoever trusts it trusts it for those alone. Certificates live for 90 days and are renewed
-// by themselves, without a restart.
+// others: whoever trusts it trusts it for those alone. Certificates live for 90 days and are
+// renewed by themselves, without a restart.
 package authority
 
 import (
@@ -135,7 +135,9 @@ func (a *Authority) covers() bool {
 	return true
 }
 
-func serial() (*big.Int, error) { return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120)) }
+func serial() (*big.Int, error) {
+	return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+}
 
 func (a *Authority) create(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {

@@ -96,7 +96,8 @@ func TestRenewal(t *testing.T) {
 		t.Error("renewed too early")
 	}
 	now = now.Add(2 * time.Hour)
-	if third, _ := a.Certificate(nil); third == first || !third.Leaf.NotAfter.After(first.Leaf.NotAfter) {
+	third, _ := a.Certificate(nil)
+	if third == first || !third.Leaf.NotAfter.After(first.Leaf.NotAfter) {
 		t.Error("not renewed")
 	}
 }
@@ -104,11 +105,12 @@ func TestRenewal(t *testing.T) {
 // TestResumption: a client's second connection needs no new signature.
 func TestResumption(t *testing.T) {
 	a, _ := open(t, t.TempDir(), nil, "127.0.0.1")
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	resumed := func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS.DidResume {
 			w.WriteHeader(http.StatusAccepted)
 		}
-	}))
+	}
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(resumed))
 	srv.TLS = &tls.Config{GetCertificate: a.Certificate, MinVersion: tls.VersionTLS12}
 	srv.StartTLS()
 	defer srv.Close()

@@ -48,8 +48,8 @@ func (c *setupCmd) Run(ctx context.Context, a *console.App) error {
 		return c.undo(ctx, a, cl, dir)
 	}
 	if !strings.HasPrefix(cl.Endpoint(), "https://") {
-		return console.UsageError("az and the SDKs send tokens by HTTPS alone, and the server is at " +
-			cl.Endpoint() + "; start it with 'sandpool serve --tls auto'")
+		return console.UsageError("az and the SDKs send tokens by HTTPS alone, and the " +
+			"server is at " + cl.Endpoint() + "; start it with 'sandpool serve --tls auto'")
 	}
 	made, err := cl.CreateToken(ctx, api.TokenRequest{Name: "az setup", Grants: []api.Grant{
 		{Role: "pool-contributor", Scope: "/"}, {Role: "session-executor", Scope: "/"}}})

@@ -131,6 +131,7 @@ func (c *Cmd) install(ctx context.Context, a *console.App, text []byte) error {
 		a.Say("the machine trusts the authority no more")
 		return nil
 	}
-	a.Say("the machine trusts the authority: %s; 'sandpool trust system --undo' takes it back", path)
+	a.Say("the machine trusts the authority: %s; 'sandpool trust system --undo' takes it back",
+		path)
 	return nil
 }
