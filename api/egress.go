@@ -46,7 +46,7 @@ type Refusals struct {
 	Recent  []Refusal `json:"recent"` // newest first; bounded
 }
 
-// Refusal is one of them. Of a name that was not answered the protocol is "dns" and the port 0.
+// Refusal is one of them. For a name that was not answered the protocol is "dns" and the port 0.
 type Refusal struct {
 	Time     string `json:"time"` // RFC 3339, of the last try
 	Host     string `json:"host"`

@@ -15,7 +15,7 @@ import (
 // DecodeJSON reads the body of r, at most limit bytes, into into. Names are
 // matched without regard to case and unknown ones are ignored, as Azure
 // Resource Manager does it; numbers and truth values may be text, see Unmarshal; a value of the
-// wrong type is an error that names the field's path. Of the content type only the charset is
+// wrong type is an error that names the field's path. Only the charset of the content type is
 // looked at: no client is known that sends anything but JSON here, and several send it under
 // another name. The body must arrive within bodyTime.
 func DecodeJSON(w http.ResponseWriter, r *http.Request, limit int64, into any) error {

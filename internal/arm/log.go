@@ -41,7 +41,7 @@ type panicError struct {
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
 // log writes what callers do not see: an internal error's text, and the cause of one that
-// may be the server's. Of what is wrong with a request the caller has read all that there is.
+// may be the server's. What is wrong with a request the caller has been told in full.
 func (rs *Responder) log(r *http.Request, err error, status int) {
 	e := classify(err)
 	level, blame := slog.LevelInfo, err

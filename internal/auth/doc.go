@@ -1,7 +1,7 @@
 // Package auth decides who a request comes from and what it may do.
 //
-// A request shows one credential. Of the verifiers that the server has, the one whose form
-// the credential has turns it into a Principal: a subject, and grants of roles in scopes.
+// A request shows one credential. The server has several verifiers, and the first that
+// recognizes its form turns it into a Principal: a subject, and grants of roles in scopes.
 // Allow, a pure function, says whether a principal may take an action on a part of the
 // resource tree. Everything is denied that Allow does not permit, and nothing but the paths
 // that the server names as open is answered without a principal.

@@ -23,8 +23,8 @@ import (
 // Pools is what the gateway needs of the pool.
 type Pools interface {
 	// Acquire gives the identifier its sandbox, making one its own if it has
-	// none, and keeps the session alive until the lease is released. Of a pool that has its
-	// maximum of sessions the error is of class Full.
+	// none, and keeps the session alive until the lease is released. If the pool has its
+	// maximum of sessions, the error is of class Full.
 	Acquire(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (Lease, error)
 	// Kind returns what a pool's sandboxes run.
 	Kind(ctx context.Context, id sandpool.PoolID) (sandpool.ContainerType, error)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Of a list of images the one for this machine is taken; what is no image is refused, by name.
+// The image for this machine is taken from a list; what is no image is refused, by name.
 func TestChoose(t *testing.T) {
 	h := newHub(t)
 	amd, arm := h.push("", small(t)), h.push("", pictured{platform: "linux/arm64"})

@@ -33,8 +33,8 @@
 //
 // # What changes on the way
 //
-// The method, the path, the query and both bodies pass byte for byte. Of the request's fields
-// these do not:
+// The method, the path, the query and both bodies pass byte for byte. These fields of
+// the request do not pass:
 //
 //   - Authorization and the cookie that names the session, unless the pool keeps them; other keys
 //     and names of ours (X-Ms-Session-Identifier, X-Ms-Apikey, Proxy-Authorization, X-Sandpool-…);
@@ -42,9 +42,10 @@
 //     does not tell from hyphens: the container learns of its caller from us alone;
 //   - Connection, what it names, and the other hop-by-hop fields of RFC 9110, section 7.6.1.
 //
-// There is no Via: nginx and others stop compressing when they see it. Of the answer's fields the
-// hop-by-hop ones stay behind, those that would pass for ours, and below a path, where all pools
-// share an origin, those that speak for an origin. The reason phrase is the standard one.
+// There is no Via: nginx and others stop compressing when they see it. These fields of the
+// answer do not pass: the hop-by-hop ones, those that could be taken for ours, and below a path,
+// where all pools share an origin, those that speak for an origin. The reason phrase is the
+// standard one.
 //
 // An error of ours has the header arm.OwnHeader, which no container's answer has.
 //

@@ -116,8 +116,8 @@ type Runtime interface {
 	List(ctx context.Context) ([]Found, error)
 
 	// Wait blocks until the sandbox has ended and says why. It works after a
-	// restart and may be called many times; after Stop it reports Stopped. Of a sandbox that is
-	// unknown it reports Killed.
+	// restart and may be called many times; after Stop it reports Stopped. For an unknown
+	// sandbox it reports Killed.
 	Wait(ctx context.Context, h Handle) (Exit, error)
 }
 

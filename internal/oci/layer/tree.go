@@ -73,8 +73,8 @@ func split(p string) ([]string, error) {
 	return names, nil
 }
 
-// walk returns the folder that names lead to, following symbolic links within the tree. Of a
-// missing one it returns nil, or makes it, as make says.
+// walk returns the folder that names lead to, following symbolic links within the tree. A
+// missing one is made if make is set, and is nil otherwise.
 func (t *Tree) walk(names []string, make bool) (*node, error) {
 	at, links := t.root, 0
 	for len(names) > 0 {

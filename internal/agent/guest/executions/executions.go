@@ -4,7 +4,7 @@
 // An execution's record is a list of numbered events. A reader says which one it has seen last
 // and gets the rest, those to come included; so a reader that was cut off loses nothing
 // and sees nothing twice. Nothing waits for a reader: while an execution runs, its record
-// is bounded by what its result may hold. Of those that have ended, the oldest are forgotten when
+// is bounded by what its result may hold. When executions have ended, the oldest are forgotten once
 // all of them together are more than agent.MaxRecord.
 package executions
 

@@ -8,7 +8,7 @@
 //
 // # Goroutines
 //
-// Of each terminal, send carries output and receive input, both until connection or
+// Each terminal has three: send carries output and receive input, both until connection or
 // pseudo terminal are closed; watch waits for the shell. The first of send and
 // receive that is through ends the other.
 package terminal

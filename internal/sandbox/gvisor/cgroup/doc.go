@@ -7,6 +7,6 @@
 //
 // Linux has two versions of cgroups, which share almost nothing. Version 1 has a hierarchy for
 // each controller, so a group is a directory in each (cgroups(7)); version 2 has one. Tree is
-// what both have in common, and version what each does in its own way. Of a machine with both,
+// what both have in common, and version what each does in its own way. On a machine with both,
 // version 2 is used if it has the controllers.
 package cgroup
