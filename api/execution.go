@@ -30,9 +30,17 @@ type ExecuteFields struct {
 	// ShellCommand and ExecCommandAndArgs belong to Shell pools.
 	ShellCommand       *string  `json:"shellCommand,omitempty"`
 	ExecCommandAndArgs []string `json:"execCommandAndArgs,omitempty"`
-	// ShellType is "bash", the default, or "sh"; Stdin is what the command reads. Of Shell pools.
-	ShellType string  `json:"shellType,omitempty"`
-	Stdin     *string `json:"stdin,omitempty"`
+	// ShellType is "bash", the default, or "sh". Of Shell pools.
+	ShellType string `json:"shellType,omitempty"`
+	// Context is where the code runs: a kernel of its own in the session. With Kernel, the context
+	// is made unless it is there; a Kernel alone stands for the context of its name.
+	Context string `json:"context,omitempty"`
+	Kernel  string `json:"kernel,omitempty"`
+	// Stdin is what the code reads from standard input, Env is added to the environment, and
+	// WorkingDirectory is absolute or from /mnt/data: all for this execution alone.
+	Stdin            *string   `json:"stdin,omitempty"`
+	Env              Variables `json:"env,omitempty"`
+	WorkingDirectory string    `json:"workingDirectory,omitempty"`
 	// UseEmptyKernel and ReturnJupyterFormatExecutionResult are options of the
 	// code interpreter image that some callers know.
 	UseEmptyKernel                     bool `json:"useEmptyKernel,omitempty"`
@@ -194,6 +202,7 @@ type PendingExecution struct {
 	CreatedAt     string `json:"createdAt,omitempty"`
 	StartedAt     string `json:"startedAt,omitempty"`
 	EndedAt       string `json:"endedAt,omitempty"`
+	Context       string `json:"context,omitempty"` // absent of the default one
 	// Error is set when Status is Failed and there is no result at all.
 	Error *ExecutionErrorBody `json:"error,omitempty"`
 }

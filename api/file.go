@@ -42,6 +42,16 @@ type File struct {
 	LastModifiedAt string `json:"lastModifiedAt"`
 	// Directory is where the file is, relative to /mnt/data; empty at its top.
 	Directory string `json:"directory,omitempty"`
+	// EncodedPath is the path below /mnt/data with its bytes percent-encoded, as it stands in URLs,
+	// of a file whose path is no UTF-8.
+	EncodedPath string `json:"encodedPath,omitempty"`
+	// SHA256 is of the content, in hexadecimal digits, where digest=sha256 asked for it.
+	SHA256 string `json:"sha256,omitempty"`
+}
+
+// Unpacked says what came of an archive.
+type Unpacked struct {
+	Files int `json:"files"` // that were made, directories included
 }
 
 // Files is a page of File; NextLink is null on the last page.

@@ -28,6 +28,15 @@ type Run struct {
 	// OutputLimit bounds stdout and stderr, each, in bytes; zero means the
 	// server's default.
 	OutputLimit int
+	// Context is the context of the session that the code runs in; "" means the default one. With a
+	// Kernel the context is made unless it is there; a Kernel alone stands for the context of its
+	// name.
+	Context, Kernel string
+	// Stdin is what the code reads, Env is added to the environment, and Dir is the working
+	// directory, absolute or from /mnt/data: all for this run alone.
+	Stdin string
+	Env   map[string]string
+	Dir   string
 }
 
 // Execution is what came of a Run. Code that raised, ran out of time or out of
@@ -62,6 +71,11 @@ func (c *Client) Execute(ctx context.Context, pool, identifier string, run Run) 
 
 func (c *Client) execute(ctx context.Context, pool, identifier string, run Run,
 	fields api.ExecuteFields) (Execution, error) {
+	fields.Context, fields.Kernel = run.Context, run.Kernel
+	fields.Env, fields.WorkingDirectory = run.Env, run.Dir
+	if run.Stdin != "" {
+		fields.Stdin = &run.Stdin
+	}
 	if run.Timeout > 0 {
 		n := json.Number(strconv.FormatInt(int64((run.Timeout+time.Second-1)/time.Second), 10))
 		fields.TimeoutInSeconds = &n

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -118,6 +119,96 @@ func (c *Client) DeleteFile(ctx context.Context, pool, identifier, name string) 
 	_, _, err := c.do(ctx, call{method: http.MethodDelete, path: c.data(pool, "files", base),
 		query: fileQuery(identifier, dir)}, nil)
 	return err
+}
+
+// MoveFile renames a file or a directory. What is at its new place already is an error of class
+// Conflict, unless it is a file and overwrite says that it may go.
+func (c *Client) MoveFile(ctx context.Context, pool, identifier, from, to string,
+	overwrite bool) (api.File, error) {
+	return c.changeFile(ctx, pool, identifier, from, url.Values{"operation": {"move"}, "to": {to},
+		"overwrite": {strconv.FormatBool(overwrite)}})
+}
+
+// CopyFile copies a file, or a directory with all that is in it, as MoveFile moves.
+func (c *Client) CopyFile(ctx context.Context, pool, identifier, from, to string,
+	overwrite bool) (api.File, error) {
+	return c.changeFile(ctx, pool, identifier, from, url.Values{"operation": {"copy"}, "to": {to},
+		"overwrite": {strconv.FormatBool(overwrite)}})
+}
+
+// MakeDirectory makes a directory and its parents. One that exists is not an error.
+func (c *Client) MakeDirectory(ctx context.Context, pool, identifier,
+	name string) (api.File, error) {
+	return c.changeFile(ctx, pool, identifier, name, url.Values{"operation": {"mkdir"}})
+}
+
+func (c *Client) changeFile(ctx context.Context, pool, identifier, name string,
+	query url.Values) (api.File, error) {
+	dir, base := splitName(name)
+	for k, v := range fileQuery(identifier, dir) {
+		query[k] = v
+	}
+	var f api.File
+	_, _, err := c.do(ctx, call{method: http.MethodPost, path: c.data(pool, "files", base),
+		query: query, timeout: transferTimeout}, &f)
+	return f, err
+}
+
+// DigestFile describes a file with the SHA-256 of its content.
+func (c *Client) DigestFile(ctx context.Context, pool, identifier, name string) (api.File, error) {
+	dir, base := splitName(name)
+	query := fileQuery(identifier, dir)
+	query.Set("digest", "sha256")
+	var f api.File
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.data(pool, "files", base),
+		query: query, timeout: transferTimeout}, &f)
+	return f, err
+}
+
+// AppendFile writes what r holds to a file at an offset, which must be the file's size: 0 begins
+// it, or begins it again, and a negative one is its end. What has arrived before an error stays: go
+// on at the size that StatFile tells.
+func (c *Client) AppendFile(ctx context.Context, pool, identifier, name string, offset int64,
+	r io.Reader) (api.File, error) {
+	dir, base := splitName(name)
+	query := fileQuery(identifier, dir)
+	query.Set("offset", "end")
+	if offset >= 0 {
+		query.Set("offset", strconv.FormatInt(offset, 10))
+	}
+	var f api.File
+	_, _, err := c.do(ctx, call{method: http.MethodPatch,
+		path: c.data(pool, "files", base, "content"), query: query, stream: r,
+		timeout: transferTimeout}, &f)
+	return f, err
+}
+
+// Pack opens a directory ("" means the file root) as an archive, "tar" or "zip".
+func (c *Client) Pack(ctx context.Context, pool, identifier, dir, format string) (*Content, error) {
+	query := fileQuery(identifier, dir)
+	query.Set("format", format)
+	req := call{method: http.MethodGet, path: c.data(pool, "archive"), query: query,
+		timeout: transferTimeout}
+	ctx, cancel := req.bound(ctx)
+	resp, err := c.send(ctx, req)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	return &Content{ReadCloser: &content{body: resp.Body, cancel: cancel}, Size: -1,
+		ContentType: resp.Header.Get("Content-Type")}, nil
+}
+
+// Unpack makes what an archive holds beneath a directory and returns how many files and
+// directories that were.
+func (c *Client) Unpack(ctx context.Context, pool, identifier, dir, format string,
+	r io.Reader) (int, error) {
+	query := fileQuery(identifier, dir)
+	query.Set("format", format)
+	var done api.Unpacked
+	_, _, err := c.do(ctx, call{method: http.MethodPut, path: c.data(pool, "archive"), query: query,
+		stream: r, timeout: transferTimeout}, &done)
+	return done.Files, err
 }
 
 // Range is a part of a file: Length bytes from Offset. A Length of zero means

@@ -16,16 +16,27 @@
 //	GET    /execution/end?id=    Execution, once it has ended
 //	GET    /execution/events?id=&after=  Records after a number, in frames, to the last
 //	DELETE /execution?id=        cancels → Execution
-//	POST   /interrupt            interrupts the running execution
+//	POST   /interrupt            interrupts the running execution of the default context
+//	GET    /contexts             list of Context
+//	PUT    /context?name=&kernel=  makes a context → Context
+//	DELETE /context?name=        ends it
+//	POST   /context/interrupt?name=, /context/restart?name=
 //	GET    /metadata             Metadata
 //	GET    /processes            list of Process
-//	POST   /terminal?columns=&rows=  upgrade: a shell, in frames of a kind each
-//	GET    /files?path=&recursive=   list of FileInfo
+//	POST   /terminal?columns=&rows=&name=  upgrade: a shell, in frames of a kind each
+//	GET    /terminals            list of TerminalInfo, of those that have a name
+//	DELETE /terminal?name=       hangs one up
+//	GET    /files?path=&recursive=&after=&limit=   list of FileInfo
 //	PUT    /file?path=&limit=    uploads a file whole or not at all
 //	GET    /file?path=           content, with ranges
 //	DELETE /file?path=           deletes a file or a directory with all in it
 //	GET    /stat?path=           FileInfo
 //	POST   /directory?path=      makes a directory and its parents
+//	PATCH  /file?path=&offset=&limit=  writes a part of a file → FileInfo
+//	POST   /file/move?path=&to=&overwrite=, /file/copy…  → FileInfo
+//	GET    /file/digest?path=    FileInfo with its SHA256
+//	GET    /archive?path=&format=  a directory as tar or zip
+//	PUT    /archive?path=&format=&limit=  makes what an archive holds → Unpacked
 //
 // If its standard input is a socket, that is a link from the start, which needs no upgrade and no
 // secret: whoever started the agent alone has the other end.
@@ -37,7 +48,8 @@
 // TerminalKind, and instead of JSON: what was typed or written (kind 0, both ways, at most
 // MaxTerminalData bytes), columns and rows as two big-endian bytes each (1, to
 // the agent), or a byte each of the code and the signal that ended the shell (2, from the
-// agent, the last). A terminal lasts as long as its connection: whoever closes it hangs
+// agent, the last). A terminal without a name lasts as long as its connection: whoever closes it
+// hangs
 // up, and the processes of the shell's session get SIGHUP and after two seconds SIGKILL. Output
 // waits for the host; input that programs do not take for five seconds is dropped.
 //

@@ -47,6 +47,8 @@ type Execution struct {
 	Created time.Time      `json:"created"` // by the sandbox's clock, as the others
 	Started time.Time      `json:"started,omitzero"`
 	Ended   time.Time      `json:"ended,omitzero"`
+	// Context is the one that it runs in; "" stands for the default one.
+	Context string `json:"context,omitempty"`
 	// Timeout is the one that it was given.
 	Timeout time.Duration `json:"timeout"`
 	// Outcome and Took are those of the result, once there is one.

@@ -1,15 +1,18 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sandpool/sandpool"
 )
@@ -143,12 +146,59 @@ func (c *Client) Terminal(ctx context.Context, size TerminalSize) (*Terminal, er
 	if err := size.Check(); err != nil {
 		return nil, err
 	}
-	query := url.Values{"columns": {strconv.Itoa(size.Columns)}, "rows": {strconv.Itoa(size.Rows)}}
+	return c.openTerminal(ctx, size, url.Values{})
+}
+
+func (c *Client) openTerminal(ctx context.Context, size TerminalSize,
+	query url.Values) (*Terminal, error) {
+	query.Set("columns", strconv.Itoa(size.Columns))
+	query.Set("rows", strconv.Itoa(size.Rows))
 	conn, r, err := c.upgrade(ctx, "/terminal", query, TerminalProtocol)
 	if err != nil {
 		return nil, err
 	}
 	return &Terminal{conn: conn, in: NewTerminalReader(r), out: NewTerminalWriter(conn)}, nil
+}
+
+// TerminalInfo describes a terminal that has a name.
+type TerminalInfo struct {
+	Name    string    `json:"name"`
+	PID     int       `json:"pid"`     // of its shell
+	Created time.Time `json:"created"` // by the sandbox's clock
+	Columns int       `json:"columns"`
+	Rows    int       `json:"rows"`
+	Viewers int       `json:"viewers"`
+}
+
+// AttachTerminal opens the terminal of that name, or joins it: it has what was written last to be
+// read, and then what comes. It lives on when it is closed. Others may have joined it too.
+func (c *Client) AttachTerminal(ctx context.Context, name string,
+	size TerminalSize) (*Terminal, error) {
+	if err := cmp.Or(CheckName("terminal", name), size.Check()); err != nil {
+		return nil, err
+	}
+	return c.openTerminal(ctx, size, url.Values{"name": {name}})
+}
+
+// Terminals lists the terminals that have names.
+func (c *Client) Terminals(ctx context.Context) ([]TerminalInfo, error) {
+	var all terminalList
+	err := c.call(ctx, http.MethodGet, "/terminals", nil, nil, &all, maxAnswer)
+	return all, err
+}
+
+// EndTerminal hangs a terminal up: its shell and all processes of that session end.
+func (c *Client) EndTerminal(ctx context.Context, name string) error {
+	return c.inContext(ctx, http.MethodDelete, "/terminal", name)
+}
+
+// terminalList is the list as it is read.
+type terminalList []TerminalInfo
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *terminalList) UnmarshalJSON(text []byte) (err error) {
+	*l, err = decodeList[TerminalInfo](text, MaxTerminals)
+	return err
 }
 
 // Read reads what the programs in the terminal wrote. It returns io.EOF when the shell
@@ -220,5 +270,6 @@ func (t *Terminal) Exit() (TerminalExit, bool) {
 	return TerminalExit{}, false
 }
 
-// Close hangs up: the shell and all processes of its session end. Calls that wait return.
+// Close hangs up: the shell and all processes of its session end, unless the terminal has a name.
+// Calls that wait return.
 func (t *Terminal) Close() error { return t.conn.Close() }

@@ -30,6 +30,7 @@ const (
 	LimitMaxOutput   = 4 << 20  // the most that MaxOutput may ask for
 	DefaultTimeout   = 220 * time.Second
 	MaxQueue         = 128      // executions that wait for their turn
+	MaxEnv           = 256      // variables of one execution
 	MaxDisplays      = 128      // displays kept of one execution
 	MaxDisplayBytes  = 24 << 20 // bytes kept of all displays together
 )
@@ -48,8 +49,18 @@ type ExecuteRequest struct {
 	// shell that POSIX describes: both of a kernel whose cells are commands.
 	Args  []string `json:"args,omitempty"`
 	Posix bool     `json:"posix,omitempty"`
-	// Stdin is what a command reads from its standard input.
+	// Stdin is what code reads from standard input.
 	Stdin string `json:"stdin,omitempty"`
+	// Env is added to the environment, and Dir is the working directory, relative to DataDir,
+	// during the execution alone.
+	Env map[string]string `json:"env,omitempty"`
+	Dir string            `json:"dir,omitempty"`
+	// Context is where it runs; "" means the default one, or the one that is named after Kernel.
+	// With a Kernel, the context is made unless it is there.
+	Context string `json:"context,omitempty"`
+	Kernel  string `json:"kernel,omitempty"`
+	// Command says that Code is a command, which only some kernels run.
+	Command bool `json:"command,omitempty"`
 	// Room is the host's memory for the execution; nil means that there always is some.
 	Room Room `json:"-"`
 }
@@ -175,4 +186,8 @@ type FileInfo struct {
 	Size        int64     `json:"size"`
 	ModTime     time.Time `json:"modTime"`
 	ContentType string    `json:"contentType,omitempty"` // of files, by extension
+	// Raw is the bytes of a Path that is no UTF-8, which JSON cannot hold.
+	Raw []byte `json:"raw,omitempty"`
+	// SHA256 is of the content, in hexadecimal digits, where it was asked for.
+	SHA256 string `json:"sha256,omitempty"`
 }

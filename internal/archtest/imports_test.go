@@ -20,7 +20,8 @@ func mayImport() map[string][]string {
 	return map[string][]string{
 		"internal/agent/guest/executions": {".", "internal/agent", "internal/agent/guest/output"},
 
-		"internal/agent/guest/tree": nil,
+		"internal/agent/guest/store": {".", "internal/agent", "internal/agent/guest/tree"},
+		"internal/agent/guest/tree":  nil,
 
 		".":      nil,
 		"api":    vocabulary,
@@ -38,7 +39,7 @@ func mayImport() map[string][]string {
 			"internal/oci"},
 		"cmd/sandpool/mcp":      {"cmd/sandpool/console"},
 		"cmd/sandpool/pool":     {"api", "client", "cmd/sandpool/console"},
-		"cmd/sandpool/session":  {"api", "client", "cmd/sandpool/console"},
+		"cmd/sandpool/session":  {".", "api", "client", "cmd/sandpool/console"},
 		"cmd/sandpool/events":   {"api", "client", "cmd/sandpool/console"},
 		"cmd/sandpool/token":    {"api", "cmd/sandpool/console"},
 		"cmd/sandpool/identity": {".", "api", "cmd/sandpool/console"},

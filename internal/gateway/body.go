@@ -32,6 +32,8 @@ type execution struct {
 	// identifier is the body's own; the query's goes before it.
 	identifier string
 	async      bool
+	// command says that the answer is to have the form of commands.
+	command bool
 }
 
 // readExecution reads the body of an execute call, whose memory h takes, and has it parsed.
@@ -120,6 +122,9 @@ func (o Options) parseExecution(data []byte) (execution, error) {
 	if err != nil {
 		return execution{}, err
 	}
+	if asksCommand(f) && f.Kernel+f.Context != "" { // whose kernel may be one of commands
+		return o.command(f)
+	}
 	if err := refuse(f); err != nil {
 		return execution{}, err
 	}
@@ -147,8 +152,49 @@ func (o Options) bounded(f api.ExecuteFields, req agent.ExecuteRequest) (executi
 		return execution{}, err
 	}
 	req.Timeout, req.MaxOutput = time.Duration(seconds)*time.Second, int(output)
+	if err := surround(f, &req); err != nil {
+		return execution{}, err
+	}
 	return execution{identifier: f.Identifier, async: strings.EqualFold(f.ExecutionType,
 		wire.Asynchronous), ExecuteRequest: req}, nil
+}
+
+// surround adds where and in what an execution runs.
+func surround(f api.ExecuteFields, req *agent.ExecuteRequest) error {
+	if f.Context != "" {
+		if err := agent.CheckName("context", f.Context); err != nil {
+			return err
+		}
+	}
+	if f.Kernel != "" {
+		if err := agent.CheckName("kernel", f.Kernel); err != nil {
+			return err
+		}
+	}
+	if err := agent.CheckEnv(f.Env); err != nil {
+		return err
+	}
+	if strings.Contains(f.WorkingDirectory, "\x00") {
+		return sandpool.Errorf(sandpool.Invalid, codeValidation, "workingDirectory",
+			"The working directory holds NUL, which no path can.")
+	}
+	req.Context, req.Kernel, req.Env, req.Dir = f.Context, f.Kernel, f.Env, f.WorkingDirectory
+	if f.Stdin != nil {
+		req.Stdin = *f.Stdin
+	}
+	size := len(req.Code) + len(req.Stdin) + len(req.Dir)
+	for _, a := range req.Args {
+		size += len(a)
+	}
+	for name, value := range req.Env {
+		size += len(name) + len(value)
+	}
+	if size > agent.MaxCode {
+		return sandpool.Errorf(sandpool.TooLarge, "", "code",
+			"Code, stdin and env have %d bytes, of at most %d; upload large data as a file and "+
+				"read it from /mnt/data.", size, agent.MaxCode)
+	}
+	return nil
 }
 
 // seconds is the time that an execution may take. More than the most is the most,

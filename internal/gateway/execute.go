@@ -40,7 +40,6 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 		if !background {
 			return notShell()
 		}
-		form = wire.Shell
 	}
 	x, err := g.options.readExecution(c.w, c.r, held, parse)
 	if err != nil {
@@ -49,6 +48,9 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 			g.drain(c) // so that the caller gets to the answer
 		}
 		return err
+	}
+	if x.command {
+		form = wire.Shell
 	}
 	identifier, err := c.identifierOr(x.identifier)
 	if err != nil {

@@ -1,12 +1,14 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -161,8 +163,16 @@ func (g *Gateway) statFile(c *call) error {
 	if err != nil {
 		return err
 	}
+	digest, err := c.choice("digest", "sha256")
+	if err != nil {
+		return err
+	}
 	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
-		f, err := in.Stat(ctx, file)
+		stat := in.Stat
+		if digest != "" {
+			stat = in.Digest
+		}
+		f, err := stat(ctx, file)
 		switch {
 		case err != nil:
 			return err
@@ -277,4 +287,185 @@ func (g *Gateway) pour(c *call, r io.Reader) error {
 				Message: "The file's content ended early.", Err: readErr}
 		}
 	}
+}
+
+// choice reads a word from the query, which is absent or one of a few.
+func (c *call) choice(name string, words ...string) (string, error) {
+	s, err := c.query.Get(name)
+	if err != nil || s == "" || slices.Contains(words, strings.ToLower(s)) {
+		return strings.ToLower(s), err
+	}
+	return "", sandpool.Errorf(sandpool.Invalid, codeValidation, name,
+		"The query parameter '%s' is %q; use %s.", name, clip(s), strings.Join(words, " or "))
+}
+
+// content returns the request's body as what is stored as it is, of at most limit bytes.
+func (g *Gateway) content(c *call, limit int64) (*gate, error) {
+	if c.r.ContentLength > limit {
+		return nil, agent.TooLarge(limit)
+	}
+	plain, err := arm.Body(c.w, c.r)
+	if err != nil {
+		return nil, err
+	}
+	body := newSteady(c.w, http.MaxBytesReader(c.w, plain, limit), g.options.Stall)
+	return &gate{body: body, r: body}, nil
+}
+
+// take has fn store what the call brings, at most limit bytes, and answers with the file.
+func (g *Gateway) take(c *call, limit int64, fn func(ctx context.Context,
+	in *interpreter.Interpreter, r io.Reader) (any, error)) error {
+	r, err := g.content(c, limit)
+	if err != nil {
+		g.drain(c)
+		return err
+	}
+	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
+		v, err := fn(ctx, in, r)
+		if err != nil {
+			return r.shut(err)
+		}
+		return arm.WriteJSON(c.w, http.StatusOK, v)
+	})
+}
+
+// putFile stores the body as a file, whole or not at all.
+func (g *Gateway) putFile(c *call) error {
+	file, err := c.file()
+	if err != nil {
+		return err
+	}
+	return g.take(c, g.options.MaxUpload, func(ctx context.Context, in *interpreter.Interpreter,
+		r io.Reader) (any, error) {
+		f, err := in.Upload(ctx, file, r, g.options.MaxUpload)
+		return wire.File(f), err
+	})
+}
+
+// patchFile writes the body at the end of a file. The caller names where that is, unless it does
+// not matter; so what has arrived of a broken upload is gone on with, and nothing comes twice.
+func (g *Gateway) patchFile(c *call) error {
+	file, err := c.file()
+	if err != nil {
+		return err
+	}
+	text, err := c.query.Get("offset")
+	if err != nil {
+		return err
+	}
+	offset, err := strconv.ParseInt(text, 10, 64)
+	if strings.EqualFold(text, "end") {
+		offset, err = -1, nil
+	} else if offset < 0 {
+		err = strconv.ErrRange
+	}
+	if err != nil {
+		return sandpool.Errorf(sandpool.Invalid, codeValidation, "offset",
+			"The query parameter 'offset' is %q; use the size that the file has, 0 to begin it, or "+
+				"'end'.", clip(text))
+	}
+	return g.take(c, g.options.MaxUpload, func(ctx context.Context, in *interpreter.Interpreter,
+		r io.Reader) (any, error) {
+		f, err := in.Patch(ctx, file, offset, r, g.options.MaxUpload)
+		return wire.File(f), err
+	})
+}
+
+// changeFile moves or copies a file or a directory, or makes a directory.
+func (g *Gateway) changeFile(c *call) error {
+	file, err := c.file()
+	if err != nil {
+		return err
+	}
+	operation, err := c.choice("operation", "move", "copy", "mkdir")
+	if err != nil {
+		return err
+	}
+	to, err := c.query.Get("to")
+	if err != nil {
+		return err
+	}
+	overwrite, err := c.flag("overwrite")
+	if err != nil {
+		return err
+	}
+	switch {
+	case operation == "":
+		return sandpool.Errorf(sandpool.Invalid, codeValidation, "operation",
+			"The query parameter 'operation' is missing; use move, copy or mkdir.")
+	case operation != "mkdir":
+		if to, err = agent.CleanPath(to); err != nil {
+			return err
+		}
+		if to == "" {
+			return sandpool.Errorf(sandpool.Invalid, codeValidation, "to",
+				"The query parameter 'to' is missing; give the new path below /mnt/data.")
+		}
+	}
+	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
+		var f agent.FileInfo
+		var err error
+		switch operation {
+		case "move":
+			f, err = in.Move(ctx, file, to, overwrite)
+		case "copy":
+			f, err = in.Copy(ctx, file, to, overwrite)
+		default:
+			if err = in.Mkdir(ctx, file); err == nil {
+				f, err = in.Stat(ctx, file)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		return arm.WriteJSON(c.w, http.StatusOK, wire.File(f))
+	})
+}
+
+// archive reads which directory of a call is meant, and in which form it comes.
+func (c *call) archive() (dir, format string, err error) {
+	if dir, err = c.directory(); err != nil {
+		return "", "", err
+	}
+	format, err = c.choice("format", "tar", "zip")
+	return dir, cmp.Or(format, "tar"), err
+}
+
+// packFiles sends a directory as an archive.
+func (g *Gateway) packFiles(c *call) error {
+	dir, format, err := c.archive()
+	if err != nil {
+		return err
+	}
+	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
+		r, err := in.Pack(ctx, dir, format)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		describe(c.w.Header(), &agent.Content{Header: http.Header{"Content-Type": {"application/" +
+			map[string]string{"tar": "x-tar", "zip": "zip"}[format]}}},
+			cmp.Or(path.Base(dir), "data")+"."+format)
+		if err := g.pour(c, r); err != nil {
+			panic(http.ErrAbortHandler) // what the caller has must not pass for the whole
+		}
+		return nil
+	})
+}
+
+// maxArchive is how much longer than one file an archive may be.
+const maxArchive = 16
+
+// unpackFiles makes the files of an archive.
+func (g *Gateway) unpackFiles(c *call) error {
+	dir, format, err := c.archive()
+	if err != nil {
+		return err
+	}
+	limit := maxArchive * g.options.MaxUpload
+	return g.take(c, limit, func(ctx context.Context, in *interpreter.Interpreter,
+		r io.Reader) (any, error) {
+		done, err := in.Unpack(ctx, dir, format, r, limit)
+		return api.Unpacked{Files: done.Files}, err
+	})
 }

@@ -51,6 +51,17 @@ func routes() []route {
 		{"GET", "executions/*", run, one, (*Gateway).getExecution},
 		{"DELETE", "executions/*", run, one, (*Gateway).cancelExecution},
 
+		{"GET", "contexts", run, one, (*Gateway).listContexts},
+		{"POST", "contexts/*/interrupt", run, one, changeInside(interruptContext)},
+		{"POST", "contexts/*/restart", run, one, changeInside(restartContext)},
+		{"GET", "contexts/*", run, one, (*Gateway).getContext},
+		{"PUT", "contexts/*", run, one, (*Gateway).makeContext},
+		{"DELETE", "contexts/*", run, one, changeInside(deleteContext)},
+
+		{"GET", "terminals", run, one, (*Gateway).listTerminals},
+		{"GET", "terminals/*", run, one, (*Gateway).terminal},
+		{"DELETE", "terminals/*", run, one, changeInside(endTerminal)},
+
 		{"POST", "files/upload", run, one, (*Gateway).uploadOld},
 		{"POST", "python/uploadFile", run, one, (*Gateway).uploadOld},
 		{"POST", "files", run, one, (*Gateway).uploadNew},
@@ -59,6 +70,11 @@ func routes() []route {
 		{"GET", "python/downloadFile", run, one, (*Gateway).downloadFile},
 		{"GET", "files/content/*", run, one, (*Gateway).fileContent},
 		{"GET", "files/*/content", run, one, (*Gateway).fileContent},
+		{"PUT", "files/*/content", run, one, (*Gateway).putFile},
+		{"PATCH", "files/*/content", run, one, (*Gateway).patchFile},
+		{"POST", "files/*", run, one, (*Gateway).changeFile},
+		{"GET", "archive", run, one, (*Gateway).packFiles},
+		{"PUT", "archive", run, one, (*Gateway).unpackFiles},
 		{"GET", "files/*", run, one, (*Gateway).statFile},
 		{"DELETE", "files/*", run, one, (*Gateway).deleteFile},
 

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/agent"
 )
 
@@ -14,10 +15,27 @@ func (o Options) parseCommand(data []byte) (execution, error) {
 	if err != nil {
 		return execution{}, err
 	}
+	if f.Code != nil && !asksCommand(f) && f.Kernel+f.Context != "" {
+		code, err := source(f)
+		if err != nil {
+			return execution{}, err
+		}
+		return o.bounded(f, agent.ExecuteRequest{Code: code})
+	}
+	return o.command(f)
+}
+
+// asksCommand reports whether a body holds a command.
+func asksCommand(f api.ExecuteFields) bool {
+	return f.ShellCommand != nil || len(f.ExecCommandAndArgs) > 0
+}
+
+// command checks a body that holds a command.
+func (o Options) command(f api.ExecuteFields) (execution, error) {
 	if err := checkType(f); err != nil {
 		return execution{}, err
 	}
-	req := agent.ExecuteRequest{Args: f.ExecCommandAndArgs}
+	req := agent.ExecuteRequest{Args: f.ExecCommandAndArgs, Command: f.Kernel+f.Context != ""}
 	switch {
 	case f.ShellCommand != nil && len(f.ExecCommandAndArgs) > 0:
 		return execution{}, sandpool.Errorf(sandpool.Invalid, codeValidation, "execCommandAndArgs",
@@ -36,23 +54,16 @@ func (o Options) parseCommand(data []byte) (execution, error) {
 		return execution{}, sandpool.Errorf(sandpool.Invalid, codeValidation, "shellType",
 			"The shellType %q is unknown; use 'bash' or 'sh'.", clip(f.ShellType))
 	}
-	if f.Stdin != nil {
-		req.Stdin = *f.Stdin
-	}
-	size := len(req.Code) + len(req.Stdin)
 	for _, a := range append([]string{req.Code}, req.Args...) {
-		if size += len(a); strings.Contains(a, "\x00") {
+		if strings.Contains(a, "\x00") {
 			return execution{}, sandpool.Errorf(sandpool.Invalid, codeValidation, "shellCommand",
 				"The command holds NUL, which no command can; write it as an escape, or send it "+
 					"by 'stdin'.")
 		}
 	}
-	if size -= len(req.Code); size > agent.MaxCode {
-		return execution{}, sandpool.Errorf(sandpool.TooLarge, "", "shellCommand",
-			"Command and stdin have %d bytes, of at most %d; upload large data as a file and "+
-				"read it from /mnt/data.", size, agent.MaxCode)
-	}
-	return o.bounded(f, req)
+	x, err := o.bounded(f, req)
+	x.command = true
+	return x, err
 }
 
 // notShell refuses the paths of the api-versions before Shell pools.

@@ -104,13 +104,16 @@ func endings(t *testing.T, c *agent.Client) {
 		{"while :; do :; done", short, agent.TimeoutInterrupted, false},
 		{"trap '' INT; while :; do :; done", short, agent.TimeoutRestarted, true},
 		{"exec echo other", time.Minute, agent.OK, true},
+		{"exec 10>&-", time.Minute, agent.KernelDied, true},
+		{"exec 10>/tmp/x; echo y >&10", time.Minute, agent.KernelDied, true},
 		{"exec sh -c 'exit 3'", time.Minute, agent.Failed, true},
 		{"kill -9 $$", time.Minute, agent.KernelDied, true},
 		{"pkill -9 -u 1000", time.Minute, agent.KernelDied, true},
 		{"[[ -z $kept ]] && echo still here", time.Minute, agent.OK, false},
 	} {
 		res := command(t, c, agent.ExecuteRequest{Code: e.code, Timeout: e.timeout})
-		if res.Outcome != e.outcome || res.KernelRestarted != e.lost {
+		if res.Outcome != e.outcome || res.KernelRestarted != e.lost ||
+			strings.Contains(res.Stdout+res.Stderr, `"op"`) {
 			t.Errorf("%s: %s, lost %t, status %d, %q, %+v; want %s, lost %t", e.code, res.Outcome,
 				res.KernelRestarted,
 				*res.ExitStatus, res.Stderr, res.Error, e.outcome, e.lost)

@@ -44,6 +44,10 @@ type Cmd struct {
 	Session console.SessionName `aliases:"identifier" help:"Session to run in (also --identifier), 4 to 128 characters. Without it the code runs in a session of its own that is deleted afterwards." placeholder:"NAME"`
 	Keep    bool                `help:"Keep the session that exec made for itself."`
 	Timeout time.Duration       `help:"Longest run, in seconds or such as 30s. Without it the server's default." placeholder:"DURATION"`
+	Context string              `help:"Context of the session to run in: a kernel of its own that shares the files." placeholder:"NAME"`
+	Kernel  string              `help:"Kernel of the context, which is made unless it is there: python, node, shell or another that the image has." placeholder:"KERNEL"`
+	Env     map[string]string   `help:"Variable for the run alone; repeat it for more." placeholder:"NAME=VALUE" mapsep:"none"`
+	Workdir string              `help:"Working directory for the run alone, below /mnt/data unless absolute." placeholder:"DIR"`
 	Figures string              `help:"Directory for figures, made if it is missing." default:"." placeholder:"DIR"`
 	console.PoolFlag
 }
@@ -108,7 +112,8 @@ func (c *Cmd) Run(ctx context.Context, a *console.App) error {
 	if own {
 		session = NewIdentifier()
 	}
-	e, err := cl.Execute(ctx, c.Pool, session, client.Run{Code: code, Timeout: c.Timeout})
+	e, err := cl.Execute(ctx, c.Pool, session, client.Run{Code: code, Timeout: c.Timeout,
+		Context: c.Context, Kernel: c.Kernel, Env: c.Env, Dir: c.Workdir})
 	if own {
 		c.endOwn(ctx, a, cl, session, err == nil && !sessionEnded(e.Result))
 	}

@@ -25,6 +25,11 @@ type Cmd struct {
 	Download downloadCmd `cmd:"" help:"Download a file."`
 	Show     showCmd     `cmd:"" help:"Show what is known about a file."`
 	Delete   deleteCmd   `cmd:"" help:"Delete a file."`
+	Move     moveCmd     `cmd:"" help:"Rename a file or a directory."`
+	Copy     copyCmd     `cmd:"" help:"Copy a file or a directory."`
+	Mkdir    mkdirCmd    `cmd:"" help:"Make a directory."`
+	Pack     packCmd     `cmd:"" help:"Download a directory as a tar or zip archive."`
+	Unpack   unpackCmd   `cmd:"" help:"Upload an archive as the files in it."`
 }
 
 func printFiles(a *console.App, list []api.File) error {
@@ -89,7 +94,7 @@ func openUpload(ctx context.Context, name string, stdin io.Reader) (io.ReadClose
 	}
 	info, err := f.Stat()
 	if err == nil && info.IsDir() {
-		err = console.UsageError(fmt.Sprintf("%s is a directory; upload its files one by one",
+		err = console.UsageError(fmt.Sprintf("%s is a directory; files unpack uploads archives",
 			name))
 	}
 	if err != nil {

@@ -18,6 +18,7 @@ type Cmd struct {
 	List    listCmd    `cmd:"" help:"List the sessions of a pool."`
 	Delete  deleteCmd  `cmd:"" help:"End a session and destroy its sandbox."`
 	Logs    logsCmd    `cmd:"" help:"Show what a session's container has written."`
+	Attach  attachCmd  `cmd:"" help:"Open a shell in a session, or join one."`
 	Forward forwardCmd `cmd:"" help:"Reach a port of a session's container from this machine."`
 }
 

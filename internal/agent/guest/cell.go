@@ -75,6 +75,10 @@ func (d *Driver) Execute(ctx context.Context, req agent.ExecuteRequest,
 	if err := d.take(ctx, req.Timeout); err != nil {
 		return agent.ExecuteResult{}, err
 	}
+	if d.over.Load() {
+		d.release()
+		return agent.ExecuteResult{}, errOver()
+	}
 	if !d.kernel.alive() {
 		if err := d.revive(); err != nil {
 			d.release()
@@ -167,14 +171,12 @@ func (d *Driver) setRunning(k *kernel) (interrupted bool) {
 // converse sends the cell and takes what comes until it is done. An error means
 // that the kernel is of no more use.
 func (c *cell) converse(req agent.ExecuteRequest) error {
-	if req.Stdin != "" {
-		if err := c.k.feed(req.Stdin); err != nil {
-			return err
-		}
+	if err := c.k.feed(req.Stdin); err != nil {
+		return err
 	}
 	frame, err := c.k.encode(kernels.Request{Op: kernels.OpRun, ID: c.id, Code: req.Code,
 		Live: c.feed != nil,
-		Args: req.Args, Posix: req.Posix, Input: req.Stdin != ""})
+		Args: req.Args, Posix: req.Posix, Input: req.Stdin != "", Env: req.Env, Dir: req.Dir})
 	if err != nil {
 		return err
 	}

@@ -5,12 +5,16 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/agent/kernels"
 )
@@ -26,6 +30,8 @@ type Driver struct {
 	log   *slog.Logger
 	cfg   Config
 	procs *reaper
+	alone func() bool // no other driver has a kernel in the sandbox; nil means that none has
+	over  atomic.Bool // the driver is to start no more kernels
 
 	waiting atomic.Int64
 	slot    chan struct{} // holds one value while someone uses what follows
@@ -45,8 +51,7 @@ type Driver struct {
 
 // NewDriver starts a kernel and returns when it is warm.
 func NewDriver(log *slog.Logger, procs *reaper, cfg Config) (*Driver, error) {
-	d := &Driver{log: log, cfg: cfg, procs: procs, slot: make(chan struct{}, 1),
-		waiters: map[*waiter]struct{}{}}
+	d := newDriver(log, procs, cfg)
 	if err := d.replace(); err != nil {
 		return nil, err
 	}
@@ -59,8 +64,15 @@ func NewDriver(log *slog.Logger, procs *reaper, cfg Config) (*Driver, error) {
 	return d, nil
 }
 
+// newDriver returns a Driver without a kernel.
+func newDriver(log *slog.Logger, procs *reaper, cfg Config) *Driver {
+	return &Driver{log: log, cfg: cfg, procs: procs, slot: make(chan struct{}, 1),
+		waiters: map[*waiter]struct{}{}}
+}
+
 // Close ends the kernel.
 func (d *Driver) Close() error {
+	d.over.Store(true)
 	d.slot <- struct{}{}
 	defer d.release()
 	if d.kernel == nil {
@@ -140,9 +152,56 @@ func left(err error) error { return fmt.Errorf("wait for the kernel: %w", err) }
 
 func (d *Driver) release() { <-d.slot }
 
+func (d *Driver) isAlone() bool { return d.alone == nil || d.alone() }
+
+// Restart replaces the kernel. A cell that runs ends as one does whose kernel ends, and the kernel
+// is replaced because of it; else that is done when Restart returns.
+func (d *Driver) Restart(ctx context.Context) error {
+	if d.abort() {
+		return nil
+	}
+	if err := d.take(ctx, 0); err != nil {
+		return err
+	}
+	defer d.release()
+	if d.over.Load() {
+		return errOver()
+	}
+	if d.kernel != nil {
+		if err := d.kernel.destroy(); err != nil {
+			return err
+		}
+		d.kernel = nil
+	}
+	return d.replace()
+}
+
+// abort ends the kernel under the cell that runs, and reports whether one does.
+func (d *Driver) abort() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.running == nil {
+		return false
+	}
+	d.running.kill()
+	return true
+}
+
+// errOver is the error of an execution whose context was deleted before it began.
+func errOver() error {
+	return sandpool.Errorf(sandpool.NotFound, "ContextNotFound", "context",
+		"The context was deleted. Make it again.")
+}
+
 // replace makes a new kernel. It is called under slot.
 func (d *Driver) replace() error {
-	k, err := startKernel(d.cfg, d.procs)
+	k, err := startKernel(d.cfg, d.procs, d.isAlone)
+	if errors.Is(err, unix.EAGAIN) && !d.isAlone() {
+		// Processes that have left their kernel's session take what there is.
+		if err = killAll(); err == nil {
+			k, err = startKernel(d.cfg, d.procs, d.isAlone)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -162,6 +221,9 @@ func (d *Driver) replace() error {
 // execution that lost the kernel does not wait for it; the next execution does.
 func (d *Driver) renew() {
 	defer d.release()
+	if d.over.Load() {
+		return
+	}
 	if err := d.replace(); err != nil {
 		d.log.Error("replace the kernel", "error", err)
 	}

@@ -13,9 +13,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/agent/guest/store"
 	"github.com/sandpool/sandpool/internal/agent/guest/tree"
 	"golang.org/x/sys/unix"
 )
@@ -26,7 +28,7 @@ const (
 	// maxDepth bounds how far a recursive listing goes down.
 	maxDepth = 100
 	// uploadPrefix marks files that are still arriving; listings leave them out.
-	uploadPrefix = ".sandpool-upload-"
+	uploadPrefix = agent.UploadPrefix
 )
 
 // files serves the files beneath Config.DataDir with the user's rights; a tree
@@ -43,6 +45,17 @@ func (s *files) with(f func(t *tree.Tree) error) error {
 		defer t.Close()
 		return f(t)
 	})
+}
+
+// store is what else is done with files.
+func (s *files) store() *store.Store {
+	return &store.Store{Dir: s.cfg.DataDir, As: s.cfg.User.do, Classify: func(err error,
+		name string) error {
+		if err == nil {
+			return nil
+		}
+		return classify(err, name)
+	}, Describe: describe}
 }
 
 // target returns the request's path as os.Root wants it.
@@ -161,6 +174,9 @@ func readDir(root *os.Root, room int) ([]fs.FileInfo, error) {
 func describe(p string, info fs.FileInfo) agent.FileInfo {
 	out := agent.FileInfo{Name: path.Base(p), Path: p, Type: agent.Other, Size: info.Size(),
 		ModTime: info.ModTime().UTC()}
+	if !utf8.ValidString(p) {
+		out.Raw = []byte(p)
+	}
 	switch {
 	case info.Mode().IsRegular():
 		out.Type, out.ContentType = agent.File, agent.ContentType(p)

@@ -12,6 +12,7 @@ func TestFresh(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv(agentWarm, "all")
 	s := start(t)
 	code := string(source) + "\nsource = " + strconv.Quote(string(source)) + "\ndifferences(source)"
 	if res := s.run(t, code); res.Error != nil || res.Stdout != "" || res.Stderr != "" {

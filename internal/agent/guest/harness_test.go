@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -28,12 +29,19 @@ import (
 // The test binary is the agent when this variable holds where it is to listen.
 const agentAddr = "GUEST_TEST_LISTEN"
 
+// agentWarm has agents warm up as they do in a sandbox.
+const agentWarm = "GUEST_TEST_WARM"
+
 // venvMount is where the agent under test finds its interpreter.
 const venvMount = "/mnt"
 
 func TestMain(m *testing.M) {
 	if addr := os.Getenv(agentAddr); addr != "" {
 		os.Exit(runAgent(addr))
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err) // cannot happen: package testing has it
 	}
 	os.Exit(m.Run())
 }
@@ -61,7 +69,16 @@ func runAgent(addr string) int {
 		log.Error("mount", "error", err)
 		return 1
 	}
+	// What this process has inherited is nothing for kernels: bash keeps descriptors of its own
+	// from 10 up.
+	if err := unix.CloseRange(3, 1<<20, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		log.Error("close descriptors", "error", err)
+		return 1
+	}
 	python, err := kernels.Find("python")
+	if err == nil && os.Getenv(agentWarm) == "" {
+		err = lighten(&python)
+	}
 	if err != nil {
 		log.Error("agent", "error", err)
 		return 1
@@ -74,6 +91,26 @@ func runAgent(addr string) int {
 		return 1
 	}
 	return 0
+}
+
+// lighten has the kernel warm up without the large libraries, which makes most of a start's time
+// and is what TestSandbox is about: cells import what they need.
+func lighten(spec *kernels.Spec) error {
+	text, err := spec.Program()
+	if err != nil {
+		return err
+	}
+	for _, heavy := range []string{`\"numpy\", \"pandas\", \"matplotlib.pyplot\", ` +
+		`\"matplotlib_inline.backend_inline\", `, `\"import numpy; numpy.arange(3)\", `,
+		`\"import pandas; pandas.DataFrame({'a': [1, 2]})\",`,
+		`\"import matplotlib.pyplot as plt; plt.plot([1, 2])\"`} {
+		if !strings.Contains(text, heavy) {
+			return fmt.Errorf("the Python kernel does not warm up %s", heavy)
+		}
+		text = strings.Replace(text, heavy, "", 1)
+	}
+	spec.Program = func() (string, error) { return text, nil }
+	return nil
 }
 
 // sandbox is a running agent and a client of it.
@@ -97,12 +134,14 @@ func boot(t testing.TB) *sandbox {
 func bootOn(t testing.TB, input *os.File) *sandbox {
 	t.Helper()
 	need.Root(t)
+	aside(t)
 	python := interpreter(t)
 	s := &sandbox{addr: freeAddr(t), data: userDir(t)}
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), agentAddr + "=" + s.addr, "GUEST_TEST_VENV=" +
 		filepath.Dir(filepath.Dir(python)),
-		"GUEST_TEST_HOME=" + userDir(t), "GUEST_TEST_DATA=" + s.data}
+		"GUEST_TEST_HOME=" + userDir(t), "GUEST_TEST_DATA=" + s.data,
+		agentWarm + "=" + os.Getenv(agentWarm)}
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if input != nil {
 		cmd.Stdin = input
@@ -125,6 +164,20 @@ func bootOn(t testing.TB, input *os.File) *sandbox {
 	}
 	s.awaitReady(t, ended)
 	return s
+}
+
+// besides holds the names of the tests that run beside others.
+var besides sync.Map
+
+// aside has a test run beside others: what takes its time is the start of an interpreter, and each
+// has an agent of its own.
+func aside(t testing.TB) {
+	one, ok := t.(*testing.T)
+	if ok && !strings.Contains(t.Name(), "/") && os.Getenv(agentWarm) == "" {
+		if _, before := besides.LoadOrStore(t.Name(), true); !before {
+			one.Parallel()
+		}
+	}
 }
 
 // start boots an agent and gives it its secret.
@@ -316,4 +369,18 @@ func (s *sandbox) raw(t testing.TB, method, path, token, body string) (int, stri
 
 func contextFor(t testing.TB, d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(t.Context(), d)
+}
+
+// until calls f until it succeeds, for a minute at most.
+func (s *sandbox) until(t testing.TB, f func() error) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	var err error
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); <-tick.C {
+		if err = f(); err == nil {
+			return
+		}
+	}
+	t.Fatal(err)
 }

@@ -3,6 +3,7 @@ package guest
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"syscall"
 	"time"
@@ -28,6 +29,9 @@ type kernel struct {
 	control *quiet.Unix
 	frames  *agent.FrameReader
 	input   *os.File // what a cell reads from its standard input
+	stdin   *os.File // the same, opened by the kernel's side: its descriptor 0
+	fed     bool     // there is something in it
+	alone   func() bool
 	*output.Outputs
 
 	over chan struct{}      // closed when the kernel has ended
@@ -36,7 +40,7 @@ type kernel struct {
 
 // startKernel starts an interpreter as the user. It answers its first call as soon
 // as it has imported what it needs itself.
-func startKernel(cfg Config, procs *reaper) (*kernel, error) {
+func startKernel(cfg Config, procs *reaper, alone func() bool) (*kernel, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("kernel: socket pair: %w", err)
@@ -54,7 +58,7 @@ func startKernel(cfg Config, procs *reaper) (*kernel, error) {
 	}
 	defer ends.Close()
 	k := &kernel{spec: cfg.Kernel, control: control, frames: agent.NewFrameReader(control,
-		maxFrame), Outputs: outputs, over: make(chan struct{})}
+		maxFrame), Outputs: outputs, over: make(chan struct{}), alone: alone}
 	if err := k.spawn(cfg, procs, ends, theirs); err != nil {
 		k.close()
 		return nil, err
@@ -82,15 +86,14 @@ func (k *kernel) spawn(cfg Config, procs *reaper, ends output.Ends, control *os.
 	if k.input, e = memoryFile("input", ""); e != nil {
 		return e
 	}
-	null, e := os.Open(os.DevNull)
-	if e != nil {
-		return fmt.Errorf("kernel: %w", e)
+	// Reading alone, and with an offset that the kernel and its children share with us.
+	if k.stdin, e = os.Open(fmt.Sprintf("/proc/self/fd/%d", k.input.Fd())); e != nil {
+		return fmt.Errorf("kernel: standard input: %w", e)
 	}
-	defer null.Close()
 	attr := &syscall.ProcAttr{
 		Dir: "/",
 		Env: cfg.environ("HOME=/"), // the kernel sets the true one when it is there
-		Files: []uintptr{null.Fd(), ends.Out.Fd(), ends.Err.Fd(),
+		Files: []uintptr{k.stdin.Fd(), ends.Out.Fd(), ends.Err.Fd(),
 			control.Fd(), program.Fd(), ends.Memory.Fd(), k.input.Fd()},
 		Sys: &syscall.SysProcAttr{Setsid: true, Credential: cfg.User.credential()},
 	}
@@ -118,12 +121,19 @@ func memoryFile(name, text string) (*os.File, error) {
 
 // feed makes text the standard input of the next cell.
 func (k *kernel) feed(text string) error {
+	if text == "" && !k.fed {
+		return nil
+	}
 	if err := k.input.Truncate(0); err != nil {
+		return fmt.Errorf("standard input: %w", err)
+	}
+	if _, err := k.stdin.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("standard input: %w", err)
 	}
 	if _, err := k.input.WriteAt([]byte(text), 0); err != nil {
 		return fmt.Errorf("standard input: %w", err)
 	}
+	k.fed = text != ""
 	return nil
 }
 
@@ -203,7 +213,7 @@ func (k *kernel) destroy() error {
 func (k *kernel) stop(notice time.Duration) (syscall.WaitStatus, error) {
 	over := k.ended(notice)
 	k.kill() // whoever is left shares the group, or is found as one of the sandbox
-	err := killAll()
+	err := k.killRest()
 	if err == nil && !over && !k.ended(exitGrace) {
 		err = errors.New("kernel: killed and not gone in time")
 	}
@@ -211,6 +221,15 @@ func (k *kernel) stop(notice time.Duration) (syscall.WaitStatus, error) {
 		return 0, err
 	}
 	return k.exit, nil
+}
+
+// killRest ends what the kernel has started. While there are other kernels, that is what is of its
+// session; a process that has left it lives on, as one of the sandbox's.
+func (k *kernel) killRest() error {
+	if k.alone() {
+		return killAll()
+	}
+	return endSession(k.pid, 0)
 }
 
 // watch notes how the kernel ends. A process that a cell left behind may hold
@@ -248,8 +267,10 @@ func (k *kernel) ended(patience time.Duration) bool {
 
 func (k *kernel) close() {
 	_ = k.control.Close()
-	if k.input != nil {
-		_ = k.input.Close()
+	for _, f := range []*os.File{k.input, k.stdin} {
+		if f != nil {
+			_ = f.Close()
+		}
 	}
 	k.Outputs.Close()
 }

@@ -75,7 +75,7 @@ func (s *Server) serveOne(host *caller, frames *agent.FrameReader) error {
 		return err
 	}
 	var a agent.Answer
-	res, err := perform(host, s.driver.Load(), req)
+	res, err := s.perform(host, req)
 	host.rest()
 	if gone := host.Context.Err(); gone != nil {
 		return gone
@@ -94,9 +94,18 @@ func (s *Server) serveOne(host *caller, frames *agent.FrameReader) error {
 }
 
 // perform runs the cell of a request, for as long as ctx says that somebody waits for it.
+func (s *Server) perform(ctx context.Context, req agent.ExecuteRequest) (agent.ExecuteResult,
+	error) {
+	d, err := s.contexts.of(ctx, s.driver.Load(), req)
+	if err != nil {
+		return agent.ExecuteResult{}, err
+	}
+	return perform(ctx, d, req)
+}
+
 func perform(ctx context.Context, d *Driver, req agent.ExecuteRequest) (agent.ExecuteResult,
 	error) {
-	if err := normalise(&req); err != nil {
+	if err := d.normalise(&req); err != nil {
 		return agent.ExecuteResult{}, err
 	}
 	return d.Execute(ctx, req, nil)

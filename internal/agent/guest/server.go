@@ -17,6 +17,7 @@ import (
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/agent/guest/executions"
 	"github.com/sandpool/sandpool/internal/agent/guest/output"
+	"github.com/sandpool/sandpool/internal/agent/guest/terminal"
 )
 
 // Server answers the host. Until a Driver is set it is not ready; until Init it refuses
@@ -29,12 +30,16 @@ type Server struct {
 	secret atomic.Pointer[[32]byte] // hash of the secret, once Init is done
 
 	executions executions.Registry
+	contexts   contexts
 
-	terminals atomic.Int64 // that are open, and those that are refused
+	terminals atomic.Int64 // without a name, that are open, and those that are refused
+	hub       terminal.Hub // those with a name
 }
 
 // NewServer returns a server that is not ready yet.
-func NewServer(log *slog.Logger, cfg Config) *Server { return &Server{log: log, cfg: cfg} }
+func NewServer(log *slog.Logger, cfg Config) *Server {
+	return &Server{log: log, cfg: cfg, contexts: newContexts()}
+}
 
 // SetDriver makes the server ready.
 func (s *Server) SetDriver(d *Driver) { s.driver.Store(d) }
@@ -60,11 +65,21 @@ func (s *Server) Handler() http.Handler {
 	guarded("POST /interrupt", s.interrupt)
 	s.executions.Register(guarded, normalise, func(ctx context.Context, req agent.ExecuteRequest,
 		f *output.Feed) (agent.ExecuteResult, error) {
-		return s.driver.Load().Execute(ctx, req, f)
+		d, err := s.contexts.of(ctx, s.driver.Load(), req)
+		if err == nil {
+			err = d.normalise(&req)
+		}
+		if err != nil {
+			return agent.ExecuteResult{}, err
+		}
+		return d.Execute(ctx, req, f)
 	})
+	s.contexts.register(guarded, s.driver.Load)
 	guarded("GET /metadata", s.metadata)
 	guarded("GET /processes", s.processes)
 	guarded("POST /terminal", s.terminal)
+	guarded("GET /terminals", s.listTerminals)
+	guarded("DELETE /terminal", s.endTerminal)
 	f := &files{cfg: s.cfg}
 	guarded("GET /files", f.list)
 	guarded("GET /stat", f.stat)
@@ -72,6 +87,7 @@ func (s *Server) Handler() http.Handler {
 	guarded("PUT /file", f.upload)
 	guarded("DELETE /file", f.remove)
 	guarded("POST /directory", f.mkdir)
+	f.store().Register(guarded)
 	return mux
 }
 
@@ -159,12 +175,16 @@ func (s *Server) execute(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if r.URL.Query().Get("stream") != "" {
-		if err := normalise(&req); err != nil {
+		d, err := s.contexts.of(r.Context(), s.driver.Load(), req)
+		if err == nil {
+			err = d.normalise(&req)
+		}
+		if err != nil {
 			return err
 		}
-		return s.stream(w, r, req)
+		return stream(w, r, d, req)
 	}
-	res, err := perform(r.Context(), s.driver.Load(), req)
+	res, err := s.perform(r.Context(), req)
 	if err != nil {
 		return err
 	}
@@ -177,6 +197,9 @@ func normalise(req *agent.ExecuteRequest) error {
 	for _, a := range req.Args {
 		size += len(a)
 	}
+	for name, value := range req.Env {
+		size += len(name) + len(value)
+	}
 	if size > agent.MaxCode {
 		return sandpool.Errorf(sandpool.TooLarge, "", "code",
 			"The code has %d bytes; %d is the most. Upload data as a file.", size, agent.MaxCode)
@@ -184,6 +207,9 @@ func normalise(req *agent.ExecuteRequest) error {
 	if req.Timeout < 0 || req.MaxOutput < 0 {
 		return sandpool.Errorf(sandpool.Invalid, "", "timeout",
 			"Timeout and maximum of output must not be negative.")
+	}
+	if err := agent.CheckEnv(req.Env); err != nil {
+		return err
 	}
 	if req.Timeout == 0 {
 		req.Timeout = agent.DefaultTimeout
@@ -197,12 +223,11 @@ func normalise(req *agent.ExecuteRequest) error {
 
 // stream sends events as they come. A client that does not read misses events,
 // and holds up nothing.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, req agent.ExecuteRequest) error {
+func stream(w http.ResponseWriter, r *http.Request, d *Driver, req agent.ExecuteRequest) error {
 	f := output.NewFeed(req.MaxOutput)
 	var res agent.ExecuteResult
 	var failed error
 	over := make(chan struct{})
-	d := s.driver.Load()
 	go func() {
 		defer close(over)
 		res, failed = d.Execute(r.Context(), req, f)

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/agent/guest/process"
 	"github.com/sandpool/sandpool/internal/agent/guest/terminal"
@@ -34,14 +33,24 @@ func (s *Server) terminal(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if name := r.URL.Query().Get("name"); name != "" {
+		return s.shareTerminal(w, name, size)
+	}
 	defer s.terminals.Add(-1)
 	if s.terminals.Add(1) > agent.MaxTerminals {
-		return &sandpool.Error{Class: sandpool.Unavailable, Code: "TooManyTerminals",
-			RetryAfter: time.Second,
-			Message: fmt.Sprintf(
-				"%d terminals of this session are open already. Close one of them.",
-				agent.MaxTerminals)}
+		return terminal.Full()
 	}
+	t, err := s.openTerminal(size)
+	if err != nil {
+		return err
+	}
+	if err := s.serveTerminal(w, t); err != nil {
+		s.log.Warn("terminal", "error", err)
+	}
+	return nil
+}
+
+func (s *Server) openTerminal(size agent.TerminalSize) (*terminal.Terminal, error) {
 	// A kernel's TERM is for output that nobody sees as a terminal.
 	env := s.cfg.environ("TERM=xterm-256color")
 	t, err := terminal.Open(terminal.Config{
@@ -50,11 +59,39 @@ func (s *Server) terminal(w http.ResponseWriter, r *http.Request) error {
 		Start: s.driver.Load().procs.start, HangUp: hangUp,
 	})
 	if err != nil {
-		return fmt.Errorf("open a terminal: %w", err)
+		return nil, fmt.Errorf("open a terminal: %w", err)
 	}
-	if err := s.serveTerminal(w, t); err != nil {
-		s.log.Warn("terminal", "error", err)
+	return t, nil
+}
+
+// shareTerminal has the connection of the request view the terminal of that name.
+func (s *Server) shareTerminal(w http.ResponseWriter, name string, size agent.TerminalSize) error {
+	if err := agent.CheckName("terminal", name); err != nil {
+		return err
 	}
+	shared, err := s.hub.Find(name, size, func() (*terminal.Terminal, error) {
+		return s.openTerminal(size)
+	})
+	if err != nil {
+		return err
+	}
+	conn, err := takeOver(w, agent.TerminalProtocol)
+	if err != nil {
+		return err
+	}
+	shared.View(conn, size)
+	return nil
+}
+
+func (s *Server) listTerminals(w http.ResponseWriter, _ *http.Request) error {
+	return answer(w, s.hub.List())
+}
+
+func (s *Server) endTerminal(w http.ResponseWriter, r *http.Request) error {
+	if err := s.hub.End(r.URL.Query().Get("name")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
@@ -91,10 +128,17 @@ func shellOf(env []string) string {
 // hangUpGrace is how long the programs of a terminal may take to end by themselves.
 const hangUpGrace = 2 * time.Second
 
-// hangUp ends the processes of a session: by the signal of a line that is cut, then by force.
-// It signals groups, all of a group in one system call, of which a fork bomb is one.
-func hangUp(session int) error {
-	const tick = 50 * time.Millisecond
+// hangUp ends the processes of a terminal's session.
+func hangUp(session int) error { return endSession(session, hangUpGrace) }
+
+// endSession ends the processes of a session: by the signal of a line that is cut, then, after
+// grace,
+// by force. It signals groups, all of a group in one system call, of which a fork bomb is one.
+func endSession(session int, grace time.Duration) error {
+	tick := 50 * time.Millisecond
+	if grace == 0 {
+		tick = 2 * time.Millisecond
+	}
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
 	began := time.Now()
@@ -107,14 +151,14 @@ func hangUp(session int) error {
 		for _, group := range groups {
 			switch {
 			case group <= 1: // cannot be: it would stand for other processes than those of a group
-			case waited >= hangUpGrace:
+			case waited >= grace:
 				_ = unix.Kill(-group, unix.SIGKILL)
 			case round == 0:
 				_ = unix.Kill(-group, unix.SIGHUP)
 				_ = unix.Kill(-group, unix.SIGCONT) // those that are stopped would not notice
 			}
 		}
-		if waited > hangUpGrace+killPatience {
+		if waited > grace+killPatience {
 			return fmt.Errorf("%d process groups of session %d do not end", len(groups), session)
 		}
 		<-timer.C

@@ -7,8 +7,9 @@
 //
 // A kernel starts with these descriptors beside its three streams: 3, the socket on which it
 // talks to the agent; 4, its program; 5, the memory that it shares with the agent, OutputSize
-// bytes; 6, a file that holds the standard input of the cell that runs. It runs in a
-// session of its own, as the user.
+// bytes; 6, a file that holds the standard input of the cell that runs. Descriptor 0 reads the same
+// file, from its beginning with each cell that has one. It runs in a session of its own, as the
+// user.
 //
 // # Frames
 //
@@ -91,8 +92,12 @@ type Request struct {
 	Args []string `json:"args,omitempty"`
 	// Posix asks for the shell that POSIX describes, of commands alone.
 	Posix bool `json:"posix,omitempty"`
-	// Input says that the file of descriptor 6 is the cell's standard input.
+	// Input says that there is something to read from standard input, which descriptor 6 holds
+	// too. Of a cell without it both are empty.
 	Input bool `json:"input,omitempty"`
+	// Env is added to the environment and Dir is the working directory during the cell alone.
+	Env map[string]string `json:"env,omitempty"`
+	Dir string            `json:"dir,omitempty"`
 }
 
 // table lists the languages.

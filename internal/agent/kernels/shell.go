@@ -3,6 +3,9 @@ package kernels
 import (
 	_ "embed" // the program
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -33,6 +36,20 @@ func shell() Spec {
 	}
 }
 
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// shellAround is what puts variables and a directory in place for one command.
+func shellAround(r Request) string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(r.Env)) {
+		b.WriteString("__sandpool_let " + name + " " + quote(r.Env[name]) + "\n")
+	}
+	if r.Dir != "" {
+		b.WriteString("__sandpool_enter " + quote(r.Dir) + "\n")
+	}
+	return b.String()
+}
+
 // shellHead is the length of the head of a record, which bash reads whole at once.
 const shellHead = 64
 
@@ -46,7 +63,7 @@ func shellRecord(r Request) ([]byte, error) {
 	case len(r.Args) > 0:
 		quoted := make([]string, len(r.Args))
 		for i, a := range r.Args {
-			quoted[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+			quoted[i] = quote(a)
 		}
 		// A process of its own: a name is a program's, not a function's or a builtin's.
 		text = "(exec -- " + strings.Join(quoted, " ") + ")"
@@ -54,6 +71,8 @@ func shellRecord(r Request) ([]byte, error) {
 	if strings.Contains(text, "\x00") || !utf8.ValidString(text) {
 		return nil, fmt.Errorf("a command is UTF-8 text without NUL")
 	}
+	around := shellAround(r)
+	text = around + text
 	if r.Posix {
 		flags += "p"
 	}
@@ -61,6 +80,9 @@ func shellRecord(r Request) ([]byte, error) {
 		flags += "i"
 	}
 	head := fmt.Sprintf("%s %s %d -%s", r.Op, r.ID, len(text), flags)
+	if around != "" {
+		head += " " + strconv.Itoa(len(around))
+	}
 	if len(head) > shellHead {
 		return nil, fmt.Errorf("the id %q is too long", r.ID)
 	}

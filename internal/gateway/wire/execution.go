@@ -12,7 +12,8 @@ const Asynchronous = "Asynchronous"
 func Pending(e agent.Execution, of About) api.PendingExecution {
 	p := api.PendingExecution{ID: of.Operation, Identifier: string(of.Identifier),
 		SessionID:     string(of.Sandbox),
-		ExecutionType: Asynchronous, Status: statusOf(e), CreatedAt: Stamp(e.Created)}
+		ExecutionType: Asynchronous, Status: statusOf(e), CreatedAt: Stamp(e.Created),
+		Context: e.Context}
 	if !e.Started.IsZero() {
 		p.StartedAt = Stamp(e.Started)
 	}
@@ -76,4 +77,13 @@ func EventOf(r agent.Record, of About) api.ExecutionEvent {
 		ev.Type, ev.Text = api.EventStdout, r.Stdout
 	}
 	return ev
+}
+
+// Context describes a context.
+func Context(c agent.Context) api.Context {
+	v := api.Context{Name: c.Name, Kernel: c.Kernel, Running: c.Running, Waiting: c.Waiting}
+	if !c.Created.IsZero() {
+		v.CreatedAt = Stamp(c.Created)
+	}
+	return v
 }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"cmp"
+	"net/url"
 	"path"
 	"strconv"
 	"time"
@@ -29,9 +30,13 @@ func File(f agent.FileInfo) api.File {
 	if kind == "" && f.Type == agent.Directory {
 		kind = directoryContent
 	}
-	return api.File{Name: cmp.Or(f.Name, path.Base(f.Path)), Type: string(f.Type),
+	v := api.File{Name: cmp.Or(f.Name, path.Base(f.Path)), Type: string(f.Type),
 		ContentType: cmp.Or(kind, otherContent),
-		SizeInBytes: f.Size, LastModifiedAt: Stamp(f.ModTime), Directory: dir}
+		SizeInBytes: f.Size, LastModifiedAt: Stamp(f.ModTime), Directory: dir, SHA256: f.SHA256}
+	if len(f.Raw) > 0 {
+		v.EncodedPath = (&url.URL{Path: string(f.Raw)}).EscapedPath()
+	}
+	return v
 }
 
 // OldFiles is a list of files in the form up to 2024-08-02-preview.

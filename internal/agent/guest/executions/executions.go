@@ -52,7 +52,7 @@ func (g *Registry) Start(ctx context.Context, req agent.StartRequest, run Runner
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	e := &execution{cancel: cancel, changed: make(chan struct{}),
 		view: agent.Execution{ID: req.ID, State: agent.ExecutionWaiting, Created: time.Now(),
-			Timeout: req.Timeout}}
+			Timeout: req.Timeout, Context: cmp.Or(req.Context, req.Kernel)}}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.find(req.ID) != nil {

@@ -4,7 +4,8 @@
 // Nothing is kept for a host that does not read: its terminal fills, and the programs in it
 // wait. Nor is anything kept for programs that do not read: input that they leave is dropped. A
 // terminal has the connection for its life: when the host hangs up, or the shell ends, every
-// process of the shell's session ends. What is to stay calls setsid.
+// process of the shell's session ends. What is to stay calls setsid. Those of a Hub, which have
+// names, live on without a connection.
 //
 // # Goroutines
 //
@@ -96,7 +97,7 @@ func (t *Terminal) watch(exit <-chan syscall.WaitStatus) {
 func (t *Terminal) Serve(conn net.Conn) error {
 	sent, received := make(chan struct{}), make(chan struct{})
 	go func() { defer close(sent); t.send(conn) }()
-	go func() { defer close(received); t.receive(conn) }()
+	go func() { defer close(received); t.receive(conn, func(agent.TerminalSize) {}) }()
 	select {
 	case <-sent:
 	case <-received:
@@ -160,7 +161,7 @@ func exitOf(status syscall.WaitStatus) agent.TerminalExit {
 }
 
 // receive carries input until the host is gone, or does not speak as it should.
-func (t *Terminal) receive(conn net.Conn) {
+func (t *Terminal) receive(conn net.Conn, resized func(agent.TerminalSize)) {
 	frames := agent.NewTerminalReader(conn)
 	wait := patience
 	for {
@@ -176,6 +177,7 @@ func (t *Terminal) receive(conn net.Conn) {
 				return
 			}
 			_ = resize(t.master, size) // fails only if the terminal is over, of which send tells
+			resized(size)
 		default:
 			return
 		}

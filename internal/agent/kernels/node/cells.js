@@ -11,6 +11,7 @@ const { pathToFileURL } = require("node:url");
 const { isPromise } = require("node:util/types");
 const vm = require("node:vm");
 const { Wire } = load("wire");
+const { around } = load("around");
 const { BRIEF, describe } = load("errors");
 const { importer } = load("modules");
 const { encode, represent } = load("display");
@@ -128,7 +129,7 @@ exports.Kernel = class Kernel {
   async #answer(request) {
     const reply = { op: "done", id: request.id };
     try {
-      if (request.op === "run") Object.assign(reply, await this.#execute(request));
+      if (request.op === "run") Object.assign(reply, await this.#within(request));
       else if (request.op === "warm") reply.info = await load("warm").warm((code) => this.#execute({ id: "", code }), () => this.#forget());
       else if (request.op === "init") this.#init(request.seed);
     } catch (e) {
@@ -147,6 +148,17 @@ exports.Kernel = class Kernel {
     this.#count = 1;
     this.#sources.clear();
     this.#late = [];
+  }
+
+  // Runs a cell with what surrounds it alone.
+  async #within(request) {
+    if (!request.env && request.dir === undefined && !request.input) return this.#execute(request);
+    const undo = around(request);
+    try {
+      return await this.#execute(request);
+    } finally {
+      undo();
+    }
   }
 
   // Runs a cell and returns what there is to say of it.

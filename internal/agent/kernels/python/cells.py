@@ -30,6 +30,7 @@ from IPython.core.displayhook import DisplayHook
 
 import figures
 import network
+from around import Around
 from errors import brief, describe
 from loop import ASKS, Loop, asks
 from order import flush_c, part
@@ -314,10 +315,12 @@ class Kernel:
         reply = {"op": "done", "id": self.id}
         self.name = None
         self.interrupted = False
-        failure = None
+        failure = around = None
         start = clock()
         try:
             self.begin(request)
+            if "env" in request or "dir" in request or "input" in request:
+                around = Around(request)
             self.running = True
             try:
                 reply["value"] = self.run(request["code"])
@@ -334,6 +337,8 @@ class Kernel:
         except BaseException as e:  # it came between the steps
             failure = failure or e
         self.running = False
+        if around is not None:
+            around.undo()
         if failure is not None:
             reply.setdefault("error", brief(failure).reply())
             reply["value"] = None

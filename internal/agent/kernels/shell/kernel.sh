@@ -41,11 +41,36 @@ __sandpool_next() {
 			;;
 		esac
 	done
-	__sandpool_id=$2 __sandpool_in=/dev/null __sandpool_atexit=
+	__sandpool_id=$2 __sandpool_in=/dev/null __sandpool_atexit= __sandpool_undo=
+	if [[ -n $5 ]]; then # so many bytes come before the command, and are ours
+		LC_ALL=C
+		builtin set -- "$4" "${__sandpool_code:0:$5}" "${__sandpool_code:$5}"
+		builtin unset -v LC_ALL # the local one
+		__sandpool_code=$3
+		builtin eval "$2"
+		builtin set -- - - - "$1"
+	fi
 	case $4 in *i*) __sandpool_in=/proc/self/fd/13 ;; esac
 	case $4 in *p*) builtin set -o posix; builtin shopt -s xpg_echo ;; esac
 	# An EXIT trap is the command's, and runs when that ends.
 	case $__sandpool_code in *trap*) __sandpool_watch ;; esac
+}
+
+# __sandpool_let exports a variable for the command alone; __sandpool_enter changes the directory.
+__sandpool_let() {
+	builtin local old
+	if old=$(builtin declare -p "$1" 2>/dev/null); then
+		__sandpool_undo="builtin unset -v $1; builtin declare -g ${old#declare }; $__sandpool_undo"
+	else
+		__sandpool_undo="builtin unset -v $1; $__sandpool_undo"
+	fi
+	builtin export -- "$1=$2"
+}
+__sandpool_enter() {
+	builtin local back
+	builtin printf -v back 'builtin cd -- %q' "$PWD"
+	__sandpool_undo="$back; $__sandpool_undo"
+	builtin cd -- "$1"
 }
 
 # __sandpool_done answers: the command has ended with the given status.
@@ -53,10 +78,13 @@ __sandpool_done() {
 	POSIXLY_CORRECT=1 # in which no function hides a special builtin, as unset is
 	unset -f builtin
 	builtin set +euxvnf
+	# A command has closed the socket, or put something in its place: nothing can be said any more.
+	[[ $__sandpool_code != *exec* || -S /proc/self/fd/$__sandpool_socket ]] || builtin kill -KILL $$
 	if [[ -n $__sandpool_atexit ]]; then
 		__sandpool_leave <"$__sandpool_in" >&14 2>&15
 	fi
 	[[ $__sandpool_code != *trap* ]] || builtin unset -f trap
+	[[ -z $__sandpool_undo ]] || builtin eval "$__sandpool_undo" 2>&-
 	builtin unset -v POSIXLY_CORRECT
 	builtin set +o pipefail +o posix
 	builtin shopt -u xpg_echo
@@ -143,6 +171,6 @@ else
 fi
 builtin set --
 builtin unset -v __sandpool_text __sandpool_status
-__sandpool_id= __sandpool_socket=10
+__sandpool_id= __sandpool_socket=10 __sandpool_undo=
 builtin trap __sandpool_exit EXIT
 builtin trap '[[ -z $__sandpool_id ]] || exit 130' INT

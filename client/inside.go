@@ -1,0 +1,170 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/coder/websocket"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+)
+
+// Terminal is a shell in a session. One caller may read while another writes and resizes.
+type Terminal struct {
+	ctx  context.Context // of the opening, without its end
+	c    *websocket.Conn
+	rest []byte
+	exit *api.TerminalMessage
+}
+
+// Terminal opens the terminal of that name in the identifier's session, or joins it: what was
+// written last can be read first. It goes on when it is closed. ctx bounds the connecting alone.
+func (c *Client) Terminal(ctx context.Context, pool, identifier, name string, columns,
+	rows int) (*Terminal, error) {
+	query := sessionQuery(identifier)
+	query.Set("columns", strconv.Itoa(columns))
+	query.Set("rows", strconv.Itoa(rows))
+	req, err := c.request(ctx, call{method: http.MethodGet, path: c.data(pool, "terminals", name),
+		query: query})
+	if err != nil {
+		return nil, err
+	}
+	u := "ws" + strings.TrimPrefix(req.URL.String(), "http")
+	conn, resp, err := websocket.Dial(ctx, u, &websocket.DialOptions{HTTPClient: c.http,
+		HTTPHeader: req.Header, CompressionMode: websocket.CompressionDisabled})
+	if err != nil && resp != nil && resp.StatusCode >= 300 {
+		return nil, readError(resp)
+	}
+	if err != nil {
+		return nil, c.unreachable(ctx, call{method: http.MethodGet, path: req.URL.Path}, err)
+	}
+	conn.SetReadLimit(1 << 20)
+	return &Terminal{ctx: context.WithoutCancel(ctx), c: conn}, nil
+}
+
+// Read reads what the programs in the terminal wrote. It returns io.EOF when the shell has ended,
+// and another error if the connection is lost before.
+func (t *Terminal) Read(p []byte) (int, error) {
+	for len(t.rest) == 0 {
+		if t.exit != nil {
+			return 0, io.EOF
+		}
+		kind, data, err := t.c.Read(t.ctx)
+		if err != nil {
+			return 0, fmt.Errorf("terminal: %w", err)
+		}
+		if kind == websocket.MessageBinary {
+			t.rest = data
+			continue
+		}
+		var m api.TerminalMessage
+		if err := json.Unmarshal(data, &m); err != nil || m.Type != api.TerminalExit ||
+			m.Code == nil {
+			return 0, sandpool.Errorf(sandpool.Internal, "", "",
+				"The server sent a message of a terminal that this client does not know.")
+		}
+		t.exit = &m
+	}
+	n := copy(p, t.rest)
+	t.rest = t.rest[n:]
+	return n, nil
+}
+
+// Write is what a person types.
+func (t *Terminal) Write(p []byte) (int, error) {
+	const most = 32 << 10
+	for rest := p; len(rest) > 0; {
+		n := min(len(rest), most)
+		if err := t.c.Write(t.ctx, websocket.MessageBinary, rest[:n]); err != nil {
+			return len(p) - len(rest), fmt.Errorf("terminal: %w", err)
+		}
+		rest = rest[n:]
+	}
+	return len(p), nil
+}
+
+// Resize tells the programs in the terminal its new size.
+func (t *Terminal) Resize(columns, rows int) error {
+	text, err := json.Marshal(api.TerminalMessage{Type: api.TerminalResize, Columns: columns,
+		Rows: rows})
+	if err != nil {
+		return err
+	}
+	return t.c.Write(t.ctx, websocket.MessageText, text)
+}
+
+// Exit is how the shell ended, once Read has returned io.EOF: its exit code, or the signal that
+// ended it.
+func (t *Terminal) Exit() (code, signal int) {
+	if t.exit == nil {
+		return 0, 0
+	}
+	return *t.exit.Code, t.exit.Signal
+}
+
+// Close leaves the terminal. Calls that wait return.
+func (t *Terminal) Close() error { return t.c.CloseNow() }
+
+// Terminals lists the terminals of a session, which is not made.
+func (c *Client) Terminals(ctx context.Context, pool, identifier string) ([]api.Terminal, error) {
+	var all api.Terminals
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.data(pool, "terminals"),
+		query: sessionQuery(identifier)}, &all)
+	return all.Value, err
+}
+
+// EndTerminal hangs a terminal up: its shell ends, and the programs in it.
+func (c *Client) EndTerminal(ctx context.Context, pool, identifier, name string) error {
+	_, _, err := c.do(ctx, call{method: http.MethodDelete, path: c.data(pool, "terminals", name),
+		query: sessionQuery(identifier)}, nil)
+	return err
+}
+
+// Contexts lists the contexts of a session: kernels of their own that share its files. The session
+// is not made.
+func (c *Client) Contexts(ctx context.Context, pool, identifier string) ([]api.Context, error) {
+	var all api.Contexts
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.data(pool, "contexts"),
+		query: sessionQuery(identifier)}, &all)
+	return all.Value, err
+}
+
+// MakeContext makes a context with the named kernel, "" meaning that of the session itself, unless
+// it is there. The session is made if there is none.
+func (c *Client) MakeContext(ctx context.Context, pool, identifier, name,
+	kernel string) (api.Context, error) {
+	var made api.Context
+	_, _, err := c.do(ctx, call{method: http.MethodPut, path: c.data(pool, "contexts", name),
+		query: sessionQuery(identifier), body: api.ContextRequest{Kernel: kernel},
+		timeout: longestExecution}, &made)
+	return made, err
+}
+
+// DeleteContext ends a context and what runs in it.
+func (c *Client) DeleteContext(ctx context.Context, pool, identifier, name string) error {
+	return c.onContext(ctx, http.MethodDelete, pool, identifier, name)
+}
+
+// RestartContext replaces the kernel of a context, whose variables are lost.
+func (c *Client) RestartContext(ctx context.Context, pool, identifier, name string) error {
+	return c.onContext(ctx, http.MethodPost, pool, identifier, name, "restart")
+}
+
+// InterruptContext interrupts what runs in a context.
+func (c *Client) InterruptContext(ctx context.Context, pool, identifier, name string) error {
+	return c.onContext(ctx, http.MethodPost, pool, identifier, name, "interrupt")
+}
+
+func (c *Client) onContext(ctx context.Context, method, pool, identifier string,
+	path ...string) error {
+	_, _, err := c.do(ctx, call{method: method,
+		path:  c.data(pool, append([]string{"contexts"}, path...)...),
+		query: sessionQuery(identifier)}, nil)
+	return err
+}
