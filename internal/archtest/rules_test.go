@@ -21,6 +21,10 @@ const (
 // is a package of its own. The next file has to find one.
 func fullRooms() map[string]string {
 	return map[string]string{
+		"internal/agent/guest": "its files share the kernel that runs and who waits for it; what needs " +
+			"neither has left (executions, output, process, store, terminal, tree)",
+		"internal/gateway": "a file for each group of operations on a call and its session; forms " +
+			"and carriers have left (live, terminal, wire)",
 		"internal/mcp": "its files are steps of one POST, and share its session and its answer; " +
 			"handing their state across a border would take more names than it hides",
 		"internal/pool": "its files are methods of one Manager under one lock; what decides " +
