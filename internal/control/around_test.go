@@ -3,6 +3,7 @@ package control
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -181,4 +182,46 @@ func TestAssignments(t *testing.T) {
 	k.want(403, k.as(text, "GET", pypool, ""))
 	k.want(200, k.do("GET", "/subscriptions/s1/providers/Microsoft.Authorization/locks", ""))
 	k.want(400, k.do("PUT", "/subscriptions/s1/providers/Microsoft.Authorization/locks/x", "{}"))
+}
+
+// TestPreconditions: a change is made of what its caller has seen, or not at all.
+func TestPreconditions(t *testing.T) {
+	k := newKit(t, Options{})
+	with := func(method, body string, headers ...string) reply {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, k.srv.URL+pypool,
+			strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+k.admin)
+		for i := 0; i+1 < len(headers); i += 2 {
+			r.Header.Add(headers[i], headers[i+1])
+		}
+		resp, err := k.srv.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		return reply{status: resp.StatusCode, header: resp.Header}
+	}
+	k.want(412, with("PUT", "{}", "If-Match", "*"))
+	first := k.want(201, with("PUT", "{}", "If-None-Match", "*")).header.Get("Etag")
+	k.want(412, with("PUT", "{}", "If-None-Match", "*"))
+	if first == "" || k.want(200, with("GET", "")).header.Get("Etag") != first {
+		t.Errorf("the tag of PUT is %q, and not that of GET", first)
+	}
+	k.want(304, with("GET", "", "If-None-Match", `"x", W/`+first))
+	change := `{"tags":{"a":"b"}}`
+	second := k.want(200, with("PATCH", change, "If-Match", first)).header.Get("Etag")
+	if second == first {
+		t.Error("a change has the tag from before")
+	}
+	for _, method := range []string{"PUT", "PATCH", "DELETE"} {
+		k.want(412, with(method, change, "If-Match", first))
+	}
+	k.want(200, with("PUT", change, "If-Match", `"x"`, "If-Match", second))
+	if r := with("DELETE", "", "If-Match", "*"); r.status >= 400 {
+		t.Errorf("DELETE: %d", r.status)
+	}
 }

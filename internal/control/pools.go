@@ -11,6 +11,7 @@ import (
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/control/precondition"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool"
 )
@@ -22,6 +23,11 @@ func (c *Control) get(w http.ResponseWriter, r *http.Request, id sandpool.PoolID
 	p, err := c.pools.Pool(r.Context(), id)
 	if err != nil {
 		return err
+	}
+	w.Header().Set("Etag", precondition.Tag(p))
+	if precondition.Matches(r.Header.Values("If-None-Match"), &p) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
 	}
 	return arm.WriteJSON(w, http.StatusOK, c.render(p, r))
 }
@@ -50,6 +56,9 @@ func (c *Control) put(w http.ResponseWriter, r *http.Request, id sandpool.PoolID
 	if err != nil {
 		return err
 	}
+	if err := precondition.Check(r, old); err != nil {
+		return err
+	}
 	want, secrets, err := c.parse(id, body, old)
 	if err != nil {
 		return err
@@ -67,6 +76,7 @@ func (c *Control) put(w http.ResponseWriter, r *http.Request, id sandpool.PoolID
 	if old == nil || got.State == sandpool.InProgress {
 		c.setOperation(w, r, got, putOperation)
 	}
+	w.Header().Set("Etag", precondition.Tag(got))
 	return arm.WriteJSON(w, status, c.render(got, r))
 }
 
@@ -88,6 +98,9 @@ func (c *Control) patch(w http.ResponseWriter, r *http.Request, id sandpool.Pool
 		_, err := c.pools.Pool(r.Context(), id)
 		return err
 	}
+	if err := precondition.Check(r, old); err != nil {
+		return err
+	}
 	merged, err := mergePatch(wire(*old, ""), body)
 	if err != nil {
 		return err
@@ -107,6 +120,7 @@ func (c *Control) patch(w http.ResponseWriter, r *http.Request, id sandpool.Pool
 		c.setOperation(w, r, got, putOperation)
 		c.setLocation(w, r, got, putOperation)
 	}
+	w.Header().Set("Etag", precondition.Tag(got))
 	return arm.WriteJSON(w, status, c.render(got, r))
 }
 
@@ -118,6 +132,11 @@ func (c *Control) delete(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 	defer unlock()
 	begun := c.o.Now()
 	p, err := c.pools.Pool(r.Context(), id)
+	if err == nil {
+		if err := precondition.Check(r, &p); err != nil {
+			return err
+		}
+	}
 	if err == nil && p.State != sandpool.Deleting {
 		switch err := c.pools.Delete(r.Context(), id); {
 		case err == nil:

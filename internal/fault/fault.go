@@ -49,6 +49,7 @@ var special = [...]row{
 	{sandpool.NotFound, http.StatusBadRequest, "SessionWithIdentifierNotFound", 0, false},
 	{sandpool.NotFound, http.StatusBadRequest, "SessionNotFound", 0, false},
 	{sandpool.Invalid, http.StatusMethodNotAllowed, "MethodNotAllowed", 0, false},
+	{sandpool.Conflict, http.StatusPreconditionFailed, "PreconditionFailed", 0, false},
 	{sandpool.Unsupported, http.StatusUnsupportedMediaType, "UnsupportedMediaType", 0, false},
 	{sandpool.Invalid, http.StatusRequestTimeout, "RequestTimeout", 0, false},
 	// A container that a request was to be forwarded to.
