@@ -96,6 +96,7 @@ func main() {
 		fmt.Fprintln(w, host == strings.TrimSpace(string(file)), addrs, err)
 	})
 	http.HandleFunc("/orphans", orphans)
+	runner()
 	http.HandleFunc("/exit", func(_ http.ResponseWriter, r *http.Request) {
 		code, _ := strconv.Atoi(r.URL.Query().Get("code"))
 		log.Printf("asked to exit with %d", code)
