@@ -3,6 +3,7 @@ package endpoint
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/sandpool/sandpool"
@@ -88,7 +89,11 @@ func (c *Custom) serve(w http.ResponseWriter, r *http.Request, t Target, operati
 	if t.OwnHost && named != "" {
 		proxy.Remember(w, r, identifier)
 	}
-	return c.proxy.Serve(w, r, lease, to)
+	err = c.proxy.Serve(w, r, lease, to)
+	if errors.Is(err, proxy.ErrCallerGone) {
+		return arm.NotTaken(err)
+	}
+	return err
 }
 
 // targetOf is where the proxy takes a request.

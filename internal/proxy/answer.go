@@ -83,7 +83,7 @@ func (x *exchange) answer() (reusable bool, err error) {
 	if !h.bodyless(x.r.Method) {
 		if err := st.readBody(h, x.write, x.trailer); err != nil {
 			if x.r.Context().Err() != nil {
-				return false, errCallerGone
+				return false, ErrCallerGone
 			}
 			return false, err
 		}

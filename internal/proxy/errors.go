@@ -18,8 +18,10 @@ var (
 	errTooLong      = errors.New("the head of the answer is too long")
 	errSessionEnded = errors.New("the session has ended")
 	errAnswered     = errors.New("the caller has its answer")
-	errCallerGone   = errors.New("the caller has gone")
 )
+
+// ErrCallerGone is the error of a caller that takes no more of an answer that has begun.
+var ErrCallerGone = errors.New("the caller has gone")
 
 func refuse(target, format string, args ...any) error {
 	return sandpool.Errorf(sandpool.Invalid, "InvalidRequest", target, format, args...)

@@ -209,7 +209,7 @@ func (x *exchange) answer2(ctx context.Context, resp *http.Response) error {
 	x.started = true
 	// An answer that is over with its head must stay so: gRPC's "trailers only" is one.
 	if resp.ContentLength != 0 && x.flush() != nil {
-		return errCallerGone
+		return ErrCallerGone
 	}
 	quiet := time.AfterFunc(x.p.options.Quiet, func() { _ = resp.Body.Close() })
 	defer quiet.Stop()
@@ -220,10 +220,10 @@ func (x *exchange) answer2(ctx context.Context, resp *http.Response) error {
 		quiet.Reset(x.p.options.Quiet)
 		if n > 0 {
 			if werr := x.write(buf[:n]); werr != nil {
-				return errCallerGone
+				return ErrCallerGone
 			}
 			if werr := x.flush(); werr != nil {
-				return errCallerGone
+				return ErrCallerGone
 			}
 		}
 		switch {

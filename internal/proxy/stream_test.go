@@ -294,6 +294,35 @@ func TestCallerGoes(t *testing.T) {
 	<-gone
 }
 
+// TestCallerLeavesAnAnswer: a caller that has heard enough of an answer is no fault of the server.
+func TestCallerLeavesAnAnswer(t *testing.T) {
+	c := newContainer(t)
+	c.serve(8080, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			_, _ = io.WriteString(w, strings.Repeat("more ", 1000))
+		}
+	}))
+	p := New(Options{})
+	t.Cleanup(p.Close)
+	ended := make(chan error, 1)
+	srv := serveFunc(t, func(w http.ResponseWriter, r *http.Request) error {
+		err := p.Serve(w, r, c, Target{Port: 8080, Path: RawPath(r)})
+		ended <- err
+		return err
+	})
+	resp, err := http.Get(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(resp.Body, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if err := <-ended; !errors.Is(err, ErrCallerGone) {
+		t.Errorf("it ends with %v", err)
+	}
+}
+
 // A gigabyte goes through in each direction, whole, and the memory stays what it was.
 func TestGigabyte(t *testing.T) {
 	const size = 1 << 30

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestRunner goes the way of a public client that runs commands in sessions of custom pools: what it
-// sends carries no version below the container's paths, and it reads events as they come.
+// TestRunner goes the way of a public client that runs commands in sessions of custom pools: what
+// it sends carries no version below the container's paths, and it reads events as they come.
 func TestRunner(t *testing.T) {
 	k := newKit(t)
 	p := container(k.push(t, "runner:1", app(t)))

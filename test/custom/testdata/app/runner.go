@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// runner serves the wire form of a public runner of commands: its health, files that are sent as they
-// are, and executions whose events are lines of JSON. An execution here waits for the file that it
-// names, with heartbeats.
+// runner serves the wire form of a public runner of commands: its health, files that are sent as
+// they are, and executions whose events are lines of JSON. An execution here waits for the file
+// that it names, with heartbeats.
 func runner() {
 	http.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
