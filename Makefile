@@ -84,7 +84,7 @@ soak: images ## the long form of the kill test: SOAK_SESSIONS=10000 make soak
 .PHONY: bench
 bench: images test-deps ## measure sandpool and its peers in one run
 	@SANDPOOL_TEST_DATA=$(DATA) go run ./test/bench
-	@SANDPOOL_TEST_DATA=$(DATA) go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./test/custom
+	@SANDPOOL_TEST_DATA=$(DATA) go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./test/custom ./test/egress
 
 .PHONY: lint
 lint: go ## golangci-lint, pinned

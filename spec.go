@@ -169,12 +169,15 @@ type Network struct {
 	Connections int `json:"connections,omitempty"`
 	// Bandwidth bounds one sandbox in each direction, in bytes a second; zero means no bound.
 	Bandwidth int64 `json:"bandwidth,omitempty"`
+	// Inspect says that the name which a connection to the ports 80 and 443 asks for, in TLS or in
+	// HTTP, must be one that is allowed.
+	Inspect bool `json:"inspect,omitempty"`
 }
 
 // Equal reports whether n and o allow the same in the same words.
 func (n Network) Equal(o Network) bool {
 	return n.Enabled() == o.Enabled() && n.Connections == o.Connections &&
-		n.Bandwidth == o.Bandwidth &&
+		n.Bandwidth == o.Bandwidth && n.Inspect == o.Inspect &&
 		slices.Equal(n.Allow, o.Allow) && slices.Equal(n.Deny, o.Deny)
 }
 

@@ -12,6 +12,9 @@ type Egress struct {
 	// Bandwidth bounds one sandbox in each direction, in bytes a second, written as "10Mi"; absent
 	// means no bound.
 	Bandwidth string `json:"bandwidth,omitempty"`
+	// Inspect holds connections to the ports 80 and 443 to the names that are allowed, by the
+	// server name of TLS and the Host of HTTP, so that an allowed address is of no use for others.
+	Inspect *bool `json:"inspect,omitempty"`
 }
 
 // EgressPolicy is the answer to GET {pool}/egress.

@@ -26,6 +26,9 @@ type Policy struct {
 	enabled bool
 	allow   []Entry
 	deny    []Entry
+	// Inspect says that a connection to the ports 80 and 443 is looked into, for the name that it asks
+	// for; see package front.
+	Inspect bool
 	// Connections bounds those that are open at the same time.
 	Connections int
 	// Bandwidth bounds each direction, in bytes a second; zero means that it is not bounded.
@@ -35,7 +38,7 @@ type Policy struct {
 // Parse returns the policy that n describes. Errors are of class Invalid, and say which entry is
 // wrong by target, the path of n's lists.
 func Parse(n sandpool.Network, target string) (Policy, error) {
-	p := Policy{enabled: n.Enabled(), Connections: n.Connections, Bandwidth: n.Bandwidth}
+	p := Policy{enabled: n.Enabled(), Connections: n.Connections, Bandwidth: n.Bandwidth, Inspect: n.Inspect}
 	wrong := func(field, format string, args ...any) error {
 		return sandpool.Errorf(sandpool.Invalid, "InvalidEgress", target+field,
 			"%s%s %s", target, field, fmt.Sprintf(format, args...))
@@ -107,7 +110,7 @@ func (p Policy) Key() string {
 		return strings.Join(slices.Compact(lines), "\n")
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil,
-		"%t %d %d\n%s\n\n%s", p.enabled, p.Connections, p.Bandwidth, form(p.allow), form(p.deny)))
+		"%t %t %d %d\n%s\n\n%s", p.enabled, p.Inspect, p.Connections, p.Bandwidth, form(p.allow), form(p.deny)))
 	return hex.EncodeToString(sum[:8])
 }
 
@@ -255,4 +258,42 @@ func (p Policy) isDenied(a netip.Addr, proto Protocol, port uint16) bool {
 	return slices.ContainsFunc(p.deny, func(e Entry) bool {
 		return e.Name == "" && e.Prefix.Contains(a) && e.matchesPort(proto, port)
 	})
+}
+
+// Inspected says whether a connection to an address may be used for a name, which was found in its
+// first bytes; empty if none was.
+func (p Policy) Inspected(g *Ground, name string, to netip.AddrPort) Verdict {
+	a := to.Addr().Unmap()
+	if !p.enabled || g.isClosed(a) {
+		return p.Address(g, a, TCP, to.Port())
+	}
+	plain, err := ParseName(name)
+	known := name != "" && err == nil
+	if known && p.forbids(plain) {
+		return p.Name(plain)
+	}
+	if direct := p.Address(g, a, TCP, to.Port()); direct.Allowed || p.isDenied(a, TCP, to.Port()) {
+		return direct
+	}
+	if !known {
+		return no("No entry of the allow list matches the address, and the connection names no host.")
+	}
+	if v := p.Name(plain); !v.Allowed {
+		return v
+	}
+	if !slices.ContainsFunc(p.Grants(plain), func(t Grant) bool { return t.matches(TCP, to.Port()) }) {
+		return no("The allow list has the name, and no entry for port %d of %s.", to.Port(), TCP)
+	}
+	return yes("The allow list has the name.")
+}
+
+// Looks reports whether the name of a connection to an address makes a difference.
+func (p Policy) Looks(g *Ground, to netip.AddrPort) bool {
+	named := slices.ContainsFunc(p.deny, func(e Entry) bool { return e.Name != "" })
+	return named || !p.Inspected(g, "", to).Allowed
+}
+
+// forbids reports whether the deny list has the name.
+func (p Policy) forbids(name string) bool {
+	return slices.ContainsFunc(p.deny, func(e Entry) bool { return e.matchesName(name) && e.High == 0 })
 }

@@ -282,6 +282,16 @@ func (r *Resolver) resolve(sandbox netip.Addr, head dnsmessage.Header,
 	return found, dnsmessage.RCodeSuccess
 }
 
+// Addresses returns those of a name that a sandbox may be told. It does not ask the policy.
+func (r *Resolver) Addresses(name string) ([]netip.Addr, error) {
+	found, err := r.upstream.lookup(name, r.ended)
+	if err != nil {
+		return nil, err
+	}
+	usable, _ := r.usable(found.addresses)
+	return usable, nil
+}
+
 // usable returns the first addresses that a sandbox may be told, and one that it may not, if any.
 func (r *Resolver) usable(list []netip.Addr) (usable []netip.Addr, bad netip.Addr) {
 	for _, a := range list {

@@ -59,7 +59,7 @@ func container(image, start, status string, e *api.Egress) api.SessionPool {
 }
 
 // buildApp compiles testdata/app.
-func buildApp(t *testing.T) (program string) {
+func buildApp(t testing.TB) (program string) {
 	t.Helper()
 	program = filepath.Join(t.TempDir(), "app")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./testdata/app")

@@ -89,6 +89,14 @@ const largeSize = 256 << 20
 
 // serveLarge sends and takes many bytes.
 func serveLarge(mux *http.ServeMux) {
+	mux.HandleFunc("GET /gigabyte", func(w http.ResponseWriter, _ *http.Request) {
+		block := make([]byte, 1<<18)
+		for range 1 << 30 / len(block) {
+			if _, err := w.Write(block); err != nil {
+				return
+			}
+		}
+	})
 	mux.HandleFunc("GET /large", func(w http.ResponseWriter, _ *http.Request) {
 		block := bytes.Repeat([]byte("0123456789abcdef"), 1<<12)
 		for range largeSize / len(block) {

@@ -29,14 +29,18 @@ func (c *egressShowCmd) Run(ctx context.Context, a *console.App) error {
 		}
 		return err
 	}
-	t := console.Table{Heading: []string{"STATUS", "ALLOW", "DENY", "CONNECTIONS", "BANDWIDTH"}}
+	t := console.Table{Heading: []string{"STATUS", "ALLOW", "DENY", "INSPECT",
+		"CONNECTIONS", "BANDWIDTH"}}
 	row := []string{p.Status, strings.Join(p.Allow, " "), strings.Join(p.Deny, " "),
-		"", p.Bandwidth}
+		"no", "", p.Bandwidth}
 	if len(p.Allow) == 0 && p.MaxConnections != nil {
 		row[1] = "(public)"
 	}
+	if p.Inspect != nil && *p.Inspect {
+		row[3] = "yes"
+	}
 	if p.MaxConnections != nil {
-		row[3] = strconv.FormatInt(*p.MaxConnections, 10)
+		row[4] = strconv.FormatInt(*p.MaxConnections, 10)
 	}
 	t.Add(row...)
 	if err := t.Write(a.Stdout); err != nil {

@@ -30,6 +30,7 @@ type settings struct {
 	NetworkStatus  string   `help:"EgressDisabled, or EgressEnabled: sandboxes reach the public network." placeholder:"STATUS"`
 	EgressAllow    []string `help:"What EgressEnabled reaches: names, *.names, addresses or prefixes, with :PORT; an empty one for all that is public." sep:"none" placeholder:"ENTRY"`
 	EgressDeny     []string `help:"What it does not reach all the same; an empty one for nothing." sep:"none" placeholder:"ENTRY"`
+	EgressInspect  *bool    `help:"Hold connections to ports 80 and 443 to the allowed names, by what TLS and HTTP ask for." negatable:""`
 	MaxConnections *int64   `help:"Connections of one sandbox at the same time (512)." placeholder:"N"`
 	Bandwidth      string   `help:"Bytes a second of one sandbox in each direction, such as 10Mi." placeholder:"SIZE"`
 	CPU            *float64 `name:"cpu" help:"Cores of one sandbox." placeholder:"CORES"`
@@ -120,14 +121,14 @@ func (s *settings) body(kind string, old *api.SessionPoolProperties) (api.Sessio
 // takes back what there was.
 func (s *settings) egress(props *api.SessionPoolProperties) {
 	if len(s.EgressAllow) == 0 && len(s.EgressDeny) == 0 && s.MaxConnections == nil &&
-		s.Bandwidth == "" {
+		s.Bandwidth == "" && s.EgressInspect == nil {
 		return
 	}
 	if props.Sandpool == nil {
 		props.Sandpool = &api.SandpoolSettings{}
 	}
 	props.Sandpool.Egress = &api.Egress{Allow: entries(s.EgressAllow), Deny: entries(s.EgressDeny),
-		MaxConnections: s.MaxConnections, Bandwidth: s.Bandwidth}
+		MaxConnections: s.MaxConnections, Bandwidth: s.Bandwidth, Inspect: s.EgressInspect}
 }
 
 // entries returns list without empty entries; of nothing but those an empty list.

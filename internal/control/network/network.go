@@ -60,6 +60,7 @@ func Parse(host Host, n *api.SessionNetworkConfiguration, e *api.Egress,
 		return is, problems
 	}
 	is.Allow, is.Deny, is.Bandwidth = e.Allow, e.Deny, bandwidth
+	is.Inspect = e.Inspect != nil && *e.Inspect
 	if e.MaxConnections != nil {
 		is.Connections = int(min(*e.MaxConnections, 1<<30))
 	}
@@ -73,15 +74,23 @@ func Parse(host Host, n *api.SessionNetworkConfiguration, e *api.Egress,
 
 // Egress is the inverse of Parse for what Azure has no name for; bandwidth is as people write it.
 func Egress(n sandpool.Network, bandwidth string) *api.Egress {
-	e := api.Egress{Allow: n.Allow, Deny: n.Deny, Bandwidth: bandwidth}
+	e := shown(n, bandwidth)
 	if n.Connections != 0 {
 		most := int64(n.Connections)
 		e.MaxConnections = &most
 	}
-	if len(e.Allow) == 0 && len(e.Deny) == 0 && e.MaxConnections == nil && e.Bandwidth == "" {
+	if len(e.Allow) == 0 && len(e.Deny) == 0 && e.MaxConnections == nil && e.Bandwidth == "" && e.Inspect == nil {
 		return nil
 	}
 	return &e
+}
+
+func shown(n sandpool.Network, bandwidth string) api.Egress {
+	e := api.Egress{Allow: n.Allow, Deny: n.Deny, Bandwidth: bandwidth}
+	if n.Inspect {
+		e.Inspect = &n.Inspect
+	}
+	return e
 }
 
 // Show answers what sandboxes with the network n may reach, and, if the request names a
@@ -93,7 +102,7 @@ func Show(host Host, n sandpool.Network, bandwidth string,
 		return api.EgressPolicy{}, err
 	}
 	out := api.EgressPolicy{Status: string(n.Status),
-		Egress: api.Egress{Allow: n.Allow, Deny: n.Deny, Bandwidth: bandwidth}}
+		Egress: shown(n, bandwidth)}
 	if policy.Enabled() {
 		most := int64(policy.Connections)
 		out.MaxConnections = &most

@@ -42,7 +42,7 @@ func (h *fakeHost) Lookup(_ context.Context, name string) ([]netip.Addr, error) 
 
 // What a request says becomes what sandboxes may reach, or problems that name their fields.
 func TestParse(t *testing.T) {
-	most, negative := int64(7), int64(-1)
+	most, negative, yes, no := int64(7), int64(-1), true, false
 	ready, poor := &fakeHost{}, &fakeHost{lacks: errors.New("no forwarding")}
 	for _, test := range []struct {
 		name      string
@@ -66,6 +66,8 @@ func TestParse(t *testing.T) {
 			&api.Egress{Allow: []string{"a.example.com"}}, 0,
 			sandpool.Network{Status: sandpool.EgressDisabled, Allow: []string{"a.example.com"}},
 			""},
+		{"inspection", ready, "EgressEnabled", &api.Egress{Inspect: &yes}, 0, sandpool.Network{Status: sandpool.EgressEnabled, Inspect: true}, ""},
+		{"no inspection", ready, "EgressEnabled", &api.Egress{Inspect: &no}, 0, sandpool.Network{Status: sandpool.EgressEnabled}, ""},
 		{"another status", ready, "Open", nil, 0, sandpool.Network{Status: sandpool.EgressDisabled},
 			statusTarget},
 		{"a server without networks", nil, "EgressEnabled", nil,
@@ -103,7 +105,7 @@ func TestEgress(t *testing.T) {
 		t.Errorf("no policy is shown as %+v", e)
 	}
 	is := sandpool.Network{Status: sandpool.EgressEnabled, Allow: []string{"a.example.com"},
-		Deny: []string{"192.0.2.1"}, Connections: 9, Bandwidth: 1 << 20}
+		Deny: []string{"192.0.2.1"}, Connections: 9, Bandwidth: 1 << 20, Inspect: true}
 	back, problems := Parse(&fakeHost{}, &api.SessionNetworkConfiguration{Status: "EgressEnabled"},
 		Egress(is, "1Mi"), is.Bandwidth)
 	if len(problems) > 0 || !back.Equal(is) {

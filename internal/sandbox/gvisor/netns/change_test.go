@@ -374,7 +374,7 @@ func TestNothingIsLeft(t *testing.T) {
 	must(t, err)
 	links, err := next.gate.links.LinkList()
 	must(t, err)
-	if len(chains) != 7 || len(flows) != 0 || len(links) != 2 ||
+	if len(chains) != 9 || len(flows) != 0 || len(links) != 2 ||
 		slices.ContainsFunc(maps(rest), func(n int) bool {
 			return n != 0
 		}) {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool/internal/egress"
+	"github.com/sandpool/sandpool/internal/egress/front"
 )
 
 // gate is the gateway, as long as this process looks after it.
@@ -27,6 +28,7 @@ type gate struct {
 	stop  []func() error
 
 	resolver *egress.Resolver
+	front    *front.Front
 }
 
 // settings of the gateway's namespace: it forwards between its links and takes no part in anything

@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -130,7 +131,7 @@ func namespace(t *testing.T) *os.File {
 func (w *world) listen(ns *os.File, port int) {
 	w.t.Helper()
 	must(w.t, within(ns, func() error {
-		tcp, err := net.Listen("tcp4", fmt.Sprintf(":%d", port))
+		tcp, err := listenReuse(netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(port)))
 		must(w.t, err)
 		w.t.Cleanup(func() { tcp.Close() })
 		go func() {
@@ -456,3 +457,19 @@ func openOwn() (*os.File, error) { return os.Open("/proc/self/ns/net") }
 
 // deadline is the time after d.
 func deadline(d time.Duration) time.Time { return time.Now().Add(d) }
+
+// listenReuse listens beside others on the same port: who listens at one address goes before.
+func listenReuse(at netip.AddrPort) (net.Listener, error) {
+	c := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var set error
+		err := raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+		return errors.Join(err, set)
+	}}
+	return c.Listen(context.Background(), "tcp4", at.String())
+}
+
+func linkLo() (netlink.Link, error) { return netlink.LinkByName("lo") }
+
+func addAddress(l netlink.Link, a netip.Addr) error {
+	return netlink.AddrAdd(l, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, 32))})
+}

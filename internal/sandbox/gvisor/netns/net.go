@@ -171,22 +171,32 @@ func (n *Net) allot(s *share) error {
 
 // Change makes want what a running sandbox may reach, at once and for open connections too.
 func (n *Net) Change(id sandbox.ID, dir string, want sandpool.Network) error {
+	addr, err := n.change(id, dir, want)
+	if addr.IsValid() {
+		n.recheck(addr) // without the lock, which policies are read under
+	}
+	return err
+}
+
+// change is Change but for connections that are inspected. It returns the address of a sandbox whose
+// policy is another one now.
+func (n *Net) change(id sandbox.ID, dir string, want sandpool.Network) (_ netip.Addr, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	old := n.shares[id]
 	if old == nil || old.leaving || old.Network.Equal(want) {
-		return nil
+		return netip.Addr{}, nil
 	}
 	s := newShare(id)
 	s.Addr, s.Generation, s.log = old.Addr, old.Generation+1, old.log
 	if err := s.setNetwork(want); err != nil {
-		return err
+		return netip.Addr{}, err
 	}
 	if err := n.ensure(); err != nil {
-		return err
+		return netip.Addr{}, err
 	}
 	if err := s.save(dir); err != nil {
-		return err
+		return netip.Addr{}, err
 	}
 	t := n.gate.table
 	for g := range old.learned {
@@ -199,7 +209,7 @@ func (n *Net) Change(id sandbox.ID, dir string, want sandpool.Network) error {
 	errs := []error{t.removeShare(old), t.addShare(s)}
 	if err := t.commit("change the sandbox's rules", errs...); err != nil {
 		n.disown(s)
-		return err
+		return netip.Addr{}, err
 	}
 	n.shares[id], n.byAddr[s.Addr] = s, s
 	for g, until := range old.learned {
@@ -209,7 +219,7 @@ func (n *Net) Change(id sandbox.ID, dir string, want sandpool.Network) error {
 	}
 	t.dropCounters(old)
 	n.dropUnused(old.policy)
-	return nil
+	return s.Addr, nil
 }
 
 // has reports whether some name has opened an address.
@@ -261,11 +271,12 @@ func (n *Net) Leave(id sandbox.ID) error {
 		return err
 	}
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	n.forgetShare(s)
 	if n.gate == g {
 		n.dropUnused(s.policy)
 	}
+	n.mu.Unlock()
+	g.front.Recheck(s.Addr)
 	return nil
 }
 

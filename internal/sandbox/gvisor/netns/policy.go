@@ -70,6 +70,11 @@ func (t *table) addPolicy(p egress.Policy) (string, error) {
 	t.rule(c, state(expr.CtStateBitNEW), source(reg0),
 		update(counted, unix.NFT_DYNSET_OP_ADD, &expr.Connlimit{Count: uint32(p.Connections),
 			Flags: expr.NFT_CONNLIMIT_F_INV}), goTo(chainRefuse))
+	if p.Inspect { // what comes here on these ports was begun before it was looked into
+		for _, n := range inspectedPorts() {
+			t.rule(c, isProto(unix.IPPROTO_TCP), isPort(n), goTo(chainRefuse))
+		}
+	}
 	for _, e := range p.Denied() {
 		t.entry(c, e, chainRefuse)
 	}

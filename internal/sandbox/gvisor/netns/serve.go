@@ -13,6 +13,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/egress"
+	"github.com/sandpool/sandpool/internal/egress/front"
 )
 
 // serve starts what a gateway needs of this process: the resolver, the watch over the host, and the
@@ -29,20 +30,26 @@ func (g *gate) serve() error {
 	if err != nil {
 		return err
 	}
+	led, err := g.listenFront()
+	if err != nil {
+		return errors.Join(err, udp.Close(), tcp.Close())
+	}
 	refusals, err := listenRefusals(g.ns)
 	if err != nil {
-		return errors.Join(fmt.Errorf("listen for refusals: %w", err), udp.Close(), tcp.Close())
+		return errors.Join(fmt.Errorf("listen for refusals: %w", err), udp.Close(), tcp.Close(), led.Close())
 	}
 	watch, err := g.host.watch(g.up, g.setHost)
 	if err != nil {
-		return errors.Join(err, udp.Close(), tcp.Close(), refusals.close())
+		return errors.Join(err, udp.Close(), tcp.Close(), led.Close(), refusals.close())
 	}
+	g.front = front.New(g, g.net.ground)
 	g.resolver = egress.NewResolver(g.net.log, g, g.net.ground, servers)
 	var group errgroup.Group
 	group.Go(func() error { return g.resolver.Serve(udp, tcp) })
+	group.Go(func() error { return g.front.Serve(led) })
 	group.Go(func() error { refusals.read(g.refusedPacket); return nil })
 	g.stop = append(g.stop, func() error {
-		return errors.Join(udp.Close(), refusals.close(), group.Wait())
+		return errors.Join(udp.Close(), led.Close(), refusals.close(), group.Wait())
 	})
 	go watch()
 	return nil

@@ -33,7 +33,7 @@ type table struct {
 	table  *nftables.Table
 	ground *egress.Ground
 
-	policy, marks, live, named, namedAny, special, open, host, refused, up, down *nftables.Set
+	policy, marks, live, named, namedAny, special, open, host, refused, up, down, inspect *nftables.Set
 
 	pass map[string][]*nftables.Set // by the chain of a policy, the sets that go with it
 }
@@ -64,6 +64,7 @@ func newTable(conn *nftables.Conn, ground *egress.Ground) *table {
 	for _, m := range []*nftables.Set{t.up, t.down} {
 		m.IsMap, m.DataType = true, nftables.TypeVerdict
 	}
+	t.inspect = t.set("inspect", addr)
 	t.refused = t.set("refused", addr)
 	t.refused.Dynamic, t.refused.Size = true, maxSandboxes
 	return t
@@ -97,7 +98,7 @@ func (t *table) rebuild(shares []*share, host []netip.Addr, keep []named) error 
 		set  *nftables.Set
 		with []nftables.SetElement
 	}{{t.policy, nil}, {t.marks, nil}, {t.live, nil}, {t.named, nil}, {t.namedAny, nil},
-		{t.refused, nil}, {t.up, nil}, {t.down, nil},
+		{t.refused, nil}, {t.up, nil}, {t.down, nil}, {t.inspect, nil},
 		{t.special, intervals(t.ground.Closed())}, {t.open, intervals(ranges(t.ground.Open()))},
 		{t.host, addresses(host)}} {
 		errs = append(errs, t.conn.AddSet(s.set, nil), t.add(s.set, s.with))
@@ -204,11 +205,22 @@ func (t *table) rules() {
 	input := base("input", nftables.ChainTypeFilter, nftables.ChainHookInput,
 		nftables.ChainPriorityFilter, &denied)
 	gateway := Gateway().As4()
+	t.rule(input, from(sandboxes), source(reg0), verdictOf(t.up))
+	t.rule(input, toFront(), accept())
 	for _, p := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
 		t.rule(input, from(sandboxes), destination(reg0), equal(reg0, gateway[:]...), isProto(p),
 			isPort(53), accept())
 	}
 	t.rule(input, from(sandboxes), goTo(chainRefuse))
+
+	// What the Front connects to for sandboxes answers to the gateway itself.
+	t.rule(input, from(outside), isProto(unix.IPPROTO_TCP), state(established), accept())
+	output := base("output", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter, &allowed)
+	t.rule(output, to(sandboxes), destination(reg0), verdictOf(t.down))
+	for _, s := range []*nftables.Set{t.host, t.special} {
+		t.rule(output, to(outside), destination(reg0), in(s), drop())
+	}
+	t.inspectRules()
 
 	forward := base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward,
 		nftables.ChainPriorityFilter, &denied)
@@ -293,6 +305,7 @@ func (t *table) addShare(s *share) error {
 		t.add(t.policy, []nftables.SetElement{{Key: keyOf(s.Addr),
 			VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}}),
 	}
+	errs = append(errs, t.add(t.inspect, inspected(s.policy, s.Addr)))
 	for _, d := range t.directions(s.policy) {
 		errs = append(errs, t.add(d.way, []nftables.SetElement{{Key: keyOf(s.Addr),
 			VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: d.chain}}}))
@@ -303,6 +316,9 @@ func (t *table) addShare(s *share) error {
 // removeShare takes it away again.
 func (t *table) removeShare(s *share) error {
 	var errs []error
+	if list := inspected(s.policy, s.Addr); len(list) > 0 {
+		errs = append(errs, t.conn.SetDeleteElements(t.inspect, list))
+	}
 	for _, d := range t.directions(s.policy) {
 		errs = append(errs, t.conn.SetDeleteElements(d.way,
 			[]nftables.SetElement{{Key: keyOf(s.Addr)}}))

@@ -55,10 +55,15 @@ func main() {
 		}
 		fmt.Fprint(w, err == nil)
 	})
+	http.HandleFunc("/measure", measure)
 	http.HandleFunc("/raw", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, os.Getuid(), raw())
 	})
-	log.Fatal(http.ListenAndServe(":8080", nil))
+	listen := ":8080"
+	if at := os.Getenv("LISTEN"); at != "" {
+		listen = at
+	}
+	log.Fatal(http.ListenAndServe(listen, nil))
 }
 
 // raw lists the kinds of sockets by which packets could be forged.

@@ -1,0 +1,274 @@
+// Package front looks into connections of sandboxes whose policy asks for it: an address that is
+// allowed for one name is then of no use for another one that has it as well.
+//
+// The engine leads what such a sandbox sends to the ports 80 and 443 to a Front, which reads the first
+// bytes as the server would: the server name of TLS's first message, the Host of each request of HTTP.
+// Only if the policy allows that name on that port does the Front connect to the name's own address,
+// which it resolves itself. TLS is passed on as it is and stays between the two ends. HTTP is read
+// and written anew, request by request, so that no byte is one request to us and two to the
+// server. What hides its name (encrypted client hello), or has none, may go to addresses that the policy
+// allows as addresses, and nowhere else.
+package front
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/egress"
+)
+
+// Host is what a Front needs of the engine that it serves.
+type Host interface {
+	// Policy returns the policy of the sandbox with an address; false if there is none.
+	Policy(sandbox netip.Addr) (egress.Policy, bool)
+	// Addresses returns those of a name that a sandbox may be told.
+	Addresses(name string) ([]netip.Addr, error)
+	// Dial connects to a server outside, as the sandboxes' packets go, within a time.
+	Dial(to netip.AddrPort, within time.Duration) (net.Conn, error)
+	// Refused is told what was not passed on.
+	Refused(sandbox netip.Addr, r sandpool.Refusal)
+	// Original returns where the sandbox wanted to connect to; false if to nowhere else.
+	Original(conn net.Conn) (netip.AddrPort, bool)
+}
+
+// Front is the other end of inspected connections.
+type Front struct {
+	host   Host
+	ground *egress.Ground
+	http   *http.Server
+	plain  *queue
+
+	mu    sync.Mutex // guards what follows
+	links map[*link]bool
+	count map[netip.Addr]int
+}
+
+// link is one connection of a sandbox.
+type link struct {
+	net.Conn
+	in      *bufio.Reader // of Conn
+	sandbox netip.Addr
+	to      netip.AddrPort
+	mu      sync.Mutex // guards name
+	name    string     // that was asked for last; empty for none
+}
+
+// Bounds of what a sandbox can make a Front do.
+const (
+	firstBytes  = 5 * time.Second  // for the client to say something
+	helloTime   = 10 * time.Second // for its first message
+	maxHello    = 64 << 10
+	maxHeader   = 64 << 10
+	dialTimeout = 20 * time.Second
+	idle        = 10 * time.Minute
+)
+
+// New returns a Front.
+func New(host Host, ground *egress.Ground) *Front {
+	f := &Front{host: host, ground: ground, plain: newQueue(), links: map[*link]bool{}, count: map[netip.Addr]int{}}
+	f.http = &http.Server{ErrorLog: log.New(io.Discard, "", 0), // it would log what sandboxes send
+		Handler: http.HandlerFunc(f.request), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: helloTime, IdleTimeout: idle,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, linkKey{}, c) }}
+	return f
+}
+
+// Serve takes connections until l is closed, and ends all of them.
+func (f *Front) Serve(l net.Listener) error {
+	var wait sync.WaitGroup
+	wait.Go(func() { _ = f.http.Serve(f.plain) })
+	defer wait.Wait()
+	defer f.end(func(*link) bool { return true })
+	defer f.http.Close()
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			continue
+		}
+		wait.Go(func() { f.take(conn) })
+	}
+}
+
+// Recheck ends the connections of a sandbox that its policy does not allow any more.
+func (f *Front) Recheck(sandbox netip.Addr) {
+	policy, ok := f.host.Policy(sandbox)
+	f.end(func(k *link) bool {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return k.sandbox == sandbox && (!ok || !policy.Inspected(f.ground, k.name, k.to).Allowed)
+	})
+}
+
+func (f *Front) end(which func(*link) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for k := range f.links {
+		if which(k) {
+			_ = k.Conn.Close()
+		}
+	}
+}
+
+// take looks at a new connection and passes it on, if it may.
+func (f *Front) take(conn net.Conn) {
+	to, ok := f.host.Original(conn)
+	peer, isTCP := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok || !isTCP {
+		_ = conn.Close()
+		return
+	}
+	k := &link{Conn: conn, in: bufio.NewReaderSize(conn, 4096), sandbox: peer.AddrPort().Addr().Unmap(), to: to}
+	policy, ok := f.host.Policy(k.sandbox)
+	if !ok || !f.enter(k, policy.Connections) {
+		_ = conn.Close()
+		return
+	}
+	if !f.pass(k, policy) {
+		f.leave(k)
+	}
+}
+
+// enter counts a connection of a sandbox, which may have so many.
+func (f *Front) enter(k *link, most int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.count[k.sandbox] >= most {
+		return false
+	}
+	f.count[k.sandbox]++
+	f.links[k] = true
+	return true
+}
+
+// leave ends a connection.
+func (f *Front) leave(k *link) {
+	_ = k.Conn.Close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.links[k] {
+		return
+	}
+	delete(f.links, k)
+	if f.count[k.sandbox]--; f.count[k.sandbox] == 0 {
+		delete(f.count, k.sandbox)
+	}
+}
+
+// pass reports whether somebody else ends the connection.
+func (f *Front) pass(k *link, policy egress.Policy) bool {
+	if !policy.Looks(f.ground, k.to) {
+		f.through(k, policy, "", nil)
+		return false
+	}
+	_ = k.SetReadDeadline(time.Now().Add(firstBytes))
+	first, err := k.in.Peek(1)
+	if err != nil && !isTimeout(err) {
+		return false
+	}
+	name, said := "", []byte(nil)
+	switch {
+	case len(first) == 0: // the server is to speak first
+	case first[0] == recordHandshake:
+		_ = k.SetReadDeadline(time.Now().Add(helloTime))
+		name, said = serverName(k.in)
+	case first[0] >= 'A' && first[0] <= 'Z':
+		_ = k.SetReadDeadline(time.Time{})
+		return f.plain.put(k, f)
+	}
+	_ = k.SetReadDeadline(time.Time{})
+	f.through(k, policy, name, said)
+	return false
+}
+
+// through passes bytes on as they are, what was read already first, until both ends are done.
+func (f *Front) through(k *link, policy egress.Policy, name string, said []byte) {
+	server, err := f.connect(k, policy, name)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	if _, err := server.Write(said); err == nil {
+		join(k, server)
+	}
+}
+
+// connect dials where a connection with a name may go.
+func (f *Front) connect(k *link, policy egress.Policy, name string) (net.Conn, error) {
+	k.mu.Lock()
+	k.name = name
+	k.mu.Unlock()
+	v := policy.Inspected(f.ground, name, k.to)
+	if !v.Allowed {
+		f.refuse(k, name, v.Reason)
+		return nil, errors.New(v.Reason)
+	}
+	to := k.to
+	if !policy.Address(f.ground, to.Addr(), egress.TCP, to.Port()).Allowed {
+		list, err := f.host.Addresses(name)
+		if err != nil || len(list) == 0 {
+			f.refuse(k, name, "The name has no address that may be reached.")
+			return nil, errors.Join(errors.New("no address"), err)
+		}
+		to = netip.AddrPortFrom(list[0], to.Port())
+		for _, a := range list {
+			if a == k.to.Addr() {
+				to = k.to
+			}
+		}
+	}
+	server, err := f.host.Dial(to, dialTimeout)
+	if err != nil {
+		return nil, err
+	}
+	// The policy may have changed while that took its time, before Recheck could see the name.
+	now, ok := f.host.Policy(k.sandbox)
+	if !ok || !now.Inspected(f.ground, name, k.to).Allowed {
+		_ = server.Close()
+		return nil, errors.New("the policy has changed")
+	}
+	return server, nil
+}
+
+func (f *Front) refuse(k *link, name, reason string) {
+	r := sandpool.Refusal{Time: time.Now(), Host: name, Port: k.to.Port(), Protocol: string(egress.TCP), Reason: reason}
+	if name == "" {
+		r.Host = k.to.Addr().String()
+	}
+	f.host.Refused(k.sandbox, r)
+}
+
+// join copies both ways until both have ended.
+func join(k *link, server net.Conn) {
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		_, err := io.Copy(server, k.in)
+		if half, ok := server.(interface{ CloseWrite() error }); ok && err == nil {
+			_ = half.CloseWrite()
+			return
+		}
+		_ = server.Close()
+	})
+	_, err := io.Copy(k.Conn, server)
+	if half, ok := k.Conn.(interface{ CloseWrite() error }); ok && err == nil {
+		_ = half.CloseWrite()
+	} else {
+		_ = k.Conn.Close()
+	}
+	wait.Wait()
+}
+
+func isTimeout(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) && n.Timeout()
+}

@@ -1,0 +1,136 @@
+package front
+
+import (
+	"context"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sandpool/sandpool/internal/egress"
+)
+
+type linkKey struct{}
+
+// httpConn is a link as the server of HTTP sees it. Its end is the link's.
+type httpConn struct {
+	*link
+	front  *Front
+	server *http.Transport // to where the link goes; of this link alone
+}
+
+func (c *httpConn) Read(p []byte) (int, error) { return c.in.Read(p) }
+
+func (c *httpConn) Close() error {
+	c.front.leave(c.link)
+	c.server.CloseIdleConnections()
+	return nil
+}
+
+// queue hands connections to the server of HTTP. It is a net.Listener.
+type queue struct {
+	conns chan net.Conn
+	once  sync.Once
+	done  chan struct{}
+}
+
+func newQueue() *queue { return &queue{conns: make(chan net.Conn), done: make(chan struct{})} }
+
+func (q *queue) put(k *link, f *Front) bool {
+	c := &httpConn{link: k, front: f}
+	c.server = &http.Transport{DisableCompression: true, ResponseHeaderTimeout: idle, IdleConnTimeout: time.Minute,
+		MaxResponseHeaderBytes: maxHeader,
+		DialContext: func(_ context.Context, _, addr string) (net.Conn, error) {
+			name, _, _ := net.SplitHostPort(addr)
+			policy, _ := f.host.Policy(k.sandbox) // without one it allows nothing
+			return f.connect(k, policy, hostOf(name, k.to.Port()))
+		}}
+	select {
+	case q.conns <- c:
+		return true
+	case <-q.done:
+		return false
+	}
+}
+
+// Accept implements net.Listener.
+func (q *queue) Accept() (net.Conn, error) {
+	select {
+	case c := <-q.conns:
+		return c, nil
+	case <-q.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (q *queue) Close() error { q.once.Do(func() { close(q.done) }); return nil }
+
+// Addr implements net.Listener.
+func (*queue) Addr() net.Addr { return &net.TCPAddr{} }
+
+// request passes one request on, if the policy allows its Host.
+func (f *Front) request(w http.ResponseWriter, r *http.Request) {
+	c, _ := r.Context().Value(linkKey{}).(*httpConn)
+	name := hostOf(r.Host, c.to.Port())
+	c.mu.Lock()
+	c.name = name // before the policy is read: who changes it looks at the name afterwards
+	c.mu.Unlock()
+	policy, ok := f.host.Policy(c.sandbox)
+	if !ok || r.Method == http.MethodConnect || name == "" {
+		f.refuse(c.link, name, "The request names no host for this port.")
+		http.Error(w, "The pool's policy allows no request without the host's name.", http.StatusForbidden)
+		return
+	}
+	if v := policy.Inspected(f.ground, name, c.to); !v.Allowed {
+		f.refuse(c.link, name, v.Reason)
+		http.Error(w, "The pool's policy does not allow this host.", http.StatusForbidden)
+		return
+	}
+	forward := httputil.ReverseProxy{Transport: c.server, FlushInterval: -1, Rewrite: rewrite,
+		ErrorLog: log.New(io.Discard, "", 0),
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
+			http.Error(w, "The host cannot be reached.", http.StatusBadGateway)
+		}}
+	forward.ServeHTTP(w, r)
+}
+
+// rewrite leaves a request as it is, but for what is about one connection alone.
+func rewrite(p *httputil.ProxyRequest) {
+	p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", p.In.Host, p.In.Host
+	p.Out.URL.RawQuery = p.In.URL.RawQuery
+	for _, field := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
+		if list := p.In.Header[field]; len(list) > 0 {
+			p.Out.Header[field] = list
+		}
+	}
+	if _, ok := p.In.Header["User-Agent"]; !ok {
+		p.Out.Header["User-Agent"] = nil // or one would be added
+	}
+	// After another upgrade, to HTTP/2 for one, requests would no longer be seen.
+	if !strings.EqualFold(p.In.Header.Get("Upgrade"), "websocket") {
+		p.Out.Header.Del("Upgrade")
+		p.Out.Header.Del("Connection")
+		p.Out.Header.Del("Http2-Settings")
+	}
+}
+
+// hostOf is the name in a Host field; empty if there is none, or another port in it.
+func hostOf(field string, port uint16) string {
+	name := field
+	if host, service, err := net.SplitHostPort(field); err == nil {
+		if service != strconv.Itoa(int(port)) {
+			return ""
+		}
+		name = host
+	}
+	if plain, err := egress.ParseName(name); err == nil {
+		return plain
+	}
+	return ""
+}

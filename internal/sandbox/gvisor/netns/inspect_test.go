@@ -1,0 +1,129 @@
+package netns
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool"
+)
+
+// serveHTTP answers on port 8000 of the world, and by TLS on 8443, with the host that was asked for.
+// Both are reached at 80 and 443 of an address of their own.
+func (w *world) serveHTTP(addr netip.Addr) {
+	w.t.Helper()
+	handler := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { fmt.Fprint(rw, "from ", r.Host) })
+	must(w.t, within(w.ns, func() error {
+		lo, err := linkLo()
+		must(w.t, err)
+		must(w.t, addAddress(lo, addr))
+		for _, port := range []uint16{80, 443} {
+			// The world listens on these ports of all addresses; one of an address alone goes before.
+			l, err := listenReuse(netip.AddrPortFrom(addr, port))
+			must(w.t, err)
+			s := httptest.NewUnstartedServer(handler)
+			s.Listener.Close()
+			s.Listener = l
+			if port == 443 {
+				s.StartTLS()
+			} else {
+				s.Start()
+			}
+			w.t.Cleanup(s.Close)
+		}
+		return nil
+	}))
+}
+
+// ask sends a request to an address for a host, by TLS on port 443.
+func (b *box) askFor(to netip.AddrPort, host string) string {
+	conn, err := b.dial("tcp4", to)
+	if err != nil {
+		return "refused"
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	var c net.Conn = conn
+	if to.Port() == 443 {
+		c = tls.Client(conn, &tls.Config{ServerName: host, InsecureSkipVerify: true, MinVersion: tls.VersionTLS12})
+	}
+	if _, err := fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", host); err != nil {
+		return "closed"
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return "closed"
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	return fmt.Sprint(resp.StatusCode, " ", string(body[:min(len(body), 40)]))
+}
+
+// With inspection an address that an allowed name has is of no use for another name, also while the
+// policy changes, and what was open before it was turned on ends.
+func TestInspect(t *testing.T) {
+	w := newWorld(t)
+	edge := netip.MustParseAddr("151.101.1.1")
+	w.serveHTTP(edge)
+	w.set("good.example.com", record{ttl: 300, addrs: []netip.Addr{edge}})
+	w.set("evil.example.net", record{ttl: 300, addrs: []netip.Addr{edge}})
+	n := openNet(t, t.TempDir())
+	allowed := enabled("good.example.com", "8.8.8.8")
+	b, plain := w.join(n, "a", allowed), w.join(n, "b", allowed)
+	for _, one := range []*box{b, plain} {
+		one.resolve("good.example.com")
+	}
+	at := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(edge, port) }
+	for _, port := range []uint16{80, 443} {
+		if got := b.askFor(at(port), "evil.example.net"); got != "200 from evil.example.net" {
+			t.Fatalf("without inspection a shared address answers %q", got)
+		}
+	}
+	before := b.talk(netip.AddrPortFrom(other, 80))
+	inspecting := allowed
+	inspecting.Inspect = true
+	must(t, n.Change(b.id, b.dir, inspecting))
+	if before() {
+		t.Error("what was open before is not looked into")
+	}
+	for _, port := range []uint16{80, 443} {
+		if got := b.askFor(at(port), "good.example.com"); got != "200 from good.example.com" {
+			t.Errorf("port %d: the allowed name answers %q", port, got)
+		}
+		if got := b.askFor(at(port), "evil.example.net"); got == "200 from evil.example.net" {
+			t.Errorf("port %d: a forbidden name answers", port)
+		}
+		for _, to := range []netip.Addr{metadata, private, hostAddr, routerAddr, Gateway(), n.gate.up.far, plain.link.Addr} {
+			if got := b.askFor(netip.AddrPortFrom(to, port), "good.example.com"); got != "refused" && got != "closed" && got[:3] != "403" && got[:3] != "502" {
+				t.Errorf("%s:%d answers %q", to, port, got)
+			}
+		}
+	}
+	if !b.tcp(other, 80) || !b.tcp(other, 443) {
+		t.Error("an address that is allowed as such is not reached")
+	}
+	if b.tcp(Gateway(), frontPort) || plain.tcp(Gateway(), frontPort) {
+		t.Error("the gateway's own port is reached")
+	}
+	if got := plain.askFor(at(443), "evil.example.net"); got != "200 from evil.example.net" {
+		t.Errorf("a sandbox without inspection gets %q", got)
+	}
+	carries := b.talk(netip.AddrPortFrom(other, 80))
+	if !carries() {
+		t.Fatal("a connection carries nothing")
+	}
+	must(t, n.Change(b.id, b.dir, sandpool.Network{Status: sandpool.EgressEnabled, Allow: []string{"good.example.com"}, Inspect: true}))
+	if carries() {
+		t.Error("a connection carries that was taken back")
+	}
+	if got := b.askFor(at(443), "good.example.com"); got != "200 from good.example.com" {
+		t.Errorf("after the change the allowed name answers %q", got)
+	}
+}
