@@ -26,7 +26,8 @@ type Policy struct {
 	enabled bool
 	allow   []Entry
 	deny    []Entry
-	// Inspect says that a connection to the ports 80 and 443 is looked into, for the name that it asks
+	// Inspect says that a connection to the ports 80 and 443 is looked into, for the name that it
+	// asks
 	// for; see package front.
 	Inspect bool
 	// Connections bounds those that are open at the same time.
@@ -38,7 +39,12 @@ type Policy struct {
 // Parse returns the policy that n describes. Errors are of class Invalid, and say which entry is
 // wrong by target, the path of n's lists.
 func Parse(n sandpool.Network, target string) (Policy, error) {
-	p := Policy{enabled: n.Enabled(), Connections: n.Connections, Bandwidth: n.Bandwidth, Inspect: n.Inspect}
+	p := Policy{
+		enabled:     n.Enabled(),
+		Connections: n.Connections,
+		Bandwidth:   n.Bandwidth,
+		Inspect:     n.Inspect,
+	}
 	wrong := func(field, format string, args ...any) error {
 		return sandpool.Errorf(sandpool.Invalid, "InvalidEgress", target+field,
 			"%s%s %s", target, field, fmt.Sprintf(format, args...))
@@ -109,8 +115,16 @@ func (p Policy) Key() string {
 		slices.Sort(lines)
 		return strings.Join(slices.Compact(lines), "\n")
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil,
-		"%t %t %d %d\n%s\n\n%s", p.enabled, p.Inspect, p.Connections, p.Bandwidth, form(p.allow), form(p.deny)))
+	sum := sha256.Sum256(fmt.Appendf(
+		nil,
+		"%t %t %d %d\n%s\n\n%s",
+		p.enabled,
+		p.Inspect,
+		p.Connections,
+		p.Bandwidth,
+		form(p.allow),
+		form(p.deny),
+	))
 	return hex.EncodeToString(sum[:8])
 }
 
@@ -187,7 +201,9 @@ func (p Policy) Address(g *Ground, a netip.Addr, proto Protocol, port uint16) Ve
 		return no("Sandboxes have no IPv6.")
 	case g.isClosed(a):
 		return no(
-			"%s is not on the public network. No policy opens it; the server's setting network.private may.", a)
+			"%s is not on the public network. No policy opens it; the server's setting network.private may.",
+			a,
+		)
 	}
 	for _, e := range p.deny {
 		if e.Name == "" && e.Prefix.Contains(a) && e.matchesPort(proto, port) {
@@ -209,7 +225,9 @@ func (p Policy) Address(g *Ground, a netip.Addr, proto Protocol, port uint16) Ve
 	switch {
 	case slices.Contains(namePorts(), port):
 		return no(
-			"Port %d is for names, which only the pool's own resolver answers. An entry with the address and this port opens it.", port)
+			"Port %d is for names, which only the pool's own resolver answers. An entry with the address and this port opens it.",
+			port,
+		)
 	case g.isOpen(a):
 		return no("%s is private; a policy must name it.", a)
 	case p.Public():
@@ -276,12 +294,17 @@ func (p Policy) Inspected(g *Ground, name string, to netip.AddrPort) Verdict {
 		return direct
 	}
 	if !known {
-		return no("No entry of the allow list matches the address, and the connection names no host.")
+		return no(
+			"No entry of the allow list matches the address, and the connection names no host.",
+		)
 	}
 	if v := p.Name(plain); !v.Allowed {
 		return v
 	}
-	if !slices.ContainsFunc(p.Grants(plain), func(t Grant) bool { return t.matches(TCP, to.Port()) }) {
+	if !slices.ContainsFunc(
+		p.Grants(plain),
+		func(t Grant) bool { return t.matches(TCP, to.Port()) },
+	) {
 		return no("The allow list has the name, and no entry for port %d of %s.", to.Port(), TCP)
 	}
 	return yes("The allow list has the name.")
@@ -295,5 +318,8 @@ func (p Policy) Looks(g *Ground, to netip.AddrPort) bool {
 
 // forbids reports whether the deny list has the name.
 func (p Policy) forbids(name string) bool {
-	return slices.ContainsFunc(p.deny, func(e Entry) bool { return e.matchesName(name) && e.High == 0 })
+	return slices.ContainsFunc(
+		p.deny,
+		func(e Entry) bool { return e.matchesName(name) && e.High == 0 },
+	)
 }

@@ -47,8 +47,11 @@ func newRig(b *testing.B) *rig {
 	img, err := images.Put(b.Context(), "app", []erofs.Entry{program})
 	must(b, err)
 	log := slog.New(slog.NewTextHandler(b.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	e, err := gvisor.New(log, gvisor.Config{Root: b.TempDir(), CgroupParent: "sandpool-egress-bench",
-		Resolvers: []netip.AddrPort{netip.MustParseAddrPort(resolver + ":53")}})
+	e, err := gvisor.New(
+		log,
+		gvisor.Config{Root: b.TempDir(), CgroupParent: "sandpool-egress-bench",
+			Resolvers: []netip.AddrPort{netip.MustParseAddrPort(resolver + ":53")}},
+	)
 	must(b, err)
 	b.Cleanup(func() { must(b, e.Close()) })
 	native := exec.Command(path)
@@ -87,9 +90,12 @@ func (r *rig) measure(b *testing.B, h sandbox.Handle, query url.Values) (took []
 	to := "http://" + nativeAddr
 	if h.ID != "" {
 		to = "http://app"
-		c.Transport = &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return r.engine.Dial(ctx, h, 8080)
-		}}
+		c.Transport = &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return r.engine.Dial(ctx, h, 8080)
+			},
+		}
 	}
 	resp, err := c.Get(to + "/measure?" + query.Encode())
 	must(b, err)
@@ -108,12 +114,16 @@ func median(list []float64) float64 {
 	return list[len(list)/2]
 }
 
-// BenchmarkEgress measures what a network costs: a restore with one and without, in turn; a request to a
-// server outside, from a sandbox and from a process of the host; the first use of an allowed name against
+// BenchmarkEgress measures what a network costs: a restore with one and without, in turn; a request
+// to a server outside, from a sandbox and from a process of the host; the first use of an allowed
+// name against
 // a further one; and a gigabyte each way. make bench runs it.
 func BenchmarkEgress(b *testing.B) {
 	r := newRig(b)
-	on := sandpool.Network{Status: sandpool.EgressEnabled, Allow: []string{"*.example.com:80", index + ":80"}}
+	on := sandpool.Network{
+		Status: sandpool.EgressEnabled,
+		Allow:  []string{"*.example.com:80", index + ":80"},
+	}
 	b.Run("restore", func(b *testing.B) { r.restores(b, on) })
 	h, _ := r.start(b, on)
 	defer r.stop(b, h)
@@ -158,13 +168,31 @@ func (r *rig) requests(b *testing.B, h sandbox.Handle) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// gigabytes reports MB a second each way, and the processor's seconds of the sandbox and of the process
+// gigabytes reports MB a second each way, and the processor's seconds of the sandbox and of the
+// process
 // for a gigabyte in and one out.
 func (r *rig) gigabytes(b *testing.B, h sandbox.Handle) {
 	const size = "1073741824"
 	move := func(h sandbox.Handle) (down, up float64) {
-		down = median(r.measure(b, h, url.Values{"kind": {"down"}, "url": {"http://" + index + "/gigabyte"}, "n": {"1"}}))
-		up = median(r.measure(b, h, url.Values{"kind": {"up"}, "url": {"http://" + index + "/large"}, "n": {"1"}, "bytes": {size}}))
+		down = median(
+			r.measure(
+				b,
+				h,
+				url.Values{"kind": {"down"}, "url": {"http://" + index + "/gigabyte"}, "n": {"1"}},
+			),
+		)
+		up = median(
+			r.measure(
+				b,
+				h,
+				url.Values{
+					"kind":  {"up"},
+					"url":   {"http://" + index + "/large"},
+					"n":     {"1"},
+					"bytes": {size},
+				},
+			),
+		)
 		return 1073.7 / down, 1073.7 / up
 	}
 	used := func() float64 {
@@ -193,7 +221,22 @@ func processTime(b *testing.B, pid int) float64 {
 	rest := text[slices.Index(text, ')')+2:]
 	var user, system float64
 	var skip string
-	_, err = fmt.Sscan(string(rest), &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &user, &system)
+	_, err = fmt.Sscan(
+		string(rest),
+		&skip,
+		&skip,
+		&skip,
+		&skip,
+		&skip,
+		&skip,
+		&skip,
+		&skip,
+		&skip,
+		&skip,
+		&skip,
+		&user,
+		&system,
+	)
 	must(b, err)
 	const ticks = 100
 	return (user + system) / ticks

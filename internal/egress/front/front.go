@@ -1,12 +1,14 @@
 // Package front looks into connections of sandboxes whose policy asks for it: an address that is
 // allowed for one name is then of no use for another one that has it as well.
 //
-// The engine leads what such a sandbox sends to the ports 80 and 443 to a Front, which reads the first
-// bytes as the server would: the server name of TLS's first message, the Host of each request of HTTP.
-// Only if the policy allows that name on that port does the Front connect to the name's own address,
+// The engine leads what such a sandbox sends to the ports 80 and 443 to a Front, which reads the
+// first bytes as the server would: the server name of TLS's first message, the Host of each request
+// of HTTP. Only if the policy allows that name on that port does the Front connect to the name's
+// own address,
 // which it resolves itself. TLS is passed on as it is and stays between the two ends. HTTP is read
 // and written anew, request by request, so that no byte is one request to us and two to the
-// server. What hides its name (encrypted client hello), or has none, may go to addresses that the policy
+// server. What hides its name (encrypted client hello), or has none, may go to addresses that the
+// policy
 // allows as addresses, and nowhere else.
 package front
 
@@ -74,10 +76,20 @@ const (
 
 // New returns a Front.
 func New(host Host, ground *egress.Ground) *Front {
-	f := &Front{host: host, ground: ground, plain: newQueue(), links: map[*link]bool{}, count: map[netip.Addr]int{}}
+	f := &Front{
+		host:   host,
+		ground: ground,
+		plain:  newQueue(),
+		links:  map[*link]bool{},
+		count:  map[netip.Addr]int{},
+	}
 	f.http = &http.Server{ErrorLog: log.New(io.Discard, "", 0), // it would log what sandboxes send
-		Handler: http.HandlerFunc(f.request), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: helloTime, IdleTimeout: idle,
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, linkKey{}, c) }}
+		Handler: http.HandlerFunc(
+			f.request,
+		), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: helloTime, IdleTimeout: idle,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, linkKey{}, c)
+		}}
 	return f
 }
 
@@ -128,7 +140,12 @@ func (f *Front) take(conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
-	k := &link{Conn: conn, in: bufio.NewReaderSize(conn, 4096), sandbox: peer.AddrPort().Addr().Unmap(), to: to}
+	k := &link{
+		Conn:    conn,
+		in:      bufio.NewReaderSize(conn, 4096),
+		sandbox: peer.AddrPort().Addr().Unmap(),
+		to:      to,
+	}
 	policy, ok := f.host.Policy(k.sandbox)
 	if !ok || !f.enter(k, policy.Connections) {
 		_ = conn.Close()
@@ -241,7 +258,13 @@ func (f *Front) connect(k *link, policy egress.Policy, name string) (net.Conn, e
 }
 
 func (f *Front) refuse(k *link, name, reason string) {
-	r := sandpool.Refusal{Time: time.Now(), Host: name, Port: k.to.Port(), Protocol: string(egress.TCP), Reason: reason}
+	r := sandpool.Refusal{
+		Time:     time.Now(),
+		Host:     name,
+		Port:     k.to.Port(),
+		Protocol: string(egress.TCP),
+		Reason:   reason,
+	}
 	if name == "" {
 		r.Host = k.to.Addr().String()
 	}

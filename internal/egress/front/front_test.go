@@ -20,7 +20,8 @@ import (
 	"github.com/sandpool/sandpool/internal/egress"
 )
 
-// world is a Front whose sandboxes and servers are sockets of this machine. Every address is the one of
+// world is a Front whose sandboxes and servers are sockets of this machine. Every address is the
+// one of
 // edge, a server with many names, as a content network has them.
 type world struct {
 	t     *testing.T
@@ -223,9 +224,11 @@ func TestDenied(t *testing.T) {
 func TestHello(t *testing.T) {
 	w := newWorld(t, allow("*.example.com"))
 	var hello bytes.Buffer
-	_ = tls.Client(&captured{&hello}, &tls.Config{ServerName: "a.example.com", MinVersion: tls.VersionTLS12}).Handshake()
+	_ = tls.Client(&captured{&hello}, &tls.Config{ServerName: "a.example.com", MinVersion: tls.VersionTLS12}).
+		Handshake()
 	good := hello.Bytes()
-	if name, said := serverName(bytes.NewReader(good)); name != "a.example.com" || !bytes.Equal(said, good) {
+	if name, said := serverName(bytes.NewReader(good)); name != "a.example.com" ||
+		!bytes.Equal(said, good) {
 		t.Fatalf("the name is %q, and %d of %d bytes were read", name, len(said), len(good))
 	}
 	// An extension of encrypted client hello behind the others: its length goes into three others.
@@ -247,7 +250,12 @@ func TestHello(t *testing.T) {
 		grow(f[0], f[1], 5)
 	}
 	if name, said := serverName(bytes.NewReader(hidden)); name != "" || len(said) != len(hidden) {
-		t.Errorf("with its name hidden the name is %q, %d of %d bytes", name, len(said), len(hidden))
+		t.Errorf(
+			"with its name hidden the name is %q, %d of %d bytes",
+			name,
+			len(said),
+			len(hidden),
+		)
 	}
 	for what, text := range map[string][]byte{
 		"hidden": hidden, "half": good[:len(good)/2], "garbage": []byte("\x16\x03\x01\xff\xff garbage"), "old": []byte("\x80\x2e\x01\x03\x01"),
@@ -262,7 +270,14 @@ func TestHello(t *testing.T) {
 		}
 	}
 	c := w.dial("93.184.216.34:443") // byte by byte
-	client := tls.Client(&slow{c}, &tls.Config{ServerName: "a.example.com", InsecureSkipVerify: true, MinVersion: tls.VersionTLS12})
+	client := tls.Client(
+		&slow{c},
+		&tls.Config{
+			ServerName:         "a.example.com",
+			InsecureSkipVerify: true,
+			MinVersion:         tls.VersionTLS12,
+		},
+	)
 	if err := client.Handshake(); err != nil {
 		t.Errorf("a slow client: %v", err)
 	}
@@ -307,8 +322,10 @@ func TestHTTP(t *testing.T) {
 		{"GET /x HTTP/1.1\r\nHost: a.example.com\r\nHost: evil.example.net\r\n\r\n", "400"},
 		{"GET http://evil.example.net/x HTTP/1.1\r\nHost: a.example.com\r\n\r\n", "403"},
 		{"CONNECT a.example.com:80 HTTP/1.1\r\nHost: a.example.com:80\r\n\r\n", "403"},
-		{"GET /x HTTP/1.1\r\nHost: a.example.com\r\n\r\nGET /x HTTP/1.1\r\nHost: evil.example.net\r\n\r\n", "200 403"},
-		{"POST /x HTTP/1.1\r\nHost: a.example.com\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /evil HTTP/1.1\r\nHost: evil.example.net\r\n\r\n", "200 403"},
+		{"GET /x HTTP/1.1\r\nHost: a.example.com\r\n\r\n" +
+			"GET /x HTTP/1.1\r\nHost: evil.example.net\r\n\r\n", "200 403"},
+		{"POST /x HTTP/1.1\r\nHost: a.example.com\r\nContent-Length: 4\r\n" +
+			"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /evil HTTP/1.1\r\nHost: evil.example.net\r\n\r\n", "200 403"},
 		{"POST /x HTTP/1.1\r\nHost: a.example.com\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcde", "400"},
 		{"POST /x HTTP/1.1\r\nHost: a.example.com\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", "501"},
 		{"GET /x HTTP/1.1\r\nHost: a.example.com\r\nX: y\nHost: evil.example.net\r\n\r\n", "400"},
@@ -325,18 +342,26 @@ func TestHTTP(t *testing.T) {
 		}
 	}
 	// An upgrade to what is not seen is not passed on.
-	w.raw(to, "GET /up HTTP/1.1\r\nHost: a.example.com\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n", 1)
+	w.raw(
+		to,
+		"GET /up HTTP/1.1\r\nHost: a.example.com\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n",
+		1,
+	)
 	if last := w.requests(); !strings.HasPrefix(last[len(last)-1], "GET a.example.com/up") {
 		t.Errorf("the last request is %q", last[len(last)-1])
 	}
 }
 
-// A change of the policy ends what it no longer allows, in the middle of a connection, and holds for
+// A change of the policy ends what it no longer allows, in the middle of a connection, and holds
+// for
 // its next request.
 func TestRecheck(t *testing.T) {
 	w := newWorld(t, allow("a.example.com", "b.example.com"))
 	open := func(name string) *tls.Conn {
-		c := tls.Client(w.dial("93.184.216.34:443"), &tls.Config{ServerName: name, InsecureSkipVerify: true, MinVersion: tls.VersionTLS12})
+		c := tls.Client(
+			w.dial("93.184.216.34:443"),
+			&tls.Config{ServerName: name, InsecureSkipVerify: true, MinVersion: tls.VersionTLS12},
+		)
 		if err := c.Handshake(); err != nil {
 			t.Fatal(err)
 		}
@@ -378,7 +403,14 @@ func TestLimit(t *testing.T) {
 	n.Connections = 3
 	w := newWorld(t, n)
 	for range 3 {
-		c := tls.Client(w.dial("93.184.216.34:443"), &tls.Config{ServerName: "a.example.com", InsecureSkipVerify: true, MinVersion: tls.VersionTLS12})
+		c := tls.Client(
+			w.dial("93.184.216.34:443"),
+			&tls.Config{
+				ServerName:         "a.example.com",
+				InsecureSkipVerify: true,
+				MinVersion:         tls.VersionTLS12,
+			},
+		)
 		if err := c.Handshake(); err != nil {
 			t.Fatal(err)
 		}
@@ -388,7 +420,8 @@ func TestLimit(t *testing.T) {
 	}
 }
 
-// FuzzServerName reads what a sandbox sends first: nothing that is not read whole is lost for the server.
+// FuzzServerName reads what a sandbox sends first: nothing that is not read whole is lost for the
+// server.
 func FuzzServerName(f *testing.F) {
 	f.Add([]byte{22, 3, 1, 0, 5, 1, 0, 0, 1, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -396,7 +429,8 @@ func FuzzServerName(f *testing.F) {
 		if !bytes.HasPrefix(data, said) {
 			t.Errorf("%d bytes were read that were not sent", len(said))
 		}
-		if _, err := egress.ParseName(name); name != "" && err != nil && strings.ContainsAny(name, "\x00\n ") {
+		if _, err := egress.ParseName(name); name != "" && err != nil &&
+			strings.ContainsAny(name, "\x00\n ") {
 			t.Errorf("the name is %q", name)
 		}
 	})

@@ -43,13 +43,17 @@ func newQueue() *queue { return &queue{conns: make(chan net.Conn), done: make(ch
 
 func (q *queue) put(k *link, f *Front) bool {
 	c := &httpConn{link: k, front: f}
-	c.server = &http.Transport{DisableCompression: true, ResponseHeaderTimeout: idle, IdleConnTimeout: time.Minute,
+	c.server = &http.Transport{
+		DisableCompression:     true,
+		ResponseHeaderTimeout:  idle,
+		IdleConnTimeout:        time.Minute,
 		MaxResponseHeaderBytes: maxHeader,
 		DialContext: func(_ context.Context, _, addr string) (net.Conn, error) {
 			name, _, _ := net.SplitHostPort(addr)
 			policy, _ := f.host.Policy(k.sandbox) // without one it allows nothing
 			return f.connect(k, policy, hostOf(name, k.to.Port()))
-		}}
+		},
+	}
 	select {
 	case q.conns <- c:
 		return true
@@ -84,7 +88,11 @@ func (f *Front) request(w http.ResponseWriter, r *http.Request) {
 	policy, ok := f.host.Policy(c.sandbox)
 	if !ok || r.Method == http.MethodConnect || name == "" {
 		f.refuse(c.link, name, "The request names no host for this port.")
-		http.Error(w, "The pool's policy allows no request without the host's name.", http.StatusForbidden)
+		http.Error(
+			w,
+			"The pool's policy allows no request without the host's name.",
+			http.StatusForbidden,
+		)
 		return
 	}
 	if v := policy.Inspected(f.ground, name, c.to); !v.Allowed {

@@ -93,7 +93,13 @@ func state(bits uint32) []expr.Any {
 // ctStatus matches connections with a bit in their status.
 func ctStatus(bit uint32) []expr.Any {
 	return []expr.Any{&expr.Ct{Key: expr.CtKeySTATUS, Register: reg0},
-		&expr.Bitwise{SourceRegister: reg0, DestRegister: reg0, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(bit), Xor: make([]byte, 4)},
+		&expr.Bitwise{
+			SourceRegister: reg0,
+			DestRegister:   reg0,
+			Len:            4,
+			Mask:           binaryutil.NativeEndian.PutUint32(bit),
+			Xor:            make([]byte, 4),
+		},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg0, Data: make([]byte, 4)}}
 }
 

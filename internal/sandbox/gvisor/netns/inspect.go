@@ -30,19 +30,40 @@ const statusDNAT = 1 << 5
 func (t *table) inspectRules() {
 	accepted := nftables.ChainPolicyAccept
 	c := t.conn.AddChain(&nftables.Chain{Name: "lead", Table: t.table, Type: nftables.ChainTypeNAT,
-		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest, Policy: &accepted})
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest,
+		Policy: &accepted})
 	for _, p := range inspectedPorts() {
-		t.rule(c, from(linkPrefix), source(reg0), in(t.inspect), isProto(unix.IPPROTO_TCP), isPort(p),
+		t.rule(
+			c,
+			from(linkPrefix),
+			source(reg0),
+			in(t.inspect),
+			isProto(unix.IPPROTO_TCP),
+			isPort(p),
 			&expr.Immediate{Register: reg0, Data: Gateway().AsSlice()},
 			&expr.Immediate{Register: reg1, Data: binary.BigEndian.AppendUint16(nil, frontPort)},
-			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: reg0, RegProtoMin: reg1, Specified: true})
+			&expr.NAT{
+				Type:        expr.NATTypeDestNAT,
+				Family:      unix.NFPROTO_IPV4,
+				RegAddrMin:  reg0,
+				RegProtoMin: reg1,
+				Specified:   true,
+			},
+		)
 	}
 }
 
 // toFront matches what inspectRules have led.
 func toFront() []expr.Any {
 	gateway := Gateway().As4()
-	return join(from(linkPrefix), destination(reg0), equal(reg0, gateway[:]...), isProto(unix.IPPROTO_TCP), isPort(frontPort), ctStatus(statusDNAT))
+	return join(
+		from(linkPrefix),
+		destination(reg0),
+		equal(reg0, gateway[:]...),
+		isProto(unix.IPPROTO_TCP),
+		isPort(frontPort),
+		ctStatus(statusDNAT),
+	)
 }
 
 var _ front.Host = (*gate)(nil)
@@ -73,7 +94,8 @@ func (g *gate) Original(conn net.Conn) (to netip.AddrPort, ok bool) {
 	if err != nil {
 		return to, false
 	}
-	// The kernel writes a sockaddr_in (linux/netfilter_ipv4.h); this call is the one that gives as many
+	// The kernel writes a sockaddr_in (linux/netfilter_ipv4.h); this call is the one that gives as
+	// many
 	// bytes.
 	const originalDestination = 80
 	var got *unix.IPv6Mreq
@@ -88,14 +110,19 @@ func (g *gate) Original(conn net.Conn) (to netip.AddrPort, ok bool) {
 	return to, to.Addr() != Gateway()
 }
 
-// Dial implements front.Host. Only the making of the socket needs a thread in the gateway's namespace.
+// Dial implements front.Host. Only the making of the socket needs a thread in the gateway's
+// namespace.
 func (g *gate) Dial(to netip.AddrPort, limit time.Duration) (net.Conn, error) {
 	if g.Own(to.Addr()) {
 		return nil, fmt.Errorf("%s is the host's own", to.Addr())
 	}
 	fd := -1
 	err := within(g.ns, func() (err error) {
-		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		fd, err = unix.Socket(
+			unix.AF_INET,
+			unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC,
+			0,
+		)
 		return err
 	})
 	if err != nil {
@@ -113,7 +140,10 @@ func (g *gate) Dial(to netip.AddrPort, limit time.Duration) (net.Conn, error) {
 	err = raw.Write(func(fd uintptr) bool {
 		if !begun {
 			begun = true
-			failed = unix.Connect(int(fd), &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()})
+			failed = unix.Connect(
+				int(fd),
+				&unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()},
+			)
 			return !errors.Is(failed, unix.EINPROGRESS)
 		}
 		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
@@ -121,7 +151,8 @@ func (g *gate) Dial(to netip.AddrPort, limit time.Duration) (net.Conn, error) {
 			return false
 		}
 		failed = nil
-		if code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 {
+		if code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); err != nil ||
+			code != 0 {
 			failed = errors.Join(err, unix.Errno(code))
 		}
 		return true
@@ -132,7 +163,8 @@ func (g *gate) Dial(to netip.AddrPort, limit time.Duration) (net.Conn, error) {
 	return net.FileConn(f)
 }
 
-// recheck ends inspected connections that the policy of a sandbox does not allow any more. The caller
+// recheck ends inspected connections that the policy of a sandbox does not allow any more. The
+// caller
 // does not hold mu.
 func (n *Net) recheck(addr netip.Addr) {
 	n.mu.Lock()

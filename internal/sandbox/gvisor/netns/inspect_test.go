@@ -15,17 +15,21 @@ import (
 	"github.com/sandpool/sandpool"
 )
 
-// serveHTTP answers on port 8000 of the world, and by TLS on 8443, with the host that was asked for.
+// serveHTTP answers on port 8000 of the world, and by TLS on 8443, with the host that was asked
+// for.
 // Both are reached at 80 and 443 of an address of their own.
 func (w *world) serveHTTP(addr netip.Addr) {
 	w.t.Helper()
-	handler := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { fmt.Fprint(rw, "from ", r.Host) })
+	handler := http.HandlerFunc(
+		func(rw http.ResponseWriter, r *http.Request) { fmt.Fprint(rw, "from ", r.Host) },
+	)
 	must(w.t, within(w.ns, func() error {
 		lo, err := linkLo()
 		must(w.t, err)
 		must(w.t, addAddress(lo, addr))
 		for _, port := range []uint16{80, 443} {
-			// The world listens on these ports of all addresses; one of an address alone goes before.
+			// The world listens on these ports of all addresses; one of an address alone goes
+			// before.
 			l, err := listenReuse(netip.AddrPortFrom(addr, port))
 			must(w.t, err)
 			s := httptest.NewUnstartedServer(handler)
@@ -52,7 +56,10 @@ func (b *box) askFor(to netip.AddrPort, host string) string {
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	var c net.Conn = conn
 	if to.Port() == 443 {
-		c = tls.Client(conn, &tls.Config{ServerName: host, InsecureSkipVerify: true, MinVersion: tls.VersionTLS12})
+		c = tls.Client(
+			conn,
+			&tls.Config{ServerName: host, InsecureSkipVerify: true, MinVersion: tls.VersionTLS12},
+		)
 	}
 	if _, err := fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", host); err != nil {
 		return "closed"
@@ -100,8 +107,12 @@ func TestInspect(t *testing.T) {
 		if got := b.askFor(at(port), "evil.example.net"); got == "200 from evil.example.net" {
 			t.Errorf("port %d: a forbidden name answers", port)
 		}
-		for _, to := range []netip.Addr{metadata, private, hostAddr, routerAddr, Gateway(), n.gate.up.far, plain.link.Addr} {
-			if got := b.askFor(netip.AddrPortFrom(to, port), "good.example.com"); got != "refused" && got != "closed" && got[:3] != "403" && got[:3] != "502" {
+		for _, to := range []netip.Addr{metadata, private, hostAddr, routerAddr, Gateway(),
+			n.gate.up.far, plain.link.Addr} {
+			if got := b.askFor(netip.AddrPortFrom(to, port), "good.example.com"); got != "refused" &&
+				got != "closed" &&
+				got[:3] != "403" &&
+				got[:3] != "502" {
 				t.Errorf("%s:%d answers %q", to, port, got)
 			}
 		}
@@ -119,7 +130,18 @@ func TestInspect(t *testing.T) {
 	if !carries() {
 		t.Fatal("a connection carries nothing")
 	}
-	must(t, n.Change(b.id, b.dir, sandpool.Network{Status: sandpool.EgressEnabled, Allow: []string{"good.example.com"}, Inspect: true}))
+	must(
+		t,
+		n.Change(
+			b.id,
+			b.dir,
+			sandpool.Network{
+				Status:  sandpool.EgressEnabled,
+				Allow:   []string{"good.example.com"},
+				Inspect: true,
+			},
+		),
+	)
 	if carries() {
 		t.Error("a connection carries that was taken back")
 	}

@@ -462,7 +462,11 @@ func deadline(d time.Duration) time.Time { return time.Now().Add(d) }
 func listenReuse(at netip.AddrPort) (net.Listener, error) {
 	c := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var set error
-		err := raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+		err := raw.Control(
+			func(fd uintptr) {
+				set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+			},
+		)
 		return errors.Join(err, set)
 	}}
 	return c.Listen(context.Background(), "tcp4", at.String())

@@ -178,7 +178,8 @@ func (n *Net) Change(id sandbox.ID, dir string, want sandpool.Network) error {
 	return err
 }
 
-// change is Change but for connections that are inspected. It returns the address of a sandbox whose
+// change is Change but for connections that are inspected. It returns the address of a sandbox
+// whose
 // policy is another one now.
 func (n *Net) change(id sandbox.ID, dir string, want sandpool.Network) (_ netip.Addr, err error) {
 	n.mu.Lock()

@@ -36,7 +36,12 @@ func (g *gate) serve() error {
 	}
 	refusals, err := listenRefusals(g.ns)
 	if err != nil {
-		return errors.Join(fmt.Errorf("listen for refusals: %w", err), udp.Close(), tcp.Close(), led.Close())
+		return errors.Join(
+			fmt.Errorf("listen for refusals: %w", err),
+			udp.Close(),
+			tcp.Close(),
+			led.Close(),
+		)
 	}
 	watch, err := g.host.watch(g.up, g.setHost)
 	if err != nil {

@@ -33,7 +33,8 @@ type table struct {
 	table  *nftables.Table
 	ground *egress.Ground
 
-	policy, marks, live, named, namedAny, special, open, host, refused, up, down, inspect *nftables.Set
+	policy, marks, live, named, namedAny, special, open, host *nftables.Set
+	refused, up, down, inspect                                *nftables.Set
 
 	pass map[string][]*nftables.Set // by the chain of a policy, the sets that go with it
 }
@@ -215,7 +216,13 @@ func (t *table) rules() {
 
 	// What the Front connects to for sandboxes answers to the gateway itself.
 	t.rule(input, from(outside), isProto(unix.IPPROTO_TCP), state(established), accept())
-	output := base("output", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter, &allowed)
+	output := base(
+		"output",
+		nftables.ChainTypeFilter,
+		nftables.ChainHookOutput,
+		nftables.ChainPriorityFilter,
+		&allowed,
+	)
 	t.rule(output, to(sandboxes), destination(reg0), verdictOf(t.down))
 	for _, s := range []*nftables.Set{t.host, t.special} {
 		t.rule(output, to(outside), destination(reg0), in(s), drop())

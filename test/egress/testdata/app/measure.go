@@ -11,13 +11,17 @@ import (
 	"time"
 )
 
-// measure answers with how long n requests took, each, in seconds. The kind says what they are: "get"
+// measure answers with how long n requests took, each, in seconds. The kind says what they are:
+// "get"
 // on one connection, "name" resolves and connects anew, "down" and "up" carry so many bytes.
 func measure(w http.ResponseWriter, r *http.Request) {
 	n, _ := strconv.Atoi(r.FormValue("n"))
 	size, _ := strconv.ParseInt(r.FormValue("bytes"), 10, 64)
 	url := r.FormValue("url")
-	c := &http.Client{Timeout: 10 * time.Minute, Transport: &http.Transport{DisableKeepAlives: r.FormValue("kind") == "name"}}
+	c := &http.Client{
+		Timeout:   10 * time.Minute,
+		Transport: &http.Transport{DisableKeepAlives: r.FormValue("kind") == "name"},
+	}
 	var took []float64
 	for i := range n {
 		began := time.Now()
@@ -26,7 +30,12 @@ func measure(w http.ResponseWriter, r *http.Request) {
 		case "up":
 			err = do(c, http.MethodPut, url, io.LimitReader(zeros{}, size))
 		case "name":
-			err = do(c, http.MethodGet, strings.ReplaceAll(url, "*", fmt.Sprint("n", i, "-", began.UnixNano())), nil)
+			err = do(
+				c,
+				http.MethodGet,
+				strings.ReplaceAll(url, "*", fmt.Sprint("n", i, "-", began.UnixNano())),
+				nil,
+			)
 		case "lookup":
 			_, err = net.LookupHost(fmt.Sprint("n", i, "-", began.UnixNano(), ".example.com"))
 		default:
