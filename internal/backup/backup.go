@@ -24,7 +24,9 @@ import (
 // database is the store's file; the others are small files beside it, of which some may be absent.
 const database = "sandpool.db"
 
-func small() []string { return []string{"admin-token", "issuer-key.pem", "mcp-session-key"} }
+func small() []string {
+	return []string{"admin-token", "issuer-key.pem", "mcp-session-key", "ca.pem", "ca-key.pem"}
+}
 
 // The bounds of a restore.
 const (

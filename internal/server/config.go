@@ -124,17 +124,14 @@ type TLS struct {
 
 // CAFile is the certificate that clients of a server with TLS.Auto are to trust.
 func (c Config) CAFile() string {
-	return filepath.Join(c.DataDir, authorityDir, authority.CertFile)
+	return filepath.Join(c.DataDir, authority.CertFile)
 }
-
-// authorityDir holds the private authority, below the data directory.
-const authorityDir = "tls"
 
 // tls is the configuration of TLS, nil if the server has none.
 func (c Config) tls(log *slog.Logger) (*tls.Config, error) {
 	switch {
 	case c.TLS.Auto:
-		a, made, err := authority.Open(filepath.Join(c.DataDir, authorityDir),
+		a, made, err := authority.Open(c.DataDir,
 			authority.Names(c.Listen, c.PublicURL, c.EndpointSuffix, c.TLS.Names), nil)
 		if err != nil {
 			return nil, err

@@ -156,11 +156,17 @@ func (s *server) makePoolOf(t *testing.T, kind sandpool.ContainerType, name stri
 // token makes a token that allows what role says and no more.
 func (s *server) token(t *testing.T, role string) string {
 	t.Helper()
+	return s.identity(t, role).Text
+}
+
+// identity makes a token and returns it with its id, which is that of a service principal.
+func (s *server) identity(t *testing.T, role string) api.NewToken {
+	t.Helper()
 	made, err := s.CreateToken(t.Context(), api.TokenRequest{Name: t.Name(), Role: role})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return made.Text
+	return made
 }
 
 // certify makes a private authority and a certificate of it for loopback, and returns their files.
