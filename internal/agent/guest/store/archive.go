@@ -236,7 +236,8 @@ func (s *Store) unpack(w http.ResponseWriter, r *http.Request) error {
 	case errors.As(err, &large):
 		return agent.TooLarge(limit)
 	case errors.Is(err, tar.ErrHeader), errors.Is(err, zip.ErrFormat),
-		errors.Is(err, zip.ErrChecksum), errors.Is(err, zip.ErrAlgorithm):
+		errors.Is(err, zip.ErrChecksum), errors.Is(err, zip.ErrAlgorithm),
+		errors.Is(err, io.ErrUnexpectedEOF):
 		return sandpool.Errorf(sandpool.Invalid, "InvalidArchive", "body",
 			"The body is no %s archive, or a broken one.", format)
 	case err != nil:

@@ -193,6 +193,11 @@ func TestArchives(t *testing.T) {
 			if _, err := c.Unpack(t.Context(), "dst", format, strings.NewReader("nonsense"+strings.Repeat("x", 2000)), 1<<20); sandpool.ClassOf(err) != sandpool.Invalid {
 				t.Errorf("nonsense: %v", err)
 			}
+			_, err = c.Unpack(t.Context(), "dst", format, strings.NewReader("x\n"), 1<<20)
+			var refused *sandpool.Error
+			if !errors.As(err, &refused) || refused.Code != "InvalidArchive" {
+				t.Errorf("a few bytes: %v", err)
+			}
 			if _, err := c.Unpack(t.Context(), "dst", format, bytes.NewReader(data), 100); sandpool.ClassOf(err) != sandpool.TooLarge {
 				t.Errorf("more than the limit: %v", err)
 			}
