@@ -30,7 +30,7 @@ func groups(t *testing.T, file string) map[string][]string {
 // that is given the whole.
 func TestSuite(t *testing.T) {
 	for language, native := range map[string]func(*testing.T, *agent.Client, string) (string, int){
-		"shell": nativeShell, "node": nativeNode,
+		"shell": nativeShell, "node": nativeNode, "python": nativePython,
 	} {
 		t.Run(language, func(t *testing.T) {
 			m := newMachine(t, language)
@@ -40,16 +40,21 @@ func TestSuite(t *testing.T) {
 				want, status := native(t, m.restore(t), strings.Join(group, "\n"))
 				got, ended := inSession(t, m.restore(t), group)
 				if got != want || ended != status {
-					t.Errorf("%s: a session says %q and ends with %d; a process says %q, %d", name,
-						got, ended, want, status)
+					at := 0 // where they part
+					for at < min(len(got), len(want)) && got[at] == want[at] {
+						at++
+					}
+					from := max(0, at-100)
+					t.Errorf("%s: a session says …%.400q and ends with %d; a process says …%.400q, %d",
+						name, got[from:], ended, want[from:], status)
 				}
 				if want == "" {
 					t.Errorf("%s prints nothing", name)
 				}
 			}
 			t.Logf("%d parts", parts)
-			if parts < 60 {
-				t.Errorf("the suite has %d parts, fewer than 60", parts)
+			if least := map[string]int{"python": 200}[language]; parts < max(least, 60) {
+				t.Errorf("the suite has %d parts, fewer than %d", parts, max(least, 60))
 			}
 		})
 	}
@@ -61,7 +66,7 @@ func inSession(t *testing.T, c *agent.Client, parts []string) (string, int) {
 	var out strings.Builder
 	status := 0
 	for _, part := range parts {
-		res := run(t, c, time.Minute, part)
+		res := run(t, c, 2*time.Minute, part)
 		out.WriteString(res.Stdout)
 		status = 0
 		switch {
@@ -101,6 +106,28 @@ func nativeNode(t *testing.T, c *agent.Client, script string) (string, int) {
 	var both []any
 	if err := json.Unmarshal([]byte(text), &both); err != nil || len(both) != 2 {
 		t.Fatalf("node: %+v, %q, %v", res.Error, res.Stderr, err)
+	}
+	return both[0].(string), int(both[1].(float64))
+}
+
+// nativePython runs a script by python3 as its main module, and tells what it did not catch.
+func nativePython(t *testing.T, c *agent.Client, script string) (string, int) {
+	t.Helper()
+	if _, err := c.Upload(t.Context(), "/mnt/data/native.py", strings.NewReader(script),
+		1<<20); err != nil {
+		t.Fatal(err)
+	}
+	res := run(t, c, agent.DefaultTimeout, `import json, os, subprocess, sys
+text = open("native.py").read(); os.remove("native.py")
+main = """import sys
+try: exec(compile(sys.stdin.read(), "script", "exec"))
+except BaseException as e: print(f"Uncaught {type(e).__name__}: {e}"); sys.exit(1)
+"""
+p = subprocess.run([sys.executable, "-c", main], input=text.encode(), stdout=subprocess.PIPE)
+print(json.dumps([p.stdout.decode("utf-8", "replace"), p.returncode]))`)
+	var both []any
+	if err := json.Unmarshal([]byte(res.Stdout), &both); err != nil || len(both) != 2 {
+		t.Fatalf("python: %+v, %q, %v", res.Error, res.Stderr, err)
 	}
 	return both[0].(string), int(both[1].(float64))
 }
