@@ -45,8 +45,8 @@ func TestSuite(t *testing.T) {
 						at++
 					}
 					from := max(0, at-100)
-					t.Errorf("%s: a session says …%.400q and ends with %d; a process says …%.400q, %d",
-						name, got[from:], ended, want[from:], status)
+					t.Errorf("%s: a session says …%.400q and ends with %d; "+
+						"a process says …%.400q, %d", name, got[from:], ended, want[from:], status)
 				}
 				if want == "" {
 					t.Errorf("%s prints nothing", name)
