@@ -87,7 +87,8 @@ func network(s string) *net.IPNet {
 // newWorld makes the world on a thread that stays there, and serves HTTP and names in it.
 func newWorld(t testing.TB) {
 	t.Helper()
-	host, err := os.Open("/proc/self/ns/net")
+	// That of this thread: the first one of the process may have ended in an earlier world.
+	host, err := os.Open("/proc/thread-self/ns/net")
 	must(t, err)
 	defer host.Close()
 	must(t, os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0))
