@@ -3,14 +3,12 @@ package client
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 )
 
@@ -61,9 +59,7 @@ func (e Execution) Failed() bool {
 func (c *Client) Execute(ctx context.Context, pool, identifier string, run Run) (Execution, error) {
 	e, err := c.execute(ctx, pool, identifier, run,
 		api.ExecuteFields{Code: &run.Code, CodeInputType: "Inline", ExecutionType: "Synchronous"})
-	var refused *sandpool.Error
-	if errors.As(err, &refused) && refused.Code == "SessionPropertiesMissing" &&
-		refused.Target == "shellCommand" {
+	if wantsCommand(err) {
 		return c.execute(ctx, pool, identifier, run, api.ExecuteFields{ShellCommand: &run.Code})
 	}
 	return e, err
@@ -71,19 +67,7 @@ func (c *Client) Execute(ctx context.Context, pool, identifier string, run Run) 
 
 func (c *Client) execute(ctx context.Context, pool, identifier string, run Run,
 	fields api.ExecuteFields) (Execution, error) {
-	fields.Context, fields.Kernel = run.Context, run.Kernel
-	fields.Env, fields.WorkingDirectory = run.Env, run.Dir
-	if run.Stdin != "" {
-		fields.Stdin = &run.Stdin
-	}
-	if run.Timeout > 0 {
-		n := json.Number(strconv.FormatInt(int64((run.Timeout+time.Second-1)/time.Second), 10))
-		fields.TimeoutInSeconds = &n
-	}
-	if run.OutputLimit > 0 {
-		n := json.Number(strconv.Itoa(run.OutputLimit))
-		fields.OutputStreamsMaxLength = &n
-	}
+	run.fill(&fields)
 	wait := longestExecution
 	if run.Timeout > 0 {
 		wait = run.Timeout + executionGrace
@@ -98,6 +82,23 @@ func (c *Client) execute(ctx context.Context, pool, identifier string, run Run,
 	}
 	out.Timing = parseServerTiming(header)
 	return out, nil
+}
+
+// fill writes what a run says beside its code.
+func (run Run) fill(fields *api.ExecuteFields) {
+	fields.Context, fields.Kernel = run.Context, run.Kernel
+	fields.Env, fields.WorkingDirectory = run.Env, run.Dir
+	if run.Stdin != "" {
+		fields.Stdin = &run.Stdin
+	}
+	if run.Timeout > 0 {
+		n := json.Number(strconv.FormatInt(int64((run.Timeout+time.Second-1)/time.Second), 10))
+		fields.TimeoutInSeconds = &n
+	}
+	if run.OutputLimit > 0 {
+		n := json.Number(strconv.Itoa(run.OutputLimit))
+		fields.OutputStreamsMaxLength = &n
+	}
 }
 
 // sessionQuery is the query of a call on a session.

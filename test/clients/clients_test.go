@@ -45,6 +45,7 @@ func TestClients(t *testing.T) {
 	site, ours := s.installPython(t, own), s.newProject(t, modules)
 	t.Run("our own", func(t *testing.T) { s.ownPython(t, own, python, site) })
 	t.Run("our own, TypeScript", func(t *testing.T) { s.ownTypeScript(t, ours) })
+	t.Run("our own, Go", s.ownGo)
 	t.Run("our own, in a page", func(t *testing.T) { s.ownPage(t, ours, page) })
 	t.Run("examples", func(t *testing.T) { s.tutorials(t, python, site, ours) })
 	t.Run("scripts", func(t *testing.T) {
