@@ -26,10 +26,10 @@ func pauses() []time.Duration {
 		2 * time.Second, 4 * time.Second}
 }
 
-// Stream runs code as Execute does, and yields its events as they happen. Execution of the last one,
-// of type api.EventResult, is an api.Execution. A connection that breaks is taken up where it was.
-// A loop that is left early cancels the code, and so does the end of ctx, which alone bounds how
-// long it takes. After an error, nothing is yielded.
+// Stream runs code as Execute does, and yields its events as they happen. Execution of the last
+// one, of type api.EventResult, is an api.Execution. A connection that breaks is taken up where it
+// was. A loop that is left early cancels the code, and so does the end of ctx, which alone bounds
+// how long it takes. After an error, nothing is yielded.
 func (c *Client) Stream(ctx context.Context, pool, identifier string,
 	run Run) iter.Seq2[api.ExecutionEvent, error] {
 	return func(yield func(api.ExecutionEvent, error) bool) {
