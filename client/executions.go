@@ -1,14 +1,20 @@
 package client
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
+	"iter"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 )
 
@@ -124,4 +130,151 @@ func parseServerTiming(h http.Header) map[string]time.Duration {
 		}
 	}
 	return timing
+}
+
+// longestEvent bounds an event: the largest are figures.
+const longestEvent = 64 << 20
+
+// pauses is how long a stream waits before it is taken up again, while nothing comes of it.
+func pauses() []time.Duration {
+	return []time.Duration{0, 200 * time.Millisecond, 500 * time.Millisecond, time.Second,
+		2 * time.Second, 4 * time.Second}
+}
+
+// Stream runs code as Execute does, and yields its events as they happen. Execution of the last
+// one, of type api.EventResult, is an api.Execution. A connection that breaks is taken up where it
+// was. A loop that is left early cancels the code, and so does the end of ctx, which alone bounds
+// how long it takes. After an error, nothing is yielded.
+func (c *Client) Stream(ctx context.Context, pool, identifier string,
+	run Run) iter.Seq2[api.ExecutionEvent, error] {
+	return func(yield func(api.ExecutionEvent, error) bool) {
+		s := &execution{c: c, path: c.data(pool, "executions"), id: rand.Text(),
+			query: sessionQuery(identifier)}
+		err := s.follow(ctx, s.start(run), func(e api.ExecutionEvent) bool { return yield(e, nil) })
+		if !s.done {
+			s.cancel(ctx)
+		}
+		if err != nil {
+			yield(api.ExecutionEvent{}, err)
+		}
+	}
+}
+
+// execution is one whose events are read.
+type execution struct {
+	c        *Client
+	path, id string
+	query    url.Values
+	last     int64
+	// begun says that the server has taken it, done that it has ended, left that nobody reads on.
+	begun, done, left bool
+	// command says that the code is a command.
+	command bool
+	tries   int
+}
+
+// start is the call that starts it.
+func (s *execution) start(run Run) call {
+	f := api.ExecuteFields{Code: &run.Code}
+	run.fill(&f)
+	return call{method: http.MethodPost, path: s.path, query: s.query,
+		body:   api.ExecuteRequest{ExecuteFields: f},
+		header: http.Header{"Accept": {"application/x-ndjson"}, "Operation-Id": {s.id}}}
+}
+
+// command makes of the call that starts code one that starts a command.
+func (r call) command() call {
+	body, _ := r.body.(api.ExecuteRequest)
+	body.ShellCommand, body.Code = body.Code, nil
+	r.body = body
+	return r
+}
+
+// follow reads events until the last one, by as many calls as it takes.
+func (s *execution) follow(ctx context.Context, r call, each func(api.ExecutionEvent) bool) error {
+	for {
+		err := s.read(ctx, r, each)
+		switch {
+		case s.done || s.left:
+			return nil
+		case wantsCommand(err) && !s.command:
+			r, s.command = r.command(), true
+			continue
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil && (!s.begun || sandpool.ClassOf(err) != sandpool.Unavailable):
+			return err
+		}
+		if s.tries == len(pauses()) {
+			return &sandpool.Error{Class: sandpool.Unavailable, Code: CodeUnreachable,
+				Target: "endpoint", Message: "The stream broke off, again and again.", Err: err}
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pauses()[s.tries]):
+		}
+		s.tries++
+		query := url.Values{"after": {strconv.FormatInt(s.last, 10)}}
+		for name, values := range s.query {
+			query[name] = values
+		}
+		r = call{method: http.MethodGet, path: s.path + "/" + s.id, query: query,
+			header: http.Header{"Accept": {"application/x-ndjson"}}}
+	}
+}
+
+// wantsCommand reports whether a pool has refused code because it takes commands.
+func wantsCommand(err error) bool {
+	var refused *sandpool.Error
+	return errors.As(err, &refused) && refused.Code == "SessionPropertiesMissing" &&
+		refused.Target == "shellCommand"
+}
+
+// read reads the events of one answer.
+func (s *execution) read(ctx context.Context, r call, each func(api.ExecutionEvent) bool) error {
+	resp, err := s.c.send(ctx, r)
+	if err != nil {
+		return err
+	}
+	s.begun = true
+	defer resp.Body.Close() // not drained: it may go on for long
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(make([]byte, 64<<10), longestEvent)
+	for lines.Scan() {
+		text := bytes.TrimSpace(lines.Bytes())
+		if len(text) == 0 {
+			continue // the server shows that it is there
+		}
+		var result struct{ Execution api.Execution }
+		var e api.ExecutionEvent
+		err := json.Unmarshal(text, &e)
+		if err == nil && e.Type == api.EventResult {
+			err = json.Unmarshal(text, &result)
+			e.Execution = result.Execution
+		}
+		if err != nil {
+			// A line that was cut off is read again.
+			return s.c.unreachable(ctx, r, err)
+		}
+		if e.Type == api.EventError && e.Error != nil {
+			return sandpool.Errorf(sandpool.Internal, e.Error.Code, "", "%s", e.Error.Message)
+		}
+		s.last, s.tries, s.done = e.Sequence, 0, e.Type == api.EventResult
+		if s.left = !each(e); s.left || s.done {
+			return nil
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return s.c.unreachable(ctx, r, err)
+	}
+	return nil
+}
+
+// cancel ends the code of a reader who has left; there is nobody to tell how that went.
+func (s *execution) cancel(ctx context.Context) {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer stop()
+	_, _, _ = s.c.do(ctx, call{method: http.MethodDelete, path: s.path + "/" + s.id,
+		query: s.query}, nil)
 }
