@@ -47,7 +47,7 @@ func engineTarget(t *testing.T, root string, template sandbox.Template) sandboxt
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	open := func() *gvisor.Engine {
-		e, err := gvisor.New(log, gvisor.Config{Root: root, CgroupParent: "sandpool-egress-test",
+		e, err := gvisor.New(log, gvisor.Config{Root: root,
 			Resolvers: []netip.AddrPort{netip.MustParseAddrPort(resolver + ":53")}})
 		must(t, err)
 		return e
