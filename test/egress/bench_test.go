@@ -49,7 +49,7 @@ func newRig(b *testing.B) *rig {
 	log := slog.New(slog.NewTextHandler(b.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	e, err := gvisor.New(
 		log,
-		gvisor.Config{Root: b.TempDir(), 
+		gvisor.Config{Root: b.TempDir(),
 			Resolvers: []netip.AddrPort{netip.MustParseAddrPort(resolver + ":53")}},
 	)
 	must(b, err)
