@@ -94,7 +94,7 @@ func TestInterruptedErrors(t *testing.T) {
 // TestOneLine: an error that says all in its message has no traceback around it.
 func TestOneLine(t *testing.T) {
 	s := start(t)
-	s.run(t, "import matplotlib")
+	s.run(t, "import matplotlib, matplotlib.pyplot")
 	for code, want := range map[string]string{
 		"breakpoint()":                         "breakpoint() is not available",
 		"help()":                               "help() without an argument is not available",
