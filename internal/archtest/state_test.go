@@ -102,8 +102,10 @@ func maker(f source, call *ast.CallExpr) bool {
 		return false
 	}
 	switch imports(f)[x.Name] + "." + sel.Sel.Name {
-	case "errors.New", "fmt.Errorf", "regexp.MustCompile", "strings.NewReplacer",
-		"hash/crc32.MakeTable", "net/netip.MustParsePrefix", "net/netip.MustParseAddr":
+	case "errors.New", "fmt.Errorf", "strings.NewReplacer", "hash/crc32.MakeTable",
+		"net/netip.MustParsePrefix", "net/netip.MustParseAddr",
+		// Not regexp.MustCompile: each start of a sandbox would compile it.
+		"github.com/sandpool/sandpool/internal/pattern.Lazy":
 		return true
 	}
 	return false

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"regexp"
 	"strings"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/pattern"
 )
 
 // What a line of the log may hold of a request is decided here, because everything in a
@@ -89,7 +89,7 @@ const mask = "…"
 
 // operationName is what the first segments below a pool's endpoint look like. What does not
 // is a name that the caller chose.
-var operationName = regexp.MustCompile(`^\.?[A-Za-z]+$`)
+var operationName = pattern.Lazy(`^\.?[A-Za-z]+$`)
 
 // loggedPath returns the part of a path that says what was asked of which resource. Below a
 // pool's endpoint come names of files, identifiers, and the paths of containers.
@@ -102,7 +102,7 @@ func loggedPath(path string) string {
 	operation, below, more := strings.Cut(rest, "/")
 	switch {
 	case rest == "":
-	case len(operation) > 20 || !operationName.MatchString(operation):
+	case len(operation) > 20 || !operationName().MatchString(operation):
 		rest = mask
 	case more && below != "":
 		rest = operation + "/" + mask

@@ -3,10 +3,10 @@ package arm
 import (
 	"fmt"
 	"net/http"
-	"regexp"
 	"strings"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/pattern"
 )
 
 // The routes below which the resources of a pool are found, as patterns of
@@ -33,9 +33,9 @@ func EndpointOf(id sandpool.PoolID) string {
 // A subscription is a UUID in Azure; any short word is allowed here. Lengths are checked
 // apart: a repetition that is counted compiles to as many copies, whenever the program starts.
 var (
-	poolName          = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?$`)
-	subscriptionName  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$`)
-	resourceGroupName = regexp.MustCompile(`^[A-Za-z0-9_().-]*[A-Za-z0-9_()-]$`)
+	poolName          = pattern.Lazy(`^[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?$`)
+	subscriptionName  = pattern.Lazy(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$`)
+	resourceGroupName = pattern.Lazy(`^[A-Za-z0-9_().-]*[A-Za-z0-9_()-]$`)
 )
 
 // ParsePoolID returns the id in the path values of r, whose pattern begins with
@@ -53,7 +53,7 @@ func CheckPoolID(id sandpool.PoolID) error {
 	if err := CheckScope(id.Subscription, id.ResourceGroup); err != nil {
 		return err
 	}
-	if n := len(id.Name); n < 3 || n > 63 || !poolName.MatchString(id.Name) {
+	if n := len(id.Name); n < 3 || n > 63 || !poolName().MatchString(id.Name) {
 		return sandpool.Errorf(sandpool.Invalid, "InvalidSessionPoolName", "sessionPoolName",
 			"The session pool name %q is not allowed. Use 3 to 63 lower-case letters, digits and "+
 				"hyphens, beginning with a letter and not ending with a hyphen.", clip(id.Name,
@@ -65,13 +65,13 @@ func CheckPoolID(id sandpool.PoolID) error {
 // CheckScope reports what is wrong with the names of a subscription and a
 // resource group; an empty group means the whole subscription.
 func CheckScope(subscription, group string) error {
-	if len(subscription) > 64 || !subscriptionName.MatchString(subscription) {
+	if len(subscription) > 64 || !subscriptionName().MatchString(subscription) {
 		return sandpool.Errorf(sandpool.Invalid, "InvalidSubscriptionId", "subscriptionId",
 			"The subscription id %q is not allowed. Use a UUID, or up to 64 letters, digits and "+
 				"hyphens; the server's own is %s.",
 			subscription, sandpool.DefaultSubscription)
 	}
-	if group != "" && (len(group) > 90 || !resourceGroupName.MatchString(group) ||
+	if group != "" && (len(group) > 90 || !resourceGroupName().MatchString(group) ||
 		strings.Trim(group, ".") == "") {
 		return sandpool.Errorf(sandpool.Invalid, "InvalidResourceGroupName", "resourceGroupName",
 			"The resource group name %q is not allowed. Use up to 90 letters, digits and _ - ( ) "+

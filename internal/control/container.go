@@ -3,13 +3,13 @@ package control
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/pattern"
 )
 
 // Bounds of a custom container's settings. The body of a request is bounded as a whole too.
@@ -25,8 +25,8 @@ const (
 const templateTarget = "properties.customContainerTemplate"
 
 var (
-	secretName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$`)
-	serverName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$`)
+	secretName = pattern.Lazy(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$`)
+	serverName = pattern.Lazy(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$`)
 )
 
 // parseContainer reads what only pools of custom containers have. names are the secrets that the
@@ -61,7 +61,7 @@ func (c *Control) parseContainer(ps *problems, p *sandpool.Pool, props *api.Sess
 			one.Name)
 	}
 	p.Spec.Image = one.Image
-	if one.Image == "" || len(one.Image) > 512 || !imageName.MatchString(one.Image) ||
+	if one.Image == "" || len(one.Image) > 512 || !imageName().MatchString(one.Image) ||
 		strings.Contains(one.Image, "..") {
 		ps.invalid(target+".image",
 			"%s.image is %.120q; use a reference such as registry.example/app:1.0.", target,
@@ -195,7 +195,7 @@ func parseRegistry(ps *problems, r *api.RegistryCredentials, names []string) san
 	if out.Server == "" {
 		out.Server = r.RegistryServer
 	}
-	if out.Server != "" && (len(out.Server) > 255 || !serverName.MatchString(out.Server)) {
+	if out.Server != "" && (len(out.Server) > 255 || !serverName().MatchString(out.Server)) {
 		ps.invalid(target+".server",
 			"%s.server is %.120q; use a host name, with a port if it is not the usual one.", target,
 			out.Server)
@@ -278,7 +278,7 @@ func parseSecrets(ps *problems, list []api.PoolSecret) sandpool.Secrets {
 		at := fmt.Sprintf("%s[%d]", target, i)
 		_, twice := out[s.Name]
 		switch {
-		case !secretName.MatchString(s.Name):
+		case !secretName().MatchString(s.Name):
 			ps.invalid(at+".name", "%s.name is %.60q; use letters, digits, dots and dashes, with "+
 				"a letter or digit at both ends.", at, s.Name)
 		case twice:

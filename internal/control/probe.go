@@ -2,16 +2,16 @@ package control
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/pattern"
 )
 
 // headerName is a token of RFC 9110, section 5.6.2.
-var headerName = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9A-Za-z]{1,256}$")
+var headerName = pattern.Lazy("^[-!#$%&'*+.^_`|~0-9A-Za-z]{1,256}$")
 
 // parseProbes reads the probes of a container, at most one of each type.
 func parseProbes(ps *problems, c *sandpool.Container, target string, probes []api.ContainerProbe) {
@@ -93,7 +93,7 @@ func parseHTTPGet(ps *problems, at string, get *api.HTTPGet) sandpool.HTTPProbe 
 		ps.invalid(at+".scheme", "%s.scheme is %.60q; use HTTP or HTTPS.", at, get.Scheme)
 	}
 	// The probe goes to the container whatever its host says; it is what the header Host says.
-	if p.Host = get.Host; p.Host != "" && (len(p.Host) > 255 || !serverName.MatchString(p.Host)) {
+	if p.Host = get.Host; p.Host != "" && (len(p.Host) > 255 || !serverName().MatchString(p.Host)) {
 		ps.invalid(at+".host", "%s.host is %.120q, which is not a host name.", at, p.Host)
 	}
 	if len(get.HTTPHeaders) > 32 {
@@ -102,7 +102,7 @@ func parseHTTPGet(ps *problems, at string, get *api.HTTPGet) sandpool.HTTPProbe 
 		return p
 	}
 	for i, h := range get.HTTPHeaders {
-		if !headerName.MatchString(h.Name) || hasControl(h.Value) || len(h.Value) > 4096 {
+		if !headerName().MatchString(h.Name) || hasControl(h.Value) || len(h.Value) > 4096 {
 			ps.invalid(fmt.Sprintf("%s.httpHeaders[%d]", at, i), "%s.httpHeaders[%d] is not a "+
 				"header: its name or its value has a character that headers cannot have.", at, i)
 			continue

@@ -3,7 +3,6 @@ package control
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/control/network"
+	"github.com/sandpool/sandpool/internal/pattern"
 )
 
 // Words of the resource type.
@@ -72,7 +72,7 @@ const (
 	maxTagValue = 256
 )
 
-var locationName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._-]*$`)
+var locationName = pattern.Lazy(`^[A-Za-z0-9][A-Za-z0-9 ._-]*$`)
 
 // location is a location as pools in it have it, and false if the server has it not.
 func (c *Control) location(name string) (string, bool) {
@@ -95,7 +95,7 @@ func (c *Control) parsePlace(ps *problems, p *sandpool.Pool, body api.SessionPoo
 			old.Location, body.Location)
 	case old == nil && body.Location == "":
 		p.Location = c.o.Locations[0]
-	case old == nil && (len(body.Location) > 90 || !locationName.MatchString(body.Location)):
+	case old == nil && (len(body.Location) > 90 || !locationName().MatchString(body.Location)):
 		ps.invalid("location", "location is %q; use up to 90 letters, digits and spaces.",
 			body.Location)
 	case old == nil:
@@ -316,7 +316,7 @@ const (
 	minDisk   = 16 << 20
 )
 
-var imageName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$`)
+var imageName = pattern.Lazy(`^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$`)
 
 // parseSandpool reads the settings of sandpool's own. Absent ones are the
 // server's defaults, which are zeros in a Pool.
@@ -341,7 +341,7 @@ func (c *Control) parseSandpool(ps *problems, p *sandpool.Pool, s *api.SandpoolS
 		return // the rest is where Azure has it
 	}
 	p.Spec.Image = s.Image
-	if s.Image != "" && (len(s.Image) > 255 || !imageName.MatchString(s.Image) ||
+	if s.Image != "" && (len(s.Image) > 255 || !imageName().MatchString(s.Image) ||
 		strings.Contains(s.Image, "..")) {
 		ps.invalid(target+"image",
 			"%simage is %q; use the name of an image as 'sandpool image list' shows it.",

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
 
@@ -14,13 +13,14 @@ import (
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/pattern"
 	"github.com/sandpool/sandpool/internal/template"
 )
 
 // maxBody is Azure's bound on a deployment's request.
 const maxBody = 4 << 20
 
-var deploymentName = regexp.MustCompile(`^[A-Za-z0-9_.()-]{1,64}$`)
+var deploymentName = pattern.Lazy(`^[A-Za-z0-9_.()-]{1,64}$`)
 
 // deployable are the types that deployments may hold, in lower case.
 var deployable = map[string]bool{
@@ -142,7 +142,7 @@ func outward(err error) error {
 
 // fresh makes the record of the deployment that r asks for.
 func (s *Service) fresh(w http.ResponseWriter, r *http.Request) (*record, error) {
-	if !deploymentName.MatchString(r.PathValue("deployment")) {
+	if !deploymentName().MatchString(r.PathValue("deployment")) {
 		return nil, sandpool.Errorf(sandpool.Invalid, "InvalidDeploymentName", "deploymentName",
 			"The deployment's name %.100q is not allowed. Use up to 64 letters, digits and . _ - ( ).",
 			r.PathValue("deployment"))

@@ -8,12 +8,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/pattern"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -75,8 +75,8 @@ type Store struct {
 const digestPrefix = "sha256:"
 
 var (
-	namePattern   = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$`)
-	digestPattern = regexp.MustCompile(`^sha256:[0-9a-f]+$`)
+	namePattern   = pattern.Lazy(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$`)
+	digestPattern = pattern.Lazy(`^sha256:[0-9a-f]+$`)
 )
 
 // Open returns the store in dir, and removes what killed builds left there. A dir that
@@ -195,7 +195,7 @@ func (s *Store) read(file string) (Image, error) {
 
 // isDigest says whether digest is the whole digest of something.
 func isDigest(digest string) bool {
-	return len(digest) == len(digestPrefix)+2*sha256.Size && digestPattern.MatchString(digest)
+	return len(digest) == len(digestPrefix)+2*sha256.Size && digestPattern().MatchString(digest)
 }
 
 // Resolve returns the image with the given name, reference or digest, which is that of the file
@@ -237,7 +237,7 @@ func isDigestOf(ref, digest string) bool {
 
 // checkName refuses names that could not be a file's or would be taken for a digest.
 func checkName(name string) error {
-	if len(name) <= 64 && namePattern.MatchString(name) {
+	if len(name) <= 64 && namePattern().MatchString(name) {
 		return nil
 	}
 	return sandpool.Errorf(sandpool.Invalid, "InvalidImageName", "name",

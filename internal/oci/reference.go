@@ -1,13 +1,13 @@
 package oci
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/pattern"
 )
 
 // localPrefix begins references to images that were loaded from files: "local:NAME".
@@ -35,11 +35,11 @@ type Reference struct {
 //
 // https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests
 var (
-	hostPattern = regexp.MustCompile(
+	hostPattern = pattern.Lazy(
 		`^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?$`)
-	repositoryPattern = regexp.MustCompile(
+	repositoryPattern = pattern.Lazy(
 		`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+	tagPattern = pattern.Lazy(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 )
 
 // ParseReference reads a reference as container engines do: "nginx" is
@@ -74,8 +74,8 @@ func ParseReference(text string) (Reference, error) {
 	case name.Tag:
 		r.Tag = p.TagStr()
 	}
-	if !hostPattern.MatchString(r.Host) || !repositoryPattern.MatchString(r.Repository) ||
-		r.Tag != "" && !tagPattern.MatchString(r.Tag) ||
+	if !hostPattern().MatchString(r.Host) || !repositoryPattern().MatchString(r.Repository) ||
+		r.Tag != "" && !tagPattern().MatchString(r.Tag) ||
 		r.Digest != "" && !digest(r.Digest).valid() {
 		return bad(reason(text))
 	}

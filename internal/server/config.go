@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -25,12 +24,13 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/authority"
+	"github.com/sandpool/sandpool/internal/pattern"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 	"github.com/sandpool/sandpool/internal/server/network"
 )
 
 // hostName is a name of two labels or more.
-var hostName = regexp.MustCompile(
+var hostName = pattern.Lazy(
 	`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$`)
 
 // Config is everything an operator can set. Each field has a default; it is
@@ -347,7 +347,7 @@ func (c Config) Validate() error {
 	need(c.PublicURL == "" || strings.HasPrefix(c.PublicURL, "http://") ||
 		strings.HasPrefix(c.PublicURL, "https://"),
 		"public_url", c.PublicURL, "a URL that begins with http:// or https://")
-	need(c.EndpointSuffix == "" || hostName.MatchString(c.EndpointSuffix), "endpoint_suffix",
+	need(c.EndpointSuffix == "" || hostName().MatchString(c.EndpointSuffix), "endpoint_suffix",
 		c.EndpointSuffix,
 		"a host name in lower case, such as pools.example.com")
 	for _, origin := range c.CORS.Origins {

@@ -3,19 +3,20 @@ package server
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sandpool/sandpool/internal/pattern"
 )
 
 // What the YAML decoder says about a value of the wrong kind and about an unknown name.
 var (
-	kindPattern = regexp.MustCompile(
+	kindPattern = pattern.Lazy(
 		"^(line \\d+: )cannot unmarshal !!\\w+(?: `(.*)`)? into (\\S+)$")
-	namePattern = regexp.MustCompile(`^(line \d+: )field (.*) not found in type \S+$`)
+	namePattern = pattern.Lazy(`^(line \d+: )field (.*) not found in type \S+$`)
 )
 
 // plain words an error of the YAML decoder for people, who know the file and not the types
@@ -27,13 +28,13 @@ func plain(err error, known []string) string {
 	}
 	lines := slices.Clone(te.Errors)
 	for i, line := range lines {
-		if m := kindPattern.FindStringSubmatch(line); m != nil {
+		if m := kindPattern().FindStringSubmatch(line); m != nil {
 			value := "what is there"
 			if m[2] != "" {
 				value = strconv.Quote(m[2])
 			}
 			lines[i] = fmt.Sprintf("%s%s does not fit; use %s", m[1], value, kind(m[3]))
-		} else if m := namePattern.FindStringSubmatch(line); m != nil {
+		} else if m := namePattern().FindStringSubmatch(line); m != nil {
 			lines[i] = fmt.Sprintf("%s%s is not a setting here%s", m[1], m[2], suggest(m[2], known))
 		}
 	}

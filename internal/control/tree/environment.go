@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/pattern"
 )
 
 // environmentKind is the kind of the documents of environments.
@@ -22,7 +22,7 @@ const (
 	environmentPath  = environmentsPath + "/{environment}"
 )
 
-var environmentName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9-]{0,58}[a-zA-Z0-9]$`)
+var environmentName = pattern.Lazy(`^[a-zA-Z][a-zA-Z0-9-]{0,58}[a-zA-Z0-9]$`)
 
 func (t *Tree) registerEnvironments(handle func(pattern string, fn handler)) {
 	handle("GET "+arm.SubscriptionPath+"/managedEnvironments", t.reading(t.listEnvironments))
@@ -109,7 +109,7 @@ func (t *Tree) putEnvironment(w http.ResponseWriter, r *http.Request) error {
 	if err := arm.DecodeJSON(w, r, maxBody, &body); err != nil {
 		return err
 	}
-	if !environmentName.MatchString(r.PathValue("environment")) {
+	if !environmentName().MatchString(r.PathValue("environment")) {
 		return sandpool.Errorf(sandpool.Invalid, "InvalidEnvironmentName", "environmentName",
 			"The environment's name %.100q is not allowed. Use 2 to 60 letters, digits and hyphens, "+
 				"beginning with a letter.", r.PathValue("environment"))

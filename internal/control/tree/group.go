@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -15,13 +14,14 @@ import (
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/pattern"
 	"github.com/sandpool/sandpool/internal/store"
 )
 
 // groupKind is the kind of the documents of resource groups.
 const groupKind = "resourceGroup"
 
-var locationName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._-]{0,89}$`)
+var locationName = pattern.Lazy(`^[A-Za-z0-9][A-Za-z0-9 ._-]{0,89}$`)
 
 // maxBody bounds the body of a request.
 const maxBody = 256 << 10
@@ -172,7 +172,7 @@ func (t *Tree) location(name string) (string, error) {
 			return known, nil
 		}
 	}
-	if t.o.AnyLocation && locationName.MatchString(name) {
+	if t.o.AnyLocation && locationName().MatchString(name) {
 		return name, nil
 	}
 	return "", sandpool.Errorf(sandpool.Invalid, "LocationNotAvailableForResourceType", "location",

@@ -3,13 +3,13 @@ package tree
 import (
 	"context"
 	"net/http"
-	"regexp"
 	"strings"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/pattern"
 )
 
 // assignmentKind is the kind of the documents of role assignments.
@@ -180,7 +180,7 @@ func (t *Tree) getAssignment(w http.ResponseWriter, r *http.Request) error {
 }
 
 // principalFilter is what az asks assignments for.
-var principalFilter = regexp.MustCompile(`(?i)(principalId|assignedTo\()\s*(?:eq)?\s*'([^']*)'`)
+var principalFilter = pattern.Lazy(`(?i)(principalId|assignedTo\()\s*(?:eq)?\s*'([^']*)'`)
 
 // listAssignments lists those at the scope, above it and below it. Whoever may not give roles
 // sees their own.
@@ -196,7 +196,7 @@ func (t *Tree) listAssignments(w http.ResponseWriter, r *http.Request) error {
 	who, _ := auth.FromContext(r.Context())
 	all := auth.Allow(who, auth.ManageTokens, sandpool.Scope{}) == nil
 	text := r.URL.Query().Get("$filter")
-	principal := principalFilter.FindStringSubmatch(text)
+	principal := principalFilter().FindStringSubmatch(text)
 	atScope := strings.Contains(strings.ToLower(text), "atscope()")
 	var out []api.RoleAssignment
 	for _, d := range kept {

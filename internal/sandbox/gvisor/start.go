@@ -8,11 +8,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/pattern"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/probe"
 )
@@ -21,10 +21,10 @@ var errStopped = errors.New("the sandbox was stopped while it started")
 
 // validID is what an ID may look like: it becomes a path element, a cgroup's
 // name and an argument.
-var validID = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+var validID = pattern.Lazy(`^[a-z0-9][a-z0-9-]*$`)
 
 func checkID(id sandbox.ID) error {
-	if len(id) > 63 || !validID.MatchString(string(id)) {
+	if len(id) > 63 || !validID().MatchString(string(id)) {
 		return sandpool.Errorf(sandpool.Invalid, "InvalidSandboxID", "id",
 			"The sandbox id %q must be 1 to 63 lower-case letters, digits and dashes, and not begin with a dash.", id)
 	}
