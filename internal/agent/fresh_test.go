@@ -35,7 +35,9 @@ func likeFresh(t *testing.T, c *agent.Client) {
 			t.Errorf("%s: %s, want %s; error %+v", code, res.Text, want, res.Error)
 		}
 	}
-	for _, code := range []string{"%pip install no-such-thing", "!pip install no-such-thing"} {
+	for _, code := range []string{"%pip install no-such-thing", "!pip install no-such-thing",
+		"%%bash\npip install no-such-thing", "import subprocess, sys\n" +
+			"subprocess.check_call([sys.executable, '-m', 'pip', 'install', 'no-such-thing'])"} {
 		if res := run(t, c, time.Minute, code); !strings.Contains(res.Stderr,
 			"This session has no network") {
 			t.Errorf("%s: %q, %q", code, res.Stdout, res.Stderr)
