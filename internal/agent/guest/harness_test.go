@@ -169,6 +169,10 @@ func bootOn(t testing.TB, input *os.File) *sandbox {
 // besides holds the names of the tests that run beside others.
 var besides sync.Map
 
+// alone keeps a test from running beside others: the kernel counts the processes of a user over all
+// sandboxes of these tests, and one that takes what there is takes it from them.
+func alone(t *testing.T) { besides.Store(t.Name(), true) }
+
 // aside has a test run beside others: what takes its time is the start of an interpreter, and each
 // has an agent of its own.
 func aside(t testing.TB) {

@@ -224,6 +224,7 @@ func TestDescriptors(t *testing.T) {
 
 // TestForkBomb: processes are bounded, and all of them end with the kernel.
 func TestForkBomb(t *testing.T) {
+	alone(t)
 	s := start(t)
 	res := s.runFor(t, 2*time.Second, "import os\nwhile True:\n  try: os.fork()\n  except "+
 		"OSError: pass\n  except BaseException: pass")
