@@ -35,9 +35,9 @@ type grammar struct {
 
 	Serve    serve.Cmd         `cmd:"" help:"Run the server."`
 	Pool     pool.Cmd          `cmd:"" help:"Create, show, list, update and delete session pools."`
-	Exec     exec.Cmd          `cmd:"" help:"Run Python code in a session."`
-	Files    files.Cmd         `cmd:"" help:"Move files into and out of a session."`
-	Session  session.Cmd       `cmd:"" help:"Show, list and end sessions, read their logs and reach their ports."`
+	Exec     exec.Cmd          `cmd:"" help:"Run code in a session: Python, JavaScript or shell commands."`
+	Files    files.Cmd         `cmd:"" help:"Move files into, out of and within a session."`
+	Session  session.Cmd       `cmd:"" help:"Show, list and end sessions, open terminals, read logs and reach ports."`
 	Events   events.Cmd        `cmd:"" help:"Show what has happened to a pool and its sessions."`
 	Top      top.Cmd           `cmd:"" help:"Show pools and sessions as they are now, again and again."`
 	Token    token.Cmd         `cmd:"" help:"Create, list and revoke access tokens."`
@@ -45,13 +45,13 @@ type grammar struct {
 	Az       azure.Cmd         `cmd:"" help:"Have the az command and Azure's SDKs of this machine use the server."`
 	Trust    trust.Cmd         `cmd:"" help:"Have programs of this machine trust the server's private certificate authority."`
 	MCP      mcp.Cmd           `cmd:"" name:"mcp" help:"Serve a pool's tools to an agent on stdin and stdout (MCP)."`
-	Image    image.Cmd         `cmd:"" help:"Build, list and remove root filesystems on this machine."`
+	Image    image.Cmd         `cmd:"" help:"Build, pull, list and remove images on this machine."`
 	Doctor   serve.DoctorCmd   `cmd:"" help:"Say what this machine lacks for serving, and how to get it."`
 	Bench    bench.Cmd         `cmd:"" help:"Measure a running server."`
-	Backup   local.BackupCmd   `cmd:"" help:"Copy what a server on this machine cannot make again, also while it serves."`
-	Restore  local.RestoreCmd  `cmd:"" help:"Make a data directory what a backup says."`
+	Backup   local.BackupCmd   `cmd:"" help:"Back up what a server on this machine cannot make again, also while it serves."`
+	Restore  local.RestoreCmd  `cmd:"" help:"Restore a data directory from a backup."`
 	Level    local.LogLevelCmd `cmd:"" name:"log-level" help:"Show or change the levels of a running server's log."`
-	Support  local.SupportCmd  `cmd:"" help:"Write what somebody who can help wants to see, without secrets."`
+	Support  local.SupportCmd  `cmd:"" help:"Write an archive for whoever helps with a problem, without secrets."`
 	Version  versionCmd        `cmd:"" help:"Print the version of this program."`
 }
 
@@ -61,7 +61,8 @@ func (grammar) Help() string {
 		"client configuration: " +
 		"the file that SANDPOOL_CONFIG names, else ~/.config/sandpool/client.yaml, which " +
 		"'sandpool serve' writes.\n\n" +
-		"Exit codes: 0 done; 1 the code that exec ran failed, or doctor found something missing; " +
+		"Exit codes: 0 done; 1 the code that exec ran failed, doctor found something missing, or " +
+		"'pool egress test' says no; " +
 		"2 the command line is wrong; " +
 		"3 anything else failed. Code that exec runs may set others with sys.exit."
 }

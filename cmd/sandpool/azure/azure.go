@@ -22,8 +22,8 @@ type Cmd struct {
 }
 
 type setupCmd struct {
-	Undo   bool   `help:"Take it back: az leads to Azure again, and the service principal ends."`
-	Cloud  string `default:"sandpool" help:"What az is to call the server."`
+	Undo   bool   `help:"Undo it: az leads to Azure again, and the service principal ends."`
+	Cloud  string `default:"sandpool" help:"Name of the server as a cloud of az."`
 	Bundle string `hidden:"" default:"/etc/ssl/certs/ca-certificates.crt" type:"path"`
 }
 

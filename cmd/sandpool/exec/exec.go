@@ -38,7 +38,7 @@ const maxSource = 64 << 20
 //     mistyped it.
 //  5. Otherwise the argument is the code.
 type Cmd struct {
-	Source  string              `arg:"" optional:"" help:"File to run, '-' for stdin, or the code itself if no such file exists and it does not look like one's name."`
+	Source  string              `arg:"" optional:"" help:"File to run, '-' for stdin, or the code itself if there is no such file and it does not look like a file's name."`
 	Code    *string             `short:"c" help:"Code to run; in a Shell pool, a command." placeholder:"CODE"`
 	File    string              `short:"f" help:"File to run, whatever its name." placeholder:"FILE"`
 	Session console.SessionName `aliases:"identifier" help:"Session to run in (also --identifier), 4 to 128 characters. Without it the code runs in a session of its own that is deleted afterwards." placeholder:"NAME"`
@@ -54,7 +54,7 @@ type Cmd struct {
 
 // Help documents the rule in the command's help.
 func (Cmd) Help() string {
-	return "The code is Python, JavaScript or shell commands, as the pool's kind is. " +
+	return "The code is Python, JavaScript or shell commands: whatever the pool runs. " +
 		"It is CODE of -c, or the content of --file; else, without an argument or with '-', " +
 		"stdin; else the file that the argument names; " +
 		"else, unless the argument is one word that looks like a file's name, the argument " +
@@ -65,7 +65,7 @@ func (Cmd) Help() string {
 		"Figures are saved as figure-1.png and so on, never over a file that exists, and named " +
 		"on stderr. " +
 		"The exit code is 1 if the code failed; code that ends with sys.exit(N) sets it to N, " +
-		"and of a shell command it is the command's own."
+		"and a shell command sets it to the command's own."
 }
 
 // Output is the result of exec as JSON.

@@ -153,7 +153,7 @@ type downloadCmd struct {
 	To     string `help:"Where to write it; '-' is stdout. Without it, the file's own name in the working directory." placeholder:"FILE"`
 	Force  bool   `help:"Overwrite a file that exists."`
 	Offset int64  `help:"Begin after this many bytes." placeholder:"N"`
-	Length int64  `help:"End after this many bytes; 0 is all." placeholder:"N"`
+	Length int64  `help:"Write at most this many bytes; 0 is all." placeholder:"N"`
 	console.SessionFlag
 	console.PoolFlag
 }

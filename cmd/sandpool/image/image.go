@@ -26,7 +26,7 @@ type Cmd struct {
 	List   listCmd   `cmd:"" help:"List images and the disk they use."`
 	Show   showCmd   `cmd:"" help:"Show what an image is, what it runs and who uses it."`
 	Remove removeCmd `cmd:"" help:"Remove an image."`
-	Prune  pruneCmd  `cmd:"" help:"Remove the images that have no name and that nothing uses."`
+	Prune  pruneCmd  `cmd:"" help:"Remove the images that nothing uses."`
 }
 
 // open opens the images of the server on this machine.

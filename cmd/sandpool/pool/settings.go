@@ -27,18 +27,18 @@ type settings struct {
 	CooldownPeriod *int     `help:"Seconds without a request after which a session ends (a new pool: 300)." placeholder:"SECONDS"`
 	LifecycleType  string   `help:"What ends sessions: Timed, or OnContainerExit of custom containers." placeholder:"TYPE"`
 	MaxAlivePeriod *int     `help:"Longest life of a session in seconds, with OnContainerExit." placeholder:"SECONDS"`
-	NetworkStatus  string   `help:"EgressDisabled, or EgressEnabled: sandboxes reach the public network." placeholder:"STATUS"`
-	EgressAllow    []string `help:"What EgressEnabled reaches: names, *.names, addresses or prefixes, with :PORT; an empty one for all that is public." sep:"none" placeholder:"ENTRY"`
-	EgressDeny     []string `help:"What it does not reach all the same; an empty one for nothing." sep:"none" placeholder:"ENTRY"`
-	EgressInspect  *bool    `help:"Hold connections to ports 80 and 443 to the allowed names, by what TLS and HTTP ask for." negatable:""`
+	NetworkStatus  string   `help:"EgressDisabled, or EgressEnabled: sandboxes reach the public network, or what --egress-allow says." placeholder:"STATUS"`
+	EgressAllow    []string `help:"What sandboxes with EgressEnabled may reach: names, *.names, addresses or prefixes, with :PORT; an empty one for all that is public." sep:"none" placeholder:"ENTRY"`
+	EgressDeny     []string `help:"What they may not reach all the same, in the same form; an empty one for no exception." sep:"none" placeholder:"ENTRY"`
+	EgressInspect  *bool    `help:"Look into connections to ports 80 and 443: what TLS and HTTP ask for must be an allowed name." negatable:""`
 	MaxConnections *int64   `help:"Connections of one sandbox at the same time (512)." placeholder:"N"`
 	Bandwidth      string   `help:"Bytes a second of one sandbox in each direction, such as 10Mi." placeholder:"SIZE"`
 	CPU            *float64 `name:"cpu" help:"Cores of one sandbox." placeholder:"CORES"`
 	Memory         string   `help:"Memory of one sandbox, such as 1.0Gi." placeholder:"SIZE"`
 	Image          string   `short:"i" help:"Image of the sandboxes; of custom containers a reference such as registry.example/app:1.0." placeholder:"IMAGE"`
-	QueueLength    *int64   `help:"Callers of the full pool that may wait for a slot." placeholder:"N"`
+	QueueLength    *int64   `help:"Callers that may wait for a slot of the full pool." placeholder:"N"`
 	QueueWait      *int64   `help:"Seconds that each may wait, with --queue-length (10)." placeholder:"SECONDS"`
-	EvictIdleAfter *int64   `help:"In a full pool a new session ends the one idle longest, if so long; 0: never." placeholder:"SECONDS"`
+	EvictIdleAfter *int64   `help:"Let a new session of the full pool end the one idle longest, if idle at least this long; 0 is never." placeholder:"SECONDS"`
 	MCP            *bool    `name:"mcp" negatable:"" help:"Give the pool a key for its MCP endpoint; --no-mcp refuses keys."`
 	Tags           []string `help:"Tags, KEY=VALUE each." sep:"none" placeholder:"KEY=VALUE"`
 	NoWait         bool     `help:"Do not wait until the pool can be used."`

@@ -12,7 +12,7 @@ import (
 
 type statusCmd struct {
 	naming
-	Watch bool          `short:"w" help:"Go on, until Ctrl-C."`
+	Watch bool          `short:"w" help:"Show it again and again, until Ctrl-C."`
 	Every time.Duration `default:"2s" help:"How often to look with --watch." placeholder:"TIME"`
 }
 

@@ -18,7 +18,7 @@ import (
 )
 
 type attachCmd struct {
-	Name string `arg:"" optional:"" default:"main" help:"Terminal of the session, begun if it is not there."`
+	Name string `arg:"" optional:"" default:"main" help:"Terminal of the session, opened if it is not there."`
 	console.SessionFlag
 	console.PoolFlag
 	End bool `help:"End the terminal, with all that runs in it, instead of attaching."`

@@ -17,7 +17,7 @@ type Cmd struct {
 	Show    showCmd    `cmd:"" help:"Show a session."`
 	List    listCmd    `cmd:"" help:"List the sessions of a pool."`
 	Delete  deleteCmd  `cmd:"" help:"End a session and destroy its sandbox."`
-	Logs    logsCmd    `cmd:"" help:"Show what a session's container has written."`
+	Logs    logsCmd    `cmd:"" help:"Show what a session has written to its standard output and error."`
 	Attach  attachCmd  `cmd:"" help:"Open a shell in a session, or join one."`
 	Forward forwardCmd `cmd:"" help:"Reach a port of a session's container from this machine."`
 }

@@ -21,8 +21,8 @@ import (
 
 // Cmd is "sandpool top".
 type Cmd struct {
-	Every time.Duration `default:"2s" help:"How often to look." placeholder:"TIME"`
-	Once  bool          `help:"Look once."`
+	Every time.Duration `default:"2s" help:"Time from one look to the next." placeholder:"TIME"`
+	Once  bool          `help:"Show everything once and exit."`
 }
 
 // row is a session, or a sandbox that stands ready.
