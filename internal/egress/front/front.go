@@ -4,12 +4,10 @@
 // The engine leads what such a sandbox sends to the ports 80 and 443 to a Front, which reads the
 // first bytes as the server would: the server name of TLS's first message, the Host of each request
 // of HTTP. Only if the policy allows that name on that port does the Front connect to the name's
-// own address,
-// which it resolves itself. TLS is passed on as it is and stays between the two ends. HTTP is read
-// and written anew, request by request, so that no byte is one request to us and two to the
-// server. What hides its name (encrypted client hello), or has none, may go to addresses that the
-// policy
-// allows as addresses, and nowhere else.
+// own address, which it resolves itself. TLS is passed on as it is and stays between the two ends.
+// HTTP is read and written anew, request by request, so that no byte is one request to us and two
+// to the server. What hides its name (encrypted client hello), or has none, may go to addresses
+// that the policy allows as addresses, and nowhere else.
 package front
 
 import (
@@ -21,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -60,8 +59,40 @@ type link struct {
 	in      *bufio.Reader // of Conn
 	sandbox netip.Addr
 	to      netip.AddrPort
-	mu      sync.Mutex // guards name
+	mu      sync.Mutex // guards what follows
 	name    string     // that was asked for last; empty for none
+	reached []netip.AddrPort
+}
+
+// asks notes the name that a connection asks for.
+func (k *link) asks(name string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.name = name
+}
+
+// reaches notes an address that was connected to for it, and reports whether there is room.
+func (k *link) reaches(at netip.AddrPort) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if slices.Contains(k.reached, at) {
+		return true
+	}
+	if len(k.reached) >= maxReached {
+		return false
+	}
+	k.reached = append(k.reached, at)
+	return true
+}
+
+// allowed reports whether a policy allows all that a connection is used for.
+func (k *link) allowed(p egress.Policy, g *egress.Ground) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return p.Inspected(g, k.name, k.to).Allowed &&
+		!slices.ContainsFunc(k.reached, func(at netip.AddrPort) bool {
+			return !p.Inspected(g, k.name, at).Allowed
+		})
 }
 
 // Bounds of what a sandbox can make a Front do.
@@ -72,6 +103,8 @@ const (
 	maxHeader   = 64 << 10
 	dialTimeout = 20 * time.Second
 	idle        = 10 * time.Minute
+	maxReached  = 64 // addresses, over one connection of HTTP
+	acceptPause = 50 * time.Millisecond
 )
 
 // New returns a Front.
@@ -106,6 +139,7 @@ func (f *Front) Serve(l net.Listener) error {
 			return nil
 		}
 		if err != nil {
+			<-time.After(acceptPause) // there are no files left, say; that does not pass at once
 			continue
 		}
 		wait.Go(func() { f.take(conn) })
@@ -116,9 +150,7 @@ func (f *Front) Serve(l net.Listener) error {
 func (f *Front) Recheck(sandbox netip.Addr) {
 	policy, ok := f.host.Policy(sandbox)
 	f.end(func(k *link) bool {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		return k.sandbox == sandbox && (!ok || !policy.Inspected(f.ground, k.name, k.to).Allowed)
+		return k.sandbox == sandbox && (!ok || !k.allowed(policy, f.ground))
 	})
 }
 
@@ -210,6 +242,7 @@ func (f *Front) pass(k *link, policy egress.Policy) bool {
 
 // through passes bytes on as they are, what was read already first, until both ends are done.
 func (f *Front) through(k *link, policy egress.Policy, name string, said []byte) {
+	k.asks(name)
 	server, err := f.connect(k, policy, name)
 	if err != nil {
 		return
@@ -220,11 +253,8 @@ func (f *Front) through(k *link, policy egress.Policy, name string, said []byte)
 	}
 }
 
-// connect dials where a connection with a name may go.
+// connect dials where a connection with a name may go. The link knows the name already.
 func (f *Front) connect(k *link, policy egress.Policy, name string) (net.Conn, error) {
-	k.mu.Lock()
-	k.name = name
-	k.mu.Unlock()
 	v := policy.Inspected(f.ground, name, k.to)
 	if !v.Allowed {
 		f.refuse(k, name, v.Reason)
@@ -233,40 +263,53 @@ func (f *Front) connect(k *link, policy egress.Policy, name string) (net.Conn, e
 	to := k.to
 	if !policy.Address(f.ground, to.Addr(), egress.TCP, to.Port()).Allowed {
 		list, err := f.host.Addresses(name)
-		if err != nil || len(list) == 0 {
-			f.refuse(k, name, "The name has no address that may be reached.")
-			return nil, errors.Join(errors.New("no address"), err)
+		if to, v = f.addressOf(k, policy, name, list); !v.Allowed {
+			f.refuse(k, name, v.Reason)
+			return nil, errors.Join(errors.New(v.Reason), err)
 		}
-		to = netip.AddrPortFrom(list[0], to.Port())
-		for _, a := range list {
-			if a == k.to.Addr() {
-				to = k.to
-			}
-		}
+	}
+	if !k.reaches(to) {
+		return nil, errors.New("the connection has reached too many addresses")
 	}
 	server, err := f.host.Dial(to, dialTimeout)
 	if err != nil {
 		return nil, err
 	}
-	// The policy may have changed while that took its time, before Recheck could see the name.
-	now, ok := f.host.Policy(k.sandbox)
-	if !ok || !now.Inspected(f.ground, name, k.to).Allowed {
+	// The policy may have changed while that took its time, before Recheck could see the address.
+	if now, ok := f.host.Policy(k.sandbox); !ok || !now.Inspected(f.ground, name, k.to).Allowed ||
+		!now.Inspected(f.ground, name, to).Allowed {
 		_ = server.Close()
 		return nil, errors.New("the policy has changed")
 	}
 	return server, nil
 }
 
+// addressOf is the one of a name's addresses that is dialed: the one that the sandbox wanted, else
+// the first. None that the policy denies is: whoever owns a name chooses what it resolves to.
+func (f *Front) addressOf(k *link, policy egress.Policy, name string,
+	list []netip.Addr) (to netip.AddrPort, v egress.Verdict) {
+	v.Reason = "The name has no address that may be reached."
+	for _, a := range list {
+		at := netip.AddrPortFrom(a, k.to.Port())
+		this := policy.Inspected(f.ground, name, at)
+		if !v.Allowed || this.Allowed && at == k.to {
+			to, v = at, this
+		}
+	}
+	return to, v
+}
+
+// refuse tells of what was not passed on. What is no name is not repeated: it can be of any length.
 func (f *Front) refuse(k *link, name, reason string) {
 	r := sandpool.Refusal{
 		Time:     time.Now(),
-		Host:     name,
+		Host:     k.to.Addr().String(),
 		Port:     k.to.Port(),
 		Protocol: string(egress.TCP),
 		Reason:   reason,
 	}
-	if name == "" {
-		r.Host = k.to.Addr().String()
+	if plain, err := egress.ParseName(name); err == nil {
+		r.Host = plain
 	}
 	f.host.Refused(k.sandbox, r)
 }

@@ -21,8 +21,7 @@ import (
 )
 
 // world is a Front whose sandboxes and servers are sockets of this machine. Every address is the
-// one of
-// edge, a server with many names, as a content network has them.
+// one of edge, a server with many names, as a content network has them.
 type world struct {
 	t     *testing.T
 	front *Front
@@ -204,6 +203,49 @@ func TestTLS(t *testing.T) {
 	}
 	if len(w.refused) == 0 {
 		t.Error("nothing is told")
+	}
+}
+
+// An address that is denied is not reached by a name that is allowed, wherever the connection went.
+func TestDeniedAddress(t *testing.T) {
+	n := allow("a.example.com")
+	n.Deny = []string{"93.184.216.0/24"}
+	w := newWorld(t, n)
+	if got := w.tls("8.8.4.4:443", "a.example.com"); got != "no" {
+		t.Errorf("by TLS: %s", got)
+	}
+	const text = "GET / HTTP/1.1\r\nHost: a.example.com\r\n\r\n"
+	if got := w.raw("8.8.4.4:80", text, 1); got != "502" {
+		t.Errorf("by HTTP: %s", got)
+	}
+	if len(w.dialed) > 0 || len(w.refused) != 2 ||
+		!strings.Contains(w.refused[0].Reason, "deny list") {
+		t.Errorf("dialed %v, refused %v", w.dialed, w.refused)
+	}
+
+	// What was reached before is closed when it is denied.
+	w.set(allow("a.example.com"))
+	c := w.dial("8.8.4.4:80")
+	_, _ = io.WriteString(c, text)
+	if _, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil {
+		t.Fatal(err)
+	}
+	w.set(n)
+	w.front.Recheck(netip.MustParseAddr("127.0.0.1"))
+	_, err := c.Read(make([]byte, 1))
+	if err == nil || strings.Contains(err.Error(), "timeout") {
+		t.Errorf("a connection to a denied address goes on: %v", err)
+	}
+}
+
+// What a sandbox asks for is told as a name or not at all, whatever its length.
+func TestLongName(t *testing.T) {
+	w := newWorld(t, allow("a.example.com"))
+	if got := w.tls("93.184.216.34:443", strings.Repeat("a.", 20000)+"example.net"); got != "no" {
+		t.Error("a name without an end is allowed")
+	}
+	if len(w.refused) != 1 || w.refused[0].Host != "93.184.216.34" {
+		t.Errorf("told is %.200v", w.refused)
 	}
 }
 

@@ -17,8 +17,7 @@ const (
 )
 
 // serverName reads the first message of TLS. name is the one that it asks for; empty if there is
-// none,
-// if it is hidden, or if this is no such message. said is what was read, for the server.
+// none, if it is hidden, or if this is no such message. said is what was read, for the server.
 func serverName(in io.Reader) (name string, said []byte) {
 	var read bytes.Buffer
 	hidden := false

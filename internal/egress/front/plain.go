@@ -82,9 +82,7 @@ func (*queue) Addr() net.Addr { return &net.TCPAddr{} }
 func (f *Front) request(w http.ResponseWriter, r *http.Request) {
 	c, _ := r.Context().Value(linkKey{}).(*httpConn)
 	name := hostOf(r.Host, c.to.Port())
-	c.mu.Lock()
-	c.name = name // before the policy is read: who changes it looks at the name afterwards
-	c.mu.Unlock()
+	c.asks(name) // before the policy is read: who changes it looks at the name afterwards
 	policy, ok := f.host.Policy(c.sandbox)
 	if !ok || r.Method == http.MethodConnect || name == "" {
 		f.refuse(c.link, name, "The request names no host for this port.")
