@@ -82,9 +82,9 @@ func add(out *tar.Writer, name, path string) (err error) {
 	return err
 }
 
-// Restore makes a data directory what a backup says. No server may be using it. A store that is
-// there is an error unless replace is true; then it is kept beside the new one, under a name that
-// Restore returns.
+// Restore makes a data directory what a backup says. No server may be using it. A store or a key
+// that is there is an error unless replace is true; then all that was there is kept in a folder of
+// the directory, whose path Restore returns.
 func Restore(ctx context.Context, dir string, r io.Reader, replace bool) (kept string, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("restore: %w", err)
@@ -94,10 +94,14 @@ func Restore(ctx context.Context, dir string, r io.Reader, replace bool) (kept s
 		return "", err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	there := filepath.Join(dir, database)
-	if _, err := os.Stat(there); err == nil && !replace {
+	old, err := inWay(dir)
+	if err != nil {
+		return "", err
+	}
+	if len(old) > 0 && !replace {
 		return "", sandpool.Errorf(sandpool.Conflict, "", "data_dir",
-			"There is a store in %s; give --force to replace it, or another --data-dir.", dir)
+			"There is a %s in %s; give --force to replace what is there, or another --data-dir.",
+			old[0], dir)
 	}
 	beside, err := os.MkdirTemp(dir, "restore-")
 	if err != nil {
@@ -116,8 +120,8 @@ func Restore(ctx context.Context, dir string, r io.Reader, replace bool) (kept s
 	if err := s.Close(); err != nil {
 		return "", fmt.Errorf("the backup's store: %w", err)
 	}
-	if kept, err = putAside(dir); err != nil {
-		return "", err
+	if kept, err = putAside(dir, old); err != nil {
+		return kept, err
 	}
 	for _, name := range names {
 		if err := os.Rename(filepath.Join(beside, name), filepath.Join(dir, name)); err != nil {
@@ -127,19 +131,32 @@ func Restore(ctx context.Context, dir string, r io.Reader, replace bool) (kept s
 	return kept, nil
 }
 
-// putAside moves what is there to a folder of its own, whose name it returns; "" if nothing is
-// there.
-func putAside(dir string) (string, error) {
-	if _, err := os.Stat(filepath.Join(dir, database)); errors.Is(err, os.ErrNotExist) {
+// inWay names what is there of what a restore replaces, the store first. What SQLite has beside the
+// store is of that store alone.
+func inWay(dir string) (there []string, err error) {
+	for _, name := range append([]string{database, database + "-wal", database + "-shm"},
+		small()...) {
+		_, err := os.Lstat(filepath.Join(dir, name))
+		if err == nil {
+			there = append(there, name)
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("restore: %w", err)
+		}
+	}
+	return there, nil
+}
+
+// putAside moves files to a folder of their own, whose path it returns; "" if there are none.
+func putAside(dir string, names []string) (string, error) {
+	if len(names) == 0 {
 		return "", nil
 	}
 	kept, err := os.MkdirTemp(dir, "before-restore-")
 	if err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
-	for _, name := range append(small(), database, database+"-wal", database+"-shm") {
-		err := os.Rename(filepath.Join(dir, name), filepath.Join(kept, name))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+	for _, name := range names {
+		if err := os.Rename(filepath.Join(dir, name), filepath.Join(kept, name)); err != nil {
 			return kept, fmt.Errorf("restore: %w", err)
 		}
 	}
@@ -174,6 +191,9 @@ func unpack(dir string, r io.Reader) (names []string, err error) {
 			return nil, err
 		}
 		names = append(names, head.Name)
+	}
+	if _, err := io.Copy(io.Discard, zip); err != nil { // its checksum is behind the archive
+		return nil, fmt.Errorf("this is no whole backup: %w", err)
 	}
 	if !slices.Contains(names, database) {
 		return nil, fmt.Errorf("this is no backup: it holds no %s", database)

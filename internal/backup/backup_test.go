@@ -139,3 +139,47 @@ func TestRestoreRefuses(t *testing.T) {
 		t.Errorf("after refusals there are %v: %v", names, err)
 	}
 }
+
+// TestRestoreKeepsKeys: a directory without a store may have keys, which nobody can make again.
+func TestRestoreKeepsKeys(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	if err := open(t, from).Close(); err != nil {
+		t.Fatal(err)
+	}
+	for dir, text := range map[string]string{from: "new", to: "old"} {
+		if err := os.WriteFile(filepath.Join(dir, "ca-key.pem"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(to, "sandpool.db-wal"), []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var copied bytes.Buffer
+	if err := backup.Write(t.Context(), from, &copied); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := backup.Restore(t.Context(), to, bytes.NewReader(copied.Bytes()),
+		false); sandpool.ClassOf(err) != sandpool.Conflict {
+		t.Errorf("over a key that is there: %v", err)
+	}
+	kept, err := backup.Restore(t.Context(), to, bytes.NewReader(copied.Bytes()), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{filepath.Join(to, "ca-key.pem"): "new",
+		filepath.Join(kept, "ca-key.pem"): "old", filepath.Join(kept, "sandpool.db-wal"): "old"} {
+		if text, err := os.ReadFile(path); err != nil || string(text) != want {
+			t.Errorf("%s is %q: %v", path, text, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(to, "sandpool.db-wal")); err == nil {
+		t.Error("the log of the old store is beside the new one")
+	}
+
+	// A copy that is not what was written is found before anything is replaced.
+	bad := copied.Bytes()
+	bad[len(bad)-8] ^= 1 // of the checksum
+	if _, err := backup.Restore(t.Context(), t.TempDir(), bytes.NewReader(bad), false); err == nil {
+		t.Error("a copy is restored whose checksum is wrong")
+	}
+}

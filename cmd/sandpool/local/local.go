@@ -57,21 +57,16 @@ func writeWhole(path string, write func(io.Writer) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
-		}
-	}()
-	if err = write(f); err != nil {
-		return err
+	if err = write(f); err == nil {
+		err = f.Sync()
 	}
-	if err = f.Sync(); err != nil {
-		return err
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
 	}
-	if err = f.Close(); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+	if err != nil {
+		err = errors.Join(err, os.Remove(f.Name()))
 	}
-	return os.Rename(f.Name(), path)
+	return err
 }
 
 // RestoreCmd is "sandpool restore".
@@ -87,17 +82,20 @@ func (c *RestoreCmd) Run(ctx context.Context, a *console.App) error {
 	if err != nil {
 		return err
 	}
+	if cfg.Store != "" {
+		return console.UsageError("the store is a PostgreSQL; restore that with pg_restore")
+	}
 	f, err := os.Open(c.File)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	kept, err := backup.Restore(ctx, cfg.DataDir, f, c.Force)
-	if err != nil {
-		return err
-	}
 	if kept != "" {
 		a.Say("what was there is in %s", kept)
+	}
+	if err != nil {
+		return err
 	}
 	a.Say("%s is as the backup says; start the server", cfg.DataDir)
 	return nil
