@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"regexp"
 	"runtime"
@@ -107,7 +108,9 @@ func (c *SupportCmd) parts(a *console.App, cfg server.Config) []part {
 	}
 	return []part{
 		{"version.txt", func(context.Context) ([]byte, error) { return versions(), nil }},
-		{"configuration.yaml", func(context.Context) ([]byte, error) { return yaml.Marshal(cfg) }},
+		{"configuration.yaml", func(context.Context) ([]byte, error) {
+			return yaml.Marshal(forOthers(cfg))
+		}},
 		{"doctor.json", func(context.Context) ([]byte, error) {
 			return json.MarshalIndent(server.Check(cfg), "", " ")
 		}},
@@ -136,6 +139,36 @@ func (c *SupportCmd) parts(a *console.App, cfg server.Config) []part {
 		{"heap.pb.gz", here("/debug/pprof/heap")},
 		{"cpu.pb.gz", here("/debug/pprof/profile?seconds=2")},
 	}
+}
+
+// redacted stands in place of what is secret.
+const redacted = "REDACTED"
+
+// forOthers is a configuration without what is secret of it.
+func forOthers(cfg server.Config) server.Config {
+	cfg.Store, cfg.Traces.Endpoint = plainURL(cfg.Store), plainURL(cfg.Traces.Endpoint)
+	headers := make([]string, 0, len(cfg.Traces.Headers))
+	for _, line := range cfg.Traces.Headers {
+		name, _, _ := strings.Cut(line, "=")
+		headers = append(headers, name+"="+redacted)
+	}
+	cfg.Traces.Headers = headers
+	return cfg
+}
+
+// plainURL is where a URL leads to, without who asks and how.
+func plainURL(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return redacted
+	}
+	if u.User != nil {
+		u.User = url.User(redacted)
+	}
+	if u.RawQuery != "" {
+		u.RawQuery = redacted
+	}
+	return u.String()
 }
 
 func versions() []byte {
@@ -177,7 +210,8 @@ func pools(ctx context.Context, a *console.App) ([]byte, error) {
 	for _, p := range list {
 		if p.Properties != nil && p.Properties.CustomContainerTemplate != nil {
 			for i := range p.Properties.CustomContainerTemplate.Containers {
-				p.Properties.CustomContainerTemplate.Containers[i].Env = nil
+				c := &p.Properties.CustomContainerTemplate.Containers[i]
+				c.Env, c.Command, c.Args = nil, nil, nil
 			}
 		}
 		s, err := cl.PoolStatus(ctx, p.Name)
@@ -190,22 +224,22 @@ func pools(ctx context.Context, a *console.App) ([]byte, error) {
 	return json.MarshalIndent(out, "", " ")
 }
 
-// secrets are what is taken out of texts: our tokens and keys, passwords in addresses, and what
+// secrets are what is taken out of texts: our tokens and keys, who is named in an address, and what
 // stands behind a name that says so.
 func secrets() []*regexp.Regexp {
 	return []*regexp.Regexp{
 		regexp.MustCompile(`\b(sp[a-z]?_)[A-Za-z0-9_-]{8,}`),
-		regexp.MustCompile(`(://[^/\s:@]*:)[^@\s]+@`),
-		regexp.MustCompile(`(?i)(bearer\s+)[A-Za-z0-9._~+/=-]+`),
-		regexp.MustCompile(`(?i)("?[\w-]*(?:password|secret|token|credential)[\w-]*"?\s*[:=]\s*)"?` +
-			`[^\s",}]+`),
+		regexp.MustCompile(`(://)[^/\s"']+@`),
+		regexp.MustCompile(`(?i)((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]+`),
+		regexp.MustCompile(`(?i)("?[\w-]*(?:password|secret|token|credential|api-?key)[\w-]*"?` +
+			`\s*[:=]\s*)(?:"(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s",}]+)`),
 	}
 }
 
 // redact takes out what is secret.
 func redact(text []byte) []byte {
 	for _, each := range secrets() {
-		text = each.ReplaceAll(text, []byte("${1}REDACTED"))
+		text = each.ReplaceAll(text, []byte("${1}"+redacted))
 	}
 	return text
 }
