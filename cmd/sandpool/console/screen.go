@@ -80,10 +80,7 @@ func (a *App) Watch(ctx context.Context, every time.Duration,
 		}
 		text := screen.Bytes()
 		if width > 0 {
-			// Home, then each line with what is left of an older one behind it, and below.
-			text = append([]byte("\x1b[H"), bytes.ReplaceAll(text, []byte("\n"),
-				[]byte("\x1b[K\n"))...)
-			text = append(text, "\x1b[J"...)
+			text = overwrite(text, height)
 		}
 		if _, err := a.Stdout.Write(text); err != nil {
 			return err
@@ -94,4 +91,19 @@ func (a *App) Watch(ctx context.Context, every time.Duration,
 			return nil
 		}
 	}
+}
+
+// overwrite is a screen that takes the place of another: from the first line on, as many lines as
+// there are and one for the cursor, so that nothing scrolls.
+func overwrite(screen []byte, height int) []byte {
+	lines := bytes.SplitAfter(screen, []byte("\n"))
+	lines = lines[:min(len(lines)-1, max(1, height-1))] // behind the last end there is nothing
+	out := []byte("\x1b[H")
+	for _, line := range lines {
+		// What is there goes first: behind a line as wide as the terminal its last character would.
+		// In raw mode an end of a line does not lead to the beginning of the next.
+		out = append(append(out, "\x1b[K"...), bytes.TrimSuffix(line, []byte("\n"))...)
+		out = append(out, "\r\n"...)
+	}
+	return append(out, "\x1b[J"...)
 }
