@@ -66,7 +66,7 @@ func New(log *slog.Logger, c Config) (*Tracer, error) {
 		return nil, fmt.Errorf("traces.endpoint is %q; use a URL such as http://localhost:4318 "+
 			"or grpc://localhost:4317", c.Endpoint)
 	}
-	if c.Sample < 0 || c.Sample > 1 {
+	if !(c.Sample >= 0 && c.Sample <= 1) { // also what is no number
 		return nil, fmt.Errorf("traces.sample is %v; use 0 to 1", c.Sample)
 	}
 	t := &Tracer{log: log, sample: c.Sample, version: c.Version, header: http.Header{},

@@ -132,17 +132,28 @@ func (t *Tracer) Handler(next http.Handler, traceID func(context.Context) string
 
 // begin begins the span of a request, if it is to be traced.
 func (t *Tracer) begin(r *http.Request, trace string) *Span {
-	parent, sampled, said := caller(r.Header.Get("Traceparent"))
+	parent, sampled, said := caller(r.Header.Get("Traceparent"), trace)
 	if said && !sampled || !said && rand.Float64() >= t.sample {
 		return nil
 	}
+	method := methodOf(r)
 	s := &Span{tracer: t, id: newID(), parent: parent, kind: kindServer, start: time.Now(),
-		name: r.Method + " " + operation(r.URL.Path)}
+		name: method + " " + operation(r.URL.Path)}
 	if n, err := hex.Decode(s.trace[:], []byte(trace)); err != nil || n != len(s.trace) {
 		return nil // it has no trace
 	}
-	s.Text("http.request.method", r.Method)
+	s.Text("http.request.method", method)
 	return s
+}
+
+// methodOf is the method as spans name it: callers can make up others, of any length.
+func methodOf(r *http.Request) string {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodOptions, http.MethodConnect, http.MethodTrace:
+		return r.Method
+	}
+	return "_OTHER"
 }
 
 // operation is what a path ends with, without what names somebody's things.
@@ -159,10 +170,10 @@ func operation(path string) string {
 }
 
 // caller reads a traceparent: the caller's span, and whether it is traced; said is false if there
-// is none to be read.
-func caller(text string) (parent [8]byte, sampled, said bool) {
+// is none of the trace.
+func caller(text, trace string) (parent [8]byte, sampled, said bool) {
 	parts := strings.Split(text, "-")
-	if len(parts) < 4 || len(parts[2]) != 16 || len(parts[3]) != 2 {
+	if len(parts) < 4 || parts[1] != trace || len(parts[2]) != 16 || len(parts[3]) != 2 {
 		return parent, false, false
 	}
 	var flags [1]byte

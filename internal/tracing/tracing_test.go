@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -118,9 +119,13 @@ func TestExport(t *testing.T) {
 				}
 				w.WriteHeader(http.StatusTeapot)
 			}), func(context.Context) string { return trace })
-			req := httptest.NewRequest("POST", "/x/sessionPools/secret-name/executions", nil)
-			req.Header.Set("Traceparent", "00-"+trace+"-00f067aa0ba902b7-01")
-			h.ServeHTTP(httptest.NewRecorder(), req)
+			for _, of := range []string{strings.Repeat("X", 10000) + " /x/sessionPools/y/files/z",
+				"POST /x/sessionPools/secret-name/executions"} {
+				method, path, _ := strings.Cut(of, " ")
+				req := httptest.NewRequest(method, path, nil)
+				req.Header.Set("Traceparent", "00-"+trace+"-00f067aa0ba902b7-01")
+				h.ServeHTTP(httptest.NewRecorder(), req)
+			}
 			<-r.some
 			stop()
 			if err := <-ended; err != nil {
@@ -133,6 +138,9 @@ func TestExport(t *testing.T) {
 
 func check(t *testing.T, spans map[string]*wire.Span) {
 	t.Helper()
+	if spans["_OTHER /files"] == nil {
+		t.Errorf("there is no span of a method that was made up: %v", spans)
+	}
 	root, part := spans["POST /executions"], spans["claim"]
 	if root == nil || part == nil {
 		t.Fatalf("spans %v", spans)
@@ -169,6 +177,7 @@ func TestSampling(t *testing.T) {
 		{"00-" + trace + "-00f067aa0ba902b7-00", 1, false},
 		{"", 1, true}, {"", 0, false}, {"nonsense", 1, true},
 		{"00-" + trace + "-zzzzzzzzzzzzzzzz-01", 0, false},
+		{"00-" + strings.ToUpper(trace) + "-00f067aa0ba902b7-01", 0, false}, // none: see arm.Trace
 	} {
 		tracer, err := tracing.New(slog.New(slog.DiscardHandler), tracing.Config{
 			Endpoint: "http://127.0.0.1:1", Sample: tt.sample})
@@ -211,7 +220,7 @@ func TestOff(t *testing.T) {
 		t.Errorf("a request that is not traced costs %v allocations", n)
 	}
 	for _, c := range []tracing.Config{{Endpoint: "localhost:4318"}, {Endpoint: "udp://x"},
-		{Endpoint: "http://x", Sample: 2}, {Endpoint: "http://x", Headers: []string{"secret"}}} {
+		{Endpoint: "http://x", Sample: 2}, {Endpoint: "http://x", Sample: math.NaN()}, {Endpoint: "http://x", Headers: []string{"secret"}}} {
 		if err := c.Validate(); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%+v: %v", c, err)
 		}
