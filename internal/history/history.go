@@ -115,7 +115,7 @@ func (h *History) of(id sandpool.PoolID) *[3]ring {
 func (h *History) session(id sandpool.SandboxID) *session {
 	s := h.sessions[id]
 	if s == nil && len(h.sessions) < maxSessions {
-		s = new(session)
+		s = &session{since: h.now()}
 		h.sessions[id] = s
 	}
 	return s
@@ -129,6 +129,7 @@ func folded(id sandpool.PoolID) sandpool.PoolID {
 
 // Sample asks every pool how it is, and what its sessions take.
 func (h *History) Sample(ctx context.Context, from Pools) error {
+	began := h.now()
 	pools, err := from.Pools(ctx)
 	if err != nil {
 		return err
@@ -157,8 +158,9 @@ func (h *History) Sample(ctx context.Context, from Pools) error {
 			delete(h.behind, id)
 		}
 	}
-	for id := range h.sessions {
-		if whole && !there[id] {
+	for id, s := range h.sessions {
+		// One that has begun meanwhile may not have been there when its pool was asked.
+		if whole && !there[id] && s.since.Before(began) {
 			delete(h.sessions, id)
 		}
 	}

@@ -27,6 +27,7 @@ type fake struct {
 	status pool.Status
 	rows   []sandpool.Sandbox
 	memory int64
+	asked  func() // once its sandboxes were read
 }
 
 func (f *fake) Pools(context.Context) ([]sandpool.Pool, error) {
@@ -41,7 +42,11 @@ func (f *fake) Status(context.Context, sandpool.PoolID) (pool.Status, error) {
 }
 
 func (f *fake) Sandboxes(context.Context, sandpool.PoolID) ([]sandpool.Sandbox, error) {
-	return f.rows, nil
+	rows := f.rows
+	if f.asked != nil {
+		f.asked()
+	}
+	return rows, nil
 }
 
 func (f *fake) Stats(context.Context, sandpool.Sandbox) (sandbox.Stats, error) {
@@ -210,5 +215,20 @@ func TestSession(t *testing.T) {
 	w.pools.id.Name = "python"
 	if got := w.points("hour"); len(got) != 0 {
 		t.Errorf("a pool that is gone has %d steps", len(got))
+	}
+}
+
+// TestSessionMeanwhile: what a session did that began while the pools were asked is not forgotten.
+func TestSessionMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	w.pools.asked = func() {
+		w.now = w.now.Add(time.Second)
+		w.happens(event.Event{Name: event.ExecutionEnded, Sandbox: "two", Outcome: "ok"})
+	}
+	w.sample()
+	var d api.SessionDetail
+	w.Session(sandpool.Session{Sandbox: "two"}, &d)
+	if d.Executions != 1 {
+		t.Errorf("it has run %d times", d.Executions)
 	}
 }

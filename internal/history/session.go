@@ -19,6 +19,7 @@ const (
 
 // session is what is known of the session in one sandbox.
 type session struct {
+	since   time.Time
 	samples []api.UsePoint
 	runs    []api.RunNote // the newest last
 	count   int
