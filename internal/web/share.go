@@ -31,6 +31,8 @@ type share struct {
 	until            time.Time
 	board            []byte // the cells with their output, in JSON, as the owner's page sent them
 	version          int64
+	files            []api.File // as they were when the version was first looked at
+	listed           int64      // the version with which they were listed; -1 for none
 }
 
 // newShare returns the secret of a link that shows a session of the request's visit.
@@ -53,7 +55,8 @@ func (v *visits) newShare(r *http.Request, token, pool, identifier string) (secr
 	owner, _ := keyOf(r)
 	until = now.Add(shareTime)
 	v.shares[sha256.Sum256([]byte(secret))] = &share{token: token, owner: owner, pool: pool,
-		identifier: identifier, until: until, board: []byte("[]")}
+		identifier: identifier, until: until, board: []byte("[]"),
+		listed: -1}
 	return secret, until
 }
 
@@ -85,6 +88,15 @@ func (v *visits) publish(r *http.Request, secret string, board []byte) bool {
 	s.board = board
 	s.version++
 	return true
+}
+
+// noteFiles remembers the files of a session that a link shows.
+func (v *visits) noteFiles(secret string, version int64, files []api.File) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if s := v.shares[sha256.Sum256([]byte(secret))]; s != nil {
+		s.files, s.listed = files, version
+	}
 }
 
 // endShares ends what a visit has shared. The caller holds mu.
@@ -193,8 +205,12 @@ func (w *Web) sharedBoard(rw http.ResponseWriter, r *http.Request, s share) {
 	if c, err := w.client(r, s.token); err == nil {
 		if view, err := c.Session(ctx, s.pool, s.identifier); err == nil {
 			out.Began, out.Ends = view.CreatedAt, view.ExpiresAt
-			if fresh { // to look is to use: a page that nothing changes on keeps no session alive
-				out.Files = filesOf(ctx, c, s)
+			if fresh { // to list is to use: only what the owner does keeps the session alive
+				if s.listed != s.version {
+					s.files = filesOf(ctx, c, s)
+					w.visits.noteFiles(r.PathValue("secret"), s.version, s.files)
+				}
+				out.Files = s.files
 			}
 		}
 	}

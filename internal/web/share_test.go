@@ -2,10 +2,13 @@ package web_test
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sandpool/sandpool/internal/web"
 )
 
 // shareOf makes a link to a session and returns its path.
@@ -89,4 +92,38 @@ func TestShareEnds(t *testing.T) {
 	}
 	s.want(s.stranger("GET", first, ""), http.StatusGone)
 	s.want(s.stranger("GET", path, ""), http.StatusOK)
+}
+
+// TestShareAtRest: who looks on keeps no session alive, whatever they ask for: to list its files is
+// to use it.
+func TestShareAtRest(t *testing.T) {
+	s := newSite(t)
+	listed := 0
+	var err error
+	s.web, err = web.New(slog.New(slog.DiscardHandler), web.Options{
+		Now: func() time.Time { return s.now },
+		API: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/files") {
+				listed++
+			}
+			fakeAPI(w, r)
+		})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	word := s.signIn()
+	path := s.shareOf(word)
+	look := func() {
+		for range 3 {
+			s.want(s.stranger("GET", path+"/board?version=none", ""), http.StatusOK)
+		}
+	}
+	look()
+	if listed != 1 {
+		t.Errorf("for those who look on the files were listed %d times", listed)
+	}
+	s.want(s.ask("PUT", path, `[]`, "X-Csrf-Token", word), http.StatusNoContent)
+	if look(); listed != 2 {
+		t.Errorf("after a change the files were listed %d times", listed)
+	}
 }

@@ -24,6 +24,7 @@ function frameOf(html) {
   frame.title = "HTML output";
   frame.src = "/ui/frame";
   const hear = (e) => {
+    if (!frame.isConnected) return removeEventListener("message", hear); // other output is in its place
     if (e.source !== frame.contentWindow) return;
     if (e.data === "ready") frame.contentWindow.postMessage(html, "*");
     else if (typeof e.data === "number") frame.style.height = Math.min(800, Math.max(40, e.data)) + "px";
