@@ -26,8 +26,8 @@ func TestRedact(t *testing.T) {
 	}
 }
 
-// TestConfiguration: what a configuration holds of secrets is not in what is sent to others, whatever
-// its form.
+// TestConfiguration: what a configuration holds of secrets is not in what is sent to others,
+// whatever its form.
 func TestConfiguration(t *testing.T) {
 	cfg := server.DefaultConfig()
 	cfg.Store = "postgres://sandpool:S3CRET@db.example/x?sslkey=S3CRET"
