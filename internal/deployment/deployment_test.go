@@ -30,6 +30,20 @@ type planes struct {
 	slow int
 	// held stops every PUT until it is closed, if it is not nil.
 	held chan struct{}
+	// revokes is the name of a pool whose PUT is the last thing that the caller may do.
+	revokes string
+	revoked bool
+}
+
+// holder returns the principal of the caller while it is not revoked.
+func (p *planes) holder(id string) (auth.Principal, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if id != "one" || p.revoked {
+		return auth.Principal{}, sandpool.Errorf(sandpool.Unauthenticated, "", "", "revoked")
+	}
+	return auth.Principal{Subject: "token:one", Name: "one",
+		Grants: []sandpool.Grant{{Role: auth.Admin}}}, nil
 }
 
 func (p *planes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -70,6 +84,10 @@ func (p *planes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		p.kept[key], p.looks[key] = body, p.slow
 		p.puts = append(p.puts, name)
+		p.revoked = p.revoked || p.revokes != "" && name == p.revokes
+		if name == "panics" {
+			panic("as it was asked to")
+		}
 		if name == "refused" {
 			delete(p.kept, key)
 			http.Error(w, `{"error":{"code":"NotLiked","message":"Not this one."}}`, http.StatusBadRequest)
@@ -108,14 +126,12 @@ func newKit(t *testing.T, docs store.Documents, p *planes) *kit {
 	if p.kept == nil {
 		p.kept, p.looks = map[string]map[string]any{}, map[string]int{}
 	}
-	admin := auth.Principal{Subject: "token:one", Name: "one", Grants: []sandpool.Grant{{Role: auth.Admin}}}
+	admin, err := p.holder("one")
+	if err != nil {
+		t.Fatal(err)
+	}
 	s, err := New(slog.New(slog.DiscardHandler), Options{Documents: docs, Poll: time.Millisecond,
-		Owner: "me", Holder: func(_ context.Context, id string) (auth.Principal, error) {
-			if id != "one" {
-				return auth.Principal{}, sandpool.Errorf(sandpool.Unauthenticated, "", "", "revoked")
-			}
-			return admin, nil
-		}})
+		Owner: "me", Holder: func(_ context.Context, id string) (auth.Principal, error) { return p.holder(id) }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,9 +3,11 @@ package deployment
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -17,8 +19,11 @@ import (
 	"github.com/sandpool/sandpool/internal/template"
 )
 
-// maxBody is Azure's bound on a deployment's request.
-const maxBody = 4 << 20
+// maxBody is Azure's bound on a deployment's request, which must arrive within bodyTime.
+const (
+	maxBody  = 4 << 20
+	bodyTime = time.Minute
+)
 
 var deploymentName = pattern.Lazy(`^[A-Za-z0-9_.()-]{1,64}$`)
 
@@ -37,10 +42,17 @@ func request(w http.ResponseWriter, r *http.Request) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // requests from within have none
 	text, err := io.ReadAll(http.MaxBytesReader(w, body, maxBody))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, sandpool.Errorf(sandpool.Invalid, "InvalidRequestContent", "",
+			"The request body came too slowly; send it without pauses.")
+	}
 	if err != nil {
 		return nil, err
 	}
+	_ = control.SetReadDeadline(time.Time{})
 	return template.Clean(text)
 }
 
@@ -147,6 +159,10 @@ func (s *Service) fresh(w http.ResponseWriter, r *http.Request) (*record, error)
 			"The deployment's name %.100q is not allowed. Use up to 64 letters, digits and . _ - ( ).",
 			r.PathValue("deployment"))
 	}
+	deep, err := depth(r.Context())
+	if err != nil {
+		return nil, err
+	}
 	text, err := request(w, r)
 	if err != nil {
 		return nil, err
@@ -155,40 +171,55 @@ func (s *Service) fresh(w http.ResponseWriter, r *http.Request) (*record, error)
 	now := s.o.Now().UTC()
 	id := idOf(r)
 	return &record{Owner: s.o.Owner, Subject: who.Subject, Base: s.o.BaseURL(r), Request: text,
-		Shown: api.Deployment{ID: id, Name: r.PathValue("deployment"), Type: Type,
+		Depth: deep, Shown: api.Deployment{ID: id, Name: r.PathValue("deployment"), Type: Type,
 			Properties: api.DeploymentProperties{ProvisioningState: accepted,
 				CorrelationID: template.GUID(fmt.Sprintf("%s-%d", id, now.UnixNano())),
 				Timestamp:     now.Format(time.RFC3339Nano), Providers: []map[string]any{},
 				Dependencies: []map[string]any{}}}}, nil
 }
 
-// prepared is fresh with the template evaluated as far as it can be, and every error of it found.
-func (s *Service) prepared(w http.ResponseWriter, r *http.Request) (*record, *template.Deployment,
-	error) {
+// prepared makes the record of the deployment that r asks for, with the template evaluated as far
+// as it can be, and every error of it found, and gives them to use. It waits until few others are
+// evaluated, and use is to be short, too: it must not wait for the caller.
+func (s *Service) prepared(w http.ResponseWriter, r *http.Request,
+	use func(*record, *template.Deployment) error) error {
 	rec, err := s.fresh(w, r)
 	if err != nil {
-		return nil, nil, err
+		return err
+	}
+	select {
+	case s.evaluating <- struct{}{}:
+		defer func() { <-s.evaluating }()
+	case <-r.Context().Done():
+		return r.Context().Err()
 	}
 	d, a, err := s.plan(r.Context(), rec, false)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	for _, res := range d.Resources {
 		if !res.Wanted || res.Existing {
 			continue
 		}
 		if _, err := d.Body(res, true); err != nil {
-			return nil, nil, err
+			return err
 		}
 	}
 	rec.Shown.Tags, rec.Shown.Location = a.Tags, a.Location
 	rec.Shown.Properties.Mode, rec.Shown.Properties.Parameters = a.Properties.Mode, d.Parameters()
-	return rec, d, nil
+	if err := fits("parameters and tags", rec.Shown); err != nil {
+		return err
+	}
+	return use(rec, d)
 }
 
 // put begins a deployment.
 func (s *Service) put(w http.ResponseWriter, r *http.Request) error {
-	rec, _, err := s.prepared(w, r)
+	var rec *record
+	err := s.prepared(w, r, func(made *record, _ *template.Deployment) error {
+		rec = made
+		return nil
+	})
 	if err != nil {
 		return err
 	}
@@ -204,14 +235,22 @@ func (s *Service) put(w http.ResponseWriter, r *http.Request) error {
 	case sandpool.ClassOf(err) != sandpool.NotFound:
 		return err
 	}
+	if err := s.prune(r.Context(), rec); err != nil {
+		return err
+	}
+	if err := s.admit(rec); err != nil {
+		return err
+	}
+	key := strings.ToLower(rec.Shown.ID)
 	if err := s.keep(r.Context(), rec); err != nil {
+		delete(s.active, key)
 		return err
 	}
 	select {
 	case s.queue <- rec.Shown.ID:
 	default:
-		_ = s.o.Documents.DeleteDocument(context.WithoutCancel(r.Context()), kind,
-			strings.ToLower(rec.Shown.ID))
+		delete(s.active, key)
+		_ = s.o.Documents.DeleteDocument(context.WithoutCancel(r.Context()), kind, key)
 		return sandpool.Errorf(sandpool.Unavailable, "TooManyDeployments", "",
 			"Too many deployments wait. Try again.")
 	}
@@ -223,16 +262,20 @@ func (s *Service) put(w http.ResponseWriter, r *http.Request) error {
 
 // validate answers what put would refuse at once.
 func (s *Service) validate(w http.ResponseWriter, r *http.Request) error {
-	rec, d, err := s.prepared(w, r)
+	var rec *record
+	err := s.prepared(w, r, func(made *record, d *template.Deployment) error {
+		rec = made
+		p := &rec.Shown.Properties
+		p.ProvisioningState, p.Duration = api.OperationSucceeded, "PT0S"
+		for _, res := range d.Resources {
+			if res.Wanted && !res.Existing {
+				p.ValidatedResources = append(p.ValidatedResources, api.ResourceRef{ID: res.ID})
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return err
-	}
-	p := &rec.Shown.Properties
-	p.ProvisioningState, p.Duration = api.OperationSucceeded, "PT0S"
-	for _, res := range d.Resources {
-		if res.Wanted && !res.Existing {
-			p.ValidatedResources = append(p.ValidatedResources, api.ResourceRef{ID: res.ID})
-		}
 	}
 	return arm.WriteJSON(w, http.StatusOK, rec.Shown)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -18,7 +19,13 @@ import (
 func (s *Service) start(ctx context.Context, id string) error {
 	rec, err := s.find(ctx, id)
 	if err != nil {
-		return nil // its group was deleted meanwhile
+		if sandpool.ClassOf(err) != sandpool.NotFound { // else its group was deleted meanwhile
+			s.log.Error("a deployment cannot be read", "deployment", id, "error", err)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.active, strings.ToLower(id))
+		return nil
 	}
 	return s.resume(ctx, rec)
 }
@@ -32,17 +39,11 @@ func (s *Service) resume(ctx context.Context, rec *record) error {
 	s.mu.Lock()
 	s.cancels[key] = cancel
 	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.cancels, key)
-	}()
 	rec.Shown.Properties.ProvisioningState, rec.Operations = running, nil
-	if err := s.keep(ctx, rec); err != nil {
-		s.log.Error("a deployment was not written down", "deployment", rec.Shown.ID, "error", err)
-		return nil
+	err := s.keep(ctx, rec)
+	if err == nil {
+		err = s.guarded(one, rec)
 	}
-	err := s.deploy(one, rec)
 	if ctx.Err() != nil {
 		return nil // the server stops; the next one goes on
 	}
@@ -64,10 +65,31 @@ func (s *Service) resume(ctx context.Context, rec *record) error {
 	began, _ := time.Parse(time.RFC3339Nano, p.Timestamp)
 	p.Duration = fmt.Sprintf("PT%.3fS", s.o.Now().Sub(began).Seconds())
 	rec.Request = nil
+	// One step: whoever reads that it has ended may begin another one of the same name.
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.cancels, key)
+	delete(s.active, key)
 	if err := s.keep(ctx, rec); err != nil {
 		s.log.Error("a deployment was not written down", "deployment", rec.Shown.ID, "error", err)
 	}
 	return nil
+}
+
+// guarded is deploy. A panic must not end the server, which would run the deployment again at its
+// next start.
+func (s *Service) guarded(ctx context.Context, rec *record) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+		var known *sandpool.Error
+		var answered *refused
+		if err != nil && ctx.Err() == nil && !errors.As(err, &known) && !errors.As(err, &answered) {
+			s.log.Error("a deployment met an error", "deployment", rec.Shown.ID, "error", err)
+		}
+	}()
+	return s.deploy(ctx, rec)
 }
 
 // detailOf is err as deployments show it.
@@ -85,18 +107,27 @@ func detailOf(err error) api.ErrorDetail {
 		Message: "The server met an error."}
 }
 
-// deploy does what rec asks for.
-func (s *Service) deploy(ctx context.Context, rec *record) error {
+// as returns ctx with whoever asked for rec, and what they may do now. It is called before each
+// change: one who was revoked meanwhile makes no more of them.
+func (s *Service) as(ctx context.Context, rec *record) (context.Context, error) {
 	id, ok := strings.CutPrefix(rec.Subject, "token:")
 	if !ok {
-		return sandpool.Errorf(sandpool.Denied, "DeploymentInterrupted", "",
+		return nil, sandpool.Errorf(sandpool.Denied, "DeploymentInterrupted", "",
 			"Whoever asked for the deployment cannot be looked up any more. Deploy it again.")
 	}
 	who, err := s.o.Holder(ctx, id)
 	if err != nil {
+		return nil, err
+	}
+	return auth.WithPrincipal(ctx, who), nil
+}
+
+// deploy does what rec asks for.
+func (s *Service) deploy(ctx context.Context, rec *record) error {
+	ctx, err := s.as(nested(ctx, rec.Depth), rec)
+	if err != nil {
 		return err
 	}
-	ctx = auth.WithPrincipal(ctx, who)
 	d, a, err := s.plan(ctx, rec, true)
 	if err != nil {
 		return err
@@ -112,8 +143,14 @@ func (s *Service) deploy(ctx context.Context, rec *record) error {
 			return err
 		}
 	}
+	if _, err := s.as(ctx, rec); err != nil {
+		return err
+	}
 	outputs, err := d.Outputs()
 	if err != nil {
+		return err
+	}
+	if err := fits("outputs", outputs); err != nil {
 		return err
 	}
 	rec.Shown.Properties.Outputs = outputs
@@ -158,8 +195,12 @@ func (w *walk) deploy(ctx context.Context, i int) error {
 		}
 		break
 	}
+	ctx, err := w.s.as(ctx, w.rec)
+	if err != nil {
+		return err
+	}
 	op := w.begin("Create", r.ID, r.Type, r.Name)
-	err := w.put(ctx, r, body)
+	err = w.put(ctx, r, body)
 	if err == nil {
 		r.Done = true
 		w.rec.Shown.Properties.OutputResources = append(w.rec.Shown.Properties.OutputResources,
@@ -221,8 +262,12 @@ func (w *walk) deleteRest(ctx context.Context) error {
 		return err
 	}
 	for _, o := range others {
+		ctx, err := w.s.as(ctx, w.rec)
+		if err != nil {
+			return err
+		}
 		op := w.begin("Delete", o.ID, o.Type, o.Name)
-		_, err := w.s.send(ctx, w.rec.Base, http.MethodDelete, o.ID, "2025-07-01", nil)
+		_, err = w.s.send(ctx, w.rec.Base, http.MethodDelete, o.ID, "2025-07-01", nil)
 		if err := errors.Join(err, w.end(ctx, op, err)); err != nil {
 			return err
 		}

@@ -61,6 +61,8 @@ type record struct {
 	// Owner is the server that runs it, Subject whoever asked for it, and Base the address by which
 	// they reached the server.
 	Owner, Subject, Base string
+	// Depth is 1, and one more for each deployment that it is within.
+	Depth int
 	// Request is what was asked for, until the deployment has ended.
 	Request json.RawMessage `json:",omitempty"`
 }
@@ -80,6 +82,9 @@ type Service struct {
 	// mu guards the fields below it, and is held while a record is read, changed and written.
 	mu      sync.Mutex
 	cancels map[string]context.CancelFunc // of those that run, by key
+	active  map[string]load               // those that have not ended, by key
+
+	evaluating chan struct{} // has a place for each request whose template is evaluated
 }
 
 // New returns a Service. Through must be called before it serves.
@@ -97,7 +102,8 @@ func New(log *slog.Logger, o Options) (*Service, error) {
 		o.Poll = 200 * time.Millisecond
 	}
 	return &Service{log: log, o: o, queue: make(chan string, 1000),
-		cancels: map[string]context.CancelFunc{}}, nil
+		cancels: map[string]context.CancelFunc{}, active: map[string]load{},
+		evaluating: make(chan struct{}, maxEvaluations)}, nil
 }
 
 // Through says which handler resources are sent to: the control plane, behind everything but the
@@ -152,10 +158,14 @@ func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, d := range left {
 		rec, err := read(d)
-		if err != nil {
-			return err
+		if err != nil { // one that nobody can read must not stop the server
+			s.log.Error("a deployment cannot be read", "deployment", d.Key, "error", err)
+			continue
 		}
 		if !rec.ended() && rec.Owner == s.o.Owner {
+			s.mu.Lock()
+			s.active[d.Key] = load{group: groupPrefix(rec), bytes: len(rec.Request)}
+			s.mu.Unlock()
 			g.Go(func() error { return s.resume(ctx, rec) })
 		}
 	}

@@ -17,25 +17,41 @@ import (
 
 // whatIf answers what a deployment would change.
 func (s *Service) whatIf(w http.ResponseWriter, r *http.Request) error {
-	rec, d, err := s.prepared(w, r)
+	var out api.WhatIf
+	err := s.prepared(w, r, func(rec *record, d *template.Deployment) (err error) {
+		out, err = s.foresee(r.Context(), rec, d)
+		return err
+	})
 	if err != nil {
 		return err
 	}
+	return arm.WriteJSON(w, http.StatusOK, out)
+}
+
+// foresee says what the deployment rec of d would change. The values of secure parameters are not
+// in it.
+func (s *Service) foresee(ctx context.Context, rec *record, d *template.Deployment) (api.WhatIf,
+	error) {
+	hide := d.Hider()
 	out := api.WhatIf{Status: api.OperationSucceeded, Properties: api.WhatIfProperties{
 		CorrelationID: rec.Shown.Properties.CorrelationID, Changes: []api.Change{}}}
 	for _, res := range d.Resources {
 		if !res.Wanted || res.Existing {
 			continue
 		}
-		change, err := s.change(r.Context(), rec, d, res)
+		change, err := s.change(ctx, rec, d, res)
 		if err != nil {
-			return err
+			return out, err
+		}
+		change.After, _ = hide(change.After).(map[string]any)
+		for i := range change.Delta {
+			change.Delta[i].After = hide(change.Delta[i].After)
 		}
 		out.Properties.Changes = append(out.Properties.Changes, change)
 	}
-	others, err := s.others(r.Context(), rec, d)
+	others, err := s.others(ctx, rec, d)
 	if err != nil {
-		return err
+		return out, err
 	}
 	for _, o := range others {
 		change := "Ignore"
@@ -46,7 +62,7 @@ func (s *Service) whatIf(w http.ResponseWriter, r *http.Request) error {
 			ChangeType: change, Before: map[string]any{"id": o.ID, "name": o.Name, "type": o.Type,
 				"location": o.Location}})
 	}
-	return arm.WriteJSON(w, http.StatusOK, out)
+	return out, nil
 }
 
 // others are the resources of the group that the template does not have.

@@ -5,14 +5,19 @@ import (
 	"strings"
 )
 
-// maxSteps bounds the calls and members that one Evaluation computes.
-const maxSteps = 200_000
+const (
+	// maxSteps bounds the values, calls and members that one Deployment computes.
+	maxSteps = 400_000
+	// maxValue bounds what one function returns, and maxMade what all of them return together.
+	maxValue = 1 << 20
+	maxMade  = 64 << 20
+	// maxNesting bounds how deep values are within values: what is kept must be read again,
+	// and decoders of JSON have a bound of their own.
+	maxNesting = 200
+)
 
-// maxValue bounds the text that one function returns.
-const maxValue = 1 << 20
-
-// Unknown is the error of an expression whose value is not known before the deployment: that of a
-// resource.
+// errUnknown is the error of an expression whose value is not known before the deployment: that
+// of a resource.
 var errUnknown = errors.New("the value is known only when it is deployed")
 
 // Needs is the error of an expression that refers to a resource of the template which is not
@@ -44,6 +49,9 @@ func (s scope) text(v string) (any, error) {
 	case !isExpression(v):
 		return v, nil
 	}
+	if err := s.d.spend(len(v)); err != nil {
+		return nil, err
+	}
 	n, err := parse(v)
 	if err != nil {
 		return nil, err
@@ -51,9 +59,26 @@ func (s scope) text(v string) (any, error) {
 	return s.eval(n)
 }
 
+// step counts one value that is computed.
+func (d *Deployment) step() error {
+	if d.steps++; d.steps > maxSteps {
+		return invalid("", "The template takes more than %d steps to evaluate.", maxSteps)
+	}
+	return nil
+}
+
+// spend counts bytes that are read or made.
+func (d *Deployment) spend(bytes int) error {
+	if d.made += bytes; d.made > maxMade {
+		return invalid("",
+			"The values of the template's expressions have more than %d bytes together.", maxMade)
+	}
+	return nil
+}
+
 func (s scope) eval(n *node) (any, error) {
-	if s.d.steps++; s.d.steps > maxSteps {
-		return nil, invalid("", "The template takes more than %d steps to evaluate.", maxSteps)
+	if err := s.d.step(); err != nil {
+		return nil, err
 	}
 	switch {
 	case n.of != nil:
@@ -148,10 +173,12 @@ func (s scope) call(n *node) (any, error) {
 	if err != nil {
 		return nil, named(err, n.call)
 	}
-	if size(v, maxValue) > maxValue {
-		return nil, invalid(n.call, "The function %s makes more than %d bytes.", n.call, maxValue)
+	bytes, ok := size(v, maxValue, maxNesting)
+	if !ok || bytes > maxValue {
+		return nil, invalid(n.call, "The function %s makes more than %d bytes, or a value that is "+
+			"more than %d deep.", n.call, maxValue, maxNesting)
 	}
-	return v, nil
+	return v, s.d.spend(bytes)
 }
 
 // wrong is the error of a function about its arguments; call names the function.
@@ -167,31 +194,41 @@ func named(err error, function string) error {
 	return err
 }
 
-// size is about how many bytes v has; it may stop counting beyond bound.
-func size(v any, bound int) int {
-	n := 16
+// size is about how many bytes v has in memory, and whether it is at most deep levels deep; it
+// stops counting beyond bound.
+func size(v any, bound, deep int) (n int, ok bool) {
+	const each = 16 // an empty text takes room too
+	n, ok = each, deep >= 0
+	add := func(e any) bool {
+		more, fits := size(e, bound, deep-1)
+		n, ok = n+more, fits
+		return ok && n <= bound
+	}
 	switch v := v.(type) {
 	case string:
-		n = len(v)
+		n += len(v)
 	case []any:
 		for _, e := range v {
-			if n += size(e, bound); n > bound {
+			if !ok || !add(e) {
 				break
 			}
 		}
 	case map[string]any:
 		for k, e := range v {
-			if n += len(k) + size(e, bound); n > bound {
+			if n += each + len(k); !ok || !add(e) {
 				break
 			}
 		}
 	}
-	return n
+	return n, ok
 }
 
 // value evaluates every string in v, names of members too. A member whose value is not known yet
 // keeps its expression if unknown may be.
 func (s scope) value(v any, unknown bool) (any, error) {
+	if err := s.d.step(); err != nil {
+		return nil, err
+	}
 	switch v := v.(type) {
 	case string:
 		out, err := s.text(v)

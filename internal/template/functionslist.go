@@ -190,8 +190,13 @@ func contains(_ scope, args []any) (any, error) {
 	return nil, &wrong{"looks in a text, an array or an object, and not in " + describe(args[0])}
 }
 
-// maxSet bounds arrays whose elements are compared each with each.
-const maxSet = 1000
+// identity is what tells v from other elements of a set.
+func identity(v any) string {
+	if t, ok := v.(string); ok {
+		return "s" + t
+	}
+	return text(v)
+}
 
 func union(_ scope, args []any) (any, error) {
 	if _, ok := args[0].(map[string]any); ok {
@@ -205,17 +210,15 @@ func union(_ scope, args []any) (any, error) {
 		}
 		return out, nil
 	}
-	out := []any{}
+	out, seen := []any{}, map[string]bool{}
 	for i := range args {
 		list, err := arg[[]any](args, i)
 		if err != nil {
 			return nil, err
 		}
-		if len(list) > maxSet {
-			return nil, &wrong{"takes arrays that are shorter"}
-		}
 		for _, e := range list {
-			if !slices.ContainsFunc(out, func(o any) bool { return reflect.DeepEqual(o, e) }) {
+			if key := identity(e); !seen[key] {
+				seen[key] = true
 				out = append(out, e)
 			}
 		}
@@ -244,22 +247,21 @@ func intersection(_ scope, args []any) (any, error) {
 	if !ok {
 		return nil, &wrong{"takes arrays, and not " + describe(args[0])}
 	}
+	in := map[string]int{} // how many of the arrays have an element
+	for i := range args {
+		list, err := arg[[]any](args, i)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range list {
+			if key := identity(e); in[key] == i {
+				in[key]++
+			}
+		}
+	}
 	out := []any{}
 	for _, e := range first {
-		everywhere := true
-		for i := range args {
-			list, err := arg[[]any](args, i)
-			if err != nil {
-				return nil, err
-			}
-			if max(len(first), len(list)) > maxSet {
-				return nil, &wrong{"takes arrays that are shorter"}
-			}
-			everywhere = everywhere && slices.ContainsFunc(list, func(o any) bool {
-				return reflect.DeepEqual(o, e)
-			})
-		}
-		if everywhere {
+		if in[identity(e)] == len(args) {
 			out = append(out, e)
 		}
 	}

@@ -209,7 +209,7 @@ func padLeft(_ scope, args []any) (any, error) {
 	if width > 4096 || len(pad) != 1 {
 		return nil, &wrong{"pads to at most 4096 characters, with one character"}
 	}
-	return strings.Repeat(pad, max(int(width)-len(s), 0)) + s, nil
+	return strings.Repeat(pad, max(int(max(width, 0))-len(s), 0)) + s, nil
 }
 
 // format replaces {0}, {1} and so on; {{ and }} are braces.

@@ -36,6 +36,7 @@ func Clean(text []byte) ([]byte, error) {
 type cleaner struct {
 	in, out []byte
 	at      int
+	depth   int // of brackets and braces
 }
 
 func (c *cleaner) step() error {
@@ -53,7 +54,14 @@ func (c *cleaner) step() error {
 			return invalid("", "A comment at byte %d has no end.", c.at)
 		}
 		c.at += end + 4
+	case b == '[' || b == '{':
+		if c.depth++; c.depth > maxNesting {
+			return invalid("", "The request is more than %d brackets and braces deep.", maxNesting)
+		}
+		c.out = append(c.out, b)
+		c.at++
 	case b == ']' || b == '}':
+		c.depth--
 		if n := len(bytes.TrimRight(c.out, " \t\r\n")); n > 0 && c.out[n-1] == ',' {
 			c.out = c.out[:n-1]
 		}

@@ -27,10 +27,8 @@ func (d *Deployment) expand() error {
 	default:
 		return invalid("resources", "The resources of a template are an array or an object.")
 	}
-	for _, r := range d.Resources {
-		if err := d.order(r); err != nil {
-			return err
-		}
+	if err := d.order(); err != nil {
+		return err
 	}
 	return d.checkCycles()
 }
@@ -173,6 +171,10 @@ func (d *Deployment) place(r *Resource, body map[string]any, path string) error 
 	for i, kind := range kinds[1:] {
 		id += "/" + kind + "/" + names[i]
 	}
+	if len(id) > maxID {
+		return invalid(path+".name", "The id of %s has %d characters; at most %d are taken.", path,
+			len(id), maxID)
+	}
 	r.ID = id
 	return nil
 }
@@ -180,49 +182,87 @@ func (d *Deployment) place(r *Resource, body map[string]any, path string) error 
 // find returns the place of the resource that a reference or a dependency names: by its id, its
 // symbolic name or its plain name.
 func (d *Deployment) find(name string) (int, bool) {
-	for i, r := range d.Resources {
-		if strings.EqualFold(r.ID, name) || r.Symbol != "" && r.Symbol == name && r.Loop == "" ||
-			r.Symbol != "" && r.Loop != "" &&
-				fmt.Sprintf("%s[%d]", r.Symbol, r.in.copies[""]) == name {
-			return i, true
+	if d.places == nil {
+		d.places = map[string]int{}
+	}
+	for i := d.found; i < len(d.Resources); i++ { // those that came since the last time
+		r := d.Resources[i]
+		symbol := r.Symbol
+		if r.Loop != "" {
+			symbol = fmt.Sprintf("%s[%d]", r.Symbol, r.in.copies[""])
+		}
+		keys := []string{"id " + strings.ToLower(r.ID), "name " + strings.ToLower(r.Name),
+			"name " + strings.ToLower(r.Type+"/"+r.Name)}
+		if r.Symbol != "" {
+			keys = append(keys, "symbol "+symbol)
+		}
+		for _, key := range keys {
+			if _, there := d.places[key]; !there {
+				d.places[key] = i
+			}
 		}
 	}
-	for i, r := range d.Resources {
-		if strings.EqualFold(r.Name, name) ||
-			strings.EqualFold(r.Type+"/"+r.Name, name) {
+	d.found = len(d.Resources)
+	for _, key := range []string{"id " + strings.ToLower(name), "symbol " + name,
+		"name " + strings.ToLower(name)} {
+		if i, ok := d.places[key]; ok {
 			return i, true
 		}
 	}
 	return 0, false
 }
 
-// order resolves what r depends on.
-func (d *Deployment) order(r *Resource) error {
-	for _, each := range r.depends {
-		v, err := r.in.value(each, false)
-		if err != nil {
-			return err
+// copies are the places of the resources that a copy makes, by the name of its loop, in lower
+// case, and by its symbol.
+func (d *Deployment) copies() (loops, symbols map[string][]int) {
+	loops, symbols = map[string][]int{}, map[string][]int{}
+	for i, r := range d.Resources {
+		if r.Loop != "" {
+			loop := strings.ToLower(r.Loop)
+			loops[loop] = append(loops[loop], i)
+			symbols[r.Symbol] = append(symbols[r.Symbol], i)
 		}
-		name, ok := v.(string)
-		if !ok {
-			return invalid("dependsOn",
-				"A dependency of %s is %s; it must be a name or an id.", r.Name,
-				describe(v))
+	}
+	return loops, symbols
+}
+
+// order resolves what the resources depend on.
+func (d *Deployment) order() error {
+	loops, symbols := d.copies()
+	for _, r := range d.Resources {
+		after := map[int]bool{}
+		for _, i := range r.After {
+			after[i] = true
 		}
-		found := false
-		for i, other := range d.Resources { // a copy is all of its resources
-			if other.Loop != "" && (strings.EqualFold(other.Loop, name) || other.Symbol == name) {
-				r.After, found = append(r.After, i), true
+		if len(r.depends) > maxResources {
+			return invalid("dependsOn", "The resource %q has %d dependencies; at most %d are taken.",
+				clip(r.Name), len(r.depends), maxResources)
+		}
+		for _, each := range r.depends {
+			v, err := r.in.value(each, false)
+			if err != nil {
+				return err
+			}
+			name, ok := v.(string)
+			if !ok {
+				return invalid("dependsOn",
+					"A dependency of %s is %s; it must be a name or an id.", r.Name,
+					describe(v))
+			}
+			places := slices.Concat(loops[strings.ToLower(name)], symbols[name])
+			if i, ok := d.find(name); ok {
+				places = append(places, i)
+			}
+			if len(places) == 0 {
+				return invalid("dependsOn",
+					"The resource %q depends on %q, which is not in the template.",
+					r.Name, clip(name))
+			}
+			for _, i := range places {
+				after[i] = true
 			}
 		}
-		if i, ok := d.find(name); ok {
-			r.After, found = append(r.After, i), true
-		}
-		if !found {
-			return invalid("dependsOn",
-				"The resource %q depends on %q, which is not in the template.",
-				r.Name, clip(name))
-		}
+		r.After = slices.Sorted(maps.Keys(after))
 	}
 	return nil
 }

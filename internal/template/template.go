@@ -10,6 +10,9 @@ import (
 // maxResources bounds the resources of a template, and the elements of a copy, as Azure does.
 const maxResources = 800
 
+// maxID bounds the id of a resource, which is kept with what became of it.
+const maxID = 1024
+
 // Input is what a template is evaluated with.
 type Input struct {
 	// Template is the template, and Parameters the values, each as {"value": …}.
@@ -59,7 +62,10 @@ type Deployment struct {
 	outputs    map[string]any
 	functions  map[string]function
 	lazies     map[string]func(scope, *node) (any, error)
-	steps      int
+	places     map[string]int // of resources, by what find looks for
+	found      int            // resources that are in places
+	steps      int            // see maxSteps
+	made       int            // see maxMade
 	fresh      int
 }
 
