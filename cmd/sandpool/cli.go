@@ -67,22 +67,26 @@ func (grammar) Help() string {
 		"3 anything else failed. Code that exec runs may set others with sys.exit."
 }
 
-// run parses args, runs the command and returns the exit code.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	var g grammar
-	helped := false
-	parser, err := kong.New(&g, kong.Name("sandpool"),
+// newParser returns what reads a command line into g.
+func newParser(g *grammar, options ...kong.Option) (*kong.Kong, error) {
+	return kong.New(g, append(options, kong.Name("sandpool"),
 		kong.Description("Self-hosted session pools: warm, isolated sandboxes for code that "+
 			"nobody has reviewed."),
-		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }),
 		kong.Vars{"subscription": sandpool.DefaultSubscription,
 			"resourceGroup": sandpool.DefaultResourceGroup},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.ExplicitGroups([]kong.Group{{Key: "container", Title: "Custom containers"},
 			{Key: "later", Title: "Identities, not served yet"}}),
 		kong.WithHyphenPrefixedParameters(true), // negative numbers
-		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeDuration)),
-		kong.BindTo(ctx, (*context.Context)(nil)))
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeDuration)))...)
+}
+
+// run parses args, runs the command and returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	var g grammar
+	helped := false
+	parser, err := newParser(&g, kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { helped = true }), kong.BindTo(ctx, (*context.Context)(nil)))
 	if err != nil {
 		fmt.Fprintf(stderr, "sandpool: the command line grammar is broken: %v\n", err)
 		return console.ExitTrouble

@@ -1,14 +1,15 @@
 // Command sandpool is the whole product in one program: the server (serve),
-// the command line client of a running server (pool, exec, files, session,
-// token), and the tools of the machine it runs on (image, doctor, bench).
+// the command line client of a running server (such as pool, exec, files,
+// session, token), and the tools of the machine it runs on (such as image,
+// doctor, backup).
 //
 // stdout carries the result of a command and nothing else; stderr carries the
 // story: progress, hints, errors. With --output json the result is one JSON
 // document whose fields only ever grow.
 //
-// Exit codes: 0 done; 1 the code that exec ran failed, or doctor found
-// something missing; 2 the command line is wrong; 3 anything else failed.
-// Code that exec ran sets its own with sys.exit.
+// Exit codes: 0 done; 1 the code that exec ran failed, doctor found something
+// missing, or "pool egress test" says no; 2 the command line is wrong; 3
+// anything else failed. Code that exec ran sets its own with sys.exit.
 package main
 
 import (
