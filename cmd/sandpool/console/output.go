@@ -68,7 +68,7 @@ func (t *Table) Write(w io.Writer) error {
 	if width := Width(w); width > 0 {
 		t.Fit(width)
 	}
-	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	tw := tabwriter.NewWriter(w, 0, 4, gap, ' ', 0)
 	for _, row := range append([][]string{t.Heading}, t.rows...) {
 		for i, cell := range row {
 			// A name that someone else chose must not be able to steer the terminal.

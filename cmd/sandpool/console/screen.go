@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -29,27 +30,56 @@ func size(w io.Writer) (width, height int) {
 	return width, height
 }
 
-// narrowest is what Fit leaves of a column.
-const narrowest = 8
+// narrowest is what Fit leaves of a column; gap is between two of them.
+const (
+	narrowest = 8
+	gap       = 2
+)
 
-// Fit cuts the widest columns until rows are no wider than width.
-func (t *Table) Fit(width int) {
-	rows := append([][]string{t.Heading}, t.rows...)
+// columns is how wide each column is.
+func (t *Table) columns() []int {
 	wide := make([]int, len(t.Heading))
-	for _, row := range rows {
+	for _, row := range append([][]string{t.Heading}, t.rows...) {
 		for i, cell := range row {
 			wide[i] = max(wide[i], utf8.RuneCountInString(cell))
 		}
 	}
+	return wide
+}
+
+// Leave takes columns away, by their headings, one after the other until rows are no wider than
+// width.
+func (t *Table) Leave(width int, headings ...string) {
+	for _, name := range headings {
+		sum := -gap
+		for _, n := range t.columns() {
+			sum += n + gap
+		}
+		if sum <= width {
+			return
+		}
+		if i := slices.Index(t.Heading, name); i >= 0 {
+			t.Heading = slices.Delete(slices.Clone(t.Heading), i, i+1)
+			for j, row := range t.rows {
+				t.rows[j] = slices.Delete(row, i, i+1)
+			}
+		}
+	}
+}
+
+// Fit cuts the widest columns until rows are no wider than width.
+func (t *Table) Fit(width int) {
+	rows := append([][]string{t.Heading}, t.rows...)
+	wide := t.columns()
 	for {
 		sum, most := 0, 0
 		for i, n := range wide {
-			sum += n + 2
+			sum += n + gap
 			if n > wide[most] {
 				most = i
 			}
 		}
-		if sum-2 <= width || wide[most] <= narrowest {
+		if sum-gap <= width || wide[most] <= narrowest {
 			break
 		}
 		wide[most]--
@@ -80,7 +110,7 @@ func (a *App) Watch(ctx context.Context, every time.Duration,
 		}
 		text := screen.Bytes()
 		if width > 0 {
-			text = overwrite(text, height)
+			text = overwrite(text, width, height)
 		}
 		if _, err := a.Stdout.Write(text); err != nil {
 			return err
@@ -94,15 +124,16 @@ func (a *App) Watch(ctx context.Context, every time.Duration,
 }
 
 // overwrite is a screen that takes the place of another: from the first line on, as many lines as
-// there are and one for the cursor, so that nothing scrolls.
-func overwrite(screen []byte, height int) []byte {
+// there are and one for the cursor, so that nothing scrolls, and none wider than it.
+func overwrite(screen []byte, width, height int) []byte {
 	lines := bytes.SplitAfter(screen, []byte("\n"))
 	lines = lines[:min(len(lines)-1, max(1, height-1))] // behind the last end there is nothing
 	out := []byte("\x1b[H")
 	for _, line := range lines {
 		// What is there goes first: behind a line as wide as the terminal its last character would.
 		// In raw mode an end of a line does not lead to the beginning of the next.
-		out = append(append(out, "\x1b[K"...), bytes.TrimSuffix(line, []byte("\n"))...)
+		text := []rune(string(bytes.TrimSuffix(line, []byte("\n"))))
+		out = append(append(out, "\x1b[K"...), string(text[:min(len(text), width)])...)
 		out = append(out, "\r\n"...)
 	}
 	return append(out, "\x1b[J"...)

@@ -201,11 +201,14 @@ func (l *line) recent(h api.History, now time.Time) {
 	l.ClaimsPerMinute = float64(claims) / recently.Minutes()
 }
 
-// barWidth is that of a pool's bar.
-const barWidth = 24
+// The widths of a pool's bar: on a terminal that has room for a whole line, and on others.
+const (
+	wideBar, narrowBar = 24, 10
+	wholeLine          = 124
+)
 
 // bar is a pool's sandboxes against its maximum: sessions, ready ones, starting ones, and room.
-func bar(s api.PoolStatus) string {
+func bar(s api.PoolStatus, barWidth int) string {
 	most := max(s.MaxSessions, 1)
 	text := ""
 	sum := 0
@@ -225,14 +228,21 @@ func bar(s api.PoolStatus) string {
 func (v view) write(w io.Writer, width, height int) error {
 	fmt.Fprintf(w, "sandpool top   %s   # sessions  = ready  ~ starting  . free   q ends it\n\n",
 		time.Now().Format(time.TimeOnly))
+	barWidth := wideBar
+	if width > 0 && width < wholeLine {
+		barWidth = narrowBar
+	}
 	pools := console.Table{Heading: []string{"POOL", "STATE", "", "SESSIONS", "READY", "WAITING",
 		"CLAIMS/MIN", "CLAIM P99", "ANSWER P99", "FULL", "FAILED"}}
 	for _, l := range v.Pools {
 		s := l.Status
-		pools.Add(l.Name, s.ProvisioningState, bar(s), fmt.Sprintf("%d/%d", s.Claimed,
+		pools.Add(l.Name, s.ProvisioningState, bar(s, barWidth), fmt.Sprintf("%d/%d", s.Claimed,
 			s.MaxSessions), fmt.Sprintf("%d/%d", s.Ready, s.ReadySessions), fmt.Sprint(s.Waiting),
 			fmt.Sprintf("%.1f", l.ClaimsPerMinute), seconds(l.ClaimP99), seconds(l.AnswerP99),
 			fmt.Sprint(s.Claims["full"]), fmt.Sprint(s.Crashes+s.RefillFailures))
+	}
+	if width > 0 {
+		pools.Leave(width, "WAITING", "ANSWER P99", "STATE", "FULL", "CLAIMS/MIN")
 	}
 	if err := write(w, &pools, width); err != nil {
 		return err
@@ -254,6 +264,9 @@ func (v view) write(w io.Writer, width, height int) error {
 		}
 		boxes.Add(r.Pool, r.Session, r.Sandbox, r.State, fmt.Sprintf("%.2f", r.Cores), memory, cpu,
 			since(r.CreatedAt), since(r.LastUsedAt))
+	}
+	if width > 0 && width < wholeLine { // with room for more, long names are cut instead
+		boxes.Leave(width, "CPU", "IDLE")
 	}
 	return write(w, &boxes, width)
 }
