@@ -26,7 +26,7 @@
 //	POST   /terminal?columns=&rows=&name=  upgrade: a shell, in frames of a kind each
 //	GET    /terminals            list of TerminalInfo, of those that have a name
 //	DELETE /terminal?name=       hangs one up
-//	GET    /files?path=&recursive=&after=&limit=   list of FileInfo
+//	GET    /files?path=&recursive=   list of FileInfo, of at most MaxEntries
 //	PUT    /file?path=&limit=    uploads a file whole or not at all
 //	GET    /file?path=           content, with ranges
 //	DELETE /file?path=           deletes a file or a directory with all in it
