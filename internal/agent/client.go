@@ -238,13 +238,23 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 		if errors.As(err, &known) {
 			return nil, known
 		}
-		return nil, fmt.Errorf("agent: %s %q: %w", req.Method, req.URL.Path, err)
+		return nil, fmt.Errorf("agent: %s %q: %w", req.Method, req.URL.Path, nameless(err))
 	}
 	if resp.StatusCode/100 == 2 {
 		return resp, nil
 	}
 	defer discard(resp)
 	return nil, readError(req.Method+" "+req.URL.Path, resp)
+}
+
+// nameless returns what a url.Error holds. Its own text has the query, and so names of files, of
+// which no log is to hear.
+func nameless(err error) error {
+	var whole *url.Error
+	if errors.As(err, &whole) {
+		return whole.Err
+	}
+	return err
 }
 
 // discard reads what little may be left of an answer, without which its

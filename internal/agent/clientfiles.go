@@ -2,12 +2,10 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 
 	"github.com/sandpool/sandpool"
 )
@@ -20,24 +18,9 @@ func (c *Client) Upload(ctx context.Context, path string, r io.Reader, limit int
 	if err != nil {
 		return FileInfo{}, err
 	}
-	query.Set("limit", strconv.FormatInt(limit, 10))
-	req, err := c.request(ctx, http.MethodPut, "/file", query, &limited{r: r, left: limit,
-		limit: limit})
-	if err != nil {
-		return FileInfo{}, err
-	}
-	// The agent may refuse the path before the body has been read in vain.
-	req.Header.Set("Expect", "100-continue")
-	resp, err := c.do(req)
-	if err != nil {
-		return FileInfo{}, err
-	}
-	defer discard(resp)
 	var info FileInfo
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&info); err != nil {
-		return FileInfo{}, fmt.Errorf("agent: upload %q: decode: %w", path, err)
-	}
-	return info, nil
+	err = c.sendBody(ctx, http.MethodPut, "/file", query, r, limit, &info)
+	return info, err
 }
 
 // limited reads until the limit and fails beyond it, which aborts the upload.
@@ -121,7 +104,7 @@ func (c *Client) Open(ctx context.Context, path, rangeHeader string) (*Content, 
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("agent: open %q: %w", path, err)
+		return nil, fmt.Errorf("agent: open a file: %w", nameless(err))
 	}
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable:

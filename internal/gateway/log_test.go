@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -69,6 +71,30 @@ func TestLogTakesNothingOfCallers(t *testing.T) {
 		if got := w.logged.String(); strings.Contains(got, secret) || len(got) > 64<<10 {
 			t.Fatalf("%s: %d bytes are logged: %.500s", name, len(got), got)
 		}
+	}
+}
+
+// TestLogTakesNoNames: when a sandbox breaks off, the log tells of that and not of the files,
+// contexts and terminals that were asked for.
+func TestLogTakesNoNames(t *testing.T) {
+	w := newWorldOf(t, Options{}, nil)
+	w.served(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	var calls sync.WaitGroup
+	for _, call := range []string{"GET files/Pr1vate?", "GET files?path=Pr1vate&",
+		"GET files/Pr1vate/content?", "PUT files/Pr1vate/content?", "DELETE files/Pr1vate?",
+		"POST files/a?operation=move&to=Pr1vate&", "GET archive?path=Pr1vate&",
+		"PUT archive?path=Pr1vate&", "PUT contexts/Pr1vate?"} {
+		calls.Go(func() {
+			method, path, _ := strings.Cut(call, " ")
+			if got := w.do(method, path+"identifier=abcd", ""); got.status != 503 {
+				t.Errorf("%s: %d %s", call, got.status, got.body)
+			}
+		})
+	}
+	calls.Wait()
+	log := w.logged.String()
+	if strings.Count(log, "EOF") != 9 || strings.Contains(log, "Pr1vate") {
+		t.Errorf("the log holds %s", log)
 	}
 }
 
