@@ -128,6 +128,9 @@ func (c *cell) run(req agent.ExecuteRequest) {
 	c.k.Out.Begin(limit, c.feed.Stdout(), &c.clear)
 	c.k.Err.Begin(limit, c.feed.Stderr(), &c.clear)
 	c.d.setRunning(c.k)
+	if c.d.over.Load() { // since Execute looked: end could not see what runs
+		c.k.kill()
+	}
 	watched := c.watch()
 	err := c.converse(req)
 	watched()

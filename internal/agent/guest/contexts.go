@@ -190,27 +190,28 @@ func (d *Driver) tell(c *agent.Context) {
 }
 
 // remove ends a context. Executions that wait in it fail.
-func (cs contexts) remove(ctx context.Context, base *Driver, name string) error {
+func (cs contexts) remove(ctx context.Context, name string) error {
 	if name == agent.DefaultContext || name == "" {
 		return sandpool.Errorf(sandpool.Conflict, "DefaultContext", "context",
 			"The default context cannot be deleted. Restart it, or delete the session.")
 	}
-	d, err := cs.find(ctx, base, name)
+	cs.mu.Lock()
+	n := cs.named[name]
+	cs.mu.Unlock()
+	if n == nil {
+		return unknownContext(name)
+	}
+	d, err := n.wait(ctx)
 	if err != nil {
 		return err
 	}
-	cs.mu.Lock()
-	if n := cs.named[name]; n == nil || n.driver != d {
-		cs.mu.Unlock()
-		return unknownContext(name)
-	}
-	cs.mu.Unlock()
 	// It is counted until it is gone.
-	d.abort()
-	err = d.Close()
+	err = d.end()
 	cs.mu.Lock()
-	delete(cs.named, name)
-	cs.mu.Unlock()
+	defer cs.mu.Unlock()
+	if cs.named[name] == n { // else somebody else has ended it, and the name may be another's by now
+		delete(cs.named, name)
+	}
 	return err
 }
 
@@ -253,7 +254,7 @@ func (cs contexts) register(handle func(string, func(http.ResponseWriter, *http.
 		return d.Restart(ctx)
 	})
 	handle("DELETE /context", func(w http.ResponseWriter, r *http.Request) error {
-		if err := cs.remove(r.Context(), base(), r.URL.Query().Get("name")); err != nil {
+		if err := cs.remove(r.Context(), r.URL.Query().Get("name")); err != nil {
 			return err
 		}
 		w.WriteHeader(http.StatusNoContent)

@@ -2,8 +2,10 @@ package guest_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,6 +119,45 @@ func surroundings(t *testing.T, s *sandbox) {
 	}
 }
 
+// deleteBusy deletes a context twice at once, in which a cell runs and others wait: none of them
+// holds that up or begins.
+func deleteBusy(t *testing.T, s *sandbox) {
+	var all sync.WaitGroup
+	var begun, refused atomic.Int32
+	for range 4 {
+		all.Go(func() {
+			res, err := s.Execute(t.Context(), agent.ExecuteRequest{Context: "busy", Kernel: "shell",
+				Code: "sleep 1000", Timeout: time.Minute})
+			if err == nil && res.Outcome == agent.KernelDied {
+				begun.Add(1)
+			} else if sandpool.ClassOf(err) == sandpool.NotFound {
+				refused.Add(1)
+			}
+		})
+	}
+	for waiting := false; !waiting; {
+		list, err := s.Contexts(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		waiting = slices.ContainsFunc(list, func(c agent.Context) bool {
+			return c.Name == "busy" && c.Running && c.Waiting == 3
+		})
+	}
+	for range 2 {
+		all.Go(func() {
+			if err := s.DeleteContext(t.Context(), "busy"); err != nil &&
+				sandpool.ClassOf(err) != sandpool.NotFound {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if begun.Load() != 1 || refused.Load() != 3 {
+		t.Errorf("%d ended and %d were refused, want 1 and 3", begun.Load(), refused.Load())
+	}
+}
+
 // lifeOfContexts checks what is made, ended and begun again.
 func lifeOfContexts(t *testing.T, s *sandbox) {
 	for _, bad := range []struct {
@@ -158,6 +199,7 @@ func lifeOfContexts(t *testing.T, s *sandbox) {
 			t.Errorf("%s: %+v", step.outcome, res)
 		}
 	}
+	t.Run("deleted under those that wait", func(t *testing.T) { deleteBusy(t, s) })
 	for i := range agent.MaxContexts {
 		_, err := s.Execute(t.Context(), agent.ExecuteRequest{Code: "true", Context: fmt.Sprint("c", i), Kernel: "shell"})
 		// the default one and "a" are there

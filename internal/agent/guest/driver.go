@@ -83,6 +83,13 @@ func (d *Driver) Close() error {
 	return err
 }
 
+// end is Close of a driver whose cell may run, and others wait: none of them holds it up.
+func (d *Driver) end() error {
+	d.over.Store(true) // before the cell that runs is ended, after which the next would begin
+	d.abort()
+	return d.Close()
+}
+
 // Seed gives the clone its own randomness, now and for every later kernel.
 func (d *Driver) Seed(ctx context.Context, seed []byte) error {
 	if err := d.take(ctx, 0); err != nil {
