@@ -37,7 +37,7 @@ func (c *Client) fromTo(ctx context.Context, endpoint, from, to string,
 	if err != nil {
 		return info, err
 	}
-	if to, err = CleanPath(to); err != nil {
+	if to, err = CleanPathOf("to", to); err != nil {
 		return info, err
 	}
 	query.Set("to", to)

@@ -11,7 +11,14 @@ import (
 // DataDir or slash, without empty and "." elements. The root is "". Parent
 // references, NUL bytes and names that no file system can hold are errors of
 // class Invalid.
-func CleanPath(p string) (string, error) {
+func CleanPath(p string) (string, error) { return CleanPathOf("path", p) }
+
+// CleanPathOf is CleanPath of a parameter with another name, which errors are about.
+func CleanPathOf(parameter, p string) (string, error) {
+	badPath := func(message string) error {
+		return &sandpool.Error{Class: sandpool.Invalid, Code: "InvalidFilePath", Target: parameter,
+			Message: message}
+	}
 	if strings.ContainsRune(p, 0) {
 		return "", badPath("The path contains a NUL byte, which no file name can hold. Remove it.")
 	}
@@ -37,11 +44,6 @@ func CleanPath(p string) (string, error) {
 		return "", badPath("The path is longer than 4000 bytes. Use a shorter one.")
 	}
 	return p, nil
-}
-
-func badPath(message string) error {
-	return &sandpool.Error{Class: sandpool.Invalid, Code: "InvalidFilePath", Target: "path",
-		Message: message}
 }
 
 // contentTypes is by extension and the same on every machine, unlike the tables of

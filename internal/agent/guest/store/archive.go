@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"net/http"
 	"os"
 	"path"
@@ -213,7 +214,7 @@ func (s *Store) unpack(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	body := http.MaxBytesReader(w, r.Body, limit)
-	made := 0
+	u := &unpacker{top: name, at: name, context: r.Context()}
 	err = s.with(func(t *tree.Tree) error {
 		dir, err := t.MkdirAll(name)
 		if err != nil {
@@ -222,14 +223,11 @@ func (s *Store) unpack(w http.ResponseWriter, r *http.Request) error {
 		if err := dir.Close(); err != nil {
 			return err
 		}
-		u := &unpacker{tree: t, top: name, context: r.Context()}
+		u.tree = t
 		if format == "zip" {
-			err = s.unzip(u, body)
-		} else {
-			err = untar(u, body)
+			return s.unzip(u, body)
 		}
-		made = u.made
-		return err
+		return untar(u, body)
 	})
 	var large *http.MaxBytesError
 	switch {
@@ -242,9 +240,9 @@ func (s *Store) unpack(w http.ResponseWriter, r *http.Request) error {
 			"The body is no %s archive, or a broken one.", format)
 	case err != nil:
 		_, _ = io.Copy(io.Discard, body)
-		return s.Classify(err, name)
+		return s.Classify(err, u.at)
 	}
-	return answer(w, agent.Unpacked{Files: made})
+	return answer(w, agent.Unpacked{Files: u.made})
 }
 
 func untar(u *unpacker, body io.Reader) error {
@@ -280,16 +278,41 @@ func (s *Store) unzip(u *unpacker, body io.Reader) error {
 	if err != nil {
 		return err
 	}
-	zr, err := zip.NewReader(file, size)
+	listed := &bounded{file: file, left: maxZipList}
+	zr, err := zip.NewReader(listed, size)
 	if err != nil {
 		return err
 	}
+	listed.left = math.MaxInt64 // what entries hold is bounded by the disk
 	for _, f := range zr.File {
 		if err := unzipOne(u, f); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// maxZipList bounds the list of a zip, which is held in memory: it has room for maxFiles of common
+// names.
+const maxZipList = 32 << 20
+
+// bounded is a file of which no more than left bytes are read.
+type bounded struct {
+	file *os.File
+	left int64
+}
+
+// ReadAt implements io.ReaderAt.
+func (b *bounded) ReadAt(p []byte, at int64) (int, error) {
+	if b.left -= int64(len(p)); b.left < 0 {
+		return 0, tooManyFiles()
+	}
+	return b.file.ReadAt(p, at)
+}
+
+func tooManyFiles() error {
+	return sandpool.Errorf(sandpool.TooLarge, "TooManyFiles", "body",
+		"The archive has more than %d files, or very long names. Split it.", maxFiles)
 }
 
 func unzipOne(u *unpacker, f *zip.File) error {
@@ -317,6 +340,7 @@ func unzipOne(u *unpacker, f *zip.File) error {
 type unpacker struct {
 	tree    *tree.Tree
 	top     string
+	at      string // what is made at the moment
 	context context.Context
 	made    int
 }
@@ -325,14 +349,18 @@ type unpacker struct {
 // out.
 func (u *unpacker) entry(h *tar.Header, body io.Reader) error {
 	name, err := agent.CleanPath(strings.TrimPrefix(h.Name, "/"))
-	if err != nil || name == "" {
-		return err
+	if err != nil {
+		return sandpool.Errorf(sandpool.Invalid, "InvalidArchive", "body",
+			"The archive has an entry %.200q, which leads out or is no name. Leave it out.", h.Name)
+	}
+	if name == "" {
+		return nil
 	}
 	if u.made++; u.made > maxFiles {
-		return sandpool.Errorf(sandpool.TooLarge, "TooManyFiles", "body",
-			"The archive has more than %d files.", maxFiles)
+		return tooManyFiles()
 	}
 	name = path.Join(u.top, name)
+	u.at = name
 	if h.Typeflag == tar.TypeDir {
 		dir, err := u.tree.MkdirAll(name)
 		if err != nil {

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
@@ -65,7 +66,7 @@ func (s *Store) with(f func(t *tree.Tree) error) error {
 
 // named returns a path of the request, which must name something beneath the top.
 func named(r *http.Request, parameter string) (string, error) {
-	p, err := agent.CleanPath(r.URL.Query().Get(parameter))
+	p, err := agent.CleanPathOf(parameter, r.URL.Query().Get(parameter))
 	if err == nil && p == "" {
 		err = sandpool.Errorf(sandpool.Invalid, "InvalidFilePath", parameter,
 			"The path names no file. Give a name.")
@@ -90,6 +91,10 @@ func fromTo(r *http.Request) (from, to string, overwrite bool, err error) {
 	if to, err = named(r, "to"); err != nil {
 		return "", "", false, err
 	}
+	if strings.HasPrefix(to, from+"/") {
+		return "", "", false, sandpool.Errorf(sandpool.Invalid, "InvalidFilePath", "to",
+			"%q is within %q, and no directory can be in itself. Choose another name.", to, from)
+	}
 	return from, to, r.URL.Query().Get("overwrite") == "true", nil
 }
 
@@ -100,6 +105,7 @@ func (s *Store) move(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var moved fs.FileInfo
+	there := false // what is wrong is at the new place
 	err = s.with(func(t *tree.Tree) error {
 		source, err := t.Directory(path.Dir(from))
 		if err != nil {
@@ -109,12 +115,13 @@ func (s *Store) move(w http.ResponseWriter, r *http.Request) error {
 		if _, err := source.Lstat(path.Base(from)); err != nil {
 			return err
 		}
+		there = true
 		target, err := t.MkdirAll(path.Dir(to))
 		if err != nil {
 			return err
 		}
 		defer target.Close()
-		if err := free(target, path.Base(to), overwrite); err != nil {
+		if err := free(target, to, overwrite); err != nil {
 			return err
 		}
 		if err := rename(source, path.Base(from), target, path.Base(to)); err != nil {
@@ -124,21 +131,42 @@ func (s *Store) move(w http.ResponseWriter, r *http.Request) error {
 		return err
 	})
 	if err != nil {
-		return s.Classify(err, from)
+		return s.fault(err, from, to, there)
 	}
 	return answer(w, s.Describe(to, moved))
 }
 
-// free is an error if something is there that may not be replaced. A directory never is.
+// fault is what err means to the caller of a move or a copy; there says that it is about the new
+// place.
+func (s *Store) fault(err error, from, to string, there bool) error {
+	if !there {
+		return s.Classify(err, from)
+	}
+	err = s.Classify(err, to)
+	var known *sandpool.Error
+	if errors.As(err, &known) {
+		about := *known
+		about.Target = "to"
+		return &about
+	}
+	return err
+}
+
+// free is an error if something is there that may not be replaced. A directory never is. dir is
+// the one that the name is in.
 func free(dir *os.Root, name string, overwrite bool) error {
-	info, err := dir.Lstat(name)
+	info, err := dir.Lstat(path.Base(name))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
 		return err
-	case !overwrite || info.IsDir():
-		return fs.ErrExist
+	case info.IsDir():
+		return sandpool.Errorf(sandpool.Conflict, "FileConflict", "to",
+			"%q is a directory that exists, which nothing replaces. Choose another name.", name)
+	case !overwrite:
+		return sandpool.Errorf(sandpool.Conflict, "FileConflict", "to",
+			"%q exists. Choose another name, or say overwrite=true to replace it.", name)
 	}
 	return nil
 }
@@ -281,21 +309,23 @@ func (s *Store) copy(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if to == from || len(to) > len(from) && to[:len(from)+1] == from+"/" {
+	if to == from {
 		return sandpool.Errorf(sandpool.Invalid, "InvalidFilePath", "to",
-			"A directory cannot be copied into itself.")
+			"The copy has the name of what is copied. Choose another one.")
 	}
 	var copied fs.FileInfo
+	there := false
 	err = s.with(func(t *tree.Tree) error {
 		if _, err := t.Stat(from); err != nil {
 			return err
 		}
+		there = true
 		target, err := t.MkdirAll(path.Dir(to))
 		if err != nil {
 			return err
 		}
 		defer target.Close()
-		if err := free(target, path.Base(to), overwrite); err != nil {
+		if err := free(target, to, overwrite); err != nil {
 			return err
 		}
 		out := &unpacker{tree: t, top: path.Dir(to), context: r.Context()}
@@ -306,10 +336,13 @@ func (s *Store) copy(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		copied, err = target.Lstat(path.Base(to))
+		if errors.Is(err, fs.ErrNotExist) { // what cannot be opened is left out
+			there, err = false, fs.ErrPermission
+		}
 		return err
 	})
 	if err != nil {
-		return s.Classify(err, from)
+		return s.fault(err, from, to, there)
 	}
 	return answer(w, s.Describe(to, copied))
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -123,6 +124,42 @@ func TestMoveAndCopy(t *testing.T) {
 	}
 }
 
+// TestWhatIsInTheWay: an error names the path that it is about, and says of which parameter.
+func TestWhatIsInTheWay(t *testing.T) {
+	c, dir := serve(t)
+	put(t, dir, "a", "one")
+	put(t, dir, "b", "two")
+	put(t, dir, "d/f", "three")
+	for do, call := range map[string]func(context.Context, string, string,
+		bool) (agent.FileInfo, error){"move": c.Move, "copy": c.Copy} {
+		for _, tt := range []struct {
+			from, to  string
+			overwrite bool
+			class     sandpool.Class
+			target    string
+			names     string
+		}{
+			{"a", "b", false, sandpool.Conflict, "to", `"b" exists`},
+			{"a", "d", true, sandpool.Conflict, "to", `"d" is a directory`},
+			{"d", "d/e/d", false, sandpool.Invalid, "to", `"d/e/d" is within "d"`},
+			{"none", "z", false, sandpool.NotFound, "path", "none"},
+			{"a", "../z", false, sandpool.Invalid, "to", ".."},
+			{"a", "", false, sandpool.Invalid, "to", "no file"},
+			{"a", strings.Repeat("x", 256), false, sandpool.Invalid, "to", "255"},
+		} {
+			_, err := call(t.Context(), tt.from, tt.to, tt.overwrite)
+			var known *sandpool.Error
+			if !errors.As(err, &known) || known.Class != tt.class || known.Target != tt.target ||
+				!strings.Contains(known.Message, tt.names) {
+				t.Errorf("%s %s to %.20s: %+v", do, tt.from, tt.to, err)
+			}
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "d/e")); err == nil {
+		t.Error("a move that was refused made a directory")
+	}
+}
+
 // TestPatch: a part is written at the end alone, so that a broken upload goes on where it was.
 func TestPatch(t *testing.T) {
 	c, dir := serve(t)
@@ -210,6 +247,26 @@ func TestArchives(t *testing.T) {
 		if _, err := c.Pack(t.Context(), "", "rar"); sandpool.ClassOf(err) != sandpool.Invalid {
 			t.Errorf("another form: %v", err)
 		}
+	}
+}
+
+// TestLongListOfAZip: the list at the end of a zip, which is held in memory, is bounded.
+func TestLongListOfAZip(t *testing.T) {
+	c, dir := serve(t)
+	var packed bytes.Buffer
+	zw := zip.NewWriter(&packed)
+	for i := range 600 {
+		h := &zip.FileHeader{Name: fmt.Sprintf("%03d", i), Extra: make([]byte, 60<<10)}
+		if _, err := zw.CreateRaw(h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := zw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Unpack(t.Context(), "", "zip", &packed, 1<<30)
+	if left, _ := os.ReadDir(dir); sandpool.ClassOf(err) != sandpool.TooLarge || len(left) > 0 {
+		t.Errorf("%v; %d files were made", err, len(left))
 	}
 }
 
