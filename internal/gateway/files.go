@@ -317,7 +317,6 @@ func (g *Gateway) take(c *call, limit int64, fn func(ctx context.Context,
 	in *interpreter.Interpreter, r io.Reader) (any, error)) error {
 	r, err := g.content(c, limit)
 	if err != nil {
-		g.drain(c)
 		return err
 	}
 	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
@@ -394,7 +393,7 @@ func (g *Gateway) changeFile(c *call) error {
 		return sandpool.Errorf(sandpool.Invalid, codeValidation, "operation",
 			"The query parameter 'operation' is missing; use move, copy or mkdir.")
 	case operation != "mkdir":
-		if to, err = agent.CleanPath(to); err != nil {
+		if to, err = agent.CleanPathOf("to", to); err != nil {
 			return err
 		}
 		if to == "" {
@@ -446,6 +445,9 @@ func (g *Gateway) packFiles(c *call) error {
 		describe(c.w.Header(), &agent.Content{Header: http.Header{"Content-Type": {"application/" +
 			map[string]string{"tar": "x-tar", "zip": "zip"}[format]}}},
 			cmp.Or(path.Base(dir), "data")+"."+format)
+		if c.r.Method == http.MethodHead {
+			return nil
+		}
 		if err := g.pour(c, r); err != nil {
 			panic(http.ErrAbortHandler) // what the caller has must not pass for the whole
 		}

@@ -101,8 +101,8 @@ func TestSilentSandbox(t *testing.T) {
 		{"delete", "DELETE", "", (*Gateway).deleteFile, mute{}, 60 * time.Second},
 		{"open", "GET", "", (*Gateway).fileContent, mute{}, 60 * time.Second},
 		{"download", "GET", "", (*Gateway).fileContent, mute{opens: true}, 30 * time.Second},
-		{"upload not read", "POST", form, (*Gateway).uploadNew, mute{}, 60 * time.Second},
-		{"upload not answered", "POST", form, (*Gateway).uploadNew, mute{takes: 1 << 20},
+		{"upload not read", "POST", form, uploadAs(false), mute{}, 60 * time.Second},
+		{"upload not answered", "POST", form, uploadAs(false), mute{takes: 1 << 20},
 			60 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

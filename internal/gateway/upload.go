@@ -29,16 +29,20 @@ const (
 	drainTime = 5 * time.Second
 )
 
-// uploadOld and uploadNew store a file and answer in the old or the new envelope.
-func (g *Gateway) uploadOld(c *call) error { return g.uploadOr(c, true) }
-func (g *Gateway) uploadNew(c *call) error { return g.uploadOr(c, false) }
+// uploadAs stores a file and answers in the old or the new envelope.
+func uploadAs(old bool) func(*Gateway, *call) error {
+	return receives(func(g *Gateway, c *call) error { return g.upload(c, old) })
+}
 
-func (g *Gateway) uploadOr(c *call, old bool) error {
-	err := g.upload(c, old)
-	if err != nil {
-		g.drain(c)
+// receives is serve of a call with a large body, whose rest is read if it is refused.
+func receives(serve func(*Gateway, *call) error) func(*Gateway, *call) error {
+	return func(g *Gateway, c *call) error {
+		err := serve(g, c)
+		if err != nil {
+			g.drain(c)
+		}
+		return err
 	}
-	return err
 }
 
 func (g *Gateway) upload(c *call, old bool) error {
