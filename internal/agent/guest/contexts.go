@@ -209,7 +209,7 @@ func (cs contexts) remove(ctx context.Context, name string) error {
 	err = d.end()
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if cs.named[name] == n { // else somebody else has ended it, and the name may be another's by now
+	if cs.named[name] == n { // else somebody else has ended it: the name may be another's by now
 		delete(cs.named, name)
 	}
 	return err
