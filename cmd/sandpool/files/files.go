@@ -94,8 +94,8 @@ func openUpload(ctx context.Context, name string, stdin io.Reader) (io.ReadClose
 	}
 	info, err := f.Stat()
 	if err == nil && info.IsDir() {
-		err = console.UsageError(fmt.Sprintf("%s is a directory; files unpack uploads archives",
-			name))
+		err = console.UsageError(fmt.Sprintf(
+			"%s is a directory; pack it: tar -c %[1]s | sandpool files unpack -", name))
 	}
 	if err != nil {
 		return nil, 0, errors.Join(err, f.Close())
