@@ -43,7 +43,7 @@ type Pool struct {
 	PullFailures, SnapshotBytes                 int64
 	Kind                                        string        // what its sessions run
 	Lag                                         time.Duration // how long it has had too few ready
-	// EgressPackets and EgressNames are what the sandboxes that are there were refused.
+	// EgressPackets and EgressNames are what sandboxes were refused since the server started.
 	EgressPackets, EgressNames int64
 	Claims                     map[sandpool.ClaimOutcome]int64
 }

@@ -38,7 +38,7 @@ func TestMetrics(t *testing.T) {
 	m, err := metrics.New(slog.New(slog.DiscardHandler), "v1",
 		func(context.Context) ([]metrics.Pool, error) {
 			return []metrics.Pool{{ID: id, Max: 20, Target: 3, Ready: 2, Starting: 1, Failed: true,
-				Kind: "PythonLTS", Lag: 4 * time.Second,
+				Kind: "PythonLTS", Lag: 4 * time.Second, EgressNames: 5,
 				Claims: map[sandpool.ClaimOutcome]int64{sandpool.ClaimReady: 7,
 					sandpool.ClaimFull: 1}}}, broken
 		})
@@ -59,6 +59,8 @@ func TestMetrics(t *testing.T) {
 	for _, want := range []string{
 		`sandpool_pool_sandboxes{pool="python",resource_group="g",state="ready",subscription="s"} 2`,
 		`sandpool_pool_claims_total{outcome="ready",pool="python",resource_group="g",subscription="s"} 7`,
+		"# TYPE sandpool_pool_egress_refused counter",
+		`egress_refused_total{kind="name",pool="python",resource_group="g",subscription="s"} 5`,
 		`sandpool_pool_failed{pool="python",resource_group="g",subscription="s"} 1`,
 		`sandpool_claim_seconds_bucket{outcome="ready",pool="python",le="0.0025"} 1`,
 		`sandpool_execution_seconds_count{outcome="ok",pool="python"} 1`,

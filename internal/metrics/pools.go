@@ -35,8 +35,8 @@ func describe() *descriptions {
 		info: pool("info", "1, with what the pool's sessions run.", "type"),
 		lag: pool("refill_lag_seconds",
 			"How long the pool has had fewer ready sandboxes than it keeps."),
-		egress: pool("egress_refused",
-			"What the sandboxes that are there were refused on the network.", "kind"),
+		egress: pool("egress_refused_total",
+			"What sandboxes were refused on the network since the server started.", "kind"),
 	}
 }
 
@@ -84,8 +84,8 @@ func (s snapshot) Collect(into chan<- prometheus.Metric) {
 		put(d.snapshot, gauge, float64(p.SnapshotBytes))
 		put(d.info, gauge, 1, p.Kind)
 		put(d.lag, gauge, p.Lag.Seconds())
-		put(d.egress, gauge, float64(p.EgressPackets), "packet")
-		put(d.egress, gauge, float64(p.EgressNames), "name")
+		put(d.egress, counter, float64(p.EgressPackets), "packet")
+		put(d.egress, counter, float64(p.EgressNames), "name")
 	}
 }
 
