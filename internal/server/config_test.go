@@ -3,6 +3,7 @@ package server
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -98,5 +99,41 @@ func TestLoadConfigSpeaksPlainly(t *testing.T) {
 func TestDefaultConfigIsValid(t *testing.T) {
 	if err := DefaultConfig().Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSettingsPage: docs/operations.md has a row for every setting, with its variable. A row of
+// several names the first whole, and of the others the end: "limits.sandbox.cpu", ".memory_mb".
+func TestSettingsPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile("(?m)^\\| (`[a-z_.]+`(?:, `[a-z_.]+`)*) \\| (`SANDPOOL_.*?) \\|").
+		FindAllStringSubmatch(string(page), -1)
+	described := map[string]bool{}
+	for _, row := range rows {
+		names := strings.Split(strings.ReplaceAll(row[1], "`", ""), ", ")
+		group := names[0][:strings.LastIndex(names[0], ".")+1]
+		for _, name := range names {
+			if end, short := strings.CutPrefix(name, "."); short {
+				name = group + end
+			}
+			described[name] = true
+		}
+		variable := "`SANDPOOL_" + strings.ToUpper(strings.ReplaceAll(names[0], ".", "_")) + "`"
+		if !strings.Contains(row[2], variable) {
+			t.Errorf("the row of %s lacks %s", names[0], variable)
+		}
+	}
+	cfg := DefaultConfig()
+	for name := range settings(&cfg) {
+		if !described[name] {
+			t.Errorf("docs/operations.md has no row for %s", name)
+		}
+		delete(described, name)
+	}
+	for name := range described {
+		t.Errorf("docs/operations.md describes %s, which is no setting", name)
 	}
 }

@@ -22,7 +22,8 @@ import (
 	"github.com/sandpool/sandpool/internal/web"
 )
 
-// healthPath is the only path that is answered without a token.
+// healthPath is the only path behind authentication that needs no token. Before it are those of the
+// issuer and of the dashboard, which see to their callers themselves.
 const healthPath = "/healthz"
 
 // routes puts both planes behind what every request passes: a trace id, a principal, and the branch
