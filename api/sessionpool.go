@@ -101,7 +101,8 @@ type Queue struct {
 
 // SandpoolSettings are settings of a pool's sandboxes that Azure's resource type
 // has no name for. Absent ones take the server's defaults. Sizes are written as "512Mi", "1.5Gi" or
-// a number of bytes. Revision, Problem and Notice are set by the server and ignored in requests.
+// a number of bytes. Revision, Problem, Notice, Pull and Ignored are set by the server and ignored
+// in requests.
 type SandpoolSettings struct {
 	// Image names an image of the server; absent means the container type's own.
 	Image  string   `json:"image,omitempty"`
@@ -141,6 +142,8 @@ type SandpoolSettings struct {
 	Notice string `json:"notice,omitempty"`
 	// Pull is how far the pull of the pool's image is, while it is under way.
 	Pull *Pull `json:"pull,omitempty"`
+	// Ignored are the paths of what a PUT had in it and pools do not know, in its answer alone.
+	Ignored []string `json:"ignored,omitempty"`
 }
 
 // Pull is how far the pull of an image is. While Step is "pack", Bytes of TotalBytes are written to

@@ -19,35 +19,43 @@ import (
 // looked at: no client is known that sends anything but JSON here, and several send it under
 // another name. The body must arrive within bodyTime.
 func DecodeJSON(w http.ResponseWriter, r *http.Request, limit int64, into any) error {
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // tests' writers have none
-	err := decodeJSON(w, r, limit, into)
-	if err == nil {
-		// The server reads on, to notice a caller that leaves: that has no deadline.
-		_ = control.SetReadDeadline(time.Time{})
-	}
+	_, err := decodeJSON(w, r, limit, into)
 	return err
+}
+
+// DecodeKnown is DecodeJSON, and returns the paths of the members that it ignored; see Unknown.
+func DecodeKnown(w http.ResponseWriter, r *http.Request, limit int64, into any) ([]string, error) {
+	data, err := decodeJSON(w, r, limit, into)
+	if err != nil {
+		return nil, err
+	}
+	return Unknown(data, into), nil
 }
 
 // bodyTime is ample for the small bodies that DecodeJSON reads.
 const bodyTime = 30 * time.Second
 
-func decodeJSON(w http.ResponseWriter, r *http.Request, limit int64, into any) error {
+// decodeJSON returns the body that it read, too.
+func decodeJSON(w http.ResponseWriter, r *http.Request, limit int64, into any) ([]byte, error) {
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // tests' writers have none
 	body, err := Body(w, r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	data, err := io.ReadAll(http.MaxBytesReader(w, body, limit))
 	if err != nil {
-		return jsonError(err)
+		return nil, jsonError(err)
 	}
 	if data, err = UTF8(data, r.Header.Get("Content-Type")); err != nil {
-		return err
+		return nil, err
 	}
 	if err := Unmarshal(data, into); err != nil {
-		return jsonError(err)
+		return nil, jsonError(err)
 	}
-	return nil
+	// The server reads on, to notice a caller that leaves: that has no deadline.
+	_ = control.SetReadDeadline(time.Time{})
+	return data, nil
 }
 
 func invalidJSON(target, format string, args ...any) *sandpool.Error {

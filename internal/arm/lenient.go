@@ -5,8 +5,11 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -148,4 +151,66 @@ func truth(v any) any {
 		return false
 	}
 	return v
+}
+
+// The bounds of what Unknown returns: a small body can hold very many wrong names.
+const (
+	maxUnknown     = 20
+	maxUnknownPath = 200
+)
+
+// Unknown returns the paths, such as properties.a[0].b, of the members of objects in data, which
+// is JSON, that into has no place for, in order and at most 20 of them.
+func Unknown(data []byte, into any) []string {
+	var tree any
+	if json.Unmarshal(data, &tree) != nil {
+		return nil
+	}
+	var out []string
+	unknown(tree, reflect.TypeOf(into), "", func(path string) bool {
+		out = append(out, clip(path, maxUnknownPath))
+		return len(out) < maxUnknown
+	})
+	return out
+}
+
+// unknown calls found with each path in v that t has no place for, until that returns false.
+func unknown(v any, t reflect.Type, path string, found func(string) bool) bool {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
+		return true
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			at := name
+			if path != "" {
+				at = path + "." + name
+			}
+			member, known := t, false
+			switch t.Kind() {
+			case reflect.Struct:
+				member, known = fieldOf(t, name)
+			case reflect.Map:
+				member, known = t.Elem(), true
+			default:
+				return true // anything may be there
+			}
+			if !known && !found(at) || known && !unknown(v[name], member, at, found) {
+				return false
+			}
+		}
+	case []any:
+		if t.Kind() != reflect.Slice && t.Kind() != reflect.Array {
+			return true
+		}
+		for i, each := range v {
+			if !unknown(each, t.Elem(), fmt.Sprintf("%s[%d]", path, i), found) {
+				return false
+			}
+		}
+	}
+	return true
 }

@@ -44,7 +44,8 @@ func (c *Control) head(w http.ResponseWriter, r *http.Request, id sandpool.PoolI
 
 func (c *Control) put(w http.ResponseWriter, r *http.Request, id sandpool.PoolID) error {
 	var body api.SessionPool
-	if err := arm.DecodeJSON(w, r, maxBody, &body); err != nil {
+	ignored, err := arm.DecodeKnown(w, r, maxBody, &body)
+	if err != nil {
 		return err
 	}
 	unlock, err := c.lock(r.Context())
@@ -77,7 +78,9 @@ func (c *Control) put(w http.ResponseWriter, r *http.Request, id sandpool.PoolID
 		c.setOperation(w, r, got, putOperation)
 	}
 	w.Header().Set("Etag", precondition.Tag(got))
-	return arm.WriteJSON(w, status, c.render(got, r))
+	out := c.render(got, r)
+	out.Properties.Sandpool.Ignored = ignored
+	return arm.WriteJSON(w, status, out)
 }
 
 func (c *Control) patch(w http.ResponseWriter, r *http.Request, id sandpool.PoolID) error {

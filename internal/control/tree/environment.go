@@ -1,9 +1,11 @@
 package tree
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +23,9 @@ const (
 	environmentsPath = arm.ResourceGroupPath + "/managedEnvironments"
 	environmentPath  = environmentsPath + "/{environment}"
 )
+
+// maxEnvironments bounds those of a resource group.
+const maxEnvironments = 100
 
 var environmentName = pattern.Lazy(`^[a-zA-Z][a-zA-Z0-9-]{0,58}[a-zA-Z0-9]$`)
 
@@ -103,7 +108,8 @@ func (t *Tree) getEnvironment(w http.ResponseWriter, r *http.Request) error {
 }
 
 // putEnvironment makes an environment or changes one. It holds nothing: pools name it, and what
-// networks and logs they have is the server's. Its properties are kept as they are sent.
+// networks and logs they have is the server's. Its properties are kept as they are sent, but for
+// secrets, of which the server makes no use.
 func (t *Tree) putEnvironment(w http.ResponseWriter, r *http.Request) error {
 	var body api.Environment
 	if err := arm.DecodeJSON(w, r, maxBody, &body); err != nil {
@@ -123,6 +129,9 @@ func (t *Tree) putEnvironment(w http.ResponseWriter, r *http.Request) error {
 	case fresh && r.Method == http.MethodPatch:
 		return err
 	case fresh:
+		if err := t.roomFor(r); err != nil {
+			return err
+		}
 		old = api.Environment{ID: environmentID(r), Name: r.PathValue("environment"),
 			Type: "Microsoft.App/managedEnvironments", Location: t.o.Locations[0],
 			SystemData: &api.SystemData{CreatedAt: now}}
@@ -139,14 +148,75 @@ func (t *Tree) putEnvironment(w http.ResponseWriter, r *http.Request) error {
 	if old.Properties == nil || r.Method == http.MethodPut {
 		old.Properties = map[string]json.RawMessage{}
 	}
+	size := 0
+	for name, value := range old.Properties {
+		if _, again := body.Properties[name]; !again {
+			size += len(name) + len(value)
+		}
+	}
 	for name, value := range body.Properties {
-		old.Properties[name] = value
+		if slices.Contains(secrets, strings.ToLower(name)) {
+			continue
+		}
+		if old.Properties[name], err = withoutSecrets(value); err != nil {
+			return err
+		}
+		if size += len(name) + len(value); size > maxBody {
+			return sandpool.Errorf(sandpool.TooLarge, "", "properties",
+				"The properties of an environment may have %d bytes together.", maxBody)
+		}
 	}
 	old.Properties["provisioningState"] = json.RawMessage(`"Succeeded"`)
 	if err := keep(r.Context(), t.kept, environmentKind, old.ID, old); err != nil {
 		return err
 	}
 	return arm.WriteJSON(w, http.StatusOK, old)
+}
+
+// roomFor reports whether the group of r may have one more environment.
+func (t *Tree) roomFor(r *http.Request) error {
+	id := environmentID(r)
+	there, err := t.kept.Documents(r.Context(), environmentKind,
+		strings.ToLower(id[:strings.LastIndexByte(id, '/')+1]))
+	if err == nil && len(there) >= maxEnvironments {
+		err = sandpool.Errorf(sandpool.Conflict, "MaxNumberOfEnvironmentsExceeded", "environmentName",
+			"The resource group has %d environments, which is the most. Delete one first.", len(there))
+	}
+	return err
+}
+
+// secrets are the names of the properties, in lower case, that environments have secrets in.
+// Azure shows none of them.
+var secrets = []string{"sharedkey", "dapraiinstrumentationkey", "dapraiconnectionstring",
+	"certificatevalue", "certificatepassword", "connectionstring", "key", "value"}
+
+// withoutSecrets returns the JSON text without the members that hold secrets, at any depth.
+func withoutSecrets(text json.RawMessage) (json.RawMessage, error) {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber() // numbers stay as they are
+	var v any
+	if err := dec.Decode(&v); err != nil {
+		return nil, err
+	}
+	return json.Marshal(dropSecrets(v))
+}
+
+func dropSecrets(v any) any {
+	switch v := v.(type) {
+	case []any:
+		for i, e := range v {
+			v[i] = dropSecrets(e)
+		}
+	case map[string]any:
+		for name, e := range v {
+			if slices.Contains(secrets, strings.ToLower(name)) {
+				delete(v, name)
+				continue
+			}
+			v[name] = dropSecrets(e)
+		}
+	}
+	return v
 }
 
 // deleteEnvironment deletes one that no pool names.

@@ -42,15 +42,15 @@ func (t *Tree) bareGroup(subscription, name string) api.ResourceGroup {
 		Properties: api.Provisioned{ProvisioningState: "Succeeded"}}
 }
 
-// findGroup returns the group that r names: one that was made, that holds a pool which the caller
-// may read, or the server's own.
+// findGroup returns the group that in names: one that was made and of which the caller may read
+// something, that holds a pool which the caller may read, or the server's own.
 func (t *Tree) findGroup(ctx context.Context, in sandpool.Scope) (api.ResourceGroup, error) {
 	out := t.bareGroup(in.Subscription, in.ResourceGroup)
 	d, err := t.kept.Document(ctx, groupKind, strings.ToLower(out.ID))
-	if err == nil {
+	if err == nil && auth.RequireSome(ctx, auth.ReadGroup, in) == nil {
 		return out, json.Unmarshal([]byte(d.Text), &out)
 	}
-	if sandpool.ClassOf(err) != sandpool.NotFound {
+	if err != nil && sandpool.ClassOf(err) != sandpool.NotFound {
 		return out, err
 	}
 	pools, err := t.readable(ctx, in)
