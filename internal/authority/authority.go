@@ -95,8 +95,15 @@ func (a *Authority) load(dir string) error {
 	if a.cert, err = x509.ParseCertificate(blocks[0].Bytes); err != nil {
 		return err
 	}
-	a.key, err = x509.ParseECPrivateKey(blocks[1].Bytes)
-	return err
+	if a.key, err = x509.ParseECPrivateKey(blocks[1].Bytes); err != nil {
+		return err
+	}
+	if !a.key.PublicKey.Equal(a.cert.PublicKey) { // the server ended between writing the two
+		return fmt.Errorf(
+			"%q and %q do not belong together; remove both and a new authority is made",
+			filepath.Join(dir, CertFile), filepath.Join(dir, keyFile))
+	}
+	return nil
 }
 
 // permitted are the domains and addresses that the authority may sign for.

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -69,6 +70,20 @@ func TestAuthority(t *testing.T) {
 	now = now.Add(authorityLife - 100*24*time.Hour)
 	if _, made := open(t, dir, clock, "another.example.com"); !made {
 		t.Error("an authority that ends soon was kept")
+	}
+}
+
+// TestHalf: a key that is not the certificate's is said at the start, and not by each client.
+func TestHalf(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	open(t, dir, nil, "localhost")
+	open(t, other, nil, "localhost")
+	if err := os.Rename(filepath.Join(other, keyFile), filepath.Join(dir, keyFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Open(dir, []string{"localhost"}, nil); err == nil ||
+		!strings.Contains(err.Error(), "do not belong together") {
+		t.Errorf("a foreign key: %v", err)
 	}
 }
 
