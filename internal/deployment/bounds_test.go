@@ -36,6 +36,30 @@ func TestRevoked(t *testing.T) {
 	}
 }
 
+// TestGroupGone: a deployment whose resource group is deleted meanwhile makes nothing more in it.
+func TestGroupGone(t *testing.T) {
+	docs, p := &tree.Memory{}, &planes{held: make(chan struct{})}
+	k := newKit(t, docs, p)
+	k.do("PUT", deployments+"d", body("Incremental", "{}", pool("a", "")+","+pool("b", ""), ""), 201)
+	for asked := false; !asked; { // the first pool's PUT is under way
+		got, _ := k.do("GET", deployments+"d", "", 200)
+		asked = got["properties"].(map[string]any)["provisioningState"] == running
+	}
+	if err := docs.DeleteDocument(t.Context(), kind, strings.ToLower(deployments+"d")); err != nil {
+		t.Fatal(err)
+	}
+	close(p.held)
+	for left := 1; left > 0; {
+		k.s.mu.Lock()
+		left = len(k.s.active)
+		k.s.mu.Unlock()
+	}
+	k.do("GET", deployments+"d", "", 404)
+	if len(p.puts) > 1 {
+		t.Errorf("put %v", p.puts)
+	}
+}
+
 // TestUnreadable: a document that nobody can read keeps nothing else from running.
 func TestUnreadable(t *testing.T) {
 	docs := &tree.Memory{}

@@ -116,6 +116,7 @@ func (p *planes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type kit struct {
 	t      *testing.T
 	planes *planes
+	s      *Service
 	docs   store.Documents
 	srv    *httptest.Server
 	stop   func() // ends Run and waits for it
@@ -152,7 +153,7 @@ func newKit(t *testing.T, docs store.Documents, p *planes) *kit {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	k := &kit{t: t, planes: p, docs: docs}
+	k := &kit{t: t, planes: p, s: s, docs: docs}
 	k.srv = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		respond.Normalise(mux).ServeHTTP(w, r.WithContext(auth.WithPrincipal(r.Context(), admin)))
 	}))

@@ -70,7 +70,7 @@ func (s *Service) resume(ctx context.Context, rec *record) error {
 	defer s.mu.Unlock()
 	delete(s.cancels, key)
 	delete(s.active, key)
-	if err := s.keep(ctx, rec); err != nil {
+	if err := s.keepOn(ctx, rec); err != nil && sandpool.ClassOf(err) != sandpool.NotFound {
 		s.log.Error("a deployment was not written down", "deployment", rec.Shown.ID, "error", err)
 	}
 	return nil
@@ -294,5 +294,5 @@ func (w *walk) end(ctx context.Context, n int, err error) error {
 		p.ProvisioningState, p.StatusCode = api.OperationFailed, "BadRequest"
 		p.StatusMessage = &api.ErrorBody{Error: detailOf(err)}
 	}
-	return w.s.keep(context.WithoutCancel(ctx), w.rec)
+	return w.s.keepOn(context.WithoutCancel(ctx), w.rec)
 }

@@ -208,6 +208,15 @@ func (s *Service) keep(ctx context.Context, rec *record) error {
 		Key: strings.ToLower(rec.Shown.ID), Text: string(text)})
 }
 
+// keepOn is keep for a deployment that was kept before. One that is there no more went with its
+// resource group, which it must not fill again.
+func (s *Service) keepOn(ctx context.Context, rec *record) error {
+	if _, err := s.find(ctx, rec.Shown.ID); err != nil {
+		return err
+	}
+	return s.keep(ctx, rec)
+}
+
 func idOf(r *http.Request) string {
 	return "/subscriptions/" + r.PathValue("subscription") + "/resourceGroups/" +
 		r.PathValue("resourceGroup") + "/providers/" + Type + "/" + r.PathValue("deployment")
