@@ -56,22 +56,16 @@ func (c *setupCmd) Run(ctx context.Context, a *console.App) error {
 	if err != nil {
 		return err
 	}
-	env := variables(cl.Endpoint(), made.ID, made.Text)
-	if cl.CA() != "" {
-		bundle, err := c.bundle(cl.CA(), dir)
-		if err != nil {
-			return err
-		}
-		env = append(env, "REQUESTS_CA_BUNDLE="+bundle, "SSL_CERT_FILE="+bundle,
-			"NODE_EXTRA_CA_CERTS="+cl.CA())
-	}
 	path := filepath.Join(dir, envFile)
-	var text strings.Builder
-	for _, kv := range env {
-		name, value, _ := strings.Cut(kv, "=")
-		fmt.Fprintf(&text, "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
+	earlier, err := principals(path)
+	if err != nil {
+		return err
 	}
-	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
+	env, err := c.write(cl, made, dir)
+	if err != nil { // nobody would know of it
+		return errors.Join(err, end(context.WithoutCancel(ctx), cl, made.ID))
+	}
+	if err := end(ctx, cl, earlier...); err != nil {
 		return err
 	}
 	steps := [][]string{{"cloud", "register", "--name", c.Cloud, "--endpoint-resource-manager",
@@ -82,6 +76,57 @@ func (c *setupCmd) Run(ctx context.Context, a *console.App) error {
 	_, err = fmt.Fprintf(a.Stdout, ". %s\naz login --service-principal --tenant adfs --username "+
 		"\"$AZURE_CLIENT_ID\" --password \"$AZURE_CLIENT_SECRET\"\n", path)
 	return err
+}
+
+// write writes the file to source, and returns what is in it.
+func (c *setupCmd) write(cl *client.Client, made api.NewToken, dir string) ([]string, error) {
+	env := variables(cl.Endpoint(), made.ID, made.Text)
+	if cl.CA() != "" {
+		bundle, err := c.bundle(cl.CA(), dir)
+		if err != nil {
+			return nil, err
+		}
+		env = append(env, "REQUESTS_CA_BUNDLE="+bundle, "SSL_CERT_FILE="+bundle,
+			"NODE_EXTRA_CA_CERTS="+cl.CA())
+	}
+	var text strings.Builder
+	for _, kv := range env {
+		name, value, _ := strings.Cut(kv, "=")
+		fmt.Fprintf(&text, "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
+	}
+	path := filepath.Join(dir, envFile)
+	// A file that is there may be one that others can read, and writing keeps that.
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return env, os.WriteFile(path, []byte(text.String()), 0o600)
+}
+
+// principals returns the ids of the service principals in the file of a set-up, none if there is no
+// such file.
+func principals(path string) ([]string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	var ids []string
+	for line := range strings.Lines(string(text)) {
+		if id, ok := strings.CutPrefix(strings.TrimSpace(line), "export AZURE_CLIENT_ID="); ok {
+			ids = append(ids, strings.Trim(id, "'"))
+		}
+	}
+	return ids, nil
+}
+
+// end ends service principals; one that there is no more is no error.
+func end(ctx context.Context, cl *client.Client, ids ...string) error {
+	for _, id := range ids {
+		if err := cl.RevokeToken(ctx, id); err != nil &&
+			sandpool.ClassOf(err) != sandpool.NotFound {
+			return err
+		}
+	}
+	return nil
 }
 
 // variables are what Azure's SDKs read: a client and its secret, and the identity endpoint, which
@@ -122,7 +167,8 @@ func (c *setupCmd) az(ctx context.Context, a *console.App, env []string, steps [
 		cmd := exec.CommandContext(ctx, program, s...)
 		cmd.Env = append(os.Environ(), env...)
 		out, err := cmd.CombinedOutput()
-		if err != nil && !strings.Contains(string(out), "already registered") {
+		if err != nil && !strings.Contains(string(out), "already registered") &&
+			!strings.Contains(string(out), "not registered") {
 			return fmt.Errorf("az %s: %w\n%s", strings.Join(s, " "), err, out)
 		}
 	}
@@ -132,23 +178,16 @@ func (c *setupCmd) az(ctx context.Context, a *console.App, env []string, steps [
 // undo takes back what setup did, as far as it is there.
 func (c *setupCmd) undo(ctx context.Context, a *console.App, cl *client.Client, dir string) error {
 	path := filepath.Join(dir, envFile)
-	text, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		a.Say("nothing is set up")
-		return nil
-	}
+	ids, err := principals(path)
 	if err != nil {
 		return err
 	}
-	for line := range strings.Lines(string(text)) {
-		id, ok := strings.CutPrefix(strings.TrimSpace(line), "export AZURE_CLIENT_ID=")
-		if !ok {
-			continue
-		}
-		if err := cl.RevokeToken(ctx, strings.Trim(id, "'")); err != nil &&
-			sandpool.ClassOf(err) != sandpool.NotFound {
-			return err
-		}
+	if len(ids) == 0 {
+		a.Say("nothing is set up")
+		return nil
+	}
+	if err := end(ctx, cl, ids...); err != nil {
+		return err
 	}
 	if err := c.az(ctx, a, nil, [][]string{{"cloud", "set", "--name", "AzureCloud"},
 		{"cloud", "unregister", "--name", c.Cloud}}); err != nil {
