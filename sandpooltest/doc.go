@@ -13,6 +13,8 @@
 //	})
 //	e, err := srv.Client().Execute(ctx, sandpooltest.Pool, "chat-42", client.Run{Code: "1+1"})
 //
-// Custom containers, the MCP endpoint, Azure's sign-in and executions that go on without a caller
-// are not part of it.
+// It runs code and answers when the code has ended, and it uploads, lists, downloads and deletes
+// files. Not part of it are custom containers, the MCP endpoint, Azure's sign-in, the dashboard and
+// metrics; streams and executions that go on without a caller; contexts and terminals; and moving,
+// copying and archiving files.
 package sandpooltest
