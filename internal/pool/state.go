@@ -358,7 +358,10 @@ func (m *Manager) tally(ctx context.Context, b *sandboxState) {
 	if !ok {
 		return
 	}
-	one, err := reader.Refusals(ctx, handleOf(b.row))
+	m.mu.Lock()
+	h := handleOf(b.row)
+	m.mu.Unlock()
+	one, err := reader.Refusals(ctx, h)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err == nil && m.sandboxes[b.row.ID] == b {
