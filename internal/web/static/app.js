@@ -34,7 +34,11 @@ function watch(box) {
 async function follow(list) {
   let after = 0;
   for (;;) {
-    const response = await api(`${list.dataset.events}?${version}&after=${after}&wait=${after ? 20 : 0}`);
+    const response = await api(`${list.dataset.events}?${version}&after=${after}&wait=${after ? 20 : 0}`).catch(() => undefined);
+    if (!response || response.status >= 500) { // the server is away for a moment
+      await new Promise((done) => setTimeout(done, 5000));
+      continue;
+    }
     if (!signedOut(response)) return;
     const page = await response.json();
     if (!after) list.replaceChildren();

@@ -54,11 +54,11 @@ async function watchSession() {
   for (;;) {
     if (!document.hidden) {
       const response = await from(".management/session").catch(() => undefined);
-      if (response && !signedOut(response)) {
+      if (response && signedOut(response)) draw(await response.json());
+      if (response?.status === 404) {
         document.getElementById("over").hidden = false;
         return;
       }
-      if (response) draw(await response.json());
     }
     await new Promise((done) => setTimeout(done, 5000));
   }
@@ -91,15 +91,15 @@ async function logs() {
   const out = document.getElementById("logs");
   let after = "";
   for (;;) {
-    const response = await from(".management/logs", "&follow=true" + (after ? "&after=" + encodeURIComponent(after) : ""));
-    if (!response.ok) {
+    const response = await from(".management/logs", "&follow=true" + (after ? "&after=" + encodeURIComponent(after) : "")).catch(() => undefined);
+    if (response?.status >= 400 && response.status < 500) {
       if (!out.childNodes.length) out.textContent = "There is no log.";
       return;
     }
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     try {
-      for (;;) {
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (; response.ok;) {
         const { value, done } = await reader.read();
         if (done) break;
         const parts = (rest + value).split("\n");
@@ -117,7 +117,7 @@ async function logs() {
           if (low) out.scrollTop = out.scrollHeight;
         }
       }
-    } catch { /* the stream broke off: go on where it was */ }
+    } catch { /* the stream broke off, or none began: go on where it was */ }
     await new Promise((done) => setTimeout(done, 3000));
   }
 }
