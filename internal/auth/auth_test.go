@@ -429,3 +429,26 @@ func TestEntraTokens(t *testing.T) {
 		t.Errorf("%d %s", rec.Code, rec.Body)
 	}
 }
+
+// TestRevokeWhileGranting: a change of a token's grants does not write a token again that is
+// revoked meanwhile.
+func TestRevokeWhileGranting(t *testing.T) {
+	k := newKit(t)
+	row, _, err := k.Create(t.Context(), "x", []sandpool.Grant{{Role: Admin}}, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reads := 0
+	k.store.onRead = func() {
+		if reads++; k.granting.TryLock() {
+			k.granting.Unlock()
+			t.Error("grants and the end of a token can be written at one time")
+		}
+	}
+	if err := k.Grant(t.Context(), row.ID, sandpool.Grant{Role: SessionExecutor}); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Revoke(t.Context(), row.ID); err != nil || reads != 2 {
+		t.Errorf("%v, %d reads", err, reads)
+	}
+}

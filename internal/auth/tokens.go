@@ -40,7 +40,8 @@ type Tokens struct {
 	store TokenStore
 	now   func() time.Time
 
-	// granting is held while grants are read, changed and written, before mu.
+	// granting is held while grants are read, changed and written, and while a token is deleted:
+	// a change of its grants would write it again. It is taken before mu.
 	granting sync.Mutex
 	// mu guards the fields below it.
 	mu    sync.Mutex
@@ -147,6 +148,8 @@ func (t *Tokens) List(ctx context.Context) ([]sandpool.Token, error) {
 // Revoke deletes the token with the given id. No request that begins after
 // Revoke has returned is let in by it. An unknown id is an error of class NotFound.
 func (t *Tokens) Revoke(ctx context.Context, id string) error {
+	t.granting.Lock()
+	defer t.granting.Unlock()
 	if _, err := t.store.Token(ctx, id); err != nil {
 		return err
 	}

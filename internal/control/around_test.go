@@ -180,6 +180,9 @@ func TestAssignments(t *testing.T) {
 	k.want(200, k.do("DELETE", assignment, ""))
 	k.want(204, k.do("DELETE", assignment, ""))
 	k.want(403, k.as(text, "GET", pypool, ""))
+	k.want(201, k.do("PUT", assignment, body))
+	k.want(204, k.do("DELETE", "/sandpool/tokens/"+row.ID, ""))
+	k.want(404, k.do("GET", assignment, ""))
 	k.want(200, k.do("GET", "/subscriptions/s1/providers/Microsoft.Authorization/locks", ""))
 	k.want(400, k.do("PUT", "/subscriptions/s1/providers/Microsoft.Authorization/locks/x", "{}"))
 }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -74,7 +75,12 @@ func (c *Control) getToken(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (c *Control) deleteToken(w http.ResponseWriter, r *http.Request) error {
-	if err := c.tokens.Revoke(r.Context(), r.PathValue("id")); err != nil {
+	id := r.PathValue("id")
+	if err := c.tokens.Revoke(r.Context(), id); err != nil {
+		return err
+	}
+	// Its role assignments give nothing any more, whatever becomes of the documents.
+	if err := c.tree.Forget(context.WithoutCancel(r.Context()), id); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

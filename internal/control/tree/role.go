@@ -295,6 +295,26 @@ func grantOf(a api.RoleAssignment) (sandpool.Grant, error) {
 	return sandpool.Grant{Role: d.role, Scope: scope}, err
 }
 
+// Forget deletes the role assignments of a principal that has ended.
+func (t *Tree) Forget(ctx context.Context, principal string) error {
+	kept, err := t.kept.Documents(ctx, assignmentKind, "")
+	if err != nil {
+		return err
+	}
+	for _, d := range kept {
+		var a api.RoleAssignment
+		if err := decodeKept(d.Kind, d.Key, d.Text, &a); err != nil {
+			return err
+		}
+		if a.Properties.PrincipalID == principal {
+			if err := t.kept.DeleteDocument(ctx, d.Kind, d.Key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func (t *Tree) deleteAssignment(w http.ResponseWriter, r *http.Request) error {
 	id, err := assignmentID(r)
 	if err != nil {
