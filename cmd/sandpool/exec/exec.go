@@ -38,17 +38,18 @@ const maxSource = 64 << 20
 //     mistyped it.
 //  5. Otherwise the argument is the code.
 type Cmd struct {
-	Source  string              `arg:"" optional:"" help:"File to run, '-' for stdin, or the code itself if there is no such file and it does not look like a file's name."`
-	Code    *string             `short:"c" help:"Code to run; in a Shell pool, a command." placeholder:"CODE"`
-	File    string              `short:"f" help:"File to run, whatever its name." placeholder:"FILE"`
-	Session console.SessionName `aliases:"identifier" help:"Session to run in (also --identifier), 4 to 128 characters. Without it the code runs in a session of its own that is deleted afterwards." placeholder:"NAME"`
-	Keep    bool                `help:"Keep the session that exec made for itself."`
-	Timeout time.Duration       `help:"Longest run, in seconds or such as 30s. Without it the server's default." placeholder:"DURATION"`
-	Context string              `help:"Context of the session to run in: a kernel of its own that shares the files." placeholder:"NAME"`
-	Kernel  string              `help:"Kernel of the context, which is made unless it is there: python, node, shell or another that the image has." placeholder:"KERNEL"`
-	Env     map[string]string   `help:"Variable for the run alone; repeat it for more." placeholder:"NAME=VALUE" mapsep:"none"`
-	Workdir string              `help:"Working directory for the run alone, below /mnt/data unless absolute." placeholder:"DIR"`
-	Figures string              `help:"Directory for figures, made if it is missing." default:"." placeholder:"DIR"`
+	Source      string              `arg:"" optional:"" help:"File to run, '-' for stdin, or the code itself if there is no such file and it does not look like a file's name."`
+	Code        *string             `short:"c" help:"Code to run; in a Shell pool, a command." placeholder:"CODE"`
+	File        string              `short:"f" help:"File to run, whatever its name." placeholder:"FILE"`
+	Session     console.SessionName `aliases:"identifier" help:"Session to run in (also --identifier), 4 to 128 characters. Without it the code runs in a session of its own that is deleted afterwards." placeholder:"NAME"`
+	Interactive bool                `short:"i" help:"Run cell by cell what is typed, after the code if there is any, and show output while it comes. Without a terminal, stdin is one cell."`
+	Keep        bool                `help:"Keep the session that exec made for itself."`
+	Timeout     time.Duration       `help:"Longest run, in seconds or such as 30s. Without it the server's default." placeholder:"DURATION"`
+	Context     string              `help:"Context of the session to run in: a kernel of its own that shares the files." placeholder:"NAME"`
+	Kernel      string              `help:"Kernel of the context, which is made unless it is there: python, node, shell or another that the image has." placeholder:"KERNEL"`
+	Env         map[string]string   `help:"Variable for the run alone; repeat it for more." placeholder:"NAME=VALUE" mapsep:"none"`
+	Workdir     string              `help:"Working directory for the run alone, below /mnt/data unless absolute." placeholder:"DIR"`
+	Figures     string              `help:"Directory for figures, made if it is missing." default:"." placeholder:"DIR"`
 	console.PoolFlag
 }
 
@@ -64,6 +65,12 @@ func (Cmd) Help() string {
 		"and the value of its last expression to stdout. " +
 		"Figures are saved as figure-1.png and so on, never over a file that exists, and named " +
 		"on stderr. " +
+		"A terminal gets text and colours of what a session prints, and no other escape " +
+		"sequence.\n\n" +
+		"With -i cells are typed, in the pool's language or that of --kernel: a cell ends when no " +
+		"bracket, quote or block is open, a block of Python at an empty line, and what is " +
+		"pasted is one cell. Terminals that can (kitty, iTerm2) show figures. Ctrl-C interrupts a cell, " +
+		"again cancels it; Ctrl-D ends.\n\n" +
 		"The exit code is 1 if the code failed; code that ends with sys.exit(N) sets it to N, " +
 		"and a shell command sets it to the command's own."
 }
@@ -89,16 +96,19 @@ type Output struct {
 
 // Run runs the code and prints what came of it.
 func (c *Cmd) Run(ctx context.Context, a *console.App) error {
-	code, err := c.source(ctx, a.Stdin)
-	if err != nil {
-		return err
-	}
 	if c.Timeout < 0 {
 		return console.UsageError("--timeout is negative")
 	}
 	if c.Keep && c.Session != "" {
 		return console.UsageError("--keep belongs to a session that exec makes for itself; one " +
 			"named by --session is always kept")
+	}
+	if c.Interactive {
+		return c.interact(ctx, a)
+	}
+	code, err := c.source(ctx, a.Stdin)
+	if err != nil {
+		return err
 	}
 	cl, err := a.Client()
 	if err != nil {
@@ -121,6 +131,14 @@ func (c *Cmd) Run(ctx context.Context, a *console.App) error {
 		return err
 	}
 	return c.print(a, e, session)
+}
+
+// harmless is a with streams that show on a terminal what the session says, and end what ends
+// their lines.
+func harmless(a *console.App) (shown *console.App, end func() error) {
+	out, errs := console.NewHarmless(a.Stdout), console.NewHarmless(a.Stderr)
+	return &console.App{Globals: a.Globals, Stdin: a.Stdin, Stdout: out, Stderr: errs},
+		func() error { return errors.Join(out.EndLine(), errs.EndLine()) }
 }
 
 // endOwn deletes the session that exec made for itself, or says how to go on in
@@ -164,7 +182,7 @@ func (c *Cmd) source(ctx context.Context, stdin io.Reader) (string, error) {
 		if f, ok := stdin.(*os.File); ok && c.Source == "" && term.IsTerminal(int(f.Fd())) {
 			return "", console.UsageError(
 				"no code: give a file, -c CODE, the code itself, or pipe it in\n" +
-					"for example: sandpool exec 'print(6*7)'")
+					"for example: sandpool exec 'print(6*7)'; -i runs what is typed")
 		}
 		return readSource("stdin", console.Interruptible(ctx, stdin))
 	}
@@ -212,6 +230,7 @@ func (c *Cmd) thrownAway() bool { return c.Session == "" && !c.Keep }
 // print shows what came of the code, on both streams or as JSON. Figures that
 // cannot be saved do not keep the rest from being shown.
 func (c *Cmd) print(a *console.App, e client.Execution, session string) error {
+	a, end := harmless(a)
 	result, images := splitResult(e.Result)
 	saved, unsaved := saveFigures(c.Figures, images)
 	for _, name := range saved {
@@ -229,7 +248,7 @@ func (c *Cmd) print(a *console.App, e client.Execution, session string) error {
 	} else {
 		err = printStreams(a, e, result, c.thrownAway())
 	}
-	if err := errors.Join(err, unsaved); err != nil {
+	if err := errors.Join(err, end(), unsaved); err != nil {
 		return err
 	}
 	if code := exitCode(e); code != console.ExitDone {
