@@ -172,6 +172,12 @@ func (c *Client) Metadata(ctx context.Context) (Metadata, error) {
 // call sends a request with a JSON body and reads a JSON answer of at most limit bytes.
 func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any,
 	limit int64) error {
+	return c.callIn(ctx, nil, method, path, query, in, out, limit)
+}
+
+// callIn is call with room for an answer that turns out to be large.
+func (c *Client) callIn(ctx context.Context, room Room, method, path string, query url.Values, in,
+	out any, limit int64) error {
 	resp, err := c.send(ctx, method, path, query, in)
 	if err != nil {
 		return err
@@ -183,17 +189,37 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 	if resp.ContentLength > limit {
 		return oversized(limit)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if int64(len(body)) > limit {
-		return oversized(limit)
-	}
-	if err != nil {
+	body, err := readWithin(ctx, room, resp.Body, limit)
+	var known *sandpool.Error
+	switch {
+	case errors.As(err, &known):
+		return err
+	case err != nil:
 		return fmt.Errorf("agent: %s %q: %w", method, path, unexpected(err))
 	}
 	if err := json.Unmarshal(body, out); err != nil {
 		return fmt.Errorf("agent: %s %q: decode: %w", method, path, err)
 	}
 	return nil
+}
+
+// readWithin reads at most limit bytes. An answer does not say how long it is: one of more than
+// LargeAnswer bytes takes room for the most that it may have.
+func readWithin(ctx context.Context, room Room, r io.Reader, limit int64) ([]byte, error) {
+	var body bytes.Buffer
+	_, err := body.ReadFrom(io.LimitReader(r, min(limit, LargeAnswer)+1))
+	if err == nil && int64(body.Len()) > LargeAnswer && limit > LargeAnswer {
+		if room != nil {
+			err = room.Take(ctx, limit)
+		}
+		if err == nil {
+			_, err = body.ReadFrom(io.LimitReader(r, limit+1-int64(body.Len())))
+		}
+	}
+	if err == nil && int64(body.Len()) > limit {
+		err = oversized(limit)
+	}
+	return body.Bytes(), err
 }
 
 // oversized is the error of an answer that no honest agent gives.

@@ -44,8 +44,10 @@ func TooLarge(limit int64) error {
 }
 
 // List returns what is in a directory, sorted by path; with recursive also
-// what is in its subdirectories.
-func (c *Client) List(ctx context.Context, dir string, recursive bool) ([]FileInfo, error) {
+// what is in its subdirectories. room is the host's memory for a large list; nil means that there
+// always is some.
+func (c *Client) List(ctx context.Context, dir string, recursive bool, room Room) ([]FileInfo,
+	error) {
 	query, err := pathQuery(dir)
 	if err != nil {
 		return nil, err
@@ -54,7 +56,7 @@ func (c *Client) List(ctx context.Context, dir string, recursive bool) ([]FileIn
 		query.Set("recursive", "true")
 	}
 	files := listing{}
-	err = c.call(ctx, http.MethodGet, "/files", query, nil, &files, maxListing)
+	err = c.callIn(ctx, room, http.MethodGet, "/files", query, nil, &files, maxListing)
 	return files, err
 }
 

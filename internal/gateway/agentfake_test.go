@@ -61,7 +61,8 @@ func (in *fakeAgent) info(p string) agent.FileInfo {
 		ContentType: agent.ContentType(p)}
 }
 
-func (in *fakeAgent) List(_ context.Context, dir string, recursive bool) ([]agent.FileInfo, error) {
+func (in *fakeAgent) List(_ context.Context, dir string, recursive bool,
+	_ agent.Room) ([]agent.FileInfo, error) {
 	in.w.mu.Lock()
 	defer in.w.mu.Unlock()
 	found := map[string]agent.FileInfo{}

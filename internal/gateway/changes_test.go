@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
 )
 
@@ -59,6 +60,23 @@ func TestBadCallsOnFiles(t *testing.T) {
 	}
 	if acquired, _ := w.counts(); acquired != 0 {
 		t.Errorf("%d sessions were made", acquired)
+	}
+}
+
+// TestLongList: a list that needs room on the server arrives whole, and the room comes back.
+func TestLongList(t *testing.T) {
+	w := newWorldOf(t, Options{}, nil)
+	one := `{"name":"` + strings.Repeat("n", 250) + `","path":"a","type":"file"}`
+	text := "[" + strings.Repeat(one+",", agent.MaxEntries-1) + one + "]"
+	w.served(func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, text) })
+	for range 3 { // more than have room at the same time
+		for _, version := range []string{oldVersion, newVersion} {
+			got := w.do("GET", "files?"+version, "")
+			if n := strings.Count(got.body, strings.Repeat("n", 250)); got.status != 200 ||
+				n != agent.MaxEntries {
+				t.Fatalf("%s: %d, %d files", version, got.status, n)
+			}
+		}
 	}
 }
 

@@ -102,7 +102,8 @@ func (g *Gateway) listFiles(c *call) error {
 		return err
 	}
 	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
-		found, err := in.List(ctx, dir, recursive)
+		found, release, err := in.List(ctx, dir, recursive)
+		defer release()
 		if err != nil {
 			return err
 		}
@@ -110,7 +111,7 @@ func (g *Gateway) listFiles(c *call) error {
 		for i, f := range found {
 			files[i] = wire.File(f)
 		}
-		return arm.WriteJSON(c.w, http.StatusOK, api.Files{Value: files})
+		return g.list(c, api.Files{Value: files}, release)
 	})
 }
 
@@ -123,10 +124,11 @@ func (g *Gateway) listFilesOld(c *call) error {
 		return err
 	}
 	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
-		found, err := in.List(ctx, dir, true)
+		found, release, err := in.List(ctx, dir, true)
 		if sandpool.ClassOf(err) == sandpool.TooLarge {
-			found, err = in.List(ctx, dir, false)
+			found, release, err = in.List(ctx, dir, false)
 		}
+		defer release()
 		if err != nil {
 			return err
 		}
@@ -136,8 +138,18 @@ func (g *Gateway) listFilesOld(c *call) error {
 				files = append(files, f)
 			}
 		}
-		return arm.WriteJSON(c.w, http.StatusOK, wire.OldFiles(files))
+		return g.list(c, wire.OldFiles(files), release)
 	})
+}
+
+// list answers with a list of files, whose memory is given back once the answer is made.
+func (g *Gateway) list(c *call, v any, release func()) error {
+	b, err := arm.Encode(v)
+	if err != nil {
+		return err
+	}
+	release()
+	return g.deliver(c, http.StatusOK, b)
 }
 
 // flag reads a truth value from the query.

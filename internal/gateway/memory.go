@@ -169,9 +169,9 @@ func (g *Gateway) deliver(c *call, status int, b *arm.Answer) error {
 			return context.Cause(c.r.Context())
 		}
 		return &sandpool.Error{Class: sandpool.Unavailable, Err: err,
-			Message: "The code ran, but too many large answers wait to be read, of this caller, " +
-				"the pool or the server. " +
-				"Read them, or write large results to files in /mnt/data and download them."}
+			Message: "Too many large answers wait to be read, of this caller, the pool or the " +
+				"server. What was asked for is done. Read them, and write large results to files " +
+				"in /mnt/data and download them."}
 	}
 	return b.Send(c.w, status, func() { share.Keep(b.Size()) })
 }

@@ -36,7 +36,7 @@ func (m *mute) Upload(ctx context.Context, _ string, r io.Reader, _ int64) (agen
 	return agent.FileInfo{}, ctx.Err()
 }
 
-func (m *mute) List(ctx context.Context, _ string, _ bool) ([]agent.FileInfo, error) {
+func (m *mute) List(ctx context.Context, _ string, _ bool, _ agent.Room) ([]agent.FileInfo, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
 }

@@ -62,6 +62,12 @@ func (o ordered) Execute(ctx context.Context, r agent.ExecuteRequest) (agent.Exe
 	return res, err
 }
 
+// List returns nothing, which takes as much room as the longest list.
+func (o ordered) List(ctx context.Context, _ string, _ bool,
+	room agent.Room) ([]agent.FileInfo, error) {
+	return nil, room.Take(ctx, poolRoom)
+}
+
 func (o ordered) Close() {}
 
 // newSet returns a Set of sessions whose agents answer as ordered.
@@ -166,6 +172,34 @@ func TestExplain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestRoomForListings: few long lists are in work at the same time.
+func TestRoomForListings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set, s := newSet(), newSession(t, "box")
+		defer s.end(nil)
+		var releases []func()
+		for range allRoom / poolRoom {
+			_, release, err := set.Of(s).List(t.Context(), "", true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			releases = append(releases, release)
+		}
+		started := time.Now()
+		_, _, err := set.Of(s).List(t.Context(), "", true)
+		if sandpool.ClassOf(err) != sandpool.Unavailable || time.Since(started) != roomTime ||
+			!strings.Contains(err.Error(), "subdirectory") {
+			t.Errorf("one list more: %v after %v", err, time.Since(started))
+		}
+		for _, release := range releases {
+			release()
+		}
+		if set.work.Share(budget.Holder{}).Try(allRoom) != nil {
+			t.Error("room is missing at the end")
+		}
+	})
 }
 
 // TestRoom checks that few big answers are in work at the same time, that small

@@ -10,12 +10,18 @@ import (
 )
 
 // List returns what is in a directory, sorted by path; with recursive also what is in
-// its subdirectories.
-func (in *Interpreter) List(ctx context.Context, dir string, recursive bool) ([]agent.FileInfo,
-	error) {
-	return ask(ctx, in, answerTime, func(c *call) ([]agent.FileInfo, error) {
-		return in.agent.List(c.ctx, dir, recursive)
+// its subdirectories. release gives back the memory of a long list.
+func (in *Interpreter) List(ctx context.Context, dir string,
+	recursive bool) (files []agent.FileInfo, release func(), err error) {
+	r := &room{in: in, full: "The server has too many large answers to send. Try again, or list a " +
+		"subdirectory."}
+	files, err = ask(ctx, in, answerTime, func(c *call) ([]agent.FileInfo, error) {
+		return in.agent.List(c.ctx, dir, recursive, r)
 	})
+	if err != nil {
+		r.giveBack()
+	}
+	return files, r.giveBack, err
 }
 
 // Stat describes a file or directory.

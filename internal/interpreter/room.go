@@ -1,6 +1,7 @@
 package interpreter
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -18,11 +19,12 @@ const (
 	roomTime = 30 * time.Second
 )
 
-// room is what one execution has of the host's memory. It implements agent.Room. Small answers
+// room is what one call has of the host's memory. It implements agent.Room. Small answers
 // pass by.
 type room struct {
 	in    *Interpreter
 	sent  func()
+	full  string        // what to say to the caller if there is no room; "" is of executions
 	share *budget.Share // nil until the answer turns out to be large
 }
 
@@ -48,8 +50,8 @@ func (r *room) Take(ctx context.Context, size int64) error {
 			return context.Cause(ctx)
 		}
 		return &sandpool.Error{Class: sandpool.Unavailable, Err: err,
-			Message: "The code ran, but the server has too many large answers to send. Write " +
-				"large results to files in /mnt/data and download them."}
+			Message: cmp.Or(r.full, "The code ran, but the server has too many large answers to "+
+				"send. Write large results to files in /mnt/data and download them.")}
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 type Agent interface {
 	Execute(ctx context.Context, r agent.ExecuteRequest) (agent.ExecuteResult, error)
 	Upload(ctx context.Context, path string, r io.Reader, limit int64) (agent.FileInfo, error)
-	List(ctx context.Context, dir string, recursive bool) ([]agent.FileInfo, error)
+	List(ctx context.Context, dir string, recursive bool, room agent.Room) ([]agent.FileInfo, error)
 	Stat(ctx context.Context, path string) (agent.FileInfo, error)
 	Open(ctx context.Context, path, rangeHeader string) (*agent.Content, error)
 	Delete(ctx context.Context, path string) error

@@ -188,7 +188,8 @@ func (c *call) list(
 	id sandpool.Identifier,
 	args fileArguments,
 ) (toolResult, error) {
-	files, err := in.List(ctx, args.Path, args.Recursive)
+	files, release, err := in.List(ctx, args.Path, args.Recursive)
+	defer release()
 	if err != nil {
 		return toolResult{}, err
 	}

@@ -64,7 +64,8 @@ func (c *call) listResources(ctx context.Context, _ json.RawMessage) (map[string
 	err := c.may(id)
 	if err == nil {
 		err = c.use(ctx, id, true, func(in *interpreter.Interpreter) error {
-			files, err := in.List(ctx, "", true)
+			files, release, err := in.List(ctx, "", true)
+			defer release()
 			for _, f := range files[:min(len(files), maxListed)] {
 				if f.Type == agent.File {
 					list = append(

@@ -58,7 +58,7 @@ func upload(t *testing.T, c *agent.Client, path, content string) agent.FileInfo 
 
 func names(t *testing.T, c *agent.Client, dir string, recursive bool) []string {
 	t.Helper()
-	files, err := c.List(t.Context(), dir, recursive)
+	files, err := c.List(t.Context(), dir, recursive, nil)
 	if err != nil {
 		t.Fatalf("list %q: %v", dir, err)
 	}
@@ -266,10 +266,10 @@ func TestFileErrors(t *testing.T) {
 	wantClass(t, "open a directory", err, sandpool.Conflict)
 	_, err = c.Stat(t.Context(), "d/f/g")
 	wantClass(t, "stat beneath a file", err, sandpool.Conflict)
-	_, err = c.List(t.Context(), "none", false)
+	_, err = c.List(t.Context(), "none", false, nil)
 	wantClass(t, "list what is not there", err, sandpool.NotFound)
 	for _, file := range []string{"d/f", "d/f/g"} {
-		_, err = c.List(t.Context(), file, false)
+		_, err = c.List(t.Context(), file, false, nil)
 		if wantClass(t, "list "+file, err, sandpool.Conflict); err == nil ||
 			!strings.Contains(err.Error(), "not a directory") {
 			t.Errorf("list %s: %v", file, err)
