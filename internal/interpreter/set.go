@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -95,6 +96,7 @@ type Interpreter struct {
 	set     *Set
 	agent   Agent
 	session Session // nil while nobody has claimed the sandbox; set once, before Of returns
+	views   atomic.Int64
 }
 
 // Of returns the interpreter in the session's sandbox. It is forgotten when the session ends.

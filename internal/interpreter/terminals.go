@@ -2,6 +2,9 @@ package interpreter
 
 import (
 	"context"
+	"fmt"
+	"sync"
+	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
@@ -30,13 +33,42 @@ func inTerminals[T any](ctx context.Context, in *Interpreter, fn func(*call, Ter
 	})
 }
 
+// maxViews is how many views of terminals a session has at the same time: each holds memory of the
+// server and of the sandbox for as long as its caller likes.
+const maxViews = 64
+
+// View is a terminal that a caller looks at.
+type View struct {
+	*agent.Terminal
+	in     *Interpreter
+	closed sync.Once
+}
+
+// Close leaves the terminal, which does not end it.
+func (v *View) Close() error {
+	v.closed.Do(func() { v.in.views.Add(-1) })
+	return v.Terminal.Close()
+}
+
 // Terminal opens the terminal of that name, or joins it. The caller closes it, by which it does not
 // end; ctx is for the opening alone.
 func (in *Interpreter) Terminal(ctx context.Context, name string,
-	size agent.TerminalSize) (*agent.Terminal, error) {
-	return inTerminals(ctx, in, func(c *call, t Terminals) (*agent.Terminal, error) {
+	size agent.TerminalSize) (*View, error) {
+	if in.views.Add(1) > maxViews {
+		in.views.Add(-1)
+		return nil, &sandpool.Error{Class: sandpool.Unavailable, Code: "TooManyTerminals",
+			Target: "terminal", RetryAfter: time.Second,
+			Message: fmt.Sprintf("%d connections look at terminals of this session already. Close "+
+				"one of them.", maxViews)}
+	}
+	t, err := inTerminals(ctx, in, func(c *call, t Terminals) (*agent.Terminal, error) {
 		return t.AttachTerminal(c.ctx, name, size)
 	})
+	if err != nil {
+		in.views.Add(-1)
+		return nil, err
+	}
+	return &View{Terminal: t, in: in}, nil
 }
 
 // Terminals lists the terminals of the session.
