@@ -127,7 +127,8 @@ func (a *agentOf) Upload(_ context.Context, name string, r io.Reader, limit int6
 }
 
 // List implements interpreter.Agent.
-func (a *agentOf) List(_ context.Context, dir string, recursive bool) ([]agent.FileInfo, error) {
+func (a *agentOf) List(_ context.Context, dir string, recursive bool,
+	_ agent.Room) ([]agent.FileInfo, error) {
 	return a.files.list(dir, recursive), nil
 }
 

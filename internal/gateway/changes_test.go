@@ -66,7 +66,8 @@ func TestBadCallsOnFiles(t *testing.T) {
 // TestLongList: a list that needs room on the server arrives whole, and the room comes back.
 func TestLongList(t *testing.T) {
 	w := newWorldOf(t, Options{}, nil)
-	one := `{"name":"` + strings.Repeat("n", 250) + `","path":"a","type":"file"}`
+	one := `{"name":"` + strings.Repeat("n", 250) + `","path":"` + strings.Repeat("n", 250) +
+		`","type":"file"}`
 	text := "[" + strings.Repeat(one+",", agent.MaxEntries-1) + one + "]"
 	w.served(func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, text) })
 	for range 3 { // more than have room at the same time
