@@ -154,6 +154,42 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
+// TestNamesOfDirectories: a slash at the end of a directory's name does not make it another one.
+func TestNamesOfDirectories(t *testing.T) {
+	var path, dir string
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		path, dir = strings.TrimPrefix(r.URL.Path, dataRoot), r.URL.Query().Get("path")
+		_, _ = io.WriteString(w, "{}")
+	})
+	for what, call := range map[string]func() error{
+		"make": func() error {
+			_, err := c.MakeDirectory(t.Context(), "python", "abcd", "a/b/")
+			return err
+		},
+		"stat":   func() error { _, err := c.StatFile(t.Context(), "python", "abcd", "/mnt/data/a/b/"); return err },
+		"delete": func() error { return c.DeleteFile(t.Context(), "python", "abcd", "a/b//") },
+		"move": func() error {
+			_, err := c.MoveFile(t.Context(), "python", "abcd", "a/b/", "c", false)
+			return err
+		},
+	} {
+		if err := call(); err != nil || path != "/files/b" || dir != "a" {
+			t.Errorf("%s: %q in %q, %v", what, path, dir, err)
+		}
+	}
+}
+
+// TestBrokenSource: what cannot be read is not taken for a server that cannot be reached.
+func TestBrokenSource(t *testing.T) {
+	c := serve(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
+	broken := errors.New("a broken disk")
+	_, appended := c.AppendFile(t.Context(), "python", "abcd", "a", 0, iotest.ErrReader(broken))
+	_, unpacked := c.Unpack(t.Context(), "python", "abcd", "", "tar", iotest.ErrReader(broken))
+	if !errors.Is(appended, broken) || !errors.Is(unpacked, broken) {
+		t.Errorf("append: %v; unpack: %v", appended, unpacked)
+	}
+}
+
 func TestUnreachable(t *testing.T) {
 	srv := httptest.NewServer(http.NotFoundHandler())
 	srv.Close()

@@ -106,7 +106,7 @@ func (c *Client) Files(ctx context.Context, pool, identifier, dir string,
 
 // StatFile describes one file.
 func (c *Client) StatFile(ctx context.Context, pool, identifier, name string) (api.File, error) {
-	dir, base := splitName(name)
+	dir, base := splitName(strings.TrimRight(name, "/"))
 	var f api.File
 	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.data(pool, "files", base),
 		query: fileQuery(identifier, dir)}, &f)
@@ -115,7 +115,7 @@ func (c *Client) StatFile(ctx context.Context, pool, identifier, name string) (a
 
 // DeleteFile removes a file.
 func (c *Client) DeleteFile(ctx context.Context, pool, identifier, name string) error {
-	dir, base := splitName(name)
+	dir, base := splitName(strings.TrimRight(name, "/"))
 	_, _, err := c.do(ctx, call{method: http.MethodDelete, path: c.data(pool, "files", base),
 		query: fileQuery(identifier, dir)}, nil)
 	return err
@@ -144,7 +144,7 @@ func (c *Client) MakeDirectory(ctx context.Context, pool, identifier,
 
 func (c *Client) changeFile(ctx context.Context, pool, identifier, name string,
 	query url.Values) (api.File, error) {
-	dir, base := splitName(name)
+	dir, base := splitName(strings.TrimRight(name, "/"))
 	for k, v := range fileQuery(identifier, dir) {
 		query[k] = v
 	}
@@ -177,10 +177,20 @@ func (c *Client) AppendFile(ctx context.Context, pool, identifier, name string, 
 		query.Set("offset", strconv.FormatInt(offset, 10))
 	}
 	var f api.File
-	_, _, err := c.do(ctx, call{method: http.MethodPatch,
-		path: c.data(pool, "files", base, "content"), query: query, stream: r,
-		timeout: transferTimeout}, &f)
+	err := c.give(ctx, r, call{method: http.MethodPatch,
+		path: c.data(pool, "files", base, "content"), query: query}, &f)
 	return f, err
+}
+
+// give makes a call whose body is what r holds. An error of r is returned as it is.
+func (c *Client) give(ctx context.Context, r io.Reader, req call, out any) error {
+	from := &source{r: r}
+	req.stream, req.timeout = from, transferTimeout
+	_, _, err := c.do(ctx, req, out)
+	if failed := from.failed(); failed != nil {
+		return fmt.Errorf("read what to send: %w", failed)
+	}
+	return err
 }
 
 // Pack opens a directory ("" means the file root) as an archive, "tar" or "zip".
@@ -206,8 +216,8 @@ func (c *Client) Unpack(ctx context.Context, pool, identifier, dir, format strin
 	query := fileQuery(identifier, dir)
 	query.Set("format", format)
 	var done api.Unpacked
-	_, _, err := c.do(ctx, call{method: http.MethodPut, path: c.data(pool, "archive"), query: query,
-		stream: r, timeout: transferTimeout}, &done)
+	err := c.give(ctx, r, call{method: http.MethodPut, path: c.data(pool, "archive"), query: query},
+		&done)
 	return done.Files, err
 }
 

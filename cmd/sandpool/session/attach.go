@@ -92,6 +92,12 @@ func (v *view) run(ctx context.Context, in io.Reader) error {
 	typing := false
 	lost := time.Time{}
 	for {
+		if !lost.IsZero() { // a terminal that is lost at once is not asked for without a pause
+			select {
+			case <-time.After(againPause):
+			case <-ctx.Done():
+			}
+		}
 		columns, rows := v.size()
 		t, err := v.cl.Terminal(ctx, v.cmd.Pool, string(v.cmd.Session), v.cmd.Name, columns, rows)
 		switch {
@@ -101,10 +107,6 @@ func (v *view) run(ctx context.Context, in io.Reader) error {
 			time.Since(lost) > againFor):
 			return err
 		case err != nil:
-			select {
-			case <-time.After(againPause):
-			case <-ctx.Done():
-			}
 			continue
 		}
 		if !lost.IsZero() {
