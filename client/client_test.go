@@ -166,7 +166,10 @@ func TestNamesOfDirectories(t *testing.T) {
 			_, err := c.MakeDirectory(t.Context(), "python", "abcd", "a/b/")
 			return err
 		},
-		"stat":   func() error { _, err := c.StatFile(t.Context(), "python", "abcd", "/mnt/data/a/b/"); return err },
+		"stat": func() error {
+			_, err := c.StatFile(t.Context(), "python", "abcd", "/mnt/data/a/b/")
+			return err
+		},
 		"delete": func() error { return c.DeleteFile(t.Context(), "python", "abcd", "a/b//") },
 		"move": func() error {
 			_, err := c.MoveFile(t.Context(), "python", "abcd", "a/b/", "c", false)

@@ -13,8 +13,8 @@ import (
 // its subdirectories. release gives back the memory of a long list.
 func (in *Interpreter) List(ctx context.Context, dir string,
 	recursive bool) (files []agent.FileInfo, release func(), err error) {
-	r := &room{in: in, full: "The server has too many large answers to send. Try again, or list a " +
-		"subdirectory."}
+	r := &room{in: in, full: "The server has too many large answers to send. Try again, or " +
+		"list a subdirectory."}
 	files, err = ask(ctx, in, answerTime, func(c *call) ([]agent.FileInfo, error) {
 		return in.agent.List(c.ctx, dir, recursive, r)
 	})
