@@ -184,7 +184,9 @@ func TestNamesOfDirectories(t *testing.T) {
 
 // TestBrokenSource: what cannot be read is not taken for a server that cannot be reached.
 func TestBrokenSource(t *testing.T) {
-	c := serve(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
+	c := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	})
 	broken := errors.New("a broken disk")
 	_, appended := c.AppendFile(t.Context(), "python", "abcd", "a", 0, iotest.ErrReader(broken))
 	_, unpacked := c.Unpack(t.Context(), "python", "abcd", "", "tar", iotest.ErrReader(broken))
