@@ -25,7 +25,7 @@ type settings struct {
 	MaxSessions    *int     `help:"Most sessions at the same time (a new pool: 10)." placeholder:"N"`
 	ReadySessions  *int     `help:"Sandboxes kept ready (a new pool: 5)." placeholder:"N"`
 	CooldownPeriod *int     `help:"Seconds without a request after which a session ends (a new pool: 300)." placeholder:"SECONDS"`
-	LifecycleType  string   `help:"What ends sessions: Timed, or OnContainerExit of custom containers." placeholder:"TYPE"`
+	LifecycleType  string   `help:"What ends sessions: Timed, or OnContainerExit for custom containers." placeholder:"TYPE"`
 	MaxAlivePeriod *int     `help:"Longest life of a session in seconds, with OnContainerExit." placeholder:"SECONDS"`
 	NetworkStatus  string   `help:"EgressDisabled, or EgressEnabled: sandboxes reach the public network, or what --egress-allow says." placeholder:"STATUS"`
 	EgressAllow    []string `help:"What sandboxes with EgressEnabled may reach: names, *.names, addresses or prefixes, with :PORT; an empty one for all that is public." sep:"none" placeholder:"ENTRY"`
@@ -35,7 +35,7 @@ type settings struct {
 	Bandwidth      string   `help:"Bytes a second of one sandbox in each direction, such as 10Mi." placeholder:"SIZE"`
 	CPU            *float64 `name:"cpu" help:"Cores of one sandbox." placeholder:"CORES"`
 	Memory         string   `help:"Memory of one sandbox, such as 1.0Gi." placeholder:"SIZE"`
-	Image          string   `short:"i" help:"Image of the sandboxes; of custom containers a reference such as registry.example/app:1.0." placeholder:"IMAGE"`
+	Image          string   `short:"i" help:"Image of the sandboxes; for custom containers a reference such as registry.example/app:1.0." placeholder:"IMAGE"`
 	QueueLength    *int64   `help:"Callers that may wait for a slot of the full pool." placeholder:"N"`
 	QueueWait      *int64   `help:"Seconds that each may wait, with --queue-length (10)." placeholder:"SECONDS"`
 	EvictIdleAfter *int64   `help:"Let a new session of the full pool end the one idle longest, if idle at least this long; 0 is never." placeholder:"SECONDS"`
