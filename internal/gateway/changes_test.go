@@ -108,9 +108,11 @@ func TestHeadOfAnArchive(t *testing.T) {
 		_ = http.NewResponseController(rw).Flush()
 		<-r.Context().Done()
 	})
-	got := w.do("HEAD", "archive?path=out&format=zip&identifier=abcd", "")
-	if name := got.header.Get("Content-Disposition"); got.status != http.StatusOK ||
-		name != "attachment; filename=out.zip" {
-		t.Errorf("%d %v", got.status, got.header)
+	for query, name := range map[string]string{"path=a/out&format=zip": "out.zip", "": "data.tar"} {
+		got := w.do("HEAD", "archive?identifier=abcd&"+query, "")
+		if as := got.header.Get("Content-Disposition"); got.status != http.StatusOK ||
+			as != "attachment; filename="+name {
+			t.Errorf("%q: %d %v", query, got.status, got.header)
+		}
 	}
 }

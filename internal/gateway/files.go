@@ -456,7 +456,7 @@ func (g *Gateway) packFiles(c *call) error {
 		defer r.Close()
 		describe(c.w.Header(), &agent.Content{Header: http.Header{"Content-Type": {"application/" +
 			map[string]string{"tar": "x-tar", "zip": "zip"}[format]}}},
-			cmp.Or(path.Base(dir), "data")+"."+format)
+			path.Base(cmp.Or(dir, "data"))+"."+format)
 		if c.r.Method == http.MethodHead {
 			return nil
 		}
