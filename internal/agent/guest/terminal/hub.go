@@ -42,7 +42,7 @@ type Shared struct {
 	size     agent.TerminalSize
 	recent   []byte
 	viewers  []*viewer
-	detached time.Time // when the last viewer went
+	detached time.Time // when the last viewer went, or it was made
 	over     bool      // viewers come too late
 }
 
@@ -106,7 +106,8 @@ func (h *Hub) Find(name string, size agent.TerminalSize, open func() (*Terminal,
 	if err != nil {
 		return nil, err
 	}
-	s := &Shared{h: h, name: name, t: t, created: time.Now(), size: size}
+	now := time.Now()
+	s := &Shared{h: h, name: name, t: t, created: now, detached: now, size: size}
 	if h.all == nil {
 		h.all = map[string]*Shared{}
 	}
@@ -119,8 +120,7 @@ func (h *Hub) Find(name string, size agent.TerminalSize, open func() (*Terminal,
 func (h *Hub) evict() error {
 	var oldest *Shared
 	for _, s := range h.all {
-		if len(s.viewers) == 0 && !s.detached.IsZero() &&
-			(oldest == nil || s.detached.Before(oldest.detached)) {
+		if len(s.viewers) == 0 && (oldest == nil || s.detached.Before(oldest.detached)) {
 			oldest = s
 		}
 	}
