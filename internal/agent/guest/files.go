@@ -395,5 +395,18 @@ func classify(err error, name string) error {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fault(sandpool.Invalid, "", "The upload of %q ended before its end.")
 	}
-	return fmt.Errorf("file %q: %w", name, err)
+	return nameless(err)
+}
+
+// nameless returns an error of the file system without the names in it: it is for the host's log.
+func nameless(err error) error {
+	var one *fs.PathError
+	var two *os.LinkError
+	switch {
+	case errors.As(err, &one):
+		return fmt.Errorf("%s a file: %w", one.Op, one.Err)
+	case errors.As(err, &two):
+		return fmt.Errorf("%s a file: %w", two.Op, two.Err)
+	}
+	return fmt.Errorf("a file: %w", err)
 }

@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http/httptest"
@@ -322,5 +324,21 @@ func TestDeepTree(t *testing.T) {
 	defer got.Body.Close()
 	if body, _ := io.ReadAll(got.Body); !bytes.Equal(body, make([]byte, 4)) {
 		t.Errorf("part of a sparse file: %q", body)
+	}
+}
+
+// TestFaultsOfTheDisk: what the host logs of an error that nobody expects has no names in it.
+func TestFaultsOfTheDisk(t *testing.T) {
+	const name = "Pr1vate"
+	for _, err := range []error{
+		unix.EIO,
+		&fs.PathError{Op: "read", Path: "/mnt/data/" + name, Err: unix.EIO},
+		&os.LinkError{Op: "renameat", Old: name, New: name, Err: unix.EIO},
+		fmt.Errorf("locate %q: %w", name, &fs.PathError{Op: "readlink", Path: name, Err: unix.EIO}),
+	} {
+		got := classify(err, name)
+		if !errors.Is(got, unix.EIO) || strings.Contains(got.Error(), name) {
+			t.Errorf("%v became %v", err, got)
+		}
 	}
 }
