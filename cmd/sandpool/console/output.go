@@ -64,10 +64,8 @@ type Table struct {
 
 func (t *Table) Add(cells ...string) { t.rows = append(t.rows, cells) }
 
+// Write writes the table as wide as it is: a name that is cut is of no use to copy. See Fit.
 func (t *Table) Write(w io.Writer) error {
-	if width := Width(w); width > 0 {
-		t.Fit(width)
-	}
 	tw := tabwriter.NewWriter(w, 0, 4, gap, ' ', 0)
 	for _, row := range append([][]string{t.Heading}, t.rows...) {
 		for i, cell := range row {

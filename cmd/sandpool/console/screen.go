@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -124,17 +125,22 @@ func (a *App) Watch(ctx context.Context, every time.Duration,
 }
 
 // overwrite is a screen that takes the place of another: from the first line on, as many lines as
-// there are and one for the cursor, so that nothing scrolls, and none wider than it.
+// there are and one for the cursor, so that nothing scrolls. A line that is too wide goes on in the
+// next.
 func overwrite(screen []byte, width, height int) []byte {
-	lines := bytes.SplitAfter(screen, []byte("\n"))
-	lines = lines[:min(len(lines)-1, max(1, height-1))] // behind the last end there is nothing
 	out := []byte("\x1b[H")
-	for _, line := range lines {
-		// What is there goes first: behind a line as wide as the terminal its last character would.
-		// In raw mode an end of a line does not lead to the beginning of the next.
-		text := []rune(string(bytes.TrimSuffix(line, []byte("\n"))))
-		out = append(append(out, "\x1b[K"...), string(text[:min(len(text), width)])...)
-		out = append(out, "\r\n"...)
+	room := max(1, height-1)
+	for line := range strings.Lines(string(screen)) {
+		for rest := []rune(strings.TrimSuffix(line, "\n")); room > 0; room-- {
+			part := rest[:min(len(rest), width)]
+			// What is there goes first: behind a line as wide as the terminal its last character
+			// would. In raw mode an end of a line does not lead to the beginning of the next.
+			out = append(append(append(out, "\x1b[K"...), string(part)...), "\r\n"...)
+			if rest = rest[len(part):]; len(rest) == 0 {
+				room--
+				break
+			}
+		}
 	}
 	return append(out, "\x1b[J"...)
 }

@@ -16,7 +16,8 @@ func TestOverwrite(t *testing.T) {
 	}{
 		{"a\nb\n", 10, "\x1b[H\x1b[Ka\r\n\x1b[Kb\r\n\x1b[J"},
 		{"a\nb\nc\n", 3, "\x1b[H\x1b[Ka\r\n\x1b[Kb\r\n\x1b[J"},
-		{"–bcd\n", 3, "\x1b[H\x1b[K–bc\r\n\x1b[J"},
+		{"–bcd\n\ne\n", 5, "\x1b[H\x1b[K–bc\r\n\x1b[Kd\r\n\x1b[K\r\n\x1b[Ke\r\n\x1b[J"},
+		{"abcd\n", 2, "\x1b[H\x1b[Kabc\r\n\x1b[J"},
 		{"", 2, "\x1b[H\x1b[J"},
 	} {
 		if got := string(overwrite([]byte(tt.text), 3, tt.height)); got != tt.want {

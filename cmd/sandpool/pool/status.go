@@ -41,7 +41,7 @@ func (c *statusCmd) Run(ctx context.Context, a *console.App) error {
 	if c.Watch {
 		return a.Watch(ctx, c.Every, look)
 	}
-	return look(a.Stdout, console.Width(a.Stdout), 0)
+	return look(a.Stdout, 0, 0)
 }
 
 // writeStatus writes a pool's status for people.
@@ -82,6 +82,7 @@ func writeStatus(w io.Writer, width int, s api.PoolStatus) error {
 		t.Add(row...)
 	}
 	if width > 0 {
+		t.Leave(width, "LAST USED", "CREATED")
 		t.Fit(width)
 	}
 	return t.Write(w)
