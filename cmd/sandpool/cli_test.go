@@ -405,6 +405,34 @@ func TestDownloadOverwritesNothing(t *testing.T) {
 	}
 }
 
+// TestPackOverwritesNothing: an archive takes the place of another file only when it is told to.
+func TestPackOverwritesNothing(t *testing.T) {
+	to := filepath.Join(t.TempDir(), "a.tar")
+	f := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "packed") })
+	for _, tt := range []struct {
+		before string
+		flags  []string
+		code   int
+		after  string
+	}{
+		{"", nil, console.ExitDone, "packed"},
+		{"mine", nil, console.ExitUsage, "mine"},
+		{"mine", []string{"--force"}, console.ExitDone, "packed"},
+	} {
+		if tt.before != "" {
+			if err := os.WriteFile(to, []byte(tt.before), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := command(t, f, "", append([]string{"files", "pack", to, "--session", "abcd"},
+			tt.flags...)...)
+		if text, err := os.ReadFile(to); got.code != tt.code || err != nil ||
+			string(text) != tt.after {
+			t.Errorf("%q over %q: %+v; it holds %q, %v", tt.flags, tt.before, got, text, err)
+		}
+	}
+}
+
 func TestBadConfigurationIsUsage(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "c.yaml")
 	if err := os.WriteFile(file, []byte("listen: foo\n"), 0o600); err != nil {

@@ -2,6 +2,7 @@
 package files
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -163,7 +164,7 @@ func (c *downloadCmd) Run(ctx context.Context, a *console.App) error {
 	if c.Offset < 0 || c.Length < 0 {
 		return console.UsageError("--offset and --length are not negative")
 	}
-	to, err := c.place()
+	to, err := place(cmp.Or(c.To, path.Base(c.Name)), c.Force)
 	if err != nil {
 		return err
 	}
@@ -185,10 +186,10 @@ func (c *downloadCmd) Run(ctx context.Context, a *console.App) error {
 		p.Clear()
 		return err
 	}
-	err = c.save(to, from)
+	err = save(to, from)
 	p.Clear()
 	if err != nil {
-		return err
+		return fmt.Errorf("download %q: %w", c.Name, err)
 	}
 	a.Say("downloaded %s, %s", console.Printable(to), console.Bytes(from.n))
 	if a.JSON() {
@@ -200,12 +201,8 @@ func (c *downloadCmd) Run(ctx context.Context, a *console.App) error {
 	return nil
 }
 
-// place returns where to write the file, if it can be written there.
-func (c *downloadCmd) place() (string, error) {
-	to := c.To
-	if to == "" {
-		to = path.Base(c.Name)
-	}
+// place returns where to write a file, if it can be written there.
+func place(to string, force bool) (string, error) {
 	if to == "-" {
 		return to, nil
 	}
@@ -221,16 +218,16 @@ func (c *downloadCmd) place() (string, error) {
 		return "", err
 	case info.IsDir():
 		return "", console.UsageError(fmt.Sprintf(
-			"%q is a directory; --to FILE names the file to write", to))
-	case !c.Force:
+			"%q is a directory; name the file to write", to))
+	case !force:
 		return "", console.UsageError(fmt.Sprintf(
-			"%q exists; --force overwrites it, --to FILE writes elsewhere", to))
+			"%q exists; --force overwrites it, or name another file", to))
 	}
 	return to, nil
 }
 
-// save writes the content to a file beside its place and moves it there when it is whole.
-func (c *downloadCmd) save(to string, from io.Reader) error {
+// save writes what from holds to a file beside its place and moves it there when it is whole.
+func save(to string, from io.Reader) error {
 	tmp, err := os.CreateTemp(filepath.Dir(to), ".download-*")
 	if err != nil {
 		return err
@@ -241,7 +238,7 @@ func (c *downloadCmd) save(to string, from io.Reader) error {
 		err = os.Rename(tmp.Name(), to)
 	}
 	if err != nil {
-		return fmt.Errorf("download %q: %w", c.Name, errors.Join(err, os.Remove(tmp.Name())))
+		return errors.Join(err, os.Remove(tmp.Name()))
 	}
 	return nil
 }

@@ -2,10 +2,7 @@ package files
 
 import (
 	"context"
-	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/sandpool/sandpool/api"
@@ -83,14 +80,18 @@ func format(name string) string {
 }
 
 type packCmd struct {
-	To   string `arg:"" help:"Archive to write: a zip if its name ends in .zip, else a tar; '-' is a tar on stdout."`
-	Path string `arg:"" optional:"" help:"Directory in the session, below /mnt/data."`
+	To    string `arg:"" help:"Archive to write: a zip if its name ends in .zip, else a tar; '-' is a tar on stdout."`
+	Path  string `arg:"" optional:"" help:"Directory in the session, below /mnt/data."`
+	Force bool   `help:"Overwrite a file that exists."`
 	console.SessionFlag
 	console.PoolFlag
 }
 
 // Run downloads a directory as an archive, which is there whole or not at all.
 func (c *packCmd) Run(ctx context.Context, a *console.App) error {
+	if _, err := place(c.To, c.Force); err != nil {
+		return err
+	}
 	cl, err := a.Client()
 	if err != nil {
 		return err
@@ -104,18 +105,10 @@ func (c *packCmd) Run(ctx context.Context, a *console.App) error {
 		_, err := io.Copy(a.Stdout, from)
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(c.To), ".archive-*")
-	if err != nil {
+	if err := save(c.To, from); err != nil {
 		return err
 	}
-	_, err = io.Copy(tmp, from)
-	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), c.To)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
-	}
-	a.Say("wrote %s", c.To)
+	a.Say("wrote %s", console.Printable(c.To))
 	return nil
 }
 
