@@ -58,7 +58,7 @@ func newMachineOf(t testing.TB, language string) *machine {
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	root := t.TempDir()
-	e, err := gvisor.New(log, gvisor.Config{Root: root, CgroupParent: "sandpool-agent-test"})
+	e, err := gvisor.New(log, gvisor.Config{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -115,7 +115,7 @@ func boot(t *testing.T, img image.Image) (*gvisor.Engine, sandbox.Handle) {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	engine, err := gvisor.New(log,
-		gvisor.Config{Root: t.TempDir(), CgroupParent: "sandpool-oci-test"})
+		gvisor.Config{Root: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

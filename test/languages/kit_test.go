@@ -50,7 +50,7 @@ func newMachine(t testing.TB, language string) *machine {
 	}
 	root := t.TempDir()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	e, err := gvisor.New(log, gvisor.Config{Root: root, CgroupParent: "sandpool-language-test"})
+	e, err := gvisor.New(log, gvisor.Config{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}
