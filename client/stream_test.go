@@ -49,7 +49,10 @@ func TestStream(t *testing.T) {
 	if text != "abe" || cancelled.Load() != 0 {
 		t.Errorf("the stream is %q, %d were cancelled", text, cancelled.Load())
 	}
-	for range c.Stream(t.Context(), "python", "chat-1", client.Run{Code: "x"}) {
+	for _, err := range c.Stream(t.Context(), "python", "chat-1", client.Run{Code: "x"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		break
 	}
 	if cancelled.Load() != 1 {

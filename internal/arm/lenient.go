@@ -189,7 +189,8 @@ func unknown(v any, t reflect.Type, path string, found func(string) bool) bool {
 			if path != "" {
 				at = path + "." + name
 			}
-			member, known := t, false
+			var member reflect.Type
+			var known bool
 			switch t.Kind() {
 			case reflect.Struct:
 				member, known = fieldOf(t, name)

@@ -287,11 +287,11 @@ func (x *exchange) stopSending() {
 	wait := time.NewTimer(endGrace)
 	defer wait.Stop()
 	select {
-	case <-x.sent:
+	case <-x.sent: //nolint:errcheck // how the body's end went is told where it is sent
 		return
 	case <-wait.C:
 	}
 	x.st.abort()
 	x.endBody(true)
-	<-x.sent
+	<-x.sent //nolint:errcheck // as above
 }

@@ -110,7 +110,7 @@ func TestDiskRunsOut(t *testing.T) {
 		t.Errorf("%d sessions began on a full disk", served)
 	}
 	still(t, c, 0)
-	if err := os.Remove(fill); err == nil {
+	if err = os.Remove(fill); err == nil {
 		err = f.Truncate(0)
 	}
 	if err != nil {
