@@ -21,6 +21,8 @@
 //     A page on the same host at another port is the same site but not the same origin: it is
 //     refused. The door asks for that token even to read, except for downloads: a page of
 //     somebody's container may have the dashboard's origin.
+//   - A WebSocket through the door needs the Origin of this host and that word, as a protocol, and
+//     ends with the visit: it is no use of it.
 //   - Names, outputs and logs are hostile text. Templates escape them, scripts only ever set text,
 //     and the pages' policy allows no script and no style but the files of this package, which also
 //     ask nobody else for anything. Nobody may frame a page.

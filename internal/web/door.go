@@ -2,11 +2,13 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/sandpool/sandpool/client"
 )
@@ -29,13 +31,25 @@ func (w *Web) door(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, "not from this page", http.StatusForbidden)
 		return
 	}
+	upgrade := r.Header.Get("Upgrade") != ""
+	if upgrade && !sameOrigin(r) {
+		http.Error(rw, "not from this page", http.StatusForbidden)
+		return
+	}
 	// What a browser saves is in no script's reach.
-	saved := r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Mode") == "navigate"
-	if !saved && !v.knows(r.Header.Get(csrfHeader)) {
+	saved := r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Mode") == "navigate" && !upgrade
+	if !saved && !v.knows(wordOf(r, upgrade)) {
 		http.Error(rw, "the page is out of date: reload it", http.StatusForbidden)
 		return
 	}
-	in := r.Clone(r.Context())
+	ctx := r.Context()
+	if upgrade {
+		var done context.CancelFunc
+		ctx, done = w.visits.during(ctx, v, lookEvery)
+		defer done()
+	}
+	in := r.Clone(ctx)
+	in.Header.Del(socketProtocol)
 	for _, name := range []string{"Cookie", "Origin", "Referer", "X-Apikey", csrfHeader} {
 		in.Header.Del(name)
 	}
@@ -51,20 +65,54 @@ func (w *Web) door(rw http.ResponseWriter, r *http.Request) {
 	if r.URL.RawQuery != "" {
 		in.RequestURI += "?" + r.URL.RawQuery
 	}
-	w.api.ServeHTTP(&shut{ResponseWriter: rw}, in)
+	w.api.ServeHTTP(&shut{ResponseWriter: rw, upgrade: upgrade}, in)
+}
+
+const (
+	// socketProtocol is the one header of a WebSocket that a script chooses.
+	socketProtocol = "Sec-Websocket-Protocol"
+	// doorProtocol is what a script asks for there first; the visit's word comes second.
+	doorProtocol = "sandpool"
+	// lookEvery is how soon a connection ends after its visit has timed out.
+	lookEvery = time.Minute
+)
+
+// wordOf returns the word against forged requests that a request brings.
+func wordOf(r *http.Request, upgrade bool) string {
+	if !upgrade {
+		return r.Header.Get(csrfHeader)
+	}
+	first, word, _ := strings.Cut(r.Header.Get(socketProtocol), ",")
+	if strings.TrimSpace(first) != doorProtocol {
+		return ""
+	}
+	return strings.TrimSpace(word)
+}
+
+// sameOrigin reports whether a page of this host asks for a connection. Browsers name the page's
+// origin whenever they ask for a WebSocket, and let every page ask.
+func sameOrigin(r *http.Request) bool {
+	u, err := url.Parse(r.Header.Get("Origin"))
+	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host) &&
+		(r.TLS == nil || u.Scheme == "https")
 }
 
 // shut makes an answer of the API nothing that a browser would draw or run with the rights of the
 // dashboard, whatever a session has put into it.
 type shut struct {
 	http.ResponseWriter
-	begun bool
+	begun   bool
+	upgrade bool
 }
 
 // Unwrap lets a handler flush, set deadlines and take the connection.
 func (s *shut) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
 func (s *shut) WriteHeader(status int) {
+	if status == http.StatusSwitchingProtocols && s.upgrade {
+		s.Header().Del("Set-Cookie")
+		s.Header().Set(socketProtocol, doorProtocol)
+	}
 	if status >= 200 && !s.begun {
 		s.begun = true
 		h := s.Header()

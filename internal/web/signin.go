@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -26,6 +27,7 @@ type visit struct {
 	began  time.Time
 	used   time.Time
 	notice string // shown once, on the next page
+	ended  chan struct{}
 }
 
 // visits holds those that have signed in, by the hash of their cookie, and the links that sign in.
@@ -58,16 +60,16 @@ func (v *visits) add(token string) string {
 	var at time.Time
 	for key, each := range v.in {
 		if over(each, now) {
-			delete(v.in, key)
+			v.end(key)
 		} else if at.IsZero() || each.used.Before(at) {
 			oldest, at = key, each.used
 		}
 	}
 	if len(v.in) >= maxVisits {
-		delete(v.in, oldest)
+		v.end(oldest)
 	}
 	v.in[sha256.Sum256([]byte(secret))] = &visit{token: token, csrf: rand.Text(), began: now,
-		used: now}
+		used: now, ended: make(chan struct{})}
 	return secret
 }
 
@@ -86,7 +88,7 @@ func (v *visits) of(r *http.Request) (visit, bool) {
 	}
 	now := v.now()
 	if over(found, now) {
-		delete(v.in, key)
+		v.end(key)
 		return visit{}, false
 	}
 	found.used = now
@@ -108,8 +110,50 @@ func (v *visits) remove(r *http.Request) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if key, ok := keyOf(r); ok {
-		delete(v.in, key)
+		v.end(key)
 		v.endShares(key)
+	}
+}
+
+// end ends a visit, and what is connected under it. The caller holds mu.
+func (v *visits) end(key [sha256.Size]byte) {
+	if found := v.in[key]; found != nil {
+		close(found.ended)
+		delete(v.in, key)
+	}
+}
+
+// during returns a context that ends with ctx, or with a visit: at once when it is signed out, and
+// within every when its time is over. A connection is no use of a visit.
+func (v *visits) during(ctx context.Context, of visit, every time.Duration) (context.Context,
+	context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-of.ended:
+				return
+			case <-tick.C:
+				v.tidy()
+			}
+		}
+	}()
+	return ctx, cancel
+}
+
+// tidy ends the visits whose time is over.
+func (v *visits) tidy() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for key, each := range v.in {
+		if over(each, v.now()) {
+			v.end(key)
+		}
 	}
 }
 

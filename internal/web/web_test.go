@@ -16,6 +16,9 @@ import (
 	"github.com/sandpool/sandpool/internal/web"
 )
 
+// patience only ends a hang.
+const patience = time.Minute
+
 const hostile = `<script>alert(1)</script>"'`
 
 // fakeAPI answers the token "good" as the API does, with hostile text wherever there is some.
@@ -59,13 +62,19 @@ type site struct {
 func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{T: t, now: time.Unix(1e9, 0)}
+	s.useAPI(http.HandlerFunc(fakeAPI))
+	return s
+}
+
+// useAPI makes the dashboard one of another API.
+func (s *site) useAPI(api http.Handler) {
+	s.Helper()
 	var err error
-	s.web, err = web.New(slog.New(slog.DiscardHandler), web.Options{API: http.HandlerFunc(fakeAPI),
+	s.web, err = web.New(slog.New(slog.DiscardHandler), web.Options{API: api,
 		Now: func() time.Time { return s.now }})
 	if err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
-	return s
 }
 
 // ask makes a request as a browser does; headers come in pairs.
