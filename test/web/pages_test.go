@@ -56,12 +56,32 @@ func (f busy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).Flush() // a reader that has gone does not matter
 		<-r.Context().Done()
 		return
+	case "hello", "look.css", "dot.png":
+		part(w, last)
+		return
 	case "files":
 		out = api.Files{Value: []api.File{{Name: "plot.png"}, {Name: "data.csv"}}}
 	default:
 		out = f.pool(last)
 	}
 	_ = json.NewEncoder(w).Encode(out)
+}
+
+// part is of what a container serves: a page that would rather do something else, and its parts.
+func part(w http.ResponseWriter, name string) {
+	kind, text := "text/html", `<link rel="stylesheet" href="look.css"><p>hello</p>
+		<script>document.body.textContent = ''</script><script src="/x.js"></script>
+		<img src="dot.png" onerror="document.body.textContent = ''" width="20" height="20">
+		<img src="https://evil.example/x.png" width="1" height="1">`
+	switch name {
+	case "look.css":
+		kind, text = "text/css", "p { height: 300px; margin: 0; background: #cde; }"
+	case "dot.png":
+		kind, text = "image/svg+xml", `<svg xmlns="http://www.w3.org/2000/svg" width="9" `+
+			`height="9"><rect width="9" height="9"/></svg>`
+	}
+	w.Header().Set("Content-Type", kind)
+	fmt.Fprint(w, text)
 }
 
 func (f busy) at(d time.Duration) string { return f.now.Add(d).UTC().Format(time.RFC3339) }
@@ -210,6 +230,7 @@ func TestAccess(t *testing.T) {
 			"document.getElementById('logs').textContent.includes('warning') && " +
 				"document.querySelectorAll('#use-memory svg').length"},
 		{"play", "/ui/pools/python/play", "document.querySelector('.cell')"},
+		{"requests", "/ui/pools/web/play", "document.getElementById('request')"},
 		{"access", "/ui/access", "true"}, {"system", "/ui/system", "true"},
 		{"error", "/ui/nothing/here", "true"},
 	} {
@@ -320,4 +341,27 @@ func TestSessionOver(t *testing.T) {
 		awaits("location.pathname === '/ui/pools/python'"))
 	f.now = f.now.Add(31 * time.Minute)
 	f.do(t, ctx, awaits("location.pathname === '/ui/sign-in'"))
+}
+
+// TestView: the page of a container is drawn with its styles and pictures, runs nothing, and asks
+// nobody.
+func TestView(t *testing.T) {
+	f := newFixture(t)
+	ctx := f.world.browser(t)
+	f.signIn(t, ctx, "good")
+	var high int
+	f.do(t, ctx, chromedp.Navigate(f.url+"/ui/pools/web/play"),
+		chromedp.SetValue("#path", "/hello", chromedp.ByID), chromedp.Submit("#path", chromedp.ByID),
+		awaits("document.querySelector('#view iframe')?.style.height"),
+		awaits("document.getElementById('answer').textContent.startsWith('200')"),
+		chromedp.Evaluate("document.querySelector('#view iframe').offsetHeight", &high))
+	// The style makes the page 300 pixels high, and a script would make it empty.
+	if high < 300 || high > 400 {
+		t.Errorf("the page is %d pixels high", high)
+	}
+	f.shot(t, ctx, "view")
+	f.do(t, ctx, chromedp.SetValue("#path", "/dot.png", chromedp.ByID),
+		chromedp.Submit("#path", chromedp.ByID),
+		awaits("document.querySelector('#view img')?.naturalWidth === 9"))
+	f.check(t)
 }

@@ -199,12 +199,16 @@ if (play.dataset.custom === "true") {
     const body = document.getElementById("body").value;
     const begin = performance.now();
     const answer = document.getElementById("answer");
+    const ask = (way, query, options) => call(way.startsWith("/") ? way : "/" + way, Object.fromEntries(new URLSearchParams(query)), options);
     const [way, query] = path.split("?");
-    const response = await call(way.startsWith("/") ? way : "/" + way, Object.fromEntries(new URLSearchParams(query)), { method, body: method === "GET" ? undefined : body });
-    const text = await response.text();
+    const response = await ask(way, query, { method, body: method === "GET" ? undefined : body });
+    const blob = await response.blob();
+    const text = await blob.text();
     answer.textContent = `${response.status} ${response.statusText}\n${[...response.headers].map(([k, v]) => `${k}: ${v}`).join("\n")}\n\n${text.slice(0, 200000)}`;
     timing.textContent = `${(performance.now() - begin).toFixed(0)} ms`;
     about();
+    const view = await viewOf(blob, response.headers.get("content-type") ?? "", way, ask);
+    document.getElementById("view").replaceChildren(...(view ? [view] : []));
   });
 } else {
   const first = { Shell: "uname -a; echo $((6*7))", NodeLTS: "const [a, b] = [6, 7];\na * b" }[play.dataset.type] ??

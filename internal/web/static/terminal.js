@@ -97,6 +97,7 @@ class View {
         this.began ??= await began(this.identifier).catch(() => undefined);
       };
       socket.onmessage = ({ data }) => {
+        if (this.over) return;
         if (typeof data === "string") {
           const end = JSON.parse(data);
           if (end.type === "exit") { this.over = true; state.textContent = end.signal ? `the shell was ended by signal ${end.signal}` : `the shell has ended with ${end.code}`; }
@@ -118,7 +119,7 @@ class View {
       if (this.over) break;
       if (why) { state.textContent = why; break; }
       await new Promise((done) => setTimeout(done, Math.min(5000, 300 * tries)));
-      while (this.waiting) await new Promise((done) => setTimeout(done, 100));
+      while (this.waiting && !this.over) await new Promise((done) => setTimeout(done, 100));
     }
     if (now === this) { now = undefined; button.textContent = "Open"; this.still(); }
   }
