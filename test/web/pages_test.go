@@ -351,7 +351,7 @@ func TestView(t *testing.T) {
 	f.signIn(t, ctx, "good")
 	var high int
 	f.do(t, ctx, chromedp.Navigate(f.url+"/ui/pools/web/play"),
-		chromedp.SetValue("#path", "/hello", chromedp.ByID), chromedp.Submit("#path", chromedp.ByID),
+		chromedp.SetValue("#path", "/hello", chromedp.ByID), chromedp.Click("#request button"),
 		awaits("document.querySelector('#view iframe')?.style.height"),
 		awaits("document.getElementById('answer').textContent.startsWith('200')"),
 		chromedp.Evaluate("document.querySelector('#view iframe').offsetHeight", &high))
@@ -361,7 +361,7 @@ func TestView(t *testing.T) {
 	}
 	f.shot(t, ctx, "view")
 	f.do(t, ctx, chromedp.SetValue("#path", "/dot.png", chromedp.ByID),
-		chromedp.Submit("#path", chromedp.ByID),
+		chromedp.Click("#request button"),
 		awaits("document.querySelector('#view img')?.naturalWidth === 9"))
 	f.check(t)
 }
