@@ -41,7 +41,7 @@ func says(text string) chromedp.Action {
 }
 
 // TestTerminal: a shell in a session, with a program that draws, left and joined again, on a phone
-// in the dark.
+// in the dark, until the session ends.
 func TestTerminal(t *testing.T) {
 	w := newWorld(t)
 	one := 1
@@ -94,7 +94,13 @@ func TestTerminal(t *testing.T) {
 		t.Errorf("with a terminal the page is %d pixels wide on a screen of 360", width)
 	}
 	w.shot(t, ctx, "terminal-phone-dark")
-	w.check(t)
+	w.check(t) // before the last step: asking for a session that has ended is an error to a browser
+	w.do(t, ctx, chromedp.Click("#restart"), says("the session has ended"),
+		awaits("document.getElementById('open-terminal').textContent === 'Open'"))
+	sessions, err := w.Sessions(t.Context(), "shells")
+	if err != nil || len(sessions) != 0 {
+		t.Errorf("after the session's end there are %d sessions, %v", len(sessions), err)
+	}
 }
 
 // noViolation fails the test if the pages' policy had to forbid something.

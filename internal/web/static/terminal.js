@@ -148,7 +148,11 @@ class View {
 // began is when the session began; undefined if there is none.
 async function began(identifier) {
   const response = await call("/session", { identifier });
-  if (response.status === 404) return undefined;
+  if (response.status === 400) {
+    const { error } = await response.json();
+    if (error.code === "SessionWithIdentifierNotFound") return undefined;
+    throw Object.assign(new Error(), { refused: error.message });
+  }
   if (response.status >= 500) throw new Error("the server is not ready");
   if (!response.ok) throw Object.assign(new Error(), { refused: response.status === 401 ? "signed out; reload the page" : await failure(response) });
   return (await response.json()).createdAt;
