@@ -150,14 +150,16 @@ func (w *world) shot(t *testing.T, ctx context.Context, name string) {
 	}
 }
 
-// awaits waits until a script's value is true, whichever page is there by then.
+// awaits waits until a script's value is true, whichever page is there by then, and that page is
+// whole: the nodes of one that still loads do not stay.
 func awaits(script string) chromedp.Action {
 	return chromedp.ActionFunc(func(ctx context.Context) error {
 		tick := time.NewTicker(200 * time.Millisecond)
 		defer tick.Stop()
 		for {
 			var is bool
-			err := chromedp.Evaluate("Boolean("+script+")", &is).Do(ctx)
+			err := chromedp.Evaluate("document.readyState === 'complete' && Boolean("+script+")",
+				&is).Do(ctx)
 			if is && err == nil {
 				return nil
 			}
@@ -182,8 +184,8 @@ func TestDashboard(t *testing.T) {
 	w := newWorld(t)
 	ctx := w.browser(t)
 	w.signIn(t, ctx, w.srv.AdminToken())
-	w.do(t, ctx, chromedp.Click("a[href='/ui/new']"), chromedp.SendKeys("#name", "look",
-		chromedp.ByID),
+	w.do(t, ctx, chromedp.Click("a[href='/ui/new']"), awaits("location.pathname === '/ui/new'"),
+		chromedp.SendKeys("#name", "look", chromedp.ByID),
 		chromedp.SetValue("#ready", "1", chromedp.ByID),
 		chromedp.Evaluate("document.getElementById('new-pool').dispatchEvent(new Event('input'))",
 			nil),
@@ -284,6 +286,7 @@ func (w *world) looksOn(t *testing.T, ctx context.Context) {
 	}
 	w.shot(t, ctx, "session")
 	w.do(t, ctx, chromedp.Click("a.button[href*=play]"),
+		awaits("location.pathname === '/ui/pools/look/play'"),
 		chromedp.WaitVisible(".cell"))
 }
 

@@ -28,7 +28,8 @@ func TestTour(t *testing.T) {
 		awaits("document.querySelectorAll('[data-spark] svg').length === 3"))
 	w.shot(t, ctx, "1-pools")
 	w.do(t, ctx, chromedp.Click("tbody th a"), awaits("document.querySelector('a.button')"),
-		chromedp.Click("a.button[href*=play]"), chromedp.WaitVisible(".cell"),
+		chromedp.Click("a.button[href*=play]"),
+		awaits("location.pathname.endsWith('/play')"), chromedp.WaitVisible(".cell"),
 		chromedp.SetValue(".cell textarea", `import matplotlib.pyplot as plt, pandas as pd
 table = pd.DataFrame({"x": range(10)}).assign(square=lambda t: t.x ** 2)
 table.plot(x="x", y="square"); plt.show()
