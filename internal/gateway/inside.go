@@ -78,28 +78,20 @@ func (g *Gateway) makeContext(c *call) error {
 	if err := agent.CheckName("context", c.name); err != nil {
 		return err
 	}
-	identifier, err := c.identifier()
-	if err != nil {
-		return err
-	}
-	lease, err := g.pools.Acquire(c.r.Context(), c.pool, identifier)
-	if err != nil {
-		return err
-	}
-	defer lease.Release()
-	in := g.within.Of(lease)
-	if want.Kernel == "" {
-		all, err := in.Contexts(c.r.Context())
+	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
+		if want.Kernel == "" {
+			all, err := in.Contexts(ctx)
+			if err != nil {
+				return err
+			}
+			want.Kernel = all[0].Kernel
+		}
+		made, err := in.MakeContext(ctx, c.name, want.Kernel)
 		if err != nil {
 			return err
 		}
-		want.Kernel = all[0].Kernel
-	}
-	made, err := in.MakeContext(c.r.Context(), c.name, want.Kernel)
-	if err != nil {
-		return err
-	}
-	return arm.WriteJSON(c.w, http.StatusOK, wire.Context(made))
+		return arm.WriteJSON(c.w, http.StatusOK, wire.Context(made))
+	})
 }
 
 // changeInside is an operation on a context or a terminal that answers with nothing.
