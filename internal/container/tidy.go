@@ -56,8 +56,7 @@ func Tidy(store *image.Store, server string, shared bool, pools []sandpool.Pool,
 	}
 	return store.Prune(func(i image.Image) bool {
 		local := slices.ContainsFunc(i.References, func(r string) bool {
-			return strings.HasPrefix(r,
-				"local:")
+			return strings.HasPrefix(r, "local:")
 		})
 		return i.Manifest == "" || local || time.Since(i.Used) < keep
 	})

@@ -69,6 +69,5 @@ func (s *server) ownPython(t *testing.T, python, frameworks, site string) {
 	s.ownRun(t, site, python, "own/check.py")
 	s.ownRun(t, site, frameworks, "own/frameworks.py")
 	s.ownRun(t, site, python, "own/notebook.py")
-	s.ownRun(t, site, python, "own/readme.py", "4", ownSource+"/README.md",
-		"../../docs/python.md")
+	s.ownRun(t, site, python, "own/readme.py", "4", ownSource+"/README.md", "../../docs/python.md")
 }

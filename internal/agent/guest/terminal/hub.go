@@ -256,8 +256,7 @@ func (h *Hub) List() []agent.TerminalInfo {
 			Columns: s.size.Columns, Rows: s.size.Rows, Viewers: len(s.viewers)})
 	}
 	slices.SortFunc(list, func(a, b agent.TerminalInfo) int {
-		return strings.Compare(a.Name,
-			b.Name)
+		return strings.Compare(a.Name, b.Name)
 	})
 	return list
 }
