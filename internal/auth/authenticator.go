@@ -106,7 +106,7 @@ func (a *Authenticator) Authenticate(r *http.Request) (Principal, error) {
 		}
 	}
 	if strings.HasPrefix(c.Text, "eyJ") && strings.Count(c.Text, ".") == 2 { // a JSON Web Token
-		return Principal{}, entra()
+		return Principal{}, foreign()
 	}
 	return Principal{}, refused()
 }
@@ -164,11 +164,12 @@ func missing(format string, args ...any) error {
 		format, args...)
 }
 
-// entra is the error of a token that a Microsoft service has made.
-func entra() error {
+// foreign is the error of a JSON Web Token that nobody here has made or trusts.
+func foreign() error {
 	return sandpool.Errorf(sandpool.Unauthenticated, "InvalidAuthenticationToken", "Authorization",
-		"Microsoft Entra tokens are not accepted; use a token of this server, as 'sandpool token "+
-			"create' makes them.")
+		"The token's issuer is not one that this server accepts. Use a token of this server, as "+
+			"'sandpool token create' makes them, or have its operator name the issuer in the "+
+			"setting issuers.")
 }
 
 func refused() error {

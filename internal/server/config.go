@@ -24,6 +24,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/authority"
+	"github.com/sandpool/sandpool/internal/oidc"
 	"github.com/sandpool/sandpool/internal/pattern"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 	"github.com/sandpool/sandpool/internal/server/network"
@@ -57,6 +58,8 @@ type Config struct {
 	EndpointSuffix string `yaml:"endpoint_suffix"`
 	// TLS serves HTTPS if both files are named.
 	TLS TLS `yaml:"tls"`
+	// Issuers are foreign ones whose tokens are accepted, beside the server's own.
+	Issuers []oidc.Settings `yaml:"issuers"`
 	// CORS lets pages in browsers use the API.
 	CORS CORS `yaml:"cors"`
 	// Dashboard serves pages below /ui/.
@@ -382,6 +385,7 @@ func (c Config) Validate() error {
 	need(c.Limits.Image.Entries >= 1000, "limits.image.entries", c.Limits.Image.Entries,
 		"at least 1000")
 	problems = append(problems, c.Network.Validate()...)
+	problems = append(problems, oidc.Validate(c.Issuers)...)
 	if err := c.traces().Validate(); err != nil {
 		problems = append(problems, fmt.Errorf("configuration: %w", err))
 	}

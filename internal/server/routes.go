@@ -17,6 +17,7 @@ import (
 	"github.com/sandpool/sandpool/internal/gateway"
 	"github.com/sandpool/sandpool/internal/issuer"
 	"github.com/sandpool/sandpool/internal/mcp"
+	"github.com/sandpool/sandpool/internal/oidc"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/server/network"
 	"github.com/sandpool/sandpool/internal/web"
@@ -85,9 +86,13 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	if err != nil {
 		return nil, err
 	}
+	foreign, err := oidc.New(log, s.cfg.Issuers, nil)
+	if err != nil {
+		return nil, err
+	}
 	callers, err := auth.NewAuthenticator(auth.Options{Fail: respond.Error, Open: isHealth,
 		Keys: branch.Keys},
-		s.tokens, clients, mcp.NewKeys(s.manager))
+		s.tokens, foreign, clients, mcp.NewKeys(s.manager))
 	if err != nil {
 		return nil, err
 	}

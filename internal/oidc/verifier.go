@@ -1,0 +1,226 @@
+package oidc
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/auth"
+)
+
+const (
+	// skew is what clocks may differ by.
+	skew = time.Minute
+	// maxRemembered bounds the tokens that are remembered as good.
+	maxRemembered = 4096
+)
+
+// Verifier verifies the tokens of foreign issuers.
+type Verifier struct {
+	log     *slog.Logger
+	issuers map[string]*issuer
+	now     func() time.Time
+
+	mu   sync.Mutex
+	good map[[sha256.Size]byte]known
+}
+
+var _ auth.Verifier = (*Verifier)(nil)
+
+// issuer is one issuer with its keys.
+type issuer struct {
+	Settings
+	keys  *keySet
+	rules []rule
+}
+
+// known is a token that was good.
+type known struct {
+	principal auth.Principal
+	until     time.Time
+}
+
+// New returns the verifier of the issuers in all, which were validated. now is the clock; nil means
+// time.Now.
+func New(log *slog.Logger, all []Settings, now func() time.Time) (*Verifier, error) {
+	if problems := Validate(all); len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
+	if now == nil {
+		now = time.Now
+	}
+	v := &Verifier{log: log, issuers: map[string]*issuer{}, now: now,
+		good: map[[sha256.Size]byte]known{}}
+	for _, s := range all {
+		client, err := s.httpClient()
+		if err != nil {
+			return nil, err
+		}
+		i := &issuer{Settings: s, keys: newKeySet(s, client, now)}
+		for _, r := range s.Rules {
+			scope, err := parseScope(r.Scope)
+			if err != nil {
+				return nil, err // Validate has seen it
+			}
+			i.rules = append(i.rules, rule{claims: r.Claims, role: sandpool.Role(r.Role),
+				scope: scope})
+		}
+		v.issuers[s.Issuer] = i
+	}
+	return v, nil
+}
+
+// Recognizes implements auth.Verifier: a JSON Web Token that says to be of an issuer of ours.
+func (v *Verifier) Recognizes(c auth.Credential) bool {
+	if c.Kind != auth.Bearer || len(v.issuers) == 0 || !strings.HasPrefix(c.Text, "eyJ") {
+		return false
+	}
+	if _, ok := v.remembered(sha256.Sum256([]byte(c.Text))); ok {
+		return true
+	}
+	_, ok := v.issuers[says(c.Text)]
+	return ok
+}
+
+// says returns the issuer that a token names, which is not verified; "" if it names none.
+func says(text string) string {
+	parts := strings.Split(text, ".")
+	if len(parts) != 3 {
+		return ""
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return ""
+	}
+	var c struct {
+		Issuer string `json:"iss"`
+	}
+	if json.Unmarshal(payload, &c) != nil {
+		return ""
+	}
+	return c.Issuer
+}
+
+// Verify implements auth.Verifier.
+func (v *Verifier) Verify(ctx context.Context, c auth.Credential) (auth.Principal, error) {
+	sum := sha256.Sum256([]byte(c.Text))
+	if k, ok := v.remembered(sum); ok {
+		return k.principal, nil
+	}
+	i, ok := v.issuers[says(c.Text)]
+	if !ok {
+		return auth.Principal{}, refused("its issuer is not one of this server's")
+	}
+	t, err := jwt.ParseSigned(c.Text, i.accepted())
+	if err != nil || len(t.Headers) != 1 {
+		return auth.Principal{}, refused("it is malformed, or signed in a way that is not accepted")
+	}
+	key, fetched, err := i.keys.key(ctx, t.Headers[0].KeyID)
+	if errors.Is(err, errUnknownKey) {
+		return auth.Principal{}, refused("its issuer has no such key")
+	}
+	if err != nil {
+		v.log.Warn("the keys of an issuer could not be read", "issuer", i.Issuer, "error", err)
+		return auth.Principal{}, &sandpool.Error{Class: sandpool.Unavailable,
+			Message:    "The keys of the token's issuer cannot be read at the moment. Try again.",
+			RetryAfter: pause, Err: err}
+	}
+	if key.Algorithm != "" && key.Algorithm != t.Headers[0].Algorithm {
+		return auth.Principal{}, refused("it is signed in another way than its key is for")
+	}
+	p, until, err := i.principal(t, key, v.now())
+	if err != nil {
+		return auth.Principal{}, err
+	}
+	v.remember(sum, known{principal: p, until: earlier(until, fetched.Add(fresh))})
+	return p, nil
+}
+
+// principal is who the token is of, and until when it is good.
+func (i *issuer) principal(t *jwt.JSONWebToken, key jose.JSONWebKey, now time.Time) (auth.Principal,
+	time.Time, error) {
+	var registered jwt.Claims
+	all := claims{}
+	if err := t.Claims(key.Key, &registered, &all); err != nil {
+		return auth.Principal{}, time.Time{}, refused("its signature is wrong, or its claims are " +
+			"not allowed")
+	}
+	if registered.Expiry == nil {
+		return auth.Principal{}, time.Time{}, refused("it does not say when it ends")
+	}
+	err := registered.ValidateWithLeeway(jwt.Expected{Issuer: i.Issuer,
+		AnyAudience: i.Audiences, Time: now}, skew)
+	switch {
+	case errors.Is(err, jwt.ErrInvalidAudience):
+		return auth.Principal{}, time.Time{}, refused(fmt.Sprintf("it is for %.200q; this server "+
+			"is %q", registered.Audience, i.Audiences))
+	case errors.Is(err, jwt.ErrExpired):
+		return auth.Principal{}, time.Time{}, refused("it ended at " +
+			registered.Expiry.Time().UTC().Format(time.RFC3339))
+	case err != nil:
+		return auth.Principal{}, time.Time{}, refused("it does not hold: " + err.Error())
+	case registered.Subject == "" || len(registered.Subject) > 255:
+		return auth.Principal{}, time.Time{}, refused("it does not say whose it is")
+	}
+	p := auth.Principal{Subject: "oidc:" + i.Issuer + "#" + registered.Subject, Name: i.name(all)}
+	for _, r := range i.rules {
+		if g, ok := r.grant(all); ok {
+			p.Grants = append(p.Grants, g)
+		}
+	}
+	return p, registered.Expiry.Time().Add(skew), nil
+}
+
+// name is what people call the holder.
+func (i *issuer) name(c claims) string {
+	for _, claim := range []string{i.NameClaim, "preferred_username", "upn", "email", "azp",
+		"appid", "sub"} {
+		if s := c.text(claim); s != "" {
+			return fmt.Sprintf("%.100s", s)
+		}
+	}
+	return ""
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func (v *Verifier) remembered(sum [sha256.Size]byte) (known, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	k, ok := v.good[sum]
+	return k, ok && v.now().Before(k.until)
+}
+
+// remember keeps a token that was good. Only those get here, so nobody without one can push others
+// out.
+func (v *Verifier) remember(sum [sha256.Size]byte, k known) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.good) >= maxRemembered {
+		clear(v.good)
+	}
+	v.good[sum] = k
+}
+
+// refused says why a token is not accepted. Its sender can read all of it, so this gives nothing
+// away.
+func refused(why string) error {
+	return sandpool.Errorf(sandpool.Unauthenticated, "InvalidAuthenticationToken", "Authorization",
+		"The bearer token is not accepted: %s.", why)
+}

@@ -1,0 +1,136 @@
+package oidc
+
+import (
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/auth"
+)
+
+func TestVerify(t *testing.T) {
+	p := newProvider(t)
+	v := p.verifier()
+	for range 3 { // the second and third from memory
+		who, err := p.verify(v, p.token(map[string]any{"preferred_username": "ann@example.com"}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if who.Subject != "oidc:"+p.URL+"#ann" || who.Name != "ann@example.com" || len(who.Grants) != 1 {
+			t.Fatalf("the principal is %+v", who)
+		}
+		own := sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "python"}.Scope()
+		if err := auth.Allow(who, auth.Execute, own.Session("0a1b:chat")); err != nil {
+			t.Error(err)
+		}
+		for _, other := range []sandpool.Identifier{"0a1b", "0a1bc:chat", "0A1B:chat", "beth:chat"} {
+			if auth.Allow(who, auth.Execute, own.Session(other)) == nil {
+				t.Errorf("it reaches the session %q", other)
+			}
+		}
+	}
+	if n := p.asked.Load(); n != 1 {
+		t.Errorf("the issuer was asked %d times", n)
+	}
+	who, err := p.verify(v, p.token(map[string]any{"groups": "other"}))
+	if err != nil || len(who.Grants) != 0 {
+		t.Errorf("whom no rule knows is %+v, %v", who, err)
+	}
+}
+
+// TestAttacks: no forged, borrowed or stretched token is good.
+func TestAttacks(t *testing.T) {
+	p, other := newProvider(t), newProvider(t)
+	v := p.verifier()
+	good := p.token(nil)
+	if _, err := p.verify(v, good); err != nil {
+		t.Fatal(err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(p.keys[0].Public().Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded := func(v any) string {
+		text, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return base64.RawURLEncoding.EncodeToString(text)
+	}
+	parts := strings.Split(good, ".")
+	twice := strings.Replace(string(must(json.Marshal(p.claims(nil)))), "{", `{"oid":"root",`, 1)
+	stolen := other.keys[0]
+	for name, token := range map[string]string{
+		"no algorithm": encoded(map[string]string{"alg": "none"}) + "." + parts[1] + ".",
+		"no signature": parts[0] + "." + parts[1] + ".",
+		"other claims": parts[0] + "." + encoded(p.claims(map[string]any{"oid": "root"})) + "." +
+			parts[2],
+		"the key a secret": sign(t, jose.SigningKey{Algorithm: jose.HS256,
+			Key: jose.JSONWebKey{Key: public, KeyID: "k1"}}, p.claims(nil)),
+		"somebody's key under a known id": sign(t, jose.SigningKey{Algorithm: jose.ES256, Key: stolen},
+			p.claims(nil)),
+		"a key in the header": sign(t, jose.SigningKey{Algorithm: jose.ES256,
+			Key: jose.JSONWebKey{Key: stolen.Key, KeyID: "k9"}}, p.claims(nil)),
+		"claims twice":        signText(t, p.keys[0], twice),
+		"another issuer":      p.token(map[string]any{"iss": other.URL}),
+		"the issuer's parent": p.token(map[string]any{"iss": p.URL + "/"}),
+		"no issuer":           p.token(map[string]any{"iss": nil}),
+		"another audience":    p.token(map[string]any{"aud": "https://graph.microsoft.com"}),
+		"no audience":         p.token(map[string]any{"aud": nil}),
+		"half an audience":    p.token(map[string]any{"aud": "https://dynamicsessions.io.example.com"}),
+		"ended":               p.token(map[string]any{"exp": p.clock().Add(-2 * time.Minute).Unix()}),
+		"without an end":      p.token(map[string]any{"exp": nil}),
+		"not yet good":        p.token(map[string]any{"nbf": p.clock().Add(2 * time.Minute).Unix()}),
+		"made tomorrow":       p.token(map[string]any{"iat": p.clock().Add(24 * time.Hour).Unix()}),
+		"of nobody":           p.token(map[string]any{"sub": nil}),
+		"an end of text":      p.token(map[string]any{"exp": "never"}),
+		"four parts":          good + ".x",
+		"another kind":        "sp_" + good,
+	} {
+		if who, err := p.verify(v, token); sandpool.ClassOf(err) != sandpool.Unauthenticated {
+			t.Errorf("%s: %+v, %v", name, who, err)
+		}
+	}
+	if n := p.asked.Load(); n > 2 {
+		t.Errorf("the issuer was asked %d times", n)
+	}
+	p.pass(2 * time.Hour)
+	if _, err := p.verify(v, good); sandpool.ClassOf(err) != sandpool.Unauthenticated {
+		t.Errorf("a token that was good and has ended: %v", err)
+	}
+}
+
+// signText signs a text as the claims, whatever it is.
+func signText(t *testing.T, key jose.JSONWebKey, text string) string {
+	t.Helper()
+	signer := must(jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, nil))
+	return must(must(signer.Sign([]byte(text))).CompactSerialize())
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// TestReasons: what is wrong is said.
+func TestReasons(t *testing.T) {
+	p := newProvider(t)
+	v := p.verifier()
+	for want, change := range map[string]map[string]any{
+		"ended at 2026-05-01T11:00:00Z":               {"exp": p.clock().Add(-time.Hour).Unix()},
+		`it is for ["other"]; this server is ["https`: {"aud": "other"},
+	} {
+		_, err := p.verify(v, p.token(change))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q in: %v", want, err)
+		}
+	}
+}
