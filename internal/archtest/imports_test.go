@@ -79,6 +79,7 @@ func mayImport() map[string][]string {
 		"internal/oidc":            {".", "internal/auth"},
 		"internal/pool":            append(contract, "internal/event", "internal/store"),
 		"internal/pool/plan":       {".", "internal/pool/room"},
+		"internal/pool/lease":      {"internal/store"},
 		"internal/pool/room":       nil,
 		"internal/pool/refusal":    {"."},
 		"internal/machine":         {"internal/pool/room"},

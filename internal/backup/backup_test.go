@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,7 +30,8 @@ func open(t *testing.T, dir string) *sqlite.Store {
 func create(t *testing.T, s *sqlite.Store, name string) {
 	t.Helper()
 	if _, err := s.CreatePool(t.Context(), sandpool.Pool{ID: sandpool.PoolID{Subscription: "s",
-		ResourceGroup: "g", Name: name}, State: sandpool.InProgress}, nil, "me", time.Now().Add(time.Hour)); err != nil {
+		ResourceGroup: "g", Name: name}, State: sandpool.InProgress}, nil,
+		"me"); err != nil {
 		t.Fatal(err)
 	}
 }

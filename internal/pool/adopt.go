@@ -10,18 +10,20 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/pool/lease"
 	"github.com/sandpool/sandpool/internal/pool/plan"
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
-// adopt learns what an earlier process left, and tries again until it can; it reports
-// false if ctx ended before that.
-func (m *Manager) adopt(ctx context.Context) bool {
+// adopt learns what an earlier process left, and tries again until it can, or until another server
+// turns out to have its name.
+func (m *Manager) adopt(ctx context.Context) error {
 	var pause backoff
 	for {
 		err := m.adoptOnce(ctx)
-		if err == nil || ctx.Err() != nil {
-			return ctx.Err() == nil
+		if err == nil || ctx.Err() != nil || errors.Is(err, store.ErrNameTaken) {
+			return errors.Join(err, ctx.Err())
 		}
 		pause.fail(time.Now())
 		m.events.Observe(event.Event{Name: event.AdoptionFailed, Err: err, Retry: pause.next()})
@@ -30,18 +32,18 @@ func (m *Manager) adopt(ctx context.Context) bool {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return false
+			return ctx.Err()
 		}
 	}
 }
 
 func (m *Manager) adoptOnce(ctx context.Context) error {
-	pools, err := m.store.Pools(ctx)
+	holds, err := m.inherited(ctx)
 	if err != nil {
 		return fmt.Errorf("adopt: %w", err)
 	}
 	m.prune(ctx)
-	if err := m.adoptPools(ctx, pools); err != nil {
+	if err := m.adoptPools(ctx, holds); err != nil {
 		return fmt.Errorf("adopt: %w", err)
 	}
 	if err := m.adoptStrays(ctx); err != nil {
@@ -50,20 +52,38 @@ func (m *Manager) adoptOnce(ctx context.Context) error {
 	return nil
 }
 
-// adoptPools makes this Manager the owner of those of the pools that it may have, and learns what
-// they have.
-func (m *Manager) adoptPools(ctx context.Context, pools []sandpool.Pool) error {
-	until := time.Now().Add(ownTime)
-	mine, foreign, err := m.ownPools(ctx, pools)
-	if err != nil {
+// inherited says which pools are this Manager's from the beginning: all if it is alone with its
+// store, else those that it had and those of servers that are known to be gone.
+func (m *Manager) inherited(ctx context.Context) (holds []store.Hold, err error) {
+	if !m.shared() {
+		return m.store.Holds(ctx)
+	}
+	if err := m.enrol(ctx); err != nil {
+		return nil, err
+	}
+	if err := m.survey(ctx); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range lease.Next(m.view()) {
+		if a.To == m.options.Owner {
+			holds = append(holds, a.Hold)
+		}
+	}
+	return holds, nil
+}
+
+// adoptPools makes this Manager the owner of those of the pools that nobody else takes, and learns
+// what they have.
+func (m *Manager) adoptPools(ctx context.Context, holds []store.Hold) error {
+	mine, err := m.ownPools(ctx, holds)
+	if err != nil || len(mine) == 0 {
 		return err
 	}
-	m.setForeign(foreign)
-	if len(mine) == 0 {
-		return nil
-	}
 	// Now nobody else changes what these pools have.
-	if pools, err = m.store.Pools(ctx); err != nil {
+	pools, err := m.store.Pools(ctx)
+	if err != nil {
 		return err
 	}
 	all, err := m.store.Sandboxes(ctx)
@@ -89,8 +109,13 @@ func (m *Manager) adoptPools(ctx context.Context, pools []sandpool.Pool) error {
 			p.State, p.Problem = sandpool.InProgress, ""
 		}
 		s := m.newPoolState(p)
-		s.epoch, s.until = mine[p.ID.Key()], until
+		s.epoch = mine[p.ID.Key()]
 		m.pools[p.ID.Key()] = s
+		if m.shared() {
+			m.owned.holds[p.ID.Key()] = store.Hold{Pool: p.ID, Owner: m.options.Owner,
+				Epoch: s.epoch}
+			m.events.Observe(event.Event{Name: event.PoolTaken, Pool: p.ID})
+		}
 	}
 	for _, l := range losses {
 		if p := m.pools[l.Pool.Key()]; p != nil && mine[l.Pool.Key()] != 0 {

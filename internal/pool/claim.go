@@ -66,6 +66,10 @@ func (l *Lease) Release() {
 		b.unattended--
 	}
 	b.used, b.dirty = time.Now(), true
+	if p := b.pool; b.leases == 0 && p != nil && p.lost { // see passOn
+		b.end(ended("the session pool has moved to another server"))
+		return
+	}
 	if b.leases == 0 && b.used.Sub(b.since) < plan.Calm {
 		m.nudge() // refills may wait for a first request
 	}

@@ -46,11 +46,15 @@
 //
 // # Owners
 //
-// A Manager touches the pools that it owns and no others; package store says what that is. Every
-// write names the epoch of the ownership. If one is refused, the Manager forgets the pool and
-// leaves its sandboxes to the new owner (disown). It looks every few seconds for pools whose owner
-// has died, and adopts them as it does after a restart. A Manager without a name is alone with its
-// store.
+// A Manager touches the pools that it owns and no others; packages store and lease say what that
+// is. Twice a second it shows that it lives and looks who owns what (survey). What lease.Next then
+// says is carried out in a goroutine: pools of servers that died are adopted as after a restart,
+// and pools are passed on to servers with fewer (passOn).
+//
+// Every write names the epoch of the ownership. If one is refused, the Manager forgets the pool and
+// leaves its sandboxes to the new owner (disown). It serves no session from memory when it could
+// not show in time that it lives. A Manager without a name is alone with its store, owns all pools,
+// and does nothing of this.
 //
 // # Where to look
 //
@@ -63,5 +67,6 @@
 //	owner.go     who owns a pool                       state.go   memory's part of a sandbox
 //	plan/        every decision, as pure functions     room.go    what the machine can bear
 //	logs.go      what sandboxes wrote                  room/      that, as pure functions
+//	lease/       who should own what
 //	refusal/     what they were refused on the network
 package pool

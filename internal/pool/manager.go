@@ -11,6 +11,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/pool/lease"
 	"github.com/sandpool/sandpool/internal/pool/plan"
 	"github.com/sandpool/sandpool/internal/pool/room"
 	"github.com/sandpool/sandpool/internal/sandbox"
@@ -25,6 +26,14 @@ type Options struct {
 	// Owner names this server among those that share the store: the same one after a restart, and
 	// no two that run at the same time. Empty means that nobody shares it.
 	Owner string
+	// Instance tells it from another that was given the same name by mistake; the same after a
+	// restart. Required with Owner.
+	Instance string
+	// Address is where the other servers reach it, host:port; empty if they cannot.
+	Address string
+	// Patience is how long a server may be silent before others take its pools; lease.Patience. It
+	// must be the same for all.
+	Patience time.Duration
 	// MaxStarts bounds the sandboxes being started at the same time; two for each core.
 	MaxStarts int
 	// StartTimeout bounds one start, Init included, and the wait for a turn to start; 60 s. A
@@ -48,8 +57,11 @@ func (o *Options) complete() error {
 	if o.Guest == nil {
 		return errors.New("options: Guest is nil")
 	}
+	if o.Owner != "" && o.Instance == "" {
+		return errors.New("options: an owner needs an instance")
+	}
 	if o.MaxStarts < 0 || o.StartTimeout < 0 || o.StopTimeout < 0 || o.PrepareTimeout < 0 ||
-		o.SweepInterval < 0 ||
+		o.SweepInterval < 0 || o.Patience < 0 ||
 		o.Queue.Length < 0 || o.Queue.Wait < 0 {
 		return errors.New("options: a number or duration is negative")
 	}
@@ -62,6 +74,7 @@ func (o *Options) complete() error {
 	}{
 		{&o.StartTimeout, time.Minute}, {&o.StopTimeout, 30 * time.Second},
 		{&o.PrepareTimeout, 15 * time.Minute}, {&o.SweepInterval, 30 * time.Second},
+		{&o.Patience, lease.Patience},
 	} {
 		if *each.d == 0 {
 			*each.d = each.byDefault
@@ -89,13 +102,13 @@ type Manager struct {
 	// keys is held while snapshots are removed, and by a preparation that says which one it is
 	// about to use. It is taken before mu.
 	keys sync.Mutex
+	// looking is held by whoever looks at the owners of pools. It is taken before mu.
+	looking sync.Mutex
 
 	mu        sync.Mutex            // guards everything below, and what hangs off it
 	life      context.Context       // of Run; nil before, ended after
 	pools     map[string]*poolState // by PoolID.Key
-	foreign   map[string]bool       // pools of other servers, by PoolID.Key
-	renewed   time.Time             // when ownership was last renewed
-	owning    bool                  // that is under way
+	owned     ownership
 	sandboxes map[sandpool.SandboxID]*sandboxState
 	starts    slots
 	room      room.Ledger
@@ -127,7 +140,7 @@ func New(events event.Observer, rows store.Store, engine sandbox.Runtime, o Opti
 	m := &Manager{
 		events: events, store: rows, engine: engine, options: o,
 		opened: make(chan struct{}), wake: make(chan struct{}, 1),
-		pools: map[string]*poolState{}, foreign: map[string]bool{},
+		pools:     map[string]*poolState{},
 		sandboxes: map[sandpool.SandboxID]*sandboxState{},
 		starts:    slots{limit: o.MaxStarts},
 	}
@@ -213,10 +226,15 @@ func newSecret() string { return rand.Text() }
 
 // pool returns the state of a pool. The caller holds mu.
 func (m *Manager) pool(id sandpool.PoolID) (*poolState, error) {
-	if p := m.pools[id.Key()]; p != nil && !m.overdue(p) {
+	p := m.pools[id.Key()]
+	if p != nil && !p.passing && !m.overdue() {
 		return p, nil
 	}
-	if m.foreign[id.Key()] || m.pools[id.Key()] != nil {
+	if p != nil && !p.passing {
+		return nil, unavailable("The server has not reached its database for some seconds, and "+
+			"another one may serve the session pool by now; try again.", store.ErrNotOwner)
+	}
+	if _, known := m.owned.holds[id.Key()]; known || p != nil {
 		return nil, store.NotOwner(id)
 	}
 	return nil, sandpool.Errorf(sandpool.NotFound, "SessionPoolNotFound", "sessionPool",

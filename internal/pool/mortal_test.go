@@ -37,30 +37,41 @@ func (s mortalStore) PutPool(ctx context.Context, p sandpool.Pool, secrets sandp
 }
 
 func (s mortalStore) CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets,
-	owner string, until time.Time) (epoch int64, err error) {
+	owner string) (epoch int64, err error) {
 	err = s.unless(func() error {
-		epoch, err = s.Store.CreatePool(ctx, p, secrets, owner, until)
+		epoch, err = s.Store.CreatePool(ctx, p, secrets, owner)
 		return err
 	})
 	return epoch, err
 }
 
-func (s mortalStore) Own(ctx context.Context, id sandpool.PoolID, owner string, now,
-	until time.Time) (epoch int64, err error) {
+func (s mortalStore) Own(ctx context.Context, id sandpool.PoolID, owner string,
+	seen int64) (epoch int64, err error) {
 	err = s.unless(func() error {
-		epoch, err = s.Store.Own(ctx, id, owner, now, until)
+		epoch, err = s.Store.Own(ctx, id, owner, seen)
 		return err
 	})
 	return epoch, err
 }
 
-func (s mortalStore) Renew(ctx context.Context, epochs map[sandpool.PoolID]int64,
-	until time.Time) (lost []sandpool.PoolID, err error) {
+func (s mortalStore) Holds(ctx context.Context) (holds []store.Hold, err error) {
 	err = s.unless(func() error {
-		lost, err = s.Store.Renew(ctx, epochs, until)
+		holds, err = s.Store.Holds(ctx)
 		return err
 	})
-	return lost, err
+	return holds, err
+}
+
+func (s mortalStore) Join(ctx context.Context, v store.Server) error {
+	return s.unless(func() error { return s.Store.Join(ctx, v) })
+}
+
+func (s mortalStore) Beat(ctx context.Context, name, instance string) error {
+	return s.unless(func() error { return s.Store.Beat(ctx, name, instance) })
+}
+
+func (s mortalStore) Leave(ctx context.Context, name, instance string) error {
+	return s.unless(func() error { return s.Store.Leave(ctx, name, instance) })
 }
 
 func (s mortalStore) DeletePool(ctx context.Context, id sandpool.PoolID, epoch int64) error {

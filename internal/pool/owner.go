@@ -3,22 +3,38 @@ package pool
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/pool/lease"
+	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/store"
-)
-
-// Ownership of a pool lasts for ownTime after the last renewal, which comes every renewTime. So a
-// pool whose server has died has another one after some 20 s, and a renewal may fail twice.
-const (
-	ownTime   = 15 * time.Second
-	renewTime = 5 * time.Second
 )
 
 // alone is the owner's name in the store of a server that shares it with none.
 const alone = "alone"
+
+// surveyTime bounds one look at the servers and their pools.
+const surveyTime = 2 * time.Second
+
+// tellEvery is the time between two complaints that there was no look.
+const tellEvery = 10 * time.Second
+
+// ownership is what a Manager knows of who owns which pool. Manager.mu guards it.
+type ownership struct {
+	sight  lease.Sight
+	holds  map[string]store.Hold // as last seen, by PoolID.Key
+	looked time.Time             // when that was
+	until  time.Time             // when this Manager must stop serving from memory
+	passed time.Time             // when it last passed a pool on
+	acting bool                  // pools are being taken or passed on
+	ending bool                  // it takes no more pools
+	left   bool                  // it has left, and its beat says so
+	told   time.Time             // when a failure was last told
+}
 
 func (m *Manager) owner() string {
 	if m.options.Owner == "" {
@@ -27,119 +43,285 @@ func (m *Manager) owner() string {
 	return m.options.Owner
 }
 
-// overdue reports whether the ownership could not be renewed in time. Another server may serve the
-// pool's sessions then, and this one learns of it when it reaches the store again. Until then it
+// shared reports whether other servers may have the same store.
+func (m *Manager) shared() bool { return m.options.Owner != "" }
+
+// overdue reports whether this server could not show in time that it lives. Another server may
+// serve its pools then, and this one learns of it when it reaches the store again. Until then it
 // serves none from memory. One that is alone goes on. The caller holds mu.
-func (m *Manager) overdue(p *poolState) bool {
-	return m.options.Owner != "" && !time.Now().Before(p.until)
+func (m *Manager) overdue() bool { return m.shared() && !time.Now().Before(m.owned.until) }
+
+// self is this server's row.
+func (m *Manager) self() store.Server {
+	place := m.options.Instance
+	if p, ok := m.engine.(sandbox.Placer); ok {
+		place = p.Place()
+	}
+	return store.Server{Name: m.options.Owner, Instance: m.options.Instance,
+		Address: m.options.Address, Place: place}
 }
 
-// keepOwning renews the ownership of this Manager's pools, drops those that somebody else has
-// taken, and takes those that nobody owns any more.
-func (m *Manager) keepOwning(ctx context.Context) {
-	m.mu.Lock()
-	if time.Since(m.renewed) < renewTime || m.owning {
-		m.mu.Unlock()
-		return
+// enrol makes this server one of those that share the store. A name that another one has, which
+// lives, is store.ErrNameTaken.
+func (m *Manager) enrol(ctx context.Context) error {
+	var was int64
+	for began := time.Now(); time.Since(began) < m.options.Patience; {
+		list, err := m.store.Servers(ctx)
+		if err != nil {
+			return err
+		}
+		at := slices.IndexFunc(list, func(s store.Server) bool { return s.Name == m.options.Owner })
+		if at < 0 || list[at].Instance == m.options.Instance || list[at].Beat == 0 {
+			break
+		}
+		if was != 0 && list[at].Beat != was {
+			return fmt.Errorf("%w: a server at %q with the name %q shares this store; give this "+
+				"one another name (the setting name)", store.ErrNameTaken, list[at].Address,
+				m.options.Owner)
+		}
+		was = list[at].Beat
+		pause := time.NewTimer(lease.Every)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return ctx.Err()
+		}
 	}
-	m.renewed = time.Now()
-	m.owning = m.spawn(func(ctx context.Context) {
-		err := errors.Join(m.renew(ctx, time.Now().Add(ownTime)), m.takeOver(ctx))
+	return m.store.Join(ctx, m.self())
+}
+
+// keepOwning shows others that this server lives, and looks who owns what, until ctx ends.
+func (m *Manager) keepOwning(ctx context.Context) {
+	tick := time.NewTicker(lease.Every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := m.survey(ctx)
 		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.owning = false
-		if err != nil && ctx.Err() == nil {
+		now := time.Now()
+		if err != nil && ctx.Err() == nil && now.Sub(m.owned.told) > tellEvery {
+			m.owned.told = now
 			m.events.Observe(event.Event{Name: event.OwnershipUnsaved, Err: err})
 		}
-	})
-	m.mu.Unlock()
+		m.beginActs()
+		m.mu.Unlock()
+	}
 }
 
-// renew moves the time until which this Manager owns its pools.
-func (m *Manager) renew(ctx context.Context, until time.Time) error {
+// survey shows that this server lives, and looks who owns what.
+func (m *Manager) survey(ctx context.Context) error {
+	m.looking.Lock()
+	defer m.looking.Unlock()
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, surveyTime)
+	defer cancel()
 	m.mu.Lock()
-	epochs := map[sandpool.PoolID]int64{}
-	for _, p := range m.pools {
-		epochs[p.pool.ID] = p.epoch
+	left := m.owned.left
+	epochs := map[string]int64{}
+	for key, p := range m.pools {
+		epochs[key] = p.epoch
 	}
 	m.mu.Unlock()
-	lost, err := m.store.Renew(ctx, epochs, until)
+	if !left {
+		if err := m.store.Beat(ctx, m.options.Owner, m.options.Instance); err != nil {
+			return err
+		}
+	}
+	servers, err := m.store.Servers(ctx)
 	if err != nil {
 		return err
 	}
+	now := time.Now() // not earlier: see package lease
+	list, err := m.store.Holds(ctx)
+	if err != nil {
+		return err
+	}
+	holds := make(map[string]store.Hold, len(list))
+	for _, h := range list {
+		holds[h.Pool.Key()] = h
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for id, epoch := range epochs {
-		if p := m.pools[id.Key()]; p != nil && p.epoch == epoch {
-			p.until = until
-		}
-	}
-	for _, id := range lost {
-		if p := m.pools[id.Key()]; p != nil && p.epoch == epochs[id] && !p.removing {
+	m.owned.sight, m.owned.holds, m.owned.looked = m.owned.sight.Look(servers, now), holds, now
+	for key, epoch := range epochs {
+		if p := m.pools[key]; p != nil && p.epoch == epoch && holds[key].Epoch != epoch &&
+			!p.removing && !p.passing {
 			m.disown(p)
 		}
+	}
+	if !left {
+		m.owned.until = began.Add(lease.Term(m.options.Patience))
 	}
 	return nil
 }
 
-// takeOver adopts the pools of the store that this Manager does not have and may own.
-func (m *Manager) takeOver(ctx context.Context) error {
-	pools, err := m.store.Pools(ctx)
-	if err != nil {
+// view is what a decision about owners looks at. The caller holds mu.
+func (m *Manager) view() lease.View {
+	v := lease.View{Me: m.options.Owner, Sight: m.owned.sight, Now: time.Now(),
+		Patience: m.options.Patience, Passed: m.owned.passed}
+	busy := map[*poolState]bool{}
+	for _, b := range m.sandboxes {
+		if b.row.Identifier != "" && b.row.State != sandpool.Stopping {
+			busy[b.pool] = true
+		}
+	}
+	for key, h := range m.owned.holds {
+		one := lease.Pool{Hold: h}
+		if p := m.pools[key]; p != nil && p.epoch == h.Epoch {
+			one.Mine, one.Settled = true, !busy[p]
+			for _, e := range p.sessions {
+				one.Settled = one.Settled && e.claim == nil
+			}
+			one.Stuck = p.removing || p.passing || p.prep.running ||
+				p.pool.State == sandpool.Deleting
+		}
+		v.Pools = append(v.Pools, one)
+	}
+	slices.SortFunc(v.Pools, func(a, b lease.Pool) int {
+		return compareKeys(a.Hold.Pool, b.Hold.Pool)
+	})
+	return v
+}
+
+// beginActs takes the pools that this server should have, and passes on what it should not. The
+// caller holds mu.
+func (m *Manager) beginActs() {
+	if m.owned.acting || m.owned.ending || m.overdue() {
+		return
+	}
+	acts := lease.Next(m.view())
+	if len(acts) == 0 {
+		return
+	}
+	m.owned.acting = m.spawn(func(ctx context.Context) {
+		err := m.carryOut(ctx, acts)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.owned.acting = false
+		if err != nil && ctx.Err() == nil {
+			m.events.Observe(event.Event{Name: event.OwnershipUnsaved, Err: err})
+		}
+	})
+}
+
+func (m *Manager) carryOut(ctx context.Context, acts []lease.Act) error {
+	var take []store.Hold
+	for _, a := range acts {
+		if a.To == m.options.Owner {
+			take = append(take, a.Hold)
+			continue
+		}
+		m.mu.Lock()
+		m.owned.passed = time.Now()
+		m.mu.Unlock()
+		if err := m.passOn(ctx, a); err != nil {
+			return err
+		}
+	}
+	if len(take) == 0 {
+		return nil
+	}
+	// A Put that makes a pool has the row before memory: it must not be taken for a pool that its
+	// owner does not know.
+	m.rows.Lock()
+	defer m.rows.Unlock()
+	return m.adoptPools(ctx, take)
+}
+
+// passOn makes another server the owner of a pool. What runs goes on: requests that are under way
+// here keep their sandboxes until they are answered.
+func (m *Manager) passOn(ctx context.Context, a lease.Act) error {
+	m.touch(ctx)
+	m.rows.Lock()
+	defer m.rows.Unlock()
+	m.mu.Lock()
+	p := m.pools[a.Hold.Pool.Key()]
+	if p == nil || p.epoch != a.Hold.Epoch || p.removing {
+		m.mu.Unlock()
+		return nil
+	}
+	p.passing = true // from here on nobody gets a session from memory
+	m.mu.Unlock()
+	epoch, err := m.store.Own(ctx, a.Hold.Pool, a.To, p.epoch)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p.passing = false
+	if err != nil && !errors.Is(err, store.ErrNotOwner) {
+		return err
+	}
+	if err == nil {
+		m.owned.holds[p.pool.ID.Key()] = store.Hold{Pool: p.pool.ID, Owner: a.To, Epoch: epoch}
+	}
+	p.keeps = true
+	m.disown(p)
+	return nil
+}
+
+// HandOver passes on all pools that other servers can have without losing a session, and takes no
+// more. Run must be running.
+func (m *Manager) HandOver(ctx context.Context) error {
+	if !m.shared() {
+		return nil
+	}
+	if err := m.ready(ctx); err != nil {
 		return err
 	}
 	m.mu.Lock()
-	var others []sandpool.Pool
-	for _, p := range pools {
-		if m.pools[p.ID.Key()] == nil {
-			others = append(others, p)
+	m.owned.ending = true
+	m.mu.Unlock()
+	return m.farewell(ctx)
+}
+
+// farewell passes on what it can, and says that this server has left if nothing of it remains.
+func (m *Manager) farewell(ctx context.Context) error {
+	if err := m.survey(ctx); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	acts := lease.Farewell(m.view())
+	m.mu.Unlock()
+	for _, a := range acts {
+		if err := m.passOn(ctx, a); err != nil {
+			return err
 		}
 	}
+	m.mu.Lock()
+	leave := len(m.pools) == 0 && !m.owned.left
+	m.owned.left = m.owned.left || leave
 	m.mu.Unlock()
-	if len(others) == 0 {
-		m.setForeign(nil)
+	if !leave {
 		return nil
 	}
-	// A Put that makes a pool has the row before memory: it must not be taken for a pool without
-	// an owner.
-	m.rows.Lock()
-	defer m.rows.Unlock()
-	return m.adoptPools(ctx, others)
+	m.looking.Lock() // no beat is under way, and none comes after this
+	defer m.looking.Unlock()
+	return m.store.Leave(ctx, m.options.Owner, m.options.Instance)
 }
 
-// ownPools takes those of the pools that it may, and says which belong to somebody else.
-func (m *Manager) ownPools(ctx context.Context, pools []sandpool.Pool) (mine map[string]int64,
-	foreign []sandpool.PoolID, err error) {
-	mine = map[string]int64{}
-	for _, p := range pools {
+// ownPools takes those of the pools that nobody else takes, and returns their epochs by their keys.
+func (m *Manager) ownPools(ctx context.Context, holds []store.Hold) (map[string]int64, error) {
+	mine := map[string]int64{}
+	for _, h := range holds {
 		m.mu.Lock()
-		have := m.pools[p.ID.Key()] != nil
+		skip := m.pools[h.Pool.Key()] != nil || m.overdue()
 		m.mu.Unlock()
-		if have {
+		if skip {
 			continue
 		}
-		now := time.Now()
-		epoch, err := m.store.Own(ctx, p.ID, m.owner(), now, now.Add(ownTime))
+		epoch, err := m.store.Own(ctx, h.Pool, m.owner(), h.Epoch)
 		switch {
 		case err == nil:
-			mine[p.ID.Key()] = epoch
-		case errors.Is(err, store.ErrNotOwner):
-			foreign = append(foreign, p.ID)
+			mine[h.Pool.Key()] = epoch
+		case errors.Is(err, store.ErrNotOwner): // somebody else was quicker
 		case sandpool.ClassOf(err) != sandpool.NotFound: // it was deleted meanwhile
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	return mine, foreign, nil
-}
-
-// setForeign notes which pools exist and are another server's.
-func (m *Manager) setForeign(ids []sandpool.PoolID) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.foreign = map[string]bool{}
-	for _, id := range ids {
-		m.foreign[id.Key()] = true
-	}
+	return mine, nil
 }
 
 // fenced returns err, and forgets the pool if that says that somebody else owns it.
@@ -161,7 +343,6 @@ func (m *Manager) disown(p *poolState) {
 	}
 	m.events.Observe(event.Event{Name: event.PoolLost, Pool: p.pool.ID})
 	delete(m.pools, key)
-	m.foreign[key] = true
 	cause := &sandpool.Error{}
 	errors.As(store.NotOwner(p.pool.ID), &cause)
 	p.lost = true
@@ -172,10 +353,13 @@ func (m *Manager) disown(p *poolState) {
 	}
 	p.prep.change()
 	for id, b := range m.sandboxes {
-		if b.pool == p {
-			b.end(cause)
-			delete(m.sandboxes, id)
+		if b.pool != p {
+			continue
 		}
+		if b.leases == 0 || !p.keeps {
+			b.end(cause)
+		}
+		delete(m.sandboxes, id)
 	}
 	m.tellEmpty()
 }
@@ -186,4 +370,85 @@ func (p *poolState) ownEpoch() int64 {
 		return 0
 	}
 	return p.epoch
+}
+
+// Seat says which server owns a pool.
+type Seat struct {
+	// Here says that this one does.
+	Here bool
+	// Server is another one's name, and Address where it is reached; both are empty if there is no
+	// such pool.
+	Server, Address string
+}
+
+// freshness is how old what is known of owners may be when it does not name a pool.
+const freshness = 100 * time.Millisecond
+
+// Seat waits seatWait at most for a pool that this server is about to adopt, and looks for it every
+// seatPause.
+const (
+	seatWait  = 10 * time.Second
+	seatPause = 10 * time.Millisecond
+)
+
+// Seat returns which server owns a pool, as far as is known or, with anew, as it is now. A pool
+// that nothing is known of is looked up in any case, so that one which another server has made is
+// found at once.
+func (m *Manager) Seat(ctx context.Context, id sandpool.PoolID, anew bool) (Seat, error) {
+	if err := m.ready(ctx); err != nil {
+		return Seat{}, err
+	}
+	key, began := id.Key(), time.Now()
+	for {
+		m.mu.Lock()
+		m.beginActs()
+		p := m.pools[key]
+		here := p != nil && !p.passing
+		h, known := m.owned.holds[key]
+		old := anew && m.owned.looked.Before(began) ||
+			!known && time.Since(m.owned.looked) > freshness
+		server, _ := m.owned.sight.Server(h.Owner)
+		m.mu.Unlock()
+		switch {
+		case here, time.Since(began) > seatWait:
+			return Seat{Here: true}, nil
+		case old:
+			if err := m.survey(context.WithoutCancel(ctx)); err != nil {
+				return Seat{}, err
+			}
+			continue
+		case !known:
+			return Seat{}, nil
+		case h.Owner != m.options.Owner:
+			return Seat{Server: h.Owner, Address: server.Address}, nil
+		}
+		pause := time.NewTimer(seatPause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return Seat{}, ctx.Err()
+		}
+	}
+}
+
+// Emptiest returns the server that is to own the next new pool: the one with the fewest.
+func (m *Manager) Emptiest() Seat {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	loads := map[string]int{}
+	for _, h := range m.owned.holds {
+		loads[h.Owner]++
+	}
+	name := m.options.Owner
+	for _, other := range m.owned.sight.Living(m.options.Patience, time.Now()) {
+		if loads[other] < loads[name] {
+			name = other
+		}
+	}
+	if name == m.options.Owner && !m.owned.ending {
+		return Seat{Here: true}
+	}
+	server, _ := m.owned.sight.Server(name)
+	return Seat{Server: name, Address: server.Address}
 }

@@ -36,7 +36,7 @@ func (w *world) serve(path, owner string) *server {
 		w.Fatal(err)
 	}
 	o := w.options
-	o.Owner = owner
+	o.Owner, o.Instance = owner, "instance of "+owner
 	s := &server{life: &life{}}
 	if s.Manager, err = pool.New(w, mortalStore{db, s.life}, w.fake.Reopen(), o); err != nil {
 		w.Fatal(err)

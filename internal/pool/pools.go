@@ -54,7 +54,6 @@ func (m *Manager) put(ctx context.Context, want sandpool.Pool,
 	if err != nil {
 		return sandpool.Pool{}, err
 	}
-	began := time.Now()
 	epoch, err := m.write(ctx, next, secrets)
 	if err != nil {
 		return sandpool.Pool{}, fmt.Errorf("put pool %q: %w", want.ID.Name, err)
@@ -64,8 +63,12 @@ func (m *Manager) put(ctx context.Context, want sandpool.Pool,
 	p := m.pools[next.ID.Key()]
 	if p == nil {
 		p = m.newPoolState(next)
-		p.epoch, p.until = epoch, began.Add(ownTime)
+		p.epoch = epoch
 		m.pools[next.ID.Key()] = p
+		if m.shared() {
+			m.owned.holds[next.ID.Key()] = store.Hold{Pool: next.ID, Owner: m.options.Owner,
+				Epoch: epoch}
+		}
 	}
 	m.adoptPool(p, next)
 	return p.pool.Clone(), nil
@@ -80,7 +83,7 @@ func (m *Manager) write(ctx context.Context, next sandpool.Pool,
 	if p != nil {
 		return p.epoch, m.fenced(p, m.store.PutPool(ctx, next, secrets, p.epoch))
 	}
-	epoch, err = m.store.CreatePool(ctx, next, secrets, m.owner(), time.Now().Add(ownTime))
+	epoch, err = m.store.CreatePool(ctx, next, secrets, m.owner())
 	if err != nil && sandpool.ClassOf(err) == sandpool.Conflict {
 		return 0, store.NotOwner(next.ID) // somebody else was quicker
 	}
@@ -199,19 +202,33 @@ func (m *Manager) Kind(ctx context.Context, id sandpool.PoolID) (sandpool.Contai
 	return p.pool.Spec.Kind, nil
 }
 
-// Pool returns a pool, or an error of class NotFound.
+// Pool returns a pool, or an error of class NotFound. Another server's is as the store has it.
 func (m *Manager) Pool(ctx context.Context, id sandpool.PoolID) (sandpool.Pool, error) {
 	if err := m.ready(ctx); err != nil {
 		return sandpool.Pool{}, err
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	p, err := m.pool(id)
-	if err != nil {
+	if err == nil {
+		defer m.mu.Unlock()
+		return m.shown(p), nil
+	}
+	m.mu.Unlock()
+	if !m.shared() {
 		return sandpool.Pool{}, err
 	}
-	return m.shown(p), nil
+	rows, failed := m.store.Pools(ctx)
+	if failed != nil {
+		return sandpool.Pool{}, failed
+	}
+	at := slices.IndexFunc(rows, func(p sandpool.Pool) bool { return p.ID.Key() == id.Key() })
+	if at < 0 {
+		return sandpool.Pool{}, err
+	}
+	return rows[at], nil
 }
+
+func compareKeys(a, b sandpool.PoolID) int { return cmp.Compare(a.Key(), b.Key()) }
 
 // shown is a pool as its owner sees it. The caller holds mu.
 func (m *Manager) shown(p *poolState) sandpool.Pool {
@@ -226,10 +243,7 @@ func (m *Manager) Pools(ctx context.Context) ([]sandpool.Pool, error) {
 		return nil, err
 	}
 	var list, rows []sandpool.Pool
-	m.mu.Lock()
-	others := len(m.foreign) > 0
-	m.mu.Unlock()
-	if others {
+	if m.shared() {
 		var err error
 		if rows, err = m.store.Pools(ctx); err != nil {
 			return nil, err
@@ -245,9 +259,7 @@ func (m *Manager) Pools(ctx context.Context) ([]sandpool.Pool, error) {
 			list = append(list, p)
 		}
 	}
-	slices.SortFunc(list, func(a, b sandpool.Pool) int {
-		return cmp.Compare(a.ID.Key(), b.ID.Key())
-	})
+	slices.SortFunc(list, func(a, b sandpool.Pool) int { return compareKeys(a.ID, b.ID) })
 	return list, nil
 }
 
@@ -261,6 +273,10 @@ func (m *Manager) Delete(ctx context.Context, id sandpool.PoolID) error {
 	defer m.rows.Unlock()
 	m.mu.Lock()
 	p := m.pools[id.Key()]
+	if _, known := m.owned.holds[id.Key()]; p == nil && known {
+		m.mu.Unlock()
+		return store.NotOwner(id)
+	}
 	if p == nil || p.pool.State == sandpool.Deleting {
 		m.mu.Unlock()
 		return nil

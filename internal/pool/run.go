@@ -30,8 +30,13 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.life = ctx
 	m.mu.Unlock()
 	defer m.close(ctx)
-	if !m.adopt(ctx) {
-		return nil
+	if err := m.adopt(ctx); err != nil {
+		return ignoreEnd(ctx, err)
+	}
+	if m.shared() {
+		m.mu.Lock()
+		m.spawn(m.keepOwning)
+		m.mu.Unlock()
 	}
 	if m.options.Machine != nil {
 		m.measure(ctx, math.MaxInt) // what is adopted would seem to be about to grow
@@ -49,7 +54,6 @@ func (m *Manager) Run(ctx context.Context) error {
 		case <-m.wake:
 		case <-beat.C:
 			m.touch(ctx)
-			m.keepOwning(ctx)
 			m.mu.Lock()
 			m.beginMeasure()
 			m.beginTally()
@@ -74,9 +78,25 @@ func (m *Manager) close(ctx context.Context) {
 	defer cancel()
 	m.touch(ctx)
 	m.save(ctx)
-	if err := m.renew(ctx, time.Now()); err != nil { // another server may have the pools at once
+	select {
+	case <-m.opened:
+	default:
+		return
+	}
+	if !m.shared() {
+		return
+	}
+	if err := m.farewell(ctx); err != nil { // others may have the pools at once
 		m.events.Observe(event.Event{Name: event.OwnershipUnsaved, Err: err})
 	}
+}
+
+// ignoreEnd returns nil if ctx has ended, of which err tells then.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // act carries the plan out. Nothing in it blocks.

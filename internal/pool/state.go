@@ -26,12 +26,13 @@ type poolState struct {
 	claims   [sandpool.ClaimNew + 1]int64
 	burst    plan.Burst
 	guest    Guest
-	guestErr error     // why there is no guest
-	epoch    int64     // of this Manager's ownership
-	until    time.Time // when it ends unless it is renewed
-	lost     bool      // somebody else owns it; nothing of it is to be touched
-	trial    bool      // no sandbox of a template that boots has started yet
-	crashes  int64     // sandboxes that ended by themselves, ever
+	guestErr error // why there is no guest
+	epoch    int64 // of this Manager's ownership
+	lost     bool  // somebody else owns it; nothing of it is to be touched
+	passing  bool  // it is being passed on to another server
+	keeps    bool  // and requests that are under way may go on
+	trial    bool  // no sandbox of a template that boots has started yet
+	crashes  int64 // sandboxes that ended by themselves, ever
 	losses   map[sandpool.Identifier]*sandpool.Loss
 	past     []past     // sandboxes that are over, oldest first
 	rolling  bool       // sandboxes of an earlier revision may be ready still

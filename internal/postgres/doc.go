@@ -32,5 +32,6 @@
 //	open.go      connections, schema          claim.go      claims, in bursts
 //	retry.go     tries and their errors       sandboxes.go  other rows of sandboxes
 //	pools.go     pools and secrets            tokens.go     tokens
-//	owners.go    who owns a pool              migrations/   tables and functions
+//	owners.go    who owns a pool              servers.go    who shares the database
+//	migrations/  tables and functions
 package postgres

@@ -43,7 +43,7 @@ func underFaults(t *testing.T, faults int, fault func() error) {
 	}
 	pool := sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "p"},
 		State: sandpool.Succeeded}
-	if _, err := stores[0].CreatePool(t.Context(), pool, nil, "me", time.Now()); err != nil {
+	if _, err := stores[0].CreatePool(t.Context(), pool, nil, "me"); err != nil {
 		t.Fatal(err)
 	}
 	var history storetest.History

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -14,8 +13,8 @@ import (
 const poolColumns = `subscription, resource_group, name, location, tags, spec,
 	max_sessions, ready_sessions, cooldown, revision, template, image_digest, state, problem, created_at, updated_at`
 
-const createPool = `INSERT INTO pools (key, ` + poolColumns + `, owner, owner_until, epoch)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, 1)`
+const createPool = `INSERT INTO pools (key, ` + poolColumns + `, owner, epoch)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 1)`
 
 const putPool = `UPDATE pools SET (` + poolColumns + `) =
 	($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) WHERE key = $1 AND epoch = $18`
@@ -64,7 +63,7 @@ func poolValues(p sandpool.Pool) ([]any, error) {
 
 // CreatePool implements store.Pools.
 func (s *Store) CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets,
-	owner string, until time.Time) (int64, error) {
+	owner string) (int64, error) {
 	values, err := poolValues(p)
 	if err != nil {
 		return 0, fmt.Errorf("write pool %q: %w", p.ID.Key(), err)
@@ -73,7 +72,7 @@ func (s *Store) CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpoo
 		func(ctx context.Context, again bool) error {
 			err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 				if _, err := tx.Exec(ctx, createPool,
-					append(values, owner, store.Nanos(until))...); err != nil {
+					append(values, owner)...); err != nil {
 					return err
 				}
 				return replaceSecrets(ctx, tx, p.ID, secrets)

@@ -129,7 +129,7 @@ func TestHostileReason(t *testing.T) {
 	s, ctx := open(t, database(t)), t.Context()
 	p := sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "p"},
 		State: sandpool.Succeeded}
-	if _, err := s.CreatePool(ctx, p, nil, "me", time.Now()); err != nil {
+	if _, err := s.CreatePool(ctx, p, nil, "me"); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Insert(ctx, sandpool.Sandbox{ID: "one", Pool: p.ID, State: sandpool.Starting},

@@ -182,3 +182,9 @@ type RefusalReader interface {
 	// Refusals returns what there is since the sandbox started, or since the engine did.
 	Refusals(ctx context.Context, h Handle) (sandpool.Refusals, error)
 }
+
+// Placer is the optional ability to say where sandboxes run. Engines of several servers that say
+// the same see, use and stop each other's sandboxes. Without it only the servers' own restarts do.
+type Placer interface {
+	Place() string
+}

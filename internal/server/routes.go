@@ -119,7 +119,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 
 // deployments serves template deployments on mux, which their resources are sent to.
 func (s *Server) deployments(log *slog.Logger, respond *arm.Responder, mux *http.ServeMux) error {
-	owner, err := s.cfg.owner()
+	owner, err := s.cfg.serverName()
 	if err != nil {
 		return err
 	}

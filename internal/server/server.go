@@ -34,6 +34,7 @@ import (
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 	"github.com/sandpool/sandpool/internal/server/timed"
+	"github.com/sandpool/sandpool/internal/store"
 	"github.com/sandpool/sandpool/internal/systemd"
 	"github.com/sandpool/sandpool/internal/tracing"
 	"github.com/sandpool/sandpool/internal/web"
@@ -107,7 +108,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if s.lock, err = lockDir(ctx, cfg.DataDir); err != nil {
 		return nil, err
 	}
-	owner, err := cfg.owner()
+	member, err := cfg.member()
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +147,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 			Pulled: s.pulled}); err != nil {
 		return nil, err
 	}
-	if s.manager, err = s.newManager(tpl, s.containers, owner); err != nil {
+	if s.manager, err = s.newManager(tpl, s.containers, member); err != nil {
 		return nil, err
 	}
 	if s.listener, err = listen(ctx, log, cfg); err != nil {
@@ -185,9 +186,9 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	return s, nil
 }
 
-// newManager makes what gives identifiers their sandboxes; owner names it in the store.
+// newManager makes what gives identifiers their sandboxes; member is what it is to other servers.
 func (s *Server) newManager(code *templates, containers *container.Containers,
-	owner string) (*pool.Manager, error) {
+	member store.Server) (*pool.Manager, error) {
 	host, err := machine.New(s.cfg.DataDir)
 	if err != nil {
 		return nil, fmt.Errorf("measure the machine: %w", err)
@@ -202,7 +203,9 @@ func (s *Server) newManager(code *templates, containers *container.Containers,
 			return pool.Guest{Template: code.template, Init: s.within.Init, Alive: s.within.Alive},
 				nil
 		},
-		Owner:     owner,
+		Owner:     member.Name,
+		Instance:  member.Instance,
+		Address:   member.Address,
 		MaxStarts: s.cfg.Starts,
 		Queue:     s.cfg.Queue,
 		Machine:   host,

@@ -2,10 +2,13 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/postgres"
@@ -38,8 +41,36 @@ func opened[T state](s T, err error) (state, error) {
 	return s, nil
 }
 
-// owner is the name under which the server owns pools; empty if nobody shares its store.
-func (c Config) owner() (string, error) {
+// instanceFile is where a server keeps what tells it from another of the same name, below the data
+// directory, whose lock the server holds.
+const instanceFile = "server-id"
+
+// member is what the server is to those that share its store; zero if nobody does.
+func (c Config) member() (m store.Server, err error) {
+	if c.Store == "" {
+		return m, nil
+	}
+	if m.Name, err = c.serverName(); err != nil {
+		return m, err
+	}
+	path := filepath.Join(c.DataDir, instanceFile)
+	text, err := os.ReadFile(path)
+	if m.Instance = strings.TrimSpace(string(text)); err == nil && m.Instance != "" {
+		return m, nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return m, fmt.Errorf("the server's id: %w", err)
+	}
+	m.Instance = rand.Text()
+	if err := writePrivate(path, m.Instance+"\n"); err != nil {
+		return m, fmt.Errorf("the server's id: %w", err)
+	}
+	return m, nil
+}
+
+// serverName is the name under which the server owns pools and deployments; it may be empty if
+// nobody shares its store.
+func (c Config) serverName() (string, error) {
 	if c.Store == "" || c.Name != "" {
 		return c.Name, nil
 	}

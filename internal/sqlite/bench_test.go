@@ -101,7 +101,7 @@ func BenchmarkClaimBurst(b *testing.B) {
 func putBenchPool(b *testing.B, s *sqlite.Store) sandpool.PoolID {
 	id := sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "n"}
 	if _, err := s.CreatePool(b.Context(), sandpool.Pool{ID: id, State: sandpool.Succeeded}, nil,
-		"bench", time.Now()); err != nil {
+		"bench"); err != nil {
 		b.Fatal(err)
 	}
 	return id

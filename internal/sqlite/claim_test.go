@@ -10,7 +10,6 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sqlite"
@@ -28,7 +27,7 @@ func together(t *testing.T, limit int, requests []sandpool.ClaimRequest,
 		}
 		defer s.Close()
 		if _, err := s.CreatePool(t.Context(), sandpool.Pool{ID: claimPool,
-			State: sandpool.Succeeded}, nil, "test", time.Now()); err != nil {
+			State: sandpool.Succeeded}, nil, "test"); err != nil {
 			t.Fatal(err)
 		}
 		if limit > 0 {

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sqlite"
@@ -93,7 +92,7 @@ func claimForEver(path string) error {
 	}
 	p := sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "n"},
 		State: sandpool.Succeeded}
-	if _, err := s.CreatePool(ctx, p, nil, "test", time.Now()); err != nil &&
+	if _, err := s.CreatePool(ctx, p, nil, "test"); err != nil &&
 		sandpool.ClassOf(err) != sandpool.Conflict {
 		return err
 	}

@@ -5,21 +5,41 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/store"
 )
 
-const own = `UPDATE pools SET owner = ?2, owner_until = ?4, epoch = epoch + 1
-	WHERE key = ?1 AND (owner = ?2 OR owner = '' OR owner_until <= ?3) RETURNING epoch`
+const own = `UPDATE pools SET owner = ?2, epoch = epoch + 1 WHERE key = ?1 AND epoch = ?3
+	RETURNING epoch`
+
+// Holds implements store.Owners.
+func (s *Store) Holds(ctx context.Context) (holds []store.Hold, err error) {
+	rows, err := s.reads.QueryContext(ctx,
+		"SELECT subscription, resource_group, name, owner, epoch FROM pools ORDER BY key")
+	if err != nil {
+		return nil, fmt.Errorf("read owners: %w", explain(err))
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var h store.Hold
+		if err := rows.Scan(&h.Pool.Subscription, &h.Pool.ResourceGroup, &h.Pool.Name, &h.Owner,
+			&h.Epoch); err != nil {
+			return nil, fmt.Errorf("read owners: %w", explain(err))
+		}
+		holds = append(holds, h)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read owners: %w", explain(err))
+	}
+	return holds, nil
+}
 
 // Own implements store.Owners.
-func (s *Store) Own(ctx context.Context, id sandpool.PoolID, owner string, now,
-	until time.Time) (epoch int64, err error) {
+func (s *Store) Own(ctx context.Context, id sandpool.PoolID, owner string,
+	seen int64) (epoch int64, err error) {
 	err = s.writeSynced(ctx, fmt.Sprintf("own pool %q", id.Key()), func(ctx context.Context) error {
-		err := s.stmts.own.QueryRowContext(ctx, id.Key(), owner, store.Nanos(now),
-			store.Nanos(until)).Scan(&epoch)
+		err := s.stmts.own.QueryRowContext(ctx, id.Key(), owner, seen).Scan(&epoch)
 		if !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
@@ -31,28 +51,58 @@ func (s *Store) Own(ctx context.Context, id sandpool.PoolID, owner string, now,
 	return epoch, err
 }
 
-// Renew implements store.Owners.
-func (s *Store) Renew(ctx context.Context, epochs map[sandpool.PoolID]int64,
-	until time.Time) (lost []sandpool.PoolID, err error) {
-	if len(epochs) == 0 {
-		return nil, nil
+// Servers implements store.Servers.
+func (s *Store) Servers(ctx context.Context) (list []store.Server, err error) {
+	rows, err := s.reads.QueryContext(ctx,
+		"SELECT name, instance, address, place, beat FROM servers ORDER BY name")
+	if err != nil {
+		return nil, fmt.Errorf("read servers: %w", explain(err))
 	}
-	err = s.write(ctx, "renew the ownership of pools", func(ctx context.Context) error {
-		lost = nil
-		for id, epoch := range epochs {
-			done, err := s.stmts.renew.ExecContext(ctx, store.Nanos(until), id.Key(), epoch)
+	defer rows.Close()
+	for rows.Next() {
+		var v store.Server
+		if err := rows.Scan(&v.Name, &v.Instance, &v.Address, &v.Place, &v.Beat); err != nil {
+			return nil, fmt.Errorf("read servers: %w", explain(err))
+		}
+		list = append(list, v)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read servers: %w", explain(err))
+	}
+	return list, nil
+}
+
+// Join implements store.Servers. The counter grows when a server leaves, too, so no name has a
+// beat twice.
+func (s *Store) Join(ctx context.Context, v store.Server) error {
+	return s.write(ctx, fmt.Sprintf("write server %q", v.Name), func(ctx context.Context) error {
+		_, err := s.stmts.join.ExecContext(ctx, v.Name, v.Instance, v.Address, v.Place)
+		return err
+	})
+}
+
+// Beat implements store.Servers.
+func (s *Store) Beat(ctx context.Context, name, instance string) error {
+	return s.write(ctx, fmt.Sprintf("write the beat of server %q", name),
+		func(ctx context.Context) error {
+			done, err := s.stmts.beat.ExecContext(ctx, name, instance)
 			if err != nil {
 				return err
 			}
-			if n, err := done.RowsAffected(); err != nil {
+			if n, err := done.RowsAffected(); err != nil || n > 0 {
 				return err
-			} else if n == 0 {
-				lost = append(lost, id)
 			}
-		}
-		return nil
-	})
-	return lost, err
+			return store.ErrNameTaken
+		})
+}
+
+// Leave implements store.Servers.
+func (s *Store) Leave(ctx context.Context, name, instance string) error {
+	return s.write(ctx, fmt.Sprintf("write the end of server %q", name),
+		func(ctx context.Context) error {
+			_, err := s.stmts.leave.ExecContext(ctx, name, instance)
+			return err
+		})
 }
 
 // epoch returns the epoch of a pool's row, in a transaction.

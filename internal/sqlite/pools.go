@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
 
 	lib "modernc.org/sqlite/lib"
 
@@ -16,8 +15,8 @@ import (
 const poolColumns = `subscription, resource_group, name, location, tags, spec,
 	max_sessions, ready_sessions, cooldown, revision, template, image_digest, state, problem, created_at, updated_at`
 
-const createPool = `INSERT INTO pools (key, ` + poolColumns + `, owner, owner_until, epoch)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)`
+const createPool = `INSERT INTO pools (key, ` + poolColumns + `, owner, epoch)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)`
 
 const putPool = `UPDATE pools SET subscription = ?2, resource_group = ?3, name = ?4, location = ?5, tags = ?6,
 	spec = ?7, max_sessions = ?8, ready_sessions = ?9, cooldown = ?10, revision = ?11, template = ?12,
@@ -74,7 +73,7 @@ func poolValues(p sandpool.Pool) ([]any, error) {
 
 // CreatePool implements store.Pools.
 func (s *Store) CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets,
-	owner string, until time.Time) (int64, error) {
+	owner string) (int64, error) {
 	values, err := poolValues(p)
 	if err != nil {
 		return 0, fmt.Errorf("write pool %q: %w", p.ID.Key(), err)
@@ -82,7 +81,7 @@ func (s *Store) CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpoo
 	err = s.writeSynced(ctx, fmt.Sprintf("write pool %q", p.ID.Key()),
 		func(ctx context.Context) error {
 			if _, err := s.stmts.createPool.ExecContext(ctx,
-				append(values, owner, store.Nanos(until))...); err != nil {
+				append(values, owner)...); err != nil {
 				return err
 			}
 			return s.replaceSecrets(ctx, p.ID, secrets)

@@ -15,7 +15,8 @@ type statements struct {
 
 	createPool, putPool     *sql.Stmt
 	deletePool              *sql.Stmt
-	own, renew, epoch       *sql.Stmt
+	own, epoch              *sql.Stmt
+	join, beat, leave       *sql.Stmt
 	putSecret, clearSecrets *sql.Stmt
 	putToken, deleteToken   *sql.Stmt
 	putDocument             *sql.Stmt
@@ -43,7 +44,12 @@ func (s *statements) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&s.createPool, createPool},
 		{&s.putPool, putPool},
 		{&s.own, own},
-		{&s.renew, "UPDATE pools SET owner_until = ?1 WHERE key = ?2 AND epoch = ?3"},
+		{&s.join, `INSERT INTO servers (name, instance, address, place, beat, last)
+			VALUES (?1, ?2, ?3, ?4, 1, 1) ON CONFLICT (name) DO UPDATE SET instance = ?2,
+			address = ?3, place = ?4, beat = last + 1, last = last + 1`},
+		{&s.beat, `UPDATE servers SET beat = last + 1, last = last + 1
+			WHERE name = ?1 AND instance = ?2`},
+		{&s.leave, "UPDATE servers SET beat = 0 WHERE name = ?1 AND instance = ?2"},
 		{&s.epoch, "SELECT epoch FROM pools WHERE key = ?"},
 		{&s.deletePool, "DELETE FROM pools WHERE key = ?"},
 		{&s.putSecret, "INSERT INTO secrets (pool, name, value) VALUES (?, ?, ?)"},

@@ -11,53 +11,38 @@
 // # Owners
 //
 // At any time one server owns a pool: it alone plans, claims, starts and stops for it. Ownership is
-// in the pool's row: who the owner is, until when, and an epoch that grows with every owner.
+// in the pool's row: who the owner is, and an epoch that grows with every owner.
 //
-//	        CreatePool                       Renew
-//	(no row) ─────────▶ owned, epoch 1 ◀──────────────┐
-//	                        │  └───────────────────────┘
-//	                        │ its time has passed, or the same owner in a new life
-//	                        ▼ Own
-//	                    owned, epoch + 1
+//	        CreatePool                Own, by whoever has seen this epoch
+//	(no row) ─────────▶ owned, epoch 1 ─────────▶ owned, epoch 2 ─────────▶ …
 //
-// Whoever owns a pool renews it in time. After a crash the same owner takes it back at once, and
-// another one when its time has passed. A server that was cut off, stopped for a while or replaced
-// does not know that it is the owner no more. So every write names the epoch, in the same
+// Own compares and swaps: of several servers that want a pool at the same time one gets it. The
+// owner itself passes a pool on in the same way. A server that was cut off, stopped for a while or
+// replaced does not know that it is the owner no more. So every write names the epoch, in the same
 // transaction it is compared with the row, and a write of an earlier owner changes nothing and is
-// ErrNotOwner. Time alone decides who may become the owner, and never who may write: clocks that
-// differ cost a change of owner, and no row.
+// ErrNotOwner.
+//
+// Whether an owner lives is in its server's row: a number that the server counts up every second.
+// Others see whether it has changed, each by its own clock, which need not agree with anybody's.
+// So no time of one machine is ever compared with that of another, a server costs the store one
+// write a second whatever it owns, and it decides who may take a pool and never who may write.
 package store
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/sandpool/sandpool"
 )
 
-// ErrNotOwner is in the error of a write that names another epoch than the pool's row.
-var ErrNotOwner = errors.New("another server owns the session pool")
-
-// NotOwner is the error of a write by somebody who is not the owner any more. The caller is to try
-// again: the request finds the owner then.
-func NotOwner(id sandpool.PoolID) error {
-	return &sandpool.Error{Class: sandpool.Unavailable, Code: "SessionPoolOwnerChanged",
-		Target: "sessionPool",
-		Message: fmt.Sprintf("The session pool %q has moved to another server; try again.",
-			id.Name),
-		RetryAfter: time.Second, Err: ErrNotOwner}
-}
-
 // Pools keeps pools. Ids are compared by PoolID.Key.
 type Pools interface {
 	// Pools returns all pools, ordered by key, whoever owns them.
 	Pools(ctx context.Context) ([]sandpool.Pool, error)
-	// CreatePool inserts a pool that the owner then owns until the given time, with epoch 1. One
-	// that exists is an error of class Conflict.
-	CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets, owner string,
-		until time.Time) (epoch int64, err error)
+	// CreatePool inserts a pool that the owner then owns, with epoch 1. One that exists is an error
+	// of class Conflict.
+	CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets,
+		owner string) (epoch int64, err error)
 	// PutPool replaces the pool of p's id. In the same transaction secrets become its only ones;
 	// nil leaves them as they are.
 	PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets, epoch int64) error
@@ -67,19 +52,6 @@ type Pools interface {
 	// DeletePool removes the pool's row, secrets and losses. A pool that still has sandbox rows is
 	// an error of class Conflict; an unknown one is not an error.
 	DeletePool(ctx context.Context, id sandpool.PoolID, epoch int64) error
-}
-
-// Owners decides who owns pools.
-type Owners interface {
-	// Own makes owner the owner of a pool until the given time and returns the new epoch: if
-	// nobody owns it, the owner's time has passed at now, or owner is the owner already. A pool
-	// of somebody else is ErrNotOwner, an unknown one an error of class NotFound.
-	Own(ctx context.Context, id sandpool.PoolID, owner string, now, until time.Time) (epoch int64,
-		err error)
-	// Renew moves the time of the pools with these epochs, and returns those that somebody else
-	// owns now or that do not exist. A time that has passed gives them up.
-	Renew(ctx context.Context, epochs map[sandpool.PoolID]int64,
-		until time.Time) (lost []sandpool.PoolID, err error)
 }
 
 // Sandboxes keeps the rows of sandboxes. A sandbox starts, is ready, is claimed and stops, in this
@@ -126,6 +98,7 @@ type Losses interface {
 type Store interface {
 	Pools
 	Owners
+	Servers
 	Sandboxes
 	Losses
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"net/http"
@@ -67,6 +68,7 @@ var (
 	_ sandbox.WorkingSetRecorder = (*Fake)(nil)
 	_ sandbox.NetworkSetter      = (*Fake)(nil)
 	_ sandbox.RefusalReader      = (*Fake)(nil)
+	_ sandbox.Placer             = (*Fake)(nil)
 )
 
 // New returns a Fake on a new, empty machine. A nil handler answers 200 to everything.
@@ -84,6 +86,9 @@ func New(h http.Handler, ports ...int) *Fake {
 func (f *Fake) Reopen() *Fake {
 	return &Fake{world: f.world, handler: f.handler, ports: f.ports}
 }
+
+// Place is that of all Fakes on one machine.
+func (f *Fake) Place() string { return fmt.Sprintf("fake machine %p", f.world) }
 
 // Close ends all sandboxes, so that no goroutine is left.
 func (f *Fake) Close() {

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/store"
 )
@@ -17,70 +19,101 @@ func (s *suite) wantNotOwner(what string, err error) {
 	}
 }
 
-// own takes the pool and checks the epoch.
-func (s *suite) own(owner string, now int, want int64) {
+// own takes the pool from whoever has its epoch, and checks the new one.
+func (s *suite) own(owner string, seen int64) {
 	s.Helper()
-	epoch, err := s.Store.Own(s.Context(), s.pool, owner, at(now), at(now+10))
-	if err != nil || epoch != want {
-		s.Fatalf("Own by %s = %d, %v; want %d", owner, epoch, err, want)
+	epoch, err := s.Store.Own(s.Context(), s.pool, owner, seen)
+	if err != nil || epoch != seen+1 {
+		s.Fatalf("Own by %s = %d, %v; want %d", owner, epoch, err, seen+1)
+	}
+}
+
+func (s *suite) wantHolds(want ...store.Hold) {
+	s.Helper()
+	got, err := s.Store.Holds(s.Context())
+	if err != nil || !cmp.Equal(got, want) {
+		s.Errorf("Holds = %+v, %v; want %+v", got, err, want)
 	}
 }
 
 func ownCreated(s *suite) {
-	_, err := s.Store.CreatePool(s.Context(), samplePool("PYTHON"), nil, "other", at(1000))
+	_, err := s.Store.CreatePool(s.Context(), samplePool("PYTHON"), nil, "other")
 	s.wantClass(err, sandpool.Conflict)
 	s.wantPools(samplePool("python"))
+	s.wantHolds(store.Hold{Pool: s.pool, Owner: me, Epoch: 1})
 	s.must(s.Store.PutPool(s.Context(), samplePool("python"), nil, 1))
 	s.wantNotOwner("PutPool of a pool that does not exist", s.Store.PutPool(s.Context(),
 		samplePool("none"), nil, 1))
 }
 
 func ownPassed(s *suite) {
-	_, err := s.Store.Own(s.Context(), s.pool, "other", at(999), at(2000))
-	s.wantNotOwner("Own before the time has passed", err)
-	s.own("other", 1000, 2)
-	_, err = s.Store.Own(s.Context(), s.pool, me, at(1009), at(2000))
-	s.wantNotOwner("Own by the earlier owner", err)
-	s.own("other", 1001, 3) // in a new life
-	s.own(me, 1011, 4)
+	_, err := s.Store.Own(s.Context(), s.pool, "other", 2)
+	s.wantNotOwner("Own of an epoch to come", err)
+	s.own("other", 1)
+	_, err = s.Store.Own(s.Context(), s.pool, me, 1)
+	s.wantNotOwner("Own of an epoch that is over", err)
+	_, err = s.Store.Own(s.Context(), s.pool, "other", 1)
+	s.wantNotOwner("Own by the owner, of an epoch that is over", err)
+	s.own("other", 2) // in a new life
+	s.own(me, 3)
+	other := s.putPool("other")
+	s.wantHolds(store.Hold{Pool: other, Owner: me, Epoch: 1},
+		store.Hold{Pool: s.pool, Owner: me, Epoch: 4})
 	unknown := s.pool
 	unknown.Name = "none"
-	_, err = s.Store.Own(s.Context(), unknown, me, at(0), at(1))
+	_, err = s.Store.Own(s.Context(), unknown, me, 0)
 	s.wantClass(err, sandpool.NotFound)
 }
 
-func ownRenewed(s *suite) {
-	other, gone := s.putPool("other"), sandpool.PoolID{Subscription: "s", ResourceGroup: "g",
-		Name: "gone"}
-	s.own("other", 1000, 2)
-	lost, err := s.Store.Renew(s.Context(), map[sandpool.PoolID]int64{s.pool: 1, other: 1, gone: 1},
-		at(3000))
-	names := map[string]bool{}
-	for _, id := range lost {
-		names[id.Name] = true
+// serversJoin: a server that lives has another beat each time, one that has left has none, and a
+// name belongs to the instance that joined last.
+func serversJoin(s *suite) {
+	ctx := s.Context()
+	one := store.Server{Name: "one", Instance: "i", Address: "10.0.0.1:8721", Place: "here"}
+	two := store.Server{Name: "two", Instance: "j"}
+	for _, v := range []store.Server{two, one} {
+		s.must(s.Store.Join(ctx, v))
 	}
-	if err != nil || len(lost) != 2 || !names["python"] || !names["gone"] {
-		s.Errorf("Renew lost %v, %v; want the pool of another and the one that is gone", lost, err)
+	had := map[int64]bool{}
+	look := func(lives bool, instance string) {
+		s.Helper()
+		list, err := s.Reopen(s.T).Servers(ctx)
+		if err != nil || len(list) != 2 || list[0].Name != "one" || list[1].Name != "two" {
+			s.Fatalf("Servers = %+v, %v", list, err)
+		}
+		beat := list[0].Beat
+		want := one
+		want.Instance, want.Beat = instance, beat
+		if list[0] != want || (beat != 0) != lives || had[beat] {
+			s.Errorf("the server is %+v after the beats %v; want %+v", list[0], had, want)
+		}
+		had[beat] = true
 	}
-	_, err = s.Store.Own(s.Context(), other, "third", at(2999), at(4000))
-	s.wantNotOwner("Own of what was renewed", err)
-	if _, err := s.Store.Renew(s.Context(), map[sandpool.PoolID]int64{other: 1},
-		at(5)); err != nil {
-		s.Fatal(err)
-	}
-	if epoch, err := s.Store.Own(s.Context(), other, "third", at(6), at(4000)); err != nil ||
-		epoch != 2 {
-		s.Errorf("Own of what was given up = %d, %v", epoch, err)
-	}
-	if lost, err := s.Store.Renew(s.Context(), nil, at(1)); err != nil || len(lost) > 0 {
-		s.Errorf("Renew of nothing = %v, %v", lost, err)
+	look(true, "i")
+	s.must(s.Store.Beat(ctx, "one", "i"))
+	look(true, "i")
+	s.must(s.Store.Leave(ctx, "one", "other"))
+	s.must(s.Store.Beat(ctx, "two", "j"))
+	s.must(s.Store.Beat(ctx, "one", "i"))
+	look(true, "i")
+	s.must(s.Store.Leave(ctx, "one", "i"))
+	look(false, "i")
+	one.Address = "10.0.0.2:8721"
+	again := one
+	again.Instance = "k"
+	s.must(s.Store.Join(ctx, again))
+	look(true, "k")
+	for _, name := range []string{"one", "none"} {
+		if err := s.Store.Beat(ctx, name, "i"); !errors.Is(err, store.ErrNameTaken) {
+			s.Errorf("Beat of %s, which is another's: %v", name, err)
+		}
 	}
 }
 
 // ownFenced tries every write of an owner after another has taken the pool.
 func ownFenced(s *suite) {
 	ready, half := s.ready(0), s.insert(1)
-	s.own("other", 1000, 2)
+	s.own("other", 1)
 	ctx := s.Context()
 	s.wantNotOwner("PutPool", s.Store.PutPool(ctx, samplePool("python"),
 		sandpool.Secrets{"a": sandpool.NewSecret("1")}, 1))
@@ -122,15 +155,19 @@ func ownFight(s *suite) {
 	stores := map[string]store.Store{"one": s.Store, "two": s.Reopen(s.T)}
 	var mu sync.Mutex
 	owners := map[int64]string{1: me}
-	s.own("one", 1000, 2) // so that from here on only the two have it
+	s.own("one", 1) // so that from here on only the two have it
 	owners[2] = "one"
 	var wait sync.WaitGroup
 	for name, mine := range stores {
 		wait.Go(func() {
 			epoch := int64(2)
 			for i := range rounds {
-				now := at(2000 + i)
-				got, err := mine.Own(s.Context(), s.pool, name, now, now)
+				holds, err := mine.Holds(s.Context())
+				if err != nil || len(holds) != 1 {
+					s.Errorf("Holds = %+v, %v", holds, err)
+					return
+				}
+				got, err := mine.Own(s.Context(), s.pool, name, holds[0].Epoch)
 				if err == nil {
 					epoch = got
 					mu.Lock()

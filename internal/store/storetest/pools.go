@@ -23,7 +23,7 @@ const me = "me"
 
 func (s *suite) create(p sandpool.Pool, secrets sandpool.Secrets) {
 	s.Helper()
-	epoch, err := s.Store.CreatePool(s.Context(), p, secrets, me, at(1000))
+	epoch, err := s.Store.CreatePool(s.Context(), p, secrets, me)
 	if err != nil || epoch != 1 {
 		s.Fatalf("CreatePool(%s) = %d, %v", p.ID.Name, epoch, err)
 	}

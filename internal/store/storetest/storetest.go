@@ -33,7 +33,7 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 		{"Pools/secrets", poolSecrets},
 		{"Owners/created", ownCreated},
 		{"Owners/passed on", ownPassed},
-		{"Owners/renewed", ownRenewed},
+		{"Servers", serversJoin},
 		{"Owners/writes of an earlier one", ownFenced},
 		{"Owners/two that fight", ownFight},
 		{"Sandboxes/life", sandboxLife},
