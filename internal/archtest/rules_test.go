@@ -172,6 +172,7 @@ func checkProcesses(t *tree) (found []string) {
 	homes := []string{
 		"internal/sandbox/gvisor", "internal/image",
 		"internal/oci",                         // docker's credential helpers
+		"internal/sandbox/kube/rest",           // credential plugins of kubeconfig files
 		"internal/agent", "cmd/sandpool-agent", // inside the sandbox, where kernels are processes
 		"cmd/sandpool/azure", "cmd/sandpool/trust", // az, and the machine's own store
 		"test/bench", // which measures a plain process as a peer

@@ -209,6 +209,14 @@ func (b *sandboxState) endedBy(exit sandbox.Exit) *sandpool.Error {
 			exit.Code)
 	case sandbox.Exited:
 		return ended("the sandbox's first process exited with code %d", exit.Code)
+	case sandbox.Evicted:
+		return ended(
+			"the node of the cluster that the sandbox ran on wanted its room, or was drained")
+	case sandbox.Preempted:
+		return ended("the cluster gave the sandbox's place to something of a higher priority")
+	case sandbox.NodeLost:
+		return ended(
+			"the node of the cluster that the sandbox ran on does not answer any more")
 	case sandbox.Stopped:
 		return ended("the sandbox was stopped")
 	}

@@ -18,6 +18,13 @@ const (
 	Crashed ExitReason = "crashed"
 	// Killed: something outside ended it: a signal, or the host.
 	Killed ExitReason = "killed"
+	// Evicted: the node that it ran on, or its operator, wanted the room: the node was short of
+	// memory or disk, the sandbox wrote more than Limits.Disk, or the node was drained.
+	Evicted ExitReason = "evicted"
+	// Preempted: a cluster gave its place to something of a higher priority.
+	Preempted ExitReason = "preempted"
+	// NodeLost: the node that it ran on does not answer, or is gone.
+	NodeLost ExitReason = "node lost"
 	// Stopped: Stop was called.
 	Stopped ExitReason = "stopped"
 )

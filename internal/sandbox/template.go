@@ -96,6 +96,10 @@ type Image struct {
 	Reference string
 	// Digest identifies the content ("sha256:…"); it is part of a snapshot's key.
 	Digest string
+	// Username and Password are what the registry of Reference is shown by those who pull by
+	// themselves, as the nodes of a cluster do. They are part of no key.
+	Username string          `json:",omitzero"`
+	Password sandpool.Secret `json:",omitzero"`
 }
 
 // Layer is a read-only filesystem image on the host.

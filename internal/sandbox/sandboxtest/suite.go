@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +50,9 @@ type Target struct {
 	Say func(t *testing.T, h sandbox.Handle, toErr bool, text string)
 	// Exit is the command line of a program in the root that prints "code" and exits with one.
 	Exit func(code int) []string
+	// Without are the optional abilities that the engine says it does not have. The suite checks
+	// that it says so, in place of what they do.
+	Without []Ability
 }
 
 // limit is the deadline of a subtest: far beyond any engine's need.
@@ -112,7 +116,12 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 		t.Run(test.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			t.Cleanup(cancel)
-			test.run(&suite{T: t, Target: open(t), ctx: ctx})
+			s := &suite{T: t, Target: open(t), ctx: ctx}
+			if of := abilityOf(test.name); slices.Contains(s.Without, of) {
+				s.absent(of)
+				return
+			}
+			test.run(s)
 		})
 	}
 }
@@ -280,4 +289,49 @@ func (s *suite) until(what string, ok func() bool) {
 func isTimeout(err error) bool {
 	var timeout net.Error
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// Ability is something that an engine may do without, if it says so.
+type Ability string
+
+// The abilities.
+const (
+	Channels    Ability = "channel"     // refused by Prepare as Unsupported
+	Logs        Ability = "log"         // no sandbox.LogReader
+	Measures    Ability = "stats"       // no sandbox.StatsReader
+	WorkingSets Ability = "working set" // no sandbox.WorkingSetRecorder
+)
+
+// abilityOf says which ability a test is of; empty means what every engine does.
+func abilityOf(test string) Ability {
+	first, _, _ := strings.Cut(strings.ToLower(test), "/")
+	if test == "Stop/signal" { // it listens at the channel
+		return Channels
+	}
+	switch a := Ability(first); a {
+	case Channels, Logs, Measures, WorkingSets:
+		return a
+	}
+	return ""
+}
+
+// absent checks that the engine says of an ability that it does not have it.
+func (s *suite) absent(a Ability) {
+	s.Helper()
+	has := false
+	switch a {
+	case Channels:
+		s.Template.Channel = true
+		_, err := s.Runtime.Prepare(s.ctx, s.Template, nil)
+		s.wantClass(err, sandpool.Unsupported)
+	case Logs:
+		_, has = s.Runtime.(sandbox.LogReader)
+	case Measures:
+		_, has = s.Runtime.(sandbox.StatsReader)
+	case WorkingSets:
+		_, has = s.Runtime.(sandbox.WorkingSetRecorder)
+	}
+	if has {
+		s.Errorf("the engine has %q, which its target says it does not have", a)
+	}
 }

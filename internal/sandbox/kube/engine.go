@@ -1,0 +1,212 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/kube/rest"
+)
+
+// Engine runs sandboxes as pods. See the package comment.
+type Engine struct {
+	log   *slog.Logger
+	cfg   Config
+	pods  *cache
+	ids   keyLocks // one holder for each sandbox ID: Start or Stop
+	end   context.CancelFunc
+	ended chan struct{} // closed when the watch has ended
+	net   network
+
+	mu       sync.Mutex // guards what follows; taken last, held briefly
+	starting map[sandbox.ID]context.CancelCauseFunc
+	streams  map[sandbox.ID]map[*stream]bool
+	stopping map[sandbox.ID]int // how many calls of Stop are under way
+	stopped  history            // IDs that Stop has ended, for Wait
+	closed   bool
+}
+
+var (
+	_ sandbox.Runtime  = (*Engine)(nil)
+	_ sandbox.Executor = (*Engine)(nil)
+)
+
+// openTime bounds the first look at the cluster.
+const openTime = 15 * time.Second
+
+// New returns an Engine that knows the pods there are. Close gives back what it holds here; pods
+// go on.
+func New(ctx context.Context, log *slog.Logger, cfg Config) (*Engine, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	e := &Engine{log: log, cfg: cfg, ended: make(chan struct{}),
+		starting: map[sandbox.ID]context.CancelCauseFunc{},
+		stopping: map[sandbox.ID]int{},
+		streams:  map[sandbox.ID]map[*stream]bool{}}
+	e.pods = newCache(log, cfg, e.told)
+	first, cancel := context.WithTimeoutCause(ctx, openTime,
+		fmt.Errorf("no answer within %v", openTime))
+	defer cancel()
+	if err := e.pods.fill(first); err != nil {
+		return nil, fmt.Errorf("list the pods of namespace %q at %s: %w", cfg.Namespace,
+			cfg.Client.Host(), err)
+	}
+	if err := e.sweepProbes(first); err != nil {
+		return nil, fmt.Errorf("remove what an earlier server left: %w", err)
+	}
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	e.end = end
+	go func() {
+		defer close(e.ended)
+		e.pods.run(life)
+	}()
+	return e, nil
+}
+
+// Close ends the watch and the streams into sandboxes. Pods go on; the next engine adopts them. A
+// second call does nothing.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil
+	}
+	e.closed = true
+	e.mu.Unlock()
+	e.end()
+	<-e.ended
+	e.cfg.Client.Close()
+	return nil
+}
+
+// told closes the streams into a sandbox that has ended.
+func (e *Engine) told(id sandbox.ID, p *rest.Pod) {
+	if _, over := exitOf(p); !over {
+		return
+	}
+	e.mu.Lock()
+	streams := e.streams[id]
+	delete(e.streams, id)
+	e.mu.Unlock()
+	for s := range streams {
+		_ = s.TCPConn.Close()
+	}
+}
+
+// List implements sandbox.Runtime. It asks the API server: what is stopped by it must be true.
+func (e *Engine) List(ctx context.Context) ([]sandbox.Found, error) {
+	list, _, err := e.cfg.Client.ListPods(ctx, e.cfg.Namespace, e.cfg.sandboxes())
+	if err != nil {
+		return nil, fmt.Errorf("list pods: %w", err)
+	}
+	found := make([]sandbox.Found, len(list))
+	for i := range list {
+		found[i] = sandbox.Found{ID: idOf(&list[i]), Running: runs(&list[i])}
+	}
+	return found, nil
+}
+
+// runs reports whether a pod can serve.
+func runs(p *rest.Pod) bool {
+	if _, over := exitOf(p); over {
+		return false
+	}
+	return p.Status.Phase == rest.Running && p.Status.PodIP != "" &&
+		p.Metadata.DeletionTimestamp == nil && containerOf(p).State.Running != nil
+}
+
+// Wait implements sandbox.Runtime.
+func (e *Engine) Wait(ctx context.Context, h sandbox.Handle) (sandbox.Exit, error) {
+	for {
+		p, changed := e.pods.get(h.ID)
+		switch exit, over := exitOf(p); e.stopOf(h.ID) {
+		case stopped:
+			return sandbox.Exit{Reason: sandbox.Stopped}, nil
+		case unstopped:
+			if over {
+				e.pods.forget(h.ID)
+				return exit, nil
+			}
+		case stopping: // which says so when it has come to its end
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return sandbox.Exit{}, context.Cause(ctx)
+		}
+	}
+}
+
+// ended is the error of a sandbox that is not there any more.
+func ended(id sandbox.ID) error {
+	return sandpool.Errorf(sandpool.Ended, "", "", "The sandbox %q has ended.", id)
+}
+
+// stream is a connection into a sandbox.
+type stream struct {
+	*net.TCPConn
+	engine *Engine
+	id     sandbox.ID
+}
+
+// Close implements net.Conn.
+func (s *stream) Close() error {
+	s.engine.mu.Lock()
+	delete(s.engine.streams[s.id], s)
+	if len(s.engine.streams[s.id]) == 0 {
+		delete(s.engine.streams, s.id)
+	}
+	s.engine.mu.Unlock()
+	return s.TCPConn.Close()
+}
+
+// keyLocks is a mutual exclusion for each key. The zero value is ready.
+type keyLocks struct {
+	mu   sync.Mutex // guards held
+	held map[sandbox.ID]*keyLock
+}
+
+type keyLock struct {
+	turn  chan struct{} // holds one token while nobody has the lock
+	users int           // holder and waiters; the entry goes with the last
+}
+
+// acquire waits for id and returns what releases it.
+func (k *keyLocks) acquire(ctx context.Context, id sandbox.ID) (release func(), err error) {
+	k.mu.Lock()
+	if k.held == nil {
+		k.held = map[sandbox.ID]*keyLock{}
+	}
+	l := k.held[id]
+	if l == nil {
+		l = &keyLock{turn: make(chan struct{}, 1)}
+		l.turn <- struct{}{}
+		k.held[id] = l
+	}
+	l.users++
+	k.mu.Unlock()
+	leave := func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(k.held, id)
+		}
+	}
+	select {
+	case <-l.turn:
+		return func() { l.turn <- struct{}{}; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, context.Cause(ctx)
+	}
+}
+
+// errStopped is why a Start ends that a Stop cuts short.
+var errStopped = errors.New("the sandbox was stopped while it started")
