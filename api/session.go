@@ -54,6 +54,20 @@ type JupyterKernel struct {
 	Description string `json:"description"`
 }
 
+// Kernel is a kernel that code of a session can name.
+type Kernel struct {
+	Name        string `json:"name"`
+	DisplayName string `json:"displayName"`
+	Language    string `json:"language"`
+	// Jupyter says that it is not sandpool's: the image has it for Jupyter.
+	Jupyter bool `json:"jupyter"`
+}
+
+// Kernels lists the kernels of a session, sandpool's first.
+type Kernels struct {
+	Value []Kernel `json:"value"`
+}
+
 // Context is a kernel of its own in a session.
 type Context struct {
 	Name   string `json:"name"`

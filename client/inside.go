@@ -126,6 +126,15 @@ func (c *Client) EndTerminal(ctx context.Context, pool, identifier, name string)
 	return err
 }
 
+// Kernels lists the kernels that code and contexts of a session can name, those included that the
+// image has for Jupyter. The session is made if there is none.
+func (c *Client) Kernels(ctx context.Context, pool, identifier string) ([]api.Kernel, error) {
+	var all api.Kernels
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.data(pool, "kernels"),
+		query: sessionQuery(identifier)}, &all)
+	return all.Value, err
+}
+
 // Contexts lists the contexts of a session: kernels of their own that share its files. The session
 // is not made.
 func (c *Client) Contexts(ctx context.Context, pool, identifier string) ([]api.Context, error) {

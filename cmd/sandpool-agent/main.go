@@ -1,5 +1,6 @@
 // Command sandpool-agent is the first process of an interpreter sandbox. It
-// drives the kernel and answers the host; see package agent.
+// drives the kernel and answers the host; see package agent. As "sandpool-agent jupyter" it is the
+// bridge to a kernel of Jupyter; see package jupyter.
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/agent/guest"
+	"github.com/sandpool/sandpool/internal/agent/jupyter"
 	"github.com/sandpool/sandpool/internal/agent/kernels"
 )
 
@@ -20,6 +22,13 @@ func main() {
 	// The agent does one thing at a time. With more processors the runtime hands each
 	// request over between threads, which under gVisor takes a third of its time.
 	runtime.GOMAXPROCS(1)
+	if len(os.Args) == 5 && os.Args[1] == kernels.JupyterCommand {
+		status, err := jupyter.Run(context.Background(), os.Args[2], os.Args[3], os.Args[4])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(status)
+	}
 	cfg := guest.Config{Env: os.Environ(), Logs: true}
 	flag.StringVar(&cfg.Addr, "listen", fmt.Sprintf("127.0.0.1:%d", agent.Port), "where to listen")
 	language := flag.String("kernel", "python", "language of the cells: "+

@@ -31,6 +31,35 @@ type Context struct {
 	Waiting int64 `json:"waiting,omitempty"`
 }
 
+// Kernel is a kernel that can be named in a request.
+type Kernel struct {
+	Name        string `json:"name"`
+	DisplayName string `json:"displayName"`
+	Language    string `json:"language"`
+	// Jupyter says that it is one of Jupyter's, which the image has or the session has installed.
+	Jupyter bool `json:"jupyter,omitempty"`
+}
+
+// maxKernels bounds a list of them.
+const maxKernels = 256
+
+// Kernels lists the kernels that the sandbox has: ours first, then those of Jupyter, by their
+// names.
+func (c *Client) Kernels(ctx context.Context) ([]Kernel, error) {
+	var all kernelList
+	err := c.call(ctx, http.MethodGet, "/kernels", nil, nil, &all, maxAnswer)
+	return all, err
+}
+
+// kernelList is the list as it is read.
+type kernelList []Kernel
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *kernelList) UnmarshalJSON(text []byte) (err error) {
+	*l, err = decodeList[Kernel](text, maxKernels)
+	return err
+}
+
 // CheckName is an error of class Invalid unless name is fit for a context or a kernel: letters,
 // digits, hyphens, underscores and dots. what says of which.
 func CheckName(what, name string) error {

@@ -17,6 +17,7 @@
 //	GET    /execution/events?id=&after=  Records after a number, in frames, to the last
 //	DELETE /execution?id=        cancels → Execution
 //	POST   /interrupt            interrupts the running execution of the default context
+//	GET    /kernels              list of Kernel
 //	GET    /contexts             list of Context
 //	PUT    /context?name=&kernel=  makes a context → Context
 //	DELETE /context?name=        ends it

@@ -20,6 +20,10 @@ func mayImport() map[string][]string {
 	return map[string][]string{
 		"internal/agent/guest/executions": {".", "internal/agent", "internal/agent/guest/output"},
 
+		// The bridge to kernels of Jupyter, and the protocol that they speak.
+		"internal/agent/jupyter":      {".", "internal/agent", "internal/agent/kernels"},
+		"internal/agent/jupyter/zmtp": nil,
+
 		"internal/agent/guest/store": {".", "internal/agent", "internal/agent/guest/tree"},
 		"internal/agent/guest/tree":  nil,
 
@@ -52,7 +56,7 @@ func mayImport() map[string][]string {
 			"cmd/sandpool/console", "cmd/sandpool/exec", "cmd/sandpool/image",
 			"internal/logging", "internal/server"},
 		"cmd/sandpool-agent": {".", "internal/agent", "internal/agent/guest",
-			"internal/agent/kernels"},
+			"internal/agent/jupyter", "internal/agent/kernels"},
 		"internal/archtest":      nil,
 		"internal/arm":           {".", "api", "internal/fault"},
 		"internal/fault":         vocabulary,
@@ -61,8 +65,8 @@ func mayImport() map[string][]string {
 		"internal/bench":         {".", "api", "client"},
 		"internal/agent":         {".", "api", "internal/fault"},
 		"internal/agent/kernels": nil,
-		"internal/agent/guest": {".", "internal/agent", "internal/agent/kernels",
-			"internal/quiet"},
+		"internal/agent/guest": {".", "internal/agent", "internal/agent/jupyter",
+			"internal/agent/kernels", "internal/quiet"},
 		"internal/interpreter":     append(contract, "internal/agent", "internal/budget"),
 		"internal/endpoint":        {".", "internal/arm", "internal/auth", "internal/proxy"},
 		"internal/quiet":           nil,

@@ -18,6 +18,11 @@ type several struct {
 
 var _ interpreter.Contexts = (*several)(nil)
 
+func (s *several) Kernels(context.Context) ([]agent.Kernel, error) {
+	return []agent.Kernel{{Name: "python", DisplayName: "python", Language: "python"},
+		{Name: "ir", DisplayName: "R", Language: "R", Jupyter: true}}, nil
+}
+
 func (s *several) Contexts(context.Context) ([]agent.Context, error) {
 	return append([]agent.Context{{Name: agent.DefaultContext, Kernel: "python"}}, s.made...), nil
 }
@@ -59,6 +64,11 @@ func TestContexts(t *testing.T) {
 	})
 	if got := w.do("GET", "contexts?identifier=abcd", ""); got.status == http.StatusOK {
 		t.Errorf("contexts of no session: %d %s", got.status, got.body)
+	}
+	if got := w.do("GET", "kernels?identifier=abcd", ""); got.body !=
+		`{"value":[{"name":"python","displayName":"python","language":"python","jupyter":false},`+
+			`{"name":"ir","displayName":"R","language":"R","jupyter":true}]}` {
+		t.Errorf("kernels: %d %s", got.status, got.body)
 	}
 	for path, body := range map[string]string{"contexts/b": `{"kernel":"shell"}`, "contexts/c": ""} {
 		if got := w.do("PUT", path+"?identifier=abcd", body); got.status != http.StatusOK {

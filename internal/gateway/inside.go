@@ -41,6 +41,23 @@ func (g *Gateway) listContexts(c *call) error {
 	})
 }
 
+// listKernels lists the kernels that code of a session can name. The session is made if there is
+// none: what kernels there are is for its sandbox to say.
+func (g *Gateway) listKernels(c *call) error {
+	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
+		all, err := in.Kernels(ctx)
+		if err != nil {
+			return err
+		}
+		list := api.Kernels{Value: make([]api.Kernel, len(all))}
+		for i, k := range all {
+			list.Value[i] = api.Kernel{Name: k.Name, DisplayName: k.DisplayName,
+				Language: k.Language, Jupyter: k.Jupyter}
+		}
+		return arm.WriteJSON(c.w, http.StatusOK, list)
+	})
+}
+
 // getContext describes one context.
 func (g *Gateway) getContext(c *call) error {
 	return g.inside(c, func(in *interpreter.Interpreter, name string) error {

@@ -51,6 +51,7 @@ func routes() []route {
 		{"GET", "executions/*", run, one, (*Gateway).getExecution},
 		{"DELETE", "executions/*", run, one, (*Gateway).cancelExecution},
 
+		{"GET", "kernels", run, one, (*Gateway).listKernels},
 		{"GET", "contexts", run, one, (*Gateway).listContexts},
 		{"POST", "contexts/*/interrupt", run, one, changeInside(interruptContext)},
 		{"POST", "contexts/*/restart", run, one, changeInside(restartContext)},

@@ -13,6 +13,7 @@ const startTime = 90 * time.Second
 
 // Contexts is what an Agent does that has kernels besides its first; agent.Client describes it.
 type Contexts interface {
+	Kernels(ctx context.Context) ([]agent.Kernel, error)
 	Contexts(ctx context.Context) ([]agent.Context, error)
 	MakeContext(ctx context.Context, name, kernel string) (agent.Context, error)
 	DeleteContext(ctx context.Context, name string) error
@@ -33,6 +34,13 @@ func inContexts[T any](ctx context.Context, in *Interpreter, fn func(*call, Cont
 				"The session's sandbox has one context alone.")
 		}
 		return fn(c, b)
+	})
+}
+
+// Kernels lists the kernels that contexts of the session can have.
+func (in *Interpreter) Kernels(ctx context.Context) ([]agent.Kernel, error) {
+	return inContexts(ctx, in, func(c *call, b Contexts) ([]agent.Kernel, error) {
+		return b.Kernels(c.ctx)
 	})
 }
 

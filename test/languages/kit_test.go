@@ -48,6 +48,12 @@ func newMachine(t testing.TB, language string) *machine {
 	if err != nil {
 		need.Lack(t, "no image %q in SANDPOOL_TEST_DATA: %v", language, err)
 	}
+	return newMachineOf(t, language, img)
+}
+
+// newMachineOf is newMachine in another image.
+func newMachineOf(t testing.TB, language string, img image.Image) *machine {
+	t.Helper()
 	root := t.TempDir()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	e, err := gvisor.New(log, gvisor.Config{Root: root})

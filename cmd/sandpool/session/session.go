@@ -17,6 +17,7 @@ type Cmd struct {
 	Show    showCmd    `cmd:"" help:"Show a session."`
 	List    listCmd    `cmd:"" help:"List the sessions of a pool."`
 	Delete  deleteCmd  `cmd:"" help:"End a session and destroy its sandbox."`
+	Kernels kernelsCmd `cmd:"" help:"List the kernels that code of a session can name."`
 	Logs    logsCmd    `cmd:"" help:"Show what a session has written to its standard output and error."`
 	Attach  attachCmd  `cmd:"" help:"Open a shell in a session, or join one."`
 	Forward forwardCmd `cmd:"" help:"Reach a port of a session's container from this machine."`
@@ -85,6 +86,36 @@ func (c *listCmd) Run(ctx context.Context, a *console.App) error {
 		return a.PrintJSON(list)
 	}
 	return printSessions(a, list)
+}
+
+type kernelsCmd struct {
+	console.SessionFlag
+	console.PoolFlag
+}
+
+// Run lists the kernels of a session.
+func (c *kernelsCmd) Run(ctx context.Context, a *console.App) error {
+	cl, err := a.Client()
+	if err != nil {
+		return err
+	}
+	all, err := cl.Kernels(ctx, c.Pool, string(c.Session))
+	if err != nil {
+		return err
+	}
+	if a.JSON() {
+		return a.PrintJSON(all)
+	}
+	t := console.Table{Heading: []string{"KERNEL", "LANGUAGE", "JUPYTER", "DESCRIPTION"}}
+	for _, k := range all {
+		of := "no"
+		if k.Jupyter {
+			of = "yes"
+		}
+		t.Add(console.Printable(k.Name), console.Printable(k.Language), of,
+			console.Printable(k.DisplayName))
+	}
+	return t.Write(a.Stdout)
 }
 
 type deleteCmd struct {

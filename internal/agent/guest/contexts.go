@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/agent/jupyter"
 	"github.com/sandpool/sandpool/internal/agent/kernels"
 )
 
@@ -127,11 +130,9 @@ func (cs contexts) start(base *Driver, n *named, name string) {
 }
 
 func (cs contexts) driver(base *Driver, kernel, name string) (*Driver, error) {
-	spec, err := kernels.Find(kernel)
+	spec, err := base.cfg.language(kernel)
 	if err != nil {
-		return nil, &sandpool.Error{Class: sandpool.NotFound, Code: "KernelNotFound",
-			Target: "kernel", Err: err, Message: "There is no kernel " + kernel + ". Kernels are: " +
-				strings.Join(kernels.Names(), ", ") + "."}
+		return nil, err
 	}
 	cfg := base.cfg
 	cfg.Kernel = spec
@@ -145,10 +146,88 @@ func (cs contexts) driver(base *Driver, kernel, name string) (*Driver, error) {
 	if err := d.replace(); err != nil {
 		return nil, &sandpool.Error{Class: sandpool.NotFound, Code: "KernelUnavailable",
 			Target: "kernel", Err: err, Message: "The kernel " + kernel +
-				" does not start in this image."}
+				" does not start in this image." + saidLast(err)}
 	}
 	return d, nil
 }
+
+// language finds a kernel: one of ours, or one that the image has for Jupyter.
+func (c Config) language(name string) (kernels.Spec, error) {
+	spec, err := kernels.Find(name)
+	if err == nil {
+		return spec, nil
+	}
+	var found jupyter.Kernelspec
+	err = c.User.do(func() (err error) {
+		found, err = jupyter.Find(jupyter.Dirs(c.environ()), name)
+		return err
+	})
+	program := c.Bridge
+	if err == nil && program == "" {
+		program, err = os.Executable()
+	}
+	if err == nil {
+		return kernels.Jupyter(program, found.Name), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return spec, &sandpool.Error{Class: sandpool.NotFound, Code: "KernelUnavailable",
+			Target: "kernel", Err: err, Message: "The kernelspec " + name + " cannot be used: " +
+				err.Error()}
+	}
+	var names []string
+	for _, k := range c.languages() {
+		names = append(names, k.Name)
+	}
+	return spec, &sandpool.Error{Class: sandpool.NotFound, Code: "KernelNotFound",
+		Target: "kernel", Err: err, Message: "There is no kernel " + name + ". Kernels are: " +
+			strings.Join(names, ", ") + "."}
+}
+
+// languages lists the kernels that the image has: ours first, by whether their interpreter is
+// there, then those for Jupyter. None that is ours is hidden by another of its name.
+func (c Config) languages() []agent.Kernel {
+	all := []agent.Kernel{}
+	for _, name := range kernels.Names() {
+		cfg := c
+		spec, err := kernels.Find(name)
+		if cfg.Kernel = spec; err != nil || name != c.Kernel.Name && !cfg.installed() {
+			continue
+		}
+		all = append(all, agent.Kernel{Name: name, DisplayName: name, Language: name})
+	}
+	var found []jupyter.Kernelspec
+	_ = c.User.do(func() error { // without the rights of the user there are none
+		found = jupyter.List(jupyter.Dirs(c.environ()))
+		return nil
+	})
+	for _, k := range found {
+		if _, err := kernels.Find(k.Name); err != nil {
+			all = append(all, agent.Kernel{Name: k.Name, DisplayName: k.DisplayName,
+				Language: k.Language, Jupyter: true})
+		}
+	}
+	return all
+}
+
+// installed reports whether there is an interpreter for the kernel.
+func (c Config) installed() bool {
+	c.Interpreter = ""
+	_, err := c.command()
+	return err == nil
+}
+
+// saidLast is what a kernel printed before it failed to start.
+func saidLast(err error) string {
+	var failed *callError
+	if !errors.As(err, &failed) || failed.said == "" {
+		return ""
+	}
+	said := strings.TrimSpace(failed.said)
+	return " It said: " + strings.ToValidUTF8(said[max(0, len(said)-maxSaid):], "")
+}
+
+// maxSaid bounds it.
+const maxSaid = 1 << 10
 
 // alone reports that the default context is the only one.
 func (cs contexts) alone() bool {
@@ -221,6 +300,9 @@ func (cs contexts) register(handle func(string, func(http.ResponseWriter, *http.
 	handle("GET /contexts", func(w http.ResponseWriter, _ *http.Request) error {
 		return answer(w, cs.list(base()))
 	})
+	handle("GET /kernels", func(w http.ResponseWriter, _ *http.Request) error {
+		return answer(w, base().cfg.languages())
+	})
 	handle("PUT /context", func(w http.ResponseWriter, r *http.Request) error {
 		name, kernel := r.URL.Query().Get("name"), r.URL.Query().Get("kernel")
 		if _, err := cs.make(r.Context(), base(), name, kernel); err != nil {
@@ -270,6 +352,11 @@ func (d *Driver) normalise(req *agent.ExecuteRequest) error {
 	if (len(req.Args) > 0 || req.Posix || req.Command) && !d.cfg.Kernel.Statuses {
 		return sandpool.Errorf(sandpool.Invalid, "NotACommand", "code",
 			"The kernel %q runs code, not commands. Send it as 'code'.", d.cfg.Kernel.Name)
+	}
+	if d.cfg.Kernel.Fixed && (req.Dir != "" || len(req.Env) > 0) {
+		return sandpool.Errorf(sandpool.Invalid, "FixedEnvironment", "kernel",
+			"The kernel %q is Jupyter's, which runs code in its own environment and directory "+
+				"alone. Change them in the code.", d.cfg.Kernel.Name)
 	}
 	if req.Dir == "" {
 		return nil

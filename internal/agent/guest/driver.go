@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -105,7 +106,7 @@ func (d *Driver) seedKernel() error {
 	d.seeded++
 	sum := sha256.Sum256(binary.BigEndian.AppendUint64(append([]byte(nil), d.seed...), d.seeded))
 	_, err := d.kernel.call(kernels.Request{Op: kernels.OpInit, Seed: hex.EncodeToString(sum[:])},
-		seedPatience)
+		cmp.Or(d.cfg.Kernel.Start, seedPatience))
 	return err
 }
 

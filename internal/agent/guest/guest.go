@@ -28,6 +28,9 @@ type Config struct {
 	Kernel kernels.Spec
 	// Interpreter is the path of the kernel's interpreter; "" means as the kernel says.
 	Interpreter string
+	// Bridge is the program that is started for a kernel of Jupyter: the agent's own, wherever
+	// that is; "" means that it is found out.
+	Bridge string
 	// User is who cells run as, Home its home directory.
 	User User
 	Home string
@@ -72,6 +75,9 @@ func (c Config) command() ([]string, error) {
 	line := slices.Concat(c.Kernel.Command, []string{c.DataDir, c.Home})
 	if c.Interpreter != "" {
 		line[0] = c.Interpreter
+		return line, nil
+	}
+	if filepath.IsAbs(line[0]) {
 		return line, nil
 	}
 	path := ""

@@ -169,11 +169,22 @@ func (k *kernel) call(request kernels.Request, patience time.Duration) (kernelFr
 	k.Out.End(false)
 	said, _ := k.Err.End(false)
 	if err != nil {
-		return kernelFrame{}, fmt.Errorf("kernel: %q: %w; its standard error: %q", request.Op, err,
-			said)
+		return kernelFrame{}, &callError{request.Op, said, err}
 	}
 	return f, nil
 }
+
+// callError is why a request that runs no user code failed.
+type callError struct {
+	op, said string
+	cause    error
+}
+
+func (e *callError) Error() string {
+	return fmt.Sprintf("kernel: %q: %v; its standard error: %q", e.op, e.cause, e.said)
+}
+
+func (e *callError) Unwrap() error { return e.cause }
 
 func (k *kernel) converse(frame []byte, patience time.Duration) (f kernelFrame, err error) {
 	if err := k.control.SetDeadline(time.Now().Add(patience)); err != nil {

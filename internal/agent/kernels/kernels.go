@@ -42,6 +42,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"time"
 )
 
 // The layout of the memory that a kernel shares with the agent.
@@ -69,6 +70,10 @@ type Spec struct {
 	Rehearsal string
 	// Encode writes a request; nil means as a frame of JSON.
 	Encode func(Request) ([]byte, error)
+	// Start is how long a kernel may take to start; zero means as long as those of the table.
+	Start time.Duration
+	// Fixed says that environment and working directory are the kernel's, and no cell has its own.
+	Fixed bool
 	// Statuses says that cells are commands, which end with an exit status: that of the
 	// kernel too, if a command takes its place.
 	Statuses bool
@@ -122,6 +127,20 @@ func Find(name string) (Spec, error) {
 	return Spec{}, fmt.Errorf("there is no kernel %q; there are: %s", name,
 		strings.Join(Names(), ", "))
 }
+
+// jupyterStart is for the slowest of them: some compile themselves first.
+const jupyterStart = 80 * time.Second
+
+// Jupyter is the language of a kernel that the image has for Jupyter. program is the agent's own,
+// which is started as the bridge to it (package jupyter).
+func Jupyter(program, name string) Spec {
+	return Spec{Name: name, Command: []string{program, JupyterCommand, name},
+		Program: func() (string, error) { return "", nil }, Start: jupyterStart, Fixed: true}
+}
+
+// JupyterCommand is the first argument of the agent's program as a bridge; the kernel's name, the
+// data directory and the home directory follow.
+const JupyterCommand = "jupyter"
 
 // modules returns the texts of a kernel's modules, by their names without the ending.
 func modules(from embed.FS, pattern string) (map[string]string, error) {
