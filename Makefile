@@ -46,6 +46,10 @@ clients: ## pack the clients for Python and TypeScript into dist/, as registries
 	@python3 -m pip wheel --quiet --no-deps --wheel-dir dist clients/python
 	@cd clients/typescript && npm install --silent --no-save --no-package-lock && npm pack --silent --pack-destination ../../dist
 
+.PHONY: oci
+oci: build ## write the container image of sandpool to dist/oci, without Docker
+	@go run ./internal/oci/pack/sandpool-oci
+
 .PHONY: run
 run: root deps build ## serve pool "python" with 3 ready sessions, run a sample, stay up until Ctrl-C
 	@exec bin/sandpool serve --quickstart --data-dir $(DATA)

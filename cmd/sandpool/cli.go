@@ -47,6 +47,7 @@ type grammar struct {
 	MCP      mcp.Cmd           `cmd:"" name:"mcp" help:"Serve a pool's tools to an agent on stdin and stdout (MCP)."`
 	Image    image.Cmd         `cmd:"" help:"Build, pull, list and remove images on this machine."`
 	Doctor   serve.DoctorCmd   `cmd:"" help:"Say what this machine lacks for serving, and how to get it."`
+	Reach    serve.ReachCmd    `cmd:"" hidden:"" help:"Try whether an address is reached."`
 	Bench    bench.Cmd         `cmd:"" help:"Measure a running server."`
 	Backup   local.BackupCmd   `cmd:"" help:"Back up what a server on this machine cannot make again, also while it serves."`
 	Restore  local.RestoreCmd  `cmd:"" help:"Restore a data directory from a backup."`

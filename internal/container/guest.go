@@ -29,6 +29,9 @@ type Options struct {
 	Limits func(sandpool.Resources) sandpool.Resources
 	// Server tells this server's pools from those of others that share the images. Required.
 	Server string
+	// ByNodes says that those who run the sandboxes bring the images by themselves, so that a
+	// template has to tell them how.
+	ByNodes bool
 	// Pulled is told when the image of a pool has come from its registry. It may be nil.
 	Pulled func(id sandpool.PoolID, bytes int64, took time.Duration)
 }

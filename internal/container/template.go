@@ -36,12 +36,12 @@ func restores(s sandpool.Spec) bool {
 // template implements pool.Guest.Template: it brings the image here and says what to do with it.
 func (c *Containers) template(ctx context.Context, p sandpool.Pool,
 	secrets sandpool.Secrets) (sandbox.Template, error) {
-	img, err := c.fetch(ctx, p, secrets)
+	img, root, err := c.fetch(ctx, p, secrets)
 	if err != nil {
 		return sandbox.Template{}, fmt.Errorf("image %q: %w", p.Spec.Image, err)
 	}
 	t := sandbox.Template{
-		Root:         sandbox.Image{Reference: p.Spec.Image, Digest: img.Manifest},
+		Root:         root,
 		Capabilities: sandbox.DefaultCapabilities(),
 		Setuid:       true,
 		HostFiles:    sandbox.AllHostFiles,
@@ -60,30 +60,37 @@ func (c *Containers) template(ctx context.Context, p sandpool.Pool,
 
 // fetch returns the pool's image, as it was when the pool was made or its image was changed.
 func (c *Containers) fetch(ctx context.Context, p sandpool.Pool,
-	secrets sandpool.Secrets) (image.Image, error) {
+	secrets sandpool.Secrets) (img image.Image, root sandbox.Image, err error) {
 	ref, err := oci.ParseReference(p.Spec.Image)
 	if err != nil {
-		return image.Image{}, err
+		return img, root, err
 	}
 	cred, err := credentials(p.Spec.Container.Registry, ref, secrets)
 	if err != nil {
-		return image.Image{}, err
+		return img, root, err
 	}
 	pinned := ref
 	pinned.Tag, pinned.Digest = "", p.ImageDigest
 	at := pinned.String()
 	if p.ImageDigest == "" {
 		if at, err = c.images.Resolve(ctx, p.Spec.Image, cred); err != nil {
-			return image.Image{}, err
+			return img, root, err
 		}
 	}
-	img, err := c.pull(ctx, p.ID, oci.Request{Pinned: at, Reference: p.Spec.Image,
+	img, err = c.pull(ctx, p.ID, oci.Request{Pinned: at, Reference: p.Spec.Image,
 		User: User(c.options.Server, p.ID), Credentials: cred})
 	if err == nil && img.Config == nil {
 		err = sandpool.Errorf(sandpool.Invalid, oci.CodeNotImage, "image",
 			"%s says nothing of a process to run.", p.Spec.Image)
 	}
-	return img, err
+	root = sandbox.Image{Reference: p.Spec.Image, Digest: img.Manifest}
+	if c.options.ByNodes {
+		root.Reference = ref.String()
+		if cred.Username != "" {
+			root.Username, root.Password = cred.Username, sandpool.NewSecret(cred.Password)
+		}
+	}
+	return img, root, err
 }
 
 // credentials are what the registry of ref is shown. Those of another registry stay here.

@@ -188,6 +188,36 @@ func (c *Client) Pull(ctx context.Context, q Request) (image.Image, error) {
 	return c.store.Claim(r.Digest, claim) // somebody else's pull brought it
 }
 
+// Inspector is a Client for those whose images are brought elsewhere, as the nodes of a cluster do.
+type Inspector struct{ *Client }
+
+// Pull returns what the image says of itself and leaves its layers where they are.
+func (c Inspector) Pull(ctx context.Context, q Request) (i image.Image, err error) {
+	r, err := ParseReference(q.Pinned)
+	if err != nil {
+		return i, err
+	}
+	if r.Local() || r.Digest == "" {
+		return i, sandpool.Errorf(sandpool.Invalid, CodeReference, "image",
+			"%s is in no registry, where the cluster's nodes could get it.", r)
+	}
+	if err := c.allowed(r); err != nil {
+		return i, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Limits.Stall)
+	defer cancel()
+	err = c.each(ctx, r, q.Credentials, func(s *registry) error {
+		d, m, err := choose(ctx, s, r.String(), r.Digest)
+		if err != nil {
+			return err
+		}
+		p, err := c.examine(ctx, s, r.String(), d, m)
+		i = image.Image{Manifest: string(p.digest), Config: &p.config}
+		return err
+	})
+	return i, err
+}
+
 // bring makes an image of p.
 func (c *Client) bring(ctx context.Context, s source, p picture, claim image.Claim,
 	report func(Progress)) (i image.Image, err error) {

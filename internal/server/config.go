@@ -27,6 +27,7 @@ import (
 	"github.com/sandpool/sandpool/internal/oidc"
 	"github.com/sandpool/sandpool/internal/pattern"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
+	"github.com/sandpool/sandpool/internal/server/engine"
 	"github.com/sandpool/sandpool/internal/server/network"
 )
 
@@ -48,6 +49,10 @@ type Config struct {
 	Name string `yaml:"name"`
 	// ImageDir holds the images; empty means the directory images below DataDir.
 	ImageDir string `yaml:"image_dir"`
+	// Engine is what runs sandboxes: gvisor or kubernetes.
+	Engine engine.Name `yaml:"engine"`
+	// Kubernetes is the cluster of the engine of that name.
+	Kubernetes engine.Kubernetes `yaml:"kubernetes"`
 	// Listen is the address of the API, host:port. Port 0 picks a free one.
 	Listen string `yaml:"listen"`
 	// PublicURL is how callers reach the API, without a trailing slash; it is
@@ -187,6 +192,8 @@ type Sandbox struct {
 func DefaultConfig() Config {
 	return Config{
 		DataDir:    "/var/lib/sandpool",
+		Engine:     engine.GVisor,
+		Kubernetes: engine.DefaultKubernetes(),
 		Listen:     "127.0.0.1:8720",
 		FullStatus: http.StatusNotFound,
 		OnExit:     KeepSandboxes,
@@ -301,8 +308,8 @@ func (c Config) Images() string {
 	return filepath.Join(c.DataDir, "images")
 }
 
-// engine is the configuration of the gVisor engine.
-func (c Config) engine() gvisor.Config {
+// gvisor is the configuration of the gVisor engine.
+func (c Config) gvisor() gvisor.Config {
 	resolvers, private := c.Network.Parsed()
 	return gvisor.Config{Resolvers: resolvers, Private: private,
 		Root: filepath.Join(c.DataDir, "engine"), CgroupParent: c.CgroupParent, TuneHost: true}
@@ -384,6 +391,11 @@ func (c Config) Validate() error {
 		"at least 1")
 	need(c.Limits.Image.Entries >= 1000, "limits.image.entries", c.Limits.Image.Entries,
 		"at least 1000")
+	need(c.Engine == engine.GVisor || c.Engine == engine.InKubernetes, "engine", string(c.Engine),
+		"gvisor or kubernetes")
+	if c.Engine == engine.InKubernetes {
+		problems = append(problems, c.Kubernetes.Validate()...)
+	}
 	problems = append(problems, c.Network.Validate()...)
 	problems = append(problems, oidc.Validate(c.Issuers)...)
 	if err := c.traces().Validate(); err != nil {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,12 +13,22 @@ import (
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
+	"github.com/sandpool/sandpool/internal/server/engine"
 )
+
+// CheckFor says what a server with cfg has and lacks: of this machine, or of the cluster if that is
+// asked for or cfg has its engine. To try network policies it makes three pods for a moment.
+func CheckFor(ctx context.Context, cfg Config, cluster bool) []sandbox.Requirement {
+	if !cluster && cfg.Engine != engine.InKubernetes {
+		return Check(cfg)
+	}
+	return append(cfg.Kubernetes.Check(ctx), checkDir(cfg.DataDir), checkFiles())
+}
 
 // Check says what this machine has and lacks for serving. What only some uses need, such as
 // building an image, is OK with a Fix. It takes back what it does; see gvisor.CheckHost.
 func Check(cfg Config) []sandbox.Requirement {
-	found := append(gvisor.CheckHost(cfg.engine()), checkDir(cfg.DataDir))
+	found := append(gvisor.CheckHost(cfg.gvisor()), checkDir(cfg.DataDir))
 	program, err := cfg.agentProgram()
 	if err != nil {
 		program = err.Error()

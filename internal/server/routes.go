@@ -19,6 +19,7 @@ import (
 	"github.com/sandpool/sandpool/internal/mcp"
 	"github.com/sandpool/sandpool/internal/oidc"
 	"github.com/sandpool/sandpool/internal/pool"
+	"github.com/sandpool/sandpool/internal/server/engine"
 	"github.com/sandpool/sandpool/internal/server/network"
 	"github.com/sandpool/sandpool/internal/web"
 )
@@ -37,13 +38,13 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 			MaxSessions: s.cfg.Limits.MaxSessions,
 			Resources:   s.cfg.Limits.Sandbox.resources(),
 		},
-		Kinds:     kinds(),
+		Kinds:     s.cfg.kinds(),
 		BaseURL:   s.baseURL(),
 		Endpoint:  s.endpoint(),
 		Events:    s.events,
 		History:   s.history.Pool,
 		Pulling:   pulling(s.containers),
-		Network:   network.Host{Settings: s.cfg.Network},
+		Network:   network.Host{Settings: s.cfg.Network, Elsewhere: s.cfg.Engine != engine.GVisor},
 		Documents: s.store,
 	})
 	if err != nil {

@@ -33,6 +33,7 @@ import (
 	"github.com/sandpool/sandpool/internal/quiet"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
+	"github.com/sandpool/sandpool/internal/server/engine"
 	"github.com/sandpool/sandpool/internal/server/timed"
 	"github.com/sandpool/sandpool/internal/store"
 	"github.com/sandpool/sandpool/internal/systemd"
@@ -60,7 +61,7 @@ type Server struct {
 	cfg      Config
 	lock     *os.File
 	store    state
-	engine   *gvisor.Engine
+	engine   *engine.Engine
 	images   *image.Store
 	manager  *pool.Manager
 	within   *interpreter.Set
@@ -90,7 +91,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if os.Geteuid() != 0 {
+	if cfg.Engine == engine.GVisor && os.Geteuid() != 0 {
 		return nil, sandpool.Errorf(sandpool.Unsupported, "NotRoot", "host",
 			"The server makes namespaces and cgroups, which needs root; run the command with sudo.")
 	}
@@ -126,12 +127,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 		return nil, err
 	}
 	s.images = images
-	engine := cfg.engine()
-	engine.Image = func(_ context.Context, i sandbox.Image) (string, error) {
-		img, err := images.Resolve(i.Digest)
-		return img.Path, err
-	}
-	if s.engine, err = gvisor.New(log, engine); err != nil {
+	if s.engine, err = s.openEngine(ctx); err != nil {
 		return nil, err
 	}
 	tpl, err := newTemplates(ctx, cfg, images)
@@ -142,9 +138,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if err != nil {
 		return nil, err
 	}
-	if s.containers, err = container.New(registries,
-		container.Options{Server: cfg.imageUser(), Limits: tpl.limits,
-			Pulled: s.pulled}); err != nil {
+	if s.containers, err = s.newContainers(registries, tpl); err != nil {
 		return nil, err
 	}
 	if s.manager, err = s.newManager(tpl, s.containers, member); err != nil {
@@ -189,13 +183,12 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 // newManager makes what gives identifiers their sandboxes; member is what it is to other servers.
 func (s *Server) newManager(code *templates, containers *container.Containers,
 	member store.Server) (*pool.Manager, error) {
-	host, err := machine.New(s.cfg.DataDir)
+	host, err := s.newMachine()
 	if err != nil {
-		return nil, fmt.Errorf("measure the machine: %w", err)
+		return nil, err
 	}
 	rows := timed.Store{Store: s.store, Observe: s.metrics.Store}
-	engine := timed.Engine{Engine: s.engine, Observe: s.metrics.Engine}
-	return pool.New(s.events, rows, engine, pool.Options{
+	return pool.New(s.events, rows, s.engine.Runtime, pool.Options{
 		Guest: func(p sandpool.Pool) (pool.Guest, error) {
 			if p.Spec.Kind == sandpool.CustomContainer {
 				return containers.Guest(p)
@@ -211,6 +204,44 @@ func (s *Server) newManager(code *templates, containers *container.Containers,
 		Machine:   host,
 		Reserve:   s.cfg.Reserve.amount(),
 	})
+}
+
+// openEngine opens what runs sandboxes.
+func (s *Server) openEngine(ctx context.Context) (*engine.Engine, error) {
+	if s.cfg.Engine == engine.InKubernetes {
+		return engine.OpenKubernetes(ctx, s.log, s.cfg.Kubernetes, s.metrics.Engine)
+	}
+	cfg := s.cfg.gvisor()
+	cfg.Image = func(_ context.Context, i sandbox.Image) (string, error) {
+		img, err := s.images.Resolve(i.Digest)
+		return img.Path, err
+	}
+	return engine.OpenGVisor(s.log, cfg, s.metrics.Engine)
+}
+
+// newContainers makes what knows of custom containers. The nodes of a cluster pull images by
+// themselves.
+func (s *Server) newContainers(registries *oci.Client,
+	code *templates) (*container.Containers, error) {
+	options := container.Options{Server: s.cfg.imageUser(), Limits: code.limits, Pulled: s.pulled}
+	if s.cfg.Engine == engine.InKubernetes {
+		options.ByNodes = true
+		return container.New(oci.Inspector{Client: registries}, options)
+	}
+	return container.New(registries, options)
+}
+
+// newMachine makes what measures what sandboxes take from: this machine, or nothing if they are
+// elsewhere, where the cluster says that it is full.
+func (s *Server) newMachine() (pool.Machine, error) {
+	if s.cfg.Engine == engine.InKubernetes {
+		return nil, nil
+	}
+	host, err := machine.New(s.cfg.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("measure the machine: %w", err)
+	}
+	return host, nil
 }
 
 // Run serves until ctx ends, then lets requests in flight finish, leaves or

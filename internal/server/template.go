@@ -14,6 +14,7 @@ import (
 	"github.com/sandpool/sandpool/internal/erofs"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/server/engine"
 )
 
 // defaultImage is the image that a first pool needs.
@@ -30,7 +31,10 @@ func languages() map[sandpool.ContainerType]string {
 }
 
 // kinds are the container types that this server makes sandboxes of.
-func kinds() []sandpool.ContainerType {
+func (c Config) kinds() []sandpool.ContainerType {
+	if c.Engine == engine.InKubernetes {
+		return []sandpool.ContainerType{sandpool.CustomContainer}
+	}
 	return append(slices.Sorted(maps.Keys(languages())), sandpool.CustomContainer)
 }
 
@@ -44,6 +48,9 @@ type templates struct {
 // newTemplates packs the agent program into the read-only layer that every
 // interpreter sandbox mounts.
 func newTemplates(ctx context.Context, cfg Config, images *image.Store) (*templates, error) {
+	if cfg.Engine == engine.InKubernetes { // whose sandboxes are containers alone
+		return &templates{cfg: cfg, images: images}, nil
+	}
 	program, err := cfg.agentProgram()
 	if err != nil {
 		return nil, err

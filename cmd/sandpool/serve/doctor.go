@@ -11,6 +11,7 @@ import (
 // DoctorCmd says what this machine lacks for a server.
 type DoctorCmd struct {
 	config.Flags
+	Kube bool `help:"Say what the Kubernetes cluster of the configuration lacks, whichever engine that names."`
 }
 
 // requirementOutput is something a server needs of this machine, as JSON. A fix of what
@@ -30,7 +31,7 @@ func (c *DoctorCmd) Run(ctx context.Context, a *console.App) error {
 	}
 	list := []requirementOutput{}
 	missing, notes := 0, 0
-	for _, r := range server.Check(cfg) {
+	for _, r := range server.CheckFor(ctx, cfg, c.Kube) {
 		switch {
 		case !r.OK:
 			missing++

@@ -23,11 +23,15 @@ import (
 // config is an engine's configuration on a cluster that nobody enforces network policies in.
 func config(t *testing.T, c *kubetest.Cluster) kube.Config {
 	t.Helper()
-	client, err := rest.New(c.Config())
+	at, err := rest.Kubeconfig(c.Kubeconfig(t, "boxes"), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return kube.Config{Client: client, Namespace: "boxes", Instance: "test", RuntimeClass: "gvisor",
+	client, err := rest.New(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kube.Config{Client: client, Namespace: at.Namespace, Instance: "test", RuntimeClass: "gvisor",
 		NetworkUnverified: true, Privileged: true, CPUOvercommit: 1, NodeLost: 30 * time.Second,
 		Pending: 10 * time.Second,
 		Accounts: func(context.Context, sandbox.Image) (fs.FS, error) {

@@ -50,7 +50,7 @@ func TestSettings(t *testing.T) {
 // Only what the settings open can be named by a policy.
 func TestGround(t *testing.T) {
 	closed := Host{}.Ground()
-	open := Host{Settings{Private: []string{"10.20.0.0/16"}}}.Ground()
+	open := Host{Settings: Settings{Private: []string{"10.20.0.0/16"}}}.Ground()
 	for _, test := range []struct {
 		prefix       string
 		closed, open bool

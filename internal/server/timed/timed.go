@@ -10,6 +10,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
+	"github.com/sandpool/sandpool/internal/sandbox/kube"
 	"github.com/sandpool/sandpool/internal/store"
 )
 
@@ -21,36 +22,59 @@ func (o Observe) since(began time.Time, operation string, err *error) {
 	o(operation, time.Since(began), *err)
 }
 
-// Engine is the engine with all that it can do; what takes time is observed.
-type Engine struct {
-	*gvisor.Engine
-	Observe Observe
+// calls are the calls of an engine that take time.
+type calls struct {
+	engine  sandbox.Runtime
+	observe Observe
 }
 
-// Prepare implements sandbox.Engine.
-func (e Engine) Prepare(ctx context.Context, t sandbox.Template,
+// onHost and inCluster hold the engines one step deeper than calls, which so are taken in place of
+// their methods of the same names; all other abilities are the engines' own.
+type (
+	onHost    struct{ *gvisor.Engine }
+	inCluster struct{ *kube.Engine }
+)
+
+// GVisor is the engine with all that it can do; what takes time is observed.
+func GVisor(e *gvisor.Engine, o Observe) sandbox.Runtime {
+	return struct {
+		calls
+		onHost
+	}{calls{e, o}, onHost{e}}
+}
+
+// Kubernetes is GVisor for the engine of a cluster.
+func Kubernetes(e *kube.Engine, o Observe) sandbox.Runtime {
+	return struct {
+		calls
+		inCluster
+	}{calls{e, o}, inCluster{e}}
+}
+
+// Prepare implements sandbox.Runtime.
+func (e calls) Prepare(ctx context.Context, t sandbox.Template,
 	progress func(sandbox.Progress)) (_ sandbox.Prepared, err error) {
-	defer e.Observe.since(time.Now(), "prepare", &err)
-	return e.Engine.Prepare(ctx, t, progress)
+	defer e.observe.since(time.Now(), "prepare", &err)
+	return e.engine.Prepare(ctx, t, progress)
 }
 
-// Start implements sandbox.Engine.
-func (e Engine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (_ sandbox.Handle,
+// Start implements sandbox.Runtime.
+func (e calls) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (_ sandbox.Handle,
 	err error) {
-	defer e.Observe.since(time.Now(), "start", &err)
-	return e.Engine.Start(ctx, id, p)
+	defer e.observe.since(time.Now(), "start", &err)
+	return e.engine.Start(ctx, id, p)
 }
 
-// Stop implements sandbox.Engine.
-func (e Engine) Stop(ctx context.Context, h sandbox.Handle) (err error) {
-	defer e.Observe.since(time.Now(), "stop", &err)
-	return e.Engine.Stop(ctx, h)
+// Stop implements sandbox.Runtime.
+func (e calls) Stop(ctx context.Context, h sandbox.Handle) (err error) {
+	defer e.observe.since(time.Now(), "stop", &err)
+	return e.engine.Stop(ctx, h)
 }
 
-// Dial implements sandbox.Engine.
-func (e Engine) Dial(ctx context.Context, h sandbox.Handle, port int) (_ net.Conn, err error) {
-	defer e.Observe.since(time.Now(), "dial", &err)
-	return e.Engine.Dial(ctx, h, port)
+// Dial implements sandbox.Runtime.
+func (e calls) Dial(ctx context.Context, h sandbox.Handle, port int) (_ net.Conn, err error) {
+	defer e.observe.since(time.Now(), "dial", &err)
+	return e.engine.Dial(ctx, h, port)
 }
 
 // Store is a store whose writes are observed, those that callers wait for.

@@ -5,11 +5,17 @@
 package kubetest
 
 import (
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,6 +56,7 @@ type Cluster struct {
 	enforced bool   // network policies
 	images   map[string]bool
 	next     int // the last address given to a pod
+	denied   string
 	closed   bool
 	work     sync.WaitGroup
 }
@@ -65,7 +72,9 @@ func New(t *testing.T) *Cluster {
 	c := &Cluster{version: 100, news: make(chan struct{}), pods: map[string]*pod{},
 		secrets: map[string]*rest.Secret{}, policies: map[string]*rest.NetworkPolicy{},
 		calls: map[string]int{}, images: map[string]bool{}}
-	c.server = httptest.NewServer(http.HandlerFunc(c.serve))
+	c.server = httptest.NewUnstartedServer(http.HandlerFunc(c.serve))
+	c.server.Config.ErrorLog = log.New(io.Discard, "", 0) // of connections that are cut
+	c.server.StartTLS()
 	t.Cleanup(c.close)
 	return c
 }
@@ -83,8 +92,26 @@ func (c *Cluster) close() {
 	c.work.Wait()
 }
 
-// Config is how a client reaches the cluster.
-func (c *Cluster) Config() rest.Config { return rest.Config{Host: c.server.URL} }
+// token is what callers must show.
+const token = "kubetest"
+
+// Kubeconfig writes a file by which the cluster is reached, with a namespace, and returns its name.
+func (c *Cluster) Kubeconfig(t *testing.T, namespace string) string {
+	t.Helper()
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.server.Certificate().Raw})
+	name := filepath.Join(t.TempDir(), "kubeconfig")
+	text := fmt.Sprintf(`apiVersion: v1
+kind: Config
+current-context: test
+contexts: [{name: test, context: {cluster: c, user: u, namespace: %s}}]
+clusters: [{name: c, cluster: {server: "%s", certificate-authority-data: %s}}]
+users: [{name: u, user: {token: %s}}]
+`, namespace, c.server.URL, base64.StdEncoding.EncodeToString(ca), token)
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
 
 // Order has the next call of a verb fail.
 func (c *Cluster) Order(f Fault) {
@@ -124,6 +151,30 @@ func (c *Cluster) Enforce(on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.enforced = on
+}
+
+// Deny takes a permission away, such as "create secrets".
+func (c *Cluster) Deny(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.denied = what
+}
+
+// review says what a caller may.
+func (c *Cluster) review(w http.ResponseWriter, r *http.Request) {
+	var ask struct {
+		Spec struct {
+			Of rest.Access `json:"resourceAttributes"`
+		} `json:"spec"`
+	}
+	if err := json.NewDecoder(r.Body).Decode(&ask); err != nil {
+		refuse(w, http.StatusBadRequest, "BadRequest", err.Error())
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	answer(w, http.StatusCreated, map[string]any{"status": map[string]bool{
+		"allowed": ask.Spec.Of.Verb+" "+ask.Spec.Of.Resource != c.denied}})
 }
 
 // Missing says that an image cannot be pulled.
@@ -243,6 +294,10 @@ func (c *Cluster) serve(w http.ResponseWriter, r *http.Request) {
 	default:
 		verb = "get"
 	}
+	if r.Header.Get("Authorization") != "Bearer "+token {
+		refuse(w, http.StatusUnauthorized, "Unauthorized", "Unauthorized")
+		return
+	}
 	f, out := c.fault(verb)
 	if out || f.Lose && f.Status != 0 {
 		panic(http.ErrAbortHandler)
@@ -274,6 +329,10 @@ func (c *Cluster) route(w http.ResponseWriter, r *http.Request, parts []string) 
 	switch {
 	case r.URL.Path == "/version":
 		answer(w, http.StatusOK, map[string]string{"gitVersion": "v1.36.3"})
+	case strings.HasSuffix(r.URL.Path, "/selfsubjectaccessreviews"):
+		c.review(w, r)
+	case kind == "pods" && r.Method == http.MethodPost && r.URL.Query().Get("dryRun") != "":
+		answer(w, http.StatusCreated, rest.Pod{})
 	case kind == "pods" && r.Method == http.MethodPost:
 		c.createPod(w, r)
 	case kind == "pods" && name == "" && r.URL.Query().Get("watch") != "":

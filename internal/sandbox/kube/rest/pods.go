@@ -30,6 +30,13 @@ func (c *Client) CreatePod(ctx context.Context, p *Pod) (*Pod, error) {
 	return made, c.Do(ctx, http.MethodPost, pods(p.Metadata.Namespace, ""), nil, p, made)
 }
 
+// TryPod has the server admit a pod without making it.
+func (c *Client) TryPod(ctx context.Context, p *Pod) error {
+	p.TypeMeta = TypeMeta{Kind: "Pod", APIVersion: "v1"}
+	return c.Do(ctx, http.MethodPost, pods(p.Metadata.Namespace, ""),
+		url.Values{"dryRun": {"All"}}, p, nil)
+}
+
 // Pod returns a pod.
 func (c *Client) Pod(ctx context.Context, namespace, name string) (*Pod, error) {
 	p := &Pod{}
@@ -149,21 +156,8 @@ func (c *Client) CreateNetworkPolicy(ctx context.Context, p *NetworkPolicy) erro
 	return c.Do(ctx, http.MethodPost, policies(p.Metadata.Namespace), nil, p, nil)
 }
 
-// NetworkPolicy returns a NetworkPolicy.
-func (c *Client) NetworkPolicy(ctx context.Context, namespace, name string) (*NetworkPolicy,
-	error) {
-	p := &NetworkPolicy{}
-	return p, c.Do(ctx, http.MethodGet, policies(namespace)+"/"+url.PathEscape(name), nil, nil, p)
-}
-
 func policies(namespace string) string {
 	return "/apis/networking.k8s.io/v1/namespaces/" + url.PathEscape(namespace) + "/networkpolicies"
-}
-
-// RuntimeClass reports whether the cluster has a RuntimeClass.
-func (c *Client) RuntimeClass(ctx context.Context, name string) error {
-	return c.Do(ctx, http.MethodGet, "/apis/node.k8s.io/v1/runtimeclasses/"+url.PathEscape(name),
-		nil, nil, nil)
 }
 
 // Version returns the version of the API server, such as v1.36.3.

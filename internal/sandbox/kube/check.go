@@ -1,0 +1,135 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/kube/rest"
+	"github.com/sandpool/sandpool/internal/sandbox/passwd"
+)
+
+// checkTime bounds the questions of Check but the trial of network policies, which has its own.
+const checkTime = 15 * time.Second
+
+// Needs are what the server's account must be allowed to do in the namespace, and nothing else.
+func Needs() []rest.Access {
+	var all []rest.Access
+	for _, n := range []struct {
+		group, resource, sub string
+		verbs                []string
+	}{
+		{"", "pods", "", []string{"create", "get", "list", "watch", "delete"}},
+		{"", "pods", "exec", []string{"get", "create"}}, // a WebSocket is a GET, and checked as both
+		{"", "pods", "log", []string{"get"}},
+		{"", "secrets", "", []string{"create"}},
+		{"networking.k8s.io", "networkpolicies", "", []string{"create"}},
+	} {
+		for _, verb := range n.verbs {
+			all = append(all, rest.Access{Verb: verb, Group: n.group, Resource: n.resource,
+				Subresource: n.sub})
+		}
+	}
+	return all
+}
+
+// Check says what a cluster has and lacks for an engine. It takes back what it makes.
+func Check(ctx context.Context, cfg Config) []sandbox.Requirement {
+	short, cancel := context.WithTimeoutCause(ctx, checkTime,
+		fmt.Errorf("no answer within %v", checkTime))
+	defer cancel()
+	found := []sandbox.Requirement{checkServer(short, cfg)}
+	if !found[0].OK {
+		return found
+	}
+	if err := cfg.check(); err != nil {
+		return append(found, sandbox.Requirement{Name: "settings", Detail: err.Error(),
+			Fix: "Set what is missing; docs/kubernetes.md has all settings."})
+	}
+	found = append(found, checkAccess(short, cfg), checkPod(short, cfg))
+	return append(found, checkPolicies(ctx, cfg))
+}
+
+func checkServer(ctx context.Context, cfg Config) sandbox.Requirement {
+	version, err := cfg.Client.Version(ctx)
+	if err != nil {
+		return sandbox.Requirement{Name: "API server", Detail: err.Error(),
+			Fix: "See that " + cfg.Client.Host() + " is reached from here, and who asks is known."}
+	}
+	return sandbox.Requirement{Name: "API server", OK: true,
+		Detail: version + " at " + cfg.Client.Host()}
+}
+
+// checkAccess asks for each permission.
+func checkAccess(ctx context.Context, cfg Config) sandbox.Requirement {
+	var lacks []string
+	for _, a := range Needs() {
+		a.Namespace = cfg.Namespace
+		may, err := cfg.Client.May(ctx, a)
+		if err != nil {
+			return sandbox.Requirement{Name: "permissions", Detail: err.Error(),
+				Fix: "Let the account ask what it may (SelfSubjectAccessReview)."}
+		}
+		if !may {
+			name := a.Resource
+			if a.Subresource != "" {
+				name += "/" + a.Subresource
+			}
+			lacks = append(lacks, a.Verb+" "+name)
+		}
+	}
+	r := sandbox.Requirement{Name: "permissions", OK: len(lacks) == 0,
+		Detail: "all in namespace " + cfg.Namespace}
+	if !r.OK {
+		r.Detail = "in namespace " + cfg.Namespace + " not: " + strings.Join(lacks, ", ")
+		r.Fix = "Bind the Role of deploy/kustomize/role.yaml to the server's account."
+	}
+	return r
+}
+
+// checkPod has the API server admit a pod as sandboxes are, without making it: that asks for the
+// namespace, the RuntimeClass, what policies of the cluster forbid, and the quota.
+func checkPod(ctx context.Context, cfg Config) sandbox.Requirement {
+	p := cfg.pod("doctor", sandbox.Template{Args: []string{"/bin/true"},
+		Root:   sandbox.Image{Reference: "sandpool.invalid/doctor:1"},
+		Limits: sandpool.Resources{CPU: 1, Memory: 256 << 20, Disk: 256 << 20}},
+		passwd.Identity{UID: 1000, GID: 1000})
+	r := sandbox.Requirement{Name: "a sandbox's pod", OK: true,
+		Detail: "is admitted to namespace " + cfg.Namespace}
+	err := cfg.Client.TryPod(ctx, p)
+	if err == nil {
+		return r
+	}
+	r.OK, r.Detail = false, err.Error()
+	switch {
+	case rest.CodeOf(err) == http.StatusNotFound:
+		r.Fix = "Make the namespace: kubectl create namespace " + cfg.Namespace
+	case strings.Contains(err.Error(), "RuntimeClass"):
+		r.Fix = "Install the runtime on the nodes and make the RuntimeClass " + cfg.RuntimeClass
+	default:
+		r.Fix = "Let the namespace admit such pods, or change the settings that it objects to."
+	}
+	return r
+}
+
+// checkPolicies tries whether network policies are enforced.
+func checkPolicies(ctx context.Context, cfg Config) sandbox.Requirement {
+	r := sandbox.Requirement{Name: "network policies", OK: true, Detail: "are enforced"}
+	if cfg.NetworkUnverified {
+		r.Detail = "not tried"
+		r.Fix = "If nothing enforces policies, nothing keeps sandboxes apart: see that it does."
+		return r
+	}
+	e := &Engine{log: slog.New(slog.DiscardHandler), cfg: cfg}
+	if err := e.permit(ctx, sandpool.Network{}); err != nil {
+		r.OK, r.Detail = false, err.Error()
+		r.Fix = "Use a network plugin that enforces NetworkPolicy, such as Calico or Cilium, or " +
+			"set kubernetes.network to unverified if something else keeps sandboxes apart."
+	}
+	return r
+}
