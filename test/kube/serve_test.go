@@ -26,15 +26,15 @@ import (
 	"github.com/sandpool/sandpool/internal/sandbox/sandboxtest"
 )
 
-// server is a sandpool server in a process of its own.
-type server struct {
+// instance is a sandpool server in a process of its own.
+type instance struct {
 	*client.Client
 	token string
 	cmd   *exec.Cmd
 }
 
 // serve starts a server. It ends with the test, or by kill.
-func serve(t *testing.T, program, dir, config string) *server {
+func serve(t *testing.T, program, dir, config string) *instance {
 	t.Helper()
 	cmd := exec.Command(program, "serve", "--config", config, "--log-level", "debug")
 	cmd.Env = append(os.Environ(), "HOME="+dir)
@@ -45,7 +45,7 @@ func serve(t *testing.T, program, dir, config string) *server {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s := &server{cmd: cmd}
+	s := &instance{cmd: cmd}
 	t.Cleanup(s.kill)
 	var said strings.Builder
 	at := ""
@@ -71,13 +71,13 @@ func serve(t *testing.T, program, dir, config string) *server {
 }
 
 // kill is kill -9.
-func (s *server) kill() {
+func (s *instance) kill() {
 	_ = s.cmd.Process.Kill() // it may have ended
 	_ = s.cmd.Wait()
 }
 
 // ask asks the container of an identifier.
-func (s *server) ask(t *testing.T, identifier, path string) (status int, body string) {
+func (s *instance) ask(t *testing.T, identifier, path string) (status int, body string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.PoolEndpoint("pool")+path+
 		"?identifier="+url.QueryEscape(identifier), nil)
@@ -98,7 +98,7 @@ func (s *server) ask(t *testing.T, identifier, path string) (status int, body st
 }
 
 // pod is the name of the pod that answers an identifier.
-func (s *server) pod(t *testing.T, identifier string) string {
+func (s *instance) pod(t *testing.T, identifier string) string {
 	t.Helper()
 	status, body := s.ask(t, identifier, "/self")
 	var self sandboxtest.Self

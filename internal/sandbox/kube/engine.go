@@ -35,6 +35,7 @@ type Engine struct {
 var (
 	_ sandbox.Runtime  = (*Engine)(nil)
 	_ sandbox.Executor = (*Engine)(nil)
+	_ sandbox.Placer   = (*Engine)(nil)
 )
 
 // openTime bounds the first look at the cluster.
@@ -98,6 +99,11 @@ func (e *Engine) told(id sandbox.ID, p *rest.Pod) {
 	for s := range streams {
 		_ = s.TCPConn.Close()
 	}
+}
+
+// Place implements sandbox.Placer: whoever asks the same API server for the same pods.
+func (e *Engine) Place() string {
+	return "kubernetes " + e.cfg.Client.Host() + " " + e.cfg.Namespace + "/" + e.cfg.Instance
 }
 
 // List implements sandbox.Runtime. It asks the API server: what is stopped by it must be true.

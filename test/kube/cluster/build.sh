@@ -1,5 +1,6 @@
 #!/bin/bash
-# build.sh BIN: the programs of the test cluster, from the modules pinned beside this file.
+# build.sh BIN: the programs of a real cluster, from the modules pinned beside this file. It takes
+# some 12 minutes of processor time, so no test of `make test` asks for it.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 bin=$1
