@@ -99,6 +99,47 @@ func (c *Client) Events(ctx context.Context, e Events) (api.Events, error) {
 	return page, err
 }
 
+// Audit asks who changed what.
+type Audit struct {
+	// After is api.AuditRecords.Next of the last answer; zero means the oldest that is kept.
+	After uint64
+	// Wait is how long to wait for a record if there is none; at most 30 s, in whole seconds.
+	Wait time.Duration
+	// Who is a principal's subject or name, On the beginning of a path, Outcome one of
+	// api.AuditDone, api.AuditRefused and api.AuditFailed. Empty means all.
+	Who, On, Outcome string
+	// Since is when the records begin; zero means the oldest.
+	Since time.Time
+}
+
+// Audit returns records of the audit log, the oldest first.
+func (c *Client) Audit(ctx context.Context, a Audit) (api.AuditRecords, error) {
+	query := controlQuery()
+	query.Set(api.AfterParameter, strconv.FormatUint(a.After, 10))
+	query.Set(api.WaitParameter, strconv.Itoa(int(a.Wait/time.Second)))
+	for name, value := range map[string]string{api.WhoParameter: a.Who, api.OnParameter: a.On,
+		api.OutcomeParameter: a.Outcome} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	if !a.Since.IsZero() {
+		query.Set(api.SinceParameter, a.Since.UTC().Format(time.RFC3339))
+	}
+	var page api.AuditRecords
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: "/sandpool/audit", query: query,
+		timeout: callTimeout + a.Wait}, &page)
+	return page, err
+}
+
+// VerifyAudit has the server check its audit log.
+func (c *Client) VerifyAudit(ctx context.Context) (api.AuditVerification, error) {
+	var v api.AuditVerification
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: "/sandpool/audit/verification",
+		query: controlQuery()}, &v)
+	return v, err
+}
+
 // maxMetrics bounds the text of Metrics.
 const maxMetrics = 16 << 20
 

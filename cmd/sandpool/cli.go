@@ -11,6 +11,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/cmd/sandpool/audit"
 	"github.com/sandpool/sandpool/cmd/sandpool/azure"
 	"github.com/sandpool/sandpool/cmd/sandpool/bench"
 	"github.com/sandpool/sandpool/cmd/sandpool/console"
@@ -42,6 +43,7 @@ type grammar struct {
 	Top      top.Cmd           `cmd:"" help:"Show pools and sessions as they are now, again and again."`
 	Token    token.Cmd         `cmd:"" help:"Create, list and revoke access tokens."`
 	Identity identity.Cmd      `cmd:"" help:"Create, list and delete service principals for Azure's clients."`
+	Audit    audit.Cmd         `cmd:"" help:"Show who changed what and who was refused, and check the log of it."`
 	Az       azure.Cmd         `cmd:"" help:"Have the az command and Azure's SDKs of this machine use the server."`
 	Trust    trust.Cmd         `cmd:"" help:"Have programs of this machine trust the server's private certificate authority."`
 	MCP      mcp.Cmd           `cmd:"" name:"mcp" help:"Serve a pool's tools to an agent on stdin and stdout (MCP)."`

@@ -21,6 +21,7 @@ const (
 // is a package of its own. The next file has to find one.
 func fullRooms() map[string]string {
 	return map[string]string{
+		"api": "the one vocabulary of both planes, with a file for each resource",
 		"internal/agent/guest": "its files share the kernel that runs and who waits for it; what needs " +
 			"neither has left (executions, output, process, store, terminal, tree)",
 		"internal/gateway": "a file for each group of operations on a call and its session; forms " +

@@ -62,7 +62,7 @@ func (rs *Responder) log(r *http.Request, err error, status int) {
 	}
 	attrs := []slog.Attr{slog.String("trace", TraceID(r.Context())),
 		slog.String("method", clip(r.Method, 20)),
-		slog.String("path", loggedPath(r.URL.EscapedPath())), slog.Int("status", status),
+		slog.String("path", LoggedPath(r.URL.EscapedPath())), slog.Int("status", status),
 		slog.String("class", e.Class.String())}
 	if e.Code != "" {
 		attrs = append(attrs, slog.String("code", clip(e.Code, 100)))
@@ -91,9 +91,9 @@ const mask = "…"
 // is a name that the caller chose.
 var operationName = pattern.Lazy(`^\.?[A-Za-z]+$`)
 
-// loggedPath returns the part of a path that says what was asked of which resource. Below a
+// LoggedPath returns the part of a path that says what was asked of which resource. Below a
 // pool's endpoint come names of files, identifiers, and the paths of containers.
-func loggedPath(path string) string {
+func LoggedPath(path string) string {
 	at := endpointEnd(path)
 	if at < 0 {
 		return clip(path, maxLoggedPath)

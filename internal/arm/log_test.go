@@ -70,8 +70,8 @@ func TestLoggedPath(t *testing.T) {
 		"/subscriptions/s":          "/subscriptions/s",
 		"/subscriptions/s/resourceGroups/g/providers/Microsoft.App/sessionPools/p": "/subscriptions/s/resourceGroups/g/providers/Microsoft.App/sessionPools/p",
 	} {
-		if got := loggedPath(path); got != want {
-			t.Errorf("loggedPath(%.100q) = %.100q, want %.100q", path, got, want)
+		if got := LoggedPath(path); got != want {
+			t.Errorf("LoggedPath(%.100q) = %.100q, want %.100q", path, got, want)
 		}
 	}
 }
@@ -79,7 +79,7 @@ func TestLoggedPath(t *testing.T) {
 func FuzzLoggedPath(f *testing.F) {
 	f.Add("/subscriptions/s/resourceGroups/g/sessionPools/p/files/x")
 	f.Fuzz(func(t *testing.T, path string) {
-		if got := loggedPath(path); len(got) > maxLoggedPath+40 {
+		if got := LoggedPath(path); len(got) > maxLoggedPath+40 {
 			t.Fatalf("%q is logged as %q", path, got)
 		}
 	})

@@ -31,6 +31,9 @@ type Responder struct {
 	Log *slog.Logger
 	// FullStatus is the status of class Full, 404 or 429; zero means 404.
 	FullStatus int
+	// Failed hears of every error that is answered, with the answer's status; nil means that
+	// nobody does.
+	Failed func(r *http.Request, status int, e *sandpool.Error)
 }
 
 // Handle returns a handler that calls fn and writes the error it returns, if
@@ -83,6 +86,9 @@ func (rs *Responder) Error(w http.ResponseWriter, r *http.Request, err error) {
 		status = statusClientGone
 	}
 	rs.log(r, err, status)
+	if rs.Failed != nil {
+		rs.Failed(r, status, e)
+	}
 	detail := body(e)
 	detail.TraceID = TraceID(r.Context())
 	if e.Class == sandpool.Internal {

@@ -31,19 +31,19 @@ func scopes() map[string]sandpool.Scope {
 // TestRoles is the table of what each role may do, in the widest scope.
 func TestRoles(t *testing.T) {
 	actions := []Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus, Execute,
-		ReadSessions, ManageTokens, ReadHost, ReadMetrics, "unheard of", ""}
+		ReadSessions, ManageTokens, ReadHost, ReadMetrics, ReadAudit, "unheard of", ""}
 	for role, may := range map[sandpool.Role]string{
-		Admin:            "x x x x x x x x x x . .",
-		PoolContributor:  "x x x x x . . . . . . .",
-		SessionExecutor:  "x x . . x x x . . . . .",
-		MonitoringReader: ". . . . . . . . . x . .",
-		"":               ". . . . . . . . . . . .",
-		"Admin":          ". . . . . . . . . . . .", // roles are compared exactly
+		Admin:            "x x x x x x x x x x x . .",
+		PoolContributor:  "x x x x x . . . . . . . .",
+		SessionExecutor:  "x x . . x x x . . . . . .",
+		MonitoringReader: ". . . . . . . . . x . . .",
+		"":               ". . . . . . . . . . . . .",
+		"Admin":          ". . . . . . . . . . . . .", // roles are compared exactly
 	} {
 		for i, m := range strings.Fields(may) {
 			p := Principal{Subject: "token:id1", Name: "ci", Grants: []sandpool.Grant{{Role: role}}}
 			on := scopes()["alpha"]
-			if actions[i] == ReadMetrics {
+			if actions[i] == ReadMetrics || actions[i] == ReadAudit {
 				on = sandpool.Scope{}
 			}
 			err := Allow(p, actions[i], on)

@@ -65,6 +65,8 @@ const (
 	WriteGroup Action = "change the resource group"
 	// ReadMetrics reads the server's metrics, which count for every pool.
 	ReadMetrics Action = "read the metrics"
+	// ReadAudit reads who changed what, which names every principal.
+	ReadAudit Action = "read the audit log"
 )
 
 // subject is what an action is about.
@@ -84,7 +86,7 @@ const (
 // about says what an action is about.
 func about(a Action) subject {
 	switch a {
-	case ManageTokens, ReadHost, ReadMetrics:
+	case ManageTokens, ReadHost, ReadMetrics, ReadAudit:
 		return ofServer
 	case ReadGroup, WriteGroup:
 		return ofGroups
@@ -100,7 +102,7 @@ func permits(r sandpool.Role, a Action) bool {
 	case Admin:
 		return slices.Contains([]Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus,
 			Execute, ReadSessions, ManageTokens, ReadGroup, WriteGroup,
-			ReadHost, ReadMetrics}, a)
+			ReadHost, ReadMetrics, ReadAudit}, a)
 	case PoolContributor:
 		return slices.Contains([]Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus,
 			ReadGroup, WriteGroup}, a)

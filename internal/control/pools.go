@@ -10,6 +10,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/audit"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/control/precondition"
 	"github.com/sandpool/sandpool/internal/event"
@@ -74,6 +75,7 @@ func (c *Control) put(w http.ResponseWriter, r *http.Request, id sandpool.PoolID
 		status, done = http.StatusCreated, event.PoolCreated
 	}
 	c.tell(r, done, id)
+	audit.Changed(r.Context(), seen(old), seen(&got))
 	if old == nil || got.State == sandpool.InProgress {
 		c.setOperation(w, r, got, putOperation)
 	}
@@ -117,6 +119,7 @@ func (c *Control) patch(w http.ResponseWriter, r *http.Request, id sandpool.Pool
 		return err
 	}
 	c.tell(r, event.PoolUpdated, id)
+	audit.Changed(r.Context(), seen(old), seen(&got))
 	status := http.StatusOK
 	if got.State == sandpool.InProgress {
 		status = http.StatusAccepted
@@ -144,6 +147,7 @@ func (c *Control) delete(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 		switch err := c.pools.Delete(r.Context(), id); {
 		case err == nil:
 			c.tell(r, event.PoolDeleting, id)
+			audit.Changed(r.Context(), seen(&p), nil)
 		case sandpool.ClassOf(err) != sandpool.NotFound:
 			return err
 		}
@@ -160,6 +164,14 @@ func (c *Control) delete(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 	c.setLocation(w, r, p, deleteOperation)
 	w.WriteHeader(http.StatusAccepted)
 	return nil
+}
+
+// seen is a pool as the audit log shows it; nil if there is none.
+func seen(p *sandpool.Pool) any {
+	if p == nil {
+		return nil
+	}
+	return wire(*p, "")
 }
 
 // existing returns the pool with the given id, and nil if there is none. A pool

@@ -8,6 +8,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/audit"
 	"github.com/sandpool/sandpool/internal/auth"
 )
 
@@ -44,6 +45,7 @@ func (c *Control) createToken(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	audit.Changed(r.Context(), nil, renderToken(t))
 	w.Header().Set("Cache-Control", "no-store")
 	return arm.WriteJSON(w, http.StatusCreated, api.NewToken{Token: renderToken(t), Text: text})
 }
@@ -61,24 +63,37 @@ func (c *Control) listTokens(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (c *Control) getToken(w http.ResponseWriter, r *http.Request) error {
-	tokens, err := c.tokens.List(r.Context())
+	t, err := c.findToken(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}
+	return arm.WriteJSON(w, http.StatusOK, renderToken(t))
+}
+
+func (c *Control) findToken(ctx context.Context, id string) (sandpool.Token, error) {
+	tokens, err := c.tokens.List(ctx)
+	if err != nil {
+		return sandpool.Token{}, err
+	}
 	for _, t := range tokens {
-		if t.ID == r.PathValue("id") {
-			return arm.WriteJSON(w, http.StatusOK, renderToken(t))
+		if t.ID == id {
+			return t, nil
 		}
 	}
-	return sandpool.Errorf(sandpool.NotFound, "TokenNotFound", "id",
-		"There is no token with the id %.60q.", r.PathValue("id"))
+	return sandpool.Token{}, sandpool.Errorf(sandpool.NotFound, "TokenNotFound", "id",
+		"There is no token with the id %.60q.", id)
 }
 
 func (c *Control) deleteToken(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
+	t, err := c.findToken(r.Context(), id)
+	if err != nil {
+		return err
+	}
 	if err := c.tokens.Revoke(r.Context(), id); err != nil {
 		return err
 	}
+	audit.Changed(r.Context(), renderToken(t), nil)
 	// Its role assignments give nothing any more, whatever becomes of the documents.
 	if err := c.tree.Forget(context.WithoutCancel(r.Context()), id); err != nil {
 		return err

@@ -65,6 +65,8 @@ type Config struct {
 	TLS TLS `yaml:"tls"`
 	// Issuers are foreign ones whose tokens are accepted, beside the server's own.
 	Issuers []oidc.Settings `yaml:"issuers"`
+	// AuditMB bounds the audit log in MiB; the oldest records go.
+	AuditMB int64 `yaml:"audit_mb"`
 	// CORS lets pages in browsers use the API.
 	CORS CORS `yaml:"cors"`
 	// Dashboard serves pages below /ui/.
@@ -198,6 +200,7 @@ func DefaultConfig() Config {
 		FullStatus: http.StatusNotFound,
 		OnExit:     KeepSandboxes,
 		Dashboard:  true,
+		AuditMB:    1024,
 		Traces:     Traces{Sample: 1},
 
 		CgroupParent: "sandpool",
@@ -372,6 +375,7 @@ func (c Config) Validate() error {
 		filepath.Clean(c.CgroupParent) == c.CgroupParent && c.CgroupParent[0] != '.',
 		"cgroup_parent", c.CgroupParent,
 		"a relative path without dots, such as sandpool or machine.slice/sandpool")
+	need(c.AuditMB >= 32, "audit_mb", c.AuditMB, "at least 32")
 	need(c.Starts >= 1, "starts", c.Starts, "at least 1")
 	need(c.Queue.Length >= 0 && c.Queue.Length <= 1000, "queue.length", c.Queue.Length, "0 to 1000")
 	need(c.Queue.Wait >= 0 && c.Queue.Wait <= time.Minute, "queue.wait", c.Queue.Wait,

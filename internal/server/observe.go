@@ -4,11 +4,13 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/audit"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/control/network"
 	"github.com/sandpool/sandpool/internal/event"
@@ -33,6 +35,24 @@ func (s *Server) observe() (err error) {
 	}
 	s.events = event.New(event.Log(s.log), s.metrics, s.history)
 	return nil
+}
+
+// auditDir is where the audit log is kept, below the data directory.
+const auditDir = "audit"
+
+// recorder opens the audit log, which gets the refusals that respond answers.
+func (s *Server) recorder(log *slog.Logger, respond *arm.Responder) (*audit.Recorder, error) {
+	var err error
+	if s.audit, err = audit.Open(filepath.Join(s.cfg.DataDir, auditDir), audit.Options{
+		Keep: s.cfg.AuditMB << 20}); err != nil {
+		return nil, err
+	}
+	rec, err := audit.NewRecorder(s.audit, log, arm.TraceID, arm.LoggedPath)
+	if err != nil {
+		return nil, err
+	}
+	respond.Failed = rec.Failed
+	return rec, nil
 }
 
 // traces is where spans go.

@@ -59,11 +59,19 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		return nil, err
 	}
 	s.endFollowing = data.EndFollowing
-	mux := http.NewServeMux()
-	planes.Register(mux)
-	if err := s.deployments(log, respond, mux); err != nil {
+	rec, err := s.recorder(log, respond)
+	if err != nil {
 		return nil, err
 	}
+	mux := http.NewServeMux()
+	planes.Register(mux)
+	rest := respond.Normalise(rec.Changes(mux))
+	if err := s.deployments(log, respond, mux, rest); err != nil {
+		return nil, err
+	}
+	s.audit.Register(func(pattern string, fn func(http.ResponseWriter, *http.Request) error) {
+		mux.Handle(pattern, respond.Handle(fn))
+	})
 	mux.HandleFunc("GET "+metricsPath, s.scrape(respond))
 	mux.HandleFunc("GET "+healthPath, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -76,7 +84,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	}
 	branch, err := endpoint.NewBranch(s.manager, respond, s.cfg.EndpointSuffix, endpoint.Parts{
 		Code: data, MCP: agents, Custom: endpoint.NewCustom(holds{s.manager}, s.proxy),
-		Rest: respond.Normalise(mux)})
+		Rest: rest})
 	if err != nil {
 		return nil, err
 	}
@@ -118,8 +126,9 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	return arm.Trace(s.tracer.Handler(seen, arm.TraceID)), nil
 }
 
-// deployments serves template deployments on mux, which their resources are sent to.
-func (s *Server) deployments(log *slog.Logger, respond *arm.Responder, mux *http.ServeMux) error {
+// deployments serves template deployments on mux. Their resources are sent to through.
+func (s *Server) deployments(log *slog.Logger, respond *arm.Responder, mux *http.ServeMux,
+	through http.Handler) error {
 	owner, err := s.cfg.serverName()
 	if err != nil {
 		return err
@@ -132,7 +141,7 @@ func (s *Server) deployments(log *slog.Logger, respond *arm.Responder, mux *http
 	s.deployer.Register(func(pattern string, fn func(http.ResponseWriter, *http.Request) error) {
 		mux.Handle(pattern, respond.Handle(fn))
 	})
-	s.deployer.Through(arm.Trace(respond.Normalise(mux)))
+	s.deployer.Through(arm.Trace(through))
 	return nil
 }
 

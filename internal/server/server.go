@@ -17,6 +17,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/audit"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/container"
 	"github.com/sandpool/sandpool/internal/deployment"
@@ -75,7 +76,8 @@ type Server struct {
 	endFollowing func() // ends the streams of logs
 
 	tokens *auth.Tokens
-	token  string // the administrator's
+	token  string     // the administrator's
+	audit  *audit.Log // who changed what
 
 	deployer  *deployment.Service
 	dashboard *web.Web // nil if there is none
@@ -334,6 +336,9 @@ func (s *Server) Close() error {
 		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
+	}
+	if s.audit != nil {
+		errs = append(errs, s.audit.Close())
 	}
 	if s.engine != nil {
 		errs = append(errs, s.engine.Close())

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/audit"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/pattern"
 )
@@ -141,6 +143,10 @@ func (t *Tree) putEnvironment(w http.ResponseWriter, r *http.Request) error {
 			}
 		}
 	}
+	var before any
+	if !fresh {
+		before = clone(old)
+	}
 	old.SystemData.LastModifiedAt = now
 	if body.Tags != nil || r.Method == http.MethodPut {
 		old.Tags = body.Tags
@@ -170,7 +176,15 @@ func (t *Tree) putEnvironment(w http.ResponseWriter, r *http.Request) error {
 	if err := keep(r.Context(), t.kept, environmentKind, old.ID, old); err != nil {
 		return err
 	}
+	audit.Changed(r.Context(), before, old)
 	return arm.WriteJSON(w, http.StatusOK, old)
+}
+
+// clone is e with properties and system data of its own.
+func clone(e api.Environment) api.Environment {
+	system := *e.SystemData
+	e.SystemData, e.Properties = &system, maps.Clone(e.Properties)
+	return e
 }
 
 // roomFor reports whether the group of r may have one more environment.
@@ -243,6 +257,7 @@ func (t *Tree) deleteEnvironment(w http.ResponseWriter, r *http.Request) error {
 		strings.ToLower(e.ID)); err != nil {
 		return err
 	}
+	audit.Changed(r.Context(), e, nil)
 	w.WriteHeader(http.StatusOK)
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/audit"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/pattern"
 	"github.com/sandpool/sandpool/internal/store"
@@ -158,10 +159,15 @@ func (t *Tree) putGroup(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
+	var before any
+	if status == http.StatusOK {
+		before = old
+	}
 	old.Tags, old.ManagedBy = body.Tags, body.ManagedBy
 	if err := t.keepGroup(r.Context(), old); err != nil {
 		return err
 	}
+	audit.Changed(r.Context(), before, old)
 	return arm.WriteJSON(w, status, old)
 }
 
@@ -188,12 +194,14 @@ func (t *Tree) patchGroup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	before := g
 	if body.Tags != nil {
 		g.Tags = *body.Tags
 	}
 	if err := t.keepGroup(r.Context(), g); err != nil {
 		return err
 	}
+	audit.Changed(r.Context(), before, g)
 	return arm.WriteJSON(w, http.StatusOK, g)
 }
 
@@ -209,6 +217,18 @@ func keep(ctx context.Context, kept store.Documents, kind, id string, v any) err
 	}
 	return kept.PutDocument(ctx, store.Document{Kind: kind, Key: strings.ToLower(id),
 		Text: string(text)})
+}
+
+// withPools is a group with the pools that lie in it, as the audit log shows one that was deleted.
+func withPools(g api.ResourceGroup, pools []sandpool.Pool) any {
+	ids := make([]string, 0, len(pools))
+	for _, p := range pools {
+		ids = append(ids, p.ID.String())
+	}
+	return struct {
+		api.ResourceGroup
+		SessionPools []string `json:"sessionPools"`
+	}{g, ids}
 }
 
 // deleteGroup deletes the group and all that lies in it. The caller must be allowed to delete
@@ -250,6 +270,7 @@ func (t *Tree) deleteGroup(w http.ResponseWriter, r *http.Request) error {
 	if err := t.kept.DeleteDocument(ctx, groupKind, strings.ToLower(g.ID)); err != nil {
 		return err
 	}
+	audit.Changed(ctx, withPools(g, pools), nil)
 	t.pollDeletion(w, r, base64.RawURLEncoding.EncodeToString([]byte(scope.ResourceGroup)))
 	w.WriteHeader(http.StatusAccepted)
 	return nil

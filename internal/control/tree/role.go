@@ -8,6 +8,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/audit"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/pattern"
 )
@@ -282,6 +283,7 @@ func (t *Tree) putAssignment(w http.ResponseWriter, r *http.Request) error {
 	if err := keep(ctx, t.kept, assignmentKind, id, made); err != nil {
 		return err
 	}
+	audit.Changed(ctx, nil, made)
 	return arm.WriteJSON(w, http.StatusCreated, made)
 }
 
@@ -339,5 +341,6 @@ func (t *Tree) deleteAssignment(w http.ResponseWriter, r *http.Request) error {
 	if err := t.kept.DeleteDocument(r.Context(), assignmentKind, strings.ToLower(id)); err != nil {
 		return err
 	}
+	audit.Changed(r.Context(), a, nil)
 	return arm.WriteJSON(w, http.StatusOK, a)
 }
