@@ -24,6 +24,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/authority"
+	"github.com/sandpool/sandpool/internal/limit"
 	"github.com/sandpool/sandpool/internal/oidc"
 	"github.com/sandpool/sandpool/internal/pattern"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
@@ -176,6 +177,9 @@ type Limits struct {
 	MaxSessions int           `yaml:"max_sessions"`
 	// MaxExecution is the longest timeout that one execution may ask for.
 	MaxExecution time.Duration `yaml:"max_execution"`
+	// Caller is how much each principal may ask, and Pool how much all together may of one pool.
+	Caller limit.Limits `yaml:"caller"`
+	Pool   limit.Limits `yaml:"pool"`
 	// Sandbox is the most that a pool may ask for each of its sandboxes.
 	Sandbox Sandbox `yaml:"sandbox"`
 	// Image bounds the image of a custom container.
@@ -402,6 +406,8 @@ func (c Config) Validate() error {
 	}
 	problems = append(problems, c.Network.Validate()...)
 	problems = append(problems, oidc.Validate(c.Issuers)...)
+	problems = append(problems, c.Limits.Caller.Validate("limits.caller"),
+		c.Limits.Pool.Validate("limits.pool"))
 	if err := c.traces().Validate(); err != nil {
 		problems = append(problems, fmt.Errorf("configuration: %w", err))
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/sandpool/sandpool/internal/endpoint"
 	"github.com/sandpool/sandpool/internal/gateway"
 	"github.com/sandpool/sandpool/internal/issuer"
+	"github.com/sandpool/sandpool/internal/limit"
 	"github.com/sandpool/sandpool/internal/mcp"
 	"github.com/sandpool/sandpool/internal/oidc"
 	"github.com/sandpool/sandpool/internal/pool"
@@ -105,7 +106,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	if err != nil {
 		return nil, err
 	}
-	inside := callers.Middleware(branch)
+	inside := callers.Middleware(s.bounded(respond, branch))
 	signIn := clients.Front(inside)
 	if s.cfg.Dashboard {
 		if s.dashboard, err = dashboard(log, s.cfg, signIn); err != nil {
@@ -124,6 +125,26 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	})
 	seen := s.metrics.Requests(respond.CORS(s.cfg.CORS.Origins, planesOrPool), branch.OwnHost)
 	return arm.Trace(s.tracer.Handler(seen, arm.TraceID)), nil
+}
+
+// bounded holds principals and pools to their limits.
+func (s *Server) bounded(respond *arm.Responder, next http.Handler) http.Handler {
+	pools := limit.New(limit.Pool, s.cfg.Limits.Pool, nil).Handler(s.limitedPool, respond.Error, next)
+	return limit.New(limit.Principal, s.cfg.Limits.Caller, nil).Handler(
+		func(r *http.Request) string {
+			who, _ := auth.FromContext(r.Context())
+			return who.Subject
+		}, respond.Error, pools)
+}
+
+// limitedPool names the pool that r takes from. Who may not use a pool takes nothing from those who
+// may.
+func (s *Server) limitedPool(r *http.Request) string {
+	t, ok := endpoint.Find(r, s.cfg.EndpointSuffix)
+	if !ok || auth.RequireSome(r.Context(), auth.Execute, t.Pool.Scope()) != nil {
+		return ""
+	}
+	return t.Pool.Key()
 }
 
 // deployments serves template deployments on mux. Their resources are sent to through.
