@@ -129,7 +129,8 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 
 // bounded holds principals and pools to their limits.
 func (s *Server) bounded(respond *arm.Responder, next http.Handler) http.Handler {
-	pools := limit.New(limit.Pool, s.cfg.Limits.Pool, nil).Handler(s.limitedPool, respond.Error, next)
+	pools := limit.New(limit.Pool, s.cfg.Limits.Pool, nil).Handler(s.limitedPool, respond.Error,
+		next)
 	return limit.New(limit.Principal, s.cfg.Limits.Caller, nil).Handler(
 		func(r *http.Request) string {
 			who, _ := auth.FromContext(r.Context())
