@@ -52,7 +52,8 @@ func (e Entry) matchesPort(p Protocol, port uint16) bool {
 }
 
 // parseEntry reads a name, "*." and a name, an address or a prefix, each with ":PORT" or
-// ":LOW-HIGH" behind it, and then "/tcp" or "/udp". protocol is what an entry without one means.
+// ":LOW-HIGH" behind it, and then "/tcp" or "/udp". IPv6 with a port is in brackets. protocol is
+// what an entry without one means.
 func parseEntry(text, target string, protocol Protocol) (Entry, error) {
 	wrong := func(format string, args ...any) (Entry, error) {
 		return Entry{}, sandpool.Errorf(sandpool.Invalid, "InvalidEgressEntry", target,
@@ -69,11 +70,7 @@ func parseEntry(text, target string, protocol Protocol) (Entry, error) {
 	if strings.Contains(rest, "://") {
 		return wrong("leave out the scheme and the path; use a name such as example.com:443.")
 	}
-	if strings.Count(rest, ":") > 1 {
-		return wrong(
-			"IPv6 is not supported: sandboxes have none, and nothing leaves them by it. Remove the entry.")
-	}
-	host, ports, hasPorts := strings.Cut(rest, ":")
+	host, ports, hasPorts := cutPorts(rest)
 	if hasPorts {
 		var err error
 		if e.Low, e.High, err = parsePorts(ports); err != nil {
@@ -81,11 +78,19 @@ func parseEntry(text, target string, protocol Protocol) (Entry, error) {
 		}
 	}
 	if prefix, ok := parsePrefix(host); ok {
+		if prefix.Addr().Is4In6() {
+			return wrong("this is an IPv4 address written as one of IPv6; use %s.",
+				prefix.Addr().Unmap())
+		}
 		if prefix != prefix.Masked() {
 			return wrong("the prefix has bits behind its length; use %s.", prefix.Masked())
 		}
 		e.Prefix = prefix
 		return e, nil
+	}
+	if strings.Contains(host, ":") {
+		return wrong(
+			"use an IPv6 address or prefix such as 2001:db8::/32, with a port [2001:db8::1]:443.")
 	}
 	if strings.Contains(host, "/") {
 		return wrong("use a prefix such as 192.0.2.0/24, or a name without a path.")
@@ -101,12 +106,25 @@ func parseEntry(text, target string, protocol Protocol) (Entry, error) {
 	return e, nil
 }
 
+// cutPorts cuts the ports off. An address of IPv6 has colons of its own, and brackets if there are
+// ports.
+func cutPorts(s string) (host, ports string, found bool) {
+	if inside, rest, closed := strings.Cut(s, "]"); closed && strings.HasPrefix(s, "[") &&
+		strings.Contains(inside, ":") && (rest == "" || rest[0] == ':') {
+		return inside[1:], strings.TrimPrefix(rest, ":"), rest != ""
+	}
+	if strings.Count(s, ":") > 1 {
+		return s, "", false
+	}
+	return strings.Cut(s, ":")
+}
+
 func parsePrefix(s string) (netip.Prefix, bool) {
-	if a, err := netip.ParseAddr(s); err == nil && a.Is4() {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
 		return netip.PrefixFrom(a, a.BitLen()), true
 	}
 	p, err := netip.ParsePrefix(s)
-	return p, err == nil && p.Addr().Is4()
+	return p, err == nil
 }
 
 func parsePorts(s string) (low, high uint16, err error) {

@@ -197,8 +197,8 @@ func (p Policy) Address(g *Ground, a netip.Addr, proto Protocol, port uint16) Ve
 	switch {
 	case !p.enabled:
 		return no("The pool has no network (%s).", sandpool.EgressDisabled)
-	case !a.Is4():
-		return no("Sandboxes have no IPv6.")
+	case !a.Is4() && !g.IPv6():
+		return no("Sandboxes have no IPv6; the server's setting network.ipv6 gives it to them.")
 	case g.isClosed(a):
 		return no(
 			"%s is not on the public network. No policy opens it; the server's setting network.private may.",
@@ -254,11 +254,13 @@ func (p Policy) Destination(g *Ground, host string, addresses []netip.Addr, prot
 	granted := p.Public() || slices.ContainsFunc(p.Grants(name), func(t Grant) bool {
 		return t.matches(proto, port)
 	})
-	plain := len(addresses) > 0 // the addresses are allowed whatever their names are
-	for _, a := range addresses {
+	told := slices.DeleteFunc(slices.Clone(addresses), g.isClosed)
+	if len(addresses) > len(told) && len(told) == 0 {
+		return no("The name resolves to %s, which is not on the public network.", addresses[0])
+	}
+	plain := len(told) > 0 // the addresses are allowed whatever their names are
+	for _, a := range told {
 		switch direct := p.Address(g, a, proto, port); {
-		case g.isClosed(a):
-			return no("The name resolves to %s, which is not on the public network.", a)
 		case direct.Allowed:
 		case p.Public() || p.isDenied(a, proto, port):
 			return direct

@@ -2,14 +2,15 @@ package egress
 
 import (
 	"net/netip"
+	"slices"
 )
 
-// Special returns the IPv4 ranges that are not the public network. Sources: the IANA IPv4
-// Special-Purpose Address Registry (RFC 6890), and for 168.63.129.16 and 100.100.100.200, public
-// addresses at which Azure and Alibaba Cloud serve metadata to their machines, their documentation.
+// Special returns the ranges that are not the public network. Sources: the IANA IPv4 and IPv6
+// Special-Purpose Address Registries (RFC 6890), the IANA IPv6 Address Space registry, of which
+// 2000::/3 alone is public, and for 168.63.129.16 and 100.100.100.200, public addresses at which
+// Azure and Alibaba Cloud serve metadata to their machines, their documentation.
 func Special() []netip.Prefix {
-	var list []netip.Prefix
-	for _, s := range []string{
+	return prefixesOf(
 		"0.0.0.0/8",        // this network
 		"10.0.0.0/8",       // private
 		"100.64.0.0/10",    // shared, behind carriers' NAT; 100.100.100.200 among it
@@ -29,10 +30,40 @@ func Special() []netip.Prefix {
 		"203.0.113.0/24",   // documentation
 		"224.0.0.0/4",      // multicast
 		"240.0.0.0/4",      // reserved, and the broadcast address
-	} {
-		list = append(list, netip.MustParsePrefix(s))
+
+		"::/3",              // unspecified, loopback, mapped (::ffff:0:0/96), translated, discard
+		"2001::/23",         // protocol assignments: Teredo (2001::/32), ORCHID, benchmarks
+		"2001:db8::/32",     // documentation
+		"2002::/16",         // 6to4
+		"2620:4f:8000::/48", // AS112
+		"3fff::/20",         // documentation
+		"4000::/2",          // not assigned; segment routing (5f00::/16)
+		"8000::/1",          // private (fc00::/7), link-local, site-local, multicast
+	)
+}
+
+// Fixed returns the special ranges that no setting opens: those with no meaning beyond one link,
+// those in which an IPv4 address is hidden, which could be any, and the metadata services that
+// clouds have at private IPv6 addresses (their documentation).
+func Fixed() []netip.Prefix {
+	return prefixesOf(
+		"::/8", // among it ::/96, ::ffff:0:0/96, 64:ff9b::/96 and 64:ff9b:1::/48 (RFC 6052, 8215)
+		"2001::/32",
+		"2002::/16",
+		"fe80::/10",
+		"ff00::/8",
+		"fd00:ec2::/32",          // Amazon
+		"fd20:ce::/64",           // Google
+		"fd00:c1::a9fe:a9fe/128", // Oracle
+		"fd00:42::42/128",        // Scaleway
+	)
+}
+
+func prefixesOf(list ...string) (out []netip.Prefix) {
+	for _, s := range list {
+		out = append(out, netip.MustParsePrefix(s))
 	}
-	return list
+	return out
 }
 
 // Range is an inclusive range of addresses.
@@ -84,14 +115,38 @@ func Without(list, open []netip.Prefix) []Range {
 type Ground struct {
 	closed []Range
 	open   []netip.Prefix
+	ipv6   bool
 }
 
-// NewGround returns the ground with the special ranges closed, but for open.
+// NewGround returns the ground with the special ranges closed, but for open. It has no IPv6.
 func NewGround(open []netip.Prefix) *Ground {
-	return &Ground{closed: Without(Special(), open), open: open}
+	closed := Without(Special(), open)
+	for _, p := range Fixed() {
+		closed = add(closed, RangeOf(p))
+	}
+	return &Ground{closed: closed, open: open}
 }
 
-// Closed are the ranges that no policy opens.
+// WithIPv6 returns the same ground with IPv6, or without.
+func (g *Ground) WithIPv6(on bool) *Ground { return &Ground{g.closed, g.open, on} }
+
+// IPv6 reports whether there is any.
+func (g *Ground) IPv6() bool { return g.ipv6 }
+
+// add returns list, which does not overlap, with r and without overlaps.
+func add(list []Range, r Range) (out []Range) {
+	for _, o := range list {
+		if o.Last.Compare(r.First) < 0 || r.Last.Compare(o.First) < 0 {
+			out = append(out, o)
+			continue
+		}
+		r.First = slices.MinFunc([]netip.Addr{r.First, o.First}, netip.Addr.Compare)
+		r.Last = slices.MaxFunc([]netip.Addr{r.Last, o.Last}, netip.Addr.Compare)
+	}
+	return append(out, r)
+}
+
+// Closed are the ranges of both families that no policy opens. They do not overlap.
 func (g *Ground) Closed() []Range { return g.closed }
 
 // Open are those special ranges that a policy may name.
@@ -99,7 +154,7 @@ func (g *Ground) Open() []netip.Prefix { return g.open }
 
 // isClosed reports whether no policy may reach a.
 func (g *Ground) isClosed(a netip.Addr) bool {
-	if !a.Is4() {
+	if !a.Is4() && !g.ipv6 {
 		return true
 	}
 	for _, r := range g.closed {

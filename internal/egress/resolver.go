@@ -28,6 +28,8 @@ type Host interface {
 	Refused(sandbox netip.Addr, r sandpool.Refusal)
 	// Own reports whether an address is one of the host's.
 	Own(a netip.Addr) bool
+	// IPv6 reports whether the sandbox has IPv6. It is asked only if the ground has it.
+	IPv6(sandbox netip.Addr) bool
 }
 
 // Resolver answers the questions of sandboxes for addresses, by the policy of each. It answers
@@ -54,6 +56,7 @@ const (
 	maxLinks      = 8 // TCP connections of one sandbox
 	linkIdle      = 10 * time.Second
 	maxAnswers    = 12 // addresses in an answer: it then fits into 512 bytes (RFC 1035, 2.3.4)
+	maxAnswers6   = 8
 	maxQuestion   = 512
 	answerTimeout = 8 * time.Second
 )
@@ -255,11 +258,12 @@ func (r *Resolver) resolve(sandbox netip.Addr, head dnsmessage.Header,
 	if v := policy.Name(name); !v.Allowed {
 		return refused(name, dnsmessage.RCodeNameError, "%s", v.Reason)
 	}
-	if q.Type != dnsmessage.TypeA {
+	if q.Type != dnsmessage.TypeA && !(q.Type == dnsmessage.TypeAAAA && r.ground.IPv6() &&
+		r.host.IPv6(sandbox)) {
 		// there is nothing of this type, for all that sandboxes need to know
 		return answer{}, dnsmessage.RCodeSuccess
 	}
-	found, err = r.upstream.lookup(name, r.ended)
+	found, err = r.upstream.lookup(query{name, q.Type}, r.ended)
 	if err != nil {
 		r.log.Debug("a name was not resolved", "name", name, "error", err)
 		return answer{}, dnsmessage.RCodeServerFailure
@@ -269,7 +273,11 @@ func (r *Resolver) resolve(sandbox netip.Addr, head dnsmessage.Header,
 	}
 	usable, bad := r.usable(found.addresses)
 	if len(usable) == 0 && bad.IsValid() {
-		return refused(name, dnsmessage.RCodeNameError,
+		code := dnsmessage.RCodeNameError
+		if q.Type == dnsmessage.TypeAAAA { // it may have addresses of the other family
+			code = dnsmessage.RCodeSuccess
+		}
+		return refused(name, code,
 			"The name resolves to %s, which is not on the public network.", bad)
 	}
 	found.addresses = usable
@@ -282,23 +290,39 @@ func (r *Resolver) resolve(sandbox netip.Addr, head dnsmessage.Header,
 	return found, dnsmessage.RCodeSuccess
 }
 
-// Addresses returns those of a name that a sandbox may be told. It does not ask the policy.
-func (r *Resolver) Addresses(name string) ([]netip.Addr, error) {
-	found, err := r.upstream.lookup(name, r.ended)
-	if err != nil {
-		return nil, err
+// Addresses returns those of a name that a sandbox may be told, IPv4 first. It does not ask the
+// policy.
+func (r *Resolver) Addresses(name string) (usable []netip.Addr, err error) {
+	for _, typ := range types(r.ground) {
+		found, failed := r.upstream.lookup(query{name, typ}, r.ended)
+		good, _ := r.usable(found.addresses)
+		usable, err = append(usable, good...), errors.Join(err, failed)
 	}
-	usable, _ := r.usable(found.addresses)
-	return usable, nil
+	if len(usable) > 0 {
+		return usable, nil
+	}
+	return nil, err
+}
+
+// types are those of the questions for addresses.
+func types(g *Ground) []dnsmessage.Type {
+	if g.IPv6() {
+		return []dnsmessage.Type{dnsmessage.TypeA, dnsmessage.TypeAAAA}
+	}
+	return []dnsmessage.Type{dnsmessage.TypeA}
 }
 
 // usable returns the first addresses that a sandbox may be told, and one that it may not, if any.
 func (r *Resolver) usable(list []netip.Addr) (usable []netip.Addr, bad netip.Addr) {
 	for _, a := range list {
+		most := maxAnswers
+		if a.Is6() {
+			most = maxAnswers6
+		}
 		switch {
 		case r.ground.isClosed(a), r.host.Own(a):
 			bad = a
-		case len(usable) < maxAnswers:
+		case len(usable) < most:
 			usable = append(usable, a)
 		}
 	}
@@ -308,6 +332,7 @@ func (r *Resolver) usable(list []netip.Addr) (usable []netip.Addr, bad netip.Add
 // build packs an answer with addresses, which are good for life.
 func build(head dnsmessage.Header, q *dnsmessage.Question, addresses []netip.Addr,
 	life time.Duration) []byte {
+	var err error
 	b := dnsmessage.NewBuilder(nil, head)
 	b.EnableCompression()
 	if q != nil {
@@ -317,7 +342,12 @@ func build(head dnsmessage.Header, q *dnsmessage.Question, addresses []netip.Add
 		for _, a := range addresses {
 			rh := dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET,
 				TTL: uint32(life / time.Second)}
-			if b.AResource(rh, dnsmessage.AResource{A: a.As4()}) != nil {
+			if a.Is4() {
+				err = b.AResource(rh, dnsmessage.AResource{A: a.As4()})
+			} else {
+				err = b.AAAAResource(rh, dnsmessage.AAAAResource{AAAA: a.As16()})
+			}
+			if err != nil {
 				return nil
 			}
 		}

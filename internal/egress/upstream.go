@@ -31,13 +31,19 @@ type upstream struct {
 	servers []netip.AddrPort
 
 	mu      sync.Mutex // guards what follows
-	known   map[string]*list.Element
+	known   map[query]*list.Element
 	order   *list.List // of *entry, the one used last in front
-	flights map[string]*flight
+	flights map[query]*flight
+}
+
+// query is what a server is asked: the addresses of one family, A or AAAA, of a name.
+type query struct {
+	name string
+	typ  dnsmessage.Type
 }
 
 type entry struct {
-	name  string
+	query query
 	is    answer
 	until time.Time
 }
@@ -60,15 +66,15 @@ const (
 )
 
 func newUpstream(servers []netip.AddrPort) *upstream {
-	return &upstream{servers: servers, known: map[string]*list.Element{}, order: list.New(),
-		flights: map[string]*flight{}}
+	return &upstream{servers: servers, known: map[query]*list.Element{}, order: list.New(),
+		flights: map[query]*flight{}}
 }
 
-// lookup returns the IPv4 addresses of a name, and for how long they are good, unless ended is
-// closed first.
-func (u *upstream) lookup(name string, ended <-chan struct{}) (answer, error) {
+// lookup returns the addresses of a name, and for how long they are good, unless ended is closed
+// first.
+func (u *upstream) lookup(q query, ended <-chan struct{}) (answer, error) {
 	u.mu.Lock()
-	if e := u.known[name]; e != nil {
+	if e := u.known[q]; e != nil {
 		known := e.Value.(*entry)
 		if left := time.Until(known.until); left > 0 {
 			u.order.MoveToFront(e)
@@ -78,17 +84,17 @@ func (u *upstream) lookup(name string, ended <-chan struct{}) (answer, error) {
 			return is, nil
 		}
 		u.order.Remove(e)
-		delete(u.known, name)
+		delete(u.known, q)
 	}
-	f := u.flights[name]
+	f := u.flights[q]
 	if f == nil {
 		if len(u.flights) >= maxFlights {
 			u.mu.Unlock()
 			return answer{}, errors.New("too many questions at once")
 		}
 		f = &flight{done: make(chan struct{})}
-		u.flights[name] = f
-		go u.fly(name, f)
+		u.flights[q] = f
+		go u.fly(q, f)
 	}
 	u.mu.Unlock()
 	select {
@@ -101,27 +107,27 @@ func (u *upstream) lookup(name string, ended <-chan struct{}) (answer, error) {
 	}
 }
 
-func (u *upstream) fly(name string, f *flight) {
-	f.is, f.err = u.ask(name)
+func (u *upstream) fly(q query, f *flight) {
+	f.is, f.err = u.ask(q)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	delete(u.flights, name)
+	delete(u.flights, q)
 	if f.err == nil && f.is.life > 0 {
-		u.known[name] = u.order.PushFront(&entry{name, f.is, time.Now().Add(f.is.life)})
+		u.known[q] = u.order.PushFront(&entry{q, f.is, time.Now().Add(f.is.life)})
 		for u.order.Len() > maxKnown {
-			delete(u.known, u.order.Remove(u.order.Back()).(*entry).name)
+			delete(u.known, u.order.Remove(u.order.Back()).(*entry).query)
 		}
 	}
 	close(f.done)
 }
 
 // ask asks one server after the other.
-func (u *upstream) ask(name string) (answer, error) {
+func (u *upstream) ask(q query) (answer, error) {
 	errs := []error{errors.New("no server has answered")}
 	for _, s := range u.servers {
-		is, truncated, err := exchange("udp", s, name)
+		is, truncated, err := exchange("udp", s, q)
 		if err == nil && truncated {
-			is, _, err = exchange("tcp", s, name)
+			is, _, err = exchange("tcp", s, q)
 		}
 		if err == nil {
 			return is, nil
@@ -134,8 +140,8 @@ func (u *upstream) ask(name string) (answer, error) {
 // exchange asks one server. The message is made here, so that nothing of a sandbox is in it but an
 // allowed name.
 func exchange(network string, server netip.AddrPort,
-	name string) (_ answer, truncated bool, err error) {
-	question, id, err := ask(name)
+	q query) (_ answer, truncated bool, err error) {
+	question, id, err := ask(q)
 	if err != nil {
 		return answer{}, false, err
 	}
@@ -157,7 +163,7 @@ func exchange(network string, server netip.AddrPort,
 		if err != nil {
 			return answer{}, false, fmt.Errorf("ask %s: %w", server, err)
 		}
-		is, truncated, err := read(buf[:n], id, name)
+		is, truncated, err := read(buf[:n], id, q)
 		if errors.Is(err, errForeign) && network == "udp" {
 			continue // whoever sent it did not know the question
 		}
@@ -180,17 +186,17 @@ func readMessage(conn net.Conn, network string, buf []byte) (int, error) {
 	return io.ReadFull(conn, buf[:n])
 }
 
-// ask packs the question for the addresses of a name.
-func ask(name string) (question []byte, id uint16, err error) {
+// ask packs a question.
+func ask(q query) (question []byte, id uint16, err error) {
 	var random [2]byte
 	_, _ = rand.Read(random[:])
 	id = binary.BigEndian.Uint16(random[:])
-	n, err := dnsmessage.NewName(name + ".")
+	n, err := dnsmessage.NewName(q.name + ".")
 	if err != nil {
 		return nil, 0, err
 	}
 	m := dnsmessage.Message{Header: dnsmessage.Header{ID: id, RecursionDesired: true},
-		Questions: []dnsmessage.Question{{Name: n, Type: dnsmessage.TypeA,
+		Questions: []dnsmessage.Question{{Name: n, Type: q.typ,
 			Class: dnsmessage.ClassINET}}}
 	question, err = m.Pack()
 	return question, id, err
@@ -198,15 +204,15 @@ func ask(name string) (question []byte, id uint16, err error) {
 
 var errForeign = errors.New("this answers another question")
 
-// read reads an answer: the addresses at the end of the chain of aliases that begins at name.
-func read(message []byte, id uint16, name string) (is answer, truncated bool, err error) {
+// read reads an answer: the addresses at the end of the chain of aliases that begins at the name.
+func read(message []byte, id uint16, asked query) (is answer, truncated bool, err error) {
 	var p dnsmessage.Parser
 	head, err := p.Start(message)
 	if err != nil || head.ID != id || !head.Response {
 		return answer{}, false, errForeign
 	}
 	q, err := p.Question()
-	if err != nil || !strings.EqualFold(q.Name.String(), name+".") || q.Type != dnsmessage.TypeA {
+	if err != nil || !strings.EqualFold(q.Name.String(), asked.name+".") || q.Type != asked.typ {
 		return answer{}, false, errForeign
 	}
 	if head.Truncated {
@@ -222,7 +228,7 @@ func read(message []byte, id uint16, name string) (is answer, truncated bool, er
 	if err := p.SkipAllQuestions(); err != nil {
 		return answer{}, false, err
 	}
-	at, life := name+".", longestLife
+	at, life := asked.name+".", longestLife
 	aliases := map[string]string{}
 	addresses := map[string][]netip.Addr{}
 	for {
@@ -236,13 +242,13 @@ func read(message []byte, id uint16, name string) (is answer, truncated bool, er
 		owner := strings.ToLower(h.Name.String())
 		life = min(life, time.Duration(h.TTL)*time.Second)
 		switch h.Type {
-		case dnsmessage.TypeA:
-			a, err := p.AResource()
+		case asked.typ:
+			a, err := address(&p, h.Type)
 			if err != nil {
 				return answer{}, false, err
 			}
 			if len(addresses[owner]) < maxAddresses {
-				addresses[owner] = append(addresses[owner], netip.AddrFrom4(a.A))
+				addresses[owner] = append(addresses[owner], a)
 			}
 		case dnsmessage.TypeCNAME:
 			c, err := p.CNAMEResource()
@@ -270,6 +276,16 @@ func read(message []byte, id uint16, name string) (is answer, truncated bool, er
 	return is, false, nil
 }
 
+// address reads a record of an address.
+func address(p *dnsmessage.Parser, typ dnsmessage.Type) (netip.Addr, error) {
+	if typ == dnsmessage.TypeAAAA {
+		a, err := p.AAAAResource()
+		return netip.AddrFrom16(a.AAAA), err
+	}
+	a, err := p.AResource()
+	return netip.AddrFrom4(a.A), err
+}
+
 // Servers returns the resolvers of a resolv.conf(5) file.
 func Servers(path string) ([]netip.AddrPort, error) {
 	f, err := os.Open(path)
@@ -295,17 +311,23 @@ func Servers(path string) ([]netip.AddrPort, error) {
 // Hosts is where the resolvers of this host are named.
 const Hosts = "/etc/resolv.conf"
 
-// Lookup asks servers, or those of Hosts if there are none, for the IPv4 addresses of a name.
-func Lookup(servers []netip.AddrPort, name string) ([]netip.Addr, error) {
+// Lookup asks servers, or those of Hosts if there are none, for the addresses of a name in the
+// families of g.
+func Lookup(servers []netip.AddrPort, name string, g *Ground) (found []netip.Addr, err error) {
 	if len(servers) == 0 {
-		var err error
 		if servers, err = Servers(Hosts); err != nil {
 			return nil, err
 		}
 	}
-	is, err := newUpstream(servers).ask(name)
-	if err == nil && is.missing {
-		err = fmt.Errorf("there is no %s", name)
+	for _, typ := range types(g) {
+		is, err := newUpstream(servers).ask(query{name, typ})
+		if err != nil {
+			return nil, err
+		}
+		if is.missing {
+			return nil, fmt.Errorf("there is no %s", name)
+		}
+		found = append(found, is.addresses...)
 	}
-	return is.addresses, err
+	return found, nil
 }

@@ -318,7 +318,7 @@ func (c Config) Images() string {
 // gvisor is the configuration of the gVisor engine.
 func (c Config) gvisor() gvisor.Config {
 	resolvers, private := c.Network.Parsed()
-	return gvisor.Config{Resolvers: resolvers, Private: private,
+	return gvisor.Config{Resolvers: resolvers, Private: private, IPv6: c.Network.IPv6,
 		Root: filepath.Join(c.DataDir, "engine"), CgroupParent: c.CgroupParent, TuneHost: true}
 }
 

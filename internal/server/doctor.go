@@ -35,7 +35,7 @@ func Check(cfg Config) []sandbox.Requirement {
 	}
 	found = append(found, checkFiles(), checkRoom(cfg), checkAgent(program),
 		checkImage(cfg.Images()), checkTools())
-	for _, r := range gvisor.CheckNetwork() {
+	for _, r := range gvisor.CheckNetwork(cfg.Network.IPv6) {
 		r.OK = true // a server without it serves pools without a network
 		found = append(found, r)
 	}

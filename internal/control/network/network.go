@@ -23,7 +23,7 @@ type Host interface {
 	Ready() error
 	// Ground is what lies beneath every policy.
 	Ground() *egress.Ground
-	// Lookup resolves a name as the sandboxes' resolver does, for IPv4.
+	// Lookup resolves a name as the sandboxes' resolver does.
 	Lookup(ctx context.Context, name string) ([]netip.Addr, error)
 }
 

@@ -47,14 +47,14 @@ func CheckHost(cfg Config) []sandbox.Requirement {
 
 // CheckNetwork says what this host has and lacks for sandboxes with a network. Those without one
 // run all the same.
-func CheckNetwork() []sandbox.Requirement {
+func CheckNetwork(ipv6 bool) []sandbox.Requirement {
 	dir, err := os.MkdirTemp("", "sandpool-check-")
 	if err != nil {
 		return []sandbox.Requirement{requirement("network", false, err.Error(),
 			"Make the folder for temporary files writable.")}
 	}
 	defer os.RemoveAll(dir)
-	return netns.Check(dir)
+	return netns.Check(dir, ipv6)
 }
 
 // missing is the error of a host that lacks something. A disk that is nearly full is

@@ -283,6 +283,8 @@ type Config struct {
 	Resolvers []netip.AddrPort
 	// Private are ranges off the public network that the policy of a sandbox may name.
 	Private []netip.Prefix
+	// IPv6 gives sandboxes with a network an address of IPv6 as well.
+	IPv6 bool
 	// StopTimeout bounds how long Stop waits for killed processes to be gone;
 	// zero means 20 s.
 	StopTimeout time.Duration

@@ -16,17 +16,17 @@ import (
 
 // NetworkReady is nil if sandboxes of this host can have a network, as far as can be told at once;
 // else it says what the host lacks.
-func NetworkReady() error { return netns.Ready() }
+func NetworkReady(ipv6 bool) error { return netns.Ready(ipv6) }
 
 // checkNetwork refuses a network that cannot be had, before anything is made.
-func checkNetwork(n sandpool.Network) error {
+func (e *Engine) checkNetwork(n sandpool.Network) error {
 	if _, err := egress.Parse(n, "network"); err != nil {
 		return err
 	}
 	if !n.Enabled() {
 		return nil
 	}
-	return netns.Ready()
+	return netns.Ready(e.cfg.IPv6)
 }
 
 // openNetwork takes over the networks of sandboxes that an earlier process has started.
@@ -40,7 +40,7 @@ func (e *Engine) openNetwork() error {
 		dirs[id] = e.dir(id)
 	}
 	e.net, err = netns.Open(e.log, netns.Config{Dir: e.cfg.Root, Resolvers: e.cfg.Resolvers,
-		Private: e.cfg.Private}, dirs)
+		Private: e.cfg.Private, IPv6: e.cfg.IPv6}, dirs)
 	return err
 }
 
@@ -86,6 +86,22 @@ func addLink(args *boot.CreateLinksAndRoutesArgs, l *netns.Link) {
 	args.Defaultv4Gateway = boot.DefaultRoute{Name: name, Route: boot.Route{
 		Destination: net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)},
 		Gateway:     gateway}}
+	if l.Addr6.IsValid() {
+		addIPv6(args, l)
+	}
+}
+
+// addIPv6 adds to the guest's link. Its stack takes addresses and routes from nobody else: gVisor
+// listens to no router unless it is told to.
+func addIPv6(args *boot.CreateLinksAndRoutesArgs, l *netns.Link) {
+	link, gateway := &args.FDBasedLinks[0], net.IP(l.Gateway6.AsSlice())
+	link.Addresses = append(link.Addresses, boot.IPWithPrefix{Address: l.Addr6.AsSlice(),
+		PrefixLen: 128})
+	link.Routes = append(link.Routes, boot.Route{Destination: net.IPNet{IP: gateway,
+		Mask: net.CIDRMask(128, 128)}})
+	link.Neighbors = append(link.Neighbors, boot.Neighbor{IP: gateway, HardwareAddr: l.GatewayHW})
+	args.Defaultv6Gateway = boot.DefaultRoute{Name: link.Name, Route: boot.Route{
+		Destination: net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}, Gateway: gateway}}
 }
 
 // SetNetwork implements sandbox.NetworkSetter.
@@ -93,7 +109,7 @@ func (e *Engine) SetNetwork(ctx context.Context, h sandbox.Handle, n sandpool.Ne
 	if err := checkID(h.ID); err != nil {
 		return err
 	}
-	if err := checkNetwork(n); err != nil {
+	if err := e.checkNetwork(n); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {

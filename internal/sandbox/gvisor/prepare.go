@@ -30,7 +30,7 @@ func (e *Engine) snapshotDir(key string) string {
 // Prepare implements sandbox.Runtime.
 func (e *Engine) Prepare(ctx context.Context, t sandbox.Template,
 	progress func(sandbox.Progress)) (sandbox.Prepared, error) {
-	if err := checkTemplate(t); err != nil {
+	if err := e.checkTemplate(t); err != nil {
 		return sandbox.Prepared{}, err
 	}
 	if ctx.Err() != nil {
@@ -150,7 +150,7 @@ func syncDir(path string) error {
 
 // Key implements sandbox.Pruner.
 func (e *Engine) Key(t sandbox.Template) (string, error) {
-	if err := checkTemplate(t); err != nil {
+	if err := e.checkTemplate(t); err != nil {
 		return "", err
 	}
 	return snapshotKey(t)

@@ -39,7 +39,7 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID,
 		return sandbox.Handle{}, invalid("prepared",
 			"The template %q was not prepared by this engine; call Prepare first.", p.Key)
 	}
-	if err := checkNetwork(p.Template.Network); err != nil {
+	if err := e.checkNetwork(p.Template.Network); err != nil {
 		return sandbox.Handle{}, err
 	}
 	timeout := e.cfg.StartTimeout

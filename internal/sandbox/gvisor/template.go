@@ -34,7 +34,7 @@ func invalid(target, format string, args ...any) error {
 }
 
 // checkTemplate refuses what the engine cannot run, before anything is made.
-func checkTemplate(t sandbox.Template) error {
+func (e *Engine) checkTemplate(t sandbox.Template) error {
 	switch {
 	case len(t.Args) == 0 || t.Args[0] == "":
 		return invalid("args", "The command line %q names no program.", t.Args)
@@ -69,7 +69,7 @@ func checkTemplate(t sandbox.Template) error {
 				"The capability %q is unknown, or reaches beyond the sandbox.", c)
 		}
 	}
-	if err := checkNetwork(t.Network); err != nil {
+	if err := e.checkNetwork(t.Network); err != nil {
 		return err
 	}
 	if err := checkReady(t.Ready); err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	control "github.com/sandpool/sandpool/internal/control/network"
 	"github.com/sandpool/sandpool/internal/egress"
@@ -20,6 +21,9 @@ type Settings struct {
 	// Private are prefixes off the public network that a pool's policy may name. None means
 	// that sandboxes reach public addresses alone.
 	Private []string `yaml:"private"`
+	// IPv6 gives sandboxes that are started from now on an address of IPv6 as well. The host must
+	// have IPv6 and pass it on.
+	IPv6 bool `yaml:"ipv6"`
 }
 
 // Parsed returns the settings of n, which is valid.
@@ -53,9 +57,16 @@ func (n Settings) Validate() (problems []error) {
 		}
 	}
 	for _, s := range n.Private {
-		if p, err := netip.ParsePrefix(s); err != nil || !p.Addr().Is4() || p != p.Masked() {
-			problems = append(problems, fmt.Errorf(
-				"configuration: network.private has %q; use IPv4 prefixes such as 10.20.0.0/16", s))
+		p, err := netip.ParsePrefix(s)
+		switch {
+		case err != nil || p != p.Masked():
+			problems = append(problems, fmt.Errorf("configuration: network.private has %q; "+
+				"use prefixes such as 10.20.0.0/16 or fd12:3456:789a::/48", s))
+		case slices.ContainsFunc(egress.Fixed(), func(f netip.Prefix) bool {
+			return f.Bits() <= p.Bits() && f.Contains(p.Addr())
+		}):
+			problems = append(problems, fmt.Errorf("configuration: network.private has %q, "+
+				"a range that is never opened; remove it", s))
 		}
 	}
 	return problems
@@ -76,17 +87,17 @@ func (n Host) Ready() error {
 	if n.Elsewhere {
 		return nil
 	}
-	return gvisor.NetworkReady()
+	return gvisor.NetworkReady(n.Settings.IPv6)
 }
 
 // Ground implements control.Host.
 func (n Host) Ground() *egress.Ground {
 	_, private := n.Settings.Parsed()
-	return egress.NewGround(private)
+	return egress.NewGround(private).WithIPv6(n.Settings.IPv6)
 }
 
 // Lookup implements control.Host.
 func (n Host) Lookup(_ context.Context, name string) ([]netip.Addr, error) {
 	servers, _ := n.Settings.Parsed()
-	return egress.Lookup(servers, name)
+	return egress.Lookup(servers, name, n.Ground())
 }

@@ -13,7 +13,7 @@ import (
 // is.
 func TestSettings(t *testing.T) {
 	right := Settings{Resolvers: []string{"192.0.2.53", "192.0.2.54:5353", "2001:db8::53"},
-		Private: []string{"10.20.0.0/16", "172.16.5.4/32"}}
+		Private: []string{"10.20.0.0/16", "172.16.5.4/32", "fd12:3456:789a::/48"}}
 	if problems := right.Validate(); len(problems) > 0 {
 		t.Errorf("problems: %v", problems)
 	}
@@ -21,7 +21,7 @@ func TestSettings(t *testing.T) {
 	wantResolvers := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:53"),
 		netip.MustParseAddrPort("192.0.2.54:5353"), netip.MustParseAddrPort("[2001:db8::53]:53")}
 	wantPrivate := []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16"),
-		netip.MustParsePrefix("172.16.5.4/32")}
+		netip.MustParsePrefix("172.16.5.4/32"), netip.MustParsePrefix("fd12:3456:789a::/48")}
 	if !slices.Equal(resolvers, wantResolvers) || !slices.Equal(private, wantPrivate) {
 		t.Errorf("parsed: %v, %v", resolvers, private)
 	}
@@ -29,7 +29,9 @@ func TestSettings(t *testing.T) {
 		{Resolvers: []string{"dns.example.com"}}, {Resolvers: []string{""}},
 		{Resolvers: []string{"192.0.2.53:"}},
 		{Private: []string{"10.20.0.0"}}, {Private: []string{"10.20.0.1/16"}},
-		{Private: []string{"fd00::/8"}}, {Private: []string{"intranet"}},
+		{Private: []string{"64:ff9b::/96"}}, {Private: []string{"fe80::/64"}},
+		{Private: []string{"::ffff:10.0.0.0/104"}}, {Private: []string{"fd00:ec2::254/128"}},
+		{Private: []string{"fd00::1/8"}}, {Private: []string{"intranet"}},
 	} {
 		problems := wrong.Validate()
 		if len(problems) != 1 {

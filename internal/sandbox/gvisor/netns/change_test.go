@@ -21,7 +21,7 @@ import (
 // talk opens a connection and says how to see that it still carries.
 func (b *box) talk(to netip.AddrPort) (carries func() bool) {
 	b.t.Helper()
-	conn, err := b.dial("tcp4", to)
+	conn, err := b.dial("tcp", to)
 	must(b.t, err)
 	b.t.Cleanup(func() { conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(patience))
@@ -41,13 +41,15 @@ func (b *box) talk(to netip.AddrPort) (carries func() bool) {
 
 // A change of the policy holds at once: what it no longer allows ends, in both directions, and the
 // rest goes on.
-func TestChangeUnderConnections(t *testing.T) {
-	w := newWorld(t)
-	n := openNet(t, t.TempDir())
-	w.set("a.example.com", record{ttl: 1, addrs: []netip.Addr{public}})
-	b := w.join(n, "box", enabled("*.example.com", "8.8.8.8"))
+func TestChangeUnderConnections(t *testing.T) { both(t, tryChangeUnderConnections) }
+
+func tryChangeUnderConnections(t *testing.T, w *world) {
+	n := w.open(t, t.TempDir())
+	w.set("a.example.com", record{ttl: 1, addrs: []netip.Addr{w.public}})
+	b := w.join(n, "box", enabled("*.example.com", w.other.String()))
 	b.resolve("a.example.com")
-	named, plain := b.talk(netip.AddrPortFrom(public, 80)), b.talk(netip.AddrPortFrom(other, 80))
+	named := b.talk(netip.AddrPortFrom(w.public, 80))
+	plain := b.talk(netip.AddrPortFrom(w.other, 80))
 	if !named() || !plain() {
 		t.Fatal("connections carry nothing")
 	}
@@ -55,25 +57,25 @@ func TestChangeUnderConnections(t *testing.T) {
 		t.Helper()
 		must(t, n.Change(b.id, b.dir, want))
 	}
-	change(enabled("*.example.com", "8.8.8.8", "1.1.1.1"))
+	change(enabled("*.example.com", w.other.String(), "1.1.1.1"))
 	if !named() || !plain() {
 		t.Error("a change that allows more has ended connections")
 	}
-	change(enabled("8.8.8.8"))
+	change(enabled(w.other.String()))
 	if named() || !plain() {
 		t.Error("after its name was taken back a connection carries, or another does not")
 	}
-	if b.tcp(public, 80) || len(first(b.resolve("a.example.com"))) > 0 {
+	if b.tcp(w.public, 80) || len(first(b.resolve("a.example.com"))) > 0 {
 		t.Error("the name or its address is still open")
 	}
 	change(enabled("*.example.com"))
-	if plain() || b.tcp(other, 80) {
+	if plain() || b.tcp(w.other, 80) {
 		t.Error("after its address was taken back a connection carries")
 	}
 	b.resolve("a.example.com")
-	again := b.talk(netip.AddrPortFrom(public, 80))
+	again := b.talk(netip.AddrPortFrom(w.public, 80))
 	change(sandpool.Network{})
-	if again() || b.tcp(public, 80) || b.udp(public, 80) ||
+	if again() || b.tcp(w.public, 80) || b.udp(w.public, 80) ||
 		len(first(b.resolve("a.example.com"))) > 0 {
 		t.Error("without a network something is reached")
 	}
@@ -82,23 +84,24 @@ func TestChangeUnderConnections(t *testing.T) {
 func first[A, B any](a A, _ B) A { return a }
 
 // What a server goes on sending into a connection that was taken back does not arrive.
-func TestChangeStopsWhatComesIn(t *testing.T) {
-	w := newWorld(t)
-	n := openNet(t, t.TempDir())
-	b := w.join(n, "box", enabled("93.184.216.34"))
+func TestChangeStopsWhatComesIn(t *testing.T) { both(t, tryChangeStopsWhatComesIn) }
+
+func tryChangeStopsWhatComesIn(t *testing.T, w *world) {
+	n := w.open(t, t.TempDir())
+	b := w.join(n, "box", enabled(w.public.String()))
 	var l net.Listener
 	must(t, within(w.ns, func() (err error) {
-		l, err = net.Listen("tcp4", "93.184.216.34:7000")
+		l, err = net.Listen("tcp", at(w.public, 7000))
 		return err
 	}))
 	defer l.Close()
-	conn, err := b.dial("tcp4", netip.MustParseAddrPort("93.184.216.34:7000"))
+	conn, err := b.dial("tcp", netip.AddrPortFrom(w.public, 7000))
 	must(t, err)
 	defer conn.Close()
 	server, err := l.Accept()
 	must(t, err)
 	defer server.Close()
-	must(t, n.Change(b.id, b.dir, enabled("8.8.8.8")))
+	must(t, n.Change(b.id, b.dir, enabled(w.other.String())))
 	_, err = server.Write([]byte("late"))
 	must(t, err)
 	_ = conn.SetReadDeadline(time.Now().Add(impatience))
@@ -109,40 +112,40 @@ func TestChangeStopsWhatComesIn(t *testing.T) {
 
 // A sandbox that writes frames of its own makes the gateway believe nothing.
 func TestForgedFrames(t *testing.T) {
-	w := newWorld(t)
-	n := openNet(t, t.TempDir())
+	w := newWorld(t, side4())
+	n := w.open(t, t.TempDir())
 	b, neighbour := w.join(n, "a", enabled()), w.join(n, "b", enabled())
 	seen := w.capture(w.ns, "host")
 	toNeighbour := w.capture(neighbour.ns, insideName)
 	inside, outside := b.link.Hardware, b.link.GatewayHW
-	for _, src := range []netip.Addr{neighbour.link.Addr, hostAddr, routerAddr, Gateway(),
-		n.gate.up.near, metadata, other} {
+	for _, src := range []netip.Addr{neighbour.link.Addr, w.host, w.router, Gateway(),
+		n.gate.up.near, w.metadata, w.other} {
 		b.send(frame(outside, inside, 0x0800,
-			ipv4(src, public, unix.IPPROTO_UDP, 0, udpTo(80, "forged"))))
+			ipv4(src, w.public, unix.IPPROTO_UDP, 0, udpTo(80, "forged"))))
 	}
 	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, neighbour.link.Addr, unix.IPPROTO_UDP,
 		0, udpTo(80, "forged"))))
 	b.send(frame(outside, inside, 0x0800,
-		ipv4(b.link.Addr, private, unix.IPPROTO_UDP, 0, udpTo(80, "forged"))))
-	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, public, unix.IPPROTO_ICMP,
+		ipv4(b.link.Addr, w.private, unix.IPPROTO_UDP, 0, udpTo(80, "forged"))))
+	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, w.public, unix.IPPROTO_ICMP,
 		0, append([]byte{8, 0, 0, 0, 0, 0, 0, 0}, "forged"...))))
-	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, public, 47, 0, []byte("forged"))))
+	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, w.public, 47, 0, []byte("forged"))))
 	// Fragments whose second part says nothing of a port, and a first one that is too short to.
-	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, private, unix.IPPROTO_UDP, 0x2000,
+	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, w.private, unix.IPPROTO_UDP, 0x2000,
 		udpTo(80, "forged.."))))
 	b.send(frame(outside, inside, 0x0800,
-		ipv4(b.link.Addr, private, unix.IPPROTO_UDP, 2, []byte("forged"))))
-	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, public, unix.IPPROTO_UDP, 0x2000,
+		ipv4(b.link.Addr, w.private, unix.IPPROTO_UDP, 2, []byte("forged"))))
+	b.send(frame(outside, inside, 0x0800, ipv4(b.link.Addr, w.public, unix.IPPROTO_UDP, 0x2000,
 		[]byte{0, 53, 0, 53, 0, 20, 0, 0})))
 	// IPv6, a VLAN, and a neighbour's hardware address.
 	b.send(frame(outside, inside, 0x86dd,
 		append([]byte{0x60, 0, 0, 0, 0, 6, 59, 64}, append(make([]byte, 32), "forged"...)...)))
 	b.send(frame(outside, inside, 0x8100, append([]byte{0, 1, 8, 0},
-		ipv4(b.link.Addr, public, unix.IPPROTO_UDP, 0, udpTo(80, "forged"))...)))
+		ipv4(b.link.Addr, w.public, unix.IPPROTO_UDP, 0, udpTo(80, "forged"))...)))
 	b.send(frame(neighbour.link.Hardware, inside, 0x0800,
 		ipv4(b.link.Addr, neighbour.link.Addr, unix.IPPROTO_UDP, 0, udpTo(80, "forged"))))
 	// "The neighbour's address, and the gateway's, are at my hardware address" (RFC 826).
-	for _, claim := range []netip.Addr{neighbour.link.Addr, Gateway(), hostAddr} {
+	for _, claim := range []netip.Addr{neighbour.link.Addr, Gateway(), w.host} {
 		arp := append([]byte{0, 1, 8, 0, 6, 4, 0, 2}, inside...)
 		arp = append(append(append(arp, claim.AsSlice()...), outside...), Gateway().AsSlice()...)
 		b.send(frame(outside, inside, 0x0806, arp))
@@ -150,7 +153,7 @@ func TestForgedFrames(t *testing.T) {
 	}
 	// A packet in order comes last, so that those before it have been seen or have not.
 	b.send(frame(outside, inside, 0x0800,
-		ipv4(b.link.Addr, public, unix.IPPROTO_UDP, 0, udpTo(80, "honest"))))
+		ipv4(b.link.Addr, w.public, unix.IPPROTO_UDP, 0, udpTo(80, "honest"))))
 	until(t, func() bool { return bytes.Contains(seen(), []byte("honest")) })
 	if bytes.Contains(seen(), []byte("forged")) {
 		t.Error("a forged packet has left the gateway")
@@ -158,7 +161,7 @@ func TestForgedFrames(t *testing.T) {
 	if bytes.Contains(toNeighbour(), []byte("forged")) {
 		t.Error("a forged packet has reached a neighbour")
 	}
-	if !neighbour.tcp(public, 80) || !b.tcp(public, 80) {
+	if !neighbour.tcp(w.public, 80) || !b.tcp(w.public, 80) {
 		t.Error("somebody is cut off by forged claims")
 	}
 	must(t, within(n.gate.ns, func() error {
@@ -188,6 +191,16 @@ func (b *box) send(frames ...[]byte) {
 		}
 		return nil
 	}))
+}
+
+// packet is a frame with a packet of the box to dst, in the family of that.
+func (b *box) packet(dst netip.Addr, proto byte, payload []byte) []byte {
+	if dst.Is6() {
+		return frame(b.link.GatewayHW, b.link.Hardware, 0x86dd,
+			ipv6(b.link.Addr6, dst, proto, payload))
+	}
+	return frame(b.link.GatewayHW, b.link.Hardware, 0x0800,
+		ipv4(b.link.Addr, dst, proto, 0, payload))
 }
 
 func frame(to, from net.HardwareAddr, kind uint16, payload []byte) []byte {
@@ -265,28 +278,30 @@ func until(t *testing.T, ok func() bool) {
 
 // One sandbox has no more connections than its policy says, whatever it opens, and others still
 // have theirs.
-func TestConnectionLimit(t *testing.T) {
-	w := newWorld(t)
-	n := openNet(t, t.TempDir())
+func TestConnectionLimit(t *testing.T) { both(t, tryConnectionLimit) }
+
+func tryConnectionLimit(t *testing.T, w *world) {
+	n := w.open(t, t.TempDir())
 	limited := enabled()
 	limited.Connections = 5
 	b, neighbour := w.join(n, "a", limited), w.join(n, "b", limited)
 	open := 0
 	for range 12 {
-		if conn, err := b.dial("tcp4", netip.AddrPortFrom(public, 80)); err == nil {
+		if conn, err := b.dial("tcp", netip.AddrPortFrom(w.public, 80)); err == nil {
 			defer conn.Close()
 			open++
 		}
 	}
-	if open != 5 || !neighbour.tcp(public, 80) {
+	if open != 5 || !neighbour.tcp(w.public, 80) {
 		t.Errorf("%d connections of 5 are open, or a neighbour has none", open)
 	}
 }
 
 // Bytes over the bandwidth are dropped, and those within it arrive.
-func TestBandwidth(t *testing.T) {
-	w := newWorld(t)
-	n := openNet(t, t.TempDir())
+func TestBandwidth(t *testing.T) { both(t, tryBandwidth) }
+
+func tryBandwidth(t *testing.T, w *world) {
+	n := w.open(t, t.TempDir())
 	slow := enabled()
 	slow.Bandwidth = 64 << 10
 	b := w.join(n, "a", slow)
@@ -294,23 +309,22 @@ func TestBandwidth(t *testing.T) {
 	burst := udpTo(80, string(bytes.Repeat([]byte("x"), 1000)))
 	const packets = 4000 // 4 MB, where 256 KiB and 64 KiB a second are allowed
 	began := time.Now()
-	one := frame(b.link.GatewayHW, b.link.Hardware,
-		0x0800, ipv4(b.link.Addr, public, unix.IPPROTO_UDP, 0, burst))
-	b.send(slices.Repeat([][]byte{one}, packets)...)
+	b.send(slices.Repeat([][]byte{b.packet(w.public, unix.IPPROTO_UDP, burst)}, packets)...)
 	allowed := 2 * (256<<10 + int(time.Since(began).Seconds()+1)*64<<10)
 	if got := bytes.Count(seen(), []byte("x")); got < 100<<10 || got > allowed {
 		t.Errorf("%d bytes have left, of %d that were sent and at most %d that are allowed",
 			got, packets*1000, allowed)
 	}
-	if !b.tcp(public, 80) { // its own packets are few
+	if !b.tcp(w.public, 80) { // its own packets are few
 		t.Error("a small connection does not work")
 	}
 }
 
 // Everything that sandboxes have had is gone after them: of those that were stopped, of those that
 // ended by themselves, and of those that a dead server left.
-func TestNothingIsLeft(t *testing.T) {
-	w := newWorld(t)
+func TestNothingIsLeft(t *testing.T) { both(t, tryNothingIsLeft) }
+
+func tryNothingIsLeft(t *testing.T, w *world) {
 	dir := t.TempDir()
 	conn, err := nftables.New()
 	must(t, err)
@@ -318,18 +332,18 @@ func TestNothingIsLeft(t *testing.T) {
 	must(t, conn.Flush())
 	defer func() { conn.DelTable(theirs); must(t, conn.Flush()) }()
 	before := remains(t, dir)
-	w.set("a.example.com", record{ttl: 300, addrs: []netip.Addr{public}})
-	n := openNet(t, dir)
+	w.set("a.example.com", record{ttl: 300, addrs: []netip.Addr{w.public}})
+	n := w.open(t, dir)
 	var boxes []*box
 	for i := range 20 {
-		policy := enabled("*.example.com:80", fmt.Sprintf("8.8.8.%d", i%3+7))
+		policy := enabled("*.example.com:80", fmt.Sprint(netip.MustParsePrefix([]string{"8.8.8.8/31", "2606:4700::8/127", "1.1.1.1/32"}[i%3]).Masked()))
 		policy.Bandwidth = int64(i%2) << 20
 		b := w.join(n, fmt.Sprintf("box-%d", i), policy)
 		b.resolve("a.example.com")
-		if !b.tcp(public, 80) {
+		if !b.tcp(w.public, 80) {
 			t.Fatalf("box %d does not reach a server", i)
 		}
-		b.tcp(private, 80) // is refused, which is counted
+		b.tcp(w.private, 80) // is refused, which is counted
 		boxes = append(boxes, b)
 	}
 	for _, b := range boxes[:5] {
@@ -345,36 +359,41 @@ func TestNothingIsLeft(t *testing.T) {
 	for _, b := range boxes[10:12] {
 		b.kill()
 	}
-	next := openNet(t, dir)
+	next := w.open(t, dir)
 	for _, b := range boxes {
 		b.net = next
 	}
-	if !boxes[15].tcp(public, 80) || boxes[15].tcp(other, 443) &&
+	if !boxes[15].tcp(w.public, 80) || boxes[15].tcp(w.other, 443) &&
 		boxes[15].link.Addr == boxes[16].link.Addr || still == nil {
 		t.Error("a sandbox that was adopted does not reach what its name has opened")
 	}
-	if boxes[15].tcp(private, 80) {
+	if boxes[15].tcp(w.private, 80) {
 		t.Error("a sandbox that was adopted reaches what its policy does not allow")
 	}
 	for _, b := range boxes[5:] {
 		b.stop()
 	}
 	rest := map[string]int{}
-	for _, s := range []*nftables.Set{next.gate.table.policy, next.gate.table.marks,
-		next.gate.table.live, next.gate.table.named,
-		next.gate.table.namedAny, next.gate.table.refused, next.gate.table.up,
-		next.gate.table.down} {
+	table := next.gate.table
+	sets := []*nftables.Set{table.policy, table.marks, table.live, table.refused, table.up,
+		table.down}
+	for _, f := range table.families() {
+		sets = append(sets, f.named, f.namedAny)
+	}
+	for _, s := range sets {
 		list, err := next.gate.table.conn.GetSetElements(s)
 		must(t, err)
 		rest[s.Name] = len(list)
 	}
 	chains, err := next.gate.table.conn.ListChains()
 	must(t, err)
-	flows, err := next.gate.links.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
+	flows, err := next.gate.links.ConntrackTableList(netlink.ConntrackTable,
+		netlink.InetFamily(w.family().proto))
 	must(t, err)
 	links, err := next.gate.links.LinkList()
 	must(t, err)
-	if len(chains) != 9 || len(flows) != 0 || len(links) != 2 ||
+	static := map[bool]int{false: 9, true: 11}[w.ipv6()]
+	if len(chains) != static || len(flows) != 0 || len(links) != 2 ||
 		slices.ContainsFunc(maps(rest), func(n int) bool {
 			return n != 0
 		}) {
@@ -395,9 +414,10 @@ func maps(m map[string]int) (list []int) {
 }
 
 // Whoever removes the host's rules, or all rules, opens nothing; and they come back.
-func TestForeignReload(t *testing.T) {
-	w := newWorld(t)
-	n := openNet(t, t.TempDir())
+func TestForeignReload(t *testing.T) { both(t, tryForeignReload) }
+
+func tryForeignReload(t *testing.T, w *world) {
+	n := w.open(t, t.TempDir())
 	b := w.join(n, "a", enabled())
 	own, err := openOwn()
 	must(t, err)
@@ -407,17 +427,22 @@ func TestForeignReload(t *testing.T) {
 	must(t, err)
 	conn.FlushRuleset()
 	must(t, conn.Flush())
-	for _, to := range []netip.Addr{hostAddr, routerAddr, private, metadata, n.gate.up.far} {
+	for _, to := range []netip.Addr{w.host, w.router, w.private, w.metadata, n.gate.up.far,
+		n.gate.up.far6} {
 		if b.tcp(to, 81) || b.tcp(to, 80) || b.udp(to, 80) {
 			t.Errorf("%s is reached", to)
 		}
 	}
-	until(t, func() bool { return b.tcp(public, 80) })
+	until(t, func() bool { return b.tcp(w.public, 80) })
 	// An address that the host gets later is closed as well.
-	late := netip.MustParseAddr("93.184.217.1")
+	late := w.late
 	lo, err := netlink.LinkByName("lo")
 	must(t, err)
-	must(t, netlink.AddrAdd(lo, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(late, 32))}))
+	addOn(t, lo, late, late.BitLen())
+	defer func() {
+		must(t, netlink.AddrDel(lo,
+			&netlink.Addr{IPNet: ipNet(netip.PrefixFrom(late, late.BitLen()))}))
+	}()
 	until(t, func() bool { return n.gate.Own(late) })
 	conn.FlushRuleset()
 	must(t, conn.Flush())
@@ -427,13 +452,17 @@ func TestForeignReload(t *testing.T) {
 }
 
 // Names cannot make the gateway hold more than it says, and say so.
-func TestTooManyNames(t *testing.T) {
-	w := newWorld(t)
-	n := openNet(t, t.TempDir())
+func TestTooManyNames(t *testing.T) { both(t, tryTooManyNames) }
+
+func tryTooManyNames(t *testing.T, w *world) {
+	n := w.open(t, t.TempDir())
 	b := w.join(n, "a", enabled("*.example.com"))
 	var many []netip.Addr
 	for i := range 2 * maxLearned {
-		many = append(many, netip.AddrFrom4([4]byte{93, 184, byte(i >> 8), byte(i)}))
+		a := w.public.AsSlice()
+		a[len(a)-2], a[len(a)-1] = byte(i>>8), byte(i)
+		next, _ := netip.AddrFromSlice(a)
+		many = append(many, next)
 	}
 	if err := n.gate.Open(b.link.Addr, "a.example.com", many, time.Minute); err == nil ||
 		len(n.shares["a"].learned) > 0 {
@@ -449,8 +478,8 @@ func TestTooManyNames(t *testing.T) {
 
 // A server that comes back to thousands of sandboxes writes the rules of all of them.
 func TestManyShares(t *testing.T) {
-	newWorld(t)
-	n := openNet(t, t.TempDir())
+	w := newWorld(t, side4())
+	n := w.open(t, t.TempDir())
 	must(t, n.ensure())
 	var shares []*share
 	for i := range uint16(3000) {

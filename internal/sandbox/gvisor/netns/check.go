@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/egress"
@@ -15,24 +16,47 @@ import (
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
 )
 
-func errNoForwarding() error {
-	return sandpool.Errorf(sandpool.Unsupported, "NetworkStatusNotSupported",
-		"sessionNetworkConfiguration.status",
-		"This host passes no packets on, so that sandboxes can have no network. Its administrator can set the sysctl net.ipv4.ip_forward=1.")
-}
-
 // Ready is nil if sandboxes can have a network, as far as can be told without making one.
-func Ready() error {
-	if v, err := kernfile.Text(forwarding); err != nil || strings.TrimSpace(v) != "1" {
-		return errNoForwarding()
+func Ready(ipv6 bool) error {
+	lacks := func(what string) error {
+		return sandpool.Errorf(sandpool.Unsupported, "NetworkStatusNotSupported",
+			"sessionNetworkConfiguration.status", "%s", what)
+	}
+	if !isOn(forwarding) {
+		return lacks("This host passes no packets on, so that sandboxes can have no network. " +
+			"Its administrator can set the sysctl net.ipv4.ip_forward=1.")
+	}
+	if ipv6 && !isOn(forwarding6) {
+		return lacks("This host passes no packets of IPv6 on, and the server's setting " +
+			"network.ipv6 is true. Its administrator can set the sysctl " +
+			"net.ipv6.conf.all.forwarding=1, or the setting to false.")
 	}
 	return nil
+}
+
+func isOn(path string) bool {
+	v, err := kernfile.Text(path)
+	return err == nil && strings.TrimSpace(v) == "1"
+}
+
+// hasRoute6 is nil if the host knows a way to the public network by IPv6.
+func hasRoute6() error {
+	list, err := netlink.RouteList(nil, unix.AF_INET6)
+	if err != nil {
+		return fmt.Errorf("list the host's routes of IPv6: %w", err)
+	}
+	for _, r := range list {
+		if r.Dst == nil || r.Dst.IP.IsUnspecified() {
+			return nil
+		}
+	}
+	return errors.New("the host has no default route of IPv6")
 }
 
 // Check says what the host has of what sandboxes with a network need. It makes a namespace, a pair
 // of links and a table in it, and takes them away. A host that lacks it runs sandboxes without a
 // network all the same.
-func Check(dir string) []sandbox.Requirement {
+func Check(dir string, ipv6 bool) []sandbox.Requirement {
 	var found []sandbox.Requirement
 	add := func(name string, err error, detail, fix string) {
 		r := sandbox.Requirement{Name: name, OK: err == nil, Detail: detail}
@@ -41,14 +65,24 @@ func Check(dir string) []sandbox.Requirement {
 		}
 		found = append(found, r)
 	}
-	add("network: forwarding", Ready(), "net.ipv4.ip_forward is 1",
+	add("network: forwarding", Ready(false), "net.ipv4.ip_forward is 1",
 		"Set it with: sysctl -w net.ipv4.ip_forward=1. Without it pools cannot have EgressEnabled.")
-	links, rules := try(dir)
+	if ipv6 {
+		err := Ready(true)
+		if err == nil {
+			err = hasRoute6()
+		}
+		add("network: IPv6", err, "net.ipv6.conf.all.forwarding is 1, and there is a default route",
+			"Set it with: sysctl -w net.ipv6.conf.all.forwarding=1. Where routers announce the "+
+				"route, set net.ipv6.conf.LINK.accept_ra=2 before, or it is lost. Without IPv6 "+
+				"set network.ipv6 to false.")
+	}
+	links, rules := try(dir, ipv6)
 	add("network: links", links, "namespaces and veth",
 		"Use a kernel with CONFIG_NET_NS and CONFIG_VETH (modprobe veth).")
 	add("network: nftables", rules, "nftables, conntrack and NAT",
 		"Use a kernel with nf_tables, nft_ct, nft_nat, nft_fib_inet, nft_reject_inet, nft_connlimit and nft_log (Linux 5.10 or later).")
-	drops, err := foreignDrops()
+	drops, err := foreignDrops(ipv6)
 	switch {
 	case err != nil:
 		add("network: firewall", err, "", "Find out why nftables cannot be listed.")
@@ -58,7 +92,7 @@ func Check(dir string) []sandbox.Requirement {
 				strings.Join(drops, ", ")), "",
 			"Allow links whose names begin with sp there. With Docker: "+
 				"iptables -I DOCKER-USER -i sp+ -j ACCEPT; iptables -I DOCKER-USER -o sp+ "+
-				"-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT.")
+				"-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT; for IPv6 with ip6tables.")
 	default:
 		add("network: firewall", nil, "no chain drops what is forwarded", "")
 	}
@@ -66,7 +100,7 @@ func Check(dir string) []sandbox.Requirement {
 }
 
 // foreignDrops are the host's chains through which nothing is forwarded by default.
-func foreignDrops() (names []string, err error) {
+func foreignDrops(ipv6 bool) (names []string, err error) {
 	conn, err := nftables.New()
 	if err != nil {
 		return nil, err
@@ -78,7 +112,7 @@ func foreignDrops() (names []string, err error) {
 	for _, c := range chains {
 		if c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward && c.Policy != nil &&
 			*c.Policy == nftables.ChainPolicyDrop &&
-			c.Table.Family != nftables.TableFamilyIPv6 &&
+			(ipv6 || c.Table.Family != nftables.TableFamilyIPv6) &&
 			c.Table.Family != nftables.TableFamilyBridge {
 			names = append(names, c.Table.Name+" "+c.Name)
 		}
@@ -87,7 +121,7 @@ func foreignDrops() (names []string, err error) {
 }
 
 // try makes what a gateway is made of.
-func try(dir string) (links, rules error) {
+func try(dir string, ipv6 bool) (links, rules error) {
 	path := fmt.Sprintf("%s/check-%d", dir, os.Getpid())
 	ns, err := makeNamespace(path)
 	if err != nil {
@@ -110,10 +144,10 @@ func try(dir string) (links, rules error) {
 	if err := s.setNetwork(sandpool.Network{Status: sandpool.EgressEnabled}); err != nil {
 		return links, err
 	}
-	t := newTable(conn, egress.NewGround(nil))
+	t := newTable(conn, egress.NewGround(nil).WithIPv6(ipv6))
 	if err := t.rebuild([]*share{s}, nil, nil); err != nil {
 		return links, err
 	}
-	t.nat(s.Addr)
+	t.nat(uplink{near: s.Addr, near6: six(s.Addr)})
 	return links, t.commit("translate addresses")
 }

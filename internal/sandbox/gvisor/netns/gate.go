@@ -33,10 +33,22 @@ type gate struct {
 
 // settings of the gateway's namespace: it forwards between its links and takes no part in anything
 // else.
-func settings() []setting {
-	return []setting{
+func settings(ipv6 bool) []setting {
+	list := []setting{
 		{"ipv6/conf/all/disable_ipv6", "1"},
 		{"ipv6/conf/default/disable_ipv6", "1"},
+	}
+	if ipv6 { // no address that it was not given, none from routers, and no search for duplicates
+		list = nil
+		for _, links := range []string{"all", "default"} {
+			at := "ipv6/conf/" + links + "/"
+			list = append(list, quiet6(at)...)
+			list = append(list, setting{at + "accept_redirects", "0"},
+				setting{at + "accept_source_route", "-1"}, setting{at + "forwarding", "1"},
+				setting{at + "disable_ipv6", "0"})
+		}
+	}
+	return append(list, []setting{
 		{"ipv4/conf/all/accept_redirects", "0"},
 		{"ipv4/conf/default/accept_redirects", "0"},
 		{"ipv4/conf/all/send_redirects", "0"},
@@ -49,7 +61,13 @@ func settings() []setting {
 		{"netfilter/nf_conntrack_tcp_loose", "0"},
 		{"netfilter/nf_conntrack_tcp_timeout_established", "86400"},
 		{"ipv4/ip_forward", "1"},
-	}
+	}...)
+}
+
+// quiet6 makes a link take no address but what it is given. at is the folder of its settings.
+func quiet6(at string) []setting {
+	return []setting{{at + "addr_gen_mode", "1"}, {at + "accept_ra", "0"}, {at + "autoconf", "0"},
+		{at + "accept_dad", "0"}, {at + "router_solicitations", "0"}}
 }
 
 // openGate makes the gateway or takes it over. The caller has n.mu, or is alone.
@@ -96,10 +114,13 @@ func openGate(n *Net) (_ *gate, err error) {
 	if err := g.table.rebuild(shares, local, g.remembered()); err != nil {
 		return nil, err
 	}
-	if err := within(g.ns, func() error { return apply(settings()) }); err != nil {
+	if err := within(g.ns, func() error { return apply(settings(n.ground.IPv6())) }); err != nil {
 		return nil, fmt.Errorf("set up the gateway's namespace: %w", err)
 	}
 	if err := g.bringUp(); err != nil {
+		return nil, err
+	}
+	if err := g.rejoin(shares); err != nil {
 		return nil, err
 	}
 	return g, g.serve()
@@ -141,7 +162,7 @@ func (g *gate) bringUp() error {
 	if err := g.links.AddrReplace(link, addr); err != nil {
 		return fmt.Errorf("give the uplink its address: %w", err)
 	}
-	g.table.nat(g.up.near)
+	g.table.nat(g.up)
 	if err := g.table.commit("write the gateway's address translation"); err != nil {
 		return err
 	}
@@ -153,7 +174,71 @@ func (g *gate) bringUp() error {
 	if err != nil {
 		return fmt.Errorf("route the gateway to the host: %w", err)
 	}
-	return g.host.open(g.up)
+	if g.table.six != nil {
+		if err := g.bringUp6(link); err != nil {
+			return fmt.Errorf("route the gateway to the host by IPv6: %w", err)
+		}
+	}
+	return g.host.open(g.up, link.Attrs().HardwareAddr)
+}
+
+// bringUp6 is bringUp for IPv6. Who is at the other end is fixed, and not asked for.
+func (g *gate) bringUp6(link netlink.Link) error {
+	out, err := g.host.links.LinkByName(g.host.name)
+	if err != nil {
+		return err
+	}
+	if err := g.links.AddrReplace(link, addr6(g.up.near6, 127)); err != nil {
+		return err
+	}
+	if err := g.links.NeighSet(neighbour(link, g.up.far6, out.Attrs().HardwareAddr)); err != nil {
+		return err
+	}
+	return g.links.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index,
+		Gw: g.up.far6.AsSlice(), Dst: ipNet(netip.MustParsePrefix("::/0"))})
+}
+
+// addr6 is an address that is used at once: nobody else can have it.
+func addr6(a netip.Addr, bits int) *netlink.Addr {
+	return &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, bits)), Flags: unix.IFA_F_NODAD}
+}
+
+// neighbour is who has an address, for good.
+func neighbour(link netlink.Link, a netip.Addr, hardware net.HardwareAddr) *netlink.Neigh {
+	family := unix.AF_INET
+	if a.Is6() {
+		family = unix.AF_INET6
+	}
+	return &netlink.Neigh{LinkIndex: link.Attrs().Index, Family: family,
+		State: netlink.NUD_PERMANENT, IP: a.AsSlice(), HardwareAddr: hardware}
+}
+
+// rejoin gives the links of sandboxes that there are what they lack because the gateway had no IPv6
+// for a time.
+func (g *gate) rejoin(shares []*share) error {
+	if g.table.six == nil {
+		return nil
+	}
+	for _, s := range shares {
+		link, err := g.links.LinkByName(s.link())
+		if err != nil || !s.IPv6 {
+			continue // it has ended
+		}
+		inside, _ := s.hardware()
+		if err := g.direct(link, six(s.Addr), inside); err != nil {
+			return fmt.Errorf("set up the link of %q: %w", s.ID, err)
+		}
+	}
+	return nil
+}
+
+// direct leads to a sandbox's address over its link, and to nobody else there.
+func (g *gate) direct(link netlink.Link, a netip.Addr, inside net.HardwareAddr) error {
+	if err := g.links.NeighSet(neighbour(link, a, inside)); err != nil {
+		return err
+	}
+	return g.links.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index,
+		Scope: netlink.SCOPE_LINK, Dst: ipNet(netip.PrefixFrom(a, a.BitLen()))})
 }
 
 // loopback gives the gateway the address that sandboxes know.
@@ -165,6 +250,11 @@ func (g *gate) loopback() error {
 	if err := g.links.AddrReplace(lo,
 		&netlink.Addr{IPNet: ipNet(netip.PrefixFrom(Gateway(), 32))}); err != nil {
 		return fmt.Errorf("give the gateway its address: %w", err)
+	}
+	if g.table.six != nil {
+		if err := g.links.AddrReplace(lo, addr6(Gateway6(), 128)); err != nil {
+			return fmt.Errorf("give the gateway its address of IPv6: %w", err)
+		}
 	}
 	return g.links.LinkSetUp(lo)
 }
@@ -205,25 +295,26 @@ func (g *gate) join(s *share, pid int) (_ *Link, err error) {
 	if err := g.connect(s, pair, inside); err != nil {
 		return nil, errors.Join(err, socket.Close())
 	}
-	return &Link{Socket: socket, Addr: s.Addr, Gateway: Gateway(), Hardware: inside,
-		GatewayHW: outside, MTU: g.up.mtu}, nil
+	link := &Link{Socket: socket, Addr: s.Addr, Gateway: Gateway(), Hardware: inside,
+		GatewayHW: outside, MTU: g.up.mtu}
+	if s.IPv6 {
+		link.Addr6, link.Gateway6 = six(s.Addr), Gateway6()
+	}
+	return link, nil
 }
 
 // connect sets the gateway's end of a pair up. Who is at the other end is fixed: the gateway
-// neither asks nor answers by ARP.
+// neither asks nor answers by ARP or neighbour discovery.
 func (g *gate) connect(s *share, pair *netlink.Veth, inside net.HardwareAddr) error {
-	index := pair.Attrs().Index
 	err := g.links.LinkSetARPOff(pair)
 	if err == nil {
 		err = g.links.LinkSetUp(pair)
 	}
 	if err == nil {
-		err = g.links.NeighSet(&netlink.Neigh{LinkIndex: index, Family: unix.AF_INET,
-			State: netlink.NUD_PERMANENT, IP: s.Addr.AsSlice(), HardwareAddr: inside})
+		err = g.direct(pair, s.Addr, inside)
 	}
-	if err == nil {
-		err = g.links.RouteAdd(&netlink.Route{LinkIndex: index, Scope: netlink.SCOPE_LINK,
-			Dst: ipNet(netip.PrefixFrom(s.Addr, 32))})
+	if err == nil && s.IPv6 {
+		err = g.direct(pair, six(s.Addr), inside)
 	}
 	if err != nil {
 		return fmt.Errorf("set up the link of %q: %w", s.ID, err)

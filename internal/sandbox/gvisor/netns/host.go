@@ -6,11 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/nftables"
@@ -19,7 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool/internal/egress"
-	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
 )
 
 // host is what the gateway has on the host: one link, and a table of nftables.
@@ -35,8 +33,28 @@ type host struct {
 
 // uplink is the pair of links between the gateway and the host.
 type uplink struct {
-	near, far netip.Addr // of the gateway and of the host
-	mtu       int
+	near, far   netip.Addr // of the gateway and of the host
+	near6, far6 netip.Addr
+	mtu         int
+}
+
+// own is the gateway's address in a family.
+func (u uplink) own(f *family) netip.Addr {
+	if f.size == 4 {
+		return u.near
+	}
+	return u.near6
+}
+
+// withIPv6 adds the addresses of IPv6: the name makes them the host's own.
+func (u uplink) withIPv6(name string) uplink {
+	sum, far := sha256.Sum256([]byte(name)), prefix6().Addr().As16()
+	far[7] = 1 // sandboxes have subnet 0
+	copy(far[8:], sum[:8])
+	far[15] &^= 1
+	u.far6 = netip.AddrFrom16(far)
+	u.near6 = u.far6.Next()
+	return u
 }
 
 // hostName comes from the directory, so that engines beside each other do not meet.
@@ -45,12 +63,15 @@ func hostName(path string) string {
 	return fmt.Sprintf("sp%x", sum[:5])
 }
 
-// forwarding is the setting without which the host passes nothing on.
-const forwarding = "/proc/sys/net/ipv4/ip_forward"
+// The settings without which the host passes nothing on.
+const (
+	forwarding  = "/proc/sys/net/ipv4/ip_forward"
+	forwarding6 = "/proc/sys/net/ipv6/conf/all/forwarding"
+)
 
 func openHost(log *slog.Logger, path string, ground *egress.Ground) (*host, error) {
-	if v, err := kernfile.Text(forwarding); err != nil || strings.TrimSpace(v) != "1" {
-		return nil, errNoForwarding()
+	if err := Ready(ground.IPv6()); err != nil {
+		return nil, err
 	}
 	h := &host{log: log, name: hostName(path), ground: ground}
 	var err error
@@ -108,7 +129,7 @@ func (h *host) connected() (uplink, error) {
 			len(list)), err)
 	}
 	far, _ := netip.AddrFromSlice(list[0].IP.To4())
-	return uplink{near: far.Next(), far: far}, nil
+	return uplink{near: far.Next(), far: far}.withIPv6(h.name), nil
 }
 
 // Uplinks have link-local addresses (RFC 3927) of a part that no metadata service is in.
@@ -132,7 +153,7 @@ func (h *host) freeUplink() (uplink, error) {
 		far := netip.AddrFrom4([4]byte{uplinkHigh, uplinkLow, uplinkThird + byte(n/128),
 			byte(n%128) * 2})
 		if !slices.Contains(taken, far) && !slices.Contains(taken, far.Next()) {
-			return uplink{near: far.Next(), far: far, mtu: mtu}, nil
+			return uplink{near: far.Next(), far: far, mtu: mtu}.withIPv6(h.name), nil
 		}
 	}
 	return uplink{}, errors.New("the host uses all addresses for uplinks")
@@ -142,7 +163,11 @@ const usualMTU = 1500
 
 // pathMTU is that of the link to the outside.
 func (h *host) pathMTU() (int, error) {
-	routes, err := h.links.RouteList(nil, unix.AF_INET)
+	family := unix.AF_INET
+	if h.ground.IPv6() {
+		family = unix.AF_UNSPEC
+	}
+	routes, err := h.links.RouteList(nil, family)
 	if err != nil {
 		return 0, fmt.Errorf("list the host's routes: %w", err)
 	}
@@ -158,23 +183,24 @@ func (h *host) pathMTU() (int, error) {
 	return mtu, nil
 }
 
-// localAddresses are the host's own in IPv4.
+// localAddresses are the host's own.
 func localAddresses() ([]netip.Addr, error) {
-	list, err := netlink.AddrList(nil, unix.AF_INET)
+	list, err := netlink.AddrList(nil, unix.AF_UNSPEC)
 	if err != nil {
 		return nil, fmt.Errorf("list the host's addresses: %w", err)
 	}
 	var found []netip.Addr
 	for _, a := range list {
-		if ip, ok := netip.AddrFromSlice(a.IP.To4()); ok && !slices.Contains(found, ip) {
+		if ip := addrOf(a.IP); ip.IsValid() && !slices.Contains(found, ip) {
 			found = append(found, ip)
 		}
 	}
 	return found, nil
 }
 
-// open lets the gateway's packets out: rules first, then the link.
-func (h *host) open(up uplink) error {
+// open lets the gateway's packets out: rules first, then the link. hardware is that of the other
+// end.
+func (h *host) open(up uplink, hardware net.HardwareAddr) error {
 	if err := h.writeTable(up); err != nil {
 		return err
 	}
@@ -182,22 +208,61 @@ func (h *host) open(up uplink) error {
 	if err != nil {
 		return fmt.Errorf("find the host's end of the uplink: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join("/proc/sys/net/ipv6/conf", h.name, "disable_ipv6"),
-		[]byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("keep IPv6 off the uplink: %w", err)
+	at := "ipv6/conf/" + h.name + "/"
+	if !h.ground.IPv6() {
+		err := apply([]setting{{at + "disable_ipv6", "1"}})
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("keep IPv6 off the uplink: %w", err)
+		}
+	} else if err := apply(append(quiet6(at), setting{at + "disable_ipv6", "0"})); err != nil {
+		return fmt.Errorf("prepare the uplink for IPv6: %w", err)
 	}
 	if err := h.links.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set the host's end of the uplink up: %w", err)
 	}
+	if !h.ground.IPv6() {
+		return nil
+	}
+	if err := h.links.AddrReplace(link, addr6(up.far6, 127)); err != nil {
+		return fmt.Errorf("give the uplink its address of IPv6: %w", err)
+	}
+	if err := h.links.NeighSet(neighbour(link, up.near6, hardware)); err != nil {
+		return fmt.Errorf("tell the host of the gateway: %w", err)
+	}
 	return nil
 }
 
-// writeTable replaces the host's table. It drops and translates what comes from the gateway, and
-// has no opinion of anything else.
+// writeTable replaces the host's table, one in each family. It drops and translates what comes from
+// the gateway, and has no opinion of anything else.
 func (h *host) writeTable(up uplink) error {
-	t := &nftables.Table{Name: h.name, Family: nftables.TableFamilyIPv4}
-	h.conn.AddTable(t)
-	h.conn.DelTable(t)
+	h.drop()
+	errs := []error{h.writeFamily(up, family4())}
+	if h.ground.IPv6() {
+		errs = append(errs, h.writeFamily(up, family6()))
+	}
+	if err := errors.Join(append(errs, h.conn.Flush())...); err != nil {
+		return fmt.Errorf("write the host's rules: %w", err)
+	}
+	return nil
+}
+
+// drop adds to the batch that the tables go, if they are there.
+func (h *host) drop() { dropTables(h.conn, h.name) }
+
+func dropTables(conn *nftables.Conn, name string) {
+	for _, f := range tableFamilies() {
+		t := &nftables.Table{Name: name, Family: f}
+		conn.AddTable(t)
+		conn.DelTable(t)
+	}
+}
+
+func tableFamilies() []nftables.TableFamily {
+	return []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6}
+}
+
+func (h *host) writeFamily(up uplink, f *family) error {
+	t := &nftables.Table{Name: h.name, Family: nftables.TableFamily(f.proto)}
 	h.conn.AddTable(t)
 	accepted := nftables.ChainPolicyAccept
 	base := func(name string, kind nftables.ChainType, hook *nftables.ChainHook,
@@ -208,29 +273,28 @@ func (h *host) writeTable(up uplink) error {
 	rule := func(c *nftables.Chain, parts ...any) {
 		h.conn.AddRule(&nftables.Rule{Table: t, Chain: c, Exprs: join(parts...)})
 	}
-	ours := h.name + "\x00"
-	special := &nftables.Set{Table: t, ID: setID("special"), Name: "special",
+	ours, own := h.name+"\x00", up.own(f).AsSlice()
+	special := &nftables.Set{Table: t, ID: setID("special" + f.suffix), Name: "special",
 		KeyType: nftables.TypeIPAddr, Interval: true}
-	if err := h.conn.AddSet(special, intervals(h.ground.Closed())); err != nil {
+	if f.size != 4 {
+		special.KeyType = nftables.TypeIP6Addr
+	}
+	if err := h.conn.AddSet(special, f.intervals(h.ground.Closed())); err != nil {
 		return err
 	}
 	before := base("before", nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
 		nftables.ChainPriorityRaw)
-	rule(before, from(ours), source(reg0),
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg0, Data: up.near.AsSlice()}, drop())
+	rule(before, from(ours), f.source(reg0), differs(reg0, own...), drop())
 	input := base("input", nftables.ChainTypeFilter, nftables.ChainHookInput,
 		nftables.ChainPriorityFilter)
 	rule(input, from(ours), drop())
 	forward := base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward,
 		nftables.ChainPriorityFilter)
-	rule(forward, from(ours), destination(reg0), in(special), drop())
+	rule(forward, from(ours), f.destination(reg0), in(special), drop())
 	rule(forward, to(ours), state(expr.CtStateBitNEW|expr.CtStateBitINVALID), drop())
 	nat := base("nat", nftables.ChainTypeNAT, nftables.ChainHookPostrouting,
 		nftables.ChainPriorityNATSource)
-	rule(nat, source(reg0), equal(reg0, up.near.AsSlice()...), &expr.Masq{Random: true})
-	if err := h.conn.Flush(); err != nil {
-		return fmt.Errorf("write the host's rules: %w", err)
-	}
+	rule(nat, f.source(reg0), equal(reg0, own...), &expr.Masq{Random: true})
 	return nil
 }
 
@@ -275,8 +339,13 @@ func (h *host) watch(up uplink, setAddresses func([]netip.Addr) error) (start fu
 
 // keepTable puts the host's table back if somebody has removed it.
 func (h *host) keepTable(up uplink) {
-	if t, err := h.conn.ListTableOfFamily(h.name, nftables.TableFamilyIPv4); err == nil &&
-		t != nil {
+	missing := false
+	for _, f := range tableFamilies() {
+		t, err := h.conn.ListTableOfFamily(h.name, f)
+		missing = missing || (err != nil || t == nil) &&
+			(f == nftables.TableFamilyIPv4 || h.ground.IPv6())
+	}
+	if !missing {
 		return
 	}
 	err := h.writeTable(up)
@@ -296,9 +365,7 @@ func removeHost(dir string) error {
 	if err != nil {
 		return err
 	}
-	t := &nftables.Table{Name: name, Family: nftables.TableFamilyIPv4}
-	conn.AddTable(t)
-	conn.DelTable(t)
+	dropTables(conn, name)
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("remove the host's rules: %w", err)
 	}

@@ -26,7 +26,7 @@ func (w *world) serveHTTP(addr netip.Addr) {
 	must(w.t, within(w.ns, func() error {
 		lo, err := linkLo()
 		must(w.t, err)
-		must(w.t, addAddress(lo, addr))
+		addOn(w.t, lo, addr, addr.BitLen())
 		for _, port := range []uint16{80, 443} {
 			// The world listens on these ports of all addresses; one of an address alone goes
 			// before.
@@ -48,7 +48,7 @@ func (w *world) serveHTTP(addr netip.Addr) {
 
 // ask sends a request to an address for a host, by TLS on port 443.
 func (b *box) askFor(to netip.AddrPort, host string) string {
-	conn, err := b.dial("tcp4", to)
+	conn, err := b.dial("tcp", to)
 	if err != nil {
 		return "refused"
 	}
@@ -75,14 +75,15 @@ func (b *box) askFor(to netip.AddrPort, host string) string {
 
 // With inspection an address that an allowed name has is of no use for another name, also while the
 // policy changes, and what was open before it was turned on ends.
-func TestInspect(t *testing.T) {
-	w := newWorld(t)
-	edge := netip.MustParseAddr("151.101.1.1")
+func TestInspect(t *testing.T) { both(t, tryInspect) }
+
+func tryInspect(t *testing.T, w *world) {
+	edge := w.edge
 	w.serveHTTP(edge)
 	w.set("good.example.com", record{ttl: 300, addrs: []netip.Addr{edge}})
 	w.set("evil.example.net", record{ttl: 300, addrs: []netip.Addr{edge}})
-	n := openNet(t, t.TempDir())
-	allowed := enabled("good.example.com", "8.8.8.8")
+	n := w.open(t, t.TempDir())
+	allowed := enabled("good.example.com", w.other.String())
 	b, plain := w.join(n, "a", allowed), w.join(n, "b", allowed)
 	for _, one := range []*box{b, plain} {
 		one.resolve("good.example.com")
@@ -93,7 +94,7 @@ func TestInspect(t *testing.T) {
 			t.Fatalf("without inspection a shared address answers %q", got)
 		}
 	}
-	before := b.talk(netip.AddrPortFrom(other, 80))
+	before := b.talk(netip.AddrPortFrom(w.other, 80))
 	inspecting := allowed
 	inspecting.Inspect = true
 	must(t, n.Change(b.id, b.dir, inspecting))
@@ -107,8 +108,8 @@ func TestInspect(t *testing.T) {
 		if got := b.askFor(at(port), "evil.example.net"); got == "200 from evil.example.net" {
 			t.Errorf("port %d: a forbidden name answers", port)
 		}
-		for _, to := range []netip.Addr{metadata, private, hostAddr, routerAddr, Gateway(),
-			n.gate.up.far, plain.link.Addr} {
+		for _, to := range []netip.Addr{w.metadata, w.private, w.host, w.router, Gateway(),
+			n.gate.up.far, plain.link.Addr, w.own(plain.link), w.family().gateway()} {
 			if got := b.askFor(netip.AddrPortFrom(to, port), "good.example.com"); got != "refused" &&
 				got != "closed" &&
 				got[:3] != "403" &&
@@ -117,16 +118,18 @@ func TestInspect(t *testing.T) {
 			}
 		}
 	}
-	if !b.tcp(other, 80) || !b.tcp(other, 443) {
+	if !b.tcp(w.other, 80) || !b.tcp(w.other, 443) {
 		t.Error("an address that is allowed as such is not reached")
 	}
-	if b.tcp(Gateway(), frontPort) || plain.tcp(Gateway(), frontPort) {
-		t.Error("the gateway's own port is reached")
+	for _, one := range []*box{b, plain} {
+		if one.tcp(Gateway(), frontPort) || one.tcp(w.family().gateway(), frontPort) {
+			t.Error("the gateway's own port is reached")
+		}
 	}
 	if got := plain.askFor(at(443), "evil.example.net"); got != "200 from evil.example.net" {
 		t.Errorf("a sandbox without inspection gets %q", got)
 	}
-	carries := b.talk(netip.AddrPortFrom(other, 80))
+	carries := b.talk(netip.AddrPortFrom(w.other, 80))
 	if !carries() {
 		t.Fatal("a connection carries nothing")
 	}

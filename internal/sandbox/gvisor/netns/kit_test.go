@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,7 +21,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool"
-	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -50,192 +48,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// Addresses of the world beyond the host.
-var (
-	hostAddr   = netip.MustParseAddr("192.0.2.2") // the host's own
-	routerAddr = netip.MustParseAddr("192.0.2.1") // the world's nearest
-	public     = netip.MustParseAddr("93.184.216.34")
-	other      = netip.MustParseAddr("8.8.8.8")
-	metadata   = netip.MustParseAddr("169.254.169.254")
-	azure      = netip.MustParseAddr("168.63.129.16")
-	private    = netip.MustParseAddr("10.1.2.3")
-	resolver   = netip.MustParseAddr("9.9.9.9")
-)
-
-// world is a namespace with servers, behind the host.
-type world struct {
-	t     *testing.T
-	ns    *os.File
-	mu    sync.Mutex
-	names map[string]record
-	asked []string
-}
-
-type record struct {
-	ttl   uint32
-	alias string
-	addrs []netip.Addr
-}
-
-// newWorld makes it. Every address of it answers TCP and UDP on the ports 80, 443, 53 and 853 by
-// saying who is asked.
-func newWorld(t *testing.T) *world {
-	t.Helper()
-	need.Root(t)
-	w := &world{t: t, names: map[string]record{}}
-	w.ns = namespace(t)
-	must(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
-	must(t, os.WriteFile(forwarding, []byte("1"), 0))
-	lo, err := netlink.LinkByName("lo")
-	must(t, err)
-	must(t, netlink.LinkSetUp(lo))
-	pair := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "world", TxQLen: -1}, PeerName: "host",
-		PeerNamespace: netlink.NsFd(w.ns.Fd())}
-	must(t, netlink.LinkAdd(pair))
-	t.Cleanup(func() { must(t, netlink.LinkDel(pair)) })
-	must(t, netlink.AddrAdd(pair, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(hostAddr, 24))}))
-	must(t, netlink.LinkSetUp(pair))
-	must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: pair.Attrs().Index, Gw: routerAddr.AsSlice(),
-		Dst: ipNet(netip.MustParsePrefix("0.0.0.0/0"))}))
-	must(t, within(w.ns, func() error {
-		host, err := netlink.LinkByName("host")
-		must(t, err)
-		must(t,
-			netlink.AddrAdd(host, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(routerAddr, 24))}))
-		must(t, netlink.LinkSetUp(host))
-		lo, err := netlink.LinkByName("lo")
-		must(t, err)
-		for _, a := range []netip.Addr{public, other, metadata, azure, private, resolver} {
-			must(t, netlink.AddrAdd(lo, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, 32))}))
-		}
-		return netlink.LinkSetUp(lo)
-	}))
-	for _, port := range []int{80, 443, 853, 5353} {
-		w.listen(w.ns, port)
-	}
-	w.serveNames()
-	return w
-}
-
-// namespace returns a network namespace that ends with the test.
-func namespace(t *testing.T) *os.File {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "ns")
-	ns, err := makeNamespace(path)
-	must(t, err)
-	t.Cleanup(func() { ns.Close(); must(t, dropNamespace(path)) })
-	return ns
-}
-
-// listen answers on a port of every address of ns.
-func (w *world) listen(ns *os.File, port int) {
-	w.t.Helper()
-	must(w.t, within(ns, func() error {
-		tcp, err := listenReuse(netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(port)))
-		must(w.t, err)
-		w.t.Cleanup(func() { tcp.Close() })
-		go func() {
-			for {
-				c, err := tcp.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer c.Close()
-					fmt.Fprintf(c, "%s\n", c.RemoteAddr())
-					_, _ = io.Copy(c, c)
-				}()
-			}
-		}()
-		list, err := localAddresses()
-		must(w.t, err)
-		for _, a := range list { // an answer must come from the address that was asked
-			udp, err := net.ListenPacket("udp4", netip.AddrPortFrom(a, uint16(port)).String())
-			must(w.t, err)
-			w.t.Cleanup(func() { udp.Close() })
-			go func() {
-				buf := make([]byte, 2048)
-				for {
-					_, from, err := udp.ReadFrom(buf)
-					if err != nil {
-						return
-					}
-					_, _ = udp.WriteTo([]byte(from.String()), from)
-				}
-			}()
-		}
-		return nil
-	}))
-}
-
-// serveNames is the world's name server.
-func (w *world) serveNames() {
-	must(w.t, within(w.ns, func() error {
-		udp, err := net.ListenPacket("udp4", netip.AddrPortFrom(resolver, 53).String())
-		must(w.t, err)
-		w.t.Cleanup(func() { udp.Close() })
-		go func() {
-			buf := make([]byte, 2048)
-			for {
-				n, from, err := udp.ReadFrom(buf)
-				if err != nil {
-					return
-				}
-				var m dnsmessage.Message
-				if m.Unpack(buf[:n]) == nil {
-					if answer, err := w.answer(m).Pack(); err == nil {
-						_, _ = udp.WriteTo(answer, from)
-					}
-				}
-			}
-		}()
-		return nil
-	}))
-}
-
-func (w *world) answer(m dnsmessage.Message) *dnsmessage.Message {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	q := m.Questions[0]
-	w.asked = append(w.asked, q.Name.String())
-	m.Response = true
-	at := q.Name
-	for {
-		r, ok := w.names[at.String()]
-		if !ok {
-			m.RCode = dnsmessage.RCodeNameError
-			return &m
-		}
-		h := dnsmessage.ResourceHeader{Name: at, Class: dnsmessage.ClassINET, TTL: r.ttl}
-		if r.alias == "" {
-			for _, a := range r.addrs {
-				m.Answers = append(m.Answers, dnsmessage.Resource{Header: h,
-					Body: &dnsmessage.AResource{A: a.As4()}})
-			}
-			return &m
-		}
-		next := dnsmessage.MustNewName(r.alias)
-		m.Answers = append(m.Answers, dnsmessage.Resource{Header: h,
-			Body: &dnsmessage.CNAMEResource{CNAME: next}})
-		at = next
-	}
-}
-
-// set gives a name its addresses.
-func (w *world) set(name string, r record) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.names[name+"."] = r
-}
-
-func (w *world) questions() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return append([]string(nil), w.asked...)
-}
-
-// openNet opens the package's subject on dir.
-func openNet(t *testing.T, dir string, private ...netip.Prefix) *Net {
+// open opens the package's subject on dir.
+func (w *world) open(t *testing.T, dir string, private ...netip.Prefix) *Net {
 	t.Helper()
 	dirs := map[sandbox.ID]string{}
 	entries, _ := os.ReadDir(filepath.Join(dir, "boxes"))
@@ -243,7 +57,7 @@ func openNet(t *testing.T, dir string, private ...netip.Prefix) *Net {
 		dirs[sandbox.ID(e.Name())] = filepath.Join(dir, "boxes", e.Name())
 	}
 	n, err := Open(slog.New(slog.NewTextHandler(t.Output(), nil)), Config{Dir: dir,
-		Resolvers: []netip.AddrPort{netip.AddrPortFrom(resolver, 53)}, Private: private}, dirs)
+		Resolvers: []netip.AddrPort{nameServer()}, Private: private, IPv6: w.ipv6()}, dirs)
 	must(t, err)
 	t.Cleanup(func() { must(t, n.Close()) })
 	return n
@@ -253,6 +67,7 @@ func openNet(t *testing.T, dir string, private ...netip.Prefix) *Net {
 // there and has the raw link: what breaks out of gVisor's kernel has no more.
 type box struct {
 	t    *testing.T
+	w    *world
 	net  *Net
 	id   sandbox.ID
 	dir  string
@@ -264,7 +79,7 @@ type box struct {
 func (w *world) join(n *Net, id string, want sandpool.Network) *box {
 	t := w.t
 	t.Helper()
-	b := &box{t: t, net: n, id: sandbox.ID(id), dir: filepath.Join(n.cfg.Dir, "boxes", id)}
+	b := &box{t: t, w: w, net: n, id: sandbox.ID(id), dir: filepath.Join(n.cfg.Dir, "boxes", id)}
 	must(t, os.MkdirAll(b.dir, 0o700))
 	b.cmd = exec.Command("sleep", "infinity")
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: 0}
@@ -286,10 +101,33 @@ func (w *world) join(n *Net, id string, want sandpool.Network) *box {
 			IP:    b.link.Gateway.AsSlice(), HardwareAddr: b.link.GatewayHW}))
 		must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index,
 			Scope: netlink.SCOPE_LINK, Dst: ipNet(netip.PrefixFrom(b.link.Gateway, 32))}))
-		return netlink.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index,
-			Gw: b.link.Gateway.AsSlice(), Dst: ipNet(netip.MustParsePrefix("0.0.0.0/0"))})
+		must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index,
+			Gw: b.link.Gateway.AsSlice(), Dst: ipNet(anywhere(b.link.Gateway))}))
+		if b.link.Addr6.IsValid() {
+			b.useIPv6(eth)
+		}
+		return nil
 	}))
 	return b
+}
+
+// useIPv6 has the box's kernel use the addresses of the link, which the package keeps it from.
+func (b *box) useIPv6(eth netlink.Link) {
+	b.t.Helper()
+	must(b.t, apply([]setting{{"ipv6/conf/" + insideName + "/disable_ipv6", "0"}}))
+	addOn(b.t, eth, b.link.Addr6, 128)
+	must(b.t, netlink.NeighSet(neighbour(eth, b.link.Gateway6, b.link.GatewayHW)))
+	must(b.t, netlink.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index,
+		Scope: netlink.SCOPE_LINK, Dst: ipNet(netip.PrefixFrom(b.link.Gateway6, 128))}))
+	must(b.t, netlink.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index,
+		Gw: b.link.Gateway6.AsSlice(), Dst: ipNet(anywhere(b.link.Gateway6))}))
+	until(b.t, func() bool { // the kernel takes what comes to the address a little later
+		list, err := netlink.RouteListFiltered(unix.AF_INET6,
+			&netlink.Route{Table: unix.RT_TABLE_LOCAL, Dst: ipNet(netip.PrefixFrom(b.link.Addr6,
+				128))}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
+		must(b.t, err)
+		return len(list) > 0
+	})
 }
 
 // kill ends the process alone.
@@ -334,7 +172,7 @@ func (b *box) reach(network string, to netip.AddrPort) string {
 	}
 	defer conn.Close()
 	wait := patience
-	if network == "udp4" {
+	if network == "udp" {
 		_, _ = conn.Write([]byte("hello"))
 		wait = impatience * 4
 	}
@@ -349,17 +187,20 @@ func (b *box) reach(network string, to netip.AddrPort) string {
 
 // tcp reports whether a TCP connection is answered.
 func (b *box) tcp(to netip.Addr, port uint16) bool {
-	return b.reach("tcp4", netip.AddrPortFrom(to, port)) != ""
+	return b.reach("tcp", netip.AddrPortFrom(to, port)) != ""
 }
 
 func (b *box) udp(to netip.Addr, port uint16) bool {
-	return b.reach("udp4", netip.AddrPortFrom(to, port)) != ""
+	return b.reach("udp", netip.AddrPortFrom(to, port)) != ""
 }
 
-// resolve asks the gateway for a name's addresses.
+// resolve asks the gateway for a name's addresses in the world's family.
 func (b *box) resolve(name string) ([]netip.Addr, dnsmessage.RCode) {
 	b.t.Helper()
-	return b.ask("udp4", name, dnsmessage.TypeA)
+	if b.w.ipv6() {
+		return b.ask("udp", name, dnsmessage.TypeAAAA)
+	}
+	return b.ask("udp", name, dnsmessage.TypeA)
 }
 
 func (b *box) ask(network, name string,
@@ -376,7 +217,7 @@ func (b *box) ask(network, name string,
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	buf := make([]byte, 4096)
 	n := 0
-	if network == "tcp4" {
+	if network == "tcp" {
 		_, err = conn.Write(append([]byte{byte(len(packed) >> 8), byte(len(packed))}, packed...))
 		must(b.t, err)
 		_, err = io.ReadFull(conn, buf[:2])
@@ -390,7 +231,12 @@ func (b *box) ask(network, name string,
 	must(b.t, err)
 	must(b.t, m.Unpack(buf[:n]))
 	for _, a := range m.Answers {
-		found = append(found, netip.AddrFrom4(a.Body.(*dnsmessage.AResource).A))
+		switch r := a.Body.(type) {
+		case *dnsmessage.AResource:
+			found = append(found, netip.AddrFrom4(r.A))
+		case *dnsmessage.AAAAResource:
+			found = append(found, netip.AddrFrom16(r.AAAA))
+		}
 	}
 	return found, m.RCode
 }
@@ -421,16 +267,25 @@ func remains(t *testing.T, dir string) (found []string) {
 	for _, table := range tables {
 		found = append(found, "table "+table.Name)
 	}
-	routes, err := netlink.RouteList(nil, unix.AF_INET)
-	must(t, err)
-	for _, r := range routes {
-		found = append(found, "route "+r.String())
-	}
-	flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
-	must(t, err)
-	for _, f := range flows {
-		if src, _ := netip.AddrFromSlice(f.Forward.SrcIP.To4()); src.IsLinkLocalUnicast() {
-			found = append(found, "connection "+f.String())
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		routes, err := netlink.RouteList(nil, family)
+		must(t, err)
+		for _, r := range routes {
+			found = append(found, "route "+r.String())
+		}
+		neighbours, err := netlink.NeighList(0, family)
+		must(t, err)
+		for _, e := range neighbours {
+			if e.State == netlink.NUD_PERMANENT {
+				found = append(found, "neighbour "+e.String())
+			}
+		}
+		flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, netlink.InetFamily(family))
+		must(t, err)
+		for _, f := range flows {
+			if src := addrOf(f.Forward.SrcIP); src.IsLinkLocalUnicast() || prefix6().Contains(src) {
+				found = append(found, "connection "+f.String())
+			}
 		}
 	}
 	for _, name := range []string{"gateway"} {
@@ -469,11 +324,7 @@ func listenReuse(at netip.AddrPort) (net.Listener, error) {
 		)
 		return errors.Join(err, set)
 	}}
-	return c.Listen(context.Background(), "tcp4", at.String())
+	return c.Listen(context.Background(), "tcp", at.String())
 }
 
 func linkLo() (netlink.Link, error) { return netlink.LinkByName("lo") }
-
-func addAddress(l netlink.Link, a netip.Addr) error {
-	return netlink.AddrAdd(l, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, 32))})
-}

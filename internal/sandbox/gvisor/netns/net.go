@@ -26,6 +26,9 @@ type Config struct {
 	Resolvers []netip.AddrPort
 	// Private are ranges off the public network that a policy may name.
 	Private []netip.Prefix
+	// IPv6 gives sandboxes an address of IPv6 as well. Those that have one from an earlier process
+	// reach nothing by it while this is off.
+	IPv6 bool
 }
 
 // Net gives sandboxes their network. It makes nothing in the kernel before the first of them.
@@ -38,16 +41,16 @@ type Net struct {
 	gate    *gate      // nil while there is none
 	shares  map[sandbox.ID]*share
 	byAddr  map[netip.Addr]*share
-	last    uint16                // the index that was given last
-	counts  map[netip.Addr]uint64 // refused packets
-	counted time.Time             // when they were read
+	last    uint16            // the index that was given last
+	counts  map[string]uint64 // refused packets, by the name of a sandbox's link
+	counted time.Time         // when they were read
 	closed  bool
 }
 
 // Open takes over what an earlier process has left. dirs are the directories of the sandboxes that
 // there are.
 func Open(log *slog.Logger, cfg Config, dirs map[sandbox.ID]string) (*Net, error) {
-	n := &Net{log: log, cfg: cfg, ground: egress.NewGround(cfg.Private),
+	n := &Net{log: log, cfg: cfg, ground: egress.NewGround(cfg.Private).WithIPv6(cfg.IPv6),
 		shares: map[sandbox.ID]*share{}, byAddr: map[netip.Addr]*share{}, last: firstIndex}
 	for id, dir := range dirs {
 		s, err := loadShare(id, dir)
@@ -111,6 +114,7 @@ func (n *Net) ensure() error {
 type Link struct {
 	Socket              *os.File // for raw packets, of the sandbox's end
 	Addr, Gateway       netip.Addr
+	Addr6, Gateway6     netip.Addr // not valid without IPv6
 	Hardware, GatewayHW net.HardwareAddr
 	MTU                 int
 }
@@ -131,6 +135,7 @@ func (n *Net) Join(id sandbox.ID, dir string, pid int, want sandpool.Network) (*
 	if err := n.allot(s); err != nil {
 		return nil, err
 	}
+	s.IPv6 = n.cfg.IPv6
 	if err := s.save(dir); err != nil {
 		return nil, err
 	}
@@ -189,7 +194,7 @@ func (n *Net) change(id sandbox.ID, dir string, want sandpool.Network) (_ netip.
 		return netip.Addr{}, nil
 	}
 	s := newShare(id)
-	s.Addr, s.Generation, s.log = old.Addr, old.Generation+1, old.log
+	s.Addr, s.IPv6, s.Generation, s.log = old.Addr, old.IPv6, old.Generation+1, old.log
 	if err := s.setNetwork(want); err != nil {
 		return netip.Addr{}, err
 	}
@@ -215,7 +220,7 @@ func (n *Net) change(id sandbox.ID, dir string, want sandpool.Network) (_ netip.
 	n.shares[id], n.byAddr[s.Addr] = s, s
 	for g, until := range old.learned {
 		if _, kept := s.learned[g]; !kept && !s.has(g.addr, g.grant) {
-			t.forget(named{s.Addr, g.addr, g.grant, until})
+			t.forget(named{s.own(g.addr), g.addr, g.grant, until})
 		}
 	}
 	t.dropCounters(old)
@@ -260,7 +265,7 @@ func (n *Net) Leave(id sandbox.ID) error {
 	if err == nil || errors.Is(err, os.ErrNotExist) { // a Join that was cut short has added none
 		err = nil
 		for l, until := range s.learned {
-			g.table.forget(named{s.Addr, l.addr, l.grant, until})
+			g.table.forget(named{s.own(l.addr), l.addr, l.grant, until})
 		}
 		g.table.dropCounters(s)
 	}
@@ -311,5 +316,5 @@ func (n *Net) Refusals(_ context.Context, id sandbox.ID) (sandpool.Refusals, err
 		n.counts, n.counted = counts, now
 	}
 	names, recent := s.log.Read()
-	return sandpool.Refusals{Packets: int64(n.counts[s.Addr]), Names: names, Recent: recent}, nil
+	return sandpool.Refusals{Packets: int64(n.counts[s.link()]), Names: names, Recent: recent}, nil
 }

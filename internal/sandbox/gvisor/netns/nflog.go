@@ -94,24 +94,30 @@ func (r *refusals) read(tell func(packet []byte)) {
 
 // refusedPacket writes a packet into the log of the sandbox that sent it.
 func (g *gate) refusedPacket(packet []byte) {
-	if len(packet) < 20 || packet[0]>>4 != 4 {
+	var f *family
+	var proto byte
+	var head int
+	switch {
+	case len(packet) >= 20 && packet[0]>>4 == 4:
+		f, proto, head = family4(), packet[9], int(packet[0]&15)*4
+	case len(packet) >= 40 && packet[0]>>4 == 6:
+		f, proto, head = family6(), packet[6], 40
+	default:
 		return
 	}
-	from, _ := netip.AddrFromSlice(packet[offsetSource:offsetDestination])
-	to, _ := netip.AddrFromSlice(packet[offsetDestination : offsetDestination+4])
-	r := sandpool.Refusal{Time: time.Now(), Host: to.String(),
-		Protocol: strconv.Itoa(int(packet[9]))}
-	switch packet[9] {
+	from, _ := netip.AddrFromSlice(packet[f.src : f.src+f.size])
+	to, _ := netip.AddrFromSlice(packet[f.src+f.size : f.src+2*f.size])
+	r := sandpool.Refusal{Time: time.Now(), Host: to.String(), Protocol: strconv.Itoa(int(proto))}
+	switch proto {
 	case unix.IPPROTO_TCP:
 		r.Protocol = "tcp"
 	case unix.IPPROTO_UDP:
 		r.Protocol = "udp"
-	case unix.IPPROTO_ICMP:
+	case unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6:
 		r.Protocol = "icmp"
 	}
-	if head := int(packet[0]&15) * 4; (r.Protocol == "tcp" || r.Protocol == "udp") &&
-		len(packet) >= head+4 {
+	if (r.Protocol == "tcp" || r.Protocol == "udp") && len(packet) >= head+4 {
 		r.Port = binary.BigEndian.Uint16(packet[head+offsetPort:])
 	}
-	g.Refused(from, r)
+	g.Refused(four(from), r)
 }

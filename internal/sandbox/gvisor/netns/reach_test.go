@@ -3,6 +3,7 @@ package netns
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -11,10 +12,11 @@ import (
 )
 
 // Without a policy a sandbox reaches what is public, and nothing else.
-func TestPublic(t *testing.T) {
-	w := newWorld(t)
+func TestPublic(t *testing.T) { both(t, tryPublic) }
+
+func tryPublic(t *testing.T, w *world) {
 	w.listen(namespace(t), 81) // the neighbour's port is another one
-	n := openNet(t, t.TempDir())
+	n := w.open(t, t.TempDir())
 	b, neighbour := w.join(n, "a", enabled()), w.join(n, "b", enabled())
 	w.listen(neighbour.ns, 80)
 	hostNS, err := openOwn()
@@ -22,19 +24,22 @@ func TestPublic(t *testing.T) {
 	defer hostNS.Close()
 	w.listen(hostNS, 80)
 
-	if got := b.reach("tcp4", netip.AddrPortFrom(public, 80)); len(got) < len(hostAddr.String()) ||
-		got[:len(hostAddr.String())] != hostAddr.String() {
-		t.Errorf("a public server sees the address %q, want %s", got, hostAddr)
+	got := b.reach("tcp", netip.AddrPortFrom(w.public, 80))
+	if seen, err := netip.ParseAddrPort(strings.TrimSpace(got)); err != nil ||
+		seen.Addr() != w.host {
+		t.Errorf("a public server sees the address %q, want %s", got, w.host)
 	}
-	if !b.udp(public, 443) {
+	if !b.udp(w.public, 443) {
 		t.Error("a public server does not answer by UDP")
 	}
 	for name, to := range map[string]netip.Addr{
-		"the host": hostAddr, "the host's loopback": netip.MustParseAddr("127.0.0.1"),
+		"the host": w.host, "the host's loopback": netip.MustParseAddr("127.0.0.1"),
 		"the host's uplink":    n.gate.up.far,
 		"the gateway's uplink": n.gate.up.near, "the gateway": Gateway(),
-		"a private network": private, "the host's network": routerAddr,
-		"metadata": metadata, "Azure's host": azure, "a neighbour": neighbour.link.Addr,
+		"a private network": w.private, "the host's network": w.router,
+		"metadata": w.metadata, "Azure's host": w.azure, "a neighbour": w.own(neighbour.link),
+		"the gateway's own":       w.family().gateway(),
+		"the host's uplink, IPv6": n.gate.up.far6, "the gateway's uplink, IPv6": n.gate.up.near6,
 		"multicast": netip.MustParseAddr("224.0.0.1"), "broadcast": netip.MustParseAddr(
 			"255.255.255.255"), "nothing": netip.MustParseAddr("0.0.0.0"),
 	} {
@@ -46,13 +51,13 @@ func TestPublic(t *testing.T) {
 		}
 	}
 	for _, port := range []uint16{53, 853} {
-		if b.tcp(public, port) || b.udp(public, port) || b.tcp(resolver, port) ||
-			b.udp(resolver, port) {
+		if b.tcp(w.public, port) || b.udp(w.public, port) || b.tcp(w.resolver, port) ||
+			b.udp(w.resolver, port) {
 			t.Errorf("port %d of a foreign resolver is reached", port)
 		}
 	}
-	w.set("example.com", record{ttl: 60, addrs: []netip.Addr{public}})
-	if got, _ := b.resolve("example.com"); !slices.Equal(got, []netip.Addr{public}) {
+	w.set("example.com", record{ttl: 60, addrs: []netip.Addr{w.public}})
+	if got, _ := b.resolve("example.com"); !slices.Equal(got, []netip.Addr{w.public}) {
 		t.Errorf("example.com is %v", got)
 	}
 	until(t, func() bool {
@@ -63,25 +68,26 @@ func TestPublic(t *testing.T) {
 }
 
 // A policy of names opens the addresses that the names have, on their ports, for who has asked.
-func TestNames(t *testing.T) {
-	w := newWorld(t)
-	n := openNet(t, t.TempDir())
-	w.set("api.example.com", record{ttl: 1, addrs: []netip.Addr{public}})
+func TestNames(t *testing.T) { both(t, tryNames) }
+
+func tryNames(t *testing.T, w *world) {
+	n := w.open(t, t.TempDir())
+	w.set("api.example.com", record{ttl: 1, addrs: []netip.Addr{w.public}})
 	w.set("cdn.example.com", record{ttl: 300, alias: "edge.example.net."})
-	w.set("edge.example.net", record{ttl: 300, addrs: []netip.Addr{other}})
-	w.set("evil.example.org", record{ttl: 300, addrs: []netip.Addr{other}})
-	w.set("inner.example.com", record{ttl: 300, addrs: []netip.Addr{private}})
+	w.set("edge.example.net", record{ttl: 300, addrs: []netip.Addr{w.other}})
+	w.set("evil.example.org", record{ttl: 300, addrs: []netip.Addr{w.other}})
+	w.set("inner.example.com", record{ttl: 300, addrs: []netip.Addr{w.private}})
 	w.set("alias.example.com", record{ttl: 300, alias: "inner.example.com."})
-	w.set("meta.example.com", record{ttl: 300, addrs: []netip.Addr{metadata}})
-	w.set("host.example.com", record{ttl: 300, addrs: []netip.Addr{hostAddr}})
-	w.set("both.example.com", record{ttl: 300, addrs: []netip.Addr{private, public}})
+	w.set("meta.example.com", record{ttl: 300, addrs: []netip.Addr{w.metadata}})
+	w.set("host.example.com", record{ttl: 300, addrs: []netip.Addr{w.host}})
+	w.set("both.example.com", record{ttl: 300, addrs: []netip.Addr{w.private, w.public}})
 	policy := enabled("*.example.com:80", "api.example.com:443/udp")
 	b, neighbour := w.join(n, "a", policy), w.join(n, "b", policy)
 
-	if b.tcp(public, 80) {
+	if b.tcp(w.public, 80) {
 		t.Error("an address is reached before its name was asked for")
 	}
-	if got, _ := b.resolve("API.example.com"); !slices.Equal(got, []netip.Addr{public}) {
+	if got, _ := b.resolve("API.example.com"); !slices.Equal(got, []netip.Addr{w.public}) {
 		t.Fatalf("api.example.com is %v", got)
 	}
 	for _, try := range []struct {
@@ -89,17 +95,18 @@ func TestNames(t *testing.T) {
 		got  bool
 		want bool
 	}{
-		{"its port", b.tcp(public, 80), true}, {"its UDP port", b.udp(public, 443), true},
-		{"another port", b.tcp(public, 443), false}, {"another UDP port", b.udp(public, 80), false},
-		{"a neighbour that has not asked", neighbour.tcp(public, 80), false},
-		{"another address", b.tcp(other, 80), false},
+		{"its port", b.tcp(w.public, 80), true}, {"its UDP port", b.udp(w.public, 443), true},
+		{"another port", b.tcp(w.public, 443), false},
+		{"another UDP port", b.udp(w.public, 80), false},
+		{"a neighbour that has not asked", neighbour.tcp(w.public, 80), false},
+		{"another address", b.tcp(w.other, 80), false},
 	} {
 		if try.got != try.want {
 			t.Errorf("%s: reached is %v", try.what, try.got)
 		}
 	}
-	if got, _ := b.resolve("cdn.example.com"); !slices.Equal(got, []netip.Addr{other}) ||
-		!b.tcp(other, 80) {
+	if got, _ := b.resolve("cdn.example.com"); !slices.Equal(got, []netip.Addr{w.other}) ||
+		!b.tcp(w.other, 80) {
 		t.Errorf("an alias is %v, or not reached", got)
 	}
 	before := len(w.questions())
@@ -116,13 +123,13 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, typ := range []dnsmessage.Type{dnsmessage.TypeALL, 251, 252} {
-		if _, code := b.ask("tcp4", "api.example.com", typ); code != dnsmessage.RCodeRefused {
+		if _, code := b.ask("tcp", "api.example.com", typ); code != dnsmessage.RCodeRefused {
 			t.Errorf("a question of type %v is answered with %v", typ, code)
 		}
 	}
-	for _, typ := range []dnsmessage.Type{dnsmessage.TypeAAAA, dnsmessage.TypeTXT,
+	for _, typ := range []dnsmessage.Type{w.absent(), dnsmessage.TypeTXT,
 		dnsmessage.TypeNS, dnsmessage.TypePTR} {
-		if got, code := b.ask("tcp4", "api.example.com", typ); code != dnsmessage.RCodeSuccess ||
+		if got, code := b.ask("tcp", "api.example.com", typ); code != dnsmessage.RCodeSuccess ||
 			len(got) > 0 {
 			t.Errorf("a question of type %v is answered with %v, %v", typ, got, code)
 		}
@@ -136,49 +143,67 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s is answered with %v", name, got)
 		}
 	}
-	if got, _ := b.resolve("both.example.com"); !slices.Equal(got, []netip.Addr{public}) {
+	if got, _ := b.resolve("both.example.com"); !slices.Equal(got, []netip.Addr{w.public}) {
 		t.Errorf("a name with a private and a public address is %v", got)
 	}
-	if b.tcp(private, 80) || b.tcp(metadata, 80) || b.tcp(hostAddr, 80) {
+	if b.tcp(w.private, 80) || b.tcp(w.metadata, 80) || b.tcp(w.host, 80) {
 		t.Error("an address off the public network is reached by a name")
 	}
 }
 
+// absent is a type of question that has no answer, because sandboxes lack the family.
+func (w *world) absent() dnsmessage.Type {
+	if w.ipv6() {
+		return dnsmessage.TypeHINFO
+	}
+	return dnsmessage.TypeAAAA
+}
+
+// around is a prefix with a in it, as an entry with ports has it.
+func (w *world) around(a netip.Addr, bits int) string {
+	if a.Is6() {
+		return "[" + netip.PrefixFrom(a, bits).Masked().String() + "]"
+	}
+	return netip.PrefixFrom(a, bits).Masked().String()
+}
+
 // Addresses, prefixes and ports are matched as they are written, and what is denied goes before.
-func TestPrefixes(t *testing.T) {
-	w := newWorld(t)
-	n := openNet(t, t.TempDir(), netip.MustParsePrefix("10.1.0.0/16"))
+func TestPrefixes(t *testing.T) { both(t, tryPrefixes) }
+
+func tryPrefixes(t *testing.T, w *world) {
+	n := w.open(t, t.TempDir(), netip.MustParsePrefix("10.1.0.0/16"),
+		netip.MustParsePrefix("fd12:3456:789a::/48"))
 	for _, test := range []struct {
 		name    string
 		network sandpool.Network
 		want    map[string]bool
 	}{
-		{"one address and port", enabled("93.184.216.34:80"),
+		{"one address and port", enabled(at(w.public, 80)),
 			map[string]bool{"p80": true, "p443": false, "o80": false}},
-		{"a range of ports", enabled("93.184.216.0/24:400-500"),
+		{"a range of ports", enabled(w.around(w.public, 24) + ":400-500"),
 			map[string]bool{"p80": false, "p443": true, "o80": false}},
-		{"all ports", enabled("8.0.0.0/8"), map[string]bool{"o80": true, "o443": true, "o53": false,
+		{"all ports", enabled(strings.Trim(w.around(w.other, 8), "[]")), map[string]bool{"o80": true, "o443": true, "o53": false,
 			"o853": false, "p80": false}},
-		{"a resolver's port", enabled("8.8.8.8:853"), map[string]bool{"o853": true, "o80": false}},
+		{"a resolver's port", enabled(at(w.other, 853)), map[string]bool{"o853": true, "o80": false}},
 		{"denied", sandpool.Network{Status: sandpool.EgressEnabled,
-			Deny: []string{"8.8.8.0/24", "93.184.216.34:443"}},
+			Deny: []string{strings.Trim(w.around(w.other, 24), "[]"), at(w.public, 443)}},
 			map[string]bool{"p80": true, "p443": false, "o80": false}},
 		{"denied and allowed", sandpool.Network{Status: sandpool.EgressEnabled,
-			Allow: []string{"8.8.8.8"}, Deny: []string{"8.8.8.8:443"}},
+			Allow: []string{w.other.String()}, Deny: []string{at(w.other, 443)}},
 			map[string]bool{"o80": true, "o443": false}},
-		{"everything does not name what is private", enabled("0.0.0.0/0"),
+		{"everything does not name what is private", enabled("0.0.0.0/0", "::/0"),
 			map[string]bool{"p80": true, "r80": false, "m80": false}},
-		{"a private address by name", enabled("10.1.2.0/24:80"),
+		{"a private address by name", enabled("10.1.2.0/24:80", "[fd12:3456:789a::/64]:80"),
 			map[string]bool{"r80": true, "r443": false, "p80": false}},
 		{"nothing named is private", enabled(), map[string]bool{"r80": false, "p80": true}},
-		{"metadata cannot be named", enabled("169.254.169.254"), map[string]bool{"m80": false}},
+		{"metadata cannot be named", enabled(w.metadata.String()), map[string]bool{"m80": false}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := w.join(n, "box", test.network)
 			defer b.stop()
 			for key, want := range test.want {
-				to := map[byte]netip.Addr{'p': public, 'o': other, 'r': private,
-					'm': metadata}[key[0]]
+				to := map[byte]netip.Addr{'p': w.public, 'o': w.other, 'r': w.private,
+					'm': w.metadata}[key[0]]
 				port := map[string]uint16{"80": 80, "443": 443, "53": 53, "853": 853}[key[1:]]
 				if got := b.tcp(to, port); got != want {
 					t.Errorf("%s:%d: reached is %v", to, port, got)

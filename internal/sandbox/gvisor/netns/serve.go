@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/nftables"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sandpool/sandpool"
@@ -90,8 +91,12 @@ func (g *gate) setHost(list []netip.Addr) error {
 	g.net.mu.Lock()
 	defer g.net.mu.Unlock()
 	t := g.table
-	t.conn.FlushSet(t.host)
-	if err := t.commit("close the host's addresses", t.add(t.host, addresses(list))); err != nil {
+	var errs []error
+	for _, f := range t.families() {
+		t.conn.FlushSet(f.host)
+		errs = append(errs, t.add(f.host, f.addresses(list)))
+	}
+	if err := t.commit("close the host's addresses", errs...); err != nil {
 		return err
 	}
 	g.own.list.Store(&list)
@@ -106,6 +111,14 @@ func (g *gate) Own(a netip.Addr) bool {
 	return list != nil && slices.Contains(*list, a)
 }
 
+// IPv6 implements egress.Host.
+func (g *gate) IPv6(sandbox netip.Addr) bool {
+	g.net.mu.Lock()
+	defer g.net.mu.Unlock()
+	s := g.net.byAddr[sandbox]
+	return s != nil && s.IPv6
+}
+
 // Policy implements egress.Host.
 func (g *gate) Policy(sandbox netip.Addr) (egress.Policy, bool) {
 	g.net.mu.Lock()
@@ -115,6 +128,16 @@ func (g *gate) Policy(sandbox netip.Addr) (egress.Policy, bool) {
 		return egress.Policy{}, false
 	}
 	return s.policy, true
+}
+
+// Refused implements egress.Host.
+func (g *gate) Refused(sandbox netip.Addr, r sandpool.Refusal) {
+	g.net.mu.Lock()
+	s := g.net.byAddr[sandbox]
+	g.net.mu.Unlock()
+	if s != nil {
+		s.log.Add(r)
+	}
 }
 
 // maxLearned bounds the addresses that names have opened for one sandbox.
@@ -144,7 +167,7 @@ func (g *gate) Open(sandbox netip.Addr, name string, list []netip.Addr, life tim
 				s.learned[grantOf{name, a, grant}] = until
 				continue
 			}
-			n := named{sandbox, a, grant, until}
+			n := named{s.own(a), a, grant, until}
 			if add = append(add, n); renewed {
 				had = append(had, n)
 			}
@@ -176,28 +199,21 @@ func (s *share) tidy(now time.Time) {
 	}
 }
 
-// Refused implements egress.Host.
-func (g *gate) Refused(sandbox netip.Addr, r sandpool.Refusal) {
-	g.net.mu.Lock()
-	s := g.net.byAddr[sandbox]
-	g.net.mu.Unlock()
-	if s != nil {
-		s.log.Add(r)
-	}
-}
-
 // remembered are the addresses of names that the table of an earlier process has open, for the
 // sandboxes that there are.
 func (g *gate) remembered() (keep []named) {
-	for _, set := range g.table.learnedSets() {
-		elements, err := g.table.conn.GetSetElements(set)
-		if err != nil {
-			continue // there was no table
-		}
-		for _, e := range elements {
-			if n, ok := namedOf(e.Key, e.Expires); ok && g.net.byAddr[n.sandbox] != nil {
-				g.net.byAddr[n.sandbox].learned[grantOf{"", n.addr, n.grant}] = n.until
-				keep = append(keep, n)
+	for _, f := range g.table.families() {
+		for _, set := range []*nftables.Set{f.named, f.namedAny} {
+			elements, err := g.table.conn.GetSetElements(set)
+			if err != nil {
+				continue // there was no table, or none with this family
+			}
+			for _, e := range elements {
+				n, ok := f.namedOf(e.Key, e.Expires)
+				if s := g.net.byAddr[four(n.sandbox)]; ok && s != nil {
+					s.learned[grantOf{"", n.addr, n.grant}] = n.until
+					keep = append(keep, n)
+				}
 			}
 		}
 	}

@@ -31,6 +31,32 @@ func addressOf(index uint16) netip.Addr {
 	return netip.AddrFrom4([4]byte{netHigh, netLow, byte(index >> 8), byte(index)})
 }
 
+// prefix6 is that of the same addresses in IPv6: one of those for private use (RFC 4193), whose
+// random part is ours. The number of a sandbox is the end of its address.
+func prefix6() netip.Prefix { return netip.MustParsePrefix("fd5b:1d9e:5ec4::/64") }
+
+// six is the address of IPv6 that goes with one of IPv4.
+func six(a netip.Addr) netip.Addr {
+	to, from := prefix6().Addr().As16(), a.As4()
+	to[14], to[15] = from[2], from[3]
+	return netip.AddrFrom16(to)
+}
+
+// four is its inverse; other addresses are left as they are.
+func four(a netip.Addr) netip.Addr {
+	if !prefix6().Contains(a) {
+		return a
+	}
+	from := a.As16()
+	return addressOf(uint16(from[14])<<8 | uint16(from[15]))
+}
+
+// Gateway6 is Gateway in IPv6.
+func Gateway6() netip.Addr { return six(Gateway()) }
+
+// multicast6 is what all IPv6 multicast is in (RFC 4291, 2.7).
+func multicast6() netip.Prefix { return netip.MustParsePrefix("ff00::/8") }
+
 // shareName is the file in a sandbox's directory that tells of its share.
 const shareName = "network.json"
 
@@ -38,6 +64,8 @@ const shareName = "network.json"
 type share struct {
 	ID   sandbox.ID `json:"-"`
 	Addr netip.Addr `json:"address"`
+	// IPv6 says that the sandbox has been given the address of IPv6 that goes with Addr.
+	IPv6 bool `json:"ipv6,omitzero"`
 	// Generation is the number of its policy: connections that an earlier one has accepted are
 	// judged anew.
 	Generation uint16           `json:"generation"`
@@ -60,6 +88,14 @@ type grantOf struct {
 func (s *share) index() uint16 {
 	a := s.Addr.As4()
 	return uint16(a[2])<<8 | uint16(a[3])
+}
+
+// own is the sandbox's address in the family of to.
+func (s *share) own(to netip.Addr) netip.Addr {
+	if to.Is4() {
+		return s.Addr
+	}
+	return six(s.Addr)
 }
 
 func (s *share) link() string { return fmt.Sprintf("%s%d", linkPrefix, s.index()) }

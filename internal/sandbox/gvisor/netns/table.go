@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"time"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -33,42 +33,67 @@ type table struct {
 	table  *nftables.Table
 	ground *egress.Ground
 
-	policy, marks, live, named, namedAny, special, open, host *nftables.Set
-	refused, up, down, inspect                                *nftables.Set
+	four *family
+	six  *family // nil without IPv6
+
+	// By the name of a sandbox's link.
+	policy, marks, live, refused, up, down, inspect *nftables.Set
 
 	pass map[string][]*nftables.Set // by the chain of a policy, the sets that go with it
 }
 
 // newTable describes the table; rebuild makes it.
 func newTable(conn *nftables.Conn, ground *egress.Ground) *table {
-	t := &table{conn: conn, ground: ground,
+	t := &table{conn: conn, ground: ground, four: family4(),
 		table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet},
 		pass:  map[string][]*nftables.Set{}}
-	addr := nftables.TypeIPAddr
-	pair := nftables.MustConcatSetType(addr, addr, nftables.TypeInetProto)
-	triple := nftables.MustConcatSetType(addr, addr, nftables.TypeInetProto,
-		nftables.TypeInetService)
-	t.policy = t.set("policy", addr)
-	t.policy.IsMap, t.policy.DataType = true, nftables.TypeVerdict
-	t.marks = t.set("marks", addr)
-	t.marks.IsMap, t.marks.DataType = true, nftables.TypeMark
-	t.live = t.set("live", nftables.MustConcatSetType(addr, nftables.TypeMark))
-	t.live.Concatenation = true
-	t.named, t.namedAny = t.set("named", triple), t.set("named-any", pair)
-	for _, s := range []*nftables.Set{t.named, t.namedAny} {
-		s.Concatenation, s.HasTimeout, s.Size = true, true, maxNamed
+	if ground.IPv6() {
+		t.six = family6()
 	}
-	t.special, t.open = t.set("special", addr), t.set("open", addr)
-	t.special.Interval, t.open.Interval = true, true
-	t.host = t.set("host", addr)
-	t.up, t.down = t.set("up", addr), t.set("down", addr)
+	link := nftables.TypeIFName
+	t.policy = t.set("policy", link)
+	t.policy.IsMap, t.policy.DataType = true, nftables.TypeVerdict
+	t.marks = t.set("marks", link)
+	t.marks.IsMap, t.marks.DataType = true, nftables.TypeMark
+	t.live = t.set("live", nftables.MustConcatSetType(link, nftables.TypeMark))
+	t.live.Concatenation = true
+	t.up, t.down = t.set("up", link), t.set("down", link)
 	for _, m := range []*nftables.Set{t.up, t.down} {
 		m.IsMap, m.DataType = true, nftables.TypeVerdict
 	}
-	t.inspect = t.set("inspect", addr)
-	t.refused = t.set("refused", addr)
+	t.inspect = t.set("inspect", link)
+	t.refused = t.set("refused", link)
 	t.refused.Dynamic, t.refused.Size = true, maxSandboxes
+	for _, f := range t.families() {
+		t.describe(f)
+	}
 	return t
+}
+
+// families are those that sandboxes have.
+func (t *table) families() []*family {
+	if t.six != nil {
+		return []*family{t.four, t.six}
+	}
+	return []*family{t.four}
+}
+
+// describe names the sets of a family.
+func (t *table) describe(f *family) {
+	addr := nftables.TypeIPAddr
+	if f.size != 4 {
+		addr = nftables.TypeIP6Addr
+	}
+	pair := nftables.MustConcatSetType(addr, addr, nftables.TypeInetProto)
+	triple := nftables.MustConcatSetType(addr, addr, nftables.TypeInetProto,
+		nftables.TypeInetService)
+	f.named, f.namedAny = t.set("named"+f.suffix, triple), t.set("named-any"+f.suffix, pair)
+	for _, s := range []*nftables.Set{f.named, f.namedAny} {
+		s.Concatenation, s.HasTimeout, s.Size = true, true, maxNamed
+	}
+	f.special, f.open = t.set("special"+f.suffix, addr), t.set("open"+f.suffix, addr)
+	f.special.Interval, f.open.Interval = true, true
+	f.host = t.set("host"+f.suffix, addr)
 }
 
 // maxNamed bounds the addresses of names that all sandboxes have learned.
@@ -95,14 +120,18 @@ func (t *table) rebuild(shares []*share, host []netip.Addr, keep []named) error 
 	t.conn.AddTable(t.table)
 	clear(t.pass)
 	var errs []error
-	for _, s := range []struct {
-		set  *nftables.Set
-		with []nftables.SetElement
-	}{{t.policy, nil}, {t.marks, nil}, {t.live, nil}, {t.named, nil}, {t.namedAny, nil},
-		{t.refused, nil}, {t.up, nil}, {t.down, nil}, {t.inspect, nil},
-		{t.special, intervals(t.ground.Closed())}, {t.open, intervals(ranges(t.ground.Open()))},
-		{t.host, addresses(host)}} {
-		errs = append(errs, t.conn.AddSet(s.set, nil), t.add(s.set, s.with))
+	for _, s := range []*nftables.Set{t.policy, t.marks, t.live, t.refused, t.up, t.down,
+		t.inspect} {
+		errs = append(errs, t.conn.AddSet(s, nil))
+	}
+	for _, f := range t.families() {
+		for _, s := range []struct {
+			set  *nftables.Set
+			with []nftables.SetElement
+		}{{f.named, nil}, {f.namedAny, nil}, {f.special, f.intervals(t.ground.Closed())},
+			{f.open, f.intervals(ranges(t.ground.Open()))}, {f.host, f.addresses(host)}} {
+			errs = append(errs, t.conn.AddSet(s.set, nil), t.add(s.set, s.with))
+		}
 	}
 	t.rules()
 	for _, s := range shares {
@@ -152,114 +181,160 @@ func ranges(list []netip.Prefix) (out []egress.Range) {
 	return out
 }
 
-// intervals are the elements of ranges, each its beginning and what lies behind its end.
-func intervals(list []egress.Range) (out []nftables.SetElement) {
+// intervals are the elements of the family's ranges, each its beginning and what lies behind its
+// end.
+func (f *family) intervals(list []egress.Range) (out []nftables.SetElement) {
 	for _, r := range list {
+		if !f.has(r.First) {
+			continue
+		}
 		out = append(out, nftables.SetElement{Key: r.First.AsSlice()})
-		if next := r.Last.Next(); next.IsValid() && next.Is4() {
+		if next := r.Last.Next(); next.IsValid() {
 			out = append(out, nftables.SetElement{Key: next.AsSlice(), IntervalEnd: true})
 		}
 	}
 	return out
 }
 
-func addresses(list []netip.Addr) (out []nftables.SetElement) {
+// addresses are the elements of the family's addresses.
+func (f *family) addresses(list []netip.Addr) (out []nftables.SetElement) {
 	for _, a := range list {
-		out = append(out, nftables.SetElement{Key: a.AsSlice()})
+		if f.has(a) {
+			out = append(out, nftables.SetElement{Key: a.AsSlice()})
+		}
 	}
 	return out
 }
 
 // Chains of the table.
 const (
-	chainJudge  = "judge"  // a packet of a sandbox to the outside
+	chainJudge  = "judge"  // a packet of a sandbox to the outside; those of IPv6 go on in judge6
 	chainPass   = "pass"   // a new connection that its policy allows
 	chainRefuse = "refuse" // counts, tells, and says no
 )
 
+// base adds a chain that the kernel calls.
+func (t *table) base(name string, kind nftables.ChainType, hook *nftables.ChainHook,
+	priority *nftables.ChainPriority, policy nftables.ChainPolicy) *nftables.Chain {
+	return t.conn.AddChain(&nftables.Chain{Name: name, Table: t.table, Type: kind,
+		Hooknum: hook, Priority: priority, Policy: &policy})
+}
+
+const (
+	established = expr.CtStateBitESTABLISHED
+	related     = expr.CtStateBitRELATED
+	invalid     = expr.CtStateBitINVALID
+)
+
+// outside matches, with from or to, the uplink.
+const outside = uplinkName + "\x00"
+
 // rules adds the chains that are the same for all sandboxes.
 func (t *table) rules() {
-	denied := nftables.ChainPolicyDrop
-	allowed := nftables.ChainPolicyAccept
-	base := func(name string, kind nftables.ChainType, hook *nftables.ChainHook,
-		priority *nftables.ChainPriority, policy *nftables.ChainPolicy) *nftables.Chain {
-		return t.conn.AddChain(&nftables.Chain{Name: name, Table: t.table, Type: kind,
-			Hooknum: hook, Priority: priority, Policy: policy})
+	for _, name := range []string{chainJudge, chainPass, chainRefuse} {
+		t.conn.AddChain(t.chain(name))
 	}
-	judge, pass, refuse := t.chain(chainJudge), t.chain(chainPass), t.chain(chainRefuse)
-	t.conn.AddChain(judge)
-	t.conn.AddChain(pass)
-	t.conn.AddChain(refuse)
-	sandboxes, outside := linkPrefix, uplinkName+"\x00"
-	const established, related, fresh, invalid = expr.CtStateBitESTABLISHED, expr.CtStateBitRELATED,
-		expr.CtStateBitNEW, expr.CtStateBitINVALID
-
-	early := base("early", nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
-		nftables.ChainPriorityRaw, &allowed)
-	ipv4 := []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg0},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg0, Data: []byte{unix.NFPROTO_IPV4}}}
-	t.rule(early, from(sandboxes), ipv4, drop())
-	// A sandbox sends from its own address alone: the way back to that must be the link it came by.
-	t.rule(early, from(sandboxes), &expr.Fib{Register: reg0, FlagSADDR: true, FlagIIF: true,
-		FlagPRESENT: true, ResultOIF: true}, equal(reg0, 0), drop())
-
-	input := base("input", nftables.ChainTypeFilter, nftables.ChainHookInput,
-		nftables.ChainPriorityFilter, &denied)
-	gateway := Gateway().As4()
-	t.rule(input, from(sandboxes), source(reg0), verdictOf(t.up))
-	t.rule(input, toFront(), accept())
-	for _, p := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
-		t.rule(input, from(sandboxes), destination(reg0), equal(reg0, gateway[:]...), isProto(p),
-			isPort(53), accept())
-	}
-	t.rule(input, from(sandboxes), goTo(chainRefuse))
-
-	// What the Front connects to for sandboxes answers to the gateway itself.
-	t.rule(input, from(outside), isProto(unix.IPPROTO_TCP), state(established), accept())
-	output := base(
-		"output",
-		nftables.ChainTypeFilter,
-		nftables.ChainHookOutput,
-		nftables.ChainPriorityFilter,
-		&allowed,
-	)
-	t.rule(output, to(sandboxes), destination(reg0), verdictOf(t.down))
-	for _, s := range []*nftables.Set{t.host, t.special} {
-		t.rule(output, to(outside), destination(reg0), in(s), drop())
-	}
+	t.early()
+	t.ownPackets()
 	t.inspectRules()
+	mark := &expr.Ct{Key: expr.CtKeyMARK, Register: reg4}
+	forward := t.base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward,
+		nftables.ChainPriorityFilter, nftables.ChainPolicyDrop)
+	t.rule(forward, from(outside), to(linkPrefix), receiver(), verdictOf(t.down))
+	t.rule(forward, from(outside), to(linkPrefix), state(established|related), receiver(), mark,
+		in(t.live), accept())
+	t.rule(forward, from(linkPrefix), to(outside), goTo(chainJudge))
+	t.rule(forward, from(linkPrefix), goTo(chainRefuse))
 
-	forward := base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward,
-		nftables.ChainPriorityFilter, &denied)
-	mark := &expr.Ct{Key: expr.CtKeyMARK, Register: reg1}
-	t.rule(forward, from(outside), to(sandboxes), destination(reg0), verdictOf(t.down))
-	t.rule(forward, from(outside), to(sandboxes), state(established|related), destination(reg0),
-		mark, in(t.live), accept())
-	t.rule(forward, from(sandboxes), to(outside), goTo(chainJudge))
-	t.rule(forward, from(sandboxes), goTo(chainRefuse))
-
+	judge := t.chain(chainJudge)
 	t.rule(judge, state(invalid), drop())
-	t.rule(judge, source(reg0), verdictOf(t.up))
-	for _, s := range []*nftables.Set{t.host, t.special} {
-		t.rule(judge, destination(reg0), in(s), goTo(chainRefuse))
+	t.rule(judge, sender(), verdictOf(t.up))
+	addresses := func(c *nftables.Chain, f *family) {
+		for _, s := range []*nftables.Set{f.host, f.special} {
+			t.rule(c, f.destination(reg0), in(s), goTo(chainRefuse))
+		}
+		t.rule(c, state(established), sender(), mark, in(t.live), accept())
+		t.rule(c, sender(), verdictOf(t.policy))
+		t.rule(c, goTo(chainRefuse))
 	}
-	t.rule(judge, state(established), source(reg0), mark, in(t.live), accept())
-	t.rule(judge, source(reg0), verdictOf(t.policy))
-	t.rule(judge, goTo(chainRefuse))
+	if t.six != nil {
+		six := t.conn.AddChain(t.chain(chainJudge + t.six.suffix))
+		t.rule(judge, t.six.is(), goTo(six.Name))
+		addresses(six, t.six)
+	}
+	addresses(judge, t.four)
 
-	t.rule(pass, source(reg0), &expr.Lookup{SourceRegister: reg0, SetName: t.marks.Name,
-		SetID: t.marks.ID, IsDestRegSet: true, DestRegister: reg1},
-		&expr.Ct{Key: expr.CtKeyMARK, Register: reg1, SourceRegister: true}, accept())
+	t.rule(t.chain(chainPass), sender(), &expr.Lookup{SourceRegister: reg0, SetName: t.marks.Name,
+		SetID: t.marks.ID, IsDestRegSet: true, DestRegister: reg4},
+		&expr.Ct{Key: expr.CtKeyMARK, Register: reg4, SourceRegister: true}, accept())
 
-	t.rule(refuse, source(reg0), update(t.refused, unix.NFT_DYNSET_OP_UPDATE, &expr.Counter{}))
-	t.rule(refuse, &expr.Limit{Type: expr.LimitTypePkts, Rate: 100, Unit: expr.LimitTimeSecond,
-		Burst: 200},
-		&expr.Log{Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_SNAPLEN, Group: logGroup,
-			Snaplen: 64})
+	refuse := t.chain(chainRefuse)
+	t.note(refuse)
 	t.rule(refuse, isProto(unix.IPPROTO_TCP), &expr.Reject{Type: unix.NFT_REJECT_TCP_RST})
 	t.rule(refuse, isProto(unix.IPPROTO_UDP), &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH,
 		Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH})
 	t.rule(refuse, drop())
+}
+
+// note counts a packet against its sandbox, and tells of it.
+func (t *table) note(c *nftables.Chain) {
+	t.rule(c, sender(), update(t.refused, unix.NFT_DYNSET_OP_UPDATE, &expr.Counter{}))
+	t.rule(c, &expr.Limit{Type: expr.LimitTypePkts, Rate: 100, Unit: expr.LimitTimeSecond,
+		Burst: 200},
+		&expr.Log{Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_SNAPLEN, Group: logGroup,
+			Snaplen: 64})
+}
+
+// early drops what no rule after it needs to know of. Fragments are whole again here.
+func (t *table) early() {
+	early := t.base("early", nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
+		nftables.ChainPriorityRaw, nftables.ChainPolicyAccept)
+	if six := t.six; six == nil {
+		t.rule(early, from(linkPrefix), &expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg0},
+			differs(reg0, unix.NFPROTO_IPV4), drop())
+	} else { // what every system says to its neighbours, of which there are none
+		t.rule(early, from(linkPrefix), six.is(), isProto(unix.IPPROTO_ICMPV6),
+			six.within(multicast6()), drop())
+	}
+	// A sandbox sends from its own address alone: the way back to that must be the link it came by.
+	t.rule(early, from(linkPrefix), &expr.Fib{Register: reg0, FlagSADDR: true, FlagIIF: true,
+		FlagPRESENT: true, ResultOIF: true}, equal(reg0, 0), drop())
+	if six := t.six; six != nil { // extension headers, behind which TCP would be found all the same
+		odd := t.conn.AddChain(t.chain("odd"))
+		t.note(odd)
+		t.rule(odd, drop())
+		t.rule(early, from(linkPrefix), six.is(), nextHeader(reg0), differs(reg0, unix.IPPROTO_TCP),
+			differs(reg0, unix.IPPROTO_UDP), differs(reg0, unix.IPPROTO_ICMPV6), goTo(odd.Name))
+	}
+}
+
+// ownPackets are the rules for what the gateway itself gets and sends.
+func (t *table) ownPackets() {
+	input := t.base("input", nftables.ChainTypeFilter, nftables.ChainHookInput,
+		nftables.ChainPriorityFilter, nftables.ChainPolicyDrop)
+	t.rule(input, from(linkPrefix), sender(), verdictOf(t.up))
+	for _, f := range t.families() {
+		t.rule(input, f.toFront(), accept())
+	}
+	for _, p := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+		t.rule(input, from(linkPrefix), t.four.is(), t.four.destination(reg0),
+			equal(reg0, Gateway().AsSlice()...), isProto(p), isPort(53), accept())
+	}
+	t.rule(input, from(linkPrefix), goTo(chainRefuse))
+
+	// What the Front connects to for sandboxes answers to the gateway itself.
+	t.rule(input, from(outside), isProto(unix.IPPROTO_TCP), state(established), accept())
+	for _, p := range []byte{unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6} { // "too big", among others
+		t.rule(input, from(outside), isProto(p), state(related), accept())
+	}
+	output := t.base("output", nftables.ChainTypeFilter, nftables.ChainHookOutput,
+		nftables.ChainPriorityFilter, nftables.ChainPolicyAccept)
+	t.rule(output, to(linkPrefix), receiver(), verdictOf(t.down))
+	for _, f := range t.families() {
+		for _, s := range []*nftables.Set{f.host, f.special} {
+			t.rule(output, to(outside), f.is(), f.destination(reg0), in(s), drop())
+		}
+	}
 }
 
 func (t *table) chain(name string) *nftables.Chain {
@@ -272,14 +347,15 @@ func (t *table) rule(c *nftables.Chain, parts ...any) {
 
 // nat makes the sandboxes' packets come from the gateway's own address. It is not part of rebuild
 // because that address belongs to the uplink.
-func (t *table) nat(own netip.Addr) {
-	accepted := nftables.ChainPolicyAccept
-	c := t.conn.AddChain(&nftables.Chain{Name: "nat", Table: t.table, Type: nftables.ChainTypeNAT,
-		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
-		Policy: &accepted})
-	t.rule(c, to(uplinkName+"\x00"), &expr.Immediate{Register: reg0, Data: own.AsSlice()},
-		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: reg0,
-			Random: true})
+func (t *table) nat(up uplink) {
+	c := t.base("nat", nftables.ChainTypeNAT, nftables.ChainHookPostrouting,
+		nftables.ChainPriorityNATSource, nftables.ChainPolicyAccept)
+	for _, f := range t.families() {
+		t.rule(c, to(outside), f.is(),
+			&expr.Immediate{Register: reg0, Data: up.own(f).AsSlice()},
+			&expr.NAT{Type: expr.NATTypeSourceNAT, Family: uint32(f.proto), RegAddrMin: reg0,
+				Random: true})
+	}
 }
 
 // keyOf lines up the parts of a key, each padded to four bytes.
@@ -288,6 +364,9 @@ func keyOf(parts ...any) (key []byte) {
 		switch p := p.(type) {
 		case netip.Addr:
 			key = append(key, p.AsSlice()...)
+		case *share: // by the name of its link
+			key = append(key, p.link()...)
+			key = append(key, make([]byte, unix.IFNAMSIZ-len(p.link()))...)
 		case uint32: // a mark, as the processor has it
 			key = append(key, binaryutil.NativeEndian.PutUint32(p)...)
 		case byte:
@@ -307,14 +386,14 @@ func (t *table) addShare(s *share) error {
 	}
 	mark := s.mark()
 	errs := []error{
-		t.add(t.marks, []nftables.SetElement{{Key: keyOf(s.Addr), Val: keyOf(mark)}}),
-		t.add(t.live, []nftables.SetElement{{Key: keyOf(s.Addr, mark)}}),
-		t.add(t.policy, []nftables.SetElement{{Key: keyOf(s.Addr),
+		t.add(t.marks, []nftables.SetElement{{Key: keyOf(s), Val: keyOf(mark)}}),
+		t.add(t.live, []nftables.SetElement{{Key: keyOf(s, mark)}}),
+		t.add(t.policy, []nftables.SetElement{{Key: keyOf(s),
 			VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}}),
 	}
-	errs = append(errs, t.add(t.inspect, inspected(s.policy, s.Addr)))
+	errs = append(errs, t.add(t.inspect, inspected(s)))
 	for _, d := range t.directions(s.policy) {
-		errs = append(errs, t.add(d.way, []nftables.SetElement{{Key: keyOf(s.Addr),
+		errs = append(errs, t.add(d.way, []nftables.SetElement{{Key: keyOf(s),
 			VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: d.chain}}}))
 	}
 	return errors.Join(errs...)
@@ -323,121 +402,40 @@ func (t *table) addShare(s *share) error {
 // removeShare takes it away again.
 func (t *table) removeShare(s *share) error {
 	var errs []error
-	if list := inspected(s.policy, s.Addr); len(list) > 0 {
+	if list := inspected(s); len(list) > 0 {
 		errs = append(errs, t.conn.SetDeleteElements(t.inspect, list))
 	}
 	for _, d := range t.directions(s.policy) {
 		errs = append(errs, t.conn.SetDeleteElements(d.way,
-			[]nftables.SetElement{{Key: keyOf(s.Addr)}}))
+			[]nftables.SetElement{{Key: keyOf(s)}}))
 	}
 	return errors.Join(append(errs,
-		t.conn.SetDeleteElements(t.policy, []nftables.SetElement{{Key: keyOf(s.Addr)}}),
-		t.conn.SetDeleteElements(t.live, []nftables.SetElement{{Key: keyOf(s.Addr, s.mark())}}),
-		t.conn.SetDeleteElements(t.marks, []nftables.SetElement{{Key: keyOf(s.Addr)}}))...)
-}
-
-// named is an address that a sandbox may reach because a name that its policy allows has it.
-type named struct {
-	sandbox, addr netip.Addr
-	grant         egress.Grant
-	until         time.Time
-}
-
-// place is the set and the key of n.
-func (t *table) place(n named) (*nftables.Set, []byte) {
-	p := byte(unix.IPPROTO_TCP)
-	if n.grant.Protocol == egress.UDP {
-		p = unix.IPPROTO_UDP
-	}
-	if n.grant.Port == 0 {
-		return t.namedAny, keyOf(n.sandbox, n.addr, p)
-	}
-	return t.named, keyOf(n.sandbox, n.addr, p, n.grant.Port)
-}
-
-func (t *table) addNamed(n named) error {
-	left := time.Until(n.until)
-	if left < time.Second {
-		return nil
-	}
-	s, key := t.place(n)
-	return t.add(s, []nftables.SetElement{{Key: key, Timeout: left}})
-}
-
-// renew puts elements in place of those that are there, whose time cannot be changed otherwise by
-// kernels before 6.12: in one transaction, so that there is no moment without, unless one of
-// them has run out meanwhile.
-func (t *table) renew(list, had []named) error {
-	add := func() (errs []error) {
-		for _, n := range list {
-			errs = append(errs, t.addNamed(n))
-		}
-		return errs
-	}
-	const what = "open the addresses of a name"
-	for _, n := range had {
-		s, key := t.place(n)
-		if err := t.conn.SetDeleteElements(s, []nftables.SetElement{{Key: key}}); err != nil {
-			return err
-		}
-	}
-	errs := add()
-	err := t.commit(what, errs...)
-	if err == nil || len(had) == 0 {
-		return err
-	}
-	return t.commit(what, add()...)
-}
-
-// forget removes one element, which may be gone.
-func (t *table) forget(n named) {
-	s, key := t.place(n)
-	if err := t.conn.SetDeleteElements(s, []nftables.SetElement{{Key: key}}); err == nil {
-		_ = t.conn.Flush()
-	}
+		t.conn.SetDeleteElements(t.policy, []nftables.SetElement{{Key: keyOf(s)}}),
+		t.conn.SetDeleteElements(t.live, []nftables.SetElement{{Key: keyOf(s, s.mark())}}),
+		t.conn.SetDeleteElements(t.marks, []nftables.SetElement{{Key: keyOf(s)}}))...)
 }
 
 // dropCounters removes what the dynamic sets hold of a sandbox, which may be nothing.
 func (t *table) dropCounters(s *share) {
 	for _, set := range append(t.pass["policy-"+s.policy.Key()], t.refused) {
 		if err := t.conn.SetDeleteElements(set,
-			[]nftables.SetElement{{Key: keyOf(s.Addr)}}); err == nil {
+			[]nftables.SetElement{{Key: keyOf(s)}}); err == nil {
 			_ = t.conn.Flush()
 		}
 	}
 }
 
-// refusals returns how many packets of each sandbox were refused.
-func (t *table) refusals() (map[netip.Addr]uint64, error) {
+// refusals returns how many packets of each sandbox were refused, by the name of its link.
+func (t *table) refusals() (map[string]uint64, error) {
 	list, err := t.conn.GetSetElements(t.refused)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	counts := map[netip.Addr]uint64{}
+	counts := map[string]uint64{}
 	for _, e := range list {
-		if a, ok := netip.AddrFromSlice(e.Key); ok && e.Counter != nil {
-			counts[a] = e.Counter.Packets
+		if e.Counter != nil {
+			counts[strings.TrimRight(string(e.Key), "\x00")] = e.Counter.Packets
 		}
 	}
 	return counts, nil
-}
-
-// learnedSets are those that names fill.
-func (t *table) learnedSets() []*nftables.Set { return []*nftables.Set{t.named, t.namedAny} }
-
-// namedOf reads a key of one of them.
-func namedOf(key []byte, left time.Duration) (n named, ok bool) {
-	if len(key) < 12 || left <= 0 {
-		return named{}, false
-	}
-	n.sandbox, _ = netip.AddrFromSlice(key[:4])
-	n.addr, _ = netip.AddrFromSlice(key[4:8])
-	if n.grant.Protocol = egress.TCP; key[8] == unix.IPPROTO_UDP {
-		n.grant.Protocol = egress.UDP
-	}
-	if len(key) >= 16 {
-		n.grant.Port = binary.BigEndian.Uint16(key[12:])
-	}
-	n.until = time.Now().Add(left)
-	return n, true
 }
