@@ -67,6 +67,13 @@ const (
 	metadata  = "169.254.169.254"
 	private   = "10.1.2.3"
 	resolver  = "9.9.9.9"
+
+	hostAddr6  = "2001:db8::2"
+	worldAddr6 = "2001:db8::1"
+	index6     = "2a00:1450::34"
+	elsewhere6 = "2606:4700::8"
+	metadata6  = "fd00:ec2::254"
+	private6   = "fd12:3456:789a::3"
 )
 
 func must(t testing.TB, err error) {
@@ -92,6 +99,7 @@ func newWorld(t testing.TB) {
 	must(t, err)
 	defer host.Close()
 	must(t, os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0))
+	must(t, os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0))
 	lo, err := netlink.LinkByName("lo")
 	must(t, err)
 	must(t, netlink.LinkSetUp(lo))
@@ -106,8 +114,16 @@ func newWorld(t testing.TB) {
 	t.Cleanup(func() { must(t, netlink.LinkDel(link)) })
 	must(t, netlink.AddrAdd(link, &netlink.Addr{IPNet: network(hostAddr + "/24")}))
 	must(t, netlink.LinkSetUp(link))
-	must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index,
-		Gw: net.ParseIP(worldAddr), Dst: network("0.0.0.0/0")}))
+	must(t, netlink.AddrAdd(link, address6(hostAddr6+"/64")))
+	for to, by := range map[string]string{"0.0.0.0/0": worldAddr, "::/0": worldAddr6} {
+		must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index,
+			Gw: net.ParseIP(by), Dst: network(to)}))
+	}
+}
+
+// address6 is one that is used at once, without a search for others who have it.
+func address6(s string) *netlink.Addr {
+	return &netlink.Addr{IPNet: network(s), Flags: unix.IFA_F_NODAD}
 }
 
 func world(t testing.TB, host *os.File) error {
@@ -129,6 +145,7 @@ func world(t testing.TB, host *os.File) error {
 		func() error { return h.LinkAdd(pair) },
 		func() error { return h.AddrAdd(pair, &netlink.Addr{IPNet: network(worldAddr + "/24")}) },
 		func() error { return h.LinkSetUp(pair) },
+		func() error { return h.AddrAdd(pair, address6(worldAddr6+"/64")) },
 		func() error { return h.LinkSetUp(lo) },
 	} {
 		if err := step(); err != nil {
@@ -140,7 +157,12 @@ func world(t testing.TB, host *os.File) error {
 			return err
 		}
 	}
-	tcp, err := net.Listen("tcp4", ":80")
+	for _, a := range []string{index6, elsewhere6, metadata6, private6} {
+		if err := h.AddrAdd(lo, address6(a+"/128")); err != nil {
+			return err
+		}
+	}
+	tcp, err := net.Listen("tcp", ":80")
 	if err != nil {
 		return err
 	}
@@ -199,6 +221,10 @@ func anyName(name string) bool {
 func serveNames(conn net.PacketConn) {
 	names := map[string]string{"index.example.com.": index, "inner.example.com.": private,
 		"meta.example.com.": metadata, "other.example.org.": elsewhere}
+	names6 := map[string]string{"index.example.com.": index6, "inner.example.com.": private6,
+		"meta.example.com.": metadata6, "other.example.org.": elsewhere6,
+		"six.example.com.": index6, "mapped.example.com.": "::ffff:" + metadata,
+		"nat64.example.com.": "64:ff9b::a9fe:a9fe", "to4.example.com.": "2002:a9fe:a9fe::1"}
 	buf := make([]byte, 2048)
 	for {
 		n, from, err := conn.ReadFrom(buf)
@@ -210,15 +236,22 @@ func serveNames(conn net.PacketConn) {
 			continue
 		}
 		m.Response = true
-		a, ok := names[m.Questions[0].Name.String()]
+		asked := m.Questions[0]
+		a6, ok6 := names6[asked.Name.String()]
+		a, ok := names[asked.Name.String()]
+		if ok6 && asked.Type == dnsmessage.TypeAAAA {
+			m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{
+				Name: asked.Name, Class: dnsmessage.ClassINET, TTL: 60},
+				Body: &dnsmessage.AAAAResource{AAAA: netip.MustParseAddr(a6).As16()}}}
+		}
 		if !ok && anyName(m.Questions[0].Name.String()) {
 			a, ok = index, true
 		}
-		if ok {
+		if ok && asked.Type == dnsmessage.TypeA {
 			m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{
 				Name: m.Questions[0].Name, Class: dnsmessage.ClassINET, TTL: 60},
 				Body: &dnsmessage.AResource{A: netip.MustParseAddr(a).As4()}}}
-		} else {
+		} else if !ok && !ok6 {
 			m.RCode = dnsmessage.RCodeNameError
 		}
 		if answer, err := m.Pack(); err == nil {

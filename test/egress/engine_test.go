@@ -31,23 +31,30 @@ func TestEngine(t *testing.T) {
 	for _, mode := range []sandbox.StartMode{sandbox.Restore, sandbox.Boot} {
 		t.Run(string(mode), func(t *testing.T) {
 			root := t.TempDir()
-			sandboxtest.RunNetwork(t, func(t *testing.T) sandboxtest.NetworkTarget {
-				return engineTarget(t, root, sandbox.Template{
-					Root: img.Root(), Args: []string{"/app"}, Dir: "/", Start: mode,
-					Ready:  sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: 8080, Path: "/raw"}},
-					Limits: sandpool.Resources{CPU: 1, Memory: 512 << 20, PIDs: 100, Disk: 1 << 30},
+			for _, ipv6 := range []bool{false, true} {
+				t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[ipv6], func(t *testing.T) {
+					sandboxtest.RunNetwork(t, func(t *testing.T) sandboxtest.NetworkTarget {
+						return engineTarget(t, root, ipv6, sandbox.Template{
+							Root: img.Root(), Args: []string{"/app"}, Dir: "/", Start: mode,
+							Ready: sandpool.Probe{HTTP: sandpool.HTTPProbe{Port: 8080,
+								Path: "/raw"}},
+							Limits: sandpool.Resources{CPU: 1, Memory: 512 << 20, PIDs: 100,
+								Disk: 1 << 30},
+						})
+					})
 				})
-			})
+			}
 		})
 	}
 }
 
 // engineTarget opens an engine on root, which is closed with the test.
-func engineTarget(t *testing.T, root string, template sandbox.Template) sandboxtest.NetworkTarget {
+func engineTarget(t *testing.T, root string, ipv6 bool,
+	template sandbox.Template) sandboxtest.NetworkTarget {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	open := func() *gvisor.Engine {
-		e, err := gvisor.New(log, gvisor.Config{Root: root,
+		e, err := gvisor.New(log, gvisor.Config{Root: root, IPv6: ipv6,
 			Resolvers: []netip.AddrPort{netip.MustParseAddrPort(resolver + ":53")}})
 		must(t, err)
 		return e
@@ -71,6 +78,10 @@ func engineTarget(t *testing.T, root string, template sandbox.Template) sandboxt
 		text, err := io.ReadAll(resp.Body)
 		return string(text) == "true", err
 	}
+	one, other := index+":80", elsewhere+":80"
+	if ipv6 {
+		one, other = "["+index6+"]:80", "["+elsewhere6+"]:80"
+	}
 	return sandboxtest.NetworkTarget{
 		Target: sandboxtest.Target{Runtime: e, Template: template,
 			Reopen: func(t *testing.T) sandbox.Runtime {
@@ -78,7 +89,7 @@ func engineTarget(t *testing.T, root string, template sandbox.Template) sandboxt
 				e = open()
 				return e
 			}},
-		One: index + ":80", Other: elsewhere + ":80",
+		One: one, Other: other,
 		Hold: func(ctx context.Context, h sandbox.Handle, to string) (bool, error) {
 			return ask(ctx, h, "/hold?to="+url.QueryEscape(to))
 		},

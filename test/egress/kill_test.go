@@ -140,7 +140,7 @@ func newKilled(t *testing.T) *killed {
 	k.addr = l.Addr().String()
 	must(t, l.Close())
 	must(t, os.WriteFile(filepath.Join(dir, "config.yaml"),
-		[]byte("network:\n  resolvers: ["+resolver+"]\n"), 0o600))
+		[]byte("network:\n  ipv6: true\n  resolvers: ["+resolver+"]\n"), 0o600))
 	k.log, err = os.Create(filepath.Join(dir, "log"))
 	must(t, err)
 	t.Cleanup(func() {
@@ -230,7 +230,8 @@ func (k *killed) session(c *client.Client, pool, session string) {
 		wait(ctx, 100*time.Millisecond)
 	}
 	for _, to := range []string{elsewhere, metadata, private, hostAddr, worldAddr,
-		"other.example.org", "inner.example.com"} {
+		"other.example.org", "inner.example.com", "[" + elsewhere6 + "]", "[" + metadata6 + "]",
+		"[" + private6 + "]", "[" + hostAddr6 + "]", "[" + worldAddr6 + "]"} {
 		if got, err := k.ask(ctx, pool, session, "/tcp", "to", to+":80"); err == nil {
 			if k.tried.Add(1); got != "false" {
 				k.t.Errorf("%s: %s is reached: %s", session, to, got)
@@ -303,16 +304,35 @@ func hostState(t *testing.T) (found []string) {
 	for _, l := range links {
 		found = append(found, "link "+l.Attrs().Name)
 	}
-	addrs, err := netlink.AddrList(nil, unix.AF_INET)
-	must(t, err)
-	for _, a := range addrs {
-		found = append(found, "address "+a.IPNet.String())
-	}
-	routes, err := netlink.RouteListFiltered(unix.AF_INET,
-		&netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
-	must(t, err)
-	for _, r := range routes {
-		found = append(found, "route "+r.String())
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		addrs, err := netlink.AddrList(nil, family)
+		must(t, err)
+		for _, a := range addrs {
+			found = append(found, "address "+a.IPNet.String())
+		}
+		routes, err := netlink.RouteListFiltered(family,
+			&netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+		must(t, err)
+		for _, r := range routes {
+			if r.Type == unix.RTN_UNICAST { // the kernel's own come and go
+				found = append(found, "route "+r.String())
+			}
+		}
+		neighbours, err := netlink.NeighList(0, family)
+		must(t, err)
+		for _, e := range neighbours {
+			if e.State == netlink.NUD_PERMANENT {
+				found = append(found, "neighbour "+e.String())
+			}
+		}
+		flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, netlink.InetFamily(family))
+		must(t, err)
+		for _, f := range flows {
+			if src, _ := netip.AddrFromSlice(f.Forward.SrcIP); src.Unmap().IsLinkLocalUnicast() ||
+				ours6().Contains(src) {
+				found = append(found, "connection "+f.String())
+			}
+		}
 	}
 	conn, err := nftables.New()
 	must(t, err)
@@ -328,12 +348,8 @@ func hostState(t *testing.T) (found []string) {
 	for _, chain := range chains {
 		found = append(found, "chain "+chain.Table.Name+" "+chain.Name)
 	}
-	flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
-	must(t, err)
-	for _, f := range flows {
-		if src, _ := netip.AddrFromSlice(f.Forward.SrcIP.To4()); src.IsLinkLocalUnicast() {
-			found = append(found, "connection "+f.String())
-		}
-	}
 	return found
 }
+
+// ours6 is what the engine's addresses of IPv6 are in.
+func ours6() netip.Prefix { return netip.MustParsePrefix("fd5b:1d9e:5ec4::/48") }
