@@ -109,7 +109,8 @@ func TestSettingsPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := regexp.MustCompile("(?m)^\\| (`[a-z0-9_.]+`(?:, `[a-z0-9_.]+`)*) \\| (`SANDPOOL_.*?) \\|").
+	rows := regexp.MustCompile(
+		"(?m)^\\| (`[a-z0-9_.]+`(?:, `[a-z0-9_.]+`)*) \\| (`SANDPOOL_.*?) \\|").
 		FindAllStringSubmatch(string(page), -1)
 	described := map[string]bool{}
 	for _, row := range rows {

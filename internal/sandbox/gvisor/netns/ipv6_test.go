@@ -73,8 +73,8 @@ func TestForgedIPv6(t *testing.T) {
 		send(own, w.public, unix.IPPROTO_ICMPV6,
 			slices.Concat([]byte{kind, 0, 0, 0, 0, 0, 5, 0}, []byte("forged"), make([]byte, 48)))
 	}
-	// Fragments: of what is closed, one without the first, a first one that is too short for a port,
-	// and ones that overlap.
+	// Fragments: of what is closed, one without the first, and a first one that is too short for a
+	// port.
 	send(own, w.private, 44, part(unix.IPPROTO_UDP, 0, datagram))
 	send(own, w.private, 44, part(unix.IPPROTO_UDP, 1, udpTo(80, "forged..")))
 	send(own, w.public, 44, part(unix.IPPROTO_UDP, 16, []byte("forged..")))
