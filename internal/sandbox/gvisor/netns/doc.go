@@ -23,6 +23,17 @@
 // the present mark pass without being judged anew. So a change of one element ends what a policy no
 // longer allows, in both directions, and lets the rest go on.
 //
+// # IPv6
+//
+// If the server says so, each of those links has an address of IPv6 as well, from a private prefix
+// of ours, and packets of it pass the same chains. A sandbox is known by the name of its link, so
+// that its policy, mark, bounds and counters are the same elements for both families; what differs
+// is in family, a header and some sets of addresses. Neighbour discovery, which has no part in a
+// network of pairs, is replaced by permanent neighbours at every end, and what comes of it from a
+// sandbox is dropped before anything else sees it. So are router advertisements. Fragments are put
+// together before the first rule; what has an extension header after that is refused, because rules
+// about TCP would find it behind any number of them.
+//
 // # What is found again
 //
 // A sandbox's share is a file in its directory, which is written before the kernel is asked for
