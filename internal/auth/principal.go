@@ -3,6 +3,8 @@ package auth
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/sandpool/sandpool"
 )
@@ -16,6 +18,15 @@ type Principal struct {
 	Name string
 	// Grants are what it may do; without any it may do nothing.
 	Grants []sandpool.Grant
+	// Objects are the ids by which role assignments name a foreign principal and its groups.
+	Objects []string
+}
+
+// Is reports whether a role assignment that names the principal id is one of p's.
+func (p Principal) Is(id string) bool {
+	return p.Subject == "token:"+id || slices.ContainsFunc(p.Objects, func(o string) bool {
+		return strings.EqualFold(o, id)
+	})
 }
 
 // Allow returns nil if p may take action a on all of the scope on, and otherwise an error of

@@ -187,6 +187,45 @@ func TestAssignments(t *testing.T) {
 	k.want(400, k.do("PUT", "/subscriptions/s1/providers/Microsoft.Authorization/locks/x", "{}"))
 }
 
+// TestForeignAssignments: a role can be given to an object id that nobody has shown yet, if an
+// issuer's object ids are those of assignments.
+func TestForeignAssignments(t *testing.T) {
+	const object = "5B1C2D3E-0000-4000-8000-000000000001"
+	assignment := pypool + "/providers/Microsoft.Authorization/roleAssignments/a1"
+	body := fmt.Sprintf(`{"properties":{"roleDefinitionId":"0fb8eba5-a2bb-4abe-b1c1-49dfad359bb0",`+
+		`"principalId":%q,"principalType":"group"}}`, object)
+	closed := newKit(t, Options{})
+	closed.want(201, closed.do("PUT", pypool, "{}"))
+	closed.want(400, closed.do("PUT", assignment, body))
+
+	k := newKit(t, Options{Foreign: true})
+	k.want(201, k.do("PUT", pypool, "{}"))
+	if r := k.want(201, k.do("PUT", assignment, body)); !strings.Contains(string(r.body), `"Group"`) {
+		t.Errorf("the assignment: %s", r.body)
+	}
+	k.want(400, k.do("PUT", strings.Replace(assignment, "a1", "a2", 1),
+		strings.Replace(body, object, "nobody", 1)))
+	k.want(400, k.do("PUT", strings.Replace(assignment, "a1", "a2", 1),
+		strings.Replace(strings.Replace(body, "group", "robot", 1), "001", "002", 1)))
+	assigned := func(ids ...string) []sandpool.Grant {
+		t.Helper()
+		grants, err := k.control.Assigned(t.Context(), ids)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return grants
+	}
+	got := assigned("somebody", strings.ToLower(object))
+	if len(got) != 1 || got[0].Role != auth.SessionExecutor ||
+		!strings.EqualFold(got[0].Scope.String(), pypool) || len(assigned("somebody", "")) != 0 {
+		t.Errorf("it gives %+v", got)
+	}
+	k.want(200, k.do("DELETE", assignment, ""))
+	if got := assigned(object); len(got) != 0 {
+		t.Errorf("after its end it gives %+v", got)
+	}
+}
+
 // TestPreconditions: a change is made of what its caller has seen, or not at all.
 func TestPreconditions(t *testing.T) {
 	k := newKit(t, Options{})

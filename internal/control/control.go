@@ -88,6 +88,8 @@ type Options struct {
 	Network network.Host
 	// History is how a pool did lately; nil means that nobody knows.
 	History func(id sandpool.PoolID, window string) (api.History, error)
+	// Foreign means that roles can be given to principals of foreign issuers.
+	Foreign bool
 	// Events hears what happens to pools and answers questions for it; nil means one of the
 	// control plane's own.
 	Events *event.Bus
@@ -119,8 +121,13 @@ func New(respond *arm.Responder, pools Pools, tokens Tokens, o Options) (*Contro
 	var err error
 	c.tree, err = tree.New(whole{c}, c.o.Documents,
 		tokens, tree.Options{Locations: c.o.Locations, AnyLocation: c.anyLocation,
-			MaxPools: maxPools, BaseURL: c.o.BaseURL, Now: c.o.Now})
+			MaxPools: maxPools, BaseURL: c.o.BaseURL, Now: c.o.Now, Foreign: c.o.Foreign})
 	return c, err
+}
+
+// Assigned returns the grants of a foreign principal by role assignments that name its ids.
+func (c *Control) Assigned(ctx context.Context, ids []string) ([]sandpool.Grant, error) {
+	return c.tree.Assigned(ctx, ids)
 }
 
 func (c *Control) defaults() {

@@ -191,11 +191,12 @@ func (m *tokenMemory) DeleteToken(_ context.Context, id string) error {
 
 // kit is a served control plane and a token for each role.
 type kit struct {
-	t      *testing.T
-	pools  *fakePools
-	tokens *auth.Tokens
-	srv    *httptest.Server
-	admin  string
+	control *Control
+	t       *testing.T
+	pools   *fakePools
+	tokens  *auth.Tokens
+	srv     *httptest.Server
+	admin   string
 }
 
 func newKit(t *testing.T, o Options) *kit {
@@ -218,6 +219,7 @@ func newKit(t *testing.T, o Options) *kit {
 	mux := http.NewServeMux()
 	c.Register(mux)
 	mux.Handle("/", respond.NotFound())
+	k.control = c
 	k.srv = httptest.NewTLSServer(arm.Trace(respond.Normalise(callers.Middleware(mux))))
 	t.Cleanup(k.srv.Close)
 	k.admin = k.token(auth.Admin, sandpool.PoolID{})

@@ -136,7 +136,7 @@ func (p *provider) settings(rules ...Rule) Settings {
 
 func (p *provider) verifier(rules ...Rule) *Verifier {
 	p.Helper()
-	v, err := New(slog.New(slog.DiscardHandler), []Settings{p.settings(rules...)}, p.clock)
+	v, err := New(slog.New(slog.DiscardHandler), []Settings{p.settings(rules...)}, nil, p.clock)
 	if err != nil {
 		p.Fatal(err)
 	}

@@ -50,6 +50,24 @@ func scalar(v any) string {
 	return ""
 }
 
+// maxObjects bounds the object ids of a principal. Entra ID puts at most 200 groups into a token.
+const maxObjects = 256
+
+// objects are the object ids of the holder and its groups.
+func (c claims) objects() []string {
+	var ids []string
+	if id := scalar(c["oid"]); id != "" {
+		ids = append(ids, id)
+	}
+	groups, _ := c["groups"].([]any)
+	for _, g := range groups[:min(len(groups), maxObjects)] {
+		if id := scalar(g); id != "" {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // holds reports whether the claim of that name is, or contains, what is wanted.
 func (c claims) holds(name, wanted string) bool {
 	if many, ok := c.find(name).([]any); ok {

@@ -35,6 +35,10 @@ type Settings struct {
 	// NameClaim is what people call the holder; empty means the first there is of
 	// preferred_username, upn, email and azp.
 	NameClaim string `yaml:"name_claim"`
+	// RoleAssignments means that role assignments name object ids of this issuer: the claims "oid"
+	// and "groups" of its tokens. One issuer at the most has it, since ids do not say whose they
+	// are.
+	RoleAssignments bool `yaml:"role_assignments"`
 	// Rules are what tokens give. All that hold count.
 	Rules []Rule `yaml:"rules"`
 }
@@ -83,6 +87,11 @@ const (
 	maxRules   = 100
 )
 
+// Assigns reports whether one of the issuers' principals are given roles by role assignments.
+func Assigns(all []Settings) bool {
+	return slices.ContainsFunc(all, func(s Settings) bool { return s.RoleAssignments })
+}
+
 // Validate reports every setting that is out of range.
 func Validate(all []Settings) []error {
 	var problems []error
@@ -90,7 +99,7 @@ func Validate(all []Settings) []error {
 		problems = append(problems, fmt.Errorf("configuration: issuers has %d entries; use at "+
 			"most %d", len(all), maxIssuers))
 	}
-	seen := map[string]bool{}
+	seen, assigns := map[string]bool{}, ""
 	for i, s := range all {
 		bad := func(field, format string, args ...any) {
 			problems = append(problems, fmt.Errorf("configuration: issuers[%d].%s %s", i, field,
@@ -117,9 +126,16 @@ func Validate(all []Settings) []error {
 				bad("algorithms", "has %q; use of %v", a, algorithms())
 			}
 		}
-		if len(s.Rules) == 0 || len(s.Rules) > maxRules {
+		if len(s.Rules) == 0 && !s.RoleAssignments || len(s.Rules) > maxRules {
 			bad("rules", "has %d entries; use 1 to %d, since a token gives nothing by itself",
 				len(s.Rules), maxRules)
+		}
+		if s.RoleAssignments && assigns != "" {
+			bad("role_assignments", "is true as that of %q; ids do not say whose they are, so one "+
+				"issuer may have it", assigns)
+		}
+		if s.RoleAssignments {
+			assigns = s.Issuer
 		}
 		for j, r := range s.Rules {
 			for _, e := range r.check() {

@@ -24,13 +24,17 @@ const (
 	skew = time.Minute
 	// maxRemembered bounds the tokens that are remembered as good.
 	maxRemembered = 4096
+	// assignedFor is how long role assignments are believed without another look. Those of the
+	// server's own tokens are, too.
+	assignedFor = 5 * time.Second
 )
 
 // Verifier verifies the tokens of foreign issuers.
 type Verifier struct {
-	log     *slog.Logger
-	issuers map[string]*issuer
-	now     func() time.Time
+	log      *slog.Logger
+	issuers  map[string]*issuer
+	assigned Assigned
+	now      func() time.Time
 
 	mu   sync.Mutex
 	good map[[sha256.Size]byte]known
@@ -49,18 +53,29 @@ type issuer struct {
 type known struct {
 	principal auth.Principal
 	until     time.Time
+	// byRules is how many of the principal's grants rules have given; the others were assigned, and
+	// are looked up again at the time again.
+	byRules int
+	again   time.Time
 }
 
-// New returns the verifier of the issuers in all, which were validated. now is the clock; nil means
-// time.Now.
-func New(log *slog.Logger, all []Settings, now func() time.Time) (*Verifier, error) {
+// Assigned returns what role assignments give to whoever has one of these object ids.
+type Assigned func(ctx context.Context, ids []string) ([]sandpool.Grant, error)
+
+// New returns the verifier of the issuers in all. assigned is needed if one of them has
+// RoleAssignments. now is the clock; nil means time.Now.
+func New(log *slog.Logger, all []Settings, assigned Assigned, now func() time.Time) (*Verifier,
+	error) {
+	if Assigns(all) && assigned == nil {
+		return nil, errors.New("oidc: role assignments are required")
+	}
 	if problems := Validate(all); len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
 	if now == nil {
 		now = time.Now
 	}
-	v := &Verifier{log: log, issuers: map[string]*issuer{}, now: now,
+	v := &Verifier{log: log, issuers: map[string]*issuer{}, assigned: assigned, now: now,
 		good: map[[sha256.Size]byte]known{}}
 	for _, s := range all {
 		client, err := s.httpClient()
@@ -116,7 +131,7 @@ func says(text string) string {
 func (v *Verifier) Verify(ctx context.Context, c auth.Credential) (auth.Principal, error) {
 	sum := sha256.Sum256([]byte(c.Text))
 	if k, ok := v.remembered(sum); ok {
-		return k.principal, nil
+		return v.withAssigned(ctx, sum, k)
 	}
 	i, ok := v.issuers[says(c.Text)]
 	if !ok {
@@ -143,8 +158,26 @@ func (v *Verifier) Verify(ctx context.Context, c auth.Credential) (auth.Principa
 	if err != nil {
 		return auth.Principal{}, err
 	}
-	v.remember(sum, known{principal: p, until: earlier(until, fetched.Add(fresh))})
-	return p, nil
+	return v.withAssigned(ctx, sum, known{principal: p, until: earlier(until, fetched.Add(fresh)),
+		byRules: len(p.Grants)})
+}
+
+// withAssigned is the principal of a good token with what role assignments give it now.
+func (v *Verifier) withAssigned(ctx context.Context, sum [sha256.Size]byte,
+	k known) (auth.Principal, error) {
+	if now := v.now(); k.again.IsZero() || len(k.principal.Objects) > 0 && !now.Before(k.again) {
+		if len(k.principal.Objects) > 0 {
+			more, err := v.assigned(ctx, k.principal.Objects)
+			if err != nil {
+				return auth.Principal{}, &sandpool.Error{Class: sandpool.Unavailable, Err: err,
+					Message: "The server cannot read role assignments at the moment. Try again."}
+			}
+			k.principal.Grants = append(k.principal.Grants[:k.byRules:k.byRules], more...)
+		}
+		k.again = now.Add(assignedFor)
+		v.remember(sum, k)
+	}
+	return k.principal, nil
 }
 
 // principal is who the token is of, and until when it is good.
@@ -174,6 +207,9 @@ func (i *issuer) principal(t *jwt.JSONWebToken, key jose.JSONWebKey, now time.Ti
 		return auth.Principal{}, time.Time{}, refused("it does not say whose it is")
 	}
 	p := auth.Principal{Subject: "oidc:" + i.Issuer + "#" + registered.Subject, Name: i.name(all)}
+	if i.RoleAssignments {
+		p.Objects = all.objects()
+	}
 	for _, r := range i.rules {
 		if g, ok := r.grant(all); ok {
 			p.Grants = append(p.Grants, g)

@@ -1,9 +1,11 @@
 package oidc
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -118,6 +120,62 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
+}
+
+// TestAssigned: role assignments of an object id and of its groups count within seconds, and so
+// does their end; those of another issuer's ids do not.
+func TestAssigned(t *testing.T) {
+	p, other := newProvider(t), newProvider(t)
+	roles := map[string][]sandpool.Grant{}
+	settings := p.settings()
+	settings.RoleAssignments, settings.Rules = true, nil
+	v, err := New(slog.New(slog.DiscardHandler), []Settings{settings, other.settings()},
+		func(_ context.Context, ids []string) (grants []sandpool.Grant, _ error) {
+			for _, id := range ids {
+				grants = append(grants, roles[id]...)
+			}
+			return grants, nil
+		}, p.clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := p.token(map[string]any{"oid": "object-1", "groups": []string{"group-1"}})
+	foreign := other.token(map[string]any{"oid": "object-1", "groups": []string{"group-1"}})
+	may := func(token string) (roles []string) {
+		t.Helper()
+		who, err := p.verify(v, token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range who.Grants {
+			roles = append(roles, string(g.Role))
+		}
+		return roles
+	}
+	if got := may(token); len(got) != 0 {
+		t.Fatalf("at first it has %q", got)
+	}
+	roles["object-1"] = []sandpool.Grant{{Role: auth.SessionExecutor}}
+	roles["group-1"] = []sandpool.Grant{{Role: auth.MonitoringReader}}
+	p.pass(assignedFor)
+	for range 2 {
+		if got := may(token); len(got) != 2 {
+			t.Fatalf("then it has %q", got)
+		}
+	}
+	if got := may(foreign); len(got) != 0 {
+		t.Errorf("another issuer's token with the same ids has %q", got)
+	}
+	delete(roles, "object-1")
+	p.pass(assignedFor)
+	if got := may(token); len(got) != 1 || got[0] != string(auth.MonitoringReader) {
+		t.Errorf("in the end it has %q", got)
+	}
+	twice := other.settings()
+	twice.RoleAssignments = true
+	if problems := Validate([]Settings{settings, twice}); len(problems) != 1 {
+		t.Errorf("two issuers whose ids are those of assignments: %v", problems)
+	}
 }
 
 // TestReasons: what is wrong is said.

@@ -47,6 +47,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		Pulling:   pulling(s.containers),
 		Network:   network.Host{Settings: s.cfg.Network, Elsewhere: s.cfg.Engine != engine.GVisor},
 		Documents: s.store,
+		Foreign:   oidc.Assigns(s.cfg.Issuers),
 	})
 	if err != nil {
 		return nil, err
@@ -96,7 +97,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	if err != nil {
 		return nil, err
 	}
-	foreign, err := oidc.New(log, s.cfg.Issuers, nil)
+	foreign, err := oidc.New(log, s.cfg.Issuers, planes.Assigned, nil)
 	if err != nil {
 		return nil, err
 	}

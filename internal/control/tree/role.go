@@ -3,6 +3,7 @@ package tree
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/sandpool/sandpool"
@@ -207,7 +208,7 @@ func (t *Tree) listAssignments(w http.ResponseWriter, r *http.Request) error {
 		}
 		above := within(scope, a.Properties.Scope)
 		switch {
-		case !all && who.Subject != "token:"+a.Properties.PrincipalID:
+		case !all && !who.Is(a.Properties.PrincipalID):
 		case principal != nil && !strings.EqualFold(principal[2], a.Properties.PrincipalID):
 		case above, !atScope && within(a.Properties.Scope, scope):
 			out = append(out, a)
@@ -273,18 +274,70 @@ func (t *Tree) putAssignment(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if err := t.granter.Grant(ctx, principal, g); err != nil {
-		if sandpool.ClassOf(err) == sandpool.NotFound {
+		unknown := sandpool.ClassOf(err) == sandpool.NotFound
+		if unknown && t.o.Foreign && foreignPrincipal().MatchString(principal) {
+			// whoever shows a token with this object id has the role
+			if made.Properties.PrincipalType, err = principalType(body); err != nil {
+				return err
+			}
+		} else if unknown {
 			return sandpool.Errorf(sandpool.Invalid, "PrincipalNotFound", "principalId",
 				"There is no principal %.100q. The id of a token of this server is a principal's id; "+
-					"'sandpool identity list' lists them.", principal)
+					"'sandpool identity list' lists them. Object ids of a foreign issuer are "+
+					"principals if its setting role_assignments is true.", principal)
+		} else {
+			return err
 		}
-		return err
 	}
 	if err := keep(ctx, t.kept, assignmentKind, id, made); err != nil {
 		return err
 	}
 	audit.Changed(ctx, nil, made)
 	return arm.WriteJSON(w, http.StatusCreated, made)
+}
+
+// foreignPrincipal is what the object ids of foreign issuers look like.
+var foreignPrincipal = pattern.Lazy(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+
+// principalType is the kind of principal that an assignment says it is for.
+func principalType(a api.RoleAssignment) (string, error) {
+	for _, known := range []string{"User", "Group", "ServicePrincipal"} {
+		if strings.EqualFold(a.Properties.PrincipalType, known) {
+			return known, nil
+		}
+	}
+	if a.Properties.PrincipalType == "" {
+		return "User", nil
+	}
+	return "", sandpool.Errorf(sandpool.Invalid, "InvalidPrincipalType", "principalType",
+		"The principal type %.60q is not known; use User, Group or ServicePrincipal.",
+		a.Properties.PrincipalType)
+}
+
+// Assigned returns the grants of a foreign principal with these ids: its own and those of its
+// groups.
+func (t *Tree) Assigned(ctx context.Context, ids []string) ([]sandpool.Grant, error) {
+	kept, err := t.kept.Documents(ctx, assignmentKind, "")
+	if err != nil {
+		return nil, err
+	}
+	var grants []sandpool.Grant
+	for _, d := range kept {
+		var a api.RoleAssignment
+		if err := decodeKept(d.Kind, d.Key, d.Text, &a); err != nil {
+			return nil, err
+		}
+		of := func(id string) bool { return strings.EqualFold(id, a.Properties.PrincipalID) }
+		if !slices.ContainsFunc(ids, of) {
+			continue
+		}
+		g, err := grantOf(a)
+		if err != nil {
+			return nil, err
+		}
+		grants = append(grants, g)
+	}
+	return grants, nil
 }
 
 // grantOf is what an assignment gives.

@@ -42,6 +42,9 @@ type Options struct {
 	BaseURL func(r *http.Request) string
 	// Now is the clock.
 	Now func() time.Time
+	// Foreign means that roles can be given to principals of foreign issuers too, which are not
+	// known here before they come.
+	Foreign bool
 }
 
 // Tree serves the tree.
