@@ -308,13 +308,18 @@ func hostState(t *testing.T) (found []string) {
 		addrs, err := netlink.AddrList(nil, family)
 		must(t, err)
 		for _, a := range addrs {
+			if family == unix.AF_INET6 && a.IP.IsLinkLocalUnicast() {
+				continue // the kernel's own
+			}
 			found = append(found, "address "+a.IPNet.String())
 		}
 		routes, err := netlink.RouteListFiltered(family,
 			&netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 		must(t, err)
 		for _, r := range routes {
-			if r.Type == unix.RTN_UNICAST { // the kernel's own come and go
+			// The kernel's own come and go.
+			if own := family == unix.AF_INET6 && r.Dst != nil && r.Dst.IP.IsLinkLocalUnicast(); !own &&
+				r.Type == unix.RTN_UNICAST {
 				found = append(found, "route "+r.String())
 			}
 		}

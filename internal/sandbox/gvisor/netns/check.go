@@ -68,9 +68,9 @@ func Check(dir string, ipv6 bool) []sandbox.Requirement {
 	add("network: forwarding", Ready(false), "net.ipv4.ip_forward is 1",
 		"Set it with: sysctl -w net.ipv4.ip_forward=1. Without it pools cannot have EgressEnabled.")
 	if ipv6 {
-		err := Ready(true)
-		if err == nil {
-			err = hasRoute6()
+		err := hasRoute6()
+		if !isOn(forwarding6) {
+			err = errors.New("the host passes no packets of IPv6 on")
 		}
 		add("network: IPv6", err, "net.ipv6.conf.all.forwarding is 1, and there is a default route",
 			"Set it with: sysctl -w net.ipv6.conf.all.forwarding=1. Where routers announce the "+

@@ -246,3 +246,26 @@ func TestSwitchedIPv6(t *testing.T) {
 		t.Errorf("the host has\n%q\nand had\n%q", after, before)
 	}
 }
+
+// A sandbox has as many connections as its policy says in both families together.
+func TestLimitOfBothFamilies(t *testing.T) {
+	w := newWorld(t, side6())
+	n := w.open(t, t.TempDir())
+	limited := enabled()
+	limited.Connections = 6
+	b := w.join(n, "a", limited)
+	open := 0
+	for i := range 16 {
+		to := side4().public
+		if i%2 == 0 {
+			to = side6().public
+		}
+		if conn, err := b.dial("tcp", netip.AddrPortFrom(to, 80)); err == nil {
+			defer conn.Close()
+			open++
+		}
+	}
+	if open != limited.Connections {
+		t.Errorf("%d connections are open, of %d", open, limited.Connections)
+	}
+}
