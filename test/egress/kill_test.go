@@ -318,8 +318,8 @@ func hostState(t *testing.T) (found []string) {
 		must(t, err)
 		for _, r := range routes {
 			// The kernel's own come and go.
-			if own := family == unix.AF_INET6 && r.Dst != nil && r.Dst.IP.IsLinkLocalUnicast(); !own &&
-				r.Type == unix.RTN_UNICAST {
+			own := family == unix.AF_INET6 && r.Dst != nil && r.Dst.IP.IsLinkLocalUnicast()
+			if !own && r.Type == unix.RTN_UNICAST {
 				found = append(found, "route "+r.String())
 			}
 		}
