@@ -172,6 +172,24 @@ func TestNewRevisionWithoutAGap(t *testing.T) {
 	})
 }
 
+// A session whose sandbox cannot follow a change of its pool's network ends, and its caller is
+// told.
+func TestNetworkCannotFollow(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(1, 5))
+		w.acquire("user-1", sandpool.ClaimReady).Release()
+		w.fake.Order(sandboxtest.Network, 1, sandboxtest.Fault{
+			Err: sandpool.Errorf(sandpool.Unsupported, "", "network", "Not here.")})
+		open := spec(1, 5)
+		open.Spec.Network.Status = sandpool.EgressEnabled
+		w.put(open)
+		w.pass(10 * time.Second)
+		w.wantCounts(1, 0, 0, 0)
+		_, err := w.Acquire(w.Context(), python, "user-1")
+		w.wantEnded(err, "the network of its pool was changed")
+	})
+}
+
 func TestUpdateDuringClaim(t *testing.T) {
 	within(t, func(w *world) {
 		w.put(spec(0, 6))

@@ -305,8 +305,14 @@ func (m *Manager) spreadNetwork(ctx context.Context) {
 	group.SetLimit(networkChanges)
 	for _, b := range differ {
 		group.Go(func() error {
-			if err := m.setNetwork(ctx, b); err != nil && ctx.Err() == nil &&
-				sandpool.ClassOf(err) != sandpool.Ended {
+			err := m.setNetwork(ctx, b)
+			switch class := sandpool.ClassOf(err); {
+			case err == nil || ctx.Err() != nil || class == sandpool.Ended:
+			case class == sandpool.Unsupported:
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				m.outgrown(b)
+			default:
 				m.events.Observe(event.Event{Name: event.NetworkUnchanged, Pool: b.row.Pool,
 					Sandbox: b.row.ID, Err: err})
 			}
@@ -314,6 +320,20 @@ func (m *Manager) spreadNetwork(ctx context.Context) {
 		})
 	}
 	_ = group.Wait()
+}
+
+// outgrown retires a sandbox that cannot follow its pool's network: it would reach what it must not
+// any more. The caller holds mu.
+func (m *Manager) outgrown(b *sandboxState) {
+	if !b.differs() {
+		return
+	}
+	cause := ended(
+		"the network of its pool was changed, which a running sandbox cannot follow here")
+	if b.row.State == sandpool.Claimed && b.leases == b.unattended {
+		b.pool.mourn(b, cause, time.Now())
+	}
+	m.retire(b, cause)
 }
 
 // networkChanges bounds the changes at the same time.

@@ -172,7 +172,9 @@ type ProgramResult struct {
 type NetworkSetter interface {
 	// SetNetwork makes n what the sandbox may reach, in place of what its Start was given. It holds
 	// when the call returns, for connections that are open as well; a call for what holds
-	// already costs nothing. A sandbox that was started without a network does not get one.
+	// already costs nothing. A sandbox that was started without a network does not get one. What
+	// the engine cannot make true of a running sandbox is an error of class Unsupported, and the
+	// caller has to end it.
 	SetNetwork(ctx context.Context, h Handle, n sandpool.Network) error
 }
 

@@ -35,7 +35,9 @@ type Engine struct {
 var (
 	_ sandbox.Runtime  = (*Engine)(nil)
 	_ sandbox.Executor = (*Engine)(nil)
-	_ sandbox.Placer   = (*Engine)(nil)
+
+	_ sandbox.NetworkSetter = (*Engine)(nil)
+	_ sandbox.Placer        = (*Engine)(nil)
 )
 
 // openTime bounds the first look at the cluster.

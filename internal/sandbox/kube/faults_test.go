@@ -388,6 +388,12 @@ func TestNetwork(t *testing.T) {
 		t.Network = sandpool.Network{Status: sandpool.EgressEnabled, Allow: []string{"example.com"}}
 	})
 	wantError(t, err, sandpool.Unsupported, "NotOnKubernetes")
+	h := mustStart(t, e, "kept")
+	if err := e.SetNetwork(t.Context(), h, sandpool.Network{}); err != nil {
+		t.Errorf("the network that a pod has: %v", err)
+	}
+	err = e.SetNetwork(t.Context(), h, sandpool.Network{Status: sandpool.EgressEnabled})
+	wantError(t, err, sandpool.Unsupported, "NotOnKubernetes")
 	cfg.ProbeImage = ""
 	_, err = start(t, open(t, cfg), "untried")
 	wantError(t, err, sandpool.Unsupported, "NetworkNotEnforced")

@@ -56,8 +56,8 @@ type network struct {
 	err   error
 }
 
-// permit makes sure that the cluster gives sandboxes the network n and no more.
-func (e *Engine) permit(ctx context.Context, n sandpool.Network) error {
+// expressible refuses what no policy can say.
+func expressible(n sandpool.Network) error {
 	if n.Enabled() {
 		for field, set := range map[string]bool{"allow": len(n.Allow) > 0, "deny": len(n.Deny) > 0,
 			"connections": n.Connections != 0, "bandwidth": n.Bandwidth != 0,
@@ -67,6 +67,14 @@ func (e *Engine) permit(ctx context.Context, n sandpool.Network) error {
 					"On Kubernetes a pool's network is enabled or disabled; %q cannot be had.", field)
 			}
 		}
+	}
+	return nil
+}
+
+// permit makes sure that the cluster gives sandboxes the network n and no more.
+func (e *Engine) permit(ctx context.Context, n sandpool.Network) error {
+	if err := expressible(n); err != nil {
+		return err
 	}
 	e.net.mu.Lock()
 	defer e.net.mu.Unlock()
@@ -88,6 +96,22 @@ func (e *Engine) permit(ctx context.Context, n sandpool.Network) error {
 		e.net.until = time.Now().Add(refusedFor)
 	}
 	return err
+}
+
+// SetNetwork implements sandbox.NetworkSetter. A pod stays under the policy that it was made with:
+// whether another one holds for connections that are open is every network plugin's own affair.
+func (e *Engine) SetNetwork(_ context.Context, h sandbox.Handle, n sandpool.Network) error {
+	p, err := e.running(h)
+	if err != nil {
+		return err
+	}
+	if err := expressible(n); err != nil {
+		return err
+	}
+	if p.Metadata.Labels[labelNetwork] != policyOf(n) {
+		return unsupported("network", "The network of a pod that runs cannot be changed.")
+	}
+	return nil
 }
 
 // notPublic are the ranges that "open" leaves out: networks of the cluster and of its machines, the

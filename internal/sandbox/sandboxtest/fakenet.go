@@ -2,6 +2,7 @@ package sandboxtest
 
 import (
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"strconv"
@@ -26,7 +27,11 @@ func (w *wire) allows(to string) bool {
 }
 
 // SetNetwork implements sandbox.NetworkSetter. An entry is ADDRESS:PORT or a name.
-func (f *Fake) SetNetwork(_ context.Context, h sandbox.Handle, n sandpool.Network) error {
+func (f *Fake) SetNetwork(ctx context.Context, h sandbox.Handle, n sandpool.Network) error {
+	fault := f.world.next(Network)
+	if err := fault.wait(ctx); err != nil || fault.Err != nil {
+		return errors.Join(err, fault.Err)
+	}
 	for _, e := range n.Allow {
 		if strings.Contains(e, "/") {
 			return sandpool.Errorf(sandpool.Invalid, "", "network", "The entry %q is wrong.", e)

@@ -20,6 +20,7 @@ const (
 	Wait    Call = "wait"
 	Record  Call = "record"
 	Prune   Call = "prune"
+	Network Call = "network"
 )
 
 // Fault is what goes wrong in one call. The zero Fault is a call that works.
