@@ -4,6 +4,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -63,7 +64,11 @@ func (s Spec) sandbox() Spec {
 		c.Env = someOf(c.Env)
 		s.Container = &c
 	}
-	s.Network = Network{Status: s.Network.Status} // the rest reaches sandboxes that run
+	network := Network{Status: s.Network.Status} // the rest reaches sandboxes that run
+	if s.Network.EndsTLS() {                     // but not the authority that those must trust
+		network.Credentials = []Credential{{URL: "https://"}}
+	}
+	s.Network = network
 	return s
 }
 
@@ -92,6 +97,7 @@ func (s Spec) usedSecrets() map[string]string {
 func (s Spec) Clone() Spec {
 	s.Secrets = maps.Clone(s.Secrets)
 	s.Network.Allow, s.Network.Deny = slices.Clone(s.Network.Allow), slices.Clone(s.Network.Deny)
+	s.Network.Credentials = slices.Clone(s.Network.Credentials)
 	if s.Container != nil {
 		c := *s.Container
 		c.Command, c.Args,
@@ -172,13 +178,53 @@ type Network struct {
 	// Inspect says that the name which a connection to the ports 80 and 443 asks for, in TLS or in
 	// HTTP, must be one that is allowed.
 	Inspect bool `json:"inspect,omitempty"`
+	// Credentials are added to requests of the sandbox after they have left it.
+	Credentials []Credential `json:"credentials,omitempty"`
 }
 
-// Equal reports whether n and o allow the same in the same words.
+// Credential is a header that requests to one host get outside the sandbox, so that code in it can
+// use a secret which it never sees.
+type Credential struct {
+	// URL is "http://" or "https://" and a host name. The server ends TLS for a host with
+	// "https://", under an authority of its own that the sandbox trusts.
+	URL string `json:"url"`
+	// Header is the name of the header. Those of this name that code sends are dropped.
+	Header string `json:"header"`
+	// Prefix stands before the secret in the header's value, such as "Bearer ".
+	Prefix string `json:"prefix,omitempty"`
+	// SecretRef is the name of the pool's secret.
+	SecretRef string `json:"secretRef"`
+	// Version is that of the secret, and Value the secret. Both are for an engine alone: a pool's
+	// spec has neither, and nothing that is written down has the value.
+	Version string `json:"version,omitempty"`
+	Value   Secret `json:"-"`
+}
+
+// equal reports whether c and d are the same, with the same secret in the same version.
+func (c Credential) equal(d Credential) bool {
+	value := c.Value.Equal(d.Value)
+	c.Value, d.Value = Secret{}, Secret{}
+	return value && reflect.DeepEqual(c, d)
+}
+
+// Equal reports whether n and o allow the same in the same words, with the same credentials.
 func (n Network) Equal(o Network) bool {
+	return n.SameRules(o) && slices.EqualFunc(n.Credentials, o.Credentials, Credential.equal)
+}
+
+// SameRules reports whether n and o are the same but for the secrets in their credentials.
+func (n Network) SameRules(o Network) bool {
 	return n.Enabled() == o.Enabled() && n.Connections == o.Connections &&
 		n.Bandwidth == o.Bandwidth && n.Inspect == o.Inspect &&
-		slices.Equal(n.Allow, o.Allow) && slices.Equal(n.Deny, o.Deny)
+		slices.Equal(n.Allow, o.Allow) && slices.Equal(n.Deny, o.Deny) &&
+		(len(n.Credentials) > 0) == (len(o.Credentials) > 0)
+}
+
+// EndsTLS reports whether the server is to end the TLS of some host for its sandboxes.
+func (n Network) EndsTLS() bool {
+	return slices.ContainsFunc(n.Credentials, func(c Credential) bool {
+		return strings.HasPrefix(strings.ToLower(c.URL), "https://")
+	})
 }
 
 // Enabled reports whether sandboxes may reach other hosts at all.

@@ -15,6 +15,22 @@ type Egress struct {
 	// Inspect holds connections to the ports 80 and 443 to the names that are allowed, by the
 	// server name of TLS and the Host of HTTP, so that an allowed address is of no use for others.
 	Inspect *bool `json:"inspect,omitempty"`
+	// Credentials are headers that requests get outside the sandbox. With some, connections are
+	// looked into as with Inspect.
+	Credentials []EgressCredential `json:"credentials,omitzero"`
+}
+
+// EgressCredential is a header whose secret code in a sandbox never sees, for requests to one host.
+type EgressCredential struct {
+	// URL is "https://" or "http://" and a host name, such as "https://api.example.com". With
+	// "https://" the server ends the TLS of that host, under an authority that sandboxes trust.
+	URL string `json:"url"`
+	// Header is the name of the header. What code sends under it is dropped.
+	Header string `json:"header"`
+	// Prefix stands before the secret in the value of the header, such as "Bearer ".
+	Prefix string `json:"prefix,omitempty"`
+	// SecretRef is the name of one of the pool's secrets.
+	SecretRef string `json:"secretRef"`
 }
 
 // EgressPolicy is the answer to GET {pool}/egress.

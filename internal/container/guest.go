@@ -32,6 +32,9 @@ type Options struct {
 	// ByNodes says that those who run the sandboxes bring the images by themselves, so that a
 	// template has to tell them how.
 	ByNodes bool
+	// Authorities are those, in PEM, that sandboxes with a network trust besides their image's. It
+	// may be nil.
+	Authorities func(sandpool.Network) string
 	// Pulled is told when the image of a pool has come from its registry. It may be nil.
 	Pulled func(id sandpool.PoolID, bytes int64, took time.Duration)
 }

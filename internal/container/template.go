@@ -51,6 +51,9 @@ func (c *Containers) template(ctx context.Context, p sandpool.Pool,
 		Limits:       c.options.Limits(p.Spec.Resources),
 		Network:      p.Spec.Network,
 	}
+	if c.options.Authorities != nil {
+		t.Authorities = c.options.Authorities(p.Spec.Network)
+	}
 	if restores(p.Spec) {
 		t.Start = sandbox.Restore
 	}

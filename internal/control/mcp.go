@@ -36,8 +36,12 @@ func parseMCP(ps *problems, p *sandpool.Pool, m *api.McpServerSettings, custom b
 	}
 }
 
-// withKey adds the key to the secrets of a pool whose MCP endpoint is to have one and has none.
+// withKey adds the key to the secrets of a pool whose MCP endpoint is to have one and has none. One
+// that the pool has stays, though no request speaks of it.
 func withKey(p sandpool.Pool, secrets sandpool.Secrets) sandpool.Secrets {
+	if secrets != nil && p.Spec.Secrets[sandpool.MCPKey] != "" {
+		secrets[sandpool.MCPKey] = sandpool.Secret{}
+	}
 	if !p.Spec.MCP.Enabled || p.Spec.Secrets[sandpool.MCPKey] != "" {
 		return secrets
 	}
@@ -95,7 +99,12 @@ func (c *Control) rotateKey(w http.ResponseWriter, r *http.Request, id sandpool.
 		return err
 	}
 	key := auth.NewPoolKey()
-	if _, err := c.pools.Put(r.Context(), p, sandpool.Secrets{sandpool.MCPKey: key}); err != nil {
+	secrets := sandpool.Secrets{}
+	for name := range p.Spec.Secrets {
+		secrets[name] = sandpool.Secret{} // as it is
+	}
+	secrets[sandpool.MCPKey] = key
+	if _, err := c.pools.Put(r.Context(), p, secrets); err != nil {
 		return err
 	}
 	return showKey(w, key)

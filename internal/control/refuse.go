@@ -78,9 +78,6 @@ func refuse(ps *problems, identity *api.Identity, props *api.SessionPoolProperti
 	if t := props.PoolManagementType; t != "" && !strings.EqualFold(t, dynamicType) {
 		ps.unsupported("properties.poolManagementType", "pool management other than "+dynamicType)
 	}
-	if len(props.Secrets) > 0 && !custom {
-		ps.unsupported("properties.secrets", "secrets")
-	}
 	if props.CustomContainerTemplate != nil && !custom &&
 		!emptyTemplate(*props.CustomContainerTemplate) {
 		ps.unsupported("properties.customContainerTemplate",

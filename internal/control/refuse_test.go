@@ -52,7 +52,7 @@ func TestPutRefuses(t *testing.T) {
 		{`"containerType":"JupyterPython"`, codeInvalid, "properties.containerType"},
 		{`"poolManagementType":"Manual"`, codeUnsupported, "properties.poolManagementType"},
 		{`"environmentId":"/subscriptions/x"`, codeUnsupported, "properties.environmentId"},
-		{`"secrets":[{"name":"a","value":"b"}]`, codeUnsupported, "properties.secrets"},
+		{`"secrets":[{"name":"a b","value":"b"}]`, codeInvalid, "properties.secrets[0].name"},
 		{`"customContainerTemplate":{"containers":[]}`, codeUnsupported,
 			"properties.customContainerTemplate"},
 		{`"managedIdentitySettings":[{"identity":"system"}]`, codeUnsupported,
@@ -127,12 +127,13 @@ func TestPutRefuses(t *testing.T) {
 
 func TestAllProblemsAreReportedAtOnce(t *testing.T) {
 	k := newKit(t, Options{})
-	r := k.want(400, k.do("PUT", pypool+version, `{"identity":{"type":"SystemAssigned"},"properties":{"containerType":"Shell","secrets":[{"name":"a"}],
+	r := k.want(400, k.do("PUT", pypool+version, `{"identity":{"type":"SystemAssigned"},"properties":{"containerType":"Shell","secrets":[{"name":"a b"}],
 	  "scaleConfiguration":{"maxConcurrentSessions":700,"readySessionInstances":800},"dynamicPoolConfiguration":{"cooldownPeriodInSeconds":1}}}`))
-	want := []string{"identity.type", "properties.secrets", "properties.containerType",
+	want := []string{"identity.type", "properties.containerType",
 		"properties.scaleConfiguration.maxConcurrentSessions",
 		"properties.scaleConfiguration.readySessionInstances",
-		"properties.dynamicPoolConfiguration.cooldownPeriodInSeconds"}
+		"properties.dynamicPoolConfiguration.cooldownPeriodInSeconds",
+		"properties.secrets[0].name"}
 	if d := cmp.Diff(want, targets(r.err)); d != "" {
 		t.Error(d)
 	}

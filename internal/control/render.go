@@ -105,6 +105,11 @@ func wire(p sandpool.Pool, version string) api.SessionPool {
 			Sandpool:          settings(p),
 		},
 	}
+	for _, name := range slices.Sorted(maps.Keys(p.Spec.Secrets)) {
+		if name != sandpool.MCPKey {
+			out.Properties.Secrets = append(out.Properties.Secrets, api.PoolSecret{Name: name})
+		}
+	}
 	if p.Spec.Container != nil {
 		wireContainer(out.Properties, p.Spec)
 	}
@@ -151,9 +156,6 @@ func wireContainer(props *api.SessionPoolProperties, s sandpool.Spec) {
 	if r := c.Registry; r != (sandpool.Registry{}) {
 		props.CustomContainerTemplate.RegistryCredentials = &api.RegistryCredentials{
 			Server: r.Server, Username: r.Username, PasswordSecretRef: r.PasswordRef}
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.Secrets)) {
-		props.Secrets = append(props.Secrets, api.PoolSecret{Name: name})
 	}
 }
 

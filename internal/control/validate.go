@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/control/network"
@@ -55,11 +57,12 @@ func (c *Control) parse(id sandpool.PoolID, body api.SessionPool,
 	c.parseNetwork(&ps, &p, props)
 	c.parseSandpool(&ps, &p, props.Sandpool, custom)
 	secrets := parseSecrets(&ps, props.Secrets)
+	names := secrets.Names()
+	if secrets == nil {
+		names = slices.Sorted(maps.Keys(p.Spec.Secrets))
+	}
+	checkCredentials(&ps, p.Spec.Network.Credentials, secrets, names)
 	if custom {
-		names := secrets.Names()
-		if secrets == nil {
-			names = slices.Sorted(maps.Keys(p.Spec.Secrets))
-		}
 		c.parseContainer(&ps, &p, props, names)
 	}
 	return p, secrets, ps.err()
@@ -306,6 +309,22 @@ func (c *Control) parseNetwork(ps *problems, p *sandpool.Pool, props *api.Sessio
 	is, wrong := network.Parse(c.o.Network, props.SessionNetworkConfiguration, egress, bandwidth)
 	p.Spec.Network = is
 	*ps = append(*ps, wrong...)
+}
+
+// checkCredentials reports credentials whose secret the pool will not have, or that is no value of
+// a header. names are the secrets that it will have, and secrets those of the request.
+func checkCredentials(ps *problems, list []sandpool.Credential, secrets sandpool.Secrets,
+	names []string) {
+	for i, c := range list {
+		at := fmt.Sprintf("properties.sandpool.egress.credentials[%d].secretRef", i)
+		if checkRef(ps, at, c.SecretRef, names); c.SecretRef == sandpool.MCPKey {
+			ps.invalid(at, "%s names the key of the MCP endpoint, which is for callers.", at)
+		}
+		if !httpguts.ValidHeaderFieldValue(secrets[c.SecretRef].Reveal()) {
+			ps.invalid("properties.secrets", "The secret %.60q, which is for a header, has a line "+
+				"break or another control character in it.", c.SecretRef)
+		}
+	}
 }
 
 // The least that a sandbox with an interpreter works in.

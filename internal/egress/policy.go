@@ -26,9 +26,10 @@ type Policy struct {
 	enabled bool
 	allow   []Entry
 	deny    []Entry
+
+	credentials []Credential
 	// Inspect says that a connection to the ports 80 and 443 is looked into, for the name that it
-	// asks
-	// for; see package front.
+	// asks for; see package front. It is set if there are credentials, too.
 	Inspect bool
 	// Connections bounds those that are open at the same time.
 	Connections int
@@ -43,7 +44,7 @@ func Parse(n sandpool.Network, target string) (Policy, error) {
 		enabled:     n.Enabled(),
 		Connections: n.Connections,
 		Bandwidth:   n.Bandwidth,
-		Inspect:     n.Inspect,
+		Inspect:     n.Inspect || len(n.Credentials) > 0,
 	}
 	wrong := func(field, format string, args ...any) error {
 		return sandpool.Errorf(sandpool.Invalid, "InvalidEgress", target+field,
@@ -80,6 +81,9 @@ func Parse(n sandpool.Network, target string) (Policy, error) {
 			*l.out = append(*l.out, e)
 		}
 	}
+	if err := p.parseCredentials(n.Credentials, target+".credentials"); err != nil {
+		return Policy{}, err
+	}
 	return p, nil
 }
 
@@ -104,7 +108,7 @@ func prefixes(list []Entry) (found []Entry) {
 	return found
 }
 
-// Key is the same for policies that allow the same.
+// Key is the same for policies that allow the same. What is added to requests is not part of it.
 func (p Policy) Key() string {
 	form := func(list []Entry) string {
 		var lines []string
@@ -292,7 +296,8 @@ func (p Policy) Inspected(g *Ground, name string, to netip.AddrPort) Verdict {
 	if known && p.forbids(plain) {
 		return p.Name(plain)
 	}
-	if direct := p.Address(g, a, TCP, to.Port()); direct.Allowed || p.isDenied(a, TCP, to.Port()) {
+	direct := p.Address(g, a, TCP, to.Port())
+	if direct.Allowed || p.Public() || p.isDenied(a, TCP, to.Port()) {
 		return direct
 	}
 	if !known {
@@ -300,21 +305,27 @@ func (p Policy) Inspected(g *Ground, name string, to netip.AddrPort) Verdict {
 			"No entry of the allow list matches the address, and the connection names no host.",
 		)
 	}
-	if v := p.Name(plain); !v.Allowed {
+	if v := p.Named(plain, to.Port()); !v.Allowed {
 		return v
-	}
-	if !slices.ContainsFunc(
-		p.Grants(plain),
-		func(t Grant) bool { return t.matches(TCP, to.Port()) },
-	) {
-		return no("The allow list has the name, and no entry for port %d of %s.", to.Port(), TCP)
 	}
 	return yes("The allow list has the name.")
 }
 
+// Named says whether a connection to a port of a name may be made, by what is known of the name.
+func (p Policy) Named(name string, port uint16) Verdict {
+	v := p.Name(name)
+	if v.Allowed && !p.Public() && !slices.ContainsFunc(p.Grants(name), func(t Grant) bool {
+		return t.matches(TCP, port)
+	}) {
+		return no("The allow list has the name, and no entry for port %d of %s.", port, TCP)
+	}
+	return v
+}
+
 // Looks reports whether the name of a connection to an address makes a difference.
 func (p Policy) Looks(g *Ground, to netip.AddrPort) bool {
-	named := slices.ContainsFunc(p.deny, func(e Entry) bool { return e.Name != "" })
+	named := len(p.credentials) > 0 ||
+		slices.ContainsFunc(p.deny, func(e Entry) bool { return e.Name != "" })
 	return named || !p.Inspected(g, "", to).Allowed
 }
 

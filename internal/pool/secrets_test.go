@@ -50,3 +50,52 @@ func TestSecrets(t *testing.T) {
 		w.settle()
 	})
 }
+
+// An engine has the values of the secrets that requests get, from a sandbox's start on, when one
+// changes, and after a restart; the pool's spec never has, and no sandbox becomes stale by them.
+func TestCredentials(t *testing.T) {
+	within(t, func(w *world) {
+		p := spec(1, 5)
+		p.Spec.Network = sandpool.Network{Status: sandpool.EgressEnabled,
+			Credentials: []sandpool.Credential{{URL: "http://api.example.com", Header: "X-Key",
+				SecretRef: "key"}}}
+		put := func(value string) {
+			t.Helper()
+			got, err := w.Put(w.Context(), p,
+				sandpool.Secrets{"key": sandpool.NewSecret(value)})
+			w.must(err)
+			if got.Revision != 1 || !got.Spec.Network.Credentials[0].Value.IsZero() {
+				t.Errorf("the pool is %+v", got)
+			}
+		}
+		put("first")
+		w.settle()
+		lease := w.acquire("a", sandpool.ClaimReady)
+		lease.Release()
+		seen := func(want string) {
+			t.Helper()
+			rows, err := w.Sandboxes(w.Context(), python)
+			w.must(err)
+			if len(rows) != 2 {
+				t.Errorf("there are %d sandboxes", len(rows))
+			}
+			for _, row := range rows {
+				list := w.fake.Network(row.ID).Credentials
+				if len(list) != 1 || list[0].Value.Reveal() != want {
+					t.Errorf("the engine has %v for %s, not %q", list, row.ID, want)
+				}
+			}
+		}
+		w.settle()
+		seen("first")
+		put("second")
+		seen("second")
+		w.restart()
+		w.settle()
+		seen("second")
+		put("third")
+		seen("third")
+		w.must(w.Delete(w.Context(), python))
+		w.settle()
+	})
+}

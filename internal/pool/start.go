@@ -202,9 +202,12 @@ func (m *Manager) boot(ctx context.Context, b *sandboxState, queue bool) (sandpo
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	m.mu.Lock()
-	b.network = b.pool.pool.Clone().Spec.Network
-	prepared.Template.Network, b.told = b.network, true
+	b.network, b.told = b.pool.network(), true
+	pool, network := b.pool.pool, b.network
 	m.mu.Unlock()
+	if prepared.Template.Network, err = m.withSecrets(ctx, pool, network); err != nil {
+		return row, err
+	}
 	h, err := m.engine.Start(ctx, row.ID, prepared)
 	if err != nil {
 		return row, fmt.Errorf("start sandbox %q: %w", row.ID, err)

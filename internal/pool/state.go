@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -264,6 +265,33 @@ func (b backoff) next() time.Time {
 // What a sandbox may reach follows its pool while it runs, whoever uses it: a policy that is taken
 // back must hold at once, and no session has to end for it.
 
+// network is the pool's, with the versions of its secrets and without their values. The caller
+// holds Manager.mu.
+func (p *poolState) network() sandpool.Network {
+	n := p.pool.Clone().Spec.Network
+	for i, c := range n.Credentials {
+		n.Credentials[i].Version = p.pool.Spec.Secrets[c.SecretRef]
+	}
+	return n
+}
+
+// withSecrets is n with the values of its credentials, as an engine needs them. Memory keeps none.
+func (m *Manager) withSecrets(ctx context.Context, p sandpool.Pool,
+	n sandpool.Network) (sandpool.Network, error) {
+	if len(n.Credentials) == 0 {
+		return n, nil
+	}
+	values, err := m.secrets(ctx, p)
+	if err != nil {
+		return n, err
+	}
+	n.Credentials = slices.Clone(n.Credentials)
+	for i, c := range n.Credentials {
+		n.Credentials[i].Value = values[c.SecretRef]
+	}
+	return n, nil
+}
+
 // setNetwork tells the engine of the pool's network, unless it knows.
 func (m *Manager) setNetwork(ctx context.Context, b *sandboxState) error {
 	setter, ok := m.engine.(sandbox.NetworkSetter)
@@ -272,9 +300,13 @@ func (m *Manager) setNetwork(ctx context.Context, b *sandboxState) error {
 		m.mu.Unlock()
 		return nil
 	}
-	row, want := b.row, b.pool.pool.Clone().Spec.Network
+	row, pool, want := b.row, b.pool.pool, b.pool.network()
 	m.mu.Unlock()
-	if err := setter.SetNetwork(ctx, handleOf(row), want); err != nil {
+	full, err := m.withSecrets(ctx, pool, want)
+	if err == nil {
+		err = setter.SetNetwork(ctx, handleOf(row), full)
+	}
+	if err != nil {
 		return fmt.Errorf("set the network of sandbox %q: %w", row.ID, err)
 	}
 	m.mu.Lock()
@@ -287,7 +319,7 @@ func (m *Manager) setNetwork(ctx context.Context, b *sandboxState) error {
 // The caller holds Manager.mu.
 func (b *sandboxState) differs() bool {
 	return b.pool != nil && b.row.State != sandpool.Stopping &&
-		(!b.told || !b.network.Equal(b.pool.pool.Spec.Network))
+		(!b.told || !b.network.Equal(b.pool.network()))
 }
 
 // spreadNetwork tells the engine of the networks of those sandboxes that have another one than

@@ -39,6 +39,9 @@ type Template struct {
 	Setuid bool
 	// HostFiles says which files of /etc the engine writes over those of the root.
 	HostFiles HostFiles
+	// Authorities are certificates in PEM that programs of the sandbox are to trust besides those
+	// of its root: by files of its system, and by the environment of the first process.
+	Authorities string `json:",omitempty"`
 	// StopSignal ("SIGTERM" if empty) is what Stop sends to the first process, and Grace how
 	// long it may take to end by itself after that. Without Grace it is killed at once.
 	StopSignal string

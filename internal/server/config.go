@@ -322,6 +322,9 @@ func (c Config) gvisor() gvisor.Config {
 		Root: filepath.Join(c.DataDir, "engine"), CgroupParent: c.CgroupParent, TuneHost: true}
 }
 
+// egressCA is the directory of the authority that sandboxes trust for hosts with credentials.
+func (c Config) egressCA() string { return filepath.Join(c.DataDir, "egress-ca") }
+
 // agentProgram is the path of sandpool-agent.
 func (c Config) agentProgram() (string, error) {
 	if c.Agent != "" {

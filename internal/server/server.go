@@ -58,19 +58,20 @@ func HandOver() { gvisor.HandOver() }
 
 // Server is a whole sandpool server.
 type Server struct {
-	log      *slog.Logger
-	cfg      Config
-	lock     *os.File
-	store    state
-	engine   *engine.Engine
-	images   *image.Store
-	manager  *pool.Manager
-	within   *interpreter.Set
-	memory   memory
-	proxy    *proxy.Proxy
-	listener net.Listener
-	http     *http.Server
-	events   *event.Bus
+	log       *slog.Logger
+	cfg       Config
+	lock      *os.File
+	store     state
+	engine    *engine.Engine
+	authority string // in PEM; empty without one
+	images    *image.Store
+	manager   *pool.Manager
+	within    *interpreter.Set
+	memory    memory
+	proxy     *proxy.Proxy
+	listener  net.Listener
+	http      *http.Server
+	events    *event.Bus
 
 	containers   *container.Containers
 	endFollowing func() // ends the streams of logs
@@ -136,6 +137,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if err != nil {
 		return nil, err
 	}
+	tpl.authority = s.authority
 	registries, err := oci.New(images, cfg.OCI())
 	if err != nil {
 		return nil, err
@@ -208,8 +210,9 @@ func (s *Server) newManager(code *templates, containers *container.Containers,
 	})
 }
 
-// openEngine opens what runs sandboxes.
-func (s *Server) openEngine(ctx context.Context) (*engine.Engine, error) {
+// openEngine opens what runs sandboxes. It sets the authority that they are to trust for hosts with
+// credentials.
+func (s *Server) openEngine(ctx context.Context) (_ *engine.Engine, err error) {
 	if s.cfg.Engine == engine.InKubernetes {
 		return engine.OpenKubernetes(ctx, s.log, s.cfg.Kubernetes, s.metrics.Engine)
 	}
@@ -218,6 +221,9 @@ func (s *Server) openEngine(ctx context.Context) (*engine.Engine, error) {
 		img, err := s.images.Resolve(i.Digest)
 		return img.Path, err
 	}
+	if cfg.Front, s.authority, err = s.cfg.Network.Front(s.cfg.egressCA()); err != nil {
+		return nil, err
+	}
 	return engine.OpenGVisor(s.log, cfg, s.metrics.Engine)
 }
 
@@ -225,7 +231,8 @@ func (s *Server) openEngine(ctx context.Context) (*engine.Engine, error) {
 // themselves.
 func (s *Server) newContainers(registries *oci.Client,
 	code *templates) (*container.Containers, error) {
-	options := container.Options{Server: s.cfg.imageUser(), Limits: code.limits, Pulled: s.pulled}
+	options := container.Options{Server: s.cfg.imageUser(), Limits: code.limits,
+		Authorities: code.authorities, Pulled: s.pulled}
 	if s.cfg.Engine == engine.InKubernetes {
 		options.ByNodes = true
 		return container.New(oci.Inspector{Client: registries}, options)

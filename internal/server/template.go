@@ -43,6 +43,16 @@ type templates struct {
 	cfg    Config
 	images *image.Store
 	agent  sandbox.Layer
+	// authority is the certificate, in PEM, under which the TLS of hosts with credentials is ended.
+	authority string
+}
+
+// authorities are those that the sandboxes of a pool are to trust.
+func (t *templates) authorities(n sandpool.Network) string {
+	if !n.Enabled() || !n.EndsTLS() {
+		return ""
+	}
+	return t.authority
 }
 
 // newTemplates packs the agent program into the read-only layer that every
@@ -123,6 +133,8 @@ func (t *templates) template(_ context.Context, p sandpool.Pool,
 		Start:   sandbox.Restore,
 		Limits:  t.limits(p.Spec.Resources),
 		Network: p.Spec.Network,
+
+		Authorities: t.authorities(p.Spec.Network),
 	}, nil
 }
 

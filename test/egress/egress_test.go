@@ -63,6 +63,7 @@ const (
 	hostAddr  = "192.0.2.2"
 	worldAddr = "192.0.2.1"
 	index     = "93.184.216.34"
+	apiHost   = "93.184.216.40"
 	elsewhere = "8.8.8.8"
 	metadata  = "169.254.169.254"
 	private   = "10.1.2.3"
@@ -91,8 +92,9 @@ func network(s string) *net.IPNet {
 	return &net.IPNet{IP: ip, Mask: n.Mask}
 }
 
-// newWorld makes the world on a thread that stays there, and serves HTTP and names in it.
-func newWorld(t testing.TB) {
+// newWorld makes the world on a thread that stays there, and serves HTTP and names in it, and then
+// does more there.
+func newWorld(t testing.TB, more ...func() error) {
 	t.Helper()
 	// That of this thread: the first one of the process may have ended in an earlier world.
 	host, err := os.Open("/proc/thread-self/ns/net")
@@ -106,7 +108,13 @@ func newWorld(t testing.TB) {
 	made := make(chan error)
 	go func() { // its thread ends with it, and is never used for anything else
 		runtime.LockOSThread()
-		made <- world(t, host)
+		err := world(t, host)
+		for _, do := range more {
+			if err == nil {
+				err = do()
+			}
+		}
+		made <- err
 	}()
 	must(t, <-made)
 	link, err := netlink.LinkByName("world")
@@ -152,7 +160,7 @@ func world(t testing.TB, host *os.File) error {
 			return err
 		}
 	}
-	for _, a := range []string{index, elsewhere, metadata, private, resolver} {
+	for _, a := range []string{index, apiHost, elsewhere, metadata, private, resolver} {
 		if err := h.AddrAdd(lo, &netlink.Addr{IPNet: network(a + "/32")}); err != nil {
 			return err
 		}
@@ -220,7 +228,8 @@ func anyName(name string) bool {
 
 func serveNames(conn net.PacketConn) {
 	names := map[string]string{"index.example.com.": index, "inner.example.com.": private,
-		"meta.example.com.": metadata, "other.example.org.": elsewhere}
+		"meta.example.com.": metadata, "api.example.com.": apiHost,
+		"other.example.org.": elsewhere}
 	names6 := map[string]string{"index.example.com.": index6, "inner.example.com.": private6,
 		"meta.example.com.": metadata6, "other.example.org.": elsewhere6,
 		"six.example.com.": index6, "mapped.example.com.": "::ffff:" + metadata,

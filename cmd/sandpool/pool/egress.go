@@ -2,9 +2,11 @@ package pool
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 
+	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/cmd/sandpool/console"
 )
 
@@ -46,6 +48,11 @@ func (c *egressShowCmd) Run(ctx context.Context, a *console.App) error {
 	if err := t.Write(a.Stdout); err != nil {
 		return err
 	}
+	for _, c := range p.Credentials {
+		a.Say("credential: %s  %s: %s[secret %s]", console.Printable(c.URL),
+			console.Printable(c.Header), console.Printable(c.Prefix),
+			console.Printable(c.SecretRef))
+	}
 	status, err := cl.PoolStatus(ctx, name)
 	if err != nil || status.Egress == nil || len(status.Egress.Recent) == 0 {
 		return err
@@ -66,6 +73,28 @@ type egressTestCmd struct {
 	Pool        string `arg:"" help:"Name of the pool."`
 	Destination string `arg:"" name:"host:port" help:"Where to."`
 	Protocol    string `help:"tcp or udp." default:"tcp"`
+}
+
+// credentials reads --egress-credential: a URL, and a header as curl's -H has it whose value ends
+// with the name of a secret.
+func credentials(flags []string) ([]api.EgressCredential, error) {
+	list := []api.EgressCredential{}
+	for _, text := range flags {
+		if text == "" {
+			continue
+		}
+		url, header, _ := strings.Cut(text, " ")
+		name, value, ok := strings.Cut(header, ":")
+		prefix, ref, isRef := strings.Cut(strings.TrimSpace(value), "secretref:")
+		if !ok || !isRef || ref == "" {
+			return nil, console.UsageError(fmt.Sprintf("--egress-credential %q: write "+
+				"'https://HOST HEADER: secretref:NAME', with a word such as Bearer before the "+
+				"secretref if it needs one", strings.TrimSuffix(url, ":")))
+		}
+		list = append(list, api.EgressCredential{URL: url, Header: strings.TrimSpace(name),
+			Prefix: prefix, SecretRef: ref})
+	}
+	return list, nil
 }
 
 // Run says what would happen.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -22,26 +23,28 @@ import (
 // of "az containerapp sessionpool". All of them reach the server, which says what
 // it does not serve; nothing is dropped on the way.
 type settings struct {
-	MaxSessions    *int     `help:"Most sessions at the same time (a new pool: 10)." placeholder:"N"`
-	ReadySessions  *int     `help:"Sandboxes kept ready (a new pool: 5)." placeholder:"N"`
-	CooldownPeriod *int     `help:"Seconds without a request after which a session ends (a new pool: 300)." placeholder:"SECONDS"`
-	LifecycleType  string   `help:"What ends sessions: Timed, or OnContainerExit for custom containers." placeholder:"TYPE"`
-	MaxAlivePeriod *int     `help:"Longest life of a session in seconds, with OnContainerExit." placeholder:"SECONDS"`
-	NetworkStatus  string   `help:"EgressDisabled, or EgressEnabled: sandboxes reach the public network, or what --egress-allow says." placeholder:"STATUS"`
-	EgressAllow    []string `help:"What sandboxes with EgressEnabled may reach: names, *.names, addresses or prefixes, with :PORT; an empty one for all that is public." sep:"none" placeholder:"ENTRY"`
-	EgressDeny     []string `help:"What they may not reach all the same, in the same form; an empty one for no exception." sep:"none" placeholder:"ENTRY"`
-	EgressInspect  *bool    `help:"Look into connections to ports 80 and 443: what TLS and HTTP ask for must be an allowed name." negatable:""`
-	MaxConnections *int64   `help:"Connections of one sandbox at the same time (512)." placeholder:"N"`
-	Bandwidth      string   `help:"Bytes a second of one sandbox in each direction, such as 10Mi." placeholder:"SIZE"`
-	CPU            *float64 `name:"cpu" help:"Cores of one sandbox." placeholder:"CORES"`
-	Memory         string   `help:"Memory of one sandbox, such as 1.0Gi." placeholder:"SIZE"`
-	Image          string   `short:"i" help:"Image of the sandboxes; for custom containers a reference such as registry.example/app:1.0." placeholder:"IMAGE"`
-	QueueLength    *int64   `help:"Callers that may wait for a slot of the full pool." placeholder:"N"`
-	QueueWait      *int64   `help:"Seconds that each may wait, with --queue-length (10)." placeholder:"SECONDS"`
-	EvictIdleAfter *int64   `help:"Let a new session of the full pool end the one idle longest, if idle at least this long; 0 is never." placeholder:"SECONDS"`
-	MCP            *bool    `name:"mcp" negatable:"" help:"Give the pool a key for its MCP endpoint; --no-mcp refuses keys."`
-	Tags           []string `help:"Tags, KEY=VALUE each." sep:"none" placeholder:"KEY=VALUE"`
-	NoWait         bool     `help:"Do not wait until the pool can be used."`
+	MaxSessions      *int     `help:"Most sessions at the same time (a new pool: 10)." placeholder:"N"`
+	ReadySessions    *int     `help:"Sandboxes kept ready (a new pool: 5)." placeholder:"N"`
+	CooldownPeriod   *int     `help:"Seconds without a request after which a session ends (a new pool: 300)." placeholder:"SECONDS"`
+	LifecycleType    string   `help:"What ends sessions: Timed, or OnContainerExit for custom containers." placeholder:"TYPE"`
+	MaxAlivePeriod   *int     `help:"Longest life of a session in seconds, with OnContainerExit." placeholder:"SECONDS"`
+	NetworkStatus    string   `help:"EgressDisabled, or EgressEnabled: sandboxes reach the public network, or what --egress-allow says." placeholder:"STATUS"`
+	EgressAllow      []string `help:"What sandboxes with EgressEnabled may reach: names, *.names, addresses or prefixes, with :PORT; an empty one for all that is public." sep:"none" placeholder:"ENTRY"`
+	EgressDeny       []string `help:"What they may not reach all the same, in the same form; an empty one for no exception." sep:"none" placeholder:"ENTRY"`
+	EgressInspect    *bool    `help:"Look into connections to ports 80 and 443: what TLS and HTTP ask for must be an allowed name." negatable:""`
+	EgressCredential []string `help:"Header that requests to a host get outside the sandbox, such as 'https://api.example.com Authorization: Bearer secretref:NAME'; an empty one for none." sep:"none" placeholder:"CREDENTIAL"`
+	MaxConnections   *int64   `help:"Connections of one sandbox at the same time (512)." placeholder:"N"`
+	Bandwidth        string   `help:"Bytes a second of one sandbox in each direction, such as 10Mi." placeholder:"SIZE"`
+	CPU              *float64 `name:"cpu" help:"Cores of one sandbox." placeholder:"CORES"`
+	Memory           string   `help:"Memory of one sandbox, such as 1.0Gi." placeholder:"SIZE"`
+	Image            string   `short:"i" help:"Image of the sandboxes; for custom containers a reference such as registry.example/app:1.0." placeholder:"IMAGE"`
+	QueueLength      *int64   `help:"Callers that may wait for a slot of the full pool." placeholder:"N"`
+	QueueWait        *int64   `help:"Seconds that each may wait, with --queue-length (10)." placeholder:"SECONDS"`
+	EvictIdleAfter   *int64   `help:"Let a new session of the full pool end the one idle longest, if idle at least this long; 0 is never." placeholder:"SECONDS"`
+	MCP              *bool    `name:"mcp" negatable:"" help:"Give the pool a key for its MCP endpoint; --no-mcp refuses keys."`
+	Secrets          []string `short:"s" help:"Secrets of the pool, NAME=VALUE each, for --env-vars, --egress-credential and the registry." sep:"none" placeholder:"NAME=VALUE"`
+	Tags             []string `help:"Tags, KEY=VALUE each." sep:"none" placeholder:"KEY=VALUE"`
+	NoWait           bool     `help:"Do not wait until the pool can be used."`
 
 	Environment   string   `group:"container" help:"Managed environment." placeholder:"ID"`
 	ContainerName string   `group:"container" help:"Name of the container." placeholder:"NAME"`
@@ -49,7 +52,6 @@ type settings struct {
 	Args          []string `group:"container" help:"Arguments of the command." sep:"none" placeholder:"WORD"`
 	TargetPort    *int     `group:"container" help:"Port that the container serves." placeholder:"PORT"`
 	EnvVars       []string `group:"container" help:"Environment, KEY=VALUE or KEY=secretref:NAME each." sep:"none" placeholder:"KEY=VALUE"`
-	Secrets       []string `group:"container" short:"s" help:"Secrets, NAME=VALUE each." sep:"none" placeholder:"NAME=VALUE"`
 
 	WorkingDir    string `group:"container" help:"Working directory (the image's)." placeholder:"DIR"`
 	ExposedPorts  []int  `group:"container" help:"Ports that tunnels may reach besides the target port." placeholder:"PORT"`
@@ -112,23 +114,57 @@ func (s *settings) body(kind string, old *api.SessionPoolProperties) (api.Sessio
 		props.Sandpool = &api.SandpoolSettings{Image: s.Image, CPU: s.CPU, Memory: s.Memory}
 	}
 	s.crowd(props)
-	s.egress(props)
 	s.identity(&pool)
-	return pool, err
+	return pool, errors.Join(err, s.secrets(props, old), s.egress(props))
+}
+
+// registrySecret is the name of the secret that --registry-password becomes.
+const registrySecret = "registry-password"
+
+// secrets fills in those of the flags, beside those that the pool has.
+func (s *settings) secrets(props, old *api.SessionPoolProperties) error {
+	given, err := pairs("secrets", s.Secrets)
+	if err != nil {
+		return err
+	}
+	if s.RegistryPassword != "" {
+		if given == nil {
+			given = map[string]string{}
+		}
+		given[registrySecret] = s.RegistryPassword
+	}
+	if old != nil && len(given) > 0 {
+		for _, kept := range old.Secrets {
+			if _, ok := given[kept.Name]; !ok {
+				props.Secrets = append(props.Secrets, api.PoolSecret{Name: kept.Name})
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		value := given[name]
+		props.Secrets = append(props.Secrets, api.PoolSecret{Name: name, Value: &value})
+	}
+	return nil
 }
 
 // egress fills in what sandboxes with a network may reach. A list with nothing but an empty entry
 // takes back what there was.
-func (s *settings) egress(props *api.SessionPoolProperties) {
+func (s *settings) egress(props *api.SessionPoolProperties) error {
 	if len(s.EgressAllow) == 0 && len(s.EgressDeny) == 0 && s.MaxConnections == nil &&
-		s.Bandwidth == "" && s.EgressInspect == nil {
-		return
+		s.Bandwidth == "" && s.EgressInspect == nil && len(s.EgressCredential) == 0 {
+		return nil
 	}
 	if props.Sandpool == nil {
 		props.Sandpool = &api.SandpoolSettings{}
 	}
 	props.Sandpool.Egress = &api.Egress{Allow: entries(s.EgressAllow), Deny: entries(s.EgressDeny),
 		MaxConnections: s.MaxConnections, Bandwidth: s.Bandwidth, Inspect: s.EgressInspect}
+	if len(s.EgressCredential) == 0 {
+		return nil
+	}
+	var err error
+	props.Sandpool.Egress.Credentials, err = credentials(s.EgressCredential)
+	return err
 }
 
 // entries returns list without empty entries; of nothing but those an empty list.
@@ -156,8 +192,7 @@ func (s *settings) crowd(props *api.SessionPoolProperties) {
 // customOnly reports whether a flag was given that means a custom container.
 func (s *settings) customOnly() bool {
 	return s.ContainerName != "" || len(s.Command) > 0 || len(s.Args) > 0 || s.TargetPort != nil ||
-		len(s.EnvVars) > 0 ||
-		len(s.Secrets) > 0 || s.ownSettings() != nil || s.ProbeYAML != "" ||
+		len(s.EnvVars) > 0 || s.ownSettings() != nil || s.ProbeYAML != "" ||
 		s.RegistryServer != "" || s.RegistryUsername != "" || s.RegistryPassword != "" ||
 		s.RegistryIdentity != ""
 }
@@ -182,33 +217,13 @@ func (s *settings) custom(props, old *api.SessionPoolProperties) error {
 	if s.TargetPort != nil {
 		template.Ingress = &api.Ingress{TargetPort: s.TargetPort}
 	}
-	secrets, err := pairs("secrets", s.Secrets)
-	if err != nil {
-		return err
-	}
 	registry := api.RegistryCredentials{Server: s.RegistryServer, Username: s.RegistryUsername,
 		Identity: s.RegistryIdentity}
 	if s.RegistryPassword != "" {
-		const name = "registry-password"
-		registry.PasswordSecretRef = name
-		if secrets == nil {
-			secrets = map[string]string{}
-		}
-		secrets[name] = s.RegistryPassword
+		registry.PasswordSecretRef = registrySecret
 	}
 	if registry != (api.RegistryCredentials{}) {
 		template.RegistryCredentials = &registry
-	}
-	if old != nil && len(secrets) > 0 {
-		for _, kept := range old.Secrets {
-			if _, ok := secrets[kept.Name]; !ok {
-				props.Secrets = append(props.Secrets, api.PoolSecret{Name: kept.Name})
-			}
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(secrets)) {
-		value := secrets[name]
-		props.Secrets = append(props.Secrets, api.PoolSecret{Name: name, Value: &value})
 	}
 	if !reflect.ValueOf(*template).IsZero() {
 		props.CustomContainerTemplate = template

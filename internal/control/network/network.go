@@ -61,6 +61,10 @@ func Parse(host Host, n *api.SessionNetworkConfiguration, e *api.Egress,
 	}
 	is.Allow, is.Deny, is.Bandwidth = e.Allow, e.Deny, bandwidth
 	is.Inspect = e.Inspect != nil && *e.Inspect
+	for _, c := range e.Credentials {
+		is.Credentials = append(is.Credentials, sandpool.Credential{URL: c.URL, Header: c.Header,
+			Prefix: c.Prefix, SecretRef: c.SecretRef})
+	}
 	if e.MaxConnections != nil {
 		is.Connections = int(min(*e.MaxConnections, 1<<30))
 	}
@@ -79,7 +83,8 @@ func Egress(n sandpool.Network, bandwidth string) *api.Egress {
 		most := int64(n.Connections)
 		e.MaxConnections = &most
 	}
-	if len(e.Allow) == 0 && len(e.Deny) == 0 && e.MaxConnections == nil && e.Bandwidth == "" && e.Inspect == nil {
+	if len(e.Allow) == 0 && len(e.Deny) == 0 && len(e.Credentials) == 0 &&
+		e.MaxConnections == nil && e.Bandwidth == "" && e.Inspect == nil {
 		return nil
 	}
 	return &e
@@ -89,6 +94,10 @@ func shown(n sandpool.Network, bandwidth string) api.Egress {
 	e := api.Egress{Allow: n.Allow, Deny: n.Deny, Bandwidth: bandwidth}
 	if n.Inspect {
 		e.Inspect = &n.Inspect
+	}
+	for _, c := range n.Credentials {
+		e.Credentials = append(e.Credentials, api.EgressCredential{URL: c.URL, Header: c.Header,
+			Prefix: c.Prefix, SecretRef: c.SecretRef})
 	}
 	return e
 }

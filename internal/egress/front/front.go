@@ -8,11 +8,24 @@
 // HTTP is read and written anew, request by request, so that no byte is one request to us and two
 // to the server. What hides its name (encrypted client hello), or has none, may go to addresses
 // that the policy allows as addresses, and nowhere else.
+//
+// # Credentials
+//
+// A policy may say that requests to a host get a header whose value the sandbox does not know. Such
+// a request is written anew as any other, and goes over connections of its own: to an address that
+// the Front has resolved for that host, whatever address the sandbox wanted, so that a sandbox that
+// says the right name to the wrong server makes a request to the right server. For a host with
+// "https://" the Front ends TLS under an authority that the sandbox trusts, with the certificate of
+// no other host, and speaks TLS to a server whose certificate it has verified; the server name, the
+// Host and the name that was resolved are then one. Both sides are offered HTTP/1.1 alone. The
+// header is looked up for each request, so that a new secret holds for the next one.
 package front
 
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log"
@@ -43,10 +56,11 @@ type Host interface {
 
 // Front is the other end of inspected connections.
 type Front struct {
-	host   Host
-	ground *egress.Ground
-	http   *http.Server
-	plain  *queue
+	host    Host
+	ground  *egress.Ground
+	options Options
+	http    *http.Server
+	plain   *queue
 
 	mu    sync.Mutex // guards what follows
 	links map[*link]bool
@@ -61,7 +75,15 @@ type link struct {
 	to      netip.AddrPort
 	mu      sync.Mutex // guards what follows
 	name    string     // that was asked for last; empty for none
+	ended   string     // whose TLS is ended here; empty for none
 	reached []netip.AddrPort
+	lent    map[borrower]bool // who got credentials over it
+}
+
+// borrower is to whom a credential went.
+type borrower struct {
+	scheme egress.Scheme
+	host   string
 }
 
 // asks notes the name that a connection asks for.
@@ -89,6 +111,14 @@ func (k *link) reaches(at netip.AddrPort) bool {
 func (k *link) allowed(p egress.Policy, g *egress.Ground) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.ended != "" && !p.EndsTLS(k.ended) {
+		return false
+	}
+	for to := range k.lent {
+		if len(p.Credentials(to.scheme, to.host)) == 0 {
+			return false
+		}
+	}
 	return p.Inspected(g, k.name, k.to).Allowed &&
 		!slices.ContainsFunc(k.reached, func(at netip.AddrPort) bool {
 			return !p.Inspected(g, k.name, at).Allowed
@@ -107,19 +137,32 @@ const (
 	acceptPause = 50 * time.Millisecond
 )
 
+// Options say how a Front meets the servers of requests with credentials.
+type Options struct {
+	// Authority signs for the hosts whose TLS is ended. Without one no such connection is taken.
+	Authority Authority
+	// Roots are what the certificates of servers are verified by; nil means the system's.
+	Roots *x509.CertPool
+}
+
+// Authority returns certificates that sandboxes trust.
+type Authority interface {
+	Certificate(host string) (*tls.Certificate, error)
+}
+
 // New returns a Front.
-func New(host Host, ground *egress.Ground) *Front {
+func New(host Host, ground *egress.Ground, o Options) *Front {
 	f := &Front{
-		host:   host,
-		ground: ground,
-		plain:  newQueue(),
-		links:  map[*link]bool{},
-		count:  map[netip.Addr]int{},
+		host:    host,
+		ground:  ground,
+		options: o,
+		plain:   newQueue(),
+		links:   map[*link]bool{},
+		count:   map[netip.Addr]int{},
 	}
 	f.http = &http.Server{ErrorLog: log.New(io.Discard, "", 0), // it would log what sandboxes send
-		Handler: http.HandlerFunc(
-			f.request,
-		), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: helloTime, IdleTimeout: idle,
+		Handler: http.HandlerFunc(f.request), MaxHeaderBytes: maxHeader,
+		ReadHeaderTimeout: helloTime, IdleTimeout: idle,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, linkKey{}, c)
 		}}
@@ -231,9 +274,13 @@ func (f *Front) pass(k *link, policy egress.Policy) bool {
 	case first[0] == recordHandshake:
 		_ = k.SetReadDeadline(time.Now().Add(helloTime))
 		name, said = serverName(k.in)
+		if host, err := egress.ParseName(name); err == nil && policy.EndsTLS(host) &&
+			k.to.Port() == egress.HTTPS.Port() {
+			return f.endTLS(k, policy, host, said)
+		}
 	case first[0] >= 'A' && first[0] <= 'Z':
 		_ = k.SetReadDeadline(time.Time{})
-		return f.plain.put(k, f)
+		return f.plain.put(newHTTPConn(f, k, k.Conn, k.in))
 	}
 	_ = k.SetReadDeadline(time.Time{})
 	f.through(k, policy, name, said)
@@ -243,7 +290,7 @@ func (f *Front) pass(k *link, policy egress.Policy) bool {
 // through passes bytes on as they are, what was read already first, until both ends are done.
 func (f *Front) through(k *link, policy egress.Policy, name string, said []byte) {
 	k.asks(name)
-	server, err := f.connect(k, policy, name)
+	server, err := f.connect(k, policy, name, false)
 	if err != nil {
 		return
 	}
@@ -253,15 +300,17 @@ func (f *Front) through(k *link, policy egress.Policy, name string, said []byte)
 	}
 }
 
-// connect dials where a connection with a name may go. The link knows the name already.
-func (f *Front) connect(k *link, policy egress.Policy, name string) (net.Conn, error) {
+// connect dials where a connection with a name may go. The link knows the name already. resolved
+// says that it must be an address of the name, which one that the policy allows need not be.
+func (f *Front) connect(k *link, policy egress.Policy, name string,
+	resolved bool) (net.Conn, error) {
 	v := policy.Inspected(f.ground, name, k.to)
 	if !v.Allowed {
 		f.refuse(k, name, v.Reason)
 		return nil, errors.New(v.Reason)
 	}
 	to := k.to
-	if !policy.Address(f.ground, to.Addr(), egress.TCP, to.Port()).Allowed {
+	if resolved || !policy.Address(f.ground, to.Addr(), egress.TCP, to.Port()).Allowed {
 		list, err := f.host.Addresses(name)
 		if to, v = f.addressOf(k, policy, name, list); !v.Allowed {
 			f.refuse(k, name, v.Reason)
@@ -276,8 +325,7 @@ func (f *Front) connect(k *link, policy egress.Policy, name string) (net.Conn, e
 		return nil, err
 	}
 	// The policy may have changed while that took its time, before Recheck could see the address.
-	if now, ok := f.host.Policy(k.sandbox); !ok || !now.Inspected(f.ground, name, k.to).Allowed ||
-		!now.Inspected(f.ground, name, to).Allowed {
+	if now, ok := f.host.Policy(k.sandbox); !ok || !k.allowed(now, f.ground) {
 		_ = server.Close()
 		return nil, errors.New("the policy has changed")
 	}

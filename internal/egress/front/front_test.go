@@ -29,6 +29,10 @@ type world struct {
 	edge  *httptest.Server // TLS
 	plain *httptest.Server
 
+	options Options
+	names   map[string]netip.Addr     // those that are not shared
+	servers map[netip.AddrPort]string // those that are not edge or plain, by where they are
+
 	mu      sync.Mutex // guards what follows
 	policy  egress.Policy
 	to      netip.AddrPort
@@ -41,7 +45,13 @@ var shared = netip.MustParseAddr("93.184.216.34")
 
 func newWorld(t *testing.T, n sandpool.Network) *world {
 	t.Helper()
-	w := &world{t: t}
+	return openWorld(&world{t: t}, n)
+}
+
+// openWorld is newWorld for one whose options, names and servers are set.
+func openWorld(w *world, n sandpool.Network) *world {
+	t := w.t
+	t.Helper()
 	w.set(n)
 	handler := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -55,7 +65,7 @@ func newWorld(t *testing.T, n sandpool.Network) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.at, w.front = l.Addr().String(), New(w, egress.NewGround(nil))
+	w.at, w.front = l.Addr().String(), New(w, egress.NewGround(nil), w.options)
 	done := make(chan error, 1)
 	go func() { done <- w.front.Serve(l) }()
 	t.Cleanup(func() {
@@ -90,7 +100,12 @@ func (w *world) Policy(netip.Addr) (egress.Policy, bool) {
 	return w.policy, true
 }
 
-func (w *world) Addresses(string) ([]netip.Addr, error) { return []netip.Addr{shared}, nil }
+func (w *world) Addresses(name string) ([]netip.Addr, error) {
+	if a, ok := w.names[name]; ok {
+		return []netip.Addr{a}, nil
+	}
+	return []netip.Addr{shared}, nil
+}
 
 func (w *world) Refused(_ netip.Addr, r sandpool.Refusal) {
 	w.mu.Lock()
@@ -108,6 +123,9 @@ func (w *world) Dial(to netip.AddrPort, within time.Duration) (net.Conn, error) 
 	w.mu.Lock()
 	w.dialed = append(w.dialed, to)
 	w.mu.Unlock()
+	if at, ok := w.servers[to]; ok {
+		return net.DialTimeout("tcp", at, within)
+	}
 	server := w.plain
 	if to.Port() == 443 {
 		server = w.edge

@@ -2,6 +2,8 @@ package front
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"io"
 	"log"
 	"net"
@@ -19,17 +21,44 @@ type linkKey struct{}
 
 // httpConn is a link as the server of HTTP sees it. Its end is the link's.
 type httpConn struct {
-	*link
-	front  *Front
-	server *http.Transport // to where the link goes; of this link alone
+	net.Conn // to the sandbox; within TLS, if that is ended here
+	in       io.Reader
+	link     *link
+	front    *Front
+	server   *http.Transport // to where the link goes; of this link alone
+	lender   *http.Transport // for requests with credentials, to their hosts; of this link alone
 }
 
 func (c *httpConn) Read(p []byte) (int, error) { return c.in.Read(p) }
 
 func (c *httpConn) Close() error {
+	_ = c.Conn.Close() // which says so within TLS
 	c.front.leave(c.link)
 	c.server.CloseIdleConnections()
+	c.lender.CloseIdleConnections()
 	return nil
+}
+
+// newHTTPConn returns a link whose requests come from in, and their answers go to conn.
+func newHTTPConn(f *Front, k *link, conn net.Conn, in io.Reader) *httpConn {
+	transport := func(resolved bool) *http.Transport {
+		return &http.Transport{
+			DisableCompression:     true,
+			ResponseHeaderTimeout:  idle,
+			IdleConnTimeout:        time.Minute,
+			MaxResponseHeaderBytes: maxHeader,
+			TLSHandshakeTimeout:    helloTime,
+			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: f.options.Roots,
+				NextProtos: []string{protocol}},
+			DialContext: func(_ context.Context, _, addr string) (net.Conn, error) {
+				name, _, _ := net.SplitHostPort(addr)
+				policy, _ := f.host.Policy(k.sandbox) // without one it allows nothing
+				return f.connect(k, policy, hostOf(name, k.to.Port()), resolved)
+			},
+		}
+	}
+	return &httpConn{Conn: conn, in: in, link: k, front: f, server: transport(false),
+		lender: transport(true)}
 }
 
 // queue hands connections to the server of HTTP. It is a net.Listener.
@@ -41,19 +70,7 @@ type queue struct {
 
 func newQueue() *queue { return &queue{conns: make(chan net.Conn), done: make(chan struct{})} }
 
-func (q *queue) put(k *link, f *Front) bool {
-	c := &httpConn{link: k, front: f}
-	c.server = &http.Transport{
-		DisableCompression:     true,
-		ResponseHeaderTimeout:  idle,
-		IdleConnTimeout:        time.Minute,
-		MaxResponseHeaderBytes: maxHeader,
-		DialContext: func(_ context.Context, _, addr string) (net.Conn, error) {
-			name, _, _ := net.SplitHostPort(addr)
-			policy, _ := f.host.Policy(k.sandbox) // without one it allows nothing
-			return f.connect(k, policy, hostOf(name, k.to.Port()))
-		},
-	}
+func (q *queue) put(c *httpConn) bool {
 	select {
 	case q.conns <- c:
 		return true
@@ -81,29 +98,51 @@ func (*queue) Addr() net.Addr { return &net.TCPAddr{} }
 // request passes one request on, if the policy allows its Host.
 func (f *Front) request(w http.ResponseWriter, r *http.Request) {
 	c, _ := r.Context().Value(linkKey{}).(*httpConn)
-	name := hostOf(r.Host, c.to.Port())
-	c.asks(name) // before the policy is read: who changes it looks at the name afterwards
-	policy, ok := f.host.Policy(c.sandbox)
-	if !ok || r.Method == http.MethodConnect || name == "" {
-		f.refuse(c.link, name, "The request names no host for this port.")
-		http.Error(
-			w,
-			"The pool's policy allows no request without the host's name.",
-			http.StatusForbidden,
-		)
+	k := c.link
+	name := hostOf(r.Host, k.to.Port())
+	if k.ended != "" && name != k.ended { // before it is noted: TLS is ended for one host alone
+		f.refuse(k, name, "A request within TLS names another host than the TLS does.")
+		http.Error(w, "The request is for another host than the connection.",
+			http.StatusMisdirectedRequest)
 		return
 	}
-	if v := policy.Inspected(f.ground, name, c.to); !v.Allowed {
-		f.refuse(c.link, name, v.Reason)
+	k.asks(name) // before the policy is read: who changes it looks at the name afterwards
+	policy, ok := f.host.Policy(k.sandbox)
+	if !ok || r.Method == http.MethodConnect || name == "" {
+		f.refuse(k, name, "The request names no host for this port.")
+		http.Error(w, "The pool's policy allows no request without the host's name.",
+			http.StatusForbidden)
+		return
+	}
+	if v := policy.Inspected(f.ground, name, k.to); !v.Allowed {
+		f.refuse(k, name, v.Reason)
 		http.Error(w, "The pool's policy does not allow this host.", http.StatusForbidden)
 		return
 	}
 	forward := httputil.ReverseProxy{Transport: c.server, FlushInterval: -1, Rewrite: rewrite,
 		ErrorLog: log.New(io.Discard, "", 0),
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
-			http.Error(w, "The host cannot be reached.", http.StatusBadGateway)
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			f.failed(w, k, err)
 		}}
+	if list := k.credentials(policy, name); len(list) > 0 {
+		if !f.lend(w, r, c, &forward, list) {
+			return
+		}
+	} else if k.ended != "" {
+		http.Error(w, "The pool's policy has changed.", http.StatusServiceUnavailable)
+		return
+	}
 	forward.ServeHTTP(w, r)
+}
+
+// failed answers a request that has reached no server.
+func (f *Front) failed(w http.ResponseWriter, k *link, err error) {
+	var invalid *tls.CertificateVerificationError
+	if errors.As(err, &invalid) {
+		f.refuse(k, k.asked(),
+			"The certificate of the host is not valid, so it gets no credential.")
+	}
+	http.Error(w, "The host cannot be reached.", http.StatusBadGateway)
 }
 
 // rewrite leaves a request as it is, but for what is about one connection alone.

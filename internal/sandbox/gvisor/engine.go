@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 	glog "gvisor.dev/gvisor/pkg/log"
 
+	"github.com/sandpool/sandpool/internal/egress/front"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/cgroup"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/cores"
@@ -285,6 +286,8 @@ type Config struct {
 	Private []netip.Prefix
 	// IPv6 gives sandboxes with a network an address of IPv6 as well.
 	IPv6 bool
+	// Front says how requests to which credentials are added meet their servers.
+	Front front.Options
 	// StopTimeout bounds how long Stop waits for killed processes to be gone;
 	// zero means 20 s.
 	StopTimeout time.Duration

@@ -40,7 +40,7 @@ func (e *Engine) openNetwork() error {
 		dirs[id] = e.dir(id)
 	}
 	e.net, err = netns.Open(e.log, netns.Config{Dir: e.cfg.Root, Resolvers: e.cfg.Resolvers,
-		Private: e.cfg.Private, IPv6: e.cfg.IPv6}, dirs)
+		Private: e.cfg.Private, IPv6: e.cfg.IPv6, Front: e.cfg.Front}, dirs)
 	return err
 }
 

@@ -1,8 +1,6 @@
 package gvisor
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
 	"fmt"
 	"io/fs"
@@ -14,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/gvisor/hostfiles"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/netns"
 	"github.com/sandpool/sandpool/internal/sandbox/passwd"
 )
@@ -24,8 +23,9 @@ type prepared struct {
 	root     sandbox.Layer // the file of Template.Root
 	user     passwd.Identity
 	stop     unix.Signal
-	snapshot string // directory; empty for StartMode Boot
-	etc      bool   // the root's /etc is a directory, or there is none
+	snapshot string           // directory; empty for StartMode Boot
+	etc      bool             // the root's /etc is a directory, or there is none
+	trust    *hostfiles.Trust // nil without Template.Authorities
 }
 
 // plan gets the root of a template and looks up there what the template names.
@@ -52,6 +52,12 @@ func (e *Engine) plan(ctx context.Context, t sandbox.Template) (*prepared, error
 	}
 	info, err := fs.Lstat(image, "etc")
 	p.etc = err != nil || info.IsDir()
+	if t.Authorities != "" {
+		if p.trust, err = hostfiles.NewTrust(image, t.Authorities); err != nil {
+			return nil, invalid("authorities",
+				"The image cannot be made to trust the server's authority: %v.", err)
+		}
+	}
 	return p, nil
 }
 
@@ -79,6 +85,9 @@ func (p *prepared) environment() []string {
 	if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "HOME=") }) {
 		env = append(env, "HOME="+p.user.Home)
 	}
+	if p.trust != nil {
+		env = p.trust.Env(env)
+	}
 	return env
 }
 
@@ -94,36 +103,8 @@ func (p *prepared) hostName(id sandbox.ID) string {
 	return string(id)
 }
 
-// hostFiles returns an archive of the files that a sandbox of that name gets over those of its
-// root.
-func hostFiles(name string, which sandbox.HostFiles) ([]byte, error) {
-	var data bytes.Buffer
-	w := tar.NewWriter(&data)
-	for _, dir := range []string{"./", "./etc/"} {
-		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir,
-			Mode: 0o755}); err != nil {
-			return nil, err
-		}
-	}
-	type file struct{ name, text string }
-	// Without a network the resolver cannot be reached, which is known at once.
-	all := []file{{"./etc/resolv.conf", fmt.Sprintf("nameserver %s\n", netns.Gateway())}}
-	if which == sandbox.AllHostFiles {
-		all = append(all, file{"./etc/hosts",
-			"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost " +
-				"ip6-loopback\n127.0.0.1\t" + name + "\n"}, file{"./etc/hostname", name + "\n"})
-	}
-	for _, f := range all {
-		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: 0o644,
-			Size: int64(len(f.text))}); err != nil {
-			return nil, err
-		}
-		if _, err := w.Write([]byte(f.text)); err != nil {
-			return nil, err
-		}
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return data.Bytes(), nil
+// hostFiles returns an archive of the files that a sandbox gets over those of its root.
+func (p *prepared) hostFiles(id sandbox.ID) ([]byte, error) {
+	return hostfiles.Files{Which: p.template.HostFiles, Name: p.hostName(id),
+		Resolver: netns.Gateway(), Trust: p.trust}.Archive()
 }

@@ -292,10 +292,11 @@ func (c *childFiles) addStream(path string) error {
 // addHostFiles adds the archive with the files that the guest gets over its root's. A snapshot
 // has them already.
 func (p *prepared) addHostFiles(id sandbox.ID, files *childFiles) error {
-	if p.template.HostFiles == sandbox.NoHostFiles || p.snapshot != "" || !p.etc {
+	none := p.template.HostFiles == sandbox.NoHostFiles && p.trust == nil
+	if none || p.snapshot != "" || !p.etc {
 		return nil
 	}
-	data, err := hostFiles(p.hostName(id), p.template.HostFiles)
+	data, err := p.hostFiles(id)
 	if err != nil {
 		return fmt.Errorf("write the host files: %w", err)
 	}

@@ -51,6 +51,17 @@ func (f *Fake) SetNetwork(ctx context.Context, h sandbox.Handle, n sandpool.Netw
 	return nil
 }
 
+// Network returns what the sandbox was last told that it may reach.
+func (f *Fake) Network(id sandbox.ID) sandpool.Network {
+	w := f.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if b := w.sandboxes[id]; b != nil {
+		return b.wire.policy
+	}
+	return sandpool.Network{}
+}
+
 // Refusals implements sandbox.RefusalReader.
 func (f *Fake) Refusals(_ context.Context, h sandbox.Handle) (sandpool.Refusals, error) {
 	w := f.world

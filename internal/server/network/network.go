@@ -4,12 +4,17 @@ package network
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 
 	control "github.com/sandpool/sandpool/internal/control/network"
 	"github.com/sandpool/sandpool/internal/egress"
+	"github.com/sandpool/sandpool/internal/egress/ca"
+	"github.com/sandpool/sandpool/internal/egress/front"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 )
 
@@ -24,6 +29,45 @@ type Settings struct {
 	// IPv6 gives sandboxes that are started from now on an address of IPv6 as well. The host must
 	// have IPv6 and pass it on.
 	IPv6 bool `yaml:"ipv6"`
+	// Authorities is a file of certificates in PEM, by which the servers are verified, besides the
+	// system's, that get credentials.
+	Authorities string `yaml:"authorities"`
+}
+
+// Roots are what the servers are verified by that get credentials; nil means the system's.
+func (n Settings) Roots() (*x509.CertPool, error) {
+	if n.Authorities == "" {
+		return nil, nil
+	}
+	wrong := func(err error) error {
+		return fmt.Errorf("configuration: network.authorities is %q: %w", n.Authorities, err)
+	}
+	text, err := os.ReadFile(n.Authorities)
+	if err != nil {
+		return nil, wrong(err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, wrong(err)
+	}
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, wrong(errors.New("it holds no certificate in PEM"))
+	}
+	return roots, nil
+}
+
+// Front says how requests with credentials meet their servers, and returns in PEM the authority
+// that sandboxes are to trust for it. It is kept in dir.
+func (n Settings) Front(dir string) (o front.Options, pem string, err error) {
+	if o.Roots, err = n.Roots(); err != nil {
+		return o, "", err
+	}
+	authority, err := ca.Open(dir, nil)
+	if err != nil {
+		return o, "", err
+	}
+	o.Authority = authority
+	return o, authority.PEM(), nil
 }
 
 // Parsed returns the settings of n, which is valid.
@@ -68,6 +112,9 @@ func (n Settings) Validate() (problems []error) {
 			problems = append(problems, fmt.Errorf("configuration: network.private has %q, "+
 				"a range that is never opened; remove it", s))
 		}
+	}
+	if _, err := n.Roots(); err != nil {
+		problems = append(problems, err)
 	}
 	return problems
 }

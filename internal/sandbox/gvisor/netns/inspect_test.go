@@ -2,13 +2,17 @@ package netns
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -21,7 +25,12 @@ import (
 func (w *world) serveHTTP(addr netip.Addr) {
 	w.t.Helper()
 	handler := http.HandlerFunc(
-		func(rw http.ResponseWriter, r *http.Request) { fmt.Fprint(rw, "from ", r.Host) },
+		func(rw http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(rw, "from ", r.Host)
+			if key := r.Header.Get("X-Key"); key != "" {
+				fmt.Fprint(rw, " with ", key)
+			}
+		},
 	)
 	must(w.t, within(w.ns, func() error {
 		lo, err := linkLo()
@@ -70,7 +79,7 @@ func (b *box) askFor(to netip.AddrPort, host string) string {
 	}
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(resp.Body)
-	return fmt.Sprint(resp.StatusCode, " ", string(body[:min(len(body), 40)]))
+	return fmt.Sprint(resp.StatusCode, " ", string(body[:min(len(body), 60)]))
 }
 
 // With inspection an address that an allowed name has is of no use for another name, also while the
@@ -151,4 +160,54 @@ func tryInspect(t *testing.T, w *world) {
 	if got := b.askFor(at(443), "good.example.com"); got != "200 from good.example.com" {
 		t.Errorf("after the change the allowed name answers %q", got)
 	}
+}
+
+// A credential reaches the host that it is for, and no file: after a restart there is none until
+// the pool has told again, and a new secret changes no rule.
+func TestCredentials(t *testing.T) {
+	const secret = "s3cr3t-of-the-pool"
+	w := newWorld(t)
+	edge := netip.MustParseAddr("151.101.1.2")
+	w.serveHTTP(edge)
+	w.set("api.example.com", record{ttl: 300, addrs: []netip.Addr{edge}})
+	dir := t.TempDir()
+	n := openNet(t, dir)
+	want := enabled("api.example.com")
+	lend := func(value string) sandpool.Network {
+		want.Credentials = []sandpool.Credential{{URL: "http://api.example.com", Header: "X-Key",
+			SecretRef: "key", Version: fmt.Sprint(len(value)), Value: sandpool.NewSecret(value)}}
+		return want
+	}
+	b := w.join(n, "a", lend(secret))
+	ask := func(want string) {
+		t.Helper()
+		if got := b.askFor(netip.AddrPortFrom(other, 80), "api.example.com"); got != want {
+			t.Errorf("the host answers %q, not %q", got, want)
+		}
+	}
+	ask("200 from api.example.com with " + secret)
+	before := n.shares[b.id].Generation
+	must(t, n.Change(b.id, b.dir, lend(secret+"2")))
+	ask("200 from api.example.com with " + secret + "2")
+	if now := n.shares[b.id].Generation; now != before {
+		t.Errorf("the rules were written anew: generation %d, then %d", before, now)
+	}
+	must(t, n.Close())
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || d.Name() == "gateway" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if bytes.Contains(text, []byte(secret)) {
+			t.Errorf("%s holds the secret: %s", path, text)
+		}
+		return err
+	})
+	must(t, err)
+	n = openNet(t, dir)
+	b.net = n
+	ask("503 The credential for this host is not there yet.\n")
+	must(t, n.Change(b.id, b.dir, lend(secret)))
+	ask("200 from api.example.com with " + secret)
+	b.stop() // while there is somebody who can give it back
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/egress"
+	"github.com/sandpool/sandpool/internal/egress/front"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -29,6 +30,8 @@ type Config struct {
 	// IPv6 gives sandboxes an address of IPv6 as well. Those that have one from an earlier process
 	// reach nothing by it while this is off.
 	IPv6 bool
+	// Front says how requests with credentials meet their servers.
+	Front front.Options
 }
 
 // Net gives sandboxes their network. It makes nothing in the kernel before the first of them.
@@ -184,8 +187,7 @@ func (n *Net) Change(id sandbox.ID, dir string, want sandpool.Network) error {
 }
 
 // change is Change but for connections that are inspected. It returns the address of a sandbox
-// whose
-// policy is another one now.
+// whose policy is another one now.
 func (n *Net) change(id sandbox.ID, dir string, want sandpool.Network) (_ netip.Addr, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -197,6 +199,14 @@ func (n *Net) change(id sandbox.ID, dir string, want sandpool.Network) (_ netip.
 	s.Addr, s.IPv6, s.Generation, s.log = old.Addr, old.IPv6, old.Generation+1, old.log
 	if err := s.setNetwork(want); err != nil {
 		return netip.Addr{}, err
+	}
+	if old.Network.SameRules(want) && n.gate != nil { // packets are judged as before
+		s.Generation, s.learned = old.Generation, old.learned
+		if err := s.save(dir); err != nil {
+			return netip.Addr{}, err
+		}
+		n.shares[id], n.byAddr[s.Addr] = s, s
+		return s.Addr, nil
 	}
 	if err := n.ensure(); err != nil {
 		return netip.Addr{}, err

@@ -48,7 +48,7 @@ func (g *gate) serve() error {
 	if err != nil {
 		return errors.Join(err, udp.Close(), tcp.Close(), led.Close(), refusals.close())
 	}
-	g.front = front.New(g, g.net.ground)
+	g.front = front.New(g, g.net.ground, g.net.cfg.Front)
 	g.resolver = egress.NewResolver(g.net.log, g, g.net.ground, servers)
 	var group errgroup.Group
 	group.Go(func() error { return g.resolver.Serve(udp, tcp) })
