@@ -15,6 +15,7 @@ const logSize = 64
 type Log struct {
 	mu     sync.Mutex
 	names  int64
+	closed int64              // connections, after they were looked into
 	recent []sandpool.Refusal // oldest first
 }
 
@@ -44,13 +45,23 @@ func (l *Log) Add(r sandpool.Refusal) bool {
 	return fresh
 }
 
-// Read returns how many names were refused, and the last refusals, newest first.
-func (l *Log) Read() (names int64, recent []sandpool.Refusal) {
+// AddConnection remembers a refusal of a connection that had got as far as to be looked into, which
+// no filter has counted.
+func (l *Log) AddConnection(r sandpool.Refusal) bool {
+	l.mu.Lock()
+	l.closed++
+	l.mu.Unlock()
+	return l.Add(r)
+}
+
+// Read returns how many names and inspected connections were refused, and the last refusals, newest
+// first.
+func (l *Log) Read() (names, connections int64, recent []sandpool.Refusal) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	recent = slices.Clone(l.recent)
 	slices.Reverse(recent)
-	return l.names, recent
+	return l.names, l.closed, recent
 }
 
 // dnsProtocol is the protocol of a refused name.

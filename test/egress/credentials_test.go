@@ -156,7 +156,7 @@ func TestCredentialsContainer(t *testing.T) {
 		_, err := c.PutPool(t.Context(), start,
 			withKey(container(image, start, "EgressEnabled", lending()), apiKey))
 		must(t, err)
-		if got := c.ask(t, start, "a", "/get", "url",
+		if got := c.ask(t, start, "some-session", "/get", "url",
 			"https://api.example.com/key"); got != "api.example.com [Bearer "+apiKey+"]" {
 			t.Errorf("%s: the API answers %q", start, got)
 		}

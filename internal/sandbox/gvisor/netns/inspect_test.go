@@ -157,6 +157,10 @@ func tryInspect(t *testing.T, w *world) {
 	if carries() {
 		t.Error("a connection carries that was taken back")
 	}
+	told, err := n.Refusals(t.Context(), b.id)
+	if err != nil || told.Packets == 0 || len(told.Recent) == 0 {
+		t.Errorf("told is %+v, %v", told, err)
+	}
 	if got := b.askFor(at(443), "good.example.com"); got != "200 from good.example.com" {
 		t.Errorf("after the change the allowed name answers %q", got)
 	}
@@ -164,14 +168,15 @@ func tryInspect(t *testing.T, w *world) {
 
 // A credential reaches the host that it is for, and no file: after a restart there is none until
 // the pool has told again, and a new secret changes no rule.
-func TestCredentials(t *testing.T) {
+func TestCredentials(t *testing.T) { both(t, tryCredentials) }
+
+func tryCredentials(t *testing.T, w *world) {
 	const secret = "s3cr3t-of-the-pool"
-	w := newWorld(t)
-	edge := netip.MustParseAddr("151.101.1.2")
+	edge := w.edge
 	w.serveHTTP(edge)
 	w.set("api.example.com", record{ttl: 300, addrs: []netip.Addr{edge}})
 	dir := t.TempDir()
-	n := openNet(t, dir)
+	n := w.open(t, dir)
 	want := enabled("api.example.com")
 	lend := func(value string) sandpool.Network {
 		want.Credentials = []sandpool.Credential{{URL: "http://api.example.com", Header: "X-Key",
@@ -181,7 +186,7 @@ func TestCredentials(t *testing.T) {
 	b := w.join(n, "a", lend(secret))
 	ask := func(want string) {
 		t.Helper()
-		if got := b.askFor(netip.AddrPortFrom(other, 80), "api.example.com"); got != want {
+		if got := b.askFor(netip.AddrPortFrom(w.other, 80), "api.example.com"); got != want {
 			t.Errorf("the host answers %q, not %q", got, want)
 		}
 	}
@@ -204,7 +209,7 @@ func TestCredentials(t *testing.T) {
 		return err
 	})
 	must(t, err)
-	n = openNet(t, dir)
+	n = w.open(t, dir)
 	b.net = n
 	ask("503 The credential for this host is not there yet.\n")
 	must(t, n.Change(b.id, b.dir, lend(secret)))

@@ -325,6 +325,7 @@ func (n *Net) Refusals(_ context.Context, id sandbox.ID) (sandpool.Refusals, err
 		}
 		n.counts, n.counted = counts, now
 	}
-	names, recent := s.log.Read()
-	return sandpool.Refusals{Packets: int64(n.counts[s.link()]), Names: names, Recent: recent}, nil
+	names, connections, recent := s.log.Read()
+	return sandpool.Refusals{Packets: int64(n.counts[s.link()]) + connections, Names: names,
+		Recent: recent}, nil
 }

@@ -119,5 +119,7 @@ func (g *gate) refusedPacket(packet []byte) {
 	if (r.Protocol == "tcp" || r.Protocol == "udp") && len(packet) >= head+4 {
 		r.Port = binary.BigEndian.Uint16(packet[head+offsetPort:])
 	}
-	g.Refused(four(from), r)
+	if l := g.logOf(four(from)); l != nil { // the filter has counted it
+		l.Add(r)
+	}
 }

@@ -130,14 +130,25 @@ func (g *gate) Policy(sandbox netip.Addr) (egress.Policy, bool) {
 	return s.policy, true
 }
 
-// Refused implements egress.Host.
+// Refused implements egress.Host, and front.Host, whose refusals are connections.
 func (g *gate) Refused(sandbox netip.Addr, r sandpool.Refusal) {
-	g.net.mu.Lock()
-	s := g.net.byAddr[sandbox]
-	g.net.mu.Unlock()
-	if s != nil {
-		s.log.Add(r)
+	switch l := g.logOf(sandbox); {
+	case l == nil:
+	case r.Protocol == string(egress.TCP):
+		l.AddConnection(r)
+	default:
+		l.Add(r)
 	}
+}
+
+// logOf returns the log of a sandbox; nil if there is none.
+func (g *gate) logOf(sandbox netip.Addr) *egress.Log {
+	g.net.mu.Lock()
+	defer g.net.mu.Unlock()
+	if s := g.net.byAddr[sandbox]; s != nil {
+		return s.log
+	}
+	return nil
 }
 
 // maxLearned bounds the addresses that names have opened for one sandbox.
