@@ -67,6 +67,15 @@ func (k *target) bombs(t *testing.T) {
 			false},
 		{"hostile repr", "class D:\n  def __repr__(self):\n    while True: pass\nD()", time.Second,
 			"timed out", false},
+		{"more than all memory, a list", "[0] * 10**10", 0, "MemoryError", false},
+		{"more than all memory, bytes", "bytearray(10**11)", 0, "MemoryError", false},
+		{"more than all memory, numpy", "import numpy\nnumpy.zeros(10**11)", 0, "MemoryError",
+			false},
+		{"more than all memory, mapped", "import mmap\nmmap.mmap(-1, 1 << 40)", 0,
+			"Cannot allocate memory", false},
+		{"room for more than all memory", "import mmap\nroom = mmap.mmap(-1, 1 << 40, " +
+			"flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE)\nlen(room)", 0,
+			"1099511627776", false},
 		{"hostile formatter",
 			"class D:\n  def _repr_mimebundle_(self, **k): raise SystemExit(3)\nD()", 0, "", false},
 	} {
@@ -101,8 +110,8 @@ func (k *target) memory(t *testing.T) {
 			"a.setblocking(False); x.append((a, b))\n  a.setsockopt(socket.SOL_SOCKET, " +
 			"socket.SO_SNDBUF, 1 << 22)\n  try:\n    while True: a.send(b'x' * 65536)\n  except " +
 			"BlockingIOError: pass",
-		"sparse": "import mmap\nx = mmap.mmap(-1, 8 << 30)\nfor i in range(0, len(x), 4096): " +
-			"x[i] = 1",
+		"sparse": "import mmap\nx = mmap.mmap(-1, 8 << 30, flags=mmap.MAP_SHARED | " +
+			"mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE)\nfor i in range(0, len(x), 4096): x[i] = 1",
 		"gzip bomb": "import zlib\nz = zlib.compress(b'0' * (64 << 20))\nx = [zlib.decompress(z) " +
 			"for i in range(100)]",
 	} {

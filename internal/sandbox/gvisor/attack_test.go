@@ -217,6 +217,30 @@ func TestMemoryBomb(t *testing.T) {
 	}
 }
 
+// TestOvercommit: a mapping that no memory could hold is refused, as Linux refuses it, and one that
+// is only room is not. What is refused is an error of the program; what is not, and is then used,
+// would be the end of its sandbox.
+func TestOvercommit(t *testing.T) {
+	e, h := attack(t, nil)
+	const room, granted = "cannot allocate memory", "granted"
+	for mb, want := range map[string]map[string]string{
+		"100": {"private": granted, "shared": granted, "grown": granted, "heap": granted,
+			"no access": granted},
+		"300": {"private": room, "shared": room, "grown": room, "heap": room,
+			"read only": granted, "no access": granted, "private, noreserve": granted,
+			"shared, noreserve": granted},
+		"1000000": {"private": room, "shared": room, "grown": room, "heap": room,
+			"no access": granted, "private, noreserve": granted},
+	} {
+		got := ask(t, e, h, "/reserve", url.Values{"mb": {mb}})
+		for way, outcome := range want {
+			if !strings.Contains("\n"+got, "\n"+way+": "+outcome+"\n") {
+				t.Errorf("%s MB of 256, %s: want %s in\n%s", mb, way, outcome, got)
+			}
+		}
+	}
+}
+
 // TestMemoryBombOfChildren: the kernel would end one of the host's processes
 // that the guest's processes run in, which leaves the sandbox without a limb.
 func TestMemoryBombOfChildren(t *testing.T) {

@@ -61,6 +61,7 @@ func main() {
 	m.HandleFunc("GET /state", state)
 	m.HandleFunc("GET /compute", compute)
 	m.HandleFunc("GET /memory", memory)
+	m.HandleFunc("GET /reserve", reserve)
 	m.HandleFunc("GET /children", children)
 	m.HandleFunc("GET /disk", disk)
 	m.HandleFunc("GET /forks", forks)
