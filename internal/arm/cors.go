@@ -8,15 +8,13 @@ import (
 	"github.com/sandpool/sandpool"
 )
 
-// exposedHeaders are those that scripts of other origins may read beside the few that every
-// browser lets them.
-const exposedHeaders = "Azure-AsyncOperation, Content-Disposition, Location, Operation-Id, " +
-	"Retry-After, Server-Timing, " +
-	"X-Ms-Allocation-Time, X-Ms-Container-Execution-Duration, X-Ms-Error-Code, " +
-	"X-Ms-Execution-Read-Response-Time, " +
-	"X-Ms-Execution-Request-Time, X-Ms-Overall-Execution-Time, X-Ms-Preparation-Time, " +
-	"X-Ms-Request-Id, X-Ms-Session-Guid, " +
-	"Mcp-Session-Id, " + OwnHeader
+// exposedHeaders are those that scripts of other origins may read: all of them, also those of an
+// application in a container. The browser keeps Authorization to itself, and takes the asterisk
+// for a name where credentials of its own are sent, which are never let through.
+const exposedHeaders = "*"
+
+// methods are those of the API; an application in a container may know others.
+const methods = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 
 // CORS lets pages of the given origins use next from a browser
 // (https://fetch.spec.whatwg.org/#http-cors-protocol). An origin is a scheme, a host and a port
@@ -26,6 +24,11 @@ const exposedHeaders = "Azure-AsyncOperation, Content-Disposition, Location, Ope
 // let through: a page needs a token, as everybody does.
 func (rs *Responder) CORS(origins []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		if len(origins) > 0 {
+			// Without an origin, too: a cache must not give that answer to a page.
+			h.Add("Vary", "Origin")
+		}
 		origin := r.Header.Get("Origin")
 		if origin == "" {
 			next.ServeHTTP(w, r)
@@ -33,10 +36,6 @@ func (rs *Responder) CORS(origins []string, next http.Handler) http.Handler {
 		}
 		wanted := r.Header.Get("Access-Control-Request-Method")
 		preflight := r.Method == http.MethodOptions && wanted != ""
-		h := w.Header()
-		if len(origins) > 0 {
-			h.Add("Vary", "Origin")
-		}
 		if !allows(origins, origin) {
 			if preflight {
 				rs.Error(w, r, noCORS(origins))
@@ -52,10 +51,19 @@ func (rs *Responder) CORS(origins []string, next http.Handler) http.Handler {
 			return
 		}
 		h.Add("Vary", "Access-Control-Request-Method, Access-Control-Request-Headers")
-		h.Set("Access-Control-Allow-Methods", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
+		h.Set("Access-Control-Allow-Methods", methods)
+		if !strings.Contains(methods, wanted) && isNameList(wanted) {
+			h.Set("Access-Control-Allow-Methods", methods+", "+wanted)
+		}
 		if names := r.Header.Get("Access-Control-Request-Headers"); names != "" &&
-			isHeaderList(names) {
+			isNameList(names) {
 			h.Set("Access-Control-Allow-Headers", names)
+		}
+		// From a public page to a server on a private address or on loopback
+		// (https://wicg.github.io/private-network-access): the origin was named for that.
+		if r.Header.Get("Access-Control-Request-Private-Network") == "true" {
+			h.Add("Vary", "Access-Control-Request-Private-Network")
+			h.Set("Access-Control-Allow-Private-Network", "true")
 		}
 		h.Set("Access-Control-Max-Age", "600")
 		w.WriteHeader(http.StatusNoContent)
@@ -78,8 +86,8 @@ func noCORS(origins []string) error {
 	return sandpool.Errorf(sandpool.Denied, "CorsNotAllowed", "Origin", "%s", message)
 }
 
-// isHeaderList reports whether s is a list of names of headers, and no more.
-func isHeaderList(s string) bool {
+// isNameList reports whether s is a list of names of headers or methods, and no more.
+func isNameList(s string) bool {
 	return len(s) <= 4096 && strings.Trim(strings.ToLower(s),
-		"abcdefghijklmnopqrstuvwxyz0123456789-_, ") == ""
+		"abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~, ") == ""
 }

@@ -71,9 +71,57 @@ func TestCORS(t *testing.T) {
 				!strings.Contains(h.Get("Access-Control-Allow-Methods"), "PUT")) {
 			t.Errorf("%s: %v", name, h)
 		}
+		// Also where there is no origin: else a cache gives a page the answer to a program.
 		if varies := strings.Contains(strings.Join(h.Values("Vary"), ","),
-			"Origin"); varies != (len(c.origins) > 0 && r.Header.Get("Origin") != "") {
+			"Origin"); varies != (len(c.origins) > 0) {
 			t.Errorf("%s: Vary %q", name, h.Values("Vary"))
+		}
+	}
+}
+
+// TestCORSAsked: a preflight that asks for more than the usual gets it if its origin is allowed,
+// and no header that it did not ask for.
+func TestCORSAsked(t *testing.T) {
+	const (
+		app     = "https://app.example.com"
+		network = "Access-Control-Allow-Private-Network"
+		methods = "Access-Control-Allow-Methods"
+		headers = "Access-Control-Allow-Headers"
+	)
+	for name, c := range map[string]struct {
+		origin string
+		asked  []string
+		answer map[string]string // headers, and what is in them; none if ""
+	}{
+		"a private network": {app, []string{"Access-Control-Request-Private-Network", "true"},
+			map[string]string{network: "true", "Vary": "Access-Control-Request-Private-Network"}},
+		"no private network": {app, nil, map[string]string{network: ""}},
+		"a private network, another origin": {"https://evil.example",
+			[]string{"Access-Control-Request-Private-Network", "true"},
+			map[string]string{network: "", methods: ""}},
+		"a method of WebDAV": {app, []string{"Access-Control-Request-Method", "PROPFIND"},
+			map[string]string{methods: "PUT, PROPFIND"}},
+		"a method that is none": {app, []string{"Access-Control-Request-Method", "PUT;x"},
+			map[string]string{methods: "PUT"}},
+		"rare names": {app, []string{"Access-Control-Request-Headers", "x.a, mcp-protocol-version"},
+			map[string]string{headers: "x.a, mcp-protocol-version"}},
+		"no headers": {app, nil, map[string]string{headers: ""}},
+	} {
+		rs := &Responder{Log: slog.New(slog.DiscardHandler)}
+		r := httptest.NewRequest("OPTIONS", "/x", nil)
+		r.Header.Set("Origin", c.origin)
+		r.Header.Set("Access-Control-Request-Method", "PUT")
+		for i := 0; i+1 < len(c.asked); i += 2 {
+			r.Header.Set(c.asked[i], c.asked[i+1])
+		}
+		rec := httptest.NewRecorder()
+		rs.CORS([]string{app}, http.NotFoundHandler()).ServeHTTP(rec, r)
+		for header, want := range c.answer {
+			got := strings.Join(rec.Header().Values(header), ", ")
+			if (got == "") != (want == "") || !strings.Contains(got, want) ||
+				strings.Contains(got, ";") {
+				t.Errorf("%s: %s is %q, want %q", name, header, got, want)
+			}
 		}
 	}
 }

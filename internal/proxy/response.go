@@ -183,6 +183,9 @@ func (h *head) get(name string) string {
 	return ""
 }
 
+// allowOrigin is in the answer to a page of an origin that the server itself lets in.
+const allowOrigin = "Access-Control-Allow-Origin"
+
 // copyTo puts the fields that are for the caller into out. What net/http would add by itself, it
 // does not: a content type that the container did not give.
 func (h *head) copyTo(out http.Header, t Target) {
@@ -193,6 +196,9 @@ func (h *head) copyTo(out http.Header, t Target) {
 		low := lowerInto(&buf, name)
 		if answerPrivate(low, value, t) || listed(h.drop, low) {
 			continue
+		}
+		if strings.HasPrefix(low, "access-control-allow-") && out[allowOrigin] != nil {
+			continue // the server lets that page in by its own rules; browsers refuse two words
 		}
 		if name == "Content-Length" && out[name] != nil {
 			continue // twice the same
