@@ -19,8 +19,10 @@ ALIASES = [
     ("Liberation Mono", "Courier New", "Courier"),
     ("Carlito", "Calibri"),
     ("Caladea", "Cambria"),
-    ("DejaVu Sans", "Verdana", "Tahoma", "Segoe UI", "Lucida Grande"),
-    ("DejaVu Serif", "Georgia"),
+    # Those of web pages and of matplotlib's cursive and fantasy have the nearest that is here.
+    ("DejaVu Sans", "Verdana", "Tahoma", "Segoe UI", "Lucida Grande", "Trebuchet MS", "Roboto",
+     "Open Sans", "Lato", "Inter", "Ubuntu", "Comic Sans MS", "Impact"),
+    ("DejaVu Serif", "Georgia", "Palatino", "Palatino Linotype", "Garamond", "Book Antiqua"),
     ("DejaVu Sans Mono", "Consolas", "Menlo", "Monaco"),
     ("Symbola", "Noto Color Emoji", "Noto Emoji", "Segoe UI Emoji", "Apple Color Emoji"),
     ("Noto Sans Devanagari", "Mangal", "Nirmala UI", "Kokila", "Lohit Devanagari"),
@@ -41,7 +43,9 @@ FALLBACKS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans Arabic", "Noto Sans D
              "Noto Sans Bengali", "Noto Sans Gurmukhi", "Noto Sans Gujarati", "Noto Sans Tamil",
              "Noto Sans Telugu", "Noto Sans Kannada", "Noto Sans Malayalam", "Noto Sans Sinhala",
              "Noto Sans Thai", "Noto Sans Lao", "Noto Sans Khmer", "Noto Sans Myanmar",
-             "Noto Sans Hebrew", "Noto Sans Ethiopic", "Symbola", "Noto Sans Symbols2"]
+             "Noto Sans Hebrew", "Noto Sans Ethiopic", "Noto Sans Oriya", "Noto Serif Tibetan",
+             "Noto Sans Mongolian", "Noto Sans Thaana", "Noto Sans Cherokee", "Noto Sans Math",
+             "Symbola", "Noto Sans Symbols2"]
 
 # Added to matplotlib/font_manager.py. Each family has a regular and a bold face; where fonts
 # are chosen is the one place that all backends share and no style or setting passes by.

@@ -10,13 +10,14 @@ from check import feature, output, people, run
 
 TEXTS = {"Chinese": "销售额按月份统计", "Japanese": "売上のグラフです", "Korean": "매출 그래프", "Hindi": "बिक्री का चित्र",
          "Arabic": "مبيعات الشهر", "Hebrew": "מכירות", "Thai": "ยอดขาย", "Tamil": "விற்பனை", "Bengali": "বিক্রয়",
-         "Emoji": "😀 🚀 ✅ 📈 ❤ ⭐", "Cyrillic": "Продажи", "Greek": "Πωλήσεις", "Vietnamese": "Doanh số tháng"}
+         "Emoji": "😀 🚀 ✅ 📈 ❤ ⭐", "Cyrillic": "Продажи", "Greek": "Πωλήσεις", "Vietnamese": "Doanh số tháng",
+         "Odia": "ବିକ୍ରୟ", "Tibetan": "ཚོང་", "Mongolian": "ᠮᠣᠩᠭᠣᠯ", "Cherokee": "ᏣᎳᎩ", "Maths": "ℝ 𝔸 𝒳 ∑ ∇ ⊗"}
 
 
 def texts(plt, path, **title):
     fig, axes = plt.subplots(figsize=(6, 7))
     for i, (language, text) in enumerate(TEXTS.items()):
-        axes.text(0.05, i / 13 + 0.02, f"{language}: {text}", fontsize=15, weight="bold" if i % 2 else "normal")
+        axes.text(0.05, i / len(TEXTS) + 0.02, f"{language}: {text}", fontsize=15, weight="bold" if i % 2 else "normal")
     axes.set_title("月份 – बिक्री – 📈", **title)
     fig.savefig(path)
     plt.close(fig)
@@ -44,7 +45,7 @@ def fonts():
     matplotlib.use("agg")
     for family, file in (("Arial", "LiberationSans-Regular"), ("Times New Roman", "LiberationSerif-Regular"),
                          ("Courier New", "LiberationMono-Regular"), ("Calibri", "Carlito-Regular"),
-                         ("Cambria", "Caladea-Regular"), ("Microsoft YaHei", "NotoSansCJK-Regular")):
+                         ("Cambria", "Caladea-Regular"), ("cursive", "DejaVuSans"), ("Roboto", "DejaVuSans"), ("Microsoft YaHei", "NotoSansCJK-Regular")):
         assert file in font_manager.findfont(family, fallback_to_default=False), family
     for asked, given in (("Arial", "Liberation Sans"), ("Times New Roman", "Liberation Serif"), ("Courier New", "Liberation Mono")):
         assert given in output("fc-match", asked)
