@@ -38,7 +38,11 @@ func (rs *Responder) Refusals(srv *http.Server, l net.Listener) net.Listener {
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		return context.WithValue(ctx, connKey{}, c)
 	}
+	watched := srv.ConnState
 	srv.ConnState = func(c net.Conn, state http.ConnState) {
+		if watched != nil {
+			watched(c, state)
+		}
 		if w, ok := c.(marked); ok && state == http.StateIdle { // the answer before is out
 			w.mark(false)
 		}

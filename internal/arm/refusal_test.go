@@ -268,3 +268,27 @@ func TestPlainHTTPToTLS(t *testing.T) {
 		t.Errorf("something else is answered with %q", b)
 	}
 }
+
+// TestRefusalsKeepTheWatch: who watched the server's connections before goes on to see them.
+func TestRefusalsKeepTheWatch(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := make(chan http.ConnState, 8)
+	srv := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: time.Minute,
+		ConnState: func(_ net.Conn, s http.ConnState) { states <- s }}
+	rs := &Responder{Log: slog.New(slog.DiscardHandler)}
+	go srv.Serve(rs.Refusals(srv, l)) //nolint:errcheck // it ends with the test
+	t.Cleanup(func() { _ = srv.Close() })
+	resp, err := http.Get("http://" + l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	for _, want := range []http.ConnState{http.StateNew, http.StateActive} {
+		if got := <-states; got != want {
+			t.Errorf("a connection is %v, want %v", got, want)
+		}
+	}
+}

@@ -3,7 +3,10 @@
 // A process may have so many descriptors open and no more (RLIMIT_NOFILE, getrlimit(2)). Anybody
 // who reaches the server's port takes one with each connection, before a token is asked for, while
 // each sandbox needs some: its process, its channel, its memory's events, and a dozen while it
-// starts. So the limit is raised at the start, and connections get one half of it.
+// starts. So the limit is raised at the start. Connections get a quarter of it, and as many
+// requests may be under way, each of which takes two at most: a stream into a sandbox, and a
+// connection that it has taken over, which is not one of the others any more. That leaves a
+// quarter.
 package descriptor
 
 import (
@@ -54,8 +57,9 @@ const (
 	most   = 16 << 10
 )
 
-// Share returns how many connections a server may have under a limit of descriptors.
-func Share(limit uint64) int { return int(min(max(limit/2, fewest), most)) }
+// Share returns how many connections a server may have under a limit of descriptors, and how many
+// requests under way.
+func Share(limit uint64) int { return int(min(max(limit/4, fewest), most)) }
 
 // Conns bounds the connections of an http.Server. Beyond the bound the connection that has been
 // without a request for longest is closed; if all have one, it is the new connection.

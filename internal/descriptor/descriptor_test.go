@@ -44,7 +44,7 @@ func TestRaise(t *testing.T) {
 }
 
 func TestShare(t *testing.T) {
-	for limit, want := range map[uint64]int{0: fewest, 256: 128, 20_000: 10_000, Wanted: most} {
+	for limit, want := range map[uint64]int{0: fewest, 256: 64, 20_000: 5_000, Wanted: most} {
 		if got := Share(limit); got != want {
 			t.Errorf("of %d descriptors connections get %d, want %d", limit, got, want)
 		}

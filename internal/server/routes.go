@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path"
 	"path/filepath"
+	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
@@ -107,7 +108,8 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	if err != nil {
 		return nil, err
 	}
-	inside := callers.Middleware(s.bounded(respond, branch))
+	inside := callers.Middleware(s.underWay.Bound(callerOf, respond.Handle(tooMany),
+		s.bounded(respond, branch)))
 	signIn := clients.Front(inside)
 	if s.cfg.Dashboard {
 		if s.dashboard, err = dashboard(log, s.cfg, signIn); err != nil {
@@ -147,6 +149,20 @@ func (s *Server) limitedPool(r *http.Request) string {
 		return ""
 	}
 	return t.Pool.Key()
+}
+
+// callerOf names who makes a request.
+func callerOf(r *http.Request) string {
+	p, _ := auth.FromContext(r.Context())
+	return p.Subject
+}
+
+// tooMany answers a request that there are no descriptors for.
+func tooMany(http.ResponseWriter, *http.Request) error {
+	return &sandpool.Error{Class: sandpool.Unavailable, Code: "TooManyRequestsUnderWay",
+		RetryAfter: time.Second,
+		Message: "As many requests, terminals and tunnels of this caller, or of all, are under " +
+			"way as may be. Wait for some to end, or end them."}
 }
 
 // deployments serves template deployments on mux. Their resources are sent to through.

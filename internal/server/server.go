@@ -72,6 +72,7 @@ type Server struct {
 	listener  net.Listener
 	http      *http.Server
 	events    *event.Bus
+	underWay  *descriptor.Requests
 
 	containers   *container.Containers
 	endFollowing func() // ends the streams of logs
@@ -158,6 +159,11 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 		}
 	}
 	respond := &arm.Responder{Log: log, FullStatus: cfg.FullStatus}
+	files, err := descriptor.Raise()
+	if err != nil {
+		return nil, err
+	}
+	s.underWay = descriptor.NewRequests(descriptor.Share(files))
 	handler, err := s.routes(log, respond)
 	if err != nil {
 		return nil, err
@@ -167,10 +173,6 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
-	files, err := descriptor.Raise()
-	if err != nil {
-		return nil, err
-	}
 	s.http = &http.Server{
 		Handler:           handler,
 		ConnState:         descriptor.NewConns(descriptor.Share(files)).Watch,

@@ -53,6 +53,9 @@ func kind(goType string) string {
 	case "string", "server.OnExit":
 		return "text"
 	}
+	if strings.HasPrefix(goType, "[]") {
+		return "a list such as [a, b]"
+	}
 	return "settings with their names, each on a line of its own"
 }
 
