@@ -233,6 +233,24 @@ func (g *Gateway) follow(c *call, in *interpreter.Interpreter, of wire.About, fo
 	return last()
 }
 
+// sayLost is the whole stream of an execution that was not begun, since its session was lost
+// before.
+func (g *Gateway) sayLost(c *call, form live.Form, lost *sandpool.Error, of wire.About) error {
+	form.Header(c.w.Header())
+	control := http.NewResponseController(c.w)
+	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
+	for _, ev := range wire.LostEvents(lost, of) {
+		b, err := form.Encode(ev)
+		if err != nil {
+			return err
+		}
+		if err := g.push(c, control, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // push writes a part of a stream, which counts against its caller's part of memory while it is
 // large and has not been taken.
 func (g *Gateway) push(c *call, control *http.ResponseController, b []byte) error {

@@ -176,6 +176,29 @@ func TestExecutionOfALostSession(t *testing.T) {
 	}
 }
 
+// Who wants a stream gets one, also when its session was lost before anything has run.
+func TestStreamOfALostSession(t *testing.T) {
+	w, _ := backgroundWorld(t)
+	w.full = sandpool.Errorf(sandpool.Ended, "", "", "out of memory")
+	for _, form := range []string{"text/event-stream", "application/x-ndjson"} {
+		got := w.do("POST", "executions?identifier=abcd", `{"code":"1"}`, "Accept", form)
+		if kind := got.header.Get("Content-Type"); got.status != 200 ||
+			!strings.HasPrefix(kind, form) {
+			t.Fatalf("%s: %d %s %s", form, got.status, kind, got.body)
+		}
+		list := events(t, strings.NewReader(got.body), form == "text/event-stream", 0, 0)
+		if len(list) != 2 || list[0].Type != api.EventStderr ||
+			!strings.Contains(list[0].Text, "out of memory. The session's variables") ||
+			list[1].Type != api.EventResult || list[1].Status != api.StatusFailed {
+			t.Errorf("%s: %+v", form, list)
+		}
+		text := fmt.Sprint(list[len(list)-1].Execution)
+		if !strings.Contains(text, "stateLost:true") {
+			t.Errorf("%s: the end is %s", form, text)
+		}
+	}
+}
+
 // events reads a stream to its end, or until it has n events, which it checks to be numbered.
 func events(t *testing.T, body io.Reader, sse bool, after int64,
 	n int) (list []api.ExecutionEvent) {

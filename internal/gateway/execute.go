@@ -70,6 +70,9 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 		of := wire.About{Operation: operationID(c.r), Identifier: identifier,
 			UserAgent: c.r.UserAgent()}
 		c.w.Header()["Operation-Id"] = []string{of.Operation}
+		if stream := live.Wanted(c.r); background && stream != "" {
+			return g.sayLost(c, stream, ended, of)
+		}
 		return arm.WriteJSON(c.w, http.StatusOK, form(wire.AbortedBy(ended, 0), of))
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/agent"
 )
@@ -77,6 +78,19 @@ func EventOf(r agent.Record, of About) api.ExecutionEvent {
 		ev.Type, ev.Text = api.EventStdout, r.Stdout
 	}
 	return ev
+}
+
+// LostEvents are those of an execution that was not begun, since its session was lost before: why,
+// on standard error, and that it failed.
+func LostEvents(lost *sandpool.Error, of About) []api.ExecutionEvent {
+	full := New(AbortedBy(lost, 0), of).(api.Execution)
+	full.ExecutionType = Asynchronous
+	why := full.Result.Stderr
+	full.Result.Stderr = "" // the event before is what it held
+	return []api.ExecutionEvent{
+		{Sequence: 1, Type: api.EventStderr, Text: why},
+		{Sequence: 2, Type: api.EventResult, Status: full.Status, Execution: full},
+	}
 }
 
 // Context describes a context.
