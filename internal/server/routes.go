@@ -134,11 +134,8 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 func (s *Server) bounded(respond *arm.Responder, next http.Handler) http.Handler {
 	pools := limit.New(limit.Pool, s.cfg.Limits.Pool, nil).Handler(s.limitedPool, respond.Error,
 		next)
-	return limit.New(limit.Principal, s.cfg.Limits.Caller, nil).Handler(
-		func(r *http.Request) string {
-			who, _ := auth.FromContext(r.Context())
-			return who.Subject
-		}, respond.Error, pools)
+	return limit.New(limit.Principal, s.cfg.Limits.Caller, nil).Handler(callerOf, respond.Error,
+		pools)
 }
 
 // limitedPool names the pool that r takes from. Who may not use a pool takes nothing from those who
