@@ -278,7 +278,7 @@ func (f *Front) pass(k *link, policy egress.Policy) bool {
 			k.to.Port() == egress.HTTPS.Port() {
 			return f.endTLS(k, policy, host, said)
 		}
-	case first[0] >= 'A' && first[0] <= 'Z':
+	case isText(first[0]): // methods may have any letters, and empty lines may stand before them
 		_ = k.SetReadDeadline(time.Time{})
 		return f.plain.put(newHTTPConn(f, k, k.Conn, k.in))
 	}
@@ -381,6 +381,9 @@ func join(k *link, server net.Conn) {
 	}
 	wait.Wait()
 }
+
+// isText reports whether a request of HTTP may begin with b (RFC 9112, 2.2, and RFC 9110, 5.6.2).
+func isText(b byte) bool { return b == '\r' || b == '\n' || b > ' ' && b < 0x7f }
 
 func isTimeout(err error) bool {
 	var n net.Error

@@ -275,8 +275,11 @@ func TestDenied(t *testing.T) {
 			t.Errorf("%q: %s", name, got)
 		}
 	}
-	if got := w.raw("93.184.216.34:80", "GET / HTTP/1.1\r\nHost: evil.example.net\r\n\r\n", 1); got != "403" {
-		t.Errorf("by HTTP: %s", got)
+	for _, before := range []string{"GET", "get", "\r\nGET", "\nGET", "!", "1"} {
+		got := w.raw("93.184.216.34:80", before+" / HTTP/1.1\r\nHost: evil.example.net\r\n\r\n", 1)
+		if got != "403" && got != "400" {
+			t.Errorf("by HTTP, %q: %s", before, got)
+		}
 	}
 }
 
@@ -381,6 +384,8 @@ func TestHTTP(t *testing.T) {
 		{"GET /x HTTP/1.0\r\n\r\n", "403"},
 		{"GET /x HTTP/1.1\r\nHost: a.example.com\r\nHost: evil.example.net\r\n\r\n", "400"},
 		{"GET http://evil.example.net/x HTTP/1.1\r\nHost: a.example.com\r\n\r\n", "403"},
+		{"GET a:http://evil.example.net/x HTTP/1.1\r\nHost: a.example.com\r\n\r\n", "400"},
+		{"CONNECt evil.example.net:80 HTTP/1.1\r\nHost: a.example.com\r\n\r\n", "400"},
 		{"CONNECT a.example.com:80 HTTP/1.1\r\nHost: a.example.com:80\r\n\r\n", "403"},
 		{"GET /x HTTP/1.1\r\nHost: a.example.com\r\n\r\n" +
 			"GET /x HTTP/1.1\r\nHost: evil.example.net\r\n\r\n", "200 403"},

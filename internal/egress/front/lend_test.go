@@ -83,6 +83,7 @@ func TestLendNobodyElse(t *testing.T) {
 		"after the right":    fmt.Sprintf(get, "api.example.com") + fmt.Sprintf(get, "evil.example.net"),
 		"an absolute target": "GET http://evil.example.net/ HTTP/1.1\r\nHost: api.example.com\r\n\r\n",
 		"a subdomain":        fmt.Sprintf(get, "a.api.example.com"),
+		"an opaque target":   "GET a:http://evil.example.net/ HTTP/1.1\r\nHost: api.example.com\r\n\r\n",
 		"another port":       fmt.Sprintf(get, "api.example.com:8443"),
 		"with a user":        fmt.Sprintf(get, "api.example.com@evil.example.net"),
 	} {
@@ -102,7 +103,9 @@ func TestLendNobodyElse(t *testing.T) {
 			"Transfer-Encoding : chunked\r\n\r\n",
 		"a huge header": "GET / HTTP/1.1\r\nHost: api.example.com\r\nX: " +
 			strings.Repeat("x", 2*maxHeader) + "\r\n\r\n",
-		"HTTP/2": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+		"an opaque target": "GET a:http://evil.example.net/ HTTP/1.1\r\nHost: api.example.com\r\n\r\n",
+		"an odd CONNECT":   "CONNECt evil.example.net:443 HTTP/1.1\r\nHost: api.example.com\r\n\r\n",
+		"HTTP/2":           "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 	} {
 		if got := say(tlsTo("api.example.com"), text, 1); strings.Contains(got, "| 200") {
 			t.Errorf("%s: %q", what, got)

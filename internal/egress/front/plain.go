@@ -100,6 +100,12 @@ func (f *Front) request(w http.ResponseWriter, r *http.Request) {
 	c, _ := r.Context().Value(linkKey{}).(*httpConn)
 	k := c.link
 	name := hostOf(r.Host, k.to.Port())
+	if r.URL.Opaque != "" { // would be written as it is, where servers read "http://" and a host
+		f.refuse(k, name, "The request's target is neither a path nor a URL with a host.")
+		http.Error(w, "The target of the request is neither a path nor a URL with a host.",
+			http.StatusBadRequest)
+		return
+	}
 	if k.ended != "" && name != k.ended { // before it is noted: TLS is ended for one host alone
 		f.refuse(k, name, "A request within TLS names another host than the TLS does.")
 		http.Error(w, "The request is for another host than the connection.",
