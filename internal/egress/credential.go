@@ -102,7 +102,9 @@ func (p *Policy) parseCredentials(list []sandpool.Credential, target string) err
 		}):
 			return wrong("", "is a second %s for %s; give each once.", c.Header, in.URL)
 		}
-		if v := p.Named(c.Host, c.Scheme.Port()); p.enabled && !v.Allowed {
+		on := *p
+		on.enabled = true // what is wrong while the network is off is wrong when it is on
+		if v := on.Named(c.Host, c.Scheme.Port()); !v.Allowed {
 			return wrong(".url", "is %.120q, which the policy does not allow at port %d. %s",
 				in.URL, c.Scheme.Port(), v.Reason)
 		}

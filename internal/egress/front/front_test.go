@@ -468,14 +468,8 @@ func TestLimit(t *testing.T) {
 	n.Connections = 3
 	w := newWorld(t, n)
 	for range 3 {
-		c := tls.Client(
-			w.dial("93.184.216.34:443"),
-			&tls.Config{
-				ServerName:         "a.example.com",
-				InsecureSkipVerify: true,
-				MinVersion:         tls.VersionTLS12,
-			},
-		)
+		c := tls.Client(w.dial("93.184.216.34:443"), &tls.Config{ServerName: "a.example.com",
+			InsecureSkipVerify: true, MinVersion: tls.VersionTLS12})
 		if err := c.Handshake(); err != nil {
 			t.Fatal(err)
 		}
