@@ -48,6 +48,7 @@ func TestClients(t *testing.T) {
 	t.Run("our own, Go", s.ownGo)
 	t.Run("our own, in a page", func(t *testing.T) { s.ownPage(t, ours, page) })
 	t.Run("examples", func(t *testing.T) { s.tutorials(t, python, site, ours) })
+	t.Run("credentials", func(t *testing.T) { s.credentials(t, python, modules) })
 	t.Run("scripts", func(t *testing.T) {
 		for _, script := range scripts {
 			t.Run(strings.TrimSuffix(filepath.Base(script), "_client.py"), func(t *testing.T) {

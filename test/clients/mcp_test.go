@@ -190,7 +190,7 @@ func newModules(t *testing.T, npm, dir string) modules {
 		}
 		t.Logf("the modules took %s", time.Since(started).Round(100*time.Millisecond))
 	}
-	copyTo(t, m.dir, "sdk.mjs", "issuer.mjs") // beside its modules, where Node looks for them
+	copyTo(t, m.dir, "sdk.mjs", "issuer.mjs", "azure.mjs") // beside its modules, where Node looks for them
 	return m
 }
 
