@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -153,6 +154,21 @@ func TestAz(t *testing.T) {
 	a.want("false", "group", "exists", "--name", group)
 	a.run("logout")
 	a.refused("az login", "group", "list")
+	a.managed(s, made.Text)
+}
+
+// managed signs in as a managed identity, whose endpoint the environment names.
+func (a *az) managed(s *server, secret string) {
+	a.t.Helper()
+	before := a.env
+	a.env = append(slices.Clone(before), "IDENTITY_ENDPOINT="+s.Endpoint()+
+		"/metadata/identity/oauth2/token", "IDENTITY_HEADER="+secret)
+	a.want(sandpool.DefaultSubscription, "login", "--identity")
+	a.want(`"isDefault":true`, "account", "show")
+	a.want(`"accessToken"`, "account", "get-access-token", "--resource", "https://dynamicsessions.io")
+	a.want(`"name":"default"`, "group", "list")
+	a.run("logout")
+	a.env = before
 }
 
 // signIn registers the server as a cloud and signs in, as a service principal.
