@@ -17,9 +17,9 @@ const userPrefix = "pool "
 // a changed pool has left when its last session has ended. Images that were built here or loaded
 // from a file are not removed: no registry has them.
 //
-// A store that is shared has users that this server does not know, which stay; nothing is removed
-// from it but by "sandpool image prune". In any other store whoever is no pool of this server is
-// gone.
+// A store that is shared has users that this server does not know. They stay as long as their
+// servers state every hour what they use, and image.UseLife beyond that; nothing is removed from it
+// but by "sandpool image prune". In any other store whoever is no pool of this server is gone.
 //
 // A pool that is being changed has claimed an image that its row does not name yet. That image
 // was asked for just now, so keep, which must be longer than a change may take, protects it.
@@ -52,7 +52,8 @@ func Tidy(store *image.Store, server string, shared bool, pools []sandpool.Pool,
 		}
 	}
 	if shared {
-		return nil, nil
+		_, err := store.EndUses(time.Now().Add(-image.UseLife))
+		return nil, err
 	}
 	return store.Prune(func(i image.Image) bool {
 		local := slices.ContainsFunc(i.References, func(r string) bool {

@@ -103,3 +103,65 @@ func TestTidy(t *testing.T) {
 		t.Errorf("users %v, %v", users, err)
 	}
 }
+
+// What a server that is gone has used in a shared store is given up after a while, and not that of a
+// server that lives, however long ago it began.
+func TestTidyGoneServers(t *testing.T) {
+	store, err := image.Open(filepath.Join(t.TempDir(), "images"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "p"},
+		ImageDigest: "sha256:" + strings.Repeat("1", 64)}
+	pool.Spec.Kind = sandpool.CustomContainer
+	servers := []string{"here", "away", "gone"}
+	for _, server := range servers {
+		if err := store.Use(container.User(server, pool.ID), pool.ImageDigest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	age := func(days time.Duration, but ...string) {
+		t.Helper()
+		all, err := filepath.Glob(filepath.Join(store.Dir(), "uses", "*.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range all {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if slices.ContainsFunc(but, func(server string) bool {
+				return strings.Contains(string(text), " "+server+" ")
+			}) {
+				continue
+			}
+			then := time.Now().Add(-days * 24 * time.Hour)
+			if err := os.Chtimes(file, then, then); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	tidy := func(want ...string) {
+		t.Helper()
+		if _, err := container.Tidy(store, "here", true, []sandpool.Pool{pool},
+			time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		users, err := store.Users()
+		var all []string
+		for _, server := range want {
+			all = append(all, container.User(server, pool.ID))
+		}
+		slices.Sort(all)
+		if err != nil || !slices.Equal(users, all) {
+			t.Errorf("users %q, %v; want %q", users, err, all)
+		}
+	}
+	age(29)
+	tidy(servers...)
+	age(31, "away")
+	tidy("here", "away")
+	age(31, "here")
+	tidy("here")
+}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -53,8 +54,7 @@ func (s *Store) Use(user string, manifests ...string) error {
 }
 
 func (s *Store) setUse(user string, manifests []string) error {
-	sum := sha256.Sum256([]byte(user))
-	file := filepath.Join(s.uses(), hex.EncodeToString(sum[:])+".json")
+	file := s.useFile(user)
 	if len(manifests) == 0 {
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -63,6 +63,11 @@ func (s *Store) setUse(user string, manifests []string) error {
 	}
 	slices.Sort(manifests)
 	return s.record(file, usage{User: user, Images: slices.Compact(manifests)})
+}
+
+func (s *Store) useFile(user string) string {
+	sum := sha256.Sum256([]byte(user))
+	return filepath.Join(s.uses(), hex.EncodeToString(sum[:])+".json")
 }
 
 func (s *Store) usedBy(user string) ([]string, error) {
@@ -99,6 +104,42 @@ func (s *Store) usages() ([]usage, error) {
 		out = append(out, u)
 	}
 	return out, nil
+}
+
+// UseLife is how long a server that shares a store may be away until what its pools use is given up.
+// It is long because the price of the error is an image that is pulled again, or one from a file
+// that nobody can pull.
+const UseLife = 30 * 24 * time.Hour
+
+// EndUses ends the uses that nobody has stated since the given time, those of a server that was
+// removed without deleting its pools, and returns whose they were, sorted. Servers that live state
+// theirs again every hour.
+func (s *Store) EndUses(since time.Time) (users []string, err error) {
+	if _, err := os.Stat(s.uses()); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	err = s.locked(func() error {
+		all, err := s.usages()
+		if err != nil {
+			return err
+		}
+		for _, u := range all {
+			info, err := os.Stat(s.useFile(u.User))
+			if err != nil {
+				return err
+			}
+			if info.ModTime().After(since) {
+				continue
+			}
+			if err := s.setUse(u.User, nil); err != nil {
+				return err
+			}
+			users = append(users, u.User)
+		}
+		return nil
+	})
+	slices.Sort(users)
+	return users, err
 }
 
 // Users returns all users that Use and Claim have named and that use an image still, sorted.

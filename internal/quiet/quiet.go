@@ -29,9 +29,18 @@ func (l Listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := conn.SyscallConn()
+	own, err := FromTCP(conn)
 	if err != nil {
 		_ = conn.Close()
+		return nil, err
+	}
+	return own, nil
+}
+
+// FromTCP returns conn as one that is read and written quietly.
+func FromTCP(conn *net.TCPConn) (*TCP, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
 		return nil, err
 	}
 	return &TCP{TCPConn: conn, calls: calls{raw}}, nil

@@ -82,6 +82,11 @@ func TestBadImages(t *testing.T) {
 			c.Probes = []api.ContainerProbe{{Type: "Startup", TCPSocket: &api.TCPSocket{Port: &one},
 				PeriodSeconds: &one, FailureThreshold: &one}}
 		}, []string{"did not pass", "nothing listens at port 1", "last lines", "not listening"}},
+		"deaf-and-orderly": {func(_ *api.SessionPoolProperties, c *api.Container) {
+			c.Args = []string{"orderly", "deaf"}
+			c.Probes = []api.ContainerProbe{{Type: "Startup", TCPSocket: &api.TCPSocket{Port: &one},
+				PeriodSeconds: &one, FailureThreshold: &one}}
+		}, []string{"did not pass", "not listening", "asked to end by terminated", "in order"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			body := container(good)

@@ -413,9 +413,18 @@ func (pruneCmd) Help() string {
 
 // Run removes the images that no name leads to.
 func (c *pruneCmd) Run(a *console.App) error {
-	store, err := open(c.Flags)
+	cfg, err := c.Load()
 	if err != nil {
 		return err
+	}
+	store, err := image.Open(cfg.Images())
+	if err != nil {
+		return err
+	}
+	if cfg.ImageDir != "" {
+		if _, err := store.EndUses(time.Now().Add(-image.UseLife)); err != nil {
+			return err
+		}
 	}
 	removed, err := store.Prune(func(i image.Image) bool {
 		return time.Since(i.Used) < c.UnusedFor

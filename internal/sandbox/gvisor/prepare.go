@@ -87,10 +87,6 @@ func (e *Engine) snapshot(ctx context.Context, p *prepared, dir string,
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(half)) }()
 
-	timeout := p.template.BootTimeout()
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout,
-		fmt.Errorf("the sandbox is not ready after %v", timeout))
-	defer cancel()
 	tell("boot")
 	if err := e.launch(ctx, id, p, sandpool.Network{}); err != nil {
 		return err
@@ -98,6 +94,10 @@ func (e *Engine) snapshot(ctx context.Context, p *prepared, dir string,
 	defer func() {
 		err = errors.Join(err, e.Stop(context.WithoutCancel(ctx), sandbox.Handle{ID: id}))
 	}()
+	timeout, _ := e.times(p)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout,
+		fmt.Errorf("its snapshot is not taken after %v", timeout))
+	defer cancel()
 	tell("snapshot")
 	if err := e.checkpoint(ctx, id, half); err != nil {
 		return err

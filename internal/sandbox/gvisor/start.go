@@ -42,13 +42,6 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID,
 	if err := e.checkNetwork(p.Template.Network); err != nil {
 		return sandbox.Handle{}, err
 	}
-	timeout := e.cfg.StartTimeout
-	if own.snapshot == "" {
-		timeout = p.Template.BootTimeout()
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout,
-		fmt.Errorf("the sandbox %q is not ready after %v", id, timeout))
-	defer cancel()
 	if err := e.launch(ctx, id, own, p.Template.Network); err != nil {
 		return sandbox.Handle{}, err
 	}
@@ -56,6 +49,17 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID,
 		go e.bind(b)
 	}
 	return newHandle(id, own)
+}
+
+// times are how long the start of a sandbox of p may take, and how much of that its first process
+// may take until it is ready. What the machine needs to get a process running is not counted
+// against it.
+func (e *Engine) times(p *prepared) (whole, ready time.Duration) {
+	if p.snapshot != "" {
+		return e.cfg.StartTimeout, e.cfg.StartTimeout
+	}
+	ready = p.template.BootTimeout()
+	return e.cfg.StartTimeout + ready, ready
 }
 
 // launch starts a sandbox from a snapshot, or from nothing, and returns when
@@ -73,10 +77,13 @@ func (e *Engine) launch(ctx context.Context, id sandbox.ID, p *prepared,
 		return err
 	}
 	defer release()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	e.setStarting(id, func() { cancel(errStopped) })
+	whole, cut := context.WithCancelCause(ctx)
+	defer cut(nil)
+	e.setStarting(id, func() { cut(errStopped) })
 	defer e.setStarting(id, nil)
+	timeout, _ := e.times(p)
+	ctx, cancel := context.WithTimeoutCause(whole, timeout, notReady(id, timeout))
+	defer cancel()
 
 	if exists, err := e.exists(id); err != nil || exists {
 		if err != nil {
@@ -94,6 +101,7 @@ func (e *Engine) launch(ctx context.Context, id sandbox.ID, p *prepared,
 	}
 	if err := e.build(ctx, id, p, network, said); err != nil {
 		err = e.explain(ctx, id, p.template, err)
+		e.endUnready(whole, id, p)
 		text := tail(said, consoleSize)
 		if p.template.Logs {
 			text = e.lastWords(ctx, id, p.template)
@@ -101,6 +109,28 @@ func (e *Engine) launch(ctx context.Context, id sandbox.ID, p *prepared,
 		return errors.Join(saying(err, text, p.template.Logs), e.demolish(ctx, id))
 	}
 	return nil
+}
+
+func notReady(id sandbox.ID, after time.Duration) error {
+	return fmt.Errorf("the sandbox %q is not ready after %v", id, after)
+}
+
+// unreadyGrace is the longest time that a first process has to end after it did not become ready: a
+// start that fails holds up others.
+const unreadyGrace = 10 * time.Second
+
+// endUnready asks the first process of a start that failed to end, and waits as long as its template
+// grants, up to unreadyGrace. Nothing of that is for a start that was stopped: ctx has ended then.
+func (e *Engine) endUnready(ctx context.Context, id sandbox.ID, p *prepared) {
+	b := e.process(id)
+	if b == nil || ctx.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, unreadyGrace)
+	defer cancel()
+	if h, err := newHandle(id, p); err == nil {
+		e.askToEnd(ctx, b, h)
+	}
 }
 
 // saying adds to err what the first process wrote. If that is kept for the template's owner, so is
@@ -239,6 +269,9 @@ const (
 
 // awaitReady asks the sandbox until its probe passes, it ends or ctx does.
 func (e *Engine) awaitReady(ctx context.Context, b *process, p *prepared) error {
+	_, timeout := e.times(p)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, notReady(b.id, timeout))
+	defer cancel()
 	check := p.template.Ready.WithDefaults()
 	asker := probe.New(check,
 		func(ctx context.Context, port int) (net.Conn, error) { return e.dial(ctx, b.id, port) },
@@ -269,12 +302,13 @@ func (e *Engine) awaitReady(ctx context.Context, b *process, p *prepared) error 
 				attempt(last, check))
 		case <-time.After(wait):
 		}
-		if last = asker.Once(ctx); last == nil {
+		switch err := asker.Once(ctx); {
+		case err == nil:
 			if passes++; passes >= check.Successes {
 				return nil
 			}
-		} else {
-			passes = 0
+		case last == nil || ctx.Err() == nil: // one that was cut off says nothing of the sandbox
+			passes, last = 0, err
 		}
 		wait, next = next, min(2*next, lastCheckWait, check.Period)
 	}
