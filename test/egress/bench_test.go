@@ -14,7 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"syscall"
+	"strconv"
 	"testing"
 	"time"
 
@@ -56,7 +56,6 @@ func newRig(b *testing.B) *rig {
 	b.Cleanup(func() { must(b, e.Close()) })
 	native := exec.Command(path)
 	native.Env = append(os.Environ(), "LISTEN="+nativeAddr)
-	native.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	must(b, native.Start())
 	b.Cleanup(func() { _ = native.Process.Kill(); _ = native.Wait() })
 	return &rig{engine: e, native: native, template: sandbox.Template{
@@ -169,8 +168,8 @@ func (r *rig) requests(b *testing.B, h sandbox.Handle) {
 }
 
 // gigabytes reports MB a second each way, and the processor's seconds of the sandbox and of the
-// process
-// for a gigabyte in and one out.
+// process for a gigabyte in and one out: by the sandbox's link, by streams into it, which is how
+// requests are forwarded, and natively.
 func (r *rig) gigabytes(b *testing.B, h sandbox.Handle) {
 	const size = "1073741824"
 	move := func(h sandbox.Handle) (down, up float64) {
@@ -205,12 +204,42 @@ func (r *rig) gigabytes(b *testing.B, h sandbox.Handle) {
 	b.ReportMetric(used()-before, "sandbox-cpu-s")
 	b.ReportMetric(down, "sandbox-in-MB/s")
 	b.ReportMetric(up, "sandbox-out-MB/s")
+	before = used()
+	b.ReportMetric(r.stream(b, h, "/take", size), "stream-in-MB/s")
+	b.ReportMetric(r.stream(b, h, "/give?bytes="+size, "0"), "stream-out-MB/s")
+	b.ReportMetric(used()-before, "stream-cpu-s")
 	was := processTime(b, r.native.Process.Pid)
 	down, up = move(sandbox.Handle{})
 	b.ReportMetric(processTime(b, r.native.Process.Pid)-was, "native-cpu-s")
 	b.ReportMetric(down, "native-in-MB/s")
 	b.ReportMetric(up, "native-out-MB/s")
 	b.ReportMetric(0, "ns/op")
+}
+
+// stream is how many MB a second a gigabyte takes through a stream into the sandbox, as a body of so
+// many bytes or as an answer.
+func (r *rig) stream(b *testing.B, h sandbox.Handle, path, body string) float64 {
+	b.Helper()
+	conn, err := r.engine.Dial(b.Context(), h, 8080)
+	must(b, err)
+	defer conn.Close()
+	began := time.Now()
+	_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: app\r\nConnection: close\r\n"+
+		"Content-Length: %s\r\n\r\n", path, body)
+	must(b, err)
+	block := make([]byte, 1<<20)
+	size, err := strconv.Atoi(body)
+	must(b, err)
+	for left := size; left > 0; left -= len(block) {
+		_, err := conn.Write(block)
+		must(b, err)
+	}
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, conn, block)
+	must(b, err)
+	if n+int64(size) < 1<<30 {
+		b.Fatalf("%s: %d bytes are there and back", path, n+int64(size))
+	}
+	return 1073.7 / time.Since(began).Seconds()
 }
 
 // processTime is what a process has used, in seconds (proc(5), fields 14 and 15 of stat, in ticks).

@@ -56,6 +56,10 @@ func main() {
 		fmt.Fprint(w, err == nil)
 	})
 	http.HandleFunc("/measure", measure)
+	http.HandleFunc("/give", give)
+	http.HandleFunc("/take", func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	})
 	http.HandleFunc("/raw", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, os.Getuid(), raw())
 	})

@@ -50,6 +50,12 @@ func measure(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(took)
 }
 
+// give answers with so many bytes.
+func give(w http.ResponseWriter, r *http.Request) {
+	size, _ := strconv.ParseInt(r.FormValue("bytes"), 10, 64)
+	_, _ = io.Copy(w, io.LimitReader(zeros{}, size))
+}
+
 // zeros is a source without end.
 type zeros struct{}
 
