@@ -91,7 +91,7 @@ func mayImport() map[string][]string {
 		"internal/pool/room":       nil,
 		"internal/pool/refusal":    {"."},
 		"internal/machine":         {"internal/pool/room"},
-		"internal/proxy":           vocabulary,
+		"internal/proxy":           append(vocabulary, "internal/quiet"),
 		"internal/store":           vocabulary,
 		"internal/store/storetest": append(vocabulary, "internal/store"),
 		"internal/sandbox":         vocabulary,

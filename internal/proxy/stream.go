@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/quiet"
 )
 
 // Sizes of what is read from a container at once. A stream that waits holds a small buffer;
@@ -196,12 +197,12 @@ func (s *stream) fresh() bool {
 	if err != nil {
 		return false
 	}
-	var peeked error
+	var peeked syscall.Errno
 	err = raw.Control(func(fd uintptr) {
 		var p [1]byte
-		_, _, peeked = unix.Recvfrom(int(fd), p[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		_, peeked = quiet.Peek(int(fd), p[:])
 	})
-	return err == nil && errors.Is(peeked, unix.EAGAIN)
+	return err == nil && peeked == unix.EAGAIN
 }
 
 // A session is what the proxy keeps of a leased sandbox: its streams.

@@ -155,6 +155,18 @@ func Read(fd int, p []byte) (int, syscall.Errno) {
 	}
 }
 
+// Peek is a Read of the socket fd that takes nothing out of it.
+func Peek(fd int, p []byte) (int, syscall.Errno) {
+	for {
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd),
+			uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
+			unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+		if errno != unix.EINTR {
+			return int(n), errno
+		}
+	}
+}
+
 // Poll waits until one of the descriptors can be read or is over, for at most patience,
 // and says for each whether it is so, looking at them in their order. It keeps the processor of the
 // caller's goroutine for all that time. After an error all count as ready: a read will tell.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -189,4 +190,56 @@ func TestAwait(t *testing.T) {
 		t.Fatal(err)
 	}
 	await("after the end", time.Hour, true, false)
+}
+
+// A Peek says what a Read would, and takes nothing.
+func TestPeek(t *testing.T) {
+	for name, pair := range pairs(t) {
+		near, far := pair[0], pair[1]
+		peek := func() (n int, errno error) {
+			t.Helper()
+			raw, err := near.(syscall.Conn).SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = raw.Control(func(fd uintptr) {
+				var p [4]byte
+				got, no := quiet.Peek(int(fd), p[:])
+				n, errno = got, no
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n, errno
+		}
+		if _, err := peek(); !errors.Is(err, unix.EAGAIN) {
+			t.Errorf("%s: a peek at nothing: %v", name, err)
+		}
+		for _, text := range []string{"ab", "cd"} {
+			if _, err := io.WriteString(far, text); err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, 1) // waits until the text is there, and leaves some of it
+			if _, err := io.ReadFull(near, got); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if n, err := peek(); n != 1 || !errors.Is(err, syscall.Errno(0)) {
+					t.Errorf("%s: a peek sees %d bytes, %v", name, n, err)
+				}
+			}
+			if _, err := io.ReadFull(near, got); err != nil || got[0] != text[1] {
+				t.Errorf("%s: after a peek %q is read, %v", name, got, err)
+			}
+		}
+		if err := far.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := near.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+			t.Errorf("%s: %d bytes after the end, %v", name, n, err)
+		}
+		if n, err := peek(); n != 0 || !errors.Is(err, syscall.Errno(0)) {
+			t.Errorf("%s: a peek at the end: %d bytes, %v", name, n, err)
+		}
+	}
 }
