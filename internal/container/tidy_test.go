@@ -104,8 +104,8 @@ func TestTidy(t *testing.T) {
 	}
 }
 
-// What a server that is gone has used in a shared store is given up after a while, and not that of a
-// server that lives, however long ago it began.
+// What a server that is gone has used in a shared store is given up after a while, and not what one
+// that lives uses, however long ago it began.
 func TestTidyGoneServers(t *testing.T) {
 	store, err := image.Open(filepath.Join(t.TempDir(), "images"))
 	if err != nil {

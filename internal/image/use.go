@@ -106,8 +106,8 @@ func (s *Store) usages() ([]usage, error) {
 	return out, nil
 }
 
-// UseLife is how long a server that shares a store may be away until what its pools use is given up.
-// It is long because the price of the error is an image that is pulled again, or one from a file
+// UseLife is how long a server that shares a store may be away until what its pools use is given
+// up. It is long because the price of the error is an image that is pulled again, or one from a file
 // that nobody can pull.
 const UseLife = 30 * 24 * time.Hour
 

@@ -22,8 +22,24 @@ const (
 	keepUnused = 24 * time.Hour
 )
 
+// deletions is told by the events of pools that have been deleted. Further ones before anybody has
+// looked say nothing more.
+type deletions chan struct{}
+
+// Consume implements event.Sink.
+func (d deletions) Consume(_ context.Context, events []event.Event) {
+	for _, e := range events {
+		if e.Name == event.PoolDeleted {
+			select {
+			case d <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
 // tidyImages notes what the pools use, and removes container images that nothing uses, until ctx
-// ends. In a folder that servers share nothing is removed: see container.Tidy.
+// ends: at once, every hour, and when a pool has been deleted. In a folder that servers share nothing is removed: see container.Tidy.
 func (s *Server) tidyImages(ctx context.Context) {
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
@@ -45,6 +61,7 @@ func (s *Server) tidyImages(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-s.deleted:
 		}
 	}
 }

@@ -33,7 +33,8 @@ func (s *Server) observe() (err error) {
 	if s.tracer, err = tracing.New(s.log, s.cfg.traces()); err != nil {
 		return err
 	}
-	s.events = event.New(event.Log(s.log), s.metrics, s.history)
+	s.deleted = make(deletions, 1)
+	s.events = event.New(event.Log(s.log), s.metrics, s.history, s.deleted)
 	return nil
 }
 

@@ -73,6 +73,7 @@ type Server struct {
 	http      *http.Server
 	events    *event.Bus
 	underWay  *descriptor.Requests
+	deleted   deletions
 
 	containers   *container.Containers
 	endFollowing func() // ends the streams of logs

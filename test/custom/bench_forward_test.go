@@ -86,8 +86,8 @@ func ways(b *testing.B) []way {
 	}
 }
 
-// tcp connects to addr. As with the bare stream, what the caller reads and writes does not wake Go's
-// monitor thread, whose work would otherwise count for the ways by TCP alone.
+// tcp connects to addr. As with the bare stream, what the caller reads and writes does not wake
+// Go's monitor thread, whose work would otherwise count for the ways by TCP alone.
 func tcp(addr string) func() (net.Conn, error) {
 	return func() (net.Conn, error) {
 		conn, err := net.Dial("tcp", addr)

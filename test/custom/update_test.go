@@ -3,6 +3,7 @@ package custom_test
 import (
 	"context"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/client"
+	"github.com/sandpool/sandpool/internal/image"
 )
 
 // saying is the application's image with a variable in its environment.
@@ -230,4 +232,40 @@ func (w *walk) Write(p []byte) (n int, err error) {
 		n, p = n+wrote, p[wrote:]
 	}
 	return n, err
+}
+
+// TestDeletedPoolUsesNoImage: the image of a pool that is gone can be removed.
+func TestDeletedPoolUsesNoImage(t *testing.T) {
+	k := newKit(t)
+	k.makePool(t, "pool", container(k.push(t, "app:1", app(t))))
+	store, err := image.Open(filepath.Join(k.dir, "images"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := func() []string {
+		t.Helper()
+		users, err := store.Users()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return users
+	}
+	if users := used(); len(users) != 1 {
+		t.Fatalf("the image of a pool is used by %q", users)
+	}
+	if _, err := k.DeletePool(t.Context(), "pool"); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(time.Minute); len(used()) > 0; {
+		select {
+		case <-end:
+			t.Fatalf("the image of a deleted pool is used by %q", used())
+		case <-tick.C:
+		}
+	}
+	if gone, err := store.Prune(nil); err != nil || len(gone) != 1 {
+		t.Errorf("%d images are removed, %v", len(gone), err)
+	}
 }

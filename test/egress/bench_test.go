@@ -216,8 +216,8 @@ func (r *rig) gigabytes(b *testing.B, h sandbox.Handle) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// stream is how many MB a second a gigabyte takes through a stream into the sandbox, as a body of so
-// many bytes or as an answer.
+// stream is how many MB a second a gigabyte takes through a stream into the sandbox, as a body of
+// so many bytes or as an answer.
 func (r *rig) stream(b *testing.B, h sandbox.Handle, path, body string) float64 {
 	b.Helper()
 	conn, err := r.engine.Dial(b.Context(), h, 8080)

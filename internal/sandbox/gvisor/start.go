@@ -119,8 +119,9 @@ func notReady(id sandbox.ID, after time.Duration) error {
 // start that fails holds up others.
 const unreadyGrace = 10 * time.Second
 
-// endUnready asks the first process of a start that failed to end, and waits as long as its template
-// grants, up to unreadyGrace. Nothing of that is for a start that was stopped: ctx has ended then.
+// endUnready asks the first process of a start that failed to end, and waits as long as its
+// template grants, up to unreadyGrace. It does nothing after a start that was stopped, whose ctx
+// has ended.
 func (e *Engine) endUnready(ctx context.Context, id sandbox.ID, p *prepared) {
 	b := e.process(id)
 	if b == nil || ctx.Err() != nil {
