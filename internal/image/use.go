@@ -107,8 +107,8 @@ func (s *Store) usages() ([]usage, error) {
 }
 
 // UseLife is how long a server that shares a store may be away until what its pools use is given
-// up. It is long because the price of the error is an image that is pulled again, or one from a file
-// that nobody can pull.
+// up. It is long because the price of an error is an image that is pulled again, or one from a
+// file, which nobody can pull.
 const UseLife = 30 * 24 * time.Hour
 
 // EndUses ends the uses that nobody has stated since the given time, those of a server that was

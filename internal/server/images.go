@@ -39,7 +39,8 @@ func (d deletions) Consume(_ context.Context, events []event.Event) {
 }
 
 // tidyImages notes what the pools use, and removes container images that nothing uses, until ctx
-// ends: at once, every hour, and when a pool has been deleted. In a folder that servers share nothing is removed: see container.Tidy.
+// ends: at once, every hour, and when a pool has been deleted. In a folder that servers share
+// nothing is removed: see container.Tidy.
 func (s *Server) tidyImages(ctx context.Context) {
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
