@@ -40,6 +40,15 @@ func fakeAPI(w http.ResponseWriter, r *http.Request) {
 	case strings.HasSuffix(r.URL.Path, "/echo"):
 		fmt.Fprintf(w, "%s %s cookie=%q csrf=%q", r.Method, r.RequestURI, r.Header.Get("Cookie"),
 			r.Header.Get("X-Csrf-Token"))
+	case strings.HasSuffix(r.URL.Path, "/audit/verification"):
+		fmt.Fprint(w, `{"records":2,"first":1,"last":2,"head":"abc"}`)
+	case strings.HasSuffix(r.URL.Path, "/audit") && r.URL.Query().Get("after") != "0":
+		fmt.Fprint(w, `{"value":[],"next":2}`)
+	case strings.HasSuffix(r.URL.Path, "/audit"):
+		fmt.Fprintf(w, `{"value":[{"seq":1,"time":"2001-09-09T01:46:00Z","name":"=1+1","outcome":`+
+			`"done","action":"PUT","on":"/first"},{"seq":2,"time":"2001-09-09T01:46:40Z","name":`+
+			`%[1]q,"on":%[1]q,"message":%[1]q,"outcome":"refused","action":"GET","before":{"a":`+
+			`%[1]q}}],"next":2}`, hostile)
 	case strings.HasSuffix(r.URL.Path, "/sessionPools"):
 		fmt.Fprintf(w,
 			`{"value":[{"id":"/x/%[1]s","name":%[2]q,"properties":{"containerType":%[2]q}}]}`, "a",
@@ -264,7 +273,8 @@ func TestPages(t *testing.T) {
 	s.signIn()
 	for _, path := range []string{"/ui/", "/ui/new", "/ui/pools/x", "/ui/pools/x/play?session=" +
 		url.QueryEscape(hostile),
-		"/ui/pools/x/sessions/" + url.PathEscape(hostile), "/ui/access", "/ui/system", "/ui/sign-in?to=" + url.QueryEscape(hostile), "/ui/nothing",
+		"/ui/pools/x/sessions/" + url.PathEscape(hostile), "/ui/access",
+		"/ui/audit?who=" + url.QueryEscape(hostile), "/ui/system", "/ui/sign-in?to=" + url.QueryEscape(hostile), "/ui/nothing",
 		"/ui/static/app.js"} {
 		res := s.ask("GET", path, "")
 		page, err := io.ReadAll(res.Body)
@@ -284,6 +294,28 @@ func TestPages(t *testing.T) {
 	if res := s.ask("GET", "/ui/frame", ""); !strings.Contains(
 		res.Header.Get("Content-Security-Policy"), "sandbox allow-scripts") {
 		t.Error("the frame has an origin")
+	}
+}
+
+// TestAudit: the newest record is first, and a file for spreadsheets holds no formula.
+func TestAudit(t *testing.T) {
+	s := newSite(t)
+	s.signIn()
+	page := s.want(s.ask("GET", "/ui/audit?since=all&verify=1", ""), 200)
+	if first, last := strings.Index(page, "/first"), strings.Index(page, "alert"); first < last ||
+		last < 0 || !strings.Contains(page, "2 records are whole, 1 to 2") {
+		t.Errorf("the page: %s", page)
+	}
+	res := s.ask("GET", "/ui/audit.csv?since=all", "")
+	file := s.want(res, 200)
+	if !strings.HasPrefix(file, "seq,time,who,") || !strings.Contains(file, ",'=1+1,") ||
+		!strings.HasPrefix(res.Header.Get("Content-Type"), "text/csv") ||
+		!strings.Contains(res.Header.Get("Content-Disposition"), "attachment") {
+		t.Errorf("the file: %v %s", res.Header, file)
+	}
+	if to := newSite(t).ask("GET", "/ui/audit.csv", "").Header.Get("Location"); !strings.HasPrefix(to,
+		"/ui/sign-in") {
+		t.Errorf("without a sign-in it leads to %q", to)
 	}
 }
 

@@ -231,7 +231,8 @@ func TestAccess(t *testing.T) {
 				"document.querySelectorAll('#use-memory svg').length"},
 		{"play", "/ui/pools/python/play", "document.querySelector('.cell')"},
 		{"requests", "/ui/pools/web/play", "document.getElementById('request')"},
-		{"access", "/ui/access", "true"}, {"system", "/ui/system", "true"},
+		{"access", "/ui/access", "true"}, {"audit", "/ui/audit?since=all&verify=1", "true"},
+		{"system", "/ui/system", "true"},
 		{"error", "/ui/nothing/here", "true"},
 	} {
 		if page.name == "error" {
