@@ -52,10 +52,8 @@ func auditQuestion(a asked) (client.Audit, auditView) {
 
 // auditRecords returns the newest records, at most most, the oldest first, and whether there are
 // older ones.
-func auditRecords(ctx context.Context, a asked, ask client.Audit, most int) ([]api.AuditRecord, bool,
-	error) {
-	var out []api.AuditRecord
-	more := false
+func auditRecords(ctx context.Context, a asked, ask client.Audit, most int) (
+	out []api.AuditRecord, more bool, _ error) {
 	for {
 		page, err := a.api.Audit(ctx, ask)
 		if err != nil {
