@@ -60,9 +60,13 @@ func (rs *Responder) log(r *http.Request, err error, status int) {
 	if !rs.Log.Enabled(r.Context(), level) {
 		return
 	}
+	path := LoggedPath(r.URL.EscapedPath())
+	if rs.Path != nil {
+		path = rs.Path(r)
+	}
 	attrs := []slog.Attr{slog.String("trace", TraceID(r.Context())),
 		slog.String("method", clip(r.Method, 20)),
-		slog.String("path", LoggedPath(r.URL.EscapedPath())), slog.Int("status", status),
+		slog.String("path", path), slog.Int("status", status),
 		slog.String("class", e.Class.String())}
 	if e.Code != "" {
 		attrs = append(attrs, slog.String("code", clip(e.Code, 100)))

@@ -31,6 +31,8 @@ type Responder struct {
 	Log *slog.Logger
 	// FullStatus is the status of class Full, 404 or 429; zero means 404.
 	FullStatus int
+	// Path returns what of a request's path may be written down; nil means LoggedPath.
+	Path func(r *http.Request) string
 	// Failed hears of every error that is answered, with the answer's status; nil means that
 	// nobody does.
 	Failed func(r *http.Request, status int, e *sandpool.Error)

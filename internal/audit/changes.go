@@ -20,14 +20,14 @@ type Recorder struct {
 	// failed tells that a record could not be written.
 	failed *slog.Logger
 	trace  func(context.Context) string
-	path   func(escaped string) string
+	path   func(*http.Request) string
 }
 
 // NewRecorder returns a Recorder that writes to log. trace returns the trace id of a request's
 // context, and path what of a request's path may be written. What cannot be written is an error of
 // the server's own log.
 func NewRecorder(log *Log, failed *slog.Logger, trace func(context.Context) string,
-	path func(escaped string) string) (*Recorder, error) {
+	path func(*http.Request) string) (*Recorder, error) {
 	if log == nil || failed == nil || trace == nil || path == nil {
 		return nil, errors.New("audit: a log and what a record is made of are required")
 	}
@@ -89,14 +89,14 @@ func (rec *Recorder) changed(r *http.Request, c *change, status int) {
 		out.Outcome = api.AuditDone
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		out.Outcome = api.AuditRefused
-		rec.write(rec.log.Refuse, out)
+		rec.refuse(r, out)
 		return
 	default:
 		out.Outcome = api.AuditFailed
-		rec.write(rec.log.Refuse, out) // a caller may send any number of them
+		rec.refuse(r, out) // a caller may send any number of them
 		return
 	}
-	rec.write(rec.log.Append, out)
+	rec.write(out, rec.log.Append)
 }
 
 // Failed records that a request is answered with the error e, if that is a refusal.
@@ -112,7 +112,12 @@ func (rec *Recorder) Failed(r *http.Request, status int, e *sandpool.Error) {
 	}
 	out := rec.record(r)
 	out.Status, out.Outcome, out.Code, out.Message = status, api.AuditRefused, e.Code, e.Message
-	rec.write(rec.log.Refuse, out)
+	rec.refuse(r, out)
+}
+
+func (rec *Recorder) refuse(r *http.Request, out Record) {
+	who, _ := auth.FromContext(r.Context())
+	rec.write(out, func(out Record) error { return rec.log.Refuse(out, len(who.Grants) == 0) })
 }
 
 func refusal(e *sandpool.Error) bool {
@@ -129,7 +134,7 @@ func (rec *Recorder) record(r *http.Request) Record {
 		from = r.RemoteAddr
 	}
 	return Record{Who: who.Subject, Name: who.Name, From: from, Action: clip(r.Method),
-		On: clip(rec.path(r.URL.EscapedPath())), Trace: rec.trace(r.Context())}
+		On: clip(rec.path(r)), Trace: rec.trace(r.Context())}
 }
 
 func clip(s string) string {
@@ -139,7 +144,7 @@ func clip(s string) string {
 	return strings.ToValidUTF8(s, "�")
 }
 
-func (rec *Recorder) write(append func(Record) error, r Record) {
+func (rec *Recorder) write(r Record, append func(Record) error) {
 	r.Message = clip(r.Message)
 	if err := append(r); err != nil {
 		rec.failed.Error("a record could not be written", "action", r.Action, "on", r.On,

@@ -16,7 +16,8 @@ import (
 // TestRecorder is the table of what requests leave in the log.
 func TestRecorder(t *testing.T) {
 	l := open(t, t.TempDir(), Options{})
-	rec, err := NewRecorder(l, slog.New(slog.DiscardHandler), arm.TraceID, arm.LoggedPath)
+	rec, err := NewRecorder(l, slog.New(slog.DiscardHandler), arm.TraceID,
+		func(r *http.Request) string { return arm.LoggedPath(r.URL.EscapedPath()) })
 	if err != nil {
 		t.Fatal(err)
 	}

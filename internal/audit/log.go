@@ -24,9 +24,13 @@ const (
 	fileSize = 16 << 20
 	// maxLine bounds a record. Before and After are left out of one that is larger.
 	maxLine = 1 << 20
-	// refusals is how many are written in a second, and refusalBurst at once.
-	refusals     = 20
-	refusalBurst = 200
+	// A refusal is written a second, and refusalBurst at once; of strangers, whose number nobody
+	// bounds, one in strangerPause. A month of them is a part of the log, so that nobody can push
+	// out by them what was changed.
+	refusals       = 1
+	refusalBurst   = 200
+	strangerPause  = 10 * time.Second
+	strangersBurst = 100
 )
 
 // Options are the parts of a Log that the server chooses.
@@ -41,9 +45,10 @@ type Options struct {
 
 // Log is the log of one server. Its files are in a directory of its own.
 type Log struct {
-	dir     string
-	o       Options
-	limiter *rate.Limiter
+	dir string
+	o   Options
+	// known and strangers bound the refusals of those who have roles, and of all others.
+	known, strangers *rate.Limiter
 
 	mu      sync.Mutex
 	file    *os.File
@@ -69,8 +74,9 @@ func Open(dir string, o Options) (*Log, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	l := &Log{dir: dir, o: o, limiter: rate.NewLimiter(refusals, refusalBurst),
-		grown: make(chan struct{})}
+	l := &Log{dir: dir, o: o, grown: make(chan struct{}),
+		known:     rate.NewLimiter(refusals, refusalBurst),
+		strangers: rate.NewLimiter(rate.Every(strangerPause), strangersBurst)}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the audit log: %w", err)
 	}
@@ -184,11 +190,16 @@ func (l *Log) Append(r Record) error {
 	return l.append(r)
 }
 
-// Refuse appends r, or counts it if there have been too many.
-func (l *Log) Refuse(r Record) error {
+// Refuse appends r, or counts it if there have been too many. A stranger is a caller without a
+// role: they leave room for the records of those who have one.
+func (l *Log) Refuse(r Record, stranger bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.limiter.AllowN(l.o.Now(), 1) {
+	limiter := l.known
+	if stranger {
+		limiter = l.strangers
+	}
+	if !limiter.AllowN(l.o.Now(), 1) {
 		l.leftOut++
 		return nil
 	}

@@ -229,16 +229,30 @@ func TestRefusals(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Now()
 	l := open(t, dir, Options{Now: func() time.Time { return now }})
-	for range 1000 {
-		if err := l.Refuse(Record{Action: "GET", On: "/", Outcome: api.AuditRefused}); err != nil {
-			t.Fatal(err)
+	refuse := func(n int, stranger bool) {
+		t.Helper()
+		for range n {
+			r := Record{Action: "GET", On: "/", Outcome: api.AuditRefused}
+			if err := l.Refuse(r, stranger); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
+	refuse(1000, true)
 	fill(t, l, 1)
-	whole(t, dir, refusalBurst+1)
+	whole(t, dir, strangersBurst+1)
 	records, _, err := l.Read(t.Context(), Query{Limit: 1000, Outcome: api.AuditDone})
-	if err != nil || len(records) != 1 || records[0].LeftOut != 1000-refusalBurst {
+	if err != nil || len(records) != 1 || records[0].LeftOut != 1000-strangersBurst {
 		t.Errorf("%+v, %v", records, err)
+	}
+	refuse(1000, false) // strangers have not taken the others' part
+	whole(t, dir, strangersBurst+1+refusalBurst)
+	for range 24 * 60 * 60 {
+		now = now.Add(time.Second)
+		refuse(1, true)
+	}
+	if all := strangersBurst + 1 + refusalBurst + 24*60*60/10; int(l.seq) > all {
+		t.Errorf("%d records after a day, want at most %d", l.seq, all)
 	}
 }
 
@@ -257,7 +271,8 @@ func TestQuery(t *testing.T) {
 		q    Query
 		want int
 	}{{Query{}, 2}, {Query{Who: "token:a"}, 1}, {Query{Who: "ci"}, 1}, {Query{Who: "c"}, 0},
-		{Query{On: "/A/pool"}, 1}, {Query{On: "/"}, 2}, {Query{Outcome: api.AuditRefused}, 1},
+		{Query{On: "/A/pool"}, 1}, {Query{On: "/"}, 2},
+		{Query{On: "/A"}, 1}, {Query{On: "/a/"}, 1}, {Query{On: "/a/poo"}, 0}, {Query{Outcome: api.AuditRefused}, 1},
 		{Query{Since: began}, 2}, {Query{Since: began.Add(time.Hour)}, 0},
 		{Query{Until: began}, 0}} {
 		row.q.Limit = 10
@@ -297,6 +312,30 @@ func TestWait(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	l.Wait(ctx, 50) // returns
+}
+
+// TestReadPastDamage: a line that cannot be read is not waited for again and again.
+func TestReadPastDamage(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, Options{})
+	fill(t, l, 3)
+	name := only(t, dir)
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)-3] = 'x' // of the last line's hash
+	if err := os.WriteFile(name, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, last, err := l.Read(t.Context(), Query{Limit: 10})
+	if err != nil || len(got) != 2 || last != 3 {
+		t.Errorf("%d records to %d, %v", len(got), last, err)
+	}
+	got, last, err = l.Read(t.Context(), Query{Limit: 1})
+	if err != nil || len(got) != 1 || last != 1 {
+		t.Errorf("%d records to %d, %v", len(got), last, err)
+	}
 }
 
 // TestFull: a record that cannot be written leaves no half line, and the next one can.

@@ -32,11 +32,17 @@ type Query struct {
 }
 
 func (q Query) wants(r Record) bool {
-	return (q.Who == "" || q.Who == r.Who || q.Who == r.Name) &&
-		(q.On == "" || len(r.On) >= len(q.On) && strings.EqualFold(r.On[:len(q.On)], q.On)) &&
+	return (q.Who == "" || q.Who == r.Who || q.Who == r.Name) && (q.On == "" || below(r.On, q.On)) &&
 		(q.Outcome == "" || q.Outcome == r.Outcome) &&
 		(q.Since.IsZero() || !r.Time.Before(q.Since)) &&
 		(q.Until.IsZero() || r.Time.Before(q.Until))
+}
+
+// below reports whether path is that of the resource on, or of one below it.
+func below(path, on string) bool {
+	on = strings.TrimRight(on, "/")
+	return len(path) >= len(on) && strings.EqualFold(path[:len(on)], on) &&
+		(len(path) == len(on) || path[len(on)] == '/')
 }
 
 // Read returns the records that q asks for, the oldest first, and the number of the last that was
@@ -44,25 +50,28 @@ func (q Query) wants(r Record) bool {
 func (l *Log) Read(ctx context.Context, q Query) (out []Record, last uint64, err error) {
 	newest, _ := l.Head()
 	last = q.After
-	size := 0
+	size, more := 0, false
 	err = lines(l.dir, q.After+1, func(_ string, _ int, line []byte) error {
 		r, err := parse(line)
 		if err != nil || r.Seq <= q.After {
 			return nil // what is no record is Verify's to tell
 		}
-		if r.Seq > newest || len(out) >= q.Limit {
+		if r.Seq > newest {
+			return errEnough
+		}
+		if more = len(out) >= q.Limit || size > maxAnswer; more {
 			return errEnough
 		}
 		if last = r.Seq; q.wants(r) {
-			if out = append(out, r); size+len(line) > maxAnswer {
-				return errEnough
-			}
-			size += len(line)
+			out, size = append(out, r), size+len(line)
 		}
 		return ctx.Err()
 	})
 	if errors.Is(err, errEnough) {
 		err = nil
+	}
+	if err == nil && !more {
+		last = max(last, newest) // a line may be none that can be read, and is not waited for
 	}
 	return out, last, err
 }

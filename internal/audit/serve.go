@@ -79,6 +79,9 @@ func question(r *http.Request) (Query, time.Duration, error) {
 		return q, 0, err
 	}
 	limit, err := number(api.LimitParameter, maxRecords, maxRecords)
+	if err == nil && limit == 0 {
+		err = wrong(api.LimitParameter, "0", "a whole number from 1 to "+strconv.Itoa(maxRecords))
+	}
 	if err != nil {
 		return q, 0, err
 	}

@@ -49,6 +49,9 @@ var _ Tokens = (*auth.Tokens)(nil)
 
 // Issuer gives out and verifies tokens.
 type Issuer struct {
+	// Failed hears of clients that are refused; nil means that nobody does.
+	Failed func(r *http.Request, status int, e *sandpool.Error)
+
 	tokens  Tokens
 	baseURL func(*http.Request) string
 	key     *ecdsa.PrivateKey

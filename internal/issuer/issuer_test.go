@@ -169,7 +169,17 @@ func TestClientCredentials(t *testing.T) {
 			t.Errorf("%d %v, want %d %s", got, body, status, code)
 		}
 	}
+	var told []string
+	k.Failed = func(_ *http.Request, _ int, e *sandpool.Error) {
+		told = append(told, e.Message)
+	}
 	wrong(func(f url.Values) { f.Set("client_secret", "x") }, 401, "invalid_client")
+	mixedUp := "sp_" + clientID + "_" + strings.Repeat("s", 52)
+	wrong(func(f url.Values) { f.Set("client_id", mixedUp) }, 401, "invalid_client")
+	if len(told) != 2 || !strings.Contains(told[0], clientID) ||
+		strings.Contains(told[1], "_s") {
+		t.Errorf("who listens learns %q", told)
+	}
 	wrong(func(f url.Values) { f.Del("client_secret") }, 401, "invalid_client")
 	wrong(func(f url.Values) { f.Set("client_id", "eeeebbbbccccdddd") }, 401, "invalid_client")
 	wrong(func(f url.Values) { f.Del("client_id") }, 401, "invalid_client")

@@ -173,6 +173,11 @@ func (i *Issuer) give(w http.ResponseWriter, r *http.Request, client, secret, wa
 	}
 	if err != nil || client != "" && !strings.EqualFold(subjectPrefix+client, p.Subject) ||
 		client == "" && r.Method == http.MethodPost {
+		if i.Failed != nil {
+			i.Failed(r, http.StatusUnauthorized, sandpool.Errorf(sandpool.Unauthenticated,
+				"InvalidClient", "client_id", "The client %.20q is not known, or its secret is "+
+					"wrong.", client))
+		}
 		oauthError(w, http.StatusUnauthorized, "invalid_client",
 			"The client is not known, or its secret is wrong. "+
 				"The id of a token of this server is a client's id, and the token itself its "+

@@ -34,8 +34,11 @@
 //
 // Anybody can send tokens that name unknown keys, so an issuer is asked at most once in ten
 // seconds, by one request at a time, and others wait for that one's answer. What it answers is
-// bounded in size and time. While it is down, known keys are good for a day.
+// bounded in size and time. While it is down, known keys are good for a day, and nobody waits for
+// it: it is asked beside the requests. It is, too, when its keys are 50 minutes old, so that a slow
+// issuer delays nobody whose key is known.
 //
-// A token that was good is remembered by its hash until it ends or its keys are an hour old, so
-// a request costs no signature.
+// A token that was good is remembered by its hash until it ends or its keys are 50 minutes old, so
+// a request costs no signature. One that gives nothing is not remembered: with a public issuer
+// anybody has such tokens, and could push out those of others.
 package oidc

@@ -19,6 +19,8 @@ const (
 	// questions are not answered.
 	fresh = time.Hour
 	stale = 24 * time.Hour
+	// aging is when the issuer is asked while nobody has to wait for it yet.
+	aging = 50 * time.Minute
 	// pause is between two questions.
 	pause = 10 * time.Second
 	// fetchTimeout bounds one question, and maxAnswer what is read of the answer.
@@ -43,7 +45,7 @@ type keySet struct {
 	mu      sync.Mutex
 	keys    map[string]jose.JSONWebKey
 	fetched time.Time // the last answer
-	asked   time.Time // the last question
+	asked   time.Time // the last question, or its end
 	failure error     // why the last question had no answer
 }
 
@@ -55,6 +57,13 @@ func newKeySet(s Settings, client *http.Client, now func() time.Time) *keySet {
 // error is errUnknownKey; any other means that it could not be asked.
 func (k *keySet) key(ctx context.Context, id string) (jose.JSONWebKey, time.Time, error) {
 	if key, fetched, ok := k.known(id, fresh); ok {
+		if k.now().Sub(fetched) >= aging {
+			k.refreshSoon(ctx)
+		}
+		return key, fetched, nil
+	}
+	if key, fetched, ok := k.known(id, stale); ok && k.down() {
+		k.refreshSoon(ctx)
 		return key, fetched, nil
 	}
 	err := k.refresh(ctx, id)
@@ -86,24 +95,60 @@ func (k *keySet) refresh(ctx context.Context, id string) error {
 	if _, _, ok := k.known(id, fresh); ok {
 		return nil // whoever asked before got it
 	}
-	k.mu.Lock()
-	now := k.now()
-	soon := !k.asked.IsZero() && now.Sub(k.asked) < pause
-	failure := k.failure
-	if !soon {
-		k.asked = now
-	}
-	k.mu.Unlock()
-	if soon {
+	if due, failure := k.due(); !due {
 		return failure
 	}
+	return k.ask(ctx)
+}
+
+// refreshSoon asks the issuer, unless somebody does, and waits for nothing.
+func (k *keySet) refreshSoon(ctx context.Context) {
+	select {
+	case k.asking <- struct{}{}:
+	default:
+		return
+	}
+	if due, _ := k.due(); !due {
+		<-k.asking
+		return
+	}
+	go func() {
+		defer func() { <-k.asking }()
+		_ = k.ask(ctx) // kept as failure
+	}()
+}
+
+// down reports whether the last question had no answer.
+func (k *keySet) down() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.failure != nil
+}
+
+// due reports whether the pause is over, and else why the last question had no answer. It begins
+// the next pause. Whoever calls it holds asking.
+func (k *keySet) due() (bool, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.now()
+	if !k.asked.IsZero() && now.Sub(k.asked) < pause {
+		return false, k.failure
+	}
+	k.asked = now
+	return true, nil
+}
+
+// ask asks the issuer. Whoever calls it holds asking.
+func (k *keySet) ask(ctx context.Context) error {
 	// a caller that leaves must not spoil the answer for those that wait
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*fetchTimeout)
 	defer cancel()
 	keys, err := k.fetch(ctx)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.failure = err
+	// The pause counts from the end of the question: else each of those that wait would ask a slow
+	// issuer anew, one after the other.
+	k.failure, k.asked = err, k.now()
 	if err == nil {
 		k.keys, k.fetched = keys, k.now()
 	}

@@ -184,3 +184,62 @@ func TestSlowIssuer(t *testing.T) {
 		t.Errorf("the issuer was asked %d times", n)
 	}
 }
+
+// TestNobodyWaits: an issuer that hangs delays nobody whose key is known, neither when it is first
+// asked again nor after it has failed.
+func TestNobodyWaits(t *testing.T) {
+	p := newProvider(t)
+	v := p.verifier()
+	set := v.issuers[p.URL].keys
+	lasting := p.token(map[string]any{"exp": p.clock().Add(48 * time.Hour).Unix()})
+	if _, err := p.verify(v, lasting); err != nil {
+		t.Fatal(err)
+	}
+	for _, pass := range []time.Duration{aging, fresh} {
+		goOn := make(chan struct{})
+		p.does(func(w http.ResponseWriter, r *http.Request) bool {
+			p.mu.Unlock() // others look at the clock meanwhile
+			<-goOn
+			p.mu.Lock()
+			w.WriteHeader(http.StatusBadGateway)
+			return true
+		})
+		p.pass(pass)
+		for range 3 {
+			if _, err := p.verify(v, lasting); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(set.asking) != 1 {
+			t.Errorf("after %s the issuer is not asked, or somebody has waited for it", pass)
+		}
+		close(goOn)
+		set.asking <- struct{}{} // until the question has its answer
+		<-set.asking
+		if !set.down() {
+			t.Error("it is not noticed that the issuer is down")
+		}
+	}
+}
+
+// TestSlowFailure: an issuer that takes as long to fail as the pause lasts is not asked by each of
+// those that wait, one after the other.
+func TestSlowFailure(t *testing.T) {
+	p := newProvider(t)
+	v := p.verifier()
+	token, asked := p.token(nil), 0
+	p.does(func(w http.ResponseWriter, _ *http.Request) bool {
+		asked++
+		p.now = p.now.Add(pause)
+		w.WriteHeader(http.StatusBadGateway)
+		return true
+	})
+	for range 5 {
+		if _, err := p.verify(v, token); sandpool.ClassOf(err) != sandpool.Unavailable {
+			t.Fatal(err)
+		}
+	}
+	if asked != 1 {
+		t.Errorf("the issuer was asked %d times", asked)
+	}
+}

@@ -3,6 +3,7 @@ package oidc
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"strconv"
 	"strings"
@@ -45,6 +46,9 @@ func scalar(v any) string {
 	case bool:
 		return strconv.FormatBool(v)
 	case float64:
+		if math.Abs(v) >= 1<<53 {
+			return "" // several numbers are read as this one, and could be several people's
+		}
 		return strconv.FormatFloat(v, 'f', -1, 64)
 	}
 	return ""
@@ -70,7 +74,7 @@ func (c claims) objects() []string {
 
 // holds reports whether the claim of that name is, or contains, what is wanted.
 func (c claims) holds(name, wanted string) bool {
-	if many, ok := c.find(name).([]any); ok {
+	if many, ok := c.find(name).([]any); ok && name != "email" {
 		for _, v := range many {
 			if matches(scalar(v), wanted) {
 				return true

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
@@ -158,7 +160,7 @@ func (v *Verifier) Verify(ctx context.Context, c auth.Credential) (auth.Principa
 	if err != nil {
 		return auth.Principal{}, err
 	}
-	return v.withAssigned(ctx, sum, known{principal: p, until: earlier(until, fetched.Add(fresh)),
+	return v.withAssigned(ctx, sum, known{principal: p, until: earlier(until, fetched.Add(aging)),
 		byRules: len(p.Grants)})
 }
 
@@ -175,7 +177,9 @@ func (v *Verifier) withAssigned(ctx context.Context, sum [sha256.Size]byte,
 			k.principal.Grants = append(k.principal.Grants[:k.byRules:k.byRules], more...)
 		}
 		k.again = now.Add(assignedFor)
-		v.remember(sum, k)
+		if len(k.principal.Grants) > 0 || len(k.principal.Objects) > 0 {
+			v.remember(sum, k)
+		}
 	}
 	return k.principal, nil
 }
@@ -203,8 +207,9 @@ func (i *issuer) principal(t *jwt.JSONWebToken, key jose.JSONWebKey, now time.Ti
 			registered.Expiry.Time().UTC().Format(time.RFC3339))
 	case err != nil:
 		return auth.Principal{}, time.Time{}, refused("it does not hold: " + err.Error())
-	case registered.Subject == "" || len(registered.Subject) > 255:
-		return auth.Principal{}, time.Time{}, refused("it does not say whose it is")
+	case !isName(registered.Subject):
+		return auth.Principal{}, time.Time{}, refused("it does not say whose it is, in 1 to 255 " +
+			"printable characters")
 	}
 	p := auth.Principal{Subject: "oidc:" + i.Issuer + "#" + registered.Subject, Name: i.name(all)}
 	if i.RoleAssignments {
@@ -222,11 +227,18 @@ func (i *issuer) principal(t *jwt.JSONWebToken, key jose.JSONWebKey, now time.Ti
 func (i *issuer) name(c claims) string {
 	for _, claim := range []string{i.NameClaim, "preferred_username", "upn", "email", "azp",
 		"appid", "sub"} {
-		if s := c.text(claim); s != "" {
+		if s := c.text(claim); isName(s) {
 			return fmt.Sprintf("%.100s", s)
 		}
 	}
 	return ""
+}
+
+// isName reports whether s may stand in logs and lists as somebody's name.
+func isName(s string) bool {
+	return s != "" && len(s) <= 255 && strings.IndexFunc(s, func(c rune) bool {
+		return !unicode.IsPrint(c)
+	}) < 0 && utf8.ValidString(s)
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -243,8 +255,8 @@ func (v *Verifier) remembered(sum [sha256.Size]byte) (known, bool) {
 	return k, ok && v.now().Before(k.until)
 }
 
-// remember keeps a token that was good. Only those get here, so nobody without one can push others
-// out.
+// remember keeps a token that was good and may give something. Only those get here, so nobody
+// without one can push others out.
 func (v *Verifier) remember(sum [sha256.Size]byte, k known) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

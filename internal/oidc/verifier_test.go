@@ -19,7 +19,7 @@ import (
 func TestVerify(t *testing.T) {
 	p := newProvider(t)
 	v := p.verifier()
-	for range 3 { // the second and third from memory
+	for range 3 {
 		who, err := p.verify(v, p.token(map[string]any{"preferred_username": "ann@example.com"}))
 		if err != nil {
 			t.Fatal(err)
@@ -40,9 +40,14 @@ func TestVerify(t *testing.T) {
 	if n := p.asked.Load(); n != 1 {
 		t.Errorf("the issuer was asked %d times", n)
 	}
-	who, err := p.verify(v, p.token(map[string]any{"groups": "other"}))
-	if err != nil || len(who.Grants) != 0 {
+	who, err := p.verify(v, p.token(map[string]any{"groups": "other", "name": "x",
+		"preferred_username": "ann\nbeth"}))
+	if err != nil || len(who.Grants) != 0 || who.Name != "ann" {
 		t.Errorf("whom no rule knows is %+v, %v", who, err)
+	}
+	if len(v.good) != 3 {
+		t.Errorf("%d tokens are remembered, and one that gives nothing pushes others out",
+			len(v.good))
 	}
 }
 
@@ -92,6 +97,8 @@ func TestAttacks(t *testing.T) {
 		"made tomorrow":       p.token(map[string]any{"iat": p.clock().Add(24 * time.Hour).Unix()}),
 		"of nobody":           p.token(map[string]any{"sub": nil}),
 		"an end of text":      p.token(map[string]any{"exp": "never"}),
+		"a name in two lines": p.token(map[string]any{"sub": "ann\nbeth"}),
+		"a name that draws":   p.token(map[string]any{"sub": "ann\x1b[2J"}),
 		"four parts":          good + ".x",
 		"another kind":        "sp_" + good,
 	} {

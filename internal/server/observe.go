@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -13,6 +14,7 @@ import (
 	"github.com/sandpool/sandpool/internal/audit"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/control/network"
+	"github.com/sandpool/sandpool/internal/endpoint"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/history"
 	"github.com/sandpool/sandpool/internal/local"
@@ -48,12 +50,21 @@ func (s *Server) recorder(log *slog.Logger, respond *arm.Responder) (*audit.Reco
 		Keep: s.cfg.AuditMB << 20}); err != nil {
 		return nil, err
 	}
-	rec, err := audit.NewRecorder(s.audit, log, arm.TraceID, arm.LoggedPath)
+	rec, err := audit.NewRecorder(s.audit, log, arm.TraceID, s.loggedPath)
 	if err != nil {
 		return nil, err
 	}
 	respond.Failed = rec.Failed
 	return rec, nil
+}
+
+// loggedPath is what of a request's path may be written down. At a host name of a pool's own it
+// stands below the pool's endpoint.
+func (s *Server) loggedPath(r *http.Request) string {
+	if t, ok := endpoint.Find(r, s.cfg.EndpointSuffix); ok && t.OwnHost {
+		return arm.LoggedPath(arm.EndpointOf(t.Pool) + "/" + strings.TrimLeft(t.Path, "/"))
+	}
+	return arm.LoggedPath(r.URL.EscapedPath())
 }
 
 // traces is where spans go.

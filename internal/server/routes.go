@@ -98,6 +98,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	if err != nil {
 		return nil, err
 	}
+	clients.Failed = rec.Failed
 	foreign, err := oidc.New(log, s.cfg.Issuers, planes.Assigned, nil)
 	if err != nil {
 		return nil, err
@@ -148,9 +149,13 @@ func (s *Server) limitedPool(r *http.Request) string {
 	return t.Pool.Key()
 }
 
-// callerOf names who makes a request.
+// callerOf names who makes a request. Those without a role are one caller: with a public issuer,
+// anybody can be as many of them as they like.
 func callerOf(r *http.Request) string {
-	p, _ := auth.FromContext(r.Context())
+	p, ok := auth.FromContext(r.Context())
+	if ok && len(p.Grants) == 0 {
+		return "without a role"
+	}
 	return p.Subject
 }
 

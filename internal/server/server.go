@@ -159,7 +159,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 			return nil, fmt.Errorf("metrics_listen: %w", err)
 		}
 	}
-	respond := &arm.Responder{Log: log, FullStatus: cfg.FullStatus}
+	respond := &arm.Responder{Log: log, FullStatus: cfg.FullStatus, Path: s.loggedPath}
 	files, err := descriptor.Raise()
 	if err != nil {
 		return nil, err

@@ -328,7 +328,9 @@ func (t *Tree) Assigned(ctx context.Context, ids []string) ([]sandpool.Grant, er
 			return nil, err
 		}
 		of := func(id string) bool { return strings.EqualFold(id, a.Properties.PrincipalID) }
-		if !slices.ContainsFunc(ids, of) {
+		// what a token of the server was given is nobody else's, whatever their groups are called
+		if !foreignPrincipal().MatchString(a.Properties.PrincipalID) ||
+			!slices.ContainsFunc(ids, of) {
 			continue
 		}
 		g, err := grantOf(a)
