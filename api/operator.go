@@ -4,7 +4,7 @@ package api
 // several as Grants.
 type TokenRequest struct {
 	Name string `json:"name"`
-	Role string `json:"role,omitempty"` // "admin", "pool-contributor", "session-executor", "monitoring-reader"
+	Role string `json:"role,omitempty"` // "admin", "pool-contributor", "session-executor", "reader", "monitoring-reader"
 	// Pool is the resource id of the one pool that the token is good for;
 	// absent means every pool.
 	Pool string `json:"pool,omitempty"`

@@ -271,8 +271,8 @@ func TestQuery(t *testing.T) {
 		q    Query
 		want int
 	}{{Query{}, 2}, {Query{Who: "token:a"}, 1}, {Query{Who: "ci"}, 1}, {Query{Who: "c"}, 0},
-		{Query{On: "/A/pool"}, 1}, {Query{On: "/"}, 2},
-		{Query{On: "/A"}, 1}, {Query{On: "/a/"}, 1}, {Query{On: "/a/poo"}, 0}, {Query{Outcome: api.AuditRefused}, 1},
+		{Query{On: "/A/pool"}, 1}, {Query{On: "/"}, 2}, {Query{On: "/A"}, 1},
+		{Query{On: "/a/"}, 1}, {Query{On: "/a/poo"}, 0}, {Query{Outcome: api.AuditRefused}, 1},
 		{Query{Since: began}, 2}, {Query{Since: began.Add(time.Hour)}, 0},
 		{Query{Until: began}, 0}} {
 		row.q.Limit = 10

@@ -31,14 +31,16 @@ func scopes() map[string]sandpool.Scope {
 // TestRoles is the table of what each role may do, in the widest scope.
 func TestRoles(t *testing.T) {
 	actions := []Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus, Execute,
-		ReadSessions, ManageTokens, ReadHost, ReadMetrics, ReadAudit, "unheard of", ""}
+		ReadSessions, ManageTokens, ReadHost, ReadMetrics, ReadAudit, AssignRoles, ReadGroup,
+		WriteGroup, "unheard of", ""}
 	for role, may := range map[sandpool.Role]string{
-		Admin:            "x x x x x x x x x x x . .",
-		PoolContributor:  "x x x x x . . . . . . . .",
-		SessionExecutor:  "x x . . x x x . . . . . .",
-		MonitoringReader: ". . . . . . . . . x . . .",
-		"":               ". . . . . . . . . . . . .",
-		"Admin":          ". . . . . . . . . . . . .", // roles are compared exactly
+		Admin:            "x x x x x x x x x x x x x x . .",
+		PoolContributor:  "x x x x x . . . . . . . x x . .",
+		SessionExecutor:  "x x . . x x x . . . . . x . . .",
+		Reader:           "x x . . x . . . . . . . x . . .",
+		MonitoringReader: ". . . . . . . . . x . . . . . .",
+		"":               ". . . . . . . . . . . . . . . .",
+		"Admin":          ". . . . . . . . . . . . . . . .", // roles are compared exactly
 	} {
 		for i, m := range strings.Fields(may) {
 			p := Principal{Subject: "token:id1", Name: "ci", Grants: []sandpool.Grant{{Role: role}}}
@@ -97,6 +99,65 @@ func TestScopes(t *testing.T) {
 					t.Errorf("a grant of %s may %s at %s: %v", grant, a, name, err)
 				}
 			}
+		}
+	}
+}
+
+// TestOwners is the table of where those may give roles who own a scope: in it, and nowhere else.
+func TestOwners(t *testing.T) {
+	targets := []string{"everything", "subscription", "group", "alpha", "beta", "other group",
+		"other subscription"}
+	for grant, includes := range map[string]string{
+		"everything":   "x x x x x x x",
+		"subscription": ". x x x x x .",
+		"group":        ". . x x x . .",
+		"ALPHA":        ". . . x . . .",
+		"tenant-7-*":   ". . . . . . .",
+	} {
+		p := Principal{Grants: []sandpool.Grant{{Role: Admin, Scope: scopes()[grant]}}}
+		for i, in := range strings.Fields(includes) {
+			if err := Allow(p, AssignRoles, scopes()[targets[i]]); (err == nil) != (in == "x") {
+				t.Errorf("an owner of %s, %s: %v", grant, targets[i], err)
+			}
+		}
+		for _, role := range Roles()[1:] {
+			p := Principal{Grants: []sandpool.Grant{{Role: role, Scope: scopes()[grant]}}}
+			if Allow(p, AssignRoles, scopes()["alpha"]) == nil {
+				t.Errorf("a %s of %s gives roles", role, grant)
+			}
+		}
+	}
+}
+
+// TestRemedies: a refusal says with which command the permission is given, and no identifier.
+func TestRemedies(t *testing.T) {
+	const pool = "/subscriptions/s/resourceGroups/g/providers/Microsoft.App/sessionPools/alpha"
+	for _, row := range []struct {
+		who    Principal
+		action Action
+		on     string
+		want   string
+	}{
+		{Principal{Subject: "token:id1"}, DeletePool, "alpha", `'az role assignment create ` +
+			`--assignee-object-id id1 --role "Container Apps SessionPools Contributor" --scope ` +
+			pool + `', or makes a token that has it with 'sandpool token create NAME --role ` +
+			`pool-contributor --scope ` + pool + `'`},
+		{Principal{Subject: "token:id1"}, Execute, "tenant-7-a", `--role session-executor --scope ` +
+			pool + `'`},
+		{Principal{Subject: "token:id1"}, ReadPool, "alpha", `--role "Reader" --scope ` + pool + `'`},
+		{Principal{Subject: "token:id1"}, ManageTokens, "alpha", `--role "Owner" --scope /'`},
+		{Principal{Subject: "token:id1"}, ReadMetrics, "everything", `--role monitoring-reader --scope /'.`},
+		{Principal{Subject: "oidc:https://x#ann"}, WriteGroup, "group", `rule in the server's ` +
+			`setting issuers: role pool-contributor, scope /subscriptions/s/resourceGroups/g.`},
+		{Principal{Subject: "oidc:https://x#ann", Objects: []string{"o1", "g1"}}, Execute, "alpha",
+			`--assignee-object-id o1 --role "Azure ContainerApps Session Executor" --scope ` + pool},
+		{Principal{Subject: "mcp-key:p"}, ReadAudit, "everything", `'sandpool token create NAME ` +
+			`--role admin --scope /'`},
+	} {
+		err := Allow(row.who, row.action, scopes()[row.on])
+		if err == nil || !strings.Contains(err.Error(), row.want) ||
+			strings.Contains(err.Error(), "tenant-7") {
+			t.Errorf("%s, %s: %v\nwant %s", row.who.Subject, row.action, err, row.want)
 		}
 	}
 }

@@ -30,9 +30,9 @@ func (p Principal) Is(id string) bool {
 }
 
 // Allow returns nil if p may take action a on all of the scope on, and otherwise an error of
-// class Denied that names both. For an action about the server on is not looked at, and p
-// needs a grant of everything. For ListPools it is not looked at either: the caller filters
-// the list.
+// class Denied that names both, and the command that would give the permission. For an action
+// about the server on is not looked at, and p needs a grant of everything. For ListPools it is
+// not looked at either: the caller filters the list.
 func Allow(p Principal, a Action, on sandpool.Scope) error {
 	return decide(p, a, on, sandpool.Scope.Contains)
 }
@@ -70,12 +70,12 @@ func decide(p Principal, a Action, on sandpool.Scope,
 	}
 	switch {
 	case !permitted:
-		return denied(p, a, rolesOf(p))
+		return denied(p, a, on, rolesOf(p))
 	case about(a) == ofServer:
-		return denied(p, a, "that takes a grant of everything, and its own are narrower")
+		return denied(p, a, on, "that takes a grant of everything, and its own are narrower")
 	}
 	on.Identifier, on.Prefix = "", false // an identifier is a secret
-	return denied(p, a, "its scope does not include "+on.String())
+	return denied(p, a, on, "its scope does not include "+on.String())
 }
 
 func rolesOf(p Principal) string {
@@ -88,10 +88,39 @@ func rolesOf(p Principal) string {
 	return "none of its roles permits it"
 }
 
-func denied(p Principal, a Action, why string) error {
-	return sandpool.Errorf(sandpool.Denied, "AuthorizationFailed", "",
-		"%q (%s) may not %s: %s. An administrator can make a token that may, with 'sandpool "+
-			"token create'.", p.Name, p.Subject, a, why)
+func denied(p Principal, a Action, on sandpool.Scope, why string) error {
+	return sandpool.Errorf(sandpool.Denied, "AuthorizationFailed", "", "%q (%s) may not %s: %s.%s",
+		p.Name, p.Subject, a, why, remedy(p, a, on))
+}
+
+// remedy says how an administrator lets p take action a on the scope on: with the role that permits
+// the least beside it.
+func remedy(p Principal, a Action, on sandpool.Scope) string {
+	role := least(a)
+	if role == "" {
+		return ""
+	}
+	on.Identifier, on.Prefix = "", false
+	if about(a) == ofServer {
+		on = sandpool.Scope{}
+	}
+	assign := func(id string) string {
+		return fmt.Sprintf("'az role assignment create --assignee-object-id %s --role %q "+
+			"--scope %s'", id, AzureName(role), on)
+	}
+	create := fmt.Sprintf("'sandpool token create NAME --role %s --scope %s'", role, on)
+	id, own := strings.CutPrefix(p.Subject, "token:")
+	switch {
+	case own:
+		return " An administrator gives it the role with " + assign(id) +
+			", or makes a token that has it with " + create + "."
+	case len(p.Objects) > 0:
+		return " An administrator gives it the role with " + assign(p.Objects[0]) + "."
+	case strings.HasPrefix(p.Subject, "oidc:"):
+		return fmt.Sprintf(" An operator gives it the role with a rule in the server's setting "+
+			"issuers: role %s, scope %s.", role, on)
+	}
+	return " An administrator makes a token that may with " + create + "."
 }
 
 type principalKey struct{}

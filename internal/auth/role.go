@@ -15,13 +15,36 @@ const (
 	PoolContributor sandpool.Role = "pool-contributor"
 	// SessionExecutor runs code, and reads pools to find their endpoints.
 	SessionExecutor sandpool.Role = "session-executor"
+	// Reader reads pools and what lies around them, and neither runs code nor sees sessions.
+	Reader sandpool.Role = "reader"
 	// MonitoringReader reads the server's metrics, and nothing else.
 	MonitoringReader sandpool.Role = "monitoring-reader"
 )
 
 // Roles lists the roles, the most powerful first.
 func Roles() []sandpool.Role {
-	return []sandpool.Role{Admin, PoolContributor, SessionExecutor, MonitoringReader}
+	return []sandpool.Role{Admin, PoolContributor, SessionExecutor, Reader, MonitoringReader}
+}
+
+// AzureName is what Azure calls a role; empty if r is none.
+func AzureName(r sandpool.Role) string {
+	return map[sandpool.Role]string{
+		Admin:            "Owner",
+		PoolContributor:  "Container Apps SessionPools Contributor",
+		SessionExecutor:  "Azure ContainerApps Session Executor",
+		Reader:           "Reader",
+		MonitoringReader: "Monitoring Reader",
+	}[r]
+}
+
+// least is the role that permits a and the least beside it; empty if none does.
+func least(a Action) sandpool.Role {
+	for _, r := range slices.Backward(Roles()) {
+		if permits(r, a) {
+			return r
+		}
+	}
+	return ""
 }
 
 // ParseRole checks that s is a role.
@@ -58,6 +81,8 @@ const (
 	ReadSessions Action = "read the pool's sessions"
 	// ManageTokens makes, lists and revokes tokens of every scope.
 	ManageTokens Action = "manage tokens"
+	// AssignRoles gives roles within a scope, and takes them back.
+	AssignRoles Action = "assign roles"
 	// ReadHost reads what concerns the machine: an engine's errors name its files.
 	ReadHost Action = "read errors of the host"
 	// ReadGroup reads what lies in a resource group beside pools, and WriteGroup changes it.
@@ -77,7 +102,7 @@ const (
 	ofPools subject = iota
 	// ofServer: the server as a whole, which takes a grant of everything.
 	ofServer
-	// ofGroups: a subscription or a resource group.
+	// ofGroups: everything, a subscription, a resource group, or a pool as a part of them.
 	ofGroups
 	// ofLists: a list, which its answerer filters by a principal's scopes.
 	ofLists
@@ -88,7 +113,7 @@ func about(a Action) subject {
 	switch a {
 	case ManageTokens, ReadHost, ReadMetrics, ReadAudit:
 		return ofServer
-	case ReadGroup, WriteGroup:
+	case ReadGroup, WriteGroup, AssignRoles:
 		return ofGroups
 	case ListPools:
 		return ofLists
@@ -101,7 +126,7 @@ func permits(r sandpool.Role, a Action) bool {
 	switch r {
 	case Admin:
 		return slices.Contains([]Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus,
-			Execute, ReadSessions, ManageTokens, ReadGroup, WriteGroup,
+			Execute, ReadSessions, ManageTokens, AssignRoles, ReadGroup, WriteGroup,
 			ReadHost, ReadMetrics, ReadAudit}, a)
 	case PoolContributor:
 		return slices.Contains([]Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus,
@@ -109,6 +134,8 @@ func permits(r sandpool.Role, a Action) bool {
 	case SessionExecutor:
 		return slices.Contains([]Action{ListPools, ReadPool, ReadStatus, Execute, ReadSessions,
 			ReadGroup}, a)
+	case Reader:
+		return slices.Contains([]Action{ListPools, ReadPool, ReadStatus, ReadGroup}, a)
 	case MonitoringReader:
 		return a == ReadMetrics
 	}

@@ -157,6 +157,21 @@ func TestAssignments(t *testing.T) {
 		executor, row.ID)
 	k.want(403, k.as(text, "PUT", assignment, body))
 	k.want(403, k.as(k.token(auth.PoolContributor, sandpool.PoolID{}), "PUT", assignment, body))
+	// An owner of one pool gives roles there, and nowhere else, whatever the path is called.
+	owner := k.token(auth.Admin, sandpool.PoolID{Subscription: "s1", ResourceGroup: "lab",
+		Name: "pypool"})
+	for _, scope := range []string{"", "/subscriptions/s1", "/subscriptions/s1/resourceGroups/lab",
+		pypool + "x"} {
+		at := scope + "/providers/Microsoft.Authorization/roleAssignments/a1"
+		k.want(403, k.as(owner, "PUT", at, body))
+		k.want(403, k.as(owner, "DELETE", at, ""))
+		k.want(403, k.as(owner, "GET", at, ""))
+	}
+	k.want(403, k.as(owner, "GET", "/sandpool/tokens", ""))
+	k.want(201, k.as(owner, "PUT", assignment, body))
+	k.want(200, k.as(owner, "GET", assignment, ""))
+	k.want(403, k.as(text, "DELETE", assignment, ""))
+	k.want(200, k.as(owner, "DELETE", assignment, ""))
 	k.want(201, k.do("PUT", assignment, body))
 	k.want(200, k.do("PUT", assignment, body))
 	k.want(409, k.do("PUT", strings.Replace(assignment, "a1", "a2", 1), body))

@@ -23,7 +23,7 @@ type Cmd struct {
 
 type createCmd struct {
 	Name    string        `arg:"" help:"What to call it."`
-	Role    []string      `enum:"admin,pool-contributor,session-executor,monitoring-reader" default:"pool-contributor,session-executor" help:"What it may do: admin, pool-contributor, session-executor or monitoring-reader; several with commas."`
+	Role    []string      `enum:"admin,pool-contributor,session-executor,reader,monitoring-reader" default:"pool-contributor,session-executor" help:"What it may do: admin, pool-contributor, session-executor, reader or monitoring-reader; several with commas."`
 	Scope   string        `default:"/" help:"Where: / is everything; a subscription, a resource group or a pool by its resource id."`
 	Expires time.Duration `help:"Time until it expires, such as 24h; without it never." placeholder:"DURATION"`
 }

@@ -26,15 +26,18 @@ type definition struct {
 // definitions are the built-in roles that mean something here, with Azure's ids.
 func definitions() []definition {
 	return []definition{
-		{"0fb8eba5-a2bb-4abe-b1c1-49dfad359bb0", "Azure ContainerApps Session Executor",
+		{"0fb8eba5-a2bb-4abe-b1c1-49dfad359bb0", auth.AzureName(auth.SessionExecutor),
 			"Runs code in the sessions of a pool.", auth.SessionExecutor},
-		{"f7669afb-68b2-44b4-9c5f-6d2a47fddda0", "Container Apps SessionPools Contributor",
+		{"f7669afb-68b2-44b4-9c5f-6d2a47fddda0", auth.AzureName(auth.PoolContributor),
 			"Manages session pools.", auth.PoolContributor},
 		{"b24988ac-6180-42a0-ab88-20f7382dd24c", "Contributor", "Manages session pools.",
 			auth.PoolContributor},
-		{"8e3af657-a8ff-443c-a75c-2fe8c4bcb635", "Owner", "Does everything.", auth.Admin},
-		{"43d0d8ad-25c7-4714-9337-8ba259a9fe05", "Monitoring Reader", "Reads the server's metrics.",
-			auth.MonitoringReader},
+		{"8e3af657-a8ff-443c-a75c-2fe8c4bcb635", auth.AzureName(auth.Admin),
+			"Does everything in its scope, and gives roles there.", auth.Admin},
+		{"acdd72a7-3385-48ef-bd42-f606fba81ae7", auth.AzureName(auth.Reader),
+			"Reads session pools and what lies around them.", auth.Reader},
+		{"43d0d8ad-25c7-4714-9337-8ba259a9fe05", auth.AzureName(auth.MonitoringReader),
+			"Reads the server's metrics.", auth.MonitoringReader},
 	}
 }
 
@@ -50,7 +53,7 @@ func (t *Tree) registerRoles(handle func(pattern string, fn handler)) {
 		handle("GET "+scope+definitionsPath, t.reading(t.listDefinitions))
 		handle("GET "+scope+definitionsPath+"/{definition}", t.reading(t.getDefinition))
 		handle("GET "+scope+assignmentsPath, t.reading(t.listAssignments))
-		handle("GET "+scope+assignmentsPath+"/{assignment}", t.reading(t.getAssignment))
+		handle("GET "+scope+assignmentsPath+"/{assignment}", t.granting(t.getAssignment))
 		handle("PUT "+scope+assignmentsPath+"/{assignment}", t.granting(t.putAssignment))
 		handle("DELETE "+scope+assignmentsPath+"/{assignment}", t.granting(t.deleteAssignment))
 		handle("GET "+scope+locksPath, t.reading(noLocks))
@@ -58,14 +61,23 @@ func (t *Tree) registerRoles(handle func(pattern string, fn handler)) {
 	}
 }
 
-// granting lets those in who manage tokens: an assignment changes what a token may do.
+// granting lets those in who own all of the path's scope: whatever they give there is a part of
+// what they have.
 func (t *Tree) granting(fn handler) handler {
 	return t.reading(func(w http.ResponseWriter, r *http.Request) error {
-		if err := auth.Require(r.Context(), auth.ManageTokens, sandpool.Scope{}); err != nil {
+		scope := scopeOf(r)
+		scope.Pool = r.PathValue("pool")
+		if err := auth.Require(r.Context(), auth.AssignRoles, scope); err != nil {
 			return err
 		}
 		return fn(w, r)
 	})
+}
+
+// mayAssign reports whether who may give and take what an assignment gives.
+func mayAssign(who auth.Principal, a api.RoleAssignment) bool {
+	scope, err := arm.ParseScope(a.Properties.Scope)
+	return err == nil && auth.Allow(who, auth.AssignRoles, scope) == nil
 }
 
 func noLocks(w http.ResponseWriter, _ *http.Request) error { return list[struct{}](w, nil) }
@@ -165,11 +177,8 @@ func (t *Tree) findAssignment(ctx context.Context, id string) (api.RoleAssignmen
 	return a, decodeKept(d.Kind, d.Key, d.Text, &a)
 }
 
-// getAssignment shows an assignment to those who may give them.
+// getAssignment shows an assignment to those who may give it.
 func (t *Tree) getAssignment(w http.ResponseWriter, r *http.Request) error {
-	if err := auth.Require(r.Context(), auth.ManageTokens, sandpool.Scope{}); err != nil {
-		return err
-	}
 	id, err := assignmentID(r)
 	if err != nil {
 		return err
@@ -184,8 +193,8 @@ func (t *Tree) getAssignment(w http.ResponseWriter, r *http.Request) error {
 // principalFilter is what az asks assignments for.
 var principalFilter = pattern.Lazy(`(?i)(principalId|assignedTo\()\s*(?:eq)?\s*'([^']*)'`)
 
-// listAssignments lists those at the scope, above it and below it. Whoever may not give roles
-// sees their own.
+// listAssignments lists those at the scope, above it and below it: one's own, and those that one
+// may give.
 func (t *Tree) listAssignments(w http.ResponseWriter, r *http.Request) error {
 	scope, err := scopePath(r)
 	if err != nil {
@@ -196,7 +205,6 @@ func (t *Tree) listAssignments(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	who, _ := auth.FromContext(r.Context())
-	all := auth.Allow(who, auth.ManageTokens, sandpool.Scope{}) == nil
 	text := r.URL.Query().Get("$filter")
 	principal := principalFilter().FindStringSubmatch(text)
 	atScope := strings.Contains(strings.ToLower(text), "atscope()")
@@ -208,7 +216,7 @@ func (t *Tree) listAssignments(w http.ResponseWriter, r *http.Request) error {
 		}
 		above := within(scope, a.Properties.Scope)
 		switch {
-		case !all && !who.Is(a.Properties.PrincipalID):
+		case !who.Is(a.Properties.PrincipalID) && !mayAssign(who, a):
 		case principal != nil && !strings.EqualFold(principal[2], a.Properties.PrincipalID):
 		case above, !atScope && within(a.Properties.Scope, scope):
 			out = append(out, a)
