@@ -3,11 +3,14 @@ package deployment
 import (
 	"encoding/json"
 	"fmt"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/control/tree"
 	"github.com/sandpool/sandpool/internal/store"
 )
@@ -156,4 +159,23 @@ func TestSecure(t *testing.T) {
 		k.do("PUT", deployments+"d-"+secret, with(secret), 201)
 		k.ends("d-"+secret, "Succeeded")
 	}
+}
+
+// TestForeign: whom nobody can look up after the request is refused at once, and not by a
+// deployment that fails.
+func TestForeign(t *testing.T) {
+	k := newKit(t, &tree.Memory{}, &planes{})
+	r := httptest.NewRequest("PUT", deployments+"d", strings.NewReader(body("Incremental", "{}",
+		pool("a", ""), "")))
+	for name, value := range map[string]string{"subscription": "s1", "resourceGroup": "lab",
+		"deployment": "d"} {
+		r.SetPathValue(name, value)
+	}
+	err := k.s.put(httptest.NewRecorder(), r.WithContext(auth.WithPrincipal(r.Context(),
+		auth.Principal{Subject: "oidc:https://login.example.com#ann",
+			Grants: []sandpool.Grant{{Role: auth.Admin}}})))
+	if sandpool.ClassOf(err) != sandpool.Unsupported || !strings.Contains(err.Error(), "identity") {
+		t.Errorf("a deployment of a foreign principal: %v", err)
+	}
+	k.do("GET", deployments+"d", "", 404)
 }

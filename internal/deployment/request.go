@@ -215,6 +215,14 @@ func (s *Service) prepared(w http.ResponseWriter, r *http.Request,
 
 // put begins a deployment.
 func (s *Service) put(w http.ResponseWriter, r *http.Request) error {
+	who, _ := auth.FromContext(r.Context())
+	if _, ok := strings.CutPrefix(who.Subject, ownSubject); !ok {
+		return sandpool.Errorf(sandpool.Unsupported, "DeploymentPrincipalNotSupported", "",
+			"%q cannot deploy a template: a deployment goes on after its request, and what somebody "+
+				"of a foreign issuer may do is known from their token alone. Deploy with a service "+
+				"principal of this server, as 'sandpool identity create' makes them, or make the "+
+				"resources one by one.", who.Name)
+	}
 	var rec *record
 	err := s.prepared(w, r, func(made *record, _ *template.Deployment) error {
 		rec = made

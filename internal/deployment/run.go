@@ -107,10 +107,13 @@ func detailOf(err error) api.ErrorDetail {
 		Message: "The server met an error."}
 }
 
+// ownSubject begins the subjects of those who can be looked up after their request.
+const ownSubject = "token:"
+
 // as returns ctx with whoever asked for rec, and what they may do now. It is called before each
 // change: one who was revoked meanwhile makes no more of them.
 func (s *Service) as(ctx context.Context, rec *record) (context.Context, error) {
-	id, ok := strings.CutPrefix(rec.Subject, "token:")
+	id, ok := strings.CutPrefix(rec.Subject, ownSubject)
 	if !ok {
 		return nil, sandpool.Errorf(sandpool.Denied, "DeploymentInterrupted", "",
 			"Whoever asked for the deployment cannot be looked up any more. Deploy it again.")
