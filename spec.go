@@ -64,8 +64,10 @@ func (s Spec) sandbox() Spec {
 		c.Env = someOf(c.Env)
 		s.Container = &c
 	}
-	network := Network{Status: s.Network.Status} // the rest reaches sandboxes that run
-	if s.Network.EndsTLS() {                     // but not the authority that those must trust
+	// The rest reaches sandboxes that run, but not what their environment says, nor the authority
+	// that they must trust.
+	network := Network{Status: s.Network.Status, Proxy: s.Network.Proxied()}
+	if s.Network.EndsTLS() {
 		network.Credentials = []Credential{{URL: "https://"}}
 	}
 	s.Network = network
@@ -178,6 +180,9 @@ type Network struct {
 	// Inspect says that the name which a connection to the ports 80 and 443 asks for, in TLS or in
 	// HTTP, must be one that is allowed.
 	Inspect bool `json:"inspect,omitempty"`
+	// Proxy says that the sandbox reaches nothing but a proxy of HTTP, which its environment names
+	// and which takes the host names that are allowed. Names are not resolved for it.
+	Proxy bool `json:"proxy,omitempty"`
 	// Credentials are added to requests of the sandbox after they have left it.
 	Credentials []Credential `json:"credentials,omitempty"`
 }
@@ -215,7 +220,7 @@ func (n Network) Equal(o Network) bool {
 // SameRules reports whether n and o are the same but for the secrets in their credentials.
 func (n Network) SameRules(o Network) bool {
 	return n.Enabled() == o.Enabled() && n.Connections == o.Connections &&
-		n.Bandwidth == o.Bandwidth && n.Inspect == o.Inspect &&
+		n.Bandwidth == o.Bandwidth && n.Inspect == o.Inspect && n.Proxy == o.Proxy &&
 		slices.Equal(n.Allow, o.Allow) && slices.Equal(n.Deny, o.Deny) &&
 		(len(n.Credentials) > 0) == (len(o.Credentials) > 0)
 }
@@ -226,6 +231,9 @@ func (n Network) EndsTLS() bool {
 		return strings.HasPrefix(strings.ToLower(c.URL), "https://")
 	})
 }
+
+// Proxied reports whether a proxy is all that sandboxes reach.
+func (n Network) Proxied() bool { return n.Enabled() && n.Proxy }
 
 // Enabled reports whether sandboxes may reach other hosts at all.
 func (n Network) Enabled() bool { return n.Status == EgressEnabled }

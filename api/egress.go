@@ -15,6 +15,9 @@ type Egress struct {
 	// Inspect holds connections to the ports 80 and 443 to the names that are allowed, by the
 	// server name of TLS and the Host of HTTP, so that an allowed address is of no use for others.
 	Inspect *bool `json:"inspect,omitempty"`
+	// Proxy leaves sandboxes nothing but a proxy of HTTP, which their environment names
+	// (HTTP_PROXY, HTTPS_PROXY) and which takes the names that are allowed: no DNS, no addresses.
+	Proxy *bool `json:"proxy,omitempty"`
 	// Credentials are headers that requests get outside the sandbox. With some, connections are
 	// looked into as with Inspect.
 	Credentials []EgressCredential `json:"credentials,omitzero"`

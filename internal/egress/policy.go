@@ -31,6 +31,8 @@ type Policy struct {
 	// Inspect says that a connection to the ports 80 and 443 is looked into, for the name that it
 	// asks for; see package front. It is set if there are credentials, too.
 	Inspect bool
+	// Proxy says that the gateway's proxy of HTTP is all that is reached, by names alone.
+	Proxy bool
 	// Connections bounds those that are open at the same time.
 	Connections int
 	// Bandwidth bounds each direction, in bytes a second; zero means that it is not bounded.
@@ -45,6 +47,7 @@ func Parse(n sandpool.Network, target string) (Policy, error) {
 		Connections: n.Connections,
 		Bandwidth:   n.Bandwidth,
 		Inspect:     n.Inspect || len(n.Credentials) > 0,
+		Proxy:       n.Proxied(),
 	}
 	wrong := func(field, format string, args ...any) error {
 		return sandpool.Errorf(sandpool.Invalid, "InvalidEgress", target+field,
@@ -79,6 +82,14 @@ func Parse(n sandpool.Network, target string) (Policy, error) {
 				return Policy{}, err
 			}
 			*l.out = append(*l.out, e)
+		}
+	}
+	if n.Proxy {
+		for i, e := range p.allow {
+			if e.Name == "" || e.Protocol != TCP {
+				return Policy{}, wrong(fmt.Sprintf(".allow[%d]", i), "is %.80q, which a proxy cannot "+
+					"reach: with proxy use host names and TCP alone.", e.Text)
+			}
 		}
 	}
 	if err := p.parseCredentials(n.Credentials, target+".credentials"); err != nil {
@@ -121,9 +132,10 @@ func (p Policy) Key() string {
 	}
 	sum := sha256.Sum256(fmt.Appendf(
 		nil,
-		"%t %t %d %d\n%s\n\n%s",
+		"%t %t %t %d %d\n%s\n\n%s",
 		p.enabled,
 		p.Inspect,
+		p.Proxy,
 		p.Connections,
 		p.Bandwidth,
 		form(p.allow),
@@ -245,6 +257,9 @@ func (p Policy) Address(g *Ground, a netip.Addr, proto Protocol, port uint16) Ve
 func (p Policy) Destination(g *Ground, host string, addresses []netip.Addr, proto Protocol,
 	port uint16) Verdict {
 	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		if p.Proxy {
+			return no("The pool's proxy takes host names alone, and no addresses.")
+		}
 		return p.Address(g, a, proto, port)
 	}
 	name, err := ParseName(host)
@@ -254,6 +269,9 @@ func (p Policy) Destination(g *Ground, host string, addresses []netip.Addr, prot
 	v := p.Name(name)
 	if !v.Allowed {
 		return v
+	}
+	if p.Proxy && proto != TCP {
+		return no("The pool's proxy takes TCP alone.")
 	}
 	granted := p.Public() || slices.ContainsFunc(p.Grants(name), func(t Grant) bool {
 		return t.matches(proto, port)
@@ -293,8 +311,8 @@ func (p Policy) Inspected(g *Ground, name string, to netip.AddrPort) Verdict {
 	}
 	plain, err := ParseName(name)
 	known := name != "" && err == nil
-	if known && p.forbids(plain) {
-		return p.Name(plain)
+	if v, denied := p.forbids(plain, to.Port()); known && denied {
+		return v
 	}
 	direct := p.Address(g, a, TCP, to.Port())
 	if direct.Allowed || p.Public() || p.isDenied(a, TCP, to.Port()) {
@@ -314,6 +332,11 @@ func (p Policy) Inspected(g *Ground, name string, to netip.AddrPort) Verdict {
 // Named says whether a connection to a port of a name may be made, by what is known of the name.
 func (p Policy) Named(name string, port uint16) Verdict {
 	v := p.Name(name)
+	if v.Allowed {
+		if denied, is := p.forbids(name, port); is {
+			return denied
+		}
+	}
 	if v.Allowed && !p.Public() && !slices.ContainsFunc(p.Grants(name), func(t Grant) bool {
 		return t.matches(TCP, port)
 	}) {
@@ -329,10 +352,12 @@ func (p Policy) Looks(g *Ground, to netip.AddrPort) bool {
 	return named || !p.Inspected(g, "", to).Allowed
 }
 
-// forbids reports whether the deny list has the name.
-func (p Policy) forbids(name string) bool {
-	return slices.ContainsFunc(
-		p.deny,
-		func(e Entry) bool { return e.matchesName(name) && e.High == 0 },
-	)
+// forbids reports whether the deny list has a port of the name, and by which entry.
+func (p Policy) forbids(name string, port uint16) (Verdict, bool) {
+	for _, e := range p.deny {
+		if e.matchesName(name) && e.matchesPort(TCP, port) {
+			return no("The entry %q of the deny list matches.", e.Text), true
+		}
+	}
+	return Verdict{}, false
 }

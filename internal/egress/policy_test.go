@@ -308,3 +308,22 @@ func FuzzParseEntry(f *testing.F) {
 		}
 	})
 }
+
+// A port of a denied name is closed wherever the name of a connection is known.
+func TestDeniedPort(t *testing.T) {
+	p, err := Parse(sandpool.Network{Status: sandpool.EgressEnabled, Proxy: true,
+		Deny: []string{"a.example.com:443"}}, "egress")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := netip.MustParseAddr("93.184.216.34")
+	for port, want := range map[uint16]bool{80: true, 443: false} {
+		if v := p.Named("a.example.com", port); v.Allowed != want {
+			t.Errorf("port %d: %+v", port, v)
+		}
+		if v := p.Inspected(NewGround(nil), "a.example.com", netip.AddrPortFrom(at,
+			port)); v.Allowed != want {
+			t.Errorf("inspected, port %d: %+v", port, v)
+		}
+	}
+}

@@ -244,6 +244,8 @@ func (r *Resolver) resolve(sandbox netip.Addr, head dnsmessage.Header,
 	switch {
 	case !ok:
 		return answer{}, dnsmessage.RCodeRefused
+	case policy.Proxy: // no packet of its gets here; a change of the policy may let one pass
+		return answer{}, dnsmessage.RCodeRefused
 	case head.OpCode != 0:
 		return answer{}, dnsmessage.RCodeNotImplemented
 	case q.Class != dnsmessage.ClassINET, q.Type == dnsmessage.TypeALL, q.Type == typeAXFR,

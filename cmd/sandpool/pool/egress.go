@@ -32,17 +32,20 @@ func (c *egressShowCmd) Run(ctx context.Context, a *console.App) error {
 		return err
 	}
 	t := console.Table{Heading: []string{"STATUS", "ALLOW", "DENY", "INSPECT",
-		"CONNECTIONS", "BANDWIDTH"}}
+		"PROXY", "CONNECTIONS", "BANDWIDTH"}}
 	row := []string{p.Status, strings.Join(p.Allow, " "), strings.Join(p.Deny, " "),
-		"no", "", p.Bandwidth}
+		"no", "no", "", p.Bandwidth}
 	if len(p.Allow) == 0 && p.MaxConnections != nil {
 		row[1] = "(public)"
 	}
 	if p.Inspect != nil && *p.Inspect {
 		row[3] = "yes"
 	}
+	if p.Proxy != nil && *p.Proxy {
+		row[4] = "yes"
+	}
 	if p.MaxConnections != nil {
-		row[4] = strconv.FormatInt(*p.MaxConnections, 10)
+		row[5] = strconv.FormatInt(*p.MaxConnections, 10)
 	}
 	t.Add(row...)
 	if err := t.Write(a.Stdout); err != nil {

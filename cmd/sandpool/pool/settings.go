@@ -32,6 +32,7 @@ type settings struct {
 	EgressAllow      []string `help:"What sandboxes with EgressEnabled may reach: names, *.names, addresses or prefixes, with :PORT; an empty one for all that is public." sep:"none" placeholder:"ENTRY"`
 	EgressDeny       []string `help:"What they may not reach all the same, in the same form; an empty one for no exception." sep:"none" placeholder:"ENTRY"`
 	EgressInspect    *bool    `help:"Look into connections to ports 80 and 443: what TLS and HTTP ask for must be an allowed name." negatable:""`
+	EgressProxy      *bool    `help:"Leave sandboxes nothing but a proxy of HTTP, for host names alone; their environment has it." negatable:""`
 	EgressCredential []string `help:"Header that requests to a host get outside the sandbox, such as 'https://api.example.com Authorization: Bearer secretref:NAME'; an empty one for none." sep:"none" placeholder:"CREDENTIAL"`
 	MaxConnections   *int64   `help:"Connections of one sandbox at the same time (512)." placeholder:"N"`
 	Bandwidth        string   `help:"Bytes a second of one sandbox in each direction, such as 10Mi." placeholder:"SIZE"`
@@ -151,14 +152,16 @@ func (s *settings) secrets(props, old *api.SessionPoolProperties) error {
 // takes back what there was.
 func (s *settings) egress(props *api.SessionPoolProperties) error {
 	if len(s.EgressAllow) == 0 && len(s.EgressDeny) == 0 && s.MaxConnections == nil &&
-		s.Bandwidth == "" && s.EgressInspect == nil && len(s.EgressCredential) == 0 {
+		s.Bandwidth == "" && s.EgressInspect == nil && s.EgressProxy == nil &&
+		len(s.EgressCredential) == 0 {
 		return nil
 	}
 	if props.Sandpool == nil {
 		props.Sandpool = &api.SandpoolSettings{}
 	}
 	props.Sandpool.Egress = &api.Egress{Allow: entries(s.EgressAllow), Deny: entries(s.EgressDeny),
-		MaxConnections: s.MaxConnections, Bandwidth: s.Bandwidth, Inspect: s.EgressInspect}
+		MaxConnections: s.MaxConnections, Bandwidth: s.Bandwidth, Inspect: s.EgressInspect,
+		Proxy: s.EgressProxy}
 	if len(s.EgressCredential) == 0 {
 		return nil
 	}

@@ -61,6 +61,7 @@ func Parse(host Host, n *api.SessionNetworkConfiguration, e *api.Egress,
 	}
 	is.Allow, is.Deny, is.Bandwidth = e.Allow, e.Deny, bandwidth
 	is.Inspect = e.Inspect != nil && *e.Inspect
+	is.Proxy = e.Proxy != nil && *e.Proxy
 	for _, c := range e.Credentials {
 		is.Credentials = append(is.Credentials, sandpool.Credential{URL: c.URL, Header: c.Header,
 			Prefix: c.Prefix, SecretRef: c.SecretRef})
@@ -84,7 +85,7 @@ func Egress(n sandpool.Network, bandwidth string) *api.Egress {
 		e.MaxConnections = &most
 	}
 	if len(e.Allow) == 0 && len(e.Deny) == 0 && len(e.Credentials) == 0 &&
-		e.MaxConnections == nil && e.Bandwidth == "" && e.Inspect == nil {
+		e.MaxConnections == nil && e.Bandwidth == "" && e.Inspect == nil && e.Proxy == nil {
 		return nil
 	}
 	return &e
@@ -94,6 +95,9 @@ func shown(n sandpool.Network, bandwidth string) api.Egress {
 	e := api.Egress{Allow: n.Allow, Deny: n.Deny, Bandwidth: bandwidth}
 	if n.Inspect {
 		e.Inspect = &n.Inspect
+	}
+	if n.Proxy {
+		e.Proxy = &n.Proxy
 	}
 	for _, c := range n.Credentials {
 		e.Credentials = append(e.Credentials, api.EgressCredential{URL: c.URL, Header: c.Header,

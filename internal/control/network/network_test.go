@@ -67,6 +67,9 @@ func TestParse(t *testing.T) {
 			sandpool.Network{Status: sandpool.EgressDisabled, Allow: []string{"a.example.com"}},
 			""},
 		{"inspection", ready, "EgressEnabled", &api.Egress{Inspect: &yes}, 0, sandpool.Network{Status: sandpool.EgressEnabled, Inspect: true}, ""},
+		{"a proxy", ready, "EgressEnabled", &api.Egress{Proxy: &yes}, 0, sandpool.Network{Status: sandpool.EgressEnabled, Proxy: true}, ""},
+		{"a proxy for addresses", ready, "EgressEnabled", &api.Egress{Proxy: &yes, Allow: []string{"a.example.com", "192.0.2.1"}}, 0,
+			sandpool.Network{Status: sandpool.EgressEnabled, Proxy: true, Allow: []string{"a.example.com", "192.0.2.1"}}, egressTarget + ".allow[1]"},
 		{"no inspection", ready, "EgressEnabled", &api.Egress{Inspect: &no}, 0, sandpool.Network{Status: sandpool.EgressEnabled}, ""},
 		{"another status", ready, "Open", nil, 0, sandpool.Network{Status: sandpool.EgressDisabled},
 			statusTarget},
@@ -110,6 +113,27 @@ func TestEgress(t *testing.T) {
 		Egress(is, "1Mi"), is.Bandwidth)
 	if len(problems) > 0 || !back.Equal(is) {
 		t.Errorf("%+v comes back as %+v, %v", is, back, problems)
+	}
+}
+
+// A proxy is shown, comes back, and takes names alone.
+func TestProxy(t *testing.T) {
+	is := sandpool.Network{Status: sandpool.EgressEnabled, Proxy: true,
+		Allow: []string{"*.example.com:443"}}
+	back, problems := Parse(&fakeHost{}, &api.SessionNetworkConfiguration{Status: "EgressEnabled"},
+		Egress(is, ""), 0)
+	if len(problems) > 0 || !back.Equal(is) || back.SameRules(sandpool.Network{Status: is.Status,
+		Allow: is.Allow}) {
+		t.Errorf("%+v comes back as %+v, %v", is, back, problems)
+	}
+	host := &fakeHost{names: map[string]string{"a.example.com": "93.184.216.34"}}
+	for to, want := range map[string]bool{"a.example.com:443": true, "93.184.216.34:443": false,
+		"a.example.com:80": false} {
+		r := httptest.NewRequest("GET", "/?"+api.DestinationParameter+"="+to, nil)
+		got, err := Show(host, is, "", r)
+		if err != nil || got.Test.Allowed != want || got.Test.Reason == "" {
+			t.Errorf("%s: %+v, %v", to, got.Test, err)
+		}
 	}
 }
 

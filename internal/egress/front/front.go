@@ -65,6 +65,8 @@ type Front struct {
 	mu    sync.Mutex // guards what follows
 	links map[*link]bool
 	count map[netip.Addr]int
+	ended bool
+	busy  sync.WaitGroup // tunnels; none is added once ended is set
 }
 
 // link is one connection of a sandbox.
@@ -78,6 +80,7 @@ type link struct {
 	ended   string     // whose TLS is ended here; empty for none
 	reached []netip.AddrPort
 	lent    map[borrower]bool // who got credentials over it
+	proxied bool              // the sandbox asked the proxy; to is not valid before it named a host
 }
 
 // borrower is to whom a credential went.
@@ -111,7 +114,12 @@ func (k *link) reaches(at netip.AddrPort) bool {
 func (k *link) allowed(p egress.Policy, g *egress.Ground) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.ended != "" && !p.EndsTLS(k.ended) {
+	switch {
+	case k.proxied != p.Proxy:
+		return false
+	case !k.to.IsValid():
+		return true // what it asks for has links of its own
+	case k.ended != "" && !p.EndsTLS(k.ended):
 		return false
 	}
 	for to := range k.lent {
@@ -173,9 +181,23 @@ func New(host Host, ground *egress.Ground, o Options) *Front {
 func (f *Front) Serve(l net.Listener) error {
 	var wait sync.WaitGroup
 	wait.Go(func() { _ = f.http.Serve(f.plain) })
+	defer f.busy.Wait()
 	defer wait.Wait()
 	defer f.end(func(*link) bool { return true })
 	defer f.http.Close()
+	defer f.stop()
+	return accept(l, &wait, f.take)
+}
+
+// stop lets no more tunnels begin.
+func (f *Front) stop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = true
+}
+
+// accept takes connections until l is closed, each on its own, which wait counts.
+func accept(l net.Listener, wait *sync.WaitGroup, take func(net.Conn)) error {
 	for {
 		conn, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -185,7 +207,7 @@ func (f *Front) Serve(l net.Listener) error {
 			<-time.After(acceptPause) // there are no files left, say; that does not pass at once
 			continue
 		}
-		wait.Go(func() { f.take(conn) })
+		wait.Go(func() { take(conn) })
 	}
 }
 
@@ -222,7 +244,7 @@ func (f *Front) take(conn net.Conn) {
 		to:      to,
 	}
 	policy, ok := f.host.Policy(k.sandbox)
-	if !ok || !f.enter(k, policy.Connections) {
+	if !ok || policy.Proxy || !f.enter(k, policy.Connections) {
 		_ = conn.Close()
 		return
 	}
@@ -351,10 +373,12 @@ func (f *Front) addressOf(k *link, policy egress.Policy, name string,
 func (f *Front) refuse(k *link, name, reason string) {
 	r := sandpool.Refusal{
 		Time:     time.Now(),
-		Host:     k.to.Addr().String(),
 		Port:     k.to.Port(),
 		Protocol: string(egress.TCP),
 		Reason:   reason,
+	}
+	if k.to.IsValid() {
+		r.Host = k.to.Addr().String()
 	}
 	if plain, err := egress.ParseName(name); err == nil {
 		r.Host = plain

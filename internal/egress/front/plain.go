@@ -27,6 +27,7 @@ type httpConn struct {
 	front    *Front
 	server   *http.Transport // to where the link goes; of this link alone
 	lender   *http.Transport // for requests with credentials, to their hosts; of this link alone
+	leg      *httpConn       // to what a proxied connection has asked for last; guarded by Front.mu
 }
 
 func (c *httpConn) Read(p []byte) (int, error) { return c.in.Read(p) }
@@ -34,6 +35,7 @@ func (c *httpConn) Read(p []byte) (int, error) { return c.in.Read(p) }
 func (c *httpConn) Close() error {
 	_ = c.Conn.Close() // which says so within TLS
 	c.front.leave(c.link)
+	c.lead(nil)
 	c.server.CloseIdleConnections()
 	c.lender.CloseIdleConnections()
 	return nil
@@ -99,6 +101,10 @@ func (*queue) Addr() net.Addr { return &net.TCPAddr{} }
 func (f *Front) request(w http.ResponseWriter, r *http.Request) {
 	c, _ := r.Context().Value(linkKey{}).(*httpConn)
 	k := c.link
+	if k.proxied && !k.to.IsValid() {
+		f.proxied(w, r, c)
+		return
+	}
 	name := hostOf(r.Host, k.to.Port())
 	if r.URL.Opaque != "" { // would be written as it is, where servers read "http://" and a host
 		f.refuse(k, name, "The request's target is neither a path nor a URL with a host.")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -87,6 +88,26 @@ func (p *prepared) environment() []string {
 	}
 	if p.trust != nil {
 		env = p.trust.Env(env)
+	}
+	if p.template.Network.Proxied() {
+		env = proxyEnv(env)
+	}
+	return env
+}
+
+// proxyEnv adds what makes programs use the gateway's proxy, in both of the cases that they look
+// for. What is set already stays.
+func proxyEnv(env []string) []string {
+	url := "http://" + netip.AddrPortFrom(netns.Gateway(), netns.ProxyPort).String()
+	const none = "localhost,127.0.0.1,::1"
+	for _, v := range [][2]string{{"HTTP_PROXY", url}, {"http_proxy", url}, {"HTTPS_PROXY", url},
+		{"https_proxy", url}, {"NO_PROXY", none}, {"no_proxy", none},
+		{"NODE_USE_ENV_PROXY", "1"}} { // or Node does not look
+		if !slices.ContainsFunc(env, func(kv string) bool {
+			return strings.HasPrefix(kv, v[0]+"=")
+		}) {
+			env = append(env, v[0]+"="+v[1])
+		}
 	}
 	return env
 }

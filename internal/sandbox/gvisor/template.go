@@ -159,7 +159,8 @@ func snapshotKey(t sandbox.Template) (string, error) {
 	// How long one waits does not change what one gets.
 	t.Ready, t.ReadyTimeout = sandpool.Probe{HTTP: t.Ready.HTTP, TCP: t.Ready.TCP,
 		Exec: t.Ready.Exec}, 0
-	t.StopSignal, t.Grace, t.Network = "", 0, sandpool.Network{}
+	t.StopSignal, t.Grace = "", 0
+	t.Network = sandpool.Network{Proxy: t.Network.Proxied()} // which the environment tells of
 	data, err := json.Marshal(struct {
 		Layout   int
 		GVisor   string

@@ -61,7 +61,7 @@ func expressible(n sandpool.Network) error {
 	if n.Enabled() {
 		for field, set := range map[string]bool{"allow": len(n.Allow) > 0, "deny": len(n.Deny) > 0,
 			"connections": n.Connections != 0, "bandwidth": n.Bandwidth != 0,
-			"inspect": n.Inspect, "credentials": len(n.Credentials) > 0} {
+			"inspect": n.Inspect, "proxy": n.Proxy, "credentials": len(n.Credentials) > 0} {
 			if set {
 				return unsupported("network."+field,
 					"On Kubernetes a pool's network is enabled or disabled; %q cannot be had.", field)

@@ -53,7 +53,7 @@ func sampleSpec() sandpool.Spec {
 		Resources: sandpool.Resources{CPU: 0.5, Memory: 1 << 30, PIDs: 64, Disk: 1 << 31},
 		Network: sandpool.Network{Status: sandpool.EgressEnabled,
 			Allow: []string{"*.example.com"}, Deny: []string{"192.0.2.0/24"}, Connections: 64,
-			Bandwidth: 1 << 20, Inspect: true},
+			Bandwidth: 1 << 20, Inspect: true, Proxy: true},
 		WarmStart: sandpool.WarmStart{Mode: sandpool.StartBySnapshot, Hook: "/reseed"},
 		Secrets:   map[string]string{"password": "v1"},
 		Container: &sandpool.Container{

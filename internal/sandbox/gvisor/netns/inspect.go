@@ -19,6 +19,9 @@ import (
 // frontPort is where the gateway's Front listens. Nothing but what is led there gets in.
 const frontPort = 3129
 
+// ProxyPort is where its proxy listens at Gateway, for sandboxes whose policy says so.
+const ProxyPort = 3128
+
 // inspectedPorts are those whose connections are led to it.
 func inspectedPorts() []uint16 { return []uint16{80, 443} }
 
@@ -73,6 +76,19 @@ func (g *gate) listenFront() (l net.Listener, err error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listen for inspected connections: %w", err)
+	}
+	return led{l}, nil
+}
+
+// listenProxy opens the socket of the gateway's proxy.
+func (g *gate) listenProxy() (l net.Listener, err error) {
+	at := netip.AddrPortFrom(Gateway(), ProxyPort)
+	err = within(g.ns, func() error {
+		l, err = net.Listen("tcp4", at.String())
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listen for proxied connections: %w", err)
 	}
 	return led{l}, nil
 }
@@ -205,7 +221,15 @@ func (n *Net) recheck(addr netip.Addr) {
 
 // inspected are the elements of a sandbox in the set of those that are inspected.
 func inspected(s *share) []nftables.SetElement {
-	if !s.policy.Enabled() || !s.policy.Inspect {
+	if !s.policy.Enabled() || !s.policy.Inspect || s.policy.Proxy {
+		return nil
+	}
+	return []nftables.SetElement{{Key: keyOf(s)}}
+}
+
+// proxied are the elements of a sandbox in the set of those that have a proxy.
+func proxied(s *share) []nftables.SetElement {
+	if !s.policy.Proxy {
 		return nil
 	}
 	return []nftables.SetElement{{Key: keyOf(s)}}

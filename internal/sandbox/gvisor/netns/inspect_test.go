@@ -216,3 +216,138 @@ func tryCredentials(t *testing.T, w *world) {
 	ask("200 from api.example.com with " + secret)
 	b.stop() // while there is somebody who can give it back
 }
+
+// A sandbox with a proxy reaches that and nothing else: no address, no resolver, no port of the
+// gateway. Nobody else reaches the proxy, and a change either way holds at once.
+func TestProxy(t *testing.T) { both(t, tryProxy) }
+
+func tryProxy(t *testing.T, w *world) {
+	edge := w.edge
+	w.serveHTTP(edge)
+	w.set("good.example.com", record{ttl: 300, addrs: []netip.Addr{edge}})
+	w.set("inner.example.com", record{ttl: 300, addrs: []netip.Addr{w.private}})
+	w.set("host.example.com", record{ttl: 300, addrs: []netip.Addr{w.host}})
+	dir := t.TempDir()
+	n := w.open(t, dir)
+	names := enabled("*.example.com")
+	behind := names
+	behind.Proxy = true
+	b, plain := w.join(n, "a", behind), w.join(n, "b", names)
+	get := func(b *box, name string) string {
+		conn, err := b.dial("tcp", netip.AddrPortFrom(Gateway(), ProxyPort))
+		if err != nil {
+			return "refused"
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		fmt.Fprintf(conn, "GET http://%s/ HTTP/1.1\r\nHost: %[1]s\r\n\r\n", name)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			return "closed"
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		return fmt.Sprint(resp.StatusCode, " ", string(body[:min(len(body), 60)]))
+	}
+	ports := []uint16{53, 80, 443, frontPort}
+	alone := func() {
+		t.Helper()
+		if got := get(b, "good.example.com"); got != "200 from good.example.com" {
+			t.Errorf("the proxy answers %q", got)
+		}
+		for _, name := range []string{"inner.example.com", "host.example.com", "evil.example.net",
+			w.public.String(), Gateway().String()} {
+			if got := get(b, name); got[:3] != "403" && got[:3] != "502" && got[:3] != "400" {
+				t.Errorf("of %s the proxy answers %q", name, got)
+			}
+		}
+		for _, to := range []netip.Addr{edge, w.public, w.resolver, w.metadata, w.private, w.host,
+			w.router, Gateway(), w.family().gateway(), w.own(plain.link)} {
+			for _, port := range ports {
+				if b.tcp(to, port) || len(ports) > 1 && b.udp(to, port) {
+					t.Errorf("%s:%d is reached past the proxy", to, port)
+				}
+			}
+		}
+		if len(b.questions()) > 0 {
+			t.Error("a name is resolved")
+		}
+	}
+	alone()
+	ports = ports[:1] // what else there is has the same rule
+	if got := get(plain, "good.example.com"); got != "refused" && got != "closed" {
+		t.Errorf("a sandbox without a proxy gets %q", got)
+	}
+	must(t, n.Close()) // the same holds after a restart
+	n = w.open(t, dir)
+	b.net, plain.net = n, n
+	alone()
+
+	must(t, n.Change(b.id, b.dir, names))
+	if got := get(b, "good.example.com"); got != "refused" && got != "closed" {
+		t.Errorf("a proxy that was taken back answers %q", got)
+	}
+	b.resolve("good.example.com")
+	if got := b.askFor(netip.AddrPortFrom(edge, 80), "good.example.com"); got[:3] != "200" {
+		t.Errorf("without the proxy the name answers %q", got)
+	}
+	inspecting := names
+	inspecting.Inspect = true
+	for _, before := range []sandpool.Network{names, inspecting} {
+		must(t, n.Change(b.id, b.dir, before))
+		b.resolve("good.example.com")
+		open := b.talkHTTP(netip.AddrPortFrom(edge, 80), "good.example.com")
+		if !open() {
+			t.Fatal("a connection carries nothing")
+		}
+		must(t, n.Change(b.id, b.dir, behind))
+		if open() {
+			t.Error("a connection past the proxy goes on")
+		}
+		alone()
+	}
+	told, err := n.Refusals(t.Context(), b.id)
+	if err != nil || told.Packets == 0 || len(told.Recent) == 0 {
+		t.Errorf("told is %+v, %v", told, err)
+	}
+	b.stop()
+	plain.stop()
+}
+
+// questions are the answers that the gateway's resolver gives the box.
+func (b *box) questions() (answers []byte) {
+	for _, network := range []string{"udp", "tcp"} {
+		conn, err := b.dial(network, netip.AddrPortFrom(Gateway(), 53))
+		if err != nil {
+			continue
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(impatience))
+		_, _ = conn.Write([]byte("\x00\x07\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00" +
+			"\x04good\x07example\x03com\x00\x00\x01\x00\x01"))
+		buf := make([]byte, 512)
+		if n, err := conn.Read(buf); err == nil {
+			answers = append(answers, buf[:n]...)
+		}
+	}
+	return answers
+}
+
+// talkHTTP opens a connection for requests to a host, and returns whether one more is answered.
+func (b *box) talkHTTP(to netip.AddrPort, host string) func() bool {
+	b.t.Helper()
+	conn, err := b.dial("tcp", to)
+	must(b.t, err)
+	b.t.Cleanup(func() { conn.Close() })
+	in := bufio.NewReader(conn)
+	return func() bool {
+		_ = conn.SetDeadline(time.Now().Add(10 * impatience))
+		fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", host)
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			return false
+		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		return err == nil && resp.StatusCode == http.StatusOK
+	}
+}

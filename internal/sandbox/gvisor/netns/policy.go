@@ -66,7 +66,7 @@ func (t *table) addPolicy(p egress.Policy) (string, error) {
 	used, err := t.addBandwidth(p)
 	errs = append(errs, err)
 	t.pass[name] = append(used, counted)
-	if !p.Enabled() {
+	if !p.Enabled() || p.Proxy { // what the proxy connects to is the gateway's own
 		t.rule(c, goTo(chainRefuse))
 		return name, errors.Join(errs...)
 	}
@@ -137,7 +137,7 @@ func (t *table) entry(c *nftables.Chain, f *family, e egress.Entry, next string)
 func (t *table) dropPolicy(p egress.Policy) {
 	name := "policy-" + p.Key()
 	chains := []string{name}
-	if p.Enabled() && t.six != nil {
+	if p.Enabled() && !p.Proxy && t.six != nil {
 		chains = append(chains, name+t.six.suffix)
 	}
 	for _, d := range t.directions(p) {

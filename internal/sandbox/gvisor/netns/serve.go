@@ -35,27 +35,29 @@ func (g *gate) serve() error {
 	if err != nil {
 		return errors.Join(err, udp.Close(), tcp.Close())
 	}
+	proxy, err := g.listenProxy()
+	if err != nil {
+		return errors.Join(err, udp.Close(), tcp.Close(), led.Close())
+	}
 	refusals, err := listenRefusals(g.ns)
 	if err != nil {
-		return errors.Join(
-			fmt.Errorf("listen for refusals: %w", err),
-			udp.Close(),
-			tcp.Close(),
-			led.Close(),
-		)
+		return errors.Join(fmt.Errorf("listen for refusals: %w", err), udp.Close(), tcp.Close(),
+			led.Close(), proxy.Close())
 	}
 	watch, err := g.host.watch(g.up, g.setHost)
 	if err != nil {
-		return errors.Join(err, udp.Close(), tcp.Close(), led.Close(), refusals.close())
+		return errors.Join(err, udp.Close(), tcp.Close(), led.Close(), proxy.Close(),
+			refusals.close())
 	}
 	g.front = front.New(g, g.net.ground, g.net.cfg.Front)
 	g.resolver = egress.NewResolver(g.net.log, g, g.net.ground, servers)
 	var group errgroup.Group
 	group.Go(func() error { return g.resolver.Serve(udp, tcp) })
 	group.Go(func() error { return g.front.Serve(led) })
+	group.Go(func() error { return g.front.ServeProxy(proxy) })
 	group.Go(func() error { refusals.read(g.refusedPacket); return nil })
 	g.stop = append(g.stop, func() error {
-		return errors.Join(udp.Close(), led.Close(), refusals.close(), group.Wait())
+		return errors.Join(udp.Close(), led.Close(), proxy.Close(), refusals.close(), group.Wait())
 	})
 	go watch()
 	return nil

@@ -37,7 +37,7 @@ type table struct {
 	six  *family // nil without IPv6
 
 	// By the name of a sandbox's link.
-	policy, marks, live, refused, up, down, inspect *nftables.Set
+	policy, marks, live, refused, up, down, inspect, proxy *nftables.Set
 
 	pass map[string][]*nftables.Set // by the chain of a policy, the sets that go with it
 }
@@ -61,7 +61,7 @@ func newTable(conn *nftables.Conn, ground *egress.Ground) *table {
 	for _, m := range []*nftables.Set{t.up, t.down} {
 		m.IsMap, m.DataType = true, nftables.TypeVerdict
 	}
-	t.inspect = t.set("inspect", link)
+	t.inspect, t.proxy = t.set("inspect", link), t.set("proxy", link)
 	t.refused = t.set("refused", link)
 	t.refused.Dynamic, t.refused.Size = true, maxSandboxes
 	for _, f := range t.families() {
@@ -121,7 +121,7 @@ func (t *table) rebuild(shares []*share, host []netip.Addr, keep []named) error 
 	clear(t.pass)
 	var errs []error
 	for _, s := range []*nftables.Set{t.policy, t.marks, t.live, t.refused, t.up, t.down,
-		t.inspect} {
+		t.inspect, t.proxy} {
 		errs = append(errs, t.conn.AddSet(s, nil))
 	}
 	for _, f := range t.families() {
@@ -313,6 +313,11 @@ func (t *table) ownPackets() {
 	input := t.base("input", nftables.ChainTypeFilter, nftables.ChainHookInput,
 		nftables.ChainPriorityFilter, nftables.ChainPolicyDrop)
 	t.rule(input, from(linkPrefix), sender(), verdictOf(t.up))
+	// Who has a proxy reaches that and nothing else, no resolver either.
+	t.rule(input, from(linkPrefix), t.four.is(), t.four.destination(reg0),
+		equal(reg0, Gateway().AsSlice()...), isProto(unix.IPPROTO_TCP), isPort(ProxyPort), sender(),
+		in(t.proxy), accept())
+	t.rule(input, from(linkPrefix), sender(), in(t.proxy), goTo(chainRefuse))
 	for _, f := range t.families() {
 		t.rule(input, f.toFront(), accept())
 	}
@@ -391,7 +396,7 @@ func (t *table) addShare(s *share) error {
 		t.add(t.policy, []nftables.SetElement{{Key: keyOf(s),
 			VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}}),
 	}
-	errs = append(errs, t.add(t.inspect, inspected(s)))
+	errs = append(errs, t.add(t.inspect, inspected(s)), t.add(t.proxy, proxied(s)))
 	for _, d := range t.directions(s.policy) {
 		errs = append(errs, t.add(d.way, []nftables.SetElement{{Key: keyOf(s),
 			VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: d.chain}}}))
@@ -404,6 +409,9 @@ func (t *table) removeShare(s *share) error {
 	var errs []error
 	if list := inspected(s); len(list) > 0 {
 		errs = append(errs, t.conn.SetDeleteElements(t.inspect, list))
+	}
+	if list := proxied(s); len(list) > 0 {
+		errs = append(errs, t.conn.SetDeleteElements(t.proxy, list))
 	}
 	for _, d := range t.directions(s.policy) {
 		errs = append(errs, t.conn.SetDeleteElements(d.way,
