@@ -1,6 +1,8 @@
 package client
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -176,4 +179,105 @@ func (c *Client) onContext(ctx context.Context, method, pool, identifier string,
 		path:  c.data(pool, append([]string{"contexts"}, path...)...),
 		query: sessionQuery(identifier)}, nil)
 	return err
+}
+
+// StartProcess starts a process that goes on in the background of a session, which is made if there
+// is none: until it ends, or the session does.
+func (c *Client) StartProcess(ctx context.Context, pool, identifier string,
+	req api.ProcessRequest) (api.Process, error) {
+	var p api.Process
+	_, _, err := c.do(ctx, call{method: http.MethodPost, path: c.data(pool, "processes"),
+		query: sessionQuery(identifier), body: req}, &p)
+	return p, err
+}
+
+// Processes lists the background processes of a session, which is not made.
+func (c *Client) Processes(ctx context.Context, pool, identifier string) ([]api.Process, error) {
+	var all api.Processes
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.data(pool, "processes"),
+		query: sessionQuery(identifier)}, &all)
+	return all.Value, err
+}
+
+// processWait is how long one call waits for the end of a process.
+const processWait = 20 * time.Second
+
+// WaitProcess returns when a background process has ended. ctx alone bounds how long that takes.
+func (c *Client) WaitProcess(ctx context.Context, pool, identifier, id string) (api.Process,
+	error) {
+	query := sessionQuery(identifier)
+	query.Set("wait", strconv.Itoa(int(processWait/time.Second)))
+	for {
+		var p api.Process
+		_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.data(pool, "processes", id),
+			query: query, timeout: callTimeout + processWait}, &p)
+		if err != nil || p.Status == api.ProcessExited {
+			return p, err
+		}
+	}
+}
+
+// SignalProcess sends a signal, such as "TERM" or "9", to a background process and its group.
+func (c *Client) SignalProcess(ctx context.Context, pool, identifier, id, signal string) error {
+	query := sessionQuery(identifier)
+	query.Set("signal", signal)
+	_, _, err := c.do(ctx, call{method: http.MethodPost, path: c.data(pool, "processes", id,
+		"signal"), query: query}, nil)
+	return err
+}
+
+// DeleteProcess ends a background process with all that it has started, and forgets it.
+func (c *Client) DeleteProcess(ctx context.Context, pool, identifier, id string) error {
+	_, _, err := c.do(ctx, call{method: http.MethodDelete, path: c.data(pool, "processes", id),
+		query: sessionQuery(identifier)}, nil)
+	return err
+}
+
+// ProcessLogs calls each for what a background process has put out after the event of a number, as
+// far as it is kept, and with follow for what it puts out until it ends. The last event has the
+// type api.EventStatus. The text is what hostile code may have written: a terminal must not see it
+// as it is.
+func (c *Client) ProcessLogs(ctx context.Context, pool, identifier, id string, after int64,
+	follow bool, each func(api.ProcessEvent) error) error {
+	query := sessionQuery(identifier)
+	query.Set(api.AfterParameter, strconv.FormatInt(after, 10))
+	query.Set(api.FollowParameter, strconv.FormatBool(follow))
+	return readLines(ctx, c, call{method: http.MethodGet, path: c.data(pool, "processes", id,
+		"logs"), query: query, header: http.Header{"Accept": {"application/x-ndjson"}}},
+		func(e api.ProcessEvent) error {
+			if e.Type == api.EventError && e.Error != nil {
+				return sandpool.Errorf(sandpool.Unavailable, e.Error.Code, "", "%s",
+					e.Error.Message)
+			}
+			return each(e)
+		})
+}
+
+// readLines calls each for the objects of a stream of lines. ctx alone bounds how long it goes on.
+func readLines[T any](ctx context.Context, c *Client, r call, each func(T) error) error {
+	resp, err := c.send(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() // not drained: it may go on for ever
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(make([]byte, 64<<10), longestLine)
+	for lines.Scan() {
+		text := bytes.TrimSpace(lines.Bytes())
+		if len(text) == 0 {
+			continue // the server shows that it is there
+		}
+		var v T
+		if err := json.Unmarshal(text, &v); err != nil {
+			return &sandpool.Error{Class: sandpool.Internal, Err: err,
+				Message: "The server's stream is not what a sandpool server sends."}
+		}
+		if err := each(v); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return c.unreachable(ctx, r, err)
+	}
+	return nil
 }

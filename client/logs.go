@@ -1,17 +1,13 @@
 package client
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"time"
 
-	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 )
 
@@ -45,31 +41,7 @@ func (c *Client) SessionLogs(ctx context.Context, pool, identifier string, l Log
 	}
 	r := call{method: http.MethodGet, path: c.data(pool, management, "logs"), query: query,
 		header: http.Header{"Accept": {"application/x-ndjson"}}}
-	resp, err := c.send(ctx, r)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close() // not drained: it may go on for ever
-	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(make([]byte, 64<<10), longestLine)
-	for lines.Scan() {
-		text := bytes.TrimSpace(lines.Bytes())
-		if len(text) == 0 {
-			continue // the server shows that it is there
-		}
-		var line api.LogLine
-		if err := json.Unmarshal(text, &line); err != nil {
-			return &sandpool.Error{Class: sandpool.Internal, Err: err,
-				Message: "The server's stream of logs is not what a sandpool server sends."}
-		}
-		if err := each(line); err != nil {
-			return err
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return c.unreachable(ctx, r, err)
-	}
-	return nil
+	return readLines(ctx, c, r, each)
 }
 
 // Events asks what has happened.

@@ -24,6 +24,12 @@
 //	POST   /context/interrupt?name=, /context/restart?name=
 //	GET    /metadata             Metadata
 //	GET    /processes            list of Process
+//	POST   /background           ProcessRequest → BackgroundProcess; it goes on without a caller
+//	GET    /background           list of BackgroundProcess
+//	GET    /background/one?id=&wait=  BackgroundProcess, once it has ended or wait (ms) is over
+//	GET    /background/logs?id=&after=&follow=  ProcessRecords after a number, in frames
+//	POST   /background/signal?id=&signal=  to it and its group
+//	DELETE /background?id=       ends it with its session, and forgets it
 //	POST   /terminal?columns=&rows=&name=  upgrade: a shell, in frames of a kind each
 //	GET    /terminals            list of TerminalInfo, of those that have a name
 //	DELETE /terminal?name=       hangs one up

@@ -24,6 +24,8 @@ func mayImport() map[string][]string {
 		"internal/agent/jupyter":      {".", "internal/agent", "internal/agent/kernels"},
 		"internal/agent/jupyter/zmtp": nil,
 
+		"internal/agent/guest/background": {".", "internal/agent"},
+
 		"internal/agent/guest/store": {".", "internal/agent", "internal/agent/guest/tree"},
 		"internal/agent/guest/tree":  nil,
 

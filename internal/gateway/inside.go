@@ -1,15 +1,21 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/fault"
+	"github.com/sandpool/sandpool/internal/gateway/live"
 	"github.com/sandpool/sandpool/internal/gateway/terminal"
 	"github.com/sandpool/sandpool/internal/gateway/wire"
 	"github.com/sandpool/sandpool/internal/interpreter"
@@ -199,4 +205,141 @@ func (g *Gateway) listTerminals(c *call) error {
 
 func endTerminal(in *interpreter.Interpreter, r *http.Request, name string) error {
 	return in.EndTerminal(r.Context(), name)
+}
+
+// maxProcessBody bounds the body of a call that starts a process.
+const maxProcessBody = 256 << 10
+
+// startProcess starts a process in the background. The session is made if there is none.
+func (g *Gateway) startProcess(c *call) error {
+	body, err := io.ReadAll(newSteady(c.w, http.MaxBytesReader(c.w, c.r.Body, maxProcessBody),
+		g.options.Stall))
+	if err != nil {
+		return sandpool.Errorf(sandpool.TooLarge, codeValidation, "body",
+			"The request's body has more than %d bytes, or did not come. Upload data as a file.",
+			maxProcessBody)
+	}
+	var want api.ProcessRequest
+	if err := arm.Unmarshal(body, &want); err != nil {
+		return jsonError(err)
+	}
+	if want.ID == "" {
+		want.ID = strings.ToLower(rand.Text())
+	}
+	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
+		p, err := in.StartProcess(ctx, agent.ProcessRequest{ID: want.ID, Args: want.Command,
+			Shell: want.ShellCommand, Env: want.Env, Dir: want.WorkingDirectory,
+			Stdin: want.Stdin})
+		if err != nil {
+			return err
+		}
+		return arm.WriteJSON(c.w, http.StatusCreated, wire.Process(p))
+	})
+}
+
+// listProcesses lists the background processes of a session.
+func (g *Gateway) listProcesses(c *call) error {
+	return g.inside(c, func(in *interpreter.Interpreter, _ string) error {
+		all, err := in.Processes(c.r.Context())
+		if err != nil {
+			return err
+		}
+		list := api.Processes{Value: make([]api.Process, len(all))}
+		for i, p := range all {
+			list.Value[i] = wire.Process(p)
+		}
+		return arm.WriteJSON(c.w, http.StatusOK, list)
+	})
+}
+
+// getProcess describes a background process, once it has ended or the caller will wait no longer.
+func (g *Gateway) getProcess(c *call) error {
+	s, err := c.query.Get("wait")
+	if err != nil {
+		return err
+	}
+	most := int(agent.MaxBackgroundEnd / time.Second)
+	wait, bad := strconv.Atoi(cmp.Or(s, "0"))
+	if bad != nil || wait < 0 || wait > most {
+		return sandpool.Errorf(sandpool.Invalid, codeValidation, "wait",
+			"The query parameter 'wait' is %q; use seconds, at most %d.", clip(s), most)
+	}
+	return g.inside(c, func(in *interpreter.Interpreter, name string) error {
+		p, err := in.Process(c.r.Context(), name, time.Duration(wait)*time.Second)
+		if err != nil {
+			return err
+		}
+		return arm.WriteJSON(c.w, http.StatusOK, wire.Process(p))
+	})
+}
+
+// signalProcess sends the signal that the query names.
+func signalProcess(in *interpreter.Interpreter, r *http.Request, name string) error {
+	signal, err := agent.ParseSignal(cmp.Or(r.URL.Query().Get("signal"), "TERM"))
+	if err != nil {
+		return err
+	}
+	return in.SignalProcess(r.Context(), name, signal)
+}
+
+func removeProcess(in *interpreter.Interpreter, r *http.Request, name string) error {
+	return in.RemoveProcess(r.Context(), name)
+}
+
+// processLogs sends what a background process has put out, and with follow what it puts out until
+// its end. A caller that was cut off goes on after the last event that it has.
+func (g *Gateway) processLogs(c *call) error {
+	after, err := c.after()
+	if err != nil {
+		return err
+	}
+	follow, err := c.query.Get(api.FollowParameter)
+	if err != nil {
+		return err
+	}
+	return g.inside(c, func(in *interpreter.Interpreter, name string) error {
+		return g.events(c, func(send func(id int64, kind string, v any) error) error {
+			return in.ProcessLogs(c.r.Context(), name, after, follow == "true",
+				func(r agent.ProcessRecord) error {
+					for _, e := range wire.ProcessEvents(r) {
+						if err := send(e.Sequence, e.Type, e); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+		})
+	})
+}
+
+// events sends what run says as a stream in the form that the caller wants, lines if it has not
+// said. An error before the first event is the answer; after it, it is the last event.
+func (g *Gateway) events(c *call, run func(send func(id int64, kind string, v any) error) error) error {
+	form := cmp.Or(live.Wanted(c.r), live.Lines)
+	control := http.NewResponseController(c.w)
+	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
+	begun, gone := false, false
+	send := func(id int64, kind string, v any) error {
+		b, err := form.EncodeAs(id, kind, v)
+		if err != nil {
+			return err
+		}
+		if !begun {
+			form.Header(c.w.Header())
+		}
+		begun = true
+		err = g.push(c, control, b)
+		gone = err != nil
+		return err
+	}
+	err := run(send)
+	if err == nil || !begun || gone || c.r.Context().Err() != nil {
+		return err
+	}
+	e := asError(err)
+	if e == nil || e.Class == sandpool.Internal {
+		return err
+	}
+	return send(0, api.EventError, api.ExecutionEvent{Type: api.EventError,
+		Error: &api.ErrorDetail{Code: cmp.Or(e.Code, fault.Code(e.Class)), Message: e.Message}})
 }

@@ -59,6 +59,13 @@ func routes() []route {
 		{"PUT", "contexts/*", run, one, (*Gateway).makeContext},
 		{"DELETE", "contexts/*", run, one, changeInside(deleteContext)},
 
+		{"POST", "processes", run, one, (*Gateway).startProcess},
+		{"GET", "processes", run, one, (*Gateway).listProcesses},
+		{"POST", "processes/*/signal", run, one, changeInside(signalProcess)},
+		{"GET", "processes/*/logs", run, one, (*Gateway).processLogs},
+		{"GET", "processes/*", run, one, (*Gateway).getProcess},
+		{"DELETE", "processes/*", run, one, changeInside(removeProcess)},
+
 		{"GET", "terminals", run, one, (*Gateway).listTerminals},
 		{"GET", "terminals/*", run, one, (*Gateway).terminal},
 		{"DELETE", "terminals/*", run, one, changeInside(endTerminal)},

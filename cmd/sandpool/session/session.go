@@ -17,6 +17,7 @@ type Cmd struct {
 	Show    showCmd    `cmd:"" help:"Show a session."`
 	List    listCmd    `cmd:"" help:"List the sessions of a pool."`
 	Delete  deleteCmd  `cmd:"" help:"End a session and destroy its sandbox."`
+	Process processCmd `cmd:"" help:"Start, show, signal and end processes in the background of a session."`
 	Kernels kernelsCmd `cmd:"" help:"List the kernels that code of a session can name."`
 	Logs    logsCmd    `cmd:"" help:"Show what a session has written to its standard output and error."`
 	Attach  attachCmd  `cmd:"" help:"Open a shell in a session, or join one."`

@@ -358,14 +358,19 @@ func (d *Driver) normalise(req *agent.ExecuteRequest) error {
 			"The kernel %q is Jupyter's, which runs code in its own environment and directory "+
 				"alone. Change them in the code.", d.cfg.Kernel.Name)
 	}
-	if req.Dir == "" {
+	return d.cfg.enter(&req.Dir)
+}
+
+// enter makes a working directory absolute, and checks that the user can be there.
+func (c Config) enter(dir *string) error {
+	if *dir == "" {
 		return nil
 	}
-	if !filepath.IsAbs(req.Dir) {
-		req.Dir = filepath.Join(d.cfg.DataDir, req.Dir)
+	if !filepath.IsAbs(*dir) {
+		*dir = filepath.Join(c.DataDir, *dir)
 	}
-	return d.cfg.User.do(func() error { // who may go where the user may, for it goes as the user
-		info, err := os.Stat(req.Dir)
+	return c.User.do(func() error { // who may go where the user may, for it goes as the user
+		info, err := os.Stat(*dir)
 		if err == nil && info.IsDir() {
 			return nil
 		}

@@ -6,7 +6,8 @@
 //
 //	agent (root)
 //	  ├── kernel (user) ── whatever cells start (user)
-//	  └── shell of each terminal (user) ── its session (user)
+//	  ├── shell of each terminal (user) ── its session (user)
+//	  └── background processes (user) ── the session of each (user)
 //
 // The kernel is an interpreter that imports and warms up what cells use before the
 // snapshot is taken. It is the only one: one more, to fork replacements from, would
@@ -17,7 +18,8 @@
 // the agent empties all the time, so that nothing in the sandbox ever waits for a reader.
 //
 // A terminal's shell and session end with its connection. They end with a kernel that has to
-// be killed too, because only a signal to all processes at once reaches a fork bomb.
+// be killed too, because only a signal to all processes at once reaches a fork bomb; not so while
+// there are other contexts or background processes.
 //
 // # Who may do what
 //

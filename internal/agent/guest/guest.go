@@ -134,7 +134,7 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 	if err := rehearse(ctx, driver); err != nil {
 		return errors.Join(fmt.Errorf("rehearse: %w", err), web.Close(), driver.Close())
 	}
-	driver.alone = server.contexts.alone
+	driver.alone = func() bool { return server.contexts.alone() && !server.background.Running() }
 	debug.FreeOSMemory() // what is not in the snapshot need not be restored
 	log.Info("ready", "after", time.Since(start).Round(time.Millisecond))
 	server.SetDriver(driver)

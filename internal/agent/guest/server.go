@@ -15,6 +15,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/agent/guest/background"
 	"github.com/sandpool/sandpool/internal/agent/guest/executions"
 	"github.com/sandpool/sandpool/internal/agent/guest/output"
 	"github.com/sandpool/sandpool/internal/agent/guest/terminal"
@@ -30,6 +31,7 @@ type Server struct {
 	secret atomic.Pointer[[32]byte] // hash of the secret, once Init is done
 
 	executions executions.Registry
+	background background.Registry
 	contexts   contexts
 
 	terminals atomic.Int64 // without a name, that are open, and those that are refused
@@ -75,6 +77,9 @@ func (s *Server) Handler() http.Handler {
 		return d.Execute(ctx, req, f)
 	})
 	s.contexts.register(guarded, s.driver.Load)
+	s.background.Register(guarded, s.forProcesses, func(r *agent.ProcessRequest) error {
+		return s.cfg.enter(&r.Dir)
+	})
 	guarded("GET /metadata", s.metadata)
 	guarded("GET /processes", s.processes)
 	guarded("POST /terminal", s.terminal)
@@ -89,6 +94,12 @@ func (s *Server) Handler() http.Handler {
 	guarded("POST /directory", f.mkdir)
 	f.store().Register(guarded)
 	return mux
+}
+
+// forProcesses is what background processes start with.
+func (s *Server) forProcesses() background.Config {
+	return background.Config{Env: s.cfg.environ(), Dir: s.cfg.DataDir, UID: s.cfg.User.UID,
+		GID: s.cfg.User.GID, Start: s.driver.Load().procs.start, End: hangUp}
 }
 
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {

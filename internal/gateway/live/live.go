@@ -57,6 +57,15 @@ func (f Form) Encode(e api.ExecutionEvent) ([]byte, error) {
 	return f.frame(nil, id, e.Type, e)
 }
 
+// EncodeAs returns what is no event of an execution in the form; an id of 0 is none.
+func (f Form) EncodeAs(id int64, kind string, v any) ([]byte, error) {
+	text := ""
+	if id > 0 {
+		text = strconv.FormatInt(id, 10)
+	}
+	return f.frame(nil, text, kind, v)
+}
+
 // AppendLine appends a line of a log in the form.
 func (f Form) AppendLine(b []byte, l api.LogLine) ([]byte, error) {
 	return f.frame(b, l.Next, "line", l)

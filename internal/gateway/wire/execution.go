@@ -101,3 +101,31 @@ func Context(c agent.Context) api.Context {
 	}
 	return v
 }
+
+// Process is a background process.
+func Process(p agent.BackgroundProcess) api.Process {
+	v := api.Process{ID: p.ID, PID: p.PID, Command: p.Command, Status: api.StatusRunning,
+		CreatedAt: Stamp(p.Created), ExitCode: p.ExitCode, Signal: p.Signal}
+	if !p.Ended.IsZero() {
+		v.Status, v.EndedAt = api.ProcessExited, Stamp(p.Ended)
+	}
+	return v
+}
+
+// ProcessEvents is a record of a background process in the words of the wire.
+func ProcessEvents(r agent.ProcessRecord) []api.ProcessEvent {
+	var all []api.ProcessEvent
+	if r.Lost > 0 {
+		all = append(all, api.ProcessEvent{Type: api.EventLost, Lost: r.Lost})
+	}
+	switch {
+	case r.Process != nil:
+		p := Process(*r.Process)
+		all = append(all, api.ProcessEvent{Sequence: r.Number, Type: api.EventStatus, Process: &p})
+	case r.Stderr != "":
+		all = append(all, api.ProcessEvent{Sequence: r.Number, Type: api.EventStderr, Text: r.Stderr})
+	default:
+		all = append(all, api.ProcessEvent{Sequence: r.Number, Type: api.EventStdout, Text: r.Stdout})
+	}
+	return all
+}
