@@ -59,3 +59,19 @@ type Files struct {
 	Value    []File  `json:"value"`
 	NextLink *string `json:"nextLink"`
 }
+
+// FileEvent is something that has happened to a file or a directory of a session.
+type FileEvent struct {
+	Sequence int64 `json:"sequence,omitempty"`
+	// Type is ready, created, modified, removed, moved, overflow (some events are lost: list
+	// again) or error.
+	Type string `json:"type"`
+	// Path is from /mnt/data, and From the one before a move.
+	Path      string `json:"path,omitempty"`
+	From      string `json:"from,omitempty"`
+	Directory bool   `json:"directory,omitempty"`
+	// EncodedPath and EncodedFrom are paths that are no UTF-8, percent-encoded.
+	EncodedPath string       `json:"encodedPath,omitempty"`
+	EncodedFrom string       `json:"encodedFrom,omitempty"`
+	Error       *ErrorDetail `json:"error,omitempty"`
+}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 )
 
@@ -102,6 +103,22 @@ func (c *Client) Files(ctx context.Context, pool, identifier, dir string,
 			return *page.NextLink, err
 		})
 	return all, err
+}
+
+// WatchFiles calls each for what happens to the files beneath dir ("" means the file root), from an
+// event of type "ready" on, until ctx or the session ends. After an event of type "overflow", some
+// are lost: list again.
+func (c *Client) WatchFiles(ctx context.Context, pool, identifier, dir string,
+	each func(api.FileEvent) error) error {
+	return readLines(ctx, c, call{method: http.MethodGet, path: c.data(pool, "watch"),
+		query: fileQuery(identifier, dir), header: http.Header{"Accept": {"application/x-ndjson"}}},
+		func(e api.FileEvent) error {
+			if e.Type == api.EventError && e.Error != nil {
+				return sandpool.Errorf(sandpool.Unavailable, e.Error.Code, "", "%s",
+					e.Error.Message)
+			}
+			return each(e)
+		})
 }
 
 // StatFile describes one file.

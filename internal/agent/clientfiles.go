@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/sandpool/sandpool"
 )
@@ -148,4 +149,72 @@ func pathQuery(path string) (url.Values, error) {
 		return nil, err
 	}
 	return url.Values{"path": {clean}}, nil
+}
+
+// FileEventType says what has happened to a file or a directory.
+type FileEventType string
+
+// The types of events of files.
+const (
+	FileReady    FileEventType = "ready"    // what happens from now on is told
+	FileCreated  FileEventType = "created"  // or moved here from outside
+	FileModified FileEventType = "modified" // its content, its times or its rights
+	FileRemoved  FileEventType = "removed"  // or moved away
+	FileMoved    FileEventType = "moved"
+	FileOverflow FileEventType = "overflow" // some of what has happened is not told: list again
+)
+
+// FileEvent is something that has happened beneath a directory that is watched.
+type FileEvent struct {
+	Type FileEventType `json:"type"`
+	Path string        `json:"path,omitempty"` // from DataDir
+	// From is the name that was moved.
+	From      string `json:"from,omitempty"`
+	Directory bool   `json:"directory,omitempty"`
+	// Raw and RawFrom are the bytes of paths that are no UTF-8.
+	Raw     []byte `json:"raw,omitempty"`
+	RawFrom []byte `json:"rawFrom,omitempty"`
+}
+
+// MaxWatches is how many watches a sandbox has at the same time.
+const MaxWatches = 16
+
+// Watch calls emit with what happens beneath a directory, first with FileReady, until ctx ends. An
+// error of emit ends the call.
+func (c *Client) Watch(ctx context.Context, dir string, emit func(FileEvent) error) error {
+	query, err := pathQuery(dir)
+	if err != nil {
+		return err
+	}
+	return c.frames(ctx, http.MethodGet, "/watch", query, nil, func(r *FrameReader) error {
+		r.Limit = 1 << 20
+		for {
+			var e FileEvent
+			if err := r.Next(&e); err != nil {
+				return err
+			}
+			if err := emit(e); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+// ListPage returns at most limit entries of a directory after the one of the path after, which may
+// be "", in the order of their paths, name by name; with recursive also what is in its
+// subdirectories. room is as for List.
+func (c *Client) ListPage(ctx context.Context, dir string, recursive bool, after string, limit int,
+	room Room) ([]FileInfo, error) {
+	query, err := pathQuery(dir)
+	if err != nil {
+		return nil, err
+	}
+	if recursive {
+		query.Set("recursive", "true")
+	}
+	query.Set("after", after)
+	query.Set("limit", strconv.Itoa(limit))
+	files := listing{}
+	err = c.callIn(ctx, room, http.MethodGet, "/files", query, nil, &files, maxListing)
+	return files, err
 }

@@ -34,6 +34,8 @@
 //	GET    /terminals            list of TerminalInfo, of those that have a name
 //	DELETE /terminal?name=       hangs one up
 //	GET    /files?path=&recursive=   list of FileInfo, of at most MaxEntries
+//	GET    /files?…&limit=&after=    the first of them after a path, name by name
+//	GET    /watch?path=          FileEvents, in frames
 //	PUT    /file?path=&limit=    uploads a file whole or not at all
 //	GET    /file?path=           content, with ranges
 //	DELETE /file?path=           deletes a file or a directory with all in it

@@ -25,6 +25,7 @@ func mayImport() map[string][]string {
 		"internal/agent/jupyter/zmtp": nil,
 
 		"internal/agent/guest/background": {".", "internal/agent"},
+		"internal/agent/guest/watch":      {".", "internal/agent"},
 
 		"internal/agent/guest/store": {".", "internal/agent", "internal/agent/guest/tree"},
 		"internal/agent/guest/tree":  nil,

@@ -101,17 +101,42 @@ func (g *Gateway) listFiles(c *call) error {
 	if err != nil {
 		return err
 	}
+	size, after, err := c.page()
+	if err != nil {
+		return err
+	}
 	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
-		found, release, err := in.List(ctx, dir, recursive)
+		var found []agent.FileInfo
+		release := func() {}
+		if size == 0 {
+			found, release, err = in.List(ctx, dir, recursive)
+		}
+		if size > 0 {
+			found, release, err = in.ListPage(ctx, dir, recursive, after, size)
+		} else if sandpool.ClassOf(err) == sandpool.TooLarge { // its first page, then
+			size = agent.MaxEntries
+			first, giveBack, failed := in.ListPage(ctx, dir, recursive, "", size)
+			if sandpool.ClassOf(failed) != sandpool.Unsupported {
+				found, release, err = first, giveBack, failed
+			}
+		}
 		defer release()
 		if err != nil {
 			return err
 		}
-		files := make([]api.File, len(found))
+		list := api.Files{Value: make([]api.File, len(found))}
 		for i, f := range found {
-			files[i] = wire.File(f)
+			list.Value[i] = wire.File(f)
 		}
-		return g.list(c, api.Files{Value: files}, release)
+		if n := len(found); n > 0 && n == size {
+			last := found[n-1].Path
+			if len(found[n-1].Raw) > 0 {
+				last = string(found[n-1].Raw)
+			}
+			link := g.nextPage(c, last)
+			list.NextLink = &link
+		}
+		return g.list(c, list, release)
 	})
 }
 

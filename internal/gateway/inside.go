@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"io"
 	"net/http"
 	"strconv"
@@ -314,7 +315,8 @@ func (g *Gateway) processLogs(c *call) error {
 
 // events sends what run says as a stream in the form that the caller wants, lines if it has not
 // said. An error before the first event is the answer; after it, it is the last event.
-func (g *Gateway) events(c *call, run func(send func(id int64, kind string, v any) error) error) error {
+func (g *Gateway) events(c *call,
+	run func(send func(id int64, kind string, v any) error) error) error {
 	form := cmp.Or(live.Wanted(c.r), live.Lines)
 	control := http.NewResponseController(c.w)
 	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
@@ -342,4 +344,71 @@ func (g *Gateway) events(c *call, run func(send func(id int64, kind string, v an
 	}
 	return send(0, api.EventError, api.ExecutionEvent{Type: api.EventError,
 		Error: &api.ErrorDetail{Code: cmp.Or(e.Code, fault.Code(e.Class)), Message: e.Message}})
+}
+
+// page reads how large a page of a list the caller wants, and after which path; 0 means that it has
+// not said.
+func (c *call) page() (size int, after string, err error) {
+	s, err := c.query.Get("pageSize")
+	if err != nil {
+		return 0, "", err
+	}
+	token, err := c.query.Get("skipToken")
+	if err != nil || s == "" && token == "" {
+		return 0, "", err
+	}
+	size, bad := strconv.Atoi(cmp.Or(s, strconv.Itoa(agent.MaxEntries)))
+	if bad != nil || size < 1 || size > agent.MaxEntries {
+		return 0, "", sandpool.Errorf(sandpool.Invalid, codeValidation, "pageSize",
+			"The query parameter 'pageSize' is %q; use 1 to %d.", clip(s), agent.MaxEntries)
+	}
+	path, bad := base64.RawURLEncoding.DecodeString(token)
+	if bad != nil {
+		return 0, "", sandpool.Errorf(sandpool.Invalid, codeValidation, "skipToken",
+			"The query parameter 'skipToken' is none of a nextLink.")
+	}
+	return size, string(path), nil
+}
+
+// nextPage is the absolute URL of the page after a path.
+func (g *Gateway) nextPage(c *call, after string) string {
+	base := g.options.PublicURL
+	if base == "" {
+		base = arm.BaseURL(c.r)
+	}
+	query := c.r.URL.Query()
+	for name := range query {
+		if strings.EqualFold(name, "skipToken") {
+			query.Del(name)
+		}
+	}
+	query.Set("skipToken", base64.RawURLEncoding.EncodeToString([]byte(after)))
+	return base + c.r.URL.EscapedPath() + "?" + query.Encode()
+}
+
+// watchFiles tells what happens beneath a directory, as a stream, for as long as the caller reads
+// and the session lasts.
+func (g *Gateway) watchFiles(c *call) error {
+	dir, err := c.directory()
+	if err != nil {
+		return err
+	}
+	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		go func() {
+			select {
+			case <-g.over:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		return g.events(c, func(send func(id int64, kind string, v any) error) error {
+			number := int64(0)
+			return in.Watch(ctx, dir, func(e agent.FileEvent) error {
+				number++
+				return send(number, string(e.Type), wire.FileEvent(number, e))
+			})
+		})
+	})
 }

@@ -81,6 +81,7 @@ func routes() []route {
 		{"PUT", "files/*/content", run, one, receives((*Gateway).putFile)},
 		{"PATCH", "files/*/content", run, one, receives((*Gateway).patchFile)},
 		{"POST", "files/*", run, one, (*Gateway).changeFile},
+		{"GET", "watch", run, one, (*Gateway).watchFiles},
 		{"GET", "archive", run, one, (*Gateway).packFiles},
 		{"PUT", "archive", run, one, receives((*Gateway).unpackFiles)},
 		{"GET", "files/*", run, one, (*Gateway).statFile},

@@ -16,6 +16,8 @@ const storeTime = 10 * time.Minute
 // Store is what an Agent does with files besides reading and replacing them; agent.Client describes
 // it.
 type Store interface {
+	ListPage(ctx context.Context, dir string, recursive bool, after string, limit int,
+		room agent.Room) ([]agent.FileInfo, error)
 	Mkdir(ctx context.Context, path string) error
 	Move(ctx context.Context, from, to string, overwrite bool) (agent.FileInfo, error)
 	Copy(ctx context.Context, from, to string, overwrite bool) (agent.FileInfo, error)
@@ -48,6 +50,46 @@ func inStore[T any](ctx context.Context, in *Interpreter, fn func(*call, Store) 
 		}
 		return fn(c, s)
 	})
+}
+
+// ListPage returns at most limit entries of a directory after a path, as agent.Client does. release
+// gives back the memory of a long list.
+func (in *Interpreter) ListPage(ctx context.Context, dir string, recursive bool, after string,
+	limit int) (files []agent.FileInfo, release func(), err error) {
+	r := &room{in: in, full: "The server has too many large answers to send. Try again, or " +
+		"ask for smaller pages."}
+	files, err = inStore(ctx, in, func(c *call, s Store) ([]agent.FileInfo, error) {
+		return s.ListPage(c.ctx, dir, recursive, after, limit, r)
+	})
+	if err != nil {
+		r.giveBack()
+	}
+	return files, r.giveBack, err
+}
+
+// Watch calls emit with what happens beneath a directory, until ctx or the session ends. An error
+// of emit ends the call and is returned as it is.
+func (in *Interpreter) Watch(ctx context.Context, dir string,
+	emit func(agent.FileEvent) error) error {
+	var own error
+	_, err := ask(ctx, in, answerTime, func(c *call) (struct{}, error) {
+		w, ok := in.agent.(interface {
+			Watch(ctx context.Context, dir string, emit func(agent.FileEvent) error) error
+		})
+		if !ok {
+			return struct{}{}, sandpool.Errorf(sandpool.Unsupported, "", "path",
+				"The session's sandbox does not watch files.")
+		}
+		return struct{}{}, w.Watch(c.ctx, dir, func(e agent.FileEvent) error {
+			c.pause() // it may say nothing for as long as it likes
+			own = emit(e)
+			return own
+		})
+	})
+	if own != nil {
+		return own
+	}
+	return err
 }
 
 // Mkdir makes a directory and its parents.

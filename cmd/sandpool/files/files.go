@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool/api"
@@ -23,6 +24,7 @@ import (
 type Cmd struct {
 	Upload   uploadCmd   `cmd:"" help:"Upload a file."`
 	List     listCmd     `cmd:"" help:"List files and directories."`
+	Watch    watchCmd    `cmd:"" help:"Tell what happens to files, as it happens."`
 	Download downloadCmd `cmd:"" help:"Download a file."`
 	Show     showCmd     `cmd:"" help:"Show what is known about a file."`
 	Delete   deleteCmd   `cmd:"" help:"Delete a file."`
@@ -147,6 +149,44 @@ func (c *listCmd) Run(ctx context.Context, a *console.App) error {
 		return a.PrintJSON(list)
 	}
 	return printFiles(a, list)
+}
+
+type watchCmd struct {
+	Path  string `arg:"" optional:"" help:"Directory, below /mnt/data."`
+	Count int    `help:"End after this many events; without it, with the session." placeholder:"N"`
+	console.SessionFlag
+	console.PoolFlag
+}
+
+// errEnough ends a watch that has told as much as was asked for.
+var errEnough = errors.New("enough")
+
+// Run prints events, one a line.
+func (c *watchCmd) Run(ctx context.Context, a *console.App) error {
+	cl, err := a.Client()
+	if err != nil {
+		return err
+	}
+	n := 0
+	err = cl.WatchFiles(ctx, c.Pool, string(c.Session), c.Path, func(e api.FileEvent) error {
+		text := fmt.Sprintf("%-8s %s", e.Type, console.Printable(e.Path))
+		if e.From != "" {
+			text += " (was " + console.Printable(e.From) + ")"
+		}
+		if a.JSON() {
+			err = a.PrintJSONLine(e)
+		} else {
+			_, err = fmt.Fprintln(a.Stdout, strings.TrimSpace(text))
+		}
+		if n++; err == nil && n == c.Count {
+			err = errEnough
+		}
+		return err
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
 }
 
 type downloadCmd struct {

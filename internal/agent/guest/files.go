@@ -19,6 +19,7 @@ import (
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/agent/guest/store"
 	"github.com/sandpool/sandpool/internal/agent/guest/tree"
+	"github.com/sandpool/sandpool/internal/agent/guest/watch"
 	"golang.org/x/sys/unix"
 )
 
@@ -81,6 +82,9 @@ func (s *files) list(w http.ResponseWriter, r *http.Request) error {
 	if r.URL.Query().Get("recursive") == "true" {
 		depth = maxDepth
 	}
+	if r.URL.Query().Get("limit") != "" {
+		return s.page(w, r, name, depth)
+	}
 	found := []agent.FileInfo{}
 	err = s.with(func(t *tree.Tree) error {
 		dir, err := t.Directory(name)
@@ -101,6 +105,62 @@ func (s *files) list(w http.ResponseWriter, r *http.Request) error {
 	}
 	slices.SortFunc(found, func(a, b agent.FileInfo) int { return strings.Compare(a.Path, b.Path) })
 	return answer(w, found)
+}
+
+// page is list of a piece, which has a limit and begins after a path.
+func (s *files) page(w http.ResponseWriter, r *http.Request, name string, depth int) error {
+	limit, err := strconv.Atoi(r.URL.Query().Get("limit"))
+	if err != nil || limit < 1 || limit > maxListed {
+		return sandpool.Errorf(sandpool.Invalid, "", "limit", "limit is 1 to %d.", maxListed)
+	}
+	found := []agent.FileInfo{}
+	err = s.with(func(t *tree.Tree) error {
+		dir, err := t.Directory(name)
+		if errors.Is(err, unix.ENOTDIR) {
+			return notDirectory(name)
+		}
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		pages := &tree.Pages{Tree: t, After: r.URL.Query().Get("after"), Limit: limit,
+			Depth: depth, Want: told}
+		entries, err := pages.List(dir, name)
+		l := &lister{tree: t}
+		for _, e := range entries {
+			found = append(found, describe(e.Path, l.resolve(e.Path, e.Info)))
+		}
+		return err
+	})
+	if errors.Is(err, tree.ErrMany) {
+		return sandpool.Errorf(sandpool.TooLarge, "TooManyFiles", "path",
+			"A directory has %v. List others.", tree.ErrMany)
+	}
+	if err != nil {
+		return classify(err, name)
+	}
+	return answer(w, found)
+}
+
+// told reports whether listings have a name: not one that is still arriving.
+func told(name string) bool { return !strings.HasPrefix(name, uploadPrefix) }
+
+// watch sends what happens beneath a directory, as frames, until the host leaves.
+func (s *Server) watch(w http.ResponseWriter, r *http.Request) error {
+	name, err := target(r)
+	if err != nil {
+		return err
+	}
+	defer s.watches.Add(-1)
+	if s.watches.Add(1) > agent.MaxWatches {
+		return sandpool.Errorf(sandpool.Conflict, "TooManyWatches", "path",
+			"The session is watched %d times already. End one of them.", agent.MaxWatches)
+	}
+	watched, err := watch.Open(s.cfg.DataDir, name, s.cfg.User.do, told)
+	if err != nil {
+		return classify(err, name)
+	}
+	return watch.Serve(w, r, watched)
 }
 
 // lister walks a directory tree.

@@ -36,6 +36,7 @@ type Server struct {
 
 	terminals atomic.Int64 // without a name, that are open, and those that are refused
 	hub       terminal.Hub // those with a name
+	watches   atomic.Int64 // that are open, and those that are refused
 }
 
 // NewServer returns a server that is not ready yet.
@@ -88,6 +89,7 @@ func (s *Server) Handler() http.Handler {
 	f := &files{cfg: s.cfg}
 	guarded("GET /files", f.list)
 	guarded("GET /stat", f.stat)
+	guarded("GET /watch", s.watch)
 	guarded("GET /file", f.open)
 	guarded("PUT /file", f.upload)
 	guarded("DELETE /file", f.remove)

@@ -39,6 +39,19 @@ func File(f agent.FileInfo) api.File {
 	return v
 }
 
+// FileEvent is something that has happened to a file or a directory.
+func FileEvent(number int64, e agent.FileEvent) api.FileEvent {
+	v := api.FileEvent{Sequence: number, Type: string(e.Type), Path: e.Path, From: e.From,
+		Directory: e.Directory}
+	if len(e.Raw) > 0 {
+		v.EncodedPath = (&url.URL{Path: string(e.Raw)}).EscapedPath()
+	}
+	if len(e.RawFrom) > 0 {
+		v.EncodedFrom = (&url.URL{Path: string(e.RawFrom)}).EscapedPath()
+	}
+	return v
+}
+
 // OldFiles is a list of files in the form up to 2024-08-02-preview.
 func OldFiles(files []agent.FileInfo) api.OldFiles {
 	list := api.OldFiles{SerialID: "1", Value: make([]api.OldFile, len(files))}
