@@ -126,6 +126,7 @@ func (c *processLogsCmd) Run(ctx context.Context, a *console.App) error {
 	if err != nil {
 		return err
 	}
+	out, errs := console.NewHarmless(a.Stdout), console.NewHarmless(a.Stderr)
 	return cl.ProcessLogs(ctx, c.Pool, string(c.Session), c.ID, 0, c.Follow,
 		func(e api.ProcessEvent) error {
 			if a.JSON() {
@@ -134,9 +135,9 @@ func (c *processLogsCmd) Run(ctx context.Context, a *console.App) error {
 			var err error
 			switch e.Type {
 			case api.EventStdout:
-				_, err = io.WriteString(a.Stdout, console.PrintableText(e.Text))
+				_, err = io.WriteString(out, e.Text)
 			case api.EventStderr:
-				_, err = io.WriteString(a.Stderr, console.PrintableText(e.Text))
+				_, err = io.WriteString(errs, e.Text)
 			case api.EventLost:
 				a.Say("%d pieces of output before this are kept no more", e.Lost)
 			}

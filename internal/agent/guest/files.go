@@ -181,6 +181,9 @@ func (l *lister) walk(dir *os.Root, name string, depth int) error {
 		if strings.HasPrefix(info.Name(), uploadPrefix) {
 			continue
 		}
+		if len(l.found) == maxListed {
+			return tooMany()
+		}
 		p := path.Join(name, info.Name())
 		l.found = append(l.found, describe(p, l.resolve(p, info)))
 		if depth == 0 || !info.IsDir() {
@@ -224,11 +227,15 @@ func readDir(root *os.Root, room int) ([]fs.FileInfo, error) {
 		return nil, err
 	}
 	if len(entries) > room {
-		return nil, sandpool.Errorf(sandpool.TooLarge, "TooManyFiles", "path",
-			"The listing has more than %d entries. List a subdirectory, without recursive.",
-			maxListed)
+		return nil, tooMany()
 	}
 	return entries, nil
+}
+
+func tooMany() error {
+	return sandpool.Errorf(sandpool.TooLarge, "TooManyFiles", "path",
+		"The listing has more than %d entries. Ask for pages of it, or list a subdirectory.",
+		maxListed)
 }
 
 func describe(p string, info fs.FileInfo) agent.FileInfo {
