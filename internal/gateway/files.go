@@ -177,20 +177,6 @@ func (g *Gateway) list(c *call, v any, release func()) error {
 	return g.deliver(c, http.StatusOK, b)
 }
 
-// flag reads a truth value from the query.
-func (c *call) flag(name string) (bool, error) {
-	s, err := c.query.Get(name)
-	if err != nil || s == "" {
-		return false, err
-	}
-	b, err := strconv.ParseBool(strings.ToLower(s))
-	if err != nil {
-		return false, sandpool.Errorf(sandpool.Invalid, codeValidation, name,
-			"The query parameter '%s' is %q; use true or false.", name, clip(s))
-	}
-	return b, nil
-}
-
 func (g *Gateway) statFile(c *call) error {
 	old, err := c.isOld()
 	if err != nil {

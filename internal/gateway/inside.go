@@ -412,3 +412,17 @@ func (g *Gateway) watchFiles(c *call) error {
 		})
 	})
 }
+
+// flag reads a truth value from the query.
+func (c *call) flag(name string) (bool, error) {
+	s, err := c.query.Get(name)
+	if err != nil || s == "" {
+		return false, err
+	}
+	b, err := strconv.ParseBool(strings.ToLower(s))
+	if err != nil {
+		return false, sandpool.Errorf(sandpool.Invalid, codeValidation, name,
+			"The query parameter '%s' is %q; use true or false.", name, clip(s))
+	}
+	return b, nil
+}

@@ -25,7 +25,8 @@ func (b *busy) one() agent.BackgroundProcess {
 	return agent.BackgroundProcess{ID: b.req.ID, PID: 7, Command: b.req.Args}
 }
 
-func (b *busy) StartProcess(_ context.Context, r agent.ProcessRequest) (agent.BackgroundProcess, error) {
+func (b *busy) StartProcess(_ context.Context,
+	r agent.ProcessRequest) (agent.BackgroundProcess, error) {
 	b.req = r
 	return b.one(), nil
 }
@@ -34,7 +35,8 @@ func (b *busy) BackgroundProcesses(context.Context) ([]agent.BackgroundProcess, 
 	return []agent.BackgroundProcess{b.one()}, nil
 }
 
-func (b *busy) BackgroundProcess(_ context.Context, id string, wait time.Duration) (agent.BackgroundProcess, error) {
+func (b *busy) BackgroundProcess(_ context.Context, id string,
+	wait time.Duration) (agent.BackgroundProcess, error) {
 	if id != b.req.ID {
 		return b.one(), sandpool.Errorf(sandpool.NotFound, "ProcessNotFound", "id", "none")
 	}
@@ -118,10 +120,11 @@ func TestProcesses(t *testing.T) {
 	if all := strings.Join(b.done, ","); all != "p 2,end p" {
 		t.Errorf("done: %s", all)
 	}
-	for _, bad := range []string{"POST processes {", "POST processes/p/signal?signal=NONE ", "GET processes/p?wait=61 ",
-		"GET processes/p/logs?after=x "} {
+	for _, bad := range []string{"POST processes {", "POST processes/p/signal?signal=NONE ",
+		"GET processes/p?wait=61 ", "GET processes/p/logs?after=x "} {
 		part := strings.SplitN(bad, " ", 3)
-		path := part[1] + map[bool]string{true: "&", false: "?"}[strings.Contains(part[1], "?")] + "identifier=abcd"
+		path := part[1] + map[bool]string{true: "&", false: "?"}[strings.Contains(part[1], "?")] +
+			"identifier=abcd"
 		if got := w.do(part[0], path, part[2]); got.status != http.StatusBadRequest {
 			t.Errorf("%s: %d %s", bad, got.status, got.body)
 		}

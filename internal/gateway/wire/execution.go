@@ -123,9 +123,11 @@ func ProcessEvents(r agent.ProcessRecord) []api.ProcessEvent {
 		p := Process(*r.Process)
 		all = append(all, api.ProcessEvent{Sequence: r.Number, Type: api.EventStatus, Process: &p})
 	case r.Stderr != "":
-		all = append(all, api.ProcessEvent{Sequence: r.Number, Type: api.EventStderr, Text: r.Stderr})
+		all = append(all, api.ProcessEvent{Sequence: r.Number, Type: api.EventStderr,
+			Text: r.Stderr})
 	default:
-		all = append(all, api.ProcessEvent{Sequence: r.Number, Type: api.EventStdout, Text: r.Stdout})
+		all = append(all, api.ProcessEvent{Sequence: r.Number, Type: api.EventStdout,
+			Text: r.Stdout})
 	}
 	return all
 }

@@ -77,8 +77,8 @@ func errMany() error {
 		"There are more than %d directories to watch. Watch one of them.", MaxDirectories)
 }
 
-// watch has the system watch a directory. File.Fd would make reading from w.file a wait that nothing
-// ends.
+// watch has the system watch a directory. File.Fd would make reading from w.file a wait that
+// nothing ends.
 func (w *Watch) watch(dir string) (wd int, err error) {
 	conn, err := w.file.SyscallConn()
 	if err != nil {

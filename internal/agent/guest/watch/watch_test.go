@@ -66,9 +66,11 @@ func TestWatch(t *testing.T) {
 	got += ", " + until(t, w, "created top/c/d/late")
 	must(t, os.Rename(in("c/d/late"), data+"/out/late"), write("end", ""))
 	got += ", " + until(t, w, "created top/end")
-	must(t, write(".up-1", "1"), os.Rename(in(".up-1"), in("whole")), os.Rename(data+"/out/late", in("back")))
+	must(t, write(".up-1", "1"), os.Rename(in(".up-1"), in("whole")),
+		os.Rename(data+"/out/late", in("back")))
 	got += ", " + until(t, w, "created top/back")
-	for _, want := range []string{"created top/c, ", "moved top/c/d top/a/b, ", "removed top/c/d/late", "created top/whole"} {
+	for _, want := range []string{"created top/c, ", "moved top/c/d top/a/b, ",
+		"removed top/c/d/late", "created top/whole"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the events are %s, without %s", got, want)
 		}
