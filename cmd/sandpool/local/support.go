@@ -224,11 +224,12 @@ func pools(ctx context.Context, a *console.App) ([]byte, error) {
 	return json.MarshalIndent(out, "", " ")
 }
 
-// secrets are what is taken out of texts: our tokens and keys, who is named in an address, and what
-// stands behind a name that says so.
+// secrets are what is taken out of texts: our tokens and keys, JSON Web Tokens, who is named in an
+// address, and what stands behind a name that says so.
 func secrets() []*regexp.Regexp {
 	return []*regexp.Regexp{
 		regexp.MustCompile(`\b(sp[a-z]?_)[A-Za-z0-9_-]{8,}`),
+		regexp.MustCompile(`\b(eyJ)[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`),
 		regexp.MustCompile(`(://)[^/\s"']+@`),
 		regexp.MustCompile(`(?i)((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]+`),
 		regexp.MustCompile(`(?i)("?[\w-]*(?:password|secret|token|credential|api-?key)[\w-]*"?` +

@@ -14,7 +14,8 @@ func TestRedact(t *testing.T) {
 		"store: postgres://sandpool:S3CRET@db.example/x", "Authorization: Bearer S3CRET",
 		`{"password": "S3CRET", "a": 1}`, "registry_token=S3CRET", `"client-secret":"S3CRET"`,
 		`{"password": "two \"S3CRET, words"}`, "password='two S3CRET'", "https://S3CRET@host/x",
-		"postgres://sandpool:a@S3CRET@db/x", "x-api-key: S3CRET", "Basic S3CRET"} {
+		"postgres://sandpool:a@S3CRET@db/x", "x-api-key: S3CRET", "Basic S3CRET",
+		"a token eyJhbGciOiJSUzI1NiJ9.eyJS3CRET.S3CRET ended"} {
 		got := string(redact([]byte(text)))
 		if strings.Contains(got, "S3CRET") || !strings.Contains(got, "REDACTED") {
 			t.Errorf("%s becomes %s", text, got)
