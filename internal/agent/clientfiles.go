@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -164,6 +165,15 @@ const (
 	FileOverflow FileEventType = "overflow" // some of what has happened is not told: list again
 )
 
+// known reports whether a type is one of those: callers get it as a line of a stream.
+func (t FileEventType) known() bool {
+	switch t {
+	case FileReady, FileCreated, FileModified, FileRemoved, FileMoved, FileOverflow:
+		return true
+	}
+	return false
+}
+
 // FileEvent is something that has happened beneath a directory that is watched.
 type FileEvent struct {
 	Type FileEventType `json:"type"`
@@ -192,6 +202,9 @@ func (c *Client) Watch(ctx context.Context, dir string, emit func(FileEvent) err
 			var e FileEvent
 			if err := r.Next(&e); err != nil {
 				return err
+			}
+			if !e.Type.known() {
+				return errors.New("agent: a watch tells of something that is no event")
 			}
 			if err := emit(e); err != nil {
 				return err

@@ -72,6 +72,7 @@ func (p *processes) UnmarshalJSON(text []byte) (err error) {
 const (
 	MaxBackground    = 32        // that are known, those that have ended included
 	MaxBackgroundLog = 512 << 10 // bytes kept of what one has put out, the latest
+	MaxArguments     = 256       // that are shown of a command line, in MaxCommand bytes
 	MaxBackgroundEnd = 60 * time.Second
 )
 
@@ -91,12 +92,21 @@ type ProcessRequest struct {
 type BackgroundProcess struct {
 	ID      string    `json:"id"`
 	PID     int       `json:"pid"`
-	Command []string  `json:"command"`
+	Command Words     `json:"command"`
 	Created time.Time `json:"created"` // by the sandbox's clock, as Ended
 	Ended   time.Time `json:"ended,omitzero"`
 	// ExitCode and Signal are there once it has ended: the one or the other.
 	ExitCode *int `json:"exitCode,omitempty"`
 	Signal   int  `json:"signal,omitempty"`
+}
+
+// Words is a command line, of MaxArguments at most.
+type Words []string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (w *Words) UnmarshalJSON(text []byte) (err error) {
+	*w, err = decodeList[string](text, MaxArguments)
+	return err
 }
 
 // ProcessRecord is a piece of what a background process has put out, with its number: the first is

@@ -174,16 +174,9 @@ func (g *Gateway) terminal(c *call) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(c.r.Context())
+	ctx, cancel := g.whileServing(c.r.Context())
 	defer cancel()
 	defer context.AfterFunc(lease.Context(), cancel)()
-	go func() {
-		select {
-		case <-g.over:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	terminal.Carry(ctx, c.w, c.r, t, g.options.Stall)
 	return nil
 }
@@ -266,7 +259,9 @@ func (g *Gateway) getProcess(c *call) error {
 			"The query parameter 'wait' is %q; use seconds, at most %d.", clip(s), most)
 	}
 	return g.inside(c, func(in *interpreter.Interpreter, name string) error {
-		p, err := in.Process(c.r.Context(), name, time.Duration(wait)*time.Second)
+		ctx, cancel := g.whileServing(c.r.Context())
+		defer cancel()
+		p, err := in.Process(ctx, name, time.Duration(wait)*time.Second)
 		if err != nil {
 			return err
 		}
@@ -299,8 +294,10 @@ func (g *Gateway) processLogs(c *call) error {
 		return err
 	}
 	return g.inside(c, func(in *interpreter.Interpreter, name string) error {
+		ctx, cancel := g.whileServing(c.r.Context())
+		defer cancel()
 		return g.events(c, func(send func(id int64, kind string, v any) error) error {
-			return in.ProcessLogs(c.r.Context(), name, after, follow == "true",
+			return in.ProcessLogs(ctx, name, after, follow == "true",
 				func(r agent.ProcessRecord) error {
 					for _, e := range wire.ProcessEvents(r) {
 						if err := send(e.Sequence, e.Type, e); err != nil {
@@ -394,15 +391,8 @@ func (g *Gateway) watchFiles(c *call) error {
 		return err
 	}
 	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
-		ctx, cancel := context.WithCancel(ctx)
+		ctx, cancel := g.whileServing(ctx)
 		defer cancel()
-		go func() {
-			select {
-			case <-g.over:
-				cancel()
-			case <-ctx.Done():
-			}
-		}()
 		return g.events(c, func(send func(id int64, kind string, v any) error) error {
 			number := int64(0)
 			return in.Watch(ctx, dir, func(e agent.FileEvent) error {
@@ -411,6 +401,19 @@ func (g *Gateway) watchFiles(c *call) error {
 			})
 		})
 	})
+}
+
+// whileServing is ctx until the server stops, which waits for its requests.
+func (g *Gateway) whileServing(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-g.over:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // flag reads a truth value from the query.

@@ -148,15 +148,8 @@ func (g *Gateway) readLog(ctx context.Context, s *tape, follow bool) ([]api.LogL
 // streamLog sends the lines of a log as they come: to the end of what there is, or with follow to
 // the end of the sandbox. Nothing waits for its reader but the stream.
 func (g *Gateway) streamLog(c *call, s *tape, form live.Form, follow bool) error {
-	ctx, cancel := context.WithCancel(c.r.Context())
+	ctx, cancel := g.whileServing(c.r.Context())
 	defer cancel()
-	go func() {
-		select {
-		case <-g.over:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	lines, err := g.readLog(ctx, s, false) // an error is an answer of its own
 	if err != nil {
 		return err

@@ -15,8 +15,9 @@ import (
 // busy is a fake agent with one background process.
 type busy struct {
 	fakeAgent
-	req  agent.ProcessRequest
-	done []string
+	req   agent.ProcessRequest
+	done  []string
+	quiet bool // says nothing more to who follows
 }
 
 var _ interpreter.Processes = (*busy)(nil)
@@ -58,7 +59,7 @@ func (b *busy) RemoveProcess(_ context.Context, id string) error {
 	return nil
 }
 
-func (b *busy) ProcessLogs(_ context.Context, id string, after int64, follow bool,
+func (b *busy) ProcessLogs(ctx context.Context, id string, after int64, follow bool,
 	emit func(agent.ProcessRecord) error) error {
 	if id != b.req.ID {
 		return sandpool.Errorf(sandpool.NotFound, "ProcessNotFound", "id", "none")
@@ -68,6 +69,10 @@ func (b *busy) ProcessLogs(_ context.Context, id string, after int64, follow boo
 		if err := emit(r); err != nil {
 			return err
 		}
+	}
+	if follow && b.quiet {
+		<-ctx.Done()
+		return ctx.Err()
 	}
 	if follow {
 		return sandpool.Errorf(sandpool.Unavailable, "", "", "broken")
@@ -128,5 +133,20 @@ func TestProcesses(t *testing.T) {
 		if got := w.do(part[0], path, part[2]); got.status != http.StatusBadRequest {
 			t.Errorf("%s: %d %s", bad, got.status, got.body)
 		}
+	}
+}
+
+// TestFollowUntilStop: a server that stops does not wait for who follows a process.
+func TestFollowUntilStop(t *testing.T) {
+	b := &busy{quiet: true}
+	w := newWorldOf(t, Options{}, func(l interpreter.Session) interpreter.Agent {
+		b.fakeAgent = fakeAgent{w: l.(*lease).w, l: l.(*lease)}
+		return b
+	})
+	w.do("POST", "processes?identifier=abcd", `{"id":"p","command":["a"]}`)
+	w.gateway.EndFollowing()
+	got := w.do("GET", "processes/p/logs?follow=true&identifier=abcd", "")
+	if !strings.Contains(got.body, `"text":"err"`) || strings.Contains(got.body, `"status"`) {
+		t.Errorf("%d %s", got.status, got.body)
 	}
 }

@@ -1,10 +1,13 @@
 package jupyter
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +21,7 @@ const (
 	idleGrace = 5 * time.Second
 	// maxBundle bounds what is shown at once; the agent takes frames of 48 MiB.
 	maxBundle = agent.MaxDisplayBytes
+	maxForms  = 64 // representations of it
 
 	maxName      = 1 << 10
 	maxMessage   = 64 << 10
@@ -373,27 +377,22 @@ func represent(raw json.RawMessage, isJSON bool) string {
 	return string(raw)
 }
 
-// flatten makes strings of a MIME bundle: what is not a string there is JSON. Beyond maxBundle the
-// largest representations are left out.
+// flatten makes strings of a MIME bundle: what is not a string there is JSON. Beyond maxBundle and
+// maxForms the largest representations are left out.
 func flatten(data map[string]json.RawMessage) map[string]string {
 	if len(data) == 0 {
 		return nil
 	}
+	order := slices.SortedFunc(maps.Keys(data), func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(a)+len(data[a]), len(b)+len(data[b])), cmp.Compare(a, b))
+	})
 	flat, size := map[string]string{}, 0
-	for mime, raw := range data {
-		text := represent(raw, strings.HasSuffix(mime, "json"))
-		flat[mime] = text
-		size += len(mime) + len(text)
-	}
-	for size > maxBundle && len(flat) > 0 {
-		largest := ""
-		for mime := range flat {
-			if largest == "" || len(flat[mime]) > len(flat[largest]) {
-				largest = mime
-			}
+	for _, mime := range order[:min(len(order), maxForms)] {
+		text := represent(data[mime], strings.HasSuffix(mime, "json"))
+		if size += len(mime) + len(text); size > maxBundle {
+			break
 		}
-		size -= len(largest) + len(flat[largest])
-		delete(flat, largest)
+		flat[mime] = text
 	}
 	if len(flat) == 0 {
 		flat["text/plain"] = fmt.Sprintf("[more than %d bytes]", maxBundle)

@@ -2,6 +2,7 @@ package jupyter
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -67,7 +68,13 @@ func TestKernelspecs(t *testing.T) {
 	if err := unix.Mkfifo(filepath.Join(pipe, "kernel.json"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	env := []string{"HOME=" + root + "/home", "PATH=/bin:" + root + "/opt/bin:relative", "B=b",
+	if err := os.MkdirAll(filepath.Join(root, "held/share/jupyter"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(filepath.Join(root, "held/share/jupyter/kernels"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"HOME=" + root + "/home", "PATH=/bin:" + root + "/held/bin:" + root + "/opt/bin:relative", "B=b",
 		"JUPYTER_PATH=" + root + "/extra:"}
 	dirs := Dirs(env)
 	dirs = dirs[:slices.Index(dirs, "/usr/local/share/jupyter/kernels")] // what this machine has
@@ -125,6 +132,31 @@ func TestFlatten(t *testing.T) {
 	if got := flatten(map[string]json.RawMessage{"image/png": data["image/png"]}); len(got) != 1 ||
 		!strings.Contains(got["text/plain"], "more than") {
 		t.Errorf("of nothing that fits: %q", got)
+	}
+}
+
+// A bundle of very many representations is no work without end.
+func TestManyForms(t *testing.T) {
+	data := map[string]json.RawMessage{"text/plain": json.RawMessage(`"a"`)}
+	for i := range 200_000 {
+		data[fmt.Sprintf("application/x-%0200d", i)] = json.RawMessage(`"b"`)
+	}
+	if got := flatten(data); len(got) > maxForms || got["text/plain"] != "a" {
+		t.Errorf("%d representations are kept, with the text %q", len(got), got["text/plain"])
+	}
+}
+
+// Of what waits counts all that a kernel may make large, and how many messages there are.
+func TestWeigh(t *testing.T) {
+	s := newSigner()
+	for name, h := range map[string]header{"large": {ID: strings.Repeat("x", 1<<20)}, "small": {}} {
+		parts, _, err := s.encode("status", &h, struct{}{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := weigh(parts); n < len(h.ID)+1<<10 {
+			t.Errorf("a %s message weighs %d bytes", name, n)
+		}
 	}
 }
 

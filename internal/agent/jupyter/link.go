@@ -159,8 +159,19 @@ func (l *link) receive(channel string, conn *zmtp.Conn) {
 		if err != nil {
 			continue
 		}
-		l.add(arrival{channel: channel, message: m, size: len(m.content)})
+		l.add(arrival{channel: channel, message: m, size: weigh(parts)})
 	}
+}
+
+// weigh is what a message takes of memory, about: what a kernel may make large is not its content
+// alone, and one that is empty takes something, too.
+func weigh(parts [][]byte) int {
+	const each = 1 << 10
+	size := each
+	for _, p := range parts {
+		size += len(p)
+	}
+	return size
 }
 
 func (l *link) add(a arrival) {

@@ -109,12 +109,14 @@ func List(dirs []string) []Kernelspec {
 	return all
 }
 
-// kernelNames lists the directories that could be kernels.
+// kernelNames lists the directories that could be kernels. What is in the place of dir may be
+// anything: it is opened without waiting.
 func kernelNames(dir string) ([]string, error) {
-	d, err := os.Open(dir)
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
+	d := os.NewFile(uintptr(fd), dir)
 	defer d.Close()
 	names, err := d.Readdirnames(8 * MaxKernels)
 	if err != nil && !errors.Is(err, io.EOF) {

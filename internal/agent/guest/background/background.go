@@ -8,7 +8,8 @@
 // after it are kept no more, it is told how many. Nothing waits for a reader.
 //
 // A process has ended when it itself has, whatever it has left behind; what was in its pipes by
-// then is part of its log.
+// then is part of its log. One that is forgotten has no more pipes: what it has left behind may hold
+// their other ends for as long as it likes, and costs nothing.
 package background
 
 import (
@@ -54,7 +55,9 @@ type process struct {
 	records []agent.ProcessRecord
 	number  int64 // of the last record
 	bytes   int
+	gone    bool // its id may be another's
 	ended   bool
+	ends    [2]*os.File   // its streams
 	parts   [2][]byte     // an incomplete rune at the end of each stream
 	changed chan struct{} // closed, and made anew, when there is more to read
 }
@@ -113,10 +116,10 @@ func (g *Registry) Start(cfg Config, req agent.ProcessRequest) (agent.Background
 			Target: "command", Err: err, RetryAfter: time.Second,
 			Message: "The process could not be started: the session has no more room for one."}
 	}
-	p := &process{changed: make(chan struct{}), view: agent.BackgroundProcess{ID: req.ID, PID: pid,
+	p := &process{changed: make(chan struct{}), ends: [2]*os.File(ends), view: agent.BackgroundProcess{ID: req.ID, PID: pid,
 		Command: shown(req), Created: time.Now()}}
 	g.all = append(g.all, p)
-	go g.attend(p, ends, exit)
+	go g.attend(p, exit)
 	return p.view, nil
 }
 
@@ -130,8 +133,8 @@ func shown(req agent.ProcessRequest) []string {
 	left := agent.MaxCommand
 	for _, a := range line {
 		a = strings.ToValidUTF8(a[:min(len(a), left)], "\uFFFD")
-		left = max(0, left-len(a))
-		if out = append(out, a); left == 0 {
+		left = max(0, left-len(a)-1) // one that is empty is one, too
+		if out = append(out, a); left == 0 || len(out) == agent.MaxArguments {
 			break
 		}
 	}
@@ -228,46 +231,72 @@ func (cfg Config) open(stdin string) (files, ends []*os.File, err error) {
 	return files, ends, nil
 }
 
-// drainTime is how long what a process has left in its pipes may take to be read.
-const drainTime = 2 * time.Second
-
 // attend takes what a process puts out, until nobody can put out more, and how it ends.
-func (g *Registry) attend(p *process, ends []*os.File, exit <-chan syscall.WaitStatus) {
+func (g *Registry) attend(p *process, exit <-chan syscall.WaitStatus) {
 	var streams sync.WaitGroup
-	for i, r := range ends {
-		streams.Go(func() {
-			defer r.Close()
-			chunk := make([]byte, 32<<10)
-			for {
-				n, err := r.Read(chunk)
-				g.add(p, i, chunk[:n])
-				if err != nil {
-					return
-				}
-			}
-		})
-	}
-	empty := make(chan struct{})
-	go func() { streams.Wait(); close(empty) }()
-	status := <-exit
-	drained := time.NewTimer(drainTime)
-	defer drained.Stop()
-	for quiet := false; !quiet; {
-		g.mu.Lock()
-		before := p.number
-		g.mu.Unlock()
-		select {
-		case <-empty:
-			quiet = true
-		case <-drained.C:
-			quiet = true
-		case <-time.After(50 * time.Millisecond): // others have the pipes: what was there has come
-			g.mu.Lock()
-			quiet = p.number == before
-			g.mu.Unlock()
+	begin := func() {
+		for i, r := range p.ends {
+			streams.Go(func() { g.take(p, i, r) })
 		}
 	}
+	begin()
+	status := <-exit
+	g.mu.Lock()
+	p.gone = true
+	g.mu.Unlock()
+	// What it has left in its pipes comes before its end; nobody waits for what others, who have
+	// the pipes too, may put there.
+	for _, r := range p.ends {
+		_ = r.SetReadDeadline(time.Now()) // it may be closed
+	}
+	streams.Wait()
+	for i, r := range p.ends {
+		_ = r.SetReadDeadline(time.Time{})
+		g.rest(p, i, r)
+	}
 	g.end(p, status)
+	begin()
+}
+
+// take takes what comes from a stream, until its end or its deadline.
+func (g *Registry) take(p *process, stream int, r *os.File) {
+	chunk := make([]byte, 32<<10)
+	for {
+		n, err := r.Read(chunk)
+		g.add(p, stream, chunk[:n])
+		if err != nil {
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				_ = r.Close()
+			}
+			return
+		}
+	}
+}
+
+// maxPipe is the most that a pipe holds, unless the system's administrator allows more.
+const maxPipe = 1 << 20
+
+// rest takes what is in a stream without waiting for more.
+func (g *Registry) rest(p *process, stream int, r *os.File) {
+	conn, err := r.SyscallConn()
+	if err != nil {
+		return // closed: at its end
+	}
+	chunk := make([]byte, 32<<10)
+	_ = conn.Read(func(fd uintptr) bool {
+		for all := 0; all < maxPipe; {
+			n, err := unix.Read(int(fd), chunk)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if n <= 0 {
+				break
+			}
+			all += n
+			g.add(p, stream, chunk[:n])
+		}
+		return true
+	})
 }
 
 // end records how a process ended.
@@ -351,9 +380,22 @@ func (g *Registry) forgetOne() bool {
 	if i < 0 {
 		return false
 	}
-	g.all = slices.Delete(g.all, i, i+1)
+	g.drop(g.all[i])
 	return true
 }
+
+// drop forgets a process. Its readers end. The caller holds mu.
+func (g *Registry) drop(p *process) {
+	g.all = slices.DeleteFunc(g.all, func(q *process) bool { return q == p })
+	for _, r := range p.ends {
+		_ = r.Close() // it may be closed
+	}
+	p.wake()
+}
+
+// taken reports whether the id of a process that is gone is another's by now. While there is
+// anything in its group or its session no other process gets it. The caller holds mu.
+func (p *process) taken() bool { return p.gone && unix.Kill(p.view.PID, 0) == nil }
 
 // List returns all processes, the oldest first.
 func (g *Registry) List() []agent.BackgroundProcess {
@@ -368,13 +410,14 @@ func (g *Registry) List() []agent.BackgroundProcess {
 
 // Get returns a process, once it has ended or over is closed.
 func (g *Registry) Get(id string, over <-chan struct{}) (agent.BackgroundProcess, error) {
-	for {
+	for first := (*process)(nil); ; {
 		g.mu.Lock()
 		p := g.find(id)
-		if p == nil {
+		if p == nil || first != nil && p != first {
 			g.mu.Unlock()
 			return agent.BackgroundProcess{}, unknown(id)
 		}
+		first = p
 		view, ended, changed := p.view, p.ended, p.changed
 		g.mu.Unlock()
 		if ended {
@@ -400,6 +443,9 @@ func (g *Registry) Signal(id string, signal syscall.Signal) error {
 		return sandpool.Errorf(sandpool.Conflict, "ProcessEnded", "id",
 			"The process %q has ended.", id)
 	}
+	if p.taken() {
+		return nil
+	}
 	if err := unix.Kill(-p.view.PID, signal); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("signal %d for process %d: %w", int(signal), p.view.PID, err)
 	}
@@ -410,17 +456,19 @@ func (g *Registry) Signal(id string, signal syscall.Signal) error {
 func (g *Registry) Remove(cfg Config, id string) error {
 	g.mu.Lock()
 	p := g.find(id)
+	taken := p != nil && p.taken()
 	g.mu.Unlock()
 	if p == nil {
 		return unknown(id)
 	}
-	if err := cfg.End(p.view.PID); err != nil {
-		return err
+	if !taken {
+		if err := cfg.End(p.view.PID); err != nil {
+			return err
+		}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.all = slices.DeleteFunc(g.all, func(q *process) bool { return q == p })
-	p.wake()
+	g.drop(p)
 	return nil
 }
 
@@ -428,13 +476,14 @@ func (g *Registry) Remove(cfg Config, id string) error {
 // the process, of which the last record tells. over ends it early.
 func (g *Registry) Read(id string, after int64, follow bool, over <-chan struct{},
 	emit func(agent.ProcessRecord) error) error {
-	for {
+	for first := (*process)(nil); ; {
 		g.mu.Lock()
 		p := g.find(id)
-		if p == nil {
+		if p == nil || first != nil && p != first { // another has its name
 			g.mu.Unlock()
 			return unknown(id)
 		}
+		first = p
 		var some []agent.ProcessRecord
 		for _, r := range p.records {
 			if r.Number > after {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -173,6 +174,89 @@ func TestBounds(t *testing.T) {
 	all := g.List()
 	if len(all) != agent.MaxBackground || all[0].ID == "much" {
 		t.Errorf("%d processes are known", len(all))
+	}
+}
+
+// What a process leaves behind outside of its session holds its streams, and costs the registry
+// nothing once the process is forgotten.
+func TestLeftBehind(t *testing.T) {
+	cfg, g := config(t), &Registry{}
+	if _, err := g.Start(cfg, agent.ProcessRequest{ID: "a",
+		Shell: "setsid sleep 1000 & echo $!"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Get("a", t.Context().Done()); err != nil {
+		t.Fatal(err)
+	}
+	out, _, _, _ := follow(t, g, "a", 0)
+	pid, err := strconv.Atoi(strings.TrimSpace(out))
+	if err != nil || pid < 2 {
+		t.Fatalf("%q: %v", out, err)
+	}
+	t.Cleanup(func() { _ = unix.Kill(pid, unix.SIGKILL) })
+	p := g.find("a")
+	cfg.End = func(int) error { return nil }
+	if err := g.Remove(cfg, "a"); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range p.ends {
+		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("a stream of a process that is forgotten: %v", err)
+		}
+	}
+}
+
+// Neither a signal nor a removal reaches the process that has got the id of one that has ended.
+func TestIDTaken(t *testing.T) {
+	cfg, g := config(t), &Registry{}
+	if _, err := g.Start(cfg, agent.ProcessRequest{ID: "a", Shell: "true"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Get("a", t.Context().Done()); err != nil {
+		t.Fatal(err)
+	}
+	g.find("a").view.PID = os.Getpid()
+	cfg.End = func(session int) error { return fmt.Errorf("session %d is ended", session) }
+	if err := g.Remove(cfg, "a"); err != nil {
+		t.Error(err)
+	}
+}
+
+// A command line of words that are empty is bounded where it is shown, too.
+func TestEmptyWords(t *testing.T) {
+	if n := len(shown(agent.ProcessRequest{Args: make([]string, 80000)})); n > agent.MaxArguments {
+		t.Errorf("%d words are shown", n)
+	}
+}
+
+// A reader of a process that is removed does not go on with the next of its name.
+func TestReaderOfRemoved(t *testing.T) {
+	cfg, g := config(t), &Registry{}
+	cfg.End = func(session int) error {
+		_ = unix.Kill(-session, unix.SIGKILL) // it may have ended
+		return nil
+	}
+	for range 2 {
+		if _, err := g.Start(cfg, agent.ProcessRequest{ID: "a",
+			Shell: "echo ready; sleep 1000"}); err != nil {
+			t.Fatal(err)
+		}
+		err := g.Read("a", 0, true, t.Context().Done(), func(r agent.ProcessRecord) error {
+			if r.Number > 1 || r.Process != nil {
+				t.Errorf("%+v", r)
+			}
+			if err := g.Remove(cfg, "a"); err != nil {
+				return err
+			}
+			_, err := g.Start(cfg, agent.ProcessRequest{ID: "a", Shell: "seq 9; sleep 0.1; seq 9"})
+			return err
+		})
+		if sandpool.ClassOf(err) != sandpool.NotFound {
+			t.Errorf("a reader of one that is removed: %v", err)
+		}
+		if err := g.Remove(cfg, "a"); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -5,9 +5,13 @@
 // in it by then is told as created, some of it perhaps twice. What a reader has made of the events
 // so far and a list agree once nothing happens any more; that is what a watch promises.
 //
-// Nothing waits for a reader. Events that it has not taken are kept up to MaxQueue; beyond it, and
-// where the system itself has lost some, all of them give way to one event that says so, after
-// which the reader lists again. Several changes of one file that nobody has read are one.
+// Nothing waits for a reader. The system's own queue has no bound in gVisor, so that it is emptied
+// all the time. Events that a reader has not taken are kept up to MaxQueue; beyond it, and where
+// the system itself has lost some, all of them give way to one event that says so, after which the
+// reader lists again. Several changes of one file that nobody has read are one.
+//
+// The directories are the user's, who may put anything in their place at any time: they are opened
+// in a way that waits for nothing, and read a piece at a time.
 package watch
 
 import (
@@ -18,6 +22,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -28,9 +33,11 @@ import (
 
 // Bounds of a watch.
 const (
-	MaxQueue       = 4096 // events that wait for their reader
-	MaxDirectories = 8192 // that are watched
-	maxDepth       = 100  // levels below the top
+	MaxQueue       = 4096    // events that wait for their reader
+	maxQueued      = 1 << 20 // bytes of them
+	MaxDirectories = 8192    // that are watched
+	maxPaths       = 4 << 20 // bytes of their paths
+	maxDepth       = 100     // levels below the top
 )
 
 const mask = unix.IN_CREATE | unix.IN_MODIFY | unix.IN_ATTRIB | unix.IN_DELETE |
@@ -42,12 +49,19 @@ type Watch struct {
 	root string // on this system
 	top  string // what paths begin with: the directory's, from the data directory
 	as   func(func() error) error
-	dirs map[int32]string // by watch, paths from root; "" is root
 	want func(string) bool
 
-	queue []agent.FileEvent
+	// Of Open, then of the goroutine that empties the system's queue.
+	dirs  map[int32]string // by watch, paths from root; "" is root
+	paths int              // bytes of them
 	from  *agent.FileEvent // a name that has gone, until its new one is known
 	key   uint32           // by which it is known
+
+	mu    sync.Mutex // guards the rest
+	queue []agent.FileEvent
+	bytes int
+	err   error         // why there are no more
+	more  chan struct{} // holds a value when there is something new in the rest
 }
 
 // Open watches the directory that is called top beneath data. as runs what looks at files with the
@@ -58,13 +72,14 @@ func Open(data, top string, as func(func() error) error, want func(string) bool)
 		return nil, fmt.Errorf("watch: %w", err)
 	}
 	w := &Watch{file: os.NewFile(uintptr(fd), "watch"), root: path.Join(data, top), top: top,
-		as: as, dirs: map[int32]string{}, want: want}
+		as: as, dirs: map[int32]string{}, want: want, more: make(chan struct{}, 1)}
 	if top == "." {
 		w.top = ""
 	}
 	if err := as(func() error { return w.add("", 0, false) }); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
+	go w.empty()
 	return w, nil
 }
 
@@ -90,7 +105,7 @@ func (w *Watch) watch(dir string) (wd int, err error) {
 
 // add watches a directory, then those in it; tell has what is in it told as created.
 func (w *Watch) add(dir string, depth int, tell bool) error {
-	if len(w.dirs) >= MaxDirectories {
+	if len(w.dirs) >= MaxDirectories || w.paths+len(dir) > maxPaths {
 		return errMany()
 	}
 	full := path.Join(w.root, dir)
@@ -98,25 +113,74 @@ func (w *Watch) add(dir string, depth int, tell bool) error {
 	if err != nil {
 		return &os.PathError{Op: "watch", Path: full, Err: err}
 	}
+	w.forget(int32(wd)) // it may be known by another name
 	w.dirs[int32(wd)] = dir
-	entries, err := os.ReadDir(full)
-	if err != nil {
+	w.paths += len(dir)
+	below, err := w.look(dir, full, tell)
+	if err != nil || depth == maxDepth {
 		return err
 	}
-	for _, e := range entries {
-		p := path.Join(dir, e.Name())
-		if tell {
-			w.tell(agent.FileCreated, p, e.IsDir())
-		}
-		if !e.IsDir() || depth == maxDepth {
-			continue
-		}
+	for _, name := range below {
 		// Any other error: unreadable, or gone meanwhile; the rest is still worth watching.
-		if err := w.add(p, depth+1, tell); sandpool.ClassOf(err) == sandpool.TooLarge {
+		if err := w.add(path.Join(dir, name), depth+1, tell); sandpool.ClassOf(err) ==
+			sandpool.TooLarge {
 			return err
 		}
 	}
 	return nil
+}
+
+// look returns the names of directories in one.
+func (w *Watch) look(dir, full string, tell bool) (below []string, err error) {
+	fd, err := unix.Open(full, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK|
+		unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: full, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), full)
+	defer f.Close()
+	for {
+		entries, err := f.ReadDir(1024)
+		for _, e := range entries {
+			if tell {
+				w.tell(agent.FileCreated, path.Join(dir, e.Name()), e.IsDir())
+			}
+			if !e.IsDir() {
+				continue
+			}
+			if below = append(below, e.Name()); len(w.dirs)+len(below) > MaxDirectories {
+				return nil, errMany()
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return below, nil
+		case err != nil:
+			return nil, err
+		}
+	}
+}
+
+// forget takes a watch for gone.
+func (w *Watch) forget(wd int32) {
+	w.paths -= len(w.dirs[wd])
+	delete(w.dirs, wd)
+}
+
+// leave ends the watches of a directory that is no longer beneath the top, and of those in it.
+func (w *Watch) leave(old string) {
+	conn, err := w.file.SyscallConn()
+	if err != nil {
+		return // closed
+	}
+	_ = conn.Control(func(fd uintptr) {
+		for wd, dir := range w.dirs {
+			if dir == old || strings.HasPrefix(dir, old+"/") {
+				w.forget(wd)
+				_, _ = unix.InotifyRmWatch(int(fd), uint32(wd)) // it may be gone by itself
+			}
+		}
+	})
 }
 
 // tell queues an event of a path from root.
@@ -136,6 +200,8 @@ func (w *Watch) push(e agent.FileEvent) {
 	if !w.want(path.Base(e.Path)) {
 		return
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if n := len(w.queue); n > 0 && e.Type == agent.FileModified {
 		last := w.queue[n-1]
 		if (last.Type == agent.FileModified || last.Type == agent.FileCreated) &&
@@ -143,34 +209,61 @@ func (w *Watch) push(e agent.FileEvent) {
 			return
 		}
 	}
-	if len(w.queue) >= MaxQueue {
+	size := len(e.Path) + len(e.From) + len(e.Raw) + len(e.RawFrom)
+	if len(w.queue) >= MaxQueue || w.bytes+size > maxQueued {
 		w.overflow()
 		return
 	}
 	w.queue = append(w.queue, e)
+	w.bytes += size
+	w.wake()
 }
 
-// overflow has all that is queued give way to one event that says so.
+// overflow has all that is queued give way to one event that says so. The caller holds mu.
 func (w *Watch) overflow() {
-	w.from = nil
-	w.queue = append(w.queue[:0], agent.FileEvent{Type: agent.FileOverflow})
+	w.queue, w.bytes = []agent.FileEvent{{Type: agent.FileOverflow}}, 0
+	w.wake()
+}
+
+// wake tells Next that there is something new.
+func (w *Watch) wake() {
+	select {
+	case w.more <- struct{}{}:
+	default:
+	}
 }
 
 // Next returns events as they come, at least one.
 func (w *Watch) Next() ([]agent.FileEvent, error) {
-	buf := make([]byte, 64<<10)
 	for {
-		n, err := w.file.Read(buf)
+		w.mu.Lock()
+		all, err := w.queue, w.err
+		w.queue, w.bytes = nil, 0
+		w.mu.Unlock()
+		if len(all) > 0 {
+			return all, nil
+		}
 		if err != nil {
 			return nil, err
 		}
-		if err := w.as(func() error { return w.take(buf[:n]) }); err != nil {
-			return nil, err
+		<-w.more
+	}
+}
+
+// empty takes what the system tells, until the watch ends.
+func (w *Watch) empty() {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := w.file.Read(buf)
+		if err == nil {
+			err = w.as(func() error { return w.take(buf[:n]) })
 		}
-		if len(w.queue) > 0 {
-			all := w.queue
-			w.queue = nil
-			return all, nil
+		if err != nil {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.err = err
+			w.wake()
+			return
 		}
 	}
 }
@@ -189,7 +282,10 @@ func (w *Watch) take(data []byte) error {
 		name, _, _ := strings.Cut(string(data[:size]), "\x00")
 		data = data[size:]
 		if bits&unix.IN_Q_OVERFLOW != 0 {
+			w.from = nil
+			w.mu.Lock()
 			w.overflow()
+			w.mu.Unlock()
 			continue
 		}
 		if err := w.one(wd, bits, key, name); err != nil {
@@ -207,6 +303,9 @@ func (w *Watch) settle() {
 	}
 	gone := *w.from
 	w.from = nil
+	if gone.Directory {
+		w.leave(w.below(gone.Path))
+	}
 	gone.Type = agent.FileRemoved
 	w.push(gone)
 }
@@ -215,7 +314,7 @@ func (w *Watch) settle() {
 func (w *Watch) one(wd int32, bits, key uint32, name string) error {
 	dir, ok := w.dirs[wd]
 	if bits&unix.IN_IGNORED != 0 {
-		delete(w.dirs, wd)
+		w.forget(wd)
 		if ok && dir == "" {
 			w.settle()
 			return sandpool.Errorf(sandpool.NotFound, "FileNotFound", "path",
@@ -258,10 +357,11 @@ func (w *Watch) moved(p string, isDir bool) {
 	e.From, e.RawFrom = w.from.Path, w.from.Raw
 	w.from = nil
 	if isDir {
-		old := strings.TrimPrefix(strings.TrimPrefix(e.From, w.top), "/")
+		old := w.below(e.From)
 		for wd, dir := range w.dirs {
 			if dir == old || strings.HasPrefix(dir, old+"/") {
 				w.dirs[wd] = p + dir[len(old):]
+				w.paths += len(p) - len(old)
 			}
 		}
 	}
@@ -271,4 +371,9 @@ func (w *Watch) moved(p string, isDir bool) {
 	default: // a file that has arrived whole
 		w.tell(agent.FileCreated, p, isDir)
 	}
+}
+
+// below is the path from root of one that is told.
+func (w *Watch) below(told string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(told, w.top), "/")
 }

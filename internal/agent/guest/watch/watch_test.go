@@ -6,7 +6,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
 )
 
@@ -89,6 +93,57 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// A directory that was moved away is watched no more, until it comes back.
+func TestAway(t *testing.T) {
+	data := t.TempDir()
+	must(t, os.MkdirAll(data+"/top/a/b", 0o700), os.Mkdir(data+"/out", 0o700))
+	w := open(t, data, "top")
+	must(t, os.Rename(data+"/top/a", data+"/out/a"), os.WriteFile(data+"/top/1", nil, 0o600))
+	until(t, w, "created top/1")
+	must(t, os.WriteFile(data+"/out/a/b/secret", nil, 0o600),
+		os.WriteFile(data+"/top/2", nil, 0o600))
+	if got := until(t, w, "created top/2"); strings.Contains(got, "secret") {
+		t.Errorf("what is elsewhere is told: %s", got)
+	}
+	must(t, os.Rename(data+"/out/a", data+"/top/c"), os.WriteFile(data+"/top/c/b/3", nil, 0o600))
+	until(t, w, "created top/c/b/3")
+}
+
+// A reader that takes nothing costs no more than its bound: the system's queue is emptied.
+func TestIdleReader(t *testing.T) {
+	data := t.TempDir()
+	w := open(t, data, ".")
+	for i := range MaxQueue + 100 {
+		must(t, os.WriteFile(fmt.Sprintf("%s/%d", data, i), nil, 0o600))
+	}
+	conn, err := w.file.SyscallConn()
+	must(t, err)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for left := 1; left > 0; <-tick.C {
+		must(t, conn.Control(func(fd uintptr) { left, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }),
+			err)
+	}
+	must(t, os.WriteFile(data+"/end", nil, 0o600))
+	if got := until(t, w, "created end"); !strings.HasPrefix(got, "overflow, ") {
+		t.Errorf("of more than there is room for is told %.200s", got)
+	}
+}
+
+// What takes a directory's place holds up nobody.
+func TestPipeInPlace(t *testing.T) {
+	data := t.TempDir()
+	must(t, unix.Mkfifo(data+"/pipe", 0o600))
+	w := open(t, data, ".")
+	if _, err := w.look("pipe", data+"/pipe", false); err == nil {
+		t.Error("a pipe is looked into as a directory")
+	}
+	must(t, os.Symlink("/etc", data+"/link"))
+	if _, err := w.look("link", data+"/link", false); err == nil {
+		t.Error("a link is followed")
+	}
+}
+
 // A watch that is closed ends who waits for it.
 func TestClose(t *testing.T) {
 	w := open(t, t.TempDir(), ".")
@@ -118,6 +173,16 @@ func TestBounds(t *testing.T) {
 	}
 	if len(w.queue) != 1 || w.queue[0].Type != agent.FileOverflow {
 		t.Errorf("%d events, the first %+v", len(w.queue), w.queue[0])
+	}
+	for range maxQueued / 4000 {
+		w.tell(agent.FileCreated, strings.Repeat("x", 4000), false)
+	}
+	if w.bytes > maxQueued || w.queue[0].Type != agent.FileOverflow {
+		t.Errorf("%d bytes wait", w.bytes)
+	}
+	w.paths = maxPaths
+	if err := w.add("x", 1, false); sandpool.ClassOf(err) != sandpool.TooLarge {
+		t.Errorf("more paths than there is room for: %v", err)
 	}
 }
 
