@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -332,6 +333,14 @@ func (g *Gateway) events(c *call,
 		return err
 	}
 	err := run(send)
+	select {
+	case <-g.over:
+		if errors.Is(err, context.Canceled) {
+			err = sandpool.Errorf(sandpool.Unavailable, "", "",
+				"The server stops. Go on after the last event that you have.")
+		}
+	default:
+	}
 	if err == nil || !begun || gone || c.r.Context().Err() != nil {
 		return err
 	}

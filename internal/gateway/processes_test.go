@@ -146,7 +146,8 @@ func TestFollowUntilStop(t *testing.T) {
 	w.do("POST", "processes?identifier=abcd", `{"id":"p","command":["a"]}`)
 	w.gateway.EndFollowing()
 	got := w.do("GET", "processes/p/logs?follow=true&identifier=abcd", "")
-	if !strings.Contains(got.body, `"text":"err"`) || strings.Contains(got.body, `"status"`) {
+	if !strings.Contains(got.body, `"text":"err"`) ||
+		!strings.Contains(got.body, "The server stops.") {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 }
