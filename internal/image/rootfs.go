@@ -69,6 +69,9 @@ func makeRoot(ctx context.Context, r Recipe, work, root string, p *reporter) err
 	if err != nil {
 		return err
 	}
+	if env, err = npmEnv(ctx, inputs, env); err != nil {
+		return err
+	}
 	args, err := mmdebstrapArgs(ctx, r, root)
 	if err != nil {
 		return err

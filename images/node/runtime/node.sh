@@ -2,8 +2,9 @@
 
 # fetch_npm unpacks a package of npm.lock into a folder. It is what npm itself cannot do before it
 # is there; registry, proxy and certificates are those that npm would take from the environment.
+# sandpool image build asks the machine's npm for the registry if the environment names none.
 fetch_npm() {
-	registry=${NPM_CONFIG_REGISTRY:-${npm_config_registry:-https://registry.npmjs.org}}
+	registry=${NPM_CONFIG_REGISTRY:-${npm_config_registry:?set NPM_CONFIG_REGISTRY}}
 	read -r version digest <<-END
 		$(awk -v name="$1" '$1 == name {print $2, $3}' "$recipe/npm.lock")
 	END
