@@ -8,8 +8,8 @@
 // after it are kept no more, it is told how many. Nothing waits for a reader.
 //
 // A process has ended when it itself has, whatever it has left behind; what was in its pipes by
-// then is part of its log. One that is forgotten has no more pipes: what it has left behind may hold
-// their other ends for as long as it likes, and costs nothing.
+// then is part of its log. One that is forgotten has no more pipes: what it has left behind may
+// hold their other ends for as long as it likes, and costs nothing.
 package background
 
 import (
@@ -116,29 +116,12 @@ func (g *Registry) Start(cfg Config, req agent.ProcessRequest) (agent.Background
 			Target: "command", Err: err, RetryAfter: time.Second,
 			Message: "The process could not be started: the session has no more room for one."}
 	}
-	p := &process{changed: make(chan struct{}), ends: [2]*os.File(ends), view: agent.BackgroundProcess{ID: req.ID, PID: pid,
-		Command: shown(req), Created: time.Now()}}
+	p := &process{changed: make(chan struct{}), ends: [2]*os.File(ends)}
+	p.view = agent.BackgroundProcess{ID: req.ID, PID: pid,
+		Command: shown(req), Created: time.Now()}
 	g.all = append(g.all, p)
 	go g.attend(p, exit)
 	return p.view, nil
-}
-
-// shown is the command line as lists have it.
-func shown(req agent.ProcessRequest) []string {
-	line := req.Args
-	if req.Shell != "" {
-		line = []string{req.Shell}
-	}
-	var out []string
-	left := agent.MaxCommand
-	for _, a := range line {
-		a = strings.ToValidUTF8(a[:min(len(a), left)], "\uFFFD")
-		left = max(0, left-len(a)-1) // one that is empty is one, too
-		if out = append(out, a); left == 0 || len(out) == agent.MaxArguments {
-			break
-		}
-	}
-	return out
 }
 
 // command returns the command line and the environment of a request.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -113,4 +114,22 @@ func answer(w http.ResponseWriter, v any, err error) error {
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(body) // a client that is gone needs no answer
 	return nil
+}
+
+// shown is the command line as lists have it.
+func shown(req agent.ProcessRequest) []string {
+	line := req.Args
+	if req.Shell != "" {
+		line = []string{req.Shell}
+	}
+	var out []string
+	left := agent.MaxCommand
+	for _, a := range line {
+		a = strings.ToValidUTF8(a[:min(len(a), left)], "\uFFFD")
+		left = max(0, left-len(a)-1) // one that is empty is one, too
+		if out = append(out, a); left == 0 || len(out) == agent.MaxArguments {
+			break
+		}
+	}
+	return out
 }

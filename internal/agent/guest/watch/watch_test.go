@@ -121,8 +121,9 @@ func TestIdleReader(t *testing.T) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for left := 1; left > 0; <-tick.C {
-		must(t, conn.Control(func(fd uintptr) { left, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }),
-			err)
+		must(t, conn.Control(func(fd uintptr) {
+			left, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+		}), err)
 	}
 	must(t, os.WriteFile(data+"/end", nil, 0o600))
 	if got := until(t, w, "created end"); !strings.HasPrefix(got, "overflow, ") {
