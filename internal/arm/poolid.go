@@ -3,6 +3,7 @@ package arm
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/sandpool/sandpool"
@@ -91,6 +92,27 @@ func ParseScope(s string) (sandpool.Scope, error) {
 		err = CheckScope(scope.Subscription, scope.ResourceGroup)
 	}
 	return scope, err
+}
+
+// PoolOfPath returns the pool whose resource, or one below it, an escaped path of the control plane
+// names. Whether there is such a pool, it does not say.
+func PoolOfPath(esc string) (sandpool.PoolID, bool) {
+	path, err := normalPath(esc)
+	if err != nil {
+		return sandpool.PoolID{}, false
+	}
+	seg := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	if len(seg) < 8 || seg[0] != "subscriptions" || seg[2] != "resourceGroups" ||
+		seg[4] != "providers" || seg[5] != "Microsoft.App" || seg[6] != "sessionPools" {
+		return sandpool.PoolID{}, false
+	}
+	id := sandpool.PoolID{}
+	for i, into := range map[int]*string{1: &id.Subscription, 3: &id.ResourceGroup, 7: &id.Name} {
+		if *into, err = url.PathUnescape(seg[i]); err != nil {
+			return sandpool.PoolID{}, false
+		}
+	}
+	return id, CheckPoolID(id) == nil
 }
 
 // ParseResourceID reads a pool's resource id, or the path of its data-plane endpoint.

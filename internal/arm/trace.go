@@ -12,11 +12,14 @@ import (
 type traceKey struct{}
 
 // Trace gives every request a trace id: that of a valid W3C traceparent header
-// (https://www.w3.org/TR/trace-context/), else a random one. The id is in the
-// context, and in the answer's header x-ms-request-id.
+// (https://www.w3.org/TR/trace-context/), else a random one; one that WithTrace has given it stays.
+// The id is in the context, and in the answer's header x-ms-request-id.
 func Trace(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id, ok := parseTraceparent(r.Header.Get("Traceparent"))
+		id, ok := TraceID(r.Context()), true
+		if id == "" {
+			id, ok = parseTraceparent(r.Header.Get("Traceparent"))
+		}
 		if !ok {
 			id = newTraceID()
 		}
@@ -24,6 +27,15 @@ func Trace(next http.Handler) http.Handler {
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), traceKey{}, id)))
 		linger(w)
 	})
+}
+
+// WithTrace gives a request the id of a trace that another server of ours has begun. What is none
+// is left out.
+func WithTrace(ctx context.Context, id string) context.Context {
+	if !isHex(id, 32) || strings.Trim(id, "0") == "" {
+		return ctx
+	}
+	return context.WithValue(ctx, traceKey{}, id)
 }
 
 // lingerTime is how long the rest of a body may take that no handler has read.

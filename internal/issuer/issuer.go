@@ -107,20 +107,29 @@ func loadKey(path string) (*ecdsa.PrivateKey, error) {
 	return x509.ParseECPrivateKey(block.Bytes)
 }
 
-func makeKey(path string) (*ecdsa.PrivateKey, error) {
+// NewKey makes a key for an Issuer, in PEM.
+func NewKey() (string, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	der, err := x509.MarshalECPrivateKey(key)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})), err
+}
+
+func makeKey(path string) (*ecdsa.PrivateKey, error) {
+	text, err := NewKey()
 	if err != nil {
 		return nil, err
 	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
-	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	return key, os.Rename(path+".new", path)
+	if err := os.Rename(path+".new", path); err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode([]byte(text))
+	return x509.ParseECPrivateKey(block.Bytes)
 }
 
 // claims are what a token says beside the registered ones. Clients read the tenant from it.

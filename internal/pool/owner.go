@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -233,6 +234,23 @@ func (m *Manager) carryOut(ctx context.Context, acts []lease.Act) error {
 	return m.adoptPools(ctx, take)
 }
 
+// OwnPools returns the pools that this server owns, ordered by PoolID.Key.
+func (m *Manager) OwnPools(ctx context.Context) ([]sandpool.Pool, error) {
+	if err := m.ready(ctx); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []sandpool.Pool
+	for _, p := range m.pools {
+		list = append(list, m.shown(p))
+	}
+	slices.SortFunc(list, func(a, b sandpool.Pool) int { return compareKeys(a.ID, b.ID) })
+	return list, nil
+}
+
+func compareKeys(a, b sandpool.PoolID) int { return cmp.Compare(a.Key(), b.Key()) }
+
 // passOn makes another server the owner of a pool. What runs goes on: requests that are under way
 // here keep their sandboxes until they are answered.
 func (m *Manager) passOn(ctx context.Context, a lease.Act) error {
@@ -430,6 +448,14 @@ func (m *Manager) Seat(ctx context.Context, id sandpool.PoolID, anew bool) (Seat
 			return Seat{}, ctx.Err()
 		}
 	}
+}
+
+// Gone reports whether a server has died: it is silent, and has not said that it leaves.
+func (m *Manager) Gone(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s, ok := m.owned.sight.Server(name)
+	return ok && s.Beat != 0 && m.owned.sight.Silence(name, time.Now()) >= m.options.Patience
 }
 
 // Emptiest returns the server that is to own the next new pool: the one with the fewest.

@@ -228,8 +228,6 @@ func (m *Manager) Pool(ctx context.Context, id sandpool.PoolID) (sandpool.Pool, 
 	return rows[at], nil
 }
 
-func compareKeys(a, b sandpool.PoolID) int { return cmp.Compare(a.Key(), b.Key()) }
-
 // shown is a pool as its owner sees it. The caller holds mu.
 func (m *Manager) shown(p *poolState) sandpool.Pool {
 	shown := p.pool.Clone()

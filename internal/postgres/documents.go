@@ -55,6 +55,21 @@ func (s *Store) PutDocument(ctx context.Context, d store.Document) error {
 		})
 }
 
+// Agree keeps d unless there is a document of its kind and key, and returns the one that is kept:
+// of several servers that each offer one, all get the same.
+func (s *Store) Agree(ctx context.Context, d store.Document) (store.Document, error) {
+	err := s.retry(ctx, fmt.Sprintf("write %s %q", d.Kind, d.Key),
+		func(ctx context.Context, _ bool) error {
+			_, err := s.db.Exec(ctx, `INSERT INTO documents (kind, key, text) VALUES ($1, $2, $3)
+				ON CONFLICT (kind, key) DO NOTHING`, text(d.Kind), text(d.Key), text(d.Text))
+			return err
+		})
+	if err != nil {
+		return d, err
+	}
+	return s.Document(ctx, d.Kind, d.Key)
+}
+
 // DeleteDocument implements store.Documents.
 func (s *Store) DeleteDocument(ctx context.Context, kind, key string) error {
 	return s.retry(ctx, fmt.Sprintf("delete %s %q", kind, key),

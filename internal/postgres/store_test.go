@@ -124,6 +124,30 @@ func TestTokens(t *testing.T) {
 	}
 }
 
+// TestAgree: servers that offer different documents at the same time all have one of them.
+func TestAgree(t *testing.T) {
+	address := database(t)
+	var wait sync.WaitGroup
+	got := make([]string, 6)
+	for i := range got {
+		s := open(t, address)
+		wait.Go(func() {
+			d, err := s.Agree(t.Context(), store.Document{Kind: "secret", Key: "key",
+				Text: fmt.Sprint("offer ", i)})
+			if err != nil {
+				t.Error(err)
+			}
+			got[i] = d.Text
+		})
+	}
+	wait.Wait()
+	for _, text := range got {
+		if text != got[0] || !strings.HasPrefix(text, "offer ") {
+			t.Errorf("the servers have %q", got)
+		}
+	}
+}
+
 // TestHostileReason: what a guest makes the server write does not make the write fail.
 func TestHostileReason(t *testing.T) {
 	s, ctx := open(t, database(t)), t.Context()

@@ -27,6 +27,7 @@ import (
 	"github.com/sandpool/sandpool/internal/limit"
 	"github.com/sandpool/sandpool/internal/oidc"
 	"github.com/sandpool/sandpool/internal/pattern"
+	"github.com/sandpool/sandpool/internal/peer"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 	"github.com/sandpool/sandpool/internal/server/engine"
 	"github.com/sandpool/sandpool/internal/server/network"
@@ -48,6 +49,8 @@ type Config struct {
 	// Name tells this server from others with the same Store: the same after a restart, and no two
 	// that run at the same time. Empty means the machine's host name.
 	Name string `yaml:"name"`
+	// Peers is how servers with the same Store reach each other.
+	Peers peer.Settings `yaml:"peers"`
 	// ImageDir holds the images; empty means the directory images below DataDir.
 	ImageDir string `yaml:"image_dir"`
 	// Engine is what runs sandboxes: gvisor or kubernetes.
@@ -205,6 +208,7 @@ func DefaultConfig() Config {
 		OnExit:     KeepSandboxes,
 		Dashboard:  true,
 		AuditMB:    1024,
+		Peers:      peer.DefaultSettings(),
 		Traces:     Traces{Sample: 1},
 
 		CgroupParent: "sandpool",
@@ -361,6 +365,7 @@ func (c Config) Validate() error {
 	need(c.Store == "" || scheme == "postgres" || scheme == "postgresql", "store",
 		"an address with another scheme",
 		"one that begins with postgres://, or none for a file below data_dir")
+	problems = append(problems, c.Peers.Validate(c.Store != "")...)
 	need((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls",
 		fmt.Sprintf("%q and %q", c.TLS.Cert, c.TLS.Key), "both cert and key, or neither")
 	need(!c.TLS.Auto || c.TLS.Cert == "", "tls.auto", c.TLS.Auto, "auto, or cert and key, and not both")

@@ -36,22 +36,33 @@ func (s *Server) mcp(log *slog.Logger) (*mcp.Server, error) {
 	)
 }
 
+// newSessionKey makes a key.
+func newSessionKey() (string, error) {
+	key := make([]byte, sessionKeySize)
+	_, _ = rand.Read(key) // never fails since Go 1.24
+	return string(key), nil
+}
+
+// sessionKeySize is in bytes.
+const sessionKeySize = 32
+
 // sessionKey returns the key in the file at path, and makes one if there is none.
 func sessionKey(path string) ([]byte, error) {
-	const size = 32
 	key, err := os.ReadFile(path)
-	if err == nil && len(key) == size {
+	if err == nil && len(key) == sessionKeySize {
 		return key, nil
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("key of MCP sessions: %w", err)
 	}
-	key = make([]byte, size)
-	_, _ = rand.Read(key) // never fails since Go 1.24
-	if err := writePrivate(path, string(key)); err != nil {
+	text, err := newSessionKey()
+	if err == nil {
+		err = writePrivate(path, text)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("key of MCP sessions: %w", err)
 	}
-	return key, nil
+	return []byte(text), nil
 }
 
 // Acquire implements mcp.Pools.

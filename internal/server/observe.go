@@ -2,7 +2,10 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -20,6 +23,8 @@ import (
 	"github.com/sandpool/sandpool/internal/local"
 	"github.com/sandpool/sandpool/internal/logging"
 	"github.com/sandpool/sandpool/internal/metrics"
+	"github.com/sandpool/sandpool/internal/pool"
+	"github.com/sandpool/sandpool/internal/store"
 	"github.com/sandpool/sandpool/internal/tracing"
 	"github.com/sandpool/sandpool/internal/web"
 )
@@ -76,17 +81,24 @@ func (c Config) traces() tracing.Config {
 // metricsPath is where Prometheus asks.
 const metricsPath = "/metrics"
 
+// own is the manager's own pools, of which each server tells.
+type own struct{ *pool.Manager }
+
+// Pools implements history.Pools.
+func (o own) Pools(ctx context.Context) ([]sandpool.Pool, error) { return o.OwnPools(ctx) }
+
 // inNumbers is the pools as metrics show them.
 func (s *Server) inNumbers(ctx context.Context) ([]metrics.Pool, error) {
-	pools, err := s.manager.Pools(ctx)
+	pools, err := s.manager.OwnPools(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var list []metrics.Pool
 	for _, p := range pools {
 		n, err := s.manager.Status(ctx, p.ID)
-		if sandpool.ClassOf(err) == sandpool.NotFound && err != nil {
-			continue // it was deleted meanwhile
+		if err != nil && (sandpool.ClassOf(err) == sandpool.NotFound ||
+			errors.Is(err, store.ErrNotOwner)) {
+			continue // it was deleted meanwhile, or its owner tells of it
 		}
 		if err != nil {
 			return nil, err
@@ -124,6 +136,18 @@ func (s *Server) scrape(respond *arm.Responder) http.HandlerFunc {
 		}
 		answer.ServeHTTP(w, r)
 	}
+}
+
+// listenMetrics opens the address of metrics alone, if there is to be one.
+func (s *Server) listenMetrics(ctx context.Context) (err error) {
+	if s.cfg.MetricsListen == "" {
+		return nil
+	}
+	var lc net.ListenConfig
+	if s.scraped, err = lc.Listen(ctx, "tcp", s.cfg.MetricsListen); err != nil {
+		return fmt.Errorf("metrics_listen: %w", err)
+	}
+	return nil
 }
 
 // serveMetrics serves the metrics at an address of their own, to whoever reaches it, until ctx

@@ -29,6 +29,7 @@ import (
 	"github.com/sandpool/sandpool/internal/machine"
 	"github.com/sandpool/sandpool/internal/metrics"
 	"github.com/sandpool/sandpool/internal/oci"
+	"github.com/sandpool/sandpool/internal/peer"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/proxy"
 	"github.com/sandpool/sandpool/internal/quiet"
@@ -88,6 +89,12 @@ type Server struct {
 	history   *history.History
 	tracer    *tracing.Tracer // nil if nothing is traced
 	scraped   net.Listener    // of metrics alone; nil if they have none
+
+	member       string          // its name as an owner; empty if no server shares the store
+	identity     *peer.Identity  // nil if no server shares the store, as are those below
+	peers        *peer.Forwarder // to other servers
+	peerListener net.Listener    // nil also if they cannot reach this one
+	peerServer   *http.Server
 }
 
 // New opens everything that the server needs and starts listening, but serves
@@ -119,6 +126,9 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 		return nil, err
 	}
 	if s.store, err = openState(ctx, log, cfg); err != nil {
+		return nil, err
+	}
+	if err := s.meet(ctx, &member); err != nil {
 		return nil, err
 	}
 	if s.tokens, err = auth.NewTokens(s.store, nil); err != nil {
@@ -153,11 +163,8 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if s.listener, err = listen(ctx, log, cfg); err != nil {
 		return nil, err
 	}
-	if cfg.MetricsListen != "" {
-		var lc net.ListenConfig
-		if s.scraped, err = lc.Listen(ctx, "tcp", cfg.MetricsListen); err != nil {
-			return nil, fmt.Errorf("metrics_listen: %w", err)
-		}
+	if err := s.listenMetrics(ctx); err != nil {
+		return nil, err
 	}
 	respond := &arm.Responder{Log: log, FullStatus: cfg.FullStatus, Path: s.loggedPath}
 	files, err := descriptor.Raise()
@@ -206,6 +213,7 @@ func (s *Server) newManager(code *templates, containers *container.Containers,
 		Owner:     member.Name,
 		Instance:  member.Instance,
 		Address:   member.Address,
+		Patience:  s.cfg.Peers.Patience,
 		MaxStarts: s.cfg.Starts,
 		Queue:     s.cfg.Queue,
 		Machine:   host,
@@ -273,10 +281,11 @@ func (s *Server) Run(ctx context.Context) error {
 		return ignoring(context.Canceled, s.manager.Run(life))
 	})
 	g.Go(func() error { return ignoring(http.ErrServerClosed, s.http.Serve(s.listener)) })
+	g.Go(func() error { return s.servePeers(stopping) })
 	g.Go(func() error { s.tidyImages(stopping); return nil })
 	g.Go(func() error { return s.deployer.Run(stopping) })
 	g.Go(func() error { return s.serveMetrics(stopping) })
-	g.Go(func() error { return s.history.Run(stopping, s.manager) })
+	g.Go(func() error { return s.history.Run(stopping, own{s.manager}) })
 	g.Go(func() error { return s.serveLocal(stopping) })
 	g.Go(func() error {
 		<-stopping.Done()
@@ -307,6 +316,9 @@ func ignoring(expected, err error) error {
 func (s *Server) shutDown(ctx context.Context) error {
 	s.events.EndFollowing()
 	s.endFollowing()
+	if s.cfg.OnExit == KeepSandboxes {
+		s.handOver(ctx)
+	}
 	grace, cancel := context.WithTimeout(ctx, shutdownGrace)
 	defer cancel()
 	err := s.http.Shutdown(grace)
@@ -323,12 +335,33 @@ func (s *Server) shutDown(ctx context.Context) error {
 	return errors.Join(err, s.manager.StopAll(stop))
 }
 
+// handOver lets other servers go on with what this one leaves. What they do not get now they take
+// when they miss this server.
+func (s *Server) handOver(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, shutdownGrace)
+	defer cancel()
+	if err := s.manager.HandOver(ctx); err != nil {
+		s.log.Warn("pools are not handed over", "error", err)
+	}
+}
+
 // Kept is how many sandboxes stay for the next start. It may be called once Run has
 // returned, before Close.
 func (s *Server) Kept(ctx context.Context) (int, error) {
 	rows, err := s.store.Sandboxes(ctx)
+	if err != nil {
+		return 0, err
+	}
+	holds, err := s.store.Holds(ctx)
+	others := map[string]bool{} // pools of other servers, by PoolID.Key
+	for _, h := range holds {
+		others[h.Pool.Key()] = s.member != "" && h.Owner != s.member
+	}
 	kept := 0
 	for _, r := range rows {
+		if others[r.Pool.Key()] {
+			continue
+		}
 		if r.State == sandpool.Ready || r.State == sandpool.Claimed {
 			kept++
 		}
@@ -339,13 +372,16 @@ func (s *Server) Kept(ctx context.Context) (int, error) {
 // Close gives back what New opened. It may be called once Run has returned.
 func (s *Server) Close() error {
 	var errs []error
-	for _, l := range []net.Listener{s.listener, s.scraped} {
+	for _, l := range []net.Listener{s.listener, s.scraped, s.peerListener} {
 		if l == nil {
 			continue
 		}
 		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
+	}
+	if s.peers != nil {
+		s.peers.Close()
 	}
 	if s.audit != nil {
 		errs = append(errs, s.audit.Close())

@@ -1,16 +1,27 @@
 package server
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/endpoint"
+	"github.com/sandpool/sandpool/internal/issuer"
+	"github.com/sandpool/sandpool/internal/peer"
 	"github.com/sandpool/sandpool/internal/postgres"
 	"github.com/sandpool/sandpool/internal/sqlite"
 	"github.com/sandpool/sandpool/internal/store"
@@ -80,4 +91,122 @@ func (c Config) serverName() (string, error) {
 			"the machine has no host name, so the server needs the setting name: %w", err)
 	}
 	return name, nil
+}
+
+// secretKind is the kind of documents that hold what servers with one store must have in common.
+const secretKind = "serverSecret"
+
+// peersFile is where the authority of the servers' certificates is, below the data directory.
+const peersFile = "peers-ca.pem"
+
+// agree makes the keys of this server those of all that share its store: what the first server had
+// or made. The files below the data directory are copies.
+func (s *Server) agree(ctx context.Context) error {
+	shared, ok := s.store.(*postgres.Store)
+	if !ok {
+		return nil
+	}
+	for _, each := range []struct {
+		file string
+		make func() (string, error)
+	}{
+		{issuerKeyFile, issuer.NewKey},
+		{mcpKeyFile, newSessionKey},
+		{peersFile, peer.NewAuthority},
+	} {
+		path := filepath.Join(s.cfg.DataDir, each.file)
+		had, err := os.ReadFile(path)
+		offer := string(had)
+		if errors.Is(err, os.ErrNotExist) {
+			offer, err = each.make()
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", each.file, err)
+		}
+		kept, err := shared.Agree(ctx, store.Document{Kind: secretKind, Key: each.file,
+			Text: base64.StdEncoding.EncodeToString([]byte(offer))})
+		if err != nil {
+			return err
+		}
+		text, err := base64.StdEncoding.DecodeString(kept.Text)
+		if err != nil {
+			return fmt.Errorf("%s in the store: %w", each.file, err)
+		}
+		if !bytes.Equal(text, had) {
+			if err := writePrivate(path, string(text)); err != nil {
+				return fmt.Errorf("%s: %w", each.file, err)
+			}
+		}
+	}
+	return nil
+}
+
+// meet makes the server one of those that share its store.
+func (s *Server) meet(ctx context.Context, member *store.Server) error {
+	s.member = member.Name
+	if err := s.agree(ctx); err != nil {
+		return err
+	}
+	return s.listenPeers(ctx, member)
+}
+
+// listenPeers makes what other servers reach this one by, and this one them. member gets the
+// address. A server whose store is its own has nothing of it.
+func (s *Server) listenPeers(ctx context.Context, member *store.Server) (err error) {
+	p := s.cfg.Peers
+	if member.Name == "" {
+		return nil
+	}
+	if p.Listen != "" {
+		var lc net.ListenConfig
+		if s.peerListener, err = lc.Listen(ctx, "tcp", p.Listen); err != nil {
+			return fmt.Errorf("peers.listen: %w", err)
+		}
+		member.Address = cmp.Or(p.Address, s.peerListener.Addr().String())
+	}
+	if p.Cert != "" {
+		s.identity, err = peer.FromFiles(p.Cert, p.Key, p.CA)
+		return err
+	}
+	authority, err := os.ReadFile(filepath.Join(s.cfg.DataDir, peersFile))
+	if err != nil {
+		return fmt.Errorf("peers: %w", err)
+	}
+	s.identity, err = peer.Signed(string(authority), cmp.Or(member.Address, "localhost:0"))
+	return err
+}
+
+// forwarding hands requests for pools of other servers on to them.
+func (s *Server) forwarding(log *slog.Logger, respond *arm.Responder) (err error) {
+	if s.identity == nil {
+		return nil
+	}
+	s.peers, err = peer.New(log, s.manager, s.identity, peer.Options{
+		Fail: respond.Error,
+		Find: func(r *http.Request) (id sandpool.PoolID, makes, ok bool) {
+			if t, ok := endpoint.Find(r, s.cfg.EndpointSuffix); ok {
+				return t.Pool, false, true
+			}
+			id, ok = arm.PoolOfPath(r.URL.EscapedPath())
+			return id, r.Method == http.MethodPut, ok
+		},
+	})
+	return err
+}
+
+// servePeers serves what other servers hand on, until ctx ends.
+func (s *Server) servePeers(ctx context.Context) error {
+	if s.peerListener == nil {
+		return nil
+	}
+	stop := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+		defer cancel()
+		if s.peerServer.Shutdown(grace) != nil {
+			_ = s.peerServer.Close()
+		}
+	})
+	defer stop()
+	return ignoring(http.ErrServerClosed,
+		s.peerServer.Serve(tls.NewListener(s.peerListener, s.identity.Server())))
 }
