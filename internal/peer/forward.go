@@ -136,6 +136,8 @@ type try struct {
 	seat pool.Seat
 	kept []byte // the body, if it is kept
 	body *once
+
+	tries int
 }
 
 // Errors of one try.
@@ -151,6 +153,7 @@ func (t *try) run() {
 	// Answers may begin before the request has ended.
 	_ = http.NewResponseController(t.w).EnableFullDuplex() // HTTP/2 has no need of it
 	for end := time.Now().Add(moveWait); ; {
+		t.tries++
 		err := t.once()
 		if err == nil || t.r.Context().Err() != nil {
 			return
@@ -192,7 +195,7 @@ func (t *try) keep() error {
 // whether the request was served here meanwhile.
 func (t *try) await(err error) bool {
 	ctx := t.r.Context()
-	if !errors.Is(err, errMoved) {
+	if !errors.Is(err, errMoved) || t.tries > 1 {
 		pause := time.NewTimer(movePause)
 		defer pause.Stop()
 		select {
@@ -252,7 +255,11 @@ func (t *try) once() (err error) {
 	r := t.r.WithContext(ctx)
 	switch {
 	case len(t.kept) > 0:
-		r.Body = io.NopCloser(bytes.NewReader(t.kept))
+		// With GetBody a request is sent again by itself when its idle connection turns out closed.
+		r.GetBody = func() (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(t.kept)), nil
+		}
+		r.Body, _ = r.GetBody()
 	case t.kept != nil:
 		r.Body = http.NoBody
 	default:

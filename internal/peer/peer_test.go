@@ -276,7 +276,16 @@ func TestMoved(t *testing.T) {
 	if !strings.Contains(answer, "SessionPoolOwnerChanged") || served.Load() != 0 {
 		t.Errorf("served %d times: %q", served.Load(), answer)
 	}
-	// the server is not there, and another takes over
+}
+
+// TestReplaced: a request waits while nobody is there, until another server takes over.
+func TestReplaced(t *testing.T) {
+	one, two := pair(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		_, _ = w.Write(body)
+	}))
+	ask := "POST " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" +
+		"Content-Length: 5\r\n\r\nhello"
 	two.inner.Close()
 	one.set(two.seat("two"), two.seat("two"))
 	time.AfterFunc(300*time.Millisecond, func() {
