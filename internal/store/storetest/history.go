@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -64,6 +65,26 @@ func (h *History) StopSession(client int, identifier sandpool.Identifier, do fun
 	call := time.Now()
 	found := do()
 	h.add(client, call, ask{identifier: identifier, stop: true}, answer{none: !found})
+}
+
+// TryStopSession is StopSession for a call of which nobody may know what it did: it may have freed
+// the identifier, or do so at any later time. One that was refused has done nothing.
+func (h *History) TryStopSession(client int, identifier sandpool.Identifier,
+	do func() (found, known, refused bool)) {
+	call := time.Now()
+	found, known, refused := do()
+	if refused {
+		return
+	}
+	end := time.Now().UnixNano()
+	if !known {
+		end = math.MaxInt64
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ops = append(h.ops, porcupine.Operation{ClientId: client,
+		Input:  ask{identifier: identifier, stop: true},
+		Output: answer{none: known && !found}, Call: call.UnixNano(), Return: end})
 }
 
 func (h *History) add(client int, call time.Time, in ask, out answer) {
