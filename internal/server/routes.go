@@ -20,7 +20,6 @@ import (
 	"github.com/sandpool/sandpool/internal/limit"
 	"github.com/sandpool/sandpool/internal/mcp"
 	"github.com/sandpool/sandpool/internal/oidc"
-	"github.com/sandpool/sandpool/internal/peer"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/server/engine"
 	"github.com/sandpool/sandpool/internal/server/network"
@@ -112,18 +111,8 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	}
 	inside := callers.Middleware(s.underWay.Bound(callerOf, respond.Handle(tooMany),
 		s.bounded(respond, branch)))
-	if err := s.forwarding(log, respond); err != nil {
+	if inside, err = s.forwarding(log, respond, inside, branch.OwnHost); err != nil {
 		return nil, err
-	}
-	if s.peers != nil {
-		inside = s.peers.Middleware(inside)
-		own := s.metrics.Requests(inside, branch.OwnHost)
-		s.peerServer = &http.Server{
-			Handler:           peer.Receive(arm.Trace(s.tracer.Handler(own, arm.TraceID))),
-			ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-			MaxHeaderBytes: 128 << 10, // a caller's, and what another server adds
-			ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		}
 	}
 	signIn := clients.Front(inside)
 	if s.cfg.Dashboard {

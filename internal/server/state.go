@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
@@ -176,10 +177,13 @@ func (s *Server) listenPeers(ctx context.Context, member *store.Server) (err err
 	return err
 }
 
-// forwarding hands requests for pools of other servers on to them.
-func (s *Server) forwarding(log *slog.Logger, respond *arm.Responder) (err error) {
+// forwarding hands requests for pools of other servers on to them, and the rest to inside, and makes
+// the server that takes what others hand on. inside authenticates, so callers are verified, held to
+// their limits and recorded by the owner alone.
+func (s *Server) forwarding(log *slog.Logger, respond *arm.Responder, inside http.Handler,
+	ownHost func(*http.Request) bool) (_ http.Handler, err error) {
 	if s.identity == nil {
-		return nil
+		return inside, nil
 	}
 	s.peers, err = peer.New(log, s.manager, s.identity, peer.Options{
 		Fail: respond.Error,
@@ -191,7 +195,19 @@ func (s *Server) forwarding(log *slog.Logger, respond *arm.Responder) (err error
 			return id, r.Method == http.MethodPut, ok
 		},
 	})
-	return err
+	if err != nil {
+		return nil, err
+	}
+	inside = s.peers.Middleware(inside)
+	seen := s.metrics.Requests(inside, ownHost)
+	s.peerServer = &http.Server{
+		Handler:           peer.Receive(arm.Trace(s.tracer.Handler(seen, arm.TraceID))),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    128 << 10, // a caller's, and what another server adds
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return inside, nil
 }
 
 // servePeers serves what other servers hand on, until ctx ends.
