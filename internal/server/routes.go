@@ -109,8 +109,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	if err != nil {
 		return nil, err
 	}
-	inside := callers.Middleware(s.underWay.Bound(callerOf, respond.Handle(tooMany),
-		s.bounded(respond, branch)))
+	inside := callers.Middleware(s.bounded(respond, branch))
 	if inside, err = s.forwarding(log, respond, inside, branch.OwnHost); err != nil {
 		return nil, err
 	}
@@ -134,12 +133,12 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	return arm.Trace(s.tracer.Handler(seen, arm.TraceID)), nil
 }
 
-// bounded holds principals and pools to their limits.
+// bounded holds principals and pools to their limits, and to what the server has descriptors for.
 func (s *Server) bounded(respond *arm.Responder, next http.Handler) http.Handler {
 	pools := limit.New(limit.Pool, s.cfg.Limits.Pool, nil).Handler(s.limitedPool, respond.Error,
 		next)
-	return limit.New(limit.Principal, s.cfg.Limits.Caller, nil).Handler(callerOf, respond.Error,
-		pools)
+	return s.underWay.Bound(callerOf, respond.Handle(tooMany), limit.New(limit.Principal,
+		s.cfg.Limits.Caller, nil).Handler(callerOf, respond.Error, pools))
 }
 
 // limitedPool names the pool that r takes from. Who may not use a pool takes nothing from those who

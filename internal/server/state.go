@@ -177,9 +177,9 @@ func (s *Server) listenPeers(ctx context.Context, member *store.Server) (err err
 	return err
 }
 
-// forwarding hands requests for pools of other servers on to them, and the rest to inside, and makes
-// the server that takes what others hand on. inside authenticates, so callers are verified, held to
-// their limits and recorded by the owner alone.
+// forwarding hands requests for pools of other servers on to them, and the rest to inside. It makes
+// the server that takes what others hand on, too. inside authenticates, so callers are verified,
+// held to their limits and recorded by the owner alone.
 func (s *Server) forwarding(log *slog.Logger, respond *arm.Responder, inside http.Handler,
 	ownHost func(*http.Request) bool) (_ http.Handler, err error) {
 	if s.identity == nil {
