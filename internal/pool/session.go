@@ -156,6 +156,15 @@ func (m *Manager) StopSession(ctx context.Context, id sandpool.PoolID,
 		}
 		b = c.state // it was claimed at the same moment
 	}
+	if b == nil && e != nil && e.state != nil {
+		// It has ended, but another server could adopt it until the store knows.
+		ending := e.state
+		m.mu.Unlock()
+		if err := m.markStopping(ctx, ending); err != nil {
+			return err
+		}
+		return noSession(id, identifier)
+	}
 	if b == nil {
 		m.mu.Unlock()
 		return noSession(id, identifier)

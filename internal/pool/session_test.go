@@ -3,6 +3,7 @@ package pool_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -95,6 +96,27 @@ func TestStopSession(t *testing.T) {
 		next.Release()
 		w.settle()
 		w.wantCounts(1, 0, 1, 0)
+	})
+}
+
+// TestStopSessionUnsaved: while the store does not know that a session has ended, nobody is told that
+// there is none: another server would give it back to the identifier.
+func TestStopSessionUnsaved(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(1, 2))
+		w.acquire("user-1", sandpool.ClaimReady).Release()
+		w.settle()
+		w.store.fail(nil, errors.New("cut off"))
+		for range 2 {
+			err := w.StopSession(w.Context(), python, "user-1")
+			if err == nil || sandpool.ClassOf(err) == sandpool.NotFound {
+				w.Errorf("StopSession: %v; want that it is not known", err)
+			}
+		}
+		w.store.fail(nil, nil)
+		w.wantClass(w.StopSession(w.Context(), python, "user-1"), sandpool.NotFound)
+		w.settle()
+		w.wantCounts(1, 0, 0, 0)
 	})
 }
 

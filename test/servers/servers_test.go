@@ -206,6 +206,7 @@ func TestTwoServers(t *testing.T) {
 			t.Errorf("%s counts %+v, %v", s.name, n, err)
 		}
 	}
+	w.across(one, two)
 	w.stopped(one, two)
 	w.killed(two, one)
 }

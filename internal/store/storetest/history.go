@@ -1,7 +1,7 @@
 package storetest
 
 import (
-	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,8 +14,9 @@ import (
 
 // History records what concurrent callers asked and got. It is ready to use when zero.
 type History struct {
-	mu  sync.Mutex // guards ops
-	ops []porcupine.Operation
+	mu   sync.Mutex // guards ops and open
+	ops  []porcupine.Operation
+	open []int // places in ops of calls that may go on although they have returned
 }
 
 // ask is a call's input: a claim for an identifier, the stop of a sandbox, or
@@ -68,7 +69,7 @@ func (h *History) StopSession(client int, identifier sandpool.Identifier, do fun
 }
 
 // TryStopSession is StopSession for a call of which nobody may know what it did: it may have freed
-// the identifier, or do so at any later time. One that was refused has done nothing.
+// the identifier, or do so later, but not after Settle. One that was refused has done nothing.
 func (h *History) TryStopSession(client int, identifier sandpool.Identifier,
 	do func() (found, known, refused bool)) {
 	call := time.Now()
@@ -76,15 +77,29 @@ func (h *History) TryStopSession(client int, identifier sandpool.Identifier,
 	if refused {
 		return
 	}
-	end := time.Now().UnixNano()
-	if !known {
-		end = math.MaxInt64
-	}
+	end := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.ops = append(h.ops, porcupine.Operation{ClientId: client,
-		Input:  ask{identifier: identifier, stop: true},
-		Output: answer{none: known && !found}, Call: call.UnixNano(), Return: end})
+	op := porcupine.Operation{ClientId: client, Input: ask{identifier: identifier, stop: true},
+		Output: answer{none: known && !found}, Call: call.UnixNano(), Return: end.UnixNano()}
+	if !known {
+		h.open = append(h.open, len(h.ops))
+	}
+	h.ops = append(h.ops, op)
+}
+
+// Settle says that calls whose callers had ended by then have done by now what they ever do.
+func (h *History) Settle(then time.Time) {
+	now := time.Now().UnixNano()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.open = slices.DeleteFunc(h.open, func(i int) bool {
+		if h.ops[i].Return > then.UnixNano() {
+			return false
+		}
+		h.ops[i].Return = now
+		return true
+	})
 }
 
 func (h *History) add(client int, call time.Time, in ask, out answer) {
@@ -101,6 +116,9 @@ func (h *History) Check(t *testing.T) {
 	t.Helper()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	for _, i := range h.open {
+		h.ops[i].Return = time.Now().UnixNano()
+	}
 	owner := map[sandpool.SandboxID]sandpool.Identifier{}
 	for _, op := range h.ops {
 		in, id := op.Input.(ask), op.Output.(answer).sandbox
