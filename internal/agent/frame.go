@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 )
 
 // keptBuffer is the largest buffer that a reader keeps between frames.
@@ -23,6 +24,17 @@ func EncodeFrame(v any) ([]byte, error) {
 	// bounded by MaxCode and the limits of readers
 	binary.BigEndian.PutUint32(frame, uint32(len(frame)-4))
 	return frame, nil
+}
+
+// WriteJSON writes v as an answer of the agent's.
+func WriteJSON(w http.ResponseWriter, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(body) // a client that is gone needs no answer
+	return nil
 }
 
 // FrameReader reads frames. A read that a deadline cuts short keeps what it has
@@ -56,8 +68,10 @@ func (f *FrameReader) Next(v any) error {
 			}
 			return nil
 		}
-		if err := f.ask(); err != nil {
-			return err
+		if f.Large != nil && !f.asked && len(f.buf) >= 4 {
+			if err := f.ask(); err != nil {
+				return err
+			}
 		}
 		if cap(f.buf)-len(f.buf) < 2048 {
 			f.grow(2*cap(f.buf) + 4<<10)
@@ -72,9 +86,6 @@ func (f *FrameReader) Next(v any) error {
 
 // ask asks Large about the frame that begins, whose memory is then taken at once.
 func (f *FrameReader) ask() error {
-	if f.Large == nil || f.asked || len(f.buf) < 4 {
-		return nil
-	}
 	f.asked = true
 	size := int64(binary.BigEndian.Uint32(f.buf))
 	if size <= keptBuffer {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -23,6 +22,7 @@ import (
 	"github.com/sandpool/sandpool/client"
 	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/server"
+	"github.com/sandpool/sandpool/test/real"
 )
 
 const deploy = "../../deploy/"
@@ -255,7 +255,8 @@ func (p *prom) await(what string, is func() bool) {
 // TestScrape: Prometheus reads what a server says; the alerts are silent while it does well, and
 // those of each fault fire alone.
 func TestScrape(t *testing.T) {
-	srv, c, stop := newServer(t)
+	srv := real.Start(t)
+	c := srv.Client
 	token, err := c.CreateToken(t.Context(), api.TokenRequest{Name: "prometheus",
 		Role: "monitoring-reader"})
 	if err != nil {
@@ -309,49 +310,7 @@ func TestScrape(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.await("it ends with the pool", func() bool { return len(p.firing()) == 0 })
-	stop()
+	srv.Stop()
 	p.await("the alert of a server that is down",
 		func() bool { return slices.Equal(p.firing(), []string{"SandpoolDown"}) })
-}
-
-// newServer returns a server that runs until the test ends or stop is called.
-func newServer(t *testing.T) (_ *server.Server, _ *client.Client, stop func()) {
-	t.Helper()
-	data, dir := need.Data(t), t.TempDir()
-	cfg := server.DefaultConfig()
-	cfg.DataDir, cfg.Listen = filepath.Join(dir, "data"), "127.0.0.1:0"
-	cfg.ImageDir, cfg.OnExit = filepath.Join(data, "images"), server.StopSandboxes
-	cfg.Agent = filepath.Join(dir, "sandpool-agent")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", cfg.Agent,
-		"github.com/sandpool/sandpool/cmd/sandpool-agent").CombinedOutput(); err != nil {
-		t.Fatalf("build the agent: %v\n%s", err, out)
-	}
-	srv, err := server.New(t.Context(), slog.New(slog.DiscardHandler), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	ran := make(chan error, 1)
-	go func() { ran <- srv.Run(ctx) }()
-	c, err := client.New(client.Config{Endpoint: srv.URL(), Token: srv.AdminToken()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	over := false
-	stop = func() {
-		if over {
-			return
-		}
-		over = true
-		c.CloseIdle()
-		cancel()
-		if err := <-ran; err != nil {
-			t.Errorf("the server ended: %v", err)
-		}
-		if err := srv.Close(); err != nil {
-			t.Errorf("close the server: %v", err)
-		}
-	}
-	t.Cleanup(stop)
-	return srv, c, stop
 }

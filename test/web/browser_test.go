@@ -4,9 +4,7 @@ package web_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,8 +19,8 @@ import (
 
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/client"
-	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/internal/server"
+	"github.com/sandpool/sandpool/test/real"
 )
 
 // patience is how long a page may take; it only ends a hang.
@@ -41,39 +39,8 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	data := need.Data(t)
-	dir := t.TempDir()
-	cfg := server.DefaultConfig()
-	cfg.DataDir, cfg.Listen = filepath.Join(dir, "data"), "127.0.0.1:0"
-	cfg.ImageDir = filepath.Join(data, "images")
-	cfg.OnExit = server.StopSandboxes
-	cfg.Agent = filepath.Join(dir, "sandpool-agent")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", cfg.Agent,
-		"github.com/sandpool/sandpool/cmd/sandpool-agent").CombinedOutput(); err != nil {
-		t.Fatalf("build the agent: %v\n%s", err, out)
-	}
-	srv, err := server.New(t.Context(), slog.New(slog.DiscardHandler), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	ran := make(chan error, 1)
-	go func() { ran <- srv.Run(ctx) }()
-	c, err := client.New(client.Config{Endpoint: srv.URL(), Token: srv.AdminToken()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		c.CloseIdle()
-		stop()
-		if err := <-ran; err != nil {
-			t.Errorf("the server ended: %v", err)
-		}
-		if err := srv.Close(); err != nil {
-			t.Errorf("close the server: %v", err)
-		}
-	})
-	return &world{Client: c, srv: srv, url: srv.URL()}
+	srv := real.Start(t)
+	return &world{Client: srv.Client, srv: srv.Server, url: srv.URL()}
 }
 
 // TestMain lets the engine start this program again for its sandboxes.

@@ -6,12 +6,12 @@ package identity
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/cmd/sandpool/console"
+	"github.com/sandpool/sandpool/cmd/sandpool/token"
 )
 
 // Cmd groups the commands of service principals.
@@ -67,29 +67,10 @@ type listCmd struct{}
 
 // Run lists service principals.
 func (c *listCmd) Run(ctx context.Context, a *console.App) error {
-	cl, err := a.Client()
-	if err != nil {
-		return err
-	}
-	list, err := cl.Tokens(ctx)
-	if err != nil {
-		return err
-	}
-	if a.JSON() {
-		if list == nil {
-			list = []api.Token{}
-		}
-		return a.PrintJSON(list)
-	}
-	t := console.Table{Heading: []string{"CLIENT ID", "NAME", "ROLE", "SCOPE", "EXPIRES"}}
-	for _, k := range list {
-		var roles, scopes []string
-		for _, g := range k.Grants {
-			roles, scopes = append(roles, g.Role), append(scopes, g.Scope)
-		}
-		t.Add(k.ID, k.Name, strings.Join(roles, ","), strings.Join(scopes, ","), k.ExpiresAt)
-	}
-	return t.Write(a.Stdout)
+	return token.List(ctx, a, []string{"CLIENT ID", "NAME", "ROLE", "SCOPE", "EXPIRES"},
+		func(t api.Token, roles, scopes string) []string {
+			return []string{t.ID, t.Name, roles, scopes, t.ExpiresAt}
+		})
 }
 
 type deleteCmd struct {
@@ -98,18 +79,7 @@ type deleteCmd struct {
 
 // Run ends a service principal.
 func (c *deleteCmd) Run(ctx context.Context, a *console.App) error {
-	cl, err := a.Client()
-	if err != nil {
-		return err
-	}
-	if err := cl.RevokeToken(ctx, c.ID); err != nil {
-		return err
-	}
-	a.Say("service principal %s is deleted", c.ID)
-	if a.JSON() {
-		return a.PrintJSON(struct {
-			Deleted string `json:"deleted"`
-		}{c.ID})
-	}
-	return nil
+	return token.Revoke(ctx, a, c.ID, fmt.Sprintf("service principal %s is deleted", c.ID), struct {
+		Deleted string `json:"deleted"`
+	}{c.ID})
 }

@@ -75,6 +75,15 @@ type listCmd struct{}
 
 // Run lists tokens.
 func (c *listCmd) Run(ctx context.Context, a *console.App) error {
+	return List(ctx, a, []string{"ID", "NAME", "ROLE", "SCOPE", "CREATED", "EXPIRES"},
+		func(t api.Token, roles, scopes string) []string {
+			return []string{t.ID, t.Name, roles, scopes, t.CreatedAt, t.ExpiresAt}
+		})
+}
+
+// List prints the server's tokens, as JSON or as a table with a row for each.
+func List(ctx context.Context, a *console.App, heading []string,
+	row func(t api.Token, roles, scopes string) []string) error {
 	cl, err := a.Client()
 	if err != nil {
 		return err
@@ -89,14 +98,13 @@ func (c *listCmd) Run(ctx context.Context, a *console.App) error {
 		}
 		return a.PrintJSON(list)
 	}
-	t := console.Table{Heading: []string{"ID", "NAME", "ROLE", "SCOPE", "CREATED", "EXPIRES"}}
+	t := console.Table{Heading: heading}
 	for _, k := range list {
 		var roles, scopes []string
 		for _, g := range k.Grants {
 			roles, scopes = append(roles, g.Role), append(scopes, g.Scope)
 		}
-		t.Add(k.ID, k.Name, strings.Join(roles, ","), strings.Join(scopes, ","), k.CreatedAt,
-			k.ExpiresAt)
+		t.Add(row(k, strings.Join(roles, ","), strings.Join(scopes, ","))...)
 	}
 	return t.Write(a.Stdout)
 }
@@ -107,18 +115,23 @@ type revokeCmd struct {
 
 // Run ends a token.
 func (c *revokeCmd) Run(ctx context.Context, a *console.App) error {
+	return Revoke(ctx, a, c.ID, fmt.Sprintf("token %s is revoked", c.ID), struct {
+		Revoked string `json:"revoked"`
+	}{c.ID})
+}
+
+// Revoke ends a token, and says so: said to people, and done as JSON to programs.
+func Revoke(ctx context.Context, a *console.App, id, said string, done any) error {
 	cl, err := a.Client()
 	if err != nil {
 		return err
 	}
-	if err := cl.RevokeToken(ctx, c.ID); err != nil {
+	if err := cl.RevokeToken(ctx, id); err != nil {
 		return err
 	}
-	a.Say("token %s is revoked", c.ID)
+	a.Say("%s", said)
 	if a.JSON() {
-		return a.PrintJSON(struct {
-			Revoked string `json:"revoked"`
-		}{c.ID})
+		return a.PrintJSON(done)
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ type kernelFrame struct {
 	Error   *agent.ExecutionError `json:"error"`   // done
 	Exit    *int                  `json:"exit"`    // done: a command's status
 	NS      int64                 `json:"ns"`      // done
-	Info    agent.Metadata        `json:"info"`    // done, of warm
+	Info    agent.KernelInfo      `json:"info"`    // done, of warm
 }
 
 // cell is one execution on its way.

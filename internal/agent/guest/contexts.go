@@ -298,7 +298,7 @@ func (cs contexts) remove(ctx context.Context, name string) error {
 func (cs contexts) register(handle func(string, func(http.ResponseWriter, *http.Request) error),
 	base func() *Driver) {
 	handle("GET /contexts", func(w http.ResponseWriter, _ *http.Request) error {
-		return answer(w, cs.list(base()))
+		return agent.WriteJSON(w, cs.list(base()))
 	})
 	handle("GET /kernels", func(w http.ResponseWriter, _ *http.Request) error {
 		return answer(w, base().cfg.languages())
@@ -313,7 +313,7 @@ func (cs contexts) register(handle func(string, func(http.ResponseWriter, *http.
 		if i < 0 {
 			return unknownContext(name)
 		}
-		return answer(w, all[i])
+		return agent.WriteJSON(w, all[i])
 	})
 	on := func(pattern string, do func(ctx context.Context, d *Driver) error) {
 		handle(pattern, func(w http.ResponseWriter, r *http.Request) error {

@@ -47,7 +47,7 @@ type Driver struct {
 	interrupted bool
 	waiters     map[*waiter]struct{}
 
-	meta agent.Metadata
+	info agent.KernelInfo
 }
 
 // NewDriver starts a kernel and returns when it is warm.
@@ -61,7 +61,7 @@ func NewDriver(log *slog.Logger, procs *reaper, cfg Config) (*Driver, error) {
 		_ = d.kernel.destroy()
 		return nil, fmt.Errorf("warm up: %w", err)
 	}
-	d.meta = f.Info
+	d.info = f.Info
 	return d, nil
 }
 
@@ -110,8 +110,8 @@ func (d *Driver) seedKernel() error {
 	return err
 }
 
-// Metadata describes the interpreter.
-func (d *Driver) Metadata() agent.Metadata { return d.meta }
+// Info describes the kernel and what is installed beside it.
+func (d *Driver) Info() agent.KernelInfo { return d.info }
 
 // Interrupt interrupts the cell that runs.
 func (d *Driver) Interrupt() {

@@ -38,14 +38,7 @@ type files struct{ cfg Config }
 
 // with calls f as the user with the data directory opened.
 func (s *files) with(f func(t *tree.Tree) error) error {
-	return s.cfg.User.do(func() error {
-		t, err := tree.Open(s.cfg.DataDir)
-		if err != nil {
-			return err
-		}
-		defer t.Close()
-		return f(t)
-	})
+	return s.store().With(f)
 }
 
 // store is what else is done with files.
@@ -104,7 +97,7 @@ func (s *files) list(w http.ResponseWriter, r *http.Request) error {
 		return classify(err, name)
 	}
 	slices.SortFunc(found, func(a, b agent.FileInfo) int { return strings.Compare(a.Path, b.Path) })
-	return answer(w, found)
+	return agent.WriteJSON(w, found)
 }
 
 // page is list of a piece, which has a limit and begins after a path.
@@ -266,7 +259,7 @@ func (s *files) stat(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return classify(err, name)
 	}
-	return answer(w, describe(name, info))
+	return agent.WriteJSON(w, describe(name, info))
 }
 
 func (s *files) open(w http.ResponseWriter, r *http.Request) error {
@@ -274,22 +267,11 @@ func (s *files) open(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var file *os.File
-	err = s.with(func(t *tree.Tree) error {
-		file, err = t.Open(name)
-		return err
-	})
+	file, info, err := s.store().Open(name)
 	if err != nil {
-		return classify(err, name)
+		return err
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return classify(err, name)
-	}
-	if !info.Mode().IsRegular() {
-		return notRegular(name)
-	}
 	w.Header().Set("Content-Type", agent.ContentType(name))
 	http.ServeContent(w, r, "", info.ModTime(), file)
 	return nil
@@ -339,7 +321,7 @@ func (s *files) upload(w http.ResponseWriter, r *http.Request) error {
 		}
 		return classify(err, name)
 	}
-	return answer(w, info)
+	return agent.WriteJSON(w, info)
 }
 
 // create makes the file that an upload fills, in the directory of its final place.

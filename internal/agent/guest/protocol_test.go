@@ -78,7 +78,7 @@ func TestInit(t *testing.T) {
 				res.Text, res.Stdout+res.Stderr, res.Error, want)
 		}
 	}
-	meta, err := c.Metadata(t.Context())
+	meta, err := c.KernelInfo(t.Context())
 	if err != nil || meta.Runtime != "python" || !strings.HasPrefix(meta.Version, "3.") ||
 		len(meta.Packages) < 10 {
 		t.Errorf("metadata: %+v, %v", meta, err)

@@ -135,7 +135,7 @@ func (s *Server) init(w http.ResponseWriter, r *http.Request) {
 		agent.WriteError(w, err)
 		return
 	}
-	_ = answer(w, res)
+	_ = agent.WriteJSON(w, res)
 }
 
 func (s *Server) initialise(w http.ResponseWriter, r *http.Request) (agent.InitResult, error) {
@@ -201,7 +201,7 @@ func (s *Server) execute(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answer(w, res)
+	return agent.WriteJSON(w, res)
 }
 
 // normalise puts in the defaults and checks the bounds.
@@ -283,7 +283,7 @@ func (s *Server) interrupt(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (s *Server) metadata(w http.ResponseWriter, _ *http.Request) error {
-	return answer(w, s.driver.Load().Metadata())
+	return agent.WriteJSON(w, s.driver.Load().Info())
 }
 
 func decode(w http.ResponseWriter, r *http.Request, limit int64, v any) error {
@@ -297,15 +297,5 @@ func decode(w http.ResponseWriter, r *http.Request, limit int64, v any) error {
 		return &sandpool.Error{Class: sandpool.Invalid, Target: "body",
 			Message: "The request is not the JSON it should be.", Err: err}
 	}
-	return nil
-}
-
-func answer(w http.ResponseWriter, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("encode answer: %w", err)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(body) // a client that is gone needs no answer
 	return nil
 }

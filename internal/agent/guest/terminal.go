@@ -21,7 +21,7 @@ func (s *Server) processes(w http.ResponseWriter, _ *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("list the processes: %w", err)
 	}
-	return answer(w, all)
+	return agent.WriteJSON(w, all)
 }
 
 // login makes a shell of what it is called with. Its limits are those that the kernel gives
@@ -84,7 +84,7 @@ func (s *Server) shareTerminal(w http.ResponseWriter, name string, size agent.Te
 }
 
 func (s *Server) listTerminals(w http.ResponseWriter, _ *http.Request) error {
-	return answer(w, s.hub.List())
+	return agent.WriteJSON(w, s.hub.List())
 }
 
 func (s *Server) endTerminal(w http.ResponseWriter, r *http.Request) error {

@@ -10,6 +10,25 @@ const signedOut = (response) => {
   return response.ok;
 };
 
+// listing fills list with the files of page; way leads to a file's content, and more adds to its
+// entry.
+function listing(list, page, way, more = () => []) {
+  list.replaceChildren(...page.value.map((f) => {
+    const item = document.createElement("li");
+    const link = document.createElement(f.type === "directory" ? "span" : "a");
+    link.textContent = f.name;
+    if (f.type !== "directory") {
+      link.href = way(`/files/${encodeURIComponent(f.name)}/content`);
+      link.download = f.name;
+    }
+    const size = document.createElement("span");
+    size.className = "hint";
+    size.textContent = f.sizeInBytes + " bytes";
+    item.append(link, size, ...more(f));
+    return item;
+  }));
+}
+
 const at = (value, path) => path.split(".").reduce((v, key) => v?.[key], value);
 
 function watch(box) {

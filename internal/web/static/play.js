@@ -5,9 +5,10 @@ const endpoint = play.dataset.endpoint;
 const session = document.getElementById("session");
 const timing = document.getElementById("timing");
 const word = document.querySelector("meta[name=csrf]").content;
+const addressOf = (path, query) =>
+  `/ui/api${endpoint}${path}?${new URLSearchParams({ "api-version": "2025-10-02-preview", identifier: session.value, ...query })}`;
 const call = (path, query, options = {}) =>
-  fetch(`/ui/api${endpoint}${path}?${new URLSearchParams({ "api-version": "2025-10-02-preview", identifier: session.value, ...query })}`,
-    { ...options, headers: { ...options.headers, "X-Csrf-Token": word }, redirect: "error" });
+  fetch(addressOf(path, query), { ...options, headers: { ...options.headers, "X-Csrf-Token": word }, redirect: "error" });
 const random = () => "ui-" + Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");
 const failure = async (response) => {
   const text = await response.text();
@@ -153,26 +154,14 @@ async function listFiles() {
   const list = document.getElementById("files");
   const response = await call("/files", {});
   if (!response.ok) return;
-  const page = await response.json();
-  list.replaceChildren(...page.value.map((f) => {
-    const item = document.createElement("li");
-    const link = document.createElement(f.type === "directory" ? "span" : "a");
-    link.textContent = f.name;
-    if (f.type !== "directory") {
-      link.href = `/ui/api${endpoint}/files/${encodeURIComponent(f.name)}/content?${new URLSearchParams({ "api-version": "2025-10-02-preview", identifier: session.value })}`;
-      link.download = f.name;
-    }
-    const size = document.createElement("span");
-    size.className = "hint";
-    size.textContent = f.sizeInBytes + " bytes";
+  listing(list, await response.json(), addressOf, (f) => {
     const remove = document.createElement("button");
     remove.className = "quiet";
     remove.textContent = "Delete";
     remove.setAttribute("aria-label", "Delete " + f.name);
     remove.addEventListener("click", async () => { await call("/files/" + encodeURIComponent(f.name), {}, { method: "DELETE" }); listFiles(); });
-    item.append(link, size, remove);
-    return item;
-  }));
+    return [remove];
+  });
 }
 
 async function upload(files) {

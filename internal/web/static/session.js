@@ -70,20 +70,7 @@ async function files() {
   const response = await from("files");
   if (!response.ok) return;
   const page = await response.json();
-  list.replaceChildren(...page.value.map((f) => {
-    const item = document.createElement("li");
-    const link = document.createElement(f.type === "directory" ? "span" : "a");
-    link.textContent = f.name;
-    if (f.type !== "directory") {
-      link.href = `/ui/api${box.dataset.endpoint}/files/${encodeURIComponent(f.name)}/content?${box.dataset.query}`;
-      link.download = f.name;
-    }
-    const size = document.createElement("span");
-    size.className = "hint";
-    size.textContent = f.sizeInBytes + " bytes";
-    item.append(link, size);
-    return item;
-  }));
+  listing(list, page, (path) => `/ui/api${box.dataset.endpoint}${path}?${box.dataset.query}`);
   if (!page.value.length) list.textContent = "None.";
 }
 

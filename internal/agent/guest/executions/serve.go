@@ -30,16 +30,19 @@ func (g *Registry) Register(handle func(pattern string, fn func(http.ResponseWri
 		if err := check(&req.ExecuteRequest); err != nil {
 			return err
 		}
-		return answer(w)(g.Start(r.Context(), req, run))
+		e, err := g.Start(r.Context(), req, run)
+		return answer(w, e, err)
 	})
 	handle("GET /executions", func(w http.ResponseWriter, _ *http.Request) error {
-		return answer(w)(g.List(), nil)
+		return agent.WriteJSON(w, g.List())
 	})
 	handle("DELETE /execution", func(w http.ResponseWriter, r *http.Request) error {
-		return answer(w)(g.Cancel(r.URL.Query().Get("id")))
+		e, err := g.Cancel(r.URL.Query().Get("id"))
+		return answer(w, e, err)
 	})
 	handle("GET /execution/end", func(w http.ResponseWriter, r *http.Request) error {
-		return answer(w)(g.Wait(r.Context(), r.URL.Query().Get("id")))
+		e, err := g.Wait(r.Context(), r.URL.Query().Get("id"))
+		return answer(w, e, err)
 	})
 	handle("GET /execution", func(w http.ResponseWriter, r *http.Request) error {
 		e, err := g.Get(r.URL.Query().Get("id"))
@@ -86,18 +89,10 @@ func write(w http.ResponseWriter, v any) error {
 	return err
 }
 
-// answer returns what writes a result as JSON, or passes its error on.
-func answer(w http.ResponseWriter) func(v any, err error) error {
-	return func(v any, err error) error {
-		if err != nil {
-			return err
-		}
-		body, err := json.Marshal(v)
-		if err != nil {
-			return fmt.Errorf("encode answer: %w", err)
-		}
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(body) // a client that is gone needs no answer
-		return nil
+// answer passes err on, and otherwise writes v.
+func answer(w http.ResponseWriter, v any, err error) error {
+	if err != nil {
+		return err
 	}
+	return agent.WriteJSON(w, v)
 }

@@ -140,7 +140,7 @@ func (s *Store) pack(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	begun := false
-	err = s.with(func(t *tree.Tree) error {
+	err = s.With(func(t *tree.Tree) error {
 		dir, err := t.Directory(name)
 		if err != nil {
 			return err
@@ -215,7 +215,7 @@ func (s *Store) unpack(w http.ResponseWriter, r *http.Request) error {
 	}
 	body := http.MaxBytesReader(w, r.Body, limit)
 	u := &unpacker{top: name, at: name, context: r.Context()}
-	err = s.with(func(t *tree.Tree) error {
+	err = s.With(func(t *tree.Tree) error {
 		dir, err := t.MkdirAll(name)
 		if err != nil {
 			return err
@@ -242,7 +242,7 @@ func (s *Store) unpack(w http.ResponseWriter, r *http.Request) error {
 		_, _ = io.Copy(io.Discard, body)
 		return s.Classify(err, u.at)
 	}
-	return answer(w, agent.Unpacked{Files: u.made})
+	return agent.WriteJSON(w, agent.Unpacked{Files: u.made})
 }
 
 func untar(u *unpacker, body io.Reader) error {

@@ -8,9 +8,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -52,8 +50,8 @@ func (s *Store) Register(handle func(string, func(http.ResponseWriter, *http.Req
 	handle("PUT /archive", s.unpack)
 }
 
-// with calls f with the user's rights and the tree opened.
-func (s *Store) with(f func(t *tree.Tree) error) error {
+// With calls f with the user's rights and the tree opened.
+func (s *Store) With(f func(t *tree.Tree) error) error {
 	return s.As(func() error {
 		t, err := tree.Open(s.Dir)
 		if err != nil {
@@ -106,7 +104,7 @@ func (s *Store) move(w http.ResponseWriter, r *http.Request) error {
 	}
 	var moved fs.FileInfo
 	there := false // what is wrong is at the new place
-	err = s.with(func(t *tree.Tree) error {
+	err = s.With(func(t *tree.Tree) error {
 		source, err := t.Directory(path.Dir(from))
 		if err != nil {
 			return err
@@ -116,14 +114,11 @@ func (s *Store) move(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		there = true
-		target, err := t.MkdirAll(path.Dir(to))
+		target, err := place(t, to, overwrite)
 		if err != nil {
 			return err
 		}
 		defer target.Close()
-		if err := free(target, to, overwrite); err != nil {
-			return err
-		}
 		if err := rename(source, path.Base(from), target, path.Base(to)); err != nil {
 			return err
 		}
@@ -133,7 +128,7 @@ func (s *Store) move(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.fault(err, from, to, there)
 	}
-	return answer(w, s.Describe(to, moved))
+	return agent.WriteJSON(w, s.Describe(to, moved))
 }
 
 // fault is what err means to the caller of a move or a copy; there says that it is about the new
@@ -150,6 +145,19 @@ func (s *Store) fault(err error, from, to string, there bool) error {
 		return &about
 	}
 	return err
+}
+
+// place returns the directory that a new name is in, which is made, once nothing is there that may
+// not be replaced.
+func place(t *tree.Tree, name string, overwrite bool) (*os.Root, error) {
+	dir, err := t.MkdirAll(path.Dir(name))
+	if err != nil {
+		return nil, err
+	}
+	if err := free(dir, name, overwrite); err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return dir, nil
 }
 
 // free is an error if something is there that may not be replaced. A directory never is. dir is
@@ -218,12 +226,12 @@ func (s *Store) patch(w http.ResponseWriter, r *http.Request) error {
 		}
 		return s.Classify(err, name)
 	}
-	return answer(w, s.Describe(name, info))
+	return agent.WriteJSON(w, s.Describe(name, info))
 }
 
 // part opens a file to write at an offset; a negative one is its end.
 func (s *Store) part(name string, offset int64) (file *os.File, err error) {
-	err = s.with(func(t *tree.Tree) error {
+	err = s.With(func(t *tree.Tree) error {
 		dir, err := t.MkdirAll(path.Dir(name))
 		if err != nil {
 			return err
@@ -258,35 +266,41 @@ func (s *Store) part(name string, offset int64) (file *os.File, err error) {
 	return file, err
 }
 
+// Open opens a regular file to be read. Its errors are for the caller.
+func (s *Store) Open(name string) (file *os.File, info fs.FileInfo, err error) {
+	err = s.With(func(t *tree.Tree) error {
+		if file, err = t.Open(name); err != nil {
+			return err
+		}
+		if info, err = file.Stat(); err == nil && !info.Mode().IsRegular() {
+			err = unix.ENXIO
+		}
+		if err != nil {
+			err = errors.Join(err, file.Close())
+		}
+		return err
+	})
+	return file, info, s.Classify(err, name)
+}
+
 // digest hashes a file.
 func (s *Store) digest(w http.ResponseWriter, r *http.Request) error {
 	name, err := named(r, "path")
 	if err != nil {
 		return err
 	}
-	var file *os.File
-	err = s.with(func(t *tree.Tree) error {
-		file, err = t.Open(name)
-		return err
-	})
+	file, info, err := s.Open(name)
 	if err != nil {
-		return s.Classify(err, name)
+		return err
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return s.Classify(err, name)
-	}
-	if !info.Mode().IsRegular() {
-		return s.Classify(unix.ENXIO, name)
-	}
 	sum := sha256.New()
 	if _, err := copyUntil(r.Context(), sum, file); err != nil {
 		return s.Classify(err, name)
 	}
 	d := s.Describe(name, info)
 	d.SHA256 = hex.EncodeToString(sum.Sum(nil))
-	return answer(w, d)
+	return agent.WriteJSON(w, d)
 }
 
 // copyUntil is io.Copy until ctx ends.
@@ -315,19 +329,16 @@ func (s *Store) copy(w http.ResponseWriter, r *http.Request) error {
 	}
 	var copied fs.FileInfo
 	there := false
-	err = s.with(func(t *tree.Tree) error {
+	err = s.With(func(t *tree.Tree) error {
 		if _, err := t.Stat(from); err != nil {
 			return err
 		}
 		there = true
-		target, err := t.MkdirAll(path.Dir(to))
+		target, err := place(t, to, overwrite)
 		if err != nil {
 			return err
 		}
 		defer target.Close()
-		if err := free(target, to, overwrite); err != nil {
-			return err
-		}
 		out := &unpacker{tree: t, top: path.Dir(to), context: r.Context()}
 		err = walk(r.Context(), t, from, path.Base(to), func(h *tar.Header, body io.Reader) error {
 			return out.entry(h, body)
@@ -344,15 +355,5 @@ func (s *Store) copy(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.fault(err, from, to, there)
 	}
-	return answer(w, s.Describe(to, copied))
-}
-
-func answer(w http.ResponseWriter, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("encode answer: %w", err)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(body) // a client that is gone needs no answer
-	return nil
+	return agent.WriteJSON(w, s.Describe(to, copied))
 }
