@@ -83,7 +83,7 @@ func (c *Client) Init(ctx context.Context, req InitRequest) (InitResult, error) 
 
 // Connect opens the link that an execution takes, for which the first would otherwise wait.
 func (c *Client) Connect(ctx context.Context) error {
-	l, err := c.takeLink(ctx)
+	l, err := c.openLink(ctx)
 	if err == nil {
 		c.links.put(l)
 	}
@@ -102,9 +102,12 @@ func (c *Client) Attach(conn net.Conn) {
 // the cell waits for its turn, it never runs; a cell that runs is interrupted until it yields,
 // and if it does not, goes on until its timeout. What tells the agent is the end of the link.
 func (c *Client) Execute(ctx context.Context, req ExecuteRequest) (ExecuteResult, error) {
-	l, err := c.takeLink(ctx)
-	if err != nil {
-		return ExecuteResult{}, err
+	l := c.links.take()
+	if l == nil { // all that are there are in use
+		var err error
+		if l, err = c.openLink(ctx); err != nil {
+			return ExecuteResult{}, err
+		}
 	}
 	res, usable, err := l.execute(ctx, req)
 	if !usable {
@@ -113,14 +116,6 @@ func (c *Client) Execute(ctx context.Context, req ExecuteRequest) (ExecuteResult
 	}
 	c.links.put(l)
 	return res, err
-}
-
-// takeLink returns a link that no other call uses: one that is there, else another.
-func (c *Client) takeLink(ctx context.Context) (*link, error) {
-	if l := c.links.take(); l != nil {
-		return l, nil
-	}
-	return c.openLink(ctx)
 }
 
 // ExecuteStream is Execute with output as it comes. Displays that are updated
@@ -162,9 +157,9 @@ func (c *Client) Interrupt(ctx context.Context) error {
 	return c.call(ctx, http.MethodPost, "/interrupt", nil, nil, nil, 0)
 }
 
-// Metadata describes the kernel and the packages of the image.
-func (c *Client) Metadata(ctx context.Context) (Metadata, error) {
-	var m Metadata
+// KernelInfo describes the default kernel and the packages of the image.
+func (c *Client) KernelInfo(ctx context.Context) (KernelInfo, error) {
+	var m KernelInfo
 	err := c.call(ctx, http.MethodGet, "/metadata", nil, nil, &m, maxAnswer)
 	return m, err
 }

@@ -172,11 +172,11 @@ func TestOversizedAnswers(t *testing.T) {
 		{"an endless answer", `{"result":{"outcome":"ok","stdout":"`, "xxxxxx", 64 << 20, execute,
 			false},
 		{"a long description", `{"runtime":"`, "xxxxxx", 1 << 20, func() error {
-			_, err := c.Metadata(t.Context())
+			_, err := c.KernelInfo(t.Context())
 			return err
 		}, true},
 		{"an endless description", `{"runtime":"`, "xxxxxx", 5 << 20, func() error {
-			_, err := c.Metadata(t.Context())
+			_, err := c.KernelInfo(t.Context())
 			return err
 		}, false},
 		{"an endless name", `{"name":"`, "xxxxxx", 5 << 20, func() error {

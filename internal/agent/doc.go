@@ -22,7 +22,7 @@
 //	PUT    /context?name=&kernel=  makes a context → Context
 //	DELETE /context?name=        ends it
 //	POST   /context/interrupt?name=, /context/restart?name=
-//	GET    /metadata             Metadata
+//	GET    /metadata             KernelInfo
 //	GET    /processes            list of Process
 //	POST   /background           ProcessRequest → BackgroundProcess; it goes on without a caller
 //	GET    /background           list of BackgroundProcess

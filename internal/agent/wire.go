@@ -155,8 +155,8 @@ type Clear struct {
 	Wait bool `json:"wait,omitempty"` // only when there is new output
 }
 
-// Metadata describes the kernel and what is installed beside it.
-type Metadata struct {
+// KernelInfo describes a kernel and what is installed beside it. The API's Metadata is made of it.
+type KernelInfo struct {
 	Runtime       string        `json:"runtime"` // "python"
 	Version       string        `json:"version"`
 	Kernel        string        `json:"kernel"` // "ipython"

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"reflect"
 	"strings"
 	"time"
 
@@ -45,13 +46,13 @@ func decodeJSON(w http.ResponseWriter, r *http.Request, limit int64, into any) (
 	}
 	data, err := io.ReadAll(http.MaxBytesReader(w, body, limit))
 	if err != nil {
-		return nil, jsonError(err)
+		return nil, BodyError(err)
 	}
 	if data, err = UTF8(data, r.Header.Get("Content-Type")); err != nil {
 		return nil, err
 	}
 	if err := Unmarshal(data, into); err != nil {
-		return nil, jsonError(err)
+		return nil, BodyError(err)
 	}
 	// The server reads on, to notice a caller that leaves: that has no deadline.
 	_ = control.SetReadDeadline(time.Time{})
@@ -62,8 +63,9 @@ func invalidJSON(target, format string, args ...any) *sandpool.Error {
 	return sandpool.Errorf(sandpool.Invalid, "InvalidRequestContent", target, format, args...)
 }
 
-// jsonError tells the caller what a decoding error means for the body.
-func jsonError(err error) error {
+// BodyError tells the caller what is wrong with a body that could not be read or decoded, without
+// repeating it. The target is the path of the field, if it is about one.
+func BodyError(err error) *sandpool.Error {
 	var (
 		big    *http.MaxBytesError
 		typ    *json.UnmarshalTypeError
@@ -101,6 +103,9 @@ func jsonError(err error) error {
 
 // kindName names what the field takes in JSON's words.
 func kindName(e *json.UnmarshalTypeError) string {
+	if e.Type == reflect.TypeFor[json.Number]() {
+		return "number"
+	}
 	switch e.Type.Kind().String() {
 	case "int", "int8", "int16", "int32", "int64", "uint", "uint8", "uint16", "uint32", "uint64":
 		return "integer"

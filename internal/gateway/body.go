@@ -2,10 +2,10 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -42,8 +42,10 @@ func (o Options) readExecution(w http.ResponseWriter, r *http.Request, h *hold,
 	if r.ContentLength > o.MaxBody {
 		return execution{}, o.bodyTooLarge()
 	}
-	if err := h.fits(r.ContentLength); err != nil {
-		return execution{}, err
+	if r.ContentLength > small {
+		if err := h.fits(r.ContentLength); err != nil {
+			return execution{}, err
+		}
 	}
 	plain, err := arm.Body(w, r)
 	if err != nil {
@@ -52,11 +54,11 @@ func (o Options) readExecution(w http.ResponseWriter, r *http.Request, h *hold,
 	body := newSteady(w, http.MaxBytesReader(w, plain, o.MaxBody), o.Stall)
 	body.pace = bodyPace
 	data, err := readBody(body, r.ContentLength, h.take)
-	if sandpool.ClassOf(body.or(err)) == sandpool.TooLarge {
-		return execution{}, o.bodyTooLarge()
-	}
 	if err != nil {
-		return execution{}, body.or(err)
+		if err = body.or(err); sandpool.ClassOf(err) == sandpool.TooLarge {
+			err = o.bodyTooLarge()
+		}
+		return execution{}, err
 	}
 	if data, err = arm.UTF8(data, r.Header.Get("Content-Type")); err != nil {
 		return execution{}, err
@@ -108,7 +110,7 @@ func fields(data []byte, example string) (api.ExecuteFields, error) {
 			`The request has no body; send JSON such as %s.`, example)
 	}
 	if err := arm.Unmarshal(data, &req); err != nil {
-		return req.ExecuteFields, jsonError(err)
+		return req.ExecuteFields, badBody(err)
 	}
 	if req.Properties != nil {
 		return *req.Properties, nil
@@ -171,8 +173,10 @@ func surround(f api.ExecuteFields, req *agent.ExecuteRequest) error {
 			return err
 		}
 	}
-	if err := agent.CheckEnv(f.Env); err != nil {
-		return err
+	if len(f.Env) > 0 {
+		if err := agent.CheckEnv(f.Env); err != nil {
+			return err
+		}
 	}
 	if strings.Contains(f.WorkingDirectory, "\x00") {
 		return sandpool.Errorf(sandpool.Invalid, codeValidation, "workingDirectory",
@@ -298,45 +302,18 @@ func integer(field string, n *json.Number, fallback, low, high int64) (int64, er
 	return v, nil
 }
 
-// jsonError says what is wrong with a body without repeating it.
-func jsonError(err error) error {
-	e := &sandpool.Error{Class: sandpool.Invalid, Code: codeValidation, Target: "body", Err: err}
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &kind) && kind.Field != "":
-		e.Target = kind.Field[strings.LastIndexByte(kind.Field, '.')+1:]
-		e.Message = fmt.Sprintf("The field '%s' is a JSON %s; it must be a %s.", e.Target,
-			clip(kind.Value), jsonKind(kind))
-	case errors.As(err, &kind):
-		e.Message = fmt.Sprintf("The request body is a JSON %s; it must be an object.",
-			clip(kind.Value))
-	case errors.As(err, &syntax):
-		e.Message = fmt.Sprintf("The request body is not valid JSON at byte %d: %s.", syntax.Offset,
-			syntax)
-	case strings.Contains(err.Error(), "invalid number literal"): // the decoder does not say where
+// badBody says what is wrong with a body, in the code that clients know. Fields have no path here:
+// the same one may stand in properties or beside them.
+func badBody(err error) error {
+	e := arm.BodyError(err)
+	if strings.Contains(err.Error(), "invalid number literal") { // the decoder does not say where
 		e.Message = "The fields timeoutInSeconds and outputStreamsMaxLength must be whole numbers."
-	default:
-		e.Message = "The request body is not the JSON that this call takes: " + clip(err.Error()) +
-			"."
+	}
+	if e.Class == sandpool.Invalid {
+		e.Code = codeValidation
+		e.Target = cmp.Or(e.Target[strings.LastIndexByte(e.Target, '.')+1:], "body")
 	}
 	return e
-}
-
-// jsonKind names the JSON type that a field wants.
-func jsonKind(e *json.UnmarshalTypeError) string {
-	switch e.Type.Kind().String() {
-	case "string":
-		if e.Type.String() == "json.Number" {
-			return "number"
-		}
-		return "string"
-	case "bool":
-		return "boolean"
-	case "slice":
-		return "list of strings"
-	}
-	return "object"
 }
 
 // clip shortens text of the caller's for a message.

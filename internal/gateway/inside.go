@@ -97,7 +97,7 @@ func (g *Gateway) makeContext(c *call) error {
 	var want api.ContextRequest
 	if len(strings.TrimSpace(string(body))) > 0 {
 		if err := arm.Unmarshal(body, &want); err != nil {
-			return jsonError(err)
+			return badBody(err)
 		}
 	}
 	if err := agent.CheckName("context", c.name); err != nil {

@@ -21,7 +21,7 @@ func (g *Gateway) metadata(c *call) error {
 	if err != nil {
 		return err
 	}
-	md, err := g.within.Metadata(c.r.Context(), p, g.startOne)
+	md, err := g.within.KernelInfo(c.r.Context(), p, g.startOne)
 	if err != nil {
 		return err
 	}

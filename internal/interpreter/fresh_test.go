@@ -125,7 +125,7 @@ func TestLearn(t *testing.T) {
 	box := sandpool.Sandbox{ID: "box", Pool: sandpool.PoolID{Name: "p"}, Revision: 1,
 		Secret: "0123456789abcdef", CreatedAt: made.Add(time.Minute)}
 	pool := sandpool.Pool{ID: box.Pool, Revision: 1, CreatedAt: made}
-	if _, ok := a.metadata(pool); ok {
+	if _, ok := a.infoOf(pool); ok {
 		t.Error("something is known before anybody was asked")
 	}
 	c, _ := a.meet(box, l.dial)
@@ -135,17 +135,17 @@ func TestLearn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if md, ok := a.metadata(pool); !ok || md.Runtime != "python" || asked != 1 {
+	if md, ok := a.infoOf(pool); !ok || md.Runtime != "python" || asked != 1 {
 		t.Errorf("metadata %+v, %t after %d questions, want python after one", md, ok, asked)
 	}
 	next := pool
 	next.Revision = 2
-	if _, ok := a.metadata(next); ok {
+	if _, ok := a.infoOf(next); ok {
 		t.Error("known of a revision that nobody asked")
 	}
 	again := pool
 	again.CreatedAt = box.CreatedAt.Add(time.Minute)
-	if _, ok := a.metadata(again); ok {
+	if _, ok := a.infoOf(again); ok {
 		t.Error("known of a pool that was made since")
 	}
 }

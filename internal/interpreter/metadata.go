@@ -16,7 +16,7 @@ const turnTime = 30 * time.Second
 type finding struct {
 	revision int64
 	since    time.Time // when the sandbox that was asked was made
-	metadata agent.Metadata
+	info     agent.KernelInfo
 }
 
 // learn asks the first sandbox of a pool's revision what code finds in it, so that
@@ -28,51 +28,51 @@ func (s *Set) learn(ctx context.Context, sb sandpool.Sandbox, c *agent.Client) e
 	if known && f.revision == sb.Revision {
 		return nil
 	}
-	md, err := c.Metadata(ctx)
+	info, err := c.KernelInfo(ctx)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.found[sb.Pool.Key()] = finding{sb.Revision, sb.CreatedAt, md}
+	s.found[sb.Pool.Key()] = finding{sb.Revision, sb.CreatedAt, info}
 	return nil
 }
 
-// metadata returns what the sandboxes of a pool's revision hold, if one of them was asked.
-func (s *Set) metadata(p sandpool.Pool) (agent.Metadata, bool) {
+// infoOf returns what the sandboxes of a pool's revision hold, if one of them was asked.
+func (s *Set) infoOf(p sandpool.Pool) (agent.KernelInfo, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f, known := s.found[p.ID.Key()]
 	if f.since.Before(p.CreatedAt) {
 		// of an earlier pool of this name, whose revisions began at one, too
 		delete(s.found, p.ID.Key())
-		return agent.Metadata{}, false
+		return agent.KernelInfo{}, false
 	}
-	return f.metadata, known && f.revision == p.Revision
+	return f.info, known && f.revision == p.Revision
 }
 
-// Metadata describes what code of a pool finds. It is known once a sandbox of the pool has
+// KernelInfo describes what code of a pool finds. It is known once a sandbox of the pool has
 // been initialised. Of many who ask before that, one has a sandbox started by start.
-func (s *Set) Metadata(ctx context.Context, p sandpool.Pool, start func(context.Context,
-	sandpool.PoolID) error) (agent.Metadata, error) {
-	if md, ok := s.metadata(p); ok {
-		return md, nil
+func (s *Set) KernelInfo(ctx context.Context, p sandpool.Pool, start func(context.Context,
+	sandpool.PoolID) error) (agent.KernelInfo, error) {
+	if info, ok := s.infoOf(p); ok {
+		return info, nil
 	}
 	end, err := s.turns.take(ctx, p.ID)
 	if err != nil {
-		return agent.Metadata{}, err
+		return agent.KernelInfo{}, err
 	}
 	defer end()
-	if md, ok := s.metadata(p); ok {
-		return md, nil
+	if info, ok := s.infoOf(p); ok {
+		return info, nil
 	}
 	if err := start(ctx, p.ID); err != nil {
-		return agent.Metadata{}, err
+		return agent.KernelInfo{}, err
 	}
-	if md, ok := s.metadata(p); ok {
-		return md, nil
+	if info, ok := s.infoOf(p); ok {
+		return info, nil
 	}
-	return agent.Metadata{}, sandpool.Errorf(sandpool.Unavailable, "", "sessionPool",
+	return agent.KernelInfo{}, sandpool.Errorf(sandpool.Unavailable, "", "sessionPool",
 		"The pool was changed meanwhile. Try again.")
 }
 

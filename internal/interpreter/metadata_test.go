@@ -21,7 +21,7 @@ func TestMetadataTurns(t *testing.T) {
 		begin := func(_ context.Context, id sandpool.PoolID) error {
 			set.mu.Lock()
 			defer set.mu.Unlock()
-			set.found[id.Key()] = finding{revision: 1, metadata: agent.Metadata{Runtime: "python"}}
+			set.found[id.Key()] = finding{revision: 1, info: agent.KernelInfo{Runtime: "python"}}
 			return nil
 		}
 		end, err := set.turns.take(t.Context(), slow.ID)
@@ -29,14 +29,14 @@ func TestMetadataTurns(t *testing.T) {
 			t.Fatal(err)
 		}
 		started := time.Now()
-		if md, err := set.Metadata(t.Context(), quick, begin); err != nil ||
-			md.Runtime != "python" {
-			t.Errorf("the other pool: %v, %v", md, err)
+		if info, err := set.KernelInfo(t.Context(), quick, begin); err != nil ||
+			info.Runtime != "python" {
+			t.Errorf("the other pool: %v, %v", info, err)
 		}
 		if took := time.Since(started); took != 0 {
 			t.Errorf("the other pool waited %v", took)
 		}
-		if _, err := set.Metadata(t.Context(), slow, begin); sandpool.ClassOf(
+		if _, err := set.KernelInfo(t.Context(), slow, begin); sandpool.ClassOf(
 			err) != sandpool.Unavailable {
 			t.Errorf("the slow pool: %v", err)
 		}

@@ -75,7 +75,7 @@ func Session(s sandpool.Session) api.SessionView {
 func Stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000000Z") }
 
 // Metadata says what code of a pool finds.
-func Metadata(p sandpool.Pool, md agent.Metadata) api.Metadata {
+func Metadata(p sandpool.Pool, md agent.KernelInfo) api.Metadata {
 	packages := md.Packages
 	if packages == nil {
 		packages = []api.Package{} // clients want a list
@@ -90,7 +90,7 @@ func Metadata(p sandpool.Pool, md agent.Metadata) api.Metadata {
 }
 
 // kernel describes what runs the code; of Jupyter's are its role and its name alone.
-func kernel(md agent.Metadata) api.JupyterKernel {
+func kernel(md agent.KernelInfo) api.JupyterKernel {
 	k := api.JupyterKernel{Name: md.Kernel, Version: md.KernelVersion}
 	switch md.Kernel {
 	case "ipython":
