@@ -1,7 +1,6 @@
 package sandpool
 
 import (
-	"fmt"
 	"maps"
 	"strings"
 	"time"
@@ -24,13 +23,16 @@ type PoolID struct {
 // String returns the resource id,
 // /subscriptions/S/resourceGroups/G/providers/Microsoft.App/sessionPools/N.
 func (id PoolID) String() string {
-	return fmt.Sprintf(
-		"/subscriptions/%s/resourceGroups/%s/providers/Microsoft.App/sessionPools/%s",
-		id.Subscription, id.ResourceGroup, id.Name)
+	return "/subscriptions/" + id.Subscription + "/resourceGroups/" + id.ResourceGroup + poolsPath +
+		id.Name
 }
 
 // Key returns the canonical form of the id for comparison and storage.
-func (id PoolID) Key() string { return strings.ToLower(id.String()) }
+func (id PoolID) Key() string {
+	return strings.ToLower(
+		"/subscriptions/" + id.Subscription + "/resourceGroups/" + id.ResourceGroup + poolsPath +
+			id.Name)
+}
 
 // ProvisioningState is where a pool is on its way from request to use.
 //

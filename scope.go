@@ -42,6 +42,9 @@ func (s Scope) PoolID() PoolID {
 
 // Contains reports whether all of o lies in s.
 func (s Scope) Contains(o Scope) bool {
+	if s == (Scope{}) {
+		return true
+	}
 	for i, level := range [...]struct{ ours, theirs string }{
 		{s.Subscription, o.Subscription}, {s.ResourceGroup, o.ResourceGroup}, {s.Pool, o.Pool},
 	} {

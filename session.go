@@ -103,6 +103,14 @@ func (o ClaimOutcome) String() string {
 	return [...]string{"full", "existing", "ready", "new"}[o]
 }
 
+// Claim says how an identifier came to its sandbox.
+type Claim struct {
+	Outcome ClaimOutcome
+	// Took is what finding the sandbox took: memory, or the store's transaction. Start is what
+	// starting it took; zero if it ran already.
+	Took, Start time.Duration
+}
+
 // Loss is a session that was lost and whose caller does not know of it yet.
 type Loss struct {
 	Pool       PoolID

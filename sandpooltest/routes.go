@@ -51,7 +51,7 @@ func routes(log *slog.Logger, bus *event.Bus, manager *pool.Manager, tokens *aut
 	planes.Register(mux)
 	mux.Handle("/", respond.NotFound())
 	branch, err := endpoint.NewBranch(manager, respond, "", endpoint.Parts{
-		Code: data, MCP: noMCP{}, Rest: respond.Normalise(mux),
+		Code: data, MCP: noMCP{},
 		Custom: endpoint.NewCustom(holds{manager}, proxy.New(proxy.Options{})),
 	})
 	if err != nil {
@@ -61,7 +61,7 @@ func routes(log *slog.Logger, bus *event.Bus, manager *pool.Manager, tokens *aut
 	if err != nil {
 		return nil, err
 	}
-	return arm.Trace(callers.Middleware(branch)), nil
+	return arm.Trace(callers.Middleware(branch.Split(branch, respond.Normalise(mux)))), nil
 }
 
 // noMCP says that there is no MCP endpoint.

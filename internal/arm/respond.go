@@ -15,6 +15,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/fault"
+	"github.com/sandpool/sandpool/internal/reply"
 )
 
 // statusClientGone is written when the caller has gone away; nobody reads it, but
@@ -44,31 +45,30 @@ type Responder struct {
 // nobody takes half an answer for a whole one.
 func (rs *Responder) Handle(fn func(w http.ResponseWriter, r *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		sw := &startedWriter{ResponseWriter: w}
-		err := rs.call(fn, sw, r)
-		switch {
-		case err == nil:
-		case sw.started:
-			rs.log(r, err, 0)
-			panic(http.ErrAbortHandler)
-		default:
-			rs.Error(w, r, err)
+		out := reply.Of(w)
+		defer func() {
+			switch p := recover(); {
+			case p == nil:
+			case p == http.ErrAbortHandler:
+				panic(p)
+			default:
+				rs.fail(out, r, &panicError{value: p, stack: debug.Stack()})
+			}
+		}()
+		if err := fn(out, r); err != nil {
+			rs.fail(out, r, err)
 		}
 	})
 }
 
-func (rs *Responder) call(fn func(http.ResponseWriter, *http.Request) error, w http.ResponseWriter,
-	r *http.Request) (err error) {
-	defer func() {
-		switch p := recover(); {
-		case p == nil:
-		case p == http.ErrAbortHandler:
-			panic(p)
-		default:
-			err = &panicError{value: p, stack: debug.Stack()}
-		}
-	}()
-	return fn(w, r)
+// fail ends a request whose handler has failed.
+func (rs *Responder) fail(w *reply.Writer, r *http.Request, err error) {
+	if w.Status == 0 {
+		rs.Error(w, r, err)
+		return
+	}
+	rs.log(r, err, 0)
+	panic(http.ErrAbortHandler)
 }
 
 // NotFound answers requests that no route takes.
@@ -161,28 +161,3 @@ func isCode(s string) bool {
 		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9')
 	}) < 0
 }
-
-// startedWriter knows whether the answer has begun.
-type startedWriter struct {
-	http.ResponseWriter
-	started bool
-}
-
-func (w *startedWriter) WriteHeader(status int) {
-	w.started = w.started || status >= 200 || status == http.StatusSwitchingProtocols
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *startedWriter) Write(b []byte) (int, error) {
-	w.started = true
-	return w.ResponseWriter.Write(b)
-}
-
-// Flush is here for callers that look for http.Flusher.
-func (w *startedWriter) Flush() {
-	w.started = true
-	_ = http.NewResponseController(w.ResponseWriter).Flush()
-}
-
-// Unwrap lets http.ResponseController reach the rest.
-func (w *startedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -195,9 +195,8 @@ func TestTraceparent(t *testing.T) {
 		"<script>":                                                "",
 		"":                                                        "",
 	} {
-		got, ok := parseTraceparent(header)
-		if ok != (want != "") || ok && got != want {
-			t.Errorf("parseTraceparent(%q) = %q, %v", header, got, ok)
+		if got := parseTraceparent(header); got != want {
+			t.Errorf("parseTraceparent(%q) = %q, want %q", header, got, want)
 		}
 	}
 	var ids []string

@@ -16,11 +16,11 @@ type traceKey struct{}
 // The id is in the context, and in the answer's header x-ms-request-id.
 func Trace(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id, ok := TraceID(r.Context()), true
-		if id == "" {
-			id, ok = parseTraceparent(r.Header.Get("Traceparent"))
+		id := TraceID(r.Context())
+		if parent := r.Header.Get("Traceparent"); id == "" && parent != "" {
+			id = parseTraceparent(parent)
 		}
-		if !ok {
+		if id == "" {
 			id = newTraceID()
 		}
 		w.Header().Set("X-Ms-Request-Id", id)
@@ -64,18 +64,20 @@ func newTraceID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// parseTraceparent returns the trace id of version-traceid-parentid-flags.
+// parseTraceparent returns the trace id of version-traceid-parentid-flags, and "" of what is none.
 // Versions above 00 may have more parts; ff is forbidden.
-func parseTraceparent(s string) (string, bool) {
+func parseTraceparent(s string) string {
 	parts := strings.Split(s, "-")
 	if len(parts) < 4 || !isHex(parts[0], 2) || parts[0] == "ff" || parts[0] == "00" &&
 		len(parts) != 4 {
-		return "", false
+		return ""
 	}
 	id, parent := parts[1], parts[2]
-	ok := isHex(id, 32) && isHex(parent, 16) && isHex(parts[3], 2) &&
-		strings.Trim(id, "0") != "" && strings.Trim(parent, "0") != ""
-	return id, ok
+	if isHex(id, 32) && isHex(parent, 16) && isHex(parts[3], 2) &&
+		strings.Trim(id, "0") != "" && strings.Trim(parent, "0") != "" {
+		return id
+	}
+	return ""
 }
 
 // isHex reports whether s is n lower-case hexadecimal digits.

@@ -53,8 +53,6 @@ type Verifier interface {
 type Options struct {
 	// Fail writes an error as the answer. Required.
 	Fail func(w http.ResponseWriter, r *http.Request, err error)
-	// Open reports whether a request is answered without a principal; nil means that none is.
-	Open func(r *http.Request) bool
 	// Keys returns the pool whose own keys a request may show, and false if it may show none;
 	// nil means that none may.
 	Keys func(r *http.Request) (sandpool.PoolID, bool)
@@ -78,10 +76,6 @@ func NewAuthenticator(o Options, verifiers ...Verifier) (*Authenticator, error) 
 // principal to the context, where FromContext and Require find it.
 func (a *Authenticator) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if a.o.Open != nil && a.o.Open(r) {
-			next.ServeHTTP(w, r)
-			return
-		}
 		p, err := a.Authenticate(r)
 		if err != nil {
 			if sandpool.ClassOf(err) == sandpool.Unauthenticated {

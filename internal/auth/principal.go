@@ -143,7 +143,7 @@ func Require(ctx context.Context, a Action, on sandpool.Scope) error {
 	if !ok {
 		return missing("The request has no principal.")
 	}
-	return Allow(p, a, on)
+	return decide(p, a, on, sandpool.Scope.Contains)
 }
 
 // RequireSome is Require for some part of the scope; see AllowSome.
@@ -152,5 +152,5 @@ func RequireSome(ctx context.Context, a Action, on sandpool.Scope) error {
 	if !ok {
 		return missing("The request has no principal.")
 	}
-	return AllowSome(p, a, on)
+	return decide(p, a, on, sandpool.Scope.Touches)
 }

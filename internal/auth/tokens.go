@@ -88,7 +88,8 @@ func (t *Tokens) Verify(ctx context.Context, c Credential) (Principal, error) {
 	known, hit := t.cache[id]
 	changes := t.changes
 	t.mu.Unlock()
-	if !hit || !now.Before(known.until) {
+	fresh := !hit || !now.Before(known.until)
+	if fresh {
 		row, err := t.find(ctx, id)
 		if err != nil {
 			return Principal{}, err
@@ -98,7 +99,9 @@ func (t *Tokens) Verify(ctx context.Context, c Credential) (Principal, error) {
 	if !fits(known.token, secret, now) {
 		return Principal{}, refused()
 	}
-	t.remember(id, known, changes)
+	if fresh {
+		t.remember(id, known, changes)
+	}
 	return known.principal, nil
 }
 

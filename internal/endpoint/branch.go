@@ -23,9 +23,11 @@ type Responder interface {
 
 // Code serves the data plane of code pools, and what is below .management of every pool.
 type Code interface {
-	// Serve answers a request for a pool, about which nothing has been checked. The segments
-	// are those of the path below the pool's endpoint, decoded.
-	Serve(w http.ResponseWriter, r *http.Request, pool sandpool.PoolID, segments []string) error
+	// Serve answers a request for a pool, about which nothing has been checked. The kind is that of
+	// the pool, and "" if there is none of that name; the segments are those of the path below the
+	// pool's endpoint, decoded.
+	Serve(w http.ResponseWriter, r *http.Request, pool sandpool.PoolID, kind sandpool.ContainerType,
+		segments []string) error
 }
 
 // MCP serves the MCP endpoint of code pools.
@@ -39,58 +41,66 @@ type Parts struct {
 	Code   Code
 	Custom *Custom
 	MCP    MCP
-	// Rest gets the requests that are for no pool's data plane.
-	Rest http.Handler
 }
 
-// Branch hands requests on by the kind of their pool.
+// Branch hands requests for pools' data planes on by the kind of their pool. It serves those that
+// Split has found the target of.
 type Branch struct {
-	kinds   Kinds
-	respond Responder
-	to      Parts
-	suffix  string
+	kinds  Kinds
+	to     Parts
+	suffix string
+	http.Handler
 }
 
 // NewBranch returns a Branch. suffix is that of pools' host names; empty means that they have none.
 func NewBranch(kinds Kinds, respond Responder, suffix string, to Parts) (*Branch, error) {
-	if kinds == nil || respond == nil || to.Code == nil || to.Custom == nil || to.MCP == nil ||
-		to.Rest == nil {
+	if kinds == nil || respond == nil || to.Code == nil || to.Custom == nil || to.MCP == nil {
 		return nil, errors.New("endpoint: kinds, respond and all parts are required")
 	}
-	return &Branch{kinds: kinds, respond: respond, to: to,
-		suffix: strings.ToLower(strings.Trim(suffix, "."))}, nil
+	b := &Branch{kinds: kinds, to: to, suffix: strings.ToLower(strings.Trim(suffix, "."))}
+	b.Handler = respond.Handle(b.serve)
+	return b, nil
 }
 
-// OwnHost reports whether r came to a host name of a pool's own, where everything is the pool's.
-func (b *Branch) OwnHost(r *http.Request) bool {
-	_, ok := poolOfHost(r.Host, b.suffix)
-	return ok
+// targetKey is that of the target in a request's context.
+type targetKey struct{}
+
+// Split hands the requests that are for a pool's data plane to pools, which the Branch is or comes
+// behind, and the others to rest.
+func (b *Branch) Split(pools, rest http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		t, ok := Find(r, b.suffix)
+		if !ok {
+			rest.ServeHTTP(w, r)
+			return
+		}
+		pools.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), targetKey{}, t)))
+	})
+}
+
+// Found returns the target that Split has found, and false in a request that is for no pool.
+func Found(ctx context.Context) (Target, bool) {
+	t, ok := ctx.Value(targetKey{}).(Target)
+	return t, ok
 }
 
 // Keys returns the pool whose own key r may show: that of the MCP endpoint which r is for. To a
 // custom pool that path is its container's, and so is the key that it may want.
 func (b *Branch) Keys(r *http.Request) (sandpool.PoolID, bool) {
-	t, ok := Find(r, b.suffix)
-	if !ok || !t.isMCP() || b.isCustom(r.Context(), t.Pool) {
+	t, ok := Found(r.Context())
+	if !ok || !t.isMCP() || b.kind(r.Context(), t.Pool) == sandpool.CustomContainer {
 		return sandpool.PoolID{}, false
 	}
 	return t.Pool, true
 }
 
-// ServeHTTP implements http.Handler.
-func (b *Branch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	t, ok := Find(r, b.suffix)
+func (b *Branch) serve(w http.ResponseWriter, r *http.Request) error {
+	t, ok := Found(r.Context())
 	if !ok {
-		b.to.Rest.ServeHTTP(w, r)
-		return
+		return errors.New("endpoint: a request came to a Branch without passing its Split")
 	}
-	b.respond.Handle(func(w http.ResponseWriter, r *http.Request) error {
-		return b.serve(w, r, t)
-	}).ServeHTTP(w, r)
-}
-
-func (b *Branch) serve(w http.ResponseWriter, r *http.Request, t Target) error {
-	if b.isCustom(r.Context(), t.Pool) {
+	kind := b.kind(r.Context(), t.Pool)
+	if kind == sandpool.CustomContainer {
 		operation, management := t.management()
 		if !management || b.to.Custom.manages(operation) {
 			return b.to.Custom.serve(w, r, t, operation)
@@ -103,12 +113,15 @@ func (b *Branch) serve(w http.ResponseWriter, r *http.Request, t Target) error {
 	if err != nil {
 		return err
 	}
-	return b.to.Code.Serve(w, r, t.Pool, segments)
+	return b.to.Code.Serve(w, r, t.Pool, kind, segments)
 }
 
-// isCustom says whether a pool's requests belong to its containers. What is wrong with a pool is
-// said where permission is checked.
-func (b *Branch) isCustom(ctx context.Context, id sandpool.PoolID) bool {
+// kind is what a pool's sandboxes run, and "" if it is not known. What is wrong with a pool is said
+// where permission is checked.
+func (b *Branch) kind(ctx context.Context, id sandpool.PoolID) sandpool.ContainerType {
 	kind, err := b.kinds.Kind(ctx, id)
-	return err == nil && kind == sandpool.CustomContainer
+	if err != nil {
+		return ""
+	}
+	return kind
 }

@@ -1,7 +1,9 @@
 // Package endpoint is where a pool's data plane begins: it finds the pool that a request is for and
 // hands the request to the part of the server that serves pools of its kind.
 //
-// A request comes here authenticated and otherwise untouched, and branches once:
+// Split finds the pool, before anything else looks at the request; so what only the other requests
+// need, such as signing in, is not on the way of these. A request comes to the Branch authenticated
+// and otherwise untouched, and branches once:
 //
 //	                      ┌─ custom container ─▶ Custom: below .management what is served of every
 //	path or host ─▶ pool ─┤                      pool, else the container, which sees the path

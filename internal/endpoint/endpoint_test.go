@@ -65,7 +65,7 @@ func (w *world) Dial(ctx context.Context, _ int) (net.Conn, error) {
 
 // Serve implements endpoint.Code.
 func (w *world) Serve(rw http.ResponseWriter, _ *http.Request, pool sandpool.PoolID,
-	segments []string) error {
+	_ sandpool.ContainerType, segments []string) error {
 	_, err := io.WriteString(rw, "code "+pool.Name+" "+strings.Join(segments, "|"))
 	return err
 }
@@ -93,17 +93,18 @@ func (w *world) start(t *testing.T) string {
 	responder := &arm.Responder{Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	p := proxy.New(proxy.Options{})
 	b, err := endpoint.NewBranch(w, responder, suffix, endpoint.Parts{Code: w, MCP: tools{},
-		Custom: endpoint.NewCustom(w, p), Rest: responder.Normalise(rest)})
+		Custom: endpoint.NewCustom(w, p)})
 	if err != nil {
 		t.Fatal(err)
 	}
+	split := b.Split(b, responder.Normalise(rest))
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		grant := sandpool.Grant{Role: auth.Admin}
 		if role := r.Header.Get("Test-Role"); role != "" {
 			grant = sandpool.Grant{Role: sandpool.Role(role)}
 		}
 		principal := auth.Principal{Subject: "test", Grants: []sandpool.Grant{grant}}
-		b.ServeHTTP(rw, r.WithContext(auth.WithPrincipal(r.Context(), principal)))
+		split.ServeHTTP(rw, r.WithContext(auth.WithPrincipal(r.Context(), principal)))
 	}))
 	t.Cleanup(func() {
 		server.Close()
@@ -240,7 +241,7 @@ func TestKeys(t *testing.T) {
 	w := &world{}
 	responder := &arm.Responder{Log: slog.New(slog.DiscardHandler)}
 	b, err := endpoint.NewBranch(w, responder, suffix, endpoint.Parts{
-		Code: w, MCP: tools{}, Custom: endpoint.NewCustom(w, nil), Rest: responder.NotFound()})
+		Code: w, MCP: tools{}, Custom: endpoint.NewCustom(w, nil)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,9 +254,12 @@ func TestKeys(t *testing.T) {
 	} {
 		r := httptest.NewRequestWithContext(t.Context(), "POST", url, nil)
 		r.RequestURI = r.URL.RequestURI()
-		if id, ok := b.Keys(r); id.Name != want || ok != (want != "") {
-			t.Errorf("%s: %v, %v; want %q", url, id, ok, want)
-		}
+		ask := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if id, ok := b.Keys(r); id.Name != want || ok != (want != "") {
+				t.Errorf("%s: %v, %v; want %q", url, id, ok, want)
+			}
+		})
+		b.Split(ask, ask).ServeHTTP(httptest.NewRecorder(), r)
 	}
 }
 

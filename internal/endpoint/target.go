@@ -26,8 +26,10 @@ type Target struct {
 // there is such a pool, it does not say.
 func Find(r *http.Request, suffix string) (Target, bool) {
 	path := rawPath(r)
-	if pool, ok := poolOfHost(r.Host, suffix); ok {
-		return Target{Pool: pool, Path: path, OwnHost: true}, true
+	if suffix != "" {
+		if pool, ok := poolOfHost(r.Host, suffix); ok {
+			return Target{Pool: pool, Path: path, OwnHost: true}, true
+		}
 	}
 	return poolOfPath(path)
 }
@@ -92,9 +94,6 @@ func cutSegment(path string) (segment, rest string) {
 
 // poolOfHost reads the pool that a host name stands for.
 func poolOfHost(host, suffix string) (sandpool.PoolID, bool) {
-	if suffix == "" {
-		return sandpool.PoolID{}, false
-	}
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}

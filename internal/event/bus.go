@@ -3,7 +3,6 @@ package event
 import (
 	"container/list"
 	"context"
-	"strings"
 	"sync"
 	"time"
 
@@ -37,18 +36,18 @@ type Bus struct {
 	mu     sync.Mutex // guards the fields below it
 	seq    uint64
 	all    ring
-	pools  map[sandpool.PoolID]*poolRing
-	quiet  list.List     // of *poolRing, the one that was quiet longest in front
-	kept   int           // events in pools
-	gone   uint64        // the greatest number in a ring that was dropped
-	change chan struct{} // closed by the next event; nil if nobody waits
-	over   chan struct{} // closed by EndFollowing
+	pools  map[string]*poolRing // by the key of the pool
+	quiet  list.List            // of *poolRing, the one that was quiet longest in front
+	kept   int                  // events in pools
+	gone   uint64               // the greatest number in a ring that was dropped
+	change chan struct{}        // closed by the next event; nil if nobody waits
+	over   chan struct{}        // closed by EndFollowing
 }
 
 // poolRing is the events of one pool.
 type poolRing struct {
 	ring
-	id    sandpool.PoolID
+	key   string
 	place *list.Element
 }
 
@@ -58,7 +57,7 @@ var _ Observer = (*Bus)(nil)
 func New(sinks ...Sink) *Bus {
 	start := uint64(time.Now().UnixMicro())
 	return &Bus{sinks: sinks, now: time.Now, start: start, wake: make(chan struct{}, 1), seq: start,
-		all: ring{most: inAll}, pools: map[sandpool.PoolID]*poolRing{}, over: make(chan struct{})}
+		all: ring{most: inAll}, pools: map[string]*poolRing{}, over: make(chan struct{})}
 }
 
 // Observe implements Observer.
@@ -89,12 +88,12 @@ func (b *Bus) Observe(e Event) {
 
 // keep puts e among its pool's events. The caller holds mu.
 func (b *Bus) keep(e Event) {
-	id := folded(e.Pool)
-	p := b.pools[id]
+	key := e.Pool.Key()
+	p := b.pools[key]
 	if p == nil {
-		p = &poolRing{ring: ring{most: perPool, gone: b.gone}, id: id}
+		p = &poolRing{ring: ring{most: perPool, gone: b.gone}, key: key}
 		p.place = b.quiet.PushBack(p)
-		b.pools[id] = p
+		b.pools[key] = p
 	} else {
 		b.quiet.MoveToBack(p.place)
 	}
@@ -103,7 +102,7 @@ func (b *Bus) keep(e Event) {
 	b.kept += len(p.events) - before
 	for b.kept > inPools {
 		old := b.quiet.Remove(b.quiet.Front()).(*poolRing)
-		delete(b.pools, old.id)
+		delete(b.pools, old.key)
 		b.kept -= len(old.events)
 		b.gone = max(b.gone, old.last())
 	}
@@ -115,12 +114,6 @@ func (r *ring) last() uint64 {
 		return 0
 	}
 	return r.events[(r.next+len(r.events)-1)%len(r.events)].Seq
-}
-
-// folded returns the id in the one case that stands for all.
-func folded(id sandpool.PoolID) sandpool.PoolID {
-	return sandpool.PoolID{Subscription: strings.ToLower(id.Subscription),
-		ResourceGroup: strings.ToLower(id.ResourceGroup), Name: strings.ToLower(id.Name)}
 }
 
 // Query says which events a reader wants.
@@ -161,7 +154,7 @@ func (b *Bus) page(q Query) Page {
 	r := &b.all
 	if q.Pool != (sandpool.PoolID{}) {
 		r = &ring{gone: b.gone}
-		if p := b.pools[folded(q.Pool)]; p != nil {
+		if p := b.pools[q.Pool.Key()]; p != nil {
 			r = &p.ring
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/sandpool/sandpool/internal/gateway/live"
 	"github.com/sandpool/sandpool/internal/gateway/wire"
 	"github.com/sandpool/sandpool/internal/interpreter"
+	"github.com/sandpool/sandpool/internal/tracing"
 )
 
 // begin starts an execution that goes on without its caller, and answers with where it is to be
@@ -63,10 +64,9 @@ func (g *Gateway) keep(c *call, l Lease, id string, code *budget.Share) {
 	e, err := g.within.Of(l).Wait(l.Context(), id)
 	switch {
 	case err == nil && e.Outcome != "":
-		g.tell(c, l.Sandbox().ID, outcomeOf(e.Outcome), e.Took)
-		g.answered(c, l)
+		g.tell(c, tracing.Of(c.r.Context()), l.Sandbox().ID, outcomeOf(e.Outcome), e.Took)
 	case err == nil || l.Context().Err() != nil:
-		g.tell(c, l.Sandbox().ID, "aborted", 0)
+		g.tell(c, tracing.Of(c.r.Context()), l.Sandbox().ID, "aborted", 0)
 	default:
 		g.log.WarnContext(l.Context(), "wait for an execution", "session", l.Sandbox().ID, "error",
 			err)

@@ -33,9 +33,8 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	held := &hold{of: &g.memory, call: c}
 	defer held.release()
 	// That there is no such pool is for Acquire to say, after all that is wrong with the request.
-	kind, _ := g.pools.Kind(c.r.Context(), c.pool)
 	parse := g.options.parseExecution
-	if kind == sandpool.Shell {
+	if c.kind == sandpool.Shell {
 		parse = g.options.parseCommand
 		if !background {
 			return notShell()
@@ -56,8 +55,10 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	if err != nil {
 		return err
 	}
-	if err := held.settle(identifier); err != nil {
-		return err
+	if held.bytes > 0 {
+		if err := held.settle(identifier); err != nil {
+			return err
+		}
 	}
 	if x.async && !background {
 		return sandpool.Errorf(sandpool.Unsupported, codeUnsupported, "executionType",
@@ -65,7 +66,11 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 				"'executions'.")
 	}
 	lease, err := g.pools.Acquire(c.r.Context(), c.pool, identifier)
-	if ended := asError(err); ended != nil && ended.Class == sandpool.Ended {
+	if err != nil {
+		ended := asError(err)
+		if ended == nil || ended.Class != sandpool.Ended {
+			return err
+		}
 		// The session was lost since its last call, and nothing has run in a new one.
 		of := wire.About{Operation: operationID(c.r), Identifier: identifier,
 			UserAgent: c.r.UserAgent()}
@@ -75,38 +80,45 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 		}
 		return arm.WriteJSON(c.w, http.StatusOK, form(wire.AbortedBy(ended, 0), of))
 	}
-	if err != nil {
-		return err
-	}
 	defer lease.Release()
 	if background && (x.async || live.Wanted(c.r) != "") {
 		return g.begin(c, lease, identifier, x, held)
 	}
 
-	t := timing{prepare: time.Since(c.started), claim: lease.ClaimTime(), start: lease.StartTime()}
+	claim := lease.Claim()
+	t := timing{prepare: time.Since(c.started), claim: claim.Took, start: claim.Start}
 	sent := time.Now()
-	run := interpreter.Execution{ExecuteRequest: x.ExecuteRequest, Sent: held.sent}
+	run := interpreter.Execution{ExecuteRequest: x.ExecuteRequest}
+	if held.bytes > 0 {
+		run.Sent = held.sent
+	}
 	x.Code, x.Args, x.Stdin = "", nil, "" // it may wait for long, and is the sandbox's then
 	res, err := g.within.Of(lease).Execute(c.r.Context(), run)
 	var a wire.Answer
 	outcome := "aborted"
-	switch ended := asError(err); {
-	case err == nil:
+	if err == nil {
 		defer res.Release()
 		a, outcome = wire.AnswerOf(res.ExecuteResult, x.Timeout), outcomeOf(res.Outcome)
-	case ended != nil && ended.Class == sandpool.Ended:
+	} else if ended := asError(err); ended != nil && ended.Class == sandpool.Ended {
 		a = wire.AbortedBy(ended, time.Since(sent))
-	default:
+	} else {
 		return err
 	}
 	t.exchange, t.execute = time.Since(sent), a.Took
 	t.overall = time.Since(c.started)
-	g.tell(c, lease.Sandbox().ID, outcome, a.Took)
-	g.answered(c, lease)
-	traceParts(c, lease, sent, t.exchange, a.Took, outcome)
+	id := lease.Sandbox().ID
+	span := tracing.Of(c.r.Context())
+	g.tell(c, span, id, outcome, a.Took)
+	if claim.Outcome != sandpool.ClaimExisting {
+		g.options.Events.Observe(event.Event{Name: event.SessionAnswered, Pool: c.pool,
+			Sandbox: id, Took: t.overall, Trace: span.TraceID()})
+	}
+	if span != nil {
+		traceParts(span, c.pool.Name, id, claim, sent, t.exchange, a.Took, outcome)
+	}
 
-	of := wire.About{Operation: operationID(c.r), Identifier: identifier,
-		Sandbox: lease.Sandbox().ID, UserAgent: c.r.UserAgent()}
+	of := wire.About{Operation: operationID(c.r), Identifier: identifier, Sandbox: id,
+		UserAgent: c.r.UserAgent()}
 	h := c.w.Header()
 	h["Operation-Id"] = []string{of.Operation}
 	h["X-Ms-Session-Guid"] = []string{string(of.Sandbox)}
@@ -120,24 +132,20 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 }
 
 // tell lets observers know that code has run.
-func (g *Gateway) tell(c *call, id sandpool.SandboxID, outcome string, took time.Duration) {
+func (g *Gateway) tell(c *call, span *tracing.Span, id sandpool.SandboxID, outcome string,
+	took time.Duration) {
 	who, _ := auth.FromContext(c.r.Context())
 	g.options.Events.Observe(event.Event{Name: event.ExecutionEnded, Pool: c.pool, Sandbox: id,
-		By: who.Subject, Trace: tracing.Of(c.r.Context()).TraceID(),
-		Outcome: outcome, Took: took})
+		By: who.Subject, Trace: span.TraceID(), Outcome: outcome, Took: took})
 }
 
-// traceParts tells of the parts of an execution, if its request is traced. The cell's own time is
-// known, and that it ended when the exchange did; the pool's, that they came before the code went
-// off.
-func traceParts(c *call, l Lease, sent time.Time, exchange, cell time.Duration, outcome string) {
-	span := tracing.Of(c.r.Context())
-	if span == nil {
-		return
-	}
-	span.Text("sandpool.pool", c.pool.Name)
-	span.Text("sandpool.sandbox", string(l.Sandbox().ID))
-	if claim, start := l.ClaimTime(), l.StartTime(); claim > 0 || start > 0 {
+// traceParts tells of the parts of an execution. The cell's own time is known, and that it ended
+// when the exchange did; the claim's, that it came before the code was sent.
+func traceParts(span *tracing.Span, pool string, id sandpool.SandboxID, c sandpool.Claim,
+	sent time.Time, exchange, cell time.Duration, outcome string) {
+	span.Text("sandpool.pool", pool)
+	span.Text("sandpool.sandbox", string(id))
+	if claim, start := c.Took, c.Start; claim > 0 || start > 0 {
 		whole := span.Child("claim", sent.Add(-claim-start), claim+start)
 		if start > 0 {
 			whole.Child("start", sent.Add(-start), start).End()
@@ -152,15 +160,6 @@ func traceParts(c *call, l Lease, sent time.Time, exchange, cell time.Duration, 
 	}
 	code.End()
 	way.End()
-}
-
-// answered lets observers know that code has been answered, if a session has begun with it.
-func (g *Gateway) answered(c *call, l Lease) {
-	if l.Outcome() != sandpool.ClaimExisting {
-		g.options.Events.Observe(event.Event{Name: event.SessionAnswered, Pool: c.pool,
-			Sandbox: l.Sandbox().ID, Took: time.Since(c.started),
-			Trace: tracing.Of(c.r.Context()).TraceID()})
-	}
 }
 
 // outcomeOf is the word for an execution's end; what an agent says is not repeated unread.

@@ -26,8 +26,6 @@ type Pools interface {
 	// none, and keeps the session alive until the lease is released. If the pool has its
 	// maximum of sessions, the error is of class Full.
 	Acquire(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier) (Lease, error)
-	// Kind returns what a pool's sandboxes run.
-	Kind(ctx context.Context, id sandpool.PoolID) (sandpool.ContainerType, error)
 	// Pool returns a pool.
 	Pool(ctx context.Context, id sandpool.PoolID) (sandpool.Pool, error)
 	// Session returns the identifier's session; an identifier
@@ -62,12 +60,8 @@ type Logs interface {
 // by its cooldown while a lease on it is out.
 type Lease interface {
 	interpreter.Session
-	// Outcome is where the sandbox came from; ClaimExisting if the session was there.
-	Outcome() sandpool.ClaimOutcome
-	// ClaimTime is what the claim took; StartTime what starting a sandbox for it
-	// took, zero if one was ready.
-	ClaimTime() time.Duration
-	StartTime() time.Duration
+	// Claim says where the sandbox came from, and what that took.
+	Claim() sandpool.Claim
 	// Unattended says that nobody waits for what the hold is for: the next call is told if the
 	// session is lost meanwhile.
 	Unattended()
@@ -159,6 +153,7 @@ type call struct {
 	r       *http.Request
 	started time.Time
 	pool    sandpool.PoolID
+	kind    sandpool.ContainerType // "" if there is no such pool
 	query   arm.Query
 	// inPath is the identifier of a path that begins with identifier/NAME.
 	inPath string
@@ -173,8 +168,9 @@ type call struct {
 // Serve implements endpoint.Code. The segments are those of a path below the pool's endpoint,
 // for every method.
 func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, pool sandpool.PoolID,
-	segments []string) error {
-	c := &call{w: w, r: r, started: time.Now(), query: arm.Query{Raw: r.URL.RawQuery}, pool: pool}
+	kind sandpool.ContainerType, segments []string) error {
+	c := &call{w: w, r: r, started: time.Now(), query: arm.Query{Raw: r.URL.RawQuery}, pool: pool,
+		kind: kind}
 	if len(segments) > 2 && strings.EqualFold(segments[0], "identifier") {
 		c.inPath, segments = segments[1], segments[2:]
 	}

@@ -103,11 +103,11 @@ func newWorldOf(t testing.TB, o Options,
 	}
 	w.gateway = g
 	branch, err := door.NewBranch(w, responder, "", door.Parts{
-		Code: g, MCP: noMCP{}, Custom: door.NewCustom(nil, nil), Rest: responder.NotFound()})
+		Code: g, MCP: noMCP{}, Custom: door.NewCustom(nil, nil)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(arm.Trace(withRole(branch)))
+	server := httptest.NewServer(arm.Trace(withRole(branch.Split(branch, responder.NotFound()))))
 	t.Cleanup(server.Close)
 	w.url, w.finish = server.URL, server.Close
 	return w
@@ -261,12 +261,12 @@ func newLease(w *world, identifier sandpool.Identifier) *lease {
 }
 func (l *lease) Unattended() {}
 
-func (l *lease) Sandbox() sandpool.Sandbox      { return sandpool.Sandbox{ID: l.session.Sandbox} }
-func (l *lease) Session() sandpool.Session      { return l.session }
-func (l *lease) Context() context.Context       { return l.ctx }
-func (l *lease) Outcome() sandpool.ClaimOutcome { return l.outcome }
-func (l *lease) ClaimTime() time.Duration       { return 213 * time.Microsecond }
-func (l *lease) StartTime() time.Duration       { return 0 }
+func (l *lease) Sandbox() sandpool.Sandbox { return sandpool.Sandbox{ID: l.session.Sandbox} }
+func (l *lease) Session() sandpool.Session { return l.session }
+func (l *lease) Context() context.Context  { return l.ctx }
+func (l *lease) Claim() sandpool.Claim {
+	return sandpool.Claim{Outcome: l.outcome, Took: 213 * time.Microsecond}
+}
 func (l *lease) Release() {
 	l.w.mu.Lock()
 	l.w.released++

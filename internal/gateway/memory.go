@@ -76,11 +76,8 @@ func (h *hold) take(n int64) error {
 	return h.each(func(s *budget.Share) error { return s.Try(n) })
 }
 
-// settle charges the session of a body that has named it itself.
+// settle charges the session of a large body that has named it itself.
 func (h *hold) settle(identifier sandpool.Identifier) error {
-	if h.bytes == 0 {
-		return nil
-	}
 	if named, err := h.call.named(); err != nil || named != "" {
 		return nil
 	}
@@ -88,11 +85,8 @@ func (h *hold) settle(identifier sandpool.Identifier) error {
 	return refusal(h.wait.Try(h.bytes))
 }
 
-// fits refuses a body of n bytes for which there is no room at the moment.
+// fits refuses a large body of n bytes for which there is no room at the moment.
 func (h *hold) fits(n int64) error {
-	if n <= small {
-		return nil
-	}
 	return h.each(func(s *budget.Share) error { return s.Fits(n) })
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -34,10 +33,10 @@ type History struct {
 	log *slog.Logger
 	now func() time.Time
 
-	mu       sync.Mutex // guards the fields below
-	series   map[sandpool.PoolID]*[3]ring
+	mu       sync.Mutex          // guards the fields below
+	series   map[string]*[3]ring // by the key of the pool
 	sessions map[sandpool.SandboxID]*session
-	behind   map[sandpool.PoolID]time.Time // since when a pool has had too few ready
+	behind   map[string]time.Time // by the key of the pool: since when a pool has had too few ready
 }
 
 // New returns a History that knows nothing yet. now is the clock; nil means time.Now.
@@ -48,9 +47,9 @@ func New(log *slog.Logger, now func() time.Time) (*History, error) {
 	if now == nil {
 		now = time.Now
 	}
-	return &History{log: log, now: now, series: map[sandpool.PoolID]*[3]ring{},
+	return &History{log: log, now: now, series: map[string]*[3]ring{},
 		sessions: map[sandpool.SandboxID]*session{},
-		behind:   map[sandpool.PoolID]time.Time{}}, nil
+		behind:   map[string]time.Time{}}, nil
 }
 
 // Run asks the pools until ctx ends.
@@ -78,7 +77,7 @@ func (h *History) Consume(_ context.Context, events []event.Event) {
 			continue
 		}
 		if e.Name == event.PoolDeleted {
-			delete(h.series, folded(e.Pool))
+			delete(h.series, e.Pool.Key())
 			continue
 		}
 		if e.Name.Level() == event.Debug || e.Name == event.SandboxNotStarted ||
@@ -99,14 +98,14 @@ func (h *History) Consume(_ context.Context, events []event.Event) {
 
 // of returns the rings of a pool; nil if there are too many pools. The caller holds mu.
 func (h *History) of(id sandpool.PoolID) *[3]ring {
-	id = folded(id)
-	s := h.series[id]
+	key := id.Key()
+	s := h.series[key]
 	if s == nil && len(h.series) < maxPools {
 		s = new([3]ring)
 		for i, w := range windows() {
 			s[i].window = w
 		}
-		h.series[id] = s
+		h.series[key] = s
 	}
 	return s
 }
@@ -121,12 +120,6 @@ func (h *History) session(id sandpool.SandboxID) *session {
 	return s
 }
 
-// folded returns the id in the one case that stands for all.
-func folded(id sandpool.PoolID) sandpool.PoolID {
-	return sandpool.PoolID{Subscription: strings.ToLower(id.Subscription),
-		ResourceGroup: strings.ToLower(id.ResourceGroup), Name: strings.ToLower(id.Name)}
-}
-
 // Sample asks every pool how it is, and what its sessions take.
 func (h *History) Sample(ctx context.Context, from Pools) error {
 	began := h.now()
@@ -135,10 +128,10 @@ func (h *History) Sample(ctx context.Context, from Pools) error {
 		return err
 	}
 	there := map[sandpool.SandboxID]bool{}
-	kept := map[sandpool.PoolID]bool{}
+	kept := map[string]bool{}
 	whole := true // so that what is not there has gone
 	for _, p := range pools {
-		kept[folded(p.ID)] = true
+		kept[p.ID.Key()] = true
 		if err := h.samplePool(ctx, from, p, there); err != nil {
 			whole = false
 		}
@@ -197,10 +190,10 @@ func (h *History) samplePool(ctx context.Context, from Pools, p sandpool.Pool,
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if id := folded(p.ID); n.Ready >= min(p.ReadySessions, p.MaxSessions-n.Claimed) {
-		delete(h.behind, id)
-	} else if h.behind[id].IsZero() {
-		h.behind[id] = at
+	if key := p.ID.Key(); n.Ready >= min(p.ReadySessions, p.MaxSessions-n.Claimed) {
+		delete(h.behind, key)
+	} else if h.behind[key].IsZero() {
+		h.behind[key] = at
 	}
 	if s := h.of(p.ID); s != nil {
 		for i := range s {
@@ -226,7 +219,7 @@ func (h *History) Pool(id sandpool.PoolID, name string) (api.History, error) {
 		}
 		out := api.History{Window: name, StepSeconds: int(w.step / time.Second),
 			Points: []api.HistoryPoint{}}
-		s := h.series[folded(id)]
+		s := h.series[id.Key()]
 		if s == nil {
 			return out, nil
 		}
@@ -247,7 +240,7 @@ func (h *History) Pool(id sandpool.PoolID, name string) (api.History, error) {
 func (h *History) Lag(id sandpool.PoolID) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	since := h.behind[folded(id)]
+	since := h.behind[id.Key()]
 	if since.IsZero() {
 		return 0
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/budget"
 )
 
 // Execution is one to be run.
@@ -17,14 +18,14 @@ type Execution struct {
 // Result is what became of an execution.
 type Result struct {
 	agent.ExecuteResult
-	room *room
+	share *budget.Share // nil of a small answer
 }
 
 // Release gives back the room of a large answer, once nothing of it is needed any more. Calling
 // it again does nothing.
 func (r *Result) Release() {
-	if r.room != nil {
-		r.room.giveBack()
+	if r.share != nil {
+		r.share.Release()
 	}
 }
 
@@ -43,5 +44,5 @@ func (in *Interpreter) Execute(ctx context.Context, x Execution) (Result, error)
 		r.giveBack()
 		return Result{}, c.explain(err)
 	}
-	return Result{ExecuteResult: res, room: r}, nil
+	return Result{ExecuteResult: res, share: r.share}, nil
 }

@@ -98,7 +98,7 @@ func TestRequests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := m.Requests(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/none" {
 			w.WriteHeader(http.StatusNotFound)
 			return
@@ -107,14 +107,14 @@ func TestRequests(t *testing.T) {
 		if err := http.NewResponseController(w).Flush(); err != nil {
 			t.Error(err)
 		}
-	}), func(r *http.Request) bool { return r.Host == "own.example" })
-	for _, url := range []string{"/subscriptions/x/resourceGroups/g/sessionPools/p/executions",
-		"http://own.example/ui/", "/ui/",
-		"/subscriptions/x/resourceGroups/g/providers/Microsoft.App/sessionPools/p", "/none"} {
+	})
+	for _, asked := range [][2]string{{metrics.Data, "/a"}, {metrics.Data, "/b"},
+		{metrics.Dashboard, "/ui/"}, {metrics.Control, "/c"}, {metrics.Control, "/none"}} {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest("POST", url, strings.NewReader("1234567")))
+		m.Requests(asked[0], answer).ServeHTTP(w,
+			httptest.NewRequest("POST", asked[1], strings.NewReader("1234567")))
 		if w.Code == 200 && w.Body.String() != "hello" {
-			t.Errorf("%s: %s", url, w.Body)
+			t.Errorf("%s: %s", asked[1], w.Body)
 		}
 	}
 	text := scrape(t, m, "")

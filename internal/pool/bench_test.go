@@ -36,7 +36,7 @@ func BenchmarkAcquireReady(b *testing.B) {
 		began := time.Now()
 		l, err := m.Acquire(b.Context(), python, identifier)
 		times = append(times, time.Since(began))
-		if err != nil || l.Outcome() != sandpool.ClaimReady {
+		if err != nil || l.Claim().Outcome != sandpool.ClaimReady {
 			b.Fatal(err)
 		}
 		b.StopTimer()
@@ -95,7 +95,7 @@ func acquireAll(b *testing.B, m *pool.Manager, round, n int) ([]*pool.Lease, []t
 		callers.Go(func() {
 			l, err := m.Acquire(b.Context(), python, burstUser(round, i))
 			leases[i], took[i] = l, time.Since(began)
-			if err != nil || l.Outcome() != sandpool.ClaimReady {
+			if err != nil || l.Claim().Outcome != sandpool.ClaimReady {
 				b.Errorf("claim: %v", err)
 			}
 		})

@@ -17,10 +17,8 @@ import (
 // Lease is a hold on a session, for one request. It keeps the session alive until Release.
 type Lease struct {
 	Session
-	outcome   sandpool.ClaimOutcome
-	claimTime time.Duration
-	startTime time.Duration
-	released  atomic.Bool
+	claim    sandpool.Claim
+	released atomic.Bool
 
 	unattended bool // guarded by Manager.mu
 }
@@ -28,17 +26,12 @@ type Lease struct {
 // lease returns a lease on a claimed sandbox. The caller holds mu.
 func (m *Manager) lease(b *sandboxState, outcome sandpool.ClaimOutcome) *Lease {
 	b.leases++
-	return &Lease{Session: Session{manager: m, state: b, sandbox: b.row}, outcome: outcome}
+	return &Lease{Session: Session{manager: m, state: b, sandbox: b.row},
+		claim: sandpool.Claim{Outcome: outcome}}
 }
 
-// Outcome says how the sandbox was found.
-func (l *Lease) Outcome() sandpool.ClaimOutcome { return l.outcome }
-
-// ClaimTime is what finding the sandbox took: memory, or the store's transaction.
-func (l *Lease) ClaimTime() time.Duration { return l.claimTime }
-
-// StartTime is what starting the sandbox took; zero if it ran already.
-func (l *Lease) StartTime() time.Duration { return l.startTime }
+// Claim says how the identifier came to the sandbox.
+func (l *Lease) Claim() sandpool.Claim { return l.claim }
 
 // Unattended says that nobody waits for what the lease is for: whoever calls next is told if the
 // session is lost meanwhile.
@@ -112,7 +105,7 @@ func (m *Manager) Acquire(ctx context.Context, id sandpool.PoolID,
 		p.claims[sandpool.ClaimExisting]++
 		lease := m.lease(b, sandpool.ClaimExisting)
 		m.mu.Unlock()
-		lease.claimTime = time.Since(began)
+		lease.claim.Took = time.Since(began)
 		return lease, nil
 	}
 	if lost := p.tell(identifier, began); lost != nil {
@@ -238,7 +231,7 @@ func (m *Manager) take(p *poolState, c *claim, first bool) (*Lease, error) {
 	}
 	p.claims[outcome]++
 	lease := m.lease(c.state, outcome)
-	lease.claimTime, lease.startTime = c.claimTime, c.startTime
+	lease.claim.Took, lease.claim.Start = c.claimTime, c.startTime
 	return lease, nil
 }
 

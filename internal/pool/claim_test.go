@@ -91,7 +91,7 @@ func TestClaimsOfOneIdentifierShareOneStart(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				got[l.Sandbox().ID]++
-				outcomes[l.Outcome()]++
+				outcomes[l.Claim().Outcome]++
 			}()
 		}
 		w.settle()
@@ -123,8 +123,8 @@ func TestFirstCallerGivesUp(t *testing.T) {
 			w.Errorf("the impatient caller got %v", err)
 		}
 		l := w.acquire("user-1", sandpool.ClaimExisting)
-		if l.StartTime() != 3*time.Second {
-			w.Errorf("the start took %s, want 3s", l.StartTime())
+		if l.Claim().Start != 3*time.Second {
+			w.Errorf("the start took %s, want 3s", l.Claim().Start)
 		}
 		l.Release()
 		w.wantCounts(0, 0, 1, 0)
@@ -267,7 +267,7 @@ func TestBurst(t *testing.T) {
 			wait.Go(func() {
 				l, err := w.Acquire(w.Context(), python,
 					sandpool.Identifier(fmt.Sprintf("user-%d", n)))
-				if err != nil || l.Outcome() != sandpool.ClaimReady {
+				if err != nil || l.Claim().Outcome != sandpool.ClaimReady {
 					w.Errorf("caller %d got %v, %v; want a ready sandbox", n, l, err)
 					return
 				}

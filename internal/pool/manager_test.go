@@ -155,8 +155,8 @@ func (w *world) acquire(identifier sandpool.Identifier, want sandpool.ClaimOutco
 	if err != nil {
 		w.Fatalf("Acquire(%s): %v", identifier, err)
 	}
-	if l.Outcome() != want {
-		w.Errorf("Acquire(%s) = %s, want %s", identifier, l.Outcome(), want)
+	if l.Claim().Outcome != want {
+		w.Errorf("Acquire(%s) = %s, want %s", identifier, l.Claim().Outcome, want)
 	}
 	return l
 }

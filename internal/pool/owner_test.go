@@ -102,9 +102,9 @@ func TestOwnerIsReplaced(t *testing.T) {
 		w.pass(30 * time.Second)
 		again, err := two.Acquire(w.Context(), python, "user-1")
 		w.must(err)
-		if again.Sandbox().ID != id || again.Outcome() != sandpool.ClaimExisting {
+		if again.Sandbox().ID != id || again.Claim().Outcome != sandpool.ClaimExisting {
 			w.Errorf("the session has %s, %s; want its sandbox %s", again.Sandbox().ID,
-				again.Outcome(), id)
+				again.Claim().Outcome, id)
 		}
 		again.Release()
 		running := w.fake.Running()

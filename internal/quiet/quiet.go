@@ -46,22 +46,17 @@ func FromTCP(conn *net.TCPConn) (*TCP, error) {
 	return &TCP{TCPConn: conn, calls: calls{raw}}, nil
 }
 
-// TCP is a TCP connection; what is not a Read or a Write is net's.
+// TCP is a TCP connection. Read and Write are those of calls, which hide what TCPConn itself
+// embeds; all else is net's.
 type TCP struct {
 	*net.TCPConn
-	calls calls
+	calls
 }
-
-// Read implements net.Conn.
-func (c *TCP) Read(p []byte) (int, error) { return c.calls.Read(p) }
-
-// Write implements net.Conn.
-func (c *TCP) Write(p []byte) (int, error) { return c.calls.Write(p) }
 
 // Unix is the same of a Unix socket.
 type Unix struct {
 	*net.UnixConn
-	calls calls
+	calls
 }
 
 // FromFile makes a connection of a Unix socket, and leaves socket to the caller (net.FileConn).
@@ -81,18 +76,12 @@ func FromFile(socket *os.File) (*Unix, error) {
 	return &Unix{UnixConn: own, calls: calls{raw}}, nil
 }
 
-// Read implements net.Conn.
-func (c *Unix) Read(p []byte) (int, error) { return c.calls.Read(p) }
-
-// Write implements net.Conn.
-func (c *Unix) Write(p []byte) (int, error) { return c.calls.Write(p) }
-
 // Await waits until the next Read need not wait, or one of the other descriptors can be
 // read, for at most patience. It says for each whether it is so, as Poll does, of the
 // connection first. One that is closed is not waited for: a read will tell.
 func (c *Unix) Await(patience time.Duration, others ...int) []bool {
 	ready := make([]bool, 1+len(others))
-	if err := c.calls.raw.Control(func(fd uintptr) {
+	if err := c.raw.Control(func(fd uintptr) {
 		ready = Poll(patience, append([]int{int(fd)}, others...)...)
 	}); err != nil {
 		ready[0] = true

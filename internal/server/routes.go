@@ -19,6 +19,7 @@ import (
 	"github.com/sandpool/sandpool/internal/issuer"
 	"github.com/sandpool/sandpool/internal/limit"
 	"github.com/sandpool/sandpool/internal/mcp"
+	"github.com/sandpool/sandpool/internal/metrics"
 	"github.com/sandpool/sandpool/internal/oidc"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/server/engine"
@@ -86,13 +87,9 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		return nil, err
 	}
 	branch, err := endpoint.NewBranch(s.manager, respond, s.cfg.EndpointSuffix, endpoint.Parts{
-		Code: data, MCP: agents, Custom: endpoint.NewCustom(holds{s.manager}, s.proxy),
-		Rest: rest})
+		Code: data, MCP: agents, Custom: endpoint.NewCustom(holds{s.manager}, s.proxy)})
 	if err != nil {
 		return nil, err
-	}
-	isHealth := func(r *http.Request) bool {
-		return path.Clean(r.URL.EscapedPath()) == healthPath && !branch.OwnHost(r)
 	}
 	clients, err := s.issuer()
 	if err != nil {
@@ -103,52 +100,75 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	if err != nil {
 		return nil, err
 	}
-	callers, err := auth.NewAuthenticator(auth.Options{Fail: respond.Error, Open: isHealth,
-		Keys: branch.Keys},
+	callers, err := auth.NewAuthenticator(auth.Options{Fail: respond.Error, Keys: branch.Keys},
 		s.tokens, foreign, clients, mcp.NewKeys(s.manager))
 	if err != nil {
 		return nil, err
 	}
-	inside := callers.Middleware(s.bounded(respond, branch))
-	if inside, err = s.forwarding(log, respond, inside, branch.OwnHost); err != nil {
+	// What is behind it has a principal within its limits. The pools' data planes branch off first:
+	// what only the other requests pass is not on their way.
+	bounded := s.principals(respond)
+	pools := callers.Middleware(bounded(s.pools(respond, branch)))
+	managed := callers.Middleware(bounded(rest))
+	if pools, managed, err = s.forwarding(log, respond, branch, pools, managed); err != nil {
 		return nil, err
 	}
-	signIn := clients.Front(inside)
+	control := clients.Front(withHealth(rest, managed))
+	seen := func(plane string, next http.Handler) http.Handler {
+		return s.metrics.Requests(plane, respond.CORS(s.cfg.CORS.Origins, next))
+	}
+	others := seen(metrics.Control, control)
 	if s.cfg.Dashboard {
-		if s.dashboard, err = dashboard(log, s.cfg, signIn); err != nil {
+		if s.dashboard, err = dashboard(log, s.cfg, branch.Split(pools, control)); err != nil {
 			return nil, err
 		}
+		others = beside(seen(metrics.Dashboard, s.dashboard), others)
 	}
-	planesOrPool := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case branch.OwnHost(r): // where everything is the pool's
-			inside.ServeHTTP(w, r)
-		case s.dashboard != nil && web.Takes(r):
-			s.dashboard.ServeHTTP(w, r)
-		default:
-			signIn.ServeHTTP(w, r)
+	root := branch.Split(seen(metrics.Data, pools), others)
+	return arm.Trace(s.tracer.Handler(root, arm.TraceID)), nil
+}
+
+// beside takes requests for the dashboard to pages, and all others to next.
+func beside(pages, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if web.Takes(r) {
+			pages.ServeHTTP(w, r)
+			return
 		}
+		next.ServeHTTP(w, r)
 	})
-	seen := s.metrics.Requests(respond.CORS(s.cfg.CORS.Origins, planesOrPool), branch.OwnHost)
-	return arm.Trace(s.tracer.Handler(seen, arm.TraceID)), nil
 }
 
-// bounded holds principals and pools to their limits, and to what the server has descriptors for.
-func (s *Server) bounded(respond *arm.Responder, next http.Handler) http.Handler {
-	pools := limit.New(limit.Pool, s.cfg.Limits.Pool, nil).Handler(s.limitedPool, respond.Error,
-		next)
-	return s.underWay.Bound(callerOf, respond.Handle(tooMany), limit.New(limit.Principal,
-		s.cfg.Limits.Caller, nil).Handler(callerOf, respond.Error, pools))
+// withHealth takes requests for healthPath to open, and all others to next.
+func withHealth(open, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if path.Clean(r.URL.EscapedPath()) == healthPath {
+			open.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
-// limitedPool names the pool that r takes from. Who may not use a pool takes nothing from those who
-// may.
-func (s *Server) limitedPool(r *http.Request) string {
-	t, ok := endpoint.Find(r, s.cfg.EndpointSuffix)
-	if !ok || auth.RequireSome(r.Context(), auth.Execute, t.Pool.Scope()) != nil {
-		return ""
+// principals returns what holds each principal, over all that it is put before, to its limits, and
+// to what the server has descriptors for.
+func (s *Server) principals(respond *arm.Responder) func(http.Handler) http.Handler {
+	gate := limit.New(limit.Principal, s.cfg.Limits.Caller, nil)
+	return func(next http.Handler) http.Handler {
+		return s.underWay.Bound(callerOf, respond.Handle(tooMany),
+			gate.Handler(callerOf, respond.Error, next))
 	}
-	return t.Pool.Key()
+}
+
+// pools holds each pool to its limits. Who may not use a pool takes nothing from those who may.
+func (s *Server) pools(respond *arm.Responder, next http.Handler) http.Handler {
+	return limit.New(limit.Pool, s.cfg.Limits.Pool, nil).Handler(func(r *http.Request) string {
+		t, ok := endpoint.Found(r.Context())
+		if !ok || auth.RequireSome(r.Context(), auth.Execute, t.Pool.Scope()) != nil {
+			return ""
+		}
+		return t.Pool.Key()
+	}, respond.Error, next)
 }
 
 // callerOf names who makes a request. Those without a role are one caller: with a public issuer,

@@ -22,6 +22,7 @@ import (
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/endpoint"
 	"github.com/sandpool/sandpool/internal/issuer"
+	"github.com/sandpool/sandpool/internal/metrics"
 	"github.com/sandpool/sandpool/internal/peer"
 	"github.com/sandpool/sandpool/internal/postgres"
 	"github.com/sandpool/sandpool/internal/sqlite"
@@ -177,18 +178,18 @@ func (s *Server) listenPeers(ctx context.Context, member *store.Server) (err err
 	return err
 }
 
-// forwarding hands requests for pools of other servers on to them, and the rest to inside. It makes
-// the server that takes what others hand on, too. inside authenticates, so callers are verified,
+// forwarding hands requests for pools of other servers on to them, and the rest to pools and control,
+// and makes the server that takes what others hand on. Both authenticate, so callers are verified,
 // held to their limits and recorded by the owner alone.
-func (s *Server) forwarding(log *slog.Logger, respond *arm.Responder, inside http.Handler,
-	ownHost func(*http.Request) bool) (_ http.Handler, err error) {
+func (s *Server) forwarding(log *slog.Logger, respond *arm.Responder, branch *endpoint.Branch,
+	pools, control http.Handler) (_, _ http.Handler, err error) {
 	if s.identity == nil {
-		return inside, nil
+		return pools, control, nil
 	}
 	s.peers, err = peer.New(log, s.manager, s.identity, peer.Options{
 		Fail: respond.Error,
 		Find: func(r *http.Request) (id sandpool.PoolID, makes, ok bool) {
-			if t, ok := endpoint.Find(r, s.cfg.EndpointSuffix); ok {
+			if t, ok := endpoint.Found(r.Context()); ok {
 				return t.Pool, false, true
 			}
 			id, ok = arm.PoolOfPath(r.URL.EscapedPath())
@@ -196,10 +197,11 @@ func (s *Server) forwarding(log *slog.Logger, respond *arm.Responder, inside htt
 		},
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	inside = s.peers.Middleware(inside)
-	seen := s.metrics.Requests(inside, ownHost)
+	pools, control = s.peers.Middleware(pools), s.peers.Middleware(control)
+	seen := branch.Split(s.metrics.Requests(metrics.Data, pools),
+		s.metrics.Requests(metrics.Control, control))
 	s.peerServer = &http.Server{
 		Handler:           peer.Receive(arm.Trace(s.tracer.Handler(seen, arm.TraceID))),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -207,7 +209,7 @@ func (s *Server) forwarding(log *slog.Logger, respond *arm.Responder, inside htt
 		MaxHeaderBytes:    128 << 10, // a caller's, and what another server adds
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	return inside, nil
+	return pools, control, nil
 }
 
 // servePeers serves what other servers hand on, until ctx ends.

@@ -1,6 +1,7 @@
 package tracing
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -8,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/sandpool/sandpool/internal/reply"
 )
 
 // Span is something that took time. A nil *Span is one of a request that is not traced.
@@ -118,14 +121,12 @@ func (t *Tracer) Handler(next http.Handler, traceID func(context.Context) string
 		in := r.WithContext(context.WithValue(r.Context(), spanKey{}, s))
 		in.Header = r.Header.Clone()
 		in.Header.Set("Traceparent", s.traceparent())
-		out := &status{ResponseWriter: w}
+		out := reply.Of(w)
 		next.ServeHTTP(out, in)
-		if out.code == 0 {
-			out.code = http.StatusOK
-		}
-		s.Int("http.response.status_code", int64(out.code))
-		if out.code >= http.StatusInternalServerError {
-			s.Fail(http.StatusText(out.code))
+		code := cmp.Or(out.Status, http.StatusOK)
+		s.Int("http.response.status_code", int64(code))
+		if code >= http.StatusInternalServerError {
+			s.Fail(http.StatusText(code))
 		}
 	})
 }
@@ -189,20 +190,4 @@ func caller(text, trace string) (parent [8]byte, sampled, said bool) {
 // traceparent is the span as callers of others name it.
 func (s *Span) traceparent() string {
 	return "00-" + hex.EncodeToString(s.trace[:]) + "-" + hex.EncodeToString(s.id[:]) + "-01"
-}
-
-// status remembers the status of an answer.
-type status struct {
-	http.ResponseWriter
-	code int
-}
-
-// Unwrap lets a handler flush, set deadlines and take the connection.
-func (s *status) Unwrap() http.ResponseWriter { return s.ResponseWriter }
-
-func (s *status) WriteHeader(code int) {
-	if s.code == 0 && (code >= 200 || code == http.StatusSwitchingProtocols) {
-		s.code = code
-	}
-	s.ResponseWriter.WriteHeader(code)
 }
