@@ -40,7 +40,7 @@ type grammar struct {
 	Files    files.Cmd         `cmd:"" help:"Move files into, out of and within a session."`
 	Session  session.Cmd       `cmd:"" help:"Show, list and end sessions, open terminals, read logs and reach ports."`
 	Events   events.Cmd        `cmd:"" help:"Show what has happened to a pool and its sessions."`
-	Top      top.Cmd           `cmd:"" help:"Show pools and sessions as they are now, again and again."`
+	Top      top.Cmd           `cmd:"" help:"Show pools and sessions as they are now, refreshed until Ctrl-C."`
 	Token    token.Cmd         `cmd:"" help:"Create, list and revoke access tokens."`
 	Identity identity.Cmd      `cmd:"" help:"Create, list and delete service principals for Azure's clients."`
 	Audit    audit.Cmd         `cmd:"" help:"Show who changed what and who was refused, and check the log of it."`
@@ -48,13 +48,13 @@ type grammar struct {
 	Trust    trust.Cmd         `cmd:"" help:"Have programs of this machine trust the server's private certificate authority."`
 	MCP      mcp.Cmd           `cmd:"" name:"mcp" help:"Serve a pool's tools to an agent on stdin and stdout (MCP)."`
 	Image    image.Cmd         `cmd:"" help:"Build, pull, list and remove images on this machine."`
-	Doctor   serve.DoctorCmd   `cmd:"" help:"Say what this machine lacks for serving, and how to get it."`
+	Doctor   serve.DoctorCmd   `cmd:"" help:"Check what this machine lacks for serving, and say how to get it."`
 	Reach    serve.ReachCmd    `cmd:"" hidden:"" help:"Try whether an address is reached."`
 	Bench    bench.Cmd         `cmd:"" help:"Measure a running server."`
-	Backup   local.BackupCmd   `cmd:"" help:"Back up what a server on this machine cannot make again, also while it serves."`
+	Backup   local.BackupCmd   `cmd:"" help:"Back up what a server on this machine cannot make again; it may be running."`
 	Restore  local.RestoreCmd  `cmd:"" help:"Restore a data directory from a backup."`
 	Level    local.LogLevelCmd `cmd:"" name:"log-level" help:"Show or change the levels of a running server's log."`
-	Support  local.SupportCmd  `cmd:"" help:"Write an archive for whoever helps with a problem, without secrets."`
+	Support  local.SupportCmd  `cmd:"" help:"Write an archive for a report of a problem, without secrets."`
 	Version  versionCmd        `cmd:"" help:"Print the version of this program."`
 }
 

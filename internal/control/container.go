@@ -131,13 +131,7 @@ func (c *Control) parseContainerResources(ps *problems, p *sandpool.Pool, target
 		r = &api.ContainerResources{}
 	}
 	most := c.o.Limits.Resources
-	if r.CPU != nil {
-		p.Spec.Resources.CPU = *r.CPU
-		if *r.CPU < minCPU || most.CPU > 0 && *r.CPU > most.CPU {
-			ps.invalid(target+".cpu", "%s.cpu is %g; use %s cores.", target, *r.CPU,
-				span(fmt.Sprint(minCPU), fmt.Sprint(most.CPU), most.CPU > 0))
-		}
-	}
+	p.Spec.Resources.CPU = parseCPU(ps, target+".cpu", r.CPU, most.CPU)
 	p.Spec.Resources.Memory = parseBytes(ps, target+".memory", r.Memory, minContainer, most.Memory)
 }
 

@@ -366,13 +366,7 @@ func (c *Control) parseSandpool(ps *problems, p *sandpool.Pool, s *api.SandpoolS
 			"%simage is %q; use the name of an image as 'sandpool image list' shows it.",
 			target, s.Image)
 	}
-	if s.CPU != nil {
-		p.Spec.Resources.CPU = *s.CPU
-		if *s.CPU < minCPU || most.CPU > 0 && *s.CPU > most.CPU {
-			ps.invalid(target+"cpu", "%scpu is %g; use %s cores.", target, *s.CPU,
-				span(fmt.Sprint(minCPU), fmt.Sprint(most.CPU), most.CPU > 0))
-		}
-	}
+	p.Spec.Resources.CPU = parseCPU(ps, target+"cpu", s.CPU, most.CPU)
 	p.Spec.Resources.Memory = parseBytes(ps, target+"memory", s.Memory, minMemory, most.Memory)
 	if s.WorkingDir != "" || len(s.Ports) > 0 || s.KeepAuthorization || s.KeepCookies ||
 		s.Transport != "" || s.TunnelIdleInSeconds != nil {
@@ -380,6 +374,18 @@ func (c *Control) parseSandpool(ps *problems, p *sandpool.Pool, s *api.SandpoolS
 			"workingDir, ports, keepAuthorization, keepCookies, transport and tunnelIdleInSeconds "+
 				"in properties.sandpool are for pools of type %s.", sandpool.CustomContainer)
 	}
+}
+
+// parseCPU reads a number of cores; none is zero, the server's default. A most of zero is no bound.
+func parseCPU(ps *problems, target string, cores *float64, most float64) float64 {
+	if cores == nil {
+		return 0
+	}
+	if *cores < minCPU || most > 0 && *cores > most {
+		ps.invalid(target, "%s is %g; use %s cores.", target, *cores,
+			span(fmt.Sprint(minCPU), fmt.Sprint(most), most > 0))
+	}
+	return *cores
 }
 
 // parseWarmStart reads how ready sandboxes are made. Code pools always restore a snapshot.

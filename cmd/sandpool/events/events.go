@@ -19,7 +19,7 @@ const patience = 30 * time.Second
 type Cmd struct {
 	console.PoolFlag
 	Server bool `help:"Events of the server and of all its pools, for administrators."`
-	Follow bool `short:"f" help:"Go on with what happens, until Ctrl-C."`
+	Follow bool `short:"f" help:"Keep printing events as they happen, until Ctrl-C."`
 }
 
 // Run writes events, the oldest first.

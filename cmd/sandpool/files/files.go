@@ -28,7 +28,7 @@ type Cmd struct {
 	Download downloadCmd `cmd:"" help:"Download a file."`
 	Show     showCmd     `cmd:"" help:"Show what is known about a file."`
 	Delete   deleteCmd   `cmd:"" help:"Delete a file."`
-	Move     moveCmd     `cmd:"" help:"Rename a file or a directory."`
+	Move     moveCmd     `cmd:"" help:"Move or rename a file or a directory."`
 	Copy     copyCmd     `cmd:"" help:"Copy a file or a directory."`
 	Mkdir    mkdirCmd    `cmd:"" help:"Make a directory."`
 	Pack     packCmd     `cmd:"" help:"Download a directory as a tar or zip archive."`
@@ -191,7 +191,7 @@ func (c *watchCmd) Run(ctx context.Context, a *console.App) error {
 
 type downloadCmd struct {
 	Name   string `arg:"" help:"File in the session, below /mnt/data."`
-	To     string `help:"Where to write it; '-' is stdout. Without it, the file's own name in the working directory." placeholder:"FILE"`
+	To     string `help:"File to write; '-' is stdout. By default the file's own name in the working directory." placeholder:"FILE"`
 	Force  bool   `help:"Overwrite a file that exists."`
 	Offset int64  `help:"Begin after this many bytes." placeholder:"N"`
 	Length int64  `help:"Write at most this many bytes; 0 is all." placeholder:"N"`

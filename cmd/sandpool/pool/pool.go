@@ -258,7 +258,7 @@ func (c *listCmd) Run(ctx context.Context, a *console.App) error {
 
 type deleteCmd struct {
 	naming
-	Yes bool `short:"y" help:"Accepted and without effect: this command never asks, so that scripts do not hang."`
+	Yes bool `short:"y" help:"Accepted for compatibility; this command never asks for confirmation."`
 }
 
 // Run deletes a pool and waits until nothing of it is left.

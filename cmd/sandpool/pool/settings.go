@@ -30,7 +30,7 @@ type settings struct {
 	MaxAlivePeriod   *int     `help:"Longest life of a session in seconds, with OnContainerExit." placeholder:"SECONDS"`
 	NetworkStatus    string   `help:"EgressDisabled, or EgressEnabled: sandboxes reach the public network, or what --egress-allow says." placeholder:"STATUS"`
 	EgressAllow      []string `help:"What sandboxes with EgressEnabled may reach: names, *.names, addresses or prefixes, with :PORT; an empty one for all that is public." sep:"none" placeholder:"ENTRY"`
-	EgressDeny       []string `help:"What they may not reach all the same, in the same form; an empty one for no exception." sep:"none" placeholder:"ENTRY"`
+	EgressDeny       []string `help:"Exceptions to what they may reach, in the same form; an empty one for none." sep:"none" placeholder:"ENTRY"`
 	EgressInspect    *bool    `help:"Look into connections to ports 80 and 443: what TLS and HTTP ask for must be an allowed name." negatable:""`
 	EgressProxy      *bool    `help:"Leave sandboxes nothing but a proxy of HTTP, for host names alone; their environment has it." negatable:""`
 	EgressCredential []string `help:"Header that requests to a host get outside the sandbox, such as 'https://api.example.com Authorization: Bearer secretref:NAME'; an empty one for none." sep:"none" placeholder:"CREDENTIAL"`
@@ -41,7 +41,7 @@ type settings struct {
 	Image            string   `short:"i" help:"Image of the sandboxes; for custom containers a reference such as registry.example/app:1.0." placeholder:"IMAGE"`
 	QueueLength      *int64   `help:"Callers that may wait for a slot of the full pool." placeholder:"N"`
 	QueueWait        *int64   `help:"Seconds that each may wait, with --queue-length (10)." placeholder:"SECONDS"`
-	EvictIdleAfter   *int64   `help:"Let a new session of the full pool end the one idle longest, if idle at least this long; 0 is never." placeholder:"SECONDS"`
+	EvictIdleAfter   *int64   `help:"When the pool is full, let a new session end the one that has been idle longest, if for at least this long; 0 is never." placeholder:"SECONDS"`
 	MCP              *bool    `name:"mcp" negatable:"" help:"Give the pool a key for its MCP endpoint; --no-mcp refuses keys."`
 	Secrets          []string `short:"s" help:"Secrets of the pool, NAME=VALUE each, for --env-vars, --egress-credential and the registry." sep:"none" placeholder:"NAME=VALUE"`
 	Tags             []string `help:"Tags, KEY=VALUE each." sep:"none" placeholder:"KEY=VALUE"`

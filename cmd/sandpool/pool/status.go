@@ -12,8 +12,8 @@ import (
 
 type statusCmd struct {
 	naming
-	Watch bool          `short:"w" help:"Show it again and again, until Ctrl-C."`
-	Every time.Duration `default:"2s" help:"How often to look with --watch." placeholder:"TIME"`
+	Watch bool          `short:"w" help:"Show it repeatedly, until Ctrl-C."`
+	Every time.Duration `default:"2s" help:"Time between refreshes with --watch." placeholder:"TIME"`
 }
 
 // Run shows a pool's sandboxes.

@@ -15,8 +15,8 @@ type logsCmd struct {
 	Session console.SessionName `aliases:"identifier" xor:"what" required:"" help:"Identifier of the session (also --identifier)." placeholder:"NAME"`
 	Sandbox string              `xor:"what" required:"" help:"Sandbox of the pool to read instead, by its id in events; it need not have a session." placeholder:"ID"`
 	console.PoolFlag
-	Follow     bool `short:"f" help:"Go on with what is written, until the sandbox ends."`
-	Tail       int  `default:"-1" help:"Begin with the last N lines; without it, with all that are kept." placeholder:"N"`
+	Follow     bool `short:"f" help:"Keep printing what is written, until the sandbox ends."`
+	Tail       int  `default:"-1" help:"Begin with the last N lines; by default with all that are kept." placeholder:"N"`
 	Timestamps bool `short:"t" help:"Begin lines with their time."`
 }
 

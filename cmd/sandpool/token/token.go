@@ -21,7 +21,7 @@ type Cmd struct {
 type createCmd struct {
 	Name    string        `arg:"" help:"What to call the token."`
 	Role    string        `enum:"admin,pool-contributor,session-executor,reader,monitoring-reader" default:"session-executor" help:"What it allows: admin, pool-contributor (pools, but no sessions), session-executor (sessions), reader (pools, to look at) or monitoring-reader (metrics)."`
-	Pool    string        `help:"The one pool it is good for; without it every pool." placeholder:"POOL"`
+	Pool    string        `help:"The only pool it is good for; by default every pool." placeholder:"POOL"`
 	Session string        `help:"The one session of --pool it is good for, or with a star at the end those whose identifiers begin so, such as 'tenant-7-*'." placeholder:"IDENTIFIER"`
 	Scope   string        `help:"Where it is good, in place of --pool: / is everything; a subscription, a resource group or a pool by its resource id." placeholder:"ID"`
 	Expires time.Duration `help:"Time until it expires, such as 24h; without it never." placeholder:"DURATION"`

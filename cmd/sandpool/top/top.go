@@ -21,7 +21,7 @@ import (
 
 // Cmd is "sandpool top".
 type Cmd struct {
-	Every time.Duration `default:"2s" help:"Time from one look to the next." placeholder:"TIME"`
+	Every time.Duration `default:"2s" help:"Time between refreshes." placeholder:"TIME"`
 	Once  bool          `help:"Show everything once and exit."`
 }
 

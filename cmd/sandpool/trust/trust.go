@@ -21,7 +21,7 @@ import (
 type Cmd struct {
 	For  string `arg:"" optional:"" enum:"print,system,python,node,java,go,curl" default:"print" help:"Who is to trust it: system installs the certificate for the machine; python, node, java, go and curl print what to set; print shows the certificate."`
 	CA   string `name:"ca" help:"The authority's certificate; without it that of the server in use." type:"path" placeholder:"FILE"`
-	Undo bool   `help:"Take it back: system removes the certificate, the others print what to unset."`
+	Undo bool   `help:"Undo it: system removes the certificate, the others print what to unset."`
 
 	Anchors string   `hidden:"" default:"/usr/local/share/ca-certificates" type:"path"`
 	Update  []string `hidden:"" default:"update-ca-certificates"`
