@@ -301,7 +301,7 @@ func (cs contexts) register(handle func(string, func(http.ResponseWriter, *http.
 		return agent.WriteJSON(w, cs.list(base()))
 	})
 	handle("GET /kernels", func(w http.ResponseWriter, _ *http.Request) error {
-		return answer(w, base().cfg.languages())
+		return agent.WriteJSON(w, base().cfg.languages())
 	})
 	handle("PUT /context", func(w http.ResponseWriter, r *http.Request) error {
 		name, kernel := r.URL.Query().Get("name"), r.URL.Query().Get("kernel")
