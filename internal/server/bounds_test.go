@@ -8,12 +8,14 @@ import (
 
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/descriptor"
 	"github.com/sandpool/sandpool/internal/limit"
 )
 
 // TestPrincipals: the planes share what a principal may ask; it has not each once.
 func TestPrincipals(t *testing.T) {
-	s := &Server{cfg: Config{Limits: Limits{Caller: limit.Limits{Rate: 0.01, Burst: 2}}}}
+	s := &Server{underWay: descriptor.NewRequests(10),
+		cfg: Config{Limits: Limits{Caller: limit.Limits{Rate: 0.01, Burst: 2}}}}
 	bounded := s.principals(&arm.Responder{Log: slog.New(slog.DiscardHandler)})
 	done := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	data, control := bounded(done), bounded(done)
