@@ -71,14 +71,7 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 		if ended == nil || ended.Class != sandpool.Ended {
 			return err
 		}
-		// The session was lost since its last call, and nothing has run in a new one.
-		of := wire.About{Operation: operationID(c.r), Identifier: identifier,
-			UserAgent: c.r.UserAgent()}
-		c.w.Header()["Operation-Id"] = []string{of.Operation}
-		if stream := live.Wanted(c.r); background && stream != "" {
-			return g.sayLost(c, stream, ended, of)
-		}
-		return arm.WriteJSON(c.w, http.StatusOK, form(wire.AbortedBy(ended, 0), of))
+		return g.answerLost(c, ended, identifier, form, background)
 	}
 	defer lease.Release()
 	if background && (x.async || live.Wanted(c.r) != "") {
@@ -129,6 +122,19 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	}
 	res.Release() // from now on it is the caller's pace that counts, and its part that is charged
 	return g.deliver(c, http.StatusOK, b)
+}
+
+// answerLost answers an execution whose session was lost since its last call: nothing has run in a
+// new one.
+func (g *Gateway) answerLost(c *call, ended *sandpool.Error, identifier sandpool.Identifier,
+	form wire.Envelope, background bool) error {
+	of := wire.About{Operation: operationID(c.r), Identifier: identifier,
+		UserAgent: c.r.UserAgent()}
+	c.w.Header()["Operation-Id"] = []string{of.Operation}
+	if stream := live.Wanted(c.r); background && stream != "" {
+		return g.sayLost(c, stream, ended, of)
+	}
+	return arm.WriteJSON(c.w, http.StatusOK, form(wire.AbortedBy(ended, 0), of))
 }
 
 // tell lets observers know that code has run.
