@@ -216,7 +216,7 @@ func (g *Gateway) startProcess(c *call) error {
 	}
 	var want api.ProcessRequest
 	if err := arm.Unmarshal(body, &want); err != nil {
-		return jsonError(err)
+		return arm.BodyError(err)
 	}
 	if want.ID == "" {
 		want.ID = strings.ToLower(rand.Text())

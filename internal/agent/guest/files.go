@@ -132,7 +132,7 @@ func (s *files) page(w http.ResponseWriter, r *http.Request, name string, depth 
 	if err != nil {
 		return classify(err, name)
 	}
-	return answer(w, found)
+	return agent.WriteJSON(w, found)
 }
 
 // told reports whether listings have a name: not one that is still arriving.
