@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/descriptor"
@@ -22,7 +23,7 @@ func TestPrincipals(t *testing.T) {
 	ask := func(plane http.Handler, subject string) int {
 		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
 		plane.ServeHTTP(w, r.WithContext(auth.WithPrincipal(r.Context(),
-			auth.Principal{Subject: subject})))
+			auth.Principal{Subject: subject, Grants: []sandpool.Grant{{Role: auth.Admin}}})))
 		return w.Code
 	}
 	for i, plane := range []http.Handler{data, control, data, control} {

@@ -178,9 +178,9 @@ func (s *Server) listenPeers(ctx context.Context, member *store.Server) (err err
 	return err
 }
 
-// forwarding hands requests for pools of other servers on to them, and the rest to pools and control,
-// and makes the server that takes what others hand on. Both authenticate, so callers are verified,
-// held to their limits and recorded by the owner alone.
+// forwarding hands requests for pools of other servers on to them, and the rest to pools and
+// control, and makes the server that takes what others hand on. Both authenticate, so callers are
+// verified, held to their limits and recorded by the owner alone.
 func (s *Server) forwarding(log *slog.Logger, respond *arm.Responder, branch *endpoint.Branch,
 	pools, control http.Handler) (_, _ http.Handler, err error) {
 	if s.identity == nil {
