@@ -99,8 +99,8 @@ func TestStopSession(t *testing.T) {
 	})
 }
 
-// TestStopSessionUnsaved: while the store does not know that a session has ended, nobody is told that
-// there is none: another server would give it back to the identifier.
+// TestStopSessionUnsaved: while the store does not know that a session has ended, nobody is told
+// that there is none: another server would give it back to the identifier.
 func TestStopSessionUnsaved(t *testing.T) {
 	within(t, func(w *world) {
 		w.put(spec(1, 2))

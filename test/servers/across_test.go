@@ -12,8 +12,8 @@ import (
 	"github.com/sandpool/sandpool/client"
 )
 
-// across: what a caller asks two for is done by one, which has the pool: a change of the pool, which
-// only one records, a call of the MCP endpoint by the key, and a terminal.
+// across: what a caller asks two for is done by one, which has the pool: a change of the pool,
+// which only one records, a call of the MCP endpoint by the key, and a terminal.
 func (w *world) across(one, two *server) {
 	w.Helper()
 	enabled := true
