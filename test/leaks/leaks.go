@@ -28,7 +28,7 @@ type Found struct {
 	Files []string
 	// Namespaces are those of the whole host that a mount keeps. One without a
 	// mount ends with the processes in it and the descriptors on it. The gateways of other
-	// servers, whose tests may run beside, are theirs.
+	// engines, whose tests may run beside, are theirs.
 	Namespaces []string
 }
 
@@ -40,7 +40,7 @@ func Count(dataDir string) (Found, error) {
 		return f, err
 	}
 	for _, dir := range f.Cgroups {
-		f.Sandboxes = append(f.Sandboxes, members(dir)...)
+		f.Sandboxes = append(f.Sandboxes, members(dir, cgroupOf(dataDir))...)
 	}
 	slices.Sort(f.Sandboxes)
 	f.Sandboxes = slices.Compact(f.Sandboxes)
@@ -55,7 +55,7 @@ func Count(dataDir string) (Found, error) {
 		switch {
 		case strings.Contains(line, dataDir):
 			f.Mounts = append(f.Mounts, strings.TrimSpace(line))
-		case strings.Contains(line, " - nsfs ") && !strings.Contains(line, "/engine/gateway "):
+		case strings.Contains(line, " - nsfs ") && !strings.Contains(line, "/gateway "):
 			f.Namespaces = append(f.Namespaces, strings.TrimSpace(line))
 		}
 	}
@@ -90,15 +90,21 @@ func cgroupOf(dataDir string) string {
 	return fmt.Sprintf("/sandpool/%x", sum[:6])
 }
 
-// members returns the processes of a cgroup.
-func members(dir string) []int {
+// members returns the processes of a cgroup below engine. A server is listed there, too, while one
+// of its threads passes through to start a sandbox (cgroup v1); its first thread stays outside.
+func members(dir, engine string) []int {
 	b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 	if err != nil {
 		return nil // it went away while we looked
 	}
 	var pids []int
 	for _, field := range strings.Fields(string(b)) {
-		if pid, err := strconv.Atoi(field); err == nil {
+		pid, err := strconv.Atoi(field)
+		if err != nil {
+			continue
+		}
+		own, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+		if err == nil && bytes.Contains(own, []byte(engine+"/")) {
 			pids = append(pids, pid)
 		}
 	}

@@ -222,6 +222,13 @@ func (w *world) stopped(one, two *server) {
 		w.Fatal(err)
 	}
 	two.want(session, "x = 7; print(x)", "7")
+	ctx, cancel := context.WithTimeout(w.Context(), replaceTime)
+	defer cancel()
+	// Until it has spoken to the database again it serves nothing, and says so.
+	w.eventually(ctx, "one serves nothing after it went on", func() error {
+		_, err := one.run(session, "print(x)")
+		return err
+	})
 	one.want(session, "print(x)", "7")
 }
 
