@@ -1,8 +1,11 @@
 package arm
 
 import (
+	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sandpool/sandpool"
 )
@@ -40,6 +43,40 @@ func (q Query) Get(name string) (string, error) {
 	}
 	return "", sandpool.Errorf(sandpool.Invalid, codeParameter, name,
 		"The query parameter '%s' is given %d times; give it once.", name, len(vs))
+}
+
+// Number returns the whole number of a parameter, low to high, or fallback where it is missing.
+// Any other text, or a parameter given twice, is an error that names it.
+func (q Query) Number(name string, fallback, low, high uint64) (uint64, error) {
+	s, err := q.Get(name)
+	if err != nil || s == "" {
+		return fallback, err
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil || n < low || n > high {
+		return 0, WrongParameter(name, s, fmt.Sprintf("a whole number from %d to %d", low, high))
+	}
+	return n, nil
+}
+
+// Time returns the moment of a parameter in the form of RFC 3339, or the zero time where it is
+// missing. Any other text is an error that names it.
+func (q Query) Time(name string) (time.Time, error) {
+	s, err := q.Get(name)
+	if err != nil || s == "" {
+		return time.Time{}, err
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return time.Time{}, WrongParameter(name, s, "a time such as 2030-01-31T00:00:00Z")
+	}
+	return t, nil
+}
+
+// WrongParameter is the error of a query parameter whose value is not what fix describes.
+func WrongParameter(name, value, fix string) error {
+	return sandpool.Errorf(sandpool.Invalid, "InvalidParameter", name,
+		"The query parameter '%s' is %.60q; use %s.", name, value, fix)
 }
 
 // Without returns the query string less every parameter name.

@@ -3,7 +3,6 @@ package audit
 import (
 	"context"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -61,49 +60,27 @@ func question(r *http.Request) (Query, time.Duration, error) {
 	switch q.Outcome {
 	case "", api.AuditDone, api.AuditRefused, api.AuditFailed:
 	default:
-		return q, 0, wrong(api.OutcomeParameter, q.Outcome, "done, refused or failed")
+		return q, 0, arm.WrongParameter(api.OutcomeParameter, q.Outcome, "done, refused or failed")
 	}
-	number := func(name string, fallback, most uint64) (uint64, error) {
-		s := values.Get(name)
-		if s == "" {
-			return fallback, nil
-		}
-		n, err := strconv.ParseUint(s, 10, 64)
-		if err != nil || n > most {
-			return 0, wrong(name, s, "a whole number from 0 to "+strconv.FormatUint(most, 10))
-		}
-		return n, nil
-	}
+	query := arm.Query{Raw: r.URL.RawQuery}
 	var err error
-	if q.After, err = number(api.AfterParameter, 0, 1<<53); err != nil {
+	if q.After, err = query.Number(api.AfterParameter, 0, 0, 1<<53); err != nil {
 		return q, 0, err
 	}
-	limit, err := number(api.LimitParameter, maxRecords, maxRecords)
-	if err == nil && limit == 0 {
-		err = wrong(api.LimitParameter, "0", "a whole number from 1 to "+strconv.Itoa(maxRecords))
-	}
+	limit, err := query.Number(api.LimitParameter, maxRecords, 1, maxRecords)
 	if err != nil {
 		return q, 0, err
 	}
 	q.Limit = int(limit)
-	wait, err := number(api.WaitParameter, 0, maxWait)
+	wait, err := query.Number(api.WaitParameter, 0, 0, maxWait)
 	if err != nil {
 		return q, 0, err
 	}
-	for name, into := range map[string]*time.Time{api.SinceParameter: &q.Since,
-		api.UntilParameter: &q.Until} {
-		if s := values.Get(name); s != "" {
-			if *into, err = time.Parse(time.RFC3339, s); err != nil {
-				return q, 0, wrong(name, s, "a time such as 2030-01-31T00:00:00Z")
-			}
-		}
+	if q.Since, err = query.Time(api.SinceParameter); err != nil {
+		return q, 0, err
 	}
-	return q, time.Duration(wait) * time.Second, nil
-}
-
-func wrong(name, value, fix string) error {
-	return sandpool.Errorf(sandpool.Invalid, "InvalidParameter", name, "%s is %.60q; use %s.", name,
-		value, fix)
+	q.Until, err = query.Time(api.UntilParameter)
+	return q, time.Duration(wait) * time.Second, err
 }
 
 func (l *Log) verification(w http.ResponseWriter, r *http.Request) error {

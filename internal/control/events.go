@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -37,15 +36,16 @@ func (c *Control) serverEvents(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (c *Control) events(w http.ResponseWriter, r *http.Request, id sandpool.PoolID) error {
-	after, err := number(r, api.AfterParameter, 0, 1<<53)
+	query := arm.Query{Raw: r.URL.RawQuery}
+	after, err := query.Number(api.AfterParameter, 0, 0, 1<<53)
 	if err != nil {
 		return err
 	}
-	limit, err := number(r, api.LimitParameter, maxEvents, maxEvents)
+	limit, err := query.Number(api.LimitParameter, maxEvents, 0, maxEvents)
 	if err != nil {
 		return err
 	}
-	wait, err := number(r, api.WaitParameter, 0, maxWait)
+	wait, err := query.Number(api.WaitParameter, 0, 0, maxWait)
 	if err != nil {
 		return err
 	}
@@ -62,20 +62,6 @@ func (c *Control) events(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 		out.Value = append(out.Value, renderEvent(e, host))
 	}
 	return arm.WriteJSON(w, http.StatusOK, out)
-}
-
-// number reads a whole number from the query, zero to most.
-func number(r *http.Request, name string, fallback, most uint64) (uint64, error) {
-	s := r.URL.Query().Get(name)
-	if s == "" {
-		return fallback, nil
-	}
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil || n > most {
-		return 0, sandpool.Errorf(sandpool.Invalid, "InvalidParameter", name,
-			"%s is %.60q; use a whole number from 0 to %d.", name, s, most)
-	}
-	return n, nil
 }
 
 // renderEvent returns e as readers see it; host says that its cause is for them too.
