@@ -26,8 +26,6 @@ func fullRooms() map[string]string {
 			"neither has left (executions, output, process, store, terminal, tree)",
 		"internal/gateway": "a file for each group of operations on a call and its session; forms " +
 			"and carriers have left (live, terminal, wire)",
-		"internal/mcp": "its files are steps of one POST, and share its session and its answer; " +
-			"handing their state across a border would take more names than it hides",
 		"internal/pool": "its files are methods of one Manager under one lock; what decides " +
 			"without the lock has left (plan, room, queue, refusal)",
 		"internal/sandbox/gvisor": "its files share the engine's table of processes; what owns " +

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/mcp/rpc"
 )
 
 // post answers a message, or a batch of them.
@@ -21,7 +22,7 @@ func (c *call) post() error {
 		return err
 	}
 	c.sent = share.Release
-	all, batch, bad := decode(data)
+	all, batch, bad := rpc.Decode(data)
 	if bad == nil {
 		bad = c.admit(batch)
 	}
@@ -30,13 +31,13 @@ func (c *call) post() error {
 		if len(all) == 1 && !batch {
 			id = all[0].ID
 		}
-		return c.reply(bad.status, response{ID: id, Error: bad})
+		return c.reply(bad.Status, rpc.Response{ID: id, Error: bad})
 	}
 	defer c.releaseAll()
 	if c.batch = batch; !batch {
 		return c.one(all[0])
 	}
-	answers := []response{}
+	answers := []rpc.Response{}
 	for _, m := range all {
 		if r, wanted, err := c.handle(m); err != nil {
 			return err
@@ -52,7 +53,7 @@ func (c *call) post() error {
 }
 
 // one answers a single message.
-func (c *call) one(m message) error {
+func (c *call) one(m rpc.Message) error {
 	r, wanted, err := c.handle(m)
 	switch {
 	case err != nil:
@@ -63,13 +64,13 @@ func (c *call) one(m message) error {
 	case c.stream != nil:
 		return c.stream.last(r)
 	case r.Error != nil:
-		return c.reply(r.Error.status, r)
+		return c.reply(r.Error.Status, r)
 	}
 	return c.reply(http.StatusOK, r)
 }
 
 // admit checks what the headers say, of which every message is a part.
-func (c *call) admit(batch bool) *rpcError {
+func (c *call) admit(batch bool) *rpc.Error {
 	if bad := c.openSession(); bad != nil {
 		return bad
 	}
@@ -78,15 +79,15 @@ func (c *call) admit(batch bool) *rpcError {
 		return unknownVersion(c.version)
 	}
 	if batch && c.version > version20250326 {
-		return badRequest(codeRequest, "Batches are of version %s; send one message.",
+		return rpc.BadRequest(rpc.CodeRequest, "Batches are of version %s; send one message.",
 			version20250326)
 	}
 	return nil
 }
 
 // handle answers a message; wanted is false for one that gets no answer.
-func (c *call) handle(m message) (r response, wanted bool, err error) {
-	if !m.isCall() {
+func (c *call) handle(m rpc.Message) (r rpc.Response, wanted bool, err error) {
+	if !m.IsCall() {
 		if m.Method == methodCancelled && c.session != "" {
 			var p struct {
 				RequestID json.RawMessage `json:"requestId"`
@@ -95,11 +96,11 @@ func (c *call) handle(m message) (r response, wanted bool, err error) {
 				c.s.running.cancel(c.session, string(p.RequestID))
 			}
 		}
-		return response{}, false, nil
+		return rpc.Response{}, false, nil
 	}
 	r.ID = m.ID
 	result, err := c.answer(m)
-	var bad *rpcError
+	var bad *rpc.Error
 	switch {
 	case err == nil:
 		r.Result = result
@@ -112,16 +113,16 @@ func (c *call) handle(m message) (r response, wanted bool, err error) {
 }
 
 // answer calls the method of a request.
-func (c *call) answer(m message) (any, error) {
+func (c *call) answer(m rpc.Message) (any, error) {
 	modern, bad := c.checkVersion(m)
 	if bad != nil {
 		return nil, bad
 	}
 	method, ok := methods()[m.Method]
 	if !ok || modern && method.old || !modern && method.modern {
-		e := rpcErrorf(codeMethod, "The method %.80q is not served.", m.Method)
+		e := rpc.Errorf(rpc.CodeMethod, "The method %.80q is not served.", m.Method)
 		if modern {
-			e.status = http.StatusNotFound
+			e.Status = http.StatusNotFound
 		}
 		return nil, e
 	}
@@ -129,9 +130,9 @@ func (c *call) answer(m message) (any, error) {
 	defer done()
 	result, err := method.serve(c, ctx, m.Params)
 	if err != nil {
-		var bad *rpcError
-		if modern && errors.As(err, &bad) && bad.Code == codeParams {
-			bad.status = http.StatusBadRequest
+		var bad *rpc.Error
+		if modern && errors.As(err, &bad) && bad.Code == rpc.CodeParams {
+			bad.Status = http.StatusBadRequest
 		}
 		return nil, err
 	}
@@ -144,6 +145,15 @@ func (c *call) answer(m message) (any, error) {
 	}
 	return result, nil
 }
+
+// The names of methods that more than the table of them speaks of.
+const (
+	methodInitialize = "initialize"
+	methodCancelled  = "notifications/cancelled"
+	methodDiscover   = "server/discover"
+	methodCall       = "tools/call"
+	methodRead       = "resources/read"
+)
 
 // method is what a request may ask for.
 type method struct {
@@ -201,12 +211,12 @@ func (c *call) reply(status int, v any) error {
 // stamped is v with the version of JSON-RPC, and with an id, which is null if it is not known.
 func stamped(v any) any {
 	switch v := v.(type) {
-	case response:
-		v.JSONRPC = jsonrpcVersion
+	case rpc.Response:
+		v.JSONRPC = rpc.Version
 		return v
-	case []response:
+	case []rpc.Response:
 		for i := range v {
-			v[i].JSONRPC = jsonrpcVersion
+			v[i].JSONRPC = rpc.Version
 		}
 	}
 	return v
@@ -221,7 +231,7 @@ func (c *call) releaseAll() {
 
 // explain is what an error of a tool is to the model: the result's text, or an error of JSON-RPC.
 func (c *call) explain(id sandpool.Identifier, err error) (toolResult, error) {
-	var bad *rpcError
+	var bad *rpc.Error
 	if errors.As(err, &bad) || c.r.Context().Err() != nil {
 		return toolResult{}, err
 	}
@@ -230,11 +240,12 @@ func (c *call) explain(id sandpool.Identifier, err error) (toolResult, error) {
 	case !errors.As(err, &e), e.Class == sandpool.Internal:
 		trace := arm.TraceID(c.r.Context())
 		c.s.log.ErrorContext(c.r.Context(), "tool", "error", err, "trace", trace)
-		return toolResult{}, rpcErrorf(codeInternal,
+		return toolResult{}, rpc.Errorf(rpc.CodeInternal,
 			"The server met an error. Its log says more under trace id %s.", trace)
 	case e.Class == sandpool.Ended, e.Code == codeNoSession:
 		// Clients launch another environment when they read these words.
-		return toolResult{}, rpcErrorf(codeParams, "environment %q not found: %s", id, e.Message)
+		return toolResult{}, rpc.Errorf(rpc.CodeParams, "environment %q not found: %s", id,
+			e.Message)
 	case e.Code != "":
 		return failed(e.Code + ": " + e.Message), nil
 	}

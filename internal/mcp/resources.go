@@ -11,6 +11,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/interpreter"
+	"github.com/sandpool/sandpool/internal/mcp/rpc"
 )
 
 // uriOf is a file as a resource.
@@ -95,7 +96,7 @@ func (c *call) readResource(ctx context.Context, params json.RawMessage) (map[st
 		URI string `json:"uri"`
 	}
 	if json.Unmarshal(params, &p) != nil || p.URI == "" {
-		return nil, rpcErrorf(codeParams, "The params of resources/read are a uri.")
+		return nil, rpc.Errorf(rpc.CodeParams, "The params of resources/read are a uri.")
 	}
 	named, path, ok := parseURI(p.URI)
 	if !ok || named == "" {
@@ -119,7 +120,7 @@ func (c *call) readResource(ctx context.Context, params json.RawMessage) (map[st
 	case err != nil:
 		return nil, c.plain(err)
 	case got.more:
-		return nil, rpcErrorf(codeInternal,
+		return nil, rpc.Errorf(rpc.CodeInternal,
 			"The file has %d bytes, of at most %d as a resource; read it in parts with readFile.",
 			got.size, maxRead)
 	}
@@ -134,12 +135,12 @@ func (c *call) readResource(ctx context.Context, params json.RawMessage) (map[st
 
 // noResource is the error of a resource that is not there. Its code has changed.
 func (c *call) noResource(uri string) error {
-	e := rpcErrorf(codeResource, "There is no resource %.200q. Resources are files: %s.", uri,
+	e := rpc.Errorf(rpc.CodeResource, "There is no resource %.200q. Resources are files: %s.", uri,
 		uriPattern)
 	if isModern(c.version) {
-		e.Code = codeParams
+		e.Code = rpc.CodeParams
 	}
-	e.Data = map[string]any{"uri": uri[:min(len(uri), maxMessage)]}
+	e.Data = map[string]any{"uri": uri[:min(len(uri), rpc.MaxMessage)]}
 	return e
 }
 
@@ -149,7 +150,7 @@ func (c *call) plain(err error) error {
 		return nil
 	}
 	r, err := c.explain("", err)
-	var bad *rpcError
+	var bad *rpc.Error
 	if err != nil && !errors.As(err, &bad) {
 		return err
 	}
@@ -157,5 +158,5 @@ func (c *call) plain(err error) error {
 		return bad
 	}
 	s, _ := r.content[0]["text"].(string)
-	return rpcErrorf(codeInternal, "%s", s)
+	return rpc.Errorf(rpc.CodeInternal, "%s", s)
 }

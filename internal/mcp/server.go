@@ -15,6 +15,7 @@ import (
 	"github.com/sandpool/sandpool/internal/budget"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/interpreter"
+	"github.com/sandpool/sandpool/internal/mcp/access"
 )
 
 // Pools is what is needed of package pool.
@@ -53,7 +54,7 @@ type Options struct {
 	// Key signs the ids of MCP sessions; at least 32 bytes. Required.
 	Key []byte
 	// Guard says which hosts and origins may be named.
-	Guard Guard
+	Guard access.Guard
 	// Version is the server's, for clients to show; default "dev".
 	Version string
 	// Events hears of executions; nil means that nobody does.
@@ -145,7 +146,7 @@ type call struct {
 
 // Serve answers a request for the MCP endpoint of a pool.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, id sandpool.PoolID) error {
-	if err := s.o.Guard.check(r); err != nil {
+	if err := s.o.Guard.Check(r); err != nil {
 		return err
 	}
 	c := &call{s: s, w: w, r: r, sent: func() {}}

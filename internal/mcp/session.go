@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/mcp/rpc"
 )
 
 // sessionHeader names an MCP session.
@@ -43,7 +44,7 @@ func (c *call) seal(n session) string {
 
 // openSession reads the session that the request names. One that is not the caller's, or was
 // ended, is answered as the protocol has it: the client begins a new one.
-func (c *call) openSession() *rpcError {
+func (c *call) openSession() *rpc.Error {
 	ids := c.r.Header.Values(sessionHeader)
 	if len(ids) == 0 {
 		return nil
@@ -52,7 +53,7 @@ func (c *call) openSession() *rpcError {
 	if len(ids) > 1 || len(n) != sessionLen ||
 		!hmac.Equal([]byte(seal), []byte(c.seal(session(n)))) ||
 		c.s.ended.has(session(n)) {
-		return &rpcError{status: http.StatusNotFound, Code: codeSession,
+		return &rpc.Error{Status: http.StatusNotFound, Code: rpc.CodeSession,
 			Message: "The MCP session is not known, or was ended. Begin a new one with initialize."}
 	}
 	c.session = session(n)
@@ -67,7 +68,7 @@ func (n session) environment() sandpool.Identifier {
 // end ends the MCP session that the request names, and its environment.
 func (c *call) end() error {
 	if e := c.openSession(); e != nil {
-		return c.reply(e.status, response{Error: e})
+		return c.reply(e.Status, rpc.Response{Error: e})
 	}
 	if c.session == "" {
 		return sandpool.Errorf(sandpool.Invalid, "", sessionHeader,

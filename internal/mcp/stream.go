@@ -15,6 +15,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/budget"
+	"github.com/sandpool/sandpool/internal/mcp/rpc"
 )
 
 const (
@@ -60,10 +61,9 @@ func (c *call) wantStream(token json.RawMessage) error {
 	switch {
 	case token == nil || token[0] == 'n' || c.batch:
 		return nil
-	case len(token) > maxID || token[0] != '"' && token[0] != '-' &&
-		(token[0] < '0' || token[0] > '9'):
-		return rpcErrorf(codeParams,
-			"The progressToken must be a number, or a string of up to %d bytes.", maxID)
+	case !rpc.IsID(token):
+		return rpc.Errorf(rpc.CodeParams,
+			"The progressToken must be a number, or a string of up to %d bytes.", rpc.MaxID)
 	case !strings.Contains(strings.ToLower(strings.Join(c.r.Header.Values("Accept"), ",")),
 		"text/event-stream"):
 		return nil
@@ -97,7 +97,7 @@ func (s *stream) progress(text string) error {
 		params["message"] = text
 	}
 	return s.send(
-		notification{JSONRPC: jsonrpcVersion, Method: "notifications/progress", Params: params},
+		rpc.Notification{JSONRPC: rpc.Version, Method: "notifications/progress", Params: params},
 	)
 }
 
@@ -127,12 +127,12 @@ func (s *stream) beat() (stop func()) {
 }
 
 // last sends the response, which ends the stream. Errors are events, too.
-func (s *stream) last(r response) error {
+func (s *stream) last(r rpc.Response) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r.JSONRPC = jsonrpcVersion
+	r.JSONRPC = rpc.Version
 	if !s.begun && r.Error != nil {
-		return s.call.reply(r.Error.status, r) // its status says something
+		return s.call.reply(r.Error.Status, r) // its status says something
 	}
 	return s.send(r)
 }

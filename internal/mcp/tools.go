@@ -8,6 +8,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/mcp/rpc"
 )
 
 // tool is one that a model may call.
@@ -142,16 +143,16 @@ func (c *call) callTool(ctx context.Context, params json.RawMessage) (map[string
 		} `json:"_meta"`
 	}
 	if json.Unmarshal(params, &p) != nil {
-		return nil, rpcErrorf(codeParams,
+		return nil, rpc.Errorf(rpc.CodeParams,
 			"The params of tools/call are a name and an object of arguments.")
 	}
 	t, ok := c.s.find(p.Name)
 	if !ok {
-		return nil, rpcErrorf(codeParams, "Unknown tool: %.80q. tools/list says which there are.",
-			p.Name)
+		return nil, rpc.Errorf(rpc.CodeParams,
+			"Unknown tool: %.80q. tools/list says which there are.", p.Name)
 	}
 	if p.Arguments != nil && p.Arguments[0] != '{' && p.Arguments[0] != 'n' {
-		return nil, rpcErrorf(codeParams, "The arguments of %s must be an object.", t.name)
+		return nil, rpc.Errorf(rpc.CodeParams, "The arguments of %s must be an object.", t.name)
 	}
 	if err := c.wantStream(p.Meta.ProgressToken); err != nil {
 		return nil, err
@@ -159,7 +160,7 @@ func (c *call) callTool(ctx context.Context, params json.RawMessage) (map[string
 	id, result, err := t.call(c, ctx, p.Arguments)
 	if err != nil {
 		if cause := context.Cause(ctx); errors.Is(cause, errCancelled) {
-			return nil, rpcErrorf(codeInternal, "%s", errCancelled.Error())
+			return nil, rpc.Errorf(rpc.CodeInternal, "%s", errCancelled.Error())
 		}
 		if result, err = c.explain(id, err); err != nil {
 			return nil, err

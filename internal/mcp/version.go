@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+
+	"github.com/sandpool/sandpool/internal/mcp/rpc"
 )
 
 // The versions of the protocol, which are dates and compare as text.
@@ -36,8 +38,9 @@ func served(version string) bool { return slices.Contains(versions(), version) }
 // isModern reports whether requests of a version are those that need no "initialize".
 func isModern(version string) bool { return version >= version20260728 }
 
-func unknownVersion(version string) *rpcError {
-	e := badRequest(codeVersion, "The version %.40q of the protocol is not served.", version)
+func unknownVersion(version string) *rpc.Error {
+	e := rpc.BadRequest(rpc.CodeVersion, "The version %.40q of the protocol is not served.",
+		version)
 	e.Data = map[string]any{"supported": versions(), "requested": version}
 	return e
 }
@@ -52,12 +55,11 @@ type meta struct {
 // checkVersion reports whether a request is of 2026-07-28 or newer, and whether its headers and
 // its _meta are as that wants them. What lies between us and the client routes by the headers,
 // so they must not say anything else than the message.
-func (c *call) checkVersion(m message) (modern bool, bad *rpcError) {
+func (c *call) checkVersion(m rpc.Message) (modern bool, bad *rpc.Error) {
 	var p meta
 	if m.Params != nil && json.Unmarshal(m.Params, &p) != nil {
-		return isModern(
-			c.version,
-		), badRequest(codeParams, "The request's params are not what the protocol has there.")
+		return isModern(c.version), rpc.BadRequest(rpc.CodeParams,
+			"The request's params are not what the protocol has there.")
 	}
 	var version string
 	_ = json.Unmarshal(p.Meta[metaVersion], &version) // of another type it is none
@@ -66,18 +68,19 @@ func (c *call) checkVersion(m message) (modern bool, bad *rpcError) {
 	}
 	switch {
 	case version == "":
-		return true, badRequest(codeParams, "The request's _meta has no %s.", metaVersion)
+		return true, rpc.BadRequest(rpc.CodeParams, "The request's _meta has no %s.", metaVersion)
 	case c.version != version:
-		return true, badRequest(codeHeader,
+		return true, rpc.BadRequest(rpc.CodeHeader,
 			"The header %s is %.40q and the request's _meta has %.40q; send the same.",
 			versionHeader, c.version, version)
 	case !served(version):
 		return true, unknownVersion(version)
 	case len(p.Meta[metaCapabilities]) == 0 || p.Meta[metaCapabilities][0] != '{':
-		return true, badRequest(codeParams, "The request's _meta has no %s.", metaCapabilities)
+		return true, rpc.BadRequest(rpc.CodeParams, "The request's _meta has no %s.",
+			metaCapabilities)
 	}
 	if got := strings.TrimSpace(c.r.Header.Get(methodHeader)); got != m.Method {
-		return true, badRequest(codeHeader,
+		return true, rpc.BadRequest(rpc.CodeHeader,
 			"The header %s is %.80q and the message's method %.80q; send the same.", methodHeader,
 			got, m.Method)
 	}
@@ -90,7 +93,7 @@ func (c *call) checkVersion(m message) (modern bool, bad *rpcError) {
 		return true, nil
 	}
 	if got := plainHeader(c.r.Header.Get(nameHeader)); got != want {
-		return true, badRequest(codeHeader,
+		return true, rpc.BadRequest(rpc.CodeHeader,
 			"The header %s is %.80q and the message has %.80q; send the same.", nameHeader, got,
 			want)
 	}
@@ -141,7 +144,7 @@ func (c *call) initialize(_ context.Context, params json.RawMessage) (map[string
 		ProtocolVersion string `json:"protocolVersion"`
 	}
 	if params != nil && json.Unmarshal(params, &p) != nil {
-		return nil, rpcErrorf(codeParams, "protocolVersion must be a string, such as %q.",
+		return nil, rpc.Errorf(rpc.CodeParams, "protocolVersion must be a string, such as %q.",
 			version20251125)
 	}
 	version := p.ProtocolVersion

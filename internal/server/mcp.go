@@ -12,6 +12,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/mcp"
+	"github.com/sandpool/sandpool/internal/mcp/access"
 )
 
 // mcpKeyFile is where the key is kept that signs the ids of MCP sessions, below the data directory.
@@ -23,7 +24,7 @@ func (s *Server) mcp(log *slog.Logger) (*mcp.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	guard := mcp.Guard{Suffix: s.cfg.EndpointSuffix, Origins: s.cfg.CORS.Origins}
+	guard := access.Guard{Suffix: s.cfg.EndpointSuffix, Origins: s.cfg.CORS.Origins}
 	if u, err := url.Parse(s.cfg.PublicURL); err == nil && u.Hostname() != "" {
 		guard.Hosts = append(guard.Hosts, u.Hostname())
 	}

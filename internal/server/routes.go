@@ -18,7 +18,7 @@ import (
 	"github.com/sandpool/sandpool/internal/gateway"
 	"github.com/sandpool/sandpool/internal/issuer"
 	"github.com/sandpool/sandpool/internal/limit"
-	"github.com/sandpool/sandpool/internal/mcp"
+	"github.com/sandpool/sandpool/internal/mcp/access"
 	"github.com/sandpool/sandpool/internal/metrics"
 	"github.com/sandpool/sandpool/internal/oidc"
 	"github.com/sandpool/sandpool/internal/pool"
@@ -101,7 +101,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		return nil, err
 	}
 	callers, err := auth.NewAuthenticator(auth.Options{Fail: respond.Error, Keys: branch.Keys},
-		s.tokens, foreign, clients, mcp.NewKeys(s.manager))
+		s.tokens, foreign, clients, access.NewKeys(s.manager))
 	if err != nil {
 		return nil, err
 	}

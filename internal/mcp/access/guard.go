@@ -1,4 +1,6 @@
-package mcp
+// Package access says who may come to the MCP endpoint of a pool: it checks the names and the
+// origins that requests give (Guard), and verifies the keys of pools (Keys).
+package access
 
 import (
 	"net"
@@ -21,7 +23,9 @@ type Guard struct {
 	Origins []string
 }
 
-func (g Guard) check(r *http.Request) error {
+// Check returns an error of class Denied for a request that names another host than the server's,
+// or comes from a page that may not use it.
+func (g Guard) Check(r *http.Request) error {
 	if !g.knows(r) {
 		return sandpool.Errorf(sandpool.Denied, "HostNotAllowed", "Host",
 			"The request names a host that is not this server's. Use the address that the server "+

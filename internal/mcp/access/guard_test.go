@@ -1,4 +1,4 @@
-package mcp
+package access
 
 import (
 	"context"
@@ -68,13 +68,13 @@ func TestGuard(t *testing.T) {
 		if tt.sni != "" {
 			r.TLS = &tls.ConnectionState{ServerName: tt.sni}
 		}
-		if err := g.check(r); (err == nil) != tt.ok {
+		if err := g.Check(r); (err == nil) != tt.ok {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	r := httptest.NewRequestWithContext(t.Context(), "POST", "http://x/mcp", nil)
 	r.Header["Origin"] = []string{"https://app.example.com", "https://evil.example.com"}
-	if g.check(r) == nil {
+	if g.Check(r) == nil {
 		t.Error("two origins are let in")
 	}
 }

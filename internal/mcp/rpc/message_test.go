@@ -1,4 +1,4 @@
-package mcp
+package rpc
 
 import (
 	"encoding/json"
@@ -14,26 +14,26 @@ func TestDecode(t *testing.T) {
 		`{"jsonrpc":"2.0","method":"notifications/initialized"}`:   0,
 		`{"jsonrpc":"2.0","id":1,"result":{}}`:                     0,
 		`[{"jsonrpc":"2.0","id":-1,"method":"ping"}]`:              0,
-		``:    codeParse,
-		`{`:   codeParse,
-		`[]`:  codeRequest,
-		`[1]`: codeParse,
-		`"x"`: codeParse,
-		`{"jsonrpc":"1.0","id":1,"method":"ping"}`:                                 codeRequest,
-		`{"jsonrpc":"2.0","id":1}`:                                                 codeRequest,
-		`{"jsonrpc":"2.0","id":null,"method":"ping"}`:                              codeRequest,
-		`{"jsonrpc":"2.0","id":{},"method":"ping"}`:                                codeRequest,
-		`{"jsonrpc":"2.0","id":"` + strings.Repeat("x", 300) + `","method":"a"}`:   codeRequest,
-		`{"jsonrpc":"2.0","id":1,"method":"ping","params":[1]}`:                    codeParams,
-		`{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":` + deep + `}}`:     codeParse,
+		``:    CodeParse,
+		`{`:   CodeParse,
+		`[]`:  CodeRequest,
+		`[1]`: CodeParse,
+		`"x"`: CodeParse,
+		`{"jsonrpc":"1.0","id":1,"method":"ping"}`:                                 CodeRequest,
+		`{"jsonrpc":"2.0","id":1}`:                                                 CodeRequest,
+		`{"jsonrpc":"2.0","id":null,"method":"ping"}`:                              CodeRequest,
+		`{"jsonrpc":"2.0","id":{},"method":"ping"}`:                                CodeRequest,
+		`{"jsonrpc":"2.0","id":"` + strings.Repeat("x", 300) + `","method":"a"}`:   CodeRequest,
+		`{"jsonrpc":"2.0","id":1,"method":"ping","params":[1]}`:                    CodeParams,
+		`{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":` + deep + `}}`:     CodeParse,
 		`{"a":"` + strings.Repeat(`[\"`, 1000) + `","jsonrpc":"2.0","method":"x"}`: 0,
-		`[` + strings.Repeat(`{"jsonrpc":"2.0","method":"x"},`, maxBatch) + `{}]`:  codeRequest,
+		`[` + strings.Repeat(`{"jsonrpc":"2.0","method":"x"},`, maxBatch) + `{}]`:  CodeRequest,
 	} {
-		all, _, bad := decode([]byte(text))
+		all, _, bad := Decode([]byte(text))
 		switch {
 		case code == 0 && (bad != nil || len(all) == 0):
 			t.Errorf("%.80s: %v", text, bad)
-		case code != 0 && (bad == nil || bad.Code != code || bad.status != 400):
+		case code != 0 && (bad == nil || bad.Code != code || bad.Status != 400):
 			t.Errorf("%.80s: %+v, want the code %d", text, bad, code)
 		}
 	}
@@ -51,9 +51,9 @@ func FuzzDecode(f *testing.F) {
 	)
 	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":"\\","b":[[[]]]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		all, batch, bad := decode(data)
+		all, batch, bad := Decode(data)
 		if bad != nil {
-			if bad.status != 400 || bad.Message == "" {
+			if bad.Status != 400 || bad.Message == "" {
 				t.Errorf("%q: %+v", data, bad)
 			}
 			return
@@ -65,10 +65,10 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%q nests %d deep", data, depth)
 		}
 		for _, m := range all {
-			if !m.isCall() {
+			if !m.IsCall() {
 				continue
 			}
-			if _, err := json.Marshal(response{JSONRPC: jsonrpcVersion, ID: m.ID}); err != nil {
+			if _, err := json.Marshal(Response{JSONRPC: Version, ID: m.ID}); err != nil {
 				t.Errorf("%q: %v", data, err)
 			}
 			if m.Params != nil && m.Params[0] != '{' {

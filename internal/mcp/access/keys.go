@@ -1,7 +1,8 @@
-package mcp
+package access
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	"github.com/sandpool/sandpool"
@@ -38,6 +39,13 @@ var _ auth.Verifier = (*Keys)(nil)
 // NewKeys returns a Keys.
 func NewKeys(pools KeyPools) *Keys { return &Keys{pools: pools, known: map[string]knownKey{}} }
 
+// keySubject is what the subject of a pool's key begins with.
+const keySubject = "mcp-key:"
+
+// IsKey reports whether a caller has come with the key of a pool, which many share who know nothing
+// of each other.
+func IsKey(p auth.Principal) bool { return strings.HasPrefix(p.Subject, keySubject) }
+
 // Recognizes implements auth.Verifier. A key counts at the MCP endpoint of its pool alone.
 func (k *Keys) Recognizes(c auth.Credential) bool {
 	return auth.ShowsPoolKey(c)
@@ -66,7 +74,7 @@ func (k *Keys) Verify(ctx context.Context, c auth.Credential) (auth.Principal, e
 		return auth.Principal{}, refused()
 	}
 	return auth.Principal{
-		Subject: "mcp-key:" + p.ID.Key(),
+		Subject: keySubject + p.ID.Key(),
 		Name:    "the MCP key of the session pool " + p.ID.Name,
 		Grants:  []sandpool.Grant{{Role: auth.SessionExecutor, Scope: p.ID.Scope()}},
 	}, nil
