@@ -1,6 +1,3 @@
-// Package plan decides what a pool needs: which template to prepare, which sandboxes to start, to
-// ask whether they live, to end, and to give back. It is given what there is and what the time is,
-// and changes nothing, so that every decision can be tested without an engine, a store or a clock.
 package plan
 
 import (
