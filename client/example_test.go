@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/client"
 	"github.com/sandpool/sandpool/sandpooltest"
 )
@@ -76,6 +79,48 @@ func ExampleClient_Execute_full() {
 	// Output:
 	// chat-42 done
 	// chat-43 has to wait: true
+}
+
+// A stream shows output while code runs, and ends with the result.
+func ExampleClient_Stream() {
+	srv := streaming(`{"sequence":1,"type":"stdout","text":"step 1\n"}`,
+		`{"sequence":2,"type":"stdout","text":"step 2\n"}`,
+		`{"sequence":3,"type":"result","execution":{"status":"Succeeded",`+
+			`"result":{"executionResult":42}}}`)
+	defer srv.Close()
+	c, err := client.New(client.Config{Endpoint: srv.URL, Token: "TOKEN"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	code := client.Run{Code: "for i in (1, 2): print('step', i)\n42"}
+	for e, err := range c.Stream(context.Background(), "python", "chat-42", code) {
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		switch e.Type {
+		case api.EventStdout:
+			fmt.Print(e.Text)
+		case api.EventResult:
+			if x, ok := e.Execution.(api.Execution); ok {
+				fmt.Printf("%s %s\n", x.Status, x.Result.ExecutionResult)
+			}
+		}
+	}
+	// Output:
+	// step 1
+	// step 2
+	// Succeeded 42
+}
+
+// streaming starts a server that answers with the events of an execution.
+func streaming(events ...string) *httptest.Server {
+	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for _, e := range events {
+			_, _ = fmt.Fprintln(w, e)
+		}
+	}))
 }
 
 // Files of a session are below /mnt/data, where its code finds them.

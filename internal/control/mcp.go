@@ -11,7 +11,7 @@ import (
 
 // parseMCP reads the settings of the MCP endpoint. Clients name the one in two ways, of which the
 // decoder takes either in any case.
-func parseMCP(ps *problems, p *sandpool.Pool, m *api.McpServerSettings, custom bool) {
+func parseMCP(ps *problems, p *sandpool.Pool, m *api.McpServerSettings) {
 	const target = "properties.mcpServerSettings"
 	if m == nil {
 		return
@@ -27,12 +27,6 @@ func parseMCP(ps *problems, p *sandpool.Pool, m *api.McpServerSettings, custom b
 		KeyDisabled: m.IsMcpServerAPIKeyDisabled,
 		Enabled: m.IsMcpServerEnabled != nil && *m.IsMcpServerEnabled ||
 			m.IsMCPServerEnabled != nil && *m.IsMCPServerEnabled,
-	}
-	if custom && p.Spec.MCP != (sandpool.MCP{}) {
-		ps.unsupported(
-			target,
-			"an MCP endpoint in front of custom containers, whose paths are all their own",
-		)
 	}
 }
 
@@ -129,8 +123,8 @@ func (c *Control) keyOf(r *http.Request, id sandpool.PoolID) error {
 		return sandpool.Errorf(sandpool.Unsupported, "SessionMCPServerNotEnabled",
 			"properties.mcpServerSettings",
 			"The session pool %q has no key for its MCP endpoint. Give it one with 'sandpool pool "+
-				"update %s --mcp', "+
-				"or properties.mcpServerSettings.isMcpServerEnabled; tokens work there in any case.",
+				"update %s --mcp', or properties.mcpServerSettings.isMcpServerEnabled; tokens work "+
+				"at that of a code pool in any case.",
 			id.Name, id.Name)
 	}
 	return nil

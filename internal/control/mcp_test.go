@@ -93,3 +93,16 @@ func TestWhoGetsTheKey(t *testing.T) {
 		}
 	}
 }
+
+// A custom pool may have the settings, too, and says where its endpoint is.
+func TestMCPOfContainers(t *testing.T) {
+	k := newKit(t, containers())
+	body := strings.Replace(azContainer, `"properties":{`,
+		`"properties":{"mcpServerSettings":{"isMcpServerEnabled":true},`, 1)
+	r := k.want(201, k.do("PUT", pypool, body))
+	if got, want := r.pool.Properties.McpServerSettings.McpServerEndpoint,
+		r.pool.Properties.PoolManagementEndpoint+"/mcp"; got != want {
+		t.Errorf("the endpoint is %q, want %q", got, want)
+	}
+	k.want(200, k.do("POST", pypool+"/fetchMCPServerCredentials", "")).key(t)
+}

@@ -53,7 +53,7 @@ func (c *Control) parse(id sandpool.PoolID, body api.SessionPool,
 	c.parseType(&ps, &p, props, old)
 	c.parseScale(&ps, &p, props.ScaleConfiguration)
 	c.parseLifecycle(&ps, &p, props.DynamicPoolConfiguration)
-	parseMCP(&ps, &p, props.McpServerSettings, custom)
+	parseMCP(&ps, &p, props.McpServerSettings)
 	c.parseNetwork(&ps, &p, props)
 	c.parseSandpool(&ps, &p, props.Sandpool, custom)
 	secrets := parseSecrets(&ps, props.Secrets)

@@ -30,7 +30,7 @@ type Code interface {
 		segments []string) error
 }
 
-// MCP serves the MCP endpoint of code pools.
+// MCP serves the MCP endpoint of pools.
 type MCP interface {
 	// Serve answers a request for a pool, about which nothing has been checked.
 	Serve(w http.ResponseWriter, r *http.Request, pool sandpool.PoolID) error
@@ -84,14 +84,20 @@ func Found(ctx context.Context) (Target, bool) {
 	return t, ok
 }
 
-// Keys returns the pool whose own key r may show: that of the MCP endpoint which r is for. To a
-// custom pool that path is its container's, and so is the key that it may want.
+// Keys returns the pool whose own key r may show: that of the MCP endpoint which r is for. Where
+// that path is a container's, so is the key that it may want.
 func (b *Branch) Keys(r *http.Request) (sandpool.PoolID, bool) {
 	t, ok := Found(r.Context())
-	if !ok || !t.isMCP() || b.kind(r.Context(), t.Pool) == sandpool.CustomContainer {
+	if !ok || !b.isMCP(r.Context(), t, b.kind(r.Context(), t.Pool)) {
 		return sandpool.PoolID{}, false
 	}
 	return t.Pool, true
+}
+
+// isMCP reports whether a target is an MCP endpoint of ours: every code pool has one, and a custom
+// pool if it says so.
+func (b *Branch) isMCP(ctx context.Context, t Target, kind sandpool.ContainerType) bool {
+	return t.isMCP() && (kind != sandpool.CustomContainer || b.to.Custom.hasTools(ctx, t.Pool))
 }
 
 func (b *Branch) serve(w http.ResponseWriter, r *http.Request) error {
@@ -100,14 +106,14 @@ func (b *Branch) serve(w http.ResponseWriter, r *http.Request) error {
 		return errors.New("endpoint: a request came to a Branch without passing its Split")
 	}
 	kind := b.kind(r.Context(), t.Pool)
+	if b.isMCP(r.Context(), t, kind) {
+		return b.to.MCP.Serve(w, r, t.Pool)
+	}
 	if kind == sandpool.CustomContainer {
 		operation, management := t.management()
 		if !management || b.to.Custom.manages(operation) {
 			return b.to.Custom.serve(w, r, t, operation)
 		}
-	}
-	if t.isMCP() {
-		return b.to.MCP.Serve(w, r, t.Pool)
 	}
 	segments, err := arm.Segments(t.Path)
 	if err != nil {

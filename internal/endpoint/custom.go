@@ -44,6 +44,31 @@ const tunnel = "tunnel"
 // manages reports whether an operation below .management is for the container.
 func (c *Custom) manages(operation string) bool { return operation == tunnel }
 
+// hasTools reports whether the path of the MCP endpoint is ours in a pool, and not its container's.
+func (c *Custom) hasTools(ctx context.Context, id sandpool.PoolID) bool {
+	pool, err := c.pools.Pool(ctx, id)
+	return err == nil && pool.Spec.MCP.Enabled
+}
+
+// Forward has a request forwarded to the container of the identifier's session, which begins if
+// there is none. path is what the container sees, escaped. r is one that came to the pool, or was
+// made of one; what its caller may do has been checked.
+func (c *Custom) Forward(w http.ResponseWriter, r *http.Request, id sandpool.PoolID,
+	identifier sandpool.Identifier, path string) error {
+	pool, err := c.pools.Pool(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	lease, err := c.pools.Acquire(r.Context(), id, identifier)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	t, _ := Found(r.Context())
+	t.Path = path
+	return c.proxy.Serve(w, r, lease, targetOf(pool.Spec.Forwarding, t))
+}
+
 // serve forwards a request. A container sees nothing of one that is not allowed.
 func (c *Custom) serve(w http.ResponseWriter, r *http.Request, t Target, operation string) error {
 	ctx, scope := r.Context(), t.Pool.Scope()

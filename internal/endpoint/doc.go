@@ -6,8 +6,8 @@
 // and otherwise untouched, and branches once:
 //
 //	                      ┌─ custom container ─▶ Custom: below .management what is served of every
-//	path or host ─▶ pool ─┤                      pool, else the container, which sees the path
-//	                      │                      as it came
+//	path or host ─▶ pool ─┤                      pool, /mcp if the pool has tools; else the
+//	                      │                      container, which sees the path as it came
 //	                      └─ code ─────────────▶ /mcp: the MCP endpoint
 //	                                             else one spelling of the path ─▶ the gateway
 //	neither ─────────────────────────────────▶ one spelling of the path ─▶ the control plane

@@ -23,11 +23,13 @@ const (
 	suffix = "pools.example.com"
 	custom = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/default/sessionPools/web"
 	code   = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/default/sessionPools/python"
+	tooled = "/subscriptions/s/resourceGroups/default/sessionPools/tooled"
 )
 
-// world has a custom pool "web", whose one container answers with the request line it sees, and
-// a code pool "python", whose answers name the pool and the segments of the path; whatever is for
-// no pool is answered with "rest" and the path.
+// world has the custom pools "web" and "tooled", whose one container answers with the request line
+// it sees, and of which the second has tools of MCP, and a code pool "python", whose answers name
+// the pool and the segments of the path; whatever is for no pool is answered with "rest" and the
+// path.
 type world struct {
 	container string // its address
 	ctx       context.Context
@@ -37,7 +39,7 @@ type world struct {
 
 func (w *world) Kind(_ context.Context, id sandpool.PoolID) (sandpool.ContainerType, error) {
 	switch id.Name {
-	case "web":
+	case "web", "tooled":
 		return sandpool.CustomContainer, nil
 	case "python":
 		return sandpool.PythonLTS, nil
@@ -47,7 +49,8 @@ func (w *world) Kind(_ context.Context, id sandpool.PoolID) (sandpool.ContainerT
 
 func (w *world) Pool(_ context.Context, id sandpool.PoolID) (sandpool.Pool, error) {
 	return sandpool.Pool{ID: id, Spec: sandpool.Spec{Kind: sandpool.CustomContainer,
-		Forwarding: sandpool.Forwarding{Port: 80}}}, nil
+			MCP: sandpool.MCP{Enabled: id.Name == "tooled"}, Forwarding: sandpool.Forwarding{Port: 80}}},
+		nil
 }
 
 func (w *world) Acquire(_ context.Context, id sandpool.PoolID,
@@ -158,6 +161,11 @@ func TestBranch(t *testing.T) {
 		{"x", "GET " + custom + "/.Management//getSession" + id, "code web .Management|getSession"},
 		{"x", "GET " + custom + "//.management/getSession" + id,
 			"container GET //.management/getSession" + id},
+		{"x", "POST " + custom + "/mcp" + id, "container POST /mcp" + id},
+		{"x", "POST " + tooled + "/mcp", "mcp tooled"},
+		{"x", "POST " + tooled + "/MCP/" + id, "mcp tooled"},
+		{"x", "POST " + tooled + "/mcp/a" + id, "container POST /mcp/a" + id},
+		{"tooled.default.s." + suffix, "POST /mcp", "mcp tooled"},
 		{"x", "GET " + code + "//executions" + id, "code python executions"},
 		{"x", "GET " + code + "/files//a%2Fb%41;c/" + id, "code python files|a/bA;c"},
 		{"x", "GET " + strings.Replace(code, "python", "none", 1) + "/a" + id, "code none a"},
@@ -235,8 +243,7 @@ func TestNothingPassesUnchecked(t *testing.T) {
 	}
 }
 
-// TestKeys checks where a pool's own key counts: at the MCP endpoint of a code pool, and nowhere
-// else.
+// TestKeys checks where a pool's own key counts: at an MCP endpoint of ours, and nowhere else.
 func TestKeys(t *testing.T) {
 	w := &world{}
 	responder := &arm.Responder{Log: slog.New(slog.DiscardHandler)}
@@ -249,6 +256,7 @@ func TestKeys(t *testing.T) {
 		"http://x" + code + "/mcp": "python", "http://python." + suffix + "/mcp": "python",
 		"http://x" + code + "/executions": "", "http://x" + code: "", "http://x" + custom +
 			"/mcp": "",
+		"http://x" + tooled + "/mcp": "tooled", "http://x" + tooled + "/mcp/a": "",
 		"http://web." + suffix + "/mcp": "", "http://x/mcp": "", "http://x" + code +
 			"/mcp/..%2Fexecutions": "",
 	} {

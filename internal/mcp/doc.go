@@ -1,5 +1,6 @@
-// Package mcp serves the Model Context Protocol (https://modelcontextprotocol.io) for code pools,
-// at /mcp below a pool's endpoint: agents run code, move files and see figures as tools of a model.
+// Package mcp serves the Model Context Protocol (https://modelcontextprotocol.io) at /mcp below a
+// pool's endpoint. In code pools agents run code, move files and see figures by tools of a model;
+// in custom pools that want it, they send requests to containers, read their logs and stop them.
 //
 // The transport is streamable HTTP: a POST carries a message, and its answer is JSON, or a stream
 // of events if the caller has asked for progress. Four versions are served side by side, chosen by
@@ -10,7 +11,7 @@
 //	                         ─▶ permission, pool
 //	                         ─▶ body, decode: bounded bytes, depth and number of messages
 //	                         ─▶ version, session
-//	                         ─▶ method ─▶ tool ─▶ interpreter
+//	                         ─▶ method ─▶ tool ─▶ interpreter, or the proxy to a container
 //
 // # What is kept
 //

@@ -119,7 +119,7 @@ func (c *call) answer(m rpc.Message) (any, error) {
 		return nil, bad
 	}
 	method, ok := methods()[m.Method]
-	if !ok || modern && method.old || !modern && method.modern {
+	if !ok || modern && method.old || !modern && method.modern || method.files && c.isCustom() {
 		e := rpc.Errorf(rpc.CodeMethod, "The method %.80q is not served.", m.Method)
 		if modern {
 			e.Status = http.StatusNotFound
@@ -158,8 +158,9 @@ const (
 // method is what a request may ask for.
 type method struct {
 	serve func(c *call, ctx context.Context, params json.RawMessage) (map[string]any, error)
-	// old says that it is gone since 2026-07-28, modern that it came then.
-	old, modern bool
+	// old says that it is gone since 2026-07-28, modern that it came then, and files that it is
+	// about those of an environment, which custom pools do not have.
+	old, modern, files bool
 	// cache is for how long clients may keep the answer; it is there where the protocol wants one.
 	cache time.Duration
 }
@@ -177,9 +178,9 @@ func methods() map[string]method {
 		methodDiscover:             {serve: (*call).discover, modern: true, cache: cacheLong},
 		"tools/list":               {serve: (*call).listTools, cache: cacheLong},
 		methodCall:                 {serve: (*call).callTool},
-		"resources/list":           {serve: (*call).listResources, cache: cacheShort},
-		"resources/templates/list": {serve: (*call).listTemplates, cache: cacheLong},
-		methodRead:                 {serve: (*call).readResource, cache: cacheShort},
+		"resources/list":           {serve: (*call).listResources, files: true, cache: cacheShort},
+		"resources/templates/list": {serve: (*call).listTemplates, files: true, cache: cacheLong},
+		methodRead:                 {serve: (*call).readResource, files: true, cache: cacheShort},
 	}
 }
 

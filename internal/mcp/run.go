@@ -99,18 +99,23 @@ func languages() []language {
 
 // launch is the tool that gives out an id. There is no session until something runs there.
 func (l language) launch() tool {
+	t := launchTool(l.launchName, l.title)
+	t.others, t.only = l.launchOthers, l.only
+	return t
+}
+
+// launchTool is a tool that gives out the id of an environment for something.
+func launchTool(name, of string) tool {
 	return tool{
-		name:   l.launchName,
-		others: l.launchOthers,
-		title:  "Launch a " + l.title + " environment",
-		description: "Get the id of a fresh environment for " + l.title + ". It starts with the " +
+		name:  name,
+		title: "Launch a " + of + " environment",
+		description: "Get the id of a fresh environment for " + of + ". It starts with the " +
 			"first call that uses it.",
 		input: object(nil, schema{}),
 		output: object(
 			[]string{nameEnvironment},
 			schema{nameEnvironment: text("The id of the environment.")},
 		),
-		only: l.only,
 		call: func(
 			c *call, _ context.Context, _ json.RawMessage,
 		) (sandpool.Identifier, toolResult, error) {

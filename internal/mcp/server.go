@@ -16,6 +16,7 @@ import (
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/interpreter"
 	"github.com/sandpool/sandpool/internal/mcp/access"
+	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
 // Pools is what is needed of package pool.
@@ -42,6 +43,22 @@ type Lease interface {
 	interpreter.Session
 	// Release gives the hold back. Calling it again does nothing.
 	Release()
+}
+
+// Containers is what the tools of custom pools need besides.
+type Containers interface {
+	// Forward sends a request to the container of the identifier's session, which begins if there
+	// is none, and its answer to w. path is what the container sees, escaped.
+	Forward(w http.ResponseWriter, r *http.Request, id sandpool.PoolID,
+		identifier sandpool.Identifier, path string) error
+	// Sessions returns at most limit sessions after the first skip ones, and whether there are
+	// more.
+	Sessions(ctx context.Context, id sandpool.PoolID, skip, limit int) ([]sandpool.Session, bool,
+		error)
+	// SessionLog reads what a sandbox of the identifier's sessions wrote: the one that is named, or
+	// else the newest. What is not there is of class NotFound.
+	SessionLog(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier,
+		of sandpool.SandboxID, q sandbox.LogQuery) (sandbox.LogPage, error)
 }
 
 // Options are the parts that the server chooses. Zero means the default.
@@ -72,13 +89,16 @@ const (
 	answersPart = 64 << 20
 )
 
-// Server serves the MCP endpoints of code pools.
+// Server serves the MCP endpoints of pools.
 type Server struct {
-	log     *slog.Logger
-	pools   Pools
-	within  *interpreter.Set
-	o       Options
-	tools   []tool
+	log        *slog.Logger
+	pools      Pools
+	within     *interpreter.Set
+	containers Containers
+	o          Options
+	// code and custom are the tools of code pools and of custom pools.
+	code, custom []tool
+
 	bodies  *budget.Budget
 	answers *budget.Budget
 	queues  *budget.Budget
@@ -86,10 +106,12 @@ type Server struct {
 	running *running
 }
 
-// New returns a Server. All of log, pools and within are required.
-func New(log *slog.Logger, pools Pools, within *interpreter.Set, o Options) (*Server, error) {
-	if log == nil || pools == nil || within == nil || len(o.Key) < 32 {
-		return nil, errors.New("mcp: log, pools, within and a key of 32 bytes are required")
+// New returns a Server. All but the options are required.
+func New(log *slog.Logger, pools Pools, within *interpreter.Set, containers Containers,
+	o Options) (*Server, error) {
+	if log == nil || pools == nil || within == nil || containers == nil || len(o.Key) < 32 {
+		return nil, errors.New("mcp: log, pools, within, containers and a key of 32 bytes are " +
+			"required")
 	}
 	if o.MaxTimeout <= 0 {
 		o.MaxTimeout = agent.DefaultTimeout
@@ -106,9 +128,9 @@ func New(log *slog.Logger, pools Pools, within *interpreter.Set, o Options) (*Se
 	return &Server{
 		log:    log,
 		pools:  pools,
-		within: within,
-		o:      o,
-		tools:  tools(),
+		within: within, containers: containers,
+		o:    o,
+		code: codeTools(), custom: containerTools(),
 		bodies: budget.New(
 			budget.Limits{Total: allBodies, Pool: bodiesPart, Caller: bodiesPart},
 			o.Idle,

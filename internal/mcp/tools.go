@@ -19,7 +19,7 @@ type tool struct {
 	title, description string
 	input, output      schema
 	// readOnly and idempotent are hints to clients, which ask people before they call others.
-	readOnly, idempotent bool
+	readOnly, idempotent, destructive bool
 	// only is the kinds of pools whose lists have it; nil means that all have.
 	only []sandpool.ContainerType
 	// call does it. ctx ends with the caller's, or when it is cancelled.
@@ -83,9 +83,9 @@ const (
 	nameTimeout     = "timeoutInSeconds"
 )
 
-// tools is the table of tools, in the order in which they are listed. Those of languages come from
-// theirs, so that a language adds an entry there.
-func tools() []tool {
+// codeTools is the table of the tools of code pools, in the order in which they are listed. Those
+// of languages come from theirs, so that a language adds an entry there.
+func codeTools() []tool {
 	var all []tool
 	for _, l := range languages() {
 		all = append(all, l.launch(), l.run())
@@ -93,22 +93,31 @@ func tools() []tool {
 	return append(all, fileTools()...)
 }
 
+// tools are those of the call's pool.
+func (c *call) tools() []tool {
+	if c.isCustom() {
+		return c.s.custom
+	}
+	return c.s.code
+}
+
 // find returns the tool of a name.
-func (s *Server) find(name string) (tool, bool) {
+func (c *call) find(name string) (tool, bool) {
+	all := c.tools()
 	at := slices.IndexFunc(
-		s.tools,
+		all,
 		func(t tool) bool { return t.name == name || slices.Contains(t.others, name) },
 	)
 	if at < 0 {
 		return tool{}, false
 	}
-	return s.tools[at], true
+	return all[at], true
 }
 
 // listTools answers tools/list, in one page.
 func (c *call) listTools(context.Context, json.RawMessage) (map[string]any, error) {
-	list := make([]map[string]any, 0, len(c.s.tools))
-	for _, t := range c.s.tools {
+	list := make([]map[string]any, 0, len(c.tools()))
+	for _, t := range c.tools() {
 		if t.only != nil && !slices.Contains(t.only, c.pool.Spec.Kind) {
 			continue
 		}
@@ -124,7 +133,7 @@ func (c *call) listTools(context.Context, json.RawMessage) (map[string]any, erro
 					"title":           t.title,
 					"readOnlyHint":    t.readOnly,
 					"idempotentHint":  t.idempotent,
-					"destructiveHint": false,
+					"destructiveHint": t.destructive,
 					"openWorldHint":   false,
 				},
 			},
@@ -146,7 +155,7 @@ func (c *call) callTool(ctx context.Context, params json.RawMessage) (map[string
 		return nil, rpc.Errorf(rpc.CodeParams,
 			"The params of tools/call are a name and an object of arguments.")
 	}
-	t, ok := c.s.find(p.Name)
+	t, ok := c.find(p.Name)
 	if !ok {
 		return nil, rpc.Errorf(rpc.CodeParams,
 			"Unknown tool: %.80q. tools/list says which there are.", p.Name)

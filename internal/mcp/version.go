@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/mcp/rpc"
 )
 
@@ -124,16 +125,27 @@ func (s *Server) info() map[string]any {
 }
 
 // capabilities are what the server can. Azure's endpoint has call and list, which it also names.
-func capabilities() map[string]any {
-	return map[string]any{
-		"tools":     map[string]any{"call": true, "list": true},
-		"resources": map[string]any{},
+// The files of a container are its own, so custom pools have no resources.
+func (c *call) capabilities() map[string]any {
+	all := map[string]any{"tools": map[string]any{"call": true, "list": true}}
+	if !c.isCustom() {
+		all["resources"] = map[string]any{}
 	}
+	return all
 }
 
-// instructions is what clients may tell their models.
-const instructions = "Run code in isolated sandboxes. Each environment keeps its variables and " +
-	"files between calls. " +
+func (c *call) isCustom() bool { return c.pool.Spec.Kind == sandpool.CustomContainer }
+
+// instructions are what clients may tell their models.
+func (c *call) instructions() string {
+	if c.isCustom() {
+		return containerInstructions
+	}
+	return codeInstructions
+}
+
+const codeInstructions = "Run code in isolated sandboxes. Each environment keeps its variables " +
+	"and files between calls. " +
 	"Its id is yours to choose (4 to 128 characters), or leave environmentId out to use this " +
 	"conversation's own. " +
 	"Files are in /mnt/data. There is no network unless the pool's owner has allowed it."
@@ -158,9 +170,9 @@ func (c *call) initialize(_ context.Context, params json.RawMessage) (map[string
 	c.w.Header().Set(sessionHeader, id)
 	return map[string]any{
 		"protocolVersion": version,
-		"capabilities":    capabilities(),
+		"capabilities":    c.capabilities(),
 		"serverInfo":      c.s.info(),
-		"instructions":    instructions,
+		"instructions":    c.instructions(),
 	}, nil
 }
 
@@ -168,7 +180,7 @@ func (c *call) initialize(_ context.Context, params json.RawMessage) (map[string
 func (c *call) discover(context.Context, json.RawMessage) (map[string]any, error) {
 	return map[string]any{
 		"supportedVersions": versions(),
-		"capabilities":      capabilities(),
-		"instructions":      instructions,
+		"capabilities":      c.capabilities(),
+		"instructions":      c.instructions(),
 	}, nil
 }

@@ -11,15 +11,17 @@ import (
 	"path/filepath"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/endpoint"
 	"github.com/sandpool/sandpool/internal/mcp"
 	"github.com/sandpool/sandpool/internal/mcp/access"
+	"github.com/sandpool/sandpool/internal/pool"
 )
 
 // mcpKeyFile is where the key is kept that signs the ids of MCP sessions, below the data directory.
 const mcpKeyFile = "mcp-session-key"
 
 // mcp serves the MCP endpoints.
-func (s *Server) mcp(log *slog.Logger) (*mcp.Server, error) {
+func (s *Server) mcp(log *slog.Logger, custom *endpoint.Custom) (*mcp.Server, error) {
 	key, err := sessionKey(filepath.Join(s.cfg.DataDir, mcpKeyFile))
 	if err != nil {
 		return nil, err
@@ -32,9 +34,16 @@ func (s *Server) mcp(log *slog.Logger) (*mcp.Server, error) {
 		log,
 		tools{s.manager},
 		s.within,
+		containers{custom, s.manager},
 		mcp.Options{MaxTimeout: s.cfg.Limits.MaxExecution, Key: key,
 			Guard: guard, Events: s.events, Idle: s.memory.free, Version: sandpool.Version},
 	)
+}
+
+// containers is what the tools of custom pools need.
+type containers struct {
+	*endpoint.Custom
+	*pool.Manager
 }
 
 // newSessionKey makes a key.

@@ -82,12 +82,13 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		_, _ = io.WriteString(w, "ok\n") // a caller that has gone away does not matter
 	})
 	mux.Handle("/", respond.NotFound())
-	agents, err := s.mcp(log)
+	custom := endpoint.NewCustom(holds{s.manager}, s.proxy)
+	agents, err := s.mcp(log, custom)
 	if err != nil {
 		return nil, err
 	}
 	branch, err := endpoint.NewBranch(s.manager, respond, s.cfg.EndpointSuffix, endpoint.Parts{
-		Code: data, MCP: agents, Custom: endpoint.NewCustom(holds{s.manager}, s.proxy)})
+		Code: data, MCP: agents, Custom: custom})
 	if err != nil {
 		return nil, err
 	}

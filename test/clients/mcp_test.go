@@ -25,28 +25,8 @@ const (
 // TestMCP has the SDKs of the Model Context Protocol, and its conformance suite, use a server as
 // any other client of theirs does.
 func TestMCP(t *testing.T) {
-	data := need.Data(t)
-	base, err := findPython(t.Context())
-	if err != nil {
-		need.Lack(
-			t,
-			"the SDK is a Python program, and this machine cannot make an environment for it: %v",
-			err,
-		)
-	}
-	npm, err := exec.LookPath("npm")
-	if err != nil {
-		need.Lack(t, "the SDK for TypeScript is installed by npm, which is not here")
-	}
-	old := newEnvironment(t, base, filepath.Join(data, "clients"), locks())
-	newest := newEnvironment(
-		t,
-		base,
-		filepath.Join(data, "clients-mcp"),
-		[]string{"python/build.lock", "mcp/requirements.lock"},
-	)
-	modules := newModules(t, npm, filepath.Join(data, "clients-node"))
-	s := startServer(t, filepath.Join(data, "images"))
+	old, newest, modules := sdks(t)
+	s := startServer(t, filepath.Join(need.Data(t), "images"))
 	s.makeTools(t)
 	t.Run("sdk", func(t *testing.T) {
 		for name, command := range map[string][]string{
@@ -61,7 +41,7 @@ func TestMCP(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				s.script(t, command...)
+				s.script(t, tools, command...)
 			})
 		}
 		t.Run("go", func(t *testing.T) {
@@ -79,6 +59,33 @@ func TestMCP(t *testing.T) {
 	t.Run("refusals", s.refusals)
 	t.Run("languages", s.languages)
 	t.Run("crowd", s.crowd)
+}
+
+// sdks returns the interpreters of environments that have the SDK for Python in its older and in
+// its newer major, and the modules with those for TypeScript.
+func sdks(t *testing.T) (old, newest string, m modules) {
+	t.Helper()
+	data := need.Data(t)
+	base, err := findPython(t.Context())
+	if err != nil {
+		need.Lack(
+			t,
+			"the SDK is a Python program, and this machine cannot make an environment for it: %v",
+			err,
+		)
+	}
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		need.Lack(t, "the SDK for TypeScript is installed by npm, which is not here")
+	}
+	old = newEnvironment(t, base, filepath.Join(data, "clients"), locks())
+	newest = newEnvironment(
+		t,
+		base,
+		filepath.Join(data, "clients-mcp"),
+		[]string{"python/build.lock", "mcp/requirements.lock"},
+	)
+	return old, newest, newModules(t, npm, filepath.Join(data, "clients-node"))
 }
 
 // makeTools makes the pools, with keys.
@@ -122,8 +129,9 @@ func (s *server) key(t *testing.T, pool string) string {
 	return key
 }
 
-// script runs a script, which ends with status 1 at the first thing that is not as it should be.
-func (s *server) script(t *testing.T, command ...string) {
+// script runs a script for the MCP endpoint of a pool, which ends with status 1 at the first thing
+// that is not as it should be.
+func (s *server) script(t *testing.T, pool string, command ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), scriptTime)
 	defer cancel()
@@ -134,7 +142,8 @@ func (s *server) script(t *testing.T, command ...string) {
 		"PYTHONPYCACHEPREFIX=" + filepath.Join(filepath.Dir(filepath.Dir(command[0])), "pycache"),
 		"SANDPOOL_CONFIG=" + s.config, "SSL_CERT_FILE=" + s.authority, "NODE_EXTRA_CA_CERTS=" +
 			s.authority,
-		"SANDPOOL_MCP_URL=" + s.endpoints[tools] + "/mcp", "SANDPOOL_MCP_KEY=" + s.key(t, tools),
+		"SANDPOOL_MCP_URL=" + s.endpoints[pool] + "/mcp", "SANDPOOL_MCP_KEY=" + s.key(t, pool),
+		"SANDPOOL_MCP_POOL=" + pool,
 	}
 	out, err := run.CombinedOutput()
 	t.Logf("%s", out)

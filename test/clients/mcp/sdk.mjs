@@ -1,7 +1,8 @@
 // Drives the MCP endpoint of a pool with the TypeScript SDK, in the package and the mode that the
 // arguments name: "sdk" is version 1, "client" version 2, which speaks 2026-07-28 in the mode "auto".
 //
-// SANDPOOL_MCP_URL is the endpoint, SANDPOOL_MCP_KEY its key.
+// SANDPOOL_MCP_URL is the endpoint, SANDPOOL_MCP_KEY its key; SANDPOOL_MCP_POOL is "custom" if the
+// pool has containers.
 
 import { randomUUID } from 'node:crypto';
 
@@ -41,6 +42,23 @@ const call = (name, args, options) =>
   which === 'client' ? client.callTool({ name, arguments: args }, options) : client.callTool({ name, arguments: args }, undefined, options);
 const said = r => r.content.filter(c => c.type === 'text').map(c => c.text).join('\n');
 const env = `ts-${randomUUID()}`;
+
+// custom uses the containers of a custom pool, which run the tests' application that counts.
+async function custom() {
+  const names = (await client.listTools()).tools.map(t => t.name);
+  equal('tools', ['launchEnvironment', 'sendHttpRequest', 'readLogs', 'stopEnvironment'].every(n => names.includes(n)), true);
+  equal('no code runs', names.includes(python), false);
+  const send = async args => (await call('sendHttpRequest', { environmentId: env, ...args })).structuredContent;
+  equal('an answer', [(await send({ path: '/count' })).body, (await send({ path: '/count' })).body], ['1\n', '2\n']);
+  const echo = await send({ path: '/echo', method: 'POST', body: 'héllo', headers: { 'x-mine': 'yes' } });
+  equal('a body', [echo.status, echo.body], [200, 'héllo']);
+  equal('a status of its own', (await send({ path: '/none' })).status, 404);
+  await call('stopEnvironment', { environmentId: env });
+  equal('a fresh one', (await send({ path: '/count' })).body, '1\n');
+  await client.close();
+  process.exit(0);
+}
+if (process.env.SANDPOOL_MCP_POOL === 'custom') await custom();
 
 const names = (await client.listTools()).tools.map(t => t.name);
 equal('tools', [python, shell, 'launchShell', 'writeFile'].every(n => names.includes(n)), true);

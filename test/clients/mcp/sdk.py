@@ -1,7 +1,8 @@
 """Drives the MCP endpoint of a pool with the Python SDK: version 1, which begins with initialize, and
 version 2, which speaks 2026-07-28 and both of them when it is told to.
 
-SANDPOOL_MCP_URL is the endpoint, SANDPOOL_MCP_KEY its key. The first argument is "legacy" or "auto". With
+SANDPOOL_MCP_URL is the endpoint, SANDPOOL_MCP_KEY its key; SANDPOOL_MCP_POOL is "custom" if the pool
+has containers. The first argument is "legacy" or "auto". With
 another one, the path of the program sandpool, the client starts that and speaks to its standard streams.
 """
 
@@ -159,6 +160,38 @@ async def drive(mode):
             equal("its files are listed", names, ["mine.txt"])
 
 
+async def drive_custom(mode):
+    """Uses the containers of a custom pool, which run the tests' application that counts."""
+    env = f"sdk-{uuid.uuid4()}"
+    async with connect(KEY, mode) as c:
+        tools = {t.name: t for t in (await c.list_tools()).tools}
+        for name in ("launchEnvironment", "sendHttpRequest", "readLogs", "stopEnvironment"):
+            holds("tools", tools, name)
+        equal("no code runs", PYTHON in tools, False)
+
+        async def send(**arguments):
+            r = await c.call_tool("sendHttpRequest", {"environmentId": env, **arguments})
+            equal(f"{arguments['path']} is answered", field(r, "isError"), False)
+            return r, field(r, "structuredContent")
+
+        r, out = await send(path="/count")
+        equal("an answer", (out["status"], out["body"]), (200, "1\n"))
+        holds("its text", said(r), "HTTP 200 OK\n1")
+        equal("the container keeps its state", (await send(path="/count"))[1]["body"], "2\n")
+        _, out = await send(path="/echo", method="POST", body="h\u00e9llo", headers={"X-Mine": "yes"})
+        equal("a body", out["body"], "h\u00e9llo")
+        equal("a status of its own", (await send(path="/none"))[1]["status"], 404)
+        await send(path="/print?out=printed")
+        for _ in range(100):
+            r = await c.call_tool("readLogs", {"environmentId": env})
+            if "printed" in said(r):
+                break
+            await asyncio.sleep(0.05)
+        holds("the log", said(r), "printed")
+        await c.call_tool("stopEnvironment", {"environmentId": env})
+        equal("a fresh one", (await send(path="/count"))[1]["body"], "1\n")
+
+
 async def refused(key, mode):
     """Ends the script unless the key is refused."""
     try:
@@ -172,7 +205,7 @@ async def refused(key, mode):
 
 async def main(mode):
     print("mcp", importlib.metadata.version("mcp"), mode)
-    await drive(mode)
+    await (drive_custom if os.environ.get("SANDPOOL_MCP_POOL") == "custom" else drive)(mode)
     if PROGRAM:
         return
     await refused(KEY[:-1] + ("a" if KEY[-1] != "a" else "b"), mode)

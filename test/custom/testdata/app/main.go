@@ -59,6 +59,19 @@ func main() {
 	http.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(w, r.Body)
 	})
+	http.HandleFunc("/request", func(w http.ResponseWriter, r *http.Request) {
+		_ = r.Write(w)
+	})
+	http.HandleFunc("/bytes", func(w http.ResponseWriter, r *http.Request) {
+		n, _ := strconv.Atoi(r.URL.Query().Get("n"))
+		_, _ = w.Write(make([]byte, n))
+	})
+	http.HandleFunc("/lines", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		fmt.Fprintln(w, "the first line")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done() // and there is no other
+	})
 	http.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, strings.Join(os.Environ(), "\n"))
 	})
