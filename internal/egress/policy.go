@@ -273,6 +273,9 @@ func (p Policy) Destination(g *Ground, host string, addresses []netip.Addr, prot
 	if p.Proxy && proto != TCP {
 		return no("The pool's proxy takes TCP alone.")
 	}
+	if p.Proxy && g.Upstream() {
+		return p.Beyond(name, port)
+	}
 	granted := p.Public() || slices.ContainsFunc(p.Grants(name), func(t Grant) bool {
 		return t.matches(proto, port)
 	})
@@ -343,6 +346,31 @@ func (p Policy) Named(name string, port uint16) Verdict {
 		return no("The allow list has the name, and no entry for port %d of %s.", port, TCP)
 	}
 	return v
+}
+
+// Beyond says whether a proxy above the server's own may be asked for a port of a name. It resolves
+// the name itself, so nothing is known of the address; the policy must therefore name the host, and
+// names that mean a network's own machines are closed.
+func (p Policy) Beyond(name string, port uint16) Verdict {
+	plain, err := ParseName(name)
+	switch {
+	case err != nil:
+		return no("%.80q is no host name: %v.", name, err)
+	case p.Public():
+		return no("The server reaches hosts by a proxy of its own, so allow must name them.")
+	case isLocalName(plain):
+		return no("%s is in a domain of private networks, which no proxy is asked for.", plain)
+	}
+	return p.Named(plain, port)
+}
+
+// isLocalName reports whether a name has no meaning on the public network: it is in one of the
+// domains for private networks (RFC 6761, 6762, 8375, 9476, and ICANN's .internal).
+func isLocalName(name string) bool {
+	return slices.ContainsFunc([]string{".localhost", ".local", ".internal", ".home.arpa", ".lan",
+		".intranet", ".corp", ".private", ".alt"}, func(domain string) bool {
+		return strings.HasSuffix(name, domain)
+	})
 }
 
 // Looks reports whether the name of a connection to an address makes a difference.

@@ -116,6 +116,7 @@ type Ground struct {
 	closed []Range
 	open   []netip.Prefix
 	ipv6   bool
+	above  bool
 }
 
 // NewGround returns the ground with the special ranges closed, but for open. It has no IPv6.
@@ -128,7 +129,13 @@ func NewGround(open []netip.Prefix) *Ground {
 }
 
 // WithIPv6 returns the same ground with IPv6, or without.
-func (g *Ground) WithIPv6(on bool) *Ground { return &Ground{g.closed, g.open, on} }
+func (g *Ground) WithIPv6(on bool) *Ground { return &Ground{g.closed, g.open, on, g.above} }
+
+// WithUpstream returns the same ground with a proxy above the server's own, or without.
+func (g *Ground) WithUpstream(on bool) *Ground { return &Ground{g.closed, g.open, g.ipv6, on} }
+
+// Upstream reports whether the pools' proxies reach hosts by a proxy above.
+func (g *Ground) Upstream() bool { return g.above }
 
 // IPv6 reports whether there is any.
 func (g *Ground) IPv6() bool { return g.ipv6 }

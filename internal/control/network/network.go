@@ -154,7 +154,8 @@ func try(ctx context.Context, host Host, policy egress.Policy,
 	}
 	out := &api.EgressTest{Destination: to, Protocol: string(proto)}
 	var found []netip.Addr
-	if plain, err := egress.ParseName(name); err == nil && policy.Name(plain).Allowed {
+	beyond := policy.Proxy && ground.Upstream() // which resolves names itself
+	if plain, err := egress.ParseName(name); err == nil && policy.Name(plain).Allowed && !beyond {
 		if found, err = lookup(ctx, plain); err != nil {
 			out.Reason = "The name cannot be resolved: " + err.Error()
 			return out, nil

@@ -81,7 +81,11 @@ type link struct {
 	reached []netip.AddrPort
 	lent    map[borrower]bool // who got credentials over it
 	proxied bool              // the sandbox asked the proxy; to is not valid before it named a host
+	beyond  bool              // a proxy above leads to the host; to has the port alone
 }
+
+// leads reports whether the link leads to a host.
+func (k *link) leads() bool { return k.beyond || k.to.IsValid() }
 
 // borrower is to whom a credential went.
 type borrower struct {
@@ -117,7 +121,7 @@ func (k *link) allowed(p egress.Policy, g *egress.Ground) bool {
 	switch {
 	case k.proxied != p.Proxy:
 		return false
-	case !k.to.IsValid():
+	case !k.leads():
 		return true // what it asks for has links of its own
 	case k.ended != "" && !p.EndsTLS(k.ended):
 		return false
@@ -126,6 +130,9 @@ func (k *link) allowed(p egress.Policy, g *egress.Ground) bool {
 		if len(p.Credentials(to.scheme, to.host)) == 0 {
 			return false
 		}
+	}
+	if k.beyond {
+		return p.Beyond(k.name, k.to.Port()).Allowed
 	}
 	return p.Inspected(g, k.name, k.to).Allowed &&
 		!slices.ContainsFunc(k.reached, func(at netip.AddrPort) bool {
@@ -151,6 +158,8 @@ type Options struct {
 	Authority Authority
 	// Roots are what the certificates of servers are verified by; nil means the system's.
 	Roots *x509.CertPool
+	// Upstream is what the proxy reaches hosts by; nil means that it resolves and connects itself.
+	Upstream *Upstream
 }
 
 // Authority returns certificates that sandboxes trust.
@@ -281,7 +290,7 @@ func (f *Front) leave(k *link) {
 
 // pass reports whether somebody else ends the connection.
 func (f *Front) pass(k *link, policy egress.Policy) bool {
-	if !policy.Looks(f.ground, k.to) {
+	if !k.beyond && !policy.Looks(f.ground, k.to) {
 		f.through(k, policy, "", nil)
 		return false
 	}
@@ -326,6 +335,9 @@ func (f *Front) through(k *link, policy egress.Policy, name string, said []byte)
 // says that it must be an address of the name, which one that the policy allows need not be.
 func (f *Front) connect(k *link, policy egress.Policy, name string,
 	resolved bool) (net.Conn, error) {
+	if k.beyond {
+		return f.connectBeyond(k, policy, name)
+	}
 	v := policy.Inspected(f.ground, name, k.to)
 	if !v.Allowed {
 		f.refuse(k, name, v.Reason)
@@ -346,12 +358,7 @@ func (f *Front) connect(k *link, policy egress.Policy, name string,
 	if err != nil {
 		return nil, err
 	}
-	// The policy may have changed while that took its time, before Recheck could see the address.
-	if now, ok := f.host.Policy(k.sandbox); !ok || !k.allowed(now, f.ground) {
-		_ = server.Close()
-		return nil, errors.New("the policy has changed")
-	}
-	return server, nil
+	return f.recheck(k, server)
 }
 
 // addressOf is the one of a name's addresses that is dialed: the one that the sandbox wanted, else

@@ -22,7 +22,7 @@ const protocol = "http/1.1"
 // from it. It reports whether somebody else ends the connection.
 func (f *Front) endTLS(k *link, policy egress.Policy, host string, said []byte) bool {
 	k.asks(host)
-	if v := policy.Inspected(f.ground, host, k.to); !v.Allowed {
+	if v := f.verdict(k, policy, host); !v.Allowed {
 		f.refuse(k, host, v.Reason)
 		return false
 	}

@@ -44,7 +44,7 @@ func (c *httpConn) Close() error {
 // newHTTPConn returns a link whose requests come from in, and their answers go to conn.
 func newHTTPConn(f *Front, k *link, conn net.Conn, in io.Reader) *httpConn {
 	transport := func(resolved bool) *http.Transport {
-		return &http.Transport{
+		t := &http.Transport{
 			DisableCompression:     true,
 			ResponseHeaderTimeout:  idle,
 			IdleConnTimeout:        time.Minute,
@@ -58,6 +58,10 @@ func newHTTPConn(f *Front, k *link, conn net.Conn, in io.Reader) *httpConn {
 				return f.connect(k, policy, hostOf(name, k.to.Port()), resolved)
 			},
 		}
+		if k.beyond {
+			f.throughUpstream(t)
+		}
+		return t
 	}
 	return &httpConn{Conn: conn, in: in, link: k, front: f, server: transport(false),
 		lender: transport(true)}
@@ -101,7 +105,7 @@ func (*queue) Addr() net.Addr { return &net.TCPAddr{} }
 func (f *Front) request(w http.ResponseWriter, r *http.Request) {
 	c, _ := r.Context().Value(linkKey{}).(*httpConn)
 	k := c.link
-	if k.proxied && !k.to.IsValid() {
+	if k.proxied && !k.leads() {
 		f.proxied(w, r, c)
 		return
 	}
@@ -126,7 +130,7 @@ func (f *Front) request(w http.ResponseWriter, r *http.Request) {
 			http.StatusForbidden)
 		return
 	}
-	if v := policy.Inspected(f.ground, name, k.to); !v.Allowed {
+	if v := f.verdict(k, policy, name); !v.Allowed {
 		f.refuse(k, name, v.Reason)
 		http.Error(w, "The pool's policy does not allow this host.", http.StatusForbidden)
 		return
@@ -136,6 +140,13 @@ func (f *Front) request(w http.ResponseWriter, r *http.Request) {
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			f.failed(w, k, err)
 		}}
+	if k.beyond { // it reads the host again, so it gets the form that was judged
+		forward.Rewrite = func(p *httputil.ProxyRequest) {
+			rewrite(p)
+			p.Out.URL.Host = net.JoinHostPort(name, strconv.Itoa(int(k.to.Port())))
+			p.Out.Host = p.Out.URL.Host
+		}
+	}
 	if list := k.credentials(policy, name); len(list) > 0 {
 		if !f.lend(w, r, c, &forward, list) {
 			return

@@ -113,6 +113,9 @@ func (f *Front) proxied(w http.ResponseWriter, r *http.Request, c *httpConn) {
 // newLeg returns a link for what a proxied connection asks of a host: as if the sandbox had
 // connected to the host's address by itself.
 func (f *Front) newLeg(k *link, policy egress.Policy, name string, port uint16) (*link, error) {
+	if f.options.Upstream != nil {
+		return f.newLegBeyond(k, policy, name, port)
+	}
 	leg := &link{Conn: k.Conn, in: k.in, sandbox: k.sandbox, proxied: true, name: name,
 		to: netip.AddrPortFrom(netip.Addr{}, port)}
 	list, err := f.host.Addresses(name)

@@ -32,6 +32,21 @@ type Settings struct {
 	// Authorities is a file of certificates in PEM, by which the servers are verified, besides the
 	// system's, that get credentials.
 	Authorities string `yaml:"authorities"`
+	// UpstreamProxy is a proxy of HTTP through which the proxies of pools reach hosts, as
+	// "http://[USER:PASSWORD@]HOST:PORT"; empty means that they reach them directly.
+	UpstreamProxy string `yaml:"upstream_proxy"`
+}
+
+// upstream is the parsed UpstreamProxy; nil if there is none.
+func (n Settings) upstream() (*front.Upstream, error) {
+	if n.UpstreamProxy == "" {
+		return nil, nil
+	}
+	u, err := front.ParseUpstream(n.UpstreamProxy)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: network.upstream_proxy %w", err)
+	}
+	return u, nil
 }
 
 // Roots are what the servers are verified by that get credentials; nil means the system's.
@@ -67,6 +82,9 @@ func (n Settings) Front(dir string) (o front.Options, pem string, err error) {
 		return o, "", err
 	}
 	o.Authority = authority
+	if o.Upstream, err = n.upstream(); err != nil {
+		return o, "", err
+	}
 	return o, authority.PEM(), nil
 }
 
@@ -116,6 +134,9 @@ func (n Settings) Validate() (problems []error) {
 	if _, err := n.Roots(); err != nil {
 		problems = append(problems, err)
 	}
+	if _, err := n.upstream(); err != nil {
+		problems = append(problems, err)
+	}
 	return problems
 }
 
@@ -140,7 +161,8 @@ func (n Host) Ready() error {
 // Ground implements control.Host.
 func (n Host) Ground() *egress.Ground {
 	_, private := n.Settings.Parsed()
-	return egress.NewGround(private).WithIPv6(n.Settings.IPv6)
+	return egress.NewGround(private).WithIPv6(n.Settings.IPv6).
+		WithUpstream(n.Settings.UpstreamProxy != "")
 }
 
 // Lookup implements control.Host.

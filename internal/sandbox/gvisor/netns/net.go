@@ -53,7 +53,9 @@ type Net struct {
 // Open takes over what an earlier process has left. dirs are the directories of the sandboxes that
 // there are.
 func Open(log *slog.Logger, cfg Config, dirs map[sandbox.ID]string) (*Net, error) {
-	n := &Net{log: log, cfg: cfg, ground: egress.NewGround(cfg.Private).WithIPv6(cfg.IPv6),
+	ground := egress.NewGround(cfg.Private).WithIPv6(cfg.IPv6).
+		WithUpstream(cfg.Front.Upstream != nil)
+	n := &Net{log: log, cfg: cfg, ground: ground,
 		shares: map[sandbox.ID]*share{}, byAddr: map[netip.Addr]*share{}, last: firstIndex}
 	for id, dir := range dirs {
 		s, err := loadShare(id, dir)
