@@ -169,7 +169,7 @@ func receiverExported(d *ast.FuncDecl) bool {
 // checkProcesses finds programs started outside the packages that may.
 func checkProcesses(t *tree) (found []string) {
 	homes := []string{
-		"internal/sandbox/gvisor", "internal/image",
+		"internal/sandbox/gvisor", "internal/image", "internal/keyring",
 		"internal/oci",                         // docker's credential helpers
 		"internal/sandbox/kube/rest",           // credential plugins of kubeconfig files
 		"internal/agent", "cmd/sandpool-agent", // inside the sandbox, where kernels are processes

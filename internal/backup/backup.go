@@ -34,33 +34,47 @@ const (
 	maxSmall    = 1 << 20
 )
 
-// Write writes a backup of a data directory, which a server may be using.
-func Write(ctx context.Context, dir string, w io.Writer) (err error) {
+// Write writes a backup of a data directory, which a server may be using. It returns the id of the
+// key that the store's secrets are sealed with, which is not in it; empty if they are plain.
+func Write(ctx context.Context, dir string, w io.Writer) (key string, err error) {
 	if _, err := os.Stat(filepath.Join(dir, database)); err != nil {
-		return sandpool.Errorf(sandpool.NotFound, "", "data_dir",
+		return "", sandpool.Errorf(sandpool.NotFound, "", "data_dir",
 			"There is no store in %s; name the server's data directory with --data-dir.", dir)
 	}
 	beside, err := os.MkdirTemp(dir, "backup-")
 	if err != nil {
-		return fmt.Errorf("backup: %w", err)
+		return "", fmt.Errorf("backup: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(beside)) }()
 	copied := filepath.Join(beside, database)
 	if err := sqlite.Copy(ctx, filepath.Join(dir, database), copied); err != nil {
-		return err
+		return "", err
+	}
+	if key, err = sealedBy(ctx, copied); err != nil {
+		return "", fmt.Errorf("backup: %w", err)
 	}
 	zip := gzip.NewWriter(w)
 	out := tar.NewWriter(zip)
 	if err := add(out, database, copied); err != nil {
-		return err
+		return "", err
 	}
 	for _, name := range small() {
 		if err := add(out, name, filepath.Join(dir, name)); err != nil &&
 			!errors.Is(err, os.ErrNotExist) {
-			return err
+			return "", err
 		}
 	}
-	return errors.Join(out.Close(), zip.Close())
+	return key, errors.Join(out.Close(), zip.Close())
+}
+
+// sealedBy is the id of the key of a copy of a store, which it checks, too.
+func sealedBy(ctx context.Context, path string) (key string, err error) {
+	s, err := sqlite.Open(ctx, slog.New(slog.DiscardHandler), path)
+	if err != nil {
+		return "", err
+	}
+	key, err = s.SealedBy(ctx)
+	return key, errors.Join(err, s.Close())
 }
 
 // add adds a file to an archive.
@@ -84,12 +98,15 @@ func add(out *tar.Writer, name, path string) (err error) {
 
 // Restore makes a data directory what a backup says. No server may be using it. A store or a key
 // that is there is an error unless replace is true; then all that was there is kept in a folder of
-// the directory, whose path Restore returns.
-func Restore(ctx context.Context, dir string, r io.Reader, replace bool) (kept string, err error) {
+// the directory, whose path Restore returns. has is asked whether there is the key of an id, which
+// the backup's secrets are sealed with (empty if with none), and its error ends the restore before
+// anything is changed.
+func Restore(ctx context.Context, dir string, r io.Reader, replace bool,
+	has func(ctx context.Context, key string) error) (kept string, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
-	lock, err := lockDir(dir)
+	lock, err := Lock(dir)
 	if err != nil {
 		return "", err
 	}
@@ -113,12 +130,12 @@ func Restore(ctx context.Context, dir string, r io.Reader, replace bool) (kept s
 		return "", err
 	}
 	// A store that cannot be opened is found now, and not when the old one is gone.
-	s, err := sqlite.Open(ctx, slog.New(slog.DiscardHandler), filepath.Join(beside, database))
+	key, err := sealedBy(ctx, filepath.Join(beside, database))
 	if err != nil {
 		return "", fmt.Errorf("the backup's store: %w", err)
 	}
-	if err := s.Close(); err != nil {
-		return "", fmt.Errorf("the backup's store: %w", err)
+	if err := has(ctx, key); err != nil {
+		return "", fmt.Errorf("the backup's key: %w", err)
 	}
 	if kept, err = putAside(dir, old); err != nil {
 		return kept, err
@@ -215,11 +232,12 @@ func write(path string, r io.Reader) error {
 	return nil
 }
 
-// lockDir takes the lock that a server holds.
-func lockDir(dir string) (*os.File, error) {
+// Lock takes the lock of a data directory, which a server holds while it runs. A server that has it
+// is an error of class Conflict.
+func Lock(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("restore: %w", err)
+		return nil, fmt.Errorf("lock the data directory: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(sandpool.Errorf(sandpool.Conflict, "", "data_dir",

@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/backup"
 	"github.com/sandpool/sandpool/internal/sqlite"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 func open(t *testing.T, dir string) *sqlite.Store {
@@ -46,7 +49,7 @@ func TestBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	var copied bytes.Buffer
-	if err := backup.Write(t.Context(), dir, &copied); err != nil {
+	if _, err := backup.Write(t.Context(), dir, &copied); err != nil {
 		t.Fatal(err)
 	}
 	create(t, s, "second") // the store goes on
@@ -54,10 +57,10 @@ func TestBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := backup.Restore(t.Context(), dir, bytes.NewReader(copied.Bytes()),
-		false); sandpool.ClassOf(err) != sandpool.Conflict {
+		false, anyKey); sandpool.ClassOf(err) != sandpool.Conflict {
 		t.Errorf("over a store that is there: %v", err)
 	}
-	kept, err := backup.Restore(t.Context(), dir, bytes.NewReader(copied.Bytes()), true)
+	kept, err := backup.Restore(t.Context(), dir, bytes.NewReader(copied.Bytes()), true, anyKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,13 +97,13 @@ func TestRestoreRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := backup.Restore(t.Context(), dir, strings.NewReader(""),
-		false); sandpool.ClassOf(err) != sandpool.Conflict {
+		false, anyKey); sandpool.ClassOf(err) != sandpool.Conflict {
 		t.Errorf("beside a server that runs: %v", err)
 	}
 	if err := lock.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := backup.Write(t.Context(), dir,
+	if _, err := backup.Write(t.Context(), dir,
 		new(bytes.Buffer)); sandpool.ClassOf(err) != sandpool.NotFound {
 		t.Errorf("a backup of nothing: %v", err)
 	}
@@ -130,7 +133,7 @@ func TestRestoreRefuses(t *testing.T) {
 		if err := zip.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := backup.Restore(t.Context(), dir, &text, false); err == nil {
+		if _, err := backup.Restore(t.Context(), dir, &text, false, anyKey); err == nil {
 			t.Errorf("%s is restored", what)
 		}
 	}
@@ -155,14 +158,14 @@ func TestRestoreKeepsKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	var copied bytes.Buffer
-	if err := backup.Write(t.Context(), from, &copied); err != nil {
+	if _, err := backup.Write(t.Context(), from, &copied); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := backup.Restore(t.Context(), to, bytes.NewReader(copied.Bytes()),
-		false); sandpool.ClassOf(err) != sandpool.Conflict {
+		false, anyKey); sandpool.ClassOf(err) != sandpool.Conflict {
 		t.Errorf("over a key that is there: %v", err)
 	}
-	kept, err := backup.Restore(t.Context(), to, bytes.NewReader(copied.Bytes()), true)
+	kept, err := backup.Restore(t.Context(), to, bytes.NewReader(copied.Bytes()), true, anyKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +182,42 @@ func TestRestoreKeepsKeys(t *testing.T) {
 	// A copy that is not what was written is found before anything is replaced.
 	bad := copied.Bytes()
 	bad[len(bad)-8] ^= 1 // of the checksum
-	if _, err := backup.Restore(t.Context(), t.TempDir(), bytes.NewReader(bad), false); err == nil {
+	if _, err := backup.Restore(t.Context(), t.TempDir(), bytes.NewReader(bad), false,
+		anyKey); err == nil {
 		t.Error("a copy is restored whose checksum is wrong")
+	}
+}
+
+// anyKey is a machine that has every key.
+func anyKey(context.Context, string) error { return nil }
+
+// TestRestoreNeedsItsKey: a backup says which key it needs, and is not restored without it.
+func TestRestoreNeedsItsKey(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	s := open(t, from)
+	create(t, s, "first")
+	if err := s.Reseal(t.Context(), "", "key-7", func(s store.Secret) (string, error) {
+		return s.Value, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var copied bytes.Buffer
+	key, err := backup.Write(t.Context(), from, &copied)
+	if err != nil || key != "key-7" {
+		t.Fatalf("Write = %q, %v", key, err)
+	}
+	none := errors.New("there is no such key")
+	_, err = backup.Restore(t.Context(), to, bytes.NewReader(copied.Bytes()), false,
+		func(_ context.Context, key string) error {
+			if key != "key-7" {
+				t.Errorf("the backup needs %q", key)
+			}
+			return none
+		})
+	if left, _ := os.ReadDir(to); !errors.Is(err, none) || len(left) != 1 { // the lock
+		t.Errorf("restored without its key: %v, %v", err, left)
 	}
 }

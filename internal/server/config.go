@@ -24,6 +24,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/authority"
+	"github.com/sandpool/sandpool/internal/keyring"
 	"github.com/sandpool/sandpool/internal/limit"
 	"github.com/sandpool/sandpool/internal/oidc"
 	"github.com/sandpool/sandpool/internal/pattern"
@@ -46,6 +47,9 @@ type Config struct {
 	// Store is the address of a PostgreSQL that keeps pools, sessions and tokens (postgres://…).
 	// Empty means a file below DataDir.
 	Store string `yaml:"store"`
+	// StoreKey says where the key is that seals the store's secrets. Without it the key is in a
+	// file below DataDir, which is made when there is none.
+	StoreKey keyring.Settings `yaml:"store_key"`
 	// Name tells this server from others with the same Store: the same after a restart, and no two
 	// that run at the same time. Empty means the machine's host name.
 	Name string `yaml:"name"`
@@ -365,6 +369,7 @@ func (c Config) Validate() error {
 	need(c.Store == "" || scheme == "postgres" || scheme == "postgresql", "store",
 		"an address with another scheme",
 		"one that begins with postgres://, or none for a file below data_dir")
+	problems = append(problems, c.StoreKey.Validate()...)
 	problems = append(problems, c.Peers.Validate(c.Store != "")...)
 	need((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls",
 		fmt.Sprintf("%q and %q", c.TLS.Cert, c.TLS.Key), "both cert and key, or neither")

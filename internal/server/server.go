@@ -37,6 +37,7 @@ import (
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 	"github.com/sandpool/sandpool/internal/server/engine"
 	"github.com/sandpool/sandpool/internal/server/timed"
+	"github.com/sandpool/sandpool/internal/server/vault"
 	"github.com/sandpool/sandpool/internal/store"
 	"github.com/sandpool/sandpool/internal/systemd"
 	"github.com/sandpool/sandpool/internal/tracing"
@@ -62,7 +63,7 @@ type Server struct {
 	log       *slog.Logger
 	cfg       Config
 	lock      *os.File
-	store     state
+	store     *vault.State
 	engine    *engine.Engine
 	authority string // in PEM; empty without one
 	images    *image.Store
@@ -125,7 +126,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if err != nil {
 		return nil, err
 	}
-	if s.store, err = openState(ctx, log, cfg); err != nil {
+	if s.store, err = vault.Open(ctx, log, cfg.Vault()); err != nil {
 		return nil, err
 	}
 	if err := s.meet(ctx, &member); err != nil {

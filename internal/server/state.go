@@ -19,39 +19,17 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
-	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/endpoint"
 	"github.com/sandpool/sandpool/internal/issuer"
 	"github.com/sandpool/sandpool/internal/metrics"
 	"github.com/sandpool/sandpool/internal/peer"
-	"github.com/sandpool/sandpool/internal/postgres"
-	"github.com/sandpool/sandpool/internal/sqlite"
+	"github.com/sandpool/sandpool/internal/server/vault"
 	"github.com/sandpool/sandpool/internal/store"
 )
 
-// state is what outlives the server.
-type state interface {
-	store.Store
-	store.Documents
-	auth.TokenStore
-	Close() error
-}
-
-// openState opens the file of this server alone, or the database that it shares with others.
-func openState(ctx context.Context, log *slog.Logger, cfg Config) (state, error) {
-	if cfg.Store != "" {
-		return opened(postgres.Open(ctx, log, cfg.Store))
-	}
-	return opened(sqlite.Open(ctx, log, filepath.Join(cfg.DataDir, "sandpool.db")))
-}
-
-// opened returns no state with an error: a nil pointer in an interface is not nil, and would be
-// closed.
-func opened[T state](s T, err error) (state, error) {
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
+// Vault says where what outlives the server is.
+func (c Config) Vault() vault.Options {
+	return vault.Options{DataDir: c.DataDir, Store: c.Store, Key: c.StoreKey}
 }
 
 // instanceFile is where a server keeps what tells it from another of the same name, below the data
@@ -95,17 +73,13 @@ func (c Config) serverName() (string, error) {
 	return name, nil
 }
 
-// secretKind is the kind of documents that hold what servers with one store must have in common.
-const secretKind = "serverSecret"
-
 // peersFile is where the authority of the servers' certificates is, below the data directory.
 const peersFile = "peers-ca.pem"
 
 // agree makes the keys of this server those of all that share its store: what the first server had
 // or made. The files below the data directory are copies.
 func (s *Server) agree(ctx context.Context) error {
-	shared, ok := s.store.(*postgres.Store)
-	if !ok {
+	if s.cfg.Store == "" {
 		return nil
 	}
 	for _, each := range []struct {
@@ -125,7 +99,7 @@ func (s *Server) agree(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", each.file, err)
 		}
-		kept, err := shared.Agree(ctx, store.Document{Kind: secretKind, Key: each.file,
+		kept, err := s.store.Agree(ctx, store.Document{Kind: store.ServerSecret, Key: each.file,
 			Text: base64.StdEncoding.EncodeToString([]byte(offer))})
 		if err != nil {
 			return err

@@ -75,6 +75,9 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if err := migrate(ctx, s.writer); err != nil {
 		return err
 	}
+	if err := scrub(ctx, s.writer); err != nil {
+		return fmt.Errorf("overwrite what is sealed now: %w", err)
+	}
 	if err := s.stmts.prepare(ctx, s.writer); err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ const session = "session-a"
 type world struct {
 	*testing.T
 	bin, store, images string
+	key                string // file of the store's key
 }
 
 // server is one process of "sandpool serve", and a client of it.
@@ -44,12 +45,21 @@ type server struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{T: t, bin: t.TempDir(), images: filepath.Join(need.Data(t), "images")}
+	w := &world{T: t, bin: t.TempDir(), images: filepath.Join(need.Data(t), "images"),
+		key: filepath.Join(t.TempDir(), "key")}
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", w.bin, "../../cmd/sandpool",
 		"../../cmd/sandpool-agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
+	}
+	key, err := exec.CommandContext(t.Context(), filepath.Join(w.bin, "sandpool"), "store",
+		"key").Output()
+	if err == nil {
+		err = os.WriteFile(w.key, key, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	pg, err := pgtest.Start(t.Context())
 	if err != nil {
@@ -91,7 +101,7 @@ func (s *server) start(onExit string) {
 		"--listen", "127.0.0.1:0", "--log-level", "debug")
 	s.cmd.Env = append(os.Environ(), "SANDPOOL_CONFIG="+config, "SANDPOOL_IMAGE_DIR="+s.w.images,
 		"SANDPOOL_ON_EXIT="+onExit, "SANDPOOL_STORE="+s.w.store, "SANDPOOL_NAME="+s.name,
-		"SANDPOOL_PEERS_LISTEN=127.0.0.1:0")
+		"SANDPOOL_PEERS_LISTEN=127.0.0.1:0", "SANDPOOL_STORE_KEY_FILE="+s.w.key)
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	if err := s.cmd.Start(); err != nil {
 		s.w.Fatal(err)

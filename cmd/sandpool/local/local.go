@@ -19,6 +19,7 @@ import (
 	"github.com/sandpool/sandpool/cmd/sandpool/console"
 	"github.com/sandpool/sandpool/internal/backup"
 	"github.com/sandpool/sandpool/internal/local"
+	"github.com/sandpool/sandpool/internal/server"
 )
 
 // BackupCmd is "sandpool backup".
@@ -37,18 +38,35 @@ func (c *BackupCmd) Run(ctx context.Context, a *console.App) error {
 		return console.UsageError("the store is a PostgreSQL; back that up with pg_dump")
 	}
 	if filepath.Base(c.File) == "-" {
-		return backup.Write(ctx, cfg.DataDir, a.Stdout)
+		key, err := backup.Write(ctx, cfg.DataDir, a.Stdout)
+		if err == nil {
+			sayKey(a, key, cfg)
+		}
+		return err
 	}
 	bar := console.NewProgress(a.Stderr)
 	bar.Update("copies the store", "")
-	err = writeWhole(c.File, func(w io.Writer) error { return backup.Write(ctx, cfg.DataDir, w) })
+	var key string
+	err = writeWhole(c.File, func(w io.Writer) (err error) {
+		key, err = backup.Write(ctx, cfg.DataDir, w)
+		return err
+	})
 	bar.Clear()
 	if err != nil {
 		return err
 	}
 	a.Say("%s has the store, the administrator's token and the keys of %s: keep it as secret",
 		c.File, cfg.DataDir)
+	sayKey(a, key, cfg)
 	return nil
+}
+
+// sayKey says which key a backup needs.
+func sayKey(a *console.App, key string, cfg server.Config) {
+	if key != "" {
+		a.Say("the secrets of pools in it are sealed with the key %s, which it does not have: "+
+			"keep that, too, in another place; it is in %s", key, cfg.Vault().KeyIs())
+	}
 }
 
 // writeWhole writes a file for its owner alone, which is whole if it is there.
@@ -90,7 +108,7 @@ func (c *RestoreCmd) Run(ctx context.Context, a *console.App) error {
 		return err
 	}
 	defer func() { _ = f.Close() }() // it was only read
-	kept, err := backup.Restore(ctx, cfg.DataDir, f, c.Force)
+	kept, err := backup.Restore(ctx, cfg.DataDir, f, c.Force, cfg.Vault().Need)
 	if kept != "" {
 		a.Say("what was there is in %s", kept)
 	}

@@ -153,6 +153,9 @@ func forOthers(cfg server.Config) server.Config {
 		headers = append(headers, name+"="+redacted)
 	}
 	cfg.Traces.Headers = headers
+	if len(cfg.StoreKey.Command) > 1 { // what follows the program may be a password
+		cfg.StoreKey.Command = []string{cfg.StoreKey.Command[0], redacted}
+	}
 	return cfg
 }
 

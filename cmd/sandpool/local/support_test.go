@@ -34,13 +34,14 @@ func TestConfiguration(t *testing.T) {
 	cfg.Store = "postgres://sandpool:S3CRET@db.example/x?sslkey=S3CRET"
 	cfg.Traces = server.Traces{Endpoint: "https://S3CRET@collector.example",
 		Headers: []string{"x-honeycomb-team=S3CRET", "Authorization=Splunk S3CRET", "S3CRE=S3CRET"}}
+	cfg.StoreKey.Command = []string{"vault", "--password=S3CRET"}
 	text, err := yaml.Marshal(forOthers(cfg))
 	if err != nil || strings.Contains(string(text), "S3CRET") ||
 		!strings.Contains(string(text), "db.example") ||
 		!strings.Contains(string(text), "x-honeycomb-team=") {
 		t.Errorf("%v\n%s", err, text)
 	}
-	if len(cfg.Traces.Headers[0]) < 20 {
+	if len(cfg.Traces.Headers[0]) < 20 || cfg.StoreKey.Command[1] == redacted {
 		t.Error("the configuration itself is changed")
 	}
 }

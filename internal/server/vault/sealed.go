@@ -1,0 +1,188 @@
+package vault
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/keyring"
+	"github.com/sandpool/sandpool/internal/store"
+)
+
+// backend is a store as it is kept.
+type backend interface {
+	store.Store
+	store.Documents
+	store.Sealing
+	auth.TokenStore
+	Close() error
+}
+
+// State is what outlives the server. Its methods are those of the store that it is kept in, and
+// take and return secrets in plain text.
+type State struct {
+	backend
+	log  *slog.Logger
+	ring *keyring.Ring
+}
+
+var (
+	_ store.Store     = (*State)(nil)
+	_ store.Documents = (*State)(nil)
+)
+
+// ofPool seals the secrets of a pool; nil stays nil.
+func (s *State) ofPool(id sandpool.PoolID, secrets sandpool.Secrets) sandpool.Secrets {
+	if secrets == nil {
+		return nil
+	}
+	sealed := make(sandpool.Secrets, len(secrets))
+	for name, value := range secrets {
+		sealed[name] = sandpool.NewSecret(s.ring.Seal(value.Reveal(), store.OfPool, id.Key(), name))
+	}
+	return sealed
+}
+
+// CreatePool implements store.Pools.
+func (s *State) CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets,
+	owner string) (int64, error) {
+	return s.backend.CreatePool(ctx, p, s.ofPool(p.ID, secrets), owner)
+}
+
+// PutPool implements store.Pools.
+func (s *State) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets,
+	epoch int64) error {
+	return s.backend.PutPool(ctx, p, s.ofPool(p.ID, secrets), epoch)
+}
+
+// Secrets implements store.Pools.
+func (s *State) Secrets(ctx context.Context, id sandpool.PoolID) (sandpool.Secrets, error) {
+	sealed, err := s.backend.Secrets(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	secrets := make(sandpool.Secrets, len(sealed))
+	for name, value := range sealed {
+		text, err := s.ring.Open(value.Reveal(), store.OfPool, id.Key(), name)
+		if err != nil {
+			return nil, err
+		}
+		secrets[name] = sandpool.NewSecret(text)
+	}
+	return secrets, nil
+}
+
+func (s *State) ofSandbox(id sandpool.SandboxID, secret string) string {
+	return s.ring.Seal(secret, store.OfSandbox, string(id))
+}
+
+// open opens the secret of a sandbox. One that does not open is lost with its sandbox: that is then
+// found to answer nobody, and replaced.
+func (s *State) open(b *sandpool.Sandbox) {
+	if b.ID == "" {
+		return
+	}
+	text, err := s.ring.Open(b.Secret, store.OfSandbox, string(b.ID))
+	if err != nil {
+		s.log.Warn("the secret of a sandbox does not open; the sandbox cannot be used",
+			"sandbox", b.ID, "error", err)
+	}
+	b.Secret = text
+}
+
+// Sandboxes implements store.Sandboxes.
+func (s *State) Sandboxes(ctx context.Context) ([]sandpool.Sandbox, error) {
+	rows, err := s.backend.Sandboxes(ctx)
+	for i := range rows {
+		s.open(&rows[i])
+	}
+	return rows, err
+}
+
+// Insert implements store.Sandboxes.
+func (s *State) Insert(ctx context.Context, b sandpool.Sandbox, epoch int64) error {
+	b.Secret = s.ofSandbox(b.ID, b.Secret)
+	return s.backend.Insert(ctx, b, epoch)
+}
+
+// Claim implements store.Sandboxes.
+func (s *State) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox,
+	sandpool.ClaimOutcome, error) {
+	r.NewSecret = s.ofSandbox(r.NewID, r.NewSecret)
+	b, outcome, err := s.backend.Claim(ctx, r)
+	s.open(&b)
+	return b, outcome, err
+}
+
+// Started implements store.Sandboxes.
+func (s *State) Started(ctx context.Context, id sandpool.SandboxID, handle []byte, now time.Time,
+	epoch int64) (sandpool.Sandbox, error) {
+	b, err := s.backend.Started(ctx, id, handle, now, epoch)
+	s.open(&b)
+	return b, err
+}
+
+func (s *State) sealDocument(d store.Document) store.Document {
+	if d.Kind == store.ServerSecret {
+		d.Text = s.ring.Seal(d.Text, store.OfDocument, d.Kind, d.Key)
+	}
+	return d
+}
+
+func (s *State) openDocument(d store.Document) (store.Document, error) {
+	var err error
+	if d.Kind == store.ServerSecret {
+		d.Text, err = s.ring.Open(d.Text, store.OfDocument, d.Kind, d.Key)
+	}
+	return d, err
+}
+
+// Documents implements store.Documents.
+func (s *State) Documents(ctx context.Context, kind, prefix string) ([]store.Document, error) {
+	list, err := s.backend.Documents(ctx, kind, prefix)
+	for i := range list {
+		if err == nil {
+			list[i], err = s.openDocument(list[i])
+		}
+	}
+	return list, err
+}
+
+// Document implements store.Documents.
+func (s *State) Document(ctx context.Context, kind, key string) (store.Document, error) {
+	d, err := s.backend.Document(ctx, kind, key)
+	if err != nil {
+		return d, err
+	}
+	return s.openDocument(d)
+}
+
+// PutDocument implements store.Documents.
+func (s *State) PutDocument(ctx context.Context, d store.Document) error {
+	return s.backend.PutDocument(ctx, s.sealDocument(d))
+}
+
+// agreer is a store that several servers share.
+type agreer interface {
+	Agree(ctx context.Context, d store.Document) (store.Document, error)
+}
+
+// Agree keeps d unless there is a document of its kind and key, and returns the one that is kept:
+// of several servers that each offer one, all get the same. A store that no other server shares
+// keeps nothing, and the answer is d.
+func (s *State) Agree(ctx context.Context, d store.Document) (store.Document, error) {
+	shared, ok := s.backend.(agreer)
+	if !ok {
+		return d, nil
+	}
+	kept, err := shared.Agree(ctx, s.sealDocument(d))
+	if err != nil {
+		return d, err
+	}
+	if kept, err = s.openDocument(kept); err != nil || kept.Text != "" {
+		return kept, err
+	}
+	return d, s.PutDocument(ctx, d) // the one that was kept has been discarded with its key
+}
