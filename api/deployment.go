@@ -10,6 +10,22 @@ type Deployment struct {
 	Properties DeploymentProperties `json:"properties"`
 }
 
+// DeploymentRequest asks for a deployment of a template.
+type DeploymentRequest struct {
+	Location   string                   `json:"location,omitempty"`
+	Tags       map[string]string        `json:"tags,omitempty"`
+	Properties DeploymentRequestDetails `json:"properties"`
+}
+
+// DeploymentRequestDetails say what is to be deployed, and how.
+type DeploymentRequestDetails struct {
+	Mode       string         `json:"mode,omitempty"` // "Incremental", "Complete"
+	Template   map[string]any `json:"template,omitempty"`
+	Parameters map[string]any `json:"parameters,omitempty"`
+	// TemplateLink is refused: the server fetches no templates.
+	TemplateLink any `json:"templateLink,omitempty"`
+}
+
 // DeploymentProperties say what was deployed and how far it is. The values of secure parameters
 // and outputs are left out.
 type DeploymentProperties struct {

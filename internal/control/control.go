@@ -178,9 +178,14 @@ func (c *Control) defaults() {
 	}
 }
 
+// Mux takes routes; http.ServeMux does.
+type Mux interface {
+	Handle(pattern string, h http.Handler)
+}
+
 // Register puts the routes on mux, whose paths must have been normalised and whose
 // requests carry a principal (auth.Authenticator.Middleware).
-func (c *Control) Register(mux *http.ServeMux) {
+func (c *Control) Register(mux Mux) {
 	handle := func(pattern string, fn func(http.ResponseWriter, *http.Request) error) {
 		mux.Handle(pattern, c.respond.Handle(fn))
 	}

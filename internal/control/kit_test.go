@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -18,9 +19,15 @@ import (
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/openapi/openapitest"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
+
+// described holds the answers of all tests to the description.
+var described = openapitest.New("Session pools", "Resource Manager", "Tokens", "Events")
+
+func TestMain(m *testing.M) { os.Exit(described.End(m.Run())) }
 
 // fakePools is a Pools whose pools become what the test says after a number of looks.
 type fakePools struct {
@@ -220,7 +227,8 @@ func newKit(t *testing.T, o Options) *kit {
 	c.Register(mux)
 	mux.Handle("/", respond.NotFound())
 	k.control = c
-	k.srv = httptest.NewTLSServer(arm.Trace(respond.Normalise(callers.Middleware(mux))))
+	k.srv = httptest.NewTLSServer(arm.Trace(respond.Normalise(
+		callers.Middleware(described.Mux(mux)))))
 	t.Cleanup(k.srv.Close)
 	k.admin = k.token(auth.Admin, sandpool.PoolID{})
 	return k

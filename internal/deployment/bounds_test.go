@@ -96,9 +96,10 @@ func TestHistory(t *testing.T) {
 	docs := &tree.Memory{}
 	for i := range maxHistory {
 		name := fmt.Sprintf("d%04d", i)
-		rec := record{Owner: "me", Shown: api.Deployment{Name: name,
+		rec := record{Owner: "me", Shown: api.Deployment{Name: name, Type: Type,
 			ID: "/subscriptions/s1/resourceGroups/lab/providers/" + Type + "/" + name,
 			Properties: api.DeploymentProperties{ProvisioningState: "Succeeded",
+				Providers: []map[string]any{}, Dependencies: []map[string]any{},
 				Timestamp: time.Unix(int64(10_000-i), 0).UTC().Format(time.RFC3339Nano)}}}
 		text, err := json.Marshal(rec)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/control/tree"
+	"github.com/sandpool/sandpool/internal/openapi/openapitest"
 	"github.com/sandpool/sandpool/internal/store"
 )
 
@@ -90,7 +92,7 @@ func (p *planes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		if name == "refused" {
 			delete(p.kept, key)
-			http.Error(w, `{"error":{"code":"NotLiked","message":"Not this one."}}`, http.StatusBadRequest)
+			http.Error(w, `{"error":{"code":"NotLiked","message":"Not this one.","details":[]}}`, http.StatusBadRequest)
 			return
 		}
 	}
@@ -120,6 +122,20 @@ type kit struct {
 	docs   store.Documents
 	srv    *httptest.Server
 	stop   func() // ends Run and waits for it
+}
+
+// described holds the answers of all tests to the description.
+var described = openapitest.New("Deployments")
+
+func TestMain(m *testing.M) { os.Exit(described.End(m.Run())) }
+
+// TestRoutes: what is routed is described, and what is described is routed.
+func TestRoutes(t *testing.T) {
+	var patterns []string
+	new(Service).Register(func(pattern string, _ handler) { patterns = append(patterns, pattern) })
+	for _, fault := range described.Differ(patterns) {
+		t.Error(fault)
+	}
 }
 
 func newKit(t *testing.T, docs store.Documents, p *planes) *kit {
@@ -155,7 +171,8 @@ func newKit(t *testing.T, docs store.Documents, p *planes) *kit {
 	go func() { done <- s.Run(ctx) }()
 	k := &kit{t: t, planes: p, s: s, docs: docs}
 	k.srv = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		respond.Normalise(mux).ServeHTTP(w, r.WithContext(auth.WithPrincipal(r.Context(), admin)))
+		respond.Normalise(described.Mux(mux)).ServeHTTP(w,
+			r.WithContext(auth.WithPrincipal(r.Context(), admin)))
 	}))
 	k.stop = sync.OnceFunc(func() {
 		cancel()
@@ -272,9 +289,20 @@ func TestDeploy(t *testing.T) {
 		!strings.Contains(string(s), `"path":"properties.x","propertyChangeType":"Modify"`) {
 		t.Errorf("what-if of a change: %s", s)
 	}
+	if got, _ := k.do("GET", strings.TrimSuffix(deployments, "/"), "", 200); len(got["value"].([]any)) != 1 {
+		t.Errorf("the list: %v", got)
+	}
+	first := ops["value"].([]any)[0].(map[string]any)["operationId"].(string)
+	k.do("GET", deployments+"d/operations/"+first, "", 200)
+	k.do("GET", deployments+"d/operations/none", "", 404)
+	k.do("POST", deployments+"d/exportTemplate", "", 400)
 	k.do("HEAD", deployments+"d", "", 204)
 	k.do("DELETE", deployments+"d", "", 204)
 	k.do("GET", deployments+"d", "", 404)
+	k.do("HEAD", deployments+"d", "", 404)
+	k.do("GET", deployments+"d/operations", "", 404)
+	k.do("GET", deployments+"d/operationStatuses/none", "", 404)
+	k.do("POST", deployments+"d/cancel", "", 404)
 }
 
 // TestComplete: a complete deployment deletes what is not in its template.

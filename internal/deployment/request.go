@@ -56,24 +56,12 @@ func request(w http.ResponseWriter, r *http.Request) (json.RawMessage, error) {
 	return template.Clean(text)
 }
 
-// asked is a deployment's request, read.
-type asked struct {
-	Location   string
-	Tags       map[string]string
-	Properties struct {
-		Mode         string
-		Template     map[string]any
-		Parameters   map[string]any
-		TemplateLink any
-	}
-}
-
 // plan evaluates the request of rec for the principal in ctx. With deployed set, expressions may
 // refer to resources.
 func (s *Service) plan(ctx context.Context, rec *record,
-	deployed bool) (*template.Deployment, asked,
+	deployed bool) (*template.Deployment, api.DeploymentRequest,
 	error) {
-	var a asked
+	var a api.DeploymentRequest
 	dec := json.NewDecoder(strings.NewReader(string(rec.Request)))
 	dec.UseNumber()
 	if err := dec.Decode(&a); err != nil {

@@ -226,7 +226,8 @@ func (g *Gateway) follow(c *call, in *interpreter.Interpreter, of wire.About, fo
 		return err
 	}
 	last, failed := send(api.ExecutionEvent{Type: api.EventError,
-		Error: &api.ErrorDetail{Code: cmp.Or(e.Code, fault.Code(e.Class)), Message: e.Message}})
+		Error: &api.ErrorDetail{Code: cmp.Or(e.Code, fault.Code(e.Class)), Message: e.Message,
+			Details: []api.ErrorDetail{}}})
 	if failed != nil {
 		return failed
 	}

@@ -349,7 +349,8 @@ func (g *Gateway) events(c *call,
 		return err
 	}
 	return send(0, api.EventError, api.ExecutionEvent{Type: api.EventError,
-		Error: &api.ErrorDetail{Code: cmp.Or(e.Code, fault.Code(e.Class)), Message: e.Message}})
+		Error: &api.ErrorDetail{Code: cmp.Or(e.Code, fault.Code(e.Class)), Message: e.Message,
+			Details: []api.ErrorDetail{}}})
 }
 
 // page reads how large a page of a list the caller wants, and after which path; 0 means that it has

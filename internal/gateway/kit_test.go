@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -23,9 +24,50 @@ import (
 	"github.com/sandpool/sandpool/internal/auth"
 	door "github.com/sandpool/sandpool/internal/endpoint"
 	"github.com/sandpool/sandpool/internal/interpreter"
+	"github.com/sandpool/sandpool/internal/openapi/openapitest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// described holds the answers of all tests to the description.
+var described = openapitest.New("Sessions", "Inside a session")
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { os.Exit(described.End(code)) }))
+}
+
+// operation returns the described operation that r is for.
+func (w *world) operation(r *http.Request) string {
+	segments, err := arm.Segments(r.URL.EscapedPath())
+	below := strings.Count(endpoint, "/")
+	if err != nil || len(segments) < below {
+		return ""
+	}
+	segments = segments[below:]
+	if len(segments) > 2 && strings.EqualFold(segments[0], "identifier") {
+		segments = segments[2:]
+	}
+	c := &call{w: httptest.NewRecorder(), r: r}
+	found, err := w.gateway.find(c, segments)
+	if err != nil {
+		return ""
+	}
+	return found.pattern()
+}
+
+// pattern is how the description has a route.
+func (r route) pattern() string {
+	return r.method + " " + arm.EndpointPath + "/" + strings.ReplaceAll(r.path, "*", "{}")
+}
+
+// TestRoutes: what is routed is described, and what is described is routed.
+func TestRoutes(t *testing.T) {
+	var patterns []string
+	for _, r := range routes() {
+		patterns = append(patterns, r.pattern())
+	}
+	for _, fault := range described.Differ(patterns) {
+		t.Error(fault)
+	}
+}
 
 // endpoint is the path of the pool that tests use.
 const endpoint = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/default/sessionPools/python"
@@ -107,7 +149,11 @@ func newWorldOf(t testing.TB, o Options,
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(arm.Trace(withRole(branch.Split(branch, responder.NotFound()))))
+	planes := branch.Split(branch, responder.NotFound())
+	if _, test := t.(*testing.T); test {
+		planes = described.Handler(w.operation, planes)
+	}
+	server := httptest.NewServer(arm.Trace(withRole(planes)))
 	t.Cleanup(server.Close)
 	w.url, w.finish = server.URL, server.Close
 	return w

@@ -112,7 +112,7 @@ func TestProcesses(t *testing.T) {
 		t.Errorf("logs: %s, want %s", got.body, want)
 	}
 	got = w.do("GET", "processes/p/logs?follow=true&identifier=abcd", "")
-	if !strings.HasSuffix(got.body, `{"type":"error","error":{"code":"ServiceUnavailable","message":"broken","details":null}}`+"\n") {
+	if !strings.HasSuffix(got.body, `{"type":"error","error":{"code":"ServiceUnavailable","message":"broken","details":[]}}`+"\n") {
 		t.Errorf("logs that break off: %s", got.body)
 	}
 	for _, path := range []string{"processes/x", "processes/x/logs"} {

@@ -39,7 +39,8 @@ func (g *Gateway) sessionDetail(c *call) error {
 	if err != nil {
 		return err
 	}
-	out := api.SessionDetail{SessionView: wire.Session(s), Sandbox: string(s.Sandbox)}
+	out := api.SessionDetail{SessionView: wire.Session(s), Sandbox: string(s.Sandbox),
+		Use: []api.UsePoint{}, Runs: []api.RunNote{}, Callers: []string{}}
 	if g.options.Detail != nil {
 		if err := g.options.Detail(c.r.Context(), s, &out); err != nil {
 			return err

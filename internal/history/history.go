@@ -251,7 +251,6 @@ func (h *History) Lag(id sandpool.PoolID) time.Duration {
 func (h *History) Session(s sandpool.Session, into *api.SessionDetail) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	into.Use, into.Runs, into.Callers = []api.UsePoint{}, []api.RunNote{}, []string{}
 	if known := h.sessions[s.Sandbox]; known != nil {
 		into.Use = append(into.Use, known.samples...)
 		into.Runs = append(into.Runs, known.runs...)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/openapi/openapitest"
 )
 
 const base = "https://pools.example.com"
@@ -63,6 +64,28 @@ type kit struct {
 	path   string
 }
 
+// described holds the answers of all tests to the description.
+var described = openapitest.New("Issuer")
+
+func TestMain(m *testing.M) { os.Exit(described.End(m.Run())) }
+
+// operation returns the described operation that r is for.
+func (k *kit) operation(r *http.Request) string {
+	found, _ := k.route(r)
+	return found.pattern
+}
+
+// TestRoutes: what is routed is described, and what is described is routed.
+func TestRoutes(t *testing.T) {
+	var patterns []string
+	for _, r := range newKit(t).routes() {
+		patterns = append(patterns, r.pattern)
+	}
+	for _, fault := range described.Differ(patterns) {
+		t.Error(fault)
+	}
+}
+
 func newKit(t *testing.T) *kit {
 	t.Helper()
 	k := &kit{t: t, tokens: &fakeTokens{}, now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC),
@@ -94,9 +117,10 @@ func (k *kit) ask(method, target string, form url.Values, headers ...string) (in
 		r.Header.Set(headers[i], headers[i+1])
 	}
 	rec := httptest.NewRecorder()
-	k.Front(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	front := k.Front(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusTeapot)
-	})).ServeHTTP(rec, r)
+	}))
+	described.Handler(k.operation, front).ServeHTTP(rec, r)
 	var out map[string]any
 	if rec.Code != http.StatusTeapot {
 		if err := json.Unmarshal(rec.Body.Bytes(), &out); err != nil {

@@ -25,44 +25,52 @@ const identityPath = "/metadata/identity/oauth2/token"
 // to next.
 func (i *Issuer) Front(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if serve := i.find(r); serve != nil {
+		if found, ok := i.route(r); ok {
 			w.Header().Set("Cache-Control", "no-store")
-			serve(w, r)
+			found.serve(w, r)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// find returns what answers r, and nil if it is not for the issuer.
-func (i *Issuer) find(r *http.Request) http.HandlerFunc {
+// route is an operation of the issuer. "{authority}" in its pattern is what isTenant knows.
+type route struct {
+	pattern string // "METHOD /path"
+	serve   http.HandlerFunc
+}
+
+func (i *Issuer) routes() []route {
+	return []route{
+		{"GET /metadata/endpoints", i.endpoints},
+		{"GET " + identityPath, i.identity},
+		{"GET /adfs/discovery/keys", i.keys},
+		{"GET /{authority}/.well-known/openid-configuration", i.discovery},
+		{"GET /{authority}/v2.0/.well-known/openid-configuration", i.discovery},
+		{"POST /{authority}/oauth2/token", i.token},
+		{"POST /{authority}/oauth2/v2.0/token", i.token},
+	}
+}
+
+// route returns the route that r is for, and false if it is not for the issuer.
+func (i *Issuer) route(r *http.Request) (route, bool) {
 	segments, err := arm.Segments(r.URL.EscapedPath())
 	if err != nil || len(segments) == 0 {
-		return nil
+		return route{}, false
 	}
-	path := "/" + strings.Join(segments, "/") // az joins addresses with two slashes
-	switch {
-	case r.Method == http.MethodGet && path == "/metadata/endpoints":
-		return i.endpoints
-	case r.Method == http.MethodGet && path == identityPath:
-		return i.identity
-	case r.Method == http.MethodGet && path == "/adfs/discovery/keys":
-		return i.keys
+	exact := r.Method + " /" + strings.Join(segments, "/") // az joins addresses with two slashes
+	below := ""
+	if isTenant(segments[0]) {
+		rest := strings.Join(segments[1:], "/")
+		// the authority of a tenant that is called adfs
+		below = r.Method + " /{authority}/" + strings.TrimPrefix(rest, "adfs/")
 	}
-	authority, rest := segments[0], strings.Join(segments[1:], "/")
-	rest = strings.TrimPrefix(rest, "adfs/") // the authority of a tenant that is called adfs
-	if !isTenant(authority) {
-		return nil
+	for _, known := range i.routes() {
+		if known.pattern == exact || known.pattern == below {
+			return known, true
+		}
 	}
-	switch {
-	case r.Method == http.MethodGet && slices.Contains([]string{".well-known/openid-configuration",
-		"v2.0/.well-known/openid-configuration"}, rest):
-		return i.discovery
-	case r.Method == http.MethodPost && slices.Contains([]string{"oauth2/token",
-		"oauth2/v2.0/token"}, rest):
-		return i.token
-	}
-	return nil
+	return route{}, false
 }
 
 // isTenant reports whether an authority's path may begin with s: ADFS, the tenant, and the

@@ -21,15 +21,21 @@ import (
 	"github.com/sandpool/sandpool/internal/mcp/access"
 	"github.com/sandpool/sandpool/internal/metrics"
 	"github.com/sandpool/sandpool/internal/oidc"
+	"github.com/sandpool/sandpool/internal/openapi"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/server/engine"
 	"github.com/sandpool/sandpool/internal/server/network"
 	"github.com/sandpool/sandpool/internal/web"
 )
 
-// healthPath is the only path behind authentication that needs no token. Before it are those of the
-// issuer and of the dashboard, which see to their callers themselves.
+// healthPath says that the server serves. Before authentication are also the paths of the issuer
+// and of the dashboard, which see to their callers themselves.
 const healthPath = "/healthz"
+
+// isOpen reports whether a path behind authentication needs no token.
+func isOpen(p string) bool {
+	return p == healthPath || p == openapi.JSONPath || p == openapi.PagePath
+}
 
 // routes puts both planes behind what every request passes: a trace id, a principal, and the branch
 // by the pool that it is for. The control plane's paths get one spelling before they reach its mux.
@@ -68,20 +74,11 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	planes.Register(mux)
 	rest := respond.Normalise(rec.Changes(mux))
-	if err := s.deployments(log, respond, mux, rest); err != nil {
+	if err := s.deployments(log, rest); err != nil {
 		return nil, err
 	}
-	s.audit.Register(func(pattern string, fn func(http.ResponseWriter, *http.Request) error) {
-		mux.Handle(pattern, respond.Handle(fn))
-	})
-	mux.HandleFunc("GET "+metricsPath, s.scrape(respond))
-	mux.HandleFunc("GET "+healthPath, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = io.WriteString(w, "ok\n") // a caller that has gone away does not matter
-	})
-	mux.Handle("/", respond.NotFound())
+	s.register(mux, respond, planes)
 	custom := endpoint.NewCustom(holds{s.manager}, s.proxy)
 	agents, err := s.mcp(log, custom)
 	if err != nil {
@@ -114,7 +111,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	if pools, managed, err = s.forwarding(log, respond, branch, pools, managed); err != nil {
 		return nil, err
 	}
-	control := clients.Front(withHealth(rest, managed))
+	control := clients.Front(withOpen(rest, managed))
 	seen := func(plane string, next http.Handler) http.Handler {
 		return s.metrics.Requests(plane, respond.CORS(s.cfg.CORS.Origins, next))
 	}
@@ -129,6 +126,23 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	return arm.Trace(s.tracer.Handler(root, arm.TraceID)), nil
 }
 
+// register puts all that is not a pool's data plane on mux.
+func (s *Server) register(mux control.Mux, respond *arm.Responder, planes *control.Control) {
+	handle := func(pattern string, fn func(http.ResponseWriter, *http.Request) error) {
+		mux.Handle(pattern, respond.Handle(fn))
+	}
+	planes.Register(mux)
+	s.deployer.Register(handle)
+	s.audit.Register(handle)
+	openapi.Register(mux.Handle)
+	mux.Handle("GET "+metricsPath, s.scrape(respond))
+	mux.Handle("GET "+healthPath, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, "ok\n") // a caller that has gone away does not matter
+	}))
+	mux.Handle("/", respond.NotFound())
+}
+
 // beside takes requests for the dashboard to pages, and all others to next.
 func beside(pages, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -140,10 +154,10 @@ func beside(pages, next http.Handler) http.Handler {
 	})
 }
 
-// withHealth takes requests for healthPath to open, and all others to next.
-func withHealth(open, next http.Handler) http.Handler {
+// withOpen takes requests for the paths that need no token to open, and all others to next.
+func withOpen(open, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if path.Clean(r.URL.EscapedPath()) == healthPath {
+		if isOpen(path.Clean(r.URL.EscapedPath())) {
 			open.ServeHTTP(w, r)
 			return
 		}
@@ -190,9 +204,8 @@ func tooMany(http.ResponseWriter, *http.Request) error {
 			"way as may be. Wait for some to end, or end them."}
 }
 
-// deployments serves template deployments on mux. Their resources are sent to through.
-func (s *Server) deployments(log *slog.Logger, respond *arm.Responder, mux *http.ServeMux,
-	through http.Handler) error {
+// deployments makes what runs template deployments. Their resources are sent to through.
+func (s *Server) deployments(log *slog.Logger, through http.Handler) error {
 	owner, err := s.cfg.serverName()
 	if err != nil {
 		return err
@@ -202,9 +215,6 @@ func (s *Server) deployments(log *slog.Logger, respond *arm.Responder, mux *http
 	if err != nil {
 		return err
 	}
-	s.deployer.Register(func(pattern string, fn func(http.ResponseWriter, *http.Request) error) {
-		mux.Handle(pattern, respond.Handle(fn))
-	})
 	s.deployer.Through(arm.Trace(through))
 	return nil
 }
