@@ -9,7 +9,12 @@ type Role string
 type Grant struct {
 	Role  Role
 	Scope Scope
+	// Expires is when it ends, in UTC and whole seconds; zero means never.
+	Expires time.Time
 }
+
+// Ended reports whether g gives nothing at now any more.
+func (g Grant) Ended(now time.Time) bool { return !g.Expires.IsZero() && !now.Before(g.Expires) }
 
 // Token is a bearer token's row in the store. The secret itself is shown once,
 // when the token is made, and is kept nowhere.

@@ -21,8 +21,9 @@ type TokenRequest struct {
 // POOL/identifiers/NAME is one session, and POOL/identifiers/BEGINNING* are those whose
 // identifiers begin so.
 type Grant struct {
-	Role  string `json:"role"`
-	Scope string `json:"scope"`
+	Role      string `json:"role"`
+	Scope     string `json:"scope"`
+	ExpiresAt string `json:"expiresAt,omitempty"` // RFC 3339; never without it
 }
 
 // Token is a bearer token without its secret. Role is that of a token with one grant, and

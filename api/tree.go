@@ -139,4 +139,11 @@ type RoleAssignmentProperties struct {
 	PrincipalID      string `json:"principalId"`
 	PrincipalType    string `json:"principalType,omitempty"`
 	CreatedOn        string `json:"createdOn,omitempty"`
+	// Sandpool is what Azure's assignments do not have.
+	Sandpool *AssignmentSettings `json:"sandpool,omitempty"`
+}
+
+// AssignmentSettings are of a role assignment that ends by itself.
+type AssignmentSettings struct {
+	ExpiresAt string `json:"expiresAt,omitempty"` // RFC 3339
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/sandpool/sandpool/cmd/sandpool/local"
 	"github.com/sandpool/sandpool/cmd/sandpool/mcp"
 	"github.com/sandpool/sandpool/cmd/sandpool/pool"
+	"github.com/sandpool/sandpool/cmd/sandpool/role"
 	"github.com/sandpool/sandpool/cmd/sandpool/serve"
 	"github.com/sandpool/sandpool/cmd/sandpool/session"
 	"github.com/sandpool/sandpool/cmd/sandpool/token"
@@ -43,6 +44,7 @@ type grammar struct {
 	Top      top.Cmd           `cmd:"" help:"Show pools and sessions as they are now, refreshed until Ctrl-C."`
 	Token    token.Cmd         `cmd:"" help:"Create, list and revoke access tokens."`
 	Identity identity.Cmd      `cmd:"" help:"Create, list and delete service principals for Azure's clients."`
+	Role     role.Cmd          `cmd:"" help:"Give roles to principals, for a time if wanted, list them and take them back."`
 	Audit    audit.Cmd         `cmd:"" help:"Show who changed what and who was refused, and check the log of it."`
 	Az       azure.Cmd         `cmd:"" help:"Have the az command and Azure's SDKs of this machine use the server."`
 	Trust    trust.Cmd         `cmd:"" help:"Have programs of this machine trust the server's private certificate authority."`

@@ -52,6 +52,7 @@ func mayImport() map[string][]string {
 		"cmd/sandpool/events":   {"api", "client", "cmd/sandpool/console"},
 		"cmd/sandpool/token":    {"api", "cmd/sandpool/console"},
 		"cmd/sandpool/identity": {".", "api", "cmd/sandpool/console", "cmd/sandpool/token"},
+		"cmd/sandpool/role":     {".", "api", "client", "cmd/sandpool/console"},
 		"cmd/sandpool/trust":    {"cmd/sandpool/console"},
 		"cmd/sandpool/azure":    {".", "api", "client", "cmd/sandpool/console"},
 		"cmd/sandpool/local": {"client", "cmd/sandpool/config", "cmd/sandpool/console",

@@ -112,3 +112,14 @@ func DecodeOnce(s string) string {
 	}
 	return b.String()
 }
+
+// ParseTime reads a time in a body, such as 2030-01-31T00:00:00Z, in UTC and whole seconds. It is
+// an error of class Invalid about the field target if text is none.
+func ParseTime(target, text string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, sandpool.Errorf(sandpool.Invalid, "InvalidTime", target,
+			"%s is %.60q; write it as 2030-01-31T00:00:00Z.", target, text)
+	}
+	return t.UTC().Truncate(time.Second), nil
+}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sandpool/sandpool"
 )
@@ -56,6 +57,8 @@ type Options struct {
 	// Keys returns the pool whose own keys a request may show, and false if it may show none;
 	// nil means that none may.
 	Keys func(r *http.Request) (sandpool.PoolID, bool)
+	// Now is the clock by which grants end; nil means time.Now.
+	Now func() time.Time
 }
 
 // Authenticator finds the principals of requests.
@@ -68,6 +71,9 @@ type Authenticator struct {
 func NewAuthenticator(o Options, verifiers ...Verifier) (*Authenticator, error) {
 	if o.Fail == nil || len(verifiers) == 0 || slices.Contains(verifiers, nil) {
 		return nil, errors.New("authenticator: Options.Fail and a verifier are required")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	return &Authenticator{verifiers: verifiers, o: o}, nil
 }
@@ -88,7 +94,7 @@ func (a *Authenticator) Middleware(next http.Handler) http.Handler {
 	})
 }
 
-// Authenticate returns the principal of r.
+// Authenticate returns the principal of r, with the grants that it has now.
 func (a *Authenticator) Authenticate(r *http.Request) (Principal, error) {
 	c, err := a.credential(r)
 	if err != nil {
@@ -96,7 +102,11 @@ func (a *Authenticator) Authenticate(r *http.Request) (Principal, error) {
 	}
 	for _, v := range a.verifiers {
 		if v.Recognizes(c) {
-			return v.Verify(r.Context(), c)
+			p, err := v.Verify(r.Context(), c)
+			if err != nil {
+				return Principal{}, err
+			}
+			return p.At(a.o.Now()), nil
 		}
 	}
 	if strings.HasPrefix(c.Text, "eyJ") && strings.Count(c.Text, ".") == 2 { // a JSON Web Token

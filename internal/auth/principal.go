@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sandpool/sandpool"
 )
@@ -27,6 +28,15 @@ func (p Principal) Is(id string) bool {
 	return p.Subject == "token:"+id || slices.ContainsFunc(p.Objects, func(o string) bool {
 		return strings.EqualFold(o, id)
 	})
+}
+
+// At is p with those of its grants that have not ended at now.
+func (p Principal) At(now time.Time) Principal {
+	ended := func(g sandpool.Grant) bool { return g.Ended(now) }
+	if slices.ContainsFunc(p.Grants, ended) {
+		p.Grants = slices.DeleteFunc(slices.Clone(p.Grants), ended) // verifiers keep theirs
+	}
+	return p
 }
 
 // Allow returns nil if p may take action a on all of the scope on, and otherwise an error of

@@ -43,6 +43,11 @@ func NewToken(name string, grants []sandpool.Grant, expires, now time.Time) (san
 		if _, err := ParseRole(string(g.Role)); err != nil {
 			return sandpool.Token{}, "", err
 		}
+		if g.Ended(now) {
+			return sandpool.Token{}, "", sandpool.Errorf(sandpool.Invalid, "InvalidGrants", "grants",
+				"A grant would expire at %s, which is not in the future.",
+				g.Expires.Format(time.RFC3339))
+		}
 	}
 	if !isName(name) {
 		return sandpool.Token{}, "", sandpool.Errorf(sandpool.Invalid, "InvalidTokenName", "name",

@@ -116,7 +116,7 @@ func (t *Tokens) Holder(ctx context.Context, id string) (Principal, error) {
 	if row.ID == "" || !row.ExpiresAt.IsZero() && !t.now().Before(row.ExpiresAt) {
 		return Principal{}, refused()
 	}
-	return principalOf(row), nil
+	return principalOf(row).At(t.now()), nil
 }
 
 // remember caches c unless a token was revoked since changes was read. Only

@@ -125,6 +125,9 @@ func New(respond *arm.Responder, pools Pools, tokens Tokens, o Options) (*Contro
 	return c, err
 }
 
+// ForgetEnded deletes the role assignments that have ended, and returns how many.
+func (c *Control) ForgetEnded(ctx context.Context) (int, error) { return c.tree.ForgetEnded(ctx) }
+
 // Assigned returns the grants of a foreign principal by role assignments that name its ids.
 func (c *Control) Assigned(ctx context.Context, ids []string) ([]sandpool.Grant, error) {
 	return c.tree.Assigned(ctx, ids)

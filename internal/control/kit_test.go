@@ -212,10 +212,11 @@ func newKit(t *testing.T, o Options) *kit {
 		now: time.Now().Add(-time.Hour)}}
 	respond := &arm.Responder{Log: slog.New(slog.DiscardHandler)}
 	var err error
-	if k.tokens, err = auth.NewTokens(&tokenMemory{}, nil); err != nil {
+	if k.tokens, err = auth.NewTokens(&tokenMemory{}, o.Now); err != nil {
 		t.Fatal(err)
 	}
-	callers, err := auth.NewAuthenticator(auth.Options{Fail: respond.Error}, k.tokens)
+	callers, err := auth.NewAuthenticator(auth.Options{Fail: respond.Error, Now: o.Now},
+		k.tokens)
 	if err != nil {
 		t.Fatal(err)
 	}

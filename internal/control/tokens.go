@@ -34,12 +34,9 @@ func (c *Control) createToken(w http.ResponseWriter, r *http.Request) error {
 	}
 	var expires time.Time
 	if body.ExpiresAt != "" {
-		t, err := time.Parse(time.RFC3339, body.ExpiresAt)
-		if err != nil {
-			return sandpool.Errorf(sandpool.Invalid, "InvalidTokenExpiry", "expiresAt",
-				"expiresAt is %.60q; write it as 2030-01-31T00:00:00Z.", body.ExpiresAt)
+		if expires, err = arm.ParseTime("expiresAt", body.ExpiresAt); err != nil {
+			return err
 		}
-		expires = t
 	}
 	t, text, err := c.tokens.Create(r.Context(), body.Name, grants, expires)
 	if err != nil {
@@ -119,7 +116,13 @@ func parseGrants(body api.TokenRequest) ([]sandpool.Grant, error) {
 		if err != nil {
 			return nil, err
 		}
-		grants = append(grants, sandpool.Grant{Role: sandpool.Role(g.Role), Scope: scope})
+		made := sandpool.Grant{Role: sandpool.Role(g.Role), Scope: scope}
+		if g.ExpiresAt != "" {
+			if made.Expires, err = arm.ParseTime("grants", g.ExpiresAt); err != nil {
+				return nil, err
+			}
+		}
+		grants = append(grants, made)
 	}
 	return grants, nil
 }
@@ -142,7 +145,8 @@ func renderToken(t sandpool.Token) api.Token {
 	out := api.Token{ID: t.ID, Name: t.Name, Grants: []api.Grant{}, CreatedAt: stamp(t.CreatedAt),
 		ExpiresAt: stamp(t.ExpiresAt)}
 	for _, g := range t.Grants {
-		out.Grants = append(out.Grants, api.Grant{Role: string(g.Role), Scope: g.Scope.String()})
+		out.Grants = append(out.Grants, api.Grant{Role: string(g.Role), Scope: g.Scope.String(),
+			ExpiresAt: stamp(g.Expires)})
 	}
 	if len(t.Grants) == 1 {
 		g := t.Grants[0]

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sandpool/sandpool"
 )
@@ -105,14 +106,15 @@ func (r rule) grant(c claims) (sandpool.Grant, bool) {
 		}
 	}
 	scope, ok := r.scope.expand(c)
-	return sandpool.Grant{Role: r.role, Scope: scope}, ok
+	return sandpool.Grant{Role: r.role, Scope: scope, Expires: r.expires}, ok
 }
 
 // rule is a Rule that was checked.
 type rule struct {
-	claims map[string]string
-	role   sandpool.Role
-	scope  scope
+	claims  map[string]string
+	role    sandpool.Role
+	scope   scope
+	expires time.Time // zero means never
 }
 
 // scope is a scope whose identifier may contain claims. It is the text of its parts, one after the

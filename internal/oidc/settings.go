@@ -53,6 +53,17 @@ type Rule struct {
 	// Scope is where it holds, as sandpool.ParseScope reads it. Its identifier may contain claims
 	// in braces.
 	Scope string `yaml:"scope"`
+	// Expires is when the rule ends, such as 2030-01-31T00:00:00Z; empty means never.
+	Expires string `yaml:"expires"`
+}
+
+// expiry is when the rule ends; zero means never.
+func (r Rule) expiry() (time.Time, error) {
+	if r.Expires == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339, r.Expires)
+	return t.UTC(), err
 }
 
 // algorithms are the signatures that can be accepted: those with a public key.
@@ -165,6 +176,10 @@ func (r Rule) check() []ruleError {
 	}
 	if _, err := parseScope(r.Scope); err != nil {
 		problems = append(problems, ruleError{"scope", "is not allowed: " + err.Error()})
+	}
+	if _, err := r.expiry(); err != nil {
+		problems = append(problems, ruleError{"expires",
+			fmt.Sprintf("is %.40q; write it as 2030-01-31T00:00:00Z", r.Expires)})
 	}
 	return problems
 }

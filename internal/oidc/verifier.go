@@ -90,8 +90,12 @@ func New(log *slog.Logger, all []Settings, assigned Assigned, now func() time.Ti
 			if err != nil {
 				return nil, err // Validate has seen it
 			}
+			expires, err := r.expiry()
+			if err != nil {
+				return nil, err // as above
+			}
 			i.rules = append(i.rules, rule{claims: r.Claims, role: sandpool.Role(r.Role),
-				scope: scope})
+				scope: scope, expires: expires})
 		}
 		v.issuers[s.Issuer] = i
 	}

@@ -185,6 +185,27 @@ func TestAssigned(t *testing.T) {
 	}
 }
 
+// TestRulesEnd: what a rule gives ends with it, also while its token is known.
+func TestRulesEnd(t *testing.T) {
+	p := newProvider(t)
+	rule := p.settings().Rules[0]
+	ends := p.clock().Add(time.Minute)
+	rule.Expires = ends.Format(time.RFC3339)
+	v, token := p.verifier(rule), p.token(nil)
+	for range 2 {
+		who, err := p.verify(v, token)
+		if err != nil || len(who.At(ends.Add(-time.Second)).Grants) != 1 ||
+			len(who.At(ends).Grants) != 0 {
+			t.Errorf("it has %+v, %v; the rule ends at %s", who.Grants, err, ends)
+		}
+	}
+	rule.Expires = "2030-01-31"
+	if problems := Validate([]Settings{p.settings(rule)}); len(problems) != 1 ||
+		!strings.Contains(problems[0].Error(), "expires") {
+		t.Errorf("a rule that ends at %q: %v", rule.Expires, problems)
+	}
+}
+
 // TestReasons: what is wrong is said.
 func TestReasons(t *testing.T) {
 	p := newProvider(t)

@@ -95,7 +95,7 @@ func TestTokens(t *testing.T) {
 	two := sandpool.Token{ID: "two", Name: "Bob's", Hash: []byte(strings.Repeat("y", 32)),
 		Grants: []sandpool.Grant{{Role: "reader",
 			Scope: sandpool.Scope{Subscription: "S", ResourceGroup: "G", Pool: "N",
-				Identifier: "a/b*", Prefix: true}}},
+				Identifier: "a/b*", Prefix: true}, Expires: time.Unix(7, 0).UTC()}},
 		CreatedAt: time.Unix(3, 4).UTC(), ExpiresAt: time.Unix(5, 6).UTC()}
 	for _, token := range []sandpool.Token{two, one, one} {
 		if err := s.PutToken(ctx, token); err != nil {

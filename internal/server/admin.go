@@ -52,6 +52,30 @@ func adminToken(ctx context.Context, store auth.TokenStore, tokens *auth.Tokens,
 	return text, nil
 }
 
+// forgetEvery is how often role assignments that have ended are looked for. They give nothing since
+// their end.
+const forgetEvery = time.Minute
+
+// forgetEnded deletes what has ended of what forget knows, until ctx ends.
+func (s *Server) forgetEnded(ctx context.Context, forget func(context.Context) (int, error)) {
+	tick := time.NewTicker(forgetEvery)
+	defer tick.Stop()
+	for {
+		n, err := forget(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			s.log.Warn("role assignments that have ended are not deleted", "error", err)
+		case n > 0:
+			s.log.Info("role assignments have ended", "number", n)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 // writePrivate replaces the file at path, whole or not at all, readable by its
 // owner alone.
 func writePrivate(path, text string) error {

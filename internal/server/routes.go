@@ -68,7 +68,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	if err != nil {
 		return nil, err
 	}
-	s.endFollowing = data.EndFollowing
+	s.control, s.endFollowing = planes, data.EndFollowing
 	rec, err := s.recorder(log, respond)
 	if err != nil {
 		return nil, err

@@ -20,6 +20,7 @@ import (
 	"github.com/sandpool/sandpool/internal/audit"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/container"
+	"github.com/sandpool/sandpool/internal/control"
 	"github.com/sandpool/sandpool/internal/deployment"
 	"github.com/sandpool/sandpool/internal/descriptor"
 	"github.com/sandpool/sandpool/internal/event"
@@ -80,9 +81,10 @@ type Server struct {
 	containers   *container.Containers
 	endFollowing func() // ends the streams of logs
 
-	tokens *auth.Tokens
-	token  string     // the administrator's
-	audit  *audit.Log // who changed what
+	tokens  *auth.Tokens
+	token   string     // the administrator's
+	audit   *audit.Log // who changed what
+	control *control.Control
 
 	deployer  *deployment.Service
 	dashboard *web.Web // nil if there is none
@@ -284,6 +286,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return ignoring(http.ErrServerClosed, s.http.Serve(s.listener)) })
 	g.Go(func() error { return s.servePeers(stopping) })
 	g.Go(func() error { s.tidyImages(stopping); return nil })
+	g.Go(func() error { s.forgetEnded(stopping, s.control.ForgetEnded); return nil })
 	g.Go(func() error { return s.deployer.Run(stopping) })
 	g.Go(func() error { return s.serveMetrics(stopping) })
 	g.Go(func() error { return s.history.Run(stopping, own{s.manager}) })

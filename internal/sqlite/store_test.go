@@ -57,7 +57,7 @@ func TestTokens(t *testing.T) {
 		Grants: []sandpool.Grant{{Role: "executor", Scope: sandpool.PoolID{Subscription: "S",
 			ResourceGroup: "G", Name: "N"}.Scope()},
 			{Role: "reader", Scope: sandpool.Scope{Subscription: "S", ResourceGroup: "G", Pool: "N",
-				Identifier: "a/b*", Prefix: true}}},
+				Identifier: "a/b*", Prefix: true}, Expires: time.Unix(7, 0).UTC()}},
 		CreatedAt: time.Unix(3, 4).UTC(), ExpiresAt: time.Unix(5, 6).UTC()}
 	for _, token := range []sandpool.Token{two, one, one} {
 		if err := s.PutToken(ctx, token); err != nil {

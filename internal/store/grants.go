@@ -11,14 +11,17 @@ import (
 type grant struct {
 	Role  string `json:"role"`
 	Scope string `json:"scope"`
+	// Expires is in nanoseconds since 1970; 0 means never.
+	Expires int64 `json:"expires,omitempty"`
 }
 
-// GrantsText is how stores keep the grants of a token: a JSON array of {"role", "scope"}, the scope
-// as sandpool.Scope writes it.
+// GrantsText is how stores keep the grants of a token: a JSON array of {"role", "scope",
+// "expires"}, the scope as sandpool.Scope writes it.
 func GrantsText(grants []sandpool.Grant) (string, error) {
 	rows := make([]grant, 0, len(grants))
 	for _, g := range grants {
-		rows = append(rows, grant{Role: string(g.Role), Scope: g.Scope.String()})
+		rows = append(rows, grant{Role: string(g.Role), Scope: g.Scope.String(),
+			Expires: Nanos(g.Expires)})
 	}
 	text, err := json.Marshal(rows)
 	return string(text), err
@@ -37,7 +40,8 @@ func ParseGrants(text string) ([]sandpool.Grant, error) {
 		if err != nil {
 			return nil, fmt.Errorf("grants: %w", err)
 		}
-		grants = append(grants, sandpool.Grant{Role: sandpool.Role(r.Role), Scope: scope})
+		grants = append(grants, sandpool.Grant{Role: sandpool.Role(r.Role), Scope: scope,
+			Expires: TimeOf(r.Expires)})
 	}
 	return grants, nil
 }

@@ -102,7 +102,11 @@ func List(ctx context.Context, a *console.App, heading []string,
 	for _, k := range list {
 		var roles, scopes []string
 		for _, g := range k.Grants {
-			roles, scopes = append(roles, g.Role), append(scopes, g.Scope)
+			role := g.Role
+			if g.ExpiresAt != "" {
+				role += " until " + g.ExpiresAt
+			}
+			roles, scopes = append(roles, role), append(scopes, g.Scope)
 		}
 		t.Add(row(k, strings.Join(roles, ","), strings.Join(scopes, ","))...)
 	}
