@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -35,7 +36,7 @@ import (
 	"github.com/sandpool/sandpool/internal/need"
 )
 
-// Hub is a registry without TLS on the loopback interface. It ends with the test.
+// Hub is a registry without TLS. It ends with the test.
 type Hub struct {
 	t      testing.TB
 	server *httptest.Server
@@ -47,12 +48,23 @@ type Hub struct {
 	Wrap func(w http.ResponseWriter, r *http.Request) http.ResponseWriter
 }
 
-// NewHub starts an empty registry, open to everybody.
+// NewHub starts an empty registry on the loopback interface, open to everybody.
 func NewHub(t testing.TB) *Hub {
 	t.Helper()
+	return NewHubAt(t, "127.0.0.1:0")
+}
+
+// NewHubAt is NewHub at an address of this machine. Only a private one is asked without TLS.
+func NewHubAt(t testing.TB, address string) *Hub {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
 	h := &Hub{t: t}
 	inner := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))
-	h.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter,
+		r *http.Request) {
 		pushes := r.Header.Get("User-Agent") == pusher ||
 			strings.HasPrefix(r.Header.Get("User-Agent"), pusher+" ")
 		if !pushes && h.Before != nil && h.Before(w, r) {
@@ -63,6 +75,9 @@ func NewHub(t testing.TB) *Hub {
 		}
 		inner.ServeHTTP(w, r)
 	}))
+	_ = h.server.Listener.Close() // the one it would have had
+	h.server.Listener = listener
+	h.server.Start()
 	t.Cleanup(h.server.Close)
 	return h
 }
@@ -116,7 +131,12 @@ type Image struct {
 // Push pushes an image under a repository and tag, such as "web:1.0".
 func (h *Hub) Push(tag string, i Image) {
 	h.t.Helper()
-	built := i.build(h.t)
+	h.PushImage(tag, i.build(h.t))
+}
+
+// PushImage is Push of an image that is made.
+func (h *Hub) PushImage(tag string, built v1.Image) {
+	h.t.Helper()
 	ref, err := name.ParseReference(h.Host() + "/" + tag)
 	if err == nil {
 		err = remote.Write(ref, built, remote.WithUserAgent(pusher))

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -75,7 +76,8 @@ func main() {
 	m.HandleFunc("GET /hear", hear)
 	m.HandleFunc("GET /leave", leave)
 	m.HandleFunc("GET /press", press)
-	log.Fatal(http.ListenAndServe("127.0.0.1:8080", m))
+	// A sandbox that is a pod is reached at its address.
+	log.Fatal(http.ListenAndServe(cmp.Or(os.Getenv("GUEST_HOST"), "127.0.0.1")+":8080", m))
 }
 
 func number(r *http.Request, key string) int {
