@@ -77,6 +77,11 @@ test-cgroup2: root build ## a Debian 13 with cgroup v2 and systemd, in QEMU: the
 	@bin/sandpool image build python --slim --if-changed --data-dir $(DATA)/test-cgroup2
 	@SANDPOOL_TEST_DATA=$(DATA) test/cgroup2/run $(PHASES)
 
+.PHONY: test-kube
+test-kube: root deps gvisor ## the Kubernetes engine in a real cluster, which the first run builds (12 minutes of processor time)
+	@scripts/deps --cluster
+	SANDPOOL_TEST_KUBE=1 go test -count=1 -v -timeout 60m -run $(or $(RUN),TestCluster) ./test/kube
+
 .PHONY: race
 race: gvisor ## the packages without gVisor under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race -shuffle=on $$(go list ./... | grep -v -e sandbox/gvisor -e internal/server -e cmd/sandpool$$ -e cmd/sandpool/serve -e /test)

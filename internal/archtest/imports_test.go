@@ -174,7 +174,8 @@ func mayImport() map[string][]string {
 			"internal/sqlite"),
 		"test": {".", "api", "client", "internal/arm"},
 		// Measures the engine beside the whole product.
-		"test/real": {"client", "internal/need", "internal/server"},
+		"test/kube/clustertest": {"internal/need"},
+		"test/real":             {"client", "internal/need", "internal/server"},
 		"test/bench": {".", "client", "internal/bench", "internal/image", "internal/sandbox",
 			"internal/sandbox/gvisor"},
 

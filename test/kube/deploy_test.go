@@ -91,6 +91,20 @@ func merge(dst, src map[string]any) map[string]any {
 // render renders the chart as Helm does, with those of its functions that the templates use.
 func render(t *testing.T, v map[string]any) (all []object) {
 	t.Helper()
+	files, err := filepath.Glob(filepath.Join(chart, "templates", "*.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		all = append(all, objects(t, []byte(renderText(t, filepath.Base(f), "sandpool", v)))...)
+	}
+	renderText(t, "NOTES.txt", "sandpool", v)
+	return all
+}
+
+// renderText renders one file of the chart for a release in a namespace of its own name.
+func renderText(t *testing.T, file, release string, v map[string]any) string {
+	t.Helper()
 	functions := template.FuncMap{
 		"toJson": func(v any) (string, error) {
 			text, err := json.Marshal(v)
@@ -106,30 +120,21 @@ func render(t *testing.T, v map[string]any) (all []object) {
 			return out
 		},
 	}
-	files, err := filepath.Glob(filepath.Join(chart, "templates", "*"))
-	if err != nil || len(files) == 0 {
-		t.Fatal(files, err)
+	text, err := os.ReadFile(filepath.Join(chart, "templates", file))
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, f := range files {
-		text, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tmpl, err := template.New(f).Option("missingkey=error").Funcs(functions).Parse(string(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var out bytes.Buffer
-		err = tmpl.Execute(&out, map[string]any{"Values": v, "Release": map[string]string{
-			"Name": "sandpool", "Namespace": "sandpool", "Service": "Helm"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.HasSuffix(f, ".yaml") {
-			all = append(all, objects(t, out.Bytes())...)
-		}
+	tmpl, err := template.New(file).Option("missingkey=error").Funcs(functions).Parse(string(text))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return all
+	var out bytes.Buffer
+	err = tmpl.Execute(&out, map[string]any{"Values": v, "Release": map[string]string{
+		"Name": release, "Namespace": release, "Service": "Helm"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
 }
 
 const set = `

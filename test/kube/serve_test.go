@@ -129,19 +129,7 @@ kubernetes:
 	}
 	program := build(t)
 	s := serve(t, program, dir, config)
-	most, ready, port := 5, 2, 8080
-	if _, err := s.PutPool(t.Context(), "pool", api.SessionPool{Location: "local",
-		Properties: &api.SessionPoolProperties{ContainerType: "CustomContainer",
-			ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most,
-				ReadySessionInstances: &ready},
-			CustomContainerTemplate: &api.CustomContainerTemplate{
-				Containers: []api.Container{{Image: hub.Host() + "/guest:1"}},
-				Ingress:    &api.Ingress{TargetPort: &port}}}}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.WaitReady(t.Context(), "pool", nil); err != nil {
-		t.Fatal(err)
-	}
+	s.customPool(t, hub.Host()+"/guest:1", 2)
 	alice, bobby := s.pod(t, "alice"), s.pod(t, "bobby")
 	if again := s.pod(t, "alice"); again != alice || alice == bobby {
 		t.Errorf("alice is answered by %s, then by %s, and bobby by %s", alice, again, bobby)
@@ -166,6 +154,24 @@ kubernetes:
 		t.Fatal(err)
 	}
 	until(t, "no pod is left", func() bool { return len(cluster.Pods()) == 0 })
+}
+
+// customPool makes the pool of a container, with ready sessions, and waits for them.
+func (s *instance) customPool(t *testing.T, image string, ready int) {
+	t.Helper()
+	most, port := ready+3, 8080
+	if _, err := s.PutPool(t.Context(), "pool", api.SessionPool{Location: "local",
+		Properties: &api.SessionPoolProperties{ContainerType: "CustomContainer",
+			ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most,
+				ReadySessionInstances: &ready},
+			CustomContainerTemplate: &api.CustomContainerTemplate{
+				Containers: []api.Container{{Image: image}},
+				Ingress:    &api.Ingress{TargetPort: &port}}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.WaitReady(t.Context(), "pool", nil); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // until polls for what other processes bring about.

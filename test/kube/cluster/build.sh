@@ -9,7 +9,9 @@ mkdir -p "$bin"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp -r "$here"/*/ "$work"
-mv "$work/kube/main.go.txt" "$work/kube/main.go"
+for file in "$work"/*/main.go.txt; do
+	mv "$file" "${file%.txt}"
+done
 export CGO_ENABLED=0 GOFLAGS=-trimpath GOWORK=off
 build() {
 	local from=$1 began=$SECONDS
@@ -38,3 +40,18 @@ build containerd -tags no_btrfs,no_devmapper,no_zfs,no_aufs \
 CGO_ENABLED=1 build runc -tags 'seccomp urfave_cli_no_docs' -ldflags='-s -w -X main.version=1.5.2' \
 	-o "$bin/runc" github.com/opencontainers/runc
 build kwok -ldflags='-s -w' -o "$bin/kwok" sigs.k8s.io/kwok/cmd/kwok
+build pause -ldflags='-s -w' -o "$bin/pause" .
+
+# gVisor's shim gives itself the least chance to be ended for want of memory, and ends if it may
+# not, as in a container without CAP_SYS_RESOURCE.
+(
+	cd "$work/gvisor"
+	go mod download gvisor.dev/gvisor
+	cp -r --no-preserve=mode "$(go list -m -f '{{.Dir}}' gvisor.dev/gvisor)" "$work/gvisor-source"
+	go mod edit -replace "gvisor.dev/gvisor=$work/gvisor-source"
+)
+manager=$work/gvisor-source/pkg/shim/v1/manager.go
+grep -q 'oomScoreMax = -999' "$manager"
+sed -i 's/oomScoreMax = -999/oomScoreMax = 0/' "$manager"
+build gvisor -ldflags='-s -w' -o "$bin/containerd-shim-runsc-v1" gvisor.dev/gvisor/shim
+build gvisor -ldflags='-s -w' -o "$bin/runsc" gvisor.dev/gvisor/runsc
