@@ -173,7 +173,7 @@ func (t *Tokens) Grant(ctx context.Context, id string, g sandpool.Grant) error {
 		}
 		if len(grants) >= maxGrants {
 			return nil, sandpool.Errorf(sandpool.Invalid, "InvalidGrants", "grants",
-				"The token %q has %d grants, which is the most.", id, maxGrants)
+				"The token %q has %d grants and can have no more.", id, maxGrants)
 		}
 		return append(slices.Clone(grants), g), nil
 	})

@@ -84,7 +84,7 @@ func (c *Containers) fetch(ctx context.Context, p sandpool.Pool,
 		User: User(c.options.Server, p.ID), Credentials: cred})
 	if err == nil && img.Config == nil {
 		err = sandpool.Errorf(sandpool.Invalid, oci.CodeNotImage, "image",
-			"%s says nothing of a process to run.", p.Spec.Image)
+			"%s names no process to run; give the pool a command.", p.Spec.Image)
 	}
 	root = sandbox.Image{Reference: p.Spec.Image, Digest: img.Manifest}
 	if c.options.ByNodes {

@@ -177,7 +177,7 @@ func (c *Control) operationResult(w http.ResponseWriter, r *http.Request) error 
 			op.Error.Message)
 	case op.Status == api.OperationCanceled:
 		return sandpool.Errorf(sandpool.Conflict, "OperationCanceled", p.ID.String(),
-			"The session pool is not being deleted any more.")
+			"The session pool is no longer being deleted.")
 	}
 	if parsed, err := parseOperation(r.PathValue("subscription"), op.Name); err == nil &&
 		parsed.kind == deleteOperation {

@@ -131,7 +131,7 @@ func parseScope(body api.TokenRequest) (sandpool.Scope, error) {
 	switch {
 	case body.Pool != "" && body.Scope != "":
 		return sandpool.Scope{}, sandpool.Errorf(sandpool.Invalid, "InvalidScope", "scope",
-			"The token has a pool and a scope. Use one of the two.")
+			"The token has both a pool and a scope. Use one of them.")
 	case body.Pool != "":
 		id, err := arm.ParseResourceID(body.Pool)
 		return id.Scope(), err

@@ -262,7 +262,7 @@ func (g *Gateway) push(c *call, control *http.ResponseController, b []byte) erro
 		defer cancel()
 		if err := share.Take(wait, int64(len(b))); err != nil {
 			return sandpool.Errorf(sandpool.Unavailable, "", "", "Too many large answers wait to "+
-				"be read. Read them, and go on after the last event that you have.")
+				"be read. Read them, and continue after the last event that you have.")
 		}
 	}
 	for len(b) > 0 {

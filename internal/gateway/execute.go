@@ -62,7 +62,7 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	}
 	if x.async && !background {
 		return sandpool.Errorf(sandpool.Unsupported, codeUnsupported, "executionType",
-			"This path answers synchronous executions alone; send asynchronous ones to "+
+			"This path takes synchronous executions only; send asynchronous ones to "+
 				"'executions'.")
 	}
 	lease, err := g.pools.Acquire(c.r.Context(), c.pool, identifier)

@@ -337,7 +337,7 @@ func (g *Gateway) events(c *call,
 	case <-g.over:
 		if errors.Is(err, context.Canceled) {
 			err = sandpool.Errorf(sandpool.Unavailable, "", "",
-				"The server stops. Go on after the last event that you have.")
+				"The server is stopping. Continue after the last event that you have.")
 		}
 	default:
 	}
@@ -372,7 +372,7 @@ func (c *call) page() (size int, after string, err error) {
 	path, bad := base64.RawURLEncoding.DecodeString(token)
 	if bad != nil {
 		return 0, "", sandpool.Errorf(sandpool.Invalid, codeValidation, "skipToken",
-			"The query parameter 'skipToken' is none of a nextLink.")
+			"The query parameter 'skipToken' is not from a nextLink.")
 	}
 	return size, string(path), nil
 }

@@ -147,7 +147,7 @@ func TestFollowUntilStop(t *testing.T) {
 	w.gateway.EndFollowing()
 	got := w.do("GET", "processes/p/logs?follow=true&identifier=abcd", "")
 	if !strings.Contains(got.body, `"text":"err"`) ||
-		!strings.Contains(got.body, "The server stops.") {
+		!strings.Contains(got.body, "The server is stopping.") {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 }

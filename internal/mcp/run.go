@@ -239,7 +239,7 @@ func nodeSource(kind sandpool.ContainerType, a runArguments) (x agent.ExecuteReq
 
 func notHere(kind sandpool.ContainerType, what string) error {
 	return sandpool.Errorf(sandpool.Unsupported, "ToolNotSupported", "",
-		"The sandboxes of this pool, which is of type %s, do not run %s.", kind, what)
+		"Sandboxes of this pool have the type %s and do not run %s.", kind, what)
 }
 
 func invalidArgument(name, format string, args ...any) error {

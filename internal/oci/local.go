@@ -88,7 +88,7 @@ func localName(given, own, file string) (Reference, error) {
 	r, err := ParseReference(localPrefix + strings.ToLower(base))
 	if err != nil {
 		return r, sandpool.Errorf(sandpool.Invalid, CodeReference, "name",
-			"The image has no name that could be used here; give one with --name.")
+			"The image has no usable name; give it one with --name.")
 	}
 	return r, nil
 }

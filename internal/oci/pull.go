@@ -199,7 +199,7 @@ func (c Inspector) Pull(ctx context.Context, q Request) (i image.Image, err erro
 	}
 	if r.Local() || r.Digest == "" {
 		return i, sandpool.Errorf(sandpool.Invalid, CodeReference, "image",
-			"%s is in no registry, where the cluster's nodes could get it.", r)
+			"%s is in no registry from which the cluster's nodes could pull it.", r)
 	}
 	if err := c.allowed(r); err != nil {
 		return i, err

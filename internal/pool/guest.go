@@ -91,7 +91,7 @@ func (m *Manager) sick(b *sandboxState, err error) {
 	cause := ended("the sandbox did not pass its liveness check %d times in a row", b.failures)
 	m.events.Observe(event.Event{Name: event.SandboxSick, Pool: b.row.Pool, Sandbox: b.row.ID,
 		Message: cause.Message, Err: err})
-	m.lost(b, cause, "Ready sandboxes of this pool do not live: ",
+	m.lost(b, cause, "Ready sandboxes of this pool do not stay alive: ",
 		&sandpool.Error{Class: cause.Class, Message: cause.Message, Err: err})
 }
 

@@ -95,7 +95,7 @@ func (cs contexts) make(ctx context.Context, base *Driver, name, kernel string) 
 	if n == nil && len(cs.named)+1 >= agent.MaxContexts {
 		cs.mu.Unlock()
 		return nil, sandpool.Errorf(sandpool.Conflict, "TooManyContexts", "context",
-			"The session has %d contexts, which is the most. Delete one.", agent.MaxContexts)
+			"The session has %d contexts and can have no more. Delete one.", agent.MaxContexts)
 	}
 	if n == nil {
 		n = &named{kernel: kernel, created: time.Now(), ready: make(chan struct{})}

@@ -135,7 +135,7 @@ func try(ctx context.Context, host Host, policy egress.Policy,
 	if err != nil || perr != nil || port == 0 || name == "" {
 		return nil,
 			sandpool.Errorf(sandpool.Invalid, "InvalidDestination", api.DestinationParameter,
-				"The destination %.120q must be HOST:PORT, such as example.com:443.", to)
+				"The destination %.120q is not HOST:PORT, such as example.com:443.", to)
 	}
 	proto := egress.TCP
 	switch strings.ToLower(protocol) {

@@ -44,11 +44,11 @@ func Matches(headers []string, p *sandpool.Pool) bool {
 func Check(r *http.Request, p *sandpool.Pool) error {
 	if h := r.Header.Values("If-Match"); len(h) > 0 && !Matches(h, p) {
 		return sandpool.Errorf(sandpool.Conflict, "PreconditionFailed", "If-Match",
-			"The session pool is not what If-Match says. Read it again, and send its ETag.")
+			"The session pool has changed since If-Match was read. Read it again, and send its ETag.")
 	}
 	if h := r.Header.Values("If-None-Match"); Matches(h, p) {
 		return sandpool.Errorf(sandpool.Conflict, "PreconditionFailed", "If-None-Match",
-			"The session pool is there already, as If-None-Match says it must not be.")
+			"The session pool exists already, and If-None-Match says that it must not.")
 	}
 	return nil
 }

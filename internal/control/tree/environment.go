@@ -194,7 +194,7 @@ func (t *Tree) roomFor(r *http.Request) error {
 		strings.ToLower(id[:strings.LastIndexByte(id, '/')+1]))
 	if err == nil && len(there) >= maxEnvironments {
 		err = sandpool.Errorf(sandpool.Conflict, "MaxNumberOfEnvironmentsExceeded", "environmentName",
-			"The resource group has %d environments, which is the most. Delete one first.", len(there))
+			"The resource group has %d environments and can have no more. Delete one.", len(there))
 	}
 	return err
 }

@@ -97,7 +97,7 @@ func parseFilter(text string, names ...string) (filter, error) {
 	rest := strings.TrimSpace(text)
 	bad := func() error {
 		return sandpool.Errorf(sandpool.Invalid, "InvalidFilterInQueryString", "$filter",
-			"The $filter %.200q is not understood. Write it as NAME eq 'VALUE', several joined by "+
+			"The $filter %.200q cannot be read. Write it as NAME eq 'VALUE', several joined by "+
 				"and, with the names %s.", text, strings.Join(names, ", "))
 	}
 	for first := true; rest != ""; first = false {

@@ -87,7 +87,7 @@ func (g *Registry) Start(cfg Config, req agent.ProcessRequest) (agent.Background
 	}
 	if len(g.all) == agent.MaxBackground && !g.forgetOne() {
 		return none, sandpool.Errorf(sandpool.Conflict, "TooManyProcesses", "id",
-			"%d background processes run in the session, which is the most. Delete one.",
+			"%d background processes run in the session, the most that it can have. Delete one.",
 			agent.MaxBackground)
 	}
 	files, ends, err := cfg.open(req.Stdin)
