@@ -46,6 +46,8 @@ type Sandbox struct {
 	CreatedAt  time.Time
 	ClaimedAt  time.Time
 	LastUsedAt time.Time
+	// ClaimedBy is the subject of the principal whose request claimed it; empty if nobody knows.
+	ClaimedBy string
 }
 
 // Session is an identifier's hold on a sandbox, as callers see it.
@@ -70,6 +72,8 @@ type ClaimRequest struct {
 	// Max is the pool's maximum of sessions.
 	Max int
 	Now time.Time
+	// By is the subject of the principal that asks; empty if nobody knows.
+	By string
 	// NewID and NewSecret are used if a sandbox has to be started for the claim.
 	NewID     SandboxID
 	NewSecret string

@@ -32,6 +32,8 @@ func fullRooms() map[string]string {
 			"objects of the kernel has left (cgroup, netns, cores, logs)",
 		"internal/sandbox/sandboxtest": "a file for each part of the contract, whose checks share " +
 			"one suite, and the fake that the suite checks too",
+		"internal/sqlite": "a file for each table, whose statements share the one connection that " +
+			"writes",
 		"internal/server": "it wires the parts, with a file for each; what does more than wire " +
 			"has left",
 	}

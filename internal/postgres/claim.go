@@ -42,14 +42,14 @@ func (s *Store) serve(ctx context.Context, all []*burst.Call[claim]) {
 		return cmp.Compare(a.Value.request.Pool.Key(), b.Value.request.Pool.Key())
 	})
 	query := "SELECT c.outcome, " + sandboxColumns("(c.box)") +
-		" FROM claim($1, $2, $3, $4, $5, $6, $7, $8, $9) c LEFT JOIN pools p ON p.key = (c.box).pool"
+		" FROM claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) c LEFT JOIN pools p ON p.key = (c.box).pool"
 	err := s.retry(ctx, fmt.Sprintf("%d claims", len(all)),
 		func(ctx context.Context, again bool) error {
 			var batch pgx.Batch
 			for _, c := range all {
 				r := &c.Value.request
 				batch.Queue(query, r.Pool.Key(), r.Epoch, r.Identifier, r.Revision, r.Max,
-					store.Nanos(r.Now), r.NewID, r.NewSecret, again)
+					store.Nanos(r.Now), r.NewID, r.NewSecret, again, text(r.By))
 			}
 			results := s.db.SendBatch(ctx, &batch)
 			for _, c := range all {

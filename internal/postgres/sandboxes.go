@@ -27,7 +27,7 @@ const (
 func sandboxColumns(s string) string {
 	var list strings.Builder
 	for _, c := range []string{"p.subscription", "p.resource_group", "p.name", s + ".id",
-		s + ".state", s + ".identifier", s + ".secret", s + ".reason"} {
+		s + ".state", s + ".identifier", s + ".secret", s + ".reason", s + ".claimed_by"} {
 		list.WriteString("coalesce(" + c + ", ''), ")
 	}
 	for _, c := range []string{"revision", "created_at", "claimed_at", "last_used_at"} {
@@ -40,7 +40,7 @@ func scanSandbox(row pgx.Row, before ...any) (b sandpool.Sandbox, err error) {
 	var created, claimed, used int64
 	err = row.Scan(append(before, &b.Pool.Subscription, &b.Pool.ResourceGroup, &b.Pool.Name,
 		&b.ID, &b.State, &b.Identifier,
-		&b.Secret, &b.Reason, &b.Revision, &created, &claimed, &used, &b.Handle)...)
+		&b.Secret, &b.Reason, &b.ClaimedBy, &b.Revision, &created, &claimed, &used, &b.Handle)...)
 	b.CreatedAt, b.ClaimedAt,
 		b.LastUsedAt = store.TimeOf(created), store.TimeOf(claimed), store.TimeOf(used)
 	return b, err

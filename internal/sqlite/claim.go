@@ -17,7 +17,8 @@ const sessionsOf = ` FROM sandboxes WHERE pool = ?3 AND identifier <> '' AND sta
 // claimReady takes the oldest ready sandbox, if the identifier has no session and the pool is not
 // full, and returns what the claim does not know of it. In one statement, because most
 // claims end here, and each statement costs as much as what this one looks up.
-const claimReady = `UPDATE sandboxes SET state = 'claimed', identifier = ?1, claimed_at = ?2, last_used_at = ?2
+const claimReady = `UPDATE sandboxes SET state = 'claimed', identifier = ?1, claimed_at = ?2, last_used_at = ?2,
+	claimed_by = ?7
 	WHERE (SELECT epoch FROM pools WHERE key = ?3) = ?6
 	AND rowid = (SELECT rowid FROM sandboxes WHERE pool = ?3 AND revision = ?4 AND state = 'ready'
 		ORDER BY created_at, rowid LIMIT 1)
@@ -71,10 +72,10 @@ func (s *Store) claim(ctx context.Context, r sandpool.ClaimRequest) (b sandpool.
 	pool, now := r.Pool.Key(), store.Nanos(r.Now)
 	var created int64
 	row := s.stmts.claimReady.QueryRowContext(ctx, r.Identifier, now, pool, r.Revision, r.Max,
-		r.Epoch)
+		r.Epoch, r.By)
 	switch err := row.Scan(&b.ID, &b.Revision, &b.Secret, &b.Handle, &b.Reason, &created); {
 	case err == nil:
-		b.Pool, b.State, b.Identifier = r.Pool, sandpool.Claimed, r.Identifier
+		b.Pool, b.State, b.Identifier, b.ClaimedBy = r.Pool, sandpool.Claimed, r.Identifier, r.By
 		b.CreatedAt, b.ClaimedAt,
 			b.LastUsedAt = store.TimeOf(created), store.TimeOf(now), store.TimeOf(now)
 		return b, sandpool.ClaimReady, nil
@@ -99,7 +100,7 @@ func (s *Store) claim(ctx context.Context, r sandpool.ClaimRequest) (b sandpool.
 		return b, sandpool.ClaimFull, nil
 	}
 	_, err = s.stmts.insert.ExecContext(ctx, r.NewID, pool, r.Revision, r.Identifier, r.NewSecret,
-		now, now, now)
+		now, now, now, r.By)
 	if err != nil {
 		return b, sandpool.ClaimFull, err
 	}

@@ -14,12 +14,13 @@ import (
 )
 
 const selectSandbox = `SELECT s.id, p.subscription, p.resource_group, p.name, s.revision, s.state, s.identifier,
-	s.secret, s.handle, s.reason, s.created_at, s.claimed_at, s.last_used_at
+	s.secret, s.handle, s.reason, s.created_at, s.claimed_at, s.last_used_at, s.claimed_by
 	FROM sandboxes s JOIN pools p ON p.key = s.pool`
 
 const insertSandbox = `INSERT INTO sandboxes
-	(id, pool, revision, state, identifier, secret, handle, reason, created_at, claimed_at, last_used_at)
-	VALUES (?, ?, ?, 'starting', ?, ?, NULL, '', ?, ?, ?)`
+	(id, pool, revision, state, identifier, secret, handle, reason, created_at, claimed_at, last_used_at,
+		claimed_by)
+	VALUES (?, ?, ?, 'starting', ?, ?, NULL, '', ?, ?, ?, ?)`
 
 const started = `UPDATE sandboxes SET handle = ?1, last_used_at = ?2,
 	state = CASE identifier WHEN '' THEN 'ready' ELSE 'claimed' END
@@ -57,7 +58,7 @@ func scanSandbox(row scanner) (b sandpool.Sandbox, err error) {
 	var created, claimed, used int64
 	err = row.Scan(&b.ID, &b.Pool.Subscription, &b.Pool.ResourceGroup, &b.Pool.Name, &b.Revision,
 		&b.State, &b.Identifier,
-		&b.Secret, &b.Handle, &b.Reason, &created, &claimed, &used)
+		&b.Secret, &b.Handle, &b.Reason, &created, &claimed, &used, &b.ClaimedBy)
 	b.CreatedAt, b.ClaimedAt,
 		b.LastUsedAt = store.TimeOf(created), store.TimeOf(claimed), store.TimeOf(used)
 	return b, err
@@ -96,7 +97,7 @@ func (s *Store) Insert(ctx context.Context, b sandpool.Sandbox, epoch int64) err
 			return err
 		}
 		_, err := s.stmts.insert.ExecContext(ctx, b.ID, b.Pool.Key(), b.Revision, "", b.Secret,
-			store.Nanos(b.CreatedAt), store.Nanos(b.ClaimedAt), store.Nanos(b.LastUsedAt))
+			store.Nanos(b.CreatedAt), store.Nanos(b.ClaimedAt), store.Nanos(b.LastUsedAt), "")
 		return err
 	})
 	return insertError(err, b.ID, b.Pool)

@@ -28,6 +28,8 @@ type statements struct {
 	remove                         *sql.Stmt
 	mourn, forget, forgetOld       *sql.Stmt
 
+	putUsage, putMark, forgetUsage *sql.Stmt
+
 	all []*sql.Stmt
 }
 
@@ -72,6 +74,9 @@ func (s *statements) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&s.mourn, mourn},
 		{&s.forget, "DELETE FROM losses WHERE pool = ? AND identifier = ?"},
 		{&s.forgetOld, "DELETE FROM losses WHERE pool = ? AND until <= ?"},
+		{&s.putUsage, putUsage},
+		{&s.putMark, putMark},
+		{&s.forgetUsage, "DELETE FROM usage WHERE number = ? AND ended"},
 	} {
 		stmt, err := conn.PrepareContext(ctx, each.text)
 		if err != nil {

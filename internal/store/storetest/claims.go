@@ -12,7 +12,7 @@ import (
 
 func (s *suite) request(identifier sandpool.Identifier) sandpool.ClaimRequest {
 	return sandpool.ClaimRequest{Pool: s.pool, Identifier: identifier, Revision: 7, Max: 3,
-		Now: at(100), Epoch: 1,
+		Now: at(100), Epoch: 1, By: "token:t",
 		NewID: newID(), NewSecret: "fresh"}
 }
 
@@ -31,6 +31,7 @@ func claimReady(s *suite) {
 	want := s.ready(0)
 	want.State, want.Identifier, want.ClaimedAt, want.LastUsedAt = sandpool.Claimed, "user-1",
 		at(100), at(100)
+	want.ClaimedBy = "token:t"
 	if diff := cmp.Diff(want, s.claim(s.request("user-1"), sandpool.ClaimReady)); diff != "" {
 		s.Errorf("Claim: -want +got\n%s", diff)
 	}
@@ -68,7 +69,8 @@ func claimNew(s *suite) {
 	r := s.request("user-1")
 	want := sandpool.Sandbox{ID: r.NewID, Pool: s.pool, Revision: 7, State: sandpool.Starting,
 		Identifier: "user-1",
-		Secret:     "fresh", CreatedAt: at(100), ClaimedAt: at(100), LastUsedAt: at(100)}
+		Secret:     "fresh", CreatedAt: at(100), ClaimedAt: at(100), LastUsedAt: at(100),
+		ClaimedBy: "token:t"}
 	if diff := cmp.Diff(want, s.claim(r, sandpool.ClaimNew)); diff != "" {
 		s.Errorf("Claim: -want +got\n%s", diff)
 	}
