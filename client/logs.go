@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 )
 
@@ -110,6 +112,87 @@ func (c *Client) VerifyAudit(ctx context.Context) (api.AuditVerification, error)
 	_, _, err := c.do(ctx, call{method: http.MethodGet, path: "/sandpool/audit/verification",
 		query: controlQuery()}, &v)
 	return v, err
+}
+
+// Usage asks what sessions have used.
+type Usage struct {
+	// Pool is the name of a pool; Scope is a wider one in its place, the resource id of a resource
+	// group or a subscription. Empty means all that the caller may see.
+	Pool, Scope string
+	// Principal is the subject of who began the sessions, Session their identifier. Empty means
+	// all.
+	Principal, Session string
+	// Since and Until bound the time; zero means no bound.
+	Since, Until time.Time
+	// By is what totals are told apart by: api.UsageByPool, api.UsageByPrincipal and
+	// api.UsageByIdentifier. Step divides their time: api.UsageByHour, api.UsageByDay or nothing.
+	By   []string
+	Step string
+	// After is api.UsageRecords.Next of the last answer; zero means the first record.
+	After int64
+}
+
+func (c *Client) usageQuery(u Usage) url.Values {
+	query := controlQuery()
+	scope := u.Scope
+	if u.Pool != "" {
+		scope = sandpool.Scope{Subscription: c.sub, ResourceGroup: c.rg, Pool: u.Pool}.String()
+	}
+	hash := ""
+	if u.Session != "" {
+		hash = sandpool.Identifier(u.Session).Hash()
+	}
+	for name, value := range map[string]string{api.ScopeParameter: scope,
+		api.WhoParameter: u.Principal, api.IdentifierHashParameter: hash,
+		api.ByParameter: strings.Join(u.By, ","), api.StepParameter: u.Step} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	for name, at := range map[string]time.Time{api.SinceParameter: u.Since,
+		api.UntilParameter: u.Until} {
+		if !at.IsZero() {
+			query.Set(name, at.UTC().Format(time.RFC3339Nano))
+		}
+	}
+	return query
+}
+
+// Usage returns what sessions have used, added up.
+func (c *Client) Usage(ctx context.Context, u Usage) (out api.UsageTotals, err error) {
+	_, _, err = c.do(ctx, call{method: http.MethodGet, path: "/sandpool/usage",
+		query: c.usageQuery(u)}, &out)
+	return out, err
+}
+
+// UsageRecords returns records of sessions, the first recorded first.
+func (c *Client) UsageRecords(ctx context.Context, u Usage) (out api.UsageRecords, err error) {
+	query := c.usageQuery(u)
+	if u.After > 0 {
+		query.Set(api.AfterParameter, strconv.FormatInt(u.After, 10))
+	}
+	_, _, err = c.do(ctx, call{method: http.MethodGet, path: "/sandpool/usage/records",
+		query: query}, &out)
+	return out, err
+}
+
+// EachUsageRecord calls each with the records of sessions, page by page.
+func (c *Client) EachUsageRecord(ctx context.Context, u Usage,
+	each func(api.UsageRecord) error) error {
+	for {
+		page, err := c.UsageRecords(ctx, u)
+		if err != nil {
+			return err
+		}
+		for _, r := range page.Value {
+			if err := each(r); err != nil {
+				return err
+			}
+		}
+		if u.After = page.Next; page.Next == 0 {
+			return nil
+		}
+	}
 }
 
 // maxMetrics bounds the text of Metrics.

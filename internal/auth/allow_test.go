@@ -32,15 +32,15 @@ func scopes() map[string]sandpool.Scope {
 func TestRoles(t *testing.T) {
 	actions := []Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus, Execute,
 		ReadSessions, ManageTokens, ReadHost, ReadMetrics, ReadAudit, AssignRoles, ReadGroup,
-		WriteGroup, "unheard of", ""}
+		WriteGroup, ReadUsage, "unheard of", ""}
 	for role, may := range map[sandpool.Role]string{
-		Admin:            "x x x x x x x x x x x x x x . .",
-		PoolContributor:  "x x x x x . . . . . . . x x . .",
-		SessionExecutor:  "x x . . x x x . . . . . x . . .",
-		Reader:           "x x . . x . . . . . . . x . . .",
-		MonitoringReader: ". . . . . . . . . x . . . . . .",
-		"":               ". . . . . . . . . . . . . . . .",
-		"Admin":          ". . . . . . . . . . . . . . . .", // roles are compared exactly
+		Admin:            "x x x x x x x x x x x x x x x . .",
+		PoolContributor:  "x x x x x . . . . . . . x x x . .",
+		SessionExecutor:  "x x . . x x x . . . . . x . . . .",
+		Reader:           "x x . . x . . . . . . . x . x . .",
+		MonitoringReader: ". . . . . . . . . x . . . . . . .",
+		"":               ". . . . . . . . . . . . . . . . .",
+		"Admin":          ". . . . . . . . . . . . . . . . .", // roles are compared exactly
 	} {
 		for i, m := range strings.Fields(may) {
 			p := Principal{Subject: "token:id1", Name: "ci", Grants: []sandpool.Grant{{Role: role}}}

@@ -90,6 +90,8 @@ const (
 	WriteGroup Action = "change the resource group"
 	// ReadMetrics reads the server's metrics, which count for every pool.
 	ReadMetrics Action = "read the metrics"
+	// ReadUsage reads what sessions have used, and who began them.
+	ReadUsage Action = "read the usage of sessions"
 	// ReadAudit reads who changed what, which names every principal.
 	ReadAudit Action = "read the audit log"
 )
@@ -127,15 +129,16 @@ func permits(r sandpool.Role, a Action) bool {
 	case Admin:
 		return slices.Contains([]Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus,
 			Execute, ReadSessions, ManageTokens, AssignRoles, ReadGroup, WriteGroup,
-			ReadHost, ReadMetrics, ReadAudit}, a)
+			ReadHost, ReadMetrics, ReadAudit, ReadUsage}, a)
 	case PoolContributor:
 		return slices.Contains([]Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus,
-			ReadGroup, WriteGroup}, a)
+			ReadGroup, WriteGroup, ReadUsage}, a)
 	case SessionExecutor:
 		return slices.Contains([]Action{ListPools, ReadPool, ReadStatus, Execute, ReadSessions,
 			ReadGroup}, a)
 	case Reader:
-		return slices.Contains([]Action{ListPools, ReadPool, ReadStatus, ReadGroup}, a)
+		return slices.Contains([]Action{ListPools, ReadPool, ReadStatus, ReadGroup,
+			ReadUsage}, a)
 	case MonitoringReader:
 		return a == ReadMetrics
 	}

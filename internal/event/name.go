@@ -131,6 +131,8 @@ const (
 	OwnershipUnsaved Name = "OwnershipUnsaved"
 	// UseUnsaved: when sessions were used could not be written to the store.
 	UseUnsaved Name = "UseUnsaved"
+	// UsageUnsaved: what sessions have used could not be written to the store, and is tried again.
+	UsageUnsaved Name = "UsageUnsaved"
 	// MachineFull: the machine has no room for another session, and no ready sandbox to give up.
 	// Outcome is what it lacks.
 	MachineFull Name = "MachineFull"
@@ -192,6 +194,7 @@ var kinds = map[Name]kind{
 	SweepFailed:       {Server, Warning, "memory, store and engine cannot be compared"},
 	OwnershipUnsaved:  {Server, Warning, "the ownership of pools cannot be renewed"},
 	UseUnsaved:        {Server, Warning, "the use of sessions cannot be recorded"},
+	UsageUnsaved:      {Server, Warning, "what sessions have used cannot be recorded"},
 	MachineFull:       {Server, Warning, "the machine has no room for another session"},
 	MachineUnmeasured: {Server, Warning, "what the machine has left cannot be measured"},
 	EventsLost:        {Server, Warning, "events were lost before they were passed on"},

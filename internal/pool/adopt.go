@@ -11,6 +11,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool/lease"
+	"github.com/sandpool/sandpool/internal/pool/meter"
 	"github.com/sandpool/sandpool/internal/pool/plan"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/store"
@@ -101,6 +102,9 @@ func (m *Manager) adoptPools(ctx context.Context, holds []store.Hold) error {
 	pools = slices.DeleteFunc(pools, func(p sandpool.Pool) bool { return mine[p.ID.Key()] == 0 })
 	rows := slices.DeleteFunc(all, func(s sandpool.Sandbox) bool { return mine[s.Pool.Key()] == 0 })
 	reasons := m.judge(ctx, pools, rows, found)
+	if err := m.options.Meter.Resume(ctx, resumed(rows, found, mine)); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range pools {
@@ -227,6 +231,21 @@ func unfit(p sandpool.Pool, row sandpool.Sandbox, running bool) string {
 		return plan.ReasonStale
 	}
 	return ""
+}
+
+// resumed returns the sessions among the rows, with the epochs of their pools by key.
+func resumed(rows []sandpool.Sandbox, running map[sandpool.SandboxID]bool,
+	epochs map[string]int64) (list []meter.Resumed) {
+	for _, row := range rows {
+		// One that stops without having started has served nobody.
+		served := row.State == sandpool.Claimed ||
+			row.State == sandpool.Stopping && row.Handle != nil
+		if row.Identifier != "" && served {
+			list = append(list, meter.Resumed{Row: row, Epoch: epochs[row.Pool.Key()],
+				Lives: row.State == sandpool.Claimed && running[row.ID]})
+		}
+	}
+	return list
 }
 
 // adoptRow makes the state of a row. Its idle time begins now: nobody could use the session

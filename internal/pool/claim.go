@@ -73,6 +73,7 @@ func (l *Lease) Release() {
 // others.
 type claim struct {
 	cancel context.CancelCauseFunc
+	by     string        // who asked first
 	done   chan struct{} // closed when the fields below are set
 
 	state     *sandboxState
@@ -129,7 +130,7 @@ func (m *Manager) Acquire(ctx context.Context, id sandpool.PoolID,
 // it gives up.
 func (m *Manager) attempt(ctx context.Context, p *poolState,
 	identifier sandpool.Identifier) (*Lease, error) {
-	c, first, err := m.join(p, identifier)
+	c, first, err := m.join(ctx, p, identifier)
 	m.mu.Unlock()
 	if err != nil {
 		return nil, err
@@ -237,8 +238,8 @@ func (m *Manager) take(p *poolState, c *claim, first bool) (*Lease, error) {
 
 // join returns the claim in progress for the identifier, and begins one if
 // there is none; first says so. The caller holds mu.
-func (m *Manager) join(p *poolState, identifier sandpool.Identifier) (c *claim, first bool,
-	err error) {
+func (m *Manager) join(asked context.Context, p *poolState, identifier sandpool.Identifier) (
+	c *claim, first bool, err error) {
 	if p.pool.State == sandpool.Deleting {
 		return nil, false, BeingDeleted(p.pool.ID, "sessionPool")
 	}
@@ -254,7 +255,7 @@ func (m *Manager) join(p *poolState, identifier sandpool.Identifier) (c *claim, 
 		return e.claim, false, nil
 	}
 	ctx, cancel := context.WithCancelCause(m.life)
-	c = &claim{done: make(chan struct{}), cancel: cancel}
+	c = &claim{done: make(chan struct{}), cancel: cancel, by: m.options.By(asked)}
 	prior := e.state
 	if !m.spawn(func(context.Context) { m.run(ctx, p, identifier, c, prior) }) {
 		cancel(nil)
@@ -279,6 +280,7 @@ func (m *Manager) run(ctx context.Context, p *poolState, identifier sandpool.Ide
 	e.claim, c.state, c.err = nil, b, err
 	if err == nil && b.row.State == sandpool.Claimed {
 		e.state = b
+		m.options.Meter.Began(b.row, p.epoch)
 		m.events.Observe(event.Event{Name: event.SessionAllocated, Pool: p.pool.ID,
 			Sandbox: b.row.ID,
 			Outcome: c.outcome.String(), Took: c.claimTime + c.startTime})
@@ -348,8 +350,9 @@ func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Ide
 		return nil, err
 	}
 	spare := m.reserve(p, identifier, began)
+	spare.row.ClaimedBy = c.by
 	r := sandpool.ClaimRequest{Pool: p.pool.ID, Identifier: identifier, Revision: m.offered(p),
-		Max: p.pool.MaxSessions, Epoch: p.epoch,
+		Max: p.pool.MaxSessions, Epoch: p.epoch, By: c.by,
 		Now: began, NewID: spare.row.ID, NewSecret: spare.row.Secret}
 	m.mu.Unlock()
 	row, outcome, err := m.store.Claim(ctx, r)

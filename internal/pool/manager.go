@@ -12,6 +12,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool/lease"
+	"github.com/sandpool/sandpool/internal/pool/meter"
 	"github.com/sandpool/sandpool/internal/pool/plan"
 	"github.com/sandpool/sandpool/internal/pool/room"
 	"github.com/sandpool/sandpool/internal/sandbox"
@@ -47,6 +48,11 @@ type Options struct {
 	SweepInterval time.Duration
 	// Queue is how callers of a full pool may wait, unless the pool says. Zero means not at all.
 	Queue sandpool.Queue
+	// By is the subject of the principal who asks, by the context of a call; nil means that nobody
+	// knows.
+	By func(context.Context) string
+	// Meter counts what sessions use; nil means that nobody does.
+	Meter meter.Meter
 	// Machine measures what sandboxes take from; nil means that there is always enough.
 	Machine Machine
 	// Reserve is what of it they leave to the server, and to those of them that run.
@@ -64,6 +70,12 @@ func (o *Options) complete() error {
 		o.SweepInterval < 0 || o.Patience < 0 ||
 		o.Queue.Length < 0 || o.Queue.Wait < 0 {
 		return errors.New("options: a number or duration is negative")
+	}
+	if o.By == nil {
+		o.By = func(context.Context) string { return "" }
+	}
+	if o.Meter == nil {
+		o.Meter = meter.None{}
 	}
 	if o.MaxStarts == 0 {
 		o.MaxStarts = 2 * runtime.NumCPU()

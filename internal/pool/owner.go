@@ -265,6 +265,9 @@ func (m *Manager) passOn(ctx context.Context, a lease.Act) error {
 	}
 	p.passing = true // from here on nobody gets a session from memory
 	m.mu.Unlock()
+	if err := m.options.Meter.Save(ctx); err != nil { // the new owner goes on with that
+		m.events.Observe(event.Event{Name: event.UsageUnsaved, Pool: p.pool.ID, Err: err})
+	}
 	epoch, err := m.store.Own(ctx, a.Hold.Pool, a.To, p.epoch)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -377,6 +380,7 @@ func (m *Manager) disown(p *poolState) {
 		if b.leases == 0 || !p.keeps {
 			b.end(cause)
 		}
+		m.options.Meter.Left(id)
 		delete(m.sandboxes, id)
 	}
 	m.tellEmpty()

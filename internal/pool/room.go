@@ -93,7 +93,8 @@ func (m *Manager) sample(ctx context.Context, most int) (samples []sample) {
 	m.mu.Unlock()
 	for i, h := range handles {
 		if s, err := reader.Stats(ctx, h); err == nil { // else it has just ended
-			samples = append(samples, sample{sandboxes[i], room.Amount{Memory: s.Memory - s.Cache,
+			m.options.Meter.Measured(h.ID, s)
+			samples = append(samples, sample{sandboxes[i], room.Amount{Memory: s.Held(),
 				Threads: s.Threads}})
 		}
 	}

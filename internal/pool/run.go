@@ -78,6 +78,9 @@ func (m *Manager) close(ctx context.Context) {
 	defer cancel()
 	m.touch(ctx)
 	m.save(ctx)
+	if err := m.options.Meter.Save(ctx); err != nil {
+		m.events.Observe(event.Event{Name: event.UsageUnsaved, Err: err})
+	}
 	select {
 	case <-m.opened:
 	default:

@@ -122,6 +122,7 @@ func (m *Manager) retire(b *sandboxState, cause *sandpool.Error) {
 	}
 	now := time.Now()
 	if b.row.State == sandpool.Claimed {
+		m.options.Meter.Ended(b.row, b.pool.ownEpoch())
 		m.events.Observe(event.Event{Name: event.SessionEnded, Pool: b.row.Pool, Sandbox: b.row.ID,
 			Message: cause.Message, Took: now.Sub(b.row.ClaimedAt)})
 	}

@@ -93,6 +93,9 @@ func (m *Manager) giveBack(ctx context.Context, b *sandboxState, grace time.Dura
 	if counts { // the engine forgets it with the sandbox
 		m.tally(ctx, b)
 	}
+	if err := m.settle(ctx, b); err != nil {
+		return err
+	}
 	h := handleOf(b.row)
 	if grace == 0 {
 		h.Data = nil // so it is killed at once
@@ -104,6 +107,17 @@ func (m *Manager) giveBack(ctx context.Context, b *sandboxState, grace time.Dura
 		return fmt.Errorf("remove the sandbox's row: %w", err)
 	}
 	return nil
+}
+
+// settle makes the record of a session whole, before nothing of its sandbox is left.
+func (m *Manager) settle(ctx context.Context, b *sandboxState) error {
+	if b.row.Identifier == "" {
+		return nil
+	}
+	if s, err := m.Stats(ctx, b.row); err == nil { // else what was measured before is the last
+		m.options.Meter.Measured(b.row.ID, s)
+	}
+	return m.options.Meter.Settle(ctx, b.row.ID)
 }
 
 // watch retires the sandbox when it ends by itself. The caller holds mu.

@@ -16,7 +16,12 @@ type Stats struct {
 	Cache   int64         // of these, pages of files, which the host takes back when it needs them
 	Threads int64         // on the host
 	CPUTime time.Duration // since it started
+	Disk    int64         // bytes of its writable layer on the host
+	Sent    int64         // bytes that it sent to the network since it started
 }
+
+// Held is the memory that the host does not take back.
+func (s Stats) Held() int64 { return s.Memory - s.Cache }
 
 // StatsReader is the optional ability to measure a sandbox.
 type StatsReader interface {

@@ -32,6 +32,7 @@ import (
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 	"github.com/sandpool/sandpool/internal/server/engine"
 	"github.com/sandpool/sandpool/internal/server/network"
+	"github.com/sandpool/sandpool/internal/usage"
 )
 
 // hostName is a name of two labels or more.
@@ -75,6 +76,8 @@ type Config struct {
 	Issuers []oidc.Settings `yaml:"issuers"`
 	// AuditMB bounds the audit log in MiB; the oldest records go.
 	AuditMB int64 `yaml:"audit_mb"`
+	// Usage is what is kept of what sessions have used.
+	Usage usage.Settings `yaml:"usage"`
 	// CORS lets pages in browsers use the API.
 	CORS CORS `yaml:"cors"`
 	// Dashboard serves pages below /ui/.
@@ -212,6 +215,7 @@ func DefaultConfig() Config {
 		OnExit:     KeepSandboxes,
 		Dashboard:  true,
 		AuditMB:    1024,
+		Usage:      usage.DefaultSettings(),
 		Peers:      peer.DefaultSettings(),
 		Traces:     Traces{Sample: 1},
 
@@ -393,6 +397,7 @@ func (c Config) Validate() error {
 		"cgroup_parent", c.CgroupParent,
 		"a relative path without dots, such as sandpool or machine.slice/sandpool")
 	need(c.AuditMB >= 32, "audit_mb", c.AuditMB, "at least 32")
+	problems = append(problems, c.Usage.Validate()...)
 	need(c.Starts >= 1, "starts", c.Starts, "at least 1")
 	need(c.Queue.Length >= 0 && c.Queue.Length <= 1000, "queue.length", c.Queue.Length, "0 to 1000")
 	need(c.Queue.Wait >= 0 && c.Queue.Wait <= time.Minute, "queue.wait", c.Queue.Wait,

@@ -36,7 +36,7 @@ func (s *Server) mcp(log *slog.Logger, custom *endpoint.Custom) (*mcp.Server, er
 		s.within,
 		containers{custom, s.manager},
 		mcp.Options{MaxTimeout: s.cfg.Limits.MaxExecution, Key: key,
-			Guard: guard, Events: s.events, Idle: s.memory.free, Version: sandpool.Version},
+			Guard: guard, Events: s.executions(), Idle: s.memory.free, Version: sandpool.Version},
 	)
 }
 

@@ -24,8 +24,10 @@ import (
 	"github.com/sandpool/sandpool/internal/logging"
 	"github.com/sandpool/sandpool/internal/metrics"
 	"github.com/sandpool/sandpool/internal/pool"
+	"github.com/sandpool/sandpool/internal/pool/meter"
 	"github.com/sandpool/sandpool/internal/store"
 	"github.com/sandpool/sandpool/internal/tracing"
+	"github.com/sandpool/sandpool/internal/usage"
 	"github.com/sandpool/sandpool/internal/web"
 )
 
@@ -61,6 +63,45 @@ func (s *Server) recorder(log *slog.Logger, respond *arm.Responder) (*audit.Reco
 	}
 	respond.Failed = rec.Failed
 	return rec, nil
+}
+
+// newUsage makes what records the use of sessions, unless nothing is to be recorded.
+func (s *Server) newUsage() (err error) {
+	if s.cfg.Usage.Days == 0 {
+		return nil
+	}
+	s.usage, err = usage.New(s.events, s.store, s.cfg.Usage, nil)
+	return err
+}
+
+// meter is that as the pool sees it.
+func (s *Server) meter() meter.Meter {
+	if s.usage == nil {
+		return meter.None{} // not a nil pointer in an interface, which is not nil
+	}
+	return s.usage
+}
+
+// executions hears of executions, to count them.
+func (s *Server) executions() event.Observer {
+	if s.usage == nil {
+		return s.events
+	}
+	return s.usage.Observer(s.events)
+}
+
+// recordUsage records until ctx ends.
+func (s *Server) recordUsage(ctx context.Context) error {
+	if s.usage == nil {
+		return nil
+	}
+	return s.usage.Run(ctx)
+}
+
+// subjectOf is who asks, for records.
+func subjectOf(ctx context.Context) string {
+	who, _ := auth.FromContext(ctx)
+	return who.Subject
 }
 
 // loggedPath is what of a request's path may be written down. At a host name of a pool's own it

@@ -25,6 +25,7 @@ import (
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/server/engine"
 	"github.com/sandpool/sandpool/internal/server/network"
+	"github.com/sandpool/sandpool/internal/usage"
 	"github.com/sandpool/sandpool/internal/web"
 )
 
@@ -61,7 +62,8 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		return nil, err
 	}
 	data, err := gateway.New(log, leases{s.manager}, s.within, gateway.Options{
-		MaxTimeout: s.cfg.Limits.MaxExecution, PublicURL: s.cfg.PublicURL, Events: s.events,
+		MaxTimeout: s.cfg.Limits.MaxExecution, PublicURL: s.cfg.PublicURL,
+		Events: s.executions(),
 		Idle:   s.memory.free,
 		Detail: s.detail,
 	})
@@ -134,6 +136,7 @@ func (s *Server) register(mux control.Mux, respond *arm.Responder, planes *contr
 	planes.Register(mux)
 	s.deployer.Register(handle)
 	s.audit.Register(handle)
+	usage.NewReader(s.store).Register(handle)
 	openapi.Register(mux.Handle)
 	mux.Handle("GET "+metricsPath, s.scrape(respond))
 	mux.Handle("GET "+healthPath, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -41,7 +41,7 @@ func TestRoutes(t *testing.T) {
 	s := &Server{audit: &audit.Log{}, deployer: &deployment.Service{}, metrics: m}
 	s.register(&routed, respond, planes)
 	described := openapitest.New("Session pools", "Resource Manager", "Deployments", "Tokens",
-		"Audit", "Events", "Server")
+		"Audit", "Usage", "Events", "Server")
 	for _, fault := range described.Differ(routed) {
 		t.Error(fault)
 	}

@@ -42,6 +42,7 @@ import (
 	"github.com/sandpool/sandpool/internal/store"
 	"github.com/sandpool/sandpool/internal/systemd"
 	"github.com/sandpool/sandpool/internal/tracing"
+	"github.com/sandpool/sandpool/internal/usage"
 	"github.com/sandpool/sandpool/internal/web"
 )
 
@@ -82,8 +83,9 @@ type Server struct {
 	endFollowing func() // ends the streams of logs
 
 	tokens  *auth.Tokens
-	token   string     // the administrator's
-	audit   *audit.Log // who changed what
+	token   string       // the administrator's
+	audit   *audit.Log   // who changed what
+	usage   *usage.Meter // nil if nothing is recorded
 	control *control.Control
 
 	deployer  *deployment.Service
@@ -160,6 +162,9 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if s.containers, err = s.newContainers(registries, tpl); err != nil {
 		return nil, err
 	}
+	if err := s.newUsage(); err != nil {
+		return nil, err
+	}
 	if s.manager, err = s.newManager(tpl, s.containers, member); err != nil {
 		return nil, err
 	}
@@ -218,6 +223,8 @@ func (s *Server) newManager(code *templates, containers *container.Containers,
 		Address:   member.Address,
 		Patience:  s.cfg.Peers.Patience,
 		MaxStarts: s.cfg.Starts,
+		By:        subjectOf,
+		Meter:     s.meter(),
 		Queue:     s.cfg.Queue,
 		Machine:   host,
 		Reserve:   s.cfg.Reserve.amount(),
@@ -279,6 +286,7 @@ func (s *Server) Run(ctx context.Context) error {
 	told, silence := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { return s.events.Run(told) })
 	g.Go(func() error { return s.tracer.Run(told) })
+	g.Go(func() error { return s.recordUsage(told) })
 	g.Go(func() error {
 		defer silence()
 		return ignoring(context.Canceled, s.manager.Run(life))

@@ -6,11 +6,11 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/client"
+	"github.com/sandpool/sandpool/client/sheet"
 )
 
 // maxShown bounds the records of the page. The file has more.
@@ -116,17 +116,9 @@ func (w *Web) auditFile(rw http.ResponseWriter, r *http.Request) {
 	}
 	for _, row := range rows {
 		for i := range row {
-			row[i] = cell(row[i])
+			row[i] = sheet.Cell(row[i])
 		}
 		_ = out.Write(row) // a reader that has gone does not matter
 	}
 	out.Flush()
-}
-
-// cell keeps spreadsheets from taking text that others have chosen for a formula.
-func cell(s string) string {
-	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
-		return "'" + s
-	}
-	return s
 }

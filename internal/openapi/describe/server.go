@@ -29,6 +29,15 @@ func auditOperations(op adder) {
 		gives(200, api.AuditVerification{})
 }
 
+func usageOperations(op adder) {
+	op("Usage_Totals", "GET /sandpool/usage", "Adds up what sessions have used.").
+		query("by", "step", "scope", "who", "identifierHash", "since", "until").
+		gives(200, api.UsageTotals{})
+	op("Usage_Records", "GET /sandpool/usage/records", "Lists what each session has used.").
+		query("after", "limit", "scope", "who", "identifierHash", "since", "until").
+		gives(200, api.UsageRecords{})
+}
+
 func issuerOperations(op adder) {
 	text := object{"type": "string"}
 	op("Issuer_Endpoints", "GET /metadata/endpoints", "Describes the server as a cloud.").

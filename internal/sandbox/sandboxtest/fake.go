@@ -53,6 +53,7 @@ type fakeSandbox struct {
 	wire     wire
 	started  time.Time
 	memory   int64
+	used     sandbox.Stats      // what Use has set
 	cancel   context.CancelFunc // cuts Start short
 	settled  chan struct{}      // closed when Start has returned
 	ended    chan struct{}      // closed when exit is set

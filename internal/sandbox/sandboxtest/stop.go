@@ -161,5 +161,17 @@ func (f *Fake) Stats(_ context.Context, h sandbox.Handle) (sandbox.Stats, error)
 	if b == nil || !b.running {
 		return sandbox.Stats{}, ended(h.ID)
 	}
-	return sandbox.Stats{Memory: b.memory, Threads: 1, CPUTime: time.Millisecond}, nil
+	s := b.used
+	s.Memory, s.Threads = s.Memory+b.memory, 1
+	s.CPUTime = max(s.CPUTime, time.Millisecond)
+	return s, nil
+}
+
+// Use sets what Stats says of a sandbox, beside what Take adds.
+func (f *Fake) Use(id sandbox.ID, s sandbox.Stats) {
+	f.world.mu.Lock()
+	defer f.world.mu.Unlock()
+	if b := f.world.sandboxes[id]; b != nil {
+		b.used = s
+	}
 }

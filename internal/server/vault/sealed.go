@@ -15,6 +15,7 @@ import (
 type backend interface {
 	store.Store
 	store.Documents
+	store.Usages
 	store.Sealing
 	auth.TokenStore
 	Close() error
