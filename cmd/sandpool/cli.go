@@ -29,6 +29,7 @@ import (
 	"github.com/sandpool/sandpool/cmd/sandpool/token"
 	"github.com/sandpool/sandpool/cmd/sandpool/top"
 	"github.com/sandpool/sandpool/cmd/sandpool/trust"
+	"github.com/sandpool/sandpool/cmd/sandpool/usage"
 )
 
 // grammar is the command line.
@@ -46,6 +47,7 @@ type grammar struct {
 	Identity identity.Cmd      `cmd:"" help:"Create, list and delete service principals for Azure's clients."`
 	Role     role.Cmd          `cmd:"" help:"Give roles to principals, for a time if wanted, list them and take them back."`
 	Audit    audit.Cmd         `cmd:"" help:"Show who changed what and who was refused, and check the log of it."`
+	Usage    usage.Cmd         `cmd:"" help:"Show what sessions have used, by pool, principal, identifier and time."`
 	Az       azure.Cmd         `cmd:"" help:"Have the az command and Azure's SDKs of this machine use the server."`
 	Trust    trust.Cmd         `cmd:"" help:"Have programs of this machine trust the server's private certificate authority."`
 	MCP      mcp.Cmd           `cmd:"" name:"mcp" help:"Serve a pool's tools to an agent on stdin and stdout (MCP)."`
