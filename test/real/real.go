@@ -25,8 +25,9 @@ type Server struct {
 // Stop ends the server before its test does. Calling it again does nothing.
 func (s *Server) Stop() { s.stop() }
 
-// Start returns a server with the images of need.Data, whose sandboxes end with it.
-func Start(t testing.TB) *Server {
+// Start returns a server with the images of need.Data, whose sandboxes end with it. Each change is
+// made to its configuration.
+func Start(t testing.TB, changes ...func(*server.Config)) *Server {
 	t.Helper()
 	data, dir := need.Data(t), t.TempDir()
 	cfg := server.DefaultConfig()
@@ -36,6 +37,9 @@ func Start(t testing.TB) *Server {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", cfg.Agent,
 		"github.com/sandpool/sandpool/cmd/sandpool-agent").CombinedOutput(); err != nil {
 		t.Fatalf("build the agent: %v\n%s", err, out)
+	}
+	for _, change := range changes {
+		change(&cfg)
 	}
 	srv, err := server.New(t.Context(), slog.New(slog.DiscardHandler), cfg)
 	if err != nil {
