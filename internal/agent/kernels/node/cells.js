@@ -21,6 +21,11 @@ const seeding = load("seed");
 const MAX_SOURCES = 200; // cells whose lines errors show
 const MAX_LATE = 32; // displays between two cells that the next one brings
 
+// What a cell has printed is still here if it was more than a pipe takes at once.
+const STREAMS = [process.stdout, process.stderr];
+const { write } = require("node:stream").Writable.prototype;
+const flushed = (stream) => stream.writableLength > 0 && new Promise((done) => write.call(stream, "", done));
+
 class Interrupted extends Error {
   name = "Interrupted";
   [BRIEF] = true;
@@ -44,7 +49,8 @@ exports.Kernel = class Kernel {
 
   constructor(directory) {
     this.#inspector.connect();
-    this.#define(directory);
+    // Node.js defines globals of its own, among them module, after its main script.
+    setImmediate(() => this.#define(directory));
     process.on("SIGINT", () => this.#cell?.settle({ failed: true, error: new Interrupted("The code was interrupted.") }));
     const stray = (e) => this.#stray(e);
     process.on("uncaughtException", stray);
@@ -94,6 +100,7 @@ exports.Kernel = class Kernel {
     this.#hide(source.VALUE, (value) => {
       if (this.#cell) this.#cell.value = value;
     });
+    this.#hide(source.CONSTANT, source.CONSTANTS);
     this.#hide("__sandpool_exception", (e) => { this.#exception = e; });
     process.exit = (code = process.exitCode ?? 0) => {
       const e = new SystemExit(String(code));
@@ -181,6 +188,7 @@ exports.Kernel = class Kernel {
       // What it left to be done at once is done, and what it drew is shown.
       await new Promise(setImmediate);
       await Promise.all(cell.drawn);
+      await Promise.all(STREAMS.map(flushed));
     } finally {
       this.#cell = null;
     }

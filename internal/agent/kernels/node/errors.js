@@ -5,7 +5,7 @@ const { inspect } = require("node:util");
 const { isNativeError } = require("node:util/types");
 
 const MAX_TEXT = 1 << 20; // characters of one text
-const OURS = /^\s+at .*(\bsandpool\/|node:inspector|node:vm|node:internal\/(vm|process\/task_queues)|<anonymous>:1:1\))/;
+const OURS = /^\s+at .*(\bsandpool\/|node:inspector|node:vm|node:internal\/(vm|process\/task_queues)|<anonymous>:1:1\))|^\s+\.\.\. \d+ lines matching cause stack trace \.\.\.$/;
 
 exports.clip = (text) => (text.length <= MAX_TEXT ? text : `${text.slice(0, MAX_TEXT)}\n... ${text.length - MAX_TEXT} more characters`);
 
