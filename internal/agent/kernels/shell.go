@@ -16,11 +16,12 @@ var shellText string
 // shellLoop reads the program, which defines the functions, and runs one command after another at
 // the top level of the shell. It is one line, so that line numbers in messages are those of the
 // command. The loop within keeps a command's break from ending the one without; redirections are
-// undone after each command, and with them what it did to its streams by exec.
+// undone after each command, and with them what it did to its streams by exec. A function cannot
+// take away the traps that are taken away here.
 const shellLoop = `IFS= builtin read -rN 99999 -u 4 __sandpool_text; builtin eval "$__sandpool_text"; ` +
 	`{ while __sandpool_next; do ` +
 	`{ for __sandpool_once in 1; do builtin eval "$__sandpool_code"; done; } <"$__sandpool_in" >&14 2>&15; ` +
-	`{ __sandpool_done $?; } 2>&-; ` +
+	`{ __sandpool_done $?; builtin trap - ERR DEBUG RETURN; } >&- 2>&-; ` +
 	`done; } 3<&- 4<&- 5<&- 6<&- 7>&- 8>&-`
 
 // shell is the language of bash: commands in one shell, which keeps its directory, variables and

@@ -41,7 +41,7 @@ __sandpool_next() {
 			;;
 		esac
 	done
-	__sandpool_id=$2 __sandpool_in=/dev/null __sandpool_atexit= __sandpool_undo=
+	__sandpool_id=$2 __sandpool_in=/dev/null __sandpool_atexit= __sandpool_undo= __sandpool_posix=
 	if [[ -n $5 ]]; then # so many bytes come before the command, and are ours
 		LC_ALL=C
 		builtin set -- "$4" "${__sandpool_code:0:$5}" "${__sandpool_code:$5}"
@@ -51,7 +51,7 @@ __sandpool_next() {
 		builtin set -- - - - "$1"
 	fi
 	case $4 in *i*) __sandpool_in=/proc/self/fd/13 ;; esac
-	case $4 in *p*) builtin set -o posix; builtin shopt -s xpg_echo ;; esac
+	case $4 in *p*) __sandpool_posix=1; builtin set -o posix; builtin shopt -s xpg_echo ;; esac
 	# An EXIT trap is the command's, and runs when that ends.
 	case $__sandpool_code in *trap*) __sandpool_watch ;; esac
 }
@@ -75,6 +75,7 @@ __sandpool_enter() {
 
 # __sandpool_done answers: the command has ended with the given status.
 __sandpool_done() {
+	__sandpool_options=$BASHOPTS
 	POSIXLY_CORRECT=1 # in which no function hides a special builtin, as unset is
 	unset -f builtin
 	builtin set +euxvnf
@@ -87,9 +88,19 @@ __sandpool_done() {
 	[[ -z $__sandpool_undo ]] || builtin eval "$__sandpool_undo" 2>&-
 	builtin unset -v POSIXLY_CORRECT
 	builtin set +o pipefail +o posix
+	# Bash has reset some options with it, and BASHOPTS does not tell.
+	[[ $__sandpool_posix || $__sandpool_options != *@(expand_aliases|inherit_errexit|shift_verbose)* ]] || __sandpool_restore
 	builtin shopt -u xpg_echo
 	__sandpool_send "{\"op\":\"done\",\"id\":\"$__sandpool_id\",\"exit\":$1}"
 	__sandpool_id= __sandpool_code=
+}
+
+# __sandpool_restore sets options again that bash has reset because it left POSIX mode.
+__sandpool_restore() {
+	builtin local name
+	for name in expand_aliases inherit_errexit shift_verbose; do
+		case :$__sandpool_options: in *:$name:*) builtin shopt -s $name ;; esac
+	done
 }
 
 # __sandpool_watch has EXIT traps told apart: bash has one, which is ours.
@@ -109,7 +120,17 @@ __sandpool_watch() {
 			*) rest+=("$signal") ;;
 			esac
 		done
-		((${#rest[@]} == 0)) || builtin trap -- "$action" "${rest[@]}"
+		for signal in "${rest[@]}"; do
+			case ${signal^^} in
+			# Bash puts back what a function takes away, and this one returns with a trap that is new.
+			ERR | DEBUG) [[ $action != - ]] || action= ;;
+			RETURN)
+				[[ $action != - ]] || action=
+				action="[[ \${FUNCNAME-} == trap ]] || {"$'\n'"${action:-:}"$'\n'"}"
+				;;
+			esac
+			builtin trap -- "$action" "$signal"
+		done
 	}
 }
 
@@ -171,6 +192,6 @@ else
 fi
 builtin set --
 builtin unset -v __sandpool_text __sandpool_status
-__sandpool_id= __sandpool_socket=10 __sandpool_undo=
+__sandpool_id= __sandpool_socket=10 __sandpool_undo= __sandpool_posix=
 builtin trap __sandpool_exit EXIT
 builtin trap '[[ -z $__sandpool_id ]] || exit 130' INT
