@@ -133,7 +133,8 @@ func (m *machine) restore(t testing.TB) *agent.Client {
 // run executes code and fails the test if there is no result.
 func run(t testing.TB, c *agent.Client, timeout time.Duration, code string) agent.ExecuteResult {
 	t.Helper()
-	res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: code, Timeout: timeout})
+	res, err := c.Execute(t.Context(), agent.ExecuteRequest{Code: code, Timeout: timeout,
+		MaxOutput: agent.LimitMaxOutput})
 	if err != nil {
 		t.Fatalf("execute %q: %v", code, err)
 	}
