@@ -20,6 +20,21 @@ type az struct {
 	t      *testing.T
 	python string
 	env    []string
+	tally  *tally
+}
+
+// note notes a command of az, without its options, and what came of it.
+func (a *az) note(state string, args []string) {
+	words := args
+	if i := slices.IndexFunc(args, func(s string) bool { return strings.HasPrefix(s, "-") }); i >= 0 {
+		words = args[:i]
+	}
+	for _, option := range args[len(words):] {
+		if slices.Contains([]string{"--service-principal", "--identity"}, option) {
+			words = append(slices.Clone(words), option)
+		}
+	}
+	a.tally.did("`az "+strings.Join(words, " ")+"`", state)
 }
 
 // run runs a command of az and returns its answer, which must be JSON or nothing.
@@ -35,6 +50,7 @@ func (a *az) run(args ...string) any {
 			a.t.Fatalf("az %s: %q is no JSON: %v", strings.Join(args, " "), out, err)
 		}
 	}
+	a.note("works", args)
 	return v
 }
 
@@ -72,6 +88,7 @@ func (a *az) refused(text string, args ...string) {
 		a.t.Errorf("az %s: %v, %s%s; want an error with %q", strings.Join(args, " "), err, out,
 			complaint, text)
 	}
+	a.note("refused, when it must be", args)
 }
 
 // azTemplate is the template of the founding document with what az and Bicep add around it.
@@ -119,11 +136,12 @@ func TestAz(t *testing.T) {
 	s := startServer(t, filepath.Join(data, "images"))
 	made := s.identity(t, "admin")
 	home := t.TempDir()
-	a := &az{t: t, python: python, env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home,
-		"LANG=C.UTF-8", "AZURE_CONFIG_DIR=" + filepath.Join(home, "azure"),
-		"AZURE_CORE_COLLECT_TELEMETRY=no", "AZURE_CORE_ONLY_SHOW_ERRORS=yes",
-		"PYTHONPYCACHEPREFIX=" + filepath.Join(data, "clients-az", "pycache"),
-		"REQUESTS_CA_BUNDLE=" + s.authority}}
+	a := &az{t: t, python: python, tally: newTally(t, "az", "azure-cli", "az/requirements.lock"),
+		env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home,
+			"LANG=C.UTF-8", "AZURE_CONFIG_DIR=" + filepath.Join(home, "azure"),
+			"AZURE_CORE_COLLECT_TELEMETRY=no", "AZURE_CORE_ONLY_SHOW_ERRORS=yes",
+			"PYTHONPYCACHEPREFIX=" + filepath.Join(data, "clients-az", "pycache"),
+			"REQUESTS_CA_BUNDLE=" + s.authority}}
 	template := filepath.Join(home, "pool.json")
 	if err := os.WriteFile(template, []byte(azTemplate), 0o600); err != nil {
 		t.Fatal(err)
@@ -155,6 +173,7 @@ func TestAz(t *testing.T) {
 	a.run("logout")
 	a.refused("az login", "group", "list")
 	a.managed(s, made.Text)
+	a.tally.hold(t)
 }
 
 // managed signs in as a managed identity, whose endpoint the environment names.

@@ -86,4 +86,11 @@ func (s *server) drive(t *testing.T, python, script string) {
 	if err != nil {
 		t.Fatalf("%s: %v", script, err)
 	}
+	c, ok := scripted()[strings.TrimSuffix(filepath.Base(script), "_client.py")]
+	if !ok {
+		t.Fatalf("%s is of no known client", script)
+	}
+	y := newTally(t, c[0], c[1], "python/requirements.lock")
+	y.read(out)
+	y.hold(t)
 }

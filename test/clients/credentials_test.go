@@ -23,23 +23,16 @@ func (s *server) credentials(t *testing.T, python string, m modules) {
 	script := filepath.Join(m.dir, "azure.mjs")
 	pool := path.Base(s.endpoints[ample])
 	both := append(append([]string{}, principal...), managed...)
-	for _, row := range []struct {
-		name    string
-		env     []string
-		command []string
-	}{
-		{"Python, a service principal", principal, []string{python, "python/credentials.py",
-			"environment"}},
-		{"Python, a managed identity", managed, []string{python, "python/credentials.py", "managed"}},
-		{"Python, whichever is there", both, []string{python, "python/credentials.py", "default"}},
-		{"JavaScript", both, []string{m.node(), script, pool, "@azure/arm-appcontainers"}},
-		{"JavaScript, the major before", both, []string{m.node(), script, pool,
-			"@azure/arm-appcontainers-3"}},
-	} {
-		t.Run(row.name, func(t *testing.T) {
+	envs := map[string][]string{"principal": principal, "managed": managed, "both": both}
+	for _, row := range credentialed() {
+		command := []string{python, "python/credentials.py", row.argument}
+		if row.argument == "" {
+			command = []string{m.node(), script, pool, row.module}
+		}
+		t.Run(row.client, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), scriptTime)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, row.command[0], row.command[1:]...)
+			cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 			cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(),
 				"LANG=C.UTF-8", "PYTHONPYCACHEPREFIX=" + pycache(python),
 				"SSL_CERT_FILE=" + s.authority, "REQUESTS_CA_BUNDLE=" + s.authority,
@@ -49,12 +42,30 @@ func (s *server) credentials(t *testing.T, python string, m modules) {
 				"SANDPOOL_ENDPOINT=" + s.endpoints[ample],
 				"SANDPOOL_FULL_ENDPOINT=" + s.endpoints[full],
 				"SANDPOOL_ABSENT_ENDPOINT=" + s.PoolEndpoint("absent"), "SANDPOOL_TOKEN=none"},
-				row.env...)
+				envs[row.env]...)
 			out, err := cmd.CombinedOutput()
 			t.Logf("%s", out)
 			if err != nil {
-				t.Fatalf("%q: %v", row.command, err)
+				t.Fatalf("%q: %v", command, err)
 			}
+			y := newTally(t, row.client, row.module, row.lock)
+			y.read(out)
+			y.hold(t)
 		})
+	}
+}
+
+// credentialed are the clients that find the server by environment variables, and which of those.
+func credentialed() []struct{ client, module, lock, env, argument string } {
+	const python, node = "python/requirements.lock", "mcp/package.json"
+	return []struct{ client, module, lock, env, argument string }{
+		{"Azure SDK for Python, EnvironmentCredential", "azure-identity", python, "principal",
+			"environment"},
+		{"Azure SDK for Python, ManagedIdentityCredential", "azure-identity", python, "managed",
+			"managed"},
+		{"Azure SDK for Python, DefaultAzureCredential", "azure-identity", python, "both", "default"},
+		{"Azure SDK for JavaScript", "@azure/arm-appcontainers", node, "both", ""},
+		{"Azure SDK for JavaScript, the major before", "@azure/arm-appcontainers-3", node, "both",
+			""},
 	}
 }
