@@ -113,6 +113,14 @@ type Claim struct {
 	// Took is what finding the sandbox took: memory, or the store's transaction. Start is what
 	// starting it took; zero if it ran already.
 	Took, Start time.Duration
+	// Steps are what Start consists of, in order; nil if it ran already.
+	Steps []Step
+}
+
+// Step is a part of something that took time.
+type Step struct {
+	Name string // one of few words
+	Took time.Duration
 }
 
 // Loss is a session that was lost and whose caller does not know of it yet.

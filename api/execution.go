@@ -41,6 +41,9 @@ type ExecuteFields struct {
 	Stdin            *string   `json:"stdin,omitempty"`
 	Env              Variables `json:"env,omitempty"`
 	WorkingDirectory string    `json:"workingDirectory,omitempty"`
+	// Traceparent adds the trace of the request to the environment, as TRACEPARENT and TRACESTATE,
+	// unless Env has them.
+	Traceparent bool `json:"traceparent,omitempty"`
 	// UseEmptyKernel and ReturnJupyterFormatExecutionResult are options of the
 	// code interpreter image that some callers know.
 	UseEmptyKernel                     bool `json:"useEmptyKernel,omitempty"`

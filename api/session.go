@@ -170,6 +170,8 @@ type ProcessRequest struct {
 	Env              Variables `json:"env,omitempty"`
 	WorkingDirectory string    `json:"workingDirectory,omitempty"`
 	Stdin            string    `json:"stdin,omitempty"`
+	// Traceparent adds the trace of the request to the environment, as with executions.
+	Traceparent bool `json:"traceparent,omitempty"`
 }
 
 // ProcessExited is the status of a process that has ended; before, it is StatusRunning.

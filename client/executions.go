@@ -41,6 +41,9 @@ type Run struct {
 	Stdin string
 	Env   map[string]string
 	Dir   string
+	// Traceparent is the caller's trace, as W3C writes it ("00-TRACE-SPAN-01"). The server's spans
+	// hang below it, and the code finds its own place in the trace as TRACEPARENT.
+	Traceparent string
 }
 
 // Execution is what came of a Run. Code that raised, ran out of time or out of
@@ -81,7 +84,7 @@ func (c *Client) execute(ctx context.Context, pool, identifier string, run Run,
 	var out Execution
 	_, header, err := c.do(ctx, call{
 		method: http.MethodPost, path: c.data(pool, "executions"), query: sessionQuery(identifier),
-		body: api.ExecuteRequest{ExecuteFields: fields}, timeout: wait,
+		body: api.ExecuteRequest{ExecuteFields: fields}, timeout: wait, header: run.header(),
 	}, &out.Execution)
 	if err != nil {
 		return Execution{}, err
@@ -90,10 +93,19 @@ func (c *Client) execute(ctx context.Context, pool, identifier string, run Run,
 	return out, nil
 }
 
+// header is what of a run is told beside the body.
+func (run Run) header() http.Header {
+	if run.Traceparent == "" {
+		return http.Header{}
+	}
+	return http.Header{"Traceparent": {run.Traceparent}}
+}
+
 // fill writes what a run says beside its code.
 func (run Run) fill(fields *api.ExecuteFields) {
 	fields.Context, fields.Kernel = run.Context, run.Kernel
 	fields.Env, fields.WorkingDirectory = run.Env, run.Dir
+	fields.Traceparent = run.Traceparent != ""
 	if run.Stdin != "" {
 		fields.Stdin = &run.Stdin
 	}
@@ -177,9 +189,11 @@ type execution struct {
 func (s *execution) start(run Run) call {
 	f := api.ExecuteFields{Code: &run.Code}
 	run.fill(&f)
-	return call{method: http.MethodPost, path: s.path, query: s.query,
-		body:   api.ExecuteRequest{ExecuteFields: f},
-		header: http.Header{"Accept": {"application/x-ndjson"}, "Operation-Id": {s.id}}}
+	header := run.header()
+	header.Set("Accept", "application/x-ndjson")
+	header.Set("Operation-Id", s.id)
+	return call{method: http.MethodPost, path: s.path, query: s.query, header: header,
+		body: api.ExecuteRequest{ExecuteFields: f}}
 }
 
 // command makes of the call that starts code one that starts a command.

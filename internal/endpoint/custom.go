@@ -5,11 +5,14 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
+	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/proxy"
+	"github.com/sandpool/sandpool/internal/tracing"
 )
 
 // Pools is what custom pools need of the pool.
@@ -24,6 +27,8 @@ type Pools interface {
 // Lease is a hold on a session, which lives on without it.
 type Lease interface {
 	proxy.Session
+	// Claim says where the sandbox came from, and what that took.
+	Claim() sandpool.Claim
 	// Release gives the hold back. Calling it again does nothing.
 	Release()
 }
@@ -107,18 +112,30 @@ func (c *Custom) serve(w http.ResponseWriter, r *http.Request, t Target, operati
 		return err
 	}
 	defer lease.Release()
-	to := targetOf(pool.Spec.Forwarding, t)
+	to, began, span := targetOf(pool.Spec.Forwarding, t), time.Now(), tracing.Of(ctx)
+	span.Claim(t.Pool.Name, lease.Sandbox().ID, lease.Claim(), began)
 	if operation == tunnel {
-		return c.proxy.Tunnel(w, r, lease, to, port)
+		err := c.proxy.Tunnel(w, r, lease, to, port)
+		span.Since("tunnel", began, err)
+		return err
 	}
 	if t.OwnHost && named != "" {
 		proxy.Remember(w, r, identifier)
 	}
 	err = c.proxy.Serve(w, r, lease, to)
+	span.Since(way(r), began, err)
 	if errors.Is(err, proxy.ErrCallerGone) {
 		return arm.NotTaken(err)
 	}
 	return err
+}
+
+// way is what the time that a container has a request is called.
+func way(r *http.Request) string {
+	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		return "websocket"
+	}
+	return "forward"
 }
 
 // targetOf is where the proxy takes a request.

@@ -61,6 +61,7 @@ func (w *world) Acquire(_ context.Context, id sandpool.PoolID,
 
 func (w *world) Sandbox() sandpool.Sandbox { return sandpool.Sandbox{ID: "box"} }
 func (w *world) Context() context.Context  { return w.ctx }
+func (w *world) Claim() sandpool.Claim     { return sandpool.Claim{} }
 func (w *world) Release()                  { w.released++ }
 func (w *world) Dial(ctx context.Context, _ int) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "tcp", w.container)

@@ -30,6 +30,7 @@ func (g *Gateway) begin(c *call, l Lease, identifier sandpool.Identifier, x exec
 	held *hold) error {
 	id := operationID(c.r)
 	in := g.within.Of(l)
+	tracing.Of(c.r.Context()).Claim(c.pool.Name, l.Sandbox().ID, l.Claim(), time.Now())
 	e, err := in.Start(c.r.Context(), id, interpreter.Execution{ExecuteRequest: x.ExecuteRequest,
 		Sent: held.sent})
 	if err != nil {
@@ -62,11 +63,13 @@ func (g *Gateway) keep(c *call, l Lease, id string, code *budget.Share) {
 		defer code.Release()
 	}
 	e, err := g.within.Of(l).Wait(l.Context(), id)
+	span := tracing.Of(c.r.Context())
 	switch {
 	case err == nil && e.Outcome != "":
-		g.tell(c, tracing.Of(c.r.Context()), l.Sandbox().ID, outcomeOf(e.Outcome), e.Took)
+		traceCell(span, time.Now().Add(-e.Took), e.Took, outcomeOf(e.Outcome))
+		g.tell(c, span, l.Sandbox().ID, outcomeOf(e.Outcome), e.Took)
 	case err == nil || l.Context().Err() != nil:
-		g.tell(c, tracing.Of(c.r.Context()), l.Sandbox().ID, "aborted", 0)
+		g.tell(c, span, l.Sandbox().ID, "aborted", 0)
 	default:
 		g.log.WarnContext(l.Context(), "wait for an execution", "session", l.Sandbox().ID, "error",
 			err)
@@ -196,7 +199,9 @@ func (g *Gateway) cancelExecution(c *call) error {
 // follow sends the events of an execution after a number, as they come, until the last. The
 // execution goes on whether or not the caller reads.
 func (g *Gateway) follow(c *call, in *interpreter.Interpreter, of wire.About, form live.Form,
-	after int64) error {
+	after int64) (err error) {
+	began := time.Now()
+	defer func() { tracing.Of(c.r.Context()).Since("stream", began, err) }()
 	form.Header(c.w.Header())
 	control := http.NewResponseController(c.w)
 	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
@@ -213,7 +218,7 @@ func (g *Gateway) follow(c *call, in *interpreter.Interpreter, of wire.About, fo
 			return err
 		}, nil
 	}
-	err := in.Follow(c.r.Context(), of.Operation, after, func(r agent.Record) (func() error,
+	err = in.Follow(c.r.Context(), of.Operation, after, func(r agent.Record) (func() error,
 		error) {
 		return send(wire.EventOf(r, of))
 	})

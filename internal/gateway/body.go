@@ -34,6 +34,8 @@ type execution struct {
 	async      bool
 	// command says that the answer is to have the form of commands.
 	command bool
+	// traced says that the code is to find the trace of its request.
+	traced bool
 }
 
 // readExecution reads the body of an execute call, whose memory h takes, and has it parsed.
@@ -157,8 +159,8 @@ func (o Options) bounded(f api.ExecuteFields, req agent.ExecuteRequest) (executi
 	if err := surround(f, &req); err != nil {
 		return execution{}, err
 	}
-	return execution{identifier: f.Identifier, async: strings.EqualFold(f.ExecutionType,
-		wire.Asynchronous), ExecuteRequest: req}, nil
+	return execution{identifier: f.Identifier, traced: f.Traceparent,
+		async: strings.EqualFold(f.ExecutionType, wire.Asynchronous), ExecuteRequest: req}, nil
 }
 
 // surround adds where and in what an execution runs.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"crypto/rand"
 	"errors"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -50,6 +51,9 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	}
 	if x.command {
 		form = wire.Shell
+	}
+	if x.traced {
+		x.Env = c.withTrace(x.Env)
 	}
 	identifier, err := c.identifierOr(x.identifier)
 	if err != nil {
@@ -149,23 +153,39 @@ func (g *Gateway) tell(c *call, span *tracing.Span, id sandpool.SandboxID, outco
 // when the exchange did; the claim's, that it came before the code was sent.
 func traceParts(span *tracing.Span, pool string, id sandpool.SandboxID, c sandpool.Claim,
 	sent time.Time, exchange, cell time.Duration, outcome string) {
-	span.Text("sandpool.pool", pool)
-	span.Text("sandpool.sandbox", string(id))
-	if claim, start := c.Took, c.Start; claim > 0 || start > 0 {
-		whole := span.Child("claim", sent.Add(-claim-start), claim+start)
-		if start > 0 {
-			whole.Child("start", sent.Add(-start), start).End()
-		}
-		whole.End()
-	}
+	span.Claim(pool, id, c, sent)
 	way := span.Child("exchange", sent, exchange)
-	code := way.Child("cell", sent.Add(exchange-cell), cell)
+	traceCell(way, sent.Add(exchange-cell), cell, outcome)
+	way.End()
+}
+
+// traceCell tells of code that has run, as a part of of.
+func traceCell(of *tracing.Span, began time.Time, took time.Duration, outcome string) {
+	code := of.Child("cell", began, took)
 	code.Text("sandpool.outcome", outcome)
 	if outcome != string(agent.OK) {
 		code.Fail(outcome)
 	}
 	code.End()
-	way.End()
+}
+
+// maxTraceState is what of a tracestate is handed on, in bytes: what everybody has to hand on
+// (https://www.w3.org/TR/trace-context/#tracestate-limits).
+const maxTraceState = 512
+
+// withTrace adds to the environment of code or of a process the trace that its request belongs to,
+// under the names by which OpenTelemetry finds one there
+// (https://opentelemetry.io/docs/specs/otel/context/env-carriers/).
+func (c *call) withTrace(env map[string]string) map[string]string {
+	all := map[string]string{"TRACEPARENT": tracing.Parent(c.r, arm.TraceID(c.r.Context()))}
+	state := strings.Join(c.r.Header.Values("Tracestate"), ",")
+	if state != "" && len(state) <= maxTraceState && strings.IndexFunc(state, func(r rune) bool {
+		return r < ' ' || r > '~'
+	}) < 0 {
+		all["TRACESTATE"] = state
+	}
+	maps.Copy(all, env)
+	return all
 }
 
 // outcomeOf is the word for an execution's end; what an agent says is not repeated unread.

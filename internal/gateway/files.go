@@ -19,6 +19,7 @@ import (
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/gateway/wire"
 	"github.com/sandpool/sandpool/internal/interpreter"
+	"github.com/sandpool/sandpool/internal/tracing"
 )
 
 // use calls fn with the interpreter of the call's session, which is created if there is none.
@@ -33,6 +34,7 @@ func (g *Gateway) use(c *call, fn func(ctx context.Context,
 		return err
 	}
 	defer lease.Release()
+	tracing.Of(c.r.Context()).Claim(c.pool.Name, lease.Sandbox().ID, lease.Claim(), time.Now())
 	return fn(c.r.Context(), g.within.Of(lease))
 }
 

@@ -221,6 +221,9 @@ func (g *Gateway) startProcess(c *call) error {
 	if want.ID == "" {
 		want.ID = strings.ToLower(rand.Text())
 	}
+	if want.Traceparent {
+		want.Env = c.withTrace(want.Env)
+	}
 	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
 		p, err := in.StartProcess(ctx, agent.ProcessRequest{ID: want.ID, Args: want.Command,
 			Shell: want.ShellCommand, Env: want.Env, Dir: want.WorkingDirectory,

@@ -198,9 +198,9 @@ func (m *Metrics) Consume(_ context.Context, events []event.Event) {
 		case event.SandboxStarted:
 			m.starts.WithLabelValues(pool).Observe(e.Took.Seconds())
 		case event.ExecutionEnded:
-			observe(m.runs.WithLabelValues(pool, outcome), e)
+			observe(m.runs.WithLabelValues(pool, outcome), e.Took, e.Trace)
 		case event.SessionAnswered:
-			observe(m.answers.WithLabelValues(pool), e)
+			observe(m.answers.WithLabelValues(pool), e.Took, e.Trace)
 		case event.SessionEnded:
 			m.lasted.WithLabelValues(pool).Observe(e.Took.Seconds())
 		case event.PoolDeleted:
@@ -209,13 +209,13 @@ func (m *Metrics) Consume(_ context.Context, events []event.Event) {
 	}
 }
 
-// observe counts how long an event took, with its trace as an example if there is one.
-func observe(into prometheus.Observer, e event.Event) {
-	if with, ok := into.(prometheus.ExemplarObserver); ok && e.Trace != "" {
-		with.ObserveWithExemplar(e.Took.Seconds(), prometheus.Labels{"trace_id": e.Trace})
+// observe counts how long something took, with its trace as an example if there is one.
+func observe(into prometheus.Observer, took time.Duration, trace string) {
+	if with, ok := into.(prometheus.ExemplarObserver); ok && trace != "" {
+		with.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": trace})
 		return
 	}
-	into.Observe(e.Took.Seconds())
+	into.Observe(took.Seconds())
 }
 
 // outcome is the outcome of an event as a label: "other" once there are too many.

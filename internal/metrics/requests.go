@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sandpool/sandpool/internal/reply"
+	"github.com/sandpool/sandpool/internal/tracing"
 )
 
 // The parts of the API that requests are told apart by.
@@ -32,7 +33,7 @@ func (m *Metrics) Requests(plane string, next http.Handler) http.Handler {
 			if class < 1 || class > 5 {
 				class = 2 // nothing was said, which is 200, or the connection was taken over
 			}
-			took[class].Observe(time.Since(began).Seconds())
+			observe(took[class], time.Since(began), tracing.Of(r.Context()).TraceID())
 			sent.Add(float64(out.Bytes))
 			if r.ContentLength > 0 {
 				in.Add(float64(r.ContentLength))

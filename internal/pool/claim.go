@@ -80,6 +80,7 @@ type claim struct {
 	outcome   sandpool.ClaimOutcome
 	claimTime time.Duration
 	startTime time.Duration
+	steps     []sandpool.Step
 	err       error
 }
 
@@ -233,6 +234,7 @@ func (m *Manager) take(p *poolState, c *claim, first bool) (*Lease, error) {
 	p.claims[outcome]++
 	lease := m.lease(c.state, outcome)
 	lease.claim.Took, lease.claim.Start = c.claimTime, c.startTime
+	lease.claim.Steps = c.steps
 	return lease, nil
 }
 
@@ -365,6 +367,9 @@ func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Ide
 		started := time.Now()
 		err := m.start(ctx, spare, true)
 		c.startTime = time.Since(started)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		c.steps, spare.steps = spare.steps, nil
 		return spare, err
 	}
 	m.mu.Lock()

@@ -170,13 +170,14 @@ func (m *Manager) holdUp(b *sandboxState, what string, err error) {
 
 // boot starts the sandbox, makes it unlike its siblings and records it.
 func (m *Manager) boot(ctx context.Context, b *sandboxState, queue bool) (sandpool.Sandbox, error) {
-	row := m.rowOf(b)
+	row, watch := m.rowOf(b), sandbox.NewStopwatch()
 	if queue {
 		wait, cancel := context.WithTimeout(ctx, m.options.StartTimeout)
 		defer cancel()
 		if err := m.takeSlot(wait); err != nil {
 			return row, err
 		}
+		watch.Lap("turn")
 	}
 	defer func() {
 		m.mu.Lock()
@@ -208,6 +209,7 @@ func (m *Manager) boot(ctx context.Context, b *sandboxState, queue bool) (sandpo
 	if prepared.Template.Network, err = m.withSecrets(ctx, pool, network); err != nil {
 		return row, err
 	}
+	watch.Lap("prepare")
 	h, err := m.engine.Start(ctx, row.ID, prepared)
 	if err != nil {
 		return row, fmt.Errorf("start sandbox %q: %w", row.ID, err)
@@ -216,12 +218,14 @@ func (m *Manager) boot(ctx context.Context, b *sandboxState, queue bool) (sandpo
 		return row, err
 	}
 	row.Handle = h.Data
+	watch.Insert(h.Steps)
 	m.mu.Lock()
 	b.limit = prepared.Template.Limits.Memory
 	m.mu.Unlock()
 	if err := m.guestOf(b).Init(ctx, row, m.dialer(row)); err != nil {
 		return row, fmt.Errorf("initialise sandbox %q: %w", row.ID, m.explain(ctx, b, row, err))
 	}
+	watch.Lap("init")
 	if recorder, ok := m.engine.(sandbox.WorkingSetRecorder); ok {
 		if err := recorder.RecordWorkingSet(ctx, prepared, h); err != nil {
 			m.events.Observe(event.Event{Name: event.SandboxSlow, Pool: row.Pool,
@@ -237,6 +241,12 @@ func (m *Manager) boot(ctx context.Context, b *sandboxState, queue bool) (sandpo
 	}
 	if err != nil {
 		return row, fmt.Errorf("record the start of sandbox %q: %w", row.ID, err)
+	}
+	watch.Lap("record")
+	if row.Identifier != "" {
+		m.mu.Lock()
+		b.steps = watch.Steps()
+		m.mu.Unlock()
 	}
 	return began, nil
 }

@@ -84,9 +84,10 @@ type sandboxState struct {
 	loss       *sandpool.Loss // that its session was lost, until the store knows
 	left       bool           // the store has heard that its session is over
 
-	template string // the key of what it starts from
-	starting bool   // its start is under way; only the starter may touch it
-	stopping bool   // an attempt to stop is under way
+	template string          // the key of what it starts from
+	starting bool            // its start is under way; only the starter may touch it
+	steps    []sandpool.Step // of its start, until a claim that waited for it takes them
+	stopping bool            // an attempt to stop is under way
 	backoff  backoff
 
 	checking bool      // it is being asked whether it lives

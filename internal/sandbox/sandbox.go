@@ -61,7 +61,35 @@ type Prepared struct {
 type Handle struct {
 	ID   ID
 	Data []byte
+	// Steps are what the Start took that returned the handle, in order; others have none.
+	Steps []sandpool.Step
 }
+
+// Stopwatch takes the time of steps.
+type Stopwatch struct {
+	last  time.Time
+	steps []sandpool.Step
+}
+
+// NewStopwatch returns a Stopwatch that runs.
+func NewStopwatch() *Stopwatch { return &Stopwatch{last: time.Now()} }
+
+// Lap ends a step, and begins the next.
+func (w *Stopwatch) Lap(step string) {
+	now := time.Now()
+	w.steps = append(w.steps, sandpool.Step{Name: step, Took: now.Sub(w.last)})
+	w.last = now
+}
+
+// Insert takes steps that somebody else has timed for the time since the last one, and begins the
+// next.
+func (w *Stopwatch) Insert(steps []sandpool.Step) {
+	w.steps = append(w.steps, steps...)
+	w.last = time.Now()
+}
+
+// Steps are those that have ended.
+func (w *Stopwatch) Steps() []sandpool.Step { return w.steps }
 
 // Progress is a step of a long Prepare, for people.
 type Progress struct {

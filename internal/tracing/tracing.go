@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/reply"
 )
 
@@ -84,6 +85,43 @@ func (s *Span) Child(name string, start time.Time, took time.Duration) *Span {
 	c := &Span{tracer: s.tracer, trace: s.trace, parent: s.id, id: newID(), name: name,
 		kind: kindInternal, start: start, end: start.Add(took)}
 	return c
+}
+
+// Claim tells how the request came to its sandbox, by end: the claim, with the start that it has
+// needed and its steps.
+func (s *Span) Claim(pool string, id sandpool.SandboxID, c sandpool.Claim, end time.Time) {
+	if s == nil {
+		return
+	}
+	s.Text("sandpool.pool", pool)
+	s.Text("sandpool.sandbox", string(id))
+	if c.Took <= 0 && c.Start <= 0 {
+		return
+	}
+	whole := s.Child("claim", end.Add(-c.Took-c.Start), c.Took+c.Start)
+	whole.Text("sandpool.outcome", c.Outcome.String())
+	if c.Start > 0 {
+		at := end.Add(-c.Start)
+		start := whole.Child("start", at, c.Start)
+		for _, step := range c.Steps {
+			start.Child(step.Name, at, step.Took).End()
+			at = at.Add(step.Took)
+		}
+		start.End()
+	}
+	whole.End()
+}
+
+// Since tells of a part of s that began then and is over now, and how it went.
+func (s *Span) Since(name string, began time.Time, err error) {
+	if s == nil {
+		return
+	}
+	part := s.Child(name, began, time.Since(began))
+	if err != nil {
+		part.Fail("error") // its words may hold what is not for a collector
+	}
+	part.End()
 }
 
 // End hands the span over to be sent. Nothing may be added to it afterwards.
@@ -185,6 +223,23 @@ func caller(text, trace string) (parent [8]byte, sampled, said bool) {
 		return [8]byte{}, false, false
 	}
 	return parent, flags[0]&1 == 1, true
+}
+
+// Parent is the traceparent for what is done on behalf of r, whose trace has the given id: the span
+// of r if it is traced, or its caller's, or one that says that nothing is traced.
+func Parent(r *http.Request, trace string) string {
+	if s := Of(r.Context()); s != nil {
+		return s.traceparent()
+	}
+	parent, sampled, said := caller(r.Header.Get("Traceparent"), trace)
+	flags := "-00"
+	switch {
+	case !said:
+		parent = newID()
+	case sampled:
+		flags = "-01"
+	}
+	return "00-" + trace + "-" + hex.EncodeToString(parent[:]) + flags
 }
 
 // traceparent is the span as callers of others name it.

@@ -3,6 +3,7 @@ package tracing_test
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"io"
 	"log/slog"
 	"math"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/tracing"
 )
 
@@ -196,6 +198,54 @@ func TestSampling(t *testing.T) {
 		if traced != tt.want {
 			t.Errorf("with %q and %v it is traced: %t", tt.parent, tt.sample, traced)
 		}
+	}
+}
+
+// TestClaim: a claim has the start that it needed, and that its steps, one after another.
+func TestClaim(t *testing.T) {
+	r := &receiver{some: make(chan struct{}, 10)}
+	tracer, err := tracing.New(slog.New(slog.DiscardHandler), tracing.Config{
+		Endpoint: byGRPC(t, r), Sample: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- tracer.Run(ctx) }()
+	end := time.Now()
+	h := tracer.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		s := tracing.Of(r.Context())
+		s.Claim("python", "box", sandpool.Claim{Outcome: sandpool.ClaimNew, Took: time.Millisecond,
+			Start: 5 * time.Millisecond, Steps: []sandpool.Step{{Name: "boot",
+				Took: 3 * time.Millisecond}, {Name: "ready", Took: 2 * time.Millisecond}}}, end)
+		s.Since("tunnel", end, errors.New("what is nobody's business"))
+	}), func(context.Context) string { return trace })
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	<-r.some
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	all := r.spans()
+	for name, want := range map[string]struct {
+		parent string
+		from   time.Duration // before end
+		took   time.Duration
+	}{
+		"claim": {"GET /", 6 * time.Millisecond, 6 * time.Millisecond},
+		"start": {"claim", 5 * time.Millisecond, 5 * time.Millisecond},
+		"boot":  {"start", 5 * time.Millisecond, 3 * time.Millisecond},
+		"ready": {"start", 2 * time.Millisecond, 2 * time.Millisecond},
+	} {
+		s := all[name]
+		if s == nil || string(s.ParentSpanId) != string(all[want.parent].GetSpanId()) ||
+			s.StartTimeUnixNano != uint64(end.Add(-want.from).UnixNano()) ||
+			s.EndTimeUnixNano-s.StartTimeUnixNano != uint64(want.took) {
+			t.Errorf("%s: %v, want it below %s", name, s, want.parent)
+		}
+	}
+	if s := all["tunnel"]; s.GetStatus().GetMessage() != "error" {
+		t.Errorf("a tunnel that failed: %v", s)
 	}
 }
 

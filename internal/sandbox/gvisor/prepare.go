@@ -88,7 +88,7 @@ func (e *Engine) snapshot(ctx context.Context, p *prepared, dir string,
 	defer func() { err = errors.Join(err, os.RemoveAll(half)) }()
 
 	tell("boot")
-	if err := e.launch(ctx, id, p, sandpool.Network{}); err != nil {
+	if err := e.launch(ctx, id, p, sandpool.Network{}, sandbox.NewStopwatch()); err != nil {
 		return err
 	}
 	defer func() {

@@ -42,13 +42,16 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID,
 	if err := e.checkNetwork(p.Template.Network); err != nil {
 		return sandbox.Handle{}, err
 	}
-	if err := e.launch(ctx, id, own, p.Template.Network); err != nil {
+	watch := sandbox.NewStopwatch()
+	if err := e.launch(ctx, id, own, p.Template.Network, watch); err != nil {
 		return sandbox.Handle{}, err
 	}
 	if b := e.process(id); b != nil && p.Template.Channel && p.Template.Limits.CPU <= 1 {
 		go e.bind(b)
 	}
-	return newHandle(id, own)
+	h, err := newHandle(id, own)
+	h.Steps = watch.Steps()
+	return h, err
 }
 
 // times are how long the start of a sandbox of p may take, and how much of that its first process
@@ -65,7 +68,7 @@ func (e *Engine) times(p *prepared) (whole, ready time.Duration) {
 // launch starts a sandbox from a snapshot, or from nothing, and returns when
 // it is ready. After an error nothing of it is left.
 func (e *Engine) launch(ctx context.Context, id sandbox.ID, p *prepared,
-	network sandpool.Network) error {
+	network sandpool.Network, watch *sandbox.Stopwatch) error {
 	if err := checkID(id); err != nil {
 		return err
 	}
@@ -99,7 +102,7 @@ func (e *Engine) launch(ctx context.Context, id sandbox.ID, p *prepared,
 		}
 		defer said.Close()
 	}
-	if err := e.build(ctx, id, p, network, said); err != nil {
+	if err := e.build(ctx, id, p, network, said, watch); err != nil {
 		err = e.explain(ctx, id, p.template, err)
 		e.endUnready(whole, id, p)
 		text := tail(said, consoleSize)
@@ -200,8 +203,7 @@ func (e *Engine) exists(id sandbox.ID) (bool, error) {
 
 // build takes the steps of a start, each of which demolish can undo.
 func (e *Engine) build(ctx context.Context, id sandbox.ID, p *prepared, network sandpool.Network,
-	console *os.File) error {
-	watch := newStopwatch()
+	console *os.File, watch *sandbox.Stopwatch) error {
 	if err := os.Mkdir(e.dir(id), 0o700); err != nil {
 		return fmt.Errorf("make the sandbox's directory: %w", err)
 	}
@@ -217,7 +219,7 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, p *prepared, network 
 			return errors.Join(err, s.ready.Close())
 		}
 	}
-	watch.lap("spawn")
+	watch.Lap("spawn")
 	b, err := e.watch(id, s.pid, s.pidfd, s.channel, false)
 	if err != nil {
 		return errors.Join(err, s.ready.Close())
@@ -225,7 +227,7 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, p *prepared, network 
 	if err := s.wait(ctx); err != nil {
 		return err
 	}
-	watch.lap("boot")
+	watch.Lap("boot")
 	if err := preferToKill(s.pid); err != nil {
 		return err
 	}
@@ -240,16 +242,17 @@ func (e *Engine) build(ctx context.Context, id sandbox.ID, p *prepared, network 
 	if err != nil {
 		return err
 	}
-	watch.lap("fill")
+	watch.Lap("fill")
 	if err := e.awaitReady(ctx, b, p); err != nil {
 		return err
 	}
-	watch.lap("ready")
+	watch.Lap("ready")
 	if err := s.calm(); err != nil {
 		e.log.Debug("the sandbox process keeps an eager monitor thread", "sandbox",
 			id, "error", err)
 	}
-	e.log.Debug("sandbox started", "sandbox", id, "restored", p.snapshot != "", watch.laps())
+	e.log.Debug("sandbox started", "sandbox", id, "restored", p.snapshot != "",
+		inLog(watch.Steps()))
 	// Until here only the template's own programs have run. They get what the
 	// machine has: a restore under a limit of a quarter of a core takes seconds.
 	if err := e.cgroups.LimitCPU(id, p.template.Limits.CPU); err != nil {
@@ -359,18 +362,11 @@ func (e *Engine) check(ctx context.Context, b *process, p *prepared, args []stri
 	return err
 }
 
-// stopwatch takes the time of the steps of a start, for the log.
-type stopwatch struct {
-	last time.Time
-	attr []any
+// inLog is what steps took, for the log.
+func inLog(steps []sandpool.Step) slog.Attr {
+	attrs := make([]any, len(steps))
+	for i, s := range steps {
+		attrs[i] = slog.Duration(s.Name, s.Took)
+	}
+	return slog.Group("took", attrs...)
 }
-
-func newStopwatch() *stopwatch { return &stopwatch{last: time.Now()} }
-
-func (w *stopwatch) lap(step string) {
-	now := time.Now()
-	w.attr = append(w.attr, slog.Duration(step, now.Sub(w.last)))
-	w.last = now
-}
-
-func (w *stopwatch) laps() slog.Attr { return slog.Group("took", w.attr...) }

@@ -82,6 +82,7 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (
 	defer release()
 	ctx, done := e.begin(ctx, id)
 	defer done()
+	watch := sandbox.NewStopwatch()
 	pod := e.cfg.pod(id, t, own.user)
 	mark := rand.Text()
 	pod.Metadata.Annotations = map[string]string{annotationStart: mark}
@@ -95,18 +96,21 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (
 	}
 	e.pods.put(made)
 	err = e.equip(ctx, id, t, made)
+	watch.Lap("create")
 	if err == nil {
 		err = e.awaitRunning(ctx, id)
+		watch.Lap("run")
 	}
 	if err == nil {
 		err = e.awaitReady(ctx, id, t)
+		watch.Lap("ready")
 	}
 	if err != nil {
 		err = e.explain(ctx, id, t, err)
 		return sandbox.Handle{}, errors.Join(err, e.undo(ctx, id, mark))
 	}
 	data, err := json.Marshal(handle{Version: 1, Engine: "kubernetes", UID: made.Metadata.UID})
-	return sandbox.Handle{ID: id, Data: data}, err
+	return sandbox.Handle{ID: id, Data: data, Steps: watch.Steps()}, err
 }
 
 // begin lets a Stop cut a Start short.

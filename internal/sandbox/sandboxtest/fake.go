@@ -276,7 +276,9 @@ func (f *Fake) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (sa
 		return sandbox.Handle{}, err
 	}
 	defer close(b.settled)
+	watch := sandbox.NewStopwatch()
 	err = fault.wait(ctx)
+	watch.Lap("ready")
 	if err == nil {
 		err = f.check(ctx, id, p.Template)
 	}
@@ -292,7 +294,7 @@ func (f *Fake) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (sa
 	if fault.Exit != nil {
 		f.End(id, *fault.Exit)
 	}
-	return sandbox.Handle{ID: id, Data: []byte("fake.1 " + id)}, nil
+	return sandbox.Handle{ID: id, Data: []byte("fake.1 " + id), Steps: watch.Steps()}, nil
 }
 
 func (w *world) insert(id sandbox.ID, b *fakeSandbox) error {

@@ -62,7 +62,11 @@ func (e calls) Prepare(ctx context.Context, t sandbox.Template,
 func (e calls) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (_ sandbox.Handle,
 	err error) {
 	defer e.observe.since(time.Now(), "start", &err)
-	return e.engine.Start(ctx, id, p)
+	h, err := e.engine.Start(ctx, id, p)
+	for _, step := range h.Steps {
+		e.observe("start "+step.Name, step.Took, nil)
+	}
+	return h, err
 }
 
 // Stop implements sandbox.Runtime.

@@ -66,6 +66,16 @@ func main() {
 		n, _ := strconv.Atoi(r.URL.Query().Get("n"))
 		_, _ = w.Write(make([]byte, n))
 	})
+	http.HandleFunc("/upgrade", func(w http.ResponseWriter, r *http.Request) {
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"+
+			"Upgrade: %s\r\n\r\n%s", r.Header.Get("Upgrade"), r.Header.Get("Traceparent"))
+		_ = rw.Flush()
+	})
 	http.HandleFunc("/lines", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
 		fmt.Fprintln(w, "the first line")
