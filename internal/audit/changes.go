@@ -21,6 +21,10 @@ type Recorder struct {
 	failed *slog.Logger
 	trace  func(context.Context) string
 	path   func(*http.Request) string
+
+	// Lost is called when a record could not be written, from many goroutines; nil means that
+	// nobody else is told. It is set before the Recorder is used.
+	Lost func()
 }
 
 // NewRecorder returns a Recorder that writes to log. trace returns the trace id of a request's
@@ -149,6 +153,9 @@ func (rec *Recorder) write(r Record, append func(Record) error) {
 	if err := append(r); err != nil {
 		rec.failed.Error("a record could not be written", "action", r.Action, "on", r.On,
 			"who", r.Who, "error", err)
+		if rec.Lost != nil {
+			rec.Lost()
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
@@ -112,4 +113,34 @@ func normal(row string) string {
 		"403": "Forbidden", "500": "Internal Server Error"}[fields[3]]
 	return strings.Join([]string{fields[0], fields[1], fields[2], status, strings.Trim(fields[4], `"`),
 		strings.TrimPrefix(fields[5], "before="), strings.TrimPrefix(fields[6], "after=")}, "|")
+}
+
+// TestLost: what is answered while the log cannot be written is told, and answered all the same.
+func TestLost(t *testing.T) {
+	l := open(t, t.TempDir(), Options{})
+	rec, err := NewRecorder(l, slog.New(slog.DiscardHandler), arm.TraceID,
+		func(r *http.Request) string { return r.URL.Path })
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := 0
+	rec.Lost = func() { lost++ }
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close() //nolint:errcheck // nothing was written
+	good := l.file
+	h := rec.Changes(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for _, file := range []*os.File{good, full, full, good} {
+		l.file = file
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("PUT", "/a", nil))
+		if w.Code != http.StatusOK {
+			t.Errorf("the request is answered with %d", w.Code)
+		}
+	}
+	if lost != 2 {
+		t.Errorf("%d records were lost, want 2", lost)
+	}
 }

@@ -34,7 +34,7 @@ func (c *Control) status(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 		Waiting:        n.Waiting,
 		RefillFailures: n.RefillFailures, Refused: n.Refused, Crashes: n.Crashes,
 		PullFailures:  n.PullFailures,
-		SnapshotBytes: n.Snapshot, Pull: c.o.Pulling(id),
+		SnapshotBytes: n.Snapshot.Bytes, Pull: c.o.Pulling(id),
 		Claims: make(map[string]int64, len(n.Claims)),
 	}
 	out.Egress = network.Refusals(n.Egress)

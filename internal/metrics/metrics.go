@@ -40,7 +40,10 @@ type Pool struct {
 	Max, Target                                 int  // sessions at most, ready sandboxes wanted
 	Ready, Starting, Claimed, Stopping, Waiting int
 	RefillFailures, Crashes, Refused            int64
-	PullFailures, SnapshotBytes                 int64
+	PullFailures                                int64
+	Snapshot, Read                              int64 // bytes; see pool.Status
+	Refills                                     int64
+	SnapshotMade                                time.Time     // zero without one
 	Kind                                        string        // what its sessions run
 	Lag                                         time.Duration // how long it has had too few ready
 	// EgressPackets and EgressNames are what sandboxes were refused since the server started.
@@ -66,6 +69,7 @@ type Metrics struct {
 
 	store, engine, requests *prometheus.HistogramVec
 	received, sent          *prometheus.CounterVec
+	audit                   prometheus.Counter
 
 	allowed map[event.Name]map[string]bool // outcomes that were seen; Consume's alone
 }
@@ -114,7 +118,9 @@ func New(log *slog.Logger, version string, pools Pools) (*Metrics, error) {
 		Help: "Bytes of requests' bodies, as announced."}, []string{"plane"})
 	m.sent = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sandpool_http_sent_bytes_total",
 		Help: "Bytes of answers' bodies."}, []string{"plane"})
-	for _, c := range []prometheus.Collector{m.events, m.waits, m.starts, m.runs, m.lasted,
+	m.audit = prometheus.NewCounter(prometheus.CounterOpts{Name: "sandpool_audit_failures_total",
+		Help: "Records of the audit log that could not be written."})
+	for _, c := range []prometheus.Collector{m.audit, m.events, m.waits, m.starts, m.runs, m.lasted,
 		m.answers, m.store, m.engine, m.requests, m.received, m.sent, buildInfo(version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(
 			collectors.ProcessCollectorOpts{})} {
@@ -141,6 +147,9 @@ func buildInfo(version string) prometheus.Collector {
 	build.Set(1)
 	return build
 }
+
+// AuditLost is told that a record of the audit log could not be written.
+func (m *Metrics) AuditLost() { m.audit.Inc() }
 
 // Store is told what a write to the store took; see package timed.
 func (m *Metrics) Store(operation string, took time.Duration, err error) {

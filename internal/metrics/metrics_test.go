@@ -38,7 +38,8 @@ func TestMetrics(t *testing.T) {
 	m, err := metrics.New(slog.New(slog.DiscardHandler), "v1",
 		func(context.Context) ([]metrics.Pool, error) {
 			return []metrics.Pool{{ID: id, Max: 20, Target: 3, Ready: 2, Starting: 1, Failed: true,
-				Kind: "PythonLTS", Lag: 4 * time.Second, EgressNames: 5,
+				Kind: "PythonLTS", Lag: 4 * time.Second, EgressNames: 5, Read: 4096, Refills: 6,
+				SnapshotMade: time.Unix(1_700_000_000, 0),
 				Claims: map[sandpool.ClaimOutcome]int64{sandpool.ClaimReady: 7,
 					sandpool.ClaimFull: 1}}}, broken
 		})
@@ -55,6 +56,7 @@ func TestMetrics(t *testing.T) {
 	})
 	m.Store("claim", time.Millisecond, nil)
 	m.Engine("start", time.Second, errors.New("no"))
+	m.AuditLost()
 	text := scrape(t, m, "application/openmetrics-text; version=1.0.0")
 	for _, want := range []string{
 		`sandpool_pool_sandboxes{pool="python",resource_group="g",state="ready",subscription="s"} 2`,
@@ -67,6 +69,10 @@ func TestMetrics(t *testing.T) {
 		`,version="v1"} 1`, `sandpool_pool_refill_lag_seconds{pool="python",resource_group="g",subscription="s"} 4`,
 		`sandpool_pool_info{pool="python",resource_group="g",subscription="s",type="PythonLTS"} 1`,
 		`sandpool_store_seconds_count{operation="claim",outcome="ok"} 1`,
+		`sandpool_pool_refills_total{pool="python",resource_group="g",subscription="s"} 6`,
+		`sandpool_pool_read_bytes_total{pool="python",resource_group="g",subscription="s"} 4096`,
+		`snapshot_created_timestamp_seconds{pool="python",resource_group="g",subscription="s"} 1.7e+09`,
+		"sandpool_audit_failures_total 1",
 		`sandpool_engine_seconds_count{operation="start",outcome="error"} 1`,
 		`sandpool_first_answer_seconds_count{pool="python"} 1`, "sandpool_up 1", "# EOF",
 		`1 # {trace_id="0123456789abcdef0123456789abcdef"} 1.0`,

@@ -7,6 +7,7 @@ type descriptions struct {
 	up, sandboxes, max, target, waiting, failed *prometheus.Desc
 	claims, refills, crashes, refused           *prometheus.Desc
 	pulls, snapshot, info, lag, egress          *prometheus.Desc
+	made, read, refilled                        *prometheus.Desc
 }
 
 func describe() *descriptions {
@@ -32,7 +33,12 @@ func describe() *descriptions {
 		pulls: pool("pull_failures_total", "Times that the pool's image could not be had."),
 		snapshot: pool("snapshot_bytes",
 			"What the snapshot takes on disk that the pool's sandboxes start from."),
-		info: pool("info", "1, with what the pool's sessions run.", "type"),
+		made: pool("snapshot_created_timestamp_seconds",
+			"When the snapshot was made that the pool's sandboxes start from."),
+		read: pool("read_bytes_total",
+			"Bytes that sandboxes have read, nearly all of them pages of snapshots."),
+		refilled: pool("refills_total", "Ready sandboxes that were started."),
+		info:     pool("info", "1, with what the pool's sessions run.", "type"),
 		lag: pool("refill_lag_seconds",
 			"How long the pool has had fewer ready sandboxes than it keeps."),
 		egress: pool("egress_refused_total",
@@ -51,7 +57,8 @@ type snapshot struct {
 func (s snapshot) Describe(into chan<- *prometheus.Desc) {
 	d := s.descriptions
 	for _, each := range []*prometheus.Desc{d.up, d.sandboxes, d.max, d.target, d.waiting, d.failed,
-		d.claims, d.refills, d.crashes, d.refused, d.pulls, d.snapshot, d.info, d.lag, d.egress} {
+		d.claims, d.refills, d.crashes, d.refused, d.pulls, d.snapshot, d.info, d.lag, d.egress,
+		d.made, d.read, d.refilled} {
 		into <- each
 	}
 }
@@ -81,7 +88,12 @@ func (s snapshot) Collect(into chan<- prometheus.Metric) {
 		put(d.crashes, counter, float64(p.Crashes))
 		put(d.refused, counter, float64(p.Refused))
 		put(d.pulls, counter, float64(p.PullFailures))
-		put(d.snapshot, gauge, float64(p.SnapshotBytes))
+		put(d.snapshot, gauge, float64(p.Snapshot))
+		if !p.SnapshotMade.IsZero() {
+			put(d.made, gauge, float64(p.SnapshotMade.Unix()))
+		}
+		put(d.read, counter, float64(p.Read))
+		put(d.refilled, counter, float64(p.Refills))
 		put(d.info, gauge, 1, p.Kind)
 		put(d.lag, gauge, p.Lag.Seconds())
 		put(d.egress, counter, float64(p.EgressPackets), "packet")

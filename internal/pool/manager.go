@@ -124,18 +124,18 @@ type Manager struct {
 	sandboxes map[sandpool.SandboxID]*sandboxState
 	starts    slots
 	room      room.Ledger
-	exhausted room.Resource    // what the machine lacked for a claim, with nothing left to give up
-	measuring bool             // that is under way
-	tallying  bool             // refusals are being read
-	unpruned  bool             // there may be snapshots that nothing needs
-	pruning   bool             // they are being removed
-	snapshots map[string]int64 // the bytes of each, by its key
-	nudged    bool             // a nudge is on its way
-	stops     int              // attempts to stop in progress
-	checks    int              // questions whether a sandbox lives, in progress
-	draining  bool             // StopAll was called
-	empty     chan struct{}    // non-nil while StopAll waits; closed when sandboxes is empty
-	closed    bool             // Run waits for work: no more of it
+	exhausted room.Resource           // what a claim lacked, with nothing left to give up
+	measuring bool                    // that is under way
+	tallying  bool                    // refusals are being read
+	unpruned  bool                    // there may be snapshots that nothing needs
+	pruning   bool                    // they are being removed
+	snapshots map[string]sandbox.Kept // by their keys
+	nudged    bool                    // a nudge is on its way
+	stops     int                     // attempts to stop in progress
+	checks    int                     // questions whether a sandbox lives, in progress
+	draining  bool                    // StopAll was called
+	empty     chan struct{}           // non-nil while StopAll waits; closed when sandboxes is empty
+	closed    bool                    // Run waits for work: no more of it
 	work      sync.WaitGroup
 }
 

@@ -388,8 +388,12 @@ type Status struct {
 	// Crashes counts, since the server started, the sandboxes that ended by themselves or did not
 	// pass their liveness check.
 	Crashes int64
-	// Snapshot is the bytes of what its sandboxes start from, on disk.
-	Snapshot int64
+	// Snapshot is what its sandboxes start from, on disk; zero if there is none, or it is not known
+	// yet.
+	Snapshot sandbox.Kept
+	// Read is the bytes that its sandboxes have read since the server started, nearly all of them
+	// pages of snapshots, and Refills counts the ready sandboxes that were started since.
+	Read, Refills int64
 	// Refused counts, since the server started, the claims for which the machine had no room.
 	Refused int64
 	// Egress is what the sandboxes were refused on the network since the server started; nil if
@@ -422,7 +426,8 @@ func (m *Manager) Status(ctx context.Context, id sandpool.PoolID) (Status, error
 	s := Status{Waiting: p.line.Len(), RefillFailures: p.refills, Crashes: p.crashes,
 		PullFailures: p.prep.pulls,
 		Refused:      p.refused, Notice: m.notice(p), Snapshot: m.snapshots[p.pool.Template],
-		Claims: map[sandpool.ClaimOutcome]int64{}}
+		Claims:  map[sandpool.ClaimOutcome]int64{},
+		Refills: p.refilled, Read: p.read}
 	if p.pool.Spec.Network.Enabled() {
 		sum := p.tally.Sum()
 		s.Egress = &sum
@@ -434,6 +439,7 @@ func (m *Manager) Status(ctx context.Context, id sandpool.PoolID) (Status, error
 		if b.pool != p {
 			continue
 		}
+		s.Read += b.read
 		earlier := 0
 		if b.row.Revision != p.pool.Revision {
 			earlier = 1

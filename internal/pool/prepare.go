@@ -332,10 +332,10 @@ func (m *Manager) prune(ctx context.Context) {
 	if err == nil {
 		err = pruner.Prune(ctx, m.needed(pools))
 	}
-	sizes, err2 := pruner.Kept(ctx)
+	all, err2 := pruner.Kept(ctx)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.pruning, m.snapshots = false, sizes
+	m.pruning, m.snapshots = false, all
 	if m.unpruned {
 		m.kick()
 	}

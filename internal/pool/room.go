@@ -31,6 +31,7 @@ const comesBack = 2 * time.Second
 type sample struct {
 	state *sandboxState
 	used  room.Amount
+	read  int64
 }
 
 // beginMeasure measures the machine and its sandboxes in a goroutine. The caller holds mu.
@@ -56,7 +57,7 @@ func (m *Manager) measure(ctx context.Context, most int) {
 	defer m.mu.Unlock()
 	m.measuring = false
 	for _, s := range samples {
-		s.state.took, s.state.measuredAt = s.used, now
+		s.state.took, s.state.measuredAt, s.state.read = s.used, now, s.read
 	}
 	if err != nil {
 		m.events.Observe(event.Event{Name: event.MachineUnmeasured, Err: err})
@@ -95,7 +96,7 @@ func (m *Manager) sample(ctx context.Context, most int) (samples []sample) {
 		if s, err := reader.Stats(ctx, h); err == nil { // else it has just ended
 			m.options.Meter.Measured(h.ID, s)
 			samples = append(samples, sample{sandboxes[i], room.Amount{Memory: s.Held(),
-				Threads: s.Threads}})
+				Threads: s.Threads}, s.Read})
 		}
 	}
 	return samples

@@ -24,8 +24,11 @@ func TestSnapshotsGo(t *testing.T) {
 			if keys := w.fake.Prepared(); len(keys) != 1 {
 				t.Errorf("after change %d there are %d snapshots", n, len(keys))
 			}
-			if s := w.status(); s.Snapshot != 1<<20 {
-				t.Errorf("the pool's snapshot takes %d bytes", s.Snapshot)
+			if s := w.status(); s.Snapshot.Bytes != 1<<20 || s.Snapshot.Made.IsZero() {
+				t.Errorf("the pool's snapshot is %+v", s.Snapshot)
+			}
+			if s := w.status(); s.Refills != int64(n+1) {
+				t.Errorf("after change %d there were %d refills", n, s.Refills)
 			}
 		}
 		w.acquire("user-1", sandpool.ClaimReady).Release()

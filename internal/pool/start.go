@@ -89,6 +89,9 @@ func (m *Manager) start(ctx context.Context, b *sandboxState, queue bool) error 
 		if b.row.Revision == b.pool.pool.Revision {
 			m.endTrial(b.pool)
 		}
+		if !queue {
+			b.pool.refilled++
+		}
 		m.kick()
 		m.events.Observe(event.Event{Name: event.SandboxStarted, Pool: row.Pool, Sandbox: row.ID,
 			Took: time.Since(row.CreatedAt)})

@@ -24,6 +24,8 @@ type poolState struct {
 	sessions map[sandpool.Identifier]*entry
 	backoff  backoff // of starts
 	refills  int64   // refills that went wrong, ever
+	refilled int64   // those that did not, ever
+	read     int64   // bytes that sandboxes had read that are gone
 	claims   [sandpool.ClaimNew + 1]int64
 	burst    plan.Burst
 	guest    Guest
@@ -96,6 +98,7 @@ type sandboxState struct {
 
 	took       room.Amount // what it took when it was measured
 	measuredAt time.Time
+	read       int64 // the bytes that it had read then
 }
 
 // handleOf is how the engine finds a row's sandbox.
@@ -143,6 +146,7 @@ func (m *Manager) forget(b *sandboxState) {
 	delete(m.sandboxes, b.row.ID)
 	if p := b.pool; p != nil {
 		p.tally.End(b.row.ID)
+		p.read += b.read
 		if e := p.sessions[b.row.Identifier]; e != nil && e.state == b {
 			e.state = nil
 			p.tidy(b.row.Identifier)

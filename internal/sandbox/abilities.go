@@ -18,6 +18,9 @@ type Stats struct {
 	CPUTime time.Duration // since it started
 	Disk    int64         // bytes of its writable layer on the host
 	Sent    int64         // bytes that it sent to the network since it started
+	// Read is the bytes that its process on the host has read since it started: nearly all of them
+	// are pages of its snapshot. Zero where that is not known.
+	Read int64
 }
 
 // Held is the memory that the host does not take back.
@@ -56,11 +59,17 @@ type Pruner interface {
 	// Key returns the key under which Prepare keeps what it makes of t, and which Prepared.Key
 	// then says.
 	Key(t Template) (string, error)
-	// Kept returns how many bytes are kept under each key.
-	Kept(ctx context.Context) (map[string]int64, error)
+	// Kept returns what is kept under each key.
+	Kept(ctx context.Context) (map[string]Kept, error)
 	// Prune removes what Prepare made for every key that keep does not hold. A
 	// Start of a pruned key needs another Prepare.
 	Prune(ctx context.Context, keep []string) error
+}
+
+// Kept is something that Prepare keeps: how many bytes it takes, and when it was made.
+type Kept struct {
+	Bytes int64
+	Made  time.Time
 }
 
 // LogReader is the optional ability to read what the first process of a sandbox wrote, if its

@@ -61,7 +61,7 @@ func (s *Server) recorder(log *slog.Logger, respond *arm.Responder) (*audit.Reco
 	if err != nil {
 		return nil, err
 	}
-	respond.Failed = rec.Failed
+	respond.Failed, rec.Lost = rec.Failed, s.metrics.AuditLost
 	return rec, nil
 }
 
@@ -149,8 +149,10 @@ func (s *Server) inNumbers(ctx context.Context) ([]metrics.Pool, error) {
 			Ready: n.Ready, Starting: n.Starting, Claimed: n.Claimed, Stopping: n.Stopping,
 			Waiting:        n.Waiting,
 			RefillFailures: n.RefillFailures, Crashes: n.Crashes, Refused: n.Refused,
-			Claims: n.Claims, PullFailures: n.PullFailures, SnapshotBytes: n.Snapshot,
-			Kind: string(p.Spec.Kind), Lag: s.history.Lag(p.ID)})
+			Claims: n.Claims, PullFailures: n.PullFailures,
+			Snapshot: n.Snapshot.Bytes, SnapshotMade: n.Snapshot.Made, Read: n.Read,
+			Refills: n.Refills,
+			Kind:    string(p.Spec.Kind), Lag: s.history.Lag(p.ID)})
 		if n.Egress != nil {
 			last := &list[len(list)-1]
 			last.EgressPackets, last.EgressNames = n.Egress.Packets, n.Egress.Names

@@ -316,15 +316,15 @@ func checkSpace(root string) sandbox.Requirement {
 
 // checkSnapshots says what the snapshots take. There is one for each pool that has one.
 func checkSnapshots(root string) sandbox.Requirement {
-	sizes, err := kept(root)
+	all, err := kept(root)
 	if err != nil {
 		return requirement("snapshots", false, err.Error(), "Make the data directory readable.")
 	}
 	var sum int64
-	for _, size := range sizes {
-		sum += size
+	for _, one := range all {
+		sum += one.Bytes
 	}
-	return requirement("snapshots", true, fmt.Sprintf("%d, %d MB", len(sizes), sum>>20), "")
+	return requirement("snapshots", true, fmt.Sprintf("%d, %d MB", len(all), sum>>20), "")
 }
 
 // checkGVisor refuses gVisor as it is, whose streams lose data; see third_party/gvisor.

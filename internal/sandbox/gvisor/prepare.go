@@ -157,27 +157,31 @@ func (e *Engine) Key(t sandbox.Template) (string, error) {
 }
 
 // Kept implements sandbox.Pruner.
-func (e *Engine) Kept(ctx context.Context) (map[string]int64, error) {
+func (e *Engine) Kept(ctx context.Context) (map[string]sandbox.Kept, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	return kept(e.cfg.Root)
 }
 
-// kept returns the size of each snapshot of an engine.
-func kept(root string) (map[string]int64, error) {
+// kept returns the size and the age of each snapshot of an engine.
+func kept(root string) (map[string]sandbox.Kept, error) {
 	dir := filepath.Join(root, snapshotsName)
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list snapshots: %w", err)
 	}
-	sizes := map[string]int64{}
+	all := map[string]sandbox.Kept{}
 	for _, entry := range entries {
 		if !strings.HasPrefix(entry.Name(), halfPrefix) {
-			sizes[entry.Name()] = sizeOf(filepath.Join(dir, entry.Name()))
+			one := sandbox.Kept{Bytes: sizeOf(filepath.Join(dir, entry.Name()))}
+			if info, err := entry.Info(); err == nil { // else it has just been removed
+				one.Made = info.ModTime()
+			}
+			all[entry.Name()] = one
 		}
 	}
-	return sizes, nil
+	return all, nil
 }
 
 // Prune removes every snapshot whose key (sandbox.Prepared.Key) is not in

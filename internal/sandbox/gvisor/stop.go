@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -170,7 +172,24 @@ func (e *Engine) Stats(ctx context.Context, h sandbox.Handle) (sandbox.Stats, er
 	if err != nil {
 		return sandbox.Stats{}, fmt.Errorf("measure sandbox %q: %w", h.ID, err)
 	}
+	if b := e.process(h.ID); b != nil {
+		s.Read = bytesRead(b.pid)
+	}
 	return s, nil
+}
+
+// bytesRead is how many bytes a process has read, by any means but mappings; zero if it has ended.
+func bytesRead(pid int) int64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	if err != nil {
+		return 0
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	n, err := strconv.ParseInt(strings.TrimPrefix(line, "rchar: "), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // Room implements sandbox.RoomReader.

@@ -201,12 +201,12 @@ func (w *world) isPrepared(key string) bool {
 func (f *Fake) Key(t sandbox.Template) (string, error) { return keyOf(t), nil }
 
 // Kept implements sandbox.Pruner. A snapshot takes 1 MiB.
-func (f *Fake) Kept(context.Context) (map[string]int64, error) {
-	sizes := map[string]int64{}
+func (f *Fake) Kept(context.Context) (map[string]sandbox.Kept, error) {
+	all := map[string]sandbox.Kept{}
 	for _, key := range f.Prepared() {
-		sizes[key] = 1 << 20
+		all[key] = sandbox.Kept{Bytes: 1 << 20, Made: time.Unix(1_700_000_000, 0)}
 	}
-	return sizes, nil
+	return all, nil
 }
 
 // Prune implements sandbox.Pruner.
