@@ -19,8 +19,8 @@ import (
 	"github.com/sandpool/sandpool/internal/store"
 )
 
-// kind is the kind of the documents of deployments.
-const kind = "deployment"
+// kind is the kind of the documents of deployments. They are sealed, as a request has secrets.
+const kind = store.Deployment
 
 // Type is the resource type of deployments.
 const Type = "Microsoft.Resources/deployments"

@@ -33,7 +33,8 @@ func secretTables() []secretTable {
 		{store.OfSandbox, "SELECT id, NULL, convert_to(secret, 'UTF8') FROM sandboxes",
 			"UPDATE sandboxes SET secret = convert_from($1, 'UTF8') WHERE id = $2"},
 		{store.OfDocument, "SELECT kind, key, convert_to(text, 'UTF8') FROM documents " +
-			"WHERE kind = '" + store.ServerSecret + "'",
+			"WHERE kind IN ('" +
+			store.ServerSecret + "', '" + store.Deployment + "')",
 			"UPDATE documents SET text = convert_from($1, 'UTF8') WHERE kind = $2 AND key = $3"},
 	}
 }

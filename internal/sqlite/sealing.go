@@ -33,7 +33,8 @@ func secretTables() []secretTable {
 		{store.OfSandbox, "SELECT id, NULL, secret FROM sandboxes",
 			"UPDATE sandboxes SET secret = ?1 WHERE id = ?2"},
 		{store.OfDocument,
-			"SELECT kind, key, text FROM documents WHERE kind = '" + store.ServerSecret + "'",
+			"SELECT kind, key, text FROM documents WHERE kind IN ('" +
+				store.ServerSecret + "', '" + store.Deployment + "')",
 			"UPDATE documents SET text = ?1 WHERE kind = ?2 AND key = ?3"},
 	}
 }

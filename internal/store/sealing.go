@@ -12,8 +12,15 @@ var ErrSealedBy = errors.New("the secrets are sealed with another key")
 // SealedByAnother is that error; now is the key's id.
 func SealedByAnother(now string) error { return fmt.Errorf("%w: %q", ErrSealedBy, now) }
 
-// ServerSecret is the kind of the documents whose texts are secrets.
-const ServerSecret = "serverSecret"
+// The kinds of documents whose texts are secrets. A deployment that has not ended has what was
+// asked for, with the values of its secure parameters.
+const (
+	ServerSecret = "serverSecret"
+	Deployment   = "deployment"
+)
+
+// IsSecret reports whether the texts of documents of a kind are secrets.
+func IsSecret(kind string) bool { return kind == ServerSecret || kind == Deployment }
 
 // The places of secrets are named by a kind, by what they belong to, and some by a name.
 const (
@@ -29,7 +36,7 @@ type Secret struct {
 }
 
 // Sealing keeps which key seals the secrets of a store: those of pools and sandboxes, and the
-// documents of kind ServerSecret. Stores know nothing of keys but an id.
+// documents of the kinds of secrets. Stores know nothing of keys but an id.
 type Sealing interface {
 	// SealedBy returns the id of the key, which is empty as long as the secrets are plain.
 	SealedBy(ctx context.Context) (string, error)

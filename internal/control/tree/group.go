@@ -256,7 +256,7 @@ func (t *Tree) deleteGroup(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	for _, kind := range []string{environmentKind, DeploymentKind} {
+	for _, kind := range []string{environmentKind, store.Deployment} {
 		inside, err := t.kept.Documents(ctx, kind, strings.ToLower(g.ID)+"/")
 		if err != nil {
 			return err
@@ -275,9 +275,6 @@ func (t *Tree) deleteGroup(w http.ResponseWriter, r *http.Request) error {
 	w.WriteHeader(http.StatusAccepted)
 	return nil
 }
-
-// DeploymentKind is the kind of the documents of deployments.
-const DeploymentKind = "deployment"
 
 // pollDeletion says where the deletion of a group is to be looked for.
 func (t *Tree) pollDeletion(w http.ResponseWriter, r *http.Request, operation string) {

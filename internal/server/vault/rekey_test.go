@@ -37,7 +37,7 @@ func TestRekey(t *testing.T) {
 			t.Fatal(err)
 		}
 		first := rekey(t, o, false)
-		if first.From == first.To || first.Secrets != 6 {
+		if first.From == first.To || first.Secrets != 7 {
 			t.Errorf("rekey: %+v", first)
 		}
 		want(t, open(t, o))
@@ -105,13 +105,16 @@ func TestLostKey(t *testing.T) {
 		if _, err := vault.Rekey(t.Context(), quiet, o, false); err == nil {
 			t.Error("secrets without a key are sealed anew")
 		}
-		if done := rekey(t, o, true); done.Discarded != 6 {
+		if done := rekey(t, o, true); done.Discarded != 7 {
 			t.Errorf("rekey: %+v", done)
 		}
 		s = open(t, o)
 		got, err := s.Secrets(t.Context(), one)
 		if err != nil || len(got) != 2 || got["a"].Reveal() != "" {
 			t.Errorf("the secrets are %v, %v", got.Names(), err)
+		}
+		if list, err := s.Documents(t.Context(), store.Deployment, ""); err != nil || len(list) > 0 {
+			t.Errorf("deployments that were given up are %q, %v", list, err)
 		}
 		offer := store.Document{Kind: store.ServerSecret, Key: "k", Text: "new"}
 		if d, err := s.Agree(t.Context(), offer); err != nil || d != offer {

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -126,29 +127,47 @@ func (s *State) Started(ctx context.Context, id sandpool.SandboxID, handle []byt
 }
 
 func (s *State) sealDocument(d store.Document) store.Document {
-	if d.Kind == store.ServerSecret {
+	if store.IsSecret(d.Kind) {
 		d.Text = s.ring.Seal(d.Text, store.OfDocument, d.Kind, d.Key)
 	}
 	return d
 }
 
-func (s *State) openDocument(d store.Document) (store.Document, error) {
-	var err error
-	if d.Kind == store.ServerSecret {
-		d.Text, err = s.ring.Open(d.Text, store.OfDocument, d.Kind, d.Key)
+// openDocument opens the text of a document. A deployment that does not open, or was given up with
+// its key, is as one that is not there.
+func (s *State) openDocument(d store.Document) (_ store.Document, err error) {
+	if !store.IsSecret(d.Kind) {
+		return d, nil
 	}
-	return d, err
+	d.Text, err = s.ring.Open(d.Text, store.OfDocument, d.Kind, d.Key)
+	if d.Kind != store.Deployment || err == nil && d.Text != "" {
+		return d, err
+	}
+	if err != nil {
+		s.log.Warn("a deployment does not open and is left out", "deployment", d.Key, "error", err)
+	}
+	return d, &sandpool.Error{Class: sandpool.NotFound, Err: err,
+		Message: fmt.Sprintf("The deployment %.300q cannot be read any more.", d.Key)}
 }
 
 // Documents implements store.Documents.
 func (s *State) Documents(ctx context.Context, kind, prefix string) ([]store.Document, error) {
-	list, err := s.backend.Documents(ctx, kind, prefix)
-	for i := range list {
-		if err == nil {
-			list[i], err = s.openDocument(list[i])
-		}
+	sealed, err := s.backend.Documents(ctx, kind, prefix)
+	if err != nil {
+		return nil, err
 	}
-	return list, err
+	list := sealed[:0]
+	for _, d := range sealed {
+		d, err := s.openDocument(d)
+		if sandpool.ClassOf(err) == sandpool.NotFound {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, d)
+	}
+	return list, nil
 }
 
 // Document implements store.Documents.

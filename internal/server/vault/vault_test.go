@@ -139,7 +139,8 @@ func fill(t *testing.T, s interface {
 		State: sandpool.Starting, Secret: hush + "box"}, 1); err != nil {
 		t.Fatal(err)
 	}
-	for kind, text := range map[string]string{store.ServerSecret: hush + "doc", "other": "plain"} {
+	for kind, text := range map[string]string{store.ServerSecret: hush + "doc",
+		store.Deployment: hush + "parameter", "other": "plain"} {
 		if err := s.PutDocument(t.Context(), store.Document{Kind: kind, Key: "k",
 			Text: text}); err != nil {
 			t.Fatal(err)
@@ -164,6 +165,10 @@ func want(t *testing.T, s *vault.State) {
 	if err != nil || d.Text != hush+"doc" {
 		t.Errorf("the document is %q, %v", d.Text, err)
 	}
+	list, err := s.Documents(t.Context(), store.Deployment, "")
+	if err != nil || len(list) != 1 || list[0].Text != hush+"parameter" {
+		t.Errorf("the deployments are %q, %v", list, err)
+	}
 	if d, err := s.Document(t.Context(), "other", "k"); err != nil || d.Text != "plain" {
 		t.Errorf("the other document is %q, %v", d.Text, err)
 	}
@@ -182,9 +187,11 @@ func wantSealed(t *testing.T, o vault.Options) {
 	if err != nil || len(boxes) != 1 || !strings.HasPrefix(boxes[0].Secret, "v1.") {
 		t.Errorf("a sandbox's secret is plain: %v", err)
 	}
-	d, err := s.Document(t.Context(), store.ServerSecret, "k")
-	if err != nil || !strings.HasPrefix(d.Text, "v1.") {
-		t.Errorf("a document is plain: %v", err)
+	for _, kind := range []string{store.ServerSecret, store.Deployment} {
+		d, err := s.Document(t.Context(), kind, "k")
+		if err != nil || !strings.HasPrefix(d.Text, "v1.") {
+			t.Errorf("a document of kind %s is plain: %v", kind, err)
+		}
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -266,6 +273,13 @@ func TestMoved(t *testing.T) {
 		}
 		if d, err := s.Document(t.Context(), store.ServerSecret, "k"); err == nil {
 			t.Errorf("a moved secret opens as the document %q", d.Text)
+		}
+		if err := kept.PutDocument(t.Context(), store.Document{Kind: store.Deployment, Key: "k",
+			Text: `{"Subject": "token:admin"}`}); err != nil {
+			t.Fatal(err)
+		}
+		if list, err := s.Documents(t.Context(), store.Deployment, ""); err != nil || len(list) > 0 {
+			t.Errorf("a deployment that nobody has sealed is run: %q, %v", list, err)
 		}
 	})
 }
