@@ -57,6 +57,8 @@ type Pools func(ctx context.Context) ([]Pool, error)
 // Metrics collects. Use New.
 type Metrics struct {
 	log      *slog.Logger
+	version  string
+	began    time.Time
 	pools    Pools
 	registry *prometheus.Registry
 
@@ -88,8 +90,8 @@ func New(log *slog.Logger, version string, pools Pools) (*Metrics, error) {
 	if log == nil || pools == nil {
 		return nil, errors.New("metrics: the logger or the pools are nil")
 	}
-	m := &Metrics{log: log, pools: pools, registry: prometheus.NewRegistry(),
-		allowed: map[event.Name]map[string]bool{}}
+	m := &Metrics{log: log, version: version, began: time.Now(), pools: pools,
+		registry: prometheus.NewRegistry(), allowed: map[event.Name]map[string]bool{}}
 	histogram := func(name, help string, buckets []float64,
 		labels ...string) *prometheus.HistogramVec {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help,
@@ -181,18 +183,22 @@ func (m *Metrics) Handler() http.Handler {
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), gatherTime)
 		defer cancel()
-		now := prometheus.NewRegistry()
-		pools, err := m.pools(ctx)
-		if err != nil {
-			m.log.Warn("metrics: pools cannot be read", "error", err)
-		}
-		if err := now.Register(snapshot{describe(), pools, err == nil}); err != nil {
-			m.log.Error("metrics of pools", "error", err)
-		}
-		promhttp.HandlerFor(prometheus.Gatherers{now, m.registry},
-			promhttp.HandlerOpts{EnableOpenMetrics: true,
-				ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelWarn)}).ServeHTTP(w, r)
+		promhttp.HandlerFor(m.gather(ctx), promhttp.HandlerOpts{EnableOpenMetrics: true,
+			ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelWarn)}).ServeHTTP(w, r)
 	})
+}
+
+// gather is all metrics, with the pools as they are now.
+func (m *Metrics) gather(ctx context.Context) prometheus.Gatherers {
+	now := prometheus.NewRegistry()
+	pools, err := m.pools(ctx)
+	if err != nil {
+		m.log.Warn("metrics: pools cannot be read", "error", err)
+	}
+	if err := now.Register(snapshot{describe(), pools, err == nil}); err != nil {
+		m.log.Error("metrics of pools", "error", err)
+	}
+	return prometheus.Gatherers{now, m.registry}
 }
 
 // Consume implements event.Sink.

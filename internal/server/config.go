@@ -85,8 +85,9 @@ type Config struct {
 	// MetricsListen is an address at which metrics are served without a token, host:port. Empty
 	// means none; with a token they are at /metrics of the API in any case.
 	MetricsListen string `yaml:"metrics_listen"`
-	// Traces are told to a collector of OpenTelemetry.
+	// Traces are told to a collector of OpenTelemetry, and so may metrics and events be.
 	Traces Traces `yaml:"traces"`
+	OTLP   OTLP   `yaml:"otlp"`
 	// Agent is the path of the sandpool-agent program; empty means beside this program.
 	Agent string `yaml:"agent"`
 	// FullStatus is the HTTP status of a claim beyond a pool's maximum: 404 or 429.
@@ -117,6 +118,17 @@ type Traces struct {
 	Endpoint string   `yaml:"endpoint"`
 	Sample   float64  `yaml:"sample"`
 	Headers  []string `yaml:"headers"`
+}
+
+// OTLP says where metrics and events go, where nobody scrapes and follows them; see otlp.Config.
+type OTLP struct {
+	Endpoint string   `yaml:"endpoint"`
+	Headers  []string `yaml:"headers"`
+	// Interval is how often metrics are sent.
+	Interval time.Duration `yaml:"interval"`
+	// Metrics and Events say which of them are sent.
+	Metrics bool `yaml:"metrics"`
+	Events  bool `yaml:"events"`
 }
 
 // CORS names the origins whose pages may use the API from a browser, such as
@@ -218,6 +230,7 @@ func DefaultConfig() Config {
 		Usage:      usage.DefaultSettings(),
 		Peers:      peer.DefaultSettings(),
 		Traces:     Traces{Sample: 1},
+		OTLP:       OTLP{Interval: 30 * time.Second, Metrics: true, Events: true},
 
 		CgroupParent: "sandpool",
 
@@ -426,9 +439,7 @@ func (c Config) Validate() error {
 	problems = append(problems, oidc.Validate(c.Issuers)...)
 	problems = append(problems, c.Limits.Caller.Validate("limits.caller"),
 		c.Limits.Pool.Validate("limits.pool"))
-	if err := c.traces().Validate(); err != nil {
-		problems = append(problems, fmt.Errorf("configuration: %w", err))
-	}
+	problems = append(problems, c.checkCollectors()...)
 	problems = append(problems, c.OCI().Validate()...)
 	most, one := c.Limits.Sandbox, c.Sandbox
 	need(one.CPU >= 0.1, "sandbox.cpu", one.CPU, "at least 0.1 cores")

@@ -19,10 +19,12 @@ import (
 	"github.com/sandpool/sandpool/internal/control/network"
 	"github.com/sandpool/sandpool/internal/endpoint"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/event/export"
 	"github.com/sandpool/sandpool/internal/history"
 	"github.com/sandpool/sandpool/internal/local"
 	"github.com/sandpool/sandpool/internal/logging"
 	"github.com/sandpool/sandpool/internal/metrics"
+	"github.com/sandpool/sandpool/internal/otlp"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/pool/meter"
 	"github.com/sandpool/sandpool/internal/store"
@@ -43,8 +45,52 @@ func (s *Server) observe() (err error) {
 		return err
 	}
 	s.deleted = make(deletions, 1)
-	s.events = event.New(event.Log(s.log), s.metrics, s.history, s.deleted)
+	sinks := []event.Sink{event.Log(s.log), s.metrics, s.history, s.deleted}
+	collector, err := s.cfg.collector()
+	if err != nil {
+		return err
+	}
+	if collector != nil && s.cfg.OTLP.Metrics {
+		s.pushed = collector
+	}
+	if collector != nil && s.cfg.OTLP.Events {
+		s.exported = export.New(s.log, collector, sandpool.Version)
+		sinks = append(sinks, s.exported)
+	}
+	s.events = event.New(sinks...)
 	return nil
+}
+
+// collector is where metrics and events are sent; nil if they are not.
+func (c Config) collector() (*otlp.Client, error) {
+	if c.OTLP.Endpoint == "" {
+		return nil, nil
+	}
+	return otlp.New(otlp.Config{Setting: "otlp", Endpoint: c.OTLP.Endpoint,
+		Headers: c.OTLP.Headers})
+}
+
+// checkCollectors says what is wrong with where traces, metrics and events go.
+func (c Config) checkCollectors() (problems []error) {
+	_, err := c.collector()
+	for _, err := range []error{c.traces().Validate(), err} {
+		if err != nil {
+			problems = append(problems, fmt.Errorf("configuration: %w", err))
+		}
+	}
+	if c.OTLP.Interval < time.Second {
+		problems = append(problems, fmt.Errorf("configuration: otlp.interval is %v; use 1s or more",
+			c.OTLP.Interval))
+	}
+	return problems
+}
+
+// push sends metrics, if they are sent, until ctx ends.
+func (s *Server) push(ctx context.Context) error {
+	if s.pushed == nil {
+		return nil
+	}
+	return s.metrics.Push(ctx, s.pushed, s.cfg.OTLP.Interval)
 }
 
 // auditDir is where the audit log is kept, below the data directory.

@@ -24,12 +24,14 @@ import (
 	"github.com/sandpool/sandpool/internal/deployment"
 	"github.com/sandpool/sandpool/internal/descriptor"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/event/export"
 	"github.com/sandpool/sandpool/internal/history"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/interpreter"
 	"github.com/sandpool/sandpool/internal/machine"
 	"github.com/sandpool/sandpool/internal/metrics"
 	"github.com/sandpool/sandpool/internal/oci"
+	"github.com/sandpool/sandpool/internal/otlp"
 	"github.com/sandpool/sandpool/internal/peer"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/proxy"
@@ -94,6 +96,8 @@ type Server struct {
 	history   *history.History
 	tracer    *tracing.Tracer // nil if nothing is traced
 	scraped   net.Listener    // of metrics alone; nil if they have none
+	pushed    *otlp.Client    // of metrics; nil if nobody gets them
+	exported  *export.Export  // of events; nil if nobody gets them
 
 	member       string          // its name as an owner; empty if no server shares the store
 	identity     *peer.Identity  // nil if no server shares the store, as are those below
@@ -287,6 +291,8 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.events.Run(told) })
 	g.Go(func() error { return s.tracer.Run(told) })
 	g.Go(func() error { return s.recordUsage(told) })
+	g.Go(func() error { return s.exported.Run(told) })
+	g.Go(func() error { return s.push(stopping) })
 	g.Go(func() error {
 		defer silence()
 		return ignoring(context.Canceled, s.manager.Run(life))

@@ -7,7 +7,4 @@
 //
 // Which requests are traced their callers decide, by the flag of a W3C traceparent; of those that
 // say nothing a part is. A container gets a traceparent of ours, so that its own spans hang below.
-//
-// The messages of OTLP are written here, field by field: its library and that of gRPC, linked into
-// the program, would begin in every sandbox as well, which the program is started for again.
 package tracing

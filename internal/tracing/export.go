@@ -1,16 +1,12 @@
 package tracing
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/http"
-	"net/url"
-	"strings"
 	"time"
+
+	"github.com/sandpool/sandpool/internal/otlp"
 )
 
 // The bounds of what waits to be sent.
@@ -18,12 +14,8 @@ const (
 	maxWaiting = 4096
 	maxBatch   = 512
 	batchTime  = 2 * time.Second
-	sendTime   = 10 * time.Second
 	lastTime   = 3 * time.Second // for what is left when the server ends
 )
-
-// grpcPath is the method of a collector that takes spans.
-const grpcPath = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 // Config says where spans go.
 type Config struct {
@@ -41,12 +33,9 @@ type Config struct {
 // Tracer sends spans. A nil *Tracer traces nothing.
 type Tracer struct {
 	log     *slog.Logger
-	url     string
-	grpc    bool
-	header  http.Header
+	to      *otlp.Client
 	sample  float64
 	version string
-	http    *http.Client
 	waiting chan *Span
 }
 
@@ -61,44 +50,16 @@ func New(log *slog.Logger, c Config) (*Tracer, error) {
 	if c.Endpoint == "" {
 		return nil, nil
 	}
-	u, err := url.Parse(c.Endpoint)
-	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("traces.endpoint is %q; use a URL such as http://localhost:4318 "+
-			"or grpc://localhost:4317", c.Endpoint)
-	}
 	if !(c.Sample >= 0 && c.Sample <= 1) { // also what is no number
 		return nil, fmt.Errorf("traces.sample is %v; use 0 to 1", c.Sample)
 	}
-	t := &Tracer{log: log, sample: c.Sample, version: c.Version, header: http.Header{},
-		waiting: make(chan *Span, maxWaiting)}
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, IdleConnTimeout: time.Minute}
-	switch u.Scheme {
-	case "http", "https":
-		if strings.Trim(u.Path, "/") == "" {
-			u.Path = "/v1/traces"
-		}
-		t.header.Set("Content-Type", "application/x-protobuf")
-	case "grpc", "grpcs":
-		t.grpc = true
-		u.Scheme, u.Path = "http"+strings.TrimPrefix(u.Scheme, "grpc"), grpcPath
-		transport.Protocols = new(http.Protocols)
-		transport.Protocols.SetHTTP2(u.Scheme == "https")
-		transport.Protocols.SetUnencryptedHTTP2(u.Scheme == "http")
-		t.header.Set("Content-Type", "application/grpc")
-		t.header.Set("Te", "trailers")
-	default:
-		return nil, fmt.Errorf("traces.endpoint is %q; begin it with http://, https://, grpc:// "+
-			"or grpcs://", c.Endpoint)
+	to, err := otlp.New(otlp.Config{Setting: "traces", Endpoint: c.Endpoint, Whole: true,
+		Headers: c.Headers})
+	if err != nil {
+		return nil, err
 	}
-	for _, line := range c.Headers {
-		name, value, ok := strings.Cut(line, "=")
-		if !ok || name == "" {
-			return nil, fmt.Errorf("traces.headers: each is NAME=VALUE, but one is not")
-		}
-		t.header.Add(name, value)
-	}
-	t.url, t.http = u.String(), &http.Client{Transport: transport, Timeout: sendTime}
-	return t, nil
+	return &Tracer{log: log, to: to, sample: c.Sample, version: c.Version,
+		waiting: make(chan *Span, maxWaiting)}, nil
 }
 
 // add hands a span over; one for which there is no room is lost, so that nothing ever waits.
@@ -114,7 +75,7 @@ func (t *Tracer) Run(ctx context.Context) error {
 	if t == nil {
 		return nil
 	}
-	defer t.http.CloseIdleConnections()
+	defer t.to.CloseIdle()
 	tick := time.NewTicker(batchTime)
 	defer tick.Stop()
 	var batch []*Span
@@ -148,34 +109,36 @@ func (t *Tracer) Run(ctx context.Context) error {
 	}
 }
 
-// send sends spans once: a collector that is away is not waited for.
+// send sends spans once.
 func (t *Tracer) send(ctx context.Context, spans []*Span) error {
-	body := encode("sandpool", t.version, spans)
-	if t.grpc { // one message, not compressed
-		frame := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(body)))
-		body = append(frame, body...)
+	return t.to.Send(ctx, otlp.Traces, otlp.Request(t.version, func(scoped *otlp.Message) {
+		for _, s := range spans {
+			scoped.Bytes(2, s.encode())
+		}
+	}))
+}
+
+// encode is the Span of s (opentelemetry/proto/trace/v1).
+func (s *Span) encode() []byte {
+	var m otlp.Message
+	m.Bytes(1, s.trace[:])
+	m.Bytes(2, s.id[:])
+	if s.parent != [8]byte{} {
+		m.Bytes(4, s.parent[:])
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url, bytes.NewReader(body))
-	if err != nil {
-		return err
+	m.Text(5, s.name)
+	m.Uint(6, uint64(s.kind))
+	m.Time(7, s.start)
+	m.Time(8, s.end)
+	for _, a := range s.attributes {
+		m.Attribute(9, a.key, a.value)
 	}
-	req.Header = t.header.Clone()
-	res, err := t.http.Do(req)
-	if err != nil {
-		return err
+	if s.failed != "" {
+		var status otlp.Message
+		status.Text(2, s.failed)
+		status.Uint(3, 2) // STATUS_CODE_ERROR
+		m.Bytes(15, status)
 	}
-	defer func() { _ = res.Body.Close() }() // it is read
-	answer, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
-	if err != nil {
-		return err
-	}
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("the collector says %s: %.200q", res.Status, answer)
-	}
-	if code := res.Trailer.Get("Grpc-Status") + res.Header.Get("Grpc-Status"); t.grpc &&
-		code != "0" {
-		return fmt.Errorf("the collector says gRPC status %q: %q", code,
-			res.Trailer.Get("Grpc-Message")+res.Header.Get("Grpc-Message"))
-	}
-	return nil
+	m.Fixed32(16, 1) // sampled
+	return m
 }

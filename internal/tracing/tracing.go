@@ -35,9 +35,7 @@ const (
 // attribute is a name with a value, a string or an int64.
 type attribute struct {
 	key   string
-	text  string
-	whole int64
-	isInt bool
+	value any
 }
 
 type spanKey struct{}
@@ -59,14 +57,14 @@ func (s *Span) TraceID() string {
 // Text adds an attribute.
 func (s *Span) Text(key, value string) {
 	if s != nil && value != "" {
-		s.attributes = append(s.attributes, attribute{key: key, text: value})
+		s.attributes = append(s.attributes, attribute{key, value})
 	}
 }
 
 // Int adds an attribute.
 func (s *Span) Int(key string, value int64) {
 	if s != nil {
-		s.attributes = append(s.attributes, attribute{key: key, whole: value, isInt: true})
+		s.attributes = append(s.attributes, attribute{key, value})
 	}
 }
 

@@ -4,105 +4,40 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"io"
 	"log/slog"
 	"math"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	wire "go.opentelemetry.io/proto/otlp/trace/v1"
-	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/otlp/otlptest"
 	"github.com/sandpool/sandpool/internal/tracing"
 )
 
-// receiver is a collector by the protocol's own code.
-type receiver struct {
-	mu   sync.Mutex         // guards the field below
-	got  []*wire.TracesData // which is on the wire what the request of the service is
-	some chan struct{}
-}
-
-func (r *receiver) take(in *wire.TracesData) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.got = append(r.got, in)
-	r.some <- struct{}{}
-}
-
-// spans are those that came, by name.
-func (r *receiver) spans() map[string]*wire.Span {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// named are the spans that a collector got, by name.
+func named(r *otlptest.Receiver) map[string]*wire.Span {
 	all := map[string]*wire.Span{}
-	for _, in := range r.got {
-		for _, from := range in.ResourceSpans {
-			for _, of := range from.ScopeSpans {
-				for _, s := range of.Spans {
-					all[s.Name] = s
-				}
-			}
-		}
+	for _, s := range r.Spans() {
+		all[s.Name] = s
 	}
 	return all
-}
-
-// byGRPC and byHTTP are how spans reach a receiver.
-func byGRPC(t *testing.T, r *receiver) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := grpc.NewServer()
-	srv.RegisterService(&grpc.ServiceDesc{
-		ServiceName: "opentelemetry.proto.collector.trace.v1.TraceService", HandlerType: (*any)(nil),
-		Methods: []grpc.MethodDesc{{MethodName: "Export", Handler: func(_ any, _ context.Context,
-			decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-			var in wire.TracesData
-			if err := decode(&in); err != nil {
-				return nil, err
-			}
-			r.take(&in)
-			return &wire.TracesData{}, nil // as empty as the answer of the service
-		}}}}, r)
-	go func() { _ = srv.Serve(l) }() // until it is stopped
-	t.Cleanup(srv.Stop)
-	return "grpc://" + l.Addr().String()
-}
-
-func byHTTP(t *testing.T, r *receiver) string {
-	t.Helper()
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		body, err := io.ReadAll(req.Body)
-		var in wire.TracesData
-		if err != nil || req.URL.Path != "/v1/traces" || req.Header.Get("X-Key") != "a=b" ||
-			proto.Unmarshal(body, &in) != nil {
-			t.Errorf("%s %q: %v", req.URL, req.Header, err)
-		}
-		r.take(&in)
-	}))
-	t.Cleanup(srv.Close)
-	return srv.URL
 }
 
 const trace = "0af7651916cd43dd8448eb211c80319c"
 
 // TestExport: a receiver of the protocol gets the request and its parts, as parent and child.
 func TestExport(t *testing.T) {
-	for name, way := range map[string]func(*testing.T, *receiver) string{"grpc": byGRPC,
-		"http": byHTTP} {
+	for name, way := range map[string]func(*otlptest.Receiver, testing.TB) string{
+		"grpc": (*otlptest.Receiver).GRPC, "http": (*otlptest.Receiver).HTTP} {
 		t.Run(name, func(t *testing.T) {
-			r := &receiver{some: make(chan struct{}, 10)}
+			r := &otlptest.Receiver{}
 			tracer, err := tracing.New(slog.New(slog.DiscardHandler), tracing.Config{
-				Endpoint: way(t, r), Sample: 1, Headers: []string{"X-Key=a=b"}, Version: "v1"})
+				Endpoint: way(r, t), Sample: 1, Headers: []string{"X-Key=a=b"}, Version: "v1"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -128,12 +63,14 @@ func TestExport(t *testing.T) {
 				req.Header.Set("Traceparent", "00-"+trace+"-00f067aa0ba902b7-01")
 				h.ServeHTTP(httptest.NewRecorder(), req)
 			}
-			<-r.some
 			stop()
 			if err := <-ended; err != nil {
 				t.Error(err)
 			}
-			check(t, r.spans())
+			check(t, named(r))
+			if h := r.Headers()[0]; h != nil && h.Get("X-Key") != "a=b" {
+				t.Errorf("the collector got %v", h)
+			}
 		})
 	}
 }
@@ -203,9 +140,9 @@ func TestSampling(t *testing.T) {
 
 // TestClaim: a claim has the start that it needed, and that its steps, one after another.
 func TestClaim(t *testing.T) {
-	r := &receiver{some: make(chan struct{}, 10)}
+	r := &otlptest.Receiver{}
 	tracer, err := tracing.New(slog.New(slog.DiscardHandler), tracing.Config{
-		Endpoint: byGRPC(t, r), Sample: 1})
+		Endpoint: r.GRPC(t), Sample: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,12 +158,11 @@ func TestClaim(t *testing.T) {
 		s.Since("tunnel", end, errors.New("what is nobody's business"))
 	}), func(context.Context) string { return trace })
 	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-	<-r.some
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	all := r.spans()
+	all := named(r)
 	for name, want := range map[string]struct {
 		parent string
 		from   time.Duration // before end

@@ -6,78 +6,44 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	wire "go.opentelemetry.io/proto/otlp/trace/v1"
-	"google.golang.org/protobuf/proto"
 
+	"github.com/sandpool/sandpool/internal/otlp/otlptest"
 	"github.com/sandpool/sandpool/internal/server"
 )
 
-// collector receives spans by the protocol's own code.
-type collector struct {
-	mu    sync.Mutex // guards the field below
-	spans []*wire.Span
-	more  chan struct{} // has one after something came
-}
-
-func (c *collector) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	var in wire.TracesData
-	if err != nil || proto.Unmarshal(body, &in) != nil {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, from := range in.ResourceSpans {
-		for _, of := range from.ScopeSpans {
-			c.spans = append(c.spans, of.Spans...)
-		}
-	}
-	select {
-	case c.more <- struct{}{}:
-	default:
-	}
-}
+// collector is what traces, metrics and events are told.
+type collector struct{ otlptest.Receiver }
 
 // of waits for a span of a name in a trace, and returns it.
-func (c *collector) of(t *testing.T, trace, name string) *wire.Span {
+func (c *collector) of(t *testing.T, trace, name string) (found *wire.Span) {
 	t.Helper()
-	late := time.After(20 * time.Second)
-	for {
-		c.mu.Lock()
-		var names []string
-		for _, s := range c.spans {
-			if hex.EncodeToString(s.TraceId) == trace {
-				if names = append(names, s.Name); s.Name == name {
-					c.mu.Unlock()
-					return s
-				}
+	c.Await(t, name+" of trace "+trace, func() bool {
+		for _, s := range c.Spans() {
+			if hex.EncodeToString(s.TraceId) == trace && s.Name == name {
+				found = s
 			}
 		}
-		c.mu.Unlock()
-		select {
-		case <-c.more:
-		case <-late:
-			t.Fatalf("no span %q came; there are %q", name, names)
-		}
-	}
+		return found != nil
+	})
+	return found
 }
 
 // TestTraces: a collector learns what a request to a container took: the steps of the start that it
 // waited for, and the time that the container had it, be it a request, a WebSocket or a tunnel. The
-// caller says what is traced.
+// caller says what is traced. The same collector gets metrics and events.
 func TestTraces(t *testing.T) {
-	c := &collector{more: make(chan struct{}, 1)}
-	srv := httptest.NewServer(c)
-	defer srv.Close()
-	k := newKit(t, func(cfg *server.Config) { cfg.Traces.Endpoint = srv.URL })
+	c := &collector{}
+	at := c.HTTP(t)
+	k := newKit(t, func(cfg *server.Config) {
+		cfg.Traces.Endpoint = at
+		cfg.OTLP.Endpoint, cfg.OTLP.Interval = at, time.Second
+	})
 	p, none := container(k.push(t, "app:1", app(t))), 0
 	p.Properties.ScaleConfiguration.ReadySessionInstances = &none
 	k.makePool(t, "traced", p)
@@ -120,13 +86,25 @@ func TestTraces(t *testing.T) {
 	}
 	k.traced(t, "GET", "/count", "00-"+trace(5)+"-"+parent+"-01", "")
 	c.of(t, trace(5), "GET /sessionPools")
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, s := range c.spans {
+	for _, s := range c.Spans() {
 		if hex.EncodeToString(s.TraceId) == trace(4) {
 			t.Errorf("a span that its caller did not want: %v", s)
 		}
 	}
+
+	// Metrics and events come to the same place.
+	c.Await(t, "the session in metrics and events", func() bool {
+		for _, p := range c.Metrics()["sandpool_pool_sandboxes"].GetGauge().GetDataPoints() {
+			if p.GetAsDouble() == 1 {
+				for _, r := range c.Records() {
+					if r.EventName == "SessionAllocated" {
+						return true
+					}
+				}
+			}
+		}
+		return false
+	})
 }
 
 // traced sends a request with a trace, on a connection of its own, and returns the whole answer.

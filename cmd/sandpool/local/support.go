@@ -147,16 +147,23 @@ const redacted = "REDACTED"
 // forOthers is a configuration without what is secret of it.
 func forOthers(cfg server.Config) server.Config {
 	cfg.Store, cfg.Traces.Endpoint = plainURL(cfg.Store), plainURL(cfg.Traces.Endpoint)
-	headers := make([]string, 0, len(cfg.Traces.Headers))
-	for _, line := range cfg.Traces.Headers {
-		name, _, _ := strings.Cut(line, "=")
-		headers = append(headers, name+"="+redacted)
-	}
-	cfg.Traces.Headers = headers
+	cfg.OTLP.Endpoint = plainURL(cfg.OTLP.Endpoint)
+	cfg.Traces.Headers = plainHeaders(cfg.Traces.Headers)
+	cfg.OTLP.Headers = plainHeaders(cfg.OTLP.Headers)
 	if len(cfg.StoreKey.Command) > 1 { // what follows the program may be a password
 		cfg.StoreKey.Command = []string{cfg.StoreKey.Command[0], redacted}
 	}
 	return cfg
+}
+
+// plainHeaders are headers, each NAME=VALUE, without their values.
+func plainHeaders(lines []string) []string {
+	out := make([]string, 0, len(lines))
+	for _, line := range lines {
+		name, _, _ := strings.Cut(line, "=")
+		out = append(out, name+"="+redacted)
+	}
+	return out
 }
 
 // plainURL is where a URL leads to, without who asks and how.

@@ -34,6 +34,8 @@ func TestConfiguration(t *testing.T) {
 	cfg.Store = "postgres://sandpool:S3CRET@db.example/x?sslkey=S3CRET"
 	cfg.Traces = server.Traces{Endpoint: "https://S3CRET@collector.example",
 		Headers: []string{"x-honeycomb-team=S3CRET", "Authorization=Splunk S3CRET", "S3CRE=S3CRET"}}
+	cfg.OTLP = server.OTLP{Endpoint: "https://S3CRET@metrics.example", Headers: []string{
+		"api-key=S3CRET"}}
 	cfg.StoreKey.Command = []string{"vault", "--password=S3CRET"}
 	text, err := yaml.Marshal(forOthers(cfg))
 	if err != nil || strings.Contains(string(text), "S3CRET") ||
