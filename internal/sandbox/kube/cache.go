@@ -24,12 +24,15 @@ type cache struct {
 	version string     // of the last event; empty if all is to be listed anew
 	pods    map[sandbox.ID]*rest.Pod
 	gone    history // the uids of pods that are gone, which late news must not bring back
+	ended   history // the keys of ends
+	// ends is how pods ended that are gone.
+	ends    map[sandbox.ID]sandbox.Exit
 	waiting map[sandbox.ID]chan struct{}
 }
 
 func newCache(log *slog.Logger, cfg Config, told func(sandbox.ID, *rest.Pod)) *cache {
 	return &cache{log: log, cfg: cfg, told: told, pods: map[sandbox.ID]*rest.Pod{},
-		waiting: map[sandbox.ID]chan struct{}{}}
+		ends: map[sandbox.ID]sandbox.Exit{}, waiting: map[sandbox.ID]chan struct{}{}}
 }
 
 func idOf(p *rest.Pod) sandbox.ID { return sandbox.ID(p.Metadata.Labels[labelID]) }
@@ -44,6 +47,20 @@ func (c *cache) get(id sandbox.ID) (*rest.Pod, <-chan struct{}) {
 		c.waiting[id] = changed
 	}
 	return c.pods[id], changed
+}
+
+// exit says how the sandbox id ended, if it has: p is what get returned.
+func (c *cache) exit(id sandbox.ID, p *rest.Pod) (sandbox.Exit, bool) {
+	exit, over := exitOf(p)
+	if p != nil {
+		return exit, over
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if known, ok := c.ends[id]; ok {
+		return known, true
+	}
+	return exit, over
 }
 
 // peek returns the pod of id, nil if there is none.
@@ -85,8 +102,10 @@ func (c *cache) put(p *rest.Pod) {
 	c.told(id, p)
 }
 
-// drop takes the news that a pod is gone.
-func (c *cache) drop(id sandbox.ID, uid string) {
+// drop takes the news that a pod is gone. Its last state says how it ended: who asks later cannot
+// learn that from the API server any more.
+func (c *cache) drop(id sandbox.ID, last *rest.Pod) {
+	uid := last.Metadata.UID
 	c.mu.Lock()
 	c.gone.add(uid)
 	old := c.pods[id]
@@ -95,6 +114,10 @@ func (c *cache) drop(id sandbox.ID, uid string) {
 		return
 	}
 	delete(c.pods, id)
+	if forgotten, full := c.ended.add(string(id)); full {
+		delete(c.ends, sandbox.ID(forgotten))
+	}
+	c.ends[id] = lastExit(last)
 	c.wake(id)
 	c.mu.Unlock()
 	c.told(id, nil)
@@ -121,17 +144,17 @@ func (c *cache) fill(ctx context.Context) error {
 		c.put(&list[i])
 	}
 	c.mu.Lock()
-	gone := map[sandbox.ID]string{}
+	gone := map[sandbox.ID]*rest.Pod{}
 	for id, p := range c.pods {
 		// What was made since the list is not in it.
 		if !found[p.Metadata.UID] && !newer(p.Metadata.ResourceVersion, version) {
-			gone[id] = p.Metadata.UID
+			gone[id] = p
 		}
 	}
 	c.version = version
 	c.mu.Unlock()
-	for id, uid := range gone {
-		c.drop(id, uid)
+	for id, p := range gone {
+		c.drop(id, p)
 	}
 	return nil
 }
@@ -198,7 +221,7 @@ func (c *cache) follow(ctx context.Context, resync bool, filled func()) error {
 		watchLasts+rand.N(watchLasts), func(kind string, p *rest.Pod) {
 			switch kind {
 			case "DELETED":
-				c.drop(idOf(p), p.Metadata.UID)
+				c.drop(idOf(p), p)
 			case "ADDED", "MODIFIED":
 				c.put(p)
 			}
@@ -218,21 +241,24 @@ type history struct {
 	next int
 }
 
-func (h *history) add(s string) {
+// add returns the word that had to make room, if one had.
+func (h *history) add(s string) (forgotten string, full bool) {
 	if h.set == nil {
 		h.set = map[string]bool{}
 	}
 	if h.set[s] {
-		return
+		return "", false
 	}
 	h.set[s] = true
 	if len(h.ring) < historySize {
 		h.ring = append(h.ring, s)
-		return
+		return "", false
 	}
-	delete(h.set, h.ring[h.next])
+	forgotten = h.ring[h.next]
+	delete(h.set, forgotten)
 	h.ring[h.next] = s
 	h.next = (h.next + 1) % historySize
+	return forgotten, true
 }
 
 func (h *history) has(s string) bool { return h.set[s] }

@@ -61,6 +61,30 @@ func exitOf(p *rest.Pod) (exit sandbox.Exit, over bool) {
 	return sandbox.Exit{Reason: sandbox.Exited, Code: code}, true
 }
 
+// lastExit says how a pod ended of which this is the last that was heard. One that is drained, or
+// gives its place to another, may be gone before the end of its container is told.
+func lastExit(p *rest.Pod) sandbox.Exit {
+	if exit, over := exitOf(p); over {
+		return exit
+	}
+	if disrupted := disruption(p); disrupted != "" {
+		return sandbox.Exit{Reason: disrupted}
+	}
+	return sandbox.Exit{Reason: sandbox.Killed}
+}
+
+// notStarted says why the container of a pod ended before its first program ran, if it did.
+func notStarted(p *rest.Pod) (why string, ok bool) {
+	if p == nil {
+		return "", false
+	}
+	end := containerOf(p).State.Terminated
+	if end == nil || end.Reason != "StartError" && end.Reason != "ContainerCannotRun" {
+		return "", false
+	}
+	return end.Message, true
+}
+
 // disruption says what took a pod its place, if something did.
 func disruption(p *rest.Pod) sandbox.ExitReason {
 	switch p.Status.Reason {

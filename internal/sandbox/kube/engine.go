@@ -134,7 +134,7 @@ func runs(p *rest.Pod) bool {
 func (e *Engine) Wait(ctx context.Context, h sandbox.Handle) (sandbox.Exit, error) {
 	for {
 		p, changed := e.pods.get(h.ID)
-		switch exit, over := exitOf(p); e.stopOf(h.ID) {
+		switch exit, over := e.pods.exit(h.ID, p); e.stopOf(h.ID) {
 		case stopped:
 			return sandbox.Exit{Reason: sandbox.Stopped}, nil
 		case unstopped:

@@ -227,6 +227,45 @@ func TestReasons(t *testing.T) {
 	}
 }
 
+// How a sandbox ended is known after its pod is gone, too.
+func TestReasonOutlivesPod(t *testing.T) {
+	c := kubetest.New(t)
+	cfg := config(t, c)
+	e := open(t, cfg)
+	h := mustStart(t, e, "drained")
+	c.Change("sandpool-drained", func(p *rest.Pod) {
+		p.Status.Conditions = []rest.Condition{{Type: "DisruptionTarget", Status: "True",
+			Reason: "EvictionByEvictionAPI"}}
+	})
+	if err := cfg.Client.DeletePod(t.Context(), cfg.Namespace, "sandpool-drained", "",
+		0); err != nil {
+		t.Fatal(err)
+	}
+	gone := func() bool {
+		_, err := e.Dial(t.Context(), h, 8080)
+		return sandpool.ClassOf(err) == sandpool.Ended
+	}
+	for deadline := time.Now().Add(time.Minute); !gone(); {
+		if time.Now().After(deadline) {
+			t.Fatal("a pod that was killed is still there")
+		}
+	}
+	if exit, err := e.Wait(t.Context(), h); err != nil || exit.Reason != sandbox.Evicted {
+		t.Errorf("Wait = %+v, %v; want it evicted", exit, err)
+	}
+}
+
+// A container whose program is not there has not exited: nothing ran.
+func TestNoProgram(t *testing.T) {
+	c := kubetest.New(t)
+	e := open(t, config(t, c))
+	_, err := start(t, e, "none", func(t *sandbox.Template) { t.Args = []string{"/no/such"} })
+	wantError(t, err, sandpool.Invalid, "ContainerNotStarted")
+	if err == nil || !strings.Contains(err.Error(), "/no/such") {
+		t.Errorf("%v does not name the program", err)
+	}
+}
+
 // A pod whose node is away cannot be ended for sure, and Stop does not say that it was.
 func TestStopOfLostNode(t *testing.T) {
 	c := kubetest.New(t)

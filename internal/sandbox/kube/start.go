@@ -219,12 +219,17 @@ func (e *Engine) awaitRunning(ctx context.Context, id sandbox.ID) error {
 func imageError(w *rest.Waiting) error {
 	err := fmt.Errorf("%s: %s", w.Reason, w.Message)
 	if strings.Contains(w.Reason, "Container") {
-		return &sandpool.Error{Class: sandpool.Invalid, Code: "ContainerNotStarted",
-			Message: fmt.Sprintf("The container cannot be started: %.300s", w.Message), Err: err}
+		return containerError(w.Message, err)
 	}
 	return &sandpool.Error{Class: sandpool.Unavailable, Code: "ImageNotPulled", Target: "image",
 		Message: fmt.Sprintf("The cluster's nodes cannot pull the image: %.300s", w.Message),
 		Err:     err}
+}
+
+// containerError is the error of a container whose first program does not start.
+func containerError(why string, err error) error {
+	return &sandpool.Error{Class: sandpool.Invalid, Code: "ContainerNotStarted",
+		Message: fmt.Sprintf("The container cannot be started: %.300s", why), Err: err}
 }
 
 // describe says in a few words what a pod waits for.
@@ -269,7 +274,10 @@ func (e *Engine) awaitReady(ctx context.Context, id sandbox.ID, t sandbox.Templa
 	last := errors.New("none was made")
 	for {
 		p, changed := e.pods.get(id)
-		if exit, over := exitOf(p); over {
+		if why, ok := notStarted(p); ok {
+			return containerError(why, errors.New(describe(p)))
+		}
+		if exit, over := e.pods.exit(id, p); over {
 			return &sandpool.Error{Class: sandpool.Ended, Code: "SandboxExited",
 				Message: fmt.Sprintf("Its first process ended before it was ready: %s, code %d.",
 					exit.Reason, exit.Code), Err: errors.New(describe(p))}

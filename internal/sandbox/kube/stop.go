@@ -68,7 +68,7 @@ func (e *Engine) undo(ctx context.Context, id sandbox.ID, mark string) error {
 // forget takes a pod out of the copy that the API server does not have.
 func (e *Engine) forget(id sandbox.ID) {
 	if p := e.pods.peek(id); p != nil {
-		e.pods.drop(id, p.Metadata.UID)
+		e.pods.drop(id, p)
 	}
 	e.pods.forget(id)
 }

@@ -172,8 +172,12 @@ func (c *Cluster) node(p *pod) {
 	defer c.mu.Unlock()
 	p.is.Status.Phase = rest.Failed
 	end := &rest.Terminated{ExitCode: code, Reason: "Error"}
-	if code == 0 {
+	switch program := p.is.Spec.Containers[0].Command; {
+	case code == 0:
 		p.is.Status.Phase, end.Reason = rest.Succeeded, "Completed"
+	case code == noProgram && len(program) > 0:
+		end.Reason, end.Message = "StartError", fmt.Sprintf("exec: %q: stat %s: no such file or "+
+			"directory", program[0], program[0])
 	}
 	p.is.Status.ContainerStatuses = []rest.ContainerStatus{{
 		Name: p.is.Spec.Containers[0].Name, State: rest.ContainerState{Terminated: end}}}
@@ -240,6 +244,9 @@ func (c *Cluster) lacks(p *pod) bool {
 	})
 }
 
+// noProgram is the exit code of a container whose program is not in its image.
+const noProgram = 128
+
 // guestPort is where what runs in a pod listens.
 const guestPort = "8080"
 
@@ -259,8 +266,10 @@ func (c *Cluster) begin(p *pod) (*http.Server, net.Listener, bool) {
 	var listener net.Listener
 	if args := p.is.Spec.Containers[0].Args; len(args) > 0 && args[0] == "reach" {
 		c.reach(p, args)
-	} else if command := p.is.Spec.Containers[0].Command; len(command) > 1 &&
-		command[1] == "exit" {
+	} else if command := p.is.Spec.Containers[0].Command; len(command) > 0 &&
+		command[0] != "/guest" {
+		p.end(noProgram)
+	} else if len(command) > 1 && command[1] == "exit" {
 		code, _ := strconv.Atoi(command[2]) // a test's own
 		p.end(code)
 	} else {
