@@ -40,6 +40,11 @@ build containerd -tags no_btrfs,no_devmapper,no_zfs,no_aufs \
 CGO_ENABLED=1 build runc -tags 'seccomp urfave_cli_no_docs' -ldflags='-s -w -X main.version=1.5.2' \
 	-o "$bin/runc" github.com/opencontainers/runc
 build kwok -ldflags='-s -w' -o "$bin/kwok" sigs.k8s.io/kwok/cmd/kwok
+# What it has nodes and pods do.
+kwok=$(cd "$work/kwok" && go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage
+for stage in "$kwok"/{node/fast,node/heartbeat-with-lease,pod/fast}/{node,pod}-*.yaml; do
+	[ ! -e "$stage" ] || { echo ---; cat "$stage"; } >>"$bin/kwok-stages.yaml"
+done
 build pause -ldflags='-s -w' -o "$bin/pause" .
 
 # gVisor's shim gives itself the least chance to be ended for want of memory, and ends if it may
