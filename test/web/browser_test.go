@@ -201,6 +201,7 @@ print('on stderr', file=sys.stderr)
 		chromedp.Click("#interrupt"),
 		awaits("['Failed', 'Canceled'].includes(document.querySelector('.cell:last-child "+
 			"[role=status]').textContent)"))
+	w.usesContexts(t, ctx)
 	w.looksOn(t, ctx)
 	w.do(t, ctx, chromedp.Click("#restart"),
 		awaits("document.getElementById('timing').textContent.includes('has ended')"),
@@ -211,6 +212,24 @@ print('on stderr', file=sys.stderr)
 		awaits("location.pathname === '/ui/sign-in'"),
 		chromedp.Navigate(w.url+"/ui/pools/look"), awaits("location.pathname === '/ui/sign-in'"))
 	w.check(t)
+}
+
+// usesContexts runs cells in another language, and begins the first one anew.
+func (w *world) usesContexts(t *testing.T, ctx context.Context) {
+	t.Helper()
+	cell := func(code, want string) chromedp.Tasks {
+		return chromedp.Tasks{chromedp.SetValue(".cell:last-child textarea", code),
+			chromedp.Click(".cell:last-child button"), awaits("document.querySelector(" +
+				"'.cell:last-child .output').textContent.includes('" + want + "')")}
+	}
+	w.do(t, ctx, awaits("!document.getElementById('more-contexts').hidden"),
+		chromedp.SetValue("#kernel", "shell", chromedp.ByID), chromedp.Click("#make-context"),
+		awaits("document.getElementById('context').value === 'shell'"),
+		cell("n=6; echo the shell says $((n*7))", "the shell says 42"),
+		chromedp.SetValue("#context", "", chromedp.ByID), cell("1 + len('abc')", "4"),
+		cell("kept = 'is kept'", ""), cell("kept", "is kept"), chromedp.Click("#restart-context"),
+		awaits("document.getElementById('timing').textContent.includes('is fresh')"),
+		cell("kept", "NameError"))
 }
 
 // looksOn shares the playground, looks at it in a browser that has not signed in, and at the pages

@@ -59,6 +59,12 @@ func (f busy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "hello", "look.css", "dot.png":
 		part(w, last)
 		return
+	case "contexts":
+		out = map[string]any{"value": []any{map[string]any{"name": "default", "kernel": "python"},
+			map[string]any{"name": "shell", "kernel": "shell"}}}
+	case "kernels":
+		out = map[string]any{"value": []any{map[string]any{"name": "python",
+			"displayName": "Python"}, map[string]any{"name": "shell", "displayName": "Bash"}}}
 	case "files":
 		out = api.Files{Value: []api.File{{Name: "plot.png"}, {Name: "data.csv"}}}
 	default:

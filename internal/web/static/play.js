@@ -14,7 +14,8 @@ const failure = async (response) => {
   const text = await response.text();
   try { return JSON.parse(text).error.message; } catch { return `${response.status} ${text.slice(0, 300)}`; }
 };
-if (!session.value) session.value = random();
+const given = session.value !== ""; // it may be there already
+if (!given) session.value = random();
 
 // lines yields the events of an answer as they come.
 async function* events(response) {
@@ -27,6 +28,41 @@ async function* events(response) {
     rest = lines.pop();
     for (const line of lines) if (line.trim()) yield JSON.parse(line);
   }
+}
+
+// The contexts of the session, and the kernels that another one may have. They are known once there
+// is a session.
+const context = document.getElementById("context");
+const optionOf = (value, text) => Object.assign(document.createElement("option"), { value, textContent: text });
+async function listContexts(chosen = context.value) {
+  const [contexts, kernels] = await Promise.all([call("/contexts", {}), call("/kernels", {})]);
+  if (!contexts.ok || !kernels.ok) return forgetContexts();
+  const known = (await contexts.json()).value, all = (await kernels.json()).value;
+  context.replaceChildren(...known.map((c) => optionOf(c.name === "default" ? "" : c.name, c.name === c.kernel ? c.name : `${c.name} (${c.kernel})`)));
+  context.value = known.some((c) => c.name === chosen) ? chosen : "";
+  const kernel = document.getElementById("kernel"), before = kernel.value;
+  kernel.replaceChildren(...all.map((k) => optionOf(k.name, k.displayName)));
+  if (all.some((k) => k.name === before)) kernel.value = before;
+  document.getElementById("more-contexts").hidden = false;
+  document.getElementById("restart-context").disabled = false;
+}
+function forgetContexts() {
+  context.replaceChildren(optionOf("", "default"));
+  document.getElementById("more-contexts").hidden = true;
+  document.getElementById("restart-context").disabled = true;
+}
+async function makeContext() {
+  const kernel = document.getElementById("kernel").value;
+  const taken = new Set([...context.options].map((o) => o.value));
+  let name = kernel;
+  for (let n = 2; taken.has(name); n++) name = `${kernel}-${n}`;
+  const response = await call("/contexts/" + encodeURIComponent(name), {}, { method: "PUT", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ kernel }) });
+  timing.textContent = response.ok ? `cells run in the context ${name} now` : await failure(response);
+  if (response.ok) await listContexts(name);
+}
+async function restartContext() {
+  const response = await call(`/contexts/${encodeURIComponent(context.value || "default")}/restart`, {}, { method: "POST" });
+  timing.textContent = response.ok ? "the context is fresh; files are kept" : await failure(response);
 }
 
 let running;
@@ -45,7 +81,7 @@ async function run(code, box, status, record) {
       const response = last || tries
         ? await call("/executions/" + id, { after: last }, { headers })
         : await call("/executions", {}, { method: "POST", headers: { ...headers, "Content-Type": "application/json", "Operation-Id": id },
-            body: JSON.stringify({ codeInputType: "Inline", executionType: "Synchronous", ...code }) });
+            body: JSON.stringify({ codeInputType: "Inline", executionType: "Synchronous", ...(context?.value ? { context: context.value } : {}), ...code }) });
       if (!response.ok) { output.text("stderr", await failure(response)); status.textContent = "failed"; return; }
       first ||= performance.now() - begin;
       try {
@@ -68,7 +104,10 @@ async function run(code, box, status, record) {
     about();
     running = undefined;
     document.getElementById("interrupt").disabled = true;
-    if (!play.dataset.custom || play.dataset.custom === "false") listFiles().catch(() => {});
+    if (!play.dataset.custom || play.dataset.custom === "false") {
+      listFiles().catch(() => {});
+      if (document.getElementById("more-contexts").hidden) listContexts().catch(() => {});
+    }
   }
 }
 
@@ -174,10 +213,11 @@ async function upload(files) {
   listFiles();
 }
 
-document.getElementById("fresh").addEventListener("click", () => { session.value = random(); timing.textContent = "the next cell gets a new session"; });
+document.getElementById("fresh").addEventListener("click", () => { session.value = random(); if (context) forgetContexts(); timing.textContent = "the next cell gets a new session"; });
 document.getElementById("restart").addEventListener("click", async () => {
   const response = play.dataset.custom === "true" ? await call("/.management/stopSession", {}, { method: "POST" }) : await call("/session", {}, { method: "DELETE" });
   timing.textContent = response.ok ? "the session has ended" : await failure(response);
+  if (response.ok && context) forgetContexts();
 });
 document.getElementById("interrupt").addEventListener("click", () => { if (running) call("/executions/" + running, {}, { method: "DELETE" }); });
 
@@ -210,4 +250,7 @@ if (play.dataset.custom === "true") {
   drop.addEventListener("dragleave", () => drop.classList.remove("over"));
   drop.addEventListener("drop", (e) => { e.preventDefault(); drop.classList.remove("over"); upload(e.dataTransfer.files); });
   listFiles().catch(() => {});
+  if (given) listContexts().catch(() => {});
+  document.getElementById("make-context").addEventListener("click", makeContext);
+  document.getElementById("restart-context").addEventListener("click", restartContext);
 }
