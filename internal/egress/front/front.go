@@ -156,7 +156,8 @@ const (
 type Options struct {
 	// Authority signs for the hosts whose TLS is ended. Without one no such connection is taken.
 	Authority Authority
-	// Roots are what the certificates of servers are verified by; nil means the system's.
+	// Roots are what the certificates of servers and of Upstream are verified by; nil means the
+	// system's.
 	Roots *x509.CertPool
 	// Upstream is what the proxy reaches hosts by; nil means that it resolves and connects itself.
 	Upstream *Upstream

@@ -27,6 +27,7 @@ type httpConn struct {
 	front    *Front
 	server   *http.Transport // to where the link goes; of this link alone
 	lender   *http.Transport // for requests with credentials, to their hosts; of this link alone
+	tunnels  *http.Transport // for upgrades beyond a proxy above; of this link alone
 	leg      *httpConn       // to what a proxied connection has asked for last; guarded by Front.mu
 }
 
@@ -36,15 +37,23 @@ func (c *httpConn) Close() error {
 	_ = c.Conn.Close() // which says so within TLS
 	c.front.leave(c.link)
 	c.lead(nil)
-	c.server.CloseIdleConnections()
-	c.lender.CloseIdleConnections()
+	c.closeIdle()
 	return nil
+}
+
+// closeIdle closes the connections to servers that no request uses.
+func (c *httpConn) closeIdle() {
+	for _, t := range []*http.Transport{c.server, c.lender, c.tunnels} {
+		if t != nil {
+			t.CloseIdleConnections()
+		}
+	}
 }
 
 // newHTTPConn returns a link whose requests come from in, and their answers go to conn.
 func newHTTPConn(f *Front, k *link, conn net.Conn, in io.Reader) *httpConn {
 	transport := func(resolved bool) *http.Transport {
-		t := &http.Transport{
+		return &http.Transport{
 			DisableCompression:     true,
 			ResponseHeaderTimeout:  idle,
 			IdleConnTimeout:        time.Minute,
@@ -58,13 +67,15 @@ func newHTTPConn(f *Front, k *link, conn net.Conn, in io.Reader) *httpConn {
 				return f.connect(k, policy, hostOf(name, k.to.Port()), resolved)
 			},
 		}
-		if k.beyond {
-			f.throughUpstream(t)
-		}
-		return t
 	}
-	return &httpConn{Conn: conn, in: in, link: k, front: f, server: transport(false),
+	c := &httpConn{Conn: conn, in: in, link: k, front: f, server: transport(false),
 		lender: transport(true)}
+	if k.beyond {
+		c.tunnels = transport(true)
+		f.throughUpstream(c.server)
+		f.throughUpstream(c.lender)
+	}
+	return c
 }
 
 // queue hands connections to the server of HTTP. It is a net.Listener.
@@ -155,6 +166,10 @@ func (f *Front) request(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The pool's policy has changed.", http.StatusServiceUnavailable)
 		return
 	}
+	if k.beyond && k.ended == "" && upgrades(r) {
+		// A proxy above that knows of no upgrades reads what comes after one as requests.
+		forward.Transport = c.tunnels
+	}
 	forward.ServeHTTP(w, r)
 }
 
@@ -181,12 +196,15 @@ func rewrite(p *httputil.ProxyRequest) {
 		p.Out.Header["User-Agent"] = nil // or one would be added
 	}
 	// After another upgrade, to HTTP/2 for one, requests would no longer be seen.
-	if !strings.EqualFold(p.In.Header.Get("Upgrade"), "websocket") {
+	if !upgrades(p.In) {
 		p.Out.Header.Del("Upgrade")
 		p.Out.Header.Del("Connection")
 		p.Out.Header.Del("Http2-Settings")
 	}
 }
+
+// upgrades reports whether a request may become a connection of WebSocket.
+func upgrades(r *http.Request) bool { return strings.EqualFold(r.Header.Get("Upgrade"), "websocket") }
 
 // hostOf is the name in a Host field; empty if there is none, or another port in it.
 func hostOf(field string, port uint16) string {

@@ -149,8 +149,7 @@ func (c *httpConn) lead(leg *link) *httpConn {
 	leads := c.leg
 	f.mu.Unlock()
 	if old != nil {
-		old.server.CloseIdleConnections()
-		old.lender.CloseIdleConnections()
+		old.closeIdle()
 	}
 	return leads
 }

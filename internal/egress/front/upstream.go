@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -36,17 +37,19 @@ func ParseUpstream(s string) (*Upstream, error) {
 }
 
 // open connects to the proxy, from the server's own network.
-func (u *Upstream) open() (net.Conn, error) {
+func (u *Upstream) open(roots *x509.CertPool) (net.Conn, error) {
 	d := &net.Dialer{Timeout: dialTimeout}
 	if u.url.Scheme == "https" {
-		return tls.DialWithDialer(d, "tcp", u.url.Host, &tls.Config{MinVersion: tls.VersionTLS12})
+		return tls.DialWithDialer(d, "tcp", u.url.Host, &tls.Config{MinVersion: tls.VersionTLS12,
+			RootCAs: roots})
 	}
 	return d.Dial("tcp", u.url.Host)
 }
 
-// connect returns a tunnel through the proxy to a port of a host.
-func (u *Upstream) connect(name string, port uint16) (_ net.Conn, err error) {
-	conn, err := u.open()
+// connect returns a tunnel through the proxy to a port of a host. The certificate of a proxy with
+// TLS is verified by roots; nil means the system's.
+func (u *Upstream) connect(roots *x509.CertPool, name string, port uint16) (_ net.Conn, err error) {
+	conn, err := u.open(roots)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +123,7 @@ func (f *Front) connectBeyond(k *link, policy egress.Policy, name string) (net.C
 	if err != nil {
 		return nil, err
 	}
-	server, err := f.options.Upstream.connect(plain, k.to.Port())
+	server, err := f.options.Upstream.connect(f.options.Roots, plain, k.to.Port())
 	if err != nil {
 		return nil, err
 	}

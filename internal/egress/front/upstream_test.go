@@ -3,6 +3,7 @@ package front
 import (
 	"bufio"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -70,13 +72,129 @@ func newAbove(t *testing.T, n sandpool.Network) (*above, func() net.Conn) {
 	t.Helper()
 	a := &above{}
 	a.Server = httptest.NewServer(a)
+	return a, a.open(t, "http", nil, n)
+}
+
+// open opens a world below a proxy that serves.
+func (a *above) open(t *testing.T, scheme string, roots *x509.CertPool,
+	n sandpool.Network) func() net.Conn {
+	t.Helper()
 	t.Cleanup(a.Close)
-	u, err := ParseUpstream("http://joe:s%3Acret@" + a.Listener.Addr().String())
+	u, err := ParseUpstream(scheme + "://joe:s%3Acret@" + a.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.w = openWorld(&world{t: t, options: Options{Upstream: u}}, n)
-	return a, a.w.proxy()
+	a.w = openWorld(&world{t: t, options: Options{Upstream: u, Roots: roots}}, n)
+	return a.w.proxy()
+}
+
+// A proxy above with TLS is verified as servers are, for tunnels and for URLs.
+func TestUpstreamTLS(t *testing.T) {
+	for _, known := range []bool{true, false} {
+		a := &above{}
+		a.Server = httptest.NewTLSServer(a)
+		roots := x509.NewCertPool()
+		if known {
+			roots.AddCert(a.Certificate())
+		}
+		dial := a.open(t, "https", roots, proxied("a.example.com:8443", "a.example.com:80"))
+		if got := connect(t, dial(), "a.example.com:8443"); got == 200 != known {
+			t.Errorf("the proxy is known %t, CONNECT: %d", known, got)
+		}
+		c := dial()
+		fmt.Fprint(c, "GET http://a.example.com/ HTTP/1.1\r\nHost: a.example.com\r\n\r\n")
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || resp.StatusCode == 200 != known {
+			t.Errorf("the proxy is known %t, GET: %v, %v", known, resp, err)
+		}
+	}
+}
+
+// unaware is a proxy that knows of no upgrades: it passes a server's 101 on and reads the next
+// request. It notes what it is asked for, and what comes through its tunnels.
+type unaware struct {
+	mu            sync.Mutex
+	asked, within []string
+}
+
+func (u *unaware) take(conn net.Conn) {
+	defer conn.Close()
+	in, tunnel := bufio.NewReader(conn), false
+	for {
+		r, err := http.ReadRequest(in)
+		if err != nil {
+			return
+		}
+		u.mu.Lock()
+		if tunnel {
+			u.within = append(u.within, r.RequestURI)
+		} else {
+			u.asked = append(u.asked, r.Method+" "+r.RequestURI)
+		}
+		u.mu.Unlock()
+		answer := "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nyes."
+		switch {
+		case r.Method == http.MethodConnect:
+			answer, tunnel = "HTTP/1.1 200 OK\r\n\r\n", true
+		case r.Header.Get("Upgrade") != "":
+			answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n" +
+				"Upgrade: websocket\r\n\r\n"
+		}
+		if _, err := io.WriteString(conn, answer); err != nil {
+			return
+		}
+	}
+}
+
+// What a sandbox sends after an upgrade is no request of the proxy above, which has not judged it.
+func TestUpstreamUpgrade(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	above, done := &unaware{}, make(chan error, 1)
+	var wait sync.WaitGroup
+	go func() { done <- accept(l, &wait, above.take) }()
+	t.Cleanup(func() {
+		l.Close()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		wait.Wait()
+	})
+	u, err := ParseUpstream("http://" + l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := openWorld(&world{t: t, options: Options{Upstream: u}}, proxied("ws.example.com:80"))
+	c := w.proxy()()
+	in := bufio.NewReader(c)
+	for _, ask := range []string{"GET http://ws.example.com/chat HTTP/1.1\r\nHost: x\r\n" +
+		"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+		"GET http://evil.example.net/ HTTP/1.1\r\nHost: evil.example.net\r\n\r\n"} {
+		if _, err := io.WriteString(c, ask); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := http.ReadResponse(in, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Close()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for open := 1; open > 0; <-tick.C { // nobody waits for what has become of an upgrade
+		w.front.mu.Lock()
+		open = len(w.front.links)
+		w.front.mu.Unlock()
+	}
+	above.mu.Lock()
+	defer above.mu.Unlock()
+	if want := []string{"CONNECT ws.example.com:80"}; !slices.Equal(above.asked, want) {
+		t.Errorf("the proxy above was asked for %q, want %q", above.asked, want)
+	}
+	if len(above.within) != 2 {
+		t.Errorf("through the tunnel came %q", above.within)
+	}
 }
 
 // With an upstream, hosts that the policy names are reached through it, by tunnel and by URL, and
