@@ -148,6 +148,7 @@ const redacted = "REDACTED"
 func forOthers(cfg server.Config) server.Config {
 	cfg.Store, cfg.Traces.Endpoint = plainURL(cfg.Store), plainURL(cfg.Traces.Endpoint)
 	cfg.OTLP.Endpoint = plainURL(cfg.OTLP.Endpoint)
+	cfg.Network.UpstreamProxy = plainURL(cfg.Network.UpstreamProxy)
 	cfg.Traces.Headers = plainHeaders(cfg.Traces.Headers)
 	cfg.OTLP.Headers = plainHeaders(cfg.OTLP.Headers)
 	if len(cfg.StoreKey.Command) > 1 { // what follows the program may be a password
@@ -240,7 +241,7 @@ func secrets() []*regexp.Regexp {
 	return []*regexp.Regexp{
 		regexp.MustCompile(`\b(sp[a-z]?_)[A-Za-z0-9_-]{8,}`),
 		regexp.MustCompile(`\b(eyJ)[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`),
-		regexp.MustCompile(`(://)[^/\s"']+@`),
+		regexp.MustCompile(`(://)[^/\s"]+@`),
 		regexp.MustCompile(`(?i)((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]+`),
 		regexp.MustCompile(`(?i)("?[\w-]*(?:password|secret|token|credential|api-?key)[\w-]*"?` +
 			`\s*[:=]\s*)(?:"(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s",}]+)`),

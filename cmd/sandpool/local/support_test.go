@@ -14,7 +14,7 @@ func TestRedact(t *testing.T) {
 		"store: postgres://sandpool:S3CRET@db.example/x", "Authorization: Bearer S3CRET",
 		`{"password": "S3CRET", "a": 1}`, "registry_token=S3CRET", `"client-secret":"S3CRET"`,
 		`{"password": "two \"S3CRET, words"}`, "password='two S3CRET'", "https://S3CRET@host/x",
-		"postgres://sandpool:a@S3CRET@db/x", "x-api-key: S3CRET", "Basic S3CRET",
+		"postgres://sandpool:a@S3CRET@db/x", "http://joe:it'S3CRET@proxy:3128", "x-api-key: S3CRET", "Basic S3CRET",
 		"a token eyJhbGciOiJSUzI1NiJ9.eyJS3CRET.S3CRET ended"} {
 		got := string(redact([]byte(text)))
 		if strings.Contains(got, "S3CRET") || !strings.Contains(got, "REDACTED") {
@@ -36,10 +36,12 @@ func TestConfiguration(t *testing.T) {
 		Headers: []string{"x-honeycomb-team=S3CRET", "Authorization=Splunk S3CRET", "S3CRE=S3CRET"}}
 	cfg.OTLP = server.OTLP{Endpoint: "https://S3CRET@metrics.example", Headers: []string{
 		"api-key=S3CRET"}}
+	cfg.Network.UpstreamProxy = "http://joe:it'S3CRET@proxy.example:3128"
 	cfg.StoreKey.Command = []string{"vault", "--password=S3CRET"}
 	text, err := yaml.Marshal(forOthers(cfg))
 	if err != nil || strings.Contains(string(text), "S3CRET") ||
 		!strings.Contains(string(text), "db.example") ||
+		!strings.Contains(string(text), "proxy.example:3128") ||
 		!strings.Contains(string(text), "x-honeycomb-team=") {
 		t.Errorf("%v\n%s", err, text)
 	}
