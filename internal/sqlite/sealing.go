@@ -124,12 +124,27 @@ func scrub(ctx context.Context, conn *sql.Conn) error {
 	if err != nil || !due {
 		return err
 	}
-	for _, text := range []string{"PRAGMA synchronous=FULL", "VACUUM",
-		"PRAGMA wal_checkpoint(TRUNCATE)", "UPDATE sealing SET scrubbed = 1",
-		"PRAGMA synchronous=NORMAL"} {
-		if _, err := conn.ExecContext(ctx, text); err != nil {
-			return fmt.Errorf("%s: %w", text, err)
+	each := func(list ...string) error {
+		for _, text := range list {
+			if _, err := conn.ExecContext(ctx, text); err != nil {
+				return fmt.Errorf("%s: %w", text, err)
+			}
 		}
+		return nil
 	}
-	return nil
+	if err := each("PRAGMA synchronous=FULL", "VACUUM"); err != nil {
+		return err
+	}
+	// A reader of an earlier state keeps the log, which is no error of the pragma.
+	var kept bool
+	var pages, moved int
+	if err := conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&kept, &pages,
+		&moved); err != nil {
+		return fmt.Errorf("empty the log: %w", err)
+	}
+	if kept {
+		return errors.New("another process reads the file, such as a backup, so that its log " +
+			"cannot be emptied; try again when it has ended")
+	}
+	return each("UPDATE sealing SET scrubbed = 1", "PRAGMA synchronous=NORMAL")
 }
