@@ -137,14 +137,11 @@ func (t *Tree) putAssignment(w http.ResponseWriter, r *http.Request) error {
 	if made.Properties.Sandpool, err = t.end(body); err != nil {
 		return err
 	}
-	if _, err := t.ForgetEnded(r.Context()); err != nil {
-		return err
-	}
-	before, err := t.sameBefore(r.Context(), made)
+	status, shown, err := t.assign(r.Context(), body, made)
 	if err != nil {
 		return err
 	}
-	return t.assign(w, r, body, made, before)
+	return arm.WriteJSON(w, status, shown)
 }
 
 // end checks when an assignment is to end.
@@ -200,34 +197,46 @@ func sameDefinition(a, b api.RoleAssignment) bool {
 	return strings.EqualFold(last(a), last(b))
 }
 
-// assign gives what made says, in place of what before does.
-func (t *Tree) assign(w http.ResponseWriter, r *http.Request, body, made api.RoleAssignment,
-	before *api.RoleAssignment) error {
-	ctx := r.Context()
+// assign gives what made says, in place of what an assignment of its name does, and returns the
+// status and the assignment to answer with.
+func (t *Tree) assign(ctx context.Context, body, made api.RoleAssignment) (int, api.RoleAssignment,
+	error) {
+	t.assigning.Lock()
+	defer t.assigning.Unlock()
+	if _, err := t.forgetEnded(ctx); err != nil {
+		return 0, made, err
+	}
+	before, err := t.sameBefore(ctx, made)
+	if err != nil {
+		return 0, made, err
+	}
 	if before != nil && endOf(*before).Equal(endOf(made)) {
-		return arm.WriteJSON(w, http.StatusOK, before)
+		return http.StatusOK, *before, nil
 	}
 	g, err := grantOf(made)
 	if err != nil {
-		return err
+		return 0, made, err
 	}
 	if err := t.granter.Grant(ctx, made.Properties.PrincipalID, g); err != nil {
 		if made.Properties.PrincipalType, err = t.unknownPrincipal(body, err); err != nil {
-			return err
+			return 0, made, err
+		}
+	}
+	if before != nil {
+		// Before made is kept: who asks again after an error takes the old grant back then.
+		if err := t.ungrant(ctx, *before); err != nil {
+			return 0, made, err
 		}
 	}
 	if err := keep(ctx, t.kept, assignmentKind, made.ID, made); err != nil {
-		return err
+		return 0, made, err
 	}
 	if before == nil {
 		audit.Changed(ctx, nil, made)
-		return arm.WriteJSON(w, http.StatusCreated, made)
+		return http.StatusCreated, made, nil
 	}
 	audit.Changed(ctx, before, made)
-	if err := t.ungrant(ctx, *before); err != nil {
-		return err
-	}
-	return arm.WriteJSON(w, http.StatusOK, made)
+	return http.StatusOK, made, nil
 }
 
 // unknownPrincipal is for a principal to whom no grant could be given: its type if it may be
@@ -350,6 +359,13 @@ func (t *Tree) allAssignments(ctx context.Context) ([]api.RoleAssignment, error)
 // ForgetEnded deletes the assignments that have ended, and returns how many. They give nothing
 // since their end, whether they are deleted or not.
 func (t *Tree) ForgetEnded(ctx context.Context) (forgotten int, err error) {
+	t.assigning.Lock()
+	defer t.assigning.Unlock()
+	return t.forgetEnded(ctx)
+}
+
+// forgetEnded is ForgetEnded with assigning held.
+func (t *Tree) forgetEnded(ctx context.Context) (forgotten int, err error) {
 	all, err := t.allAssignments(ctx)
 	if err != nil {
 		return 0, err
@@ -391,7 +407,7 @@ func (t *Tree) deleteAssignment(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	a, err := t.findAssignment(r.Context(), id)
+	a, err := t.unassign(r.Context(), id)
 	if err != nil && sandpool.ClassOf(err) == sandpool.NotFound {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
@@ -399,12 +415,23 @@ func (t *Tree) deleteAssignment(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := t.ungrant(r.Context(), a); err != nil {
-		return err
-	}
-	if err := t.kept.DeleteDocument(r.Context(), assignmentKind, strings.ToLower(id)); err != nil {
-		return err
-	}
-	audit.Changed(r.Context(), a, nil)
 	return arm.WriteJSON(w, http.StatusOK, a)
+}
+
+// unassign ends the assignment of an id, and returns it.
+func (t *Tree) unassign(ctx context.Context, id string) (api.RoleAssignment, error) {
+	t.assigning.Lock()
+	defer t.assigning.Unlock()
+	a, err := t.findAssignment(ctx, id)
+	if err != nil {
+		return a, err
+	}
+	if err := t.ungrant(ctx, a); err != nil {
+		return a, err
+	}
+	if err := t.kept.DeleteDocument(ctx, assignmentKind, strings.ToLower(id)); err != nil {
+		return a, err
+	}
+	audit.Changed(ctx, a, nil)
+	return a, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -53,6 +54,10 @@ type Tree struct {
 	kept    store.Documents
 	granter Granter
 	o       Options
+
+	// assigning is held while assignments are read and changed: one that has ended is forgotten,
+	// and another of its name is made, one after the other.
+	assigning sync.Mutex
 }
 
 // New returns a Tree. What is kept goes to kept.
