@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -379,6 +380,19 @@ func TestAttacks(t *testing.T) {
 		"another kind": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
 			c.Subject = clientID
 		}),
+		"claims twice": signText(t, k.key, k.keyID, `{"sub":"token:other","sub":"token:`+clientID+
+			`","aud":"https://dynamicsessions.io","tid":"`+Tenant+`","nbf":`+
+			fmt.Sprint(k.now.Unix())+`,"exp":`+fmt.Sprint(k.now.Add(time.Hour).Unix())+`}`),
+		"an end twice": signText(t, k.key, k.keyID, `{"sub":"token:`+clientID+
+			`","aud":"https://dynamicsessions.io","tid":"`+Tenant+`","nbf":1,"exp":1,"exp":`+
+			fmt.Sprint(k.now.Add(time.Hour).Unix())+`}`),
+		"an algorithm twice": base64.RawURLEncoding.EncodeToString([]byte(
+			`{"alg":"none","alg":"ES256","kid":"`+k.keyID+`"}`)) + "." + parts[1] + "." + parts[2],
+		"a key in the header": encode(map[string]any{"alg": "ES256", "kid": k.keyID,
+			"jwk": jose.JSONWebKey{Key: &foreign.PublicKey}}) + "." + parts[1] + "." + parts[2],
+		"what must be understood": encode(map[string]any{"alg": "ES256", "kid": k.keyID,
+			"crit": []string{"exp"}}) + "." + parts[1] + "." + parts[2],
+		"a huge end":           good + strings.Repeat("A", 1<<20),
 		"long":                 strings.Repeat("a", 1<<20) + ".b.c",
 		"too many parts":       good + ".x",
 		"nothing in the parts": "..",
@@ -391,6 +405,54 @@ func TestAttacks(t *testing.T) {
 	if err := k.verify(good); err == nil {
 		t.Error("a token lives longer than it says")
 	}
+}
+
+// signText signs a text as the claims, whatever it is.
+func signText(t *testing.T, key any, kid, text string) string {
+	t.Helper()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key},
+		(&jose.SignerOptions{}).WithHeader("kid", kid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := signer.Sign([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := signed.CompactSerialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// FuzzVerify: whatever is shown, nobody is somebody whose token it is not.
+func FuzzVerify(f *testing.F) {
+	i, err := New(&fakeTokens{}, filepath.Join(f.TempDir(), "key.pem"),
+		func(*http.Request) string { return base }, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	good, err := i.issue(auth.Principal{Subject: "token:" + clientID}, base+"/adfs", Audiences()[2])
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(strings.Replace(good, ".", "..", 1))
+	for _, header := range []string{`{"alg":"none","kid":"` + i.keyID + `"}`,
+		`{"alg":"HS256","kid":"` + i.keyID + `"}`, `{"alg":"ES256","kid":"` + i.keyID + `","b64":false}`} {
+		f.Add(base64.RawURLEncoding.EncodeToString([]byte(header)) + good[strings.Index(good, "."):])
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		c := auth.Credential{Kind: auth.Bearer, Text: text}
+		if !i.Recognizes(c) {
+			return
+		}
+		who, err := i.Verify(t.Context(), c)
+		if err != nil && who.Subject != "" || err == nil && who.Subject != "token:"+clientID {
+			t.Errorf("%q is of %q, %v", text, who.Subject, err)
+		}
+	})
 }
 
 // TestRevocation: a client that is revoked loses the tokens that it has.

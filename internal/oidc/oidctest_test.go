@@ -23,7 +23,7 @@ import (
 
 // provider is an issuer that does as a test says.
 type provider struct {
-	*testing.T
+	testing.TB
 	*httptest.Server
 	asked atomic.Int32
 
@@ -34,8 +34,8 @@ type provider struct {
 	now    time.Time
 }
 
-func newProvider(t *testing.T) *provider {
-	p := &provider{T: t, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)}
+func newProvider(t testing.TB) *provider {
+	p := &provider{TB: t, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)}
 	p.rotate("k1")
 	p.Server = httptest.NewServer(http.HandlerFunc(p.serve))
 	t.Cleanup(p.Close)
@@ -107,10 +107,10 @@ func (p *provider) token(change map[string]any) string {
 	p.mu.Lock()
 	key := p.keys[len(p.keys)-1]
 	p.mu.Unlock()
-	return sign(p.T, jose.SigningKey{Algorithm: jose.ES256, Key: key}, c)
+	return sign(p.TB, jose.SigningKey{Algorithm: jose.ES256, Key: key}, c)
 }
 
-func sign(t *testing.T, key jose.SigningKey, claims any) string {
+func sign(t testing.TB, key jose.SigningKey, claims any) string {
 	t.Helper()
 	signer, err := jose.NewSigner(key, (&jose.SignerOptions{}).WithType("JWT"))
 	if err != nil {

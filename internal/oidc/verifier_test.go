@@ -84,7 +84,30 @@ func TestAttacks(t *testing.T) {
 			p.claims(nil)),
 		"a key in the header": sign(t, jose.SigningKey{Algorithm: jose.ES256,
 			Key: jose.JSONWebKey{Key: stolen.Key, KeyID: "k9"}}, p.claims(nil)),
-		"claims twice":        signText(t, p.keys[0], twice),
+		"claims twice": signText(t, p.keys[0], twice),
+		"an end twice": signText(t, p.keys[0], strings.Replace(string(must(json.Marshal(p.claims(
+			map[string]any{"exp": 1})))), "{", `{"exp":99999999999,`, 1)),
+		"an algorithm twice": base64.RawURLEncoding.EncodeToString([]byte(
+			`{"alg":"none","alg":"ES256","kid":"k1"}`)) + "." + parts[1] + "." + parts[2],
+		"an algorithm of another case": encoded(map[string]string{"alg": "es256", "kid": "k1"}) + "." +
+			parts[1] + "." + parts[2],
+		"no key's name": encoded(map[string]string{"alg": "ES256"}) + "." + parts[1] + "." + parts[2],
+		"a key's name that is none": encoded(map[string]any{"alg": "ES256",
+			"kid": []string{"k1"}}) + "." + parts[1] + "." + parts[2],
+		"what must be understood": encoded(map[string]any{"alg": "ES256", "kid": "k1",
+			"crit": []string{"exp"}}) + "." + parts[1] + "." + parts[2],
+		"a key elsewhere": encoded(map[string]string{"alg": "ES256", "kid": "k1",
+			"jku": other.URL + "/keys"}) + "." + parts[1] + "." + parts[2],
+		"another tenant": p.token(map[string]any{"iss": p.URL + "/other-tenant"}),
+		"a huge claim":   good + strings.Repeat("A", 1<<20),
+		"a huge name":    p.token(map[string]any{"sub": strings.Repeat("a", 1<<20)}),
+		"deep claims": encoded(map[string]string{"alg": "ES256", "kid": "k1"}) + "." +
+			base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"`+p.URL+`","x":`+
+				strings.Repeat("[", 100_000))) + "." + parts[2],
+		"padding": parts[0] + "==." + parts[1] + "." + parts[2],
+		"a space": parts[0] + ". " + parts[1] + "." + parts[2],
+		"claims of a list": encoded(map[string]string{"alg": "ES256", "kid": "k1"}) + "." +
+			encoded([]any{p.claims(nil)}) + "." + parts[2],
 		"another issuer":      p.token(map[string]any{"iss": other.URL}),
 		"the issuer's parent": p.token(map[string]any{"iss": p.URL + "/"}),
 		"no issuer":           p.token(map[string]any{"iss": nil}),
@@ -113,6 +136,28 @@ func TestAttacks(t *testing.T) {
 	if _, err := p.verify(v, good); sandpool.ClassOf(err) != sandpool.Unauthenticated {
 		t.Errorf("a token that was good and has ended: %v", err)
 	}
+}
+
+// FuzzVerify: whatever is shown, nobody is somebody whose token it is not.
+func FuzzVerify(f *testing.F) {
+	p := newProvider(f)
+	v := p.verifier()
+	good := p.token(nil)
+	f.Add(good)
+	f.Add(p.token(map[string]any{"sub": "beth"}) + ".")
+	for _, header := range []string{`{"alg":"none"}`, `{"alg":"HS256","kid":"k1"}`, `[]`, `{`} {
+		f.Add(base64.RawURLEncoding.EncodeToString([]byte(header)) + good[strings.Index(good, "."):])
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		c := auth.Credential{Kind: auth.Bearer, Text: text}
+		if !v.Recognizes(c) {
+			return
+		}
+		who, err := v.Verify(t.Context(), c)
+		if err != nil && who.Subject != "" || err == nil && who.Subject != "oidc:"+p.URL+"#ann" {
+			t.Errorf("%q is of %q, %v", text, who.Subject, err)
+		}
+	})
 }
 
 // signText signs a text as the claims, whatever it is.

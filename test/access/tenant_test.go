@@ -77,8 +77,8 @@ func newHouses(t *testing.T) *houses {
 // furnish gives a session files, output, a context and a process with a mark in each.
 func (h *houses) furnish(identifier, mark string) {
 	h.Helper()
-	if _, err := h.srv.Client.Execute(h.Context(), h.pool.Name, identifier, client.Run{Code: fmt.Sprintf(
-		"import subprocess, sys\nopen('/mnt/data/%[1]s.txt', 'w').write('%[1]s')\n"+
+	if _, err := h.srv.Client.Execute(h.Context(), h.pool.Name, identifier, client.Run{
+		Code: fmt.Sprintf("import subprocess\nopen('/mnt/data/%[1]s.txt', 'w').write('%[1]s')\n"+
 			"print('%[1]s', flush=True)\nprocess = subprocess.Popen(['sleep', '600'], "+
 			"env={'%[1]s': '1'})", mark)}); err != nil {
 		h.Fatal(err)
