@@ -29,6 +29,7 @@ type Progress struct {
 const (
 	debianPrefix = "deb:"
 	pythonPrefix = "py:"
+	npmPrefix    = "npm:"
 )
 
 // packagesList is where a recipe's setup leaves the list of what is inside.
@@ -86,6 +87,11 @@ func (s *Store) build(ctx context.Context, r Recipe, w *work, progress func(Prog
 	if err != nil {
 		return Image{}, err
 	}
+	pinned, err := r.pinned()
+	if err != nil {
+		return Image{}, err
+	}
+	packages = append(packages, pinned...)
 	entries, err := erofs.Scan(ctx, root, hollow())
 	if err != nil {
 		return Image{}, err

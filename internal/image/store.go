@@ -31,8 +31,9 @@ type Image struct {
 	Size   int64  `json:"size"`   // bytes on disk
 	// Created is when the build ended.
 	Created time.Time `json:"created"`
-	// Packages are the Debian packages ("deb:python3=3.13.5-1") and Python
-	// distributions ("py:numpy==2.5.5") inside, if it was built from a recipe.
+	// Packages are the Debian packages ("deb:python3=3.13.5-1"), Python distributions
+	// ("py:numpy==2.5.5") and packages of npm ("npm:node==24.22.3") inside, if it was built from a
+	// recipe. Those of npm are not in images of sandpools that did not list them: see Contents.
 	Packages []string `json:"packages,omitempty"`
 	// Drift says where the Debian packages differ from the recipe's lock, because
 	// Debian released newer ones since.

@@ -288,7 +288,8 @@ func shortDigest(digest string) string {
 }
 
 type showCmd struct {
-	Image string `arg:"" help:"Name, reference or digest."`
+	Image    string `arg:"" help:"Name, reference or digest."`
+	Packages bool   `help:"Write what is in it, with versions, as a page of Markdown."`
 	config.Flags
 }
 
@@ -301,6 +302,9 @@ func (c *showCmd) Run(a *console.App) error {
 	i, err := resolve(store, c.Image)
 	if err != nil {
 		return err
+	}
+	if c.Packages {
+		return writePage(a.Stdout, i)
 	}
 	users, err := store.UsersOf(i)
 	if err != nil {
