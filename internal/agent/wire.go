@@ -29,6 +29,7 @@ const (
 	DefaultMaxOutput = 1 << 20  // bytes kept of each stream
 	LimitMaxOutput   = 4 << 20  // the most that MaxOutput may ask for
 	DefaultTimeout   = 220 * time.Second
+	MaxReaders       = 64       // of streams and ends of executions, of logs, of processes, each
 	MaxQueue         = 128      // executions that wait for their turn
 	MaxEnv           = 256      // variables of one execution
 	MaxDisplays      = 128      // displays kept of one execution

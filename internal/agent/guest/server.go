@@ -53,6 +53,9 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /ready", s.ready)
 	mux.HandleFunc("POST /init", s.init)
 	guarded := func(pattern string, h func(http.ResponseWriter, *http.Request) error) {
+		if goesOn(pattern) {
+			h = crowd(h)
+		}
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			err := s.authorise(r)
 			if err == nil {
@@ -96,6 +99,32 @@ func (s *Server) Handler() http.Handler {
 	guarded("POST /directory", f.mkdir)
 	f.store().Register(guarded)
 	return mux
+}
+
+// goesOn reports whether a call lasts as long as what it tells of.
+func goesOn(pattern string) bool {
+	switch pattern {
+	case "GET /execution/events", "GET /execution/end", "GET /background/logs", "GET /background":
+		return true
+	}
+	return false
+}
+
+// crowd refuses callers beyond those that may be there at a time: each holds a connection, and what
+// it has not read yet.
+func crowd(h func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter,
+	*http.Request) error {
+	var inside atomic.Int64
+	return func(w http.ResponseWriter, r *http.Request) error {
+		defer inside.Add(-1)
+		if inside.Add(1) > agent.MaxReaders {
+			return &sandpool.Error{Class: sandpool.Unavailable, Code: "TooManyReaders",
+				RetryAfter: time.Second,
+				Message: fmt.Sprintf("%d callers follow this session in this way already. "+
+					"End one of them.", agent.MaxReaders)}
+		}
+		return h(w, r)
+	}
 }
 
 // forProcesses is what background processes start with.
