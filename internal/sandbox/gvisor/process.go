@@ -33,6 +33,7 @@ type process struct {
 	memory   *os.File                   // becomes readable when it has no memory left; may be nil
 	channel  atomic.Pointer[os.File]    // of the host, until Dial takes it
 	called   atomic.Bool                // by way of the channel, or that is closed
+	layer    atomic.Int32               // the sentry's descriptor of its writable layer; 0 if unknown
 	stay     atomic.Pointer[cores.Stay] // nil before it is bound to a core
 	left     chan struct{}              // closed when the engine is closed
 	done     chan struct{}              // closed when the process has ended; exit is set before
@@ -67,6 +68,16 @@ func (e *Engine) watch(id sandbox.ID, pid int, pidfd, channel *os.File, adopted 
 	}()
 	e.killOverLimit(b, events)
 	return b, err
+}
+
+// over reports whether the process has ended, so that its number may be another's.
+func (b *process) over() bool {
+	select {
+	case <-b.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // dropChannel closes the channel if nobody has taken it.

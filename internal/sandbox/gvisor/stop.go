@@ -172,8 +172,13 @@ func (e *Engine) Stats(ctx context.Context, h sandbox.Handle) (sandbox.Stats, er
 	if err != nil {
 		return sandbox.Stats{}, fmt.Errorf("measure sandbox %q: %w", h.ID, err)
 	}
-	if b := e.process(h.ID); b != nil {
-		s.Read = bytesRead(b.pid)
+	b := e.process(h.ID)
+	if b == nil || b.over() {
+		return s, nil // what has ended holds no file, and no link
+	}
+	s.Read, s.Disk = bytesRead(b.pid), e.stored(b)
+	if s.Sent, err = e.net.Sent(h.ID); err != nil {
+		return s, fmt.Errorf("measure sandbox %q: %w", h.ID, err)
 	}
 	return s, nil
 }
@@ -190,6 +195,31 @@ func bytesRead(pid int) int64 {
 		return 0
 	}
 	return n
+}
+
+// stored is what the file behind a sandbox's writable layer takes on the host; see openStore. It
+// has no name, so it is asked for by the sentry's descriptor. An ended sentry has none.
+func (e *Engine) stored(b *process) int64 {
+	dir := fmt.Sprintf("/proc/%d/fd", b.pid)
+	if b.layer.Load() == 0 {
+		names, err := os.ReadDir(dir)
+		if err != nil {
+			return 0
+		}
+		nameless := filepath.Join(e.cfg.Root, boxesName) + "/#"
+		for _, name := range names {
+			n, err := strconv.Atoi(name.Name())
+			target, gone := os.Readlink(filepath.Join(dir, name.Name()))
+			if errors.Join(err, gone) == nil && strings.HasPrefix(target, nameless) {
+				b.layer.Store(int32(n))
+			}
+		}
+	}
+	var st unix.Stat_t
+	if n := b.layer.Load(); n == 0 || unix.Stat(fmt.Sprintf("%s/%d", dir, n), &st) != nil {
+		return 0
+	}
+	return st.Blocks * 512 // as stat(2) counts them
 }
 
 // Room implements sandbox.RoomReader.

@@ -201,6 +201,9 @@ func stats(s *suite) {
 		got.Cache >= got.Memory {
 		s.Errorf("Stats = %+v, %v; want the memory and the threads in use", got, err)
 	}
+	if got.Disk < 0 || got.Sent != 0 {
+		s.Errorf("Stats = %+v; want what it has written, and that it has sent nothing", got)
+	}
 	s.stop(h)
 	if got, err := reader.Stats(s.ctx, h); err == nil {
 		s.Errorf("Stats of a stopped sandbox = %+v, no error", got)

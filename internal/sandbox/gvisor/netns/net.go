@@ -47,6 +47,8 @@ type Net struct {
 	last    uint16            // the index that was given last
 	counts  map[string]uint64 // refused packets, by the name of a sandbox's link
 	counted time.Time         // when they were read
+	sent    map[string]int64  // bytes from sandboxes, by the name of their link
+	heard   time.Time         // when that was read
 	closed  bool
 }
 
@@ -309,7 +311,31 @@ func (n *Net) forgetShare(s *share) {
 	}
 }
 
-// countLife is how old the count of refused packets may be.
+// Sent returns how many bytes a sandbox has sent, what was refused among them. It is zero for one
+// that has no network, or none any more.
+func (n *Net) Sent(id sandbox.ID) (int64, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := n.shares[id]
+	if s == nil || n.gate == nil {
+		return 0, nil
+	}
+	if now := time.Now(); now.Sub(n.heard) > countLife {
+		links, err := n.gate.links.LinkList()
+		if err != nil {
+			return 0, fmt.Errorf("count what sandboxes have sent: %w", err)
+		}
+		n.sent, n.heard = map[string]int64{}, now
+		for _, l := range links {
+			if a := l.Attrs(); a.Statistics != nil { // what comes in at our end
+				n.sent[a.Name] = int64(a.Statistics.RxBytes)
+			}
+		}
+	}
+	return n.sent[s.link()], nil
+}
+
+// countLife is how old counts may be: whoever asks, asks of all sandboxes.
 const countLife = 500 * time.Millisecond
 
 // Refusals says what a sandbox was refused.
