@@ -119,9 +119,9 @@ type Usage struct {
 	// Pool is the name of a pool; Scope is a wider one in its place, the resource id of a resource
 	// group or a subscription. Empty means all that the caller may see.
 	Pool, Scope string
-	// Principal is the subject of who began the sessions, Session their identifier. Empty means
-	// all.
-	Principal, Session string
+	// Principal is the subject of who began the sessions, Session their identifier, and
+	// IdentifierHash what a record has in its place. Empty means all.
+	Principal, Session, IdentifierHash string
 	// Since and Until bound the time; zero means no bound.
 	Since, Until time.Time
 	// By is what totals are told apart by: api.UsageByPool, api.UsageByPrincipal and
@@ -138,7 +138,7 @@ func (c *Client) usageQuery(u Usage) url.Values {
 	if u.Pool != "" {
 		scope = sandpool.Scope{Subscription: c.sub, ResourceGroup: c.rg, Pool: u.Pool}.String()
 	}
-	hash := ""
+	hash := u.IdentifierHash
 	if u.Session != "" {
 		hash = sandpool.Identifier(u.Session).Hash()
 	}

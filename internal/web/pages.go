@@ -337,6 +337,15 @@ func funcs(now func() time.Time) template.FuncMap {
 			}
 			return t.UTC().Format("2006-01-02 15:04:05") + " UTC"
 		},
+		"hours": func(seconds float64) string {
+			return strconv.FormatFloat(seconds/3600, 'f', 3, 64) + " h"
+		},
+		"gibh": func(byteSeconds int64) string {
+			return strconv.FormatFloat(float64(byteSeconds)/(1<<30)/3600, 'f', 3, 64) + " GiB h"
+		},
+		"size": func(bytes int64) string {
+			return strconv.FormatFloat(float64(bytes)/(1<<20), 'f', 2, 64) + " MiB"
+		},
 		"short": func(id string) string { return id[:min(len(id), 8)] },
 		"mib": func(n *int64) string {
 			if n == nil {

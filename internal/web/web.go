@@ -106,6 +106,8 @@ func New(log *slog.Logger, o Options) (*Web, error) {
 	w.mux.HandleFunc("GET /ui/access", w.page(w.accessPage))
 	w.mux.HandleFunc("GET /ui/audit", w.page(w.auditPage))
 	w.mux.HandleFunc("GET /ui/audit.csv", w.auditFile)
+	w.mux.HandleFunc("GET /ui/usage", w.page(w.usagePage))
+	w.mux.HandleFunc("GET /ui/usage.csv", w.usageFile)
 	w.mux.HandleFunc("GET /ui/system", w.page(w.systemPage))
 	return w, nil
 }

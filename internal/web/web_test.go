@@ -49,6 +49,18 @@ func fakeAPI(w http.ResponseWriter, r *http.Request) {
 			`"done","action":"PUT","on":"/first"},{"seq":2,"time":"2001-09-09T01:46:40Z","name":`+
 			`%[1]q,"on":%[1]q,"message":%[1]q,"outcome":"refused","action":"GET","before":{"a":`+
 			`%[1]q}}],"next":2}`, hostile)
+	case strings.HasSuffix(r.URL.Path, "/usage/records"):
+		fmt.Fprintf(w, `{"value":[{"number":1,"pool":"/x/p","principal":"=1+1","sandbox":"s",`+
+			`"identifierHash":"ab","began":"2001-09-08T01:00:00Z","until":"2001-09-08T02:00:00Z",`+
+			`"sessionSeconds":3600}]}`)
+	case strings.HasSuffix(r.URL.Path, "/usage") && r.URL.Query().Get("step") != "":
+		fmt.Fprint(w, `{"value":[{"time":"2001-09-08T01:00:00Z","sessions":2,`+
+			`"sessionSeconds":7200},{"time":"2001-09-08T03:00:00Z","sessions":1,`+
+			`"sessionSeconds":3600,"executions":7}]}`)
+	case strings.HasSuffix(r.URL.Path, "/usage"):
+		fmt.Fprintf(w, `{"value":[{"pool":"/small","sessions":1,"sessionSeconds":1},`+
+			`{"principal":%q,"sessions":3,"sessionSeconds":10800,"memoryByteSeconds":3865470566400}]}`,
+			hostile)
 	case strings.HasSuffix(r.URL.Path, "/sessionPools"):
 		fmt.Fprintf(w,
 			`{"value":[{"id":"/x/%[1]s","name":%[2]q,"properties":{"containerType":%[2]q}}]}`, "a",
@@ -274,7 +286,8 @@ func TestPages(t *testing.T) {
 	for _, path := range []string{"/ui/", "/ui/new", "/ui/pools/x", "/ui/pools/x/play?session=" +
 		url.QueryEscape(hostile),
 		"/ui/pools/x/sessions/" + url.PathEscape(hostile), "/ui/access",
-		"/ui/audit?who=" + url.QueryEscape(hostile), "/ui/system", "/ui/sign-in?to=" + url.QueryEscape(hostile), "/ui/nothing",
+		"/ui/audit?who=" + url.QueryEscape(hostile), "/ui/usage?who=" + url.QueryEscape(hostile) +
+			"&from=" + url.QueryEscape(hostile), "/ui/system", "/ui/sign-in?to=" + url.QueryEscape(hostile), "/ui/nothing",
 		"/ui/static/app.js"} {
 		res := s.ask("GET", path, "")
 		page, err := io.ReadAll(res.Body)
@@ -314,6 +327,38 @@ func TestAudit(t *testing.T) {
 		t.Errorf("the file: %v %s", res.Header, file)
 	}
 	if to := newSite(t).ask("GET", "/ui/audit.csv", "").Header.Get("Location"); !strings.HasPrefix(to,
+		"/ui/sign-in") {
+		t.Errorf("without a sign-in it leads to %q", to)
+	}
+}
+
+// TestUsage: the greatest is first, the chart has a bar for each step with something in it, and a
+// file holds no formula.
+func TestUsage(t *testing.T) {
+	s := newSite(t)
+	s.signIn()
+	page := s.want(s.ask("GET", "/ui/usage?since=24h&measure=sessions", ""), 200)
+	if small, great := strings.Index(page, "/small"), strings.Index(page, "alert"); great < 0 ||
+		small < great || strings.Count(page, `<rect class="used"`) != 2 ||
+		!strings.Contains(page, "2001-09-08 01:00 UTC: 2 h, sessions: 2") ||
+		!strings.Contains(page, "1.000 GiB h") {
+		t.Errorf("the page: %s", page)
+	}
+	if page := s.want(s.ask("GET", "/ui/usage?since=24h&measure=executions", ""), 200); !strings.
+		Contains(page, "2001-09-08 03:00 UTC: 7, sessions: 1") {
+		t.Errorf("another measure: %s", page)
+	}
+	for query, want := range map[string][2]string{"by=pool": {"time,pool,principal,", ",/small,"},
+		"records=1": {"number,pool,sandbox,", ",'=1+1,"}} {
+		res := s.ask("GET", "/ui/usage.csv?"+query, "")
+		file := s.want(res, 200)
+		if !strings.HasPrefix(file, want[0]) || !strings.Contains(file, want[1]) ||
+			!strings.HasPrefix(res.Header.Get("Content-Type"), "text/csv") ||
+			!strings.Contains(res.Header.Get("Content-Disposition"), "attachment") {
+			t.Errorf("the file of %s: %v %s", query, res.Header, file)
+		}
+	}
+	if to := newSite(t).ask("GET", "/ui/usage.csv", "").Header.Get("Location"); !strings.HasPrefix(to,
 		"/ui/sign-in") {
 		t.Errorf("without a sign-in it leads to %q", to)
 	}

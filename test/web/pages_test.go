@@ -43,6 +43,8 @@ func (f busy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		out = f.history(r.URL.Query().Get(api.WindowParameter))
 	case "events":
 		out = f.events()
+	case "usage":
+		out = f.usage(r.URL.Query().Get(api.StepParameter) != "")
 	case "tokens":
 		out = api.Tokens{Value: []api.Token{{ID: "t1", Name: "admin", CreatedAt: f.at(-time.Hour),
 			Grants: []api.Grant{{Role: "admin", Scope: "/"}}}}}
@@ -122,6 +124,23 @@ func (f busy) status() api.PoolStatus {
 			MemoryBytes: &memory, CPUSeconds: &cpu})
 	}
 	return s
+}
+
+// usage is a week of three pools, or its hours.
+func (f busy) usage(steps bool) (out api.UsageTotals) {
+	for i := range 168 {
+		at := f.now.Add(-time.Duration(i) * time.Hour).Truncate(time.Hour)
+		total := api.UsageTotal{Sessions: int64(i), Used: api.Used{SessionSeconds: 3600 * (2 +
+			math.Sin(float64(i)/9)), CPUSeconds: 12345, MemoryByteSeconds: 1 << 50,
+			EgressBytes: 1 << 30, Executions: 99}}
+		if steps {
+			total.Time = &at
+		} else if total.Pool = f.pool(fmt.Sprint("pool-", i)).ID; i == 3 {
+			break
+		}
+		out.Value = append(out.Value, total)
+	}
+	return out
 }
 
 func (f busy) history(window string) api.History {
@@ -238,6 +257,7 @@ func TestAccess(t *testing.T) {
 		{"play", "/ui/pools/python/play", "document.querySelector('.cell')"},
 		{"requests", "/ui/pools/web/play", "document.getElementById('request')"},
 		{"access", "/ui/access", "true"}, {"audit", "/ui/audit?since=all&verify=1", "true"},
+		{"usage", "/ui/usage", "document.querySelectorAll('rect.used').length === 168"},
 		{"system", "/ui/system", "true"},
 		{"error", "/ui/nothing/here", "true"},
 	} {

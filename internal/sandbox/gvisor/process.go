@@ -33,7 +33,7 @@ type process struct {
 	memory   *os.File                   // becomes readable when it has no memory left; may be nil
 	channel  atomic.Pointer[os.File]    // of the host, until Dial takes it
 	called   atomic.Bool                // by way of the channel, or that is closed
-	layer    atomic.Int32               // the sentry's descriptor of its writable layer; 0 if unknown
+	layer    atomic.Int32               // the sentry's descriptor of the writable layer, or 0
 	stay     atomic.Pointer[cores.Stay] // nil before it is bound to a core
 	left     chan struct{}              // closed when the engine is closed
 	done     chan struct{}              // closed when the process has ended; exit is set before
