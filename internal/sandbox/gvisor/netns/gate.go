@@ -214,18 +214,20 @@ func neighbour(link netlink.Link, a netip.Addr, hardware net.HardwareAddr) *netl
 }
 
 // rejoin gives the links of sandboxes that there are what they lack because the gateway had no IPv6
-// for a time.
+// for a time. A link that is not up is of a sandbox that has ended or whose start was cut short,
+// and ends with it.
 func (g *gate) rejoin(shares []*share) error {
 	if g.table.six == nil {
 		return nil
 	}
 	for _, s := range shares {
 		link, err := g.links.LinkByName(s.link())
-		if err != nil || !s.IPv6 {
-			continue // it has ended
+		if err != nil || !s.IPv6 || link.Attrs().Flags&net.FlagUp == 0 {
+			continue
 		}
 		inside, _ := s.hardware()
-		if err := g.direct(link, six(s.Addr), inside); err != nil {
+		err = g.direct(link, six(s.Addr), inside)
+		if err != nil && !errors.Is(err, unix.ENETDOWN) && !errors.Is(err, unix.ENODEV) {
 			return fmt.Errorf("set up the link of %q: %w", s.ID, err)
 		}
 	}

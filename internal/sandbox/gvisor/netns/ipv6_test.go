@@ -247,6 +247,30 @@ func TestSwitchedIPv6(t *testing.T) {
 	}
 }
 
+// A server that has died between the making of a sandbox's link and its setting up is followed by
+// one that starts, and takes the sandbox away.
+func TestHalfJoined(t *testing.T) { both(t, tryHalfJoined) }
+
+func tryHalfJoined(t *testing.T, w *world) {
+	dir := t.TempDir()
+	before := remains(t, dir)
+	n := w.open(t, dir)
+	b, half := w.join(n, "a", enabled()), w.join(n, "b", enabled())
+	link, err := n.gate.links.LinkByName(n.shares[half.id].link())
+	must(t, err)
+	must(t, n.gate.links.LinkSetDown(link))
+	n = w.reopen(n, w.ipv6(), b, half)
+	if !b.tcp(w.public, 80) || half.udp(w.public, 443) {
+		t.Error("a sandbox reaches nothing, or the one without a link something")
+	}
+	half.stop()
+	b.stop()
+	must(t, n.Close())
+	if after := remains(t, dir); !slices.Equal(before, after) {
+		t.Errorf("the host has\n%q\nand had\n%q", after, before)
+	}
+}
+
 // A sandbox has as many connections as its policy says in both families together.
 func TestLimitOfBothFamilies(t *testing.T) {
 	w := newWorld(t, side6())
