@@ -109,6 +109,11 @@ func (u *upstream) lookup(q query, ended <-chan struct{}) (answer, error) {
 
 func (u *upstream) fly(q query, f *flight) {
 	f.is, f.err = u.ask(q)
+	u.land(q, f)
+}
+
+// land tells who waits for a flight how it ended, and remembers what it has brought.
+func (u *upstream) land(q query, f *flight) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.flights, q)
