@@ -160,6 +160,13 @@ func TestSources(t *testing.T) {
 			t.Errorf("%+v is valid", bad)
 		}
 	}
+	text = strings.Replace(text, text[:1], "a", 1) // for the path of a file it would have to be /
+	for _, mistaken := range []keyring.Settings{{File: text}, {Variable: text}} {
+		problems := mistaken.Validate()
+		if len(problems) == 0 || strings.Contains(errors.Join(problems...).Error(), text[:20]) {
+			t.Errorf("a key in place of where it is: %v", problems)
+		}
+	}
 }
 
 // TestAdd: a new key comes first, and none is lost.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/pattern"
 )
 
 // Settings say where keys are. At most one is set; with none they are in a file of the data
@@ -32,6 +33,9 @@ const (
 	ours = "SANDPOOL_"
 )
 
+// variableName is what variables are called. The text of a key is no such name.
+var variableName = pattern.Lazy(`^[A-Za-z_][A-Za-z0-9_]{0,40}$`)
+
 // ErrNone is in the error of a source that does not exist, or a variable that is not set.
 var ErrNone = errors.New("there is no key")
 
@@ -48,8 +52,12 @@ func (s Settings) Validate() (problems []error) {
 			"configuration: store_key has several sources; use one of file, variable and command"))
 	}
 	if s.File != "" && !filepath.IsAbs(s.File) {
-		problems = append(problems, fmt.Errorf(
-			"configuration: store_key.file is %q; use an absolute path", s.File))
+		problems = append(problems, errors.New( // which may be a key itself
+			"configuration: store_key.file is no absolute path; name the file that has the key"))
+	}
+	if s.Variable != "" && !variableName().MatchString(s.Variable) {
+		problems = append(problems, errors.New("configuration: store_key.variable is no name of "+
+			"an environment variable; name the one that has the key"))
 	}
 	if strings.HasPrefix(s.Variable, ours) {
 		problems = append(problems, fmt.Errorf("configuration: store_key.variable is %q; use a "+
