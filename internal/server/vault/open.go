@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -78,6 +79,12 @@ func (o Options) unlock(ctx context.Context, log *slog.Logger, b backend) (*keyr
 	if err != nil {
 		if ring, err = create(ctx, log, source); err != nil {
 			return nil, err
+		}
+	}
+	if path := source.Path(); path != "" {
+		if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o004 != 0 {
+			log.Warn("everybody on the machine may read the key of the store's secrets; "+
+				"chmod o-r", "file", path)
 		}
 	}
 	if by == "" {

@@ -156,6 +156,27 @@ func TestRekeyRefuses(t *testing.T) {
 	}
 }
 
+// TestRekeyedMeanwhile: a server that was about to join while the key was changed does not, and one
+// that has joined does not show that it lives: what they seal would open for nobody.
+func TestRekeyedMeanwhile(t *testing.T) {
+	o := shared(t)
+	s, late := open(t, o), open(t, o)
+	ann := store.Server{Name: "ann", Instance: "1"}
+	if err := s.Join(t.Context(), ann); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Beat(t.Context(), "ann", "1"); err != nil {
+		t.Fatal(err)
+	}
+	rekey(t, o, false) // after a look at beats, of which there are none
+	for what, err := range map[string]error{"beat": s.Beat(t.Context(), "ann", "1"),
+		"join": late.Join(t.Context(), store.Server{Name: "bob", Instance: "2"})} {
+		if sandpool.ClassOf(err) != sandpool.Conflict {
+			t.Errorf("%s with a key that is not the store's: %v", what, err)
+		}
+	}
+}
+
 // rekeyer is the environment variable that makes this test binary a process that changes the key of
 // the store in the directory that it names until it is killed.
 const rekeyer = "SANDPOOL_TEST_REKEYER"

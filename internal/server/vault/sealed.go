@@ -126,6 +126,34 @@ func (s *State) Started(ctx context.Context, id sandpool.SandboxID, handle []byt
 	return b, err
 }
 
+// sameKey is an error if the store has been given another key since it was opened, as can happen
+// while a server starts: what this one would seal opens for no other.
+func (s *State) sameKey(ctx context.Context) error {
+	by, err := s.SealedBy(ctx)
+	if err == nil && by != s.ring.Current() {
+		return sandpool.Errorf(sandpool.Conflict, "StoreKey", "store_key",
+			"The store's secrets were sealed with the key %s while this server ran with %s. "+
+				"Start it again.", by, s.ring.Current())
+	}
+	return err
+}
+
+// Join implements store.Servers.
+func (s *State) Join(ctx context.Context, server store.Server) error {
+	if err := s.backend.Join(ctx, server); err != nil {
+		return err
+	}
+	return s.sameKey(ctx)
+}
+
+// Beat implements store.Servers.
+func (s *State) Beat(ctx context.Context, name, instance string) error {
+	if err := s.sameKey(ctx); err != nil {
+		return err
+	}
+	return s.backend.Beat(ctx, name, instance)
+}
+
 func (s *State) sealDocument(d store.Document) store.Document {
 	if store.IsSecret(d.Kind) {
 		d.Text = s.ring.Seal(d.Text, store.OfDocument, d.Kind, d.Key)
