@@ -88,12 +88,17 @@ func (k *link) credentials(p egress.Policy, host string) []egress.Credential {
 	return p.Credentials(k.scheme(), host)
 }
 
+// traces reports whether a request is answered with its own header.
+func traces(method string) bool {
+	return strings.EqualFold(method, http.MethodTrace) || strings.EqualFold(method, "TRACK")
+}
+
 // lend makes forward add credentials to a request, or answers it and returns false. All of list are
 // for one host.
 func (f *Front) lend(w http.ResponseWriter, r *http.Request, c *httpConn,
 	forward *httputil.ReverseProxy, list []egress.Credential) bool {
 	host := list[0].Host
-	if r.Method == http.MethodTrace || strings.EqualFold(r.Method, "TRACK") {
+	if traces(r.Method) {
 		f.refuse(c.link, host, "TRACE would show the credential.")
 		http.Error(w, "TRACE is not allowed for a host with credentials.",
 			http.StatusMethodNotAllowed)

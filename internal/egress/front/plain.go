@@ -133,6 +133,11 @@ func (f *Front) request(w http.ResponseWriter, r *http.Request) {
 			http.StatusMisdirectedRequest)
 		return
 	}
+	if k.beyond && traces(r.Method) { // a proxy answers it as well, and shows the key it was given
+		f.refuse(k, name, "TRACE would show the key of the upstream proxy.")
+		http.Error(w, "TRACE is not passed on.", http.StatusMethodNotAllowed)
+		return
+	}
 	k.asks(name) // before the policy is read: who changes it looks at the name afterwards
 	policy, ok := f.host.Policy(k.sandbox)
 	if !ok || r.Method == http.MethodConnect || name == "" {

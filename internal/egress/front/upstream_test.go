@@ -262,6 +262,25 @@ func TestUpstream(t *testing.T) {
 	}
 }
 
+// TRACE asks a proxy for the header that it has got, of which the sandbox is to know nothing.
+func TestUpstreamTrace(t *testing.T) {
+	a, dial := newAbove(t, proxied("www.example.com"))
+	for _, method := range []string{"TRACE", "trace", "TRACK"} {
+		c := dial()
+		fmt.Fprintf(c, "%s http://www.example.com/ HTTP/1.1\r\nHost: x\r\nMax-Forwards: 0\r\n\r\n",
+			method)
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || resp.StatusCode != http.StatusMethodNotAllowed {
+			t.Errorf("%s: %v, %v", method, resp, err)
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.asked) > 0 {
+		t.Errorf("the upstream was asked for %q", a.asked)
+	}
+}
+
 // A policy that names no hosts reaches nothing by an upstream, whose network is not ours to judge.
 func TestUpstreamPublic(t *testing.T) {
 	a, dial := newAbove(t, proxied())
