@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
 
@@ -63,6 +64,32 @@ func TestPage(t *testing.T) {
 	for _, bad := range []string{"<script", "src=", `="http`, `="//`, "url(", "ZgotmplZ", "style="} {
 		if i := strings.Index(page, bad); i >= 0 {
 			t.Errorf("the page has %q: …%s", bad, page[max(0, i-60):min(len(page), i+60)])
+		}
+	}
+}
+
+// timed is an answer that notes by when it must have been taken.
+type timed struct {
+	*httptest.ResponseRecorder
+	until, first time.Time
+}
+
+func (w *timed) SetWriteDeadline(t time.Time) error { w.until = t; return nil }
+
+func (w *timed) WriteHeader(status int) {
+	w.first = w.until
+	w.ResponseRecorder.WriteHeader(status)
+}
+
+// TestTaken: who does not read an answer, for which nobody needs a token, loses the connection.
+func TestTaken(t *testing.T) {
+	mux := http.NewServeMux()
+	Register(mux.Handle)
+	for _, path := range []string{JSONPath, PagePath} {
+		w := &timed{ResponseRecorder: httptest.NewRecorder()}
+		mux.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		if left := time.Until(w.first); left <= 0 || left > time.Minute || w.Body.Len() == 0 {
+			t.Errorf("%s has %s to be read", path, left)
 		}
 	}
 }

@@ -19,6 +19,9 @@ const (
 	PagePath = "/openapi"
 )
 
+// takeTime is how long a caller may take to read an answer.
+const takeTime = 30 * time.Second
+
 // Document returns the description. The caller does not change it.
 func Document() []byte { return document }
 
@@ -49,6 +52,8 @@ func fixed(media string, text func() ([]byte, error)) http.HandlerFunc {
 		return m
 	})
 	return func(w http.ResponseWriter, r *http.Request) {
+		// Nobody has shown a token, and who does not read keeps a connection from others.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(takeTime))
 		m := once()
 		if m.err != nil { // the description is part of the program, and a test renders it
 			panic(m.err)
