@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -128,5 +129,27 @@ func TestVendored(t *testing.T) {
 		if got := fmt.Sprintf("%x", sha256.Sum256([]byte(text))); got != want {
 			t.Errorf("%s has the hash %s, want %s", name, got, want)
 		}
+	}
+}
+
+// timed is an answer that notes by when it must have been taken.
+type timed struct {
+	*httptest.ResponseRecorder
+	until, first time.Time
+}
+
+func (w *timed) SetWriteDeadline(t time.Time) error { w.until = t; return nil }
+
+func (w *timed) WriteHeader(status int) {
+	w.first = w.until
+	w.ResponseRecorder.WriteHeader(status)
+}
+
+// TestTaken: who does not read a file, for which nobody signs in, loses the connection.
+func TestTaken(t *testing.T) {
+	w := &timed{ResponseRecorder: httptest.NewRecorder()}
+	newSite(t).web.ServeHTTP(w, httptest.NewRequest("GET", "/ui/static/xterm/xterm.js", nil))
+	if left := time.Until(w.first); left <= 0 || left > 2*time.Minute || w.Body.Len() == 0 {
+		t.Errorf("it has %s to be read", left)
 	}
 }

@@ -82,6 +82,8 @@ func New(log *slog.Logger, o Options) (*Web, error) {
 	assets := http.StripPrefix("/ui/static/", http.FileServerFS(static))
 	w.mux.HandleFunc("GET /ui/static/", func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Cross-Origin-Resource-Policy", "cross-origin") // for the frame, see below
+		// Nobody has signed in, and who does not read keeps a connection from others.
+		_ = http.NewResponseController(rw).SetWriteDeadline(time.Now().Add(takeTime))
 		assets.ServeHTTP(rw, r)
 	})
 	w.mux.HandleFunc("GET /ui/frame", w.frame)
@@ -117,6 +119,9 @@ func New(log *slog.Logger, o Options) (*Web, error) {
 func (w *Web) SignInLink(token string) string {
 	return "/ui/sign-in?link=" + w.visits.newLink(token)
 }
+
+// takeTime is how long a browser may take to read a file of the dashboard's own.
+const takeTime = time.Minute
 
 // Takes reports whether a request is for the dashboard.
 func Takes(r *http.Request) bool {
