@@ -88,7 +88,7 @@ race: gvisor ## the packages without gVisor under the race detector (needs a C c
 
 .PHONY: soak
 soak: images ## the long form of the kill test: SOAK_SESSIONS=10000 make soak
-	SANDPOOL_TEST_DATA=$(DATA) SANDPOOL_TEST_SOAK=$${SOAK_SESSIONS:-10000} go test -count=1 -timeout 6h -v -run TestSoak ./test/soak
+	SANDPOOL_TEST_DATA=$(DATA) SANDPOOL_TEST_SOAK=$${SOAK_SESSIONS:-10000} go test -count=1 -timeout 6h -v -run 'TestSoak|TestUsageAddsUp' ./test/soak
 
 .PHONY: bench
 bench: images test-deps ## measure sandpool and its peers in one run

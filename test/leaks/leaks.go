@@ -90,6 +90,9 @@ func cgroupOf(dataDir string) string {
 	return fmt.Sprintf("/sandpool/%x", sum[:6])
 }
 
+// Members returns the processes of one of Found.Cgroups of the server on dataDir.
+func Members(dir, dataDir string) []int { return members(dir, cgroupOf(dataDir)) }
+
 // members returns the processes of a cgroup below engine. A server is listed there, too, while one
 // of its threads passes through to start a sandbox (cgroup v1); its first thread stays outside.
 func members(dir, engine string) []int {
