@@ -87,7 +87,8 @@ race: gvisor ## the packages without gVisor under the race detector (needs a C c
 	CGO_ENABLED=1 go test -race -shuffle=on $$(go list ./... | grep -v -e sandbox/gvisor -e internal/server -e cmd/sandpool$$ -e cmd/sandpool/serve -e /test)
 
 .PHONY: soak
-soak: images ## the long form of the kill test: SOAK_SESSIONS=10000 make soak
+soak: images ## the long forms of what breaks streams and kills: SOAK_SESSIONS=10000 STREAM_BREAKS=10000
+	SANDPOOL_TEST_DATA=$(DATA) SANDPOOL_TEST_BREAKS=$${STREAM_BREAKS:-10000} go test -count=1 -timeout 2h -v -run TestBreaks ./test/streams
 	SANDPOOL_TEST_DATA=$(DATA) SANDPOOL_TEST_SOAK=$${SOAK_SESSIONS:-10000} go test -count=1 -timeout 6h -v -run 'TestSoak|TestUsageAddsUp' ./test/soak
 
 .PHONY: bench

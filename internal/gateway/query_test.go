@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -81,6 +83,37 @@ func FuzzQuery(f *testing.F) {
 			if got, err := (arm.Query{Raw: "a=b&identifier=" + string(id)}).Get(
 				"identifier"); err != nil || got != value {
 				t.Errorf("unencoded %q came back as %q, %v", value, got, err)
+			}
+		}
+	})
+}
+
+// FuzzAfter: what a caller says that it has seen last is the number of an event, or refused; a
+// position in a log is the one that was handed out, or refused.
+func FuzzAfter(f *testing.F) {
+	for _, s := range []string{"", "0", "17", "-1", "+1", "9223372036854775808", "1.2", "box.5", ".5",
+		"box.", "box.-1", " 1", "١"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header["Last-Event-Id"] = []string{text}
+		n, err := (&call{r: r}).after()
+		inQuery, errQuery := (&call{r: httptest.NewRequest(http.MethodGet, "/", nil),
+			query: arm.Query{Raw: "after=" + url.QueryEscape(text)}}).after()
+		if !strings.ContainsAny(text, "+ ") && (n != inQuery || (err == nil) != (errQuery == nil)) {
+			t.Errorf("%q is %d, %v in the header and %d, %v in the query", text, n, err, inQuery,
+				errQuery)
+		}
+		if n < 0 || err != nil && (n != 0 || sandpool.ClassOf(err) != sandpool.Invalid) {
+			t.Errorf("%q is the event %d, %v", text, n, err)
+		}
+		var s tape
+		if err := s.seek(text); err == nil && text != "" {
+			again := tape{sandbox: s.sandbox}
+			if err := again.seek(s.cursor(s.at)); err != nil || s.at < 0 || again.at != s.at {
+				t.Errorf("%q leads to %d of %q, which leads to %d, %v", text, s.at, s.sandbox,
+					again.at, err)
 			}
 		}
 	})
