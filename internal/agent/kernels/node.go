@@ -26,6 +26,12 @@ func node() Spec {
 	}
 }
 
+// nodeGlobals are what the modules use of the realm, which code may delete or put others in the
+// place of.
+const nodeGlobals = "Array, BigInt, BigUint64Array, Buffer, Error, JSON, Map, Math, Number, " +
+	"Object, Promise, Proxy, Set, String, Symbol, SyntaxError, TypeError, Uint32Array, " +
+	"Uint8Array, process, setImmediate"
+
 // nodeProgram is a function of require, which loads the modules by the name "load".
 func nodeProgram() (string, error) {
 	sources, err := modules(nodeFiles, "node/*.js")
@@ -39,11 +45,13 @@ func nodeProgram() (string, error) {
 	return `(require) => {
 	const sources = ` + string(dictionary) + `, loaded = {};
 	const { Script } = require("node:vm");
+	const { ` + nodeGlobals + ` } = globalThis, globals = { ` + nodeGlobals + ` };
 	const load = (name) => {
 		if (!(name in loaded)) {
 			loaded[name] = {};
-			new Script("(function (exports, load, require) {" + sources[name] + "\n})", {filename: "sandpool/" + name + ".js"})
-				.runInThisContext()(loaded[name], load, require);
+			new Script("(({ ` + nodeGlobals +
+		` }) => function (exports, load, require) {" + sources[name] + "\n})", {filename: "sandpool/" + name + ".js"})
+				.runInThisContext()(globals)(loaded[name], load, require);
 		}
 		return loaded[name];
 	};

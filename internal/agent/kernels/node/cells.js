@@ -15,6 +15,7 @@ const { around } = load("around");
 const { BRIEF, describe } = load("errors");
 const { importer } = load("modules");
 const { encode, represent } = load("display");
+const { kill } = load("signals");
 const source = load("source");
 const seeding = load("seed");
 
@@ -39,6 +40,7 @@ class SystemExit extends Error {
 
 exports.Kernel = class Kernel {
   #wire;
+  #ready;
   #inspector = new inspector.Session();
   #count = 1;
   #sources = new Map();
@@ -50,21 +52,23 @@ exports.Kernel = class Kernel {
   constructor(directory) {
     this.#inspector.connect();
     // Node.js defines globals of its own, among them module, after its main script.
-    setImmediate(() => this.#define(directory));
+    this.#ready = new Promise(setImmediate).then(() => this.#define(directory));
     process.on("SIGINT", () => this.#cell?.settle({ failed: true, error: new Interrupted("The code was interrupted.") }));
     const stray = (e) => this.#stray(e);
     process.on("uncaughtException", stray);
     process.on("unhandledRejection", stray);
     // A function that is called in here can be interrupted while it blocks.
     const run = new vm.Script("__sandpool_step()", { filename: "sandpool/step.js" });
+    let next;
+    this.#keep("__sandpool_step", () => next());
     this.#run = (step) => {
-      this.#hide("__sandpool_step", step);
+      next = step;
       return run.runInThisContext({ breakOnSigint: true });
     };
   }
 
   serve() {
-    let queue = Promise.resolve();
+    let queue = this.#ready;
     this.#wire = new Wire(3, (request) => {
       if (request.op !== "ack") queue = queue.then(() => this.#answer(request));
     }, () => process.reallyExit(0));
@@ -72,6 +76,11 @@ exports.Kernel = class Kernel {
 
   #hide(name, value) {
     Object.defineProperty(globalThis, name, { value, enumerable: false, configurable: true, writable: true });
+  }
+
+  // Defines what the kernel itself reaches by a name of the realm, which code can not take away.
+  #keep(name, value) {
+    Object.defineProperty(globalThis, name, { value, enumerable: false, configurable: false, writable: false });
   }
 
   // Defines what cells find besides what every script does.
@@ -83,7 +92,7 @@ exports.Kernel = class Kernel {
     const globals = { require: createRequire(here), module, exports: module.exports, __filename: here, __dirname: directory };
     for (const [name, value] of Object.entries({ ...globals, display: this.#displays() })) this.#hide(name, value);
     const bring = importer(here);
-    this.#hide(source.IMPORT, async (specifier, options, names = []) => {
+    this.#keep(source.IMPORT, async (specifier, options, names = []) => {
       const loaded = await bring(specifier, options);
       for (const name of names) {
         if (!(name in loaded)) {
@@ -93,15 +102,16 @@ exports.Kernel = class Kernel {
       return loaded;
     });
     const { require } = globals;
-    this.#hide(source.META, {
+    this.#keep(source.META, {
       url: pathToFileURL(here).href, filename: here, dirname: directory,
       resolve: (name) => pathToFileURL(require.resolve(name)).href,
     });
-    this.#hide(source.VALUE, (value) => {
+    this.#keep(source.VALUE, (value) => {
       if (this.#cell) this.#cell.value = value;
     });
-    this.#hide(source.CONSTANT, source.CONSTANTS);
-    this.#hide("__sandpool_exception", (e) => { this.#exception = e; });
+    this.#keep(source.CONSTANT, source.CONSTANTS);
+    this.#keep("__sandpool_exception", (e) => { this.#exception = e; });
+    process.kill = kill;
     process.exit = (code = process.exitCode ?? 0) => {
       const e = new SystemExit(String(code));
       this.#cell?.settle({ failed: true, error: e });
@@ -213,7 +223,10 @@ exports.Kernel = class Kernel {
     try {
       this.#run(() => this.#inspector.post("Runtime.evaluate", { expression, replMode: true, objectGroup: "cell" }, (failed, result) => {
         const details = result?.exceptionDetails;
-        if (failed) cell.settle({ failed: true, error: new Interrupted("The code was interrupted.") });
+        if (failed) {
+          if (/context/.test(failed.message)) process.reallyExit(1); // no cell can run any more
+          cell.settle({ failed: true, error: new Interrupted("The code was interrupted.") });
+        }
         else if (!details) cell.settle({});
         else {
           // The answer is there at once only if there was nothing to run.

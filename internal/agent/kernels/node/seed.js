@@ -6,11 +6,12 @@
 const { createRequire } = require("node:module");
 
 // koffi, which calls functions of C, is part of the image.
-let libc = null;
+let loaded = null;
 function c() {
-  if (libc === null) libc = createRequire("/usr/local/lib/").call(null, "koffi").load(null);
-  return libc;
+  if (loaded === null) loaded = createRequire("/usr/local/lib/").call(null, "koffi").load(null);
+  return loaded;
 }
+exports.libc = c;
 
 let poll = null;
 exports.prepare = function prepare() {

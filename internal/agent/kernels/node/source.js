@@ -23,8 +23,9 @@ const META = "__sandpool_meta";
 function builtin(name, dependencies) {
   const module = { exports: {} };
   const require = (name) => dependencies[name];
-  new Script(`(function (exports, module, require) {${process.binding("natives")[name]}\n})`, { filename: "sandpool/" + name })
-    .runInThisContext()(module.exports, module, require);
+  const realm = "{ Array, BigInt, Error, JSON, Map, Math, Number, Object, RegExp, String, SyntaxError, isNaN, parseFloat, parseInt }";
+  new Script(`((${realm}) => function (exports, module, require) {${process.binding("natives")[name]}\n})(globalThis)`,
+    { filename: "sandpool/" + name }).runInThisContext()(module.exports, module, require);
   return module.exports;
 }
 const acorn = builtin("internal/deps/acorn/acorn/dist/acorn");
