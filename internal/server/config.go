@@ -153,16 +153,52 @@ type TLS struct {
 	Auto bool `yaml:"auto"`
 	// Names are host names and addresses for Auto beside those that other settings say.
 	Names []string `yaml:"names"`
+	// ACME has an authority elsewhere give certificates, by themselves.
+	ACME authority.ACME `yaml:"acme"`
 }
+
+// problem is a setting that cannot be as it is.
+type problem struct {
+	name  string
+	value any
+	fix   string // what it must be
+}
+
+func (t TLS) problems() (found []problem) {
+	if (t.Cert == "") != (t.Key == "") {
+		found = append(found, problem{"tls", fmt.Sprintf("%q and %q", t.Cert, t.Key),
+			"both cert and key, or neither"})
+	}
+	if t.Auto && t.Cert != "" {
+		found = append(found, problem{"tls.auto", t.Auto, "auto, or cert and key, and not both"})
+	}
+	if t.ACME.Directory != "" && (t.Auto || t.Cert != "") {
+		found = append(found, problem{"tls.acme.directory", t.ACME.Directory,
+			"acme, or auto, or cert and key"})
+	}
+	for _, p := range t.ACME.Problems() {
+		found = append(found, problem{"tls.acme." + p[0], fmt.Sprintf("%+v", t.ACME), p[1]})
+	}
+	return found
+}
+
+// on reports whether the server serves HTTPS.
+func (t TLS) on() bool { return t.Cert != "" || t.Auto || t.ACME.Directory != "" }
 
 // CAFile is the certificate that clients of a server with TLS.Auto are to trust.
 func (c Config) CAFile() string {
 	return filepath.Join(c.DataDir, authority.CertFile)
 }
 
-// tls is the configuration of TLS, nil if the server has none.
-func (c Config) tls(log *slog.Logger) (*tls.Config, error) {
+// acmeDir is where certificates by ACME are kept, with their keys, below the data directory.
+const acmeDir = "acme"
+
+// tls is the configuration of TLS, nil if the server has none. issued are its certificates by ACME,
+// nil if those are not what it has.
+func (c Config) tls(log *slog.Logger, issued *authority.Issued) (*tls.Config, error) {
 	switch {
+	case issued != nil:
+		return issued.TLS(), nil
 	case c.TLS.Auto:
 		a, made, err := authority.Open(c.DataDir,
 			authority.Names(c.Listen, c.PublicURL, c.EndpointSuffix, c.TLS.Names), nil)
@@ -388,9 +424,9 @@ func (c Config) Validate() error {
 		"one that begins with postgres://, or none for a file below data_dir")
 	problems = append(problems, c.StoreKey.Validate()...)
 	problems = append(problems, c.Peers.Validate(c.Store != "")...)
-	need((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls",
-		fmt.Sprintf("%q and %q", c.TLS.Cert, c.TLS.Key), "both cert and key, or neither")
-	need(!c.TLS.Auto || c.TLS.Cert == "", "tls.auto", c.TLS.Auto, "auto, or cert and key, and not both")
+	for _, p := range c.TLS.problems() {
+		need(false, p.name, p.value, p.fix)
+	}
 	need(c.PublicURL == "" || strings.HasPrefix(c.PublicURL, "http://") ||
 		strings.HasPrefix(c.PublicURL, "https://"),
 		"public_url", c.PublicURL, "a URL that begins with http:// or https://")

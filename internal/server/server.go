@@ -19,6 +19,7 @@ import (
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/audit"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/authority"
 	"github.com/sandpool/sandpool/internal/container"
 	"github.com/sandpool/sandpool/internal/control"
 	"github.com/sandpool/sandpool/internal/deployment"
@@ -76,6 +77,7 @@ type Server struct {
 	memory    memory
 	proxy     *proxy.Proxy
 	listener  net.Listener
+	issued    *authority.Issued // its certificates by ACME; nil without
 	http      *http.Server
 	events    *event.Bus
 	underWay  *descriptor.Requests
@@ -172,7 +174,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if s.manager, err = s.newManager(tpl, s.containers, member); err != nil {
 		return nil, err
 	}
-	if s.listener, err = listen(ctx, log, cfg); err != nil {
+	if s.listener, err = s.listen(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.listenMetrics(ctx); err != nil {
@@ -298,6 +300,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return ignoring(context.Canceled, s.manager.Run(life))
 	})
 	g.Go(func() error { return ignoring(http.ErrServerClosed, s.http.Serve(s.listener)) })
+	g.Go(func() error { return s.issued.Run(stopping) })
 	g.Go(func() error { return s.servePeers(stopping) })
 	g.Go(func() error { s.tidyImages(stopping); return nil })
 	g.Go(func() error { s.forgetEnded(stopping, s.control.ForgetEnded); return nil })
@@ -398,6 +401,7 @@ func (s *Server) Close() error {
 			errs = append(errs, err)
 		}
 	}
+	errs = append(errs, s.issued.Close())
 	if s.peers != nil {
 		s.peers.Close()
 	}
@@ -422,7 +426,10 @@ func (s *Server) URL() string {
 		return s.cfg.PublicURL
 	}
 	scheme := "http"
-	if s.cfg.TLS.Cert != "" || s.cfg.TLS.Auto {
+	if s.issued != nil { // addresses are in no certificate by ACME
+		return "https://" + s.cfg.TLS.ACME.Hosts[0]
+	}
+	if s.cfg.TLS.on() {
 		scheme = "https"
 	}
 	return scheme + "://" + s.listener.Addr().String()
@@ -432,15 +439,19 @@ func (s *Server) URL() string {
 func (s *Server) AdminToken() string { return s.token }
 
 // listen opens the API's listener, with TLS if configured.
-func listen(ctx context.Context, log *slog.Logger, cfg Config) (net.Listener, error) {
+func (s *Server) listen(ctx context.Context) (_ net.Listener, err error) {
+	if s.issued, err = authority.OpenACME(ctx, s.log, filepath.Join(s.cfg.DataDir, acmeDir),
+		s.cfg.TLS.ACME); err != nil {
+		return nil, err
+	}
 	var lc net.ListenConfig
-	tcp, err := lc.Listen(ctx, "tcp", cfg.Listen)
+	tcp, err := lc.Listen(ctx, "tcp", s.cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %q: %w (choose another address with --listen)",
-			cfg.Listen, err)
+			s.cfg.Listen, err)
 	}
 	l := quiet.Listener{TCPListener: tcp.(*net.TCPListener)}
-	conf, err := cfg.tls(log)
+	conf, err := s.cfg.tls(s.log, s.issued)
 	if err != nil || conf == nil {
 		if err != nil {
 			err = errors.Join(err, l.Close())

@@ -28,7 +28,7 @@ type Cmd struct {
 	config.Flags
 	Listen     string `help:"Address of the API, host:port; port 0 picks a free one." placeholder:"ADDR"`
 	PublicURL  string `name:"public-url" help:"URL under which callers reach the API, if it is not the address." placeholder:"URL"`
-	TLS        string `name:"tls" enum:"auto," default:"" help:"auto: serve HTTPS with certificates of a private authority, which 'sandpool trust' has clients trust."`
+	TLS        string `name:"tls" enum:"auto,acme," default:"" help:"auto: serve HTTPS with certificates of a private authority, which 'sandpool trust' has clients trust. acme: with those of the authority that tls.acme in the configuration names."`
 	LogLevel   string `enum:"debug,info,warn,error," default:"" help:"Least important log line to write: debug, info, warn or error (default info; with --quickstart warn)."`
 	LogFormat  string `enum:"text,json" default:"text" help:"Form of the log on stderr: text or json."`
 	Quickstart bool   `help:"Also build the Python image if it is missing, create pool 'python' with 3 ready sessions, and run a sample in it; stop all sandboxes at the end."`
@@ -56,8 +56,13 @@ func (c *Cmd) Run(ctx context.Context, a *console.App) error {
 	if c.PublicURL != "" {
 		cfg.PublicURL = c.PublicURL
 	}
-	if c.TLS != "" {
+	switch {
+	case c.TLS == "auto":
 		cfg.TLS.Auto = true
+	case c.TLS == "acme" && cfg.TLS.ACME.Directory == "":
+		return console.UsageError("--tls acme needs to know who gives certificates: set " +
+			"tls.acme.directory to the URL of an authority's directory, and tls.acme.hosts to the " +
+			"names that callers use")
 	}
 	if err := cfg.Validate(); err != nil {
 		return console.UsageError(err.Error())
