@@ -23,18 +23,21 @@ func (s *Store) SealedBy(ctx context.Context) (key string, err error) {
 	return key, nil
 }
 
-// secretTable says where secrets of one kind are, and how one is written.
+// secretTable says where secrets of one kind are, and how one is written. read returns as many as
+// are in memory at a time, those after an owner and a name.
 type secretTable struct{ kind, read, write string }
 
 func secretTables() []secretTable {
 	return []secretTable{
-		{store.OfPool, "SELECT pool, name, value FROM secrets",
+		{store.OfPool, "SELECT pool, name, value FROM secrets WHERE (pool, name) > ($1, $2) " +
+			"ORDER BY pool, name LIMIT 100",
 			"UPDATE secrets SET value = $1 WHERE pool = $2 AND name = $3"},
-		{store.OfSandbox, "SELECT id, NULL, convert_to(secret, 'UTF8') FROM sandboxes",
+		{store.OfSandbox, "SELECT id, NULL, convert_to(secret, 'UTF8') FROM sandboxes " +
+			"WHERE (id, ''::text) > ($1, $2) ORDER BY id LIMIT 100",
 			"UPDATE sandboxes SET secret = convert_from($1, 'UTF8') WHERE id = $2"},
 		{store.OfDocument, "SELECT kind, key, convert_to(text, 'UTF8') FROM documents " +
-			"WHERE kind IN ('" +
-			store.ServerSecret + "', '" + store.Deployment + "')",
+			"WHERE kind IN ('" + store.ServerSecret + "', '" + store.Deployment + "') " +
+			"AND (kind, key) > ($1, $2) ORDER BY kind, key LIMIT 100",
 			"UPDATE documents SET text = convert_from($1, 'UTF8') WHERE kind = $2 AND key = $3"},
 	}
 }
@@ -73,11 +76,37 @@ func (s *Store) Reseal(ctx context.Context, from, to string,
 // resealTable is Reseal for the secrets of one kind, in a transaction.
 func resealTable(ctx context.Context, tx pgx.Tx, t secretTable,
 	change func(store.Secret) (string, error)) error {
-	rows, err := tx.Query(ctx, t.read)
-	if err != nil {
-		return err
+	for owner, name := "", ""; ; {
+		some, err := secretsIn(ctx, tx, t, owner, name)
+		if err != nil || len(some) == 0 {
+			return err
+		}
+		var batch pgx.Batch
+		for _, each := range some {
+			text, err := change(each)
+			if err != nil {
+				return err
+			}
+			args := []any{[]byte(text)}
+			for _, part := range each.Place[1:] {
+				args = append(args, part)
+			}
+			batch.Queue(t.write, args...)
+		}
+		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+			return fmt.Errorf("%s: %w", t.kind, err)
+		}
+		owner, name = some[len(some)-1].Last()
 	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (store.Secret, error) {
+}
+
+func secretsIn(ctx context.Context, tx pgx.Tx, t secretTable, owner, name string) ([]store.Secret,
+	error) {
+	rows, err := tx.Query(ctx, t.read, owner, name)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (store.Secret, error) {
 		var owner string
 		var name *string
 		var value []byte
@@ -88,23 +117,4 @@ func resealTable(ctx context.Context, tx pgx.Tx, t secretTable,
 		}
 		return store.Secret{Place: place, Value: string(value)}, err
 	})
-	if err != nil {
-		return err
-	}
-	var batch pgx.Batch
-	for _, each := range all {
-		text, err := change(each)
-		if err != nil {
-			return err
-		}
-		args := []any{[]byte(text)}
-		for _, part := range each.Place[1:] {
-			args = append(args, part)
-		}
-		batch.Queue(t.write, args...)
-	}
-	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
-		return fmt.Errorf("%s: %w", t.kind, err)
-	}
-	return nil
 }

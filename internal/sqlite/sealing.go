@@ -23,18 +23,21 @@ func (s *Store) SealedBy(ctx context.Context) (key string, err error) {
 	return key, nil
 }
 
-// secretTable says where secrets of one kind are, and how one is written.
+// secretTable says where secrets of one kind are, and how one is written. read returns as many as
+// are in memory at a time, those after an owner and a name.
 type secretTable struct{ kind, read, write string }
 
 func secretTables() []secretTable {
 	return []secretTable{
-		{store.OfPool, "SELECT pool, name, value FROM secrets",
+		{store.OfPool, "SELECT pool, name, value FROM secrets WHERE (pool, name) > (?1, ?2) " +
+			"ORDER BY pool, name LIMIT 100",
 			"UPDATE secrets SET value = ?1 WHERE pool = ?2 AND name = ?3"},
-		{store.OfSandbox, "SELECT id, NULL, secret FROM sandboxes",
+		{store.OfSandbox, "SELECT id, NULL, secret FROM sandboxes WHERE (id, '') > (?1, ?2) " +
+			"ORDER BY id LIMIT 100",
 			"UPDATE sandboxes SET secret = ?1 WHERE id = ?2"},
-		{store.OfDocument,
-			"SELECT kind, key, text FROM documents WHERE kind IN ('" +
-				store.ServerSecret + "', '" + store.Deployment + "')",
+		{store.OfDocument, "SELECT kind, key, text FROM documents WHERE kind IN ('" +
+			store.ServerSecret + "', '" + store.Deployment + "') AND (kind, key) > (?1, ?2) " +
+			"ORDER BY kind, key LIMIT 100",
 			"UPDATE documents SET text = ?1 WHERE kind = ?2 AND key = ?3"},
 	}
 }
@@ -72,33 +75,36 @@ func (s *Store) Reseal(ctx context.Context, from, to string,
 // resealTable is Reseal for the secrets of one kind, in a transaction.
 func (s *Store) resealTable(ctx context.Context, t secretTable,
 	change func(store.Secret) (string, error)) error {
-	all, err := s.secretsIn(ctx, t)
-	if err != nil {
-		return err
-	}
-	for _, each := range all {
-		text, err := change(each)
-		if err != nil {
+	for owner, name := "", ""; ; {
+		some, err := s.secretsIn(ctx, t, owner, name)
+		if err != nil || len(some) == 0 {
 			return err
 		}
-		args := []any{text}
-		for _, part := range each.Place[1:] {
-			args = append(args, part)
+		for _, each := range some {
+			text, err := change(each)
+			if err != nil {
+				return err
+			}
+			args := []any{text}
+			for _, part := range each.Place[1:] {
+				args = append(args, part)
+			}
+			if _, err := s.writer.ExecContext(ctx, t.write, args...); err != nil {
+				return err
+			}
 		}
-		if _, err := s.writer.ExecContext(ctx, t.write, args...); err != nil {
-			return err
-		}
+		owner, name = some[len(some)-1].Last()
 	}
-	return nil
 }
 
-func (s *Store) secretsIn(ctx context.Context, t secretTable) ([]store.Secret, error) {
-	rows, err := s.writer.QueryContext(ctx, t.read)
+func (s *Store) secretsIn(ctx context.Context, t secretTable, owner, name string) ([]store.Secret,
+	error) {
+	rows, err := s.writer.QueryContext(ctx, t.read, owner, name)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var all []store.Secret
+	var some []store.Secret
 	for rows.Next() {
 		var owner, value string
 		var name sql.NullString
@@ -109,9 +115,9 @@ func (s *Store) secretsIn(ctx context.Context, t secretTable) ([]store.Secret, e
 		if name.Valid {
 			place = append(place, name.String)
 		}
-		all = append(all, store.Secret{Place: place, Value: value})
+		some = append(some, store.Secret{Place: place, Value: value})
 	}
-	return all, rows.Err()
+	return some, rows.Err()
 }
 
 // scrub writes the file anew, without its free pages, and empties its log, if secrets were sealed

@@ -35,6 +35,14 @@ type Secret struct {
 	Value string
 }
 
+// Last is what the secret belongs to, and its name, which is empty if it has none.
+func (s Secret) Last() (owner, name string) {
+	if len(s.Place) > 2 {
+		name = s.Place[2]
+	}
+	return s.Place[1], name
+}
+
 // Sealing keeps which key seals the secrets of a store: those of pools and sandboxes, and the
 // documents of the kinds of secrets. Stores know nothing of keys but an id.
 type Sealing interface {

@@ -63,6 +63,31 @@ func TestRekey(t *testing.T) {
 	})
 }
 
+// TestRekeyMany: no secret is left out, however many there are.
+func TestRekeyMany(t *testing.T) {
+	both(t, func(t *testing.T, o vault.Options) {
+		s := open(t, o)
+		fill(t, s)
+		const many = 250
+		for i := range many {
+			if err := s.PutDocument(t.Context(), store.Document{Kind: store.Deployment,
+				Key: fmt.Sprint("/Sub/", i), Text: hush}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if done := rekey(t, o, false); done.Secrets != 7+many {
+			t.Errorf("rekey: %+v", done)
+		}
+		list, err := open(t, o).Documents(t.Context(), store.Deployment, "/Sub/")
+		if err != nil || len(list) != many {
+			t.Errorf("%d documents open, %v", len(list), err)
+		}
+	})
+}
+
 // TestRekeyBySettings: keys that the program cannot write are changed by their operator.
 func TestRekeyBySettings(t *testing.T) {
 	old, _ := keyring.NewKey()
