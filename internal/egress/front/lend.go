@@ -133,9 +133,10 @@ func (f *Front) lend(w http.ResponseWriter, r *http.Request, c *httpConn,
 			p.Out.Header[name] = []string{value}
 		}
 	}
+	judge := forward.ModifyResponse
 	forward.ModifyResponse = func(resp *http.Response) error {
 		resp.Header.Del("Alt-Svc") // it leads past us
-		return nil
+		return judge(resp)
 	}
 	return true
 }

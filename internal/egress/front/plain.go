@@ -163,6 +163,12 @@ func (f *Front) request(w http.ResponseWriter, r *http.Request) {
 			p.Out.Host = p.Out.URL.Host
 		}
 	}
+	forward.ModifyResponse = func(resp *http.Response) error {
+		if k.beyond && resp.StatusCode == http.StatusProxyAuthRequired {
+			return errors.New("the proxy above wants another key") // of which the sandbox has none
+		}
+		return nil
+	}
 	if list := k.credentials(policy, name); len(list) > 0 {
 		if !f.lend(w, r, c, &forward, list) {
 			return

@@ -40,6 +40,12 @@ func (a *above) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, "no such host", http.StatusServiceUnavailable)
 		return
 	}
+	if strings.HasPrefix(r.Host, "keyless.") {
+		rw.Header().Set("Proxy-Authenticate", "Basic realm=x")
+		http.Error(rw, "you came with "+r.Header.Get("Proxy-Authorization"),
+			http.StatusProxyAuthRequired)
+		return
+	}
 	if r.Method != http.MethodConnect {
 		(&httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Host = a.w.plain.Listener.Addr().String()
@@ -278,6 +284,26 @@ func TestUpstreamTrace(t *testing.T) {
 	defer a.mu.Unlock()
 	if len(a.asked) > 0 {
 		t.Errorf("the upstream was asked for %q", a.asked)
+	}
+}
+
+// An upstream that wants another key says so to the server: the sandbox has none, and is not to see
+// which one was shown.
+func TestUpstreamKey(t *testing.T) {
+	_, dial := newAbove(t, proxied("keyless.example.com"))
+	if got := connect(t, dial(), "keyless.example.com:8443"); got != http.StatusBadGateway {
+		t.Errorf("CONNECT: %d", got)
+	}
+	c := dial()
+	fmt.Fprint(c, "GET http://keyless.example.com/ HTTP/1.1\r\nHost: x\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusBadGateway ||
+		strings.Contains(string(text), "Basic") {
+		t.Errorf("GET: %d %q, %v", resp.StatusCode, text, err)
 	}
 }
 
