@@ -57,7 +57,7 @@ func sources() map[string]map[string]string {
 	out := map[string]map[string]string{}
 	for _, file := range []string{"control/control.go", "control/tree/tree.go",
 		"control/tree/role.go", "control/tree/environment.go", "deployment/service.go",
-		"audit/serve.go", "server/routes.go"} {
+		"audit/serve.go", "usage/serve.go", "server/routes.go"} {
 		out["../../internal/"+file] = shared
 	}
 	return out

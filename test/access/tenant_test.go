@@ -360,7 +360,8 @@ func (h *houses) pages(token string) {
 	_ = resp.Body.Close() // what counts is the cookie
 	endpoint := strings.Replace(h.pool.String(), "/providers/Microsoft.App", "", 1)
 	for _, path := range []string{"/ui/", "/ui/pools/python", "/ui/pools/python/play", "/ui/access",
-		"/ui/audit", "/ui/audit.csv", "/ui/system", "/ui/pools/python/sessions/" + theirs,
+		"/ui/audit", "/ui/audit.csv", "/ui/usage", "/ui/usage.csv?records=1", "/ui/system",
+		"/ui/pools/python/sessions/" + theirs,
 		"/ui/api" + h.at("/files", theirs), "/ui/api" + endpoint + "/listSessions",
 		"/ui/api" + h.pool.String() + "/events", "/ui/api" + h.pool.String() + "/status"} {
 		resp, err := browser.Get(h.srv.URL() + path)
