@@ -3,6 +3,7 @@ package pool_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -188,5 +189,78 @@ func TestUsageDeleted(t *testing.T) {
 		}
 		m.settle()
 		m.want("user-1", 3*time.Second, true, 0)
+	})
+}
+
+// metering makes the servers that are made next record usage in the file, by a connection that can
+// be cut.
+func (w *world) metering(path string) (rows *usageFaults, m *usage.Meter, end func()) {
+	w.Helper()
+	db, err := sqlite.Open(w.Context(), slog.New(slog.DiscardHandler), path)
+	w.must(err)
+	rows = &usageFaults{Store: db}
+	m, err = usage.New(event.Discard{}, rows, usage.DefaultSettings(), nil)
+	w.must(err)
+	ctx, cancel := context.WithCancel(w.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	w.options.Meter = m
+	return rows, m, func() {
+		cancel()
+		w.must(errors.Join(<-done, db.Close()))
+	}
+}
+
+// TestUsageAmongServers: a pool moves to a server that misses its owner, and back when that one is
+// stopped in order. Its session has one record, which goes on; what the first owner still has to
+// say changes nothing.
+func TestUsageAmongServers(t *testing.T) {
+	among(t, func(w *world, path string) {
+		rows, first, endFirst := w.metering(path)
+		one := w.serve(path, "one")
+		_, second, endSecond := w.metering(path)
+		two := w.serve(path, "two")
+		_, err := one.Put(w.Context(), spec(1, 5), nil)
+		w.must(err)
+		w.pass(10 * time.Second)
+		l, err := one.Acquire(w.Context(), python, "user-1")
+		w.must(err)
+		l.Release()
+		first.Ran(l.Sandbox().ID)
+		w.pass(20 * time.Second)
+
+		one.over.Store(true)
+		rows.down.Store(true)
+		first.Ran(l.Sandbox().ID) // nobody can know of it any more
+		w.pass(30 * time.Second)
+		l, err = two.Acquire(w.Context(), python, "user-1")
+		w.must(err)
+		second.Ran(l.Sandbox().ID)
+		w.pass(2 * time.Second)
+		want := func(lasted time.Duration, ended bool, executions int64) {
+			t.Helper()
+			m := &metered{world: w, rows: rows}
+			m.want("user-1", lasted, ended, executions)
+		}
+		want(52*time.Second, false, 2)
+
+		one.over.Store(false) // it writes what it has, and learns that the pool is not its own
+		rows.down.Store(false)
+		w.pass(10 * time.Second)
+		want(62*time.Second, false, 2)
+		l.Release()
+		two.stop() // gives the pool up, with its session
+		w.pass(10 * time.Second)
+		want(72*time.Second, false, 2)
+		l, err = one.Acquire(w.Context(), python, "user-1")
+		w.must(err)
+		first.Ran(l.Sandbox().ID)
+		l.Release()
+		w.must(one.StopSession(w.Context(), python, "user-1"))
+		w.pass(2 * time.Second)
+		want(72*time.Second, true, 3)
+		one.stop()
+		endFirst()
+		endSecond()
 	})
 }
