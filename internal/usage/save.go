@@ -126,18 +126,27 @@ func (m *Meter) put(ctx context.Context, ids []sandpool.SandboxID) error {
 	return err
 }
 
-// Settle implements meter.Meter.
+// Settle implements meter.Meter. Of many that end at the same time the first writes all, so that
+// they are few transactions.
 func (m *Meter) Settle(ctx context.Context, id sandpool.SandboxID) error {
 	m.writing.Lock()
 	defer m.writing.Unlock()
 	m.mu.Lock()
 	s := m.sessions[id]
-	wanted := s != nil && (s.dirty || !s.settled)
+	var due []sandpool.SandboxID
+	if s != nil && (s.dirty || !s.settled) {
+		due = append(due, id)
+		for other, s := range m.sessions {
+			if len(due) < atOnce && other != id && s.dirty && s.record.Ended {
+				due = append(due, other)
+			}
+		}
+	}
 	m.mu.Unlock()
-	if !wanted {
+	if len(due) == 0 {
 		return nil
 	}
-	if err := m.put(ctx, []sandpool.SandboxID{id}); err != nil {
+	if err := m.put(ctx, due); err != nil {
 		return fmt.Errorf("record the usage of sandbox %q: %w", id, err)
 	}
 	return nil
