@@ -138,6 +138,7 @@ func TestDied(t *testing.T) {
 	b.must(m.Save(t.Context())) // nothing but a mark is due
 	m.Began(unwritten, 1)
 	m.Ran(written.ID)
+	unwritten.LastUsedAt = b.at.Add(time.Second)
 	b.pass(time.Minute) // dead
 	next := b.life()
 	b.must(next.Resume(t.Context(), []meter.Resumed{{Row: written, Epoch: 2},
@@ -145,7 +146,7 @@ func TestDied(t *testing.T) {
 	b.must(next.Settle(t.Context(), written.ID))
 	b.must(next.Settle(t.Context(), unwritten.ID))
 	want := map[string]string{"sandbox-written": "7s ended=true ran=1",
-		"sandbox-unwritten": "0s ended=true ran=0"}
+		"sandbox-unwritten": "8s ended=true ran=0"}
 	b.want(want)
 	// What the first server still has to say, and a third life, change nothing.
 	m.Ended(written, 1)

@@ -36,8 +36,8 @@ func (m *Meter) Resume(ctx context.Context, all []meter.Resumed) error {
 		case r.Lives:
 			m.begin(r.Row, r.Epoch, elapsed, at.Sub(r.Row.ClaimedAt))
 		default:
-			// It came and went between two writes.
-			s := m.begin(r.Row, r.Epoch, elapsed, 0)
+			// It came and went between two writes. What is known is when it was used last.
+			s := m.begin(r.Row, r.Epoch, elapsed, r.Row.LastUsedAt.Sub(r.Row.ClaimedAt))
 			s.record.Ended, s.end = true, elapsed
 		}
 	}

@@ -59,6 +59,14 @@ func (b *bill) saw(identifier, sandbox string, asked, answered time.Time) {
 	u := b.uses[sandbox]
 	if u == nil {
 		u = &use{identifier: identifier, began: span{asked, answered}}
+		if b.blind[identifier] > 0 { // a request that got no answer may have begun it
+			u.began.first = b.asked[identifier]
+		}
+		for _, earlier := range b.uses { // but not before the end of another
+			if earlier.identifier == identifier && u.began.first.Before(earlier.end.first) {
+				u.began.first = earlier.end.first
+			}
+		}
 		b.uses[sandbox] = u
 	}
 	u.answered = append(u.answered, answered)
