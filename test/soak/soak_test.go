@@ -4,6 +4,7 @@
 package soak_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,54 +141,71 @@ func longSessions(t *testing.T) int {
 	return n
 }
 
-// put makes the pool and waits until it can be used.
+// put makes the pools and waits until they can be used.
 func put(t *testing.T, c *client.Client) {
 	t.Helper()
-	p := api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
-		ContainerType: string(sandpool.PythonLTS),
-		ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: new(4 * poolSize),
-			ReadySessionInstances: new(poolSize)},
-	}}
-	if _, err := c.PutPool(t.Context(), "soak", p); err != nil {
-		t.Fatalf("put pool: %v", err)
+	for _, p := range []struct {
+		name  string
+		kind  sandpool.ContainerType
+		ready int
+	}{
+		{"soak", sandpool.PythonLTS, poolSize}, {"soak-node", sandpool.NodeLTS, poolSize / 4},
+		{"soak-shell", sandpool.Shell, poolSize / 4},
+	} {
+		body := api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
+			ContainerType: string(p.kind),
+			ScaleConfiguration: &api.ScaleConfiguration{
+				MaxConcurrentSessions: new(4 * poolSize), ReadySessionInstances: new(p.ready)},
+		}}
+		if _, err := c.PutPool(t.Context(), p.name, body); err != nil {
+			t.Fatalf("put pool %s: %v", p.name, err)
+		}
 	}
+}
+
+// A way is how a user works: in a pool, and perhaps in a context of its sessions.
+type way struct {
+	pool, kernel string
+	// set keeps a number, which it takes by %d, and prints its square; next prints the number after
+	// it, or fails; end has the kernel kill itself, and fresh prints 42.
+	set, next, end, fresh string
+}
+
+// ways are those that sessions take in turn.
+func ways() []way {
+	python := way{"soak", "", "x = %d\nprint(x * x)", "print(x + 1)",
+		"import os; os.kill(os.getpid(), 9)", "print(6 * 7)"}
+	node := way{"soak-node", "", "const x = %d; console.log(x * x)", "console.log(x + 1)",
+		"process.kill(process.pid, 'SIGKILL'); for (;;);", "console.log(6 * 7)"}
+	shell := way{"soak-shell", "", "x=%d; echo $((x * x))", "echo $((${x:?is not set} + 1))",
+		"kill -9 $$", "echo 42"}
+	within := shell
+	within.pool, within.kernel = "soak", "shell"
+	return []way{python, node, python, shell, python, within}
+}
+
+// run executes a part of the way in a session, and returns what it printed, or else what came of
+// it.
+func (w way) run(ctx context.Context, t *testing.T, c *client.Client, ident, code string) (out,
+	outcome string) {
+	e, err := c.Execute(ctx, w.pool, ident, client.Run{Code: code, Kernel: w.kernel})
+	if err != nil {
+		return "", clearError(t, err)
+	}
+	if e.Failed() {
+		return "", clearFailure(t, e)
+	}
+	return e.Result.Stdout, ""
 }
 
 // oneSession is one user: two cells that depend on each other, sometimes a
 // kernel killed between them, and the session deleted at the end.
 func oneSession(t *testing.T, c *client.Client, i int, got *tally) {
 	ident := fmt.Sprintf("soak-%d", i)
+	w := ways()[i%len(ways())]
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	outcome := func() string {
-		if rand.IntN(20) == 0 {
-			return killedKernel(ctx, t, c, ident)
-		}
-		a, err := c.Execute(ctx, "soak", ident, client.Run{Code: fmt.Sprintf("x = %d\nprint(x * x)",
-			i)})
-		if err != nil {
-			return clearError(t, err)
-		}
-		if a.Failed() {
-			return clearFailure(t, a)
-		}
-		if want := fmt.Sprintf("%d\n", i*i); a.Result.Stdout != want {
-			t.Errorf("session %d: stdout %q, want %q", i, a.Result.Stdout, want)
-			return "wrong"
-		}
-		b, err := c.Execute(ctx, "soak", ident, client.Run{Code: "x + 1"})
-		if err != nil {
-			return clearError(t, err)
-		}
-		if b.Failed() {
-			return clearFailure(t, b)
-		}
-		if want := strconv.Itoa(i + 1); string(b.Result.ExecutionResult) != want {
-			t.Errorf("session %d: result %s, want %s", i, b.Result.ExecutionResult, want)
-			return "wrong"
-		}
-		return "right"
-	}()
+	outcome := w.session(ctx, t, c, ident, i)
 	got.add(outcome)
 	if strings.HasPrefix(outcome, "error") {
 		// As a caller does that was told to try again.
@@ -197,7 +215,7 @@ func oneSession(t *testing.T, c *client.Client, i int, got *tally) {
 		wait(ctx, time.Second)
 	}
 	for {
-		err := c.DeleteSession(ctx, "soak", ident)
+		err := c.DeleteSession(ctx, w.pool, ident)
 		if err == nil || sandpool.ClassOf(err) == sandpool.NotFound {
 			return
 		}
@@ -210,9 +228,31 @@ func oneSession(t *testing.T, c *client.Client, i int, got *tally) {
 	}
 }
 
+// session runs the parts of the way, and returns what came of the session.
+func (w way) session(ctx context.Context, t *testing.T, c *client.Client, ident string,
+	i int) string {
+	if rand.IntN(20) == 0 {
+		return w.killedKernel(ctx, t, c, ident)
+	}
+	for _, part := range []struct{ code, want string }{
+		{fmt.Sprintf(w.set, i), fmt.Sprintln(i * i)}, {w.next, fmt.Sprintln(i + 1)},
+	} {
+		out, outcome := w.run(ctx, t, c, ident, part.code)
+		if outcome != "" {
+			return outcome
+		}
+		if out != part.want {
+			t.Errorf("%s: %q prints %q, want %q", ident, part.code, out, part.want)
+			return "wrong"
+		}
+	}
+	return "right"
+}
+
 // killedKernel has the kernel kill itself: the answer must say so, and the session must go on.
-func killedKernel(ctx context.Context, t *testing.T, c *client.Client, ident string) string {
-	a, err := c.Execute(ctx, "soak", ident, client.Run{Code: "import os; os.kill(os.getpid(), 9)"})
+func (w way) killedKernel(ctx context.Context, t *testing.T, c *client.Client,
+	ident string) string {
+	a, err := c.Execute(ctx, w.pool, ident, client.Run{Code: w.end, Kernel: w.kernel})
 	if err != nil {
 		return clearError(t, err)
 	}
@@ -220,30 +260,24 @@ func killedKernel(ctx context.Context, t *testing.T, c *client.Client, ident str
 		t.Errorf("%s: a killed kernel was reported as success", ident)
 		return "wrong"
 	}
-	b, err := c.Execute(ctx, "soak", ident, client.Run{Code: "6 * 7"})
-	if err != nil {
-		return clearError(t, err)
-	}
-	if b.Failed() {
-		return clearFailure(t, b)
-	}
-	if string(b.Result.ExecutionResult) != "42" {
-		t.Errorf("%s: after a killed kernel: %s", ident, b.Result.ExecutionResult)
+	out, outcome := w.run(ctx, t, c, ident, w.fresh)
+	if outcome == "" && out != "42\n" {
+		t.Errorf("%s: after a killed kernel: %s", ident, out)
 		return "wrong"
 	}
-	return "right"
+	return cmp.Or(outcome, "right")
 }
 
-// clearFailure accepts a failed execution whose text tells the user why, and a
-// NameError, which is what a user meets whose session was replaced between two cells.
+// clearFailure accepts a failed execution whose text tells the user why, and that a name is not
+// known, which is what a user meets whose session was replaced between two cells.
 func clearFailure(t *testing.T, e client.Execution) string {
 	for _, reason := range []string{"Execution aborted", "kernel", "session",
-		"NameError: name 'x'"} {
-		if strings.Contains(e.Result.Stderr, reason) {
+		"NameError: name 'x'", "ReferenceError: x", "x: is not set"} {
+		if strings.Contains(e.Result.Stderr+e.Result.ErrorMessage, reason) {
 			return "failed with a reason"
 		}
 	}
-	t.Errorf("a failed execution does not say why: %q", e.Result.Stderr)
+	t.Errorf("a failed execution does not say why: %+v", e.Execution)
 	return "wrong"
 }
 
