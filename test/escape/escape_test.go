@@ -70,6 +70,8 @@ func TestEscape(t *testing.T) {
 			"big bodies":   (*target).bigBodies,
 			"delete":       (*target).deleteDuring,
 			"transfer":     (*target).transfer,
+			"languages":    (*target).languages,
+			"kernels":      (*target).kernels,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -91,9 +93,10 @@ type target struct {
 func newTarget(t *testing.T) *target {
 	t.Helper()
 	k := newServer(t, filepath.Join(need.Data(t), "images"))
-	for name, ready := range map[string]int{mine: 4, theirs: 1} {
-		k.makePool(t, name, ready)
-	}
+	k.makePool(t, mine, sandpool.PythonLTS, 4)
+	k.makePool(t, theirs, sandpool.PythonLTS, 1)
+	k.makePool(t, script, sandpool.NodeLTS, 2)
+	k.makePool(t, commands, sandpool.Shell, 2)
 	return k
 }
 
@@ -150,12 +153,14 @@ func newServer(t *testing.T, images string) *target {
 }
 
 // makePool makes a pool of small sandboxes, which are soon full.
-func (k *target) makePool(t *testing.T, name string, ready int) {
+func (k *target) makePool(t *testing.T, name string, kind sandpool.ContainerType,
+	ready int,
+) {
 	t.Helper()
 	most, pids := 60, int64(256)
 	_, err := k.PutPool(t.Context(), name, api.SessionPool{Location: "local",
 		Properties: &api.SessionPoolProperties{
-			ContainerType: string(sandpool.PythonLTS),
+			ContainerType: string(kind),
 			ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most,
 				ReadySessionInstances: &ready},
 			Sandpool: &api.SandpoolSettings{Memory: "512Mi", Disk: "64Mi", PIDs: &pids},
@@ -202,8 +207,14 @@ type session struct {
 // session names a session of the pool mine, which ends with the test.
 func (k *target) session(t *testing.T, name string) session {
 	t.Helper()
+	return k.sessionOf(t, mine, name)
+}
+
+// sessionOf is session in any pool.
+func (k *target) sessionOf(t *testing.T, pool, name string) session {
+	t.Helper()
 	clean := strings.NewReplacer("/", "-", " ", "-", "_", "-").Replace(t.Name() + "-" + name)
-	s := session{k: k, pool: mine, id: clean}
+	s := session{k: k, pool: pool, id: clean}
 	t.Cleanup(func() {
 		// Not the test's context, which has ended. A session that was never made is none to delete.
 		if err := k.DeleteSession(context.WithoutCancel(t.Context()), s.pool, s.id); err != nil &&
