@@ -61,6 +61,7 @@ type Front struct {
 	options Options
 	http    *http.Server
 	plain   *queue
+	most    int // maxLinks
 
 	mu    sync.Mutex // guards what follows
 	links map[*link]bool
@@ -150,6 +151,12 @@ const (
 	idle        = 10 * time.Minute
 	maxReached  = 64 // addresses, over one connection of HTTP
 	acceptPause = 50 * time.Millisecond
+
+	// maxLinks bounds the connections of all sandboxes: each may hold up to 256 KiB, of headers
+	// that are read and of what is under way. fewLinks are what a sandbox has in any case, so that
+	// others cannot take all of them.
+	maxLinks = 4096
+	fewLinks = 8
 )
 
 // Options say how a Front meets the servers of requests with credentials.
@@ -175,6 +182,7 @@ func New(host Host, ground *egress.Ground, o Options) *Front {
 		ground:  ground,
 		options: o,
 		plain:   newQueue(),
+		most:    maxLinks,
 		links:   map[*link]bool{},
 		count:   map[netip.Addr]int{},
 	}
@@ -254,7 +262,7 @@ func (f *Front) take(conn net.Conn) {
 		to:      to,
 	}
 	policy, ok := f.host.Policy(k.sandbox)
-	if !ok || policy.Proxy || !f.enter(k, policy.Connections) {
+	if !ok || policy.Proxy || !f.enter(k, policy) {
 		_ = conn.Close()
 		return
 	}
@@ -263,16 +271,22 @@ func (f *Front) take(conn net.Conn) {
 	}
 }
 
-// enter counts a connection of a sandbox, which may have so many.
-func (f *Front) enter(k *link, most int) bool {
+// enter counts a connection of a sandbox, unless it or all of them have as many as they may.
+func (f *Front) enter(k *link, policy egress.Policy) bool {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.count[k.sandbox] >= most {
-		return false
+	n := f.count[k.sandbox]
+	full := len(f.links) >= f.most && n >= fewLinks
+	enters := !full && n < policy.Connections
+	if enters {
+		f.count[k.sandbox]++
+		f.links[k] = true
 	}
-	f.count[k.sandbox]++
-	f.links[k] = true
-	return true
+	f.mu.Unlock()
+	if full {
+		f.refuse(k, "", "The connections of all sandboxes that are looked into or go through the "+
+			"proxy are as many as the server takes.")
+	}
+	return enters
 }
 
 // leave ends a connection.

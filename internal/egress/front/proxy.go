@@ -32,7 +32,7 @@ func (f *Front) takeProxied(conn net.Conn) {
 	k := &link{Conn: conn, in: bufio.NewReaderSize(conn, 4096), proxied: true,
 		sandbox: peer.AddrPort().Addr().Unmap()}
 	policy, ok := f.host.Policy(k.sandbox)
-	if !ok || !policy.Proxy || !f.enter(k, policy.Connections) {
+	if !ok || !policy.Proxy || !f.enter(k, policy) {
 		_ = conn.Close()
 		return
 	}
