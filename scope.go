@@ -73,6 +73,25 @@ func (s Scope) ends(n int) bool {
 // Touches reports whether s and o have something in common.
 func (s Scope) Touches(o Scope) bool { return s.Contains(o) || o.Contains(s) }
 
+// Keys returns the range of the keys that pools in s have (PoolID.Key): from the first, below the
+// last. Sessions of a pool are in no such range; an empty end is none.
+func (s Scope) Keys() (from, below string) {
+	switch {
+	case s == Scope{}:
+		return "/", "0" // the character after the slash that every key begins with
+	case s.Identifier != "" || s.Prefix:
+		return "", ""
+	case s.Pool != "":
+		key := s.PoolID().Key()
+		return key, Next(key)
+	}
+	prefix := strings.ToLower(s.String()) + "/"
+	return prefix, prefix[:len(prefix)-1] + "0"
+}
+
+// Next is a text after key and before every other key: keys hold no control characters.
+func Next(key string) string { return key + "\x01" }
+
 // String returns s as ParseScope reads it. The identifier is escaped, so that a star at the
 // end is always a prefix.
 func (s Scope) String() string {

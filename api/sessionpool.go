@@ -24,6 +24,9 @@ type SessionPools struct {
 	NextLink string        `json:"nextLink,omitempty"`
 }
 
+// SearchParameter is the beginning of the names of the pools that a list of a group has.
+const SearchParameter = "search"
+
 // Identity is the managed identity of a resource.
 type Identity struct {
 	Type string `json:"type,omitempty"` // "None", "SystemAssigned", …

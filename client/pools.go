@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -131,6 +132,37 @@ func (c *Client) Pools(ctx context.Context) ([]api.SessionPool, error) {
 		})
 	return all, err
 }
+
+// PoolPage is which page of the pools is wanted.
+type PoolPage struct {
+	Search string // what names begin with
+	After  string // Next of the page before; empty means the first
+}
+
+// PoolsOn returns a page of the pools of the resource group, and what the page after it is asked
+// for with; "" means that it is the last.
+func (c *Client) PoolsOn(ctx context.Context, p PoolPage) (pools []api.SessionPool, next string,
+	err error) {
+	query := controlQuery()
+	for name, value := range map[string]string{api.SearchParameter: p.Search, skipToken: p.After} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	var page api.SessionPools
+	_, _, err = c.do(ctx, call{method: http.MethodGet, path: c.control(), query: query}, &page)
+	if err != nil || page.NextLink == "" {
+		return page.Value, "", err
+	}
+	link, err := url.Parse(page.NextLink)
+	if err != nil {
+		return nil, "", fmt.Errorf("the link to the next page: %w", err)
+	}
+	return page.Value, link.Query().Get(skipToken), nil
+}
+
+// skipToken is the parameter that says where a page begins.
+const skipToken = "$skipToken"
 
 // DeletePool deletes a pool with its sessions and waits until nothing of it is
 // left. It reports whether there was one; a pool that does not exist is not an error.

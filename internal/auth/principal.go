@@ -53,6 +53,26 @@ func AllowSome(p Principal, a Action, on sandpool.Scope) error {
 	return decide(p, a, on, sandpool.Scope.Touches)
 }
 
+// Parts returns the parts of the scope on in which p may take action a on pools, without those that
+// lie in another: what a list of pools has to look at.
+func Parts(p Principal, a Action, on sandpool.Scope) (parts []sandpool.Scope) {
+	for _, g := range p.Grants {
+		part := g.Scope
+		switch {
+		case !permits(g.Role, a) || !on.Touches(part) || part.Identifier != "" || part.Prefix:
+			continue
+		case part.Contains(on):
+			return []sandpool.Scope{on}
+		}
+		within := func(other sandpool.Scope) bool { return other.Contains(part) }
+		if slices.ContainsFunc(parts, within) {
+			continue
+		}
+		parts = append(slices.DeleteFunc(parts, part.Contains), part)
+	}
+	return parts
+}
+
 func decide(p Principal, a Action, on sandpool.Scope,
 	fits func(grant, on sandpool.Scope) bool) error {
 	permitted := false

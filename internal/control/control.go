@@ -25,8 +25,9 @@ type Pools interface {
 	// only ones; nil keeps all that it has, and one without a value keeps that of its name.
 	Put(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets) (sandpool.Pool, error)
 	Pool(ctx context.Context, id sandpool.PoolID) (sandpool.Pool, error)
-	// Pools returns all pools, ordered by key.
-	Pools(ctx context.Context) ([]sandpool.Pool, error)
+	// PoolsBetween returns those pools whose keys are at least from and less than below, at most
+	// limit of them, ordered by key.
+	PoolsBetween(ctx context.Context, from, below string, limit int) ([]sandpool.Pool, error)
 	// Delete begins or ends the deletion of a pool and its sessions.
 	Delete(ctx context.Context, id sandpool.PoolID) error
 	Status(ctx context.Context, id sandpool.PoolID) (pool.Status, error)
@@ -253,8 +254,11 @@ const maxPools = 10_000
 // whole is the control plane as the tree around its pools sees it.
 type whole struct{ c *Control }
 
-// Pools implements tree.Pools.
-func (w whole) Pools(ctx context.Context) ([]sandpool.Pool, error) { return w.c.pools.Pools(ctx) }
+// Between implements tree.Pools.
+func (w whole) Between(ctx context.Context, from, below string,
+	limit int) ([]sandpool.Pool, error) {
+	return w.c.pools.PoolsBetween(ctx, from, below, limit)
+}
 
 // Delete implements tree.Pools.
 func (w whole) Delete(ctx context.Context, id sandpool.PoolID) error {

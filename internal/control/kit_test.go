@@ -7,9 +7,11 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -43,6 +45,8 @@ type fakePools struct {
 	secrets sandpool.Secrets
 	// boxes are the sandboxes of every pool.
 	boxes []sandpool.Sandbox
+	// rows are those that lists have read.
+	rows int
 }
 
 type fakePool struct {
@@ -104,12 +108,16 @@ func (f *fakePools) Pool(_ context.Context, id sandpool.PoolID) (sandpool.Pool, 
 	return p.pool, nil
 }
 
-func (f *fakePools) Pools(context.Context) ([]sandpool.Pool, error) {
+func (f *fakePools) PoolsBetween(_ context.Context, from, below string,
+	limit int) ([]sandpool.Pool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var out []sandpool.Pool
-	for _, p := range f.pools {
-		out = append(out, p.pool)
+	for _, key := range slices.Sorted(maps.Keys(f.pools)) {
+		if key >= from && key < below && len(out) < limit {
+			out = append(out, f.pools[key].pool)
+			f.rows++
+		}
 	}
 	return out, nil
 }

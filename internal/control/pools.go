@@ -4,8 +4,6 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/url"
-	"sort"
-	"strings"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
@@ -13,6 +11,7 @@ import (
 	"github.com/sandpool/sandpool/internal/audit"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/control/precondition"
+	"github.com/sandpool/sandpool/internal/control/tree"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool"
 )
@@ -203,17 +202,16 @@ func (c *Control) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	pools, err := c.pools.Pools(r.Context())
+	scope := sandpool.Scope{Subscription: subscription, ResourceGroup: group}
+	search, err := searched(r, group)
 	if err != nil {
 		return err
 	}
-	sort.Slice(pools, func(i, j int) bool { return pools[i].ID.Key() < pools[j].ID.Key() })
 	page, last := api.SessionPools{Value: []api.SessionPool{}}, ""
-	for _, p := range pools {
-		in := strings.EqualFold(p.ID.Subscription, subscription) &&
-			(group == "" || strings.EqualFold(p.ID.ResourceGroup, group))
-		if !in || auth.Allow(who, auth.ReadPool, p.ID.Scope()) != nil || p.ID.Key() <= after {
-			continue
+	for p, err := range tree.Each(r.Context(), whole{c}, tree.Readable(who, scope, search), after,
+		c.o.PageSize+1) {
+		if err != nil {
+			return err
 		}
 		if len(page.Value) == c.o.PageSize {
 			page.NextLink = c.nextLink(r, last)
@@ -223,6 +221,16 @@ func (c *Control) list(w http.ResponseWriter, r *http.Request) error {
 		last = p.ID.Key()
 	}
 	return arm.WriteJSON(w, http.StatusOK, page)
+}
+
+// searched is the beginning of the names that a list of a group is to have.
+func searched(r *http.Request, group string) (string, error) {
+	s := r.URL.Query().Get(api.SearchParameter)
+	if s != "" && group == "" {
+		return "", sandpool.Errorf(sandpool.Invalid, "InvalidParameter", api.SearchParameter,
+			"Names are searched within a resource group. List the pools of one.")
+	}
+	return s, nil
 }
 
 // skipParameter says where a page begins: after the pool whose key it holds.

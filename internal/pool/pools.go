@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -237,28 +238,29 @@ func (m *Manager) shown(p *poolState) sandpool.Pool {
 
 // Pools returns all pools, ordered by PoolID.Key, those of other servers as the store has them.
 func (m *Manager) Pools(ctx context.Context) ([]sandpool.Pool, error) {
+	from, below := sandpool.Scope{}.Keys()
+	return m.PoolsBetween(ctx, from, below, math.MaxInt32)
+}
+
+// PoolsBetween returns those pools whose keys are at least from and less than below, at most limit
+// of them, ordered by key.
+func (m *Manager) PoolsBetween(ctx context.Context, from, below string,
+	limit int) ([]sandpool.Pool, error) {
 	if err := m.ready(ctx); err != nil {
 		return nil, err
 	}
-	var list, rows []sandpool.Pool
-	if m.shared() {
-		var err error
-		if rows, err = m.store.Pools(ctx); err != nil {
-			return nil, err
-		}
+	rows, err := m.store.PoolsBetween(ctx, from, below, limit)
+	if err != nil {
+		return nil, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, p := range m.pools {
-		list = append(list, m.shown(p))
-	}
-	for _, p := range rows {
-		if m.pools[p.ID.Key()] == nil {
-			list = append(list, p)
+	for i, row := range rows {
+		if p := m.pools[row.ID.Key()]; p != nil {
+			rows[i] = m.shown(p)
 		}
 	}
-	slices.SortFunc(list, func(a, b sandpool.Pool) int { return compareKeys(a.ID, b.ID) })
-	return list, nil
+	return rows, nil
 }
 
 // Delete ends the pool: its sessions end at once, State is Deleting while its

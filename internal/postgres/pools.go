@@ -23,7 +23,18 @@ const putSecret = "INSERT INTO secrets (pool, name, value) VALUES ($1, $2, $3)"
 
 // Pools implements store.Pools.
 func (s *Store) Pools(ctx context.Context) ([]sandpool.Pool, error) {
-	rows, err := s.db.Query(ctx, "SELECT "+poolColumns+" FROM pools ORDER BY key")
+	return s.readPools(ctx, "ORDER BY key")
+}
+
+// PoolsBetween implements store.Pools.
+func (s *Store) PoolsBetween(ctx context.Context, from, below string,
+	limit int) ([]sandpool.Pool, error) {
+	return s.readPools(ctx, "WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3", from, below,
+		limit)
+}
+
+func (s *Store) readPools(ctx context.Context, which string, args ...any) ([]sandpool.Pool, error) {
+	rows, err := s.db.Query(ctx, "SELECT "+poolColumns+" FROM pools "+which, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read pools: %w", explain(err))
 	}

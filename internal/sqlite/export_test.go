@@ -16,3 +16,14 @@ func (s *Store) Hold() (release func()) {
 	<-s.turn
 	return func() { s.turn <- struct{}{} }
 }
+
+// CopyPools makes copies of the pool p00000, up to n pools in all.
+func (s *Store) CopyPools(ctx context.Context, n int) error {
+	_, err := s.writer.ExecContext(ctx, `WITH RECURSIVE numbers(i) AS (
+			SELECT 1 UNION ALL SELECT i + 1 FROM numbers WHERE i + 1 < ?)
+		INSERT INTO pools (key, `+poolColumns+`, owner, epoch)
+		SELECT replace(key, 'p00000', printf('p%05d', i)), subscription, resource_group,
+			printf('p%05d', i), `+poolColumns[len("subscription, resource_group, name, "):]+`, owner, epoch
+		FROM pools, numbers WHERE name = 'p00000'`, n)
+	return err
+}

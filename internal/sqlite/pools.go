@@ -25,7 +25,17 @@ const putPool = `UPDATE pools SET subscription = ?2, resource_group = ?3, name =
 
 // Pools implements store.Pools.
 func (s *Store) Pools(ctx context.Context) ([]sandpool.Pool, error) {
-	rows, err := s.reads.QueryContext(ctx, "SELECT "+poolColumns+" FROM pools ORDER BY key")
+	return s.readPools(ctx, "ORDER BY key")
+}
+
+// PoolsBetween implements store.Pools.
+func (s *Store) PoolsBetween(ctx context.Context, from, below string,
+	limit int) ([]sandpool.Pool, error) {
+	return s.readPools(ctx, "WHERE key >= ? AND key < ? ORDER BY key LIMIT ?", from, below, limit)
+}
+
+func (s *Store) readPools(ctx context.Context, which string, args ...any) ([]sandpool.Pool, error) {
+	rows, err := s.reads.QueryContext(ctx, "SELECT "+poolColumns+" FROM pools "+which, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read pools: %w", explain(err))
 	}

@@ -39,6 +39,9 @@ import (
 type Pools interface {
 	// Pools returns all pools, ordered by key, whoever owns them.
 	Pools(ctx context.Context) ([]sandpool.Pool, error)
+	// PoolsBetween returns those pools whose keys are at least from and less than below, at most
+	// limit of them, ordered by key. It reads no others.
+	PoolsBetween(ctx context.Context, from, below string, limit int) ([]sandpool.Pool, error)
 	// CreatePool inserts a pool that the owner then owns, with epoch 1. One that exists is an error
 	// of class Conflict.
 	CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets,

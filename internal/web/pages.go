@@ -128,21 +128,33 @@ type poolRow struct {
 	Path   string // of the control plane, for scripts
 }
 
+// poolList is a page of the pools.
+type poolList struct {
+	Rows          []poolRow
+	Search, After string
+	Next          string // the query of the page after it; empty if it is the last
+}
+
 func (w *Web) poolsPage(ctx context.Context, a asked) (string, view, error) {
 	v := view{Title: "Pools", Here: "pools"}
-	pools, err := a.api.Pools(ctx)
+	query := a.URL.Query()
+	list := poolList{Search: strings.TrimSpace(query.Get("search")), After: query.Get("after")}
+	pools, next, err := a.api.PoolsOn(ctx, client.PoolPage{Search: list.Search, After: list.After})
 	if err != nil {
 		return "", v, err
 	}
-	rows := make([]poolRow, 0, len(pools))
+	if next != "" {
+		list.Next = "?" + url.Values{"search": {list.Search}, "after": {next}}.Encode()
+	}
+	list.Rows = make([]poolRow, 0, len(pools))
 	for _, p := range pools {
 		row := poolRow{SessionPool: p, Path: p.ID}
 		if s, err := a.api.PoolCounts(ctx, p.Name); err == nil {
 			row.Status = s // whoever may not read it sees the pool without
 		}
-		rows = append(rows, row)
+		list.Rows = append(list.Rows, row)
 	}
-	v.Data = rows
+	v.Data = list
 	return "pools", v, nil
 }
 
@@ -275,7 +287,7 @@ func (w *Web) signIn(rw http.ResponseWriter, r *http.Request) {
 	message := ""
 	c, err := w.client(r, token)
 	if err == nil {
-		_, err = c.Pools(r.Context())
+		_, _, err = c.PoolsOn(r.Context(), client.PoolPage{})
 	}
 	switch {
 	case token == "":

@@ -59,8 +59,10 @@ func (s *slow) DeleteDocument(ctx context.Context, kind, key string) error {
 
 type noPools struct{}
 
-func (noPools) Pools(context.Context) ([]sandpool.Pool, error) { return nil, nil }
-func (noPools) Delete(context.Context, sandpool.PoolID) error  { return nil }
+func (noPools) Between(context.Context, string, string, int) ([]sandpool.Pool, error) {
+	return nil, nil
+}
+func (noPools) Delete(context.Context, sandpool.PoolID) error { return nil }
 
 // world is a tree whose one assignment is changed.
 type world struct {

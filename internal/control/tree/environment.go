@@ -243,7 +243,7 @@ func (t *Tree) deleteEnvironment(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	pools, err := t.pools.Pools(r.Context())
+	pools, err := t.all(r.Context(), sandpool.Scope{})
 	if err != nil {
 		return err
 	}

@@ -54,11 +54,11 @@ func (t *Tree) findGroup(ctx context.Context, in sandpool.Scope) (api.ResourceGr
 	if err != nil && sandpool.ClassOf(err) != sandpool.NotFound {
 		return out, err
 	}
-	pools, err := t.readable(ctx, in)
+	held, err := t.holds(ctx, in)
 	if err != nil {
 		return out, err
 	}
-	if len(pools) > 0 || strings.EqualFold(in.ResourceGroup, sandpool.DefaultResourceGroup) {
+	if held || strings.EqualFold(in.ResourceGroup, sandpool.DefaultResourceGroup) {
 		return out, nil
 	}
 	return out, sandpool.Errorf(sandpool.NotFound, "ResourceGroupNotFound", "resourceGroupName",
@@ -107,12 +107,15 @@ func (t *Tree) allGroups(ctx context.Context, subscription string) ([]api.Resour
 	byKey := map[string]api.ResourceGroup{}
 	add := func(g api.ResourceGroup) { byKey[strings.ToLower(g.ID)] = g }
 	add(t.bareGroup(subscription, sandpool.DefaultResourceGroup))
-	pools, err := t.readable(ctx, sandpool.Scope{Subscription: subscription})
+	held, err := t.holders(ctx, sandpool.Scope{Subscription: subscription},
+		func(id sandpool.PoolID) sandpool.Scope {
+			return sandpool.Scope{Subscription: id.Subscription, ResourceGroup: id.ResourceGroup}
+		})
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range pools {
-		add(t.bareGroup(subscription, p.ID.ResourceGroup))
+	for _, in := range held {
+		add(t.bareGroup(subscription, in.ResourceGroup))
 	}
 	made, err := t.kept.Documents(ctx, groupKind, strings.ToLower(groupID(subscription, "")))
 	if err != nil {
@@ -239,13 +242,10 @@ func (t *Tree) deleteGroup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	pools, err := t.pools.Pools(ctx)
+	pools, err := t.all(ctx, scope)
 	if err != nil {
 		return err
 	}
-	pools = slices.DeleteFunc(pools, func(p sandpool.Pool) bool {
-		return !scope.Contains(p.ID.Scope())
-	})
 	for _, p := range pools {
 		if err := auth.Require(ctx, auth.DeletePool, p.ID.Scope()); err != nil {
 			return err

@@ -15,14 +15,6 @@ import (
 	"github.com/sandpool/sandpool/internal/store"
 )
 
-// Pools is what the tree needs of the pools that lie in it.
-type Pools interface {
-	// Pools returns all pools, ordered by key.
-	Pools(ctx context.Context) ([]sandpool.Pool, error)
-	// Delete begins the deletion of a pool. An unknown one is no error.
-	Delete(ctx context.Context, id sandpool.PoolID) error
-}
-
 // Granter gives tokens grants and takes them away.
 type Granter interface {
 	// Grant adds g to the token with the given id, and Ungrant removes one equal to it. An
@@ -141,22 +133,6 @@ func scopeOf(r *http.Request) sandpool.Scope {
 		ResourceGroup: r.PathValue("resourceGroup")}
 }
 
-// readable returns the pools that the caller may read in a scope, ordered by key.
-func (t *Tree) readable(ctx context.Context, in sandpool.Scope) ([]sandpool.Pool, error) {
-	pools, err := t.pools.Pools(ctx)
-	if err != nil {
-		return nil, err
-	}
-	who, _ := auth.FromContext(ctx)
-	var out []sandpool.Pool
-	for _, p := range pools {
-		if in.Contains(p.ID.Scope()) && auth.Allow(who, auth.ReadPool, p.ID.Scope()) == nil {
-			out = append(out, p)
-		}
-	}
-	return out, nil
-}
-
 func list[T any](w http.ResponseWriter, values []T) error {
 	if values == nil {
 		values = []T{}
@@ -167,13 +143,15 @@ func list[T any](w http.ResponseWriter, values []T) error {
 // subscriptions lists the subscriptions that hold a pool which the caller may read, and the
 // server's own.
 func (t *Tree) subscriptions(w http.ResponseWriter, r *http.Request) error {
-	pools, err := t.readable(r.Context(), sandpool.Scope{})
+	found, err := t.holders(r.Context(), sandpool.Scope{}, func(id sandpool.PoolID) sandpool.Scope {
+		return sandpool.Scope{Subscription: id.Subscription}
+	})
 	if err != nil {
 		return err
 	}
 	names := newSet(sandpool.DefaultSubscription)
-	for _, p := range pools {
-		names.add(p.ID.Subscription)
+	for _, in := range found {
+		names.add(in.Subscription)
 	}
 	out := make([]api.Subscription, 0, len(names.names))
 	for _, name := range names.names {

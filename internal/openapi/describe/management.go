@@ -20,7 +20,7 @@ func poolOperations(op adder) {
 		"Lists the pools of a subscription.").query(version, "$skipToken").
 		gives(200, api.SessionPools{})
 	op("SessionPools_ListByResourceGroup", "GET "+pools, "Lists the pools of a resource group.").
-		query(version, "$skipToken").gives(200, api.SessionPools{})
+		query(version, "$skipToken", api.SearchParameter).gives(200, api.SessionPools{})
 	op("SessionPools_Get", "GET "+pool, "Reads a pool.").query(version).
 		gives(200, api.SessionPool{}).is(304).fails(404)
 	op("SessionPools_Exists", "HEAD "+pool, "Asks whether a pool is there.").query(version).

@@ -101,7 +101,7 @@ func queryParameters() map[string]string {
 		"resource":          "Whom the token is for.",
 		"client-request-id": "What the client calls the request.",
 		"client_id":         "The id of the token of the server that stands behind it.",
-		"search":            "A part of the name of a pool.",
+		"search":            "What the names of the pools begin with.",
 	}
 }
 

@@ -16,7 +16,9 @@ import (
 type History struct {
 	mu   sync.Mutex // guards ops and open
 	ops  []porcupine.Operation
-	open []int // places in ops of calls that may go on although they have returned
+	open []int     // places in ops of calls that may go on although they have returned
+	once sync.Once // sets zero
+	zero time.Time
 }
 
 // ask is a call's input: a claim for an identifier, the stop of a sandbox, or
@@ -81,7 +83,7 @@ func (h *History) TryStopSession(client int, identifier sandpool.Identifier,
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	op := porcupine.Operation{ClientId: client, Input: ask{identifier: identifier, stop: true},
-		Output: answer{none: known && !found}, Call: call.UnixNano(), Return: end.UnixNano()}
+		Output: answer{none: known && !found}, Call: h.at(call), Return: h.at(end)}
 	if !known {
 		h.open = append(h.open, len(h.ops))
 	}
@@ -90,11 +92,11 @@ func (h *History) TryStopSession(client int, identifier sandpool.Identifier,
 
 // Settle says that calls whose callers had ended by then have done by now what they ever do.
 func (h *History) Settle(then time.Time) {
-	now := time.Now().UnixNano()
+	now := h.at(time.Now())
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.open = slices.DeleteFunc(h.open, func(i int) bool {
-		if h.ops[i].Return > then.UnixNano() {
+		if h.ops[i].Return > h.at(then) {
 			return false
 		}
 		h.ops[i].Return = now
@@ -102,12 +104,19 @@ func (h *History) Settle(then time.Time) {
 	})
 }
 
+// at is t by the clock that is never set: on a machine whose time is, calls would seem to come in
+// another order than they did.
+func (h *History) at(t time.Time) int64 {
+	h.once.Do(func() { h.zero = time.Now() })
+	return int64(t.Sub(h.zero))
+}
+
 func (h *History) add(client int, call time.Time, in ask, out answer) {
 	end := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: in, Output: out,
-		Call: call.UnixNano(), Return: end.UnixNano()})
+		Call: h.at(call), Return: h.at(end)})
 }
 
 // Check fails the test unless the history can be explained by one claim or stop
@@ -117,7 +126,7 @@ func (h *History) Check(t *testing.T) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, i := range h.open {
-		h.ops[i].Return = time.Now().UnixNano()
+		h.ops[i].Return = h.at(time.Now())
 	}
 	owner := map[sandpool.SandboxID]sandpool.Identifier{}
 	for _, op := range h.ops {

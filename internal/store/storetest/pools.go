@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -159,6 +160,53 @@ func poolSecrets(s *suite) {
 	s.wantSecrets(s.pool, sandpool.Secrets{})
 	s.putPool("python")
 	s.wantSecrets(s.pool, sandpool.Secrets{})
+}
+
+// poolsBetween reads pools by ranges of their keys, as lists do.
+func poolsBetween(s *suite) {
+	for _, name := range []string{"a", "B", "c", "python2"} {
+		s.putPool(name)
+	}
+	other := samplePool("a")
+	other.ID.ResourceGroup = "group2"
+	s.create(other, nil)
+	in := s.pool.Scope()
+	in.Pool = ""
+	first, end := in.Keys()
+	key := func(name string) string {
+		return sandpool.PoolID{Subscription: "Sub", ResourceGroup: "Group", Name: name}.Key()
+	}
+	for _, row := range []struct {
+		from, below string
+		limit       int
+		want        string
+	}{
+		{first, end, 10, "a B c python python2"},
+		{first, end, 2, "a B"},
+		{sandpool.Next(key("b")), end, 2, "c python"},
+		{key("b"), key("python"), 10, "B c"},
+		{key("python"), sandpool.Next(key("python")), 10, "python"},
+		{sandpool.Next(key("python2")), end, 10, ""},
+		{key("python"), key("python") + "\x7f", 10, "python python2"},
+		{end, first, 10, ""},
+		{"/", "0", 10, "a B c python python2 a"},
+	} {
+		pools, err := s.Store.PoolsBetween(s.Context(), row.from, row.below, row.limit)
+		s.must(err)
+		var names []string
+		for _, p := range pools {
+			names = append(names, p.ID.Name)
+		}
+		if got := strings.Join(names, " "); got != row.want {
+			s.Errorf("at most %d from %q to %q: %q, want %q", row.limit, row.from, row.below, got,
+				row.want)
+		}
+	}
+	page, err := s.Store.PoolsBetween(s.Context(), key("a"), sandpool.Next(key("a")), 1)
+	s.must(err)
+	if diff := cmp.Diff([]sandpool.Pool{samplePool("a")}, page); diff != "" {
+		s.Errorf("-want +got\n%s", diff)
+	}
 }
 
 func (s *suite) wantSecrets(id sandpool.PoolID, want sandpool.Secrets) {

@@ -1,0 +1,20 @@
+package postgres_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/sandpool/sandpool/internal/store/storetest"
+)
+
+// crowd is a store that copies its pools by itself.
+func crowd(t testing.TB) storetest.Crowd {
+	s := open(t, database(t))
+	return storetest.Crowd{Store: s, Copy: func(ctx context.Context, n int) error {
+		return s.CopyPools(ctx, n)
+	}}
+}
+
+func TestManyPools(t *testing.T) { storetest.Flat(t, crowd) }
+
+func BenchmarkManyPools(b *testing.B) { storetest.Benchmark(b, crowd) }

@@ -1,0 +1,53 @@
+package web_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// TestPoolsByPages: of many pools the dashboard asks for one page and the state of those on it, and
+// leads to the next page and to names.
+func TestPoolsByPages(t *testing.T) {
+	s := newSite(t)
+	var lists, others int
+	s.useAPI(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		switch {
+		case !strings.HasSuffix(r.URL.Path, "/sessionPools"):
+			others++
+			fakeAPI(w, r)
+			return
+		case q.Get("search") == "none":
+			fmt.Fprint(w, `{"value":[]}`)
+			return
+		}
+		lists++
+		next := fmt.Sprintf(`,"nextLink":"https://x.example%s?%%24skipToken=two"`, r.URL.Path)
+		if q.Get("$skipToken") == "two" {
+			next = ""
+		}
+		fmt.Fprintf(w, `{"value":[{"name":"%sone%s","properties":{}}]%s}`, q.Get("search"),
+			q.Get("$skipToken"), next)
+	}))
+	s.signIn()
+	lists, others = 0, 0
+	page := s.want(s.ask("GET", "/ui/", ""), http.StatusOK)
+	if lists != 1 || !strings.Contains(page, `href="?after=two&amp;search="`) {
+		t.Errorf("%d lists; the first page: %s", lists, page)
+	}
+	page = s.want(s.ask("GET", "/ui/?after=two&search=py", ""), http.StatusOK)
+	if !strings.Contains(page, "pyonetwo") || strings.Contains(page, "More pools") ||
+		!strings.Contains(page, `value="py"`) {
+		t.Errorf("the last page: %s", page)
+	}
+	page = s.want(s.ask("GET", "/ui/?search=none", ""), http.StatusOK)
+	if !strings.Contains(page, "No pool’s name begins with") &&
+		!strings.Contains(page, "No pool's name begins with") {
+		t.Errorf("a search for nothing: %s", page)
+	}
+	if others != 2 {
+		t.Errorf("%d questions for the pools of two pages with one each", others)
+	}
+}
