@@ -188,7 +188,8 @@ func mayImport() map[string][]string {
 		"test/kube/clustertest": {"internal/need"},
 		"test/real":             {"client", "internal/need", "internal/server"},
 		"test/bench": {".", "client", "internal/bench", "internal/image", "internal/sandbox",
-			"internal/sandbox/gvisor"},
+			"internal/sandbox/gvisor", "test/bench/languages"},
+		"test/bench/languages": {".", "api", "client", "internal/bench"},
 
 		"internal/descriptor": nil,
 		"internal/pattern":    nil,

@@ -84,7 +84,7 @@ func Run(ctx context.Context, c *client.Client, opts Options) (Report, error) {
 	b := &bench{client: c, opts: opts.withDefaults(), prefix: "bench-" +
 		strings.ToLower(rand.Text()[:8])}
 	b.report = Report{Started: time.Now().UTC().Format(time.RFC3339), Endpoint: c.Endpoint(),
-		Machine: machine(),
+		Machine: ThisMachine(),
 		Notes:   []string{}, Failures: []string{}}
 	for _, part := range []func(context.Context) error{b.oneByOne, b.burst, b.cold, b.refill} {
 		if err := part(ctx); err != nil {

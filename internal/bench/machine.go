@@ -21,7 +21,8 @@ type Machine struct {
 	Load string `json:"loadBefore"`
 }
 
-func machine() Machine {
+// ThisMachine says where it runs.
+func ThisMachine() Machine {
 	m := Machine{Cores: runtime.NumCPU(), CPU: "unknown", Go: runtime.Version(),
 		MemoryMB: memInfo("MemTotal") >> 20}
 	if v, ok := field("/proc/cpuinfo", "model name"); ok {

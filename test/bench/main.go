@@ -19,6 +19,7 @@ import (
 
 	"github.com/sandpool/sandpool/internal/bench"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
+	"github.com/sandpool/sandpool/test/bench/languages"
 )
 
 func main() {
@@ -27,9 +28,14 @@ func main() {
 	flag.IntVar(&o.N, "n", 100, "new sessions measured one by one")
 	flag.IntVar(&o.Burst, "burst", 100, "new sessions at once")
 	flag.DurationVar(&o.Idle, "idle", 10*time.Second, "time to watch idle sandboxes for")
+	var l languages.Options
+	only := flag.Bool("languages", false, "measure the languages alone")
+	flag.IntVar(&l.N, "language-n", 20, "samples of what is short, for each language")
+	flag.IntVar(&l.Large, "language-large", 3, "samples of what is large, for each language")
+	flag.IntVar(&l.Megabytes, "megabytes", 100, "how much is printed, uploaded and downloaded")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, o)
+	err := run(ctx, o, l, *only)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -37,7 +43,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, o bench.Options) (err error) {
+func run(ctx context.Context, o bench.Options, l languages.Options, only bool) (err error) {
 	data := os.Getenv("SANDPOOL_TEST_DATA")
 	if data == "" {
 		return fmt.Errorf(
@@ -49,24 +55,38 @@ func run(ctx context.Context, o bench.Options) (err error) {
 	}
 	defer func() { err = first(err, os.RemoveAll(dir)) }()
 	images := filepath.Join(data, "images")
-	peers, err := newPeers(ctx, dir, images)
-	if err != nil {
-		return err
-	}
-	defer func() { err = first(err, peers.close()) }()
 	srv, err := startServer(ctx, dir, images)
 	if err != nil {
 		return err
 	}
 	defer func() { err = first(err, srv.stop()) }()
-
-	o.Between = peers.between
 	o.Progress = storyTeller()
-	report, err := bench.Run(ctx, srv.client, o)
+	l.Progress = o.Progress
+	report, others := bench.Report{}, []bench.Measure(nil)
+	if only {
+		report.Machine, report.Started = bench.ThisMachine(), time.Now().UTC().Format(time.RFC3339)
+	} else if report, others, err = withPeers(ctx, srv, dir, images, o); err != nil {
+		return err
+	}
+	rows, err := languages.Run(ctx, srv.client, dir, l)
 	if err != nil {
 		return err
 	}
-	return writeReport(os.Stdout, report, peers.measures())
+	report.Measures = append(report.Measures, rows...)
+	return writeReport(os.Stdout, report, others)
+}
+
+// withPeers measures sandpool and its peers by turns.
+func withPeers(ctx context.Context, srv *program, dir, images string, o bench.Options) (
+	_ bench.Report, _ []bench.Measure, err error) {
+	peers, err := newPeers(ctx, dir, images)
+	if err != nil {
+		return bench.Report{}, nil, err
+	}
+	defer func() { err = first(err, peers.close()) }()
+	o.Between = peers.between
+	report, err := bench.Run(ctx, srv.client, o)
+	return report, peers.measures(), err
 }
 
 // storyTeller tells on stderr what is under way: each step once.
