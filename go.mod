@@ -41,7 +41,11 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require github.com/miekg/dns v1.1.62 // indirect
+require (
+	github.com/mattn/go-sixel v0.0.14
+	github.com/miekg/dns v1.1.62 // indirect
+	github.com/soniakeys/quant v1.0.0 // indirect
+)
 
 require (
 	cloud.google.com/go/compute/metadata v0.9.0 // indirect

@@ -12,14 +12,19 @@ import (
 	"io"
 	"strings"
 
+	"github.com/mattn/go-sixel"
+
 	"github.com/sandpool/sandpool/api"
 )
 
 // mostPixels bounds a figure that is shown: decoded, one has four bytes each.
 const mostPixels = 16 << 20
 
+// mostSixels bounds a figure that is shown by sixels, which are many bytes and few pixels a second.
+const mostSixels = 2 << 20
+
 // graphics is how a terminal shows figures; nil if it cannot.
-type graphics func(w io.Writer, picture []byte) error
+type graphics func(w io.Writer, picture image.Image) error
 
 // graphicsOf is what the environment says of the terminal. Within tmux and screen, figures
 // would not be where they belong.
@@ -38,7 +43,7 @@ func graphicsOf(getenv func(string) string) graphics {
 }
 
 // show shows a figure. The terminal gets none of the session's bytes: the figure is decoded, and
-// made anew as a PNG.
+// made anew.
 func (g graphics) show(w io.Writer, img api.Image) error {
 	if g == nil {
 		return errors.New("the terminal shows no figures")
@@ -58,19 +63,28 @@ func (g graphics) show(w io.Writer, img api.Image) error {
 	if err != nil {
 		return fmt.Errorf("decode figure: %w", err)
 	}
-	var picture bytes.Buffer
-	if err := png.Encode(&picture, decoded); err != nil {
-		return fmt.Errorf("encode figure: %w", err)
+	return g(w, decoded)
+}
+
+// encode returns a figure as base64 of a PNG of so many bytes.
+func encode(picture image.Image) (text string, size int, err error) {
+	var data bytes.Buffer
+	if err := png.Encode(&data, picture); err != nil {
+		return "", 0, fmt.Errorf("encode figure: %w", err)
 	}
-	return g(w, picture.Bytes())
+	return base64.StdEncoding.EncodeToString(data.Bytes()), data.Len(), nil
 }
 
 // showKitty speaks https://sw.kovidgoyal.net/kitty/graphics-protocol/. The terminal is told to
 // answer nothing, which would be taken for typed.
-func showKitty(w io.Writer, picture []byte) error {
+func showKitty(w io.Writer, picture image.Image) error {
 	const longest = 4096
 	var out strings.Builder
-	text, head := base64.StdEncoding.EncodeToString(picture), "a=T,f=100,q=2,"
+	text, _, err := encode(picture)
+	if err != nil {
+		return err
+	}
+	head := "a=T,f=100,q=2,"
 	for text != "" {
 		n, more := min(len(text), longest), 0
 		if n < len(text) {
@@ -80,14 +94,31 @@ func showKitty(w io.Writer, picture []byte) error {
 		text, head = text[n:], ""
 	}
 	out.WriteString("\n")
-	_, err := io.WriteString(w, out.String())
+	_, err = io.WriteString(w, out.String())
 	return err
 }
 
 // showITerm speaks https://iterm2.com/documentation-images.html.
-func showITerm(w io.Writer, picture []byte) error {
-	_, err := fmt.Fprintf(w, "\x1b]1337;File=inline=1;size=%d:%s\a\n", len(picture),
-		base64.StdEncoding.EncodeToString(picture))
+func showITerm(w io.Writer, picture image.Image) error {
+	text, size, err := encode(picture)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "\x1b]1337;File=inline=1;size=%d:%s\a\n", size, text)
+	return err
+}
+
+// showSixel speaks what DEC's VT340 did (https://vt100.net/docs/vt3xx-gp/chapter14.html).
+func showSixel(w io.Writer, picture image.Image) error {
+	if size := picture.Bounds().Size(); size.X*size.Y > mostSixels {
+		return fmt.Errorf("the figure has more than %d pixels", mostSixels)
+	}
+	var out bytes.Buffer
+	if err := sixel.NewEncoder(&out).Encode(picture); err != nil {
+		return fmt.Errorf("encode figure: %w", err)
+	}
+	out.WriteByte('\n')
+	_, err := w.Write(out.Bytes())
 	return err
 }
 

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -36,7 +38,19 @@ type keys struct {
 	// cleared says that Ctrl-C has entered an empty line.
 	cleared bool
 	more    chan struct{}
+	// held is the beginning of what may be a terminal's answer to askFeatures; features is that.
+	held, features []byte
 }
+
+// askFeatures asks a terminal for its "primary device attributes", which it sends as if they were
+// typed: ESC [ ? numbers c, with a semicolon between numbers.
+const askFeatures = "\x1b[c"
+
+// sixelFeature is the number of a terminal that shows sixels.
+const sixelFeature = "4"
+
+// mostFeatures bounds an answer.
+const mostFeatures = 64
 
 // openTerminal makes the terminal in one where the line editor sees each key, and returns the
 // editor and what puts all back. Ends of lines are still the terminal's concern.
@@ -94,7 +108,9 @@ func (k *keys) read(in io.Reader) {
 		n, err := in.Read(buf)
 		k.mu.Lock()
 		for _, b := range buf[:n] {
-			k.press(b)
+			if !k.answer(b) {
+				k.press(b)
+			}
 		}
 		k.err = err
 		k.mu.Unlock()
@@ -106,6 +122,33 @@ func (k *keys) read(in io.Reader) {
 			return
 		}
 	}
+}
+
+// answer keeps a byte that is a part of a terminal's answer, or may be one, from what is typed. No
+// key sends what begins like that.
+func (k *keys) answer(b byte) bool {
+	n := len(k.held)
+	switch {
+	case n < 3 && b == "\x1b[?"[n], n >= 3 && n < mostFeatures && (b >= '0' && b <= '9' || b == ';'):
+		k.held = append(k.held, b)
+		return true
+	case n >= 3 && b == 'c':
+		k.features, k.held = k.held[3:], nil
+		return true
+	}
+	held := k.held
+	k.held = nil
+	for _, h := range held {
+		k.press(h)
+	}
+	return b == '\x1b' && n > 0 && k.answer(b)
+}
+
+// sixels reports whether the terminal has said that it shows sixels.
+func (k *keys) sixels() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Contains(strings.Split(string(k.features), ";"), sixelFeature)
 }
 
 func (k *keys) press(b byte) {

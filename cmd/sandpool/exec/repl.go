@@ -96,6 +96,12 @@ func (r *repl) converse(ctx context.Context, in *os.File, echo io.Writer, code s
 	}
 	defer restore()
 	r.keys = k
+	if name := os.Getenv("TERM"); r.graphics == nil && name != "" && name != "dumb" &&
+		console.IsTerminal(r.picture) {
+		if _, err := io.WriteString(echo, askFeatures); err != nil {
+			return err
+		}
+	}
 	editor.History = past
 	editor.AutoCompleteCallback = indent
 	for {
@@ -291,6 +297,9 @@ func (r *repl) figures(images []api.Image) error {
 	for _, img := range images {
 		if err := r.end(); err != nil {
 			return err
+		}
+		if r.graphics == nil && r.keys != nil && r.keys.sixels() {
+			r.graphics = showSixel
 		}
 		if r.graphics.show(r.picture, img) != nil {
 			unshown = append(unshown, img)

@@ -162,6 +162,9 @@ func sit(t *testing.T, server http.Handler, c *Cmd) *person {
 	}
 	for _, name := range []string{"TERM", "TERM_PROGRAM", "LC_TERMINAL", "KITTY_WINDOW_ID", "TMUX"} {
 		if name != "KITTY_WINDOW_ID" || c.Context != "kitty" {
+			if name == "TERM" && c.Context == "sixel" {
+				continue
+			}
 			t.Setenv(name, "")
 		}
 	}
@@ -386,6 +389,24 @@ func TestFigures(t *testing.T) {
 	p.leaves(console.ExitDone)
 	if names, err := filepath.Glob(dir + "/*"); err != nil || len(names) != 1 {
 		t.Errorf("%q, %v", names, err)
+	}
+}
+
+// TestSixels: a terminal that is asked and says so gets sixels; what it says is not typed, and what
+// begins like it is.
+func TestSixels(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	t.Setenv("TERM", "xterm")
+	for said, want := range map[string]string{"\x1b[?62;4;22c": "\x1bP0;0;8q", "\x1b[?62;22c": "saved ",
+		"\x1b[?64;44;14c": "saved ", "\x1b[?4;4x": "saved "} {
+		p := sit(t, &liveServer{}, &Cmd{Session: "mine-1", Context: "sixel", Kernel: "python"})
+		p.sees(askFeatures)
+		p.sees(">>> ")
+		p.types("pl" + said + "ot\r") // the line editor drops sequences that it does not know
+		p.sees(want)
+		p.sees(">>> ")
+		p.types("\x04")
+		p.leaves(console.ExitDone)
 	}
 }
 
