@@ -21,9 +21,9 @@ type Meter struct {
 	clock    Clock
 	name     string // of this life
 
-	// writing is held by whoever writes records, so that the store sees them in the order in which
-	// memory had them. It is taken before mu.
-	writing sync.Mutex
+	// writing holds one token, the right to write records, so that the store sees them in the order
+	// in which memory had them.
+	writing chan struct{}
 
 	mu       sync.Mutex // guards the fields below
 	sessions map[sandpool.SandboxID]*session
@@ -65,8 +65,10 @@ func New(events event.Observer, rows store.Usages, s Settings, clock Clock) (*Me
 			return now, now.Sub(born)
 		}
 	}
-	return &Meter{events: events, store: rows, settings: s, clock: clock, name: rand.Text(),
-		sessions: map[sandpool.SandboxID]*session{}}, nil
+	m := &Meter{events: events, store: rows, settings: s, clock: clock, name: rand.Text(),
+		writing: make(chan struct{}, 1), sessions: map[sandpool.SandboxID]*session{}}
+	m.writing <- struct{}{}
+	return m, nil
 }
 
 // Began implements meter.Meter.

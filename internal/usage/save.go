@@ -65,8 +65,10 @@ func (m *Meter) tidy(ctx context.Context) {
 
 // Save implements meter.Meter.
 func (m *Meter) Save(ctx context.Context) error {
-	m.writing.Lock()
-	defer m.writing.Unlock()
+	if err := m.turn(ctx); err != nil {
+		return err
+	}
+	defer func() { m.writing <- struct{}{} }()
 	due, marking := m.due()
 	for len(due) > 0 || marking {
 		some := due[:min(atOnce, len(due))]
@@ -76,6 +78,16 @@ func (m *Meter) Save(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// turn waits for the right to write.
+func (m *Meter) turn(ctx context.Context) error {
+	select {
+	case <-m.writing:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for a turn to record usage: %w", ctx.Err())
+	}
 }
 
 // due returns what is to be written, and whether a mark is. It forgets those of whom nothing more
@@ -96,7 +108,7 @@ func (m *Meter) due() (due []sandpool.SandboxID, marking bool) {
 	return due, marking
 }
 
-// put writes records in one transaction. The caller holds writing.
+// put writes records in one transaction. The caller has the turn.
 func (m *Meter) put(ctx context.Context, ids []sandpool.SandboxID) error {
 	ctx, cancel := context.WithTimeout(ctx, saveTime)
 	defer cancel()
@@ -129,8 +141,10 @@ func (m *Meter) put(ctx context.Context, ids []sandpool.SandboxID) error {
 // Settle implements meter.Meter. Of many that end at the same time the first writes all, so that
 // they are few transactions.
 func (m *Meter) Settle(ctx context.Context, id sandpool.SandboxID) error {
-	m.writing.Lock()
-	defer m.writing.Unlock()
+	if err := m.turn(ctx); err != nil {
+		return err
+	}
+	defer func() { m.writing <- struct{}{} }()
 	m.mu.Lock()
 	s := m.sessions[id]
 	var due []sandpool.SandboxID
