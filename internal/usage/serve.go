@@ -20,8 +20,9 @@ const (
 	pageSize = 1000
 	// answerTime bounds one answer.
 	answerTime = 30 * time.Second
-	// maxAnswers bounds those that are made at the same time: each may read all records.
-	maxAnswers = 4
+	// maxAnswers bounds those that are made at the same time: each may read all records, and a
+	// store has few connections for all that reads.
+	maxAnswers = 2
 )
 
 // Reader answers who used what. Use NewReader.
@@ -148,13 +149,19 @@ func (d *Reader) read(ctx context.Context, q question, each func(sandpool.Usage)
 			Message: "Others are reading the records of usage; try again.", Err: ctx.Err()}
 	}
 	may := newSight(who)
-	return d.store.Usage(ctx, store.UsageQuery{Since: q.since, Until: q.until, After: q.after},
+	err := d.store.Usage(ctx, store.UsageQuery{Since: q.since, Until: q.until, After: q.after},
 		func(u sandpool.Usage) error {
 			if q.wants(u) && may.see(u) {
 				return each(u)
 			}
 			return nil
 		})
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &sandpool.Error{Class: sandpool.Unavailable, RetryAfter: answerTime, Err: err,
+			Message: "There are too many records for the time that an answer may take; ask for a " +
+				"shorter time, or try again."}
+	}
+	return err
 }
 
 // sight is which records a caller sees.
