@@ -27,3 +27,27 @@ func (s *Store) CopyPools(ctx context.Context, n int) error {
 		FROM pools, numbers WHERE name = 'p00000'`, n)
 	return err
 }
+
+// Undumped are the tables that a dump leaves out.
+func (s *Store) Undumped(ctx context.Context) (names []string, err error) {
+	rows, err := s.reads.QueryContext(ctx,
+		"SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	dumped := map[string]bool{}
+	for _, d := range dumps() {
+		dumped[d.table] = true
+	}
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		if !dumped[name] {
+			names = append(names, name)
+		}
+	}
+	return names, rows.Err()
+}

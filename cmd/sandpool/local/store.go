@@ -15,6 +15,7 @@ import (
 type StoreCmd struct {
 	Key   KeyCmd   `cmd:"" help:"Print a new key for the setting store_key."`
 	Rekey RekeyCmd `cmd:"" help:"Seal the store's secrets with another key, while no server runs."`
+	Copy  CopyCmd  `cmd:"" help:"Copy the store from its file into an empty PostgreSQL, while no server runs."`
 }
 
 // KeyCmd is "sandpool store key".
@@ -54,5 +55,28 @@ func (c *RekeyCmd) Run(ctx context.Context, a *console.App) error {
 		a.Say("%s has the new key before the old ones; remove those when no backup needs them",
 			done.File)
 	}
+	return nil
+}
+
+// CopyCmd is "sandpool store copy".
+type CopyCmd struct {
+	config.Flags
+	To string `arg:"" help:"Address of the database: postgres://user@host/name. A password is better in PGPASSWORD or the passfile."`
+}
+
+// Run copies the store.
+func (c *CopyCmd) Run(ctx context.Context, a *console.App) error {
+	cfg, err := c.Load()
+	if err != nil {
+		return err
+	}
+	done, err := vault.Copy(ctx, slog.New(slog.DiscardHandler), cfg.Vault(), c.To)
+	if err != nil {
+		return err
+	}
+	a.Say("%d pools, %d sandboxes and %d tokens are copied", done.Pools, done.Sandboxes,
+		done.Tokens)
+	a.Say("Set store to the database's address before the server is started again. The file in " +
+		cfg.DataDir + " stays; a server that used it would know nothing of what comes after.")
 	return nil
 }
