@@ -84,14 +84,15 @@ exports.Declarations = class Declarations {
   // first. imported are the names that import declarations declare.
   settle(tree, code, edits, first, imported) {
     for (const name of imported) this.#add(name, this.#global.has(name) ? this.#global : this.#lexical, true);
+    if (!/[={]|\+\+|--|\b(?:let|var|in|of)\b/.test(code)) return; // it declares and assigns nothing
     for (let node of tree.body) {
       node = node.declaration ?? node;
       if (node.type === "VariableDeclaration" && (node.kind === "const" || node.kind === "let")) this.#declaration(node, code, edits, first);
       else if (node.type === "ClassDeclaration" && node.id) this.#class(node, edits);
       else if (node.type === "FunctionDeclaration" && node.id) this.#function(node, code, edits, first);
     }
-    variables(tree, this.#walk, (v) => this.#variable(v, code, edits));
-    if (this.#constant.size > 0) this.#protect(tree, edits);
+    if (/\bvar\b/.test(code)) variables(tree, this.#walk, (v) => this.#variable(v, code, edits));
+    if (this.#assigns(tree)) this.#protect(tree, edits);
   }
 
   // Reports whether a name is one of var or function.
@@ -142,20 +143,43 @@ exports.Declarations = class Declarations {
     if (conflict) assign(node, code, edits);
   }
 
+  // Reports whether something that is called as a constant is may be assigned to.
+  #assigns(tree) {
+    let found = false;
+    if (this.#constant.size > 0) {
+      this.#walk.full(tree, (node) => targets(assigned(node), (id) => { found ||= this.#constant.has(id.name); }));
+    }
+    return found;
+  }
+
   // Finds assignments to constants.
   #protect(tree, edits) {
+    const scopes = new Map();
+    const declares = (node, name) => {
+      if (!scopes.has(node)) scopes.set(node, new Set(scope(node, this.#walk)));
+      return scopes.get(node).has(name);
+    };
     const check = (pattern, ancestors, shorthand) => targets(pattern, (id) => {
-      if (!this.#constant.has(id.name) || ancestors.some((a) => scope(a, this.#walk).includes(id.name))) return;
+      if (!this.#constant.has(id.name) || ancestors.some((a) => declares(a, id.name))) return;
       const property = shorthand.find((p) => p.value === id || p.value.left === id);
       edits.push([id.start, id.start, (property ? `${id.name}: ` : "") + `${CONSTANT}.`]);
     });
     this.#walk.fullAncestor(tree, (node, _, ancestors) => {
-      if (node.type === "AssignmentExpression") check(node.left, ancestors, shorthands(node.left, this.#walk));
-      else if (node.type === "UpdateExpression") check(node.argument, ancestors, []);
-      else if (/^For(In|Of)/.test(node.type) && node.left.type !== "VariableDeclaration") check(node.left, ancestors, shorthands(node.left, this.#walk));
+      const target = assigned(node);
+      if (target) check(target, ancestors, shorthands(target, this.#walk));
     });
   }
 };
+
+// Returns what a node gives a value to without declaring it.
+function assigned(node) {
+  switch (node.type) {
+    case "AssignmentExpression": return node.left;
+    case "UpdateExpression": return node.argument;
+    case "ForInStatement": case "ForOfStatement": return node.left.type === "VariableDeclaration" ? null : node.left;
+  }
+  return null;
+}
 
 // Returns the properties of a pattern that are name and value at once.
 function shorthands(pattern, walk) {

@@ -71,7 +71,7 @@ exports.transform = function transform(code) {
   if (/^\s*\{/.test(code) && tryParse(`(${code}\n)`)) code = `(${code}\n)`;
   let tree = tryParse(code);
   // f<number>(x) is JavaScript too, which compares, and is meant by nobody.
-  const modes = tree === null ? ["strip", "transform"] : /[\w$]<[^;=]{1,200}>\s*\(/.test(code) ? ["strip"] : [];
+  const modes = tree === null ? ["strip", "transform"] : /[\w$]<[\w$\s,.|&[\]{}:?'"<]{1,100}>+\s*\(/.test(code) ? ["strip"] : [];
   if (modes.length > 0) {
     const stripped = strip(code, modes);
     if (stripped !== null && stripped !== code) {
