@@ -53,6 +53,13 @@ func TestShell(t *testing.T) {
 		{agent.ExecuteRequest{Code: "trap 'echo bye $x' EXIT; echo hi"}, 0, "hi\nbye 5\n"},
 		{agent.ExecuteRequest{Code: "trap 'echo bye' EXIT; z=7; exit 4"}, 4, "bye\n"},
 		{agent.ExecuteRequest{Code: "echo $z; exit"}, 0, "7\n"},
+		// Options, traps and what they do to interrupts end with their command.
+		{agent.ExecuteRequest{Code: "set -abCEfT -o errtrace; set +B; echo $-"}, 0, "abfhCETc\n"},
+		{agent.ExecuteRequest{Code: "echo $-; echo {a,b}"}, 0, "hBc\na b\n"},
+		{agent.ExecuteRequest{Code: "trap 'echo x' USR1 TERM INT ERR DEBUG; trap - DEBUG"}, 0,
+			"x\n"},
+		{agent.ExecuteRequest{Code: "trap -p USR1 TERM ERR DEBUG; trap -p INT | grep -c 'echo x'"},
+			1, "0\n"},
 		{agent.ExecuteRequest{Code: "for i in 1 2; do continue 9; done; echo no"}, 0, ""},
 		{agent.ExecuteRequest{Code: "while :; do break 9; done"}, 0, ""},
 		{agent.ExecuteRequest{Code: "if then"}, 2, ""},
@@ -99,6 +106,7 @@ func endings(t *testing.T, c *agent.Client) {
 		outcome agent.Outcome
 		lost    bool
 	}{
+		{"trap 'echo x' INT; echo", time.Minute, agent.OK, false},
 		{"kept=1; sleep 1000; echo no", short, agent.TimeoutInterrupted, false},
 		{"[[ $kept = 1 ]]", time.Minute, agent.OK, false},
 		{"while :; do :; done", short, agent.TimeoutInterrupted, false},

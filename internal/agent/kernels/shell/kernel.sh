@@ -78,13 +78,13 @@ __sandpool_done() {
 	__sandpool_options=$BASHOPTS
 	POSIXLY_CORRECT=1 # in which no function hides a special builtin, as unset is
 	unset -f builtin
-	builtin set +euxvnf
+	builtin set -hB +abefkmntuvxCEPT
 	# A command has closed the socket, or put something in its place: nothing can be said any more.
 	[[ $__sandpool_code != *exec* || -S /proc/self/fd/$__sandpool_socket ]] || builtin kill -KILL $$
 	if [[ -n $__sandpool_atexit ]]; then
 		__sandpool_leave <"$__sandpool_in" >&14 2>&15
 	fi
-	[[ $__sandpool_code != *trap* ]] || builtin unset -f trap
+	[[ $__sandpool_code != *trap* ]] || __sandpool_untrap
 	[[ -z $__sandpool_undo ]] || builtin eval "$__sandpool_undo" 2>&-
 	builtin unset -v POSIXLY_CORRECT
 	builtin set +o pipefail +o posix
@@ -132,6 +132,18 @@ __sandpool_watch() {
 			builtin trap -- "$action" "$signal"
 		done
 	}
+}
+
+# __sandpool_untrap takes away the traps of a command that are not taken away by the loop.
+__sandpool_untrap() {
+	builtin unset -f trap
+	builtin trap - HUP QUIT ILL TRAP ABRT BUS FPE USR1 SEGV USR2 PIPE ALRM TERM CHLD CONT TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS
+	__sandpool_interruptible
+}
+
+# __sandpool_interruptible has an interrupt end a command.
+__sandpool_interruptible() {
+	builtin trap '[[ -z $__sandpool_id ]] || exit 130' INT
 }
 
 # __sandpool_leave runs a command's EXIT trap.
@@ -194,4 +206,4 @@ builtin set --
 builtin unset -v __sandpool_text __sandpool_status
 __sandpool_id= __sandpool_socket=10 __sandpool_undo= __sandpool_posix=
 builtin trap __sandpool_exit EXIT
-builtin trap '[[ -z $__sandpool_id ]] || exit 130' INT
+__sandpool_interruptible
