@@ -96,6 +96,13 @@ const (
 	ReadAudit Action = "read the audit log"
 )
 
+// Actions lists the actions, those on pools first.
+func Actions() []Action {
+	return []Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus, Execute, ReadSessions,
+		ReadUsage, ReadGroup, WriteGroup, AssignRoles, ManageTokens, ReadMetrics, ReadAudit,
+		ReadHost}
+}
+
 // subject is what an action is about.
 type subject int
 
@@ -127,9 +134,7 @@ func about(a Action) subject {
 func permits(r sandpool.Role, a Action) bool {
 	switch r {
 	case Admin:
-		return slices.Contains([]Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus,
-			Execute, ReadSessions, ManageTokens, AssignRoles, ReadGroup, WriteGroup,
-			ReadHost, ReadMetrics, ReadAudit, ReadUsage}, a)
+		return slices.Contains(Actions(), a)
 	case PoolContributor:
 		return slices.Contains([]Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus,
 			ReadGroup, WriteGroup, ReadUsage}, a)

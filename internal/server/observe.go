@@ -1,15 +1,22 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
@@ -260,10 +267,106 @@ func (s *Server) serveLocal(ctx context.Context) error {
 	return local.Serve(ctx, s.log, s.cfg.DataDir, levels)
 }
 
-// dashboard is the pages of a server whose API is given, with its authentication.
-func dashboard(log *slog.Logger, cfg Config, api http.Handler) (*web.Web, error) {
-	return web.New(log, web.Options{API: api, Version: sandpool.Version,
-		Doctor: func(*http.Request) []web.Check { return checks(cfg) }})
+// pages are the dashboard of a server whose API is given, with its authentication.
+func (s *Server) pages(log *slog.Logger, api http.Handler) (*web.Web, error) {
+	return web.New(log, web.Options{API: api, Version: sandpool.Version, May: may, System: s.facts,
+		Doctor: func(*http.Request) []web.Check { return checks(s.cfg) }})
+}
+
+// may says what a token may do on a pool, by its id, and a session of it.
+func may(of api.Token, poolID, session string) ([]web.Ability, error) {
+	who := auth.Principal{Subject: "token:" + of.ID, Name: of.Name}
+	for _, g := range of.Grants {
+		scope, err := sandpool.ParseScope(g.Scope)
+		if err != nil {
+			return nil, err
+		}
+		grant := sandpool.Grant{Role: sandpool.Role(g.Role), Scope: scope}
+		if g.ExpiresAt != "" {
+			if grant.Expires, err = time.Parse(time.RFC3339, g.ExpiresAt); err != nil {
+				return nil, fmt.Errorf("the end of a grant: %w", err)
+			}
+		}
+		who.Grants = append(who.Grants, grant)
+	}
+	on, err := sandpool.ParseScope(cmp.Or(poolID, "/"))
+	if err != nil {
+		return nil, err
+	}
+	if session != "" {
+		id, err := sandpool.ParseIdentifier(session)
+		if err != nil {
+			return nil, err
+		}
+		if on.Pool == "" {
+			return nil, sandpool.Errorf(sandpool.Invalid, "", "pool",
+				"Say which pool the session is of.")
+		}
+		on = on.Session(id)
+	}
+	who = who.At(time.Now())
+	var all []web.Ability
+	for _, a := range auth.Actions() {
+		one := web.Ability{What: string(a), May: true}
+		if err := auth.Allow(who, a, on); err != nil {
+			_, why, _ := strings.Cut(err.Error(), "may not "+string(a)+": ")
+			one.May, one.Why = false, why
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+// maxFacts bounds the images that are told.
+const maxFacts = 20
+
+// facts are what administrators want to know of the server, beside what doctor says.
+func (s *Server) facts(context.Context) []web.Fact {
+	all := []web.Fact{
+		{Name: "running since", Value: s.began.UTC().Format(time.RFC3339)},
+		{Name: "built with", Value: runtime.Version()},
+		{Name: "engine", Value: string(s.cfg.Engine)},
+		{Name: "address", Value: s.URL()},
+		{Name: "data directory", Value: s.cfg.DataDir},
+	}
+	add := func(name, value string) { all = append(all, web.Fact{Name: name, Value: value}) }
+	if u, err := url.Parse(s.cfg.Store); s.cfg.Store != "" && err == nil {
+		add("store", "PostgreSQL at "+u.Host) // the rest may hold a password
+	} else {
+		add("store", "SQLite, in the data directory")
+	}
+	if s.member != "" {
+		add("name among servers", s.member)
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(s.cfg.DataDir, &disk); err == nil {
+		size := uint64(disk.Bsize)
+		add("disk", fmt.Sprintf("%d MB free of %d MB", disk.Bavail*size>>20, disk.Blocks*size>>20))
+	}
+	images, err := s.images.List()
+	if err != nil {
+		add("images", "cannot be listed; the log says why")
+		s.log.Warn("list images", "error", err)
+	}
+	for _, i := range images[:min(len(images), maxFacts)] {
+		name := i.Name
+		if name == "" && len(i.References) > 0 {
+			name = i.References[0]
+		}
+		add("image "+cmp.Or(name, i.Digest), fmt.Sprintf("%d MB, of %s", i.Size>>20,
+			i.Created.UTC().Format(time.DateOnly)))
+	}
+	if levels, ok := s.log.Handler().(*logging.Handler); ok {
+		set := levels.Levels()
+		for _, pkg := range slices.Sorted(maps.Keys(set)) {
+			name := "log level"
+			if pkg != "" {
+				name += " of " + pkg
+			}
+			add(name, strings.ToLower(set[pkg].String()))
+		}
+	}
+	return all
 }
 
 // checks is what doctor says.

@@ -67,6 +67,7 @@ func HandOver() { gvisor.HandOver() }
 type Server struct {
 	log       *slog.Logger
 	cfg       Config
+	began     time.Time
 	lock      *os.File
 	store     *vault.State
 	engine    *engine.Engine
@@ -118,7 +119,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 		return nil, sandpool.Errorf(sandpool.Unsupported, "NotRoot", "host",
 			"The server makes namespaces and cgroups, which needs root; run the command with sudo.")
 	}
-	s := &Server{log: log, cfg: cfg, proxy: proxy.New(proxy.Options{})}
+	s := &Server{log: log, cfg: cfg, began: time.Now(), proxy: proxy.New(proxy.Options{})}
 	if err := s.observe(); err != nil {
 		return nil, err
 	}

@@ -234,16 +234,10 @@ func (w *Web) nothing(context.Context, asked) (string, view, error) {
 	return "", view{}, sandpool.Errorf(sandpool.NotFound, "", "", "There is no such page.")
 }
 
-func (w *Web) accessPage(ctx context.Context, a asked) (string, view, error) {
-	v := view{Title: "Access", Here: "access"}
-	tokens, err := a.api.Tokens(ctx)
-	v.Data = tokens
-	return "access", v, err
-}
-
 // systemView is what the server says of itself.
 type systemView struct {
 	Version string
+	Facts   []Fact
 	Checks  []Check
 }
 
@@ -253,6 +247,9 @@ func (w *Web) systemPage(ctx context.Context, a asked) (string, view, error) {
 		return "", v, err
 	}
 	d := systemView{Version: w.version}
+	if w.system != nil {
+		d.Facts = w.system(ctx)
+	}
 	if w.doctor != nil {
 		d.Checks = w.doctor(a.Request)
 	}

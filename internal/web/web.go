@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"embed"
 	"errors"
 	"html/template"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/fault"
 )
 
@@ -38,11 +40,16 @@ type Web struct {
 	api     http.Handler
 	version string
 	doctor  func(*http.Request) []Check
+	may     func(of api.Token, pool, session string) ([]Ability, error)
+	system  func(context.Context) []Fact
 	pages   *template.Template
 	visits  *visits
 	mux     *http.ServeMux
 	origin  *http.CrossOriginProtection
 }
+
+// Fact is something that the server says of itself.
+type Fact struct{ Name, Value string }
 
 // Check is a line of what the server needs of its machine.
 type Check struct{ Name, Level, Detail string }
@@ -55,6 +62,11 @@ type Options struct {
 	Version string
 	// Doctor looks at the machine; nil means that the page does not say.
 	Doctor func(*http.Request) []Check
+	// May says what a token may do on a pool, by its id, and a session of it; an empty pool or
+	// session stands for all. Nil means that the page does not say.
+	May func(of api.Token, pool, session string) ([]Ability, error)
+	// System says what else administrators want to know of the server; nil means nothing.
+	System func(context.Context) []Fact
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -67,7 +79,8 @@ func New(log *slog.Logger, o Options) (*Web, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	w := &Web{log: log, api: o.API, version: o.Version, doctor: o.Doctor, visits: newVisits(o.Now),
+	w := &Web{log: log, api: o.API, version: o.Version, doctor: o.Doctor, may: o.May,
+		system: o.System, visits: newVisits(o.Now),
 		mux:    http.NewServeMux(),
 		origin: http.NewCrossOriginProtection()}
 	var err error

@@ -187,6 +187,29 @@ func TestSignIn(t *testing.T) {
 	}
 }
 
+// TestFixation: a cookie that somebody else has set in the browser signs nobody in, neither before
+// its victim signs in nor after, and beside the true one neither counts.
+func TestFixation(t *testing.T) {
+	s := newSite(t)
+	planted := &http.Cookie{Name: "sandpool-ui", Value: "PLANTED"}
+	s.cookie = planted
+	s.want(s.ask("GET", "/ui/", ""), http.StatusSeeOther)
+	s.signIn()
+	mine := s.cookie
+	if mine.Value == planted.Value {
+		t.Fatal("the sign-in keeps the cookie that it finds")
+	}
+	s.cookie = planted
+	s.want(s.ask("GET", "/ui/", ""), http.StatusSeeOther)
+	one, other := mine.Name+"="+mine.Value, planted.Name+"="+planted.Value
+	for _, both := range []string{one + "; " + other, other + "; " + one} {
+		s.cookie = nil
+		s.want(s.ask("GET", "/ui/", "", "Cookie", both), http.StatusSeeOther)
+	}
+	s.cookie = mine
+	s.want(s.ask("GET", "/ui/", ""), http.StatusOK)
+}
+
 // TestTimeOut: a visit ends without use, and in any case.
 func TestTimeOut(t *testing.T) {
 	s := newSite(t)
@@ -285,7 +308,8 @@ func TestPages(t *testing.T) {
 	s.signIn()
 	for _, path := range []string{"/ui/", "/ui/new", "/ui/pools/x", "/ui/pools/x/play?session=" +
 		url.QueryEscape(hostile),
-		"/ui/pools/x/sessions/" + url.PathEscape(hostile), "/ui/access",
+		"/ui/pools/x/sessions/" + url.PathEscape(hostile), "/ui/access?token=" + url.QueryEscape(hostile) + "&session=" +
+			url.QueryEscape(hostile),
 		"/ui/audit?who=" + url.QueryEscape(hostile), "/ui/usage?who=" + url.QueryEscape(hostile) +
 			"&from=" + url.QueryEscape(hostile), "/ui/system", "/ui/sign-in?to=" + url.QueryEscape(hostile), "/ui/nothing",
 		"/ui/static/app.js"} {
@@ -293,6 +317,9 @@ func TestPages(t *testing.T) {
 		page, err := io.ReadAll(res.Body)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if got := res.Header.Get("Cross-Origin-Opener-Policy"); got != "same-origin" {
+			t.Errorf("%s: a page that opens it can reach it: %q", path, got)
 		}
 		csp := res.Header.Get("Content-Security-Policy")
 		if !strings.Contains(csp, "frame-ancestors 'none'") || strings.Contains(csp, "unsafe") ||

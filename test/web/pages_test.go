@@ -225,6 +225,14 @@ func (f *fixture) restart(t *testing.T) {
 	t.Helper()
 	site, err := web.New(slog.New(slog.DiscardHandler), web.Options{API: busy{time.Now()},
 		Version: "v1.2.3", Now: func() time.Time { return f.now },
+		May: func(of api.Token, pool, session string) ([]web.Ability, error) {
+			return []web.Ability{{What: "read " + pool, May: true},
+				{What: "manage tokens", Why: of.Name + " may not manage tokens: the role does " +
+					"not permit it."}}, nil
+		},
+		System: func(context.Context) []web.Fact {
+			return []web.Fact{{Name: "engine", Value: "gvisor"}}
+		},
 		Doctor: func(*http.Request) []web.Check {
 			return []web.Check{{Name: "cgroups", Level: "ok", Detail: "version 2"},
 				{Name: "memory", Level: "missing", Detail: "there is little left"}}
@@ -256,7 +264,8 @@ func TestAccess(t *testing.T) {
 				"document.querySelectorAll('#use-memory svg').length"},
 		{"play", "/ui/pools/python/play", "document.querySelector('.cell')"},
 		{"requests", "/ui/pools/web/play", "document.getElementById('request')"},
-		{"access", "/ui/access", "true"}, {"audit", "/ui/audit?since=all&verify=1", "true"},
+		{"access", "/ui/access?token=t1&pool=p",
+			"document.querySelectorAll('td.no').length === 1"}, {"audit", "/ui/audit?since=all&verify=1", "true"},
 		{"usage", "/ui/usage", "document.querySelectorAll('rect.used').length === 168"},
 		{"system", "/ui/system", "true"},
 		{"error", "/ui/nothing/here", "true"},

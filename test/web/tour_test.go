@@ -51,5 +51,22 @@ table.head(3)`), chromedp.Click(".cell button"),
 	w.do(t, ctx, chromedp.Click("#about"),
 		awaits("document.querySelectorAll('#runs tr td').length >= 4"))
 	w.shot(t, ctx, "4-session")
+	made, err := w.CreateToken(t.Context(), api.TokenRequest{Name: "ci", Role: "session-executor",
+		Pool: w.PoolID("python").String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.do(t, ctx, chromedp.Navigate(w.url+"/ui/access"), awaits("document.getElementById('token')"),
+		chromedp.SetValue("#token", made.ID, chromedp.ByID),
+		chromedp.SetValue("#pool", w.PoolID("python").String(), chromedp.ByID),
+		chromedp.Submit("#token", chromedp.ByID),
+		awaits("document.querySelectorAll('td.ok').length > 4 && "+
+			"document.querySelectorAll('td.no').length > 4"))
+	w.shot(t, ctx, "5-access")
+	w.do(t, ctx, chromedp.Click("a[href='/ui/audit']"),
+		awaits("document.querySelectorAll('main tbody tr').length >= 2"))
+	w.shot(t, ctx, "6-audit")
+	w.do(t, ctx, chromedp.Click("a[href='/ui/system']"),
+		awaits("document.body.textContent.includes('gvisor')"))
 	w.check(t)
 }
