@@ -26,6 +26,24 @@ type Grant struct {
 	ExpiresAt string `json:"expiresAt,omitempty"` // RFC 3339; never without it
 }
 
+// DeviceCode is what a program that is to sign in gets (RFC 8628, section 3.2).
+type DeviceCode struct {
+	DeviceCode      string `json:"device_code"`
+	UserCode        string `json:"user_code"`
+	VerificationURI string `json:"verification_uri"`
+	// VerificationURL is the same for clients of the first version.
+	VerificationURL         string `json:"verification_url"`
+	VerificationURIComplete string `json:"verification_uri_complete"`
+	ExpiresIn               int    `json:"expires_in"` // seconds
+	Interval                int    `json:"interval"`   // seconds
+	Message                 string `json:"message"`
+}
+
+// DeviceApproval lets the program that shows a code have a token of the caller's.
+type DeviceApproval struct {
+	UserCode string `json:"userCode"`
+}
+
 // Token is a bearer token without its secret. Role is that of a token with one grant, and
 // Pool its scope, if that is a pool.
 type Token struct {

@@ -3,8 +3,13 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,6 +37,14 @@ func (c *Client) Tokens(ctx context.Context) ([]api.Token, error) {
 func (c *Client) RevokeToken(ctx context.Context, id string) error {
 	_, _, err := c.do(ctx, call{method: http.MethodDelete, path: joinPath("sandpool", "tokens",
 		id)}, nil)
+	return err
+}
+
+// ApproveDevice lets the program that shows a code have a token, which may do what the caller's may
+// and ends with it.
+func (c *Client) ApproveDevice(ctx context.Context, userCode string) error {
+	_, _, err := c.do(ctx, call{method: http.MethodPost, path: joinPath("sandpool", "devices"),
+		body: api.DeviceApproval{UserCode: userCode}}, nil)
 	return err
 }
 
@@ -82,4 +95,105 @@ func (c *Client) AssignRole(ctx context.Context, scope sandpool.Scope, definitio
 func (c *Client) EndRoleAssignment(ctx context.Context, id string) error {
 	_, _, err := c.do(ctx, call{method: http.MethodDelete, path: id}, nil)
 	return err
+}
+
+// Login is a sign-in that waits for somebody to approve it.
+type Login struct {
+	// Code is what they are to be shown.
+	Code api.DeviceCode
+
+	client *Client
+	until  time.Time
+}
+
+// loginClient is what the client calls itself to the issuer.
+const loginClient = "sandpool"
+
+// BeginLogin begins a sign-in at the server of cfg, whose token is not looked at. The token that it
+// leads to is good for the given time, at most 12 hours.
+func BeginLogin(ctx context.Context, cfg Config, good time.Duration) (*Login, error) {
+	cfg.Token = ""
+	c, err := New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	l := &Login{client: c}
+	failed, err := c.form(ctx, "devicecode", url.Values{"client_id": {loginClient},
+		"scope":    {"https://management.azure.com/.default"},
+		"lifetime": {strconv.Itoa(int(good / time.Second))}}, &l.Code)
+	if err == nil && failed != (oauthError{}) {
+		err = failed.error()
+	}
+	l.until = time.Now().Add(time.Duration(l.Code.ExpiresIn) * time.Second)
+	return l, err
+}
+
+// Wait asks until somebody has approved, and returns the token.
+func (l *Login) Wait(ctx context.Context) (string, error) {
+	defer l.client.CloseIdle()
+	interval := time.Duration(max(l.Code.Interval, 1)) * time.Second
+	for {
+		if err := pause(ctx, interval); err != nil {
+			return "", err
+		}
+		var got struct {
+			Token string `json:"access_token"`
+		}
+		failed, err := l.client.form(ctx, "token", url.Values{"client_id": {loginClient},
+			"grant_type":  {"urn:ietf:params:oauth:grant-type:device_code"},
+			"device_code": {l.Code.DeviceCode}}, &got)
+		switch {
+		case err != nil:
+			return "", err
+		case got.Token != "":
+			return got.Token, nil
+		case failed.Code == "slow_down": // RFC 8628, section 3.5
+			interval += 5 * time.Second
+		case failed.Code != "authorization_pending" || time.Now().After(l.until):
+			return "", failed.error()
+		}
+	}
+}
+
+// oauthError is an error of the issuer (RFC 6749, section 5.2).
+type oauthError struct {
+	Code        string `json:"error"`
+	Description string `json:"error_description"`
+}
+
+func (e oauthError) error() error {
+	return &sandpool.Error{Class: sandpool.Unauthenticated, Code: e.Code, Message: e.Description}
+}
+
+// maxForm bounds an answer of the issuer.
+const maxForm = 64 << 10
+
+// form sends a form to the issuer and decodes its answer into out, or returns what it refuses.
+func (c *Client) form(ctx context.Context, path string, form url.Values,
+	out any) (failed oauthError, err error) {
+	ctx, cancel := call{}.bound(ctx)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost,
+		c.Endpoint()+"/adfs/oauth2/v2.0/"+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		return failed, err
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return failed, &sandpool.Error{Class: sandpool.Unavailable, Err: err,
+			Message: "The server " + c.Endpoint() + " does not answer."}
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxForm))
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return failed, err
+	}
+	if resp.StatusCode == http.StatusOK {
+		return failed, json.Unmarshal(text, out)
+	}
+	if json.Unmarshal(text, &failed) != nil || failed.Code == "" {
+		return failed, fmt.Errorf("%s answers with status %d: it may be no server of sandpool",
+			c.Endpoint(), resp.StatusCode)
+	}
+	return failed, nil
 }

@@ -44,6 +44,7 @@ type grammar struct {
 	Events   events.Cmd        `cmd:"" help:"Show what has happened to a pool and its sessions."`
 	Top      top.Cmd           `cmd:"" help:"Show pools and sessions as they are now, refreshed until Ctrl-C."`
 	Token    token.Cmd         `cmd:"" help:"Create, list and revoke access tokens."`
+	Login    token.LoginCmd    `cmd:"" help:"Sign in with a code that somebody approves on the dashboard."`
 	Identity identity.Cmd      `cmd:"" help:"Create, list and delete service principals for Azure's clients."`
 	Role     role.Cmd          `cmd:"" help:"Give roles to principals, for a time if wanted, list them and take them back."`
 	Audit    audit.Cmd         `cmd:"" help:"Show who changed what and who was refused, and check the log of it."`

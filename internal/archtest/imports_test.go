@@ -52,7 +52,7 @@ func mayImport() map[string][]string {
 			"internal/audit"},
 		"cmd/sandpool/usage":    {"api", "client", "client/sheet", "cmd/sandpool/console"},
 		"cmd/sandpool/events":   {"api", "client", "cmd/sandpool/console"},
-		"cmd/sandpool/token":    {"api", "cmd/sandpool/console"},
+		"cmd/sandpool/token":    {"api", "client", "cmd/sandpool/console"},
 		"cmd/sandpool/identity": {".", "api", "cmd/sandpool/console", "cmd/sandpool/token"},
 		"cmd/sandpool/role":     {".", "api", "client", "cmd/sandpool/console"},
 		"cmd/sandpool/trust":    {"cmd/sandpool/console"},
@@ -97,7 +97,7 @@ func mayImport() map[string][]string {
 		"internal/usage": append(contract, "api", "internal/arm", "internal/auth",
 			"internal/event", "internal/pool/meter", "internal/store"),
 		"internal/limit":  vocabulary,
-		"internal/issuer": {".", "internal/arm", "internal/auth"},
+		"internal/issuer": {".", "api", "internal/arm", "internal/auth", "internal/store"},
 		"internal/oidc":   {".", "internal/auth"},
 		// The description is a file; what writes it and what holds handlers to it are for tests.
 		"internal/openapi":             nil,

@@ -19,9 +19,11 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
+	"golang.org/x/time/rate"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 // lifetime is how long a JWT is good for; skew is what clocks may differ by.
@@ -51,6 +53,8 @@ var _ Tokens = (*auth.Tokens)(nil)
 type Issuer struct {
 	// Failed hears of clients that are refused; nil means that nobody does.
 	Failed func(r *http.Request, status int, e *sandpool.Error)
+	// Approvals keeps which device codes were approved; nil means that there are none.
+	Approvals store.Documents
 
 	tokens  Tokens
 	baseURL func(*http.Request) string
@@ -58,6 +62,8 @@ type Issuer struct {
 	keyID   string
 	signer  jose.Signer
 	now     func() time.Time
+	// devices and polls bound what those who are not known may ask for.
+	devices, polls *rate.Limiter
 }
 
 var _ auth.Verifier = (*Issuer)(nil)
@@ -87,8 +93,8 @@ func New(tokens Tokens, path string, baseURL func(*http.Request) string,
 	if now == nil {
 		now = time.Now
 	}
-	return &Issuer{tokens: tokens, baseURL: baseURL, key: key, keyID: id, signer: signer, now: now},
-		nil
+	return &Issuer{tokens: tokens, baseURL: baseURL, key: key, keyID: id, signer: signer, now: now,
+		devices: rate.NewLimiter(10, 100), polls: rate.NewLimiter(200, 1000)}, nil
 }
 
 // loadKey reads the key at path, or makes one there that its owner alone can read.
@@ -141,7 +147,8 @@ type claims struct {
 }
 
 // issue returns a token for the principal, whose subject is that of a token of the server.
-func (i *Issuer) issue(p auth.Principal, issuer, audience string) (string, error) {
+func (i *Issuer) issue(p auth.Principal, issuer, audience string,
+	lifetime time.Duration) (string, error) {
 	now := i.now()
 	id := strings.TrimPrefix(p.Subject, subjectPrefix)
 	return jwt.Signed(i.signer).Claims(claims{

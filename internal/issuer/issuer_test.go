@@ -433,7 +433,8 @@ func FuzzVerify(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	good, err := i.issue(auth.Principal{Subject: "token:" + clientID}, base+"/adfs", Audiences()[2])
+	good, err := i.issue(auth.Principal{Subject: "token:" + clientID}, base+"/adfs", Audiences()[2],
+		lifetime)
 	if err != nil {
 		f.Fatal(err)
 	}

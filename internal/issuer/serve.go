@@ -3,6 +3,7 @@ package issuer
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,6 +50,8 @@ func (i *Issuer) routes() []route {
 		{"GET /{authority}/v2.0/.well-known/openid-configuration", i.discovery},
 		{"POST /{authority}/oauth2/token", i.token},
 		{"POST /{authority}/oauth2/v2.0/token", i.token},
+		{"POST /{authority}/oauth2/devicecode", i.device},
+		{"POST /{authority}/oauth2/v2.0/devicecode", i.device},
 	}
 }
 
@@ -100,19 +103,19 @@ func (i *Issuer) endpoints(w http.ResponseWriter, r *http.Request) {
 func (i *Issuer) discovery(w http.ResponseWriter, r *http.Request) {
 	base := i.baseURL(r)
 	authority := base + "/" + strings.Split(strings.TrimLeft(r.URL.Path, "/"), "/")[0]
-	token, issuer := authority+"/oauth2/token", authority
+	flows, issuer := authority+"/oauth2", authority
 	if strings.Contains(r.URL.Path, "/v2.0/") {
-		token, issuer = authority+"/oauth2/v2.0/token", authority+"/v2.0"
+		flows, issuer = authority+"/oauth2/v2.0", authority+"/v2.0"
 	}
 	answer(w, http.StatusOK, map[string]any{
-		"issuer": issuer, "token_endpoint": token, "authorization_endpoint": authority +
+		"issuer": issuer, "token_endpoint": flows + "/token", "authorization_endpoint": authority +
 			"/oauth2/authorize",
-		"device_authorization_endpoint": authority + "/oauth2/devicecode", "jwks_uri": base +
+		"device_authorization_endpoint": flows + "/devicecode", "jwks_uri": base +
 			"/adfs/discovery/keys",
 		"response_types_supported": []string{"token"}, "subject_types_supported": []string{
 			"pairwise"},
 		"id_token_signing_alg_values_supported": []string{string(jose.ES256)},
-		"grant_types_supported":                 []string{"client_credentials"},
+		"grant_types_supported":                 []string{"client_credentials", deviceGrant},
 		"token_endpoint_auth_methods_supported": []string{"client_secret_post"},
 	})
 }
@@ -130,26 +133,51 @@ func oauthError(w http.ResponseWriter, status int, code, format string, args ...
 		args...)})
 }
 
-// token answers a request for a token by client credentials.
-func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
+// readForm reads the form of a request, and answers one that has none.
+func readForm(w http.ResponseWriter, r *http.Request) (url.Values, bool) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	// tests' writers have none
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(30 * time.Second))
 	if err := r.ParseForm(); err != nil {
 		oauthError(w, http.StatusBadRequest, "invalid_request",
 			"The body is not a form of at most %d bytes.", maxForm)
+		return nil, false
+	}
+	return r.PostForm, true
+}
+
+// deviceGrant is the grant type of device codes (RFC 8628, section 3.4).
+const deviceGrant = "urn:ietf:params:oauth:grant-type:device_code"
+
+// token answers a request for a token, by client credentials or a device code.
+func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
+	form, ok := readForm(w, r)
+	if !ok {
 		return
 	}
-	if grant := r.PostForm.Get("grant_type"); grant != "client_credentials" {
+	switch grant := form.Get("grant_type"); grant {
+	case "client_credentials":
+		i.give(w, r, form.Get("client_id"), form.Get("client_secret"), scopeOf(form))
+	case deviceGrant, "device_code": // as clients of the first version say it
+		i.byDevice(w, r, form)
+	default:
 		oauthError(w, http.StatusBadRequest, "unsupported_grant_type",
-			"The grant type %.60q is not supported; use client_credentials.", grant)
-		return
+			"The grant type %.60q is not supported; use client_credentials or %s.", grant,
+			deviceGrant)
 	}
-	wanted := r.PostForm.Get("scope")
-	if wanted == "" {
-		wanted = r.PostForm.Get("resource")
-	}
-	i.give(w, r, r.PostForm.Get("client_id"), r.PostForm.Get("client_secret"), wanted)
+}
+
+// wrongScope refuses a resource.
+func (i *Issuer) wrongScope(w http.ResponseWriter, wanted string) {
+	oauthError(w, http.StatusBadRequest, "invalid_scope",
+		"The resource %.100q is not one of this server's; use %s.", wanted,
+		strings.Join(Audiences(), ", "))
+}
+
+// unavailable answers when the store does not.
+func unavailable(w http.ResponseWriter) {
+	oauthError(w, http.StatusServiceUnavailable, "temporarily_unavailable",
+		"The server cannot check clients at the moment. Try again.")
 }
 
 // identity answers the request for a token of a managed identity. What proves it is a header
@@ -168,15 +196,12 @@ func (i *Issuer) identity(w http.ResponseWriter, r *http.Request) {
 func (i *Issuer) give(w http.ResponseWriter, r *http.Request, client, secret, wanted string) {
 	audience, ok := i.audience(r, wanted)
 	if !ok {
-		oauthError(w, http.StatusBadRequest, "invalid_scope",
-			"The resource %.100q is not one of this server's; use %s.", wanted,
-			strings.Join(Audiences(), ", "))
+		i.wrongScope(w, wanted)
 		return
 	}
 	p, err := i.tokens.Verify(r.Context(), auth.Credential{Kind: auth.Bearer, Text: secret})
 	if sandpool.ClassOf(err) == sandpool.Unavailable && err != nil {
-		oauthError(w, http.StatusServiceUnavailable, "temporarily_unavailable",
-			"The server cannot check clients at the moment. Try again.")
+		unavailable(w)
 		return
 	}
 	if err != nil || client != "" && !strings.EqualFold(subjectPrefix+client, p.Subject) ||
@@ -193,7 +218,7 @@ func (i *Issuer) give(w http.ResponseWriter, r *http.Request, client, secret, wa
 				"'sandpool token create' makes one.")
 		return
 	}
-	token, err := i.issue(p, i.baseURL(r)+"/adfs", audience)
+	token, err := i.issue(p, i.baseURL(r)+"/adfs", audience, lifetime)
 	if err != nil {
 		oauthError(w, http.StatusInternalServerError, "server_error",
 			"The token could not be signed.")

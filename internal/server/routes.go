@@ -75,6 +75,10 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	if err != nil {
 		return nil, err
 	}
+	if s.clients, err = s.issuer(); err != nil {
+		return nil, err
+	}
+	s.clients.Failed = rec.Failed
 	mux := http.NewServeMux()
 	rest := respond.Normalise(rec.Changes(mux))
 	if err := s.deployments(log, rest); err != nil {
@@ -91,17 +95,12 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	if err != nil {
 		return nil, err
 	}
-	clients, err := s.issuer()
-	if err != nil {
-		return nil, err
-	}
-	clients.Failed = rec.Failed
 	foreign, err := oidc.New(log, s.cfg.Issuers, planes.Assigned, nil)
 	if err != nil {
 		return nil, err
 	}
 	callers, err := auth.NewAuthenticator(auth.Options{Fail: respond.Error, Keys: branch.Keys},
-		s.tokens, foreign, clients, access.NewKeys(s.manager))
+		s.tokens, foreign, s.clients, access.NewKeys(s.manager))
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +112,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	if pools, managed, err = s.forwarding(log, respond, branch, pools, managed); err != nil {
 		return nil, err
 	}
-	control := clients.Front(withOpen(rest, managed))
+	control := s.clients.Front(withOpen(rest, managed))
 	seen := func(plane string, next http.Handler) http.Handler {
 		return s.metrics.Requests(plane, respond.CORS(s.cfg.CORS.Origins, next))
 	}
@@ -137,6 +136,7 @@ func (s *Server) register(mux control.Mux, respond *arm.Responder, planes *contr
 	s.deployer.Register(handle)
 	s.audit.Register(handle)
 	usage.NewReader(s.store).Register(handle)
+	s.clients.Register(handle)
 	openapi.Register(mux.Handle)
 	mux.Handle("GET "+metricsPath, s.scrape(respond))
 	mux.Handle("GET "+healthPath, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -228,7 +228,12 @@ func (s *Server) issuer() (*issuer.Issuer, error) {
 	if base == nil {
 		base = arm.BaseURL
 	}
-	return issuer.New(s.tokens, filepath.Join(s.cfg.DataDir, issuerKeyFile), base, nil)
+	made, err := issuer.New(s.tokens, filepath.Join(s.cfg.DataDir, issuerKeyFile), base, nil)
+	if err != nil {
+		return nil, err
+	}
+	made.Approvals = s.store
+	return made, nil
 }
 
 // issuerKeyFile is where the issuer's key is kept, below the data directory.

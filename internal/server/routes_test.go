@@ -13,6 +13,7 @@ import (
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/control"
 	"github.com/sandpool/sandpool/internal/deployment"
+	"github.com/sandpool/sandpool/internal/issuer"
 	"github.com/sandpool/sandpool/internal/metrics"
 	"github.com/sandpool/sandpool/internal/openapi/openapitest"
 	"github.com/sandpool/sandpool/internal/pool"
@@ -38,9 +39,10 @@ func TestRoutes(t *testing.T) {
 		t.Fatal(err)
 	}
 	var routed patterns
-	s := &Server{audit: &audit.Log{}, deployer: &deployment.Service{}, metrics: m}
+	s := &Server{audit: &audit.Log{}, deployer: &deployment.Service{}, metrics: m,
+		clients: &issuer.Issuer{}}
 	s.register(&routed, respond, planes)
-	described := openapitest.New("Session pools", "Resource Manager", "Deployments", "Tokens",
+	described := openapitest.New("Session pools", "Resource Manager", "Deployments", "Tokens", "Devices",
 		"Audit", "Usage", "Events", "Server")
 	for _, fault := range described.Differ(routed) {
 		t.Error(fault)
@@ -62,7 +64,8 @@ func TestServerAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{audit: &audit.Log{}, deployer: &deployment.Service{}, metrics: m}
+	s := &Server{audit: &audit.Log{}, deployer: &deployment.Service{}, metrics: m,
+		clients: &issuer.Issuer{}}
 	mux := http.NewServeMux()
 	s.register(mux, respond, planes)
 	described := openapitest.New("Server")

@@ -29,6 +29,7 @@ import (
 	"github.com/sandpool/sandpool/internal/history"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/interpreter"
+	"github.com/sandpool/sandpool/internal/issuer"
 	"github.com/sandpool/sandpool/internal/machine"
 	"github.com/sandpool/sandpool/internal/metrics"
 	"github.com/sandpool/sandpool/internal/oci"
@@ -94,6 +95,7 @@ type Server struct {
 	control *control.Control
 
 	deployer  *deployment.Service
+	clients   *issuer.Issuer
 	dashboard *web.Web // nil if there is none
 	metrics   *metrics.Metrics
 	history   *history.History

@@ -119,6 +119,8 @@ func New(log *slog.Logger, o Options) (*Web, error) {
 	w.mux.HandleFunc("GET /ui/shared/{secret}", w.looking(w.sharedPage))
 	w.mux.HandleFunc("GET /ui/shared/{secret}/board", w.looking(w.sharedBoard))
 	w.mux.HandleFunc("GET /ui/access", w.page(w.accessPage))
+	w.mux.HandleFunc("GET /ui/device", w.page(w.devicePage))
+	w.mux.HandleFunc("POST /ui/device", w.device)
 	w.mux.HandleFunc("GET /ui/audit", w.page(w.auditPage))
 	w.mux.HandleFunc("GET /ui/audit.csv", w.auditFile)
 	w.mux.HandleFunc("GET /ui/usage", w.page(w.usagePage))

@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -33,13 +34,17 @@ const (
 
 func (o operation) String() string { return o.method + " " + o.path }
 
-// sources are the files that register routes of the control plane, and the paths that they call
-// by a name.
-func sources() map[string]map[string]string {
+// folders are those whose files register routes of the control plane.
+func folders() []string {
+	return []string{"audit", "control", "control/tree", "deployment", "issuer", "server", "usage"}
+}
+
+// names are what the sources call paths.
+func names() map[string]string {
 	const subscription, group = "/subscriptions/{subscription}",
 		"/subscriptions/{subscription}/resourceGroups/{resourceGroup}"
 	const pools = group + "/providers/Microsoft.App/sessionPools/{pool}"
-	shared := map[string]string{
+	return map[string]string{
 		"arm.SubscriptionPath":  subscription + "/providers/Microsoft.App",
 		"arm.ResourceGroupPath": group + "/providers/Microsoft.App",
 		"arm.PoolPath":          pools,
@@ -53,14 +58,14 @@ func sources() map[string]map[string]string {
 		"listPath":        group + "/providers/Microsoft.Resources/deployments",
 		"path":            group + "/providers/Microsoft.Resources/deployments/{deployment}",
 		"metricsPath":     "/metrics", "healthPath": "/healthz",
+		"descriptionPath": "/openapi.json", "identityPath": "/metadata/identity/oauth2/token",
 	}
-	out := map[string]map[string]string{}
-	for _, file := range []string{"control/control.go", "control/tree/tree.go",
-		"control/tree/role.go", "control/tree/environment.go", "deployment/service.go",
-		"audit/serve.go", "usage/serve.go", "server/routes.go"} {
-		out["../../internal/"+file] = shared
-	}
-	return out
+}
+
+// open are paths that need no token: they are before authentication.
+func open(path string) bool {
+	return path == "/healthz" || path == "/openapi.json" || strings.HasPrefix(path, "/metadata/") ||
+		strings.HasPrefix(path, "/adfs/") || strings.HasPrefix(path, "/{authority}/")
 }
 
 // scopesOfRoles are what stands for "scope", over which the routes of roles are registered.
@@ -74,23 +79,16 @@ var method = regexp.MustCompile(`^(GET|HEAD|PUT|POST|PATCH|DELETE) `)
 func operations(t *testing.T) []operation {
 	t.Helper()
 	var all []operation
-	for file, names := range sources() {
-		tree, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
-		if err != nil {
-			t.Fatal(err)
+	for _, folder := range folders() {
+		files, err := filepath.Glob("../../internal/" + folder + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %v, %v", folder, files, err)
 		}
-		ast.Inspect(tree, func(n ast.Node) bool {
-			e, ok := n.(ast.Expr)
-			if !ok {
-				return true
+		for _, file := range files {
+			if !strings.HasSuffix(file, "_test.go") {
+				all = append(all, routesIn(t, file)...)
 			}
-			routes := patterns(e, names)
-			for _, r := range routes {
-				m, path, _ := strings.Cut(r, " ")
-				all = append(all, operation{m, path, management})
-			}
-			return len(routes) == 0
-		})
+		}
 	}
 	all = append(all, dataRoutes(t)...)
 	all = append(all, operation{"POST", "/mcp", agents}, operation{"DELETE", "/mcp", agents})
@@ -102,6 +100,45 @@ func operations(t *testing.T) []operation {
 		return strings.Compare(order(a)+a.path+a.method, order(b)+b.path+b.method)
 	})
 	return slices.Compact(all)
+}
+
+// routesIn reads the routes of the control plane that a file registers.
+func routesIn(t *testing.T, file string) (all []operation) {
+	t.Helper()
+	tree, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(tree, func(n ast.Node) bool {
+		e, ok := n.(ast.Expr)
+		if !ok {
+			return true
+		}
+		routes := patterns(e, names())
+		if sum, ok := e.(*ast.BinaryExpr); ok && len(routes) == 0 && begins(sum) {
+			t.Errorf("%s has a route with a name that names() does not know", file)
+		}
+		for _, r := range routes {
+			m, path, _ := strings.Cut(r, " ")
+			if strings.HasPrefix(path, "/") && !open(path) {
+				all = append(all, operation{m, path, management})
+			}
+		}
+		return len(routes) == 0
+	})
+	return all
+}
+
+// begins reports whether a sum begins as a route does.
+func begins(e *ast.BinaryExpr) bool {
+	switch x := e.X.(type) {
+	case *ast.BinaryExpr:
+		return begins(x)
+	case *ast.BasicLit:
+		s, err := strconv.Unquote(x.Value)
+		return err == nil && method.MatchString(s) && strings.HasSuffix(s, " ")
+	}
+	return false
 }
 
 // order sorts planes.

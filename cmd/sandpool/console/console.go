@@ -67,6 +67,15 @@ func (a *App) Client() (*client.Client, error) {
 	return client.New(cfg)
 }
 
+// Server is where the server is that flags, environment and the configuration file name, for those
+// who have no token yet.
+func (a *App) Server() (client.Config, error) {
+	cfg := client.Config{Endpoint: a.Endpoint, Token: "none", CA: os.Getenv("SANDPOOL_CA")}
+	err := fillFromFile(&cfg)
+	cfg.Token = ""
+	return cfg, err
+}
+
 // fillFromFile completes cfg from the client configuration file.
 func fillFromFile(cfg *client.Config) error {
 	path, err := client.ConfigPath(os.Getenv)

@@ -16,6 +16,8 @@ type Cmd struct {
 	Create createCmd `cmd:"" help:"Create a token and print it, this once."`
 	List   listCmd   `cmd:"" help:"List tokens, without their secrets."`
 	Revoke revokeCmd `cmd:"" help:"End a token at once."`
+
+	Approve approveCmd `cmd:"" help:"Let a program sign in that shows a code, as 'sandpool login' does."`
 }
 
 type createCmd struct {

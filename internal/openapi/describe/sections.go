@@ -22,6 +22,7 @@ func sections() []section {
 		{"Containers", "What requests to a pool of custom containers can be.", customOperations},
 		{"MCP", "The endpoint of a pool for the Model Context Protocol.", mcpOperations},
 		{"Tokens", "Who may do what.", tokenOperations},
+		{"Devices", "Programs that sign in by a code.", deviceOperations},
 		{"Events", "What happened lately.", eventOperations},
 		{"Audit", "Who changed what, and who was refused.", auditOperations},
 		{"Usage", "What sessions have used.", usageOperations},

@@ -38,6 +38,11 @@ func usageOperations(op adder) {
 		gives(200, api.UsageRecords{})
 }
 
+func deviceOperations(op adder) {
+	op("Devices_Approve", "POST /sandpool/devices", "Lets the program that shows a code sign in.").
+		takes(api.DeviceApproval{}).is(204)
+}
+
 func issuerOperations(op adder) {
 	text := object{"type": "string"}
 	op("Issuer_Endpoints", "GET /metadata/endpoints", "Describes the server as a cloud.").
@@ -53,14 +58,24 @@ func issuerOperations(op adder) {
 	op("Issuer_Identity", "GET /metadata/identity/oauth2/token", "Gives a managed identity's token.").
 		public().query("resource", "client_id", version).
 		givesAs(200, "application/json", token)
-	form := object{"type": "object", "required": []string{"grant_type", "client_id",
-		"client_secret"}, "properties": object{"grant_type": object{"const": "client_credentials"},
-		"client_id": text, "client_secret": text, "scope": text, "resource": text}}
+	form := object{"type": "object", "required": []string{"grant_type", "client_id"},
+		"properties": object{"grant_type": object{"enum": []string{"client_credentials",
+			"urn:ietf:params:oauth:grant-type:device_code", "device_code"}}, "client_id": text,
+			"client_secret": text, "scope": text, "resource": text, "device_code": text,
+			"code": text}}
 	for id, path := range map[string]string{"Issuer_Token": "oauth2/token",
 		"Issuer_TokenV2": "oauth2/v2.0/token"} {
-		op(id, "POST /{authority}/"+path, "Gives a token for client credentials.").
+		op(id, "POST /{authority}/"+path, "Gives a token for client credentials or a device code.").
 			public().query("client-request-id").takesAs("application/x-www-form-urlencoded", form).
 			givesAs(200, "application/json", token)
+	}
+	device := object{"type": "object", "required": []string{"client_id"}, "properties": object{
+		"client_id": text, "scope": text, "resource": text, "lifetime": text}}
+	for id, path := range map[string]string{"Issuer_Device": "oauth2/devicecode",
+		"Issuer_DeviceV2": "oauth2/v2.0/devicecode"} {
+		op(id, "POST /{authority}/"+path, "Gives a code by which a program signs in.").
+			public().takesAs("application/x-www-form-urlencoded", device).
+			gives(200, api.DeviceCode{})
 	}
 	for id, path := range map[string]string{"Issuer_Discovery": "",
 		"Issuer_DiscoveryV2": "v2.0/"} {
