@@ -6,10 +6,10 @@
 wanted = {
     # IPython's names, which cells expect.
     '__main__.In': '', '__main__.Out': '', '__main__._': 'names of outputs', '__main__.__builtin__': '',
-    '__main__.exit': '', '__main__.quit': '', '__main__.get_ipython': '',
+    '__main__.get_ipython': '',
     'builtins.__IPYTHON__': '', 'builtins.display': '', 'builtins.get_ipython': '',
     # Nobody can type.
-    'builtins.input': '', 'getpass.getpass': '', 'pydoc.Helper.in': '', 'sys.breakpointhook': '',
+    'builtins.exit': 'closes no stdin', 'builtins.quit': '', 'builtins.input': '', 'getpass.getpass': '', 'pydoc.Helper.in': '', 'sys.breakpointhook': '',
     # The streams, what else writes to their descriptors, and what starts who may print meanwhile.
     'sys.stdout': '', 'sys.stderr': '', 'sys.__stdout__': '', 'sys.__stderr__': '',
     'os.write': '', 'os.writev': '', 'os.sendfile': '', 'os.dup': '', 'os.system': '', 'os.posix_spawn': '',

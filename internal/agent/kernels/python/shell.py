@@ -5,6 +5,7 @@ import importlib
 import os
 import site
 import sys
+from _sitebuiltins import Quitter
 from types import ModuleType
 
 from IPython.core.displaypub import DisplayPublisher
@@ -28,6 +29,13 @@ def no_debugger(*args, **kwargs):
 
 def no_interaction(*args, **kwargs):
     raise StdinNotImplementedError(f"help() without an argument is not available: {NO_INPUT} Use help(object) or object?.")
+
+
+class Exit(Quitter):
+    """exit() and quit() of an interpreter, but for stdin, which they close and later cells need."""
+
+    def __call__(self, code=None):
+        raise SystemExit(code)
 
 
 class Publisher(DisplayPublisher):
@@ -79,6 +87,7 @@ class Shell(InteractiveShell):
         super().init_user_ns()
         for names in (self.user_ns, self.user_ns_hidden):
             names.pop("open", None)  # IPython's, which refuses the descriptors 0 to 2
+            names.pop("exit", None), names.pop("quit", None)  # IPython's, which take no status
 
     def init_prompts(self):
         pass  # sys.ps1 would say that somebody types
@@ -108,6 +117,9 @@ def make_shell():
     config.InteractiveShell.colors = "nocolor"
     config.InteractiveShell.xmode = "Context"
     shell = Shell.instance(config=config, user_module=main_module())
+    for name in ("exit", "quit"):
+        shell.builtin_trap.auto_builtins.pop(name, None)
+        setattr(builtins, name, Exit(name, "Ctrl-D (i.e. EOF)"))
     shell.builtin_trap.activate()
     builtins.input = no_input
     importlib.import_module("getpass").getpass = no_input
