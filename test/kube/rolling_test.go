@@ -28,6 +28,7 @@ import (
 type fleet struct {
 	*world
 	program, store, key, kubeconfig string
+	kubernetes, settings            string // further ones, in YAML
 	servers                         []*member
 }
 
@@ -40,7 +41,15 @@ type member struct {
 
 func newFleet(t *testing.T, name string, addresses ...string) *fleet {
 	t.Helper()
-	f := &fleet{world: newWorld(t, name), program: build(t), key: filepath.Join(t.TempDir(), "key")}
+	f := &fleet{}
+	f.open(t, name, addresses...)
+	return f
+}
+
+// open makes what the fleet shares, and starts its servers.
+func (f *fleet) open(t *testing.T, name string, addresses ...string) {
+	t.Helper()
+	f.world, f.program, f.key = newWorld(t, name), build(t), filepath.Join(t.TempDir(), "key")
 	f.kubeconfig = f.release.kubeconfig(t, f.cluster, f.release.boxes(), strings.TrimSpace(
 		f.cluster.Kubectl(t, "", "create", "token", name, "--namespace", name)))
 	pg, err := pgtest.Start(t.Context())
@@ -77,7 +86,6 @@ func newFleet(t *testing.T, name string, addresses ...string) *fleet {
 			}
 		})
 	}
-	return f
 }
 
 // begin starts a member and waits until it serves.
@@ -93,8 +101,15 @@ store: %s
 store_key: {file: %s}
 peers: {listen: "127.0.0.1:0"}
 registries: {plain_http: ["%s"]}
-kubernetes: {kubeconfig: %s, isolation: elsewhere, network: unverified, cpu_overcommit: 10}
-`, m.dir, m.address, m.name, f.store, f.key, strings.SplitN(f.reference, "/", 2)[0], f.kubeconfig)
+%s
+kubernetes:
+  kubeconfig: %s
+  isolation: elsewhere
+  network: unverified
+  cpu_overcommit: 10
+%s
+`, m.dir, m.address, m.name, f.store, f.key, strings.SplitN(f.reference, "/", 2)[0], f.settings,
+		f.kubeconfig, f.kubernetes)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

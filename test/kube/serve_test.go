@@ -159,7 +159,13 @@ kubernetes:
 // customPool makes the pool of a container, with ready sessions, and waits for them.
 func (s *instance) customPool(t *testing.T, image string, ready int) {
 	t.Helper()
-	most, port := ready+3, 8080
+	s.customPoolOf(t, image, ready, ready+3)
+}
+
+// customPoolOf is customPool with a maximum of sessions.
+func (s *instance) customPoolOf(t *testing.T, image string, ready, most int) {
+	t.Helper()
+	port := 8080
 	if _, err := s.PutPool(t.Context(), "pool", api.SessionPool{Location: "local",
 		Properties: &api.SessionPoolProperties{ContainerType: "CustomContainer",
 			ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most,

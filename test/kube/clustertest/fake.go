@@ -3,6 +3,9 @@ package clustertest
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/http"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +19,9 @@ const FakeLabel = "kwok.x-k8s.io/node"
 
 const kwok = "kwok"
 
+// fakeRange has the addresses of simulated pods.
+const fakeRange = "10.200.0.0/16"
+
 // fakeNodesTime bounds how long simulated nodes may take to be ready.
 const fakeNodesTime = 2 * time.Minute
 
@@ -25,7 +31,7 @@ func (c *Cluster) FakeNodes(t testing.TB, n int) {
 	t.Helper()
 	err := c.start(kwok, kwok, "--config="+filepath.Join(c.bin, "kwok-stages.yaml"),
 		"--kubeconfig="+c.Kubeconfig(), "--manage-all-nodes=false",
-		"--manage-nodes-with-annotation-selector="+FakeLabel+"=fake", "--cidr=10.200.0.0/16",
+		"--manage-nodes-with-annotation-selector="+FakeLabel+"=fake", "--cidr="+fakeRange,
 		"--node-ip="+nodeIP, "--node-lease-duration-seconds=40", "--server-address=127.0.0.1:10247")
 	if err != nil {
 		t.Fatal(err)
@@ -56,4 +62,29 @@ status:
 	c.Kubectl(t, nodes.String(), "create", "-f", "-")
 	c.Kubectl(t, "", "wait", "--for=condition=Ready", "nodes", "--selector", FakeLabel,
 		"--timeout="+fakeNodesTime.String())
+}
+
+// AnswerForFakes has a handler answer at port 8080 of every pod on the simulated nodes, until the
+// test ends. The local address of a request's connection is the pod's.
+func (c *Cluster) AnswerForFakes(t testing.TB, h http.Handler) {
+	t.Helper()
+	out, err := exec.Command("ip", "route", "add", "local", fakeRange, "dev", "lo").CombinedOutput()
+	if err != nil {
+		t.Fatalf("route the addresses of simulated pods here: %v\n%s", err, out)
+	}
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", ":8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
+	go func() { _ = server.Serve(listener) }() // the error is that of its end
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+		_, err := exec.Command("ip", "route", "del", "local", fakeRange, "dev", "lo").Output()
+		if err != nil {
+			t.Error(err)
+		}
+	})
 }
