@@ -63,3 +63,47 @@ func (a *Authority) TLS() *tls.Config {
 func config() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 }
+
+// Settings say where a server's certificates come from: from files, from the server itself, or from
+// an authority elsewhere.
+type Settings struct {
+	// Cert and Key are files with a certificate chain and its key, in PEM.
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+	// Auto has the server make certificates by itself, signed by a private authority that it makes
+	// once and keeps below its data directory. They hold for the names by which callers reach it.
+	Auto bool `yaml:"auto"`
+	// Names are host names and addresses for Auto beside those that other settings say.
+	Names []string `yaml:"names"`
+	// ACME has an authority elsewhere give certificates, by themselves.
+	ACME ACME `yaml:"acme"`
+}
+
+// On reports whether there are to be certificates.
+func (s Settings) On() bool { return s.Cert != "" || s.Auto || s.ACME.Directory != "" }
+
+// Problem is a setting that cannot be as it is.
+type Problem struct {
+	Name  string // of the setting within Settings, with a dot before it; empty means several
+	Value any
+	Fix   string // what it must be
+}
+
+// Problems returns what is wrong with s.
+func (s Settings) Problems() (found []Problem) {
+	if (s.Cert == "") != (s.Key == "") {
+		found = append(found, Problem{"", s.Cert + " and " + s.Key,
+			"both cert and key, or neither"})
+	}
+	if s.Auto && s.Cert != "" {
+		found = append(found, Problem{".auto", s.Auto, "auto, or cert and key, and not both"})
+	}
+	if s.ACME.Directory != "" && (s.Auto || s.Cert != "") {
+		found = append(found, Problem{".acme.directory", s.ACME.Directory,
+			"acme, or auto, or cert and key"})
+	}
+	for _, p := range s.ACME.Problems() {
+		found = append(found, Problem{".acme." + p[0], fmt.Sprintf("%+v", s.ACME), p[1]})
+	}
+	return found
+}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/authority"
+	"github.com/sandpool/sandpool/internal/control/tree"
 	"github.com/sandpool/sandpool/internal/keyring"
 	"github.com/sandpool/sandpool/internal/limit"
 	"github.com/sandpool/sandpool/internal/oidc"
@@ -70,8 +71,11 @@ type Config struct {
 	// EndpointSuffix gives each pool a host name of its own, {pool}.{suffix}, at which its endpoint
 	// has the root path. Empty means none: pools are reached below their path alone.
 	EndpointSuffix string `yaml:"endpoint_suffix"`
-	// TLS serves HTTPS if both files are named.
-	TLS TLS `yaml:"tls"`
+	// Locations are those that pools, groups and environments may have, the first one that of those
+	// which name none. Empty means that a location is a word, and every one will do.
+	Locations []string `yaml:"locations"`
+	// TLS serves HTTPS, by files, a private authority or ACME.
+	TLS authority.Settings `yaml:"tls"`
 	// Issuers are foreign ones whose tokens are accepted, beside the server's own.
 	Issuers []oidc.Settings `yaml:"issuers"`
 	// AuditMB bounds the audit log in MiB; the oldest records go.
@@ -143,47 +147,6 @@ func isOrigin(s string) bool {
 	return s == "*" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" &&
 		s == u.Scheme+"://"+u.Host
 }
-
-// TLS names the files of a certificate chain and its key, in PEM.
-type TLS struct {
-	Cert string `yaml:"cert"`
-	Key  string `yaml:"key"`
-	// Auto has the server make certificates by itself, signed by a private authority that it makes
-	// once and keeps below DataDir. They hold for the names by which callers reach the server.
-	Auto bool `yaml:"auto"`
-	// Names are host names and addresses for Auto beside those that other settings say.
-	Names []string `yaml:"names"`
-	// ACME has an authority elsewhere give certificates, by themselves.
-	ACME authority.ACME `yaml:"acme"`
-}
-
-// problem is a setting that cannot be as it is.
-type problem struct {
-	name  string
-	value any
-	fix   string // what it must be
-}
-
-func (t TLS) problems() (found []problem) {
-	if (t.Cert == "") != (t.Key == "") {
-		found = append(found, problem{"tls", fmt.Sprintf("%q and %q", t.Cert, t.Key),
-			"both cert and key, or neither"})
-	}
-	if t.Auto && t.Cert != "" {
-		found = append(found, problem{"tls.auto", t.Auto, "auto, or cert and key, and not both"})
-	}
-	if t.ACME.Directory != "" && (t.Auto || t.Cert != "") {
-		found = append(found, problem{"tls.acme.directory", t.ACME.Directory,
-			"acme, or auto, or cert and key"})
-	}
-	for _, p := range t.ACME.Problems() {
-		found = append(found, problem{"tls.acme." + p[0], fmt.Sprintf("%+v", t.ACME), p[1]})
-	}
-	return found
-}
-
-// on reports whether the server serves HTTPS.
-func (t TLS) on() bool { return t.Cert != "" || t.Auto || t.ACME.Directory != "" }
 
 // CAFile is the certificate that clients of a server with TLS.Auto are to trust.
 func (c Config) CAFile() string {
@@ -424,8 +387,10 @@ func (c Config) Validate() error {
 		"one that begins with postgres://, or none for a file below data_dir")
 	problems = append(problems, c.StoreKey.Validate()...)
 	problems = append(problems, c.Peers.Validate(c.Store != "")...)
-	for _, p := range c.TLS.problems() {
-		need(false, p.name, p.value, p.fix)
+	bad := slices.IndexFunc(c.Locations, func(s string) bool { return !tree.IsLocation(s) })
+	need(bad < 0, fmt.Sprintf("locations[%d]", bad), c.Locations, tree.LocationForm)
+	for _, p := range c.TLS.Problems() {
+		need(false, "tls"+p.Name, p.Value, p.Fix)
 	}
 	need(c.PublicURL == "" || strings.HasPrefix(c.PublicURL, "http://") ||
 		strings.HasPrefix(c.PublicURL, "https://"),

@@ -41,12 +41,13 @@ func TestLoadConfigReportsEverythingAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := LoadConfig(path, []string{"SANDPOOL_LISTN=1", "SANDPOOL_STARTS=many",
-		"SANDPOOL_FULL_STATUS=500", "SANDPOOL_DATA_DIR=rel"})
+		"SANDPOOL_FULL_STATUS=500", "SANDPOOL_DATA_DIR=rel", "SANDPOOL_LOCATIONS=[west us, up/down]",
+		"SANDPOOL_TLS_CERT=x"})
 	if err == nil {
 		t.Fatal("no error")
 	}
 	for _, want := range []string{"lissten", "SANDPOOL_LISTN", "SANDPOOL_STARTS", "full_status",
-		"data_dir"} {
+		"data_dir", `locations[1] is`, "tls is"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not name %s:\n%v", want, err)
 		}

@@ -55,6 +55,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		History:   s.history.Pool,
 		Pulling:   pulling(s.containers),
 		Network:   network.Host{Settings: s.cfg.Network, Elsewhere: s.cfg.Engine != engine.GVisor},
+		Locations: s.cfg.Locations,
 		Documents: s.store,
 		Foreign:   oidc.Assigns(s.cfg.Issuers),
 	})

@@ -432,7 +432,7 @@ func (s *Server) URL() string {
 	if s.issued != nil { // addresses are in no certificate by ACME
 		return "https://" + s.cfg.TLS.ACME.Hosts[0]
 	}
-	if s.cfg.TLS.on() {
+	if s.cfg.TLS.On() {
 		scheme = "https"
 	}
 	return scheme + "://" + s.listener.Addr().String()

@@ -27,6 +27,12 @@ var locationName = pattern.Lazy(`^[A-Za-z0-9][A-Za-z0-9 ._-]{0,89}$`)
 // maxBody bounds the body of a request.
 const maxBody = 256 << 10
 
+// LocationForm says what IsLocation takes.
+const LocationForm = "names of up to 90 letters, digits, spaces and . _ -"
+
+// IsLocation reports whether a text can be the name of a location.
+func IsLocation(name string) bool { return locationName().MatchString(name) }
+
 func plain(location string) string {
 	return strings.ToLower(strings.ReplaceAll(location, " ", ""))
 }
@@ -181,7 +187,7 @@ func (t *Tree) location(name string) (string, error) {
 			return known, nil
 		}
 	}
-	if t.o.AnyLocation && locationName().MatchString(name) {
+	if t.o.AnyLocation && IsLocation(name) {
 		return name, nil
 	}
 	return "", sandpool.Errorf(sandpool.Invalid, "LocationNotAvailableForResourceType", "location",
