@@ -70,10 +70,10 @@ func beOutside() (code int, err error) {
 		return 0, err
 	}
 	defer unlock()
-	if err := removeCgroups(); err != nil {
+	if err := removeRemains(); err != nil {
 		return 0, fmt.Errorf("remains of an earlier run: %w", err)
 	}
-	dir, err := os.MkdirTemp("", "sandpool-cluster-")
+	dir, err := os.MkdirTemp("", folders)
 	if err != nil {
 		return 0, err
 	}
@@ -126,6 +126,19 @@ func hold(name string, how int) (unlock func(), err error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return func() { _ = f.Close() }, nil
+}
+
+// folders is how the folders of clusters are called.
+const folders = "sandpool-cluster-dir-"
+
+// removeRemains removes what a run has left that was killed. The lock is held, so no other runs.
+func removeRemains() error {
+	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), folders+"*"))
+	errs := []error{err, removeCgroups()}
+	for _, dir := range dirs {
+		errs = append(errs, os.RemoveAll(dir))
+	}
+	return errors.Join(errs...)
 }
 
 // cleanTime bounds how long cgroups may take to become empty.
