@@ -95,8 +95,8 @@ func (c *Containers) Guest(p sandpool.Pool) (pool.Guest, error) {
 		return pool.Guest{}, sandpool.Errorf(sandpool.Invalid,
 			"", "properties.customContainerTemplate", "The pool has no container.")
 	}
-	g := pool.Guest{Template: c.template, Init: individual(p.Spec), BootInstead: true,
-		Grace: grace(p.Spec.Container)}
+	g := pool.Guest{Template: c.template, Init: individual(p.Spec), InitRestored: true,
+		BootInstead: true, Grace: grace(p.Spec.Container)}
 	if live := p.Spec.Container.Liveness; live != nil {
 		g.Liveness, g.Alive = live.Clone(), asks(*live)
 	}
@@ -142,7 +142,11 @@ func individual(s sandpool.Spec) func(context.Context, sandpool.Sandbox, pool.Di
 			fmt.Errorf("no answer within %v", hookTime))
 		defer cancel()
 		if err := callHook(ctx, s.Forwarding.Port, s.WarmStart.Hook, dial); err != nil {
-			return fmt.Errorf("call the hook %q after the restore: %w", s.WarmStart.Hook, err)
+			known := sandpool.Errorf(sandpool.Unavailable, "", "properties.sandpool.warmStartHook",
+				"The container's hook %.120q was called after its restore: %v.", s.WarmStart.Hook,
+				err)
+			known.Err = err
+			return known
 		}
 		return nil
 	}

@@ -28,6 +28,8 @@ type Guest struct {
 	// container that was restored gets word of it. A sandbox counts as started once Init has
 	// returned. Required, because clones of a snapshot share their random state.
 	Init func(ctx context.Context, s sandpool.Sandbox, dial Dialer) error
+	// InitRestored says that Init is for sandboxes that were restored, and not for booted ones.
+	InitRestored bool
 	// Alive asks a sandbox whether it can be used: a ready one that is adopted after a restart, and
 	// each as Liveness says. Nil trusts the engine.
 	Alive func(ctx context.Context, s sandpool.Sandbox, dial Dialer) error
@@ -37,7 +39,8 @@ type Guest struct {
 	// Grace is how long the first process of a session's sandbox may take to end after its stop
 	// signal; see sandbox.Template.Grace, which says the same to the engine.
 	Grace time.Duration
-	// BootInstead makes sandboxes boot if no snapshot can be taken; the pool's problem says why.
+	// BootInstead makes sandboxes boot if no snapshot can be taken, or if Init fails for the first
+	// that was restored; the pool's problem says why.
 	BootInstead bool
 }
 
@@ -225,20 +228,49 @@ func (m *Manager) Lost(ctx context.Context, id sandpool.PoolID,
 // beginTrial says that a sandbox must start before the pool counts as prepared: a template that
 // boots was not tried by the engine. The caller holds mu.
 func (m *Manager) beginTrial(p *poolState) bool {
-	if p.prep.prepared.Template.Start != sandbox.Boot {
-		return false
-	}
+	return p.prep.prepared.Template.Start == sandbox.Boot && !m.serves(p)
+}
+
+// serves reports whether there is a sandbox of the present revision that has started. The caller
+// holds mu.
+func (m *Manager) serves(p *poolState) bool {
 	for _, b := range m.sandboxes {
 		if b.pool == p && b.row.Revision == p.pool.Revision &&
 			(b.row.State == sandpool.Ready || b.row.State == sandpool.Claimed) {
-			return false
+			return true
 		}
 	}
+	return false
+}
+
+// errInit marks the errors of Guest.Init.
+var errInit = errors.New("initialise the sandbox")
+
+// bootInstead prepares a pool anew, for sandboxes that boot, if err is why one that was restored
+// cannot be used and none could before. It reports whether it does. The caller holds mu.
+func (m *Manager) bootInstead(p *poolState, err error) bool {
+	if !errors.Is(err, errInit) || !p.guest.BootInstead || p.prep.proven || !p.prep.done ||
+		p.prep.revision != p.pool.Revision || m.serves(p) ||
+		p.prep.prepared.Template.Start != sandbox.Restore {
+		return false
+	}
+	p.prep.unfit, p.prep.unfitAt, p.prep.renew = err, p.pool.Revision, true
 	return true
+}
+
+// unfit is why sandboxes of p's revision are not to be restored; nil if they are.
+func (m *Manager) unfit(of *poolState, p sandpool.Pool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if of.prep.unfitAt != p.Revision {
+		return nil
+	}
+	return of.prep.unfit
 }
 
 // endTrial is called when a sandbox of the present revision has started. The caller holds mu.
 func (m *Manager) endTrial(p *poolState) {
+	p.prep.proven = true
 	if !p.trial {
 		return
 	}

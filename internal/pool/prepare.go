@@ -23,6 +23,9 @@ type preparation struct {
 	renew    bool   // prepared serves, and is to be prepared again with an image that is looked up
 	err      error
 	backoff  backoff
+	proven   bool  // a sandbox has started from prepared
+	unfit    error // why what is restored cannot be used
+	unfitAt  int64 // the revision that unfit is about
 
 	running bool
 	key     string             // of what the one that runs makes
@@ -72,12 +75,14 @@ func (m *Manager) prepare(ctx context.Context, of *poolState,
 		m.events.Observe(event.Event{Name: event.PoolPreparing, Pool: p.ID, Outcome: step.Step,
 			Took: step.Elapsed})
 	}
-	m.use(of, t)
-	prepared, err = m.engine.Prepare(ctx, t, tell)
-	if err == nil {
-		return prepared, nil, nil
+	if err = m.unfit(of, p); err == nil {
+		m.use(of, t)
+		prepared, err = m.engine.Prepare(ctx, t, tell)
+		if err == nil {
+			return prepared, nil, nil
+		}
+		err = fmt.Errorf("prepare the template: %w", err)
 	}
-	err = fmt.Errorf("prepare the template: %w", err)
 	if !guest.BootInstead || t.Start != sandbox.Restore || ctx.Err() != nil {
 		return prepared, nil, err
 	}
@@ -119,6 +124,7 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64,
 		p.pool.Template, p.pool.ImageDigest = prepared.Key, prepared.Template.Root.Digest
 	}
 	p.prep.revision, p.prep.done, p.prep.prepared, p.prep.err = revision, err == nil, prepared, err
+	p.prep.proven = false
 	p.prep.note, p.prep.cause = booted(note)
 	p.unsaved, p.pool.UpdatedAt = true, now
 	if err != nil {
@@ -174,7 +180,10 @@ func booted(why error) (note, cause string) {
 	if why == nil {
 		return "", ""
 	}
-	const what = "Sandboxes are booted, because no snapshot can be taken"
+	what := "Sandboxes are booted, because no snapshot can be taken"
+	if errors.Is(why, errInit) {
+		what = "Sandboxes are booted, because one that was restored cannot be used"
+	}
 	if _, cause = sandbox.Reason(why); cause == "" {
 		cause = "The server's log says why."
 	}

@@ -153,7 +153,7 @@ func (m *Manager) failed(ctx context.Context, b *sandboxState, err error) {
 	m.events.Observe(event.Event{Name: event.SandboxNotStarted, Pool: b.row.Pool, Sandbox: b.row.ID,
 		Message: reason, Err: err})
 	m.holdUp(b, "Sandboxes of this pool do not start: ", err)
-	if b.row.Revision == b.pool.pool.Revision {
+	if b.row.Revision == b.pool.pool.Revision && !m.bootInstead(b.pool, err) {
 		m.failTrial(b.pool, err)
 	}
 }
@@ -225,8 +225,10 @@ func (m *Manager) boot(ctx context.Context, b *sandboxState, queue bool) (sandpo
 	m.mu.Lock()
 	b.limit = prepared.Template.Limits.Memory
 	m.mu.Unlock()
-	if err := m.guestOf(b).Init(ctx, row, m.dialer(row)); err != nil {
-		return row, fmt.Errorf("initialise sandbox %q: %w", row.ID, m.explain(ctx, b, row, err))
+	if guest := m.guestOf(b); !guest.InitRestored || prepared.Template.Start == sandbox.Restore {
+		if err := guest.Init(ctx, row, m.dialer(row)); err != nil {
+			return row, fmt.Errorf("%w %q: %w", errInit, row.ID, m.explain(ctx, b, row, err))
+		}
 	}
 	watch.Lap("init")
 	if recorder, ok := m.engine.(sandbox.WorkingSetRecorder); ok {

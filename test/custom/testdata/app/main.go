@@ -125,7 +125,7 @@ func main() {
 		log.Printf("asked to exit with %d", code)
 		os.Exit(code)
 	})
-	http.HandleFunc("/reseed", func(http.ResponseWriter, *http.Request) { count.Store(1000) })
+	http.HandleFunc("POST /reseed", func(http.ResponseWriter, *http.Request) { count.Add(1000) })
 	fmt.Println("the app listens")
 	log.Fatal(http.ListenAndServe(":8080", nil))
 }
