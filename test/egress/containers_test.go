@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -55,6 +56,14 @@ func container(image, start, status string, e *api.Egress) api.SessionPool {
 	p.Properties.CustomContainerTemplate = &api.CustomContainerTemplate{
 		Containers: []api.Container{{Image: image}}, Ingress: &api.Ingress{TargetPort: &port}}
 	p.Properties.Sandpool.WarmStart = start
+	return p
+}
+
+// hammering is a pool of testdata/app that tries to reach hosts, at port 80, all the time.
+func hammering(p api.SessionPool, hosts ...string) api.SessionPool {
+	list := strings.Join(hosts, ":80 ") + ":80"
+	p.Properties.CustomContainerTemplate.Containers[0].Env =
+		[]api.EnvironmentVar{{Name: "HAMMER", Value: &list}}
 	return p
 }
 
@@ -107,7 +116,7 @@ func TestContainers(t *testing.T) {
 					named: container(image, start, "EgressEnabled", &api.Egress{Allow: []string{"*.example.com:80"}}),
 					none:  container(image, start, "EgressDisabled", nil),
 				} {
-					_, err := c.PutPool(t.Context(), name, p)
+					_, err := c.PutPool(t.Context(), name, hammering(p, elsewhere, metadata))
 					must(t, err)
 					_, err = c.WaitReady(t.Context(), name, nil)
 					must(t, err)
@@ -119,6 +128,9 @@ func TestContainers(t *testing.T) {
 				}
 				c.public(t, open, uid)
 				c.named(t, named)
+				if got := c.ask(t, none, "session-1", "/hammered"); got != "true []" {
+					t.Errorf("without a network it has reached %s", got)
+				}
 				for _, to := range []string{index + ":80", "index.example.com:80", "198.18.0.1:53", hostAddr + ":80"} {
 					if got := c.ask(t, none, "session-1", "/tcp", "to", to); got != "false" {
 						t.Errorf("without a network %s is reached: %s", to, got)
@@ -148,6 +160,15 @@ func (c containers) public(t *testing.T, pool, uid string) {
 	if got := c.ask(t, pool, "session-1", "/get", "url", "http://index.example.com/redirect"); !strings.HasPrefix(got, "no: ") {
 		t.Errorf("a redirect to the metadata service is followed: %q", got)
 	}
+	// What tries from its first moment on finds what is open, and that alone.
+	want := "true [" + elsewhere + ":80]"
+	for end := time.Now().Add(time.Minute); c.ask(t, pool, "session-1", "/hammered") != want; {
+		if time.Now().After(end) {
+			t.Errorf("since it began it has reached %s, want %s",
+				c.ask(t, pool, "session-1", "/hammered"), want)
+			break
+		}
+	}
 	if got := c.ask(t, pool, "session-1", "/raw"); got != uid+" []" {
 		t.Errorf("the user and open raw sockets are %q", got)
 	}
@@ -166,6 +187,9 @@ func (c containers) named(t *testing.T, pool string) {
 	}
 	if got := c.ask(t, pool, "session-1", "/hold", "to", "index.example.com:80") + c.ask(t, pool, "session-1", "/use"); got != "truetrue" {
 		t.Errorf("a connection to an allowed name carries: %s", got)
+	}
+	if got := c.ask(t, pool, "session-1", "/hammered"); got != "true []" {
+		t.Errorf("since it began it has reached %s", got)
 	}
 	_, err := c.PatchPool(t.Context(), pool, api.SessionPool{Properties: &api.SessionPoolProperties{
 		Sandpool: &api.SandpoolSettings{Egress: &api.Egress{Allow: []string{"other.example.org"}}}}})

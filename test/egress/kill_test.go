@@ -40,6 +40,11 @@ const (
 	users                     = 4 // sessions at the same time
 )
 
+// forbidden is what no policy of the test ever allows, by address and by name.
+var forbidden = []string{elsewhere, metadata, private, hostAddr, worldAddr, "other.example.org",
+	"inner.example.com", "[" + elsewhere6 + "]", "[" + metadata6 + "]", "[" + private6 + "]",
+	"[" + hostAddr6 + "]", "[" + worldAddr6 + "]"}
+
 // killed is a server that is killed again and again, with users whose sessions have a network.
 type killed struct {
 	t           *testing.T
@@ -50,11 +55,14 @@ type killed struct {
 	cmd         *exec.Cmd
 	served      atomic.Int64 // sessions that reached what they may
 	tried       atomic.Int64 // times that somebody tried what is forbidden
+	hammered    atomic.Int64 // sessions that had tried it from their first moment on
+	changed     atomic.Int64 // times that a policy was another one
 }
 
 // Sessions with a network, made and ended while the server is killed at random moments, while
-// sandboxes die, and while somebody reloads the host's own rules, never reach more than their
-// policy allows; and afterwards the host has what it had before.
+// sandboxes die, while their policy changes, and while somebody reloads the host's own rules, never
+// reach more than their policy allows, from the first moment of their first process on, which tries
+// all the time; and afterwards the host has what it had before.
 func TestKilled(t *testing.T) {
 	newWorld(t)
 	k := newKilled(t)
@@ -65,8 +73,9 @@ func TestKilled(t *testing.T) {
 	k.start()
 	c := k.client()
 	for _, start := range []string{"boot", "snapshot"} {
-		_, err := c.PutPool(t.Context(), start, container(image, start, "EgressEnabled",
-			&api.Egress{Allow: []string{"*.example.com:80"}}))
+		p := container(image, start, "EgressEnabled",
+			&api.Egress{Allow: []string{"*.example.com:80"}})
+		_, err := c.PutPool(t.Context(), start, hammering(p, forbidden...))
 		must(t, err)
 		_, err = c.WaitReady(t.Context(), start, nil)
 		must(t, err)
@@ -93,6 +102,9 @@ func TestKilled(t *testing.T) {
 		close(next)
 		all.Wait()
 	}()
+	ctx, stop := context.WithCancel(t.Context())
+	var changes sync.WaitGroup
+	changes.Go(func() { k.change(ctx, c) })
 	kills := 0
 	for over := false; (!over || kills < shortKills) && kills < most; kills++ {
 		k.kill(kills, foreign)
@@ -103,9 +115,15 @@ func TestKilled(t *testing.T) {
 		}
 	}
 	<-done
+	stop()
+	changes.Wait()
 	k.stop()
-	t.Logf("%d sessions, %d of them served, %d tries of what is forbidden, %d kills",
-		n, k.served.Load(), k.tried.Load(), kills)
+	t.Logf("%d sessions, %d of them served, %d tries of what is forbidden, %d sessions that had "+
+		"tried it all the time, %d changes of policies, %d kills", n, k.served.Load(),
+		k.tried.Load(), k.hammered.Load(), k.changed.Load(), kills)
+	if k.hammered.Load() == 0 || k.changed.Load() == 0 {
+		t.Error("no session has said what it had reached, or no policy has changed")
+	}
 	if k.served.Load() < int64(n)/2 {
 		t.Errorf("only %d of %d sessions were served, with %d kills", k.served.Load(), n, kills)
 	}
@@ -199,6 +217,19 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
+// change gives the pools another policy again and again, which allows nothing that is forbidden.
+func (k *killed) change(ctx context.Context, c *client.Client) {
+	for i := 0; ctx.Err() == nil; i++ {
+		e := &api.Egress{Allow: []string{"*.example.com:80", apiHost + ":80"}[:1+i%2]}
+		_, err := c.PatchPool(ctx, []string{"boot", "snapshot"}[i/2%2], api.SessionPool{
+			Properties: &api.SessionPoolProperties{Sandpool: &api.SandpoolSettings{Egress: e}}})
+		if err == nil {
+			k.changed.Add(1)
+		}
+		wait(ctx, rand.N(400*time.Millisecond))
+	}
+}
+
 // kill kills the server at a random moment, and with it a sandbox or the host's rules now and then.
 func (k *killed) kill(i int, foreign func()) {
 	k.t.Helper()
@@ -229,13 +260,16 @@ func (k *killed) session(c *client.Client, pool, session string) {
 		}
 		wait(ctx, 100*time.Millisecond)
 	}
-	for _, to := range []string{elsewhere, metadata, private, hostAddr, worldAddr,
-		"other.example.org", "inner.example.com", "[" + elsewhere6 + "]", "[" + metadata6 + "]",
-		"[" + private6 + "]", "[" + hostAddr6 + "]", "[" + worldAddr6 + "]"} {
+	for _, to := range forbidden {
 		if got, err := k.ask(ctx, pool, session, "/tcp", "to", to+":80"); err == nil {
 			if k.tried.Add(1); got != "false" {
 				k.t.Errorf("%s: %s is reached: %s", session, to, got)
 			}
+		}
+	}
+	if got, err := k.ask(ctx, pool, session, "/hammered", "", ""); err == nil {
+		if k.hammered.Add(1); !strings.HasSuffix(got, "[]") {
+			k.t.Errorf("%s: since it began it has reached %s", session, got)
 		}
 	}
 	for ctx.Err() == nil {

@@ -2,12 +2,14 @@ package egress_test
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/need"
+	"github.com/sandpool/sandpool/internal/oci/ocitest"
 	"github.com/sandpool/sandpool/internal/server"
 )
 
@@ -19,11 +21,8 @@ func TestProxy(t *testing.T) {
 	newWorld(t, serve)
 	c := newServer(t, func(cfg *server.Config) { cfg.Network.Authorities = authority })
 	for name, kind := range map[string]sandpool.ContainerType{"python": sandpool.PythonLTS,
-		"shell": sandpool.Shell} {
-		e := lending()
-		yes := true
-		e.Proxy = &yes
-		p := withKey(pool("EgressEnabled", e), apiKey)
+		"shell": sandpool.Shell, "node": sandpool.NodeLTS} {
+		p := withKey(pool("EgressEnabled", lendingByProxy()), apiKey)
 		p.Properties.ContainerType = string(kind)
 		_, err := c.PutPool(t.Context(), name, p)
 		must(t, err)
@@ -36,6 +35,7 @@ func TestProxy(t *testing.T) {
 		"hello "+hostAddr+" api.example.com [Bearer "+apiKey+"] no: ") {
 		t.Errorf("Python gets %q", got)
 	}
+	proxyNode(t, func(code string) string { return prints(t, c, "node", "node-1", code) })
 	if got := python("%pip install --quiet --disable-pip-version-check " +
 		"--index-url http://index.example.com/simple --trusted-host index.example.com tiny\n" +
 		"import tiny\nprint('the answer is', tiny.answer)"); !strings.Contains(got, "the answer is 42") {
@@ -85,6 +85,94 @@ func TestProxy(t *testing.T) {
 	if got := prints(t, c, "direct", "direct-1", "env | grep -ic proxy; "+
 		"curl -s -m 30 http://index.example.com/hello"); got != "0\nhello "+hostAddr {
 		t.Errorf("without the proxy: %q", got)
+	}
+}
+
+// lendingByProxy is lending for sessions that have nothing but a proxy.
+func lendingByProxy() *api.Egress {
+	e, yes := lending(), true
+	e.Proxy = &yes
+	return e
+}
+
+// proxyNode tries what JavaScript in a session uses to fetch things.
+func proxyNode(t *testing.T, js func(code string) string) {
+	t.Helper()
+	const get = `const get = async url => {
+	try { const r = await fetch(url); return r.status + ' ' + (await r.text()).trim() }
+	catch (e) { return 'no' } }
+const old = url => new Promise(done => require(url.split(':')[0]).get(url, r => {
+	let text = ''; r.on('data', d => text += d).on('end', () => done(r.statusCode + ' ' + text.trim()))
+}).on('error', () => done('no')))
+`
+	// fetch goes to hosts of http:// by CONNECT as well, so that a refusal is no answer to it.
+	const other = "403 The pool's policy does not allow this host."
+	const address = "403 The pool's proxy takes host names alone, and no addresses."
+	for _, test := range []struct{ url, fetch, get string }{
+		{"http://index.example.com/hello", "200 hello " + hostAddr, "200 hello " + hostAddr},
+		{"https://api.example.com/key", "200 api.example.com [Bearer " + apiKey + "]",
+			"200 api.example.com [Bearer " + apiKey + "]"},
+		{"http://other.example.org/hello", "no", other},
+		{"https://other.example.org/hello", "no", "no"},
+		{"http://" + metadata + "/", "no", address},
+		{"http://" + index + "/hello", "no", address},
+	} {
+		code := fmt.Sprintf("{ %s; console.log(await get(%q)); console.log(await old(%q)) }", get,
+			test.url, test.url)
+		if got, want := js(code), test.fetch+"\n"+test.get; got != want {
+			t.Errorf("JavaScript gets %q from %s, want %q", got, test.url, want)
+		}
+	}
+	got := js(`console.log(require('child_process').spawnSync('sh', ['-c', "mkdir -p /mnt/data/p && ` +
+		`cd /mnt/data/p && echo {} > package.json && npm install --no-audit --no-fund ` +
+		`--no-update-notifier --registry http://index.example.com/npm tiny-js && ` +
+		`cat node_modules/tiny-js/package.json"], {encoding: 'utf8'}).output.join(''))`)
+	if !strings.Contains(got, `"name":"tiny-js"`) {
+		t.Errorf("npm says %q", got)
+	}
+}
+
+// Custom containers that have nothing but a proxy, booted and restored, use it by themselves if
+// their programs look where programs look, and reach nothing past it.
+func TestProxyContainers(t *testing.T) {
+	authority, serve := serveTLS(t)
+	newWorld(t, serve)
+	dir := t.TempDir()
+	c := containers{Client: newServer(t, func(cfg *server.Config) {
+		cfg.ImageDir, cfg.Network.Authorities = filepath.Join(dir, "images"), authority
+	})}
+	text, err := c.CreateToken(t.Context(), api.TokenRequest{Name: "user", Role: "session-executor"})
+	must(t, err)
+	c.token = text.Text
+	image := pushApp(t, ocitest.NewHub(t), "1000:1000")[0]
+	for _, start := range []string{"boot", "snapshot"} {
+		p := withKey(container(image, start, "EgressEnabled", lendingByProxy()), apiKey)
+		_, err := c.PutPool(t.Context(), start, hammering(p, index, elsewhere, hostAddr))
+		must(t, err)
+		const address = "The pool's proxy takes host names alone, and no addresses.\n"
+		for url, want := range map[string]string{
+			"http://index.example.com/hello":    "hello " + hostAddr,
+			"https://api.example.com/key":       "api.example.com [Bearer " + apiKey + "]",
+			"http://other.example.org/hello":    "The pool's policy does not allow this host.\n",
+			"http://" + index + "/hello":        address,
+			"http://2852039166/":                address,
+			"http://0251.0376.0251.0376/":       address,
+			"http://[::ffff:" + metadata + "]/": address,
+		} {
+			if got := c.ask(t, start, "session-1", "/get", "url", url); got != want {
+				t.Errorf("%s: %s answers %q, want %q", start, url, got, want)
+			}
+		}
+		for to, want := range map[string]string{index + ":80": "false",
+			"index.example.com:80": "false",
+			"198.18.0.1:53":        "false", "198.18.0.1:3129": "false", "198.18.0.1:3128": "true"} {
+			if got := c.ask(t, start, "session-1", "/tcp", "to", to); got != want {
+				t.Errorf("%s: %s is reached: %s", start, to, got)
+			}
+		}
+		if got := c.ask(t, start, "session-1", "/hammered"); got != "true []" {
+			t.Errorf("%s: since it began it has reached %s", start, got)
+		}
 	}
 }
 

@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -17,7 +21,9 @@ import (
 const patience = 30 * time.Second
 
 func main() {
-	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	http.HandleFunc("/hammered", hammer(os.Getenv("HAMMER")))
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true,
+		Proxy: http.ProxyFromEnvironment}}
 	var held net.Conn
 	http.HandleFunc("/get", func(w http.ResponseWriter, r *http.Request) {
 		resp, err := client.Get(r.FormValue("url"))
@@ -68,6 +74,36 @@ func main() {
 		listen = at
 	}
 	log.Fatal(http.ListenAndServe(listen, nil))
+}
+
+// hammer tries to reach addresses without end from now on, which is before anything else, and says
+// whether it has tried all of them and which it has ever reached.
+func hammer(list string) http.HandlerFunc {
+	var mu sync.Mutex // guards what follows
+	tries, reached := 0, map[string]bool{}
+	addresses := strings.Fields(list)
+	go func() {
+		for range time.Tick(5 * time.Millisecond) {
+			if len(addresses) == 0 {
+				return
+			}
+			mu.Lock()
+			to := addresses[tries%len(addresses)]
+			tries++
+			mu.Unlock()
+			if conn, err := net.DialTimeout("tcp", to, 200*time.Millisecond); err == nil {
+				_ = conn.Close()
+				mu.Lock()
+				reached[to] = true
+				mu.Unlock()
+			}
+		}
+	}()
+	return func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprint(w, tries > len(addresses), slices.Sorted(maps.Keys(reached)))
+	}
 }
 
 // raw lists the kinds of sockets by which packets could be forged.
