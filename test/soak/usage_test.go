@@ -165,7 +165,7 @@ func (b *bill) session(t *testing.T, c *client.Client, srv *program, identifier 
 		b.saw(identifier, e.SessionID, asked, time.Now())
 		wait(ctx, time.Duration(rand.IntN(1200))*time.Millisecond)
 		if i == cells/2 && rand.IntN(4) == 0 {
-			b.killSandbox(t, srv, e.SessionID)
+			b.killSandbox(ctx, t, c, srv, identifier, e.SessionID)
 		}
 	}
 	first := time.Now()
@@ -197,8 +197,9 @@ func (b *bill) session(t *testing.T, c *client.Client, srv *program, identifier 
 	}
 }
 
-// killSandbox kills what serves a session.
-func (b *bill) killSandbox(t *testing.T, srv *program, sandbox string) {
+// killSandbox kills what serves a session, which is over at the latest when the server has noticed.
+func (b *bill) killSandbox(ctx context.Context, t *testing.T, c *client.Client, srv *program,
+	identifier, sandbox string) {
 	found, err := leaks.Count(srv.data)
 	if err != nil {
 		t.Error(err)
@@ -211,6 +212,16 @@ func (b *bill) killSandbox(t *testing.T, srv *program, sandbox string) {
 		first := time.Now()
 		for _, pid := range leaks.Members(dir, srv.data) {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+		}
+		for {
+			s, err := c.Session(ctx, "soak", identifier)
+			if sandpool.ClassOf(err) == sandpool.NotFound || err == nil && s.ETag != sandbox {
+				break
+			}
+			if !wait(ctx, 50*time.Millisecond) {
+				t.Errorf("the server does not notice that sandbox %s was killed: %v", sandbox, err)
+				return
+			}
 		}
 		b.ended(sandbox, first, time.Now())
 		b.mu.Lock()
