@@ -68,6 +68,17 @@ sandboxes: {network: unverified, cpuOvercommit: 10}
 server: {config: {registries: {plain_http: ["%s"]}}}
 `, repository, clustertest.Registry)}
 	kubeconfig := r.install(t, c)
+	for _, set := range []string{
+		"ingress: {enabled: true, className: nginx, host: a.example, tlsSecretName: tls,\n" +
+			"  annotations: {a/b: c}}",
+		"sandboxes: {quota: {pods: 10, limits.cpu: 4}, security: image, readOnlyRoot: true,\n" +
+			"  userNamespaces: true, nodeSelector: {a: b}, tolerations: [{key: a}]}",
+		"server: {store: {secretName: s}, nodeSelector: {a: b}}\n" +
+			"service: {type: NodePort}",
+	} {
+		(release{name: r.name, set: set + "\nimage: {repository: a.example/b, tag: c,\n" +
+			"  pullSecrets: [pull]}"}).try(t, c)
+	}
 	c.Kubectl(t, "", "rollout", "status", "--timeout=2m", "statefulset/release",
 		"--namespace", "release")
 	t.Log(c.Kubectl(t, "", "exec", "release-0", "--namespace", "release", "--", "sandpool",

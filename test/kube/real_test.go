@@ -55,10 +55,7 @@ func (r release) install(t *testing.T, c *clustertest.Cluster) (config string) {
 			t.Error(err)
 		}
 	})
-	all := merge(values(t, r.set), map[string]any{"image": map[string]any{
-		"repository": "registry.example/sandpool", "tag": "1"}})
-	all = merge(map[string]any{"sandboxes": map[string]any{"runtimeClass": gvisorClass,
-		"namespace": r.boxes()}}, all)
+	all := r.values(t)
 	admin := r.kubeconfig(t, c, r.name, "")
 	c.Kubectl(t, renderText(t, "sandboxes.yaml", r.name, all), "apply", "--server-side",
 		"--kubeconfig", admin, "-f", "-")
@@ -70,6 +67,25 @@ func (r release) install(t *testing.T, c *clustertest.Cluster) (config string) {
 	}
 	return r.kubeconfig(t, c, r.boxes(), strings.TrimSpace(
 		c.Kubectl(t, "", "create", "token", r.name, "--namespace", r.name)))
+}
+
+// values are those of the chart for it.
+func (r release) values(t *testing.T) map[string]any {
+	t.Helper()
+	return merge(map[string]any{"sandboxes": map[string]any{"runtimeClass": gvisorClass,
+		"namespace": r.boxes()}}, values(t, r.set))
+}
+
+// try has the API server take what the chart makes of the release, which is installed in another
+// form, without changing anything.
+func (r release) try(t *testing.T, c *clustertest.Cluster) {
+	t.Helper()
+	admin := r.kubeconfig(t, c, r.name, "")
+	for _, file := range []string{"sandboxes.yaml", "server.yaml"} {
+		c.Kubectl(t, renderText(t, file, r.name, r.values(t)), "apply", "--server-side",
+			"--force-conflicts", "--dry-run=server", "--validate=strict", "--kubeconfig", admin,
+			"-f", "-")
+	}
 }
 
 // boxes is the namespace of its sandboxes.
