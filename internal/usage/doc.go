@@ -6,23 +6,24 @@
 // in it are totals, and whoever writes it writes all of them. So a record that is written twice
 // counts once, whatever was lost between.
 //
-//	SessionAllocated        every second         SessionEnded      before the sandbox's row goes
+//	SessionAllocated        twice a second       SessionEnded      before the sandbox's row goes
 //	   Began ──────────────▶ Save ──▶ Save ──────▶ Ended ─────────▶ Settle
 //	                           │                                       │
 //	                           └────────────▶ store.Usages ◀───────────┘
 //
 // Nothing is written on the way of a claim or of an execution: the pool and the observer of
 // executions change numbers in memory. Save writes them beside the work, those of sessions that
-// began or ran code within a second, the others every checkpoint. Settle is part of giving a
+// began or ran code at once, the others every checkpoint. Settle is part of giving a
 // sandbox back: its row in the store goes when the session's record is final, not before. A server
 // that dies between them finds the row, and settles.
 //
 // # Time
 //
 // How long a session lasted is measured by the monotonic clock, so a clock that is set changes
-// nothing. That clock ends with the server's life, so each life counts up a mark in the store, once
-// a second while there are sessions. A record says how far the life had come when it was written,
-// and the mark how far it came in the end: the difference is what a server that died did not write.
+// nothing. That clock ends with the server's life, so each life counts up a mark in the store,
+// twice a second while there are sessions. A record says how far the life had come when it was
+// written, and the mark how far it came in the end: the difference is what a server that died did
+// not write.
 //
 //	record: lasted 40 s, written at 100 s of life L      mark of L: 103 s      ⇒ lasted 43 s
 //

@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	// every is the time between looks at what is to be written.
-	every = time.Second
+	// every is the time between looks at what is to be written: half of the second by which a
+	// record may be wrong, so that a busy machine has the rest.
+	every = time.Second / 2
 	// checkpoint is how old the record of a session may be that ran no code: what a server that is
 	// killed loses of its processor time, memory and disk.
 	checkpoint = 10 * time.Second
