@@ -8,6 +8,8 @@ wanted = {
     '__main__.In': '', '__main__.Out': '', '__main__._': 'names of outputs', '__main__.__builtin__': '',
     '__main__.get_ipython': '',
     'builtins.__IPYTHON__': '', 'builtins.display': '', 'builtins.get_ipython': '',
+    # Shows pictures of Pillow once it can show any.
+    'sys.meta_path': '',
     # Nobody can type.
     'builtins.exit': 'closes no stdin', 'builtins.quit': '', 'builtins.input': '', 'getpass.getpass': '', 'pydoc.Helper.in': '', 'sys.breakpointhook': '',
     # The streams, what else writes to their descriptors, and what starts who may print meanwhile.

@@ -1,9 +1,10 @@
-"""Shows the figures of matplotlib.
+"""Shows the figures of matplotlib, and the pictures of Pillow.
 
 With the inline backend, the default, IPython's own package does it. Cells
 choose others, most of all "agg", which draws and shows nothing. So whatever
 backend draws without a screen shows its figures here: at plt.show(), and at the
-end of a cell those that are open.
+end of a cell those that are open. Pillow's show() prefers a program with a window
+to IPython where it finds one, and is told otherwise.
 """
 
 import sys
@@ -77,11 +78,19 @@ def replace(owner, name, ours):
     setattr(owner, name, classmethod(show))
 
 
+def prefer_ipython(show):
+    """Lets Pillow's Image.show() show the picture in the answer."""
+    getattr(show, "_viewers", []).sort(key=lambda viewer: type(viewer).__name__ != "IPythonViewer")
+
+
 class Watcher:
-    """Patches matplotlib once it is imported. It is in sys.meta_path until then."""
+    """Patches a module once it is imported. It is in sys.meta_path until then."""
+
+    def __init__(self, name, patch):
+        self.name, self.patch = name, patch
 
     def find_spec(self, name, path=None, target=None):
-        if name != BASES:
+        if name != self.name:
             return None
         sys.meta_path.remove(self)
         spec = PathFinder.find_spec(name, path, target)
@@ -90,14 +99,14 @@ class Watcher:
 
             def exec_module(module):
                 execute(module)
-                patch(module)
+                self.patch(module)
 
             spec.loader.exec_module = exec_module
         return spec
 
 
 def watch():
-    sys.meta_path.insert(0, Watcher())
+    sys.meta_path[:0] = Watcher(BASES, patch), Watcher("PIL.ImageShow", prefer_ipython)
 
 
 def saying(e):
