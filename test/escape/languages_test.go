@@ -38,7 +38,7 @@ func (k *target) languages(t *testing.T) {
 	}
 }
 
-// kernels: code that breaks its own kernel harms its session at most, whose next answer is right.
+// kernels: code that breaks its own kernel harms its session at most, which recovers.
 func (k *target) kernels(t *testing.T) {
 	for pool, attacks := range map[string][]string{
 		script: {
@@ -89,11 +89,18 @@ func (k *target) kernels(t *testing.T) {
 				if sandpool.ClassOf(err) == sandpool.Internal && err != nil {
 					t.Errorf("%s: %v", code, err)
 				}
-				got := s.runFor(t, 30*time.Second, want)
-				all := string(got.Result.ExecutionResult) + got.Result.Stdout
-				if !strings.Contains(all, "42") && !strings.Contains(got.Result.Stderr, "kernel") {
-					t.Errorf("%s: the next answer is %+v", code, got.Execution)
-					continue
+				// What the attack has left, such as a late interrupt or a shell that ends, may fail
+				// an answer or two, never falsify one.
+				all := ""
+				for tries := 0; tries < 3 && !strings.Contains(all, "42"); tries++ {
+					got := s.runFor(t, 30*time.Second, want)
+					all = string(got.Result.ExecutionResult) + got.Result.Stdout
+					if !strings.Contains(all, "42") && !got.Failed() {
+						t.Errorf("%s: an answer is %+v", code, got.Execution)
+					}
+				}
+				if !strings.Contains(all, "42") {
+					t.Errorf("%s: the session does not recover", code)
 				}
 				if err := k.DeleteSession(t.Context(), pool, s.id); err != nil {
 					t.Errorf("%s: %v", code, err)
