@@ -18,12 +18,19 @@ type storeFaults struct {
 	put      error
 	asked    int             // claims
 	hold     <-chan struct{} // claims wait until it is closed
+	silent   bool            // Stopping has no answer
 }
 
 func (s *storeFaults) fail(claim, stopping error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.claim, s.stopping = claim, stopping
+}
+
+func (s *storeFaults) silence(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.silent = on
 }
 
 func (s *storeFaults) failPut(err error) {
@@ -67,8 +74,12 @@ func (s *storeFaults) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandp
 func (s *storeFaults) Stopping(ctx context.Context, id sandpool.SandboxID, reason string,
 	epoch int64) error {
 	s.mu.Lock()
-	err := s.stopping
+	err, silent := s.stopping, s.silent
 	s.mu.Unlock()
+	if silent {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	if err != nil {
 		return err
 	}

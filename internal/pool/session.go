@@ -141,7 +141,7 @@ func (m *Manager) StopSession(ctx context.Context, id sandpool.PoolID,
 	cause := ended("the session was deleted")
 	b, e := p.live(identifier), p.sessions[identifier]
 	if b == nil && e != nil && e.claim != nil {
-		c := e.claim
+		c, prior := e.claim, e.state
 		c.cancel(cause)
 		m.mu.Unlock()
 		select {
@@ -152,7 +152,12 @@ func (m *Manager) StopSession(ctx context.Context, id sandpool.PoolID,
 		m.mu.Lock()
 		if c.state == nil {
 			m.mu.Unlock()
-			return nil
+			if prior == nil {
+				return nil
+			}
+			// The claim was to tell the store first that an earlier sandbox has ended, and perhaps
+			// has not: another server could adopt it.
+			return m.markStopping(ctx, prior)
 		}
 		b = c.state // it was claimed at the same moment
 	}

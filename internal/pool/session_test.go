@@ -120,6 +120,40 @@ func TestStopSessionUnsaved(t *testing.T) {
 	})
 }
 
+// TestStopSessionUnsavedWhileClaimed: the same while a new claim of the identifier waits for the
+// store to learn of the end.
+func TestStopSessionUnsavedWhileClaimed(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(1, 2))
+		w.acquire("user-1", sandpool.ClaimReady).Release()
+		w.settle()
+		w.store.silence(true)
+		stop := func() error {
+			ctx, cancel := context.WithTimeout(w.Context(), time.Second)
+			defer cancel()
+			return w.StopSession(ctx, python, "user-1")
+		}
+		if err := stop(); err == nil {
+			w.Error("a stop that is not saved is done")
+		}
+		got := make(chan error, 1)
+		go func() {
+			_, err := w.Acquire(w.Context(), python, "user-1")
+			got <- err
+		}()
+		w.pass(time.Millisecond)
+		if err := stop(); err == nil || sandpool.ClassOf(err) == sandpool.NotFound {
+			w.Errorf("StopSession: %v; want that it is not known", err)
+		}
+		w.wantClass(<-got, sandpool.Ended)
+		w.store.silence(false)
+		w.wantClass(stop(), sandpool.NotFound)
+		w.pass(5 * time.Minute) // the attempt that began in silence ends, and another comes
+		w.settle()
+		w.wantCounts(1, 0, 0, 0)
+	})
+}
+
 func TestStopSessionWhileItStarts(t *testing.T) {
 	within(t, func(w *world) {
 		w.put(spec(0, 2))

@@ -1,6 +1,8 @@
 package storetest
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -142,8 +144,41 @@ func (h *History) Check(t *testing.T) {
 	model := sessions(owner)
 	if result := porcupine.CheckOperationsTimeout(model, h.ops,
 		time.Minute); result != porcupine.Ok {
-		t.Errorf("the history of %d operations is %s", len(h.ops), result)
+		t.Errorf("the history of %d operations is %s%s", len(h.ops), result,
+			unexplained(model, h.ops))
 	}
+}
+
+// unexplained tells the story of an identifier up to the first answer that cannot be explained.
+func unexplained(model porcupine.Model, ops []porcupine.Operation) string {
+	for _, part := range model.Partition(ops) {
+		slices.SortFunc(part, func(a, b porcupine.Operation) int {
+			return cmp.Compare(a.Return, b.Return)
+		})
+		n := 1
+		for ; n <= len(part); n++ {
+			// Calls that go on later may have done already what they do.
+			begun := slices.Clone(part[:n])
+			for _, op := range part[n:] {
+				if in := op.Input.(ask); in.stop && op.Call <= part[n-1].Return {
+					begun = append(begun, op)
+				}
+			}
+			if porcupine.CheckOperationsTimeout(model, begun, time.Minute) == porcupine.Illegal {
+				break
+			}
+		}
+		if n > len(part) {
+			continue
+		}
+		var b strings.Builder
+		for _, op := range part[max(0, n-25):min(len(part), n+10)] {
+			fmt.Fprintf(&b, "\n%v to %v: client %d: %+v: %+v", time.Duration(op.Call),
+				time.Duration(op.Return), op.ClientId, op.Input, op.Output)
+		}
+		return b.String()
+	}
+	return ""
 }
 
 // session is the state of one identifier: the sandbox it holds, and those that it held.
