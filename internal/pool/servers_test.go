@@ -136,6 +136,32 @@ func (c *cable) close() {
 	}
 }
 
+// chronicle is what the servers say of pools and sandboxes.
+type chronicle struct {
+	began time.Time
+	mu    sync.Mutex // guards lines
+	lines []string
+}
+
+type teller struct {
+	*chronicle
+	server string
+}
+
+// Observe implements event.Observer.
+func (t teller) Observe(e event.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lines = append(t.lines, fmt.Sprintf("%v %s %v %s %s %s %v", time.Since(t.began), t.server,
+		e.Name, e.Sandbox, e.Outcome, e.Message, e.Err))
+}
+
+func (c *chronicle) text() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.lines, "\n")
+}
+
 // replica is a server of the history: a manager that lives, dies and comes back.
 type replica struct {
 	t      *testing.T
@@ -143,6 +169,7 @@ type replica struct {
 	store  string
 	engine *sandboxtest.Fake
 	cable  *cable
+	events event.Observer
 
 	mu      sync.Mutex // guards what follows
 	manager *pool.Manager
@@ -160,7 +187,7 @@ func (r *replica) start() {
 	o := options()
 	o.Owner, o.Instance, o.Patience = r.name, "instance of "+r.name, 2*time.Second
 	o.SweepInterval = time.Second
-	m, err := pool.New(event.Discard{}, mortalStore{db, life},
+	m, err := pool.New(r.events, mortalStore{db, life},
 		mortalEngine{r.engine.Reopen(), life}, o)
 	if err != nil {
 		r.t.Error(err)
@@ -221,12 +248,19 @@ func TestServersHistory(t *testing.T) {
 	socket := socketOf(t, address)
 	fake := sandboxtest.New(nil)
 	defer fake.Close()
+	told := &chronicle{began: time.Now()}
+	defer func() {
+		if t.Failed() {
+			t.Log(told.text())
+		}
+	}()
 	var servers []*replica
 	for i := range 3 {
 		c := newCable(t, socket)
 		defer c.close()
 		r := &replica{t: t, name: fmt.Sprint("server-", i), engine: fake, cable: c,
-			store: strings.ReplaceAll(address, escaped(socket), escaped(c.dir))}
+			events: teller{told, fmt.Sprint("server-", i)},
+			store:  strings.ReplaceAll(address, escaped(socket), escaped(c.dir))}
 		r.start()
 		defer r.end()
 		servers = append(servers, r)
