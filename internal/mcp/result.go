@@ -158,6 +158,13 @@ func figures(res agent.ExecuteResult) (all []map[string]any) {
 			all = append(all, imageContent(data, mime))
 			return
 		}
+		// No model takes SVG as an image; a resource within the answer is for clients that draw it.
+		if svg, ok := b["image/svg+xml"]; ok && !seen[svg] {
+			seen[svg] = true
+			all = append(all, map[string]any{"type": "resource", "resource": map[string]any{
+				"uri": fmt.Sprintf("figure:///%d.svg", len(all)+1), "mimeType": "image/svg+xml",
+				"text": svg}})
+		}
 	}
 	add(res.Value)
 	for _, d := range res.Displays {

@@ -127,6 +127,11 @@ async def drive(mode):
         images = [i for i in r.content if i.type == "image"]
         equal("a figure", [field(i, "mimeType") for i in images], ["image/png"])
         equal("it is a PNG", base64.b64decode(images[0].data)[:4], b"\x89PNG")
+        svg = "from IPython.display import SVG\nSVG('<svg xmlns=\"http://www.w3.org/2000/svg\"/>')"
+        r = await c.call_tool(PYTHON, {"environmentId": env, "pythonCode": svg})
+        drawn = [i.resource for i in r.content if i.type == "resource"]
+        equal("a drawing", [field(i, "mimeType") for i in drawn], ["image/svg+xml"])
+        equal("it is SVG", drawn[0].text.startswith("<svg"), True)
 
         seen = []
 
