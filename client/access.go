@@ -147,7 +147,7 @@ func (l *Login) Wait(ctx context.Context) (string, error) {
 			return "", err
 		case got.Token != "":
 			return got.Token, nil
-		case failed.Code == "slow_down": // RFC 8628, section 3.5
+		case failed.Code == "slow_down" && time.Now().Before(l.until): // RFC 8628, section 3.5
 			interval += 5 * time.Second
 		case failed.Code != "authorization_pending" || time.Now().After(l.until):
 			return "", failed.error()

@@ -21,6 +21,9 @@ type Principal struct {
 	Grants []sandpool.Grant
 	// Objects are the ids by which role assignments name a foreign principal and its groups.
 	Objects []string
+	// Ends is when the credential that was shown ends, for one that others may be made of; zero
+	// means that it does not say.
+	Ends time.Time
 }
 
 // Is reports whether a role assignment that names the principal id is one of p's.

@@ -33,7 +33,7 @@ import (
 // A device code is sealed by the issuer and holds all that was asked for, so that nothing is kept
 // for those who only ask. What was approved is kept, by its user code, for as long as the codes are
 // good. What the program gets is a token of the person's own token: it may what that may, and ends
-// with it.
+// with it. Who approves with a JWT gives no more time than it has left: it would renew itself.
 const (
 	// codeTime is how long codes are good.
 	codeTime = 15 * time.Minute
@@ -45,8 +45,10 @@ const (
 	// (RFC 8628, section 6.1). codeLength of them are 43 bits.
 	codeLetters = "BCDFGHJKLMNPQRSTVWXZ"
 	codeLength  = 10
-	// maxApproved bounds the approvals that nobody has come for.
+	// maxApproved bounds the approvals that nobody has come for, and maxOwn those of one subject,
+	// who could otherwise keep all others from signing in.
 	maxApproved = 1000
+	maxOwn      = 20
 	// approvalKind is the kind of the documents of approvals.
 	approvalKind = "deviceCode"
 	// DevicePage is where people approve, below the server's address.
@@ -67,6 +69,7 @@ type asked struct {
 type approval struct {
 	Subject string    `json:"subject"`
 	Until   time.Time `json:"until"`
+	Ends    time.Time `json:"ends,omitzero"` // that of who has approved
 }
 
 // sealer makes the cipher of device codes, whose key is derived from the issuer's own: all servers
@@ -214,7 +217,7 @@ func (i *Issuer) byDevice(w http.ResponseWriter, r *http.Request, form url.Value
 		oauthError(w, http.StatusBadRequest, "slow_down", "Too many programs ask; ask later.")
 		return
 	}
-	subject, err := i.approved(r.Context(), a.User)
+	by, err := i.approved(r.Context(), a.User)
 	if sandpool.ClassOf(err) == sandpool.NotFound {
 		oauthError(w, http.StatusBadRequest, "authorization_pending",
 			"Nobody has approved the code yet.")
@@ -224,27 +227,31 @@ func (i *Issuer) byDevice(w http.ResponseWriter, r *http.Request, form url.Value
 		unavailable(w)
 		return
 	}
-	i.grant(w, r, subject, a)
+	i.grant(w, r, by, a)
 }
 
-// grant answers with tokens of the principal of a subject.
-func (i *Issuer) grant(w http.ResponseWriter, r *http.Request, subject string, a asked) {
-	p, err := i.tokens.Holder(r.Context(), strings.TrimPrefix(subject, subjectPrefix))
+// grant answers with tokens of the principal who has approved.
+func (i *Issuer) grant(w http.ResponseWriter, r *http.Request, by approval, a asked) {
+	p, err := i.tokens.Holder(r.Context(), strings.TrimPrefix(by.Subject, subjectPrefix))
 	if err != nil && sandpool.ClassOf(err) == sandpool.Unavailable {
 		unavailable(w)
 		return
 	}
-	if err != nil {
+	left := a.Lifetime
+	if !by.Ends.IsZero() {
+		left = min(left, by.Ends.Sub(i.now()).Truncate(time.Second))
+	}
+	if err != nil || left <= 0 {
 		oauthError(w, http.StatusBadRequest, "invalid_grant",
 			"The token of who has approved has ended. Begin anew.")
 		return
 	}
 	issuer := i.baseURL(r) + "/adfs"
 	out := map[string]any{"token_type": "Bearer", "scope": a.Scope,
-		"expires_in": int(a.Lifetime / time.Second)}
-	if out["access_token"], err = i.issue(p, issuer, a.Audience, a.Lifetime); err == nil &&
+		"expires_in": int(left / time.Second)}
+	if out["access_token"], err = i.issue(p, issuer, a.Audience, left); err == nil &&
 		slices.Contains(strings.Fields(a.Scope), "openid") {
-		out["id_token"], err = i.issue(p, issuer, a.Client, a.Lifetime)
+		out["id_token"], err = i.issue(p, issuer, a.Client, left)
 	}
 	if err != nil {
 		oauthError(w, http.StatusInternalServerError, "server_error",
@@ -254,24 +261,22 @@ func (i *Issuer) grant(w http.ResponseWriter, r *http.Request, subject string, a
 	answer(w, http.StatusOK, out)
 }
 
-// approved takes the approval of a code, whose subject it returns. One that there is not is an
-// error of class NotFound.
-func (i *Issuer) approved(ctx context.Context, code string) (string, error) {
+// approved takes the approval of a code. One that there is not is an error of class NotFound.
+func (i *Issuer) approved(ctx context.Context, code string) (a approval, err error) {
 	d, err := i.Approvals.Document(ctx, approvalKind, code)
 	if err != nil {
-		return "", err
+		return a, err
 	}
-	var a approval
 	if err := json.Unmarshal([]byte(d.Text), &a); err != nil {
-		return "", fmt.Errorf("approval of a device code: %w", err)
+		return a, fmt.Errorf("approval of a device code: %w", err)
 	}
 	if err := i.Approvals.DeleteDocument(ctx, approvalKind, code); err != nil {
-		return "", err
+		return a, err
 	}
 	if !i.now().Before(a.Until) {
-		return "", sandpool.Errorf(sandpool.NotFound, "", "", "The approval has ended.")
+		return a, sandpool.Errorf(sandpool.NotFound, "", "", "The approval has ended.")
 	}
-	return a.Subject, nil
+	return a, nil
 }
 
 // Register adds the route by which people approve.
@@ -298,10 +303,11 @@ func (i *Issuer) approve(w http.ResponseWriter, r *http.Request) error {
 			"%q (%s) may not let a program sign in: that takes a token of this server.", p.Name,
 			p.Subject)
 	}
-	if err := i.room(r.Context()); err != nil {
+	if err := i.room(r.Context(), p.Subject); err != nil {
 		return err
 	}
-	text, err := json.Marshal(approval{Subject: p.Subject, Until: i.now().Add(codeTime)})
+	text, err := json.Marshal(approval{Subject: p.Subject, Until: i.now().Add(codeTime),
+		Ends: p.Ends})
 	if err != nil {
 		return err
 	}
@@ -313,8 +319,9 @@ func (i *Issuer) approve(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// room forgets approvals whose time is over, and refuses another one if there are too many.
-func (i *Issuer) room(ctx context.Context) error {
+// room forgets approvals whose time is over, and refuses another one if there are too many, or too
+// many of the subject.
+func (i *Issuer) room(ctx context.Context, subject string) error {
 	if i.Approvals == nil {
 		return sandpool.Errorf(sandpool.Unsupported, "DeviceCodesNotSupported", "userCode",
 			"This server has no device codes.")
@@ -323,18 +330,20 @@ func (i *Issuer) room(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	left := 0
+	left, own := 0, 0
 	for _, d := range all {
 		var a approval
 		if json.Unmarshal([]byte(d.Text), &a) == nil && i.now().Before(a.Until) {
-			left++
+			if left++; a.Subject == subject {
+				own++
+			}
 			continue
 		}
 		if err := i.Approvals.DeleteDocument(ctx, d.Kind, d.Key); err != nil {
 			return err
 		}
 	}
-	if left >= maxApproved {
+	if left >= maxApproved || own >= maxOwn {
 		return &sandpool.Error{Class: sandpool.Unavailable, Code: "TooManyDeviceCodes",
 			RetryAfter: time.Minute,
 			Message:    "Too many codes are approved that nobody has come for. Try again later."}

@@ -65,9 +65,14 @@ func newDeviceKit(t *testing.T) *kit {
 // approveAs approves a code as somebody.
 func (k *kit) approveAs(subject, code string) error {
 	k.t.Helper()
+	return k.approveBy(auth.Principal{Subject: subject, Name: "ann"}, code)
+}
+
+func (k *kit) approveBy(p auth.Principal, code string) error {
+	k.t.Helper()
 	r := httptest.NewRequest("POST", "/sandpool/devices", strings.NewReader(`{"userCode":"`+code+`"}`))
 	r.Header.Set("Content-Type", "application/json")
-	r = r.WithContext(auth.WithPrincipal(r.Context(), auth.Principal{Subject: subject, Name: "ann"}))
+	r = r.WithContext(auth.WithPrincipal(r.Context(), p))
 	return k.approve(httptest.NewRecorder(), r)
 }
 
@@ -217,7 +222,7 @@ func TestDeviceBounds(t *testing.T) {
 		}
 	}
 	if err := k.approveAs("token:"+clientID, newUserCode()); err != nil {
-		t.Error(err)
+		t.Error(err) // the last one
 	}
 	if err := k.approveAs("token:"+clientID,
 		newUserCode()); sandpool.ClassOf(err) != sandpool.Unavailable {
@@ -232,5 +237,57 @@ func TestDeviceBounds(t *testing.T) {
 	}
 	if len(seen) < 1000 {
 		t.Errorf("of 1000 codes %d differ", len(seen))
+	}
+}
+
+// TestDeviceRenewal: a JWT that was stolen does not renew itself by approving codes of its own:
+// what comes of it ends when it does.
+func TestDeviceRenewal(t *testing.T) {
+	k := newDeviceKit(t)
+	first, err := k.issue(auth.Principal{Subject: "token:" + clientID}, base+"/adfs",
+		Audiences()[0], lifetime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	renew := func(text string) (int, map[string]any) {
+		t.Helper()
+		p, err := k.Verify(t.Context(), auth.Credential{Kind: auth.Bearer, Text: text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, codes := k.begin(url.Values{"lifetime": {"43200"}})
+		if err := k.approveBy(p, codes["user_code"].(string)); err != nil {
+			t.Fatal(err)
+		}
+		return k.poll(codes["device_code"].(string), "app")
+	}
+	k.now = k.now.Add(50 * time.Minute)
+	status, body := renew(first)
+	if status != 200 || body["expires_in"] != float64(600) {
+		t.Errorf("with ten minutes left: %d %v", status, body)
+	}
+	second, _ := body["access_token"].(string)
+	k.now = k.now.Add(10*time.Minute + skew/2) // it is still taken, as clocks differ
+	if status, body := renew(second); status != 400 || body["error"] != "invalid_grant" {
+		t.Errorf("at its end: %d %v", status, body)
+	}
+	k.now = k.now.Add(skew)
+	if k.verify(second) == nil {
+		t.Error("what came of a token outlives it")
+	}
+}
+
+// TestDeviceCrowd: who approves codes that nobody has asked for keeps nobody else from signing in.
+func TestDeviceCrowd(t *testing.T) {
+	k := newDeviceKit(t)
+	refused := false
+	for range maxApproved {
+		if k.approveAs("token:mallory", newUserCode()) != nil {
+			refused = true
+			break
+		}
+	}
+	if err := k.approveAs("token:"+clientID, newUserCode()); err != nil || !refused {
+		t.Errorf("another: %v; refused %v", err, refused)
 	}
 }

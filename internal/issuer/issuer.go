@@ -195,7 +195,9 @@ func (i *Issuer) Verify(ctx context.Context, c auth.Credential) (auth.Principal,
 	if !ok {
 		return auth.Principal{}, refused()
 	}
-	return i.tokens.Holder(ctx, id)
+	p, err := i.tokens.Holder(ctx, id)
+	p.Ends = got.Expiry.Time()
+	return p, err
 }
 
 func refused() error {
