@@ -97,7 +97,11 @@ func New(c Config) (*Client, error) {
 		}
 		to.header.Add(name, value)
 	}
-	to.http = &http.Client{Transport: transport, Timeout: sendTime}
+	// A redirect would take the headers, which have keys, and what is sent to somebody else.
+	to.http = &http.Client{Transport: transport, Timeout: sendTime,
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		}}
 	return to, nil
 }
 
@@ -136,7 +140,7 @@ func (c *Client) Send(ctx context.Context, s Signal, body []byte) error {
 	}
 	if code := res.Trailer.Get("Grpc-Status") + res.Header.Get("Grpc-Status"); c.grpc &&
 		code != "0" {
-		return fmt.Errorf("the collector says gRPC status %q: %q", code,
+		return fmt.Errorf("the collector says gRPC status %.20q: %.200q", code,
 			res.Trailer.Get("Grpc-Message")+res.Header.Get("Grpc-Message"))
 	}
 	return nil
