@@ -23,6 +23,9 @@ const mostPixels = 16 << 20
 // mostSixels bounds a figure that is shown by sixels, which are many bytes and few pixels a second.
 const mostSixels = 2 << 20
 
+// widestSixels bounds its width: the encoder has 256 bytes for each column.
+const widestSixels = 8192
+
 // graphics is how a terminal shows figures; nil if it cannot.
 type graphics func(w io.Writer, picture image.Image) error
 
@@ -112,6 +115,8 @@ func showITerm(w io.Writer, picture image.Image) error {
 func showSixel(w io.Writer, picture image.Image) error {
 	if size := picture.Bounds().Size(); size.X*size.Y > mostSixels {
 		return fmt.Errorf("the figure has more than %d pixels", mostSixels)
+	} else if size.X > widestSixels {
+		return fmt.Errorf("the figure is more than %d pixels wide", widestSixels)
 	}
 	var out bytes.Buffer
 	if err := sixel.NewEncoder(&out).Encode(picture); err != nil {

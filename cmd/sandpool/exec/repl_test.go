@@ -410,6 +410,19 @@ func TestSixels(t *testing.T) {
 	}
 }
 
+// TestSixelWidth: a session's figure of few pixels, all in one row, does not cost the terminal's
+// side half a gigabyte.
+func TestSixelWidth(t *testing.T) {
+	for width, want := range map[int]bool{widestSixels: true, widestSixels + 1: false,
+		2 << 20: false} {
+		var out bytes.Buffer
+		err := showSixel(&out, image.NewGray(image.Rect(0, 0, width, 1)))
+		if (err == nil) != want || (out.Len() > 0) != want {
+			t.Errorf("%d pixels wide: %d bytes, %v", width, out.Len(), err)
+		}
+	}
+}
+
 func TestGraphics(t *testing.T) {
 	huge := picture(4097)
 	for env, want := range map[string]string{"": "", "TERM=xterm-256color": "",
