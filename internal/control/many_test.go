@@ -65,4 +65,8 @@ func TestManyPools(t *testing.T) {
 	if !strings.Contains(bad.err.Message, "within a resource group") {
 		t.Errorf("a search of a subscription: %s", bad.body)
 	}
+	for _, query := range []string{"&search=p%00", "&search=p%ff", "&search=%0a", "&$skipToken=AAA",
+		"&$skipToken=_w"} { // which no store is to be asked for
+		k.want(400, k.do("GET", rg+version+query, ""))
+	}
 }

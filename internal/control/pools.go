@@ -4,6 +4,9 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/url"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
@@ -230,7 +233,15 @@ func searched(r *http.Request, group string) (string, error) {
 		return "", sandpool.Errorf(sandpool.Invalid, "InvalidParameter", api.SearchParameter,
 			"Names are searched within a resource group. List the pools of one.")
 	}
+	if !isText(s) {
+		return "", arm.WrongParameter(api.SearchParameter, s, "the beginning of a name")
+	}
 	return s, nil
+}
+
+// isText reports whether s may be in a key: PostgreSQL fails at what is not text.
+func isText(s string) bool {
+	return utf8.ValidString(s) && strings.IndexFunc(s, unicode.IsControl) < 0
 }
 
 // skipParameter says where a page begins: after the pool whose key it holds.
@@ -238,7 +249,7 @@ const skipParameter = "$skipToken"
 
 func skipToken(r *http.Request) (string, error) {
 	key, err := base64.RawURLEncoding.DecodeString(r.URL.Query().Get(skipParameter))
-	if err != nil {
+	if err != nil || !isText(string(key)) {
 		return "", sandpool.Errorf(sandpool.Invalid, "InvalidSkipToken", skipParameter,
 			"The %s is not one that this server gave. Follow nextLink as it is.", skipParameter)
 	}
