@@ -145,6 +145,7 @@ func (i *Issued) Run(ctx context.Context) error {
 	}
 	if i.plain != nil {
 		srv := &http.Server{Handler: i.answers, ReadHeaderTimeout: 10 * time.Second,
+			ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second,
 			IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 		stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 		defer stop()
