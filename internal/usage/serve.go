@@ -28,13 +28,13 @@ const (
 // Reader answers who used what. Use NewReader.
 type Reader struct {
 	store store.Usages
-	turns chan struct{}
+	turns *turns
 	now   func() time.Time
 }
 
 // NewReader returns a Reader of the records in rows.
 func NewReader(rows store.Usages) *Reader {
-	return &Reader{store: rows, turns: make(chan struct{}, maxAnswers), now: time.Now}
+	return &Reader{store: rows, turns: newTurns(), now: time.Now}
 }
 
 // Register serves the records on a mux. Callers see their own, and those of the scopes whose usage
@@ -141,13 +141,15 @@ func (d *Reader) read(ctx context.Context, q question, each func(sandpool.Usage)
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	select {
-	case d.turns <- struct{}{}:
-		defer func() { <-d.turns }()
-	case <-ctx.Done():
-		return &sandpool.Error{Class: sandpool.Unavailable, RetryAfter: answerTime,
-			Message: "Others are reading the records of usage; try again.", Err: ctx.Err()}
+	asks := who.Subject
+	if len(who.Grants) == 0 {
+		asks = "" // with a public issuer anybody can be many of these
 	}
+	if err := d.turns.take(ctx, asks); err != nil {
+		return &sandpool.Error{Class: sandpool.Unavailable, RetryAfter: answerTime, Err: err,
+			Message: "Others are reading the records of usage, or you are already; try again."}
+	}
+	defer d.turns.leave(asks)
 	may := newSight(who)
 	err := d.store.Usage(ctx, store.UsageQuery{Since: q.since, Until: q.until, After: q.after},
 		func(u sandpool.Usage) error {
