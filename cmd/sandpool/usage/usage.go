@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool/api"
@@ -21,8 +22,8 @@ type Cmd struct {
 
 // filter is what both commands are asked for.
 type filter struct {
-	Pool      string `help:"Sessions of one pool, by its name." placeholder:"NAME"`
-	Scope     string `help:"Sessions of a resource group or a subscription, by its resource id." placeholder:"ID" xor:"pool"`
+	Pool      string `help:"Sessions of one pool, by its name." placeholder:"NAME" xor:"where"`
+	Scope     string `help:"Sessions of a resource group or a subscription, by its resource id." placeholder:"ID" xor:"where"`
 	Principal string `help:"Sessions that one principal began, by its subject." placeholder:"SUBJECT"`
 	Session   string `help:"Sessions with one identifier." placeholder:"NAME"`
 	Since     moment `help:"Usage after a time: 2030-01-31, 2030-01-31T12:00:00Z, or how long ago, such as 24h. Without it all that is recorded." placeholder:"TIME"`
@@ -146,14 +147,7 @@ func cells(u api.Used) []string {
 }
 
 // nameOf is the name of a pool, by its resource id.
-func nameOf(id string) string {
-	for i := len(id) - 1; i >= 0; i-- {
-		if id[i] == '/' {
-			return id[i+1:]
-		}
-	}
-	return or(id)
-}
+func nameOf(id string) string { return or(id[strings.LastIndexByte(id, '/')+1:]) }
 
 // short is the beginning of a hash, which is enough to tell few apart.
 func short(hash string) string { return hash[:min(12, len(hash))] }
