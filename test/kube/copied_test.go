@@ -23,19 +23,7 @@ func TestStoreCopy(t *testing.T) {
 	hub.Push("guest:1", ocitest.Image{Layers: []string{ocitest.Layer(t,
 		ocitest.File("guest", 0o755, "a program"))}, Config: v1.Config{User: "1000",
 		Entrypoint: []string{"/guest"}}})
-	pg, err := pgtest.Start(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := pg.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	database, err := pg.Database(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	database := pgtest.New(t)
 	config := filepath.Join(dir, "sandpool.yaml")
 	text := fmt.Sprintf(`
 engine: kubernetes

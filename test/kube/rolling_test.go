@@ -52,18 +52,7 @@ func (f *fleet) open(t *testing.T, name string, addresses ...string) {
 	f.world, f.program, f.key = newWorld(t, name), build(t), filepath.Join(t.TempDir(), "key")
 	f.kubeconfig = f.release.kubeconfig(t, f.cluster, f.release.boxes(), strings.TrimSpace(
 		f.cluster.Kubectl(t, "", "create", "token", name, "--namespace", name)))
-	pg, err := pgtest.Start(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := pg.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	if f.store, err = pg.Database(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	f.store = pgtest.New(t)
 	key, err := exec.CommandContext(t.Context(), f.program, "store", "key").Output()
 	if err == nil {
 		err = os.WriteFile(f.key, key, 0o600)

@@ -61,18 +61,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pg, err := pgtest.Start(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := pg.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	if w.store, err = pg.Database(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	w.store = pgtest.New(t)
 	return w
 }
 

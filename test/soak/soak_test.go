@@ -63,23 +63,7 @@ func TestSoak(t *testing.T) {
 // TestSoakSharedStore is the same with a PostgreSQL as the store, which is killed as well.
 func TestSoakSharedStore(t *testing.T) {
 	need.Data(t)
-	db, err := pgtest.Start(t.Context())
-	if err != nil {
-		need.Lack(t, "%v", err)
-	}
-	t.Cleanup(func() {
-		if err := db.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	srv := newProgram(t)
-	srv.database = db
-	address, err := db.Database(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv.env = []string{"SANDPOOL_STORE=" + address, "SANDPOOL_NAME=one"}
-	soak(t, srv, sharedSessions)
+	soak(t, newShared(t), sharedSessions)
 }
 
 // soak has n sessions while kills go on, and counts what is left.
@@ -342,6 +326,28 @@ type program struct {
 	log                  *os.File
 	env                  []string       // besides what every server here gets
 	database             *pgtest.Server // its store, if that is not a file
+}
+
+// newShared is a program with a PostgreSQL as its store.
+func newShared(t *testing.T) *program {
+	t.Helper()
+	db, err := pgtest.Start(t.Context())
+	if err != nil {
+		need.Lack(t, "%v", err)
+	}
+	t.Cleanup(func() {
+		if err := db.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	p := newProgram(t)
+	p.database = db
+	address, err := db.Database(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.env = []string{"SANDPOOL_STORE=" + address, "SANDPOOL_NAME=one"}
+	return p
 }
 
 func newProgram(t *testing.T) *program {

@@ -16,7 +16,6 @@ import (
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/client"
 	"github.com/sandpool/sandpool/internal/need"
-	"github.com/sandpool/sandpool/internal/postgres/pgtest"
 	"github.com/sandpool/sandpool/test/leaks"
 )
 
@@ -95,23 +94,7 @@ func TestUsageAddsUp(t *testing.T) {
 // TestUsageAddsUpShared is the same with a PostgreSQL as the store, which is killed as well.
 func TestUsageAddsUpShared(t *testing.T) {
 	need.Data(t)
-	db, err := pgtest.Start(t.Context())
-	if err != nil {
-		need.Lack(t, "%v", err)
-	}
-	t.Cleanup(func() {
-		if err := db.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	srv := newProgram(t)
-	srv.database = db
-	address, err := db.Database(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv.env = []string{"SANDPOOL_STORE=" + address, "SANDPOOL_NAME=one"}
-	addUp(t, srv, shortUsage)
+	addUp(t, newShared(t), shortUsage)
 }
 
 func addUp(t *testing.T, srv *program, n int) {

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -47,6 +48,25 @@ func Start(ctx context.Context) (_ *Server, err error) {
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, s.Restart(ctx)
+}
+
+// New returns the address of an empty database, whose server ends with the test.
+func New(t testing.TB) string {
+	t.Helper()
+	s, err := Start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	address, err := s.Database(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
 }
 
 // prepare makes the database's files. PostgreSQL refuses to run as root.
