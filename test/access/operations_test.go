@@ -58,13 +58,13 @@ func names() map[string]string {
 		"listPath":        group + "/providers/Microsoft.Resources/deployments",
 		"path":            group + "/providers/Microsoft.Resources/deployments/{deployment}",
 		"metricsPath":     "/metrics", "healthPath": "/healthz",
-		"descriptionPath": "/openapi.json", "identityPath": "/metadata/identity/oauth2/token",
+		"identityPath": "/metadata/identity/oauth2/token",
 	}
 }
 
 // open are paths that need no token: they are before authentication.
 func open(path string) bool {
-	return path == "/healthz" || path == "/openapi.json" || strings.HasPrefix(path, "/metadata/") ||
+	return path == "/healthz" || strings.HasPrefix(path, "/metadata/") ||
 		strings.HasPrefix(path, "/adfs/") || strings.HasPrefix(path, "/{authority}/")
 }
 
