@@ -69,7 +69,8 @@ func (c *Client) RoleDefinitions(ctx context.Context) ([]api.RoleDefinition, err
 func (c *Client) RoleAssignments(ctx context.Context,
 	scope sandpool.Scope) ([]api.RoleAssignment, error) {
 	var list api.List[api.RoleAssignment]
-	_, _, err := c.do(ctx, call{method: http.MethodGet, path: below(scope, "roleAssignments")}, &list)
+	_, _, err := c.do(ctx, call{method: http.MethodGet,
+		path: below(scope, "roleAssignments")}, &list)
 	return list.Value, err
 }
 

@@ -58,7 +58,7 @@ type grammar struct {
 	Bench    bench.Cmd         `cmd:"" help:"Measure a running server."`
 	Backup   local.BackupCmd   `cmd:"" help:"Back up what a server on this machine cannot make again; it may be running."`
 	Restore  local.RestoreCmd  `cmd:"" help:"Restore a data directory from a backup."`
-	Store    local.StoreCmd    `cmd:"" help:"Change the key that a store's secrets are sealed with."`
+	Store    local.StoreCmd    `cmd:"" help:"Change the key that a store's secrets are sealed with, or copy the store into a PostgreSQL."`
 	Level    local.LogLevelCmd `cmd:"" name:"log-level" help:"Show or change the levels of a running server's log."`
 	Support  local.SupportCmd  `cmd:"" help:"Write an archive for a report of a problem, without secrets."`
 	Version  versionCmd        `cmd:"" help:"Print the version of this program."`

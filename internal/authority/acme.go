@@ -166,7 +166,7 @@ func (i *Issued) obtain(ctx context.Context) {
 	defer again.Stop()
 	for {
 		missing = slices.DeleteFunc(missing, func(host string) bool {
-			// as a client of today asks
+			// Without a cipher for ECDSA, autocert would get a certificate with an RSA key.
 			_, err := i.manager.GetCertificate(&tls.ClientHelloInfo{ServerName: host,
 				CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}})
 			if err != nil && ctx.Err() == nil {

@@ -38,7 +38,7 @@ func (m *Message) Uint(field int, n uint64) {
 	*m = binary.AppendUvarint(*m, n)
 }
 
-// Fixed64 and Fixed32 write numbers of fixed lengths.
+// Fixed64 writes eight bytes.
 func (m *Message) Fixed64(field int, n uint64) {
 	m.tag(field, fixed64)
 	*m = binary.LittleEndian.AppendUint64(*m, n)

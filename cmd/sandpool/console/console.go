@@ -70,6 +70,7 @@ func (a *App) Client() (*client.Client, error) {
 // Server is where the server is that flags, environment and the configuration file name, for those
 // who have no token yet.
 func (a *App) Server() (client.Config, error) {
+	// With a token, no other is looked for, nor missed.
 	cfg := client.Config{Endpoint: a.Endpoint, Token: "none", CA: os.Getenv("SANDPOOL_CA")}
 	err := fillFromFile(&cfg)
 	cfg.Token = ""

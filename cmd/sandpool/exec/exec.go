@@ -69,8 +69,8 @@ func (Cmd) Help() string {
 		"sequence.\n\n" +
 		"With -i cells are typed, in the pool's language or that of --kernel: a cell ends when no " +
 		"bracket, quote or block is open, a block of Python at an empty line, and what is " +
-		"pasted is one cell. Terminals that can (kitty, iTerm2, sixel) show figures. Ctrl-C interrupts a cell, " +
-		"again cancels it; Ctrl-D ends.\n\n" +
+		"pasted is one cell. Terminals that can (kitty, iTerm2, sixel) show figures. Ctrl-C " +
+		"interrupts a cell, again cancels it; Ctrl-D ends.\n\n" +
 		"The exit code is 1 if the code failed; code that ends with sys.exit(N) sets it to N, " +
 		"and a shell command sets it to the command's own."
 }

@@ -129,7 +129,8 @@ func (k *keys) read(in io.Reader) {
 func (k *keys) answer(b byte) bool {
 	n := len(k.held)
 	switch {
-	case n < 3 && b == "\x1b[?"[n], n >= 3 && n < mostFeatures && (b >= '0' && b <= '9' || b == ';'):
+	case n < 3 && b == "\x1b[?"[n],
+		n >= 3 && n < mostFeatures && (b >= '0' && b <= '9' || b == ';'):
 		k.held = append(k.held, b)
 		return true
 	case n >= 3 && b == 'c':

@@ -76,9 +76,10 @@ func Document(apiDir string) ([]byte, error) {
 const introduction = "Both planes of sandpool: session pools as Azure Resource Manager has " +
 	"them, and the sessions in a pool, below its endpoint. Paths of Resource Manager do not mind " +
 	"case or an api-version that is missing.\n\nEvery operation can also fail as its default " +
-	"answer says: 400 for what is wrong with the request, 401 without a good token, 403 without the right, 410 once for a session " +
-	"that was lost, 413 for a body that is too large, 429 and 503 with Retry-After for a caller or a server at its limits, 500 for what is " +
-	"the server's fault. Unknown query parameters are ignored."
+	"answer says: 400 for what is wrong with the request, 401 without a good token, 403 without " +
+	"the right, 410 once for a session that was lost, 413 for a body that is too large, 429 and " +
+	"503 with Retry-After for a caller or a server at its limits, 500 for what is the server's " +
+	"fault. Unknown query parameters are ignored."
 
 // inPath finds the parameters of a path.
 func inPath(path string) []string {

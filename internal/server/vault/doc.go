@@ -3,5 +3,5 @@
 // outside the store (package keyring). So a copy of the store alone holds no secret in plain text.
 //
 //	open.go    which store, and with which key     rekey.go  a new key
-//	sealed.go  the store, with sealed secrets
+//	sealed.go  the store, with sealed secrets      copy.go   from a file into a PostgreSQL
 package vault
