@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -106,13 +107,7 @@ func (w *Web) usagePage(ctx context.Context, a asked) (string, view, error) {
 	shown := measures()[d.Measure]
 	d.Totals = totals.Value
 	slices.SortStableFunc(d.Totals, func(a, b api.UsageTotal) int {
-		switch x, y := shown.of(a), shown.of(b); {
-		case x > y:
-			return -1
-		case x < y:
-			return 1
-		}
-		return 0
+		return cmp.Compare(shown.of(b), shown.of(a))
 	})
 	if d.More = len(d.Totals) - maxTotals; d.More > 0 {
 		d.Totals = d.Totals[:maxTotals]
