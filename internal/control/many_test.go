@@ -31,7 +31,7 @@ func TestManyPools(t *testing.T) {
 		}
 		middle = page.NextLink
 	}
-	two := k.token(auth.Reader, sandpool.PoolID{Subscription: "s1", ResourceGroup: "zoo",
+	one := k.token(auth.Reader, sandpool.PoolID{Subscription: "s1", ResourceGroup: "zoo",
 		Name: "p03000"})
 	for _, row := range []struct {
 		name, token, target string
@@ -44,7 +44,7 @@ func TestManyPools(t *testing.T) {
 		{"a search", k.admin, rg + version + "&search=p012", 101, 100},
 		{"a search for one", k.admin, rg + version + "&search=P01234", 1, 1},
 		{"a search for none", k.admin, rg + version + "&search=python", 0, 0},
-		{"who may read one", two, "/subscriptions/s1/providers/Microsoft.App/sessionPools", 1, 1},
+		{"who may read one", one, "/subscriptions/s1/providers/Microsoft.App/sessionPools", 1, 1},
 		{"the groups", k.admin, "/subscriptions/s1/resourceGroups", 3, 4},
 		{"a group", k.admin, "/subscriptions/s1/resourceGroups/zoo", 1, 0},
 		{"the subscriptions", k.admin, "/subscriptions", 1, 2},

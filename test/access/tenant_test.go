@@ -101,9 +101,9 @@ func (h *houses) at(path, identifier string) string {
 		"?identifier=" + url.QueryEscape(identifier)
 }
 
-// shows fails the test if an answer has something of somebody else's session in it. asked is what
+// hides fails the test if an answer has something of somebody else's session in it. asked is what
 // the request said itself.
-func (h *houses) shows(what, answer, asked string) {
+func (h *houses) hides(what, answer, asked string) {
 	h.Helper()
 	// Identifiers of the tenant's may have somebody else's in them, as some of smuggle's have.
 	answer = ownIdentifier.ReplaceAllString(answer, "OWN")
@@ -203,7 +203,7 @@ func (h *houses) others(token string) {
 			if status != http.StatusForbidden {
 				h.Errorf("%s on %s: %d %s", o, identifier, status, text)
 			}
-			h.shows(o.String(), text, "")
+			h.hides(o.String(), text, "")
 			answers[identifier] = same(status, text, identifier)
 		}
 		if answers[theirs] != answers[noOnes] {
@@ -219,7 +219,7 @@ func (h *houses) lists(token string) {
 	for _, o := range dataRoutes(h.T) {
 		target, _, _ := strings.Cut(h.at(strings.ReplaceAll(o.path, "*", mark), ""), "?")
 		_, text := h.ask(token, o.method, target, "")
-		h.shows(o.String()+" without an identifier", text, "")
+		h.hides(o.String()+" without an identifier", text, "")
 		if strings.HasSuffix(o.path, "istSessions") && !strings.Contains(text, mine) {
 			h.Errorf("%s does not list the tenant's own session: %s", o, text)
 		}
@@ -284,7 +284,7 @@ func (h *houses) management(token string) {
 			"local").Replace(o.path)
 		target = regexp.MustCompile(`\{[^}]*\}`).ReplaceAllString(target, "none")
 		_, text := h.ask(token, o.method, target+"?api-version=2024-11-01", "")
-		h.shows(o.String(), text, "")
+		h.hides(o.String(), text, "")
 	}
 }
 
@@ -318,7 +318,7 @@ func (h *houses) agents(token string) {
 			text := ask("tools/call", map[string]any{"name": tool.Name, "arguments": map[string]any{
 				"environmentId": identifier, "path": mark + ".txt", "code": "open('/mnt/data/" +
 					mark + ".txt').read()"}})
-			h.shows("the tool "+tool.Name, strings.ReplaceAll(text, mark+".txt", ""), identifier)
+			h.hides("the tool "+tool.Name, strings.ReplaceAll(text, mark+".txt", ""), identifier)
 			answers[identifier] = same(0, text, identifier)
 		}
 		if answers[theirs] != answers[noOnes] {
@@ -327,7 +327,7 @@ func (h *houses) agents(token string) {
 		}
 	}
 	for _, method := range []string{"resources/list", "resources/templates/list", "prompts/list"} {
-		h.shows(method, ask(method, struct{}{}), "")
+		h.hides(method, ask(method, struct{}{}), "")
 	}
 	answers := map[string]string{}
 	for _, identifier := range []string{theirs, noOnes} {
@@ -375,6 +375,6 @@ func (h *houses) pages(token string) {
 		if resp.StatusCode == http.StatusUnauthorized {
 			h.Errorf("%s: the tenant is not signed in", path)
 		}
-		h.shows(path, string(text), path)
+		h.hides(path, string(text), path)
 	}
 }
