@@ -4,7 +4,6 @@
 package languages
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -224,6 +223,3 @@ func large(ctx context.Context, l language, s side, rows *[6]series, body []byte
 	rate(5, begin)
 	return nil
 }
-
-// reader is the body of an upload.
-func reader(body []byte) *bytes.Reader { return bytes.NewReader(body) }

@@ -1,6 +1,7 @@
 package languages
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -89,7 +90,7 @@ func (s *session) run(ctx context.Context, code string, first func(string)) erro
 }
 
 func (s *session) put(ctx context.Context, body []byte) error {
-	_, err := s.c.UploadFile(ctx, s.pool, s.id, "bench", reader(body))
+	_, err := s.c.UploadFile(ctx, s.pool, s.id, "bench", bytes.NewReader(body))
 	return err
 }
 

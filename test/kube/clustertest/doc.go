@@ -5,11 +5,12 @@
 // # The room
 //
 // A package of tests hands its TestMain to Main. If SANDPOOL_TEST_KUBE asks for the cluster, Main
-// runs the tests again in namespaces of their own (processes, mounts, network), and the cluster
-// beside them in the same ones. So nothing listens where others could connect, the machine's
-// addresses, rules and mounts stay as they are, and when the first process of the room ends, for
-// whatever reason, the kernel ends everything that ran in it. Cgroups alone outlive it; the process
-// outside removes them, and so does the next run if that process was killed.
+// runs the tests again in namespaces of their own (processes, mounts, network), which are called
+// the room here, and the cluster beside them in the same ones. So nothing listens where others
+// could connect, the machine's addresses, rules and mounts stay as they are, and when the first
+// process of the room ends, for whatever reason, the kernel ends everything that ran in it. Cgroups
+// alone outlive it; the process outside removes them, and so does the next run if that process was
+// killed.
 //
 //	go test          outside: builds the programs, holds the lock, cleans up
 //	└─ the room      the first process: takes in orphans, nothing else
