@@ -127,7 +127,7 @@ func (t *totals) addTo(at time.Time, u sandpool.Usage, from, to time.Duration) e
 				"There are more than %d totals. Ask for a shorter time, a narrower scope, longer "+
 					"steps, or by less.", maxGroups)
 		}
-		s = &sum{pool: idOf(u.Pool)}
+		s = &sum{pool: u.Pool.String()}
 		t.groups[g] = s
 	}
 	s.sessions++
@@ -167,12 +167,9 @@ func (t *totals) value() []api.UsageTotal {
 	return out
 }
 
-// idOf is a pool's resource id.
-func idOf(p sandpool.PoolID) string { return p.Scope().String() }
-
 // recordOf is a record as callers read it.
 func recordOf(u sandpool.Usage) api.UsageRecord {
-	return api.UsageRecord{Number: u.Number, Pool: idOf(u.Pool), Sandbox: string(u.Sandbox),
+	return api.UsageRecord{Number: u.Number, Pool: u.Pool.String(), Sandbox: string(u.Sandbox),
 		IdentifierHash: u.Identifier, Principal: u.By, Began: u.Began, Until: u.Until(),
 		Running: !u.Ended, Used: api.Used{SessionSeconds: u.Lasted.Seconds(),
 			CPUSeconds: u.CPU.Seconds(), MemoryByteSeconds: u.Memory, DiskByteSeconds: u.Disk,

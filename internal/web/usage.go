@@ -230,7 +230,7 @@ func (w *Web) usageFile(rw http.ResponseWriter, r *http.Request) {
 	ask, d := usageQuestion(a, w.visits.now())
 	ask.By = []string{d.By}
 	name := "usage-by-" + d.By
-	write := func() error { return sheet.UsageTotals(rw, api.UsageTotals{}) }
+	var write func() error
 	var err error
 	if a.URL.Query().Has("records") {
 		name = "usage-records"
