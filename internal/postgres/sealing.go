@@ -96,7 +96,7 @@ func resealTable(ctx context.Context, tx pgx.Tx, t secretTable,
 		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 			return fmt.Errorf("%s: %w", t.kind, err)
 		}
-		owner, name = some[len(some)-1].Last()
+		owner, name = some[len(some)-1].Parts()
 	}
 }
 

@@ -93,7 +93,7 @@ func (s *Store) resealTable(ctx context.Context, t secretTable,
 				return err
 			}
 		}
-		owner, name = some[len(some)-1].Last()
+		owner, name = some[len(some)-1].Parts()
 	}
 }
 

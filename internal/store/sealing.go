@@ -35,8 +35,8 @@ type Secret struct {
 	Value string
 }
 
-// Last is what the secret belongs to, and its name, which is empty if it has none.
-func (s Secret) Last() (owner, name string) {
+// Parts are what the secret belongs to, and its name, which is empty if it has none.
+func (s Secret) Parts() (owner, name string) {
 	if len(s.Place) > 2 {
 		name = s.Place[2]
 	}
