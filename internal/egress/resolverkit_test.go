@@ -26,14 +26,28 @@ type dns struct {
 	say   func(network string, q dnsmessage.Message) []dnsmessage.Message
 }
 
+// listenBoth listens at one port by UDP and by TCP. One that is free for UDP may be somebody's by
+// TCP, so it tries several.
+func listenBoth(t *testing.T) (udp net.PacketConn, tcp net.Listener) {
+	t.Helper()
+	var err error
+	for range 100 {
+		udp, err = net.ListenPacket("udp4", "127.0.0.1:0")
+		must(t, err)
+		if tcp, err = net.Listen("tcp4", udp.LocalAddr().String()); err == nil {
+			return udp, tcp
+		}
+		udp.Close()
+	}
+	t.Fatal(err)
+	return nil, nil
+}
+
 func newDNS(t *testing.T,
 	say func(network string, q dnsmessage.Message) []dnsmessage.Message) *dns {
 	t.Helper()
-	udp, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	must(t, err)
+	udp, tcp := listenBoth(t)
 	d := &dns{t: t, addr: udp.LocalAddr().(*net.UDPAddr).AddrPort(), say: say}
-	tcp, err := net.Listen("tcp4", d.addr.String())
-	must(t, err)
 	var wait sync.WaitGroup
 	t.Cleanup(func() { udp.Close(); tcp.Close(); wait.Wait() })
 	wait.Go(func() {
@@ -174,11 +188,8 @@ func newGuest(t *testing.T, servers []netip.AddrPort, allow ...string) *guest {
 	g := &guest{t: t, policy: policy(t, sandpool.Network{Allow: allow}),
 		opened: map[string][]netip.Addr{}}
 	g.resolver = NewResolver(slog.New(slog.DiscardHandler), g, NewGround(nil), servers)
-	udp, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	must(t, err)
+	udp, tcp := listenBoth(t)
 	g.at = udp.LocalAddr().String()
-	tcp, err := net.Listen("tcp4", g.at)
-	must(t, err)
 	done := make(chan error, 1)
 	go func() { done <- g.resolver.Serve(udp, tcp) }()
 	t.Cleanup(func() { udp.Close(); must(t, <-done) })
