@@ -25,23 +25,23 @@ import (
 	"github.com/letsencrypt/pebble/v2/wfe"
 )
 
-// freePort is one that nobody listens on.
-func freePort(t *testing.T, network string) int {
+// freePort is one at which nobody listens, by TCP and by UDP: a server of DNS needs both.
+func freePort(t *testing.T) int {
 	t.Helper()
-	if network == "udp" {
-		c, err := net.ListenPacket(network, "127.0.0.1:0")
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
-		return c.LocalAddr().(*net.UDPAddr).Port
+		c, err := net.ListenPacket("udp", l.Addr().String())
+		l.Close()
+		if err == nil {
+			c.Close()
+			return l.Addr().(*net.TCPAddr).Port
+		}
 	}
-	l, err := net.Listen(network, "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free by TCP and by UDP")
+	return 0
 }
 
 // pebble is an authority of ACME, with the DNS by which it finds all hosts on this machine.
@@ -55,7 +55,7 @@ func newPebble(t *testing.T, httpPort, tlsPort int) *pebble {
 	t.Helper()
 	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
 	quiet := log.New(io.Discard, "", 0)
-	names := fmt.Sprintf("127.0.0.1:%d", freePort(t, "udp"))
+	names := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	dns, err := challtestsrv.New(challtestsrv.Config{DNSAddrs: []string{names}, Log: quiet})
 	if err != nil {
 		t.Fatal(err)
@@ -133,11 +133,11 @@ func TestACME(t *testing.T) {
 				t.Fatal(err)
 			}
 			addr := l.Addr().String()
-			plain, tlsPort := freePort(t, "tcp"), l.Addr().(*net.TCPAddr).Port
+			plain, tlsPort := freePort(t), l.Addr().(*net.TCPAddr).Port
 			listen := ""
 			if challenge == "http-01" {
 				// the other challenge, which is tried first, leads nowhere
-				tlsPort, listen = freePort(t, "tcp"), fmt.Sprintf("127.0.0.1:%d", plain)
+				tlsPort, listen = freePort(t), fmt.Sprintf("127.0.0.1:%d", plain)
 			}
 			p := newPebble(t, plain, tlsPort)
 			a := ACME{Directory: p.URL + "/dir", Email: "ops@example.com", CAFile: p.caFile,
