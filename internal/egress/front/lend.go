@@ -65,6 +65,14 @@ type replayed struct {
 
 func (r *replayed) Read(p []byte) (int, error) { return r.in.Read(p) }
 
+// CloseWrite ends one direction; what cannot be ended by half is ended whole.
+func (r *replayed) CloseWrite() error {
+	if half, ok := r.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return r.Conn.Close()
+}
+
 // asked is the name that the connection asks for.
 func (k *link) asked() string {
 	k.mu.Lock()

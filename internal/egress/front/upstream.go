@@ -2,6 +2,7 @@ package front
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -79,30 +80,7 @@ func (u *Upstream) connect(roots *x509.CertPool, name string, port uint16) (_ ne
 	}
 	_ = conn.SetDeadline(time.Time{})
 	early, err := in.Peek(in.Buffered())
-	return &tunnelled{Conn: conn, early: early}, err
-}
-
-// tunnelled is a connection of which some bytes were read already.
-type tunnelled struct {
-	net.Conn
-	early []byte
-}
-
-func (t *tunnelled) Read(p []byte) (int, error) {
-	if len(t.early) == 0 {
-		return t.Conn.Read(p)
-	}
-	n := copy(p, t.early)
-	t.early = t.early[n:]
-	return n, nil
-}
-
-// CloseWrite ends one direction; what cannot be ended by half is ended whole.
-func (t *tunnelled) CloseWrite() error {
-	if half, ok := t.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return t.Conn.Close()
+	return &replayed{conn, io.MultiReader(bytes.NewReader(early), conn)}, err
 }
 
 // verdict says whether a connection may be used for a name, which the sandbox asks for over it.
