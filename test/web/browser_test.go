@@ -2,10 +2,12 @@
 package web_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -14,7 +16,7 @@ import (
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
-	"github.com/chromedp/cdproto/runtime"
+	cdpruntime "github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
 	"github.com/sandpool/sandpool/api"
@@ -32,9 +34,17 @@ type world struct {
 	srv *server.Server
 	url string
 
-	mu     sync.Mutex // guards the fields below
-	asked  []string   // the addresses that pages have asked
-	errors []string   // what the browser has complained of
+	mu     sync.Mutex   // guards the fields below
+	asked  []string     // the addresses that pages have asked
+	errors []string     // what the browser has complained of
+	log    bytes.Buffer // what the browser's processes have printed, and what went wrong with it
+}
+
+// Write keeps what a browser prints, for a test that it fails.
+func (w *world) Write(data []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log.Write(data)
 }
 
 func newWorld(t *testing.T) *world {
@@ -52,15 +62,20 @@ func TestMain(m *testing.M) {
 // browser opens a browser, which is closed at the end of the test.
 func (w *world) browser(t *testing.T) context.Context {
 	t.Helper()
+	// The kernel ends the browser with the thread that started it, and the server ends threads. This
+	// one stays until the test is done.
+	runtime.LockOSThread()
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox,
 		chromedp.DisableGPU,
 		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("disable-background-networking",
 			true),
 		chromedp.WindowSize(1200, 900), chromedp.UserDataDir(t.TempDir()),
-		chromedp.WSURLReadTimeout(patience))
+		chromedp.WSURLReadTimeout(patience), chromedp.CombinedOutput(w))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 	ctx, closeAll := chromedp.NewExecAllocator(ctx, options...)
-	ctx, closeTab := chromedp.NewContext(ctx)
+	ctx, closeTab := chromedp.NewContext(ctx, chromedp.WithErrorf(func(format string, args ...any) {
+		fmt.Fprintf(w, format+"\n", args...)
+	}))
 	t.Cleanup(func() {
 		if err := chromedp.Cancel(ctx); err != nil && t.Context().Err() == nil {
 			t.Log(err)
@@ -75,7 +90,7 @@ func (w *world) browser(t *testing.T) context.Context {
 		switch e := event.(type) {
 		case *network.EventRequestWillBeSent:
 			w.asked = append(w.asked, e.Request.URL)
-		case *runtime.EventExceptionThrown:
+		case *cdpruntime.EventExceptionThrown:
 			w.errors = append(w.errors, e.ExceptionDetails.Error())
 		case *cdplog.EventEntryAdded:
 			w.errors = append(w.errors, string(e.Entry.Level)+": "+e.Entry.Text)
@@ -93,7 +108,9 @@ func (w *world) do(t *testing.T, ctx context.Context, actions ...chromedp.Action
 	if err := chromedp.Run(ctx, actions...); err != nil {
 		var text string
 		_ = chromedp.Run(ctx, chromedp.Evaluate("document.body.innerText", &text))
-		t.Fatalf("%v; the page:\n%s", err, text)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		t.Fatalf("%v; the page:\n%s\nthe browser:\n%s", err, text, w.log.Bytes())
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
@@ -114,11 +115,21 @@ func (s *Server) Restart(ctx context.Context) error {
 		"-c", "max_connections=200", "-c", "deadlock_timeout=200ms")
 	var log bytes.Buffer
 	s.cmd.Stderr = &log
-	if err := s.cmd.Start(); err != nil {
+	started := make(chan error)
+	s.exit = make(chan error, 1)
+	go func(cmd *exec.Cmd, exit chan error) {
+		// The kernel ends PostgreSQL with the thread that started it: this one stays until then.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			exit <- cmd.Wait()
+		}
+	}(s.cmd, s.exit)
+	if err := <-started; err != nil {
 		return err
 	}
-	s.exit = make(chan error, 1)
-	go func(cmd *exec.Cmd, exit chan error) { exit <- cmd.Wait() }(s.cmd, s.exit)
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
