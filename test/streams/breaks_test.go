@@ -38,6 +38,9 @@ func TestMain(m *testing.M) {
 // shortBreaks is how often streams are broken off unless SANDPOOL_TEST_BREAKS says otherwise.
 const shortBreaks = 300
 
+// patience is how long an execution may take on a machine that others use; it only ends a hang.
+const patience = 5 * time.Minute
+
 // pool reads the streams of one session.
 type pool struct {
 	http  *http.Client
@@ -158,7 +161,7 @@ func (p *pool) follow(ctx context.Context, id, form string, breaks *atomic.Int64
 	for last := int64(0); ; breaks.Add(1) {
 		events, err := p.some(ctx, id, form, last)
 		if err != nil {
-			return err
+			return fmt.Errorf("after event %d of %w; %s", last, err, p.state(ctx, id))
 		}
 		for _, e := range events {
 			if e.Sequence != last+1 {
@@ -181,7 +184,7 @@ func (p *pool) follow(ctx context.Context, id, form string, breaks *atomic.Int64
 // before its first event, within the first ones, or after up to 16 KiB.
 func (p *pool) some(ctx context.Context, id, form string, last int64) ([]api.ExecutionEvent,
 	error) {
-	ctx, cut := context.WithTimeout(ctx, time.Minute)
+	ctx, cut := context.WithTimeout(ctx, patience)
 	defer cut()
 	query, header := url.Values{}, http.Header{"Accept": {form}}
 	if form == "text/event-stream" && rand.IntN(2) == 0 {
@@ -219,6 +222,19 @@ func (p *pool) some(ctx context.Context, id, form string, last int64) ([]api.Exe
 		}
 		events = append(events, e)
 	}
+}
+
+// state is what is known of an execution whose stream has failed.
+func (p *pool) state(ctx context.Context, id string) string {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	resp, err := p.ask(ctx, http.MethodGet, "/"+id, url.Values{}, http.Header{}, "")
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	return fmt.Sprintf("the execution is %s %s %v", resp.Status, text, err)
 }
 
 // check compares what was read with the execution.

@@ -44,7 +44,7 @@ exports.Kernel = class Kernel {
   #inspector = new inspector.Session();
   #count = 1;
   #sources = new Map();
-  #cell = null; // that runs: {id, settle, value}
+  #cell = null; // that runs
   #late = [];
   #run;
   #exception;
@@ -70,8 +70,18 @@ exports.Kernel = class Kernel {
   serve() {
     let queue = this.#ready;
     this.#wire = new Wire(3, (request) => {
-      if (request.op !== "ack") queue = queue.then(() => this.#answer(request));
+      queue = queue.then(() => this.#answer(request));
     }, () => process.reallyExit(0));
+    for (const stream of STREAMS) {
+      for (const name of ["_write", "_writev"]) {
+        const inner = stream[name];
+        const value = (data, encoding, done) => {
+          this.#settle(stream);
+          return inner.call(stream, data, encoding, done);
+        };
+        if (inner) Object.defineProperty(stream, name, { value, enumerable: false, configurable: true, writable: true });
+      }
+    }
   }
 
   #hide(name, value) {
@@ -140,7 +150,20 @@ exports.Kernel = class Kernel {
       if (this.#late.length < MAX_LATE) this.#late.push(message);
       return;
     }
-    this.#wire.send({ ...message, id: this.#cell.id });
+    message = { ...message, id: this.#cell.id };
+    this.#cell.printed = null;
+    if (this.#cell.live || message.op === "clear") this.#wire.settle(message);
+    else this.#wire.send(message);
+  }
+
+  // Before something is printed while somebody watches the cell: makes sure that what the other
+  // stream has comes first.
+  #settle(stream) {
+    const cell = this.#cell;
+    if (!cell?.live || cell.printed === stream) return;
+    const first = cell.printed;
+    cell.printed = stream;
+    if (first !== null) this.#wire.settle({ op: "sync", id: cell.id });
   }
 
   async #answer(request) {
@@ -185,7 +208,10 @@ exports.Kernel = class Kernel {
     const { script, valued, moved } = source.transform(request.code);
     this.#sources.set(name, { code: request.code, moved });
     this.#sources.delete(`cell-${this.#count - MAX_SOURCES}.js`);
-    const cell = this.#cell = { id: request.id, name, settle: null, value: undefined, drawn: [] };
+    const cell = this.#cell = {
+      id: request.id, name, settle: null, value: undefined, drawn: [],
+      live: request.live, printed: null, // the stream that was printed to last
+    };
     const over = new Promise((settle) => { cell.settle = settle; });
     for (const message of this.#late.splice(0)) this.#show(message);
     const answer = {};
