@@ -91,8 +91,8 @@ func (s *server) ownPage(t *testing.T, p project, known origin) {
 // authorities.
 func newBrowser(t *testing.T, cert tls.Certificate) context.Context {
 	t.Helper()
-	// The kernel ends the browser with the thread that started it, and the server ends threads. This
-	// one stays until the test is done.
+	// The kernel ends the browser with the thread that started it, and the server ends threads.
+	// This one stays until the test is done.
 	runtime.LockOSThread()
 	key := sha256.Sum256(cert.Leaf.RawSubjectPublicKeyInfo)
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox,

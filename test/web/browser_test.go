@@ -62,8 +62,8 @@ func TestMain(m *testing.M) {
 // browser opens a browser, which is closed at the end of the test.
 func (w *world) browser(t *testing.T) context.Context {
 	t.Helper()
-	// The kernel ends the browser with the thread that started it, and the server ends threads. This
-	// one stays until the test is done.
+	// The kernel ends the browser with the thread that started it, and the server ends threads.
+	// This one stays until the test is done.
 	runtime.LockOSThread()
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox,
 		chromedp.DisableGPU,
@@ -305,8 +305,8 @@ func (w *world) check(t *testing.T) {
 		}
 	}
 	for _, text := range w.errors {
-		// The frame's policy forbids what the hostile HTML tries, and who asks while a session ends is
-		// told that it is gone.
+		// The frame's policy forbids what the hostile HTML tries, and who asks while a session ends
+		// is told that it is gone.
 		if !strings.Contains(text, "Content Security Policy") &&
 			!strings.Contains(text, "410 (Gone)") {
 			t.Errorf("the browser says: %s", text)
