@@ -64,14 +64,18 @@ func (c *Custom) Forward(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 	if err != nil {
 		return err
 	}
+	t, _ := Found(r.Context())
+	t.Path = path
+	request, err := proxy.Check(w, r, targetOf(pool.Spec.Forwarding, t))
+	if err != nil {
+		return err
+	}
 	lease, err := c.pools.Acquire(r.Context(), id, identifier)
 	if err != nil {
 		return err
 	}
 	defer lease.Release()
-	t, _ := Found(r.Context())
-	t.Path = path
-	return c.proxy.Serve(w, r, lease, targetOf(pool.Spec.Forwarding, t))
+	return c.proxy.Serve(request, lease)
 }
 
 // serve forwards a request. A container sees nothing of one that is not allowed.
@@ -107,23 +111,28 @@ func (c *Custom) serve(w http.ResponseWriter, r *http.Request, t Target, operati
 	if err != nil {
 		return err
 	}
+	// Nobody gets a session by what cannot be forwarded to it.
+	var request proxy.Request
+	if to := targetOf(pool.Spec.Forwarding, t); operation == tunnel {
+		request, err = proxy.CheckTunnel(w, r, to, port)
+	} else {
+		request, err = proxy.Check(w, r, to)
+	}
+	if err != nil {
+		return err
+	}
 	lease, err := c.pools.Acquire(ctx, t.Pool, identifier)
 	if err != nil {
 		return err
 	}
 	defer lease.Release()
-	to, began, span := targetOf(pool.Spec.Forwarding, t), time.Now(), tracing.Of(ctx)
+	began, span := time.Now(), tracing.Of(ctx)
 	span.Claim(t.Pool.Name, lease.Sandbox().ID, lease.Claim(), began)
-	if operation == tunnel {
-		err := c.proxy.Tunnel(w, r, lease, to, port)
-		span.Since("tunnel", began, err)
-		return err
-	}
-	if t.OwnHost && named != "" {
+	if t.OwnHost && named != "" && operation != tunnel {
 		proxy.Remember(w, r, identifier)
 	}
-	err = c.proxy.Serve(w, r, lease, to)
-	span.Since(way(r), began, err)
+	err = c.proxy.Serve(request, lease)
+	span.Since(way(r, operation), began, err)
 	if errors.Is(err, proxy.ErrCallerGone) {
 		return arm.NotTaken(err)
 	}
@@ -131,8 +140,11 @@ func (c *Custom) serve(w http.ResponseWriter, r *http.Request, t Target, operati
 }
 
 // way is what the time that a container has a request is called.
-func way(r *http.Request) string {
-	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+func way(r *http.Request, operation string) string {
+	switch {
+	case operation == tunnel:
+		return tunnel
+	case strings.EqualFold(r.Header.Get("Upgrade"), "websocket"):
 		return "websocket"
 	}
 	return "forward"

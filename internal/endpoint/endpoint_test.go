@@ -221,7 +221,7 @@ func TestTunnel(t *testing.T) {
 }
 
 // TestNothingPassesUnchecked checks that no container sees a request without permission, without a
-// session, or with two of them.
+// session, with two of them, or that cannot be forwarded, and that no session begins by one.
 func TestNothingPassesUnchecked(t *testing.T) {
 	w := &world{}
 	addr := w.start(t)
@@ -234,10 +234,17 @@ func TestNothingPassesUnchecked(t *testing.T) {
 		{"GET " + custom + "/a?identifier=abcd&identifier=abce", "X: y", 400},
 		{"GET " + custom + "/a?identifier=abcd", "X-Ms-Session-Identifier: abce", 400},
 		{"GET " + code + "/a/../b", "X: y", 400},
+		{"CONNECT " + custom + "/a?identifier=abcd", "X: y", 405},
+		{"GET " + custom + "/.management/tunnel?identifier=abcd", "X: y", 400},
+		{"GET " + custom + "/.management/tunnel?identifier=abcd&port=81", "X: y", 403},
 	} {
 		if status, body := ask(t, addr, "x", tt.line, tt.header); status != tt.status {
 			t.Errorf("%s with %q: %d %s, want %d", tt.line, tt.header, status, body, tt.status)
 		}
+	}
+	const bad = "a;b" // which net/http lets through
+	if status, body := ask(t, addr, bad, "GET "+custom+"/a?identifier=abcd"); status != 400 {
+		t.Errorf("host %s: %d %s", bad, status, body)
 	}
 	if len(w.acquired) != 0 {
 		t.Errorf("leases were acquired: %v", w.acquired)

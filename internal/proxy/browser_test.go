@@ -141,7 +141,7 @@ func newBrowserWorld(t *testing.T) *browserWorld {
 		if named != "" {
 			Remember(w, r, id)
 		}
-		return p.Serve(w, r, sessions[id], Target{Port: 8080, Path: RawPath(r)})
+		return serve(p, w, r, sessions[id], Target{Port: 8080, Path: RawPath(r)})
 	})
 	_, port, _ := net.SplitHostPort(srv.Listener.Addr().String())
 	b.addr = ":" + port

@@ -33,7 +33,7 @@ func TestCORSOfContainers(t *testing.T) {
 		srv := serveFunc(t, func(w http.ResponseWriter, r *http.Request) (err error) {
 			respond.CORS(want.origins, http.HandlerFunc(
 				func(w http.ResponseWriter, r *http.Request) {
-					err = p.Serve(w, r, c, Target{Port: 8080, Path: RawPath(r)})
+					err = serve(p, w, r, c, Target{Port: 8080, Path: RawPath(r)})
 				})).ServeHTTP(w, r)
 			return err
 		})

@@ -3,7 +3,8 @@
 // bytes of any other protocol through tunnels.
 //
 // It knows a sandbox by an interface of three methods (Session), and neither the pool nor the
-// engine. Whoever calls Serve has authenticated the caller and leased the session.
+// engine. Whoever calls it has authenticated the caller, and leases the session between Check and
+// Serve: nobody gets one by a request that is refused.
 //
 // # The way of a request
 //

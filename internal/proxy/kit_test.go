@@ -151,8 +151,17 @@ func front(t testing.TB, p *Proxy, to Session, target Target) *httptest.Server {
 	return serveFunc(t, func(w http.ResponseWriter, r *http.Request) error {
 		t := target
 		t.Path = RawPath(r)
-		return p.Serve(w, r, to, t)
+		return serve(p, w, r, to, t)
 	})
+}
+
+// serve has p forward r.
+func serve(p *Proxy, w http.ResponseWriter, r *http.Request, to Session, t Target) error {
+	q, err := Check(w, r, t)
+	if err != nil {
+		return err
+	}
+	return p.Serve(q, to)
 }
 
 func serveFunc(t testing.TB, f func(http.ResponseWriter, *http.Request) error) *httptest.Server {

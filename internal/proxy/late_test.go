@@ -45,7 +45,7 @@ func TestBodyReadAfterHandler(t *testing.T) {
 		again: make(chan struct{})}
 	srv := serveFunc(t, func(w http.ResponseWriter, r *http.Request) error {
 		r.Body = body
-		return p.Serve(w, r, c, Target{Port: 8080, HTTP2: true, Path: "/"})
+		return serve(p, w, r, c, Target{Port: 8080, HTTP2: true, Path: "/"})
 	})
 	var two http.Protocols
 	two.SetUnencryptedHTTP2(true)
@@ -104,7 +104,7 @@ func TestAnswerBeforeSenderEnds(t *testing.T) {
 	t.Cleanup(p.Close)
 	srv := serveFunc(t, func(w http.ResponseWriter, r *http.Request) error {
 		r.Body = tardyBody{r.Body}
-		return p.Serve(w, r, c, Target{Port: 8080, Path: "/"})
+		return serve(p, w, r, c, Target{Port: 8080, Path: "/"})
 	})
 	for range 3 {
 		body := io.MultiReader(strings.NewReader(strings.Repeat("x", size))) // of unknown length

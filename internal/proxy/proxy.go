@@ -108,26 +108,41 @@ func (p *Proxy) Close() {
 	}
 }
 
-// Serve forwards r to the container behind s and its answer to w. An error is for the caller if the
-// answer has not begun, and means otherwise that it was cut short.
-func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, s Session, t Target) error {
+// A Request is one that can be forwarded: Check or CheckTunnel has made it.
+type Request struct {
+	w http.ResponseWriter
+	r *http.Request
+	t Target
+	// tunnel is the container's port of a tunnel, 0 of what is forwarded.
+	tunnel int
+}
+
+// Check makes a Request of r, which is to go to t, and whose answer goes to w. What cannot be
+// forwarded is an error for the caller; so no session need be leased for it.
+func Check(w http.ResponseWriter, r *http.Request, t Target) (Request, error) {
 	if r.Method == http.MethodConnect {
 		w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE")
-		return sandpool.Errorf(sandpool.Invalid, "MethodNotAllowed", "method",
+		return Request{}, sandpool.Errorf(sandpool.Invalid, "MethodNotAllowed", "method",
 			"CONNECT is not forwarded. Use a tunnel: %s.", tunnelHelp)
 	}
-	if err := checkRequest(r, t); err != nil {
-		return err
-	}
+	return Request{w: w, r: r, t: t}, checkRequest(r, t)
+}
+
+// Serve forwards a request to the container behind s. An error is for the caller if the answer has
+// not begun, and means otherwise that it was cut short.
+func (p *Proxy) Serve(q Request, s Session) error {
 	session, err := p.enter(s)
 	if err != nil {
 		return err
 	}
 	defer session.leave()
-	if upgradeOf(r) == "" && (t.HTTP2 || isGRPC(r)) {
-		return p.forward2(w, r, session, t)
+	switch {
+	case q.tunnel != 0:
+		return p.dig(q, session)
+	case upgradeOf(q.r) == "" && (q.t.HTTP2 || isGRPC(q.r)):
+		return p.forward2(q.w, q.r, session, q.t)
 	}
-	return p.forward1(w, r, session, t)
+	return p.forward1(q.w, q.r, session, q.t)
 }
 
 // isGRPC reports whether r is a call of gRPC. What browsers use, gRPC-Web, is not.

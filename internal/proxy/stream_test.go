@@ -306,7 +306,7 @@ func TestCallerLeavesAnAnswer(t *testing.T) {
 	t.Cleanup(p.Close)
 	ended := make(chan error, 1)
 	srv := serveFunc(t, func(w http.ResponseWriter, r *http.Request) error {
-		err := p.Serve(w, r, c, Target{Port: 8080, Path: RawPath(r)})
+		err := serve(p, w, r, c, Target{Port: 8080, Path: RawPath(r)})
 		ended <- err
 		return err
 	})

@@ -19,36 +19,38 @@ import (
 const tunnelHelp = "GET .management/tunnel?port=PORT with the header Upgrade: tcp, " +
 	"or as a WebSocket"
 
-// Tunnel connects the caller with a port of the container, for whatever protocol. port is as the
-// caller wrote it; empty means the target port. Others must be among Target.Ports.
+// CheckTunnel makes a Request of r that connects the caller with a port of the container, for
+// whatever protocol. port is as the caller wrote it; empty means the target port. Others must be
+// among Target.Ports.
 //
 // With Upgrade: tcp, the caller's connection becomes the tunnel, and each side can end what it
 // sends on its own. As a WebSocket, bytes go in binary messages whose bounds mean nothing; a close
 // ends both directions.
-func (p *Proxy) Tunnel(w http.ResponseWriter, r *http.Request, s Session, t Target,
-	port string) error {
+func CheckTunnel(w http.ResponseWriter, r *http.Request, t Target, port string) (Request, error) {
 	number, err := tunnelPort(t, port)
 	if err != nil {
-		return err
+		return Request{}, err
 	}
-	protocol := strings.ToLower(upgradeOf(r))
+	protocol := tunnelProtocol(r)
 	if r.Method != http.MethodGet || protocol != "tcp" && protocol != "websocket" {
 		w.Header().Set("Upgrade", "tcp, websocket")
-		return sandpool.Errorf(sandpool.Unsupported, "UpgradeRequired", "Upgrade",
+		return Request{}, sandpool.Errorf(sandpool.Unsupported, "UpgradeRequired", "Upgrade",
 			"A tunnel is opened by %s.", tunnelHelp)
 	}
-	session, err := p.enter(s)
-	if err != nil {
-		return err
-	}
-	defer session.leave()
-	st, err := session.take(r.Context(), number, true)
+	return Request{w: w, r: r, t: t, tunnel: number}, nil
+}
+
+func tunnelProtocol(r *http.Request) string { return strings.ToLower(upgradeOf(r)) }
+
+// dig makes the tunnel that q asks for, and returns when it has ended.
+func (p *Proxy) dig(q Request, session *session) error {
+	st, err := session.take(q.r.Context(), q.tunnel, true)
 	if err != nil {
 		return err
 	}
 	defer session.drop(st)
-	stop := context.AfterFunc(r.Context(), st.abort)
-	caller, err := open(w, r, protocol)
+	stop := context.AfterFunc(q.r.Context(), st.abort)
+	caller, err := open(q.w, q.r, tunnelProtocol(q.r))
 	switch {
 	case errors.Is(err, errAnswered):
 		return nil
@@ -63,7 +65,7 @@ func (p *Proxy) Tunnel(w http.ResponseWriter, r *http.Request, s Session, t Targ
 		return nil
 	}
 	defer session.let(caller)
-	p.pump(caller, st.Conn, t.Idle)
+	p.pump(caller, st.Conn, q.t.Idle)
 	return nil
 }
 

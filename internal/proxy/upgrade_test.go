@@ -100,7 +100,11 @@ func TestUpgradeToAnother(t *testing.T) {
 func tunnelFront(t *testing.T, p *Proxy, to Session, target Target) string {
 	t.Helper()
 	return serveFunc(t, func(w http.ResponseWriter, r *http.Request) error {
-		return p.Tunnel(w, r, to, target, r.URL.Query().Get("port"))
+		q, err := CheckTunnel(w, r, target, r.URL.Query().Get("port"))
+		if err != nil {
+			return err
+		}
+		return p.Serve(q, to)
 	}).Listener.Addr().String()
 }
 
@@ -247,7 +251,7 @@ func TestTunnelEnds(t *testing.T) {
 				t.Error(err)
 			}
 			var e *sandpool.Error
-			if err := p.Serve(nil, request(t, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"), c,
+			if err := serve(p, nil, request(t, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"), c,
 				Target{Port: 8080, Path: "/"}); !errors.As(err, &e) {
 				t.Errorf("afterwards: %v", err)
 			}

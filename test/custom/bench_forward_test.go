@@ -169,7 +169,10 @@ func (x *box) front(b *testing.B) string {
 	b.Cleanup(p.Close)
 	l := quiet.Listener{TCPListener: listen(b).(*net.TCPListener)} // as our server's
 	return serve(b, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = p.Serve(w, r, x, proxy.Target{Port: 8080, Path: proxy.RawPath(r)})
+		to := proxy.Target{Port: 8080, Path: proxy.RawPath(r)}
+		if q, err := proxy.Check(w, r, to); err == nil {
+			_ = p.Serve(q, x)
+		}
 	}))
 }
 

@@ -40,7 +40,8 @@ func TestReaders(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, leave := context.WithCancel(t.Context())
+			ctx, leave := context.WithTimeout(t.Context(), time.Minute)
+			defer leave()
 			begun := make(chan struct{}, agent.MaxReaders)
 			ended := make(chan error, agent.MaxReaders)
 			for range agent.MaxReaders {
@@ -48,7 +49,11 @@ func TestReaders(t *testing.T) {
 				go func() { ended <- follow(ctx, tell) }()
 			}
 			for range agent.MaxReaders {
-				<-begun
+				select {
+				case <-begun:
+				case err := <-ended:
+					t.Fatalf("a reader ended before its first record: %v", err)
+				}
 			}
 			var refused *sandpool.Error
 			if err := follow(t.Context(), func() {}); !errors.As(err, &refused) ||

@@ -55,7 +55,11 @@ func forwardWays(b *testing.B) []forwardWay {
 	b.Cleanup(p.Close)
 	respond := &arm.Responder{Log: slog.New(slog.DiscardHandler)}
 	ours := arm.Trace(respond.Handle(func(w http.ResponseWriter, r *http.Request) error {
-		return p.Serve(w, r, s, proxy.Target{Port: 8080, Path: proxy.RawPath(r)})
+		q, err := proxy.Check(w, r, proxy.Target{Port: 8080, Path: proxy.RawPath(r)})
+		if err != nil {
+			return err
+		}
+		return p.Serve(q, s)
 	}))
 	std := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -202,10 +206,14 @@ func TestForward(t *testing.T) {
 	respond := &arm.Responder{Log: slog.New(slog.DiscardHandler)}
 	srv := httptest.NewServer(respond.Handle(func(w http.ResponseWriter, r *http.Request) error {
 		to := proxy.Target{Port: 8080, Path: proxy.RawPath(r)}
+		q, err := proxy.Check(w, r, to)
 		if r.Header.Get("Upgrade") != "" {
-			return p.Tunnel(w, r, s, to, "")
+			q, err = proxy.CheckTunnel(w, r, to, "")
 		}
-		return p.Serve(w, r, s, to)
+		if err != nil {
+			return err
+		}
+		return p.Serve(q, s)
 	}))
 	t.Cleanup(srv.Close)
 
