@@ -240,7 +240,7 @@ func DefaultConfig() Config {
 			Sandbox: Sandbox{CPU: 2, MemoryMB: 4096, PIDs: 4096, DiskMB: 8192},
 			Image:   defaultImageLimits(),
 		},
-		Sandbox: Sandbox{CPU: 1, MemoryMB: 1024, PIDs: 1024, DiskMB: 1024},
+		Sandbox: Sandbox{CPU: 1, MemoryMB: 1024, PIDs: 1536, DiskMB: 1024},
 		Reserve: defaultReserve(),
 	}
 }
