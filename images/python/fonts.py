@@ -21,9 +21,12 @@ ALIASES = [
     ("Caladea", "Cambria"),
     # Those of web pages and of matplotlib's cursive and fantasy have the nearest that is here.
     ("DejaVu Sans", "Verdana", "Tahoma", "Segoe UI", "Lucida Grande", "Trebuchet MS", "Roboto",
-     "Open Sans", "Lato", "Inter", "Ubuntu", "Comic Sans MS", "Impact"),
+     "Open Sans", "Lato", "Inter", "Ubuntu", "Impact"),
     ("DejaVu Serif", "Georgia", "Palatino", "Palatino Linotype", "Garamond", "Book Antiqua"),
     ("DejaVu Sans Mono", "Consolas", "Menlo", "Monaco"),
+    # matplotlib's xkcd() names these, and warns of each that is missing.
+    ("Humor Sans", "xkcd", "xkcd Script"),
+    ("Comic Neue", "Comic Sans MS", "Comic Sans", "Chalkboard"),
     ("Symbola", "Noto Color Emoji", "Noto Emoji", "Segoe UI Emoji", "Apple Color Emoji"),
     ("Noto Sans Devanagari", "Mangal", "Nirmala UI", "Kokila", "Lohit Devanagari"),
     ("Noto Sans CJK SC", "SimHei", "SimSun", "Microsoft YaHei", "KaiTi", "FangSong", "PingFang SC",
@@ -84,8 +87,10 @@ def add_aliases(manager):
 
 
 def add_weights(manager):
-    """Lets the sans fonts be asked for any weight: matplotlib warns if a face has not that very one."""
+    """Lets fonts be asked for any weight: matplotlib warns if a face has not that very one."""
     for font in list(manager.ttflist):
+        if font.name in ("Humor Sans", "xkcd", "xkcd Script"):  # one face
+            manager.ttflist += [dataclasses.replace(font, weight=w) for w in (300, 500, 600, 700, 800, 900)]
         if font.name in ("DejaVu Sans", "Liberation Sans", "Arial", "Helvetica"):
             weights = {"normal": (300, 500), 400: (300, 500), "bold": (600, 800, 900), 700: (600, 800, 900)}
             manager.ttflist += [dataclasses.replace(font, weight=w) for w in weights.get(font.weight, ())]

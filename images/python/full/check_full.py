@@ -41,11 +41,14 @@ def fonts():
     texts(plt, "c.png")
     matplotlib.rcParams["font.family"] = "Times New Roman"
     texts(plt, "d.png", fontname="Arial")
+    with plt.xkcd():
+        texts(plt, "e.png", weight="bold")
     matplotlib.rcParams.update(matplotlib.rcParamsDefault)
     matplotlib.use("agg")
     for family, file in (("Arial", "LiberationSans-Regular"), ("Times New Roman", "LiberationSerif-Regular"),
                          ("Courier New", "LiberationMono-Regular"), ("Calibri", "Carlito-Regular"),
-                         ("Cambria", "Caladea-Regular"), ("cursive", "DejaVuSans"), ("Roboto", "DejaVuSans"), ("Microsoft YaHei", "NotoSansCJK-Regular")):
+                         ("Cambria", "Caladea-Regular"), ("cursive", "ComicNeue"), ("Comic Sans MS", "ComicNeue-Regular"), ("xkcd", "Humor-Sans"),
+                         ("Roboto", "DejaVuSans"), ("Microsoft YaHei", "NotoSansCJK-Regular")):
         assert file in font_manager.findfont(family, fallback_to_default=False), family
     for asked, given in (("Arial", "Liberation Sans"), ("Times New Roman", "Liberation Serif"), ("Courier New", "Liberation Mono")):
         assert given in output("fc-match", asked)
@@ -411,6 +414,90 @@ def programs():
     with open("test_a.py", "w") as f:
         f.write("import hypothesis, hypothesis.strategies as st\n@hypothesis.given(st.integers())\ndef test_a(i): assert i == i\n")
     assert "1 passed" in output(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_a.py")
+
+
+@feature
+def small_packages():
+    """What code imports for one call, and what neither a browser nor a notebook brings here."""
+    import arrow
+    import colorama
+    import html2text
+    import inflect
+    import isodate
+    import jsonpickle
+    import lz4.frame
+    import magic
+    import nest_asyncio
+    import num2words
+    import numpy_financial
+    import pycountry
+    import qrcode
+    import ruamel.yaml
+    import shapefile
+    import sqlparse
+    import svgwrite
+    import thefuzz.fuzz
+    import toml
+    import tomlkit
+    import ujson
+    import xlwt
+    import xxhash
+    import zstandard
+    from pyzbar import pyzbar
+
+    text = b"text " * 1000
+    for there, back in ((zstandard.compress, zstandard.decompress), (lz4.frame.compress, lz4.frame.decompress)):
+        assert len(there(text)) < 100 and back(there(text)) == text
+    assert xxhash.xxh64(b"a").hexdigest() == "d24ec4f1a98c6e5b"
+    assert toml.loads("a = [1]") == dict(tomlkit.parse("a = [1]")) == ujson.loads('{"a": [1]}')
+    assert ruamel.yaml.YAML(typ="safe").load("a: [1]") == jsonpickle.decode('{"a": [1]}')
+    assert pycountry.countries.get(alpha_2="JP").name == "Japan"
+    assert inflect.engine().plural("mouse") == "mice" and num2words.num2words(42, lang="fr") == "quarante-deux"
+    assert thefuzz.fuzz.token_sort_ratio("new york", "york new") == 100
+    assert arrow.get("2026-01-31").shift(months=1).format("YYYY-MM-DD") == "2026-02-28"
+    assert isodate.parse_duration("PT1H").total_seconds() == 3600 and colorama.Fore.RED
+    assert round(numpy_financial.pmt(0.05 / 12, 360, 1000), 2) == -5.37
+    assert html2text.html2text("<b>x</b>").strip() == "**x**" and "SELECT" in sqlparse.format("select 1", keyword_case="upper")
+    assert magic.from_buffer(b"%PDF-1.7", mime=True) == "application/pdf"
+    qrcode.make("hello").save("a.png")
+    from PIL import Image
+    assert pyzbar.decode(Image.open("a.png"))[0].data == b"hello"
+    book = xlwt.Workbook()
+    book.add_sheet("a").write(0, 0, "x")
+    book.save("a.xls")
+    svgwrite.Drawing("a.svg").save()
+    with shapefile.Writer("a") as shapes:
+        shapes.field("name", "C")
+        shapes.point(1, 2)
+        shapes.record("x")
+    import asyncio
+
+    nest_asyncio.apply()
+
+    async def inner():
+        return 42
+
+    async def outer():
+        return asyncio.get_event_loop().run_until_complete(inner())
+
+    assert asyncio.run(outer()) == 42
+
+
+@feature
+def small_charts():
+    import matplotlib.pyplot as plt
+    import matplotlib_venn
+    import squarify
+    from adjustText import adjust_text
+
+    squarify.plot([3, 2, 1], label=["a", "b", "c"])
+    matplotlib_venn.venn2(subsets=(3, 2, 1))
+    matplotlib_venn.venn3([{1, 2}, {2, 3}, {3, 4}])
+    plt.figure()
+    plt.plot([0, 1], [0, 1])
+    adjust_text([plt.text(0.5, 0.5, "a"), plt.text(0.5, 0.5, "b")])
+    plt.savefig("a.png")
+    plt.close("all")
 
 
 @feature

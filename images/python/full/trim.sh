@@ -1,14 +1,16 @@
 # Sourced by setup.sh: what of the full image is not needed.
 
 # Symbols of compiled wheels for debuggers: 100 MB in spaCy alone.
-for package in _polars_runtime_32 blis gensim h5py llvmlite numba pyarrow scipy spacy thinc; do
+for package in _polars_runtime_32 blis gensim h5py llvmlite lz4 numba pyarrow scipy spacy thinc \
+	zstandard; do
 	find "$site/$package" -name '*.so*' -exec strip --strip-unneeded {} +
 done
 find "$site" -type f \( -name '*.pyx' -o -name '*.c' -o -name '*.cpp' -o -name '*.h' -o -name '*.hpp' \
 	-o -name '*.a' -o -name '*.js.map' \) -delete
 # Interfaces for type checkers; these packages read theirs when they are imported.
 find "$site" -name '*.pyi' ! -path "$site/librosa/*" ! -path "$site/skimage/*" -delete
-rm -rf "$site/gensim/test" "$site/jedi/third_party" "$site/Crypto/SelfTest"
+# Names of countries in other languages, and suites.
+rm -rf "$site/pycountry/locales" "$site/gensim/test" "$site/jedi/third_party" "$site/Crypto/SelfTest"
 # Extensions of notebooks' front ends, and what exists in a smaller form.
 rm -rf /usr/local/share/jupyter "$site/plotly/labextension"
 find "$site/bokeh/server/static/js" -name '*.js' ! -name '*.min.js' -delete
