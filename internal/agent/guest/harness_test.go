@@ -109,6 +109,12 @@ func lighten(spec *kernels.Spec) error {
 		}
 		text = strings.Replace(text, heavy, "", 1)
 	}
+	// Nor does a test wait as long for the text of a value.
+	const patience = "PATIENCE = 10.0"
+	if !strings.Contains(text, patience) {
+		return fmt.Errorf("the Python kernel has no %s", patience)
+	}
+	text = strings.Replace(text, patience, "PATIENCE = 1.0", 1)
 	spec.Program = func() (string, error) { return text, nil }
 	return nil
 }

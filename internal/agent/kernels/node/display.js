@@ -1,9 +1,8 @@
 // Turns values into text and pictures: their representations by MIME type.
 "use strict";
 
-const { inspect } = require("node:util");
 const { isPromise } = require("node:util/types");
-const { clip } = load("errors");
+const { clip, show } = load("bounds");
 const { importer } = load("modules");
 
 const MAX_MIME = 8 << 20; // characters of one representation
@@ -65,10 +64,10 @@ exports.encode = function encode(bundle) {
 // Returns the representations of a value, or a promise of them. Of what is a picture the text says
 // no more than what it is.
 exports.represent = function represent(value) {
-  const text = (depth) => ({ "text/plain": inspect(value, { depth, maxArrayLength: 100, maxStringLength: null }) });
+  const text = (depth) => ({ "text/plain": show(value, depth) });
   const whole = (bundle) => exports.encode(bundle ? { ...text(-1), ...bundle } : text(5));
   const fail = (e) => {
-    process.stderr.write(`The value could not be drawn: ${inspect(e)}\n`);
+    process.stderr.write(`The value could not be drawn: ${show(e)}\n`);
     return whole(null);
   };
   try {

@@ -1,13 +1,10 @@
 // How exceptions are shown: as Node.js shows one that nobody catches, with the line of the source.
 "use strict";
 
-const { inspect } = require("node:util");
 const { isNativeError } = require("node:util/types");
+const { clip, show } = load("bounds");
 
-const MAX_TEXT = 1 << 20; // characters of one text
 const OURS = /^\s+at .*(\bsandpool\/|node:inspector|node:vm|node:internal\/(vm|process\/task_queues)|<anonymous>:1:1\))|^\s+\.\.\. \d+ lines matching cause stack trace \.\.\.$/;
-
-exports.clip = (text) => (text.length <= MAX_TEXT ? text : `${text.slice(0, MAX_TEXT)}\n... ${text.length - MAX_TEXT} more characters`);
 
 // Marks errors of ours, of which no line of code is to blame.
 exports.BRIEF = Symbol("brief");
@@ -16,7 +13,7 @@ exports.BRIEF = Symbol("brief");
 // {code, moved}. at is where a cell does not compile: [name, line, column].
 exports.describe = function describe(error, sources, at = null) {
   if (!isNativeError(error)) {
-    const text = exports.clip(inspect(error, { depth: 5 }));
+    const text = clip(show(error));
     return { name: "Error", message: text, traceback: `Uncaught ${text}` };
   }
   let name = "Error", message = "", text = "";
@@ -24,12 +21,12 @@ exports.describe = function describe(error, sources, at = null) {
     name = String(error.name);
     message = String(error.message);
     if (error[exports.BRIEF]) return { name, message, traceback: `${name}: ${message}` };
-    text = inspect(error, { depth: 5 });
+    text = show(error);
   } catch {
     text = `${name}: ${message}`; // a getter of the error's own fails
   }
   const lines = text.split("\n").filter((line) => !OURS.test(line)).map((line) => settle(line, sources));
-  return { name, message: exports.clip(message), traceback: exports.clip(where(at, lines, sources) + lines.join("\n")) };
+  return { name, message: clip(message), traceback: clip(where(at, lines, sources) + lines.join("\n")) };
 };
 
 const FRAME = /(cell-\d+\.js):(\d+):(\d+)/;

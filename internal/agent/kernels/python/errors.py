@@ -8,8 +8,6 @@ that runs no code of the exception.
 """
 
 import sys
-from _signal import ITIMER_VIRTUAL, SIGVTALRM, getsignal, setitimer
-from _signal import signal as set_handler
 from errno import EMFILE, ENOSPC
 from linecache import getline, getlines
 from os import statvfs
@@ -19,13 +17,14 @@ from types import TracebackType
 
 from IPython.core.error import StdinNotImplementedError, UsageError
 
-MAX_TEXT = 1 << 20  # characters of a message and of a traceback
+from bounds import MAX_TEXT, Watch, clip, clip_middle
+
 ENDS = 20  # frames that are kept at either end of a long traceback
 MAX_CHAIN = 6  # exceptions of a chain that are shown
 MAX_GROUP = 15  # exceptions of a group that are shown, at each of MAX_DEPTH levels
 MAX_DEPTH = 4
 MAX_SOURCE = 2 << 20  # characters of a source that is shown with its context
-PATIENCE = 3.0  # seconds of processor time for IPython's form
+PATIENCE = 3.0  # seconds of processor time for a message, and for IPython's form
 DEPTH = 3000  # calls that our own code may need
 
 # What its text says at length, so that a traceback adds nothing.
@@ -36,10 +35,6 @@ _cause = BaseException.__dict__["__cause__"]
 _context = BaseException.__dict__["__context__"]
 _suppress = BaseException.__dict__["__suppress_context__"]
 _traceback = BaseException.__dict__["__traceback__"]
-
-
-class TooLong(BaseException):
-    """The time for a description is over."""
 
 
 def limit(e):
@@ -66,22 +61,6 @@ def _is_fork(e):
 def _mib(path):
     size = statvfs(path)
     return size.f_blocks * size.f_frsize >> 20
-
-
-def clip(text):
-    """Bounds a text; one that is cut says so at its end, as cut output does."""
-    if len(text) <= MAX_TEXT:
-        return text
-    kept = MAX_TEXT - 64
-    return f"{text[:kept]}\n[... {len(text) - kept} characters left out ...]"
-
-
-def clip_middle(text):
-    """Bounds a text whose end matters."""
-    if len(text) <= MAX_TEXT:
-        return text
-    half = MAX_TEXT // 2 - 64
-    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
 
 
 class Described:
@@ -157,7 +136,8 @@ def plain(d, e, shell, first):
     """Adds the message and a traceback as Python itself shows it."""
     try:
         text = e.msg if isinstance(e, SyntaxError) and within(e, first) is None else e
-        d.message = clip(str(text))
+        with Watch(PATIENCE):
+            d.message = clip(str(text))
     except BaseException as why:
         d.message = "(the message cannot be shown)"
         d.hopeless = not isinstance(why, Exception)
@@ -211,11 +191,11 @@ def full(d, e, shell, first):
     tb = within(e, first)
     if tb is None:
         if isinstance(e, SyntaxError):
-            with Timer():
+            with Watch(PATIENCE):
                 d.traceback = clip_middle(shell.SyntaxTB.stb2text(
                     shell.SyntaxTB.structured_traceback(type(e), e, [])))
         return
-    with Timer(), Shortened(e, tb) as shortened:
+    with Watch(PATIENCE), Shortened(e, tb) as shortened:
         sys.last_type, sys.last_value, sys.last_traceback = type(e), e, _traceback.__get__(e)
         if shortened.large:
             return
@@ -231,23 +211,6 @@ def full(d, e, shell, first):
         text = "\n".join((text.rstrip("\n"), *members(e)))
     if text:
         d.traceback = clip_middle(text)
-
-
-class Timer:
-    """Bounds the processor time of what is within it, unless a cell uses the same timer."""
-
-    def __enter__(self):
-        self.handler = getsignal(SIGVTALRM)
-        set_handler(SIGVTALRM, self.over)
-        self.rest = setitimer(ITIMER_VIRTUAL, PATIENCE)
-
-    def over(self, signum, frame):
-        raise TooLong
-
-    def __exit__(self, *_):
-        setitimer(ITIMER_VIRTUAL, *self.rest)
-        if self.handler is not None:
-            set_handler(SIGVTALRM, self.handler)
 
 
 class Shortened:

@@ -15,6 +15,8 @@ from IPython.paths import get_ipython_dir
 from traitlets import Type
 from traitlets.config import Config
 
+from values import bound
+
 NO_INPUT = "nobody can type into this session."
 
 
@@ -117,6 +119,7 @@ def make_shell():
     config.InteractiveShell.colors = "nocolor"
     config.InteractiveShell.xmode = "Context"
     shell = Shell.instance(config=config, user_module=main_module())
+    bound(shell.display_formatter)
     for name in ("exit", "quit"):
         shell.builtin_trap.auto_builtins.pop(name, None)
         setattr(builtins, name, Exit(name, "Ctrl-D (i.e. EOF)"))
