@@ -8,7 +8,6 @@ import (
 	"mime"
 	"mime/multipart"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/gateway/filename"
 	"github.com/sandpool/sandpool/internal/gateway/wire"
 	"github.com/sandpool/sandpool/internal/interpreter"
 )
@@ -63,7 +63,7 @@ func (g *Gateway) upload(c *call, old bool) error {
 			"The form has no part named 'file'; send the content as multipart/form-data under "+
 				"that name, with a filename.")
 	}
-	file, err := c.resolve(filename(part, c.r.UserAgent()))
+	file, err := c.resolve(filename.Of(disposition(part), c.r.UserAgent()))
 	if err != nil {
 		return err
 	}
@@ -139,70 +139,14 @@ func (f *form) next() (*multipart.Part, error) {
 		if err != nil {
 			return nil, f.body.or(badForm(err))
 		}
-		if strings.EqualFold(disposition(part, "name"), "file") {
+		if strings.EqualFold(filename.Parameter(disposition(part), "name"), "file") {
 			return part, nil
 		}
 	}
 }
 
-// filename returns the name that a part was given, directories included. Names that are not
-// ASCII come in many forms: as they are (browsers, most libraries), by RFC 5987 (filename*=),
-// by RFC 2047 (.NET and mail libraries), and percent-encoded (aiohttp, on which AutoGen is
-// built).
-func filename(part *multipart.Part, userAgent string) string {
-	name := disposition(part, "filename")
-	if strings.Contains(userAgent, "aiohttp/") {
-		name = arm.DecodeOnce(name)
-	}
-	if plain, err := new(mime.WordDecoder).DecodeHeader(name); err == nil {
-		name = plain
-	}
-	return name
-}
-
-// disposition returns a parameter of a part's Content-Disposition. In a header that is not by
-// its grammar, because a name with spaces or other letters is not quoted, it is what stands
-// between the parameter and the next semicolon.
-func disposition(part *multipart.Part, parameter string) string {
-	header := part.Header.Get("Content-Disposition")
-	if name, ok := latin1(header, parameter); ok {
-		return name
-	}
-	if _, params, err := mime.ParseMediaType(header); err == nil {
-		return params[parameter]
-	}
-	for piece := range strings.SplitSeq(header, ";") {
-		key, value, _ := strings.Cut(piece, "=")
-		if strings.EqualFold(strings.TrimSpace(key), parameter) {
-			return strings.Trim(strings.TrimSpace(value), `"`)
-		}
-	}
-	return ""
-}
-
-// latin1 returns a parameter in the other charset that RFC 5987 demands, which package mime leaves
-// out.
-func latin1(header, parameter string) (string, bool) {
-	for piece := range strings.SplitSeq(header, ";") {
-		key, value, _ := strings.Cut(piece, "=")
-		charset, rest, _ := strings.Cut(strings.Trim(strings.TrimSpace(value), `"`), "'")
-		_, encoded, ok := strings.Cut(rest, "'")
-		if !ok || !strings.EqualFold(strings.TrimSpace(key), parameter+"*") ||
-			!strings.EqualFold(charset, "iso-8859-1") {
-			continue
-		}
-		bytes, err := url.PathUnescape(encoded)
-		if err != nil {
-			return "", false
-		}
-		runes := make([]rune, len(bytes))
-		for i := range len(bytes) { // its letters are the first of Unicode
-			runes[i] = rune(bytes[i])
-		}
-		return string(runes), true
-	}
-	return "", false
-}
+// disposition is the header of a part that has its names.
+func disposition(part *multipart.Part) string { return part.Header.Get("Content-Disposition") }
 
 // gate stands between a form and the upload that reads it. An upload that is
 // refused in the middle may leave a reader behind, which must not touch the
