@@ -85,7 +85,36 @@ type Pool struct {
 	// moment, and not kept.
 	Notice    string
 	CreatedAt time.Time
-	UpdatedAt time.Time
+	UpdatedAt time.Time // of its settings
+	// SettledAt is when the preparation that State tells of ended; zero before the first.
+	SettledAt time.Time
+	// CreatedBy made the pool, and UpdatedBy wrote its settings last, when they changed.
+	CreatedBy, UpdatedBy Author
+}
+
+// Author is who made or changed a resource. The zero Author is not known: nobody wrote down who
+// changed what before there were authors.
+type Author struct {
+	// Name is a person's name, or the id of a program: of a token, or of a foreign application.
+	Name string     `json:"name,omitempty"`
+	Kind AuthorKind `json:"kind,omitempty"`
+}
+
+// AuthorKind is what an Author is, in the words of Azure Resource Manager.
+type AuthorKind string
+
+// The kinds of author.
+const (
+	User        AuthorKind = "User"
+	Application AuthorKind = "Application"
+)
+
+// SameSettings reports whether q is set to what p is set to: a change that leads from one to the
+// other changes nothing.
+func (p Pool) SameSettings(q Pool) bool {
+	return p.Location == q.Location && maps.Equal(p.Tags, q.Tags) && p.Spec.Same(q.Spec) &&
+		p.MaxSessions == q.MaxSessions && p.ReadySessions == q.ReadySessions &&
+		p.Cooldown == q.Cooldown
 }
 
 // Clone returns a copy that shares nothing with p.

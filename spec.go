@@ -1,6 +1,8 @@
 package sandpool
 
 import (
+	"bytes"
+	"encoding/json"
 	"maps"
 	"reflect"
 	"slices"
@@ -42,6 +44,14 @@ type Spec struct {
 	// Environment is the resource id of the managed environment that the owner named. It is
 	// kept because clients compare it; it has no effect.
 	Environment string `json:"environment,omitempty"`
+}
+
+// Same reports whether s and t say the same. They are compared as they are kept: an empty list is
+// no other than none.
+func (s Spec) Same(t Spec) bool {
+	a, errA := json.Marshal(s)
+	b, errB := json.Marshal(t)
+	return errA == nil && errB == nil && bytes.Equal(a, b)
 }
 
 // SameSandbox reports whether a sandbox that was made by s may serve as one made by t.

@@ -44,8 +44,14 @@ type Operation struct {
 	Error     *ErrorDetail `json:"error,omitempty"`
 }
 
-// SystemData says when a resource was made and last changed, in RFC 3339.
+// SystemData says who made a resource and who changed it last, and when, in RFC 3339. A type is
+// User or Application. A program is named by its id: that of a token of the server, or the client
+// id of a foreign application. Who made a resource before servers wrote it down is not known.
 type SystemData struct {
-	CreatedAt      string `json:"createdAt,omitempty"`
-	LastModifiedAt string `json:"lastModifiedAt,omitempty"`
+	CreatedBy          string `json:"createdBy,omitempty"`
+	CreatedByType      string `json:"createdByType,omitempty"`
+	CreatedAt          string `json:"createdAt,omitempty"`
+	LastModifiedBy     string `json:"lastModifiedBy,omitempty"`
+	LastModifiedByType string `json:"lastModifiedByType,omitempty"`
+	LastModifiedAt     string `json:"lastModifiedAt,omitempty"`
 }

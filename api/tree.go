@@ -71,6 +71,9 @@ type Resource struct {
 	Location          string            `json:"location"`
 	Tags              map[string]string `json:"tags,omitempty"`
 	ProvisioningState string            `json:"provisioningState,omitempty"`
+	// CreatedTime and ChangedTime are there if $expand asks for them, in RFC 3339.
+	CreatedTime string `json:"createdTime,omitempty"`
+	ChangedTime string `json:"changedTime,omitempty"`
 }
 
 // Environment is a managed environment, which pools may name. Its properties are kept as they
@@ -139,6 +142,11 @@ type RoleAssignmentProperties struct {
 	PrincipalID      string `json:"principalId"`
 	PrincipalType    string `json:"principalType,omitempty"`
 	CreatedOn        string `json:"createdOn,omitempty"`
+	// UpdatedOn is when its end changed last; CreatedBy and UpdatedBy are who did it, as in
+	// SystemData.
+	UpdatedOn string `json:"updatedOn,omitempty"`
+	CreatedBy string `json:"createdBy,omitempty"`
+	UpdatedBy string `json:"updatedBy,omitempty"`
 	// Sandpool is what Azure's assignments do not have.
 	Sandpool *AssignmentSettings `json:"sandpool,omitempty"`
 }

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -17,6 +18,9 @@ type Principal struct {
 	Subject string
 	// Name is what people call it.
 	Name string
+	// Person says that it is somebody, by what a foreign issuer tells; else it is a program. The
+	// server's own tokens are programs: nobody has said who uses them.
+	Person bool
 	// Grants are what it may do; without any it may do nothing.
 	Grants []sandpool.Grant
 	// Objects are the ids by which role assignments name a foreign principal and its groups.
@@ -31,6 +35,19 @@ func (p Principal) Is(id string) bool {
 	return p.Subject == "token:"+id || slices.ContainsFunc(p.Objects, func(o string) bool {
 		return strings.EqualFold(o, id)
 	})
+}
+
+// Author is how p is written down beside what it makes and changes: a token of the server by its
+// id, which is its client id as well, and others by their name.
+func (p Principal) Author() sandpool.Author {
+	if id, own := strings.CutPrefix(p.Subject, "token:"); own {
+		return sandpool.Author{Name: id, Kind: sandpool.Application}
+	}
+	a := sandpool.Author{Name: cmp.Or(p.Name, p.Subject), Kind: sandpool.Application}
+	if p.Person {
+		a.Kind = sandpool.User
+	}
+	return a
 }
 
 // At is p with those of its grants that have not ended at now.
@@ -167,6 +184,15 @@ func WithPrincipal(ctx context.Context, p Principal) context.Context {
 func FromContext(ctx context.Context) (Principal, bool) {
 	p, ok := ctx.Value(principalKey{}).(Principal)
 	return p, ok
+}
+
+// Author is how the principal in ctx is written down; the zero Author if there is none.
+func Author(ctx context.Context) sandpool.Author {
+	p, ok := FromContext(ctx)
+	if !ok {
+		return sandpool.Author{}
+	}
+	return p.Author()
 }
 
 // Require returns nil if the principal in ctx may take action a on all of the scope on; see

@@ -74,8 +74,12 @@ func (f *fakePools) Put(_ context.Context, p sandpool.Pool,
 	p.State, p.Revision = sandpool.InProgress, 1
 	if old := f.pools[p.ID.Key()]; old != nil {
 		p.CreatedAt, p.Revision = old.pool.CreatedAt, old.pool.Revision+1
+		p.CreatedBy = old.pool.CreatedBy
+		if p.SameSettings(old.pool) {
+			p.UpdatedAt, p.UpdatedBy = old.pool.UpdatedAt, old.pool.UpdatedBy
+		}
 	} else {
-		p.CreatedAt = p.UpdatedAt
+		p.CreatedAt, p.CreatedBy = p.UpdatedAt, p.UpdatedBy
 	}
 	f.pools[p.ID.Key()] = &fakePool{pool: p, looks: f.looks}
 	if f.looks == 0 {
@@ -100,7 +104,7 @@ func (f *fakePools) Pool(_ context.Context, id sandpool.PoolID) (sandpool.Pool, 
 		delete(f.pools, id.Key())
 		return sandpool.Pool{}, missing
 	} else if p.pool.State == sandpool.InProgress {
-		p.pool.State = f.next
+		p.pool.State, p.pool.SettledAt = f.next, f.tick()
 		if f.next == sandpool.Failed {
 			p.pool.Problem = "The image is broken."
 		}

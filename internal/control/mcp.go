@@ -98,6 +98,7 @@ func (c *Control) rotateKey(w http.ResponseWriter, r *http.Request, id sandpool.
 		secrets[name] = sandpool.Secret{} // as it is
 	}
 	secrets[sandpool.MCPKey] = key
+	p.UpdatedBy = auth.Author(r.Context())
 	if _, err := c.pools.Put(r.Context(), p, secrets); err != nil {
 		return err
 	}

@@ -108,7 +108,7 @@ func (c *Control) look(r *http.Request) (api.Operation, sandpool.Pool, error) {
 		out.Status, out.Error = putStatus(shown(r.Context(), p), gone)
 	}
 	if out.Status != api.OperationInProgress {
-		out.EndTime = stamp(later(op.start, p.UpdatedAt))
+		out.EndTime = stamp(later(op.start, p.SettledAt))
 	}
 	return out, p, nil
 }

@@ -67,6 +67,7 @@ func (c *Control) put(w http.ResponseWriter, r *http.Request, id sandpool.PoolID
 	if err != nil {
 		return err
 	}
+	want.UpdatedBy = auth.Author(r.Context())
 	got, err := c.pools.Put(r.Context(), want, withKey(want, secrets))
 	if err != nil {
 		return err
@@ -116,6 +117,7 @@ func (c *Control) patch(w http.ResponseWriter, r *http.Request, id sandpool.Pool
 	if err != nil {
 		return err
 	}
+	want.UpdatedBy = auth.Author(r.Context())
 	got, err := c.pools.Put(r.Context(), want, withKey(want, secrets))
 	if err != nil {
 		return err

@@ -90,7 +90,9 @@ func wire(p sandpool.Pool, version string) api.SessionPool {
 	out := api.SessionPool{
 		ID: p.ID.String(), Name: p.ID.Name, Type: api.SessionPoolType, Location: p.Location,
 		Tags: p.Tags,
-		SystemData: &api.SystemData{CreatedAt: stamp(p.CreatedAt),
+		SystemData: &api.SystemData{CreatedBy: p.CreatedBy.Name,
+			CreatedByType: string(p.CreatedBy.Kind), CreatedAt: stamp(p.CreatedAt),
+			LastModifiedBy: p.UpdatedBy.Name, LastModifiedByType: string(p.UpdatedBy.Kind),
 			LastModifiedAt: stamp(p.UpdatedAt)},
 		Properties: &api.SessionPoolProperties{
 			ContainerType:      string(p.Spec.Kind),

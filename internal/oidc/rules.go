@@ -73,6 +73,31 @@ func (c claims) objects() []string {
 	return ids
 }
 
+// serviceAccount begins the name that Keycloak gives to a client that has a token for itself.
+const serviceAccount = "service-account-"
+
+// person reports whether the holder is somebody rather than a program. Entra ID says so if it is
+// asked to (idtyp); else a person has a name of a kind that programs have not.
+func (c claims) person() bool {
+	switch c.text("idtyp") {
+	case "user":
+		return true
+	case "app", "device":
+		return false
+	}
+	if strings.HasPrefix(c.text("preferred_username"), serviceAccount) &&
+		c.text("client_id")+c.text("clientId")+c.text("azp") != "" {
+		return false
+	}
+	for _, claim := range []string{"preferred_username", "upn", "unique_name", "email", "name",
+		"given_name"} {
+		if c.text(claim) != "" {
+			return true
+		}
+	}
+	return false
+}
+
 // holds reports whether the claim of that name is, or contains, what is wanted.
 func (c claims) holds(name, wanted string) bool {
 	if many, ok := c.find(name).([]any); ok && name != "email" {

@@ -126,3 +126,26 @@ func TestValidate(t *testing.T) {
 		t.Errorf("one issuer twice: %v", problems)
 	}
 }
+
+// TestPersons: who a token is of is somebody if it has what people have, and a program else.
+func TestPersons(t *testing.T) {
+	for name, c := range map[string]struct {
+		claims claims
+		want   bool
+	}{
+		"Entra ID, a person":          {claims{"upn": "ann@example.com", "oid": "1"}, true},
+		"Entra ID, idtyp user":        {claims{"idtyp": "user", "appid": "1"}, true},
+		"Entra ID, an application":    {claims{"appid": "1", "oid": "2", "sub": "2"}, false},
+		"Entra ID, idtyp app":         {claims{"idtyp": "app", "name": "ann"}, false},
+		"Keycloak, a person":          {claims{"preferred_username": "ann", "azp": "web"}, true},
+		"Keycloak, a client":          {claims{"preferred_username": "service-account-ci", "client_id": "ci"}, false},
+		"whoever calls themselves so": {claims{"preferred_username": "service-account-ci"}, true},
+		"a mail address":              {claims{"email": "a@example.com", "email_verified": true}, true},
+		"an unverified one":           {claims{"email": "a@example.com"}, false},
+		"a workload":                  {claims{"sub": "system:serviceaccount:a:b"}, false},
+	} {
+		if got := c.claims.person(); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

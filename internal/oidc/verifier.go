@@ -215,7 +215,8 @@ func (i *issuer) principal(t *jwt.JSONWebToken, key jose.JSONWebKey, now time.Ti
 		return auth.Principal{}, time.Time{}, refused("it does not say whose it is, in 1 to 255 " +
 			"printable characters")
 	}
-	p := auth.Principal{Subject: "oidc:" + i.Issuer + "#" + registered.Subject, Name: i.name(all)}
+	p := auth.Principal{Subject: "oidc:" + i.Issuer + "#" + registered.Subject, Name: i.name(all),
+		Person: all.person()}
 	if i.RoleAssignments {
 		p.Objects = all.objects()
 	}

@@ -158,7 +158,7 @@ func (m *Manager) merge(want sandpool.Pool, now time.Time) (sandpool.Pool, error
 	next := want.Clone()
 	next.State, next.Problem, next.Revision, next.Template,
 		next.ImageDigest = sandpool.InProgress, "", 1, "", ""
-	next.CreatedAt, next.UpdatedAt = now, now
+	next.CreatedAt, next.UpdatedAt, next.CreatedBy = now, now, want.UpdatedBy
 	p := m.pools[want.ID.Key()]
 	if p == nil {
 		return next, nil
@@ -167,7 +167,11 @@ func (m *Manager) merge(want sandpool.Pool, now time.Time) (sandpool.Pool, error
 	if old.State == sandpool.Deleting {
 		return next, BeingDeleted(want.ID, "sessionPool")
 	}
-	next.ID, next.CreatedAt, next.Revision = old.ID, old.CreatedAt, old.Revision
+	next.ID, next.CreatedAt, next.CreatedBy = old.ID, old.CreatedAt, old.CreatedBy
+	next.Revision = old.Revision
+	if old.SameSettings(next) {
+		next.UpdatedAt, next.UpdatedBy = old.UpdatedAt, old.UpdatedBy
+	}
 	if !old.Spec.SameSandbox(next.Spec) {
 		next.Revision++
 		return next, nil

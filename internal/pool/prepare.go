@@ -126,7 +126,7 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64,
 	p.prep.revision, p.prep.done, p.prep.prepared, p.prep.err = revision, err == nil, prepared, err
 	p.prep.proven = false
 	p.prep.note, p.prep.cause = booted(note)
-	p.unsaved, p.pool.UpdatedAt = true, now
+	p.unsaved, p.pool.SettledAt = true, now
 	if err != nil {
 		p.prep.failures(err)
 		p.prep.backoff.fail(now)
@@ -158,7 +158,7 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64,
 func (m *Manager) notRenewed(p *poolState, err error, now time.Time) {
 	p.pool.ImageDigest, p.pool.State = p.prep.prepared.Template.Root.Digest, sandpool.Succeeded
 	p.blame("The image was not looked up again, and stays what it was: ", err)
-	p.unsaved, p.pool.UpdatedAt = true, now
+	p.unsaved, p.pool.SettledAt = true, now
 	p.prep.failures(err)
 	reason, _ := sandbox.Reason(err)
 	m.events.Observe(event.Event{Name: event.PoolNotRenewed, Pool: p.pool.ID, Message: reason,

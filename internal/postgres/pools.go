@@ -11,13 +11,15 @@ import (
 )
 
 const poolColumns = `subscription, resource_group, name, location, tags, spec,
-	max_sessions, ready_sessions, cooldown, revision, template, image_digest, state, problem, created_at, updated_at`
+	max_sessions, ready_sessions, cooldown, revision, template, image_digest, state, problem, created_at, updated_at,
+	history`
 
 const createPool = `INSERT INTO pools (key, ` + poolColumns + `, owner, epoch)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 1)`
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, 1)`
 
 const putPool = `UPDATE pools SET (` + poolColumns + `) =
-	($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) WHERE key = $1 AND epoch = $18`
+	($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+	WHERE key = $1 AND epoch = $19`
 
 const putSecret = "INSERT INTO secrets (pool, name, value) VALUES ($1, $2, $3)"
 
@@ -46,22 +48,23 @@ func (s *Store) readPools(ctx context.Context, which string, args ...any) ([]san
 }
 
 func scanPool(row pgx.CollectableRow) (p sandpool.Pool, err error) {
-	var tags, spec string
+	var tags, spec, history string
 	var created, updated int64
 	err = row.Scan(&p.ID.Subscription, &p.ID.ResourceGroup, &p.ID.Name, &p.Location, &tags, &spec,
 		&p.MaxSessions, &p.ReadySessions, &p.Cooldown,
-		&p.Revision, &p.Template, &p.ImageDigest, &p.State, &p.Problem, &created, &updated)
+		&p.Revision, &p.Template, &p.ImageDigest, &p.State, &p.Problem, &created, &updated,
+		&history)
 	if err != nil {
 		return p, err
 	}
 	p.CreatedAt, p.UpdatedAt = store.TimeOf(created), store.TimeOf(updated)
-	err = store.ReadPoolTexts(&p, tags, spec)
+	err = store.ReadPoolTexts(&p, tags, spec, history)
 	return p, err
 }
 
 // poolValues are those of key and poolColumns.
 func poolValues(p sandpool.Pool) ([]any, error) {
-	tags, spec, err := store.PoolTexts(p)
+	tags, spec, history, err := store.PoolTexts(p)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +72,7 @@ func poolValues(p sandpool.Pool) ([]any, error) {
 		p.Location, tags, spec,
 		p.MaxSessions, p.ReadySessions, int64(p.Cooldown), p.Revision, p.Template, p.ImageDigest,
 		p.State, text(p.Problem),
-		store.Nanos(p.CreatedAt), store.Nanos(p.UpdatedAt)}, nil
+		store.Nanos(p.CreatedAt), store.Nanos(p.UpdatedAt), text(history)}, nil
 }
 
 // CreatePool implements store.Pools.

@@ -13,15 +13,16 @@ import (
 )
 
 const poolColumns = `subscription, resource_group, name, location, tags, spec,
-	max_sessions, ready_sessions, cooldown, revision, template, image_digest, state, problem, created_at, updated_at`
+	max_sessions, ready_sessions, cooldown, revision, template, image_digest, state, problem, created_at, updated_at,
+	history`
 
 const createPool = `INSERT INTO pools (key, ` + poolColumns + `, owner, epoch)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)`
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)`
 
 const putPool = `UPDATE pools SET subscription = ?2, resource_group = ?3, name = ?4, location = ?5, tags = ?6,
 	spec = ?7, max_sessions = ?8, ready_sessions = ?9, cooldown = ?10, revision = ?11, template = ?12,
-	image_digest = ?13, state = ?14, problem = ?15, created_at = ?16, updated_at = ?17
-	WHERE key = ?1 AND epoch = ?18`
+	image_digest = ?13, state = ?14, problem = ?15, created_at = ?16, updated_at = ?17,
+	history = ?18 WHERE key = ?1 AND epoch = ?19`
 
 // Pools implements store.Pools.
 func (s *Store) Pools(ctx context.Context) ([]sandpool.Pool, error) {
@@ -55,22 +56,23 @@ func (s *Store) readPools(ctx context.Context, which string, args ...any) ([]san
 }
 
 func scanPool(rows *sql.Rows) (p sandpool.Pool, err error) {
-	var tags, spec string
+	var tags, spec, history string
 	var created, updated int64
 	err = rows.Scan(&p.ID.Subscription, &p.ID.ResourceGroup, &p.ID.Name, &p.Location, &tags, &spec,
 		&p.MaxSessions, &p.ReadySessions, &p.Cooldown,
-		&p.Revision, &p.Template, &p.ImageDigest, &p.State, &p.Problem, &created, &updated)
+		&p.Revision, &p.Template, &p.ImageDigest, &p.State, &p.Problem, &created, &updated,
+		&history)
 	if err != nil {
 		return p, err
 	}
 	p.CreatedAt, p.UpdatedAt = store.TimeOf(created), store.TimeOf(updated)
-	err = store.ReadPoolTexts(&p, tags, spec)
+	err = store.ReadPoolTexts(&p, tags, spec, history)
 	return p, err
 }
 
 // poolValues are those of key and poolColumns.
 func poolValues(p sandpool.Pool) ([]any, error) {
-	tags, spec, err := store.PoolTexts(p)
+	tags, spec, history, err := store.PoolTexts(p)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +80,7 @@ func poolValues(p sandpool.Pool) ([]any, error) {
 		tags, spec,
 		p.MaxSessions, p.ReadySessions, p.Cooldown, p.Revision, p.Template, p.ImageDigest, p.State,
 		p.Problem,
-		store.Nanos(p.CreatedAt), store.Nanos(p.UpdatedAt)}, nil
+		store.Nanos(p.CreatedAt), store.Nanos(p.UpdatedAt), history}, nil
 }
 
 // CreatePool implements store.Pools.

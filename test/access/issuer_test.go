@@ -46,13 +46,17 @@ func newForeign(t *testing.T) *foreign {
 	return f
 }
 
-// token is one for the holder of a case.
-func (f *foreign) token(of string) string {
+// token is one for the holder of a case, with further claims: a name and a value each.
+func (f *foreign) token(of string, more ...string) string {
 	f.t.Helper()
 	now := time.Now()
-	text, err := jwt.Signed(f.signer).Claims(map[string]any{"iss": f.url, "sub": "ann",
+	claims := map[string]any{"iss": f.url, "sub": "ann",
 		"aud": "https://dynamicsessions.io", "case": of, "iat": now.Unix(), "nbf": now.Unix(),
-		"exp": now.Add(time.Hour).Unix()}).Serialize()
+		"exp": now.Add(time.Hour).Unix()}
+	for i := 0; i < len(more); i += 2 {
+		claims[more[i]] = more[i+1]
+	}
+	text, err := jwt.Signed(f.signer).Claims(claims).Serialize()
 	if err != nil {
 		f.t.Fatal(err)
 	}

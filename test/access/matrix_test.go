@@ -104,11 +104,15 @@ type world struct {
 	operation string
 }
 
+func newClient(t *testing.T) *http.Client {
+	c := &http.Client{Timeout: time.Minute}
+	t.Cleanup(c.CloseIdleConnections)
+	return c
+}
+
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{T: t, client: &http.Client{Timeout: time.Minute}, foreign: newForeign(t),
-		keys: map[string]string{}}
-	t.Cleanup(w.client.CloseIdleConnections)
+	w := &world{T: t, client: newClient(t), foreign: newForeign(t), keys: map[string]string{}}
 	var rules []oidc.Rule
 	for _, role := range auth.Roles() {
 		for _, k := range scopeKinds() {

@@ -18,6 +18,7 @@ import (
 // How far the server is with them is no change.
 func Tag(p sandpool.Pool) string {
 	p.State, p.Problem, p.Cause, p.Notice, p.UpdatedAt = "", "", "", "", time.Time{}
+	p.SettledAt, p.UpdatedBy = time.Time{}, sandpool.Author{}
 	text, err := json.Marshal(p)
 	if err != nil {
 		return `""`

@@ -112,6 +112,9 @@ func within(inner, outer string) bool {
 	return outer == "/" || strings.HasPrefix(inner, outer)
 }
 
+// assignedForm is how Azure writes the times of role assignments.
+const assignedForm = "2006-01-02T15:04:05.0000000Z"
+
 // putAssignment gives a token a role at the scope of the path.
 func (t *Tree) putAssignment(w http.ResponseWriter, r *http.Request) error {
 	var body api.RoleAssignment
@@ -128,12 +131,13 @@ func (t *Tree) putAssignment(w http.ResponseWriter, r *http.Request) error {
 	}
 	principal := body.Properties.PrincipalID
 	scope, _ := scopePath(r)
+	now, author := t.o.Now().UTC().Format(assignedForm), auth.Author(r.Context()).Name
 	made := api.RoleAssignment{ID: id, Name: r.PathValue("assignment"),
 		Type: "Microsoft.Authorization/roleAssignments",
 		Properties: api.RoleAssignmentProperties{Scope: "/" + strings.TrimPrefix(scope, "/"),
 			RoleDefinitionID: subscriptionPrefix(r) + definitionsPath + "/" + d.id,
 			PrincipalID:      principal, PrincipalType: "ServicePrincipal",
-			CreatedOn: t.o.Now().UTC().Format("2006-01-02T15:04:05.0000000Z")}}
+			CreatedOn: now, UpdatedOn: now, CreatedBy: author, UpdatedBy: author}}
 	if made.Properties.Sandpool, err = t.end(body); err != nil {
 		return err
 	}
@@ -212,6 +216,10 @@ func (t *Tree) assign(ctx context.Context, body, made api.RoleAssignment) (int, 
 	}
 	if before != nil && endOf(*before).Equal(endOf(made)) {
 		return http.StatusOK, *before, nil
+	}
+	if before != nil {
+		made.Properties.CreatedOn = before.Properties.CreatedOn
+		made.Properties.CreatedBy = before.Properties.CreatedBy
 	}
 	g, err := grantOf(made)
 	if err != nil {

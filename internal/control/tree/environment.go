@@ -124,7 +124,7 @@ func (t *Tree) putEnvironment(w http.ResponseWriter, r *http.Request) error {
 	}
 	old, err := t.findEnvironment(r)
 	fresh := err != nil && sandpool.ClassOf(err) == sandpool.NotFound
-	now := t.o.Now().UTC().Format(time.RFC3339Nano)
+	now, author := t.o.Now().UTC().Format(time.RFC3339Nano), auth.Author(r.Context())
 	switch {
 	case err != nil && !fresh:
 		return err
@@ -136,18 +136,15 @@ func (t *Tree) putEnvironment(w http.ResponseWriter, r *http.Request) error {
 		}
 		old = api.Environment{ID: environmentID(r), Name: r.PathValue("environment"),
 			Type: "Microsoft.App/managedEnvironments", Location: t.o.Locations[0],
-			SystemData: &api.SystemData{CreatedAt: now}}
+			SystemData: &api.SystemData{CreatedAt: now, CreatedBy: author.Name,
+				CreatedByType: string(author.Kind)}}
 		if body.Location != "" {
 			if old.Location, err = t.location(body.Location); err != nil {
 				return err
 			}
 		}
 	}
-	var before any
-	if !fresh {
-		before = clone(old)
-	}
-	old.SystemData.LastModifiedAt = now
+	before := clone(old)
 	if body.Tags != nil || r.Method == http.MethodPut {
 		old.Tags = body.Tags
 	}
@@ -173,11 +170,26 @@ func (t *Tree) putEnvironment(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	old.Properties["provisioningState"] = json.RawMessage(`"Succeeded"`)
+	if fresh || !sameEnvironment(before, old) {
+		s := old.SystemData
+		s.LastModifiedAt, s.LastModifiedBy, s.LastModifiedByType = now, author.Name,
+			string(author.Kind)
+	}
 	if err := keep(r.Context(), t.kept, environmentKind, old.ID, old); err != nil {
 		return err
 	}
-	audit.Changed(r.Context(), before, old)
+	if fresh {
+		audit.Changed(r.Context(), nil, old)
+	} else {
+		audit.Changed(r.Context(), before, old)
+	}
 	return arm.WriteJSON(w, http.StatusOK, old)
+}
+
+// sameEnvironment reports whether a and b are set to the same.
+func sameEnvironment(a, b api.Environment) bool {
+	return maps.Equal(a.Tags, b.Tags) && maps.EqualFunc(a.Properties, b.Properties,
+		func(x, y json.RawMessage) bool { return bytes.Equal(x, y) })
 }
 
 // clone is e with properties and system data of its own.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
@@ -34,9 +35,11 @@ func (t *Tree) resources(w http.ResponseWriter, r *http.Request) error {
 	for _, p := range pools {
 		if wanted.takes(resource{name: p.ID.Name, kind: api.SessionPoolType,
 			group: p.ID.ResourceGroup, location: p.Location, tags: p.Tags}) {
-			out = append(out, api.Resource{ID: p.ID.String(), Name: p.ID.Name,
+			out = append(out, expand(r, api.Resource{ID: p.ID.String(), Name: p.ID.Name,
 				Type: api.SessionPoolType, Location: p.Location, Tags: p.Tags,
-				ProvisioningState: string(p.State)})
+				ProvisioningState: string(p.State)},
+				&api.SystemData{CreatedAt: p.CreatedAt.UTC().Format(time.RFC3339Nano),
+					LastModifiedAt: p.UpdatedAt.UTC().Format(time.RFC3339Nano)}))
 		}
 	}
 	environments, err := t.environmentsIn(r.Context(), scope)
@@ -46,11 +49,25 @@ func (t *Tree) resources(w http.ResponseWriter, r *http.Request) error {
 	for _, e := range environments {
 		if wanted.takes(resource{name: e.Name, kind: e.Type, group: groupOf(e.ID),
 			location: e.Location, tags: e.Tags}) {
-			out = append(out, api.Resource{ID: e.ID, Name: e.Name, Type: e.Type,
-				Location: e.Location, Tags: e.Tags, ProvisioningState: "Succeeded"})
+			out = append(out, expand(r, api.Resource{ID: e.ID, Name: e.Name, Type: e.Type,
+				Location: e.Location, Tags: e.Tags, ProvisioningState: "Succeeded"},
+				e.SystemData))
 		}
 	}
 	return list(w, out)
+}
+
+// expand is a resource of a list with what the query's $expand asks for besides.
+func expand(r *http.Request, out api.Resource, s *api.SystemData) api.Resource {
+	for name := range strings.SplitSeq(r.URL.Query().Get("$expand"), ",") {
+		switch strings.ToLower(strings.TrimSpace(name)) {
+		case "createdtime":
+			out.CreatedTime = s.CreatedAt
+		case "changedtime":
+			out.ChangedTime = s.LastModifiedAt
+		}
+	}
+	return out
 }
 
 // groupOf is the resource group in a resource id.

@@ -37,7 +37,9 @@ func samplePool(name string) sandpool.Pool {
 		Location: "westus2", Tags: map[string]string{"owner": "Ann"}, Spec: sampleSpec(),
 		MaxSessions: 10, ReadySessions: 3, Cooldown: 5 * time.Minute,
 		Revision: 7, Template: "key", ImageDigest: "sha256:1", State: sandpool.Succeeded,
-		Problem: "none", CreatedAt: at(0), UpdatedAt: at(1),
+		Problem: "none", CreatedAt: at(0), UpdatedAt: at(1), SettledAt: at(2),
+		CreatedBy: sandpool.Author{Name: "id", Kind: sandpool.Application},
+		UpdatedBy: sandpool.Author{Name: "ann@example.com", Kind: sandpool.User},
 	}
 }
 
