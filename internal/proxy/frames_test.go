@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -53,6 +54,8 @@ type frameCase struct {
 	send []byte
 	// chop is the size of the pieces in which it is sent; zero means as one.
 	chop int
+	// deflate is how the client offers to compress (RFC 7692); empty means not at all.
+	deflate string
 }
 
 func frameCases() (cases []frameCase) {
@@ -60,7 +63,7 @@ func frameCases() (cases []frameCase) {
 		cases = append(cases, frameCase{name: name, send: bytes.Join(frames, nil)})
 	}
 	chopped := func(name string, chop int, frames ...[]byte) {
-		cases = append(cases, frameCase{name, bytes.Join(frames, nil), chop})
+		cases = append(cases, frameCase{name: name, send: bytes.Join(frames, nil), chop: chop})
 	}
 	x := func(n int) []byte { return bytes.Repeat([]byte("*"), n) }
 	bye := closeFrame(1000, "")
@@ -144,7 +147,51 @@ func frameCases() (cases []frameCase) {
 		}
 		add(fmt.Sprintf("noise %d", i), frame(fin|text, x(3)), noise)
 	}
+	return append(cases, deflateCases()...)
+}
+
+// deflateCases are Autobahn's groups 12 and 13, and what is wrong with compressed messages.
+func deflateCases() (cases []frameCase) {
+	const first = 0x40 // the reserved bit that says so
+	bye := closeFrame(1000, "")
+	for _, offer := range []string{"permessage-deflate",
+		"permessage-deflate; client_no_context_takeover; server_no_context_takeover",
+		"permessage-deflate; client_max_window_bits",
+		"permessage-deflate; unknown=1, permessage-deflate; client_no_context_takeover"} {
+		add := func(name string, chop int, frames ...[]byte) {
+			cases = append(cases, frameCase{fmt.Sprintf("12 %q, %s", offer, name),
+				bytes.Join(frames, nil), chop, offer})
+		}
+		for _, n := range []int{0, 16, 64, 256, 1 << 10, 4 << 10, 32 << 10, 128 << 10} {
+			small := deflated(n)
+			add(fmt.Sprintf("%d bytes", n), 0, bytes.Repeat(frame(fin|first|text, small), 10), bye)
+			add(fmt.Sprintf("%d bytes in pieces", n), 97, frame(fin|first|binaryOp, small), bye)
+			add(fmt.Sprintf("%d bytes in fragments", n), 0, frame(first|text, small[:1]),
+				frame(fin|ping, nil), frame(fin|more, small[1:]), bye)
+		}
+		plain := []byte("not compressed")
+		add("plain between", 0, frame(fin|text, plain), frame(fin|first|text, deflated(64)), bye)
+		add("no deflate", 0, frame(fin|first|text, plain), bye)
+		add("bit on a later fragment", 0, frame(text, plain), frame(fin|first|more, plain), bye)
+		add("bit on a ping", 0, frame(fin|first|ping, plain), bye)
+	}
 	return cases
+}
+
+// deflated is a message of n bytes of text as it is sent compressed.
+func deflated(n int) []byte {
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.BestSpeed)
+	if err == nil {
+		_, err = io.WriteString(w, strings.Repeat(`{"id":17,"name":"chat"},`, n/24+1)[:n])
+	}
+	if err == nil {
+		err = w.Flush()
+	}
+	if err != nil {
+		panic(err) // a buffer takes everything
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte{0, 0, 0xff, 0xff})
 }
 
 // play sends a case to a server at addr and returns every byte that comes back after the handshake.
@@ -158,14 +205,16 @@ func (c frameCase) play(t *testing.T, network, addr string) []byte {
 	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
 	_, _ = io.WriteString(conn,
 		"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+
+			"Sec-WebSocket-Extensions: "+c.deflate+"\r\n\r\n")
 	r := bufio.NewReader(conn)
 	tp := textproto.NewReader(r)
 	if line, err := tp.ReadLine(); err != nil || line != "HTTP/1.1 101 Switching Protocols" {
 		t.Fatalf("%q, %v", line, err)
 	}
 	if h, err := tp.ReadMIMEHeader(); err != nil ||
-		h.Get("Sec-Websocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
+		h.Get("Sec-Websocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" ||
+		(c.deflate == "") != (h.Get("Sec-Websocket-Extensions") == "") {
 		t.Fatalf("%v, %v", h, err)
 	}
 	go func() {

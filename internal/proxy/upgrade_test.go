@@ -19,9 +19,10 @@ import (
 	"github.com/sandpool/sandpool"
 )
 
-// echo answers each message with itself.
+// echo answers each message with itself, compressed if the client can read that.
 func echo(w http.ResponseWriter, r *http.Request) {
-	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"chat"}})
+	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"chat"},
+		CompressionMode: websocket.CompressionNoContextTakeover})
 	if err != nil {
 		return
 	}
