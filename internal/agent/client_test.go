@@ -143,21 +143,26 @@ func TestLink(t *testing.T) {
 // TestOversizedAnswers checks that a sandbox cannot make the host read without end,
 // and that the largest answers that are asked for still come through.
 func TestOversizedAnswers(t *testing.T) {
-	var before, unit string
-	var size int
-	send := func(w io.Writer, after string) {
-		_, _ = io.WriteString(w, before)
-		for n := 0; n < size; n += 60000 {
-			if _, err := io.WriteString(w, strings.Repeat(unit, 60000/len(unit))); err != nil {
+	type answer struct {
+		before, unit string
+		size         int
+	}
+	// An answer that nobody reads to its end is still being sent when the next one is asked for.
+	var next atomic.Pointer[answer]
+	send := func(w io.Writer, a *answer, after string) {
+		_, _ = io.WriteString(w, a.before)
+		for n := 0; n < a.size; n += 60000 {
+			if _, err := io.WriteString(w, strings.Repeat(a.unit, 60000/len(a.unit))); err != nil {
 				return
 			}
 		}
 		_, _ = io.WriteString(w, after)
 	}
-	c := clientSaying(t, func(w io.Writer) { send(w, `"}`) }, func(w io.Writer) {
-		length := len(before) + (size+59999)/60000*(60000/len(unit)*len(unit)) + len(`"}}`)
+	c := clientSaying(t, func(w io.Writer) { send(w, next.Load(), `"}`) }, func(w io.Writer) {
+		a := next.Load()
+		length := len(a.before) + (a.size+59999)/60000*(60000/len(a.unit)*len(a.unit)) + len(`"}}`)
 		_, _ = w.Write(binary.BigEndian.AppendUint32(nil, uint32(length)))
-		send(w, `"}}`)
+		send(w, a, `"}}`)
 	})
 	request := agent.ExecuteRequest{Code: "1", MaxOutput: 1 << 20}
 	execute := func() error { _, err := c.Execute(t.Context(), request); return err }
@@ -191,7 +196,7 @@ func TestOversizedAnswers(t *testing.T) {
 			return c.ExecuteStream(t.Context(), request, func(agent.Event) error { return nil })
 		}, false},
 	} {
-		before, unit, size = tt.before, tt.unit, tt.size
+		next.Store(&answer{tt.before, tt.unit, tt.size})
 		err := tt.call()
 		if tt.fits != (err == nil) {
 			t.Errorf("%s: %v", tt.name, err)
