@@ -111,7 +111,8 @@ type ExecuteResult struct {
 	HasValue bool `json:"hasValue,omitempty"`
 	// Text is the value as IPython prints it (text/plain).
 	Text string `json:"text,omitempty"`
-	// Value holds every representation of the value by MIME type; binary ones are base64.
+	// Value holds every representation of the value by MIME type, if Text is not the only one;
+	// binary ones are base64.
 	Value Bundle `json:"value,omitempty"`
 	// Displays are what display() and figures showed, in order.
 	Displays          Displays        `json:"displays,omitempty"`

@@ -88,16 +88,17 @@ func Found(ctx context.Context) (Target, bool) {
 // that path is a container's, so is the key that it may want.
 func (b *Branch) Keys(r *http.Request) (sandpool.PoolID, bool) {
 	t, ok := Found(r.Context())
-	if !ok || !b.isMCP(r.Context(), t, b.kind(r.Context(), t.Pool)) {
+	if !ok || !t.isMCP() || !b.hasMCP(r.Context(), t.Pool, b.kind(r.Context(), t.Pool)) {
 		return sandpool.PoolID{}, false
 	}
 	return t.Pool, true
 }
 
-// isMCP reports whether a target is an MCP endpoint of ours: every code pool has one, and a custom
+// hasMCP reports whether a pool has an MCP endpoint of ours: every code pool has one, and a custom
 // pool if it says so.
-func (b *Branch) isMCP(ctx context.Context, t Target, kind sandpool.ContainerType) bool {
-	return t.isMCP() && (kind != sandpool.CustomContainer || b.to.Custom.hasTools(ctx, t.Pool))
+func (b *Branch) hasMCP(ctx context.Context, pool sandpool.PoolID,
+	kind sandpool.ContainerType) bool {
+	return kind != sandpool.CustomContainer || b.to.Custom.hasTools(ctx, pool)
 }
 
 func (b *Branch) serve(w http.ResponseWriter, r *http.Request) error {
@@ -106,7 +107,7 @@ func (b *Branch) serve(w http.ResponseWriter, r *http.Request) error {
 		return errors.New("endpoint: a request came to a Branch without passing its Split")
 	}
 	kind := b.kind(r.Context(), t.Pool)
-	if b.isMCP(r.Context(), t, kind) {
+	if t.isMCP() && b.hasMCP(r.Context(), t.Pool, kind) {
 		return b.to.MCP.Serve(w, r, t.Pool)
 	}
 	if kind == sandpool.CustomContainer {

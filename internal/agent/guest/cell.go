@@ -299,8 +299,10 @@ func (c *cell) forget(fresh bool) {
 func (c *cell) done(f kernelFrame) {
 	c.res.Error, c.res.ExitStatus = f.Error, f.Exit
 	c.res.HasValue = f.Value != nil
-	c.res.Value = f.Value
 	c.res.Text = f.Value["text/plain"]
+	if len(f.Value) > 1 || c.res.Text == "" { // else the text is all there is
+		c.res.Value = f.Value
+	}
 	c.res.Duration = time.Since(c.start)
 	if own := time.Duration(f.NS); own > 0 && own < c.res.Duration {
 		c.res.Duration = own

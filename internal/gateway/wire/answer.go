@@ -27,8 +27,16 @@ const (
 
 // AnswerOf turns what the agent reports into an answer.
 func AnswerOf(res agent.ExecuteResult, timeout time.Duration) Answer {
-	images, rest := sortDisplays(res)
-	a := Answer{ok: true, stdout: res.Stdout, stderr: noticed(res), result: valueOf(res, images),
+	var images []api.Image
+	var rest []map[string]string
+	if len(res.Value)+len(res.Displays) > 0 {
+		images, rest = sortDisplays(res)
+	}
+	stderr := res.Stderr
+	if res.Notice != "" { // what has to be said before it
+		stderr = res.Notice + "\n" + stderr
+	}
+	a := Answer{ok: true, stdout: res.Stdout, stderr: stderr, result: valueOf(res, images),
 		milliseconds: res.Duration.Milliseconds(), Took: res.Duration, exit: res.ExitStatus,
 		extras: api.ExecutionExtras{StdoutTruncated: res.StdoutTruncated,
 			StderrTruncated: res.StderrTruncated,
@@ -55,14 +63,6 @@ func AnswerOf(res agent.ExecuteResult, timeout time.Duration) Answer {
 		a.extras.Images = images
 	}
 	return a
-}
-
-// noticed returns what the code wrote to standard error, after what has to be said before it.
-func noticed(res agent.ExecuteResult) string {
-	if res.Notice == "" {
-		return res.Stderr
-	}
-	return res.Notice + "\n" + res.Stderr
 }
 
 func timeoutMessage(timeout time.Duration, then string) string {
