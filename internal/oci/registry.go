@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -35,6 +36,8 @@ type registry struct {
 	guard   *guard
 	client  *http.Client
 	baseURL url.URL
+	scope   string // what is done there, of package transport; empty means pull
+	as      name.Registry
 }
 
 // maxManifest is what registries accept: 4 MiB.
@@ -110,13 +113,14 @@ func (r *registry) try(ctx context.Context, scheme string) error {
 		return err
 	}
 	first := &firstTry{scheme: scheme, next: limited{r.guard}}
-	scope := reg.Repo(r.path).Scope(transport.PullScope)
+	scope := reg.Repo(r.path).Scope(cmp.Or(r.scope, transport.PullScope))
 	authenticated, err := transport.NewWithContext(ctx, reg, r.shown.authenticator(), first,
 		[]string{scope})
 	if err != nil {
 		return first.explain(err)
 	}
 	first.done.Store(true)
+	r.as = reg
 	r.client = &http.Client{Transport: authenticated, CheckRedirect: checkRedirect}
 	r.baseURL = url.URL{Scheme: scheme, Host: apiHost(r.host)}
 	return nil

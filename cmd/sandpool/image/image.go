@@ -6,9 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -23,6 +21,7 @@ import (
 type Cmd struct {
 	Build  buildCmd  `cmd:"" help:"Build an image from a recipe of this program."`
 	Pull   pullCmd   `cmd:"" help:"Bring a container image from a registry, an OCI layout or a file of docker save."`
+	Push   pushCmd   `cmd:"" help:"Write an image that was built here to a registry, for the nodes of a cluster."`
 	List   listCmd   `cmd:"" help:"List images and the disk they use."`
 	Show   showCmd   `cmd:"" help:"Show what an image is, what it runs and who uses it."`
 	Remove removeCmd `cmd:"" help:"Remove an image."`
@@ -135,39 +134,19 @@ func BuildIfMissing(ctx context.Context, a *console.App, dir, recipe string) err
 }
 
 type pullCmd struct {
-	Images        []string `arg:"" name:"image" help:"Reference, such as nginx:1.29 or registry.example.com/app@sha256:…; oci:FOLDER for an OCI layout; docker-archive:FILE for what docker save writes."`
-	Username      string   `help:"Name to show to the registry; without it docker's configuration of this user is asked." placeholder:"USER"`
-	PasswordStdin bool     `help:"Read the password from stdin."`
-	Tag           string   `help:"Which image of a layout or a file with several."`
-	Name          string   `help:"What to call an image of a layout or a file: pools name it local:NAME."`
-	config.Flags
+	Images []string `arg:"" name:"image" help:"Reference, such as nginx:1.29 or registry.example.com/app@sha256:…; oci:FOLDER for an OCI layout; docker-archive:FILE for what docker save writes."`
+	Tag    string   `help:"Which image of a layout or a file with several."`
+	Name   string   `help:"What to call an image of a layout or a file: pools name it local:NAME."`
+	login
 }
 
 // Run pulls images, one after the other.
 func (c *pullCmd) Run(ctx context.Context, a *console.App) error {
-	if (c.Username != "") != c.PasswordStdin {
-		return console.UsageError("--username and --password-stdin go together")
-	}
-	cred := oci.Credentials{Username: c.Username}
-	if c.PasswordStdin {
-		text, err := io.ReadAll(io.LimitReader(console.Interruptible(ctx, a.Stdin), 64<<10))
-		if err != nil {
-			return err
-		}
-		cred.Password = strings.TrimRight(string(text), "\r\n")
-	}
-	cfg, err := c.Load()
+	cred, err := c.credentials(ctx, a)
 	if err != nil {
 		return err
 	}
-	if cfg.Registries.DockerConfig == "" {
-		cfg.Registries.DockerConfig = dockerConfig(os.Getenv)
-	}
-	store, err := image.Open(cfg.Images())
-	if err != nil {
-		return err
-	}
-	client, err := oci.New(store, cfg.OCI())
+	_, client, err := c.open()
 	if err != nil {
 		return err
 	}
@@ -214,22 +193,6 @@ func (c *pullCmd) pull(ctx context.Context, a *console.App, client *oci.Client, 
 	}
 	p.Done(fmt.Sprintf("pulled %s, %s", console.Printable(title(i)), console.Bytes(i.Size)))
 	return i, nil
-}
-
-// dockerConfig is where this user's docker or podman keeps logins, or "".
-func dockerConfig(getenv func(string) string) string {
-	home, _ := os.UserHomeDir()
-	for _, dir := range [][2]string{
-		{getenv("DOCKER_CONFIG"), "config.json"}, {home, ".docker/config.json"},
-		{getenv("REGISTRY_AUTH_FILE"), ""}, {getenv("XDG_RUNTIME_DIR"), "containers/auth.json"},
-	} {
-		if file := filepath.Join(dir[0], dir[1]); dir[0] != "" {
-			if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
-				return file
-			}
-		}
-	}
-	return ""
 }
 
 type listCmd struct{ config.Flags }
