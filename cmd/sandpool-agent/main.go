@@ -1,6 +1,7 @@
 // Command sandpool-agent is the first process of an interpreter sandbox. It
 // drives the kernel and answers the host; see package agent. As "sandpool-agent jupyter" it is the
-// bridge to a kernel of Jupyter; see package jupyter.
+// bridge to a kernel of Jupyter; see package jupyter. As "sandpool-agent copy FOLDER" it writes
+// itself to a folder, from where sandboxes of other images run it.
 package main
 
 import (
@@ -10,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/sandpool/sandpool/internal/agent"
@@ -29,7 +31,18 @@ func main() {
 		}
 		os.Exit(status)
 	}
-	cfg := guest.Config{Env: os.Environ(), Logs: true}
+	if len(os.Args) == 3 && os.Args[1] == agent.CopyCommand {
+		if err := copyProgram(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "sandpool-agent:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	// Kubernetes tells every container where its API is, which is no matter of cells.
+	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		return strings.HasPrefix(kv, "KUBERNETES_")
+	})
+	cfg := guest.Config{Env: env, Logs: true, Secret: os.Getenv(agent.SecretVar)}
 	flag.StringVar(&cfg.Addr, "listen", fmt.Sprintf("127.0.0.1:%d", agent.Port), "where to listen")
 	language := flag.String("kernel", "python", "language of the cells: "+
 		strings.Join(kernels.Names(), ", "))
@@ -37,7 +50,7 @@ func main() {
 		"path of the language's interpreter; without it PATH is searched")
 	flag.StringVar(&cfg.DataDir, "data", agent.DataDir,
 		"where cells start, and the root of the files API")
-	flag.StringVar(&cfg.Home, "home", "/home/sandbox",
+	flag.StringVar(&cfg.Home, "home", agent.Home,
 		"home directory of the user that cells run as")
 	flag.IntVar(&cfg.User.UID, "uid", agent.UserID, "user that cells run as")
 	flag.IntVar(&cfg.User.GID, "gid", agent.GroupID, "group that cells run as")

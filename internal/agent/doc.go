@@ -79,6 +79,8 @@
 package agent
 
 import (
+	"fmt"
+	"path"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -97,13 +99,36 @@ const (
 	UserID  = 1000
 	GroupID = 1000
 	DataDir = "/mnt/data"
+	Home    = "/home/sandbox"
 )
+
+// UserAndGroup are those that cells run as, for an agent that is not root.
+func UserAndGroup() string { return fmt.Sprintf("%d:%d", UserID, GroupID) }
+
+// Dir is the folder of Path.
+func Dir() string { return path.Dir(Path) }
+
+// WarmTime is how long a kernel may take to start and to import everything.
+const WarmTime = 2 * time.Minute
 
 // Args is the command line of the agent in a sandbox whose cells are of the named language, one of
 // package kernels. It names what must not be touched anywhere else: outside a sandbox the file of
 // host names is the machine's.
 func Args(language string) []string {
 	return []string{Path, "-kernel=" + language, "-hosts=/etc/hosts"}
+}
+
+// SecretVar is the variable of the environment with the secret that Init must bring, where the
+// agent is told before. No code of the sandbox gets it.
+const SecretVar = "SANDPOOL_SECRET"
+
+// CopyCommand has the program write itself to the folder that follows.
+const CopyCommand = "copy"
+
+// ArgsInPod is Args where the agent is reached at the sandbox's own address, and something else
+// names the host.
+func ArgsInPod(language string) []string {
+	return []string{Path, "-kernel=" + language, fmt.Sprintf("-listen=:%d", Port)}
 }
 
 // Ready asks the agent whether its kernels are warm.

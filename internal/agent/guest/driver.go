@@ -22,7 +22,7 @@ import (
 
 // Bounds of the driver.
 const (
-	warmPatience = 2 * time.Minute  // for an interpreter to start and import everything
+	warmPatience = agent.WarmTime
 	seedPatience = 20 * time.Second // for one to start and take its seed
 )
 

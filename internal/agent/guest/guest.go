@@ -41,6 +41,8 @@ type Config struct {
 	Hosts string
 	// Env is the environment of the kernel, as KEY=value, before ours.
 	Env []string
+	// Secret is what Init must show, as its own secret; "" accepts the first caller of Init.
+	Secret string
 	// Logs passes what kernels put out since the init call on to the agent's output and error.
 	Logs bool
 

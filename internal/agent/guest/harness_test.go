@@ -32,6 +32,9 @@ const agentAddr = "GUEST_TEST_LISTEN"
 // agentWarm has agents warm up as they do in a sandbox.
 const agentWarm = "GUEST_TEST_WARM"
 
+// agentUser has agents be the user that code runs as.
+const agentUser = "GUEST_TEST_USER"
+
 // venvMount is where the agent under test finds its interpreter.
 const venvMount = "/mnt"
 
@@ -85,7 +88,16 @@ func runAgent(addr string) int {
 	}
 	cfg := guest.Config{Addr: addr, Kernel: python, Interpreter: filepath.Join(venvMount, "bin",
 		"python"), User: guest.User{UID: agent.UserID, GID: agent.GroupID},
-		Home: os.Getenv("GUEST_TEST_HOME"), DataDir: os.Getenv("GUEST_TEST_DATA")}
+		Home: os.Getenv("GUEST_TEST_HOME"), DataDir: os.Getenv("GUEST_TEST_DATA"),
+		Secret: os.Getenv(agent.SecretVar)}
+	if os.Getenv(agentUser) != "" { // as in a pod that has no root
+		err = errors.Join(unix.Setgroups(nil), unix.Setgid(agent.GroupID),
+			unix.Setuid(agent.UserID))
+		if err != nil {
+			log.Error("become the user", "error", err)
+			return 1
+		}
+	}
 	if err := guest.Run(context.Background(), log, cfg); err != nil {
 		log.Error("agent", "error", err)
 		return 1
@@ -147,7 +159,8 @@ func bootOn(t testing.TB, input *os.File) *sandbox {
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), agentAddr + "=" + s.addr, "GUEST_TEST_VENV=" +
 		filepath.Dir(filepath.Dir(python)),
 		"GUEST_TEST_HOME=" + userDir(t), "GUEST_TEST_DATA=" + s.data,
-		agentWarm + "=" + os.Getenv(agentWarm)}
+		agentWarm + "=" + os.Getenv(agentWarm), agentUser + "=" + os.Getenv(agentUser),
+		agent.SecretVar + "=" + os.Getenv(agent.SecretVar)}
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if input != nil {
 		cmd.Stdin = input

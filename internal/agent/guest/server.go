@@ -187,6 +187,14 @@ func (s *Server) initialise(w http.ResponseWriter, r *http.Request) (agent.InitR
 		return res, sandpool.Errorf(sandpool.Invalid, "", "seed",
 			"The seed has %d bytes; use 16 to 64.", n)
 	}
+	if want := s.cfg.Secret; want != "" {
+		// Beyond a loopback interface others could call before the one who has started the sandbox.
+		a, b := sha256.Sum256([]byte(req.Secret)), sha256.Sum256([]byte(want))
+		if subtle.ConstantTimeCompare(a[:], b[:]) != 1 {
+			return res, sandpool.Errorf(sandpool.Unauthenticated, "", "secret",
+				"The secret is not the one that the sandbox was started with.")
+		}
+	}
 	if !s.taken.CompareAndSwap(false, true) {
 		return res, sandpool.Errorf(sandpool.Conflict, "AlreadyInitialised", "",
 			"The sandbox has had its init call.")

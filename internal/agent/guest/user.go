@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sandpool/sandpool/internal/agent/guest/process"
 )
 
 // unchanged leaves an id of a setres[ug]id call as it is.
@@ -17,10 +19,7 @@ const unchanged = ^uintptr(0)
 type User struct{ UID, GID int }
 
 // credential is what a process of the user starts with: no other groups.
-func (u User) credential() *syscall.Credential {
-	// ids of our own configuration
-	return &syscall.Credential{Uid: uint32(u.UID), Gid: uint32(u.GID)}
-}
+func (u User) credential() *syscall.Credential { return process.Credential(u.UID, u.GID) }
 
 // do calls f on a thread whose effective ids are the user's. Real and saved ids stay
 // root's, so that the user can neither signal nor trace the thread. f must not

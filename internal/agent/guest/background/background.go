@@ -29,6 +29,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
+	procfs "github.com/sandpool/sandpool/internal/agent/guest/process"
 )
 
 // Config is what a Registry needs of the sandbox.
@@ -107,7 +108,7 @@ func (g *Registry) Start(cfg Config, req agent.ProcessRequest) (agent.Background
 		&syscall.ProcAttr{Dir: dir, Env: env,
 			Files: []uintptr{files[0].Fd(), files[1].Fd(), files[2].Fd()},
 			Sys: &syscall.SysProcAttr{Setsid: true,
-				Credential: &syscall.Credential{Uid: uint32(cfg.UID), Gid: uint32(cfg.GID)}}})
+				Credential: procfs.Credential(cfg.UID, cfg.GID)}})
 	if err != nil {
 		for _, f := range ends {
 			_ = f.Close()

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/agent/guest/process"
 	"golang.org/x/sys/unix"
 )
 
@@ -78,8 +79,7 @@ func (t *Terminal) start(slave *os.File, dir string) (int, <-chan syscall.WaitSt
 		Env:   t.cfg.Env,
 		Files: []uintptr{fd, fd, fd},
 		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0,
-			// ids of our own configuration
-			Credential: &syscall.Credential{Uid: uint32(t.cfg.UID), Gid: uint32(t.cfg.GID)}},
+			Credential: process.Credential(t.cfg.UID, t.cfg.GID)},
 	})
 }
 
