@@ -78,9 +78,10 @@ test-cgroup2: root build ## a Debian 13 with cgroup v2 and systemd, in QEMU: the
 	@SANDPOOL_TEST_DATA=$(DATA) test/cgroup2/run $(PHASES)
 
 .PHONY: test-kube
-test-kube: root deps gvisor ## the Kubernetes engine in a real cluster, which the first run builds (12 minutes of processor time)
+test-kube: root deps build ## the Kubernetes engine in a real cluster, which the first run builds (12 minutes of processor time)
 	@scripts/deps --cluster
-	SANDPOOL_TEST_KUBE=1 go test -count=1 -v -timeout 60m -run $(or $(RUN),TestCluster) ./test/kube
+	@bin/sandpool image build python --slim --if-changed --data-dir $(DATA)/test-kube
+	SANDPOOL_TEST_DATA=$(DATA) SANDPOOL_TEST_KUBE=1 go test -count=1 -v -timeout 60m -run $(or $(RUN),TestCluster) ./test/kube
 
 # What needs a static binary is skipped: the detector's own are not.
 .PHONY: race

@@ -24,7 +24,8 @@ func mayImport() map[string][]string {
 		"internal/agent/jupyter":      {".", "internal/agent", "internal/agent/kernels"},
 		"internal/agent/jupyter/zmtp": nil,
 
-		"internal/agent/guest/background": {".", "internal/agent"},
+		"internal/agent/guest/background": {".", "internal/agent", "internal/agent/guest/process"},
+		"internal/agent/guest/terminal":   {".", "internal/agent", "internal/agent/guest/process"},
 		"internal/agent/guest/watch":      {".", "internal/agent"},
 
 		"internal/agent/guest/store": {".", "internal/agent", "internal/agent/guest/tree"},
@@ -152,8 +153,9 @@ func mayImport() map[string][]string {
 		"internal/control/network":      {".", "api", "internal/egress"},
 		"internal/server/timed": append(contract, "internal/sandbox/gvisor",
 			"internal/sandbox/kube", "internal/store"),
-		"internal/server/engine": append(contract, "internal/sandbox/gvisor",
-			"internal/sandbox/kube", "internal/sandbox/kube/rest", "internal/server/timed"),
+		"internal/server/engine": append(contract, "internal/agent", "internal/oci",
+			"internal/sandbox/gvisor", "internal/sandbox/kube", "internal/sandbox/kube/rest",
+			"internal/server/timed"),
 		"internal/server/vault": {".", "internal/auth", "internal/backup", "internal/keyring",
 			"internal/postgres", "internal/sqlite", "internal/store"},
 		"internal/server/network": {"internal/control/network", "internal/egress",

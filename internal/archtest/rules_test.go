@@ -30,6 +30,8 @@ func fullRooms() map[string]string {
 			"without the lock has left (plan, room, queue, refusal)",
 		"internal/sandbox/gvisor": "its files share the engine's table of processes; what owns " +
 			"objects of the kernel has left (cgroup, netns, cores, logs)",
+		"internal/sandbox/kube": "its files share one copy of the cluster's pods; what asks the API " +
+			"server has left (rest)",
 		"internal/sandbox/sandboxtest": "a file for each part of the contract, whose checks share " +
 			"one suite, and the fake that the suite checks too",
 		"internal/sqlite": "a file for each table, whose statements share the one connection that " +

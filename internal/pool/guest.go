@@ -28,6 +28,10 @@ type Guest struct {
 	// container that was restored gets word of it. A sandbox counts as started once Init has
 	// returned. Required, because clones of a snapshot share their random state.
 	Init func(ctx context.Context, s sandpool.Sandbox, dial Dialer) error
+	// SecretVar is the variable of the environment in which a sandbox that boots finds its own
+	// secret, so that nobody else can pass for its owner before Init. Empty means none: where
+	// sandboxes are restored there is nothing that could hold it.
+	SecretVar string
 	// InitRestored says that Init is for sandboxes that were restored, and not for booted ones.
 	InitRestored bool
 	// Alive asks a sandbox whether it can be used: a ready one that is adopted after a restart, and

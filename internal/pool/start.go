@@ -212,6 +212,10 @@ func (m *Manager) boot(ctx context.Context, b *sandboxState, queue bool) (sandpo
 	if prepared.Template.Network, err = m.withSecrets(ctx, pool, network); err != nil {
 		return row, err
 	}
+	if name := m.guestOf(b).SecretVar; name != "" && prepared.Template.Start == sandbox.Boot {
+		prepared.Template.SecretEnv = append(slices.Clone(prepared.Template.SecretEnv),
+			sandbox.SecretVar{Name: name, Value: sandpool.NewSecret(row.Secret)})
+	}
 	watch.Lap("prepare")
 	h, err := m.engine.Start(ctx, row.ID, prepared)
 	if err != nil {

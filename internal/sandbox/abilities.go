@@ -96,6 +96,9 @@ type LogPage struct {
 	Sandbox     ID
 	Lines       []byte
 	Start, Next int64
+	// Ends are the positions behind each line, where an engine does not count them in bytes of
+	// Lines.
+	Ends []int64
 }
 
 // LogRecord is one line of a log. Text is hostile: it is what a sandbox wrote.
@@ -111,9 +114,12 @@ type LogRecord struct {
 // Records are the lines of the page, in order. What is no line of a log is left out.
 func (p LogPage) Records() iter.Seq[LogRecord] {
 	return func(yield func(LogRecord) bool) {
-		at := p.Start
+		at, n := p.Start, 0
 		for line := range bytes.Lines(p.Lines) {
 			at += int64(len(line))
+			if n++; n <= len(p.Ends) {
+				at = p.Ends[n-1]
+			}
 			fields := bytes.SplitN(bytes.TrimSuffix(line, []byte("\n")), []byte(" "), 4)
 			if len(fields) < 4 {
 				continue

@@ -17,6 +17,9 @@ type Template struct {
 	// Layers are further read-only filesystems, each with a Target.
 	Layers []Layer
 
+	// Scratch are folders that can be written to where an engine makes the root read-only.
+	Scratch []string `json:",omitempty"`
+
 	// Args is the command line of the first process: a path inside the root, or a name that is
 	// looked up in the PATH of Env. Dir is its working directory, "/" if empty.
 	Args []string
@@ -105,7 +108,8 @@ type Image struct {
 	Password sandpool.Secret `json:",omitzero"`
 }
 
-// Layer is a read-only filesystem image on the host.
+// Layer is a read-only filesystem: an image file on the host, or, for an engine whose nodes pull
+// images, a folder of one of those.
 type Layer struct {
 	// Digest identifies the content ("sha256:…"); it is part of a snapshot's key.
 	Digest string
@@ -113,6 +117,12 @@ type Layer struct {
 	Path string
 	// Target is where it is mounted.
 	Target string
+	// Image is what nodes pull, in place of Path, and Folder what of it is the layer.
+	Image  Image  `json:",omitzero"`
+	Folder string `json:",omitempty"`
+	// Copy is the command line of a program in Image that writes the layer to the folder that it
+	// gets as its last argument, for nodes that cannot mount a part of an image.
+	Copy []string `json:",omitempty"`
 }
 
 // StartMode says how sandboxes of a template are started.

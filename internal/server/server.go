@@ -159,15 +159,15 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 	if s.engine, err = s.openEngine(ctx); err != nil {
 		return nil, err
 	}
-	tpl, err := newTemplates(ctx, cfg, images)
-	if err != nil {
-		return nil, err
-	}
-	tpl.authority = s.authority
 	registries, err := oci.New(images, cfg.OCI())
 	if err != nil {
 		return nil, err
 	}
+	tpl, err := newTemplates(ctx, cfg, images, registries)
+	if err != nil {
+		return nil, err
+	}
+	tpl.authority = s.authority
 	if s.containers, err = s.newContainers(registries, tpl); err != nil {
 		return nil, err
 	}
@@ -224,8 +224,7 @@ func (s *Server) newManager(code *templates, containers *container.Containers,
 			if p.Spec.Kind == sandpool.CustomContainer {
 				return containers.Guest(p)
 			}
-			return pool.Guest{Template: code.template, Init: s.within.Init, Alive: s.within.Alive},
-				nil
+			return code.guest(s.within), nil
 		},
 		Owner:     member.Name,
 		Instance:  member.Instance,

@@ -13,6 +13,9 @@ import (
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/erofs"
 	"github.com/sandpool/sandpool/internal/image"
+	"github.com/sandpool/sandpool/internal/interpreter"
+	"github.com/sandpool/sandpool/internal/oci"
+	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/server/engine"
 )
@@ -32,10 +35,14 @@ func languages() map[sandpool.ContainerType]string {
 
 // kinds are the container types that this server makes sandboxes of.
 func (c Config) kinds() []sandpool.ContainerType {
-	if c.Engine == engine.InKubernetes {
-		return []sandpool.ContainerType{sandpool.CustomContainer}
+	kinds := slices.Sorted(maps.Keys(languages()))
+	if c.Engine == engine.InKubernetes { // those that it has images of
+		has := c.Kubernetes.Languages()
+		kinds = slices.DeleteFunc(kinds, func(k sandpool.ContainerType) bool {
+			return !slices.Contains(has, languages()[k])
+		})
 	}
-	return append(slices.Sorted(maps.Keys(languages())), sandpool.CustomContainer)
+	return append(kinds, sandpool.CustomContainer)
 }
 
 // templates turns pools into templates.
@@ -43,6 +50,7 @@ type templates struct {
 	cfg    Config
 	images *image.Store
 	agent  sandbox.Layer
+	pods   *engine.Code // nil unless sandboxes are pods
 	// authority is the certificate, in PEM, under which the TLS of hosts with credentials is ended.
 	authority string
 }
@@ -57,9 +65,11 @@ func (t *templates) authorities(n sandpool.Network) string {
 
 // newTemplates packs the agent program into the read-only layer that every
 // interpreter sandbox mounts.
-func newTemplates(ctx context.Context, cfg Config, images *image.Store) (*templates, error) {
-	if cfg.Engine == engine.InKubernetes { // whose sandboxes are containers alone
-		return &templates{cfg: cfg, images: images}, nil
+func newTemplates(ctx context.Context, cfg Config, images *image.Store,
+	registries *oci.Client) (*templates, error) {
+	if cfg.Engine == engine.InKubernetes { // whose nodes bring the agent
+		return &templates{cfg: cfg, images: images, pods: engine.NewCode(cfg.Kubernetes,
+			registries)}, nil
 	}
 	program, err := cfg.agentProgram()
 	if err != nil {
@@ -97,8 +107,17 @@ func packAgent(ctx context.Context, dir, program string) (sandbox.Layer, error) 
 	return img.Layer(path.Dir(agent.Path)), nil
 }
 
+// guest is what runs in the sandboxes of code pools.
+func (t *templates) guest(within *interpreter.Set) pool.Guest {
+	g := pool.Guest{Template: t.template, Init: within.Init, Alive: within.Alive}
+	if t.pods != nil {
+		g.SecretVar = agent.SecretVar
+	}
+	return g
+}
+
 // template implements pool.Guest.Template.
-func (t *templates) template(_ context.Context, p sandpool.Pool,
+func (t *templates) template(ctx context.Context, p sandpool.Pool,
 	_ sandpool.Secrets) (sandbox.Template, error) {
 	language, ok := languages()[p.Spec.Kind]
 	if !ok {
@@ -106,6 +125,11 @@ func (t *templates) template(_ context.Context, p sandpool.Pool,
 			"This server runs no code of kind %s.", p.Spec.Kind)
 	}
 	name := cmp.Or(p.Spec.Image, language)
+	if t.pods != nil {
+		out, err := t.pods.Template(ctx, p, name, language)
+		out.Limits, out.Network = t.limits(p.Spec.Resources), p.Spec.Network
+		return out, err
+	}
 	img, err := t.images.Resolve(name)
 	if err != nil && p.Spec.Image == "" && sandpool.ClassOf(err) == sandpool.NotFound {
 		return sandbox.Template{}, sandpool.Errorf(sandpool.NotFound, "ImageNotFound", "image",

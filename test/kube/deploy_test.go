@@ -162,10 +162,12 @@ func TestSchema(t *testing.T) {
 		"image: {repository: a, tag: b}": false,
 		"image: {repository: a, tag: b}\nsandboxes: {isolation: elsewhere}": true,
 		set + "servers: {}": false,
-		strings.Replace(set, "gvisor", "gvisor, network: none", 1):           false,
-		strings.Replace(set, "gvisor", "gvisor, cpuOvercommit: 0.5", 1):      false,
-		strings.Replace(set, "gvisor", "gvisor, isolation: elsewhere", 1):    false,
-		strings.Replace(set, "gvisor", "gvisor, tolerations: [{kee: a}]", 1): false,
+		set + "server: {replicas: 2, store: {secretName: a}}":                            false,
+		set + "server: {replicas: 2, store: {secretName: a}, storeKey: {secretName: b}}": true,
+		strings.Replace(set, "gvisor", "gvisor, network: none", 1):                       false,
+		strings.Replace(set, "gvisor", "gvisor, cpuOvercommit: 0.5", 1):                  false,
+		strings.Replace(set, "gvisor", "gvisor, isolation: elsewhere", 1):                false,
+		strings.Replace(set, "gvisor", "gvisor, tolerations: [{kee: a}]", 1):             false,
 	} {
 		// As JSON has it: numbers of YAML are not all float64.
 		text, err := json.Marshal(values(t, change))

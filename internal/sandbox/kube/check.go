@@ -29,6 +29,7 @@ func Needs() []rest.Access {
 		{"", "pods", "log", []string{"get"}},
 		{"", "secrets", "", []string{"create"}},
 		{"networking.k8s.io", "networkpolicies", "", []string{"create"}},
+		{"metrics.k8s.io", "pods", "", []string{"list"}},
 	} {
 		for _, verb := range n.verbs {
 			all = append(all, rest.Access{Verb: verb, Group: n.group, Resource: n.resource,
@@ -77,6 +78,9 @@ func checkAccess(ctx context.Context, cfg Config) sandbox.Requirement {
 		}
 		if !may {
 			name := a.Resource
+			if a.Group == "metrics.k8s.io" {
+				name += " of " + a.Group
+			}
 			if a.Subresource != "" {
 				name += "/" + a.Subresource
 			}

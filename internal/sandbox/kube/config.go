@@ -42,6 +42,10 @@ type Config struct {
 	Privileged bool
 	// ReadOnlyRoot makes the root filesystem read-only, with a folder /tmp to write in.
 	ReadOnlyRoot bool
+	// ImageVolumes has nodes mount layers from images. Otherwise a container copies them.
+	ImageVolumes bool
+	// PullSecrets are Secrets of the namespace by which nodes pull images, besides a sandbox's own.
+	PullSecrets []string
 	// UserNamespaces maps the users of a pod to such as the node has none of.
 	UserNamespaces bool
 	// CPUOvercommit is by how much the processors that pods may use exceed those that are set aside
@@ -98,6 +102,8 @@ const (
 
 	// annotationStart tells the pod of one Start from those of others.
 	annotationStart = "sandpool/start"
+	// annotationLogs marks the pods whose log may be read.
+	annotationLogs = "sandpool/logs"
 )
 
 // labels are those of everything that the engine makes.

@@ -24,6 +24,8 @@ type Engine struct {
 	ended chan struct{} // closed when the watch has ended
 	net   network
 
+	measured measures
+
 	mu       sync.Mutex // guards what follows; taken last, held briefly
 	starting map[sandbox.ID]context.CancelCauseFunc
 	streams  map[sandbox.ID]map[*stream]bool
@@ -35,6 +37,9 @@ type Engine struct {
 var (
 	_ sandbox.Runtime  = (*Engine)(nil)
 	_ sandbox.Executor = (*Engine)(nil)
+
+	_ sandbox.LogReader   = (*Engine)(nil)
+	_ sandbox.StatsReader = (*Engine)(nil)
 
 	_ sandbox.NetworkSetter = (*Engine)(nil)
 	_ sandbox.Placer        = (*Engine)(nil)

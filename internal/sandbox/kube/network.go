@@ -274,7 +274,7 @@ func (e *Engine) try(ctx context.Context, run, role, policy string, args ...stri
 			RestartPolicy: "Never", RuntimeClassName: e.cfg.RuntimeClass,
 			TerminationGracePeriodSeconds: &grace, AutomountServiceAccountToken: &no,
 			EnableServiceLinks: &no, NodeSelector: e.cfg.NodeSelector,
-			Tolerations: e.cfg.tolerations(),
+			Tolerations: e.cfg.tolerations(), ImagePullSecrets: e.cfg.pullSecrets(),
 			SecurityContext: &rest.PodSecurity{RunAsUser: &uid, RunAsNonRoot: &yes,
 				SeccompProfile: &rest.Seccomp{Type: "RuntimeDefault"}},
 			Containers: []rest.Container{{Name: containerName, Image: e.cfg.ProbeImage,

@@ -48,6 +48,9 @@ func (c Config) pod(id sandbox.ID, t sandbox.Template, user passwd.Identity) *re
 			Containers:                    []rest.Container{c.container(id, t, user)},
 		},
 	}
+	if t.Logs {
+		p.Metadata.Annotations = map[string]string{annotationLogs: "kept"}
+	}
 	if !t.Network.Enabled() {
 		p.Spec.DNSPolicy = "None"
 		p.Spec.DNSConfig = &rest.DNSConfig{Nameservers: []string{noNetworkResolver}}
@@ -59,16 +62,34 @@ func (c Config) pod(id sandbox.ID, t sandbox.Template, user passwd.Identity) *re
 		p.Spec.Volumes = []rest.Volume{{Name: "tmp", EmptyDir: &rest.EmptyDir{
 			SizeLimit: bytes(t.Limits.Disk)}}}
 		p.Spec.Containers[0].VolumeMounts = []rest.VolumeMount{{Name: "tmp", MountPath: "/tmp"}}
+		for i, dir := range t.Scratch {
+			name := fmt.Sprintf("scratch-%d", i)
+			p.Spec.Volumes = append(p.Spec.Volumes, rest.Volume{Name: name,
+				EmptyDir: &rest.EmptyDir{SizeLimit: bytes(t.Limits.Disk)}})
+			p.Spec.Containers[0].VolumeMounts = append(p.Spec.Containers[0].VolumeMounts,
+				rest.VolumeMount{Name: name, MountPath: dir})
+		}
 	}
+	c.addLayers(p, t)
 	if c.SpreadOver != "" {
 		p.Spec.TopologySpread = []rest.TopologySpread{{MaxSkew: 1, TopologyKey: c.SpreadOver,
 			WhenUnsatisfiable: "ScheduleAnyway",
 			LabelSelector:     rest.LabelSelector{MatchLabels: c.labels()}}}
 	}
+	p.Spec.ImagePullSecrets = c.pullSecrets()
 	if !t.Root.Password.IsZero() {
-		p.Spec.ImagePullSecrets = []rest.LocalReference{{Name: pullName(id)}}
+		p.Spec.ImagePullSecrets = append(p.Spec.ImagePullSecrets,
+			rest.LocalReference{Name: pullName(id)})
 	}
 	return p
+}
+
+// pullSecrets are those of all pods.
+func (c Config) pullSecrets() (out []rest.LocalReference) {
+	for _, name := range c.PullSecrets {
+		out = append(out, rest.LocalReference{Name: name})
+	}
+	return out
 }
 
 func (c Config) podSecurity(user passwd.Identity) *rest.PodSecurity {

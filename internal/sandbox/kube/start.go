@@ -38,7 +38,7 @@ func (e *Engine) Prepare(ctx context.Context, t sandbox.Template,
 		return sandbox.Prepared{}, context.Cause(ctx)
 	}
 	began := time.Now()
-	if err := checkTemplate(t); err != nil {
+	if err := errors.Join(checkTemplate(t), e.cfg.checkLayers(t.Layers)); err != nil {
 		return sandbox.Prepared{}, err
 	}
 	user, err := e.userOf(ctx, t)
@@ -85,7 +85,10 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (
 	watch := sandbox.NewStopwatch()
 	pod := e.cfg.pod(id, t, own.user)
 	mark := rand.Text()
-	pod.Metadata.Annotations = map[string]string{annotationStart: mark}
+	if pod.Metadata.Annotations == nil {
+		pod.Metadata.Annotations = map[string]string{}
+	}
+	pod.Metadata.Annotations[annotationStart] = mark
 	made, err := e.create(ctx, pod)
 	if err != nil {
 		// What became of a call that was cut off is open.
@@ -194,7 +197,7 @@ func (e *Engine) awaitRunning(ctx context.Context, id sandbox.ID) error {
 		if _, over := exitOf(p); over || runs(p) {
 			return nil // what it means is awaitReady's to say
 		}
-		if w := containerOf(p).State.Waiting; w != nil && stuck(w.Reason) {
+		if w := waiting(p); w != nil && stuck(w.Reason) {
 			return imageError(w)
 		}
 		late = nil
@@ -241,7 +244,7 @@ func describe(p *rest.Pod) string {
 	if c := conditionOf(p, "PodScheduled"); c.Status == "False" {
 		return fmt.Sprintf("%s: %s: %s", s, c.Reason, c.Message)
 	}
-	if w := containerOf(p).State.Waiting; w != nil {
+	if w := waiting(p); w != nil {
 		return fmt.Sprintf("%s: %s %s", s, w.Reason, w.Message)
 	}
 	return s

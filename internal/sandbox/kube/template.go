@@ -40,8 +40,6 @@ func checkTemplate(t sandbox.Template) error {
 		return invalid("start", "The start mode %q is unknown; use %q.", t.Start, sandbox.Boot)
 	case t.Channel:
 		return unsupported("channel", "The first process of a pod has no channel.")
-	case len(t.Layers) > 0:
-		return unsupported("layers", "A pod has no layers beside its image.")
 	case len(t.Args) == 0 || t.Args[0] == "":
 		return invalid("args", "The command line %q names no program.", t.Args)
 	case t.Dir != "" && !path.IsAbs(t.Dir):

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/sandpool/sandpool/internal/oci"
 	"github.com/sandpool/sandpool/internal/pattern"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/kube"
@@ -22,6 +23,10 @@ type Kubernetes struct {
 	Isolation      string            `yaml:"isolation"`
 	Network        string            `yaml:"network"`
 	ProbeImage     string            `yaml:"probe_image"`
+	Images         map[string]string `yaml:"images"`
+	AgentImage     string            `yaml:"agent_image"`
+	Agent          string            `yaml:"agent"`
+	PullSecrets    []string          `yaml:"pull_secrets"`
 	Servers        []string          `yaml:"servers"`
 	ServerLabels   map[string]string `yaml:"server_labels"`
 	Security       string            `yaml:"security"`
@@ -49,7 +54,7 @@ const (
 // DefaultKubernetes is a cluster of which nothing was said.
 func DefaultKubernetes() Kubernetes {
 	return Kubernetes{Instance: "sandpool", Isolation: byRuntimeClass, Network: verified,
-		Security: restricted, CPUOvercommit: 1, NodeLost: 30 * time.Second,
+		Security: restricted, Agent: byCopy, CPUOvercommit: 1, NodeLost: 30 * time.Second,
 		Pending: 30 * time.Second}
 }
 
@@ -73,6 +78,14 @@ func (k Kubernetes) Validate() (problems []error) {
 	word("isolation", k.Isolation, byRuntimeClass, elsewhere)
 	word("network", k.Network, verified, unverified)
 	word("security", k.Security, restricted, image)
+	word("agent", k.Agent, byCopy, byVolume)
+	need(len(k.Images) == 0 || k.agentImage() != "", "agent_image", `""`,
+		"an image of sandpool, from which the pods of code pools get the agent; or name no images")
+	for name, reference := range k.Images {
+		_, err := oci.ParseReference(reference)
+		need(err == nil, "images."+name, fmt.Sprintf("%q", reference),
+			"a reference such as registry.example/python:1")
+	}
 	need(k.Isolation != byRuntimeClass || k.RuntimeClass != "", "runtime_class", `""`,
 		"the RuntimeClass of gVisor, Kata or the like, since containers of the usual runtime share "+
 			"the node's kernel; or say isolation: elsewhere")
@@ -106,6 +119,7 @@ func (k Kubernetes) config() (kube.Config, error) {
 		Client: client, Namespace: namespace, Instance: k.Instance, RuntimeClass: k.RuntimeClass,
 		IsolationElsewhere: k.Isolation == elsewhere, NetworkUnverified: k.Network == unverified,
 		ProbeImage: k.ProbeImage, Servers: k.Servers, ServerLabels: k.ServerLabels,
+		ImageVolumes: k.Agent == byVolume, PullSecrets: k.PullSecrets,
 		Privileged: k.Security == image, ReadOnlyRoot: k.ReadOnlyRoot,
 		UserNamespaces: k.UserNamespaces, CPUOvercommit: k.CPUOvercommit,
 		NodeSelector: k.NodeSelector, Tolerations: k.Tolerations, PriorityClass: k.PriorityClass,

@@ -57,6 +57,8 @@ type Cluster struct {
 	images   map[string]bool
 	next     int // the last address given to a pod
 	denied   string
+	logs     map[string][]line // by the names of pods
+	measured []any
 	closed   bool
 	work     sync.WaitGroup
 }
@@ -71,7 +73,7 @@ type event struct {
 func New(t *testing.T) *Cluster {
 	c := &Cluster{version: 100, news: make(chan struct{}), pods: map[string]*pod{},
 		secrets: map[string]*rest.Secret{}, policies: map[string]*rest.NetworkPolicy{},
-		calls: map[string]int{}, images: map[string]bool{}}
+		calls: map[string]int{}, images: map[string]bool{}, logs: map[string][]line{}}
 	c.server = httptest.NewUnstartedServer(http.HandlerFunc(c.serve))
 	c.server.Config.ErrorLog = log.New(io.Discard, "", 0) // of connections that are cut
 	c.server.StartTLS()
@@ -329,6 +331,8 @@ func (c *Cluster) route(w http.ResponseWriter, r *http.Request, parts []string) 
 	switch {
 	case r.URL.Path == "/version":
 		answer(w, http.StatusOK, map[string]string{"gitVersion": "v1.36.3"})
+	case strings.HasPrefix(r.URL.Path, "/apis/metrics.k8s.io/"):
+		c.metrics(w)
 	case strings.HasSuffix(r.URL.Path, "/selfsubjectaccessreviews"):
 		c.review(w, r)
 	case kind == "pods" && r.Method == http.MethodPost && r.URL.Query().Get("dryRun") != "":
@@ -342,7 +346,7 @@ func (c *Cluster) route(w http.ResponseWriter, r *http.Request, parts []string) 
 	case kind == "pods" && sub == "exec":
 		c.exec(w, r, name)
 	case kind == "pods" && sub == "log":
-		fmt.Fprintln(w, "the dog ate my interpreter")
+		c.log(w, r, name)
 	case kind == "pods" && r.Method == http.MethodDelete:
 		c.deletePod(w, r, name)
 	case kind == "pods":

@@ -44,6 +44,7 @@ type Pod struct {
 type PodSpec struct {
 	NodeName                      string            `json:"nodeName,omitempty"`
 	RuntimeClassName              string            `json:"runtimeClassName,omitempty"`
+	InitContainers                []Container       `json:"initContainers,omitempty"`
 	Containers                    []Container       `json:"containers"`
 	Volumes                       []Volume          `json:"volumes,omitempty"`
 	RestartPolicy                 string            `json:"restartPolicy,omitempty"`
@@ -161,10 +162,17 @@ type Capabilities struct {
 	Drop []string `json:"drop,omitempty"`
 }
 
-// Volume is a volume of a pod.
+// Volume is a volume of a pod. It has one of its kinds.
 type Volume struct {
-	Name     string    `json:"name"`
-	EmptyDir *EmptyDir `json:"emptyDir,omitempty"`
+	Name     string       `json:"name"`
+	EmptyDir *EmptyDir    `json:"emptyDir,omitempty"`
+	Image    *ImageVolume `json:"image,omitempty"`
+}
+
+// ImageVolume is the root of an image, read-only.
+type ImageVolume struct {
+	Reference  string `json:"reference"`
+	PullPolicy string `json:"pullPolicy,omitempty"`
 }
 
 // EmptyDir is a folder that lives as long as its pod.
@@ -176,6 +184,8 @@ type EmptyDir struct {
 type VolumeMount struct {
 	Name      string `json:"name"`
 	MountPath string `json:"mountPath"`
+	SubPath   string `json:"subPath,omitempty"`
+	ReadOnly  bool   `json:"readOnly,omitempty"`
 }
 
 // Phases of a pod.
@@ -193,6 +203,7 @@ type PodStatus struct {
 	Message           string            `json:"message,omitempty"`
 	PodIP             string            `json:"podIP,omitempty"`
 	Conditions        []Condition       `json:"conditions,omitempty"`
+	InitStatuses      []ContainerStatus `json:"initContainerStatuses,omitempty"`
 	ContainerStatuses []ContainerStatus `json:"containerStatuses,omitempty"`
 }
 

@@ -1,0 +1,91 @@
+package kubetest
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/sandpool/sandpool/internal/sandbox/kube/rest"
+)
+
+// said is what containers wrote unless Write says otherwise.
+const said = "the dog ate my interpreter"
+
+// line is a line of a log.
+type line struct {
+	at   time.Time
+	text string
+}
+
+// Write has the container of a pod write a line, at a time.
+func (c *Cluster) Write(name string, at time.Time, text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.logs[name] = append(c.logs[name], line{at, text})
+	c.wake()
+}
+
+// Measure sets what the metrics API says of pods; nil means that there is none.
+func (c *Cluster) Measure(items []any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.measured = items
+}
+
+// metrics serves the metrics API.
+func (c *Cluster) metrics(w http.ResponseWriter) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.measured == nil {
+		refuse(w, http.StatusNotFound, "NotFound", "the server could not find the resource")
+		return
+	}
+	answer(w, http.StatusOK, map[string]any{"items": c.measured})
+}
+
+// log serves a log as the API server does: whole lines, from the second of sinceTime on, each
+// behind its time if that is asked for, until the container ends if that is.
+func (c *Cluster) log(w http.ResponseWriter, r *http.Request, name string) {
+	query := r.URL.Query()
+	since, err := time.Parse(time.RFC3339, query.Get("sinceTime"))
+	if query.Get("sinceTime") != "" && err != nil {
+		refuse(w, http.StatusBadRequest, "BadRequest", err.Error())
+		return
+	}
+	for sent := 0; ; {
+		c.mu.Lock()
+		p, lines, news := c.pods[name], c.logs[name], c.news
+		over := p == nil || p.ended || c.closed
+		c.mu.Unlock()
+		if p == nil && sent == 0 {
+			refuse(w, http.StatusNotFound, "NotFound", fmt.Sprintf("pods %q not found", name))
+			return
+		}
+		if p != nil && p.is.Status.Phase == rest.Pending {
+			refuse(w, http.StatusBadRequest, "BadRequest", "the container is waiting to start")
+			return
+		}
+		if len(lines) == 0 && query.Get("timestamps") == "" {
+			fmt.Fprintln(w, said)
+			return
+		}
+		for _, l := range lines[sent:] {
+			if sent++; l.at.Before(since) {
+				continue
+			}
+			if query.Get("timestamps") != "" {
+				fmt.Fprint(w, l.at.UTC().Format(time.RFC3339Nano), " ")
+			}
+			fmt.Fprintln(w, l.text)
+		}
+		if query.Get("follow") == "" || over {
+			return
+		}
+		w.(http.Flusher).Flush()
+		select {
+		case <-news:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
