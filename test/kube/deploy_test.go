@@ -25,6 +25,7 @@ import (
 const (
 	chart     = "../../deploy/helm/sandpool"
 	kustomize = "../../deploy/kustomize"
+	scaling   = "../../deploy/scaling"
 )
 
 // object is an object of Kubernetes.

@@ -47,6 +47,7 @@ func TestClusterDeploy(t *testing.T) {
 	repository, reference := sandpoolImage(t, hub), guest(t, hub)
 
 	c.Kubectl(t, "", "apply", "--server-side", "-k", kustomize)
+	scaled(t, c)
 	c.Kubectl(t, "", "delete", "--wait", "-k", kustomize)
 
 	disk := t.TempDir()
@@ -106,6 +107,20 @@ server: {config: {registries: {plain_http: ["%s"]}}}
 	}
 	until(t, "no pod is left", func() bool { return len(podsOf(t, c, r.boxes())) == 0 })
 	forbidden(t, kubeconfig)
+}
+
+// scaled has the API server take the examples of scaling: that of KEDA by KEDA's own definition.
+func scaled(t *testing.T, c *clustertest.Cluster) {
+	t.Helper()
+	const definition = "testdata/keda.sh_scaledobjects.yaml"
+	c.Kubectl(t, "", "create", "-f", definition)
+	defer c.Kubectl(t, "", "delete", "-f", definition)
+	c.Kubectl(t, "", "wait", "--for=condition=Established", "--timeout=30s", "crd",
+		"scaledobjects.keda.sh")
+	for _, file := range []string{"hpa.yaml", "keda.yaml"} {
+		c.Kubectl(t, "", "create", "--dry-run=server", "--validate=strict", "-f",
+			filepath.Join(scaling, file))
+	}
 }
 
 // deployed is the server in the pod of the release, whose data is in a folder.
