@@ -111,6 +111,7 @@ func (c coder) run(t *testing.T) {
 	for _, step := range []struct{ code, stdout, result string }{
 		{"x = 20; 1 + 1", "", "2"},
 		{"print(x); x + 22", "20\n", "42"},
+		{"print('by the kernel')", "by the kernel\n", ""},
 		{"import os; (os.getuid(), os.getcwd())", "", "(1000, '/mnt/data')"},
 		{"open('made.txt', 'w').write('by code')", "", "7"},
 		{lookAround, "", "[]"},
@@ -120,6 +121,13 @@ func (c coder) run(t *testing.T) {
 			t.Errorf("%s\nis answered %q, %s %+v; want %q, %s", step.code, got.Result.Stdout,
 				c.text(got), got.Error, step.stdout, step.result)
 		}
+	}
+	var logged strings.Builder
+	if err := c.SessionLogs(t.Context(), "pool", "alice", client.Logs{}, func(l api.LogLine) error {
+		fmt.Fprintf(&logged, "%s: %s\n", l.Stream, l.Text)
+		return nil
+	}); err != nil || !strings.Contains(logged.String(), "stdout: by the kernel\n") {
+		t.Errorf("the log of the session is %q, %v", logged.String(), err)
 	}
 	c.files(t)
 	c.interrupted(t)
@@ -210,7 +218,8 @@ func (c coder) secretly(t *testing.T) {
 		}
 		for _, path := range []string{"/init", "/execute"} {
 			resp, err := http.Post("http://"+p.Status.PodIP+":7077"+path, "application/json",
-				strings.NewReader(`{"secret": "0123456789abcdef", "seed": "MDEyMzQ1Njc4OWFiY2RlZg=="}`))
+				strings.NewReader(`{"secret": "0123456789abcdef",
+					"seed": "MDEyMzQ1Njc4OWFiY2RlZg=="}`))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -37,8 +37,8 @@ type Root struct {
 // for the same File and Config, wherever and whenever. The image reads work until it is pushed.
 // note is told how many bytes of files have been packed; it may be nil.
 //
-// The layer is compressed by zstd, which containerd has read since 1.5 and Docker since 23: with
-// two processors a large image takes a third of the time that gzip needs.
+// The layer is compressed by zstd, which containerd has read since 1.5 and Docker since 23: images
+// have gigabytes, for which gzip needs longer.
 func (r Root) Image(ctx context.Context, work *os.File, note func(int64)) (v1.Image, error) {
 	layer, err := r.layer(ctx, work, note)
 	if err != nil {

@@ -52,7 +52,7 @@ func Check(ctx context.Context, cfg Config) []sandbox.Requirement {
 		return append(found, sandbox.Requirement{Name: "settings", Detail: err.Error(),
 			Fix: "Set what is missing; docs/kubernetes.md has all settings."})
 	}
-	found = append(found, checkAccess(short, cfg), checkPod(short, cfg))
+	found = append(found, checkAccess(short, cfg), checkPod(short, cfg), checkMetrics(short, cfg))
 	return append(found, checkPolicies(ctx, cfg))
 }
 
@@ -117,6 +117,16 @@ func checkPod(ctx context.Context, cfg Config) sandbox.Requirement {
 		r.Fix = "Install the runtime on the nodes and make the RuntimeClass " + cfg.RuntimeClass
 	default:
 		r.Fix = "Let the namespace admit such pods, or change the settings that it objects to."
+	}
+	return r
+}
+
+// checkMetrics asks for the metrics API, without which nothing but measurements lacks.
+func checkMetrics(ctx context.Context, cfg Config) sandbox.Requirement {
+	r := sandbox.Requirement{Name: "metrics API", OK: true, Detail: "measures pods"}
+	if _, err := cfg.Client.PodMetrics(ctx, cfg.Namespace, cfg.sandboxes()); err != nil {
+		r.Detail = "none: what sandboxes use is not measured"
+		r.Fix = "Install metrics-server, or another that serves metrics.k8s.io, to see it."
 	}
 	return r
 }

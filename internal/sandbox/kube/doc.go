@@ -34,7 +34,7 @@
 //
 // Snapshots and channels are optional in the contract, or refused as Unsupported by Prepare, as are
 // layers from files: nothing of Kubernetes gives them with what the contract promises. Logs go with
-// their pods, and measurements are those of the cluster's metrics API, where there is one. A port is
-// reached at the pod's address and not at its loopback interface, so what listens on 127.0.0.1
+// their pods, and measurements are those of the cluster's metrics API, where there is one. A port
+// is reached at the pod's address and not at its loopback interface, so what listens on 127.0.0.1
 // alone is not reached.
 package kube

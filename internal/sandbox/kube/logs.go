@@ -78,8 +78,8 @@ func (e *Engine) ReadLog(ctx context.Context, id sandbox.ID,
 		if goesOn {
 			kind = "P"
 		}
-		fmt.Fprintf(&out, "%s stdout %s %s\n", time.Unix(0, at).UTC().Format(time.RFC3339Nano), kind,
-			said)
+		fmt.Fprintf(&out, "%s stdout %s %s\n", time.Unix(0, at).UTC().Format(time.RFC3339Nano),
+			kind, said)
 		page.Next = at
 		page.Ends = append(page.Ends, at)
 		more = !q.Follow || goesOn || lines.Buffered() > 0

@@ -25,6 +25,7 @@ type measures struct {
 	mu    sync.Mutex // guards what follows, and lets one call at a time ask
 	until time.Time
 	err   error
+	told  bool               // the log has had an error
 	of    map[string]measure // by the names of pods
 }
 
@@ -48,6 +49,10 @@ func (e *Engine) Stats(ctx context.Context, h sandbox.Handle) (sandbox.Stats, er
 		err := e.measure(ctx)
 		if ctx.Err() != nil {
 			return sandbox.Stats{}, context.Cause(ctx)
+		}
+		if err != nil && !m.told {
+			m.told = true
+			e.log.Warn("what sandboxes use is not measured", "error", err)
 		}
 		m.err, m.until = err, time.Now().Add(measuredFor)
 	}
