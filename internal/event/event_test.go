@@ -214,6 +214,13 @@ func (s *sink) Consume(_ context.Context, events []Event) {
 	s.got = append(s.got, events...)
 }
 
+// seen are the numbers of what it has taken.
+func (s *sink) seen() []int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return counts(s.got)
+}
+
 // TestRun: sinks get every event once and in order, those that matter at once, and at the end
 // what is left.
 func TestRun(t *testing.T) {
@@ -225,17 +232,17 @@ func TestRun(t *testing.T) {
 		b.Observe(Event{Name: PoolCreated, Count: 1})
 		go func() { done <- b.Run(ctx) }()
 		synctest.Wait()
-		if got := counts(one.got); !cmp.Equal(got, []int64{1}) {
+		if got := one.seen(); !cmp.Equal(got, []int64{1}) {
 			t.Errorf("at once: %v", got)
 		}
 		b.Observe(Event{Name: SessionAllocated, Count: 2})
 		synctest.Wait()
-		if got := counts(one.got); !cmp.Equal(got, []int64{1}) {
+		if got := one.seen(); !cmp.Equal(got, []int64{1}) {
 			t.Errorf("an event of level debug woke the sinks: %v", got)
 		}
 		<-time.After(passInterval)
 		synctest.Wait()
-		if got := counts(one.got); !cmp.Equal(got, []int64{1, 2}) {
+		if got := one.seen(); !cmp.Equal(got, []int64{1, 2}) {
 			t.Errorf("a moment later: %v", got)
 		}
 		b.Observe(Event{Name: SessionEnded, Count: 3})
@@ -243,9 +250,9 @@ func TestRun(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if !cmp.Equal(counts(one.got), []int64{1, 2, 3}) ||
-			!cmp.Equal(counts(two.got), []int64{1, 2, 3}) {
-			t.Errorf("in the end: %v and %v", counts(one.got), counts(two.got))
+		if !cmp.Equal(one.seen(), []int64{1, 2, 3}) ||
+			!cmp.Equal(two.seen(), []int64{1, 2, 3}) {
+			t.Errorf("in the end: %v and %v", one.seen(), two.seen())
 		}
 	})
 }

@@ -266,11 +266,11 @@ func TestSessionEnds(t *testing.T) {
 		resp.Header.Get("X-Sandpool-Error") == "" {
 		t.Errorf("%s %s", resp.Status, body)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.sessions) != 0 {
-		t.Error("the proxy still holds the session")
-	}
+	waitUntil(t, func() bool { // the proxy has let the session go
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.sessions) == 0
+	})
 }
 
 // A caller that goes away frees the stream and the container's handler.
