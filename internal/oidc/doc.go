@@ -41,4 +41,18 @@
 // A token that was good is remembered by its hash until it ends or its keys are 50 minutes old, so
 // a request costs no signature. One that gives nothing is not remembered: with a public issuer
 // anybody has such tokens, and could push out those of others.
+//
+// # Sign-ins
+//
+// People sign in to the dashboard with an issuer by the authorization code flow with PKCE. What a
+// sign-in is bound to is sealed in the browser; nothing is kept here:
+//
+//	browser ── Begin ──▶ issuer's pages, with state, nonce and challenge
+//	   │  keeps state, nonce and verifier, sealed
+//	   └── back, with state and code ── Finish ──▶ issuer: code and verifier, for an ID token
+//	                                     └─ nonce, then the rules, as for every token
+//
+// Somebody else's answer has another state than the browser keeps, an answer that one issuer gives
+// to another's sign-in comes to another address and names another "iss", a code that was stolen
+// lacks its verifier, and an ID token that was has another nonce.
 package oidc

@@ -44,9 +44,10 @@ type keySet struct {
 
 	mu      sync.Mutex
 	keys    map[string]jose.JSONWebKey
-	fetched time.Time // the last answer
-	asked   time.Time // the last question, or its end
-	failure error     // why the last question had no answer
+	says    configuration // what keys were found by
+	fetched time.Time     // the last answer
+	asked   time.Time     // the last question, or its end
+	failure error         // why the last question had no answer
 }
 
 func newKeySet(s Settings, client *http.Client, now func() time.Time) *keySet {
@@ -143,14 +144,14 @@ func (k *keySet) ask(ctx context.Context) error {
 	// a caller that leaves must not spoil the answer for those that wait
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*fetchTimeout)
 	defer cancel()
-	keys, err := k.fetch(ctx)
+	keys, says, err := k.fetch(ctx)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	// The pause counts from the end of the question: else each of those that wait would ask a slow
 	// issuer anew, one after the other.
 	k.failure, k.asked = err, k.now()
 	if err == nil {
-		k.keys, k.fetched = keys, k.now()
+		k.keys, k.says, k.fetched = keys, says, k.now()
 	}
 	return err
 }
@@ -159,25 +160,56 @@ func (k *keySet) ask(ctx context.Context) error {
 type configuration struct {
 	Issuer  string `json:"issuer"`
 	JWKSURI string `json:"jwks_uri"`
+
+	// The rest is for those who sign in; an issuer whose tokens are only verified may have none.
+
+	Authorize string   `json:"authorization_endpoint"`
+	Token     string   `json:"token_endpoint"`
+	Methods   []string `json:"token_endpoint_auth_methods_supported"`
+	// NamesItself is true if answers to sign-ins name the issuer (RFC 9207).
+	NamesItself bool `json:"authorization_response_iss_parameter_supported"`
 }
 
-func (k *keySet) fetch(ctx context.Context) (map[string]jose.JSONWebKey, error) {
+// configuration returns what the issuer says of itself, as key returns its keys.
+func (k *keySet) configuration(ctx context.Context) (configuration, error) {
+	says, age := k.saidBefore()
+	if age < fresh || age < stale && k.down() {
+		if age >= aging {
+			k.refreshSoon(ctx)
+		}
+		return says, nil
+	}
+	err := k.refresh(ctx, "")
+	if says, age = k.saidBefore(); age < stale {
+		return says, nil
+	}
+	return configuration{}, err
+}
+
+// saidBefore is the configuration of the last answer, and how old it is.
+func (k *keySet) saidBefore() (configuration, time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.says, k.now().Sub(k.fetched)
+}
+
+func (k *keySet) fetch(ctx context.Context) (map[string]jose.JSONWebKey, configuration, error) {
 	var found configuration
 	if err := k.get(ctx, k.s.discovery(), &found); err != nil {
-		return nil, err
+		return nil, found, err
 	}
 	if found.Issuer != k.s.Issuer {
-		return nil, fmt.Errorf("%s says that its issuer is %.200q, which is not %q",
+		return nil, found, fmt.Errorf("%s says that its issuer is %.200q, which is not %q",
 			k.s.discovery(), found.Issuer, k.s.Issuer)
 	}
 	if err := checkURL(found.JWKSURI); err != nil {
-		return nil, fmt.Errorf("%s: jwks_uri %w", k.s.discovery(), err)
+		return nil, found, fmt.Errorf("%s: jwks_uri %w", k.s.discovery(), err)
 	}
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := k.get(ctx, found.JWKSURI, &set); err != nil {
-		return nil, err
+		return nil, found, err
 	}
 	keys := map[string]jose.JSONWebKey{}
 	for _, text := range set.Keys[:min(len(set.Keys), maxKeys)] {
@@ -188,9 +220,10 @@ func (k *keySet) fetch(ctx context.Context) (map[string]jose.JSONWebKey, error) 
 		}
 	}
 	if len(keys) == 0 {
-		return nil, fmt.Errorf("%s has no key for signatures by %v", found.JWKSURI, k.s.accepted())
+		return nil, found, fmt.Errorf("%s has no key for signatures by %v", found.JWKSURI,
+			k.s.accepted())
 	}
-	return keys, nil
+	return keys, found, nil
 }
 
 // usable reports whether signatures can be checked with the key.

@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -136,7 +137,14 @@ func (p *provider) settings(rules ...Rule) Settings {
 
 func (p *provider) verifier(rules ...Rule) *Verifier {
 	p.Helper()
-	v, err := New(slog.New(slog.DiscardHandler), []Settings{p.settings(rules...)}, nil, p.clock)
+	return p.verifierOf(p.settings(rules...))
+}
+
+// verifierOf is that of settings, whose role assignments give nothing.
+func (p *provider) verifierOf(s Settings) *Verifier {
+	p.Helper()
+	v, err := New(slog.New(slog.DiscardHandler), []Settings{s},
+		func(context.Context, []string) ([]sandpool.Grant, error) { return nil, nil }, p.clock)
 	if err != nil {
 		p.Fatal(err)
 	}

@@ -23,7 +23,7 @@ type Settings struct {
 	// Issuer is the claim "iss" of its tokens, to the letter: an https URL. Plain HTTP is for
 	// loopback alone.
 	Issuer string `yaml:"issuer"`
-	// Audiences are what its tokens may be for. Required.
+	// Audiences are what its tokens may be for. Required, unless people only sign in with it.
 	Audiences []string `yaml:"audiences"`
 	// Discovery is the address of its configuration; empty means where OpenID Connect Discovery has
 	// it, Issuer and /.well-known/openid-configuration.
@@ -39,6 +39,8 @@ type Settings struct {
 	// and "groups" of its tokens. One issuer at the most has it, since ids do not say whose they
 	// are.
 	RoleAssignments bool `yaml:"role_assignments"`
+	// SignIn lets people sign in to the dashboard with the issuer; nil means that they cannot.
+	SignIn *SignInSettings `yaml:"sign_in"`
 	// Rules are what tokens give. All that hold count.
 	Rules []Rule `yaml:"rules"`
 }
@@ -110,7 +112,7 @@ func Validate(all []Settings) []error {
 		problems = append(problems, fmt.Errorf("configuration: issuers has %d entries; use at "+
 			"most %d", len(all), maxIssuers))
 	}
-	seen, assigns := map[string]bool{}, ""
+	seen, names, assigns := map[string]bool{}, map[string]bool{}, ""
 	for i, s := range all {
 		bad := func(field, format string, args ...any) {
 			problems = append(problems, fmt.Errorf("configuration: issuers[%d].%s %s", i, field,
@@ -128,9 +130,14 @@ func Validate(all []Settings) []error {
 				bad("discovery", "%v", err)
 			}
 		}
-		if len(s.Audiences) == 0 || slices.Contains(s.Audiences, "") {
+		if len(s.Audiences) == 0 && !s.byIDToken() || slices.Contains(s.Audiences, "") {
 			bad("audiences", "is empty or has an empty entry; name what tokens are for, such as "+
 				"https://dynamicsessions.io")
+		}
+		if s.SignIn != nil {
+			for _, e := range s.SignIn.check(names) {
+				bad("sign_in."+e.field, "%s", e.fix)
+			}
 		}
 		for _, a := range s.Algorithms {
 			if !slices.Contains(algorithms(), jose.SignatureAlgorithm(a)) {

@@ -8,13 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/sandpool/sandpool"
@@ -47,8 +47,9 @@ var _ auth.Verifier = (*Verifier)(nil)
 // issuer is one issuer with its keys.
 type issuer struct {
 	Settings
-	keys  *keySet
-	rules []rule
+	keys   *keySet
+	rules  []rule
+	client *http.Client
 }
 
 // known is a token that was good.
@@ -84,7 +85,7 @@ func New(log *slog.Logger, all []Settings, assigned Assigned, now func() time.Ti
 		if err != nil {
 			return nil, err
 		}
-		i := &issuer{Settings: s, keys: newKeySet(s, client, now)}
+		i := &issuer{Settings: s, client: client, keys: newKeySet(s, client, now)}
 		for _, r := range s.Rules {
 			scope, err := parseScope(r.Scope)
 			if err != nil {
@@ -143,29 +144,47 @@ func (v *Verifier) Verify(ctx context.Context, c auth.Credential) (auth.Principa
 	if !ok {
 		return auth.Principal{}, refused("its issuer is not one of this server's")
 	}
-	t, err := jwt.ParseSigned(c.Text, i.accepted())
+	got, err := v.check(ctx, i, c.Text, i.forWhom())
+	if err != nil {
+		return auth.Principal{}, err
+	}
+	p := i.principal(got)
+	return v.withAssigned(ctx, sum, known{principal: p, byRules: len(p.Grants),
+		until: earlier(got.Expiry.Time().Add(skew), got.fetched.Add(aging))})
+}
+
+// verified is a token that its issuer has signed, for one of some audiences, and that holds now.
+type verified struct {
+	jwt.Claims
+	all     claims
+	fetched time.Time // when the keys were
+}
+
+// check verifies a token of the issuer i that is to be for one of the audiences.
+func (v *Verifier) check(ctx context.Context, i *issuer, text string,
+	audiences []string) (out verified, err error) {
+	t, err := jwt.ParseSigned(text, i.accepted())
 	if err != nil || len(t.Headers) != 1 {
-		return auth.Principal{}, refused("it is malformed, or signed in a way that is not accepted")
+		return out, refused("it is malformed, or signed in a way that is not accepted")
 	}
 	key, fetched, err := i.keys.key(ctx, t.Headers[0].KeyID)
 	if errors.Is(err, errUnknownKey) {
-		return auth.Principal{}, refused("its issuer has no such key")
+		return out, refused("its issuer has no such key")
 	}
 	if err != nil {
 		v.log.Warn("the keys of an issuer could not be read", "issuer", i.Issuer, "error", err)
-		return auth.Principal{}, &sandpool.Error{Class: sandpool.Unavailable,
+		return out, &sandpool.Error{Class: sandpool.Unavailable,
 			Message:    "The keys of the token's issuer cannot be read at the moment. Try again.",
 			RetryAfter: pause, Err: err}
 	}
 	if key.Algorithm != "" && key.Algorithm != t.Headers[0].Algorithm {
-		return auth.Principal{}, refused("it is signed in another way than its key is for")
+		return out, refused("it is signed in another way than its key is for")
 	}
-	p, until, err := i.principal(t, key, v.now())
-	if err != nil {
-		return auth.Principal{}, err
+	out = verified{all: claims{}, fetched: fetched}
+	if err := t.Claims(key.Key, &out.Claims, &out.all); err != nil {
+		return out, refused("its signature is wrong, or its claims are not allowed")
 	}
-	return v.withAssigned(ctx, sum, known{principal: p, until: earlier(until, fetched.Add(aging)),
-		byRules: len(p.Grants)})
+	return out, i.holds(out, audiences, v.now())
 }
 
 // withAssigned is the principal of a good token with what role assignments give it now.
@@ -188,51 +207,57 @@ func (v *Verifier) withAssigned(ctx context.Context, sum [sha256.Size]byte,
 	return k.principal, nil
 }
 
-// principal is who the token is of, and until when it is good.
-func (i *issuer) principal(t *jwt.JSONWebToken, key jose.JSONWebKey, now time.Time) (auth.Principal,
-	time.Time, error) {
-	var registered jwt.Claims
-	all := claims{}
-	if err := t.Claims(key.Key, &registered, &all); err != nil {
-		return auth.Principal{}, time.Time{}, refused("its signature is wrong, or its claims are " +
-			"not allowed")
+// holds returns why a token that its issuer has signed does not hold, and nil if it does.
+func (i *issuer) holds(t verified, audiences []string, now time.Time) error {
+	if t.Expiry == nil {
+		return refused("it does not say when it ends")
 	}
-	if registered.Expiry == nil {
-		return auth.Principal{}, time.Time{}, refused("it does not say when it ends")
-	}
-	err := registered.ValidateWithLeeway(jwt.Expected{Issuer: i.Issuer,
-		AnyAudience: i.Audiences, Time: now}, skew)
+	err := t.ValidateWithLeeway(jwt.Expected{Issuer: i.Issuer, AnyAudience: audiences, Time: now},
+		skew)
 	switch {
 	case errors.Is(err, jwt.ErrInvalidAudience):
-		return auth.Principal{}, time.Time{}, refused(fmt.Sprintf("it is for %.200q; this server "+
-			"is %q", registered.Audience, i.Audiences))
+		return refused(fmt.Sprintf("it is for %.200q; this server is %q", t.Audience, audiences))
 	case errors.Is(err, jwt.ErrExpired):
-		return auth.Principal{}, time.Time{}, refused("it ended at " +
-			registered.Expiry.Time().UTC().Format(time.RFC3339))
+		return refused("it ended at " + t.Expiry.Time().UTC().Format(time.RFC3339))
 	case err != nil:
-		return auth.Principal{}, time.Time{}, refused("it does not hold: " + err.Error())
-	case !isName(registered.Subject):
-		return auth.Principal{}, time.Time{}, refused("it does not say whose it is, in 1 to 255 " +
-			"printable characters")
+		return refused("it does not hold: " + err.Error())
+	case !isName(t.Subject):
+		return refused("it does not say whose it is, in 1 to 255 printable characters")
 	}
-	p := auth.Principal{Subject: "oidc:" + i.Issuer + "#" + registered.Subject, Name: i.name(all),
-		Person: all.person()}
+	for _, a := range i.Audiences {
+		if t.Audience.Contains(a) {
+			return nil
+		}
+	}
+	// It is good as the ID token of somebody who has signed in here. One that another client was
+	// given is not.
+	if by := t.all["azp"]; by != nil && by != i.SignIn.ClientID || by == nil &&
+		len(t.Audience) > 1 {
+		return refused("it was given to another client than the one that signs people in")
+	}
+	return nil
+}
+
+// principal is who a token is of.
+func (i *issuer) principal(t verified) auth.Principal {
+	p := auth.Principal{Subject: "oidc:" + i.Issuer + "#" + t.Subject, Name: i.name(t.all),
+		Person: t.all.person()}
 	if i.RoleAssignments {
-		p.Objects = all.objects()
+		p.Objects = t.all.objects()
 	}
 	for _, r := range i.rules {
-		if g, ok := r.grant(all); ok {
+		if g, ok := r.grant(t.all); ok {
 			p.Grants = append(p.Grants, g)
 		}
 	}
-	return p, registered.Expiry.Time().Add(skew), nil
+	return p
 }
 
 // name is what people call the holder.
 func (i *issuer) name(c claims) string {
 	for _, claim := range []string{i.NameClaim, "preferred_username", "upn", "email", "azp",
 		"appid", "sub"} {
-		if s := c.text(claim); isName(s) {
+		if s := c.text(claim); isName(s) && (i.SignIn == nil || s != i.SignIn.ClientID) {
 			return fmt.Sprintf("%.100s", s)
 		}
 	}
