@@ -158,6 +158,7 @@ func mayImport() map[string][]string {
 			"internal/server/timed"),
 		"internal/server/vault": {".", "internal/auth", "internal/backup", "internal/keyring",
 			"internal/postgres", "internal/sqlite", "internal/store"},
+		"internal/server/entry": {"internal/oidc", "internal/web"},
 		"internal/server/network": {"internal/control/network", "internal/egress",
 			"internal/egress/ca", "internal/egress/front",
 			"internal/sandbox/gvisor"},

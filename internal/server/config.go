@@ -32,6 +32,7 @@ import (
 	"github.com/sandpool/sandpool/internal/peer"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 	"github.com/sandpool/sandpool/internal/server/engine"
+	"github.com/sandpool/sandpool/internal/server/entry"
 	"github.com/sandpool/sandpool/internal/server/network"
 	"github.com/sandpool/sandpool/internal/usage"
 )
@@ -361,6 +362,12 @@ func (c Config) agentProgram() (string, error) {
 	return filepath.Join(filepath.Dir(self), "sandpool-agent"), nil
 }
 
+// checkIssuers reports what is wrong with the issuers, and with how people sign in with them.
+func (c Config) checkIssuers() []error {
+	return append(oidc.Validate(c.Issuers), entry.Check(c.Issuers, entry.Server{
+		Dashboard: c.Dashboard, PublicURL: c.PublicURL, Listen: c.Listen, TLS: c.TLS.On()}))
+}
+
 // Validate reports every field that is out of range.
 func (c Config) Validate() error {
 	var problems []error
@@ -437,7 +444,7 @@ func (c Config) Validate() error {
 		problems = append(problems, c.Kubernetes.Validate()...)
 	}
 	problems = append(problems, c.Network.Validate()...)
-	problems = append(problems, oidc.Validate(c.Issuers)...)
+	problems = append(problems, c.checkIssuers()...)
 	problems = append(problems, c.Limits.Caller.Validate("limits.caller"),
 		c.Limits.Pool.Validate("limits.pool"))
 	problems = append(problems, c.checkCollectors()...)

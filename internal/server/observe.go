@@ -31,9 +31,11 @@ import (
 	"github.com/sandpool/sandpool/internal/local"
 	"github.com/sandpool/sandpool/internal/logging"
 	"github.com/sandpool/sandpool/internal/metrics"
+	"github.com/sandpool/sandpool/internal/oidc"
 	"github.com/sandpool/sandpool/internal/otlp"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/pool/meter"
+	"github.com/sandpool/sandpool/internal/server/entry"
 	"github.com/sandpool/sandpool/internal/store"
 	"github.com/sandpool/sandpool/internal/tracing"
 	"github.com/sandpool/sandpool/internal/usage"
@@ -268,8 +270,14 @@ func (s *Server) serveLocal(ctx context.Context) error {
 }
 
 // pages are the dashboard of a server whose API is given, with its authentication.
-func (s *Server) pages(log *slog.Logger, api http.Handler) (*web.Web, error) {
+func (s *Server) pages(log *slog.Logger, api http.Handler,
+	foreign *oidc.Verifier) (*web.Web, error) {
+	entries, err := entry.New(foreign, s.cfg.Issuers, s.URL())
+	if err != nil {
+		return nil, err
+	}
 	return web.New(log, web.Options{API: api, Version: sandpool.Version, May: may, System: s.facts,
+		Entries: entries, Public: s.URL(),
 		Doctor: func(*http.Request) []web.Check { return checks(s.cfg) }})
 }
 

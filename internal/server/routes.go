@@ -119,7 +119,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	}
 	others := seen(metrics.Control, control)
 	if s.cfg.Dashboard {
-		if s.dashboard, err = s.pages(log, branch.Split(pools, control)); err != nil {
+		if s.dashboard, err = s.pages(log, branch.Split(pools, control), foreign); err != nil {
 			return nil, err
 		}
 		others = beside(seen(metrics.Dashboard, s.dashboard), others)

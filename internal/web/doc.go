@@ -15,7 +15,12 @@
 //
 //   - A token is in the server's memory alone. The browser has a cookie that scripts cannot read
 //     (HttpOnly, SameSite=Strict, with TLS Secure) and that goes nowhere but to /ui/. It is good
-//     for 30 minutes without use and 12 hours in all, and for nothing after the server restarts.
+//     for 30 minutes without use and 12 hours in all, no longer than the token, and for nothing
+//     after the server restarts.
+//   - Who comes back from an issuer's pages is signed in only where the browser has begun: by a
+//     cookie that is sealed, for ten minutes, and used up by the first answer. Other sites' pages
+//     cannot begin. The page after it leads on by itself, since a strict cookie does not come with
+//     a redirect that the issuer's page began.
 //   - Whatever changes something needs the session's own token against forgery, in the form or in
 //     the header X-Csrf-Token, and a browser that says that the request comes from the same origin.
 //     A page on the same host at another port is the same site but not the same origin: it is

@@ -259,20 +259,33 @@ func (w *Web) systemPage(ctx context.Context, a asked) (string, view, error) {
 
 // signInPage shows the form; a link that signs in does so.
 func (w *Web) signInPage(rw http.ResponseWriter, r *http.Request) {
-	v := view{Title: "Sign in", Version: w.version, Data: safePath(r.URL.Query().Get("to"))}
+	to, message := safePath(r.URL.Query().Get("to")), ""
 	if secret := r.URL.Query().Get("link"); secret != "" {
 		if token, ok := w.visits.follow(secret); ok {
 			w.enter(rw, r, token, Prefix)
 			return
 		}
-		v.Error = "This link has been used or is more than ten minutes old. Sign in with a token."
+		message = "This link has been used or is more than ten minutes old. Sign in with a token."
 	}
-	w.render(rw, http.StatusOK, "sign-in", v)
+	w.askIn(rw, http.StatusOK, to, message)
+}
+
+// signInView is the page on which one signs in.
+type signInView struct {
+	To      string
+	Entries []Entry
+	Public  string // before the entries' addresses
+}
+
+// askIn renders the page on which one signs in, to go on to a path then.
+func (w *Web) askIn(rw http.ResponseWriter, status int, to, message string) {
+	w.render(rw, status, "sign-in", view{Title: "Sign in", Version: w.version, Error: message,
+		Data: signInView{to, w.entries, w.public}})
 }
 
 func (w *Web) enter(rw http.ResponseWriter, r *http.Request, token, to string) {
 	w.visits.remove(r)
-	http.SetCookie(rw, cookie(r, w.visits.add(token)))
+	http.SetCookie(rw, cookie(r, w.visits.add(token, time.Time{})))
 	http.Redirect(rw, r, to, http.StatusSeeOther)
 }
 
@@ -296,8 +309,7 @@ func (w *Web) signIn(rw http.ResponseWriter, r *http.Request) {
 		message, _ = explain(err)
 	}
 	if message != "" {
-		w.render(rw, http.StatusUnauthorized, "sign-in", view{Title: "Sign in", Version: w.version,
-			Error: message, Data: to})
+		w.askIn(rw, http.StatusUnauthorized, to, message)
 		return
 	}
 	w.enter(rw, r, token, to)

@@ -26,7 +26,8 @@ type visit struct {
 	csrf   string // its word against forged requests
 	began  time.Time
 	used   time.Time
-	notice string // shown once, on the next page
+	until  time.Time // when its token ends; zero if that is not known
+	notice string    // shown once, on the next page
 	ended  chan struct{}
 }
 
@@ -51,8 +52,9 @@ func newVisits(now func() time.Time) *visits {
 		links: map[[sha256.Size]byte]link{}, shares: map[[sha256.Size]byte]*share{}}
 }
 
-// add signs in with a token that the API knows, and returns the cookie's value.
-func (v *visits) add(token string) string {
+// add signs in with a token that the API knows, and returns the cookie's value. until is when the
+// token ends; zero means that it does not say.
+func (v *visits) add(token string, until time.Time) string {
 	secret, now := rand.Text(), v.now()
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -69,12 +71,13 @@ func (v *visits) add(token string) string {
 		v.end(oldest)
 	}
 	v.in[sha256.Sum256([]byte(secret))] = &visit{token: token, csrf: rand.Text(), began: now,
-		used: now, ended: make(chan struct{})}
+		used: now, until: until, ended: make(chan struct{})}
 	return secret
 }
 
 func over(v *visit, now time.Time) bool {
-	return now.Sub(v.used) > idleTime || now.Sub(v.began) > wholeTime
+	return now.Sub(v.used) > idleTime || now.Sub(v.began) > wholeTime ||
+		!v.until.IsZero() && !now.Before(v.until)
 }
 
 // of returns a copy of the visit of a request, and reports whether there is one.

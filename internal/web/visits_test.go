@@ -12,7 +12,7 @@ func TestDuring(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newVisits(time.Now)
 		r := httptest.NewRequest("GET", "/ui/", nil)
-		r.AddCookie(cookie(r, v.add("good")))
+		r.AddCookie(cookie(r, v.add("good", time.Time{})))
 		found, ok := v.of(r)
 		if !ok {
 			t.Fatal("no visit")

@@ -42,6 +42,8 @@ type Web struct {
 	doctor  func(*http.Request) []Check
 	may     func(of api.Token, pool, session string) ([]Ability, error)
 	system  func(context.Context) []Fact
+	entries []Entry
+	public  string
 	pages   *template.Template
 	visits  *visits
 	mux     *http.ServeMux
@@ -67,6 +69,10 @@ type Options struct {
 	May func(of api.Token, pool, session string) ([]Ability, error)
 	// System says what else administrators want to know of the server; nil means nothing.
 	System func(context.Context) []Fact
+	// Entries are the issuers that people sign in with; Public is this server's one address that
+	// those know, without a slash at its end.
+	Entries []Entry
+	Public  string
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -80,7 +86,7 @@ func New(log *slog.Logger, o Options) (*Web, error) {
 		o.Now = time.Now
 	}
 	w := &Web{log: log, api: o.API, version: o.Version, doctor: o.Doctor, may: o.May,
-		system: o.System, visits: newVisits(o.Now),
+		system: o.System, entries: o.Entries, public: o.Public, visits: newVisits(o.Now),
 		mux:    http.NewServeMux(),
 		origin: http.NewCrossOriginProtection()}
 	var err error
@@ -102,6 +108,8 @@ func New(log *slog.Logger, o Options) (*Web, error) {
 	w.mux.HandleFunc("GET /ui/frame", w.frame)
 	w.mux.HandleFunc("GET /ui/sign-in", w.signInPage)
 	w.mux.HandleFunc("POST /ui/sign-in", w.signIn)
+	w.mux.HandleFunc("GET /ui/sign-in/with/{name}", w.beginEntry)
+	w.mux.HandleFunc("GET /ui/sign-in/{name}", w.finishEntry)
 	w.mux.HandleFunc("POST /ui/sign-out", w.signOut)
 	w.mux.HandleFunc("/ui/api/", w.door)
 	w.mux.HandleFunc("GET /ui/{$}", w.page(w.poolsPage))
