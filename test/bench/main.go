@@ -30,12 +30,16 @@ func main() {
 	flag.DurationVar(&o.Idle, "idle", 10*time.Second, "time to watch idle sandboxes for")
 	var l languages.Options
 	only := flag.Bool("languages", false, "measure the languages alone")
+	tolls := flag.Int("toll-n", 1000, "turns in which callers with several credentials ask")
+	onlyToll := flag.Bool("toll", false, "measure alone what callers pay for credentials, limits "+
+		"and usage")
 	flag.IntVar(&l.N, "language-n", 20, "samples of what is short, for each language")
 	flag.IntVar(&l.Large, "language-large", 3, "samples of what is large, for each language")
 	flag.IntVar(&l.Megabytes, "megabytes", 100, "how much is printed, uploaded and downloaded")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, o, l, *only)
+	err := run(ctx, o, l, *tolls, parts{all: !*only && !*onlyToll, languages: !*onlyToll,
+		toll: !*only})
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -43,7 +47,11 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, o bench.Options, l languages.Options, only bool) (err error) {
+// parts are what is measured.
+type parts struct{ all, languages, toll bool }
+
+func run(ctx context.Context, o bench.Options, l languages.Options, tolls int,
+	which parts) (err error) {
 	data := os.Getenv("SANDPOOL_TEST_DATA")
 	if data == "" {
 		return fmt.Errorf(
@@ -54,25 +62,42 @@ func run(ctx context.Context, o bench.Options, l languages.Options, only bool) (
 		return err
 	}
 	defer func() { err = first(err, os.RemoveAll(dir)) }()
-	images := filepath.Join(data, "images")
-	srv, err := startServer(ctx, dir, images)
+	bin, err := build(ctx, dir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = first(err, srv.stop()) }()
+	images := filepath.Join(data, "images")
 	o.Progress = storyTeller()
 	l.Progress = o.Progress
-	report, others := bench.Report{}, []bench.Measure(nil)
-	if only {
-		report.Machine, report.Started = bench.ThisMachine(), time.Now().UTC().Format(time.RFC3339)
-	} else if report, others, err = withPeers(ctx, srv, dir, images, o); err != nil {
-		return err
+	report := bench.Report{Machine: bench.ThisMachine(),
+		Started: time.Now().UTC().Format(time.RFC3339)}
+	others := []bench.Measure(nil)
+	if which.toll { // before the server of the others is there
+		rows, err := toll(ctx, bin, dir, images, tolls, o.Progress)
+		if err != nil {
+			return err
+		}
+		report.Measures = append(report.Measures, rows...)
 	}
-	rows, err := languages.Run(ctx, srv.client, dir, l)
-	if err != nil {
-		return err
+	if which.all || which.languages {
+		srv, err := startServer(ctx, bin, dir, images)
+		if err != nil {
+			return err
+		}
+		defer func() { err = first(err, srv.stop()) }()
+		if which.all {
+			rows := report.Measures
+			if report, others, err = withPeers(ctx, srv, dir, images, o); err != nil {
+				return err
+			}
+			report.Measures = append(report.Measures, rows...)
+		}
+		rows, err := languages.Run(ctx, srv.client, dir, l)
+		if err != nil {
+			return err
+		}
+		report.Measures = append(report.Measures, rows...)
 	}
-	report.Measures = append(report.Measures, rows...)
 	return writeReport(os.Stdout, report, others)
 }
 

@@ -21,19 +21,24 @@ type program struct {
 	client *client.Client
 }
 
-// startServer builds the program and starts it on a free port.
-func startServer(ctx context.Context, dir, images string) (*program, error) {
+// build builds the program below dir, and returns the directory that it is in.
+func build(ctx context.Context, dir string) (string, error) {
 	bin := filepath.Join(dir, "bin")
 	if err := os.Mkdir(bin, 0o755); err != nil {
-		return nil, err
+		return "", err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/sandpool",
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/sandpool",
 		"./cmd/sandpool-agent")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return nil, fmt.Errorf("build (run this in the repository's root): %w", err)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("build (run this in the repository's root): %w", err)
 	}
+	return bin, nil
+}
+
+// startServer starts the program in bin on a free port, with env beside what it needs.
+func startServer(ctx context.Context, bin, dir, images string, env ...string) (*program, error) {
 	config := filepath.Join(dir, "client.yaml")
 	p := &program{log: filepath.Join(dir, "server.log")}
 	log, err := os.Create(p.log)
@@ -44,8 +49,8 @@ func startServer(ctx context.Context, dir, images string) (*program, error) {
 	// Not bound to ctx, which would kill it: it is to end its sandboxes and stop in order.
 	p.cmd = exec.Command(filepath.Join(bin, "sandpool"), "serve", "--data-dir",
 		filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--log-level", "warn")
-	p.cmd.Env = append(os.Environ(), "SANDPOOL_CONFIG="+config, "SANDPOOL_IMAGE_DIR="+images,
-		"SANDPOOL_ON_EXIT=stop")
+	p.cmd.Env = append(append(os.Environ(), "SANDPOOL_CONFIG="+config,
+		"SANDPOOL_IMAGE_DIR="+images, "SANDPOOL_ON_EXIT=stop"), env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	// Ctrl-C goes to the foreground group; the server hears of it from stop alone.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
