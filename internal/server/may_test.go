@@ -45,6 +45,9 @@ func TestMay(t *testing.T) {
 		answers := map[string]bool{}
 		for _, a := range got {
 			answers[a.What] = a.May
+			if g := tt.grants[0]; a.May != (len(a.By) == 1 && a.By[0] == g.Role+" in "+g.Scope) {
+				t.Errorf("%+v: it may %s (%t) by %q", tt.grants, a.What, a.May, a.By)
+			}
 			if !a.May && !strings.Contains(a.Why, "role") && !strings.Contains(a.Why, "scope") &&
 				!strings.Contains(a.Why, "grant") {
 				t.Errorf("%+v: it may not %s: %s", tt.grants, a.What, a.Why)

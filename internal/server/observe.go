@@ -315,7 +315,7 @@ func may(of api.Token, poolID, session string) ([]web.Ability, error) {
 	who = who.At(time.Now())
 	var all []web.Ability
 	for _, a := range auth.Actions() {
-		one := web.Ability{What: string(a), May: true}
+		one := web.Ability{What: string(a), May: true, By: by(who, a, on)}
 		if err := auth.Allow(who, a, on); err != nil {
 			_, why, _ := strings.Cut(err.Error(), "may not "+string(a)+": ")
 			one.May, one.Why = false, why
@@ -323,6 +323,23 @@ func may(of api.Token, poolID, session string) ([]web.Ability, error) {
 		all = append(all, one)
 	}
 	return all, nil
+}
+
+// by are the grants of who that each permit an action by themselves.
+func by(who auth.Principal, a auth.Action, on sandpool.Scope) (all []string) {
+	for _, g := range who.Grants {
+		alone := who
+		alone.Grants = []sandpool.Grant{g}
+		if auth.Allow(alone, a, on) != nil {
+			continue
+		}
+		text := fmt.Sprintf("%s in %s", g.Role, g.Scope)
+		if !g.Expires.IsZero() {
+			text += " until " + g.Expires.UTC().Format(time.RFC3339)
+		}
+		all = append(all, text)
+	}
+	return all
 }
 
 // maxFacts bounds the images that are told.

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,8 @@ func (f busy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "tokens":
 		out = api.Tokens{Value: []api.Token{{ID: "t1", Name: "admin", CreatedAt: f.at(-time.Hour),
 			Grants: []api.Grant{{Role: "admin", Scope: "/"}}}}}
+	case "roleAssignments", "roleDefinitions", "audit", "verification":
+		out = f.access(last, r.URL.Query().Get("after"))
 	case "listSessions":
 		out = f.sessions()
 	case "session", "getSession":
@@ -73,6 +76,36 @@ func (f busy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		out = f.pool(last)
 	}
 	_ = json.NewEncoder(w).Encode(out)
+}
+
+// access is who may do what, and who did what.
+func (f busy) access(what, after string) any {
+	const role = "/providers/Microsoft.Authorization/roleDefinitions/d1"
+	switch pool := f.pool("python").ID; {
+	case what == "roleDefinitions":
+		return api.List[api.RoleDefinition]{Value: []api.RoleDefinition{{Name: "d1",
+			Properties: api.RoleDefinitionProperties{RoleName: "Session Executor",
+				Permissions: []api.Permission{{Actions: []string{"sandpool/session-executor"}}}}}}}
+	case what == "roleAssignments":
+		return api.List[api.RoleAssignment]{Value: []api.RoleAssignment{{
+			Name: "0c2c8f6e-0000-0000-0000-000000000001", Properties: api.RoleAssignmentProperties{
+				Scope: pool, RoleDefinitionID: role,
+				PrincipalID: "5b1c2d3e-0000-0000-0000-000000000000",
+				Sandpool:    &api.AssignmentSettings{ExpiresAt: f.at(8 * time.Hour)}}}}}
+	case what == "verification":
+		return api.AuditVerification{Records: 2, First: 1, Last: 2, Head: strings.Repeat("ab", 32)}
+	case after != "0":
+		return api.AuditRecords{Next: 2}
+	default:
+		return api.AuditRecords{Next: 2, Value: []api.AuditRecord{{Seq: 1, Time: f.now,
+			Who: "token:t1", Name: "admin", From: "192.0.2.1", Action: "PUT", On: pool,
+			Outcome: "done", Status: 200, After: json.RawMessage(`{"name":"python"}`)},
+			{Seq: 2, Time: f.now, Who: "oidc:https://login.example.com/tenant/v2.0#ann",
+				Name: "ann@example.com", From: "2001:db8::1", Action: "DELETE", On: pool,
+				Outcome: "refused", Status: 403, Message: `"ann@example.com" may not delete the ` +
+					`pool: the role "session-executor" does not permit it. An operator gives ` +
+					`it the role with a rule in the server's setting issuers.`}}}
+	}
 }
 
 // part is of what a container serves: a page that would rather do something else, and its parts.
@@ -204,19 +237,20 @@ func (f busy) session() api.SessionDetail {
 // fixture is a dashboard over busy, which can be replaced under its pages.
 type fixture struct {
 	*world
-	site http.Handler
-	now  time.Time
+	site    http.Handler
+	now     time.Time
+	entries []web.Entry
 }
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{now: time.Now()}
-	f.restart(t)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.site.ServeHTTP(w, r)
 	}))
 	t.Cleanup(func() { srv.CloseClientConnections(); srv.Close() })
 	f.world = &world{url: srv.URL}
+	f.restart(t)
 	return f
 }
 
@@ -226,13 +260,15 @@ func (f *fixture) restart(t *testing.T) {
 	site, err := web.New(slog.New(slog.DiscardHandler), web.Options{API: busy{time.Now()},
 		Version: "v1.2.3", Now: func() time.Time { return f.now },
 		May: func(of api.Token, pool, session string) ([]web.Ability, error) {
-			return []web.Ability{{What: "read " + pool, May: true},
+			return []web.Ability{{What: "read " + pool, May: true,
+				By: []string{"admin in /", "reader in /subscriptions/s/resourceGroups/g"}},
 				{What: "manage tokens", Why: of.Name + " may not manage tokens: the role does " +
 					"not permit it."}}, nil
 		},
 		System: func(context.Context) []web.Fact {
 			return []web.Fact{{Name: "engine", Value: "gvisor"}}
 		},
+		Public: f.url, Entries: f.entries,
 		Doctor: func(*http.Request) []web.Check {
 			return []web.Check{{Name: "cgroups", Level: "ok", Detail: "version 2"},
 				{Name: "memory", Level: "missing", Detail: "there is little left"}}
@@ -243,9 +279,26 @@ func (f *fixture) restart(t *testing.T) {
 	f.site = site
 }
 
+// newEntries are issuers with which somebody without a role signs in.
+func newEntries() (all []web.Entry) {
+	for _, title := range []string{"Entra ID", "keycloak-of-a-company-with-a-long-name.example.com"} {
+		all = append(all, web.Entry{Name: fmt.Sprint("issuer-", len(all)), Title: title,
+			Finish: func(context.Context, string, url.Values) (web.Visitor, error) {
+				return web.Visitor{Name: "ann@example.com",
+					Subject: "oidc:https://login.example.com/tenant/v2.0#248289761001",
+					Rule: "- claims: {sub: \"248289761001\"}\n  role: session-executor\n  scope: " +
+						"/subscriptions/S/resourceGroups/G/providers/Microsoft.App/sessionPools/POOL",
+				}, nil
+			}})
+	}
+	return all
+}
+
 // TestAccess: every page passes the accessibility checks, by day and by night, and fits a phone.
 func TestAccess(t *testing.T) {
 	f := newFixture(t)
+	f.entries = newEntries()
+	f.restart(t)
 	script := axeScript(t)
 	ctx := f.world.browser(t)
 	b := browser{t, ctx, f.world}
@@ -265,10 +318,15 @@ func TestAccess(t *testing.T) {
 		{"play", "/ui/pools/python/play", "document.querySelector('.cell')"},
 		{"requests", "/ui/pools/web/play", "document.getElementById('request')"},
 		{"access", "/ui/access?token=t1&pool=p",
-			"document.querySelectorAll('td.no').length === 1"}, {"audit", "/ui/audit?since=all&verify=1", "true"},
+			"document.querySelectorAll('td.no').length === 1"},
+		{"audit", "/ui/audit?since=all&verify=1",
+			"document.querySelectorAll('[aria-label=Records] tbody tr').length === 2"},
+		{"device", "/ui/device?user_code=BCDFG-HJKLM", "true"},
+		{"sign-in", "/ui/sign-in", "document.querySelectorAll('.entries a').length === 2"},
 		{"usage", "/ui/usage", "document.querySelectorAll('rect.used').length === 168"},
 		{"system", "/ui/system", "true"},
 		{"error", "/ui/nothing/here", "true"},
+		{"no-role", "/ui/sign-in/issuer-0?state=s&code=c", "true"},
 	} {
 		if page.name == "error" {
 			f.check(t) // the browser complains of a page that does not exist
