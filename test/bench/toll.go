@@ -34,11 +34,10 @@ type payer struct {
 	took      []float64 // ms
 }
 
-// toll measures what callers pay for who they are and for what is counted of them: 1+1 with a token
-// of a foreign issuer beside an own token, at two servers, of which one holds callers to limits and
-// records what sessions use. The ways take turns, each call with another one first. It returns the
-// rows of the ways, and those of how much longer a call took than that by the own token in the same
-// turn.
+// toll measures what callers pay for who they are and for what is counted of them: 1+1 with an own
+// token and one of a foreign issuer with RSA keys, at two servers, of which one holds callers to
+// limits and records what sessions use. The ways take turns, each turn with another one first. It
+// returns the rows of the ways, and those of how much longer one took than another in the same turn.
 func toll(ctx context.Context, bin, dir, images string, n int,
 	progress func(step, detail string)) (_ []bench.Measure, err error) {
 	issuer, token, err := newForeigner()
@@ -53,18 +52,17 @@ func toll(ctx context.Context, bin, dir, images string, n int,
 	if err != nil {
 		return nil, err
 	}
-	var with, without *program
+	rulesAre := "SANDPOOL_ISSUERS=" + string(rules)
+	var ways []*payer
 	for _, s := range []struct {
-		into **program
 		name string
 		env  []string
 	}{
-		{&with, "with", []string{"SANDPOOL_ISSUERS=" + string(rules),
-			"SANDPOOL_LIMITS_CALLER_REQUESTS_PER_SECOND=100000",
+		{"on", []string{rulesAre, "SANDPOOL_LIMITS_CALLER_REQUESTS_PER_SECOND=100000",
 			"SANDPOOL_LIMITS_CALLER_BURST=100000", "SANDPOOL_LIMITS_CALLER_CONCURRENT=1000",
 			"SANDPOOL_LIMITS_POOL_REQUESTS_PER_SECOND=100000",
 			"SANDPOOL_LIMITS_POOL_BURST=100000", "SANDPOOL_LIMITS_POOL_CONCURRENT=1000"}},
-		{&without, "without", []string{"SANDPOOL_USAGE_DAYS=0"}},
+		{"off", []string{rulesAre, "SANDPOOL_USAGE_DAYS=0"}},
 	} {
 		at := filepath.Join(dir, "toll-"+s.name)
 		if err := os.Mkdir(at, 0o755); err != nil {
@@ -75,20 +73,16 @@ func toll(ctx context.Context, bin, dir, images string, n int,
 			return nil, err
 		}
 		defer func() { err = first(err, p.stop()) }()
-		*s.into = p
 		if err := openToll(ctx, p.client); err != nil {
 			return nil, err
 		}
-	}
-	foreign, err := client.New(client.Config{Endpoint: with.client.Endpoint(), Token: token})
-	if err != nil {
-		return nil, err
-	}
-	ways := []*payer{
-		{name: "own token", how: "limits and usage on", client: with.client},
-		{name: "foreign token", how: "a JSON Web Token of an issuer with RSA keys; limits and " +
-			"usage on", client: foreign},
-		{name: "own token, nothing counted", how: "limits and usage off", client: without.client},
+		foreign, err := client.New(client.Config{Endpoint: p.client.Endpoint(), Token: token})
+		if err != nil {
+			return nil, err
+		}
+		how := "limits and usage " + s.name
+		ways = append(ways, &payer{name: "own token", how: how, client: p.client},
+			&payer{name: "foreign token", how: how, client: foreign})
 	}
 	const warm = 50
 	for i := range warm + n {
@@ -108,8 +102,8 @@ func toll(ctx context.Context, bin, dir, images string, n int,
 	}
 	var rows []bench.Measure
 	for _, w := range ways {
-		rows = append(rows, bench.Summarise("round trip, "+w.name, "ms", "POST executions with "+
-			"1+1 in a live session; "+w.how, w.took))
+		rows = append(rows, bench.Summarise("round trip, "+w.name+", "+w.how, "ms",
+			"POST executions with 1+1 in a live session", w.took))
 	}
 	own := ways[0].took
 	for _, d := range []struct {
