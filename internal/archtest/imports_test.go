@@ -192,8 +192,8 @@ func mayImport() map[string][]string {
 		// Measures the engine beside the whole product.
 		"test/kube/clustertest": {"internal/need"},
 		"test/real":             {"client", "internal/need", "internal/server"},
-		"test/bench": {".", "client", "internal/bench", "internal/image", "internal/sandbox",
-			"internal/sandbox/gvisor", "test/bench/languages"},
+		"test/bench": {".", "api", "client", "internal/bench", "internal/image",
+			"internal/sandbox", "internal/sandbox/gvisor", "test/bench/languages"},
 		"test/bench/languages": {".", "api", "client", "internal/bench"},
 
 		"internal/descriptor": nil,

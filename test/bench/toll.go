@@ -37,7 +37,7 @@ type payer struct {
 // toll measures what callers pay for who they are and for what is counted of them: 1+1 with an own
 // token and one of a foreign issuer with RSA keys, at two servers, of which one holds callers to
 // limits and records what sessions use. The ways take turns, each turn with another one first. It
-// returns the rows of the ways, and those of how much longer one took than another in the same turn.
+// returns the rows of the ways, and those of how much longer one took than another in a turn.
 func toll(ctx context.Context, bin, dir, images string, n int,
 	progress func(step, detail string)) (_ []bench.Measure, err error) {
 	issuer, token, err := newForeigner()
