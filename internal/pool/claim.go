@@ -450,7 +450,7 @@ func (m *Manager) evict(p *poolState, now time.Time) *sandboxState {
 	if most := p.pool.Spec.EvictIdle; idlest == nil || most == 0 || now.Sub(idlest.used) < most {
 		return nil
 	}
-	m.retire(idlest, ended("%s", plan.ReasonEvicted))
+	m.makeRoom(idlest, now)
 	return idlest
 }
 

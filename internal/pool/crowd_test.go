@@ -187,6 +187,11 @@ func TestEviction(t *testing.T) {
 		_, err = w.Acquire(w.Context(), python, "user-3") // user-1 is in use
 		w.wantClass(err, sandpool.Full)
 		held.Release()
+		// Whose session has made room is told so, once, and has a place again only then.
+		_, err = w.Acquire(w.Context(), python, "user-0")
+		w.wantEnded(err, "to make room for another")
+		_, err = w.Acquire(w.Context(), python, "user-0")
+		w.wantClass(err, sandpool.Full)
 	})
 }
 
@@ -199,6 +204,7 @@ func TestEvictionForTheQueue(t *testing.T) {
 			Wait: 30 * time.Second}
 		w.put(p)
 		w.acquire("user-0", sandpool.ClaimNew).Release()
+		w.pass(time.Second)
 		w.acquire("user-1", sandpool.ClaimNew).Release()
 		w.pass(40 * time.Second)
 		served := w.line(w.Context(), "user-2")
@@ -207,5 +213,33 @@ func TestEvictionForTheQueue(t *testing.T) {
 		wantServed(t, served, "user-2")
 		w.settle()
 		w.wantCounts(0, 0, 2, 0)
+		_, err := w.Acquire(w.Context(), python, "user-0")
+		w.wantEnded(err, "to make room for another")
+	})
+}
+
+// Of sessions that make room one after another, half of what is remembered is left for losses.
+func TestEvictionsLeaveRoomForLosses(t *testing.T) {
+	within(t, func(w *world) {
+		p := spec(0, 1)
+		p.Spec.EvictIdle, p.Cooldown = time.Second, time.Hour
+		w.put(p)
+		name := func(n int) sandpool.Identifier {
+			return sandpool.Identifier(fmt.Sprintf("user-%04d", n))
+		}
+		const many = 600
+		for n := range many {
+			w.acquire(name(n), sandpool.ClaimNew).Release()
+			w.pass(2 * time.Second)
+		}
+		told := 0
+		for n := range many - 1 {
+			if w.Lost(w.Context(), python, name(n)) != nil {
+				told++
+			}
+		}
+		if told != 512 {
+			t.Errorf("%d callers are told, want 512", told)
+		}
 	})
 }

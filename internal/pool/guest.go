@@ -145,17 +145,34 @@ func (m *Manager) lost(b *sandboxState, cause *sandpool.Error, what string, why 
 // maxLosses bounds what is remembered in one pool.
 const maxLosses = 1024
 
+// makeRoom ends a session for another one in a full pool, before its time. Its caller is told so
+// too, unless there were very many such ends: these leave room for losses that nobody foresees.
+// The caller holds mu.
+func (m *Manager) makeRoom(b *sandboxState, now time.Time) {
+	cause := ended("%s", plan.ReasonEvicted)
+	if b.pool.expireLosses(now); len(b.pool.losses) < maxLosses/2 {
+		b.pool.mourn(b, cause, now)
+	}
+	m.retire(b, cause)
+}
+
+// expireLosses forgets what nobody has to be told any more, if much is remembered. The caller holds
+// Manager.mu.
+func (p *poolState) expireLosses(now time.Time) {
+	if len(p.losses) < maxLosses/2 {
+		return
+	}
+	for id, l := range p.losses {
+		if now.After(l.Until) {
+			delete(p.losses, id)
+		}
+	}
+}
+
 // mourn remembers that b's session was lost, for as long as its caller might have used it. The
 // caller holds Manager.mu.
 func (p *poolState) mourn(b *sandboxState, cause *sandpool.Error, now time.Time) {
-	if len(p.losses) >= maxLosses {
-		for id, l := range p.losses {
-			if now.After(l.Until) {
-				delete(p.losses, id)
-			}
-		}
-	}
-	if len(p.losses) < maxLosses {
+	if p.expireLosses(now); len(p.losses) < maxLosses {
 		b.loss = &sandpool.Loss{Pool: p.pool.ID, Identifier: b.row.Identifier,
 			Reason: cause.Message,
 			Until:  now.Add(max(p.pool.Cooldown, p.pool.Spec.Lifecycle.MaxAlive))}

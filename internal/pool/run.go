@@ -124,7 +124,11 @@ func (m *Manager) act() {
 		case plan.Check:
 			m.beginCheck(b)
 		case plan.Retire:
-			m.retire(b, ended("%s", a.Reason))
+			if a.Reason == plan.ReasonEvicted {
+				m.makeRoom(b, time.Now())
+			} else {
+				m.retire(b, ended("%s", a.Reason))
+			}
 		case plan.Stop:
 			m.beginStop(b)
 		case plan.Remove:

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"log"
@@ -125,9 +126,26 @@ func main() {
 		log.Printf("asked to exit with %d", code)
 		os.Exit(code)
 	})
+	// What comes when the answer has been given: the end of the program, or want of memory.
+	http.HandleFunc("/later", func(_ http.ResponseWriter, r *http.Request) {
+		time.AfterFunc(time.Second, func() {
+			if r.FormValue("want") == "memory" {
+				hog()
+			}
+			os.Exit(7)
+		})
+	})
 	http.HandleFunc("POST /reseed", func(http.ResponseWriter, *http.Request) { count.Add(1000) })
 	fmt.Println("the app listens")
 	log.Fatal(http.ListenAndServe(":8080", nil))
+}
+
+// hog takes memory until there is none.
+func hog() {
+	var taken [][]byte
+	for {
+		taken = append(taken, bytes.Repeat([]byte("x"), 16<<20))
+	}
 }
 
 // orphans makes processes whose parents end before them, and answers with how many processes there
