@@ -37,6 +37,7 @@ type answer struct {
 	outcome sandpool.ClaimOutcome
 	either  bool // of a claim: whether the sandbox was held before is not told
 	none    bool // of a stop: the identifier held nothing
+	maybe   bool // of a stop: nobody knows whether it was carried out
 }
 
 // Claim records do, a claim for identifier, and returns the sandbox it got.
@@ -73,7 +74,8 @@ func (h *History) StopSession(client int, identifier sandpool.Identifier, do fun
 }
 
 // TryStopSession is StopSession for a call of which nobody may know what it did: it may have freed
-// the identifier, or do so later, but not after Settle. One that was refused has done nothing.
+// the identifier, or do so later, but not after Settle, or never. One that was refused has done
+// nothing.
 func (h *History) TryStopSession(client int, identifier sandpool.Identifier,
 	do func() (found, known, refused bool)) {
 	call := time.Now()
@@ -85,7 +87,7 @@ func (h *History) TryStopSession(client int, identifier sandpool.Identifier,
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	op := porcupine.Operation{ClientId: client, Input: ask{identifier: identifier, stop: true},
-		Output: answer{none: known && !found}, Call: h.at(call), Return: h.at(end)}
+		Output: answer{none: known && !found, maybe: !known}, Call: h.at(call), Return: h.at(end)}
 	if !known {
 		h.open = append(h.open, len(h.ops))
 	}
@@ -125,6 +127,13 @@ func (h *History) add(client int, call time.Time, in ask, out answer) {
 // after the other, and every sandbox served one identifier only.
 func (h *History) Check(t *testing.T) {
 	t.Helper()
+	for _, fault := range h.faults() {
+		t.Error(fault)
+	}
+}
+
+// faults says what cannot be explained.
+func (h *History) faults() (list []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, i := range h.open {
@@ -137,16 +146,18 @@ func (h *History) Check(t *testing.T) {
 			continue
 		}
 		if before, ok := owner[id]; ok && before != in.identifier {
-			t.Errorf("sandbox %s served %q and %q", id, before, in.identifier)
+			list = append(list, fmt.Sprintf("sandbox %s served %q and %q", id, before,
+				in.identifier))
 		}
 		owner[id] = in.identifier
 	}
 	model := sessions(owner)
 	if result := porcupine.CheckOperationsTimeout(model, h.ops,
 		time.Minute); result != porcupine.Ok {
-		t.Errorf("the history of %d operations is %s%s", len(h.ops), result,
-			unexplained(model, h.ops))
+		list = append(list, fmt.Sprintf("the history of %d operations is %s%s", len(h.ops), result,
+			unexplained(model, h.ops)))
 	}
+	return list
 }
 
 // unexplained tells the story of an identifier up to the first answer that cannot be explained.
@@ -197,7 +208,7 @@ func (s session) stop() session {
 // sessions models the identifiers, each for itself. A stop belongs to the identifier that owns the
 // sandbox.
 func sessions(owner map[sandpool.SandboxID]sandpool.Identifier) porcupine.Model {
-	return porcupine.Model{
+	model := porcupine.NondeterministicModel{
 		Partition: func(ops []porcupine.Operation) [][]porcupine.Operation {
 			parts := map[sandpool.Identifier][]porcupine.Operation{}
 			for _, op := range ops {
@@ -213,11 +224,19 @@ func sessions(owner map[sandpool.SandboxID]sandpool.Identifier) porcupine.Model 
 			}
 			return list
 		},
-		Init: func() any { return session{} },
-		Step: func(state, input, output any) (bool, any) {
-			return step(state.(session), input.(ask), output.(answer))
+		Init: func() []any { return []any{session{}} },
+		Step: func(state, input, output any) (next []any) {
+			s, out := state.(session), output.(answer)
+			if out.maybe {
+				next = append(next, s) // it was never carried out
+			}
+			if ok, changed := step(s, input.(ask), out); ok {
+				next = append(next, changed)
+			}
+			return next
 		},
 	}
+	return model.ToModel()
 }
 
 func step(s session, in ask, out answer) (bool, any) {
