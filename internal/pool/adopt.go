@@ -289,9 +289,35 @@ func (m *Manager) adoptStray(row sandpool.Sandbox, p *poolState) {
 	m.retire(b, ended("the server does not know the sandbox"))
 }
 
+// shareSweeping is how many times as long as a sweep took there is none after it: where there are
+// very many sandboxes, to list them is work for the engine and for the store.
+const (
+	shareSweeping = 50
+	longestSweep  = 10 * time.Second // that counts
+)
+
+// beginSweep begins a sweep, unless the last one has taken too long. The caller holds mu.
+func (m *Manager) beginSweep() {
+	if m.sweeping || time.Now().Before(m.sweepAt) {
+		return
+	}
+	m.sweeping = m.spawn(func(ctx context.Context) {
+		began := time.Now()
+		ok := m.sweep(ctx)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.sweeping = false
+		if ok {
+			took := min(time.Since(began), longestSweep)
+			m.sweepAt = time.Now().Add(shareSweeping * took)
+		}
+	})
+}
+
 // sweep compares memory, store and engine: what nobody knows is stopped, and a
-// session whose sandbox is gone ends. It sees what the watchers missed.
-func (m *Manager) sweep(ctx context.Context) {
+// session whose sandbox is gone ends. It sees what the watchers missed. It reports whether it could
+// look.
+func (m *Manager) sweep(ctx context.Context) bool {
 	m.mu.Lock()
 	var live []*sandboxState
 	for _, b := range m.sandboxes {
@@ -305,12 +331,12 @@ func (m *Manager) sweep(ctx context.Context) {
 	found, err := m.list(ctx)
 	if err != nil {
 		m.events.Observe(event.Event{Name: event.SweepFailed, Err: err})
-		return
+		return false
 	}
 	rows, err := m.store.Sandboxes(ctx)
 	if err != nil {
 		m.events.Observe(event.Event{Name: event.SweepFailed, Err: err})
-		return
+		return false
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -321,4 +347,5 @@ func (m *Manager) sweep(ctx context.Context) {
 		}
 	}
 	m.strays(found, rows)
+	return true
 }

@@ -127,6 +127,8 @@ type Manager struct {
 	exhausted room.Resource           // what a claim lacked, with nothing left to give up
 	measuring bool                    // that is under way
 	tallying  bool                    // refusals are being read
+	sweeping  bool                    // a sweep is under way
+	sweepAt   time.Time               // no sweep before
 	unpruned  bool                    // there may be snapshots that nothing needs
 	pruning   bool                    // they are being removed
 	snapshots map[string]sandbox.Kept // by their keys

@@ -423,16 +423,21 @@ func (m *Manager) Seat(ctx context.Context, id sandpool.PoolID, anew bool) (Seat
 	key, began := id.Key(), time.Now()
 	for {
 		m.mu.Lock()
-		m.beginActs()
-		p := m.pools[key]
-		here := p != nil && !p.passing
+		if p := m.pools[key]; p != nil && !p.passing {
+			m.mu.Unlock()
+			return Seat{Here: true}, nil
+		}
 		h, known := m.owned.holds[key]
+		if !known || anew || h.Owner == m.options.Owner ||
+			m.owned.sight.Silence(h.Owner, time.Now()) >= m.options.Patience {
+			m.beginActs() // it may be this server's to take
+		}
 		old := anew && m.owned.looked.Before(began) ||
 			!known && time.Since(m.owned.looked) > freshness
 		server, _ := m.owned.sight.Server(h.Owner)
 		m.mu.Unlock()
 		switch {
-		case here, time.Since(began) > seatWait:
+		case time.Since(began) > seatWait:
 			return Seat{Here: true}, nil
 		case old:
 			if err := m.survey(context.WithoutCancel(ctx)); err != nil {

@@ -47,7 +47,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer beat.Stop()
 	defer sweep.Stop()
 	for ctx.Err() == nil {
+		began := time.Now()
 		m.act()
+		m.rest(ctx, time.Since(began))
 		m.save(ctx)
 		select {
 		case <-ctx.Done():
@@ -61,7 +63,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			m.spreadNetwork(ctx)
 		case <-sweep.C:
 			m.mu.Lock()
-			m.spawn(m.sweep)
+			m.beginSweep()
 			m.mu.Unlock()
 		}
 	}
@@ -100,6 +102,28 @@ func ignoreEnd(ctx context.Context, err error) error {
 		return nil
 	}
 	return err
+}
+
+// shareActing is how many times as long as a plan took nothing is planned after it, so that claims,
+// which wait for it, find more time between plans than plans, however many sandboxes there are.
+// One that took less than shortAct keeps nobody waiting.
+const (
+	shareActing = 8
+	shortAct    = time.Millisecond
+	longestRest = 250 * time.Millisecond
+)
+
+// rest waits after a plan that took long.
+func (m *Manager) rest(ctx context.Context, took time.Duration) {
+	if took < shortAct {
+		return
+	}
+	pause := time.NewTimer(min(shareActing*took, longestRest))
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
+	}
 }
 
 // act carries the plan out. Nothing in it blocks.
@@ -145,13 +169,8 @@ func (m *Manager) look() plan.Snapshot {
 	s := plan.Snapshot{Starts: m.starts.free(), Stops: m.stops, Checks: m.checks,
 		Draining: m.draining, Room: m.room}
 	views := map[*poolState][]plan.Sandbox{}
-	for _, b := range m.sandboxes {
+	for _, b := range m.bySince() {
 		views[b.pool] = append(views[b.pool], b.view())
-	}
-	for _, sandboxes := range views {
-		slices.SortFunc(sandboxes, func(a, b plan.Sandbox) int {
-			return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
-		})
 	}
 	s.Strays = views[nil]
 	for key, p := range m.pools {
@@ -159,6 +178,29 @@ func (m *Manager) look() plan.Snapshot {
 	}
 	slices.SortFunc(s.Pools, func(a, b plan.Pool) int { return cmp.Compare(a.Key, b.Key) })
 	return s
+}
+
+// bySince returns all sandboxes, those first that are longest in their state. The caller holds mu.
+func (m *Manager) bySince() []*sandboxState {
+	type place struct {
+		since time.Duration // negative
+		state *sandboxState
+	}
+	now, places := time.Now(), make([]place, 0, len(m.sandboxes))
+	for _, b := range m.sandboxes {
+		places = append(places, place{b.since.Sub(now), b})
+	}
+	slices.SortFunc(places, func(a, b place) int {
+		if a.since != b.since {
+			return cmp.Compare(a.since, b.since)
+		}
+		return cmp.Compare(a.state.row.ID, b.state.row.ID)
+	})
+	list := make([]*sandboxState, len(places))
+	for i, p := range places {
+		list[i] = p.state
+	}
+	return list
 }
 
 func (p *poolState) view(key string, sandboxes []plan.Sandbox) plan.Pool {

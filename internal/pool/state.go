@@ -324,17 +324,33 @@ func (m *Manager) setNetwork(ctx context.Context, b *sandboxState) error {
 // differs reports whether the sandbox may reach something else than its pool says, or nobody knows.
 // The caller holds Manager.mu.
 func (b *sandboxState) differs() bool {
-	return b.pool != nil && b.row.State != sandpool.Stopping &&
-		(!b.told || !b.network.Equal(b.pool.network()))
+	return b.pool != nil && b.differsFrom(b.pool.network())
+}
+
+// differsFrom is differs where the pool's network is known already.
+func (b *sandboxState) differsFrom(want sandpool.Network) bool {
+	return b.row.State != sandpool.Stopping && (!b.told || !b.network.Equal(want))
 }
 
 // spreadNetwork tells the engine of the networks of those sandboxes that have another one than
 // their pools. What fails is tried again with the next pulse.
 func (m *Manager) spreadNetwork(ctx context.Context) {
+	if _, ok := m.engine.(sandbox.NetworkSetter); !ok {
+		return
+	}
 	m.mu.Lock()
 	var differ []*sandboxState
+	networks := map[*poolState]sandpool.Network{}
 	for _, b := range m.sandboxes {
-		if b.differs() && (b.told || b.row.State != sandpool.Starting) {
+		if b.pool == nil {
+			continue
+		}
+		want, known := networks[b.pool]
+		if !known {
+			want = b.pool.network()
+			networks[b.pool] = want
+		}
+		if b.differsFrom(want) && (b.told || b.row.State != sandpool.Starting) {
 			differ = append(differ, b)
 		}
 	}
@@ -379,7 +395,7 @@ const networkChanges = 8
 
 // beginTally reads what sandboxes were refused, and tells of what is new. The caller holds mu.
 func (m *Manager) beginTally() {
-	if m.tallying {
+	if _, reads := m.engine.(sandbox.RefusalReader); !reads || m.tallying {
 		return
 	}
 	m.tallying = m.spawn(func(ctx context.Context) {

@@ -28,7 +28,8 @@
 //   - A start has failed: one at a time, not before RefillAt, until a ready sandbox has lived for
 //     10 s.
 //   - Claims come in a burst and still find sandboxes ready: a start keeps a core busy for longer
-//     than hundreds of claims take, so starts wait for a pause of Calm, a second at most.
+//     than hundreds of claims take, so starts wait for a pause of Calm, a second at most, or ten
+//     while half of those that are wanted are ready.
 //   - The pool rolls: a sandbox of an earlier revision is still ready for each one that is missing,
 //     and counts towards the maximum.
 //   - The machine lacks room. The pool's status then says which resource (Short).

@@ -20,11 +20,13 @@ const stable = 10 * time.Second
 
 // A claim is worth more than a refill: restoring a sandbox keeps a core busy for
 // longer than hundreds of claims take, or dozens of first answers. So while a burst of claims
-// finds sandboxes ready, refills wait for a pause of Calm, but not longer than patience. When
-// nothing is ready any more, the pause ends with the first requests of the sessions claimed.
+// finds sandboxes ready, refills wait for a pause of Calm, but not longer than patience, or calmer
+// if half of those that are wanted are ready still. When nothing is ready any more, the pause ends
+// with the first requests of the sessions claimed.
 const (
 	Calm     = 300 * time.Millisecond
 	patience = time.Second
+	calmer   = 10 * time.Second
 )
 
 // Burst is a run of claims that found sandboxes ready, without a pause of Calm between them.
@@ -125,7 +127,7 @@ func Next(s Snapshot, now time.Time) []Action {
 }
 
 // keep looks after the pool itself.
-func (p Pool) keep(now time.Time) []Action {
+func (p *Pool) keep(now time.Time) []Action {
 	if p.Pool.State == sandpool.Deleting {
 		if len(p.Sandboxes) == 0 && p.Claims == 0 && !p.Preparing && !p.Removing {
 			return []Action{{Act: Remove, Pool: p.Key}}
@@ -158,9 +160,9 @@ const (
 )
 
 // retire finds the sandboxes whose time has come.
-func (p Pool) retire(now time.Time) []Action {
+func (p *Pool) retire(now time.Time) []Action {
 	var todo []Action
-	end := func(b Sandbox, reason string) {
+	end := func(b *Sandbox, reason string) {
 		todo = append(todo, Action{Act: Retire, Pool: p.Key, Sandbox: b.ID, Reason: reason})
 	}
 	surplus := p.count(p.isReady) - p.target()
@@ -172,7 +174,8 @@ func (p Pool) retire(now time.Time) []Action {
 		surplus = 0
 	}
 	old := p.count(p.isOld) - p.olds()
-	for _, b := range slices.Backward(p.Sandboxes) {
+	for i := len(p.Sandboxes) - 1; i >= 0; i-- {
+		b := &p.Sandboxes[i]
 		switch {
 		case b.State == sandpool.Stopping:
 		case p.Pool.State == sandpool.Deleting:
@@ -191,26 +194,26 @@ func (p Pool) retire(now time.Time) []Action {
 		}
 	}
 	for _, b := range p.evictable(now) {
-		end(b, ReasonEvicted)
+		end(&b, ReasonEvicted)
 	}
 	return todo
 }
 
 // evictable are the sessions that end for those who wait in line, longest idle first.
-func (p Pool) evictable(now time.Time) []Sandbox {
+func (p *Pool) evictable(now time.Time) []Sandbox {
 	most := p.Pool.Spec.EvictIdle
 	if p.Waiting == 0 || most == 0 || p.Pool.State == sandpool.Deleting {
 		return nil
 	}
 	// A session that is being stopped, or over by itself, is room already.
-	room := p.count(func(b Sandbox) bool {
+	room := p.count(func(b *Sandbox) bool {
 		return b.Session && (b.State == sandpool.Stopping || b.State == sandpool.Claimed &&
 			p.isOver(b, now))
 	})
 	var idle []Sandbox
 	for _, b := range p.Sandboxes {
 		if b.State == sandpool.Claimed && b.Leases == 0 && now.Sub(b.Used) >= most &&
-			!p.isOver(b, now) {
+			!p.isOver(&b, now) {
 			idle = append(idle, b)
 		}
 	}
@@ -220,14 +223,14 @@ func (p Pool) evictable(now time.Time) []Sandbox {
 
 // isOver reports whether the time of a session has passed. A lifecycle that waits for the
 // container's exit has a bound of its own, which no request holds up.
-func (p Pool) isOver(b Sandbox, now time.Time) bool {
+func (p *Pool) isOver(b *Sandbox, now time.Time) bool {
 	if l := p.Pool.Spec.Lifecycle; l.Type == sandpool.OnContainerExit {
 		return l.MaxAlive > 0 && now.Sub(b.Claimed) >= l.MaxAlive
 	}
 	return b.Leases == 0 && now.Sub(b.Used) >= p.Pool.Cooldown
 }
 
-func (p Pool) whyOver() string {
+func (p *Pool) whyOver() string {
 	if p.Pool.Spec.Lifecycle.Type == sandpool.OnContainerExit {
 		return ReasonOld
 	}
@@ -238,9 +241,12 @@ func (p Pool) whyOver() string {
 func (s Snapshot) check(now time.Time) []Action {
 	var todo []Action
 	for _, p := range s.Pools {
+		if !p.Liveness {
+			continue
+		}
 		for _, b := range p.Sandboxes {
 			alive := b.State == sandpool.Ready || b.State == sandpool.Claimed
-			if p.Liveness && alive && !b.Checking && !now.Before(b.CheckAt) &&
+			if alive && !b.Checking && !now.Before(b.CheckAt) &&
 				len(todo) < MaxChecks-s.Checks {
 				todo = append(todo, Action{Act: Check, Pool: p.Key, Sandbox: b.ID})
 			}
@@ -249,24 +255,24 @@ func (s Snapshot) check(now time.Time) []Action {
 	return todo
 }
 
-func (p Pool) isReady(b Sandbox) bool {
+func (p *Pool) isReady(b *Sandbox) bool {
 	return b.State == sandpool.Ready && b.Revision == p.Pool.Revision
 }
 
-func (p Pool) isSession(b Sandbox) bool {
+func (p *Pool) isSession(b *Sandbox) bool {
 	return b.State == sandpool.Claimed || b.State == sandpool.Starting && b.Session
 }
 
 // isOld reports whether b is ready, and was started from what the pool's sandboxes are not started
 // from any more.
-func (p Pool) isOld(b Sandbox) bool {
+func (p *Pool) isOld(b *Sandbox) bool {
 	return b.State == sandpool.Ready && b.Revision != p.Pool.Revision
 }
 
 // olds is how many ready sandboxes of earlier revisions stay, so that claims find one while the
 // new ones start: as many as new ones are missing, and room for one of those to start within the
 // pool's maximum.
-func (p Pool) olds() int {
+func (p *Pool) olds() int {
 	if !p.Roll || p.Pool.State == sandpool.Failed || p.Pool.State == sandpool.Deleting {
 		return 0
 	}
@@ -279,14 +285,14 @@ func (p Pool) olds() int {
 }
 
 // isRefill reports whether b is on its way to be ready.
-func (p Pool) isRefill(b Sandbox) bool {
+func (p *Pool) isRefill(b *Sandbox) bool {
 	return b.State == sandpool.Starting && !b.Session && b.Revision == p.Pool.Revision
 }
 
-func (p Pool) count(is func(Sandbox) bool) int {
+func (p *Pool) count(is func(*Sandbox) bool) int {
 	n := 0
-	for _, b := range p.Sandboxes {
-		if is(b) {
+	for i := range p.Sandboxes {
+		if is(&p.Sandboxes[i]) {
 			n++
 		}
 	}
@@ -295,7 +301,7 @@ func (p Pool) count(is func(Sandbox) bool) int {
 
 // target is how many ready sandboxes the pool should have: what its owner
 // wants, as far as the maximum of sessions leaves room to claim them.
-func (p Pool) target() int {
+func (p *Pool) target() int {
 	return max(0, min(p.Pool.ReadySessions, p.Pool.MaxSessions-p.count(p.isSession)))
 }
 
@@ -307,7 +313,8 @@ func (s Snapshot) stop(now time.Time) []Action {
 	}
 	var items []item
 	add := func(pool string, sandboxes []Sandbox) {
-		for _, b := range sandboxes {
+		for i := range sandboxes {
+			b := &sandboxes[i]
 			if b.State == sandpool.Stopping && !b.Busy && !now.Before(b.RetryAt) {
 				items = append(items, item{b.Since, Action{Act: Stop, Pool: pool, Sandbox: b.ID}})
 			}
@@ -354,12 +361,12 @@ func (s *Snapshot) refill(now time.Time) []Action {
 
 // lack is how many ready sandboxes the pool may start now. After a failure it
 // is one at a time, until that one has proved itself.
-func (p Pool) lack(now time.Time) int {
+func (p *Pool) lack(now time.Time) int {
 	if p.Pool.State == sandpool.Deleting || !p.Prepared || now.Before(p.RefillAt) {
 		return 0
 	}
 	if p.Trial {
-		return 1 - p.count(func(b Sandbox) bool {
+		return 1 - p.count(func(b *Sandbox) bool {
 			return b.State == sandpool.Starting && b.Revision == p.Pool.Revision
 		})
 	}
@@ -380,13 +387,20 @@ func (p Pool) lack(now time.Time) int {
 	return lack
 }
 
-// inBurst reports whether claims have just found sandboxes ready.
-func (p Pool) inBurst(now time.Time) bool {
-	return now.Sub(p.Burst.Last) < Calm && now.Sub(p.Burst.First) < patience
+// inBurst reports whether claims have just found sandboxes ready, for which refills wait.
+func (p *Pool) inBurst(now time.Time) bool {
+	if now.Sub(p.Burst.Last) >= Calm {
+		return false
+	}
+	wait := patience
+	if 2*p.count(p.isReady) >= p.target() {
+		wait = calmer
+	}
+	return now.Sub(p.Burst.First) < wait
 }
 
 // answersFirst reports whether a session that has just begun still works on its first request.
-func (p Pool) answersFirst(now time.Time) bool {
+func (p *Pool) answersFirst(now time.Time) bool {
 	return slices.ContainsFunc(p.Sandboxes, func(b Sandbox) bool {
 		return b.State == sandpool.Claimed && b.Leases > 0 && now.Sub(b.Since) < Calm
 	})

@@ -19,10 +19,10 @@ func (p Pool) NeedsToPrepare() room.Amount {
 }
 
 // IsFull reports whether p has its maximum of sessions.
-func (p Pool) IsFull() bool { return p.count(p.isSession) >= p.Pool.MaxSessions }
+func (p *Pool) IsFull() bool { return p.count(p.isSession) >= p.Pool.MaxSessions }
 
 // HasReady reports whether one more claim would find a sandbox ready.
-func (p Pool) HasReady() bool {
+func (p *Pool) HasReady() bool {
 	ready := p.count(p.isReady)
 	if p.Roll && ready == 0 {
 		ready = p.count(p.isOld)
@@ -87,7 +87,7 @@ func Spare(pools []Pool) Spares {
 	for _, p := range pools {
 		var ready []sandpool.SandboxID
 		for _, b := range p.Sandboxes {
-			if p.isReady(b) {
+			if p.isReady(&b) {
 				ready = append(ready, b.ID)
 			}
 		}
@@ -154,7 +154,7 @@ func (s *Snapshot) short(done []Action) (todo []Action) {
 func (s *Snapshot) giveUpOld(p Pool) []Action {
 	stay := p.olds()
 	for _, b := range p.Sandboxes {
-		if p.isOld(b) {
+		if p.isOld(&b) {
 			if stay--; stay == 0 { // the newest of those that retire leaves
 				s.Room.Give(p.Size.Ready)
 				return []Action{{Act: Retire, Pool: p.Key, Sandbox: b.ID, Reason: ReasonRoom}}
