@@ -14,7 +14,12 @@ import (
 
 // life is a process's: once it is over, none of its calls reaches store or
 // engine any more. It is how a test kills a manager at any moment.
-type life struct{ over atomic.Bool }
+type life struct {
+	over atomic.Bool
+	// unheard, unless it is nil, has the answer to a Started get lost that was carried out. When it
+	// is closed, its caller is told that another server owns the pool.
+	unheard chan struct{}
+}
 
 var errKilled = errors.New("the process was killed")
 
@@ -117,7 +122,12 @@ func (s mortalStore) Started(ctx context.Context, id sandpool.SandboxID, handle 
 	if err := s.check(); err != nil {
 		return sandpool.Sandbox{}, err
 	}
-	return s.Store.Started(ctx, id, handle, now, epoch)
+	b, err := s.Store.Started(ctx, id, handle, now, epoch)
+	if s.unheard == nil {
+		return b, err
+	}
+	<-s.unheard
+	return sandpool.Sandbox{}, errors.Join(err, store.NotOwner(b.Pool))
 }
 
 func (l *life) unless(do func() error) error {

@@ -31,6 +31,12 @@ type server struct {
 // serve starts a manager with a connection of its own to the file.
 func (w *world) serve(path, owner string) *server {
 	w.Helper()
+	return w.serveOn(w.fake, path, owner)
+}
+
+// serveOn is serve on another machine.
+func (w *world) serveOn(machine *sandboxtest.Fake, path, owner string) *server {
+	w.Helper()
 	db, err := sqlite.Open(w.Context(), slog.New(slog.DiscardHandler), path)
 	if err != nil {
 		w.Fatal(err)
@@ -38,7 +44,7 @@ func (w *world) serve(path, owner string) *server {
 	o := w.options
 	o.Owner, o.Instance = owner, "instance of "+owner
 	s := &server{life: &life{}}
-	if s.Manager, err = pool.New(w, mortalStore{db, s.life}, w.fake.Reopen(), o); err != nil {
+	if s.Manager, err = pool.New(w, mortalStore{db, s.life}, machine.Reopen(), o); err != nil {
 		w.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(w.Context())
@@ -131,6 +137,38 @@ func TestOwnerIsReplaced(t *testing.T) {
 	})
 }
 
+// A server whose pool was taken by another machine's, and that is stopped before a sweep of it,
+// leaves nothing of the pool that runs.
+func TestStopAllStopsWhatMoved(t *testing.T) {
+	among(t, func(w *world, path string) {
+		w.options.SweepInterval = time.Hour
+		elsewhere := sandboxtest.New(nil)
+		defer elsewhere.Close()
+		one, two := w.serve(path, "one"), w.serveOn(elsewhere, path, "two")
+		if _, err := one.Put(w.Context(), spec(2, 5), nil); err != nil {
+			w.Fatal(err)
+		}
+		w.pass(10 * time.Second)
+		one.over.Store(true)
+		w.pass(30 * time.Second)
+		one.over.Store(false)
+		w.pass(10 * time.Second)
+		left, moved := len(w.fake.Running()), elsewhere.Running()
+		if left != 2 || len(moved) != 2 {
+			w.Fatalf("%d run here and %v elsewhere, want two each", left, moved)
+		}
+		w.must(one.StopAll(w.Context()))
+		if got := w.fake.Running(); len(got) > 0 {
+			w.Errorf("%v run on", got)
+		}
+		if got := elsewhere.Running(); !slices.Equal(got, moved) {
+			w.Errorf("%v run elsewhere, want %v", got, moved)
+		}
+		one.stop()
+		two.stop()
+	})
+}
+
 // A server that is killed while its sandbox starts leaves one that the next owner stops.
 func TestOwnerIsReplacedInAStart(t *testing.T) {
 	among(t, func(w *world, path string) {
@@ -151,6 +189,36 @@ func TestOwnerIsReplacedInAStart(t *testing.T) {
 			!slices.Equal(running, []sandpool.SandboxID{rows[0].ID}) {
 			w.Errorf("%v run, and the owner has %+v", running, rows)
 		}
+		one.stop()
+		two.stop()
+	})
+}
+
+// A server that was cut off after it had recorded a start, and does not know that, leaves the
+// sandbox alone: the next owner may have given it to somebody.
+func TestOwnerIsReplacedAfterAStart(t *testing.T) {
+	among(t, func(w *world, path string) {
+		one, two := w.serve(path, "one"), w.serve(path, "two")
+		one.unheard = make(chan struct{})
+		if _, err := one.Put(w.Context(), spec(1, 5), nil); err != nil {
+			w.Fatal(err)
+		}
+		w.pass(time.Second)
+		one.over.Store(true)
+		w.pass(20 * time.Second)
+		l, err := two.Acquire(w.Context(), python, "user-1")
+		w.must(err)
+		if l.Claim().Outcome != sandpool.ClaimReady {
+			w.Errorf("the new owner's claim is %s, want the sandbox that was started before",
+				l.Claim().Outcome)
+		}
+		one.over.Store(false)
+		close(one.unheard)
+		w.pass(time.Minute)
+		if err := context.Cause(l.Context()); err != nil {
+			w.Errorf("the session of the new owner ended: %v", err)
+		}
+		l.Release()
 		one.stop()
 		two.stop()
 	})

@@ -11,7 +11,6 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/sandbox"
-	"github.com/sandpool/sandpool/internal/store"
 )
 
 // slots bounds the starts in progress. Claims queue for a slot; refills take
@@ -242,13 +241,10 @@ func (m *Manager) boot(ctx context.Context, b *sandboxState, queue bool) (sandpo
 		}
 	}
 	began, err := m.store.Started(ctx, row.ID, h.Data, time.Now(), b.pool.epoch)
-	if err = m.fenced(b.pool, err); errors.Is(err, store.ErrNotOwner) {
-		// The new owner may have looked for this sandbox before it was there.
-		undo, done := m.undo(ctx)
-		defer done()
-		err = errors.Join(err, m.engine.Stop(undo, h))
-	}
-	if err != nil {
+	// If somebody else owns the pool now, an earlier try may have been carried out before, whose
+	// answer did not come, and the new owner has given the sandbox to somebody. If not, nobody knows
+	// it, and a sweep stops it.
+	if err = m.fenced(b.pool, err); err != nil {
 		return row, fmt.Errorf("record the start of sandbox %q: %w", row.ID, err)
 	}
 	watch.Lap("record")

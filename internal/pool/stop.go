@@ -164,7 +164,8 @@ func (m *Manager) await(ctx context.Context, b *sandboxState,
 }
 
 // StopAll ends every session and every sandbox, and returns when nothing is
-// left or ctx ends. From then on the Manager gives no session. Run must be running.
+// left or ctx ends. What runs and nobody knows ends too: no sweep may have met it yet, and none
+// will. From then on the Manager gives no session. Run must be running.
 func (m *Manager) StopAll(ctx context.Context) error {
 	if err := m.ready(ctx); err != nil {
 		return err
@@ -178,9 +179,15 @@ func (m *Manager) StopAll(ctx context.Context) error {
 	for _, b := range m.sandboxes {
 		m.retire(b, ended("the server is stopping its sessions"))
 	}
+	m.mu.Unlock()
+	unknown := m.adoptStrays(ctx)
+	if unknown != nil {
+		unknown = fmt.Errorf("stop sandboxes that nobody knows: %w", unknown)
+	}
+	m.mu.Lock()
 	if len(m.sandboxes) == 0 {
 		m.mu.Unlock()
-		return nil
+		return unknown
 	}
 	if m.empty == nil {
 		m.empty = make(chan struct{})
@@ -189,7 +196,7 @@ func (m *Manager) StopAll(ctx context.Context) error {
 	m.mu.Unlock()
 	select {
 	case <-empty:
-		return nil
+		return unknown
 	case <-ctx.Done():
 		return fmt.Errorf("stop all sandboxes: %w", ctx.Err())
 	case <-life.Done():
