@@ -2,7 +2,10 @@ package postgres
 
 import (
 	"context"
+	"io/fs"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // SetPatience sets how long a write is tried again.
@@ -16,4 +19,21 @@ func (s *Store) CopyPools(ctx context.Context, n int) error {
 			owner, epoch
 		FROM pools, generate_series(1, $1::int - 1) i WHERE name = 'p00000'`, n)
 	return err
+}
+
+// MigrateTo brings an empty database to a version of its schema.
+func MigrateTo(ctx context.Context, db *pgxpool.Pool, version int) error {
+	names, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		return err
+	}
+	return migrate(ctx, db, schema, names[:version])
+}
+
+// Miscounted is how many pools have another number of sessions than is written down.
+func (s *Store) Miscounted(ctx context.Context) (n int, err error) {
+	err = s.db.QueryRow(ctx, `SELECT count(*) FROM pools p LEFT JOIN held_sessions h ON h.pool = p.key
+		WHERE coalesce(h.sessions, 0) <> (SELECT count(*) FROM sandboxes s WHERE s.pool = p.key
+			AND s.identifier <> '' AND s.state IN ('starting', 'claimed'))`).Scan(&n)
+	return n, err
 }

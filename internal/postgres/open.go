@@ -71,20 +71,20 @@ func Open(ctx context.Context, log *slog.Logger, address string) (*Store, error)
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	where := fmt.Sprintf("database %q on %s", cfg.ConnConfig.Database, cfg.ConnConfig.Host)
-	if err := migrate(ctx, s.db, params["search_path"]); err != nil {
+	names, err := fs.Glob(migrations, "migrations/*.sql")
+	if err == nil {
+		err = migrate(ctx, s.db, params["search_path"], names)
+	}
+	if err != nil {
 		s.db.Close()
 		return nil, fmt.Errorf("open %s: %w", where, explain(err))
 	}
 	return s, nil
 }
 
-// migrate applies the migrations that the database has not seen. Servers that start at the same
-// time do it one after the other.
-func migrate(ctx context.Context, db *pgxpool.Pool, schema string) error {
-	names, err := fs.Glob(migrations, "migrations/*.sql")
-	if err != nil {
-		return err
-	}
+// migrate applies those of the migrations that the database has not seen. Servers that start at the
+// same time do it one after the other.
+func migrate(ctx context.Context, db *pgxpool.Pool, schema string, names []string) error {
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx,
 			`SELECT pg_advisory_xact_lock(hashtext('sandpool schema'))`); err != nil {
