@@ -183,9 +183,15 @@ func (s *instance) customPoolOf(t *testing.T, image string, ready, most int) {
 // until polls for what other processes bring about.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	within(t, time.Minute, what, ok)
+}
+
+// within is until with a bound, which is also one of how often it asks.
+func within(t *testing.T, bound time.Duration, what string, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(bound / 1200)
 	defer tick.Stop()
 	for !ok() {
 		select {

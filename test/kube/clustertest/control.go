@@ -44,15 +44,20 @@ contexts: [{name: x, context: {cluster: c, user: u}}]
 `, API, c.CA(), c.path("pki", user+".crt"), c.path("pki", user+".key"))
 }
 
-// How soon the cluster takes a node for lost that says nothing.
+// How soon the cluster takes a node for lost that says nothing, in seconds, and how often it looks.
+// Where nodes are many, what each says takes the time that is to be measured.
 const (
-	nodeGrace = "8s"
-	nodeLook  = "1s"
+	nodeGrace, manyNodesGrace = 8, 600
+	nodeLook, manyNodesLook   = 1, 30
 )
 
 func (c *Cluster) startControl(ctx context.Context) error {
 	pki := func(name string) string { return c.path("pki", name) }
-	err := c.start("etcd", "etcd", "--data-dir="+c.path("etcd"), "--unsafe-no-fsync",
+	err := os.WriteFile(c.path("audit.yaml"), []byte(auditPolicy), 0o600)
+	if err != nil {
+		return err
+	}
+	err = c.start("etcd", "etcd", "--data-dir="+c.path("etcd"), "--unsafe-no-fsync",
 		"--listen-client-urls="+etcdAt, "--advertise-client-urls="+etcdAt,
 		"--listen-peer-urls=http://127.0.0.1:2380", "--log-level=warn",
 		"--initial-advertise-peer-urls=http://127.0.0.1:2380",
@@ -73,6 +78,7 @@ func (c *Cluster) startControl(ctx context.Context) error {
 		"--kubelet-client-key="+pki("admin.key"),
 		"--kubelet-certificate-authority="+pki("ca.crt"),
 		"--kubelet-preferred-address-types=InternalIP", "--allow-privileged=true",
+		"--audit-policy-file="+c.path("audit.yaml"), "--audit-log-path="+c.path("audit.log"),
 		"--profiling=false", "--event-ttl=10m")
 	if err != nil {
 		return err
@@ -84,6 +90,10 @@ func (c *Cluster) startControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	grace, look := nodeGrace, nodeLook
+	if Many() > 0 {
+		grace, look = manyNodesGrace, manyNodesLook
+	}
 	err = c.start(manager, manager, "--kubeconfig="+c.path(manager+".kubeconfig"),
 		"--authentication-kubeconfig="+c.path(manager+".kubeconfig"),
 		"--authorization-kubeconfig="+c.path(manager+".kubeconfig"),
@@ -91,7 +101,8 @@ func (c *Cluster) startControl(ctx context.Context) error {
 		"--service-account-private-key-file="+pki("sa.key"),
 		"--root-ca-file="+pki("ca.crt"), "--use-service-account-credentials=true",
 		"--cluster-cidr="+podRange, "--allocate-node-cidrs=false", "--cert-dir="+c.path("auto"),
-		"--node-monitor-grace-period="+nodeGrace, "--node-monitor-period="+nodeLook,
+		fmt.Sprintf("--node-monitor-grace-period=%ds", grace),
+		fmt.Sprintf("--node-monitor-period=%ds", look),
 		"--kube-api-qps=200", "--kube-api-burst=400")
 	if err != nil {
 		return err

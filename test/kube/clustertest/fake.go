@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,16 +25,31 @@ const kwok = "kwok"
 const fakeRange = "10.200.0.0/16"
 
 // fakeNodesTime bounds how long simulated nodes may take to be ready.
-const fakeNodesTime = 2 * time.Minute
+const fakeNodesTime = 5 * time.Minute
+
+// Many is how many ready pods whoever started the tests wants to have simulated in place of a few,
+// with a node for each five of them; zero if nobody does.
+func Many() int {
+	n, err := strconv.Atoi(os.Getenv(many))
+	if err != nil {
+		return 0
+	}
+	return n
+}
 
 // FakeNodes has KWOK simulate n more nodes until the test ends. They take pods that tolerate the
 // taint FakeLabel, and say that their containers run; nothing does.
 func (c *Cluster) FakeNodes(t testing.TB, n int) {
 	t.Helper()
+	lease := nodeGrace * 2 // seconds; it is renewed four times in that
+	if Many() > 0 {
+		lease = manyNodesGrace
+	}
 	err := c.start(kwok, kwok, "--config="+filepath.Join(c.bin, "kwok-stages.yaml"),
 		"--kubeconfig="+c.Kubeconfig(), "--manage-all-nodes=false",
 		"--manage-nodes-with-annotation-selector="+FakeLabel+"=fake", "--cidr="+fakeRange,
-		"--node-ip="+nodeIP, "--node-lease-duration-seconds=40", "--server-address=127.0.0.1:10247")
+		"--node-ip="+nodeIP, fmt.Sprintf("--node-lease-duration-seconds=%d", lease),
+		"--server-address=127.0.0.1:10247")
 	if err != nil {
 		t.Fatal(err)
 	}

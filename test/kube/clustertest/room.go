@@ -27,6 +27,8 @@ const (
 	programs = "SANDPOOL_TEST_KUBE_BIN"
 	// logs is a folder where the cluster's logs outlive it.
 	logs = "SANDPOOL_TEST_KUBE_LOGS"
+	// many is how many ready pods are to be simulated; see Many.
+	many = "SANDPOOL_TEST_KUBE_READY"
 )
 
 // Stages of a run.
