@@ -167,6 +167,7 @@ func (m *Manager) act() {
 // look takes the snapshot. The caller holds mu.
 func (m *Manager) look() plan.Snapshot {
 	s := plan.Snapshot{Starts: m.starts.free(), Stops: m.stops, Checks: m.checks,
+		StopMost: m.options.MaxStarts, // what can be started so fast can be stopped so fast
 		Draining: m.draining, Room: m.room}
 	views := map[*poolState][]plan.Sandbox{}
 	for _, b := range m.bySince() {

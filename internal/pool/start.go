@@ -242,8 +242,8 @@ func (m *Manager) boot(ctx context.Context, b *sandboxState, queue bool) (sandpo
 	}
 	began, err := m.store.Started(ctx, row.ID, h.Data, time.Now(), b.pool.epoch)
 	// If somebody else owns the pool now, an earlier try may have been carried out before, whose
-	// answer did not come, and the new owner has given the sandbox to somebody. If not, nobody knows
-	// it, and a sweep stops it.
+	// answer did not come, and the new owner has given the sandbox to somebody. If not, nobody
+	// knows it, and a sweep stops it.
 	if err = m.fenced(b.pool, err); err != nil {
 		return row, fmt.Errorf("record the start of sandbox %q: %w", row.ID, err)
 	}

@@ -29,20 +29,21 @@ func TestSessionsAreCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "p"}
-	if _, err := old.Exec(t.Context(), `INSERT INTO pools VALUES ($1, 's', 'g', 'p', '', 'null', '{}',
-		2, 0, 0, 1, '', '', 'Succeeded', '', 0, 0, 'owner', 1)`, id.Key()); err != nil {
+	if _, err := old.Exec(t.Context(), `INSERT INTO pools
+		VALUES ($1, 's', 'g', 'p', '', 'null', '{}', 2, 0, 0, 1, '', '', 'Succeeded', '', 0, 0, 'owner', 1)`, id.Key()); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"a", "b"} {
-		if _, err := old.Exec(t.Context(), `SELECT claim($1, 1, $2, 1, 2, 7, $2, 'secret', false, '')`,
-			id.Key(), name); err != nil {
+		if _, err := old.Exec(t.Context(),
+			`SELECT claim($1, 1, $2, 1, 2, 7, $2, 'secret', false, '')`, id.Key(),
+			name); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s := open(t, address)
 	claim := func(name string) sandpool.ClaimOutcome {
-		_, outcome, err := s.Claim(t.Context(), sandpool.ClaimRequest{Pool: id, Epoch: 1, Revision: 1,
-			Identifier: sandpool.Identifier(name), Max: 2, Now: time.Now(),
+		_, outcome, err := s.Claim(t.Context(), sandpool.ClaimRequest{Pool: id, Epoch: 1,
+			Revision: 1, Identifier: sandpool.Identifier(name), Max: 2, Now: time.Now(),
 			NewID: sandpool.SandboxID(name), NewSecret: "secret"})
 		if err != nil {
 			t.Fatal(err)
@@ -70,7 +71,8 @@ func TestSessionsAreCounted(t *testing.T) {
 		if got := claim(name); got != sandpool.ClaimNew {
 			t.Errorf("with a session fewer, a claim is answered %s", got)
 		}
-		if _, err := s.Started(t.Context(), sandpool.SandboxID(name), nil, time.Now(), 1); err != nil {
+		_, err := s.Started(t.Context(), sandpool.SandboxID(name), nil, time.Now(), 1)
+		if err != nil {
 			t.Fatal(err)
 		}
 		counted("after a start")

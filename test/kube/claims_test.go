@@ -120,8 +120,8 @@ func bounded(t *testing.T, pods []*clustertest.PodLife, b *burst, ready int, kil
 		most, coming = max(most, there), max(coming, starting)
 		over = max(over, there-ready-asked(p.Created))
 	}
-	t.Logf("%d pods were made; there were %d at most, %d of them on their way at most, and %d more "+
-		"than sessions and ready ones to have", len(pods), most, coming, max(0, over))
+	t.Logf("%d pods were made; there were %d at most, %d of them on their way at most, and %d "+
+		"more than sessions and ready ones to have", len(pods), most, coming, max(0, over))
 	if most < ready {
 		t.Errorf("the audit log has %d pods, fewer than the %d that were ready", most, ready)
 	}

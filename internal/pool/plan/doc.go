@@ -11,7 +11,7 @@
 //	retire   sandboxes that are over: their session's time has passed, their pool is deleted or
 //	         was changed, more are ready than are wanted, a caller in line gets their place
 //	giveUp   more ready sandboxes, while those that run have grown beyond the machine's room
-//	stop     retired sandboxes, longest retired first, MaxStops at a time
+//	stop     retired sandboxes, longest retired first, MaxStops at a time or more
 //	check    sandboxes whose liveness is due, MaxChecks at a time
 //	refill   ready sandboxes that are missing, a pool after the other, as starts and room allow
 //

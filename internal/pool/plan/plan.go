@@ -46,6 +46,7 @@ type Snapshot struct {
 	Strays   []Sandbox // sandboxes without a pool
 	Starts   int       // how many may begin now
 	Stops    int       // attempts in progress
+	StopMost int       // attempts at the same time; MaxStops if it is less
 	Checks   int       // questions in progress
 	Draining bool      // nothing new is to be started
 	Room     room.Ledger
@@ -328,7 +329,7 @@ func (s Snapshot) stop(now time.Time) []Action {
 		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.todo.Sandbox, b.todo.Sandbox))
 	})
 	var todo []Action
-	for _, each := range items[:min(len(items), max(0, MaxStops-s.Stops))] {
+	for _, each := range items[:min(len(items), max(0, max(MaxStops, s.StopMost)-s.Stops))] {
 		todo = append(todo, each.todo)
 	}
 	return todo

@@ -37,7 +37,8 @@ func drawSandbox(t *rapid.T, id string, revision int64) Sandbox {
 
 func drawSnapshot(t *rapid.T) Snapshot {
 	s := Snapshot{Starts: rapid.IntRange(0, 6).Draw(t, "starts"),
-		Stops: rapid.IntRange(0, MaxStops).Draw(t, "stops"), Checks: rapid.IntRange(0,
+		Stops: rapid.IntRange(0, MaxStops).Draw(t, "stops"), StopMost: rapid.IntRange(0,
+			MaxStops+4).Draw(t, "stopMost"), Checks: rapid.IntRange(0,
 			MaxChecks).Draw(t, "checks"),
 		Draining: rapid.IntRange(0, 9).Draw(t, "draining") == 0}
 	for i := range rapid.IntRange(0, 3).Draw(t, "pools") {
@@ -121,7 +122,7 @@ func TestPlanIsSafe(t *testing.T) {
 		if checks+s.Checks > max(MaxChecks, s.Checks) {
 			t.Fatalf("%d questions beside %d", checks, s.Checks)
 		}
-		if refills > s.Starts || s.Stops+stops > max(MaxStops, s.Stops) {
+		if refills > s.Starts || s.Stops+stops > max(MaxStops, s.StopMost, s.Stops) {
 			t.Fatalf("%d refills of %d allowed, %d stops beside %d", refills, s.Starts, stops,
 				s.Stops)
 		}
@@ -399,5 +400,25 @@ func TestRefillWaitsForCalm(t *testing.T) {
 				t.Errorf("%d refills, want %d", got, c.want)
 			}
 		})
+	}
+}
+
+// TestStopsKeepUp: where many sandboxes may start at the same time, as many may stop.
+func TestStopsKeepUp(t *testing.T) {
+	p := Pool{Key: "p", Pool: sandpool.Pool{State: sandpool.Succeeded, Revision: 1}}
+	for i := range 100 {
+		p.Sandboxes = append(p.Sandboxes, Sandbox{ID: sandpool.SandboxID(fmt.Sprint(i)),
+			State: sandpool.Stopping, Revision: 1})
+	}
+	for most, want := range map[int]int{0: MaxStops - 3, 4: MaxStops - 3, 40: 37} {
+		got := 0
+		for _, a := range Next(Snapshot{Pools: []Pool{p}, Stops: 3, StopMost: most}, epoch) {
+			if a.Act == Stop {
+				got++
+			}
+		}
+		if got != want {
+			t.Errorf("with %d at the same time, %d stops begin, want %d", most, got, want)
+		}
 	}
 }
