@@ -44,7 +44,6 @@ func measured(t *testing.T, memory int64, do func(w *world, m *machine)) {
 		w.options.Machine, w.options.Reserve = m, room.Amount{Memory: 100 * mb, Disk: 1 << 30,
 			Threads: 100}
 		w.restart()
-		m.fake = w.fake
 		do(w, m)
 	})
 }
