@@ -41,6 +41,9 @@ type Spec struct {
 	EvictIdle time.Duration `json:"evictIdle,omitempty"`
 	// MCP is the pool's MCP endpoint.
 	MCP MCP `json:"mcp,omitzero"`
+	// History is how what sessions ran is kept; nil means that it is not. What it points to never
+	// changes.
+	History *History `json:"history,omitempty"`
 	// Environment is the resource id of the managed environment that the owner named. It is
 	// kept because clients compare it; it has no effect.
 	Environment string `json:"environment,omitempty"`
@@ -63,7 +66,7 @@ func (s Spec) SameSandbox(t Spec) bool {
 // can be written in several.
 func (s Spec) sandbox() Spec {
 	s.Lifecycle, s.Forwarding, s.Environment = Lifecycle{}, Forwarding{}, ""
-	s.Queue, s.EvictIdle, s.MCP = nil, 0, MCP{}
+	s.Queue, s.EvictIdle, s.MCP, s.History = nil, 0, MCP{}, nil
 	s.Secrets = s.usedSecrets()
 	if s.Container != nil {
 		c := *s.Container
@@ -130,6 +133,12 @@ func (s Spec) Clone() Spec {
 type Queue struct {
 	Length int           `json:"length,omitempty" yaml:"length"` // callers at the same time
 	Wait   time.Duration `json:"wait,omitempty" yaml:"wait"`     // of each, at most
+}
+
+// History says that the server keeps what sessions of a pool ran: code, and how its output began.
+type History struct {
+	// Retention is how long an execution is kept after its end, if there is room.
+	Retention time.Duration `json:"retention"`
 }
 
 // MCP says who may use the MCP endpoint of a code pool with a key of its own. Tokens are taken in

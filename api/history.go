@@ -79,3 +79,43 @@ type RunNote struct {
 	Outcome string  `json:"outcome"`
 	Seconds float64 `json:"seconds"`
 }
+
+// SessionHistory answers GET POOL/.management/history: what sessions of an identifier ran, as far
+// as it is kept, the oldest first.
+type SessionHistory struct {
+	Value []PastExecution `json:"value"`
+	// RetentionSeconds is how long an execution is kept after its end, if there is room.
+	RetentionSeconds int64 `json:"retentionInSeconds"`
+}
+
+// PastExecution is an execution as a history keeps it. All texts are what hostile code may have
+// written, with bytes that are no UTF-8 replaced; of long ones the beginning is kept.
+type PastExecution struct {
+	// Number grows with each execution that the server keeps. It is the parameter "after" for
+	// those that follow.
+	Number int64 `json:"number"`
+	// ID is the execution's, and Sandbox that of the session it ran in.
+	ID      string `json:"id"`
+	Sandbox string `json:"sandbox"`
+	By      string `json:"by,omitempty"` // the principal, such as "token:ID"
+	TraceID string `json:"traceId,omitempty"`
+	// Kernel and Context are those that the request named.
+	Kernel  string `json:"kernel,omitempty"`
+	Context string `json:"context,omitempty"`
+	Code    string `json:"code"`
+	Began   string `json:"began"` // RFC 3339, when it was sent to the sandbox
+	// Outcome is "ok", "error" and others, as in RunNote; absent while it runs. Seconds is what
+	// the code took.
+	Outcome string  `json:"outcome,omitempty"`
+	Seconds float64 `json:"seconds"`
+	Stdout  string  `json:"stdout,omitempty"`
+	Stderr  string  `json:"stderr,omitempty"`
+	// Result is the value of the last expression as text, and Displays how many figures and the
+	// like it showed, which are not kept.
+	Result   string `json:"result,omitempty"`
+	Displays int    `json:"displays,omitempty"`
+	// Error is what it failed with: an exception, or why there is no result.
+	Error string `json:"error,omitempty"`
+	// Cut names the fields of which only the beginning is kept.
+	Cut []string `json:"cut,omitempty"`
+}

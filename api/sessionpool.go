@@ -102,6 +102,13 @@ type Queue struct {
 	WaitInSeconds *int64 `json:"waitInSeconds,omitempty"`
 }
 
+// HistorySettings say whether code that sessions run is kept, with how its output began, for those
+// who may run code in them. RetentionInSeconds absent means a day.
+type HistorySettings struct {
+	Enabled            *bool  `json:"enabled,omitempty"`
+	RetentionInSeconds *int64 `json:"retentionInSeconds,omitempty"`
+}
+
 // SandpoolSettings are settings of a pool's sandboxes that Azure's resource type
 // has no name for. Absent ones take the server's defaults. Sizes are written as "512Mi", "1.5Gi" or
 // a number of bytes. Revision, Problem, Notice, Pull and Ignored are set by the server and ignored
@@ -134,6 +141,8 @@ type SandpoolSettings struct {
 	// EvictIdleAfterInSeconds lets a new session end the one that has been idle longest, if that
 	// is at least so long, when the pool is full; absent or 0 means never.
 	EvictIdleAfterInSeconds *int64 `json:"evictIdleAfterInSeconds,omitempty"`
+	// History has what sessions run kept for a while; absent means that it is not.
+	History *HistorySettings `json:"history,omitempty"`
 	// Egress says what sandboxes with EgressEnabled may reach; absent means every public address.
 	// A change holds for sandboxes that run.
 	Egress *Egress `json:"egress,omitempty"`

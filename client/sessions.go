@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -31,6 +32,28 @@ func (c *Client) SessionDetail(ctx context.Context, pool, identifier string) (ap
 	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.data(pool, management, "session"),
 		query: sessionQuery(identifier)}, &s)
 	return s, err
+}
+
+// SessionHistory returns what the identifier's sessions ran, those that have ended among them, as
+// far as it is kept, after the execution of a number; 0 means all. A pool that keeps none is an
+// error of class Conflict and code HistoryNotKept.
+func (c *Client) SessionHistory(ctx context.Context, pool, identifier string,
+	after int64) (api.SessionHistory, error) {
+	q := sessionQuery(identifier)
+	if after > 0 {
+		q.Set(api.AfterParameter, strconv.FormatInt(after, 10))
+	}
+	var h api.SessionHistory
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.data(pool, management, "history"),
+		query: q}, &h)
+	return h, err
+}
+
+// ForgetSessionHistory drops what is kept of the identifier's sessions.
+func (c *Client) ForgetSessionHistory(ctx context.Context, pool, identifier string) error {
+	_, _, err := c.do(ctx, call{method: http.MethodDelete, path: c.data(pool, management,
+		"history"), query: sessionQuery(identifier)}, nil)
+	return err
 }
 
 // DeleteSession ends the identifier's session and destroys its sandbox. One that

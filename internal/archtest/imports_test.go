@@ -16,7 +16,7 @@ func mayImport() map[string][]string {
 	// Handlers know the words of the contract (statistics, why a sandbox ended), never an engine.
 	handlers := slices.Clip(append(contract, "api", "internal/arm", "internal/auth",
 		"internal/agent", "internal/event", "internal/tracing", "internal/pool", "internal/interpreter",
-		"internal/budget", "internal/fault"))
+		"internal/budget", "internal/fault", "internal/history/executions"))
 	return map[string][]string{
 		"internal/agent/guest/executions": {".", "internal/agent", "internal/agent/guest/output"},
 
@@ -92,9 +92,10 @@ func mayImport() map[string][]string {
 		"internal/backup":        {".", "internal/sqlite"},
 		"internal/metrics": {".", "internal/event", "internal/otlp", "internal/reply",
 			"internal/tracing"},
-		"internal/history": append(contract, "api", "internal/event", "internal/pool"),
-		"internal/web":     {".", "api", "client", "client/sheet", "internal/fault"},
-		"internal/audit":   {".", "api", "internal/arm", "internal/auth"},
+		"internal/history/executions": {".", "api", "internal/agent"},
+		"internal/history":            append(contract, "api", "internal/event", "internal/pool"),
+		"internal/web":                {".", "api", "client", "client/sheet", "internal/fault"},
+		"internal/audit":              {".", "api", "internal/arm", "internal/auth"},
 		"internal/usage": append(contract, "api", "internal/arm", "internal/auth",
 			"internal/event", "internal/pool/meter", "internal/store"),
 		"internal/limit":  vocabulary,
@@ -150,6 +151,7 @@ func mayImport() map[string][]string {
 		"internal/control": append(handlers, "internal/audit", "internal/egress",
 			"internal/store"),
 		"internal/control/precondition": vocabulary,
+		"internal/control/history":      {".", "api"},
 		"internal/control/network":      {".", "api", "internal/egress"},
 		"internal/server/timed": append(contract, "internal/sandbox/gvisor",
 			"internal/sandbox/kube", "internal/store"),
@@ -177,7 +179,7 @@ func mayImport() map[string][]string {
 			"images", "internal/container",
 			"internal/control", "internal/gateway", "internal/mcp", "internal/mcp/access",
 			"internal/endpoint", "internal/proxy", "internal/systemd", "internal/metrics", "internal/otlp",
-			"internal/event/export", "internal/history",
+			"internal/event/export", "internal/history", "internal/history/executions",
 			"internal/local", "internal/logging", "internal/control/network", "internal/control/tree",
 			"internal/web",
 			"internal/sandbox/gvisor", "internal/keyring", "internal/store",

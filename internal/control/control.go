@@ -87,6 +87,8 @@ type Options struct {
 	Now func() time.Time
 	// Network knows the networks of sandboxes; nil means that pools can have none.
 	Network network.Host
+	// NoHistory says that the server keeps for no pool what its sessions run.
+	NoHistory bool
 	// History is how a pool did lately; nil means that nobody knows.
 	History func(id sandpool.PoolID, window string) (api.History, error)
 	// Foreign means that roles can be given to principals of foreign issuers.

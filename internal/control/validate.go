@@ -11,6 +11,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/control/history"
 	"github.com/sandpool/sandpool/internal/control/network"
 	"github.com/sandpool/sandpool/internal/pattern"
 )
@@ -56,6 +57,7 @@ func (c *Control) parse(id sandpool.PoolID, body api.SessionPool,
 	parseMCP(&ps, &p, props.McpServerSettings)
 	c.parseNetwork(&ps, &p, props)
 	c.parseSandpool(&ps, &p, props.Sandpool, custom)
+	c.parseHistory(&ps, &p, props.Sandpool, old)
 	secrets := parseSecrets(&ps, props.Secrets)
 	names := secrets.Names()
 	if secrets == nil {
@@ -324,6 +326,20 @@ func checkCredentials(ps *problems, list []sandpool.Credential, secrets sandpool
 			ps.invalid("properties.secrets", "The secret %.60q, which is for a header, has a line "+
 				"break or another control character in it.", c.SecretRef)
 		}
+	}
+}
+
+// parseHistory reads whether what sessions run is kept. A pool that has asked for it may go on to
+// ask where that has been turned off for all.
+func (c *Control) parseHistory(ps *problems, p *sandpool.Pool, s *api.SandpoolSettings,
+	old *sandpool.Pool) {
+	if s == nil {
+		return
+	}
+	off := c.o.NoHistory && (old == nil || old.Spec.History == nil)
+	how, wrong := history.Parse(s.History, p.Spec.Kind, off)
+	if p.Spec.History = how; wrong != nil {
+		*ps = append(*ps, wrong)
 	}
 }
 

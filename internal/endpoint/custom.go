@@ -38,6 +38,9 @@ type Lease interface {
 type Custom struct {
 	pools Pools
 	proxy *proxy.Proxy
+	// Forwarded, if not nil, hears how long a container had a request of a pool; way says how it
+	// came there, and trace is that of the request, if it is traced.
+	Forwarded func(pool, way string, took time.Duration, trace string)
 }
 
 // NewCustom returns a Custom.
@@ -132,11 +135,19 @@ func (c *Custom) serve(w http.ResponseWriter, r *http.Request, t Target, operati
 		proxy.Remember(w, r, identifier)
 	}
 	err = c.proxy.Serve(request, lease)
-	span.Since(way(r, operation), began, err)
+	c.passed(t.Pool.Name, way(r, operation), began, span, err)
 	if errors.Is(err, proxy.ErrCallerGone) {
 		return arm.NotTaken(err)
 	}
 	return err
+}
+
+// passed tells of what a container has had.
+func (c *Custom) passed(pool, way string, began time.Time, span *tracing.Span, err error) {
+	span.Since(way, began, err)
+	if c.Forwarded != nil {
+		c.Forwarded(pool, way, time.Since(began), span.TraceID())
+	}
 }
 
 // way is what the time that a container has a request is called.

@@ -110,6 +110,9 @@ const (
 	// SessionRefused: the pool has its maximum of sessions. Outcome is "machine full" and what the
 	// machine lacks if that is why.
 	SessionRefused Name = "SessionRefused"
+	// SessionQueued: a caller has waited for a slot of a full pool. Outcome is "served", "refused"
+	// or "left"; Took is the wait.
+	SessionQueued Name = "SessionQueued"
 	// SessionEnded: a session is over. Message says why; Took is how long it lasted.
 	SessionEnded Name = "SessionEnded"
 	// ExecutionEnded: code has run. Outcome is how it ended; Took is the time in the sandbox.
@@ -185,6 +188,7 @@ var kinds = map[Name]kind{
 
 	SessionAllocated: {Lifecycle, Debug, "a session was allocated"},
 	SessionRefused:   {Lifecycle, Debug, "a session was refused"},
+	SessionQueued:    {Lifecycle, Debug, "a caller waited for a slot"},
 	SessionEnded:     {Lifecycle, Debug, "a session ended"},
 	ExecutionEnded:   {Lifecycle, Debug, "an execution ended"},
 	SessionAnswered:  {Lifecycle, Debug, "the first code of a session was answered"},

@@ -20,6 +20,7 @@ import (
 	"github.com/sandpool/sandpool/internal/fault"
 	"github.com/sandpool/sandpool/internal/gateway/live"
 	"github.com/sandpool/sandpool/internal/gateway/wire"
+	"github.com/sandpool/sandpool/internal/history/executions"
 	"github.com/sandpool/sandpool/internal/interpreter"
 	"github.com/sandpool/sandpool/internal/tracing"
 )
@@ -31,17 +32,20 @@ func (g *Gateway) begin(c *call, l Lease, identifier sandpool.Identifier, x exec
 	id := operationID(c.r)
 	in := g.within.Of(l)
 	tracing.Of(c.r.Context()).Claim(c.pool.Name, l.Sandbox().ID, l.Claim(), time.Now())
+	kept := g.keepExecution(c, l, identifier, id, x.ExecuteRequest)
 	e, err := in.Start(c.r.Context(), id, interpreter.Execution{ExecuteRequest: x.ExecuteRequest,
 		Sent: held.sent})
 	if err != nil {
+		kept.End(executions.End{Outcome: aborted, Err: err})
 		return err
 	}
 	hold, err := g.pools.Acquire(context.WithoutCancel(c.r.Context()), c.pool, identifier)
 	if err != nil {
+		kept.End(executions.End{Outcome: aborted, Err: err})
 		return err
 	}
 	hold.Unattended()
-	go g.keep(c, hold, id, held.pass())
+	go g.keep(c, hold, id, held.pass(), kept)
 	of := wire.About{Operation: id, Identifier: identifier, Sandbox: l.Sandbox().ID,
 		UserAgent: c.r.UserAgent()}
 	h := c.w.Header()
@@ -57,7 +61,7 @@ func (g *Gateway) begin(c *call, l Lease, identifier sandpool.Identifier, x exec
 
 // keep holds a session, and the room of the code that waits in it, for as long as an execution goes
 // on: nobody may ask for it meanwhile.
-func (g *Gateway) keep(c *call, l Lease, id string, code *budget.Share) {
+func (g *Gateway) keep(c *call, l Lease, id string, code *budget.Share, kept *executions.Entry) {
 	defer l.Release()
 	if code != nil {
 		defer code.Release()
@@ -68,12 +72,25 @@ func (g *Gateway) keep(c *call, l Lease, id string, code *budget.Share) {
 	case err == nil && e.Outcome != "":
 		traceCell(span, time.Now().Add(-e.Took), e.Took, outcomeOf(e.Outcome))
 		g.tell(c, span, l.Sandbox().ID, outcomeOf(e.Outcome), e.Took)
+		if kept != nil {
+			g.keepResult(l, e, kept)
+		}
 	case err == nil || l.Context().Err() != nil:
-		g.tell(c, span, l.Sandbox().ID, "aborted", 0)
+		g.tell(c, span, l.Sandbox().ID, aborted, 0)
+		kept.End(executions.End{Outcome: aborted, Err: cmp.Or(err, context.Cause(l.Context()))})
 	default:
+		kept.End(executions.End{Outcome: aborted, Err: err})
 		g.log.WarnContext(l.Context(), "wait for an execution", "session", l.Sandbox().ID, "error",
 			err)
 	}
+}
+
+// keepResult keeps what an execution without a caller has put out.
+func (g *Gateway) keepResult(l Lease, e agent.Execution, kept *executions.Entry) {
+	whole, release, err := g.within.Of(l).Execution(l.Context(), e.ID)
+	defer release()
+	kept.End(executions.End{Outcome: outcomeOf(e.Outcome), Took: e.Took, Result: whole.Result,
+		Err: err})
 }
 
 // operation is the absolute URL at which an execution is found.

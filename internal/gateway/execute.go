@@ -16,6 +16,7 @@ import (
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/gateway/live"
 	"github.com/sandpool/sandpool/internal/gateway/wire"
+	"github.com/sandpool/sandpool/internal/history/executions"
 	"github.com/sandpool/sandpool/internal/interpreter"
 	"github.com/sandpool/sandpool/internal/tracing"
 )
@@ -81,7 +82,14 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	if background && (x.async || live.Wanted(c.r) != "") {
 		return g.begin(c, lease, identifier, x, held)
 	}
+	return g.run(c, lease, identifier, x, held, form)
+}
 
+// run runs code in a session and answers with what became of it.
+func (g *Gateway) run(c *call, lease Lease, identifier sandpool.Identifier, x execution, held *hold,
+	form wire.Envelope) error {
+	operation := operationID(c.r)
+	kept := g.keepExecution(c, lease, identifier, operation, x.ExecuteRequest)
 	claim := lease.Claim()
 	t := timing{prepare: time.Since(c.started), claim: claim.Took, start: claim.Start}
 	sent := time.Now()
@@ -92,15 +100,17 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	x.Code, x.Args, x.Stdin = "", nil, "" // it may wait for long, and is the sandbox's then
 	res, err := g.within.Of(lease).Execute(c.r.Context(), run)
 	var a wire.Answer
-	outcome := "aborted"
+	outcome := aborted
 	if err == nil {
 		defer res.Release()
 		a, outcome = wire.AnswerOf(res.ExecuteResult, x.Timeout), outcomeOf(res.Outcome)
 	} else if ended := asError(err); ended != nil && ended.Class == sandpool.Ended {
 		a = wire.AbortedBy(ended, time.Since(sent))
 	} else {
+		kept.End(executions.End{Outcome: outcome, Took: time.Since(sent), Err: err})
 		return err
 	}
+	kept.End(executions.End{Outcome: outcome, Took: a.Took, Result: &res.ExecuteResult, Err: err})
 	t.exchange, t.execute = time.Since(sent), a.Took
 	t.overall = time.Since(c.started)
 	id := lease.Sandbox().ID
@@ -114,7 +124,7 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 		traceParts(span, c.pool.Name, id, claim, sent, t.exchange, a.Took, outcome)
 	}
 
-	of := wire.About{Operation: operationID(c.r), Identifier: identifier, Sandbox: id,
+	of := wire.About{Operation: operation, Identifier: identifier, Sandbox: id,
 		UserAgent: c.r.UserAgent()}
 	h := c.w.Header()
 	h["Operation-Id"] = []string{of.Operation}
@@ -126,6 +136,21 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	}
 	res.Release() // from now on it is the caller's pace that counts, and its part that is charged
 	return g.deliver(c, http.StatusOK, b)
+}
+
+// aborted is the outcome of code that has no result.
+const aborted = "aborted"
+
+// keepExecution begins to keep an execution if its pool wants that; else it is nil.
+func (g *Gateway) keepExecution(c *call, l Lease, identifier sandpool.Identifier, id string,
+	r agent.ExecuteRequest) *executions.Entry {
+	if l.History() == nil || g.options.History == nil {
+		return nil
+	}
+	who, _ := auth.FromContext(c.r.Context())
+	return g.options.History.Begin(executions.Start{Pool: c.pool, Identifier: identifier,
+		Sandbox: l.Sandbox().ID, ID: id, By: who.Subject,
+		Trace: tracing.Of(c.r.Context()).TraceID(), Request: r})
 }
 
 // answerLost answers an execution whose session was lost since its last call: nothing has run in a

@@ -16,6 +16,7 @@ import (
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/history/executions"
 	"github.com/sandpool/sandpool/internal/interpreter"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
@@ -62,6 +63,8 @@ type Lease interface {
 	interpreter.Session
 	// Claim says where the sandbox came from, and what that took.
 	Claim() sandpool.Claim
+	// History says how what the session runs is to be kept; nil if it is not.
+	History() *sandpool.History
 	// Unattended says that nobody waits for what the hold is for: the next call is told if the
 	// session is lost meanwhile.
 	Unattended()
@@ -93,6 +96,8 @@ type Options struct {
 	PublicURL string
 	// Events hears of executions; nil means that nobody does.
 	Events event.Observer
+	// History keeps what sessions ran, of pools that want it; nil means that none does.
+	History *executions.Keeper
 	// Detail says what is known of a session besides what callers of Azure read; nil means nothing.
 	Detail func(ctx context.Context, s sandpool.Session, into *api.SessionDetail) error
 }

@@ -95,6 +95,7 @@ type world struct {
 	// mostListed is the most that a listing may hold; 0 means no bound.
 	mostListed int
 	kind       sandpool.ContainerType // of all pools; empty means PythonLTS
+	history    *sandpool.History      // of all pools
 	// within are the interpreters; claimed, if set, is called for each lease.
 	within  *interpreter.Set
 	claimed func()
@@ -211,7 +212,8 @@ func (w *world) pool(id sandpool.PoolID) (sandpool.Pool, error) {
 		return sandpool.Pool{}, sandpool.Errorf(sandpool.NotFound, "ResourceNotFound",
 			"sessionPool", "There is no pool %s.", id.Name)
 	}
-	return sandpool.Pool{ID: id, Spec: sandpool.Spec{Kind: cmp.Or(w.kind, sandpool.PythonLTS)}}, nil
+	return sandpool.Pool{ID: id, Spec: sandpool.Spec{Kind: cmp.Or(w.kind, sandpool.PythonLTS),
+		History: w.history}}, nil
 }
 
 func (w *world) Kind(_ context.Context, id sandpool.PoolID) (sandpool.ContainerType, error) {
@@ -296,6 +298,9 @@ type lease struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 }
+
+// History implements Lease.
+func (l *lease) History() *sandpool.History { return l.w.history }
 
 func newLease(w *world, identifier sandpool.Identifier) *lease {
 	at := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)

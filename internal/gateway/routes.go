@@ -97,6 +97,8 @@ func routes() []route {
 		{"GET", ".management/listSessions", look, list, (*Gateway).manageSessions},
 		{"GET", ".management/session", look, one, (*Gateway).sessionDetail},
 		{"GET", ".management/logs", run, one, (*Gateway).logs},
+		{"GET", ".management/history", run, one, (*Gateway).pastExecutions},
+		{"DELETE", ".management/history", run, one, (*Gateway).forgetExecutions},
 		{"POST", ".management/stopSession", run, one, (*Gateway).stopSession},
 		{"GET", ".management/stopSession", run, one, (*Gateway).stopSession},
 	}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/gateway/wire"
+	"github.com/sandpool/sandpool/internal/history/executions"
 )
 
 // pageSize is the most sessions that one page lists, the documented figure of the service.
@@ -47,6 +49,55 @@ func (g *Gateway) sessionDetail(c *call) error {
 		}
 	}
 	return arm.WriteJSON(c.w, http.StatusOK, out)
+}
+
+// noHistory is the error of a question for what is not kept.
+func noHistory(pool string) error {
+	return sandpool.Errorf(sandpool.Conflict, "HistoryNotKept", "identifier",
+		"The pool %s does not keep what its sessions run. Whoever may change it turns that on with "+
+			"'sandpool pool update %s --history'.", pool, pool)
+}
+
+// past returns what keeps the executions of the call's pool, and the identifier that it is about.
+// There need be no session.
+func (g *Gateway) past(c *call) (*executions.Keeper, sandpool.Identifier, error) {
+	identifier, err := c.identifier()
+	if err != nil {
+		return nil, "", err
+	}
+	p, err := g.pools.Pool(c.r.Context(), c.pool)
+	if err == nil && (p.Spec.History == nil || g.options.History == nil) {
+		err = noHistory(p.ID.Name)
+	}
+	return g.options.History, identifier, err
+}
+
+// pastExecutions answers with what sessions of an identifier ran, as far as it is kept.
+func (g *Gateway) pastExecutions(c *call) error {
+	kept, identifier, err := g.past(c)
+	if err != nil {
+		return err
+	}
+	after, err := c.number(api.AfterParameter, 0, 0, math.MaxInt)
+	if err != nil {
+		return err
+	}
+	b, err := arm.Encode(kept.List(c.pool, identifier, int64(after)))
+	if err != nil {
+		return err
+	}
+	return g.deliver(c, http.StatusOK, b)
+}
+
+// forgetExecutions drops what is kept of an identifier's sessions.
+func (g *Gateway) forgetExecutions(c *call) error {
+	kept, identifier, err := g.past(c)
+	if err != nil {
+		return err
+	}
+	kept.Forget(c.pool, identifier)
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 // deleteSession ends a session; the identifier's next call gets a fresh one.

@@ -11,7 +11,9 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/history/executions"
 	"github.com/sandpool/sandpool/internal/interpreter"
+	"github.com/sandpool/sandpool/internal/tracing"
 )
 
 // language is something that a pool's sandboxes run. Each has two tools, as at Azure's endpoint:
@@ -359,6 +361,12 @@ func (c *call) execute(
 	}
 	defer lease.Release()
 	in, x := c.s.within.Of(lease), interpreter.Execution{ExecuteRequest: r, Sent: c.sent}
+	var kept *executions.Entry
+	if lease.History() != nil && c.s.o.History != nil {
+		kept = c.s.o.History.Begin(executions.Start{Pool: c.pool.ID, Identifier: id,
+			Sandbox: lease.Sandbox().ID, By: c.who.Subject,
+			Trace: tracing.Of(ctx).TraceID(), Request: r})
+	}
 	var res agent.ExecuteResult
 	if c.stream != nil {
 		res, err = c.follow(ctx, in, x)
@@ -369,7 +377,9 @@ func (c *call) execute(
 			res = whole.ExecuteResult
 		}
 	}
-	c.tell(lease.Sandbox().ID, res, err)
+	word := wordOf(res, err)
+	kept.End(executions.End{Outcome: word, Took: res.Duration, Result: &res, Err: err})
+	c.tell(lease.Sandbox().ID, word, res.Duration)
 	return res, err
 }
 
@@ -418,28 +428,21 @@ func (c *call) follow(
 // cancelTime is how long the end of a call waits for its code to be told.
 const cancelTime = 10 * time.Second
 
-// tell lets observers know that code has run.
-func (c *call) tell(id sandpool.SandboxID, res agent.ExecuteResult, err error) {
-	word := "aborted"
-	if err == nil {
-		word = string(agent.Failed)
-		switch res.Outcome {
-		case agent.OK,
-			agent.Interrupted,
-			agent.TimeoutInterrupted,
-			agent.TimeoutRestarted,
-			agent.KernelDied:
-			word = string(res.Outcome) // what an agent says is not repeated unread
-		}
+// wordOf is the word for an execution's end; what an agent says is not repeated unread.
+func wordOf(res agent.ExecuteResult, err error) string {
+	if err != nil {
+		return "aborted"
 	}
-	c.s.o.Events.Observe(
-		event.Event{
-			Name:    event.ExecutionEnded,
-			Pool:    c.pool.ID,
-			Sandbox: id,
-			By:      c.who.Subject,
-			Outcome: word,
-			Took:    res.Duration,
-		},
-	)
+	switch res.Outcome {
+	case agent.OK, agent.Interrupted, agent.TimeoutInterrupted, agent.TimeoutRestarted,
+		agent.KernelDied:
+		return string(res.Outcome)
+	}
+	return string(agent.Failed)
+}
+
+// tell lets observers know that code has run.
+func (c *call) tell(id sandpool.SandboxID, outcome string, took time.Duration) {
+	c.s.o.Events.Observe(event.Event{Name: event.ExecutionEnded, Pool: c.pool.ID, Sandbox: id,
+		By: c.who.Subject, Outcome: outcome, Took: took})
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/budget"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/history/executions"
 	"github.com/sandpool/sandpool/internal/interpreter"
 	"github.com/sandpool/sandpool/internal/mcp/access"
 	"github.com/sandpool/sandpool/internal/sandbox"
@@ -41,6 +42,8 @@ type Pools interface {
 // Lease is a hold on a session's sandbox.
 type Lease interface {
 	interpreter.Session
+	// History says how what the session runs is to be kept; nil if it is not.
+	History() *sandpool.History
 	// Release gives the hold back. Calling it again does nothing.
 	Release()
 }
@@ -76,6 +79,8 @@ type Options struct {
 	Version string
 	// Events hears of executions; nil means that nobody does.
 	Events event.Observer
+	// History keeps what sessions ran, of pools that want it; nil means that none does.
+	History *executions.Keeper
 	// Idle is called when large bodies or answers have been dealt with. It must not block; nil
 	// means that nothing is done.
 	Idle func()

@@ -68,6 +68,8 @@ type Metrics struct {
 	runs    *prometheus.HistogramVec
 	lasted  *prometheus.HistogramVec
 	answers *prometheus.HistogramVec
+	queued  *prometheus.HistogramVec
+	forward *prometheus.HistogramVec
 
 	store, engine, requests *prometheus.HistogramVec
 	received, sent          *prometheus.CounterVec
@@ -109,6 +111,10 @@ func New(log *slog.Logger, version string, pools Pools) (*Metrics, error) {
 	m.lasted = histogram("sandpool_session_seconds", "How long sessions lasted.", whole, "pool")
 	m.answers = histogram("sandpool_first_answer_seconds",
 		"From the request that begins a session to the answer of its code.", short, "pool")
+	m.queued = histogram("sandpool_queue_wait_seconds",
+		"How long callers waited for a slot of a full pool.", short, "pool", "outcome")
+	m.forward = histogram("sandpool_forward_seconds",
+		"How long containers had requests, and connections lasted.", long, "pool", "way")
 	m.store = histogram("sandpool_store_seconds", "How long writes to the store took.", short,
 		"operation", "outcome")
 	m.engine = histogram("sandpool_engine_seconds", "How long the engine took.", short,
@@ -123,7 +129,8 @@ func New(log *slog.Logger, version string, pools Pools) (*Metrics, error) {
 	m.audit = prometheus.NewCounter(prometheus.CounterOpts{Name: "sandpool_audit_failures_total",
 		Help: "Records of the audit log that could not be written."})
 	for _, c := range []prometheus.Collector{m.audit, m.events, m.waits, m.starts, m.runs, m.lasted,
-		m.answers, m.store, m.engine, m.requests, m.received, m.sent, buildInfo(version),
+		m.answers, m.queued, m.forward, m.store, m.engine, m.requests, m.received, m.sent,
+		buildInfo(version),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(
 			collectors.ProcessCollectorOpts{})} {
 		if err := m.registry.Register(c); err != nil {
@@ -210,6 +217,8 @@ func (m *Metrics) Consume(_ context.Context, events []event.Event) {
 		switch e.Name {
 		case event.SessionAllocated:
 			m.waits.WithLabelValues(pool, outcome).Observe(e.Took.Seconds())
+		case event.SessionQueued:
+			m.queued.WithLabelValues(pool, outcome).Observe(e.Took.Seconds())
 		case event.SandboxStarted:
 			m.starts.WithLabelValues(pool).Observe(e.Took.Seconds())
 		case event.ExecutionEnded:
@@ -222,6 +231,11 @@ func (m *Metrics) Consume(_ context.Context, events []event.Event) {
 			m.forget(pool)
 		}
 	}
+}
+
+// Forwarded counts a request to a container, or a connection to one; way is one of few words.
+func (m *Metrics) Forwarded(pool, way string, took time.Duration, trace string) {
+	observe(m.forward.WithLabelValues(pool, way), took, trace)
 }
 
 // observe counts how long something took, with its trace as an example if there is one.
@@ -250,7 +264,7 @@ func (m *Metrics) outcome(e event.Event) string {
 // forget drops what is known of a pool that is gone.
 func (m *Metrics) forget(pool string) {
 	for _, each := range []*prometheus.HistogramVec{m.waits, m.starts, m.runs, m.lasted,
-		m.answers} {
+		m.answers, m.queued, m.forward} {
 		each.DeletePartialMatch(prometheus.Labels{"pool": pool})
 	}
 }

@@ -53,7 +53,9 @@ func TestMetrics(t *testing.T) {
 			Trace: "0123456789abcdef0123456789abcdef"},
 		{Name: event.SandboxStarted, Pool: id, Took: 150 * time.Millisecond},
 		{Name: event.SessionAnswered, Pool: id, Took: 150 * time.Millisecond},
+		{Name: event.SessionQueued, Pool: id, Outcome: "served", Took: 3 * time.Second},
 	})
+	m.Forwarded("python", "forward", time.Second, "00112233445566778899aabbccddeeff")
 	m.Store("claim", time.Millisecond, nil)
 	m.Engine("start", time.Second, errors.New("no"))
 	m.AuditLost()
@@ -74,6 +76,9 @@ func TestMetrics(t *testing.T) {
 		`snapshot_created_timestamp_seconds{pool="python",resource_group="g",subscription="s"} 1.7e+09`,
 		"sandpool_audit_failures_total 1",
 		`sandpool_engine_seconds_count{operation="start",outcome="error"} 1`,
+		`sandpool_queue_wait_seconds_bucket{outcome="served",pool="python",le="5.0"} 1`,
+		`sandpool_forward_seconds_count{pool="python",way="forward"} 1`,
+		`1 # {trace_id="00112233445566778899aabbccddeeff"} 1.0`,
 		`sandpool_first_answer_seconds_count{pool="python"} 1`, "sandpool_up 1", "# EOF",
 		`1 # {trace_id="0123456789abcdef0123456789abcdef"} 1.0`,
 	} {

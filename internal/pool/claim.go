@@ -26,8 +26,12 @@ type Lease struct {
 // lease returns a lease on a claimed sandbox. The caller holds mu.
 func (m *Manager) lease(b *sandboxState, outcome sandpool.ClaimOutcome) *Lease {
 	b.leases++
-	return &Lease{Session: Session{manager: m, state: b, sandbox: b.row},
+	l := &Lease{Session: Session{manager: m, state: b, sandbox: b.row},
 		claim: sandpool.Claim{Outcome: outcome}}
+	if b.pool != nil {
+		l.history = b.pool.pool.Spec.History
+	}
+	return l
 }
 
 // Claim says how the identifier came to the sandbox.
@@ -161,12 +165,13 @@ func (m *Manager) queueOf(p *poolState) sandpool.Queue {
 // lineUp waits for a slot of a full pool, behind those who came before. A question for a slot
 // that began at mark was in vain. The caller holds mu, which it gives up.
 func (m *Manager) lineUp(ctx context.Context, p *poolState, identifier sandpool.Identifier,
-	mark int64) (*Lease, error) {
-	defer func() { m.mu.Unlock() }()
-	q := m.queueOf(p)
+	mark int64) (_ *Lease, err error) {
+	q, began := m.queueOf(p), time.Now()
 	if p.line.Len() >= q.Length {
+		defer m.mu.Unlock()
 		return nil, m.refuse(p, identifier)
 	}
+	defer func() { m.queued(p, began, err); m.mu.Unlock() }()
 	place := p.line.Join(identifier)
 	defer func() { p.line.Leave(place) }()
 	timer := time.NewTimer(q.Wait)

@@ -3,11 +3,13 @@ package pool_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -131,6 +133,17 @@ func TestQueueEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantServed(t, served, "user-2: conflict")
+		var waits []string
+		_, events := w.take()
+		for _, e := range events {
+			if e.Name == event.SessionQueued {
+				waits = append(waits, fmt.Sprint(e.Outcome, " after ", e.Took))
+			}
+		}
+		if want := []string{"refused after 10s", "served after 0s", "left after 0s"}; !slices.Equal(
+			waits, want) {
+			t.Errorf("the waits are told as %q, want %q", waits, want)
+		}
 	})
 }
 

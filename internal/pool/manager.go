@@ -51,6 +51,10 @@ type Options struct {
 	// By is the subject of the principal who asks, by the context of a call; nil means that nobody
 	// knows.
 	By func(context.Context) string
+	// Keep is told when a pool that this server owns begins to keep, or keeps otherwise, what its
+	// sessions run, and with nil when it does so no more, or is gone. It is called with locks held
+	// and must not block. nil means that nobody is told.
+	Keep func(id sandpool.PoolID, how *sandpool.History)
 	// Meter counts what sessions use; nil means that nobody does.
 	Meter meter.Meter
 	// Machine measures what sandboxes take from; nil means that there is always enough.
@@ -73,6 +77,9 @@ func (o *Options) complete() error {
 	}
 	if o.By == nil {
 		o.By = func(context.Context) string { return "" }
+	}
+	if o.Keep == nil {
+		o.Keep = func(sandpool.PoolID, *sandpool.History) {}
 	}
 	if o.Meter == nil {
 		o.Meter = meter.None{}

@@ -364,6 +364,7 @@ func (m *Manager) disown(p *poolState) {
 	}
 	m.events.Observe(event.Event{Name: event.PoolLost, Pool: p.pool.ID})
 	delete(m.pools, key)
+	m.options.Keep(p.pool.ID, nil)
 	cause := &sandpool.Error{}
 	errors.As(store.NotOwner(p.pool.ID), &cause)
 	p.lost = true

@@ -128,6 +128,7 @@ func (m *Manager) adoptPool(p *poolState, next sandpool.Pool) {
 	}
 	m.unpruned = m.unpruned || p.pool.Template != next.Template
 	p.pool = next
+	m.options.Keep(next.ID, next.Spec.History)
 	p.line.FreeAll() // there may be more slots now
 	m.setGuest(p)
 	p.unsaved = next.Revision != stored.Revision || next.Template != stored.Template ||
@@ -298,6 +299,7 @@ func (m *Manager) Delete(ctx context.Context, id sandpool.PoolID) error {
 		p.prep.cancel()
 	}
 	p.prep.change()
+	m.options.Keep(id, nil)
 	cause := ended("the session pool was deleted")
 	p.line.FreeAll()
 	p.cancelClaims(cause)

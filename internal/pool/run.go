@@ -304,3 +304,16 @@ func (m *Manager) beginRemove(p *poolState) {
 		m.kick()
 	})
 }
+
+// queued tells how a caller's wait for a slot of a full pool ended. The caller holds mu.
+func (m *Manager) queued(p *poolState, began time.Time, err error) {
+	outcome := "left"
+	switch {
+	case err == nil:
+		outcome = "served"
+	case sandpool.ClassOf(err) == sandpool.Full:
+		outcome = "refused"
+	}
+	m.events.Observe(event.Event{Name: event.SessionQueued, Pool: p.pool.ID, Outcome: outcome,
+		Took: time.Since(began)})
+}

@@ -17,10 +17,15 @@ type Session struct {
 	manager *Manager
 	state   *sandboxState
 	sandbox sandpool.Sandbox
+	history *sandpool.History
 }
 
 // Sandbox returns the sandbox's row as it was when the lease began.
 func (s *Session) Sandbox() sandpool.Sandbox { return s.sandbox }
+
+// History says how what the session runs is to be kept, as its pool had it when the lease began;
+// nil if it is not kept.
+func (s *Session) History() *sandpool.History { return s.history }
 
 // View returns the session as callers see it now.
 func (s *Session) View() sandpool.Session {

@@ -55,6 +55,9 @@ func (m *Manager) newPoolState(p sandpool.Pool) *poolState {
 		losses: map[sandpool.Identifier]*sandpool.Loss{},
 		prep:   preparation{changed: make(chan struct{})}}
 	m.setGuest(s)
+	if p.State != sandpool.Deleting {
+		m.options.Keep(p.ID, p.Spec.History)
+	}
 	return s
 }
 

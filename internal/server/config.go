@@ -81,6 +81,9 @@ type Config struct {
 	Issuers []oidc.Settings `yaml:"issuers"`
 	// AuditMB bounds the audit log in MiB; the oldest records go.
 	AuditMB int64 `yaml:"audit_mb"`
+	// HistoryMB bounds, in MiB of memory, what is kept of what sessions ran, of pools that ask for
+	// it. With 0 none may.
+	HistoryMB int64 `yaml:"history_mb"`
 	// Usage is what is kept of what sessions have used.
 	Usage usage.Settings `yaml:"usage"`
 	// CORS lets pages in browsers use the API.
@@ -227,6 +230,7 @@ func DefaultConfig() Config {
 		OnExit:     KeepSandboxes,
 		Dashboard:  true,
 		AuditMB:    1024,
+		HistoryMB:  64,
 		Usage:      usage.DefaultSettings(),
 		Peers:      peer.DefaultSettings(),
 		Traces:     Traces{Sample: 1},
@@ -418,7 +422,7 @@ func (c Config) Validate() error {
 		"cgroup_parent", c.CgroupParent,
 		"a relative path without dots, such as sandpool or machine.slice/sandpool")
 	need(c.AuditMB >= 32, "audit_mb", c.AuditMB, "at least 32")
-	problems = append(problems, c.Usage.Validate()...)
+	problems = append(problems, append(c.Usage.Validate(), c.checkHistory())...)
 	need(c.Starts >= 1, "starts", c.Starts, "at least 1")
 	need(c.Queue.Length >= 0 && c.Queue.Length <= 1000, "queue.length", c.Queue.Length, "0 to 1000")
 	need(c.Queue.Wait >= 0 && c.Queue.Wait <= time.Minute, "queue.wait", c.Queue.Wait,

@@ -36,7 +36,8 @@ func (s *Server) mcp(log *slog.Logger, custom *endpoint.Custom) (*mcp.Server, er
 		s.within,
 		containers{custom, s.manager},
 		mcp.Options{MaxTimeout: s.cfg.Limits.MaxExecution, Key: key,
-			Guard: guard, Events: s.executions(), Idle: s.memory.free, Version: sandpool.Version},
+			Guard: guard, Events: s.executions(), History: s.past, Idle: s.memory.free,
+			Version: sandpool.Version},
 	)
 }
 

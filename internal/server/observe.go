@@ -28,6 +28,7 @@ import (
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/event/export"
 	"github.com/sandpool/sandpool/internal/history"
+	"github.com/sandpool/sandpool/internal/history/executions"
 	"github.com/sandpool/sandpool/internal/local"
 	"github.com/sandpool/sandpool/internal/logging"
 	"github.com/sandpool/sandpool/internal/metrics"
@@ -50,6 +51,9 @@ func (s *Server) observe() (err error) {
 	if s.history, err = history.New(s.log, nil); err != nil {
 		return err
 	}
+	if s.cfg.HistoryMB > 0 {
+		s.past = executions.New(executions.Bounds{All: s.cfg.HistoryMB << 20}, nil)
+	}
 	if s.tracer, err = tracing.New(s.log, s.cfg.traces()); err != nil {
 		return err
 	}
@@ -68,6 +72,22 @@ func (s *Server) observe() (err error) {
 	}
 	s.events = event.New(sinks...)
 	return nil
+}
+
+// checkHistory says what is wrong with the bound of histories, if anything is.
+func (c Config) checkHistory() error {
+	if c.HistoryMB >= 0 && c.HistoryMB <= 16<<10 {
+		return nil
+	}
+	return fmt.Errorf("configuration: history_mb is %d; use 0 to 16384", c.HistoryMB)
+}
+
+// keep hears which pools keep what their sessions run; nil if none may.
+func (s *Server) keep() func(sandpool.PoolID, *sandpool.History) {
+	if s.past == nil {
+		return nil
+	}
+	return s.past.Keep
 }
 
 // collector is where metrics and events are sent; nil if they are not.

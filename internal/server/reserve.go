@@ -5,8 +5,10 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool/internal/machine"
+	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/pool/room"
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/server/engine"
 )
 
 // Reserve is what of the machine's memory, disk and threads is kept for sandboxes that run, and
@@ -61,4 +63,17 @@ func checkRoom(cfg Config) sandbox.Requirement {
 			"the setting reserve.", lack)
 	}
 	return r
+}
+
+// newMachine makes what measures what sandboxes take from: this machine, or nothing if they are
+// elsewhere, where the cluster says that it is full.
+func (s *Server) newMachine() (pool.Machine, error) {
+	if s.cfg.Engine == engine.InKubernetes {
+		return nil, nil
+	}
+	host, err := machine.New(s.cfg.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("measure the machine: %w", err)
+	}
+	return host, nil
 }

@@ -53,6 +53,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		Endpoint:  s.endpoint(),
 		Events:    s.events,
 		History:   s.history.Pool,
+		NoHistory: s.past == nil,
 		Pulling:   pulling(s.containers),
 		Network:   network.Host{Settings: s.cfg.Network, Elsewhere: s.cfg.Engine != engine.GVisor},
 		Locations: s.cfg.Locations,
@@ -64,9 +65,10 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	}
 	data, err := gateway.New(log, leases{s.manager}, s.within, gateway.Options{
 		MaxTimeout: s.cfg.Limits.MaxExecution, PublicURL: s.cfg.PublicURL,
-		Events: s.executions(),
-		Idle:   s.memory.free,
-		Detail: s.detail,
+		Events:  s.executions(),
+		Idle:    s.memory.free,
+		Detail:  s.detail,
+		History: s.past,
 	})
 	if err != nil {
 		return nil, err
@@ -87,6 +89,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	}
 	s.register(mux, respond, planes)
 	custom := endpoint.NewCustom(holds{s.manager}, s.proxy)
+	custom.Forwarded = s.metrics.Forwarded
 	agents, err := s.mcp(log, custom)
 	if err != nil {
 		return nil, err

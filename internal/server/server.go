@@ -27,10 +27,10 @@ import (
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/event/export"
 	"github.com/sandpool/sandpool/internal/history"
+	"github.com/sandpool/sandpool/internal/history/executions"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/interpreter"
 	"github.com/sandpool/sandpool/internal/issuer"
-	"github.com/sandpool/sandpool/internal/machine"
 	"github.com/sandpool/sandpool/internal/metrics"
 	"github.com/sandpool/sandpool/internal/oci"
 	"github.com/sandpool/sandpool/internal/otlp"
@@ -99,10 +99,11 @@ type Server struct {
 	dashboard *web.Web // nil if there is none
 	metrics   *metrics.Metrics
 	history   *history.History
-	tracer    *tracing.Tracer // nil if nothing is traced
-	scraped   net.Listener    // of metrics alone; nil if they have none
-	pushed    *otlp.Client    // of metrics; nil if nobody gets them
-	exported  *export.Export  // of events; nil if nobody gets them
+	past      *executions.Keeper // nil if no pool may keep what its sessions run
+	tracer    *tracing.Tracer    // nil if nothing is traced
+	scraped   net.Listener       // of metrics alone; nil if they have none
+	pushed    *otlp.Client       // of metrics; nil if nobody gets them
+	exported  *export.Export     // of events; nil if nobody gets them
 
 	member       string          // its name as an owner; empty if no server shares the store
 	identity     *peer.Identity  // nil if no server shares the store, as are those below
@@ -232,6 +233,7 @@ func (s *Server) newManager(code *templates, containers *container.Containers,
 		Patience:  s.cfg.Peers.Patience,
 		MaxStarts: s.cfg.Starts,
 		By:        subjectOf,
+		Keep:      s.keep(),
 		Meter:     s.meter(),
 		Queue:     s.cfg.Queue,
 		Machine:   host,
@@ -269,19 +271,6 @@ func (s *Server) newContainers(registries *oci.Client,
 	return container.New(registries, options)
 }
 
-// newMachine makes what measures what sandboxes take from: this machine, or nothing if they are
-// elsewhere, where the cluster says that it is full.
-func (s *Server) newMachine() (pool.Machine, error) {
-	if s.cfg.Engine == engine.InKubernetes {
-		return nil, nil
-	}
-	host, err := machine.New(s.cfg.DataDir)
-	if err != nil {
-		return nil, fmt.Errorf("measure the machine: %w", err)
-	}
-	return host, nil
-}
-
 // Run serves until ctx ends, then lets requests in flight finish, leaves or
 // stops the sandboxes as Config.OnExit says, and returns.
 func (s *Server) Run(ctx context.Context) error {
@@ -309,6 +298,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.deployer.Run(stopping) })
 	g.Go(func() error { return s.serveMetrics(stopping) })
 	g.Go(func() error { return s.history.Run(stopping, own{s.manager}) })
+	g.Go(func() error { return s.past.Run(stopping) })
 	g.Go(func() error { return s.serveLocal(stopping) })
 	g.Go(func() error {
 		<-stopping.Done()

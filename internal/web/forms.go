@@ -16,6 +16,8 @@ func itoa(n int64) string { return strconv.FormatInt(n, 10) }
 // settings are the fields of the form of a pool, as text.
 type settings struct {
 	Name, Type, Image, Max, Ready, Cooldown, CPU, Memory, Port, Egress string
+	// History is "on" or "off"; empty means that the form does not ask.
+	History string
 	// Parent and Group are where the API has the new pool.
 	Parent, Group string
 }
@@ -32,7 +34,7 @@ func settingsOf(r *http.Request) settings {
 	return settings{Name: get("name"), Type: get("type"), Image: get("image"),
 		Max: get("max"), Ready: get("ready"), Cooldown: get("cooldown"), CPU: get("cpu"),
 		Memory: get("memory"), Port: get("port"),
-		Egress: get("egress")}
+		Egress: get("egress"), History: get("history")}
 }
 
 func (w *Web) newPage(_ context.Context, a asked) (string, view, error) {
@@ -82,7 +84,17 @@ func (s settings) resource() (p api.SessionPool, err error) {
 	if s.Egress != "" {
 		props.SessionNetworkConfiguration = &api.SessionNetworkConfiguration{Status: s.Egress}
 	}
-	return p, s.container(props, port)
+	if err := s.container(props, port); err != nil {
+		return p, err
+	}
+	if s.History != "" && s.Type != string(sandpool.CustomContainer) {
+		if props.Sandpool == nil {
+			props.Sandpool = &api.SandpoolSettings{}
+		}
+		on := s.History == "on"
+		props.Sandpool.History = &api.HistorySettings{Enabled: &on}
+	}
+	return p, nil
 }
 
 // container adds what a custom container or the size of a code session needs.
@@ -139,7 +151,8 @@ func (w *Web) create(ctx context.Context, a asked) (string, error) {
 func (w *Web) update(ctx context.Context, a asked) (string, error) {
 	name := a.PathValue("name")
 	s := settingsOf(a.Request)
-	p, err := settings{Max: s.Max, Ready: s.Ready, Cooldown: s.Cooldown}.resource()
+	p, err := settings{Max: s.Max, Ready: s.Ready, Cooldown: s.Cooldown,
+		History: s.History}.resource()
 	if err != nil {
 		return "", err
 	}

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"fmt"
 	"html/template"
 	"net/http"
 	"net/url"
@@ -166,7 +167,7 @@ type poolView struct {
 	Events        []api.Event
 	Endpoint      string
 	EndpointPath  string
-	Custom        bool
+	Custom, Keeps bool
 	Connect       []snippet
 	Rollout       rollout
 	Causes        []cause
@@ -181,7 +182,7 @@ func (w *Web) poolPage(ctx context.Context, a asked) (string, view, error) {
 	}
 	d := poolView{poolRow: poolRow{SessionPool: p, Path: p.ID},
 		Endpoint: p.Properties.PoolManagementEndpoint,
-		Custom:   p.Properties.ContainerType == string(sandpool.CustomContainer)}
+		Custom:   p.Properties.ContainerType == string(sandpool.CustomContainer), Keeps: keeps(p)}
 	d.EndpointPath = endpointPath(a.api.PoolEndpoint(p.Name))
 	if s, err := a.api.PoolStatus(ctx, name); err == nil {
 		d.Status = s
@@ -337,6 +338,23 @@ func safePath(to string) string {
 	return u.RequestURI()
 }
 
+// spanOf is a time as people say it, in the two largest units that it has.
+func spanOf(d time.Duration) string {
+	days, hours, minutes, seconds := d/(24*time.Hour), d/time.Hour%24, d/time.Minute%60,
+		d/time.Second%60
+	switch {
+	case days > 0:
+		return fmt.Sprintf("%d d %d h", days, hours)
+	case hours > 0:
+		return fmt.Sprintf("%d h %d min", hours, minutes)
+	case minutes > 0 && seconds > 0:
+		return fmt.Sprintf("%d min %d s", minutes, seconds)
+	case minutes > 0:
+		return fmt.Sprintf("%d min", minutes)
+	}
+	return fmt.Sprintf("%d s", seconds)
+}
+
 // funcs are what templates use.
 func funcs(now func() time.Time) template.FuncMap {
 	return template.FuncMap{
@@ -345,11 +363,10 @@ func funcs(now func() time.Time) template.FuncMap {
 			if err != nil {
 				return text
 			}
-			d := now().Sub(t).Round(time.Second)
-			if d < 0 {
-				return "in " + (-d).String()
+			if d := now().Sub(t).Round(time.Second); d >= 0 {
+				return spanOf(d) + " ago"
 			}
-			return d.String() + " ago"
+			return "in " + spanOf(t.Sub(now()).Round(time.Second))
 		},
 		"day": func(text string) string {
 			t, err := time.Parse(time.RFC3339, text)

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -21,6 +22,20 @@ type sessionView struct {
 	EndpointPath string
 	Query        string // names the session to the API
 	api.SessionDetail
+	Keeps bool // what it runs
+	Over  bool // there is its history alone
+}
+
+// keeps reports whether a pool keeps what its sessions run.
+func keeps(p api.SessionPool) bool {
+	s := p.Properties.Sandpool
+	return s != nil && s.History != nil && s.History.Enabled != nil && *s.History.Enabled
+}
+
+// findSession leads from a form to the page of a session, which may have ended.
+func (w *Web) findSession(rw http.ResponseWriter, r *http.Request) {
+	http.Redirect(rw, r, sessionPath(r.PathValue("name"),
+		strings.TrimSpace(r.URL.Query().Get("identifier"))), http.StatusSeeOther)
 }
 
 func (w *Web) sessionPage(ctx context.Context, a asked) (string, view, error) {
@@ -31,10 +46,17 @@ func (w *Web) sessionPage(ctx context.Context, a asked) (string, view, error) {
 		return "", v, err
 	}
 	s, err := a.api.SessionDetail(ctx, name, identifier)
+	over := false
+	if sandpool.ClassOf(err) == sandpool.NotFound && keeps(p) {
+		h, failed := a.api.SessionHistory(ctx, name, identifier, 0)
+		if over = failed == nil && len(h.Value) > 0; over {
+			s.Identifier, err = identifier, nil
+		}
+	}
 	if err != nil {
 		return "", v, err
 	}
-	v.Data = sessionView{Pool: p.Name, SessionDetail: s,
+	v.Data = sessionView{Pool: p.Name, SessionDetail: s, Keeps: keeps(p), Over: over,
 		EndpointPath: endpointPath(a.api.PoolEndpoint(p.Name)),
 		Query:        "api-version=2025-10-02-preview&identifier=" + url.QueryEscape(identifier),
 		Custom:       p.Properties.ContainerType == string(sandpool.CustomContainer)}

@@ -122,6 +122,7 @@ func New(log *slog.Logger, o Options) (*Web, error) {
 	w.mux.HandleFunc("POST /ui/pools/{name}/end", w.form(w.endSession))
 	w.mux.HandleFunc("GET /ui/pools/{name}/play", w.page(w.playPage))
 	w.mux.HandleFunc("GET /ui/pools/{name}/sessions/{identifier}", w.page(w.sessionPage))
+	w.mux.HandleFunc("GET /ui/pools/{name}/session", w.findSession)
 	w.mux.HandleFunc("POST /ui/pools/{name}/share", w.shareSession)
 	w.mux.HandleFunc("PUT /ui/shared/{secret}", w.board)
 	w.mux.HandleFunc("GET /ui/shared/{secret}", w.looking(w.sharedPage))

@@ -33,13 +33,16 @@ func main() {
 	tolls := flag.Int("toll-n", 1000, "turns in which callers with several credentials ask")
 	onlyToll := flag.Bool("toll", false, "measure alone what callers pay for credentials, limits "+
 		"and usage")
+	turns := flag.Int("extra-n", 1000, "round trips with and without traces and history")
+	onlyExtras := flag.Bool("extras", false, "measure alone what traces and history cost")
 	flag.IntVar(&l.N, "language-n", 20, "samples of what is short, for each language")
 	flag.IntVar(&l.Large, "language-large", 3, "samples of what is large, for each language")
 	flag.IntVar(&l.Megabytes, "megabytes", 100, "how much is printed, uploaded and downloaded")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, o, l, *tolls, parts{all: !*only && !*onlyToll, languages: !*onlyToll,
-		toll: !*only})
+	one := *onlyToll || *onlyExtras
+	err := run(ctx, o, l, *tolls, *turns, parts{all: !*only && !one, languages: !one,
+		toll: !*only && !*onlyExtras, extras: !*only && !*onlyToll})
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -48,9 +51,9 @@ func main() {
 }
 
 // parts are what is measured.
-type parts struct{ all, languages, toll bool }
+type parts struct{ all, languages, toll, extras bool }
 
-func run(ctx context.Context, o bench.Options, l languages.Options, tolls int,
+func run(ctx context.Context, o bench.Options, l languages.Options, tolls, turns int,
 	which parts) (err error) {
 	data := os.Getenv("SANDPOOL_TEST_DATA")
 	if data == "" {
@@ -74,6 +77,14 @@ func run(ctx context.Context, o bench.Options, l languages.Options, tolls int,
 	others := []bench.Measure(nil)
 	if which.toll { // before the server of the others is there
 		rows, err := toll(ctx, bin, dir, images, tolls, o.Progress)
+		if err != nil {
+			return err
+		}
+		report.Measures = append(report.Measures, rows...)
+	}
+	if which.extras {
+		o.Progress("extras", "traces and history")
+		rows, err := extras(ctx, bin, dir, images, turns)
 		if err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/need"
+	"github.com/sandpool/sandpool/internal/otlp/otlptest"
 )
 
 // scriptTime is how long one script may take; each takes a few seconds on an idle machine.
@@ -39,13 +40,17 @@ func TestClients(t *testing.T) {
 	}
 	modules := newModules(t, npm, filepath.Join(data, "clients-node"))
 	page := newOrigin(t)
-	s := startServer(t, filepath.Join(data, "images"), "SANDPOOL_CORS_ORIGINS=["+page.url()+"]")
+	collector := &otlptest.Receiver{}
+	s := startServer(t, filepath.Join(data, "images"), "SANDPOOL_CORS_ORIGINS=["+page.url()+"]",
+		"SANDPOOL_TRACES_ENDPOINT="+collector.HTTP(t))
 	s.makePools(t)
 	s.makePoolOf(t, sandpool.Shell, shell, 1, 5)
 	site, ours := s.installPython(t, own), s.newProject(t, modules)
 	t.Run("our own", func(t *testing.T) { s.ownPython(t, own, python, site) })
 	t.Run("our own, TypeScript", func(t *testing.T) { s.ownTypeScript(t, ours) })
 	t.Run("our own, Go", s.ownGo)
+	t.Run("traces, Python", func(t *testing.T) { s.tracePython(t, collector, own, python, site) })
+	t.Run("traces, TypeScript", func(t *testing.T) { s.traceTypeScript(t, collector, ours) })
 	t.Run("our own, in a page", func(t *testing.T) { s.ownPage(t, ours, page) })
 	t.Run("examples", func(t *testing.T) { s.tutorials(t, python, site, ours) })
 	t.Run("credentials", func(t *testing.T) { s.credentials(t, python, modules) })

@@ -10,8 +10,9 @@ import (
 
 const ownSource = "../../clients/python"
 
-// ownRun runs a program of our client's tests, whose packages are in site.
-func (s *server) ownRun(t *testing.T, site, python string, args ...string) {
+// ownRun runs a program of our client's tests, whose packages are in site, and returns what it has
+// printed.
+func (s *server) ownRun(t *testing.T, site, python string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), scriptTime)
 	defer cancel()
@@ -29,6 +30,7 @@ func (s *server) ownRun(t *testing.T, site, python string, args ...string) {
 	if err != nil {
 		t.Fatalf("%q: %v", args, err)
 	}
+	return string(out)
 }
 
 // pycache is where an environment keeps what is made of its modules.

@@ -114,8 +114,8 @@ func (s *server) ownTypeScript(t *testing.T, p project) {
 			t.Errorf("the package has %q, %v; want %s", installed, err, want)
 		}
 	}
-	if len(installed) != 14 {
-		t.Errorf("the package has %d files, want 14: %q", len(installed), installed)
+	if len(installed) != 16 {
+		t.Errorf("the package has %d files, want 16: %q", len(installed), installed)
 	}
 	text, err := os.ReadFile("own/check.ts")
 	if err != nil {

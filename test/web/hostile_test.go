@@ -32,7 +32,8 @@ var chosen = map[string]bool{"identifier": true, "name": true, "text": true, "me
 	"by": true, "outcome": true, "host": true, "reason": true, "who": true, "on": true,
 	"action": true, "from": true, "role": true, "scope": true, "sandbox": true, "problem": true,
 	"notice": true, "displayName": true, "kernel": true, "error": true, "image": true,
-	"environmentId": true, "etag": true, "protocol": true}
+	"environmentId": true, "etag": true, "protocol": true, "code": true, "stdout": true,
+	"stderr": true, "result": true, "context": true, "cut": true}
 
 func (f evil) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out := httptest.NewRecorder()

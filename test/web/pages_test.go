@@ -41,6 +41,10 @@ func (f busy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "status":
 		out = f.status()
 	case "history":
+		if path[len(path)-2] == ".management" {
+			out = f.past()
+			break
+		}
 		out = f.history(r.URL.Query().Get(api.WindowParameter))
 	case "events":
 		out = f.events()
@@ -130,14 +134,16 @@ func (f busy) at(d time.Duration) string { return f.now.Add(d).UTC().Format(time
 func (f busy) pool(name string) api.SessionPool {
 	most, ready := 600, 40
 	kind := "PythonLTS"
+	keeps := true
 	if name == "web" {
-		kind = "CustomContainer"
+		kind, keeps = "CustomContainer", false
 	}
 	return api.SessionPool{Name: name, ID: "/subscriptions/s/resourceGroups/g/providers/" +
 		api.SessionPoolType + "/" + name,
 		Properties: &api.SessionPoolProperties{ContainerType: kind,
 			PoolManagementEndpoint: "https://pools.example.com/subscriptions/s/resourceGroups/g" +
 				"/sessionPools/" + name,
+			Sandpool: &api.SandpoolSettings{History: &api.HistorySettings{Enabled: &keeps}},
 			ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most,
 				ReadySessionInstances: &ready}}}
 }
@@ -214,6 +220,21 @@ func (f busy) sessions() api.ManagedSessions {
 		out.Value = append(out.Value, s)
 	}
 	return out
+}
+
+// past is what a session ran: an execution with everything, one that runs, and one that failed.
+func (f busy) past() api.SessionHistory {
+	return api.SessionHistory{RetentionSeconds: 86400, Value: []api.PastExecution{
+		{Number: 7, ID: "a", Began: f.at(-20 * time.Minute), By: "token:ci", Outcome: "ok",
+			Code:   "import pandas as pd\ntable = pd.read_csv('data.csv')\ntable.describe()",
+			Stdout: strings.Repeat("a line of output\n", 30), Stderr: "\x1b[31ma\x1b[32ma\x1b[33ma\x1b[34ma\x1b[35ma" +
+				"\x1b[36ma warning\x1b[0m",
+			Result: "       x\ncount  9.0", Displays: 1, Seconds: .42, Cut: []string{"stdout"}},
+		{Number: 8, ID: "b", Began: f.at(-9 * time.Minute), By: "token:ci", Outcome: "error",
+			Code: "1/0", Kernel: "python", Context: "second", Seconds: .0004,
+			Error: "ZeroDivisionError: division by zero"},
+		{Number: 9, ID: "c", Began: f.at(-time.Second), Code: "import time; time.sleep(60)"},
+	}}
 }
 
 func (f busy) session() api.SessionDetail {
@@ -311,7 +332,8 @@ func TestAccess(t *testing.T) {
 		{"new", "/ui/new", "document.getElementById('python').textContent"},
 		{"pool", "/ui/pools/python", charts},
 		{"session-code", "/ui/pools/python/sessions/customer-0001-conversation",
-			"document.querySelectorAll('#files li').length === 2"},
+			"document.querySelectorAll('#files li').length === 2 && " +
+				"document.querySelectorAll('.past').length === 3"},
 		{"session", "/ui/pools/web/sessions/customer-0001-conversation",
 			"document.getElementById('logs').textContent.includes('warning') && " +
 				"document.querySelectorAll('#use-memory svg').length"},

@@ -8,7 +8,7 @@
 export { ExecutionFailed, PoolFull, SandpoolError, SessionEnded, Unreachable } from "./errors.js";
 export type { Details } from "./errors.js";
 export { Pool } from "./pool.js";
-export type { PoolOptions, SessionOptions, Token } from "./pool.js";
+export type { PoolOptions, SessionOptions, Token, Traceparent } from "./pool.js";
 export { Image, Result } from "./result.js";
 export type { Event } from "./event.js";
 export { Session } from "./session.js";

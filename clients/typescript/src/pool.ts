@@ -1,12 +1,24 @@
 import { errorOf, SandpoolError, Unreachable } from "./errors.js";
 import { Session } from "./session.js";
+import { traceOf } from "./trace.js";
 
 /** A token that may run code in the pool, or a function that returns one for each request. */
 export type Token = string | (() => string | Promise<string>);
 
+/**
+ * A value of the header traceparent of W3C Trace Context, or a function that returns the present
+ * one.
+ */
+export type Traceparent = string | (() => string | undefined);
+
 export interface PoolOptions {
   /** Makes the requests in place of the runtime's own fetch. */
   readonly fetch?: typeof globalThis.fetch;
+  /**
+   * The trace that requests belong to. Without it, it is that of the present span of
+   * OpenTelemetry, where a program has set that up.
+   */
+  readonly traceparent?: Traceparent;
 }
 
 export interface SessionOptions {
@@ -27,6 +39,7 @@ export interface Request {
   /** Seconds after which the server is taken not to answer. */
   readonly patience: number;
   readonly signal?: AbortSignal | undefined;
+  readonly traceparent?: string | undefined;
 }
 
 /** A session pool. */
@@ -34,12 +47,14 @@ export class Pool {
   readonly #endpoint: string;
   readonly #token: Token;
   readonly #fetch: typeof globalThis.fetch;
+  readonly #traceparent: Traceparent | undefined;
 
   /** endpoint is the pool's poolManagementEndpoint. */
   constructor(endpoint: string, token: Token, options: PoolOptions = {}) {
     this.#endpoint = endpoint.replace(/\/+$/, "");
     this.#token = token;
     this.#fetch = options.fetch ?? globalThis.fetch.bind(globalThis);
+    this.#traceparent = options.traceparent;
   }
 
   /** The session of that name, or a new one. Its sandbox is claimed by the first call. */
@@ -63,6 +78,7 @@ export class Pool {
       method: r.method,
       headers: {
         Authorization: `Bearer ${token}`,
+        ...traceOf(r.traceparent ?? this.#traceparent),
         ...(r.json && { "Content-Type": "application/json" }),
         ...r.headers,
       },

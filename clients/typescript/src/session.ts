@@ -7,6 +7,8 @@ import { Result } from "./result.js";
 export interface CallOptions {
   /** Takes the call back when it is aborted; the call then throws the signal's reason. */
   readonly signal?: AbortSignal;
+  /** The trace that the call belongs to, as the header traceparent of W3C Trace Context has it. */
+  readonly traceparent?: string;
 }
 
 export interface RunOptions extends CallOptions {
@@ -112,6 +114,7 @@ export class Session {
           headers,
           patience: 2 * LONGEST + GRACE,
           signal: options.signal,
+          traceparent: options.traceparent,
         };
       }
     } finally {
@@ -158,6 +161,7 @@ export class Session {
       query: { identifier: this.identifier, path, recursive: String(options.recursive ?? false) },
       patience: SHORT,
       signal: options.signal,
+      traceparent: options.traceparent,
     });
     const answer = record(await this.#body(() => response.json(), options.signal));
     return (answer["value"] as unknown[]).map(fileOf);
@@ -188,7 +192,8 @@ export class Session {
     if (!this.#keep) await this.end();
   }
 
-  #execution(code: string, { timeoutInSeconds, signal }: RunOptions): Request {
+  #execution(code: string, options: RunOptions): Request {
+    const { timeoutInSeconds, signal, traceparent } = options;
     const limit = timeoutInSeconds && Math.max(1, Math.round(timeoutInSeconds));
     return {
       method: "POST",
@@ -201,6 +206,7 @@ export class Session {
       // It may have to wait for one that runs.
       patience: (limit ?? LONGEST) + LONGEST + GRACE,
       signal,
+      traceparent,
     };
   }
 
@@ -215,10 +221,10 @@ export class Session {
     }
   }
 
-  #content(path: string, { signal }: CallOptions): Promise<Response> {
+  #content(path: string, options: CallOptions): Promise<Response> {
     const query = { identifier: this.identifier };
     const at = `files/${encodeURIComponent(path)}/content`;
-    return this.#pool.ask({ method: "GET", path: at, query, patience: MOVE, signal });
+    return this.#pool.ask({ method: "GET", path: at, query, patience: MOVE, ...options });
   }
 
   async #body<T>(read: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {

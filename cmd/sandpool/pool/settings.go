@@ -42,6 +42,8 @@ type settings struct {
 	QueueLength      *int64   `help:"Callers that may wait for a slot of the full pool." placeholder:"N"`
 	QueueWait        *int64   `help:"Seconds that each may wait, with --queue-length (10)." placeholder:"SECONDS"`
 	EvictIdleAfter   *int64   `help:"When the pool is full, let a new session end the one that has been idle longest, if for at least this long; 0 is never." placeholder:"SECONDS"`
+	History          *bool    `negatable:"" help:"Keep what sessions run, with how its output began, for those who may run code in them; --no-history forgets it."`
+	HistoryRetention *int64   `help:"Seconds for which an execution is kept after its end (86400), with --history." placeholder:"SECONDS"`
 	MCP              *bool    `name:"mcp" negatable:"" help:"Give the pool a key for its MCP endpoint; --no-mcp refuses keys."`
 	Secrets          []string `short:"s" help:"Secrets of the pool, NAME=VALUE each, for --env-vars, --egress-credential and the registry." sep:"none" placeholder:"NAME=VALUE"`
 	Tags             []string `help:"Tags, KEY=VALUE each." sep:"none" placeholder:"KEY=VALUE"`
@@ -115,6 +117,7 @@ func (s *settings) body(kind string, old *api.SessionPoolProperties) (api.Sessio
 		props.Sandpool = &api.SandpoolSettings{Image: s.Image, CPU: s.CPU, Memory: s.Memory}
 	}
 	s.crowd(props)
+	s.history(props)
 	s.identity(&pool)
 	return pool, errors.Join(err, s.secrets(props, old), s.egress(props))
 }
@@ -190,6 +193,18 @@ func (s *settings) crowd(props *api.SessionPoolProperties) {
 	if s.QueueLength != nil || s.QueueWait != nil {
 		props.Sandpool.Queue = &api.Queue{Length: s.QueueLength, WaitInSeconds: s.QueueWait}
 	}
+}
+
+// history fills in whether what sessions run is kept. A retention alone is of a pool that keeps it.
+func (s *settings) history(props *api.SessionPoolProperties) {
+	if s.History == nil && s.HistoryRetention == nil {
+		return
+	}
+	if props.Sandpool == nil {
+		props.Sandpool = &api.SandpoolSettings{}
+	}
+	props.Sandpool.History = &api.HistorySettings{Enabled: s.History,
+		RetentionInSeconds: s.HistoryRetention}
 }
 
 // customOnly reports whether a flag was given that means a custom container.

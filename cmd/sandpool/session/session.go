@@ -20,6 +20,7 @@ type Cmd struct {
 	Process processCmd `cmd:"" help:"Start, show, signal and end processes in the background of a session."`
 	Kernels kernelsCmd `cmd:"" help:"List the kernels that code of a session can name."`
 	Logs    logsCmd    `cmd:"" help:"Show what a session has written to its standard output and error."`
+	History historyCmd `cmd:"" help:"Show what the sessions of an identifier ran, where the pool keeps it."`
 	Attach  attachCmd  `cmd:"" help:"Open a shell in a session, or join one."`
 	Forward forwardCmd `cmd:"" help:"Reach a port of a session's container from this machine."`
 }

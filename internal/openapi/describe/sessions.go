@@ -44,6 +44,11 @@ func sessionOperations(op adder) {
 	op("Management_Detail", at("GET", ".management/session"),
 		"Reads a session with all that is known of it.").query(version, id).
 		gives(200, api.SessionDetail{})
+	op("Management_History", at("GET", ".management/history"),
+		"Reads what sessions ran, of a pool that keeps it.").query(version, id, "after").
+		gives(200, api.SessionHistory{}).fails(409)
+	op("Management_ForgetHistory", at("DELETE", ".management/history"),
+		"Forgets what sessions ran.").query(version, id).is(204).fails(409)
 	op("Management_Logs", at("GET", ".management/logs"),
 		"Reads or follows what a session's sandbox wrote.").
 		query(version, id, "sandbox", "after", "follow").gives(200, api.LogLines{}).

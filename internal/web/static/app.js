@@ -10,6 +10,9 @@ const signedOut = (response) => {
   return response.ok;
 };
 
+// sizeOf is a number of bytes as people read it.
+const sizeOf = (n) => n === 1 ? "1 byte" : n < 1024 ? `${n ?? 0} bytes` : n < 2 ** 20 ? (n / 1024).toFixed(1) + " KiB" : n < 2 ** 30 ? (n / 2 ** 20).toFixed(1) + " MiB" : (n / 2 ** 30).toFixed(1) + " GiB";
+
 // listing fills list with the files of page; way leads to a file's content, and more adds to its
 // entry.
 function listing(list, page, way, more = () => []) {
@@ -23,7 +26,7 @@ function listing(list, page, way, more = () => []) {
     }
     const size = document.createElement("span");
     size.className = "hint";
-    size.textContent = f.sizeInBytes + " bytes";
+    size.textContent = sizeOf(f.sizeInBytes);
     item.append(link, size, ...more(f));
     return item;
   }));
@@ -95,13 +98,15 @@ if (form) {
     const v = Object.fromEntries(new FormData(form));
     const custom = v.type === "CustomContainer";
     for (const id of ["image", "port"]) form.elements[id].disabled = !custom;
+    form.elements.history.disabled = custom;
+    const kept = !custom && v.history === "on";
     const flags = [["--container-type", v.type], ["--max-sessions", v.max], ["--ready-sessions", v.ready], ["--cooldown-period", v.cooldown],
       ["--cpu", v.cpu], ["--memory", v.memory], ["--network-status", v.egress], ...(custom ? [["--image", v.image], ["--target-port", v.port]] : [])];
     const given = flags.filter(([, x]) => x).map(([f, x]) => ` ${f} ${quote(x)}`).join("");
     const name = v.name || "NAME";
-    document.getElementById("command").textContent = `sandpool pool create ${quote(name)}${given}`;
+    document.getElementById("command").textContent = `sandpool pool create ${quote(name)}${given}${kept ? " --history" : ""}`;
     document.getElementById("az").textContent =
-      `az containerapp sessionpool create --name ${quote(name)} --resource-group ${form.dataset.group} --location local${given}`;
+      `az containerapp sessionpool create --name ${quote(name)} --resource-group ${form.dataset.group} --location local${given}${kept ? `\n# az has no option for the history: sandpool pool update ${quote(name)} --history` : ""}`;
     const number = (x) => (x ? Number(x) : undefined);
     const resources = v.cpu || v.memory ? { cpu: number(v.cpu), memory: v.memory || undefined } : undefined;
     const resource = { location: "local", properties: { containerType: v.type,
@@ -109,7 +114,7 @@ if (form) {
       dynamicPoolConfiguration: { lifecycleConfiguration: { lifecycleType: "Timed", cooldownPeriodInSeconds: number(v.cooldown) } },
       sessionNetworkConfiguration: { status: v.egress },
       ...(custom ? { customContainerTemplate: { containers: [{ image: v.image || "", name: "main", resources }],
-        ingress: v.port ? { targetPort: number(v.port) } : undefined } } : resources ? { sandpool: resources } : {}) } };
+        ingress: v.port ? { targetPort: number(v.port) } : undefined } } : resources || kept ? { sandpool: { ...resources, ...(kept ? { history: { enabled: true } } : {}) } } : {}) } };
     document.getElementById("resource").textContent = JSON.stringify(resource, null, 2);
     const url = `${location.origin}${form.dataset.parent}/${name}?${version}`;
     const body = JSON.stringify(resource);
@@ -118,4 +123,21 @@ if (form) {
   };
   form.addEventListener("input", update);
   update();
+}
+
+// Lines to copy have a button that does it.
+for (const text of document.querySelectorAll("pre[data-copy]")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "quiet copy";
+  button.textContent = "Copy";
+  button.setAttribute("aria-label", "Copy: " + text.getAttribute("aria-label"));
+  button.addEventListener("click", async () => {
+    getSelection().selectAllChildren(text); // where a page may not copy, Ctrl-C does
+    await navigator.clipboard?.writeText(text.textContent).then(() => {
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    }, () => {});
+  });
+  text.before(button);
 }

@@ -21,7 +21,15 @@ const ceiling = (n) => {
 
 // lines draws series of {name, className, points: [[time in ms, value]]} into box, from one time to another.
 function lines(box, { series, from, to, text = plain, log = false, gap, label, unit = 1 }) {
-  const width = 520, height = 170, left = 58, right = 8, top = 8, bottom = 22;
+  // A narrow screen gets a narrow drawing: one that is scaled down cannot be read.
+  const width = Math.max(260, Math.min(520, box.clientWidth || 520)), height = 170, left = 58, right = 8, top = 8, bottom = 22;
+  if (!series.some((s) => s.points.length)) {
+    const none = document.createElement("p");
+    none.className = "hint";
+    none.textContent = "Nothing was measured in this time.";
+    box.replaceChildren(make("svg", { viewBox: `0 0 ${width} 20`, role: "img", class: "chart", "aria-label": `${label}: none` }), none);
+    return;
+  }
   const all = series.flatMap((s) => s.points.map((p) => p[1])).filter((v) => v > 0);
   const most = log ? 10 ** Math.ceil(Math.log10(Math.max(...all, 0.001))) : unit * ceiling(Math.max(...all, 0) / unit);
   const least = log ? 10 ** Math.floor(Math.log10(Math.min(...all, most / 10))) : 0;
@@ -139,7 +147,7 @@ for (const section of document.querySelectorAll("[data-history]")) {
 
 // A line without axes, as high as a row of a table, with the newest number beside it.
 function spark(box, points, text, label) {
-  const svg = make("svg", { viewBox: "0 0 60 16", preserveAspectRatio: "none", class: "spark", role: "img", "aria-label": label });
+  const svg = make("svg", { viewBox: "0 0 60 16", preserveAspectRatio: "none", class: points.length > 1 ? "spark" : "spark empty", role: "img", "aria-label": label });
   const from = Date.now() - 3600e3, most = Math.max(...points.map((p) => p[1]), 1e-9);
   svg.append(make("polyline", { points: points.map(([t, v]) => `${((60 * (t - from)) / 3600e3).toFixed(1)},${(15 - (14 * v) / most).toFixed(1)}`).join(" ") }));
   box.replaceChildren(svg, " " + text);

@@ -1,7 +1,7 @@
 // The page of one session: what it takes, how its executions went, and its log as it is written.
 "use strict";
 const box = document.getElementById("session-page");
-const from = (path, more = "") => api(`${box.dataset.endpoint}/${path}?${box.dataset.query}${more}`);
+const from = (path, more = "", options = {}) => api(`${box.dataset.endpoint}/${path}?${box.dataset.query}${more}`, options);
 
 const cell = (text, className = "") => {
   const el = document.createElement("td");
@@ -44,7 +44,7 @@ function draw(s) {
   document.getElementById("last").textContent = when(s.lastAccessedAt) + " UTC";
   document.getElementById("ends").textContent = when(s.expiresAt) + " UTC";
   if (s.egress) {
-    document.getElementById("packets").textContent = `${s.egress.packets} packets and ${s.egress.names} names were refused.`;
+    document.getElementById("packets").textContent = `Refused: ${s.egress.packets} packets, ${s.egress.names} names.`;
     fill("refusals", s.egress.recent.map((r) => [cell(when(r.time)), cell(r.host + (r.port ? ":" + r.port : "")), cell(r.protocol), cell(String(r.count), "n"), cell(r.reason ?? "", "words")]),
       "Nothing was refused.");
   }
@@ -109,6 +109,72 @@ async function logs() {
   }
 }
 
-watchSession();
-files().catch(() => {});
+// What the session ran, the newest first. Text that a session wrote is text alone.
+const past = document.getElementById("past"), known = new Map();
+function pastItem(e) {
+  const item = document.createElement("article");
+  item.className = "past";
+  item.setAttribute("aria-label", "Execution " + e.number);
+  const line = document.createElement("p");
+  line.className = "hint";
+  const outcome = document.createElement("b");
+  outcome.textContent = e.outcome ?? "running";
+  outcome.className = !e.outcome || e.outcome === "ok" ? "" : "bad";
+  line.append(when(e.began) + " UTC ", outcome, [e.outcome ? " after " + seconds(e.seconds) : "", e.by ? "by " + e.by : "",
+    [e.kernel, e.context].filter(Boolean).join("/"), e.displays ? `figures and the like: ${e.displays}` : "", e.cut ? "cut: " + e.cut.join(", ") : ""].filter(Boolean).join(", "));
+  item.append(line);
+  for (const [name, className] of [["code", "code"], ["stdout", ""], ["stderr", "stderr"], ["result", "value"], ["error", "stderr"]]) {
+    if (!e[name]) continue;
+    const text = document.createElement("pre");
+    text.className = className;
+    text.tabIndex = 0;
+    text.setAttribute("role", "region");
+    text.setAttribute("aria-label", `${name} of execution ${e.number}`);
+    text.append(coloured(e[name]));
+    item.append(text);
+  }
+  return item;
+}
+async function watchPast() {
+  let after = 0;
+  for (;;) {
+    if (!document.hidden) {
+      const response = await from(".management/history", after ? "&after=" + after : "").catch(() => undefined);
+      if (response?.status === 401) return signedOut(response);
+      if (response?.status >= 400 && response.status < 500) {
+        past.textContent = await failureOf(response);
+        return;
+      }
+      if (response?.ok) {
+        const page = await response.json();
+        if (!after || page.value.length) {
+          for (const e of page.value) {
+            const item = pastItem(e), old = known.get(e.number);
+            if (old) old.replaceWith(item);
+            else if (known.size) past.prepend(item);
+            else past.replaceChildren(item);
+            known.set(e.number, item);
+          }
+          // Those that run are asked for again, and what comes after them.
+          after = (page.value.find((e) => !e.outcome)?.number ?? (page.value.at(-1)?.number ?? 0) + 1) - 1;
+        }
+        if (!known.size) past.textContent = "Nothing is kept of it.";
+      }
+    }
+    await new Promise((done) => setTimeout(done, 5000));
+  }
+}
+const failureOf = async (response) => {
+  try { return (await response.json()).error.message; } catch { return String(response.status); }
+};
+document.getElementById("forget")?.addEventListener("click", async () => {
+  const response = await from(".management/history", "", { method: "DELETE" });
+  if (!signedOut(response)) return;
+  known.clear();
+  past.textContent = "Nothing is kept of it.";
+});
+
+if (past) watchPast().catch(() => {});
+if (!("over" in box.dataset)) watchSession();
+if (document.getElementById("files")) files().catch(() => {});
 if (document.getElementById("logs")) logs().catch(() => {});

@@ -40,7 +40,7 @@ async function look() {
           show(board.cells);
           const files = (board.files ?? []).map((f) => {
             const item = document.createElement("li");
-            item.textContent = `${f.name} (${f.sizeInBytes} bytes)`;
+            item.textContent = `${f.name} (${sizeOf(f.sizeInBytes)})`;
             return item;
           });
           document.getElementById("files").replaceChildren(...files);

@@ -12,10 +12,19 @@ from . import _wire as wire
 
 
 class AsyncPool:
-    """A session pool. endpoint is its poolManagementEndpoint; http, if given, makes the requests."""
+    """A session pool. endpoint is its poolManagementEndpoint; http, if given, makes the requests.
+    traceparent is the trace that they belong to; without it, it is that of OpenTelemetry's present span,
+    where that is installed."""
 
-    def __init__(self, endpoint: str, token: wire.Token, *, http: httpx.AsyncClient | None = None) -> None:
-        self._endpoint, self._token = endpoint, token
+    def __init__(
+        self,
+        endpoint: str,
+        token: wire.Token,
+        *,
+        http: httpx.AsyncClient | None = None,
+        traceparent: wire.Traceparent | None = None,
+    ) -> None:
+        self._endpoint, self._token, self._trace = endpoint, token, traceparent
         self._own, self._http = http is None, http or httpx.AsyncClient()
 
     async def __aenter__(self) -> Self:
@@ -37,7 +46,7 @@ class AsyncPool:
 
     async def _ask(self, r: wire.Request) -> httpx.Response:
         try:
-            response = await self._http.request(**wire.arguments(self._endpoint, self._token, r))
+            response = await self._http.request(**wire.arguments(self._endpoint, self._token, r, self._trace))
         except httpx.HTTPError as e:
             raise wire.unreachable(self._endpoint, e) from e
         if not response.is_success:
@@ -45,7 +54,7 @@ class AsyncPool:
         return response
 
     async def _lines(self, r: wire.Request) -> AsyncGenerator[str, None]:
-        async with self._http.stream(**wire.arguments(self._endpoint, self._token, r)) as response:
+        async with self._http.stream(**wire.arguments(self._endpoint, self._token, r, self._trace)) as response:
             if not response.is_success:
                 await response.aread()
                 raise wire.error_of(response)
@@ -67,16 +76,18 @@ class AsyncSession:
         if not self._keep:
             await self.end()
 
-    async def run(self, code: str, timeout: float | None = None) -> wire.Result:
+    async def run(self, code: str, timeout: float | None = None, *, traceparent: str | None = None) -> wire.Result:
         """Runs code and returns how it went. timeout is in seconds."""
-        r = wire.execution(self.identifier, code, timeout, self.shell)
+        r = wire.execution(self.identifier, code, timeout, self.shell, traceparent)
         return wire.result_of((await self._pool._ask(r)).json())
 
-    async def stream(self, code: str, timeout: float | None = None) -> AsyncGenerator[wire.Event, None]:
+    async def stream(
+        self, code: str, timeout: float | None = None, *, traceparent: str | None = None
+    ) -> AsyncGenerator[wire.Event, None]:
         """Runs code and yields its events as they happen. A loop that is left early cancels the code
         when the generator is closed (contextlib.aclosing)."""
         execution, last, tries, begun = wire.new_identifier(), 0, 0, False
-        r = wire.execution(self.identifier, code, timeout, self.shell, execution)
+        r = wire.execution(self.identifier, code, timeout, self.shell, traceparent, execution)
         done = False
         try:
             while not done:

@@ -1,6 +1,8 @@
 """What goes over the wire, as values; nothing here waits for anything."""
 
 import base64
+import functools
+import importlib
 import json
 import re
 import uuid
@@ -21,6 +23,8 @@ LONGEST = 220.0
 PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
 
 Token = str | Callable[[], str]
+# A value of the header traceparent of W3C Trace Context, or a function that returns the present one.
+Traceparent = str | Callable[[], str]
 
 
 class SandpoolError(Exception):
@@ -170,20 +174,26 @@ class Request:
     content: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
     timeout: float = 60.0
+    traceparent: str | None = None
 
 
 def new_identifier() -> str:
     return f"py-{uuid.uuid4()}"
 
 
-def execution(identifier: str, code: str, timeout: float | None, shell: bool, live: str = "") -> Request:
+def execution(
+    identifier: str, code: str, timeout: float | None, shell: bool, traceparent: str | None, live: str = ""
+) -> Request:
     """The request that runs code; live is the id of one whose events are read."""
     body: dict[str, Any] = {"shellCommand" if shell else "code": code}
     if timeout is not None:
         body["timeoutInSeconds"] = max(1, round(timeout))
     headers = {"Accept": "application/x-ndjson", "Operation-Id": live} if live else {}
     patience = (timeout if timeout is not None else LONGEST) + LONGEST + GRACE
-    return Request("POST", "executions", {"identifier": identifier}, body, headers=headers, timeout=patience)
+    return Request(
+        "POST", "executions", {"identifier": identifier}, body, headers=headers, timeout=patience,
+        traceparent=traceparent,
+    )
 
 
 def events_after(identifier: str, execution_id: str, after: int) -> Request:
@@ -313,7 +323,29 @@ def unreachable(endpoint: str, e: httpx.HTTPError) -> Unreachable:
     return Unreachable(f"No answer from {endpoint}: {e or type(e).__name__}.", code="Unreachable")
 
 
-def arguments(endpoint: str, token: Token, r: Request) -> dict[str, Any]:
+@functools.cache
+def _inject() -> Callable[[dict[str, str]], None] | None:
+    """What adds OpenTelemetry's present span to headers, if that is installed. It adds trace context
+    alone: baggage may hold what is not for a server."""
+    try:
+        module = importlib.import_module("opentelemetry.trace.propagation.tracecontext")
+    except ImportError:
+        return None
+    return cast(Callable[[dict[str, str]], None], module.TraceContextTextMapPropagator().inject)
+
+
+def trace_headers(given: Traceparent | None) -> dict[str, str]:
+    """The headers that make the server's spans parts of the caller's trace."""
+    text = given() if callable(given) else given
+    if text:
+        return {"traceparent": text}
+    headers: dict[str, str] = {}
+    if inject := _inject():
+        inject(headers)
+    return headers
+
+
+def arguments(endpoint: str, token: Token, r: Request, trace: Traceparent | None = None) -> dict[str, Any]:
     """The arguments of httpx for a request."""
     text = token() if callable(token) else token
     return {
@@ -322,6 +354,6 @@ def arguments(endpoint: str, token: Token, r: Request) -> dict[str, Any]:
         "params": {"api-version": API_VERSION, **r.params},
         "json": r.body,
         "content": r.content,
-        "headers": {"Authorization": f"Bearer {text}", **r.headers},
+        "headers": {"Authorization": f"Bearer {text}", **trace_headers(r.traceparent or trace), **r.headers},
         "timeout": httpx.Timeout(30.0, read=r.timeout, write=r.timeout),
     }
