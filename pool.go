@@ -117,6 +117,11 @@ func (p Pool) SameSettings(q Pool) bool {
 		p.Cooldown == q.Cooldown
 }
 
+// PlainLocation is a location for comparison: "East US" and "eastus" are one.
+func PlainLocation(s string) string {
+	return strings.ToLower(strings.ReplaceAll(s, " ", ""))
+}
+
 // Clone returns a copy that shares nothing with p.
 func (p Pool) Clone() Pool {
 	p.Tags, p.Spec = maps.Clone(p.Tags), p.Spec.Clone()

@@ -11,9 +11,9 @@ import (
 )
 
 // Names are the host names and addresses by which callers reach a server: those of the address
-// that it listens on and of its public URL, every name below suffix, and more. One that listens on
+// that it listens on and of its public URL, and more. One that listens on
 // all addresses is reached on this machine by loopback, and from others by the machine's name.
-func Names(listen, publicURL, suffix string, more []string) []string {
+func Names(listen, publicURL string, more []string) []string {
 	names := slices.Clone(more)
 	add := func(n string) {
 		if n != "" && !slices.Contains(names, n) {
@@ -35,9 +35,6 @@ func Names(listen, publicURL, suffix string, more []string) []string {
 	}
 	if u, err := url.Parse(publicURL); err == nil {
 		add(strings.ToLower(u.Hostname()))
-	}
-	if suffix != "" {
-		add("*." + suffix)
 	}
 	return names
 }

@@ -15,7 +15,7 @@ import (
 
 // TestTree: what clients ask for before they ask for a pool, in the spellings that they use.
 func TestTree(t *testing.T) {
-	k := newKit(t, Options{Locations: []string{"here"}})
+	k := newKit(t, Options{Locations: func() []string { return []string{"here"} }})
 	k.want(201, k.do("PUT", pypool, "{}"))
 	k.want(201, k.do("PUT", strings.Replace(pypool, "lab", "other", 1), "{}"))
 	for _, c := range []struct{ method, target, want string }{
@@ -63,7 +63,9 @@ func TestTree(t *testing.T) {
 
 // TestGroups: a group is made, tagged, listed, found by HEAD and deleted with all in it.
 func TestGroups(t *testing.T) {
-	k := newKit(t, Options{Locations: []string{"here", "There"}})
+	k := newKit(t, Options{Locations: func() []string {
+		return []string{"here", "There"}
+	}})
 	const group = "/subscriptions/s1/resourcegroups/Fresh"
 	k.want(201, k.do("PUT", group, `{"location":"THERE","tags":{"a":"b"}}`))
 	k.want(200, k.do("PUT", group, `{"location":"there","tags":{"a":"c"}}`))

@@ -76,9 +76,9 @@ type Options struct {
 	Pulling func(id sandpool.PoolID) *api.Pull
 	// Kinds are the container types that the server builds; nil means PythonLTS alone.
 	Kinds []sandpool.ContainerType
-	// Locations are those that pools may have, the first one that of pools whose request names
-	// none; without any it is "local", and pools may have every location.
-	Locations []string
+	// Locations returns those that pools may have, the first one that of pools whose request names
+	// none; without any, or if it is nil, that is "local", and pools may have every location.
+	Locations func() []string
 	// Documents keeps what is no pool; nil means memory.
 	Documents store.Documents
 	// PageSize bounds a page of a list; zero means 100.
@@ -105,8 +105,6 @@ type Control struct {
 	tokens  Tokens
 	tree    *tree.Tree
 	o       Options
-	// anyLocation means that locations are words, and every one will do.
-	anyLocation bool
 
 	// writing holds one token: reading a pool, deciding on a change and
 	// writing it are one step. A channel, because waiting for it ends with the request.
@@ -123,7 +121,7 @@ func New(respond *arm.Responder, pools Pools, tokens Tokens, o Options) (*Contro
 	c.defaults()
 	var err error
 	c.tree, err = tree.New(whole{c}, c.o.Documents,
-		tokens, tree.Options{Locations: c.o.Locations, AnyLocation: c.anyLocation,
+		tokens, tree.Options{Locations: c.locations,
 			MaxPools: maxPools, BaseURL: c.o.BaseURL, Now: c.o.Now, Foreign: c.o.Foreign})
 	return c, err
 }
@@ -161,9 +159,8 @@ func (c *Control) defaults() {
 	if c.o.Pulling == nil {
 		c.o.Pulling = func(sandpool.PoolID) *api.Pull { return nil }
 	}
-	if len(c.o.Locations) == 0 {
-		c.o.Locations = []string{"local"}
-		c.anyLocation = true
+	if c.o.Locations == nil {
+		c.o.Locations = func() []string { return nil }
 	}
 	if c.o.Documents == nil {
 		c.o.Documents = &tree.Memory{}
@@ -280,4 +277,23 @@ func methodNotAllowed(w http.ResponseWriter, r *http.Request, _ sandpool.PoolID)
 	w.Header().Set("Allow", "GET, HEAD, PUT, PATCH, DELETE")
 	return sandpool.Errorf(sandpool.Invalid, "MethodNotAllowed", "",
 		"A session pool does not know the method %s. Use GET, PUT, PATCH or DELETE.", r.Method)
+}
+
+// locations returns those that there are, and whether every other one will do too.
+func (c *Control) locations() (known []string, every bool) {
+	if known = c.o.Locations(); len(known) == 0 {
+		return []string{"local"}, true
+	}
+	return known, false
+}
+
+// location is a location as pools in it have it, and false if the server has it not.
+func (c *Control) location(name string) (string, bool) {
+	known, every := c.locations()
+	for _, k := range known {
+		if sandpool.PlainLocation(k) == sandpool.PlainLocation(name) && !every {
+			return k, true
+		}
+	}
+	return name, every
 }

@@ -63,7 +63,7 @@ func (c *Control) operationURL(r *http.Request, p sandpool.Pool, kind, what stri
 	op := operation{kind: kind, pool: p.ID, start: p.UpdatedAt}
 	u := fmt.Sprintf("%s/subscriptions/%s/providers/Microsoft.App/locations/%s/%s/%s",
 		c.o.BaseURL(r),
-		p.ID.Subscription, url.PathEscape(plainLocation(p.Location)), what, op.id())
+		p.ID.Subscription, url.PathEscape(sandpool.PlainLocation(p.Location)), what, op.id())
 	if v := apiVersion(r); v != "" {
 		u += "?api-version=" + url.QueryEscape(v)
 	}

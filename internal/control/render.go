@@ -199,11 +199,6 @@ func nonZero[T int64 | float64](n T) *T {
 	return &n
 }
 
-// plainLocation is a location for comparison: "East US" and "eastus" are one.
-func plainLocation(s string) string {
-	return strings.ToLower(strings.ReplaceAll(s, " ", ""))
-}
-
 var units = [...]struct {
 	suffix string
 	bytes  float64

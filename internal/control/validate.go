@@ -79,27 +79,18 @@ const (
 
 var locationName = pattern.Lazy(`^[A-Za-z0-9][A-Za-z0-9 ._-]*$`)
 
-// location is a location as pools in it have it, and false if the server has it not.
-func (c *Control) location(name string) (string, bool) {
-	for _, known := range c.o.Locations {
-		if plainLocation(known) == plainLocation(name) && !c.anyLocation {
-			return known, true
-		}
-	}
-	return name, c.anyLocation
-}
-
 // parsePlace reads the location and the tags. A pool cannot move.
 func (c *Control) parsePlace(ps *problems, p *sandpool.Pool, body api.SessionPool,
 	old *sandpool.Pool) {
+	known, _ := c.locations()
 	switch {
 	case old != nil && body.Location != "" &&
-		plainLocation(body.Location) != plainLocation(old.Location):
+		sandpool.PlainLocation(body.Location) != sandpool.PlainLocation(old.Location):
 		ps.add(sandpool.Conflict, "InvalidResourceLocation", "location",
 			"The session pool is in %q and cannot move to %q. Delete it and create it there.",
 			old.Location, body.Location)
 	case old == nil && body.Location == "":
-		p.Location = c.o.Locations[0]
+		p.Location = known[0]
 	case old == nil && (len(body.Location) > 90 || !locationName().MatchString(body.Location)):
 		ps.invalid("location", "location is %q; use up to 90 letters, digits and spaces.",
 			body.Location)
@@ -107,7 +98,7 @@ func (c *Control) parsePlace(ps *problems, p *sandpool.Pool, body api.SessionPoo
 		var ok bool
 		if p.Location, ok = c.location(body.Location); !ok {
 			ps.invalid("location", "This server has no location %q; it has %s.", body.Location,
-				strings.Join(c.o.Locations, ", "))
+				strings.Join(known, ", "))
 		}
 	}
 	if len(body.Tags) > maxTags {

@@ -295,7 +295,7 @@ func TestURL(t *testing.T) {
 		{sandpool.PoolID{Subscription: "s", ResourceGroup: "a_b", Name: "web"}, "https://x",
 			"https://x/subscriptions/s/resourceGroups/a_b/sessionPools/web"},
 	} {
-		got := endpoint.URL(tt.base, tt.id, suffix)
+		got := endpoint.URL(tt.base, tt.id, "local", suffix)
 		if got != tt.want {
 			t.Errorf("%v: %q, want %q", tt.id, got, tt.want)
 		}

@@ -92,15 +92,42 @@ func cutSegment(path string) (segment, rest string) {
 	return segment, path[at:]
 }
 
+// Region stands for a pool's location in the settings of endpoints.
+const Region = "{region}"
+
+// isRegion reports whether a location, in its plain form, may be a label of a host name.
+func isRegion(label string) bool {
+	return label != "" && len(label) <= 63 && label[0] != '-' && label[len(label)-1] != '-' &&
+		strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+// Base is where pools of a location are reached, by a pattern that may have Region in it. A
+// location that no host can have makes it empty, which means the server's own address.
+func Base(pattern, location string) string {
+	region := sandpool.PlainLocation(location)
+	if strings.Contains(pattern, Region) && !isRegion(region) {
+		return ""
+	}
+	return strings.ReplaceAll(pattern, Region, region)
+}
+
 // poolOfHost reads the pool that a host name stands for.
 func poolOfHost(host, suffix string) (sandpool.PoolID, bool) {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	labels, ok := strings.CutSuffix(host, "."+suffix)
+	rest, regional := strings.CutPrefix(suffix, Region+".")
+	labels, ok := strings.CutSuffix(host, "."+rest)
 	if !ok {
 		return sandpool.PoolID{}, false
+	}
+	if regional {
+		at := strings.LastIndexByte(labels, '.')
+		if at < 0 || !isRegion(labels[at+1:]) {
+			return sandpool.PoolID{}, false
+		}
+		labels = labels[:at]
 	}
 	id := sandpool.PoolID{Subscription: sandpool.DefaultSubscription,
 		ResourceGroup: sandpool.DefaultResourceGroup}
@@ -119,10 +146,11 @@ func poolOfHost(host, suffix string) (sandpool.PoolID, bool) {
 
 // URL returns the endpoint of a pool at a host name of its own below base, which is how callers
 // reach the server: its scheme and port are the endpoint's too. A pool whose group has a name that
-// no host can have keeps its path.
-func URL(base string, id sandpool.PoolID, suffix string) string {
+// no host can have, or whose location stands in the suffix and is such a name, keeps its path.
+func URL(base string, id sandpool.PoolID, location, suffix string) string {
 	u, err := url.Parse(base)
-	if err != nil || strings.ContainsAny(id.ResourceGroup, "_()") {
+	suffix = Base(suffix, location)
+	if err != nil || suffix == "" || strings.ContainsAny(id.ResourceGroup, "_()") {
 		return base + arm.EndpointOf(id)
 	}
 	labels := id.Name

@@ -349,3 +349,75 @@ func (m *Manager) sweep(ctx context.Context) bool {
 	m.strays(found, rows)
 	return true
 }
+
+// ownPools takes those of the pools that nobody else takes, and returns their epochs by their keys.
+func (m *Manager) ownPools(ctx context.Context, holds []store.Hold) (map[string]int64, error) {
+	mine := map[string]int64{}
+	for _, h := range holds {
+		m.mu.Lock()
+		skip := m.pools[h.Pool.Key()] != nil || m.overdue()
+		m.mu.Unlock()
+		if skip {
+			continue
+		}
+		epoch, err := m.store.Own(ctx, h.Pool, m.owner(), h.Epoch)
+		switch {
+		case err == nil:
+			mine[h.Pool.Key()] = epoch
+		case errors.Is(err, store.ErrNotOwner): // somebody else was quicker
+		case sandpool.ClassOf(err) != sandpool.NotFound: // it was deleted meanwhile
+			return nil, err
+		}
+	}
+	return mine, nil
+}
+
+// fenced returns err, and forgets the pool if that says that somebody else owns it.
+func (m *Manager) fenced(p *poolState, err error) error {
+	if p != nil && errors.Is(err, store.ErrNotOwner) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.disown(p)
+	}
+	return err
+}
+
+// disown forgets a pool that somebody else owns now, and its sandboxes: they are the new owner's,
+// who has adopted them. The caller holds mu.
+func (m *Manager) disown(p *poolState) {
+	key := p.pool.ID.Key()
+	if m.pools[key] != p {
+		return
+	}
+	m.events.Observe(event.Event{Name: event.PoolLost, Pool: p.pool.ID})
+	delete(m.pools, key)
+	m.options.Keep(p.pool.ID, nil)
+	cause := &sandpool.Error{}
+	errors.As(store.NotOwner(p.pool.ID), &cause)
+	p.lost = true
+	p.line.FreeAll()
+	p.cancelClaims(cause)
+	if p.prep.running {
+		p.prep.cancel()
+	}
+	p.prep.change()
+	for id, b := range m.sandboxes {
+		if b.pool != p {
+			continue
+		}
+		if b.leases == 0 || !p.keeps {
+			b.end(cause)
+		}
+		m.options.Meter.Left(id)
+		delete(m.sandboxes, id)
+	}
+	m.tellEmpty()
+}
+
+// ownEpoch is what writes for a sandbox name. A stray has no pool, and no row.
+func (p *poolState) ownEpoch() int64 {
+	if p == nil {
+		return 0
+	}
+	return p.epoch
+}

@@ -32,6 +32,9 @@ type Options struct {
 	Instance string
 	// Address is where the other servers reach it, host:port; empty if they cannot.
 	Address string
+	// Locations are those whose pools this server serves, without commas; none means all. For a
+	// pool of another location it starts nothing.
+	Locations []string
 	// Patience is how long a server may be silent before others take its pools; lease.Patience. It
 	// must be the same for all.
 	Patience time.Duration

@@ -59,7 +59,66 @@ func (m *Manager) self() store.Server {
 		place = p.Place()
 	}
 	return store.Server{Name: m.options.Owner, Instance: m.options.Instance,
-		Address: m.options.Address, Place: place}
+		Address: m.options.Address, Place: place, Locations: m.options.Locations}
+}
+
+// unserved is the error of preparing a pool whose location no server that lives serves. This one
+// keeps the pool until one does.
+func (m *Manager) unserved(p sandpool.Pool) error {
+	return &sandpool.Error{Class: sandpool.Unavailable, Code: "LocationNotServed",
+		Target: "location", Message: fmt.Sprintf("No server that runs serves the location %q. The "+
+			"pool is prepared as soon as one does that has the location in its setting locations.",
+			p.Location)}
+}
+
+// ownerFor is the name of the server that is to own a new pool of a location: this one, unless
+// others serve the location and it does not.
+func (m *Manager) ownerFor(location string) string {
+	if !m.shared() || m.self().Serves(location) {
+		return m.owner()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	fit, serve := m.owned.sight.Serving(m.owned.sight.Living(m.options.Patience, time.Now()),
+		location)
+	if !serve {
+		return m.owner()
+	}
+	return lease.Least(fit, m.loads())
+}
+
+// loads counts the pools of each server. The caller holds mu.
+func (m *Manager) loads() map[string]int {
+	loads := map[string]int{}
+	for _, h := range m.owned.holds {
+		loads[h.Owner]++
+	}
+	return loads
+}
+
+// Locations returns the locations that the servers which share the store serve, those of this one
+// first, whether they live or not; none if one of them serves every location.
+func (m *Manager) Locations() []string {
+	list := slices.Clone(m.options.Locations)
+	if len(list) == 0 {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.owned.sight.Servers() {
+		if s.Name == m.options.Owner {
+			continue // its row may be of an earlier life
+		}
+		if len(s.Locations) == 0 {
+			return nil
+		}
+		for _, name := range s.Locations {
+			if !(store.Server{Locations: list}).Serves(name) {
+				list = append(list, name)
+			}
+		}
+	}
+	return list
 }
 
 // enrol makes this server one of those that share the store. A name that another one has, which
@@ -276,7 +335,8 @@ func (m *Manager) passOn(ctx context.Context, a lease.Act) error {
 		return err
 	}
 	if err == nil {
-		m.owned.holds[p.pool.ID.Key()] = store.Hold{Pool: p.pool.ID, Owner: a.To, Epoch: epoch}
+		m.owned.holds[p.pool.ID.Key()] = store.Hold{Pool: p.pool.ID, Owner: a.To, Epoch: epoch,
+			Location: p.pool.Location}
 	}
 	p.keeps = true
 	m.disown(p)
@@ -321,78 +381,6 @@ func (m *Manager) farewell(ctx context.Context) error {
 	m.looking.Lock() // no beat is under way, and none comes after this
 	defer m.looking.Unlock()
 	return m.store.Leave(ctx, m.options.Owner, m.options.Instance)
-}
-
-// ownPools takes those of the pools that nobody else takes, and returns their epochs by their keys.
-func (m *Manager) ownPools(ctx context.Context, holds []store.Hold) (map[string]int64, error) {
-	mine := map[string]int64{}
-	for _, h := range holds {
-		m.mu.Lock()
-		skip := m.pools[h.Pool.Key()] != nil || m.overdue()
-		m.mu.Unlock()
-		if skip {
-			continue
-		}
-		epoch, err := m.store.Own(ctx, h.Pool, m.owner(), h.Epoch)
-		switch {
-		case err == nil:
-			mine[h.Pool.Key()] = epoch
-		case errors.Is(err, store.ErrNotOwner): // somebody else was quicker
-		case sandpool.ClassOf(err) != sandpool.NotFound: // it was deleted meanwhile
-			return nil, err
-		}
-	}
-	return mine, nil
-}
-
-// fenced returns err, and forgets the pool if that says that somebody else owns it.
-func (m *Manager) fenced(p *poolState, err error) error {
-	if p != nil && errors.Is(err, store.ErrNotOwner) {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.disown(p)
-	}
-	return err
-}
-
-// disown forgets a pool that somebody else owns now, and its sandboxes: they are the new owner's,
-// who has adopted them. The caller holds mu.
-func (m *Manager) disown(p *poolState) {
-	key := p.pool.ID.Key()
-	if m.pools[key] != p {
-		return
-	}
-	m.events.Observe(event.Event{Name: event.PoolLost, Pool: p.pool.ID})
-	delete(m.pools, key)
-	m.options.Keep(p.pool.ID, nil)
-	cause := &sandpool.Error{}
-	errors.As(store.NotOwner(p.pool.ID), &cause)
-	p.lost = true
-	p.line.FreeAll()
-	p.cancelClaims(cause)
-	if p.prep.running {
-		p.prep.cancel()
-	}
-	p.prep.change()
-	for id, b := range m.sandboxes {
-		if b.pool != p {
-			continue
-		}
-		if b.leases == 0 || !p.keeps {
-			b.end(cause)
-		}
-		m.options.Meter.Left(id)
-		delete(m.sandboxes, id)
-	}
-	m.tellEmpty()
-}
-
-// ownEpoch is what writes for a sandbox name. A stray has no pool, and no row.
-func (p *poolState) ownEpoch() int64 {
-	if p == nil {
-		return 0
-	}
-	return p.epoch
 }
 
 // Seat says which server owns a pool.
@@ -472,11 +460,7 @@ func (m *Manager) Gone(name string) bool {
 func (m *Manager) Emptiest() Seat {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	loads := map[string]int{}
-	for _, h := range m.owned.holds {
-		loads[h.Owner]++
-	}
-	name := m.options.Owner
+	loads, name := m.loads(), m.options.Owner
 	for _, other := range m.owned.sight.Living(m.options.Patience, time.Now()) {
 		if loads[other] < loads[name] {
 			name = other

@@ -55,7 +55,8 @@ func (m *Manager) put(ctx context.Context, want sandpool.Pool,
 	if err != nil {
 		return sandpool.Pool{}, err
 	}
-	epoch, err := m.write(ctx, next, secrets)
+	owner := m.ownerFor(next.Location)
+	epoch, err := m.write(ctx, next, secrets, owner)
 	if err != nil {
 		return sandpool.Pool{}, fmt.Errorf("put pool %q: %w", want.ID.Name, err)
 	}
@@ -63,28 +64,31 @@ func (m *Manager) put(ctx context.Context, want sandpool.Pool,
 	defer m.mu.Unlock()
 	p := m.pools[next.ID.Key()]
 	if p == nil {
+		if m.shared() {
+			m.owned.holds[next.ID.Key()] = store.Hold{Pool: next.ID, Owner: owner, Epoch: epoch,
+				Location: next.Location}
+		}
+		if owner != m.owner() {
+			return next, nil // that server takes it when it looks
+		}
 		p = m.newPoolState(next)
 		p.epoch = epoch
 		m.pools[next.ID.Key()] = p
-		if m.shared() {
-			m.owned.holds[next.ID.Key()] = store.Hold{Pool: next.ID, Owner: m.options.Owner,
-				Epoch: epoch}
-		}
 	}
 	m.adoptPool(p, next)
 	return p.pool.Clone(), nil
 }
 
-// write puts the row of a pool that this Manager owns, or of a new one.
+// write puts the row of a pool that this Manager owns, or of a new one, which is to be owner's.
 func (m *Manager) write(ctx context.Context, next sandpool.Pool,
-	secrets sandpool.Secrets) (epoch int64, err error) {
+	secrets sandpool.Secrets, owner string) (epoch int64, err error) {
 	m.mu.Lock()
 	p := m.pools[next.ID.Key()]
 	m.mu.Unlock()
 	if p != nil {
 		return p.epoch, m.fenced(p, m.store.PutPool(ctx, next, secrets, p.epoch))
 	}
-	epoch, err = m.store.CreatePool(ctx, next, secrets, m.owner())
+	epoch, err = m.store.CreatePool(ctx, next, secrets, owner)
 	if err != nil && sandpool.ClassOf(err) == sandpool.Conflict {
 		return 0, store.NotOwner(next.ID) // somebody else was quicker
 	}
@@ -266,60 +270,6 @@ func (m *Manager) PoolsBetween(ctx context.Context, from, below string,
 		}
 	}
 	return rows, nil
-}
-
-// Delete ends the pool: its sessions end at once, State is Deleting while its
-// sandboxes are stopped, and then the pool is gone. Deleting it again is not an error.
-func (m *Manager) Delete(ctx context.Context, id sandpool.PoolID) error {
-	if err := m.ready(ctx); err != nil {
-		return err
-	}
-	m.rows.Lock()
-	defer m.rows.Unlock()
-	m.mu.Lock()
-	p := m.pools[id.Key()]
-	if _, known := m.owned.holds[id.Key()]; p == nil && known {
-		m.mu.Unlock()
-		return store.NotOwner(id)
-	}
-	if p == nil || p.pool.State == sandpool.Deleting {
-		m.mu.Unlock()
-		return nil
-	}
-	next := p.pool.Clone()
-	m.mu.Unlock()
-	next.State, next.Problem, next.UpdatedAt = sandpool.Deleting, "", time.Now()
-	if err := m.fenced(p, m.store.PutPool(ctx, next, sandpool.Secrets{}, p.epoch)); err != nil {
-		return fmt.Errorf("delete pool %q: %w", id.Name, err)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	p.pool, p.unsaved = next, false
-	if p.prep.running {
-		p.prep.cancel()
-	}
-	p.prep.change()
-	m.options.Keep(id, nil)
-	cause := ended("the session pool was deleted")
-	p.line.FreeAll()
-	p.cancelClaims(cause)
-	for _, b := range m.sandboxes {
-		if b.pool == p {
-			m.retire(b, cause)
-		}
-	}
-	m.kick()
-	return nil
-}
-
-// BeingDeleted is the error of a call for a pool that is on its way out; target is how the
-// caller named it.
-func BeingDeleted(id sandpool.PoolID, target string) error {
-	e := sandpool.Errorf(sandpool.Conflict, "SessionPoolIsBeingDeleted", target,
-		"The session pool %q is being deleted. Wait until it is gone, then create it again.",
-		id.Name)
-	e.RetryAfter = 2 * time.Second
-	return e
 }
 
 // mergeSecrets says what a pool's secrets become: their values, for the store, and their

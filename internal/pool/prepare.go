@@ -59,6 +59,9 @@ func (m *Manager) beginPrepare(p *poolState) {
 // prepare makes the template ready. The note is why sandboxes are booted that were to be restored.
 func (m *Manager) prepare(ctx context.Context, of *poolState,
 	p sandpool.Pool) (prepared sandbox.Prepared, note, err error) {
+	if !m.self().Serves(p.Location) {
+		return prepared, nil, m.unserved(p)
+	}
 	guest, err := m.options.Guest(p)
 	if err != nil {
 		return prepared, nil, err

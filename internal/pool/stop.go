@@ -9,6 +9,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 // markStopping makes the store say what memory knows: the sandbox is on its way out.
@@ -211,4 +212,58 @@ func (p *poolState) cancelClaims(cause *sandpool.Error) {
 			e.claim.cancel(cause)
 		}
 	}
+}
+
+// Delete ends the pool: its sessions end at once, State is Deleting while its
+// sandboxes are stopped, and then the pool is gone. Deleting it again is not an error.
+func (m *Manager) Delete(ctx context.Context, id sandpool.PoolID) error {
+	if err := m.ready(ctx); err != nil {
+		return err
+	}
+	m.rows.Lock()
+	defer m.rows.Unlock()
+	m.mu.Lock()
+	p := m.pools[id.Key()]
+	if _, known := m.owned.holds[id.Key()]; p == nil && known {
+		m.mu.Unlock()
+		return store.NotOwner(id)
+	}
+	if p == nil || p.pool.State == sandpool.Deleting {
+		m.mu.Unlock()
+		return nil
+	}
+	next := p.pool.Clone()
+	m.mu.Unlock()
+	next.State, next.Problem, next.UpdatedAt = sandpool.Deleting, "", time.Now()
+	if err := m.fenced(p, m.store.PutPool(ctx, next, sandpool.Secrets{}, p.epoch)); err != nil {
+		return fmt.Errorf("delete pool %q: %w", id.Name, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p.pool, p.unsaved = next, false
+	if p.prep.running {
+		p.prep.cancel()
+	}
+	p.prep.change()
+	m.options.Keep(id, nil)
+	cause := ended("the session pool was deleted")
+	p.line.FreeAll()
+	p.cancelClaims(cause)
+	for _, b := range m.sandboxes {
+		if b.pool == p {
+			m.retire(b, cause)
+		}
+	}
+	m.kick()
+	return nil
+}
+
+// BeingDeleted is the error of a call for a pool that is on its way out; target is how the
+// caller named it.
+func BeingDeleted(id sandpool.PoolID, target string) error {
+	e := sandpool.Errorf(sandpool.Conflict, "SessionPoolIsBeingDeleted", target,
+		"The session pool %q is being deleted. Wait until it is gone, then create it again.",
+		id.Name)
+	e.RetryAfter = 2 * time.Second
+	return e
 }

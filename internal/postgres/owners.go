@@ -14,13 +14,13 @@ import (
 // Holds implements store.Owners.
 func (s *Store) Holds(ctx context.Context) ([]store.Hold, error) {
 	rows, err := s.db.Query(ctx,
-		"SELECT subscription, resource_group, name, owner, epoch FROM pools ORDER BY key")
+		"SELECT subscription, resource_group, name, location, owner, epoch FROM pools ORDER BY key")
 	if err != nil {
 		return nil, fmt.Errorf("read owners: %w", explain(err))
 	}
 	holds, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h store.Hold, err error) {
-		return h, row.Scan(&h.Pool.Subscription, &h.Pool.ResourceGroup, &h.Pool.Name, &h.Owner,
-			&h.Epoch)
+		return h, row.Scan(&h.Pool.Subscription, &h.Pool.ResourceGroup, &h.Pool.Name,
+			&h.Location, &h.Owner, &h.Epoch)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read owners: %w", explain(err))

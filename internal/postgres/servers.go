@@ -12,12 +12,15 @@ import (
 // Servers implements store.Servers.
 func (s *Store) Servers(ctx context.Context) ([]store.Server, error) {
 	rows, err := s.db.Query(ctx,
-		"SELECT name, instance, address, place, beat FROM servers ORDER BY name")
+		"SELECT name, instance, address, place, locations, beat FROM servers ORDER BY name")
 	if err != nil {
 		return nil, fmt.Errorf("read servers: %w", explain(err))
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (v store.Server, err error) {
-		return v, row.Scan(&v.Name, &v.Instance, &v.Address, &v.Place, &v.Beat)
+		var locations string
+		err = row.Scan(&v.Name, &v.Instance, &v.Address, &v.Place, &locations, &v.Beat)
+		v.Locations = store.ReadLocations(locations)
+		return v, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read servers: %w", explain(err))
@@ -26,16 +29,17 @@ func (s *Store) Servers(ctx context.Context) ([]store.Server, error) {
 }
 
 // join takes beats from one sequence, so that no name has one twice.
-const join = `INSERT INTO servers (name, instance, address, place, beat)
-	VALUES ($1, $2, $3, $4, nextval('beats'))
-	ON CONFLICT (name) DO UPDATE SET instance = $2, address = $3, place = $4, beat = nextval('beats')`
+const join = `INSERT INTO servers (name, instance, address, place, locations, beat)
+	VALUES ($1, $2, $3, $4, $5, nextval('beats'))
+	ON CONFLICT (name) DO UPDATE SET instance = $2, address = $3, place = $4, locations = $5,
+		beat = nextval('beats')`
 
 // Join implements store.Servers.
 func (s *Store) Join(ctx context.Context, v store.Server) error {
 	return s.retry(ctx, fmt.Sprintf("write server %q", v.Name),
 		func(ctx context.Context, _ bool) error {
 			_, err := s.db.Exec(ctx, join, text(v.Name), text(v.Instance), text(v.Address),
-				text(v.Place))
+				text(v.Place), text(store.LocationsText(v.Locations)))
 			return err
 		})
 }

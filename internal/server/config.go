@@ -69,11 +69,15 @@ type Config struct {
 	// PublicURL is how callers reach the API, without a trailing slash; it is
 	// the beginning of every poolManagementEndpoint. Empty means the listener's own address.
 	PublicURL string `yaml:"public_url"`
+	// EndpointURL is the beginning of every poolManagementEndpoint, if that is not PublicURL: a
+	// scheme and a host, whose first label may be {region}, the location of the pool.
+	EndpointURL string `yaml:"endpoint_url"`
 	// EndpointSuffix gives each pool a host name of its own, {pool}.{suffix}, at which its endpoint
-	// has the root path. Empty means none: pools are reached below their path alone.
+	// has the root path; its first label may be {region}. Empty means none: pools are reached below
+	// their path alone.
 	EndpointSuffix string `yaml:"endpoint_suffix"`
-	// Locations are those that pools, groups and environments may have, the first one that of those
-	// which name none. Empty means that a location is a word, and every one will do.
+	// Locations are those whose pools this server serves, the first one that of pools which name
+	// none. Empty means that it serves every pool, whatever its location is called.
 	Locations []string `yaml:"locations"`
 	// TLS serves HTTPS, by files, a private authority or ACME.
 	TLS authority.Settings `yaml:"tls"`
@@ -168,7 +172,7 @@ func (c Config) tls(log *slog.Logger, issued *authority.Issued) (*tls.Config, er
 		return issued.TLS(), nil
 	case c.TLS.Auto:
 		a, made, err := authority.Open(c.DataDir,
-			authority.Names(c.Listen, c.PublicURL, c.EndpointSuffix, c.TLS.Names), nil)
+			authority.Names(c.Listen, c.PublicURL, c.tlsNames()), nil)
 		if err != nil {
 			return nil, err
 		}
@@ -404,11 +408,12 @@ func (c Config) Validate() error {
 		need(false, "tls"+p.Name, p.Value, p.Fix)
 	}
 	need(c.PublicURL == "" || strings.HasPrefix(c.PublicURL, "http://") ||
-		strings.HasPrefix(c.PublicURL, "https://"),
-		"public_url", c.PublicURL, "a URL that begins with http:// or https://")
-	need(c.EndpointSuffix == "" || hostName().MatchString(c.EndpointSuffix), "endpoint_suffix",
-		c.EndpointSuffix,
-		"a host name in lower case, such as pools.example.com")
+		strings.HasPrefix(c.PublicURL, "https://"), "public_url", c.PublicURL,
+		"a URL that begins with http:// or https://")
+	need(c.EndpointURL == "" || isHost(c.endpointHost()), "endpoint_url", c.EndpointURL,
+		"a scheme and a host, such as https://{region}.example.com")
+	need(c.EndpointSuffix == "" || isHost(c.EndpointSuffix), "endpoint_suffix", c.EndpointSuffix,
+		"a host name in lower case, such as pools.example.com or {region}.example.com")
 	for _, origin := range c.CORS.Origins {
 		need(isOrigin(origin), "cors.origins", origin,
 			`a scheme and a host, such as https://app.example.com, or "*"`)
@@ -425,8 +430,7 @@ func (c Config) Validate() error {
 	problems = append(problems, append(c.Usage.Validate(), c.checkHistory())...)
 	need(c.Starts >= 1, "starts", c.Starts, "at least 1")
 	need(c.Queue.Length >= 0 && c.Queue.Length <= 1000, "queue.length", c.Queue.Length, "0 to 1000")
-	need(c.Queue.Wait >= 0 && c.Queue.Wait <= time.Minute, "queue.wait", c.Queue.Wait,
-		"at most 60s")
+	need(c.Queue.Wait >= 0 && c.Queue.Wait <= time.Minute, "queue.wait", c.Queue.Wait, "at most 60s")
 	need((c.Queue.Length == 0) == (c.Queue.Wait == 0), "queue", fmt.Sprintf("%d callers and %s",
 		c.Queue.Length, c.Queue.Wait), "both length and wait, or neither")
 	need(c.Limits.MinCooldown >= time.Second, "limits.min_cooldown", c.Limits.MinCooldown,

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/endpoint"
@@ -26,7 +27,15 @@ func (s *Server) mcp(log *slog.Logger, custom *endpoint.Custom) (*mcp.Server, er
 	if err != nil {
 		return nil, err
 	}
-	guard := access.Guard{Suffix: s.cfg.EndpointSuffix, Origins: s.cfg.CORS.Origins}
+	guard := access.Guard{Origins: s.cfg.CORS.Origins}
+	for _, name := range []string{s.cfg.EndpointSuffix, s.cfg.endpointHost()} {
+		name, regional := strings.CutPrefix(name, endpoint.Region+".")
+		if name != "" && (regional || name == s.cfg.EndpointSuffix) {
+			guard.Suffixes = append(guard.Suffixes, name)
+		} else if name != "" {
+			guard.Hosts = append(guard.Hosts, name)
+		}
+	}
 	if u, err := url.Parse(s.cfg.PublicURL); err == nil && u.Hostname() != "" {
 		guard.Hosts = append(guard.Hosts, u.Hostname())
 	}

@@ -1,12 +1,17 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"path"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -56,7 +61,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		NoHistory: s.past == nil,
 		Pulling:   pulling(s.containers),
 		Network:   network.Host{Settings: s.cfg.Network, Elsewhere: s.cfg.Engine != engine.GVisor},
-		Locations: s.cfg.Locations,
+		Locations: s.manager.Locations,
 		Documents: s.store,
 		Foreign:   oidc.Assigns(s.cfg.Issuers),
 	})
@@ -270,18 +275,18 @@ func (l leases) Acquire(ctx context.Context, id sandpool.PoolID,
 // endpoint is the endpoint of a pool as the control plane shows it: that of a custom pool is a host
 // name of its own if pools have one, since its containers' pages know of no path before theirs.
 func (s *Server) endpoint() func(sandpool.Pool, *http.Request) string {
-	if s.cfg.EndpointSuffix == "" {
+	if s.cfg.EndpointSuffix == "" && s.cfg.EndpointURL == "" {
 		return nil
 	}
 	return func(p sandpool.Pool, r *http.Request) string {
-		base := s.cfg.PublicURL
+		base := cmp.Or(endpoint.Base(s.cfg.EndpointURL, p.Location), s.cfg.PublicURL)
 		if base == "" {
 			base = arm.BaseURL(r)
 		}
-		if p.Spec.Kind != sandpool.CustomContainer {
+		if p.Spec.Kind != sandpool.CustomContainer || s.cfg.EndpointSuffix == "" {
 			return base + arm.EndpointOf(p.ID)
 		}
-		return endpoint.URL(base, p.ID, s.cfg.EndpointSuffix)
+		return endpoint.URL(base, p.ID, p.Location, s.cfg.EndpointSuffix)
 	}
 }
 
@@ -292,4 +297,45 @@ func (s *Server) baseURL() func(*http.Request) string {
 		return nil
 	}
 	return func(*http.Request) string { return s.cfg.PublicURL }
+}
+
+// isHost reports whether a setting is a host name, whose first label may be endpoint.Region.
+func isHost(s string) bool {
+	return hostName().MatchString(strings.TrimPrefix(s, endpoint.Region+"."))
+}
+
+// endpointHost is the host of EndpointURL without its port; empty if that is none, or malformed.
+func (c Config) endpointHost() string {
+	rest, ok := strings.CutPrefix(c.EndpointURL, "https://")
+	if !ok {
+		if rest, ok = strings.CutPrefix(c.EndpointURL, "http://"); !ok {
+			return ""
+		}
+	}
+	if host, port, err := net.SplitHostPort(rest); err == nil {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return ""
+		}
+		return host
+	}
+	return rest
+}
+
+// tlsNames are the names beside the server's own that its certificate is for, with a star for what
+// differs from pool to pool.
+func (c Config) tlsNames() []string {
+	names := slices.Clone(c.TLS.Names)
+	if host := c.endpointHost(); host != "" {
+		names = append(names, strings.Replace(host, endpoint.Region, "*", 1))
+	}
+	if strings.HasPrefix(c.EndpointSuffix, endpoint.Region) {
+		for _, l := range c.Locations {
+			if suffix := endpoint.Base(c.EndpointSuffix, l); suffix != "" {
+				names = append(names, "*."+suffix)
+			}
+		}
+	} else if c.EndpointSuffix != "" {
+		names = append(names, "*."+c.EndpointSuffix)
+	}
+	return names
 }

@@ -16,15 +16,15 @@ const own = `UPDATE pools SET owner = ?2, epoch = epoch + 1 WHERE key = ?1 AND e
 // Holds implements store.Owners.
 func (s *Store) Holds(ctx context.Context) (holds []store.Hold, err error) {
 	rows, err := s.reads.QueryContext(ctx,
-		"SELECT subscription, resource_group, name, owner, epoch FROM pools ORDER BY key")
+		"SELECT subscription, resource_group, name, location, owner, epoch FROM pools ORDER BY key")
 	if err != nil {
 		return nil, fmt.Errorf("read owners: %w", explain(err))
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var h store.Hold
-		if err := rows.Scan(&h.Pool.Subscription, &h.Pool.ResourceGroup, &h.Pool.Name, &h.Owner,
-			&h.Epoch); err != nil {
+		if err := rows.Scan(&h.Pool.Subscription, &h.Pool.ResourceGroup, &h.Pool.Name,
+			&h.Location, &h.Owner, &h.Epoch); err != nil {
 			return nil, fmt.Errorf("read owners: %w", explain(err))
 		}
 		holds = append(holds, h)
@@ -54,16 +54,19 @@ func (s *Store) Own(ctx context.Context, id sandpool.PoolID, owner string,
 // Servers implements store.Servers.
 func (s *Store) Servers(ctx context.Context) (list []store.Server, err error) {
 	rows, err := s.reads.QueryContext(ctx,
-		"SELECT name, instance, address, place, beat FROM servers ORDER BY name")
+		"SELECT name, instance, address, place, locations, beat FROM servers ORDER BY name")
 	if err != nil {
 		return nil, fmt.Errorf("read servers: %w", explain(err))
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var v store.Server
-		if err := rows.Scan(&v.Name, &v.Instance, &v.Address, &v.Place, &v.Beat); err != nil {
+		var locations string
+		if err := rows.Scan(&v.Name, &v.Instance, &v.Address, &v.Place, &locations,
+			&v.Beat); err != nil {
 			return nil, fmt.Errorf("read servers: %w", explain(err))
 		}
+		v.Locations = store.ReadLocations(locations)
 		list = append(list, v)
 	}
 	if err := rows.Err(); err != nil {
@@ -76,7 +79,8 @@ func (s *Store) Servers(ctx context.Context) (list []store.Server, err error) {
 // beat twice.
 func (s *Store) Join(ctx context.Context, v store.Server) error {
 	return s.write(ctx, fmt.Sprintf("write server %q", v.Name), func(ctx context.Context) error {
-		_, err := s.stmts.join.ExecContext(ctx, v.Name, v.Instance, v.Address, v.Place)
+		_, err := s.stmts.join.ExecContext(ctx, v.Name, v.Instance, v.Address, v.Place,
+			store.LocationsText(v.Locations))
 		return err
 	})
 }

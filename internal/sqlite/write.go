@@ -46,9 +46,9 @@ func (s *statements) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&s.createPool, createPool},
 		{&s.putPool, putPool},
 		{&s.own, own},
-		{&s.join, `INSERT INTO servers (name, instance, address, place, beat, last)
-			VALUES (?1, ?2, ?3, ?4, 1, 1) ON CONFLICT (name) DO UPDATE SET instance = ?2,
-			address = ?3, place = ?4, beat = last + 1, last = last + 1`},
+		{&s.join, `INSERT INTO servers (name, instance, address, place, locations, beat, last)
+			VALUES (?1, ?2, ?3, ?4, ?5, 1, 1) ON CONFLICT (name) DO UPDATE SET instance = ?2,
+			address = ?3, place = ?4, locations = ?5, beat = last + 1, last = last + 1`},
 		{&s.beat, `UPDATE servers SET beat = last + 1, last = last + 1
 			WHERE name = ?1 AND instance = ?2`},
 		{&s.leave, "UPDATE servers SET beat = 0 WHERE name = ?1 AND instance = ?2"},

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -24,9 +26,10 @@ func NotOwner(id sandpool.PoolID) error {
 
 // Hold says who owns a pool.
 type Hold struct {
-	Pool  sandpool.PoolID
-	Owner string
-	Epoch int64
+	Pool     sandpool.PoolID
+	Location string // of the pool
+	Owner    string
+	Epoch    int64
 }
 
 // Owners keeps who owns pools.
@@ -52,8 +55,29 @@ type Server struct {
 	Address string
 	// Place says where its sandboxes run. Servers with the same place can adopt each other's.
 	Place string
+	// Locations are those of the pools that it serves, as its operator spells them, without
+	// commas; none means that it serves every pool.
+	Locations []string
 	// Beat changes as long as it lives. It is zero once the server has left in an orderly way.
 	Beat int64
+}
+
+// Serves reports whether the server serves pools of a location.
+func (s Server) Serves(location string) bool {
+	return len(s.Locations) == 0 || slices.ContainsFunc(s.Locations, func(own string) bool {
+		return sandpool.PlainLocation(own) == sandpool.PlainLocation(location)
+	})
+}
+
+// LocationsText is how stores keep Server.Locations.
+func LocationsText(list []string) string { return strings.Join(list, ",") }
+
+// ReadLocations is the inverse of LocationsText.
+func ReadLocations(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, ",")
 }
 
 // Servers keeps which servers share the store.

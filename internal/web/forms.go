@@ -58,7 +58,7 @@ func whole(field, text string) (*int, error) {
 
 // resource is the body that the form means. What the form leaves out the server decides.
 func (s settings) resource() (p api.SessionPool, err error) {
-	p = api.SessionPool{Location: "local", Properties: &api.SessionPoolProperties{
+	p = api.SessionPool{Properties: &api.SessionPoolProperties{
 		ContainerType: s.Type}}
 	props := p.Properties
 	scale := &api.ScaleConfiguration{}

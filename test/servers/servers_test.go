@@ -38,6 +38,7 @@ type server struct {
 	w    *world
 	name string
 	dir  string
+	env  []string // further settings
 	log  bytes.Buffer
 	cmd  *exec.Cmd
 	*client.Client
@@ -66,9 +67,9 @@ func newWorld(t *testing.T) *world {
 }
 
 // serve starts a server, which ends with all its sandboxes when the test does.
-func (w *world) serve(name string) *server {
+func (w *world) serve(name string, env ...string) *server {
 	w.Helper()
-	s := &server{w: w, name: name, dir: filepath.Join(w.TempDir(), name)}
+	s := &server{w: w, name: name, dir: filepath.Join(w.TempDir(), name), env: env}
 	w.Cleanup(func() {
 		if s.cmd == nil {
 			s.start("stop") // so that nothing stays
@@ -91,6 +92,7 @@ func (s *server) start(onExit string) {
 	s.cmd.Env = append(os.Environ(), "SANDPOOL_CONFIG="+config, "SANDPOOL_IMAGE_DIR="+s.w.images,
 		"SANDPOOL_ON_EXIT="+onExit, "SANDPOOL_STORE="+s.w.store, "SANDPOOL_NAME="+s.name,
 		"SANDPOOL_PEERS_LISTEN=127.0.0.1:0", "SANDPOOL_STORE_KEY_FILE="+s.w.key)
+	s.cmd.Env = append(s.cmd.Env, s.env...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	if err := s.cmd.Start(); err != nil {
 		s.w.Fatal(err)

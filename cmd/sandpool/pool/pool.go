@@ -53,7 +53,7 @@ func (n naming) open(a *console.App) (name string, cl *client.Client, err error)
 
 type createCmd struct {
 	naming
-	Location      string `short:"l" help:"Location to record." default:"local"`
+	Location      string `short:"l" help:"Where it runs, one of the servers' locations. [default: the first of the server's]"`
 	ContainerType string `help:"Kind of sandbox: PythonLTS, NodeLTS, Shell or CustomContainer." default:"PythonLTS"`
 	settings
 }

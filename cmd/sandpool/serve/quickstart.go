@@ -64,7 +64,7 @@ func quickPoolReady(ctx context.Context, a *console.App, cl *client.Client) erro
 	_, err := cl.Pool(ctx, quickPool)
 	if sandpool.ClassOf(err) == sandpool.NotFound && err != nil {
 		ready, most := quickReady, quickMax
-		_, err = cl.BeginPutPool(ctx, quickPool, api.SessionPool{Location: "local",
+		_, err = cl.BeginPutPool(ctx, quickPool, api.SessionPool{
 			Properties: &api.SessionPoolProperties{
 				ContainerType:      string(sandpool.PythonLTS),
 				PoolManagementType: "Dynamic",

@@ -78,9 +78,10 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, docs: &slow{meanwhile: func() {}}}
 	var err error
-	w.tree, err = New(noPools{}, w.docs, &w.holder, Options{Locations: []string{"here"},
-		BaseURL: func(*http.Request) string { return "" },
-		Now:     func() time.Time { return time.Unix(w.now.Load(), 0).UTC() }})
+	w.tree, err = New(noPools{}, w.docs, &w.holder, Options{
+		Locations: func() ([]string, bool) { return []string{"here"}, false },
+		BaseURL:   func(*http.Request) string { return "" },
+		Now:       func() time.Time { return time.Unix(w.now.Load(), 0).UTC() }})
 	if err != nil {
 		t.Fatal(err)
 	}

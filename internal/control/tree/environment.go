@@ -135,7 +135,7 @@ func (t *Tree) putEnvironment(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		old = api.Environment{ID: environmentID(r), Name: r.PathValue("environment"),
-			Type: "Microsoft.App/managedEnvironments", Location: t.o.Locations[0],
+			Type: "Microsoft.App/managedEnvironments", Location: t.first(),
 			SystemData: &api.SystemData{CreatedAt: now, CreatedBy: author.Name,
 				CreatedByType: string(author.Kind)}}
 		if body.Location != "" {

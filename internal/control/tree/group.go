@@ -33,10 +33,6 @@ const LocationForm = "names of up to 90 letters, digits, spaces and . _ -"
 // IsLocation reports whether a text can be the name of a location.
 func IsLocation(name string) bool { return locationName().MatchString(name) }
 
-func plain(location string) string {
-	return strings.ToLower(strings.ReplaceAll(location, " ", ""))
-}
-
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func groupID(subscription, name string) string {
@@ -45,7 +41,7 @@ func groupID(subscription, name string) string {
 
 func (t *Tree) bareGroup(subscription, name string) api.ResourceGroup {
 	return api.ResourceGroup{ID: groupID(subscription, name), Name: name,
-		Type: "Microsoft.Resources/resourceGroups", Location: t.o.Locations[0],
+		Type: "Microsoft.Resources/resourceGroups", Location: t.first(),
 		Properties: api.Provisioned{ProvisioningState: "Succeeded"}}
 }
 
@@ -158,7 +154,7 @@ func (t *Tree) putGroup(w http.ResponseWriter, r *http.Request) error {
 		return err
 	case err != nil:
 		status = http.StatusCreated
-	case body.Location != "" && plain(body.Location) != plain(old.Location):
+	case body.Location != "" && sandpool.PlainLocation(body.Location) != sandpool.PlainLocation(old.Location):
 		return sandpool.Errorf(sandpool.Conflict, "InvalidResourceGroupLocation", "location",
 			"The resource group %q is in %q, which cannot change to %q. Send %q.", old.Name,
 			old.Location, body.Location, old.Location)
@@ -180,18 +176,25 @@ func (t *Tree) putGroup(w http.ResponseWriter, r *http.Request) error {
 	return arm.WriteJSON(w, status, old)
 }
 
+// first is the location of what names none.
+func (t *Tree) first() string {
+	known, _ := t.o.Locations()
+	return known[0]
+}
+
 // location returns the server's spelling of a location.
 func (t *Tree) location(name string) (string, error) {
-	for _, known := range t.o.Locations {
-		if plain(known) == plain(name) {
-			return known, nil
+	known, every := t.o.Locations()
+	for _, k := range known {
+		if sandpool.PlainLocation(k) == sandpool.PlainLocation(name) {
+			return k, nil
 		}
 	}
-	if t.o.AnyLocation && IsLocation(name) {
+	if every && IsLocation(name) {
 		return name, nil
 	}
 	return "", sandpool.Errorf(sandpool.Invalid, "LocationNotAvailableForResourceType", "location",
-		"This server has no location %.100q; it has %s.", name, strings.Join(t.o.Locations, ", "))
+		"This server has no location %.100q; it has %s.", name, strings.Join(known, ", "))
 }
 
 func (t *Tree) patchGroup(w http.ResponseWriter, r *http.Request) error {

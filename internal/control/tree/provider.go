@@ -46,9 +46,10 @@ func (t *Tree) providerOf(r *http.Request, name string) api.Provider {
 	out := api.Provider{ID: id, Namespace: name, RegistrationState: "Registered",
 		RegistrationPolicy: "RegistrationRequired"}
 	types := served(name)
+	known, _ := t.o.Locations()
 	for _, kind := range sorted(types) {
 		out.ResourceTypes = append(out.ResourceTypes, api.ResourceType{ResourceType: kind,
-			Locations: t.o.Locations, APIVersions: types[kind],
+			Locations: known, APIVersions: types[kind],
 			Capabilities: "SupportsTags, SupportsLocation"})
 	}
 	return out
@@ -84,7 +85,7 @@ func (t *Tree) usages(w http.ResponseWriter, r *http.Request) error {
 	}
 	count := 0
 	for _, p := range pools {
-		if plain(p.Location) == plain(r.PathValue("location")) {
+		if sandpool.PlainLocation(p.Location) == sandpool.PlainLocation(r.PathValue("location")) {
 			count++
 		}
 	}

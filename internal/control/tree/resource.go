@@ -94,7 +94,7 @@ func (f filter) takes(r resource) bool {
 		case "name":
 			ok = strings.EqualFold(r.name, want)
 		case "location":
-			ok = plain(r.location) == plain(want)
+			ok = sandpool.PlainLocation(r.location) == sandpool.PlainLocation(want)
 		case "tagname":
 			_, ok = r.tags[want]
 		case "tagvalue":

@@ -25,10 +25,9 @@ type Granter interface {
 
 // Options are what the server chooses.
 type Options struct {
-	// Locations are those that pools may have, the first one that of pools which name none.
-	Locations []string
-	// AnyLocation means that every other location will do too.
-	AnyLocation bool
+	// Locations returns those that pools may have, the first one that of pools which name none, and
+	// whether every other one will do too.
+	Locations func() (known []string, every bool)
 	// MaxPools is the limit that reads of the usage show.
 	MaxPools int
 	// BaseURL is how the caller of r reaches this server, without a trailing slash.
@@ -54,7 +53,7 @@ type Tree struct {
 
 // New returns a Tree. What is kept goes to kept.
 func New(pools Pools, kept store.Documents, granter Granter, o Options) (*Tree, error) {
-	if pools == nil || kept == nil || granter == nil || len(o.Locations) == 0 ||
+	if pools == nil || kept == nil || granter == nil || o.Locations == nil ||
 		o.BaseURL == nil || o.Now == nil {
 		return nil,
 			errors.New("tree: pools, documents, grants, locations, a base URL and a clock " +
@@ -193,7 +192,8 @@ func (t *Tree) tenants(w http.ResponseWriter, _ *http.Request) error {
 
 func (t *Tree) locations(w http.ResponseWriter, r *http.Request) error {
 	var out []api.Location
-	for _, name := range t.o.Locations {
+	known, _ := t.o.Locations()
+	for _, name := range known {
 		plain := strings.ToLower(strings.ReplaceAll(name, " ", ""))
 		out = append(out, api.Location{ID: "/subscriptions/" + r.PathValue("subscription") +
 			"/locations/" + plain, Name: plain, DisplayName: name})

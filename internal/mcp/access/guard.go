@@ -15,10 +15,11 @@ import (
 // Guard holds off pages that a browser has been made to load from this server under another name
 // (DNS rebinding), and pages of other origins.
 type Guard struct {
-	// Hosts are the names of the server, and Suffix that of its pools' own names, without ports.
+	// Hosts are the names of the server, and names that end in a dot and one of the Suffixes are
+	// its pools' own or those of its locations. All are without ports.
 	// They matter where the server listens on loopback, which has no name of its own.
-	Hosts  []string
-	Suffix string
+	Hosts    []string
+	Suffixes []string
 	// Origins are those whose pages may use the server; "*" is every one.
 	Origins []string
 }
@@ -54,7 +55,9 @@ func (g Guard) knows(r *http.Request) bool {
 	case isLoopback(host),
 		slices.ContainsFunc(g.Hosts, func(h string) bool { return strings.EqualFold(h, host) }):
 		return true
-	case g.Suffix != "" && strings.HasSuffix(strings.ToLower(host), "."+strings.ToLower(g.Suffix)):
+	case slices.ContainsFunc(g.Suffixes, func(s string) bool {
+		return strings.HasSuffix(strings.ToLower(host), "."+strings.ToLower(s))
+	}):
 		return true
 	}
 	// A certificate that the caller has verified is for the name that it has asked for.

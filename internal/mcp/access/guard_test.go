@@ -12,9 +12,9 @@ import (
 // TestGuard checks who is let in by the name that a request gives the server, and by its origin.
 func TestGuard(t *testing.T) {
 	g := Guard{
-		Hosts:   []string{"pools.example.com"},
-		Suffix:  "p.example.com",
-		Origins: []string{"https://app.example.com"},
+		Hosts:    []string{"pools.example.com"},
+		Suffixes: []string{"p.example.com"},
+		Origins:  []string{"https://app.example.com"},
 	}
 	loopback, public := &net.TCPAddr{
 		IP: net.IPv4(127, 0, 0, 1),

@@ -22,6 +22,12 @@
 //
 // When the database was away, nobody's beat has changed, and nobody is dead. So only looks count
 // that come in time one after the other: after a gap every server has its whole Patience again.
+//
+// # Locations
+//
+// A pool is owned by a server that serves its location, if one lives. If none does, any server is
+// its owner as a keeper: it answers for the pool, starts nothing for it, and passes it on as soon
+// as a server of the location lives, without waiting for its turn.
 package lease
 
 import (
@@ -104,6 +110,15 @@ func (s Sight) Living(patience time.Duration, now time.Time) []string {
 	return names
 }
 
+// Servers returns the rows of all servers, ordered by name.
+func (s Sight) Servers() []store.Server {
+	var list []store.Server
+	for _, name := range slices.Sorted(maps.Keys(s.servers)) {
+		list = append(list, s.servers[name].server)
+	}
+	return list
+}
+
 // Pool is what a decision needs to know of one.
 type Pool struct {
 	Hold store.Hold
@@ -156,7 +171,8 @@ func Next(v View) []Act {
 			continue
 		}
 		orphans = true
-		heir := v.heir(p.Hold.Owner, living, loads)
+		fit, _ := v.Sight.Serving(living, p.Hold.Location)
+		heir := v.heir(p.Hold.Owner, fit, loads)
 		loads[heir]++
 		// An heir that does not come is passed over.
 		left := v.Sight.Silence(p.Hold.Owner, v.Now)
@@ -164,8 +180,49 @@ func Next(v View) []Act {
 			acts = append(acts, Act{p.Hold, v.Me})
 		}
 	}
+	if home := v.home(living, loads); len(home) > 0 {
+		return append(acts, home...)
+	}
 	if !orphans && v.Now.Sub(v.Passed) >= Rest {
 		acts = append(acts, v.even(living, loads)...)
+	}
+	return acts
+}
+
+// Serving returns those of the servers that serve a location, and true; or all of them, as keepers,
+// and false if there is none.
+func (s Sight) Serving(names []string, location string) (fit []string, serve bool) {
+	for _, name := range names {
+		// One whose row was not seen yet is the one that looks, which knows no others then.
+		if v, ok := s.servers[name]; ok && v.server.Serves(location) {
+			fit = append(fit, name)
+		}
+	}
+	if len(fit) == 0 {
+		return names, false
+	}
+	return fit, true
+}
+
+// home passes on the pools that this server only keeps, to servers of their locations.
+func (v View) home(living []string, loads map[string]int) (acts []Act) {
+	me, ok := v.Sight.Server(v.Me)
+	if !ok {
+		return nil
+	}
+	for _, p := range v.Pools {
+		if !p.Mine || p.Stuck || me.Serves(p.Hold.Location) {
+			continue
+		}
+		fit, serve := v.Sight.Serving(living, p.Hold.Location)
+		if !serve {
+			continue
+		}
+		if to := Least(fit, loads); p.Settled || v.near(to) {
+			loads[v.Me]--
+			loads[to]++
+			acts = append(acts, Act{p.Hold, to})
+		}
 	}
 	return acts
 }
@@ -193,13 +250,17 @@ func Least(names []string, loads map[string]int) string {
 
 // even passes one pool on if another server has at least two fewer.
 func (v View) even(living []string, loads map[string]int) []Act {
-	least := Least(living, loads)
-	if loads[v.Me]-loads[least] < 2 {
+	if loads[v.Me]-loads[Least(living, loads)] < 2 {
 		return nil
 	}
 	for _, settled := range []bool{true, false} {
 		for _, p := range v.Pools {
-			if p.Mine && !p.Stuck && p.Settled == settled && (settled || v.near(least)) {
+			if !p.Mine || p.Stuck || p.Settled != settled {
+				continue
+			}
+			fit, _ := v.Sight.Serving(living, p.Hold.Location)
+			least := Least(fit, loads)
+			if loads[v.Me]-loads[least] >= 2 && (settled || v.near(least)) {
 				return []Act{{p.Hold, least}}
 			}
 		}
@@ -232,7 +293,11 @@ func Farewell(v View) []Act {
 		if !p.Mine {
 			continue
 		}
-		if heir := v.heir(v.Me, living, loads); p.Settled || v.near(heir) {
+		fit, serve := v.Sight.Serving(living, p.Hold.Location)
+		if me, _ := v.Sight.Server(v.Me); !serve && me.Serves(p.Hold.Location) {
+			continue // nobody else could do more than keep it
+		}
+		if heir := v.heir(v.Me, fit, loads); p.Settled || v.near(heir) {
 			loads[heir]++
 			acts = append(acts, Act{p.Hold, heir})
 		}

@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"time"
 
@@ -40,7 +41,7 @@ func ownCreated(s *suite) {
 	_, err := s.Store.CreatePool(s.Context(), samplePool("PYTHON"), nil, "other")
 	s.wantClass(err, sandpool.Conflict)
 	s.wantPools(samplePool("python"))
-	s.wantHolds(store.Hold{Pool: s.pool, Owner: me, Epoch: 1})
+	s.wantHolds(store.Hold{Pool: s.pool, Location: "westus2", Owner: me, Epoch: 1})
 	s.must(s.Store.PutPool(s.Context(), samplePool("python"), nil, 1))
 	s.wantNotOwner("PutPool of a pool that does not exist", s.Store.PutPool(s.Context(),
 		samplePool("none"), nil, 1))
@@ -57,8 +58,8 @@ func ownPassed(s *suite) {
 	s.own("other", 2) // in a new life
 	s.own(me, 3)
 	other := s.putPool("other")
-	s.wantHolds(store.Hold{Pool: other, Owner: me, Epoch: 1},
-		store.Hold{Pool: s.pool, Owner: me, Epoch: 4})
+	s.wantHolds(store.Hold{Pool: other, Location: "westus2", Owner: me, Epoch: 1},
+		store.Hold{Pool: s.pool, Location: "westus2", Owner: me, Epoch: 4})
 	unknown := s.pool
 	unknown.Name = "none"
 	_, err = s.Store.Own(s.Context(), unknown, me, 0)
@@ -69,7 +70,8 @@ func ownPassed(s *suite) {
 // name belongs to the instance that joined last.
 func serversJoin(s *suite) {
 	ctx := s.Context()
-	one := store.Server{Name: "one", Instance: "i", Address: "10.0.0.1:8721", Place: "here"}
+	one := store.Server{Name: "one", Instance: "i", Address: "10.0.0.1:8721", Place: "here",
+		Locations: []string{"East US", "west"}}
 	two := store.Server{Name: "two", Instance: "j"}
 	for _, v := range []store.Server{two, one} {
 		s.must(s.Store.Join(ctx, v))
@@ -84,7 +86,7 @@ func serversJoin(s *suite) {
 		beat := list[0].Beat
 		want := one
 		want.Instance, want.Beat = instance, beat
-		if list[0] != want || (beat != 0) != lives || had[beat] {
+		if !reflect.DeepEqual(list[0], want) || (beat != 0) != lives || had[beat] {
 			s.Errorf("the server is %+v after the beats %v; want %+v", list[0], had, want)
 		}
 		had[beat] = true
@@ -98,7 +100,7 @@ func serversJoin(s *suite) {
 	look(true, "i")
 	s.must(s.Store.Leave(ctx, "one", "i"))
 	look(false, "i")
-	one.Address = "10.0.0.2:8721"
+	one.Address, one.Locations = "10.0.0.2:8721", nil
 	again := one
 	again.Instance = "k"
 	s.must(s.Store.Join(ctx, again))
