@@ -274,7 +274,7 @@ func (w *world) request(o operation) (target, body string, headers []string) {
 	if o.plane != management {
 		endpoint := strings.Replace(pool.String(), "/providers/Microsoft.App", "", 1)
 		target = endpoint + strings.NewReplacer("*", "x").Replace(o.path) + "?identifier=" + tenant +
-			"a&port=1"
+			"a&port=80" // the one that the pool exposes
 		return target, body, []string{"Upgrade", "tcp", "Connection", "Upgrade"}
 	}
 	wildcards := []string{"{subscription}", pool.Subscription, "{resourceGroup}", pool.ResourceGroup,
