@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"iter"
+	"net"
 	"strings"
 	"time"
 
@@ -165,6 +166,16 @@ func printable(s string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "?"))
+}
+
+// Accepter is the optional ability to take connections that programs of a sandbox make to their own
+// loopback interface, as if a program listened there. It needs no network.
+type Accepter interface {
+	// Accept waits for the next connection to a port of 127.0.0.1 that says something. The first
+	// call takes the port, for as long as the sandbox lives: a port that a program has already is
+	// an error of class Conflict. Connections that come while nobody waits have to wait themselves,
+	// a few of them. The stream is as one of Dial.
+	Accept(ctx context.Context, h Handle, port int) (net.Conn, error)
 }
 
 // Executor is the optional ability to run further programs in a sandbox.

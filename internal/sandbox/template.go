@@ -28,6 +28,10 @@ type Template struct {
 	// SecretEnv is further environment, which may be in no snapshot, log or key. With StartMode
 	// Restore it is an error of class Invalid: a snapshot of a process holds its environment.
 	SecretEnv []SecretVar
+	// OwnEnv is further environment of one sandbox alone. It is no part of what Prepare makes: the
+	// caller sets it in Prepared.Template before Start. With StartMode Restore it is an error of
+	// class Invalid.
+	OwnEnv []SecretVar `json:",omitempty"`
 	// User runs the first process: "name", "uid", "name:group" or "uid:gid", where names are
 	// those of the root's /etc/passwd and /etc/group; empty means user 0. Groups are
 	// supplementary ones, by name or number, besides those of /etc/group. All of them mean nothing

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/sentry/control"
@@ -63,6 +65,110 @@ func (e *Engine) dial(ctx context.Context, id sandbox.ID, port int) (net.Conn, e
 		return nil, err
 	}
 	return connection(near)
+}
+
+// portAccept is the request of listen.patch: the sentry takes a connection at a port of the guest's
+// loopback interface, and copies between it and the stream that comes with the request.
+const portAccept = "containerManager.PortAccept"
+
+// Accept implements sandbox.Accepter. The guest's network stack, which is the sentry's own,
+// listens; no program of the guest does, and no address of the host takes part.
+func (e *Engine) Accept(ctx context.Context, h sandbox.Handle, port int) (net.Conn, error) {
+	b := e.process(h.ID)
+	if b == nil {
+		return nil, sandpool.Errorf(sandpool.Ended, "", "", "The sandbox %s does not run.", h.ID)
+	}
+	if port < 1 || port > 65535 {
+		return nil, invalid("port", "The port is %d; use 1 to 65535.", port)
+	}
+	for ctx.Err() == nil {
+		conn, err := e.accept(ctx, b.id, port)
+		switch {
+		case conn != nil && err == nil:
+			return conn, nil
+		case sandpool.ClassOf(err) == sandpool.Conflict && err != nil:
+			return nil, err
+		case err != nil && !b.endsWithin(ctx, deathWait) && ctx.Err() == nil:
+			return nil, err
+		case b.ended():
+			return nil, ended(b.id, b.exit)
+		}
+	}
+	return nil, context.Cause(ctx)
+}
+
+// endsWithin reports whether the sandbox ends in a time: a call that its end has cut off does not
+// say so.
+func (b *process) endsWithin(ctx context.Context, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-b.done:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// accept is one request, and the wait for what becomes of it; nil without an error if the
+// connection has ended before it was of use.
+func (e *Engine) accept(ctx context.Context, id sandbox.ID, port int) (net.Conn, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make a socket pair: %w", err)
+	}
+	near, far := os.NewFile(uintptr(fds[0]), "near"), os.NewFile(uintptr(fds[1]), "far")
+	defer near.Close() // net.FileConn duplicates it
+	defer far.Close()
+	err = e.call(ctx, id, portAccept, &boot.PortForwardOpts{
+		FilePayload: urpc.FilePayload{Files: []*os.File{far}},
+		ContainerID: string(id),
+		Port:        uint16(port),
+	}, nil)
+	if err != nil && strings.Contains(err.Error(), "in use") {
+		return nil, sandpool.Errorf(sandpool.Conflict, "", "port",
+			"A program of the sandbox %s listens at port %d.", id, port)
+	}
+	if err != nil {
+		return nil, err
+	}
+	conn, err := connection(near)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	first := make([]byte, 1)
+	n, err := conn.Read(first)
+	if n == 0 || err != nil || !stop() {
+		_ = conn.Close()
+		return nil, nil
+	}
+	return &begun{Conn: conn, first: first}, nil
+}
+
+// begun is a connection of which the first byte was read already.
+type begun struct {
+	net.Conn
+	first []byte // until it is read again
+}
+
+// Read implements net.Conn.
+func (c *begun) Read(p []byte) (int, error) {
+	if len(c.first) == 0 || len(p) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.first)
+	c.first = nil
+	return n, nil
+}
+
+// CloseWrite says that nothing more is sent.
+func (c *begun) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
 }
 
 // takeChannel hands the channel out, which a caller that has gone must not take along.

@@ -66,6 +66,7 @@ var (
 	_ sandbox.RoomReader         = (*Engine)(nil)
 	_ sandbox.Pruner             = (*Engine)(nil)
 	_ sandbox.Executor           = (*Engine)(nil)
+	_ sandbox.Accepter           = (*Engine)(nil)
 	_ sandbox.LogReader          = (*Engine)(nil)
 	_ sandbox.WorkingSetRecorder = (*Engine)(nil)
 	_ sandbox.NetworkSetter      = (*Engine)(nil)

@@ -76,6 +76,20 @@ func (e *Engine) root(ctx context.Context, i sandbox.Image) (sandbox.Layer, erro
 	return l, checkImage("root", l)
 }
 
+// with is p for one sandbox that has environment of its own.
+func (p *prepared) with(env []sandbox.SecretVar) (*prepared, error) {
+	if len(env) == 0 {
+		return p, nil
+	}
+	if p.snapshot != "" {
+		return nil, invalid("ownEnv", "The snapshot has its environment already; start sandboxes "+
+			"with the variable %q by %q.", env[0].Name, sandbox.Boot)
+	}
+	own := *p
+	own.template.SecretEnv = append(slices.Clone(p.template.SecretEnv), env...)
+	return &own, nil
+}
+
 // environment is that of the first process: the template's, its secrets, and the home directory
 // that programs look for.
 func (p *prepared) environment() []string {

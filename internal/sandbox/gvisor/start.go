@@ -42,6 +42,10 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID,
 	if err := e.checkNetwork(p.Template.Network); err != nil {
 		return sandbox.Handle{}, err
 	}
+	own, err := own.with(p.Template.OwnEnv)
+	if err != nil {
+		return sandbox.Handle{}, err
+	}
 	watch := sandbox.NewStopwatch()
 	if err := e.launch(ctx, id, own, p.Template.Network, watch); err != nil {
 		return sandbox.Handle{}, err

@@ -4,13 +4,17 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -136,5 +140,66 @@ func TestBackPressure(t *testing.T) {
 	sent, err := strconv.Atoi(ask(t, e, h, "/press", nil))
 	if err != nil || sent > 16<<20 {
 		t.Errorf("%d bytes were taken that nobody reads (%v), want a few million", sent, err)
+	}
+}
+
+// TestAccept: a connection to a port that nothing in the sandbox listens at reaches whoever
+// accepts it, whole and in order, and no other sandbox's; one that says nothing holds up no other,
+// and the port stays taken when the host starts anew.
+func TestAccept(t *testing.T) {
+	e, h := attack(t, nil)
+	const port = 42356
+	at := url.Values{"addr": {"127.0.0.1:42356"}, "say": {"who is there"}}
+	if got := ask(t, e, h, "/visit", at); !strings.Contains(got, "refused") {
+		t.Fatalf("before anybody accepts: %s", got)
+	}
+	serve := func(e *Engine, say string) {
+		t.Helper()
+		conn, err := e.Accept(t.Context(), h, port)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		heard, err := io.ReadAll(conn)
+		if err != nil {
+			t.Error(err)
+		}
+		fmt.Fprintf(conn, "%s: %s", say, heard)
+	}
+	for i := range 3 {
+		accepted := make(chan struct{})
+		go func() { defer close(accepted); serve(e, strconv.Itoa(i)) }()
+		want, got := fmt.Sprintf("%d: who is there", i), ""
+		for got = ask(t, e, h, "/visit", at); strings.Contains(got, "refused"); {
+			got = ask(t, e, h, "/visit", at) // the port is not taken yet
+		}
+		if <-accepted; got != want {
+			t.Errorf("the guest was told %q, want %q", got, want)
+		}
+	}
+	if got := ask(t, e, h, "/take", url.Values{"addr": {":42356"}}); !strings.Contains(got,
+		"in use") {
+		t.Errorf("the guest takes the port too: %s", got)
+	}
+	silent, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := e.Accept(silent, h, port); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("nobody came: %v", err)
+	}
+	if _, err := e.Accept(t.Context(), h, sinkPort); sandpool.ClassOf(err) != sandpool.Conflict {
+		t.Errorf("a port of the guest's own: %v", err)
+	}
+	other := start(t, e, prepare(t, e, template(t, sandbox.Restore)), "other")
+	if got := ask(t, e, other, "/visit", at); !strings.Contains(got, "refused") {
+		t.Errorf("another sandbox: %s", got)
+	}
+	ended := make(chan error, 1)
+	go func() { _, err := e.Accept(t.Context(), h, port); ended <- err }()
+	if err := e.Stop(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; sandpool.ClassOf(err) != sandpool.Ended {
+		t.Errorf("the sandbox has ended: %v", err)
 	}
 }

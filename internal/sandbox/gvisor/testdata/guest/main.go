@@ -56,6 +56,8 @@ func main() {
 		_, _ = io.Copy(w, r.Body)
 	})
 	m.HandleFunc("GET /input", input)
+	m.HandleFunc("GET /visit", visit)
+	m.HandleFunc("GET /take", take)
 	m.HandleFunc("GET /exit", func(_ http.ResponseWriter, r *http.Request) {
 		os.Exit(number(r, "code"))
 	})

@@ -129,3 +129,30 @@ func press(w http.ResponseWriter, _ *http.Request) {
 	}
 	fmt.Fprint(w, total)
 }
+
+// visit says something to an address, and answers what it is told.
+func visit(w http.ResponseWriter, r *http.Request) {
+	conn, err := net.DialTimeout("tcp", r.FormValue("addr"), 30*time.Second)
+	if err != nil {
+		fmt.Fprint(w, err)
+		return
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_, _ = io.WriteString(conn, r.FormValue("say"))
+	_ = conn.(*net.TCPConn).CloseWrite()
+	if _, err := io.Copy(w, conn); err != nil {
+		fmt.Fprint(w, err)
+	}
+}
+
+// take tries to listen at an address.
+func take(w http.ResponseWriter, r *http.Request) {
+	l, err := net.Listen("tcp", r.FormValue("addr"))
+	if err != nil {
+		fmt.Fprint(w, err)
+		return
+	}
+	_ = l.Close()
+	fmt.Fprint(w, "listens")
+}
