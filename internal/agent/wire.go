@@ -15,6 +15,8 @@ type InitRequest struct {
 	// of fresh randomness.
 	Seed []byte    `json:"seed"`
 	Time time.Time `json:"time,omitzero"` // the host's, to tell the skew
+	// Env is environment of this clone alone, of all that runs in it from now on.
+	Env map[string]string `json:"env,omitempty"`
 }
 
 // InitResult is what the sandbox found at its init call.

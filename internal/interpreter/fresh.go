@@ -21,12 +21,23 @@ type dialer = func(ctx context.Context, port int) (net.Conn, error)
 // time, and randomness that no other clone has. What was connected for it stays
 // so until the sandbox's session, or its end.
 func (s *Set) Init(ctx context.Context, sb sandpool.Sandbox, dial dialer) error {
+	return s.InitWith(ctx, sb, nil, dial)
+}
+
+// InitWith is Init of a clone that has environment of its own.
+func (s *Set) InitWith(ctx context.Context, sb sandpool.Sandbox, env []sandbox.SecretVar,
+	dial dialer) error {
 	seed := make([]byte, seedBytes)
 	if _, err := rand.Read(seed); err != nil {
 		return err
 	}
 	c, in := s.meet(sb, dial)
-	_, err := c.Init(ctx, agent.InitRequest{Secret: sb.Secret, Seed: seed, Time: time.Now()})
+	own := make(map[string]string, len(env))
+	for _, v := range env {
+		own[v.Name] = v.Value.Reveal()
+	}
+	_, err := c.Init(ctx, agent.InitRequest{Secret: sb.Secret, Seed: seed, Time: time.Now(),
+		Env: own})
 	if err == nil {
 		err = s.attach(ctx, sb.ID, in, c, dial)
 	}

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,12 +37,13 @@ type Driver struct {
 	over  atomic.Bool // the driver is to start no more kernels
 
 	waiting atomic.Int64
-	slot    chan struct{} // holds one value while someone uses what follows
-	kernel  *kernel       // nil after a failed replacement
-	lost    string        // why there was a replacement that no execution has reported yet
-	seed    []byte        // nil before Init
-	seeded  uint64        // kernels that have had a seed
-	cells   uint64        // begun; the number is a cell's id
+	slot    chan struct{}     // holds one value while someone uses what follows
+	kernel  *kernel           // nil after a failed replacement
+	lost    string            // why there was a replacement that no execution has reported yet
+	seed    []byte            // nil before Init
+	own     map[string]string // environment of this clone, which the first kernel has not yet
+	seeded  uint64            // kernels that have had a seed
+	cells   uint64            // begun; the number is a cell's id
 
 	mu          sync.Mutex // guards the following three
 	running     *kernel    // whose cell may be interrupted
@@ -91,22 +94,41 @@ func (d *Driver) end() error {
 	return d.Close()
 }
 
-// Seed gives the clone its own randomness, now and for every later kernel.
-func (d *Driver) Seed(ctx context.Context, seed []byte) error {
+// Seed gives the clone its own randomness and environment, now and for every later kernel. A kernel
+// whose environment cannot change is replaced.
+func (d *Driver) Seed(ctx context.Context, seed []byte, env map[string]string) error {
 	if err := d.take(ctx, 0); err != nil {
 		return err
 	}
 	defer d.release()
-	d.seed = seed
+	d.seed, d.cfg.Env = seed, with(d.cfg.Env, env)
+	if len(env) > 0 && d.cfg.Kernel.Fixed {
+		if err := d.kernel.destroy(); err != nil {
+			return err
+		}
+		d.kernel = nil
+		return d.replace()
+	}
+	d.own = env
+	defer func() { d.own = nil }()
 	return d.seedKernel()
+}
+
+// with is an environment with more in it.
+func with(env []string, more map[string]string) []string {
+	out := slices.Clone(env)
+	for _, name := range slices.Sorted(maps.Keys(more)) {
+		out = append(out, name+"="+more[name])
+	}
+	return out
 }
 
 // seedKernel gives the kernel a seed that no other has.
 func (d *Driver) seedKernel() error {
 	d.seeded++
 	sum := sha256.Sum256(binary.BigEndian.AppendUint64(append([]byte(nil), d.seed...), d.seeded))
-	_, err := d.kernel.call(kernels.Request{Op: kernels.OpInit, Seed: hex.EncodeToString(sum[:])},
-		cmp.Or(d.cfg.Kernel.Start, seedPatience))
+	_, err := d.kernel.call(kernels.Request{Op: kernels.OpInit, Seed: hex.EncodeToString(sum[:]),
+		Env: d.own}, cmp.Or(d.cfg.Kernel.Start, seedPatience))
 	return err
 }
 

@@ -187,6 +187,9 @@ func (s *Server) initialise(w http.ResponseWriter, r *http.Request) (agent.InitR
 		return res, sandpool.Errorf(sandpool.Invalid, "", "seed",
 			"The seed has %d bytes; use 16 to 64.", n)
 	}
+	if err := agent.CheckEnv(req.Env); err != nil {
+		return res, err
+	}
 	if want := s.cfg.Secret; want != "" {
 		// Beyond a loopback interface others could call before the one who has started the sandbox.
 		a, b := sha256.Sum256([]byte(req.Secret)), sha256.Sum256([]byte(want))
@@ -202,9 +205,10 @@ func (s *Server) initialise(w http.ResponseWriter, r *http.Request) (agent.InitR
 	if err := rehearse(r.Context(), d); err != nil {
 		return res, fmt.Errorf("rehearse: %w", err)
 	}
-	if err := d.Seed(r.Context(), req.Seed); err != nil {
+	if err := d.Seed(r.Context(), req.Seed, req.Env); err != nil {
 		return res, fmt.Errorf("seed: %w", err)
 	}
+	s.cfg.Env = with(s.cfg.Env, req.Env)     // before the secret is there nobody reads it
 	if err := s.cfg.nameHost(); err != nil { // which an image may make impossible
 		s.log.Warn("the sandbox's own name does not resolve", "error", err)
 	}

@@ -82,7 +82,7 @@ type Spec struct {
 // The operations of requests.
 const (
 	OpWarm = "warm" // import and run what first cells use, and describe the language
-	OpInit = "init" // take Seed: this is a clone of a snapshot
+	OpInit = "init" // take Seed and Env: this is a clone of a snapshot
 	OpRun  = "run"  // run Code
 )
 
@@ -100,7 +100,8 @@ type Request struct {
 	// Input says that there is something to read from standard input, which descriptor 6 holds
 	// too. Of a cell without it both are empty.
 	Input bool `json:"input,omitempty"`
-	// Env is added to the environment and Dir is the working directory during the cell alone.
+	// Env is added to the environment and Dir is the working directory during the cell alone. Env
+	// of OpInit stays.
 	Env map[string]string `json:"env,omitempty"`
 	Dir string            `json:"dir,omitempty"`
 }

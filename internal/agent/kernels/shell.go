@@ -51,6 +51,15 @@ func shellAround(r Request) string {
 	return b.String()
 }
 
+// shellExports is what puts variables in place for good.
+func shellExports(env map[string]string) string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		b.WriteString("\nbuiltin export -- " + name + "=" + quote(env[name]))
+	}
+	return b.String()
+}
+
 // shellHead is the length of the head of a record, which bash reads whole at once.
 const shellHead = 64
 
@@ -60,7 +69,8 @@ func shellRecord(r Request) ([]byte, error) {
 	text, flags := r.Code, ""
 	switch {
 	case r.Op == OpInit:
-		text = r.Seed
+		text = r.Seed + shellExports(r.Env)
+		r.Env = nil
 	case len(r.Args) > 0:
 		quoted := make([]string, len(r.Args))
 		for i, a := range r.Args {

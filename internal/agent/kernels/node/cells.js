@@ -171,15 +171,16 @@ exports.Kernel = class Kernel {
     try {
       if (request.op === "run") Object.assign(reply, await this.#within(request));
       else if (request.op === "warm") reply.info = await load("warm").warm((code) => this.#execute({ id: "", code }), () => this.#forget());
-      else if (request.op === "init") this.#init(request.seed);
+      else if (request.op === "init") this.#init(request);
     } catch (e) {
       reply.error = describe(e, this.#sources);
     }
     this.#wire.send(reply);
   }
 
-  #init(seed) {
+  #init({ seed, env }) {
     seeding.seed(seed);
+    Object.assign(process.env, env);
     this.#forget();
   }
 

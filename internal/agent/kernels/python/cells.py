@@ -1,6 +1,6 @@
 """Runs cells for the agent, one after another, in the main thread.
 
-  in  {op: warm, id}, {op: init, id, seed}, {op: run, id, code, live}, {op: ack}
+  in  {op: warm, id}, {op: init, id, seed, env}, {op: run, id, code, live}, {op: ack}
   out {op: display, id, ...}, {op: clear, id, ...}, {op: sync, id} while a cell
       runs, {op: done, id, ...}
 

@@ -148,4 +148,5 @@ def handle(kernel, request):
         warm(kernel)
     elif request["op"] == "init":
         seed(kernel, request["seed"])
+        os.environ.update(request.get("env", {}))
     return reply

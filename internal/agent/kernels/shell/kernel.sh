@@ -37,6 +37,7 @@ __sandpool_next() {
 		init)
 			RANDOM=$((16#${__sandpool_code:0:7}))
 			SECONDS=0
+			builtin eval "${__sandpool_code:64}" # variables of this clone
 			__sandpool_send "{\"op\":\"done\",\"id\":\"$2\"}"
 			;;
 		esac
