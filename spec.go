@@ -29,6 +29,9 @@ type Spec struct {
 	// Container is there if Kind is CustomContainer.
 	Container *Container `json:"container,omitempty"`
 
+	// Identity is who the pool is to others.
+	Identity ManagedIdentity `json:"identity,omitzero"`
+
 	// What follows is about how the server treats sandboxes, not about what they are: a
 	// change holds for all of them at once.
 
@@ -68,6 +71,7 @@ func (s Spec) sandbox() Spec {
 	s.Lifecycle, s.Forwarding, s.Environment = Lifecycle{}, Forwarding{}, ""
 	s.Queue, s.EvictIdle, s.MCP, s.History = nil, 0, MCP{}, nil
 	s.Secrets = s.usedSecrets()
+	s.Identity = ManagedIdentity{InSessions: s.Identity.InSessions} // the rest is asked each time
 	if s.Container != nil {
 		c := *s.Container
 		c.Liveness = nil // asked of a running sandbox from outside
@@ -120,6 +124,7 @@ func (s Spec) Clone() Spec {
 		c.Startup, c.Liveness = c.Startup.Clone(), c.Liveness.Clone()
 		s.Container = &c
 	}
+	s.Identity.Audiences = slices.Clone(s.Identity.Audiences)
 	s.Forwarding.Ports = slices.Clone(s.Forwarding.Ports)
 	if s.Queue != nil {
 		q := *s.Queue

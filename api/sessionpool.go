@@ -28,8 +28,19 @@ type SessionPools struct {
 const SearchParameter = "search"
 
 // Identity is the managed identity of a resource.
+// PrincipalID and TenantID are set by the server and ignored in requests.
 type Identity struct {
-	Type string `json:"type,omitempty"` // "None", "SystemAssigned", …
+	Type        string `json:"type,omitempty"` // "None", "SystemAssigned", …
+	PrincipalID string `json:"principalId,omitempty"`
+	TenantID    string `json:"tenantId,omitempty"`
+	// UserAssignedIdentities are identities by their resource ids.
+	UserAssignedIdentities map[string]json.RawMessage `json:"userAssignedIdentities,omitempty"`
+}
+
+// ManagedIdentitySetting says where an identity of a pool can be used.
+type ManagedIdentitySetting struct {
+	Identity  string `json:"identity"`            // "system", or a resource id
+	Lifecycle string `json:"lifecycle,omitempty"` // "None", "Main", …
 }
 
 // SessionPoolProperties are a pool's settings and state. Pointers tell an absent
@@ -44,7 +55,7 @@ type SessionPoolProperties struct {
 	DynamicPoolConfiguration    *DynamicPoolConfiguration    `json:"dynamicPoolConfiguration,omitempty"`
 	CustomContainerTemplate     *CustomContainerTemplate     `json:"customContainerTemplate,omitempty"`
 	SessionNetworkConfiguration *SessionNetworkConfiguration `json:"sessionNetworkConfiguration,omitempty"`
-	ManagedIdentitySettings     []json.RawMessage            `json:"managedIdentitySettings,omitempty"`
+	ManagedIdentitySettings     []ManagedIdentitySetting     `json:"managedIdentitySettings,omitempty"`
 	McpServerSettings           *McpServerSettings           `json:"mcpServerSettings,omitempty"`
 	TemplateUpdateStatus        *TemplateUpdateStatus        `json:"templateUpdateStatus,omitempty"`
 	PoolManagementEndpoint      string                       `json:"poolManagementEndpoint,omitempty"`
@@ -146,6 +157,9 @@ type SandpoolSettings struct {
 	// Egress says what sandboxes with EgressEnabled may reach; absent means every public address.
 	// A change holds for sandboxes that run.
 	Egress *Egress `json:"egress,omitempty"`
+	// IdentityAudiences are what tokens of the pool's identity, which code in sessions may get, may
+	// be for; absent means that there are none.
+	IdentityAudiences []string `json:"identityAudiences,omitempty"`
 	// Revision grows when the settings of sandboxes change.
 	Revision int64 `json:"revision,omitempty"`
 	// Problem says why the pool failed, or why it is held up.

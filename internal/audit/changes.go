@@ -128,6 +128,19 @@ func refusal(e *sandpool.Error) bool {
 	return e.Class == sandpool.Denied || e.Class == sandpool.Unauthenticated
 }
 
+// Done records what is no request of a caller to the control plane: something that has ended by
+// itself, or that code in a sandbox was given.
+func (rec *Recorder) Done(out Record) {
+	out.Outcome = api.AuditDone
+	rec.write(out, rec.log.Append)
+}
+
+// Refused records that something of the kind was refused.
+func (rec *Recorder) Refused(out Record) {
+	out.Outcome, out.Message = api.AuditRefused, clip(out.Message)
+	rec.write(out, func(out Record) error { return rec.log.Refuse(out, true) })
+}
+
 // maxText bounds what a record holds of a caller's choice.
 const maxText = 500
 

@@ -22,8 +22,8 @@ const startupPeriod = 250 * time.Millisecond
 
 // restores reports whether the pool's sandboxes come from a snapshot.
 func restores(s sandpool.Spec) bool {
-	if s.WarmStart.Mode != sandpool.StartBySnapshot {
-		return false
+	if s.WarmStart.Mode != sandpool.StartBySnapshot || s.Identity.InSessions {
+		return false // with an identity each container has environment of its own
 	}
 	for _, e := range s.Container.Env {
 		if e.SecretRef != "" {

@@ -93,6 +93,10 @@ type Options struct {
 	History func(id sandpool.PoolID, window string) (api.History, error)
 	// Foreign means that roles can be given to principals of foreign issuers.
 	Foreign bool
+	// Identities means that code in sandboxes can be given tokens of its pool's identity.
+	Identities bool
+	// Ended is told of role assignments that end by themselves; nil means that nobody is.
+	Ended func(api.RoleAssignment)
 	// Events hears what happens to pools and answers questions for it; nil means one of the
 	// control plane's own.
 	Events *event.Bus
@@ -122,7 +126,8 @@ func New(respond *arm.Responder, pools Pools, tokens Tokens, o Options) (*Contro
 	var err error
 	c.tree, err = tree.New(whole{c}, c.o.Documents,
 		tokens, tree.Options{Locations: c.locations,
-			MaxPools: maxPools, BaseURL: c.o.BaseURL, Now: c.o.Now, Foreign: c.o.Foreign})
+			MaxPools: maxPools, BaseURL: c.o.BaseURL, Now: c.o.Now, Foreign: c.o.Foreign,
+			Ended: c.o.Ended})
 	return c, err
 }
 
@@ -132,6 +137,11 @@ func (c *Control) ForgetEnded(ctx context.Context) (int, error) { return c.tree.
 // Assigned returns the grants of a foreign principal by role assignments that name its ids.
 func (c *Control) Assigned(ctx context.Context, ids []string) ([]sandpool.Grant, error) {
 	return c.tree.Assigned(ctx, ids)
+}
+
+// OfPool returns the grants of a pool's principal by role assignments.
+func (c *Control) OfPool(ctx context.Context, principal string) ([]sandpool.Grant, error) {
+	return c.tree.OfPool(ctx, principal)
 }
 
 func (c *Control) defaults() {

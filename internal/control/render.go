@@ -113,6 +113,15 @@ func wire(p sandpool.Pool, version string) api.SessionPool {
 			out.Properties.Secrets = append(out.Properties.Secrets, api.PoolSecret{Name: name})
 		}
 	}
+	if id := p.Spec.Identity; id.Principal != "" {
+		out.Identity = &api.Identity{Type: systemAssigned, PrincipalID: id.Principal,
+			TenantID: sandpool.DefaultSubscription}
+		setting := api.ManagedIdentitySetting{Identity: systemIdentity, Lifecycle: noIdentity}
+		if id.InSessions {
+			setting.Lifecycle = mainLifecycle
+		}
+		out.Properties.ManagedIdentitySettings = []api.ManagedIdentitySetting{setting}
+	}
 	if p.Spec.Container != nil {
 		wireContainer(out.Properties, p.Spec)
 	}
@@ -167,6 +176,7 @@ func settings(p sandpool.Pool) *api.SandpoolSettings {
 	s := &api.SandpoolSettings{Disk: formatSize(r.Disk), PIDs: nonZero(r.PIDs),
 		Revision: p.Revision, Problem: p.Problem, Notice: p.Notice,
 		WarmStart: string(p.Spec.WarmStart.Mode), WarmStartHook: p.Spec.WarmStart.Hook}
+	s.IdentityAudiences = p.Spec.Identity.Audiences
 	s.Egress = network.Egress(p.Spec.Network, formatSize(p.Spec.Network.Bandwidth))
 	s.Queue, s.EvictIdleAfterInSeconds = wireQueue(p.Spec.Queue), nonZero(
 		int64(p.Spec.EvictIdle/time.Second))

@@ -50,7 +50,8 @@ func (c *Control) parse(id sandpool.PoolID, body api.SessionPool,
 	}
 	c.parsePlace(&ps, &p, body, old)
 	custom := c.isCustom(props, old)
-	refuse(&ps, body.Identity, props, custom)
+	refuse(&ps, props, custom)
+	c.parseIdentity(&ps, &p, body.Identity, props, old)
 	c.parseType(&ps, &p, props, old)
 	c.parseScale(&ps, &p, props.ScaleConfiguration)
 	c.parseLifecycle(&ps, &p, props.DynamicPoolConfiguration)

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/store"
 )
@@ -53,6 +54,13 @@ var _ Tokens = (*auth.Tokens)(nil)
 type Issuer struct {
 	// Failed hears of clients that are refused; nil means that nobody does.
 	Failed func(r *http.Request, status int, e *sandpool.Error)
+	// Address is how others reach the server, for tokens that are no answer to a request there.
+	Address string
+	// Managed returns the principal of a pool's identity, with object as its id, if a token of it
+	// may be for the audience, and an error of class Unauthenticated if not; nil means that pools
+	// have none.
+	Managed func(ctx context.Context, pool sandpool.PoolID, object,
+		audience string) (auth.Principal, error)
 	// Approvals keeps which device codes were approved; nil means that there are none.
 	Approvals store.Documents
 
@@ -144,6 +152,8 @@ type claims struct {
 	Tenant string `json:"tid"`
 	Object string `json:"oid"`
 	App    string `json:"appid"`
+	// Resource is the pool whose identity it is, in Entra ID's name for that.
+	Resource string `json:"xms_mirid,omitempty"`
 }
 
 // issue returns a token for the principal, whose subject is that of a token of the server.
@@ -157,6 +167,36 @@ func (i *Issuer) issue(p auth.Principal, issuer, audience string,
 			Expiry: jwt.NewNumericDate(now.Add(lifetime))},
 		Tenant: Tenant, Object: id, App: id,
 	}).Serialize()
+}
+
+// managedPrefix begins the subjects of pools' identities.
+const managedPrefix = "identity:"
+
+// ManagedLifetime is how long a token of a pool's identity is good. Nobody else than this server
+// learns that a pool is gone before.
+const ManagedLifetime = 15 * time.Minute
+
+// IssueManaged returns a token of a pool's identity for an audience, whatever that is, and when it
+// ends. Whether the pool allows that is the caller's to know.
+func (i *Issuer) IssueManaged(p sandpool.Pool, audience string) (string, time.Time, error) {
+	now, object := i.now(), p.Spec.Identity.Principal
+	ends := now.Add(ManagedLifetime)
+	text, err := jwt.Signed(i.signer).Claims(claims{
+		Claims: jwt.Claims{Issuer: i.Address + "/adfs", Subject: managedPrefix + object,
+			Audience: jwt.Audience{audience}, IssuedAt: jwt.NewNumericDate(now),
+			NotBefore: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(ends)},
+		Tenant: Tenant, Object: object, App: object, Resource: p.ID.String(),
+	}).Serialize()
+	return text, ends, err
+}
+
+// managed returns the principal of a token of a pool's identity, which may have ended.
+func (i *Issuer) managed(ctx context.Context, object string, got claims) (auth.Principal, error) {
+	scope, err := arm.ParseScope(got.Resource)
+	if err != nil || scope.Pool == "" || i.Managed == nil {
+		return auth.Principal{}, refused()
+	}
+	return i.Managed(ctx, scope.PoolID(), object, got.Audience[0])
 }
 
 // Tenant is the one tenant that there is.
@@ -190,6 +230,11 @@ func (i *Issuer) Verify(ctx context.Context, c auth.Credential) (auth.Principal,
 	}
 	if len(got.Audience) != 1 || !slices.Contains(Audiences(), got.Audience[0]) {
 		return auth.Principal{}, refused()
+	}
+	if object, ok := strings.CutPrefix(got.Subject, managedPrefix); ok {
+		p, err := i.managed(ctx, object, got)
+		p.Ends = got.Expiry.Time()
+		return p, err
 	}
 	id, ok := strings.CutPrefix(got.Subject, subjectPrefix)
 	if !ok {

@@ -332,3 +332,54 @@ func (b *sandboxState) view() plan.Sandbox {
 		Busy:    b.starting || b.stopping,
 		RetryAt: b.backoff.next(), Checking: b.checking, CheckAt: b.checkAt}
 }
+
+// Service is the server's side of what programs of a sandbox ask on their own loopback interface.
+type Service interface {
+	// Serves reports whether the sandboxes of p have it.
+	Serves(p sandpool.Pool) bool
+	// Port is where it seems to listen.
+	Port() int
+	// Env is the environment of one sandbox by which its programs find it.
+	Env(s sandpool.Sandbox) []sandbox.SecretVar
+	// Attend answers the connections of one sandbox, which accept waits for, until ctx ends.
+	Attend(ctx context.Context, s sandpool.Sandbox, accept func(context.Context) (net.Conn, error))
+}
+
+// serviceOf returns the service of p's sandboxes, with the engine's ability to offer it; nil if
+// they have none.
+func (m *Manager) serviceOf(p sandpool.Pool) (Service, sandbox.Accepter) {
+	accepter, ok := m.engine.(sandbox.Accepter)
+	if !ok || m.options.Service == nil || !m.options.Service.Serves(p) {
+		return nil, nil
+	}
+	return m.options.Service, accepter
+}
+
+// withService puts the environment of p's service into the template of a sandbox that boots. One
+// that is restored learns of it by its guest's Init.
+func (m *Manager) withService(t *sandbox.Template, p sandpool.Pool, row sandpool.Sandbox) {
+	if service, _ := m.serviceOf(p); service != nil && t.Start == sandbox.Boot {
+		t.OwnEnv = service.Env(row)
+	}
+}
+
+// attend offers its pool's service to a sandbox that runs, until it is retired. The caller holds
+// mu.
+func (m *Manager) attend(b *sandboxState) {
+	if b.pool == nil {
+		return
+	}
+	service, accepter := m.serviceOf(b.pool.pool)
+	if service == nil {
+		return
+	}
+	row, h := b.row, handleOf(b.row)
+	m.spawn(func(life context.Context) {
+		ctx, cancel := context.WithCancel(life)
+		defer cancel()
+		defer context.AfterFunc(b.ctx, cancel)()
+		service.Attend(ctx, row, func(ctx context.Context) (net.Conn, error) {
+			return accepter.Accept(ctx, h, service.Port())
+		})
+	})
+}

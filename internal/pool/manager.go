@@ -60,6 +60,8 @@ type Options struct {
 	Keep func(id sandpool.PoolID, how *sandpool.History)
 	// Meter counts what sessions use; nil means that nobody does.
 	Meter meter.Meter
+	// Service is what sandboxes find on their loopback interface; nil means nothing.
+	Service Service
 	// Machine measures what sandboxes take from; nil means that there is always enough.
 	Machine Machine
 	// Reserve is what of it they leave to the server, and to those of them that run.

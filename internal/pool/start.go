@@ -215,6 +215,7 @@ func (m *Manager) boot(ctx context.Context, b *sandboxState, queue bool) (sandpo
 		prepared.Template.SecretEnv = append(slices.Clone(prepared.Template.SecretEnv),
 			sandbox.SecretVar{Name: name, Value: sandpool.NewSecret(row.Secret)})
 	}
+	m.withService(&prepared.Template, pool, row)
 	watch.Lap("prepare")
 	h, err := m.engine.Start(ctx, row.ID, prepared)
 	if err != nil {

@@ -140,6 +140,7 @@ func (m *Manager) watch(b *sandboxState) {
 			m.quote(life, b, cause)
 		}
 	})
+	m.attend(b)
 }
 
 // await is Wait, repeated while the engine cannot say.

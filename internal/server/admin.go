@@ -2,15 +2,21 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/audit"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/identity"
+	"github.com/sandpool/sandpool/internal/pool"
 )
 
 // adminTokenFile is where the administrator's token is kept, below the data
@@ -84,4 +90,58 @@ func writePrivate(path, text string) error {
 		return err
 	}
 	return os.Rename(tmp, path)
+}
+
+// assignmentEnded records the end of a role assignment that nobody has taken back.
+func (s *Server) assignmentEnded(a api.RoleAssignment) {
+	before, err := json.Marshal(a)
+	if err != nil {
+		before = nil // it was decoded from JSON
+	}
+	s.audited.Done(audit.Record{Who: serverSubject, Name: "the server", Action: http.MethodDelete,
+		On: a.ID, Code: "RoleAssignmentEnded", Before: before})
+}
+
+// serverSubject is who does what nobody has asked for.
+const serverSubject = "server:"
+
+// newIdentities makes what gives code in sandboxes tokens of its pool's identity.
+func (s *Server) newIdentities() (*identity.Endpoint, error) {
+	return identity.New(identity.Options{Pools: ofIdentities{s}, Issuer: ofIdentities{s},
+		Auditor: ofIdentities{s},
+		Failed: func(b sandpool.Sandbox, err error) {
+			s.log.Warn("a sandbox has no identity endpoint for a while", "pool", b.Pool.String(),
+				"sandbox", b.ID, "error", err)
+		}})
+}
+
+// ofIdentities is the server as identities see it, whose parts are there when it runs.
+type ofIdentities struct{ s *Server }
+
+// Pool implements identity.Pools.
+func (o ofIdentities) Pool(ctx context.Context, id sandpool.PoolID) (sandpool.Pool, error) {
+	return o.s.manager.Pool(ctx, id)
+}
+
+// IssueManaged implements identity.Issuer.
+func (o ofIdentities) IssueManaged(p sandpool.Pool, audience string) (string, time.Time, error) {
+	return o.s.clients.IssueManaged(p, audience)
+}
+
+// Done implements identity.Auditor.
+func (o ofIdentities) Done(r audit.Record) { o.s.audited.Done(r) }
+
+// Refused implements identity.Auditor.
+func (o ofIdentities) Refused(r audit.Record) { o.s.audited.Refused(r) }
+
+// individual is init, which makes the fresh sandboxes of a code pool unlike each other, with the
+// environment of the pool's identity.
+func (s *Server) individual(p sandpool.Pool, init func(context.Context, sandpool.Sandbox,
+	pool.Dialer) error) func(context.Context, sandpool.Sandbox, pool.Dialer) error {
+	if !s.identities.Serves(p) {
+		return init
+	}
+	return func(ctx context.Context, b sandpool.Sandbox, dial pool.Dialer) error {
+		return s.within.InitWith(ctx, b, s.identities.Env(b), dial)
+	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/sandpool/sandpool/internal/deployment"
 	"github.com/sandpool/sandpool/internal/endpoint"
 	"github.com/sandpool/sandpool/internal/gateway"
+	"github.com/sandpool/sandpool/internal/identity"
 	"github.com/sandpool/sandpool/internal/issuer"
 	"github.com/sandpool/sandpool/internal/limit"
 	"github.com/sandpool/sandpool/internal/mcp/access"
@@ -28,6 +29,7 @@ import (
 	"github.com/sandpool/sandpool/internal/oidc"
 	"github.com/sandpool/sandpool/internal/openapi"
 	"github.com/sandpool/sandpool/internal/pool"
+	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/server/engine"
 	"github.com/sandpool/sandpool/internal/server/network"
 	"github.com/sandpool/sandpool/internal/usage"
@@ -46,6 +48,12 @@ func isOpen(p string) bool {
 // routes puts both planes behind what every request passes: a trace id, a principal, and the branch
 // by the pool that it is for. The control plane's paths get one spelling before they reach its mux.
 func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler, error) {
+	rec, err := s.recorder(log, respond)
+	if err != nil {
+		return nil, err
+	}
+	s.audited = rec
+	_, identities := s.engine.Runtime.(sandbox.Accepter)
 	planes, err := control.New(respond, s.manager, s.tokens, control.Options{
 		Limits: control.Ranges{
 			MinCooldown: s.cfg.Limits.MinCooldown,
@@ -64,6 +72,9 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		Locations: s.manager.Locations,
 		Documents: s.store,
 		Foreign:   oidc.Assigns(s.cfg.Issuers),
+
+		Identities: identities,
+		Ended:      s.assignmentEnded,
 	})
 	if err != nil {
 		return nil, err
@@ -79,14 +90,15 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		return nil, err
 	}
 	s.control, s.endFollowing = planes, data.EndFollowing
-	rec, err := s.recorder(log, respond)
-	if err != nil {
-		return nil, err
-	}
 	if s.clients, err = s.issuer(); err != nil {
 		return nil, err
 	}
 	s.clients.Failed = rec.Failed
+	known, err := identity.NewDirectory(s.manager, planes.OfPool, nil)
+	if err != nil {
+		return nil, err
+	}
+	s.clients.Managed = known.Principal
 	mux := http.NewServeMux()
 	rest := respond.Normalise(rec.Changes(mux))
 	if err := s.deployments(log, rest); err != nil {
@@ -241,7 +253,7 @@ func (s *Server) issuer() (*issuer.Issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	made.Approvals = s.store
+	made.Approvals, made.Address = s.store, s.URL()
 	return made, nil
 }
 

@@ -28,6 +28,7 @@ import (
 	"github.com/sandpool/sandpool/internal/event/export"
 	"github.com/sandpool/sandpool/internal/history"
 	"github.com/sandpool/sandpool/internal/history/executions"
+	"github.com/sandpool/sandpool/internal/identity"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/interpreter"
 	"github.com/sandpool/sandpool/internal/issuer"
@@ -93,6 +94,9 @@ type Server struct {
 	audit   *audit.Log   // who changed what
 	usage   *usage.Meter // nil if nothing is recorded
 	control *control.Control
+
+	identities *identity.Endpoint // of pools, in their sandboxes
+	audited    *audit.Recorder
 
 	deployer  *deployment.Service
 	clients   *issuer.Issuer
@@ -219,14 +223,20 @@ func (s *Server) newManager(code *templates, containers *container.Containers,
 	if err != nil {
 		return nil, err
 	}
+	if s.identities, err = s.newIdentities(); err != nil {
+		return nil, err
+	}
 	rows := timed.Store{Store: s.store, Observe: s.metrics.Store}
 	return pool.New(s.events, rows, s.engine.Runtime, pool.Options{
 		Guest: func(p sandpool.Pool) (pool.Guest, error) {
 			if p.Spec.Kind == sandpool.CustomContainer {
 				return containers.Guest(p)
 			}
-			return code.guest(s.within), nil
+			g := code.guest(s.within)
+			g.Init = s.individual(p, g.Init)
+			return g, nil
 		},
+		Service:   s.identities,
 		Owner:     member.Name,
 		Instance:  member.Instance,
 		Address:   member.Address,
@@ -259,19 +269,6 @@ func (s *Server) openEngine(ctx context.Context) (_ *engine.Engine, err error) {
 	return engine.OpenGVisor(s.log, cfg, s.metrics.Engine)
 }
 
-// newContainers makes what knows of custom containers. The nodes of a cluster pull images by
-// themselves.
-func (s *Server) newContainers(registries *oci.Client,
-	code *templates) (*container.Containers, error) {
-	options := container.Options{Server: s.cfg.imageUser(), Limits: code.limits,
-		Authorities: code.authorities, Pulled: s.pulled}
-	if s.cfg.Engine == engine.InKubernetes {
-		options.ByNodes = true
-		return container.New(oci.Inspector{Client: registries}, options)
-	}
-	return container.New(registries, options)
-}
-
 // Run serves until ctx ends, then lets requests in flight finish, leaves or
 // stops the sandboxes as Config.OnExit says, and returns.
 func (s *Server) Run(ctx context.Context) error {
@@ -293,6 +290,7 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return ignoring(http.ErrServerClosed, s.http.Serve(s.listener)) })
 	g.Go(func() error { return s.issued.Run(stopping) })
+	g.Go(func() error { return s.identities.Run(life) })
 	g.Go(func() error { return s.servePeers(stopping) })
 	g.Go(func() error { s.tidyImages(stopping); return nil })
 	g.Go(func() error { s.forgetEnded(stopping, s.control.ForgetEnded); return nil })

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/container"
 	"github.com/sandpool/sandpool/internal/erofs"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/interpreter"
@@ -171,4 +172,17 @@ func (t *templates) limits(r sandpool.Resources) sandpool.Resources {
 		PIDs:   cmp.Or(r.PIDs, d.PIDs),
 		Disk:   cmp.Or(r.Disk, d.Disk),
 	}
+}
+
+// newContainers makes what knows of custom containers. The nodes of a cluster pull images by
+// themselves.
+func (s *Server) newContainers(registries *oci.Client,
+	code *templates) (*container.Containers, error) {
+	options := container.Options{Server: s.cfg.imageUser(), Limits: code.limits,
+		Authorities: code.authorities, Pulled: s.pulled}
+	if s.cfg.Engine == engine.InKubernetes {
+		options.ByNodes = true
+		return container.New(oci.Inspector{Client: registries}, options)
+	}
+	return container.New(registries, options)
 }

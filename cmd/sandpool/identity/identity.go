@@ -6,6 +6,9 @@ package identity
 import (
 	"context"
 	"fmt"
+	"path"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -17,7 +20,7 @@ import (
 // Cmd groups the commands of service principals.
 type Cmd struct {
 	Create createCmd `cmd:"" help:"Create a service principal and print its secret, this once."`
-	List   listCmd   `cmd:"" help:"List service principals, without their secrets."`
+	List   listCmd   `cmd:"" help:"List service principals, without their secrets, and the identities of pools."`
 	Delete deleteCmd `cmd:"" help:"End a service principal and all that it was given, at once."`
 }
 
@@ -65,12 +68,72 @@ func (c *createCmd) Run(ctx context.Context, a *console.App) error {
 
 type listCmd struct{}
 
-// Run lists service principals.
+// Run lists service principals, and then the identities of pools.
 func (c *listCmd) Run(ctx context.Context, a *console.App) error {
+	managed, err := ofPools(ctx, a)
+	if err != nil {
+		return err
+	}
 	return token.List(ctx, a, []string{"CLIENT ID", "NAME", "ROLE", "SCOPE", "EXPIRES"},
 		func(t api.Token, roles, scopes string) []string {
 			return []string{t.ID, t.Name, roles, scopes, t.ExpiresAt}
-		})
+		}, managed...)
+}
+
+// ofPools are the identities of the pools of the group that the caller may read, with what was
+// assigned to them.
+func ofPools(ctx context.Context, a *console.App) (list []api.Token, err error) {
+	cl, err := a.Client()
+	if err != nil {
+		return nil, err
+	}
+	pools, err := cl.Pools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pools = slices.DeleteFunc(pools, func(p api.SessionPool) bool {
+		return p.Identity == nil || p.Identity.PrincipalID == ""
+	})
+	if len(pools) == 0 {
+		return nil, nil
+	}
+	roles, err := cl.RoleDefinitions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	given, err := cl.RoleAssignments(ctx, sandpool.Scope{})
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pools {
+		t := api.Token{ID: p.Identity.PrincipalID, Name: "pool " + p.Name}
+		if p.SystemData != nil {
+			t.CreatedAt = p.SystemData.CreatedAt
+		}
+		for _, r := range given {
+			if strings.EqualFold(r.Properties.PrincipalID, t.ID) {
+				t.Grants = append(t.Grants, grant(r, roles))
+			}
+		}
+		list = append(list, t)
+	}
+	return list, nil
+}
+
+// grant is what an assignment gives.
+func grant(r api.RoleAssignment, roles []api.RoleDefinition) api.Grant {
+	id := r.Properties.RoleDefinitionID
+	g := api.Grant{Role: path.Base(id), Scope: r.Properties.Scope}
+	for _, d := range roles {
+		if strings.EqualFold(d.Name, g.Role) {
+			g.Role = d.Properties.RoleName
+			break
+		}
+	}
+	if r.Properties.Sandpool != nil {
+		g.ExpiresAt = r.Properties.Sandpool.ExpiresAt
+	}
+	return g
 }
 
 type deleteCmd struct {

@@ -67,8 +67,10 @@ type settings struct {
 	RegistryPassword string `group:"container" help:"Password of the registry." placeholder:"PASSWORD"`
 	RegistryIdentity string `group:"later" help:"Identity that pulls the image." placeholder:"ID"`
 
-	MISystemAssigned bool     `name:"mi-system-assigned" group:"later" help:"Give sessions a system-assigned identity."`
-	MIUserAssigned   []string `name:"mi-user-assigned" group:"later" help:"Identities of sessions." placeholder:"ID"`
+	MISystemAssigned  bool     `name:"mi-system-assigned" help:"Give the pool an identity, of which code in sessions gets tokens."`
+	IdentityAudiences []string `help:"What those tokens may be for, such as https://dynamicsessions.io; an empty one for nothing." sep:"none" placeholder:"RESOURCE"`
+
+	MIUserAssigned []string `name:"mi-user-assigned" group:"later" help:"Identities of sessions." placeholder:"ID"`
 }
 
 // empty reports whether no setting was given.
@@ -348,16 +350,20 @@ func (s *settings) identity(pool *api.SessionPool) {
 	if len(s.MIUserAssigned) > 0 {
 		kinds, ids = append(kinds, "UserAssigned"), append(ids, s.MIUserAssigned...)
 	}
+	if s.IdentityAudiences != nil {
+		if pool.Properties.Sandpool == nil {
+			pool.Properties.Sandpool = &api.SandpoolSettings{}
+		}
+		pool.Properties.Sandpool.IdentityAudiences = slices.DeleteFunc(
+			slices.Clone(s.IdentityAudiences), func(a string) bool { return a == "" })
+	}
 	if len(kinds) == 0 {
 		return
 	}
 	pool.Identity = &api.Identity{Type: strings.Join(kinds, ",")}
 	for _, id := range ids {
-		raw, err := json.Marshal(map[string]string{"identity": id, "lifecycle": "Main"})
-		if err == nil { // two strings always encode
-			pool.Properties.ManagedIdentitySettings =
-				append(pool.Properties.ManagedIdentitySettings, raw)
-		}
+		pool.Properties.ManagedIdentitySettings = append(pool.Properties.ManagedIdentitySettings,
+			api.ManagedIdentitySetting{Identity: id, Lifecycle: "Main"})
 	}
 }
 

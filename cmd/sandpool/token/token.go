@@ -85,7 +85,7 @@ func (c *listCmd) Run(ctx context.Context, a *console.App) error {
 
 // List prints the server's tokens, as JSON or as a table with a row for each.
 func List(ctx context.Context, a *console.App, heading []string,
-	row func(t api.Token, roles, scopes string) []string) error {
+	row func(t api.Token, roles, scopes string) []string, more ...api.Token) error {
 	cl, err := a.Client()
 	if err != nil {
 		return err
@@ -94,6 +94,7 @@ func List(ctx context.Context, a *console.App, heading []string,
 	if err != nil {
 		return err
 	}
+	list = append(list, more...)
 	if a.JSON() {
 		if list == nil {
 			list = []api.Token{}

@@ -187,9 +187,6 @@ func (s *Server) initialise(w http.ResponseWriter, r *http.Request) (agent.InitR
 		return res, sandpool.Errorf(sandpool.Invalid, "", "seed",
 			"The seed has %d bytes; use 16 to 64.", n)
 	}
-	if err := agent.CheckEnv(req.Env); err != nil {
-		return res, err
-	}
 	if want := s.cfg.Secret; want != "" {
 		// Beyond a loopback interface others could call before the one who has started the sandbox.
 		a, b := sha256.Sum256([]byte(req.Secret)), sha256.Sum256([]byte(want))
@@ -197,6 +194,9 @@ func (s *Server) initialise(w http.ResponseWriter, r *http.Request) (agent.InitR
 			return res, sandpool.Errorf(sandpool.Unauthenticated, "", "secret",
 				"The secret is not the one that the sandbox was started with.")
 		}
+	}
+	if err := agent.CheckEnv(req.Env); err != nil {
+		return res, err
 	}
 	if !s.taken.CompareAndSwap(false, true) {
 		return res, sandpool.Errorf(sandpool.Conflict, "AlreadyInitialised", "",

@@ -226,7 +226,7 @@ func (t *Tree) assign(ctx context.Context, body, made api.RoleAssignment) (int, 
 		return 0, made, err
 	}
 	if err := t.granter.Grant(ctx, made.Properties.PrincipalID, g); err != nil {
-		if made.Properties.PrincipalType, err = t.unknownPrincipal(body, err); err != nil {
+		if made.Properties.PrincipalType, err = t.unknownPrincipal(ctx, body, err); err != nil {
 			return 0, made, err
 		}
 	}
@@ -249,11 +249,17 @@ func (t *Tree) assign(ctx context.Context, body, made api.RoleAssignment) (int, 
 
 // unknownPrincipal is for a principal to whom no grant could be given: its type if it may be
 // foreign, since whoever shows a token with that object id has the role, and else an error.
-func (t *Tree) unknownPrincipal(body api.RoleAssignment, err error) (string, error) {
+func (t *Tree) unknownPrincipal(ctx context.Context, body api.RoleAssignment,
+	err error) (string, error) {
 	principal := body.Properties.PrincipalID
 	switch {
 	case sandpool.ClassOf(err) != sandpool.NotFound:
 		return "", err
+	case sandpool.IsManagedPrincipal(principal):
+		live, err := t.managed(ctx)
+		if err != nil || live[principal] {
+			return "ServicePrincipal", err
+		}
 	case t.o.Foreign && foreignPrincipal().MatchString(principal):
 		return principalType(body)
 	}
@@ -282,8 +288,29 @@ func principalType(a api.RoleAssignment) (string, error) {
 }
 
 // Assigned returns the grants of a foreign principal with these ids: its own and those of its
-// groups.
+// groups. No issuer can say that somebody is a pool.
 func (t *Tree) Assigned(ctx context.Context, ids []string) ([]sandpool.Grant, error) {
+	return t.assigned(ctx, slices.DeleteFunc(slices.Clone(ids), sandpool.IsManagedPrincipal))
+}
+
+// OfPool returns the grants of a pool's principal.
+func (t *Tree) OfPool(ctx context.Context, principal string) ([]sandpool.Grant, error) {
+	return t.assigned(ctx, []string{principal})
+}
+
+// managed are the principals of the pools that there are.
+func (t *Tree) managed(ctx context.Context) (map[string]bool, error) {
+	pools, err := t.all(ctx, sandpool.Scope{})
+	live := map[string]bool{}
+	for _, p := range pools {
+		if p.Spec.Identity.Principal != "" && p.State != sandpool.Deleting {
+			live[p.Spec.Identity.Principal] = true
+		}
+	}
+	return live, err
+}
+
+func (t *Tree) assigned(ctx context.Context, ids []string) ([]sandpool.Grant, error) {
 	kept, err := t.assignments(ctx)
 	if err != nil {
 		return nil, err
@@ -364,8 +391,8 @@ func (t *Tree) allAssignments(ctx context.Context) ([]api.RoleAssignment, error)
 	return all, nil
 }
 
-// ForgetEnded deletes the assignments that have ended, and returns how many. They give nothing
-// since their end, whether they are deleted or not.
+// ForgetEnded deletes the assignments that have ended, and those to pools that are gone, and
+// returns how many. They give nothing since their end, whether they are deleted or not.
 func (t *Tree) ForgetEnded(ctx context.Context) (forgotten int, err error) {
 	t.assigning.Lock()
 	defer t.assigning.Unlock()
@@ -378,8 +405,12 @@ func (t *Tree) forgetEnded(ctx context.Context) (forgotten int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	gone, err := t.orphaned(ctx, all)
+	if err != nil {
+		return 0, err
+	}
 	for _, a := range all {
-		if !(sandpool.Grant{Expires: endOf(a)}).Ended(t.o.Now()) {
+		if !(sandpool.Grant{Expires: endOf(a)}).Ended(t.o.Now()) && !gone(a) {
 			continue
 		}
 		if err := t.ungrant(ctx, a); err != nil {
@@ -389,8 +420,27 @@ func (t *Tree) forgetEnded(ctx context.Context) (forgotten int, err error) {
 			return forgotten, err
 		}
 		forgotten++
+		if t.o.Ended != nil {
+			t.o.Ended(a)
+		}
 	}
 	return forgotten, nil
+}
+
+// orphaned returns which of the assignments are to pools' principals that have ended. The pools are
+// read after the assignments: a principal that was there when it was given a role is found.
+func (t *Tree) orphaned(ctx context.Context, all []api.RoleAssignment) (
+	func(api.RoleAssignment) bool, error) {
+	ofPool := func(a api.RoleAssignment) bool {
+		return sandpool.IsManagedPrincipal(a.Properties.PrincipalID)
+	}
+	if !slices.ContainsFunc(all, ofPool) {
+		return func(api.RoleAssignment) bool { return false }, nil
+	}
+	live, err := t.managed(ctx)
+	return func(a api.RoleAssignment) bool {
+		return ofPool(a) && !live[a.Properties.PrincipalID]
+	}, err
 }
 
 // Forget deletes the role assignments of a principal that has ended.

@@ -37,6 +37,8 @@ type Options struct {
 	// Foreign means that roles can be given to principals of foreign issuers too, which are not
 	// known here before they come.
 	Foreign bool
+	// Ended is told of role assignments that end by themselves; nil means that nobody is.
+	Ended func(api.RoleAssignment)
 }
 
 // Tree serves the tree.
