@@ -111,6 +111,7 @@ func mayImport() map[string][]string {
 		"internal/pool/lease":          {"internal/store"},
 		"internal/pool/meter":          contract,
 		"internal/pool/room":           nil,
+		"internal/pool/quota":          vocabulary,
 		"internal/pool/refusal":        {"."},
 		"internal/machine":             {"internal/pool/room"},
 		"internal/proxy":               append(vocabulary, "internal/quiet"),

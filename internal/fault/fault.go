@@ -53,6 +53,7 @@ var special = [...]row{
 	{sandpool.Unsupported, http.StatusUnsupportedMediaType, "UnsupportedMediaType", 0, false},
 	{sandpool.Invalid, http.StatusRequestTimeout, "RequestTimeout", 0, false},
 	{sandpool.Unavailable, http.StatusTooManyRequests, "TooManyRequests", 0, false},
+	{sandpool.Unavailable, http.StatusTooManyRequests, "PrincipalMaxSessionsReached", 0, false},
 	// A container that a request was to be forwarded to.
 	{sandpool.Unavailable, http.StatusBadGateway, "ContainerUnreachable", 0, false},
 	{sandpool.Unavailable, http.StatusBadGateway, "ContainerAnswerInvalid", 0, false},

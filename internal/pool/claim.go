@@ -342,6 +342,11 @@ func (m *Manager) claim(ctx context.Context, p *poolState, identifier sandpool.I
 func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Identifier,
 	c *claim) (*sandboxState, error) {
 	began := time.Now()
+	leave, err := m.withinQuota(ctx, p, identifier, c)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	m.mu.Lock()
 	if p.lost {
 		m.mu.Unlock()
@@ -363,6 +368,7 @@ func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Ide
 		Now: began, NewID: spare.row.ID, NewSecret: spare.row.Secret}
 	m.mu.Unlock()
 	row, outcome, err := m.store.Claim(ctx, r)
+	leave()
 	err = m.fenced(p, err)
 	c.claimTime, c.outcome = time.Since(began), outcome
 	if outcome == sandpool.ClaimNew && err == nil {
@@ -403,6 +409,19 @@ func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Ide
 		return nil, m.markStopping(ctx, b)
 	}
 	return b, nil
+}
+
+// withinQuota waits until the claim may be carried out as far as the quota of its principal goes;
+// leave is to be called when the store has answered.
+func (m *Manager) withinQuota(ctx context.Context, p *poolState, identifier sandpool.Identifier,
+	c *claim) (leave func(), err error) {
+	if m.options.Quota == 0 {
+		return func() {}, nil
+	}
+	m.mu.Lock()
+	id := p.pool.ID
+	m.mu.Unlock()
+	return m.quota.Enter(ctx, c.by, id, identifier)
 }
 
 // reserve makes the state of a sandbox that may have to be started, before its

@@ -284,3 +284,57 @@ func TestBurst(t *testing.T) {
 		}
 	})
 }
+
+// TestQuota: a principal has as many sessions at a time as the quota says, of all pools and after a
+// restart, and another principal's are their own.
+func TestQuota(t *testing.T) {
+	within(t, func(w *world) {
+		w.options.Quota = 2
+		w.options.By = func(ctx context.Context) string {
+			by, _ := ctx.Value(asker{}).(string)
+			return by
+		}
+		w.restart()
+		w.put(spec(0, 9))
+		other := spec(0, 9)
+		other.ID.Name = "second"
+		w.put(other)
+		acquire := func(by string, p sandpool.PoolID, identifier sandpool.Identifier) error {
+			l, err := w.Acquire(context.WithValue(w.Context(), asker{}, by), p, identifier)
+			if err == nil {
+				l.Release()
+			}
+			return err
+		}
+		beyond := func() {
+			t.Helper()
+			err := acquire("token:a", python, "user-3")
+			var e *sandpool.Error
+			if !errors.As(err, &e) || e.Code != "PrincipalMaxSessionsReached" ||
+				e.Class != sandpool.Unavailable {
+				t.Errorf("a third session: %v", err)
+			}
+		}
+		for identifier, p := range map[sandpool.Identifier]sandpool.PoolID{"user-1": python,
+			"user-2": other.ID} {
+			if err := acquire("token:a", p, identifier); err != nil {
+				t.Fatal(err)
+			}
+		}
+		beyond()
+		w.restart()
+		beyond()
+		if err := acquire("token:a", python, "user-1"); err != nil {
+			t.Errorf("a session that is there: %v", err)
+		}
+		if err := acquire("token:b", python, "user-4"); err != nil {
+			t.Errorf("another principal: %v", err)
+		}
+		if err := w.StopSession(w.Context(), python, "user-1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := acquire("token:a", python, "user-3"); err != nil {
+			t.Errorf("after one has ended: %v", err)
+		}
+	})
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/sandpool/sandpool/internal/pool/lease"
 	"github.com/sandpool/sandpool/internal/pool/meter"
 	"github.com/sandpool/sandpool/internal/pool/plan"
+	"github.com/sandpool/sandpool/internal/pool/quota"
 	"github.com/sandpool/sandpool/internal/pool/room"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/store"
@@ -49,6 +50,9 @@ type Options struct {
 	PrepareTimeout time.Duration
 	// SweepInterval is the time between comparisons of memory, store and engine; 30 s.
 	SweepInterval time.Duration
+	// Quota is how many sessions each principal may have at a time, of all pools; zero means any
+	// number.
+	Quota int
 	// Queue is how callers of a full pool may wait, unless the pool says. Zero means not at all.
 	Queue sandpool.Queue
 	// By is the subject of the principal who asks, by the context of a call; nil means that nobody
@@ -77,7 +81,7 @@ func (o *Options) complete() error {
 	}
 	if o.MaxStarts < 0 || o.StartTimeout < 0 || o.StopTimeout < 0 || o.PrepareTimeout < 0 ||
 		o.SweepInterval < 0 || o.Patience < 0 ||
-		o.Queue.Length < 0 || o.Queue.Wait < 0 {
+		o.Quota < 0 || o.Queue.Length < 0 || o.Queue.Wait < 0 {
 		return errors.New("options: a number or duration is negative")
 	}
 	if o.By == nil {
@@ -115,6 +119,7 @@ type Manager struct {
 	store   store.Store
 	engine  sandbox.Runtime
 	options Options
+	quota   *quota.Quota
 
 	opened chan struct{} // closed when adoption is complete
 	wake   chan struct{} // one token: there may be something to do
@@ -165,6 +170,7 @@ func New(events event.Observer, rows store.Store, engine sandbox.Runtime, o Opti
 	}
 	m := &Manager{
 		events: events, store: rows, engine: engine, options: o,
+		quota:  quota.New(o.Quota, rows),
 		opened: make(chan struct{}), wake: make(chan struct{}, 1),
 		pools:     map[string]*poolState{},
 		sandboxes: map[sandpool.SandboxID]*sandboxState{},

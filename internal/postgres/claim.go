@@ -35,6 +35,18 @@ func (s *Store) Claim(ctx context.Context,
 	return c.box, c.outcome, nil
 }
 
+// SessionsOf implements store.Sandboxes.
+func (s *Store) SessionsOf(ctx context.Context, by string, besides sandpool.PoolID,
+	identifier sandpool.Identifier) (n int, err error) {
+	err = s.db.QueryRow(ctx, `SELECT count(*) FROM sandboxes WHERE identifier <> ''
+		AND state IN ('starting', 'claimed') AND claimed_by = $1
+		AND NOT (pool = $2 AND identifier = $3)`, text(by), besides.Key(), identifier).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count the sessions of a principal: %w", explain(err))
+	}
+	return n, nil
+}
+
 // serve carries claims out in one transaction. They are sent in the order of their pools, because
 // that is the order of locks; each pool's stay in the order in which they came.
 func (s *Store) serve(ctx context.Context, all []*burst.Call[claim]) {

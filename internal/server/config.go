@@ -209,6 +209,8 @@ type Limits struct {
 	// Caller is how much each principal may ask, and Pool how much all together may of one pool.
 	Caller limit.Limits `yaml:"caller"`
 	Pool   limit.Limits `yaml:"pool"`
+	// CallerSessions is how many sessions each principal may have at a time; zero means any number.
+	CallerSessions int `yaml:"caller_sessions"`
 	// Sandbox is the most that a pool may ask for each of its sandboxes.
 	Sandbox Sandbox `yaml:"sandbox"`
 	// Image bounds the image of a custom container.
@@ -437,6 +439,8 @@ func (c Config) Validate() error {
 		"at least 1s")
 	need(c.Limits.MaxCooldown >= c.Limits.MinCooldown, "limits.max_cooldown", c.Limits.MaxCooldown,
 		fmt.Sprintf("at least limits.min_cooldown, %s", c.Limits.MinCooldown))
+	need(c.Limits.CallerSessions >= 0, "limits.caller_sessions", c.Limits.CallerSessions,
+		"a whole number, or 0 for any number")
 	need(c.Limits.MaxSessions >= 1, "limits.max_sessions", c.Limits.MaxSessions, "at least 1")
 	need(c.Limits.MaxExecution >= time.Second, "limits.max_execution", c.Limits.MaxExecution,
 		"at least 1s")

@@ -247,6 +247,7 @@ func (s *Server) newManager(code *templates, containers *container.Containers,
 		Keep:      s.keep(),
 		Meter:     s.meter(),
 		Queue:     s.cfg.Queue,
+		Quota:     s.cfg.Limits.CallerSessions,
 		Machine:   host,
 		Reserve:   s.cfg.Reserve.amount(),
 	})

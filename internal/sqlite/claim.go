@@ -48,6 +48,18 @@ func (s *Store) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sa
 	return c.box, c.outcome, nil
 }
 
+// SessionsOf implements store.Sandboxes.
+func (s *Store) SessionsOf(ctx context.Context, by string, besides sandpool.PoolID,
+	identifier sandpool.Identifier) (n int, err error) {
+	err = s.reads.QueryRowContext(ctx, `SELECT count(*) FROM sandboxes WHERE identifier <> ''
+		AND state IN ('starting', 'claimed') AND claimed_by = ?1
+		AND NOT (pool = ?2 AND identifier = ?3)`, by, besides.Key(), identifier).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count the sessions of a principal: %w", explain(err))
+	}
+	return n, nil
+}
+
 // serve carries claims out in one transaction.
 func (s *Store) serve(ctx context.Context, all []*burst.Call[claim]) {
 	err := s.transact(ctx, func(ctx context.Context) error {

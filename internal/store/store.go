@@ -70,6 +70,10 @@ type Sandboxes interface {
 	// row that is starting or claimed has a given pool and identifier.
 	Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox, sandpool.ClaimOutcome,
 		error)
+	// SessionsOf counts the rows that are starting or claimed and were claimed by a principal, in
+	// pools of whatever owner, besides that of one identifier of one pool.
+	SessionsOf(ctx context.Context, by string, besides sandpool.PoolID,
+		identifier sandpool.Identifier) (int, error)
 	// Started records the handle of a starting sandbox, which becomes Claimed
 	// if it has an identifier and Ready if not. It returns the new row.
 	Started(ctx context.Context, id sandpool.SandboxID, handle []byte, now time.Time,

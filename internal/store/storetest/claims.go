@@ -43,6 +43,38 @@ func claimReady(s *suite) {
 	s.wantRows(want)
 }
 
+// sessionsOf: a principal's sessions are counted while they start and while they are used, by whoever
+// began them.
+func sessionsOf(s *suite) {
+	of := func(by string, identifier sandpool.Identifier, want int) {
+		s.Helper()
+		n, err := s.Store.SessionsOf(s.Context(), by, s.pool, identifier)
+		s.must(err)
+		if n != want {
+			s.Errorf("SessionsOf(%q) besides %q = %d, want %d", by, identifier, n, want)
+		}
+	}
+	of("token:t", "", 0)
+	first := s.ready(0)
+	s.ready(1)
+	s.claim(s.request("user-1"), sandpool.ClaimReady)
+	other := s.request("user-2")
+	other.By = "token:u"
+	s.claim(other, sandpool.ClaimReady)
+	started := s.request("user-3")
+	s.claim(started, sandpool.ClaimNew)
+	of("token:t", "", 2)
+	of("token:t", "user-1", 1)
+	of("token:t", "user-2", 2)
+	of("token:u", "", 1)
+	of("token:T", "", 0)
+	of("", "", 0)
+	s.must(s.Store.Stopping(s.Context(), first.ID, "over", 1))
+	of("token:t", "", 1)
+	s.must(s.Store.Stopping(s.Context(), started.NewID, "over", 1))
+	of("token:t", "", 0)
+}
+
 func claimOldest(s *suite) {
 	s.ready(9)
 	oldest := s.ready(1)

@@ -74,6 +74,8 @@ func sampleSpec() sandpool.Spec {
 		Forwarding: sandpool.Forwarding{Port: 80, Ports: []int{81}, KeepAuthorization: true,
 			KeepCookies: true,
 			Transport:   sandpool.TransportHTTP2, TunnelIdle: time.Hour},
+		Identity: sandpool.ManagedIdentity{Principal: "p", InSessions: true,
+			Audiences: []string{"a"}},
 		Environment: "/subscriptions/s/env",
 		Queue:       &sandpool.Queue{Length: 20, Wait: 10 * time.Second}, EvictIdle: time.Minute,
 		MCP: sandpool.MCP{Enabled: true, KeyDisabled: true},

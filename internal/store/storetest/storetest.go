@@ -51,6 +51,7 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 		{"Usage/tidied", usageTidied},
 		{"Claim/ready", claimReady},
 		{"Claim/oldest first", claimOldest},
+		{"SessionsOf", sessionsOf},
 		{"Claim/old revision", claimRevision},
 		{"Claim/new", claimNew},
 		{"Claim/full", claimFull},
