@@ -363,6 +363,18 @@ func (m *Manager) withService(t *sandbox.Template, p sandpool.Pool, row sandpool
 	}
 }
 
+// listen takes the port of p's service in a sandbox that has just started, before anybody uses it.
+func (m *Manager) listen(ctx context.Context, p sandpool.Pool, h sandbox.Handle) error {
+	service, accepter := m.serviceOf(p)
+	if service == nil {
+		return nil
+	}
+	if err := accepter.Listen(ctx, h, service.Port()); err != nil {
+		return fmt.Errorf("the endpoint of the pool's identity in sandbox %q: %w", h.ID, err)
+	}
+	return nil
+}
+
 // attend offers its pool's service to a sandbox that runs, until it is retired. The caller holds
 // mu.
 func (m *Manager) attend(b *sandboxState) {

@@ -224,6 +224,9 @@ func (m *Manager) boot(ctx context.Context, b *sandboxState, queue bool) (sandpo
 	if err := m.setNetwork(ctx, b); err != nil { // the pool's may have changed meanwhile
 		return row, err
 	}
+	if err := m.listen(ctx, pool, h); err != nil {
+		return row, err
+	}
 	row.Handle = h.Data
 	watch.Insert(h.Steps)
 	m.mu.Lock()

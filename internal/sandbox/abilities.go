@@ -171,9 +171,12 @@ func printable(s string) string {
 // Accepter is the optional ability to take connections that programs of a sandbox make to their own
 // loopback interface, as if a program listened there. It needs no network.
 type Accepter interface {
-	// Accept waits for the next connection to a port of 127.0.0.1 that says something. The first
-	// call takes the port, for as long as the sandbox lives: a port that a program has already is
-	// an error of class Conflict. Connections that come while nobody waits have to wait themselves,
+	// Listen takes a port of 127.0.0.1, for as long as the sandbox lives: from then on programs can
+	// connect. One that a program has already is an error of class Conflict; a second call does
+	// nothing.
+	Listen(ctx context.Context, h Handle, port int) error
+	// Accept waits for the next connection to the port that says something, and takes the port
+	// first unless Listen has. Connections that come while nobody waits have to wait themselves,
 	// a few of them. The stream is as one of Dial.
 	Accept(ctx context.Context, h Handle, port int) (net.Conn, error)
 }

@@ -111,28 +111,24 @@ func (b *process) endsWithin(ctx context.Context, wait time.Duration) bool {
 	return false
 }
 
+// Listen implements sandbox.Accepter. The stream of its request is over before a connection comes,
+// so the sentry takes none.
+func (e *Engine) Listen(ctx context.Context, h sandbox.Handle, port int) error {
+	near, err := e.askForOne(ctx, h.ID, port)
+	if err != nil {
+		return err
+	}
+	return near.Close()
+}
+
 // accept is one request, and the wait for what becomes of it; nil without an error if the
 // connection has ended before it was of use.
 func (e *Engine) accept(ctx context.Context, id sandbox.ID, port int) (net.Conn, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("make a socket pair: %w", err)
-	}
-	near, far := os.NewFile(uintptr(fds[0]), "near"), os.NewFile(uintptr(fds[1]), "far")
-	defer near.Close() // net.FileConn duplicates it
-	defer far.Close()
-	err = e.call(ctx, id, portAccept, &boot.PortForwardOpts{
-		FilePayload: urpc.FilePayload{Files: []*os.File{far}},
-		ContainerID: string(id),
-		Port:        uint16(port),
-	}, nil)
-	if err != nil && strings.Contains(err.Error(), "in use") {
-		return nil, sandpool.Errorf(sandpool.Conflict, "", "port",
-			"A program of the sandbox %s listens at port %d.", id, port)
-	}
+	near, err := e.askForOne(ctx, id, port)
 	if err != nil {
 		return nil, err
 	}
+	defer near.Close() // net.FileConn duplicates it
 	conn, err := connection(near)
 	if err != nil {
 		return nil, err
@@ -145,6 +141,31 @@ func (e *Engine) accept(ctx context.Context, id sandbox.ID, port int) (net.Conn,
 		return nil, nil
 	}
 	return &begun{Conn: conn, first: first}, nil
+}
+
+// askForOne asks the sentry for the next connection to a port, and returns the stream on which it is
+// to come.
+func (e *Engine) askForOne(ctx context.Context, id sandbox.ID, port int) (*os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make a socket pair: %w", err)
+	}
+	near, far := os.NewFile(uintptr(fds[0]), "near"), os.NewFile(uintptr(fds[1]), "far")
+	defer far.Close()
+	err = e.call(ctx, id, portAccept, &boot.PortForwardOpts{
+		FilePayload: urpc.FilePayload{Files: []*os.File{far}},
+		ContainerID: string(id),
+		Port:        uint16(port),
+	}, nil)
+	if err == nil {
+		return near, nil
+	}
+	_ = near.Close()
+	if strings.Contains(err.Error(), "in use") {
+		return nil, sandpool.Errorf(sandpool.Conflict, "", "port",
+			"A program of the sandbox %s listens at port %d.", id, port)
+	}
+	return nil, err
 }
 
 // begun is a connection of which the first byte was read already.
