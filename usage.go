@@ -13,7 +13,7 @@ type Usage struct {
 	// Sandbox is what served the session. It serves no other, so there is one record for each.
 	Sandbox SandboxID
 	Pool    PoolID
-	// Identifier is the Hash of the session's identifier.
+	// Identifier stands for the session's identifier: its Hash, or that under a key of the server.
 	Identifier string
 	// By is the subject of the principal whose request began the session; empty if nobody knows.
 	By string
@@ -46,7 +46,7 @@ type Usage struct {
 // Until is when the session ended, or was last seen.
 func (u Usage) Until() time.Time { return u.Began.Add(u.Lasted) }
 
-// Hash is what records say in place of the identifier: SHA-256 in hexadecimal digits.
+// Hash is SHA-256 of the identifier in hexadecimal digits, by which records are asked for.
 func (i Identifier) Hash() string {
 	sum := sha256.Sum256([]byte(i))
 	return hex.EncodeToString(sum[:])

@@ -25,7 +25,7 @@ import (
 const database = "sandpool.db"
 
 func small() []string {
-	return []string{"admin-token", "issuer-key.pem", "mcp-session-key", "ca.pem", "ca-key.pem"}
+	return []string{"admin-token", "issuer-key.pem", "mcp-session-key", "usage-key", "ca.pem", "ca-key.pem"}
 }
 
 // The bounds of a restore.

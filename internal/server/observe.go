@@ -140,12 +140,25 @@ func (s *Server) recorder(log *slog.Logger, respond *arm.Responder) (*audit.Reco
 	return rec, nil
 }
 
-// newUsage makes what records the use of sessions, unless nothing is to be recorded.
+// usageKeyFile is where the key is kept under which records of usage name identifiers, below the
+// data directory.
+const usageKeyFile = "usage-key"
+
+// newUsage makes what records the use of sessions, unless nothing is to be recorded, and what reads
+// the records.
 func (s *Server) newUsage() (err error) {
+	key, err := sessionKey(filepath.Join(s.cfg.DataDir, usageKeyFile))
+	if err != nil {
+		return fmt.Errorf("the key of usage records: %w", err)
+	}
+	s.used = usage.NewReader(s.store)
+	s.used.Key = key
 	if s.cfg.Usage.Days == 0 {
 		return nil
 	}
-	s.usage, err = usage.New(s.events, s.store, s.cfg.Usage, nil)
+	if s.usage, err = usage.New(s.events, s.store, s.cfg.Usage, nil); err == nil {
+		s.usage.Key = key
+	}
 	return err
 }
 

@@ -32,7 +32,6 @@ import (
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/server/engine"
 	"github.com/sandpool/sandpool/internal/server/network"
-	"github.com/sandpool/sandpool/internal/usage"
 	"github.com/sandpool/sandpool/internal/web"
 )
 
@@ -156,7 +155,7 @@ func (s *Server) register(mux control.Mux, respond *arm.Responder, planes *contr
 	planes.Register(mux)
 	s.deployer.Register(handle)
 	s.audit.Register(handle)
-	usage.NewReader(s.store).Register(handle)
+	s.used.Register(handle)
 	s.clients.Register(handle)
 	openapi.Register(mux.Handle)
 	mux.Handle("GET "+metricsPath, s.scrape(respond))

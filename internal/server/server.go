@@ -93,6 +93,7 @@ type Server struct {
 	token   string       // the administrator's
 	audit   *audit.Log   // who changed what
 	usage   *usage.Meter // nil if nothing is recorded
+	used    *usage.Reader
 	control *control.Control
 
 	identities *identity.Endpoint // of pools, in their sandboxes

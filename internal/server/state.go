@@ -88,6 +88,7 @@ func (s *Server) agree(ctx context.Context) error {
 	}{
 		{issuerKeyFile, issuer.NewKey},
 		{mcpKeyFile, newSessionKey},
+		{usageKeyFile, newSessionKey},
 		{peersFile, peer.NewAuthority},
 	} {
 		path := filepath.Join(s.cfg.DataDir, each.file)

@@ -15,6 +15,9 @@ import (
 
 // Meter counts. Use New.
 type Meter struct {
+	// Key is what records are written under. It is set before the Meter is used.
+	Key Key
+
 	events   event.Observer
 	store    store.Usages
 	settings Settings
@@ -87,7 +90,7 @@ func (m *Meter) begin(row sandpool.Sandbox, epoch int64, elapsed, lasted time.Du
 		start := elapsed - max(0, lasted)
 		s = &session{start: start, counted: start, dirty: true,
 			record: sandpool.Usage{Sandbox: row.ID, Pool: row.Pool,
-				Identifier: row.Identifier.Hash(), By: row.ClaimedBy, Began: row.ClaimedAt,
+				Identifier: m.Key.name(row.Identifier), By: row.ClaimedBy, Began: row.ClaimedAt,
 				Epoch: epoch, Meter: m.name}}
 		m.sessions[row.ID] = s
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,9 @@ const (
 
 // Reader answers who used what. Use NewReader.
 type Reader struct {
+	// Key is the one that records were written under; see Key. It is set before the Reader is used.
+	Key Key
+
 	store store.Usages
 	turns *turns
 	now   func() time.Time
@@ -150,7 +154,7 @@ func (d *Reader) read(ctx context.Context, q question, each func(sandpool.Usage)
 			Message: "Others are reading the records of usage, or you are already; try again."}
 	}
 	defer d.turns.leave(asks)
-	may := newSight(who)
+	may := newSight(who, d.Key)
 	err := d.store.Usage(ctx, store.UsageQuery{Since: q.since, Until: q.until, After: q.after},
 		func(u sandpool.Usage) error {
 			if q.wants(u) && may.see(u) {
@@ -174,15 +178,16 @@ type sight struct {
 	one map[[2]string]bool
 }
 
-func newSight(who auth.Principal) *sight {
+func newSight(who auth.Principal, k Key) *sight {
 	s := &sight{who: who, pools: map[string]bool{}, one: map[[2]string]bool{}}
 	for _, g := range who.Grants {
 		if g.Scope.Identifier == "" || g.Scope.Prefix {
 			continue // of a beginning the hash says nothing
 		}
 		if auth.Allow(who, auth.ReadUsage, g.Scope) == nil {
-			hash := sandpool.Identifier(g.Scope.Identifier).Hash()
-			s.one[[2]string{g.Scope.PoolID().Key(), hash}] = true
+			for _, name := range k.names(sandpool.Identifier(g.Scope.Identifier).Hash()) {
+				s.one[[2]string{g.Scope.PoolID().Key(), name}] = true
+			}
 		}
 	}
 	return s
@@ -204,15 +209,16 @@ func (s *sight) see(u sandpool.Usage) bool {
 // question is what a caller asks for.
 type question struct {
 	period
-	scope           sandpool.Scope
-	who, identifier string
-	after           int64
-	limit           int
+	scope       sandpool.Scope
+	who         string
+	identifiers []string // names of one identifier; nil means all
+	after       int64
+	limit       int
 }
 
 func (q question) wants(u sandpool.Usage) bool {
-	return (q.who == "" || q.who == u.By) && (q.identifier == "" || q.identifier == u.Identifier) &&
-		q.scope.Contains(u.Pool.Scope())
+	return (q.who == "" || q.who == u.By) &&
+		(q.identifiers == nil || slices.Contains(q.identifiers, u.Identifier)) && q.scope.Contains(u.Pool.Scope())
 }
 
 func (d *Reader) question(r *http.Request) (q question, err error) {
@@ -224,7 +230,9 @@ func (d *Reader) question(r *http.Request) (q question, err error) {
 	if err != nil {
 		return q, err
 	}
-	if q.identifier = strings.ToLower(hash); len(hash) != 0 && len(hash) != 64 {
+	if len(hash) == 64 {
+		q.identifiers = d.Key.names(strings.ToLower(hash))
+	} else if hash != "" {
 		return q, arm.WrongParameter(api.IdentifierHashParameter, hash,
 			"SHA-256 of an identifier, in 64 hexadecimal digits")
 	}

@@ -248,6 +248,24 @@ func (b *bill) within(s span) span {
 	return s
 }
 
+// names are what records say of the identifiers.
+func (b *bill) names(t *testing.T, c *client.Client) map[string]string {
+	names := map[string]string{}
+	for _, i := range b.identifiers() {
+		got, err := c.UsageRecords(t.Context(), client.Usage{Pool: "soak", Session: i})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range got.Value {
+			if names[i] != "" && names[i] != r.IdentifierHash {
+				t.Errorf("%s has two names: %s and %s", i, names[i], r.IdentifierHash)
+			}
+			names[i] = r.IdentifierHash
+		}
+	}
+	return names
+}
+
 // check compares the records with the bill.
 func (b *bill) check(t *testing.T, c *client.Client) {
 	seen, all := map[string]api.UsageRecord{}, api.Used{}
@@ -265,6 +283,7 @@ func (b *bill) check(t *testing.T, c *client.Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	names := b.names(t, c)
 	var least, most float64
 	var ran, unsure int
 	for sandbox, u := range b.uses {
@@ -273,7 +292,7 @@ func (b *bill) check(t *testing.T, c *client.Client) {
 			t.Errorf("there is no record of sandbox %s: %+v", sandbox, u)
 			continue
 		}
-		low, high := b.checkUse(t, r, u)
+		low, high := b.checkUse(t, r, u, names)
 		least, most = least+low, most+high
 		sure := b.sure(u)
 		ran, unsure = ran+sure, unsure+len(u.answered)-sure+b.blind[u.identifier]
@@ -282,7 +301,7 @@ func (b *bill) check(t *testing.T, c *client.Client) {
 	// What is left began and was never answered.
 	for sandbox, r := range seen {
 		at := slices.IndexFunc(b.identifiers(), func(i string) bool {
-			return sandpool.Identifier(i).Hash() == r.IdentifierHash
+			return names[i] == r.IdentifierHash
 		})
 		if at < 0 {
 			t.Errorf("a record of nobody's sandbox %s: %+v", sandbox, r)
@@ -343,7 +362,8 @@ func (b *bill) sure(u *use) (n int) {
 
 // checkUse compares a record with what the test knows of its session, and returns the least and
 // the most seconds that it can have lasted.
-func (b *bill) checkUse(t *testing.T, r api.UsageRecord, u *use) (least, most float64) {
+func (b *bill) checkUse(t *testing.T, r api.UsageRecord, u *use,
+	names map[string]string) (least, most float64) {
 	began, end := u.began, b.within(u.end)
 	if u.end.last.IsZero() { // it is not known to have ended before all was stopped
 		end = span{u.answered[len(u.answered)-1], time.Now()}
@@ -356,7 +376,7 @@ func (b *bill) checkUse(t *testing.T, r api.UsageRecord, u *use) (least, most fl
 		return !at.Before(s.first.Add(-off)) && !at.After(s.last.Add(off))
 	}
 	if !between(r.Began, began) || !between(r.Until, end) ||
-		r.IdentifierHash != sandpool.Identifier(u.identifier).Hash() {
+		r.IdentifierHash != names[u.identifier] {
 		t.Errorf("the record %+v is not of a session of %s that began between %s and %s, and "+
 			"ended between %s and %s", r, u.identifier, began.first, began.last, end.first, end.last)
 	}

@@ -96,7 +96,7 @@ func queryParameters() map[string]string {
 			"\"identifier\", with commas between them.",
 		"step":              "Divides the time of totals: \"hour\" or \"day\".",
 		"scope":             "The resource id of a pool, a resource group or a subscription.",
-		"identifierHash":    "SHA-256 of an identifier, in hexadecimal digits.",
+		"identifierHash":    "SHA-256 of an identifier, or what a record has in its place, in hexadecimal digits.",
 		"until":             "A time in RFC 3339.",
 		"port":              "A port that the pool lets tunnels reach.",
 		"resource":          "Whom the token is for.",
