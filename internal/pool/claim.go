@@ -411,19 +411,6 @@ func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Ide
 	return b, nil
 }
 
-// withinQuota waits until the claim may be carried out as far as the quota of its principal goes;
-// leave is to be called when the store has answered.
-func (m *Manager) withinQuota(ctx context.Context, p *poolState, identifier sandpool.Identifier,
-	c *claim) (leave func(), err error) {
-	if m.options.Quota == 0 {
-		return func() {}, nil
-	}
-	m.mu.Lock()
-	id := p.pool.ID
-	m.mu.Unlock()
-	return m.quota.Enter(ctx, c.by, id, identifier)
-}
-
 // reserve makes the state of a sandbox that may have to be started, before its
 // row exists, so that no sweep takes it for a stray. The caller holds mu.
 func (m *Manager) reserve(p *poolState, identifier sandpool.Identifier,

@@ -183,3 +183,16 @@ func (m *Manager) StopSession(ctx context.Context, id sandpool.PoolID,
 	m.mu.Unlock()
 	return m.markStopping(ctx, b)
 }
+
+// withinQuota waits until the claim may be carried out as far as the quota of its principal goes;
+// leave is to be called when the store has answered.
+func (m *Manager) withinQuota(ctx context.Context, p *poolState, identifier sandpool.Identifier,
+	c *claim) (leave func(), err error) {
+	if m.options.Quota == 0 {
+		return func() {}, nil
+	}
+	m.mu.Lock()
+	id := p.pool.ID
+	m.mu.Unlock()
+	return m.quota.Enter(ctx, c.by, id, identifier)
+}

@@ -439,8 +439,7 @@ func (c Config) Validate() error {
 		"at least 1s")
 	need(c.Limits.MaxCooldown >= c.Limits.MinCooldown, "limits.max_cooldown", c.Limits.MaxCooldown,
 		fmt.Sprintf("at least limits.min_cooldown, %s", c.Limits.MinCooldown))
-	need(c.Limits.CallerSessions >= 0, "limits.caller_sessions", c.Limits.CallerSessions,
-		"a whole number, or 0 for any number")
+	need(c.Limits.CallerSessions >= 0, "limits.caller_sessions", c.Limits.CallerSessions, "0 or more")
 	need(c.Limits.MaxSessions >= 1, "limits.max_sessions", c.Limits.MaxSessions, "at least 1")
 	need(c.Limits.MaxExecution >= time.Second, "limits.max_execution", c.Limits.MaxExecution,
 		"at least 1s")
@@ -455,8 +454,7 @@ func (c Config) Validate() error {
 	if c.Engine == engine.InKubernetes {
 		problems = append(problems, c.Kubernetes.Validate()...)
 	}
-	problems = append(problems, c.Network.Validate()...)
-	problems = append(problems, c.checkIssuers()...)
+	problems = slices.Concat(problems, c.Network.Validate(), c.checkIssuers())
 	problems = append(problems, c.Limits.Caller.Validate("limits.caller"),
 		c.Limits.Pool.Validate("limits.pool"))
 	problems = append(problems, c.checkCollectors()...)

@@ -9,9 +9,10 @@ import (
 	"github.com/sandpool/sandpool"
 )
 
-// Key makes what records say in place of identifiers: HMAC-SHA256 under the key, of the identifier's
-// hash. Without the key nobody can try identifiers until one fits, whoever may read the records.
-// Those that were written before there was a key say the hash alone, as do all under an empty one.
+// Key makes what records say in place of identifiers: HMAC-SHA256 under the key, of the
+// identifier's hash. Without the key nobody can try identifiers until one fits, whoever may read
+// the records. Those that were written before there was a key say the hash alone, as do all under
+// an empty one.
 type Key []byte
 
 // name is what a record of an identifier says.

@@ -218,7 +218,8 @@ type question struct {
 
 func (q question) wants(u sandpool.Usage) bool {
 	return (q.who == "" || q.who == u.By) &&
-		(q.identifiers == nil || slices.Contains(q.identifiers, u.Identifier)) && q.scope.Contains(u.Pool.Scope())
+		(q.identifiers == nil || slices.Contains(q.identifiers, u.Identifier)) &&
+		q.scope.Contains(u.Pool.Scope())
 }
 
 func (d *Reader) question(r *http.Request) (q question, err error) {

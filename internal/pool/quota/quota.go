@@ -1,7 +1,7 @@
 // Package quota holds each principal to a number of sessions at a time, of all pools together.
 //
-// The store's rows are what is counted: they say who began each session, outlive the server, and are
-// the same for all servers of one store. A principal's claims of one server take turns from the
+// The store's rows are what is counted: they say who began each session, outlive the server, and
+// are the same for all servers of one store. A principal's claims of one server take turns from the
 // count to the row, so that no two of them fit into one place. Servers do not wait for each other:
 // claims of one principal that several servers carry out at the same instant may together go beyond
 // by one for each further server.
@@ -66,9 +66,9 @@ func (q *Quota) Enter(ctx context.Context, by string, pool sandpool.PoolID,
 	if err == nil && n >= q.most {
 		err = &sandpool.Error{Class: sandpool.Unavailable, Code: Code, Target: "identifier",
 			RetryAfter: pause,
-			Message: fmt.Sprintf("The caller has %d sessions, of all pools together, and the quota "+
-				"limits.caller_sessions of this server is %d. Delete one of them, or wait until one "+
-				"has ended.", n, q.most)}
+			Message: fmt.Sprintf("The caller has %d sessions, of all pools together, and the "+
+				"quota limits.caller_sessions of this server is %d. Delete one of them, or wait "+
+				"until one has ended.", n, q.most)}
 	}
 	if err != nil {
 		leave()

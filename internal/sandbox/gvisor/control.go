@@ -143,8 +143,8 @@ func (e *Engine) accept(ctx context.Context, id sandbox.ID, port int) (net.Conn,
 	return &begun{Conn: conn, first: first}, nil
 }
 
-// askForOne asks the sentry for the next connection to a port, and returns the stream on which it is
-// to come.
+// askForOne asks the sentry for the next connection to a port, and returns the stream on which it
+// is to come.
 func (e *Engine) askForOne(ctx context.Context, id sandbox.ID, port int) (*os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

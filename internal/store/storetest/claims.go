@@ -43,8 +43,8 @@ func claimReady(s *suite) {
 	s.wantRows(want)
 }
 
-// sessionsOf: a principal's sessions are counted while they start and while they are used, by whoever
-// began them.
+// sessionsOf: a principal's sessions are counted while they start and while they are used, by
+// whoever began them.
 func sessionsOf(s *suite) {
 	of := func(by string, identifier sandpool.Identifier, want int) {
 		s.Helper()

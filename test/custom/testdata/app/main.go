@@ -86,6 +86,7 @@ func main() {
 	http.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, strings.Join(os.Environ(), "\n"))
 	})
+	http.HandleFunc("/identity", identity)
 	http.HandleFunc("/who", func(w http.ResponseWriter, _ *http.Request) {
 		host, _ := os.Hostname()
 		dir, _ := os.Getwd()
