@@ -97,7 +97,7 @@ func (s *identities) run(pool, identifier, code string) string {
 	if err != nil {
 		s.Fatal(err)
 	}
-	if got.Status != "Succeeded" {
+	if got.Status != "Succeeded" && got.Status != "0" { // that of a command
 		s.Fatalf("%s: %+v", code, got)
 	}
 	return strings.TrimSpace(got.Result.Stdout)
