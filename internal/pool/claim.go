@@ -298,16 +298,6 @@ func (m *Manager) run(ctx context.Context, p *poolState, identifier sandpool.Ide
 	m.nudge()
 }
 
-// cutShort is the error of a claim whose context ended: its session was stopped while it
-// started, or the server is shutting down.
-func (m *Manager) cutShort(ctx context.Context) error {
-	var why *sandpool.Error
-	if errors.As(context.Cause(ctx), &why) {
-		return why
-	}
-	return unavailable("The server is shutting down.", context.Cause(ctx))
-}
-
 // maxAsks bounds how often a claim begins anew because its sandbox turned out
 // to have ended, or the pool was changed.
 const maxAsks = 3

@@ -3,6 +3,7 @@ package pool
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"time"
@@ -195,4 +196,14 @@ func (m *Manager) withinQuota(ctx context.Context, p *poolState, identifier sand
 	id := p.pool.ID
 	m.mu.Unlock()
 	return m.quota.Enter(ctx, c.by, id, identifier)
+}
+
+// cutShort is the error of a claim whose context ended: its session was stopped while it
+// started, or the server is shutting down.
+func (m *Manager) cutShort(ctx context.Context) error {
+	var why *sandpool.Error
+	if errors.As(context.Cause(ctx), &why) {
+		return why
+	}
+	return unavailable("The server is shutting down.", context.Cause(ctx))
 }
