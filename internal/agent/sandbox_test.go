@@ -285,7 +285,7 @@ func inTerminal(t *testing.T, c *agent.Client) {
 		seen.Reset()
 	}
 	say("echo $(id -u) $(stty size) $(tty); pwd > $(tty); ulimit -p\n")
-	await("1000 50 300 /dev/pts/0\r\n/mnt/data\r\n325\r\n")
+	await("1000 50 300 /dev/pts/0\r\n/mnt/data\r\n244\r\n")
 	say(`sh -c 'trap "echo re\"\"sized \$(stty size)" WINCH; sleep 1000 & wait; echo wai""ted; wait'` + "\n")
 	for end := time.Now().Add(time.Minute); ; {
 		all, err := c.Processes(t.Context())
