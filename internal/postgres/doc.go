@@ -13,7 +13,8 @@
 // another server may take the pool between the comparison and the commit. So every write of an
 // owner locks the pool's row first: a claim against everybody, because it counts the sessions (FOR
 // NO KEY UPDATE), others against a change of owner alone (FOR SHARE). Locks are taken in one order:
-// rows of pools, by key, then rows of sandboxes.
+// rows of pools, by key, then rows of sandboxes, then that of the pool in held_sessions, which a
+// trigger writes when a session begins or ends. Claims that are sent together go pool by pool.
 //
 // # What survives what
 //

@@ -106,7 +106,7 @@ func (e *Entry) End(end End) {
 	k := e.keeper
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if e.log == nil || !e.ended.IsZero() {
+	if e.log == nil || e.log.pool.gone || !e.ended.IsZero() {
 		return
 	}
 	e.ended = k.now()
@@ -185,10 +185,13 @@ func (e *Entry) resize(more int) {
 	e.keeper.fit(e.log)
 }
 
+// longestRun is for how long an execution without an end counts as one that runs.
+const longestRun = 24 * time.Hour
+
 // until is the time that the retention of e begins with.
 func (e *Entry) until() time.Time {
 	if e.ended.IsZero() {
-		return e.began
+		return e.began.Add(longestRun)
 	}
 	return e.ended
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 type Bounds struct {
 	All     int64 // of all pools; 64 MiB
 	Pool    int64 // of one; a quarter of All
-	Session int64 // of one identifier's sessions; 1 MiB, or Pool if that is less
+	Session int64 // of one identifier, for all its callers; 1 MiB, or Pool if that is less
 }
 
 func (b Bounds) withDefaults() Bounds {
@@ -51,6 +52,7 @@ type Keeper struct {
 type pool struct {
 	holder
 	retention time.Duration
+	gone      bool // it keeps nothing any more, and what it has is forgotten
 	callers   map[string]*caller
 	logs      map[sandpool.Identifier][]*log // one for each caller
 }
@@ -89,9 +91,8 @@ func (k *Keeper) Keep(id sandpool.PoolID, how *sandpool.History) {
 	case how == nil && p == nil:
 	case how == nil:
 		delete(k.pools, id.Key())
-		for len(p.below) > 0 {
-			p.oldest().drop()
-		}
+		p.add(-p.bytes, -p.entries)
+		p.gone, p.below, p.callers, p.logs = true, nil, nil, nil
 	case p == nil:
 		p = &pool{retention: how.Retention, callers: map[string]*caller{},
 			logs: map[sandpool.Identifier][]*log{}}
@@ -112,6 +113,8 @@ func (p *pool) logOf(name string, identifier sandpool.Identifier) *log {
 	}
 	l := c.logs[identifier]
 	if l == nil {
+		// It may be a part of a long query.
+		identifier = sandpool.Identifier(strings.Clone(string(identifier)))
 		l = &log{caller: c, pool: p, identifier: identifier}
 		l.above, l.holder.log = &c.holder, l
 		c.logs[identifier] = l
@@ -136,11 +139,10 @@ func (l *log) tidy() {
 	}
 }
 
-// fit drops what is beyond the bounds: of the log, then of its pool, then of all.
+// fit drops what is beyond the bounds: of the identifier, then of its pool, then of all.
 func (k *Keeper) fit(l *log) {
 	p := l.pool
-	for l.bytes > k.bounds.Session || len(l.entries) > maxEntries {
-		l.entries[0].drop()
+	for p.fitOne(l.identifier, k.bounds.Session) {
 	}
 	for p.bytes > k.bounds.Pool {
 		p.oldest().drop()
@@ -150,14 +152,47 @@ func (k *Keeper) fit(l *log) {
 	}
 }
 
-// expire drops the executions of a log that have been kept for long enough.
+// fitOne drops an execution of an identifier that has more than it may have, of the caller who has
+// most of what is too much, and reports whether it did.
+func (p *pool) fitOne(identifier sandpool.Identifier, most int64) bool {
+	var bytes int64
+	var entries int
+	var largest, longest *log
+	for _, l := range p.logs[identifier] {
+		bytes += l.bytes
+		entries += len(l.entries)
+		if largest == nil || l.bytes > largest.bytes {
+			largest = l
+		}
+		if longest == nil || len(l.entries) > len(longest.entries) {
+			longest = l
+		}
+	}
+	switch {
+	case bytes > most:
+		largest.entries[0].drop()
+	case entries > maxEntries:
+		longest.entries[0].drop()
+	default:
+		return false
+	}
+	return true
+}
+
+// expire drops the executions of a log that have been kept for long enough. One that began earlier
+// may have ended later.
 func (l *log) expire(now time.Time) {
-	for len(l.entries) > 0 && now.Sub(l.entries[0].until()) > l.pool.retention {
-		l.entries[0].drop()
+	for i := 0; i < len(l.entries); {
+		if e := l.entries[i]; now.Sub(e.until()) > l.pool.retention {
+			e.drop()
+		} else {
+			i++
+		}
 	}
 }
 
-// List returns what is kept of an identifier's sessions after a number, the oldest first.
+// List returns what is kept of an identifier's sessions after a number, the oldest first. A number
+// that there was none of yet is of another Keeper, which had the pool before: all is listed then.
 func (k *Keeper) List(id sandpool.PoolID, identifier sandpool.Identifier,
 	after int64) api.SessionHistory {
 	out := api.SessionHistory{Value: []api.PastExecution{}}
@@ -169,6 +204,9 @@ func (k *Keeper) List(id sandpool.PoolID, identifier sandpool.Identifier,
 	}
 	out.RetentionSeconds = int64(p.retention / time.Second)
 	now := k.now()
+	if after > k.number {
+		after = 0
+	}
 	for _, l := range slices.Clone(p.logs[identifier]) {
 		l.expire(now)
 		for _, e := range l.entries {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -223,6 +224,85 @@ func TestMany(t *testing.T) {
 	got := w.codes("a")
 	if len(got) != 500 || got[499] != "699" {
 		t.Errorf("%d are kept, the last is %s", len(got), got[len(got)-1])
+	}
+}
+
+// TestShared: what one identifier has is bounded for all of its callers together, and whoever
+// floods it loses what is its own.
+func TestShared(t *testing.T) {
+	w := newWorld(executions.Bounds{})
+	w.ran("bob", "a", "bob's")
+	for i := range 600 {
+		w.ran(fmt.Sprint("eve-", i%2), "a", "1")
+	}
+	got := w.codes("a")
+	if len(got) != 500 || got[0] != "bob's" {
+		t.Errorf("%d are kept, the first is %s", len(got), got[0])
+	}
+	for i := range 600 {
+		w.ran(fmt.Sprint("eve-", i%2), "a", strings.Repeat("x", 10<<10))
+	}
+	if got = w.codes("a"); got[0] != "bob's" {
+		t.Errorf("%d are kept, the first is %s", len(got), got[0])
+	}
+	if _, bytes := w.Kept(); bytes > 1<<20 {
+		t.Errorf("one identifier has %d bytes", bytes)
+	}
+}
+
+// TestLongRun: code that runs for longer than executions are kept is there when it has ended, and
+// keeps nothing there that ended before; one whose end nobody tells goes at last.
+func TestLongRun(t *testing.T) {
+	w := newWorld(executions.Bounds{})
+	running := w.Begin(executions.Start{Pool: python, Identifier: "a",
+		Request: agent.ExecuteRequest{Code: "long"}})
+	w.ran("", "a", "short")
+	w.now = w.now.Add(2 * time.Hour)
+	w.Sweep()
+	if got := w.codes("a"); !slices.Equal(got, []string{"long"}) {
+		t.Errorf("while it runs there are %v", got)
+	}
+	running.End(executions.End{Outcome: "ok", Result: &agent.ExecuteResult{Stdout: "done"}})
+	if l := w.List(python, "a", 0).Value; len(l) != 1 || l[0].Stdout != "done" {
+		t.Errorf("after its end: %+v", l)
+	}
+	w.Begin(executions.Start{Pool: python, Identifier: "b"})
+	w.now = w.now.Add(26 * time.Hour)
+	w.Sweep()
+	if n, _ := w.Kept(); n != 0 {
+		t.Errorf("%d are kept", n)
+	}
+}
+
+// TestLongQuery: the text that an identifier is a part of is not kept with it.
+func TestLongQuery(t *testing.T) {
+	w := newWorld(executions.Bounds{})
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	const many, long = 100, 1 << 20
+	for i := range many {
+		query := fmt.Sprint("chat-", i) + "&" + strings.Repeat("x", long)
+		identifier, _, _ := strings.Cut(query, "&")
+		w.ran("ann", sandpool.Identifier(identifier), "1")
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if more := int64(after.HeapAlloc) - int64(before.HeapAlloc); more > many*long/4 {
+		t.Errorf("%d short executions keep %d bytes", many, more)
+	}
+	runtime.KeepAlive(w)
+}
+
+// TestNewOwner: whoever asks for what follows a number of the pool's last owner gets all there is.
+func TestNewOwner(t *testing.T) {
+	w := newWorld(executions.Bounds{})
+	w.ran("ann", "a", "first")
+	if n := len(w.List(python, "a", 1).Value); n != 0 {
+		t.Errorf("after the last there are %d", n)
+	}
+	if n := len(w.List(python, "a", 2).Value); n != 1 {
+		t.Errorf("after one that there was none of there are %d", n)
 	}
 }
 
