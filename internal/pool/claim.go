@@ -11,6 +11,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool/plan"
+	"github.com/sandpool/sandpool/internal/pool/quota"
 	"github.com/sandpool/sandpool/internal/store"
 )
 
@@ -86,6 +87,8 @@ type claim struct {
 	startTime time.Duration
 	steps     []sandpool.Step
 	err       error
+
+	beyondQuota bool // err says that by has as many sessions as it may
 }
 
 // Acquire gives the identifier its sandbox: the one it holds, else a ready
@@ -142,6 +145,10 @@ func (m *Manager) attempt(ctx context.Context, p *poolState,
 	}
 	select {
 	case <-c.done:
+		if c.beyondQuota && !first && c.by != m.options.By(ctx) { // another principal's
+			m.mu.Lock()
+			return m.attempt(ctx, p, identifier)
+		}
 		return m.take(p, c, first)
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -284,7 +291,7 @@ func (m *Manager) run(ctx context.Context, p *poolState, identifier sandpool.Ide
 	defer m.mu.Unlock()
 	c.cancel(nil)
 	e := p.sessions[identifier]
-	e.claim, c.state, c.err = nil, b, err
+	e.claim, c.state, c.err, c.beyondQuota = nil, b, err, quota.Refused(err)
 	if err == nil && b.row.State == sandpool.Claimed {
 		e.state = b
 		m.options.Meter.Began(b.row, p.epoch)

@@ -7,9 +7,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/pool/quota"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/sandboxtest"
 )
@@ -336,5 +338,42 @@ func TestQuota(t *testing.T) {
 		if err := acquire("token:a", python, "user-3"); err != nil {
 			t.Errorf("after one has ended: %v", err)
 		}
+	})
+}
+
+// TestQuotaIsOnesOwn: whoever waits for the session of an identifier that another principal has
+// asked for gets it, though that one has as many as it may.
+func TestQuotaIsOnesOwn(t *testing.T) {
+	within(t, func(w *world) {
+		w.options.Quota = 1
+		w.options.By = func(ctx context.Context) string {
+			by, _ := ctx.Value(asker{}).(string)
+			return by
+		}
+		w.restart()
+		w.put(spec(0, 9))
+		busy := make(chan struct{})
+		w.store.hold = busy
+		acquire := func(by string, identifier sandpool.Identifier) <-chan error {
+			answer := make(chan error, 1)
+			go func() {
+				l, err := w.Acquire(context.WithValue(w.Context(), asker{}, by), python, identifier)
+				if err == nil {
+					l.Release()
+				}
+				answer <- err
+			}()
+			synctest.Wait()
+			return answer
+		}
+		last := acquire("token:a", "user-1") // has the turn, and the place
+		beyond := acquire("token:a", "user-2")
+		other := acquire("token:b", "user-2")
+		close(busy)
+		w.must(<-last)
+		if err := <-beyond; !quota.Refused(err) {
+			t.Errorf("beyond the quota: %v", err)
+		}
+		w.must(<-other)
 	})
 }

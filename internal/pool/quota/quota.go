@@ -9,6 +9,7 @@ package quota
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -18,6 +19,12 @@ import (
 
 // Code is the code of errors of a claim beyond the quota.
 const Code = "PrincipalMaxSessionsReached"
+
+// Refused reports whether err says that a principal has as many sessions as it may.
+func Refused(err error) bool {
+	var e *sandpool.Error
+	return errors.As(err, &e) && e.Code == Code
+}
 
 // pause is when a claim that was refused may be tried again: when one of the principal's sessions
 // ends by itself is not known here.
