@@ -13,7 +13,9 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
+	"unicode"
 
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
@@ -50,23 +52,49 @@ func (a ACME) Problems() (found [][2]string) {
 	}
 	for _, h := range a.Hosts {
 		if h != strings.ToLower(h) || !strings.Contains(h, ".") || strings.ContainsAny(h, "*:/ ") ||
+			strings.ContainsFunc(h, func(r rune) bool { return r > unicode.MaxASCII }) ||
 			net.ParseIP(h) != nil {
 			found = append(found, [2]string{"hosts",
-				"host names in lower case with a dot, without port and star"})
+				"host names in lower case with a dot, without port and star, others than of ASCII as " +
+					"xn--"})
 		}
 	}
 	return found
 }
 
 // Issued is certificates that an authority elsewhere gives by ACME. They are got when the server
-// starts, kept in files, and renewed by themselves when a third of their life is left. A nil Issued
-// is none.
+// starts, kept in files, and renewed by themselves when a third of their life is left. What is
+// there is served until there is a newer one, whatever becomes of the authority: connections never
+// ask it, only Run does. A nil Issued is none.
 type Issued struct {
-	log     *slog.Logger
-	a       ACME
-	manager *autocert.Manager
-	plain   net.Listener // for challenges of HTTP; nil without them
-	answers http.Handler // there
+	log    *slog.Logger
+	a      ACME
+	kept   autocert.DirCache // a key and its chain for each host, and the account's key
+	client *http.Client
+	plain  net.Listener // for challenges of HTTP; nil without them
+	now    func() time.Time
+	after  func(time.Duration) <-chan time.Time
+
+	mu     sync.RWMutex                // guards what follows
+	hosts  map[string]*held            // each of a.Hosts
+	proofs map[string]*tls.Certificate // answers to challenges of TLS, by host
+	tokens map[string]string           // answers to challenges of HTTP, by path
+}
+
+// held is what there is for one host.
+type held struct {
+	cert     *tls.Certificate // with its Leaf; nil if there is none yet
+	next     time.Time        // when it is asked for
+	failures int64
+	tried    chan struct{} // closed once it was asked for, or there is one
+	once     sync.Once     // closes it
+}
+
+// Certificate is one that is served, in numbers.
+type Certificate struct {
+	Host       string
+	Start, End time.Time // zero if there is none yet
+	Failures   int64     // times that one was asked for and not got, since the server started
 }
 
 // OpenACME returns certificates that are kept in dir, and nil if a is none. It listens for
@@ -90,15 +118,25 @@ func OpenACME(ctx context.Context, log *slog.Logger, dir string, a ACME) (*Issue
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-	i := &Issued{log: log, a: a, manager: &autocert.Manager{
-		Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(dir), Email: a.Email,
-		HostPolicy: autocert.HostWhitelist(a.Hosts...),
-		Client: &acme.Client{DirectoryURL: a.Directory, UserAgent: "sandpool",
-			HTTPClient: &http.Client{Transport: transport, Timeout: 30 * time.Second}}}}
+	i := &Issued{log: log, a: a, kept: autocert.DirCache(dir), now: time.Now, after: time.After,
+		client: &http.Client{Transport: transport, Timeout: 30 * time.Second},
+		hosts:  map[string]*held{}, proofs: map[string]*tls.Certificate{},
+		tokens: map[string]string{}}
+	for _, host := range a.Hosts {
+		h := &held{tried: make(chan struct{})}
+		if h.cert, err = i.load(ctx, host); err != nil {
+			log.Warn("a certificate that was kept cannot be used; a new one is asked for", "host",
+				host, "directory", dir, "error", err)
+		}
+		if h.cert != nil {
+			h.next = due(h.cert.Leaf)
+			h.once.Do(func() { close(h.tried) })
+		}
+		i.hosts[host] = h
+	}
 	if a.HTTPListen == "" {
 		return i, nil
 	}
-	i.answers = withoutPort(i.manager.HTTPHandler(nil)) // which leads all other requests to HTTPS
 	var lc net.ListenConfig
 	if i.plain, err = lc.Listen(ctx, "tcp", a.HTTPListen); err != nil {
 		return nil, fmt.Errorf("tls.acme.http_listen: %w", err)
@@ -106,16 +144,25 @@ func OpenACME(ctx context.Context, log *slog.Logger, dir string, a ACME) (*Issue
 	return i, nil
 }
 
-// withoutPort hands requests to next as if they had come to the standard port: hosts are compared
-// as they are configured.
-func withoutPort(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if host, _, err := net.SplitHostPort(r.Host); err == nil {
-			named := *r
-			named.Host, r = host, &named
+// answer serves challenges of HTTP and leads all other requests to HTTPS, at the standard port.
+func (i *Issued) answer(w http.ResponseWriter, r *http.Request) {
+	i.mu.RLock()
+	token, ok := i.tokens[r.URL.Path]
+	i.mu.RUnlock()
+	switch {
+	case ok:
+		_, _ = w.Write([]byte(token))
+	case strings.HasPrefix(r.URL.Path, "/.well-known/acme-challenge/"):
+		http.NotFound(w, r)
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		http.Error(w, "Use HTTPS", http.StatusBadRequest)
+	default:
+		host := r.Host
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
 		}
-		next.ServeHTTP(w, r)
-	})
+		http.Redirect(w, r, "https://"+host+r.URL.RequestURI(), http.StatusFound)
+	}
 }
 
 // TLS is the configuration of a server with these certificates. A caller that names no host gets
@@ -123,74 +170,94 @@ func withoutPort(next http.Handler) http.Handler {
 func (i *Issued) TLS() *tls.Config {
 	conf := config()
 	conf.NextProtos = append(conf.NextProtos, acme.ALPNProto)
-	conf.GetCertificate = func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
-		if h.ServerName == "" {
-			named := *h
-			named.ServerName = i.a.Hosts[0]
-			h = &named
-		}
-		return i.manager.GetCertificate(h)
-	}
+	conf.GetCertificate = i.certificate
 	return conf
 }
 
-// retry is how long Run waits before it asks again for what it did not get. Authorities count
-// failures: Let's Encrypt takes five an hour.
-const retry = 15 * time.Minute
+// certificate is what a connection is served with. The first ones wait until the authority was
+// asked; later ones never do.
+func (i *Issued) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+	if name == "" {
+		name = i.a.Hosts[0]
+	}
+	if slices.Equal(hello.SupportedProtos, []string{acme.ALPNProto}) {
+		i.mu.RLock()
+		defer i.mu.RUnlock()
+		if proof := i.proofs[name]; proof != nil {
+			return proof, nil
+		}
+		return nil, fmt.Errorf("acme: no challenge is under way for %q", name)
+	}
+	h := i.hosts[name] // the map itself does not change
+	if h == nil {
+		return nil, fmt.Errorf("acme: %q is not among tls.acme.hosts", name)
+	}
+	select {
+	case <-h.tried:
+	case <-hello.Context().Done():
+		return nil, hello.Context().Err()
+	}
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	if h.cert == nil {
+		return nil, fmt.Errorf("acme: there is no certificate for %q yet", name)
+	}
+	return h.cert, nil
+}
 
-// Run serves challenges and gets the certificates, until ctx ends.
+// Certificates are those of all hosts, in the order of the configuration.
+func (i *Issued) Certificates() (all []Certificate) {
+	if i == nil {
+		return nil
+	}
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	for _, host := range i.a.Hosts {
+		h := i.hosts[host]
+		c := Certificate{Host: host, Failures: h.failures}
+		if h.cert != nil {
+			c.Start, c.End = h.cert.Leaf.NotBefore, h.cert.Leaf.NotAfter
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+// Run serves challenges, gets the certificates and renews them, until ctx ends.
 func (i *Issued) Run(ctx context.Context) error {
 	if i == nil {
 		return nil
 	}
-	if i.plain != nil {
-		srv := &http.Server{Handler: i.answers, ReadHeaderTimeout: 10 * time.Second,
-			ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second,
-			IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
-		stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
-		defer stop()
-		go i.obtain(ctx)
-		if err := srv.Serve(i.plain); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
+	if i.plain == nil {
+		i.renew(ctx)
 		return nil
 	}
-	i.obtain(ctx)
-	return nil
-}
-
-// obtain gets what is missing, before a caller waits for it.
-func (i *Issued) obtain(ctx context.Context) {
-	missing := slices.Clone(i.a.Hosts)
-	again := time.NewTicker(retry)
-	defer again.Stop()
-	for {
-		missing = slices.DeleteFunc(missing, func(host string) bool {
-			// Without a cipher for ECDSA, autocert would get a certificate with an RSA key.
-			_, err := i.manager.GetCertificate(&tls.ClientHelloInfo{ServerName: host,
-				CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}})
-			if err != nil && ctx.Err() == nil {
-				i.log.Error("there is no certificate for a host", "host", host, "directory",
-					i.a.Directory, "again", retry, "error", err)
-			} else if err == nil {
-				i.log.Info("there is a certificate", "host", host)
-			}
-			return err == nil
-		})
-		if len(missing) == 0 {
-			return
-		}
-		select {
-		case <-again.C:
-		case <-ctx.Done():
-			return
-		}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	srv := &http.Server{Handler: http.HandlerFunc(i.answer), ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	renewed := make(chan struct{})
+	go func() { defer close(renewed); i.renew(ctx) }()
+	err := srv.Serve(i.plain)
+	cancel()
+	<-renewed
+	if !errors.Is(err, http.ErrServerClosed) {
+		return err
 	}
+	return nil
 }
 
 // Close ends listening; Run must have ended, or never have begun.
 func (i *Issued) Close() error {
-	if i == nil || i.plain == nil {
+	if i == nil {
+		return nil
+	}
+	i.client.CloseIdleConnections()
+	if i.plain == nil {
 		return nil
 	}
 	if err := i.plain.Close(); !errors.Is(err, net.ErrClosed) {

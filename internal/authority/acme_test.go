@@ -51,7 +51,8 @@ type pebble struct {
 	roots  *x509.CertPool
 }
 
-func newPebble(t *testing.T, httpPort, tlsPort int) *pebble {
+// newPebble starts one whose certificates live for a time; zero is Pebble's 90 days.
+func newPebble(t *testing.T, httpPort, tlsPort int, life time.Duration) *pebble {
 	t.Helper()
 	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
 	quiet := log.New(io.Discard, "", 0)
@@ -65,18 +66,33 @@ func newPebble(t *testing.T, httpPort, tlsPort int) *pebble {
 	go dns.Run()
 	t.Cleanup(dns.Shutdown)
 	kept := db.NewMemoryStore()
-	signs := ca.New(quiet, kept, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {}})
+	signs := ca.New(quiet, kept, "", "ecdsa", 0, 1, map[string]ca.Profile{
+		"default": {ValidityPeriod: uint64(life.Seconds())}})
 	front := wfe.New(quiet, kept, va.New(quiet, httpPort, tlsPort, true, names, kept), signs,
 		[]string{"pebble.example"}, true, false, 0, 0)
 	p := &pebble{Server: httptest.NewTLSServer(front.Handler()), roots: x509.NewCertPool(),
 		caFile: filepath.Join(t.TempDir(), "directory.pem")}
-	t.Cleanup(p.Close)
+	t.Cleanup(func() { p.Close() })
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Certificate().Raw})
 	if err := os.WriteFile(p.caFile, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p.roots.AddCert(signs.GetRootCert(0).Cert)
 	return p
+}
+
+// back has it answer again at its address after Close.
+func (p *pebble) back(t *testing.T) {
+	t.Helper()
+	l, err := net.Listen("tcp", p.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := httptest.NewUnstartedServer(p.Config.Handler)
+	again.Listener.Close()
+	again.Listener = l
+	again.StartTLS()
+	p.Server = again
 }
 
 // secured serves over l with certificates by ACME, until the function that it returns is called.
@@ -86,6 +102,11 @@ func secured(t *testing.T, l net.Listener, dir string, a ACME) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serve(t, l, i)
+}
+
+func serve(t *testing.T, l net.Listener, i *Issued) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- i.Run(ctx) }()
@@ -139,7 +160,7 @@ func TestACME(t *testing.T) {
 				// the other challenge, which is tried first, leads nowhere
 				tlsPort, listen = freePort(t), fmt.Sprintf("127.0.0.1:%d", plain)
 			}
-			p := newPebble(t, plain, tlsPort)
+			p := newPebble(t, plain, tlsPort, 0)
 			a := ACME{Directory: p.URL + "/dir", Email: "ops@example.com", CAFile: p.caFile,
 				Hosts: []string{"pools.example.com", "api.example.com"}, HTTPListen: listen}
 			dir := t.TempDir()
@@ -213,6 +234,7 @@ func TestACMEProblems(t *testing.T) {
 		"hosts":     func(a *ACME) { a.Hosts = nil },
 		"hosts 2":   func(a *ACME) { a.Hosts = []string{"*.example.com"} },
 		"hosts 3":   func(a *ACME) { a.Hosts = []string{"192.0.2.1"} },
+		"hosts 5":   func(a *ACME) { a.Hosts = []string{"b\u00fccher.example.com"} },
 		"hosts 4":   func(a *ACME) { a.Hosts = []string{"A.example.com:443"} },
 	} {
 		a := good

@@ -59,6 +59,12 @@ func TestMetrics(t *testing.T) {
 	m.Store("claim", time.Millisecond, nil)
 	m.Engine("start", time.Second, errors.New("no"))
 	m.AuditLost()
+	if err := m.Certificates(func() []metrics.Certificate {
+		return []metrics.Certificate{{Host: "a.example.com", Start: time.Unix(1_700_000_000, 0),
+			End: time.Unix(1_800_000_000, 0)}, {Host: "b.example.com", Failures: 2}}
+	}); err != nil {
+		t.Fatal(err)
+	}
 	text := scrape(t, m, "application/openmetrics-text; version=1.0.0")
 	for _, want := range []string{
 		`sandpool_pool_sandboxes{pool="python",resource_group="g",state="ready",subscription="s"} 2`,
@@ -75,6 +81,10 @@ func TestMetrics(t *testing.T) {
 		`sandpool_pool_read_bytes_total{pool="python",resource_group="g",subscription="s"} 4096`,
 		`snapshot_created_timestamp_seconds{pool="python",resource_group="g",subscription="s"} 1.7e+09`,
 		"sandpool_audit_failures_total 1",
+		`sandpool_certificate_start_timestamp_seconds{host="a.example.com"} 1.7e+09`,
+		`sandpool_certificate_expiry_timestamp_seconds{host="a.example.com"} 1.8e+09`,
+		`sandpool_certificate_failures_total{host="a.example.com"} 0`,
+		`sandpool_certificate_failures_total{host="b.example.com"} 2`,
 		`sandpool_engine_seconds_count{operation="start",outcome="error"} 1`,
 		`sandpool_queue_wait_seconds_bucket{outcome="served",pool="python",le="5.0"} 1`,
 		`sandpool_forward_seconds_count{pool="python",way="forward"} 1`,
@@ -85,6 +95,9 @@ func TestMetrics(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in\n%s", want, text)
 		}
+	}
+	if strings.Contains(text, `expiry_timestamp_seconds{host="b.example.com"}`) {
+		t.Error("a certificate that there is not has an end")
 	}
 	if strings.Contains(text, "secretive") {
 		t.Error("a metric names a sandbox")

@@ -48,6 +48,9 @@ func (s *Server) observe() (err error) {
 	if s.metrics, err = metrics.New(s.log, sandpool.Version, s.inNumbers); err != nil {
 		return err
 	}
+	if err = s.metrics.Certificates(s.certificates); err != nil {
+		return err
+	}
 	if s.history, err = history.New(s.log, nil); err != nil {
 		return err
 	}
@@ -247,6 +250,24 @@ func (s *Server) inNumbers(ctx context.Context) ([]metrics.Pool, error) {
 		}
 	}
 	return list, nil
+}
+
+// certificates are those that the server serves with, as metrics show them: by ACME, or the one of
+// tls.cert. One of the server's own authority is renewed when it is asked for, without anybody's
+// help that could fail.
+func (s *Server) certificates() (list []metrics.Certificate) {
+	for _, c := range s.issued.Certificates() {
+		list = append(list, metrics.Certificate(c))
+	}
+	if c := s.given; c != nil {
+		host := c.Subject.CommonName
+		if len(c.DNSNames) > 0 {
+			host = c.DNSNames[0]
+		}
+		list = append(list, metrics.Certificate{Host: strings.ToValidUTF8(host, "?"),
+			Start: c.NotBefore, End: c.NotAfter})
+	}
+	return list
 }
 
 // detail is what the server knows of a session.

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -81,6 +82,7 @@ type Server struct {
 	proxy     *proxy.Proxy
 	listener  net.Listener
 	issued    *authority.Issued // its certificates by ACME; nil without
+	given     *x509.Certificate // the one of tls.cert; nil without
 	http      *http.Server
 	events    *event.Bus
 	underWay  *descriptor.Requests
@@ -450,6 +452,9 @@ func (s *Server) listen(ctx context.Context) (_ net.Listener, err error) {
 			err = errors.Join(err, l.Close())
 		}
 		return l, err
+	}
+	if len(conf.Certificates) > 0 {
+		s.given = conf.Certificates[0].Leaf
 	}
 	return tls.NewListener(l, conf), nil
 }
