@@ -24,7 +24,7 @@ type SessionPools struct {
 	NextLink string        `json:"nextLink,omitempty"`
 }
 
-// SearchParameter is the beginning of the names of the pools that a list of a group has.
+// SearchParameter is a part of the names of the pools that a list has, in any case.
 const SearchParameter = "search"
 
 // Identity is the managed identity of a resource.

@@ -135,12 +135,13 @@ func (c *Client) Pools(ctx context.Context) ([]api.SessionPool, error) {
 
 // PoolPage is which page of the pools is wanted.
 type PoolPage struct {
-	Search string // what names begin with
+	Search string // what names have in them, in any case
 	After  string // Next of the page before; empty means the first
 }
 
 // PoolsOn returns a page of the pools of the resource group, and what the page after it is asked
-// for with; "" means that it is the last.
+// for with; "" means that it is the last. A page of a search looks at so many names at most, and
+// may be empty before the last.
 func (c *Client) PoolsOn(ctx context.Context, p PoolPage) (pools []api.SessionPool, next string,
 	err error) {
 	query := controlQuery()

@@ -25,9 +25,7 @@ type Pools interface {
 	// only ones; nil keeps all that it has, and one without a value keeps that of its name.
 	Put(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets) (sandpool.Pool, error)
 	Pool(ctx context.Context, id sandpool.PoolID) (sandpool.Pool, error)
-	// PoolsBetween returns those pools whose keys are at least from and less than below, at most
-	// limit of them, ordered by key.
-	PoolsBetween(ctx context.Context, from, below string, limit int) ([]sandpool.Pool, error)
+	Lists
 	// Delete begins or ends the deletion of a pool and its sessions.
 	Delete(ctx context.Context, id sandpool.PoolID) error
 	Status(ctx context.Context, id sandpool.PoolID) (pool.Status, error)
@@ -35,6 +33,14 @@ type Pools interface {
 	Stats(ctx context.Context, s sandpool.Sandbox) (sandbox.Stats, error)
 	// Secret returns a secret of a pool, without a value if there is none of this name.
 	Secret(ctx context.Context, id sandpool.PoolID, name string) (sandpool.Secret, error)
+}
+
+// Lists is what lists of pools need.
+type Lists interface {
+	// PoolsBetween returns those pools whose keys are at least from and less than below, at most
+	// limit of them, ordered by key.
+	PoolsBetween(ctx context.Context, from, below string, limit int) ([]sandpool.Pool, error)
+	tree.Searcher
 }
 
 // Tokens is what the operator's calls need of package auth.

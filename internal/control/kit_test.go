@@ -24,6 +24,7 @@ import (
 	"github.com/sandpool/sandpool/internal/openapi/openapitest"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 // described holds the answers of all tests to the description.
@@ -122,6 +123,25 @@ func (f *fakePools) PoolsBetween(_ context.Context, from, below string,
 			out = append(out, f.pools[key].pool)
 			f.rows++
 		}
+	}
+	return out, nil
+}
+
+// PoolsNamed counts the names that it looks at as rows.
+func (f *fakePools) PoolsNamed(_ context.Context, from, below, part string,
+	look, limit int) (out store.Found, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(f.pools)) {
+		if key < from || key >= below || out.Looked == look {
+			continue
+		}
+		out.Looked, out.Last = out.Looked+1, key
+		p := f.pools[key].pool
+		if strings.Contains(strings.ToLower(p.ID.Name), part) && len(out.Pools) < limit {
+			out.Pools = append(out.Pools, p)
+		}
+		f.rows++
 	}
 	return out, nil
 }
@@ -249,12 +269,20 @@ func newKit(t *testing.T, o Options) *kit {
 
 func (k *kit) token(role sandpool.Role, pool sandpool.PoolID) string {
 	k.t.Helper()
-	grant := sandpool.Grant{Role: role}
 	if pool != (sandpool.PoolID{}) {
-		grant.Scope = pool.Scope()
+		return k.tokenOf(role, pool.Scope())
 	}
-	_, text, err := k.tokens.Create(k.t.Context(), "test "+string(role), []sandpool.Grant{grant},
-		time.Time{})
+	return k.tokenOf(role, sandpool.Scope{})
+}
+
+// tokenOf is a token with a role in several scopes.
+func (k *kit) tokenOf(role sandpool.Role, in ...sandpool.Scope) string {
+	k.t.Helper()
+	var grants []sandpool.Grant
+	for _, scope := range in {
+		grants = append(grants, sandpool.Grant{Role: role, Scope: scope})
+	}
+	_, text, err := k.tokens.Create(k.t.Context(), "test "+string(role), grants, time.Time{})
 	if err != nil {
 		k.t.Fatal(err)
 	}

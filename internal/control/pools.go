@@ -208,13 +208,26 @@ func (c *Control) list(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	scope := sandpool.Scope{Subscription: subscription, ResourceGroup: group}
-	search, err := searched(r, group)
+	search, err := searched(r)
 	if err != nil {
 		return err
 	}
 	page, last := api.SessionPools{Value: []api.SessionPool{}}, ""
-	for p, err := range tree.Each(r.Context(), whole{c}, tree.Readable(who, scope, search), after,
-		c.o.PageSize+1) {
+	ranges := tree.Readable(who, scope)
+	if search != "" {
+		found, last, err := tree.Search(r.Context(), c.pools, ranges, after, search, c.o.PageSize)
+		if err != nil {
+			return err
+		}
+		for _, p := range found {
+			page.Value = append(page.Value, c.render(p, r))
+		}
+		if last != "" {
+			page.NextLink = c.nextLink(r, last)
+		}
+		return arm.WriteJSON(w, http.StatusOK, page)
+	}
+	for p, err := range tree.Each(r.Context(), whole{c}, ranges, after, c.o.PageSize+1) {
 		if err != nil {
 			return err
 		}
@@ -228,17 +241,13 @@ func (c *Control) list(w http.ResponseWriter, r *http.Request) error {
 	return arm.WriteJSON(w, http.StatusOK, page)
 }
 
-// searched is the beginning of the names that a list of a group is to have.
-func searched(r *http.Request, group string) (string, error) {
+// searched is the part, in lower case, that the names of a list are to have.
+func searched(r *http.Request) (string, error) {
 	s := r.URL.Query().Get(api.SearchParameter)
-	if s != "" && group == "" {
-		return "", sandpool.Errorf(sandpool.Invalid, "InvalidParameter", api.SearchParameter,
-			"Names are searched within a resource group. List the pools of one.")
-	}
 	if !isText(s) {
-		return "", arm.WrongParameter(api.SearchParameter, s, "the beginning of a name")
+		return "", arm.WrongParameter(api.SearchParameter, s, "a part of a name")
 	}
-	return s, nil
+	return strings.ToLower(s), nil
 }
 
 // isText reports whether s may be in a key: PostgreSQL fails at what is not text.

@@ -262,6 +262,26 @@ func (m *Manager) PoolsBetween(ctx context.Context, from, below string,
 	if err != nil {
 		return nil, err
 	}
+	m.showOwned(rows)
+	return rows, nil
+}
+
+// PoolsNamed finds pools by a part of their names, as store.Pools describes.
+func (m *Manager) PoolsNamed(ctx context.Context, from, below, part string,
+	look, limit int) (store.Found, error) {
+	if err := m.ready(ctx); err != nil {
+		return store.Found{}, err
+	}
+	f, err := m.store.PoolsNamed(ctx, from, below, part, look, limit)
+	if err != nil {
+		return store.Found{}, err
+	}
+	m.showOwned(f.Pools)
+	return f, nil
+}
+
+// showOwned replaces the rows of pools that this server owns by what it knows of them.
+func (m *Manager) showOwned(rows []sandpool.Pool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, row := range rows {
@@ -269,7 +289,6 @@ func (m *Manager) PoolsBetween(ctx context.Context, from, below string,
 			rows[i] = m.shown(p)
 		}
 	}
-	return rows, nil
 }
 
 // mergeSecrets says what a pool's secrets become: their values, for the store, and their

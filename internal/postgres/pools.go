@@ -35,6 +35,21 @@ func (s *Store) PoolsBetween(ctx context.Context, from, below string,
 		limit)
 }
 
+// PoolsNamed implements store.Pools.
+func (s *Store) PoolsNamed(ctx context.Context, from, below, part string,
+	look, limit int) (f store.Found, err error) {
+	err = s.db.QueryRow(ctx, `SELECT count(*), coalesce(max(key), '') FROM
+		(SELECT key FROM pools WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3) AS names`,
+		from, below, look).Scan(&f.Looked, &f.Last)
+	if err != nil {
+		return store.Found{}, fmt.Errorf("look at the names of pools: %w", explain(err))
+	}
+	f.Pools, err = s.readPools(ctx, `WHERE key >= $1 AND key <= $2 AND
+		strpos(split_part(key, '/microsoft.app/sessionpools/', 2), $3) > 0
+		ORDER BY key LIMIT $4`, from, f.Last, part, limit)
+	return f, err
+}
+
 func (s *Store) readPools(ctx context.Context, which string, args ...any) ([]sandpool.Pool, error) {
 	rows, err := s.db.Query(ctx, "SELECT "+poolColumns+" FROM pools "+which, args...)
 	if err != nil {

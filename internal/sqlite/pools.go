@@ -35,6 +35,23 @@ func (s *Store) PoolsBetween(ctx context.Context, from, below string,
 	return s.readPools(ctx, "WHERE key >= ? AND key < ? ORDER BY key LIMIT ?", from, below, limit)
 }
 
+// PoolsNamed implements store.Pools. Both statements read the index of keys; the second one reads
+// rows too, where a name is right.
+func (s *Store) PoolsNamed(ctx context.Context, from, below, part string,
+	look, limit int) (f store.Found, err error) {
+	err = s.reads.QueryRowContext(ctx, `SELECT count(*), coalesce(max(key), '') FROM
+		(SELECT key FROM pools WHERE key >= ? AND key < ? ORDER BY key LIMIT ?)`,
+		from, below, look).Scan(&f.Looked, &f.Last)
+	if err != nil {
+		return store.Found{}, fmt.Errorf("look at the names of pools: %w", explain(err))
+	}
+	const before = "/microsoft.app/sessionpools/"
+	f.Pools, err = s.readPools(ctx, `WHERE key >= ? AND key <= ? AND
+		instr(substr(key, instr(key, ?) + ?), ?) > 0 ORDER BY key LIMIT ?`,
+		from, f.Last, before, len(before), part, limit)
+	return f, err
+}
+
 func (s *Store) readPools(ctx context.Context, which string, args ...any) ([]sandpool.Pool, error) {
 	rows, err := s.reads.QueryContext(ctx, "SELECT "+poolColumns+" FROM pools "+which, args...)
 	if err != nil {

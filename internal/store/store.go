@@ -42,6 +42,11 @@ type Pools interface {
 	// PoolsBetween returns those pools whose keys are at least from and less than below, at most
 	// limit of them, ordered by key. It reads no others.
 	PoolsBetween(ctx context.Context, from, below string, limit int) ([]sandpool.Pool, error)
+	// PoolsNamed looks at the names of those pools whose keys are at least from and less than
+	// below, in the order of keys, at most look of them, and returns those that have part in them,
+	// at most limit. Names are compared in lower case, part is in lower case. It reads no more than
+	// the keys of the others.
+	PoolsNamed(ctx context.Context, from, below, part string, look, limit int) (Found, error)
 	// CreatePool inserts a pool that the owner then owns, with epoch 1. One that exists is an error
 	// of class Conflict.
 	CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets,
@@ -55,6 +60,13 @@ type Pools interface {
 	// DeletePool removes the pool's row, secrets and losses. A pool that still has sandbox rows is
 	// an error of class Conflict; an unknown one is not an error.
 	DeletePool(ctx context.Context, id sandpool.PoolID, epoch int64) error
+}
+
+// Found is what a look at the names of pools has found.
+type Found struct {
+	Pools  []sandpool.Pool // ordered by key
+	Looked int             // how many names there were, at most as many as were to be looked at
+	Last   string          // the key of the last of them; empty if there was none
 }
 
 // Sandboxes keeps the rows of sandboxes. A sandbox starts, is ready, is claimed and stops, in this

@@ -19,6 +19,10 @@ func TestPoolsByPages(t *testing.T) {
 			others++
 			fakeAPI(w, r)
 			return
+		case q.Get("search") == "later":
+			fmt.Fprintf(w, `{"value":[],"nextLink":"https://x.example%s?%%24skipToken=on"}`,
+				r.URL.Path)
+			return
 		case q.Get("search") == "none":
 			fmt.Fprint(w, `{"value":[]}`)
 			return
@@ -43,9 +47,12 @@ func TestPoolsByPages(t *testing.T) {
 		t.Errorf("the last page: %s", page)
 	}
 	page = s.want(s.ask("GET", "/ui/?search=none", ""), http.StatusOK)
-	if !strings.Contains(page, "No pool’s name begins with") &&
-		!strings.Contains(page, "No pool's name begins with") {
+	if !strings.Contains(page, "No pool's name has “none” in it") {
 		t.Errorf("a search for nothing: %s", page)
+	}
+	page = s.want(s.ask("GET", "/ui/?search=later", ""), http.StatusOK)
+	if !strings.Contains(page, `<a href="?after=on&amp;search=later" rel="next">Search on`) {
+		t.Errorf("a search that is to go on: %s", page)
 	}
 	if others != 2 {
 		t.Errorf("%d questions for the pools of two pages with one each", others)

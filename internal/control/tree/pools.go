@@ -26,14 +26,9 @@ const batch = 1000
 type Range struct{ From, Below string }
 
 // Readable returns the ranges of the pools in a scope that who may read, in the order of keys and
-// without overlaps. Their names begin with search, which is for a scope that is a resource group.
-func Readable(who auth.Principal, in sandpool.Scope, search string) []Range {
+// without overlaps.
+func Readable(who auth.Principal, in sandpool.Scope) []Range {
 	from, below := in.Keys()
-	if search != "" {
-		from = sandpool.PoolID{Subscription: in.Subscription, ResourceGroup: in.ResourceGroup,
-			Name: search}.Key()
-		below = from + "\x7f" // after everything that begins so
-	}
 	var ranges []Range
 	for _, part := range auth.Parts(who, auth.ReadPool, in) {
 		r := Range{}
@@ -83,13 +78,13 @@ func (t *Tree) all(ctx context.Context, in sandpool.Scope) (out []sandpool.Pool,
 // readable returns the pools that the caller may read in a scope, ordered by key.
 func (t *Tree) readable(ctx context.Context, in sandpool.Scope) ([]sandpool.Pool, error) {
 	who, _ := auth.FromContext(ctx)
-	return collect(Each(ctx, t.pools, Readable(who, in, ""), "", batch))
+	return collect(Each(ctx, t.pools, Readable(who, in), "", batch))
 }
 
 // holds reports whether there is a pool in a scope that the caller may read.
 func (t *Tree) holds(ctx context.Context, in sandpool.Scope) (bool, error) {
 	who, _ := auth.FromContext(ctx)
-	for _, err := range Each(ctx, t.pools, Readable(who, in, ""), "", 1) {
+	for _, err := range Each(ctx, t.pools, Readable(who, in), "", 1) {
 		return err == nil, err
 	}
 	return false, nil
@@ -100,7 +95,7 @@ func (t *Tree) holds(ctx context.Context, in sandpool.Scope) (bool, error) {
 func (t *Tree) holders(ctx context.Context, in sandpool.Scope,
 	of func(sandpool.PoolID) sandpool.Scope) (out []sandpool.Scope, err error) {
 	who, _ := auth.FromContext(ctx)
-	for _, r := range Readable(who, in, "") {
+	for _, r := range Readable(who, in) {
 		for r.From < r.Below {
 			page, err := t.pools.Between(ctx, r.From, r.Below, 1)
 			if err != nil {

@@ -17,8 +17,8 @@ const (
 
 func poolOperations(op adder) {
 	op("SessionPools_ListBySubscription", "GET "+app+"/sessionPools",
-		"Lists the pools of a subscription.").query(version, "$skipToken").
-		gives(200, api.SessionPools{})
+		"Lists the pools of a subscription.").
+		query(version, "$skipToken", api.SearchParameter).gives(200, api.SessionPools{})
 	op("SessionPools_ListByResourceGroup", "GET "+pools, "Lists the pools of a resource group.").
 		query(version, "$skipToken", api.SearchParameter).gives(200, api.SessionPools{})
 	op("SessionPools_Get", "GET "+pool, "Reads a pool.").query(version).

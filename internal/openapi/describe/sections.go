@@ -102,7 +102,8 @@ func queryParameters() map[string]string {
 		"resource":          "Whom the token is for.",
 		"client-request-id": "What the client calls the request.",
 		"client_id":         "The id of the token of the server that stands behind it.",
-		"search":            "What the names of the pools begin with.",
+		"search": "A part of the names of the pools, in any case. A page looks at 5,000 names at " +
+			"most: it may be empty, and nextLink goes on.",
 	}
 }
 

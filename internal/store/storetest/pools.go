@@ -78,8 +78,7 @@ func sampleSpec() sandpool.Spec {
 			Audiences: []string{"a"}},
 		Environment: "/subscriptions/s/env",
 		Queue:       &sandpool.Queue{Length: 20, Wait: 10 * time.Second}, EvictIdle: time.Minute,
-		MCP:     sandpool.MCP{Enabled: true, KeyDisabled: true},
-		History: &sandpool.History{Retention: time.Hour},
+		MCP: sandpool.MCP{Enabled: true, KeyDisabled: true},
 	}
 }
 
@@ -211,6 +210,51 @@ func poolsBetween(s *suite) {
 	s.must(err)
 	if diff := cmp.Diff([]sandpool.Pool{samplePool("a")}, page); diff != "" {
 		s.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// poolsNamed finds pools by a part of their names, and by no other part of their keys.
+func poolsNamed(s *suite) {
+	for _, name := range []string{"a", "B-py", "c%", "python2", "sessionpools"} {
+		s.putPool(name)
+	}
+	in := s.pool.Scope()
+	in.Pool = ""
+	first, end := in.Keys()
+	for _, row := range []struct {
+		part        string
+		look, limit int
+		want        string
+		looked      int
+		last        string
+	}{
+		{"py", 10, 10, "B-py python python2", 6, "sessionpools"},
+		{"py", 10, 2, "B-py python", 6, "sessionpools"},
+		{"py", 2, 10, "B-py", 2, "b-py"},
+		{"thon2", 10, 10, "python2", 6, "sessionpools"},
+		{"%", 10, 10, "c%", 6, "sessionpools"},
+		{"_", 10, 10, "", 6, "sessionpools"},
+		{"/", 10, 10, "", 6, "sessionpools"},
+		{"group", 10, 10, "", 6, "sessionpools"},
+		{"sessionpools", 10, 10, "sessionpools", 6, "sessionpools"},
+		{"'", 10, 10, "", 6, "sessionpools"},
+	} {
+		f, err := s.Store.PoolsNamed(s.Context(), first, end, row.part, row.look, row.limit)
+		s.must(err)
+		var names []string
+		for _, p := range f.Pools {
+			names = append(names, p.ID.Name)
+		}
+		if got := strings.Join(names, " "); got != row.want || f.Looked != row.looked ||
+			!strings.HasSuffix(f.Last, "/"+row.last) {
+			s.Errorf("%q in %d names: %q of %d to %q, want %q of %d to %q", row.part, row.look, got,
+				f.Looked, f.Last, row.want, row.looked, row.last)
+		}
+	}
+	f, err := s.Store.PoolsNamed(s.Context(), end, first, "py", 10, 10)
+	s.must(err)
+	if len(f.Pools) != 0 || f.Looked != 0 || f.Last != "" {
+		s.Errorf("in an empty range: %+v", f)
 	}
 }
 

@@ -30,6 +30,7 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 		{"Pools/keeps every field", poolFields},
 		{"Pools/case of ids", poolCase},
 		{"Pools/between", poolsBetween},
+		{"Pools/named", poolsNamed},
 		{"Pools/delete", poolDelete},
 		{"Pools/secrets", poolSecrets},
 		{"Owners/created", ownCreated},
