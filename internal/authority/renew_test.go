@@ -10,12 +10,14 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/acme"
+	"golang.org/x/crypto/acme/autocert"
 )
 
 // clock is what a test moves: renew waits until it does.
@@ -200,5 +202,48 @@ func TestPause(t *testing.T) {
 		if got := pause(one.held, one.err); got != one.want {
 			t.Errorf("%s: %s, want %s", name, got, one.want)
 		}
+	}
+}
+
+// TestACMEUpgrade: what earlier versions kept, by autocert, is served, and its account is used.
+func TestACMEUpgrade(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const host = "pools.example.com"
+	addr, dir := l.Addr().String(), t.TempDir()
+	p := newPebble(t, freePort(t), l.Addr().(*net.TCPAddr).Port, 0)
+	earlier := &autocert.Manager{Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(dir),
+		Client: &acme.Client{DirectoryURL: p.URL + "/dir", HTTPClient: p.Client()}}
+	srv := &http.Server{ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(tls.NewListener(l, earlier.TLSConfig())) }()
+	first, err := p.ask(t, addr, host)
+	_ = srv.Close()
+	<-served
+	if err != nil {
+		t.Fatal(err)
+	}
+	account, err := os.ReadFile(filepath.Join(dir, accountKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if l, err = net.Listen("tcp", addr); err != nil {
+		t.Fatal(err)
+	}
+	defer secured(t, l, dir, ACME{Directory: p.URL + "/dir", CAFile: p.caFile,
+		Hosts: []string{host, "api.example.com"}})()
+	if cert, err := p.ask(t, addr, host); err != nil ||
+		cert.SerialNumber.Cmp(first.SerialNumber) != 0 {
+		t.Errorf("the certificate of an earlier version is not served: %v", err)
+	}
+	if _, err := p.ask(t, addr, "api.example.com"); err != nil {
+		t.Errorf("with the account of an earlier version: %v", err)
+	}
+	if now, err := os.ReadFile(filepath.Join(dir, accountKey)); err != nil ||
+		!bytes.Equal(now, account) {
+		t.Errorf("the account's key was replaced: %v", err)
 	}
 }
