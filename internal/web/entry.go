@@ -43,6 +43,10 @@ const (
 	secureEntryCookie = "__Host-sandpool-ui-entry"
 )
 
+// maxTo bounds the path to go on to. It is in the cookie, and browsers drop one of more than 4 KiB:
+// then nobody could come back.
+const maxTo = 1000
+
 func (w *Web) entryCookie(value string) *http.Cookie {
 	c := &http.Cookie{Name: entryCookie, Value: value, Path: "/", HttpOnly: true,
 		SameSite: http.SameSiteLaxMode, MaxAge: int(linkTime / time.Second)}
@@ -78,6 +82,9 @@ func (w *Web) beginEntry(rw http.ResponseWriter, r *http.Request) {
 		from != "none" {
 		http.Redirect(rw, r, "/ui/sign-in?to="+url.QueryEscape(to), http.StatusSeeOther)
 		return
+	}
+	if len(to) > maxTo {
+		to = Prefix
 	}
 	address, kept, err := e.Begin(r.Context(), to)
 	if err != nil {

@@ -107,6 +107,23 @@ func TestEntry(t *testing.T) {
 	s.want(ask("/ui/"), http.StatusSeeOther)
 }
 
+// TestLongWay: a path that a cookie has no room for is forgotten, and the sign-in goes on.
+func TestLongWay(t *testing.T) {
+	s := newSite(t)
+	s.tls = true
+	ask, _ := s.signsIn(func() (web.Visitor, error) {
+		return web.Visitor{Token: "good", Subject: "oidc:x#ann", Ends: s.now.Add(time.Hour)}, nil
+	})
+	for length, want := range map[int]string{900: "/ui/audit?x=yy", 4000: `/ui/"`} {
+		to := "/ui/audit?x=" + strings.Repeat("y", length)
+		s.want(ask("/ui/sign-in/with/main?to="+url.QueryEscape(to)), http.StatusSeeOther)
+		page := s.want(ask(comes), 200)
+		if !strings.Contains(page, `content="0;url=`+want) {
+			t.Errorf("to a path of %d bytes: %s", length, page)
+		}
+	}
+}
+
 // TestForgedEntry: nobody signs somebody else's browser in.
 func TestForgedEntry(t *testing.T) {
 	s := newSite(t)

@@ -26,7 +26,11 @@ process.on("SIGINT", () => {});
 globalThis.endless = () => { for (;;) w[process.argv[1]]({ op: process.argv[1], large }); };
 const step = new vm.Script("endless()");
 const round = () => {
-	try { step.runInThisContext({ breakOnSigint: true }); } catch (e) { if (e.code !== "ERR_SCRIPT_EXECUTION_INTERRUPTED") { console.error(e); process.reallyExit(2); } }
+	try {
+		step.runInThisContext({ breakOnSigint: true });
+	} catch (e) {
+		if (e.code !== "ERR_SCRIPT_EXECUTION_INTERRUPTED") throw e;
+	}
 	w.settle({ op: "round" });
 	setImmediate(round);
 };
