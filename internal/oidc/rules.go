@@ -76,6 +76,9 @@ func (c claims) objects() []string {
 // serviceAccount begins the name that Keycloak gives to a client that has a token for itself.
 const serviceAccount = "service-account-"
 
+// serviceMail ends the addresses that Google gives to programs.
+const serviceMail = ".gserviceaccount.com"
+
 // person reports whether the holder is somebody rather than a program. Entra ID says so if it is
 // asked to (idtyp); else a person has a name of a kind that programs have not.
 func (c claims) person() bool {
@@ -87,6 +90,9 @@ func (c claims) person() bool {
 	}
 	if strings.HasPrefix(c.text("preferred_username"), serviceAccount) &&
 		c.text("client_id")+c.text("clientId")+c.text("azp") != "" {
+		return false
+	}
+	if strings.HasSuffix(c.text("email"), serviceMail) {
 		return false
 	}
 	for _, claim := range []string{"preferred_username", "upn", "unique_name", "email", "name",

@@ -142,7 +142,9 @@ func TestPersons(t *testing.T) {
 		"whoever calls themselves so": {claims{"preferred_username": "service-account-ci"}, true},
 		"a mail address":              {claims{"email": "a@example.com", "email_verified": true}, true},
 		"an unverified one":           {claims{"email": "a@example.com"}, false},
-		"a workload":                  {claims{"sub": "system:serviceaccount:a:b"}, false},
+		"Google, a service account": {claims{"azp": "1", "email_verified": true,
+			"email": "ci@p.iam.gserviceaccount.com"}, false},
+		"a workload": {claims{"sub": "system:serviceaccount:a:b"}, false},
 	} {
 		if got := c.claims.person(); got != c.want {
 			t.Errorf("%s: %v", name, got)
