@@ -109,11 +109,11 @@ class AsyncSession:
                     raise wire.Unreachable("The stream broke off, again and again.", code="Unreachable")
                 await asyncio.sleep(wire.PAUSES[tries])
                 tries += 1
-                r = wire.events_after(self.identifier, execution, last)
+                r = wire.events_after(self.identifier, execution, last, traceparent)
         except (GeneratorExit, asyncio.CancelledError):
             if not done:
                 with contextlib.suppress(wire.SandpoolError):
-                    await self._pool._ask(wire.cancellation(self.identifier, execution))
+                    await self._pool._ask(wire.cancellation(self.identifier, execution, traceparent))
             raise
 
     async def write(self, path: str, data: bytes | str) -> None:

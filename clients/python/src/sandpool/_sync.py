@@ -106,11 +106,11 @@ class Session:
                     raise wire.Unreachable("The stream broke off, again and again.", code="Unreachable")
                 time.sleep(wire.PAUSES[tries])
                 tries += 1
-                r = wire.events_after(self.identifier, execution, last)
+                r = wire.events_after(self.identifier, execution, last, traceparent)
         except (GeneratorExit, KeyboardInterrupt):
             if not done:
                 with contextlib.suppress(wire.SandpoolError):
-                    self._pool._ask(wire.cancellation(self.identifier, execution))
+                    self._pool._ask(wire.cancellation(self.identifier, execution, traceparent))
             raise
 
     def write(self, path: str, data: bytes | str) -> None:

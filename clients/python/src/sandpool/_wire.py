@@ -196,14 +196,17 @@ def execution(
     )
 
 
-def events_after(identifier: str, execution_id: str, after: int) -> Request:
+def events_after(identifier: str, execution_id: str, after: int, traceparent: str | None) -> Request:
     params = {"identifier": identifier, "after": str(after)}
     headers = {"Accept": "application/x-ndjson"}
-    return Request("GET", f"executions/{execution_id}", params, headers=headers, timeout=2 * LONGEST + GRACE)
+    return Request(
+        "GET", f"executions/{execution_id}", params, headers=headers, timeout=2 * LONGEST + GRACE,
+        traceparent=traceparent,
+    )
 
 
-def cancellation(identifier: str, execution_id: str) -> Request:
-    return Request("DELETE", f"executions/{execution_id}", {"identifier": identifier})
+def cancellation(identifier: str, execution_id: str, traceparent: str | None) -> Request:
+    return Request("DELETE", f"executions/{execution_id}", {"identifier": identifier}, traceparent=traceparent)
 
 
 def ending(identifier: str) -> Request:
