@@ -55,7 +55,7 @@ def small(value, kind):
     """Whether a value of a plain type can be shown whole at little cost."""
     if kind is int:
         return value.bit_length() <= MAX_BITS
-    return kind is bool or len(value) <= MAX_TEXT
+    return kind in (bool, float) or len(value) <= MAX_TEXT  # a cell may take IPython's printer of float away
 
 
 def long_pprint(obj, p, cycle):
