@@ -68,7 +68,9 @@ func (s *server) ownPython(t *testing.T, python, frameworks, site string) {
 		s.ownRun(t, site, python, append(mypy, "--python-executable", interpreter,
 			"--cache-dir", filepath.Join(pycache(interpreter), "mypy"), file)...)
 	}
-	s.ownRun(t, site, python, "own/check.py")
+	y := tally{client: ownClient("Python")}
+	y.read([]byte(s.ownRun(t, site, python, "own/check.py")))
+	y.hold(t)
 	s.ownRun(t, site, frameworks, "own/frameworks.py")
 	s.ownRun(t, site, python, "own/notebook.py")
 	s.ownRun(t, site, python, "own/readme.py", "4", ownSource+"/README.md", "../../docs/python.md")

@@ -138,7 +138,13 @@ func (s *server) ownTypeScript(t *testing.T, p project) {
 new Pool("", "").session().write("a", document.title);`)
 	p.check(t, "ES2022,DOM", []string{}, "page.ts")
 	for _, name := range files {
-		t.Logf("%s\n%s", name, p.run(t, p.dir, p.m.node(), name))
+		out := p.run(t, p.dir, p.m.node(), name)
+		t.Logf("%s\n%s", name, out)
+		if name == "check.ts" {
+			y := tally{client: ownClient("TypeScript")}
+			y.read(out)
+			y.hold(t)
+		}
 	}
 }
 

@@ -119,16 +119,16 @@ def sync() -> None:
         equal("a command", (r.ok, r.stdout, r.stderr, r.exit_code), (False, "out\n", "err\n", 3))
         events = list(s.stream("for i in 1 2; do echo $i; done"))
         equal("a stream of one", said(events), "1\n2\n")
-    for endpoint, token, kind, status in (
-        (FULL, TOKEN, sandpool.PoolFull, (404, 429)),
-        (ENDPOINT, "nonsense", sandpool.SandpoolError, (401,)),
-        ("https://127.0.0.1:9", TOKEN, sandpool.Unreachable, (0,)),
+    for what, endpoint, token, kind, status in (
+        ("a full pool", FULL, TOKEN, sandpool.PoolFull, (404, 429)),
+        ("a wrong token", ENDPOINT, "nonsense", sandpool.SandpoolError, (401,)),
+        ("a server that is away", "https://127.0.0.1:9", TOKEN, sandpool.Unreachable, (0,)),
     ):
         with sandpool.Pool(endpoint, token) as pool:
             try:
                 pool.session("refused-1").run("1")
             except sandpool.SandpoolError as e:
-                equal(f"refused: {e}", (type(e), e.status in status), (kind, True))
+                equal(f"{what}: {kind.__name__}: {e}", (type(e), e.status in status), (kind, True))
             else:
                 sys.exit("nothing was refused")
 

@@ -159,14 +159,14 @@ equal("without a gap", events.map((e) => e.sequence), events.map((_, i) => i + 1
 await broken.end();
 f.close();
 
-for (const [endpoint, token, kind, statuses] of [
-  [variable("SANDPOOL_FULL_ENDPOINT"), TOKEN, sandpool.PoolFull, [404, 429]],
-  [ENDPOINT, "nonsense", sandpool.SandpoolError, [401]],
-  ["https://127.0.0.1:9", TOKEN, sandpool.Unreachable, [0]],
+for (const [what, endpoint, token, kind, statuses] of [
+  ["a full pool", variable("SANDPOOL_FULL_ENDPOINT"), TOKEN, sandpool.PoolFull, [404, 429]],
+  ["a wrong token", ENDPOINT, "nonsense", sandpool.SandpoolError, [401]],
+  ["a server that is away", "https://127.0.0.1:9", TOKEN, sandpool.Unreachable, [0]],
 ] as const) {
   const refused = new sandpool.Pool(endpoint, token).session("refused-1");
   for (const e of [await failure(refused.run("1")), await failure(all(refused.stream("1")))]) {
     assert(e instanceof kind);
-    equal(`refused: ${e.message}`, statuses.some((s) => s === e.status), true);
+    equal(`${what}: ${kind.name}: ${e.message}`, statuses.some((s) => s === e.status), true);
   }
 }
