@@ -29,7 +29,7 @@ const (
 	exchangeTime = 12 * time.Second
 	// maxExchanges bounds how many sign-ins ask one issuer at a time. Each has shown nothing yet
 	// but that it was begun here.
-	maxExchanges = 8
+	maxExchanges = 32
 	// maxCode and maxToken bound what comes from an issuer and is passed on.
 	maxCode  = 4 << 10
 	maxToken = 15 << 10

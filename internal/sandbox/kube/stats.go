@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -17,8 +18,12 @@ import (
 // more, but whoever may ask it through the API server may also run programs in every pod of the
 // node.
 
-// measuredFor is how long an answer of the metrics API is used, for all sandboxes.
-const measuredFor = 10 * time.Second
+const (
+	// measuredFor is how long an answer of the metrics API is used, for all sandboxes.
+	measuredFor = 10 * time.Second
+	// measureTime is how long it may take, since all who ask wait for it.
+	measureTime = 3 * time.Second
+)
 
 // measures is what is known of the sandboxes.
 type measures struct {
@@ -69,6 +74,9 @@ func (e *Engine) Stats(ctx context.Context, h sandbox.Handle) (sandbox.Stats, er
 
 // measure asks for all pods. The caller holds measures.mu.
 func (e *Engine) measure(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, measureTime,
+		fmt.Errorf("the metrics API has not answered within %v", measureTime))
+	defer cancel()
 	list, err := e.cfg.Client.PodMetrics(ctx, e.cfg.Namespace, e.cfg.sandboxes())
 	switch rest.CodeOf(err) {
 	case http.StatusNotFound:
