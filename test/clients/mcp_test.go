@@ -41,7 +41,12 @@ func TestMCP(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				s.script(t, tools, command...)
+				out := s.script(t, tools, command...)
+				if c, ok := contextual()[name]; ok {
+					y := newTally(t, c[0], c[1], c[2])
+					y.read(out)
+					y.hold(t)
+				}
 			})
 		}
 		t.Run("go", func(t *testing.T) {
@@ -130,8 +135,8 @@ func (s *server) key(t *testing.T, pool string) string {
 }
 
 // script runs a script for the MCP endpoint of a pool, which ends with status 1 at the first thing
-// that is not as it should be.
-func (s *server) script(t *testing.T, pool string, command ...string) {
+// that is not as it should be, and returns what it has printed.
+func (s *server) script(t *testing.T, pool string, command ...string) []byte {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), scriptTime)
 	defer cancel()
@@ -149,6 +154,20 @@ func (s *server) script(t *testing.T, pool string, command ...string) {
 	t.Logf("%s", out)
 	if err != nil {
 		t.Fatalf("%q: %v", command, err)
+	}
+	return out
+}
+
+// contextual are the runs of TestMCP that have rows, with the clients, their packages and the
+// files that pin them: each SDK in its two majors, by the newest protocol that it speaks.
+func contextual() map[string][3]string {
+	const python, typeScript = "MCP SDK for Python", "MCP SDK for TypeScript"
+	const before, node = ", the major before", "mcp/package.json"
+	return map[string][3]string{
+		"python 1":             {python + before, "mcp", "python/requirements.lock"},
+		"python 2, 2026-07-28": {python, "mcp", "mcp/requirements.lock"},
+		"typescript 1":         {typeScript + before, "@modelcontextprotocol/sdk", node},
+		"typescript 2":         {typeScript, "@modelcontextprotocol/client", node},
 	}
 }
 

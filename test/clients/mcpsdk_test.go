@@ -94,6 +94,11 @@ func runPython(
 	return structured, nil
 }
 
+const (
+	goSDKClient = "MCP SDK for Go"
+	goSDKModule = "github.com/modelcontextprotocol/go-sdk"
+)
+
 // goSDK has the Go SDK run code, with progress.
 func (s *server) goSDK(t *testing.T) {
 	var said strings.Builder
@@ -133,6 +138,11 @@ func (s *server) goSDK(t *testing.T) {
 	if said.String() != "live\n" {
 		t.Errorf("progress said %q", said.String())
 	}
+	y := newTally(t, goSDKClient, goSDKModule, "../../go.mod")
+	for _, what := range []string{"tools", "a value", "output is progress"} {
+		y.did(what, "works")
+	}
+	y.hold(t)
 }
 
 // languages checks the tools of pools of other types. The shell of a Shell pool is one from call to

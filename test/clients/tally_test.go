@@ -127,7 +127,7 @@ func newTally(t *testing.T, client, module, lock string) *tally {
 		t.Fatal(err)
 	}
 	pin := regexp.MustCompile(`(?m)^\s*"?` + regexp.QuoteMeta(module) +
-		`(?:==|": "(?:npm:[^"]*@)?)([0-9][\w.]*)`).FindSubmatch(text)
+		`(?:==|": "(?:npm:[^"]*@)?| v)([0-9][\w.]*)`).FindSubmatch(text)
 	if pin == nil {
 		t.Fatalf("%s does not pin %s", lock, module)
 	}
@@ -165,6 +165,10 @@ func TestRows(t *testing.T) {
 		add(c.client, c.module, c.lock)
 	}
 	add("az", "azure-cli", "az/requirements.lock")
+	add(goSDKClient, goSDKModule, "../../go.mod")
+	for _, c := range contextual() {
+		add(c[0], c[1], c[2])
+	}
 	for _, language := range []string{"Go", "Python", "TypeScript"} {
 		want[ownClient(language)] = true
 	}

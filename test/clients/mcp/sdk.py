@@ -202,8 +202,8 @@ async def refused(key, mode):
     try:
         async with connect(key, mode) as c:
             await c.list_tools()
-    except BaseException as e:  # groups of tasks wrap what went wrong
-        print(f"ok   refused: {type(e).__name__}")
+    except BaseException:  # groups of tasks wrap what went wrong
+        print("ok   a wrong key is refused")
         return
     sys.exit("a wrong key is let in")
 
