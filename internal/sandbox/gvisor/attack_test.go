@@ -370,14 +370,14 @@ func TestLimits(t *testing.T) {
 }
 
 func TestForkBomb(t *testing.T) {
-	e, h := attack(t, func(tmpl *sandbox.Template) { tmpl.Limits.PIDs = 100 })
+	e, h := attack(t, func(tmpl *sandbox.Template) { tmpl.Limits.PIDs = 128 })
 	body, err := tryAsk(t.Context(), e, h, "/forks", url.Values{"n": {"400"}})
 	t.Logf("400 processes: %q, %v", body, err)
 	for _, dir := range e.cgroups.Dirs(h.ID) {
 		if pids, err := kernfile.Int(dir + "/pids.current"); err == nil {
 			t.Logf("%d threads on the host", pids)
-			if pids > 100 {
-				t.Errorf("the host has %d threads of the sandbox, want at most 100", pids)
+			if pids > 128 {
+				t.Errorf("the host has %d threads of the sandbox, want at most 128", pids)
 			}
 		}
 	}

@@ -78,7 +78,8 @@ func sampleSpec() sandpool.Spec {
 			Audiences: []string{"a"}},
 		Environment: "/subscriptions/s/env",
 		Queue:       &sandpool.Queue{Length: 20, Wait: 10 * time.Second}, EvictIdle: time.Minute,
-		MCP: sandpool.MCP{Enabled: true, KeyDisabled: true},
+		MCP:     sandpool.MCP{Enabled: true, KeyDisabled: true},
+		History: &sandpool.History{Retention: time.Hour},
 	}
 }
 
