@@ -1,6 +1,9 @@
 package api
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strings"
+)
 
 // List is a list of Resource Manager that has one page.
 type List[T any] struct {
@@ -108,6 +111,19 @@ type RoleDefinition struct {
 	Name       string                   `json:"name"`
 	Type       string                   `json:"type"`
 	Properties RoleDefinitionProperties `json:"properties"`
+}
+
+// Role is our name of the role: admin, session-executor and so on; its name in Azure if it is not
+// one of ours.
+func (d RoleDefinition) Role() string {
+	for _, p := range d.Properties.Permissions {
+		for _, action := range p.Actions {
+			if name, ok := strings.CutPrefix(action, "sandpool/"); ok {
+				return name
+			}
+		}
+	}
+	return d.Properties.RoleName
 }
 
 // RoleDefinitionProperties say what a role is.

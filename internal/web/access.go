@@ -51,7 +51,7 @@ func assignments(ctx context.Context, a asked, tokens []api.Token) ([]assignment
 			Role: p.RoleDefinitionID[strings.LastIndexByte(p.RoleDefinitionID, '/')+1:]}
 		for _, d := range roles {
 			if strings.EqualFold(d.Name, one.Role) {
-				one.Role = nameOf(d)
+				one.Role = d.Role()
 				break
 			}
 		}
@@ -64,18 +64,6 @@ func assignments(ctx context.Context, a asked, tokens []api.Token) ([]assignment
 		all = append(all, one)
 	}
 	return all, nil
-}
-
-// nameOf is our name of a role.
-func nameOf(d api.RoleDefinition) string {
-	for _, p := range d.Properties.Permissions {
-		for _, action := range p.Actions {
-			if name, ok := strings.CutPrefix(action, "sandpool/"); ok {
-				return name
-			}
-		}
-	}
-	return d.Properties.RoleName
 }
 
 func tokenOf(all []api.Token, id string) int {

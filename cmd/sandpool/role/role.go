@@ -44,18 +44,6 @@ func (w where) scope(cl *client.Client) (sandpool.Scope, error) {
 	return scope, err
 }
 
-// of is our name of the role of a definition.
-func of(d api.RoleDefinition) string {
-	for _, p := range d.Properties.Permissions {
-		for _, a := range p.Actions {
-			if name, ok := strings.CutPrefix(a, "sandpool/"); ok {
-				return name
-			}
-		}
-	}
-	return d.Properties.RoleName
-}
-
 // lastOf is the end of a resource id.
 func lastOf(id string) string { return id[strings.LastIndexByte(id, '/')+1:] }
 
@@ -83,7 +71,7 @@ func (c *assignCmd) Run(ctx context.Context, a *console.App) error {
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(roles, func(d api.RoleDefinition) bool { return of(d) == c.Role })
+	i := slices.IndexFunc(roles, func(d api.RoleDefinition) bool { return d.Role() == c.Role })
 	if i < 0 {
 		return console.UsageError("this server has no role " + c.Role)
 	}
@@ -151,7 +139,7 @@ func (c *listCmd) Run(ctx context.Context, a *console.App) error {
 		name := lastOf(r.Properties.RoleDefinitionID)
 		for _, d := range roles {
 			if strings.EqualFold(d.Name, name) {
-				name = of(d)
+				name = d.Role()
 				break
 			}
 		}
