@@ -44,6 +44,34 @@ type DeviceApproval struct {
 	UserCode string `json:"userCode"`
 }
 
+// The states of an IssuerKey.
+const (
+	IssuerKeySigns    = "signs"
+	IssuerKeyNext     = "next"     // it will sign
+	IssuerKeyVerifies = "verifies" // tokens that it has signed still count
+)
+
+// IssuerKey is a key that signs the server's JSON Web Tokens.
+type IssuerKey struct {
+	ID        string `json:"kid"`
+	State     string `json:"state"`
+	CreatedAt string `json:"createdAt"`
+	SignsFrom string `json:"signsFrom"`
+	// EndsAt is when its tokens cease to count; empty as long as no other key follows it.
+	EndsAt string `json:"endsAt,omitempty"`
+}
+
+// IssuerKeys are those that there are, the last one first.
+type IssuerKeys struct {
+	Value []IssuerKey `json:"value"`
+}
+
+// IssuerKeyRequest asks for another key.
+type IssuerKeyRequest struct {
+	// Drop ends the keys before it, and their tokens, when it begins to sign.
+	Drop bool `json:"drop,omitempty"`
+}
+
 // Token is a bearer token without its secret. Role is that of a token with one grant, and
 // Pool its scope, if that is a pool.
 type Token struct {

@@ -48,6 +48,23 @@ func (c *Client) ApproveDevice(ctx context.Context, userCode string) error {
 	return err
 }
 
+// IssuerKeys are the keys that sign the server's JSON Web Tokens, the last one first.
+func (c *Client) IssuerKeys(ctx context.Context) ([]api.IssuerKey, error) {
+	var list api.IssuerKeys
+	_, _, err := c.do(ctx, call{method: http.MethodGet,
+		path: joinPath("sandpool", "issuer", "keys")}, &list)
+	return list.Value, err
+}
+
+// RotateIssuerKeys makes the next key. With drop the earlier ones end when it begins to sign, with
+// their tokens; else each is kept until its last token has ended.
+func (c *Client) RotateIssuerKeys(ctx context.Context, drop bool) ([]api.IssuerKey, error) {
+	var list api.IssuerKeys
+	_, _, err := c.do(ctx, call{method: http.MethodPost,
+		path: joinPath("sandpool", "issuer", "keys"), body: api.IssuerKeyRequest{Drop: drop}}, &list)
+	return list.Value, err
+}
+
 const authorization = "/providers/Microsoft.Authorization/"
 
 // below is the path of what lies below a scope, which is no wider than everything and no narrower

@@ -134,6 +134,12 @@ const (
 	OwnershipUnsaved Name = "OwnershipUnsaved"
 	// UseUnsaved: when sessions were used could not be written to the store.
 	UseUnsaved Name = "UseUnsaved"
+	// IssuerKeyMade: the next key that signs the server's tokens was made, since the last one is
+	// old. Message says which.
+	IssuerKeyMade Name = "IssuerKeyMade"
+	// IssuerKeysUnread: the keys could not be read from the store, or the next one not made; it is
+	// tried again.
+	IssuerKeysUnread Name = "IssuerKeysUnread"
 	// UsageUnsaved: what sessions have used could not be written to the store, and is tried again.
 	UsageUnsaved Name = "UsageUnsaved"
 	// MachineFull: the machine has no room for another session, and no ready sandbox to give up.
@@ -198,6 +204,8 @@ var kinds = map[Name]kind{
 	SweepFailed:       {Server, Warning, "memory, store and engine cannot be compared"},
 	OwnershipUnsaved:  {Server, Warning, "the ownership of pools cannot be renewed"},
 	UseUnsaved:        {Server, Warning, "the use of sessions cannot be recorded"},
+	IssuerKeyMade:     {Server, Info, "another key will sign the server's tokens"},
+	IssuerKeysUnread:  {Server, Warning, "the keys that sign tokens cannot be read"},
 	UsageUnsaved:      {Server, Warning, "what sessions have used cannot be recorded"},
 	MachineFull:       {Server, Warning, "the machine has no room for another session"},
 	MachineUnmeasured: {Server, Warning, "what the machine has left cannot be measured"},

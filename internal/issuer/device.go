@@ -2,12 +2,7 @@ package issuer
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -72,24 +67,6 @@ type approval struct {
 	Ends    time.Time `json:"ends,omitzero"` // that of who has approved
 }
 
-// sealer makes the cipher of device codes, whose key is derived from the issuer's own: all servers
-// of a store have the same.
-func (i *Issuer) sealer() (cipher.AEAD, error) {
-	secret, err := i.key.Bytes()
-	if err != nil {
-		return nil, err
-	}
-	key, err := hkdf.Key(sha256.New, secret, nil, "sandpool device codes", 32)
-	if err != nil {
-		return nil, err
-	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCMWithRandomNonce(block)
-}
-
 // about is authenticated with a device code.
 func about() []byte { return []byte("device code") }
 
@@ -149,10 +126,6 @@ func (i *Issuer) device(w http.ResponseWriter, r *http.Request) {
 	a := asked{User: newUserCode(), Client: client, Audience: audience, Scope: wanted,
 		Lifetime: lifetimeOf(form), Until: i.now().Add(codeTime)}
 	text, err := json.Marshal(a)
-	var sealer cipher.AEAD
-	if err == nil {
-		sealer, err = i.sealer()
-	}
 	if err != nil {
 		oauthError(w, http.StatusInternalServerError, "server_error", "No code could be made.")
 		return
@@ -160,7 +133,7 @@ func (i *Issuer) device(w http.ResponseWriter, r *http.Request) {
 	code := a.User[:codeLength/2] + "-" + a.User[codeLength/2:]
 	page := i.baseURL(r) + DevicePage
 	answer(w, http.StatusOK, api.DeviceCode{UserCode: code,
-		DeviceCode:      base64.RawURLEncoding.EncodeToString(sealer.Seal(nil, nil, text, about())),
+		DeviceCode:      i.keys.sealed(text, about()),
 		VerificationURI: page, VerificationURL: page,
 		VerificationURIComplete: page + "?user_code=" + code,
 		ExpiresIn:               int(codeTime / time.Second), Interval: pollSeconds,
@@ -185,16 +158,9 @@ func scopeOf(form url.Values) string {
 
 // openDevice reads a device code.
 func (i *Issuer) openDevice(code string) (a asked, ok bool) {
-	sealed, err := base64.RawURLEncoding.DecodeString(code)
-	if err != nil {
-		return a, false
-	}
-	sealer, err := i.sealer()
-	if err != nil {
-		return a, false
-	}
-	text, err := sealer.Open(nil, nil, sealed, about())
-	return a, err == nil && json.Unmarshal(text, &a) == nil
+	text, ok := i.keys.unsealed(code, about())
+	ok = ok && json.Unmarshal(text, &a) == nil
+	return a, ok
 }
 
 // byDevice answers a program that asks whether its code has been approved.
@@ -277,12 +243,6 @@ func (i *Issuer) approved(ctx context.Context, code string) (a approval, err err
 		return a, sandpool.Errorf(sandpool.NotFound, "", "", "The approval has ended.")
 	}
 	return a, nil
-}
-
-// Register adds the route by which people approve.
-func (i *Issuer) Register(handle func(pattern string,
-	fn func(http.ResponseWriter, *http.Request) error)) {
-	handle("POST /sandpool/devices", i.approve)
 }
 
 // approve lets the program that shows a code have a token of the caller's.

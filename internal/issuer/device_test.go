@@ -49,6 +49,16 @@ func (d *documents) PutDocument(_ context.Context, each store.Document) error {
 	return nil
 }
 
+func (d *documents) Agree(_ context.Context, each store.Document) (store.Document, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if kept, ok := d.all[each.Kind+each.Key]; ok {
+		return kept, nil
+	}
+	d.all[each.Kind+each.Key] = each
+	return each, nil
+}
+
 func (d *documents) DeleteDocument(_ context.Context, kind, key string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

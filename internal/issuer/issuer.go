@@ -2,17 +2,8 @@ package issuer
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/hex"
-	"encoding/pem"
 	"errors"
-	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -66,9 +57,7 @@ type Issuer struct {
 
 	tokens  Tokens
 	baseURL func(*http.Request) string
-	key     *ecdsa.PrivateKey
-	keyID   string
-	signer  jose.Signer
+	keys    *Keys
 	now     func() time.Time
 	// devices and polls bound what those who are not known may ask for.
 	devices, polls *rate.Limiter
@@ -76,74 +65,18 @@ type Issuer struct {
 
 var _ auth.Verifier = (*Issuer)(nil)
 
-// New returns the Issuer whose key is in the file at path, which is made if it is not there.
-// baseURL is how callers reach the server; now is the clock, nil means time.Now.
-func New(tokens Tokens, path string, baseURL func(*http.Request) string,
+// New returns an Issuer. baseURL is how callers reach the server; now is the clock, nil means
+// time.Now.
+func New(tokens Tokens, keys *Keys, baseURL func(*http.Request) string,
 	now func() time.Time) (*Issuer, error) {
-	if tokens == nil || baseURL == nil {
-		return nil, errors.New("issuer: tokens and a base URL are required")
-	}
-	key, err := loadKey(path)
-	if err != nil {
-		return nil, fmt.Errorf("the issuer's key: %w", err)
-	}
-	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		return nil, fmt.Errorf("the issuer's key: %w", err)
-	}
-	sum := sha256.Sum256(public)
-	id := hex.EncodeToString(sum[:10])
-	options := (&jose.SignerOptions{}).WithType("JWT").WithHeader("kid", id)
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, options)
-	if err != nil {
-		return nil, fmt.Errorf("the issuer's key: %w", err)
+	if tokens == nil || keys == nil || baseURL == nil {
+		return nil, errors.New("issuer: tokens, keys and a base URL are required")
 	}
 	if now == nil {
 		now = time.Now
 	}
-	return &Issuer{tokens: tokens, baseURL: baseURL, key: key, keyID: id, signer: signer, now: now,
+	return &Issuer{tokens: tokens, keys: keys, baseURL: baseURL, now: now,
 		devices: rate.NewLimiter(10, 100), polls: rate.NewLimiter(200, 1000)}, nil
-}
-
-// loadKey reads the key at path, or makes one there that its owner alone can read.
-func loadKey(path string) (*ecdsa.PrivateKey, error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return makeKey(path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return nil, fmt.Errorf("%q holds no key in PEM; remove it and a new one is made", path)
-	}
-	return x509.ParseECPrivateKey(block.Bytes)
-}
-
-// NewKey makes a key for an Issuer, in PEM.
-func NewKey() (string, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return "", err
-	}
-	der, err := x509.MarshalECPrivateKey(key)
-	return string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})), err
-}
-
-func makeKey(path string) (*ecdsa.PrivateKey, error) {
-	text, err := NewKey()
-	if err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
-		return nil, err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode([]byte(text))
-	return x509.ParseECPrivateKey(block.Bytes)
 }
 
 // claims are what a token says beside the registered ones. Clients read the tenant from it.
@@ -161,7 +94,7 @@ func (i *Issuer) issue(p auth.Principal, issuer, audience string,
 	lifetime time.Duration) (string, error) {
 	now := i.now()
 	id := strings.TrimPrefix(p.Subject, subjectPrefix)
-	return jwt.Signed(i.signer).Claims(claims{
+	return jwt.Signed(i.keys.signing().signer).Claims(claims{
 		Claims: jwt.Claims{Issuer: issuer, Subject: p.Subject, Audience: jwt.Audience{audience},
 			IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now),
 			Expiry: jwt.NewNumericDate(now.Add(lifetime))},
@@ -181,7 +114,7 @@ const ManagedLifetime = 15 * time.Minute
 func (i *Issuer) IssueManaged(p sandpool.Pool, audience string) (string, time.Time, error) {
 	now, object := i.now(), p.Spec.Identity.Principal
 	ends := now.Add(ManagedLifetime)
-	text, err := jwt.Signed(i.signer).Claims(claims{
+	text, err := jwt.Signed(i.keys.signing().signer).Claims(claims{
 		Claims: jwt.Claims{Issuer: i.Address + "/adfs", Subject: managedPrefix + object,
 			Audience: jwt.Audience{audience}, IssuedAt: jwt.NewNumericDate(now),
 			NotBefore: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(ends)},
@@ -205,23 +138,28 @@ const Tenant = sandpool.DefaultSubscription
 // subjectPrefix begins the subjects of the server's own tokens.
 const subjectPrefix = "token:"
 
-// Recognizes implements auth.Verifier: a JSON Web Token that names the issuer's key.
+// Recognizes implements auth.Verifier: a JSON Web Token that names one of the issuer's keys.
 func (i *Issuer) Recognizes(c auth.Credential) bool {
 	if c.Kind != auth.Bearer || strings.Count(c.Text, ".") != 2 {
 		return false
 	}
 	t, err := jwt.ParseSigned(c.Text, []jose.SignatureAlgorithm{jose.ES256})
-	return err == nil && len(t.Headers) == 1 && t.Headers[0].KeyID == i.keyID
+	if err != nil || len(t.Headers) != 1 {
+		return false
+	}
+	_, ok := i.keys.verifying(t.Headers[0].KeyID)
+	return ok
 }
 
 // Verify implements auth.Verifier.
 func (i *Issuer) Verify(ctx context.Context, c auth.Credential) (auth.Principal, error) {
 	t, err := jwt.ParseSigned(c.Text, []jose.SignatureAlgorithm{jose.ES256})
-	if err != nil {
+	if err != nil || len(t.Headers) != 1 {
 		return auth.Principal{}, refused()
 	}
 	var got claims
-	if err := t.Claims(&i.key.PublicKey, &got); err != nil {
+	key, ok := i.keys.verifying(t.Headers[0].KeyID)
+	if !ok || t.Claims(&key.private.PublicKey, &got) != nil {
 		return auth.Principal{}, refused()
 	}
 	if got.Expiry == nil || got.NotBefore == nil || got.Tenant != Tenant ||

@@ -13,7 +13,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +23,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/openapi/openapitest"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 const base = "https://pools.example.com"
@@ -62,13 +62,16 @@ type kit struct {
 	t      *testing.T
 	tokens *fakeTokens
 	now    time.Time
-	path   string
+	store  *documents
 }
 
-// described holds the answers of all tests to the description.
-var described = openapitest.New("Issuer")
+// described holds the answers of all tests to the description, keysDescribed those about keys.
+var (
+	described     = openapitest.New("Issuer")
+	keysDescribed = openapitest.New("Issuer keys")
+)
 
-func TestMain(m *testing.M) { os.Exit(described.End(m.Run())) }
+func TestMain(m *testing.M) { os.Exit(keysDescribed.End(described.End(m.Run()))) }
 
 // operation returns the described operation that r is for.
 func (k *kit) operation(r *http.Request) string {
@@ -90,20 +93,29 @@ func TestRoutes(t *testing.T) {
 func newKit(t *testing.T) *kit {
 	t.Helper()
 	k := &kit{t: t, tokens: &fakeTokens{}, now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC),
-		path: filepath.Join(t.TempDir(), "key.pem")}
+		store: &documents{all: map[string]store.Document{}}}
 	k.open()
 	return k
 }
 
 func (k *kit) open() {
 	k.t.Helper()
-	var err error
-	k.Issuer, err = New(k.tokens, k.path, func(*http.Request) string {
-		return base
-	}, func() time.Time { return k.now })
+	clock := func() time.Time { return k.now }
+	keys, err := OpenKeys(k.t.Context(), KeyOptions{Store: k.store, Now: clock})
 	if err != nil {
 		k.t.Fatal(err)
 	}
+	if k.Issuer, err = New(k.tokens, keys, func(*http.Request) string {
+		return base
+	}, clock); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// own is the private key that signs, and its id.
+func (k *kit) own() (*ecdsa.PrivateKey, string) {
+	own := k.keys.signing()
+	return own.private, own.id
 }
 
 // ask sends a request and returns the status and the answer; 418 means that it was not the
@@ -302,6 +314,7 @@ func TestDiscovery(t *testing.T) {
 // TestAttacks: a token that the issuer has not made as it is opens nothing.
 func TestAttacks(t *testing.T) {
 	k := newKit(t)
+	key, keyID := k.own()
 	_, got := k.ask("POST", "/adfs/oauth2/token",
 		credentials("https://dynamicsessions.io/.default"))
 	good := got["access_token"].(string)
@@ -331,66 +344,66 @@ func TestAttacks(t *testing.T) {
 		return text
 	}
 	same := func(*claims) {}
-	if err := k.verify(sign(jose.ES256, k.key, k.keyID, same)); err != nil {
+	if err := k.verify(sign(jose.ES256, key, keyID, same)); err != nil {
 		t.Fatalf("the kit's own token: %v", err)
 	}
 	foreign, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, err := json.Marshal(jose.JSONWebKey{Key: &k.key.PublicKey})
+	public, err := json.Marshal(jose.JSONWebKey{Key: &key.PublicKey})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"none": encode(map[string]string{"alg": "none", "kid": k.keyID}) + "." +
+		"none": encode(map[string]string{"alg": "none", "kid": keyID}) + "." +
 			parts[1] + ".",
 		"no signature": parts[0] + "." + parts[1] + ".",
 		"another signature": parts[0] + "." + parts[1] + "." +
 			base64.RawURLEncoding.EncodeToString(make([]byte, 64)),
 		"other claims": parts[0] + "." + encode(map[string]any{"sub": "token:" + clientID,
 			"exp": 1 << 40}) + "." + parts[2],
-		"key confusion":  sign(jose.HS256, public, k.keyID, same),
-		"a foreign key":  sign(jose.ES256, foreign, k.keyID, same),
+		"key confusion":  sign(jose.HS256, public, keyID, same),
+		"a foreign key":  sign(jose.ES256, foreign, keyID, same),
 		"an unknown key": sign(jose.ES256, foreign, "other", same),
-		"another audience": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
+		"another audience": sign(jose.ES256, key, keyID, func(c *claims) {
 			c.Audience = jwt.Audience{"https://vault.azure.net"}
 		}),
-		"two audiences": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
+		"two audiences": sign(jose.ES256, key, keyID, func(c *claims) {
 			c.Audience = append(c.Audience, "https://vault.azure.net")
 		}),
-		"no audience": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
+		"no audience": sign(jose.ES256, key, keyID, func(c *claims) {
 			c.Audience = nil
 		}),
-		"another tenant": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
+		"another tenant": sign(jose.ES256, key, keyID, func(c *claims) {
 			c.Tenant = "x"
 		}),
-		"expired": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
+		"expired": sign(jose.ES256, key, keyID, func(c *claims) {
 			c.Expiry = jwt.NewNumericDate(k.now.Add(-2 * skew))
 		}),
-		"no end": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
+		"no end": sign(jose.ES256, key, keyID, func(c *claims) {
 			c.Expiry = nil
 		}),
-		"not yet": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
+		"not yet": sign(jose.ES256, key, keyID, func(c *claims) {
 			c.NotBefore = jwt.NewNumericDate(k.now.Add(2 * skew))
 		}),
-		"another client": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
+		"another client": sign(jose.ES256, key, keyID, func(c *claims) {
 			c.Subject = "token:x"
 		}),
-		"another kind": sign(jose.ES256, k.key, k.keyID, func(c *claims) {
+		"another kind": sign(jose.ES256, key, keyID, func(c *claims) {
 			c.Subject = clientID
 		}),
-		"claims twice": signText(t, k.key, k.keyID, `{"sub":"token:other","sub":"token:`+clientID+
+		"claims twice": signText(t, key, keyID, `{"sub":"token:other","sub":"token:`+clientID+
 			`","aud":"https://dynamicsessions.io","tid":"`+Tenant+`","nbf":`+
 			fmt.Sprint(k.now.Unix())+`,"exp":`+fmt.Sprint(k.now.Add(time.Hour).Unix())+`}`),
-		"an end twice": signText(t, k.key, k.keyID, `{"sub":"token:`+clientID+
+		"an end twice": signText(t, key, keyID, `{"sub":"token:`+clientID+
 			`","aud":"https://dynamicsessions.io","tid":"`+Tenant+`","nbf":1,"exp":1,"exp":`+
 			fmt.Sprint(k.now.Add(time.Hour).Unix())+`}`),
 		"an algorithm twice": base64.RawURLEncoding.EncodeToString([]byte(
-			`{"alg":"none","alg":"ES256","kid":"`+k.keyID+`"}`)) + "." + parts[1] + "." + parts[2],
-		"a key in the header": encode(map[string]any{"alg": "ES256", "kid": k.keyID,
+			`{"alg":"none","alg":"ES256","kid":"`+keyID+`"}`)) + "." + parts[1] + "." + parts[2],
+		"a key in the header": encode(map[string]any{"alg": "ES256", "kid": keyID,
 			"jwk": jose.JSONWebKey{Key: &foreign.PublicKey}}) + "." + parts[1] + "." + parts[2],
-		"what must be understood": encode(map[string]any{"alg": "ES256", "kid": k.keyID,
+		"what must be understood": encode(map[string]any{"alg": "ES256", "kid": keyID,
 			"crit": []string{"exp"}}) + "." + parts[1] + "." + parts[2],
 		"a huge end":           good + strings.Repeat("A", 1<<20),
 		"long":                 strings.Repeat("a", 1<<20) + ".b.c",
@@ -428,11 +441,16 @@ func signText(t *testing.T, key any, kid, text string) string {
 
 // FuzzVerify: whatever is shown, nobody is somebody whose token it is not.
 func FuzzVerify(f *testing.F) {
-	i, err := New(&fakeTokens{}, filepath.Join(f.TempDir(), "key.pem"),
-		func(*http.Request) string { return base }, nil)
+	kept := &documents{all: map[string]store.Document{}}
+	keys, err := OpenKeys(f.Context(), KeyOptions{Store: kept})
 	if err != nil {
 		f.Fatal(err)
 	}
+	i, err := New(&fakeTokens{}, keys, func(*http.Request) string { return base }, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	keyID := keys.signing().id
 	good, err := i.issue(auth.Principal{Subject: "token:" + clientID}, base+"/adfs", Audiences()[2],
 		lifetime)
 	if err != nil {
@@ -440,8 +458,8 @@ func FuzzVerify(f *testing.F) {
 	}
 	f.Add(good)
 	f.Add(strings.Replace(good, ".", "..", 1))
-	for _, header := range []string{`{"alg":"none","kid":"` + i.keyID + `"}`,
-		`{"alg":"HS256","kid":"` + i.keyID + `"}`, `{"alg":"ES256","kid":"` + i.keyID + `","b64":false}`} {
+	for _, header := range []string{`{"alg":"none","kid":"` + keyID + `"}`,
+		`{"alg":"HS256","kid":"` + keyID + `"}`, `{"alg":"ES256","kid":"` + keyID + `","b64":false}`} {
 		f.Add(base64.RawURLEncoding.EncodeToString([]byte(header)) + good[strings.Index(good, "."):])
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -465,27 +483,5 @@ func TestRevocation(t *testing.T) {
 	if err := k.verify(got["access_token"].(string)); sandpool.ClassOf(
 		err) != sandpool.Unauthenticated {
 		t.Errorf("after revocation: %v", err)
-	}
-}
-
-// TestKeyOutlivesARestart: tokens are good after a restart, and the key is its owner's alone.
-func TestKeyOutlivesARestart(t *testing.T) {
-	k := newKit(t)
-	_, got := k.ask("POST", "/adfs/oauth2/token",
-		credentials("https://dynamicsessions.io/.default"))
-	k.open()
-	if err := k.verify(got["access_token"].(string)); err != nil {
-		t.Errorf("after a restart: %v", err)
-	}
-	if info, err := os.Stat(k.path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", info.Mode(), err)
-	}
-	if err := os.WriteFile(k.path, []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := New(k.tokens, k.path, func(*http.Request) string {
-		return base
-	}, nil); err == nil {
-		t.Error("a file without a key is taken")
 	}
 }

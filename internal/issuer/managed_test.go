@@ -63,7 +63,7 @@ func TestManaged(t *testing.T) {
 			t.Fatal(err)
 		}
 		change(&c)
-		changed, err := jwt.Signed(k.signer).Claims(c).Serialize()
+		changed, err := jwt.Signed(k.keys.signing().signer).Claims(c).Serialize()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -45,7 +45,7 @@ func (i *Issuer) routes() []route {
 	return []route{
 		{"GET /metadata/endpoints", i.endpoints},
 		{"GET " + identityPath, i.identity},
-		{"GET /adfs/discovery/keys", i.keys},
+		{"GET /adfs/discovery/keys", i.discoverKeys},
 		{"GET /{authority}/.well-known/openid-configuration", i.discovery},
 		{"GET /{authority}/v2.0/.well-known/openid-configuration", i.discovery},
 		{"POST /{authority}/oauth2/token", i.token},
@@ -120,11 +120,9 @@ func (i *Issuer) discovery(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// keys answers the public key.
-func (i *Issuer) keys(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, jose.JSONWebKeySet{
-		Keys: []jose.JSONWebKey{{Key: &i.key.PublicKey, KeyID: i.keyID,
-			Algorithm: string(jose.ES256), Use: "sig"}}})
+// discoverKeys answers the public keys.
+func (i *Issuer) discoverKeys(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, i.keys.published())
 }
 
 // oauthError answers an error as RFC 6749 has it, which clients print.

@@ -55,8 +55,7 @@ func (s *Store) PutDocument(ctx context.Context, d store.Document) error {
 		})
 }
 
-// Agree keeps d unless there is a document of its kind and key, and returns the one that is kept:
-// of several servers that each offer one, all get the same.
+// Agree implements store.Agreeing.
 func (s *Store) Agree(ctx context.Context, d store.Document) (store.Document, error) {
 	err := s.retry(ctx, fmt.Sprintf("write %s %q", d.Kind, d.Key),
 		func(ctx context.Context, _ bool) error {

@@ -83,6 +83,9 @@ type Config struct {
 	TLS authority.Settings `yaml:"tls"`
 	// Issuers are foreign ones whose tokens are accepted, beside the server's own.
 	Issuers []oidc.Settings `yaml:"issuers"`
+	// IssuerKeyDays is after how many days another key signs the server's own JSON Web Tokens; with
+	// 0 only commands make one.
+	IssuerKeyDays int `yaml:"issuer_key_days"`
 	// AuditMB bounds the audit log in MiB; the oldest records go.
 	AuditMB int64 `yaml:"audit_mb"`
 	// HistoryMB bounds, in MiB of memory, what is kept of what sessions ran, of pools that ask for
@@ -243,6 +246,8 @@ func DefaultConfig() Config {
 		OTLP:       OTLP{Interval: 30 * time.Second, Metrics: true, Events: true},
 
 		CgroupParent: "sandpool",
+
+		IssuerKeyDays: 90,
 
 		Starts: 2 * runtime.NumCPU(),
 		Limits: Limits{
@@ -429,7 +434,7 @@ func (c Config) Validate() error {
 		"cgroup_parent", c.CgroupParent,
 		"a relative path without dots, such as sandpool or machine.slice/sandpool")
 	need(c.AuditMB >= 32, "audit_mb", c.AuditMB, "at least 32")
-	problems = append(problems, append(c.Usage.Validate(), c.checkHistory())...)
+	problems = append(problems, append(c.Usage.Validate(), c.checkHistory(), c.checkKeys())...)
 	need(c.Starts >= 1, "starts", c.Starts, "at least 1")
 	need(c.Queue.Length >= 0 && c.Queue.Length <= 1000, "queue.length", c.Queue.Length, "0 to 1000")
 	need(c.Queue.Wait >= 0 && c.Queue.Wait <= time.Minute, "queue.wait", c.Queue.Wait, "at most 60s")

@@ -25,7 +25,7 @@ const mcpKeyFile = "mcp-session-key"
 func (s *Server) mcp(log *slog.Logger, custom *endpoint.Custom) (*mcp.Server, error) {
 	key, err := sessionKey(filepath.Join(s.cfg.DataDir, mcpKeyFile))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the key of MCP sessions: %w", err)
 	}
 	guard := access.Guard{Origins: s.cfg.CORS.Origins}
 	for _, name := range []string{s.cfg.EndpointSuffix, s.cfg.endpointHost()} {
@@ -73,16 +73,13 @@ func sessionKey(path string) ([]byte, error) {
 		return key, nil
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("key of MCP sessions: %w", err)
+		return nil, err
 	}
 	text, err := newSessionKey()
 	if err == nil {
 		err = writePrivate(path, text)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("key of MCP sessions: %w", err)
-	}
-	return []byte(text), nil
+	return []byte(text), err
 }
 
 // Acquire implements mcp.Pools.

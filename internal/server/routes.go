@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"path"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -248,16 +247,13 @@ func (s *Server) issuer() (*issuer.Issuer, error) {
 	if base == nil {
 		base = arm.BaseURL
 	}
-	made, err := issuer.New(s.tokens, filepath.Join(s.cfg.DataDir, issuerKeyFile), base, nil)
+	made, err := issuer.New(s.tokens, s.keys, base, nil)
 	if err != nil {
 		return nil, err
 	}
 	made.Approvals, made.Address = s.store, s.URL()
 	return made, nil
 }
-
-// issuerKeyFile is where the issuer's key is kept, below the data directory.
-const issuerKeyFile = "issuer-key.pem"
 
 // leases is the manager as the data plane of code pools sees it, holds as that of custom pools
 // does, and tools as the MCP endpoint does.

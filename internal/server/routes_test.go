@@ -43,7 +43,7 @@ func TestRoutes(t *testing.T) {
 		clients: &issuer.Issuer{}}
 	s.register(&routed, respond, planes)
 	described := openapitest.New("Session pools", "Resource Manager", "Deployments", "Tokens", "Devices",
-		"Audit", "Usage", "Events", "Server")
+		"Issuer keys", "Audit", "Usage", "Events", "Server")
 	for _, fault := range described.Differ(routed) {
 		t.Error(fault)
 	}

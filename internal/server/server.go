@@ -102,6 +102,7 @@ type Server struct {
 	audited    *audit.Recorder
 
 	deployer  *deployment.Service
+	keys      *issuer.Keys
 	clients   *issuer.Issuer
 	dashboard *web.Web // nil if there is none
 	metrics   *metrics.Metrics
@@ -299,6 +300,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { s.tidyImages(stopping); return nil })
 	g.Go(func() error { s.forgetEnded(stopping, s.control.ForgetEnded); return nil })
 	g.Go(func() error { return s.deployer.Run(stopping) })
+	g.Go(func() error { return s.tendKeys(life) })
 	g.Go(func() error { return s.serveMetrics(stopping) })
 	g.Go(func() error { return s.history.Run(stopping, own{s.manager}) })
 	g.Go(func() error { return s.past.Run(stopping) })

@@ -20,6 +20,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/endpoint"
+	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/issuer"
 	"github.com/sandpool/sandpool/internal/metrics"
 	"github.com/sandpool/sandpool/internal/peer"
@@ -86,7 +87,6 @@ func (s *Server) agree(ctx context.Context) error {
 		file string
 		make func() (string, error)
 	}{
-		{issuerKeyFile, issuer.NewKey},
 		{mcpKeyFile, newSessionKey},
 		{usageKeyFile, newSessionKey},
 		{peersFile, peer.NewAuthority},
@@ -124,7 +124,58 @@ func (s *Server) meet(ctx context.Context, member *store.Server) error {
 	if err := s.agree(ctx); err != nil {
 		return err
 	}
+	if err := s.openKeys(ctx); err != nil {
+		return err
+	}
 	return s.listenPeers(ctx, member)
+}
+
+// issuerKeyFile is where versions before this one kept the one key of the issuer, below the data
+// directory, and servers that share a store in a document of that name as well.
+const issuerKeyFile = "issuer-key.pem"
+
+// checkKeys finds what is wrong with the settings of the issuer's keys.
+func (c Config) checkKeys() error {
+	if c.IssuerKeyDays >= 0 && c.IssuerKeyDays <= 3650 {
+		return nil
+	}
+	return fmt.Errorf("configuration: issuer_key_days is %d; use 0 to 3650", c.IssuerKeyDays)
+}
+
+// openKeys opens the keys of the issuer, which are in the store. That of an earlier version is the
+// first, so that its tokens count on.
+func (s *Server) openKeys(ctx context.Context) error {
+	path := filepath.Join(s.cfg.DataDir, issuerKeyFile)
+	first, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("the issuer's key: %w", err)
+	}
+	d, err := s.store.Document(ctx, store.ServerSecret, issuerKeyFile)
+	if err == nil && d.Text != "" {
+		first, err = base64.StdEncoding.DecodeString(d.Text)
+	}
+	if err != nil && sandpool.ClassOf(err) != sandpool.NotFound {
+		return fmt.Errorf("the issuer's key: %w", err)
+	}
+	s.keys, err = issuer.OpenKeys(ctx, issuer.KeyOptions{Store: s.store, First: string(first),
+		Every: time.Duration(s.cfg.IssuerKeyDays) * 24 * time.Hour,
+		Made: func(id string) {
+			s.events.Observe(event.Event{Name: event.IssuerKeyMade, Message: "key " + id})
+		}})
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("the issuer's key, which is in the store now: %w", err)
+	}
+	return nil
+}
+
+// tendKeys reads the issuer's keys again, and makes the next one when it is time, until ctx ends.
+func (s *Server) tendKeys(ctx context.Context) error {
+	return s.keys.Run(ctx, func(err error) {
+		s.events.Observe(event.Event{Name: event.IssuerKeysUnread, Err: err})
+	})
 }
 
 // listenPeers makes what other servers reach this one by, and this one them. member gets the

@@ -60,6 +60,20 @@ func (s *Store) PutDocument(ctx context.Context, d store.Document) error {
 		})
 }
 
+// Agree implements store.Agreeing.
+func (s *Store) Agree(ctx context.Context, d store.Document) (store.Document, error) {
+	err := s.writeSynced(ctx, fmt.Sprintf("write %s %q", d.Kind, d.Key),
+		func(ctx context.Context) error {
+			_, err := s.writer.ExecContext(ctx, `INSERT INTO documents (kind, key, text)
+				VALUES (?1, ?2, ?3) ON CONFLICT (kind, key) DO NOTHING`, d.Kind, d.Key, d.Text)
+			return err
+		})
+	if err != nil {
+		return d, err
+	}
+	return s.Document(ctx, d.Kind, d.Key)
+}
+
 // DeleteDocument implements store.Documents.
 func (s *Store) DeleteDocument(ctx context.Context, kind, key string) error {
 	return s.writeSynced(ctx, fmt.Sprintf("delete %s %q", kind, key),

@@ -24,3 +24,10 @@ type Documents interface {
 	// DeleteDocument removes one. An unknown one is not an error.
 	DeleteDocument(ctx context.Context, kind, key string) error
 }
+
+// Agreeing lets several that offer a document have the same one.
+type Agreeing interface {
+	// Agree keeps d unless there is a document of its kind and key, and returns the one that is
+	// kept: of several servers that each offer one, all get the same.
+	Agree(ctx context.Context, d Document) (Document, error)
+}

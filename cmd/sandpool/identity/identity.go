@@ -22,6 +22,7 @@ type Cmd struct {
 	Create createCmd `cmd:"" help:"Create a service principal and print its secret, this once."`
 	List   listCmd   `cmd:"" help:"List service principals, without their secrets, and the identities of pools."`
 	Delete deleteCmd `cmd:"" help:"End a service principal and all that it was given, at once."`
+	Keys   keysCmd   `cmd:"" help:"List and change the keys that sign the server's JSON Web Tokens."`
 }
 
 type createCmd struct {

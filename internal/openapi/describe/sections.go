@@ -23,6 +23,7 @@ func sections() []section {
 		{"MCP", "The endpoint of a pool for the Model Context Protocol.", mcpOperations},
 		{"Tokens", "Who may do what.", tokenOperations},
 		{"Devices", "Programs that sign in by a code.", deviceOperations},
+		{"Issuer keys", "What signs tokens.", issuerKeyOperations},
 		{"Events", "What happened lately.", eventOperations},
 		{"Audit", "Who changed what, and who was refused.", auditOperations},
 		{"Usage", "What sessions have used.", usageOperations},

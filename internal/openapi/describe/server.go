@@ -43,6 +43,13 @@ func deviceOperations(op adder) {
 		takes(api.DeviceApproval{}).is(204)
 }
 
+func issuerKeyOperations(op adder) {
+	op("IssuerKeys_List", "GET /sandpool/issuer/keys", "Lists the keys that sign tokens.").
+		gives(200, api.IssuerKeys{})
+	op("IssuerKeys_Create", "POST /sandpool/issuer/keys", "Makes the next key that signs tokens.").
+		takes(api.IssuerKeyRequest{}).gives(201, api.IssuerKeys{}).fails(409)
+}
+
 func issuerOperations(op adder) {
 	text := object{"type": "string"}
 	op("Issuer_Endpoints", "GET /metadata/endpoints", "Describes the server as a cloud.").

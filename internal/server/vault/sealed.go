@@ -16,6 +16,7 @@ import (
 type backend interface {
 	store.Store
 	store.Documents
+	store.Agreeing
 	store.Usages
 	store.Sealing
 	auth.TokenStore
@@ -212,20 +213,9 @@ func (s *State) PutDocument(ctx context.Context, d store.Document) error {
 	return s.backend.PutDocument(ctx, s.sealDocument(d))
 }
 
-// agreer is a store that several servers share.
-type agreer interface {
-	Agree(ctx context.Context, d store.Document) (store.Document, error)
-}
-
-// Agree keeps d unless there is a document of its kind and key, and returns the one that is kept:
-// of several servers that each offer one, all get the same. A store that no other server shares
-// keeps nothing, and the answer is d.
+// Agree implements store.Agreeing.
 func (s *State) Agree(ctx context.Context, d store.Document) (store.Document, error) {
-	shared, ok := s.backend.(agreer)
-	if !ok {
-		return d, nil
-	}
-	kept, err := shared.Agree(ctx, s.sealDocument(d))
+	kept, err := s.backend.Agree(ctx, s.sealDocument(d))
 	if err != nil {
 		return d, err
 	}

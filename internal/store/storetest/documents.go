@@ -46,4 +46,16 @@ func documents(s *suite) {
 	}
 	_, err := kept.Document(ctx, "group", "/s/a")
 	s.wantClass(err, sandpool.NotFound)
+	agreeing, ok := s.Store.(store.Agreeing)
+	if !ok {
+		s.Fatal("nobody can agree on what the store keeps")
+	}
+	first, second := store.Document{Kind: "agreed", Key: "k", Text: "first"},
+		store.Document{Kind: "agreed", Key: "k", Text: "second"}
+	for _, offer := range []store.Document{first, second, first} {
+		if got, err := agreeing.Agree(ctx, offer); err != nil || got != first {
+			s.Errorf("on %q they agree as %+v, %v", offer.Text, got, err)
+		}
+	}
+	want(kept, "agreed", "", first)
 }
