@@ -58,6 +58,7 @@ type SessionPoolProperties struct {
 	ManagedIdentitySettings     []ManagedIdentitySetting     `json:"managedIdentitySettings,omitempty"`
 	McpServerSettings           *McpServerSettings           `json:"mcpServerSettings,omitempty"`
 	TemplateUpdateStatus        *TemplateUpdateStatus        `json:"templateUpdateStatus,omitempty"`
+	NodeCount                   *int                         `json:"nodeCount,omitempty"` // Azure's alone
 	PoolManagementEndpoint      string                       `json:"poolManagementEndpoint,omitempty"`
 	ProvisioningState           string                       `json:"provisioningState,omitempty"`
 	// Sandpool holds what Azure's resource type does not know.

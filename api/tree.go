@@ -61,6 +61,12 @@ type ResourceGroup struct {
 	Properties Provisioned       `json:"properties"`
 }
 
+// ResourceGroupPatch is a change of a resource group. What is absent stays.
+type ResourceGroupPatch struct {
+	Tags      *map[string]string `json:"tags,omitempty"`
+	ManagedBy *string            `json:"managedBy,omitempty"`
+}
+
 // Provisioned is the state of a resource that is there at once.
 type Provisioned struct {
 	ProvisioningState string `json:"provisioningState"`
@@ -157,7 +163,10 @@ type RoleAssignmentProperties struct {
 	RoleDefinitionID string `json:"roleDefinitionId"`
 	PrincipalID      string `json:"principalId"`
 	PrincipalType    string `json:"principalType,omitempty"`
-	CreatedOn        string `json:"createdOn,omitempty"`
+	Description      string `json:"description,omitempty"`
+	// Condition is refused: the server's assignments have none.
+	Condition string `json:"condition,omitempty"`
+	CreatedOn string `json:"createdOn,omitempty"`
 	// UpdatedOn is when its end changed last; CreatedBy and UpdatedBy are who did it, as in
 	// SystemData.
 	UpdatedOn string `json:"updatedOn,omitempty"`

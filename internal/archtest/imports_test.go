@@ -105,7 +105,7 @@ func mayImport() map[string][]string {
 		// The description is a file; what writes it and what holds handlers to it are for tests.
 		"internal/openapi":             nil,
 		"internal/openapi/describe":    {"api"},
-		"internal/openapi/openapitest": {"internal/openapi"},
+		"internal/openapi/openapitest": {"internal/arm", "internal/openapi", "internal/template"},
 		"internal/pool":                append(contract, "internal/event", "internal/store"),
 		"internal/pool/plan":           {".", "internal/pool/room"},
 		"internal/pool/lease":          {"internal/store"},

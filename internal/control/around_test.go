@@ -68,7 +68,7 @@ func TestGroups(t *testing.T) {
 	}})
 	const group = "/subscriptions/s1/resourcegroups/Fresh"
 	k.want(201, k.do("PUT", group, `{"location":"THERE","tags":{"a":"b"}}`))
-	k.want(200, k.do("PUT", group, `{"location":"there","tags":{"a":"c"}}`))
+	k.want(200, k.do("PUT", group, `{"location":"there","tags":{"a":"c"},"managedBy":"us"}`))
 	k.want(409, k.do("PUT", group, `{"location":"here"}`))
 	if r := k.want(400, k.do("PUT", group+"2", `{"location":"mars"}`)); !strings.Contains(
 		r.err.Message, "here, There") {
@@ -80,15 +80,18 @@ func TestGroups(t *testing.T) {
 	}
 	k.want(204, k.do("HEAD", group, ""))
 	if r := k.want(200, k.do("PATCH", strings.ToLower(group),
-		`{"tags":{"x":"y"}}`)); !strings.Contains(
-		string(r.body), `"location":"There","tags":{"x":"y"}`) {
+		`{"tags":{"x":"y"},"managedBy":"ours"}`)); !strings.Contains(
+		string(r.body), `"location":"There","tags":{"x":"y"},"managedBy":"ours"`) {
 		t.Errorf("after PATCH: %s", r.body)
 	}
 	inside := "/subscriptions/s1/resourceGroups/fresh/providers/Microsoft.App/sessionPools/one"
 	k.want(201, k.do("PUT", inside, `{"location":"there"}`))
 	env := "/subscriptions/s1/resourceGroups/fresh/providers/Microsoft.App/managedEnvironments/env"
 	k.want(200, k.do("PUT", env, `{"location":"there","properties":{"zoneRedundant":null,"x":1}}`))
-	k.want(200, k.do("PATCH", env, `{"tags":{"t":"1"}}`))
+	k.want(200, k.do("PATCH", env, `{"location":"THERE","tags":{"t":"1"}}`))
+	for _, method := range []string{"PUT", "PATCH"} {
+		k.want(409, k.do(method, env, `{"location":"here"}`))
+	}
 	if r := k.want(200, k.do("GET", env, "")); !strings.Contains(string(r.body), `"x":1`) ||
 		!strings.Contains(string(r.body), `"provisioningState":"Succeeded"`) {
 		t.Errorf("the environment: %s", r.body)

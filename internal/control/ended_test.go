@@ -102,7 +102,18 @@ func TestAssignmentsGoOn(t *testing.T) {
 	now.Store(160)
 	k.want(403, k.as(text, "GET", pypool, ""))
 	k.want(201, k.do("PUT", assignment, body(300)))
-	k.want(200, k.do("PUT", assignment, strings.Replace(body(300), "expiresAt", "x", 1)))
+	for _, wrong := range []string{`"sandpool":{"expires":`, `"condition":"x","sandpool":{"expiresAt":`,
+		`"description":"` + strings.Repeat("x", 1025) + `","sandpool":{"expiresAt":`} {
+		k.want(400, k.do("PUT", assignment, strings.Replace(body(300), `"sandpool":{"expiresAt":`,
+			wrong, 1)))
+	}
+	forever, _, _ := strings.Cut(body(300), `,"sandpool"`)
+	for _, why := range []string{"why", "because"} {
+		if r := k.want(200, k.do("PUT", assignment, forever+`,"description":"`+why+
+			`","condition":null}}`)); !strings.Contains(string(r.body), why) {
+			t.Errorf("the description: %s", r.body)
+		}
+	}
 	now.Store(1_000_000) // without an end
 	k.want(200, k.as(text, "GET", pypool, ""))
 	k.want(409, k.do("PUT", assignment, strings.Replace(body(2_000_000),
@@ -121,6 +132,9 @@ func TestGrantsEnd(t *testing.T) {
 			`{"role":"monitoring-reader","scope":"/"}]}`, time.Unix(ends, 0).UTC().Format(time.RFC3339))
 	}
 	k.want(400, k.do("POST", "/sandpool/tokens", made(0)))
+	k.want(400, k.do("POST", "/sandpool/tokens", strings.Replace(made(10), "expiresAt", "expires", 1)))
+	k.want(400, k.do("POST", "/sandpool/tokens", strings.Replace(made(10), `{"name"`,
+		`{"scop":"/x","name"`, 1)))
 	k.want(400, k.do("POST", "/sandpool/tokens", strings.Replace(made(10), "1970", "never", 1)))
 	var token api.NewToken
 	if err := json.Unmarshal(k.want(201, k.do("POST", "/sandpool/tokens", made(10))).body,

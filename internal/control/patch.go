@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -37,6 +38,7 @@ func mergePatch(pool api.SessionPool, patch map[string]any) (api.SessionPool, er
 			"The request body is null; send a JSON object.")
 	}
 	checkNames(&ps, "", patch, patchable)
+	checkTwice(&ps, "", patch)
 	switch key, properties := member(patch, "properties"); {
 	case properties == nil:
 		// Null would by the rule reset every setting; it is what a client sends that has none to
@@ -49,6 +51,7 @@ func mergePatch(pool api.SessionPool, patch map[string]any) (api.SessionPool, er
 				"The value of properties must be of type object.")
 		}
 		checkNames(&ps, "properties.", m, patchableProperties)
+		checkDeeper(&ps, patch)
 		nestLifecycle(m)
 		pool = leaveLifecycle(pool, m)
 	}
@@ -85,6 +88,41 @@ func checkNames(ps *problems, prefix string, m map[string]any, known []string) {
 		if !slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) {
 			ps.invalid(prefix+name,
 				"%s%s is not a property of a session pool that PATCH can change.", prefix, name)
+		}
+	}
+}
+
+// checkDeeper looks for names that are no property, below those that checkNames knows.
+func checkDeeper(ps *problems, patch map[string]any) {
+	data, err := json.Marshal(patch)
+	if err != nil {
+		return // it came from JSON
+	}
+	for _, path := range arm.Unknown(data, api.SessionPool{}) {
+		if strings.Count(path, ".") > 1 {
+			ps.invalid(path, "%s is not a property of a session pool.", path)
+		}
+	}
+}
+
+// checkTwice looks for members of objects whose names differ in case alone and whose values differ:
+// which of them were meant, nobody knows.
+func checkTwice(ps *problems, prefix string, v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		seen := make(map[string]string, len(v))
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			first, twice := seen[strings.ToLower(name)]
+			if twice && !reflect.DeepEqual(v[first], v[name]) {
+				ps.invalid(prefix+name, "%s and %s are one name, with two values; send one.",
+					prefix+first, prefix+name)
+			}
+			seen[strings.ToLower(name)] = name
+			checkTwice(ps, prefix+name+".", v[name])
+		}
+	case []any:
+		for i, each := range v {
+			checkTwice(ps, fmt.Sprintf("%s[%d].", strings.TrimSuffix(prefix, "."), i), each)
 		}
 	}
 }

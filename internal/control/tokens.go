@@ -25,8 +25,13 @@ func (c *Control) onTokens(fn func(http.ResponseWriter,
 
 func (c *Control) createToken(w http.ResponseWriter, r *http.Request) error {
 	var body api.TokenRequest
-	if err := arm.DecodeJSON(w, r, maxBody, &body); err != nil {
+	ignored, err := arm.DecodeKnown(w, r, maxBody, &body)
+	if err != nil {
 		return err
+	}
+	if len(ignored) > 0 { // it might have been to make the token narrower
+		return sandpool.Errorf(sandpool.Invalid, "InvalidRequestContent", ignored[0],
+			"A token has no property %s.", ignored[0])
 	}
 	grants, err := parseGrants(body)
 	if err != nil {

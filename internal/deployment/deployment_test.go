@@ -232,7 +232,7 @@ func (k *kit) ends(name, want string) map[string]any {
 }
 
 func body(mode, parameters, resources, outputs string) string {
-	return fmt.Sprintf(`{"properties": {"parameters": %s, "mode": %q, template:{"parameters":{"n":{`+
+	return fmt.Sprintf(`{"location":"here","tags":{"t":"1"},"properties": {"templateLink":null,"parameters": %s, "mode": %q, template:{"parameters":{"n":{`+
 		`"type":"string","defaultValue":"one"},"s":{"type":"securestring","defaultValue":"hush"}},
 		"resources":[%s], "outputs":{%s}}}}`, parameters, mode, resources, outputs)
 }

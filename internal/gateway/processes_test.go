@@ -23,7 +23,11 @@ type busy struct {
 var _ interpreter.Processes = (*busy)(nil)
 
 func (b *busy) one() agent.BackgroundProcess {
-	return agent.BackgroundProcess{ID: b.req.ID, PID: 7, Command: b.req.Args}
+	command := b.req.Args
+	if command == nil {
+		command = []string{"sh", "-c", b.req.Shell}
+	}
+	return agent.BackgroundProcess{ID: b.req.ID, PID: 7, Command: command}
 }
 
 func (b *busy) StartProcess(_ context.Context,

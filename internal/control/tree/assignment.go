@@ -117,8 +117,8 @@ const assignedForm = "2006-01-02T15:04:05.0000000Z"
 
 // putAssignment gives a token a role at the scope of the path.
 func (t *Tree) putAssignment(w http.ResponseWriter, r *http.Request) error {
-	var body api.RoleAssignment
-	if err := arm.DecodeJSON(w, r, maxBody, &body); err != nil {
+	body, err := readAssignment(w, r)
+	if err != nil {
 		return err
 	}
 	id, err := assignmentID(r)
@@ -137,7 +137,8 @@ func (t *Tree) putAssignment(w http.ResponseWriter, r *http.Request) error {
 		Properties: api.RoleAssignmentProperties{Scope: "/" + strings.TrimPrefix(scope, "/"),
 			RoleDefinitionID: subscriptionPrefix(r) + definitionsPath + "/" + d.id,
 			PrincipalID:      principal, PrincipalType: "ServicePrincipal",
-			CreatedOn: now, UpdatedOn: now, CreatedBy: author, UpdatedBy: author}}
+			Description: body.Properties.Description,
+			CreatedOn:   now, UpdatedOn: now, CreatedBy: author, UpdatedBy: author}}
 	if made.Properties.Sandpool, err = t.end(body); err != nil {
 		return err
 	}
@@ -146,24 +147,6 @@ func (t *Tree) putAssignment(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return arm.WriteJSON(w, status, shown)
-}
-
-// end checks when an assignment is to end.
-func (t *Tree) end(body api.RoleAssignment) (*api.AssignmentSettings, error) {
-	if body.Properties.Sandpool == nil || body.Properties.Sandpool.ExpiresAt == "" {
-		return nil, nil
-	}
-	const field = "properties.sandpool.expiresAt"
-	ends, err := arm.ParseTime(field, body.Properties.Sandpool.ExpiresAt)
-	if err != nil {
-		return nil, err
-	}
-	if !ends.After(t.o.Now()) {
-		return nil, sandpool.Errorf(sandpool.Invalid, "InvalidRoleAssignmentExpiry", field,
-			"The role assignment would end at %s, which is not in the future.",
-			ends.Format(time.RFC3339))
-	}
-	return &api.AssignmentSettings{ExpiresAt: ends.Format(time.RFC3339)}, nil
 }
 
 // sameBefore returns the assignment that is to become made, which may differ from it in its end
@@ -186,7 +169,7 @@ func (t *Tree) sameBefore(ctx context.Context,
 				"The role assignment exists already: %s.", other.ID)
 		case strings.EqualFold(other.ID, made.ID):
 			return nil, sandpool.Errorf(sandpool.Conflict, "RoleAssignmentUpdateNotPermitted",
-				"roleAssignmentName", "Nothing of the role assignment %q can change but its end. "+
+				"roleAssignmentName", "Of the role assignment %q only the end and the description can change. "+
 					"Delete it, or choose another name.", made.ID)
 		}
 	}
@@ -215,7 +198,15 @@ func (t *Tree) assign(ctx context.Context, body, made api.RoleAssignment) (int, 
 		return 0, made, err
 	}
 	if before != nil && endOf(*before).Equal(endOf(made)) {
-		return http.StatusOK, *before, nil
+		again := *before
+		if again.Properties.Description == made.Properties.Description {
+			return http.StatusOK, again, nil
+		}
+		again.Properties.Description = made.Properties.Description
+		again.Properties.UpdatedOn, again.Properties.UpdatedBy = made.Properties.UpdatedOn,
+			made.Properties.UpdatedBy
+		audit.Changed(ctx, before, again)
+		return http.StatusOK, again, keep(ctx, t.kept, assignmentKind, again.ID, again)
 	}
 	if before != nil {
 		made.Properties.CreatedOn = before.Properties.CreatedOn

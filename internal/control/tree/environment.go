@@ -143,6 +143,11 @@ func (t *Tree) putEnvironment(w http.ResponseWriter, r *http.Request) error {
 				return err
 			}
 		}
+	case body.Location != "" && sandpool.PlainLocation(body.Location) !=
+		sandpool.PlainLocation(old.Location):
+		return sandpool.Errorf(sandpool.Conflict, "InvalidResourceLocation", "location",
+			"The environment %q is in %q, which cannot change to %.60q. Send %q.", old.Name,
+			old.Location, body.Location, old.Location)
 	}
 	before := clone(old)
 	if body.Tags != nil || r.Method == http.MethodPut {

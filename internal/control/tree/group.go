@@ -198,7 +198,7 @@ func (t *Tree) location(name string) (string, error) {
 }
 
 func (t *Tree) patchGroup(w http.ResponseWriter, r *http.Request) error {
-	var body struct{ Tags *map[string]string }
+	var body api.ResourceGroupPatch
 	if err := arm.DecodeJSON(w, r, maxBody, &body); err != nil {
 		return err
 	}
@@ -209,6 +209,9 @@ func (t *Tree) patchGroup(w http.ResponseWriter, r *http.Request) error {
 	before := g
 	if body.Tags != nil {
 		g.Tags = *body.Tags
+	}
+	if body.ManagedBy != nil {
+		g.ManagedBy = *body.ManagedBy
 	}
 	if err := t.keepGroup(r.Context(), g); err != nil {
 		return err

@@ -79,7 +79,9 @@ const introduction = "Both planes of sandpool: session pools as Azure Resource M
 	"answer says: 400 for what is wrong with the request, 401 without a good token, 403 without " +
 	"the right, 410 once for a session that was lost, 413 for a body that is too large, 429 and " +
 	"503 with Retry-After for a caller or a server at its limits, 500 for what is the server's " +
-	"fault. Unknown query parameters are ignored."
+	"fault. Unknown query parameters are ignored.\n\nRequests may spell the names of fields in any " +
+	"case, and numbers and truth values as text. Null is as if the field were not there; in a merge " +
+	"patch, it takes away what is."
 
 // inPath finds the parameters of a path.
 func inPath(path string) []string {

@@ -91,10 +91,10 @@ func treeOperations(op adder) {
 	op("ResourceGroups_Exists", "HEAD "+group, "Asks whether a resource group is there.").
 		query(version).is(204).fails(404)
 	op("ResourceGroups_Put", "PUT "+group, "Makes a resource group, or changes its tags.").
-		query(version).takes(api.ResourceGroup{}).gives(200, api.ResourceGroup{}).
+		query(version).takesPart(api.ResourceGroup{}).gives(200, api.ResourceGroup{}).
 		gives(201, api.ResourceGroup{}).fails(409)
 	op("ResourceGroups_Update", "PATCH "+group, "Changes the tags of a resource group.").
-		query(version).takes(api.ResourceGroup{}).gives(200, api.ResourceGroup{}).fails(404)
+		query(version).takes(api.ResourceGroupPatch{}).gives(200, api.ResourceGroup{}).fails(404)
 	op("ResourceGroups_Delete", "DELETE "+group, "Deletes a resource group with all in it.").
 		query(version).is(202).fails(404)
 	op("ResourceGroups_DeletionResult", "GET "+subscription+"/operationresults/{operation}",
@@ -117,9 +117,9 @@ func environmentOperations(op adder) {
 	op("ManagedEnvironments_Exists", "HEAD "+one, "Asks whether an environment is there.").
 		query(version).is(204).fails(404)
 	op("ManagedEnvironments_CreateOrUpdate", "PUT "+one, "Makes or replaces an environment.").
-		query(version).takes(api.Environment{}).gives(200, api.Environment{}).fails(409)
+		query(version).takesPart(api.Environment{}).gives(200, api.Environment{}).fails(409)
 	op("ManagedEnvironments_Update", "PATCH "+one, "Changes an environment.").query(version).
-		takes(api.Environment{}).gives(200, api.Environment{}).fails(404)
+		takesPart(api.Environment{}).gives(200, api.Environment{}).fails(404, 409)
 	op("ManagedEnvironments_Delete", "DELETE "+one, "Deletes an environment without pools.").
 		query(version).is(200, 204).fails(409)
 }

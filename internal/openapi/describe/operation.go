@@ -33,6 +33,11 @@ func (o *operation) takes(v any) *operation {
 	return o.takesAs("application/json", o.schemas.of(reflect.TypeOf(v)))
 }
 
+// takesPart says that the body may have any part of a value of the type of v.
+func (o *operation) takesPart(v any) *operation {
+	return o.takesAs("application/json", o.schemas.part(reflect.TypeOf(v)))
+}
+
 func (o *operation) takesAs(media string, schema object) *operation {
 	if o.body == nil {
 		o.body = object{}

@@ -3,6 +3,7 @@ package describe
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
@@ -76,6 +77,16 @@ func (s *schemas) reference(t reflect.Type) object {
 	return object{"$ref": "#/components/schemas/" + name}
 }
 
+// part is the schema of requests that may leave out what a value of t always has.
+func (s *schemas) part(t reflect.Type) object {
+	name := nameOf(t) + "Request"
+	made := s.structure(t)
+	delete(made, "required")
+	made["description"] = s.comments[t.Name()] + " A request may leave out any of it."
+	s.made[name] = made
+	return object{"$ref": "#/components/schemas/" + name}
+}
+
 func (s *schemas) structure(t reflect.Type) object {
 	properties, required := object{}, []string{}
 	s.fields(t, properties, &required)
@@ -106,6 +117,15 @@ func (s *schemas) fields(t reflect.Type, into object, required *[]string) {
 		}
 		if text := s.comments[t.Name()+"."+f.Name]; text != "" {
 			schema["description"] = text // beside $ref, as OpenAPI 3.1 has it
+		}
+		if slices.Contains(given()[t.Name()], name) {
+			schema["readOnly"] = true
+		}
+		if slices.Contains(hidden()[t.Name()], name) {
+			schema["writeOnly"] = true
+		}
+		if slices.Contains(empty()[t.Name()], name) {
+			bare(schema)
 		}
 		into[name] = schema
 		if !strings.Contains(options, "omit") {

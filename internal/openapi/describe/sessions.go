@@ -99,7 +99,7 @@ func fileOperations(op adder, at func(method, path string) string) {
 		givesAs(200, "application/zip", any).fails(404)
 	op("Archive_Put", at("PUT", "archive"), "Makes the files of an archive.").
 		query(version, id, "path", "format").takesAs("application/x-tar", any).
-		takesAs("application/zip", any).gives(200, api.Unpacked{})
+		takesAs("application/zip", any).takesAs("*/*", any).gives(200, api.Unpacked{})
 }
 
 func insideOperations(op adder) {

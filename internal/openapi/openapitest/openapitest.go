@@ -1,5 +1,6 @@
 // Package openapitest holds handlers to the description: a Recorder stands before them in their
-// tests, and says which answers are not described, and which that are were never given.
+// tests, and says which answers and which requests that were served are not described, and which
+// answers and fields of requests that are were never given.
 package openapitest
 
 import (
@@ -27,16 +28,22 @@ import (
 // and the kind count.
 const maxBody = 1 << 20
 
-// Recorder compares the answers of handlers with the description.
+// Recorder compares what handlers take and give with the description.
 type Recorder struct {
-	doc  document
-	ours map[string]operation // by key
+	doc    document
+	ours   map[string]operation // by key
+	shapes map[string]*shape
 
 	mu     sync.Mutex // guards the fields below it
 	given  map[string]bool
+	sent   map[string]bool
 	faults []string
-	known  map[string]*jsonschema.Resolved
+	known  resolutions // of answers
+	wanted resolutions // of requests
 }
+
+// resolutions are the schemas that have been used, by their text.
+type resolutions map[string]*jsonschema.Resolved
 
 type document struct {
 	Paths      map[string]map[string]json.RawMessage
@@ -72,10 +79,16 @@ type content struct{ Schema json.RawMessage }
 
 // New returns a Recorder for the operations with these tags.
 func New(tags ...string) *Recorder {
-	r := &Recorder{ours: map[string]operation{}, given: map[string]bool{},
-		known: map[string]*jsonschema.Resolved{}}
+	r := &Recorder{ours: map[string]operation{}, given: map[string]bool{}, sent: map[string]bool{},
+		known: resolutions{}, wanted: resolutions{}, shapes: map[string]*shape{}}
 	if err := json.Unmarshal(openapi.Document(), &r.doc); err != nil {
 		panic(err)
+	}
+	for name, text := range r.doc.Components.Schemas {
+		r.shapes[name] = &shape{}
+		if err := json.Unmarshal(text, r.shapes[name]); err != nil {
+			panic(err)
+		}
 	}
 	for path, item := range r.doc.Paths {
 		for method, text := range item {
@@ -129,12 +142,16 @@ func (r *Recorder) Mux(mux *http.ServeMux) http.Handler {
 	return r.Handler(func(req *http.Request) string { return req.Pattern }, mux)
 }
 
-// Handler records the answers of next. which returns the pattern of the operation that a request
-// was for, once it has been answered; "" means that it was for none.
+// Handler records what next takes and gives. which returns the pattern of the operation that a
+// request was for, once it has been answered; "" means that it was for none.
 func (r *Recorder) Handler(which func(*http.Request) string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		c := &capture{ResponseWriter: w}
 		query := req.URL.Query()
+		in := &intake{ReadCloser: req.Body}
+		if req.Body != nil {
+			req.Body = in
+		}
 		defer func() {
 			key := Key(which(req))
 			if method, rest, ok := strings.Cut(key, " "); ok && req.Method == http.MethodHead &&
@@ -145,7 +162,11 @@ func (r *Recorder) Handler(which func(*http.Request) string, next http.Handler) 
 			if key == "" || c.status == 0 || c.status == statusClientGone {
 				return
 			}
-			if fault := r.check(key, req, query, c); fault != "" {
+			fault := r.check(key, req, query, c)
+			if o, ok := r.ours[key]; ok && fault == "" && c.status < 300 {
+				fault = r.checkRequest(key, o, req, in, c.body.Bytes())
+			}
+			if fault != "" {
 				r.mu.Lock()
 				defer r.mu.Unlock()
 				r.faults = append(r.faults, fault)
@@ -241,9 +262,16 @@ func values(media string, body []byte) (out [][]byte) {
 	return out
 }
 
-// valid holds a value to a schema of the description.
+// valid holds a value of an answer to a schema of the description.
 func (r *Recorder) valid(schema json.RawMessage, text []byte) error {
-	resolved, err := r.resolve(schema)
+	return r.fits(r.known, schema, text, false)
+}
+
+// fits holds a value to a schema of the description. In a request, what only the server sets need
+// not be there.
+func (r *Recorder) fits(known resolutions, schema json.RawMessage, text []byte,
+	request bool) error {
+	resolved, err := r.resolve(known, schema, request)
 	if err != nil {
 		return err
 	}
@@ -256,11 +284,12 @@ func (r *Recorder) valid(schema json.RawMessage, text []byte) error {
 
 // resolve makes a schema of the description one that stands alone, and that takes no property
 // which it does not name.
-func (r *Recorder) resolve(schema json.RawMessage) (*jsonschema.Resolved, error) {
+func (r *Recorder) resolve(known resolutions, schema json.RawMessage,
+	request bool) (*jsonschema.Resolved, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if known, ok := r.known[string(schema)]; ok {
-		return known, nil
+	if resolved, ok := known[string(schema)]; ok {
+		return resolved, nil
 	}
 	whole := map[string]any{"allOf": []json.RawMessage{schema}, "$defs": r.doc.Components.Schemas}
 	text, err := json.Marshal(whole)
@@ -272,13 +301,18 @@ func (r *Recorder) resolve(schema json.RawMessage) (*jsonschema.Resolved, error)
 	if err := json.Unmarshal(text, &s); err != nil {
 		return nil, err
 	}
-	for _, def := range s.Defs {
+	for name, def := range s.Defs {
 		if def.Properties != nil && def.AdditionalProperties == nil {
 			def.AdditionalProperties = &jsonschema.Schema{Not: &jsonschema.Schema{}}
 		}
+		if request {
+			def.Required = slices.DeleteFunc(def.Required, func(property string) bool {
+				return r.shapes[name].Properties[property].ReadOnly
+			})
+		}
 	}
 	resolved, err := s.Resolve(nil)
-	r.known[string(schema)] = resolved
+	known[string(schema)] = resolved
 	return resolved, err
 }
 
@@ -315,6 +349,9 @@ func (r *Recorder) End(code int) int {
 	if code == 0 && all() {
 		for _, m := range r.Missing() {
 			faults = append(faults, "described, and given by no test: "+m)
+		}
+		for _, field := range r.Unsent() {
+			faults = append(faults, "described, and sent by no test: "+field)
 		}
 	}
 	for _, f := range faults {

@@ -51,3 +51,46 @@ func TestRecorder(t *testing.T) {
 		t.Errorf("the routes differ: %s", faults)
 	}
 }
+
+// TestRequests: what a handler takes that is not described is a fault, and what is described and
+// in no request is missing.
+func TestRequests(t *testing.T) {
+	const create = "POST /sandpool/tokens"
+	for _, row := range []struct {
+		name, body string
+		status     int
+		fault      string
+	}{
+		{"good", `{"name":"a","GRANTS":[{"role":"reader","scope":"/"}],"pool":null}`, 201, ""},
+		{"more", `{"name":"a","secret":1}`, 201, "additional properties"},
+		{"deeper", `{"name":"a","grants":[{"role":"reader","scope":"/","x":1}]}`, 201,
+			"additional properties"},
+		{"type", `{"name":1}`, 201, `want "string"`},
+		{"required", `{}`, 201, "name"},
+		{"refused", `{"secret":1}`, 400, ""},
+	} {
+		r := New("Tokens")
+		mux := http.NewServeMux()
+		mux.HandleFunc(create, func(w http.ResponseWriter, req *http.Request) {
+			_, _ = io.Copy(io.Discard, req.Body)
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(row.status)
+			answer := `{"id":"a","name":"a","grants":[],"createdAt":"t","token":"t"}`
+			if row.status >= 400 {
+				answer = `{"error":{"code":"A","message":"b","details":[]}}`
+			}
+			_, _ = io.WriteString(w, answer)
+		})
+		r.Mux(mux).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/sandpool/tokens",
+			strings.NewReader(row.body)))
+		if got := strings.Join(r.faults, "\n"); (got == "") != (row.fault == "") ||
+			!strings.Contains(got, row.fault) {
+			t.Errorf("%s: %q, want %q", row.name, got, row.fault)
+		}
+		unsent := strings.Join(r.Unsent(), "\n")
+		if strings.Contains(unsent, "POST Grant.role") == (row.name == "good") ||
+			!strings.Contains(unsent, "POST TokenRequest.expiresAt") {
+			t.Errorf("%s: unsent are %q", row.name, unsent)
+		}
+	}
+}
