@@ -25,6 +25,7 @@ import (
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/kernfile"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/logs"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor/netns"
+	"github.com/sandpool/sandpool/internal/sandbox/turn"
 )
 
 // Directories and files in Config.Root.
@@ -48,8 +49,8 @@ type Engine struct {
 	net     *netns.Net
 	filters func() (*os.File, error) // of sentries, compiled once
 
-	ids  keyLocks // one holder for each sandbox ID: Start or Stop
-	keys keyLocks // one holder for each snapshot key: Prepare or Prune
+	ids  turn.Keys[sandbox.ID] // one holder for each sandbox ID: Start or Stop
+	keys turn.Keys[string]     // one holder for each snapshot key: Prepare or Prune
 
 	mu sync.Mutex // guards what follows; taken last, held briefly
 	// processes that run or whose end nobody has cleaned up
@@ -330,47 +331,6 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	return c, nil
-}
-
-// keyLocks is a mutual exclusion for each key. The zero value is ready.
-type keyLocks struct {
-	mu   sync.Mutex // guards held
-	held map[string]*keyLock
-}
-
-type keyLock struct {
-	turn  chan struct{} // holds one token while nobody has the lock
-	users int           // holder and waiters; the entry goes with the last
-}
-
-// acquire waits for key and returns what releases it.
-func (k *keyLocks) acquire(ctx context.Context, key string) (release func(), err error) {
-	k.mu.Lock()
-	if k.held == nil {
-		k.held = map[string]*keyLock{}
-	}
-	l := k.held[key]
-	if l == nil {
-		l = &keyLock{turn: make(chan struct{}, 1)}
-		l.turn <- struct{}{}
-		k.held[key] = l
-	}
-	l.users++
-	k.mu.Unlock()
-	leave := func() {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if l.users--; l.users == 0 {
-			delete(k.held, key)
-		}
-	}
-	select {
-	case <-l.turn:
-		return func() { l.turn <- struct{}{}; leave() }, nil
-	case <-ctx.Done():
-		leave()
-		return nil, context.Cause(ctx)
-	}
 }
 
 // historySize bounds what an engine remembers of stopped sandboxes.

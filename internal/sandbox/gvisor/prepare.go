@@ -55,7 +55,7 @@ func (e *Engine) Prepare(ctx context.Context, t sandbox.Template,
 	if t.Start == sandbox.Boot {
 		return p, nil
 	}
-	release, err := e.keys.acquire(ctx, key)
+	release, err := e.keys.Take(ctx, key)
 	if err != nil {
 		return sandbox.Prepared{}, err
 	}
@@ -210,7 +210,7 @@ func (e *Engine) Prune(ctx context.Context, keep []string) error {
 // pruneOne renames before it removes, so that no half of a snapshot is ever
 // found under its key.
 func (e *Engine) pruneOne(ctx context.Context, key string) error {
-	release, err := e.keys.acquire(ctx, key)
+	release, err := e.keys.Take(ctx, key)
 	if err != nil {
 		return err
 	}
@@ -265,7 +265,7 @@ func (e *Engine) RecordWorkingSet(ctx context.Context, p sandbox.Prepared, h san
 	if !ok || own.snapshot == "" || hasWorkingSet(own.snapshot) {
 		return nil
 	}
-	release, err := e.keys.acquire(ctx, p.Key)
+	release, err := e.keys.Take(ctx, p.Key)
 	if err != nil {
 		return err
 	}

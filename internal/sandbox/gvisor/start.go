@@ -79,7 +79,7 @@ func (e *Engine) launch(ctx context.Context, id sandbox.ID, p *prepared,
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	release, err := e.ids.acquire(ctx, string(id))
+	release, err := e.ids.Take(ctx, id)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func (e *Engine) Stop(ctx context.Context, h sandbox.Handle) error {
 		cut()
 	}
 	e.mu.Unlock()
-	release, err := e.ids.acquire(ctx, string(h.ID))
+	release, err := e.ids.Take(ctx, h.ID)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/kube/rest"
+	"github.com/sandpool/sandpool/internal/sandbox/turn"
 )
 
 // Engine runs sandboxes as pods. See the package comment.
@@ -19,7 +20,7 @@ type Engine struct {
 	log   *slog.Logger
 	cfg   Config
 	pods  *cache
-	ids   keyLocks // one holder for each sandbox ID: Start or Stop
+	ids   turn.Keys[sandbox.ID] // one holder for each sandbox ID: Start or Stop
 	end   context.CancelFunc
 	ended chan struct{} // closed when the watch has ended
 	net   network
@@ -178,47 +179,6 @@ func (s *stream) Close() error {
 	}
 	s.engine.mu.Unlock()
 	return s.TCPConn.Close()
-}
-
-// keyLocks is a mutual exclusion for each key. The zero value is ready.
-type keyLocks struct {
-	mu   sync.Mutex // guards held
-	held map[sandbox.ID]*keyLock
-}
-
-type keyLock struct {
-	turn  chan struct{} // holds one token while nobody has the lock
-	users int           // holder and waiters; the entry goes with the last
-}
-
-// acquire waits for id and returns what releases it.
-func (k *keyLocks) acquire(ctx context.Context, id sandbox.ID) (release func(), err error) {
-	k.mu.Lock()
-	if k.held == nil {
-		k.held = map[sandbox.ID]*keyLock{}
-	}
-	l := k.held[id]
-	if l == nil {
-		l = &keyLock{turn: make(chan struct{}, 1)}
-		l.turn <- struct{}{}
-		k.held[id] = l
-	}
-	l.users++
-	k.mu.Unlock()
-	leave := func() {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if l.users--; l.users == 0 {
-			delete(k.held, id)
-		}
-	}
-	select {
-	case <-l.turn:
-		return func() { l.turn <- struct{}{}; leave() }, nil
-	case <-ctx.Done():
-		leave()
-		return nil, context.Cause(ctx)
-	}
 }
 
 // errStopped is why a Start ends that a Stop cuts short.

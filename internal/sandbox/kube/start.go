@@ -75,7 +75,7 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (
 	if err := e.permit(ctx, t.Network); err != nil {
 		return sandbox.Handle{}, err
 	}
-	release, err := e.ids.acquire(ctx, id)
+	release, err := e.ids.Take(ctx, id)
 	if err != nil {
 		return sandbox.Handle{}, err
 	}

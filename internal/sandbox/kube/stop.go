@@ -33,7 +33,7 @@ func (e *Engine) Stop(ctx context.Context, h sandbox.Handle) error {
 }
 
 func (e *Engine) stop(ctx context.Context, h sandbox.Handle) error {
-	release, err := e.ids.acquire(ctx, h.ID)
+	release, err := e.ids.Take(ctx, h.ID)
 	if err != nil {
 		return err
 	}
