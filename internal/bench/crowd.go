@@ -141,9 +141,9 @@ func (b *bench) weigh(ctx context.Context, pool string) error {
 	if err != nil {
 		return err
 	}
-	for _, box := range s.Sandboxes {
-		if box.MemoryBytes != nil && *box.MemoryBytes > 1<<20 {
-			b.each = *box.MemoryBytes
+	for _, sandbox := range s.Sandboxes {
+		if sandbox.MemoryBytes != nil && *sandbox.MemoryBytes > 1<<20 {
+			b.each = *sandbox.MemoryBytes
 		}
 	}
 	return nil

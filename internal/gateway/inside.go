@@ -428,17 +428,3 @@ func (g *Gateway) whileServing(ctx context.Context) (context.Context, context.Ca
 	}()
 	return ctx, cancel
 }
-
-// flag reads a truth value from the query.
-func (c *call) flag(name string) (bool, error) {
-	s, err := c.query.Get(name)
-	if err != nil || s == "" {
-		return false, err
-	}
-	b, err := strconv.ParseBool(strings.ToLower(s))
-	if err != nil {
-		return false, sandpool.Errorf(sandpool.Invalid, codeValidation, name,
-			"The query parameter '%s' is %q; use true or false.", name, clip(s))
-	}
-	return b, nil
-}

@@ -33,7 +33,7 @@ func (g *Gateway) logs(c *call) error {
 	if err != nil {
 		return err
 	}
-	follow, err := c.truth(api.FollowParameter)
+	follow, err := c.flag(api.FollowParameter)
 	if err != nil {
 		return err
 	}
@@ -60,12 +60,12 @@ func (c *call) tape() (tape, error) {
 	if err != nil {
 		return src, err
 	}
-	box, err := c.query.Get(api.SandboxParameter)
+	id, err := c.query.Get(api.SandboxParameter)
 	if err != nil {
 		return src, err
 	}
-	src.sandbox = sandpool.SandboxID(box)
-	if named != "" || box == "" || c.narrow {
+	src.sandbox = sandpool.SandboxID(id)
+	if named != "" || id == "" || c.narrow {
 		if src.identifier, err = c.identifier(); err != nil {
 			return src, err
 		}
@@ -90,20 +90,20 @@ func (s *tape) seek(cursor string) error {
 	if cursor == "" {
 		return nil
 	}
-	box, at, ok := strings.Cut(cursor, ".")
+	id, at, ok := strings.Cut(cursor, ".")
 	n, err := strconv.ParseInt(at, 10, 64)
-	if !ok || box == "" || err != nil || n < 0 || s.sandbox != "" &&
-		s.sandbox != sandpool.SandboxID(box) {
+	if !ok || id == "" || err != nil || n < 0 || s.sandbox != "" &&
+		s.sandbox != sandpool.SandboxID(id) {
 		return sandpool.Errorf(sandpool.Invalid, codeValidation, api.AfterParameter,
 			"The query parameter '%s' (or the header Last-Event-ID) is %q; use 'next' of what "+
 				"you have read.", api.AfterParameter, clip(cursor))
 	}
-	s.sandbox, s.at = sandpool.SandboxID(box), n
+	s.sandbox, s.at = sandpool.SandboxID(id), n
 	return nil
 }
 
-// truth reads a truth value from the query.
-func (c *call) truth(name string) (bool, error) {
+// flag reads a truth value from the query.
+func (c *call) flag(name string) (bool, error) {
 	s, err := c.query.Get(name)
 	if err != nil || s == "" {
 		return false, err

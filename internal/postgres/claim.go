@@ -16,7 +16,7 @@ import (
 // claim is a claim and its answer.
 type claim struct {
 	request sandpool.ClaimRequest
-	box     sandpool.Sandbox
+	sandbox sandpool.Sandbox
 	outcome sandpool.ClaimOutcome
 }
 
@@ -32,7 +32,7 @@ func (s *Store) Claim(ctx context.Context,
 		return sandpool.Sandbox{}, sandpool.ClaimFull,
 			fmt.Errorf("claim a sandbox of pool %q: %w", r.Pool.Key(), err)
 	}
-	return c.box, c.outcome, nil
+	return c.sandbox, c.outcome, nil
 }
 
 // SessionsOf implements store.Sandboxes.
@@ -83,7 +83,7 @@ func (s *Store) serve(ctx context.Context, all []*burst.Call[claim]) {
 // the transaction.
 func (c *claim) read(row pgx.Row, refused *error) (err error) {
 	var outcome string
-	if c.box, err = scanSandbox(row, &outcome); err != nil {
+	if c.sandbox, err = scanSandbox(row, &outcome); err != nil {
 		return err
 	}
 	c.outcome, *refused = sandpool.ClaimFull, nil
@@ -95,7 +95,7 @@ func (c *claim) read(row pgx.Row, refused *error) (err error) {
 	case "existing":
 		c.outcome = sandpool.ClaimExisting
 	case "full":
-		c.box = sandpool.Sandbox{}
+		c.sandbox = sandpool.Sandbox{}
 	case outcomeUnknown:
 		*refused = unknownPool(c.request.Pool)
 	case outcomeStale:

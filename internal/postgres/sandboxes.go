@@ -53,13 +53,13 @@ func (s *Store) Sandboxes(ctx context.Context) ([]sandpool.Sandbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read sandboxes: %w", explain(err))
 	}
-	boxes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (sandpool.Sandbox, error) {
+	sandboxes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (sandpool.Sandbox, error) {
 		return scanSandbox(row)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read sandboxes: %w", explain(err))
 	}
-	return orNil(boxes), nil
+	return orNil(sandboxes), nil
 }
 
 // Insert implements store.Sandboxes.

@@ -29,7 +29,7 @@ const claimReady = `UPDATE sandboxes SET state = 'claimed', identifier = ?1, cla
 // claim is a claim and its answer.
 type claim struct {
 	request sandpool.ClaimRequest
-	box     sandpool.Sandbox
+	sandbox sandpool.Sandbox
 	outcome sandpool.ClaimOutcome
 }
 
@@ -45,7 +45,7 @@ func (s *Store) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sa
 		err = fmt.Errorf("claim a sandbox of pool %q: %w", r.Pool.Key(), explain(err))
 		return sandpool.Sandbox{}, sandpool.ClaimFull, insertError(err, r.NewID, r.Pool)
 	}
-	return c.box, c.outcome, nil
+	return c.sandbox, c.outcome, nil
 }
 
 // SessionsOf implements store.Sandboxes.
@@ -64,7 +64,7 @@ func (s *Store) SessionsOf(ctx context.Context, by string, besides sandpool.Pool
 func (s *Store) serve(ctx context.Context, all []*burst.Call[claim]) {
 	err := s.transact(ctx, func(ctx context.Context) error {
 		for _, c := range all {
-			c.Value.box, c.Value.outcome, c.Err = s.claim(ctx, c.Value.request)
+			c.Value.sandbox, c.Value.outcome, c.Err = s.claim(ctx, c.Value.request)
 			if c.Err != nil && !undone(c.Err) {
 				return c.Err
 			}

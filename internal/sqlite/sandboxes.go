@@ -71,18 +71,18 @@ func (s *Store) Sandboxes(ctx context.Context) ([]sandpool.Sandbox, error) {
 		return nil, fmt.Errorf("read sandboxes: %w", explain(err))
 	}
 	defer rows.Close()
-	var boxes []sandpool.Sandbox
+	var sandboxes []sandpool.Sandbox
 	for rows.Next() {
 		b, err := scanSandbox(rows)
 		if err != nil {
 			return nil, fmt.Errorf("read sandboxes: %w", explain(err))
 		}
-		boxes = append(boxes, b)
+		sandboxes = append(sandboxes, b)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read sandboxes: %w", explain(err))
 	}
-	return boxes, nil
+	return sandboxes, nil
 }
 
 // Insert implements store.Sandboxes.
