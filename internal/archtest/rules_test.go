@@ -24,8 +24,8 @@ func fullRooms() map[string]string {
 		"api": "the one vocabulary of both planes, with a file for each resource",
 		"internal/agent/guest": "its files share the kernel that runs and who waits for it; what needs " +
 			"neither has left (executions, output, process, store, terminal, tree)",
-		"internal/gateway": "a file for each group of operations on a call and its session; forms " +
-			"and carriers have left (live, terminal, wire)",
+		"internal/gateway": "a file for each group of operations on a call and its session; bodies, " +
+			"forms and carriers have left (body, request, live, terminal, wire)",
 		"internal/pool": "its files are methods of one Manager under one lock; what decides " +
 			"without the lock has left (plan, room, queue, refusal)",
 		"internal/sandbox/gvisor": "its files share the engine's table of processes; what owns " +

@@ -3,12 +3,8 @@ package gateway
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -17,8 +13,9 @@ import (
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/budget"
-	"github.com/sandpool/sandpool/internal/fault"
+	"github.com/sandpool/sandpool/internal/gateway/body"
 	"github.com/sandpool/sandpool/internal/gateway/live"
+	"github.com/sandpool/sandpool/internal/gateway/request"
 	"github.com/sandpool/sandpool/internal/gateway/wire"
 	"github.com/sandpool/sandpool/internal/history/executions"
 	"github.com/sandpool/sandpool/internal/interpreter"
@@ -27,14 +24,14 @@ import (
 
 // begin starts an execution that goes on without its caller, and answers with where it is to be
 // found, or with the stream of its events.
-func (g *Gateway) begin(c *call, l Lease, identifier sandpool.Identifier, x execution,
-	held *hold) error {
+func (g *Gateway) begin(c *call, l Lease, identifier sandpool.Identifier, x request.Execution,
+	held *body.Hold) error {
 	id := operationID(c.r)
 	in := g.within.Of(l)
 	tracing.Of(c.r.Context()).Claim(c.pool.Name, l.Sandbox().ID, l.Claim(), time.Now())
 	kept := g.keepExecution(c, l, identifier, id, x.ExecuteRequest)
 	e, err := in.Start(c.r.Context(), id, interpreter.Execution{ExecuteRequest: x.ExecuteRequest,
-		Sent: held.sent})
+		Sent: held.Sent})
 	if err != nil {
 		kept.End(executions.End{Outcome: aborted, Err: err})
 		return err
@@ -45,7 +42,7 @@ func (g *Gateway) begin(c *call, l Lease, identifier sandpool.Identifier, x exec
 		return err
 	}
 	hold.Unattended()
-	go g.keep(c, hold, id, held.pass(), kept)
+	go g.keep(c, hold, id, held.Pass(), kept)
 	of := wire.About{Operation: id, Identifier: identifier, Sandbox: l.Sandbox().ID,
 		UserAgent: c.r.UserAgent()}
 	h := c.w.Header()
@@ -106,32 +103,6 @@ func (g *Gateway) operation(c *call, identifier sandpool.Identifier, id string) 
 	return base + strings.TrimRight(c.r.URL.EscapedPath(), "/") + "/" + url.PathEscape(id) + "?" + q
 }
 
-// existing calls fn with the interpreter of the call's session, which must be there: a question for
-// an execution makes no session.
-func (g *Gateway) existing(c *call, fn func(in *interpreter.Interpreter,
-	of wire.About) error) error {
-	identifier, err := c.identifier()
-	if err != nil {
-		return err
-	}
-	if _, err := g.pools.Session(c.r.Context(), c.pool, identifier); err != nil {
-		if lost := g.pools.Lost(c.r.Context(), c.pool, identifier); lost != nil {
-			return lost
-		}
-		if c.name != "" && sandpool.ClassOf(err) == sandpool.NotFound {
-			return noExecution(c.name)
-		}
-		return err
-	}
-	lease, err := g.pools.Acquire(c.r.Context(), c.pool, identifier)
-	if err != nil {
-		return err
-	}
-	defer lease.Release()
-	return fn(g.within.Of(lease), wire.About{Operation: c.name, Identifier: identifier,
-		Sandbox: lease.Sandbox().ID, UserAgent: c.r.UserAgent()})
-}
-
 func noExecution(id string) error {
 	return sandpool.Errorf(sandpool.NotFound, "ExecutionNotFound", "executionId",
 		"No execution available for operation Id: %s. The answer of a synchronous one is in the "+
@@ -168,24 +139,6 @@ func (g *Gateway) getExecution(c *call) error {
 	})
 }
 
-// after reads the number of the event that a caller has seen last.
-func (c *call) after() (int64, error) {
-	s, err := c.query.Get("after")
-	if s == "" {
-		s = c.r.Header.Get("Last-Event-Id")
-	}
-	if err != nil || s == "" {
-		return 0, err
-	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n < 0 {
-		return 0, sandpool.Errorf(sandpool.Invalid, codeValidation, "after",
-			"The query parameter 'after' (or the header Last-Event-ID) is %q; use the sequence "+
-				"number of the last event that you have.", clip(s))
-	}
-	return n, nil
-}
-
 // listExecutions lists what was started in the session.
 func (g *Gateway) listExecutions(c *call) error {
 	return g.existing(c, func(in *interpreter.Interpreter, of wire.About) error {
@@ -219,88 +172,29 @@ func (g *Gateway) follow(c *call, in *interpreter.Interpreter, of wire.About, fo
 	after int64) (err error) {
 	began := time.Now()
 	defer func() { tracing.Of(c.r.Context()).Since("stream", began, err) }()
-	form.Header(c.w.Header())
-	control := http.NewResponseController(c.w)
-	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
-	begun, gone := false, false
-	send := func(ev api.ExecutionEvent) (func() error, error) {
-		b, err := form.Encode(ev)
-		if err != nil {
-			return nil, err
-		}
-		return func() error {
-			begun = true
-			err := g.push(c, control, b)
-			gone = err != nil
-			return err
-		}, nil
-	}
+	s := g.stream(c, form)
+	defer s.close()
 	err = in.Follow(c.r.Context(), of.Operation, after, func(r agent.Record) (func() error,
 		error) {
-		return send(wire.EventOf(r, of))
+		b, err := form.Encode(wire.EventOf(r, of))
+		return func() error { return s.send(b) }, err
 	})
-	if err == nil || !begun || gone || c.r.Context().Err() != nil {
-		return err
-	}
-	// The caller has a part of the stream: the rest cannot come, and why is its last event.
-	e := asError(err)
-	if e == nil || e.Class == sandpool.Internal {
-		return err
-	}
-	last, failed := send(api.ExecutionEvent{Type: api.EventError,
-		Error: &api.ErrorDetail{Code: cmp.Or(e.Code, fault.Code(e.Class)), Message: e.Message,
-			Details: []api.ErrorDetail{}}})
-	if failed != nil {
-		return failed
-	}
-	return last()
+	return s.end(err)
 }
 
 // sayLost is the whole stream of an execution that was not begun, since its session was lost
 // before.
 func (g *Gateway) sayLost(c *call, form live.Form, lost *sandpool.Error, of wire.About) error {
-	form.Header(c.w.Header())
-	control := http.NewResponseController(c.w)
-	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
+	s := g.stream(c, form)
+	defer s.close()
 	for _, ev := range wire.LostEvents(lost, of) {
 		b, err := form.Encode(ev)
 		if err != nil {
 			return err
 		}
-		if err := g.push(c, control, b); err != nil {
+		if err := s.send(b); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// push writes a part of a stream, which counts against its caller's part of memory while it is
-// large and has not been taken.
-func (g *Gateway) push(c *call, control *http.ResponseController, b []byte) error {
-	if len(b) > largeAnswer {
-		share := g.memory.answers.Share(c.holder(""))
-		defer share.Release()
-		wait, cancel := context.WithTimeout(c.r.Context(), answerTime)
-		defer cancel()
-		if err := share.Take(wait, int64(len(b))); err != nil {
-			return sandpool.Errorf(sandpool.Unavailable, "", "", "Too many large answers wait to "+
-				"be read. Read them, and continue after the last event that you have.")
-		}
-	}
-	for len(b) > 0 {
-		piece := b[:min(len(b), small)]
-		b = b[len(piece):]
-		if err := control.SetWriteDeadline(time.Now().Add(g.options.Stall)); err != nil &&
-			!errors.Is(err, http.ErrNotSupported) {
-			return fmt.Errorf("set the write deadline: %w", err)
-		}
-		if _, err := c.w.Write(piece); err != nil {
-			return arm.NotTaken(err)
-		}
-	}
-	if err := control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) &&
-		!errors.Is(err, io.EOF) {
-		return arm.NotTaken(err)
 	}
 	return nil
 }

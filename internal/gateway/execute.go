@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"crypto/rand"
-	"errors"
 	"maps"
 	"net/http"
 	"strconv"
@@ -14,7 +13,9 @@ import (
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/gateway/body"
 	"github.com/sandpool/sandpool/internal/gateway/live"
+	"github.com/sandpool/sandpool/internal/gateway/request"
 	"github.com/sandpool/sandpool/internal/gateway/wire"
 	"github.com/sandpool/sandpool/internal/history/executions"
 	"github.com/sandpool/sandpool/internal/interpreter"
@@ -32,12 +33,12 @@ func executeAs(e wire.Envelope) func(*Gateway, *call) error {
 func (g *Gateway) executeNew(c *call) error { return g.execute(c, wire.New, true) }
 
 func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
-	held := &hold{of: &g.memory, call: c}
-	defer held.release()
+	held := g.bodies.Hold(c)
+	defer held.Release()
 	// That there is no such pool is for Acquire to say, after all that is wrong with the request.
-	parse := g.options.parseExecution
+	parse := g.options.limits().Code
 	if c.kind == sandpool.Shell {
-		parse = g.options.parseCommand
+		parse = g.options.limits().Command
 		if !background {
 			return notShell()
 		}
@@ -45,28 +46,26 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	x, err := g.options.readExecution(c.w, c.r, held, parse)
 	if err != nil {
 		if sandpool.ClassOf(err) == sandpool.Unavailable {
-			held.release()
+			held.Release()
 			g.drain(c) // so that the caller gets to the answer
 		}
 		return err
 	}
-	if x.command {
+	if x.Command {
 		form = wire.Shell
 	}
-	if x.traced {
+	if x.Traced {
 		x.Env = c.withTrace(x.Env)
 	}
-	identifier, err := c.identifierOr(x.identifier)
+	identifier, err := c.identifierOr(x.Identifier)
 	if err != nil {
 		return err
 	}
-	if held.bytes > 0 {
-		if err := held.settle(identifier); err != nil {
-			return err
-		}
+	if err := held.Settle(identifier); err != nil {
+		return err
 	}
-	if x.async && !background {
-		return sandpool.Errorf(sandpool.Unsupported, codeUnsupported, "executionType",
+	if x.Async && !background {
+		return sandpool.Errorf(sandpool.Unsupported, wire.CodeUnsupported, "executionType",
 			"This path takes synchronous executions only; send asynchronous ones to "+
 				"'executions'.")
 	}
@@ -79,23 +78,63 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 		return g.answerLost(c, ended, identifier, form, background)
 	}
 	defer lease.Release()
-	if background && (x.async || live.Wanted(c.r) != "") {
+	if background && (x.Async || live.Wanted(c.r) != "") {
 		return g.begin(c, lease, identifier, x, held)
 	}
 	return g.run(c, lease, identifier, x, held, form)
 }
 
+// readExecution reads the body of an execute call, whose memory h takes, and has it parsed.
+func (o Options) readExecution(w http.ResponseWriter, r *http.Request, h *body.Hold,
+	parse func([]byte) (request.Execution, error)) (x request.Execution, err error) {
+	if r.ContentLength > o.MaxBody {
+		return x, o.bodyTooLarge()
+	}
+	if err := h.Fits(r.ContentLength); err != nil {
+		return x, err
+	}
+	plain, err := arm.Body(w, r)
+	if err != nil {
+		return x, err
+	}
+	data, err := body.New(w, http.MaxBytesReader(w, plain, o.MaxBody), o.Stall).
+		All(r.ContentLength, h.Take)
+	if sandpool.ClassOf(err) == sandpool.TooLarge {
+		return x, o.bodyTooLarge()
+	}
+	if err != nil {
+		return x, err
+	}
+	if data, err = arm.UTF8(data, r.Header.Get("Content-Type")); err != nil {
+		return x, err
+	}
+	return parse(data)
+}
+
+func (o Options) bodyTooLarge() error {
+	return sandpool.Errorf(sandpool.TooLarge, "", "body",
+		"The request body is larger than %d bytes; upload large data as a file and read it from "+
+			"/mnt/data.", o.MaxBody)
+}
+
+// notShell refuses the paths of the api-versions before Shell pools.
+func notShell() error {
+	return sandpool.Errorf(sandpool.Unsupported, wire.CodeUnsupported, "path",
+		"Shell execution is not supported in the API version of this path; send commands by POST "+
+			"to 'executions'.")
+}
+
 // run runs code in a session and answers with what became of it.
-func (g *Gateway) run(c *call, lease Lease, identifier sandpool.Identifier, x execution, held *hold,
-	form wire.Envelope) error {
+func (g *Gateway) run(c *call, lease Lease, identifier sandpool.Identifier,
+	x request.Execution, held *body.Hold, form wire.Envelope) error {
 	operation := operationID(c.r)
 	kept := g.keepExecution(c, lease, identifier, operation, x.ExecuteRequest)
 	claim := lease.Claim()
 	t := timing{prepare: time.Since(c.started), claim: claim.Took, start: claim.Start}
 	sent := time.Now()
 	run := interpreter.Execution{ExecuteRequest: x.ExecuteRequest}
-	if held.bytes > 0 {
-		run.Sent = held.sent
+	if held.Large() {
+		run.Sent = held.Sent
 	}
 	x.Code, x.Args, x.Stdin = "", nil, "" // it may wait for long, and is the sandbox's then
 	res, err := g.within.Of(lease).Execute(c.r.Context(), run)
@@ -221,15 +260,6 @@ func outcomeOf(o agent.Outcome) string {
 		return string(o)
 	}
 	return string(agent.Failed)
-}
-
-// asError returns the first sandpool.Error in err's chain, or nil.
-func asError(err error) *sandpool.Error {
-	var e *sandpool.Error
-	if errors.As(err, &e) {
-		return e
-	}
-	return nil
 }
 
 // timing is where the time of an execution went.

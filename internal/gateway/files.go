@@ -3,40 +3,20 @@ package gateway
 import (
 	"cmp"
 	"context"
-	"errors"
 	"io"
-	"mime"
 	"net/http"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/gateway/body"
 	"github.com/sandpool/sandpool/internal/gateway/wire"
 	"github.com/sandpool/sandpool/internal/interpreter"
-	"github.com/sandpool/sandpool/internal/tracing"
 )
-
-// use calls fn with the interpreter of the call's session, which is created if there is none.
-func (g *Gateway) use(c *call, fn func(ctx context.Context,
-	in *interpreter.Interpreter) error) error {
-	identifier, err := c.identifier()
-	if err != nil {
-		return err
-	}
-	lease, err := g.pools.Acquire(c.r.Context(), c.pool, identifier)
-	if err != nil {
-		return err
-	}
-	defer lease.Release()
-	tracing.Of(c.r.Context()).Claim(c.pool.Name, lease.Sandbox().ID, lease.Claim(), time.Now())
-	return fn(c.r.Context(), g.within.Of(lease))
-}
 
 // isOld reports whether the call's api-version belongs to the old envelope. It
 // decides only where the path does not; a version that is absent or unknown is new.
@@ -71,7 +51,7 @@ func (c *call) resolve(name string) (string, error) {
 		return "", err
 	}
 	if file == "" {
-		return "", sandpool.Errorf(sandpool.Invalid, codeValidation, "filename",
+		return "", sandpool.Errorf(sandpool.Invalid, wire.CodeValidation, "filename",
 			"The file has no name; give one such as 'data.csv' or 'reports/data.csv'.")
 	}
 	return agent.CleanPath(path.Join(dir, file))
@@ -85,98 +65,6 @@ func (c *call) file() (string, error) {
 		name = "/" + name
 	}
 	return c.resolve(name)
-}
-
-func (g *Gateway) listFiles(c *call) error {
-	old, err := c.isOld()
-	if err != nil {
-		return err
-	}
-	if old {
-		return g.listFilesOld(c)
-	}
-	dir, err := c.directory()
-	if err != nil {
-		return err
-	}
-	recursive, err := c.flag("recursive")
-	if err != nil {
-		return err
-	}
-	size, after, err := c.page()
-	if err != nil {
-		return err
-	}
-	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
-		var found []agent.FileInfo
-		release := func() {}
-		if size == 0 {
-			found, release, err = in.List(ctx, dir, recursive)
-		}
-		if size > 0 {
-			found, release, err = in.ListPage(ctx, dir, recursive, after, size)
-		} else if sandpool.ClassOf(err) == sandpool.TooLarge { // its first page, then
-			size = agent.MaxEntries
-			first, giveBack, failed := in.ListPage(ctx, dir, recursive, "", size)
-			if sandpool.ClassOf(failed) != sandpool.Unsupported {
-				found, release, err = first, giveBack, failed
-			}
-		}
-		defer release()
-		if err != nil {
-			return err
-		}
-		list := api.Files{Value: make([]api.File, len(found))}
-		for i, f := range found {
-			list.Value[i] = wire.File(f)
-		}
-		if n := len(found); n > 0 && n == size {
-			last := found[n-1].Path
-			if len(found[n-1].Raw) > 0 {
-				last = string(found[n-1].Raw)
-			}
-			link := g.nextPage(c, last)
-			list.NextLink = &link
-		}
-		return g.list(c, list, release)
-	})
-}
-
-// listFilesOld lists files in the old envelope. It cannot tell a directory from
-// a file, so the list holds the files of all directories by their paths; of a
-// tree that is too large to be listed, those of the directory itself.
-func (g *Gateway) listFilesOld(c *call) error {
-	dir, err := c.directory()
-	if err != nil {
-		return err
-	}
-	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
-		found, release, err := in.List(ctx, dir, true)
-		if sandpool.ClassOf(err) == sandpool.TooLarge {
-			found, release, err = in.List(ctx, dir, false)
-		}
-		defer release()
-		if err != nil {
-			return err
-		}
-		files := found[:0]
-		for _, f := range found {
-			if f.Type == agent.File {
-				files = append(files, f)
-			}
-		}
-		return g.list(c, wire.OldFiles(files), release)
-	})
-}
-
-// list answers with a list of files, whose memory is given back once the answer is made.
-func (g *Gateway) list(c *call, v any, release func()) error {
-	b, err := arm.Encode(v)
-	if err != nil {
-		return err
-	}
-	release()
-	return g.deliver(c, http.StatusOK, b)
 }
 
 func (g *Gateway) statFile(c *call) error {
@@ -270,62 +158,8 @@ func (g *Gateway) send(c *call, file string) error {
 	})
 }
 
-// describe sets the headers of a file's content. It was written by code that
-// nobody has reviewed, so a browser must never run it as a page of this server.
-func describe(h http.Header, content *agent.Content, file string) {
-	for name, values := range content.Header {
-		h[name] = values
-	}
-	if content.Status == http.StatusRequestedRangeNotSatisfiable {
-		h.Set("Content-Length", "0")
-		h.Del("Content-Type")
-	}
-	h.Set("Content-Disposition", mime.FormatMediaType("attachment",
-		map[string]string{"filename": path.Base(file)}))
-	h.Set("Content-Security-Policy", "sandbox")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
-}
-
-// pour copies r to the caller, who must take each piece within the stall limit.
-func (g *Gateway) pour(c *call, r io.Reader) error {
-	control := http.NewResponseController(c.w)
-	// The server sets no deadline of its own for the connection's next answer.
-	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
-	buf := make([]byte, 64<<10)
-	for {
-		n, readErr := r.Read(buf)
-		if n > 0 {
-			if err := control.SetWriteDeadline(time.Now().Add(g.options.Stall)); err != nil &&
-				!errors.Is(err, http.ErrNotSupported) {
-				return arm.NotTaken(err)
-			}
-			if _, err := c.w.Write(buf[:n]); err != nil {
-				return arm.NotTaken(err)
-			}
-		}
-		switch {
-		case errors.Is(readErr, io.EOF):
-			return nil
-		case readErr != nil:
-			return &sandpool.Error{Class: sandpool.Unavailable,
-				Message: "The file's content ended early.", Err: readErr}
-		}
-	}
-}
-
-// choice reads a word from the query, which is absent or one of a few.
-func (c *call) choice(name string, words ...string) (string, error) {
-	s, err := c.query.Get(name)
-	if err != nil || s == "" || slices.Contains(words, strings.ToLower(s)) {
-		return strings.ToLower(s), err
-	}
-	return "", sandpool.Errorf(sandpool.Invalid, codeValidation, name,
-		"The query parameter '%s' is %q; use %s.", name, clip(s), strings.Join(words, " or "))
-}
-
 // content returns the request's body as what is stored as it is, of at most limit bytes.
-func (g *Gateway) content(c *call, limit int64) (*gate, error) {
+func (g *Gateway) content(c *call, limit int64) (*body.Gate, error) {
 	if c.r.ContentLength > limit {
 		return nil, agent.TooLarge(limit)
 	}
@@ -333,8 +167,8 @@ func (g *Gateway) content(c *call, limit int64) (*gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	body := newSteady(c.w, http.MaxBytesReader(c.w, plain, limit), g.options.Stall)
-	return &gate{body: body, r: body}, nil
+	in := body.New(c.w, http.MaxBytesReader(c.w, plain, limit), g.options.Stall)
+	return in.Gate(in), nil
 }
 
 // take has fn store what the call brings, at most limit bytes, and answers with the file.
@@ -347,7 +181,7 @@ func (g *Gateway) take(c *call, limit int64, fn func(ctx context.Context,
 	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
 		v, err := fn(ctx, in, r)
 		if err != nil {
-			return r.shut(err)
+			return r.Shut(err)
 		}
 		return arm.WriteJSON(c.w, http.StatusOK, v)
 	})
@@ -384,7 +218,7 @@ func (g *Gateway) patchFile(c *call) error {
 		err = strconv.ErrRange
 	}
 	if err != nil {
-		return sandpool.Errorf(sandpool.Invalid, codeValidation, "offset",
+		return sandpool.Errorf(sandpool.Invalid, wire.CodeValidation, "offset",
 			"The query parameter 'offset' is %q; use the size that the file has, 0 to begin it, or "+
 				"'end'.", clip(text))
 	}
@@ -415,14 +249,14 @@ func (g *Gateway) changeFile(c *call) error {
 	}
 	switch {
 	case operation == "":
-		return sandpool.Errorf(sandpool.Invalid, codeValidation, "operation",
+		return sandpool.Errorf(sandpool.Invalid, wire.CodeValidation, "operation",
 			"The query parameter 'operation' is missing; use move, copy or mkdir.")
 	case operation != "mkdir":
 		if to, err = agent.CleanPathOf("to", to); err != nil {
 			return err
 		}
 		if to == "" {
-			return sandpool.Errorf(sandpool.Invalid, codeValidation, "to",
+			return sandpool.Errorf(sandpool.Invalid, wire.CodeValidation, "to",
 				"The query parameter 'to' is missing; give the new path below /mnt/data.")
 		}
 	}

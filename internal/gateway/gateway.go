@@ -1,3 +1,28 @@
+// Package gateway is the data plane of code pools: it turns a session identifier into a session,
+// and an HTTP request into one operation of the interpreter inside that session's sandbox.
+//
+// A request goes one way:
+//
+//	routes      the path below the pool's endpoint → an operation, and what it touches
+//	authorize   before anything shows whether the pool exists
+//	request     identifier and body are checked, before anything is started on their behalf
+//	lease       keeps the session alive until the answer is written
+//	operation   the agent in the sandbox does the work
+//	answer      in the envelope that the path belongs to, whole or as a stream
+//
+// What it knows of pools is Pools and Lease, and what it knows of sandboxes is package interpreter.
+//
+// # Where to look
+//
+//	gateway.go    what it needs and serves        call.go       a request on its way: who may,
+//	routes.go     all operations                                which session, its parameters
+//	execute.go    code whose caller waits         background.go code that goes on without one
+//	contexts.go, processes.go, terminals.go, kernels.go         what else a session has
+//	files.go      files, one at a time            listing.go    lists of them, and their changes
+//	upload.go     files that come as forms        sessions.go   sessions, and what they ran
+//	logs.go       what sandboxes wrote            answer.go     how answers and streams go out
+//	body/         how bodies come in              request/      what an execute call asks for
+//	wire/         forms of answers                live/, terminal/  carriers of streams
 package gateway
 
 import (
@@ -15,7 +40,10 @@ import (
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/budget"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/gateway/body"
+	"github.com/sandpool/sandpool/internal/gateway/request"
 	"github.com/sandpool/sandpool/internal/history/executions"
 	"github.com/sandpool/sandpool/internal/interpreter"
 	"github.com/sandpool/sandpool/internal/sandbox"
@@ -116,6 +144,12 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// limits are those of what an execute call asks for.
+func (o Options) limits() request.Limits {
+	return request.Limits{MaxTimeout: o.MaxTimeout, DefaultOutput: o.DefaultOutput,
+		MaxOutput: o.MaxOutput}
+}
+
 // or returns v, or fallback if v is not positive.
 func or[T int | int64 | time.Duration](v, fallback T) T {
 	if v > 0 {
@@ -130,7 +164,8 @@ type Gateway struct {
 	pools   Pools
 	within  *interpreter.Set
 	options Options
-	memory  memory
+	bodies  *body.Memory
+	answers *budget.Budget
 	routes  []pattern
 	over    chan struct{} // closed by EndFollowing
 	end     sync.Once     // guards that
@@ -142,33 +177,17 @@ func New(log *slog.Logger, pools Pools, within *interpreter.Set, o Options) (*Ga
 	if log == nil || pools == nil || within == nil {
 		return nil, errors.New("gateway: log, pools and within are required")
 	}
-	return &Gateway{log: log, pools: pools, within: within, options: o.withDefaults(),
-			memory: newMemory(o.withDefaults()), routes: compile(routes()),
-			over: make(chan struct{})},
-		nil
+	o = o.withDefaults()
+	return &Gateway{log: log, pools: pools, within: within, options: o,
+		bodies: body.NewMemory(o.MaxBody, o.Idle),
+		answers: budget.New(budget.Limits{Total: allAnswers, Pool: poolAnswers,
+			Caller: callerAnswers}, o.Idle),
+		routes: compile(routes()), over: make(chan struct{})}, nil
 }
 
 // EndFollowing ends the streams of logs, now and from now on: the server waits for its requests
 // when it stops.
 func (g *Gateway) EndFollowing() { g.end.Do(func() { close(g.over) }) }
-
-// call is one request on its way through the gateway.
-type call struct {
-	w       http.ResponseWriter
-	r       *http.Request
-	started time.Time
-	pool    sandpool.PoolID
-	kind    sandpool.ContainerType // "" if there is no such pool
-	query   arm.Query
-	// inPath is the identifier of a path that begins with identifier/NAME.
-	inPath string
-	// name is what "*" stands for in the route's path.
-	name string
-	// action is what the call does, and narrow says that its caller may do it to some of
-	// the pool's sessions alone; see authorize.
-	action auth.Action
-	narrow bool
-}
 
 // Serve implements endpoint.Code. The segments are those of a path below the pool's endpoint,
 // for every method.
@@ -190,34 +209,6 @@ func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, pool sandpool.Po
 		return err
 	}
 	return route.serve(g, c)
-}
-
-// authorize checks that the caller may take the route, before anything else is said of the
-// request. Callers whose grants include some of the pool's sessions alone are asked again by
-// identifier, once the call's session is known for certain.
-func (c *call) authorize(to route) error {
-	ctx, pool := c.r.Context(), c.pool.Scope()
-	c.action = to.action
-	denied := auth.Require(ctx, c.action, pool)
-	if denied == nil || to.touches == ofPool {
-		return denied
-	}
-	c.narrow = true
-	if err := auth.RequireSome(ctx, c.action, pool); err != nil || to.touches == ofList {
-		return err
-	}
-	if _, err := c.identifier(); err != nil && sandpool.ClassOf(err) == sandpool.Denied {
-		return err
-	}
-	return nil // what else is wrong with the identifier is the operation's to say
-}
-
-// may returns nil if the caller's grants include the pool's session of that name.
-func (c *call) may(identifier sandpool.Identifier) error {
-	if !c.narrow {
-		return nil
-	}
-	return auth.Require(c.r.Context(), c.action, c.pool.Scope().Session(identifier))
 }
 
 // find returns the route of a request. HEAD is served as GET where that changes nothing; net/http
@@ -246,34 +237,4 @@ func (g *Gateway) find(c *call, segments []string) (route, error) {
 	return route{}, sandpool.Errorf(sandpool.NotFound, "InvalidResourcePath", "path",
 		"This pool has no operation at %q; code runs by POST to 'executions' or 'code/execute', "+
 			"files are below 'files'.", clip(path))
-}
-
-// identifier reads and checks the session identifier of the call, whose caller may use it.
-func (c *call) identifier() (sandpool.Identifier, error) { return c.identifierOr("") }
-
-// identifierOr is identifier with a fallback: the first clients put the
-// identifier into the body of an execute call and nowhere else.
-func (c *call) identifierOr(fallback string) (sandpool.Identifier, error) {
-	named, err := c.named()
-	if err != nil {
-		return "", err
-	}
-	identifier, err := sandpool.ParseIdentifier(cmp.Or(named, fallback))
-	if err != nil {
-		return "", err
-	}
-	return identifier, c.may(identifier)
-}
-
-// named returns the identifier that path or query name, unchecked, and "" if neither does.
-func (c *call) named() (string, error) {
-	s, err := c.query.Get("identifier")
-	if err != nil {
-		return "", err
-	}
-	if c.inPath != "" && s != "" && s != c.inPath {
-		return "", sandpool.Errorf(sandpool.Invalid, codeValidation, "identifier",
-			"The path and the query name two different session identifiers; give one.")
-	}
-	return cmp.Or(s, c.inPath), nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/gateway/live"
+	"github.com/sandpool/sandpool/internal/gateway/wire"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -56,7 +57,7 @@ func (g *Gateway) logs(c *call) error {
 // the pool's sessions.
 func (c *call) tape() (tape, error) {
 	src := tape{pool: c.pool}
-	named, err := c.named()
+	named, err := c.Named()
 	if err != nil {
 		return src, err
 	}
@@ -94,26 +95,12 @@ func (s *tape) seek(cursor string) error {
 	n, err := strconv.ParseInt(at, 10, 64)
 	if !ok || id == "" || err != nil || n < 0 || s.sandbox != "" &&
 		s.sandbox != sandpool.SandboxID(id) {
-		return sandpool.Errorf(sandpool.Invalid, codeValidation, api.AfterParameter,
+		return sandpool.Errorf(sandpool.Invalid, wire.CodeValidation, api.AfterParameter,
 			"The query parameter '%s' (or the header Last-Event-ID) is %q; use 'next' of what "+
 				"you have read.", api.AfterParameter, clip(cursor))
 	}
 	s.sandbox, s.at = sandpool.SandboxID(id), n
 	return nil
-}
-
-// flag reads a truth value from the query.
-func (c *call) flag(name string) (bool, error) {
-	s, err := c.query.Get(name)
-	if err != nil || s == "" {
-		return false, err
-	}
-	v, err := strconv.ParseBool(strings.ToLower(s))
-	if err != nil {
-		return false, sandpool.Errorf(sandpool.Invalid, codeValidation, name,
-			"The query parameter '%s' is %q; use true or false.", name, clip(s))
-	}
-	return v, nil
 }
 
 // readLog reads on. With follow it waits for a line until the sandbox or ctx has ended.
@@ -154,11 +141,10 @@ func (g *Gateway) streamLog(c *call, s *tape, form live.Form, follow bool) error
 	if err != nil {
 		return err
 	}
-	form.Header(c.w.Header())
 	c.w.Header()["X-Ms-Session-Guid"] = []string{string(s.sandbox)}
-	control := http.NewResponseController(c.w)
-	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
-	if err := g.sendLines(c, control, form, lines); err != nil {
+	out := g.stream(c, form)
+	defer out.close()
+	if err := out.lines(lines); err != nil {
 		return err
 	}
 	for {
@@ -169,7 +155,7 @@ func (g *Gateway) streamLog(c *call, s *tape, form live.Form, follow bool) error
 		if err != nil || ctx.Err() != nil || len(lines) == 0 && !(follow && idle) {
 			return ignoreEnd(err)
 		}
-		if err := g.sendLines(c, control, form, lines); err != nil {
+		if err := out.lines(lines); err != nil {
 			return err
 		}
 	}
@@ -183,17 +169,16 @@ func ignoreEnd(err error) error {
 	return err
 }
 
-// sendLines sends a piece of a log, or a heartbeat if there is none.
-func (g *Gateway) sendLines(c *call, control *http.ResponseController, form live.Form,
-	lines []api.LogLine) (err error) {
-	b := form.Heartbeat()
+// lines sends a piece of a log, or a heartbeat if there is none.
+func (s *stream) lines(lines []api.LogLine) (err error) {
+	b := s.form.Heartbeat()
 	if len(lines) > 0 {
 		b = b[:0]
 	}
 	for _, l := range lines {
-		if b, err = form.AppendLine(b, l); err != nil {
+		if b, err = s.form.AppendLine(b, l); err != nil {
 			return fmt.Errorf("encode a line of a log: %w", err)
 		}
 	}
-	return g.push(c, control, b)
+	return s.send(b)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/gateway/wire"
 )
 
 // TestIdentifiers sends identifiers through a real request.
@@ -36,16 +37,16 @@ func TestIdentifiers(t *testing.T) {
 		})
 	}
 	for _, tt := range []struct{ name, query, code string }{
-		{"missing", "", codeValidation},
-		{"empty", "identifier=", codeValidation},
+		{"missing", "", wire.CodeValidation},
+		{"empty", "identifier=", wire.CodeValidation},
 		{"short", "identifier=abc", "InvalidLengthOfSessionIdentifier"},
 		{"long", "identifier=" + long + "a", "InvalidLengthOfSessionIdentifier"},
-		{"twice", "identifier=abcd&identifier=abce", codeValidation},
-		{"twice the same", "identifier=abcd&IDENTIFIER=abcd", codeValidation},
-		{"space", "identifier=ab%20cd", codeValidation},
-		{"backslash", "identifier=ab%5Ccd", codeValidation},
-		{"NUL", "identifier=ab%00cd", codeValidation},
-		{"not ASCII", "identifier=ab%C3%A9cd", codeValidation},
+		{"twice", "identifier=abcd&identifier=abce", wire.CodeValidation},
+		{"twice the same", "identifier=abcd&IDENTIFIER=abcd", wire.CodeValidation},
+		{"space", "identifier=ab%20cd", wire.CodeValidation},
+		{"backslash", "identifier=ab%5Ccd", wire.CodeValidation},
+		{"NUL", "identifier=ab%00cd", wire.CodeValidation},
+		{"not ASCII", "identifier=ab%C3%A9cd", wire.CodeValidation},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := w.do("POST", "executions?"+tt.query, `{"code":"1"}`)

@@ -5,7 +5,6 @@ import (
 	"io"
 	"math"
 	"net/http"
-	"net/url"
 	"strconv"
 
 	"github.com/sandpool/sandpool"
@@ -197,32 +196,4 @@ func (g *Gateway) sessions(c *call, skip, limit int) ([]sandpool.Session, bool, 
 	}
 	seen = seen[min(skip, len(seen)):]
 	return seen[:min(limit, len(seen))], len(seen) > limit, nil
-}
-
-// number reads a whole number from the query.
-func (c *call) number(name string, fallback, low, high int) (int, error) {
-	s, err := c.query.Get(name)
-	if err != nil || s == "" {
-		return fallback, err
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < low || n > high {
-		return 0, sandpool.Errorf(sandpool.Invalid, codeValidation, name,
-			"The query parameter '%s' is %q; use a whole number from %d to %d.", name, clip(s), low,
-			high)
-	}
-	return n, nil
-}
-
-// link returns the absolute URL of the call with one query parameter replaced.
-func (g *Gateway) link(c *call, name, value string) string {
-	base := g.options.PublicURL
-	if base == "" {
-		base = arm.BaseURL(c.r)
-	}
-	q := c.query.Without(name)
-	if q != "" {
-		q += "&"
-	}
-	return base + c.r.URL.EscapedPath() + "?" + q + name + "=" + url.QueryEscape(value)
 }

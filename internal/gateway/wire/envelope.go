@@ -10,6 +10,13 @@ import (
 	"github.com/sandpool/sandpool/api"
 )
 
+// Error codes that clients of the service know.
+const (
+	CodeMissing     = "SessionPropertiesMissing"
+	CodeValidation  = "SessionRequestValidationFailed"
+	CodeUnsupported = "SessionRequestNotSupported"
+)
+
 // Answer is a finished execution before it is put in an envelope.
 type Answer struct {
 	ok             bool

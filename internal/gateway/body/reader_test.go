@@ -1,8 +1,9 @@
-package gateway
+package body
 
 import (
 	"io"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 )
@@ -24,14 +25,14 @@ func TestPace(t *testing.T) {
 		{"slow and steady", 100 * time.Second, 100 * slowest, stall},
 		{"credit is bounded by the stall limit", time.Second, 1 << 40, stall},
 	} {
-		s := &steady{started: start, stall: stall, read: tt.read}
+		s := &Reader{started: start, stall: stall, read: tt.read}
 		now := start.Add(tt.after)
 		if got := s.deadline(now).Sub(now); got != tt.left {
 			t.Errorf("%s: %v left, want %v", tt.name, got, tt.left)
 		}
 	}
 	// Without a connection there is no deadline to set, and reading works.
-	if data, err := io.ReadAll(newSteady(httptest.NewRecorder(), io.LimitReader(zeros{}, 10),
+	if data, err := io.ReadAll(New(httptest.NewRecorder(), io.LimitReader(strings.NewReader("0123456789abcdef"), 10),
 		stall)); len(data) != 10 || err != nil {
 		t.Errorf("read %d bytes, %v", len(data), err)
 	}

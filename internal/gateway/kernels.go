@@ -8,9 +8,28 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/gateway/wire"
+	"github.com/sandpool/sandpool/internal/interpreter"
 )
+
+// listKernels lists the kernels that code of a session can name. The session is made if there is
+// none: what kernels there are is for its sandbox to say.
+func (g *Gateway) listKernels(c *call) error {
+	return g.use(c, func(ctx context.Context, in *interpreter.Interpreter) error {
+		all, err := in.Kernels(ctx)
+		if err != nil {
+			return err
+		}
+		list := api.Kernels{Value: make([]api.Kernel, len(all))}
+		for i, k := range all {
+			list.Value[i] = api.Kernel{Name: k.Name, DisplayName: k.DisplayName,
+				Language: k.Language, Jupyter: k.Jupyter}
+		}
+		return arm.WriteJSON(c.w, http.StatusOK, list)
+	})
+}
 
 // undoTime bounds the end of a session that was made for a question.
 const undoTime = 30 * time.Second
