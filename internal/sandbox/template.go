@@ -49,8 +49,8 @@ type Template struct {
 	// Authorities are certificates in PEM that programs of the sandbox are to trust besides those
 	// of its root: by files of its system, and by the environment of the first process.
 	Authorities string `json:",omitempty"`
-	// StopSignal ("SIGTERM" if empty) is what Stop sends to the first process, and Grace how
-	// long it may take to end by itself after that. Without Grace it is killed at once.
+	// StopSignal ("SIGTERM" if empty, see ParseSignal) is what Stop sends to the first process, and
+	// Grace how long it may take to end by itself after that. Without Grace it is killed at once.
 	StopSignal string
 	Grace      time.Duration
 	// Channel makes the standard input of the first process a stream socket to the host,

@@ -69,6 +69,9 @@ func TestBadImages(t *testing.T) {
 		"command": {func(_ *api.SessionPoolProperties, c *api.Container) {
 			c.Command = []string{"/nothing-here"}
 		}, []string{"/nothing-here"}},
+		"directory": {func(p *api.SessionPoolProperties, _ *api.Container) {
+			p.Sandpool = &api.SandpoolSettings{WorkingDir: "/app"}
+		}, []string{"something else where a directory must be", "/app"}},
 		"exits": {func(_ *api.SessionPoolProperties, c *api.Container) {
 			c.Args = []string{"fail"}
 		},

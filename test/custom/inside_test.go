@@ -19,7 +19,7 @@ func dressed(t *testing.T, hub *ocitest.Hub) string {
 		ocitest.File("etc/passwd", 0o644,
 			"root:x:0:0::/:/bin/sh\nfred:x:1234:1234::/home:/bin/sh\n"),
 		ocitest.File("etc/group", 0o644, "root:x:0:\nfred:x:1234:\nstaff:x:50:fred\n"),
-		folder("srv/work", 1234)))
+		folder("srv/work", 1234), ocitest.File("tmp/of-the-image", 0o644, "kept")))
 	image.Config = v1.Config{Entrypoint: []string{"/app"}, Cmd: []string{"of-the-image"},
 		User: "fred", WorkingDir: "/srv/work", Env: []string{"FROM=image", "BOTH=image"}, StopSignal: "SIGUSR1",
 		Healthcheck: &v1.HealthConfig{Test: []string{"CMD", "/no/such/check"}, Interval: 1,
@@ -64,7 +64,7 @@ func TestInside(t *testing.T) {
 			for path, want := range map[string]string{
 				"/proc/1/cmdline": "/app\x00of\x00the\x00pool\x00", "/sys/kernel": "folder",
 				"/dev/shm": "folder", "/proc/self/status": "CapEff:\t0000000000000000",
-				"/etc/hosts": "127.0.0.1",
+				"/etc/hosts": "127.0.0.1", "/tmp/of-the-image": "kept",
 			} {
 				if got := k.get(t, mode, "alice", "/look?path="+path); !strings.Contains(got,
 					strings.TrimSpace(want)) {

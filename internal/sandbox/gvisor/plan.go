@@ -26,6 +26,7 @@ type prepared struct {
 	stop     unix.Signal
 	snapshot string           // directory; empty for StartMode Boot
 	etc      bool             // the root's /etc is a directory, or there is none
+	tmp      bool             // the root's /tmp holds something, which nothing may hide
 	trust    *hostfiles.Trust // nil without Template.Authorities
 }
 
@@ -37,7 +38,7 @@ func (e *Engine) plan(ctx context.Context, t sandbox.Template) (*prepared, error
 	}
 	p := &prepared{template: t, root: root, stop: unix.SIGTERM}
 	if t.StopSignal != "" {
-		p.stop = unix.SignalNum(t.StopSignal)
+		p.stop = sandbox.ParseSignal(t.StopSignal)
 	}
 	f, err := os.Open(root.Path)
 	if err != nil {
@@ -53,6 +54,8 @@ func (e *Engine) plan(ctx context.Context, t sandbox.Template) (*prepared, error
 	}
 	info, err := fs.Lstat(image, "etc")
 	p.etc = err != nil || info.IsDir()
+	held, err := fs.ReadDir(image, "tmp")
+	p.tmp = err == nil && len(held) > 0
 	if t.Authorities != "" {
 		if p.trust, err = hostfiles.NewTrust(image, t.Authorities); err != nil {
 			return nil, invalid("authorities",

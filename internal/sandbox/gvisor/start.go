@@ -333,19 +333,24 @@ func attempt(err error, check sandpool.Probe) string {
 	return err.Error()
 }
 
-// notRun tells apart the fault of a template whose command cannot be run. gVisor has no class for
-// it.
+// notRun tells apart the faults of a template whose command cannot be run, or whose root is no
+// place to run it. gVisor has no class for them.
 func notRun(err error, t sandbox.Template) error {
 	if err == nil {
 		return nil
 	}
 	const place = "creating process: "
-	i := strings.LastIndex(err.Error(), place)
-	if i < 0 {
-		return err
+	if i := strings.LastIndex(err.Error(), place); i >= 0 {
+		return broken(err, "SandboxCommandFailed", "Its command %.200q cannot be run: %.300s.",
+			t.Args[0], err.Error()[i+len(place):])
 	}
-	return broken(err, "SandboxCommandFailed", "Its command %.200q cannot be run: %.300s.",
-		t.Args[0], err.Error()[i+len(place):])
+	for _, step := range []string{"create process working directory ", "creating mount point "} {
+		if _, why, ok := strings.Cut(err.Error(), step); ok {
+			return broken(err, "SandboxRootUnusable",
+				"Its image has something else where a directory must be: %.300s.", why)
+		}
+	}
+	return err
 }
 
 // broken is the error of a template that does not do what it promises, in words for its owner.

@@ -15,7 +15,6 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/cpuid"
 	"gvisor.dev/gvisor/runsc/boot/portforward"
 	"gvisor.dev/gvisor/runsc/specutils"
@@ -27,7 +26,7 @@ import (
 // layout is the version of what the engine makes of a template. It is part of
 // a snapshot's key: raise it with every change of guestSpec, of the sentry's
 // flags or of the snapshot's files.
-const layout = 8
+const layout = 9
 
 func invalid(target, format string, args ...any) error {
 	return sandpool.Errorf(sandpool.Invalid, "InvalidTemplate", target, format, args...)
@@ -45,8 +44,9 @@ func (e *Engine) checkTemplate(t sandbox.Template) error {
 		return invalid("secretEnv",
 			"A snapshot would hold the secret %q; start sandboxes with secrets by %q.",
 			t.SecretEnv[0].Name, sandbox.Boot)
-	case t.StopSignal != "" && unix.SignalNum(t.StopSignal) == 0:
-		return invalid("stopSignal", "The stop signal %q is unknown; use a name such as SIGTERM.",
+	case t.StopSignal != "" && sandbox.ParseSignal(t.StopSignal) == 0:
+		return invalid("stopSignal",
+			"The stop signal %.60q is unknown; use a name such as SIGTERM, or a number.",
 			t.StopSignal)
 	case t.Start != sandbox.Restore && t.Start != sandbox.Boot:
 		return invalid("start", "The start mode %q is unknown; use %q or %q.", t.Start,
@@ -300,7 +300,7 @@ func guestSpec(p *prepared, host sandbox.ID) ([]byte, error) {
 				{Type: "RLIMIT_NPROC", Soft: guestTasks(t.Limits), Hard: guestTasks(t.Limits)},
 			},
 		},
-		Mounts: guestMounts(t),
+		Mounts: guestMounts(p),
 		Annotations: map[string]string{
 			"dev.gvisor.spec.rootfs.type":    "erofs",
 			"dev.gvisor.spec.rootfs.source":  p.root.Path,
@@ -325,7 +325,8 @@ func guestSpec(p *prepared, host sandbox.ID) ([]byte, error) {
 	return data, nil
 }
 
-func guestMounts(t sandbox.Template) []specs.Mount {
+func guestMounts(p *prepared) []specs.Mount {
+	t := p.template
 	size := func(n int64) string { return "size=" + strconv.FormatInt(n, 10) }
 	hard := []string{"nosuid", "noexec", "nodev"}
 	mounts := []specs.Mount{
@@ -338,8 +339,11 @@ func guestMounts(t sandbox.Template) []specs.Mount {
 			"noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
 		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
 			Options: append([]string{"mode=1777", size(t.Limits.Memory / 2)}, hard...)},
-		{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev",
-			"mode=1777", size(min(t.Limits.Disk, t.Limits.Memory/2))}},
+	}
+	if !p.tmp {
+		mounts = append(mounts, specs.Mount{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs",
+			Options: []string{"nosuid", "nodev", "mode=1777",
+				size(min(t.Limits.Disk, t.Limits.Memory/2))}})
 	}
 	for _, l := range t.Layers {
 		mounts = append(mounts, specs.Mount{

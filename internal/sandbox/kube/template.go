@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing/fstest"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/pattern"
 	"github.com/sandpool/sandpool/internal/sandbox"
@@ -44,8 +42,9 @@ func checkTemplate(t sandbox.Template) error {
 		return invalid("args", "The command line %q names no program.", t.Args)
 	case t.Dir != "" && !path.IsAbs(t.Dir):
 		return invalid("dir", "The working directory %q must be an absolute path.", t.Dir)
-	case t.StopSignal != "" && unix.SignalNum(t.StopSignal) == 0:
-		return invalid("stopSignal", "The stop signal %q is unknown; use a name such as SIGTERM.",
+	case t.StopSignal != "" && sandbox.ParseSignal(t.StopSignal) == 0:
+		return invalid("stopSignal",
+			"The stop signal %.60q is unknown; use a name such as SIGTERM, or a number.",
 			t.StopSignal)
 	case t.Root.Reference == "":
 		return invalid("image", "The template names no image.")

@@ -40,7 +40,7 @@ func checkProcess(t sandbox.Template) (passwd.Identity, error) {
 		return passwd.Identity{}, sandpool.Errorf(sandpool.Invalid, "", "secretEnv",
 			"A snapshot would hold the secret %q.", t.SecretEnv[0].Name)
 	}
-	if t.StopSignal != "" && t.StopSignal != "SIGTERM" && t.StopSignal != "SIGUSR1" {
+	if t.StopSignal != "" && sandbox.ParseSignal(t.StopSignal) == 0 {
 		return passwd.Identity{}, sandpool.Errorf(sandpool.Invalid, "", "stopSignal",
 			"The stop signal %q is unknown.", t.StopSignal)
 	}

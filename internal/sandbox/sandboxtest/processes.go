@@ -119,7 +119,7 @@ func processFiles(s *suite) {
 func stopSignal(s *suite) {
 	s.Template.Channel = true
 	s.Template.Env = append(slices.Clone(s.Template.Env), "GUEST_SIGNALS=1")
-	s.Template.StopSignal, s.Template.Grace = "SIGUSR1", ioLimit
+	s.Template.StopSignal, s.Template.Grace = "10", ioLimit // images say numbers, too
 	h := s.start()
 	conn := s.channel(h)
 	exits := s.wait(s.Runtime, h)

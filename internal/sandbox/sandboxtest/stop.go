@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -50,7 +52,7 @@ func (b *fakeSandbox) hear(ctx context.Context) error {
 		}
 	}
 	if b.input != nil && b.input.far != nil {
-		_, _ = b.input.far.Write([]byte(t.StopSignal + "\n")) // the host may not listen
+		_, _ = b.input.far.Write([]byte(unix.SignalName(sandbox.ParseSignal(t.StopSignal)) + "\n")) // the host may not listen
 	}
 	return nil
 }
