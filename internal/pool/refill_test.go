@@ -2,7 +2,9 @@ package pool_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -102,6 +104,51 @@ func TestClaimsStartBeforeRefills(t *testing.T) {
 		}
 		w.pass(time.Minute)
 		w.wantCounts(10, 0, 3, 0)
+	})
+}
+
+// Claims for which a machine that starts slowly has no turn are refused at once, say when to come
+// back, and are no fault of the pool.
+func TestTooManyStarts(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(0, 100))
+		w.fake.Order(sandboxtest.Start, -1, sandboxtest.Fault{After: 19 * time.Second})
+		var served, refused atomic.Int32
+		ask := func(from, n int) {
+			for i := range n {
+				go func() {
+					began := time.Now()
+					l, err := w.Acquire(w.Context(), python,
+						sandpool.Identifier(fmt.Sprint("user-", from+i)))
+					if err == nil {
+						served.Add(1)
+						l.Release()
+						return
+					}
+					var e *sandpool.Error
+					if !errors.As(err, &e) || e.Code != "MachineFull" ||
+						e.Class != sandpool.Unavailable || e.RetryAfter < 2*time.Second {
+						w.Errorf("error %+v", err)
+					}
+					if took := time.Since(began); from > 0 && took > time.Second {
+						w.Errorf("refused after %v", took)
+					}
+					refused.Add(1)
+				}()
+			}
+		}
+		ask(0, 4)
+		w.pass(30 * time.Second)
+		ask(4, 40) // four at a time: 4 begin, and 12 more within a minute
+		w.pass(3 * time.Minute)
+		if n, m := served.Load(), refused.Load(); n != 4+4+12 || n+m != 44 {
+			w.Errorf("%d served, %d refused", n, m)
+		}
+		s := w.status()
+		if p := w.pool(); p.Problem != "" || s.Refused != int64(refused.Load()) ||
+			s.RefillFailures > 0 {
+			w.Errorf("the pool has the problem %q; %+v", p.Problem, s)
+		}
 	})
 }
 

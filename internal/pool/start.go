@@ -18,9 +18,26 @@ import (
 type slots struct {
 	limit, used int
 	queue       []chan struct{} // closed to hand over a slot
+	took        time.Duration   // how long a start took of late
 }
 
 func (s *slots) free() int { return max(0, s.limit-s.used-len(s.queue)) }
+
+// wait is how long a claim that queues now will, if starts take what they took of late.
+func (s *slots) wait() time.Duration {
+	if s.free() > 0 {
+		return 0
+	}
+	return s.took * time.Duration(len(s.queue)+1) / time.Duration(max(1, s.limit))
+}
+
+// learn follows how long starts take.
+func (s *slots) learn(took time.Duration) {
+	if s.took == 0 {
+		s.took = took
+	}
+	s.took += (took - s.took) / 8
+}
 
 // give returns a slot, to the first in the queue if there is one.
 func (s *slots) give() {
@@ -38,20 +55,31 @@ func (s *slots) resize(limit int) {
 	}
 }
 
-// takeSlot waits for a slot.
-func (m *Manager) takeSlot(ctx context.Context) error {
+// errNoTurn is the end of a claim for which too many others start. It is nobody's fault.
+var errNoTurn = errors.New("others were started all the time")
+
+// takeSlot waits for a slot for b's start. A claim that would wait longer than starts may is
+// refused at once.
+func (m *Manager) takeSlot(ctx context.Context, b *sandboxState) error {
 	m.mu.Lock()
 	if m.starts.free() > 0 {
 		m.starts.used++
 		m.mu.Unlock()
 		return nil
 	}
+	if m.starts.wait() >= m.options.StartTimeout {
+		defer m.mu.Unlock()
+		return m.tooBusy(b)
+	}
 	turn := make(chan struct{})
 	m.starts.queue = append(m.starts.queue, turn)
 	m.mu.Unlock()
+	late := time.NewTimer(m.options.StartTimeout)
+	defer late.Stop()
 	select {
 	case <-turn:
 		return nil
+	case <-late.C:
 	case <-ctx.Done():
 	}
 	m.mu.Lock()
@@ -61,7 +89,23 @@ func (m *Manager) takeSlot(ctx context.Context) error {
 	} else {
 		m.starts.give() // it came at the same moment
 	}
+	if ctx.Err() == nil {
+		return m.tooBusy(b)
+	}
 	return fmt.Errorf("wait for a turn to start: %w", context.Cause(ctx))
+}
+
+// tooBusy refuses a claim, as a machine does that lacks room. The caller holds mu.
+func (m *Manager) tooBusy(b *sandboxState) error {
+	b.pool.refused++
+	m.events.Observe(event.Event{Name: event.SessionRefused, Pool: b.row.Pool,
+		Outcome: "machine full: starts"})
+	return &sandpool.Error{Class: sandpool.Unavailable, Code: "MachineFull", Target: "identifier",
+		Message: fmt.Sprintf("Error happened when allocating pod for identifier %s in pool %s: "+
+			"%d other sessions wait to be started, more than the machine can in %v. Try again "+
+			"when they have.", b.row.Identifier, b.row.Pool.Name, len(m.starts.queue),
+			m.options.StartTimeout),
+		RetryAfter: min(max(m.starts.wait(), soonest), latest), Err: errNoTurn}
 }
 
 // start makes the sandbox of a state whose row is in the store. queue says that it has no
@@ -143,7 +187,7 @@ func (m *Manager) guestOf(b *sandboxState) Guest {
 // failed records a start that went wrong by itself, and retires the sandbox. The caller holds mu.
 func (m *Manager) failed(ctx context.Context, b *sandboxState, err error) {
 	onPurpose := b.row.State == sandpool.Stopping || ctx.Err() != nil ||
-		errors.Is(err, errSuperseded)
+		errors.Is(err, errSuperseded) || errors.Is(err, errNoTurn)
 	m.retire(b, ended("the sandbox did not start: %v", err))
 	if onPurpose {
 		return
@@ -174,16 +218,16 @@ func (m *Manager) holdUp(b *sandboxState, what string, err error) {
 func (m *Manager) boot(ctx context.Context, b *sandboxState, queue bool) (sandpool.Sandbox, error) {
 	row, watch := m.rowOf(b), sandbox.NewStopwatch()
 	if queue {
-		wait, cancel := context.WithTimeout(ctx, m.options.StartTimeout)
-		defer cancel()
-		if err := m.takeSlot(wait); err != nil {
+		if err := m.takeSlot(ctx, b); err != nil {
 			return row, err
 		}
 		watch.Lap("turn")
 	}
+	began := time.Now()
 	defer func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
+		m.starts.learn(time.Since(began))
 		m.starts.give()
 		m.kick()
 	}()
@@ -244,7 +288,7 @@ func (m *Manager) boot(ctx context.Context, b *sandboxState, queue bool) (sandpo
 				Sandbox: row.ID, Err: err})
 		}
 	}
-	began, err := m.store.Started(ctx, row.ID, h.Data, time.Now(), b.pool.epoch)
+	started, err := m.store.Started(ctx, row.ID, h.Data, time.Now(), b.pool.epoch)
 	// If somebody else owns the pool now, an earlier try may have been carried out before, whose
 	// answer did not come, and the new owner has given the sandbox to somebody. If not, nobody
 	// knows it, and a sweep stops it.
@@ -257,7 +301,7 @@ func (m *Manager) boot(ctx context.Context, b *sandboxState, queue bool) (sandpo
 		b.steps = watch.Steps()
 		m.mu.Unlock()
 	}
-	return began, nil
+	return started, nil
 }
 
 // explainTime bounds the question why a sandbox could not be used: one that has
