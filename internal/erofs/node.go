@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path"
 	"sort"
+	"strings"
 )
 
 // A node is one inode of the image that is being written. Hard links are
@@ -72,9 +73,24 @@ func grow(entries []Entry) (*node, error) {
 	return root, nil
 }
 
+// valid reports whether p names something below the root. The bytes of a name are anything but a
+// slash and a zero, in no encoding.
+func valid(p string) bool {
+	if p == "." {
+		return true
+	}
+	for name := range strings.SplitSeq(p, "/") {
+		if name == "" || name == "." || name == ".." || len(name) > maxNameLen ||
+			strings.IndexByte(name, 0) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // check refuses entries that an image cannot hold, and second entries of one path.
 func check(e Entry, given map[string]bool) error {
-	if !fs.ValidPath(e.Path) || len(path.Base(e.Path)) > maxNameLen {
+	if !valid(e.Path) {
 		return fmt.Errorf("pack %q: not a relative path with names of at most %d bytes", e.Path,
 			maxNameLen)
 	}

@@ -40,6 +40,7 @@ func TestPackReadBack(t *testing.T) {
 		{Path: ".", Mode: fs.ModeDir | 0o711, UID: 3, GID: 4},
 		File("opt/sandpool/sandpool-agent", 0o755, []byte("agent")),
 		File("empty", 0o600, nil),
+		File("caf\xe9", 0o600, nil), // in Latin-1
 		File("big", 0o644, []byte(big)),
 		File("bigger", 0o644, []byte(big+"x")),
 		{Path: "home/me", Mode: fs.ModeDir | fs.ModeSticky | 0o700, UID: 1000, GID: 1001},
@@ -64,6 +65,7 @@ func TestPackReadBack(t *testing.T) {
 		"opt/sandpool":                dir(0o755, 0, 0, 2),
 		"opt/sandpool/sandpool-agent": plain(syscall.S_IFREG|0o755, 1, "agent"),
 		"empty":                       plain(syscall.S_IFREG|0o600, 1, ""),
+		"caf\xe9":                     plain(syscall.S_IFREG|0o600, 1, ""),
 		"big":                         plain(syscall.S_IFREG|0o644, 2, big),
 		"second":                      plain(syscall.S_IFREG|0o644, 2, big),
 		"bigger":                      plain(syscall.S_IFREG|0o644, 1, big+"x"),

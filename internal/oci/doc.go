@@ -27,6 +27,7 @@
 //	credentials.go  which credentials go to which registry
 //	guard.go        which hosts and addresses a pull may talk to
 //	registry.go     requests to one registry
+//	patient.go      what a registry says about when to ask again
 //	manifest.go     what an image consists of, and whether it can run here
 //	download.go     bringing one blob, whole or not at all
 //	local.go        layouts and saved files

@@ -56,6 +56,7 @@ func describe(err error, host, what string, c Credentials) error {
 		refused blocked
 		disk    syscall.Errno
 		file    *os.PathError
+		own     ownFault
 	)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -63,7 +64,7 @@ func describe(err error, host, what string, c Credentials) error {
 			"Pulling %s took too long and was given up.", what)
 	case errors.As(err, &disk) && (disk == syscall.ENOSPC || disk == syscall.EDQUOT):
 		return diskFull()
-	case errors.As(err, &file):
+	case errors.As(err, &file), errors.As(err, &own):
 		return fmt.Errorf("pull %s: %w", what, err) // this machine's own fault
 	case errors.As(err, &refused):
 		e.Class, e.Code = sandpool.Denied, CodeNotAllowed
@@ -80,6 +81,11 @@ func describe(err error, host, what string, c Credentials) error {
 	}
 	return e
 }
+
+// ownFault is an error of what this machine does with an image, and no fault of its registry.
+type ownFault struct{ error }
+
+func (e ownFault) Unwrap() error { return e.error }
 
 func diskFull() error {
 	e := sandpool.Errorf(sandpool.Unavailable, CodeDiskFull, "image",

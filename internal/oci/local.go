@@ -2,12 +2,14 @@ package oci
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -276,8 +278,12 @@ func (s *local) picture(ctx context.Context, c *Client) (picture, string, error)
 		return picture{}, "", err
 	}
 	called := ""
-	if len(images) == 1 && len(images[0].RepoTags) > 0 {
-		called = images[0].RepoTags[0]
+	for _, i := range images {
+		if slices.Contains(i.RepoTags, s.tag) {
+			called = s.tag
+		} else if len(images) == 1 && called == "" && len(i.RepoTags) > 0 {
+			called = i.RepoTags[0]
+		}
 	}
 	if r, _, err := s.files.open("index.json"); err == nil {
 		r.Close()
@@ -396,25 +402,43 @@ func (s *local) manifest(_ context.Context, which string) ([]byte, string, error
 	return text, typeIndex, err
 }
 
-// tagged leaves the entries of one tag.
+// tagged leaves the entries of one name. Several of one name are an image for several platforms;
+// one image may have several names.
 func (s *local) tagged(list []descriptor) (out []descriptor, err error) {
-	const annotation = "org.opencontainers.image.ref.name"
-	tags := map[string]bool{}
+	all, chosen := map[string]bool{}, map[string]bool{}
 	for _, d := range list {
-		tags[d.Annotations[annotation]] = true
-		if s.tag == "" || d.Annotations[annotation] == s.tag {
+		all[d.name()] = true
+		known := slices.ContainsFunc(out, func(o descriptor) bool { return o.Digest == d.Digest })
+		if !known && (s.tag == "" || d.called(s.tag)) {
+			chosen[d.name()] = true
 			out = append(out, d)
 		}
 	}
-	if s.tag == "" && len(tags) > 1 || len(out) == 0 {
-		var names []string
-		for tag := range tags {
-			names = append(names, tag)
-		}
-		slices.Sort(names)
-		return nil, s.ambiguous(len(out), names)
+	if len(chosen) != 1 {
+		return nil, s.ambiguous(len(chosen), slices.Sorted(maps.Keys(all)))
 	}
 	return out, nil
+}
+
+// How entries of a layout say their names. Docker's has the whole one beside the tag.
+const (
+	tagAnnotation  = "org.opencontainers.image.ref.name"
+	nameAnnotation = "io.containerd.image.name"
+)
+
+// name is what an entry of a layout calls itself.
+func (d descriptor) name() string {
+	return cmp.Or(d.Annotations[nameAnnotation], d.Annotations[tagAnnotation])
+}
+
+// called reports whether tag means the entry: its tag, or its name, which people write shorter.
+func (d descriptor) called(tag string) bool {
+	if tag == d.Annotations[tagAnnotation] {
+		return true
+	}
+	want, err := ParseReference(tag)
+	have, err2 := ParseReference(d.Annotations[nameAnnotation])
+	return err == nil && err2 == nil && want == have
 }
 
 // blob implements source.

@@ -4,8 +4,10 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -95,6 +97,56 @@ func savedFile(t *testing.T, p pictured, tags ...string) string {
 	return file
 }
 
+// dockerSaved writes images as docker save does since it writes layouts: each is a list, in which
+// an attestation stands beside it that is not in the file.
+func dockerSaved(t *testing.T, images map[string]pictured) string {
+	t.Helper()
+	dir := layout(t, images)
+	read := func(name string, v any) {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err == nil {
+			err = json.Unmarshal(text, v)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	write := func(name string, v any) {
+		if err := os.WriteFile(filepath.Join(dir, name), encode(t, v), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var index, one manifest
+	read("index.json", &index)
+	list := map[digest]saved{}
+	for i, d := range index.Manifests {
+		tag := d.Annotations[tagAnnotation]
+		read("blobs/sha256/"+d.Digest.hex(), &one)
+		s := saved{Config: "blobs/sha256/" + one.Config.Digest.hex(),
+			RepoTags: append(list[d.Digest].RepoTags, tag)}
+		for _, l := range one.Layers {
+			s.Layers = append(s.Layers, "blobs/sha256/"+l.Digest.hex())
+		}
+		list[d.Digest] = s
+		inner := map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": []any{
+			map[string]any{"mediaType": typeManifest, "digest": d.Digest, "size": d.Size,
+				"platform": map[string]any{"os": "linux", "architecture": "amd64"}},
+			map[string]any{"mediaType": typeManifest, "digest": digestOf([]byte("lost")), "size": 9,
+				"platform": map[string]any{"os": "unknown", "architecture": "unknown"}}}}
+		at := digestOf(encode(t, inner))
+		write("blobs/sha256/"+at.hex(), inner)
+		r, err := ParseReference(tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		index.Manifests[i] = descriptor{MediaType: typeIndex, Digest: at,
+			Annotations: map[string]string{tagAnnotation: r.Tag, nameAnnotation: r.String()}}
+	}
+	write("index.json", index)
+	write("manifest.json", slices.Collect(maps.Values(list)))
+	return packed(t, dir)
+}
+
 // packed writes a folder as an archive, compressed.
 func packed(t *testing.T, dir string) string {
 	t.Helper()
@@ -131,6 +183,14 @@ func TestLoad(t *testing.T) {
 		{"docker save", LoadRequest{Path: savedFile(t, small(t), "acme/app:2")},
 			"local:acme/app:2"},
 		{"docker save without a tag", LoadRequest{Path: savedFile(t, small(t))}, "local:my-app"},
+		{"docker save of today", LoadRequest{Path: dockerSaved(t,
+			map[string]pictured{"acme/app:2": small(t)})}, "local:acme/app:2"},
+		{"docker save of today by name", LoadRequest{Path: dockerSaved(t, map[string]pictured{
+			"acme/app:2": small(t), "app:2": {}}), Tag: "acme/app:2"}, "local:acme/app:2"},
+		{"docker save of today of two names", LoadRequest{Path: dockerSaved(t, map[string]pictured{
+			"app:3": small(t), "app:4": small(t)}), Tag: "app:4"}, "local:app:4"},
+		{"docker save of today without a choice", LoadRequest{Path: dockerSaved(t,
+			map[string]pictured{"app:3": small(t), "app:4": small(t)}), Name: "x"}, "local:x"},
 		{"docker save with a link", LoadRequest{Path: savedFile(t, twice, "app:3")}, "local:app:3"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -201,7 +261,11 @@ func TestLoadRefused(t *testing.T) {
 		{"empty folder", LoadRequest{Path: t.TempDir()}, CodeDamaged,
 			"neither index.json nor manifest.json"},
 		{"several", LoadRequest{Path: layout(t, map[string]pictured{"v1": small(t),
-			"v2": small(t)})}, CodeMissing, "v1, v2"},
+			"v2": {}})}, CodeMissing, "v1, v2"},
+		{"several by names", LoadRequest{Path: dockerSaved(t, map[string]pictured{
+			"acme/app:1": small(t), "other:1": {}})}, CodeMissing, "acme/app:1, docker.io"},
+		{"several of one tag", LoadRequest{Path: dockerSaved(t, map[string]pictured{
+			"acme/app:1": small(t), "other:1": {}}), Tag: "1"}, CodeMissing, "2 images"},
 		{"no such tag", LoadRequest{Path: layout(t, map[string]pictured{"v1": small(t)}),
 			Tag: "v3"}, CodeMissing, "v1"},
 		{"no such tag of a saved file", LoadRequest{Path: savedFile(t, small(t), "a:1"),

@@ -175,21 +175,22 @@ func choose(ctx context.Context, s source, ref, which string) (digest, manifest,
 }
 
 // pick chooses an entry of an index: the least demanding variant of the platform, or, if none
-// says a platform, the only one.
+// says a platform, the only one. Attestations, which are for "unknown/unknown", do not count.
 func (m manifest) pick(ref string) (digest, error) {
-	var fit []descriptor
+	var fit, silent []descriptor
 	have := map[string]bool{}
 	for _, d := range m.Manifests {
 		switch p := d.Platform; {
-		case p == nil:
-			if len(m.Manifests) == 1 {
-				fit = append(fit, d)
-			}
+		case p == nil || p.OS == "" && p.Architecture == "":
+			silent = append(silent, d)
 		case p.OS == platformOS && p.Architecture == platformArch:
 			fit = append(fit, d)
-		case p.OS != "unknown" && len(have) < 10: // attestations are for "unknown/unknown"
+		case p.OS != "unknown" && len(have) < 10:
 			have[printable(p.OS+"/"+p.Architecture, 40)] = true
 		}
+	}
+	if len(silent) == 1 && len(fit) == 0 && len(have) == 0 {
+		fit = silent
 	}
 	if len(fit) == 0 {
 		return "", noPlatform(ref, slices.Sorted(maps.Keys(have)))

@@ -27,8 +27,12 @@ func TestChoose(t *testing.T) {
 			"size": inner.Size}}})
 	h.put("docker", typeDockerIndex, map[string]any{"schemaVersion": 2,
 		"mediaType": typeDockerIndex, "manifests": []any{at(amd, "linux", "amd64", "")}})
+	h.put("silent", typeIndex, index(map[string]any{"mediaType": amd.MediaType,
+		"digest": amd.Digest, "size": amd.Size}, at(arm, "unknown", "unknown", "")))
+	h.put("empty-platform", typeIndex, index(at(amd, "", "", "")))
 	c, _ := newClient(t, Config{})
-	for _, tag := range []string{"multi", "nested", "docker", "inner"} {
+	for _, tag := range []string{"multi", "nested", "docker", "inner", "silent",
+		"empty-platform"} {
 		pinned, err := c.Resolve(t.Context(), h.host()+"/app:"+tag, Credentials{})
 		if want := h.host() + "/app@" + string(amd.Digest); err != nil || pinned != want {
 			t.Errorf("%s is %q, %v; want %q", tag, pinned, err, want)

@@ -249,7 +249,11 @@ func (c *Client) bring(ctx context.Context, s source, p picture, claim image.Cla
 	}
 	t.pack(tree.Size())
 	about := image.Image{Manifest: string(p.digest), Config: &p.config, Notes: tree.Notes()}
-	return work.Put(ctx, about, tree.Entries(), claim, t.written)
+	if i, err = work.Put(ctx, about, tree.Entries(), claim, t.written); err != nil &&
+		ctx.Err() == nil {
+		err = ownFault{err}
+	}
+	return i, err
 }
 
 // roomFor refuses a download for which the disk has no room, before it fills it: what other

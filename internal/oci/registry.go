@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/sandpool/sandpool"
 )
 
 // source is where an image comes from.
@@ -34,6 +36,7 @@ type registry struct {
 	path    string // of the repository
 	shown   Credentials
 	guard   *guard
+	patient patient
 	client  *http.Client
 	baseURL url.URL
 	scope   string // what is done there, of package transport; empty means pull
@@ -69,8 +72,9 @@ func (c *Client) sources(ctx context.Context, r Reference, given Credentials) ([
 }
 
 func (c *Client) registry(r Reference, host, path string, shown Credentials) *registry {
-	return &registry{ref: r, host: host, path: path, shown: shown, guard: newGuard(apiHost(host),
-		c.cfg.PlainHTTP, c.roots)}
+	g := newGuard(apiHost(host), c.cfg.PlainHTTP, c.roots)
+	return &registry{ref: r, host: host, path: path, shown: shown, guard: g,
+		patient: patient{next: g}}
 }
 
 // apiHost is where the API of a registry is.
@@ -112,7 +116,7 @@ func (r *registry) try(ctx context.Context, scheme string) error {
 	if err != nil {
 		return err
 	}
-	first := &firstTry{scheme: scheme, next: limited{r.guard}}
+	first := &firstTry{scheme: scheme, next: limited{&r.patient}}
 	scope := reg.Repo(r.path).Scope(cmp.Or(r.scope, transport.PullScope))
 	authenticated, err := transport.NewWithContext(ctx, reg, r.shown.authenticator(), first,
 		[]string{scope})
@@ -289,7 +293,12 @@ func rangeStart(text string) (int64, bool) {
 
 // describe makes an error of this source one for callers.
 func (r *registry) describe(err error) error {
-	return describe(err, r.host, r.ref.String(), r.shown)
+	err = describe(err, r.host, r.ref.String(), r.shown)
+	var known *sandpool.Error
+	if wait := r.patient.told(); wait > 0 && errors.As(err, &known) && known.Code == CodeBusy {
+		known.RetryAfter = wait
+	}
+	return err
 }
 
 func (r *registry) close() { r.guard.close() }

@@ -132,7 +132,7 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64,
 	p.unsaved, p.pool.SettledAt = true, now
 	if err != nil {
 		p.prep.failures(err)
-		p.prep.backoff.fail(now)
+		p.prep.backoff.failBy(err, now)
 		p.pool.State = sandpool.Failed
 		p.blame("The pool's sandboxes cannot be prepared: ", err)
 		reason, _ := sandbox.Reason(err)

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -247,6 +248,7 @@ func size(bytes int64) string {
 type backoff struct {
 	failures int
 	last     time.Time
+	least    time.Duration // that the last failure asks for
 }
 
 // Bounds of the time between attempts.
@@ -255,7 +257,16 @@ const (
 	lastRetry  = time.Minute
 )
 
-func (b *backoff) fail(now time.Time) { b.failures, b.last = b.failures+1, now }
+func (b *backoff) fail(now time.Time) { b.failures, b.last, b.least = b.failures+1, now, 0 }
+
+// failBy is fail for the reason err, which may say when to try again.
+func (b *backoff) failBy(err error, now time.Time) {
+	b.fail(now)
+	var known *sandpool.Error
+	if errors.As(err, &known) {
+		b.least = min(known.RetryAfter, lastRetry)
+	}
+}
 
 func (b *backoff) reset() { *b = backoff{} }
 
@@ -268,7 +279,7 @@ func (b backoff) next() time.Time {
 	if shift := b.failures - 1; shift < 6 { // 2^6 s is past lastRetry
 		delay = min(firstRetry<<shift, lastRetry)
 	}
-	return b.last.Add(delay)
+	return b.last.Add(max(delay, b.least))
 }
 
 // What a sandbox may reach follows its pool while it runs, whoever uses it: a policy that is taken

@@ -1,8 +1,11 @@
 package pool
 
 import (
+	"fmt"
 	"testing"
 	"time"
+
+	"github.com/sandpool/sandpool"
 )
 
 var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -16,6 +19,15 @@ func TestBackoff(t *testing.T) {
 		b.fail(epoch)
 		if got := b.next().Sub(epoch); got != time.Duration(want)*time.Second {
 			t.Errorf("after %d failures the wait is %s, want %d s", i+1, got, want)
+		}
+	}
+	// Who fails may ask for a longer wait, up to the longest.
+	for said, want := range map[time.Duration]time.Duration{0: time.Second, 20 * time.Second: 20 *
+		time.Second, time.Hour: lastRetry} {
+		b.reset()
+		b.failBy(fmt.Errorf("image: %w", &sandpool.Error{RetryAfter: said}), epoch)
+		if got := b.next().Sub(epoch); got != want {
+			t.Errorf("after a failure that asks for %v the wait is %v, want %v", said, got, want)
 		}
 	}
 	b.failures = 1 << 40

@@ -140,6 +140,8 @@ func TestMerge(t *testing.T) {
 			"a/b/f = f"}},
 		{"absolute names are below the root", [][]byte{pack(t, file("/etc/f"))}, []string{"etc/",
 			"etc/f = f"}},
+		{"names in no encoding", [][]byte{pack(t, tar.Header{Name: "caf\xe9/f\xff",
+			Typeflag: tar.TypeReg, Format: tar.FormatGNU})}, []string{"caf\xe9/", "caf\xe9/f\xff"}},
 		{"later content", [][]byte{pack(t, text("f", "one"), file("g")), pack(t, text("f", "two"))},
 			[]string{"f = two", "g = g"}},
 		{"twice in a layer", [][]byte{pack(t, text("f", "one"), text("f", "two"))},
