@@ -74,6 +74,7 @@ func (m *Manager) prepare(ctx context.Context, of *poolState,
 	if err != nil {
 		return prepared, nil, fmt.Errorf("%w: %w", errTemplate, err)
 	}
+	t.Pool = p.ID
 	tell := func(step sandbox.Progress) {
 		m.events.Observe(event.Event{Name: event.PoolPreparing, Pool: p.ID, Outcome: step.Step,
 			Took: step.Elapsed})

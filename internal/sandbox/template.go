@@ -11,6 +11,9 @@ import (
 // common. It is a plain value: two templates that are equal but for SecretEnv yield the same
 // snapshot.
 type Template struct {
+	// Pool is whose sandboxes these are, for engines that have a place for each pool. It is no part
+	// of a key by itself.
+	Pool sandpool.PoolID `json:"-"`
 	// Root is the root filesystem, shared read-only by all sandboxes. Writes go
 	// to a layer of each sandbox's own, bounded by Limits.Disk.
 	Root Image

@@ -163,6 +163,9 @@ func TestSchema(t *testing.T) {
 		"image: {repository: a, tag: b}": false,
 		"image: {repository: a, tag: b}\nsandboxes: {isolation: elsewhere}": true,
 		set + "servers: {}": false,
+		strings.Replace(set, "gvisor", "gvisor, namespaces: {a: [team-*], b: []}", 1):    true,
+		strings.Replace(set, "gvisor", "gvisor, namespaces: {a: team}", 1):               false,
+		strings.Replace(set, "gvisor", "gvisor, namespaces: {A_b: []}", 1):               false,
 		set + "server: {replicas: 2, store: {secretName: a}}":                            false,
 		set + "server: {replicas: 2, store: {secretName: a}, storeKey: {secretName: b}}": true,
 		strings.Replace(set, "gvisor", "gvisor, network: none", 1):                       false,
@@ -206,6 +209,7 @@ sandboxes:
   runtimeClass: gvisor
   tolerations: [{key: gvisor, operator: Exists, effect: NoSchedule}]
   nodeSelector: {pool: sandboxes}
+  namespaces: {team-a: [team-a-*], retired: []}
 server: {config: {starts: 20}}
 `)) {
 		if o.Kind == "ConfigMap" {
@@ -215,7 +219,8 @@ server: {config: {starts: 20}}
 	cfg := read(told)
 	if k := cfg.Kubernetes; cfg.Engine != "kubernetes" || cfg.Starts != 20 ||
 		k.RuntimeClass != "gvisor" || len(k.Tolerations) != 1 || k.Tolerations[0].Key != "gvisor" ||
-		k.NodeSelector["pool"] != "sandboxes" || k.ProbeImage != "registry.example/sandpool:1" {
+		k.NodeSelector["pool"] != "sandboxes" || len(k.Namespaces) != 2 ||
+		!slices.Equal(k.Namespaces["team-a"], []string{"team-a-*"}) || k.ProbeImage != "registry.example/sandpool:1" {
 		t.Errorf("the chart tells the server %+v", cfg)
 	}
 	base, err := os.ReadFile(filepath.Join(kustomize, "sandpool.yaml"))
@@ -261,6 +266,27 @@ func TestRoles(t *testing.T) {
 		slices.Sort(got)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("the %s: -needed +allowed\n%s", where, diff)
+		}
+	}
+}
+
+// Each namespace that pools have gets what the usual one has.
+func TestChartNamespaces(t *testing.T) {
+	kinds := map[string][]string{}
+	for _, o := range render(t, values(t, `
+image: {repository: registry.example/sandpool, tag: "1"}
+sandboxes: {runtimeClass: gvisor, namespaces: {team-a: [team-a-*]}, quota: {pods: 10}}
+`)) {
+		where := o.Metadata.Namespace
+		if o.Kind == "Namespace" {
+			where = o.Metadata.Name
+		}
+		kinds[where] = append(kinds[where], o.Kind)
+	}
+	want := []string{"Namespace", "Role", "RoleBinding", "ResourceQuota"}
+	for _, namespace := range []string{"sandpool-sandboxes", "team-a"} {
+		if diff := cmp.Diff(want, kinds[namespace]); diff != "" {
+			t.Errorf("in %s: -want +made\n%s", namespace, diff)
 		}
 	}
 }

@@ -39,6 +39,8 @@ type release struct {
 	name string
 	// set are values of the chart.
 	set string
+	// more are further namespaces, which the chart makes.
+	more []string
 	// server says that the server runs in the cluster. Otherwise all but it is there.
 	server bool
 }
@@ -49,8 +51,8 @@ func (r release) install(t *testing.T, c *clustertest.Cluster) (config string) {
 	c.Kubectl(t, "", "create", "namespace", r.name)
 	t.Cleanup(func() {
 		// A namespace that ends takes its objects with it.
-		_, err := c.TryKubectl(context.WithoutCancel(t.Context()), "", "delete", "namespace",
-			r.name, r.boxes(), "--ignore-not-found")
+		_, err := c.TryKubectl(context.WithoutCancel(t.Context()), "", append([]string{"delete",
+			"namespace", r.name, r.boxes(), "--ignore-not-found"}, r.more...)...)
 		if err != nil {
 			t.Error(err)
 		}

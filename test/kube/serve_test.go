@@ -124,6 +124,7 @@ kubernetes:
   kubeconfig: %s
   runtime_class: gvisor
   network: unverified
+  namespaces: {boxes-pool: [po*]}
 `, dir, cluster.Kubeconfig(t, "boxes"))), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -133,6 +134,9 @@ kubernetes:
 	alice, bobby := s.pod(t, "alice"), s.pod(t, "bobby")
 	if again := s.pod(t, "alice"); again != alice || alice == bobby {
 		t.Errorf("alice is answered by %s, then by %s, and bobby by %s", alice, again, bobby)
+	}
+	if got := cluster.Pods()[alice].Metadata.Namespace; got != "boxes-pool" {
+		t.Errorf("alice's pod is in the namespace %q", got)
 	}
 	cluster.Kill(bobby)
 	until(t, "bobby gets another sandbox", func() bool {

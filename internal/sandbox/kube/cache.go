@@ -12,16 +12,16 @@ import (
 	"github.com/sandpool/sandpool/internal/sandbox/kube/rest"
 )
 
-// cache is a copy of the pods of all sandboxes. One goroutine, run, keeps it; Start puts in what it
-// has just made.
+// cache is a copy of the pods of all sandboxes. A goroutine for each namespace keeps it; Start puts
+// in what it has just made.
 type cache struct {
 	log *slog.Logger
 	cfg Config
 	// told is called without the lock after a pod has changed; p is nil once it is gone.
 	told func(id sandbox.ID, p *rest.Pod)
 
-	mu      sync.Mutex // guards what follows
-	version string     // of the last event; empty if all is to be listed anew
+	mu      sync.Mutex        // guards what follows
+	version map[string]string // of the last event, by namespace; none if all is listed anew
 	pods    map[sandbox.ID]*rest.Pod
 	gone    history // the uids of pods that are gone, which late news must not bring back
 	ended   history // the keys of ends
@@ -31,8 +31,9 @@ type cache struct {
 }
 
 func newCache(log *slog.Logger, cfg Config, told func(sandbox.ID, *rest.Pod)) *cache {
-	return &cache{log: log, cfg: cfg, told: told, pods: map[sandbox.ID]*rest.Pod{},
-		ends: map[sandbox.ID]sandbox.Exit{}, waiting: map[sandbox.ID]chan struct{}{}}
+	return &cache{log: log, cfg: cfg, told: told, version: map[string]string{},
+		pods: map[sandbox.ID]*rest.Pod{}, ends: map[sandbox.ID]sandbox.Exit{},
+		waiting: map[sandbox.ID]chan struct{}{}}
 }
 
 func idOf(p *rest.Pod) sandbox.ID { return sandbox.ID(p.Metadata.Labels[labelID]) }
@@ -132,9 +133,9 @@ func newer(a, b string) bool {
 	return err != nil || err2 != nil || x > y
 }
 
-// fill lists all pods and takes what it finds in place of what was known.
-func (c *cache) fill(ctx context.Context) error {
-	list, version, err := c.cfg.Client.ListPods(ctx, c.cfg.Namespace, c.cfg.sandboxes())
+// fill lists all pods of a namespace and takes what it finds in place of what was known.
+func (c *cache) fill(ctx context.Context, namespace string) error {
+	list, version, err := c.cfg.Client.ListPods(ctx, namespace, c.cfg.sandboxes())
 	if err != nil {
 		return err
 	}
@@ -147,11 +148,12 @@ func (c *cache) fill(ctx context.Context) error {
 	gone := map[sandbox.ID]*rest.Pod{}
 	for id, p := range c.pods {
 		// What was made since the list is not in it.
-		if !found[p.Metadata.UID] && !newer(p.Metadata.ResourceVersion, version) {
+		if p.Metadata.Namespace == namespace && !found[p.Metadata.UID] &&
+			!newer(p.Metadata.ResourceVersion, version) {
 			gone[id] = p
 		}
 	}
-	c.version = version
+	c.version[namespace] = version
 	c.mu.Unlock()
 	for id, p := range gone {
 		c.drop(id, p)
@@ -170,10 +172,20 @@ const (
 
 // run keeps the cache until ctx ends.
 func (c *cache) run(ctx context.Context) {
+	var work sync.WaitGroup
+	for _, namespace := range c.cfg.all() {
+		work.Go(func() { c.keep(ctx, namespace) })
+	}
+	work.Wait()
+}
+
+// keep keeps what is known of a namespace.
+func (c *cache) keep(ctx context.Context, namespace string) {
 	pause, filled := firstPause, time.Now()
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := c.follow(ctx, time.Since(filled) > resyncEvery, func() { filled = time.Now() })
+		err := c.follow(ctx, namespace, time.Since(filled) > resyncEvery,
+			func() { filled = time.Now() })
 		if err == nil {
 			pause = firstPause
 			continue
@@ -183,12 +195,13 @@ func (c *cache) run(ctx context.Context) {
 		}
 		if rest.IsGone(err) {
 			c.mu.Lock()
-			c.version = "" // too old to go on from
+			delete(c.version, namespace) // too old to go on from
 			c.mu.Unlock()
 			pause = firstPause
-			c.log.Debug("the pods are listed anew", "error", err)
+			c.log.Debug("the pods are listed anew", "namespace", namespace, "error", err)
 		} else {
-			c.log.Warn("what pods do is not known at the moment", "error", err, "retry", pause)
+			c.log.Warn("what pods do is not known at the moment", "namespace", namespace,
+				"error", err, "retry", pause)
 		}
 		if time.Since(began) > lastPause {
 			pause = firstPause
@@ -203,21 +216,21 @@ func (c *cache) run(ctx context.Context) {
 	}
 }
 
-// follow watches until the watch ends, after a list if there is nothing to watch from.
-func (c *cache) follow(ctx context.Context, resync bool, filled func()) error {
+// follow watches a namespace until the watch ends, after a list if there is nothing to watch from.
+func (c *cache) follow(ctx context.Context, namespace string, resync bool, filled func()) error {
 	c.mu.Lock()
-	version := c.version
+	version := c.version[namespace]
 	c.mu.Unlock()
 	if version == "" || resync {
-		if err := c.fill(ctx); err != nil {
+		if err := c.fill(ctx, namespace); err != nil {
 			return err
 		}
 		filled()
 		c.mu.Lock()
-		version = c.version
+		version = c.version[namespace]
 		c.mu.Unlock()
 	}
-	return c.cfg.Client.WatchPods(ctx, c.cfg.Namespace, c.cfg.sandboxes(), version,
+	return c.cfg.Client.WatchPods(ctx, namespace, c.cfg.sandboxes(), version,
 		watchLasts+rand.N(watchLasts), func(kind string, p *rest.Pod) {
 			switch kind {
 			case "DELETED":
@@ -226,7 +239,7 @@ func (c *cache) follow(ctx context.Context, resync bool, filled func()) error {
 				c.put(p)
 			}
 			c.mu.Lock()
-			c.version = p.Metadata.ResourceVersion
+			c.version[namespace] = p.Metadata.ResourceVersion
 			c.mu.Unlock()
 		})
 }

@@ -17,7 +17,11 @@ import (
 // checkTime bounds the questions of Check but the trial of network policies, which has its own.
 const checkTime = 15 * time.Second
 
-// Needs are what the server's account must be allowed to do in the namespace, and nothing else.
+// metricsGroup is the group of the metrics API.
+const metricsGroup = "metrics.k8s.io"
+
+// Needs are what the server's account must be allowed to do in each namespace of sandboxes, and
+// nothing else.
 func Needs() []rest.Access {
 	var all []rest.Access
 	for _, n := range []struct {
@@ -29,7 +33,7 @@ func Needs() []rest.Access {
 		{"", "pods", "log", []string{"get"}},
 		{"", "secrets", "", []string{"create"}},
 		{"networking.k8s.io", "networkpolicies", "", []string{"create"}},
-		{"metrics.k8s.io", "pods", "", []string{"list"}},
+		{metricsGroup, "pods", "", []string{"list"}},
 	} {
 		for _, verb := range n.verbs {
 			all = append(all, rest.Access{Verb: verb, Group: n.group, Resource: n.resource,
@@ -52,8 +56,18 @@ func Check(ctx context.Context, cfg Config) []sandbox.Requirement {
 		return append(found, sandbox.Requirement{Name: "settings", Detail: err.Error(),
 			Fix: "Set what is missing; docs/kubernetes.md has all settings."})
 	}
-	found = append(found, checkAccess(short, cfg), checkPod(short, cfg), checkMetrics(short, cfg))
-	return append(found, checkPolicies(ctx, cfg))
+	for _, namespace := range cfg.all() {
+		one := []sandbox.Requirement{checkAccess(short, cfg, namespace),
+			checkPod(short, cfg, namespace), checkMetrics(short, cfg, namespace),
+			checkPolicies(ctx, cfg, namespace)}
+		for i := range one {
+			if len(cfg.Namespaces) > 0 {
+				one[i].Name += " in " + namespace
+			}
+		}
+		found = append(found, one...)
+	}
+	return found
 }
 
 func checkServer(ctx context.Context, cfg Config) sandbox.Requirement {
@@ -66,11 +80,15 @@ func checkServer(ctx context.Context, cfg Config) sandbox.Requirement {
 		Detail: version + " at " + cfg.Client.Host()}
 }
 
-// checkAccess asks for each permission.
-func checkAccess(ctx context.Context, cfg Config) sandbox.Requirement {
+// checkAccess asks for each permission. Without those of the metrics API nothing but measurements
+// lacks, so checkMetrics says it.
+func checkAccess(ctx context.Context, cfg Config, namespace string) sandbox.Requirement {
 	var lacks []string
 	for _, a := range Needs() {
-		a.Namespace = cfg.Namespace
+		if a.Group == metricsGroup {
+			continue
+		}
+		a.Namespace = namespace
 		may, err := cfg.Client.May(ctx, a)
 		if err != nil {
 			return sandbox.Requirement{Name: "permissions", Detail: err.Error(),
@@ -78,9 +96,6 @@ func checkAccess(ctx context.Context, cfg Config) sandbox.Requirement {
 		}
 		if !may {
 			name := a.Resource
-			if a.Group == "metrics.k8s.io" {
-				name += " of " + a.Group
-			}
 			if a.Subresource != "" {
 				name += "/" + a.Subresource
 			}
@@ -88,9 +103,9 @@ func checkAccess(ctx context.Context, cfg Config) sandbox.Requirement {
 		}
 	}
 	r := sandbox.Requirement{Name: "permissions", OK: len(lacks) == 0,
-		Detail: "all in namespace " + cfg.Namespace}
+		Detail: "all in namespace " + namespace}
 	if !r.OK {
-		r.Detail = "in namespace " + cfg.Namespace + " not: " + strings.Join(lacks, ", ")
+		r.Detail = "in namespace " + namespace + " not: " + strings.Join(lacks, ", ")
 		r.Fix = "Bind the Role of deploy/kustomize/role.yaml to the server's account."
 	}
 	return r
@@ -98,13 +113,14 @@ func checkAccess(ctx context.Context, cfg Config) sandbox.Requirement {
 
 // checkPod has the API server admit a pod as sandboxes are, without making it: that asks for the
 // namespace, the RuntimeClass, what policies of the cluster forbid, and the quota.
-func checkPod(ctx context.Context, cfg Config) sandbox.Requirement {
+func checkPod(ctx context.Context, cfg Config, namespace string) sandbox.Requirement {
 	p := cfg.pod("doctor", sandbox.Template{Args: []string{"/bin/true"},
 		Root:   sandbox.Image{Reference: "sandpool.invalid/doctor:1"},
 		Limits: sandpool.Resources{CPU: 1, Memory: 256 << 20, Disk: 256 << 20}},
 		passwd.Identity{UID: 1000, GID: 1000})
+	p.Metadata.Namespace = namespace
 	r := sandbox.Requirement{Name: "a sandbox's pod", OK: true,
-		Detail: "is admitted to namespace " + cfg.Namespace}
+		Detail: "is admitted to namespace " + namespace}
 	err := cfg.Client.TryPod(ctx, p)
 	if err == nil {
 		return r
@@ -112,7 +128,7 @@ func checkPod(ctx context.Context, cfg Config) sandbox.Requirement {
 	r.OK, r.Detail = false, err.Error()
 	switch {
 	case rest.CodeOf(err) == http.StatusNotFound:
-		r.Fix = "Make the namespace: kubectl create namespace " + cfg.Namespace
+		r.Fix = "Make the namespace: kubectl create namespace " + namespace
 	case strings.Contains(err.Error(), "RuntimeClass"):
 		r.Fix = "Install the runtime on the nodes and make the RuntimeClass " + cfg.RuntimeClass
 	default:
@@ -122,25 +138,30 @@ func checkPod(ctx context.Context, cfg Config) sandbox.Requirement {
 }
 
 // checkMetrics asks for the metrics API, without which nothing but measurements lacks.
-func checkMetrics(ctx context.Context, cfg Config) sandbox.Requirement {
+func checkMetrics(ctx context.Context, cfg Config, namespace string) sandbox.Requirement {
 	r := sandbox.Requirement{Name: "metrics API", OK: true, Detail: "measures pods"}
-	if _, err := cfg.Client.PodMetrics(ctx, cfg.Namespace, cfg.sandboxes()); err != nil {
+	_, err := cfg.Client.PodMetrics(ctx, namespace, cfg.sandboxes())
+	switch {
+	case rest.CodeOf(err) == http.StatusForbidden:
+		r.Detail = "may not be asked: what sandboxes use is not measured"
+		r.Fix = "Let the server's account list pods of " + metricsGroup + ", to see it."
+	case err != nil:
 		r.Detail = "none: what sandboxes use is not measured"
-		r.Fix = "Install metrics-server, or another that serves metrics.k8s.io, to see it."
+		r.Fix = "Install metrics-server, or another that serves " + metricsGroup + ", to see it."
 	}
 	return r
 }
 
 // checkPolicies tries whether network policies are enforced.
-func checkPolicies(ctx context.Context, cfg Config) sandbox.Requirement {
+func checkPolicies(ctx context.Context, cfg Config, namespace string) sandbox.Requirement {
 	r := sandbox.Requirement{Name: "network policies", OK: true, Detail: "are enforced"}
 	if cfg.NetworkUnverified {
 		r.Detail = "not tried"
 		r.Fix = "If nothing enforces policies, nothing keeps sandboxes apart: see that it does."
 		return r
 	}
-	e := &Engine{log: slog.New(slog.DiscardHandler), cfg: cfg}
-	if err := e.permit(ctx, sandpool.Network{}); err != nil {
+	e := &Engine{log: slog.New(slog.DiscardHandler), cfg: cfg, net: networks(cfg)}
+	if err := e.permit(ctx, namespace, sandpool.Network{}); err != nil {
 		r.OK, r.Detail = false, err.Error()
 		r.Fix = "Use a network plugin that enforces NetworkPolicy, such as Calico or Cilium, or " +
 			"set kubernetes.network to unverified if something else keeps sandboxes apart."

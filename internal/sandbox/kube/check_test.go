@@ -43,11 +43,16 @@ func TestCheck(t *testing.T) {
 		!strings.Contains(r.Detail, "create secrets") {
 		t.Errorf("without a permission: %+v", r)
 	}
+	c.Deny("list metrics")
+	if r := requirement(t, cfg, "metrics API"); !r.OK ||
+		!strings.Contains(r.Fix, "Let the server") {
+		t.Errorf("without the permission to measure: %+v", r)
+	}
 	if left := c.Pods(); len(left) > 0 {
 		t.Errorf("%d pods are left", len(left))
 	}
 	c.Order(kubetest.Fault{Verb: "create"}) // one for each of the permissions
-	for range len(kube.Needs()) - 1 {
+	for range len(kube.Needs()) - 2 {       // that of measurements is not asked for
 		c.Order(kubetest.Fault{Verb: "create"})
 	}
 	c.Order(kubetest.Fault{Verb: "create", Status: 403, Reason: "Forbidden",

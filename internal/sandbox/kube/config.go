@@ -12,6 +12,7 @@ import (
 
 	"github.com/sandpool/sandpool/internal/pattern"
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/kube/place"
 	"github.com/sandpool/sandpool/internal/sandbox/kube/rest"
 )
 
@@ -22,6 +23,8 @@ type Config struct {
 	Client *rest.Client
 	// Namespace is where pods are made. It should have nothing else. Required.
 	Namespace string
+	// Namespaces are further ones, of some pools.
+	Namespaces place.Namespaces
 	// Instance tells the pods of this installation from those of others in the namespace. Servers
 	// that share a store share it. Required.
 	Instance string
@@ -44,7 +47,8 @@ type Config struct {
 	ReadOnlyRoot bool
 	// ImageVolumes has nodes mount layers from images. Otherwise a container copies them.
 	ImageVolumes bool
-	// PullSecrets are Secrets of the namespace by which nodes pull images, besides a sandbox's own.
+	// PullSecrets are Secrets of each namespace by which nodes pull images, besides a sandbox's
+	// own.
 	PullSecrets []string
 	// UserNamespaces maps the users of a pod to such as the node has none of.
 	UserNamespaces bool
@@ -77,6 +81,10 @@ func (c Config) check() error {
 	case c.Namespace == "":
 		return errors.New("kube: no namespace is named, neither in the configuration nor by the " +
 			"kubeconfig file")
+	case len(c.Namespaces.Validate(c.Namespace)) > 0:
+		for name, err := range c.Namespaces.Validate(c.Namespace) {
+			return fmt.Errorf("kube: the namespace %q: %w", name, err)
+		}
 	case !labelValue().MatchString(c.Instance):
 		return fmt.Errorf("kube: the instance %q must be up to 32 lower-case letters, digits and "+
 			"hyphens", c.Instance)
@@ -105,6 +113,9 @@ const (
 	// annotationLogs marks the pods whose log may be read.
 	annotationLogs = "sandpool/logs"
 )
+
+// all are all namespaces in which there may be sandboxes.
+func (c Config) all() []string { return c.Namespaces.All(c.Namespace) }
 
 // labels are those of everything that the engine makes.
 func (c Config) labels(more ...string) map[string]string {

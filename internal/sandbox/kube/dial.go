@@ -107,5 +107,9 @@ func (e *Engine) Exec(ctx context.Context, h sandbox.Handle,
 
 // exec runs a program in the sandbox's container.
 func (e *Engine) exec(ctx context.Context, id sandbox.ID, args []string) (int, string, error) {
-	return e.cfg.Client.Exec(ctx, e.cfg.Namespace, podName(id), containerName, args)
+	p := e.pods.peek(id)
+	if p == nil {
+		return 0, "", ended(id)
+	}
+	return e.cfg.Client.Exec(ctx, p.Metadata.Namespace, podName(id), containerName, args)
 }

@@ -22,10 +22,9 @@ type Engine struct {
 	pods  *cache
 	ids   turn.Keys[sandbox.ID] // one holder for each sandbox ID: Start or Stop
 	end   context.CancelFunc
-	ended chan struct{} // closed when the watch has ended
-	net   network
-
-	measured measures
+	ended chan struct{}        // closed when the watch has ended
+	net   map[string]*network  // by namespace
+	used  map[string]*measures // by namespace
 
 	mu       sync.Mutex // guards what follows; taken last, held briefly
 	starting map[sandbox.ID]context.CancelCauseFunc
@@ -55,20 +54,27 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (*Engine, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	e := &Engine{log: log, cfg: cfg, ended: make(chan struct{}),
+	e := &Engine{log: log, cfg: cfg, ended: make(chan struct{}), net: networks(cfg),
+		used:     map[string]*measures{},
 		starting: map[sandbox.ID]context.CancelCauseFunc{},
 		stopping: map[sandbox.ID]int{},
 		streams:  map[sandbox.ID]map[*stream]bool{}}
+	for _, namespace := range cfg.all() {
+		e.used[namespace] = &measures{}
+	}
 	e.pods = newCache(log, cfg, e.told)
 	first, cancel := context.WithTimeoutCause(ctx, openTime,
 		fmt.Errorf("no answer within %v", openTime))
 	defer cancel()
-	if err := e.pods.fill(first); err != nil {
-		return nil, fmt.Errorf("list the pods of namespace %q at %s: %w", cfg.Namespace,
-			cfg.Client.Host(), err)
-	}
-	if err := e.sweepProbes(first); err != nil {
-		return nil, fmt.Errorf("remove what an earlier server left: %w", err)
+	for _, namespace := range cfg.all() {
+		if err := e.pods.fill(first, namespace); err != nil {
+			return nil, fmt.Errorf("list the pods of namespace %q at %s: %w", namespace,
+				cfg.Client.Host(), err)
+		}
+		if err := e.sweepProbes(first, namespace); err != nil {
+			return nil, fmt.Errorf("remove what an earlier server left in namespace %q: %w",
+				namespace, err)
+		}
 	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	e.end = end
@@ -116,13 +122,15 @@ func (e *Engine) Place() string {
 
 // List implements sandbox.Runtime. It asks the API server: what is stopped by it must be true.
 func (e *Engine) List(ctx context.Context) ([]sandbox.Found, error) {
-	list, _, err := e.cfg.Client.ListPods(ctx, e.cfg.Namespace, e.cfg.sandboxes())
-	if err != nil {
-		return nil, fmt.Errorf("list pods: %w", err)
-	}
-	found := make([]sandbox.Found, len(list))
-	for i := range list {
-		found[i] = sandbox.Found{ID: idOf(&list[i]), Running: runs(&list[i])}
+	var found []sandbox.Found
+	for _, namespace := range e.cfg.all() {
+		list, _, err := e.cfg.Client.ListPods(ctx, namespace, e.cfg.sandboxes())
+		if err != nil {
+			return nil, fmt.Errorf("list the pods of namespace %q: %w", namespace, err)
+		}
+		for i := range list {
+			found = append(found, sandbox.Found{ID: idOf(&list[i]), Running: runs(&list[i])})
+		}
 	}
 	return found, nil
 }

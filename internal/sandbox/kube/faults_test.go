@@ -413,7 +413,7 @@ func TestNetwork(t *testing.T) {
 	c.Enforce(true)
 	e = open(t, cfg)
 	mustStart(t, e, "none")
-	if p := c.Policies()["test-none-1"]; p == nil || len(p.Spec.Egress) > 0 ||
+	if p := c.Policies()["boxes/test-none-1"]; p == nil || len(p.Spec.Egress) > 0 ||
 		!slices.Contains(p.Spec.PolicyTypes, "Egress") {
 		t.Errorf("the policy of pods without a network is %+v", p)
 	}

@@ -31,10 +31,12 @@ const (
 func (e *Engine) ReadLog(ctx context.Context, id sandbox.ID,
 	q sandbox.LogQuery) (sandbox.LogPage, error) {
 	page := sandbox.LogPage{Sandbox: id, Start: q.From, Next: q.From}
-	if p := e.pods.peek(id); p == nil || p.Metadata.Annotations[annotationLogs] == "" {
+	p := e.pods.peek(id)
+	if p == nil || p.Metadata.Annotations[annotationLogs] == "" {
 		return page, noLog(id)
 	}
-	text, err := e.cfg.Client.Log(ctx, e.cfg.Namespace, podName(id), time.Unix(0, q.From), q.Follow)
+	text, err := e.cfg.Client.Log(ctx, p.Metadata.Namespace, podName(id), time.Unix(0, q.From),
+		q.Follow)
 	switch {
 	case rest.CodeOf(err) == http.StatusNotFound:
 		return page, noLog(id)

@@ -48,12 +48,21 @@ const (
 	refusedFor  = time.Minute
 )
 
-// network is what the engine knows of the cluster's policies.
+// network is what the engine knows of the policies in one namespace.
 type network struct {
 	mu    sync.Mutex // guards what follows, and lets one call at a time ask the cluster
 	made  map[string]bool
 	until time.Time
 	err   error
+}
+
+// networks are those of all namespaces.
+func networks(c Config) map[string]*network {
+	out := map[string]*network{}
+	for _, namespace := range c.all() {
+		out[namespace] = &network{made: map[string]bool{}}
+	}
+	return out
 }
 
 // expressible refuses what no policy can say.
@@ -71,29 +80,30 @@ func expressible(n sandpool.Network) error {
 	return nil
 }
 
-// permit makes sure that the cluster gives sandboxes the network n and no more.
-func (e *Engine) permit(ctx context.Context, n sandpool.Network) error {
+// permit makes sure that the cluster gives sandboxes of a namespace the network n and no more.
+func (e *Engine) permit(ctx context.Context, namespace string, n sandpool.Network) error {
 	if err := expressible(n); err != nil {
 		return err
 	}
-	e.net.mu.Lock()
-	defer e.net.mu.Unlock()
-	if err := e.makePolicy(ctx, policyOf(n)); err != nil {
+	known := e.net[namespace]
+	known.mu.Lock()
+	defer known.mu.Unlock()
+	if err := e.makePolicy(ctx, namespace, policyOf(n)); err != nil {
 		return err
 	}
 	if e.cfg.NetworkUnverified {
 		return nil
 	}
-	if time.Now().Before(e.net.until) {
-		return e.net.err
+	if time.Now().Before(known.until) {
+		return known.err
 	}
-	err := e.verify(ctx)
+	err := e.verify(ctx, namespace)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	e.net.err, e.net.until = err, time.Now().Add(verifiedFor)
+	known.err, known.until = err, time.Now().Add(verifiedFor)
 	if err != nil {
-		e.net.until = time.Now().Add(refusedFor)
+		known.until = time.Now().Add(refusedFor)
 	}
 	return err
 }
@@ -123,11 +133,11 @@ func notPublic() (four, six []string) {
 		[]string{"::/128", "::1/128", "64:ff9b::/96", "fc00::/7", "fe80::/10", "ff00::/8"}
 }
 
-// policy is a network policy of the engine. A change of what it says needs another name: policies
+// policy is a network policy of a namespace. A change of what it says needs another name: policies
 // are made and never changed.
-func (c Config) policy(name string) *rest.NetworkPolicy {
+func (c Config) policy(namespace, name string) *rest.NetworkPolicy {
 	p := &rest.NetworkPolicy{
-		Metadata: rest.Meta{Name: c.Instance + "-" + name + "-1", Namespace: c.Namespace,
+		Metadata: rest.Meta{Name: c.Instance + "-" + name + "-1", Namespace: namespace,
 			Labels: c.labels()},
 		Spec: rest.NetworkPolicySpec{
 			PodSelector: rest.LabelSelector{MatchLabels: c.labels(labelNetwork, name)},
@@ -156,11 +166,12 @@ func (c Config) policy(name string) *rest.NetworkPolicy {
 }
 
 // makePolicy makes a policy unless it is there. The caller holds network.mu.
-func (e *Engine) makePolicy(ctx context.Context, name string) error {
-	if e.net.made[name] {
+func (e *Engine) makePolicy(ctx context.Context, namespace, name string) error {
+	made := e.net[namespace].made
+	if made[name] {
 		return nil
 	}
-	err := e.cfg.Client.CreateNetworkPolicy(ctx, e.cfg.policy(name))
+	err := e.cfg.Client.CreateNetworkPolicy(ctx, e.cfg.policy(namespace, name))
 	if err != nil && rest.CodeOf(err) != http.StatusConflict {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -168,10 +179,7 @@ func (e *Engine) makePolicy(ctx context.Context, name string) error {
 		return &sandpool.Error{Class: sandpool.Unavailable, Code: "NetworkPolicyNotMade",
 			Message: "The cluster does not take the pool's network policy.", Err: err}
 	}
-	if e.net.made == nil {
-		e.net.made = map[string]bool{}
-	}
-	e.net.made[name] = true
+	made[name] = true
 	return nil
 }
 
@@ -189,7 +197,7 @@ const (
 )
 
 // verify has pods try whether policies are enforced. The caller holds network.mu.
-func (e *Engine) verify(ctx context.Context) (err error) {
+func (e *Engine) verify(ctx context.Context, namespace string) (err error) {
 	refuse := func(format string, args ...any) error {
 		return &sandpool.Error{Class: sandpool.Unsupported, Code: "NetworkNotEnforced",
 			Target: "network",
@@ -204,37 +212,37 @@ func (e *Engine) verify(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, trialTime,
 		fmt.Errorf("the trial of network policies did not end within %v", trialTime))
 	defer cancel()
-	run := strings.ToLower(rand.Text()[:10])
+	run := trial{e, namespace, strings.ToLower(rand.Text()[:10])}
 	defer func() {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 		defer cancel()
 		for _, role := range []string{"listen", "free", "bound"} {
-			gone := e.cfg.Client.DeletePod(undo, e.cfg.Namespace, e.trialName(run, role), "", 0)
+			gone := e.cfg.Client.DeletePod(undo, namespace, run.name(role), "", 0)
 			if gone != nil && rest.CodeOf(gone) != http.StatusNotFound {
 				e.log.Warn("a pod of the trial of network policies is left", "error", gone)
 			}
 		}
 	}()
-	if err := e.makePolicy(ctx, policyNone); err != nil {
+	if err := e.makePolicy(ctx, namespace, policyNone); err != nil {
 		return err
 	}
-	if err := e.try(ctx, run, "listen", "", "reach", "--listen", ":"+strconv.Itoa(trialPort),
+	if err := run.try(ctx, "listen", "", "reach", "--listen", ":"+strconv.Itoa(trialPort),
 		"--for", trialTime.String()); err != nil {
 		return refuse("start the pod that listens: %w", err)
 	}
-	listens, err := e.look(ctx, run, "listen", runs)
+	listens, err := run.look(ctx, "listen", runs)
 	if err != nil {
 		return refuse("start the pod that listens: %w", err)
 	}
 	target := net.JoinHostPort(listens.Status.PodIP, strconv.Itoa(trialPort))
 	codes := map[string]int{}
 	for role, policy := range map[string]string{"free": "", "bound": policyNone} {
-		if err := e.try(ctx, run, role, policy, "reach", target); err != nil {
+		if err := run.try(ctx, role, policy, "reach", target); err != nil {
 			return refuse("start the pod that is %s: %w", role, err)
 		}
 	}
 	for _, role := range []string{"free", "bound"} {
-		p, err := e.look(ctx, run, role, func(p *rest.Pod) bool {
+		p, err := run.look(ctx, role, func(p *rest.Pod) bool {
 			return containerOf(p).State.Terminated != nil
 		})
 		if err != nil {
@@ -252,23 +260,30 @@ func (e *Engine) verify(ctx context.Context) (err error) {
 	case codes["bound"] != notReached:
 		return refuse("the pod under the policy ended with code %d", codes["bound"])
 	}
-	e.log.Info("the cluster enforces network policies", "tried", target)
+	e.log.Info("the cluster enforces network policies", "namespace", namespace, "tried", target)
 	return nil
 }
 
-func (e *Engine) trialName(run, role string) string {
-	return fmt.Sprintf("%s-trial-%s-%s", e.cfg.Instance, run, role)
+// trial is one trial of network policies.
+type trial struct {
+	*Engine
+	namespace, run string
+}
+
+func (t trial) name(role string) string {
+	return fmt.Sprintf("%s-trial-%s-%s", t.cfg.Instance, t.run, role)
 }
 
 // try starts a pod of the trial.
-func (e *Engine) try(ctx context.Context, run, role, policy string, args ...string) error {
+func (t trial) try(ctx context.Context, role, policy string, args ...string) error {
+	e := t.Engine
 	no, yes, uid, grace := false, true, int64(65532), int64(1)
 	labels := e.cfg.labels(labelProbe, "true")
 	if policy != "" {
 		labels[labelNetwork] = policy
 	}
 	_, err := e.cfg.Client.CreatePod(ctx, &rest.Pod{
-		Metadata: rest.Meta{Name: e.trialName(run, role), Namespace: e.cfg.Namespace,
+		Metadata: rest.Meta{Name: t.name(role), Namespace: t.namespace,
 			Labels: labels},
 		Spec: rest.PodSpec{
 			RestartPolicy: "Never", RuntimeClassName: e.cfg.RuntimeClass,
@@ -289,13 +304,13 @@ func (e *Engine) try(ctx context.Context, run, role, policy string, args ...stri
 }
 
 // look waits until a pod of the trial is as it should be.
-func (e *Engine) look(ctx context.Context, run, role string, as func(*rest.Pod) bool) (*rest.Pod,
+func (t trial) look(ctx context.Context, role string, as func(*rest.Pod) bool) (*rest.Pod,
 	error) {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	var last *rest.Pod
 	for {
-		p, err := e.cfg.Client.Pod(ctx, e.cfg.Namespace, e.trialName(run, role))
+		p, err := t.cfg.Client.Pod(ctx, t.namespace, t.name(role))
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("%w; it is %s", context.Cause(ctx), describe(last))
 		}
@@ -319,9 +334,9 @@ func (e *Engine) look(ctx context.Context, run, role string, as func(*rest.Pod) 
 	}
 }
 
-// sweepProbes removes what trials of an earlier process left.
-func (e *Engine) sweepProbes(ctx context.Context) error {
-	list, _, err := e.cfg.Client.ListPods(ctx, e.cfg.Namespace,
+// sweepProbes removes what trials of an earlier process left in a namespace.
+func (e *Engine) sweepProbes(ctx context.Context, namespace string) error {
+	list, _, err := e.cfg.Client.ListPods(ctx, namespace,
 		selector(e.cfg.labels(labelProbe, "true")))
 	var errs []error
 	for _, p := range list {
@@ -329,7 +344,7 @@ func (e *Engine) sweepProbes(ctx context.Context) error {
 		if made != nil && time.Since(*made) < 2*trialTime {
 			continue // another server's trial may be under way
 		}
-		if err := e.cfg.Client.DeletePod(ctx, e.cfg.Namespace, p.Metadata.Name, p.Metadata.UID,
+		if err := e.cfg.Client.DeletePod(ctx, namespace, p.Metadata.Name, p.Metadata.UID,
 			0); rest.CodeOf(err) != http.StatusNotFound {
 			errs = append(errs, err)
 		}

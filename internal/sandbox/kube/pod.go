@@ -31,7 +31,7 @@ const noNetworkResolver = "127.0.0.1"
 func (c Config) pod(id sandbox.ID, t sandbox.Template, user passwd.Identity) *rest.Pod {
 	no, grace := false, graceOf(t.Grace)
 	p := &rest.Pod{
-		Metadata: rest.Meta{Name: podName(id), Namespace: c.Namespace,
+		Metadata: rest.Meta{Name: podName(id), Namespace: c.Namespaces.Of(t.Pool, c.Namespace),
 			Labels: c.labels(labelID, string(id), "app.kubernetes.io/name", "sandpool-sandbox",
 				labelNetwork, policyOf(t.Network))},
 		Spec: rest.PodSpec{
@@ -197,7 +197,7 @@ func imageOf(i sandbox.Image) string {
 func (c Config) secrets(id sandbox.ID, t sandbox.Template, pod *rest.Pod) ([]*rest.Secret, error) {
 	yes := true
 	meta := func(name string) rest.Meta {
-		return rest.Meta{Name: name, Namespace: c.Namespace, Labels: c.labels(),
+		return rest.Meta{Name: name, Namespace: pod.Metadata.Namespace, Labels: c.labels(),
 			OwnerReferences: []rest.OwnerReference{{APIVersion: "v1", Kind: "Pod",
 				Name: pod.Metadata.Name, UID: pod.Metadata.UID}}}
 	}

@@ -29,6 +29,8 @@ type handle struct {
 	Version int    `json:"v"`
 	Engine  string `json:"engine"`
 	UID     string `json:"uid"` // the pod's
+	// Namespace is empty in what servers wrote that had one alone.
+	Namespace string `json:"namespace,omitempty"`
 }
 
 // Prepare implements sandbox.Runtime. Nothing is made for a template but its network policy.
@@ -48,7 +50,8 @@ func (e *Engine) Prepare(ctx context.Context, t sandbox.Template,
 	if err != nil {
 		return sandbox.Prepared{}, err
 	}
-	if err := e.permit(ctx, t.Network); err != nil {
+	namespace := e.cfg.Namespaces.Of(t.Pool, e.cfg.Namespace)
+	if err := e.permit(ctx, namespace, t.Network); err != nil {
 		return sandbox.Prepared{}, err
 	}
 	key, err := e.cfg.keyOf(t, user)
@@ -72,7 +75,8 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (
 		return sandbox.Handle{}, context.Cause(ctx)
 	}
 	t := p.Template
-	if err := e.permit(ctx, t.Network); err != nil {
+	namespace := e.cfg.Namespaces.Of(t.Pool, e.cfg.Namespace)
+	if err := e.permit(ctx, namespace, t.Network); err != nil {
 		return sandbox.Handle{}, err
 	}
 	release, err := e.ids.Take(ctx, id)
@@ -93,7 +97,7 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (
 	if err != nil {
 		// What became of a call that was cut off is open.
 		if rest.CodeOf(err) == 0 {
-			err = errors.Join(err, e.undo(ctx, id, mark))
+			err = errors.Join(err, e.undo(ctx, id, namespace, mark))
 		}
 		return sandbox.Handle{}, err
 	}
@@ -110,9 +114,10 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (
 	}
 	if err != nil {
 		err = e.explain(ctx, id, t, err)
-		return sandbox.Handle{}, errors.Join(err, e.undo(ctx, id, mark))
+		return sandbox.Handle{}, errors.Join(err, e.undo(ctx, id, namespace, mark))
 	}
-	data, err := json.Marshal(handle{Version: 1, Engine: "kubernetes", UID: made.Metadata.UID})
+	data, err := json.Marshal(handle{Version: 1, Engine: "kubernetes", UID: made.Metadata.UID,
+		Namespace: namespace})
 	return sandbox.Handle{ID: id, Data: data, Steps: watch.Steps()}, err
 }
 
@@ -135,6 +140,10 @@ const retryFull = 10 * time.Second
 
 // create makes the pod, and words the refusals that users meet.
 func (e *Engine) create(ctx context.Context, pod *rest.Pod) (*rest.Pod, error) {
+	// The API server knows of those in the pod's namespace.
+	if p := e.pods.peek(idOf(pod)); p != nil && p.Metadata.Namespace != pod.Metadata.Namespace {
+		return nil, existsAlready(idOf(pod), nil)
+	}
 	made, err := e.cfg.Client.CreatePod(ctx, pod)
 	var refused *rest.StatusError
 	switch {
@@ -146,8 +155,7 @@ func (e *Engine) create(ctx context.Context, pod *rest.Pod) (*rest.Pod, error) {
 		return nil, &sandpool.Error{Class: sandpool.Unavailable, Code: "ClusterUnreachable",
 			Message: "The cluster's API server does not answer; try again.", Err: err}
 	case refused.Status.Reason == "AlreadyExists":
-		return nil, &sandpool.Error{Class: sandpool.Conflict, Target: "id",
-			Message: fmt.Sprintf("The sandbox %q exists already.", idOf(pod)), Err: err}
+		return nil, existsAlready(idOf(pod), err)
 	case refused.Status.Code == http.StatusForbidden &&
 		strings.Contains(refused.Status.Message, "exceeded quota"):
 		return nil, &sandpool.Error{Class: sandpool.Unavailable, Code: "ClusterFull",
@@ -159,6 +167,11 @@ func (e *Engine) create(ctx context.Context, pod *rest.Pod) (*rest.Pod, error) {
 			RetryAfter: max(time.Second, refused.RetryAfter), Err: err}
 	}
 	return nil, fmt.Errorf("create the pod: %w", err)
+}
+
+func existsAlready(id sandbox.ID, err error) error {
+	return &sandpool.Error{Class: sandpool.Conflict, Target: "id",
+		Message: fmt.Sprintf("The sandbox %q exists already.", id), Err: err}
 }
 
 // equip makes the Secrets of a sandbox. The kubelet waits for them.
@@ -322,7 +335,11 @@ func (e *Engine) explain(ctx context.Context, id sandbox.ID, t sandbox.Template,
 		return err
 	}
 	const lines = 20
-	text, logErr := e.cfg.Client.LogTail(ctx, e.cfg.Namespace, podName(id), lines)
+	p := e.pods.peek(id)
+	if p == nil {
+		return err
+	}
+	text, logErr := e.cfg.Client.LogTail(ctx, p.Metadata.Namespace, podName(id), lines)
 	if logErr != nil || text == "" {
 		return err // why there is no log helps nobody
 	}

@@ -25,13 +25,14 @@ const (
 	measureTime = 3 * time.Second
 )
 
-// measures is what is known of the sandboxes.
+// measures is what is known of the sandboxes of one namespace.
 type measures struct {
-	mu    sync.Mutex // guards what follows, and lets one call at a time ask
-	until time.Time
-	err   error
-	told  bool               // the log has had an error
-	of    map[string]measure // by the names of pods
+	mu     sync.Mutex    // guards what follows; never held while the cluster is asked
+	asking chan struct{} // closed when the question that is under way is answered; nil if none is
+	until  time.Time
+	err    error
+	told   bool               // the log has had an error
+	of     map[string]measure // by the names of pods
 }
 
 // measure is what one pod uses.
@@ -44,27 +45,15 @@ type measure struct {
 // Stats implements sandbox.StatsReader. A cluster without a metrics API is an error of class
 // Unsupported.
 func (e *Engine) Stats(ctx context.Context, h sandbox.Handle) (sandbox.Stats, error) {
-	if _, err := e.running(h); err != nil {
+	p, err := e.running(h)
+	if err != nil {
 		return sandbox.Stats{}, err
 	}
-	m := &e.measured
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if time.Now().After(m.until) {
-		err := e.measure(ctx)
-		if ctx.Err() != nil {
-			return sandbox.Stats{}, context.Cause(ctx)
-		}
-		if err != nil && !m.told {
-			m.told = true
-			e.log.Warn("what sandboxes use is not measured", "error", err)
-		}
-		m.err, m.until = err, time.Now().Add(measuredFor)
+	known, err := e.measured(ctx, p.Metadata.Namespace)
+	if err != nil {
+		return sandbox.Stats{}, err
 	}
-	if m.err != nil {
-		return sandbox.Stats{}, m.err
-	}
-	one, ok := m.of[podName(h.ID)]
+	one, ok := known[podName(h.ID)]
 	if !ok {
 		return sandbox.Stats{}, sandpool.Errorf(sandpool.Unavailable, "NotMeasuredYet", "",
 			"The cluster has not measured the sandbox %q yet.", h.ID)
@@ -72,36 +61,89 @@ func (e *Engine) Stats(ctx context.Context, h sandbox.Handle) (sandbox.Stats, er
 	return sandbox.Stats{Memory: one.memory, CPUTime: one.cpu}, nil
 }
 
-// measure asks for all pods. The caller holds measures.mu.
-func (e *Engine) measure(ctx context.Context) error {
+// measured returns what is known of a namespace's pods. One caller asks for what is too old; the
+// others wait for him, or have older samples meanwhile, if there are any.
+func (e *Engine) measured(ctx context.Context, namespace string) (map[string]measure, error) {
+	m := e.used[namespace]
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for time.Now().After(m.until) {
+		answered := m.asking
+		switch {
+		case answered == nil:
+			m.ask(func(last map[string]measure) (map[string]measure, error) {
+				return e.measure(ctx, namespace, last)
+			})
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			if m.err != nil && !m.told {
+				m.told = true
+				e.log.Warn("what sandboxes use is not measured", "namespace", namespace,
+					"error", m.err)
+			}
+			m.until = time.Now().Add(measuredFor)
+		case m.of != nil:
+			return m.of, m.err
+		default:
+			m.mu.Unlock()
+			select {
+			case <-answered:
+			case <-ctx.Done():
+			}
+			m.mu.Lock()
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+		}
+	}
+	return m.of, m.err
+}
+
+// ask asks without the lock, which the caller holds.
+func (m *measures) ask(measure func(last map[string]measure) (map[string]measure, error)) {
+	m.asking = make(chan struct{})
+	last := m.of
+	m.mu.Unlock()
+	now, err := measure(last)
+	m.mu.Lock()
+	close(m.asking)
+	m.asking, m.err = nil, err
+	if err == nil {
+		m.of = now
+	}
+}
+
+// measure asks for all pods of a namespace, of which last was known.
+func (e *Engine) measure(ctx context.Context, namespace string,
+	last map[string]measure) (map[string]measure, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, measureTime,
 		fmt.Errorf("the metrics API has not answered within %v", measureTime))
 	defer cancel()
-	list, err := e.cfg.Client.PodMetrics(ctx, e.cfg.Namespace, e.cfg.sandboxes())
+	list, err := e.cfg.Client.PodMetrics(ctx, namespace, e.cfg.sandboxes())
 	switch rest.CodeOf(err) {
 	case http.StatusNotFound:
-		return unsupported("", "The cluster has no metrics API, so what sandboxes use is not "+
+		return nil, unsupported("", "The cluster has no metrics API, so what sandboxes use is not "+
 			"measured. metrics-server is one.")
 	case http.StatusForbidden:
-		return unsupported("", "The server's account may not list pods of metrics.k8s.io, so what "+
+		return nil, unsupported("", "The server's account may not list pods of metrics.k8s.io, so what "+
 			"sandboxes use is not measured.")
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	now := make(map[string]measure, len(list))
 	for _, p := range list {
-		last := e.measured.of[p.Name]
-		next := measure{at: p.At, memory: p.Memory, cpu: last.cpu}
-		if p.At.After(last.at) {
+		before := last[p.Name]
+		next := measure{at: p.At, memory: p.Memory, cpu: before.cpu}
+		if p.At.After(before.at) {
 			span := p.Window
-			if !last.at.IsZero() {
-				span = p.At.Sub(last.at)
+			if !before.at.IsZero() {
+				span = p.At.Sub(before.at)
 			}
 			next.cpu += time.Duration(p.Cores * float64(span))
 		}
 		now[p.Name] = next
 	}
-	e.measured.of = now
-	return nil
+	return now, nil
 }

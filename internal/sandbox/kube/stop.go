@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -42,32 +43,50 @@ func (e *Engine) stop(ctx context.Context, h sandbox.Handle) error {
 	if len(h.Data) > 0 {
 		grace = -1
 	}
-	return e.remove(ctx, h.ID, "", grace)
+	for _, namespace := range e.whereabouts(h) {
+		if err := e.remove(ctx, h.ID, namespace, "", grace); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// whereabouts are the namespaces in which a sandbox may have its pod: the one that is known, or,
+// of one that nobody knows, all.
+func (e *Engine) whereabouts(h sandbox.Handle) []string {
+	var own handle
+	if len(h.Data) > 0 && json.Unmarshal(h.Data, &own) == nil && own.Namespace != "" {
+		return []string{own.Namespace}
+	}
+	if p := e.pods.peek(h.ID); p != nil {
+		return []string{p.Metadata.Namespace}
+	}
+	return e.cfg.all()
 }
 
 // undoTime bounds the removal of what a failed Start has made.
 const undoTime = 30 * time.Second
 
 // undo removes the pod of a Start that failed, and no other of its ID.
-func (e *Engine) undo(ctx context.Context, id sandbox.ID, mark string) error {
+func (e *Engine) undo(ctx context.Context, id sandbox.ID, namespace, mark string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
-	p, err := e.cfg.Client.Pod(ctx, e.cfg.Namespace, podName(id))
+	p, err := e.cfg.Client.Pod(ctx, namespace, podName(id))
 	switch {
 	case rest.CodeOf(err) == http.StatusNotFound:
-		e.forget(id)
+		e.forget(id, namespace)
 		return nil
 	case err != nil:
 		return fmt.Errorf("undo the start: %w", err)
 	case p.Metadata.Annotations[annotationStart] != mark:
 		return nil
 	}
-	return e.remove(ctx, id, p.Metadata.UID, 1)
+	return e.remove(ctx, id, namespace, p.Metadata.UID, 1)
 }
 
-// forget takes a pod out of the copy that the API server does not have.
-func (e *Engine) forget(id sandbox.ID) {
-	if p := e.pods.peek(id); p != nil {
+// forget takes a pod out of the copy that the API server does not have in a namespace.
+func (e *Engine) forget(id sandbox.ID, namespace string) {
+	if p := e.pods.peek(id); p != nil && p.Metadata.Namespace == namespace {
 		e.pods.drop(id, p)
 	}
 	e.pods.forget(id)
@@ -76,13 +95,14 @@ func (e *Engine) forget(id sandbox.ID) {
 // lookEvery is how often the API server is asked for a pod that ends, beside the watch.
 const lookEvery = 2 * time.Second
 
-// remove ends a pod and waits until nothing of it is left.
-func (e *Engine) remove(ctx context.Context, id sandbox.ID, uid string, grace int64) error {
+// remove ends a pod of a namespace and waits until nothing of it is left.
+func (e *Engine) remove(ctx context.Context, id sandbox.ID, namespace, uid string,
+	grace int64) error {
 	name := podName(id)
-	err := e.cfg.Client.DeletePod(ctx, e.cfg.Namespace, name, uid, grace)
+	err := e.cfg.Client.DeletePod(ctx, namespace, name, uid, grace)
 	switch rest.CodeOf(err) {
 	case http.StatusNotFound, http.StatusConflict: // there is none, or one of another uid
-		e.forget(id)
+		e.forget(id, namespace)
 		return nil
 	}
 	if err != nil {
@@ -95,7 +115,7 @@ func (e *Engine) remove(ctx context.Context, id sandbox.ID, uid string, grace in
 		if p == nil {
 			e.pods.forget(id)
 			// The copy may not have had it yet.
-			_, err := e.cfg.Client.Pod(ctx, e.cfg.Namespace, name)
+			_, err := e.cfg.Client.Pod(ctx, namespace, name)
 			if rest.CodeOf(err) == http.StatusNotFound {
 				return nil
 			}
@@ -104,9 +124,9 @@ func (e *Engine) remove(ctx context.Context, id sandbox.ID, uid string, grace in
 		select {
 		case <-changed:
 		case <-tick.C:
-			now, err := e.cfg.Client.Pod(ctx, e.cfg.Namespace, name)
+			now, err := e.cfg.Client.Pod(ctx, namespace, name)
 			if rest.CodeOf(err) == http.StatusNotFound {
-				e.forget(id)
+				e.forget(id, namespace)
 				return nil
 			}
 			if err == nil {

@@ -3,13 +3,16 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/sandpool/sandpool/internal/oci"
 	"github.com/sandpool/sandpool/internal/pattern"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/kube"
+	"github.com/sandpool/sandpool/internal/sandbox/kube/place"
 	"github.com/sandpool/sandpool/internal/sandbox/kube/rest"
 )
 
@@ -18,6 +21,7 @@ type Kubernetes struct {
 	Kubeconfig     string            `yaml:"kubeconfig"`
 	Context        string            `yaml:"context"`
 	Namespace      string            `yaml:"namespace"`
+	Namespaces     place.Namespaces  `yaml:"namespaces"`
 	Instance       string            `yaml:"instance"`
 	RuntimeClass   string            `yaml:"runtime_class"`
 	Isolation      string            `yaml:"isolation"`
@@ -75,6 +79,11 @@ func (k Kubernetes) Validate() (problems []error) {
 	}
 	need(instanceName().MatchString(k.Instance), "instance", fmt.Sprintf("%q", k.Instance),
 		"up to 32 lower-case letters, digits and hyphens")
+	bad := k.Namespaces.Validate(k.Namespace)
+	for _, name := range slices.Sorted(maps.Keys(bad)) {
+		problems = append(problems, fmt.Errorf("configuration: kubernetes.namespaces: %q: %w", name,
+			bad[name]))
+	}
 	word("isolation", k.Isolation, byRuntimeClass, elsewhere)
 	word("network", k.Network, verified, unverified)
 	word("security", k.Security, restricted, image)
@@ -116,9 +125,10 @@ func (k Kubernetes) config() (kube.Config, error) {
 		namespace = at.Namespace
 	}
 	return kube.Config{
-		Client: client, Namespace: namespace, Instance: k.Instance, RuntimeClass: k.RuntimeClass,
-		IsolationElsewhere: k.Isolation == elsewhere, NetworkUnverified: k.Network == unverified,
-		ProbeImage: k.ProbeImage, Servers: k.Servers, ServerLabels: k.ServerLabels,
+		Client: client, Namespace: namespace, Namespaces: k.Namespaces, Instance: k.Instance,
+		RuntimeClass: k.RuntimeClass, IsolationElsewhere: k.Isolation == elsewhere,
+		NetworkUnverified: k.Network == unverified,
+		ProbeImage:        k.ProbeImage, Servers: k.Servers, ServerLabels: k.ServerLabels,
 		ImageVolumes: k.Agent == byVolume, PullSecrets: k.PullSecrets,
 		Privileged: k.Security == image, ReadOnlyRoot: k.ReadOnlyRoot,
 		UserNamespaces: k.UserNamespaces, CPUOvercommit: k.CPUOvercommit,

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/sandpool/sandpool/internal/sandbox/kube/place"
 )
 
 // Each setting that is wrong is named, with what to write.
@@ -27,12 +29,13 @@ func TestValidate(t *testing.T) {
 		"cpu_overcommit": func(k *Kubernetes) { k.CPUOvercommit = 0.5 },
 		"node_lost":      func(k *Kubernetes) { k.NodeLost = 0 },
 		"pending":        func(k *Kubernetes) { k.Pending = 0 },
+		"namespaces":     func(k *Kubernetes) { k.Namespaces = place.Namespaces{"A b": nil} },
 		"servers":        func(k *Kubernetes) { k.Servers = []string{"10.0.0.1"} },
 	} {
 		k := ok
 		change(&k)
 		err := errors.Join(k.Validate()...)
-		if err == nil || !strings.Contains(err.Error(), "kubernetes."+field+" is ") ||
+		if err == nil || !strings.Contains(err.Error(), "kubernetes."+field) ||
 			len(k.Validate()) != 1 {
 			t.Errorf("of %s: %v", field, err)
 		}

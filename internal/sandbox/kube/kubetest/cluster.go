@@ -59,6 +59,7 @@ type Cluster struct {
 	denied   string
 	logs     map[string][]line // by the names of pods
 	measured []any
+	metered  chan struct{} // what the metrics API waits for; nil for nothing
 	closed   bool
 	work     sync.WaitGroup
 }
@@ -155,7 +156,7 @@ func (c *Cluster) Enforce(on bool) {
 	c.enforced = on
 }
 
-// Deny takes a permission away, such as "create secrets".
+// Deny takes a permission away, such as "create secrets", or "create secrets NAMESPACE".
 func (c *Cluster) Deny(what string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -176,7 +177,8 @@ func (c *Cluster) review(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	answer(w, http.StatusCreated, map[string]any{"status": map[string]bool{
-		"allowed": ask.Spec.Of.Verb+" "+ask.Spec.Of.Resource != c.denied}})
+		"allowed": ask.Spec.Of.Verb+" "+ask.Spec.Of.Resource != c.denied &&
+			ask.Spec.Of.Verb+" "+ask.Spec.Of.Resource+" "+ask.Spec.Of.Namespace != c.denied}})
 }
 
 // Missing says that an image cannot be pulled.
@@ -211,7 +213,7 @@ func (c *Cluster) Secrets() map[string]*rest.Secret {
 	return maps.Clone(c.secrets)
 }
 
-// Policies are the network policies there are, by name.
+// Policies are the network policies there are, by namespace/name.
 func (c *Cluster) Policies() map[string]*rest.NetworkPolicy {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -320,10 +322,10 @@ func (c *Cluster) serve(w http.ResponseWriter, r *http.Request) {
 
 // route serves /api/v1/namespaces/NS/pods[/NAME[/SUB]] and the like.
 func (c *Cluster) route(w http.ResponseWriter, r *http.Request, parts []string) {
-	var kind, name, sub string
+	var namespace, kind, name, sub string
 	for i, p := range parts {
 		if p == "namespaces" && len(parts) > i+2 {
-			kind = parts[i+2]
+			namespace, kind = parts[i+1], parts[i+2]
 			name = strings.Join(parts[i+3:min(i+4, len(parts))], "")
 			sub = strings.Join(parts[min(i+4, len(parts)):], "/")
 		}
@@ -332,17 +334,19 @@ func (c *Cluster) route(w http.ResponseWriter, r *http.Request, parts []string) 
 	case r.URL.Path == "/version":
 		answer(w, http.StatusOK, map[string]string{"gitVersion": "v1.36.3"})
 	case strings.HasPrefix(r.URL.Path, "/apis/metrics.k8s.io/"):
-		c.metrics(w)
+		c.metrics(w, r)
 	case strings.HasSuffix(r.URL.Path, "/selfsubjectaccessreviews"):
 		c.review(w, r)
+	case kind == "pods" && name != "" && !c.in(namespace, name):
+		refuse(w, http.StatusNotFound, "NotFound", fmt.Sprintf("pods %q not found", name))
 	case kind == "pods" && r.Method == http.MethodPost && r.URL.Query().Get("dryRun") != "":
 		answer(w, http.StatusCreated, rest.Pod{})
 	case kind == "pods" && r.Method == http.MethodPost:
 		c.createPod(w, r)
 	case kind == "pods" && name == "" && r.URL.Query().Get("watch") != "":
-		c.watch(w, r)
+		c.watch(w, r, namespace)
 	case kind == "pods" && name == "":
-		c.list(w, r)
+		c.list(w, r, namespace)
 	case kind == "pods" && sub == "exec":
 		c.exec(w, r, name)
 	case kind == "pods" && sub == "log":
@@ -354,7 +358,9 @@ func (c *Cluster) route(w http.ResponseWriter, r *http.Request, parts []string) 
 	case kind == "secrets" && r.Method == http.MethodPost:
 		create(c, w, r, c.secrets, func(s *rest.Secret) string { return s.Metadata.Name })
 	case kind == "networkpolicies" && r.Method == http.MethodPost:
-		create(c, w, r, c.policies, func(p *rest.NetworkPolicy) string { return p.Metadata.Name })
+		create(c, w, r, c.policies, func(p *rest.NetworkPolicy) string {
+			return p.Metadata.Namespace + "/" + p.Metadata.Name
+		})
 	default:
 		refuse(w, http.StatusNotFound, "NotFound", "there is no "+r.URL.Path)
 	}
@@ -377,13 +383,21 @@ func create[T any](c *Cluster, w http.ResponseWriter, r *http.Request, into map[
 	answer(w, http.StatusCreated, made)
 }
 
-func (c *Cluster) list(w http.ResponseWriter, r *http.Request) {
+// in reports whether a pod is in a namespace.
+func (c *Cluster) in(namespace, name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.pods[name]
+	return p != nil && p.is.Metadata.Namespace == namespace
+}
+
+func (c *Cluster) list(w http.ResponseWriter, r *http.Request, namespace string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	list := rest.PodList{Metadata: rest.ListMeta{
 		ResourceVersion: strconv.FormatUint(c.version, 10)}}
 	for _, p := range c.pods {
-		if matches(&p.is, r.URL.Query().Get("labelSelector")) {
+		if matches(&p.is, namespace, r.URL.Query().Get("labelSelector")) {
 			list.Items = append(list.Items, p.is)
 		}
 	}
@@ -391,7 +405,7 @@ func (c *Cluster) list(w http.ResponseWriter, r *http.Request) {
 }
 
 // watch sends the events after a version, until the watch's time is over.
-func (c *Cluster) watch(w http.ResponseWriter, r *http.Request) {
+func (c *Cluster) watch(w http.ResponseWriter, r *http.Request, namespace string) {
 	query := r.URL.Query()
 	from, err := strconv.ParseUint(query.Get("resourceVersion"), 10, 64)
 	if err != nil {
@@ -411,7 +425,7 @@ func (c *Cluster) watch(w http.ResponseWriter, r *http.Request) {
 		}
 		var send []event
 		for _, e := range c.events {
-			if e.version > from && matches(&e.pod, query.Get("labelSelector")) {
+			if e.version > from && matches(&e.pod, namespace, query.Get("labelSelector")) {
 				send = append(send, e)
 			}
 		}
@@ -439,7 +453,10 @@ func (c *Cluster) watch(w http.ResponseWriter, r *http.Request) {
 }
 
 // matches knows selectors of the forms "a=b" and "a", with commas between them.
-func matches(p *rest.Pod, selector string) bool {
+func matches(p *rest.Pod, namespace, selector string) bool {
+	if p.Metadata.Namespace != namespace {
+		return false
+	}
 	for _, part := range strings.Split(selector, ",") {
 		name, value, equal := strings.Cut(part, "=")
 		has, ok := p.Metadata.Labels[name]

@@ -32,10 +32,31 @@ func (c *Cluster) Measure(items []any) {
 	c.measured = items
 }
 
-// metrics serves the metrics API.
-func (c *Cluster) metrics(w http.ResponseWriter) {
+// Meter has the metrics API answer nobody until answer is closed.
+func (c *Cluster) Meter(answer chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.metered = answer
+}
+
+// metrics serves the metrics API.
+func (c *Cluster) metrics(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	wait := c.metered
+	c.mu.Unlock()
+	if wait != nil {
+		select {
+		case <-wait:
+		case <-r.Context().Done():
+			return
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.denied == "list metrics" {
+		refuse(w, http.StatusForbidden, "Forbidden", "pods.metrics.k8s.io is forbidden")
+		return
+	}
 	if c.measured == nil {
 		refuse(w, http.StatusNotFound, "NotFound", "the server could not find the resource")
 		return
