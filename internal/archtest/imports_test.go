@@ -130,6 +130,7 @@ func mayImport() map[string][]string {
 			"internal/sandbox/probe", "internal/sandbox/turn"),
 		"internal/sandbox/kube/rest":  nil,
 		"internal/sandbox/kube/place": vocabulary,
+		"internal/sandbox/kube/pull":  {"internal/sandbox/kube/rest"},
 		"internal/sandbox/kube/kubetest": append(contract, "internal/sandbox/kube/rest",
 			"internal/sandbox/sandboxtest"),
 		"internal/sqlite":       {".", "internal/store", "internal/store/burst"},

@@ -296,6 +296,9 @@ var words = map[room.Resource]string{room.Memory: "memory", room.Disk: "disk spa
 // are. The caller holds mu.
 func (m *Manager) notice(p *poolState) string {
 	if p.short == "" {
+		if n, ok := m.engine.(sandbox.Noticer); ok && p.prep.done {
+			return n.Notice(p.prep.prepared)
+		}
 		return ""
 	}
 	if !p.prep.done {

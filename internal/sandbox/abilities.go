@@ -32,6 +32,12 @@ type StatsReader interface {
 	Stats(ctx context.Context, h Handle) (Stats, error)
 }
 
+// Noticer is the optional ability to say what the owner of a pool should know of its sandboxes.
+type Noticer interface {
+	// Notice says it in a sentence, or nothing. It asks nobody and takes no time.
+	Notice(p Prepared) string
+}
+
 // RoomReader is the optional ability to say what bounds all sandboxes together, besides the
 // machine.
 type RoomReader interface {

@@ -210,6 +210,7 @@ sandboxes:
   tolerations: [{key: gvisor, operator: Exists, effect: NoSchedule}]
   nodeSelector: {pool: sandboxes}
   namespaces: {team-a: [team-a-*], retired: []}
+  pullAhead: true
 server: {config: {starts: 20}}
 `)) {
 		if o.Kind == "ConfigMap" {
@@ -219,7 +220,7 @@ server: {config: {starts: 20}}
 	cfg := read(told)
 	if k := cfg.Kubernetes; cfg.Engine != "kubernetes" || cfg.Starts != 20 ||
 		k.RuntimeClass != "gvisor" || len(k.Tolerations) != 1 || k.Tolerations[0].Key != "gvisor" ||
-		k.NodeSelector["pool"] != "sandboxes" || len(k.Namespaces) != 2 ||
+		k.NodeSelector["pool"] != "sandboxes" || len(k.Namespaces) != 2 || !k.PullAhead ||
 		!slices.Equal(k.Namespaces["team-a"], []string{"team-a-*"}) || k.ProbeImage != "registry.example/sandpool:1" {
 		t.Errorf("the chart tells the server %+v", cfg)
 	}
@@ -248,8 +249,18 @@ func TestRoles(t *testing.T) {
 		want = append(want, a.Group+" "+resource+" "+a.Verb)
 	}
 	slices.Sort(want)
+	ahead := slices.Clone(want)
+	for _, a := range kube.NeedsToPull() {
+		ahead = append(ahead, a.Group+" "+a.Resource+" "+a.Verb)
+	}
+	slices.Sort(ahead)
 	for where, all := range map[string][]object{"chart": render(t, values(t, set)),
-		"base": objects(t, base)} {
+		"base": objects(t, base), "chart that pulls ahead": render(t, values(t,
+			strings.Replace(set, "gvisor", "gvisor, pullAhead: true", 1)))} {
+		want := want
+		if where == "chart that pulls ahead" {
+			want = ahead
+		}
 		var got []string
 		for _, o := range all {
 			if o.Kind == "ClusterRole" || o.Kind == "ClusterRoleBinding" {

@@ -43,6 +43,14 @@ func Needs() []rest.Access {
 	return all
 }
 
+// NeedsToPull are what the account must be allowed to do besides, where nodes pull in advance.
+func NeedsToPull() (all []rest.Access) {
+	for _, verb := range []string{"create", "get", "list", "delete"} {
+		all = append(all, rest.Access{Verb: verb, Group: "apps", Resource: "daemonsets"})
+	}
+	return all
+}
+
 // Check says what a cluster has and lacks for an engine. It takes back what it makes.
 func Check(ctx context.Context, cfg Config) []sandbox.Requirement {
 	short, cancel := context.WithTimeoutCause(ctx, checkTime,
@@ -84,7 +92,11 @@ func checkServer(ctx context.Context, cfg Config) sandbox.Requirement {
 // lacks, so checkMetrics says it.
 func checkAccess(ctx context.Context, cfg Config, namespace string) sandbox.Requirement {
 	var lacks []string
-	for _, a := range Needs() {
+	needs := Needs()
+	if cfg.PullTool != "" {
+		needs = append(needs, NeedsToPull()...)
+	}
+	for _, a := range needs {
 		if a.Group == metricsGroup {
 			continue
 		}

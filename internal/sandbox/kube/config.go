@@ -50,6 +50,10 @@ type Config struct {
 	// PullSecrets are Secrets of each namespace by which nodes pull images, besides a sandbox's
 	// own.
 	PullSecrets []string
+	// PullTool is an image of sandpool, and PullProgram one of its programs, which "copy FOLDER"
+	// has write itself to a folder. With them nodes pull the images of templates in advance;
+	// if they are empty, they do not.
+	PullTool, PullProgram string
 	// UserNamespaces maps the users of a pod to such as the node has none of.
 	UserNamespaces bool
 	// CPUOvercommit is by how much the processors that pods may use exceed those that are set aside
@@ -106,6 +110,7 @@ const (
 	labelID       = "sandpool/id"
 	labelNetwork  = "sandpool/network"
 	labelProbe    = "sandpool/probe"
+	labelPull     = "sandpool/pull"
 	manager       = "sandpool"
 
 	// annotationStart tells the pod of one Start from those of others.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/sandbox"
+	"github.com/sandpool/sandpool/internal/sandbox/kube/pull"
 	"github.com/sandpool/sandpool/internal/sandbox/kube/rest"
 	"github.com/sandpool/sandpool/internal/sandbox/turn"
 )
@@ -25,6 +26,7 @@ type Engine struct {
 	ended chan struct{}        // closed when the watch has ended
 	net   map[string]*network  // by namespace
 	used  map[string]*measures // by namespace
+	pull  *pull.Puller
 
 	mu       sync.Mutex // guards what follows; taken last, held briefly
 	starting map[sandbox.ID]context.CancelCauseFunc
@@ -43,6 +45,7 @@ var (
 
 	_ sandbox.NetworkSetter = (*Engine)(nil)
 	_ sandbox.Placer        = (*Engine)(nil)
+	_ sandbox.Noticer       = (*Engine)(nil)
 )
 
 // openTime bounds the first look at the cluster.
@@ -62,6 +65,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (*Engine, error) {
 	for _, namespace := range cfg.all() {
 		e.used[namespace] = &measures{}
 	}
+	e.pull = pull.New(ctx, cfg.Client, log)
 	e.pods = newCache(log, cfg, e.told)
 	first, cancel := context.WithTimeoutCause(ctx, openTime,
 		fmt.Errorf("no answer within %v", openTime))
@@ -74,6 +78,10 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (*Engine, error) {
 		if err := e.sweepProbes(first, namespace); err != nil {
 			return nil, fmt.Errorf("remove what an earlier server left in namespace %q: %w",
 				namespace, err)
+		}
+		if err := e.sweepPulls(first, namespace); err != nil {
+			return nil, fmt.Errorf("remove what an earlier server had nodes pull in namespace "+
+				"%q: %w", namespace, err)
 		}
 	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -96,6 +104,7 @@ func (e *Engine) Close() error {
 	e.closed = true
 	e.mu.Unlock()
 	e.end()
+	e.pull.Close()
 	<-e.ended
 	e.cfg.Client.Close()
 	return nil

@@ -109,8 +109,6 @@ func TestUnknownWhereabouts(t *testing.T) {
 	cfg := config(t, c)
 	cfg.Namespaces = place.Namespaces{"boxes-a": {"a"}}
 	e := open(t, cfg)
-	c.Outage(true) // the watches miss what comes
-	c.Outage(false)
 	c.Full("0/1 nodes are available")
 	_, err := cfg.Client.CreatePod(t.Context(), &rest.Pod{Metadata: rest.Meta{
 		Name: "sandpool-half", Namespace: "boxes-a", Labels: map[string]string{

@@ -194,7 +194,7 @@ func imageOf(i sandbox.Image) string {
 }
 
 // secrets are the Secrets of a sandbox, which go with its pod.
-func (c Config) secrets(id sandbox.ID, t sandbox.Template, pod *rest.Pod) ([]*rest.Secret, error) {
+func (c Config) secrets(id sandbox.ID, t sandbox.Template, pod *rest.Pod) []*rest.Secret {
 	yes := true
 	meta := func(name string) rest.Meta {
 		return rest.Meta{Name: name, Namespace: pod.Metadata.Namespace, Labels: c.labels(),
@@ -211,17 +211,22 @@ func (c Config) secrets(id sandbox.ID, t sandbox.Template, pod *rest.Pod) ([]*re
 			Immutable: &yes})
 	}
 	if !t.Root.Password.IsZero() {
-		host, _, _ := strings.Cut(t.Root.Reference, "/")
-		config, err := json.Marshal(map[string]any{"auths": map[string]any{host: map[string]string{
-			"username": t.Root.Username, "password": t.Root.Password.Reveal()}}})
-		if err != nil {
-			return nil, fmt.Errorf("credentials of %q: %w", t.Root.Reference, err)
-		}
-		out = append(out, &rest.Secret{Metadata: meta(pullName(id)), Immutable: &yes,
-			Type:       "kubernetes.io/dockerconfigjson",
-			StringData: map[string]string{".dockerconfigjson": string(config)}})
+		out = append(out, pullSecret(meta(pullName(id)), t.Root))
 	}
-	return out, nil
+	return out
+}
+
+// pullSecret is a Secret with which nodes pull an image.
+func pullSecret(meta rest.Meta, i sandbox.Image) *rest.Secret {
+	yes := true
+	host, _, _ := strings.Cut(i.Reference, "/")
+	config, err := json.Marshal(map[string]any{"auths": map[string]any{host: map[string]string{
+		"username": i.Username, "password": i.Password.Reveal()}}})
+	if err != nil {
+		panic(err) // these are texts
+	}
+	return &rest.Secret{Metadata: meta, Immutable: &yes, Type: "kubernetes.io/dockerconfigjson",
+		StringData: map[string]string{".dockerconfigjson": string(config)}}
 }
 
 // keyOf names what the pods of a template are like. What they may reach is told at their start.

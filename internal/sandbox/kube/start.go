@@ -58,6 +58,10 @@ func (e *Engine) Prepare(ctx context.Context, t sandbox.Template,
 	if err != nil {
 		return sandbox.Prepared{}, err
 	}
+	if e.cfg.PullTool != "" {
+		own := e.cfg.pull(namespace, t)
+		e.pull.Start(own.key, own.daemon, own.secret)
+	}
 	if progress != nil {
 		progress(sandbox.Progress{Step: "done", Elapsed: time.Since(began)})
 	}
@@ -177,11 +181,7 @@ func existsAlready(id sandbox.ID, err error) error {
 // equip makes the Secrets of a sandbox. The kubelet waits for them.
 func (e *Engine) equip(ctx context.Context, id sandbox.ID, t sandbox.Template,
 	pod *rest.Pod) error {
-	secrets, err := e.cfg.secrets(id, t, pod)
-	if err != nil {
-		return err
-	}
-	for _, s := range secrets {
+	for _, s := range e.cfg.secrets(id, t, pod) {
 		if err := e.cfg.Client.CreateSecret(ctx, s); err != nil {
 			return fmt.Errorf("create Secret %q: %w", s.Metadata.Name, err)
 		}

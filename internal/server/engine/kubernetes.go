@@ -31,6 +31,7 @@ type Kubernetes struct {
 	AgentImage     string            `yaml:"agent_image"`
 	Agent          string            `yaml:"agent"`
 	PullSecrets    []string          `yaml:"pull_secrets"`
+	PullAhead      bool              `yaml:"pull_ahead"`
 	Servers        []string          `yaml:"servers"`
 	ServerLabels   map[string]string `yaml:"server_labels"`
 	Security       string            `yaml:"security"`
@@ -90,6 +91,8 @@ func (k Kubernetes) Validate() (problems []error) {
 	word("agent", k.Agent, byCopy, byVolume)
 	need(len(k.Images) == 0 || k.agentImage() != "", "agent_image", `""`,
 		"an image of sandpool, from which the pods of code pools get the agent; or name no images")
+	need(!k.PullAhead || k.agentImage() != "", "pull_ahead", "true",
+		"it with probe_image, an image of sandpool, whose program runs in the place of an image's")
 	for name, reference := range k.Images {
 		_, err := oci.ParseReference(reference)
 		need(err == nil, "images."+name, fmt.Sprintf("%q", reference),
@@ -124,7 +127,12 @@ func (k Kubernetes) config() (kube.Config, error) {
 	if namespace == "" {
 		namespace = at.Namespace
 	}
+	var tool, program string
+	if k.PullAhead {
+		tool, program = k.agentImage(), agentProgram
+	}
 	return kube.Config{
+		PullTool: tool, PullProgram: program,
 		Client: client, Namespace: namespace, Namespaces: k.Namespaces, Instance: k.Instance,
 		RuntimeClass: k.RuntimeClass, IsolationElsewhere: k.Isolation == elsewhere,
 		NetworkUnverified: k.Network == unverified,

@@ -49,6 +49,7 @@ type Cluster struct {
 	pods     map[string]*pod
 	secrets  map[string]*rest.Secret
 	policies map[string]*rest.NetworkPolicy
+	daemons  map[string]*rest.DaemonSet
 	faults   []Fault
 	calls    map[string]int // by verb
 	out      bool
@@ -58,6 +59,8 @@ type Cluster struct {
 	next     int // the last address given to a pod
 	denied   string
 	logs     map[string][]line // by the names of pods
+	nodes    int
+	ready    int
 	measured []any
 	metered  chan struct{} // what the metrics API waits for; nil for nothing
 	closed   bool
@@ -74,7 +77,8 @@ type event struct {
 func New(t *testing.T) *Cluster {
 	c := &Cluster{version: 100, news: make(chan struct{}), pods: map[string]*pod{},
 		secrets: map[string]*rest.Secret{}, policies: map[string]*rest.NetworkPolicy{},
-		calls: map[string]int{}, images: map[string]bool{}, logs: map[string][]line{}}
+		daemons: map[string]*rest.DaemonSet{},
+		calls:   map[string]int{}, images: map[string]bool{}, logs: map[string][]line{}}
 	c.server = httptest.NewUnstartedServer(http.HandlerFunc(c.serve))
 	c.server.Config.ErrorLog = log.New(io.Discard, "", 0) // of connections that are cut
 	c.server.StartTLS()
@@ -337,6 +341,8 @@ func (c *Cluster) route(w http.ResponseWriter, r *http.Request, parts []string) 
 		c.metrics(w, r)
 	case strings.HasSuffix(r.URL.Path, "/selfsubjectaccessreviews"):
 		c.review(w, r)
+	case kind == "daemonsets":
+		c.daemonSets(w, r, namespace+"/"+name)
 	case kind == "pods" && name != "" && !c.in(namespace, name):
 		refuse(w, http.StatusNotFound, "NotFound", fmt.Sprintf("pods %q not found", name))
 	case kind == "pods" && r.Method == http.MethodPost && r.URL.Query().Get("dryRun") != "":
