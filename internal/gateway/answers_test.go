@@ -135,10 +135,11 @@ func TestAnswers(t *testing.T) {
 func TestNoSuchPool(t *testing.T) {
 	w := newWorld(t, Options{})
 	none := strings.Replace(endpoint, "python", "nothere", 1)
-	for _, call := range []string{"GET metadata", "POST code/execute", "POST executions"} {
+	for _, call := range []string{"GET metadata", "POST code/execute", "POST executions",
+		"GET path/of/a/container", "GET ", "PATCH files"} {
 		method, path, _ := strings.Cut(call, " ")
 		got := w.raw(method, none+"/"+path+"?identifier=abcd", `{"properties":{"code":"1"}}`)
-		if got.status != 404 {
+		if got.status != 404 || !strings.Contains(got.body, `"sessionPool"`) {
 			t.Errorf("%s: %d %s", call, got.status, got.body)
 		}
 	}

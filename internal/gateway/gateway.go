@@ -26,7 +26,6 @@
 package gateway
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -205,10 +204,18 @@ func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, pool sandpool.Po
 	if denied := c.authorize(route); denied != nil {
 		return denied
 	}
-	if err := cmp.Or(arm.CheckPoolID(pool), err); err != nil {
-		return err
+	if bad := arm.CheckPoolID(pool); bad != nil {
+		return bad
 	}
-	return route.serve(g, c)
+	if err == nil {
+		return route.serve(g, c)
+	}
+	if kind == "" { // no path of a pool that is not there is wrong
+		if _, missing := g.pools.Pool(r.Context(), pool); missing != nil {
+			return missing
+		}
+	}
+	return err
 }
 
 // find returns the route of a request. HEAD is served as GET where that changes nothing; net/http
@@ -234,7 +241,10 @@ func (g *Gateway) find(c *call, segments []string) (route, error) {
 			"%s is not supported on %q; use %s.", clip(c.r.Method), clip(path),
 			strings.Join(allowed, " or "))
 	}
+	what := "code runs by POST to 'executions' or 'code/execute', files are below 'files'"
+	if c.kind == sandpool.CustomContainer {
+		what = "below '.management' are getSession, listSessions, stopSession, logs and tunnel"
+	}
 	return route{}, sandpool.Errorf(sandpool.NotFound, "InvalidResourcePath", "path",
-		"This pool has no operation at %q; code runs by POST to 'executions' or 'code/execute', "+
-			"files are below 'files'.", clip(path))
+		"This pool has no operation at %q; %s.", clip(path), what)
 }
