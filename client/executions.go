@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"io"
 	"iter"
 	"net/http"
 	"net/url"
@@ -147,6 +148,9 @@ func parseServerTiming(h http.Header) map[string]time.Duration {
 // longestEvent bounds an event: the largest are figures.
 const longestEvent = 64 << 20
 
+// endTime is how long a stream may take to end after its last event.
+const endTime = time.Second
+
 // pauses is how long a stream waits before it is taken up again, while nothing comes of it.
 func pauses() []time.Duration {
 	return []time.Duration{0, 200 * time.Millisecond, 500 * time.Millisecond, time.Second,
@@ -247,6 +251,8 @@ func wantsCommand(err error) bool {
 
 // read reads the events of one answer.
 func (s *execution) read(ctx context.Context, r call, each func(api.ExecutionEvent) bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	resp, err := s.c.send(ctx, r)
 	if err != nil {
 		return err
@@ -275,7 +281,13 @@ func (s *execution) read(ctx context.Context, r call, each func(api.ExecutionEve
 			return sandpool.Errorf(sandpool.Internal, e.Error.Code, "", "%s", e.Error.Message)
 		}
 		s.last, s.tries, s.done = e.Sequence, 0, e.Type == api.EventResult
-		if s.left = !each(e); s.left || s.done {
+		s.left = !each(e)
+		if s.done { // read to its end, the connection serves the next call
+			late := time.AfterFunc(endTime, cancel)
+			_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
+			late.Stop()
+		}
+		if s.left || s.done {
 			return nil
 		}
 	}

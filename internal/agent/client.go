@@ -93,7 +93,7 @@ func (c *Client) Connect(ctx context.Context) error {
 // Attach makes executions take conn, which is the agent's standard input, until it breaks.
 // It comes before the first of them.
 func (c *Client) Attach(conn net.Conn) {
-	c.links.put(&link{conn: conn, frames: NewFrameReader(conn, 0), channel: true})
+	c.links.put(&link{conn: conn, frames: NewFrameReader(conn, 0), channel: true, records: true})
 }
 
 // Execute runs a cell and returns how it ended; an exception in the cell is
@@ -116,40 +116,6 @@ func (c *Client) Execute(ctx context.Context, req ExecuteRequest) (ExecuteResult
 	}
 	c.links.put(l)
 	return res, err
-}
-
-// ExecuteStream is Execute with output as it comes. Displays that are updated
-// arrive again with the same ID. The last event carries the result, whose Stdout and
-// Stderr hold the whole output again. An error of emit ends the call as the end of ctx does.
-func (c *Client) ExecuteStream(ctx context.Context, req ExecuteRequest,
-	emit func(Event) error) error {
-	ctx, leave := context.WithCancel(ctx)
-	defer leave()
-	resp, err := c.send(ctx, http.MethodPost, "/execute", url.Values{"stream": {"1"}}, req)
-	if err != nil {
-		return err
-	}
-	defer discard(resp)
-	// The events hold what the result holds again.
-	limit := 2 * maxExecution(req)
-	body := &io.LimitedReader{R: resp.Body, N: limit}
-	dec := json.NewDecoder(body)
-	for {
-		var ev Event
-		if err := dec.Decode(&ev); err != nil {
-			if body.N <= 0 {
-				return oversized(limit)
-			}
-			return fmt.Errorf("agent: read event: %w", unexpected(err))
-		}
-		if err := emit(ev); err != nil {
-			leave() // else what is left would be waited for
-			return err
-		}
-		if ev.Result != nil {
-			return nil
-		}
-	}
 }
 
 // Interrupt interrupts the cell that runs now; without one it does nothing.

@@ -44,7 +44,7 @@ func takeOver(t *testing.T, w http.ResponseWriter) net.Conn {
 	}
 	_, _ = io.WriteString(conn,
 		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+agent.LinkProtocol+
-			"\r\n\r\n")
+			"\r\n"+agent.RecordsHeader+": 1\r\n\r\n")
 	return conn
 }
 
@@ -192,7 +192,7 @@ func TestOversizedAnswers(t *testing.T) {
 			_, err := c.List(t.Context(), "", true, nil)
 			return err
 		}, false},
-		{"an endless event", `{"stdout":"`, "xxxxxx", 125 << 20, func() error {
+		{"an endless event", `{"record":{"number":1,"stdout":"`, "xxxxxx", 125 << 20, func() error {
 			return c.ExecuteStream(t.Context(), request, func(agent.Event) error { return nil })
 		}, false},
 	} {

@@ -8,8 +8,8 @@
 //	GET    /ready                200 once the kernel is warm; needs no secret
 //	POST   /init                 InitRequest, exactly once; brings the secret
 //	POST   /execute              ExecuteRequest → ExecuteResult
-//	POST   /execute?stream=1     ExecuteRequest → Events, one JSON object a line
-//	POST   /link                 upgrade: ExecuteRequests in frames, each answered by an Answer
+//	POST   /link                 upgrade: ExecuteRequests in frames, each answered by an Answer,
+//	                             and StartRequests, each answered by one for every Record
 //	POST   /executions           StartRequest → Execution; it goes on without a caller
 //	GET    /executions           list of Execution
 //	GET    /execution?id=        Execution with its result, in a frame
@@ -51,7 +51,8 @@
 // secret: whoever started the agent alone has the other end.
 //
 // An execution is for whoever waits for its answer. When the connection of its request ends, or a
-// link says anything before the answer, it does not start, or is interrupted until it yields.
+// link says anything before the answer, it does not start, or is interrupted until it yields. One
+// that was started has no caller, whoever reads its records.
 //
 // A frame is a 4 byte big-endian length and JSON. That of a terminal has a byte before, its
 // TerminalKind, and instead of JSON: what was typed or written (kind 0, both ways, at most

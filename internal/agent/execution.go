@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -159,14 +160,21 @@ const maxRecord = 6*2*LimitMaxOutput + 2*MaxDisplayBytes + 1<<20
 
 // frames sends a request whose answer is frames, and reads them by read.
 func (c *Client) frames(ctx context.Context, method, path string, query url.Values, room Room,
-	read func(*FrameReader) error) error {
+	read func(*FrameReader) error) (err error) {
 	ctx, leave := context.WithCancel(ctx)
 	defer leave() // else what is left would be waited for
 	resp, err := c.send(ctx, method, path, query, nil)
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer func() {
+		if err == nil { // nothing comes after it, and the connection serves the next call
+			late := time.AfterFunc(endTime, leave)
+			defer late.Stop()
+			discard(resp)
+		}
+		_ = resp.Body.Close()
+	}()
 	r := NewFrameReader(resp.Body, maxRecord)
 	r.Large = func(size int64) error {
 		if room == nil || size <= LargeAnswer {
@@ -180,4 +188,156 @@ func (c *Client) frames(ctx context.Context, method, path string, query url.Valu
 		return err
 	}
 	return fmt.Errorf("agent: %s %q: %w", method, path, unexpected(err))
+}
+
+// endTime is how long an answer may take to end after its last frame.
+const endTime = time.Second
+
+// ErrNoRecords is the error of Run if the agent, one of an older server, has no records on its
+// links.
+var ErrNoRecords = errors.New("agent: there are no records on links")
+
+// Live is an execution whose records are read as they are made. It goes on without its reader. One
+// caller at a time reads it, to the end, to an error that is not of the caller's context, or until
+// Close.
+type Live struct {
+	c    *Client
+	l    *link // nil once it is of no more use here
+	next int64 // the number of the next record
+}
+
+// Run starts an execution as Start does, and sends its records from the first: what Start and
+// Follow do, in one exchange. That it was refused is the error of the first Next.
+func (c *Client) Run(ctx context.Context, req StartRequest) (*Live, error) {
+	l := c.links.take()
+	if l == nil {
+		var err error
+		if l, err = c.openLink(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if !l.records {
+		c.links.put(l)
+		return nil, ErrNoRecords
+	}
+	frame, err := EncodeFrame(req)
+	if err != nil {
+		c.links.put(l)
+		return nil, err
+	}
+	err = l.until(ctx, func() error {
+		_, err := l.conn.Write(frame)
+		return err
+	})
+	if req.Room != nil {
+		req.Room.Sent()
+	}
+	if err != nil {
+		_ = l.conn.Close()
+		return nil, err
+	}
+	return &Live{c: c, l: l, next: 1}, nil
+}
+
+// until does something with the connection that fails when ctx ends, and can be done again later.
+func (l *link) until(ctx context.Context, do func() error) error {
+	cut := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = l.conn.SetDeadline(time.Unix(1, 0))
+		close(cut)
+	})
+	err := do()
+	if stop() {
+		return err
+	}
+	<-cut
+	_ = l.conn.SetDeadline(time.Time{}) // fails on a closed connection, which is none any more
+	return context.Cause(ctx)
+}
+
+// Next returns the next record; the last one says how the execution ended. more says that the one
+// after it is there already. room is asked for the memory of a large one; it may be nil.
+func (v *Live) Next(ctx context.Context, room Room) (rec Record, more bool, err error) {
+	if v.l == nil {
+		return rec, false, errors.New("agent: there are no more records")
+	}
+	var a Answer
+	err = v.l.until(ctx, func() error { return v.l.answer(ctx, &a, maxRecord, room) })
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return rec, false, err
+	case err != nil:
+		v.Close()
+		return rec, false, fmt.Errorf("agent: execute: %w", unexpected(err))
+	case a.Fault != nil:
+		v.leave()
+		return rec, false, a.Fault.asError("execute")
+	case a.Record == nil || a.Record.Number != v.next:
+		v.Close()
+		return rec, false, sandpool.Errorf(sandpool.Internal, "", "",
+			"The sandbox sent something else than event %d of an execution.", v.next)
+	}
+	v.next++
+	more = v.l.frames.More()
+	if a.Record.Execution != nil {
+		v.leave()
+	}
+	return *a.Record, more, nil
+}
+
+// leave gives the link back.
+func (v *Live) leave() {
+	v.c.links.put(v.l)
+	v.l = nil
+}
+
+// Close is for who reads no more records, although there may be some.
+func (v *Live) Close() {
+	if v.l != nil {
+		_ = v.l.conn.Close()
+		v.l = nil
+	}
+}
+
+// ExecuteStream is Execute with what the cell puts out as it comes. Displays that are updated
+// arrive again with the same ID. The last event carries the result, whose Stdout and
+// Stderr hold the whole output again. An error of emit ends the call as the end of ctx does.
+func (c *Client) ExecuteStream(ctx context.Context, req ExecuteRequest,
+	emit func(Event) error) error {
+	id := rand.Text()
+	live, err := c.Run(ctx, StartRequest{ID: id, ExecuteRequest: req})
+	if err != nil {
+		return err
+	}
+	defer live.Close()
+	for {
+		rec, _, err := live.Next(ctx, req.Room)
+		if err == nil && rec.Execution != nil {
+			return c.last(ctx, *rec.Execution, req.Room, emit)
+		}
+		if err == nil && rec.State == "" {
+			err = emit(rec.Event)
+		}
+		if err != nil {
+			end, stop := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
+			defer stop()
+			_, _ = c.Cancel(end, id) // which the sandbox may not have taken
+			return err
+		}
+	}
+}
+
+// cancelTime is how long the end of an execution without a reader may take to arrive.
+const cancelTime = 5 * time.Second
+
+// last emits the last event of an execution.
+func (c *Client) last(ctx context.Context, e Execution, room Room, emit func(Event) error) error {
+	if e.Fault != nil {
+		return e.Fault.asError("execute")
+	}
+	e, err := c.Execution(ctx, e.ID, room)
+	if err != nil {
+		return err
+	}
+	return emit(Event{Result: e.Result})
 }

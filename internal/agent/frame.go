@@ -104,6 +104,15 @@ func (f *FrameReader) grow(capacity int) {
 	f.buf = grown
 }
 
+// More reports whether the next frame is there already, or an error.
+func (f *FrameReader) More() bool {
+	if len(f.buf) < 4 {
+		return false
+	}
+	size := int64(binary.BigEndian.Uint32(f.buf))
+	return size > f.Limit || int64(len(f.buf)) >= 4+size
+}
+
 // cut takes a whole frame off the buffer. The result is valid until the next read.
 func (f *FrameReader) cut() ([]byte, bool, error) {
 	if len(f.buf) < 4 {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -20,9 +21,14 @@ import (
 // LinkProtocol is what a connection is upgraded to by POST /link.
 const LinkProtocol = "sandpool-link"
 
-// Answer is what the agent sends for each request on a link. Exactly one field is set.
+// RecordsHeader is in the answer of an agent whose links take a StartRequest as well.
+const RecordsHeader = "Sandpool-Records"
+
+// Answer is what the agent sends on a link: one for an ExecuteRequest; for a StartRequest as many
+// as there are records, or a Fault. Exactly one field is set.
 type Answer struct {
 	Result *ExecuteResult `json:"result,omitempty"`
+	Record *Record        `json:"record,omitempty"`
 	Fault  *Fault         `json:"fault,omitempty"`
 }
 
@@ -33,6 +39,7 @@ type link struct {
 	conn    net.Conn
 	frames  *FrameReader
 	channel bool // the agent's standard input, which is quicker than the others, and there once
+	records bool // the agent is none of an older server's, which has no records on its links
 }
 
 // spareLinks is how many links are kept besides the channel. More are there while executions wait
@@ -89,7 +96,7 @@ func (ls *links) close() {
 
 // openLink asks the agent for a link.
 func (c *Client) openLink(ctx context.Context) (*link, error) {
-	conn, r, err := c.upgrade(ctx, "/link", nil, LinkProtocol)
+	conn, r, header, err := c.upgrade(ctx, "/link", nil, LinkProtocol)
 	if err != nil {
 		return nil, err
 	}
@@ -97,55 +104,56 @@ func (c *Client) openLink(ctx context.Context) (*link, error) {
 		return nil, errors.Join(
 			errors.New("agent: open a link: the agent spoke before it was asked"), conn.Close())
 	}
-	return &link{conn: conn, frames: NewFrameReader(conn, 0)}, nil
+	return &link{conn: conn, frames: NewFrameReader(conn, 0),
+		records: header.Get(RecordsHeader) != ""}, nil
 }
 
 // upgrade opens a connection and takes it out of HTTP. What the agent has sent already is
 // in the reader.
 func (c *Client) upgrade(ctx context.Context, path string, query url.Values,
-	protocol string) (net.Conn, *bufio.Reader, error) {
+	protocol string) (net.Conn, *bufio.Reader, http.Header, error) {
 	conn, err := c.dial(ctx, Port)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	release := cut(ctx, conn)
-	r, err := c.negotiate(ctx, conn, path, query, protocol)
+	r, header, err := c.negotiate(ctx, conn, path, query, protocol)
 	if cause := release(); cause != nil {
 		err = cause
 	}
 	if err != nil {
 		_ = conn.Close()
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return conn, r, nil
+	return conn, r, header, nil
 }
 
 func (c *Client) negotiate(ctx context.Context, conn net.Conn, path string, query url.Values,
-	protocol string) (*bufio.Reader, error) {
+	protocol string) (*bufio.Reader, http.Header, error) {
 	req, err := c.request(ctx, http.MethodPost, path, query, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Upgrade", protocol)
 	if err := req.Write(conn); err != nil {
-		return nil, fmt.Errorf("agent: POST %q: %w", path, err)
+		return nil, nil, fmt.Errorf("agent: POST %q: %w", path, err)
 	}
 	header := &io.LimitedReader{R: conn, N: maxHeader}
 	r := bufio.NewReader(header)
 	resp, err := http.ReadResponse(r, req)
 	if err != nil {
-		return nil, fmt.Errorf("agent: POST %q: %w", path, unexpected(err))
+		return nil, nil, fmt.Errorf("agent: POST %q: %w", path, unexpected(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusSwitchingProtocols {
-		return nil, readError("POST "+path, resp)
+		return nil, nil, readError("POST "+path, resp)
 	}
 	if resp.Header.Get("Upgrade") != protocol {
-		return nil, errors.New("agent: POST " + path + ": upgraded to another protocol")
+		return nil, nil, errors.New("agent: POST " + path + ": upgraded to another protocol")
 	}
 	header.N = math.MaxInt64 // what follows has bounds of its own
-	return r, nil
+	return r, resp.Header, nil
 }
 
 // cut makes the calls on conn fail when ctx ends. What it returns ends that, and says
@@ -171,30 +179,16 @@ func (l *link) execute(ctx context.Context, req ExecuteRequest) (res ExecuteResu
 		return res, true, err
 	}
 	release := cut(ctx, l.conn)
-	room := req.Room
-	l.frames.Limit = maxExecution(req)
+	room, limit := req.Room, maxExecution(req)
 	req = ExecuteRequest{} // the execution may wait for long, and its code need not
 	_, err = l.conn.Write(frame)
 	frame = nil //nolint:ineffassign // it may be large, and the execution long
 	if room != nil {
 		room.Sent()
 	}
-	var late *time.Timer
-	l.frames.Large = func(size int64) error {
-		if room == nil || size <= LargeAnswer {
-			return nil
-		}
-		err := room.Take(ctx, size)
-		late = time.AfterFunc(largeTime, func() { _ = l.conn.SetDeadline(time.Unix(1, 0)) })
-		return err
-	}
 	var a Answer
 	if err == nil {
-		err = l.frames.Next(&a)
-	}
-	l.frames.Large = nil
-	if late != nil {
-		late.Stop()
+		err = l.answer(ctx, &a, limit, room)
 	}
 	if cause := release(); cause != nil {
 		return res, false, cause
@@ -209,4 +203,24 @@ func (l *link) execute(ctx context.Context, req ExecuteRequest) (res ExecuteResu
 			"The sandbox's answer to an execution is empty.")
 	}
 	return *a.Result, true, nil
+}
+
+// answer reads an answer of at most limit bytes. room is asked for the memory of a large one.
+func (l *link) answer(ctx context.Context, a *Answer, limit int64, room Room) error {
+	var late *time.Timer
+	l.frames.Limit = limit
+	l.frames.Large = func(size int64) error {
+		if room == nil || size <= LargeAnswer {
+			return nil
+		}
+		err := room.Take(ctx, size)
+		late = time.AfterFunc(largeTime, func() { _ = l.conn.SetDeadline(time.Unix(1, 0)) })
+		return err
+	}
+	err := l.frames.Next(a)
+	l.frames.Large = nil
+	if late != nil && !late.Stop() && err == nil {
+		return os.ErrDeadlineExceeded // the connection has its deadline now
+	}
+	return err
 }

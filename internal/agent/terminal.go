@@ -153,7 +153,7 @@ func (c *Client) openTerminal(ctx context.Context, size TerminalSize,
 	query url.Values) (*Terminal, error) {
 	query.Set("columns", strconv.Itoa(size.Columns))
 	query.Set("rows", strconv.Itoa(size.Rows))
-	conn, r, err := c.upgrade(ctx, "/terminal", query, TerminalProtocol)
+	conn, r, _, err := c.upgrade(ctx, "/terminal", query, TerminalProtocol)
 	if err != nil {
 		return nil, err
 	}

@@ -117,18 +117,18 @@ func (g *Gateway) stream(c *call, form live.Form) *stream {
 func (s *stream) close() { _ = s.control.SetWriteDeadline(time.Time{}) }
 
 // send writes a piece, which counts against its caller's part of memory while it is large and has
-// not been taken.
-func (s *stream) send(b []byte) error {
+// not been taken. With more, the next piece is there already, and takes the end of this one along.
+func (s *stream) send(b []byte, more bool) error {
 	if !s.begun {
 		s.form.Header(s.c.w.Header())
 		s.begun = true
 	}
-	err := s.push(b)
+	err := s.push(b, more)
 	s.gone = err != nil
 	return err
 }
 
-func (s *stream) push(b []byte) error {
+func (s *stream) push(b []byte, more bool) error {
 	g, c := s.g, s.c
 	if len(b) > largeAnswer {
 		share := g.answers.Share(c.Holder(""))
@@ -150,6 +150,9 @@ func (s *stream) push(b []byte) error {
 		if _, err := c.w.Write(next); err != nil {
 			return arm.NotTaken(err)
 		}
+	}
+	if more {
+		return nil
 	}
 	if err := s.control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) &&
 		!errors.Is(err, io.EOF) {
@@ -174,7 +177,7 @@ func (s *stream) end(err error) error {
 	if failed != nil {
 		return failed
 	}
-	return s.send(b)
+	return s.send(b, false)
 }
 
 // events sends what run says as a stream in the form that the caller wants, lines if it has not
@@ -188,7 +191,7 @@ func (g *Gateway) events(c *call,
 		if err != nil {
 			return err
 		}
-		return s.send(b)
+		return s.send(b, false)
 	})
 	select {
 	case <-g.over:

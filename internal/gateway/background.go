@@ -27,11 +27,16 @@ import (
 func (g *Gateway) begin(c *call, l Lease, identifier sandpool.Identifier, x request.Execution,
 	held *body.Hold) error {
 	id := operationID(c.r)
-	in := g.within.Of(l)
 	tracing.Of(c.r.Context()).Claim(c.pool.Name, l.Sandbox().ID, l.Claim(), time.Now())
 	kept := g.keepExecution(c, l, identifier, id, x.ExecuteRequest)
-	e, err := in.Start(c.r.Context(), id, interpreter.Execution{ExecuteRequest: x.ExecuteRequest,
-		Sent: held.Sent})
+	run := interpreter.Execution{ExecuteRequest: x.ExecuteRequest, Sent: held.Sent}
+	of := wire.About{Operation: id, Identifier: identifier, Sandbox: l.Sandbox().ID,
+		UserAgent: c.r.UserAgent()}
+	if form := live.Wanted(c.r); form != "" {
+		return g.beginStream(c, l, run, of, form, held, kept)
+	}
+	in := g.within.Of(l)
+	e, err := in.Start(c.r.Context(), id, run)
 	if err != nil {
 		kept.End(executions.End{Outcome: aborted, Err: err})
 		return err
@@ -42,28 +47,63 @@ func (g *Gateway) begin(c *call, l Lease, identifier sandpool.Identifier, x requ
 		return err
 	}
 	hold.Unattended()
-	go g.keep(c, hold, id, held.Pass(), kept)
-	of := wire.About{Operation: id, Identifier: identifier, Sandbox: l.Sandbox().ID,
-		UserAgent: c.r.UserAgent()}
-	h := c.w.Header()
-	h["Operation-Id"] = []string{id}
-	h["X-Ms-Session-Guid"] = []string{string(of.Sandbox)}
-	h.Set("Operation-Location", g.operation(c, identifier, id))
-	if form := live.Wanted(c.r); form != "" {
-		return g.follow(c, in, of, form, 0)
-	}
-	h.Set("Retry-After", "1")
+	go g.keep(c, hold, held.Pass(), kept, func(ctx context.Context) (agent.Execution, error) {
+		return in.Wait(ctx, id)
+	})
+	g.locate(c, of)
+	c.w.Header().Set("Retry-After", "1")
 	return arm.WriteJSON(c.w, http.StatusAccepted, wire.Pending(e, of))
 }
 
+// locate says which execution it is, and where it is found.
+func (g *Gateway) locate(c *call, of wire.About) {
+	h := c.w.Header()
+	h["Operation-Id"] = []string{of.Operation}
+	h["X-Ms-Session-Guid"] = []string{string(of.Sandbox)}
+	h.Set("Operation-Location", g.operation(c, of.Identifier, of.Operation))
+}
+
+// beginStream starts an execution that goes on without its caller, and answers with its events.
+func (g *Gateway) beginStream(c *call, l Lease, x interpreter.Execution, of wire.About,
+	form live.Form, held *body.Hold, kept *executions.Entry) error {
+	hold, err := g.pools.Acquire(context.WithoutCancel(c.r.Context()), c.pool, of.Identifier)
+	if err != nil {
+		kept.End(executions.End{Outcome: aborted, Err: err})
+		return err
+	}
+	hold.Unattended()
+	var run *interpreter.Running
+	err = g.follow(c, of, form, func(emit interpreter.Emit) (err error) {
+		run, err = g.within.Of(l).Run(c.r.Context(), of.Operation, x,
+			func(r agent.Record, more bool) (func() error, error) {
+				if r.Number == 1 {
+					g.locate(c, of)
+				}
+				return emit(r, more)
+			})
+		return err
+	})
+	switch {
+	case run == nil:
+		hold.Release()
+		kept.End(executions.End{Outcome: aborted, Err: err})
+	case run.Ended() != nil && kept == nil: // there is nothing to wait for
+		g.keep(c, hold, held.Pass(), kept, run.Wait)
+	default:
+		go g.keep(c, hold, held.Pass(), kept, run.Wait)
+	}
+	return err
+}
+
 // keep holds a session, and the room of the code that waits in it, for as long as an execution goes
-// on: nobody may ask for it meanwhile.
-func (g *Gateway) keep(c *call, l Lease, id string, code *budget.Share, kept *executions.Entry) {
+// on: nobody may ask for it meanwhile. wait returns when it has ended.
+func (g *Gateway) keep(c *call, l Lease, code *budget.Share, kept *executions.Entry,
+	wait func(context.Context) (agent.Execution, error)) {
 	defer l.Release()
 	if code != nil {
 		defer code.Release()
 	}
-	e, err := g.within.Of(l).Wait(l.Context(), id)
+	e, err := wait(l.Context())
 	span := tracing.Of(c.r.Context())
 	switch {
 	case err == nil && e.Outcome != "":
@@ -119,7 +159,10 @@ func (g *Gateway) getExecution(c *call) error {
 	}
 	return g.existing(c, func(in *interpreter.Interpreter, of wire.About) error {
 		if form != "" {
-			return g.follow(c, in, of, form, after)
+			return g.follow(c, of, form, func(emit interpreter.Emit) error {
+				return in.Follow(c.r.Context(), of.Operation, after,
+					func(r agent.Record) (func() error, error) { return emit(r, false) })
+			})
 		}
 		e, release, err := in.Execution(c.r.Context(), of.Operation)
 		defer release()
@@ -166,18 +209,17 @@ func (g *Gateway) cancelExecution(c *call) error {
 	})
 }
 
-// follow sends the events of an execution after a number, as they come, until the last. The
-// execution goes on whether or not the caller reads.
-func (g *Gateway) follow(c *call, in *interpreter.Interpreter, of wire.About, form live.Form,
-	after int64) (err error) {
+// follow sends the events that read reads, as they come, until the last. The execution goes on
+// whether or not the caller reads.
+func (g *Gateway) follow(c *call, of wire.About, form live.Form,
+	read func(interpreter.Emit) error) (err error) {
 	began := time.Now()
 	defer func() { tracing.Of(c.r.Context()).Since("stream", began, err) }()
 	s := g.stream(c, form)
 	defer s.close()
-	err = in.Follow(c.r.Context(), of.Operation, after, func(r agent.Record) (func() error,
-		error) {
+	err = read(func(r agent.Record, more bool) (func() error, error) {
 		b, err := form.Encode(wire.EventOf(r, of))
-		return func() error { return s.send(b) }, err
+		return func() error { return s.send(b, more) }, err
 	})
 	return s.end(err)
 }
@@ -192,7 +234,7 @@ func (g *Gateway) sayLost(c *call, form live.Form, lost *sandpool.Error, of wire
 		if err != nil {
 			return err
 		}
-		if err := s.send(b); err != nil {
+		if err := s.send(b, false); err != nil {
 			return err
 		}
 	}

@@ -180,5 +180,5 @@ func (s *stream) lines(lines []api.LogLine) (err error) {
 			return fmt.Errorf("encode a line of a log: %w", err)
 		}
 	}
-	return s.send(b)
+	return s.send(b, false)
 }

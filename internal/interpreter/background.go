@@ -20,7 +20,15 @@ type Background interface {
 		emit func(agent.Record) error) error
 }
 
-var _ Background = (*agent.Client)(nil)
+// Recorder is a Background that can send the records of an execution as it starts it.
+type Recorder interface {
+	Run(ctx context.Context, r agent.StartRequest) (*agent.Live, error)
+}
+
+var _ interface {
+	Background
+	Recorder
+} = (*agent.Client)(nil)
 
 // background asks the agent something about executions without a caller.
 func background[T any](ctx context.Context, in *Interpreter, fn func(*call, Background) (T,

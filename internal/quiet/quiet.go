@@ -133,6 +133,26 @@ func (c calls) Write(p []byte) (written int, err error) {
 	return written, nil
 }
 
+// Offer is a Write of as much of p as is taken at once.
+func (c calls) Offer(p []byte) (n int, err error) {
+	var errno syscall.Errno
+	for n < len(p) && errno == 0 {
+		more := 0
+		if err := c.raw.Control(func(fd uintptr) {
+			more, errno = write(int(fd), p[n:])
+		}); err != nil {
+			return n, err
+		}
+		if errno == 0 {
+			n += more
+		}
+	}
+	if errno != 0 && errno != unix.EAGAIN {
+		return n, os.NewSyscallError("write", errno)
+	}
+	return n, nil
+}
+
 // Read is read(2) of a non-blocking descriptor into p, which is not empty.
 func Read(fd int, p []byte) (int, syscall.Errno) {
 	for {

@@ -95,8 +95,9 @@ export class Session {
             last = event.sequence;
             done = event.type === "result";
             yield event;
-            if (done) return;
           }
+          // Read to its end, the connection serves the next call.
+          if (done) return;
         } catch (e) {
           const failure = this.#pool.failure(e, options.signal);
           if (!begun || !brokenOff(failure)) throw failure;

@@ -11,10 +11,12 @@ import (
 	"github.com/sandpool/sandpool/internal/quiet"
 )
 
-// linkConn is a connection that can be asked whether there is something to read.
+// linkConn is a connection that can be asked whether there is something to read, and how much it
+// takes to write.
 type linkConn interface {
 	net.Conn
 	syscall.Conn
+	Offer(p []byte) (int, error)
 }
 
 // caller is the context of the requests on a link: it ends when the host hangs up. A link is

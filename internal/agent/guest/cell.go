@@ -131,9 +131,7 @@ func (c *cell) run(req agent.ExecuteRequest) {
 	if c.d.over.Load() { // since Execute looked: end could not see what runs
 		c.k.kill()
 	}
-	watched := c.watch()
 	err := c.converse(req)
-	watched()
 	wanted := c.d.setRunning(nil)
 	left := []bool{false, false}
 	if err != nil {
@@ -145,6 +143,7 @@ func (c *cell) run(req agent.ExecuteRequest) {
 	}
 	c.res.Stdout, c.res.StdoutTruncated = c.k.Out.End(!left[0])
 	c.res.Stderr, c.res.StderrTruncated = c.k.Err.End(!left[1])
+	c.feed.End()
 	c.forget(false)
 	switch {
 	case err != nil: // broken has said how
@@ -194,6 +193,7 @@ func (c *cell) converse(req agent.ExecuteRequest) error {
 	attended := time.Since(c.start) >= shortCell
 	if attended {
 		defer c.attend()()
+		defer c.watch()()
 	}
 	for {
 		var f kernelFrame
@@ -225,16 +225,23 @@ func (c *cell) converse(req agent.ExecuteRequest) error {
 		if !attended {
 			attended = true
 			defer c.attend()()
+			defer c.watch()()
 		}
 	}
 }
 
 // await waits for the kernel's word, for shortCell at most, and reports whether it came before
 // any output. The word is looked for first: what was printed before it is in the pipes by then.
+// Who watches the cell gets what it prints meanwhile.
 func (c *cell) await() (silent bool) {
-	ready := c.k.control.Await(shortCell, c.k.Out.FD(), c.k.Err.FD())
-	if !ready[0] {
+	out, errs := c.k.Out.FD(), c.k.Err.FD()
+	ready := c.k.control.Await(shortCell, out, errs)
+	if c.feed == nil && !ready[0] {
 		c.k.control.Await(shortCell - time.Since(c.start))
+	}
+	for c.feed != nil && !ready[0] && (ready[1] || ready[2]) && time.Since(c.start) < shortCell {
+		c.k.Drain()
+		ready = c.k.control.Await(shortCell-time.Since(c.start), out, errs)
 	}
 	return ready[0] && !ready[1] && !ready[2]
 }

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/agent/guest/output"
 	"github.com/sandpool/sandpool/internal/quiet"
 )
 
@@ -16,20 +19,21 @@ import (
 const maxRequest = 6*agent.MaxCode + 64<<10
 
 // takeOver takes the connection of the request out of HTTP and tells the host what it
-// speaks from now on. That the host is gone shows at the next read.
-func takeOver(w http.ResponseWriter, protocol string) (net.Conn, error) {
+// speaks from now on, with more lines of the header. That the host is gone shows at the next read.
+func takeOver(w http.ResponseWriter, protocol string, more ...string) (net.Conn, error) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, fmt.Errorf("take the connection over: %w", err)
 	}
-	_, _ = fmt.Fprintf(conn,
-		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", protocol)
+	lines := append([]string{"HTTP/1.1 101 Switching Protocols", "Connection: Upgrade",
+		"Upgrade: " + protocol}, more...)
+	_, _ = io.WriteString(conn, strings.Join(lines, "\r\n")+"\r\n\r\n")
 	return conn, nil
 }
 
 // link serves executions on the connection of the request.
 func (s *Server) link(w http.ResponseWriter, r *http.Request) error {
-	conn, err := takeOver(w, agent.LinkProtocol)
+	conn, err := takeOver(w, agent.LinkProtocol, agent.RecordsHeader+": 1")
 	if err != nil {
 		return err
 	}
@@ -70,20 +74,28 @@ func (s *Server) serveChannel(ctx context.Context, input *os.File) {
 
 // serveOne answers one request. Nothing is said to a host that has hung up.
 func (s *Server) serveOne(host *caller, frames *agent.FrameReader) error {
-	var req agent.ExecuteRequest
+	var req agent.StartRequest
 	if err := frames.Next(&req); err != nil {
 		return err
 	}
 	var a agent.Answer
-	res, err := s.perform(host, req)
-	host.rest()
-	if gone := host.Context.Err(); gone != nil {
-		return gone
+	var err error
+	if req.ID != "" {
+		var sent bool
+		if sent, err = s.record(host, req); sent {
+			return err
+		}
+	} else {
+		var res agent.ExecuteResult
+		res, err = s.perform(host, req.ExecuteRequest, nil)
+		host.rest()
+		if gone := host.Context.Err(); gone != nil {
+			return gone
+		}
+		a.Result = &res
 	}
 	if err != nil {
-		a.Fault = agent.FaultOf(err)
-	} else {
-		a.Result = &res
+		a = agent.Answer{Fault: agent.FaultOf(err)}
 	}
 	frame, err := agent.EncodeFrame(a)
 	if err != nil {
@@ -93,22 +105,31 @@ func (s *Server) serveOne(host *caller, frames *agent.FrameReader) error {
 	return err
 }
 
+// record runs a cell that goes on if its host leaves, and sends its records. An error without any
+// is why it was not begun.
+func (s *Server) record(host *caller, req agent.StartRequest) (sent bool, err error) {
+	if err := normalise(&req.ExecuteRequest); err != nil {
+		return false, err
+	}
+	return s.executions.Run(host.Context, req, s.perform, host.conn)
+}
+
 // perform runs the cell of a request, for as long as ctx says that somebody waits for it.
-func (s *Server) perform(ctx context.Context, req agent.ExecuteRequest) (agent.ExecuteResult,
-	error) {
+func (s *Server) perform(ctx context.Context, req agent.ExecuteRequest,
+	f *output.Feed) (agent.ExecuteResult, error) {
 	d, err := s.contexts.of(ctx, s.driver.Load(), req)
 	if err != nil {
 		return agent.ExecuteResult{}, err
 	}
-	return perform(ctx, d, req)
+	return perform(ctx, d, req, f)
 }
 
-func perform(ctx context.Context, d *Driver, req agent.ExecuteRequest) (agent.ExecuteResult,
-	error) {
+func perform(ctx context.Context, d *Driver, req agent.ExecuteRequest,
+	f *output.Feed) (agent.ExecuteResult, error) {
 	if err := d.normalise(&req); err != nil {
 		return agent.ExecuteResult{}, err
 	}
-	return d.Execute(ctx, req, nil)
+	return d.Execute(ctx, req, f)
 }
 
 // rehearsals is how often a cell is executed before the first of a user. Each takes a little more
@@ -137,7 +158,7 @@ func rehearseOnce(ctx context.Context, d *Driver) error {
 	if err := agent.NewFrameReader(bytes.NewReader(request), maxRequest).Next(&req); err != nil {
 		return err
 	}
-	res, err := perform(ctx, d, req)
+	res, err := perform(ctx, d, req, nil)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,8 @@ package guest
 
 import "time"
 
-// lookEvery is how long what a cell prints in a hurry may wait until who watches sees it.
+// lookEvery is how long what a cell prints without an end of a line, or in a hurry, may wait until
+// who watches sees it.
 const lookEvery = 20 * time.Millisecond
 
 // acknowledge tells the kernel that what it sent has been taken, with all that was printed before.
@@ -17,6 +18,7 @@ func (c *cell) watch() (stop func()) {
 	if c.feed == nil {
 		return func() {}
 	}
+	c.feed.Still()
 	over, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -1,7 +1,6 @@
 package guest
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -17,7 +16,6 @@ import (
 	"github.com/sandpool/sandpool/internal/agent"
 	"github.com/sandpool/sandpool/internal/agent/guest/background"
 	"github.com/sandpool/sandpool/internal/agent/guest/executions"
-	"github.com/sandpool/sandpool/internal/agent/guest/output"
 	"github.com/sandpool/sandpool/internal/agent/guest/terminal"
 )
 
@@ -69,17 +67,7 @@ func (s *Server) Handler() http.Handler {
 	guarded("POST /execute", s.execute)
 	guarded("POST /link", s.link)
 	guarded("POST /interrupt", s.interrupt)
-	s.executions.Register(guarded, normalise, func(ctx context.Context, req agent.ExecuteRequest,
-		f *output.Feed) (agent.ExecuteResult, error) {
-		d, err := s.contexts.of(ctx, s.driver.Load(), req)
-		if err == nil {
-			err = d.normalise(&req)
-		}
-		if err != nil {
-			return agent.ExecuteResult{}, err
-		}
-		return d.Execute(ctx, req, f)
-	})
+	s.executions.Register(guarded, normalise, s.perform)
 	s.contexts.register(guarded, s.driver.Load)
 	s.background.Register(guarded, s.forProcesses, func(r *agent.ProcessRequest) error {
 		return s.cfg.enter(&r.Dir)
@@ -228,17 +216,7 @@ func (s *Server) execute(w http.ResponseWriter, r *http.Request) error {
 	if err := decode(w, r, maxRequest, &req); err != nil {
 		return err
 	}
-	if r.URL.Query().Get("stream") != "" {
-		d, err := s.contexts.of(r.Context(), s.driver.Load(), req)
-		if err == nil {
-			err = d.normalise(&req)
-		}
-		if err != nil {
-			return err
-		}
-		return stream(w, r, d, req)
-	}
-	res, err := s.perform(r.Context(), req)
+	res, err := s.perform(r.Context(), req, nil)
 	if err != nil {
 		return err
 	}
@@ -272,48 +250,6 @@ func normalise(req *agent.ExecuteRequest) error {
 		req.MaxOutput = agent.DefaultMaxOutput
 	}
 	req.MaxOutput = min(req.MaxOutput, agent.LimitMaxOutput)
-	return nil
-}
-
-// stream sends events as they come. A client that does not read misses events,
-// and holds up nothing.
-func stream(w http.ResponseWriter, r *http.Request, d *Driver, req agent.ExecuteRequest) error {
-	f := output.NewFeed(req.MaxOutput)
-	var res agent.ExecuteResult
-	var failed error
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		res, failed = d.Execute(r.Context(), req, f)
-	}()
-	control := http.NewResponseController(w)
-	encoder := json.NewEncoder(w)
-	var broken error
-	send := func(events ...agent.Event) {
-		for _, ev := range events {
-			if broken != nil {
-				return
-			}
-			_ = control.SetWriteDeadline(time.Now().Add(30 * time.Second))
-			if broken = encoder.Encode(ev); broken == nil {
-				broken = control.Flush()
-			}
-		}
-	}
-	for running := true; running; {
-		select {
-		case <-f.Wake:
-			send(f.Take()...)
-		case <-over:
-			running = false
-		}
-	}
-	if failed != nil {
-		return failed
-	}
-	send(f.Take()...)
-	send(agent.Event{Result: &res})
-	_ = control.SetWriteDeadline(time.Time{})
 	return nil
 }
 

@@ -36,38 +36,47 @@ type execution struct {
 	view    agent.Execution
 	cancel  context.CancelFunc
 	records []agent.Record
+	read    int64 // the last record that somebody has got
 	bytes   int64
 	changed chan struct{} // closed, and made anew, when there is more to read
+	line    *line         // nil unless records go somewhere as they are made
 }
 
 // Start begins an execution.
 func (g *Registry) Start(ctx context.Context, req agent.StartRequest, run Runner) (agent.Execution,
 	error) {
+	ctx, e, err := g.admit(ctx, req, nil)
+	if err != nil {
+		return agent.Execution{}, err
+	}
+	view := e.view // before it can change
+	go g.run(ctx, e, req.ExecuteRequest, run)
+	return view, nil
+}
+
+// admit makes an execution, and the context that it is to run in.
+func (g *Registry) admit(ctx context.Context, req agent.StartRequest, l *line) (context.Context,
+	*execution, error) {
 	if req.ID == "" || len(req.ID) > agent.MaxExecutionID || strings.IndexFunc(req.ID, unfit) >= 0 {
-		return agent.Execution{}, sandpool.Errorf(sandpool.Invalid, "InvalidExecutionId",
-			"executionId",
+		return nil, nil, sandpool.Errorf(sandpool.Invalid, "InvalidExecutionId", "executionId",
 			"The id of an execution has 1 to %d letters, digits, hyphens, underscores and dots.",
 			agent.MaxExecutionID)
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	e := &execution{cancel: cancel, changed: make(chan struct{}),
-		view: agent.Execution{ID: req.ID, State: agent.ExecutionWaiting, Created: time.Now(),
-			Timeout: req.Timeout, Context: cmp.Or(req.Context, req.Kernel)}}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.find(req.ID) != nil {
-		cancel()
-		return agent.Execution{}, sandpool.Errorf(sandpool.Conflict, "ExecutionExists",
-			"executionId",
+		return nil, nil, sandpool.Errorf(sandpool.Conflict, "ExecutionExists", "executionId",
 			"There is an execution with the id %q already. Choose another.", req.ID)
 	}
 	if len(g.all) == agent.MaxExecutions && !g.forgetOne() {
-		cancel()
-		return agent.Execution{}, agent.TooMany()
+		return nil, nil, agent.TooMany()
 	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	e := &execution{cancel: cancel, changed: make(chan struct{}), line: l,
+		view: agent.Execution{ID: req.ID, State: agent.ExecutionWaiting, Created: time.Now(),
+			Timeout: req.Timeout, Context: cmp.Or(req.Context, req.Kernel)}}
 	g.all = append(g.all, e)
-	go g.run(ctx, e, req.ExecuteRequest, run)
-	return e.view, nil
+	return ctx, e, nil
 }
 
 func unfit(c rune) bool {
@@ -77,39 +86,70 @@ func unfit(c rune) bool {
 
 // run runs an execution and records what it says.
 func (g *Registry) run(ctx context.Context, e *execution, req agent.ExecuteRequest, run Runner) {
-	feed := output.NewFeed(req.MaxOutput)
-	over, recorded := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(recorded)
-		for {
-			select {
-			case <-feed.Wake:
-				g.record(e, feed)
-			case <-over:
-				return
-			}
-		}
-	}()
-	res, err := run(ctx, req, feed)
-	close(over)
-	<-recorded
-	g.record(e, feed)
+	res, err := run(ctx, req, output.NewFeed(req.MaxOutput, recorder{g, e}))
 	e.cancel()
 	g.end(e, res, err)
 }
 
-// record takes what the feed has into the record.
-func (g *Registry) record(e *execution, feed *output.Feed) {
-	begun, events := feed.Begun(), feed.Take()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if begun && e.view.State == agent.ExecutionWaiting {
-		e.view.State, e.view.Started = agent.ExecutionRunning, time.Now()
-		g.add(e, agent.Record{State: agent.ExecutionRunning})
+// recorder records what an execution says as it is said.
+type recorder struct {
+	g *Registry
+	e *execution
+}
+
+var _ output.Taker = recorder{}
+
+// Begun implements output.Taker.
+func (r recorder) Begun() {
+	r.g.mu.Lock()
+	defer r.g.mu.Unlock()
+	if r.e.view.State == agent.ExecutionWaiting {
+		r.e.view.State, r.e.view.Started = agent.ExecutionRunning, time.Now()
+		r.g.add(r.e, agent.Record{State: agent.ExecutionRunning})
 	}
-	for _, ev := range events {
-		g.add(e, agent.Record{Event: ev})
+}
+
+// Event implements output.Taker.
+func (r recorder) Event(ev agent.Event) {
+	r.g.mu.Lock()
+	defer r.g.mu.Unlock()
+	if r.e.join(ev) {
+		r.g.wake(r.e)
+		return
 	}
+	r.g.add(r.e, agent.Record{Event: ev})
+}
+
+// Still implements output.Taker.
+func (r recorder) Still() {
+	r.g.mu.Lock()
+	defer r.g.mu.Unlock()
+	if r.e.line != nil {
+		r.e.line.push(r.g, r.e)
+	}
+}
+
+// joined is the length of a text that takes no more in.
+const joined = 32 << 10
+
+// join makes text a part of the last record, if that is of the same stream and nobody has it yet.
+// The caller holds the registry's mu.
+func (e *execution) join(ev agent.Event) bool {
+	if len(e.records) == 0 {
+		return false
+	}
+	last := &e.records[len(e.records)-1]
+	text := &last.Stdout
+	if ev.Stderr != "" {
+		text = &last.Stderr
+	}
+	more := ev.Stdout + ev.Stderr
+	if more == "" || *text == "" || len(*text) >= joined || last.Number <= e.read {
+		return false
+	}
+	*text += more
+	e.bytes += int64(len(more))
+	return true
 }
 
 // add appends to a record and wakes its readers. The caller holds mu.
@@ -118,6 +158,14 @@ func (g *Registry) add(e *execution, r agent.Record) {
 	r.Number = e.view.Events
 	e.records = append(e.records, r)
 	e.bytes += size(r)
+	if e.line != nil {
+		e.line.add(g, e, r)
+	}
+	g.wake(e)
+}
+
+// wake wakes the readers of an execution. The caller holds mu.
+func (g *Registry) wake(e *execution) {
 	close(e.changed)
 	e.changed = make(chan struct{})
 }
@@ -271,24 +319,24 @@ func (g *Registry) Read(ctx context.Context, id string, after int64,
 	emit func(agent.Record) error) error {
 	g.mu.Lock()
 	e := g.find(id)
-	g.mu.Unlock()
 	if e == nil {
+		g.mu.Unlock()
 		return unknown(id)
 	}
-	g.mu.Lock()
 	first := e.view.Events - int64(len(e.records)) + 1
 	g.mu.Unlock()
 	if after+1 < first {
 		return sandpool.Errorf(sandpool.NotFound, "EventsNotKept", "after",
 			"The events before number %d are kept no more. Read the execution's result.", first)
 	}
+	return g.read(ctx, e, after, emit)
+}
+
+// read is Read of an execution that may have been forgotten meanwhile.
+func (g *Registry) read(ctx context.Context, e *execution, after int64,
+	emit func(agent.Record) error) error {
 	for {
-		g.mu.Lock()
-		at, _ := slices.BinarySearchFunc(e.records, after+1, func(r agent.Record, n int64) int {
-			return cmp.Compare(r.Number, n)
-		})
-		more, changed := e.records[at:], e.changed
-		g.mu.Unlock()
+		more, changed := g.after(e, after)
 		for _, r := range more {
 			if err := emit(r); err != nil {
 				return err
@@ -309,6 +357,21 @@ func (g *Registry) Read(ctx context.Context, id string, after int64,
 			return ctx.Err()
 		}
 	}
+}
+
+// after returns the records after a number, which do not change from now on, and what is closed
+// when there are more.
+func (g *Registry) after(e *execution, number int64) ([]agent.Record, <-chan struct{}) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	at, _ := slices.BinarySearchFunc(e.records, number+1, func(r agent.Record, n int64) int {
+		return cmp.Compare(r.Number, n)
+	})
+	more := e.records[at:]
+	if len(more) > 0 {
+		e.read = e.view.Events
+	}
+	return more, e.changed
 }
 
 // ended is an error for a reader who waits for more than there will ever be.
