@@ -83,6 +83,10 @@ test-kube: root deps build ## the Kubernetes engine in a real cluster, which the
 	@bin/sandpool image build python --slim --if-changed --data-dir $(DATA)/test-kube
 	SANDPOOL_TEST_DATA=$(DATA) SANDPOOL_TEST_KUBE=1 go test -count=1 -v -timeout 60m -run $(or $(RUN),TestCluster) ./test/kube
 
+.PHONY: test-upgrade
+test-upgrade: root build images ## sessions of an earlier version go on under this one: FROM=a tag or a commit
+	@SANDPOOL_TEST_DATA=$(DATA) test/upgrade/run $(FROM)
+
 # What needs a static binary is skipped: the detector's own are not.
 .PHONY: race
 race: gvisor ## the packages without gVisor under the race detector (needs a C compiler)
