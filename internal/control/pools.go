@@ -63,23 +63,16 @@ func (c *Control) put(w http.ResponseWriter, r *http.Request, id sandpool.PoolID
 	if err := precondition.Check(r, old); err != nil {
 		return err
 	}
-	want, secrets, err := c.parse(id, body, old)
+	got, err := c.save(r, id, body, old)
 	if err != nil {
 		return err
 	}
-	want.UpdatedBy = auth.Author(r.Context())
-	got, err := c.pools.Put(r.Context(), want, withKey(want, secrets))
-	if err != nil {
-		return err
-	}
-	status, done := http.StatusOK, event.PoolUpdated
+	status := http.StatusOK
 	if old == nil {
-		// az looks for the operation after every 201, finished or not.
-		status, done = http.StatusCreated, event.PoolCreated
+		status = http.StatusCreated
 	}
-	c.tell(r, done, id)
-	audit.Changed(r.Context(), seen(old), seen(&got))
 	if old == nil || got.State == sandpool.InProgress {
+		// az looks for the operation after every 201, finished or not.
 		c.setOperation(w, r, got, putOperation)
 	}
 	w.Header().Set("Etag", precondition.Tag(got))
@@ -113,17 +106,10 @@ func (c *Control) patch(w http.ResponseWriter, r *http.Request, id sandpool.Pool
 	if err != nil {
 		return err
 	}
-	want, secrets, err := c.parse(id, merged, old)
+	got, err := c.save(r, id, merged, old)
 	if err != nil {
 		return err
 	}
-	want.UpdatedBy = auth.Author(r.Context())
-	got, err := c.pools.Put(r.Context(), want, withKey(want, secrets))
-	if err != nil {
-		return err
-	}
-	c.tell(r, event.PoolUpdated, id)
-	audit.Changed(r.Context(), seen(old), seen(&got))
 	status := http.StatusOK
 	if got.State == sandpool.InProgress {
 		status = http.StatusAccepted
@@ -132,6 +118,28 @@ func (c *Control) patch(w http.ResponseWriter, r *http.Request, id sandpool.Pool
 	}
 	w.Header().Set("Etag", precondition.Tag(got))
 	return arm.WriteJSON(w, status, c.render(got, r))
+}
+
+// save makes of the pool what body says, and tells that it was changed or, if there was none,
+// created.
+func (c *Control) save(r *http.Request, id sandpool.PoolID, body api.SessionPool,
+	old *sandpool.Pool) (sandpool.Pool, error) {
+	want, secrets, err := c.parse(id, body, old)
+	if err != nil {
+		return sandpool.Pool{}, err
+	}
+	want.UpdatedBy = auth.Author(r.Context())
+	got, err := c.pools.Put(r.Context(), want, withKey(want, secrets))
+	if err != nil {
+		return sandpool.Pool{}, err
+	}
+	done := event.PoolUpdated
+	if old == nil {
+		done = event.PoolCreated
+	}
+	c.tell(r, done, id)
+	audit.Changed(r.Context(), seen(old), seen(&got))
+	return got, nil
 }
 
 func (c *Control) delete(w http.ResponseWriter, r *http.Request, id sandpool.PoolID) error {

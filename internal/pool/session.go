@@ -6,9 +6,11 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/pool/plan"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
 
@@ -206,4 +208,62 @@ func (m *Manager) cutShort(ctx context.Context) error {
 		return why
 	}
 	return unavailable("The server is shutting down.", context.Cause(ctx))
+}
+
+// Lease is a hold on a session, for one request. It keeps the session alive until Release.
+type Lease struct {
+	Session
+	claim    sandpool.Claim
+	released atomic.Bool
+
+	unattended bool // guarded by Manager.mu
+}
+
+// lease returns a lease on a claimed sandbox. The caller holds mu.
+func (m *Manager) lease(b *sandboxState, outcome sandpool.ClaimOutcome) *Lease {
+	b.leases++
+	l := &Lease{Session: Session{manager: m, state: b, sandbox: b.row},
+		claim: sandpool.Claim{Outcome: outcome}}
+	if b.pool != nil {
+		l.history = b.pool.pool.Spec.History
+	}
+	return l
+}
+
+// Claim says how the identifier came to the sandbox.
+func (l *Lease) Claim() sandpool.Claim { return l.claim }
+
+// Unattended says that nobody waits for what the lease is for: whoever calls next is told if the
+// session is lost meanwhile.
+func (l *Lease) Unattended() {
+	l.manager.mu.Lock()
+	defer l.manager.mu.Unlock()
+	if !l.unattended && !l.released.Load() {
+		l.unattended = true
+		l.state.unattended++
+	}
+}
+
+// Release ends the lease; the session's idle time begins with the last one. Further calls do
+// nothing.
+func (l *Lease) Release() {
+	if l.released.Swap(true) {
+		return
+	}
+	m := l.manager
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := l.state
+	b.leases--
+	if l.unattended {
+		b.unattended--
+	}
+	b.used, b.dirty = time.Now(), true
+	if p := b.pool; b.leases == 0 && p != nil && p.lost { // see passOn
+		b.end(ended("the session pool has moved to another server"))
+		return
+	}
+	if b.leases == 0 && b.used.Sub(b.since) < plan.Calm {
+		m.nudge() // refills may wait for a first request
+	}
 }
