@@ -11,8 +11,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/sandpool/sandpool/internal/agent"
 	"golang.org/x/sys/unix"
+
+	"github.com/sandpool/sandpool/internal/agent"
 )
 
 // attend takes what a process puts out, until nobody can put out more, and how it ends.
