@@ -279,9 +279,11 @@ func TestScripts(t *testing.T) {
 
 func TestRooms(t *testing.T) {
 	found, err := checkRooms(fstest.MapFS{
-		"docs/architecture.md": {Data: []byte("# The house\n\n    internal/a/  is there\n")},
-		"internal/a/a.go":      {}, "internal/b/b.go": {}})
-	if err != nil || len(found) != 1 || !strings.Contains(found[0], "internal/b/") {
-		t.Errorf("found %q, %v; want b alone", found, err)
+		"docs/architecture.md": {Data: []byte("# The house\n\n    internal/a/  is there, with x\n")},
+		"internal/a/a.go":      {}, "internal/b/b.go": {}, "internal/a/x/x.go": {},
+		"internal/a/y/y.go": {}, "internal/a/testdata/z/z.go": {}})
+	if err != nil || len(found) != 2 || !strings.Contains(found[0], "internal/a/y/") ||
+		!strings.Contains(found[1], "internal/b/") {
+		t.Errorf("found %q, %v; want a/y and b alone", found, err)
 	}
 }

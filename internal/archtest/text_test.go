@@ -1,11 +1,11 @@
 package archtest
 
 import (
-	"bytes"
 	"fmt"
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -45,24 +45,42 @@ func checkText(fsys fs.FS) (found []string, err error) {
 	return found, err
 }
 
-// checkRooms finds folders of packages that the list of rooms in docs/architecture.md leaves out.
+// checkRooms finds folders of packages that the list of rooms in docs/architecture.md leaves out:
+// each has a row, and what is beneath it is named there.
 func checkRooms(fsys fs.FS) (found []string, err error) {
 	page, err := fs.ReadFile(fsys, "docs/architecture.md")
 	if err != nil {
 		return nil, err
 	}
-	rooms, err := fs.ReadDir(fsys, "internal")
-	if err != nil {
-		return nil, err
+	rows := map[string]string{} // by the folder's name below internal/
+	for _, row := range strings.Split(string(page), "\n    internal/")[1:] {
+		name, text, _ := strings.Cut(row, "/")
+		row, _, _ := strings.Cut(text, "\n\n")
+		rows[name] = row
 	}
-	for _, room := range rooms {
-		name := "internal/" + room.Name() + "/"
-		if room.IsDir() && !bytes.Contains(page, []byte("\n    "+name)) {
-			found = append(found, "docs/architecture.md does not say what "+name+" is")
+	err = fs.WalkDir(fsys, "internal", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
 		}
-	}
-	return found, nil
+		if d.Name() == "testdata" {
+			return fs.SkipDir
+		}
+		code, err := fs.Glob(fsys, name+"/*.go")
+		if err != nil || len(code) == 0 {
+			return err
+		}
+		room, _, below := strings.Cut(strings.TrimPrefix(name, "internal/"), "/")
+		row, ok := rows[room]
+		if !ok || below && !slices.Contains(strings.FieldsFunc(row, notInName), path.Base(name)) {
+			found = append(found, "docs/architecture.md does not say what "+name+"/ is")
+		}
+		return nil
+	})
+	return found, err
 }
+
+// notInName separates words in a text, of which names of packages are some.
+func notInName(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }
 
 func textual(name string) bool {
 	switch path.Ext(name) {
