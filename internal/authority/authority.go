@@ -5,24 +5,19 @@
 package authority
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/sandpool/sandpool/internal/signer"
 )
 
 const (
@@ -36,9 +31,7 @@ const (
 )
 
 // CertFile is the name of the authority's certificate below its directory. Clients are to trust it.
-const CertFile = "ca.pem"
-
-const keyFile = "ca-key.pem"
+const CertFile = signer.CertFile
 
 // AzureSuffixes are the domains of Azure that some clients insist on; every name directly below
 // them is in a certificate.
@@ -46,8 +39,7 @@ func AzureSuffixes() []string { return []string{"dynamicsessions.io", "azurecont
 
 // Authority signs the certificates of one server.
 type Authority struct {
-	cert  *x509.Certificate
-	key   *ecdsa.PrivateKey
+	own   *signer.Signer
 	names []string
 	now   func() time.Time
 
@@ -66,9 +58,10 @@ func Open(dir string, names []string, now func() time.Time) (*Authority, bool, e
 		now = time.Now
 	}
 	a := &Authority{names: names, now: now}
-	err := a.load(dir)
+	var err error
+	a.own, err = signer.Load(dir)
 	switch {
-	case err == nil && a.covers() && a.cert.NotAfter.Sub(now()) > 365*24*time.Hour:
+	case err == nil && a.covers() && a.own.Cert.NotAfter.Sub(now()) > 365*24*time.Hour:
 		return a, false, nil
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, false, fmt.Errorf("authority: %w", err)
@@ -77,33 +70,6 @@ func Open(dir string, names []string, now func() time.Time) (*Authority, bool, e
 		return nil, false, fmt.Errorf("authority: %w", err)
 	}
 	return a, true, nil
-}
-
-func (a *Authority) load(dir string) error {
-	var blocks [2]*pem.Block
-	for i, name := range []string{CertFile, keyFile} {
-		text, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			return err
-		}
-		if blocks[i], _ = pem.Decode(text); blocks[i] == nil {
-			return fmt.Errorf("%q holds no PEM; remove it and a new authority is made",
-				filepath.Join(dir, name))
-		}
-	}
-	var err error
-	if a.cert, err = x509.ParseCertificate(blocks[0].Bytes); err != nil {
-		return err
-	}
-	if a.key, err = x509.ParseECPrivateKey(blocks[1].Bytes); err != nil {
-		return err
-	}
-	if !a.key.PublicKey.Equal(a.cert.PublicKey) { // the server ended between writing the two
-		return fmt.Errorf(
-			"%q and %q do not belong together; remove both and a new authority is made",
-			filepath.Join(dir, CertFile), filepath.Join(dir, keyFile))
-	}
-	return nil
 }
 
 // permitted are the domains and addresses that the authority may sign for.
@@ -128,12 +94,12 @@ func (a *Authority) permitted() (domains []string, ranges []*net.IPNet) {
 func (a *Authority) covers() bool {
 	domains, ranges := a.permitted()
 	for _, d := range domains {
-		if !slices.Contains(a.cert.PermittedDNSDomains, d) {
+		if !slices.Contains(a.own.Cert.PermittedDNSDomains, d) {
 			return false
 		}
 	}
 	for _, r := range ranges {
-		if !slices.ContainsFunc(a.cert.PermittedIPRanges, func(have *net.IPNet) bool {
+		if !slices.ContainsFunc(a.own.Cert.PermittedIPRanges, func(have *net.IPNet) bool {
 			return have.String() == r.String()
 		}) {
 			return false
@@ -142,28 +108,11 @@ func (a *Authority) covers() bool {
 	return true
 }
 
-func serial() (*big.Int, error) {
-	return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-}
-
 func (a *Authority) create(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	number, err := serial()
-	if err != nil {
-		return err
-	}
 	domains, ranges := a.permitted()
 	now := a.now()
-	t := &x509.Certificate{SerialNumber: number,
-		Subject:   pkix.Name{CommonName: "sandpool private authority " + number.Text(36)[:8]},
-		NotBefore: now.Add(-backdate), NotAfter: now.Add(authorityLife), IsCA: true,
-		BasicConstraintsValid: true, MaxPathLenZero: true,
+	t := x509.Certificate{Subject: pkix.Name{CommonName: "sandpool private authority"},
+		NotBefore: now.Add(-backdate), NotAfter: now.Add(authorityLife),
 		KeyUsage:                    x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		ExtKeyUsage:                 []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		PermittedDNSDomainsCritical: true, PermittedDNSDomains: domains, PermittedIPRanges: ranges}
@@ -172,30 +121,11 @@ func (a *Authority) create(dir string) error {
 		_, six, _ := net.ParseCIDR("::/0")
 		t.ExcludedIPRanges = []*net.IPNet{four, six}
 	}
-	raw, err := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
-	if err != nil {
+	var err error
+	if a.own, err = signer.New(t); err != nil {
 		return err
 	}
-	if a.cert, err = x509.ParseCertificate(raw); err != nil {
-		return err
-	}
-	a.key = key
-	der, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		return err
-	}
-	if err := write(filepath.Join(dir, keyFile), "EC PRIVATE KEY", der, 0o600); err != nil {
-		return err
-	}
-	return write(filepath.Join(dir, CertFile), "CERTIFICATE", raw, 0o644)
-}
-
-func write(path, kind string, der []byte, mode fs.FileMode) error {
-	text := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-	if err := os.WriteFile(path+".new", text, mode); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return a.own.Save(dir, 0o644) // for whoever is to trust it
 }
 
 // Certificate returns the server's certificate, a new one if that from before ends soon. It fits
@@ -206,18 +136,13 @@ func (a *Authority) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) 
 	if a.leaf != nil && a.leaf.Leaf.NotAfter.Sub(a.now()) > renewBefore {
 		return a.leaf, nil
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	number, err := serial()
+	key, err := signer.NewKey()
 	if err != nil {
 		return nil, err
 	}
 	now := a.now()
-	t := &x509.Certificate{SerialNumber: number, Subject: pkix.Name{CommonName: "sandpool"},
+	t := x509.Certificate{Subject: pkix.Name{CommonName: "sandpool"},
 		NotBefore: now.Add(-backdate), NotAfter: now.Add(leafLife),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 	for _, n := range a.names {
 		if ip := net.ParseIP(n); ip != nil {
@@ -229,14 +154,10 @@ func (a *Authority) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) 
 	for _, s := range AzureSuffixes() {
 		t.DNSNames = append(t.DNSNames, "*."+s)
 	}
-	raw, err := x509.CreateCertificate(rand.Reader, t, a.cert, &key.PublicKey, a.key)
+	leaf, err := a.own.Sign(t, key)
 	if err != nil {
 		return nil, err
 	}
-	leaf, err := x509.ParseCertificate(raw)
-	if err != nil {
-		return nil, err
-	}
-	a.leaf = &tls.Certificate{Certificate: [][]byte{raw, a.cert.Raw}, PrivateKey: key, Leaf: leaf}
-	return a.leaf, nil
+	a.leaf = leaf
+	return leaf, nil
 }

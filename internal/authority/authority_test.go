@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sandpool/sandpool/internal/signer"
 )
 
 // open opens the authority in dir and says whether it was made.
@@ -31,7 +33,7 @@ func verify(t *testing.T, a *Authority, name string) error {
 		t.Fatal(err)
 	}
 	roots := x509.NewCertPool()
-	roots.AddCert(a.cert)
+	roots.AddCert(a.own.Cert)
 	_, err = c.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: name, CurrentTime: a.now()})
 	return err
 }
@@ -55,16 +57,16 @@ func TestAuthority(t *testing.T) {
 			t.Errorf("%s is in the certificate", name)
 		}
 	}
-	info, err := os.Stat(filepath.Join(dir, keyFile))
+	info, err := os.Stat(filepath.Join(dir, signer.KeyFile))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the key's file: %v, %v", info, err)
 	}
 	again, made := open(t, dir, clock, "sandpool.example.com", "127.0.0.1")
-	if made || !again.cert.Equal(a.cert) {
+	if made || !again.own.Cert.Equal(a.own.Cert) {
 		t.Error("the authority was made again")
 	}
 	other, made := open(t, dir, clock, "another.example.com")
-	if !made || other.cert.Equal(a.cert) {
+	if !made || other.own.Cert.Equal(a.own.Cert) {
 		t.Error("an authority of other names was kept")
 	}
 	now = now.Add(authorityLife - 100*24*time.Hour)
@@ -78,7 +80,8 @@ func TestHalf(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()
 	open(t, dir, nil, "localhost")
 	open(t, other, nil, "localhost")
-	if err := os.Rename(filepath.Join(other, keyFile), filepath.Join(dir, keyFile)); err != nil {
+	if err := os.Rename(filepath.Join(other, signer.KeyFile), filepath.Join(dir,
+		signer.KeyFile)); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := Open(dir, []string{"localhost"}, nil); err == nil ||
@@ -132,7 +135,7 @@ func TestResumption(t *testing.T) {
 	// StartTLS adds a certificate of its own, which comes first without a name.
 	srv.TLS.Certificates = nil
 	roots := x509.NewCertPool()
-	roots.AddCert(a.cert)
+	roots.AddCert(a.own.Cert)
 	conf := &tls.Config{RootCAs: roots, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 	for i, want := range []int{200, 202} {
 		tr := &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true,

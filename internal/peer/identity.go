@@ -1,20 +1,17 @@
 package peer
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"sync"
 	"time"
+
+	"github.com/sandpool/sandpool/internal/signer"
 )
 
 const (
@@ -29,38 +26,20 @@ const (
 // NewAuthority makes an authority that signs servers' certificates: its certificate and key, in
 // PEM. It is as secret as the key.
 func NewAuthority() (string, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return "", err
-	}
-	t := &x509.Certificate{SerialNumber: serial(),
-		Subject:   pkix.Name{CommonName: "sandpool servers"},
+	s, err := signer.New(x509.Certificate{Subject: pkix.Name{CommonName: "sandpool servers"},
 		NotBefore: time.Now().Add(-backdate), NotAfter: time.Now().Add(authorityLife),
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
-		KeyUsage: x509.KeyUsageCertSign}
-	raw, err := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
+		KeyUsage: x509.KeyUsageCertSign})
 	if err != nil {
 		return "", err
 	}
-	der, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		return "", err
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})) +
-		string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})), nil
-}
-
-func serial() *big.Int {
-	var b [15]byte
-	_, _ = rand.Read(b[:]) // never fails since Go 1.24
-	return new(big.Int).SetBytes(b[:])
+	return s.Text()
 }
 
 // Identity is what a server shows to others, and by which it knows them.
 type Identity struct {
 	roots *x509.CertPool
 	host  string
-	ca    tls.Certificate // zero if the certificate was given
+	ca    *signer.Signer // nil if the certificate was given
 
 	mu   sync.Mutex // guards leaf
 	leaf *tls.Certificate
@@ -73,10 +52,10 @@ func Signed(authority, address string) (*Identity, error) {
 		return nil, fmt.Errorf("peers: %w", err)
 	}
 	i := &Identity{roots: x509.NewCertPool(), host: host}
-	if i.ca, err = tls.X509KeyPair([]byte(authority), []byte(authority)); err != nil {
+	if i.ca, err = signer.Parse([]byte(authority)); err != nil {
 		return nil, fmt.Errorf("peers: the servers' authority in the store: %w", err)
 	}
-	i.roots.AddCert(i.ca.Leaf)
+	i.roots.AddCert(i.ca.Cert)
 	_, err = i.certificate()
 	return i, err
 }
@@ -120,33 +99,27 @@ func chain(leaf tls.Certificate) *x509.CertPool {
 func (i *Identity) certificate() (*tls.Certificate, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.leaf != nil && (i.ca.Leaf == nil || time.Until(i.leaf.Leaf.NotAfter) > renewBefore) {
+	if i.leaf != nil && (i.ca == nil || time.Until(i.leaf.Leaf.NotAfter) > renewBefore) {
 		return i.leaf, nil
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := signer.NewKey()
 	if err != nil {
 		return nil, err
 	}
-	t := &x509.Certificate{SerialNumber: serial(),
-		Subject:   pkix.Name{CommonName: "sandpool server"},
+	t := x509.Certificate{Subject: pkix.Name{CommonName: "sandpool server"},
 		NotBefore: time.Now().Add(-backdate), NotAfter: time.Now().Add(leafLife),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	if ip := net.ParseIP(i.host); ip != nil {
 		t.IPAddresses = []net.IP{ip}
 	} else {
 		t.DNSNames = []string{i.host}
 	}
-	raw, err := x509.CreateCertificate(rand.Reader, t, i.ca.Leaf, &key.PublicKey, i.ca.PrivateKey)
+	leaf, err := i.ca.Sign(t, key)
 	if err != nil {
 		return nil, err
 	}
-	leaf, err := x509.ParseCertificate(raw)
-	if err != nil {
-		return nil, err
-	}
-	i.leaf = &tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key, Leaf: leaf}
-	return i.leaf, nil
+	i.leaf = leaf
+	return leaf, nil
 }
 
 // Server is the configuration of the side that is connected to.

@@ -361,8 +361,9 @@ func (d *Driver) normalise(req *agent.ExecuteRequest) error {
 	return d.cfg.enter(&req.Dir)
 }
 
-// enter makes a working directory absolute, and checks that the user can be there.
-func (c Config) enter(dir *string) error {
+// enter makes a working directory absolute, and checks that the user can be there. It reads nothing
+// of c that a Driver's Seed changes, which may come at the same time.
+func (c *Config) enter(dir *string) error {
 	if *dir == "" {
 		return nil
 	}

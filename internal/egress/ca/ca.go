@@ -6,22 +6,17 @@ package ca
 
 import (
 	"container/list"
-	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/sandpool/sandpool/internal/signer"
 )
 
 const (
@@ -32,15 +27,9 @@ const (
 	most     = 1024      // certificates that are kept
 )
 
-const (
-	certFile = "ca.pem"
-	keyFile  = "ca-key.pem"
-)
-
 // Authority makes certificates for hosts. It is for use by many goroutines.
 type Authority struct {
-	cert *x509.Certificate
-	key  crypto.Signer
+	own  *signer.Signer
 	leaf *ecdsa.PrivateKey // of all certificates, of this process alone
 	now  func() time.Time
 
@@ -56,12 +45,13 @@ func Open(dir string, now func() time.Time) (*Authority, error) {
 		now = time.Now
 	}
 	a := &Authority{now: now, known: map[string]*list.Element{}, order: list.New()}
-	err := a.load(dir)
+	var err error
+	a.own, err = signer.Load(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = a.create(dir)
 	}
 	if err == nil {
-		a.leaf, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		a.leaf, err = signer.NewKey()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the authority that sandboxes trust: %w", err)
@@ -70,84 +60,17 @@ func Open(dir string, now func() time.Time) (*Authority, error) {
 }
 
 // PEM is the authority's certificate, for sandboxes to trust.
-func (a *Authority) PEM() string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}))
-}
+func (a *Authority) PEM() string { return a.own.PEM() }
 
-func (a *Authority) load(dir string) error {
-	var blocks [2]*pem.Block
-	for i, name := range []string{keyFile, certFile} {
-		path := filepath.Join(dir, name)
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		if blocks[i], _ = pem.Decode(text); blocks[i] == nil {
-			return fmt.Errorf("%q holds no PEM; remove it, and a new authority is made", path)
-		}
-	}
-	key, err := x509.ParseECPrivateKey(blocks[0].Bytes)
-	if err != nil {
-		return fmt.Errorf("read %q: %w", filepath.Join(dir, keyFile), err)
-	}
-	if a.cert, err = x509.ParseCertificate(blocks[1].Bytes); err != nil {
-		return fmt.Errorf("read %q: %w", filepath.Join(dir, certFile), err)
-	}
-	if !key.PublicKey.Equal(a.cert.PublicKey) {
-		return fmt.Errorf(
-			"%q and %q do not belong together; remove both, and a new authority is made",
-			filepath.Join(dir, certFile), filepath.Join(dir, keyFile))
-	}
-	a.key = key
-	return nil
-}
-
-func (a *Authority) create(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+func (a *Authority) create(dir string) (err error) {
+	a.own, err = signer.New(x509.Certificate{
+		Subject:   pkix.Name{CommonName: "sandpool egress authority"},
+		NotBefore: a.now().Add(-backdate), NotAfter: a.now().Add(life),
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign})
 	if err != nil {
 		return err
 	}
-	number, err := serial()
-	if err != nil {
-		return err
-	}
-	t := &x509.Certificate{SerialNumber: number,
-		Subject:   pkix.Name{CommonName: "sandpool egress authority " + number.Text(36)[:8]},
-		NotBefore: a.now().Add(-backdate), NotAfter: a.now().Add(life), IsCA: true,
-		BasicConstraintsValid: true, MaxPathLenZero: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}
-	raw, err := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
-	if err != nil {
-		return err
-	}
-	if a.cert, err = x509.ParseCertificate(raw); err != nil {
-		return err
-	}
-	a.key = key
-	der, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		return err
-	}
-	// The certificate first: load takes a key without one for none, and makes both anew.
-	if err := write(filepath.Join(dir, certFile), "CERTIFICATE", raw); err != nil {
-		return err
-	}
-	return write(filepath.Join(dir, keyFile), "EC PRIVATE KEY", der)
-}
-
-func write(path, kind string, der []byte) error {
-	text := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
-}
-
-func serial() (*big.Int, error) {
-	return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	return a.own.Save(dir, 0o600)
 }
 
 // Certificate returns a certificate for a host name, with the key.
@@ -161,26 +84,16 @@ func (a *Authority) Certificate(host string) (*tls.Certificate, error) {
 		}
 		a.forget(e)
 	}
-	number, err := serial()
-	if err != nil {
-		return nil, err
-	}
-	t := &x509.Certificate{SerialNumber: number, DNSNames: []string{host},
+	t := x509.Certificate{DNSNames: []string{host},
 		NotBefore: a.now().Add(-backdate), NotAfter: a.now().Add(leafLife),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 	if len(host) <= 64 { // the bound of a common name (RFC 5280, appendix A.1)
 		t.Subject.CommonName = host
 	}
-	raw, err := x509.CreateCertificate(rand.Reader, t, a.cert, &a.leaf.PublicKey, a.key)
+	c, err := a.own.Sign(t, a.leaf)
 	if err != nil {
 		return nil, fmt.Errorf("sign for %q: %w", host, err)
 	}
-	leaf, err := x509.ParseCertificate(raw)
-	if err != nil {
-		return nil, err
-	}
-	c := &tls.Certificate{Certificate: [][]byte{raw, a.cert.Raw}, PrivateKey: a.leaf, Leaf: leaf}
 	a.known[host] = a.order.PushFront(c)
 	if a.order.Len() > most {
 		a.forget(a.order.Back())

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sandpool/sandpool/internal/signer"
 )
 
 func open(t *testing.T, dir string, now func() time.Time) *Authority {
@@ -65,7 +67,7 @@ func TestBounds(t *testing.T) {
 	if len(a.known) != most || a.order.Len() != most {
 		t.Errorf("%d and %d certificates are kept", len(a.known), a.order.Len())
 	}
-	for _, name := range []string{certFile, keyFile} {
+	for _, name := range []string{signer.CertFile, signer.KeyFile} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", name, info, err)
@@ -78,15 +80,16 @@ func TestBroken(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()
 	open(t, dir, nil)
 	open(t, other, nil)
-	text, err := os.ReadFile(filepath.Join(other, certFile))
+	text, err := os.ReadFile(filepath.Join(other, signer.CertFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, broken := range []string{string(text), "no certificate"} {
-		if err := os.WriteFile(filepath.Join(dir, certFile), []byte(broken), 0o600); err != nil {
+		err := os.WriteFile(filepath.Join(dir, signer.CertFile), []byte(broken), 0o600)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(dir, nil); err == nil || !strings.Contains(err.Error(), certFile) {
+		if _, err := Open(dir, nil); err == nil || !strings.Contains(err.Error(), signer.CertFile) {
 			t.Errorf("opened, or the error is %v", err)
 		}
 	}
