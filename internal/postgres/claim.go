@@ -35,12 +35,14 @@ func (s *Store) Claim(ctx context.Context,
 	return c.sandbox, c.outcome, nil
 }
 
+// sessionsOfPrincipal counts, by an index of its own.
+const sessionsOfPrincipal = `SELECT count(*) FROM sandboxes WHERE identifier <> ''
+	AND state IN ('starting', 'claimed') AND claimed_by = $1 AND NOT (pool = $2 AND identifier = $3)`
+
 // SessionsOf implements store.Sandboxes.
 func (s *Store) SessionsOf(ctx context.Context, by string, besides sandpool.PoolID,
 	identifier sandpool.Identifier) (n int, err error) {
-	err = s.db.QueryRow(ctx, `SELECT count(*) FROM sandboxes WHERE identifier <> ''
-		AND state IN ('starting', 'claimed') AND claimed_by = $1
-		AND NOT (pool = $2 AND identifier = $3)`, text(by), besides.Key(), identifier).Scan(&n)
+	err = s.db.QueryRow(ctx, sessionsOfPrincipal, text(by), besides.Key(), identifier).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count the sessions of a principal: %w", explain(err))
 	}

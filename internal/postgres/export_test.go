@@ -2,9 +2,12 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"io/fs"
+	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -36,4 +39,22 @@ func (s *Store) Miscounted(ctx context.Context) (n int, err error) {
 		WHERE coalesce(h.sessions, 0) <> (SELECT count(*) FROM sandboxes s WHERE s.pool = p.key
 			AND s.identifier <> '' AND s.state IN ('starting', 'claimed'))`).Scan(&n)
 	return n, err
+}
+
+// PlanOfQuota is how PostgreSQL counts the sessions of a principal where a table is not small.
+func (s *Store) PlanOfQuota(ctx context.Context) (plan string, err error) {
+	tx, err := s.db.Begin(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, tx.Rollback(ctx)) }()
+	if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = off"); err != nil {
+		return "", err
+	}
+	rows, err := tx.Query(ctx, "EXPLAIN "+sessionsOfPrincipal, "a", "b", "c")
+	if err != nil {
+		return "", err
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return strings.Join(lines, "\n"), err
 }

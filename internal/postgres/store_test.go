@@ -221,3 +221,11 @@ func TestServersThatStartTogether(t *testing.T) {
 	}
 	wait.Wait()
 }
+
+// TestQuotaByIndex: to count one principal's sessions no others' are read.
+func TestQuotaByIndex(t *testing.T) {
+	plan, err := open(t, database(t)).PlanOfQuota(t.Context())
+	if err != nil || !strings.Contains(plan, "sandboxes_principal") {
+		t.Errorf("the plan is %q, %v", plan, err)
+	}
+}

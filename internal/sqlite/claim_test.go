@@ -137,3 +137,11 @@ func TestClaimsTogetherOnFullDisk(t *testing.T) {
 		t.Errorf("%d claims were answered, and %d are kept", len(errs), len(kept))
 	}
 }
+
+// TestQuotaByIndex: to count one principal's sessions no others' are read.
+func TestQuotaByIndex(t *testing.T) {
+	plan, err := open(t, filepath.Join(t.TempDir(), "state.db")).PlanOfQuota(t.Context())
+	if err != nil || !strings.Contains(plan, "sandboxes_principal") {
+		t.Errorf("the plan is %q, %v", plan, err)
+	}
+}

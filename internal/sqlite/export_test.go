@@ -51,3 +51,11 @@ func (s *Store) Undumped(ctx context.Context) (names []string, err error) {
 	}
 	return names, rows.Err()
 }
+
+// PlanOfQuota is how SQLite counts the sessions of a principal.
+func (s *Store) PlanOfQuota(ctx context.Context) (plan string, err error) {
+	var id, parent, unused int
+	err = s.reads.QueryRowContext(ctx, "EXPLAIN QUERY PLAN "+sessionsOfPrincipal, "a", "b", "c").
+		Scan(&id, &parent, &unused, &plan)
+	return plan, err
+}

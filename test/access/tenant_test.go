@@ -41,7 +41,7 @@ type houses struct {
 	tokens map[string]string
 }
 
-func newHouses(t *testing.T) *houses {
+func newHouses(t *testing.T, changes ...func(*server.Config)) *houses {
 	t.Helper()
 	w := &world{T: t, client: &http.Client{Timeout: time.Minute}, foreign: newForeign(t),
 		keys: map[string]string{}}
@@ -55,6 +55,9 @@ func newHouses(t *testing.T) *houses {
 			Audiences: []string{"https://dynamicsessions.io"}, Rules: []oidc.Rule{{
 				Role: string(auth.SessionExecutor), Scope: scope.String(),
 				Claims: map[string]string{"case": "session-executor B"}}}}}
+		for _, change := range changes {
+			change(c)
+		}
 	})
 	w.operation = "none"
 	ready, most := 2, 10
