@@ -232,6 +232,9 @@ func write(path string, r io.Reader) error {
 	return nil
 }
 
+// ErrInUse is in the error of a directory that a server uses.
+var ErrInUse = errors.New("a server uses the directory")
+
 // Lock takes the lock of a data directory, which a server holds while it runs. A server that has it
 // is an error of class Conflict.
 func Lock(dir string) (*os.File, error) {
@@ -240,8 +243,9 @@ func Lock(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("lock the data directory: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(sandpool.Errorf(sandpool.Conflict, "", "data_dir",
-			"A server uses %s; stop it first.", dir), f.Close())
+		return nil, errors.Join(&sandpool.Error{Class: sandpool.Conflict, Target: "data_dir",
+			Message: fmt.Sprintf("A server uses %s; stop it first.", dir), Err: ErrInUse},
+			f.Close())
 	}
 	return f, nil
 }

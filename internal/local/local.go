@@ -1,5 +1,6 @@
 // Package local is what a server tells those who are on its machine and may read its data
-// directory: profiles of itself, and the levels of its log, which they can change. It listens on a
+// directory: profiles of itself, and the levels of its log, which they can change, as they can the
+// key of its store. It listens on a
 // Unix socket that its owner alone can open, so it needs no token.
 package local
 
@@ -33,15 +34,22 @@ const (
 // Path is where the server with a data directory listens.
 func Path(dataDir string) string { return filepath.Join(dataDir, socketName) }
 
-// Serve serves until ctx ends. levels may be nil: then they cannot be changed. That the socket
-// cannot be made is no reason not to serve: the log says why.
-func Serve(ctx context.Context, log *slog.Logger, dataDir string, levels *logging.Handler) error {
+// Parts are what callers can change. Those that are nil cannot be changed.
+type Parts struct {
+	Levels *logging.Handler
+	// Rekey seals the secrets of the store with another key, and returns what is to be said of it.
+	Rekey func(context.Context) (any, error)
+}
+
+// Serve serves until ctx ends. That the socket cannot be made is no reason not to serve: the log
+// says why.
+func Serve(ctx context.Context, log *slog.Logger, dataDir string, parts Parts) error {
 	l, err := listen(ctx, Path(dataDir))
 	if err != nil {
 		log.Warn("profiles and levels of the log are not to be had", "error", err)
 		return nil
 	}
-	srv := &http.Server{Handler: handler(levels), ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: handler(parts), ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -66,8 +74,12 @@ func listen(ctx context.Context, path string) (net.Listener, error) {
 	return l, nil
 }
 
-func handler(levels *logging.Handler) http.Handler {
+func handler(parts Parts) http.Handler {
+	levels := parts.Levels
 	mux := http.NewServeMux()
+	mux.HandleFunc("POST /store/rekey", func(w http.ResponseWriter, r *http.Request) {
+		rekey(w, r, parts.Rekey)
+	})
 	mux.HandleFunc("GET /debug/pprof/{name}", profile)
 	mux.HandleFunc("GET /log-levels", func(w http.ResponseWriter, _ *http.Request) {
 		showLevels(w, levels)
@@ -98,6 +110,22 @@ func handler(levels *logging.Handler) http.Handler {
 		showLevels(w, levels)
 	})
 	return mux
+}
+
+// rekey answers what the change of the store's key has done. A caller who goes away does not stop
+// it half way: what is sealed is sealed all at once, but its remains are to be overwritten, too.
+func rekey(w http.ResponseWriter, r *http.Request, change func(context.Context) (any, error)) {
+	if change == nil {
+		http.Error(w, "this server cannot change the key", http.StatusNotImplemented)
+		return
+	}
+	done, err := change(context.WithoutCancel(r.Context()))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(done) // a caller that has gone does not matter
 }
 
 func showLevels(w http.ResponseWriter, levels *logging.Handler) {

@@ -25,7 +25,10 @@ func serve(t *testing.T, levels *logging.Handler) string {
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
-	go func() { ended <- local.Serve(ctx, slog.New(slog.DiscardHandler), dir, levels) }()
+	go func() {
+		ended <- local.Serve(ctx, slog.New(slog.DiscardHandler), dir,
+			local.Parts{Levels: levels})
+	}()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {

@@ -145,3 +145,16 @@ func (s *Server) individual(p sandpool.Pool, init func(context.Context, sandpool
 		return s.within.InitWith(ctx, b, s.identities.Env(b), dial)
 	}
 }
+
+// rekey seals the secrets of the store with another key, for somebody on this machine.
+func (s *Server) rekey(ctx context.Context) (any, error) {
+	done, err := s.store.Rekey(ctx, s.member)
+	if err != nil {
+		s.log.Error("the key of the store's secrets was not changed", "error", err)
+		return nil, err
+	}
+	s.log.Info("the store's secrets are sealed with another key", "from", done.From, "to", done.To)
+	s.audited.Done(audit.Record{Who: "local", Name: "somebody on this machine", Action: "POST",
+		On: "/store/rekey", Status: http.StatusOK})
+	return done, nil
+}

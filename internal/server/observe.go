@@ -320,7 +320,7 @@ func (s *Server) serveMetrics(ctx context.Context) error {
 // serveLocal serves those who are on this machine and may read the data directory.
 func (s *Server) serveLocal(ctx context.Context) error {
 	levels, _ := s.log.Handler().(*logging.Handler) // another handler has none
-	return local.Serve(ctx, s.log, s.cfg.DataDir, levels)
+	return local.Serve(ctx, s.log, s.cfg.DataDir, local.Parts{Levels: levels, Rekey: s.rekey})
 }
 
 // pages are the dashboard of a server whose API is given, with its authentication.

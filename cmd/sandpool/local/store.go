@@ -2,19 +2,24 @@ package local
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 
 	"github.com/sandpool/sandpool/cmd/sandpool/config"
 	"github.com/sandpool/sandpool/cmd/sandpool/console"
+	"github.com/sandpool/sandpool/internal/backup"
 	"github.com/sandpool/sandpool/internal/keyring"
+	"github.com/sandpool/sandpool/internal/local"
 	"github.com/sandpool/sandpool/internal/server/vault"
 )
 
 // StoreCmd is "sandpool store".
 type StoreCmd struct {
 	Key   KeyCmd   `cmd:"" help:"Print a new key for the setting store_key."`
-	Rekey RekeyCmd `cmd:"" help:"Seal the store's secrets with another key, while no server runs."`
+	Rekey RekeyCmd `cmd:"" help:"Seal the store's secrets with another key; a server may be running."`
 	Copy  CopyCmd  `cmd:"" help:"Copy the store from its file into an empty PostgreSQL, while no server runs."`
 }
 
@@ -44,6 +49,10 @@ func (c *RekeyCmd) Run(ctx context.Context, a *console.App) error {
 		return err
 	}
 	done, err := vault.Rekey(ctx, slog.New(slog.DiscardHandler), cfg.Vault(), c.Discard)
+	// A server that runs has its key, so there is nothing to discard.
+	if errors.Is(err, backup.ErrInUse) && !c.Discard {
+		done, err = askRekey(ctx, cfg.DataDir)
+	}
 	if err != nil {
 		return err
 	}
@@ -56,6 +65,20 @@ func (c *RekeyCmd) Run(ctx context.Context, a *console.App) error {
 			done.File)
 	}
 	return nil
+}
+
+// askRekey has the server that runs do it.
+func askRekey(ctx context.Context, dataDir string) (done vault.Rekeyed, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "/store/rekey", nil)
+	if err != nil {
+		return done, err
+	}
+	res, err := local.NewClient(dataDir).Do(req)
+	if err != nil {
+		return done, err
+	}
+	err = json.NewDecoder(res.Body).Decode(&done)
+	return done, errors.Join(err, res.Body.Close())
 }
 
 // CopyCmd is "sandpool store copy".

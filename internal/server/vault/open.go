@@ -62,7 +62,9 @@ func Open(ctx context.Context, log *slog.Logger, o Options) (*State, error) {
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
-	return &State{backend: b, log: log, ring: ring}, nil
+	s := &State{backend: b, log: log, o: o}
+	s.ring.Store(ring)
+	return s, nil
 }
 
 // unlock returns the keys of a store, set to seal with its own.

@@ -48,7 +48,7 @@ func Rekey(ctx context.Context, log *slog.Logger, o Options,
 		return done, err
 	}
 	defer closing(b, &err)
-	if err := nobodyRuns(ctx, b); err != nil {
+	if err := nobodyRuns(ctx, b, ""); err != nil {
 		return done, err
 	}
 	if done.From, err = b.SealedBy(ctx); err != nil {
@@ -61,7 +61,13 @@ func Rekey(ctx context.Context, log *slog.Logger, o Options,
 		return done, err
 	}
 	done.To = ring.Current()
-	err = b.Reseal(ctx, done.From, done.To, func(s store.Secret) (string, error) {
+	return done, done.reseal(ctx, b, ring, discard)
+}
+
+// reseal seals all secrets with the first key of ring.
+func (done *Rekeyed) reseal(ctx context.Context, b backend, ring *keyring.Ring,
+	discard bool) error {
+	return b.Reseal(ctx, done.From, done.To, func(s store.Secret) (_ string, err error) {
 		text := s.Value
 		if done.From != "" {
 			if text, err = ring.Open(s.Value, s.Place...); err != nil && !discard {
@@ -74,7 +80,48 @@ func Rekey(ctx context.Context, log *slog.Logger, o Options,
 		done.Secrets++
 		return ring.Seal(text, s.Place...), nil
 	})
-	return done, err
+}
+
+// Rekey is the function of that name for a state that is in use: what is to be written waits
+// meanwhile, and what is read is opened with either key. Of servers that share a store none but the
+// one of the given name may run: another would seal with the earlier key what nobody could open
+// once that is gone.
+func (s *State) Rekey(ctx context.Context, name string) (done Rekeyed, err error) {
+	if err := nobodyRuns(ctx, s.backend, name); err != nil {
+		return done, err
+	}
+	s.change.Lock()
+	defer s.change.Unlock()
+	if done.From, err = s.SealedBy(ctx); err != nil {
+		return done, err
+	}
+	source := s.o.source()
+	done.File = source.Path()
+	if source.Variable != "" {
+		return done, sandpool.Errorf(sandpool.Invalid, "StoreKey", "store_key",
+			"The key is in %s, which does not change while the server runs. Stop the server, and "+
+				"run the command with a new key before the old one in the variable.", source)
+	}
+	ring, err := s.o.next(ctx, source, done.From, false)
+	if err != nil {
+		return done, err
+	}
+	done.To = ring.Current()
+	with, err := ring.With(done.From)
+	if err != nil {
+		return done, err
+	}
+	s.ring.Store(with)
+	err = done.reseal(ctx, s.backend, ring, false)
+	// Whatever came of it, the store says which key is its own.
+	by, unknown := s.SealedBy(context.WithoutCancel(ctx))
+	if unknown != nil {
+		return done, errors.Join(err, unknown)
+	}
+	if with, unknown = ring.With(by); unknown == nil {
+		s.ring.Store(with)
+	}
+	return done, errors.Join(err, unknown)
 }
 
 // exists is an error if there is no store, which is not to be made now.
@@ -116,8 +163,9 @@ func (o Options) next(ctx context.Context, source keyring.Source, by string,
 	return source.Read(ctx)
 }
 
-// nobodyRuns is an error if a server uses a store that several may share.
-func nobodyRuns(ctx context.Context, b backend) error {
+// nobodyRuns is an error if a server uses a store that several may share, except the one of the
+// given name.
+func nobodyRuns(ctx context.Context, b backend, but string) error {
 	before, err := b.Servers(ctx)
 	if err != nil || len(before) == 0 {
 		return err
@@ -139,7 +187,7 @@ func nobodyRuns(ctx context.Context, b backend) error {
 	}
 	var running []string
 	for _, s := range after {
-		if s.Beat != 0 && s.Beat != beats[s.Name] {
+		if s.Name != but && s.Beat != 0 && s.Beat != beats[s.Name] {
 			running = append(running, s.Name)
 		}
 	}

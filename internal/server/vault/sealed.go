@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -27,8 +29,14 @@ type backend interface {
 // take and return secrets in plain text.
 type State struct {
 	backend
-	log  *slog.Logger
-	ring *keyring.Ring
+	log *slog.Logger
+	o   Options
+
+	// change is held for reading by whoever seals something and writes it, and for writing while
+	// the key is changed: what was sealed with the earlier key is in the store before that begins,
+	// and nothing of it comes after.
+	change sync.RWMutex
+	ring   atomic.Pointer[keyring.Ring]
 }
 
 var (
@@ -43,7 +51,8 @@ func (s *State) ofPool(id sandpool.PoolID, secrets sandpool.Secrets) sandpool.Se
 	}
 	sealed := make(sandpool.Secrets, len(secrets))
 	for name, value := range secrets {
-		sealed[name] = sandpool.NewSecret(s.ring.Seal(value.Reveal(), store.OfPool, id.Key(), name))
+		text := s.ring.Load().Seal(value.Reveal(), store.OfPool, id.Key(), name)
+		sealed[name] = sandpool.NewSecret(text)
 	}
 	return sealed
 }
@@ -51,12 +60,16 @@ func (s *State) ofPool(id sandpool.PoolID, secrets sandpool.Secrets) sandpool.Se
 // CreatePool implements store.Pools.
 func (s *State) CreatePool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets,
 	owner string) (int64, error) {
+	s.change.RLock()
+	defer s.change.RUnlock()
 	return s.backend.CreatePool(ctx, p, s.ofPool(p.ID, secrets), owner)
 }
 
 // PutPool implements store.Pools.
 func (s *State) PutPool(ctx context.Context, p sandpool.Pool, secrets sandpool.Secrets,
 	epoch int64) error {
+	s.change.RLock()
+	defer s.change.RUnlock()
 	return s.backend.PutPool(ctx, p, s.ofPool(p.ID, secrets), epoch)
 }
 
@@ -68,7 +81,7 @@ func (s *State) Secrets(ctx context.Context, id sandpool.PoolID) (sandpool.Secre
 	}
 	secrets := make(sandpool.Secrets, len(sealed))
 	for name, value := range sealed {
-		text, err := s.ring.Open(value.Reveal(), store.OfPool, id.Key(), name)
+		text, err := s.ring.Load().Open(value.Reveal(), store.OfPool, id.Key(), name)
 		if err != nil {
 			return nil, err
 		}
@@ -78,7 +91,7 @@ func (s *State) Secrets(ctx context.Context, id sandpool.PoolID) (sandpool.Secre
 }
 
 func (s *State) ofSandbox(id sandpool.SandboxID, secret string) string {
-	return s.ring.Seal(secret, store.OfSandbox, string(id))
+	return s.ring.Load().Seal(secret, store.OfSandbox, string(id))
 }
 
 // open opens the secret of a sandbox. One that does not open is lost with its sandbox: that is then
@@ -87,7 +100,7 @@ func (s *State) open(b *sandpool.Sandbox) {
 	if b.ID == "" {
 		return
 	}
-	text, err := s.ring.Open(b.Secret, store.OfSandbox, string(b.ID))
+	text, err := s.ring.Load().Open(b.Secret, store.OfSandbox, string(b.ID))
 	if err != nil {
 		s.log.Warn("the secret of a sandbox does not open; the sandbox cannot be used",
 			"sandbox", b.ID, "error", err)
@@ -106,6 +119,8 @@ func (s *State) Sandboxes(ctx context.Context) ([]sandpool.Sandbox, error) {
 
 // Insert implements store.Sandboxes.
 func (s *State) Insert(ctx context.Context, b sandpool.Sandbox, epoch int64) error {
+	s.change.RLock()
+	defer s.change.RUnlock()
 	b.Secret = s.ofSandbox(b.ID, b.Secret)
 	return s.backend.Insert(ctx, b, epoch)
 }
@@ -113,6 +128,8 @@ func (s *State) Insert(ctx context.Context, b sandpool.Sandbox, epoch int64) err
 // Claim implements store.Sandboxes.
 func (s *State) Claim(ctx context.Context, r sandpool.ClaimRequest) (sandpool.Sandbox,
 	sandpool.ClaimOutcome, error) {
+	s.change.RLock()
+	defer s.change.RUnlock()
 	r.NewSecret = s.ofSandbox(r.NewID, r.NewSecret)
 	b, outcome, err := s.backend.Claim(ctx, r)
 	s.open(&b)
@@ -131,16 +148,18 @@ func (s *State) Started(ctx context.Context, id sandpool.SandboxID, handle []byt
 // while a server starts: what this one would seal opens for no other.
 func (s *State) sameKey(ctx context.Context) error {
 	by, err := s.SealedBy(ctx)
-	if err == nil && by != s.ring.Current() {
+	if err == nil && by != s.ring.Load().Current() {
 		return sandpool.Errorf(sandpool.Conflict, "StoreKey", "store_key",
 			"The store's secrets were sealed with the key %s while this server ran with %s. "+
-				"Start it again.", by, s.ring.Current())
+				"Start it again.", by, s.ring.Load().Current())
 	}
 	return err
 }
 
 // Join implements store.Servers.
 func (s *State) Join(ctx context.Context, server store.Server) error {
+	s.change.RLock()
+	defer s.change.RUnlock()
 	if err := s.backend.Join(ctx, server); err != nil {
 		return err
 	}
@@ -149,6 +168,8 @@ func (s *State) Join(ctx context.Context, server store.Server) error {
 
 // Beat implements store.Servers.
 func (s *State) Beat(ctx context.Context, name, instance string) error {
+	s.change.RLock()
+	defer s.change.RUnlock()
 	if err := s.sameKey(ctx); err != nil {
 		return err
 	}
@@ -157,7 +178,7 @@ func (s *State) Beat(ctx context.Context, name, instance string) error {
 
 func (s *State) sealDocument(d store.Document) store.Document {
 	if store.IsSecret(d.Kind) {
-		d.Text = s.ring.Seal(d.Text, store.OfDocument, d.Kind, d.Key)
+		d.Text = s.ring.Load().Seal(d.Text, store.OfDocument, d.Kind, d.Key)
 	}
 	return d
 }
@@ -168,7 +189,7 @@ func (s *State) openDocument(d store.Document) (_ store.Document, err error) {
 	if !store.IsSecret(d.Kind) {
 		return d, nil
 	}
-	d.Text, err = s.ring.Open(d.Text, store.OfDocument, d.Kind, d.Key)
+	d.Text, err = s.ring.Load().Open(d.Text, store.OfDocument, d.Kind, d.Key)
 	if d.Kind != store.Deployment || err == nil && d.Text != "" {
 		return d, err
 	}
@@ -210,11 +231,15 @@ func (s *State) Document(ctx context.Context, kind, key string) (store.Document,
 
 // PutDocument implements store.Documents.
 func (s *State) PutDocument(ctx context.Context, d store.Document) error {
+	s.change.RLock()
+	defer s.change.RUnlock()
 	return s.backend.PutDocument(ctx, s.sealDocument(d))
 }
 
 // Agree implements store.Agreeing.
 func (s *State) Agree(ctx context.Context, d store.Document) (store.Document, error) {
+	s.change.RLock()
+	defer s.change.RUnlock()
 	kept, err := s.backend.Agree(ctx, s.sealDocument(d))
 	if err != nil {
 		return d, err
@@ -222,5 +247,6 @@ func (s *State) Agree(ctx context.Context, d store.Document) (store.Document, er
 	if kept, err = s.openDocument(kept); err != nil || kept.Text != "" {
 		return kept, err
 	}
-	return d, s.PutDocument(ctx, d) // the one that was kept has been discarded with its key
+	// The one that was kept has been discarded with its key.
+	return d, s.backend.PutDocument(ctx, s.sealDocument(d))
 }

@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(rekeyer); dir != "" {
 		rekeyForEver(dir)
 	}
+	if dir := os.Getenv(rekeyerOnline); dir != "" {
+		rekeyInUse(dir)
+	}
 	code := m.Run()
 	s, err := server()
 	if err == nil {
