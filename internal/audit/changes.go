@@ -135,6 +135,13 @@ func (rec *Recorder) Done(out Record) {
 	rec.write(out, rec.log.Append)
 }
 
+// SignedIn records who has signed in by a request, with what is known of it, such as its end.
+func (rec *Recorder) SignedIn(r *http.Request, who, name string, about any) {
+	out := rec.record(r)
+	out.Who, out.Name, out.Status, out.After = who, clip(name), http.StatusOK, text(about)
+	rec.Done(out)
+}
+
 // Refused records that something of the kind was refused.
 func (rec *Recorder) Refused(out Record) {
 	out.Outcome, out.Message = api.AuditRefused, clip(out.Message)

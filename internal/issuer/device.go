@@ -12,6 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
@@ -65,6 +68,8 @@ type approval struct {
 	Subject string    `json:"subject"`
 	Until   time.Time `json:"until"`
 	Ends    time.Time `json:"ends,omitzero"` // that of who has approved
+	// Via is the token of who has approved, sealed, if it is a foreign issuer's.
+	Via string `json:"via,omitempty"`
 }
 
 // about is authenticated with a device code.
@@ -198,7 +203,7 @@ func (i *Issuer) byDevice(w http.ResponseWriter, r *http.Request, form url.Value
 
 // grant answers with tokens of the principal who has approved.
 func (i *Issuer) grant(w http.ResponseWriter, r *http.Request, by approval, a asked) {
-	p, err := i.tokens.Holder(r.Context(), strings.TrimPrefix(by.Subject, subjectPrefix))
+	p, err := i.holder(r.Context(), by.Subject, by.Via)
 	if err != nil && sandpool.ClassOf(err) == sandpool.Unavailable {
 		unavailable(w)
 		return
@@ -215,9 +220,9 @@ func (i *Issuer) grant(w http.ResponseWriter, r *http.Request, by approval, a as
 	issuer := i.baseURL(r) + "/adfs"
 	out := map[string]any{"token_type": "Bearer", "scope": a.Scope,
 		"expires_in": int(left / time.Second)}
-	if out["access_token"], err = i.issue(p, issuer, a.Audience, left); err == nil &&
+	if out["access_token"], err = i.issue(p, issuer, a.Audience, left, by.Via); err == nil &&
 		slices.Contains(strings.Fields(a.Scope), "openid") {
-		out["id_token"], err = i.issue(p, issuer, a.Client, left)
+		out["id_token"], err = i.issue(p, issuer, a.Client, left, "")
 	}
 	if err != nil {
 		oauthError(w, http.StatusInternalServerError, "server_error",
@@ -258,16 +263,15 @@ func (i *Issuer) approve(w http.ResponseWriter, r *http.Request) error {
 			body.UserCode, codeLength/2)
 	}
 	p, _ := auth.FromContext(r.Context())
-	if !strings.HasPrefix(p.Subject, subjectPrefix) {
-		return sandpool.Errorf(sandpool.Denied, "AuthorizationFailed", "",
-			"%q (%s) may not let a program sign in: that takes a token of this server.", p.Name,
-			p.Subject)
+	via, err := i.via(r, p)
+	if err != nil {
+		return err
 	}
 	if err := i.room(r.Context(), p.Subject); err != nil {
 		return err
 	}
 	text, err := json.Marshal(approval{Subject: p.Subject, Until: i.now().Add(codeTime),
-		Ends: p.Ends})
+		Ends: p.Ends, Via: via})
 	if err != nil {
 		return err
 	}
@@ -277,6 +281,38 @@ func (i *Issuer) approve(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// maxVia bounds a token of a foreign issuer that another one is to stand for: sealed and signed it
+// is twice as long, and is sent in one header.
+const maxVia = 8 << 10
+
+// via is the token with which a visitor of a foreign issuer approves, sealed; "" for one with a
+// token of the server. A program's token that stands for such a one is worth as much.
+func (i *Issuer) via(r *http.Request, p auth.Principal) (string, error) {
+	if strings.HasPrefix(p.Subject, subjectPrefix) {
+		return "", nil
+	}
+	_, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	c := auth.Credential{Kind: auth.Bearer, Text: strings.TrimSpace(text)}
+	if t, err := jwt.ParseSigned(c.Text, []jose.SignatureAlgorithm{jose.ES256}); i.Recognizes(c) &&
+		err == nil {
+		var got claims
+		if t.UnsafeClaimsWithoutVerification(&got) == nil && got.Via != "" {
+			return got.Via, nil // the request would not be here if it were not signed
+		}
+	}
+	switch {
+	case i.Foreign == nil || !i.Foreign.Recognizes(c) || p.Ends.IsZero():
+		return "", sandpool.Errorf(sandpool.Denied, "AuthorizationFailed", "",
+			"%q (%s) may not let a program sign in: that takes a token of this server, or of an "+
+				"issuer that it names.", p.Name, p.Subject)
+	case len(c.Text) > maxVia:
+		return "", sandpool.Errorf(sandpool.Denied, "TokenTooLarge", "",
+			"The token of %q has %d bytes, of at most %d with which a program is let sign in. Have "+
+				"its issuer say less, such as fewer groups.", p.Name, len(c.Text), maxVia)
+	}
+	return i.keys.sealed([]byte(c.Text), aboutVia()), nil
 }
 
 // room forgets approvals whose time is over, and refuses another one if there are too many, or too

@@ -179,7 +179,7 @@ func TestDeviceAttacks(t *testing.T) {
 			t.Errorf("%q is approved: %v", code, err)
 		}
 	}
-	if err := k.approveAs("oidc:https://x#ann", user); sandpool.ClassOf(err) != sandpool.Denied {
+	if err := k.approveAs("identity:x", user); sandpool.ClassOf(err) != sandpool.Denied {
 		t.Errorf("somebody without a token of the server approves: %v", err)
 	}
 	if err := k.approveAs("token:unknown", user); err != nil {
@@ -257,7 +257,7 @@ func TestDeviceBounds(t *testing.T) {
 func TestDeviceRenewal(t *testing.T) {
 	k := newDeviceKit(t)
 	first, err := k.issue(auth.Principal{Subject: "token:" + clientID}, base+"/adfs",
-		Audiences()[0], lifetime)
+		Audiences()[0], lifetime, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,6 +52,8 @@ type Issuer struct {
 	// have none.
 	Managed func(ctx context.Context, pool sandpool.PoolID, object,
 		audience string) (auth.Principal, error)
+	// Foreign returns the principal of a token of a foreign issuer; nil means that there are none.
+	Foreign auth.Verifier
 	// Approvals keeps which device codes were approved; nil means that there are none.
 	Approvals store.Documents
 
@@ -87,18 +89,21 @@ type claims struct {
 	App    string `json:"appid"`
 	// Resource is the pool whose identity it is, in Entra ID's name for that.
 	Resource string `json:"xms_mirid,omitempty"`
+	// Via is the token of a foreign issuer that this one stands for, sealed.
+	Via string `json:"via,omitempty"`
 }
 
-// issue returns a token for the principal, whose subject is that of a token of the server.
-func (i *Issuer) issue(p auth.Principal, issuer, audience string,
-	lifetime time.Duration) (string, error) {
+// issue returns a token for the principal, whose subject is that of a token of the server, or of a
+// foreign issuer's, which via is then.
+func (i *Issuer) issue(p auth.Principal, issuer, audience string, lifetime time.Duration,
+	via string) (string, error) {
 	now := i.now()
 	id := strings.TrimPrefix(p.Subject, subjectPrefix)
 	return jwt.Signed(i.keys.signing().signer).Claims(claims{
 		Claims: jwt.Claims{Issuer: issuer, Subject: p.Subject, Audience: jwt.Audience{audience},
 			IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now),
 			Expiry: jwt.NewNumericDate(now.Add(lifetime))},
-		Tenant: Tenant, Object: id, App: id,
+		Tenant: Tenant, Object: id, App: id, Via: via,
 	}).Serialize()
 }
 
@@ -174,14 +179,34 @@ func (i *Issuer) Verify(ctx context.Context, c auth.Credential) (auth.Principal,
 		p.Ends = got.Expiry.Time()
 		return p, err
 	}
-	id, ok := strings.CutPrefix(got.Subject, subjectPrefix)
-	if !ok {
-		return auth.Principal{}, refused()
-	}
-	p, err := i.tokens.Holder(ctx, id)
+	p, err := i.holder(ctx, got.Subject, got.Via)
 	p.Ends = got.Expiry.Time()
 	return p, err
 }
+
+// holder returns who has a subject now: by a token of the server, or by one of a foreign issuer,
+// which via holds and which is looked at as if it had been shown itself.
+func (i *Issuer) holder(ctx context.Context, subject, via string) (auth.Principal, error) {
+	if id, ok := strings.CutPrefix(subject, subjectPrefix); ok && via == "" {
+		return i.tokens.Holder(ctx, id)
+	}
+	text, ok := i.keys.unsealed(via, aboutVia())
+	if !ok || i.Foreign == nil {
+		return auth.Principal{}, refused()
+	}
+	c := auth.Credential{Kind: auth.Bearer, Text: string(text)}
+	if !i.Foreign.Recognizes(c) {
+		return auth.Principal{}, refused()
+	}
+	p, err := i.Foreign.Verify(ctx, c)
+	if err == nil && p.Subject != subject {
+		return auth.Principal{}, refused()
+	}
+	return p, err
+}
+
+// aboutVia is authenticated with a token that another one stands for.
+func aboutVia() []byte { return []byte("token of a foreign issuer") }
 
 func refused() error {
 	return sandpool.Errorf(sandpool.Unauthenticated, "InvalidAuthenticationToken", "Authorization",

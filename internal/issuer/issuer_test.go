@@ -452,7 +452,7 @@ func FuzzVerify(f *testing.F) {
 	}
 	keyID := keys.signing().id
 	good, err := i.issue(auth.Principal{Subject: "token:" + clientID}, base+"/adfs", Audiences()[2],
-		lifetime)
+		lifetime, "")
 	if err != nil {
 		f.Fatal(err)
 	}

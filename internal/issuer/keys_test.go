@@ -226,7 +226,7 @@ func TestRotationUnderLoad(t *testing.T) {
 		load.Go(func() {
 			for turn := n; ctx.Err() == nil; turn++ {
 				p := auth.Principal{Subject: subjectPrefix + clientID}
-				text, err := servers[turn%3].issue(p, base+"/adfs", Audiences()[2], maxLifetime)
+				text, err := servers[turn%3].issue(p, base+"/adfs", Audiences()[2], maxLifetime, "")
 				if err != nil {
 					t.Error(err)
 					return
@@ -361,7 +361,7 @@ func TestKeysByHTTP(t *testing.T) {
 		list.Value[0].State != api.IssuerKeySigns || list.Value[0].EndsAt != "" {
 		t.Errorf("%d %+v", status, list)
 	}
-	status, list := ask(auth.Admin, "POST", `{}`)
+	status, list := ask(auth.Admin, "POST", `{"drop": false}`)
 	if status != 201 || len(list.Value) != 2 || list.Value[0].State != api.IssuerKeyNext ||
 		list.Value[1].EndsAt == "" {
 		t.Errorf("%d %+v", status, list)

@@ -216,7 +216,7 @@ func (i *Issuer) give(w http.ResponseWriter, r *http.Request, client, secret, wa
 				"'sandpool token create' makes one.")
 		return
 	}
-	token, err := i.issue(p, i.baseURL(r)+"/adfs", audience, lifetime)
+	token, err := i.issue(p, i.baseURL(r)+"/adfs", audience, lifetime, "")
 	if err != nil {
 		oauthError(w, http.StatusInternalServerError, "server_error",
 			"The token could not be signed.")

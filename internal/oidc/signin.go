@@ -27,6 +27,8 @@ const (
 	signInTime = 10 * time.Minute
 	// exchangeTime bounds what the issuer is asked while a browser waits.
 	exchangeTime = 12 * time.Second
+	// codeTime bounds the exchange of a code alone, for which others wait.
+	codeTime = 5 * time.Second
 	// maxExchanges bounds how many sign-ins ask one issuer at a time. Each has shown nothing yet
 	// but that it was begun here.
 	maxExchanges = 32
@@ -209,13 +211,15 @@ func (s *SignIn) open(kept string, answer url.Values) (b begun, err error) {
 // exchange gives the code to the issuer and returns its tokens.
 func (s *SignIn) exchange(ctx context.Context, conf oauth2.Config, code,
 	verifier string) (idToken, access string, err error) {
-	select {
+	select { // those who wait come in turn, so codes that are false keep nobody out for long
 	case s.exchanges <- struct{}{}:
 		defer func() { <-s.exchanges }()
-	default:
+	case <-ctx.Done():
 		return "", "", &sandpool.Error{Class: sandpool.Unavailable, RetryAfter: time.Second,
 			Message: "Many people sign in at the moment. Try again."}
 	}
+	ctx, cancel := context.WithTimeout(ctx, codeTime)
+	defer cancel()
 	t, err := conf.Exchange(context.WithValue(ctx, oauth2.HTTPClient, s.i.client), code,
 		oauth2.VerifierOption(verifier))
 	var no *oauth2.RetrieveError

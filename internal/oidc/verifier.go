@@ -149,6 +149,7 @@ func (v *Verifier) Verify(ctx context.Context, c auth.Credential) (auth.Principa
 		return auth.Principal{}, err
 	}
 	p := i.principal(got)
+	p.Ends = got.Expiry.Time()
 	return v.withAssigned(ctx, sum, known{principal: p, byRules: len(p.Grants),
 		until: earlier(got.Expiry.Time().Add(skew), got.fetched.Add(aging))})
 }

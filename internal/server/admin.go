@@ -17,6 +17,7 @@ import (
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/identity"
 	"github.com/sandpool/sandpool/internal/pool"
+	"github.com/sandpool/sandpool/internal/web"
 )
 
 // adminTokenFile is where the administrator's token is kept, below the data
@@ -157,4 +158,12 @@ func (s *Server) rekey(ctx context.Context) (any, error) {
 	s.audited.Done(audit.Record{Who: "local", Name: "somebody on this machine", Action: "POST",
 		On: "/store/rekey", Status: http.StatusOK})
 	return done, nil
+}
+
+// signedIn records who has signed in with an issuer, and until when.
+func (s *Server) signedIn(r *http.Request, who web.Visitor) {
+	s.audited.SignedIn(r, who.Subject, who.Name, struct {
+		Until string `json:"until,omitempty"`
+		Role  bool   `json:"hasRole"`
+	}{who.Ends.UTC().Format(time.RFC3339), who.Token != ""})
 }

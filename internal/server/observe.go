@@ -330,7 +330,8 @@ func (s *Server) pages(log *slog.Logger, api http.Handler,
 	if err != nil {
 		return nil, err
 	}
-	return web.New(log, web.Options{API: api, Version: sandpool.Version, May: may, System: s.facts,
+	return web.New(log, web.Options{SignedIn: s.signedIn, NotSignedIn: s.audited.Failed,
+		API: api, Version: sandpool.Version, May: may, System: s.facts,
 		Entries: entries, Public: s.URL(),
 		Doctor: func(*http.Request) []web.Check { return checks(s.cfg) }})
 }

@@ -115,7 +115,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		return nil, err
 	}
 	foreign, err := oidc.New(log, s.cfg.Issuers, planes.Assigned, nil)
-	if err != nil {
+	if s.clients.Foreign = foreign; err != nil {
 		return nil, err
 	}
 	callers, err := auth.NewAuthenticator(auth.Options{Fail: respond.Error, Keys: branch.Keys},

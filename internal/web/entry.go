@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -110,8 +111,12 @@ func (w *Web) finishEntry(rw http.ResponseWriter, r *http.Request) {
 	http.SetCookie(rw, w.entryCookie("")) // once
 	who, err := e.Finish(r.Context(), kept, r.URL.Query())
 	if err != nil {
+		w.tellRefused(r, err)
 		w.failEntry(rw, Prefix, err)
 		return
+	}
+	if w.entered != nil {
+		w.entered(r, who)
 	}
 	if who.Token == "" {
 		w.log.Info("somebody without a role has signed in", "who", who.Subject)
@@ -124,6 +129,14 @@ func (w *Web) finishEntry(rw http.ResponseWriter, r *http.Request) {
 	// Not a redirect: a strict cookie does not come with one that the issuer's page began.
 	w.render(rw, http.StatusOK, "entered", view{Title: "Signed in", Version: w.version,
 		Data: safePath(who.To)})
+}
+
+// tellRefused tells that nobody has signed in, unless that is the issuer's fault.
+func (w *Web) tellRefused(r *http.Request, err error) {
+	var e *sandpool.Error
+	if w.refused != nil && errors.As(err, &e) && e.Class == sandpool.Unauthenticated {
+		w.refused(r, http.StatusUnauthorized, e)
+	}
 }
 
 // failEntry says why nobody has signed in.

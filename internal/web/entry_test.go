@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -24,7 +25,11 @@ func (s *site) signsIn(who func() (web.Visitor, error)) (ask func(path string,
 	var err error
 	s.web, err = web.New(slog.New(slog.DiscardHandler), web.Options{
 		API: http.HandlerFunc(fakeAPI), Public: "https://pools.example.com",
-		Now: func() time.Time { return s.now },
+		Now:      func() time.Time { return s.now },
+		SignedIn: func(_ *http.Request, who web.Visitor) { s.told = append(s.told, who.Subject) },
+		NotSignedIn: func(_ *http.Request, status int, e *sandpool.Error) {
+			s.told = append(s.told, fmt.Sprint(status, " ", e.Class))
+		},
 		Entries: []web.Entry{{Name: "main", Title: hostile,
 			Begin: func(_ context.Context, path string) (string, string, error) {
 				to = path
@@ -89,6 +94,9 @@ func TestEntry(t *testing.T) {
 	}
 	res = ask(comes, "Sec-Fetch-Site", "cross-site")
 	page = s.want(res, 200)
+	if len(s.told) != 1 || s.told[0] != "oidc:x#ann" {
+		t.Errorf("the record has %q", s.told)
+	}
 	if !strings.Contains(page, `content="0;url=/ui/pools/x"`) ||
 		!strings.Contains(res.Header.Get("Content-Security-Policy"), "default-src 'none'") {
 		t.Errorf("back from the issuer: %v %s", res.Header, page)
@@ -105,6 +113,29 @@ func TestEntry(t *testing.T) {
 	s.want(ask("/ui/"), 200)
 	s.now = s.now.Add(2 * time.Minute) // used all the time, but the token has ended
 	s.want(ask("/ui/"), http.StatusSeeOther)
+}
+
+// TestBehindProxy: where a proxy ends TLS the cookie is for TLS alone, as the public address says,
+// except for somebody on the server's own machine.
+func TestBehindProxy(t *testing.T) {
+	s := newSite(t)
+	ask, jar := s.signsIn(func() (web.Visitor, error) {
+		return web.Visitor{Token: "good", Subject: "oidc:x#ann", Ends: s.now.Add(time.Hour)}, nil
+	})
+	s.want(ask("http://pools.example.com/ui/sign-in/with/main?to=/ui/"), http.StatusSeeOther)
+	s.want(ask("http://pools.example.com"+comes), 200)
+	if c := jar["__Secure-sandpool-ui"]; len(jar) != 1 || c == nil || !c.Secure {
+		t.Errorf("the browser has %v", jar)
+	}
+	s.want(ask("http://pools.example.com/ui/"), 200)
+	for _, host := range []string{"127.0.0.1:8720", "localhost:8720", "[::1]:8720"} {
+		clear(jar)
+		s.want(ask("http://"+host+"/ui/sign-in/with/main?to=/ui/"), http.StatusSeeOther)
+		s.want(ask("http://"+host+comes), 200)
+		if c := jar["sandpool-ui"]; c == nil || c.Secure {
+			t.Errorf("at %s the browser has %v", host, jar)
+		}
+	}
 }
 
 // TestLongWay: a path that a cookie has no room for is forgotten, and the sign-in goes on.
@@ -138,6 +169,9 @@ func TestForgedEntry(t *testing.T) {
 		}
 	}
 	refused("an answer to nothing", ask(comes), http.StatusUnauthorized)
+	if len(s.told) != 1 || !strings.HasPrefix(s.told[0], "401 ") {
+		t.Errorf("the record has %q", s.told)
+	}
 	refused("an unknown issuer", ask("/ui/sign-in/other?state=s"), http.StatusNotFound)
 	refused("an unknown issuer's pages", ask("/ui/sign-in/with/other"), http.StatusNotFound)
 	for _, from := range []string{"cross-site", "same-site"} {

@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -170,8 +172,33 @@ func keyOf(r *http.Request) (key [sha256.Size]byte, ok bool) {
 	return sha256.Sum256([]byte(all[0].Value)), true
 }
 
+type tlsKey struct{}
+
+// overTLS reports whether the browser's connection is by TLS, which a proxy may end.
+func overTLS(r *http.Request) bool {
+	return r.TLS != nil || r.Context().Value(tlsKey{}) != nil
+}
+
+// behindTLS marks a request whose browser came by TLS to a proxy: browsers come to this server by
+// an https address, and only somebody on its machine names another.
+func (w *Web) behindTLS(r *http.Request) *http.Request {
+	if r.TLS != nil || !strings.HasPrefix(w.public, "https://") || local(r.Host) {
+		return r
+	}
+	return r.WithContext(context.WithValue(r.Context(), tlsKey{}, true))
+}
+
+// local reports whether a host, with its port, is this machine for whoever names it.
+func local(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
 func cookieName(r *http.Request) string {
-	if r.TLS != nil {
+	if overTLS(r) {
 		return secureName
 	}
 	return plainName
@@ -179,7 +206,7 @@ func cookieName(r *http.Request) string {
 
 // cookie is the cookie with a value; an empty one takes it away.
 func cookie(r *http.Request, value string) *http.Cookie {
-	c := &http.Cookie{Name: cookieName(r), Value: value, Path: Prefix, Secure: r.TLS != nil,
+	c := &http.Cookie{Name: cookieName(r), Value: value, Path: Prefix, Secure: overTLS(r),
 		HttpOnly: true, SameSite: http.SameSiteStrictMode}
 	if value == "" {
 		c.MaxAge = -1

@@ -44,6 +44,8 @@ type Web struct {
 	system  func(context.Context) []Fact
 	entries []Entry
 	public  string
+	entered func(*http.Request, Visitor)
+	refused func(*http.Request, int, *sandpool.Error)
 	pages   *template.Template
 	visits  *visits
 	mux     *http.ServeMux
@@ -73,6 +75,10 @@ type Options struct {
 	// those know, without a slash at its end.
 	Entries []Entry
 	Public  string
+	// SignedIn and NotSignedIn hear of who has come back from an issuer, and of who was refused;
+	// nil means that nobody does.
+	SignedIn    func(r *http.Request, who Visitor)
+	NotSignedIn func(r *http.Request, status int, e *sandpool.Error)
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -87,7 +93,7 @@ func New(log *slog.Logger, o Options) (*Web, error) {
 	}
 	w := &Web{log: log, api: o.API, version: o.Version, doctor: o.Doctor, may: o.May,
 		system: o.System, entries: o.Entries, public: o.Public, visits: newVisits(o.Now),
-		mux:    http.NewServeMux(),
+		entered: o.SignedIn, refused: o.NotSignedIn, mux: http.NewServeMux(),
 		origin: http.NewCrossOriginProtection()}
 	var err error
 	if w.pages, err = template.New("").Funcs(funcs(o.Now)).ParseFS(files,
@@ -158,6 +164,7 @@ func (w *Web) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		http.Redirect(rw, r, Prefix, http.StatusFound)
 		return
 	}
+	r = w.behindTLS(r)
 	h := rw.Header()
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")

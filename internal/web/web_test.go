@@ -73,6 +73,7 @@ func fakeAPI(w http.ResponseWriter, r *http.Request) {
 
 // site is a dashboard with a clock, and a browser's worth of state.
 type site struct {
+	told []string // of who has signed in, and who was refused
 	*testing.T
 	web    *web.Web
 	now    time.Time
