@@ -247,9 +247,11 @@ func (m *Manager) Lost(ctx context.Context, id sandpool.PoolID,
 }
 
 // beginTrial says that a sandbox must start before the pool counts as prepared: a template that
-// boots was not tried by the engine. The caller holds mu.
+// boots was not tried by the engine, and one that is restored may not bear Init. The caller holds
+// mu.
 func (m *Manager) beginTrial(p *poolState) bool {
-	return p.prep.prepared.Template.Start == sandbox.Boot && !m.serves(p)
+	untried := p.prep.prepared.Template.Start == sandbox.Boot || p.guest.BootInstead
+	return untried && !m.serves(p)
 }
 
 // serves reports whether there is a sandbox of the present revision that has started. The caller

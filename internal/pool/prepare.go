@@ -141,14 +141,13 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64,
 			Err: err, Retry: p.prep.backoff.next()})
 		return
 	}
-	if !p.trial {
-		m.events.Observe(event.Event{Name: event.PoolReady, Pool: p.pool.ID})
-	}
 	p.prep.backoff.reset()
 	p.backoff.reset()
 	p.pool.State, p.pool.Problem, p.pool.Cause = sandpool.Succeeded, p.prep.note, p.prep.cause
 	if p.trial = m.beginTrial(p); p.trial {
 		p.pool.State, p.pool.Problem, p.pool.Cause = sandpool.InProgress, "", ""
+	} else {
+		m.events.Observe(event.Event{Name: event.PoolReady, Pool: p.pool.ID})
 	}
 	for _, b := range m.sandboxes {
 		if b.pool == p && b.row.Revision == revision && b.limit == 0 {

@@ -17,6 +17,9 @@ func TestBootInsteadOfUnfit(t *testing.T) {
 		inits, failing := 0, true
 		w.guest.BootInstead, w.guest.InitRestored = true, true
 		w.guest.Init = func(context.Context, sandpool.Sandbox, pool.Dialer) error {
+			if p := w.pool(); inits == 0 && p.State != sandpool.InProgress {
+				w.Errorf("the pool is %s before a sandbox has started", p.State)
+			}
 			if inits++; failing {
 				return errors.New("the hook answers 404")
 			}
