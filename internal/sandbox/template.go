@@ -66,7 +66,8 @@ type Template struct {
 
 	// Ready says when a started sandbox may be used. The engine asks until it passes; Period is
 	// the longest time between two attempts. ReadyTimeout bounds a boot, warm-up included; zero
-	// means what Ready's Delay, Period and Failures amount to if it has Failures, else 60 s.
+	// means what Ready's Delay, Period, Timeout and Failures amount to, and without Failures at
+	// least 60 s after its Delay.
 	Ready        sandpool.Probe
 	ReadyTimeout time.Duration
 	// Start says how further sandboxes come to be.
@@ -149,14 +150,16 @@ const DefaultReadyTimeout = time.Minute
 
 // BootTimeout is how long a boot of t may take until it is ready.
 func (t Template) BootTimeout() time.Duration {
-	switch {
-	case t.ReadyTimeout > 0:
+	if t.ReadyTimeout > 0 {
 		return t.ReadyTimeout
-	case t.Ready.Failures > 0:
-		p := t.Ready.WithDefaults()
-		return p.Delay + time.Duration(p.Failures)*p.Period
 	}
-	return DefaultReadyTimeout
+	p := t.Ready.WithDefaults()
+	// An attempt may take longer than the time until the next, which then waits for it.
+	probing := time.Duration(p.Failures) * max(p.Period, p.Timeout)
+	if t.Ready.Failures == 0 {
+		probing = max(probing, DefaultReadyTimeout)
+	}
+	return p.Delay + probing
 }
 
 // DefaultCapabilities are those that containers usually have, as far as they are about the
