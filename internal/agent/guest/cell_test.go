@@ -106,6 +106,17 @@ func TestShell(t *testing.T) {
 		{"os.open('/dev/stdout', os.O_WRONLY) > 2", want{text: "True"}},
 		{"pid = os.fork()\nif pid == 0: print('child')\nelse: os.waitpid(pid, 0)\n'end'",
 			want{stdout: "child\n", text: "'end'"}},
+		{"def end(*a):\n  pid = os.fork()\n  if pid == 0: sys.exit(*a)\n  return " +
+			"os.waitpid(pid, 0)[1] >> 8\nend(), end(4), end(True), end('reason')",
+			want{stderr: "reason\n", text: "(0, 4, 1, 1)"}},
+		{"pid = os.fork()\nif pid == 0: sys.stderr = open(os.devnull, 'w'); 1/0\n" +
+			"os.waitpid(pid, 0)[1] >> 8", want{text: "1"}},
+		{"%%capture seen\n!echo caught; echo too >&2; exit 3", want{}},
+		{"seen.stdout, seen.stderr, _exit_code", want{text: "('caught\\n', 'too\\n', 3)"}},
+		{"import io, contextlib\ndef caught():\n  mine = 5\n  with " +
+			"contextlib.redirect_stdout(io.StringIO()) as into:\n    " +
+			"get_ipython().system('echo {mine}; sleep 60 &')\n  return into.getvalue()\ncaught()",
+			want{text: "'5\\n'"}},
 		{"import ctypes; ctypes.CDLL(None).printf(b'from C\\n');", want{stdout: "from C\n"}},
 	} {
 		if strings.Contains(c.code, "w.txt") {

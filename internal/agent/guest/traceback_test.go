@@ -43,6 +43,15 @@ func TestBoundedErrors(t *testing.T) {
 		{"class E(Exception):\n  def _render_traceback_(self): return ['x' * 50_000_000]\nraise E",
 			"E", "x"},
 		{"class E(Exception):\n  def _render_traceback_(self): 1/0\nraise E", "E", "raise E"},
+		{"class E(Exception):\n  def __getattribute__(self, n):\n    while True: pass\nraise E('m')",
+			"E", "in <module>\n    raise E('m')\nE: m"},
+		{"class G(ExceptionGroup):\n  @property\n  def exceptions(self):\n    while True: pass\n" +
+			"raise G('g', [KeyError('k')])", "G", "1. KeyError: 'k'"},
+		{"exec(compile('1/0', '/dev/zero', 'exec'))", "ZeroDivisionError",
+			"File \"/dev/zero\", line 1"},
+		{"raise SyntaxError('s', ('/dev/zero', 1, 1, 't'))", "SyntaxError", "s (zero, line 1)"},
+		{"import os; os.mkfifo('pipe'); exec(compile('1/0', 'pipe', 'exec'))",
+			"ZeroDivisionError", "File \"pipe\", line 1"},
 		{"class E(SyntaxError): pass\nraise E('s', ('f.py', 10**9, 10**9, 't' * 10_000_000))", "E",
 			""},
 	} {
@@ -128,7 +137,11 @@ func TestLimitsAreNamed(t *testing.T) {
 		"import socket\nkept = [1]\nwhile True: kept.append(socket.socket())": "4096 files and " +
 			"sockets open",
 		"import errno; raise OSError(errno.ENOSPC, 'no room')": "Files of this session may take",
-		"raise RuntimeError(\"can't start new thread\")":       "processes and threads at a time",
+		"bytearray(1 << 60)":                                       "MiB of memory",
+		"import numpy; numpy.zeros(1 << 50)":                       "MiB of memory",
+		"import mmap; mmap.mmap(-1, 1 << 60)":                      "MiB of memory",
+		"fork = lambda: 1\nfork(); raise BlockingIOError(11, 'x')": "processes and threads at a time",
+		"raise RuntimeError(\"can't start new thread\")":           "processes and threads at a time",
 	} {
 		res := s.run(t, code)
 		if res.Error == nil || !strings.Contains(res.Error.Message, want) ||

@@ -31,7 +31,7 @@ from IPython.core.displayhook import DisplayHook
 import figures
 import network
 from around import Around
-from errors import brief, describe
+from errors import brief, describe, is_a, traceback_of
 from loop import ASKS, Loop, asks
 from order import flush_c, part
 from streams import Stream
@@ -44,6 +44,7 @@ PARSE = PyCF_ONLY_AST | PyCF_ALLOW_TOP_LEVEL_AWAIT
 FUTURES = 0  # the flags of all features of __future__
 for _name in __future__.all_feature_names:
     FUTURES |= getattr(__future__, _name).compiler_flag
+_code = SystemExit.__dict__["code"]
 COROUTINE = 0x80  # inspect.CO_COROUTINE
 
 
@@ -72,6 +73,7 @@ class Kernel:
         self.live = False
         self.printed = None  # the port that was printed to last, while live
         self.forked = False
+        self.commands = False  # the cell ran one
         self.lock = RLock()
         self.trace = None
         self.futures = 0
@@ -346,7 +348,7 @@ class Kernel:
         reply["ns"] = clock() - start
         self.count += 1
         if self.forked:
-            self.leave(reply)
+            self.leave(reply, failure)
         return reply
 
     def begin(self, request):
@@ -358,19 +360,26 @@ class Kernel:
             self.outputs.watch(self.settle if live else None)
         self.outputs.begin()
         self.active = True
+        self.commands = False
         self.prepare()
         if self.late:
             late, self.late = self.late, []
             for message in late:
                 self.show(message)
 
-    def leave(self, reply):
-        """Ends a child that a cell forked and that came to the end of the cell."""
-        error = reply.get("error")
-        if error and error["name"] != "SystemExit":
-            self.say(error["traceback"] + "\n")
+    def leave(self, reply, failure):
+        """Ends a child that a cell forked and that came to the end of the cell, as a program ends."""
+        status = 0 if failure is None else 1
+        text = reply["error"]["traceback"] if failure is not None else ""
+        if failure is not None and is_a(failure, SystemExit):
+            code = _code.__get__(failure)
+            text = "" if code is None else reply["error"]["message"]
+            if code is None or type(code) in (int, bool):
+                status, text = int(code or 0) & 0xFF, ""
+        if text:
+            self.say(text + "\n")
             self.outputs.drain()
-        _exit(1 if error else 0)
+        _exit(status)
 
     def describe(self, e):
         self.hide_handler(e)
@@ -379,7 +388,7 @@ class Kernel:
 
     def hide_handler(self, e):
         """Takes our own frames out of a traceback: the signal handler, and what wraps functions of os."""
-        tb = e.__traceback__
+        tb = traceback_of(e)
         while tb is not None:
             while tb.tb_next is not None and tb.tb_next.tb_frame.f_code.co_filename.startswith("sandpool/"):
                 tb.tb_next = tb.tb_next.tb_next
@@ -427,7 +436,7 @@ class Kernel:
     def stray(self, e):
         """Shows what was raised between two cells."""
         try:
-            if not isinstance(e, KeyboardInterrupt):
+            if not is_a(e, KeyboardInterrupt):
                 self.complain(e)
         except BaseException:
             pass

@@ -8,10 +8,12 @@ that runs no code of the exception.
 """
 
 import sys
-from errno import EMFILE, ENOSPC
+from errno import EMFILE, ENOMEM, ENOSPC
+from linecache import cache as sources
 from linecache import getline, getlines
-from os import statvfs
+from os import stat, statvfs, sysconf
 from resource import RLIMIT_NOFILE, RLIMIT_NPROC, getrlimit
+from stat import S_ISREG
 from sys import getrecursionlimit, setrecursionlimit
 from types import TracebackType
 
@@ -29,8 +31,13 @@ DEPTH = 3000  # calls that our own code may need
 
 # What its text says at length, so that a traceback adds nothing.
 SPEAKING = (SystemExit, UsageError, StdinNotImplementedError)
+FORKS = frozenset(("fork", "forkpty", "posix_spawn", "posix_spawnp"))
 sayings = []  # functions that return in one line what an exception means, or None
 
+# What a class may have made its own is asked of the class that everything has: it runs no code.
+_name = type.__dict__["__name__"]
+_members = BaseExceptionGroup.__dict__["exceptions"]
+_filename = SyntaxError.__dict__["filename"]
 _cause = BaseException.__dict__["__cause__"]
 _context = BaseException.__dict__["__context__"]
 _suppress = BaseException.__dict__["__suppress_context__"]
@@ -44,6 +51,8 @@ def limit(e):
         return f"This session may have {getrlimit(RLIMIT_NPROC)[0]} processes and threads at a time."
     if kind is OSError and e.errno == EMFILE:
         return f"A process of this session may have {getrlimit(RLIMIT_NOFILE)[0]} files and sockets open at a time."
+    if issubclass(kind, MemoryError) or kind is OSError and e.errno == ENOMEM:
+        return f"This session may use {sysconf('SC_PHYS_PAGES') * sysconf('SC_PAGE_SIZE') >> 20} MiB of memory."
     if kind is OSError and e.errno == ENOSPC:
         sizes = ", ".join(f"{_mib(path)} MiB in {path}" for path in ("/tmp", "/dev/shm"))
         return f"Files of this session may take {_mib('/')} MiB, {sizes}."
@@ -55,7 +64,10 @@ def _is_fork(e):
     tb = e.__traceback__
     while tb is not None and tb.tb_next is not None:
         tb = tb.tb_next
-    return tb is not None and tb.tb_frame.f_code.co_name in ("_execute_child", "_launch", "_fork_exec", "spawnv_passfds")
+    code = tb and tb.tb_frame.f_code
+    return code is not None and (
+        code.co_name in ("_execute_child", "_launch", "_fork_exec", "spawnv_passfds")
+        or not FORKS.isdisjoint(code.co_names))
 
 
 def _mib(path):
@@ -76,10 +88,18 @@ class Described:
         return {"name": self.name, "message": self.message, "traceback": self.traceback}
 
 
+def is_a(e, kinds):
+    """isinstance() of an exception that may say anything of its class."""
+    return issubclass(type(e), kinds)
+
+
+def traceback_of(e):
+    return _traceback.__get__(e)
+
+
 def name_of(e):
     try:
-        name = type(e).__name__
-        return str.__str__(name)[:200]
+        return _name.__get__(type(e))[:200]
     except BaseException:
         return "Exception"
 
@@ -103,7 +123,8 @@ def describe(e, shell, first):
     try:
         for form in (plain, full):
             try:
-                form(d, e, shell, first)
+                with Watch(2 * PATIENCE):
+                    form(d, e, shell, first)
             except BaseException:
                 break
     finally:
@@ -129,13 +150,13 @@ def name_limit(d, e):
 
 def speaks(e):
     """Whether the message of an exception says it all."""
-    return isinstance(e, SPEAKING) or any(saying(e) for saying in sayings)
+    return is_a(e, SPEAKING) or any(saying(e) for saying in sayings)
 
 
 def plain(d, e, shell, first):
     """Adds the message and a traceback as Python itself shows it."""
     try:
-        text = e.msg if isinstance(e, SyntaxError) and within(e, first) is None else e
+        text = e.msg if is_a(e, SyntaxError) and within(e, first) is None else e
         with Watch(PATIENCE):
             d.message = clip(str(text))
     except BaseException as why:
@@ -155,20 +176,21 @@ def plain(d, e, shell, first):
         code = tb.tb_frame.f_code
         lines.append(f'  File "{code.co_filename}", line {tb.tb_lineno}, in {code.co_name}')
         try:
-            source = getline(code.co_filename, tb.tb_lineno).strip()
+            source = "" if is_endless(code.co_filename) else getline(code.co_filename, tb.tb_lineno).strip()
         except Exception:  # a cell has broken what it uses
             source = ""
         if source:
             lines.append("    " + source[:200])
     d.traceback = clip_middle("\n".join((*lines, said)) if frames else said)
-    if isinstance(e, BaseExceptionGroup):
+    if is_a(e, BaseExceptionGroup):
         d.traceback = clip_middle("\n".join((d.traceback, *members(e))))
 
 
 def members(group, depth=1):
     """Lists what a group of exceptions holds."""
     lines = []
-    for number, e in enumerate(group.exceptions[:MAX_GROUP], 1):
+    exceptions = _members.__get__(group)
+    for number, e in enumerate(exceptions[:MAX_GROUP], 1):
         frames, _ = ends(_traceback.__get__(e))
         where = frames[-1:]
         at = f" (line {where[0].tb_lineno}, in {where[0].tb_frame.f_code.co_name})" if where else ""
@@ -177,10 +199,10 @@ def members(group, depth=1):
         except Exception:
             message = "(the message cannot be shown)"
         lines.append(f"{'  ' * depth}{number}. {name_of(e)}: {message}{at}")
-        if isinstance(e, BaseExceptionGroup) and depth < MAX_DEPTH:
+        if is_a(e, BaseExceptionGroup) and depth < MAX_DEPTH:
             lines += members(e, depth + 1)
-    if len(group.exceptions) > MAX_GROUP:
-        lines.append(f"{'  ' * depth}[... {len(group.exceptions) - MAX_GROUP} exceptions left out ...]")
+    if len(exceptions) > MAX_GROUP:
+        lines.append(f"{'  ' * depth}[... {len(exceptions) - MAX_GROUP} exceptions left out ...]")
     return lines
 
 
@@ -189,8 +211,10 @@ def full(d, e, shell, first):
     if d.hopeless or speaks(e) or len(d.message) >= MAX_TEXT - 64:
         return
     tb = within(e, first)
+    if is_a(e, SyntaxError) and is_endless(_filename.__get__(e)):
+        return
     if tb is None:
-        if isinstance(e, SyntaxError):
+        if is_a(e, SyntaxError):
             with Watch(PATIENCE):
                 d.traceback = clip_middle(shell.SyntaxTB.stb2text(
                     shell.SyntaxTB.structured_traceback(type(e), e, [])))
@@ -207,7 +231,7 @@ def full(d, e, shell, first):
     if shortened.left_out:
         head, blank, tail = text.rpartition("\n\n")
         text = f"{head}\n\n[... {shortened.left_out} frames left out ...]{blank}{tail}"
-    if isinstance(e, BaseExceptionGroup):
+    if is_a(e, BaseExceptionGroup):
         text = "\n".join((text.rstrip("\n"), *members(e)))
     if text:
         d.traceback = clip_middle(text)
@@ -256,9 +280,20 @@ class Shortened:
             what.__set__(e, value)
 
 
+def is_endless(filename):
+    """Whether what has the name of a source is no file that one reads to its end."""
+    if type(filename) is not str or filename in sources:
+        return False
+    try:
+        found = stat(filename)
+    except (OSError, ValueError):
+        return False
+    return not S_ISREG(found.st_mode) or found.st_size > 8 * MAX_SOURCE
+
+
 def is_large(filename):
     """Whether it takes long to show a source: IPython parses it whole."""
-    return sum(map(len, getlines(filename))) > MAX_SOURCE
+    return is_endless(filename) or sum(map(len, getlines(filename))) > MAX_SOURCE
 
 
 def ends(tb):

@@ -17,6 +17,7 @@ BASES = "matplotlib.backend_bases"
 HELPERS = "matplotlib._pylab_helpers"
 INLINE = "matplotlib_inline.backend_inline"
 WEB = "matplotlib.backends.backend_webagg"
+_traceback = BaseException.__dict__["__traceback__"]
 WIDGETS = ("widget", "ipympl")  # matplotlib knows these names where ipympl is installed
 
 
@@ -111,13 +112,14 @@ def watch():
 
 def saying(e):
     """Says in one line that a backend needs a screen."""
-    if not isinstance(e, (ImportError, RuntimeError, ValueError)):
+    kind = type(e)
+    if not issubclass(kind, (ImportError, RuntimeError, ValueError)):
         return None
-    tb = e.__traceback__
+    tb = _traceback.__get__(e)
     while tb is not None:
         code, names = tb.tb_frame.f_code, tb.tb_frame.f_locals
         name = None
-        if isinstance(e, ImportError):
+        if issubclass(kind, ImportError):
             if code.co_name == "switch_backend" and code.co_filename.endswith("matplotlib/pyplot.py"):
                 name = names.get("newbackend")
         elif code.co_name in ("resolve_gui_or_backend", "validate_backend") and "matplotlib" in code.co_filename:

@@ -17,6 +17,7 @@ from asyncio import CancelledError, all_tasks, base_events, events, new_event_lo
 from asyncio.events import _get_running_loop, _set_running_loop
 from contextvars import copy_context
 from functools import wraps
+from weakref import WeakSet
 
 # What a loop keeps of its run, which a run within it would overwrite.
 KEPT = ("_thread_id", "_old_agen_hooks")
@@ -32,6 +33,7 @@ class Loop:
         self.task = None  # of the cell that runs in the loop
         self.main = get_ident()
         self.context = copy_context()  # of all cells
+        self.runners = WeakSet()  # loops of asyncio.Runner, which ends all that goes on in its own
         self.install()
 
     def install(self):
@@ -39,6 +41,8 @@ class Loop:
         asyncio.create_task = tasks.create_task = self.with_loop(tasks.create_task)
         asyncio.run = runners.run = self.aside(runners.run)
         runners.Runner.run = self.aside(runners.Runner.run)
+        if hasattr(runners.Runner, "_lazy_init"):
+            runners.Runner._lazy_init = self.owned(runners.Runner._lazy_init)
         for name in ("run_until_complete", "run_forever"):
             setattr(base_events.BaseEventLoop, name, self.aside(getattr(base_events.BaseEventLoop, name)))
         self.adopt()
@@ -59,13 +63,24 @@ class Loop:
     def current(self):
         """Returns the loop that cells use: the one that was set last, if it is open, or a new one."""
         chosen = self.adopt()
-        if chosen is not None and not chosen.is_closed():
+        if chosen is not None and not chosen.is_closed() and chosen not in self.runners:
             self.loop = chosen
         else:
             if self.loop is None or self.loop.is_closed():
                 self.loop = new_event_loop()
-            set_event_loop(self.loop)
+            if chosen is None or chosen.is_closed():
+                set_event_loop(self.loop)
         return self.loop
+
+    def owned(self, begin):
+        """Remembers the loop of a Runner: a cell that runs in it could not end the Runner."""
+
+        @wraps(begin)
+        def lazy_init(runner):
+            begin(runner)
+            self.runners.add(runner._loop)
+
+        return lazy_init
 
     def with_loop(self, create_task):
         """Makes create_task() work where no loop is running."""

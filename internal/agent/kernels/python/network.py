@@ -3,6 +3,8 @@
 import os
 from os import environ
 
+from errors import name_of
+
 
 def present():
     """Whether there is a network beyond this machine's own."""
@@ -28,7 +30,7 @@ def tell_pip():
 
 def explain(kernel, code, failure):
     """Says why pip could not install something, whether a command or a call of a cell ran it."""
-    failed = type(failure).__name__ in ("CalledProcessError", "SystemExit") or kernel.ns.get("_exit_code")
+    failed = failure is not None and name_of(failure) in ("CalledProcessError", "SystemExit") or kernel.commands and kernel.ns.get("_exit_code")
     if "pip" in code and "install" in code and failed and OFFLINE in environ:
         kernel.say("This session has no network, so pip cannot download packages. Upload wheels to /mnt/data and install "
                    "them with: %pip install /mnt/data/NAME.whl\n")

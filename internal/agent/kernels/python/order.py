@@ -25,6 +25,9 @@ THREADS = ((_thread, "start_new_thread"), (_thread, "start_new"), (_thread, "sta
 PRINTERS = frozenset((
     "dprintf", "fork", "fprintf", "fputc", "fputs", "fwrite", "perror", "popen", "posix_spawn", "printf", "psignal",
     "putc", "putchar", "puts", "system", "vdprintf", "vfork", "vfprintf", "vprintf", "write", "writev"))
+# Where libraries are that come with the image.
+SYSTEM = ("/usr/", "/lib", "/opt/", "/etc/")
+SPAWNERS = frozenset(("fork", "popen", "posix_spawn", "system", "vfork"))
 LINE_BUFFERED = 1  # _IOLBF
 
 
@@ -62,14 +65,34 @@ def watch(outputs):
 
     @wraps(look_up)
     def find(library, name):
-        if name in PRINTERS:
-            outputs.direct()
-        return look_up(library, name)
+        function = look_up(library, name)
+        if name in PRINTERS or is_own(library):
+            function.__class__ = printing(type(function), outputs.crowd if name in SPAWNERS else outputs.drain)
+        return function
 
     ctypes.CDLL.__getitem__ = find
     # C code writes whole lines too, as it does on a terminal.
     libc = ctypes.CDLL(None)
     libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, LINE_BUFFERED, 0)
+
+
+def is_own(library):
+    """Whether a library is one that the session brought: it may print with any of its functions."""
+    name = getattr(library, "_name", None)
+    return type(name) is str and "/" in name and not name.startswith(SYSTEM)
+
+
+def printing(kind, step):
+    """Returns the class of a C function that may print: what was printed before goes first, by step."""
+    class Printing(kind):
+        _flags_, _restype_ = kind._flags_, kind._restype_
+
+        def __call__(self, *args, **kwargs):
+            step()
+            return super().__call__(*args, **kwargs)
+
+    Printing.__name__, Printing.__qualname__, Printing.__module__ = kind.__name__, kind.__qualname__, kind.__module__
+    return Printing
 
 
 def part(outputs):

@@ -6,6 +6,9 @@ import os
 import site
 import sys
 from _sitebuiltins import Quitter
+from codecs import getincrementaldecoder
+from selectors import EVENT_READ, DefaultSelector
+from subprocess import PIPE, Popen
 from types import ModuleType
 
 from IPython.core.displaypub import DisplayPublisher
@@ -17,7 +20,16 @@ from traitlets.config import Config
 
 from values import bound
 
+CAPTURE_STEP = 0.1  # seconds
 NO_INPUT = "nobody can type into this session."
+
+
+def number_of(name):
+    """The descriptor that a stream writes to, or None."""
+    try:
+        return getattr(sys, name).fileno()
+    except Exception:
+        return None
 
 
 def no_input(*args, **kwargs):
@@ -55,7 +67,34 @@ class Shell(InteractiveShell):
 
     display_pub_class = Type(Publisher)
     kernel = None
-    system = InteractiveShell.system_raw
+
+    @property
+    def system(self):
+        """Runs a command, which writes to the descriptors 1 and 2, or to what captures the streams."""
+        self.kernel.commands = True
+        if all(number_of(name) == number for name, number in (("stdout", 1), ("stderr", 2))):
+            return self.system_raw
+        return self.system_captured
+
+    def system_captured(self, cmd):
+        cmd = self.var_expand(cmd, depth=1)
+        shell = os.environ.get("SHELL") or None
+        with Popen(cmd, shell=True, executable=shell, stdout=PIPE, stderr=PIPE) as p, DefaultSelector() as pipes:
+            for pipe, name in ((p.stdout, "stdout"), (p.stderr, "stderr")):
+                pipes.register(pipe, EVENT_READ, (name, getincrementaldecoder("utf-8")("replace")))
+            while pipes.get_map():
+                ready = pipes.select(CAPTURE_STEP)
+                if not ready and p.poll() is not None:  # who else has the pipe stays behind
+                    break
+                for key, _ in ready:
+                    name, decoder = key.data
+                    data = os.read(key.fd, 1 << 16)
+                    if text := decoder.decode(data, not data):
+                        getattr(sys, name).write(text)
+                    if not data:
+                        pipes.unregister(key.fileobj)
+        status = p.returncode
+        self.user_ns["_exit_code"] = 128 - status if status > 128 else status
 
     def enable_gui(self, gui=None):
         pass

@@ -404,13 +404,6 @@ class Outputs:
         for port in self.ports:
             port.set_threads(on)
 
-    def direct(self):
-        """Something else in this process may write to the pipes from now on."""
-        for port in self.ports:
-            port.direct = True
-        self.calm()
-        self.drain()
-
     def part(self):
         for port in self.ports:
             port.part()
