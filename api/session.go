@@ -94,6 +94,11 @@ type ContextRequest struct {
 // MaxVariables is the most variables that an execution may bring.
 const MaxVariables = 256
 
+// FieldError says what is wrong with a field of a request.
+type FieldError struct{ Field, Message string }
+
+func (e *FieldError) Error() string { return e.Message }
+
 // Variables is variables by name. Reading one stops at MaxVariables: a few bytes of JSON are an
 // entry of a map.
 type Variables map[string]string
@@ -105,12 +110,13 @@ func (e *Variables) UnmarshalJSON(text []byte) error {
 	}
 	dec := json.NewDecoder(bytes.NewReader(text))
 	if first, err := dec.Token(); err != nil || first != json.Delim('{') {
-		return fmt.Errorf("env is not an object of strings")
+		return &FieldError{"env", "The value of env is no object of strings."}
 	}
 	read := Variables{}
 	for dec.More() {
 		if len(read) == MaxVariables {
-			return fmt.Errorf("env has more than %d variables", MaxVariables)
+			return &FieldError{"env", fmt.Sprintf("The value of env has more than %d variables.",
+				MaxVariables)}
 		}
 		key, err := dec.Token()
 		if err != nil {
@@ -118,7 +124,7 @@ func (e *Variables) UnmarshalJSON(text []byte) error {
 		}
 		var value *string
 		if err := dec.Decode(&value); err != nil || value == nil {
-			return fmt.Errorf("a variable of env is not a string")
+			return &FieldError{"env", "A variable of env is no string; write its value as one."}
 		}
 		read[key.(string)] = *value // the decoder takes no other keys
 	}

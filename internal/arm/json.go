@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/api"
 )
 
 // DecodeJSON reads the body of r, at most limit bytes, into into. Names are
@@ -72,7 +74,10 @@ func BodyError(err error) *sandpool.Error {
 		syntax *json.SyntaxError
 	)
 	var ours *sandpool.Error
+	var field *api.FieldError
 	switch {
+	case errors.As(err, &field):
+		return invalidJSON(field.Field, "%s", field.Message)
 	case errors.As(err, &ours):
 		return ours
 	case errors.As(err, &big):
@@ -81,9 +86,9 @@ func BodyError(err error) *sandpool.Error {
 		return invalidJSON("", "The request body came too slowly; send it without pauses.")
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return invalidJSON("", "The request body ended early; send it whole.")
-	case errors.As(err, &typ) && typ.Field != "":
-		return invalidJSON(typ.Field, "The value of %s is a JSON %s; it must be of type %s.",
-			typ.Field, clip(typ.Value, 60), kindName(typ))
+	case errors.As(err, &typ) && fieldPath(typ) != "":
+		return invalidJSON(fieldPath(typ), "The value of %s is a JSON %s; it must be of type %s.",
+			fieldPath(typ), clip(typ.Value, 60), kindName(typ))
 	case errors.As(err, &typ):
 		return invalidJSON("", "The request body is a JSON %s; send a JSON object.",
 			clip(typ.Value, 60))
@@ -99,6 +104,14 @@ func BodyError(err error) *sandpool.Error {
 	}
 	return &sandpool.Error{Class: sandpool.Invalid, Code: "InvalidRequestContent",
 		Message: "The request body was not understood as JSON.", Err: err}
+}
+
+// fieldPath is the path of the field as JSON has it: that of Go has the names of embedded structs,
+// which begin with a capital, as no field of ours does.
+func fieldPath(e *json.UnmarshalTypeError) string {
+	return strings.Join(slices.DeleteFunc(strings.Split(e.Field, "."), func(name string) bool {
+		return name != "" && name[0] >= 'A' && name[0] <= 'Z'
+	}), ".")
 }
 
 // kindName names what the field takes in JSON's words.

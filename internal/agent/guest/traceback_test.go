@@ -43,8 +43,8 @@ func TestBoundedErrors(t *testing.T) {
 		{"class E(Exception):\n  def _render_traceback_(self): return ['x' * 50_000_000]\nraise E",
 			"E", "x"},
 		{"class E(Exception):\n  def _render_traceback_(self): 1/0\nraise E", "E", "raise E"},
-		{"class E(Exception):\n  def __getattribute__(self, n):\n    while True: pass\nraise E('m')",
-			"E", "in <module>\n    raise E('m')\nE: m"},
+		{"class E(Exception):\n  def __getattribute__(self, n):\n    while True: pass\nraise " +
+			"E('m')", "E", "in <module>\n    raise E('m')\nE: m"},
 		{"class G(ExceptionGroup):\n  @property\n  def exceptions(self):\n    while True: pass\n" +
 			"raise G('g', [KeyError('k')])", "G", "1. KeyError: 'k'"},
 		{"exec(compile('1/0', '/dev/zero', 'exec'))", "ZeroDivisionError",

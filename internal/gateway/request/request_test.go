@@ -112,6 +112,8 @@ func TestRefusedBodies(t *testing.T) {
 		{`{"code":"1","useEmptyKernel":true}`, "useEmptyKernel", wire.CodeUnsupported},
 		{`{"code":"1","returnJupyterFormatExecutionResult":true}`,
 			"returnJupyterFormatExecutionResult", wire.CodeUnsupported},
+		{`{"code":"1","env":["A"]}`, "env", wire.CodeValidation},
+		{`{"code":"1","env":{"A":1}}`, "env", wire.CodeValidation},
 		{strings.Repeat(`{"a":`, 20000) + `1` + strings.Repeat(`}`, 20000), "body", wire.CodeValidation},
 	} {
 		name := tt.body
@@ -121,7 +123,8 @@ func TestRefusedBodies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := o.Code([]byte(tt.body))
 			e := errorOf(err)
-			if e == nil || e.Target != tt.target || e.Code != tt.code || len(e.Message) > 300 {
+			if e == nil || e.Target != tt.target || e.Code != tt.code ||
+				len(e.Message) > 300 || strings.Contains(e.Message, "Fields") {
 				t.Errorf("got %+v, want target %q and code %q", e, tt.target, tt.code)
 			}
 		})
