@@ -21,8 +21,8 @@ func TestDelete(t *testing.T) {
 		}
 		w.wantClass(context.Cause(l.Context()), sandpool.Ended)
 		w.settle()
-		if p := w.pool(); p.State != sandpool.Deleting {
-			w.Errorf("the pool is %s", p.State)
+		if p := w.pool(); p.State != sandpool.Deleting || p.UpdatedBy.Name != "ann" {
+			w.Errorf("the pool is %s, by %q", p.State, p.UpdatedBy.Name)
 		}
 		_, err := w.Acquire(w.Context(), python, "user-2")
 		w.wantClass(err, sandpool.Conflict)

@@ -58,6 +58,8 @@ type Options struct {
 	// By is the subject of the principal who asks, by the context of a call; nil means that nobody
 	// knows.
 	By func(context.Context) string
+	// Author returns how whoever deletes a pool is written down; nil means that nobody is.
+	Author func(context.Context) sandpool.Author
 	// Keep is told when a pool that this server owns begins to keep, or keeps otherwise, what its
 	// sessions run, and with nil when it does so no more, or is gone. It is called with locks held
 	// and must not block. nil means that nobody is told.

@@ -78,6 +78,7 @@ func options() pool.Options {
 		Guest: func(sandpool.Pool) (pool.Guest, error) { return guest(), nil },
 
 		MaxStarts: 4,
+		Author:    func(context.Context) sandpool.Author { return sandpool.Author{Name: "ann"} },
 	}
 }
 

@@ -236,6 +236,9 @@ func (m *Manager) Delete(ctx context.Context, id sandpool.PoolID) error {
 	next := p.pool.Clone()
 	m.mu.Unlock()
 	next.State, next.Problem, next.UpdatedAt = sandpool.Deleting, "", time.Now()
+	if m.options.Author != nil {
+		next.UpdatedBy = m.options.Author(ctx)
+	}
 	if err := m.fenced(p, m.store.PutPool(ctx, next, sandpool.Secrets{}, p.epoch)); err != nil {
 		return fmt.Errorf("delete pool %q: %w", id.Name, err)
 	}

@@ -81,6 +81,10 @@ func run(ctx context.Context, o bench.Options, l languages.Options, tolls, turns
 			return err
 		}
 		report.Measures = append(report.Measures, rows...)
+		if rows, err = neighbour(ctx, bin, dir, images, tolls/2, o.Progress); err != nil {
+			return err
+		}
+		report.Measures = append(report.Measures, rows...)
 	}
 	if which.extras {
 		o.Progress("extras", "traces and history")
