@@ -151,7 +151,38 @@ func (w *world) hold(role sandpool.Role, letter string, grants []sandpool.Grant)
 		"JWT for the management":  w.signIn(own, "https://management.azure.com"),
 		"JWT for sessions":        w.signIn(own, "https://dynamicsessions.io"),
 		"JWT of a foreign issuer": w.foreign.token(string(role) + " " + letter),
+		"JWT by a code":           w.byCode(own.Text),
+		"JWT by a visitor's code": w.byCode(w.foreign.token(string(role) + " " + letter)),
 	}}
+}
+
+// byCode is what a program gets whose code somebody with a token has approved.
+func (w *world) byCode(token string) string {
+	w.Helper()
+	post := func(path string, form url.Values) map[string]any {
+		w.Helper()
+		resp, err := w.client.PostForm(w.srv.URL()+path, form)
+		if err != nil {
+			w.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var got map[string]any
+		if err := json.NewDecoder(resp.Body).Decode(&got); err != nil || resp.StatusCode != 200 {
+			w.Fatalf("%s: %d %v, %v", path, resp.StatusCode, got, err)
+		}
+		return got
+	}
+	codes := post("/adfs/oauth2/v2.0/devicecode", url.Values{"client_id": {"program"},
+		"scope": {"https://management.azure.com/.default"}})
+	if status, text := w.ask(token, "POST", "/sandpool/devices",
+		fmt.Sprintf(`{"userCode":%q}`, codes["user_code"])); status != http.StatusNoContent {
+		w.Fatalf("a code is not approved: %d %s", status, text)
+	}
+	device, _ := codes["device_code"].(string)
+	text, _ := post("/adfs/oauth2/v2.0/token", url.Values{"client_id": {"program"},
+		"device_code": {device},
+		"grant_type":  {"urn:ietf:params:oauth:grant-type:device_code"}})["access_token"].(string)
+	return text
 }
 
 // signIn exchanges a token for a JWT.
@@ -428,9 +459,9 @@ role opens the operation:
 	b.WriteString(`
 A dash means that the role opens it nowhere. Lists are open to whoever may read something, and hold
 what they may read; an operation on a session is open if it is about one of the sessions of the
-scope. Tokens of the server, JSON Web Tokens that they were exchanged for, for either audience, and
-tokens of foreign issuers open the same. The key of a pool opens that pool's MCP endpoint and
-nothing else.
+scope. Tokens of the server, JSON Web Tokens that they were exchanged for, for either audience,
+those of foreign issuers, and those of programs whose codes somebody with one of them has
+approved open the same. The key of a pool opens that pool's MCP endpoint and nothing else.
 `)
 	return b.String()
 }
