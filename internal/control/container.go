@@ -97,7 +97,7 @@ func refuseInContainer(ps *problems, t *api.CustomContainerTemplate) {
 		ps.unsupported(templateTarget+".containers[0].volumeMounts", "volumes")
 	}
 	if r := t.RegistryCredentials; r != nil && r.Identity != "" {
-		ps.unsupported(templateTarget+".registryCredentials.identity", "managed identities")
+		ps.unsupported(templateTarget+".registryCredentials.identity", "managed identities for registries")
 	}
 }
 
@@ -281,7 +281,7 @@ func parseSecrets(ps *problems, list []api.PoolSecret) sandpool.Secrets {
 		case s.KeyVaultURL != "":
 			ps.unsupported(at+".keyVaultUrl", "secrets in a key vault")
 		case s.Identity != "":
-			ps.unsupported(at+".identity", "managed identities")
+			ps.unsupported(at+".identity", "managed identities for secrets")
 		case s.Value != nil && (len(*s.Value) > maxText || strings.ContainsRune(*s.Value, 0)):
 			ps.invalid(at+".value",
 				"The value of the secret %.60q has a NUL in it, or more than %d bytes.", s.Name,

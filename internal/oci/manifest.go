@@ -289,6 +289,12 @@ func (p *picture) read(ref string, text []byte) error {
 		return damaged("%s has %d layers, but its configuration speaks of %d.", ref, len(p.layers),
 			len(c.RootFS.DiffIDs))
 	}
+	for _, text := range slices.Concat(c.Config.Entrypoint, c.Config.Cmd, c.Config.Env,
+		[]string{c.Config.User, c.Config.WorkingDir, c.Config.StopSignal}) {
+		if strings.ContainsRune(text, 0) { // where programs would see its end
+			return damaged("The configuration of %s has a text with a zero byte.", ref)
+		}
+	}
 	p.diffs = c.RootFS.DiffIDs
 	p.config = image.Config{
 		Entrypoint: c.Config.Entrypoint, Cmd: c.Config.Cmd, Env: c.Config.Env, User: c.Config.User,

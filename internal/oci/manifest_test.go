@@ -118,6 +118,9 @@ func TestExamine(t *testing.T) {
 		delete(c, "os")
 		delete(c, "architecture")
 	}, nil)
+	change("zero", func(c map[string]any) {
+		c["config"] = map[string]any{"Cmd": []string{"/app"}, "Env": []string{"A=b\x00C=d"}}
+	}, nil)
 	change("many", nil, func(m map[string]any) {
 		m["layers"] = append(layersOf(m), layersOf(m)...)
 	})
@@ -140,7 +143,7 @@ func TestExamine(t *testing.T) {
 	for tag, want := range map[string][2]string{
 		"arm": {CodePlatform, "linux/arm64"}, "windows": {CodePlatform,
 			"windows/amd64"}, "diffs": {CodeDamaged, "speaks of 0"},
-		"many": {CodeTooLarge, "4 layers"}, "large": {CodeTooLarge,
+		"zero": {CodeDamaged, "zero byte"}, "many": {CodeTooLarge, "4 layers"}, "large": {CodeTooLarge,
 			"more than 1 MiB"}, "negative": {CodeDamaged, "size"},
 		"wasm": {CodeNotImage, "wasm"}, "encrypted": {CodeNotImage,
 			"encrypted"}, "path": {CodeDamaged, "digest"},
