@@ -111,6 +111,14 @@ func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
 // maxAnswer is how much of an answer is read.
 const maxAnswer = 64 << 10
 
+// Outlive returns a context that ends a time after ctx does, or when it is cancelled: what is under
+// way to a collector when the server ends still gets there.
+func Outlive(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(by, cancel) })
+	return longer, func() { stop(); cancel() }
+}
+
 // Send sends the request of a signal once: a collector that is away is not waited for.
 func (c *Client) Send(ctx context.Context, s Signal, body []byte) error {
 	at := c.base

@@ -14,7 +14,7 @@ const (
 	maxWaiting = 4096
 	maxBatch   = 512
 	batchTime  = 2 * time.Second
-	lastTime   = 3 * time.Second // for what is left when the server ends
+	lastTime   = 3 * time.Second // for what is left or under way when the server ends
 )
 
 // Config says where spans go.
@@ -78,12 +78,14 @@ func (t *Tracer) Run(ctx context.Context) error {
 	defer t.to.CloseIdle()
 	tick := time.NewTicker(batchTime)
 	defer tick.Stop()
+	sending, cancel := otlp.Outlive(ctx, lastTime)
+	defer cancel()
 	var batch []*Span
-	send := func(ctx context.Context) {
+	send := func() {
 		if len(batch) == 0 {
 			return
 		}
-		if err := t.send(ctx, batch); err != nil {
+		if err := t.send(sending, batch); err != nil {
 			t.log.Warn("spans could not be sent to the collector", "spans", len(batch), "error",
 				err)
 		}
@@ -93,17 +95,15 @@ func (t *Tracer) Run(ctx context.Context) error {
 		select {
 		case s := <-t.waiting:
 			if batch = append(batch, s); len(batch) >= maxBatch {
-				send(ctx)
+				send()
 			}
 		case <-tick.C:
-			send(ctx)
+			send()
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastTime)
-			defer cancel()
 			for len(t.waiting) > 0 && len(batch) < maxWaiting {
 				batch = append(batch, <-t.waiting)
 			}
-			send(last)
+			send()
 			return nil
 		}
 	}

@@ -17,7 +17,7 @@ const (
 	maxWaiting = 8192
 	maxBatch   = 512
 	batchTime  = 2 * time.Second
-	lastTime   = 3 * time.Second // for what is left when the server ends
+	lastTime   = 3 * time.Second // for what is left or under way when the server ends
 )
 
 // Export is a Sink that sends events. Use New.
@@ -56,22 +56,22 @@ func (x *Export) Run(ctx context.Context) error {
 	defer x.to.CloseIdle()
 	tick := time.NewTicker(batchTime)
 	defer tick.Stop()
+	sending, cancel := otlp.Outlive(ctx, lastTime)
+	defer cancel()
 	var batch []event.Event
 	for {
 		select {
 		case e := <-x.waiting:
 			if batch = append(batch, e); len(batch) >= maxBatch {
-				batch = x.send(ctx, batch)
+				batch = x.send(sending, batch)
 			}
 		case <-tick.C:
-			batch = x.send(ctx, batch)
+			batch = x.send(sending, batch)
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastTime)
-			defer cancel()
 			for len(x.waiting) > 0 {
 				batch = append(batch, <-x.waiting)
 			}
-			x.send(last, batch)
+			x.send(sending, batch)
 			return nil
 		}
 	}

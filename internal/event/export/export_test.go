@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -117,5 +120,39 @@ func TestAway(t *testing.T) {
 	}
 	if strings.Contains(said.String(), "key@") {
 		t.Errorf("the log has the collector's password: %s", said.String())
+	}
+}
+
+// TestEndOfServer: a batch that is under way when the server ends arrives, though the collector
+// takes its time.
+func TestEndOfServer(t *testing.T) {
+	came, answer := make(chan struct{}, 1), make(chan struct{})
+	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		came <- struct{}{}
+		select {
+		case <-answer:
+			w.WriteHeader(http.StatusOK)
+		case <-r.Context().Done():
+		}
+	}))
+	defer collector.Close()
+	to, err := otlp.New(otlp.Config{Setting: "otlp", Endpoint: collector.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	x := export.New(slog.New(slog.NewTextHandler(&log, nil)), to, "v1")
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- x.Run(ctx) }()
+	x.Consume(ctx, make([]event.Event, 600)) // more than one batch
+	<-came
+	stop()
+	answer <- struct{}{}
+	<-came // what was left
+	answer <- struct{}{}
+	if err := <-ended; err != nil || log.Len() > 0 {
+		t.Errorf("%v\n%s", err, log.String())
 	}
 }
