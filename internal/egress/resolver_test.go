@@ -54,19 +54,24 @@ func TestResolverRemembers(t *testing.T) {
 		if asked := d.since(); len(asked) != test.asked {
 			t.Errorf("%s: upstream was asked %q, want %d questions", name, asked, test.asked)
 		}
-		kept := g.resolver.upstream.known[query{strings.TrimSuffix(full, "."), dnsmessage.TypeA}]
+		u := g.resolver.upstream
+		u.mu.Lock()
+		kept := u.known[query{strings.TrimSuffix(full, "."), dnsmessage.TypeA}]
+		u.mu.Unlock()
 		if (kept != nil) != (test.life > 0) {
 			t.Errorf("%s: it is remembered: %v", name, kept != nil)
 		}
 		if kept == nil {
 			continue
 		}
+		u.mu.Lock()
 		e := kept.Value.(*entry)
-		if left := time.Until(e.until).Seconds(); left > float64(test.life) ||
-			left < float64(test.life)-5 {
+		left := time.Until(e.until).Seconds()
+		e.until = time.Now() // the record has run out
+		u.mu.Unlock()
+		if left > float64(test.life) || left < float64(test.life)-5 {
 			t.Errorf("%s: it is remembered for %v s, want %d", name, left, test.life)
 		}
-		e.until = time.Now() // the record has run out
 		g.send("udp", question(t, full))
 		if asked := d.since(); len(asked) != 1 {
 			t.Errorf("%s: after the record's end upstream was asked %q", name, asked)
@@ -163,6 +168,8 @@ func TestResolverLargeAnswer(t *testing.T) {
 	if got := d.since(); !slices.Equal(got, []string{name, "tcp " + name}) {
 		t.Errorf("the second server was asked %q", got)
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if n := len(g.opened[name]); n != maxAnswers {
 		t.Errorf("%d addresses are open, want those that were answered", n)
 	}

@@ -340,7 +340,8 @@ func TestBackground(t *testing.T) {
 		"shell=True);")
 	s.run(t, "open('go', 'w').close()\nimport os\nwhile not os.path.exists('done'): "+
 		"time.sleep(0.01)")
-	res := s.run(t, "q = subprocess.Popen(['yes'])\ntime.sleep(0.2)\n'over'")
+	res := s.run(t, "q = subprocess.Popen('yes | head -c 3000000; touch flooded; exec yes', "+
+		"shell=True)\nwhile not os.path.exists('flooded'): time.sleep(0.01)\n'over'")
 	if res.Text != "'over'" || !res.StdoutTruncated || len(res.Stdout) > agent.DefaultMaxOutput+
 		200 {
 		t.Errorf("a flood in the background: text %q, %d bytes, cut %v", res.Text, len(res.Stdout),

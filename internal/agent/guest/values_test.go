@@ -45,8 +45,9 @@ func TestBoundedValues(t *testing.T) {
 		{"table.values()", "dict_values([1, 1,", ", ...])"},
 		{"table.keys()", "dict_keys([0, 1,", ", ...])"},
 		{"table.items()", "dict_items([(0, 1), (1, 1),", ", ...])"},
-		{"[[numbers] * 500] * 500", "[[[0,", "at most 1048576 characters ...]"},
-		{"{i: [numbers] * 500 for i in range(500)}", "{0: [[0,", "at most 1048576 characters ...]"},
+		// Either too long or, where the processor has others to serve, too slow.
+		{"[[numbers] * 500] * 500", "[[[0,", " ...]"},
+		{"{i: [numbers] * 500 for i in range(500)}", "{0: [[0,", " ...]"},
 		{"['x' * 1_000_000] * 900", "['xxx", "at most 1048576 characters ...]"},
 		{"['\\0' * 100_000_000]", "['\\x00", "characters left out ...]"},
 		{"'\\0' * 100_000_000", "'\\x00", "characters left out ...]"},
