@@ -57,7 +57,7 @@ func (c *Client) IssuerKeys(ctx context.Context) ([]api.IssuerKey, error) {
 }
 
 // RotateIssuerKeys makes the next key. With drop the earlier ones end when it begins to sign, with
-// their tokens; else each is kept until its last token has ended.
+// their tokens; otherwise each is kept until its last token has ended.
 func (c *Client) RotateIssuerKeys(ctx context.Context, drop bool) ([]api.IssuerKey, error) {
 	var list api.IssuerKeys
 	_, _, err := c.do(ctx, call{method: http.MethodPost,

@@ -18,7 +18,7 @@ type file struct {
 	CA       string `yaml:"ca,omitempty"`
 }
 
-// ConfigPath returns where the client configuration is: $SANDPOOL_CONFIG, else
+// ConfigPath returns where the client configuration is: $SANDPOOL_CONFIG, or
 // sandpool/client.yaml in the user's configuration directory. getenv is os.Getenv
 // outside tests.
 func ConfigPath(getenv func(string) string) (string, error) {

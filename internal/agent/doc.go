@@ -1,9 +1,9 @@
-// Package agent is the protocol between the host and the program inside an
-// interpreter sandbox: its messages, and the client that the host uses. The
-// server side is package guest beneath it, the program cmd/sandpool-agent.
+// Package agent is the protocol between the host and the program inside an interpreter sandbox: its
+// messages, and the client that the host uses. The server side is package guest beneath it, the
+// program cmd/sandpool-agent.
 //
-// The agent is the first process of its sandbox. It listens on Port of the
-// sandbox's loopback interface and speaks HTTP/1.1:
+// The agent is the first process of its sandbox. It listens on Port of the sandbox's loopback
+// interface and speaks HTTP/1.1:
 //
 //	GET    /ready                200 once the kernel is warm; needs no secret
 //	POST   /init                 InitRequest, exactly once; brings the secret
@@ -56,27 +56,25 @@
 //
 // A frame is a 4 byte big-endian length and JSON. That of a terminal has a byte before, its
 // TerminalKind, and instead of JSON: what was typed or written (kind 0, both ways, at most
-// MaxTerminalData bytes), columns and rows as two big-endian bytes each (1, to
-// the agent), or a byte each of the code and the signal that ended the shell (2, from the
-// agent, the last). A terminal without a name lasts as long as its connection: whoever closes it
-// hangs
-// up, and the processes of the shell's session get SIGHUP and after two seconds SIGKILL. Output
-// waits for the host; input that programs do not take for five seconds is dropped.
+// MaxTerminalData bytes), columns and rows as two big-endian bytes each (1, to the agent), or a
+// byte each of the code and the signal that ended the shell (2, from the agent, the last). A
+// terminal without a name lasts as long as its connection: whoever closes it hangs up, and the
+// processes of the shell's session get SIGHUP and after two seconds SIGKILL. Output waits for the
+// host; input that programs do not take for five seconds is dropped.
 //
 // # Life
 //
-// A sandbox is booted, its kernel warmed, and a snapshot taken as soon as
-// /ready answers. Every restored clone gets one /init with a secret and a seed
-// of its own before any user code: until then everything but /ready and /init
-// is refused, and from then on everything but /ready needs the secret as
-// bearer token.
+// A sandbox is booted, its kernel warmed, and a snapshot taken as soon as /ready answers. Every
+// restored clone gets one /init with a secret and a seed of its own before any user code: until
+// then everything but /ready and /init is refused, and from then on everything but /ready needs the
+// secret as bearer token.
 //
 // # Trust
 //
-// Code in the sandbox is hostile and runs as user UserID. It can reach the port, not the
-// secret, which exists in the agent's memory alone. It can break its own
-// kernel and lie in its own results; the client bounds everything that comes
-// back and takes nothing from it as a fact about anyone else.
+// Code in the sandbox is hostile and runs as user UserID. It can reach the port, not the secret,
+// which exists in the agent's memory alone. It can break its own kernel and lie in its own results;
+// the client bounds everything that comes back and takes nothing from it as a fact about anyone
+// else.
 package agent
 
 import (

@@ -162,7 +162,7 @@ const maxRecord = 6*2*LimitMaxOutput + 2*MaxDisplayBytes + 1<<20
 func (c *Client) frames(ctx context.Context, method, path string, query url.Values, room Room,
 	read func(*FrameReader) error) (err error) {
 	ctx, leave := context.WithCancel(ctx)
-	defer leave() // else what is left would be waited for
+	defer leave() // otherwise what is left would be waited for
 	resp, err := c.send(ctx, method, path, query, nil)
 	if err != nil {
 		return err

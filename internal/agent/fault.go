@@ -94,7 +94,7 @@ func clip(message string) string {
 	return strings.ToValidUTF8(message[:maxMessage], "") + "…"
 }
 
-// word returns s if it can be a name in an answer of the API, else nothing.
+// word returns s if it can be a name in an answer of the API, or nothing.
 func word(s string) string {
 	const most = 64
 	unfit := func(r rune) bool {

@@ -12,7 +12,7 @@ import (
 type traceKey struct{}
 
 // Trace gives every request a trace id: that of a valid W3C traceparent header
-// (https://www.w3.org/TR/trace-context/), else a random one; one that WithTrace has given it stays.
+// (https://www.w3.org/TR/trace-context/), or a random one; one that WithTrace has given it stays.
 // The id is in the context, and in the answer's header x-ms-request-id.
 func Trace(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -41,7 +41,7 @@ func (c *Control) render(p sandpool.Pool, r *http.Request) api.SessionPool {
 	showMCP(w.Properties.McpServerSettings, w.Properties.PoolManagementEndpoint)
 	if p.Spec.Container != nil {
 		w.Properties.Sandpool.Pull = c.o.Pulling(p.ID)
-		if n, err := c.pools.Status(r.Context(), p.ID); err == nil { // else it has just gone
+		if n, err := c.pools.Status(r.Context(), p.ID); err == nil { // otherwise it has just gone
 			w.Properties.TemplateUpdateStatus = templateStatus(p,
 				n, w.Properties.CustomContainerTemplate)
 		}

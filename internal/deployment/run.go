@@ -19,7 +19,7 @@ import (
 func (s *Service) start(ctx context.Context, id string) error {
 	rec, err := s.find(ctx, id)
 	if err != nil {
-		if sandpool.ClassOf(err) != sandpool.NotFound { // else its group was deleted meanwhile
+		if sandpool.ClassOf(err) != sandpool.NotFound { // otherwise its group was deleted meanwhile
 			s.log.Error("a deployment cannot be read", "deployment", id, "error", err)
 		}
 		s.mu.Lock()

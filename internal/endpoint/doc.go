@@ -12,12 +12,12 @@
 //	                                             else one spelling of the path ─▶ the gateway
 //	neither ─────────────────────────────────▶ one spelling of the path ─▶ the control plane
 //
-// What a container sees of a path is its application's business: two slashes, dots, a "%2F" or
-// a ";" may mean something there. So the branch reads the request line as it came, before anything
+// What a container sees of a path is its application's business: two slashes, dots, a "%2F" or a
+// ";" may mean something there. So the branch reads the request line as it came, before anything
 // has given it one spelling, and takes no more of it than the pool's endpoint.
 //
-// Whether a pool exists does not show here: a request for one that does not takes the
-// way of code pools, where permission is checked first.
+// Whether a pool exists does not show here: a request for one that does not takes the way of code
+// pools, where permission is checked first.
 //
 // # Host names
 //

@@ -1,13 +1,12 @@
-// Package erofs writes read-only file systems in the format of Linux' EROFS, as gVisor mounts
-// them.
+// Package erofs writes read-only file systems in the format of Linux' EROFS, as gVisor mounts them.
 //
 // An image is written from a list of entries in one go, so what makes the list never touches the
-// host's file system: names, owners, modes and links are bytes in a file. The same entries
-// make the same bytes, in whatever order they come.
+// host's file system: names, owners, modes and links are bytes in a file. The same entries make the
+// same bytes, in whatever order they come.
 //
 // gVisor maps an image into the memory of a sandbox, so the writer keeps to what it can map. A
-// gVisor as it is released refuses files with extended attributes; third_party/gvisor teaches it
-// to read those that follow their inode, as file capabilities do here.
+// gVisor as it is released refuses files with extended attributes; third_party/gvisor teaches it to
+// read those that follow their inode, as file capabilities do here.
 package erofs
 
 import (

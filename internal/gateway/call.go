@@ -154,7 +154,7 @@ func (g *Gateway) existing(c *call, fn func(in *interpreter.Interpreter,
 func (g *Gateway) inside(c *call, fn func(in *interpreter.Interpreter,
 	name string) error) error {
 	name := c.name
-	c.name = "" // else a session that is not there would be one without the execution of that name
+	c.name = "" // otherwise existing would take it for an execution's
 	return g.existing(c, func(in *interpreter.Interpreter, _ wire.About) error {
 		return fn(in, name)
 	})

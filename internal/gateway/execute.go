@@ -180,7 +180,7 @@ func (g *Gateway) run(c *call, lease Lease, identifier sandpool.Identifier,
 // aborted is the outcome of code that has no result.
 const aborted = "aborted"
 
-// keepExecution begins to keep an execution if its pool wants that; else it is nil.
+// keepExecution begins to keep an execution if its pool wants that; otherwise it is nil.
 func (g *Gateway) keepExecution(c *call, l Lease, identifier sandpool.Identifier, id string,
 	r agent.ExecuteRequest) *executions.Entry {
 	if l.History() == nil || g.options.History == nil {
@@ -305,7 +305,7 @@ func appendMetric(b []byte, name string, d time.Duration) []byte {
 }
 
 // operationID returns the id of an execution: the caller's own if it is fit to
-// stand in a header and a URL, else a random one.
+// stand in a header and a URL, or a random one.
 func operationID(r *http.Request) string {
 	const most = 128
 	id := r.Header.Get("Operation-Id")

@@ -76,7 +76,7 @@ type Pools interface {
 // Logs is what Pools knows of what sandboxes wrote.
 type Logs interface {
 	// SessionLog reads what a sandbox of the identifier's sessions wrote: the one that is named, or
-	// else the newest. SandboxLog reads that of any sandbox. What is not there is of class
+	// the newest. SandboxLog reads that of any sandbox. What is not there is of class
 	// NotFound.
 	SessionLog(ctx context.Context, id sandpool.PoolID, identifier sandpool.Identifier,
 		of sandpool.SandboxID, q sandbox.LogQuery) (sandbox.LogPage, error)

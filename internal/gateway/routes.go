@@ -37,7 +37,7 @@ const (
 	ofList
 )
 
-// routes lists the data plane. Of two routes that match, the first is taken:
+// routes lists the data plane. If two routes match, the first is taken:
 // the path files/content/content is the file "content" in the old spelling.
 func routes() []route {
 	const run, look = auth.Execute, auth.ReadSessions

@@ -19,7 +19,7 @@ import (
 const npmTime = time.Minute
 
 // npmEnv adds to the environment of a build which registry has the packages of npm, if the inputs
-// ask for any: the one that the environment names, else the one that this machine's npm is
+// ask for any: the one that the environment names, or the one that this machine's npm is
 // configured for. There is no other: which registry to trust is not for a recipe to say.
 func npmEnv(ctx context.Context, inputs string, env []string) ([]string, error) {
 	_, err := os.Stat(filepath.Join(inputs, "npm.lock"))

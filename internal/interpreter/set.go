@@ -91,7 +91,7 @@ func New(o Options) *Set {
 //
 // Every method fails with an error of class Ended if the session ends under it, of
 // class Unavailable if the sandbox does not answer in time, with the cause of
-// ctx if that ends, and else with what the agent answers.
+// ctx if that ends, and otherwise with what the agent answers.
 type Interpreter struct {
 	set     *Set
 	agent   Agent

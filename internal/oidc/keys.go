@@ -126,7 +126,7 @@ func (k *keySet) down() bool {
 	return k.failure != nil
 }
 
-// due reports whether the pause is over, and else why the last question had no answer. It begins
+// due reports whether the pause is over, and if not, why the last question had no answer. It begins
 // the next pause. Whoever calls it holds asking.
 func (k *keySet) due() (bool, error) {
 	k.mu.Lock()
@@ -147,7 +147,7 @@ func (k *keySet) ask(ctx context.Context) error {
 	keys, says, err := k.fetch(ctx)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	// The pause counts from the end of the question: else each of those that wait would ask a slow
+	// The pause counts from the end of the question: otherwise each of those that wait would ask a slow
 	// issuer anew, one after the other.
 	k.failure, k.asked = err, k.now()
 	if err == nil {

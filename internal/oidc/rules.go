@@ -80,7 +80,7 @@ const serviceAccount = "service-account-"
 const serviceMail = ".gserviceaccount.com"
 
 // person reports whether the holder is somebody rather than a program. Entra ID says so if it is
-// asked to (idtyp); else a person has a name of a kind that programs have not.
+// asked to (idtyp); otherwise a person has a name of a kind that programs have not.
 func (c claims) person() bool {
 	switch c.text("idtyp") {
 	case "user":

@@ -54,7 +54,7 @@ func (m *Manager) adoptOnce(ctx context.Context) error {
 }
 
 // inherited says which pools are this Manager's from the beginning: all if it is alone with its
-// store, else those that it had and those of servers that are known to be gone.
+// store, or those that it had and those of servers that are known to be gone.
 func (m *Manager) inherited(ctx context.Context) (holds []store.Hold, err error) {
 	if !m.shared() {
 		return m.store.Holds(ctx)

@@ -32,8 +32,8 @@ type claim struct {
 	beyondQuota bool // err says that by has as many sessions as it may
 }
 
-// Acquire gives the identifier its sandbox: the one it holds, else a ready
-// one, else one that is started now. In a pool with its maximum of sessions the caller waits
+// Acquire gives the identifier its sandbox: the one it holds, or a ready
+// one, or one that is started now. In a pool with its maximum of sessions the caller waits
 // for a slot as long as the pool's queue lets it; then that is an error of class Full. The session
 // stays alive until the lease is released and the pool's cooldown has passed.
 func (m *Manager) Acquire(ctx context.Context, id sandpool.PoolID,

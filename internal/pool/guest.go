@@ -226,7 +226,7 @@ func (p *poolState) tell(identifier sandpool.Identifier, now time.Time) error {
 }
 
 // Lost returns the error of class Ended that the identifier's caller has to be told once, if its
-// session was lost since its last call, and else nil. It begins no session.
+// session was lost since its last call, and otherwise nil. It begins no session.
 func (m *Manager) Lost(ctx context.Context, id sandpool.PoolID,
 	identifier sandpool.Identifier) error {
 	if err := m.ready(ctx); err != nil {

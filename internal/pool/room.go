@@ -93,7 +93,7 @@ func (m *Manager) sample(ctx context.Context, most int) (samples []sample) {
 	}
 	m.mu.Unlock()
 	for i, h := range handles {
-		if s, err := reader.Stats(ctx, h); err == nil { // else it has just ended
+		if s, err := reader.Stats(ctx, h); err == nil { // otherwise it has just ended
 			m.options.Meter.Measured(h.ID, s)
 			samples = append(samples, sample{sandboxes[i], room.Amount{Memory: s.Held(),
 				Threads: s.Threads}, s.Read})

@@ -275,7 +275,7 @@ func (m *Manager) savePool(ctx context.Context, p *poolState) {
 		return
 	}
 	if err := m.fenced(p, m.store.PutPool(ctx, row, nil, p.epoch)); err != nil {
-		if ctx.Err() == nil { // else it is close's to do
+		if ctx.Err() == nil { // otherwise it is close's to do
 			m.events.Observe(event.Event{Name: event.PoolUnsaved, Pool: row.ID, Err: err})
 		}
 		m.mu.Lock()

@@ -115,7 +115,7 @@ func (m *Manager) settle(ctx context.Context, b *sandboxState) error {
 	if b.row.Identifier == "" {
 		return nil
 	}
-	if s, err := m.Stats(ctx, b.row); err == nil { // else what was measured before is the last
+	if s, err := m.Stats(ctx, b.row); err == nil { // otherwise the last measurement counts
 		m.options.Meter.Measured(b.row.ID, s)
 	}
 	return m.options.Meter.Settle(ctx, b.row.ID)

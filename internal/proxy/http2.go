@@ -119,7 +119,7 @@ func (x *exchange) request2(ctx context.Context) *http.Request {
 		out.Header["Te"] = []string{"trailers"}
 	}
 	if out.Header["User-Agent"] == nil {
-		out.Header["User-Agent"] = []string{""} // else the client adds its own
+		out.Header["User-Agent"] = []string{""} // otherwise the client adds its own
 	}
 	if x.kind != noBody {
 		out.Body = &body2{x: x, ReadCloser: x.r.Body, trailer: &out.Trailer}

@@ -32,5 +32,5 @@ const (
 // Exit says how a sandbox ended.
 type Exit struct {
 	Reason ExitReason
-	Code   int // of Exited; else 128 and a signal's number, or 0 where there was none
+	Code   int // of Exited; otherwise 128 and a signal's number, or 0 where there was none
 }

@@ -1,36 +1,31 @@
-// Package sandbox is the contract between the pool and the engines that run
-// sandboxes. The pool decides who gets which sandbox and when one starts or
-// stops; an engine makes that true on a machine or a cluster. Neither knows
-// the other's insides.
+// Package sandbox is the contract between the pool and the engines that run sandboxes. The pool
+// decides who gets which sandbox and when one starts or stops; an engine makes that true on a
+// machine or a cluster. Neither knows the other's insides.
 //
 // # What every engine promises
 //
-// Isolation. Code inside a sandbox is hostile. It reaches no other sandbox, not
-// the host, and no network unless the template says so. A security part that
-// the engine cannot set up is an error of Prepare or Start, never a weaker
-// sandbox.
+// Isolation. Code inside a sandbox is hostile. It reaches no other sandbox, not the host, and no
+// network unless the template says so. A security part that the engine cannot set up is an error of
+// Prepare or Start, never a weaker sandbox.
 //
-// Ownership. A sandbox is known by the ID that the caller chose. An engine
-// never invents, reuses or renames one, and everything that it takes from the
-// host for a sandbox (processes, cgroups, namespaces, mounts, files) can be
-// found from the ID alone, so that a sandbox whose Start was cut short by
-// kill -9 is still found by List and given back by Stop.
+// Ownership. A sandbox is known by the ID that the caller chose. An engine never invents, reuses or
+// renames one, and everything that it takes from the host for a sandbox (processes, cgroups,
+// namespaces, mounts, files) can be found from the ID alone, so that a sandbox whose Start was cut
+// short by kill -9 is still found by List and given back by Stop.
 //
-// Clones. Starting may be restoring a snapshot, so two sandboxes of one template may
-// share everything that was random when the snapshot was taken. Whoever starts
-// sandboxes gives each its own seed before use (see package agent).
+// Clones. Starting may be restoring a snapshot, so two sandboxes of one template may share
+// everything that was random when the snapshot was taken. Whoever starts sandboxes gives each its
+// own seed before use (see package agent).
 //
-// Independence. Sandboxes outlive the process that started them. After a
-// restart the new process learns of them by List and uses them by the Handle
-// that Start returned, which the caller stores.
+// Independence. Sandboxes outlive the process that started them. After a restart the new process
+// learns of them by List and uses them by the Handle that Start returned, which the caller stores.
 //
 // # Concurrency
 //
-// All methods may be called at the same time from many goroutines. Calls for
-// one ID are serialised by the engine: a Stop during a Start waits for it or
-// cuts it short, and after the Stop has returned nothing of the sandbox exists.
-// A method whose context ends returns promptly with the context's error; what
-// it had built by then is undone before it returns (Start, Prepare) or can be
+// All methods may be called at the same time from many goroutines. Calls for one ID are serialised
+// by the engine: a Stop during a Start waits for it or cuts it short, and after the Stop has
+// returned nothing of the sandbox exists. A method whose context ends returns promptly with the
+// context's error; what it had built by then is undone before it returns (Start, Prepare) or can be
 // undone by Stop.
 //
 // The conformance suite of this contract is package sandboxtest.

@@ -57,7 +57,7 @@ type Template struct {
 	StopSignal string
 	Grace      time.Duration
 	// Channel makes the standard input of the first process a stream socket to the host,
-	// which Dial hands out as the port Channel; else it is empty.
+	// which Dial hands out as the port Channel; otherwise it is empty.
 	Channel bool
 
 	// Logs keeps what the first process and its children write to its standard output and error,

@@ -25,7 +25,7 @@ const leastReserve = 1024
 // defaultReserve is a tenth of the machine's memory, and room for one sandbox at its limit.
 func defaultReserve() Reserve {
 	r := Reserve{MemoryMB: leastReserve, DiskMB: 1024, Threads: 1024}
-	// else it cannot be measured either, which New says
+	// otherwise it cannot be measured either, which New says
 	if total, err := machine.Memory(); err == nil {
 		// On a small machine that would be all of it.
 		r.MemoryMB = min(max(total>>20/10, leastReserve), total>>20/4)

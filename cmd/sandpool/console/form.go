@@ -41,7 +41,7 @@ func (f Form) parse() (*template.Template, error) {
 	return template.New("go-template").Option("missingkey=zero").Parse(text)
 }
 
-// write writes v as YAML or by the template. Of several documents each ends with a mark or a line.
+// write writes v as YAML or by the template. Each of several documents ends with a mark or a line.
 func (f Form) write(w io.Writer, v any, several bool) error {
 	text, err := json.Marshal(v)
 	if err != nil {

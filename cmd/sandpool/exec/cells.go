@@ -24,7 +24,7 @@ func languageOf(kernel string) language {
 	case "shell":
 		return language{name: kernel, prompt: "$ ", more: "> ", end: "exit", open: openShell}
 	}
-	// Of others nothing is known but that brackets come in pairs.
+	// Nothing is known of others but that brackets come in pairs.
 	return language{name: kernel, prompt: kernel + "> ", more: "... ", end: "exit",
 		open: func(text string) bool {
 			return strings.HasSuffix(text, "\\\n") || brackets(text) > 0

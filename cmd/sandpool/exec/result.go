@@ -95,7 +95,7 @@ func writeNew(dir, suffix string, number *int, data []byte) (string, error) {
 }
 
 // exitCode is the exit code of an execution: what the code gave sys.exit, as far as
-// that is one, else whether it failed.
+// that is one, and otherwise whether it failed.
 func exitCode(e client.Execution) int {
 	r := e.Result
 	switch {

@@ -139,7 +139,7 @@ func (c *Cmd) logger(a *console.App) (*slog.Logger, error) {
 }
 
 // writeClientConfig lets other commands of this user find the server. It returns what a
-// shell must put before them if the file leads to another one; else nothing.
+// shell must put before them if the file leads to another one; otherwise nothing.
 func writeClientConfig(ctx context.Context, a *console.App, conn client.Config,
 	tokenFile string) string {
 	path, err := client.ConfigPath(os.Getenv)

@@ -136,7 +136,7 @@ func (c *cell) run(req agent.ExecuteRequest) {
 	left := []bool{false, false}
 	if err != nil {
 		c.broken(err)
-		c.bury()
+		c.finish()
 		defer c.k.close()
 	} else if !c.silent {
 		left = quiet.Poll(0, c.k.Out.FD(), c.k.Err.FD())
@@ -307,7 +307,7 @@ func (c *cell) done(f kernelFrame) {
 	c.res.Error, c.res.ExitStatus = f.Error, f.Exit
 	c.res.HasValue = f.Value != nil
 	c.res.Text = f.Value["text/plain"]
-	if len(f.Value) > 1 || c.res.Text == "" { // else the text is all there is
+	if len(f.Value) > 1 || c.res.Text == "" { // otherwise the text is all there is
 		c.res.Value = f.Value
 	}
 	c.res.Duration = time.Since(c.start)
@@ -332,8 +332,8 @@ func (c *cell) broken(err error) {
 	c.d.log.Info("kernel lost", "outcome", c.res.Outcome, "cause", err)
 }
 
-// bury ends the kernel, takes what it printed last, and adds how it ended.
-func (c *cell) bury() {
+// finish ends the kernel, takes what it printed last, and adds how it ended.
+func (c *cell) finish() {
 	notice := exitNotice
 	if c.expired {
 		notice = 0

@@ -185,7 +185,7 @@ func (d *Driver) release() { <-d.slot }
 func (d *Driver) isAlone() bool { return d.alone == nil || d.alone() }
 
 // Restart replaces the kernel. A cell that runs ends as one does whose kernel ends, and the kernel
-// is replaced because of it; else that is done when Restart returns.
+// is replaced because of it; otherwise that is done when Restart returns.
 func (d *Driver) Restart(ctx context.Context) error {
 	if d.abort() {
 		return nil

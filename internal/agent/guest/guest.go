@@ -50,7 +50,7 @@ type Config struct {
 }
 
 // environ is the environment of the interpreter: Env between our defaults and
-// what must be so, last what is in more. Of several values for one name the last counts.
+// what must be so, last what is in more. If a name has several values, the last counts.
 func (c Config) environ(more ...string) []string {
 	all := slices.Concat(
 		[]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

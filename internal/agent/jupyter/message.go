@@ -92,7 +92,7 @@ func (s signer) decode(parts [][]byte) (message, error) {
 		if err := json.Unmarshal(signed[0], &m.header); err != nil {
 			return m, fmt.Errorf("header of a message: %w", err)
 		}
-		// Of messages that answer nothing some kernels send an empty object, some nothing.
+		// For a message that answers nothing, some kernels send an empty object and some nothing.
 		if p := bytes.TrimSpace(signed[1]); len(p) > 0 {
 			if err := json.Unmarshal(p, &m.parent); err != nil {
 				return m, fmt.Errorf("parent of a message: %w", err)

@@ -83,7 +83,7 @@ func Find(dirs []string, name string) (Kernelspec, error) {
 }
 
 // List returns the kernelspecs that can be read, in the order of their names, at most MaxKernels.
-// Of two with one name the first counts. It must run with the rights of the user.
+// If two have one name, the first counts. It must run with the rights of the user.
 func List(dirs []string) []Kernelspec {
 	found := map[string]Kernelspec{}
 	for _, dir := range dirs {

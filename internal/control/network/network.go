@@ -19,7 +19,7 @@ import (
 
 // Host is what the control plane asks about the networks of sandboxes.
 type Host interface {
-	// Ready is nil if sandboxes can have one; else it says what the host lacks.
+	// Ready is nil if sandboxes can have one; otherwise it says what the host lacks.
 	Ready() error
 	// Ground is what lies beneath every policy.
 	Ground() *egress.Ground

@@ -238,7 +238,7 @@ func (t *Tree) assign(ctx context.Context, body, made api.RoleAssignment) (int, 
 }
 
 // unknownPrincipal is for a principal to whom no grant could be given: its type if it may be
-// foreign, since whoever shows a token with that object id has the role, and else an error.
+// foreign, since whoever shows a token with that object id has the role, and otherwise an error.
 func (t *Tree) unknownPrincipal(ctx context.Context, body api.RoleAssignment,
 	err error) (string, error) {
 	principal := body.Properties.PrincipalID

@@ -376,7 +376,7 @@ func (f *Front) connect(k *link, policy egress.Policy, name string,
 	return f.recheck(k, server)
 }
 
-// addressOf is the one of a name's addresses that is dialed: the one that the sandbox wanted, else
+// addressOf is the one of a name's addresses that is dialed: the one that the sandbox wanted, or
 // the first. None that the policy denies is: whoever owns a name chooses what it resolves to.
 func (f *Front) addressOf(k *link, policy egress.Policy, name string,
 	list []netip.Addr) (to netip.AddrPort, v egress.Verdict) {

@@ -59,7 +59,7 @@ func AnswerOf(res agent.ExecuteResult, timeout time.Duration) Answer {
 	default:
 		a.raised(res)
 	}
-	if len(images) > 1 || !a.ok { // else the result says it all
+	if len(images) > 1 || !a.ok { // otherwise the result says it all
 		a.extras.Images = images
 	}
 	return a

@@ -24,7 +24,7 @@ import (
 	"github.com/sandpool/sandpool/internal/openapi"
 )
 
-// maxBody bounds what is kept of an answer to be read, in bytes. Of longer ones only the status
+// maxBody bounds what is kept of an answer to be read, in bytes. Only the status of longer ones
 // and the kind count.
 const maxBody = 1 << 20
 

@@ -15,7 +15,7 @@ import (
 )
 
 // NetworkReady is nil if sandboxes of this host can have a network, as far as can be told at once;
-// else it says what the host lacks.
+// otherwise it says what the host lacks.
 func NetworkReady(ipv6 bool) error { return netns.Ready(ipv6) }
 
 // checkNetwork refuses a network that cannot be had, before anything is made.

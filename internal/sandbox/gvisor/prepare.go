@@ -175,7 +175,7 @@ func kept(root string) (map[string]sandbox.Kept, error) {
 	for _, entry := range entries {
 		if !strings.HasPrefix(entry.Name(), halfPrefix) {
 			one := sandbox.Kept{Bytes: sizeOf(filepath.Join(dir, entry.Name()))}
-			if info, err := entry.Info(); err == nil { // else it has just been removed
+			if info, err := entry.Info(); err == nil { // otherwise it was just removed
 				one.Made = info.ModTime()
 			}
 			all[entry.Name()] = one

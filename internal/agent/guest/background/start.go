@@ -156,7 +156,7 @@ func (cfg Config) open(stdin string) (files, ends []*os.File, err error) {
 			return files, ends, fmt.Errorf("output pipe: %w", err)
 		}
 		files, ends = append(files, w), append(ends, r)
-		_ = w.Chown(cfg.UID, cfg.GID) // so that it may open /dev/stdout; else that one thing fails
+		_ = w.Chown(cfg.UID, cfg.GID) // so that it may open /dev/stdout; if not, that alone fails
 	}
 	return files, ends, nil
 }

@@ -200,7 +200,7 @@ func fdsOf(a, b *os.Root, f func(a, b int) error) error {
 }
 
 // patch writes the body at an offset: at the end of what is there, or at the beginning of a file
-// that is new or begun again. Of an upload that broke off, what has arrived stays.
+// that is new or begun again. What has arrived of an upload that broke off stays.
 func (s *Store) patch(w http.ResponseWriter, r *http.Request) error {
 	name, err := named(r, "path")
 	if err != nil {
