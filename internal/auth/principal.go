@@ -18,8 +18,8 @@ type Principal struct {
 	Subject string
 	// Name is what people call it.
 	Name string
-	// Person says that it is somebody, by what a foreign issuer tells; otherwise it is a program. The
-	// server's own tokens are programs: nobody has said who uses them.
+	// Person says that it is somebody, by what a foreign issuer tells; otherwise it is a program.
+	// The server's own tokens are programs: nobody has said who uses them.
 	Person bool
 	// Grants are what it may do; without any it may do nothing.
 	Grants []sandpool.Grant

@@ -25,9 +25,9 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// grown is how much more than before the program holds, in bytes, as soon as that is within most, and
-// at the latest after half a minute: a handler that has sent its code or its refusal needs a moment
-// to return, and much longer under the race detector.
+// grown is how much more than before the program holds, in bytes, as soon as that is within most,
+// and at the latest after half a minute: a handler that has sent its code or its refusal needs a
+// moment to return, and much longer under the race detector.
 func grown(before, most int64) int64 {
 	for deadline := time.Now().Add(30 * time.Second); ; {
 		if n := heap() - before; n <= most || time.Now().After(deadline) {

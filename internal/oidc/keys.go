@@ -147,8 +147,8 @@ func (k *keySet) ask(ctx context.Context) error {
 	keys, says, err := k.fetch(ctx)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	// The pause counts from the end of the question: otherwise each of those that wait would ask a slow
-	// issuer anew, one after the other.
+	// The pause counts from the end of the question: otherwise each of those that wait would ask a
+	// slow issuer anew, one after the other.
 	k.failure, k.asked = err, k.now()
 	if err == nil {
 		k.keys, k.says, k.fetched = keys, says, k.now()

@@ -125,7 +125,7 @@ func newBrowserWorld(t *testing.T) *browserWorld {
 				return nil
 			}
 			w.Header().Set("Content-Type", "text/html")
-			_, err := fmt.Fprintf(w, evil, b.web())
+			_, err := fmt.Fprintf(w, evil, "web."+strings.TrimPrefix(r.Host, "evil."))
 			return err
 		}
 		named := r.URL.Query().Get("identifier")

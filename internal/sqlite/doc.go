@@ -13,7 +13,7 @@
 //
 // # Connections
 //
-// One connection writes; whoever wants to write waits for it. Others read, each from a snapshot, and
-// never wait for the writer. Once a write has begun it is not cut short by its context: it takes
-// microseconds, and a commit whose outcome nobody knows would be worse.
+// One connection writes; whoever wants to write waits for it. Others read, each from a snapshot,
+// and never wait for the writer. Once a write has begun it is not cut short by its context: it
+// takes microseconds, and a commit whose outcome nobody knows would be worse.
 package sqlite

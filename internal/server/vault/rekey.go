@@ -31,8 +31,8 @@ type Rekeyed struct {
 // Rekey seals all secrets of the state with the first key of its source. If they are, and the
 // source is a file, it makes a new key first. No server may be running. What is interrupted at any
 // moment is finished by the next call: a new key is in its file before anything is sealed with it,
-// and all is sealed at once. With discard, secrets that no key opens become empty; otherwise they are an
-// error.
+// and all is sealed at once. With discard, secrets that no key opens become empty; otherwise they
+// are an error.
 func Rekey(ctx context.Context, log *slog.Logger, o Options,
 	discard bool) (done Rekeyed, err error) {
 	if err := o.exists(); err != nil {
