@@ -206,8 +206,8 @@ exports.Kernel = class Kernel {
   async #execute(request) {
     const begin = process.hrtime.bigint();
     const name = `cell-${this.#count++}.js`;
-    const { script, valued, moved } = source.transform(request.code);
-    this.#sources.set(name, { code: request.code, moved });
+    const { script, valued, moved, map } = source.transform(request.code);
+    this.#sources.set(name, { code: request.code, moved, map });
     this.#sources.delete(`cell-${this.#count - MAX_SOURCES}.js`);
     const cell = this.#cell = {
       id: request.id, name, settle: null, value: undefined, drawn: [],

@@ -2,7 +2,7 @@
 // again in any way. V8's console mode allows that for const after const and for let and class after
 // each other, and for no other two.
 //
-// So const becomes let, and an assignment to a name that is constant is made to one that refuses.
+// So const and using become let, and an assignment to a name that is constant is made to one that refuses.
 // What is left are two groups of names: those of let, const and class, and those of var and
 // function, which are properties of the global object. A name stays in the group that it was first
 // declared in; a declaration of the other kind becomes an assignment.
@@ -84,10 +84,10 @@ exports.Declarations = class Declarations {
   // first. imported are the names that import declarations declare.
   settle(tree, code, edits, first, imported) {
     for (const name of imported) this.#add(name, this.#global.has(name) ? this.#global : this.#lexical, true);
-    if (!/[={]|\+\+|--|\b(?:let|var|in|of)\b/.test(code)) return; // it declares and assigns nothing
+    if (!/[={]|\+\+|--|\b(?:let|var|in|of|using)\b/.test(code)) return; // it declares and assigns nothing
     for (let node of tree.body) {
       node = node.declaration ?? node;
-      if (node.type === "VariableDeclaration" && (node.kind === "const" || node.kind === "let")) this.#declaration(node, code, edits, first);
+      if (node.type === "VariableDeclaration" && node.kind !== "var") this.#declaration(node, code, edits, first);
       else if (node.type === "ClassDeclaration" && node.id) this.#class(node, edits);
       else if (node.type === "FunctionDeclaration" && node.id) this.#function(node, code, edits, first);
     }
@@ -106,16 +106,17 @@ exports.Declarations = class Declarations {
     else this.#constant.delete(name);
   }
 
-  // const and let.
+  // const, let, and using, which disposes of nothing here: later cells use it.
   #declaration(node, code, edits, first) {
     const names = declared(node);
     const conflict = names.some((name) => this.#global.has(name));
     for (const name of names) {
       if (conflict && !this.#global.has(name)) first.push(`let ${name};`);
-      this.#add(name, this.#global.has(name) ? this.#global : this.#lexical, node.kind === "const");
+      this.#add(name, this.#global.has(name) ? this.#global : this.#lexical, node.kind !== "let");
     }
-    if (conflict) assign(node, code, edits);
-    else if (node.kind === "const") edits.push([node.start, node.start + 5, "let  "]);
+    if (conflict) return assign(node, code, edits);
+    const { start } = node.declarations[0];
+    if (node.kind !== "let") edits.push([node.start, start, "let" + code.slice(node.start + 3, start).replace(/\S/g, " ")]);
   }
 
   #class(node, edits) {

@@ -10,7 +10,7 @@ const OURS = /^\s+at .*(\bsandpool\/|node:inspector|node:vm|node:internal\/(vm|p
 exports.BRIEF = Symbol("brief");
 
 // Returns name, message and traceback. sources are the cells so far, by the name that frames have:
-// {code, moved}. at is where a cell does not compile: [name, line, column].
+// {code, moved, map}. at is where a cell does not compile: [name, line, column].
 exports.describe = function describe(error, sources, at = null) {
   if (!isNativeError(error)) {
     const text = clip(show(error));
@@ -26,21 +26,24 @@ exports.describe = function describe(error, sources, at = null) {
     text = `${name}: ${message}`; // a getter of the error's own fails
   }
   const lines = text.split("\n").filter((line) => !OURS.test(line)).map((line) => settle(line, sources));
+  if (at !== null) at = [at[0], ...back(sources.get(at[0]), at[1], at[2])];
   return { name, message: clip(message), traceback: clip(where(at, lines, sources) + lines.join("\n")) };
 };
 
 const FRAME = /(cell-\d+\.js):(\d+):(\d+)/;
 
-// Puts the column of a frame where it was before the cell was transformed.
+// Puts a frame where it was before the cell was transformed.
 function settle(line, sources) {
-  return line.replace(FRAME, (all, name, row, column) => `${name}:${row}:${back(sources.get(name), +row, +column)}`);
+  return line.replace(FRAME, (all, name, row, column) => [name, ...back(sources.get(name), +row, +column)].join(":"));
 }
 
+// Returns line and column, from 1, of what is at these of a script.
 function back(source, row, column) {
   for (const [line, from, by] of source?.moved ?? []) {
     if (line === row && column > from) column = Math.max(column - by, from, 1);
   }
-  return column;
+  const entry = source?.map?.findEntry(row - 1, column - 1);
+  return entry?.originalLine === undefined ? [row, column] : [entry.originalLine + 1, entry.originalColumn + 1];
 }
 
 // The line of a cell that the innermost frame in one is at.

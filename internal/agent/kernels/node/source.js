@@ -6,12 +6,14 @@
 //   - names may be declared again, as declare.js has it
 //   - the value of the last expression is handed to VALUE
 //
-// Lines keep their numbers.
+// Lines keep their numbers, but where TypeScript becomes other code, of which there is a map then.
 "use strict";
 
-const { stripTypeScriptTypes } = require("node:module");
+const { SourceMap, stripTypeScriptTypes } = require("node:module");
 const { Script } = require("node:vm");
 const { CONSTANT, CONSTANTS, Declarations } = load("declare");
+
+const { parse, stringify } = JSON;
 
 // The names by which transformed cells reach the kernel.
 const VALUE = "__sandpool_value";
@@ -38,21 +40,31 @@ const options = {
 };
 
 function tryParse(code) {
-  try {
-    return acorn.parse(code, options);
-  } catch {
-    return null;
+  // The top of a module may have "using", which the top of a script may not.
+  for (const sourceType of /\busing\b/.test(code) ? ["script", "module"] : ["script"]) {
+    try {
+      return acorn.parse(code, { ...options, sourceType });
+    } catch {
+      // It is something else.
+    }
   }
+  return null;
 }
 
-// Returns code without types, or null if it is no TypeScript either.
+const MAP = /\n\/\/# sourceMappingURL=data:application\/json;base64,([\w+/=]+)\s*$/;
+
+// Returns code without types, with a map if its lines are others, or null if it is no TypeScript
+// either.
 function strip(code, modes) {
   const { emitWarning } = process;
   process.emitWarning = () => {}; // that stripping is experimental
   try {
     for (const mode of modes) {
       try {
-        return stripTypeScriptTypes(code, { mode });
+        const stripped = stripTypeScriptTypes(code, { mode, sourceMap: mode === "transform" });
+        const map = MAP.exec(stripped);
+        if (map === null) return { code: stripped, map: null };
+        return { code: stripped.slice(0, map.index), map: new SourceMap(parse(Buffer.from(map[1], "base64"))) };
       } catch {
         // An enum, say, which takes more than leaving something out.
       }
@@ -63,8 +75,9 @@ function strip(code, modes) {
   }
 }
 
-// Returns the script for a cell, whether its last statement is an expression, and by how much
-// columns have moved: [line, column, by], from 1, for those behind.
+// Returns the script for a cell, whether its last statement is an expression, by how much columns
+// have moved, [line, column, by], from 1, for those behind, and the map of what was no JavaScript,
+// which may be null.
 exports.transform = function transform(code) {
   code = code.replace(/^\ufeff/, "");
   // As in a console, what can be an object is one, and no block.
@@ -72,18 +85,22 @@ exports.transform = function transform(code) {
   let tree = tryParse(code);
   // f<number>(x) is JavaScript too, which compares, and is meant by nobody.
   const modes = tree === null ? ["strip", "transform"] : /[\w$]<[\w$\s,.|&[\]{}:?'"<]{1,100}>+\s*\(/.test(code) ? ["strip"] : [];
+  let map = null;
   if (modes.length > 0) {
     const stripped = strip(code, modes);
-    if (stripped !== null && stripped !== code) {
-      code = stripped;
+    if (stripped !== null && stripped.code !== code) {
+      ({ code, map } = stripped);
       tree = tryParse(code);
     }
   }
   // What neither knows is V8's to judge: its messages are those that people know.
-  return tree === null ? { script: code, valued: false, moved: [] } : rewrite(code, tree);
+  return { ...(tree === null ? { script: code, valued: false, moved: [] } : rewrite(code, tree, map)), map };
 };
 
-function rewrite(code, tree) {
+// Reports whether a statement is none that was written: a namespace is declared at the end.
+const added = (node, map) => map !== null && node.type === "VariableDeclaration" && node.kind === "var" && node.declarations.every((d) => d.init === null);
+
+function rewrite(code, tree, map) {
   const edits = []; // [start, end, text], not overlapping
   const first = []; // imports, which come before everything else
   for (const node of tree.body) statement(node, code, edits, first);
@@ -94,7 +111,7 @@ function rewrite(code, tree) {
       else if (node.type === "MetaProperty" && node.meta.name === "import") edits.push([node.start, node.end, META]);
     });
   }
-  const last = tree.body.findLast((node) => node.type !== "EmptyStatement");
+  const last = tree.body.findLast((node) => node.type !== "EmptyStatement" && !added(node, map));
   let value = null;
   if (last?.type === "ExpressionStatement") value = last.expression;
   if (last?.type === "ExportDefaultDeclaration" && !/Declaration$/.test(last.declaration.type)) value = last.declaration;
@@ -161,7 +178,6 @@ function statement(node, code, edits, first) {
 }
 
 const nameOf = (node) => (node.type === "Literal" ? node.value : node.name);
-const { stringify } = JSON;
 
 // The expression that loads a module and checks that it has the names.
 function loading(node, code, names) {
