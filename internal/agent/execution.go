@@ -252,6 +252,9 @@ func (l *link) until(ctx context.Context, do func() error) error {
 	}
 	<-cut
 	_ = l.conn.SetDeadline(time.Time{}) // fails on a closed connection, which is none any more
+	if err == nil {
+		return nil // it was done before, and is not done again
+	}
 	return context.Cause(ctx)
 }
 

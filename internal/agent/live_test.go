@@ -101,6 +101,33 @@ func TestLive(t *testing.T) {
 	}
 }
 
+// TestLiveLeft: a reader that leaves while a record comes loses none.
+func TestLiveLeft(t *testing.T) {
+	var links atomic.Int32
+	lines := []string{begun}
+	for n := 2; n <= 400; n++ {
+		lines = append(lines, fmt.Sprintf(`{"record":{"number":%d,"stdout":"a"}}`, n))
+	}
+	c := telling(t, &links, nil)
+	live, err := c.Run(t.Context(), agent.StartRequest{ID: "e",
+		ExecuteRequest: agent.ExecuteRequest{Code: strings.Join(lines, "\n")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	for n := int64(1); n <= 400; {
+		ctx, leave := context.WithCancel(t.Context())
+		go leave()
+		r, _, err := live.Next(ctx, nil)
+		switch {
+		case err == nil && r.Number == n:
+			n++
+		case !errors.Is(err, context.Canceled):
+			t.Fatalf("record %d: %+v, %v", n, r, err)
+		}
+	}
+}
+
 // TestLiveLies: what no honest agent says ends the reading, and the link with it.
 func TestLiveLies(t *testing.T) {
 	var links atomic.Int32

@@ -143,7 +143,11 @@ func (cs contexts) driver(base *Driver, kernel, name string) (*Driver, error) {
 	d.alone = func() bool { return false } // the default one is there
 	seed := sha256.Sum256(append(slices.Clone(base.seed), name...))
 	d.seed = seed[:]
-	if err := d.replace(); err != nil {
+	if err := d.replace(); errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, &sandpool.Error{Class: sandpool.Unavailable, Code: "KernelUnavailable",
+			Target: "kernel", Err: err, RetryAfter: time.Second, Message: "The kernel " + kernel +
+				" did not start in time. Try again."}
+	} else if err != nil {
 		return nil, &sandpool.Error{Class: sandpool.NotFound, Code: "KernelUnavailable",
 			Target: "kernel", Err: err, Message: "The kernel " + kernel +
 				" does not start in this image." + saidLast(err)}

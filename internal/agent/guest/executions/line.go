@@ -19,6 +19,10 @@ type Conn interface {
 	Offer(p []byte) (int, error)
 }
 
+// pace is how soon after another one a record is sent. Of a cell that prints without end each
+// line would else wake the host, and the caller behind it.
+const pace = time.Millisecond
+
 // line is where the records of one execution go as they are made: whoever makes one writes it, and
 // nobody need be woken for that. A host that does not take one at once gets it, and those after it,
 // by a goroutine that reads them as every reader does.
@@ -27,8 +31,10 @@ type Conn interface {
 type line struct {
 	ctx  context.Context // of who follows
 	conn Conn
-	held []byte        // of records, to be sent with the next
-	last int64         // the number of the last of them
+	buf  []byte        // kept from one push to the next
+	last int64         // the number of the last record that was sent
+	sent time.Time     // when that was
+	due  *time.Timer   // nil unless something waits for its time
 	late chan struct{} // nil while the host keeps up; closed when it has got everything
 	err  error
 }
@@ -53,48 +59,58 @@ func (g *Registry) Run(ctx context.Context, req agent.StartRequest, run Runner,
 	return true, l.err
 }
 
-// add sends a record. That the cell runs is said together with what it says next, or when it is
-// still: the host of a short cell is woken for less. The caller holds mu.
+// add sends a record that is the last of its execution's, or has it sent soon. That the cell runs
+// is said together with what it says next, or when it is still: the host of a short cell is woken
+// for less. The caller holds mu.
 func (l *line) add(g *Registry, e *execution, r agent.Record) {
-	if l.err != nil || l.late != nil {
-		return
-	}
-	frame, err := agent.EncodeFrame(agent.Answer{Record: &r})
-	if err != nil {
-		l.err = err
-		return
-	}
-	e.read, l.last = r.Number, r.Number
-	l.held = append(l.held, frame...)
-	if r.State == "" {
+	soon := pace - time.Since(l.sent)
+	switch {
+	case r.State != "" || l.due != nil && r.Execution == nil:
+	case r.Execution != nil || soon <= 0:
 		l.push(g, e)
+	default:
+		l.due = time.AfterFunc(soon, func() {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			l.push(g, e)
+		})
 	}
 }
 
-// push sends what is held. The caller holds mu.
+// push sends the records that were not sent yet. The caller holds mu.
 func (l *line) push(g *Registry, e *execution) {
-	if l.err != nil || l.late != nil || len(l.held) == 0 {
+	if l.due != nil {
+		l.due.Stop()
+		l.due = nil
+	}
+	if l.err != nil || l.late != nil || l.last == e.view.Events {
 		return
 	}
-	n, err := l.conn.Offer(l.held)
-	if err != nil {
-		l.err, l.held = err, nil
-		return
+	text := l.buf[:0]
+	for _, r := range e.records[len(e.records)-int(e.view.Events-l.last):] {
+		frame, err := agent.EncodeFrame(agent.Answer{Record: &r})
+		if err != nil {
+			l.err = err
+			return
+		}
+		text = append(text, frame...)
 	}
-	rest := l.held[n:]
-	if len(rest) == 0 && cap(l.held) <= keptBuffer {
-		l.held = l.held[:0]
-		return
-	}
-	l.held = nil
-	if len(rest) > 0 {
+	l.last, e.read, l.sent = e.view.Events, e.view.Events, time.Now()
+	n, err := l.conn.Offer(text)
+	l.buf, l.err = nil, err
+	switch {
+	case err != nil:
+	case n < len(text):
 		l.late = make(chan struct{})
-		go l.follow(g, e, rest)
+		go l.follow(g, e, text[n:], e.records[len(e.records)-1].Execution != nil)
+	case cap(text) <= keptBuffer:
+		l.buf = text
 	}
 }
 
-// follow sends the rest of a frame and the records after it, at the pace of the host.
-func (l *line) follow(g *Registry, e *execution, rest []byte) {
+// follow sends the rest of what was to be sent, and the records after it unless that is all, at the
+// pace of the host.
+func (l *line) follow(g *Registry, e *execution, rest []byte, all bool) {
 	defer close(l.late)
 	send := func(frame []byte) error {
 		if err := l.conn.SetWriteDeadline(time.Now().Add(readTime)); err != nil {
@@ -104,7 +120,7 @@ func (l *line) follow(g *Registry, e *execution, rest []byte) {
 		return err
 	}
 	err := send(rest)
-	if err == nil {
+	if err == nil && !all {
 		err = g.read(l.ctx, e, l.last, func(r agent.Record) error {
 			frame, err := agent.EncodeFrame(agent.Answer{Record: &r})
 			if err != nil {

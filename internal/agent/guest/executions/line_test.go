@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sandpool/sandpool/internal/agent"
@@ -45,6 +46,12 @@ func (h *host) Write(p []byte) (int, error) {
 	}
 	h.got = append(h.got, p...)
 	return len(p), nil
+}
+
+func (h *host) calls() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.offers
 }
 
 // records are those that the host has got.
@@ -126,6 +133,40 @@ func TestRunShort(t *testing.T) {
 	if _, err := g.Run(t.Context(), request("b", "1"), long, h); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestRunPace: what comes soon after another thing waits for what comes with it, and not for long.
+func TestRunPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g Registry
+		h := &host{takes: func() int { return 1 << 20 }}
+		run := func(_ context.Context, _ agent.ExecuteRequest,
+			f *output.Feed) (agent.ExecuteResult, error) {
+			f.Begin()
+			for _, want := range []int{1, 3} {
+				for range 1000 {
+					f.Stdout()([]byte("a\n"))
+				}
+				if calls := h.calls(); calls != want {
+					t.Errorf("%d calls at once, want %d", calls, want)
+				}
+				<-time.After(2 * pace)
+			}
+			f.Stdout()([]byte("b\n"))
+			return agent.ExecuteResult{}, nil
+		}
+		if _, err := g.Run(t.Context(), request("e", ""), run, h); err != nil {
+			t.Error(err)
+		}
+		var text strings.Builder
+		all := h.records(t)
+		for _, r := range all {
+			text.WriteString(r.Stdout)
+		}
+		if want := strings.Repeat("a\n", 2000) + "b\n"; len(all) > 7 || text.String() != want {
+			t.Errorf("%d records with %d bytes of %d", len(all), text.Len(), len(want))
+		}
+	})
 }
 
 // TestRunAlone: an execution goes on when its host is gone, and one that is refused sends nothing.
