@@ -89,7 +89,6 @@ func TestCrashUnderSession(t *testing.T) {
 		"/sick": "SandboxSick"} {
 		identifier := "user" + event
 		k.get(t, "pool", identifier, "/count")
-		before := len(k.wantEvents(t, "pool"))
 		status, _ := k.do(t, http.MethodGet, "pool", identifier, path, nil)
 		k.wantEvents(t, "pool", event)
 		var told []int
@@ -105,7 +104,11 @@ func TestCrashUnderSession(t *testing.T) {
 				break
 			}
 		}
-		if len(told) != 2 || told[1] != http.StatusOK || before < 0 {
+		// The request that it ended under may have lost its connection before the end was known.
+		if len(told) == 3 && told[0] == http.StatusBadGateway && told[1] == http.StatusGone {
+			told = told[1:]
+		}
+		if len(told) != 2 || told[1] != http.StatusOK {
 			t.Errorf("%s: the answers are %v, want one that says so and then a fresh container",
 				path, told)
 		}
