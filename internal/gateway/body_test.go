@@ -7,6 +7,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/gateway/body"
+	"github.com/sandpool/sandpool/internal/gateway/request"
 )
 
 func TestLargeBody(t *testing.T) {
@@ -19,7 +20,7 @@ func TestLargeBody(t *testing.T) {
 	r := httptest.NewRequest("POST", "/", strings.NewReader(large))
 	r.ContentLength = -1
 	if _, err := o.readExecution(httptest.NewRecorder(), r, &body.Hold{},
-		o.limits().Code); sandpool.ClassOf(err) != sandpool.TooLarge {
+		request.Limits{}.Code); sandpool.ClassOf(err) != sandpool.TooLarge {
 		t.Errorf("chunked: %v", err)
 	}
 	if acquired, _ := w.counts(); acquired != 0 {

@@ -33,12 +33,12 @@ func executeAs(e wire.Envelope) func(*Gateway, *call) error {
 func (g *Gateway) executeNew(c *call) error { return g.execute(c, wire.New, true) }
 
 func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
-	held := g.bodies.Hold(c)
+	held := &body.Hold{Of: g.bodies, Caller: c}
 	defer held.Release()
 	// That there is no such pool is for Acquire to say, after all that is wrong with the request.
-	parse := g.options.limits().Code
+	parse := g.limits.Code
 	if c.kind == sandpool.Shell {
-		parse = g.options.limits().Command
+		parse = g.limits.Command
 		if !background {
 			return notShell()
 		}
@@ -61,8 +61,10 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	if err != nil {
 		return err
 	}
-	if err := held.Settle(identifier); err != nil {
-		return err
+	if held.Large() {
+		if err := held.Settle(identifier); err != nil {
+			return err
+		}
 	}
 	if x.Async && !background {
 		return sandpool.Errorf(sandpool.Unsupported, wire.CodeUnsupported, "executionType",
@@ -90,8 +92,10 @@ func (o Options) readExecution(w http.ResponseWriter, r *http.Request, h *body.H
 	if r.ContentLength > o.MaxBody {
 		return x, o.bodyTooLarge()
 	}
-	if err := h.Fits(r.ContentLength); err != nil {
-		return x, err
+	if r.ContentLength > body.Small {
+		if err := h.Fits(r.ContentLength); err != nil {
+			return x, err
+		}
 	}
 	plain, err := arm.Body(w, r)
 	if err != nil {

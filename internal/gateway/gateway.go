@@ -143,12 +143,6 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// limits are those of what an execute call asks for.
-func (o Options) limits() request.Limits {
-	return request.Limits{MaxTimeout: o.MaxTimeout, DefaultOutput: o.DefaultOutput,
-		MaxOutput: o.MaxOutput}
-}
-
 // or returns v, or fallback if v is not positive.
 func or[T int | int64 | time.Duration](v, fallback T) T {
 	if v > 0 {
@@ -163,6 +157,7 @@ type Gateway struct {
 	pools   Pools
 	within  *interpreter.Set
 	options Options
+	limits  request.Limits // of what an execute call may ask for
 	bodies  *body.Memory
 	answers *budget.Budget
 	routes  []pattern
@@ -178,6 +173,8 @@ func New(log *slog.Logger, pools Pools, within *interpreter.Set, o Options) (*Ga
 	}
 	o = o.withDefaults()
 	return &Gateway{log: log, pools: pools, within: within, options: o,
+		limits: request.Limits{MaxTimeout: o.MaxTimeout, DefaultOutput: o.DefaultOutput,
+			MaxOutput: o.MaxOutput},
 		bodies: body.NewMemory(o.MaxBody, o.Idle),
 		answers: budget.New(budget.Limits{Total: allAnswers, Pool: poolAnswers,
 			Caller: callerAnswers}, o.Idle),

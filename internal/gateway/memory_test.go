@@ -105,20 +105,28 @@ func TestCodeThatWaits(t *testing.T) {
 					refused <- resp
 				})
 			}
-			for n := range 26 {
+			// Bodies that come at the same time are charged as they arrive, so that one is refused
+			// now and then which the others would have left room for.
+			tick, late := time.NewTicker(time.Millisecond), time.After(time.Minute)
+			defer tick.Stop()
+			for n := 0; n+taken() < 30; {
 				select {
+				case <-tick.C:
 				case resp := <-refused:
+					n++
 					if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" ||
 						resp.Header.Get("X-Ms-Error-Code") != "TooMuchCodeWaiting" {
 						t.Fatalf("status %d, %v", resp.StatusCode, resp.Header)
 					}
-				case <-time.After(time.Minute):
-					t.Fatalf("%d of 30 were refused", n)
+				case <-late:
+					t.Fatalf("%d of 30 were refused, and %d wait", n, taken())
 				}
 			}
-			wait(t, func() bool { return taken() == 4 })
+			if n := taken(); n < 1 || n > 4 {
+				t.Errorf("%d executions wait, want at most the 4 that a session may have", n)
+			}
 			if n := grown(before, 2*size); n > 2*size {
-				t.Errorf("the server holds %d MiB for 4 executions of 4 MiB that wait in their "+
+				t.Errorf("the server holds %d MiB for executions of 4 MiB that wait in their "+
 					"sandbox", n>>20)
 			}
 			if got := w.do("POST", "executions?identifier=other", `{"code":"`+

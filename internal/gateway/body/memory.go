@@ -43,16 +43,15 @@ type Caller interface {
 	Holder(identifier string) budget.Holder
 }
 
-// Hold is the memory of one body. Nothing is taken for a small one.
+// Hold is the part of a Memory that one body of a Caller has, which is to be released. Nothing is
+// taken for a small one.
 type Hold struct {
-	of         *Memory
-	caller     Caller
+	Of     *Memory
+	Caller Caller
+
 	bytes      int64
 	body, wait *budget.Share // nil while the body is small
 }
-
-// Hold returns a hold for a body of the caller, which must be released.
-func (m *Memory) Hold(c Caller) *Hold { return &Hold{of: m, caller: c} }
 
 // Take makes room for n bytes more of the body, or refuses it.
 func (h *Hold) Take(n int64) error {
@@ -62,29 +61,23 @@ func (h *Hold) Take(n int64) error {
 
 // Settle charges the session of a large body that has named it itself.
 func (h *Hold) Settle(identifier sandpool.Identifier) error {
-	if h.bytes == 0 {
+	if named, err := h.Caller.Named(); err != nil || named != "" {
 		return nil
 	}
-	if named, err := h.caller.Named(); err != nil || named != "" {
-		return nil
-	}
-	h.wait = h.of.queues.Share(h.caller.Holder(string(identifier)))
+	h.wait = h.Of.queues.Share(h.Caller.Holder(string(identifier)))
 	return refusal(h.wait.Try(h.bytes))
 }
 
-// Fits refuses a body of n bytes for which there is no room at the moment.
+// Fits refuses a large body of n bytes for which there is no room at the moment.
 func (h *Hold) Fits(n int64) error {
-	if n <= Small {
-		return nil
-	}
 	return h.each(func(s *budget.Share) error { return s.Fits(n) })
 }
 
 func (h *Hold) each(do func(*budget.Share) error) error {
 	if h.body == nil {
-		named, _ := h.caller.Named() // what is wrong with it is said when the body has been read
-		holder := h.caller.Holder(named)
-		h.body, h.wait = h.of.bodies.Share(holder), h.of.queues.Share(holder)
+		named, _ := h.Caller.Named() // what is wrong with it is said when the body has been read
+		holder := h.Caller.Holder(named)
+		h.body, h.wait = h.Of.bodies.Share(holder), h.Of.queues.Share(holder)
 	}
 	err := do(h.wait)
 	if err == nil {
