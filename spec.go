@@ -42,6 +42,8 @@ type Spec struct {
 	// EvictIdle, if not zero, lets a claim on a full pool end the session that has been idle
 	// longest, if that is at least so long.
 	EvictIdle time.Duration `json:"evictIdle,omitempty"`
+	// Ready is how many sandboxes are kept ready at times and by forecast.
+	Ready ReadyPlan `json:"ready,omitzero"`
 	// MCP is the pool's MCP endpoint.
 	MCP MCP `json:"mcp,omitzero"`
 	// History is how what sessions ran is kept; nil means that it is not. What it points to never
@@ -70,6 +72,7 @@ func (s Spec) SameSandbox(t Spec) bool {
 func (s Spec) sandbox() Spec {
 	s.Lifecycle, s.Forwarding, s.Environment = Lifecycle{}, Forwarding{}, ""
 	s.Queue, s.EvictIdle, s.MCP, s.History = nil, 0, MCP{}, nil
+	s.Ready = ReadyPlan{}
 	s.Secrets = s.usedSecrets()
 	s.Identity = ManagedIdentity{InSessions: s.Identity.InSessions} // the rest is asked each time
 	if s.Container != nil {
@@ -126,11 +129,42 @@ func (s Spec) Clone() Spec {
 	}
 	s.Identity.Audiences = slices.Clone(s.Identity.Audiences)
 	s.Forwarding.Ports = slices.Clone(s.Forwarding.Ports)
+	s.Ready = s.Ready.Clone()
 	if s.Queue != nil {
 		q := *s.Queue
 		s.Queue = &q
 	}
 	return s
+}
+
+// ReadyPlan is how many sandboxes a pool keeps ready beside its usual number: at times of the week,
+// and by a forecast of claims. The zero ReadyPlan adds nothing.
+type ReadyPlan struct {
+	Windows []ReadyWindow `json:"windows,omitempty"`
+	// ForecastMost is the most that the forecast asks for; 0 means that there is none. Lead is
+	// how far it looks ahead.
+	ForecastMost int           `json:"forecastMost,omitempty"`
+	Lead         time.Duration `json:"lead,omitempty"`
+}
+
+// ReadyWindow is a part of each of some days, in which Ready sandboxes are kept ready. From and To
+// are minutes of a day in Zone, a name of the IANA database; a window whose To is not after its
+// From ends on the next day.
+type ReadyWindow struct {
+	Days  []time.Weekday `json:"days"`
+	From  int            `json:"from"`
+	To    int            `json:"to"`
+	Zone  string         `json:"zone"`
+	Ready int            `json:"ready"`
+}
+
+// Clone returns a copy that shares nothing with p.
+func (p ReadyPlan) Clone() ReadyPlan {
+	p.Windows = slices.Clone(p.Windows)
+	for i := range p.Windows {
+		p.Windows[i].Days = slices.Clone(p.Windows[i].Days)
+	}
+	return p
 }
 
 // Queue bounds how callers wait for a slot of a full pool, first come, first served. With a

@@ -106,12 +106,14 @@ type PoolStatus struct {
 	Notice        string `json:"notice,omitempty"`
 	Revision      int64  `json:"revision"`
 	MaxSessions   int    `json:"maxConcurrentSessions"`
-	ReadySessions int    `json:"readySessionInstances"`
-	Starting      int    `json:"starting"`
-	Ready         int    `json:"ready"`
-	Claimed       int    `json:"claimed"`
-	Stopping      int    `json:"stopping"`
-	Waiting       int    `json:"waiting"` // callers in line for a slot
+	ReadySessions int    `json:"readySessionInstances"` // as many as the pool wants now
+	// ReadyBecause says why it does not want its usual number of ready sessions, if so.
+	ReadyBecause string `json:"readyBecause,omitempty"`
+	Starting     int    `json:"starting"`
+	Ready        int    `json:"ready"`
+	Claimed      int    `json:"claimed"`
+	Stopping     int    `json:"stopping"`
+	Waiting      int    `json:"waiting"` // callers in line for a slot
 	// Pull is how far the pull of the pool's image is, while it is under way.
 	Pull *Pull `json:"pull,omitempty"`
 	// Crashes counts since the server started: sandboxes that ended by themselves, or did not pass

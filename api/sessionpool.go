@@ -153,6 +153,12 @@ type SandpoolSettings struct {
 	// EvictIdleAfterInSeconds lets a new session end the one that has been idle longest, if that
 	// is at least so long, when the pool is full; absent or 0 means never.
 	EvictIdleAfterInSeconds *int64 `json:"evictIdleAfterInSeconds,omitempty"`
+	// ReadySchedule is how many sessions are kept ready at times of the week, in place of
+	// readySessionInstances; of windows that overlap the one with most counts.
+	ReadySchedule []ReadyWindow `json:"readySchedule,omitzero"`
+	// ReadyForecast keeps more sessions ready when claims come often; absent means that it does
+	// not.
+	ReadyForecast *ReadyForecast `json:"readyForecast,omitempty"`
 	// History has what sessions run kept for a while; absent means that it is not.
 	History *HistorySettings `json:"history,omitempty"`
 	// Egress says what sandboxes with EgressEnabled may reach; absent means every public address.
@@ -171,6 +177,25 @@ type SandpoolSettings struct {
 	Pull *Pull `json:"pull,omitempty"`
 	// Ignored are the paths of what a PUT had in it and pools do not know, in its answer alone.
 	Ignored []string `json:"ignored,omitempty"`
+}
+
+// ReadyWindow is a part of each of some days, in which so many sessions are kept ready.
+type ReadyWindow struct {
+	Days []string `json:"days"` // Mon, Tue, Wed, Thu, Fri, Sat, Sun: those on which it begins
+	// From and To are times such as "08:00"; a window whose To is not after its From ends on the
+	// next day. TimeZone is a name of the IANA database, such as Europe/Berlin; absent means UTC.
+	From     string `json:"from"`
+	To       string `json:"to"`
+	TimeZone string `json:"timeZone,omitempty"`
+	Ready    int    `json:"ready"`
+}
+
+// ReadyForecast keeps as many sessions ready as may be claimed in LeadInSeconds (60 if absent), by
+// the busiest of the last ten minutes and of those that come, as they were a day ago; at most
+// MaxReady.
+type ReadyForecast struct {
+	MaxReady      int    `json:"maxReady"`
+	LeadInSeconds *int64 `json:"leadInSeconds,omitempty"`
 }
 
 // Pull is how far the pull of an image is. While Step is "pack", Bytes of TotalBytes are written to

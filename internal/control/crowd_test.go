@@ -1,6 +1,7 @@
 package control
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -45,5 +46,40 @@ func TestCrowd(t *testing.T) {
 		if !first.SameSandbox(spec()) {
 			t.Errorf("%s makes ready sandboxes stale", step.patch)
 		}
+	}
+}
+
+// How many are ready at times and by forecast is kept as it was set, changed by a patch, and makes
+// no sandbox stale; a wrong window is named.
+func TestReadyPlan(t *testing.T) {
+	k := newKit(t, Options{})
+	spec := func() sandpool.Spec { return k.pools.pools[strings.ToLower(pypool)].pool.Spec }
+	window := `{"days":["Mon","Fri"],"from":"08:00","to":"18:00","timeZone":"Europe/Berlin",` +
+		`"ready":%d}`
+	plan := `{"properties":{"sandpool":{"readySchedule":[` + window +
+		`],"readyForecast":{"maxReady":%d,"leadInSeconds":30}}}}`
+	r := k.want(201, k.do("PUT", pypool+version, fmt.Sprintf(plan, 7, 8)))
+	first := spec()
+	if p := first.Ready; p.ForecastMost != 8 || p.Lead != 30*time.Second || len(p.Windows) != 1 ||
+		p.Windows[0].Ready != 7 || p.Windows[0].To != 18*60 {
+		t.Errorf("the plan is %+v", p)
+	}
+	k.want(200, k.do("PUT", pypool+version, string(r.body)))
+	if d := cmp.Diff(first, spec()); d != "" {
+		t.Errorf("what the server shows is not what it takes: %s", d)
+	}
+	k.want(200, k.do("PATCH", pypool+version, fmt.Sprintf(plan, 3, 4)))
+	if p := spec().Ready; p.ForecastMost != 4 || p.Windows[0].Ready != 3 ||
+		!first.SameSandbox(spec()) {
+		t.Errorf("after a patch the plan is %+v", p)
+	}
+	if body := k.do("PATCH", pypool+version, fmt.Sprintf(plan, 99, 4)); body.status != 400 ||
+		!strings.Contains(string(body.body), "properties.sandpool.readySchedule[0].ready") {
+		t.Errorf("a window beyond the maximum: %d %s", body.status, body.body)
+	}
+	k.want(200, k.do("PATCH", pypool+version,
+		`{"properties":{"sandpool":{"readySchedule":[],"readyForecast":null}}}`))
+	if p := spec().Ready; p.ForecastMost != 0 || len(p.Windows) > 0 {
+		t.Errorf("taken away it is %+v", p)
 	}
 }

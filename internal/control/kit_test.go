@@ -155,8 +155,8 @@ func (f *fakePools) Delete(_ context.Context, id sandpool.PoolID) error {
 }
 
 func (f *fakePools) Status(context.Context, sandpool.PoolID) (pool.Status, error) {
-	return pool.Status{Ready: 2, Claimed: 1, Claims: map[sandpool.ClaimOutcome]int64{
-		sandpool.ClaimReady: 7}}, nil
+	return pool.Status{Ready: 2, Claimed: 1, Wanted: 5, Because: "so",
+		Claims: map[sandpool.ClaimOutcome]int64{sandpool.ClaimReady: 7}}, nil
 }
 
 func (f *fakePools) Sandboxes(context.Context, sandpool.PoolID) ([]sandpool.Sandbox, error) {

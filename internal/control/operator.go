@@ -28,7 +28,7 @@ func (c *Control) status(w http.ResponseWriter, r *http.Request, id sandpool.Poo
 	out := api.PoolStatus{
 		ID: p.ID.String(), ProvisioningState: string(p.State),
 		Problem: shown(r.Context(), p).Problem, Notice: n.Notice, Revision: p.Revision,
-		MaxSessions: p.MaxSessions, ReadySessions: p.ReadySessions,
+		MaxSessions: p.MaxSessions, ReadySessions: n.Wanted, ReadyBecause: n.Because,
 		Starting: n.Starting, Ready: n.Ready - n.Earlier.Ready, Claimed: n.Claimed,
 		Stopping:       n.Stopping,
 		Waiting:        n.Waiting,

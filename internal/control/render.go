@@ -15,6 +15,7 @@ import (
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/control/history"
 	"github.com/sandpool/sandpool/internal/control/network"
+	"github.com/sandpool/sandpool/internal/control/ready"
 	"github.com/sandpool/sandpool/internal/pool"
 )
 
@@ -180,6 +181,7 @@ func settings(p sandpool.Pool) *api.SandpoolSettings {
 	s.Egress = network.Egress(p.Spec.Network, formatSize(p.Spec.Network.Bandwidth))
 	s.Queue, s.EvictIdleAfterInSeconds = wireQueue(p.Spec.Queue), nonZero(
 		int64(p.Spec.EvictIdle/time.Second))
+	s.ReadySchedule, s.ReadyForecast = ready.Settings(p.Spec.Ready)
 	s.History = history.Settings(p.Spec.History)
 	if c := p.Spec.Container; c != nil {
 		f := p.Spec.Forwarding

@@ -13,6 +13,7 @@ import (
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/control/history"
 	"github.com/sandpool/sandpool/internal/control/network"
+	"github.com/sandpool/sandpool/internal/control/ready"
 	"github.com/sandpool/sandpool/internal/pattern"
 )
 
@@ -329,6 +330,8 @@ func (c *Control) parseHistory(ps *problems, p *sandpool.Pool, s *api.SandpoolSe
 		return
 	}
 	off := c.o.NoHistory && (old == nil || old.Spec.History == nil)
+	plan, bad := ready.Parse(s.ReadySchedule, s.ReadyForecast, p.MaxSessions)
+	p.Spec.Ready, *ps = plan, append(*ps, bad...)
 	how, wrong := history.Parse(s.History, p.Spec.Kind, off)
 	if p.Spec.History = how; wrong != nil {
 		*ps = append(*ps, wrong)

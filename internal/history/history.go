@@ -190,7 +190,7 @@ func (h *History) samplePool(ctx context.Context, from Pools, p sandpool.Pool,
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if key := p.ID.Key(); n.Ready >= min(p.ReadySessions, p.MaxSessions-n.Claimed) {
+	if key := p.ID.Key(); n.Ready >= min(n.Wanted, p.MaxSessions-n.Claimed) {
 		delete(h.behind, key)
 	} else if h.behind[key].IsZero() {
 		h.behind[key] = at

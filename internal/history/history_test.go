@@ -68,7 +68,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{T: t, now: time.Unix(1e9, 0), pools: &fake{id: sandpool.PoolID{Name: "Python"},
 		rows:   []sandpool.Sandbox{{ID: "one", State: sandpool.Claimed}},
-		status: pool.Status{Ready: 2, Claimed: 1}, memory: 50 << 20}}
+		status: pool.Status{Ready: 2, Claimed: 1, Wanted: 3}, memory: 50 << 20}}
 	var err error
 	if w.History, err = history.New(slog.New(slog.DiscardHandler),
 		func() time.Time { return w.now }); err != nil {
@@ -171,7 +171,7 @@ func TestWindows(t *testing.T) {
 func TestLag(t *testing.T) {
 	w := newWorld(t)
 	lag := func(ready, claimed int) time.Duration {
-		w.pools.status = pool.Status{Ready: ready, Claimed: claimed}
+		w.pools.status = pool.Status{Ready: ready, Claimed: claimed, Wanted: 3}
 		w.now = w.now.Add(15 * time.Second)
 		w.sample()
 		return w.Lag(w.pools.id)

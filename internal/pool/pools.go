@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/pool/ahead"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/store"
 )
@@ -378,6 +379,9 @@ type Status struct {
 	Egress *sandpool.Refusals
 	// Notice is sandpool.Pool.Notice.
 	Notice string
+	// Wanted is how many are to be ready now, and Because why, if that is not the usual number.
+	Wanted  int
+	Because string
 	// PullFailures counts, since the server started, the preparations whose image could not be had.
 	PullFailures int64
 	// Earlier are those of Ready, Starting and Claimed that are of an earlier revision.
@@ -405,6 +409,7 @@ func (m *Manager) Status(ctx context.Context, id sandpool.PoolID) (Status, error
 		Refused:      p.refused, Notice: m.notice(p), Snapshot: m.snapshots[p.pool.Template],
 		Claims:  map[sandpool.ClaimOutcome]int64{},
 		Refills: p.refilled, Read: p.read}
+	s.Wanted, s.Because = ahead.Want(time.Now(), p.pool.ReadySessions, p.pool.Spec.Ready, &p.ahead)
 	if p.pool.Spec.Network.Enabled() {
 		sum := p.tally.Sum()
 		s.Egress = &sum

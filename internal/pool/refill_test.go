@@ -379,3 +379,43 @@ func TestRecordFails(t *testing.T) {
 		}
 	})
 }
+
+// A pool keeps more ready in the windows of its schedule and when claims come often, says why, and
+// falls back. It never keeps more than its maximum leaves to be claimed.
+func TestReadyPlan(t *testing.T) {
+	within(t, func(w *world) {
+		p := spec(1, 12)
+		began := time.Now().UTC().Truncate(time.Hour).Add(time.Hour)
+		hour := began.Hour() * 60
+		p.Spec.Ready = sandpool.ReadyPlan{ForecastMost: 6, Lead: time.Minute,
+			Windows: []sandpool.ReadyWindow{{Days: []time.Weekday{began.Weekday()}, From: hour,
+				To: hour + 30, Zone: "UTC", Ready: 3}}}
+		w.put(p)
+		wants := func(ready int, why string) {
+			w.Helper()
+			s := w.status()
+			if s.Wanted != ready || s.Ready != min(ready, 12-s.Claimed) ||
+				!strings.Contains(s.Because, why) || (s.Because == "") != (why == "") {
+				w.Errorf("it has %d ready and wants %d: %q; want %d, %q", s.Ready, s.Wanted,
+					s.Because, ready, why)
+			}
+		}
+		w.pass(time.Second)
+		wants(1, "")
+		w.pass(time.Until(began) + time.Minute)
+		wants(3, "until "+began.Add(30*time.Minute).Format("Mon 15:04"))
+		for i := range 8 {
+			l, err := w.Acquire(w.Context(), python, sandpool.Identifier(fmt.Sprint("user-", i)))
+			if err != nil {
+				w.Fatal(err)
+			}
+			l.Release()
+		}
+		w.pass(time.Minute)
+		wants(6, "By its forecast the pool wants 6 ready, at most 6")
+		w.pass(12 * time.Minute)
+		wants(3, "By its schedule")
+		w.pass(20 * time.Minute)
+		wants(1, "")
+	})
+}

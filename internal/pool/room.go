@@ -244,6 +244,9 @@ func (m *Manager) giveWay(spare plan.Spares, need room.Amount) (gone []*sandboxS
 // admitted corrects what a claim took by its outcome. The caller holds mu.
 func (m *Manager) admitted(p *poolState, took room.Amount, outcome sandpool.ClaimOutcome,
 	err error) {
+	if p.pool.Spec.Ready.ForecastMost > 0 && err == nil && outcome != sandpool.ClaimExisting {
+		p.ahead.Note(time.Now())
+	}
 	need, ready := p.perSession()
 	switch {
 	case err != nil, outcome == sandpool.ClaimFull, outcome == sandpool.ClaimExisting:
@@ -313,5 +316,5 @@ func (m *Manager) notice(p *poolState) string {
 	}
 	return fmt.Sprintf("The machine has not enough %s for all ready sandboxes: %d of %d are "+
 		"ready. Ask for fewer, or give the machine more.",
-		words[p.short], ready, p.pool.ReadySessions)
+		words[p.short], ready, p.wanted(time.Now()))
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/pool/ahead"
 	"github.com/sandpool/sandpool/internal/pool/plan"
 	"github.com/sandpool/sandpool/internal/pool/room"
 )
@@ -173,8 +174,11 @@ func (m *Manager) look() plan.Snapshot {
 		views[b.pool] = append(views[b.pool], b.view())
 	}
 	s.Strays = views[nil]
+	now := time.Now()
 	for key, p := range m.pools {
-		s.Pools = append(s.Pools, p.view(key, views[p]))
+		v := p.view(key, views[p])
+		v.Pool.ReadySessions = p.wanted(now)
+		s.Pools = append(s.Pools, v)
 	}
 	slices.SortFunc(s.Pools, func(a, b plan.Pool) int { return cmp.Compare(a.Key, b.Key) })
 	return s
@@ -201,6 +205,12 @@ func (m *Manager) bySince() []*sandboxState {
 		list[i] = p.state
 	}
 	return list
+}
+
+// wanted is how many sandboxes are to be ready now.
+func (p *poolState) wanted(now time.Time) int {
+	n, _ := ahead.Want(now, p.pool.ReadySessions, p.pool.Spec.Ready, &p.ahead)
+	return n
 }
 
 func (p *poolState) view(key string, sandboxes []plan.Sandbox) plan.Pool {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/event"
+	"github.com/sandpool/sandpool/internal/pool/ahead"
 	"github.com/sandpool/sandpool/internal/pool/plan"
 	"github.com/sandpool/sandpool/internal/pool/queue"
 	"github.com/sandpool/sandpool/internal/pool/refusal"
@@ -29,6 +30,7 @@ type poolState struct {
 	read     int64   // bytes that sandboxes had read that are gone
 	claims   [sandpool.ClaimNew + 1]int64
 	burst    plan.Burst
+	ahead    ahead.Claims // of the last day, if the pool forecasts
 	guest    Guest
 	guestErr error // why there is no guest
 	epoch    int64 // of this Manager's ownership

@@ -236,7 +236,7 @@ func (s *Server) inNumbers(ctx context.Context) ([]metrics.Pool, error) {
 			return nil, err
 		}
 		list = append(list, metrics.Pool{ID: p.ID, Failed: p.State == sandpool.Failed,
-			Max: p.MaxSessions, Target: p.ReadySessions,
+			Max: p.MaxSessions, Target: n.Wanted,
 			Ready: n.Ready, Starting: n.Starting, Claimed: n.Claimed, Stopping: n.Stopping,
 			Waiting:        n.Waiting,
 			RefillFailures: n.RefillFailures, Crashes: n.Crashes, Refused: n.Refused,

@@ -25,6 +25,9 @@ import (
 type settings struct {
 	MaxSessions      *int     `help:"Most sessions at the same time (a new pool: 10)." placeholder:"N"`
 	ReadySessions    *int     `help:"Sandboxes kept ready (a new pool: 5)." placeholder:"N"`
+	ReadySchedule    []string `help:"Sandboxes kept ready at times of the week, such as 'Mon-Fri 08:00-18:00 Europe/Berlin 50'; an empty one for none." sep:"none" placeholder:"WINDOW"`
+	ReadyForecast    *int     `help:"Keep more sandboxes ready when claims come often, up to this many; 0 is none." placeholder:"N"`
+	ReadyLead        *int64   `help:"Seconds that the forecast looks ahead: what a start takes (60), with --ready-forecast." placeholder:"SECONDS"`
 	CooldownPeriod   *int     `help:"Seconds without a request after which a session ends (a new pool: 300)." placeholder:"SECONDS"`
 	LifecycleType    string   `help:"What ends sessions: Timed, or OnContainerExit for custom containers." placeholder:"TYPE"`
 	MaxAlivePeriod   *int     `help:"Longest life of a session in seconds, with OnContainerExit." placeholder:"SECONDS"`
@@ -121,7 +124,7 @@ func (s *settings) body(kind string, old *api.SessionPoolProperties) (api.Sessio
 	s.crowd(props)
 	s.history(props)
 	s.identity(&pool)
-	return pool, errors.Join(err, s.secrets(props, old), s.egress(props))
+	return pool, errors.Join(err, s.ready(props), s.secrets(props, old), s.egress(props))
 }
 
 // registrySecret is the name of the secret that --registry-password becomes.

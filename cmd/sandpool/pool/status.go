@@ -57,7 +57,7 @@ func writeStatus(w io.Writer, width int, s api.PoolStatus) error {
 		fmt.Fprintf(w, "since the server started %d sandboxes ended by themselves, and "+
 			"the image could not be had %d times\n", s.Crashes, s.PullFailures)
 	}
-	for _, text := range []string{s.Problem, s.Notice} {
+	for _, text := range []string{s.Problem, s.Notice, s.ReadyBecause} {
 		if text != "" {
 			fmt.Fprintln(w, console.PrintableLines(text))
 		}

@@ -78,6 +78,9 @@ func sampleSpec() sandpool.Spec {
 			Audiences: []string{"a"}},
 		Environment: "/subscriptions/s/env",
 		Queue:       &sandpool.Queue{Length: 20, Wait: 10 * time.Second}, EvictIdle: time.Minute,
+		Ready: sandpool.ReadyPlan{ForecastMost: 8, Lead: time.Minute,
+			Windows: []sandpool.ReadyWindow{{Days: []time.Weekday{time.Monday}, From: 480,
+				To: 1080, Zone: "Europe/Berlin", Ready: 5}}},
 		MCP:     sandpool.MCP{Enabled: true, KeyDisabled: true},
 		History: &sandpool.History{Retention: time.Hour},
 	}
