@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -17,7 +18,28 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/openapi/openapitest"
 )
+
+// described holds the answers of all tests to the description.
+var described = openapitest.New("Containers")
+
+func TestMain(m *testing.M) { os.Exit(described.End(m.Run())) }
+
+// operation returns the described operation that r is for; other methods are not described.
+func operation(r *http.Request) string {
+	const pool = " /subscriptions/{s}/resourceGroups/{g}/sessionPools/{p}"
+	switch r.Method {
+	case http.MethodGet:
+		if r.URL.Path == "/.management/tunnel" {
+			return "GET" + pool + "/.management/tunnel"
+		}
+		return "GET" + pool + "/{path}"
+	case http.MethodPut, http.MethodPost, http.MethodDelete, http.MethodPatch:
+		return r.Method + pool + "/{path}"
+	}
+	return ""
+}
 
 // A container is what a sandbox is to the proxy: ports that can be dialed, until it ends. Its
 // streams are Unix sockets, as those of the engine are.
@@ -167,7 +189,11 @@ func serve(p *Proxy, w http.ResponseWriter, r *http.Request, to Session, t Targe
 func serveFunc(t testing.TB, f func(http.ResponseWriter, *http.Request) error) *httptest.Server {
 	t.Helper()
 	respond := &arm.Responder{Log: slog.New(slog.DiscardHandler)}
-	srv := httptest.NewUnstartedServer(arm.Trace(respond.Handle(f)))
+	handler := respond.Handle(f)
+	if _, test := t.(*testing.T); test { // and no benchmark
+		handler = described.Handler(operation, handler)
+	}
+	srv := httptest.NewUnstartedServer(arm.Trace(handler))
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)

@@ -152,6 +152,9 @@ func parameterObjects() object {
 				kind = "integer"
 			}
 			p := object{"name": name, "in": in, "description": text, "schema": object{"type": kind}}
+			if name == anything {
+				p["schema"] = object{"type": "object"}
+			}
 			if in == "path" {
 				p["required"] = true
 			}

@@ -77,6 +77,13 @@ func (s *schemas) reference(t reflect.Type) object {
 	return object{"$ref": "#/components/schemas/" + name}
 }
 
+// named gives a schema a name.
+func (s *schemas) named(name, description string, schema object) object {
+	schema["description"] = description
+	s.made[name] = schema
+	return object{"$ref": "#/components/schemas/" + name}
+}
+
 // part is the schema of requests that may leave out what a value of t always has.
 func (s *schemas) part(t reflect.Type) object {
 	name := nameOf(t) + "Request"

@@ -100,6 +100,7 @@ func queryParameters() map[string]string {
 		"identifierHash":    "SHA-256 of an identifier, or what a record has in its place, in hexadecimal digits.",
 		"until":             "A time in RFC 3339.",
 		"port":              "A port that the pool lets tunnels reach.",
+		anything:            "Whatever the container takes.",
 		"resource":          "Whom the token is for.",
 		"client-request-id": "What the client calls the request.",
 		"client_id":         "The id of the token of the server that stands behind it.",
@@ -107,6 +108,9 @@ func queryParameters() map[string]string {
 			"most: it may be empty, and nextLink goes on.",
 	}
 }
+
+// anything stands for every parameter that others do not name.
+const anything = "anything"
 
 // numbers are the parameters that are whole numbers.
 func numbers() []string {

@@ -1,6 +1,8 @@
 package describe
 
 import (
+	"reflect"
+
 	"github.com/sandpool/sandpool/api"
 )
 
@@ -143,26 +145,40 @@ func insideOperations(op adder) {
 }
 
 func customOperations(op adder) {
-	any := object{}
+	whatever := object{}
 	for _, method := range []string{"GET", "PUT", "POST", "DELETE", "PATCH"} {
 		o := op("Container_"+method, method+" "+endpoint+"/{path}",
 			"Forwards a request to the session's container, whose answer it is.").
-			query("identifier").givesAs(200, "*/*", any).fails(502, 504)
-		if method != "GET" {
-			o.takesAs("*/*", any)
+			query("identifier", anything).takesAs("*/*", whatever)
+		for _, class := range []string{"2XX", "3XX", "4XX", "5XX"} {
+			o.answers[class] = object{"description": "What the container answers, or an error.",
+				"content": object{"*/*": object{"schema": whatever}}}
+		}
+		if method == "GET" {
+			o.is(101)
 		}
 	}
 	op("Container_Tunnel", "GET "+endpoint+"/.management/tunnel",
 		"Opens a tunnel to a port of the session's container, over a WebSocket.").
-		query("identifier", "port").is(101)
+		query("identifier", "port").is(101).fails(502, 504)
 }
 
 func mcpOperations(op adder) {
-	const at = endpoint + "/mcp"
-	message := object{"type": "object", "required": []string{"jsonrpc"},
-		"properties": object{"jsonrpc": object{"const": "2.0"}}}
-	op("MCP_Post", "POST "+at, "Takes a message of JSON-RPC.").takesAs("application/json", message).
-		givesAs(200, "application/json", message).givesAs(200, "text/event-stream", message).
-		is(202).fails(404)
-	op("MCP_End", "DELETE "+at, "Ends a session of the protocol.").is(204).fails(404)
+	const at, media = endpoint + "/mcp", "application/json"
+	text, whatever := object{"type": "string"}, object{}
+	post := op("MCP_Post", "POST "+at, "Takes a message of JSON-RPC, or a batch of them.")
+	message := post.schemas.named("McpMessage", "A message of JSON-RPC 2.0, as the Model Context "+
+		"Protocol has it.", object{"type": "object", "required": []string{"jsonrpc"},
+		"properties": object{"jsonrpc": object{"const": "2.0"},
+			"id": object{"type": []string{"string", "integer", "null"}}, "method": text,
+			"params": whatever, "result": whatever, "error": object{"type": "object",
+				"required": []string{"code", "message"}, "properties": object{
+					"code": object{"type": "integer"}, "message": text, "data": whatever}}}})
+	several := object{"anyOf": []object{message, {"type": "array", "items": message}}}
+	refused := object{"anyOf": []object{message, post.schemas.of(reflect.TypeFor[api.ErrorBody]())}}
+	post.takesAs(media, several).givesAs(200, media, several).
+		givesAs(200, "text/event-stream", message).is(202).givesAs(400, media, refused).
+		givesAs(404, media, refused)
+	op("MCP_End", "DELETE "+at, "Ends a session of the protocol.").is(204).
+		givesAs(404, media, refused)
 }

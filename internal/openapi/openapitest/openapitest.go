@@ -4,6 +4,7 @@
 package openapitest
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"flag"
@@ -11,6 +12,7 @@ import (
 	"io"
 	"maps"
 	"mime"
+	"net"
 	"net/http"
 	"os"
 	"regexp"
@@ -66,9 +68,11 @@ func (r reference) names(name string) bool {
 type operation struct {
 	Tags        []string
 	Parameters  []reference
-	RequestBody *struct{ Content map[string]content }
+	RequestBody *requestBody
 	Responses   map[string]answer
 }
+
+type requestBody struct{ Content map[string]content }
 
 type answer struct {
 	reference
@@ -194,6 +198,11 @@ func (r *Recorder) check(key string, req *http.Request, query map[string][]strin
 	}
 	status := strconv.Itoa(c.status)
 	a, ok := o.Responses[status]
+	if class := status[:1] + "XX"; !ok {
+		if a, ok = o.Responses[class]; ok {
+			status = class
+		}
+	}
 	if !ok && slices.Contains(everywhere(), c.status) {
 		status = "default"
 		a, ok = o.Responses[status]
@@ -219,7 +228,9 @@ func (r *Recorder) check(key string, req *http.Request, query map[string][]strin
 	r.mu.Unlock()
 	if c.status < 300 {
 		for name := range query {
-			if !slices.ContainsFunc(o.Parameters, func(p reference) bool { return p.names(name) }) {
+			if !slices.ContainsFunc(o.Parameters, func(p reference) bool {
+				return p.names(name) || p.names("anything")
+			}) {
 				return fmt.Sprintf("%s to the query parameter %q, which is not described", at, name)
 			}
 		}
@@ -385,6 +396,15 @@ type capture struct {
 func (c *capture) cutShort() bool {
 	whole := c.Header().Get("Content-Length")
 	return whole != "" && whole != strconv.FormatInt(c.written, 10)
+}
+
+// Hijack is of connections that change their protocol.
+func (c *capture) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(c.ResponseWriter).Hijack()
+	if c.status == 0 && err == nil {
+		c.status = http.StatusSwitchingProtocols
+	}
+	return conn, rw, err
 }
 
 // Unwrap lets http.ResponseController reach the rest.
