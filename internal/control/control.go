@@ -69,6 +69,9 @@ type Ranges struct {
 	Resources sandpool.Resources
 }
 
+// AnyLocation is that of pools which name none, on servers without locations of their own.
+const AnyLocation = "local"
+
 // Options are the parts of the control plane that the server chooses.
 type Options struct {
 	Limits Ranges
@@ -298,7 +301,7 @@ func methodNotAllowed(w http.ResponseWriter, r *http.Request, _ sandpool.PoolID)
 // locations returns those that there are, and whether every other one will do too.
 func (c *Control) locations() (known []string, every bool) {
 	if known = c.o.Locations(); len(known) == 0 {
-		return []string{"local"}, true
+		return []string{AnyLocation}, true
 	}
 	return known, false
 }

@@ -107,6 +107,19 @@ func (i *Issuer) issue(p auth.Principal, issuer, audience string, lifetime time.
 	}).Serialize()
 }
 
+// momentLifetime is how long a token is good that one server shows another.
+const momentLifetime = time.Minute
+
+// IssueFor returns a token with which the server asks another one in the name of a principal, and
+// false for one that is not of the server's own tokens.
+func (i *Issuer) IssueFor(p auth.Principal) (string, bool) {
+	if !strings.HasPrefix(p.Subject, subjectPrefix) {
+		return "", false
+	}
+	text, err := i.issue(p, i.Address+"/adfs", Audiences()[0], momentLifetime, "")
+	return text, err == nil
+}
+
 // managedPrefix begins the subjects of pools' identities.
 const managedPrefix = "identity:"
 

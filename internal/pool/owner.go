@@ -97,28 +97,14 @@ func (m *Manager) loads() map[string]int {
 }
 
 // Locations returns the locations that the servers which share the store serve, those of this one
-// first, whether they live or not; none if one of them serves every location.
+// first, whether they live or not; none if one of them that lives serves every location.
 func (m *Manager) Locations() []string {
-	list := slices.Clone(m.options.Locations)
-	if len(list) == 0 {
+	if len(m.options.Locations) == 0 {
 		return nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, s := range m.owned.sight.Servers() {
-		if s.Name == m.options.Owner {
-			continue // its row may be of an earlier life
-		}
-		if len(s.Locations) == 0 {
-			return nil
-		}
-		for _, name := range s.Locations {
-			if !(store.Server{Locations: list}).Serves(name) {
-				list = append(list, name)
-			}
-		}
-	}
-	return list
+	return m.owned.sight.Locations(m.self(), m.options.Patience, time.Now())
 }
 
 // enrol makes this server one of those that share the store. A name that another one has, which

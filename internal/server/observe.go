@@ -23,6 +23,7 @@ import (
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/audit"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/control"
 	"github.com/sandpool/sandpool/internal/control/network"
 	"github.com/sandpool/sandpool/internal/endpoint"
 	"github.com/sandpool/sandpool/internal/event"
@@ -332,8 +333,16 @@ func (s *Server) pages(log *slog.Logger, api http.Handler,
 	}
 	return web.New(log, web.Options{SignedIn: s.signedIn, NotSignedIn: s.audited.Failed,
 		API: api, Version: sandpool.Version, May: may, System: s.facts,
-		Entries: entries, Public: s.URL(),
+		Entries: entries, Public: s.URL(), Location: s.location,
 		Doctor: func(*http.Request) []web.Check { return checks(s.cfg) }})
+}
+
+// location is that of pools which name none.
+func (s *Server) location() string {
+	if known := s.manager.Locations(); len(known) > 0 {
+		return known[0]
+	}
+	return control.AnyLocation
 }
 
 // may says what a token may do on a pool, by its id, and a session of it.

@@ -131,6 +131,9 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	if pools, managed, err = s.forwarding(log, respond, branch, pools, managed); err != nil {
 		return nil, err
 	}
+	if s.peers != nil {
+		s.deployer.Through(arm.Trace(s.onBehalf(rest)))
+	}
 	control := s.clients.Front(withOpen(rest, managed))
 	seen := func(plane string, next http.Handler) http.Handler {
 		return s.metrics.Requests(plane, respond.CORS(s.cfg.CORS.Origins, next))

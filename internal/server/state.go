@@ -19,6 +19,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/endpoint"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/issuer"
@@ -236,6 +237,23 @@ func (s *Server) forwarding(log *slog.Logger, respond *arm.Responder, branch *en
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return pools, control, nil
+}
+
+// onBehalf has the requests of deployments, which were let in already, handed on to the servers that
+// own their pools. Those let nobody in without a token: it is one of the deployment's principal,
+// good for a moment. Who has none of the server's own only reads, which every server can.
+func (s *Server) onBehalf(rest http.Handler) http.Handler {
+	forwarded := s.peers.Middleware(rest)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		who, _ := auth.FromContext(r.Context())
+		text, ok := s.clients.IssueFor(who)
+		if !ok {
+			rest.ServeHTTP(w, r)
+			return
+		}
+		r.Header.Set("Authorization", "Bearer "+text)
+		forwarded.ServeHTTP(w, r)
+	})
 }
 
 // servePeers serves what other servers hand on, until ctx ends.

@@ -18,14 +18,14 @@ type settings struct {
 	Name, Type, Image, Max, Ready, Cooldown, CPU, Memory, Port, Egress string
 	// History is "on" or "off"; empty means that the form does not ask.
 	History string
-	// Parent and Group are where the API has the new pool.
-	Parent, Group string
+	// Parent and Group are where the API has the new pool, and Location is where it is to run.
+	Parent, Group, Location string
 }
 
-// under completes settings with where the pool is.
-func (s settings) under(a asked) settings {
+// under completes settings with where the pool is to be.
+func (s settings) under(a asked, location string) settings {
 	id := a.api.PoolID("x")
-	s.Parent, s.Group = path.Dir(id.String()), id.ResourceGroup
+	s.Parent, s.Group, s.Location = path.Dir(id.String()), id.ResourceGroup, location
 	return s
 }
 
@@ -40,7 +40,7 @@ func settingsOf(r *http.Request) settings {
 func (w *Web) newPage(_ context.Context, a asked) (string, view, error) {
 	return "new", view{Title: "New pool", Here: "new",
 		Data: settings{Type: string(sandpool.PythonLTS), Max: "20", Ready: "3",
-			Cooldown: "300", Egress: "EgressDisabled"}.under(a)}, nil
+			Cooldown: "300", Egress: "EgressDisabled"}.under(a, w.location())}, nil
 }
 
 // whole reads a number of a form; an empty field is none.

@@ -110,7 +110,7 @@ func (w *Web) form(serve func(context.Context, asked) (to string, err error)) ht
 			message, status := explain(err)
 			if name := r.PathValue("name"); name == "" {
 				w.show(rw, a, status, "new", view{Title: "New pool", Here: "new", Error: message,
-					Data: settingsOf(r).under(a)})
+					Data: settingsOf(r).under(a, w.location())})
 				return
 			}
 			w.visits.tell(r, message)

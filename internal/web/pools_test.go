@@ -2,9 +2,14 @@ package web_test
 
 import (
 	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/sandpool/sandpool/internal/web"
 )
 
 // TestPoolsByPages: of many pools the dashboard asks for one page and the state of those on it, and
@@ -56,5 +61,23 @@ func TestPoolsByPages(t *testing.T) {
 	}
 	if others != 2 {
 		t.Errorf("%d questions for the pools of two pages with one each", others)
+	}
+}
+
+// TestLocationOfNewPools: what the page shows to type has the location of the server.
+func TestLocationOfNewPools(t *testing.T) {
+	s := newSite(t)
+	for want, location := range map[string]func() string{"local": nil,
+		"East &#34;US&#34;": func() string { return `East "US"` }} {
+		var err error
+		if s.web, err = web.New(slog.New(slog.DiscardHandler), web.Options{API: http.HandlerFunc(fakeAPI),
+			Location: location, Now: func() time.Time { return s.now }}); err != nil {
+			t.Fatal(err)
+		}
+		s.signIn()
+		page, err := io.ReadAll(s.ask("GET", "/ui/new", "").Body)
+		if err != nil || !strings.Contains(string(page), `data-location="`+want+`"`) {
+			t.Errorf("the page has not %s: %v", want, err)
+		}
 	}
 }

@@ -46,10 +46,12 @@ type Web struct {
 	public  string
 	entered func(*http.Request, Visitor)
 	refused func(*http.Request, int, *sandpool.Error)
-	pages   *template.Template
-	visits  *visits
-	mux     *http.ServeMux
-	origin  *http.CrossOriginProtection
+	// location is that of pools which name none.
+	location func() string
+	pages    *template.Template
+	visits   *visits
+	mux      *http.ServeMux
+	origin   *http.CrossOriginProtection
 }
 
 // Fact is something that the server says of itself.
@@ -79,6 +81,8 @@ type Options struct {
 	// nil means that nobody does.
 	SignedIn    func(r *http.Request, who Visitor)
 	NotSignedIn func(r *http.Request, status int, e *sandpool.Error)
+	// Location is that of pools which name none; nil means that it is called "local".
+	Location func() string
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -91,9 +95,12 @@ func New(log *slog.Logger, o Options) (*Web, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Location == nil {
+		o.Location = func() string { return "local" }
+	}
 	w := &Web{log: log, api: o.API, version: o.Version, doctor: o.Doctor, may: o.May,
 		system: o.System, entries: o.Entries, public: o.Public, visits: newVisits(o.Now),
-		entered: o.SignedIn, refused: o.NotSignedIn, mux: http.NewServeMux(),
+		location: o.Location, entered: o.SignedIn, refused: o.NotSignedIn, mux: http.NewServeMux(),
 		origin: http.NewCrossOriginProtection()}
 	var err error
 	if w.pages, err = template.New("").Funcs(funcs(o.Now)).ParseFS(files,

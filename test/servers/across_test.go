@@ -2,12 +2,14 @@ package servers_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/client"
 )
@@ -43,6 +45,58 @@ func (w *world) across(one, two *server) {
 	}
 	two.callTool(key)
 	two.typeIn()
+	// Two pools are on two servers: each deployment changes one of the other server's.
+	two.deploy("made", 5)
+	one.deploy("again", 6)
+	two.deploy("again", 7)
+	for _, name := range []string{"deployed1", "deployed2"} {
+		p, err := one.Pool(w.Context(), name)
+		if err != nil || *p.Properties.ScaleConfiguration.MaxConcurrentSessions != 7 {
+			w.Errorf("%s after deployments: %+v, %v", name, p, err)
+		}
+		if _, err := two.DeletePool(w.Context(), name); err != nil {
+			w.Error(err)
+		}
+	}
+}
+
+// deploy deploys a template of two pools.
+func (s *server) deploy(name string, most int) {
+	s.w.Helper()
+	url := s.Endpoint() + "/subscriptions/" + sandpool.DefaultSubscription + "/resourceGroups/" +
+		"default/providers/Microsoft.Resources/deployments/" + name + "?api-version=2025-04-01"
+	ask := func(method, body string) (out api.Deployment) {
+		req, err := http.NewRequestWithContext(s.w.Context(), method, url, strings.NewReader(body))
+		if err != nil {
+			s.w.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+s.token())
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			s.w.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if err := json.NewDecoder(resp.Body).Decode(&out); err != nil || resp.StatusCode >= 300 {
+			s.w.Fatalf("%s of %s: %s, %v", method, name, resp.Status, err)
+		}
+		return out
+	}
+	ask(http.MethodPut, fmt.Sprintf(`{"properties":{"mode":"Incremental","template":{"resources":[{`+
+		`"type":"Microsoft.App/sessionPools","apiVersion":"2025-07-01","location":"local",`+
+		`"name":"[concat('deployed', copyIndex(1))]","copy":{"name":"all","count":2},"properties":{`+
+		`"containerType":"PythonLTS","scaleConfiguration":{"maxConcurrentSessions":%d,`+
+		`"readySessionInstances":0}}}]}}}`, most))
+	ctx, cancel := context.WithTimeout(s.w.Context(), replaceTime)
+	defer cancel()
+	s.w.eventually(ctx, "the deployment does not end", func() error {
+		switch got := ask(http.MethodGet, ""); got.Properties.ProvisioningState {
+		case "Succeeded":
+			return nil
+		case "Failed":
+			s.w.Fatalf("the deployment %s by %s: %+v", name, s.name, got.Properties.Error)
+		}
+		return fmt.Errorf("the deployment %s by %s goes on", name, s.name)
+	})
 }
 
 // callTool runs code by way of the MCP endpoint.

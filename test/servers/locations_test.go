@@ -2,6 +2,12 @@ package servers_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -11,14 +17,51 @@ import (
 	"github.com/sandpool/sandpool/client"
 )
 
-// TestLocations: two servers with a location each. A pool runs on the server of its location,
-// whichever one was asked for it; one of a location without a server says so, and runs as soon as
-// there is one.
+// token is an administrator's.
+func (s *server) token() string {
+	s.w.Helper()
+	text, err := os.ReadFile(filepath.Join(s.dir, "admin-token"))
+	if err != nil {
+		s.w.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// byHost runs code at a pool's endpoint, whose host name leads to s.
+func (s *server) byHost(ctx context.Context, endpoint, code string) (string, error) {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return "", err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.Endpoint()+u.Path+
+		"/executions?identifier="+session, strings.NewReader(fmt.Sprintf(`{"code":%q}`, code)))
+	if err != nil {
+		return "", err
+	}
+	r.Host = u.Host
+	r.Header.Set("Authorization", "Bearer "+s.token())
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	var got api.Execution
+	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(got.Result.Stdout), nil
+}
+
+// TestLocations: two servers with a location each, whose engines give sandboxes unlike memory. A
+// pool runs on the engine of its location, whichever server was asked for it, also by its host
+// name; one of a location without a server says so, and runs as soon as there is one.
 func TestLocations(t *testing.T) {
 	w := newWorld(t)
 	east := w.serve("one", "SANDPOOL_LOCATIONS=[East US]",
-		"SANDPOOL_ENDPOINT_URL=https://{region}.dynamicsessions.io")
-	west := w.serve("two", "SANDPOOL_LOCATIONS=[west]")
+		"SANDPOOL_ENDPOINT_URL=https://{region}.dynamicsessions.io",
+		"SANDPOOL_SANDBOX_MEMORY_MB=700")
+	west := w.serve("two", "SANDPOOL_LOCATIONS=[west]",
+		"SANDPOOL_ENDPOINT_SUFFIX={region}.pools.example.com", "SANDPOOL_SANDBOX_MEMORY_MB=900")
 	ctx, cancel := context.WithTimeout(t.Context(), 3*replaceTime)
 	defer cancel()
 	body := func(location string) api.SessionPool {
@@ -39,21 +82,31 @@ func TestLocations(t *testing.T) {
 		!strings.Contains(err.Error(), "west, East US") {
 		t.Errorf("an unknown location: %v", err)
 	}
-	for _, name := range []string{"here", "there"} {
+	const memory = "print(int(open('/proc/meminfo').readline().split()[1]) // 1024)"
+	for name, want := range map[string]string{"here": "700", "there": "900"} {
 		if _, err := west.WaitReady(ctx, name, nil); err != nil {
 			t.Fatal(err)
 		}
 		for _, s := range []*server{east, west} {
-			got, err := s.Execute(ctx, name, session, client.Run{Code: "print(42)"})
-			if err != nil || strings.TrimSpace(got.Result.Stdout) != "42" {
+			got, err := s.Execute(ctx, name, session, client.Run{Code: memory})
+			if err != nil || strings.TrimSpace(got.Result.Stdout) != want {
 				t.Errorf("%s by %s: %+v, %v", name, s.name, got, err)
 			}
+			p, err := s.Pool(ctx, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			region := map[string]string{"here": "eastus", "there": "west"}[name]
+			at := map[string]string{"one": "https://" + region + ".dynamicsessions.io/subscriptions/",
+				"two": "https://" + name + "." + region + ".pools.example.com"}[s.name]
+			found := p.Properties.PoolManagementEndpoint
+			if !strings.HasPrefix(strings.Replace(found, "http://", "https://", 1), at) {
+				t.Errorf("%s by %s is at %s, want %s", name, s.name, found, at)
+			}
+			if text, err := s.byHost(ctx, found, memory); err != nil || text != want {
+				t.Errorf("%s by %s, at %s: %q, %v", name, s.name, found, text, err)
+			}
 		}
-	}
-	if p, err := east.Pool(ctx, "here"); err != nil || p.Location != "East US" ||
-		!strings.HasPrefix(p.Properties.PoolManagementEndpoint,
-			"https://eastus.dynamicsessions.io/subscriptions/") {
-		t.Errorf("the pool is %+v, %v", p.Properties, err)
 	}
 	if err := west.DeleteSession(ctx, "there", session); err != nil {
 		t.Fatal(err)

@@ -175,7 +175,8 @@ func TestDashboard(t *testing.T) {
 		chromedp.Evaluate("document.getElementById('new-pool').dispatchEvent(new Event('input'))",
 			nil),
 		awaits("document.getElementById('command').textContent.startsWith('sandpool pool create "+
-			"look ')"))
+			"look ')"),
+		awaits("document.getElementById('az').textContent.includes(' --location local ')"))
 	w.shot(t, ctx, "new-pool")
 	w.do(t, ctx, chromedp.Submit("#name", chromedp.ByID),
 		awaits("location.pathname === '/ui/pools/look'"))

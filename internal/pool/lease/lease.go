@@ -204,6 +204,27 @@ func (s Sight) Serving(names []string, location string) (fit []string, serve boo
 	return fit, true
 }
 
+// Locations returns those that me and the other servers serve, those of me first, which has some. A
+// server that is dead keeps its own, but does not serve every other one by having none: its row may
+// be as old as the store. None means that a server which lives serves every location.
+func (s Sight) Locations(me store.Server, patience time.Duration, now time.Time) []string {
+	list := slices.Clone(me.Locations)
+	for _, other := range s.Servers() {
+		if other.Name == me.Name {
+			continue // its row may be of an earlier life
+		}
+		if len(other.Locations) == 0 && s.Silence(other.Name, now) < patience {
+			return nil
+		}
+		for _, name := range other.Locations {
+			if !(store.Server{Locations: list}).Serves(name) {
+				list = append(list, name)
+			}
+		}
+	}
+	return list
+}
+
 // home passes on the pools that this server only keeps, to servers of their locations.
 func (v View) home(living []string, loads map[string]int) (acts []Act) {
 	me, ok := v.Sight.Server(v.Me)

@@ -1,6 +1,7 @@
 package lease_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -77,6 +78,42 @@ func TestFarewellByLocation(t *testing.T) {
 				Hold: store.Hold{Pool: poolID(1), Owner: "me", Epoch: 1, Location: "east"}}}})
 		if len(got) != want {
 			t.Errorf("beside a server of %s: %+v", other, got)
+		}
+	}
+}
+
+// TestLocationsOfAll: a server that has died without locations does not open every location.
+func TestLocationsOfAll(t *testing.T) {
+	const patience = time.Minute
+	me := store.Server{Name: "me", Locations: []string{"East US"}}
+	for name, c := range map[string]struct {
+		rows []store.Server
+		want []string
+	}{
+		"alone":         {nil, []string{"East US"}},
+		"an earlier me": {[]store.Server{{Name: "me", Beat: 1}}, []string{"East US"}},
+		"one without":   {[]store.Server{{Name: "a", Beat: 1}}, nil},
+		"one that left": {[]store.Server{{Name: "a"}}, []string{"East US"}},
+		"one that died": {[]store.Server{{Name: "dead", Beat: 1}}, []string{"East US"}},
+		"another's, too": {[]store.Server{{Name: "a", Beat: 1, Locations: []string{"eastus", "west"}}},
+			[]string{"East US", "west"}},
+		"a dead one's, too": {[]store.Server{{Name: "dead", Beat: 1, Locations: []string{"west"}}},
+			[]string{"East US", "west"}},
+	} {
+		now := time.Now()
+		sight := lease.Sight{}.Look(c.rows, now)
+		for range 60 { // a minute, in which those that live have other beats
+			for i := range c.rows {
+				if c.rows[i].Name != "dead" && c.rows[i].Beat > 0 {
+					c.rows[i].Beat++
+				}
+			}
+			now = now.Add(patience / 60)
+			sight = sight.Look(c.rows, now)
+		}
+		if got := sight.Locations(me, patience, now); !slices.Equal(got, c.want) ||
+			(got == nil) != (c.want == nil) {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
 }

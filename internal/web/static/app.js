@@ -106,10 +106,10 @@ if (form) {
     const name = v.name || "NAME";
     document.getElementById("command").textContent = `sandpool pool create ${quote(name)}${given}${kept ? " --history" : ""}`;
     document.getElementById("az").textContent =
-      `az containerapp sessionpool create --name ${quote(name)} --resource-group ${form.dataset.group} --location local${given}${kept ? `\n# az has no option for the history: sandpool pool update ${quote(name)} --history` : ""}`;
+      `az containerapp sessionpool create --name ${quote(name)} --resource-group ${form.dataset.group} --location ${quote(form.dataset.location)}${given}${kept ? `\n# az has no option for the history: sandpool pool update ${quote(name)} --history` : ""}`;
     const number = (x) => (x ? Number(x) : undefined);
     const resources = v.cpu || v.memory ? { cpu: number(v.cpu), memory: v.memory || undefined } : undefined;
-    const resource = { location: "local", properties: { containerType: v.type,
+    const resource = { location: form.dataset.location, properties: { containerType: v.type,
       scaleConfiguration: { maxConcurrentSessions: number(v.max), readySessionInstances: number(v.ready) },
       dynamicPoolConfiguration: { lifecycleConfiguration: { lifecycleType: "Timed", cooldownPeriodInSeconds: number(v.cooldown) } },
       sessionNetworkConfiguration: { status: v.egress },
