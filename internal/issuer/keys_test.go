@@ -371,6 +371,10 @@ func TestKeysByHTTP(t *testing.T) {
 		list.Value[1].State != api.IssuerKeyVerifies {
 		t.Errorf("%+v", list)
 	}
+	if status, list := ask(auth.Admin, "POST", `{"drop": true}`); status != 201 ||
+		list.Value[1].EndsAt != list.Value[0].SignsFrom {
+		t.Errorf("dropping all others: %d %+v", status, list)
+	}
 	for status == 201 {
 		status, list = ask(auth.Admin, "POST", `{}`)
 	}
