@@ -56,6 +56,13 @@ func request(w http.ResponseWriter, r *http.Request) (json.RawMessage, error) {
 	return template.Clean(text)
 }
 
+// deployer is the object id of the principal in ctx, as its tokens have it.
+func deployer(ctx context.Context) string {
+	who, _ := auth.FromContext(ctx)
+	_, id, _ := strings.Cut(who.Subject, ":")
+	return id
+}
+
 // plan evaluates the request of rec for the principal in ctx. With deployed set, expressions may
 // refer to resources.
 func (s *Service) plan(ctx context.Context, rec *record,
@@ -97,7 +104,8 @@ func (s *Service) plan(ctx context.Context, rec *record,
 		Parameters: template.Numbers(a.Properties.Parameters),
 		Name:       rec.Shown.Name, Mode: a.Properties.Mode, Subscription: parts[2],
 		ResourceGroup: parts[4], Tenant: sandpool.DefaultSubscription, Group: group,
-		BaseURL: rec.Base, Time: began, Unique: rec.Shown.Properties.CorrelationID}
+		Deployer: deployer(ctx),
+		BaseURL:  rec.Base, Time: began, Unique: rec.Shown.Properties.CorrelationID}
 	if inner, ok := in.Parameters["parameters"].(map[string]any); ok &&
 		in.Parameters["$schema"] != nil {
 		in.Parameters = inner // the whole of a parameter file

@@ -37,6 +37,10 @@ type scope struct {
 	copies map[string]int64
 	// defaults is set in the default values of parameters, where some functions are allowed.
 	defaults bool
+	// bound are the values of the names of lambdas around it, by lower-case name.
+	bound map[string]any
+	// own are the parameters of the template's own function that it stands in; nil means none.
+	own map[string]any
 	// depth counts variables and parameters that refer to others.
 	depth int
 }
@@ -152,6 +156,9 @@ func (s scope) call(n *node) (any, error) {
 	if lazy, ok := s.d.lazies[name]; ok {
 		return lazy(s, n)
 	}
+	if own, ok := s.d.own[name]; ok {
+		return s.callOwn(n, own)
+	}
 	f, ok := s.d.functions[name]
 	if !ok {
 		return nil, invalid(n.call, "The function %q is not supported. Work its value out "+
@@ -173,10 +180,15 @@ func (s scope) call(n *node) (any, error) {
 	if err != nil {
 		return nil, named(err, n.call)
 	}
+	return s.made(n.call, v)
+}
+
+// made holds what a function returns to its bounds.
+func (s scope) made(function string, v any) (any, error) {
 	bytes, ok := size(v, maxValue, maxNesting)
 	if !ok || bytes > maxValue {
-		return nil, invalid(n.call, "The function %s makes more than %d bytes, or a value that is "+
-			"more than %d deep.", n.call, maxValue, maxNesting)
+		return nil, invalid(function, "The function %s makes more than %d bytes, or a value that is "+
+			"more than %d deep.", clip(function), maxValue, maxNesting)
 	}
 	return v, s.d.spend(bytes)
 }

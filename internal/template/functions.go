@@ -1,6 +1,9 @@
 package template
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+)
 
 // function is a function whose arguments are evaluated before it runs. most below 0 is no bound.
 type function struct {
@@ -22,7 +25,8 @@ func functions() map[string]function {
 
 // lazies returns the functions that do not evaluate all of their arguments.
 func lazies() map[string]func(scope, *node) (any, error) {
-	return map[string]func(scope, *node) (any, error){
+	all := lambdas()
+	maps.Copy(all, map[string]func(scope, *node) (any, error){
 		"if": func(s scope, n *node) (any, error) {
 			if len(n.args) != 3 {
 				return nil, invalid("if", "The function if is called with %d arguments; it takes 3.",
@@ -44,7 +48,8 @@ func lazies() map[string]func(scope, *node) (any, error) {
 		},
 		"and": junction(false),
 		"or":  junction(true),
-	}
+	})
+	return all
 }
 
 // junction is and (it ends at the first false) or or (at the first true).

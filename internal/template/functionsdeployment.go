@@ -3,15 +3,40 @@ package template
 import (
 	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/sandpool/sandpool/internal/pattern"
 )
 
 func deploymentFunctions() map[string]function {
 	return map[string]function{
 		"parameters": {1, 1, func(s scope, a []any) (any, error) {
+			if s.own != nil {
+				return s.boundTo(a, s.own, "parameter")
+			}
 			return s.named(a, s.d.parameter, "parameter")
 		}},
+		"lambdavariables": {1, 1, func(s scope, a []any) (any, error) {
+			return s.boundTo(a, s.bound, "name of a lambda")
+		}},
+		"deployer": {0, 0, func(s scope, _ []any) (any, error) {
+			return map[string]any{"objectId": s.d.in.Deployer, "tenantId": s.d.in.Tenant,
+				"userPrincipalName": ""}, nil
+		}},
+		"fail": {1, 1, func(_ scope, a []any) (any, error) {
+			why, err := arg[string](a, 0)
+			if err != nil {
+				return nil, err
+			}
+			return nil, invalid("fail", "The template ends the deployment: %.500s", why)
+		}},
+		"datetimeadd": {2, 3, dateTimeAdd},
 		"variables": {1, 1, func(s scope, a []any) (any, error) {
+			if s.own != nil {
+				return nil, &wrong{"may not stand in a function of the template's own"}
+			}
 			return s.named(a, s.d.variable, "variable")
 		}},
 		"copyindex":              {0, 2, copyIndex},
@@ -60,16 +85,76 @@ func deploymentFunctions() map[string]function {
 			if len(a) == 0 {
 				return s.d.in.Time.UTC().Format("20060102T150405Z"), nil
 			}
-			form, err := arg[string](a, 0)
-			layout, ok := map[string]string{"d": "01/02/2006", "yyyy-MM-dd": "2006-01-02",
-				"u": "2006-01-02 15:04:05Z", "yyyyMMddHHmmss": "20060102150405",
-				"yyyy-MM-ddTHH:mm:ssZ": "2006-01-02T15:04:05Z", "yyyyMMdd": "20060102"}[form]
-			if err != nil || !ok {
-				return nil, &wrong{"knows no such format of a time"}
-			}
-			return s.d.in.Time.UTC().Format(layout), nil
+			return formatTime(s.d.in.Time, a[0])
 		}},
 	}
+}
+
+// formatTime writes a time in one of the formats of .NET that templates have.
+func formatTime(t time.Time, form any) (any, error) {
+	text, _ := form.(string)
+	layout, ok := map[string]string{"d": "01/02/2006", "yyyy-MM-dd": "2006-01-02",
+		"u": "2006-01-02 15:04:05Z", "yyyyMMddHHmmss": "20060102150405", "yyyyMMdd": "20060102",
+		"yyyy-MM-ddTHH:mm:ssZ": "2006-01-02T15:04:05Z", "yyyy-MM-ddTHH:mm:ss": "2006-01-02T15:04:05",
+		"o": "2006-01-02T15:04:05.0000000Z", "s": "2006-01-02T15:04:05"}[text]
+	if !ok {
+		return nil, &wrong{"knows no such format of a time"}
+	}
+	return t.UTC().Format(layout), nil
+}
+
+// duration is a length of time in ISO 8601.
+var duration = pattern.Lazy(`^(-?)P(?:(\d{1,4})Y)?(?:(\d{1,5})M)?(?:(\d{1,5})W)?(?:(\d{1,6})D)?` +
+	`(?:T(?:(\d{1,7})H)?(?:(\d{1,8})M)?(?:(\d{1,9})S)?)?$`)
+
+// dateTimeAdd adds a duration to a time. Without a format the result is as precise as people write.
+func dateTimeAdd(_ scope, a []any) (any, error) {
+	base, err := arg[string](a, 0)
+	if err != nil {
+		return nil, err
+	}
+	length, err := arg[string](a, 1)
+	if err != nil {
+		return nil, err
+	}
+	var at time.Time
+	for _, layout := range []string{time.RFC3339Nano, "20060102T150405Z", "2006-01-02 15:04:05Z",
+		"2006-01-02T15:04:05", "2006-01-02"} {
+		if at, err = time.Parse(layout, base); err == nil {
+			break
+		}
+	}
+	m := duration().FindStringSubmatch(length)
+	if err != nil || m == nil || strings.TrimRight(length, "PT") != length {
+		return nil, &wrong{"takes a time, and a duration such as PT8H or -P1D"}
+	}
+	n := func(i int) int {
+		v, _ := strconv.Atoi(m[i]) // what is absent is 0
+		if m[1] != "" {
+			return -v
+		}
+		return v
+	}
+	at = at.AddDate(n(2), n(3), 7*n(4)+n(5)).Add(time.Duration(n(6))*time.Hour +
+		time.Duration(n(7))*time.Minute + time.Duration(n(8))*time.Second)
+	if len(a) == 3 {
+		return formatTime(at, a[2])
+	}
+	return at.UTC().Format(time.RFC3339), nil
+}
+
+// boundTo looks up a name among those that are bound.
+func (s scope) boundTo(args []any, bound map[string]any, what string) (any, error) {
+	name, err := arg[string](args, 0)
+	if err != nil {
+		return nil, err
+	}
+	v, ok := bound[strings.ToLower(name)]
+	if !ok {
+		return nil, invalid(name, "The template uses %q, which is no %s where it stands.",
+			clip(name), what)
+	}
+	return v, nil
 }
 
 // named looks up a parameter or a variable.

@@ -177,7 +177,8 @@ func (p *parser) number() (*node, error) {
 func (p *parser) function(depth int) (*node, error) {
 	name := p.name()
 	if p.peek() == '.' { // a function of the template's own has a namespace
-		return nil, p.bad("calls %s.…, and functions of a template's own are not supported", name)
+		p.at++
+		name += "." + p.name()
 	}
 	if p.peek() != '(' {
 		return nil, p.bad("has the word %q, which is neither a call nor in quotes", name)

@@ -22,6 +22,8 @@ type Input struct {
 	Subscription, ResourceGroup, Tenant string
 	// Group is what the function resourceGroup returns.
 	Group map[string]any
+	// Deployer is the object id of the principal who deploys.
+	Deployer string
 	// BaseURL is the server's address.
 	BaseURL string
 	// Time is when the deployment began; Unique is a text of its own, which new GUIDs are made of,
@@ -62,10 +64,11 @@ type Deployment struct {
 	outputs    map[string]any
 	functions  map[string]function
 	lazies     map[string]func(scope, *node) (any, error)
-	places     map[string]int // of resources, by what find looks for
-	found      int            // resources that are in places
-	steps      int            // see maxSteps
-	made       int            // see maxMade
+	own        map[string]ownFunction // by namespace and name, in lower case
+	places     map[string]int         // of resources, by what find looks for
+	found      int                    // resources that are in places
+	steps      int                    // see maxSteps
+	made       int                    // see maxMade
 	fresh      int
 }
 
@@ -98,10 +101,11 @@ func New(in Input) (*Deployment, error) {
 				strings.Join(sections, ", "))
 		}
 	}
-	for _, name := range []string{"functions", "imports"} {
-		if n, _ := lengthOf(member(in.Template, name)); n > 0 {
-			return nil, invalid(name, "The part %q of templates is not supported.", name)
-		}
+	if n, _ := lengthOf(member(in.Template, "imports")); n > 0 {
+		return nil, invalid("imports", "The part \"imports\" of templates is not supported.")
+	}
+	if err := d.readFunctions(); err != nil {
+		return nil, err
 	}
 	variables, ok := orEmpty(member(in.Template, "variables"))
 	outputs, ok2 := orEmpty(member(in.Template, "outputs"))

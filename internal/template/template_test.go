@@ -24,7 +24,7 @@ func input(t testing.TB, text string) Input {
 		t.Fatal(err)
 	}
 	return Input{Template: v.(map[string]any), Name: "d1", Mode: "Incremental", Subscription: "s1",
-		ResourceGroup: "lab", Tenant: "t1", Group: map[string]any{"id": "/g", "location": "here"},
+		ResourceGroup: "lab", Tenant: "t1", Deployer: "ann", Group: map[string]any{"id": "/g", "location": "here"},
 		BaseURL: "https://x", Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Unique: "u"}
 }
 
@@ -36,6 +36,11 @@ func evaluate(t testing.TB, expression string) (any, error) {
 		t.Fatal(err)
 	}
 	d, err := New(input(t, `{"parameters":{"p":{"type":"object","defaultValue":{"a":[1,{"B":"c"}]}}},
+		"functions":[{"namespace":"own","members":{"twice":{"parameters":[{"name":"Text","type":"string"}],
+			"output":{"type":"string","value":"[concat(parameters('text'), parameters('text'))]"}},
+			"both":{"output":{"value":["[own.twice('x')]"]}},
+			"ever":{"output":{"value":"[own.ever()]"}},"reads":{"output":{"value":"[variables('v')]"}},
+			"takes":{"output":{"value":"[parameters('p')]"}}}}],
 		"variables":{"v":"[concat('x', variables('w'))]","w":"y","loop":"[variables('loop')]",
 		"copy":[{"name":"many","count":3,"input":"[copyIndex('many', 1)]"}],
 		"e":`+string(quoted)+`}}`))
@@ -96,7 +101,25 @@ func TestExpressions(t *testing.T) {
 		"[uriComponent('a b')]":    `"a%20b"`, "[tryGet(parameters('p'), 'a', 5)]": `null`,
 		"[items(createObject('b', 1, 'a', 2))[0].key]": `"a"`, "[trim('  a ')]": `"a"`,
 		"[environment().name]": `"sandpool"`, "[uri('http://x/y/z', '/w')]": `"http://x/y/w"`,
-		"[flatten(createArray(createArray(1), createArray(2)))]": `[1,2]`,
+		"[flatten(createArray(createArray(1), createArray(2)))]":        `[1,2]`,
+		"[map(range(1, 2), lambda('n', mul(lambdaVariables('N'), 2)))]": `[2,4]`,
+		"[map(createArray('a', 'b'), lambda('x', 'i', format('{0}{1}', " +
+			"lambdaVariables('x'), lambdaVariables('i'))))]": `["a0","b1"]`,
+		"[filter(range(0, 4), lambda('n', greater(lambdaVariables('n'), 1)))]": `[2,3]`,
+		"[reduce(range(1, 3), 0, lambda('sum', 'n', add(lambdaVariables('sum'), " +
+			"lambdaVariables('n'))))]": `6`,
+		"[sort(createArray(3, 1, 2), lambda('a', 'b', less(lambdaVariables('a'), " +
+			"lambdaVariables('b'))))]": `[1,2,3]`,
+		"[toObject(createArray('a', 'b'), lambda('x', lambdaVariables('x')), lambda('x', " +
+			"length(lambdaVariables('x'))))]": `{"a":1,"b":1}`,
+		"[groupBy(createArray('ab', 'ac', 'b'), lambda('x', take(lambdaVariables('x'), 1)))]": "" +
+			`{"a":["ab","ac"],"b":["b"]}`,
+		"[mapValues(createObject('a', 1), lambda('v', add(lambdaVariables('v'), 1)))]": `{"a":2}`,
+		"[map(range(0, 2), lambda('x', map(range(0, 2), lambda('y', add(lambdaVariables('x'), " +
+			"lambdaVariables('y'))))))]": `[[0,1],[1,2]]`,
+		"[own.twice('ab')]": `"abab"`, "[OWN.Both()]": `["xx"]`, "[deployer().objectId]": `"ann"`,
+		"[dateTimeAdd('2026-01-31T23:00:00Z', 'PT2H30M')]":        `"2026-02-01T01:30:00Z"`,
+		"[dateTimeAdd('20260102T030405Z', '-P1D', 'yyyy-MM-dd')]": `"2026-01-01"`,
 	} {
 		v, err := evaluate(t, expression)
 		if err != nil {
@@ -125,9 +148,21 @@ func TestRefusals(t *testing.T) {
 		"[if('x', 1, 2)]":        "if",
 		"[parameters('p').none]": "none", "[utcNow()]": "default value",
 		"[newGuid()]": "default value",
-		"[ns.f()]":    "own", "[toLower('a', 'b')]": "2 arguments", "['a]": "without an end",
+		"[ns.f()]":    "ns.f", "[toLower('a', 'b')]": "2 arguments", "['a]": "without an end",
 		"[padLeft('a', 100000)]": "4096",
 		"[range(0, 100000)]":     "10000", "[9999999999999999999]": "64 bits",
+		"[own.ever()]": "calls itself", "[own.reads()]": "own", "[own.takes()]": `"p"`,
+		"[own.twice()]": "takes 1", "[map(range(0, 2), 'x')]": "lambda", "[map('x', lambda('a', 1))]": "array",
+		"[lambdaVariables('x')]": `"x"`, "[filter(range(0, 2), lambda('x', 1))]": "truth",
+		"[sort(range(0, 2), lambda('a', 'b', 'x'))]": "truth", "[lambda('x', 1)]": "lambda",
+		"[toObject(createArray('a', 'a'), lambda('x', lambdaVariables('x')))]": "one name",
+		"[groupBy(range(0, 1), lambda('x', lambdaVariables('x')))]":            "string",
+		"[map(range(0, 2), lambda(1, 2))]":                                     "quotes", "[reduce(range(0, 2), 0)]": "2 arguments",
+		"[mapValues(1, lambda('v', 1))]": "object", "[fail('because')]": "because",
+		"[dateTimeAdd('2026-01-01', 'P')]": "", "[dateTimeAdd('x', 'P1D')]": "time",
+		"[dateTimeAdd('2026-01-01', 'P1')]": "duration", "[dateTimeAdd('2026-01-01', 'PT')]": "duration",
+		"[map(range(0, 1000), lambda('a', map(range(0, 1000), lambda('b', 1))))]": "steps",
+		"[map(range(0, 9000), lambda('a', padLeft('x', 4000)))]":                  "bytes",
 		"[parameters('p').?a]":                                                        ".?",
 		"[" + strings.Repeat("not(", 100) + "true()":                                  "",
 		"[" + strings.Repeat("not(", 100) + "true()" + strings.Repeat(")", 100) + "]": "deep",
@@ -292,7 +327,10 @@ func FuzzExpression(f *testing.F) {
 	for _, seed := range []string{"[concat('a', parameters('p').a[0])]",
 		"[if(equals(1,2),'x',json('{}'))]",
 		"[format('{0}', range(1,3))]", "[variables('loop')]",
-		"[split('a,b', ',')]", "[[x]", "[copyIndex()]"} {
+		"[split('a,b', ',')]", "[[x]", "[copyIndex()]", "[own.ever()]", "[own.both()[0]]",
+		"[sort(range(0, 9), lambda('a', 'b', less(lambdaVariables('b'), lambdaVariables('a'))))]",
+		"[reduce(range(0, 9), 'x', lambda('a', 'b', concat(lambdaVariables('a'), 'y')))]",
+		"[toObject(createArray('a'), lambda('x', lambdaVariables('x')), lambda('x', 1))]"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, expression string) {
