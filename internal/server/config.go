@@ -314,7 +314,12 @@ func applyEnv(cfg *Config, env []string) []error {
 				suggest(key, slices.Sorted(maps.Keys(fields)))))
 			continue
 		}
-		if err := yaml.Unmarshal([]byte(value), field.Addr().Interface()); err != nil {
+		err := yaml.Unmarshal([]byte(value), field.Addr().Interface())
+		if err != nil && field.Kind() == reflect.String {
+			field.SetString(value) // it is no YAML, as {region}.example.com
+			continue
+		}
+		if err != nil {
 			problems = append(problems, fmt.Errorf("environment: %s: %s",
 				key, strings.TrimPrefix(plain(err, nil), "line 1: ")))
 		}

@@ -16,6 +16,7 @@ func TestLoadConfigLayers(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg, err := LoadConfig(path, []string{"SANDPOOL_LISTEN=127.0.0.1:2", "SANDPOOL_SANDBOX_CPU=0.5",
+		"SANDPOOL_ENDPOINT_SUFFIX={region}.pools.example.com",
 		"SANDPOOL_REGISTRIES_ALLOW=[docker.io, 10.0.0.5:5000]",
 		"SANDPOOL_REGISTRIES_MIRRORS={docker.io: [mirror.example.com/hub]}", "SANDPOOL_TOKEN=x",
 		"HOME=/"})
@@ -23,7 +24,7 @@ func TestLoadConfigLayers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if cfg.Listen != "127.0.0.1:2" || cfg.Limits.MinCooldown != 2*time.Second ||
-		cfg.Sandbox.CPU != 0.5 {
+		cfg.Sandbox.CPU != 0.5 || cfg.EndpointSuffix != "{region}.pools.example.com" {
 		t.Errorf("got %+v", cfg)
 	}
 	if r := cfg.OCI(); len(r.Allow) != 2 || r.Mirrors["docker.io"][0] != "mirror.example.com/hub" ||
