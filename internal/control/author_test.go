@@ -3,7 +3,9 @@ package control
 import (
 	"encoding/json"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -94,4 +96,44 @@ func TestTimesOfResources(t *testing.T) {
 			t.Errorf("$expand=%s: %s", expand, d)
 		}
 	}
+}
+
+// TestAuthorsOfAssignments: a role assignment says who gave it and who changed it last, and when,
+// as Resource Manager has it; what a request says of that is ignored.
+func TestAuthorsOfAssignments(t *testing.T) {
+	var now atomic.Int64
+	now.Store(1e9)
+	k := newKit(t, Options{Now: func() time.Time { return time.Unix(now.Load(), 0) }})
+	k.want(201, k.do("PUT", pypool, "{}"))
+	other := k.token(auth.Admin, sandpool.PoolID{})
+	holder := k.idOf(k.token(auth.MonitoringReader, sandpool.PoolID{}))
+	body := func(more string) string {
+		return `{"properties":{"principalId":"` + holder + `","roleDefinitionId":` +
+			`"0fb8eba5-a2bb-4abe-b1c1-49dfad359bb0","createdBy":"ann","updatedBy":"ann",` +
+			`"createdOn":"2001-01-01T00:00:00Z","updatedOn":"2001-01-01T00:00:00Z"` + more + `}}`
+	}
+	want := func(status int, as, body, changed, on string) {
+		t.Helper()
+		r := k.want(status, k.as(as, "PUT", pypool+assignmentsOf+"/a1", body))
+		again := k.want(200, k.do("GET", pypool+assignmentsOf+"/a1", ""))
+		for _, text := range [][]byte{r.body, again.body} {
+			var a api.RoleAssignment
+			if err := json.Unmarshal(text, &a); err != nil {
+				t.Fatal(err)
+			}
+			p := a.Properties
+			got := []string{p.CreatedBy, p.CreatedOn, p.UpdatedBy, p.UpdatedOn}
+			if d := cmp.Diff([]string{k.idOf(k.admin), "2001-09-09T01:46:40.0000000Z",
+				k.idOf(changed), on}, got); d != "" {
+				t.Errorf("%s: %s", body, d)
+			}
+		}
+	}
+	want(201, k.admin, body(""), k.admin, "2001-09-09T01:46:40.0000000Z")
+	now.Add(60)
+	want(200, other, body(""), k.admin, "2001-09-09T01:46:40.0000000Z")
+	want(200, other, body(`,"description":"x"`), other, "2001-09-09T01:47:40.0000000Z")
+	now.Add(60)
+	want(200, k.admin, body(`,"description":"x","sandpool":{"expiresAt":"2002-01-01T00:00:00Z"}`),
+		k.admin, "2001-09-09T01:48:40.0000000Z")
 }
