@@ -128,11 +128,8 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 	bounded := s.principals(respond)
 	pools := callers.Middleware(bounded(s.pools(respond, branch)))
 	managed := callers.Middleware(bounded(rest))
-	if pools, managed, err = s.forwarding(log, respond, branch, pools, managed); err != nil {
+	if pools, managed, err = s.forwarding(log, respond, branch, pools, managed, rest); err != nil {
 		return nil, err
-	}
-	if s.peers != nil {
-		s.deployer.Through(arm.Trace(s.onBehalf(rest)))
 	}
 	control := s.clients.Front(withOpen(rest, managed))
 	seen := func(plane string, next http.Handler) http.Handler {

@@ -209,7 +209,7 @@ func (s *Server) listenPeers(ctx context.Context, member *store.Server) (err err
 // control, and makes the server that takes what others hand on. Both authenticate, so callers are
 // verified, held to their limits and recorded by the owner alone.
 func (s *Server) forwarding(log *slog.Logger, respond *arm.Responder, branch *endpoint.Branch,
-	pools, control http.Handler) (_, _ http.Handler, err error) {
+	pools, control, rest http.Handler) (_, _ http.Handler, err error) {
 	if s.identity == nil {
 		return pools, control, nil
 	}
@@ -226,6 +226,7 @@ func (s *Server) forwarding(log *slog.Logger, respond *arm.Responder, branch *en
 	if err != nil {
 		return nil, nil, err
 	}
+	s.deployer.Through(arm.Trace(s.onBehalf(rest)))
 	pools, control = s.peers.Middleware(pools), s.peers.Middleware(control)
 	seen := branch.Split(s.metrics.Requests(metrics.Data, pools),
 		s.metrics.Requests(metrics.Control, control))
@@ -239,9 +240,9 @@ func (s *Server) forwarding(log *slog.Logger, respond *arm.Responder, branch *en
 	return pools, control, nil
 }
 
-// onBehalf has the requests of deployments, which were let in already, handed on to the servers that
-// own their pools. Those let nobody in without a token: it is one of the deployment's principal,
-// good for a moment. Who has none of the server's own only reads, which every server can.
+// onBehalf has the requests of deployments, which were let in already, handed on to the servers
+// that own their pools. Those let nobody in without a token: it is one of the deployment's
+// principal, good for a moment. Who has none of the server's own only reads, which every server can.
 func (s *Server) onBehalf(rest http.Handler) http.Handler {
 	forwarded := s.peers.Middleware(rest)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

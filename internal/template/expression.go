@@ -187,8 +187,8 @@ func (s scope) call(n *node) (any, error) {
 func (s scope) made(function string, v any) (any, error) {
 	bytes, ok := size(v, maxValue, maxNesting)
 	if !ok || bytes > maxValue {
-		return nil, invalid(function, "The function %s makes more than %d bytes, or a value that is "+
-			"more than %d deep.", clip(function), maxValue, maxNesting)
+		return nil, invalid(function, "The function %s makes more than %d bytes, or a value that "+
+			"is more than %d deep.", clip(function), maxValue, maxNesting)
 	}
 	return v, s.d.spend(bytes)
 }

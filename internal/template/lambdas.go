@@ -64,8 +64,8 @@ func over(run func(s scope, list []any, lambdas []*node) (any, error)) func(scop
 		}
 		list, ok := v.([]any)
 		if !ok {
-			return nil, invalid(n.call, "The first argument of %s is %s; it must be an array.", n.call,
-				describe(v))
+			return nil, invalid(n.call, "The first argument of %s is %s; it must be an array.",
+				n.call, describe(v))
 		}
 		out, err := run(s, list, n.args[1:])
 		if err != nil {

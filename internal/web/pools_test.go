@@ -70,8 +70,8 @@ func TestLocationOfNewPools(t *testing.T) {
 	for want, location := range map[string]func() string{"local": nil,
 		"East &#34;US&#34;": func() string { return `East "US"` }} {
 		var err error
-		if s.web, err = web.New(slog.New(slog.DiscardHandler), web.Options{API: http.HandlerFunc(fakeAPI),
-			Location: location, Now: func() time.Time { return s.now }}); err != nil {
+		if s.web, err = web.New(slog.New(slog.DiscardHandler), web.Options{
+			API: http.HandlerFunc(fakeAPI), Location: location, Now: func() time.Time { return s.now }}); err != nil {
 			t.Fatal(err)
 		}
 		s.signIn()
