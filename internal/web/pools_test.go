@@ -71,7 +71,8 @@ func TestLocationOfNewPools(t *testing.T) {
 		"East &#34;US&#34;": func() string { return `East "US"` }} {
 		var err error
 		if s.web, err = web.New(slog.New(slog.DiscardHandler), web.Options{
-			API: http.HandlerFunc(fakeAPI), Location: location, Now: func() time.Time { return s.now }}); err != nil {
+			API: http.HandlerFunc(fakeAPI), Location: location,
+			Now: func() time.Time { return s.now }}); err != nil {
 			t.Fatal(err)
 		}
 		s.signIn()
