@@ -242,7 +242,8 @@ func (s *Server) forwarding(log *slog.Logger, respond *arm.Responder, branch *en
 
 // onBehalf has the requests of deployments, which were let in already, handed on to the servers
 // that own their pools. Those let nobody in without a token: it is one of the deployment's
-// principal, good for a moment. Who has none of the server's own only reads, which every server can.
+// principal, good for a moment. Who has none of the server's own only reads, which every server
+// can.
 func (s *Server) onBehalf(rest http.Handler) http.Handler {
 	forwarded := s.peers.Middleware(rest)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
