@@ -79,11 +79,11 @@ func TestStopSignal(t *testing.T) {
 // Liveness probe. Its caller learns of it once, and has a fresh one after.
 func TestCrashUnderSession(t *testing.T) {
 	k := newKit(t)
-	p, port, one := container(k.push(t, "app:1", app(t))), 8080, 1
+	p, port, one, long := container(k.push(t, "app:1", app(t))), 8080, 1, 60
 	p.Properties.CustomContainerTemplate.Containers[0].Probes =
-		[]api.ContainerProbe{{Type: "Liveness",
+		[]api.ContainerProbe{{Type: "Liveness", // which a busy machine does not fail
 			HTTPGet: &api.HTTPGet{Path: "/healthz", Port: &port}, PeriodSeconds: &one,
-			FailureThreshold: &one}}
+			TimeoutSeconds: &long, FailureThreshold: &one}}
 	k.makePool(t, "pool", p)
 	for path, event := range map[string]string{"/exit?code=7": "SandboxEnded",
 		"/sick": "SandboxSick"} {
