@@ -424,9 +424,16 @@ func TestNetwork(t *testing.T) {
 		t.Errorf("a pod with a network is under %q", l)
 	}
 	_, err = start(t, e, "names", func(t *sandbox.Template) {
-		t.Network = sandpool.Network{Status: sandpool.EgressEnabled, Allow: []string{"example.com"}}
+		t.Network = sandpool.Network{Status: sandpool.EgressEnabled, Proxy: true, Bandwidth: 1,
+			Allow: []string{"example.com"}}
 	})
 	wantError(t, err, sandpool.Unsupported, "NotOnKubernetes")
+	for _, part := range []string{"no allow, no bandwidth, no proxy", "Leave that out",
+		"sandpool/network=open"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("what cannot be had is refused with %v, without %q", err, part)
+		}
+	}
 	h := mustStart(t, e, "kept")
 	if err := e.SetNetwork(t.Context(), h, sandpool.Network{}); err != nil {
 		t.Errorf("the network that a pod has: %v", err)

@@ -65,19 +65,29 @@ func networks(c Config) map[string]*network {
 	return out
 }
 
-// expressible refuses what no policy can say.
+// expressible refuses what no policy can say, all of it at once.
 func expressible(n sandpool.Network) error {
-	if n.Enabled() {
-		for field, set := range map[string]bool{"allow": len(n.Allow) > 0, "deny": len(n.Deny) > 0,
-			"connections": n.Connections != 0, "bandwidth": n.Bandwidth != 0,
-			"inspect": n.Inspect, "proxy": n.Proxy, "credentials": len(n.Credentials) > 0} {
-			if set {
-				return unsupported("network."+field,
-					"On Kubernetes a pool's network is enabled or disabled; %q cannot be had.", field)
-			}
+	if !n.Enabled() {
+		return nil
+	}
+	var lacks []string
+	for _, field := range []struct {
+		name string
+		set  bool
+	}{{"allow", len(n.Allow) > 0}, {"deny", len(n.Deny) > 0}, {"connections", n.Connections != 0},
+		{"bandwidth", n.Bandwidth != 0}, {"inspect", n.Inspect}, {"proxy", n.Proxy},
+		{"credentials", len(n.Credentials) > 0}} {
+		if field.set {
+			lacks = append(lacks, field.name)
 		}
 	}
-	return nil
+	if len(lacks) == 0 {
+		return nil
+	}
+	return unsupported("network."+lacks[0], "On Kubernetes a pool's network is enabled or disabled, "+
+		"and has no %s. Leave that out, or disable the network; a policy of the cluster's network "+
+		"plugin that denies can say more of the pods with the label %s=%s.",
+		strings.Join(lacks, ", no "), labelNetwork, policyOpen)
 }
 
 // permit makes sure that the cluster gives sandboxes of a namespace the network n and no more.
