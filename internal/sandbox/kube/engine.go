@@ -27,6 +27,7 @@ type Engine struct {
 	net   map[string]*network  // by namespace
 	used  map[string]*measures // by namespace
 	pull  *pull.Puller
+	logs  keptLogs
 
 	mu       sync.Mutex // guards what follows; taken last, held briefly
 	starting map[sandbox.ID]context.CancelCauseFunc
@@ -104,6 +105,7 @@ func (e *Engine) Close() error {
 	e.closed = true
 	e.mu.Unlock()
 	e.end()
+	e.logs.close()
 	e.pull.Close()
 	<-e.ended
 	e.cfg.Client.Close()

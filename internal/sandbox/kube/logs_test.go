@@ -83,6 +83,80 @@ func TestLog(t *testing.T) {
 	wantError(t, err, sandpool.NotFound, "")
 }
 
+// Whoever follows a log has each line once, whatever ends connections: cleanly, within a line, or
+// between two of one time, and while nobody answers. The lines of a second are read once, not for
+// each page.
+func TestBrokenLog(t *testing.T) {
+	c := kubetest.New(t)
+	e := open(t, config(t, c))
+	h := mustStart(t, e, "broken", logged)
+	pod, began := "sandpool-broken", time.Date(2026, 1, 1, 0, 0, 0, 5, time.UTC)
+	var want, got []string
+	write := func(second int, text string) {
+		want = append(want, text)
+		c.Write(pod, began.Add(time.Duration(second)*time.Second), text)
+	}
+	from := int64(0)
+	follow := func(until int) {
+		t.Helper()
+		for parts := ""; len(got) < until; {
+			page, err := e.ReadLog(t.Context(), h.ID, sandbox.LogQuery{From: from, Follow: true})
+			if err != nil || len(page.Lines) == 0 {
+				t.Fatalf("after %d of %d lines a page has %q, %v", len(got), until, page.Lines, err)
+			}
+			for r := range page.Records() {
+				if parts += string(r.Text); !r.Part {
+					got, parts = append(got, parts), ""
+				}
+			}
+			from = page.Next
+		}
+		if strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Fatalf("the pages have %.300q, want %.300q", got, want)
+		}
+	}
+	long := strings.Repeat("long ", 8<<10)
+	stamp := len("2026-01-01T00:00:00.000000005Z ")
+	write(0, "one")
+	follow(1)
+	c.BreakLogs() // while nobody reads
+	write(0, "two of the time of the first")
+	follow(2)
+	c.BreakLogs(2*stamp + len("one\n") + 10) // within the second line
+	write(0, "three")
+	write(1, "four")
+	follow(4)
+	c.BreakLogs(stamp+len("four\n")+20<<10, stamp+len("four\n")+30<<10) // within a long line
+	write(1, long)
+	write(2, "six")
+	follow(6)
+	c.BreakLogs()
+	c.Outage(true)
+	time.AfterFunc(3*time.Second/10, func() { c.Outage(false) })
+	write(2, "seven")
+	follow(7)
+	calls := c.Calls("get")
+	for i := range 50 {
+		write(2, strings.Repeat("x", i))
+		follow(8 + i)
+	}
+	if n := c.Calls("get") - calls; n > 0 {
+		t.Errorf("50 pages took %d connections", n)
+	}
+	page, err := e.ReadLog(t.Context(), h.ID, sandbox.LogQuery{Limit: 1})
+	for i := 1; err == nil && len(page.Lines) > 0; i++ {
+		page, err = e.ReadLog(t.Context(), h.ID, sandbox.LogQuery{From: page.Next, Limit: 1})
+		if n := c.Calls("get") - calls; n > 2 { // the second sees that no more came meanwhile
+			t.Fatalf("%d pages took %d connections", i, n)
+		}
+	}
+	c.Kill(pod)
+	if page, err := e.ReadLog(t.Context(), h.ID, sandbox.LogQuery{From: from,
+		Follow: true}); err != nil || len(page.Lines) > 0 {
+		t.Errorf("at its end the log says %q, %v", page.Lines, err)
+	}
+}
+
 // A line without an end is cut: nobody makes the server hold more than some pages.
 func TestEndlessLine(t *testing.T) {
 	c := kubetest.New(t)

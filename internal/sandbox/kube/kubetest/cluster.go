@@ -59,6 +59,8 @@ type Cluster struct {
 	next     int // the last address given to a pod
 	denied   string
 	logs     map[string][]line // by the names of pods
+	broken   []int             // after how many bytes the next answers with logs end
+	cuts     int               // how often those that were open were ended
 	nodes    int
 	ready    int
 	measured []any

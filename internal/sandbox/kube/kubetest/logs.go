@@ -2,6 +2,7 @@ package kubetest
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -23,6 +24,31 @@ func (c *Cluster) Write(name string, at time.Time, text string) {
 	defer c.mu.Unlock()
 	c.logs[name] = append(c.logs[name], line{at, text})
 	c.wake()
+}
+
+// BreakLogs ends the logs that are read, and each of the next ones after a number of bytes.
+func (c *Cluster) BreakLogs(after ...int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.broken = append(c.broken, after...)
+	c.cuts++
+	c.wake()
+}
+
+// breaking is an answer that ends after some bytes.
+type breaking struct {
+	http.ResponseWriter
+	left int
+}
+
+// Write implements io.Writer.
+func (b *breaking) Write(p []byte) (int, error) {
+	n, err := b.ResponseWriter.Write(p[:min(len(p), b.left)])
+	if b.left -= n; b.left == 0 {
+		b.ResponseWriter.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	return n, err
 }
 
 // Measure sets what the metrics API says of pods; nil means that there is none.
@@ -73,16 +99,27 @@ func (c *Cluster) log(w http.ResponseWriter, r *http.Request, name string) {
 		refuse(w, http.StatusBadRequest, "BadRequest", err.Error())
 		return
 	}
+	c.mu.Lock()
+	cuts := c.cuts
+	out := io.Writer(w)
+	if len(c.broken) > 0 {
+		out, c.broken = &breaking{w, c.broken[0]}, c.broken[1:]
+	}
+	c.mu.Unlock()
 	for sent := 0; ; {
 		c.mu.Lock()
 		p, lines, news := c.pods[name], c.logs[name], c.news
-		over := p == nil || p.ended || c.closed
+		over, cut := p == nil || p.ended || c.closed, cuts != c.cuts
+		pending := p != nil && p.is.Status.Phase == rest.Pending
 		c.mu.Unlock()
+		if cut {
+			return
+		}
 		if p == nil && sent == 0 {
 			refuse(w, http.StatusNotFound, "NotFound", fmt.Sprintf("pods %q not found", name))
 			return
 		}
-		if p != nil && p.is.Status.Phase == rest.Pending {
+		if pending {
 			refuse(w, http.StatusBadRequest, "BadRequest", "the container is waiting to start")
 			return
 		}
@@ -95,9 +132,9 @@ func (c *Cluster) log(w http.ResponseWriter, r *http.Request, name string) {
 				continue
 			}
 			if query.Get("timestamps") != "" {
-				fmt.Fprint(w, l.at.UTC().Format(time.RFC3339Nano), " ")
+				fmt.Fprint(out, l.at.UTC().Format(time.RFC3339Nano), " ")
 			}
-			fmt.Fprintln(w, l.text)
+			fmt.Fprintln(out, l.text)
 		}
 		if query.Get("follow") == "" || over {
 			return
