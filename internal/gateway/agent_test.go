@@ -92,6 +92,7 @@ func TestUploadsReachTheAgentWholeOrNotAtAll(t *testing.T) {
 func TestAgentThatAnswersEarly(t *testing.T) {
 	const limit = 32 << 20 // more than sockets hold
 	w := newWorldOf(t, Options{MaxUpload: limit}, nil)
+	answered := make(chan struct{})
 	w.served(func(rw http.ResponseWriter, _ *http.Request) {
 		conn, body, err := http.NewResponseController(rw).Hijack()
 		if err != nil {
@@ -103,10 +104,11 @@ func TestAgentThatAnswersEarly(t *testing.T) {
 		_, _ = fmt.Fprintf(conn,
 			"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s",
 			len(praise), praise)
-		for err == nil {
+		for n := 0; err == nil && n < limit/2; n += 4 << 10 {
 			// the host goes on to read the form meanwhile
 			_, err = io.CopyN(io.Discard, body, 4<<10)
 		}
+		<-answered // the file cannot have been sent whole
 	})
 	form, kind := fileForm("a", strings.Repeat("x", limit))
 	var callers sync.WaitGroup
@@ -119,6 +121,7 @@ func TestAgentThatAnswersEarly(t *testing.T) {
 		})
 	}
 	callers.Wait()
+	close(answered)
 }
 
 // TestDownloadThroughTheAgent checks that ranges are the agent's to cut, and that
