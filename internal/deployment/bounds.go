@@ -114,19 +114,15 @@ func fits(what string, v any) error {
 	return nil
 }
 
-type nestedKey struct{}
-
-// nested returns ctx for what a deployment sends that is deep within others.
-func nested(ctx context.Context, deep int) context.Context {
-	return context.WithValue(ctx, nestedKey{}, deep)
-}
-
 // depth is how many deployments the one that ctx asks for would be within, itself included.
 func depth(ctx context.Context) (int, error) {
-	outer, _ := ctx.Value(nestedKey{}).(int)
-	if outer >= maxNested {
+	deep := 1
+	if in := outer(ctx); in != nil {
+		deep += in.Depth
+	}
+	if deep > maxNested {
 		return 0, sandpool.Errorf(sandpool.Invalid, "DeploymentsNestedTooDeep", "resources",
 			"Deployments may be nested %d deep.", maxNested)
 	}
-	return outer + 1, nil
+	return deep, nil
 }

@@ -30,8 +30,11 @@ type planes struct {
 	puts  []string
 	// slow is how many looks a pool takes; a pool called "broken" fails.
 	slow int
-	// held stops every PUT until it is closed, if it is not nil.
-	held chan struct{}
+	// held stops every PUT until it is closed, if it is not nil; with holds, the requests alone for
+	// which that is true, and those that are cut off meanwhile are done if they are heard.
+	held  chan struct{}
+	holds func(method, name string) bool
+	heard bool
 	// revokes is the name of a pool whose PUT is the last thing that the caller may do.
 	revokes string
 	revoked bool
@@ -53,12 +56,30 @@ func (p *planes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `{"error":{"code":"NoPrincipal"}}`, http.StatusUnauthorized)
 		return
 	}
-	if p.held != nil && r.Method == http.MethodPut {
+	p.mu.Lock()
+	held, holds := p.held, p.holds
+	p.mu.Unlock()
+	stops := r.Method == http.MethodPut
+	if holds != nil {
+		stops = holds(r.Method, r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:])
+	}
+	if held != nil && stops {
 		select {
-		case <-p.held:
+		case <-held:
 		case <-r.Context().Done():
+			if holds != nil {
+				if p.heard {
+					p.serve(httptest.NewRecorder(), r)
+				}
+				http.Error(w, `{"error":{"code":"CutOff"}}`, http.StatusServiceUnavailable)
+				return
+			}
 		}
 	}
+	p.serve(w, r)
+}
+
+func (p *planes) serve(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := strings.ToLower(r.URL.Path)

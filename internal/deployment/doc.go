@@ -8,7 +8,10 @@
 //
 // A deployment is written down before its first resource is sent, and it is run by the server's
 // Run. One that was cut off is run again from its beginning when the server starts: resources are
-// put, and putting the same twice changes nothing. The request, which may hold secrets, is kept
+// put, and putting the same twice changes nothing. Each resource keeps its one operation, what was
+// deleted before stays in the list, and a deployment within that goes on by itself is waited for
+// rather than begun a second time. A complete deployment leaves alone what those within it have
+// made. The request, which may hold secrets, is kept
 // until the deployment has ended.
 //
 //	Accepted ──▶ Running ──▶ Succeeded

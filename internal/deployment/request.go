@@ -166,9 +166,13 @@ func (s *Service) fresh(w http.ResponseWriter, r *http.Request) (*record, error)
 	who, _ := auth.FromContext(r.Context())
 	now := s.o.Now().UTC()
 	id := idOf(r)
-	return &record{Owner: s.o.Owner, Subject: who.Subject, Base: s.o.BaseURL(r), Request: text,
-		Depth: deep, Shown: api.Deployment{ID: id, Name: r.PathValue("deployment"), Type: Type,
-			Properties: api.DeploymentProperties{ProvisioningState: accepted,
+	in := ""
+	if rec := outer(r.Context()); rec != nil {
+		in = rec.Shown.Properties.CorrelationID
+	}
+	return &record{Outer: in, Owner: s.o.Owner, Subject: who.Subject, Base: s.o.BaseURL(r),
+		Request: text, Depth: deep, Shown: api.Deployment{ID: id, Name: r.PathValue("deployment"),
+			Type: Type, Properties: api.DeploymentProperties{ProvisioningState: accepted,
 				CorrelationID: template.GUID(fmt.Sprintf("%s-%d", id, now.UnixNano())),
 				Timestamp:     now.Format(time.RFC3339Nano), Providers: []map[string]any{},
 				Dependencies: []map[string]any{}}}}, nil
@@ -232,6 +236,8 @@ func (s *Service) put(w http.ResponseWriter, r *http.Request) error {
 	status := http.StatusCreated
 	old, err := s.find(r.Context(), rec.Shown.ID)
 	switch {
+	case err == nil && !old.ended() && rec.joins(old):
+		return arm.WriteJSON(w, http.StatusOK, old.Shown)
 	case err == nil && !old.ended():
 		return active(old)
 	case err == nil:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,7 +40,7 @@ func (s *Service) resume(ctx context.Context, rec *record) error {
 	s.mu.Lock()
 	s.cancels[key] = cancel
 	s.mu.Unlock()
-	rec.Shown.Properties.ProvisioningState, rec.Operations = running, nil
+	rec.again()
 	err := s.keep(ctx, rec)
 	if err == nil {
 		err = s.guarded(one, rec)
@@ -61,6 +62,11 @@ func (s *Service) resume(ctx context.Context, rec *record) error {
 		p.Error = &api.ErrorDetail{Code: "DeploymentFailed", Target: rec.Shown.ID,
 			Message: "A resource of the deployment could not be made; the details say which.",
 			Details: []api.ErrorDetail{detailOf(err)}}
+	}
+	for i := range rec.Operations { // those that were cut off
+		if op := &rec.Operations[i].Properties; op.ProvisioningState == running {
+			op.ProvisioningState = p.ProvisioningState
+		}
 	}
 	began, _ := time.Parse(time.RFC3339Nano, p.Timestamp)
 	p.Duration = fmt.Sprintf("PT%.3fS", s.o.Now().Sub(began).Seconds())
@@ -127,7 +133,7 @@ func (s *Service) as(ctx context.Context, rec *record) (context.Context, error) 
 
 // deploy does what rec asks for.
 func (s *Service) deploy(ctx context.Context, rec *record) error {
-	ctx, err := s.as(nested(ctx, rec.Depth), rec)
+	ctx, err := s.as(within(ctx, rec), rec)
 	if err != nil {
 		return err
 	}
@@ -202,7 +208,10 @@ func (w *walk) deploy(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	op := w.begin("Create", r.ID, r.Type, r.Name)
+	op, err := w.begin(ctx, create, r.ID, r.Type, r.Name)
+	if err != nil {
+		return err
+	}
 	err = w.put(ctx, r, body)
 	if err == nil {
 		r.Done = true
@@ -264,12 +273,15 @@ func (w *walk) deleteRest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, o := range others {
+	for _, o := range w.cutOff(others) {
 		ctx, err := w.s.as(ctx, w.rec)
 		if err != nil {
 			return err
 		}
-		op := w.begin("Delete", o.ID, o.Type, o.Name)
+		op, err := w.begin(ctx, remove, o.ID, o.Type, o.Name)
+		if err != nil {
+			return err
+		}
 		_, err = w.s.send(ctx, w.rec.Base, http.MethodDelete, o.ID, "2025-07-01", nil)
 		if err := errors.Join(err, w.end(ctx, op, err)); err != nil {
 			return err
@@ -278,24 +290,16 @@ func (w *walk) deleteRest(ctx context.Context) error {
 	return nil
 }
 
-func (w *walk) begin(what, id, kind, name string) int {
-	n := len(w.rec.Operations)
-	op := template.GUID(fmt.Sprintf("%s-%d", w.rec.Shown.Properties.CorrelationID, n))
-	w.rec.Operations = append(w.rec.Operations, api.DeploymentOperation{
-		ID: w.rec.Shown.ID + "/operations/" + op, OperationID: op,
-		Properties: api.DeploymentOperationProperties{ProvisioningOperation: what,
-			ProvisioningState: running, Timestamp: w.s.o.Now().UTC().Format(time.RFC3339Nano),
-			TargetResource: &api.TargetResource{ID: id, ResourceType: kind, ResourceName: name}}})
-	return n
-}
-
-// end writes down how an operation ended.
-func (w *walk) end(ctx context.Context, n int, err error) error {
-	p := &w.rec.Operations[n].Properties
-	p.ProvisioningState, p.StatusCode = api.OperationSucceeded, "OK"
-	if err != nil {
-		p.ProvisioningState, p.StatusCode = api.OperationFailed, "BadRequest"
-		p.StatusMessage = &api.ErrorBody{Error: detailOf(err)}
+// cutOff adds to what is to be deleted what an earlier run was deleting when it was cut off. It may
+// be gone, and its operation has not ended.
+func (w *walk) cutOff(others []api.Resource) []api.Resource {
+	for _, op := range w.rec.Operations {
+		to := op.Properties.TargetResource
+		if op.Properties.ProvisioningState == running && !slices.ContainsFunc(others,
+			func(o api.Resource) bool { return strings.EqualFold(o.ID, to.ID) }) {
+			others = append(others, api.Resource{ID: to.ID, Type: to.ResourceType,
+				Name: to.ResourceName})
+		}
 	}
-	return w.s.keepOn(context.WithoutCancel(ctx), w.rec)
+	return others
 }

@@ -63,6 +63,8 @@ type record struct {
 	Owner, Subject, Base string
 	// Depth is 1, and one more for each deployment that it is within.
 	Depth int
+	// Outer is the correlation id of the deployment that it is within, if there is one.
+	Outer string `json:",omitempty"`
 	// Request is what was asked for, until the deployment has ended.
 	Request json.RawMessage `json:",omitempty"`
 }

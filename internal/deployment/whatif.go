@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/template"
@@ -65,13 +66,22 @@ func (s *Service) foresee(ctx context.Context, rec *record, d *template.Deployme
 	return out, nil
 }
 
-// others are the resources of the group that the template does not have.
+// others are the resources of the group that neither the template has nor the deployments in it
+// have made.
 func (s *Service) others(ctx context.Context, rec *record, d *template.Deployment) ([]api.Resource,
 	error) {
 	group := strings.Join(strings.Split(rec.Shown.ID, "/")[:5], "/")
 	found, err := s.send(ctx, rec.Base, http.MethodGet, group+"/resources", "2024-11-01", nil)
 	if err != nil {
 		return nil, err
+	}
+	var made []string
+	for _, r := range d.Resources {
+		if r.Wanted && !r.Existing {
+			if made, err = s.madeBy(ctx, r.ID, made, maxNested); err != nil {
+				return nil, err
+			}
+		}
 	}
 	values, _ := found["value"].([]any)
 	var out []api.Resource
@@ -80,13 +90,35 @@ func (s *Service) others(ctx context.Context, rec *record, d *template.Deploymen
 		text := func(name string) string { t, _ := m[name].(string); return t }
 		o := api.Resource{ID: text("id"), Name: text("name"), Type: text("type"),
 			Location: text("location")}
-		if !slices.ContainsFunc(d.Resources, func(r *template.Resource) bool {
-			return r.Wanted && strings.EqualFold(r.ID, o.ID)
-		}) {
+		if !slices.Contains(made, strings.ToLower(o.ID)) && !slices.ContainsFunc(d.Resources,
+			func(r *template.Resource) bool {
+				return r.Wanted && strings.EqualFold(r.ID, o.ID)
+			}) {
 			out = append(out, o)
 		}
 	}
 	return out, nil
+}
+
+// madeBy adds to ids, in lower case, what the deployment with an id has made, if it is one.
+func (s *Service) madeBy(ctx context.Context, id string, ids []string, deep int) ([]string, error) {
+	if deep == 0 || !strings.Contains(strings.ToLower(id), "/"+strings.ToLower(Type)+"/") {
+		return ids, nil
+	}
+	rec, err := s.find(ctx, id)
+	if err != nil && sandpool.ClassOf(err) == sandpool.NotFound {
+		return ids, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rec.Shown.Properties.OutputResources {
+		ids = append(ids, strings.ToLower(r.ID))
+		if ids, err = s.madeBy(ctx, r.ID, ids, deep-1); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
 }
 
 // change compares what the template wants of a resource with what there is.
