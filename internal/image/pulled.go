@@ -14,8 +14,8 @@ import (
 	"github.com/sandpool/sandpool/internal/erofs"
 )
 
-// Workspace is a folder of the store for one pull. What a killed process leaves in it is removed
-// by the next Open.
+// Workspace is a folder of the store for one pull or push. What a killed process leaves in it is
+// removed by the next Open.
 type Workspace struct {
 	store *Store
 	work  *work

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -259,22 +260,31 @@ func (c *Client) bring(ctx context.Context, s source, p picture, claim image.Cla
 // roomFor refuses a download for which the disk has no room, before it fills it: what other
 // sandboxes write is on it, too.
 func roomFor(dir string, layers []descriptor) error {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
-		return fmt.Errorf("room in %q: %w", dir, err)
+	room, err := roomIn(dir)
+	if err != nil {
+		return err
 	}
-	need := uint64(0)
+	need := int64(0)
 	for _, d := range layers {
-		need += uint64(d.Size)
+		need += d.Size
 	}
 	// Unpacked, a layer is at least about as large as its download.
-	if fs.Bavail*uint64(fs.Bsize) < 2*need+spare {
+	if room < 2*need+spare {
 		return diskFull()
 	}
 	return nil
 }
 
-// spare is what a pull leaves of the disk.
+// roomIn is how many bytes the disk of dir has left.
+func roomIn(dir string) (int64, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, fmt.Errorf("room in %q: %w", dir, err)
+	}
+	return int64(min(fs.Bavail*uint64(fs.Bsize), math.MaxInt64)), nil
+}
+
+// spare is what pulls and pushes leave of the disk.
 const spare = 256 << 20
 
 // unpack downloads the layers, several at a time, and applies them in their order, each as soon

@@ -2,12 +2,15 @@ package oci
 
 import (
 	"context"
+	"errors"
 	"os"
+	"path/filepath"
 	"runtime"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/image"
@@ -52,13 +55,14 @@ func (c *Client) Push(ctx context.Context, i image.Image, reference string, cred
 	if err := s.connect(ctx); err != nil { // before the long work
 		return "", s.describe(err)
 	}
-	work, err := os.CreateTemp("", "sandpool-push-")
+	// The layer has gigabytes: it belongs on the disk of the images, and what a killed process
+	// leaves goes with the next one that opens the store.
+	work, err := c.store.Workspace()
 	if err != nil {
 		return "", err
 	}
-	defer os.Remove(work.Name())
-	defer work.Close()
-	img, err := built(i).Image(ctx, work, func(done int64) { note(Packing, done, i.Size) })
+	defer func() { err = errors.Join(err, work.Close()) }()
+	img, err := c.packed(ctx, i, work.Dir(), func(done int64) { note(Packing, done, i.Size) })
 	if err != nil {
 		return "", err
 	}
@@ -71,6 +75,34 @@ func (c *Client) Push(ctx context.Context, i image.Image, reference string, cred
 	}
 	r.Tag, r.Digest = "", digest.String()
 	return r.String(), nil
+}
+
+// packed is an image whose layer is in dir, as long as there is room for it.
+func (c *Client) packed(ctx context.Context, i image.Image, dir string,
+	note func(int64)) (v1.Image, error) {
+	room, err := roomIn(dir)
+	if err != nil {
+		return nil, err
+	}
+	if room <= spare {
+		return nil, diskFull()
+	}
+	root, most := built(i), c.cfg.Limits.Download
+	root.Limit = min(most, room-spare)
+	f, err := os.OpenFile(filepath.Join(dir, "layer"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	img, err := root.Image(ctx, f, note)
+	switch {
+	case errors.Is(err, pack.ErrLimit) && root.Limit == most:
+		return nil, tooLarge("The image has more than %d MiB, packed; build it without what it "+
+			"does not need.", most>>20)
+	case errors.Is(err, pack.ErrLimit), errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return nil, diskFull()
+	}
+	return img, err
 }
 
 // Upload is the step of a push that sends.

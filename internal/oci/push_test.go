@@ -3,6 +3,8 @@ package oci
 import (
 	"io/fs"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -61,12 +63,28 @@ func TestPush(t *testing.T) {
 			t.Errorf("push to %q: %v", bad, err)
 		}
 	}
-	steps := map[Step]bool{}
+	steps, inside := map[Step]bool{}, false
+	tmp := filepath.Join(store.Dir(), "tmp")
 	first, err := client.Push(t.Context(), built, reference, cred,
-		func(step Step, done, all int64) { steps[step] = true })
+		func(step Step, done, all int64) {
+			found, err := filepath.Glob(filepath.Join(tmp, "*", "layer"))
+			steps[step], inside = true, inside || err == nil && len(found) == 1
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 || !inside {
+		t.Errorf("the push leaves %v, %v; it packed in the store: %t", left, err, inside)
+	}
+	small := DefaultLimits()
+	small.Download = 200
+	bounded, err := New(store, Config{Limits: small})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = bounded.Push(t.Context(), built, reference, cred, nil)
+	wantCode(t, err, CodeTooLarge, "does not need")
+	clean(t, store, 1)
 	again, err := client.Push(t.Context(), built, hub.host()+"/app:2", cred, nil)
 	if err != nil || again != first {
 		t.Errorf("the second push is %s, %v; the first was %s", again, err, first)

@@ -31,7 +31,12 @@ type Root struct {
 	Config v1.Config
 	// Architecture is that of its programs, as Go calls it.
 	Architecture string
+	// Limit is how many bytes the layer may have; zero means any number.
+	Limit int64
 }
+
+// ErrLimit is the error of a layer that would be larger than Root.Limit.
+var ErrLimit = errors.New("the layer is larger than it may be")
 
 // Image packs the root into a layer, which it writes to work, and returns the image: the same bytes
 // for the same File and Config, wherever and whenever. The image reads work until it is pushed.
@@ -126,7 +131,7 @@ func (r Root) layer(ctx context.Context, work *os.File, note func(int64)) (*pack
 	buffered := bufio.NewWriterSize(work, 1<<20)
 	sum, size := sha256.New(), int64(0)
 	// One coder: what it writes does not depend on how many processors there are.
-	z, err := zstd.NewWriter(io.MultiWriter(buffered, sum, counter{&size}),
+	z, err := zstd.NewWriter(io.MultiWriter(counter{&size, r.Limit}, buffered, sum),
 		zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return nil, err
@@ -145,12 +150,17 @@ func hashOf(h hash.Hash) v1.Hash {
 	return v1.Hash{Algorithm: "sha256", Hex: fmt.Sprintf("%x", h.Sum(nil))}
 }
 
-// counter counts what is written.
-type counter struct{ n *int64 }
+// counter counts what is written, up to a limit.
+type counter struct {
+	n     *int64
+	limit int64
+}
 
 // Write implements io.Writer.
 func (c counter) Write(p []byte) (int, error) {
-	*c.n += int64(len(p))
+	if *c.n += int64(len(p)); c.limit > 0 && *c.n > c.limit {
+		return 0, ErrLimit
+	}
 	return len(p), nil
 }
 
