@@ -24,6 +24,9 @@ type Guest struct {
 	// Required.
 	Template func(ctx context.Context, p sandpool.Pool,
 		secrets sandpool.Secrets) (sandbox.Template, error)
+	// Renews says that the image of a code pool is in a registry, where it may be another one by
+	// the next update, as that of a container may.
+	Renews bool
 	// Init makes a fresh sandbox unlike its siblings: an agent gets its secret and a seed, a
 	// container that was restored gets word of it. A sandbox counts as started once Init has
 	// returned. Required, because clones of a snapshot share their random state.

@@ -107,7 +107,7 @@ func (m *Manager) adoptPool(p *poolState, next sandpool.Pool) {
 		next.Revision = max(next.Revision, old.Revision+1)
 		p.rolling, p.stay = true, old.Spec.Network.Enabled() == next.Spec.Network.Enabled()
 	}
-	switch again := same && renews(next); {
+	switch again := same && p.renews(next); {
 	case same && old.State != sandpool.Failed && !again:
 		next.State, next.Problem, next.Cause = old.State, old.Problem, old.Cause
 	case again && p.prep.done:
@@ -186,7 +186,7 @@ func (m *Manager) merge(want sandpool.Pool, now time.Time) (sandpool.Pool, error
 	if old.State != sandpool.Failed {
 		next.State, next.Problem = old.State, old.Problem
 	}
-	if renews(next) {
+	if p.renews(next) {
 		next.ImageDigest, next.State, next.Problem = "", sandpool.InProgress, ""
 	}
 	return next, nil
@@ -194,9 +194,9 @@ func (m *Manager) merge(want sandpool.Pool, now time.Time) (sandpool.Pool, error
 
 // renews reports whether an update has the pool's image looked up again, though nothing else of
 // its sandboxes changes: a registry's tag may mean another image by now.
-func renews(p sandpool.Pool) bool {
-	return p.Spec.Kind == sandpool.CustomContainer && p.Template != "" &&
-		!strings.Contains(p.Spec.Image, "@")
+func (p *poolState) renews(next sandpool.Pool) bool {
+	return (next.Spec.Kind == sandpool.CustomContainer || p.guest.Renews) &&
+		next.Template != "" && !strings.Contains(next.Spec.Image, "@")
 }
 
 // Kind returns the kind of a pool. Unlike Pool it copies nothing: every request asks.

@@ -125,7 +125,7 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64,
 			m.events.Observe(event.Event{Name: event.PoolRenewed, Pool: p.pool.ID})
 			p.rolling, p.stay = true, true
 		}
-		p.pool.Template, p.pool.ImageDigest = prepared.Key, prepared.Template.Root.Digest
+		p.pool.Template, p.pool.ImageDigest = prepared.Key, known(prepared)
 	}
 	p.prep.revision, p.prep.done, p.prep.prepared, p.prep.err = revision, err == nil, prepared, err
 	p.prep.proven = false
@@ -156,10 +156,15 @@ func (m *Manager) endPrepare(ctx context.Context, p *poolState, revision int64,
 	}
 }
 
+// known is by what a pool knows the image that it was prepared from.
+func known(p sandbox.Prepared) string {
+	return cmp.Or(p.Template.Root.Known, p.Template.Root.Digest)
+}
+
 // notRenewed is for an update whose image cannot be had: the pool goes on with what it has, until
 // the next update. The caller holds mu.
 func (m *Manager) notRenewed(p *poolState, err error, now time.Time) {
-	p.pool.ImageDigest, p.pool.State = p.prep.prepared.Template.Root.Digest, sandpool.Succeeded
+	p.pool.ImageDigest, p.pool.State = known(p.prep.prepared), sandpool.Succeeded
 	p.blame("The image was not looked up again, and stays what it was: ", err)
 	p.unsaved, p.pool.SettledAt = true, now
 	p.prep.failures(err)

@@ -1,6 +1,7 @@
 package pool_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -216,6 +217,48 @@ func TestNewRevisionWithoutAGap(t *testing.T) {
 		w.wantCounts(0, 0, 2, 0)
 		w.pass(time.Minute)
 		w.wantCounts(2, 0, 2, 0)
+	})
+}
+
+// An update that changes nothing has the image of a code pool looked up again, if it is in a
+// registry: pods take what was pushed. A registry that is away then changes nothing.
+func TestCodeImageIsRenewed(t *testing.T) {
+	within(t, func(w *world) {
+		digest, asked, plain := "sha256:1", 0, w.guest.Template
+		w.guest.Renews = true
+		w.guest.Template = func(ctx context.Context, p sandpool.Pool,
+			s sandpool.Secrets) (sandbox.Template, error) {
+			out, err := plain(ctx, p, s)
+			if asked++; digest == "" {
+				return out, sandpool.Errorf(sandpool.Unavailable, "", "", "the registry is away")
+			}
+			out.Root = sandbox.Image{Digest: digest, Known: "python:1 " + digest}
+			return out, err
+		}
+		want := func(digest, problem string, times int) {
+			w.Helper()
+			w.settle()
+			p := w.pool()
+			if p.State != sandpool.Succeeded || p.ImageDigest != "python:1 "+digest ||
+				(p.Problem == "") != (problem == "") || !strings.Contains(p.Problem, problem) ||
+				asked != times {
+				w.Errorf("the pool is %s of %q: %q; the image was looked up %d times, want %d",
+					p.State, p.ImageDigest, p.Problem, asked, times)
+			}
+			w.wantCounts(2, 0, 0, 0)
+		}
+		w.put(spec(2, 5))
+		want("sha256:1", "", 1)
+		first := w.pool().Revision
+		digest = "sha256:2"
+		w.put(spec(2, 5))
+		want("sha256:2", "", 2)
+		if w.pool().Revision == first {
+			w.Errorf("sandboxes of the old image are kept")
+		}
+		digest = ""
+		w.put(spec(2, 5))
+		want("sha256:2", "registry is away", 3)
 	})
 }
 

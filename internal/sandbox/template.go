@@ -110,6 +110,9 @@ type Image struct {
 	Reference string
 	// Digest identifies the content ("sha256:…"); it is part of a snapshot's key.
 	Digest string
+	// Known is what the template's author is told of the image the next time, as
+	// sandpool.Pool.ImageDigest; empty means Digest. It is part of no key.
+	Known string `json:",omitzero"`
 	// Username and Password are what the registry of Reference is shown by those who pull by
 	// themselves, as the nodes of a cluster do. They are part of no key.
 	Username string          `json:",omitzero"`

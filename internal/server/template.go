@@ -112,7 +112,7 @@ func packAgent(ctx context.Context, dir, program string) (sandbox.Layer, error) 
 func (t *templates) guest(within *interpreter.Set) pool.Guest {
 	g := pool.Guest{Template: t.template, Init: within.Init, Alive: within.Alive}
 	if t.pods != nil {
-		g.SecretVar = agent.SecretVar
+		g.SecretVar, g.Renews = agent.SecretVar, true
 	}
 	return g
 }

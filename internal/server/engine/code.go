@@ -88,15 +88,22 @@ func (c *Code) Template(ctx context.Context, p sandpool.Pool, name,
 	return t, nil
 }
 
-// root pins the image. A registry that does not answer does not stop a pool that had one before.
+// knownBy is between a reference and what it meant, in what a pool knows of its image. A reference
+// has no space.
+const knownBy = " "
+
+// root pins the image. A registry that does not answer does not stop a pool that had an image of
+// the same reference before: of another one its digest says nothing.
 func (c *Code) root(ctx context.Context, p sandpool.Pool, reference string) (sandbox.Image, error) {
 	pinned, err := c.digests.Resolve(ctx, reference, oci.Credentials{})
 	if err != nil {
-		if p.ImageDigest != "" && sandpool.ClassOf(err) == sandpool.Unavailable {
-			return sandbox.Image{Reference: reference, Digest: p.ImageDigest}, nil
+		digest, ok := strings.CutPrefix(p.ImageDigest, reference+knownBy)
+		if !ok || sandpool.ClassOf(err) != sandpool.Unavailable {
+			return sandbox.Image{}, err
 		}
-		return sandbox.Image{}, err
+		return sandbox.Image{Reference: reference, Digest: digest, Known: p.ImageDigest}, nil
 	}
 	_, digest, _ := strings.Cut(pinned, "@")
-	return sandbox.Image{Reference: reference, Digest: digest}, nil
+	return sandbox.Image{Reference: reference, Digest: digest,
+		Known: reference + knownBy + digest}, nil
 }

@@ -49,10 +49,19 @@ func TestCode(t *testing.T) {
 	if _, err := get(k, away, sandpool.Pool{}, "python"); err == nil {
 		t.Error("a new pool of an image that nobody has seen")
 	}
-	before := sandpool.Pool{ImageDigest: "sha256:before"}
+	before := sandpool.Pool{ImageDigest: got.Root.Known}
 	if got, err := get(k, away, before, "python"); err != nil ||
-		got.Root.Digest != "sha256:before" {
+		got.Root.Digest != "sha256:now" || got.Root.Known != before.ImageDigest {
 		t.Errorf("a pool whose registry is away: %+v, %v", got.Root, err)
+	}
+	renamed := k
+	renamed.Images = map[string]string{"python": "registry.example/python:2"}
+	if got, err := get(renamed, away, before, "python"); err == nil {
+		t.Errorf("the old digest counts as that of a new reference: %+v", got.Root)
+	}
+	if got, err := get(renamed, registry{}, before, "python"); err != nil ||
+		got.Root.Digest != "sha256:now" || got.Root.Known == before.ImageDigest {
+		t.Errorf("a new reference: %+v, %v", got.Root, err)
 	}
 	no := registry{sandpool.Errorf(sandpool.NotFound, "", "", "none")}
 	if _, err := get(k, no, before, "python"); sandpool.ClassOf(err) != sandpool.NotFound {
