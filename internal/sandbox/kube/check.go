@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
+	"testing/fstest"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -51,8 +53,9 @@ func NeedsToPull() (all []rest.Access) {
 	return all
 }
 
-// Check says what a cluster has and lacks for an engine. It takes back what it makes.
-func Check(ctx context.Context, cfg Config) []sandbox.Requirement {
+// Check says what a cluster has and lacks for an engine, and for pods of code pools, which are like
+// code. It takes back what it makes.
+func Check(ctx context.Context, cfg Config, code ...sandbox.Template) []sandbox.Requirement {
 	short, cancel := context.WithTimeoutCause(ctx, checkTime,
 		fmt.Errorf("no answer within %v", checkTime))
 	defer cancel()
@@ -66,8 +69,13 @@ func Check(ctx context.Context, cfg Config) []sandbox.Requirement {
 	}
 	for _, namespace := range cfg.all() {
 		one := []sandbox.Requirement{checkAccess(short, cfg, namespace),
-			checkPod(short, cfg, namespace), checkMetrics(short, cfg, namespace),
-			checkPolicies(ctx, cfg, namespace)}
+			checkPod(short, cfg, namespace, "a sandbox's pod", tried())}
+		for _, t := range code {
+			t.Limits = tried().Limits
+			one = append(one, checkPod(short, cfg, namespace, "a code pool's pod", t))
+		}
+		one = append(one, checkVolumes(short, cfg, namespace),
+			checkMetrics(short, cfg, namespace), checkPolicies(ctx, cfg, namespace))
 		for i := range one {
 			if len(cfg.Namespaces) > 0 {
 				one[i].Name += " in " + namespace
@@ -123,17 +131,19 @@ func checkAccess(ctx context.Context, cfg Config, namespace string) sandbox.Requ
 	return r
 }
 
-// checkPod has the API server admit a pod as sandboxes are, without making it: that asks for the
-// namespace, the RuntimeClass, what policies of the cluster forbid, and the quota.
-func checkPod(ctx context.Context, cfg Config, namespace string) sandbox.Requirement {
-	p := cfg.pod("doctor", sandbox.Template{Args: []string{"/bin/true"},
+// tried is the template of a pod that is admitted and not made.
+func tried() sandbox.Template {
+	return sandbox.Template{Args: []string{"/bin/true"}, User: "1000:1000",
 		Root:   sandbox.Image{Reference: "sandpool.invalid/doctor:1"},
-		Limits: sandpool.Resources{CPU: 1, Memory: 256 << 20, Disk: 256 << 20}},
-		passwd.Identity{UID: 1000, GID: 1000})
-	p.Metadata.Namespace = namespace
-	r := sandbox.Requirement{Name: "a sandbox's pod", OK: true,
-		Detail: "is admitted to namespace " + namespace}
-	err := cfg.Client.TryPod(ctx, p)
+		Limits: sandpool.Resources{CPU: 1, Memory: 256 << 20, Disk: 256 << 20}}
+}
+
+// checkPod has the API server admit a pod as sandboxes of t are, without making it: that asks for
+// the namespace, the RuntimeClass, what policies of the cluster forbid, and the quota.
+func checkPod(ctx context.Context, cfg Config, namespace, name string,
+	t sandbox.Template) sandbox.Requirement {
+	r := sandbox.Requirement{Name: name, OK: true, Detail: "is admitted to namespace " + namespace}
+	_, err := cfg.try(ctx, namespace, t)
 	if err == nil {
 		return r
 	}
@@ -145,6 +155,46 @@ func checkPod(ctx context.Context, cfg Config, namespace string) sandbox.Require
 		r.Fix = "Install the runtime on the nodes and make the RuntimeClass " + cfg.RuntimeClass
 	default:
 		r.Fix = "Let the namespace admit such pods, or change the settings that it objects to."
+	}
+	return r
+}
+
+// try has the API server admit a pod of t, which names its user by numbers.
+func (c Config) try(ctx context.Context, namespace string, t sandbox.Template) (*rest.Pod, error) {
+	user, err := passwd.Lookup(fstest.MapFS{}, t.User, t.Groups)
+	if err != nil {
+		return nil, err
+	}
+	p := c.pod("doctor", t, user)
+	p.Metadata.Namespace = namespace
+	return c.Client.TryPod(ctx, p)
+}
+
+// checkVolumes asks whether a pod may mount a part of an image. A server without that refuses such
+// a pod, or drops the volume. What nodes can is seen by the first pod alone.
+func checkVolumes(ctx context.Context, cfg Config, namespace string) sandbox.Requirement {
+	r := sandbox.Requirement{Name: "image volumes", OK: true,
+		Detail: "are taken; nodes need containerd 2.1 or CRI-O 1.33 for them"}
+	wants := cfg.ImageVolumes
+	cfg.ImageVolumes = true
+	t := tried()
+	t.Layers = []sandbox.Layer{{Target: "/layer", Folder: "/bin", Image: t.Root}}
+	p, err := cfg.try(ctx, namespace, t)
+	took := err == nil && slices.ContainsFunc(p.Spec.Volumes, func(v rest.Volume) bool {
+		return v.Image != nil
+	}) && slices.ContainsFunc(p.Spec.Containers[0].VolumeMounts, func(m rest.VolumeMount) bool {
+		return m.SubPath != ""
+	})
+	if took {
+		return r
+	}
+	r.OK, r.Detail = !wants, "are not taken"
+	if err != nil {
+		r.Detail += ": " + err.Error()
+	}
+	if wants {
+		r.Fix = "Set kubernetes.agent to copy, or use Kubernetes 1.35 (before, the feature gate " +
+			"ImageVolume)."
 	}
 	return r
 }

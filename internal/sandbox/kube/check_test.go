@@ -9,9 +9,10 @@ import (
 	"github.com/sandpool/sandpool/internal/sandbox/kube/kubetest"
 )
 
-func requirement(t *testing.T, cfg kube.Config, name string) sandbox.Requirement {
+func requirement(t *testing.T, cfg kube.Config, name string,
+	code ...sandbox.Template) sandbox.Requirement {
 	t.Helper()
-	for _, r := range kube.Check(t.Context(), cfg) {
+	for _, r := range kube.Check(t.Context(), cfg, code...) {
 		if r.Name == name {
 			if !r.OK && r.Fix == "" {
 				t.Errorf("%+v says nothing of how to mend it", r)
@@ -64,5 +65,44 @@ func TestCheck(t *testing.T) {
 	c.Outage(true)
 	if r := requirement(t, cfg, "API server"); r.OK {
 		t.Errorf("of an API server that is away: %+v", r)
+	}
+}
+
+// Whether the cluster takes image volumes is said, and is a fault where the agent comes by one. The
+// pod of a code pool is tried as it would be, and by its own name.
+func TestCheckCode(t *testing.T) {
+	c := kubetest.New(t)
+	cfg := config(t, c)
+	code := template()
+	code.User = "1000:1000"
+	code.Layers = []sandbox.Layer{{Target: "/opt/sandpool", Folder: "/usr/local/bin",
+		Image: sandbox.Image{Reference: "registry.example/sandpool:1"}, Copy: []string{"/agent"}}}
+	if r := requirement(t, cfg, "a code pool's pod", code); !r.OK {
+		t.Errorf("of a cluster that has all: %+v", r)
+	}
+	if r := requirement(t, cfg, "image volumes"); !r.OK ||
+		!strings.HasPrefix(r.Detail, "are taken") {
+		t.Errorf("of a cluster that takes image volumes: %+v", r)
+	}
+	c.NoImageVolumes()
+	if r := requirement(t, cfg, "image volumes"); !r.OK || r.Detail != "are not taken" {
+		t.Errorf("of one that takes none, with an agent that is copied: %+v", r)
+	}
+	cfg.ImageVolumes = true
+	if r := requirement(t, cfg, "image volumes"); r.OK || !strings.Contains(r.Fix, "to copy") {
+		t.Errorf("of one that takes none, with an agent in a volume: %+v", r)
+	}
+	cfg.ImageVolumes = false
+	for range len(kube.Needs()) { // all permissions but that of measurements, and the plain pod
+		c.Order(kubetest.Fault{Verb: "create"})
+	}
+	c.Order(kubetest.Fault{Verb: "create", Status: 403, Reason: "Forbidden",
+		Message: "an init container is not allowed"})
+	if r := requirement(t, cfg, "a code pool's pod", code); r.OK ||
+		!strings.Contains(r.Detail, "init container") {
+		t.Errorf("of a cluster that refuses pods of code pools: %+v", r)
+	}
+	if left := c.Pods(); len(left) > 0 {
+		t.Errorf("%d pods are left", len(left))
 	}
 }

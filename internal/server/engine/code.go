@@ -65,10 +65,15 @@ func (c *Code) Template(ctx context.Context, p sandpool.Pool, name,
 	if err != nil {
 		return sandbox.Template{}, err
 	}
+	return c.cluster.code(root, language), nil
+}
+
+// code is the template of a code pool's sandboxes in an image.
+func (k Kubernetes) code(root sandbox.Image, language string) sandbox.Template {
 	t := sandbox.Template{
 		Root: root,
 		Layers: []sandbox.Layer{{Target: agent.Dir(), Folder: programs,
-			Image: sandbox.Image{Reference: c.cluster.agentImage()},
+			Image: sandbox.Image{Reference: k.agentImage()},
 			Copy:  []string{agentProgram, agent.CopyCommand}}},
 		Scratch: []string{agent.DataDir, agent.Home},
 		Args:    agent.ArgsInPod(language),
@@ -81,11 +86,11 @@ func (c *Code) Template(ctx context.Context, p sandpool.Pool, name,
 		ReadyTimeout: agent.WarmTime,
 		Start:        sandbox.Boot,
 	}
-	if c.cluster.Security == image {
+	if k.Security == image {
 		// The agent is another user than the code, which so cannot end it.
 		t.User, t.Capabilities = "", agent.Capabilities()
 	}
-	return t, nil
+	return t
 }
 
 // knownBy is between a reference and what it meant, in what a pool knows of its image. A reference

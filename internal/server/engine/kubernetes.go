@@ -160,5 +160,9 @@ func (k Kubernetes) Check(ctx context.Context) []sandbox.Requirement {
 		return []sandbox.Requirement{{Name: "API server", Detail: err.Error(),
 			Fix: "Name a kubeconfig file with kubernetes.kubeconfig, or run the server in a pod."}}
 	}
-	return kube.Check(ctx, cfg)
+	if k.agentImage() == "" { // no code pools
+		return kube.Check(ctx, cfg)
+	}
+	return kube.Check(ctx, cfg, k.code(sandbox.Image{Reference: "sandpool.invalid/doctor:1"},
+		"python"))
 }

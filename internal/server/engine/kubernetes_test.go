@@ -2,9 +2,11 @@ package engine
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/sandpool/sandpool/internal/sandbox/kube/kubetest"
 	"github.com/sandpool/sandpool/internal/sandbox/kube/place"
 )
 
@@ -38,6 +40,35 @@ func TestValidate(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "kubernetes."+field) ||
 			len(k.Validate()) != 1 {
 			t.Errorf("of %s: %v", field, err)
+		}
+	}
+}
+
+// The doctor tries the pod of a code pool as the settings make it, with the agent by its way.
+func TestKubernetesCheck(t *testing.T) {
+	k := DefaultKubernetes()
+	k.Kubeconfig, k.RuntimeClass, k.Network = kubetest.New(t).Kubeconfig(t, "boxes"), "gvisor",
+		unverified
+	tried := func() (all []string) {
+		for _, r := range k.Check(t.Context()) {
+			if !r.OK {
+				t.Errorf("the check finds %+v", r)
+			}
+			all = append(all, r.Name)
+		}
+		return all
+	}
+	if got := tried(); slices.Contains(got, "a code pool's pod") {
+		t.Errorf("without an image of the agent it tries %q", got)
+	}
+	k.AgentImage = "registry.example/sandpool:1"
+	for _, way := range []string{byCopy, byVolume} {
+		for _, k.Security = range []string{restricted, image} {
+			k.Agent = way
+			if got := tried(); !slices.Contains(got, "a code pool's pod") ||
+				!slices.Contains(got, "image volumes") {
+				t.Errorf("with the agent by %s it tries %q", way, got)
+			}
 		}
 	}
 }

@@ -59,6 +59,7 @@ type Cluster struct {
 	next     int // the last address given to a pod
 	denied   string
 	logs     map[string][]line // by the names of pods
+	noVolume bool              // of an image
 	broken   []int             // after how many bytes the next answers with logs end
 	cuts     int               // how often those that were open were ended
 	nodes    int
@@ -348,7 +349,7 @@ func (c *Cluster) route(w http.ResponseWriter, r *http.Request, parts []string) 
 	case kind == "pods" && name != "" && !c.in(namespace, name):
 		refuse(w, http.StatusNotFound, "NotFound", fmt.Sprintf("pods %q not found", name))
 	case kind == "pods" && r.Method == http.MethodPost && r.URL.Query().Get("dryRun") != "":
-		answer(w, http.StatusCreated, rest.Pod{})
+		c.tryPod(w, r)
 	case kind == "pods" && r.Method == http.MethodPost:
 		c.createPod(w, r)
 	case kind == "pods" && name == "" && r.URL.Query().Get("watch") != "":

@@ -60,6 +60,30 @@ func (c *Cluster) createPod(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusCreated, p.is)
 }
 
+// NoImageVolumes has the API server drop volumes of images, as one does without their feature gate.
+func (c *Cluster) NoImageVolumes() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.noVolume = true
+}
+
+// tryPod answers with the pod that would be made.
+func (c *Cluster) tryPod(w http.ResponseWriter, r *http.Request) {
+	var p rest.Pod
+	if err := json.NewDecoder(r.Body).Decode(&p); err != nil {
+		refuse(w, http.StatusBadRequest, "BadRequest", err.Error())
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.noVolume {
+		p.Spec.Volumes = slices.DeleteFunc(p.Spec.Volumes, func(v rest.Volume) bool {
+			return v.Image != nil
+		})
+	}
+	answer(w, http.StatusCreated, p)
+}
+
 func (c *Cluster) getPod(w http.ResponseWriter, name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

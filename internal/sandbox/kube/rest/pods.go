@@ -30,11 +30,13 @@ func (c *Client) CreatePod(ctx context.Context, p *Pod) (*Pod, error) {
 	return made, c.Do(ctx, http.MethodPost, pods(p.Metadata.Namespace, ""), nil, p, made)
 }
 
-// TryPod has the server admit a pod without making it.
-func (c *Client) TryPod(ctx context.Context, p *Pod) error {
+// TryPod has the server admit a pod without making it, and returns it as it would be: a server
+// drops what it does not know.
+func (c *Client) TryPod(ctx context.Context, p *Pod) (*Pod, error) {
 	p.TypeMeta = TypeMeta{Kind: "Pod", APIVersion: "v1"}
-	return c.Do(ctx, http.MethodPost, pods(p.Metadata.Namespace, ""),
-		url.Values{"dryRun": {"All"}}, p, nil)
+	tried := &Pod{}
+	return tried, c.Do(ctx, http.MethodPost, pods(p.Metadata.Namespace, ""),
+		url.Values{"dryRun": {"All"}}, p, tried)
 }
 
 // Pod returns a pod.
