@@ -11,8 +11,7 @@
 // put, and putting the same twice changes nothing. Each resource keeps its one operation, what was
 // deleted before stays in the list, and a deployment within that goes on by itself is waited for
 // rather than begun a second time. A complete deployment leaves alone what those within it have
-// made. The request, which may hold secrets, is kept
-// until the deployment has ended.
+// made. The request, which may hold secrets, is kept until the deployment has ended.
 //
 //	Accepted ──▶ Running ──▶ Succeeded
 //	                 ├─────▶ Failed      the first resource that fails ends it
