@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -295,13 +296,20 @@ func (m *Manager) nextEnd(now time.Time) time.Duration {
 var words = map[room.Resource]string{room.Memory: "memory", room.Disk: "disk space",
 	room.Threads: "threads"}
 
-// notice says what the owner of a pool should know of the machine; ready is how many sandboxes
-// are. The caller holds mu.
+// notice says what the owner of a pool should know of the machine, and what of its sandboxes: one
+// is often why the other lasts. The caller holds mu.
 func (m *Manager) notice(p *poolState) string {
+	said := m.shortage(p)
+	if n, ok := m.engine.(sandbox.Noticer); ok && p.prep.done {
+		said = strings.TrimSpace(said + " " + n.Notice(p.prep.prepared))
+	}
+	return said
+}
+
+// shortage says what the machine lacks for a pool, and how many sandboxes are ready. The caller
+// holds mu.
+func (m *Manager) shortage(p *poolState) string {
 	if p.short == "" {
-		if n, ok := m.engine.(sandbox.Noticer); ok && p.prep.done {
-			return n.Notice(p.prep.prepared)
-		}
 		return ""
 	}
 	if !p.prep.done {

@@ -108,6 +108,12 @@ func TestMachineFull(t *testing.T) {
 		if p := w.pool(); p.Notice != s.Notice || p.Problem != "" {
 			w.Errorf("the pool says %q and %q", p.Notice, p.Problem)
 		}
+		// What else the engine knows is said as well.
+		w.fake.Note("The nodes pull the image.")
+		if p := w.pool(); p.Notice != s.Notice+" The nodes pull the image." {
+			w.Errorf("with what the engine says the pool says %q", p.Notice)
+		}
+		w.fake.Note("")
 		for n := range served {
 			w.acquire(sandpool.Identifier(fmt.Sprint("user-", n)), sandpool.ClaimExisting).Release()
 		}

@@ -40,6 +40,7 @@ type world struct {
 	logs      map[sandbox.ID]*record
 	orders    map[Call][]order
 	counts    map[Call]int
+	notice    string
 }
 
 // fakeSandbox is one sandbox. Its fields are guarded by world.mu; the channels are
@@ -70,6 +71,7 @@ var (
 	_ sandbox.NetworkSetter      = (*Fake)(nil)
 	_ sandbox.RefusalReader      = (*Fake)(nil)
 	_ sandbox.Placer             = (*Fake)(nil)
+	_ sandbox.Noticer            = (*Fake)(nil)
 )
 
 // New returns a Fake on a new, empty machine. A nil handler answers 200 to everything.
@@ -90,6 +92,20 @@ func (f *Fake) Reopen() *Fake {
 
 // Place is that of all Fakes on one machine.
 func (f *Fake) Place() string { return fmt.Sprintf("fake machine %p", f.world) }
+
+// Note sets what Notice says, of every template.
+func (f *Fake) Note(text string) {
+	f.world.mu.Lock()
+	defer f.world.mu.Unlock()
+	f.world.notice = text
+}
+
+// Notice implements sandbox.Noticer.
+func (f *Fake) Notice(sandbox.Prepared) string {
+	f.world.mu.Lock()
+	defer f.world.mu.Unlock()
+	return f.world.notice
+}
 
 // Close ends all sandboxes, so that no goroutine is left.
 func (f *Fake) Close() {
