@@ -255,6 +255,9 @@ func (m *Manager) adoptRow(row sandpool.Sandbox, reason string) {
 	p := m.pools[row.Pool.Key()]
 	b := newSandboxState(m.life, p, row, now)
 	m.sandboxes[row.ID] = b
+	if row.Identifier == "" && row.Revision != p.pool.Revision {
+		p.rolling = true // the earlier process was cut off in a change
+	}
 	if reason != "" || row.State == sandpool.Stopping {
 		if row.State != sandpool.Stopping {
 			cause := ended("%s", reason)

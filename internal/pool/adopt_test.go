@@ -3,10 +3,12 @@ package pool_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/sandboxtest"
@@ -164,6 +166,10 @@ func TestRestartWithNewRevision(t *testing.T) {
 		w.must(w.store.PutPool(w.Context(), p, nil, w.epoch()))
 		w.restart()
 		w.settle()
+		if names, _ := w.take(); len(names)-len(slices.DeleteFunc(names,
+			func(n event.Name) bool { return n == event.PoolRolled })) != 1 {
+			w.Errorf("a change that was cut off does not end once; the others are %q", names)
+		}
 		l := w.acquire("user-1", sandpool.ClaimReady)
 		if l.Sandbox().Revision != 2 {
 			w.Errorf("got revision %d", l.Sandbox().Revision)

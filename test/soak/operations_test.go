@@ -253,11 +253,11 @@ func TestKilledOperations(t *testing.T) {
 	}
 	o.srv.start(t)
 	o.c = o.srv.client(t)
-	o.pulls()
-	o.snapshots()
-	o.deletes()
-	o.rolls()
-	o.deploys()
+	for _, part := range []func(){o.pulls, o.snapshots, o.deletes, o.rolls, o.deploys} {
+		began := time.Now()
+		part()
+		t.Logf("took %s", time.Since(began).Round(time.Millisecond))
+	}
 	want := []string{"code", "half", "manifest", "roll", "start"}
 	if got := o.pools(ownGroup); !slices.Equal(got, want) {
 		t.Errorf("there are the pools %v, want %v", got, want)
@@ -391,6 +391,7 @@ func (o *operations) rolls() {
 		o.killAgain()
 		o.succeeds("a roll", b)
 		o.settled(ownGroup, "roll", 2, 1)
+		o.at("roll", "PoolRolled", "")
 		count(fmt.Sprint(i + 2))
 		_, got, err := o.get(o.t.Context(), "roll", "newer", "/env")
 		if !strings.Contains(got, "TURN="+turn) {
