@@ -33,10 +33,12 @@ const (
 	minutes = day + 2*int(Recent/time.Minute)
 )
 
-// Claims counts the claims of a pool, by minutes. The zero value has counted none.
+// Claims counts the claims of a pool, by minutes, and has the zones of its windows at hand. The
+// zero value has counted none.
 type Claims struct {
 	counts []uint32 // of the minutes up to last, each at its number modulo the length
 	last   int64
+	zones  map[string]*time.Location // see zone
 }
 
 // Note counts a claim.
@@ -68,7 +70,7 @@ func (c *Claims) busiest(from, to int64) (most int) {
 // Want is how many are to be ready, and, if that is not the usual number, why.
 func Want(now time.Time, usual int, plan sandpool.ReadyPlan, c *Claims) (ready int, why string) {
 	ready = usual
-	if w, ends, ok := window(now, plan.Windows); ok {
+	if w, ends, ok := c.window(now, plan.Windows); ok {
 		ready = w.Ready
 		why = fmt.Sprintf("By its schedule the pool wants %d ready until %s.", ready,
 			ends.Format("Mon 15:04 MST"))
@@ -102,12 +104,12 @@ func expected(now time.Time, lead time.Duration, c *Claims) (n, rate int, when s
 }
 
 // window is the one that holds now and asks for most, and when it ends.
-func window(now time.Time, all []sandpool.ReadyWindow) (best sandpool.ReadyWindow, ends time.Time,
-	ok bool) {
+func (c *Claims) window(now time.Time, all []sandpool.ReadyWindow) (best sandpool.ReadyWindow,
+	ends time.Time, ok bool) {
 	for _, w := range all {
-		zone, err := time.LoadLocation(w.Zone)
-		if err != nil {
-			continue // was refused when it was set, unless the database has lost a zone
+		zone := c.zone(w.Zone)
+		if zone == nil {
+			continue // was refused when it was set, unless the database has lost it
 		}
 		here := now.In(zone)
 		for back := range 2 { // it may have begun yesterday
@@ -124,4 +126,21 @@ func window(now time.Time, all []sandpool.ReadyWindow) (best sandpool.ReadyWindo
 		}
 	}
 	return best, ends, ok
+}
+
+// zone returns a time zone, nil if there is none of the name. LoadLocation reads a file each time,
+// and pools are looked at with every claim.
+func (c *Claims) zone(name string) *time.Location {
+	if z := c.zones[name]; z != nil {
+		return z
+	}
+	z, err := time.LoadLocation(name)
+	if err != nil {
+		return nil
+	}
+	if c.zones == nil {
+		c.zones = map[string]*time.Location{}
+	}
+	c.zones[name] = z
+	return z
 }
