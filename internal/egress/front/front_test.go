@@ -245,12 +245,17 @@ func TestDeniedAddress(t *testing.T) {
 	w.set(allow("a.example.com"))
 	c := w.dial("8.8.4.4:80")
 	_, _ = io.WriteString(c, text)
-	if _, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil {
+	in := bufio.NewReader(c)
+	resp, err := http.ReadResponse(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 		t.Fatal(err)
 	}
 	w.set(n)
 	w.front.Recheck(netip.MustParseAddr("127.0.0.1"))
-	_, err := c.Read(make([]byte, 1))
+	_, err = in.ReadByte()
 	if err == nil || strings.Contains(err.Error(), "timeout") {
 		t.Errorf("a connection to a denied address goes on: %v", err)
 	}

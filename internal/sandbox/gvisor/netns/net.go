@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/egress"
 	"github.com/sandpool/sandpool/internal/egress/front"
@@ -47,8 +49,6 @@ type Net struct {
 	last    uint16            // the index that was given last
 	counts  map[string]uint64 // refused packets, by the name of a sandbox's link
 	counted time.Time         // when they were read
-	sent    map[string]int64  // bytes from sandboxes, by the name of their link
-	heard   time.Time         // when that was read
 	closed  bool
 }
 
@@ -311,28 +311,26 @@ func (n *Net) forgetShare(s *share) {
 	}
 }
 
-// Sent returns how many bytes a sandbox has sent, what was refused among them. It is zero for one
-// that has no network, or none any more.
+// Sent returns how many bytes a sandbox has sent until now, what was refused among them. It is zero
+// for one that has no network, or none any more.
 func (n *Net) Sent(id sandbox.ID) (int64, error) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	s := n.shares[id]
-	if s == nil || n.gate == nil {
+	s, g := n.shares[id], n.gate
+	n.mu.Unlock()
+	if s == nil || g == nil {
 		return 0, nil
 	}
-	if now := time.Now(); now.Sub(n.heard) > countLife {
-		links, err := n.gate.links.LinkList()
-		if err != nil {
-			return 0, fmt.Errorf("count what sandboxes have sent: %w", err)
-		}
-		n.sent, n.heard = map[string]int64{}, now
-		for _, l := range links {
-			if a := l.Attrs(); a.Statistics != nil { // what comes in at our end
-				n.sent[a.Name] = int64(a.Statistics.RxBytes)
-			}
-		}
+	l, err := g.links.LinkByName(s.link())
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return 0, nil
 	}
-	return n.sent[s.link()], nil
+	if err != nil {
+		return 0, fmt.Errorf("count what a sandbox has sent: %w", err)
+	}
+	if a := l.Attrs(); a.Statistics != nil {
+		return int64(a.Statistics.RxBytes), nil // what comes in at our end
+	}
+	return 0, nil
 }
 
 // countLife is how old counts may be: whoever asks, asks of all sandboxes.
