@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/sandpool/sandpool/internal/loopback"
 )
 
 // A guard decides what one pull may connect to. Whoever names an image chooses the first host,
@@ -82,13 +84,7 @@ func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func (g *guard) mayBePlain(host string) bool {
-	if slices.Contains(g.plain, host) {
-		return true
-	}
-	// Names other than localhost may mean any address.
-	bare := (&url.URL{Host: host}).Hostname()
-	addr, err := netip.ParseAddr(bare)
-	return bare == "localhost" || err == nil && addr.Unmap().IsLoopback()
+	return slices.Contains(g.plain, host) || loopback.Is(host)
 }
 
 // proxy is the proxy that the environment names for r. What it connects to is its own matter,

@@ -5,11 +5,12 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/sandpool/sandpool/internal/loopback"
 )
 
 const (
@@ -182,19 +183,10 @@ func overTLS(r *http.Request) bool {
 // behindTLS marks a request whose browser came by TLS to a proxy: browsers come to this server by
 // an https address, and only somebody on its machine names another.
 func (w *Web) behindTLS(r *http.Request) *http.Request {
-	if r.TLS != nil || !strings.HasPrefix(w.public, "https://") || local(r.Host) {
+	if r.TLS != nil || !strings.HasPrefix(w.public, "https://") || loopback.Is(r.Host) {
 		return r
 	}
 	return r.WithContext(context.WithValue(r.Context(), tlsKey{}, true))
-}
-
-// local reports whether a host, with its port, is this machine for whoever names it.
-func local(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	ip := net.ParseIP(strings.Trim(host, "[]"))
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 func cookieName(r *http.Request) string {

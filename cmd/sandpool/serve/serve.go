@@ -20,6 +20,7 @@ import (
 	"github.com/sandpool/sandpool/cmd/sandpool/config"
 	"github.com/sandpool/sandpool/cmd/sandpool/console"
 	"github.com/sandpool/sandpool/internal/logging"
+	"github.com/sandpool/sandpool/internal/loopback"
 	"github.com/sandpool/sandpool/internal/server"
 )
 
@@ -168,7 +169,7 @@ func leadTo(ctx context.Context, path string, conn client.Config) error {
 	case err != nil:
 		return fmt.Errorf("%w; it is left as it is", err)
 	case old.Endpoint == "" || old.Endpoint == conn.Endpoint:
-	case !isLoopback(old.Endpoint) || answers(ctx, old):
+	case !isHere(old.Endpoint) || answers(ctx, old):
 		return fmt.Errorf("other sandpool commands of this user go on using %s: %s leads there",
 			old.Endpoint, path)
 	}
@@ -186,13 +187,10 @@ func answers(ctx context.Context, conn client.Config) bool {
 	return cl.Health(ctx) == nil
 }
 
-func isLoopback(endpoint string) bool {
+// isHere reports whether an endpoint is on this machine.
+func isHere(endpoint string) bool {
 	u, err := url.Parse(endpoint)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(u.Hostname())
-	return u.Hostname() == "localhost" || (ip != nil && ip.IsLoopback())
+	return err == nil && loopback.Is(u.Host)
 }
 
 // reachable replaces a wildcard address, which is where a server listens but

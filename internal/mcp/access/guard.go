@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/sandpool/sandpool"
+	"github.com/sandpool/sandpool/internal/loopback"
 )
 
 // Guard holds off pages that a browser has been made to load from this server under another name
@@ -47,12 +48,12 @@ func (g Guard) Check(r *http.Request) error {
 // adds.
 func (g Guard) knows(r *http.Request) bool {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if local == nil || !isLoopback(local.String()) {
+	if local == nil || !loopback.Is(local.String()) {
 		return true
 	}
 	host := hostname(r.Host)
 	switch {
-	case isLoopback(host),
+	case loopback.Is(host),
 		slices.ContainsFunc(g.Hosts, func(h string) bool { return strings.EqualFold(h, host) }):
 		return true
 	case slices.ContainsFunc(g.Suffixes, func(s string) bool {
@@ -82,11 +83,4 @@ func hostname(host string) string {
 		host = name
 	}
 	return strings.TrimSuffix(strings.Trim(host, "[]"), ".")
-}
-
-// isLoopback reports whether a host, with a port or without, is this machine.
-func isLoopback(host string) bool {
-	host = hostname(host)
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }

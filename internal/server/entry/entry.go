@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 
+	"github.com/sandpool/sandpool/internal/loopback"
 	"github.com/sandpool/sandpool/internal/oidc"
 	"github.com/sandpool/sandpool/internal/web"
 )
@@ -55,7 +56,7 @@ func Check(all []oidc.Settings, s Server) error {
 		host, secure = u.Hostname(), u.Scheme == "https"
 	}
 	ip := net.ParseIP(host)
-	if host == "localhost" || ip != nil && ip.IsLoopback() ||
+	if loopback.Is(host) ||
 		secure && host != "" && (ip == nil || !ip.IsUnspecified()) {
 		return nil
 	}
