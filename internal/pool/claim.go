@@ -246,9 +246,12 @@ func (m *Manager) run(ctx context.Context, p *poolState, identifier sandpool.Ide
 	m.nudge()
 }
 
-// maxAsks bounds how often a claim begins anew because its sandbox turned out
-// to have ended, or the pool was changed.
+// maxAsks bounds how often a claim begins anew because a session was ended to make room, or the
+// pool was changed.
 const maxAsks = 3
+
+// errGone says that the sandbox that the store gave a claim had ended, which the store knows now.
+var errGone = errors.New("the sandbox had ended")
 
 // claim asks the store for a sandbox and starts it if the store says so.
 func (m *Manager) claim(ctx context.Context, p *poolState, identifier sandpool.Identifier, c *claim,
@@ -259,24 +262,36 @@ func (m *Manager) claim(ctx context.Context, p *poolState, identifier sandpool.I
 			return nil, err
 		}
 	}
-	for range maxAsks {
+	for asks, gone := 0, 0; asks < maxAsks && gone <= m.count()+maxAsks; {
 		if err := m.awaitStartable(ctx, p, identifier); err != nil {
 			return nil, err
 		}
 		b, err := m.ask(ctx, p, identifier, c)
-		if errors.Is(err, errSuperseded) {
-			continue // the pool was changed meanwhile: start from its new template
-		}
-		if err != nil || b != nil {
+		switch {
+		case errors.Is(err, errGone):
+			// Of those that a full machine gives up there may be as many as were ready.
+			gone++
+			continue
+		case errors.Is(err, errSuperseded):
+			// The pool was changed meanwhile: start from its new template.
+		case err != nil || b != nil:
 			return b, err
 		}
+		asks++
 	}
 	return nil, unavailable("The sandboxes of this pool ended, or the pool was changed, as soon "+
 		"as they were claimed; try again.", nil)
 }
 
-// ask is one question to the store. It returns nil without an error if it may be asked again: the
-// sandbox that the store gave had ended already, or a session was ended to make room.
+// count is how many sandboxes memory knows.
+func (m *Manager) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.sandboxes)
+}
+
+// ask is one question to the store. It returns nil without an error if it may be asked again,
+// because a session was ended to make room.
 func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Identifier,
 	c *claim) (*sandboxState, error) {
 	began := time.Now()
@@ -322,13 +337,14 @@ func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Ide
 		return spare, err
 	}
 	m.mu.Lock()
-	m.admitted(p, took, outcome, err)
 	m.forget(spare)
 	if err != nil {
+		m.admitted(p, took, outcome, err)
 		m.mu.Unlock()
 		return nil, fmt.Errorf("claim a session: %w", err)
 	}
 	if outcome == sandpool.ClaimFull {
+		m.admitted(p, took, outcome, nil)
 		idle := m.evict(p, time.Now())
 		if idle == nil {
 			defer m.mu.Unlock()
@@ -338,14 +354,20 @@ func (m *Manager) ask(ctx context.Context, p *poolState, identifier sandpool.Ide
 		return nil, m.markStopping(ctx, idle)
 	}
 	b, dead := m.own(ctx, p, row)
+	if dead {
+		m.room.Give(took)
+		m.mu.Unlock()
+		if err := m.markStopping(ctx, b); err != nil {
+			return nil, err
+		}
+		return nil, errGone
+	}
+	m.admitted(p, took, outcome, nil)
 	if outcome == sandpool.ClaimReady {
 		p.burst.Note(time.Now())
 		m.lull.Reset(plan.Calm) // refills wait for this
 	}
 	m.mu.Unlock()
-	if dead {
-		return nil, m.markStopping(ctx, b)
-	}
 	return b, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -203,6 +204,27 @@ func TestGivingUpThatWouldNotDo(t *testing.T) {
 		w.wantMachineFull(err, "memory")
 		w.wantReady(3)
 		w.acquire("user-3", sandpool.ClaimReady).Release()
+	})
+}
+
+// A claim passes over ready sandboxes that were given up, however many wait for their turn to be
+// stopped, and takes room once.
+func TestClaimPassesOverTheGivenUp(t *testing.T) {
+	measured(t, 4000*mb, func(w *world, m *machine) {
+		w.put(spec(40, 50))
+		w.grow()
+		stops := make(chan struct{})
+		w.fake.Order(sandboxtest.Stop, -1, sandboxtest.Fault{Until: stops})
+		release := sync.OnceFunc(func() { w.fake.Forget(sandboxtest.Stop); close(stops) })
+		defer release()
+		w.put(spec(0, 50))
+		w.wantReady(0)
+		for n := range 3 {
+			w.acquire(sandpool.Identifier(fmt.Sprint("user-", n)), sandpool.ClaimNew).Release()
+		}
+		release()
+		w.pass(3 * time.Second)
+		w.wantCounts(0, 0, 3, 0)
 	})
 }
 
