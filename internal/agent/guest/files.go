@@ -41,6 +41,21 @@ func (s *files) with(f func(t *tree.Tree) error) error {
 	return s.store().With(f)
 }
 
+// in calls f with a directory of the data directory.
+func (s *files) in(name string, f func(t *tree.Tree, dir *os.Root) error) error {
+	return s.with(func(t *tree.Tree) error {
+		dir, err := t.Directory(name)
+		if errors.Is(err, unix.ENOTDIR) {
+			return notDirectory(name)
+		}
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		return f(t, dir)
+	})
+}
+
 // store is what else is done with files.
 func (s *files) store() *store.Store {
 	return &store.Store{Dir: s.cfg.DataDir, As: s.cfg.User.do, Classify: func(err error,
@@ -79,17 +94,9 @@ func (s *files) list(w http.ResponseWriter, r *http.Request) error {
 		return s.page(w, r, name, depth)
 	}
 	found := []agent.FileInfo{}
-	err = s.with(func(t *tree.Tree) error {
-		dir, err := t.Directory(name)
-		if errors.Is(err, unix.ENOTDIR) {
-			return notDirectory(name)
-		}
-		if err != nil {
-			return err
-		}
-		defer dir.Close()
+	err = s.in(name, func(t *tree.Tree, dir *os.Root) error {
 		l := &lister{tree: t, found: found}
-		err = l.walk(dir, name, depth)
+		err := l.walk(dir, name, depth)
 		found = l.found
 		return err
 	})
@@ -107,15 +114,7 @@ func (s *files) page(w http.ResponseWriter, r *http.Request, name string, depth 
 		return sandpool.Errorf(sandpool.Invalid, "", "limit", "limit is 1 to %d.", maxListed)
 	}
 	found := []agent.FileInfo{}
-	err = s.with(func(t *tree.Tree) error {
-		dir, err := t.Directory(name)
-		if errors.Is(err, unix.ENOTDIR) {
-			return notDirectory(name)
-		}
-		if err != nil {
-			return err
-		}
-		defer dir.Close()
+	err = s.in(name, func(t *tree.Tree, dir *os.Root) error {
 		pages := &tree.Pages{Tree: t, After: r.URL.Query().Get("after"), Limit: limit,
 			Depth: depth, Want: told}
 		entries, err := pages.List(dir, name)
