@@ -114,6 +114,28 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 	}
 }
 
+// objects is the path of a namespace's objects of one kind, or of the one that has a name.
+func objects(api, namespace, kind, name string) string {
+	path := api + "/namespaces/" + url.PathEscape(namespace) + "/" + kind
+	if name != "" {
+		path += "/" + url.PathEscape(name)
+	}
+	return path
+}
+
+// create makes an object and returns it as the server has it.
+func create[T any](ctx context.Context, c *Client, path string, query url.Values, in *T) (*T,
+	error) {
+	out := new(T)
+	return out, c.Do(ctx, http.MethodPost, path, query, in, out)
+}
+
+// get returns the object at a path.
+func get[T any](ctx context.Context, c *Client, path string) (*T, error) {
+	out := new(T)
+	return out, c.Do(ctx, http.MethodGet, path, nil, nil, out)
+}
+
 // patience says whether a call is to be made again, and when.
 func patience(err error, attempt int) (time.Duration, bool) {
 	var e *StatusError

@@ -34,24 +34,18 @@ type DaemonSetStatus struct {
 }
 
 func daemons(namespace, name string) string {
-	path := "/apis/apps/v1/namespaces/" + url.PathEscape(namespace) + "/daemonsets"
-	if name != "" {
-		path += "/" + url.PathEscape(name)
-	}
-	return path
+	return objects("/apis/apps/v1", namespace, "daemonsets", name)
 }
 
 // CreateDaemonSet makes a DaemonSet and returns it as the server has it.
 func (c *Client) CreateDaemonSet(ctx context.Context, d *DaemonSet) (*DaemonSet, error) {
 	d.TypeMeta = TypeMeta{Kind: "DaemonSet", APIVersion: "apps/v1"}
-	made := &DaemonSet{}
-	return made, c.Do(ctx, http.MethodPost, daemons(d.Metadata.Namespace, ""), nil, d, made)
+	return create(ctx, c, daemons(d.Metadata.Namespace, ""), nil, d)
 }
 
 // DaemonSet returns a DaemonSet.
 func (c *Client) DaemonSet(ctx context.Context, namespace, name string) (*DaemonSet, error) {
-	d := &DaemonSet{}
-	return d, c.Do(ctx, http.MethodGet, daemons(namespace, name), nil, nil, d)
+	return get[DaemonSet](ctx, c, daemons(namespace, name))
 }
 
 // ListDaemonSets returns those that a label selector finds.

@@ -16,33 +16,25 @@ import (
 const pageSize = "500"
 
 func pods(namespace, name string) string {
-	path := "/api/v1/namespaces/" + url.PathEscape(namespace) + "/pods"
-	if name != "" {
-		path += "/" + url.PathEscape(name)
-	}
-	return path
+	return objects("/api/v1", namespace, "pods", name)
 }
 
 // CreatePod makes a pod and returns it as the server has it.
 func (c *Client) CreatePod(ctx context.Context, p *Pod) (*Pod, error) {
 	p.TypeMeta = TypeMeta{Kind: "Pod", APIVersion: "v1"}
-	made := &Pod{}
-	return made, c.Do(ctx, http.MethodPost, pods(p.Metadata.Namespace, ""), nil, p, made)
+	return create(ctx, c, pods(p.Metadata.Namespace, ""), nil, p)
 }
 
 // TryPod has the server admit a pod without making it, and returns it as it would be: a server
 // drops what it does not know.
 func (c *Client) TryPod(ctx context.Context, p *Pod) (*Pod, error) {
 	p.TypeMeta = TypeMeta{Kind: "Pod", APIVersion: "v1"}
-	tried := &Pod{}
-	return tried, c.Do(ctx, http.MethodPost, pods(p.Metadata.Namespace, ""),
-		url.Values{"dryRun": {"All"}}, p, tried)
+	return create(ctx, c, pods(p.Metadata.Namespace, ""), url.Values{"dryRun": {"All"}}, p)
 }
 
 // Pod returns a pod.
 func (c *Client) Pod(ctx context.Context, namespace, name string) (*Pod, error) {
-	p := &Pod{}
-	return p, c.Do(ctx, http.MethodGet, pods(namespace, name), nil, nil, p)
+	return get[Pod](ctx, c, pods(namespace, name))
 }
 
 // DeletePod asks for the end of the pod that has this uid; an empty one means any of the name. A
@@ -148,18 +140,15 @@ func (c *Client) LogTail(ctx context.Context, namespace, name string, lines int)
 // CreateSecret makes a Secret.
 func (c *Client) CreateSecret(ctx context.Context, s *Secret) error {
 	s.TypeMeta = TypeMeta{Kind: "Secret", APIVersion: "v1"}
-	return c.Do(ctx, http.MethodPost, "/api/v1/namespaces/"+url.PathEscape(s.Metadata.Namespace)+
-		"/secrets", nil, s, nil)
+	return c.Do(ctx, http.MethodPost, objects("/api/v1", s.Metadata.Namespace, "secrets", ""), nil,
+		s, nil)
 }
 
 // CreateNetworkPolicy makes a NetworkPolicy.
 func (c *Client) CreateNetworkPolicy(ctx context.Context, p *NetworkPolicy) error {
 	p.TypeMeta = TypeMeta{Kind: "NetworkPolicy", APIVersion: "networking.k8s.io/v1"}
-	return c.Do(ctx, http.MethodPost, policies(p.Metadata.Namespace), nil, p, nil)
-}
-
-func policies(namespace string) string {
-	return "/apis/networking.k8s.io/v1/namespaces/" + url.PathEscape(namespace) + "/networkpolicies"
+	return c.Do(ctx, http.MethodPost, objects("/apis/networking.k8s.io/v1", p.Metadata.Namespace,
+		"networkpolicies", ""), nil, p, nil)
 }
 
 // Version returns the version of the API server, such as v1.36.3.
