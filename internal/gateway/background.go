@@ -28,7 +28,8 @@ func (g *Gateway) begin(c *call, l Lease, identifier sandpool.Identifier, x requ
 	held *body.Hold) error {
 	id := operationID(c.r)
 	tracing.Of(c.r.Context()).Claim(c.pool.Name, l.Sandbox().ID, l.Claim(), time.Now())
-	kept := g.keepExecution(c, l, identifier, id, x.ExecuteRequest)
+	kept := g.options.History.BeginIn(c.r.Context(), l, executions.Start{Pool: c.pool,
+		Identifier: identifier, ID: id, Request: x.ExecuteRequest})
 	run := interpreter.Execution{ExecuteRequest: x.ExecuteRequest, Sent: held.Sent}
 	of := wire.About{Operation: id, Identifier: identifier, Sandbox: l.Sandbox().ID,
 		UserAgent: c.r.UserAgent()}

@@ -110,17 +110,26 @@ func (c *call) Holder(identifier string) budget.Holder {
 // use calls fn with the interpreter of the call's session, which is created if there is none.
 func (g *Gateway) use(c *call, fn func(ctx context.Context,
 	in *interpreter.Interpreter) error) error {
-	identifier, err := c.identifier()
-	if err != nil {
-		return err
-	}
-	lease, err := g.pools.Acquire(c.r.Context(), c.pool, identifier)
+	lease, err := g.acquire(c)
 	if err != nil {
 		return err
 	}
 	defer lease.Release()
-	tracing.Of(c.r.Context()).Claim(c.pool.Name, lease.Sandbox().ID, lease.Claim(), time.Now())
 	return fn(c.r.Context(), g.within.Of(lease))
+}
+
+// acquire holds the call's session, which is created if there is none, and traces how that went.
+func (g *Gateway) acquire(c *call) (Lease, error) {
+	identifier, err := c.identifier()
+	if err != nil {
+		return nil, err
+	}
+	lease, err := g.pools.Acquire(c.r.Context(), c.pool, identifier)
+	if err != nil {
+		return nil, err
+	}
+	tracing.Of(c.r.Context()).Claim(c.pool.Name, lease.Sandbox().ID, lease.Claim(), time.Now())
+	return lease, nil
 }
 
 // existing calls fn with the interpreter of the call's session, which must be there: a question for

@@ -132,7 +132,8 @@ func notShell() error {
 func (g *Gateway) run(c *call, lease Lease, identifier sandpool.Identifier,
 	x request.Execution, held *body.Hold, form wire.Envelope) error {
 	operation := operationID(c.r)
-	kept := g.keepExecution(c, lease, identifier, operation, x.ExecuteRequest)
+	kept := g.options.History.BeginIn(c.r.Context(), lease, executions.Start{Pool: c.pool,
+		Identifier: identifier, ID: operation, Request: x.ExecuteRequest})
 	claim := lease.Claim()
 	t := timing{prepare: time.Since(c.started), claim: claim.Took, start: claim.Start}
 	sent := time.Now()
@@ -183,18 +184,6 @@ func (g *Gateway) run(c *call, lease Lease, identifier sandpool.Identifier,
 
 // aborted is the outcome of code that has no result.
 const aborted = "aborted"
-
-// keepExecution begins to keep an execution if its pool wants that; otherwise it is nil.
-func (g *Gateway) keepExecution(c *call, l Lease, identifier sandpool.Identifier, id string,
-	r agent.ExecuteRequest) *executions.Entry {
-	if l.History() == nil || g.options.History == nil {
-		return nil
-	}
-	who, _ := auth.FromContext(c.r.Context())
-	return g.options.History.Begin(executions.Start{Pool: c.pool, Identifier: identifier,
-		Sandbox: l.Sandbox().ID, ID: id, By: who.Subject,
-		Trace: tracing.Of(c.r.Context()).TraceID(), Request: r})
-}
 
 // answerLost answers an execution whose session was lost since its last call: nothing has run in a
 // new one.

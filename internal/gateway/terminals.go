@@ -28,11 +28,7 @@ func (g *Gateway) terminal(c *call) error {
 	if err != nil {
 		return err
 	}
-	identifier, err := c.identifier()
-	if err != nil {
-		return err
-	}
-	lease, err := g.pools.Acquire(c.r.Context(), c.pool, identifier)
+	lease, err := g.acquire(c)
 	if err != nil {
 		return err
 	}

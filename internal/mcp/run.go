@@ -13,7 +13,6 @@ import (
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/history/executions"
 	"github.com/sandpool/sandpool/internal/interpreter"
-	"github.com/sandpool/sandpool/internal/tracing"
 )
 
 // language is something that a pool's sandboxes run. Each has two tools, as at Azure's endpoint:
@@ -361,12 +360,8 @@ func (c *call) execute(
 	}
 	defer lease.Release()
 	in, x := c.s.within.Of(lease), interpreter.Execution{ExecuteRequest: r, Sent: c.sent}
-	var kept *executions.Entry
-	if lease.History() != nil && c.s.o.History != nil {
-		kept = c.s.o.History.Begin(executions.Start{Pool: c.pool.ID, Identifier: id,
-			Sandbox: lease.Sandbox().ID, By: c.who.Subject,
-			Trace: tracing.Of(ctx).TraceID(), Request: r})
-	}
+	kept := c.s.o.History.BeginIn(ctx, lease, executions.Start{Pool: c.pool.ID, Identifier: id,
+		Request: r})
 	var res agent.ExecuteResult
 	if c.stream != nil {
 		res, err = c.follow(ctx, in, x)

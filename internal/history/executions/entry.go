@@ -11,6 +11,8 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/agent"
+	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/tracing"
 )
 
 // How much of a text is kept, in bytes.
@@ -78,6 +80,24 @@ func (k *Keeper) Begin(s Start) *Entry {
 	e.log.entries = append(e.log.entries, e)
 	e.resize(1)
 	return e
+}
+
+// Session is what a Keeper asks of the session that runs an execution.
+type Session interface {
+	Sandbox() sandpool.Sandbox
+	// History says how what it runs is to be kept; nil if it is not.
+	History() *sandpool.History
+}
+
+// BeginIn is Begin for an execution of a session, by the principal of ctx and in its trace. A nil
+// Keeper keeps nothing.
+func (k *Keeper) BeginIn(ctx context.Context, in Session, s Start) *Entry {
+	if k == nil || in.History() == nil {
+		return nil
+	}
+	who, _ := auth.FromContext(ctx)
+	s.Sandbox, s.By, s.Trace = in.Sandbox().ID, who.Subject, tracing.Of(ctx).TraceID()
+	return k.Begin(s)
 }
 
 // codeOf is what a request runs, as text.
