@@ -66,6 +66,9 @@ type Options struct {
 	Keep func(id sandpool.PoolID, how *sandpool.History)
 	// Meter counts what sessions use; nil means that nobody does.
 	Meter meter.Meter
+	// Claims keeps how often sessions of pools that forecast are claimed, so that a forecast goes
+	// on with the next owner; nil means that nobody does.
+	Claims store.Documents
 	// Service is what sandboxes find on their loopback interface; nil means nothing.
 	Service Service
 	// Machine measures what sandboxes take from; nil means that there is always enough.
@@ -135,6 +138,8 @@ type Manager struct {
 	keys sync.Mutex
 	// looking is held by whoever looks at the owners of pools. It is taken before mu.
 	looking sync.Mutex
+	// remembered is held while claims are read and written. It is taken after rows and before mu.
+	remembered sync.Mutex
 
 	mu        sync.Mutex            // guards everything below, and what hangs off it
 	life      context.Context       // of Run; nil before, ended after
@@ -145,6 +150,7 @@ type Manager struct {
 	room      room.Ledger
 	exhausted room.Resource           // what a claim lacked, with nothing left to give up
 	measuring bool                    // that is under way
+	keeping   bool                    // claims are being read or written
 	tallying  bool                    // refusals are being read
 	sweeping  bool                    // a sweep is under way
 	sweepAt   time.Time               // no sweep before

@@ -313,6 +313,7 @@ func (m *Manager) passOn(ctx context.Context, a lease.Act) error {
 	if err := m.options.Meter.Save(ctx); err != nil { // the new owner goes on with that
 		m.events.Observe(event.Event{Name: event.UsageUnsaved, Pool: p.pool.ID, Err: err})
 	}
+	m.remember(ctx, p)
 	epoch, err := m.store.Own(ctx, a.Hold.Pool, a.To, p.epoch)
 	m.mu.Lock()
 	defer m.mu.Unlock()

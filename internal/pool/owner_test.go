@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -25,6 +26,7 @@ import (
 type server struct {
 	*pool.Manager
 	*life
+	db   *sqlite.Store
 	stop func()
 }
 
@@ -42,8 +44,8 @@ func (w *world) serveOn(machine *sandboxtest.Fake, path, owner string) *server {
 		w.Fatal(err)
 	}
 	o := w.options
-	o.Owner, o.Instance = owner, "instance of "+owner
-	s := &server{life: &life{}}
+	o.Owner, o.Instance, o.Claims = owner, "instance of "+owner, db
+	s := &server{life: &life{}, db: db}
 	if s.Manager, err = pool.New(w, mortalStore{db, s.life}, machine.Reopen(), o); err != nil {
 		w.Fatal(err)
 	}
@@ -134,6 +136,56 @@ func TestOwnerIsReplaced(t *testing.T) {
 		}
 		third.Release()
 		one.stop()
+	})
+}
+
+// What a pool is to have ready by its forecast, it has with the next owner, too: at once where it
+// was passed on, and where its owner died, but for the last minute.
+func TestForecastOutlivesOwner(t *testing.T) {
+	among(t, func(w *world, path string) {
+		one, two := w.serve(path, "one"), w.serve(path, "two")
+		p := spec(1, 20)
+		p.Spec.Ready = sandpool.ReadyPlan{ForecastMost: 6, Lead: time.Minute}
+		if _, err := one.Put(w.Context(), p, nil); err != nil {
+			w.Fatal(err)
+		}
+		w.pass(10 * time.Second)
+		claim := func(s *server, names string) {
+			for i := range 4 {
+				l, err := s.Acquire(w.Context(), python, sandpool.Identifier(fmt.Sprint(names, i)))
+				w.must(err)
+				l.Release()
+			}
+		}
+		wants := func(s *server, n int) {
+			w.Helper()
+			got, err := s.Status(w.Context(), python)
+			if err != nil || got.Wanted != n || n > 1 &&
+				!strings.Contains(got.Because, "up to 4 claims a minute in the last") {
+				w.Errorf("it wants %d, %q, %v; want %d", got.Wanted, got.Because, err, n)
+			}
+		}
+		claim(one, "first-")
+		wants(one, 6)
+		one.stop() // gives the pool up
+		w.pass(10 * time.Second)
+		wants(two, 6)
+		w.pass(12 * time.Minute)
+		wants(two, 1)
+
+		three := w.serve(path, "three")
+		claim(two, "second-")
+		w.pass(2 * time.Minute)
+		two.over.Store(true)
+		w.pass(time.Minute)
+		wants(three, 6)
+		w.must(three.Delete(w.Context(), python))
+		w.pass(time.Minute)
+		if d, err := three.db.Documents(w.Context(), "poolClaims", ""); err != nil || len(d) > 0 {
+			w.Errorf("of a pool that is gone %v is left, %v", d, err)
+		}
+		two.stop()
+		three.stop()
 	})
 }
 

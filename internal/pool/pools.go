@@ -409,7 +409,8 @@ func (m *Manager) Status(ctx context.Context, id sandpool.PoolID) (Status, error
 		Refused:      p.refused, Notice: m.notice(p), Snapshot: m.snapshots[p.pool.Template],
 		Claims:  map[sandpool.ClaimOutcome]int64{},
 		Refills: p.refilled, Read: p.read}
-	s.Wanted, s.Because = ahead.Want(time.Now(), p.pool.ReadySessions, p.pool.Spec.Ready, &p.ahead)
+	s.Wanted, s.Because = ahead.Want(time.Now(), p.pool.ReadySessions, p.pool.Spec.Ready,
+		&p.ahead.Claims)
 	if p.pool.Spec.Network.Enabled() {
 		sum := p.tally.Sum()
 		s.Egress = &sum

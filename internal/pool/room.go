@@ -247,6 +247,7 @@ func (m *Manager) admitted(p *poolState, took room.Amount, outcome sandpool.Clai
 	err error) {
 	if p.pool.Spec.Ready.ForecastMost > 0 && err == nil && outcome != sandpool.ClaimExisting {
 		p.ahead.Note(time.Now())
+		p.ahead.unsaved = true
 	}
 	need, ready := p.perSession()
 	switch {

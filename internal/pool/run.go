@@ -13,6 +13,7 @@ import (
 	"github.com/sandpool/sandpool/internal/pool/ahead"
 	"github.com/sandpool/sandpool/internal/pool/plan"
 	"github.com/sandpool/sandpool/internal/pool/room"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 // pulse is the time between looks at what time alone brings about: cooldowns,
@@ -58,6 +59,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			m.mu.Lock()
 			m.beginMeasure()
 			m.beginTally()
+			m.beginRemember(time.Now())
 			m.mu.Unlock()
 			m.spreadNetwork(ctx)
 		case <-sweep.C:
@@ -79,6 +81,7 @@ func (m *Manager) close(ctx context.Context) {
 	defer cancel()
 	m.touch(ctx)
 	m.save(ctx)
+	m.rememberAll(ctx)
 	if err := m.options.Meter.Save(ctx); err != nil {
 		m.events.Observe(event.Event{Name: event.UsageUnsaved, Err: err})
 	}
@@ -209,7 +212,7 @@ func (m *Manager) bySince() []*sandboxState {
 
 // wanted is how many sandboxes are to be ready now.
 func (p *poolState) wanted(now time.Time) int {
-	n, _ := ahead.Want(now, p.pool.ReadySessions, p.pool.Spec.Ready, &p.ahead)
+	n, _ := ahead.Want(now, p.pool.ReadySessions, p.pool.Spec.Ready, &p.ahead.Claims)
 	return n
 }
 
@@ -294,12 +297,129 @@ func (m *Manager) savePool(ctx context.Context, p *poolState) {
 	}
 }
 
+// The claims of a pool that forecasts are a document, so that they outlive its owner: one that dies
+// takes those of the last claimsEvery with it.
+
+// claimsKind is the kind of these documents. Their keys are those of pools.
+const claimsKind = "poolClaims"
+
+// claimsEvery is how often a pool's claims are written down at most, and how soon it is tried again
+// to read them.
+const claimsEvery = time.Minute
+
+// remembers reports whether the claims of a pool are kept. The caller holds mu.
+func (m *Manager) remembers(p *poolState) bool {
+	return m.options.Claims != nil && p.pool.Spec.Ready.ForecastMost > 0 &&
+		p.pool.State != sandpool.Deleting
+}
+
+// beginRemember reads and writes the claims of pools for which it is time. The caller holds mu.
+func (m *Manager) beginRemember(now time.Time) {
+	if m.keeping {
+		return
+	}
+	var due []*poolState
+	for _, p := range m.pools {
+		if m.remembers(p) && (!p.ahead.whole || p.ahead.unsaved) &&
+			now.Sub(p.ahead.tried) >= claimsEvery {
+			due = append(due, p)
+		}
+	}
+	if len(due) == 0 {
+		return
+	}
+	m.keeping = m.spawn(func(ctx context.Context) {
+		for _, p := range due {
+			m.remember(ctx, p)
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.keeping = false
+	})
+}
+
+// rememberAll writes the claims of all pools, as far as they are not written.
+func (m *Manager) rememberAll(ctx context.Context) {
+	m.mu.Lock()
+	var all []*poolState
+	for _, p := range m.pools {
+		all = append(all, p)
+	}
+	m.mu.Unlock()
+	for _, p := range all {
+		m.remember(ctx, p)
+	}
+}
+
+// remember makes the claims of a pool in memory whole, and writes them down if there are new ones.
+func (m *Manager) remember(ctx context.Context, p *poolState) {
+	m.mu.Lock()
+	id := p.pool.ID
+	m.mu.Unlock()
+	if err := m.rememberPool(ctx, p, id.Key()); err != nil && ctx.Err() == nil {
+		m.events.Observe(event.Event{Name: event.UseUnsaved, Pool: id, Err: err})
+	}
+}
+
+func (m *Manager) rememberPool(ctx context.Context, p *poolState, key string) error {
+	m.remembered.Lock()
+	defer m.remembered.Unlock()
+	m.mu.Lock()
+	whole, needed := p.ahead.whole, m.remembers(p) && (!p.ahead.whole || p.ahead.unsaved)
+	p.ahead.tried = time.Now()
+	m.mu.Unlock()
+	if !needed {
+		return nil
+	}
+	if !whole {
+		d, err := m.options.Claims.Document(ctx, claimsKind, key)
+		if err != nil && sandpool.ClassOf(err) != sandpool.NotFound {
+			return err
+		}
+		m.mu.Lock()
+		if err == nil {
+			p.ahead.Add(d.Text)
+		}
+		p.ahead.whole = true
+		m.mu.Unlock()
+	}
+	m.mu.Lock()
+	unsaved, text := p.ahead.unsaved, ""
+	if unsaved {
+		text, p.ahead.unsaved = p.ahead.Text(), false
+	}
+	m.mu.Unlock()
+	if !unsaved {
+		return nil
+	}
+	err := m.options.Claims.PutDocument(ctx, store.Document{Kind: claimsKind, Key: key, Text: text})
+	if err != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		p.ahead.unsaved = true
+	}
+	return err
+}
+
+// forgetClaims removes what is kept of the claims of a pool that is about to be gone.
+func (m *Manager) forgetClaims(ctx context.Context, id sandpool.PoolID) error {
+	if m.options.Claims == nil {
+		return nil
+	}
+	m.remembered.Lock()
+	defer m.remembered.Unlock()
+	return m.options.Claims.DeleteDocument(ctx, claimsKind, id.Key())
+}
+
 // beginRemove deletes the row of a pool that has nothing left. The caller holds mu.
 func (m *Manager) beginRemove(p *poolState) {
 	p.removing = m.spawn(func(ctx context.Context) {
 		m.rows.Lock()
 		defer m.rows.Unlock()
-		err := m.fenced(p, m.store.DeletePool(ctx, p.pool.ID, p.epoch))
+		err := m.forgetClaims(ctx, p.pool.ID)
+		if err == nil {
+			err = m.fenced(p, m.store.DeletePool(ctx, p.pool.ID, p.epoch))
+		}
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		p.removing = false

@@ -30,7 +30,7 @@ type poolState struct {
 	read     int64   // bytes that sandboxes had read that are gone
 	claims   [sandpool.ClaimNew + 1]int64
 	burst    plan.Burst
-	ahead    ahead.Claims // of the last day, if the pool forecasts
+	ahead    forecast
 	guest    Guest
 	guestErr error // why there is no guest
 	epoch    int64 // of this Manager's ownership
@@ -51,6 +51,14 @@ type poolState struct {
 	short   room.Resource // what the machine lacks for what the pool wants
 	refused int64         // claims for which the machine had no room, ever
 	tally   refusal.Tally // what its sandboxes were refused on the network
+}
+
+// forecast is what memory knows of a pool's claims.
+type forecast struct {
+	ahead.Claims           // of the last day, if the pool forecasts
+	whole        bool      // those that earlier owners have counted are among them
+	unsaved      bool      // there are some that the document has not
+	tried        time.Time // when they were last read or written
 }
 
 func (m *Manager) newPoolState(p sandpool.Pool) *poolState {

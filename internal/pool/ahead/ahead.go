@@ -12,10 +12,11 @@
 // ago, so sandboxes are not started and ended in turn.
 //
 // It is never less than the usual number or the window's, and never more than the owner's bound.
-// Counts are those of the pool's owner since it owns the pool: they begin anew with another one.
+// The counts of a day are a text of some kilobytes, which whoever owns the pool next goes on with.
 package ahead
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -42,8 +43,10 @@ type Claims struct {
 }
 
 // Note counts a claim.
-func (c *Claims) Note(now time.Time) {
-	at := now.Unix() / 60
+func (c *Claims) Note(now time.Time) { c.note(now.Unix()/60, 1) }
+
+// note counts n claims of a minute.
+func (c *Claims) note(at int64, n uint32) {
 	if c.counts == nil {
 		c.counts, c.last = make([]uint32, minutes), at
 	}
@@ -55,7 +58,39 @@ func (c *Claims) Note(now time.Time) {
 		c.counts[(c.last+1)%int64(minutes)] = 0
 	}
 	if at > c.last-int64(minutes) { // a clock that was set back further is not believed
-		c.counts[at%int64(minutes)]++
+		c.counts[at%int64(minutes)] += n
+	}
+}
+
+// kept are Claims as text.
+type kept struct {
+	Last   int64    `json:"last"`   // the last minute, counted since 1970
+	Counts []uint32 `json:"counts"` // up to it, from the first that has any
+}
+
+// Text is what Add takes.
+func (c *Claims) Text() string {
+	k := kept{Last: c.last, Counts: []uint32{}}
+	for at := c.last - int64(minutes) + 1; at <= c.last && c.counts != nil; at++ {
+		if n := c.counts[at%int64(minutes)]; n > 0 || len(k.Counts) > 0 {
+			k.Counts = append(k.Counts, n)
+		}
+	}
+	text, err := json.Marshal(k)
+	if err != nil {
+		panic(err) // numbers can be marshalled
+	}
+	return string(text)
+}
+
+// Add counts the claims of a text besides. One that is none has none.
+func (c *Claims) Add(text string) {
+	var k kept
+	if json.Unmarshal([]byte(text), &k) != nil || k.Last < int64(len(k.Counts)) {
+		return
+	}
+	for i, n := range k.Counts {
+		c.note(k.Last-int64(len(k.Counts)-1-i), n)
 	}
 }
 

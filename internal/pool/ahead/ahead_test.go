@@ -84,6 +84,41 @@ func TestForecast(t *testing.T) {
 	want(90*24*time.Hour, 3, "")
 }
 
+// What was counted is as well known to whoever reads it as a text, and adds to what he has counted
+// himself. What is no such text adds nothing.
+func TestText(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		now := time.Unix(1_800_000_000, 0)
+		plan := sandpool.ReadyPlan{ForecastMost: 1000, Lead: time.Minute}
+		var all, first, second ahead.Claims
+		for range rapid.IntRange(0, 100).Draw(t, "claims") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 40).Draw(t, "minutes")) * time.Minute)
+			all.Note(now)
+			if rapid.Bool().Draw(t, "first") {
+				first.Note(now)
+			} else {
+				second.Note(now)
+			}
+		}
+		second.Add(first.Text())
+		for _, bad := range []string{"", "{", "[]", `{"last":-5,"counts":[1]}`,
+			`{"last":1,"counts":[1,2,3]}`, `{"last":99999999999999999999,"counts":[1]}`} {
+			second.Add(bad)
+		}
+		if a, b := all.Text(), second.Text(); a != b {
+			t.Fatalf("it knows %s, want %s", b, a)
+		}
+		for after := range 48 {
+			at := now.Add(time.Duration(after) * time.Hour)
+			a, _ := ahead.Want(at, 0, plan, &all)
+			b, _ := ahead.Want(at, 0, plan, &second)
+			if a != b {
+				t.Fatalf("after %d hours it wants %d, want %d", after, b, a)
+			}
+		}
+	})
+}
+
 // Whatever is claimed, the number is within its bounds, and another claim never lowers it.
 func TestBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
