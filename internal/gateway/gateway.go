@@ -115,6 +115,9 @@ type Options struct {
 	// Stall is how long an upload or a download may make no progress, be it the caller's
 	// or the sandbox's fault; default 30 s.
 	Stall time.Duration
+	// Heartbeat is how often a stream of a log that has nothing to say shows that it is there; 15
+	// s, which is below the idle time of common proxies.
+	Heartbeat time.Duration
 	// Idle is called when large bodies or answers have been dealt with, so that their memory can be
 	// given back to the machine. It must not block; nil means that nothing is done.
 	Idle func()
@@ -136,6 +139,7 @@ func (o Options) withDefaults() Options {
 	o.MaxBody = or(o.MaxBody, 32<<20)
 	o.MaxUpload = or(o.MaxUpload, 128<<20)
 	o.Stall = or(o.Stall, 30*time.Second)
+	o.Heartbeat = or(o.Heartbeat, 15*time.Second)
 	o.PublicURL = strings.TrimSuffix(o.PublicURL, "/")
 	if o.Events == nil {
 		o.Events = event.Discard{}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sandpool/sandpool"
@@ -15,10 +16,6 @@ import (
 	"github.com/sandpool/sandpool/internal/gateway/wire"
 	"github.com/sandpool/sandpool/internal/sandbox"
 )
-
-// heartbeat is how often a stream that has nothing to say shows that it is there. It is below
-// the idle time of common proxies.
-const heartbeat = 15 * time.Second
 
 // tape is a log, and how far it has been read.
 type tape struct {
@@ -147,15 +144,36 @@ func (g *Gateway) streamLog(c *call, s *tape, form live.Form, follow bool) error
 	if err := out.lines(lines); err != nil {
 		return err
 	}
-	for {
-		wait, done := context.WithTimeout(ctx, heartbeat)
-		lines, err = g.readLog(wait, s, follow)
-		idle := wait.Err() != nil
-		done()
-		if err != nil || ctx.Err() != nil || len(lines) == 0 && !(follow && idle) {
-			return ignoreEnd(err)
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	defer cancel()
+	// Who waits for the next line goes on waiting while the stream shows that it is there: to ask
+	// anew may cost an engine a connection.
+	type piece struct {
+		lines []api.LogLine
+		err   error
+	}
+	pieces := make(chan piece, 1)
+	beat := time.NewTicker(g.options.Heartbeat)
+	defer beat.Stop()
+	for read := true; ; {
+		if read {
+			reading.Go(func() {
+				lines, err := g.readLog(ctx, s, follow)
+				pieces <- piece{lines, err}
+			})
 		}
-		if err := out.lines(lines); err != nil {
+		var p piece
+		select {
+		case p = <-pieces:
+			if read = true; p.err != nil || ctx.Err() != nil || len(p.lines) == 0 {
+				return ignoreEnd(p.err)
+			}
+			beat.Reset(g.options.Heartbeat)
+		case <-beat.C:
+			read = false
+		}
+		if err := out.lines(p.lines); err != nil {
 			return err
 		}
 	}

@@ -20,6 +20,7 @@ import (
 type tapes struct {
 	text map[sandpool.SandboxID]string
 	live map[sandpool.SandboxID]chan struct{} // closed by their end
+	read int                                  // calls that followed
 }
 
 func (w *world) SandboxLog(ctx context.Context, _ sandpool.PoolID, of sandpool.SandboxID,
@@ -27,6 +28,9 @@ func (w *world) SandboxLog(ctx context.Context, _ sandpool.PoolID, of sandpool.S
 	w.mu.Lock()
 	text, ok := w.tapes.text[of]
 	live := w.tapes.live[of]
+	if q.Follow {
+		w.tapes.read++
+	}
 	w.mu.Unlock()
 	if !ok {
 		return sandbox.LogPage{}, sandpool.Errorf(sandpool.NotFound, "LogNotFound", "sandbox",
@@ -135,7 +139,7 @@ func TestLogsScope(t *testing.T) {
 func TestLogsFollowed(t *testing.T) {
 	for _, how := range []string{"the sandbox ends", "the server stops", "the reader leaves"} {
 		t.Run(how, func(t *testing.T) {
-			w := newWorld(t, Options{})
+			w := newWorld(t, Options{Heartbeat: 10 * time.Millisecond})
 			end := make(chan struct{})
 			w.tapes.text = map[sandpool.SandboxID]string{
 				"sbsession-a": "2026-05-04T03:02:01Z stdout F hello\n"}
@@ -156,6 +160,17 @@ func TestLogsFollowed(t *testing.T) {
 			first, err := body.ReadString('\n')
 			if err != nil || !strings.Contains(first, "hello") {
 				t.Fatalf("%q, %v", first, err)
+			}
+			for range 3 { // heartbeats, for which nobody asks anew
+				if beat, err := body.ReadString('\n'); err != nil || len(beat) > 1 {
+					t.Fatalf("a quiet log says %q, %v", beat, err)
+				}
+			}
+			w.mu.Lock()
+			read := w.tapes.read
+			w.mu.Unlock()
+			if read > 1 {
+				t.Errorf("a quiet log was read on %d times, want one at most", read)
 			}
 			switch how {
 			case "the sandbox ends":
