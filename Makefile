@@ -47,8 +47,8 @@ clients: ## pack the clients for Python and TypeScript into dist/, as registries
 	@cd clients/typescript && npm install --silent --no-save --no-package-lock && npm pack --silent --pack-destination ../../dist
 
 .PHONY: oci
-oci: build ## write the container image of sandpool to dist/oci, without Docker
-	@go run ./internal/oci/pack/sandpool-oci
+oci: build ## write the container image of sandpool to dist/oci, without Docker, and to a registry: PUSH=registry.example/sandpool:1
+	@go run ./internal/oci/pack/sandpool-oci $(if $(PUSH),-push $(PUSH))
 
 .PHONY: run
 run: root deps build ## serve pool "python" with 3 ready sessions, run a sample, stay up until Ctrl-C
@@ -81,6 +81,7 @@ test-cgroup2: root build ## a Debian 13 with cgroup v2 and systemd, in QEMU: the
 test-kube: root deps build ## the Kubernetes engine in a real cluster, which the first run builds (12 minutes of processor time)
 	@scripts/deps --cluster
 	@bin/sandpool image build python --slim --if-changed --data-dir $(DATA)/test-kube
+	@for name in node shell; do bin/sandpool image build $$name --if-changed --data-dir $(DATA) || exit 1; done
 	SANDPOOL_TEST_DATA=$(DATA) SANDPOOL_TEST_KUBE=1 go test -count=1 -v -timeout 60m -run $(or $(RUN),TestCluster) ./test/kube
 
 .PHONY: test-upgrade

@@ -5,16 +5,20 @@ package pack
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
 	"path"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
@@ -129,6 +133,17 @@ func write(w io.Writer, files []File) error {
 		}
 	}
 	return tw.Close()
+}
+
+// Push writes an image to a registry, by a name with a tag, as whom docker's configuration of this
+// user says. A registry on this machine is asked without TLS.
+func Push(ctx context.Context, img v1.Image, reference string) error {
+	tag, err := name.NewTag(reference)
+	if err != nil {
+		return err
+	}
+	return remote.Write(tag, img, remote.WithContext(ctx),
+		remote.WithAuthFromKeychain(authn.DefaultKeychain))
 }
 
 // Layout writes an image as an OCI layout at dir, in place of what was there, under a name.

@@ -4,11 +4,17 @@ import (
 	"archive/tar"
 	"errors"
 	"io"
+	"log"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 )
 
@@ -90,5 +96,45 @@ func TestImage(t *testing.T) {
 		if modes[name] != mode {
 			t.Errorf("%s has mode %o, want %o", name, modes[name], mode)
 		}
+	}
+}
+
+// What is pushed is what was made.
+func TestPush(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(file, []byte("a program"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	img, err := Image([]File{{file, "/usr/local/bin/program", 0o755}}, "amd64", "1.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer hub.Close()
+	reference := strings.TrimPrefix(hub.URL, "http://") + "/sandpool:1"
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	if err := Push(t.Context(), img, reference); err != nil {
+		t.Fatal(err)
+	}
+	if err := Push(t.Context(), img, "a reference"); err == nil {
+		t.Error("an image is pushed to what is no reference")
+	}
+	at, err := name.NewTag(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := remote.Image(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if digest, err := got.Digest(); err != nil || digest != want {
+		t.Errorf("the registry has %v, %v; want %v", digest, err, want)
+	}
+	if err := validate.Image(got); err != nil {
+		t.Error(err)
 	}
 }
