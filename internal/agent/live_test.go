@@ -19,27 +19,13 @@ import (
 // a line each for, as JSON of an Answer, and waits at a line "wait" for a tick.
 func telling(t *testing.T, links *atomic.Int32, ticks chan struct{}) *agent.Client {
 	t.Helper()
-	return clientOf(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/link" {
-			http.NotFound(w, r)
-			return
-		}
-		links.Add(1)
-		conn := takeOver(t, w)
-		defer conn.Close()
-		frames := agent.NewFrameReader(conn, 1<<20)
-		for {
-			var req agent.StartRequest
-			if frames.Next(&req) != nil {
-				return
+	return linked(t, links, func(w io.Writer, code string) {
+		for line := range strings.SplitSeq(code, "\n") {
+			if line == "wait" {
+				<-ticks
+				continue
 			}
-			for line := range strings.SplitSeq(req.Code, "\n") {
-				if line == "wait" {
-					<-ticks
-					continue
-				}
-				_, _ = fmt.Fprintf(conn, "\x00\x00%c%c%s", len(line)>>8, len(line), line)
-			}
+			_, _ = fmt.Fprintf(w, "\x00\x00%c%c%s", len(line)>>8, len(line), line)
 		}
 	})
 }
