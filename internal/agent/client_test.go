@@ -69,7 +69,8 @@ func clientSaying(t *testing.T, body, frame func(io.Writer)) *agent.Client {
 
 // linked is the client of an agent that counts its links, and answers what they send as answer
 // writes. It is asked for nothing else, whose answer a caller that leaves would wait for.
-func linked(t *testing.T, links *atomic.Int32, answer func(w io.Writer, code string)) *agent.Client {
+func linked(t *testing.T, links *atomic.Int32,
+	answer func(w io.Writer, code string)) *agent.Client {
 	t.Helper()
 	return clientOf(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/link" {
