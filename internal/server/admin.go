@@ -17,7 +17,7 @@ import (
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/identity"
 	"github.com/sandpool/sandpool/internal/pool"
-	"github.com/sandpool/sandpool/internal/web"
+	"github.com/sandpool/sandpool/internal/server/datadir"
 )
 
 // adminTokenFile is where the administrator's token is kept, below the data
@@ -50,7 +50,7 @@ func adminToken(ctx context.Context, store auth.TokenStore, tokens *auth.Tokens,
 	// The file comes first: if the process dies between the two, the next start
 	// finds a token that the store does not know and makes another, and no
 	// administrator's token exists that nobody has.
-	if err := writePrivate(path, text+"\n"); err != nil {
+	if err := datadir.Write(path, text+"\n"); err != nil {
 		return "", fmt.Errorf("administrator's token: %w", err)
 	}
 	if err := store.PutToken(ctx, row); err != nil {
@@ -81,16 +81,6 @@ func (s *Server) forgetEnded(ctx context.Context, forget func(context.Context) (
 		case <-tick.C:
 		}
 	}
-}
-
-// writePrivate replaces the file at path, whole or not at all, readable by its
-// owner alone.
-func writePrivate(path, text string) error {
-	tmp := path + ".new"
-	if err := os.WriteFile(tmp, []byte(text), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
 }
 
 // assignmentEnded records the end of a role assignment that nobody has taken back.
@@ -158,12 +148,4 @@ func (s *Server) rekey(ctx context.Context) (any, error) {
 	s.audited.Done(audit.Record{Who: "local", Name: "somebody on this machine", Action: "POST",
 		On: "/store/rekey", Status: http.StatusOK})
 	return done, nil
-}
-
-// signedIn records who has signed in with an issuer, and until when.
-func (s *Server) signedIn(r *http.Request, who web.Visitor) {
-	s.audited.SignedIn(r, who.Subject, who.Name, struct {
-		Until string `json:"until,omitempty"`
-		Role  bool   `json:"hasRole"`
-	}{who.Ends.UTC().Format(time.RFC3339), who.Token != ""})
 }

@@ -1,26 +1,20 @@
 package server
 
 import (
-	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
-	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/authority"
@@ -34,6 +28,7 @@ import (
 	"github.com/sandpool/sandpool/internal/server/engine"
 	"github.com/sandpool/sandpool/internal/server/entry"
 	"github.com/sandpool/sandpool/internal/server/network"
+	"github.com/sandpool/sandpool/internal/server/settings"
 	"github.com/sandpool/sandpool/internal/usage"
 )
 
@@ -268,82 +263,13 @@ func LoadConfig(path string, env []string) (Config, error) {
 	cfg := DefaultConfig()
 	var problems []error
 	if path != "" {
-		if err := readYAML(path, &cfg); err != nil {
+		if err := settings.ReadFile(path, &cfg); err != nil {
 			problems = append(problems, err)
 		}
 	}
-	problems = append(problems, applyEnv(&cfg, env)...)
+	problems = append(problems, settings.ReadEnv(env, &cfg)...)
 	problems = append(problems, cfg.Validate())
 	return cfg, errors.Join(problems...)
-}
-
-func readYAML(path string, cfg *Config) error {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("configuration file: %w", err)
-	}
-	dec := yaml.NewDecoder(bytes.NewReader(b))
-	dec.KnownFields(true)
-	if err := dec.Decode(cfg); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("configuration file %q: %s",
-			path, plain(err, slices.Sorted(maps.Keys(settings(cfg)))))
-	}
-	return nil
-}
-
-// clientEnv are the variables of the same prefix that belong to the command
-// line client.
-var clientEnv = map[string]bool{"ENDPOINT": true, "TOKEN": true, "POOL": true, "CONFIG": true,
-	"CA": true}
-
-func applyEnv(cfg *Config, env []string) []error {
-	fields := map[string]reflect.Value{}
-	for path, field := range settings(cfg) {
-		fields["SANDPOOL_"+strings.ToUpper(strings.ReplaceAll(path, ".", "_"))] = field
-	}
-	var problems []error
-	for _, kv := range env {
-		key, value, _ := strings.Cut(kv, "=")
-		name, ours := strings.CutPrefix(key, "SANDPOOL_")
-		if !ours || clientEnv[name] || strings.HasPrefix(name, "TEST_") {
-			continue
-		}
-		field, known := fields[key]
-		if !known {
-			problems = append(problems, fmt.Errorf("environment: %s is not a setting%s", key,
-				suggest(key, slices.Sorted(maps.Keys(fields)))))
-			continue
-		}
-		err := yaml.Unmarshal([]byte(value), field.Addr().Interface())
-		if err != nil && field.Kind() == reflect.String {
-			field.SetString(value) // it is no YAML, as {region}.example.com
-			continue
-		}
-		if err != nil {
-			problems = append(problems, fmt.Errorf("environment: %s: %s",
-				key, strings.TrimPrefix(plain(err, nil), "line 1: ")))
-		}
-	}
-	return problems
-}
-
-// settings returns the fields of cfg by their paths, such as limits.min_cooldown.
-func settings(cfg *Config) map[string]reflect.Value {
-	fields := map[string]reflect.Value{}
-	collect(reflect.ValueOf(cfg).Elem(), "", fields)
-	return fields
-}
-
-// collect maps the path of every leaf field below v to the field.
-func collect(v reflect.Value, prefix string, into map[string]reflect.Value) {
-	for i := range v.NumField() {
-		name := prefix + v.Type().Field(i).Tag.Get("yaml")
-		if v.Field(i).Kind() == reflect.Struct {
-			collect(v.Field(i), name+".", into)
-			continue
-		}
-		into[name] = v.Field(i)
-	}
 }
 
 // resources returns s in the units of the vocabulary.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sandpool/sandpool/internal/server/settings"
 )
 
 func TestLoadConfigLayers(t *testing.T) {
@@ -131,7 +133,7 @@ func TestSettingsPage(t *testing.T) {
 		}
 	}
 	cfg := DefaultConfig()
-	for name := range settings(&cfg) {
+	for name := range settings.Of(&cfg) {
 		if !described[name] {
 			t.Errorf("docs/operations.md has no row for %s", name)
 		}

@@ -33,9 +33,10 @@
 //
 // # Where to look
 //
-//	server.go    New, Run, Close                   routes.go    what a request passes
-//	config.go    settings and their checks         wording.go   errors of the configuration file
-//	state.go     the store, and other servers      observe.go   metrics, audit, traces, dashboard
-//	template.go  what code pools start from        images.go    images that nobody uses any more
-//	reserve.go   what is kept back for the host    doctor.go    what the host lacks
+//	server.go    New, Run, Close                   routes.go     what a request passes
+//	config.go    settings and their checks         admin.go      the administrator's token
+//	state.go     the store, and other servers      observe.go    metrics, audit, traces
+//	template.go  what code pools start from        dashboard.go  what the dashboard is told
+//	images.go    images that nobody uses any more  doctor.go     what the host lacks
+//	reserve.go   what is kept back for the host
 package server

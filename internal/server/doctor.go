@@ -2,9 +2,7 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +11,7 @@ import (
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
+	"github.com/sandpool/sandpool/internal/server/datadir"
 	"github.com/sandpool/sandpool/internal/server/engine"
 )
 
@@ -22,13 +21,13 @@ func CheckFor(ctx context.Context, cfg Config, cluster bool) []sandbox.Requireme
 	if !cluster && cfg.Engine != engine.InKubernetes {
 		return Check(cfg)
 	}
-	return append(cfg.Kubernetes.Check(ctx), checkDir(cfg.DataDir), checkFiles())
+	return append(cfg.Kubernetes.Check(ctx), datadir.Check(cfg.DataDir), checkFiles())
 }
 
 // Check says what this machine has and lacks for serving. What only some uses need, such as
 // building an image, is OK with a Fix. It takes back what it does; see gvisor.CheckHost.
 func Check(cfg Config) []sandbox.Requirement {
-	found := append(gvisor.CheckHost(cfg.gvisor()), checkDir(cfg.DataDir))
+	found := append(gvisor.CheckHost(cfg.gvisor()), datadir.Check(cfg.DataDir))
 	program, err := cfg.agentProgram()
 	if err != nil {
 		program = err.Error()
@@ -59,24 +58,6 @@ func checkFiles() sandbox.Requirement {
 		r.Fix = fmt.Sprintf(
 			"Many sandboxes need more: raise the limit to %d (ulimit -n; in a systemd unit, LimitNOFILE=).",
 			enoughFiles)
-	}
-	return r
-}
-
-// checkDir looks at the data directory, which may not exist yet. One that others can get at
-// is refused, not changed: it may be anything that somebody named by mistake.
-func checkDir(dir string) sandbox.Requirement {
-	r := sandbox.Requirement{Name: "data directory", OK: true, Detail: dir + ", not there yet"}
-	info, err := os.Stat(dir)
-	switch {
-	case err == nil:
-		r.OK, r.Detail = info.Mode().Perm()&0o077 == 0, fmt.Sprintf("%s, mode %04o",
-			dir, info.Mode().Perm())
-	case !errors.Is(err, fs.ErrNotExist):
-		r.OK, r.Detail = false, err.Error()
-	}
-	if !r.OK {
-		r.Fix = "Keep it to root (chmod 700 " + dir + "), or choose another with --data-dir."
 	}
 	return r
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/sandpool/sandpool/internal/mcp"
 	"github.com/sandpool/sandpool/internal/mcp/access"
 	"github.com/sandpool/sandpool/internal/pool"
+	"github.com/sandpool/sandpool/internal/server/datadir"
 )
 
 // mcpKeyFile is where the key is kept that signs the ids of MCP sessions, below the data directory.
@@ -77,7 +78,7 @@ func sessionKey(path string) ([]byte, error) {
 	}
 	text, err := newSessionKey()
 	if err == nil {
-		err = writePrivate(path, text)
+		err = datadir.Write(path, text)
 	}
 	return []byte(text), err
 }

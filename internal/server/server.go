@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
@@ -42,6 +41,7 @@ import (
 	"github.com/sandpool/sandpool/internal/quiet"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
+	"github.com/sandpool/sandpool/internal/server/datadir"
 	"github.com/sandpool/sandpool/internal/server/engine"
 	"github.com/sandpool/sandpool/internal/server/timed"
 	"github.com/sandpool/sandpool/internal/server/vault"
@@ -57,10 +57,6 @@ const shutdownGrace = 10 * time.Second
 
 // stopGrace bounds stopping all sandboxes when the server stops.
 const stopGrace = time.Minute
-
-// lockWait is how long a new server waits for the lock of one that has just
-// died: a child that it was starting holds the lock until its execve.
-const lockWait = 3 * time.Second
 
 // HandOver must be the first call of main: the engine starts this program again
 // for its sandboxes, and those processes must not become servers. It does not return in them.
@@ -141,7 +137,7 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.lock, err = lockDir(ctx, cfg.DataDir); err != nil {
+	if s.lock, err = datadir.Lock(ctx, cfg.DataDir); err != nil {
 		return nil, err
 	}
 	member, err := cfg.member()
@@ -461,39 +457,4 @@ func (s *Server) listen(ctx context.Context) (_ net.Listener, err error) {
 		s.given = conf.Certificates[0].Leaf
 	}
 	return tls.NewListener(l, conf), nil
-}
-
-// lockDir makes the data directory and takes its lock: two servers on one
-// directory would each stop the other's sandboxes as strays.
-func lockDir(ctx context.Context, dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
-	}
-	if r := checkDir(dir); !r.OK {
-		return nil, sandpool.Errorf(sandpool.Invalid, "", "data_dir",
-			"The data directory is to hold tokens and snapshots, but other users can get at %s. %s",
-			r.Detail, r.Fix)
-	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
-	}
-	retry := time.NewTicker(50 * time.Millisecond)
-	defer retry.Stop()
-	for end := time.Now().Add(lockWait); ; {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return f, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
-			return nil, errors.Join(sandpool.Errorf(sandpool.Conflict, "", "data_dir",
-				"The data directory %s is in use by another sandpool server. Stop it, or choose "+
-					"another with --data-dir.", dir), f.Close())
-		}
-		select {
-		case <-retry.C:
-		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), f.Close())
-		}
-	}
 }

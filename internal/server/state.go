@@ -25,6 +25,7 @@ import (
 	"github.com/sandpool/sandpool/internal/issuer"
 	"github.com/sandpool/sandpool/internal/metrics"
 	"github.com/sandpool/sandpool/internal/peer"
+	"github.com/sandpool/sandpool/internal/server/datadir"
 	"github.com/sandpool/sandpool/internal/server/vault"
 	"github.com/sandpool/sandpool/internal/store"
 )
@@ -55,7 +56,7 @@ func (c Config) member() (m store.Server, err error) {
 		return m, fmt.Errorf("the server's id: %w", err)
 	}
 	m.Instance = rand.Text()
-	if err := writePrivate(path, m.Instance+"\n"); err != nil {
+	if err := datadir.Write(path, m.Instance+"\n"); err != nil {
 		return m, fmt.Errorf("the server's id: %w", err)
 	}
 	return m, nil
@@ -111,7 +112,7 @@ func (s *Server) agree(ctx context.Context) error {
 			return fmt.Errorf("%s in the store: %w", each.file, err)
 		}
 		if !bytes.Equal(text, had) {
-			if err := writePrivate(path, string(text)); err != nil {
+			if err := datadir.Write(path, string(text)); err != nil {
 				return fmt.Errorf("%s: %w", each.file, err)
 			}
 		}

@@ -1,8 +1,10 @@
-package server
+package settings
 
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,29 +22,29 @@ var (
 )
 
 // plain words an error of the YAML decoder for people, who know the file and not the types
-// of this program. known are the paths of all settings.
-func plain(err error, known []string) string {
+// of this program. known are all settings by their paths.
+func plain(err error, known map[string]reflect.Value) string {
 	var te *yaml.TypeError
 	if !errors.As(err, &te) {
 		return strings.TrimPrefix(err.Error(), "yaml: ")
 	}
-	lines := slices.Clone(te.Errors)
+	lines, paths := slices.Clone(te.Errors), slices.Sorted(maps.Keys(known))
 	for i, line := range lines {
 		if m := kindPattern().FindStringSubmatch(line); m != nil {
 			value := "what is there"
 			if m[2] != "" {
 				value = strconv.Quote(m[2])
 			}
-			lines[i] = fmt.Sprintf("%s%s does not fit; use %s", m[1], value, kind(m[3]))
+			lines[i] = fmt.Sprintf("%s%s does not fit; use %s", m[1], value, kind(m[3], known))
 		} else if m := namePattern().FindStringSubmatch(line); m != nil {
-			lines[i] = fmt.Sprintf("%s%s is not a setting here%s", m[1], m[2], suggest(m[2], known))
+			lines[i] = fmt.Sprintf("%s%s is not a setting here%s", m[1], m[2], suggest(m[2], paths))
 		}
 	}
 	return strings.Join(lines, "; ")
 }
 
 // kind is what a value of the Go type is for people.
-func kind(goType string) string {
+func kind(goType string, known map[string]reflect.Value) string {
 	switch goType {
 	case "time.Duration":
 		return "a duration such as 10s"
@@ -50,8 +52,13 @@ func kind(goType string) string {
 		return "a whole number"
 	case "float64":
 		return "a number"
-	case "string", "server.OnExit":
+	case "string":
 		return "text"
+	}
+	for _, field := range known {
+		if field.Kind() == reflect.String && field.Type().String() == goType {
+			return "text"
+		}
 	}
 	if strings.HasPrefix(goType, "[]") {
 		return "a list such as [a, b]"
