@@ -81,6 +81,7 @@ func mayImport() map[string][]string {
 		"internal/endpoint": {".", "internal/arm", "internal/auth", "internal/proxy",
 			"internal/tracing"},
 		"internal/quiet":         nil,
+		"internal/caller":        {"internal/quiet"},
 		"internal/event":         vocabulary,
 		"internal/systemd":       nil,
 		"internal/logging":       nil,
@@ -199,7 +200,7 @@ func mayImport() map[string][]string {
 			"internal/web",
 			"internal/sandbox/gvisor", "internal/keyring", "internal/store",
 			"internal/image", "internal/erofs", "internal/oci", "internal/oci/layer",
-			"internal/quiet",
+			"internal/caller",
 			"internal/descriptor", "internal/machine", "internal/pool/meter", "internal/pool/room", "internal/usage"),
 		// A server for others' tests: everything but the engine, which would need Linux and root.
 		"sandpooltest": append(handlers, "client", "internal/control", "internal/endpoint",

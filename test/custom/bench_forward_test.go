@@ -25,6 +25,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/caller"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/oci/ocitest"
 	"github.com/sandpool/sandpool/internal/proxy"
@@ -171,13 +172,18 @@ func (x *box) front(b *testing.B) string {
 	b.Helper()
 	p := proxy.New(proxy.Options{})
 	b.Cleanup(p.Close)
-	l := quiet.Listener{TCPListener: listen(b).(*net.TCPListener)} // as our server's
-	return serve(b, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	l, err := caller.Listen(listen(b).(*net.TCPListener)) // as our server's
+	if err != nil {
+		b.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		to := proxy.Target{Port: 8080, Path: proxy.RawPath(r)}
 		if q, err := proxy.Check(w, r, to); err == nil {
 			_ = p.Serve(q, x)
 		}
-	}))
+	})}
+	l.Attend(srv)
+	return serve(b, l, srv)
 }
 
 func listen(b *testing.B) net.Listener {
@@ -189,8 +195,7 @@ func listen(b *testing.B) net.Listener {
 	return l
 }
 
-func serve(b *testing.B, l net.Listener, h http.Handler) string {
-	srv := &http.Server{Handler: h}
+func serve(b *testing.B, l net.Listener, srv *http.Server) string {
 	go srv.Serve(l) //nolint:errcheck // it ends with the benchmark
 	b.Cleanup(func() { _ = srv.Close() })
 	return l.Addr().String()
@@ -280,34 +285,34 @@ func nginx(b *testing.B, to string) (addr string, used func() time.Duration) {
 
 func reverse(b *testing.B, to string) string {
 	b.Helper()
-	return serve(b, listen(b), &httputil.ReverseProxy{FlushInterval: -1,
+	return serve(b, listen(b), &http.Server{Handler: &httputil.ReverseProxy{FlushInterval: -1,
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(&url.URL{Scheme: "http", Host: to})
 			r.SetXForwarded()
 		},
-		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}})
+		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}}})
 }
 
-// A caller sends requests on one connection.
-type caller struct {
+// A peer is a client that sends requests on one connection.
+type peer struct {
 	way
 	conn  net.Conn
 	r     *bufio.Reader
 	block []byte // what is written and read at once, at most
 }
 
-func (w way) caller(b *testing.B) *caller {
+func (w way) peer(b *testing.B) *peer {
 	b.Helper()
 	conn, err := w.dial()
 	if err != nil {
 		b.Fatal(w.name, err)
 	}
 	b.Cleanup(func() { _ = conn.Close() })
-	return &caller{w, conn, bufio.NewReaderSize(conn, 256<<10), make([]byte, 256<<10)}
+	return &peer{w, conn, bufio.NewReaderSize(conn, 256<<10), make([]byte, 256<<10)}
 }
 
 // call sends a request, whose body is so many zeros, and reads the answer.
-func (c *caller) call(method, path string, size int64) error {
+func (c *peer) call(method, path string, size int64) error {
 	head := method + " " + c.path + path +
 		" HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: bench/1\r\nAccept: */*\r\n" + c.head
 	if method == "POST" {
@@ -334,12 +339,12 @@ func (c *caller) call(method, path string, size int64) error {
 
 // latency reports the median of a small request on a connection that is kept, in microseconds.
 func latency(b *testing.B, all []way) {
-	callers, took := make([]*caller, len(all)), make([][]float64, len(all))
+	peers, took := make([]*peer, len(all)), make([][]float64, len(all))
 	for i, w := range all {
-		callers[i] = w.caller(b)
+		peers[i] = w.peer(b)
 	}
 	for n := range 3000 * b.N {
-		for i, c := range callers {
+		for i, c := range peers {
 			begin := time.Now()
 			if err := c.call("GET", "/reported?x=1", 0); err != nil {
 				b.Fatal(c.name, err)
@@ -373,7 +378,7 @@ func throughput(b *testing.B, all []way) {
 			counts := make([]int, connections)
 			end := time.Now().Add(time.Second)
 			for j := range connections {
-				c := w.caller(b)
+				c := w.peer(b)
 				wg.Go(func() {
 					for time.Now().Before(end) {
 						if err := c.call("GET", "/reported?x=1", 0); err != nil {
@@ -418,7 +423,7 @@ func processorTime(w way) (self, guest time.Duration) {
 func bulk(b *testing.B, all []way) {
 	const size = 1 << 30
 	for _, w := range all {
-		c := w.caller(b)
+		c := w.peer(b)
 		begin := time.Now()
 		if err := c.call("GET", fmt.Sprintf("/bulk?bytes=%d", size), 0); err != nil {
 			b.Fatal(w.name, err)
