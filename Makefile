@@ -88,10 +88,11 @@ test-kube: root deps build ## the Kubernetes engine in a real cluster, which the
 test-upgrade: root build images ## sessions of an earlier version go on under this one: FROM=a tag or a commit
 	@SANDPOOL_TEST_DATA=$(DATA) test/upgrade/run $(FROM)
 
-# What needs a static binary is skipped: the detector's own are not.
+# Sandboxes need a static binary, which the detector's are not: tests that start some are skipped,
+# and the packages that are about them, with the server that runs them, are left out.
 .PHONY: race
 race: gvisor ## the packages without gVisor under the race detector (needs a C compiler)
-	CGO_ENABLED=1 SANDPOOL_TEST_ALL= go test -race -shuffle=on -timeout 30m $$(go list ./... | grep -v -e sandbox/gvisor -e internal/server -e cmd/sandpool$$ -e cmd/sandpool/serve -e /test)
+	CGO_ENABLED=1 SANDPOOL_TEST_ALL= SANDPOOL_TEST_DATA= go test -race -shuffle=on -timeout 30m $$(go list ./... | grep -v -e sandbox/gvisor -e internal/server -e cmd/sandpool$$ -e cmd/sandpool/serve -e /test)
 
 .PHONY: soak
 soak: images ## the long forms of what breaks streams and kills: SOAK_SESSIONS=10000 STREAM_BREAKS=10000

@@ -107,7 +107,7 @@ func TestCodeThatWaits(t *testing.T) {
 			}
 			// Bodies that come at the same time are charged as they arrive, so that one is refused
 			// now and then which the others would have left room for.
-			tick, late := time.NewTicker(time.Millisecond), time.After(time.Minute)
+			tick, late := time.NewTicker(time.Millisecond), time.After(5*time.Minute)
 			defer tick.Stop()
 			for n := 0; n+taken() < 30; {
 				select {

@@ -30,7 +30,7 @@ func large(t *testing.T) (p pictured, layer []byte) {
 // onBlob calls do for requests of the layer.
 func (h *testHub) onBlob(layer []byte, do func(w http.ResponseWriter, r *http.Request,
 	from int) bool) {
-	h.before = func(w http.ResponseWriter, r *http.Request) bool {
+	h.ask(func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasSuffix(r.URL.Path, "/blobs/"+string(digestOf(layer))) {
 			return false
 		}
@@ -41,7 +41,7 @@ func (h *testHub) onBlob(layer []byte, do func(w http.ResponseWriter, r *http.Re
 			}
 		}
 		return do(w, r, from)
-	}
+	})
 }
 
 // sendPart answers with a part of the layer.

@@ -30,11 +30,10 @@ import (
 type testHub struct {
 	t *testing.T
 	*httptest.Server
-	// before may answer a request itself, and then returns true.
-	before func(w http.ResponseWriter, r *http.Request) bool
 
-	mu   sync.Mutex // guards what follows
-	seen []seen     // requests from pulls
+	mu     sync.Mutex                                        // guards what follows
+	before func(w http.ResponseWriter, r *http.Request) bool // see ask
+	seen   []seen                                            // requests from pulls
 }
 
 // seen is what the registry saw of a request.
@@ -56,13 +55,22 @@ func (h *testHub) handler() http.Handler {
 			h.mu.Lock()
 			h.seen = append(h.seen, seen{r.Method, r.URL.Path, r.Header.Get("Authorization"),
 				r.Header.Get("Range")})
+			before := h.before
 			h.mu.Unlock()
-			if h.before != nil && h.before(w, r) {
+			if before != nil && before(w, r) {
 				return
 			}
 		}
 		inner.ServeHTTP(w, r)
 	})
+}
+
+// ask has do see requests of pulls from now on, before the registry does. It returns true if it has
+// answered.
+func (h *testHub) ask(do func(w http.ResponseWriter, r *http.Request) bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.before = do
 }
 
 func (h *testHub) host() string {
@@ -81,7 +89,7 @@ func (h *testHub) requests(part string) (out []seen) {
 	return out
 }
 
-// send pushes something, past h.before.
+// send pushes something, past what ask was given.
 func (h *testHub) send(method, path, mediaType string, body []byte) {
 	h.t.Helper()
 	r, err := http.NewRequest(method, h.URL+path, bytes.NewReader(body))

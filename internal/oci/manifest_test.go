@@ -50,13 +50,13 @@ func TestChoose(t *testing.T) {
 	h.put("arm", typeIndex, index(at(arm, "linux", "arm64", ""), at(arm, "windows", "amd64", "")))
 	bad := encode(t, index(map[string]any{"digest": "sha256:../../etc",
 		"platform": map[string]any{"os": "linux", "architecture": "amd64"}}))
-	h.before = func(w http.ResponseWriter, r *http.Request) bool {
+	h.ask(func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasSuffix(r.URL.Path, "/bad-digest") {
 			return false
 		}
 		_, err := w.Write(bad)
 		return err == nil
-	}
+	})
 	h.put("both", typeManifest, manifest(map[string]any{"manifests": []any{at(amd, "linux", "amd64",
 		"")}}))
 	h.put("chart", typeManifest, manifest(map[string]any{"config": map[string]any{

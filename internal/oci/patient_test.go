@@ -31,7 +31,7 @@ func TestBusyRegistry(t *testing.T) {
 			h := newHub(t)
 			h.push("1", small(t))
 			var asked []time.Time
-			h.before = func(w http.ResponseWriter, r *http.Request) bool {
+			h.ask(func(w http.ResponseWriter, r *http.Request) bool {
 				if !strings.HasSuffix(r.URL.Path, c.where) && (c.where == "/v2/" ||
 					!strings.Contains(r.URL.Path, c.where)) {
 					return false
@@ -46,7 +46,7 @@ func TestBusyRegistry(t *testing.T) {
 				w.Header().Set("Retry-After", c.pause)
 				problem(w, c.status, "TOOMANYREQUESTS", "slow down")
 				return true
-			}
+			})
 			client, store := newClient(t, Config{})
 			_, err := pull(t, client, h.host()+"/app:1", Credentials{})
 			if c.want == 0 {

@@ -17,7 +17,7 @@ import (
 
 // basicOnly makes a hub want a user and a password.
 func (h *testHub) basicOnly(user, password string) {
-	h.before = func(w http.ResponseWriter, r *http.Request) bool {
+	h.ask(func(w http.ResponseWriter, r *http.Request) bool {
 		u, p, _ := r.BasicAuth()
 		if u == user && p == password {
 			return false
@@ -27,13 +27,13 @@ func (h *testHub) basicOnly(user, password string) {
 		problem(w, http.StatusUnauthorized, "UNAUTHORIZED",
 			"not with "+p+" or "+r.Header.Get("Authorization"))
 		return true
-	}
+	})
 }
 
 // tokenOnly makes a hub want a token, which its own token service gives to the user and password.
 func (h *testHub) tokenOnly(user, password string) {
 	const token = "the-token"
-	h.before = func(w http.ResponseWriter, r *http.Request) bool {
+	h.ask(func(w http.ResponseWriter, r *http.Request) bool {
 		switch {
 		case r.URL.Path == "/token":
 			u, p, _ := r.BasicAuth()
@@ -50,7 +50,7 @@ func (h *testHub) tokenOnly(user, password string) {
 			fmt.Sprintf(`Bearer realm="%s/token",service="hub",scope="repository:app:pull"`, h.URL))
 		problem(w, http.StatusUnauthorized, "UNAUTHORIZED", "no token")
 		return true
-	}
+	})
 }
 
 // Registries that want a password or a token get them; wrong ones are told apart from none,
@@ -113,10 +113,10 @@ func TestAuthentication(t *testing.T) {
 func TestRedirect(t *testing.T) {
 	var other []string
 	elsewhere := newHub(t)
-	elsewhere.before = func(_ http.ResponseWriter, r *http.Request) bool {
+	elsewhere.ask(func(_ http.ResponseWriter, r *http.Request) bool {
 		other = append(other, r.Header.Get("Authorization"), r.Header.Get("Cookie"))
 		return false
-	}
+	})
 	for name, want := range map[string]func(*testHub, string, string){"basic": (*testHub).basicOnly,
 		"token": (*testHub).tokenOnly} {
 		t.Run(name, func(t *testing.T) {
@@ -126,7 +126,7 @@ func TestRedirect(t *testing.T) {
 			elsewhere.push("1", small(t))
 			want(h, "me", "open-sesame")
 			inner := h.before
-			h.before = func(w http.ResponseWriter, r *http.Request) bool {
+			h.ask(func(w http.ResponseWriter, r *http.Request) bool {
 				if inner(w, r) {
 					return true
 				}
@@ -137,7 +137,7 @@ func TestRedirect(t *testing.T) {
 					return true
 				}
 				return false
-			}
+			})
 			c, _ := newClient(t, Config{})
 			if _, err := pull(t, c, h.host()+"/app:1", Credentials{Username: "me",
 				Password: "open-sesame"}); err != nil {
@@ -163,7 +163,7 @@ func TestRedirectRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHub(t)
 			h.push("1", small(t))
-			h.before = func(w http.ResponseWriter, r *http.Request) bool {
+			h.ask(func(w http.ResponseWriter, r *http.Request) bool {
 				if !strings.Contains(r.URL.Path, "/manifests/") {
 					return false
 				}
@@ -173,7 +173,7 @@ func TestRedirectRefused(t *testing.T) {
 				}
 				http.Redirect(w, r, to, http.StatusFound)
 				return true
-			}
+			})
 			client, _ := newClient(t, Config{})
 			_, err := client.Resolve(t.Context(), h.host()+"/app:1", Credentials{})
 			wantCode(t, err, c.code, c.part)
@@ -184,12 +184,12 @@ func TestRedirectRefused(t *testing.T) {
 // A token service inside the network of a registry outside it is not asked.
 func TestRealmRefused(t *testing.T) {
 	h := newHub(t)
-	h.before = func(w http.ResponseWriter, _ *http.Request) bool {
+	h.ask(func(w http.ResponseWriter, _ *http.Request) bool {
 		w.Header().Set("WWW-Authenticate",
 			`Bearer realm="https://169.254.169.254/token",service="x"`)
 		w.WriteHeader(http.StatusUnauthorized)
 		return true
-	}
+	})
 	c, _ := newClient(t, Config{})
 	if _, err := c.Resolve(t.Context(), h.host()+"/app:1", Credentials{Username: "me",
 		Password: "open-sesame"}); err == nil || strings.Contains(err.Error(), "sesame") {
@@ -261,7 +261,7 @@ func TestRegistryErrors(t *testing.T) {
 		}, "/app:1", CodeDamaged, "not JSON"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h.before = c.before
+			h.ask(c.before)
 			client, store := newClient(t, Config{})
 			_, err := client.Resolve(t.Context(), h.host()+c.ref, Credentials{})
 			wantCode(t, err, c.code, c.part)

@@ -19,7 +19,7 @@ const mb = 1 << 20
 
 // machine has so much memory, of which the sandboxes of an engine take.
 type machine struct {
-	fake     *sandboxtest.Fake
+	fake     atomic.Pointer[sandboxtest.Fake]
 	memory   atomic.Int64
 	disk     atomic.Int64
 	pressure atomic.Int64 // percent
@@ -30,7 +30,7 @@ func (m *machine) Measure(time.Time) (room.Machine, error) {
 	if m.broken.Load() {
 		return room.Machine{}, errors.New("the machine hides its memory")
 	}
-	return room.Machine{Left: room.Amount{Memory: m.memory.Load() - m.fake.Taken(),
+	return room.Machine{Left: room.Amount{Memory: m.memory.Load() - m.fake.Load().Taken(),
 		Disk: m.disk.Load(), Threads: 1 << 20},
 		Pressure: float64(m.pressure.Load()) / 100}, nil
 }
@@ -39,7 +39,8 @@ func (m *machine) Measure(time.Time) (room.Machine, error) {
 // MB.
 func measured(t *testing.T, memory int64, do func(w *world, m *machine)) {
 	within(t, func(w *world) {
-		m := &machine{fake: w.fake}
+		m := &machine{}
+		m.fake.Store(w.fake)
 		m.memory.Store(memory)
 		m.disk.Store(1 << 40)
 		w.options.Machine, w.options.Reserve = m, room.Amount{Memory: 100 * mb, Disk: 1 << 30,
@@ -333,7 +334,7 @@ func TestRestartOnABusyMachine(t *testing.T) {
 		}
 		before := w.status()
 		w.restart()
-		m.fake = w.fake
+		m.fake.Store(w.fake)
 		w.settle()
 		if s := w.status(); s.Claimed != 8 || s.Ready != before.Ready {
 			w.Errorf("after a restart the pool is %+v, before %+v", s, before)

@@ -42,7 +42,8 @@ func withUsage(t *testing.T, do func(*metered)) {
 	within(t, func(w *world) {
 		m := &metered{world: w, rows: &usageFaults{Store: w.store.Store.(*sqlite.Store)}}
 		w.stop()
-		host := &machine{fake: w.fake}
+		host := &machine{}
+		host.fake.Store(w.fake)
 		host.memory.Store(64 << 30)
 		host.disk.Store(64 << 30)
 		w.options.Machine = host

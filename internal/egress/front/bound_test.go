@@ -61,10 +61,8 @@ func TestLinksOfAll(t *testing.T) {
 		t.Errorf("the connections are %d of one sandbox and %d of another, want %d and %d",
 			greedy, modest, most, fewLinks)
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.refused) != 2 || !strings.Contains(w.refused[0].Reason, "all sandboxes") {
-		t.Errorf("the refusals are %+v", w.refused)
+	if len(w.told()) != 2 || !strings.Contains(w.told()[0].Reason, "all sandboxes") {
+		t.Errorf("the refusals are %+v", w.told())
 	}
 }
 

@@ -38,12 +38,12 @@ func TestTLS(t *testing.T) {
 			t.Errorf("%q at %s: %s", test.name, test.to, got)
 		}
 	}
-	for _, to := range w.dialed {
+	for _, to := range w.dials() {
 		if !to.Addr().IsGlobalUnicast() || to.Addr().IsPrivate() {
 			t.Errorf("%s was dialed", to)
 		}
 	}
-	if len(w.refused) == 0 {
+	if len(w.told()) == 0 {
 		t.Error("nothing is told")
 	}
 }
@@ -60,9 +60,9 @@ func TestDeniedAddress(t *testing.T) {
 	if got := w.raw("8.8.4.4:80", text, 1); got != "502" {
 		t.Errorf("by HTTP: %s", got)
 	}
-	if len(w.dialed) > 0 || len(w.refused) != 2 ||
-		!strings.Contains(w.refused[0].Reason, "deny list") {
-		t.Errorf("dialed %v, refused %v", w.dialed, w.refused)
+	if len(w.dials()) > 0 || len(w.told()) != 2 ||
+		!strings.Contains(w.told()[0].Reason, "deny list") {
+		t.Errorf("dialed %v, refused %v", w.dials(), w.told())
 	}
 
 	// What was reached before is closed when it is denied.
@@ -91,8 +91,8 @@ func TestLongName(t *testing.T) {
 	if got := w.tls("93.184.216.34:443", strings.Repeat("a.", 20000)+"example.net"); got != "no" {
 		t.Error("a name without an end is allowed")
 	}
-	if len(w.refused) != 1 || w.refused[0].Host != "93.184.216.34" {
-		t.Errorf("told is %.200v", w.refused)
+	if len(w.told()) != 1 || w.told()[0].Host != "93.184.216.34" {
+		t.Errorf("told is %.200v", w.told())
 	}
 }
 
@@ -157,7 +157,7 @@ func TestHello(t *testing.T) {
 		_, _ = c.Write(text)
 		_ = c.(*net.TCPConn).CloseWrite()
 		_, _ = io.Copy(io.Discard, c)
-		if n := len(w.dialed); n > 0 {
+		if n := len(w.dials()); n > 0 {
 			t.Fatalf("%s: a server was dialed", what)
 		}
 	}

@@ -111,6 +111,20 @@ func (w *world) Refused(_ netip.Addr, r sandpool.Refusal) {
 	w.refused = append(w.refused, r)
 }
 
+// told are the refusals so far.
+func (w *world) told() []sandpool.Refusal {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]sandpool.Refusal(nil), w.refused...)
+}
+
+// dials are the addresses so far that were connected to.
+func (w *world) dials() []netip.AddrPort {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]netip.AddrPort(nil), w.dialed...)
+}
+
 func (w *world) Original(net.Conn) (netip.AddrPort, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

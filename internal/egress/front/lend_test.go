@@ -155,8 +155,8 @@ func TestLendCertificate(t *testing.T) {
 	if len(l.evilTLS.headers()) > 0 {
 		t.Error("it has got a request")
 	}
-	if len(l.refused) != 1 || !strings.Contains(l.refused[0].Reason, "certificate") {
-		t.Errorf("told is %v", l.refused)
+	if len(l.told()) != 1 || !strings.Contains(l.told()[0].Reason, "certificate") {
+		t.Errorf("told is %v", l.told())
 	}
 }
 
@@ -269,11 +269,11 @@ func TestLendFresh(t *testing.T) {
 // Without an authority the TLS of such a host is not ended, nor passed on without the header.
 func TestLendNoAuthority(t *testing.T) {
 	w := newWorld(t, lent("api.example.com"))
-	if got := w.tls("93.184.216.40:443", "api.example.com"); got != "no" || len(w.dialed) > 0 {
+	if got := w.tls("93.184.216.40:443", "api.example.com"); got != "no" || len(w.dials()) > 0 {
 		t.Errorf("it answers %s", got)
 	}
-	if len(w.refused) == 0 || !strings.Contains(w.refused[0].Reason, "authority") {
-		t.Errorf("told is %v", w.refused)
+	if len(w.told()) == 0 || !strings.Contains(w.told()[0].Reason, "authority") {
+		t.Errorf("told is %v", w.told())
 	}
 }
 

@@ -187,7 +187,7 @@ func (l *lending) unseen() {
 			}
 		}
 	}
-	if text := fmt.Sprintf("%+v %#v", l.refused, l.refused); strings.Contains(text, secret) {
+	if text := fmt.Sprintf("%+v %#v", l.told(), l.told()); strings.Contains(text, secret) {
 		l.t.Errorf("a refusal says %s", text)
 	}
 }

@@ -131,12 +131,12 @@ func TestProxy(t *testing.T) {
 			t.Errorf("a server has got %q", r)
 		}
 	}
-	for _, r := range w.refused {
+	for _, r := range w.told() {
 		if r.Host == "" && r.Port != 0 || strings.Contains(r.Host, "invalid") {
 			t.Errorf("told is %+v", r)
 		}
 	}
-	if len(w.refused) == 0 {
+	if len(w.told()) == 0 {
 		t.Error("nothing is told")
 	}
 }
@@ -170,7 +170,7 @@ func TestProxyTurns(t *testing.T) {
 			t.Errorf("CONNECT %s: %d", host, got)
 		}
 	}
-	for _, to := range w.dialed {
+	for _, to := range w.dials() {
 		if to.Addr() != shared {
 			t.Errorf("%s was dialed", to)
 		}
