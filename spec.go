@@ -14,7 +14,8 @@ import (
 // store keeps it as one JSON document, and one comparison (SameSandbox) says whether ready
 // sandboxes have become stale. It holds no secret, only the names of secrets.
 //
-// A field that is added here makes sandboxes stale when it changes, unless server says otherwise.
+// A field that is added here makes sandboxes stale when it changes, unless the method sandbox
+// leaves it out.
 type Spec struct {
 	Kind ContainerType `json:"kind"`
 	// Image names the root filesystem. Of a code pool it is an image of the server, and empty

@@ -88,7 +88,7 @@ func Found(ctx context.Context) (Target, bool) {
 // that path is a container's, so is the key that it may want.
 func (b *Branch) Keys(r *http.Request) (sandpool.PoolID, bool) {
 	t, ok := Found(r.Context())
-	if !ok || !t.isMCP() || !b.hasMCP(r.Context(), t.Pool, b.kind(r.Context(), t.Pool)) {
+	if !ok || !t.mcp || !b.hasMCP(r.Context(), t.Pool, b.kind(r.Context(), t.Pool)) {
 		return sandpool.PoolID{}, false
 	}
 	return t.Pool, true
@@ -107,7 +107,7 @@ func (b *Branch) serve(w http.ResponseWriter, r *http.Request) error {
 		return errors.New("endpoint: a request came to a Branch without passing its Split")
 	}
 	kind := b.kind(r.Context(), t.Pool)
-	if t.isMCP() && b.hasMCP(r.Context(), t.Pool, kind) {
+	if t.mcp && b.hasMCP(r.Context(), t.Pool, kind) {
 		return b.to.MCP.Serve(w, r, t.Pool)
 	}
 	if kind == sandpool.CustomContainer {

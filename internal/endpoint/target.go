@@ -20,6 +20,8 @@ type Target struct {
 	Prefix string
 	// OwnHost says that the request came to a host name of the pool's own.
 	OwnHost bool
+
+	mcp bool // it is the MCP endpoint, if its pool has one
 }
 
 // Find returns the target of a request, and false if it is not for a pool's data plane. Whether
@@ -28,10 +30,12 @@ func Find(r *http.Request, suffix string) (Target, bool) {
 	path := rawPath(r)
 	if suffix != "" {
 		if pool, ok := poolOfHost(r.Host, suffix); ok {
-			return Target{Pool: pool, Path: path, OwnHost: true}, true
+			return Target{Pool: pool, Path: path, OwnHost: true, mcp: isMCP(path)}, true
 		}
 	}
-	return poolOfPath(path)
+	t, ok := poolOfPath(path)
+	t.mcp = ok && isMCP(t.Path)
+	return t, ok
 }
 
 // rawPath returns the path of r, escaped as it came. URL.EscapedPath would escape what the
@@ -176,8 +180,8 @@ func (t Target) management() (string, bool) {
 	return strings.ToLower(operation), true
 }
 
-// isMCP reports whether the target is the MCP endpoint, if its pool has one.
-func (t Target) isMCP() bool {
-	first, rest := cutSegment(t.Path)
+// isMCP reports whether a path below a pool's endpoint is that of MCP.
+func isMCP(path string) bool {
+	first, rest := cutSegment(path)
 	return strings.EqualFold(first, "mcp") && strings.Trim(rest, "/") == ""
 }

@@ -61,10 +61,8 @@ func (g *Gateway) execute(c *call, form wire.Envelope, background bool) error {
 	if err != nil {
 		return err
 	}
-	if held.Large() {
-		if err := held.Settle(identifier); err != nil {
-			return err
-		}
+	if err := held.Settle(identifier); err != nil {
+		return err
 	}
 	if x.Async && !background {
 		return sandpool.Errorf(sandpool.Unsupported, wire.CodeUnsupported, "executionType",
@@ -137,10 +135,7 @@ func (g *Gateway) run(c *call, lease Lease, identifier sandpool.Identifier,
 	claim := lease.Claim()
 	t := timing{prepare: time.Since(c.started), claim: claim.Took, start: claim.Start}
 	sent := time.Now()
-	run := interpreter.Execution{ExecuteRequest: x.ExecuteRequest}
-	if held.Large() {
-		run.Sent = held.Sent
-	}
+	run := interpreter.Execution{ExecuteRequest: x.ExecuteRequest, Sent: held.Sent}
 	x.Code, x.Args, x.Stdin = "", nil, "" // it may wait for long, and is the sandbox's then
 	res, err := g.within.Of(lease).Execute(c.r.Context(), run)
 	var a wire.Answer

@@ -61,6 +61,9 @@ func (h *Hold) Take(n int64) error {
 
 // Settle charges the session of a large body that has named it itself.
 func (h *Hold) Settle(identifier sandpool.Identifier) error {
+	if h.bytes == 0 {
+		return nil
+	}
 	if named, err := h.Caller.Named(); err != nil || named != "" {
 		return nil
 	}
@@ -106,9 +109,6 @@ func refusal(err error) error {
 	}
 	return e
 }
-
-// Large reports whether anything is held.
-func (h *Hold) Large() bool { return h.bytes > 0 }
 
 // Sent gives back what the server held: the code is the sandbox's now.
 func (h *Hold) Sent() {
