@@ -117,3 +117,40 @@ func TestCutOff(t *testing.T) {
 		})
 	}
 }
+
+// TestCutOffWaiting: a deployment that a restart cut off while it waited for the end of a deletion
+// waits on, and has deleted once; also if the pool went meanwhile, or another one came.
+func TestCutOffWaiting(t *testing.T) {
+	for name, meanwhile := range map[string]func(p *planes, key string){
+		"it goes on":    func(p *planes, key string) { p.looks[key] = 3 },
+		"it went":       func(p *planes, key string) { delete(p.kept, key) },
+		"it is another": func(p *planes, key string) { delete(p.kept[key], "deleting") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			docs, p := &tree.Memory{}, &planes{lingers: 1 << 30}
+			k := newKit(t, docs, p)
+			k.do("PUT", deployments+"before", body("Incremental", "{}", pool("old", ""), ""), 201)
+			k.ends("before", "Succeeded")
+			k.do("PUT", deployments+"d", body("Complete", "{}", pool("a", ""), ""), 201)
+			key := ""
+			for key == "" {
+				p.mu.Lock()
+				for k, v := range p.kept {
+					if v["deleting"] == true {
+						key = k
+					}
+				}
+				p.mu.Unlock()
+			}
+			k.stop()
+			meanwhile(p, key)
+			p.lingers = 3
+			k = newKit(t, docs, p)
+			k.ends("d", "Succeeded")
+			k.wants("d", 1, "Create of a", "Delete of old")
+			if len(p.kept) != 1 {
+				t.Errorf("left are %v", p.kept)
+			}
+		})
+	}
+}

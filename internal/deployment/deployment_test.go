@@ -30,6 +30,8 @@ type planes struct {
 	puts  []string
 	// slow is how many looks a pool takes; a pool called "broken" fails.
 	slow int
+	// lingers is how many looks find a pool that is being deleted.
+	lingers int
 	// held stops every PUT until it is closed, if it is not nil; with holds, the requests alone for
 	// which that is true, and those that are cut off meanwhile are done if they are heard.
 	held  chan struct{}
@@ -95,6 +97,10 @@ func (p *planes) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		fmt.Fprintf(w, `{"value":[%s]}`, strings.Join(out, ","))
 		return
+	case r.Method == http.MethodDelete && p.kept[key] != nil && p.lingers > 0:
+		p.kept[key]["deleting"], p.looks[key] = true, p.lingers
+		w.WriteHeader(http.StatusAccepted)
+		return
 	case r.Method == http.MethodDelete:
 		delete(p.kept, key)
 		w.WriteHeader(http.StatusNoContent)
@@ -118,6 +124,12 @@ func (p *planes) serve(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	body := p.kept[key]
+	if body["deleting"] == true {
+		if p.looks[key]--; p.looks[key] < 0 {
+			delete(p.kept, key)
+			body = nil
+		}
+	}
 	if body == nil {
 		http.Error(w, `{"error":{"code":"ResourceNotFound","message":"none"}}`, http.StatusNotFound)
 		return
@@ -128,7 +140,9 @@ func (p *planes) serve(w http.ResponseWriter, r *http.Request) {
 	if name == "broken" {
 		properties["provisioningState"] = "Failed"
 	}
-	if p.looks[key] > 0 {
+	if body["deleting"] == true {
+		properties["provisioningState"] = "Deleting"
+	} else if p.looks[key] > 0 {
 		p.looks[key]--
 		properties["provisioningState"] = "InProgress"
 	}
@@ -341,6 +355,43 @@ func TestComplete(t *testing.T) {
 	if len(k.planes.kept) != 1 {
 		t.Errorf("left: %v", k.planes.kept)
 	}
+}
+
+// TestCompleteWaits: a complete deployment has ended when nothing is left of what it deletes, and
+// can be canceled until then.
+func TestCompleteWaits(t *testing.T) {
+	p := &planes{lingers: 20}
+	k := newKit(t, &tree.Memory{}, p)
+	k.do("PUT", deployments+"a", body("Incremental", "{}", pool("a", "")+","+pool("b", "")+","+
+		pool("c", ""), ""), 201)
+	k.ends("a", "Succeeded")
+	k.do("PUT", deployments+"b", body("Complete", "{}", pool("b", ""), ""), 201)
+	k.ends("b", "Succeeded")
+	k.planes.mu.Lock()
+	left := len(k.planes.kept)
+	p.lingers = 1 << 30
+	k.planes.mu.Unlock()
+	if left != 1 {
+		t.Errorf("%d pools are left at the end, want 1", left)
+	}
+	k.do("PUT", deployments+"c", body("Complete", "{}", "", ""), 201)
+	for len(k.states("c")) == 0 {
+	}
+	k.do("POST", deployments+"c/cancel", "", 204)
+	k.ends("c", "Canceled")
+	if got := k.states("c"); len(got) != 1 || got[0] != "Canceled" {
+		t.Errorf("the operations of a canceled one are %q", got)
+	}
+}
+
+// states are those of a deployment's operations.
+func (k *kit) states(name string) (out []string) {
+	k.t.Helper()
+	got, _ := k.do("GET", deployments+name+"/operations", "", 200)
+	for _, op := range got["value"].([]any) {
+		out = append(out, op.(map[string]any)["properties"].(map[string]any)["provisioningState"].(string))
+	}
+	return out
 }
 
 // TestFailure: what fails is said, and ends the deployment.

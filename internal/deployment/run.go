@@ -221,6 +221,9 @@ func (w *walk) deploy(ctx context.Context, i int) error {
 	return errors.Join(err, w.end(ctx, op, err))
 }
 
+// deleting is the state of a pool that is on its way out.
+const deleting = "Deleting"
+
 // put sends r and waits until it is there.
 func (w *walk) put(ctx context.Context, r *template.Resource, body map[string]any) error {
 	got, err := w.s.send(ctx, w.rec.Base, http.MethodPut, r.ID, r.APIVersion, body)
@@ -235,7 +238,7 @@ func (w *walk) put(ctx context.Context, r *template.Resource, body map[string]an
 		switch state {
 		case "", api.OperationSucceeded:
 			return nil
-		case api.OperationFailed, api.OperationCanceled, "Deleting":
+		case api.OperationFailed, api.OperationCanceled, deleting:
 			return failed(r, state, properties)
 		}
 		select {
@@ -282,12 +285,41 @@ func (w *walk) deleteRest(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		_, err = w.s.send(ctx, w.rec.Base, http.MethodDelete, o.ID, "2025-07-01", nil)
+		if _, err = w.s.send(ctx, w.rec.Base, http.MethodDelete, o.ID, restVersion,
+			nil); err == nil {
+			err = w.gone(ctx, o.ID)
+		}
 		if err := errors.Join(err, w.end(ctx, op, err)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// restVersion is the api-version by which what is not in a template is asked for and deleted.
+const restVersion = "2025-07-01"
+
+// gone waits until the deletion of a resource has ended: nothing is left of it, or somebody has
+// made another one of its name.
+func (w *walk) gone(ctx context.Context, id string) error {
+	tick := time.NewTicker(w.s.o.Poll)
+	defer tick.Stop()
+	for {
+		got, err := w.s.send(ctx, w.rec.Base, http.MethodGet, id, restVersion, nil)
+		var answered *refused
+		if errors.As(err, &answered) && answered.status == http.StatusNotFound {
+			return nil
+		}
+		properties, _ := got["properties"].(map[string]any)
+		if state, _ := properties["provisioningState"].(string); err != nil || state != deleting {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // cutOff adds to what is to be deleted what an earlier run was deleting when it was cut off. It may

@@ -127,9 +127,9 @@ func (o *operations) deploys() {
 	o.succeeds("a complete deployment", b)
 	o.didAll("all", "Create all-in", "Create one", "Create two", "Delete old-a", "Delete old-b")
 	o.didAll("all-in", "Create three")
-	o.watch("the end of the others", func() bool {
-		return slices.Equal(o.pools(deployGroup), []string{"one", "three", "two"})
-	})
+	if got := o.pools(deployGroup); !slices.Equal(got, []string{"one", "three", "two"}) {
+		o.t.Errorf("at the end of a complete deployment there are the pools %v", got)
+	}
 	for _, name := range o.pools(deployGroup) {
 		o.settled(deployGroup, name, 1, 0)
 	}
