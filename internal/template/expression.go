@@ -273,6 +273,9 @@ func (s scope) object(v map[string]any, unknown bool) (any, error) {
 			continue
 		}
 		name, err := s.text(k)
+		if errors.Is(err, errUnknown) && unknown {
+			name, err = k, nil
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -3,11 +3,10 @@ package template
 import (
 	"cmp"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/sandpool/sandpool/internal/pattern"
+	"github.com/sandpool/sandpool/internal/template/moment"
 )
 
 func deploymentFunctions() map[string]function {
@@ -32,7 +31,9 @@ func deploymentFunctions() map[string]function {
 			}
 			return nil, invalid("fail", "The template ends the deployment: %.500s", why)
 		}},
-		"datetimeadd": {2, 3, dateTimeAdd},
+		"datetimeadd":       {2, 3, dateTimeAdd},
+		"datetimetoepoch":   one(dateTimeToEpoch),
+		"datetimefromepoch": one(dateTimeFromEpoch),
 		"variables": {1, 1, func(s scope, a []any) (any, error) {
 			if s.own != nil {
 				return nil, &wrong{"may not stand in a function of the template's own"}
@@ -50,7 +51,8 @@ func deploymentFunctions() map[string]function {
 			}
 			return idOf(strings.TrimRight(base, "/"), a[1:])
 		}},
-		"reference": {1, 3, reference},
+		"reference":  {1, 3, reference},
+		"references": {1, 2, references},
 		"resourcegroup": {0, 0, func(s scope, _ []any) (any, error) {
 			return s.d.in.Group, nil
 		}},
@@ -90,22 +92,18 @@ func deploymentFunctions() map[string]function {
 	}
 }
 
-// formatTime writes a time in one of the formats of .NET that templates have.
+// formatTime writes a time in a format of .NET.
 func formatTime(t time.Time, form any) (any, error) {
-	text, _ := form.(string)
-	layout, ok := map[string]string{"d": "01/02/2006", "yyyy-MM-dd": "2006-01-02",
-		"u": "2006-01-02 15:04:05Z", "yyyyMMddHHmmss": "20060102150405", "yyyyMMdd": "20060102",
-		"yyyy-MM-ddTHH:mm:ssZ": "2006-01-02T15:04:05Z", "yyyy-MM-ddTHH:mm:ss": "2006-01-02T15:04:05",
-		"o": "2006-01-02T15:04:05.0000000Z", "s": "2006-01-02T15:04:05"}[text]
+	text, ok := form.(string)
 	if !ok {
-		return nil, &wrong{"knows no such format of a time"}
+		return nil, &wrong{"has a format of a time that is no text"}
 	}
-	return t.UTC().Format(layout), nil
+	out, err := moment.Format(t, text)
+	if err != nil {
+		return nil, &wrong{err.Error()}
+	}
+	return out, nil
 }
-
-// duration is a length of time in ISO 8601.
-var duration = pattern.Lazy(`^(-?)P(?:(\d{1,4})Y)?(?:(\d{1,5})M)?(?:(\d{1,5})W)?(?:(\d{1,6})D)?` +
-	`(?:T(?:(\d{1,7})H)?(?:(\d{1,8})M)?(?:(\d{1,9})S)?)?$`)
 
 // dateTimeAdd adds a duration to a time. Without a format the result is as precise as people write.
 func dateTimeAdd(_ scope, a []any) (any, error) {
@@ -117,30 +115,32 @@ func dateTimeAdd(_ scope, a []any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var at time.Time
-	for _, layout := range []string{time.RFC3339Nano, "20060102T150405Z", "2006-01-02 15:04:05Z",
-		"2006-01-02T15:04:05", "2006-01-02"} {
-		if at, err = time.Parse(layout, base); err == nil {
-			break
-		}
-	}
-	m := duration().FindStringSubmatch(length)
-	if err != nil || m == nil || strings.TrimRight(length, "PT") != length {
+	at, isTime := moment.Parse(base)
+	at, isLength := moment.Add(at, length)
+	if !isTime || !isLength {
 		return nil, &wrong{"takes a time, and a duration such as PT8H or -P1D"}
 	}
-	n := func(i int) int {
-		v, _ := strconv.Atoi(m[i]) // what is absent is 0
-		if m[1] != "" {
-			return -v
-		}
-		return v
-	}
-	at = at.AddDate(n(2), n(3), 7*n(4)+n(5)).Add(time.Duration(n(6))*time.Hour +
-		time.Duration(n(7))*time.Minute + time.Duration(n(8))*time.Second)
 	if len(a) == 3 {
 		return formatTime(at, a[2])
 	}
 	return at.UTC().Format(time.RFC3339), nil
+}
+
+// dateTimeToEpoch is a time in seconds since 1970.
+func dateTimeToEpoch(s string) (any, error) {
+	at, ok := moment.Parse(s)
+	if !ok {
+		return nil, &wrong{"takes a time, such as 2026-05-02T15:16:13Z"}
+	}
+	return at.Unix(), nil
+}
+
+// dateTimeFromEpoch is its inverse, for the years that people write with four digits.
+func dateTimeFromEpoch(n int64) (any, error) {
+	if at := time.Unix(n, 0).UTC(); at.Year() >= 1 && at.Year() <= 9999 && n > -1<<40 && n < 1<<40 {
+		return at.Format(time.RFC3339), nil
+	}
+	return nil, &wrong{"takes seconds since 1970, up to the year 9999"}
 }
 
 // boundTo looks up a name among those that are bound.
@@ -272,18 +272,27 @@ func reference(s scope, args []any) (any, error) {
 	if s.d.in.Get == nil {
 		return nil, errUnknown
 	}
-	id := name
 	if i, ok := s.d.find(name); ok {
-		r := s.d.Resources[i]
-		id, version = r.ID, cmp.Or(version, r.APIVersion)
-		if !r.Existing && r.Wanted && !r.Done {
-			return nil, &Needs{Index: i}
-		}
+		return s.deployed(i, version, full)
 	}
-	if !strings.HasPrefix(id, "/") {
+	if !strings.HasPrefix(name, "/") {
 		return nil, &wrong{fmt.Sprintf("names the resource %q, which is not in the template; "+
 			"give its resource id", clip(name))}
 	}
+	return s.resource(name, version, full)
+}
+
+// deployed is what the resource at a place of the template says of itself, if it is deployed.
+func (s scope) deployed(i int, version string, full bool) (any, error) {
+	r := s.d.Resources[i]
+	if !r.Existing && r.Wanted && !r.Done {
+		return nil, &Needs{Index: i}
+	}
+	return s.resource(r.ID, cmp.Or(version, r.APIVersion), full)
+}
+
+// resource asks for a resource, and returns its properties, or all of it.
+func (s scope) resource(id, version string, full bool) (any, error) {
 	resource, err := s.d.in.Get(id, version)
 	if err != nil || full {
 		return resource, err
@@ -293,4 +302,43 @@ func reference(s scope, args []any) (any, error) {
 		return map[string]any{}, nil
 	}
 	return properties, nil
+}
+
+// references is reference of each resource that a copy with a symbolic name makes.
+func references(s scope, args []any) (any, error) {
+	name, err := arg[string](args, 0)
+	if err != nil {
+		return nil, err
+	}
+	full := false
+	if len(args) > 1 {
+		mode, _ := args[1].(string)
+		if full = strings.EqualFold(mode, "Full"); !full && !strings.EqualFold(mode, "Properties") {
+			return nil, &wrong{"takes 'Full' or 'Properties' as its second argument"}
+		}
+	}
+	_, symbols := s.d.copies()
+	places, ok := symbols[name]
+	if !ok || name == "" {
+		return nil, &wrong{fmt.Sprintf("names %q, which is not the symbolic name of a copy of "+
+			"resources", clip(name))}
+	}
+	if s.d.in.Get == nil {
+		return nil, errUnknown
+	}
+	out := []any{}
+	for _, i := range places {
+		if !s.d.Resources[i].Wanted {
+			continue
+		}
+		if err := s.d.step(); err != nil {
+			return nil, err
+		}
+		v, err := s.deployed(i, "", full)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, nil
 }

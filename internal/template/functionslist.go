@@ -1,6 +1,7 @@
 package template
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -78,12 +79,10 @@ func listFunctions() map[string]function {
 			return out, nil
 		}),
 		"tryget": {2, -1, func(_ scope, a []any) (any, error) {
-			v := a[0]
-			for _, key := range a[1:] {
-				v, _ = get(v, key)
-			}
-			return v, nil
+			return follow(a[0], a[1:]), nil
 		}},
+		"indexfromend":    two(indexFromEnd),
+		"tryindexfromend": {2, -1, tryIndexFromEnd},
 		"shallowmerge": one(func(list []any) (any, error) {
 			out := map[string]any{}
 			for i := range list {
@@ -96,6 +95,50 @@ func listFunctions() map[string]function {
 			return out, nil
 		}),
 	}
+}
+
+func indexFromEnd(list []any, n int64) (any, error) {
+	v, ok := fromEnd(list, n)
+	if !ok {
+		return nil, &wrong{fmt.Sprintf("wants the element %d from the end of an array of %d", n,
+			len(list))}
+	}
+	return v, nil
+}
+
+func tryIndexFromEnd(_ scope, a []any) (any, error) {
+	if _, err := arg[int64](a, 1); err != nil {
+		return nil, err
+	}
+	v, _ := fromEnd(a[0], a[1])
+	return follow(v, a[2:]), nil
+}
+
+// fromEnd is an element of an array by its number from the end, where the last one is 1.
+func fromEnd(of, number any) (any, bool) {
+	list, _ := of.([]any)
+	n, ok := number.(int64)
+	if !ok || n < 1 || n > int64(len(list)) {
+		return nil, false
+	}
+	return list[len(list)-int(n)], true
+}
+
+// follow goes into v, as far as there is something. A key may be an object that counts from the
+// end of an array, as Bicep writes [^1] behind a safe access.
+func follow(v any, keys []any) any {
+	for _, key := range keys {
+		counted, _ := key.(map[string]any)
+		if n, ok := get(counted, "value"); ok {
+			if from, _ := get(counted, "fromEnd"); from == true {
+				v, _ = fromEnd(v, n)
+				continue
+			}
+			key = n
+		}
+		v, _ = get(v, key)
+	}
+	return v
 }
 
 func lengthOf(v any) (int, bool) {

@@ -1,6 +1,7 @@
 package template
 
 import (
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -111,6 +112,20 @@ func numberFunctions() map[string]function {
 		}),
 		"min": {1, -1, extreme(func(a, b int64) bool { return a < b })},
 		"max": {1, -1, extreme(func(a, b int64) bool { return a > b })},
+		"float": {1, 1, func(_ scope, a []any) (any, error) {
+			switch v := a[0].(type) {
+			case int64:
+				return float64(v), nil
+			case float64:
+				return v, nil
+			case string:
+				n, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
+				if err == nil && !math.IsInf(n, 0) && !math.IsNaN(n) {
+					return n, nil
+				}
+			}
+			return nil, &wrong{"has an argument that is no number"}
+		}},
 		"int": {1, 1, func(_ scope, a []any) (any, error) {
 			switch v := a[0].(type) {
 			case int64:

@@ -8,8 +8,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sandpool/sandpool/internal/template/cidr"
 )
 
 func textFunctions() map[string]function {
@@ -48,11 +51,27 @@ func textFunctions() map[string]function {
 		"endswith": two(func(s, p string) (any, error) {
 			return strings.HasSuffix(strings.ToLower(s), strings.ToLower(p)), nil
 		}),
-		"indexof": two(func(s, p string) (any, error) {
-			return int64(strings.Index(strings.ToLower(s), strings.ToLower(p))), nil
+		"indexof":     {2, 2, indexOf(strings.Index, slices.Index)},
+		"lastindexof": {2, 2, indexOf(strings.LastIndex, lastIndex)},
+		"datauri": one(func(s string) (any, error) {
+			return "data:text/plain;charset=utf8;base64," +
+				base64.StdEncoding.EncodeToString([]byte(s)), nil
 		}),
-		"lastindexof": two(func(s, p string) (any, error) {
-			return int64(strings.LastIndex(strings.ToLower(s), strings.ToLower(p))), nil
+		"datauritostring": one(fromDataURI),
+		"parsecidr": one(func(s string) (any, error) {
+			out, err := cidr.Parse(s)
+			if err != nil {
+				return nil, &wrong{err.Error()}
+			}
+			return out, nil
+		}),
+		"cidrsubnet": {3, 3, cidrSubnet},
+		"cidrhost": two(func(s string, n int64) (any, error) {
+			out, err := cidr.Host(s, n)
+			if err != nil {
+				return nil, &wrong{err.Error()}
+			}
+			return out, nil
 		}),
 		"replace":   {3, 3, replace},
 		"split":     {2, 2, split},
@@ -97,6 +116,72 @@ func fromBase64(s string) (any, error) {
 		return "", &wrong{"has an argument that is no base64"}
 	}
 	return string(out), nil
+}
+
+// fromDataURI is the text of a data URI (RFC 2397).
+func fromDataURI(s string) (any, error) {
+	rest, ok := strings.CutPrefix(s, "data:")
+	kind, data, comma := strings.Cut(rest, ",")
+	if !ok || !comma {
+		return nil, &wrong{"has an argument that is no data URI"}
+	}
+	if strings.HasSuffix(strings.ToLower(kind), ";base64") {
+		return fromBase64(data)
+	}
+	out, err := url.PathUnescape(data)
+	if err != nil {
+		return nil, &wrong{"has an argument with an invalid escape"}
+	}
+	return out, nil
+}
+
+func cidrSubnet(_ scope, args []any) (any, error) {
+	s, err := arg[string](args, 0)
+	if err != nil {
+		return nil, err
+	}
+	bits, err := arg[int64](args, 1)
+	if err != nil {
+		return nil, err
+	}
+	index, err := arg[int64](args, 2)
+	if err != nil {
+		return nil, err
+	}
+	out, err := cidr.Subnet(s, bits, index)
+	if err != nil {
+		return nil, &wrong{err.Error()}
+	}
+	return out, nil
+}
+
+// indexOf looks for a part of a text, in any case, or for an element of an array.
+func indexOf(part func(s, p string) int,
+	element func(list []string, e string) int) func(scope, []any) (any, error) {
+	return func(_ scope, args []any) (any, error) {
+		if list, ok := args[0].([]any); ok {
+			names := make([]string, len(list))
+			for i, e := range list {
+				names[i] = identity(e)
+			}
+			return int64(element(names, identity(args[1]))), nil
+		}
+		s, err := arg[string](args, 0)
+		if err != nil {
+			return nil, err
+		}
+		p, err := arg[string](args, 1)
+		return int64(part(strings.ToLower(s), strings.ToLower(p))), err
+	}
+}
+
+func lastIndex(list []string, e string) int {
+	for i, each := range slices.Backward(list) {
+		if each == e {
+			return i
+		}
+	}
+	return -1
 }
 
 func replace(_ scope, args []any) (any, error) {

@@ -151,6 +151,10 @@ func (d *Deployment) readParameters() error {
 	d.parameters = map[string]declared{}
 	for _, name := range slices.Sorted(maps.Keys(declaredOnes)) {
 		define, _ := declaredOnes[name].(map[string]any)
+		define, err := d.defined(define, name)
+		if err != nil {
+			return err
+		}
 		kind, _ := member(define, "type").(string)
 		if types[strings.ToLower(kind)] == nil {
 			return invalid(name,
@@ -184,6 +188,34 @@ func (d *Deployment) readParameters() error {
 		}
 	}
 	return nil
+}
+
+// definitionsBelow begins the references to the types that a template defines.
+const definitionsBelow = "#/definitions/"
+
+// defined is the definition of a parameter or an output with what it takes from the types that the
+// template defines, as Bicep writes types of the user's own. What it says itself counts for more.
+func (d *Deployment) defined(define map[string]any, name string) (map[string]any, error) {
+	for deep := 0; ; deep++ {
+		ref, ok := member(define, "$ref").(string)
+		if !ok {
+			return define, nil
+		}
+		kind, ok := strings.CutPrefix(ref, definitionsBelow)
+		all, _ := member(d.in.Template, "definitions").(map[string]any)
+		from, found := member(all, kind).(map[string]any)
+		if !ok || !found || deep > maxDepth {
+			return nil, invalid(name, "The type of %q is %q, which the template does not define.",
+				clip(name), clip(ref))
+		}
+		out := maps.Clone(from)
+		for k, v := range define {
+			if !strings.EqualFold(k, "$ref") {
+				out[k] = v
+			}
+		}
+		define = out
+	}
 }
 
 // parameter returns the value of a parameter, that of its default if none was given.
@@ -306,6 +338,10 @@ func (d *Deployment) Outputs() (map[string]any, error) {
 	out := map[string]any{}
 	for _, name := range slices.Sorted(maps.Keys(d.outputs)) {
 		define, _ := d.outputs[name].(map[string]any)
+		define, err := d.defined(define, name)
+		if err != nil {
+			return nil, err
+		}
 		kind, _ := member(define, "type").(string)
 		if types[strings.ToLower(kind)] == nil {
 			return nil, invalid(name, "The output %q has the type %q, which is none.",

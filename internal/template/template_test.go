@@ -120,6 +120,29 @@ func TestExpressions(t *testing.T) {
 		"[own.twice('ab')]": `"abab"`, "[OWN.Both()]": `["xx"]`, "[deployer().objectId]": `"ann"`,
 		"[dateTimeAdd('2026-01-31T23:00:00Z', 'PT2H30M')]":        `"2026-02-01T01:30:00Z"`,
 		"[dateTimeAdd('20260102T030405Z', '-P1D', 'yyyy-MM-dd')]": `"2026-01-01"`,
+		"[dateTimeAdd('2024-01-01 00:00:00Z', 'P1Y')]":            `"2024-12-31T00:00:00Z"`,
+		"[dateTimeToEpoch('2023-05-02T15:16:13Z')]":               `1683040573`,
+		"[dateTimeFromEpoch(1683040573)]":                         `"2023-05-02T15:16:13Z"`,
+		"[dataUri('Hello')]":                                      `"data:text/plain;charset=utf8;base64,SGVsbG8="`,
+		"[dataUriToString('data:;base64,SGVsbG8sIFdvcmxkIQ==')]":  `"Hello, World!"`,
+		"[dataUriToString('data:,a%20b')]":                        `"a b"`,
+		"[indexFromEnd(createArray('a', 'b', 'c'), 1)]":           `"c"`,
+		"[tryIndexFromEnd(createArray('a', 'b'), 2)]":             `"a"`,
+		"[tryIndexFromEnd(createArray('a', 'b'), 3)]":             `null`,
+		"[tryIndexFromEnd(null(), 1)]":                            `null`,
+		"[tryIndexFromEnd(parameters('p').a, 1, 'b')]":            `"c"`,
+		"[tryIndexFromEnd(createArray(createArray(1, 2)), 1, " +
+			"createObject('value', 2, 'fromEnd', true()))]": `1`,
+		"[tryGet(parameters('p'), 'a', createObject('value', 1, 'fromEnd', true()), 'b')]": `"c"`,
+		"[tryGet(parameters('p'), 'a', createObject('value', 0, 'fromEnd', false()))]":     `1`,
+		"[indexOf(createArray('one', 'two', 'one'), 'one')]":                               `0`,
+		"[lastIndexOf(createArray('one', 'two', 'one'), 'one')]":                           `2`,
+		"[indexOf(createArray('one'), 'One')]":                                             `-1`,
+		"[indexOf(createArray(1, '1'), '1')]":                                              `1`,
+		"[float('2.5')]":                                                                   `2.5`, "[float(3)]": `3`,
+		"[parseCidr('10.144.0.0/20').lastUsable]": `"10.144.15.254"`,
+		"[cidrSubnet('10.144.0.0/20', 24, 4)]":    `"10.144.4.0/24"`,
+		"[cidrHost('10.144.3.0/24', 0)]":          `"10.144.3.1"`,
 	} {
 		v, err := evaluate(t, expression)
 		if err != nil {
@@ -159,6 +182,14 @@ func TestRefusals(t *testing.T) {
 		"[groupBy(range(0, 1), lambda('x', lambdaVariables('x')))]":            "string",
 		"[map(range(0, 2), lambda(1, 2))]":                                     "quotes", "[reduce(range(0, 2), 0)]": "2 arguments",
 		"[mapValues(1, lambda('v', 1))]": "object", "[fail('because')]": "because",
+		"[dateTimeToEpoch('soon')]": "time", "[dateTimeFromEpoch(99999999999999)]": "9999",
+		"[dateTimeFromEpoch(-9223372036854775808)]": "9999", "[dateTimeAdd('2026-01-01', 'P1D', 'Q')]": `"Q"`,
+		"[dataUriToString('Hello')]": "data URI", "[dataUriToString('data:;base64,*')]": "base64",
+		"[indexFromEnd(createArray(1), 2)]": "from the end", "[indexFromEnd(createArray(1), 0)]": "from the end",
+		"[tryIndexFromEnd(createArray(1), 'x')]": "number", "[references('x')]": "symbolic name",
+		"[references('x', 'Some')]": "Properties", "[references('')]": "symbolic name", "[float('x')]": "no number",
+		"[float('Inf')]": "no number", "[parseCidr('10.0.0.0')]": "range", "[cidrHost('10.0.0.0/8', -1)]": "address",
+		"[cidrSubnet('10.0.0.0/8', 4, 0)]": "larger",
 		"[dateTimeAdd('2026-01-01', 'P')]": "", "[dateTimeAdd('x', 'P1D')]": "time",
 		"[dateTimeAdd('2026-01-01', 'P1')]": "duration", "[dateTimeAdd('2026-01-01', 'PT')]": "duration",
 		"[map(range(0, 1000), lambda('a', map(range(0, 1000), lambda('b', 1))))]": "steps",
@@ -274,6 +305,73 @@ func TestDeployment(t *testing.T) {
 	}
 }
 
+// TestReferences: what the resources of a copy say of themselves, in their order and when all of
+// them are deployed, but for those whose condition is false.
+func TestReferences(t *testing.T) {
+	in := input(t, `{"languageVersion":"2.0","resources":{
+		"each":{"type":"A.B/c","apiVersion":"1","name":"[format('n{0}', copyIndex())]",
+			"condition":"[not(equals(copyIndex(), 1))]","copy":{"name":"each","count":3}},
+		"last":{"type":"A.B/c","apiVersion":"1","name":"last","dependsOn":["each"],
+			"properties":{"all":"[references('each')]",
+			"ids":"[map(references('each', 'full'), lambda('r', lambdaVariables('r').id))]"}}}}`)
+	in.Get = func(id, _ string) (map[string]any, error) {
+		return map[string]any{"id": id[strings.LastIndex(id, "/")+1:],
+			"properties": map[string]any{"x": id[len(id)-1:]}}, nil
+	}
+	d, err := New(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var needs *Needs
+	for _, want := range []int{0, 2} {
+		if _, err := d.Body(d.Resources[3], false); !errors.As(err, &needs) || needs.Index != want {
+			t.Errorf("before resource %d is deployed: %v", want, err)
+		}
+		d.Resources[want].Done = true
+	}
+	body, err := d.Body(d.Resources[3], false)
+	if got, _ := json.Marshal(body); err != nil || string(got) != `{"properties":{"all":[{"x":"0"},`+
+		`{"x":"2"}],"ids":["n0","n2"]}}` {
+		t.Errorf("%s, %v", got, err)
+	}
+	in.Get = nil
+	if d, err = New(in); err != nil {
+		t.Fatal(err)
+	}
+	body, err = d.Body(d.Resources[3], true)
+	if got, _ := json.Marshal(body); err != nil || !strings.Contains(string(got), "[references(") {
+		t.Errorf("before the deployment: %s, %v", got, err)
+	}
+}
+
+// TestDefinitions: parameters and outputs may have types that the template defines.
+func TestDefinitions(t *testing.T) {
+	const definitions = `"definitions":{"size":{"type":"int","minValue":1,"maxValue":9},
+		"small":{"$ref":"#/definitions/size","maxValue":3},"a":{"$ref":"#/definitions/b"},
+		"b":{"$ref":"#/definitions/a"},"far":{"$ref":"https://x"}}`
+	in := input(t, `{`+definitions+`,"parameters":{"n":{"$ref":"#/definitions/small",
+		"defaultValue":2}},"outputs":{"o":{"$ref":"#/definitions/size","value":"[parameters('n')]"}}}`)
+	d, err := New(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := d.Outputs()
+	if got, _ := json.Marshal(out); err != nil || string(got) != `{"o":{"type":"Int","value":2}}` {
+		t.Errorf("%s, %v", got, err)
+	}
+	in.Parameters = map[string]any{"n": map[string]any{"value": int64(4)}}
+	if _, err := New(in); err == nil || !strings.Contains(err.Error(), "maxValue, 3") {
+		t.Errorf("too large: %v", err)
+	}
+	for _, ref := range []string{"#/definitions/a", "#/definitions/none", "#/definitions/far",
+		"https://x", ""} {
+		if _, err := New(input(t, `{`+definitions+`,"parameters":{"n":{"$ref":"`+ref+
+			`","defaultValue":1}}}`)); err == nil || !strings.Contains(err.Error(), `"n"`) {
+			t.Errorf("%q: %v", ref, err)
+		}
+	}
+}
+
 // TestTemplates: what is wrong with a template is said by name.
 func TestTemplates(t *testing.T) {
 	for text, says := range map[string]string{
@@ -330,7 +428,12 @@ func FuzzExpression(f *testing.F) {
 		"[split('a,b', ',')]", "[[x]", "[copyIndex()]", "[own.ever()]", "[own.both()[0]]",
 		"[sort(range(0, 9), lambda('a', 'b', less(lambdaVariables('b'), lambdaVariables('a'))))]",
 		"[reduce(range(0, 9), 'x', lambda('a', 'b', concat(lambdaVariables('a'), 'y')))]",
-		"[toObject(createArray('a'), lambda('x', lambdaVariables('x')), lambda('x', 1))]"} {
+		"[toObject(createArray('a'), lambda('x', lambdaVariables('x')), lambda('x', 1))]",
+		"[dateTimeAdd('2026-01-01', 'P1M', 'yyyy MMM')]", "[dateTimeToEpoch(dateTimeFromEpoch(7))]",
+		"[dataUriToString(dataUri('a'))]", "[indexFromEnd(createArray(1), 1)]", "[references('x', 'Full')]",
+		"[tryIndexFromEnd(createArray(1), 1, createObject('value', 2, 'fromEnd', true()))]",
+		"[float('1e9')]", "[parseCidr('fd00::/8')]", "[cidrSubnet('10.0.0.0/8', 24, 9)]",
+		"[cidrHost('fd00::/8', 9223372036854775807)]", "[lastIndexOf(createArray('a'), 'a')]"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, expression string) {
