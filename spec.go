@@ -75,7 +75,7 @@ func (s Spec) sandbox() Spec {
 	s.Queue, s.EvictIdle, s.MCP, s.History = nil, 0, MCP{}, nil
 	s.Ready = ReadyPlan{}
 	s.Secrets = s.usedSecrets()
-	s.Identity = ManagedIdentity{InSessions: s.Identity.InSessions} // the rest is asked each time
+	s.Identity = ManagedIdentity{InSessions: s.Identity.Used()} // the rest is asked each time
 	if s.Container != nil {
 		c := *s.Container
 		c.Liveness = nil // asked of a running sandbox from outside
@@ -129,6 +129,7 @@ func (s Spec) Clone() Spec {
 		s.Container = &c
 	}
 	s.Identity.Audiences = slices.Clone(s.Identity.Audiences)
+	s.Identity.Assigned = slices.Clone(s.Identity.Assigned)
 	s.Forwarding.Ports = slices.Clone(s.Forwarding.Ports)
 	s.Ready = s.Ready.Clone()
 	if s.Queue != nil {

@@ -27,20 +27,28 @@ func TestSameSandbox(t *testing.T) {
 		change func(*Spec)
 		same   bool
 	}{
-		"nothing":         {func(*Spec) {}, true},
-		"empty lists":     {func(s *Spec) { s.Network.Deny = []string{} }, true},
-		"lifecycle":       {func(s *Spec) { s.Lifecycle = Lifecycle{Type: OnContainerExit, MaxAlive: time.Hour} }, true},
-		"target port":     {func(s *Spec) { s.Forwarding.Port = 81 }, true},
-		"keep headers":    {func(s *Spec) { s.Forwarding.KeepAuthorization = true }, true},
-		"liveness":        {func(s *Spec) { s.Container.Liveness = nil }, true},
-		"name":            {func(s *Spec) { s.Container.Name = "b" }, true},
-		"credentials":     {func(s *Spec) { s.Container.Registry.Username = "v"; s.Secrets["password"] = "v2" }, true},
-		"mcp":             {func(s *Spec) { s.MCP.Enabled = true; s.Secrets[MCPKey] = "v1" }, true},
-		"environment id":  {func(s *Spec) { s.Environment = "e" }, true},
-		"unused secret":   {func(s *Spec) { s.Secrets["new"] = "v1" }, true},
-		"principal":       {func(s *Spec) { s.Identity.Principal = "p" }, true},
-		"audiences":       {func(s *Spec) { s.Identity.Audiences = []string{"a"} }, true},
-		"identity inside": {func(s *Spec) { s.Identity.InSessions = true }, false},
+		"nothing":        {func(*Spec) {}, true},
+		"empty lists":    {func(s *Spec) { s.Network.Deny = []string{} }, true},
+		"lifecycle":      {func(s *Spec) { s.Lifecycle = Lifecycle{Type: OnContainerExit, MaxAlive: time.Hour} }, true},
+		"target port":    {func(s *Spec) { s.Forwarding.Port = 81 }, true},
+		"keep headers":   {func(s *Spec) { s.Forwarding.KeepAuthorization = true }, true},
+		"liveness":       {func(s *Spec) { s.Container.Liveness = nil }, true},
+		"name":           {func(s *Spec) { s.Container.Name = "b" }, true},
+		"credentials":    {func(s *Spec) { s.Container.Registry.Username = "v"; s.Secrets["password"] = "v2" }, true},
+		"mcp":            {func(s *Spec) { s.MCP.Enabled = true; s.Secrets[MCPKey] = "v1" }, true},
+		"environment id": {func(s *Spec) { s.Environment = "e" }, true},
+		"unused secret":  {func(s *Spec) { s.Secrets["new"] = "v1" }, true},
+		"principal":      {func(s *Spec) { s.Identity.Principal = "p" }, true},
+		"audiences":      {func(s *Spec) { s.Identity.Audiences = []string{"a"} }, true},
+		"identity inside": {func(s *Spec) {
+			s.Identity.Principal, s.Identity.InSessions = "p", true
+		}, false},
+		"another's identity": {func(s *Spec) {
+			s.Identity.Assigned = []AssignedIdentity{{ID: "/i", Principal: "q"}}
+		}, true},
+		"another's inside": {func(s *Spec) {
+			s.Identity.Assigned = []AssignedIdentity{{ID: "/i", Principal: "q", InSessions: true}}
+		}, false},
 		"kind":            {func(s *Spec) { s.Kind = Shell }, false},
 		"image":           {func(s *Spec) { s.Image = "app:2" }, false},
 		"memory":          {func(s *Spec) { s.Resources.Memory = 1 }, false},

@@ -1,7 +1,5 @@
 package api
 
-import "encoding/json"
-
 // SessionPoolType is the resource type of pools.
 const SessionPoolType = "Microsoft.App/sessionPools"
 
@@ -33,8 +31,14 @@ type Identity struct {
 	Type        string `json:"type,omitempty"` // "None", "SystemAssigned", …
 	PrincipalID string `json:"principalId,omitempty"`
 	TenantID    string `json:"tenantId,omitempty"`
-	// UserAssignedIdentities are identities by their resource ids.
-	UserAssignedIdentities map[string]json.RawMessage `json:"userAssignedIdentities,omitempty"`
+	// UserAssignedIdentities are identities by their resource ids; null takes one out.
+	UserAssignedIdentities map[string]*UserAssigned `json:"userAssignedIdentities,omitempty"`
+}
+
+// UserAssigned says who a user-assigned identity of a pool is; in requests it is empty.
+type UserAssigned struct {
+	PrincipalID string `json:"principalId,omitempty"`
+	ClientID    string `json:"clientId,omitempty"`
 }
 
 // ManagedIdentitySetting says where an identity of a pool can be used.
@@ -55,7 +59,7 @@ type SessionPoolProperties struct {
 	DynamicPoolConfiguration    *DynamicPoolConfiguration    `json:"dynamicPoolConfiguration,omitempty"`
 	CustomContainerTemplate     *CustomContainerTemplate     `json:"customContainerTemplate,omitempty"`
 	SessionNetworkConfiguration *SessionNetworkConfiguration `json:"sessionNetworkConfiguration,omitempty"`
-	ManagedIdentitySettings     []ManagedIdentitySetting     `json:"managedIdentitySettings,omitempty"`
+	ManagedIdentitySettings     []ManagedIdentitySetting     `json:"managedIdentitySettings,omitzero"`
 	McpServerSettings           *McpServerSettings           `json:"mcpServerSettings,omitempty"`
 	TemplateUpdateStatus        *TemplateUpdateStatus        `json:"templateUpdateStatus,omitempty"`
 	NodeCount                   *int                         `json:"nodeCount,omitempty"` // Azure's alone

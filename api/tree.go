@@ -97,6 +97,37 @@ type Environment struct {
 	SystemData *SystemData                `json:"systemData,omitempty"`
 }
 
+// UserAssignedIdentity is a managed identity that is a resource of its own, and that pools may be
+// given.
+type UserAssignedIdentity struct {
+	ID         string                 `json:"id"`
+	Name       string                 `json:"name"`
+	Type       string                 `json:"type"`
+	Location   string                 `json:"location"`
+	Tags       map[string]string      `json:"tags,omitempty"`
+	Properties UserAssignedProperties `json:"properties"`
+	SystemData *SystemData            `json:"systemData,omitempty"`
+}
+
+// UserAssignedProperties say who an identity is: the object id of its principal, to which roles are
+// assigned, and the id by which code asks for its tokens. The server sets them, once.
+type UserAssignedProperties struct {
+	TenantID    string `json:"tenantId"`
+	PrincipalID string `json:"principalId"`
+	ClientID    string `json:"clientId"`
+	// IsolationScope is kept as it was sent: None or Regional.
+	IsolationScope string `json:"isolationScope,omitempty"`
+}
+
+// UserAssignedIdentityPatch is a change of a user-assigned identity. What is absent stays.
+type UserAssignedIdentityPatch struct {
+	Location string             `json:"location,omitempty"`
+	Tags     *map[string]string `json:"tags,omitempty"`
+}
+
+// UserAssignedIdentityType is the resource type of user-assigned identities.
+const UserAssignedIdentityType = "Microsoft.ManagedIdentity/userAssignedIdentities"
+
 // Usage is how much of a quota is used.
 type Usage struct {
 	Unit         string    `json:"unit"`

@@ -115,6 +115,35 @@ func (c *Client) EndRoleAssignment(ctx context.Context, id string) error {
 	return err
 }
 
+// identities is the path of the user-assigned identities of the group.
+func (c *Client) identities() string {
+	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/%s", c.sub, c.rg,
+		api.UserAssignedIdentityType)
+}
+
+// Identities are the user-assigned identities of the resource group.
+func (c *Client) Identities(ctx context.Context) ([]api.UserAssignedIdentity, error) {
+	var list api.List[api.UserAssignedIdentity]
+	_, _, err := c.do(ctx, call{method: http.MethodGet, path: c.identities()}, &list)
+	return list.Value, err
+}
+
+// PutIdentity makes a user-assigned identity, or gives the one of that name other tags.
+func (c *Client) PutIdentity(ctx context.Context, name string,
+	body api.UserAssignedIdentity) (out api.UserAssignedIdentity, err error) {
+	_, _, err = c.do(ctx, call{method: http.MethodPut,
+		path: c.identities() + joinPath(name), body: body}, &out)
+	return out, err
+}
+
+// DeleteIdentity deletes a user-assigned identity, and reports whether there was one. Pools that
+// have it get no more tokens of it.
+func (c *Client) DeleteIdentity(ctx context.Context, name string) (bool, error) {
+	status, _, err := c.do(ctx, call{method: http.MethodDelete,
+		path: c.identities() + joinPath(name)}, nil)
+	return status == http.StatusOK, err
+}
+
 // Login is a sign-in that waits for somebody to approve it.
 type Login struct {
 	// Code is what they are to be shown.

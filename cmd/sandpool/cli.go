@@ -85,7 +85,7 @@ func newParser(g *grammar, options ...kong.Option) (*kong.Kong, error) {
 			"resourceGroup": sandpool.DefaultResourceGroup},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.ExplicitGroups([]kong.Group{{Key: "container", Title: "Custom containers"},
-			{Key: "later", Title: "Identities, not served yet"}}),
+			{Key: "later", Title: "Not served"}}),
 		kong.WithHyphenPrefixedParameters(true), // negative numbers
 		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeDuration)))...)
 }

@@ -109,7 +109,8 @@ var words = func() map[string]string {
 		"Microsoft.Authorization",
 		"roleAssignments", "fetchMCPServerCredentials", "rotateMCPServerCredentials",
 		"regenerateCredentials", "status", "events", "register", "unregister", "tenants",
-		"resources", "managedEnvironments", "Microsoft.Resources", "roleDefinitions", "locks",
+		"resources", "managedEnvironments", "Microsoft.ManagedIdentity", "userAssignedIdentities",
+		"Microsoft.Resources", "roleDefinitions", "locks",
 		"deployments", "operations", "operationStatuses", "operationresults", "validate", "whatIf",
 		"cancel", "exportTemplate", "usages"} {
 		m[strings.ToLower(w)] = w

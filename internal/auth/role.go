@@ -88,6 +88,9 @@ const (
 	// ReadGroup reads what lies in a resource group beside pools, and WriteGroup changes it.
 	ReadGroup  Action = "read the resource group"
 	WriteGroup Action = "change the resource group"
+	// AssignIdentity gives pools the identities of a resource group, as Azure's action
+	// Microsoft.ManagedIdentity/userAssignedIdentities/assign/action does.
+	AssignIdentity Action = "assign identities of the resource group"
 	// ReadMetrics reads the server's metrics, which count for every pool.
 	ReadMetrics Action = "read the metrics"
 	// ReadUsage reads what sessions have used, and who began them.
@@ -99,8 +102,8 @@ const (
 // Actions lists the actions, those on pools first.
 func Actions() []Action {
 	return []Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus, Execute, ReadSessions,
-		ReadUsage, ReadGroup, WriteGroup, AssignRoles, ManageTokens, ReadMetrics, ReadAudit,
-		ReadHost}
+		ReadUsage, ReadGroup, WriteGroup, AssignIdentity, AssignRoles, ManageTokens, ReadMetrics,
+		ReadAudit, ReadHost}
 }
 
 // subject is what an action is about.
@@ -122,7 +125,7 @@ func about(a Action) subject {
 	switch a {
 	case ManageTokens, ReadHost, ReadMetrics, ReadAudit:
 		return ofServer
-	case ReadGroup, WriteGroup, AssignRoles:
+	case ReadGroup, WriteGroup, AssignIdentity, AssignRoles:
 		return ofGroups
 	case ListPools:
 		return ofLists
@@ -137,7 +140,7 @@ func permits(r sandpool.Role, a Action) bool {
 		return slices.Contains(Actions(), a)
 	case PoolContributor:
 		return slices.Contains([]Action{ListPools, ReadPool, WritePool, DeletePool, ReadStatus,
-			ReadGroup, WriteGroup, ReadUsage}, a)
+			ReadGroup, WriteGroup, AssignIdentity, ReadUsage}, a)
 	case SessionExecutor:
 		return slices.Contains([]Action{ListPools, ReadPool, ReadStatus, Execute, ReadSessions,
 			ReadGroup}, a)

@@ -22,7 +22,7 @@ const startupPeriod = 250 * time.Millisecond
 
 // restores reports whether the pool's sandboxes come from a snapshot.
 func restores(s sandpool.Spec) bool {
-	if s.WarmStart.Mode != sandpool.StartBySnapshot || s.Identity.InSessions {
+	if s.WarmStart.Mode != sandpool.StartBySnapshot || s.Identity.Used() {
 		return false // with an identity each container has environment of its own
 	}
 	for _, e := range s.Container.Env {

@@ -97,7 +97,9 @@ func refuseInContainer(ps *problems, t *api.CustomContainerTemplate) {
 		ps.unsupported(templateTarget+".containers[0].volumeMounts", "volumes")
 	}
 	if r := t.RegistryCredentials; r != nil && r.Identity != "" {
-		ps.unsupported(templateTarget+".registryCredentials.identity", "managed identities for registries")
+		const target = templateTarget + ".registryCredentials.identity"
+		ps.add(sandpool.Unsupported, codeUnsupported, target, "%s: no registry takes the tokens "+
+			"of this server's identities. Leave it out, and set username and passwordSecretRef.", target)
 	}
 }
 

@@ -260,7 +260,7 @@ func FuzzContainer(f *testing.F) {
 		if json.Unmarshal([]byte(text), &body) != nil {
 			return
 		}
-		p, secrets, err := c.parse(id, body, nil)
+		p, secrets, err := c.parse(t.Context(), id, body, nil)
 		if err != nil {
 			if sandpool.ClassOf(err) == sandpool.Internal {
 				t.Fatalf("%s: %v", text, err)
@@ -273,7 +273,7 @@ func FuzzContainer(f *testing.F) {
 			}
 			p.Spec.Secrets[name] = "v1"
 		}
-		again, _, err := c.parse(id, wire(p, ""), &p)
+		again, _, err := c.parse(t.Context(), id, wire(p, ""), &p)
 		if err != nil {
 			t.Fatalf("%s is accepted, and not as it is then shown: %v", text, err)
 		}

@@ -148,7 +148,13 @@ func (c *Control) Assigned(ctx context.Context, ids []string) ([]sandpool.Grant,
 	return c.tree.Assigned(ctx, ids)
 }
 
-// OfPool returns the grants of a pool's principal by role assignments.
+// UserAssigned returns the principal of the user-assigned identity with a resource id; empty if
+// there is none.
+func (c *Control) UserAssigned(ctx context.Context, id string) (string, error) {
+	return c.tree.UserAssigned(ctx, id)
+}
+
+// OfPool returns the grants of a managed identity's principal by role assignments.
 func (c *Control) OfPool(ctx context.Context, principal string) ([]sandpool.Grant, error) {
 	return c.tree.OfPool(ctx, principal)
 }

@@ -56,8 +56,8 @@ func TestIdentities(t *testing.T) {
 	}
 	const at = "properties.managedIdentitySettings[0]"
 	for body, target := range map[string]string{
-		body("UserAssigned", "[]", "[]"):                                      "identity.type",
-		body("SystemAssigned, UserAssigned", "[]", "[]"):                      "identity.type",
+		body("UserAssigned", "[]", "[]"):                                      "identity.userAssignedIdentities",
+		body("SystemAssigned, UserAssigned", "[]", "[]"):                      "identity.userAssignedIdentities",
 		body("SystemAssigned,Other", "[]", "[]"):                              "identity.type",
 		body("None", main, "[]"):                                              at + ".identity",
 		body(system, `[{"identity":"/subscriptions/x"}]`, "[]"):               at + ".identity",

@@ -12,6 +12,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/control/managed"
 )
 
 // The properties that PATCH takes. Those that cannot change are among them:
@@ -39,6 +40,7 @@ func mergePatch(pool api.SessionPool, patch map[string]any) (api.SessionPool, er
 	}
 	checkNames(&ps, "", patch, patchable)
 	checkTwice(&ps, "", patch)
+	checkDeeper(&ps, patch)
 	switch key, properties := member(patch, "properties"); {
 	case properties == nil:
 		// Null would by the rule reset every setting; it is what a client sends that has none to
@@ -51,7 +53,6 @@ func mergePatch(pool api.SessionPool, patch map[string]any) (api.SessionPool, er
 				"The value of properties must be of type object.")
 		}
 		checkNames(&ps, "properties.", m, patchableProperties)
-		checkDeeper(&ps, patch)
 		nestLifecycle(m)
 		pool = leaveLifecycle(pool, m)
 	}
@@ -80,6 +81,7 @@ func mergePatch(pool api.SessionPool, patch map[string]any) (api.SessionPool, er
 	case err != nil:
 		return pool, fmt.Errorf("patch: %w", err)
 	}
+	managed.Patched(&out, patch)
 	return out, nil
 }
 

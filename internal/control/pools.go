@@ -124,7 +124,7 @@ func (c *Control) patch(w http.ResponseWriter, r *http.Request, id sandpool.Pool
 // created.
 func (c *Control) save(r *http.Request, id sandpool.PoolID, body api.SessionPool,
 	old *sandpool.Pool) (sandpool.Pool, error) {
-	want, secrets, err := c.parse(id, body, old)
+	want, secrets, err := c.parse(r.Context(), id, body, old)
 	if err != nil {
 		return sandpool.Pool{}, err
 	}

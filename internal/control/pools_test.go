@@ -395,15 +395,15 @@ func FuzzParse(f *testing.F) {
 		}
 		var body api.SessionPool
 		if json.Unmarshal([]byte(text), &body) == nil {
-			check(c.parse(id, body, nil))
-			check(c.parse(id, body, &base))
+			check(c.parse(t.Context(), id, body, nil))
+			check(c.parse(t.Context(), id, body, &base))
 		}
 		merged, err := mergePatch(wire(base, ""), patch)
 		if err != nil {
 			check(base, nil, err)
 			return
 		}
-		check(c.parse(id, merged, &base))
+		check(c.parse(t.Context(), id, merged, &base))
 	})
 }
 

@@ -1,12 +1,13 @@
 package control
 
 import (
+	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/control/managed"
 )
 
 // Codes of the problems of a pool's request.
@@ -83,129 +84,21 @@ func refuse(ps *problems, props *api.SessionPoolProperties, custom bool) {
 	}
 }
 
-// Words of managed identities.
-const (
-	noIdentity     = "None"
-	systemAssigned = "SystemAssigned"
-	userAssigned   = "UserAssigned"
-	systemIdentity = "system"
-	mainLifecycle  = "Main"
-)
-
-// Bounds of what tokens of an identity may be for.
-const (
-	maxAudiences = 20
-	maxAudience  = 200
-)
-
-// parseIdentity reads who the pool is to others. A pool that has an identity keeps it.
-func (c *Control) parseIdentity(ps *problems, p *sandpool.Pool, identity *api.Identity,
-	props *api.SessionPoolProperties, old *sandpool.Pool) {
-	system := c.hasIdentity(ps, identity)
-	inSessions := c.identityInSessions(ps, props.ManagedIdentitySettings, system)
-	if system {
-		p.Spec.Identity = sandpool.ManagedIdentity{InSessions: inSessions}
-		if old != nil {
-			p.Spec.Identity.Principal = old.Spec.Identity.Principal
-		}
-		if p.Spec.Identity.Principal == "" {
-			p.Spec.Identity.Principal = sandpool.NewManagedPrincipal()
-		}
-	}
+// parseIdentity reads who the pool is to others.
+func (c *Control) parseIdentity(ctx context.Context, ps *problems, p *sandpool.Pool,
+	identity *api.Identity, props *api.SessionPoolProperties, old *sandpool.Pool) error {
+	r := managed.Request{Identity: identity, Settings: props.ManagedIdentitySettings,
+		Off: !c.o.Identities}
 	if props.Sandpool != nil {
-		p.Spec.Identity.Audiences = parseAudiences(ps, props.Sandpool.IdentityAudiences)
+		r.Audiences = props.Sandpool.IdentityAudiences
 	}
-}
-
-// hasIdentity reports whether the pool is to have an identity of its own.
-func (c *Control) hasIdentity(ps *problems, identity *api.Identity) (system bool) {
-	const target = "identity.type"
-	if identity == nil || identity.Type == "" || strings.EqualFold(identity.Type, noIdentity) {
-		return false
+	if old != nil {
+		r.Old = old.Spec.Identity
 	}
-	user := false
-	for kind := range strings.SplitSeq(identity.Type, ",") {
-		switch kind = strings.TrimSpace(kind); {
-		case strings.EqualFold(kind, userAssigned):
-			user = true
-		case strings.EqualFold(kind, systemAssigned):
-			system = true
-		default:
-			ps.invalid(target, "%s is %.60q; use %s or %s.", target, identity.Type, noIdentity,
-				systemAssigned)
-			return false
-		}
-	}
-	switch {
-	case !c.o.Identities:
-		ps.unsupported(target, "managed identities where its sandboxes run")
-	case user:
-		ps.unsupported(target, "user-assigned identities")
-	}
-	return system
-}
-
-// identityInSessions reports whether code in sessions is to get tokens.
-func (c *Control) identityInSessions(ps *problems, settings []api.ManagedIdentitySetting,
-	system bool) (main bool) {
-	const all = "properties.managedIdentitySettings"
-	if len(settings) > 0 && !c.o.Identities {
-		ps.unsupported(all, "managed identities where its sandboxes run")
-		return false
-	}
-	for i, s := range settings {
-		target := fmt.Sprintf("%s[%d]", all, i)
-		if !strings.EqualFold(s.Identity, systemIdentity) {
-			ps.unsupported(target+".identity", "user-assigned identities")
-			continue
-		}
-		if !system {
-			ps.invalid(target+".identity", "%s is of the pool's own identity, which it does not "+
-				"have. Set identity.type to %s, or leave it out.", target, systemAssigned)
-			continue
-		}
-		is := strings.EqualFold(s.Lifecycle, mainLifecycle)
-		switch strings.ToLower(s.Lifecycle) {
-		case "", "none", "main":
-		case "init", "all":
-			ps.unsupported(target+".lifecycle", "the lifecycle "+s.Lifecycle+
-				", since pools have no init containers")
-		default:
-			ps.invalid(target+".lifecycle", "%s.lifecycle is %.60q; use %s or %s.", target,
-				s.Lifecycle, noIdentity, mainLifecycle)
-		}
-		if i > 0 && is != main {
-			ps.invalid(target+".lifecycle", "%s and another setting of the same identity say two "+
-				"things. Leave one out.", target)
-		}
-		main = is
-	}
-	return main
-}
-
-// parseAudiences reads what tokens may be for, in the one form that is compared.
-func parseAudiences(ps *problems, list []string) []string {
-	const target = "properties.sandpool.identityAudiences"
-	if len(list) > maxAudiences {
-		ps.invalid(target, "%s has %d entries; use at most %d.", target, len(list), maxAudiences)
-		return nil
-	}
-	var out []string
-	for i, s := range list {
-		audience := sandpool.Audience(s)
-		if audience == "" || len(s) > maxAudience || strings.ContainsFunc(s, func(r rune) bool {
-			return r <= ' ' || r > '~' || r == '*'
-		}) {
-			ps.invalid(target, "%s[%d] is %.60q; use the whole name of a resource, such as "+
-				"https://dynamicsessions.io or api://my-app, of up to %d printable characters.",
-				target, i, s, maxAudience)
-			continue
-		}
-		if !slices.Contains(out, audience) {
-			out = append(out, audience)
-		}
-	}
-	return out
+	is, wrong, err := managed.Parse(ctx, c.tree, r)
+	p.Spec.Identity = is
+	*ps = append(*ps, wrong[:min(len(wrong), maxProblems)]...)
+	return err
 }
 
 // emptyTemplate reports whether t asks for nothing.

@@ -14,6 +14,7 @@ import (
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/control/history"
+	"github.com/sandpool/sandpool/internal/control/managed"
 	"github.com/sandpool/sandpool/internal/control/network"
 	"github.com/sandpool/sandpool/internal/control/ready"
 	"github.com/sandpool/sandpool/internal/pool"
@@ -114,15 +115,7 @@ func wire(p sandpool.Pool, version string) api.SessionPool {
 			out.Properties.Secrets = append(out.Properties.Secrets, api.PoolSecret{Name: name})
 		}
 	}
-	if id := p.Spec.Identity; id.Principal != "" {
-		out.Identity = &api.Identity{Type: systemAssigned, PrincipalID: id.Principal,
-			TenantID: sandpool.DefaultSubscription}
-		setting := api.ManagedIdentitySetting{Identity: systemIdentity, Lifecycle: noIdentity}
-		if id.InSessions {
-			setting.Lifecycle = mainLifecycle
-		}
-		out.Properties.ManagedIdentitySettings = []api.ManagedIdentitySetting{setting}
-	}
+	out.Identity, out.Properties.ManagedIdentitySettings = managed.Show(p.Spec.Identity)
 	if p.Spec.Container != nil {
 		wireContainer(out.Properties, p.Spec)
 	}

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -33,7 +34,7 @@ const (
 // parse checks the request for the pool id and returns the pool that it
 // describes. old is the pool as it is, nil if there is none.
 // The secrets are those of Pools.Put.
-func (c *Control) parse(id sandpool.PoolID, body api.SessionPool,
+func (c *Control) parse(ctx context.Context, id sandpool.PoolID, body api.SessionPool,
 	old *sandpool.Pool) (sandpool.Pool, sandpool.Secrets, error) {
 	var ps problems
 	props := body.Properties
@@ -52,7 +53,9 @@ func (c *Control) parse(id sandpool.PoolID, body api.SessionPool,
 	c.parsePlace(&ps, &p, body, old)
 	custom := c.isCustom(props, old)
 	refuse(&ps, props, custom)
-	c.parseIdentity(&ps, &p, body.Identity, props, old)
+	if err := c.parseIdentity(ctx, &ps, &p, body.Identity, props, old); err != nil {
+		return p, nil, err
+	}
 	c.parseType(&ps, &p, props, old)
 	c.parseScale(&ps, &p, props.ScaleConfiguration)
 	c.parseLifecycle(&ps, &p, props.DynamicPoolConfiguration)

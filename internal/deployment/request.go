@@ -31,6 +31,7 @@ var deploymentName = pattern.Lazy(`^[A-Za-z0-9_.()-]{1,64}$`)
 var deployable = map[string]bool{
 	"microsoft.app/sessionpools":                           true,
 	"microsoft.app/managedenvironments":                    true,
+	"microsoft.managedidentity/userassignedidentities":     true,
 	"microsoft.authorization/roleassignments":              true,
 	"microsoft.app/sessionpools/providers/roleassignments": true,
 	"microsoft.resources/deployments":                      true,
@@ -125,6 +126,7 @@ func (s *Service) plan(ctx context.Context, rec *record,
 			return nil, a, sandpool.Errorf(sandpool.Invalid, "InvalidResourceType", r.Name,
 				"The template has a resource of type %.100q, which this server does not have; it has "+
 					"Microsoft.App/sessionPools, Microsoft.App/managedEnvironments, "+
+					"Microsoft.ManagedIdentity/userAssignedIdentities, "+
 					"Microsoft.Authorization/roleAssignments and Microsoft.Resources/deployments.",
 				r.Type)
 		}

@@ -47,8 +47,16 @@ type Pools interface {
 
 // Issuer signs tokens.
 type Issuer interface {
-	// IssueManaged returns a token of the pool's identity for an audience, and when it ends.
-	IssueManaged(p sandpool.Pool, audience string) (string, time.Time, error)
+	// IssueManaged returns a token of an identity that the pool p has, for an audience, and when it
+	// ends.
+	IssueManaged(p sandpool.Pool, of sandpool.AssignedIdentity, audience string) (string,
+		time.Time, error)
+}
+
+// Assigned finds user-assigned identities.
+type Assigned interface {
+	// UserAssigned returns the principal of the identity with a resource id; empty if it is gone.
+	UserAssigned(ctx context.Context, id string) (principal string, err error)
 }
 
 // Auditor records who was given what.
@@ -59,9 +67,11 @@ type Auditor interface {
 
 // Options are the parts of an Endpoint. All but Now are required.
 type Options struct {
-	Pools   Pools
-	Issuer  Issuer
-	Auditor Auditor
+	Pools  Pools
+	Issuer Issuer
+	// Assigned finds those that are resources of their own.
+	Assigned Assigned
+	Auditor  Auditor
 	// Failed is told why a sandbox has no endpoint for a while.
 	Failed func(s sandpool.Sandbox, err error)
 	// Now is the clock; nil means time.Now.
@@ -77,8 +87,10 @@ type Endpoint struct {
 
 // New returns an Endpoint, which answers while Run runs.
 func New(o Options) (*Endpoint, error) {
-	if o.Pools == nil || o.Issuer == nil || o.Auditor == nil || o.Failed == nil {
-		return nil, errors.New("identity: pools, an issuer, an auditor and Failed are required")
+	if o.Pools == nil || o.Issuer == nil || o.Assigned == nil || o.Auditor == nil ||
+		o.Failed == nil {
+		return nil, errors.New("identity: pools, an issuer, assigned identities, an auditor and " +
+			"Failed are required")
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -107,9 +119,7 @@ func (e *Endpoint) Run(ctx context.Context) error {
 }
 
 // Serves implements pool.Service.
-func (e *Endpoint) Serves(p sandpool.Pool) bool {
-	return p.Spec.Identity.Principal != "" && p.Spec.Identity.InSessions
-}
+func (e *Endpoint) Serves(p sandpool.Pool) bool { return p.Spec.Identity.Used() }
 
 // Port implements pool.Service.
 func (e *Endpoint) Port() int { return port }
@@ -134,12 +144,15 @@ type guest struct {
 	header  string
 
 	mu     sync.Mutex // guards what follows
-	tokens map[string]issued
+	tokens map[given]issued
 }
+
+// given tells the tokens of a sandbox apart.
+type given struct{ principal, audience string }
 
 // issued is a token that a sandbox was given.
 type issued struct {
-	principal  string
+	client     string
 	text       string
 	ends       time.Time
 	renewAfter time.Time
@@ -150,7 +163,7 @@ type guestKey struct{}
 // Attend implements pool.Service.
 func (e *Endpoint) Attend(ctx context.Context, s sandpool.Sandbox,
 	accept func(context.Context) (net.Conn, error)) {
-	g := &guest{sandbox: s, header: headerOf(s), tokens: map[string]issued{}}
+	g := &guest{sandbox: s, header: headerOf(s), tokens: map[given]issued{}}
 	pace := rate.NewLimiter(everySlow, atOnce)
 	var wait sync.WaitGroup
 	for range lines {

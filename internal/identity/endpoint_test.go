@@ -25,6 +25,8 @@ type world struct {
 	mu      sync.Mutex
 	pool    sandpool.Pool
 	missing error
+	there   map[string]string // principals of the identities that are there, by their ids
+	lost    error
 	issues  int
 	done    []audit.Record
 	refused []audit.Record
@@ -43,12 +45,19 @@ func (w *world) Pool(_ context.Context, id sandpool.PoolID) (sandpool.Pool, erro
 	return w.pool, nil
 }
 
-func (w *world) IssueManaged(p sandpool.Pool, audience string) (string, time.Time, error) {
+func (w *world) IssueManaged(_ sandpool.Pool, of sandpool.AssignedIdentity,
+	audience string) (string, time.Time, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.issues++
-	return fmt.Sprintf("token %d of %s for %s", w.issues, p.Spec.Identity.Principal, audience),
+	return fmt.Sprintf("token %d of %s for %s", w.issues, of.Principal, audience),
 		w.now.Add(15 * time.Minute), nil
+}
+
+func (w *world) UserAssigned(_ context.Context, id string) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.there[id], w.lost
 }
 
 func (w *world) Done(r audit.Record) {
@@ -93,7 +102,7 @@ func newKit(t *testing.T) *kit {
 		State: sandpool.Succeeded, Spec: sandpool.Spec{Identity: sandpool.ManagedIdentity{
 			Principal: "5a9d9001-0000-8000-8000-000000000001", InSessions: true,
 			Audiences: []string{mine, "api://app"}}}}}
-	e, err := New(Options{Pools: w, Issuer: w, Auditor: w, Now: w.clock,
+	e, err := New(Options{Pools: w, Issuer: w, Assigned: w, Auditor: w, Now: w.clock,
 		Failed: func(_ sandpool.Sandbox, err error) { t.Logf("failed: %v", err) }})
 	if err != nil {
 		t.Fatal(err)

@@ -41,7 +41,7 @@ func (e *Endpoint) serve(w http.ResponseWriter, r *http.Request) {
 		if got, why = e.token(r.Context(), g, resource, r.URL.Query()); why == nil {
 			_ = arm.WriteJSON(w, http.StatusOK, map[string]string{
 				"access_token": got.text, "token_type": "Bearer", "resource": resource,
-				"client_id": got.principal, "expires_on": strconv.FormatInt(got.ends.Unix(), 10)})
+				"client_id": got.client, "expires_on": strconv.FormatInt(got.ends.Unix(), 10)})
 			return
 		}
 	}
@@ -98,14 +98,22 @@ func (e *Endpoint) token(ctx context.Context, g *guest, resource string,
 	p, err := e.o.Pools.Pool(ctx, g.sandbox.Pool)
 	switch {
 	case err != nil && sandpool.ClassOf(err) != sandpool.NotFound:
-		return issued{}, &wrong{http.StatusServiceUnavailable, "temporarily_unavailable",
-			"The server cannot look the pool up at the moment. Try again."}
+		return issued{}, busy("pool")
 	case err != nil || p.State == sandpool.Deleting || !e.Serves(p):
 		return issued{}, &wrong{http.StatusForbidden, "no_identity",
 			"The pool of this sandbox has no identity any more."}
 	}
-	if why := named(p, q); why != nil {
+	of, why := meant(p, q)
+	if why != nil {
 		return issued{}, why
+	}
+	switch live, err := alive(ctx, e.o.Assigned, p, of); {
+	case err != nil:
+		return issued{}, busy("identity")
+	case !live:
+		return issued{}, &wrong{http.StatusForbidden, "no_identity", "The identity " + of.ID +
+			" was deleted. Whoever manages the pool takes it out of the pool, or assigns another " +
+			"one."}
 	}
 	audience := sandpool.Audience(resource)
 	if !slices.Contains(p.Spec.Identity.Audiences, audience) {
@@ -113,50 +121,97 @@ func (e *Endpoint) token(ctx context.Context, g *guest, resource string,
 			"tokens for " + strconv.Quote(clip(resource)) + ". It allows those that its setting " +
 			"properties.sandpool.identityAudiences lists."}
 	}
+	return e.issue(g, p, of, audience)
+}
+
+// maxTokens bounds the tokens that are remembered for one sandbox.
+const maxTokens = 64
+
+func (e *Endpoint) issue(g *guest, p sandpool.Pool, of sandpool.AssignedIdentity,
+	audience string) (issued, *wrong) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := e.o.Now()
-	old, ok := g.tokens[audience]
-	if ok && old.principal == p.Spec.Identity.Principal && now.Before(old.renewAfter) {
+	now, which := e.o.Now(), given{of.Principal, audience}
+	if old, ok := g.tokens[which]; ok && now.Before(old.renewAfter) {
 		return old, nil
 	}
-	text, ends, err := e.o.Issuer.IssueManaged(p, audience)
+	text, ends, err := e.o.Issuer.IssueManaged(p, of, audience)
 	if err != nil {
 		return issued{}, &wrong{http.StatusInternalServerError, "server_error",
 			"The token could not be signed."}
 	}
-	got := issued{principal: p.Spec.Identity.Principal, text: text, ends: ends,
+	got := issued{client: of.Client, text: text, ends: ends,
 		renewAfter: now.Add(ends.Sub(now) / 3)}
-	for name, t := range g.tokens { // there are as many as a pool may allow, and no others
-		if !now.Before(t.renewAfter) {
+	for name, t := range g.tokens {
+		if !now.Before(t.renewAfter) || len(g.tokens) >= maxTokens {
 			delete(g.tokens, name)
 		}
 	}
-	g.tokens[audience] = got
-	e.o.Auditor.Done(audit.Record{Who: Subject(got.principal), Name: Name(p.ID),
+	g.tokens[which] = got
+	e.o.Auditor.Done(audit.Record{Who: Subject(of.Principal), Name: Name(p, of),
 		From: "sandbox " + string(g.sandbox.ID), Action: http.MethodGet, On: p.ID.String() + path,
 		Status: http.StatusOK, After: detail(g.sandbox, audience, ends)})
 	return got, nil
 }
 
-// named checks that a request which names an identity means the pool's.
-func named(p sandpool.Pool, q url.Values) *wrong {
-	for name, own := range map[string]string{"client_id": p.Spec.Identity.Principal,
-		"object_id": p.Spec.Identity.Principal, "principal_id": p.Spec.Identity.Principal,
-		"mi_res_id": p.ID.String(), "msi_res_id": p.ID.String()} {
-		if v := q.Get(name); v != "" && !strings.EqualFold(v, own) {
-			return &wrong{http.StatusBadRequest, "identity_not_found",
-				"The pool has one identity, " + p.Spec.Identity.Principal + ", and " + name + " names another."}
-		}
-	}
-	return nil
+func busy(what string) *wrong {
+	return &wrong{http.StatusServiceUnavailable, "temporarily_unavailable",
+		"The server cannot look the " + what + " up at the moment. Try again."}
 }
 
-// Subject is the subject of a pool's principal.
+// names are the parameters by which a request may say whose token it wants, with what each is
+// compared with.
+func names() map[string]func(sandpool.AssignedIdentity) string {
+	principal := func(a sandpool.AssignedIdentity) string { return a.Principal }
+	id := func(a sandpool.AssignedIdentity) string { return a.ID }
+	return map[string]func(sandpool.AssignedIdentity) string{
+		"client_id": func(a sandpool.AssignedIdentity) string { return a.Client },
+		"object_id": principal, "principal_id": principal, "mi_res_id": id, "msi_res_id": id}
+}
+
+// meant finds the identity that a request asks for. One that names none means the pool's own, or
+// the only one that there is.
+func meant(p sandpool.Pool, q url.Values) (sandpool.AssignedIdentity, *wrong) {
+	usable := p.Identities() // some: the pool serves
+	by, value := "", ""
+	for name := range names() {
+		switch v := q.Get(name); {
+		case v == "":
+		case by != "":
+			return sandpool.AssignedIdentity{}, &wrong{http.StatusBadRequest, "invalid_request",
+				"Use one of client_id, object_id, principal_id, mi_res_id and msi_res_id."}
+		default:
+			by, value = name, v
+		}
+	}
+	switch {
+	case by == "" && (len(usable) == 1 || p.IsOwn(usable[0])):
+		return usable[0], nil
+	case by == "":
+		return sandpool.AssignedIdentity{}, &wrong{http.StatusBadRequest, "invalid_request",
+			"Multiple user assigned identities exist, please specify the clientId / resourceId of " +
+				"the identity in the token request."}
+	}
+	for _, a := range usable {
+		if strings.EqualFold(names()[by](a), value) {
+			return a, nil
+		}
+	}
+	return sandpool.AssignedIdentity{}, &wrong{http.StatusBadRequest, "identity_not_found",
+		"The pool has no identity whose " + by + " is " + strconv.Quote(clip(value)) +
+			" and whose lifecycle is Main."}
+}
+
+// Subject is the subject of an identity's principal.
 func Subject(principal string) string { return "identity:" + principal }
 
-// Name is what people call the identity of a pool.
-func Name(id sandpool.PoolID) string { return "pool " + id.Name }
+// Name is what people call an identity that a pool has.
+func Name(p sandpool.Pool, of sandpool.AssignedIdentity) string {
+	if p.IsOwn(of) {
+		return "pool " + p.ID.Name
+	}
+	return "identity " + of.ID[strings.LastIndexByte(of.ID, '/')+1:]
+}
 
 // believed is how long role assignments are not looked up again.
 const believed = 5 * time.Second
@@ -167,13 +222,13 @@ const maxBelieved = 1024
 // unknown is the error of a token whose pool, identity or audience is gone.
 func unknown() error {
 	return sandpool.Errorf(sandpool.Unauthenticated, "InvalidAuthenticationToken", "Authorization",
-		"The bearer token is of a pool's identity that has ended, or for what the pool does not "+
-			"allow any more.")
+		"The bearer token is of an identity that has ended or that its pool has no more, or for "+
+			"what the pool does not allow any more.")
 }
 
-// principal is who a pool is, with the roles that were assigned to it.
-func principal(p sandpool.Pool, grants []sandpool.Grant) auth.Principal {
-	id := p.Spec.Identity.Principal
-	return auth.Principal{Subject: Subject(id), Name: Name(p.ID), Grants: grants,
-		Objects: []string{id}}
+// principal is who an identity is, with the roles that were assigned to it.
+func principal(p sandpool.Pool, of sandpool.AssignedIdentity,
+	grants []sandpool.Grant) auth.Principal {
+	return auth.Principal{Subject: Subject(of.Principal), Name: Name(p, of), Grants: grants,
+		Objects: []string{of.Principal}}
 }

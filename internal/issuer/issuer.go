@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -87,8 +88,10 @@ type claims struct {
 	Tenant string `json:"tid"`
 	Object string `json:"oid"`
 	App    string `json:"appid"`
-	// Resource is the pool whose identity it is, in Entra ID's name for that.
+	// Resource is whose identity it is, in Entra ID's name for that: a pool, or the identity itself
+	// if that is a resource. Holder is then the pool that has it.
 	Resource string `json:"xms_mirid,omitempty"`
+	Holder   string `json:"xms_az_rid,omitempty"`
 	// Via is the token of a foreign issuer that this one stands for, sealed.
 	Via string `json:"via,omitempty"`
 }
@@ -127,23 +130,27 @@ const managedPrefix = "identity:"
 // learns that a pool is gone before.
 const ManagedLifetime = 15 * time.Minute
 
-// IssueManaged returns a token of a pool's identity for an audience, whatever that is, and when it
-// ends. Whether the pool allows that is the caller's to know.
-func (i *Issuer) IssueManaged(p sandpool.Pool, audience string) (string, time.Time, error) {
-	now, object := i.now(), p.Spec.Identity.Principal
+// IssueManaged returns a token of an identity that the pool p has, for an audience, whatever that
+// is, and when it ends. Whether the pool allows that is the caller's to know.
+func (i *Issuer) IssueManaged(p sandpool.Pool, of sandpool.AssignedIdentity,
+	audience string) (string, time.Time, error) {
+	now := i.now()
 	ends := now.Add(ManagedLifetime)
-	text, err := jwt.Signed(i.keys.signing().signer).Claims(claims{
-		Claims: jwt.Claims{Issuer: i.Address + "/adfs", Subject: managedPrefix + object,
+	c := claims{
+		Claims: jwt.Claims{Issuer: i.Address + "/adfs", Subject: managedPrefix + of.Principal,
 			Audience: jwt.Audience{audience}, IssuedAt: jwt.NewNumericDate(now),
 			NotBefore: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(ends)},
-		Tenant: Tenant, Object: object, App: object, Resource: p.ID.String(),
-	}).Serialize()
+		Tenant: Tenant, Object: of.Principal, App: of.Client, Resource: of.ID}
+	if !p.IsOwn(of) {
+		c.Holder = p.ID.String()
+	}
+	text, err := jwt.Signed(i.keys.signing().signer).Claims(c).Serialize()
 	return text, ends, err
 }
 
 // managed returns the principal of a token of a pool's identity, which may have ended.
 func (i *Issuer) managed(ctx context.Context, object string, got claims) (auth.Principal, error) {
-	scope, err := arm.ParseScope(got.Resource)
+	scope, err := arm.ParseScope(cmp.Or(got.Holder, got.Resource))
 	if err != nil || scope.Pool == "" || i.Managed == nil {
 		return auth.Principal{}, refused()
 	}

@@ -99,7 +99,8 @@ const serverSubject = "server:"
 // newIdentities makes what gives code in sandboxes tokens of its pool's identity.
 func (s *Server) newIdentities() (*identity.Endpoint, error) {
 	return identity.New(identity.Options{Pools: ofIdentities{s}, Issuer: ofIdentities{s},
-		Auditor: ofIdentities{s},
+		Assigned: ofIdentities{s},
+		Auditor:  ofIdentities{s},
 		Failed: func(b sandpool.Sandbox, err error) {
 			s.log.Warn("a sandbox has no identity endpoint for a while", "pool", b.Pool.String(),
 				"sandbox", b.ID, "error", err)
@@ -115,8 +116,14 @@ func (o ofIdentities) Pool(ctx context.Context, id sandpool.PoolID) (sandpool.Po
 }
 
 // IssueManaged implements identity.Issuer.
-func (o ofIdentities) IssueManaged(p sandpool.Pool, audience string) (string, time.Time, error) {
-	return o.s.clients.IssueManaged(p, audience)
+func (o ofIdentities) IssueManaged(p sandpool.Pool, of sandpool.AssignedIdentity,
+	audience string) (string, time.Time, error) {
+	return o.s.clients.IssueManaged(p, of, audience)
+}
+
+// UserAssigned implements identity.Assigned.
+func (o ofIdentities) UserAssigned(ctx context.Context, id string) (string, error) {
+	return o.s.control.UserAssigned(ctx, id)
 }
 
 // Done implements identity.Auditor.

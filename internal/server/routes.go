@@ -92,7 +92,7 @@ func (s *Server) routes(log *slog.Logger, respond *arm.Responder) (http.Handler,
 		return nil, err
 	}
 	s.clients.Failed = rec.Failed
-	known, err := identity.NewDirectory(s.manager, planes.OfPool, nil)
+	known, err := identity.NewDirectory(s.manager, planes, planes.OfPool, nil)
 	if err != nil {
 		return nil, err
 	}

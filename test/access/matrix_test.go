@@ -213,6 +213,8 @@ func (w *world) fill() {
 		"/subscriptions/sub-1/resourceGroups/there?api-version=1": `{"location":"local"}`,
 		"/subscriptions/sub-1/resourceGroups/there/providers/Microsoft.App/managedEnvironments/" +
 			"environment-1": `{"location":"local","properties":{}}`,
+		"/subscriptions/sub-1/resourceGroups/there/providers/Microsoft.ManagedIdentity/" +
+			"userAssignedIdentities/identity-1": `{"location":"local"}`,
 		poolOf(there).String(): `{"location":"local","properties":{"containerType":"PythonLTS",` +
 			`"mcpServerSettings":{"isMcpServerEnabled":true},"sandpool":{"image":"none"}}}`,
 		poolOf(boxes).String(): `{"location":"local","properties":{"containerType":"CustomContainer",` +
@@ -309,7 +311,8 @@ func (w *world) request(o operation) (target, body string, headers []string) {
 		return target, body, []string{"Upgrade", "tcp", "Connection", "Upgrade"}
 	}
 	wildcards := []string{"{subscription}", pool.Subscription, "{resourceGroup}", pool.ResourceGroup,
-		"{pool}", pool.Name, "{environment}", "environment-1", "{provider}", "Microsoft.App",
+		"{pool}", pool.Name, "{environment}", "environment-1", "{identity}", "identity-1",
+		"{provider}", "Microsoft.App",
 		"containerappOperationStatuses/{operation}", "containerappOperationStatuses/" + w.operation,
 		"containerappOperationResults/{operation}", "containerappOperationResults/" + w.operation,
 		"{location}", "local", "{definition}", "acdd72a7-3385-48ef-bd42-f606fba81ae7"}
@@ -323,10 +326,11 @@ func (w *world) request(o operation) (target, body string, headers []string) {
 }
 
 // hides reports whether those who may not are answered as if there were nothing: of what is looked
-// at, groups and environments exist.
+// at, groups, environments and identities exist.
 func (o operation) hides(status int) bool {
 	return status == http.StatusNotFound && (o.method == "GET" || o.method == "HEAD") &&
-		(strings.HasSuffix(o.path, "{resourceGroup}") || strings.HasSuffix(o.path, "{environment}"))
+		(strings.HasSuffix(o.path, "{resourceGroup}") || strings.HasSuffix(o.path, "{environment}") ||
+			strings.HasSuffix(o.path, "{identity}"))
 }
 
 // TestMatrix asks for every operation with every role in every kind of scope and every kind of

@@ -52,6 +52,10 @@ func names() map[string]string {
 		"environmentsPath": group + "/providers/Microsoft.App/managedEnvironments",
 		"environmentPath": group +
 			"/providers/Microsoft.App/managedEnvironments/{environment}",
+		"identitiesBelow": "/providers/Microsoft.ManagedIdentity/userAssignedIdentities",
+		"identitiesPath":  group + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities",
+		"userIdentityPath": group +
+			"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{identity}",
 		"definitionsPath": "/providers/Microsoft.Authorization/roleDefinitions",
 		"assignmentsPath": "/providers/Microsoft.Authorization/roleAssignments",
 		"locksPath":       "/providers/Microsoft.Authorization/locks",

@@ -168,6 +168,7 @@ func TestAz(t *testing.T) {
 		"https://dynamicsessions.io", "--body",
 		`{"code":"1+1","codeInputType":"Inline","executionType":"Synchronous"}`)
 	a.roles(pool)
+	a.identities(group, pool)
 	a.run("group", "delete", "--name", group, "--yes")
 	a.want("false", "group", "exists", "--name", group)
 	a.run("logout")
@@ -219,6 +220,31 @@ func (a *az) deploy(group, template string) {
 	a.want("azpool", "deployment", "operation", "group", "list", "--resource-group", group,
 		"--name", "d1")
 	a.refused("nothing", "deployment", "group", "show", "--resource-group", group, "--name", "nothing")
+}
+
+// identities makes a user-assigned identity, gives it to the pool with a role, and deletes it.
+func (a *az) identities(group, pool string) {
+	a.t.Helper()
+	named := []string{"--resource-group", group, "--name", "worker"}
+	made, _ := a.run(append([]string{"identity", "create", "--tags", "team=ml"}, named...)...).(map[string]any)
+	principal, _ := made["principalId"].(string)
+	id, _ := made["id"].(string)
+	if !sandpool.IsManagedPrincipal(principal) || made["clientId"] == "" {
+		a.t.Errorf("az identity create: %v", made)
+	}
+	a.want(principal, append([]string{"identity", "create"}, named...)...) // it stays who it is
+	a.want(principal, append([]string{"identity", "show"}, named...)...)
+	a.want(principal, "identity", "list", "--resource-group", group)
+	a.want(principal, "identity", "list")
+	a.want(`"name":"worker"`, "resource", "list", "--resource-group", group, "--resource-type",
+		"Microsoft.ManagedIdentity/userAssignedIdentities")
+	a.want(principal, "rest", "--method", "patch", "--url", pool+"?api-version=2025-07-01", "--body",
+		`{"identity":{"type":"UserAssigned","userAssignedIdentities":{"`+id+`":{}}}}`)
+	a.want(principal, "role", "assignment", "create", "--role", "Reader", "--assignee-object-id",
+		principal, "--assignee-principal-type", "ServicePrincipal", "--scope", pool)
+	a.run(append([]string{"identity", "delete"}, named...)...)
+	a.want("[]", "identity", "list", "--resource-group", group)
+	a.refused("worker", append([]string{"identity", "show"}, named...)...)
 }
 
 // roles gives a principal a role on the pool and takes it away.

@@ -1,13 +1,12 @@
-// Package identity is the commands about service principals: the names by which Azure's clients
-// sign in. A service principal is a token of the server, its id the client id and its text the
-// client secret.
+// Package identity is the commands about service principals, the names by which Azure's clients
+// sign in, and about managed identities, which code in sessions has. A service principal is a token
+// of the server, its id the client id and its text the client secret.
 package identity
 
 import (
 	"context"
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -20,9 +19,12 @@ import (
 // Cmd groups the commands of service principals.
 type Cmd struct {
 	Create createCmd `cmd:"" help:"Create a service principal and print its secret, this once."`
-	List   listCmd   `cmd:"" help:"List service principals, without their secrets, and the identities of pools."`
+	List   listCmd   `cmd:"" help:"List service principals, without their secrets, and managed identities."`
 	Delete deleteCmd `cmd:"" help:"End a service principal and all that it was given, at once."`
-	Keys   keysCmd   `cmd:"" help:"List and change the keys that sign the server's JSON Web Tokens."`
+
+	UserAssigned assignedCmd `cmd:"" help:"Make, list and delete user-assigned identities, which pools are given."`
+
+	Keys keysCmd `cmd:"" help:"List and change the keys that sign the server's JSON Web Tokens."`
 }
 
 type createCmd struct {
@@ -69,9 +71,9 @@ func (c *createCmd) Run(ctx context.Context, a *console.App) error {
 
 type listCmd struct{}
 
-// Run lists service principals, and then the identities of pools.
+// Run lists service principals, and then managed identities.
 func (c *listCmd) Run(ctx context.Context, a *console.App) error {
-	managed, err := ofPools(ctx, a)
+	managed, err := managed(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -81,9 +83,9 @@ func (c *listCmd) Run(ctx context.Context, a *console.App) error {
 		}, managed...)
 }
 
-// ofPools are the identities of the pools of the group that the caller may read, with what was
-// assigned to them.
-func ofPools(ctx context.Context, a *console.App) (list []api.Token, err error) {
+// managed are the identities of the pools of the group that the caller may read, and the
+// user-assigned ones, with what was assigned to them.
+func managed(ctx context.Context, a *console.App) (list []api.Token, err error) {
 	cl, err := a.Client()
 	if err != nil {
 		return nil, err
@@ -92,10 +94,26 @@ func ofPools(ctx context.Context, a *console.App) (list []api.Token, err error) 
 	if err != nil {
 		return nil, err
 	}
-	pools = slices.DeleteFunc(pools, func(p api.SessionPool) bool {
-		return p.Identity == nil || p.Identity.PrincipalID == ""
-	})
-	if len(pools) == 0 {
+	assigned, err := cl.Identities(ctx)
+	if err != nil {
+		return nil, err
+	}
+	add := func(principal, name string, made *api.SystemData) {
+		t := api.Token{ID: principal, Name: name}
+		if made != nil {
+			t.CreatedAt = made.CreatedAt
+		}
+		list = append(list, t)
+	}
+	for _, p := range pools {
+		if p.Identity != nil && p.Identity.PrincipalID != "" {
+			add(p.Identity.PrincipalID, "pool "+p.Name, p.SystemData)
+		}
+	}
+	for _, one := range assigned {
+		add(one.Properties.PrincipalID, "identity "+one.Name, one.SystemData)
+	}
+	if len(list) == 0 {
 		return nil, nil
 	}
 	roles, err := cl.RoleDefinitions(ctx)
@@ -106,17 +124,12 @@ func ofPools(ctx context.Context, a *console.App) (list []api.Token, err error) 
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range pools {
-		t := api.Token{ID: p.Identity.PrincipalID, Name: "pool " + p.Name}
-		if p.SystemData != nil {
-			t.CreatedAt = p.SystemData.CreatedAt
-		}
+	for i := range list {
 		for _, r := range given {
-			if strings.EqualFold(r.Properties.PrincipalID, t.ID) {
-				t.Grants = append(t.Grants, grant(r, roles))
+			if strings.EqualFold(r.Properties.PrincipalID, list[i].ID) {
+				list[i].Grants = append(list[i].Grants, grant(r, roles))
 			}
 		}
-		list = append(list, t)
 	}
 	return list, nil
 }

@@ -68,6 +68,7 @@ func (c *createCmd) Run(ctx context.Context, a *console.App) error {
 	if err != nil {
 		return err
 	}
+	c.identities(&body, api.SessionPool{})
 	body.Location = c.Location
 	body.Properties.ContainerType = c.ContainerType
 	body.Properties.PoolManagementType = "Dynamic"
@@ -110,6 +111,7 @@ func (c *updateCmd) Run(ctx context.Context, a *console.App) error {
 	if err != nil {
 		return err
 	}
+	c.identities(&body, old)
 	p, err := cl.BeginPatchPool(ctx, name, body)
 	return c.finish(ctx, a, name, p, err)
 }

@@ -72,8 +72,8 @@ type settings struct {
 
 	MISystemAssigned  bool     `name:"mi-system-assigned" help:"Give the pool an identity, of which code in sessions gets tokens."`
 	IdentityAudiences []string `help:"What those tokens may be for, such as https://dynamicsessions.io; an empty one for nothing." sep:"none" placeholder:"RESOURCE"`
-
-	MIUserAssigned []string `name:"mi-user-assigned" group:"later" help:"Identities of sessions." placeholder:"ID"`
+	MIUserAssigned    []string `name:"mi-user-assigned" help:"Give the pool user-assigned identities, by their resource ids, of which code in sessions gets tokens." placeholder:"ID"`
+	MIRemove          []string `name:"mi-remove" help:"Take identities from the pool: resource ids, or system for its own." placeholder:"ID"`
 }
 
 // empty reports whether no setting was given.
@@ -123,7 +123,7 @@ func (s *settings) body(kind string, old *api.SessionPoolProperties) (api.Sessio
 	}
 	s.crowd(props)
 	s.history(props)
-	s.identity(&pool)
+	s.audiences(&pool)
 	return pool, errors.Join(err, s.ready(props), s.secrets(props, old), s.egress(props))
 }
 
@@ -344,32 +344,6 @@ func (s *settings) environment() ([]api.EnvironmentVar, error) {
 	return env, nil
 }
 
-// identity fills the managed identities.
-func (s *settings) identity(pool *api.SessionPool) {
-	var kinds, ids []string
-	if s.MISystemAssigned {
-		kinds, ids = append(kinds, "SystemAssigned"), append(ids, "system")
-	}
-	if len(s.MIUserAssigned) > 0 {
-		kinds, ids = append(kinds, "UserAssigned"), append(ids, s.MIUserAssigned...)
-	}
-	if s.IdentityAudiences != nil {
-		if pool.Properties.Sandpool == nil {
-			pool.Properties.Sandpool = &api.SandpoolSettings{}
-		}
-		pool.Properties.Sandpool.IdentityAudiences = slices.DeleteFunc(
-			slices.Clone(s.IdentityAudiences), func(a string) bool { return a == "" })
-	}
-	if len(kinds) == 0 {
-		return
-	}
-	pool.Identity = &api.Identity{Type: strings.Join(kinds, ",")}
-	for _, id := range ids {
-		pool.Properties.ManagedIdentitySettings = append(pool.Properties.ManagedIdentitySettings,
-			api.ManagedIdentitySetting{Identity: id, Lifecycle: "Main"})
-	}
-}
-
 // pairs reads KEY=VALUE arguments of a flag.
 func pairs(flag string, args []string) (map[string]string, error) {
 	if len(args) == 0 {
@@ -402,7 +376,7 @@ func SpreadLists(args []string) []string {
 			switch arg {
 			case "--env-vars", "--secrets", "-s", "--tags":
 				flag, pairs = arg, true
-			case "--command", "--args", "--mi-user-assigned":
+			case "--command", "--args", "--mi-user-assigned", "--mi-remove":
 				flag, pairs = arg, false
 			}
 		case flag == "" || out[len(out)-1] == flag:

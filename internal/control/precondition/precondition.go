@@ -1,5 +1,5 @@
-// Package precondition tells the versions of a pool apart (ETag) and checks what requests say of
-// them (If-Match and If-None-Match), so that a change is made of what its caller has seen.
+// Package precondition tells the versions of a resource apart (ETag) and checks what requests say
+// of them (If-Match and If-None-Match), so that a change is made of what its caller has seen.
 package precondition
 
 import (
@@ -19,7 +19,12 @@ import (
 func Tag(p sandpool.Pool) string {
 	p.State, p.Problem, p.Cause, p.Notice, p.UpdatedAt = "", "", "", "", time.Time{}
 	p.SettledAt, p.UpdatedBy = time.Time{}, sandpool.Author{}
-	text, err := json.Marshal(p)
+	return TagOf(p)
+}
+
+// TagOf names what v says.
+func TagOf(v any) string {
+	text, err := json.Marshal(v)
 	if err != nil {
 		return `""`
 	}
@@ -28,11 +33,22 @@ func Tag(p sandpool.Pool) string {
 }
 
 // Matches reports whether one of the tags in headers is that of p, or a star and p is there.
-func Matches(headers []string, p *sandpool.Pool) bool {
+func Matches(headers []string, p *sandpool.Pool) bool { return MatchesTag(headers, tag(p)) }
+
+func tag(p *sandpool.Pool) string {
+	if p == nil {
+		return ""
+	}
+	return Tag(*p)
+}
+
+// MatchesTag reports whether one of the tags in headers is that of a resource, or a star and the
+// resource is there. The tag of one that is not there is empty.
+func MatchesTag(headers []string, of string) bool {
 	for _, h := range headers {
 		for tag := range strings.SplitSeq(h, ",") {
 			tag = strings.TrimSpace(tag)
-			if p != nil && (tag == "*" || strings.TrimPrefix(tag, "W/") == Tag(*p)) {
+			if of != "" && (tag == "*" || strings.TrimPrefix(tag, "W/") == of) {
 				return true
 			}
 		}
@@ -43,13 +59,18 @@ func Matches(headers []string, p *sandpool.Pool) bool {
 // Check checks If-Match and If-None-Match of a change against the pool, nil if there is
 // none.
 func Check(r *http.Request, p *sandpool.Pool) error {
-	if h := r.Header.Values("If-Match"); len(h) > 0 && !Matches(h, p) {
+	return CheckTag(r, tag(p), "session pool")
+}
+
+// CheckTag is Check for a resource of some kind by its tag, which is empty if there is none.
+func CheckTag(r *http.Request, of, kind string) error {
+	if h := r.Header.Values("If-Match"); len(h) > 0 && !MatchesTag(h, of) {
 		return sandpool.Errorf(sandpool.Conflict, "PreconditionFailed", "If-Match",
-			"The session pool has changed since If-Match was read. Read it again, and send its ETag.")
+			"The %s has changed since If-Match was read. Read it again, and send its ETag.", kind)
 	}
-	if h := r.Header.Values("If-None-Match"); Matches(h, p) {
+	if h := r.Header.Values("If-None-Match"); MatchesTag(h, of) {
 		return sandpool.Errorf(sandpool.Conflict, "PreconditionFailed", "If-None-Match",
-			"The session pool exists already, and If-None-Match says that it must not.")
+			"The %s exists already, and If-None-Match says that it must not.", kind)
 	}
 	return nil
 }

@@ -283,12 +283,12 @@ func (t *Tree) Assigned(ctx context.Context, ids []string) ([]sandpool.Grant, er
 	return t.assigned(ctx, slices.DeleteFunc(slices.Clone(ids), sandpool.IsManagedPrincipal))
 }
 
-// OfPool returns the grants of a pool's principal.
+// OfPool returns the grants of a managed identity's principal.
 func (t *Tree) OfPool(ctx context.Context, principal string) ([]sandpool.Grant, error) {
 	return t.assigned(ctx, []string{principal})
 }
 
-// managed are the principals of the pools that there are.
+// managed are the principals of the pools and the user-assigned identities that there are.
 func (t *Tree) managed(ctx context.Context) (map[string]bool, error) {
 	pools, err := t.all(ctx, sandpool.Scope{})
 	live := map[string]bool{}
@@ -296,6 +296,13 @@ func (t *Tree) managed(ctx context.Context) (map[string]bool, error) {
 		if p.Spec.Identity.Principal != "" && p.State != sandpool.Deleting {
 			live[p.Spec.Identity.Principal] = true
 		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	identities, err := t.allIdentities(ctx, "")
+	for _, one := range identities {
+		live[one.Properties.PrincipalID] = true
 	}
 	return live, err
 }

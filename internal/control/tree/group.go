@@ -268,7 +268,7 @@ func (t *Tree) deleteGroup(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	for _, kind := range []string{environmentKind, store.Deployment} {
+	for _, kind := range []string{environmentKind, identityKind, store.Deployment} {
 		inside, err := t.kept.Documents(ctx, kind, strings.ToLower(g.ID)+"/")
 		if err != nil {
 			return err

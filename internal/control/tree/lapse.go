@@ -26,8 +26,8 @@ func endOf(a api.RoleAssignment) time.Time {
 	return ends
 }
 
-// ForgetEnded deletes the assignments that have ended, and those to pools that are gone, and
-// returns how many. They give nothing since their end, whether they are deleted or not.
+// ForgetEnded deletes the assignments that have ended, and those to managed identities that are
+// gone, and returns how many. They give nothing since their end, whether they are deleted or not.
 func (t *Tree) ForgetEnded(ctx context.Context) (forgotten int, err error) {
 	t.assigning.Lock()
 	defer t.assigning.Unlock()
@@ -62,7 +62,7 @@ func (t *Tree) forgetEnded(ctx context.Context) (forgotten int, err error) {
 	return forgotten, nil
 }
 
-// orphaned returns which of the assignments are to pools' principals that have ended. The pools are
+// orphaned returns which of the assignments are to managed identities that have ended. These are
 // read after the assignments: a principal that was there when it was given a role is found.
 func (t *Tree) orphaned(ctx context.Context, all []api.RoleAssignment) (
 	func(api.RoleAssignment) bool, error) {

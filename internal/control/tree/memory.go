@@ -17,7 +17,10 @@ type Memory struct {
 	docs []store.Document
 }
 
-var _ store.Documents = (*Memory)(nil)
+var (
+	_ store.Documents = (*Memory)(nil)
+	_ store.Agreeing  = (*Memory)(nil)
+)
 
 func (m *Memory) find(kind, key string) (int, bool) {
 	return slices.BinarySearchFunc(m.docs, kind+"\x00"+key,
@@ -59,6 +62,17 @@ func (m *Memory) PutDocument(_ context.Context, d store.Document) error {
 	}
 	m.docs[i] = d
 	return nil
+}
+
+// Agree implements store.Agreeing.
+func (m *Memory) Agree(_ context.Context, d store.Document) (store.Document, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i, ok := m.find(d.Kind, d.Key)
+	if !ok {
+		m.docs = slices.Insert(m.docs, i, d)
+	}
+	return m.docs[i], nil
 }
 
 // DeleteDocument implements store.Documents.

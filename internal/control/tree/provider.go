@@ -16,6 +16,11 @@ const (
 	roleProvider      = "Microsoft.Authorization"
 )
 
+// namespaces are the providers that there are.
+func namespaces() []string {
+	return []string{appProvider, roleProvider, identityProvider, resourcesProvider}
+}
+
 // APIVersions are those that session pools were published with, the newest first.
 func APIVersions() []string {
 	return []string{"2026-07-01", "2026-03-02-preview", "2026-01-01", "2025-10-02-preview",
@@ -33,6 +38,9 @@ func served(provider string) map[string][]string {
 			"deployments":    {"2025-04-01", "2024-11-01", "2024-07-01", "2021-04-01"},
 			"resourceGroups": {"2025-04-01", "2024-11-01", "2021-04-01"},
 		}
+	case identityProvider:
+		return map[string][]string{"userAssignedIdentities": {"2024-11-30", "2023-07-31-preview",
+			"2023-01-31", "2022-01-31-preview", "2018-11-30", "2015-08-31-preview"}}
 	}
 	return map[string][]string{"roleAssignments": {"2022-04-01", "2020-04-01-preview"},
 		"roleDefinitions": {"2022-04-01", "2018-01-01-preview"}}
@@ -57,7 +65,7 @@ func (t *Tree) providerOf(r *http.Request, name string) api.Provider {
 
 func (t *Tree) providers(w http.ResponseWriter, r *http.Request) error {
 	var out []api.Provider
-	for _, name := range []string{appProvider, roleProvider, resourcesProvider} {
+	for _, name := range namespaces() {
 		out = append(out, t.providerOf(r, name))
 	}
 	return list(w, out)
@@ -66,15 +74,15 @@ func (t *Tree) providers(w http.ResponseWriter, r *http.Request) error {
 // provider answers for a provider, which is registered; registering it changes nothing.
 func (t *Tree) provider(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("provider")
-	for _, known := range []string{appProvider, roleProvider, resourcesProvider} {
+	for _, known := range namespaces() {
 		if strings.EqualFold(name, known) {
 			return arm.WriteJSON(w, http.StatusOK, t.providerOf(r, known))
 		}
 	}
 	return sandpool.Errorf(sandpool.NotFound, "InvalidResourceNamespace",
 		"resourceProviderNamespace",
-		"This server has no resource provider %.100q; it has %s, %s and %s.", name, appProvider,
-		roleProvider, resourcesProvider)
+		"This server has no resource provider %.100q; it has %s.", name,
+		strings.Join(namespaces(), ", "))
 }
 
 // usages counts the pools of a subscription. There is no quota of pools but the store's room.

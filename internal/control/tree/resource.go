@@ -18,8 +18,8 @@ type resource struct {
 	tags                        map[string]string
 }
 
-// resources lists the pools and environments of a subscription or a group that the caller may
-// read and that the filter takes.
+// resources lists the pools, environments and identities of a subscription or a group that the
+// caller may read and that the filter takes.
 func (t *Tree) resources(w http.ResponseWriter, r *http.Request) error {
 	wanted, err := parseFilter(r.URL.Query().Get("$filter"), "resourceGroup", "resourceType",
 		"name", "location", "tagName", "tagValue")
@@ -52,6 +52,18 @@ func (t *Tree) resources(w http.ResponseWriter, r *http.Request) error {
 			out = append(out, expand(r, api.Resource{ID: e.ID, Name: e.Name, Type: e.Type,
 				Location: e.Location, Tags: e.Tags, ProvisioningState: "Succeeded"},
 				e.SystemData))
+		}
+	}
+	identities, err := t.identitiesIn(r.Context(), scope)
+	if err != nil {
+		return err
+	}
+	for _, one := range identities {
+		if wanted.takes(resource{name: one.Name, kind: one.Type, group: groupOf(one.ID),
+			location: one.Location, tags: one.Tags}) {
+			out = append(out, expand(r, api.Resource{ID: one.ID, Name: one.Name, Type: one.Type,
+				Location: one.Location, Tags: one.Tags, ProvisioningState: "Succeeded"},
+				one.SystemData))
 		}
 	}
 	return list(w, out)

@@ -45,12 +45,15 @@ type Options struct {
 type Tree struct {
 	pools   Pools
 	kept    store.Documents
+	agree   store.Agreeing // the same store
 	granter Granter
 	o       Options
 
 	// assigning is held while assignments are read and changed: one that has ended is forgotten,
 	// and another of its name is made, one after the other.
 	assigning sync.Mutex
+	// identifying is held while identities are changed.
+	identifying sync.Mutex
 }
 
 // New returns a Tree. What is kept goes to kept.
@@ -61,7 +64,11 @@ func New(pools Pools, kept store.Documents, granter Granter, o Options) (*Tree, 
 			errors.New("tree: pools, documents, grants, locations, a base URL and a clock " +
 				"are required")
 	}
-	return &Tree{pools: pools, kept: kept, granter: granter, o: o}, nil
+	agree, ok := kept.(store.Agreeing)
+	if !ok {
+		return nil, errors.New("tree: the store of documents must be one that agrees")
+	}
+	return &Tree{pools: pools, kept: kept, agree: agree, granter: granter, o: o}, nil
 }
 
 // handler answers a request or returns why not.
@@ -100,6 +107,7 @@ func (t *Tree) Register(handle func(pattern string, fn handler)) {
 	handle("DELETE "+groupPath, t.writing(t.deleteGroup))
 	handle("GET "+subscriptionPath+"/operationresults/{operation}", t.reading(t.groupDeleted))
 	t.registerEnvironments(handle)
+	t.registerIdentities(handle)
 	t.registerRoles(handle)
 }
 

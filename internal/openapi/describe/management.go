@@ -100,6 +100,7 @@ func treeOperations(op adder) {
 	op("ResourceGroups_DeletionResult", "GET "+subscription+"/operationresults/{operation}",
 		"Reads how far the deletion of a group is.").query(version).is(200, 202).fails(404)
 	environmentOperations(op)
+	identityOperations(op)
 	roleOperations(op)
 }
 
@@ -122,6 +123,31 @@ func environmentOperations(op adder) {
 		takesPart(api.Environment{}).gives(200, api.Environment{}).fails(404, 409)
 	op("ManagedEnvironments_Delete", "DELETE "+one, "Deletes an environment without pools.").
 		query(version).is(200, 204).fails(409)
+}
+
+func identityOperations(op adder) {
+	const below = "/providers/Microsoft.ManagedIdentity/userAssignedIdentities"
+	const one = group + below + "/{identity}"
+	op("UserAssignedIdentities_ListBySubscription", "GET "+subscription+below,
+		"Lists the user-assigned identities of a subscription.").query(version, "$top").
+		gives(200, api.List[api.UserAssignedIdentity]{})
+	op("UserAssignedIdentities_ListByResourceGroup", "GET "+group+below,
+		"Lists the user-assigned identities of a resource group.").query(version, "$top").
+		gives(200, api.List[api.UserAssignedIdentity]{})
+	op("UserAssignedIdentities_Get", "GET "+one, "Reads a user-assigned identity.").
+		query(version).gives(200, api.UserAssignedIdentity{}).is(304).fails(404)
+	op("UserAssignedIdentities_Exists", "HEAD "+one, "Asks whether an identity is there.").
+		query(version).is(204).fails(404)
+	op("UserAssignedIdentities_CreateOrUpdate", "PUT "+one,
+		"Makes an identity, or changes its tags.").query(version).
+		takesPart(api.UserAssignedIdentity{}).gives(200, api.UserAssignedIdentity{}).
+		gives(201, api.UserAssignedIdentity{}).fails(409, 412)
+	op("UserAssignedIdentities_Update", "PATCH "+one, "Changes the tags of an identity.").
+		query(version).takes(api.UserAssignedIdentityPatch{}).
+		gives(200, api.UserAssignedIdentity{}).fails(404, 409, 412)
+	op("UserAssignedIdentities_Delete", "DELETE "+one,
+		"Deletes an identity. Pools that have it keep its name, and get no tokens of it.").
+		query(version).is(200, 204).fails(412)
 }
 
 func roleOperations(op adder) {

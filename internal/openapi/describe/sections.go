@@ -44,6 +44,7 @@ func pathParameters() map[string]string {
 		"execution":     "The id of an execution.",
 		"file":          "The path of a file below /mnt/data. Its slashes may stand as they are.",
 		"id":            "The id of a token.",
+		"identity":      "The name of a user-assigned identity.",
 		"location":      "The name of a location.",
 		"lock":          "The name of a lock.",
 		"operation":     "The id of an operation.",
