@@ -45,10 +45,28 @@ func (s *Session) Context() context.Context { return s.state.ctx }
 // ended the error says why.
 func (s *Session) Dial(ctx context.Context, port int) (net.Conn, error) {
 	conn, err := s.manager.engine.Dial(ctx, handleOf(s.sandbox), port)
+	if sandpool.ClassOf(err) == sandpool.Ended {
+		s.awaitEnd(ctx)
+	}
 	if err != nil && s.state.ctx.Err() != nil {
 		return nil, context.Cause(s.state.ctx)
 	}
 	return conn, err
+}
+
+// noticeTime bounds how long the end of a sandbox that the engine knows of goes unnoticed here.
+const noticeTime = 5 * time.Second
+
+// awaitEnd waits until the end of a sandbox that has ended is known here. A caller that was told of
+// it before would be told once more by its next call, since by then nobody would use the session.
+func (s *Session) awaitEnd(ctx context.Context) {
+	timer := time.NewTimer(noticeTime)
+	defer timer.Stop()
+	select {
+	case <-s.state.ctx.Done():
+	case <-ctx.Done():
+	case <-timer.C:
+	}
 }
 
 // session is a claimed sandbox as callers see it. The caller holds mu.

@@ -50,6 +50,25 @@ func TestSessionEndsWithItsSandbox(t *testing.T) {
 	}
 }
 
+// Who is told of the end by a Dial is not told again by the next request, though the engine knew of
+// it first.
+func TestEndByDialIsToldOnce(t *testing.T) {
+	within(t, func(w *world) {
+		w.put(spec(1, 2))
+		l := w.acquire("user-1", sandpool.ClaimReady)
+		w.settle()
+		w.fake.End(l.Sandbox().ID, sandbox.Exit{Reason: sandbox.Exited, Code: 3})
+		_, err := l.Dial(w.Context(), 8080)
+		w.wantClass(err, sandpool.Ended)
+		if want := "the sandbox's first process exited with code 3"; err.Error() != want {
+			w.Errorf("Dial of an ended session: %v, want %s", err, want)
+		}
+		l.Release()
+		w.settle()
+		w.acquire("user-1", sandpool.ClaimReady).Release()
+	})
+}
+
 func TestDial(t *testing.T) {
 	within(t, func(w *world) {
 		w.put(spec(1, 2))

@@ -85,13 +85,13 @@ func (x *exchange) answer() (reusable bool, err error) {
 			if x.r.Context().Err() != nil {
 				return false, ErrCallerGone
 			}
-			return false, err
+			return false, x.s.cut(err)
 		}
 	}
 	st.flush = nil
 	ends := h.close || !h.chunked && h.length < 0 && !h.bodyless(x.r.Method)
 	if ends && x.s.to.Context().Err() != nil {
-		return false, x.s.why(io.ErrUnexpectedEOF) // it ended because the sandbox did
+		return false, x.s.cut(io.ErrUnexpectedEOF) // it ended because the sandbox did
 	}
 	if x.sent != nil {
 		// An answer before the end of the request: what is left of the body goes nowhere.
@@ -115,6 +115,10 @@ func (x *exchange) write(p []byte) error {
 
 // flush sends what the server holds back, before the next piece is waited for.
 func (x *exchange) flush() error {
+	if x.hold != nil {
+		begun(x.hold)
+		x.hold = nil
+	}
 	x.allow()
 	return x.control.Flush()
 }

@@ -25,6 +25,7 @@ const continueWait = time.Second
 type exchange struct {
 	p       *Proxy
 	s       *session
+	hold    Session // nil once it knows that the answer goes on
 	w       http.ResponseWriter
 	control *http.ResponseController
 	r       *http.Request
@@ -52,10 +53,16 @@ type exchange struct {
 	started bool
 }
 
+func newExchange(p *Proxy, s *session, q Request) *exchange {
+	return &exchange{p: p, s: s, hold: q.hold, w: q.w, control: http.NewResponseController(q.w),
+		r: q.r, t: q.t, kind: kindOf(q.r)}
+}
+
 // forward1 forwards a request by HTTP/1.1.
-func (p *Proxy) forward1(w http.ResponseWriter, r *http.Request, s *session, t Target) (err error) {
-	x := &exchange{p: p, s: s, w: w, control: http.NewResponseController(w), r: r, t: t,
-		upgrade: upgradeOf(r), kind: kindOf(r)}
+func (p *Proxy) forward1(q Request, s *session) (err error) {
+	x := newExchange(p, s, q)
+	r, t := q.r, q.t
+	x.upgrade = upgradeOf(r)
 	size := smallBuffer
 	if r.ContentLength > smallBuffer/2 {
 		size = largeBuffer
@@ -133,6 +140,9 @@ func (x *exchange) try() (again bool, err error) {
 			return x.failed(err)
 		}
 	}
+	if !st.reused {
+		x.s.served(x.t.Port)
+	}
 	if x.head.status == http.StatusSwitchingProtocols {
 		hijacked = true
 		return false, x.switchProtocols(stop)
@@ -160,7 +170,7 @@ func (x *exchange) failed(err error) (again bool, _ error) {
 	case x.st.reused && x.st.received == 0 && x.repeatable() && x.s.to.Context().Err() == nil:
 		return true, nil
 	}
-	return false, x.s.why(lost(err))
+	return false, x.s.why(x.t.Port, lost(err))
 }
 
 // callerFault returns the error of a body that did not come, nil if that is not what went wrong.

@@ -67,7 +67,8 @@ func (c *h2Conn) Close() error {
 }
 
 // forward2 forwards a request by HTTP/2.
-func (p *Proxy) forward2(w http.ResponseWriter, r *http.Request, s *session, t Target) error {
+func (p *Proxy) forward2(q Request, s *session) error {
+	r, t := q.r, q.t
 	client, err := s.client2(t.Port)
 	if err != nil {
 		return err
@@ -75,8 +76,7 @@ func (p *Proxy) forward2(w http.ResponseWriter, r *http.Request, s *session, t T
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(s.to.Context(), func() { cancel(context.Cause(s.to.Context())) })()
-	x := &exchange{p: p, s: s, w: w, control: http.NewResponseController(w), r: r, t: t,
-		kind: kindOf(r)}
+	x := newExchange(p, s, q)
 	if r.ProtoMajor == 1 && x.kind != noBody {
 		_ = x.control.EnableFullDuplex() // tests' writers have none
 	}
@@ -188,7 +188,7 @@ func (x *exchange) failed2(ctx context.Context, err error) error {
 	if known := asTold(err); known != nil {
 		return known
 	}
-	return x.s.why(lost(err))
+	return x.s.why(x.t.Port, lost(err))
 }
 
 // answer2 hands the answer on.
@@ -239,7 +239,7 @@ func (x *exchange) answer2(ctx context.Context, resp *http.Response) error {
 		case err != nil && ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err != nil:
-			return x.s.why(err)
+			return x.s.cut(err)
 		}
 	}
 }

@@ -24,6 +24,18 @@ type Session interface {
 	Dial(ctx context.Context, port int) (net.Conn, error)
 }
 
+// A Holder is a Session that wants to know when its request can no longer tell the caller that the
+// session has ended, because the answer has begun and goes on: Unattended is called then, at most
+// once or twice. Whoever calls next is to be told instead.
+type Holder interface{ Unattended() }
+
+// begun says that the answer of a request that came with s has begun and goes on.
+func begun(s Session) {
+	if h, ok := s.(Holder); ok {
+		h.Unattended()
+	}
+}
+
 // A Target is where a request goes: what its pool says, and its path.
 type Target struct {
 	// Port is the container's port, 1 to 65535.
@@ -113,6 +125,8 @@ type Request struct {
 	w http.ResponseWriter
 	r *http.Request
 	t Target
+	// hold is what the request came with to Serve.
+	hold Session
 	// tunnel is the container's port of a tunnel, 0 of what is forwarded.
 	tunnel int
 }
@@ -131,18 +145,19 @@ func Check(w http.ResponseWriter, r *http.Request, t Target) (Request, error) {
 // Serve forwards a request to the container behind s. An error is for the caller if the answer has
 // not begun, and means otherwise that it was cut short.
 func (p *Proxy) Serve(q Request, s Session) error {
-	session, err := p.enter(s)
+	session, err := p.enter(s, q.t.Port)
 	if err != nil {
 		return err
 	}
 	defer session.leave()
+	q.hold = s
 	switch {
 	case q.tunnel != 0:
 		return p.dig(q, session)
 	case upgradeOf(q.r) == "" && (q.t.HTTP2 || isGRPC(q.r)):
-		return p.forward2(q.w, q.r, session, q.t)
+		return p.forward2(q, session)
 	}
-	return p.forward1(q.w, q.r, session, q.t)
+	return p.forward1(q, session)
 }
 
 // isGRPC reports whether r is a call of gRPC. What browsers use, gRPC-Web, is not.
@@ -151,9 +166,9 @@ func isGRPC(r *http.Request) bool {
 	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
 }
 
-// enter begins a call of s.
-func (p *Proxy) enter(to Session) (*session, error) {
-	s, err := p.session(to)
+// enter begins a call of to, whose container is ready when port takes connections.
+func (p *Proxy) enter(to Session, port int) (*session, error) {
+	s, err := p.session(to, port)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +194,7 @@ func (s *session) leave() {
 }
 
 // session returns what is kept of to's sandbox, until the session ends.
-func (p *Proxy) session(to Session) (*session, error) {
+func (p *Proxy) session(to Session, port int) (*session, error) {
 	id := to.Sandbox().ID
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -191,7 +206,8 @@ func (p *Proxy) session(to Session) (*session, error) {
 			Message: "The server is shutting down.",
 			Err:     errors.New("proxy: closed")}
 	}
-	s := &session{proxy: p, to: to, busy: map[io.Closer]struct{}{}}
+	s := &session{proxy: p, to: to, busy: map[io.Closer]struct{}{},
+		inquiries: map[int]chan struct{}{}, serving: map[int]bool{port: true}}
 	p.sessions[id] = s
 	context.AfterFunc(to.Context(), func() {
 		p.mu.Lock()

@@ -2,10 +2,8 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
-	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -13,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/quiet"
 )
 
@@ -221,6 +218,10 @@ type session struct {
 	ended bool
 	// sweep closes what has been idle for too long; nil while nothing is idle.
 	sweep *time.Timer
+	// inquiries are under way, by port (why); serving are the ports that take connections as far
+	// as is known.
+	inquiries map[int]chan struct{}
+	serving   map[int]bool
 	// h2 forwards to containers that speak HTTP/2; made when it is needed.
 	h2 map[int]*h2Client
 }
@@ -244,7 +245,7 @@ func (s *session) take(ctx context.Context, port int, anew bool) (*stream, error
 	st := &stream{Conn: conn, of: s, port: port}
 	if !s.hold(st) {
 		_ = st.Close()
-		return nil, s.why(errSessionEnded)
+		return nil, s.why(port, errSessionEnded)
 	}
 	return st, nil
 }
@@ -355,38 +356,4 @@ func (s *session) end() {
 	for _, c := range clients {
 		c.close()
 	}
-}
-
-// why returns the reason of the session's end if it has ended or is just about to, and err
-// otherwise: the streams of a sandbox that dies end a little before the pool knows.
-func (s *session) why(err error) error {
-	ctx := s.to.Context()
-	if ctx.Err() == nil {
-		wait := time.NewTimer(endGrace)
-		defer wait.Stop()
-		select {
-		case <-ctx.Done():
-		case <-wait.C:
-			return err
-		}
-	}
-	return context.Cause(ctx)
-}
-
-// endGrace is how long a request that lost its stream waits for news of the session's end.
-const endGrace = 300 * time.Millisecond
-
-// dialError says what a failed Dial means to the caller.
-func (s *session) dialError(ctx context.Context, port int, err error) error {
-	switch {
-	case sandpool.ClassOf(err) == sandpool.Ended:
-		return err
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return s.why(&sandpool.Error{Class: sandpool.Unavailable, Code: codeTimeout,
-			Target:  "container",
-			Message: "The container did not accept a connection in time.", Err: err})
-	}
-	return s.why(unreachable(port, err))
 }

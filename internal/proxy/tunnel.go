@@ -65,6 +65,7 @@ func (p *Proxy) dig(q Request, session *session) error {
 		return nil
 	}
 	defer session.let(caller)
+	begun(q.hold)
 	p.pump(caller, st.Conn, q.t.Idle)
 	return nil
 }

@@ -15,8 +15,8 @@ func (x *exchange) switchProtocols(stop func() bool) error {
 	st := x.st
 	defer x.s.drop(st)
 	if !strings.EqualFold(x.head.get("Upgrade"), x.upgrade) {
-		return x.s.why(badAnswer("it changes to %q instead of %q", clip(x.head.get("Upgrade")),
-			x.upgrade))
+		return x.s.why(x.t.Port, badAnswer("it changes to %q instead of %q",
+			clip(x.head.get("Upgrade")), x.upgrade))
 	}
 	h := x.w.Header()
 	x.head.copyTo(h, x.t)
@@ -39,6 +39,7 @@ func (x *exchange) switchProtocols(stop func() bool) error {
 	if _, err := caller.Write(switchHead(h)); err != nil {
 		return nil // the caller has gone
 	}
+	begun(x.hold)
 	st.unpin()
 	ahead := append([]byte(nil), st.buffered()...)
 	x.p.pump(caller, &buffered{Conn: st.Conn, ahead: ahead}, x.t.Idle)

@@ -1,6 +1,7 @@
 package custom_test
 
 import (
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -76,7 +77,8 @@ func TestStopSignal(t *testing.T) {
 }
 
 // TestCrashUnderSession: a container that ends under its session ends that, by itself or by its
-// Liveness probe. Its caller learns of it once, and has a fresh one after.
+// Liveness probe. Its caller learns of it once, and has a fresh one after: by the request that it
+// ended under, or by the next one if that had its answer, or the beginning of it.
 func TestCrashUnderSession(t *testing.T) {
 	k := newKit(t)
 	p, port, one, long := container(k.push(t, "app:1", app(t))), 8080, 1, 60
@@ -84,33 +86,64 @@ func TestCrashUnderSession(t *testing.T) {
 		[]api.ContainerProbe{{Type: "Liveness", // which a busy machine does not fail
 			HTTPGet: &api.HTTPGet{Path: "/healthz", Port: &port}, PeriodSeconds: &one,
 			TimeoutSeconds: &long, FailureThreshold: &one}}
+	k.makePool(t, "checked", p)
+	p.Properties.CustomContainerTemplate.Containers[0].Probes = nil
 	k.makePool(t, "pool", p)
 	for path, event := range map[string]string{"/exit?code=7": "SandboxEnded",
-		"/sick": "SandboxSick"} {
-		identifier := "user" + event
-		k.get(t, "pool", identifier, "/count")
-		status, _ := k.do(t, http.MethodGet, "pool", identifier, path, nil)
-		k.wantEvents(t, "pool", event)
-		var told []int
-		if status == http.StatusGone || status == http.StatusBadGateway {
-			told = append(told, status) // the request that it ended under
+		"/later": "SandboxEnded", "/sick": "SandboxSick"} {
+		pool := "pool"
+		if event == "SandboxSick" {
+			pool = "checked"
 		}
-		for len(told) < 10 {
-			status, body := k.do(t, http.MethodGet, "pool", identifier, "/count", nil)
-			if told = append(told, status); status == http.StatusOK {
-				if strings.TrimSpace(body) != "1" {
-					t.Errorf("%s: the count goes on with %q", path, body)
-				}
-				break
+		identifier := "user" + strings.Trim(path[:5], "/")
+		k.get(t, pool, identifier, "/count")
+		watching := func() {}
+		if path == "/later" {
+			watching = k.begin(t, pool, identifier, "/lines")
+		}
+		status, body := k.do(t, http.MethodGet, pool, identifier, path, nil)
+		want := http.StatusOK
+		if event == "SandboxEnded" && path != "/later" {
+			want = http.StatusGone
+		}
+		if status != want || want == http.StatusGone && !strings.Contains(body, "code 7") {
+			t.Errorf("%s: %d %s, want %d", path, status, body, want)
+		}
+		watching()
+		if want == http.StatusOK {
+			k.wantEvents(t, pool, event)
+			status, body = k.do(t, http.MethodGet, pool, identifier, "/count", nil)
+			if status != http.StatusGone {
+				t.Errorf("%s: the next request is answered %d %s, want %d", path, status, body,
+					http.StatusGone)
 			}
 		}
-		// The request that it ended under may have lost its connection before the end was known.
-		if len(told) == 3 && told[0] == http.StatusBadGateway && told[1] == http.StatusGone {
-			told = told[1:]
+		if got := k.get(t, pool, identifier, "/count"); got != "1" {
+			t.Errorf("%s: the count goes on with %q", path, got)
 		}
-		if len(told) != 2 || told[1] != http.StatusOK {
-			t.Errorf("%s: the answers are %v, want one that says so and then a fresh container",
-				path, told)
+	}
+}
+
+// begin sends a request and returns when its answer has begun; end waits for the rest.
+func (k *kit) begin(t *testing.T, pool, identifier, path string) (end func()) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
+		k.PoolEndpoint(pool)+path+"?identifier="+identifier, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+k.token)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := resp.Body.Read(make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+	return func() {
+		defer resp.Body.Close()
+		if _, err := io.Copy(io.Discard, resp.Body); err == nil {
+			t.Error("an answer that was cut short has an end")
 		}
 	}
 }
