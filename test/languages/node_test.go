@@ -107,6 +107,10 @@ func TestNode(t *testing.T) {
 				res.Error, c.outcome, c.text, c.printed)
 		}
 	}
+	const names = "[typeof x, typeof E, typeof readFileSync].join()"
+	if res := run(t, b, time.Minute, names); res.Text != "'undefined,undefined,undefined'" {
+		t.Errorf("a new session knows names that nobody has declared: %s", res.Text)
+	}
 	pictures(t, b)
 }
 

@@ -7,10 +7,11 @@ const v8 = require("node:v8");
 const vm = require("node:vm");
 const seeding = load("seed");
 
+// What they declare stays, under names that nobody else has.
 const CELLS = [
   "1+1", "console.log(''); console.error('')", "throw new Error('x')", "[1, {a: [new Map([[1, 2]])]}]",
-  "await new Promise((done) => setTimeout(done, 1))", "const x: number = 1; enum E { A }; x",
-  "import { readFileSync } from 'node:fs'; import path from 'node:path'; path.join('a', 'b')", "syntax error",
+  "await new Promise((done) => setTimeout(done, 1))", "const __sandpool_x: number = 1; enum __sandpool_e { A }; __sandpool_x",
+  "import { readFileSync as __sandpool_f } from 'node:fs'; import __sandpool_p from 'node:path'; __sandpool_p.join('a', 'b')", "syntax error",
   "require('node:child_process').execFileSync('true')",
 ];
 
