@@ -164,6 +164,7 @@ func mayImport() map[string][]string {
 		"internal/control/history":      {".", "api"},
 		"internal/control/managed":      {".", "api"},
 		"internal/control/ready":        {".", "api"},
+		"internal/control/crowd":        {".", "api"},
 		"internal/control/tree": append(handlers, "internal/audit", "internal/control/precondition",
 			"internal/store"),
 		"internal/control/network": {".", "api", "internal/egress"},

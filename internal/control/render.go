@@ -13,6 +13,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/control/crowd"
 	"github.com/sandpool/sandpool/internal/control/history"
 	"github.com/sandpool/sandpool/internal/control/managed"
 	"github.com/sandpool/sandpool/internal/control/network"
@@ -172,7 +173,7 @@ func settings(p sandpool.Pool) *api.SandpoolSettings {
 		WarmStart: string(p.Spec.WarmStart.Mode), WarmStartHook: p.Spec.WarmStart.Hook}
 	s.IdentityAudiences = p.Spec.Identity.Audiences
 	s.Egress = network.Egress(p.Spec.Network, formatSize(p.Spec.Network.Bandwidth))
-	s.Queue, s.EvictIdleAfterInSeconds = wireQueue(p.Spec.Queue), nonZero(
+	s.Queue, s.EvictIdleAfterInSeconds = crowd.QueueSettings(p.Spec.Queue), nonZero(
 		int64(p.Spec.EvictIdle/time.Second))
 	s.ReadySchedule, s.ReadyForecast = ready.Settings(p.Spec.Ready)
 	s.History = history.Settings(p.Spec.History)
@@ -186,14 +187,6 @@ func settings(p sandpool.Pool) *api.SandpoolSettings {
 	}
 	s.Image, s.CPU, s.Memory = p.Spec.Image, nonZero(r.CPU), formatSize(r.Memory)
 	return s
-}
-
-func wireQueue(q *sandpool.Queue) *api.Queue {
-	if q == nil {
-		return nil
-	}
-	length := int64(q.Length)
-	return &api.Queue{Length: &length, WaitInSeconds: nonZero(int64(q.Wait / time.Second))}
 }
 
 // nonZero returns nil for zero.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/control/crowd"
 	"github.com/sandpool/sandpool/internal/control/history"
 	"github.com/sandpool/sandpool/internal/control/network"
 	"github.com/sandpool/sandpool/internal/control/ready"
@@ -428,49 +429,14 @@ func parseWarmStart(ps *problems, p *sandpool.Pool, s *api.SandpoolSettings, cus
 	p.Spec.WarmStart = w
 }
 
-// Bounds of the line before a full pool. Nobody waits longer than clients and proxies wait for an
-// answer.
-const (
-	maxQueue         = 1000
-	maxQueueWait     = 60
-	defaultQueueWait = 10
-	maxEvictIdle     = 24 * 60 * 60
-)
-
 // parseCrowd reads what a full pool does with further callers.
 func parseCrowd(ps *problems, p *sandpool.Pool, s *api.SandpoolSettings) {
-	const queue, idle = "properties.sandpool.queue", "properties.sandpool.evictIdleAfterInSeconds"
-	if q := s.Queue; q != nil {
-		wait := int64(defaultQueueWait)
-		if q.WaitInSeconds != nil {
-			wait = *q.WaitInSeconds
-		}
-		switch {
-		case q.Length == nil:
-			ps.invalid(queue+".length",
-				"%s.length is missing; say how many callers may wait, or 0 for none.", queue)
-		case *q.Length < 0 || *q.Length > maxQueue:
-			ps.invalid(queue+".length", "%s.length is %d; use 0 to %d.", queue, *q.Length, maxQueue)
-		case *q.Length == 0: // a patch may have left the other setting there
-			p.Spec.Queue = &sandpool.Queue{}
-		case wait < 1 || wait > maxQueueWait:
-			ps.invalid(queue+".waitInSeconds", "%s.waitInSeconds is %d; use 1 to %d.", queue,
-				wait, maxQueueWait)
-		default:
-			p.Spec.Queue = &sandpool.Queue{Length: int(*q.Length),
-				Wait: time.Duration(wait) * time.Second}
-		}
-	}
-	if n := s.EvictIdleAfterInSeconds; n != nil {
-		switch {
-		case *n < 0 || *n > maxEvictIdle:
-			ps.invalid(idle, "%s is %d; use 1 to %d, or 0 for never.", idle, *n, maxEvictIdle)
-		case *n > 0 && p.Spec.Lifecycle.Type == sandpool.OnContainerExit:
-			ps.invalid(idle,
-				"%s has no meaning with %s: its sessions work without requests. Leave it out.",
-				idle, sandpool.OnContainerExit)
-		default:
-			p.Spec.EvictIdle = time.Duration(*n) * time.Second
+	queue, wrong := crowd.Queue(s.Queue)
+	idle, bad := crowd.EvictIdle(s.EvictIdleAfterInSeconds, p.Spec.Lifecycle.Type)
+	p.Spec.Queue, p.Spec.EvictIdle = queue, idle
+	for _, e := range []*sandpool.Error{wrong, bad} {
+		if e != nil {
+			*ps = append(*ps, e)
 		}
 	}
 }

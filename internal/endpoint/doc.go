@@ -21,8 +21,8 @@
 //
 // # Host names
 //
-// A pool is reached below its path, and with Options.Suffix also at a host name of its own, as
-// Azure's pools are:
+// A pool is reached below its path. If the server has a suffix for host names, it is reached at one
+// of its own too, as Azure's pools are:
 //
 //	{pool}.{suffix}                            in the server's own subscription and resource group
 //	{pool}.{resource group}.{subscription}.{suffix}   in any other
