@@ -237,6 +237,9 @@ func TestAssignedDeleted(t *testing.T) {
 		got.PrincipalID != one.Properties.PrincipalID {
 		t.Errorf("after its deletion: %s", r.body)
 	}
+	if got := r.pool.Properties.Sandpool.Notice; !strings.Contains(got, one.ID) {
+		t.Errorf("the pool's notice is %q", got)
+	}
 	if is, err := k.control.UserAssigned(t.Context(), one.ID); is != "" || err != nil {
 		t.Errorf("it is still there: %q, %v", is, err)
 	}
@@ -250,6 +253,9 @@ func TestAssignedDeleted(t *testing.T) {
 	if got := r.pool.Identity.UserAssignedIdentities[one.ID]; got == nil ||
 		got.PrincipalID != next.Properties.PrincipalID {
 		t.Errorf("with the new one: %s", r.body)
+	}
+	if got := r.pool.Properties.Sandpool.Notice; got != "" {
+		t.Errorf("with the new one the pool's notice is %q", got)
 	}
 }
 

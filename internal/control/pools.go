@@ -32,7 +32,7 @@ func (c *Control) get(w http.ResponseWriter, r *http.Request, id sandpool.PoolID
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	return arm.WriteJSON(w, http.StatusOK, c.render(p, r))
+	return arm.WriteJSON(w, http.StatusOK, c.renderOne(p, r))
 }
 
 // head answers whether a pool exists, as clients of Resource Manager read it: they take a 200
@@ -76,7 +76,7 @@ func (c *Control) put(w http.ResponseWriter, r *http.Request, id sandpool.PoolID
 		c.setOperation(w, r, got, putOperation)
 	}
 	w.Header().Set("Etag", precondition.Tag(got))
-	out := c.render(got, r)
+	out := c.renderOne(got, r)
 	out.Properties.Sandpool.Ignored = ignored
 	return arm.WriteJSON(w, status, out)
 }
@@ -117,7 +117,7 @@ func (c *Control) patch(w http.ResponseWriter, r *http.Request, id sandpool.Pool
 		c.setLocation(w, r, got, putOperation)
 	}
 	w.Header().Set("Etag", precondition.Tag(got))
-	return arm.WriteJSON(w, status, c.render(got, r))
+	return arm.WriteJSON(w, status, c.renderOne(got, r))
 }
 
 // save makes of the pool what body says, and tells that it was changed or, if there was none,

@@ -36,6 +36,14 @@ func flatVersion(v string) bool {
 	return err == nil && date <= lastFlatVersion
 }
 
+// renderOne is render with what a list has no time for: whether the pool's identities are there.
+func (c *Control) renderOne(p sandpool.Pool, r *http.Request) api.SessionPool {
+	if lost := managed.Lost(r.Context(), c.tree, p.Spec.Identity); lost != "" {
+		p.Notice = strings.TrimSpace(p.Notice + " " + lost)
+	}
+	return c.render(p, r)
+}
+
 // render returns p as the caller of r reads it.
 func (c *Control) render(p sandpool.Pool, r *http.Request) api.SessionPool {
 	p = shown(r.Context(), p)

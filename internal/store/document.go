@@ -3,7 +3,7 @@ package store
 import "context"
 
 // Document is something that the control plane keeps and that is no pool: a resource group, an
-// environment, a role assignment, a deployment.
+// environment, an identity, a role assignment, a deployment.
 type Document struct {
 	// Kind says what it is, such as "resourceGroup".
 	Kind string

@@ -308,6 +308,21 @@ func Show(m sandpool.ManagedIdentity) (*api.Identity, []api.ManagedIdentitySetti
 	return &out, settings
 }
 
+// Lost says which of the identities that a pool has are gone; empty if none is known to be.
+func Lost(ctx context.Context, find Finder, m sandpool.ManagedIdentity) string {
+	var gone []string
+	for _, a := range m.Assigned {
+		if is, err := find.UserAssigned(ctx, a.ID); err == nil && is != a.Principal {
+			gone = append(gone, a.ID)
+		}
+	}
+	if len(gone) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Identities of the pool were deleted, and code in its sessions gets no "+
+		"tokens of them: %s. Take them out, or assign others.", strings.Join(gone, ", "))
+}
+
 // Patched takes out of merged, which a patch has made, what the patch leaves behind of identities:
 // those that a new type does without, and the settings of those that it takes out by name.
 func Patched(merged *api.SessionPool, patch map[string]any) {
