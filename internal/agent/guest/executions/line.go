@@ -33,7 +33,7 @@ type line struct {
 	conn Conn
 	buf  []byte        // kept from one push to the next
 	last int64         // the number of the last record that was sent
-	sent time.Time     // when that was
+	sent time.Time     // when the last one with something to see was
 	due  *time.Timer   // nil unless something waits for its time
 	late chan struct{} // nil while the host keeps up; closed when it has got everything
 	err  error
@@ -94,8 +94,11 @@ func (l *line) push(g *Registry, e *execution) {
 			return
 		}
 		text = append(text, frame...)
+		if r.State == "" { // else what the cell says first would wait for it
+			l.sent = time.Now()
+		}
 	}
-	l.last, e.read, l.sent = e.view.Events, e.view.Events, time.Now()
+	l.last, e.read = e.view.Events, e.view.Events
 	n, err := l.conn.Offer(text)
 	l.buf, l.err = nil, err
 	switch {

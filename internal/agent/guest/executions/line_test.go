@@ -107,7 +107,7 @@ func TestRun(t *testing.T) {
 }
 
 // TestRunShort: what a short execution says is sent with few calls, and that it runs at once if it
-// says nothing.
+// says nothing. That delays nothing that it says then.
 func TestRunShort(t *testing.T) {
 	var g Registry
 	h := &host{takes: func() int { return 1 << 20 }}
@@ -127,6 +127,10 @@ func TestRunShort(t *testing.T) {
 		f.Still()
 		if all := h.records(t); len(all) != 4 || all[3].State != agent.ExecutionRunning {
 			t.Errorf("while it is still: %+v", all)
+		}
+		f.Stdout()([]byte("2\n"))
+		if all := h.records(t); len(all) != 5 || all[4].Stdout != "2\n" {
+			t.Errorf("what it says first, soon after: %+v", all)
 		}
 		return agent.ExecuteResult{}, nil
 	}
