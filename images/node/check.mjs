@@ -53,6 +53,7 @@ const checks = {
   rxjs: async (m) => (await m.lastValueFrom(m.range(1, 3).pipe(m.reduce((a, b) => a + b)))) === 6,
   "simple-statistics": (m) => m.median([3, 1, 2]) === 2,
   turndown: (m) => new m().turndown("<b>x</b>") === "**x**",
+  typescript: (m) => m.transpileModule("@d class A {}", { compilerOptions: { target: "es2022" } }).outputText.includes("__esDecorate"),
   uuid: (m) => m.validate(m.v4()),
   vega: async (m) => (await new m.View(m.parse({ width: 9, height: 9 }), { renderer: "none" }).toSVG()).startsWith("<svg"),
   "vega-lite": (m) => m.compile({ data: { values: [] }, mark: "bar", encoding: {} }).spec.marks.length === 1,

@@ -23,13 +23,18 @@ NODE_EXTRA_CA_CERTS="${PIP_CERT:-}" npm ci --prefix "$lib" --ignore-scripts --no
 ln -s "$lib/node_modules" /node_modules
 
 step trim
-find "$lib/node_modules" -type f \( -name '*.map' -o -name '*.ts' -o -name '*.mts' -o -name '*.cts' \
+# lib.*.d.ts are the types of the language itself, which tsc needs.
+find "$lib/node_modules" -type f ! -path '*/typescript/lib/lib.*' \( -name '*.map' -o -name '*.ts' -o -name '*.mts' -o -name '*.cts' \
 	-o -name '*.md' -o -name '*.markdown' -o -name '*.flow' \) ! -iname 'license*' -delete
 find "$lib/node_modules" -type d \( -name test -o -name tests -o -name __tests__ -o -name .github \) \
 	-prune -exec rm -rf {} +
 # What the packages bring for browsers.
 rm -rf "$lib"/node_modules/echarts/dist/*.min.js "$lib/node_modules/pdf-lib/dist" \
 	"$lib/node_modules/exceljs/dist" "$lib/node_modules/@types"
+# What TypeScript brings for editors, and its messages in other languages.
+find "$lib/node_modules/typescript/lib" -mindepth 1 -type d -prune -exec rm -rf {} +
+rm -rf "$lib"/node_modules/typescript/lib/*tsserver* "$lib"/node_modules/typescript/*/tsserver \
+	"$lib/node_modules/.bin/tsserver"
 dpkg --purge locales libc-l10n >&2
 trim_debian
 cache_fonts

@@ -112,6 +112,7 @@ func TestNode(t *testing.T) {
 		t.Errorf("a new session knows names that nobody has declared: %s", res.Text)
 	}
 	pictures(t, b)
+	compiled(t, b)
 }
 
 // pictures checks that what draws comes back drawn.
@@ -134,5 +135,52 @@ func pictures(t *testing.T, c *agent.Client) {
 		res.Displays[1].Data["text/plain"] != "{ a: 1 }" ||
 		res.Displays[2].Data["image/png"] == "" || res.Stdout != "printed\n" {
 		t.Errorf("displays: %+v, %q", res.Displays, res.Stdout)
+	}
+}
+
+// compiled checks what TypeScript's compiler makes JavaScript of, in cells and in files, with the
+// lines of errors.
+func compiled(t *testing.T, c *agent.Client) {
+	t.Helper()
+	put(t, c, "kind.ts", "export enum Kind { A, B }\n\nexport function fail(): never {\n"+
+		"  throw new Error('in a file')\n}\n")
+	put(t, c, "deco.ts", "import { Kind } from './kind.ts';\n"+
+		"const twice = (v: any, c: any) => (x: number) => 2 * x;\nexport class P {\n"+
+		"  @twice v = 21;\n  kind = Kind.B;\n  bad() { throw new Error('decorated') }\n}\n")
+	put(t, c, "old.cts", "enum K { A = 7 }\nmodule.exports = K.A\n")
+	for _, x := range []struct{ code, text, printed string }{
+		{"function log(f: any, c: ClassMethodDecoratorContext) {\n" +
+			"  return function (this: any, ...a: any[]) { console.log(c.name, a); " +
+			"return f.apply(this, a) }\n}\nclass Logged { @log f(x: number) { return x + 1 } }\n" +
+			"new Logged().f(1)", "2", "f [ 1 ]\n"},
+		{"class Logged { accessor y = 3; static accessor z = 4 }; [new Logged().y, Logged.z]",
+			"[ 3, 4 ]", ""},
+		{"@((v, c) => { c.addInitializer(function () { this.made = c.name }) })\nclass Made {\n\n" +
+			"  static g() { throw new Error('in g') }\n}\nMade.made", "'Made'", ""},
+		{"Made.g()", "", ":4\n  static g() { throw new Error('in g') }\n"},
+		{"import os from 'node:os'; export const q = await 5; class W { accessor v = 1 }\n" +
+			"using held = { [Symbol.dispose]() { console.log('disposed') } };\n" +
+			"[typeof os.EOL, q, typeof held]", "[ 'string', 5, 'object' ]", ""},
+		{"q + new W().v", "6", ""},
+		{"/** @jsx h */ const h = (t: any, p: any, ...c: any[]) => `<${t}>${c.join('')}</${t}>`;" +
+			"\n<b>{<i>{q}</i>}</b>", "'<b><i>5</i></b>'", ""},
+		{"class Open { @log m( { }", "", "SyntaxError: Invalid or unexpected token"},
+		{"Object.keys(globalThis).filter((name) => /^__(?!sandpool)/.test(name))", "[]", ""},
+		{"import { Kind, fail } from '/tmp/kind.ts'; Kind.B", "1", ""},
+		{"fail()", "", "at fail (/tmp/kind.ts:4:9)"},
+		{"const { P } = await import('/tmp/deco.ts'); [new P().v, new P().kind]", "[ 42, 1 ]", ""},
+		{"new P().bad()", "", "at P.bad (/tmp/deco.ts:6:"},
+		{"require('/tmp/old.cts')", "7", ""},
+	} {
+		res := run(t, c, time.Minute, x.code)
+		all := res.Stdout + res.Stderr
+		if res.Error != nil {
+			all += res.Error.Traceback
+		}
+		if res.Text != x.text || !strings.Contains(all, x.printed) || (x.text == "") !=
+			(res.Error != nil) {
+			t.Errorf("%s: %q %q %+v; want %q %q", x.code, res.Text, all, res.Error, x.text,
+				x.printed)
+		}
 	}
 }

@@ -1,7 +1,7 @@
 // What becomes of the source of a cell before V8 compiles it, in the console's mode: there const,
 // let and class may be declared again by a later cell, and await is allowed.
 //
-//   - TypeScript loses its types
+//   - TypeScript loses its types, and its decorators if there are any
 //   - import and export become what a script may have
 //   - names may be declared again, as declare.js has it
 //   - the value of the last expression is handed to VALUE
@@ -12,6 +12,7 @@
 const { SourceMap, stripTypeScriptTypes } = require("node:module");
 const { Script } = require("node:vm");
 const { CONSTANT, CONSTANTS, Declarations } = load("declare");
+const typescript = load("typescript");
 
 const { parse, stringify } = JSON;
 
@@ -82,6 +83,8 @@ exports.transform = function transform(code) {
   code = code.replace(/^\ufeff/, "");
   // As in a console, what can be an object is one, and no block.
   if (/^\s*\{/.test(code) && tryParse(`(${code}\n)`)) code = `(${code}\n)`;
+  const written = code;
+  if (/\.[cm]?tsx?["'`]/.test(code)) typescript.hook();
   let tree = tryParse(code);
   // f<number>(x) is JavaScript too, which compares, and is meant by nobody.
   const modes = tree === null ? ["strip", "transform"] : /[\w$]<[\w$\s,.|&[\]{}:?'"<]{1,100}>+\s*\(/.test(code) ? ["strip"] : [];
@@ -93,7 +96,12 @@ exports.transform = function transform(code) {
       tree = tryParse(code);
     }
   }
-  // What neither knows is V8's to judge: its messages are those that people know.
+  if (tree === null && typescript.needed(written)) {
+    const compiled = typescript.compile(written);
+    tree = compiled && tryParse(compiled.code);
+    if (tree !== null) ({ code, map } = { code: compiled.code, map: new SourceMap(parse(compiled.map)) });
+  }
+  // What none of them knows is V8's to judge: its messages are those that people know.
   return { ...(tree === null ? { script: code, valued: false, moved: [] } : rewrite(code, tree, map)), map };
 };
 
