@@ -8,6 +8,7 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
+	"github.com/sandpool/sandpool/internal/proxy"
 )
 
 // Target is where a request goes.
@@ -27,7 +28,7 @@ type Target struct {
 // Find returns the target of a request, and false if it is not for a pool's data plane. Whether
 // there is such a pool, it does not say.
 func Find(r *http.Request, suffix string) (Target, bool) {
-	path := rawPath(r)
+	path := proxy.RawPath(r)
 	if suffix != "" {
 		if pool, ok := poolOfHost(r.Host, suffix); ok {
 			return Target{Pool: pool, Path: path, OwnHost: true, mcp: isMCP(path)}, true
@@ -36,24 +37,6 @@ func Find(r *http.Request, suffix string) (Target, bool) {
 	t, ok := poolOfPath(path)
 	t.mcp = ok && isMCP(t.Path)
 	return t, ok
-}
-
-// rawPath returns the path of r, escaped as it came. URL.EscapedPath would escape what the
-// caller has left unescaped.
-func rawPath(r *http.Request) string {
-	path, _, _ := strings.Cut(r.RequestURI, "?")
-	if scheme, rest, ok := strings.Cut(path, "://"); ok && !strings.Contains(scheme, "/") {
-		// A request line may hold a whole URL (RFC 9112, section 3.2.2).
-		at := strings.IndexByte(rest, '/')
-		if at < 0 {
-			return ""
-		}
-		return rest[at:]
-	}
-	if r.RequestURI == "" { // a request that no server has read
-		return r.URL.EscapedPath()
-	}
-	return path
 }
 
 // endpointWords are the fixed words of arm.EndpointPath; after each comes a name.

@@ -67,6 +67,6 @@
 //	owner.go     who owns a pool                       state.go   memory's part of a sandbox
 //	plan/        every decision, as pure functions     room.go    what the machine can bear
 //	logs.go      what sandboxes wrote                  room/      that, as pure functions
-//	lease/       who should own what               meter/    what sessions use
+//	lease/       who should own what                   meter/     what sessions use
 //	refusal/     what they were refused on the network
 package pool

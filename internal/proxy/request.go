@@ -286,14 +286,16 @@ func zeroLength(values []string) bool {
 
 // RawPath returns the path of r byte for byte as its caller has sent it, escapes included and
 // without the query; the path in r.URL may be written in another way. It is empty for an address
-// without one.
+// without one. A request line may hold a whole URL (RFC 9112, section 3.2.2).
 func RawPath(r *http.Request) string {
-	uri := r.RequestURI
-	if _, rest, absolute := strings.Cut(uri, "://"); absolute && uri[0] != '/' {
-		uri = rest[min(len(rest), max(0, strings.IndexAny(rest+"/", "/?#"))):]
+	if r.RequestURI == "" { // a request that no server has read
+		return r.URL.EscapedPath()
 	}
-	path, _, _ := strings.Cut(uri, "?")
-	return path
+	uri, _, _ := strings.Cut(r.RequestURI, "?")
+	if _, rest, absolute := strings.Cut(uri, "://"); absolute && uri[0] != '/' {
+		return rest[min(len(rest), strings.IndexByte(rest+"/", '/')):]
+	}
+	return uri
 }
 
 // checkField refuses a field that could end its line.
