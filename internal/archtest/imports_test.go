@@ -117,6 +117,7 @@ func mayImport() map[string][]string {
 		"internal/pool/room":           nil,
 		"internal/pool/quota":          vocabulary,
 		"internal/pool/refusal":        {"."},
+		"internal/pool/share":          contract,
 		"internal/machine":             {"internal/pool/room"},
 		"internal/proxy":               append(vocabulary, "internal/quiet"),
 		"internal/store":               vocabulary,
@@ -205,7 +206,8 @@ func mayImport() map[string][]string {
 			"internal/sandbox/gvisor", "internal/keyring", "internal/store",
 			"internal/image", "internal/erofs", "internal/oci", "internal/oci/layer",
 			"internal/caller",
-			"internal/descriptor", "internal/machine", "internal/pool/meter", "internal/pool/room", "internal/usage"),
+			"internal/descriptor", "internal/machine", "internal/pool/meter",
+			"internal/pool/room", "internal/pool/share", "internal/usage"),
 		// A server for others' tests: everything but the engine, which would need Linux and root.
 		"sandpooltest": append(handlers, "client", "internal/control", "internal/endpoint",
 			"internal/gateway", "internal/proxy", "internal/sandbox/sandboxtest",

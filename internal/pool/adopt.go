@@ -275,6 +275,7 @@ func (m *Manager) adoptRow(row sandpool.Sandbox, reason string) {
 	if row.State == sandpool.Claimed {
 		p.sessions[row.Identifier] = &entry{state: b}
 		b.dirty = true
+		m.shares.Serve(row.ID, b.tenant(), true)
 	}
 	m.watch(b)
 	b.checkAt = now
@@ -412,6 +413,7 @@ func (m *Manager) disown(p *poolState) {
 			b.end(cause)
 		}
 		m.options.Meter.Left(id)
+		m.shares.Ended(id)
 		delete(m.sandboxes, id)
 	}
 	m.tellEmpty()

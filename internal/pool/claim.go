@@ -235,6 +235,7 @@ func (m *Manager) run(ctx context.Context, p *poolState, identifier sandpool.Ide
 	e.claim, c.state, c.err, c.beyondQuota = nil, b, err, quota.Refused(err)
 	if err == nil && b.row.State == sandpool.Claimed {
 		e.state = b
+		m.shares.Serve(b.row.ID, b.tenant(), false)
 		m.options.Meter.Began(b.row, p.epoch)
 		m.events.Observe(event.Event{Name: event.SessionAllocated, Pool: p.pool.ID,
 			Sandbox: b.row.ID,

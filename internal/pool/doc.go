@@ -69,4 +69,5 @@
 //	logs.go      what sandboxes wrote                  room/      that, as pure functions
 //	lease/       who should own what                   meter/     what sessions use
 //	refusal/     what they were refused on the network
+//	share/       who comes first where processors are busy
 package pool

@@ -16,6 +16,7 @@ import (
 	"github.com/sandpool/sandpool/internal/pool/plan"
 	"github.com/sandpool/sandpool/internal/pool/quota"
 	"github.com/sandpool/sandpool/internal/pool/room"
+	"github.com/sandpool/sandpool/internal/pool/share"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/store"
 )
@@ -75,6 +76,9 @@ type Options struct {
 	Machine Machine
 	// Reserve is what of it they leave to the server, and to those of them that run.
 	Reserve room.Amount
+	// LightWeight is the weight of sandboxes that compute little, of which others have
+	// share.Standard; share.Light.
+	LightWeight int
 }
 
 func (o *Options) complete() error {
@@ -84,7 +88,8 @@ func (o *Options) complete() error {
 	if o.Owner != "" && o.Instance == "" {
 		return errors.New("options: an owner needs an instance")
 	}
-	if o.MaxStarts < 0 || o.StartTimeout < 0 || o.StopTimeout < 0 || o.PrepareTimeout < 0 ||
+	if o.LightWeight < 0 || o.LightWeight > share.Light || o.MaxStarts < 0 ||
+		o.StartTimeout < 0 || o.StopTimeout < 0 || o.PrepareTimeout < 0 ||
 		o.SweepInterval < 0 || o.Patience < 0 ||
 		o.Quota < 0 || o.Queue.Length < 0 || o.Queue.Wait < 0 {
 		return errors.New("options: a number or duration is negative")
@@ -97,6 +102,9 @@ func (o *Options) complete() error {
 	}
 	if o.Meter == nil {
 		o.Meter = meter.None{}
+	}
+	if o.LightWeight == 0 {
+		o.LightWeight = share.Light
 	}
 	if o.MaxStarts == 0 {
 		o.MaxStarts = 2 * runtime.NumCPU()
@@ -125,6 +133,7 @@ type Manager struct {
 	engine  sandbox.Runtime
 	options Options
 	quota   *quota.Quota
+	shares  *share.Keeper
 
 	opened chan struct{} // closed when adoption is complete
 	wake   chan struct{} // one token: there may be something to do
@@ -184,6 +193,8 @@ func New(events event.Observer, rows store.Store, engine sandbox.Runtime, o Opti
 		sandboxes: map[sandpool.SandboxID]*sandboxState{},
 		starts:    slots{limit: o.MaxStarts},
 	}
+	weigher, _ := engine.(sandbox.Weigher)
+	m.shares = share.New(weigher, o.LightWeight, m.spawn)
 	m.lull = time.AfterFunc(plan.Calm, m.kick)
 	return m, nil
 }

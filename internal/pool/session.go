@@ -240,6 +240,7 @@ type Lease struct {
 // lease returns a lease on a claimed sandbox. The caller holds mu.
 func (m *Manager) lease(b *sandboxState, outcome sandpool.ClaimOutcome) *Lease {
 	b.leases++
+	m.shares.Called(b.row.ID)
 	l := &Lease{Session: Session{manager: m, state: b, sandbox: b.row},
 		claim: sandpool.Claim{Outcome: outcome}}
 	if b.pool != nil {
@@ -273,6 +274,7 @@ func (l *Lease) Release() {
 	defer m.mu.Unlock()
 	b := l.state
 	b.leases--
+	m.shares.Answered(b.row.ID)
 	if l.unattended {
 		b.unattended--
 	}

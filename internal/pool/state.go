@@ -120,6 +120,10 @@ func handleOf(row sandpool.Sandbox) sandbox.Handle {
 	return sandbox.Handle{ID: row.ID, Data: row.Handle}
 }
 
+// tenant tells whose sessions share what there is of the processor: those of one pool that one
+// principal has claimed.
+func (b *sandboxState) tenant() string { return b.row.Pool.Key() + "\n" + b.row.ClaimedBy }
+
 func (b *sandboxState) enter(s sandpool.SandboxState, now time.Time) {
 	b.row.State, b.since = s, now
 }
@@ -148,6 +152,7 @@ func (m *Manager) retire(b *sandboxState, cause *sandpool.Error) {
 		b.pool.remember(b.row)
 	}
 	m.vacate(b)
+	m.shares.Ended(b.row.ID)
 	b.enter(sandpool.Stopping, now)
 	b.row.Reason = cause.Message
 	b.end(cause)
@@ -158,6 +163,7 @@ func (m *Manager) retire(b *sandboxState, cause *sandpool.Error) {
 func (m *Manager) forget(b *sandboxState) {
 	b.end(ended("the session has ended"))
 	delete(m.sandboxes, b.row.ID)
+	m.shares.Ended(b.row.ID)
 	if p := b.pool; p != nil {
 		p.tally.End(b.row.ID)
 		p.read += b.read

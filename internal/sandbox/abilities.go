@@ -32,6 +32,16 @@ type StatsReader interface {
 	Stats(ctx context.Context, h Handle) (Stats, error)
 }
 
+// Weigher is the optional ability to let sandboxes come before others where all of them want more
+// of the processor than there is.
+type Weigher interface {
+	// CPUTime is that of Stats, with less work.
+	CPUTime(id ID) (time.Duration, error)
+	// SetWeight gives a sandbox its part of the processor, in proportion to the weights of others:
+	// from 1 to 10000. A new one has 100.
+	SetWeight(id ID, weight int) error
+}
+
 // Noticer is the optional ability to say what the owner of a pool should know of its sandboxes.
 type Noticer interface {
 	// Notice says it in a sentence, or nothing. It asks nobody and takes no time.

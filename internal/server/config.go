@@ -24,6 +24,7 @@ import (
 	"github.com/sandpool/sandpool/internal/oidc"
 	"github.com/sandpool/sandpool/internal/pattern"
 	"github.com/sandpool/sandpool/internal/peer"
+	"github.com/sandpool/sandpool/internal/pool/share"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 	"github.com/sandpool/sandpool/internal/server/engine"
 	"github.com/sandpool/sandpool/internal/server/entry"
@@ -121,6 +122,9 @@ type Config struct {
 	Sandbox Sandbox `yaml:"sandbox"`
 	// Reserve is what of the machine new sandboxes leave to those that run and to the server.
 	Reserve Reserve `yaml:"reserve"`
+	// LightWeight is how much of the processor sandboxes that compute little are given, of which
+	// others have 100.
+	LightWeight int `yaml:"light_weight"`
 }
 
 // Traces says where spans of requests go; see tracing.Config.
@@ -253,6 +257,8 @@ func DefaultConfig() Config {
 		},
 		Sandbox: Sandbox{CPU: 1, MemoryMB: 1024, PIDs: 1536, DiskMB: 1024},
 		Reserve: defaultReserve(),
+
+		LightWeight: share.Light,
 	}
 }
 
@@ -402,9 +408,7 @@ func (c Config) Validate() error {
 	need(one.PIDs >= 128, "sandbox.pids", one.PIDs,
 		"at least 128: the sandbox's own kernel takes about 40 threads")
 	need(one.DiskMB >= 16, "sandbox.disk_mb", one.DiskMB, "at least 16")
-	need(c.Reserve.MemoryMB >= 0, "reserve.memory_mb", c.Reserve.MemoryMB, "0 or more")
-	need(c.Reserve.DiskMB >= 0, "reserve.disk_mb", c.Reserve.DiskMB, "0 or more")
-	need(c.Reserve.Threads >= 0, "reserve.threads", c.Reserve.Threads, "0 or more")
+	c.checkShares(need)
 	need(most.CPU >= one.CPU, "limits.sandbox.cpu", most.CPU,
 		fmt.Sprintf("at least sandbox.cpu, %v", one.CPU))
 	need(most.MemoryMB >= one.MemoryMB, "limits.sandbox.memory_mb", most.MemoryMB,

@@ -7,6 +7,7 @@ import (
 	"github.com/sandpool/sandpool/internal/machine"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/pool/room"
+	"github.com/sandpool/sandpool/internal/pool/share"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/server/engine"
 )
@@ -31,6 +32,15 @@ func defaultReserve() Reserve {
 		r.MemoryMB = min(max(total>>20/10, leastReserve), total>>20/4)
 	}
 	return r
+}
+
+// checkShares says what is wrong with the settings of how sandboxes share the machine.
+func (c Config) checkShares(need func(ok bool, field string, value any, fix string)) {
+	need(c.Reserve.MemoryMB >= 0, "reserve.memory_mb", c.Reserve.MemoryMB, "0 or more")
+	need(c.Reserve.DiskMB >= 0, "reserve.disk_mb", c.Reserve.DiskMB, "0 or more")
+	need(c.Reserve.Threads >= 0, "reserve.threads", c.Reserve.Threads, "0 or more")
+	need(c.LightWeight >= share.Standard && c.LightWeight <= share.Light, "light_weight",
+		c.LightWeight, fmt.Sprintf("%d to %d", share.Standard, share.Light))
 }
 
 // amount returns r in the units of package room.

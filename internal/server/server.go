@@ -254,6 +254,8 @@ func (s *Server) newManager(code *templates, containers *container.Containers,
 		Quota:     s.cfg.Limits.CallerSessions,
 		Machine:   host,
 		Reserve:   s.cfg.Reserve.amount(),
+
+		LightWeight: s.cfg.LightWeight,
 	})
 }
 

@@ -35,14 +35,17 @@ func main() {
 		"and usage")
 	turns := flag.Int("extra-n", 1000, "round trips with and without traces and history")
 	onlyExtras := flag.Bool("extras", false, "measure alone what traces and history cost")
+	onlyCrowd := flag.Bool("crowd", false, "measure alone what a session notices of a machine "+
+		"that others fill")
 	flag.IntVar(&l.N, "language-n", 20, "samples of what is short, for each language")
 	flag.IntVar(&l.Large, "language-large", 3, "samples of what is large, for each language")
 	flag.IntVar(&l.Megabytes, "megabytes", 100, "how much is printed, uploaded and downloaded")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	one := *onlyToll || *onlyExtras
+	one := *onlyToll || *onlyExtras || *onlyCrowd
 	err := run(ctx, o, l, *tolls, *turns, parts{all: !*only && !one, languages: !one,
-		toll: !*only && !*onlyExtras, extras: !*only && !*onlyToll})
+		toll: !*only && (!one || *onlyToll), extras: !*only && (!one || *onlyExtras),
+		crowd: !*only && (!one || *onlyCrowd)})
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -51,7 +54,7 @@ func main() {
 }
 
 // parts are what is measured.
-type parts struct{ all, languages, toll, extras bool }
+type parts struct{ all, languages, toll, extras, crowd bool }
 
 func run(ctx context.Context, o bench.Options, l languages.Options, tolls, turns int,
 	which parts) (err error) {
@@ -94,6 +97,14 @@ func run(ctx context.Context, o bench.Options, l languages.Options, tolls, turns
 		}
 		report.Measures = append(report.Measures, rows...)
 	}
+	if which.crowd {
+		rows, notes, err := crowd(ctx, bin, dir, images, o.Progress)
+		if err != nil {
+			return err
+		}
+		report.Measures = append(report.Measures, rows...)
+		report.Notes = append(report.Notes, notes...)
+	}
 	if which.all || which.languages {
 		srv, err := startServer(ctx, bin, dir, images)
 		if err != nil {
@@ -101,11 +112,12 @@ func run(ctx context.Context, o bench.Options, l languages.Options, tolls, turns
 		}
 		defer func() { err = first(err, srv.stop()) }()
 		if which.all {
-			rows := report.Measures
+			rows, notes := report.Measures, report.Notes
 			if report, others, err = withPeers(ctx, srv, dir, images, o); err != nil {
 				return err
 			}
 			report.Measures = append(report.Measures, rows...)
+			report.Notes = append(report.Notes, notes...)
 		}
 		rows, err := languages.Run(ctx, srv.client, dir, l)
 		if err != nil {

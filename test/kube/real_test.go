@@ -214,7 +214,7 @@ func realTarget(t *testing.T, c *clustertest.Cluster, cfg kube.Config,
 		Runtime:  e,
 		Template: guestTemplate(reference),
 		Without: []sandboxtest.Ability{sandboxtest.Channels, sandboxtest.Logs,
-			sandboxtest.Measures, sandboxtest.WorkingSets},
+			sandboxtest.Measures, sandboxtest.Weights, sandboxtest.WorkingSets},
 		Reopen: func(t *testing.T) sandbox.Runtime {
 			if err := e.Close(); err != nil {
 				t.Fatal(err)

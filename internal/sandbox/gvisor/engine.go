@@ -65,6 +65,7 @@ var (
 	_ sandbox.Runtime            = (*Engine)(nil)
 	_ sandbox.StatsReader        = (*Engine)(nil)
 	_ sandbox.RoomReader         = (*Engine)(nil)
+	_ sandbox.Weigher            = (*Engine)(nil)
 	_ sandbox.Pruner             = (*Engine)(nil)
 	_ sandbox.Executor           = (*Engine)(nil)
 	_ sandbox.Accepter           = (*Engine)(nil)

@@ -220,10 +220,7 @@ type threads struct {
 func (t threads) Threads() ([]int, error) { return t.engine.cgroups.Threads(t.id) }
 
 // CPUTime implements cores.Group.
-func (t threads) CPUTime() (time.Duration, error) {
-	s, err := t.engine.cgroups.Usage(t.id)
-	return s.CPUTime, err
-}
+func (t threads) CPUTime() (time.Duration, error) { return t.engine.cgroups.CPUTime(t.id) }
 
 // unwanted is how long a sandbox waits for its first call before it is bound to a core. One
 // that is wanted sooner needs all of them to answer soon.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -220,6 +221,22 @@ func (e *Engine) stored(b *process) int64 {
 		return 0
 	}
 	return st.Blocks * 512 // as stat(2) counts them
+}
+
+// CPUTime implements sandbox.Weigher.
+func (e *Engine) CPUTime(id sandbox.ID) (time.Duration, error) {
+	if err := checkID(id); err != nil {
+		return 0, err
+	}
+	return e.cgroups.CPUTime(id)
+}
+
+// SetWeight implements sandbox.Weigher.
+func (e *Engine) SetWeight(id sandbox.ID, weight int) error {
+	if err := checkID(id); err != nil {
+		return err
+	}
+	return e.cgroups.SetWeight(id, weight)
 }
 
 // Room implements sandbox.RoomReader.

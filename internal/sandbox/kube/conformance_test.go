@@ -85,7 +85,8 @@ func TestConformance(t *testing.T) {
 			Runtime:  e,
 			Template: template(),
 			Without: []sandboxtest.Ability{sandboxtest.Channels, sandboxtest.Logs,
-				sandboxtest.Measures, sandboxtest.WorkingSets},
+				sandboxtest.Measures, sandboxtest.Weights,
+				sandboxtest.WorkingSets},
 			Reopen: func(t *testing.T) sandbox.Runtime {
 				if err := e.Close(); err != nil {
 					t.Fatal(err)

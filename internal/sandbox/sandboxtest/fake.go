@@ -54,7 +54,8 @@ type fakeSandbox struct {
 	wire     wire
 	started  time.Time
 	memory   int64
-	used     sandbox.Stats      // what Use has set
+	used     sandbox.Stats // what Use has set
+	weight   int
 	cancel   context.CancelFunc // cuts Start short
 	settled  chan struct{}      // closed when Start has returned
 	ended    chan struct{}      // closed when exit is set
@@ -64,6 +65,7 @@ type fakeSandbox struct {
 var (
 	_ sandbox.Runtime            = (*Fake)(nil)
 	_ sandbox.StatsReader        = (*Fake)(nil)
+	_ sandbox.Weigher            = (*Fake)(nil)
 	_ sandbox.Pruner             = (*Fake)(nil)
 	_ sandbox.Executor           = (*Fake)(nil)
 	_ sandbox.LogReader          = (*Fake)(nil)

@@ -210,6 +210,31 @@ func stats(s *suite) {
 	}
 }
 
+func weights(s *suite) {
+	weigher, ok := s.Runtime.(sandbox.Weigher)
+	if !ok {
+		need.Lack(s, "the engine has no weights")
+	}
+	h := s.start()
+	first, err := weigher.CPUTime(h.ID)
+	for _, weight := range []int{1, 10000, 100} {
+		err = errors.Join(err, weigher.SetWeight(h.ID, weight))
+	}
+	if err != nil {
+		s.Error(err)
+	}
+	if next, err := weigher.CPUTime(h.ID); err != nil || first <= 0 || next < first {
+		s.Errorf("CPUTime = %v, later %v, %v; want that of its start at least", first, next, err)
+	}
+	s.stop(h)
+	if got, err := weigher.CPUTime(h.ID); err == nil {
+		s.Errorf("CPUTime of a stopped sandbox = %v, no error", got)
+	}
+	if weigher.SetWeight(h.ID, 100) == nil {
+		s.Error("SetWeight of a stopped sandbox: no error")
+	}
+}
+
 func workingSet(s *suite) {
 	recorder, ok := s.Runtime.(sandbox.WorkingSetRecorder)
 	if !ok {

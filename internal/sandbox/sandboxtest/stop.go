@@ -177,3 +177,36 @@ func (f *Fake) Use(id sandbox.ID, s sandbox.Stats) {
 		b.used = s
 	}
 }
+
+// CPUTime implements sandbox.Weigher.
+func (f *Fake) CPUTime(id sandbox.ID) (time.Duration, error) {
+	f.world.mu.Lock()
+	defer f.world.mu.Unlock()
+	b := f.world.sandboxes[id]
+	if b == nil || !b.running {
+		return 0, ended(id)
+	}
+	return max(b.used.CPUTime, time.Millisecond), nil
+}
+
+// SetWeight implements sandbox.Weigher.
+func (f *Fake) SetWeight(id sandbox.ID, weight int) error {
+	f.world.mu.Lock()
+	defer f.world.mu.Unlock()
+	b := f.world.sandboxes[id]
+	if b == nil {
+		return ended(id)
+	}
+	b.weight = weight
+	return nil
+}
+
+// Weight returns the last weight that was set, or that of a new sandbox.
+func (f *Fake) Weight(id sandbox.ID) int {
+	f.world.mu.Lock()
+	defer f.world.mu.Unlock()
+	if b := f.world.sandboxes[id]; b != nil && b.weight > 0 {
+		return b.weight
+	}
+	return 100
+}

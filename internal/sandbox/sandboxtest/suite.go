@@ -110,6 +110,7 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 		{"Crash", crash},
 		{"Remains", leftBehind},
 		{"Stats", stats},
+		{"Weights", weights},
 		{"Working set", workingSet},
 	}
 	for _, test := range tests {
@@ -299,6 +300,7 @@ const (
 	Channels    Ability = "channel"     // refused by Prepare as Unsupported
 	Logs        Ability = "log"         // no sandbox.LogReader, or with less than it promises
 	Measures    Ability = "stats"       // no sandbox.StatsReader, or the same
+	Weights     Ability = "weights"     // no sandbox.Weigher
 	WorkingSets Ability = "working set" // no sandbox.WorkingSetRecorder
 )
 
@@ -309,7 +311,7 @@ func abilityOf(test string) Ability {
 		return Channels
 	}
 	switch a := Ability(first); a {
-	case Channels, Logs, Measures, WorkingSets:
+	case Channels, Logs, Measures, Weights, WorkingSets:
 		return a
 	}
 	return ""

@@ -60,6 +60,13 @@ func TestFilesOfV2(t *testing.T) {
 		t.Error("create succeeds although the limits' files are missing")
 	}
 	dir := c.Dirs("a")[0]
+	write(t, filepath.Join(dir, "cpu.weight"), "100\n")
+	if err := c.SetWeight("a", 10000); err != nil {
+		t.Error(err)
+	}
+	if got, _ := kernfile.Text(filepath.Join(dir, "cpu.weight")); got != "10000" {
+		t.Errorf("the weight is %q", got)
+	}
 	write(t, filepath.Join(dir, "memory.current"), "4096\n")
 	write(t, filepath.Join(dir, "cpu.stat"), "usage_usec 1500\nuser_usec 1000\n")
 	write(t, filepath.Join(dir, "pids.current"), "7\n")
@@ -168,6 +175,74 @@ func TestCheck(t *testing.T) {
 		}
 		if err := unix.Rmdir(parent); err != nil && !errors.Is(err, unix.ENOENT) {
 			t.Error(err)
+		}
+	}
+}
+
+// TestWeights: of two processes that want the same core the one with the greater weight gets it,
+// and the other one gets some of it.
+func TestWeights(t *testing.T) {
+	need.Root(t)
+	c, err := Open(fmt.Sprintf("sandpool-weights-%d", os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	t.Cleanup(func() {
+		defer cancel()
+		if err := errors.Join(c.Remove(ctx, "heavy"), c.Remove(ctx, "light"),
+			c.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	var all, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	for core := 0; one.Count() == 0; core++ {
+		if all.IsSet(core) {
+			one.Set(core)
+		}
+	}
+	for _, id := range []sandbox.ID{"heavy", "light"} {
+		cmd := exec.Command("sh", "-c", "while :; do :; done")
+		err := c.Create(id, sandpool.Resources{Memory: 64 << 20, PIDs: 64})
+		if err == nil {
+			err = c.Start(id, cmd)
+		}
+		if err == nil {
+			go func() { _ = cmd.Wait() }() // until it is killed
+			err = unix.SchedSetaffinity(cmd.Process.Pid, &one)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(c.SetWeight("heavy", 1), c.SetWeight("light", 10000)); err != nil {
+		t.Fatal(err)
+	}
+	used := func(id sandbox.ID) time.Duration {
+		d, err := c.CPUTime(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	heavy, light := used("heavy"), used("light")
+	for used("light")-light < 300*time.Millisecond {
+		if err := pause(ctx, lastDelay); err != nil {
+			t.Fatal("they do not run")
+		}
+	}
+	if heavy = used("heavy") - heavy; heavy > 100*time.Millisecond {
+		t.Errorf("the heavy one got %v while the other got 300 ms", heavy)
+	}
+	if err := c.SetWeight("heavy", 100); err != nil {
+		t.Fatal(err)
+	}
+	for at := used("heavy"); used("heavy") == at; {
+		if err := pause(ctx, lastDelay); err != nil {
+			t.Fatal("with the usual weight it gets nothing")
 		}
 	}
 }

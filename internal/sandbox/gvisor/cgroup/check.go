@@ -83,6 +83,9 @@ func (t *Tree) try(id sandbox.ID) error {
 	if err := t.LimitCPU(id, 1); err != nil {
 		return lacking(err)
 	}
+	if err := t.SetWeight(id, 100); err != nil {
+		return lacking(err)
+	}
 	// The new process is in the group before it looks for its program.
 	err := t.Start(id, &exec.Cmd{Path: nowhere, Args: []string{"check"}})
 	var notFound *fs.PathError

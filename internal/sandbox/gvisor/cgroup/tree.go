@@ -35,8 +35,8 @@ type version interface {
 	// limit sets the limits of a new group but that of the processor. A limit that cannot be
 	// set is an error.
 	limit(dirs []string, l sandpool.Resources) error
-	// limitCPU sets the limit of the processor.
-	limitCPU(dirs []string, cores float64) error
+	// setCPU sets the limit of the processor and the weight; what is zero stays as it is.
+	setCPU(dirs []string, cores float64, weight int) error
 	// start starts cmd inside the group.
 	start(dirs []string, cmd *exec.Cmd) error
 	// threads returns the file with the threads of a group in the hierarchy of dir.
@@ -46,8 +46,8 @@ type version interface {
 	// oomEvents returns what becomes readable when the group has no memory left, or nil if
 	// the kernel then ends the whole group by itself.
 	oomEvents(dirs []string) (*os.File, error)
-	// usage returns what the group uses.
-	usage(dirs []string) (sandbox.Stats, error)
+	// usage returns what the group uses, or only the processor time.
+	usage(dirs []string, all bool) (sandbox.Stats, error)
 	// bounds says what limits the group's memory and its threads.
 	bounds(dirs []string) (memory, threads bound)
 }
@@ -131,7 +131,19 @@ func (t *Tree) Create(id sandbox.ID, l sandpool.Resources) error {
 
 // LimitCPU sets the limit of the processor.
 func (t *Tree) LimitCPU(id sandbox.ID, cores float64) error {
-	return t.version.limitCPU(t.Dirs(id), cores)
+	return t.version.setCPU(t.Dirs(id), cores, 0)
+}
+
+// SetWeight sets the group's part of the processor, as version 2 counts it: from 1 to 10000. A new
+// group has 100.
+func (t *Tree) SetWeight(id sandbox.ID, weight int) error {
+	return t.version.setCPU(t.Dirs(id), 0, weight)
+}
+
+// CPUTime returns the processor time that the group has used.
+func (t *Tree) CPUTime(id sandbox.ID) (time.Duration, error) {
+	s, err := t.version.usage(t.Dirs(id), false)
+	return s.CPUTime, err
 }
 
 // Start starts cmd inside the group of id: it is never outside, not even for a moment.
@@ -203,7 +215,9 @@ func (t *Tree) Want(id sandbox.ID) (Want, error) { return t.version.want(t.Dirs(
 func (t *Tree) OOMEvents(id sandbox.ID) (*os.File, error) { return t.version.oomEvents(t.Dirs(id)) }
 
 // Usage returns what the group uses.
-func (t *Tree) Usage(id sandbox.ID) (sandbox.Stats, error) { return t.version.usage(t.Dirs(id)) }
+func (t *Tree) Usage(id sandbox.ID) (sandbox.Stats, error) {
+	return t.version.usage(t.Dirs(id), true)
+}
 
 // Remove kills what is in the group, waits until it is gone, and removes the group. One that
 // does not exist is no error.

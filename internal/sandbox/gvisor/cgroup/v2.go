@@ -161,7 +161,16 @@ func (v2) limit(dirs []string, l sandpool.Resources) error {
 	return nil
 }
 
-func (v2) limitCPU(dirs []string, cores float64) error {
+func (v2) setCPU(dirs []string, cores float64, weight int) error {
+	if weight > 0 {
+		path := filepath.Join(dirs[0], "cpu.weight")
+		if err := kernfile.Set(path, strconv.Itoa(weight)); err != nil {
+			return fmt.Errorf("set %q to %d: %w", path, weight, err)
+		}
+	}
+	if cores <= 0 {
+		return nil
+	}
 	path := filepath.Join(dirs[0], "cpu.max")
 	if err := kernfile.Set(path, fmt.Sprintf("%d %d", CPUQuota(cores), CPUPeriod)); err != nil {
 		return fmt.Errorf("set %q to %g cores: %w", path, cores, err)
@@ -197,14 +206,18 @@ func (v2) want(dirs []string) (Want, error) {
 // oomEvents returns nil: memory.oom.group makes the kernel kill the group whole.
 func (v2) oomEvents([]string) (*os.File, error) { return nil, nil }
 
-func (v2) usage(dirs []string) (sandbox.Stats, error) {
+func (v2) usage(dirs []string, all bool) (sandbox.Stats, error) {
+	micros, err2 := kernfile.Field(filepath.Join(dirs[0], "cpu.stat"), "usage_usec")
+	cpu := time.Duration(micros) * time.Microsecond
+	if !all {
+		return sandbox.Stats{CPUTime: cpu}, err2
+	}
 	memory, err := kernfile.Int(filepath.Join(dirs[0], "memory.current"))
-	cpu, err2 := kernfile.Field(filepath.Join(dirs[0], "cpu.stat"), "usage_usec")
 	threads, err3 := kernfile.Int(filepath.Join(dirs[0], "pids.current"))
 	cache, err4 := kernfile.Fields(filepath.Join(dirs[0], "memory.stat"), "active_file",
 		"inactive_file")
 	return sandbox.Stats{Memory: memory, Cache: cache, Threads: threads,
-			CPUTime: time.Duration(cpu) * time.Microsecond},
+			CPUTime: cpu},
 		errors.Join(err, err2, err3, err4)
 }
 
