@@ -20,10 +20,20 @@ import (
 )
 
 const (
-	// yieldGrace is how long an interrupted cell may take to end.
-	yieldGrace = time.Second
+	// An interrupted cell has yieldTurns turns to end, each as long as yieldTurn at least: a second
+	// in all. Where the machine is so busy that the kernel gets little of a second, this process,
+	// which is in the same sandbox, wakes late as well, and the turns last longer. All of them
+	// together last no longer than longestYield.
+	yieldTurns   = 50
+	yieldTurn    = 20 * time.Millisecond
+	longestYield = 10 * time.Second
+	// secondTry is the turn in which it is interrupted again, and so it is in each fifth after that:
+	// code may have lost the first interrupt, or made something else of it.
+	secondTry = yieldTurns / 2
+	// lastRepeat is the longest time between two interrupts of a cell that nobody waits for.
+	lastRepeat = time.Second
 	// firstRepeat is when a cell that nobody waits for is interrupted again, the next time
-	// after twice as long, up to yieldGrace. The first interrupt may have come too
+	// after twice as long, up to lastRepeat. The first interrupt may have come too
 	// early, or the cell made something else of it.
 	firstRepeat = 100 * time.Millisecond
 	// exitNotice is how long news of a kernel's own end may take to arrive.
@@ -63,6 +73,7 @@ type cell struct {
 	cleared int64 // how often the output was cleared, when a display was last kept
 	bytes   int   // of displays kept
 	expired bool  // the time was over
+	yield   yield // since then
 	lost    bool  // the kernel is of no more use
 	silent  bool  // it has printed nothing; if false, a look will tell
 	evicted atomic.Bool
@@ -198,10 +209,16 @@ func (c *cell) converse(req agent.ExecuteRequest) error {
 	for {
 		var f kernelFrame
 		err := c.k.frames.Next(&f)
-		if errors.Is(err, os.ErrDeadlineExceeded) && !c.expired {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			c.expired = true
-			c.k.interrupt()
-			if err := c.k.control.SetDeadline(time.Now().Add(yieldGrace)); err != nil {
+			interrupt, more := c.yield.next(time.Now())
+			if !more {
+				return err
+			}
+			if interrupt {
+				c.k.interrupt()
+			}
+			if err := c.k.control.SetDeadline(time.Now().Add(yieldTurn)); err != nil {
 				return err
 			}
 			continue

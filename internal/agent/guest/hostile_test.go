@@ -29,6 +29,8 @@ func TestTimeout(t *testing.T) {
 			agent.TimeoutInterrupted},
 		{"print('x' * 10, flush=True); os.kill(os.getpid(), signal.SIGSTOP)\ntime.sleep(600)",
 			agent.TimeoutInterrupted},
+		// At the limit of the recursion an interrupt is often lost.
+		{"def f():\n  try: f()\n  except RecursionError: f()\nf()", agent.TimeoutInterrupted},
 		{"while True:\n  try: time.sleep(1)\n  except BaseException: pass", agent.TimeoutRestarted},
 		{"signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass", agent.TimeoutRestarted},
 		{"import signal; signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile True: pass",

@@ -28,7 +28,7 @@ func (c *cell) attend() (stop func()) {
 // drop interrupts the cell again and again until it is over.
 func (c *cell) drop(over <-chan struct{}) {
 	left := time.Now()
-	for pause := firstRepeat; ; pause = min(2*pause, yieldGrace) {
+	for pause := firstRepeat; ; pause = min(2*pause, lastRepeat) {
 		if c.d.impatient(left) {
 			c.evicted.Store(true)
 			c.k.kill()
@@ -98,4 +98,23 @@ func (d *Driver) wait(patience time.Duration) (over func()) {
 		defer d.mu.Unlock()
 		delete(d.waiters, w)
 	}
+}
+
+// yield is the turns that a cell has to end since its time is over.
+type yield struct {
+	turn  int
+	since time.Time
+}
+
+// next begins a turn, if there is one more, and says whether the cell is to be interrupted.
+func (y *yield) next(now time.Time) (interrupt, more bool) {
+	if y.turn == 0 {
+		y.since = now
+	}
+	if y.turn == yieldTurns || now.Sub(y.since) >= longestYield {
+		return false, false
+	}
+	interrupt = y.turn == 0 || y.turn >= secondTry && (y.turn-secondTry)%5 == 0
+	y.turn++
+	return interrupt, true
 }
