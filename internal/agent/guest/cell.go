@@ -27,8 +27,8 @@ const (
 	yieldTurns   = 50
 	yieldTurn    = 20 * time.Millisecond
 	longestYield = 10 * time.Second
-	// secondTry is the turn in which it is interrupted again, and so it is in each fifth after that:
-	// code may have lost the first interrupt, or made something else of it.
+	// secondTry is the turn in which it is interrupted again, and so it is in each fifth after
+	// that: code may have lost the first interrupt, or made something else of it.
 	secondTry = yieldTurns / 2
 	// lastRepeat is the longest time between two interrupts of a cell that nobody waits for.
 	lastRepeat = time.Second
