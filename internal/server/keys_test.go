@@ -42,8 +42,10 @@ func TestIssuerKeys(t *testing.T) {
 		}
 		if round == 0 {
 			p := sandpool.Pool{ID: sandpool.PoolID{Subscription: "s", ResourceGroup: "g", Name: "py"}}
-			p.Spec.Identity.Principal = "5a9d9001-0000-8000-8000-000000000001"
-			if text, _, err = i.IssueManaged(p, "https://dynamicsessions.io"); err != nil {
+			p.Spec.Identity = sandpool.ManagedIdentity{InSessions: true,
+				Principal: "5a9d9001-0000-8000-8000-000000000001"}
+			if text, _, err = i.IssueManaged(p, p.Identities()[0],
+				"https://dynamicsessions.io"); err != nil {
 				t.Fatal(err)
 			}
 		}
