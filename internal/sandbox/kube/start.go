@@ -97,7 +97,9 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (
 		pod.Metadata.Annotations = map[string]string{}
 	}
 	pod.Metadata.Annotations[annotationStart] = mark
-	made, err := e.create(ctx, pod)
+	creating, created := outlasting(ctx, createTime)
+	made, err := e.create(creating, pod)
+	created()
 	if err != nil {
 		// What became of a call that was cut off is open.
 		if rest.CodeOf(err) == 0 {
@@ -123,6 +125,28 @@ func (e *Engine) Start(ctx context.Context, id sandbox.ID, p sandbox.Prepared) (
 	data, err := json.Marshal(handle{Version: 1, Engine: "kubernetes", UID: made.Metadata.UID,
 		Namespace: namespace})
 	return sandbox.Handle{ID: id, Data: data, Steps: watch.Steps()}, err
+}
+
+// createTime is how long an answer to the creation of a pod is waited for when nobody wants the pod
+// any more. A call that is cut off may be carried out after one has looked what became of it.
+const createTime = 5 * time.Second
+
+// outlasting is ctx, but ends later by some time.
+func outlasting(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		late := time.NewTimer(by)
+		defer late.Stop()
+		select {
+		case <-late.C:
+			cancel(context.Cause(ctx))
+		case <-out.Done():
+		}
+	})
+	return out, func() {
+		stop()
+		cancel(nil)
+	}
 }
 
 // begin lets a Stop cut a Start short.
