@@ -99,6 +99,40 @@ func (c Config) command() ([]string, error) {
 	return nil, fmt.Errorf("the interpreter %q is in none of the directories %q", line[0], path)
 }
 
+// listen listens at an address, or, for a port alone, at each address that the sandbox has: where
+// somebody listens at all of them at once, gVisor lets code listen at one, and gives it those who
+// connect there.
+func listen(at string) (all []*net.TCPListener, err error) {
+	host, port, err := net.SplitHostPort(at)
+	if err != nil {
+		return nil, err
+	}
+	hosts := []string{host}
+	if host == "" {
+		addrs, err := net.InterfaceAddrs()
+		if err != nil {
+			return nil, err
+		}
+		hosts = nil
+		for _, a := range addrs {
+			if a, ok := a.(*net.IPNet); ok && !a.IP.IsLinkLocalUnicast() {
+				hosts = append(hosts, a.IP.String())
+			}
+		}
+	}
+	for _, host := range hosts {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, port))
+		if err != nil {
+			for _, l := range all {
+				_ = l.Close()
+			}
+			return nil, err
+		}
+		all = append(all, l.(*net.TCPListener))
+	}
+	return all, nil
+}
+
 // Run is the agent: it serves until ctx ends. Its first connections are
 // answered while the kernel still warms up.
 func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
@@ -113,7 +147,7 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 	}
 	procs := newReaper()
 	go procs.run(ctx)
-	listener, err := net.Listen("tcp", cfg.Addr)
+	listeners, err := listen(cfg.Addr)
 	if err != nil {
 		return fmt.Errorf("listen on %q: %w", cfg.Addr, err)
 	}
@@ -125,8 +159,10 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	served := make(chan error, 1)
-	go func() { served <- web.Serve(quiet.Listener{TCPListener: listener.(*net.TCPListener)}) }()
+	served := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { served <- web.Serve(quiet.Listener{TCPListener: l}) }()
+	}
 	start := time.Now()
 	driver, err := NewDriver(log, procs, cfg)
 	if err != nil {
