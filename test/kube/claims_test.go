@@ -73,7 +73,14 @@ func TestClusterClaims(t *testing.T) {
 // owner is the index of the server that has the only pool.
 func (f *fleet) owner(t *testing.T) int {
 	t.Helper()
-	db, err := postgres.Open(t.Context(), slog.New(slog.DiscardHandler), f.store)
+	name := ownerIn(t, f.store)
+	return slices.IndexFunc(f.servers, func(m *member) bool { return m.name == name })
+}
+
+// ownerIn is the name of the server that has the only pool of a store.
+func ownerIn(t *testing.T, store string) string {
+	t.Helper()
+	db, err := postgres.Open(t.Context(), slog.New(slog.DiscardHandler), store)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +89,7 @@ func (f *fleet) owner(t *testing.T) int {
 	if err != nil || len(holds) != 1 {
 		t.Fatalf("the pools are %v, %v", holds, err)
 	}
-	return slices.IndexFunc(f.servers, func(m *member) bool { return m.name == holds[0].Owner })
+	return holds[0].Owner
 }
 
 // bounded fails if there was a pod too many at any time.

@@ -19,16 +19,18 @@ import (
 	"github.com/sandpool/sandpool/test/kube/clustertest"
 )
 
-// Code pools run in pods of runc and of gVisor from an image that "sandpool image push" has pushed,
-// whose agent is a layer that a container copies, or a volume of an image, and is another user than
-// the code, or the same. In each of them code runs, streams, is interrupted and leaves files; what
-// ends is said; and nothing is left.
+// Code pools of each language run in pods of runc and of gVisor from an image that "sandpool image
+// push" has pushed, whose agent is a layer that a container copies, or a volume of an image, and is
+// another user than the code, or the same. In each of them code runs, streams, is interrupted and
+// leaves files; what ends is said; and nothing is left.
 func TestClusterCode(t *testing.T) {
 	c := clustertest.At(t)
 	hub := ocitest.NewHubAt(t, clustertest.Registry)
 	sandpool, program := sandpoolImage(t, hub), build(t)
-	image := hub.Host() + "/python:1"
-	push(t, program, hub, image)
+	var images []string
+	for _, l := range spoken {
+		images = append(images, fmt.Sprintf("%s: %q", l.name, l.push(t, program, hub)))
+	}
 	for _, one := range []struct{ name, isolation, agent, security string }{
 		{"code-gvisor", "runtime_class: gvisor", "copy", "restricted"},
 		{"code-volume", "runtime_class: gvisor", "volume", "image"},
@@ -50,53 +52,62 @@ kubernetes:
   network: unverified
   security: %s
   cpu_overcommit: 10
-  images: {python: "%s"}
+  images: {%s}
   agent_image: "%s:1"
   agent: %s
-`, dir, hub.Host(), kubeconfig, one.isolation, one.security, image, sandpool, one.agent)),
-				0o600); err != nil {
+`, dir, hub.Host(), kubeconfig, one.isolation, one.security, strings.Join(images, ", "), sandpool,
+				one.agent)), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			coder{serve(t, program, dir, config), c, one.name + "-sandboxes",
-				strings.HasPrefix(one.isolation, "runtime_class")}.run(t)
+			s := serve(t, program, dir, config)
+			for _, l := range spoken {
+				t.Run(l.name, func(t *testing.T) {
+					coder{s, l, c, one.name + "-sandboxes",
+						strings.HasPrefix(one.isolation, "runtime_class"),
+						one.security == "image"}.run(t)
+				})
+			}
 		})
 	}
 }
 
-// push pushes the slim Python image.
-func push(t *testing.T, program string, hub *ocitest.Hub, reference string) {
+// push pushes the image of the language and returns its reference.
+func (l language) push(t *testing.T, program string, hub *ocitest.Hub) (reference string) {
 	t.Helper()
-	data := filepath.Join(os.Getenv("SANDPOOL_TEST_DATA"), "test-kube")
-	if _, err := os.Stat(filepath.Join(data, "images", "names", "python.json")); err != nil {
-		need.Lack(t, "needs the slim Python image, which make test-kube builds: %v", err)
+	data := filepath.Join(os.Getenv("SANDPOOL_TEST_DATA"), l.data)
+	if _, err := os.Stat(filepath.Join(data, "images", "names", l.name+".json")); err != nil {
+		need.Lack(t, "needs the image of %s, which make test-kube builds: %v", l.name, err)
 	}
 	config := filepath.Join(t.TempDir(), "sandpool.yaml")
 	text := fmt.Sprintf("data_dir: %s\nregistries: {plain_http: [%q]}\n", data, hub.Host())
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
-	said, err := exec.CommandContext(t.Context(), program, "image", "push", "python", reference,
+	began, reference := time.Now(), hub.Host()+"/"+l.name+":1"
+	said, err := exec.CommandContext(t.Context(), program, "image", "push", l.name, reference,
 		"--config", config).CombinedOutput()
-	if err != nil || !strings.Contains(string(said), "/python@sha256:") {
+	if err != nil || !strings.Contains(string(said), "/"+l.name+"@sha256:") {
 		t.Fatalf("image push: %v\n%s", err, said)
 	}
-	t.Logf("pushed after %v", time.Since(began))
+	t.Logf("%s is pushed after %v", l.name, time.Since(began))
+	return reference
 }
 
 // coder uses a code pool.
 type coder struct {
 	*instance
+	language
 	cluster   *clustertest.Cluster
 	namespace string
-	gvisor    bool
+	gvisor    bool // its pods are gVisor's
+	apart     bool // the agent is another user than the code
 }
 
 func (c coder) run(t *testing.T) {
 	ready, most, memory := 1, 3, "512Mi"
 	began := time.Now()
 	if _, err := c.PutPool(t.Context(), "pool", api.SessionPool{Location: "local",
-		Properties: &api.SessionPoolProperties{ContainerType: "PythonLTS",
+		Properties: &api.SessionPoolProperties{ContainerType: c.kind,
 			ScaleConfiguration: &api.ScaleConfiguration{MaxConcurrentSessions: &most,
 				ReadySessionInstances: &ready},
 			Sandpool: &api.SandpoolSettings{Memory: memory}}}); err != nil {
@@ -108,35 +119,32 @@ func (c coder) run(t *testing.T) {
 	}
 	t.Logf("the first session is ready after %v", time.Since(began))
 	c.secretly(t)
-	for _, step := range []struct{ code, stdout, result string }{
-		{"x = 20; 1 + 1", "", "2"},
-		{"print(x); x + 22", "20\n", "42"},
-		{"print('by the kernel')", "by the kernel\n", ""},
-		{"import os; (os.getuid(), os.getcwd())", "", "(1000, '/mnt/data')"},
-		{"open('made.txt', 'w').write('by code')", "", "7"},
-		{lookAround, "", "[]"},
-	} {
+	for _, step := range c.steps {
 		got := c.exec(t, "alice", client.Run{Code: step.code})
-		if got.Result.Stdout != step.stdout || c.text(got) != step.result {
-			t.Errorf("%s\nis answered %q, %s %+v; want %q, %s", step.code, got.Result.Stdout,
-				c.text(got), got.Error, step.stdout, step.result)
+		if said := c.said(got); said != step.want {
+			t.Errorf("%s\nis answered %q, %+v; want %q", step.code, said, got.Error, step.want)
 		}
 	}
-	var logged strings.Builder
-	if err := c.SessionLogs(t.Context(), "pool", "alice", client.Logs{}, func(l api.LogLine) error {
-		fmt.Fprintf(&logged, "%s: %s\n", l.Stream, l.Text)
-		return nil
-	}); err != nil || !strings.Contains(logged.String(), "stdout: by the kernel\n") {
-		t.Errorf("the log of the session is %q, %v", logged.String(), err)
-	}
+	until(t, "the log of the session has what it printed", func() bool {
+		var logged strings.Builder
+		if err := c.SessionLogs(t.Context(), "pool", "alice", client.Logs{},
+			func(l api.LogLine) error {
+				fmt.Fprintf(&logged, "%s: %s\n", l.Stream, l.Text)
+				return nil
+			}); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(logged.String(), "stdout: by the kernel\n")
+	})
 	c.files(t)
 	c.interrupted(t)
+	c.contained(t)
 	c.broken(t)
 	if err := c.DeleteSession(t.Context(), "pool", "alice"); err != nil {
 		t.Fatal(err)
 	}
-	if got := c.exec(t, "alice", client.Run{Code: "'x' in dir()"}); c.text(got) != "False" {
-		t.Errorf("a new session knows of the old one: %s", c.text(got))
+	if got := c.exec(t, "alice", client.Run{Code: c.kept}); c.said(got) != c.lost {
+		t.Errorf("a new session knows of the old one: %s", c.said(got))
 	}
 	if _, err := c.DeletePool(t.Context(), "pool"); err != nil {
 		t.Fatal(err)
@@ -146,24 +154,6 @@ func (c coder) run(t *testing.T) {
 			c.namespace, "-o", "name")) == ""
 	})
 }
-
-// lookAround finds what code must not: the agent's secret, its memory, a token of the cluster, a
-// place to change the agent's program.
-const lookAround = `
-import os
-found = []
-for name in ('environ', 'mem', 'maps', 'fd/0', 'cwd'):
-    try:
-        (os.readlink if name in ('fd/0', 'cwd') else open)('/proc/1/' + name)
-        found.append(name)
-    except OSError: pass
-found += [k for k in os.environ if 'SANDPOOL' in k or 'KUBERNETES' in k]
-for p in ('/opt/sandpool/x', '/opt/sandpool/sandpool-agent', '/etc/x', '/usr/x'):
-    try:
-        open(p, 'a').close(); found.append(p)
-    except OSError: pass
-if os.path.exists('/var/run/secrets'): found.append('secrets')
-found`
 
 // exec runs code, for which it waits.
 func (c coder) exec(t *testing.T, identifier string, run client.Run) client.Execution {
@@ -175,13 +165,13 @@ func (c coder) exec(t *testing.T, identifier string, run client.Run) client.Exec
 	return got
 }
 
-// text is the value of the last expression.
-func (coder) text(e client.Execution) string {
-	var s string
-	if json.Unmarshal(e.Result.ExecutionResult, &s) == nil {
-		return s
+// said is what code has printed, and the value of its last expression.
+func (coder) said(e client.Execution) string {
+	var text string
+	if json.Unmarshal(e.Result.ExecutionResult, &text) != nil {
+		text = string(e.Result.ExecutionResult)
 	}
-	return string(e.Result.ExecutionResult)
+	return e.Result.Stdout + text
 }
 
 // secretly checks that a pod says nothing that lets somebody else in: nobody but the server may
@@ -239,9 +229,9 @@ func (c coder) files(t *testing.T) {
 		strings.NewReader(content)); err != nil {
 		t.Fatal(err)
 	}
-	got := c.exec(t, "alice", client.Run{Code: "len(open('in.txt').read())"})
-	if want := fmt.Sprint(len(content)); c.text(got) != want {
-		t.Errorf("what was uploaded has %s characters, want %s", c.text(got), want)
+	got := c.exec(t, "alice", client.Run{Code: c.size})
+	if want := fmt.Sprint(len(content)); strings.TrimSpace(c.said(got)) != want {
+		t.Errorf("what was uploaded has %s bytes, want %s", c.said(got), want)
 	}
 	for name, want := range map[string]string{"in.txt": content, "made.txt": "by code"} {
 		down, err := c.Download(t.Context(), "pool", "alice", name, client.Range{})
@@ -261,8 +251,8 @@ func (c coder) files(t *testing.T) {
 func (c coder) interrupted(t *testing.T) {
 	t.Helper()
 	said, asked, last := "", false, api.ExecutionEvent{}
-	for e, err := range c.Stream(t.Context(), "pool", "alice", client.Run{Code: "import time\n" +
-		"print('begun', flush=True)\ntime.sleep(600)"}) {
+	for e, err := range c.Stream(t.Context(), "pool", "alice", client.Run{Code: c.endless,
+		Timeout: time.Minute}) {
 		if err != nil {
 			t.Fatalf("the stream breaks after %q: %v", said, err)
 		}
@@ -275,17 +265,45 @@ func (c coder) interrupted(t *testing.T) {
 		}
 	}
 	end, ok := last.Execution.(api.Execution)
-	if !ok || end.Status != api.StatusFailed || !strings.Contains(said, "begun") {
+	if !ok || end.Result.ErrorName != "Interrupted" || !strings.Contains(said, "begun") {
 		t.Errorf("the stream says %q, and ends with %+v", said, last)
 	}
-	if got := c.exec(t, "alice", client.Run{Code: "x"}); c.text(got) != "20" {
-		t.Errorf("after an interrupt x is %s %+v", c.text(got), got.Error)
+	if got := c.exec(t, "alice", client.Run{Code: c.kept}); c.said(got) == c.lost {
+		t.Errorf("after an interrupt x is lost: %+v", got.Error)
 	}
 	if err := c.RestartContext(t.Context(), "pool", "alice", "default"); err != nil {
 		t.Fatal(err)
 	}
-	if got := c.exec(t, "alice", client.Run{Code: "'x' in dir()"}); c.text(got) != "False" {
-		t.Errorf("after a restart x is there: %s", c.text(got))
+	if got := c.exec(t, "alice", client.Run{Code: c.kept}); c.said(got) != c.lost {
+		t.Errorf("after a restart x is there: %s", c.said(got))
+	}
+}
+
+// contained has code try the ways out that test/escape knows, where the agent is another user and
+// gVisor's kernel the one that is asked.
+func (c coder) contained(t *testing.T) {
+	t.Helper()
+	if c.attacks == "" || !c.gvisor || !c.apart {
+		return
+	}
+	text, err := os.ReadFile(filepath.Join("../escape/testdata", c.attacks))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := c.exec(t, "mallory", client.Run{Code: string(text), Timeout: 3 * time.Minute})
+	verdicts := map[string]string{}
+	if err := json.Unmarshal([]byte(got.Result.Stdout), &verdicts); err != nil || got.Failed() {
+		t.Fatalf("the attacks say %.500q: %+v, %v", got.Result.Stdout, got.Error, err)
+	}
+	delete(verdicts, "interfaces") // a pod has one
+	for name, verdict := range verdicts {
+		if strings.HasPrefix(verdict, "DONE") {
+			t.Errorf("%s: %s; want it refused", name, verdict)
+		}
+	}
+	t.Logf("%d ways out are closed", len(verdicts))
+	if err := c.DeleteSession(t.Context(), "pool", "mallory"); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -293,13 +311,12 @@ func (c coder) interrupted(t *testing.T) {
 // it. In a container the kernel of the language alone may be ended.
 func (c coder) broken(t *testing.T) {
 	t.Helper()
-	got, err := c.Execute(t.Context(), "pool", "greedy", client.Run{
-		Code: "b = bytearray(3 << 30)\nfor i in range(0, len(b), 4096): b[i] = 1"})
-	t.Logf("code that takes too much memory is answered %+v, %v", got.Error, err)
+	got, err := c.Execute(t.Context(), "pool", "greedy", client.Run{Code: c.greedy})
+	t.Logf("code that takes too much memory is told %q, %v", got.Result.Stderr, err)
 	switch {
 	case err == nil && !got.Failed():
 		t.Errorf("code takes more memory than it may: %+v", got)
-	case c.gvisor && (err != nil || !strings.Contains(got.Error.Error.Message, "out of memory")):
-		t.Errorf("code that takes too much memory is told %+v, %v", got.Error, err)
+	case c.gvisor && (err != nil || !strings.Contains(got.Result.Stderr, "out of memory")):
+		t.Errorf("that is not that its sandbox was out of memory")
 	}
 }

@@ -143,6 +143,8 @@ image: {repository: registry.example/sandpool, tag: "1"}
 sandboxes: {runtimeClass: gvisor}
 `
 
+const nodeImages = "server: {images: {hostPath: /images}}"
+
 // The schema takes what the chart needs, and refuses what it does not know.
 func TestSchema(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(chart, "values.schema.json"))
@@ -163,6 +165,11 @@ func TestSchema(t *testing.T) {
 		"image: {repository: a, tag: b}": false,
 		"image: {repository: a, tag: b}\nsandboxes: {isolation: elsewhere}": true,
 		set + "servers: {}": false,
+		// Sandboxes in the servers' pods need no RuntimeClass, and images of the node are theirs.
+		"engine: gvisor\nimage: {repository: a, tag: b}":                true,
+		"engine: gvisor\nimage: {repository: a, tag: b}\n" + nodeImages: true,
+		"engine: runc\nimage: {repository: a, tag: b}":                  false,
+		set + nodeImages: false,
 		strings.Replace(set, "gvisor", "gvisor, namespaces: {a: [team-*], b: []}", 1):    true,
 		strings.Replace(set, "gvisor", "gvisor, namespaces: {a: team}", 1):               false,
 		strings.Replace(set, "gvisor", "gvisor, namespaces: {A_b: []}", 1):               false,
@@ -223,6 +230,28 @@ server: {config: {starts: 20}}
 		k.NodeSelector["pool"] != "sandboxes" || len(k.Namespaces) != 2 || !k.PullAhead ||
 		!slices.Equal(k.Namespaces["team-a"], []string{"team-a-*"}) || k.ProbeImage != "registry.example/sandpool:1" {
 		t.Errorf("the chart tells the server %+v", cfg)
+	}
+	var pod, roles string
+	for _, o := range render(t, values(t, "engine: gvisor\nimage: {repository: a, tag: b}\n"+
+		nodeImages)) {
+		switch o.Kind {
+		case "ConfigMap":
+			told = o.Data["sandpool.yaml"]
+		case "StatefulSet":
+			text, err := json.Marshal(o.Spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pod = string(text)
+		case "Role", "RoleBinding", "Namespace":
+			roles += o.Kind + " "
+		}
+	}
+	if got := read(told); got.Engine != "gvisor" || got.ImageDir != "/images" || roles != "" ||
+		!strings.Contains(pod, `"privileged":true`) ||
+		!strings.Contains(pod, `"automountServiceAccountToken":false`) {
+		t.Errorf("servers with sandboxes in their pods are told %+v, in %s, and may: %s", got, pod,
+			roles)
 	}
 	base, err := os.ReadFile(filepath.Join(kustomize, "sandpool.yaml"))
 	if err != nil {

@@ -59,8 +59,9 @@ func (r release) install(t *testing.T, c *clustertest.Cluster) (config string) {
 	})
 	all := r.values(t)
 	admin := r.kubeconfig(t, c, r.name, "")
-	c.Kubectl(t, renderText(t, "sandboxes.yaml", r.name, all), "apply", "--server-side",
-		"--kubeconfig", admin, "-f", "-")
+	if objects := renderText(t, "sandboxes.yaml", r.name, all); strings.TrimSpace(objects) != "" {
+		c.Kubectl(t, objects, "apply", "--server-side", "--kubeconfig", admin, "-f", "-")
+	}
 	if r.server {
 		c.Kubectl(t, renderText(t, "server.yaml", r.name, all), "apply", "--server-side",
 			"--kubeconfig", admin, "-f", "-")
@@ -118,6 +119,12 @@ users: [{name: u, user: %s}]
 // guest pushes the program that suites ask, and returns its image's reference.
 func guest(t *testing.T, hub *ocitest.Hub) string {
 	t.Helper()
+	return guestOf(t, hub, "guest")
+}
+
+// guestOf is guest by another name, which is in the image, too, so that no node has it.
+func guestOf(t *testing.T, hub *ocitest.Hub, name string) string {
+	t.Helper()
 	program := filepath.Join(t.TempDir(), "guest")
 	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", program,
 		"github.com/sandpool/sandpool/internal/sandbox/gvisor/testdata/guest")
@@ -129,13 +136,13 @@ func guest(t *testing.T, hub *ocitest.Hub) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hub.Push("guest:1", ocitest.Image{
+	hub.Push(name+":1", ocitest.Image{
 		Layers: []string{ocitest.Layer(t, ocitest.File("guest", 0o755, string(text)),
 			ocitest.File("etc/passwd", 0o644, sandboxtest.Users),
 			ocitest.File("etc/group", 0o644, sandboxtest.Groups))},
 		Config: v1.Config{Entrypoint: []string{"/guest"}, User: "1234",
-			Env: []string{"GUEST_HOST=0.0.0.0"}}})
-	return hub.Host() + "/guest:1"
+			Env: []string{"GUEST_HOST=0.0.0.0", "NAME=" + name}}})
+	return hub.Host() + "/" + name + ":1"
 }
 
 // engineConfig is that of an engine in a cluster that enforces no network policies.

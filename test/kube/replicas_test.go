@@ -26,28 +26,7 @@ func TestClusterReplicas(t *testing.T) {
 	c := clustertest.At(t)
 	hub := ocitest.NewHubAt(t, clustertest.Registry)
 	repository, reference, program := sandpoolImage(t, hub), guest(t, hub), build(t)
-	disk := t.TempDir()
-	for i := range 2 {
-		at := filepath.Join(disk, fmt.Sprint(i))
-		if err := os.Mkdir(at, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chown(at, pack.User, pack.User); err != nil {
-			t.Fatal(err)
-		}
-		name := fmt.Sprintf("pair-%d", i)
-		c.Kubectl(t, fmt.Sprintf(`{"apiVersion": "v1", "kind": "PersistentVolume",
-			"metadata": {"name": "%s"}, "spec": {"accessModes": ["ReadWriteOnce"],
-			"capacity": {"storage": "1Gi"}, "hostPath": {"path": "%s"},
-			"claimRef": {"namespace": "pair", "name": "data-%s"}}}`, name, at, name), "create",
-			"-f", "-")
-		t.Cleanup(func() {
-			_, err := c.TryKubectl(context.WithoutCancel(t.Context()), "", "delete", "pv", name)
-			if err != nil {
-				t.Error(err)
-			}
-		})
-	}
+	disk := volumes(t, c, "pair", 2)
 	r := release{name: "pair", server: true, set: fmt.Sprintf(`
 image: {repository: %s, tag: "1"}
 sandboxes: {network: unverified, cpuOvercommit: 10}
@@ -59,22 +38,8 @@ server:
   config: {registries: {plain_http: ["%s"]}}
 `, repository, clustertest.Registry)}
 	r.install(t, c)
-	key, err := exec.CommandContext(t.Context(), program, "store", "key").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The pods wait for them.
-	c.Kubectl(t, "", "create", "secret", "generic", "store-key", "--namespace", r.name,
-		"--from-literal=key="+strings.TrimSpace(string(key)))
-	c.Kubectl(t, "", "create", "secret", "generic", "database", "--namespace", r.name,
-		"--from-literal=url="+databaseForPods(t))
-	if _, err := c.TryKubectl(t.Context(), "", "rollout", "status", "--timeout=4m",
-		"statefulset/pair", "--namespace", r.name); err != nil {
-		said, _ := c.TryKubectl(t.Context(), "", "logs", "pair-0", "--namespace", r.name)
-		t.Fatalf("%v\n%s\n%s", err, c.Kubectl(t, "", "describe", "pods", "--namespace", r.name),
-			said)
-	}
-	servers := []*instance{inPod(t, c, disk, 0), inPod(t, c, disk, 1)}
+	share(t, c, r, program)
+	servers := []*instance{inPod(t, c, disk, r.name, 0), inPod(t, c, disk, r.name, 1)}
 	servers[0].customPool(t, reference, 2)
 	alice := servers[0].pod(t, "alice")
 	if got := servers[1].pod(t, "alice"); got != alice {
@@ -105,16 +70,66 @@ server:
 	until(t, "no pod is left", func() bool { return len(podsOf(t, c, r.boxes())) == 0 })
 }
 
-// inPod is the server of a pod of the pair, whose data is below a folder.
-func inPod(t *testing.T, c *clustertest.Cluster, disk string, i int) *instance {
+// volumes makes a volume for the data of each server of a release, below a folder of the node.
+func volumes(t *testing.T, c *clustertest.Cluster, release string, n int) (disk string) {
+	t.Helper()
+	disk = t.TempDir()
+	for i := range n {
+		at := filepath.Join(disk, fmt.Sprint(i))
+		if err := os.Mkdir(at, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(at, pack.User, pack.User); err != nil {
+			t.Fatal(err)
+		}
+		name := fmt.Sprintf("%s-%d", release, i)
+		c.Kubectl(t, fmt.Sprintf(`{"apiVersion": "v1", "kind": "PersistentVolume",
+			"metadata": {"name": "%s"}, "spec": {"accessModes": ["ReadWriteOnce"],
+			"capacity": {"storage": "1Gi"}, "hostPath": {"path": "%s"},
+			"claimRef": {"namespace": "%s", "name": "data-%s"}}}`, name, at, release, name),
+			"create", "-f", "-")
+		t.Cleanup(func() {
+			_, err := c.TryKubectl(context.WithoutCancel(t.Context()), "", "delete", "pv", name)
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	return disk
+}
+
+// share gives the servers of a release a database and its key, for which their pods wait, and
+// returns the database's address when all serve.
+func share(t *testing.T, c *clustertest.Cluster, r release, program string) (store string) {
+	t.Helper()
+	key, err := exec.CommandContext(t.Context(), program, "store", "key").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Kubectl(t, "", "create", "secret", "generic", "store-key", "--namespace", r.name,
+		"--from-literal=key="+strings.TrimSpace(string(key)))
+	store = databaseForPods(t)
+	c.Kubectl(t, "", "create", "secret", "generic", "database", "--namespace", r.name,
+		"--from-literal=url="+store)
+	if _, err := c.TryKubectl(t.Context(), "", "rollout", "status", "--timeout=4m",
+		"statefulset/"+r.name, "--namespace", r.name); err != nil {
+		said, _ := c.TryKubectl(t.Context(), "", "logs", r.name+"-0", "--namespace", r.name)
+		t.Fatalf("%v\n%s\n%s", err, c.Kubectl(t, "", "describe", "pods", "--namespace", r.name),
+			said)
+	}
+	return store
+}
+
+// inPod is the server of a pod of a release, whose data is below a folder.
+func inPod(t *testing.T, c *clustertest.Cluster, disk, release string, i int) *instance {
 	t.Helper()
 	token, err := os.ReadFile(filepath.Join(disk, "0", "sandpool", "admin-token"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &instance{token: strings.TrimSpace(string(token))}
-	address := c.Kubectl(t, "", "get", "pod", fmt.Sprintf("pair-%d", i), "--namespace", "pair",
-		"-o", "jsonpath={.status.podIP}")
+	address := c.Kubectl(t, "", "get", "pod", fmt.Sprintf("%s-%d", release, i), "--namespace",
+		release, "-o", "jsonpath={.status.podIP}")
 	s.Client, err = client.New(client.Config{Endpoint: "http://" + net.JoinHostPort(address,
 		"8720"), Token: s.token})
 	if err != nil {

@@ -296,6 +296,35 @@ func TestClusterOutage(t *testing.T) {
 	})
 }
 
+// A cluster that is upgraded, each of its programs in turn, ends no session. All are answered
+// meanwhile, by the same pods; ready ones are claimed, and made up for.
+func TestClusterUpgrade(t *testing.T) {
+	f := newFleet(t, "upgrade", "127.0.0.1:8720")
+	s := f.at(t, f.servers[0])
+	s.customPoolOf(t, f.reference, 2, 10)
+	pods := map[string]string{"alice": s.pod(t, "alice"), "bobby": s.pod(t, "bobby")}
+	until(t, "two sessions are ready", func() bool { return f.running(t) == 4 })
+	l := &load{}
+	l.start(t, []*instance{s}, pods)
+	f.cluster.Upgrade(t)
+	for i := range 3 {
+		pods[fmt.Sprint("later-", i)] = s.pod(t, fmt.Sprint("later-", i))
+	}
+	until(t, "two sessions are ready again", func() bool { return f.running(t) == 7 })
+	l.end(t)
+	for identifier, pod := range pods {
+		if got := s.pod(t, identifier); got != pod {
+			t.Errorf("after the upgrade %s is answered by %s, want %s", identifier, got, pod)
+		}
+	}
+	if _, err := s.DeletePool(t.Context(), "pool"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "no pod is left", func() bool {
+		return len(podsOf(t, f.cluster, f.release.boxes())) == 0
+	})
+}
+
 // running counts the sandboxes that run.
 func (f *fleet) running(t *testing.T) int {
 	t.Helper()

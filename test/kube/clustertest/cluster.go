@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,6 +44,7 @@ const upTime = 3 * time.Minute
 // Programs, as they are called in the cluster's folder.
 const (
 	admin     = "admin"
+	apiServer = "kube-apiserver"
 	manager   = "kube-controller-manager"
 	scheduler = "kube-scheduler"
 	node      = "kubelet"
@@ -100,23 +103,91 @@ func (c *Cluster) start(name, program string, args ...string) error {
 		return fmt.Errorf("start %s: %w", name, err)
 	}
 	go func() { _ = cmd.Wait() }() // how it ended is in its log
-	return os.WriteFile(c.path(name+".pid"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600)
+	text, err := json.Marshal(append([]string{program}, args...))
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(c.path(name+".pid"), []byte(strconv.Itoa(cmd.Process.Pid)),
+		0o600), os.WriteFile(c.path(name+".json"), text, 0o600))
+}
+
+// restart kills a program of the cluster, starts it again, and waits until it answers.
+func (c *Cluster) restart(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, upTime)
+	defer cancel()
+	var command []string
+	text, err := os.ReadFile(c.path(name + ".json"))
+	if err == nil {
+		err = json.Unmarshal(text, &command)
+	}
+	if err != nil {
+		return err
+	}
+	err = await(ctx, name+" does not end", func() error {
+		switch err := c.kill(name, unix.SIGKILL); {
+		case err == nil:
+			return errors.New("it is there")
+		case errors.Is(err, unix.ESRCH):
+			return nil
+		default:
+			return err
+		}
+	})
+	if err == nil {
+		err = c.start(name, command[0], command[1:]...)
+	}
+	if err == nil {
+		err = c.answers(ctx, name)
+	}
+	return err
+}
+
+// answers waits until a program answers that was started.
+func (c *Cluster) answers(ctx context.Context, name string) error {
+	return await(ctx, name+" does not answer", func() (err error) {
+		switch name {
+		case apiServer:
+			_, err = c.TryKubectl(ctx, "", "get", "--raw", "/readyz")
+		case "containerd":
+			_, err = c.ctr(ctx, "version")
+		case node:
+			var resp *http.Response
+			if resp, err = http.Get("http://127.0.0.1:10248/healthz"); err == nil {
+				err = resp.Body.Close()
+			}
+		}
+		return err
+	})
+}
+
+// Upgrade replaces the programs of the cluster in turn, as an upgrade does. Pods stay.
+func (c *Cluster) Upgrade(t testing.TB) {
+	t.Helper()
+	for _, name := range []string{apiServer, manager, scheduler, "containerd", node} {
+		if err := c.restart(t.Context(), name); err != nil {
+			t.Fatalf("restart %s: %v", name, err)
+		}
+	}
 }
 
 // signal sends a signal to a program of the cluster.
 func (c *Cluster) signal(t testing.TB, name string, s unix.Signal) {
 	t.Helper()
-	text, err := os.ReadFile(c.path(name + ".pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(string(text))
-	if err == nil {
-		err = unix.Kill(pid, s)
-	}
-	if err != nil {
+	if err := c.kill(name, s); err != nil {
 		t.Fatalf("signal %v to %s: %v", s, name, err)
 	}
+}
+
+func (c *Cluster) kill(name string, s unix.Signal) error {
+	text, err := os.ReadFile(c.path(name + ".pid"))
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(string(text))
+	if err != nil {
+		return err
+	}
+	return unix.Kill(pid, s)
 }
 
 // Silence stops the kubelet in its tracks until the test ends, or until the returned function is
@@ -129,7 +200,7 @@ func (c *Cluster) Silence(t testing.TB) (back func()) {
 // Outage stops the API server in its tracks, as Silence does the kubelet.
 func (c *Cluster) Outage(t testing.TB) (back func()) {
 	t.Helper()
-	return c.pause(t, "kube-apiserver")
+	return c.pause(t, apiServer)
 }
 
 func (c *Cluster) pause(t testing.TB, name string) (back func()) {

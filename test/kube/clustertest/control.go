@@ -65,7 +65,7 @@ func (c *Cluster) startControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = c.start("kube-apiserver", "kube-apiserver", "--etcd-servers="+etcdAt,
+	err = c.start(apiServer, apiServer, "--etcd-servers="+etcdAt,
 		"--bind-address=0.0.0.0", "--secure-port=443", "--advertise-address="+nodeIP,
 		"--tls-cert-file="+pki("apiserver.crt"), "--tls-private-key-file="+pki("apiserver.key"),
 		"--client-ca-file="+pki("ca.crt"), "--cert-dir="+c.path("auto"),

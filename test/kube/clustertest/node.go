@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"testing"
 )
 
 // pauseImage holds the namespaces of each pod.
@@ -56,6 +57,16 @@ func (c *Cluster) ctr(ctx context.Context, args ...string) (string, error) {
 		return "", fmt.Errorf("ctr %v: %w: %s", args, err, out)
 	}
 	return string(out), nil
+}
+
+// Images are the names of all images that the node has, with tags and with digests.
+func (c *Cluster) Images(t testing.TB) []string {
+	t.Helper()
+	all, err := c.ctr(t.Context(), "images", "list", "-q")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Fields(all)
 }
 
 // packPause writes the image of pause, whose program build.sh has built, to a file.
