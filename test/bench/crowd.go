@@ -50,7 +50,7 @@ func crowd(ctx context.Context, bin, dir, images string, progress func(step, det
 	c := &crowdOf{Client: p.client, ctx: ctx, ends: map[string]int{}}
 	for n := range crowdPools {
 		progress("filling a machine", tenant(n))
-		if _, err := p.client.WaitReady(ctx, tenant(n), nil); err != nil {
+		if err := c.fill(tenant(n)); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -98,6 +98,20 @@ type crowdOf struct {
 	served []float64  // ms
 	ends   map[string]int
 	err    error
+}
+
+// fill waits until as many sandboxes of a pool are ready as the machine has room for.
+func (c *crowdOf) fill(pool string) error {
+	for {
+		s, err := c.PoolStatus(c.ctx, pool)
+		if err != nil {
+			return err
+		}
+		if s.Ready >= crowdReady || s.Ready > 0 && s.Notice != "" && s.Starting == 0 {
+			return nil
+		}
+		wait(c.ctx, time.Second)
+	}
 }
 
 // all has n callers ask at once, and waits for them.
