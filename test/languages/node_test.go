@@ -64,6 +64,11 @@ func TestNode(t *testing.T) {
 		{"enum Kind { A,\n B }\n\nfunction g(n: number) {\n  null!.x\n}\ng(1)", agent.Failed, "",
 			"cell-38.js:5\n  null!.x\n        ^\n\nTypeError: Cannot read properties of null " +
 				"(reading 'x')\n    at g (cell-38.js:5:9)\n    at cell-38.js:7:1"},
+		{"export default function () {}", agent.OK, "", ""},
+		{"export default class { x = 1 }", agent.OK, "", ""},
+		{"throw null", agent.Failed, "", "Uncaught null"},
+		{"throw -0", agent.Failed, "", "Uncaught -0"},
+		{"throw 5n", agent.Failed, "", "Uncaught 5n"},
 		{"console.log('out'); console.error('err'); undefined", agent.OK, "", "err\n"},
 		{"let ticks = 0; const timer = setInterval(() => ticks++, 1); 0", agent.OK, "0", ""},
 		{"await new Promise(r => setTimeout(r, 50)); clearInterval(timer); ticks > 0", agent.OK,
@@ -90,7 +95,7 @@ func TestNode(t *testing.T) {
 		{"for (let i = 0; i < 3000; i++) console.log('x'.repeat(999)); 1", agent.OK, "1",
 			strings.Repeat("x", 999) + "\n"},
 	} {
-		timeout := time.Minute
+		timeout := 3 * time.Minute
 		if strings.HasPrefix(string(c.outcome), "timeout") {
 			timeout = 300 * time.Millisecond
 		}

@@ -270,8 +270,11 @@ exports.Kernel = class Kernel {
 
   // Returns the value that was thrown, which the inspector describes.
   #thrown(details) {
-    const { objectId, value, unserializableValue, description } = details.exception ?? {};
-    if (objectId === undefined) return value ?? unserializableValue ?? description;
+    const { objectId, type, value, unserializableValue: text } = details.exception ?? {};
+    if (objectId === undefined) {
+      if (text === undefined) return value;
+      return type === "bigint" ? BigInt(text.slice(0, -1)) : Number(text);
+    }
     this.#exception = undefined;
     this.#inspector.post("Runtime.callFunctionOn",
       { objectId, functionDeclaration: "function () { __sandpool_exception(this); }", silent: true });

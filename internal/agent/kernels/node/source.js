@@ -180,6 +180,10 @@ function statement(node, code, edits, first) {
       remove(node.start, node.end);
       break;
     case "ExportDefaultDeclaration":
+      if (/Declaration$/.test(node.declaration.type) && !node.declaration.id) { // it has no name
+        edits.push([node.start, node.declaration.start, "void ("], [node.end, node.end, ");"]);
+        break;
+      }
       remove(node.start, node.declaration.start);
       break;
   }
