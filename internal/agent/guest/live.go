@@ -4,7 +4,7 @@ import "time"
 
 // lookEvery is how long what a cell prints without an end of a line, or in a hurry, may wait until
 // who watches sees it.
-const lookEvery = 20 * time.Millisecond
+const lookEvery = 4 * time.Millisecond
 
 // acknowledge tells the kernel that what it sent has been taken, with all that was printed before.
 func (c *cell) acknowledge() error {
@@ -19,6 +19,7 @@ func (c *cell) watch() (stop func()) {
 		return func() {}
 	}
 	c.feed.Still()
+	c.k.Glance()
 	over, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
