@@ -200,7 +200,7 @@ func valueOf(res agent.ExecuteResult, images []api.Image) json.RawMessage {
 // or no JSON at all. Numbers keep all their digits, because the text itself is the JSON. A
 // value that prints as null is a value: clients take the JSON null for none, and some fail on it.
 func textValue(text string) json.RawMessage {
-	if trimmed := strings.TrimSpace(text); trimmed != "null" && json.Valid([]byte(trimmed)) {
+	if trimmed := strings.TrimSpace(text); portable(trimmed) {
 		return json.RawMessage(trimmed)
 	}
 	return encode(text)

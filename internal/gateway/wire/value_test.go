@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/sandpool/sandpool/internal/agent"
@@ -9,6 +10,10 @@ import (
 
 // TestValues is the table of section b.5 of the compatibility reference.
 func TestValues(t *testing.T) {
+	zeros := strings.Repeat("0", 400)
+	nested := func(depth int) string {
+		return strings.Repeat("[", depth) + strings.Repeat("]", depth)
+	}
 	value := func(text string) agent.ExecuteResult {
 		return agent.ExecuteResult{Outcome: agent.OK, HasValue: true, Text: text}
 	}
@@ -27,6 +32,19 @@ func TestValues(t *testing.T) {
 		{"repr null", value("null"), `"null"`},
 		{"repr null in space", value(" null\n"), `" null\n"`},
 		{"list of null", value("[null]"), `[null]`},
+		{"beyond a float64", value("1" + zeros), `"1` + zeros + `"`},
+		{"as long within one", value("0." + zeros + "1"), `0.` + zeros + `1`},
+		{"exponent beyond", value(`{"a":[-1e309]}`), `"{\"a\":[-1e309]}"`},
+		{"exponent within", value(`{"a":[-1E+308,2]}`), `{"a":[-1E+308,2]}`},
+		{"exponent in a string", value(`["1e999 \" [[ \\"]`), `["1e999 \" [[ \\"]`},
+		{"as deep as may be", value(nested(50)), nested(50)},
+		{"deeper", value(nested(51)), `"` + nested(51) + `"`},
+		{"deep beside each other", value("[" + nested(49) + "," + nested(49) + "]"),
+			"[" + nested(49) + "," + nested(49) + "]"},
+		{"a pair of surrogates", value(`"\ud83d\ude00"`), `"\ud83d\ude00"`},
+		{"half a pair", value(`["\ud83d"]`), `"[\"\\ud83d\"]"`},
+		{"the other half", value(`["\uDE00 "]`), `"[\"\\uDE00 \"]"`},
+		{"half a pair in a key", value(`{"\ud83dx\ude00":1}`), `"{\"\\ud83dx\\ude00\":1}"`},
 		{"str", value("'abc'"), `"'abc'"`},
 		{"str nan", value("'nan'"), `"'nan'"`},
 		{"nan", value("nan"), `"nan"`},
