@@ -143,7 +143,7 @@ func mayImport() map[string][]string {
 		"internal/store/burst":  nil,
 		"internal/keyring":      vocabulary,
 		"internal/template":     vocabulary,
-		"internal/authority":    {"internal/signer"},
+		"internal/authority":    {"internal/descriptor", "internal/signer"},
 		"internal/signer":       nil,
 		"internal/egress":       vocabulary,
 		"internal/egress/front": {".", "internal/egress"},

@@ -26,7 +26,8 @@ import (
 
 // Refusals makes srv refuse in the form of all other errors, and returns the listener that
 // it must serve in place of l. Its Handler must have been set. Connections of a TLS listener
-// (tls.NewListener) that are to speak HTTP/2 are left as they are: they have no such refusals.
+// (tls.NewListener) that are to speak HTTP/2 are left as they are: they have no such refusals. The
+// server's ConnState hears of a connection before hands are shaken, and again when it is served.
 func (rs *Responder) Refusals(srv *http.Server, l net.Listener) net.Listener {
 	next := srv.Handler
 	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -39,15 +40,16 @@ func (rs *Responder) Refusals(srv *http.Server, l net.Listener) net.Listener {
 		return context.WithValue(ctx, connKey{}, c)
 	}
 	watched := srv.ConnState
+	if watched == nil {
+		watched = func(net.Conn, http.ConnState) {}
+	}
 	srv.ConnState = func(c net.Conn, state http.ConnState) {
-		if watched != nil {
-			watched(c, state)
-		}
+		watched(c, state)
 		if w, ok := c.(marked); ok && state == http.StateIdle { // the answer before is out
 			w.mark(false)
 		}
 	}
-	return &watching{Listener: l, rs: rs, maxHeader: srv.MaxHeaderBytes,
+	return &watching{Listener: l, rs: rs, maxHeader: srv.MaxHeaderBytes, note: watched,
 		accepted: make(chan accepted), over: make(chan struct{})}
 }
 
@@ -64,6 +66,7 @@ type watching struct {
 	net.Listener
 	rs        *Responder
 	maxHeader int
+	note      func(net.Conn, http.ConnState) // of a connection that shakes hands
 
 	begin    sync.Once
 	accepted chan accepted
@@ -100,6 +103,7 @@ func (l *watching) acceptAll() {
 		case err != nil:
 			l.pass(accepted{err: err})
 		case secure:
+			l.note(t, http.StateNew)
 			go l.shakeHands(t)
 		default:
 			l.pass(accepted{conn: &watched{Conn: c, l: l}})
@@ -114,6 +118,7 @@ func (l *watching) pass(a accepted) {
 	case <-l.over:
 		if a.conn != nil {
 			_ = a.conn.Close()
+			l.note(a.conn, http.StateClosed)
 		}
 	}
 }
@@ -138,6 +143,7 @@ func (l *watching) shakeHands(t *tls.Conn) {
 					"begins with https://."))
 		}
 		_ = t.NetConn().Close()
+		l.note(t, http.StateClosed)
 		return
 	}
 	_ = t.SetDeadline(time.Time{})
@@ -145,6 +151,7 @@ func (l *watching) shakeHands(t *tls.Conn) {
 		l.pass(accepted{conn: t})
 		return
 	}
+	l.note(t, http.StateClosed) // the server knows another one, which is around it
 	l.pass(accepted{conn: &watchedTLS{watched: &watched{Conn: t, l: l}, tls: t}})
 }
 

@@ -12,11 +12,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sandpool/sandpool/api"
+	"github.com/sandpool/sandpool/internal/descriptor"
 )
 
 // refusing starts a server whose refusals are watched, with TLS if wanted, and returns its
@@ -289,6 +291,60 @@ func TestRefusalsKeepTheWatch(t *testing.T) {
 	for _, want := range []http.ConnState{http.StateNew, http.StateActive} {
 		if got := <-states; got != want {
 			t.Errorf("a connection is %v, want %v", got, want)
+		}
+	}
+}
+
+// TestHandshakesAreWatched: a connection is one of the server's from the moment it is there, so
+// that a bound on them holds for callers that never shake hands.
+func TestHandshakesAreWatched(t *testing.T) {
+	source := httptest.NewUnstartedServer(nil)
+	source.StartTLS()
+	certs := source.TLS.Certificates
+	source.Close()
+	for _, proto := range []string{"http/1.1", "h2"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		const most = 4
+		bound := descriptor.NewConns(most)
+		states := make(chan http.ConnState, 100)
+		srv := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: time.Minute,
+			ConnState: func(c net.Conn, s http.ConnState) { states <- s; bound.Watch(c, s) }}
+		rs := &Responder{Log: slog.New(slog.DiscardHandler)}
+		go srv.Serve(rs.Refusals(srv, tls.NewListener(l, //nolint:errcheck // it ends with the test
+			&tls.Config{Certificates: certs, NextProtos: []string{proto}})))
+		t.Cleanup(func() { _ = srv.Close() })
+		var silent []net.Conn
+		for range most + 1 {
+			conn, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			silent = append(silent, conn)
+			select {
+			case got := <-states:
+				if got != http.StateNew {
+					t.Fatalf("%s: a connection is %v, want %v", proto, got, http.StateNew)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatalf("%s: a connection that shakes no hands is not seen", proto)
+			}
+		}
+		_ = silent[0].SetReadDeadline(time.Now().Add(time.Minute))
+		if _, err := silent[0].Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
+			t.Errorf("%s: beyond the bound the first silent connection is not ended", proto)
+		}
+		shaken, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true,
+			NextProtos: []string{proto}})
+		if err != nil {
+			t.Fatalf("%s: %v", proto, err)
+		}
+		defer shaken.Close()
+		if got := shaken.ConnectionState().NegotiatedProtocol; got != proto {
+			t.Errorf("the protocol is %q, want %q", got, proto)
 		}
 	}
 }

@@ -19,6 +19,8 @@ import (
 
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
+
+	"github.com/sandpool/sandpool/internal/descriptor"
 )
 
 // ACME says which authority gives the server its certificates, by RFC 8555. To configure it is to
@@ -237,7 +239,8 @@ func (i *Issued) Run(ctx context.Context) error {
 	defer cancel()
 	srv := &http.Server{Handler: http.HandlerFunc(i.answer), ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ConnState: descriptor.NewConns(descriptor.Beside).Watch}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
 	renewed := make(chan struct{})

@@ -57,6 +57,10 @@ const (
 	most   = 16 << 10
 )
 
+// Beside is how many connections a listener may have that stands beside the API's, for what has no
+// token: metrics and the challenges of an authority.
+const Beside = 64
+
 // Share returns how many connections a server may have under a limit of descriptors, and how many
 // requests under way.
 func Share(limit uint64) int { return int(min(max(limit/4, fewest), most)) }

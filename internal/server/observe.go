@@ -17,6 +17,7 @@ import (
 	"github.com/sandpool/sandpool/internal/audit"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/control/network"
+	"github.com/sandpool/sandpool/internal/descriptor"
 	"github.com/sandpool/sandpool/internal/endpoint"
 	"github.com/sandpool/sandpool/internal/event"
 	"github.com/sandpool/sandpool/internal/event/export"
@@ -301,7 +302,8 @@ func (s *Server) serveMetrics(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET "+metricsPath, s.metrics.Handler())
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		ConnState: descriptor.NewConns(descriptor.Beside).Watch}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
 	return ignoring(http.ErrServerClosed, srv.Serve(s.scraped))
