@@ -45,16 +45,29 @@ func Check(cfg Config) []sandbox.Requirement {
 // sandboxes, a dozen for each that starts, and as many again for connections.
 const enoughFiles = 8192
 
+// fewestFiles is what one sandbox takes: its process gives its standard streams the numbers from
+// 253 on.
+const fewestFiles = 300
+
 // checkFiles raises the limit, as serve does.
 func checkFiles() sandbox.Requirement {
-	r := sandbox.Requirement{Name: "file descriptors", OK: true}
 	limit, err := descriptor.Raise()
 	if err != nil {
-		r.OK, r.Detail, r.Fix = false, err.Error(), "Find out why prlimit(2) fails."
-		return r
+		return sandbox.Requirement{Name: "file descriptors", Detail: err.Error(),
+			Fix: "Find out why prlimit(2) fails."}
 	}
-	r.Detail = fmt.Sprintf("%d, of which %d for connections", limit, descriptor.Share(limit))
-	if limit < enoughFiles {
+	return filesWithin(limit)
+}
+
+// filesWithin is the requirement under a limit of descriptors.
+func filesWithin(limit uint64) sandbox.Requirement {
+	r := sandbox.Requirement{Name: "file descriptors", OK: limit >= fewestFiles,
+		Detail: fmt.Sprintf("%d, of which %d for connections", limit, descriptor.Share(limit))}
+	switch {
+	case !r.OK:
+		r.Fix = fmt.Sprintf("No sandbox starts with so few: raise the limit to %d (ulimit -n; "+
+			"in a systemd unit, LimitNOFILE=).", enoughFiles)
+	case limit < enoughFiles:
 		r.Fix = fmt.Sprintf(
 			"Many sandboxes need more: raise the limit to %d (ulimit -n; in a systemd unit, LimitNOFILE=).",
 			enoughFiles)
