@@ -273,7 +273,7 @@ func (c *Client) WaitReady(ctx context.Context, name string,
 		if s.Ready >= want && s.Starting == 0 && s.Stopping == 0 {
 			return s, nil
 		}
-		if err := pause(ctx, pollInterval/4); errors.Is(err, context.Canceled) {
+		if err := pause(ctx, pollInterval); errors.Is(err, context.Canceled) {
 			return s, err
 		} else if err != nil {
 			return s, sandpool.Errorf(sandpool.Unavailable, "RefillTimeout", name,

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
@@ -105,10 +106,17 @@ func TestWaitReady(t *testing.T) {
 		{ReadySessions: 3, MaxSessions: 4, Claimed: 2, Ready: 2, Starting: 1},
 		{ReadySessions: 3, MaxSessions: 4, Claimed: 2, Ready: 2},
 	}
+	begun := time.Now()
 	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(answers[min(looks, len(answers)-1)])
 		looks++
 	})
+	// A wait must be within the rate that a server may allow its callers.
+	defer func() {
+		if took := time.Since(begun); took < time.Duration(looks-1)*time.Second/20 {
+			t.Errorf("%d looks within %s are more than 20 a second", looks, took)
+		}
+	}()
 	if s, err := c.WaitReady(t.Context(), "one", nil); err != nil || s.Ready != 2 || looks != 3 {
 		t.Errorf("%+v, %v after %d looks; want 3", s, err, looks)
 	}

@@ -73,7 +73,7 @@ func (q *Quota) Enter(ctx context.Context, by string, pool sandpool.PoolID,
 	if err == nil && n >= q.most {
 		err = &sandpool.Error{Class: sandpool.Unavailable, Code: Code, Target: "identifier",
 			RetryAfter: pause,
-			Message: fmt.Sprintf("The caller has %d sessions, of all pools together, and the "+
+			Message: fmt.Sprintf("The caller's sessions of all pools together are %d, and the "+
 				"quota limits.caller_sessions of this server is %d. Delete one of them, or wait "+
 				"until one has ended.", n, q.most)}
 	}
