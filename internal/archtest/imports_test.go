@@ -81,7 +81,6 @@ func mayImport() map[string][]string {
 		"internal/endpoint": {".", "internal/arm", "internal/auth", "internal/proxy",
 			"internal/tracing"},
 		"internal/quiet":         nil,
-		"internal/caller":        {"internal/quiet"},
 		"internal/event":         vocabulary,
 		"internal/systemd":       nil,
 		"internal/logging":       nil,
@@ -205,7 +204,7 @@ func mayImport() map[string][]string {
 			"internal/web",
 			"internal/sandbox/gvisor", "internal/keyring", "internal/store",
 			"internal/image", "internal/erofs", "internal/oci", "internal/oci/layer",
-			"internal/caller",
+			"internal/quiet",
 			"internal/descriptor", "internal/machine", "internal/pool/meter",
 			"internal/pool/room", "internal/pool/share", "internal/usage"),
 		// A server for others' tests: everything but the engine, which would need Linux and root.

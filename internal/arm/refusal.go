@@ -164,9 +164,6 @@ type watched struct {
 
 func (c *watched) mark(handled bool) { c.handled.Store(handled) }
 
-// NetConn returns the connection that is watched, as tls.Conn does the one below it.
-func (c *watched) NetConn() net.Conn { return c.Conn }
-
 // Write implements net.Conn.
 func (c *watched) Write(p []byte) (int, error) {
 	if c.handled.Load() {

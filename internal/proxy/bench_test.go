@@ -60,22 +60,22 @@ func startServer(b *testing.B, h http.Handler) string {
 	return l.Addr().String()
 }
 
-type client struct {
+type caller struct {
 	conn net.Conn
 	r    *bufio.Reader
 	ask  []byte
 }
 
-func (w way) client(b *testing.B, ask string) *client {
+func (w way) caller(b *testing.B, ask string) *caller {
 	conn, err := w.dial()
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { conn.Close() })
-	return &client{conn, bufio.NewReaderSize(conn, 64<<10), []byte(ask)}
+	return &caller{conn, bufio.NewReaderSize(conn, 64<<10), []byte(ask)}
 }
 
-func (c *client) call() error {
+func (c *caller) call() error {
 	if _, err := c.conn.Write(c.ask); err != nil {
 		return err
 	}
@@ -111,18 +111,18 @@ func BenchmarkLatency(b *testing.B) {
 	c := newContainer(b)
 	c.serve(8080, http.HandlerFunc(small))
 	all := ways(b, c)
-	clients := make([]*client, len(all))
+	callers := make([]*caller, len(all))
 	took := make([][]time.Duration, len(all))
 	for i, w := range all {
-		clients[i] = w.client(b, askSmall)
+		callers[i] = w.caller(b, askSmall)
 		for range 200 {
-			if err := clients[i].call(); err != nil {
+			if err := callers[i].call(); err != nil {
 				b.Fatal(err)
 			}
 		}
 	}
 	for range max(b.N, 200) {
-		for i, c := range clients {
+		for i, c := range callers {
 			for range 10 {
 				t := time.Now()
 				if err := c.call(); err != nil {
@@ -153,7 +153,7 @@ func BenchmarkThroughput(b *testing.B) {
 			n := 0
 			end := time.Now().Add(time.Second)
 			for range 16 {
-				cl := w.client(b, askSmall)
+				cl := w.caller(b, askSmall)
 				wg.Go(func() {
 					k := 0
 					for time.Now().Before(end) {

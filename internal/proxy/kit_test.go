@@ -18,7 +18,6 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/internal/arm"
-	"github.com/sandpool/sandpool/internal/caller"
 	"github.com/sandpool/sandpool/internal/openapi/openapitest"
 )
 
@@ -200,12 +199,6 @@ func serveFunc(t testing.TB, f func(http.ResponseWriter, *http.Request) error) *
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	srv.Config.Protocols = &protocols
-	l, err := caller.Listen(srv.Listener.(*net.TCPListener)) // as the product's
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv.Listener = l
-	l.Attend(srv.Config)
 	srv.Start()
 	t.Cleanup(srv.Close)
 	return srv

@@ -119,7 +119,7 @@ func (c calls) Write(p []byte) (written int, err error) {
 		var n int
 		var errno syscall.Errno
 		err := c.raw.Write(func(fd uintptr) bool {
-			n, errno = Write(int(fd), p[written:])
+			n, errno = write(int(fd), p[written:])
 			return errno != unix.EAGAIN
 		})
 		if err != nil {
@@ -139,7 +139,7 @@ func (c calls) Offer(p []byte) (n int, err error) {
 	for n < len(p) && errno == 0 {
 		more := 0
 		if err := c.raw.Control(func(fd uintptr) {
-			more, errno = Write(int(fd), p[n:])
+			more, errno = write(int(fd), p[n:])
 		}); err != nil {
 			return n, err
 		}
@@ -199,8 +199,8 @@ func Poll(patience time.Duration, fds ...int) []bool {
 	return ready
 }
 
-// Write is write(2) of p, which is not empty, to a non-blocking descriptor.
-func Write(fd int, p []byte) (int, syscall.Errno) {
+// write is write(2) of p, which is not empty, to a non-blocking descriptor.
+func write(fd int, p []byte) (int, syscall.Errno) {
 	for {
 		n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&p[0])),
 			uintptr(len(p)))

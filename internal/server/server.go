@@ -20,7 +20,6 @@ import (
 	"github.com/sandpool/sandpool/internal/audit"
 	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/authority"
-	"github.com/sandpool/sandpool/internal/caller"
 	"github.com/sandpool/sandpool/internal/container"
 	"github.com/sandpool/sandpool/internal/control"
 	"github.com/sandpool/sandpool/internal/deployment"
@@ -39,6 +38,7 @@ import (
 	"github.com/sandpool/sandpool/internal/peer"
 	"github.com/sandpool/sandpool/internal/pool"
 	"github.com/sandpool/sandpool/internal/proxy"
+	"github.com/sandpool/sandpool/internal/quiet"
 	"github.com/sandpool/sandpool/internal/sandbox"
 	"github.com/sandpool/sandpool/internal/sandbox/gvisor"
 	"github.com/sandpool/sandpool/internal/server/datadir"
@@ -77,7 +77,6 @@ type Server struct {
 	memory    memory
 	proxy     *proxy.Proxy
 	listener  net.Listener
-	callers   *caller.Listener  // below listener
 	issued    *authority.Issued // its certificates by ACME; nil without
 	given     *x509.Certificate // the one of tls.cert; nil without
 	http      *http.Server
@@ -214,7 +213,6 @@ func New(ctx context.Context, log *slog.Logger, cfg Config) (_ *Server, err erro
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	s.listener = respond.Refusals(s.http, s.listener)
-	s.callers.Attend(s.http)
 	return s, nil
 }
 
@@ -449,11 +447,7 @@ func (s *Server) listen(ctx context.Context) (_ net.Listener, err error) {
 		return nil, fmt.Errorf("listen on %q: %w (choose another address with --listen)",
 			s.cfg.Listen, err)
 	}
-	l, err := caller.Listen(tcp.(*net.TCPListener))
-	if err != nil {
-		return nil, errors.Join(err, tcp.Close())
-	}
-	s.callers = l
+	l := quiet.Listener{TCPListener: tcp.(*net.TCPListener)}
 	conf, err := s.cfg.tls(s.log, s.issued)
 	if err != nil || conf == nil {
 		if err != nil {

@@ -25,7 +25,6 @@ import (
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
-	"github.com/sandpool/sandpool/internal/caller"
 	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/oci/ocitest"
 	"github.com/sandpool/sandpool/internal/proxy"
@@ -172,18 +171,13 @@ func (x *box) front(b *testing.B) string {
 	b.Helper()
 	p := proxy.New(proxy.Options{})
 	b.Cleanup(p.Close)
-	l, err := caller.Listen(listen(b).(*net.TCPListener)) // as our server's
-	if err != nil {
-		b.Fatal(err)
-	}
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	l := quiet.Listener{TCPListener: listen(b).(*net.TCPListener)} // as our server's
+	return serve(b, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		to := proxy.Target{Port: 8080, Path: proxy.RawPath(r)}
 		if q, err := proxy.Check(w, r, to); err == nil {
 			_ = p.Serve(q, x)
 		}
-	})}
-	l.Attend(srv)
-	return serve(b, l, srv)
+	}))
 }
 
 func listen(b *testing.B) net.Listener {
@@ -195,7 +189,8 @@ func listen(b *testing.B) net.Listener {
 	return l
 }
 
-func serve(b *testing.B, l net.Listener, srv *http.Server) string {
+func serve(b *testing.B, l net.Listener, h http.Handler) string {
+	srv := &http.Server{Handler: h}
 	go srv.Serve(l) //nolint:errcheck // it ends with the benchmark
 	b.Cleanup(func() { _ = srv.Close() })
 	return l.Addr().String()
@@ -285,34 +280,34 @@ func nginx(b *testing.B, to string) (addr string, used func() time.Duration) {
 
 func reverse(b *testing.B, to string) string {
 	b.Helper()
-	return serve(b, listen(b), &http.Server{Handler: &httputil.ReverseProxy{FlushInterval: -1,
+	return serve(b, listen(b), &httputil.ReverseProxy{FlushInterval: -1,
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(&url.URL{Scheme: "http", Host: to})
 			r.SetXForwarded()
 		},
-		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}}})
+		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}})
 }
 
-// A peer is a client that sends requests on one connection.
-type peer struct {
+// A caller sends requests on one connection.
+type caller struct {
 	way
 	conn  net.Conn
 	r     *bufio.Reader
 	block []byte // what is written and read at once, at most
 }
 
-func (w way) peer(b *testing.B) *peer {
+func (w way) caller(b *testing.B) *caller {
 	b.Helper()
 	conn, err := w.dial()
 	if err != nil {
 		b.Fatal(w.name, err)
 	}
 	b.Cleanup(func() { _ = conn.Close() })
-	return &peer{w, conn, bufio.NewReaderSize(conn, 256<<10), make([]byte, 256<<10)}
+	return &caller{w, conn, bufio.NewReaderSize(conn, 256<<10), make([]byte, 256<<10)}
 }
 
 // call sends a request, whose body is so many zeros, and reads the answer.
-func (c *peer) call(method, path string, size int64) error {
+func (c *caller) call(method, path string, size int64) error {
 	head := method + " " + c.path + path +
 		" HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: bench/1\r\nAccept: */*\r\n" + c.head
 	if method == "POST" {
@@ -339,12 +334,12 @@ func (c *peer) call(method, path string, size int64) error {
 
 // latency reports the median of a small request on a connection that is kept, in microseconds.
 func latency(b *testing.B, all []way) {
-	peers, took := make([]*peer, len(all)), make([][]float64, len(all))
+	callers, took := make([]*caller, len(all)), make([][]float64, len(all))
 	for i, w := range all {
-		peers[i] = w.peer(b)
+		callers[i] = w.caller(b)
 	}
 	for n := range 3000 * b.N {
-		for i, c := range peers {
+		for i, c := range callers {
 			begin := time.Now()
 			if err := c.call("GET", "/reported?x=1", 0); err != nil {
 				b.Fatal(c.name, err)
@@ -366,45 +361,59 @@ func unit(w way, of string) string {
 	return strings.NewReplacer(", ", "-", " ", "-").Replace(w.name) + "-" + of
 }
 
-// throughput reports small requests a second with 16 connections.
+// throughput reports small requests a second with 16 connections: medians of rounds in which each
+// way has its turn, after one that only warms up.
 func throughput(b *testing.B, all []way) {
-	const connections, rounds = 16, 3
-	rates := make([]float64, len(all))
-	ours, theirs := make([]float64, len(all)), make([]float64, len(all))
-	for range rounds {
+	const rounds = 9
+	rates, ours, theirs := make([][]float64, len(all)), make([][]float64, len(all)),
+		make([][]float64, len(all))
+	for round := range 1 + rounds {
 		for i, w := range all {
 			self, guest := processorTime(w)
-			var wg sync.WaitGroup
-			counts := make([]int, connections)
-			end := time.Now().Add(time.Second)
-			for j := range connections {
-				c := w.peer(b)
-				wg.Go(func() {
-					for time.Now().Before(end) {
-						if err := c.call("GET", "/reported?x=1", 0); err != nil {
-							b.Error(w.name, err)
-							return
-						}
-						counts[j]++
-					}
-				})
-			}
-			wg.Wait()
-			total := 0
-			for _, n := range counts {
-				total += n
+			total := crowd(b, w)
+			if round == 0 || b.Failed() {
+				continue
 			}
 			self2, guest2 := processorTime(w)
-			rates[i] += float64(total) / rounds
-			ours[i] += float64((self2 - self).Microseconds()) / float64(total) / rounds
-			theirs[i] += float64((guest2 - guest).Microseconds()) / float64(total) / rounds
+			rates[i] = append(rates[i], total)
+			ours[i] = append(ours[i], float64((self2-self).Microseconds())/total)
+			theirs[i] = append(theirs[i], float64((guest2-guest).Microseconds())/total)
 		}
 	}
 	for i, w := range all {
+		for _, of := range [][]float64{rates[i], ours[i], theirs[i]} {
+			slices.Sort(of)
+		}
 		b.Logf("%-24s %6.0f/s, processor time of a request: %.0f µs here, %.0f µs elsewhere",
-			w.name, rates[i], ours[i], theirs[i])
-		b.ReportMetric(rates[i], unit(w, "per-s"))
+			w.name, middle(rates[i]), middle(ours[i]), middle(theirs[i]))
+		b.ReportMetric(middle(rates[i]), unit(w, "per-s"))
 	}
+}
+
+// crowd sends small requests on 16 connections for a second, and returns how many were answered.
+func crowd(b *testing.B, w way) float64 {
+	const connections = 16
+	var wg sync.WaitGroup
+	counts := make([]int, connections)
+	end := time.Now().Add(time.Second)
+	for j := range connections {
+		c := w.caller(b)
+		wg.Go(func() {
+			for time.Now().Before(end) {
+				if err := c.call("GET", "/reported?x=1", 0); err != nil {
+					b.Error(w.name, err)
+					return
+				}
+				counts[j]++
+			}
+		})
+	}
+	wg.Wait()
+	total := 0
+	for _, n := range counts {
+		total += n
+	}
+	return float64(total)
 }
 
 // processorTime is what this process and the way's program have used.
@@ -423,7 +432,7 @@ func processorTime(w way) (self, guest time.Duration) {
 func bulk(b *testing.B, all []way) {
 	const size = 1 << 30
 	for _, w := range all {
-		c := w.peer(b)
+		c := w.caller(b)
 		begin := time.Now()
 		if err := c.call("GET", fmt.Sprintf("/bulk?bytes=%d", size), 0); err != nil {
 			b.Fatal(w.name, err)
