@@ -92,6 +92,15 @@ func TestNode(t *testing.T) {
 		{"kept", agent.OK, "1", ""},
 		{"await 1; while (true) {}", agent.TimeoutRestarted, "", ""},
 		{"typeof kept + (Math.random() !== 0)", agent.OK, "'undefinedtrue'", ""},
+		{"process.once('SIGINT', s => console.log('own', s)); " +
+			"process.kill(process.pid, 'SIGINT'); await new Promise(r => setTimeout(r, 50))", agent.OK, "", "own SIGINT"},
+		{"const heard = new Promise(r => process.once('SIGINT', r)); " +
+			"require('child_process').execSync('kill -INT $PPID'); await heard", agent.Failed, "",
+			"Interrupted"},
+		{"const other = new Promise(r => process.once('SIGINT', r)); " +
+			"require('child_process').exec('kill -INT $PPID'); await other", agent.Failed, "",
+			"Interrupted"},
+		{"process.listenerCount('SIGINT')", agent.OK, "0", ""},
 		{"for (let i = 0; i < 3000; i++) console.log('x'.repeat(999)); 1", agent.OK, "1",
 			strings.Repeat("x", 999) + "\n"},
 	} {

@@ -9,10 +9,10 @@ const inspector = require("node:inspector");
 const { createRequire, Module } = require("node:module");
 const { pathToFileURL } = require("node:url");
 const { isPromise } = require("node:util/types");
-const vm = require("node:vm");
 const { Wire } = load("wire");
 const { around } = load("around");
 const { BRIEF, describe } = load("errors");
+const { breakable, listen, mend, noted } = load("interrupts");
 const { importer } = load("modules");
 const { encode, represent } = load("display");
 const { kill } = load("signals");
@@ -53,18 +53,11 @@ exports.Kernel = class Kernel {
     this.#inspector.connect();
     // Node.js defines globals of its own, among them module, after its main script.
     this.#ready = new Promise(setImmediate).then(() => this.#define(directory));
-    process.on("SIGINT", () => this.#cell?.settle({ failed: true, error: new Interrupted("The code was interrupted.") }));
+    listen(() => this.#cell?.settle({ failed: true, error: new Interrupted("The code was interrupted.") }));
     const stray = (e) => this.#stray(e);
     process.on("uncaughtException", stray);
     process.on("unhandledRejection", stray);
-    // A function that is called in here can be interrupted while it blocks.
-    const run = new vm.Script("__sandpool_step()", { filename: "sandpool/step.js" });
-    let next;
-    this.#keep("__sandpool_step", () => next());
-    this.#run = (step) => {
-      next = step;
-      return run.runInThisContext({ breakOnSigint: true });
-    };
+    this.#run = breakable("__sandpool_step", (name, value) => this.#keep(name, value));
   }
 
   serve() {
@@ -205,6 +198,7 @@ exports.Kernel = class Kernel {
   // Runs a cell and returns what there is to say of it.
   async #execute(request) {
     const begin = process.hrtime.bigint();
+    noted(); // what came before is none of this cell
     const name = `cell-${this.#count++}.js`;
     const { script, valued, moved, map } = source.transform(request.code);
     this.#sources.set(name, { code: request.code, moved, map });
@@ -220,6 +214,7 @@ exports.Kernel = class Kernel {
       this.#evaluate(`${script}\n//# sourceURL=${name}`, cell);
       let end = await over;
       if (!end.failed && valued && isPromise(cell.value)) end = await this.#settled(cell);
+      if (end.error instanceof Interrupted) STREAMS.forEach(mend);
       if (end.failed) answer.error = describe(end.error, this.#sources, end.at);
       else if (valued && cell.value !== undefined) answer.value = await represent(cell.value);
       // What it left to be done at once is done, and what it drew is shown.

@@ -11,6 +11,10 @@ const { pid: own } = process;
 exports.kill = (pid, signal = "SIGTERM") => {
   const number = typeof signal === "number" ? signal : signals[signal];
   if (![0, -1, own, -own].includes(pid) || !(number > 0)) return kill.call(process, pid, signal);
+  if (number === signals.SIGINT && process.listenerCount("SIGINT") > 0) {
+    setImmediate(() => process.emit("SIGINT", "SIGINT", number));
+    return true;
+  }
   let send;
   try {
     send = libc().func("int kill(int, int)");
