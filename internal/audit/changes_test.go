@@ -129,7 +129,7 @@ func TestLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer full.Close() //nolint:errcheck // nothing was written
+	defer full.Close()
 	good := l.file
 	h := rec.Changes(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	for _, file := range []*os.File{good, full, full, good} {

@@ -154,7 +154,7 @@ func end(name string) (whole int64, rest, last []byte, err error) {
 	if err != nil {
 		return 0, nil, nil, err
 	}
-	defer f.Close() //nolint:errcheck // it was read
+	defer f.Close()
 	in := bufio.NewReaderSize(f, 64<<10)
 	for {
 		line, err := in.ReadBytes('\n')

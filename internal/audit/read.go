@@ -124,7 +124,7 @@ func linesOf(name string, fn func(name string, number int, line []byte) error) e
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // it was read
+	defer f.Close()
 	in := bufio.NewReaderSize(f, 64<<10)
 	for number := 1; ; number++ {
 		line, err := in.ReadBytes('\n')

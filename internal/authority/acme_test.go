@@ -117,7 +117,7 @@ func serve(t *testing.T, l net.Listener, i *Issued) (stop func()) {
 	return func() {
 		cancel()
 		_ = srv.Close()
-		<-served
+		<-served //nolint:errcheck // it was closed
 		if err := <-ran; err != nil {
 			t.Error(err)
 		}

@@ -221,7 +221,7 @@ func TestACMEUpgrade(t *testing.T) {
 	go func() { served <- srv.Serve(tls.NewListener(l, earlier.TLSConfig())) }()
 	first, err := p.ask(t, addr, host)
 	_ = srv.Close()
-	<-served
+	<-served //nolint:errcheck // it was closed
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -243,7 +243,7 @@ func (k *keySet) get(ctx context.Context, address string, into any) error {
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s answers with status %d", address, resp.StatusCode)
 	}

@@ -274,8 +274,7 @@ func (t *try) watch(cancel context.CancelCauseFunc) (stop func()) {
 	var mu sync.Mutex // guards timer and over
 	var timer *time.Timer
 	over := false
-	var look func()
-	look = func() {
+	look := func() {
 		mu.Lock()
 		defer mu.Unlock()
 		if over {

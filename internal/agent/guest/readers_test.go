@@ -62,7 +62,7 @@ func TestReaders(t *testing.T) {
 			}
 			leave()
 			for range agent.MaxReaders {
-				<-ended
+				<-ended //nolint:errcheck // all have left
 			}
 			s.until(t, func() error {
 				ctx, leave := context.WithTimeout(t.Context(), 5*time.Second)

@@ -68,8 +68,8 @@ func TestNodeWireInterrupted(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			defer cmd.Wait() //nolint:errcheck // it is killed
-			defer cmd.Process.Kill()
+			defer cmd.Wait()         //nolint:errcheck // it is killed
+			defer cmd.Process.Kill() //nolint:errcheck // it may have ended
 			for _, f := range []*os.File{ours, theirs} {
 				if err := f.Close(); err != nil {
 					t.Fatal(err)

@@ -2,6 +2,7 @@ package front
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -164,14 +165,16 @@ func TestLendCertificate(t *testing.T) {
 func TestLendStreams(t *testing.T) {
 	l := newLending(t, lent("api.example.com"))
 	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: l.trust},
-		Dial: func(string, string) (net.Conn, error) { return l.dial(apiAddr.String() + ":443"), nil }}}
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
+			return l.dial(apiAddr.String() + ":443"), nil
+		}}}
 	defer client.CloseIdleConnections()
 	c, _, err := websocket.Dial(t.Context(), "wss://api.example.com/ws",
 		&websocket.DialOptions{HTTPClient: &client})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.CloseNow()
+	defer c.CloseNow() //nolint:errcheck // the test is over
 	if err := c.Write(t.Context(), websocket.MessageText, []byte("hello")); err != nil {
 		t.Fatal(err)
 	}

@@ -70,7 +70,7 @@ func newAPI(t *testing.T, certs *ca.Authority, host string) *api {
 				if err != nil {
 					return
 				}
-				defer c.CloseNow()
+				defer c.CloseNow() //nolint:errcheck // it was answered
 				_, text, _ := c.Read(r.Context())
 				_ = c.Write(r.Context(), websocket.MessageText, text)
 			case "/flood":

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -95,7 +94,7 @@ func digest(from string) (string, error) {
 			return "", err
 		}
 		fmt.Fprintln(sum, filepath.Base(filepath.Dir(name)), filepath.Base(name), len(text))
-		if _, err := io.WriteString(sum, string(text)); err != nil {
+		if _, err := sum.Write(text); err != nil {
 			return "", err
 		}
 	}

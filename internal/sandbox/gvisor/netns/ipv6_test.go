@@ -149,7 +149,7 @@ func TestFragmentsIPv6(t *testing.T) {
 	whole := udpTo(80, strings.Repeat("honest..", 4))
 	sum := checksum(b.link.Addr6, w.public, unix.IPPROTO_UDP, whole)
 	whole[6], whole[7] = byte(sum>>8), byte(sum)
-	b.send(b.packet(w.public, 44, part(unix.IPPROTO_UDP, 24|0, whole[24:])),
+	b.send(b.packet(w.public, 44, part(unix.IPPROTO_UDP, 24, whole[24:])),
 		b.packet(w.public, 44, part(unix.IPPROTO_UDP, 1, whole[:24])))
 	until(t, func() bool { return bytes.Count(seen(), []byte("honest..")) == 4 })
 }
