@@ -185,9 +185,9 @@ update_display("new", display_id="d")
 "value"`}, func(ev agent.Event) error {
 		switch {
 		case ev.Stdout != "":
-			events = append(events, "out "+strings.TrimSpace(ev.Stdout))
+			events = printed(events, "out ", ev.Stdout)
 		case ev.Stderr != "":
-			events = append(events, "err "+strings.TrimSpace(ev.Stderr))
+			events = printed(events, "err ", ev.Stderr)
 		case ev.Display != nil:
 			events = append(events, "display "+ev.Display.ID+ev.Display.Data["application/json"]+ev.Display.Data["text/plain"])
 		case ev.Clear != nil:
@@ -252,4 +252,14 @@ mkdir exits; echo '{"argv": ["sh", "-c", "echo no such thing >&2; exit 7"]}' >ex
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}
 	}
+}
+
+// printed adds what a kernel has printed to events. A busy kernel sends a line in pieces.
+func printed(events []string, stream, text string) []string {
+	text = strings.TrimSpace(text)
+	if last := len(events) - 1; last >= 0 && strings.HasPrefix(events[last], stream) {
+		events[last] += text
+		return events
+	}
+	return append(events, stream+text)
 }
