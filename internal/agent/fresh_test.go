@@ -36,12 +36,17 @@ func likeFresh(t *testing.T, c *agent.Client) {
 		}
 	}
 	for _, code := range []string{"%pip install no-such-thing", "!pip install no-such-thing",
+		"!pip download no-such-thing", "%pip wheel no-such-thing", "!pip index versions pandas",
 		"%%bash\npip install no-such-thing", "import subprocess, sys\n" +
 			"subprocess.check_call([sys.executable, '-m', 'pip', 'install', 'no-such-thing'])"} {
 		if res := run(t, c, time.Minute, code); !strings.Contains(res.Stderr,
 			"This session has no network") {
 			t.Errorf("%s: %q, %q", code, res.Stdout, res.Stderr)
 		}
+	}
+	code = "pipeline, index = 1, 2\nraise SystemExit(1)"
+	if res := run(t, c, time.Minute, code); strings.Contains(res.Stderr, "no network") {
+		t.Errorf("a cell without pip: %q", res.Stderr)
 	}
 	if res := run(t, c, time.Minute, "!pip install pandas"); !strings.Contains(res.Stdout,
 		"already satisfied") || strings.Contains(res.Stderr, "no network") {

@@ -28,9 +28,16 @@ def tell_pip():
         environ[OFFLINE] = "1"
 
 
+def asks_index(code):
+    """Whether code has pip do what asks an index; "pipeline" and "df.index" do not count."""
+    import re  # which sessions need not load for this
+
+    return re.search(r"(?s)\bpip3?\b.{0,80}?\b(install|download|wheel|index)\b", code)
+
+
 def explain(kernel, code, failure):
-    """Says why pip could not install something, whether a command or a call of a cell ran it."""
+    """Says why pip could not get something, whether a command or a call of a cell ran it."""
     failed = failure is not None and name_of(failure) in ("CalledProcessError", "SystemExit") or kernel.commands and kernel.ns.get("_exit_code")
-    if "pip" in code and "install" in code and failed and OFFLINE in environ:
+    if failed and OFFLINE in environ and asks_index(code):
         kernel.say("This session has no network, so pip cannot download packages. Upload wheels to /mnt/data and install "
                    "them with: %pip install /mnt/data/NAME.whl\n")
