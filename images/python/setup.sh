@@ -45,6 +45,7 @@ step fonts
 # matplotlib scans fonts for seconds at its first import unless there is a list. An alias or a
 # fallback is nothing that it can be told otherwise.
 as_user python3 "$recipe/fonts.py" >>"$site/matplotlib/font_manager.py"
+as_user python3 "$recipe/fonts.py" mathtext >>"$site/matplotlib/_mathtext.py"
 
 step compile
 # Checked against nothing, so they are valid whatever time the files get, and

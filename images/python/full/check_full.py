@@ -1,5 +1,6 @@
 """Uses what the full image promises, all that check.py does included, which says how to run it."""
 
+import asyncio
 import io
 import locale
 import os
@@ -10,7 +11,7 @@ from check import feature, output, people, run
 
 TEXTS = {"Chinese": "销售额按月份统计", "Japanese": "売上のグラフです", "Korean": "매출 그래프", "Hindi": "बिक्री का चित्र",
          "Arabic": "مبيعات الشهر", "Hebrew": "מכירות", "Thai": "ยอดขาย", "Tamil": "விற்பனை", "Bengali": "বিক্রয়",
-         "Emoji": "😀 🚀 ✅ 📈 ❤ ⭐", "Cyrillic": "Продажи", "Greek": "Πωλήσεις", "Vietnamese": "Doanh số tháng",
+         "Emoji": "😀 🚀 ✅ 📈 ❤ ⭐ 🥲 🫠", "Cyrillic": "Продажи", "Greek": "Πωλήσεις", "Vietnamese": "Doanh số tháng",
          "Odia": "ବିକ୍ରୟ", "Tibetan": "ཚོང་", "Mongolian": "ᠮᠣᠩᠭᠣᠯ", "Cherokee": "ᏣᎳᎩ", "Maths": "ℝ 𝔸 𝒳 ∑ ∇ ⊗"}
 
 
@@ -19,6 +20,7 @@ def texts(plt, path, **title):
     for i, (language, text) in enumerate(TEXTS.items()):
         axes.text(0.05, i / len(TEXTS) + 0.02, f"{language}: {text}", fontsize=15, weight="bold" if i % 2 else "normal")
     axes.set_title("月份 – बिक्री – 📈", **title)
+    axes.set_xlabel(r"$\lambda$ 波長 한국 (μm), $\sum_{月} x_月^2$", **title)
     fig.savefig(path)
     plt.close(fig)
 
@@ -43,6 +45,9 @@ def fonts():
     texts(plt, "d.png", fontname="Arial")
     with plt.xkcd():
         texts(plt, "e.png", weight="bold")
+    for fontset in ("cm", "stix", "custom"):
+        matplotlib.rcParams["mathtext.fontset"] = fontset
+        texts(plt, "f.png", weight="semibold")
     matplotlib.rcParams.update(matplotlib.rcParamsDefault)
     matplotlib.use("agg")
     for family, file in (("Arial", "LiberationSans-Regular"), ("Times New Roman", "LiberationSerif-Regular"),
@@ -63,7 +68,13 @@ def fonts_elsewhere():
 
     for name in ("arial.ttf", "times.ttf", "cour.ttf", "Arial.ttf", "simhei.ttf", "DejaVuSans.ttf"):
         ImageFont.truetype(name, 20).getbbox("text")
-    cjk = "/usr/share/fonts/truetype/wqy/wqy-zenhei.ttf"
+        pdfmetrics.registerFont(ttfonts.TTFont(name, name))
+    for name in ("msyh.ttc", "simsun.ttc", "wqy-zenhei.ttc", "malgun.ttf", "meiryo.ttc", "C:/Windows/Fonts/msyh.ttc"):
+        font = ImageFont.truetype(name, 20)
+        assert bytes(font.getmask("文")) != bytes(font.getmask("\uffff")), name
+    for name in os.listdir("/usr/local/share/fonts/links"):
+        ImageFont.truetype(name, 20).getbbox("text")
+    cjk = "/usr/share/fonts/truetype/wqy/wqy-zenhei.ttc"
     pdfmetrics.registerFont(ttfonts.TTFont("cjk", cjk))
     pdf = FPDF()
     pdf.add_page()
@@ -144,6 +155,26 @@ def frames():
 def to_xlsx(df):
     df.to_excel("polars.xlsx", index=False)
     return "polars.xlsx"
+
+
+@feature
+def extras():
+    """What packages do only if they find another one."""
+    import geopandas as gpd
+    import lxml.html
+    import shapely
+    from sqlalchemy.util import greenlet_spawn
+    from sympy.parsing.latex import parse_latex
+
+    assert float(parse_latex(r"\frac{1}{2} + 1")) == 1.5
+    assert lxml.html.fromstring("<p><a class=x>y</a></p>").cssselect("a.x")[0].text == "y"
+    areas = gpd.GeoDataFrame({"value": range(6)}, geometry=[shapely.Point(i, 0).buffer(1) for i in range(6)], crs=4326)
+    areas.plot("value", scheme="quantiles", k=3, legend=True).figure.savefig("a.png")
+    areas.explore("value").save("a.html")
+    assert asyncio.run(greenlet_spawn(len, "ab")) == 2
+    with open("test_wait.py", "w") as f:
+        f.write("import asyncio, pytest\n\n@pytest.mark.asyncio\nasync def test_wait():\n    await asyncio.sleep(0)\n")
+    assert "1 passed" in output(sys.executable, "-m", "pytest", "-q", "test_wait.py")
 
 
 @feature

@@ -39,23 +39,42 @@ rm /usr/share/fonts/truetype/wqy/wqy-zenhei.ttc
 # Programs that look for a browser know it by this name.
 ln -s chromium-headless-shell /usr/bin/chromium
 
-# Names by which programs open fonts of other systems.
+# Names by which programs open fonts of other systems, and the collection by its own.
+ln -s wqy-zenhei.ttf /usr/share/fonts/truetype/wqy/wqy-zenhei.ttc
 links=/usr/local/share/fonts/links
 mkdir -p "$links"
 link() {
-	for name in "$2" "$3"; do ln -s "/usr/share/fonts/truetype/$1.ttf" "$links/$name"; done
+	local file=/usr/share/fonts/$1
+	shift
+	for name; do ln -s "$file" "$links/$name"; done
 }
-link liberation/LiberationSans-Regular Arial.ttf arial.ttf
-link liberation/LiberationSans-Bold Arial_Bold.ttf arialbd.ttf
-link liberation/LiberationSans-Italic Arial_Italic.ttf ariali.ttf
-link liberation/LiberationSans-BoldItalic Arial_Bold_Italic.ttf arialbi.ttf
-link liberation/LiberationSerif-Regular Times_New_Roman.ttf times.ttf
-link liberation/LiberationSerif-Bold Times_New_Roman_Bold.ttf timesbd.ttf
-link liberation/LiberationSerif-Italic Times_New_Roman_Italic.ttf timesi.ttf
-link liberation/LiberationSerif-BoldItalic Times_New_Roman_Bold_Italic.ttf timesbi.ttf
-link liberation/LiberationMono-Regular Courier_New.ttf cour.ttf
-link liberation/LiberationMono-Bold Courier_New_Bold.ttf courbd.ttf
-link crosextra/Carlito-Regular Calibri.ttf calibri.ttf
-link crosextra/Carlito-Bold Calibri_Bold.ttf calibrib.ttf
-link wqy/wqy-zenhei SimHei.ttf simhei.ttf
+link truetype/liberation/LiberationSans-Regular.ttf Arial.ttf arial.ttf Helvetica.ttf Helvetica.ttc helvetica.ttf
+link truetype/liberation/LiberationSans-Bold.ttf Arial_Bold.ttf arialbd.ttf Helvetica-Bold.ttf
+link truetype/liberation/LiberationSans-Italic.ttf Arial_Italic.ttf ariali.ttf
+link truetype/liberation/LiberationSans-BoldItalic.ttf Arial_Bold_Italic.ttf arialbi.ttf
+link truetype/liberation/LiberationSerif-Regular.ttf Times_New_Roman.ttf times.ttf
+link truetype/liberation/LiberationSerif-Bold.ttf Times_New_Roman_Bold.ttf timesbd.ttf
+link truetype/liberation/LiberationSerif-Italic.ttf Times_New_Roman_Italic.ttf timesi.ttf
+link truetype/liberation/LiberationSerif-BoldItalic.ttf Times_New_Roman_Bold_Italic.ttf timesbi.ttf
+link truetype/liberation/LiberationMono-Regular.ttf Courier_New.ttf cour.ttf
+link truetype/liberation/LiberationMono-Bold.ttf Courier_New_Bold.ttf courbd.ttf
+link truetype/crosextra/Carlito-Regular.ttf Calibri.ttf calibri.ttf
+link truetype/crosextra/Carlito-Bold.ttf Calibri_Bold.ttf calibrib.ttf
+link truetype/dejavu/DejaVuSans.ttf Verdana.ttf verdana.ttf Tahoma.ttf tahoma.ttf segoeui.ttf Roboto-Regular.ttf
+link truetype/dejavu/DejaVuSans-Bold.ttf verdanab.ttf tahomabd.ttf segoeuib.ttf Impact.ttf impact.ttf Roboto-Bold.ttf
+link truetype/dejavu/DejaVuSerif.ttf Georgia.ttf georgia.ttf
+link truetype/dejavu/DejaVuSansMono.ttf consola.ttf Menlo.ttc
+link opentype/comic-neue/ComicNeue-Regular.otf comic.ttf
+link truetype/ancient-scripts/Symbola_hint.ttf seguiemj.ttf seguisym.ttf
+link truetype/wqy/wqy-zenhei.ttf SimHei.ttf simhei.ttf simsun.ttc simkai.ttf simfang.ttf msyh.ttf msyh.ttc \
+	msjh.ttc arialuni.ttf malgun.ttf gulim.ttc NanumGothic.ttf wqy-microhei.ttc DroidSansFallback.ttf PingFang.ttc
+link opentype/noto/NotoSansCJK-Bold.ttc msyhbd.ttc malgunbd.ttf
+link opentype/noto/NotoSansCJK-Regular.ttc msgothic.ttc meiryo.ttc YuGothM.ttc ipaexg.ttf
 cache_fonts
+
+# reportlab looks for them in folders of its own.
+cat >"$site/reportlab/local_rl_settings.py" <<'END'
+from reportlab.rl_settings import TTFSearchPath
+
+TTFSearchPath = ("/usr/local/share/fonts/links", *TTFSearchPath)
+END
