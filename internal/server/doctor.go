@@ -47,7 +47,7 @@ const enoughFiles = 8192
 
 // fewestFiles is what one sandbox takes: its process gives its standard streams the numbers from
 // 253 on.
-const fewestFiles = 300
+const fewestFiles = 256
 
 // checkFiles raises the limit, as serve does.
 func checkFiles() sandbox.Requirement {

@@ -43,7 +43,7 @@ func TestCheckFindsWhatServeRefuses(t *testing.T) {
 // TestFiles: a limit of descriptors under which no sandbox starts is refused, a low one noted.
 func TestFiles(t *testing.T) {
 	for limit, want := range map[uint64]struct{ ok, advice bool }{160: {false, true},
-		299: {false, true}, 300: {true, true}, 8191: {true, true}, 8192: {true, false}} {
+		255: {false, true}, 256: {true, true}, 8191: {true, true}, 8192: {true, false}} {
 		if r := filesWithin(limit); r.OK != want.ok || (r.Fix != "") != want.advice {
 			t.Errorf("of %d descriptors: %+v", limit, r)
 		}
