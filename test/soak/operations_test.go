@@ -18,6 +18,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/client"
+	"github.com/sandpool/sandpool/internal/image"
 	"github.com/sandpool/sandpool/internal/need"
 	"github.com/sandpool/sandpool/test/leaks"
 )
@@ -62,6 +63,14 @@ func newOperations(t *testing.T) *operations {
 	if out, err := exec.Command("cp", "-al", filepath.Join(need.Data(t), "images"),
 		filepath.Join(o.srv.data, "images")).CombinedOutput(); err != nil {
 		t.Fatalf("link the images: %v\n%s", err, out)
+	}
+	store, err := image.Open(filepath.Join(o.srv.data, "images"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Earlier builds of a language's image may be there still: no pull has left them.
+	if _, err := store.Prune(func(i image.Image) bool { return i.Name != "" }); err != nil {
+		t.Fatal(err)
 	}
 	return o
 }
