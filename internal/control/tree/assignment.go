@@ -300,7 +300,7 @@ func (t *Tree) managed(ctx context.Context) (map[string]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	identities, err := t.allIdentities(ctx, "")
+	identities, err := documents[api.UserAssignedIdentity](ctx, t.kept, identityKind, "")
 	for _, one := range identities {
 		live[one.Properties.PrincipalID] = true
 	}
@@ -349,15 +349,5 @@ func (t *Tree) assignments(ctx context.Context) ([]api.RoleAssignment, error) {
 }
 
 func (t *Tree) allAssignments(ctx context.Context) ([]api.RoleAssignment, error) {
-	kept, err := t.kept.Documents(ctx, assignmentKind, "")
-	if err != nil {
-		return nil, err
-	}
-	all := make([]api.RoleAssignment, len(kept))
-	for i, d := range kept {
-		if err := decodeKept(d.Kind, d.Key, d.Text, &all[i]); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
+	return documents[api.RoleAssignment](ctx, t.kept, assignmentKind, "")
 }

@@ -8,13 +8,11 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/arm"
 	"github.com/sandpool/sandpool/internal/audit"
-	"github.com/sandpool/sandpool/internal/auth"
 	"github.com/sandpool/sandpool/internal/pattern"
 )
 
@@ -43,27 +41,8 @@ func (t *Tree) registerEnvironments(handle func(pattern string, fn handler)) {
 
 // environmentsIn returns the environments in a scope that the caller may read.
 func (t *Tree) environmentsIn(ctx context.Context, in sandpool.Scope) ([]api.Environment, error) {
-	prefix := strings.ToLower("/subscriptions/" + in.Subscription + "/")
-	if in.ResourceGroup != "" {
-		prefix = strings.ToLower(groupID(in.Subscription, in.ResourceGroup)) + "/"
-	}
-	kept, err := t.kept.Documents(ctx, environmentKind, prefix)
-	if err != nil {
-		return nil, err
-	}
-	who, _ := auth.FromContext(ctx)
-	var out []api.Environment
-	for _, d := range kept {
-		var e api.Environment
-		if err := decodeKept(d.Kind, d.Key, d.Text, &e); err != nil {
-			return nil, err
-		}
-		scope := sandpool.Scope{Subscription: in.Subscription, ResourceGroup: groupOf(e.ID)}
-		if auth.AllowSome(who, auth.ReadGroup, scope) == nil {
-			out = append(out, e)
-		}
-	}
-	return out, nil
+	return readableIn(ctx, t.kept, environmentKind, in,
+		func(e api.Environment) string { return e.ID })
 }
 
 func (t *Tree) listEnvironments(w http.ResponseWriter, r *http.Request) error {
@@ -124,7 +103,6 @@ func (t *Tree) putEnvironment(w http.ResponseWriter, r *http.Request) error {
 	}
 	old, err := t.findEnvironment(r)
 	fresh := err != nil && sandpool.ClassOf(err) == sandpool.NotFound
-	now, author := t.o.Now().UTC().Format(time.RFC3339Nano), auth.Author(r.Context())
 	switch {
 	case err != nil && !fresh:
 		return err
@@ -136,20 +114,19 @@ func (t *Tree) putEnvironment(w http.ResponseWriter, r *http.Request) error {
 		}
 		old = api.Environment{ID: environmentID(r), Name: r.PathValue("environment"),
 			Type: "Microsoft.App/managedEnvironments", Location: t.first(),
-			SystemData: &api.SystemData{CreatedAt: now, CreatedBy: author.Name,
-				CreatedByType: string(author.Kind)}}
+			SystemData: t.made(r)}
 		if body.Location != "" {
 			if old.Location, err = t.location(body.Location); err != nil {
 				return err
 			}
 		}
-	case body.Location != "" && sandpool.PlainLocation(body.Location) !=
-		sandpool.PlainLocation(old.Location):
-		return sandpool.Errorf(sandpool.Conflict, "InvalidResourceLocation", "location",
-			"The environment %q is in %q, which cannot change to %.60q. Send %q.", old.Name,
-			old.Location, body.Location, old.Location)
+	default:
+		if err := samePlace("environment", old.Name, old.Location, body.Location); err != nil {
+			return err
+		}
 	}
-	before := clone(old)
+	before := old
+	before.Properties = maps.Clone(old.Properties)
 	if body.Tags != nil || r.Method == http.MethodPut {
 		old.Tags = body.Tags
 	}
@@ -175,10 +152,8 @@ func (t *Tree) putEnvironment(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	old.Properties["provisioningState"] = json.RawMessage(`"Succeeded"`)
-	if fresh || !sameEnvironment(before, old) {
-		s := old.SystemData
-		s.LastModifiedAt, s.LastModifiedBy, s.LastModifiedByType = now, author.Name,
-			string(author.Kind)
+	if !fresh && !sameEnvironment(before, old) {
+		old.SystemData = t.changed(r, *old.SystemData)
 	}
 	if err := keep(r.Context(), t.kept, environmentKind, old.ID, old); err != nil {
 		return err
@@ -195,13 +170,6 @@ func (t *Tree) putEnvironment(w http.ResponseWriter, r *http.Request) error {
 func sameEnvironment(a, b api.Environment) bool {
 	return maps.Equal(a.Tags, b.Tags) && maps.EqualFunc(a.Properties, b.Properties,
 		func(x, y json.RawMessage) bool { return bytes.Equal(x, y) })
-}
-
-// clone is e with properties and system data of its own.
-func clone(e api.Environment) api.Environment {
-	system := *e.SystemData
-	e.SystemData, e.Properties = &system, maps.Clone(e.Properties)
-	return e
 }
 
 // roomFor reports whether the group of r may have one more environment.

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
@@ -117,42 +116,11 @@ func (t *Tree) Assignable(ctx context.Context, id string) (out sandpool.Assigned
 		Client: is.Properties.ClientID}, nil
 }
 
-// allIdentities returns those whose key begins with a prefix.
-func (t *Tree) allIdentities(ctx context.Context, prefix string) ([]api.UserAssignedIdentity,
-	error) {
-	kept, err := t.kept.Documents(ctx, identityKind, strings.ToLower(prefix))
-	if err != nil {
-		return nil, err
-	}
-	out := make([]api.UserAssignedIdentity, len(kept))
-	for i, d := range kept {
-		if err := decodeKept(d.Kind, d.Key, d.Text, &out[i]); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
-
 // identitiesIn returns the identities in a scope that the caller may read.
 func (t *Tree) identitiesIn(ctx context.Context, in sandpool.Scope) ([]api.UserAssignedIdentity,
 	error) {
-	prefix := "/subscriptions/" + in.Subscription + "/"
-	if in.ResourceGroup != "" {
-		prefix = groupID(in.Subscription, in.ResourceGroup) + "/"
-	}
-	all, err := t.allIdentities(ctx, prefix)
-	if err != nil {
-		return nil, err
-	}
-	who, _ := auth.FromContext(ctx)
-	var out []api.UserAssignedIdentity
-	for _, one := range all {
-		scope := sandpool.Scope{Subscription: in.Subscription, ResourceGroup: groupOf(one.ID)}
-		if auth.AllowSome(who, auth.ReadGroup, scope) == nil {
-			out = append(out, one)
-		}
-	}
-	return out, nil
+	return readableIn(ctx, t.kept, identityKind, in,
+		func(is api.UserAssignedIdentity) string { return is.ID })
 }
 
 func (t *Tree) listIdentities(w http.ResponseWriter, r *http.Request) error {
@@ -234,7 +202,8 @@ func (t *Tree) putIdentity(w http.ResponseWriter, r *http.Request) error {
 	if before == nil {
 		after, err = t.newIdentity(r, body.Location)
 	} else {
-		after, err = *before, samePlace(*before, body.Location)
+		after = *before
+		err = samePlace("identity", before.Name, before.Location, body.Location)
 	}
 	if err != nil {
 		return err
@@ -273,10 +242,7 @@ func (t *Tree) newIdentity(r *http.Request, location string) (is api.UserAssigne
 			return is, err
 		}
 	}
-	now, author := t.o.Now().UTC().Format(time.RFC3339Nano), auth.Author(r.Context())
-	is.SystemData = &api.SystemData{CreatedAt: now, CreatedBy: author.Name,
-		CreatedByType: string(author.Kind), LastModifiedAt: now, LastModifiedBy: author.Name,
-		LastModifiedByType: string(author.Kind)}
+	is.SystemData = t.made(r)
 	return is, nil
 }
 
@@ -300,15 +266,6 @@ func (t *Tree) addIdentity(w http.ResponseWriter, r *http.Request,
 	audit.Changed(r.Context(), nil, out)
 	w.Header().Set("Etag", identityTag(&out))
 	return arm.WriteJSON(w, http.StatusCreated, out)
-}
-
-func samePlace(is api.UserAssignedIdentity, location string) error {
-	if location == "" || sandpool.PlainLocation(location) == sandpool.PlainLocation(is.Location) {
-		return nil
-	}
-	return sandpool.Errorf(sandpool.Conflict, "InvalidResourceLocation", "location",
-		"The identity %q is in %q, which cannot change to %.60q. Send %q.", is.Name, is.Location,
-		location, is.Location)
 }
 
 // isolation checks an isolation scope, which has no effect: tokens are issued in one place.
@@ -341,7 +298,7 @@ func (t *Tree) patchIdentity(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	after := *before
-	if err := samePlace(after, body.Location); err != nil {
+	if err := samePlace("identity", after.Name, after.Location, body.Location); err != nil {
 		return err
 	}
 	if body.Tags != nil {
@@ -354,10 +311,7 @@ func (t *Tree) patchIdentity(w http.ResponseWriter, r *http.Request) error {
 func (t *Tree) changeIdentity(w http.ResponseWriter, r *http.Request, before,
 	after api.UserAssignedIdentity) error {
 	if !maps.Equal(before.Tags, after.Tags) || before.Properties != after.Properties {
-		author, system := auth.Author(r.Context()), *after.SystemData
-		system.LastModifiedAt = t.o.Now().UTC().Format(time.RFC3339Nano)
-		system.LastModifiedBy, system.LastModifiedByType = author.Name, string(author.Kind)
-		after.SystemData = &system
+		after.SystemData = t.changed(r, *after.SystemData)
 		if err := keep(r.Context(), t.kept, identityKind, after.ID, after); err != nil {
 			return err
 		}

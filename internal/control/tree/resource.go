@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"github.com/sandpool/sandpool"
 	"github.com/sandpool/sandpool/api"
 	"github.com/sandpool/sandpool/internal/auth"
+	"github.com/sandpool/sandpool/internal/store"
 )
 
 // resource is what a filter looks at.
@@ -32,39 +34,33 @@ func (t *Tree) resources(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var out []api.Resource
-	for _, p := range pools {
-		if wanted.takes(resource{name: p.ID.Name, kind: api.SessionPoolType,
-			group: p.ID.ResourceGroup, location: p.Location, tags: p.Tags}) {
-			out = append(out, expand(r, api.Resource{ID: p.ID.String(), Name: p.ID.Name,
-				Type: api.SessionPoolType, Location: p.Location, Tags: p.Tags,
-				ProvisioningState: string(p.State)},
-				&api.SystemData{CreatedAt: p.CreatedAt.UTC().Format(time.RFC3339Nano),
-					LastModifiedAt: p.UpdatedAt.UTC().Format(time.RFC3339Nano)}))
+	add := func(is api.Resource, s *api.SystemData) {
+		if wanted.takes(resource{name: is.Name, kind: is.Type, group: groupOf(is.ID),
+			location: is.Location, tags: is.Tags}) {
+			out = append(out, expand(r, is, s))
 		}
+	}
+	for _, p := range pools {
+		add(api.Resource{ID: p.ID.String(), Name: p.ID.Name, Type: api.SessionPoolType,
+			Location: p.Location, Tags: p.Tags, ProvisioningState: string(p.State)},
+			&api.SystemData{CreatedAt: p.CreatedAt.UTC().Format(time.RFC3339Nano),
+				LastModifiedAt: p.UpdatedAt.UTC().Format(time.RFC3339Nano)})
 	}
 	environments, err := t.environmentsIn(r.Context(), scope)
 	if err != nil {
 		return err
 	}
 	for _, e := range environments {
-		if wanted.takes(resource{name: e.Name, kind: e.Type, group: groupOf(e.ID),
-			location: e.Location, tags: e.Tags}) {
-			out = append(out, expand(r, api.Resource{ID: e.ID, Name: e.Name, Type: e.Type,
-				Location: e.Location, Tags: e.Tags, ProvisioningState: "Succeeded"},
-				e.SystemData))
-		}
+		add(api.Resource{ID: e.ID, Name: e.Name, Type: e.Type, Location: e.Location, Tags: e.Tags,
+			ProvisioningState: "Succeeded"}, e.SystemData)
 	}
 	identities, err := t.identitiesIn(r.Context(), scope)
 	if err != nil {
 		return err
 	}
 	for _, one := range identities {
-		if wanted.takes(resource{name: one.Name, kind: one.Type, group: groupOf(one.ID),
-			location: one.Location, tags: one.Tags}) {
-			out = append(out, expand(r, api.Resource{ID: one.ID, Name: one.Name, Type: one.Type,
-				Location: one.Location, Tags: one.Tags, ProvisioningState: "Succeeded"},
-				one.SystemData))
-		}
+		add(api.Resource{ID: one.ID, Name: one.Name, Type: one.Type, Location: one.Location,
+			Tags: one.Tags, ProvisioningState: "Succeeded"}, one.SystemData)
 	}
 	return list(w, out)
 }
@@ -186,6 +182,70 @@ func cutQuoted(s string) (value, rest string, ok bool) {
 // mayRead reports whether the caller of r may read a document that lies in a group.
 func mayRead(r *http.Request, scope sandpool.Scope) bool {
 	return auth.RequireSome(r.Context(), auth.ReadGroup, scope) == nil
+}
+
+// documents returns what is kept of a kind and whose key begins with a prefix, in any case.
+func documents[T any](ctx context.Context, kept store.Documents, kind, prefix string) ([]T, error) {
+	found, err := kept.Documents(ctx, kind, strings.ToLower(prefix))
+	if err != nil {
+		return nil, err
+	}
+	out := make([]T, len(found))
+	for i, d := range found {
+		if err := decodeKept(d.Kind, d.Key, d.Text, &out[i]); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// readableIn returns the resources of a kind that are kept in a scope, in groups that the caller
+// may read. id returns the resource id of one.
+func readableIn[T any](ctx context.Context, kept store.Documents, kind string, in sandpool.Scope,
+	id func(T) string) ([]T, error) {
+	prefix := "/subscriptions/" + in.Subscription + "/"
+	if in.ResourceGroup != "" {
+		prefix = groupID(in.Subscription, in.ResourceGroup) + "/"
+	}
+	all, err := documents[T](ctx, kept, kind, prefix)
+	if err != nil {
+		return nil, err
+	}
+	who, _ := auth.FromContext(ctx)
+	var out []T
+	for _, one := range all {
+		scope := sandpool.Scope{Subscription: in.Subscription, ResourceGroup: groupOf(id(one))}
+		if auth.AllowSome(who, auth.ReadGroup, scope) == nil {
+			out = append(out, one)
+		}
+	}
+	return out, nil
+}
+
+// samePlace checks that a request leaves something where it is.
+func samePlace(what, name, location, asked string) error {
+	if asked == "" || sandpool.PlainLocation(asked) == sandpool.PlainLocation(location) {
+		return nil
+	}
+	return sandpool.Errorf(sandpool.Conflict, "InvalidResourceLocation", "location",
+		"The %s %q is in %q, which cannot change to %.60q. Send %q.", what, name, location, asked,
+		location)
+}
+
+// made says that the caller of r makes something now.
+func (t *Tree) made(r *http.Request) *api.SystemData {
+	now, author := t.o.Now().UTC().Format(time.RFC3339Nano), auth.Author(r.Context())
+	return &api.SystemData{CreatedAt: now, CreatedBy: author.Name,
+		CreatedByType: string(author.Kind), LastModifiedAt: now, LastModifiedBy: author.Name,
+		LastModifiedByType: string(author.Kind)}
+}
+
+// changed says that the caller of r changes now what s is of.
+func (t *Tree) changed(r *http.Request, s api.SystemData) *api.SystemData {
+	now := t.made(r)
+	s.LastModifiedAt, s.LastModifiedBy, s.LastModifiedByType = now.LastModifiedAt,
+		now.LastModifiedBy, now.LastModifiedByType
+	return &s
 }
 
 // decodeKept reads a document's text.
