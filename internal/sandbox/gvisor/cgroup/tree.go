@@ -35,8 +35,7 @@ type version interface {
 	// limit sets the limits of a new group but that of the processor. A limit that cannot be
 	// set is an error.
 	limit(dirs []string, l sandpool.Resources) error
-	// setCPU sets the limit of the processor and the weight; what is zero stays as it is.
-	setCPU(dirs []string, cores float64, weight int) error
+	processor
 	// start starts cmd inside the group.
 	start(dirs []string, cmd *exec.Cmd) error
 	// threads returns the file with the threads of a group in the hierarchy of dir.
@@ -46,10 +45,20 @@ type version interface {
 	// oomEvents returns what becomes readable when the group has no memory left, or nil if
 	// the kernel then ends the whole group by itself.
 	oomEvents(dirs []string) (*os.File, error)
-	// usage returns what the group uses, or only the processor time.
-	usage(dirs []string, all bool) (sandbox.Stats, error)
+	// usage returns what the group uses.
+	usage(dirs []string) (sandbox.Stats, error)
 	// bounds says what limits the group's memory and its threads.
 	bounds(dirs []string) (memory, threads bound)
+}
+
+// processor is what the two versions do differently with the processor.
+type processor interface {
+	// limitCPU sets the limit of the processor.
+	limitCPU(dirs []string, cores float64) error
+	// setWeight sets the group's part of it, in the numbers of version 2.
+	setWeight(dirs []string, weight int) error
+	// cpuTime returns the processor time that the group has used.
+	cpuTime(dirs []string) (time.Duration, error)
 }
 
 // Open makes the parent group called name, a relative path, if it is missing. An error that
@@ -131,19 +140,18 @@ func (t *Tree) Create(id sandbox.ID, l sandpool.Resources) error {
 
 // LimitCPU sets the limit of the processor.
 func (t *Tree) LimitCPU(id sandbox.ID, cores float64) error {
-	return t.version.setCPU(t.Dirs(id), cores, 0)
+	return t.version.limitCPU(t.Dirs(id), cores)
 }
 
 // SetWeight sets the group's part of the processor, as version 2 counts it: from 1 to 10000. A new
 // group has 100.
 func (t *Tree) SetWeight(id sandbox.ID, weight int) error {
-	return t.version.setCPU(t.Dirs(id), 0, weight)
+	return t.version.setWeight(t.Dirs(id), weight)
 }
 
 // CPUTime returns the processor time that the group has used.
 func (t *Tree) CPUTime(id sandbox.ID) (time.Duration, error) {
-	s, err := t.version.usage(t.Dirs(id), false)
-	return s.CPUTime, err
+	return t.version.cpuTime(t.Dirs(id))
 }
 
 // Start starts cmd inside the group of id: it is never outside, not even for a moment.
@@ -215,9 +223,7 @@ func (t *Tree) Want(id sandbox.ID) (Want, error) { return t.version.want(t.Dirs(
 func (t *Tree) OOMEvents(id sandbox.ID) (*os.File, error) { return t.version.oomEvents(t.Dirs(id)) }
 
 // Usage returns what the group uses.
-func (t *Tree) Usage(id sandbox.ID) (sandbox.Stats, error) {
-	return t.version.usage(t.Dirs(id), true)
-}
+func (t *Tree) Usage(id sandbox.ID) (sandbox.Stats, error) { return t.version.usage(t.Dirs(id)) }
 
 // Remove kills what is in the group, waits until it is gone, and removes the group. One that
 // does not exist is no error.

@@ -47,21 +47,21 @@ func (v v1) limit(dirs []string, l sandpool.Resources) error {
 	return setV1(dirs[v["pids"]], "pids.max", l.PIDs)
 }
 
-// setCPU writes a weight in shares, of which a new group has 1024 and the least is 2.
-func (v v1) setCPU(dirs []string, cores float64, weight int) error {
-	dir := dirs[v["cpu"]]
-	if weight > 0 {
-		if err := setV1(dir, "cpu.shares", max(2, int64(weight)*1024/100)); err != nil {
-			return err
-		}
-	}
-	if cores <= 0 {
-		return nil
-	}
-	if err := setV1(dir, "cpu.cfs_period_us", CPUPeriod); err != nil {
+func (v v1) limitCPU(dirs []string, cores float64) error {
+	if err := setV1(dirs[v["cpu"]], "cpu.cfs_period_us", CPUPeriod); err != nil {
 		return err
 	}
-	return setV1(dir, "cpu.cfs_quota_us", CPUQuota(cores))
+	return setV1(dirs[v["cpu"]], "cpu.cfs_quota_us", CPUQuota(cores))
+}
+
+// setWeight writes a weight in shares, of which a new group has 1024 and the least is 2.
+func (v v1) setWeight(dirs []string, weight int) error {
+	return setV1(dirs[v["cpu"]], "cpu.shares", max(2, int64(weight)*1024/100))
+}
+
+func (v v1) cpuTime(dirs []string) (time.Duration, error) {
+	cpu, err := kernfile.Int(filepath.Join(dirs[v["cpuacct"]], "cpuacct.usage"))
+	return time.Duration(cpu), err
 }
 
 func setV1(dir, file string, value int64) error {
@@ -137,17 +137,14 @@ func (v v1) oomEvents(dirs []string) (*os.File, error) {
 	return events, nil
 }
 
-func (v v1) usage(dirs []string, all bool) (sandbox.Stats, error) {
-	cpu, err2 := kernfile.Int(filepath.Join(dirs[v["cpuacct"]], "cpuacct.usage"))
-	if !all {
-		return sandbox.Stats{CPUTime: time.Duration(cpu)}, err2
-	}
+func (v v1) usage(dirs []string) (sandbox.Stats, error) {
 	memory, err := kernfile.Int(filepath.Join(dirs[v["memory"]], "memory.usage_in_bytes"))
+	cpu, err2 := v.cpuTime(dirs)
 	threads, err3 := kernfile.Int(filepath.Join(dirs[v["pids"]], "pids.current"))
 	cache, err4 := kernfile.Fields(filepath.Join(dirs[v["memory"]], "memory.stat"), "active_file",
 		"inactive_file")
-	return sandbox.Stats{Memory: memory, Cache: cache, Threads: threads,
-		CPUTime: time.Duration(cpu)}, errors.Join(err, err2, err3, err4)
+	return sandbox.Stats{Memory: memory, Cache: cache, Threads: threads, CPUTime: cpu},
+		errors.Join(err, err2, err3, err4)
 }
 
 func (v v1) bounds(dirs []string) (memory, threads bound) {

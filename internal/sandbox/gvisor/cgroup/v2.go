@@ -161,16 +161,20 @@ func (v2) limit(dirs []string, l sandpool.Resources) error {
 	return nil
 }
 
-func (v2) setCPU(dirs []string, cores float64, weight int) error {
-	if weight > 0 {
-		path := filepath.Join(dirs[0], "cpu.weight")
-		if err := kernfile.Set(path, strconv.Itoa(weight)); err != nil {
-			return fmt.Errorf("set %q to %d: %w", path, weight, err)
-		}
+func (v2) setWeight(dirs []string, weight int) error {
+	path := filepath.Join(dirs[0], "cpu.weight")
+	if err := kernfile.Set(path, strconv.Itoa(weight)); err != nil {
+		return fmt.Errorf("set %q to %d: %w", path, weight, err)
 	}
-	if cores <= 0 {
-		return nil
-	}
+	return nil
+}
+
+func (v2) cpuTime(dirs []string) (time.Duration, error) {
+	micros, err := kernfile.Field(filepath.Join(dirs[0], "cpu.stat"), "usage_usec")
+	return time.Duration(micros) * time.Microsecond, err
+}
+
+func (v2) limitCPU(dirs []string, cores float64) error {
 	path := filepath.Join(dirs[0], "cpu.max")
 	if err := kernfile.Set(path, fmt.Sprintf("%d %d", CPUQuota(cores), CPUPeriod)); err != nil {
 		return fmt.Errorf("set %q to %g cores: %w", path, cores, err)
@@ -206,18 +210,13 @@ func (v2) want(dirs []string) (Want, error) {
 // oomEvents returns nil: memory.oom.group makes the kernel kill the group whole.
 func (v2) oomEvents([]string) (*os.File, error) { return nil, nil }
 
-func (v2) usage(dirs []string, all bool) (sandbox.Stats, error) {
-	micros, err2 := kernfile.Field(filepath.Join(dirs[0], "cpu.stat"), "usage_usec")
-	cpu := time.Duration(micros) * time.Microsecond
-	if !all {
-		return sandbox.Stats{CPUTime: cpu}, err2
-	}
+func (v v2) usage(dirs []string) (sandbox.Stats, error) {
 	memory, err := kernfile.Int(filepath.Join(dirs[0], "memory.current"))
+	cpu, err2 := v.cpuTime(dirs)
 	threads, err3 := kernfile.Int(filepath.Join(dirs[0], "pids.current"))
 	cache, err4 := kernfile.Fields(filepath.Join(dirs[0], "memory.stat"), "active_file",
 		"inactive_file")
-	return sandbox.Stats{Memory: memory, Cache: cache, Threads: threads,
-			CPUTime: cpu},
+	return sandbox.Stats{Memory: memory, Cache: cache, Threads: threads, CPUTime: cpu},
 		errors.Join(err, err2, err3, err4)
 }
 
